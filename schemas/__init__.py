@@ -1,0 +1,1 @@
+"""What flows: columns, alerts, master data and their wire formats."""

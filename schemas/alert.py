@@ -1,0 +1,43 @@
+"""An alert is an episode: raised, perhaps escalated or revised, cleared; all under one id."""
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Literal
+
+import msgspec
+
+State = Literal["raised", "cleared", "withdrawn"]
+Change = Literal["raised", "escalated", "revised", "cleared", "withdrawn"]
+
+
+class Alert(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of an episode after its latest change. It suspects; a person decides."""
+
+    id: str
+    rule: str
+    version: int  # of the rule's settings
+    kind: str  # of the batch it was judged on
+    area: str
+    subject: str
+    state: State
+    change: Change  # what this message adds
+    revision: int  # counts the changes, from 0
+    severity: int  # 1 same day, 2 within 3 days, 3 batch, 4 information
+    since: int  # when the trouble began, Unix seconds
+    raised: int  # event time of the evidence that raised it
+    at: int  # event time of the latest change
+    score: float  # 1 or more is trouble
+    phase: str  # the worst phase, "" where there are none
+    evidence: dict[str, float]  # the columns it was judged on, when it was raised or last escalated
+    held: str  # why policy holds it back, "" when it does not
+    en: str  # the plain sentence an inspector reads
+    zh: str
+
+
+def alert_id(rule: str, area: str, subject: str, since: int) -> str:
+    """Sixteen hex digits; a pure function of what, who and since when.
+
+    >>> alert_id("voltage_loss", "A1", "M1", 900)
+    'bc9e1a6ab1d44a3b'
+    """
+    return blake2b("\0".join((rule, area, subject, str(since))).encode(), digest_size=8).hexdigest()

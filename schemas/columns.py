@@ -1,0 +1,265 @@
+"""What flows: batches of columns, in which row i of every column is one observation of one subject.
+
+Subjects and areas are dictionary-encoded: ``names[subject[i]]`` is the subject of row i. Phase columns have the
+shape (3, rows), phases A, B and C. A missing value is NaN. Times are Unix seconds, UTC. Electrical values are as the
+meter shows them (secondary); the master data's ``ct`` and ``pt`` make them primary.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from enum import IntEnum
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Column = NDArray[np.floating[Any]]
+Codes = NDArray[np.int32]
+Times = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+Names = tuple[str, ...]
+
+PHASES = ("A", "B", "C")
+
+
+class Status(IntEnum):
+    """How a reading came about."""
+
+    MEASURED = 0
+    ESTIMATED = 1
+    EDITED = 2
+
+
+class Payment(IntEnum):
+    """What a row of Payments reports."""
+
+    BILL = 0
+    PAYMENT = 1
+    TOPUP = 2
+    BALANCE = 3
+
+
+class Event(IntEnum):
+    """What a row of DeviceEvents reports."""
+
+    POWER_OFF = 0
+    POWER_ON = 1
+    COVER_OPEN = 2
+    TERMINAL_OPEN = 3
+    MAGNETIC_FIELD = 4
+    CLOCK_SET = 5
+    METER_CHANGE = 6
+    PLANNED_OUTAGE = 7
+    VACANCY = 8
+
+
+class Progress(IntEnum):
+    """What a row of Stages reports."""
+
+    STARTED = 0
+    FINISHED = 1
+
+
+def nothing(rows: int, phases: bool = False) -> Column:
+    """A column of NaN that takes no memory.
+
+    >>> nothing(2).tolist()
+    [nan, nan]
+    """
+    return np.broadcast_to(np.float32(np.nan), (3, rows) if phases else (rows,))
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The columns every kind has."""
+
+    kind: ClassVar[str]
+    shared: ClassVar[frozenset[str]] = frozenset({"names", "areas"})
+
+    names: Names
+    subject: Codes  # into names
+    areas: Names
+    area: Codes  # into areas
+    at: Times  # event time
+
+    def __len__(self) -> int:
+        return len(self.subject)
+
+    def rows(self, pick: Any) -> Self:
+        """The rows that a mask, an index array or a slice picks; names stay whole."""
+        return type(self)(
+            *(v if f.name in self.shared else v[..., pick] for f in fields(self) for v in (getattr(self, f.name),))
+        )
+
+    @classmethod
+    def join(cls, batches: Sequence[Self]) -> Self:
+        """One batch of all rows in order. Raises ValueError when there is none."""
+        if not batches:
+            raise ValueError("nothing to join")
+        if len(batches) == 1:
+            return batches[0]
+        columns: dict[str, Any] = {}
+        for names, codes in cls.encodings().items():
+            lists = [getattr(b, names) for b in batches]
+            offsets = np.cumsum([0, *map(len, lists)])
+            columns[names] = tuple(n for part in lists for n in part)
+            columns[codes] = np.concatenate(
+                [getattr(b, codes) + np.int32(o) for b, o in zip(batches, offsets, strict=False)]
+            )
+        for f in fields(cls):
+            if f.name not in columns:
+                columns[f.name] = np.concatenate([getattr(b, f.name) for b in batches], axis=-1)
+        return cls(**columns)
+
+    @classmethod
+    def encodings(cls) -> dict[str, str]:
+        """Which field holds the names and which the codes into it."""
+        return {"names": "subject", "areas": "area"}
+
+    @classmethod
+    def build(cls, names: Iterable[str], subject: Any, areas: Iterable[str], area: Any, at: Any, **columns: Any) -> Self:
+        """A batch from whatever numpy can convert; an absent column is NaN or 0. Raises ValueError on a wrong shape."""
+        when = np.asarray(at, np.int64)
+        told: dict[str, Any] = {"names": tuple(names), "subject": np.asarray(subject, np.int32),
+                                "areas": tuple(areas), "area": np.asarray(area, np.int32), "at": when}
+        for f in fields(cls):
+            if f.name in told:
+                continue
+            kind, given = COLUMN_TYPES[f.name], columns.pop(f.name, None)
+            if kind is str:
+                told[f.name] = tuple(given or ("",))
+            elif given is not None:
+                told[f.name] = np.asarray(given, kind)
+            elif np.dtype(kind).kind == "f":
+                told[f.name] = np.broadcast_to(np.asarray(np.nan, kind), _shape(f.name, len(when)))
+            else:
+                told[f.name] = np.zeros(len(when), kind)
+        if columns:
+            raise ValueError(f"{cls.__name__} has no column {', '.join(sorted(columns))}")
+        for name, column in told.items():
+            if isinstance(column, np.ndarray) and column.shape != _shape(name, len(when)):
+                raise ValueError(f"{name} has the shape {column.shape}, not {_shape(name, len(when))}")
+        return cls(**told)
+
+
+def _shape(name: str, rows: int) -> tuple[int, ...]:
+    return (3, rows) if name in PHASE_COLUMNS else (rows,)
+
+
+@dataclass(frozen=True, slots=True)
+class Readings(Batch):
+    """A meter at a point in time; interval columns cover the interval that ends then."""
+
+    kind: ClassVar[str] = "readings"
+
+    register: Column  # kWh imported since ever, secondary
+    export_register: Column  # kWh exported since ever, secondary
+    kwh: Column  # kWh imported in the interval, secondary
+    u: Column  # (3, rows) V, secondary
+    i: Column  # (3, rows) A, secondary
+    p: Column  # (3, rows) kW, secondary, negative when it flows back
+    q: Column  # (3, rows) kvar, secondary
+    clock_offset: Column  # seconds the meter's clock is ahead of the head-end's when it was read
+    received: Times  # when the head-end or the broker received it, 0 when unknown
+    status: NDArray[np.uint8]  # Status
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceEvents(Batch):
+    """Something a meter, or the head-end for a meter or a whole area, reports. Subject "" is the whole area."""
+
+    kind: ClassVar[str] = "events"
+
+    event: NDArray[np.uint8]  # Event
+    until: Times  # end of what lasts, 0 when open or a moment
+
+
+@dataclass(frozen=True, slots=True)
+class Payments(Batch):
+    """A customer's bill, payment attempt, top-up or balance."""
+
+    kind: ClassVar[str] = "payments"
+    shared: ClassVar[frozenset[str]] = frozenset({"names", "areas", "bills", "channels"})
+
+    payment: NDArray[np.uint8]  # Payment
+    amount: Column  # yuan
+    bills: Names
+    bill: Codes  # into bills; "" when the payment names none
+    channels: Names
+    channel: Codes  # into channels; "" when there is none
+    succeeded: NDArray[np.uint8]  # 1 when the attempt went through
+    due: Times  # of a bill, else 0
+
+    @classmethod
+    def encodings(cls) -> dict[str, str]:
+        """Which field holds the names and which the codes into it."""
+        return {"names": "subject", "areas": "area", "bills": "bill", "channels": "channel"}
+
+
+@dataclass(frozen=True, slots=True)
+class Stages(Batch):
+    """A work item enters or leaves a stage. The area is the section that works on it."""
+
+    kind: ClassVar[str] = "stages"
+    shared: ClassVar[frozenset[str]] = frozenset({"names", "areas", "stages"})
+
+    stages: Names
+    stage: Codes  # into stages
+    progress: NDArray[np.uint8]  # Progress
+    limit: Column  # seconds the stage may take, NaN for the section's own
+
+    @classmethod
+    def encodings(cls) -> dict[str, str]:
+        """Which field holds the names and which the codes into it."""
+        return {"names": "subject", "areas": "area", "stages": "stage"}
+
+
+@dataclass(frozen=True, slots=True)
+class Days(Batch):
+    """A meter's closed local day; ``at`` is the midnight that ends it."""
+
+    kind: ClassVar[str] = "days"
+
+    kwh: Column  # kWh imported, secondary; NaN below half coverage
+    coverage: Column  # share of the day's intervals that were read
+    reads: Column  # readings of any kind in the day
+    live: Column  # share of the day's readings with voltage on some phase, NaN when none has a voltage
+    night: Column  # share of the energy used from 0 to 6 h
+    peak: Column  # largest interval over the mean interval
+
+
+@dataclass(frozen=True, slots=True)
+class Intervals(Batch):
+    """A transformer area's closed interval; ``at`` ends it."""
+
+    kind: ClassVar[str] = "intervals"
+
+    current: Column  # (3, rows) primary A of the gateway meter, else the sum of the users'
+    kva: Column  # apparent power, primary
+    gateway: Column  # 1 when measured by the gateway meter, 0 when summed over users
+    coverage: Column  # share of the area's meters that were read
+
+
+@dataclass(frozen=True, slots=True)
+class AreaDays(Batch):
+    """A transformer area's closed local day; ``at`` is the midnight that ends it."""
+
+    kind: ClassVar[str] = "area_days"
+
+    energy_in: Column  # kWh through the gateway meter, primary
+    energy_out: Column  # kWh of all users, primary
+    coverage: Column  # share of the users' intervals that were read
+
+
+COLUMN_TYPES: dict[str, Any] = {
+    "register": np.float64, "export_register": np.float64, "kwh": np.float32, "u": np.float32, "i": np.float32,
+    "p": np.float32, "q": np.float32, "clock_offset": np.float32, "received": np.int64, "status": np.uint8,
+    "event": np.uint8, "until": np.int64,
+    "payment": np.uint8, "amount": np.float64, "bills": str, "bill": np.int32, "channels": str, "channel": np.int32,
+    "succeeded": np.uint8, "due": np.int64,
+    "stages": str, "stage": np.int32, "progress": np.uint8, "limit": np.float64,
+    "coverage": np.float32, "reads": np.float32, "live": np.float32, "night": np.float32, "peak": np.float32,
+    "current": np.float32, "kva": np.float32, "gateway": np.float32, "energy_in": np.float64, "energy_out": np.float64,
+}  # fmt: skip
+PHASE_COLUMNS = frozenset({"u", "i", "p", "q", "current"})

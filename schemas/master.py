@@ -1,0 +1,51 @@
+"""Master data: the transformer area with its transformer, meters and customers, effective-dated."""
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Segment = Literal["residential", "commercial", "industrial", "agricultural"]
+Wiring = Literal["1P2W", "3P3W", "3P4W"]
+VectorGroup = Literal["Yyn0", "Dyn11"]
+
+
+class Transformer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A transformer from its effective time on."""
+
+    effective: int = 0  # Unix seconds
+    rating_kva: float
+    vector_group: VectorGroup = "Yyn0"
+
+
+class Meter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A meter with its customer and contract from its effective time on; a change is a further record."""
+
+    meter: str
+    customer: str = ""
+    effective: int = 0  # Unix seconds
+    until: int = 0  # when it was taken away, 0 while it stands
+    wiring: Wiring = "1P2W"
+    un_v: float = 220.0  # nominal phase voltage, secondary
+    ib_a: float = 5.0  # basic current, secondary
+    imax_a: float = 60.0
+    ct: float = 1.0  # current transformer ratio
+    pt: float = 1.0  # voltage transformer ratio
+    register_digits: int = 6  # before the point
+    interval_s: int = 900
+    contract_kva: float | None = None
+    suspended_kva: float = 0.0
+    pv_kva: float = 0.0  # registered generation
+    segment: Segment = "residential"
+    tariff: str = ""
+
+
+class Area(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A transformer area (台区) and all that hangs on it."""
+
+    area: str
+    section: str = ""
+    feeder: str = ""
+    gateway: str = ""  # the meter on the transformer's low side, "" when there is none
+    transformers: list[Transformer] = msgspec.field(default_factory=list)
+    meters: list[Meter] = msgspec.field(default_factory=list)
