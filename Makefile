@@ -1,0 +1,40 @@
+# Everything runs in .venv, which needs nothing but Python 3.11, 3.12 or 3.13: `make PYTHON=python3.13` picks one.
+
+supported := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c '$(supported)' 2>/dev/null && echo $$p && break; done)
+bin := .venv/bin
+ready := .venv/.ready
+
+.PHONY: demo test lint kafka lock clean
+
+demo: $(ready)
+	$(bin)/meterwatch demo
+
+test: $(ready)
+	$(bin)/pytest
+
+lint: $(ready)
+	$(bin)/ruff check .
+	$(bin)/mypy
+	$(bin)/lint-imports
+
+kafka: $(ready)
+	$(bin)/python -m streams.broker
+
+lock: $(ready)
+	$(bin)/uv pip compile pyproject.toml --output-file requirements.lock $(lock_options)
+	$(bin)/uv pip compile pyproject.toml --extra dev --constraint requirements.lock --output-file requirements-dev.lock $(lock_options)
+
+lock_options := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \
+	--custom-compile-command 'make lock'
+
+$(ready): requirements-dev.lock pyproject.toml
+	@test -n '$(PYTHON)' || { echo 'meterwatch needs Python 3.11, 3.12 or 3.13 on the path'; exit 1; }
+	$(PYTHON) -m venv --clear .venv
+	$(bin)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(bin)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+clean:
+	rm -rf .venv .kafka
