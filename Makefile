@@ -1,4 +1,4 @@
-# Everything runs in .venv, which needs nothing but Python 3.11, 3.12 or 3.13: `make PYTHON=python3.13` picks one.
+# Everything runs in .venv, made with nothing but Python 3.11 to 3.13; `make clean test PYTHON=python3.13` picks one.
 
 supported := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -31,7 +31,7 @@ lock_options := --quiet --upgrade --universal --python-version 3.11 --generate-h
 
 $(ready): requirements-dev.lock pyproject.toml
 	@test -n '$(PYTHON)' || { echo 'meterwatch needs Python 3.11, 3.12 or 3.13 on the path'; exit 1; }
-	$(PYTHON) -m venv --clear .venv
+	@$(bin)/python -c '$(supported)' 2>/dev/null || $(PYTHON) -m venv --clear .venv
 	$(bin)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	$(bin)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -1,0 +1,221 @@
+"""A single-node Apache Kafka on loopback for development and tests, from the released jars, without Docker.
+
+``python -m streams.broker`` runs one until it is interrupted. It needs Java and, the first time, Maven.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import hashlib
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Self
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+SETTINGS = CHECKOUT / "deploy" / "kafka"
+CACHE = CHECKOUT / ".kafka"
+HOST = "127.0.0.1"
+START_SECONDS = 60
+STOP_SECONDS = 30
+
+
+class BrokerError(Exception):
+    """The broker did not start or has died; says why."""
+
+
+class BrokerUnavailableError(BrokerError):
+    """Java or Maven is missing, so that no broker can run here."""
+
+
+class Broker:
+    """A broker with its data in a folder; a context manager. Port 0 takes a free one and keeps it over restarts."""
+
+    def __init__(self, folder: Path, *, port: int = 0, partitions: int = 4) -> None:
+        self.folder = folder.resolve()
+        self.partitions = partitions
+        self.port, self.controller_port = (port, port + 1) if port else free_ports()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> str:
+        """What clients call the bootstrap server."""
+        return f"{HOST}:{self.port}"
+
+    @property
+    def log(self) -> Path:
+        """Where the broker writes its warnings and errors."""
+        return self.folder / "broker.log"
+
+    def start(self) -> None:
+        """Starts the broker and returns when it answers. Raises BrokerError when it cannot."""
+        for port in (self.port, self.controller_port):
+            if listens(port):
+                raise BrokerError(f"something listens on {HOST}:{port} already")
+        java = [program("java", "Java 17 or newer"), "-cp", f"{jars()}/*"]
+        java += [f"-Dlog4j2.configurationFile={SETTINGS / 'log4j2.properties'}", "-XX:TieredStopAtLevel=1", "-Xmx512m"]
+        settings = self._configure()
+        if not (self.folder / "data" / "meta.properties").exists():
+            identity = base64.urlsafe_b64encode(os.urandom(16)).decode().rstrip("=")
+            run([*java, "kafka.tools.StorageTool", "format", "-t", identity, "-c", str(settings)], "format its storage")
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*java, "kafka.Kafka", str(settings)], stdout=log, stderr=log, start_new_session=True
+            )
+        try:
+            self._await_answer()
+        except BaseException:
+            self.kill()
+            raise
+
+    def stop(self) -> None:
+        """Ends the broker in good order; without effect when it does not run."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Ends the broker with SIGKILL; its folder starts again."""
+        self._end(signal.SIGKILL)
+
+    def restart(self) -> None:
+        """Stops the broker if it runs and starts it on the same ports and data."""
+        self.stop()
+        self.start()
+
+    def wait(self) -> None:
+        """Waits for as long as the broker runs. Raises BrokerError when it ends by itself."""
+        if self.process and self.process.wait():
+            raise BrokerError(f"Kafka has died:\n{last_lines(self.log)}")
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _configure(self) -> Path:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        settings = self.folder / "server.properties"
+        settings.write_text(
+            (SETTINGS / "server.properties").read_text()
+            + f"listeners=PLAINTEXT://{self.address},CONTROLLER://{HOST}:{self.controller_port}\n"
+            + f"advertised.listeners=PLAINTEXT://{self.address}\n"
+            + f"controller.quorum.voters=1@{HOST}:{self.controller_port}\n"
+            + f"log.dirs={self.folder / 'data'}\n"
+            + f"num.partitions={self.partitions}\n"
+        )
+        return settings
+
+    def _await_answer(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while not answers(self.port):
+            if self.process and self.process.poll() is not None:
+                raise BrokerError(f"Kafka did not start:\n{last_lines(self.log)}")
+            if time.monotonic() > deadline:
+                raise BrokerError(f"Kafka did not answer within {START_SECONDS} s:\n{last_lines(self.log)}")
+            time.sleep(0.1)
+
+    def _end(self, sign: signal.Signals) -> None:
+        if self.process is None:
+            return
+        self.process.send_signal(sign)
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process = None
+
+
+def listens(port: int) -> bool:
+    """Whether anything accepts connections on this port of loopback."""
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) == 0
+
+
+def answers(port: int) -> bool:
+    """Whether a broker on this port of loopback answers a metadata request with itself."""
+    request = struct.pack(">hhihi?", 3, 4, 0, -1, 0, False)  # metadata, version 4, no client id, no topics
+    try:
+        with socket.create_connection((HOST, port), timeout=5) as connection, connection.makefile("rb") as answer:
+            connection.sendall(struct.pack(">i", len(request)) + request)
+            _size, _correlation, _throttle, brokers = struct.unpack(">iiii", answer.read(16))
+            return bool(brokers > 0)
+    except (OSError, struct.error):
+        return False
+
+
+def jars() -> Path:
+    """The folder of Kafka's jars, fetched by Maven the first time; named by what was asked for."""
+    asked = SETTINGS / "pom.xml"
+    folder = CACHE / f"jars-{hashlib.sha256(asked.read_bytes()).hexdigest()[:12]}"
+    if folder.exists():
+        return folder
+    maven = program("mvn", "Maven, once, to fetch Kafka")
+    CACHE.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
+        fetched = Path(scratch) / "jars"
+        run(
+            [maven, "--quiet", "--batch-mode", "--strict-checksums", "--file", str(asked),
+             "dependency:copy-dependencies", f"-DoutputDirectory={fetched}", "-DincludeScope=runtime"],
+            "fetch its jars",
+        )  # fmt: skip
+        if not folder.exists():  # another session may have been faster
+            fetched.rename(folder)
+    return folder
+
+
+def free_ports() -> tuple[int, int]:
+    """Two ports of loopback that nobody listens on."""
+    with socket.socket() as one, socket.socket() as other:
+        one.bind((HOST, 0))
+        other.bind((HOST, 0))
+        return one.getsockname()[1], other.getsockname()[1]
+
+
+def program(name: str, need: str) -> str:
+    """The full path of a program. Raises BrokerUnavailableError when it is not on the path."""
+    path = shutil.which(name)
+    if path is None:
+        raise BrokerUnavailableError(f"a broker needs {need}: `{name}` is not on the path")
+    return path
+
+
+def run(command: list[str], purpose: str) -> None:
+    """Runs a command to its end. Raises BrokerError with what it said when it fails."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if done.returncode:
+        raise BrokerError(f"Kafka could not {purpose}:\n{done.stdout.strip()}")
+
+
+def last_lines(log: Path, lines: int = 20) -> str:
+    """The end of a log."""
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+
+
+def main() -> None:
+    """Runs a broker on a port of loopback until it is interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m streams.broker", description=main.__doc__)
+    parser.add_argument("--port", type=int, default=9092, help="the controller takes the next one (default 9092)")
+    port = parser.parse_args().port
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with Broker(CACHE / f"broker-{port}", port=port) as broker:
+            print(f"Kafka listens on {broker.address}, data and log in {broker.folder}; Ctrl-C ends it", flush=True)
+            broker.wait()
+    except KeyboardInterrupt:
+        pass
+    except BrokerError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

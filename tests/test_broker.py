@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from streams import broker as module
+from streams.broker import Broker, BrokerError, BrokerUnavailableError, answers
+
+
+async def create(address: str, topic: str) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=address)
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic(topic, num_partitions=1, replication_factor=1)])
+    finally:
+        await admin.close()
+
+
+async def send(address: str, topic: str, *values: bytes) -> None:
+    async with AIOKafkaProducer(bootstrap_servers=address) as producer:
+        for value in values:
+            await producer.send_and_wait(topic, value)
+
+
+async def receive(address: str, topic: str, count: int) -> list[bytes]:
+    async with AIOKafkaConsumer(topic, bootstrap_servers=address, auto_offset_reset="earliest") as consumer:
+        return [(await asyncio.wait_for(consumer.getone(), 30)).value for _ in range(count)]
+
+
+def test_what_was_sent_is_received(broker: Broker):
+    asyncio.run(create(broker.address, "broker-test"))
+    asyncio.run(send(broker.address, "broker-test", b"one", b"two"))
+    assert asyncio.run(receive(broker.address, "broker-test", 2)) == [b"one", b"two"]
+
+
+def test_the_folder_survives_sigkill(broker: Broker, tmp_path: Path):
+    with Broker(tmp_path) as own:
+        asyncio.run(create(own.address, "kept"))
+        asyncio.run(send(own.address, "kept", b"before"))
+        own.kill()
+        assert not answers(own.port)
+        own.restart()
+        asyncio.run(send(own.address, "kept", b"after"))
+        assert asyncio.run(receive(own.address, "kept", 2)) == [b"before", b"after"]
+    assert not answers(own.port)
+
+
+def test_a_taken_port_is_said(tmp_path: Path):
+    with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(BrokerError, match="listens .* already"):
+        Broker(tmp_path, port=other.getsockname()[1]).start()
+
+
+def test_a_start_that_fails_tells_the_log(broker: Broker, tmp_path: Path):
+    spoilt = tmp_path / "data" / "meta.properties"
+    spoilt.parent.mkdir()
+    spoilt.write_text("version=1\nnode.id=2\n")
+    with pytest.raises(BrokerError, match="(?s)did not start.*meta.properties"):
+        Broker(tmp_path).start()
+
+
+def test_without_java_there_is_no_broker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(BrokerUnavailableError, match="Java 17 or newer: `java` is not on the path"):
+        Broker(tmp_path).start()
+
+
+def test_without_maven_there_are_no_jars(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(module, "CACHE", tmp_path)
+    with pytest.raises(BrokerUnavailableError, match="`mvn` is not on the path"):
+        module.jars()
