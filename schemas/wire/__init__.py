@@ -1,0 +1,27 @@
+"""What stands in Kafka messages: records in JSON, frames in msgpack, and how they become batches and come of them."""
+from schemas.wire.decoding import (
+    Message,
+    decode_alert,
+    decode_areas,
+    decode_events,
+    decode_payments,
+    decode_readings,
+    decode_stages,
+)
+from schemas.wire.encoding import (
+    Encoded,
+    encode_alert,
+    encode_area,
+    encode_events,
+    encode_payments,
+    encode_readings,
+    encode_stages,
+)
+from schemas.wire.records import FRAME, JSON
+from schemas.wire.refusal import Reason, Refusal, Refused
+
+__all__ = [
+    "FRAME", "JSON", "Encoded", "Message", "Reason", "Refusal", "Refused", "decode_alert", "decode_areas",
+    "decode_events", "decode_payments", "decode_readings", "decode_stages", "encode_alert", "encode_area",
+    "encode_events", "encode_payments", "encode_readings", "encode_stages",
+]  # fmt: skip

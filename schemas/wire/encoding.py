@@ -1,0 +1,156 @@
+"""Batches to Kafka messages; what a decoder reads back is equal to the bit."""
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import numpy as np
+from msgspec import Struct, json
+from msgspec.structs import replace
+from numpy.typing import NDArray
+
+from schemas.alert import Alert
+from schemas.columns import COLUMN_TYPES, PHASE_COLUMNS, Batch, Column, DeviceEvents, Payments, Readings, Stages
+from schemas.master import Area
+from schemas.wire.frame import pack
+from schemas.wire.records import (
+    FRAME,
+    JSON,
+    WORDS,
+    EventRecord,
+    PaymentRecord,
+    ReadingRecord,
+    StageRecord,
+)
+
+Encoded = tuple[bytes, bytes, str]
+"""Key, value and content type."""
+
+ENCODER = json.Encoder()
+
+
+def encode_readings(
+    batch: Readings, shape: Literal["single", "array", "packed"], rows: int = 500
+) -> Iterator[Encoded]:
+    """Messages of one area each, of at most so many rows; the rows of an area keep their order."""
+    if shape != "packed":
+        yield from _json(batch, ReadingRecord, shape, rows)
+        return
+    for area, chosen in _areas(batch, rows):
+        yield area.encode(), pack(batch.rows(chosen), area), FRAME
+
+
+def encode_events(batch: DeviceEvents, shape: Literal["single", "array"] = "single", rows: int = 500) -> Iterator[Encoded]:
+    """Messages of one area each, of at most so many rows; the rows of an area keep their order."""
+    return _json(batch, EventRecord, shape, rows)
+
+
+def encode_payments(batch: Payments, shape: Literal["single", "array"] = "single", rows: int = 500) -> Iterator[Encoded]:
+    """Messages of one area each, of at most so many rows; the rows of an area keep their order."""
+    return _json(batch, PaymentRecord, shape, rows)
+
+
+def encode_stages(batch: Stages, shape: Literal["single", "array"] = "single", rows: int = 500) -> Iterator[Encoded]:
+    """Messages of one section each, of at most so many rows; the rows of a section keep their order."""
+    return _json(batch, StageRecord, shape, rows)
+
+
+def encode_area(area: Area) -> Encoded:
+    """The registry's message for an area."""
+    return area.area.encode(), ENCODER.encode(area), JSON
+
+
+def encode_alert(alert: Alert) -> tuple[bytes, bytes, list[tuple[str, bytes]]]:
+    """Key, value and the headers of a CloudEvents 1.0 event in binary mode. Evidence that is not finite is left out."""
+    evidence = {name: value for name, value in alert.evidence.items() if math.isfinite(value)}
+    headers = {
+        "ce_specversion": "1.0",
+        "ce_id": f"{alert.id}.{alert.revision}",
+        "ce_source": "/meterwatch",
+        "ce_type": f"meterwatch.alert.{alert.change}",
+        "ce_time": datetime.fromtimestamp(alert.at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "ce_subject": alert.subject or alert.area,
+        "content-type": JSON,
+    }
+    value = ENCODER.encode(replace(alert, evidence=evidence))
+    return alert.id.encode(), value, [(name, text.encode()) for name, text in headers.items()]
+
+
+def _json(batch: Batch, record: Any, shape: str, rows: int) -> Iterator[Encoded]:
+    if shape == "single":
+        keys = [name.encode() for name in batch.areas]
+        for area, row in zip(batch.area.tolist(), _records(batch, record), strict=True):
+            yield keys[area], ENCODER.encode(row), JSON
+        return
+    for area, chosen in _areas(batch, rows):
+        yield area.encode(), ENCODER.encode(_records(batch.rows(chosen), record)), JSON
+
+
+def _areas(batch: Batch, rows: int) -> Iterator[tuple[str, NDArray[np.intp]]]:
+    """The rows of every area, in pieces."""
+    names = {name: code for code, name in enumerate(dict.fromkeys(batch.areas))}
+    codes = np.array([names[name] for name in batch.areas], np.intp)[batch.area]
+    order = np.argsort(codes, kind="stable")
+    for held in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
+        for first in range(0, len(held), rows):
+            chosen = held[first : first + rows]
+            yield batch.areas[batch.area[chosen[0]]], chosen
+
+
+def _records(batch: Batch, record: Any) -> list[Struct]:
+    """The rows as records; the area stands in the message key."""
+    encodings = {codes: names for names, codes in batch.encodings().items()}
+    columns: list[Any] = []
+    for name in record.__struct_fields__:
+        if name == "area":
+            columns.append([""] * len(batch))
+            continue
+        column = getattr(batch, name)
+        if name in encodings:
+            words = getattr(batch, encodings[name])
+            columns.append([words[code] for code in column.tolist()])
+        elif name in WORDS:
+            columns.append([WORDS[name][code] for code in column.tolist()])
+        elif name in PHASE_COLUMNS:
+            columns.append(_phases(column))
+        elif column.dtype.kind == "f":
+            columns.append(_numbers(column).tolist())
+        else:
+            columns.append(column.astype(bool).tolist() if name == "succeeded" else column.tolist())
+    return list(map(record, *columns))
+
+
+def _numbers(column: Column) -> NDArray[np.object_]:
+    """The numbers in the fewest digits that tell them apart, None where unknown."""
+    short = shortest(column) if column.dtype == np.float32 else column
+    numbers = short.astype(object)
+    numbers[np.isnan(column)] = None
+    return numbers
+
+
+def _phases(column: Column) -> list[Any]:
+    numbers = _numbers(column)
+    alone = np.isnan(column[1:]).all(axis=0)
+    if alone.all():
+        return numbers[0].tolist()
+    return [a if single else (a, b, c) for single, a, b, c in zip(alone.tolist(), *numbers.tolist(), strict=True)]
+
+
+def shortest(column: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Doubles with the fewest decimals that are the same as float32.
+
+    >>> shortest(np.array([230.1, 0.001, 1e-9], np.float32)).tolist()
+    [230.1, 0.001, 1e-09]
+    """
+    exact = column.astype(np.float64)
+    short = np.round(exact)
+    long = short.astype(np.float32) != column
+    for decimals in range(1, 7):
+        if not long.any():
+            return short
+        short[long] = np.round(exact[long], decimals)
+        long = (short.astype(np.float32) != column) & ~np.isnan(column)
+    short[long] = [float(str(number)) for number in column[long]]
+    return short

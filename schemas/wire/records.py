@@ -1,0 +1,133 @@
+"""One observation as a JSON object: names, types, units and limits of every field."""
+from __future__ import annotations
+
+from datetime import datetime
+from enum import IntEnum
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from schemas.columns import Event, Payment, Progress, Status
+
+FIRST = 946_684_800  # 2000-01-01, Unix seconds
+LAST = 4_102_444_800  # 2100-01-01
+LARGEST_NUMBER = 1e12  # of any quantity, either sign; its square still is a float32
+LONGEST_ID = 128  # characters
+
+
+def told(description: str, unit: str = "") -> Meta:
+    """What the JSON Schema says of a field beyond its type."""
+    return Meta(description=description, extra_json_schema={"x-unit": unit} if unit else {})
+
+
+Number = Annotated[float, Meta(extra_json_schema={"minimum": -LARGEST_NUMBER, "maximum": LARGEST_NUMBER})]
+Phases = tuple[Number | None, Number | None, Number | None] | Number | None
+Id = Annotated[str, Meta(min_length=1, max_length=LONGEST_ID)]
+Time = Annotated[int, Meta(ge=FIRST, le=LAST)] | Annotated[datetime, Meta(tz=True)]
+AreaId = Annotated[Id, told("Transformer area (台区); the message key is taken when absent and must be equal when given")]
+Instant = Annotated[Time, told("Unix seconds, or RFC 3339 with an offset; from 2000 to 2100", "s")]
+
+# No Meta(ge, le) on Number: inside a union with a fixed tuple, msgspec 0.22 reads the limits from the wrong memory.
+
+
+class ReadingRecord(Struct, gc=False, omit_defaults=True, forbid_unknown_fields=True, rename={"subject": "meter"}):
+    """A meter at a point in time; interval values cover the interval that ends then. All as the meter shows it."""
+
+    subject: Annotated[Id, told("Meter")]
+    at: Annotated[Instant, told("End of the interval")]
+    area: AreaId = ""
+    register: Annotated[Number | None, told("Energy imported since ever, secondary", "kWh")] = None
+    export_register: Annotated[Number | None, told("Energy exported since ever, secondary", "kWh")] = None
+    kwh: Annotated[Number | None, told("Energy imported in the interval, secondary", "kWh")] = None
+    u: Annotated[Phases, told("Voltage of phases A, B, C, secondary; a number is phase A", "V")] = None
+    i: Annotated[Phases, told("Current of phases A, B, C, secondary; a number is phase A", "A")] = None
+    p: Annotated[Phases, told("Active power of phases A, B, C, secondary; negative flows back", "kW")] = None
+    q: Annotated[Phases, told("Reactive power of phases A, B, C, secondary", "kvar")] = None
+    clock_offset: Annotated[Number | None, told("How far the meter's clock is ahead of the head-end's", "s")] = None
+    received: Annotated[Instant, told("When the head-end received it; else the message's timestamp counts")] = 0
+    status: Literal["measured", "estimated", "edited"] = "measured"
+
+
+class EventRecord(Struct, gc=False, omit_defaults=True, forbid_unknown_fields=True, rename={"subject": "meter"}):
+    """Something a meter, or the head-end for a meter or a whole area, reports."""
+
+    at: Instant
+    event: Literal[
+        "power_off", "power_on", "cover_open", "terminal_open", "magnetic_field", "clock_set", "meter_change",
+        "planned_outage", "vacancy",
+    ]  # fmt: skip
+    subject: Annotated[Id, told("Meter; absent when the whole area is meant")] = ""
+    area: AreaId = ""
+    until: Annotated[Instant, told("End of what lasts; absent when open or a moment")] = 0
+
+
+class PaymentRecord(Struct, gc=False, omit_defaults=True, forbid_unknown_fields=True, rename={"subject": "customer"}):
+    """A customer's bill, payment attempt, top-up or balance."""
+
+    subject: Annotated[Id, told("Customer")]
+    at: Instant
+    payment: Literal["bill", "payment", "topup", "balance"]
+    area: AreaId = ""
+    amount: Annotated[Number | None, told("Amount", "CNY")] = None
+    bill: Annotated[Id, told("The bill it is or settles, where it names one")] = ""
+    channel: Annotated[Id, told("How it was paid, where it names one")] = ""
+    succeeded: Annotated[bool, told("Whether the attempt went through")] = True
+    due: Annotated[Instant, told("When a bill is due")] = 0
+
+
+class StageRecord(
+    Struct, gc=False, omit_defaults=True, forbid_unknown_fields=True, rename={"subject": "item", "area": "section"}
+):
+    """A work item enters or leaves a stage."""
+
+    subject: Annotated[Id, told("Work item")]
+    at: Instant
+    stage: Id
+    progress: Literal["started", "finished"]
+    area: Annotated[
+        Id, told("Section that works on it; the message key is taken when absent and must be equal when given")
+    ] = ""
+    limit: Annotated[Number | None, told("How long the stage may take, when not the section's own limit", "s")] = None
+
+
+Record = ReadingRecord | EventRecord | PaymentRecord | StageRecord
+
+
+class Frame(Struct, gc=False, omit_defaults=True, forbid_unknown_fields=True):
+    """Readings of one area as columns of packed little-endian numbers, in msgpack; an absent column is unknown.
+
+    Times are u4 or i8, codes u2 or u4, both told apart by the length; energy registers f8, all else f4. A phase column
+    holds phase A, then B, then C of all rows, or phase A alone.
+    """
+
+    meters: Annotated[list[Id], told("The meters that codes point into")]
+    meter: Annotated[bytes, told("u2 or u4 code of each row's meter")]
+    at: Annotated[bytes, told("u4 or i8 Unix seconds", "s")]
+    rows: Annotated[int, Meta(ge=1)]
+    version: Literal[1]
+    area: AreaId = ""
+    register: Annotated[bytes | None, told("f8", "kWh")] = None
+    export_register: Annotated[bytes | None, told("f8", "kWh")] = None
+    kwh: Annotated[bytes | None, told("f4", "kWh")] = None
+    u: Annotated[bytes | None, told("f4, phases", "V")] = None
+    i: Annotated[bytes | None, told("f4, phases", "A")] = None
+    p: Annotated[bytes | None, told("f4, phases", "kW")] = None
+    q: Annotated[bytes | None, told("f4, phases", "kvar")] = None
+    clock_offset: Annotated[bytes | None, told("f4", "s")] = None
+    received: Annotated[bytes | None, told("u4 or i8 Unix seconds, 0 where unknown", "s")] = None
+    status: Annotated[bytes | None, told("u1: 0 measured, 1 estimated, 2 edited")] = None
+
+
+class FrameVersion(Struct, gc=False):
+    """The one field that every version of a frame has."""
+
+    version: int
+
+
+JSON = "application/json"
+FRAME_VERSION = 1
+FRAME = "application/vnd.meterwatch.frame+msgpack"
+
+CODES: dict[str, type[IntEnum]] = {"status": Status, "event": Event, "payment": Payment, "progress": Progress}
+WORDS = {field: tuple(code.name.lower() for code in codes) for field, codes in CODES.items()}
+"""The words on the wire, in the order of their codes."""

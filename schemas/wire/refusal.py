@@ -1,0 +1,88 @@
+"""Why a value is refused: a fixed word for counting, and a sentence for whoever sent it."""
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from schemas.wire.records import FIRST, LAST
+
+
+class Reason(StrEnum):
+    """The words a refusal is counted under."""
+
+    EMPTY = "empty"  # no value, or no row in it
+    TOO_LARGE = "too_large"  # more bytes than LARGEST
+    NOT_JSON = "not_json"
+    NOT_FRAME = "not_frame"  # not msgpack, though it began or was announced as such
+    NOT_UTF8 = "not_utf8"  # in the value or the key
+    TRUNCATED = "truncated"
+    TOO_DEEP = "too_deep"
+    UNKNOWN_VERSION = "unknown_version"  # of a frame's layout
+    MISSING_FIELD = "missing_field"
+    UNKNOWN_FIELD = "unknown_field"
+    WRONG_TYPE = "wrong_type"
+    WRONG_LENGTH = "wrong_length"  # of the phases, or of a frame's column
+    UNKNOWN_VALUE = "unknown_value"  # not one of the words or codes there are
+    NOT_FINITE = "not_finite"
+    OUT_OF_RANGE = "out_of_range"  # a number that measures nothing
+    BAD_TIME = "bad_time"  # unreadable, without offset, or outside 2000 to 2100
+    BAD_ID = "bad_id"  # empty, longer than 128 characters, or not printable
+    NO_AREA = "no_area"  # neither in the key nor in the value
+    AREA_MISMATCH = "area_mismatch"  # key and value name different areas
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """One value, element or row that was refused, as bytes that its decoder refuses again for the same reason."""
+
+    value: bytes
+    reason: Reason
+    detail: str  # at most 200 characters
+    index: int  # of its message
+
+
+class Refused(ValueError):
+    """Bytes that cannot be read as what they should be."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(detail[:200])
+        self.reason = reason
+
+
+def refused(error: Exception) -> Refused:
+    """What a decoder's error means.
+
+    >>> refused(msgspec.ValidationError("Object missing required field `at`")).reason
+    <Reason.MISSING_FIELD: 'missing_field'>
+    """
+    if isinstance(error, Refused):
+        return error
+    if isinstance(error, UnicodeDecodeError):
+        return Refused(Reason.NOT_UTF8, str(error))
+    if isinstance(error, RecursionError):
+        return Refused(Reason.TOO_DEEP, "nested too deeply")
+    detail = str(error)
+    return Refused(next(reason for opening, reason in OPENINGS if detail.startswith(opening)), detail)
+
+
+OPENINGS = (
+    ("Input data was truncated", Reason.TRUNCATED),
+    ("JSON is malformed", Reason.NOT_JSON),
+    ("MessagePack data is malformed", Reason.NOT_FRAME),
+    ("Object missing required field", Reason.MISSING_FIELD),
+    ("Object contains unknown field", Reason.UNKNOWN_FIELD),
+    ("Invalid enum value", Reason.UNKNOWN_VALUE),
+    ("Invalid RFC3339", Reason.BAD_TIME),
+    ("Expected `datetime` with a timezone", Reason.BAD_TIME),
+    (f"Expected `int` >= {FIRST}", Reason.BAD_TIME),
+    (f"Expected `int` <= {LAST}", Reason.BAD_TIME),
+    ("Expected `str` of length", Reason.BAD_ID),
+    ("Expected `array` of length", Reason.WRONG_LENGTH),
+    ("Number out of range", Reason.OUT_OF_RANGE),
+    ("Expected `int` >", Reason.OUT_OF_RANGE),
+    ("Expected `int` <", Reason.OUT_OF_RANGE),
+    ("Expected `float` >", Reason.OUT_OF_RANGE),
+    ("Expected `float` <", Reason.OUT_OF_RANGE),
+    ("", Reason.WRONG_TYPE),
+)
+"""How msgspec's messages begin."""
