@@ -39,9 +39,8 @@ class BrokerUnavailableError(BrokerError):
 class Broker:
     """A broker with its data in a folder; a context manager. Port 0 takes a free one and keeps it over restarts."""
 
-    def __init__(self, folder: Path, *, port: int = 0, partitions: int = 4) -> None:
+    def __init__(self, folder: Path, *, port: int = 0) -> None:
         self.folder = folder.resolve()
-        self.partitions = partitions
         self.port, self.controller_port = (port, port + 1) if port else free_ports()
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -110,7 +109,6 @@ class Broker:
             + f"advertised.listeners=PLAINTEXT://{self.address}\n"
             + f"controller.quorum.voters=1@{HOST}:{self.controller_port}\n"
             + f"log.dirs={self.folder / 'data'}\n"
-            + f"num.partitions={self.partitions}\n"
         )
         return settings
 

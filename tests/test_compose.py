@@ -1,0 +1,101 @@
+"""docker-compose.yml and the Dockerfile, as far as they can be judged where no Docker engine runs."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from streams import settings
+from streams.broker import Broker, jars, program
+
+ROOT = Path(__file__).parents[1]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+SERVICE_KEYS = {"image", "build", "command", "environment", "volumes", "ports", "healthcheck", "depends_on", "restart"}
+CONDITIONS = {"service_started", "service_healthy", "service_completed_successfully"}
+
+every_service = pytest.mark.parametrize("service", SERVICES.values(), ids=SERVICES)
+
+
+def test_the_top_level_is_known():
+    assert {key for key in COMPOSE if not key.startswith("x-")} == {"name", "services", "volumes"}
+
+
+@every_service
+def test_a_service_is_well_formed(service: dict[str, Any]):
+    assert service.keys() <= SERVICE_KEYS
+    assert "image" in service
+    assert all(isinstance(value, str) for value in service["environment"].values())
+    assert all(isinstance(word, str) for word in service.get("command", []))
+    assert service.get("restart", "no") in {"no", "always", "on-failure", "unless-stopped"}
+
+
+@every_service
+def test_what_a_service_waits_for_can_come(service: dict[str, Any]):
+    for name, wish in service.get("depends_on", {}).items():
+        assert wish["condition"] in CONDITIONS
+        assert wish["condition"] != "service_healthy" or "healthcheck" in SERVICES[name]
+        assert wish["condition"] != "service_completed_successfully" or "restart" not in SERVICES[name]
+
+
+@every_service
+def test_a_health_check_is_a_command_with_times(service: dict[str, Any]):
+    check = service.get("healthcheck")
+    if check:
+        assert check.keys() == {"test", "interval", "timeout", "retries"}
+        assert check["test"][0] == "CMD"
+        assert all(isinstance(word, str) for word in check["test"])
+        assert all(re.fullmatch(r"\d+s", check[key]) for key in ("interval", "timeout"))
+
+
+@every_service
+def test_ports_stay_on_loopback(service: dict[str, Any]):
+    assert all(re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port) for port in service.get("ports", []))
+
+
+@every_service
+def test_what_is_mounted_is_there(service: dict[str, Any]):
+    for volume in service.get("volumes", []):
+        source = volume.split(":")[0]
+        assert (ROOT / source).exists() if source.startswith(".") else source in COMPOSE["volumes"]
+
+
+@every_service
+def test_meterwatch_understands_its_settings(service: dict[str, Any]):
+    settings.load({key: value for key, value in service["environment"].items() if key.startswith("METERWATCH_")})
+
+
+def test_both_brokers_are_of_one_version():
+    image = SERVICES["kafka"]["image"].removeprefix("apache/kafka:")
+    assert f"<version>{image}</version>" in (ROOT / "deploy/kafka/pom.xml").read_text()
+
+
+def test_kafka_accepts_its_settings(tmp_path: Path, broker: Broker):
+    """Joined as the image joins them: KAFKA_LOG_DIRS is log.dirs."""
+    told = {
+        key.removeprefix("KAFKA_").lower().replace("_", "."): value
+        for key, value in SERVICES["kafka"]["environment"].items()
+    } | {"log.dirs": str(tmp_path / "data")}
+    joined = tmp_path / "server.properties"
+    common = (ROOT / "deploy/kafka/server.properties").read_text()
+    joined.write_text(common + "".join(f"{key}={value}\n" for key, value in told.items()))
+    command = [program("java", "Java"), "-cp", f"{jars()}/*", "kafka.tools.StorageTool"]
+    command += ["format", "-t", "5L6g3nShT-eMCtK--X86sw", "-c", str(joined)]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def test_the_image_takes_every_package_and_nothing_that_is_missing():
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    sources = {source for line in copied for source in line.split()}
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert set(packages["packages"]) <= sources
+    assert all((ROOT / source).exists() for source in sources)
+    assert sources == allowed
+
