@@ -1,0 +1,154 @@
+"""The town's office: bills and how they are paid, and the work from reading to collection."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from replay.grid import Grid
+from replay.planted import DAY, HOUR, Planted
+from schemas.columns import Payment, Payments, Progress, Stages
+
+CHANNELS = ("", "WeChat", "Alipay", "bank", "counter", "kiosk")
+SHARES = (0.45, 0.35, 0.12, 0.05, 0.03)
+STAGES = (("reading", 24), ("checking", 24), ("review", 24), ("issue", 120), ("collection", 480))  # hours allowed
+YUAN = 0.56  # a kWh
+
+
+class Row(NamedTuple):
+    """A row of Payments."""
+
+    at: int
+    meter: int  # row of the grid
+    payment: Payment
+    amount: float
+    channel: int = 0
+    succeeded: bool = True
+    due: int = 0
+
+
+class Step(NamedTuple):
+    """A row of Stages."""
+
+    at: int
+    item: int  # the area whose bills are worked on
+    stage: int  # into STAGES
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Office:
+    """What the office did in the town's days, in order of time, and the faults planted in it."""
+
+    payments: Payments
+    stages: Stages
+    planted: tuple[Planted, ...]
+
+
+def open_office(grid: Grid, start: int, days: int, seed: int, faults: bool) -> Office:
+    """The office's work. The same arguments give the same work."""
+    rng = np.random.default_rng([seed, 3])
+    bills = _Bills(grid, start, days, rng)
+    work = _Work(grid, start, days, rng)
+    planted = (*bills.plant(), *work.plant()) if faults else ()
+    return Office(bills.rows_in_order(), work.rows_in_order(), tuple(planted))
+
+
+class _Bills:
+    """Last month's bills, issued on the first day, due five days later; most customers pay at once."""
+
+    def __init__(self, grid: Grid, start: int, days: int, rng: np.random.Generator) -> None:
+        self.grid, self.start, self.end, self.rng = grid, start, start + days * DAY, rng
+        self.due = start + 6 * DAY
+        self.customers = np.flatnonzero(~grid.gateway)
+        self.paid: dict[int, list[Row]] = {}
+        self.bills: dict[int, Row] = {}
+        issued = start + 9 * HOUR + grid.area[self.customers] * 60
+        amounts = np.round(grid.mean_kw[self.customers] * 24 * 30 * YUAN * rng.uniform(0.8, 1.2, len(issued)), 2)
+        delay = np.minimum(rng.exponential(1.2, len(issued)), 4).astype(int) * DAY
+        delay += rng.integers(HOUR, 12 * HOUR, len(issued))
+        channels = rng.choice(np.arange(1, len(CHANNELS)), len(issued), p=SHARES)
+        fails = rng.random(len(issued)) < 0.015
+        columns = (self.customers, issued, amounts, delay, channels, fails)
+        for row, at, amount, wait, channel, failed in zip(*(c.tolist() for c in columns), strict=True):
+            self.bills[row] = Row(at, row, Payment.BILL, amount, due=self.due)
+            self.paid[row] = self._pays(row, at + wait, amount, channel, int(failed))
+
+    def _pays(self, row: int, at: int, amount: float, channel: int, failures: int) -> list[Row]:
+        tries = [Row(at + 900 * k, row, Payment.PAYMENT, amount, channel, False) for k in range(failures)]
+        return [*tries, Row(at + 900 * failures, row, Payment.PAYMENT, amount, channel)]
+
+    def plant(self) -> Iterator[Planted]:
+        """Customers who do not pay in time, and customers whose card is refused again and again."""
+        victims = self.rng.permutation(self.customers).tolist()
+        for _ in range(max(1, len(self.customers) // 800)):
+            if self.due + 1.5 * DAY < self.end:
+                row = victims.pop()
+                self.paid[row] = []
+                yield Planted("arrears", ("arrears_tier",), *self._who(row), self.due, self.end, "the bill is not paid")
+            row = victims.pop()
+            at = self.start + int(self.rng.integers(1, 5)) * DAY + int(self.rng.integers(8, 18)) * HOUR
+            self.paid[row] = self._pays(row, at, self.bills[row].amount, 3, 4)
+            yield Planted("payment_failures", ("payment_failure_burst",), *self._who(row), at, at + DAY,
+                          "the bank refuses four times")  # fmt: skip
+
+    def _who(self, row: int) -> tuple[str, str]:
+        return self.grid.areas[self.grid.area[row]], self.grid.customer(row)
+
+    def rows_in_order(self) -> Payments:
+        """All rows until the town's end."""
+        every = [*self.bills.values(), *(r for tries in self.paid.values() for r in tries)]
+        rows = sorted(r for r in every if r.at < self.end)
+        at, meter, payment, amount, channel, succeeded, due = zip(*rows, strict=True)
+        names = tuple(self.grid.customer(r) for r in range(len(self.grid)))
+        return Payments.build(
+            names, meter, self.grid.areas, self.grid.area[list(meter)], at, payment=payment, amount=amount,
+            bills=tuple(f"{n}-2026-02" for n in names), bill=meter, channels=CHANNELS, channel=channel,
+            succeeded=succeeded, due=due,
+        )  # fmt: skip
+
+
+class _Work:
+    """Every area's bills go through the stages, one after another, well within the limits."""
+
+    def __init__(self, grid: Grid, start: int, days: int, rng: np.random.Generator) -> None:
+        self.grid, self.end, self.rng = grid, start + days * DAY, rng
+        self.steps: dict[int, list[Step]] = {}
+        for item in range(len(grid.areas)):
+            at = start + int(rng.integers(0, max(1, days - 3))) * DAY + 8 * HOUR
+            self.steps[item] = []
+            for stage, (_, hours) in enumerate(STAGES):
+                self.steps[item].append(Step(at, item, stage, Progress.STARTED))
+                at += int(hours * HOUR * min(0.72, 0.35 * np.exp(0.4 * rng.standard_normal())))
+                self.steps[item].append(Step(at, item, stage, Progress.FINISHED))
+                at += int(rng.integers(60, 1800))
+
+    def plant(self) -> Iterator[Planted]:
+        """Items that stall in checking or review: started, and nothing after."""
+        for stage in self.rng.permutation([0, 1, 2])[: max(1, len(self.steps) // 8)].tolist():
+            limit = STAGES[stage][1] * HOUR
+            early = [k for k, steps in self.steps.items()
+                     if len(steps) == 2 * len(STAGES) and steps[2 * stage].at + limit + DAY < self.end]  # fmt: skip
+            if not early:
+                continue
+            item = int(self.rng.choice(early))
+            at = self.steps[item][2 * stage].at
+            self.steps[item] = self.steps[item][: 2 * stage + 1]
+            yield Planted("stalled_stage", ("stage_overdue",), self.grid.sections[item], self._name(item), at, self.end,
+                          f"{STAGES[stage][0]} was started and never finished")  # fmt: skip
+
+    def _name(self, item: int) -> str:
+        return f"{self.grid.areas[item]}-2026-03"
+
+    def rows_in_order(self) -> Stages:
+        """All rows until the town's end."""
+        rows = sorted(step for steps in self.steps.values() for step in steps if step.at < self.end)
+        at, items, stages, progress = zip(*rows, strict=True)
+        sections = tuple(sorted(set(self.grid.sections)))
+        return Stages.build(
+            tuple(self._name(k) for k in self.steps), items, sections,
+            [sections.index(self.grid.sections[k]) for k in items], at, stages=tuple(name for name, _ in STAGES),
+            stage=stages, progress=progress, limit=[STAGES[s][1] * HOUR for s in stages],
+        )  # fmt: skip

@@ -1,0 +1,341 @@
+"""What happens in the simulated town: faults that must be found, and ordinary events that must not be taken for one."""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from replay.grid import COMMERCIAL, RESIDENTIAL, Grid, Rows, Values
+from schemas.alert import Alert
+from schemas.columns import Codes, Event, Mask
+
+HOUR, DAY = 3600, 86_400
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A fault that was put into the town, and the rules that should tell of it."""
+
+    kind: str
+    rules: tuple[str, ...]  # any of them finds it
+    area: str
+    subject: str  # "" for a whole area
+    start: int
+    end: int
+    note: str
+    echoes: tuple[str, ...] = ()  # rules that may rightly tell of its consequences
+
+    def found_by(self, alert: Alert) -> bool:
+        """Whether the alert is the one to expect."""
+        return alert.rule in self.rules and self.subject in ("", alert.subject) and self._meets(alert)
+
+    def explains(self, alert: Alert) -> bool:
+        """Whether the alert is no false alarm, because of this fault."""
+        near = self.subject in ("", alert.subject) or alert.rule.startswith(("area_", "transformer_"))
+        return self.found_by(alert) or (alert.rule in self.echoes and near and self._meets(alert))
+
+    def _meets(self, alert: Alert) -> bool:
+        return alert.area == self.area and self.start <= alert.raised and alert.since <= self.end + DAY
+
+
+@dataclass
+class Block:
+    """Some slots of the town in the making: what changes before the physics is true, what changes after is metered."""
+
+    start: int  # Unix seconds at which its first interval begins
+    scale: Values  # (rows,) times the usual load
+    cap_kw: Values  # (rows,) what the supply lets through
+    phase: Codes  # (rows,) that a single-phase meter hangs on
+    share: Values  # (3, rows) of a three-phase user's load
+    register: NDArray[np.float64]  # (rows,) kWh, secondary
+    counts: Mask  # (rows,) whether the register moves
+    clock: Values  # (rows,) seconds the meter's clock is ahead
+    read: Mask  # (slots, rows)
+    u: Values  # (3, slots, rows) V
+    i: Values  # (3, slots, rows) A, secondary
+    p: Values  # (3, slots, rows) kW, secondary
+    q: Values  # (3, slots, rows) kvar, secondary
+
+
+Change = Callable[[Block], None]
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A device event that reports a happening."""
+
+    at: int
+    area: str
+    subject: str
+    event: Event
+    until: int = 0
+
+
+@dataclass(frozen=True)
+class Happening:
+    """A change to the blocks that start within a span of time."""
+
+    start: int
+    end: int
+    before: Change | None = None  # the physics
+    after: Change | None = None
+    planted: Planted | None = None
+    notices: tuple[Notice, ...] = ()
+
+    def during(self, block: Block) -> bool:
+        """Whether the block starts within the span."""
+        return self.start <= block.start < self.end
+
+
+def load(row: int, times: float, block: Block) -> None:
+    """Multiplies a customer's load; the fuses let 60 % more through than before."""
+    block.scale[row] *= times
+    block.cap_kw[row] *= 1.6
+
+
+def loads(rows: Rows, times: float, block: Block) -> None:
+    """Multiplies the load of many."""
+    block.scale[rows] *= times
+
+
+def uneven(row: int, shares: tuple[float, float, float], block: Block) -> None:
+    """Spreads a three-phase customer's load unevenly."""
+    block.share[:, row] = shares
+
+
+def hung(rows: Rows, phase: int, block: Block) -> None:
+    """Hangs single-phase customers on another phase."""
+    block.phase[rows] = phase
+
+
+def lost_phase(row: int, phase: int, block: Block) -> None:
+    """A blown fuse: the load on that phase is gone."""
+    block.scale[row] *= 1 - block.share[phase, row]
+    block.share[phase, row] = 0
+    block.share[:, row] /= block.share[:, row].sum()
+
+
+def voltage(row: int, phase: int, times: float, block: Block) -> None:
+    """The meter sees less voltage on a phase, and so less power."""
+    for column in (block.u, block.p, block.q):
+        column[phase, :, row] *= times
+
+
+def current(rows: int | Rows, phases: slice, times: float, block: Block) -> None:
+    """The meter sees only part of the current, all of it backwards when `times` is negative."""
+    block.i[phases, :, rows] *= abs(times)
+    block.p[phases, :, rows] *= times
+    block.q[phases, :, rows] *= times
+
+
+def sagged(row: int, volts: float, block: Block) -> None:
+    """A bad contact in the service line takes some volts."""
+    block.u[0, :, row] -= volts
+
+
+def stands_still(row: int, block: Block) -> None:
+    """The register no longer moves."""
+    block.counts[row] = False
+
+
+def register_falls(row: int, kwh: float, block: Block) -> None:
+    """The register shows less than before, once."""
+    block.register[row] -= kwh
+
+
+def register_starts(row: int, block: Block) -> None:
+    """A new meter's register."""
+    block.register[row] = 0.2
+
+
+def unread(rows: int | Rows, block: Block) -> None:
+    """No reading arrives."""
+    block.read[:, rows] = False
+
+
+def clock_ahead(row: int, start: int, block: Block) -> None:
+    """The meter's clock gains a minute an hour, twenty at most."""
+    block.clock[row] = min(1200, (block.start - start) / 60)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A kind of fault of one meter: whom it befalls and what it does."""
+
+    kind: str  # the rule that tells of it
+    note: str
+    who: Callable[[Grid], Mask]
+    before: Callable[[int, int, Block], None] | None = None  # row, start, block
+    after: Callable[[int, int, Block], None] | None = None
+    echoes: tuple[str, ...] = ()
+    times: float = 2  # in a town of 4,000 meters
+    needs: float = 1.0  # days until it can be seen
+    lasts: float = 0.0  # days, 0 for good
+
+
+def _through_ct(grid: Grid) -> Mask:
+    return grid.three & (grid.ratio > 1)
+
+
+def _home(grid: Grid) -> Mask:
+    return (grid.segment == RESIDENTIAL) & (grid.pv_kw == 0) & (grid.mean_kw > 0.25)
+
+
+def _shop(grid: Grid) -> Mask:
+    return (grid.segment == COMMERCIAL) & ~grid.three & (grid.mean_kw > 0.6)
+
+
+def _office(grid: Grid) -> Mask:
+    return (grid.segment == COMMERCIAL) & _through_ct(grid)
+
+
+MISSING = ("area_loss_high",)  # what tells of energy that a meter no longer counts
+FAULTS = (
+    Fault("voltage_loss", "phase B of the voltage circuit has a bad contact, 40 % of the voltage is left", _through_ct,
+          after=lambda row, _, b: voltage(row, 1, 0.4, b), lasts=2, echoes=("voltage_deviation", *MISSING)),
+    Fault("phase_break", "the fuse of phase C has blown", _through_ct, before=lambda row, _, b: lost_phase(row, 2, b),
+          after=lambda row, _, b: voltage(row, 2, 0.04, b), lasts=1,
+          echoes=("meter_current_unbalance", "voltage_deviation")),
+    Fault("current_loss", "the current transformer of phase A is short-circuited", _through_ct,
+          after=lambda row, _, b: current(row, slice(0, 1), 0.0, b), lasts=3,
+          echoes=("meter_current_unbalance", *MISSING)),
+    Fault("reverse_polarity", "the current transformer of phase C is connected the wrong way round", _through_ct,
+          after=lambda row, _, b: current(row, slice(2, 3), -1.0, b), lasts=3, echoes=MISSING),
+    Fault("meter_current_unbalance", "most of the load hangs on phase A", _through_ct,
+          before=lambda row, _, b: uneven(row, (0.62, 0.2, 0.18), b), lasts=3),
+    Fault("voltage_deviation", "a bad contact in the service line takes 38 V", _home,
+          after=lambda row, _, b: sagged(row, 38, b), lasts=2),
+    Fault("over_contract_capacity", "a new workshop at more than twice the load of the contract", _office,
+          before=lambda row, _, b: load(row, 2.2, b), needs=3.5),
+    Fault("meter_stopped", "the register stands still while power flows", _home,
+          after=lambda row, _, b: stands_still(row, b), echoes=("zero_usage", *MISSING)),
+    Fault("register_decrease", "the register shows 150 kWh less than before", _home,
+          before=lambda row, start, b: register_falls(row, 150.0 * (b.start == start), b)),
+    Fault("zero_usage", "the whole meter is bypassed, voltage is there", _shop,
+          after=lambda row, _, b: current(row, slice(None), 0.0, b), needs=9, echoes=MISSING),
+    Fault("read_failure", "the communication module is dead", _home, after=lambda row, _, b: unread(row, b), needs=4.5),
+    Fault("clock_drift", "the clock gains a minute an hour", _home,
+          before=clock_ahead, needs=1.5),
+)  # fmt: skip
+
+
+class Plan:
+    """Chooses victims and moments; the same arguments give the same plan."""
+
+    def __init__(self, grid: Grid, start: int, days: int, seed: int) -> None:
+        self.grid, self.start, self.days = grid, start, days
+        self.end = start + days * DAY
+        self.rng = np.random.default_rng([seed, 2])
+        self.order = [int(k) for k in self.rng.permutation(len(grid.areas))]
+        self.used = np.array(grid.gateway)
+        self.moment = 0.0
+
+    def ordinary(self) -> Iterator[Happening]:
+        """Moving out, new meters, a planned outage: nothing to alert on."""
+        for _ in range(max(1, len(self.grid) // 800)):
+            for row in self._victims(_home):
+                moved = self._notice(at := self._when(0), row, Event.VACANCY)
+                yield Happening(at, self.end, before=partial(load, row, 0.0), notices=(moved,))
+            for row in self._victims(_home):
+                changed = self._notice(at := self._when(0), row, Event.METER_CHANGE)
+                yield Happening(at, at + HOUR, before=partial(register_starts, row), notices=(changed,))
+        area, at = self.order[-1], self._when(0)
+        rows, until = np.flatnonzero(self.grid.area == area), at + 3 * HOUR
+        outage = Notice(at, self.grid.areas[area], "", Event.PLANNED_OUTAGE, until)
+        yield Happening(at, until, before=partial(loads, rows, 0.0), after=partial(unread, rows), notices=(outage,))
+
+    def faults(self) -> Iterator[Happening]:
+        """Faults of whole areas, each in an area of its own as far as they go, then those of single meters."""
+        whole = (self._theft, self._overload, self._unbalance, self._theft)
+        for befall in whole[: max(1, len(self.order) // 4)]:
+            yield from befall(self.order[0])
+            if len(self.order) > 1:
+                self.order.pop(0)
+        for fault in FAULTS:
+            for _ in range(max(1, round(fault.times * len(self.grid) / 4000))):
+                if fault.needs + 1.3 <= self.days:
+                    yield from (self._befall(fault, row) for row in self._victims(fault.who))
+
+    def _victims(self, who: Callable[[Grid], Mask]) -> Iterator[int]:
+        """One meter that nothing has happened to, of another area than the last; none in a town too small."""
+        free = who(self.grid) & ~self.used
+        for _ in self.order:
+            self.order.append(self.order.pop(0))
+            if len(rows := np.flatnonzero(free & (self.grid.area == self.order[-1]))):
+                row = int(self.rng.choice(rows))
+                self.used[row] = True
+                yield row
+                return
+
+    def _when(self, needs: float) -> int:
+        """An hour that leaves so many days until the end; the hours spread evenly."""
+        self.moment = (self.moment + 0.618) % 1
+        return self.start + int((1 + self.moment * max(0, self.days - needs - 1.3)) * 24) * HOUR
+
+    def _notice(self, at: int, row: int, event: Event) -> Notice:
+        return Notice(at, self.grid.areas[self.grid.area[row]], self.grid.names[row], event)
+
+    def _befall(self, fault: Fault, row: int) -> Happening:
+        at = self._when(fault.needs)
+        end = min(self.end, at + round(fault.lasts * DAY)) if fault.lasts else self.end
+        area, meter = self.grid.areas[self.grid.area[row]], self.grid.names[row]
+        planted = Planted(fault.kind, (fault.kind,), area, meter, at, end, fault.note, fault.echoes)
+        return Happening(at, end, partial(fault.before, row, at) if fault.before else None,
+                         partial(fault.after, row, at) if fault.after else None, planted)  # fmt: skip
+
+    def _theft(self, area: int) -> Iterator[Happening]:
+        """Meters that see a third of what is used (attack h1), as many as it takes to miss 13 % of the energy."""
+        if self.days < 7:
+            return
+        grid, seen = self.grid, 0.33
+        rows = self.rng.permutation(np.flatnonzero((grid.area == area) & ~grid.gateway & (grid.pv_kw == 0)))
+        missing = np.cumsum(grid.mean_kw[rows]) * (1 - seen) / grid.mean_kw[grid.area == area].sum()
+        rows = rows[: 1 + int(np.searchsorted(missing, 0.13))]
+        self.used[rows] = True
+        at = self._when(self.days - 4)
+        note = f"{len(rows)} customers bypass two thirds of what they use"
+        planted = Planted("theft", MISSING, grid.areas[area], "", at, self.end, note)
+        yield Happening(at, self.end, after=partial(current, rows, slice(None), seen), planted=planted)
+
+    def _overload(self, area: int) -> Iterator[Happening]:
+        """Heating doubles and trebles what homes use until the evening peak is 15 % above the rating."""
+        if self.days < 4:
+            return
+        homes, times = self._heating(area, 1.15)
+        at = self._when(3.5)
+        planted = Planted(
+            "transformer_overload", ("transformer_overload",), self.grid.areas[area], "", at, at + 2 * DAY,
+            f"electric heating: homes use {times:.1f} times as much",
+            ("area_load_unbalance", "voltage_deviation", "meter_current_unbalance"),
+        )  # fmt: skip
+        yield Happening(at, at + 2 * DAY, before=partial(loads, homes, times), planted=planted)
+
+    def _unbalance(self, area: int) -> Iterator[Happening]:
+        """After line work too many single-phase customers hang on phase A, in cold days."""
+        if self.days < 4:
+            return
+        homes, times = self._heating(area, 0.62)
+        moved = self.rng.permutation(homes[self.grid.phase[homes] > 0])[: len(homes) // 5]
+        at = self._when(self.days - 2)
+        planted = Planted(
+            "area_load_unbalance", ("area_load_unbalance",), self.grid.areas[area], "", at, self.end,
+            f"{len(moved)} customers were moved to phase A", ("meter_current_unbalance", "voltage_deviation"),
+        )  # fmt: skip
+
+        def change(block: Block) -> None:
+            hung(moved, 0, block)
+            loads(homes, times, block)
+
+        yield Happening(at, self.end, before=change, planted=planted)
+
+    def _heating(self, area: int, peak: float) -> tuple[Rows, float]:
+        """The single-phase homes of an area, and how much more they must use for a peak of so much of the rating."""
+        grid = self.grid
+        homes = np.flatnonzero((grid.area == area) & (grid.segment == RESIDENTIAL) & ~grid.three & ~grid.gateway)
+        used = grid.expected_kw(homes)
+        others = grid.expected_kw(grid.area == area) - used
+        evening = int(np.argmax(used))
+        return homes, float((peak * grid.rating[area] * 0.95 - others[evening]) / used[evening])

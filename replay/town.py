@@ -1,0 +1,246 @@
+"""A simulated town: physically consistent readings of thousands of meters, the office's work, and planted faults.
+
+What is assumed: interval means; every area is fed by one transformer and its customers are spread evenly over the
+phases; voltage falls with the phase's load on the way from the transformer; lines lose 2 to 3.5 % of an area's energy,
+more in proportion when the load is high; registers show two decimals; one reading in two hundred is lost and one in
+five thousand comes twice.
+"""
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from replay.grid import SLOT, SLOTS, VOLTS, Values, build_grid
+from replay.history import Source, SourceError
+from replay.office import open_office
+from replay.planted import DAY, Block, Happening, Plan, Planted
+from schemas.columns import Batch, DeviceEvents, Readings
+from schemas.master import Area
+
+START = 1_772_380_800  # Monday 2026-03-02, midnight in Shanghai
+BLOCK = 4  # slots
+LOST, REPEATED = 0.005, 0.0002
+SWAY = np.array([0.55, 0.2, 0.1], np.float32)  # spread of a segment's interval load, as its logarithm
+KEEPS = np.float32(0.7)  # of a customer's deviation from one slot to the next
+HOURS = np.float32(SLOT / 3600)
+
+
+class Town:
+    """So many users' meters for so many days. The same arguments give the same town, to the last bit."""
+
+    zone = "Asia/Shanghai"
+    interval = SLOT
+
+    def __init__(self, meters: int = 5000, days: int = 14, seed: int = 1, *, faults: bool = True) -> None:
+        if meters < 50 or days < 1:
+            raise ValueError("a town has at least 50 meters and one day")
+        self.days, self.seed = days, seed
+        self.start, self.end = START, START + days * DAY
+        self.grid = build_grid(meters, seed)
+        self.office = open_office(self.grid, START, days, seed, faults)
+        plan = Plan(self.grid, START, days, seed)
+        self.happenings: list[Happening] = [*(plan.faults() if faults else ()), *plan.ordinary()]
+        self.planted: list[Planted] = [*(h.planted for h in self.happenings if h.planted), *self.office.planted]
+        self.areas: list[Area] = self.grid.master()
+        self.rows = round(len(self.grid) * days * SLOTS * (1 - LOST))
+        self.name = f"{'' if faults else 'quiet-'}town:{meters}x{days}:{seed}"
+
+    def source(self) -> Source:
+        """The town as a history."""
+        return Source(self.name, self.areas, self.batches(), self.rows, self.zone, self.interval)
+
+    def batches(self) -> Iterator[Batch]:
+        """An hour after another: its events, payments and stages, then its readings."""
+        others: tuple[Batch, ...] = (self._events(), self.office.payments, self.office.stages)
+        for readings, start in zip(self.readings(), range(self.start, self.end, BLOCK * SLOT), strict=True):
+            for batch in others:
+                first, last = np.searchsorted(batch.at, (start, start + BLOCK * SLOT))
+                if last > first:
+                    yield batch.rows(slice(first, last))
+            if len(readings):
+                yield readings
+
+    def readings(self) -> Iterator[Readings]:
+        """The readings of an hour after another."""
+        rng = np.random.default_rng([self.seed, 4])
+        physics = _Physics(self, rng)
+        for start in range(self.start, self.end, BLOCK * SLOT):
+            block = physics.block(start)
+            now = [h for h in self.happenings if h.during(block)]
+            for happening in now:
+                if happening.before:
+                    happening.before(block)
+            physics.run(block)
+            for happening in now:
+                if happening.after:
+                    happening.after(block)
+            yield physics.read(block)
+
+    def _events(self) -> DeviceEvents:
+        told = sorted((n for h in self.happenings for n in h.notices), key=lambda n: n.at)
+        names, areas = ("", *self.grid.names), self.grid.areas
+        subjects = {name: k for k, name in enumerate(names)}
+        return DeviceEvents.build(
+            names, [subjects[n.subject] for n in told], areas, [areas.index(n.area) for n in told],
+            [n.at for n in told], event=[n.event for n in told], until=[n.until for n in told],
+        )  # fmt: skip
+
+
+NAME = re.compile(r"(quiet-)?town(?::(\d+)x(\d+)(?::(\d+))?)?")
+
+
+def named_town(name: str) -> Town | None:
+    """The town called `town`, `town:METERSxDAYS` or `town:METERSxDAYS:SEED`, without faults when `quiet-` goes before.
+
+    None for another name. Raises SourceError for a town without meters or days.
+
+    >>> named_town("quiet-town:300x2").name
+    'quiet-town:300x2:1'
+    """
+    if not (told := NAME.fullmatch(name)):
+        return None
+    quiet, meters, days, seed = told.groups()
+    try:
+        return Town(int(meters or 5000), int(days or 14), int(seed or 1), faults=not quiet)
+    except ValueError as error:
+        raise SourceError(f"{name}: {error}") from error
+
+
+class _Physics:
+    """From loads to what the meters show, block by block; remembers registers and how each load deviates."""
+
+    def __init__(self, town: Town, rng: np.random.Generator) -> None:
+        grid = self.grid = town.grid
+        self.town, self.rng = town, rng
+        rows = len(grid)
+        self.one = np.flatnonzero(~grid.three & ~grid.gateway)
+        self.three, self.gateway = np.flatnonzero(grid.three), np.flatnonzero(grid.gateway)
+        self.many, self.sun = np.flatnonzero(grid.three | grid.gateway), np.flatnonzero(grid.pv_kw > 0)
+        self.sway = SWAY[grid.segment]
+        self.apparent = np.hypot(np.float32(1), grid.tan)
+        self.shape_of = grid.segment.astype(np.intp) * 2 * SLOTS
+        self.deviation = rng.standard_normal(rows, np.float32)
+        self.voltage = np.zeros(3 * len(grid.areas), np.float32)
+        self.usual = np.repeat([grid.mean_kw[grid.area == k].sum() / 3 for k in range(len(grid.areas))], 3)
+        self.register = np.floor(rng.uniform(200, 60_000, rows) * 100) / 100
+        self.register[np.flatnonzero(grid.mean_kw > 0.3)[0]] = 999_990.0  # rolls over in the first days
+        self.exported = np.where(grid.pv_kw > 0, rng.uniform(10, 5000, rows), 0)
+        self.clock = np.round(rng.normal(0, 15, rows)).astype(np.float32)
+        self.delay = rng.integers(20, 240, len(grid.areas))[grid.area]
+        cold = rng.standard_normal(town.days)
+        self.weather = 1 + np.outer(np.clip(cold, -1.5, 1.5), (0.1, 0.05, 0.0)).astype(np.float32)
+        self.clear = rng.uniform(0.25, 1, town.days).astype(np.float32)
+
+    def block(self, start: int) -> Block:
+        """The next block as it would be if nothing happened."""
+        grid, rows = self.grid, len(self.grid)
+        u, i, p, q = (np.full((3, BLOCK, rows), np.nan, np.float32) for _ in range(4))
+        read = np.ones((BLOCK, rows), bool)
+        read.reshape(-1)[self.rng.integers(0, read.size, self.rng.binomial(read.size, LOST))] = False
+        return Block(start, np.ones(rows, np.float32), grid.cap_kw.copy(), grid.phase.copy(), grid.share.copy(),
+                     self.register.copy(), np.ones(rows, bool), self.clock.copy(), read, u, i, p, q)  # fmt: skip
+
+    def run(self, block: Block) -> None:
+        """Fills u, i, p and q from the loads."""
+        grid = self.grid
+        day, slot = divmod((block.start - self.town.start) // SLOT, SLOTS)
+        load = self._load(block, day, slot + np.arange(BLOCK)[:, None])
+        reactive = load * grid.tan
+        light = np.sin(np.pi * np.clip((slot + np.arange(BLOCK) - 26) / 44, 0, 1)).astype(np.float32)
+        load[:, self.sun] -= light[:, None] * self.clear[day] * grid.pv_kw[self.sun]
+        apparent = np.abs(load) * self.apparent
+        apparent[:, self.sun] = np.hypot(load[:, self.sun], reactive[:, self.sun])
+
+        active, passive = self._sums(block, load), self._sums(block, reactive)
+        stress = (active / np.repeat(grid.rating / 3, 3)).astype(np.float32)
+        busbar = np.repeat(grid.busbar, 3) - np.float32(0.035 * VOLTS) * stress + self._sway_of_voltage()
+
+        line = grid.area * 3 + block.phase
+        block.u[0] = busbar[:, line] - grid.line_v * stress[:, line] - apparent * (grid.service_ohm * 1000 / VOLTS)
+        block.p[0], block.q[0] = load, reactive
+        block.i[0] = apparent * np.float32(1000) / block.u[0]
+        three, gateway = self.three, self.gateway
+        for k in range(3):
+            line = grid.area[three] * 3 + k
+            share = block.share[k, three]
+            block.u[k][:, three] = busbar[:, line] - grid.line_v[three] * stress[:, line]
+            block.p[k][:, three], block.q[k][:, three] = load[:, three] * share, reactive[:, three] * share
+            block.u[k][:, gateway] = busbar[:, k::3]
+            lost = 0.75 * grid.loss * active[:, k::3] ** 2 / self.usual[k::3]
+            block.p[k][:, gateway], block.q[k][:, gateway] = active[:, k::3] + lost, passive[:, k::3] + 0.3 * lost
+            for rows in (three, gateway):
+                kva = np.hypot(block.p[k][:, rows], block.q[k][:, rows])
+                block.i[k][:, rows] = kva * np.float32(1000) / block.u[k][:, rows]
+        for column in (block.i, block.p, block.q):
+            column[:, :, self.many] /= grid.ratio[self.many]
+
+    def read(self, block: Block) -> Readings:
+        """What arrives of the block; the registers move on."""
+        power = block.p[0].copy()
+        power[:, self.many] = block.p[:, :, self.many].sum(axis=0)
+        kwh = np.maximum(power, 0) * HOURS * block.counts
+        register = block.register + np.cumsum(kwh, axis=0, dtype=np.float64)
+        self.register = register[-1].copy()
+        exported = np.zeros_like(register)
+        exported[:, self.sun] = np.cumsum(np.maximum(-power[:, self.sun], 0) * HOURS, axis=0) + self.exported[self.sun]
+        self.exported = exported[-1].copy()
+
+        rows = np.flatnonzero(block.read)
+        again = rows[self.rng.integers(0, len(rows), self.rng.binomial(len(rows), REPEATED))]
+        rows = np.sort(np.concatenate([rows, again]))
+        slot, row = np.divmod(rows, len(self.grid))
+        at = block.start + SLOT * (slot + 1)
+        return Readings(
+            self.grid.names, row.astype(np.int32), self.grid.areas, self.grid.area[row], at,
+            register=_floor(register.reshape(-1)[rows] % 1e6), export_register=_floor(exported.reshape(-1)[rows]),
+            kwh=_shown(kwh, rows, 4), u=_shown(block.u, rows, 1), i=_shown(block.i, rows, 3),
+            p=_shown(block.p, rows, 4), q=_shown(block.q, rows, 4), clock_offset=block.clock[row],
+            received=at + self.delay[row], status=np.zeros(len(rows), np.uint8),
+        )  # fmt: skip
+
+    def _load(self, block: Block, day: int, slots: NDArray[Any]) -> Values:
+        grid = self.grid
+        deviation = self.rng.standard_normal((BLOCK, len(grid)), np.float32)
+        deviation *= np.sqrt(1 - KEEPS**2)
+        for t in range(BLOCK):
+            self.deviation = deviation[t] = deviation[t] + KEEPS * self.deviation
+        usual = grid.mean_kw * block.scale * self.weather[day][grid.segment] * np.exp(-(self.sway**2) / 2)
+        weekend = (day % 7 >= 5) * SLOTS
+        shape = grid.shapes.reshape(-1)[self.shape_of + weekend + (slots - grid.shift) % SLOTS]
+        deviation *= self.sway
+        np.exp(deviation, out=deviation)
+        load = deviation * shape
+        load *= usual
+        return np.minimum(load, block.cap_kw, out=load)
+
+    def _sums(self, block: Block, load: Values) -> NDArray[np.float64]:
+        """Sums by slot and line: three lines an area, one a phase."""
+        grid, lines = self.grid, 3 * len(self.grid.areas)
+        one, three = self.one, self.three
+        keys = np.concatenate([grid.area[one] * 3 + block.phase[one], *(grid.area[three] * 3 + k for k in range(3))])
+        loads = np.concatenate([load[:, one], *(load[:, three] * block.share[k, three] for k in range(3))], axis=1)
+        return np.array([np.bincount(keys, slot, lines) for slot in loads])
+
+    def _sway_of_voltage(self) -> Values:
+        swayed = self.rng.normal(0, 0.35, (BLOCK, len(self.voltage))).astype(np.float32)
+        for t in range(BLOCK):
+            self.voltage = swayed[t] = swayed[t] + np.float32(0.95) * self.voltage
+        return swayed
+
+
+def _floor(kwh: NDArray[Any]) -> NDArray[np.float64]:
+    return np.floor(kwh * 100) / 100
+
+
+def _shown(values: Values, rows: NDArray[np.intp], decimals: int) -> Values:
+    """The rows as a meter shows them."""
+    flat = values.reshape(*values.shape[:-2], -1)
+    out: Values = np.take(flat, rows, axis=-1)
+    out *= np.float32(10**decimals)
+    np.rint(out, out=out)
+    out /= np.float32(10**decimals)
+    return out

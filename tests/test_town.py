@@ -1,0 +1,158 @@
+"""The simulated town: the same for the same arguments, physically consistent, and quiet where nothing is planted."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from replay.history import SourceError
+from replay.town import BLOCK, REPEATED, SLOT, Town, named_town
+from schemas.columns import Readings
+
+
+@pytest.fixture(scope="module")
+def quiet():
+    return Town(400, 3, seed=5, faults=False)
+
+
+@pytest.fixture(scope="module")
+def table(quiet):
+    """Every reading in its place: columns of the shape (slots, rows) or (3, slots, rows)."""
+    return laid_out(quiet)
+
+
+def laid_out(town):
+    slots, rows = town.days * 96, len(town.grid)
+    out = {}
+    for name, shape in (("register", (slots, rows)), ("kwh", (slots, rows)), ("export_register", (slots, rows)),
+                        *((name, (3, slots, rows)) for name in "uipq")):  # fmt: skip
+        out[name] = np.full(shape, np.nan)
+    for batch in town.readings():
+        slot = (batch.at - town.start) // SLOT - 1
+        for name, column in out.items():
+            column[..., slot, batch.subject] = getattr(batch, name)
+    return out
+
+
+def test_same_arguments_give_the_same_town_to_the_last_bit():
+    one, other = (list(Town(150, 2, seed=3).batches()) for _ in range(2))
+    assert len(one) == len(other)
+    for a, b in zip(one, other, strict=True):
+        assert type(a) is type(b)
+        for name in a.__slots__:
+            np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+    assert Town(150, 2, seed=4).grid.mean_kw.tolist() != Town(150, 2, seed=3).grid.mean_kw.tolist()
+
+
+def test_batches_come_in_event_time_order_across_kinds():
+    batches = list(Town(400, 2).batches())
+    hours = [np.unique((batch.at - (batch.kind == "readings")) // (SLOT * BLOCK)).tolist() for batch in batches]
+    assert all(len(h) == 1 for h in hours)
+    assert hours == sorted(hours)
+    assert {batch.kind for batch in batches} == {"readings", "events", "payments", "stages"}
+
+
+def test_rows_are_about_as_many_as_announced(quiet):
+    rows = sum(len(b) for b in quiet.readings())
+    assert abs(rows - quiet.rows) < 0.02 * quiet.rows
+    assert rows < len(quiet.grid) * 96 * 3
+
+
+def test_some_readings_come_twice():
+    town = Town(400, 3)
+    seen = [(b.subject.astype(np.int64) << 32) + b.at % 2**32 for b in town.readings()]
+    every = np.concatenate(seen)
+    repeated = len(every) - len(np.unique(every))
+    assert 0 < repeated < 4 * REPEATED * len(every)
+
+
+def test_apparent_power_is_voltage_times_current(table):
+    s, ui = np.hypot(table["p"], table["q"]), table["u"] * table["i"] / 1000
+    big = ui > 0.2
+    assert np.nanmax(np.abs(s - ui)[big] / ui[big]) < 0.02
+
+
+def test_interval_energy_is_power_times_time_and_registers_follow(quiet, table):
+    power = np.nansum(table["p"], axis=0)
+    read = ~np.isnan(table["kwh"])
+    np.testing.assert_allclose(table["kwh"][read], np.maximum(power, 0)[read] / 4, atol=2e-4)
+    steps = np.diff(table["register"], axis=0)
+    falls = np.argwhere(steps < 0)
+    changed = {h.notices[0].subject for h in quiet.happenings if h.before and h.notices}
+    names = {quiet.grid.names[row] for slot, row in falls if table["register"][slot, row] < 999_000}
+    assert names <= changed
+    both = ~np.isnan(steps) & (steps >= 0)
+    np.testing.assert_allclose(steps[both], table["kwh"][1:][both], atol=0.0102)
+
+
+def test_the_gateway_counts_the_users_and_the_lines_losses(quiet, table):
+    grid = quiet.grid
+    energy = table["p"] * grid.ratio / 4
+    energy[np.isnan(energy)] = 0
+    read = ~np.isnan(table["kwh"])
+    for k in range(len(grid.areas)):
+        rows = grid.area == k
+        whole = read[:, rows].mean(axis=1) == 1
+        got = energy[:, whole][:, :, rows & grid.gateway].sum()
+        used = energy[:, whole][:, :, rows & ~grid.gateway].sum()
+        assert 0.01 < (got - used) / got < 0.045
+
+
+def test_a_quiet_town_keeps_within_what_is_normal(quiet, table):
+    grid = quiet.grid
+    assert quiet.planted == []
+    assert np.nanmin(table["u"]) > 205
+    assert np.nanmax(table["u"]) < 235
+    contract = np.hypot(np.nansum(table["p"], axis=0), np.nansum(table["q"], axis=0)) * grid.ratio / grid.contract_kva
+    assert np.nanmax(contract) < 1
+    three = table["i"][:, :, grid.three]
+    assert np.nanmax(np.abs(three / three.mean(axis=0) - 1)) < 0.2
+    assert np.nanmin(table["p"][0][:, grid.pv_kw == 0]) >= 0
+
+
+def test_every_kind_of_fault_is_planted_and_shows_in_the_meters():
+    town = Town(3000, 12)
+    kinds = {p.kind for p in town.planted}
+    assert kinds >= {
+        "voltage_loss", "phase_break", "current_loss", "reverse_polarity", "meter_current_unbalance",
+        "area_load_unbalance", "voltage_deviation", "transformer_overload", "over_contract_capacity", "meter_stopped",
+        "register_decrease", "zero_usage", "theft", "payment_failures", "arrears", "stalled_stage", "read_failure",
+        "clock_drift",
+    }  # fmt: skip
+    assert all(town.start < p.start < p.end <= town.end for p in town.planted)
+    subjects = [p.subject for p in town.planted if p.subject]
+    assert len(subjects) == len(set(subjects))
+
+
+def test_theft_is_missing_at_the_users_and_present_at_the_gateway():
+    town = Town(300, 8)
+    (theft,) = [p for p in town.planted if p.kind == "theft"]
+    grid, kwh = town.grid, laid_out(town)["kwh"]
+    share = np.nan_to_num(kwh * grid.ratio)
+    rows = grid.area == grid.areas.index(theft.area)
+    first = (theft.start - town.start) // SLOT
+
+    def loss(slots):
+        got, used = (share[slots][:, rows & who].sum() for who in (grid.gateway, ~grid.gateway))
+        return (got - used) / got
+
+    assert loss(slice(0, first)) < 0.05
+    assert loss(slice(first, None)) > 0.1
+
+
+def test_a_town_is_called_by_name():
+    assert named_town("town:60x1:9").name == "town:60x1:9"
+    assert named_town("town:60x1").planted
+    assert named_town("readings.parquet") is None
+    with pytest.raises(SourceError, match="at least 50 meters"):
+        named_town("town:3x1")
+
+
+def test_master_data_matches_the_readings(quiet):
+    meters = {m.meter for area in quiet.areas for m in area.meters}
+    assert meters == set(quiet.grid.names)
+    assert all(area.gateway in {m.meter for m in area.meters} for area in quiet.areas)
+    for batch in quiet.batches():
+        if isinstance(batch, Readings):
+            three = np.array([m.wiring == "3P4W" for area in quiet.areas for m in area.meters])
+            assert (np.isnan(batch.u[1]) == ~three[batch.subject]).all()
+            break
