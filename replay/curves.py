@@ -1,0 +1,200 @@
+"""A utility's curve export: a row per meter, day and phase, a column per moment of the day, Chinese headers.
+
+The current file carries the ratio (综合倍率), the voltage file does not; together they are one history. Values are as
+the meter shows them at the moment named (secondary), the ratio goes into the master data.
+"""
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from numpy.typing import NDArray
+
+from replay import tables
+from replay.history import Names, Source, SourceError, Tally, pieces
+from schemas.columns import PHASES, Codes, Readings, Times
+from schemas.master import Area, Meter
+
+ZONE = "Asia/Shanghai"
+HEADERS = {
+    "area": ("台区编号", "台区号", "台区"),
+    "customer": ("用户编号", "户号", "用户号"),
+    "meter": ("电表局编号", "电表资产号", "资产编号", "表号"),
+    "day": ("数据日期", "日期"),
+    "phase": ("电压所属相序", "电流所属相序", "相序"),
+    "ratio": ("综合倍率", "倍率"),
+}
+CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?")
+
+
+@dataclass(frozen=True)
+class Curves:
+    """The rows of one file: whose they are, and a value for each moment of the day."""
+
+    voltage: bool
+    area: Codes
+    customer: Codes
+    meter: Codes
+    ratio: NDArray[np.float64]  # NaN when not told
+    phase: Codes
+    day: Times  # its midnight
+    seconds: Times  # after midnight, one per moment
+    values: NDArray[np.float64]  # (rows, moments)
+
+
+class Register:
+    """The names met in all files."""
+
+    def __init__(self) -> None:
+        self.areas, self.customers, self.meters = Names(), Names(), Names()
+
+
+def recognises(columns: Collection[str]) -> bool:
+    """Whether the columns are a curve's: meter, day and phase by their Chinese names, and moments of the day."""
+    return {"meter", "day", "phase"} <= _headers(columns).keys() and any(map(CLOCK.fullmatch, columns))
+
+
+def open_files(paths: Sequence[Path], tally: Tally) -> Source:
+    """The curves of several files as one history of readings."""
+    register = Register()
+    files = [_read(path, register, tally) for path in paths]
+    if not any(np.isfinite(file.values).any() for file in files):
+        raise SourceError(f"{' + '.join(path.name for path in paths)}: no row holds a value")
+    readings = _joined(files, register)
+    areas = _areas(files, readings, register)
+    return Source(
+        name=" + ".join(path.name for path in paths),
+        areas=areas,
+        batches=pieces(readings),
+        rows=len(readings),
+        zone=ZONE,
+        interval=min((meter.interval_s for area in areas for meter in area.meters), default=900),
+        tally=tally,
+    )
+
+
+def _headers(columns: Collection[str]) -> dict[str, str]:
+    return {what: name for what, names in HEADERS.items() for name in names if name in columns}
+
+
+def _read(path: Path, register: Register, tally: Tally) -> Curves:
+    header = tables.columns(path)
+    names = _headers(header)
+    moments = {name: CLOCK.fullmatch(name) for name in header}
+    seconds = {name: sum(int(t or 0) * s for t, s in zip(m.groups(), (3600, 60, 1), strict=True))
+               for name, m in moments.items() if m}  # fmt: skip
+    sheet = tables.read(path, [*names.values(), *seconds], tally)
+    phases = Names()
+    midnight, phase = sheet.moments(names["day"], ZoneInfo(ZONE)), sheet.texts(names["phase"], phases)
+    letter = np.array([*(PHASES.index(text[0]) if text[0] in PHASES else -1 for text in phases.names), -1])[phase]
+    nobody = np.full(len(sheet), register.customers.numbers([""])[0], np.int32)
+    meter = _ids(sheet, names["meter"], register.meters)
+    area = _ids(sheet, names["area"], register.areas) if "area" in names else nobody
+    customer = _ids(sheet, names["customer"], register.customers) if "customer" in names else nobody
+    told = (meter >= 0) & (letter >= 0) & np.isfinite(midnight)
+    _, first = np.unique(np.stack([meter, midnight, letter, ~told]), axis=1, return_index=True)
+    again = np.ones(len(sheet), np.bool_)
+    again[first] = False
+    keep = sheet.keep(
+        (meter < 0, f"{names['meter']} is missing"),
+        (area < 0, "the transformer area is missing"),
+        (np.isnan(midnight), f"{names['day']} is no day"),
+        (letter < 0, f"{names['phase']} is not A, B or C"),
+        (again, "a second row of the same meter, day and phase"),
+    )
+    ratio = sheet.numbers(names["ratio"]) if "ratio" in names else np.full(len(sheet), np.nan)
+    return Curves(
+        voltage=any("电压" in name for name in header),
+        area=area[keep],
+        customer=customer[keep],
+        meter=meter[keep],
+        ratio=np.where(ratio > 0, ratio, np.nan)[keep],
+        phase=letter[keep].astype(np.int32),
+        day=midnight[keep].astype(np.int64),
+        seconds=np.array(list(seconds.values()), np.int64),
+        values=np.stack([sheet.numbers(name) for name in seconds], axis=1)[keep],
+    )
+
+
+def _ids(sheet: tables.Sheet, column: str, register: Names) -> Codes:
+    """The number of each id, with the leading zeros that a spreadsheet took: ids of digits are equally long."""
+    seen = Names()
+    cells = sheet.texts(column, seen)
+    width = max((len(text) for text in seen.names if text.isdigit()), default=0)
+    whole = [text.zfill(width) if text.isdigit() else text for text in seen.names]
+    short = np.array([*(a != b for a, b in zip(whole, seen.names, strict=True)), False])[cells]
+    if short.any():
+        place = f"{sheet.name} row {np.argmax(short) + 1}: {seen.names[cells[np.argmax(short)]]}"
+        sheet.tally.mend(f"{column} had lost its leading zeros", place, int(short.sum()))
+    return np.append(register.numbers(whole), np.int32(-1))[cells]
+
+
+def _joined(files: Sequence[Curves], register: Register) -> Readings:
+    """Currents and voltages of the same meter and time side by side, in time order."""
+    start = min(int(file.day.min()) for file in files if len(file.day))
+    many = len(register.meters.names)
+    found = []
+    for file in files:
+        row, moment = np.nonzero(np.isfinite(file.values))
+        key = (file.day[row] + file.seconds[moment] - start) * many + file.meter[row]
+        found.append((key, file.phase[row], file.values[row, moment], file.voltage))
+    keys = np.unique(np.concatenate([key for key, *_ in found]))
+    u, i = np.full((2, 3, len(keys)), np.nan, np.float32)
+    for key, phase, value, voltage in found:
+        (u if voltage else i)[phase, np.searchsorted(keys, key)] = value
+    home = np.zeros(many, np.int32)
+    for file in files:
+        home[file.meter] = file.area
+    at, meter = np.divmod(keys, many)
+    return Readings.build(register.meters.names, meter, register.areas.names, home[meter], at + start, u=u, i=i)
+
+
+def _areas(files: Sequence[Curves], readings: Readings, register: Register) -> list[Area]:
+    """The areas with their meters; the only meter behind current transformers is the area's gateway."""
+    columns = ("meter", "day", "phase", "ratio", "customer")
+    meter, day, phase, ratio, customer = (np.concatenate([getattr(f, name) for f in files]) for name in columns)
+    order = np.lexsort((day, meter))
+    groups = np.split(order, np.flatnonzero(np.diff(meter[order])) + 1)
+    steps = _steps(readings)
+    homes = dict(zip(readings.subject.tolist(), readings.area.tolist(), strict=True))
+    meters: dict[int, list[Meter]] = {}
+    for rows in groups:
+        number = int(meter[rows[0]])
+        told = rows[np.isfinite(ratio[rows])]
+        changed = told[np.flatnonzero(np.diff(ratio[told], prepend=np.nan) != 0)]
+        eras = [(0 if k == 0 else int(day[row]), float(ratio[row])) for k, row in enumerate(changed)] or [(0, 1.0)]
+        meters.setdefault(homes.get(number, 0), []).extend(
+            Meter(
+                meter=register.meters.names[number],
+                customer=register.customers.names[customer[rows[0]]] if customer[rows[0]] >= 0 else "",
+                effective=effective,
+                wiring="3P4W" if (phase[rows] > 0).any() else "1P2W",
+                ib_a=1.5 if ct > 1 else 5.0,  # the common meters, 1.5(6) A and 5(60) A: default of this project
+                imax_a=6.0 if ct > 1 else 60.0,
+                ct=ct,
+                interval_s=steps.get(number, 900),
+            )
+            for effective, ct in eras
+        )
+    areas = []
+    for number, here in meters.items():
+        behind = {m.meter for m in here if m.ct > 1}
+        gateway = behind.pop() if len(behind) == 1 and len({m.meter for m in here}) > 1 else ""
+        areas.append(Area(area=register.areas.names[number], gateway=gateway, meters=here))
+    return areas
+
+
+def _steps(readings: Readings) -> dict[int, int]:
+    """The usual seconds between the readings of each meter that has two."""
+    order = np.lexsort((readings.at, readings.subject))
+    meter, gap = readings.subject[order][1:], np.diff(readings.at[order])
+    same = meter == readings.subject[order][:-1]
+    meter, gap = meter[same], gap[same]
+    order = np.lexsort((gap, meter))
+    starts = np.flatnonzero(np.diff(meter[order], prepend=-1))
+    sizes = np.diff(np.append(starts, len(order)))
+    return dict(zip(meter[order][starts].tolist(), gap[order][starts + sizes // 2].tolist(), strict=True))

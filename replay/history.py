@@ -1,0 +1,161 @@
+"""A history: its areas, and its batches in event-time order."""
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.columns import Batch, Codes, DeviceEvents, Payments, Readings, Stages
+from schemas.master import Area
+
+ROWS = 20_000  # that a batch has, about: rows of one time stay together
+SPAN = 3600  # seconds that a batch covers at most where kinds are mixed
+KINDS: tuple[type[Batch], ...] = (DeviceEvents, Payments, Stages, Readings)
+
+
+class SourceError(ValueError):
+    """A file or folder that cannot be read as a history."""
+
+
+@dataclass
+class Tally:
+    """What could not be taken as it stood, by reason, with the place where each reason was first met."""
+
+    refused: Counter[str] = field(default_factory=Counter)
+    mended: Counter[str] = field(default_factory=Counter)
+    first: dict[str, str] = field(default_factory=dict)
+
+    def refuse(self, reason: str, where: str, count: int = 1) -> None:
+        """Count cells or rows that are left out."""
+        self._add(self.refused, reason, where, count)
+
+    def mend(self, reason: str, where: str, count: int = 1) -> None:
+        """Count cells that are taken after a repair."""
+        self._add(self.mended, reason, where, count)
+
+    def _add(self, counter: Counter[str], reason: str, where: str, count: int) -> None:
+        if count:
+            counter[reason] += count
+            self.first.setdefault(reason, where)
+
+
+@dataclass
+class Source:
+    """A history that can be read once."""
+
+    name: str
+    areas: list[Area]
+    batches: Iterator[Batch]
+    rows: int  # about, for a progress bar; 0 when unknown
+    zone: str = ""  # in which its days end, "" when it does not say
+    interval: int = 900  # seconds between a meter's readings, usually
+    tally: Tally = field(default_factory=Tally)
+
+    @property
+    def refused(self) -> Counter[str]:
+        """Cells and rows left out so far, by reason; complete when the batches have been read."""
+        return self.tally.refused
+
+
+class Names:
+    """Names numbered as they come. A number never changes, and equal names give the same tuple.
+
+    >>> seen = Names()
+    >>> seen.numbers(("b", "a")).tolist(), seen.numbers(("a", "c")).tolist(), seen.names
+    ([0, 1], [1, 2], ('b', 'a', 'c'))
+    """
+
+    def __init__(self) -> None:
+        self._number: dict[str, int] = {}
+        self._names: tuple[str, ...] = ()
+        self.latest: tuple[Any, Codes] | None = None  # the words a reader numbered last, and their numbers
+
+    def numbers(self, names: Iterable[str]) -> Codes:
+        """The number of each name, new ones included."""
+        number = self._number
+        return np.fromiter((number.setdefault(name, len(number)) for name in names), np.int32)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names so far, by number."""
+        if len(self._names) < len(self._number):
+            self._names = tuple(self._number)
+        return self._names
+
+
+def edges(at: NDArray[np.int64], rows: int = ROWS) -> list[int]:
+    """Where to cut ordered times so that a piece has about so many rows and no time is split.
+
+    >>> edges(np.array([1, 1, 1, 2, 3]), rows=2)
+    [0, 3, 5]
+    """
+    cuts, here = [0], 0
+    while here < len(at):
+        last = at[min(here + rows, len(at)) - 1]
+        here = int(np.searchsorted(at, last, "right"))
+        cuts.append(here)
+    return cuts
+
+
+def pieces(batch: Batch, rows: int = ROWS) -> Iterator[Batch]:
+    """An ordered batch, cut at its edges."""
+    return (batch.rows(slice(a, b)) for a, b in pairwise(edges(batch.at, rows)))
+
+
+def merge(parts: Sequence[Iterator[Batch]]) -> Iterator[Batch]:
+    """Parts, each ordered and without split times, as one history in event-time order.
+
+    Where kinds are mixed a batch covers an hour at most, and events, payments and stages come before the readings
+    of the same hour.
+    """
+    if len(parts) == 1:
+        yield from parts[0]
+        return
+    heads: list[Batch | None] = [next(part, None) for part in parts]
+    common = Common()
+    while live := [head for head in heads if head is not None]:
+        horizon = min(int(head.at[-1]) for head in live)
+        if len({head.kind for head in live}) > 1:
+            horizon = min(horizon, (min(int(head.at[0]) for head in live) // SPAN + 1) * SPAN - 1)
+        ready: dict[type[Batch], list[tuple[int, Batch]]] = {}
+        for k, head in enumerate(heads):
+            if head is not None and (cut := int(np.searchsorted(head.at, horizon, "right"))):
+                ready.setdefault(type(head), []).append((k, head.rows(slice(0, cut))))
+                heads[k] = head.rows(slice(cut, None)) if cut < len(head) else next(parts[k], None)
+        for kind in KINDS:
+            if kind in ready:
+                yield common.join(kind, ready[kind])
+
+
+class Common:
+    """One numbering of the names of several parts, so that their rows join without repeating names."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[type[Batch], str], Names] = {}
+        self._last: dict[tuple[int, type[Batch], str], tuple[tuple[str, ...], Codes]] = {}
+
+    def join(self, kind: type[Batch], batches: Sequence[tuple[int, Batch]]) -> Batch:
+        """One ordered batch of pieces, each given with the number of the part it comes from."""
+        columns: dict[str, Any] = {}
+        for names, codes in kind.encodings().items():
+            seen = self._seen.setdefault((kind, names), Names())
+            columns[codes] = np.concatenate(
+                [self._numbers(seen, (part, kind, names), getattr(b, names))[getattr(b, codes)] for part, b in batches]
+            )
+            columns[names] = seen.names
+        for column in fields(kind):
+            if column.name not in columns:
+                columns[column.name] = np.concatenate([getattr(b, column.name) for _, b in batches], axis=-1)
+        joined = kind(**columns)
+        return joined if len(batches) == 1 else joined.rows(np.argsort(joined.at, kind="stable"))
+
+    def _numbers(self, seen: Names, place: tuple[int, type[Batch], str], names: tuple[str, ...]) -> Codes:
+        last = self._last.get(place)
+        if last is None or last[0] is not names:
+            last = self._last[place] = names, seen.numbers(names)
+        return last[1]

@@ -1,0 +1,229 @@
+"""The project's own layout: Parquet or CSV for what flows, JSON lines for areas. docs/data-layout.md describes it."""
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from replay import tables
+from replay.history import Names, Source, SourceError, Tally, merge, pieces
+from schemas.columns import COLUMN_TYPES, PHASE_COLUMNS, Batch, DeviceEvents, Mask, Payments, Readings, Stages
+from schemas.master import Area
+from schemas.wire.records import WORDS
+
+ROWS = 32_768  # decoded at a time
+SUBJECTS: dict[type[Batch], tuple[str, str]] = {
+    DeviceEvents: ("meter", "area"),
+    Payments: ("customer", "area"),
+    Stages: ("item", "section"),
+    Readings: ("meter", "area"),
+}
+OPTIONAL = {(DeviceEvents, "subject"), (Payments, "bill"), (Payments, "channel")}  # "" where the cell is empty
+MARKS = {DeviceEvents: "event", Payments: "payment", Stages: "stage"}
+
+
+def kind_of(columns: Collection[str]) -> type[Batch] | None:
+    """What the rows with these columns are, None when they are not of this layout."""
+    for kind, (subject, area) in SUBJECTS.items():
+        needed = {area, "at", MARKS.get(kind, subject)}
+        if needed <= set(columns) and (kind is not Readings or _cells(kind).keys() & set(columns)):
+            return kind
+    return None
+
+
+def recognises(columns: Collection[str]) -> bool:
+    """Whether the columns are of this layout."""
+    return kind_of(columns) is not None
+
+
+def open_files(paths: Sequence[Path], tally: Tally) -> Source:
+    """The files as one history; their areas are told elsewhere."""
+    rows = sum(pq.read_metadata(path).num_rows for path in paths if tables.suffix(path) in tables.PARQUET)
+    return Source(
+        name=" + ".join(path.name for path in paths),
+        areas=[],
+        batches=merge([_read(path, tally) for path in paths]),
+        rows=rows,
+        tally=tally,
+    )
+
+
+def read_areas(path: Path, tally: Tally) -> list[Area]:
+    """The areas of a JSON lines file; a line that is none is refused."""
+    areas = []
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                try:
+                    areas.append(msgspec.json.decode(line, type=Area))
+                except msgspec.DecodeError as error:
+                    tally.refuse("the line is no area", f"{path.name} line {number}: {error}")
+    return areas
+
+
+def write_areas(path: Path, areas: Iterable[Area]) -> None:
+    """A JSON lines file of areas, one a line."""
+    with path.open("wb") as lines:
+        lines.writelines(msgspec.json.encode(area) + b"\n" for area in areas)
+
+
+def write(
+    folder: Path, areas: Iterable[Area], batches: Iterable[Batch], form: Literal["parquet", "csv"] = "parquet"
+) -> Counter[str]:
+    """A folder that opens as the same history: areas.jsonl and a file per kind. Returns the rows written per kind."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_areas(folder / "areas.jsonl", areas)
+    written: Counter[str] = Counter()
+    with ExitStack() as files:
+        writers: dict[str, Any] = {}
+        for batch in batches:
+            table = _table(batch)
+            if batch.kind not in writers:
+                path = folder / f"{batch.kind}.{form}"
+                opened = (pq.ParquetWriter(path, table.schema, compression="zstd") if form == "parquet"
+                          else pyarrow.csv.CSVWriter(path, table.schema))  # fmt: skip
+                writers[batch.kind] = files.enter_context(opened)
+            writers[batch.kind].write_table(table)
+            written[batch.kind] += len(batch)
+    return written
+
+
+def _cells(kind: type[Batch]) -> dict[str, tuple[str, int | None]]:
+    """The column of the batch, and the phase, that each column of a file fills."""
+    told: dict[str, tuple[str, int | None]] = {}
+    named = {*kind.encodings(), *kind.encodings().values(), "at"}
+    for name in (column.name for column in fields(kind)):
+        if name in PHASE_COLUMNS:
+            told |= {f"{name}{letter}": (name, phase) for phase, letter in enumerate("abc")}
+        elif name not in named:
+            told[name] = (name, None)
+    return told
+
+
+def _table(batch: Batch) -> pa.Table:
+    subject, area = SUBJECTS[type(batch)]
+    columns: dict[str, Any] = {}
+    for names, codes in batch.encodings().items():
+        words = pa.array(getattr(batch, names), pa.string())
+        columns[{"subject": subject, "area": area}.get(codes, codes)] = words.take(pa.array(getattr(batch, codes)))
+    columns["at"] = pa.array(batch.at)
+    for name, (column, phase) in _cells(type(batch)).items():
+        values = getattr(batch, column) if phase is None else getattr(batch, column)[phase]
+        if name in WORDS:
+            columns[name] = pa.array(np.array(WORDS[name])[values])
+        else:
+            columns[name] = pa.array(values, from_pandas=values.dtype.kind == "f")
+    return pa.table(columns)
+
+
+def _read(path: Path, tally: Tally) -> Iterator[Batch]:
+    header = tables.columns(path)
+    kind = kind_of(header)
+    if kind is None:
+        raise SourceError(f"{path} is not of the project's layout")
+    wanted = [name for name in header if name in {*SUBJECTS[kind], "at", *kind.encodings().values(), *_cells(kind)}]
+    decoder = Decoder(kind)
+    if tables.suffix(path) in tables.PARQUET and _ordered(path):
+        yield from (decoder.batch(sheet) for sheet in _stream(path, wanted, tally))
+        return
+    batch = decoder.batch(tables.read(path, wanted, tally))
+    yield from pieces(batch.rows(np.argsort(batch.at, kind="stable")))
+
+
+def _ordered(path: Path) -> bool:
+    """Whether the rows of a Parquet file are in time order."""
+    last = None
+    with pq.ParquetFile(path) as file:
+        for part in file.iter_batches(1 << 20, columns=["at"]):
+            at = part.column(0)
+            if at.null_count or pa.types.is_string(at.type):
+                return False
+            values = at.cast(pa.int64()).to_numpy()
+            if (len(values) and last is not None and values[0] < last) or (np.diff(values) < 0).any():
+                return False
+            last = values[-1] if len(values) else last
+    return True
+
+
+def _stream(path: Path, wanted: Sequence[str], tally: Tally) -> Iterator[tables.Sheet]:
+    """An ordered Parquet file in sheets of about ROWS rows that split no time, without columns that are empty."""
+    words = [field.name for field in pq.read_schema(path) if pa.types.is_string(field.type)]
+    with pq.ParquetFile(path, read_dictionary=words) as file:
+        told = [name for name in wanted if name == "at" or not _empty(file.metadata, name)]
+        start, held = 0, file.schema_arrow.empty_table().select(told)
+        for part in file.iter_batches(ROWS, columns=told):
+            table = pa.Table.from_batches([part])
+            table = pa.concat_tables([held, table]) if len(held) else table
+            at = table["at"].cast(pa.int64()).to_numpy()
+            cut = int(np.searchsorted(at, at[-1]))
+            if cut:
+                yield tables.Sheet(table.slice(0, cut), path.name, tally, start)
+            start, held = start + cut, table.slice(cut)
+        if len(held):
+            yield tables.Sheet(held, path.name, tally, start)
+
+
+def _empty(metadata: Any, name: str) -> bool:
+    """Whether a Parquet column holds nothing, by its statistics."""
+    place = metadata.schema.names.index(name)
+    chunks = [metadata.row_group(k).column(place) for k in range(metadata.num_row_groups)]
+    return all(c.is_stats_set and c.statistics.null_count == c.num_values for c in chunks)
+
+
+class Decoder:
+    """Rows of files to batches of one kind, whose names keep their numbers from batch to batch."""
+
+    def __init__(self, kind: type[Batch]) -> None:
+        self.kind = kind
+        self.names = {codes: (names, Names()) for names, codes in kind.encodings().items()}
+
+    def batch(self, sheet: tables.Sheet) -> Batch:
+        """The rows that have a subject, an area, a time and known words."""
+        subject, area = SUBJECTS[self.kind]
+        at, timed = sheet.times("at")
+        told: dict[str, Any] = {"at": at}
+        faults = [(~timed, "at is no time")]
+        for codes, (names, seen) in self.names.items():
+            column = {"subject": subject, "area": area}.get(codes, codes)
+            there = column in sheet.table.column_names
+            numbers = sheet.texts(column, seen) if there else np.full(len(sheet), -1, np.int32)
+            if (self.kind, codes) in OPTIONAL:
+                numbers = np.where(numbers < 0, seen.numbers([""])[0], numbers)
+            faults.append((numbers < 0, f"{column} is missing"))
+            told |= {codes: numbers, names: seen.names}
+        for name, (column, phase) in _cells(self.kind).items():
+            if name not in sheet.table.column_names:
+                continue
+            if name in WORDS:
+                told[name], known = _words(sheet, name)
+                faults.append((~known, f"{name} is no known word"))
+            elif COLUMN_TYPES[column] is np.int64:
+                told[name] = sheet.times_or_none(name)
+            elif phase is None:
+                told[name] = sheet.numbers(name)
+            else:
+                told.setdefault(column, np.full((3, len(sheet)), np.nan, np.float32))[phase] = sheet.numbers(name)
+        if self.kind is Payments:
+            told["succeeded"] = np.nan_to_num(told.get("succeeded", np.ones(len(sheet))), nan=1.0) != 0
+        keep = sheet.keep(*faults)
+        batch = self.kind.build(**told)
+        return batch if keep.all() else batch.rows(keep)
+
+
+def _words(sheet: tables.Sheet, column: str) -> tuple[NDArray[np.uint8], Mask]:
+    """The code of each cell's word and which words are known; an empty status is measured."""
+    seen = Names()
+    cells = sheet.texts(column, seen)
+    codes = {word: code for code, word in enumerate(WORDS[column])}
+    numbers = np.array([*(codes.get(word.lower(), -1) for word in seen.names), 0 if column == "status" else -1])[cells]
+    return np.maximum(numbers, 0).astype(np.uint8), numbers >= 0

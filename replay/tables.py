@@ -1,0 +1,198 @@
+"""Files as Arrow tables, and their cells as numpy columns; what cannot be taken is counted."""
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from datetime import UTC, datetime, tzinfo
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from replay.history import Names, SourceError, Tally
+from schemas.columns import Codes, Mask, Times
+from schemas.wire.records import FIRST, LARGEST_NUMBER, LAST, LONGEST_ID
+
+CSV, PARQUET, JSON_LINES = (".csv", ".csv.gz"), (".parquet",), (".jsonl",)
+NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
+
+
+def suffix(path: Path) -> str:
+    """The ending that tells the form, with a .gz before it kept.
+
+    >>> suffix(Path("a/garden.CSV.gz")), suffix(Path("2016.readings.parquet"))
+    ('.csv.gz', '.parquet')
+    """
+    return "".join(path.suffixes[-2:]).lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
+
+
+def columns(path: Path) -> tuple[str, ...]:
+    """The column names of a CSV or Parquet file. Raises SourceError when there are none."""
+    try:
+        if suffix(path) in PARQUET:
+            return tuple(pq.read_schema(path).names)
+        with pa.input_stream(str(path)) as stream:
+            head = stream.read(1 << 16)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise SourceError(f"{path} cannot be read: {error}") from error
+    line = head.split(b"\n", 1)[0].decode(encoding(head)).lstrip("\ufeff").rstrip("\r")
+    names = tuple(name.strip().strip('"') for name in line.split(","))
+    if names == ("",):
+        raise SourceError(f"{path} is empty: its first line should name the columns")
+    return names
+
+
+def encoding(head: bytes) -> str:
+    """UTF-8, or the GB 18030 that Chinese office programs write."""
+    try:
+        head[: head.rfind(b"\n") + 1].decode("utf-8")
+    except UnicodeDecodeError:
+        return "gb18030"
+    return "utf-8"
+
+
+def read(path: Path, names: Collection[str], tally: Tally) -> Sheet:
+    """The named columns of a file, those of a CSV file as text; rows that do not fit the header are refused."""
+    try:
+        table = pq.read_table(path, columns=list(names)) if suffix(path) in PARQUET else _read_csv(path, names, tally)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise SourceError(f"{path} cannot be read: {error}") from error
+    return Sheet(table, path.name, tally)
+
+
+def _read_csv(path: Path, names: Collection[str], tally: Tally) -> pa.Table:
+    header = columns(path)
+
+    def refuse(row: Any) -> str:
+        tally.refuse("the row has more or fewer cells than the header", f"{path.name}: {row.text[:80]}")
+        return "skip"
+
+    with pa.input_stream(str(path)) as stream:
+        form = encoding(stream.read(1 << 16))
+    return pyarrow.csv.read_csv(
+        path,
+        read_options=pyarrow.csv.ReadOptions(column_names=header, skip_rows=1, encoding=form),
+        parse_options=pyarrow.csv.ParseOptions(invalid_row_handler=refuse),
+        convert_options=pyarrow.csv.ConvertOptions(
+            column_types=dict.fromkeys(header, pa.string()), include_columns=list(names), null_values=[""],
+            strings_can_be_null=True, quoted_strings_can_be_null=True,
+        ),
+    )  # fmt: skip
+
+
+class Sheet:
+    """Rows of a file. What a cell cannot give is counted with the file's name and the row, the first of which is 1."""
+
+    def __init__(self, table: pa.Table, name: str, tally: Tally, start: int = 0) -> None:
+        self.table, self.name, self.tally, self.start = table, name, tally, start
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def texts(self, column: str, seen: Names) -> Codes:
+        """The number of each cell's text among the names seen; -1 where it is empty or no id."""
+        parts = [np.full(0, -1, np.int32)]
+        for chunk in self.table[column].chunks:
+            encoded = chunk if pa.types.is_dictionary(chunk.type) else chunk.cast(pa.string()).dictionary_encode()
+            parts.append(_numbered(encoded.dictionary, seen)[encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)])
+        return np.concatenate(parts)
+
+    def numbers(self, column: str) -> NDArray[np.float64]:
+        """The cells as float64, NaN where empty; what is no number of sane size is refused and NaN."""
+        cells = self.table[column]
+        if _is_text(cells.type):
+            try:
+                cells = cells.cast(pa.float64())
+            except pa.ArrowInvalid:
+                fine = pc.match_substring_regex(cells, NUMBER)
+                self._refuse(np.equal(fine.to_numpy(), False), f"{column} is no number", cells)
+                cells = pc.utf8_trim_whitespace(pc.if_else(fine, cells, None)).cast(pa.float64())
+        values = np.asarray(cells.cast(pa.float64()).to_numpy(), np.float64)
+        wild = np.abs(values) > LARGEST_NUMBER
+        if wild.any():
+            self._refuse(wild, f"{column} is larger than any quantity", cells)
+            values = np.where(wild, np.nan, values)
+        return values
+
+    def times(self, column: str) -> tuple[Times, Mask]:
+        """Unix seconds and which cells hold a time from 2000 to 2100.
+
+        A time is a number of seconds, a timestamp or ISO 8601 text, in UTC when it names no zone.
+        """
+        cells = self.table[column]
+        if pa.types.is_timestamp(cells.type):
+            cells = cells.cast(pa.timestamp("s", cells.type.tz), safe=False).cast(pa.int64())
+        if _is_text(cells.type):
+            try:
+                cells = cells.cast(pa.int64())
+            except pa.ArrowInvalid:
+                return _within(self.moments(column, UTC))
+        return _within(np.asarray(cells.cast(pa.float64()).to_numpy(), np.float64))
+
+    def times_or_none(self, column: str) -> Times:
+        """Unix seconds, 0 where the cell is empty or 0; what else is no time is refused and 0."""
+        seconds, good = self.times(column)
+        cells = self.table[column]
+        empty = np.asarray(pc.fill_null(pc.equal(cells.cast(pa.string()), "0"), True).to_numpy(), np.bool_)
+        self._refuse(~good & ~empty, f"{column} is no time", cells)
+        return seconds
+
+    def moments(self, column: str, zone: tzinfo) -> NDArray[np.float64]:
+        """Unix seconds of ISO 8601 text, in the zone when it names none; NaN where there is no time."""
+        seen = Names()
+        cells = self.texts(column, seen)
+        return np.array([*(moment(text, zone) for text in seen.names), math.nan])[cells]
+
+    def keep(self, *faults: tuple[Mask, str]) -> Mask:
+        """The rows that have no fault; every other is refused for its first."""
+        fine = np.ones(len(self), np.bool_)
+        for wrong, reason in faults:
+            self._refuse(fine & wrong, reason)
+            fine &= ~wrong
+        return fine
+
+    def _refuse(self, wrong: Mask, reason: str, cells: pa.ChunkedArray | None = None) -> None:
+        rows = np.flatnonzero(wrong)
+        if len(rows):
+            told = "" if cells is None else f": {cells[int(rows[0])].as_py()!r}"
+            self.tally.refuse(reason, f"{self.name} row {self.start + rows[0] + 1}{told}", len(rows))
+
+
+def _numbered(words: pa.Array, seen: Names) -> Codes:
+    """The number of each word, -1 for what is no id and for the last, which stands for empty."""
+    if seen.latest is None or not seen.latest[0].equals(words):
+        ids = words.to_pylist()
+        good = np.array([0 < len(word) <= LONGEST_ID and word.isprintable() for word in ids] + [False], np.bool_)
+        number = np.full(len(good), -1, np.int32)
+        number[good] = seen.numbers(word for word, fine in zip(ids, good, strict=False) if fine)
+        seen.latest = words, number
+    return seen.latest[1]
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _within(seconds: NDArray[np.float64]) -> tuple[Times, Mask]:
+    good = (seconds >= FIRST) & (seconds <= LAST)
+    return np.where(good, seconds, 0).astype(np.int64), good
+
+
+def moment(text: str, zone: tzinfo) -> float:
+    """Unix seconds of an ISO 8601 text, slashes allowed, in the zone when it names none; NaN when it is no time.
+
+    >>> moment("1970-01-02", UTC), moment("1970/1/2 00:00:05", UTC), moment("yesterday", UTC)
+    (86400.0, 86405.0, nan)
+    """
+    day, _, clock = text.strip().replace("/", "-").partition(" ")
+    padded = "-".join(part.zfill(2) for part in day.split("-"))
+    try:
+        told = datetime.fromisoformat(f"{padded} {clock}".strip())
+    except ValueError:
+        return math.nan
+    return (told if told.tzinfo else told.replace(tzinfo=zone)).timestamp()
