@@ -1,0 +1,1 @@
+"""What is remembered: master data, features, validation and online models."""

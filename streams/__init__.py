@@ -1,0 +1,1 @@
+"""What moves: topics and agents, checkpoints, metrics, the local runner and the commands."""
