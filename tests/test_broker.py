@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +13,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from streams import broker as module
-from streams.broker import Broker, BrokerError, BrokerUnavailableError, answers
+from streams.broker import CACHE, Broker, BrokerError, BrokerUnavailableError, answers, free_ports
 
 
 async def create(address: str, topic: str) -> None:
@@ -48,6 +52,23 @@ def test_the_folder_survives_sigkill(broker: Broker, tmp_path: Path):
         asyncio.run(send(own.address, "kept", b"after"))
         assert asyncio.run(receive(own.address, "kept", 2)) == [b"before", b"after"]
     assert not answers(own.port)
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_runs_until_it_is_interrupted(broker: Broker, sign: signal.Signals):
+    port = min(free_ports())
+    command = [sys.executable, "-m", "streams.broker", "--port", str(port)]
+    try:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+            assert process.stdout
+            assert process.stdout.readline().startswith(f"Kafka listens on 127.0.0.1:{port}")
+            assert answers(port)
+            process.send_signal(sign)
+            assert process.stdout.read() == ""
+        assert process.returncode == 0
+        assert not answers(port)
+    finally:
+        shutil.rmtree(CACHE / f"broker-{port}")
 
 
 def test_a_taken_port_is_said(tmp_path: Path):
