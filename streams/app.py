@@ -1,0 +1,102 @@
+"""The Faust app: an agent per topic that files slices, and the worker's place in Faust's life."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import faust
+from faust import Stream
+from faust.types import TP, EventT, StreamT
+
+from streams.metrics import Metrics
+from streams.settings import Settings
+from streams.slices import SliceSchema, Transport
+from streams.worker import Worker, fatal, log
+
+BUFFER = 16  # slices that an agent has before it, each of up to FETCH bytes
+FETCH = 1 << 20  # bytes of a partition at once
+PATIENCE = 300.0  # seconds that a restore may take
+
+
+class App(faust.App):
+    """Faust with slices for messages and a worker that judges them; it needs no tables, no disk and no web server."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        super().__init__(
+            settings.group,
+            broker=[f"aiokafka://{server}" for server in settings.servers],
+            broker_credentials=credentials(settings),
+            broker_session_timeout=settings.session_seconds,
+            broker_heartbeat_interval=settings.session_seconds / 10,
+            broker_request_timeout=PATIENCE,
+            broker_commit_livelock_soft_timeout=settings.checkpoint_seconds * 10 + PATIENCE,
+            consumer_max_fetch_size=FETCH,
+            stream_buffer_maxsize=BUFFER,
+            stream_wait_empty=False,  # what waits unacknowledged is read again
+            topic_disable_leader=True,
+            topic_allow_declare=False,
+            web_enabled=False,
+        )
+        self.transport = Transport(self.conf.broker, self)
+        self.worker = Worker(settings, metrics)
+        for topic in self.worker.topics:
+            self.agent(self.topic(topic, schema=SliceSchema()), name=topic, concurrency=1)(self._file)
+        self.on_rebalance_complete.connect(self._take_over)
+        self.on_partitions_revoked.connect(self._hand_over)
+        self.on_before_shutdown.connect(self._stop)
+
+    def next_offset(self, tp: TP) -> int | None:
+        """Where to read a partition on."""
+        return self.worker.next_offset(tp)
+
+    async def on_start(self) -> None:
+        """Starts the worker before the first partition is assigned."""
+        await super().on_start()
+        await self.worker.start()
+
+    def _create_directories(self) -> None:
+        """Nothing is kept on disk."""
+
+    async def _file(self, stream: StreamT[Any]) -> None:
+        event: EventT[Any]
+        async for event in cast(Stream[Any], stream).noack().events():
+            await self.worker.file(event)
+
+    async def _take_over(self, *_: Any, **__: Any) -> None:
+        """Runs before `perform_seek` in the same task, while heartbeats go on: `on_partitions_assigned` is neither."""
+        try:
+            await self.worker.take_over(self.consumer.assignment(), self.consumer_generation_id)
+        except Exception:
+            log.exception("the partitions could not be taken over")
+            fatal("no state to go on from")
+
+    async def _hand_over(self, *_: Any, **__: Any) -> None:
+        await self.worker.hand_over()
+
+    async def _stop(self, *_: Any, **__: Any) -> None:
+        await self.worker.stop()
+
+
+def credentials(settings: Settings) -> faust.SASLCredentials | faust.SSLCredentials | None:
+    """SASL and TLS in Faust's words."""
+    context = settings.ssl_context()
+    if settings.sasl:
+        return faust.SASLCredentials(
+            username=settings.sasl_username,
+            password=settings.sasl_password.reveal(),
+            mechanism=settings.sasl_mechanism,
+            ssl_context=context,
+        )
+    return faust.SSLCredentials(context=context) if context else None
+
+
+def run(settings: Settings) -> None:
+    """Serves until SIGTERM or SIGINT; ends the process with exit code 0 then and 1 when something fails."""
+    metrics = Metrics()
+    if settings.metrics:
+        port = metrics.serve(settings.metrics_host, settings.metrics_port)
+        log.info("metrics on http://%s:%d/metrics", settings.metrics_host, port)
+    app = App(settings, metrics)
+    worker = faust.Worker(app, quiet=True, override_logging=False, redirect_stdouts=False)
+    worker.spinner = None
+    worker.execute_from_commandline()

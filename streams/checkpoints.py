@@ -1,0 +1,194 @@
+"""Checkpoints: an engine's state with the source offsets it contains, on a compacted topic.
+
+A checkpoint is chunks and, written after them, a manifest that makes it count; two slots take turns, so that neither a
+half-written checkpoint nor compaction spoils the last whole one. Every record has a checksum; a checkpoint of which a
+record is missing or spoilt is passed over for the older slot.
+
+Two workers may write at once while the group changes hands: an owner that lost its partition can overwrite a slot with
+an older state. Of the whole checkpoints the one that contains most records wins, and since reading goes on from the
+offsets inside it, an older one repeats work and changes nothing.
+
+Every record says where the last checkpoint that its writer knew to be whole begins, so that a restore reads from the
+last record of the partition at most two checkpoints back, however long the topic is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import zlib
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.structs import ConsumerRecord
+
+from streams.logs import read_to_end
+
+LAYOUT = 1
+CHUNK = 512 << 10  # bytes, within what brokers take by default
+SLOTS = 2
+MANIFEST = "manifest"
+WRITER = os.urandom(6).hex()  # this process among all that write checkpoints
+
+
+class CheckpointError(Exception):
+    """A checkpoint that this version or these topics cannot go on from; says what to do."""
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What makes a checkpoint count."""
+
+    layout: int
+    set: str  # names the chunks that belong to it
+    sequence: int  # counts the checkpoints of a part, over all its owners
+    partitions: int  # of the topics when it was taken
+    offsets: dict[str, int]  # by topic, the first offset it does not contain
+    checksums: list[int]  # CRC-32 of each chunk
+    taken: float  # Unix seconds
+
+
+class Checkpoint(NamedTuple):
+    """A whole checkpoint and where its first chunk stands."""
+
+    manifest: Manifest
+    state: bytes
+    begins: int
+
+    @property
+    def contains(self) -> int:
+        """How many offsets of all topics it is past."""
+        return sum(self.manifest.offsets.values())
+
+
+class Written(NamedTuple):
+    """The last whole checkpoint of a part, as far as its owner knows."""
+
+    sequence: int = 0
+    set: str = ""
+    begins: int = 0
+    taken: float = 0.0
+    size: int = 0  # bytes
+
+
+class Message(NamedTuple):
+    """A record of the topic."""
+
+    key: bytes
+    value: bytes
+    headers: list[tuple[str, bytes]]
+
+
+def encode(state: bytes, offsets: Mapping[str, int], partitions: int, last: Written) -> tuple[list[Message], Message]:
+    """The chunks and the manifest of the checkpoint that follows the last."""
+    sequence = last.sequence + 1
+    name, slot = f"{WRITER}-{sequence}", sequence % SLOTS
+    headers = [("set", name.encode()), ("since", b"%d" % last.begins)]
+    view = memoryview(state)
+    pieces = [bytes(view[at : at + CHUNK]) for at in range(0, len(view), CHUNK)]
+    manifest = Manifest(
+        layout=LAYOUT, set=name, sequence=sequence, partitions=partitions, offsets=dict(offsets),
+        checksums=[zlib.crc32(piece) for piece in pieces], taken=time.time(),
+    )  # fmt: skip
+    chunks = [Message(f"{slot}/{k}".encode(), piece, headers) for k, piece in enumerate(pieces)]
+    value = msgspec.msgpack.encode(manifest)
+    return chunks, Message(f"{slot}/{MANIFEST}".encode(), value, [*headers, ("checksum", b"%d" % zlib.crc32(value))])
+
+
+async def write(
+    producer: AIOKafkaProducer,
+    tp: TopicPartition,
+    state: bytes,
+    offsets: Mapping[str, int],
+    *,
+    partitions: int,
+    last: Written,
+) -> Written:
+    """Writes the checkpoint that follows the last; it counts when this returns. Raises KafkaError."""
+    chunks, manifest = await asyncio.to_thread(encode, state, offsets, partitions, last)
+    sent = [await producer.send(tp.topic, m.value, m.key, tp.partition, headers=m.headers) for m in chunks]
+    places = await asyncio.gather(*sent)
+    end = await producer.send_and_wait(tp.topic, manifest.value, manifest.key, tp.partition, headers=manifest.headers)
+    told = msgspec.msgpack.decode(manifest.value, type=Manifest)
+    begins = min((place.offset for place in places), default=end.offset)
+    return Written(told.sequence, told.set, begins, told.taken, len(state))
+
+
+def whole(records: Iterable[ConsumerRecord], partitions: int) -> Checkpoint | None:
+    """The whole checkpoint that contains most, None when there is none. Raises CheckpointError on another layout."""
+    chunks: dict[str, dict[bytes, ConsumerRecord]] = {}
+    best: Checkpoint | None = None
+    for record in records:
+        slot, _, part = record.key.partition(b"/")
+        if part != MANIFEST.encode():
+            chunks.setdefault(_header(record, "set"), {})[record.key] = record
+            continue
+        if int(_header(record, "checksum")) != zlib.crc32(record.value):
+            continue
+        manifest = _manifest(record, partitions)
+        mine = chunks.pop(manifest.set, {})
+        found = [mine.get(slot + b"/%d" % k) for k in range(len(manifest.checksums))]
+        pieces = [r.value for r, crc in zip(found, manifest.checksums, strict=True) if r and zlib.crc32(r.value) == crc]
+        if len(pieces) < len(found):
+            continue
+        begins = min((r.offset for r in found if r), default=record.offset)
+        checkpoint = Checkpoint(manifest, b"".join(pieces), begins)
+        if best is None or checkpoint.contains >= best.contains:
+            best = checkpoint
+    return best
+
+
+async def newest(
+    consumer: AIOKafkaConsumer, topic: str, numbers: Iterable[int], known: Mapping[int, Written], partitions: int
+) -> dict[int, Checkpoint | None]:
+    """The checkpoint to go on from for each part; a part whose last checkpoint is the known one is left out."""
+    tps = [TopicPartition(topic, number) for number in numbers]
+    first, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
+    tails: dict[TopicPartition, ConsumerRecord] = {}
+    async for tp, records in read_to_end(consumer, {tp: max(first[tp], ends[tp] - 1) for tp in tps}):
+        tails[tp] = records[-1]
+    wanted = [tp for tp in tps if not _is(tails.get(tp), known.get(tp.partition))]
+    since = {tp: max(first[tp], int(_header(tails[tp], "since"))) for tp in wanted if tp in tails}
+    found: dict[int, Checkpoint | None] = {tp.partition: None for tp in wanted}
+    for starts in (since, first):  # from the start only where the short way finds nothing
+        left = {tp: starts[tp] for tp in since if found[tp.partition] is None}
+        kept: dict[TopicPartition, list[ConsumerRecord]] = {tp: [] for tp in left}
+        async for tp, records in read_to_end(consumer, left):
+            kept[tp] += records
+        for tp, records in kept.items():
+            found[tp.partition] = whole(records, partitions)
+    return found
+
+
+def _is(tail: ConsumerRecord | None, known: Written | None) -> bool:
+    if tail is None or known is None or not tail.key.endswith(MANIFEST.encode()):
+        return False
+    return _header(tail, "set") == known.set
+
+
+def _manifest(record: ConsumerRecord, partitions: int) -> Manifest:
+    layout = msgspec.msgpack.decode(record.value).get("layout")
+    if layout != LAYOUT:
+        raise CheckpointError(
+            f"partition {record.partition} of `{record.topic}` holds a checkpoint of layout {layout}; this version "
+            f"reads layout {LAYOUT}. {START_AFRESH}"
+        )
+    manifest = msgspec.msgpack.decode(record.value, type=Manifest)
+    if manifest.partitions != partitions:
+        raise CheckpointError(
+            f"the checkpoints in `{record.topic}` were taken with {manifest.partitions} partitions, the topics have "
+            f"{partitions}. {START_AFRESH}"
+        )
+    return manifest
+
+
+START_AFRESH = (
+    "Run the version that wrote it, or start afresh: stop the workers and delete the topic; the worker creates it anew "
+    "and judges its sources from their earliest record."
+)
+
+
+def _header(record: ConsumerRecord, name: str) -> str:
+    return next((value.decode() for key, value in record.headers if key == name), "0")

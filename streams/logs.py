@@ -1,0 +1,46 @@
+"""Reading partitions from an offset to their present end, outside the consumer group."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.structs import ConsumerRecord
+
+from streams.settings import Settings
+
+FETCH = 8 << 20  # bytes of a partition at once
+
+
+@asynccontextmanager
+async def reader(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer that belongs to no group and commits nothing."""
+    consumer = AIOKafkaConsumer(
+        **settings.client(), enable_auto_commit=False, auto_offset_reset="earliest", max_partition_fetch_bytes=FETCH
+    )
+    await consumer.start()
+    try:
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
+async def read_to_end(
+    consumer: AIOKafkaConsumer, starts: Mapping[TopicPartition, int]
+) -> AsyncIterator[tuple[TopicPartition, list[ConsumerRecord]]]:
+    """What stands in partitions from their starts to the ends they have now, in the order of each partition."""
+    ends = await consumer.end_offsets(list(starts))
+    open_ = {tp: end for tp, end in ends.items() if starts[tp] < end}
+    consumer.assign(list(open_))
+    for tp in open_:
+        consumer.seek(tp, starts[tp])
+    while open_:
+        fetched = await consumer.getmany(*open_, timeout_ms=500)
+        for tp, records in fetched.items():
+            if within := [record for record in records if record.offset < ends[tp]]:
+                yield tp, within
+        for tp in list(open_):
+            if await consumer.position(tp) >= ends[tp]:
+                del open_[tp]
+                consumer.pause(tp)

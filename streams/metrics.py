@@ -1,0 +1,92 @@
+"""What the worker tells Prometheus; counted in batches, and without the id of a meter or a customer in any label."""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
+
+STEP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+ALERT_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 3600.0)
+
+
+class Metrics:
+    """The metrics of one worker in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"meterwatch_{name}", text, labels, registry=self.registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"meterwatch_{name}", text, labels, registry=self.registry)
+
+        def histogram(name: str, text: str, buckets: Iterable[float]) -> Histogram:
+            return Histogram(f"meterwatch_{name}", text, buckets=tuple(buckets), registry=self.registry)
+
+        self.rows = counter("rows", "Rows received: judged, rejected, duplicate and late together.", "kind")
+        self.outcomes = {
+            "judged": counter("judged", "Rows judged.", "kind"),
+            "duplicate": counter("duplicate", "Rows that had been judged before.", "kind"),
+            "late": counter("late", "Rows that came after their grace period.", "kind"),
+        }
+        self.rejected = counter("rejected", "Rows rejected, by reason.", "kind", "reason")
+        self.doubted = counter("doubted", "Single values taken for unknown, by reason.", "kind", "reason")
+        self.alerts = counter("alerts", "Alert messages told.", "rule", "severity", "change")
+        self.held = counter("alerts_held", "Alert messages that policy holds back, by reason.", "rule", "reason")
+        self.step = histogram("step_seconds", "Decoding and judging one chunk of records.", STEP_SECONDS)
+        self.alert = histogram(
+            "evidence_to_alert_seconds", "From the time stamp of the oldest record in the chunk that told an alert "
+            "until the alert was on its topic.", ALERT_SECONDS,
+        )  # fmt: skip
+        self.lag = gauge("lag_records", "Records not judged yet.", "topic", "partition")
+        self.checkpoint_age = gauge("checkpoint_age_seconds", "Since the last checkpoint was taken.", "partition")
+        self.checkpoint_bytes = gauge("checkpoint_bytes", "State in the last checkpoint.", "partition")
+        self.meters = gauge("meters", "Meters held.", "partition")
+
+    def serve(self, host: str, port: int) -> int:
+        """Starts to answer scrapes in a thread of its own; the port, also when 0 was asked. Raises OSError."""
+        server, _ = start_http_server(port, host, self.registry)
+        return int(server.server_address[1])
+
+    def count(self, counts: Tally[tuple[str, str, str]]) -> None:
+        """Adds what an engine has counted since the last time."""
+        for (kind, outcome, reason), rows in counts.items():
+            if outcome == "in":
+                self.rows.labels(kind).inc(rows)
+            elif outcome in self.outcomes:
+                self.outcomes[outcome].labels(kind).inc(rows)
+            elif outcome == "rejected":
+                self.rejected.labels(kind, reason).inc(rows)
+            elif outcome == "doubted":
+                self.doubted.labels(kind, reason).inc(rows)
+
+    def tell(self, told: Tally[tuple[str, int, str, str]]) -> None:
+        """Adds what an engine has told since the last time."""
+        for (rule, severity, change, held), alerts in told.items():
+            if held:
+                self.held.labels(rule, held).inc(alerts)
+            else:
+                self.alerts.labels(rule, str(severity), change).inc(alerts)
+
+    def refuse(self, kind: str, reason: str) -> None:
+        """Counts a row that could not be read."""
+        self.rows.labels(kind).inc()
+        self.rejected.labels(kind, reason).inc()
+
+    def forget(self, topics: Iterable[str], partition: int) -> None:
+        """Takes the gauges of a part away that others hold now."""
+        for topic in topics:
+            _drop(self.lag, topic, str(partition))
+        for gauge in (self.checkpoint_age, self.checkpoint_bytes, self.meters):
+            _drop(gauge, str(partition))
+
+
+def _drop(gauge: Gauge, *labels: str) -> None:
+    try:
+        gauge.remove(*labels)
+    except KeyError:
+        return

@@ -1,0 +1,115 @@
+"""What the worker publishes, alerts and rejects, in batches."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.structs import ConsumerRecord
+
+from schemas.alert import Alert
+from schemas.wire import Refusal, encode_alert
+from streams.metrics import Metrics
+from streams.settings import Settings
+from streams.topics import ALERTS, LARGEST_RECORD, REJECTS
+
+BATCH = 256 << 10  # bytes
+PATIENCE = 120  # seconds that a broker may be away before what was told is given up
+
+Headers = list[tuple[str, bytes]]
+Outgoing = tuple[bytes | None, bytes, Headers]
+
+
+def producer(settings: Settings) -> AIOKafkaProducer:
+    """A producer that neither loses, doubles nor swaps records, and takes large ones."""
+    return AIOKafkaProducer(
+        **settings.client(),
+        enable_idempotence=True,
+        max_batch_size=BATCH,
+        max_request_size=LARGEST_RECORD + BATCH,
+        request_timeout_ms=PATIENCE * 1000,
+    )
+
+
+class Outbox:
+    """Publishes for each part, and knows what of it is not on the broker yet."""
+
+    def __init__(self, settings: Settings, metrics: Metrics, failed: Callable[[str], None]) -> None:
+        self._alerts, self._rejects = settings.topic(ALERTS), settings.topic(REJECTS)
+        self._metrics = metrics
+        self._failed = failed
+        self._pending: defaultdict[int, set[asyncio.Future[object]]] = defaultdict(set)
+        self._producer = producer(settings)
+
+    async def start(self) -> None:
+        """Connects. Raises KafkaError."""
+        await self._producer.start()
+
+    async def stop(self) -> None:
+        """Sends what is left and closes."""
+        await self._producer.stop()
+
+    async def tell(self, number: int, alerts: Sequence[Alert], evidence: float | None) -> None:
+        """Publishes alerts of a part, in order; evidence is when their records were sent, None for a timer's alerts.
+
+        The partition is the part's number: whatever the clients' hash, all messages of an alert are in one.
+        """
+        for sent, count in await self._publish(self._alerts, number, map(encode_alert, alerts), number):
+            if evidence is not None:
+                sent.add_done_callback(partial(self._on_topic, evidence, count))
+
+    async def refuse(self, number: int, records: Sequence[ConsumerRecord], refusals: Iterable[Refusal]) -> None:
+        """Publishes what could not be read, as it came, with the reason and where it stands."""
+        await self._publish(self._rejects, 0, (_reject(records[r.index], r) for r in refusals), number)
+
+    async def settle(self, number: int) -> None:
+        """Returns when all that was published for a part so far is on the broker."""
+        if pending := self._pending[number]:
+            await asyncio.wait(set(pending))
+
+    async def _publish(
+        self, topic: str, partition: int, messages: Iterable[Outgoing], number: int
+    ) -> list[tuple[asyncio.Future[object], int]]:
+        batches = []
+        batch = self._producer.create_batch()
+        for key, value, headers in messages:
+            if batch.append(key=key, value=value, timestamp=None, headers=headers) is None:
+                batches.append(batch)
+                batch = self._producer.create_batch()
+                batch.append(key=key, value=value, timestamp=None, headers=headers)
+        if batch.record_count():
+            batches.append(batch)
+        sent = []
+        for full in batches:
+            count = full.record_count()
+            future = await self._producer.send_batch(full, topic, partition=partition)
+            self._pending[number].add(future)
+            future.add_done_callback(partial(self._sent, topic, number))
+            sent.append((future, count))
+        return sent
+
+    def _sent(self, topic: str, number: int, future: asyncio.Future[object]) -> None:
+        self._pending[number].discard(future)
+        if not future.cancelled() and (error := future.exception()):
+            self._failed(f"`{topic}` does not take what was told: {error!r}")
+
+    def _on_topic(self, evidence: float, count: int, future: asyncio.Future[object]) -> None:
+        if not future.cancelled() and future.exception() is None:
+            seconds = max(0.0, time.time() - evidence)
+            for _ in range(count):
+                self._metrics.alert.observe(seconds)
+
+
+def _reject(record: ConsumerRecord, refusal: Refusal) -> Outgoing:
+    headers = [
+        ("reason", refusal.reason.encode()),
+        ("detail", refusal.detail.encode()),
+        ("topic", record.topic.encode()),
+        ("partition", b"%d" % record.partition),
+        ("offset", b"%d" % record.offset),
+    ]
+    return record.key, refusal.value, headers

@@ -1,0 +1,137 @@
+"""A part: the engine of one partition number, shared by the topics that are keyed alike, and its place in each."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from aiokafka.structs import ConsumerRecord
+
+from detectors.engine import Engine
+from streams.checkpoints import Written
+from streams.topics import REGISTRY, SOURCES
+
+STEP_ROWS = 20_000  # rows that a step takes, about: more would hold up the heartbeat
+BYTES_PER_ROW = 50.0  # of a packed frame, until the part has seen what its topics carry
+
+
+class GapError(Exception):
+    """A slice begins after the offset that comes next."""
+
+
+class Arrival(NamedTuple):
+    """A slice that waits for judgement, with what acknowledges it."""
+
+    records: list[ConsumerRecord]
+    size: int  # bytes
+    event: Any  # Faust's
+
+
+class Chunk(NamedTuple):
+    """Arrivals of one topic that are judged together."""
+
+    topic: str
+    arrivals: list[Arrival]
+
+    @property
+    def records(self) -> list[ConsumerRecord]:
+        """All records in order."""
+        return [record for arrival in self.arrivals for record in arrival.records]
+
+
+class Part:
+    """One engine and, by topic, what is filed, what is judged and what waits between the two."""
+
+    def __init__(self, number: int, engine: Engine, contained: Mapping[str, int], written: Written) -> None:
+        self.number = number
+        self.engine = engine
+        self.judged = dict(contained)  # by topic, the next offset to judge: the engine contains what is before
+        self.filed = dict(contained)  # by topic, the next offset to file
+        self.written = written  # the last whole checkpoint
+        self.lag = -1  # records not judged, when last looked at; -1 before
+        self.waiting: dict[str, deque[Arrival]] = {topic: deque() for topic in (REGISTRY, *SOURCES)}
+        self.waiting_bytes = 0
+        self.last_events: dict[str, Any] = {}  # by topic, Faust's event of the last slice judged
+        self.counted = Counter(engine.counts)  # what the metrics have
+        self.told = Counter(engine.told)
+        self._row_bytes = dict.fromkeys(self.waiting, BYTES_PER_ROW)
+        self._saved = dict(contained)  # what the last checkpoint contains
+        self._saved_at = self._moved_at = time.monotonic()
+        self._seen = dict(contained)
+
+    def start(self, topic: str, offset: int) -> None:
+        """Goes on with a topic at an offset."""
+        self.judged[topic] = self.filed[topic] = offset
+
+    def file(self, topic: str, records: list[ConsumerRecord], event: Any) -> None:
+        """Puts a slice in its place, without records that are there already. Raises GapError when some are missing.
+
+        Faust may hand a slice over twice, and drops what it fetched when a rebalance comes between.
+        """
+        due = self.filed[topic]
+        if records[-1].offset < due:
+            return
+        if records[0].offset < due:
+            records = [record for record in records if record.offset >= due]
+        elif records[0].offset > due:
+            raise GapError(f"`{records[0].topic}`, partition {self.number}: {records[0].offset} came, {due} was due")
+        size = sum(len(record.value or b"") for record in records)
+        self.waiting[topic].append(Arrival(records, size, event))
+        self.waiting_bytes += size
+        self.filed[topic] = records[-1].offset + 1
+
+    def skip(self, topic: str, offset: int) -> None:
+        """Files on at an offset: there is nothing before it."""
+        self.filed[topic] = offset
+
+    def take(self) -> Chunk | None:
+        """Arrivals of the first topic that has any, about STEP_ROWS rows of them; None when there are none."""
+        for topic, waiting in self.waiting.items():
+            if waiting:
+                taken: list[Arrival] = []
+                size = 0
+                while waiting and (not taken or size + waiting[0].size <= STEP_ROWS * self._row_bytes[topic]):
+                    taken.append(waiting.popleft())
+                    size += taken[-1].size
+                self.waiting_bytes -= size
+                return Chunk(topic, taken)
+        return None
+
+    def done(self, chunk: Chunk, rows: int) -> None:
+        """The engine contains this chunk."""
+        last = chunk.arrivals[-1]
+        self.judged[chunk.topic] = last.records[-1].offset + 1
+        self.last_events[chunk.topic] = last.event
+        if rows:
+            self._row_bytes[chunk.topic] = sum(arrival.size for arrival in chunk.arrivals) / rows
+
+    def drop(self) -> None:
+        """Forgets what waits; it is read again from what is judged."""
+        for waiting in self.waiting.values():
+            waiting.clear()
+        self.waiting_bytes = 0
+        self.filed = dict(self.judged)
+        self.last_events.clear()
+
+    def keep(self, written: Written, contained: Mapping[str, int]) -> None:
+        """Notes a checkpoint that was written."""
+        self.written, self._saved, self._saved_at = written, dict(contained), time.monotonic()
+
+    def look(self, lag: int) -> float:
+        """Notes the records that are not judged yet; returns for how many seconds they have waited without progress."""
+        now = time.monotonic()
+        if lag == 0 or self.judged != self._seen:
+            self._moved_at, self._seen = now, dict(self.judged)
+        self.lag = lag
+        return now - self._moved_at
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether the engine contains records that the last checkpoint does not."""
+        return any(self.judged[topic] != self._saved.get(topic) for topic in SOURCES)
+
+    def since_saved(self) -> float:
+        """Seconds since the last checkpoint, or since the part was taken over."""
+        return time.monotonic() - self._saved_at

@@ -1,0 +1,169 @@
+"""What the worker and the commands are told, by a TOML file and by the environment, which wins."""
+
+from __future__ import annotations
+
+import ssl
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import msgspec
+
+PREFIX = "METERWATCH_"
+FILE = "METERWATCH_SETTINGS"  # names the file
+DEFAULT_FILE = Path("meterwatch.toml")
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+
+
+class SettingsError(ValueError):
+    """A setting that is unknown, of the wrong type or out of its range; says which and where it came from."""
+
+
+class Secret:
+    """A text that shows itself to nobody but who asks for it.
+
+    >>> Secret("x")
+    Secret('***')
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __bool__(self) -> bool:
+        return bool(self._text)
+
+    def __repr__(self) -> str:
+        return "Secret('***')"
+
+    def __str__(self) -> str:
+        return "***"
+
+    def reveal(self) -> str:
+        """The text itself."""
+        return self._text
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All settings with their defaults; ``METERWATCH_BROKERS`` in the environment sets ``brokers``, and so on."""
+
+    brokers: str = "127.0.0.1:9092"  # host:port, several with commas
+    group: str = "meterwatch"  # the consumer group that shares the partitions
+    prefix: str = ""  # before every topic's name
+    partitions: Positive = 8  # of every topic that is keyed by area
+    replication: Positive = 1
+    zone: str = "Asia/Shanghai"  # in which days end
+    interval: Positive = 900  # seconds between a meter's readings, usually
+    clock: Literal["wall", "stream"] = "wall"  # stream: for a worker that is fed history
+    checkpoint_seconds: Seconds = 60
+    stall_seconds: Seconds = 120  # without progress on waiting records, after which the worker ends
+    session_seconds: Annotated[float, msgspec.Meta(ge=6, le=300)] = 30  # silence after which the group drops a worker
+    metrics: bool = True
+    metrics_host: str = "127.0.0.1"
+    metrics_port: Port = 9464  # 0 takes a free one
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    sasl_username: str = ""
+    sasl_password: Secret = Secret("")
+    ssl_cafile: str = ""
+    ssl_certfile: str = ""
+    ssl_keyfile: str = ""
+    ssl_key_password: Secret = Secret("")
+
+    def __post_init__(self) -> None:
+        if not self.servers:
+            raise ValueError("`brokers` names no broker")
+        for server in self.servers:
+            host, _, port = server.rpartition(":")
+            if not host or not port.isdecimal():
+                raise ValueError(f"`brokers` has {server!r}, which is not host:port")
+        try:
+            ZoneInfo(self.zone)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise ValueError(f"`zone` is {self.zone!r}, which is not a time zone such as Asia/Shanghai") from None
+        if self.sasl and not (self.sasl_username and self.sasl_password):
+            raise ValueError(f"`security_protocol` {self.security_protocol} needs `sasl_username` and `sasl_password`")
+        if self.ssl_certfile and not self.ssl_keyfile:
+            raise ValueError("`ssl_certfile` needs `ssl_keyfile`")
+
+    @property
+    def servers(self) -> list[str]:
+        """The brokers, each as host:port."""
+        return [server for part in self.brokers.split(",") if (server := part.strip())]
+
+    @property
+    def sasl(self) -> bool:
+        """Whether the brokers ask for a name and a password."""
+        return self.security_protocol.startswith("SASL")
+
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """For TLS to the brokers, None without TLS. Raises SettingsError when a file cannot be used."""
+        if not self.security_protocol.endswith("SSL"):
+            return None
+        try:
+            context = ssl.create_default_context(cafile=self.ssl_cafile or None)
+            if self.ssl_certfile:
+                context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile, self.ssl_key_password.reveal() or None)
+        except OSError as error:
+            raise SettingsError(f"TLS: `ssl_cafile`, `ssl_certfile` or `ssl_keyfile` cannot be used: {error}") from None
+        return context
+
+    def security(self) -> dict[str, Any]:
+        """The keyword arguments by which both aiokafka and kafka-python take SASL and TLS."""
+        told: dict[str, Any] = {"security_protocol": self.security_protocol, "ssl_context": self.ssl_context()}
+        if self.sasl:
+            told |= {
+                "sasl_mechanism": self.sasl_mechanism,
+                "sasl_plain_username": self.sasl_username,
+                "sasl_plain_password": self.sasl_password.reveal(),
+            }
+        return told
+
+    def client(self) -> dict[str, Any]:
+        """The keyword arguments of every aiokafka client."""
+        return {"bootstrap_servers": self.servers} | self.security()
+
+    def topic(self, name: str) -> str:
+        """The name of a topic on the brokers."""
+        return self.prefix + name
+
+
+def load(environment: Mapping[str, str], file: Path | None = None) -> Settings:
+    """Settings from a file, or meterwatch.toml if there is one, and the environment. Raises SettingsError."""
+    named = file or (Path(environment[FILE]) if environment.get(FILE) else None)
+    told = _read(named or DEFAULT_FILE, must=named is not None)
+    source = {name: str(named or DEFAULT_FILE) for name in told}
+    for key, value in environment.items():
+        if key.startswith(PREFIX) and key != FILE:
+            name = key.removeprefix(PREFIX).lower()
+            told[name], source[name] = value, key
+    if unknown := told.keys() - set(Settings.__struct_fields__):
+        raise SettingsError("; ".join(f"{source[name]}: there is no setting `{name}`" for name in sorted(unknown)))
+    try:
+        return msgspec.convert(told, Settings, strict=False, dec_hook=_secret)
+    except msgspec.ValidationError as error:
+        text = str(error).replace("`$.", "`")
+        where = next((place for name, place in source.items() if f"`{name}`" in text), "settings")
+        raise SettingsError(f"{where}: {text}") from None
+
+
+def _read(file: Path, *, must: bool) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except FileNotFoundError:
+        if must:
+            raise SettingsError(f"{file}: there is no such file") from None
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{file}: {error}") from None
+
+
+def _secret(kind: type, value: Any) -> Any:
+    if kind is Secret and isinstance(value, str):
+        return Secret(value)
+    raise TypeError("Expected a text")

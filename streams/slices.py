@@ -1,0 +1,88 @@
+"""A Faust transport that hands an agent all records fetched of one partition as one event, a slice.
+
+Faust spends about 140 µs on every message whatever is in it; a slice pays that once. Reading goes on where the app says
+(`next_offset`), not where the group has committed: an owner that lost its partition may put an older checkpoint in the
+place of a newer one whose offsets are committed already. `perform_seek` runs before the fetcher resumes; a seek from
+anywhere else is undone by messages in flight. Every topic the app reads comes in slices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol, cast
+
+import faust
+from aiokafka.structs import ConsumerRecord
+from faust.transport.drivers.aiokafka import Consumer as AiokafkaConsumer
+from faust.transport.drivers.aiokafka import Transport as AiokafkaTransport
+from faust.types import TP, AppT, Message
+
+
+class Reader(Protocol):
+    """What the transport asks of its app."""
+
+    def next_offset(self, tp: TP) -> int | None:
+        """Where to read on, None while that is not known."""
+
+
+class Slice:
+    """What Faust takes for one message; its value is the list of records."""
+
+    __slots__ = (
+        "checksum", "headers", "key", "offset", "partition", "serialized_key_size", "serialized_value_size",
+        "timestamp", "timestamp_type", "topic", "value",
+    )  # fmt: skip
+
+    def __init__(self, records: list[ConsumerRecord]) -> None:
+        last = records[-1]
+        self.topic, self.partition, self.offset = last.topic, last.partition, last.offset
+        self.timestamp, self.timestamp_type = last.timestamp, last.timestamp_type
+        self.headers, self.key, self.value, self.checksum = (), None, records, None
+        self.serialized_key_size = self.serialized_value_size = 0
+
+
+class SliceSchema(faust.Schema[None, list[ConsumerRecord]]):
+    """Takes a slice as it is."""
+
+    def loads_key(self, app: AppT, message: Message, **_: Any) -> None:
+        """A slice has no key."""
+
+    def loads_value(self, app: AppT, message: Message, **_: Any) -> list[ConsumerRecord]:
+        """The records of the slice."""
+        return cast(list[ConsumerRecord], message.value)
+
+
+class Consumer(AiokafkaConsumer):
+    """Faust's consumer, in slices and from the checkpoint on."""
+
+    async def _getmany(
+        self, active_partitions: set[TP] | None, timeout: float  # noqa: ASYNC109 - Faust names it
+    ) -> Mapping[TP, list[Any]]:
+        fetched = await super()._getmany(active_partitions, timeout)
+        return {tp: [Slice(records)] for tp, records in fetched.items() if records}
+
+    async def perform_seek(self) -> None:
+        """Seeks to where the app says, else to what was committed."""
+        await super().perform_seek()
+        reader = cast(Reader, self.app)
+        for tp in self.assignment():
+            if (offset := reader.next_offset(tp)) is not None:
+                await self.seek(tp, offset)
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Between the last offsets of two slices there is no gap."""
+
+    def _new_offset(self, tp: TP) -> int | None:
+        """What may be committed: a slice is acknowledged after all before it, so the highest covers them."""
+        if not (acked := self._acked[tp]):
+            return None
+        highest = max(acked)
+        acked.clear()
+        self._acked_index[tp].clear()
+        return highest + 1
+
+
+class Transport(AiokafkaTransport):
+    """Faust's aiokafka transport with the consumer above."""
+
+    Consumer = Consumer

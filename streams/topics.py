@@ -1,0 +1,91 @@
+"""The topics: their names, partitions and settings, and how they come to be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal, NamedTuple
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
+from streams.settings import Settings
+
+READS, EVENTS, PAYMENTS, WORKFLOW = "meter.reads", "meter.events", "payments", "workflow"
+REGISTRY, ALERTS, REJECTS, CHECKPOINTS = "registry", "alerts", "rejects", "checkpoints"
+SOURCES = (EVENTS, PAYMENTS, WORKFLOW, READS)  # in the order in which a part takes what has arrived
+
+LARGEST_RECORD = 16 << 20  # bytes; a larger value would be lost to `rejects`
+COMPACT = {"cleanup.policy": "compact"}
+LARGE = {"max.message.bytes": str(LARGEST_RECORD)}
+BRISK = {"segment.bytes": str(64 << 20), "min.cleanable.dirty.ratio": "0.2"}  # old checkpoints go soon
+
+
+class Topic(NamedTuple):
+    """A topic as it should be."""
+
+    name: str
+    single: bool = False  # one partition, else as many as the settings say
+    config: Mapping[str, str] = MappingProxyType({})
+
+
+TOPICS = (
+    *(Topic(name, config=LARGE) for name in (READS, EVENTS, PAYMENTS, WORKFLOW)),
+    Topic(REGISTRY, config=COMPACT | LARGE),
+    Topic(ALERTS, config=COMPACT),
+    Topic(REJECTS, single=True, config=LARGE),
+    Topic(CHECKPOINTS, config=COMPACT | BRISK),
+)
+
+
+class TopicError(Exception):
+    """Topics that are not as the settings say, or brokers that refuse; says what to do."""
+
+
+class TopicState(NamedTuple):
+    """A topic as it is."""
+
+    topic: str
+    partitions: int
+    state: Literal["there", "created"]
+
+
+async def ensure(settings: Settings) -> list[TopicState]:
+    """Creates the topics that are missing and checks the others. Raises TopicError."""
+    admin = AIOKafkaAdminClient(**settings.client())
+    try:
+        await admin.start()
+        try:
+            return await _ensure(admin, settings)
+        finally:
+            await admin.close()
+    except KafkaError as error:
+        raise TopicError(f"no answer from the brokers at {settings.brokers}: {error}") from None
+
+
+async def _ensure(admin: AIOKafkaAdminClient, settings: Settings) -> list[TopicState]:
+    wanted = {settings.topic(t.name): (1 if t.single else settings.partitions, t.config) for t in TOPICS}
+    there = {t["topic"]: len(t["partitions"]) for t in await admin.describe_topics(list(wanted)) if not t["error_code"]}
+    wrong = [
+        f"`{name}` has {there[name]} partitions, not {count}"
+        for name, (count, _) in wanted.items()
+        if there.get(name, count) != count
+    ]
+    if wrong:
+        raise TopicError(
+            "; ".join(wrong) + ". State, checkpoints and keys belong to a partition: set `partitions` to what is "
+            "there, or use another `prefix` and send the history again."
+        )
+    missing = [
+        NewTopic(name, count, settings.replication, topic_configs=dict(config))
+        for name, (count, config) in wanted.items()
+        if name not in there
+    ]
+    if missing:
+        answer = await admin.create_topics(missing)
+        for name, code, reason in answer.topic_errors:
+            if code not in (0, TopicAlreadyExistsError.errno):  # another worker may have been faster
+                raise TopicError(f"`{name}` cannot be created: {reason or for_code(code).__name__}")
+    return [
+        TopicState(name, count, "there" if name in there else "created") for name, (count, _) in wanted.items()
+    ]

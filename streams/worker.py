@@ -1,0 +1,364 @@
+"""What a worker does with the partitions it is given: judge what arrives, publish, take checkpoints, hand over.
+
+The order is: alerts and rejects on the broker, then the checkpoint, then the acknowledgement. A crash between any two
+repeats work and changes nothing. Whatever makes it doubtful that state and offsets belong together ends the process:
+the next one goes on from the checkpoint.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import logging
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NoReturn, cast
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+from aiokafka.structs import ConsumerRecord
+from faust.types import TP, EventT
+
+from detectors.engine import Engine, SnapshotError
+from schemas.columns import Batch
+from schemas.wire import Refusal, decode_areas, decode_events, decode_payments, decode_readings, decode_stages
+from schemas.wire.decoding import Message
+from streams import checkpoints
+from streams.checkpoints import CheckpointError, Written
+from streams.logs import read_to_end, reader
+from streams.metrics import Metrics
+from streams.outbox import Outbox, producer
+from streams.parts import Chunk, GapError, Part
+from streams.settings import Settings
+from streams.topics import CHECKPOINTS, EVENTS, PAYMENTS, READS, REGISTRY, SOURCES, WORKFLOW
+
+WAITING_BYTES = 32 << 20  # that may wait for judgement before the agents stop taking
+BEAT = 1.0  # seconds between looks at progress, lag and clock
+ANSWER = 5.0  # seconds that the brokers have to say where their partitions end
+
+Decode = Callable[[Sequence[Message]], tuple[Batch | None, list[Refusal]]]
+DECODERS: dict[str, tuple[str, Decode]] = {
+    READS: ("readings", decode_readings),
+    EVENTS: ("events", decode_events),
+    PAYMENTS: ("payments", decode_payments),
+    WORKFLOW: ("stages", decode_stages),
+}
+log = logging.getLogger("meterwatch")
+
+
+def fatal(reason: str) -> NoReturn:
+    """Ends the process at once with exit code 1, as if killed: what it had in hand is done again by the next one."""
+    log.critical("%s; this worker ends", reason)
+    logging.shutdown()
+    os._exit(1)
+
+
+class Worker:
+    """The parts this process holds, and the tasks that serve them."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self.settings = settings
+        self.metrics = metrics
+        self.topics = {settings.topic(name): name for name in (REGISTRY, *SOURCES)}
+        self.parts: dict[int, Part] = {}
+        self.generation = -1  # of the group, in which the parts were taken over
+        self._kept: dict[int, Part] = {}  # handed over, and perhaps taken back unchanged
+        self._turn = asyncio.Lock()  # held by whoever moves an engine or the parts
+        self._writing = asyncio.Lock()  # held while a checkpoint is written; taken before the turn
+        self._arrived = asyncio.Event()
+        self._room = asyncio.Event()
+        self._tasks: list[asyncio.Task[NoReturn]] = []
+        self._awake = time.monotonic()
+
+    async def start(self) -> None:
+        """Connects and starts to serve. Raises KafkaError."""
+        self._outbox = Outbox(self.settings, self.metrics, fatal)
+        self._producer: AIOKafkaProducer = producer(self.settings)
+        await self._outbox.start()
+        await self._producer.start()
+        self._tasks = [asyncio.create_task(self._serve(task)) for task in (self._judge, self._tend, self._watch)]
+        threading.Thread(target=self._watch_loop, name="watch-loop", daemon=True).start()
+
+    async def stop(self) -> None:
+        """Hands everything over, sends what is left and disconnects."""
+        await self.hand_over()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._outbox.stop()
+        await self._producer.stop()
+
+    def next_offset(self, tp: TP) -> int | None:
+        """Where to read a partition on, None when this worker does not hold it."""
+        part = self.parts.get(tp.partition)
+        return part.filed[self.topics[tp.topic]] if part else None
+
+    async def file(self, event: EventT[Any]) -> None:
+        """Puts a slice where it waits for judgement; waits itself when too much is waiting."""
+        message = event.message
+        topic, records = self.topics[message.topic], cast(list[ConsumerRecord], event.value)
+        while message.generation_id == self.generation and (part := self.parts.get(message.partition)):
+            if sum(other.waiting_bytes for other in self.parts.values()) > WAITING_BYTES:
+                self._room.clear()
+                await self._room.wait()
+                continue
+            try:
+                part.file(topic, records, event)
+            except GapError as gap:
+                due = part.filed[topic]
+                await self._explain(gap, TopicPartition(message.topic, message.partition), due, records[0].offset)
+                if part.filed[topic] == due:
+                    part.skip(topic, records[0].offset)
+                continue
+            self._arrived.set()
+            return
+
+    async def take_over(self, assigned: Iterable[TP], generation: int) -> None:
+        """Restores the parts of the assigned partitions: checkpoints, and master data from the registry.
+
+        Reading must not go on before this returns.
+        """
+        numbers = {tp.partition for tp in assigned}
+        async with self._writing, self._turn:
+            started = time.monotonic()
+            try:
+                async with reader(self.settings) as consumer:
+                    self.parts = await self._restore(consumer, sorted(numbers))
+            except (CheckpointError, SnapshotError) as error:
+                fatal(str(error))
+            self.generation = generation
+            self._kept.clear()
+            meters = sum(part.engine.meters for part in self.parts.values())
+            log.info(
+                "holds partitions %s with %d meters after %.1f s", sorted(numbers), meters, time.monotonic() - started
+            )
+
+    async def hand_over(self) -> None:
+        """Takes a last checkpoint of every part and lets go of it."""
+        async with self._writing, self._turn:
+            for part in self.parts.values():
+                if part.unsaved:
+                    await self._write(part, *self._capture(part))
+                self._count(part)
+                part.drop()
+                self.metrics.forget(self.topics, part.number)
+            self._kept, self.parts = self.parts, {}
+            self._room.set()
+
+    async def _restore(self, consumer: AIOKafkaConsumer, numbers: Sequence[int]) -> dict[int, Part]:
+        known = {number: part.written for number, part in self._kept.items()}
+        topic, partitions = self.settings.topic(CHECKPOINTS), self.settings.partitions
+        found = await checkpoints.newest(consumer, topic, numbers, known, partitions)
+        tps = [TopicPartition(topic, number) for topic in self.topics for number in numbers]
+        first, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
+        parts: dict[int, Part] = {}
+        for number in numbers:
+            if number in found:
+                parts[number] = self._revive(number, found[number])
+            else:
+                parts[number] = self._kept[number]
+            for tp in (tp for tp in tps if tp.partition == number):
+                name = self.topics[tp.topic]
+                if name != REGISTRY:
+                    parts[number].start(name, _start(tp, parts[number].judged.get(name), first[tp], ends[tp]))
+        registry = [TopicPartition(self.settings.topic(REGISTRY), number) for number in numbers]
+        async for tp, records in read_to_end(consumer, {tp: first[tp] for tp in registry}):
+            await self._enroll(parts[tp.partition], records)
+        for tp in registry:
+            parts[tp.partition].start(REGISTRY, ends[tp])
+        return parts
+
+    def _revive(self, number: int, checkpoint: checkpoints.Checkpoint | None) -> Part:
+        engine = Engine(zone=self.settings.zone, interval=self.settings.interval)
+        if checkpoint is None:
+            return Part(number, engine, {}, Written())
+        engine.restore(checkpoint.state)
+        told = checkpoint.manifest
+        written = Written(told.sequence, told.set, checkpoint.begins, told.taken, len(checkpoint.state))
+        return Part(number, engine, told.offsets, written)
+
+    async def _judge(self) -> NoReturn:
+        while True:
+            self._arrived.clear()
+            busy = False
+            for number in list(self.parts):
+                async with self._turn:
+                    if (part := self.parts.get(number)) and (chunk := part.take()):
+                        busy = True
+                        await self._step(part, chunk)
+                        self._room.set()
+                await asyncio.sleep(0)
+            if not busy:
+                await self._arrived.wait()
+
+    async def _step(self, part: Part, chunk: Chunk) -> None:
+        records = chunk.records
+        if chunk.topic == REGISTRY:
+            await self._enroll(part, records)
+            part.done(chunk, len(records))
+            return
+        started = time.perf_counter()
+        kind, decode = DECODERS[chunk.topic]
+        batch, refusals = decode(_messages(records))
+        alerts = part.engine.step(batch) if batch is not None else []
+        part.done(chunk, len(batch) if batch is not None else 0)
+        self.metrics.step.observe(time.perf_counter() - started)
+        if refusals:
+            await self._refuse(part, kind, records, refusals)
+        if alerts:
+            self._check_awake()
+            await self._outbox.tell(part.number, alerts, min(record.timestamp for record in records) / 1000)
+
+    async def _enroll(self, part: Part, records: list[ConsumerRecord]) -> None:
+        areas, refusals = decode_areas(_messages(records))
+        part.engine.enroll(areas)
+        if refusals:
+            await self._refuse(part, REGISTRY, records, refusals)
+
+    async def _refuse(self, part: Part, kind: str, records: list[ConsumerRecord], refusals: list[Refusal]) -> None:
+        for refusal in refusals:
+            self.metrics.refuse(kind, refusal.reason)
+        await self._outbox.refuse(part.number, records, refusals)
+
+    async def _tend(self) -> NoReturn:
+        """Ticks and takes checkpoints when they are due."""
+        while True:
+            await asyncio.sleep(BEAT)
+            for part in list(self.parts.values()):
+                if self.settings.clock == "wall" and part.lag == 0 and not part.waiting_bytes:
+                    await self._tick(part)
+                if part.unsaved and part.since_saved() >= self.settings.checkpoint_seconds:
+                    await self._save(part)
+
+    async def _tick(self, part: Part) -> None:
+        async with self._turn:
+            if self.parts.get(part.number) is part and (alerts := part.engine.tick(int(time.time()))):
+                self._check_awake()
+                await self._outbox.tell(part.number, alerts, None)
+
+    async def _save(self, part: Part) -> None:
+        async with self._writing:
+            async with self._turn:
+                if self.parts.get(part.number) is not part:
+                    return
+                captured = self._capture(part)
+            await self._write(part, *captured)
+
+    def _capture(self, part: Part) -> tuple[bytes, dict[str, int], dict[str, EventT[Any]]]:
+        offsets = {topic: part.judged[topic] for topic in SOURCES}
+        return part.engine.snapshot(), offsets, dict(part.last_events)
+
+    async def _write(self, part: Part, state: bytes, offsets: dict[str, int], events: dict[str, EventT[Any]]) -> None:
+        await self._outbox.settle(part.number)
+        self._check_awake()
+        tp = TopicPartition(self.settings.topic(CHECKPOINTS), part.number)
+        try:
+            written = await checkpoints.write(
+                self._producer, tp, state, offsets, partitions=self.settings.partitions, last=part.written
+            )
+        except KafkaError as error:
+            fatal(f"`{tp.topic}` does not take a checkpoint: {error!r}")
+        part.keep(written, offsets)
+        for event in events.values():
+            event.ack()
+
+    async def _watch(self) -> NoReturn:
+        """Measures lag and ends the process when a part stands still before waiting records."""
+        async with reader(self.settings) as consumer:
+            while True:
+                await asyncio.sleep(BEAT)
+                self._awake = time.monotonic()
+                parts = list(self.parts.values())
+                tps = [TopicPartition(topic, part.number) for part in parts for topic in self.topics]
+                try:
+                    ends = await asyncio.wait_for(consumer.end_offsets(tps), ANSWER) if tps else {}
+                except (KafkaError, TimeoutError):
+                    continue  # brokers that are away hold nobody up for ever: what is told waits PATIENCE seconds
+                for part in parts:
+                    self._look(part, {tp.topic: end for tp, end in ends.items() if tp.partition == part.number})
+
+    def _look(self, part: Part, ends: dict[str, int]) -> None:
+        if self.parts.get(part.number) is not part:
+            return
+        lags = {topic: max(0, end - part.judged[self.topics[topic]]) for topic, end in ends.items()}
+        still = part.look(sum(lags.values()))
+        if still > self.settings.stall_seconds:
+            fatal(f"partition {part.number} has {part.lag} records waiting and has not moved for {still:.0f} s: {lags}")
+        for topic, lag in lags.items():
+            self.metrics.lag.labels(topic, str(part.number)).set(lag)
+        self._count(part)
+
+    def _count(self, part: Part) -> None:
+        """Brings the metrics up to what the engine has counted."""
+        engine, number = part.engine, str(part.number)
+        self.metrics.count(Counter(engine.counts) - part.counted)
+        self.metrics.tell(Counter(engine.told) - part.told)
+        part.counted, part.told = Counter(engine.counts), Counter(engine.told)
+        self.metrics.meters.labels(number).set(engine.meters)
+        self.metrics.checkpoint_bytes.labels(number).set(part.written.size)
+        if part.written.taken:
+            self.metrics.checkpoint_age.labels(number).set(max(0.0, time.time() - part.written.taken))
+
+    def _watch_loop(self) -> NoReturn:
+        """In a thread: ends the process when the event loop hangs."""
+        while True:
+            time.sleep(BEAT)
+            if (still := time.monotonic() - self._awake) > self.settings.stall_seconds + ANSWER:
+                faulthandler.dump_traceback()
+                fatal(f"the event loop has not moved for {still:.0f} s")
+
+    def _check_awake(self) -> None:
+        """Ends the process when it slept longer than its session: others hold its partitions, what it says is old."""
+        if (asleep := time.monotonic() - self._awake) > self.settings.session_seconds:
+            fatal(f"this process stood still for {asleep:.0f} s, longer than its session lasts")
+
+    async def _explain(self, gap: GapError, tp: TopicPartition, due: int, came: int) -> None:
+        """Returns when the brokers have nothing between two offsets; else a record was lost here: ends the process."""
+        if self.topics[tp.topic] == REGISTRY:
+            return  # compacted
+        async with reader(self.settings) as consumer:
+            consumer.assign([tp])
+            consumer.seek(tp, due)
+            record = await consumer.getone(tp)
+        if record.offset < came:
+            fatal(f"{gap}, and {record.offset} exists")
+        log.warning("%s: the brokers have no record between", gap)
+
+    async def _serve(self, task: Callable[[], Any]) -> NoReturn:
+        try:
+            await task()
+        except Exception:
+            log.exception("%s has failed", task.__name__)
+        fatal("a task has ended")
+
+
+def _messages(records: Iterable[ConsumerRecord]) -> list[Message]:
+    return [(r.key, r.value, _content_type(r.headers), r.timestamp // 1000) for r in records]
+
+
+def _content_type(headers: Sequence[tuple[str, bytes]]) -> str:
+    for name, value in headers:
+        if name == "content-type":
+            return value.decode("ascii", "replace")
+    return ""
+
+
+def _start(tp: TopicPartition, contained: int | None, first: int, end: int) -> int:
+    """Where to read a source partition on: after what the checkpoint contains, else from its earliest record."""
+    if contained is None:
+        return first
+    if contained > end:
+        raise CheckpointError(
+            f"the checkpoint contains `{tp.topic}`, partition {tp.partition} up to {contained}, which ends at {end}: "
+            f"the topic is not the one it was taken from. {checkpoints.START_AFRESH}"
+        )
+    if contained < first:
+        log.warning(
+            "`%s`, partition %d: records %d to %d are gone before they were judged; retention is too short",
+            tp.topic, tp.partition, contained, first - 1,
+        )  # fmt: skip
+        return first
+    return contained
