@@ -1,0 +1,33 @@
+"""The lock files: complete, hashed, and without the address of any registry."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+RUN = PROJECT["dependencies"]
+LOCKS = {"requirements.lock": RUN, "requirements-dev.lock": RUN + PROJECT["optional-dependencies"]["dev"]}
+
+
+@pytest.mark.parametrize(("lock", "wanted"), LOCKS.items(), ids=LOCKS)
+def test_a_lock_pins_what_the_project_asks_for(lock: str, wanted: list[str]):
+    text = (ROOT / lock).read_text()
+    pinned = dict(re.findall(r"^([\w.-]+)==(\S+)", text, re.MULTILINE))
+    for requirement in map(Requirement, wanted):
+        assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)])
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_every_pin_has_hashes_and_no_address(lock: str):
+    lines = [line for line in (ROOT / lock).read_text().splitlines() if not line.startswith("#")]
+    pins = [at for at, line in enumerate(lines) if not line.startswith(" ")]
+    assert all(re.match(r"[\w.-]+==\S+", lines[at]) for at in pins)
+    assert all(lines[at + 1].startswith("    --hash=sha256:") for at in pins)
+    assert not any("://" in line or "--index" in line for line in lines)
