@@ -17,7 +17,8 @@ from streams.broker import Broker, jars, program
 ROOT = Path(__file__).parents[1]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-SERVICE_KEYS = {"image", "build", "command", "environment", "volumes", "ports", "healthcheck", "depends_on", "restart"}
+SERVICE_KEYS = {"image", "build", "command", "environment", "volumes", "ports"}
+SERVICE_KEYS |= {"healthcheck", "depends_on", "restart", "stop_grace_period"}
 CONDITIONS = {"service_started", "service_healthy", "service_completed_successfully"}
 
 every_service = pytest.mark.parametrize("service", SERVICES.values(), ids=SERVICES)
