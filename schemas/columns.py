@@ -61,13 +61,16 @@ class Progress(IntEnum):
     FINISHED = 1
 
 
-def nothing(rows: int, phases: bool = False) -> Column:
-    """A column of NaN that takes no memory.
+def constant(column: NDArray[Any]) -> bool:
+    """Whether the column is one value broadcast over all rows."""
+    return column.strides[-1] == 0 and column.shape[-1] > 1
 
-    >>> nothing(2).tolist()
-    [nan, nan]
-    """
-    return np.broadcast_to(np.float32(np.nan), (3, rows) if phases else (rows,))
+
+def picked(column: NDArray[Any], pick: Any) -> NDArray[Any]:
+    """The picked rows of a column; a broadcast column stays one."""
+    if constant(column):
+        return np.broadcast_to(column[..., :1], (*column.shape[:-1], len(np.empty(column.shape[-1], bool)[pick])))
+    return column[..., pick]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +91,8 @@ class Batch:
 
     def rows(self, pick: Any) -> Self:
         """The rows that a mask, an index array or a slice picks; names stay whole."""
-        return type(self)(
-            *(v if f.name in self.shared else v[..., pick] for f in fields(self) for v in (getattr(self, f.name),))
-        )
+        return type(self)(*(v if f.name in self.shared else picked(v, pick)
+                            for f in fields(self) for v in (getattr(self, f.name),)))  # fmt: skip
 
     @classmethod
     def join(cls, batches: Sequence[Self]) -> Self:
@@ -216,6 +218,44 @@ class Stages(Batch):
 
 
 @dataclass(frozen=True, slots=True)
+class Clocks(Batch):
+    """What was seen of a meter's clock."""
+
+    kind: ClassVar[str] = "clocks"
+
+    offset: Column  # seconds the meter's clock is ahead
+
+
+@dataclass(frozen=True, slots=True)
+class Attempts(Batch):
+    """A payment attempt, as its channel in its area sees it: the subject is the channel."""
+
+    kind: ClassVar[str] = "attempts"
+
+    failed: Column  # 1 when the attempt failed
+
+
+@dataclass(frozen=True, slots=True)
+class Arrears(Batch):
+    """A bill at one of its moments: overdue by so many days, or settled. The subject is customer/bill."""
+
+    kind: ClassVar[str] = "arrears"
+
+    overdue_days: Column  # 0 once it is settled
+    unpaid: Column  # yuan
+
+
+@dataclass(frozen=True, slots=True)
+class Overdue(Batch):
+    """A work item's stage at one of its moments. The subject is item/stage, the area its section."""
+
+    kind: ClassVar[str] = "overdue"
+
+    share: Column  # of the limit that has passed, 0 once it is finished
+    limit: Column  # seconds
+
+
+@dataclass(frozen=True, slots=True)
 class Days(Batch):
     """A meter's closed local day; ``at`` is the midnight that ends it."""
 
@@ -259,6 +299,7 @@ COLUMN_TYPES: dict[str, Any] = {
     "payment": np.uint8, "amount": np.float64, "bills": str, "bill": np.int32, "channels": str, "channel": np.int32,
     "succeeded": np.uint8, "due": np.int64,
     "stages": str, "stage": np.int32, "progress": np.uint8, "limit": np.float64,
+    "offset": np.float64, "failed": np.float32, "overdue_days": np.float64, "unpaid": np.float64, "share": np.float64,
     "coverage": np.float32, "reads": np.float32, "live": np.float32, "night": np.float32, "peak": np.float32,
     "current": np.float32, "kva": np.float32, "gateway": np.float32, "energy_in": np.float64, "energy_out": np.float64,
 }  # fmt: skip

@@ -1,0 +1,427 @@
+"""One step of the watch: a batch in, alerts out. No broker, no clock, no files."""
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from detectors.judge import Judge, waves
+from detectors.policy import Policy
+from detectors.rule import RULES, Rule
+from detectors.windows import Rows, Windows
+from models.deadlines import Bills, Deadlines, Work
+from models.features import NEVER, DayRuns, Elapsed, Failures, FailureShare, Feature, Habit, Losses, Standstill, phase_columns
+from models.grid import Grid, Window, apparent
+from models.index import Index
+from models.peers import Peers, PeerScore
+from models.registry import Registry
+from models.saved import dumps, loads
+from models.validation import Validation
+from schemas.alert import Alert
+from schemas.columns import (
+    AreaDays,
+    Arrears,
+    Attempts,
+    Batch,
+    Clocks,
+    Codes,
+    Column,
+    Days,
+    DeviceEvents,
+    Intervals,
+    Mask,
+    Overdue,
+    Payment,
+    Payments,
+    Readings,
+    Stages,
+    Times,
+)
+
+LAYOUT = 1
+ATTEMPTS_KEPT = 8
+SHADOW = "shadow"
+FUTURE = 300  # seconds a stamp may be ahead of its receipt, design section 4
+DAY = 86_400
+QUIET = 2 * 3600  # how far a silent area's clock stays behind the wall's
+GRACE = 3 * DAY
+EARLIEST, LATEST = 946_684_800, 4_102_444_800  # 2000-01-01 and 2100-01-01
+
+
+class SnapshotError(ValueError):
+    """A snapshot that cannot be used; the text says what to do."""
+
+
+class Engine:
+    """Judges every kind of batch for any number of areas; areas do not influence one another's alerts."""
+
+    def __init__(
+        self, rules: Iterable[Rule] | None = None, zone: str = "Asia/Shanghai", interval: int = 900, grace: int = GRACE
+    ) -> None:
+        self.zone, self.interval, self.grace = zone, interval, grace
+        chosen = list(RULES.values() if rules is None else rules)
+        self.meter_index, self.areas, self.customers = Index(), Index(), Index()
+        self.channels, self.items, self.bill_index = Index(), Index(), Index()
+        self.registry = Registry(self.meter_index, self.areas)
+        self.grid = Grid(self.registry, zone, interval, grace)
+        self.validation = Validation()
+        self.clock = np.zeros(0, np.int64)  # by area slot: how far any of its topics has come
+        self.work, self.bills, self.peers = Work(self.items), Bills(self.bill_index), Peers()
+        self.attempted: dict[int, list[list[float]]] = {}  # by customer: time and amount of the latest attempts
+        self.policy = Policy(self.section, frozenset(r.name for r in chosen if r.status == SHADOW))
+        self.counts: Counter[tuple[str, str, str]] = Counter()
+        self.told: Counter[tuple[str, int, str, str]] = Counter()
+
+        def judge(kind: type[Batch], features: Sequence[Feature], index: Index) -> Judge:
+            return Judge([r for r in chosen if r.kind is kind], features, index, self.enrich)
+
+        self.readings = judge(Readings, [Standstill()], self.meter_index)
+        self.clocks = judge(Clocks, [Elapsed()], self.meter_index)
+        self.payments = judge(Payments, [Failures()], self.customers)
+        self.attempts = judge(Attempts, [FailureShare()], self.channels)
+        self.days = Windows(
+            lambda sealed: judge(Days, [DayRuns(), PeerScore(self.peers, sealed)], self.meter_index)
+        )
+        self.intervals = Windows(lambda _: judge(Intervals, [Elapsed()], self.areas))
+        self.area_days = Windows(lambda _: judge(AreaDays, [Losses(), Habit("loss", 30 * DAY)], self.areas))
+        self.overdue = Windows(lambda _: judge(Overdue, [], self.items))
+        self.arrears = Windows(lambda _: judge(Arrears, [], self.bill_index))
+
+    @property
+    def meters(self) -> int:
+        """How many meters are held."""
+        return len(self.meter_index)
+
+    def section(self, area: str) -> str:
+        """The section that looks after an area; the area itself when it is not enrolled."""
+        known = self.registry.areas.get(area)
+        return known.section if known else area
+
+    def enroll(self, areas: Iterable[Any]) -> None:
+        """Take master data in, each area in place of what was known of it."""
+        self.registry.enroll(areas)
+
+    def enrich(self, slots: Codes, batch: Batch) -> dict[str, Column]:
+        """Master data columns for rows by slot, as of their event time."""
+        if isinstance(batch, (Readings, Days, Clocks)):
+            return self.registry.meters.at(self.registry.meters.rows(slots, batch.at - 1))
+        if isinstance(batch, (Intervals, AreaDays)):
+            return self.registry.transformers.at(self.registry.transformers.rows(slots, batch.at - 1))
+        return {}
+
+    def step(self, batch: Batch) -> list[Alert]:
+        """Judge a batch. Raises TypeError for a kind that no topic carries."""
+        if not len(batch):
+            return []
+        areas = self.area_slots(batch)
+        self.counts[batch.kind, "in", ""] += len(batch)
+        if isinstance(batch, Readings):
+            alerts, gone = self.step_readings(batch, areas)
+        elif isinstance(batch, Payments):
+            alerts, gone = self.step_payments(batch, areas)
+        elif isinstance(batch, Stages):
+            alerts, gone = self.step_stages(batch, areas)
+        elif isinstance(batch, DeviceEvents):
+            revised, again = self.policy.notice(batch)
+            self.counts[batch.kind, "duplicate", ""] += len(again)
+            self.counts[batch.kind, "judged", ""] += len(batch) - len(again)
+            return self.tell(revised)
+        else:
+            raise TypeError(f"no topic carries {batch.kind}")
+        self.counts[batch.kind, "judged", ""] += len(batch) - gone
+        return self.tell(self.policy.fold(alerts + self.fire()))
+
+    def tick(self, now: int) -> list[Alert]:
+        """Let time pass where nothing arrives: quiet areas' windows close, deadlines fall due."""
+        due: list[list[Window]] = []
+        for slot, state in self.grid.areas.items():
+            if state.second and state.second < now - QUIET:
+                state.second = now - QUIET
+                due.append(self.grid.close(slot, state, state.second))
+        alerts = [alert for windows in due for window in windows for alert in self.close([window])]
+        known = self.clock > 0
+        self.clock[known] = np.maximum(self.clock[known], now)
+        return self.tell(self.policy.fold(alerts + self.fire()))
+
+    def tell(self, alerts: list[Alert]) -> list[Alert]:
+        """Count what was found and give out what is not in shadow."""
+        for alert in alerts:
+            self.told[alert.rule, alert.severity, alert.change, alert.held] += 1
+        return [alert for alert in alerts if alert.held != SHADOW]
+
+    def area_slots(self, batch: Batch) -> Codes:
+        """The area slot of every row."""
+        slots = np.array([self.areas.slot(area, "") for area in batch.areas], np.int32)
+        if (more := len(self.areas) - len(self.clock)) > 0:
+            self.clock = np.r_[self.clock, np.zeros(more, np.int64)]
+        return slots[batch.area]
+
+    def step_readings(self, r: Readings, areas: Codes) -> tuple[list[Alert], int]:
+        """Validate, judge and file readings."""
+        slots = self.meter_index.slots(r)
+        self.validation.cells.room(len(self.meter_index))
+        future = (r.received > 0) & (r.at > r.received + FUTURE)
+        odd = (r.at < EARLIEST) | (r.at >= LATEST)
+        groups, now, late = self.grid.advance(areas, slots, r.at, ~(future | odd))
+        kept = ~(future | odd | late)
+        alerts = self.step_clocks(r, slots, future, kept & (r.at > now + DAY) & (now > 0), now)
+        version = self.registry.meters.rows(slots, r.at - 1)
+        master = self.registry.meters.at(version)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            r = self.validation.bounds(r, master, self.interval)
+            told, in_order, r = self.judge_readings(r, slots, kept, now, version, master)
+            alerts += told
+            again, windows = self.grid.fill(groups, r, slots, master, in_order, kept)
+        for due in windows:
+            alerts += self.close(due)
+        for slot, _, clock in groups:
+            self.clock[slot] = max(self.clock[slot], clock[-1])
+        fates = {("rejected", "future"): future, ("rejected", "implausible_time"): odd & ~future, ("late", ""): late,
+                 ("duplicate", ""): again}  # fmt: skip
+        for (outcome, reason), rows in fates.items():
+            if found := int(np.count_nonzero(rows)):
+                self.counts[r.kind, outcome, reason] += found
+        for reason, doubted in self.validation.doubts.items():
+            self.counts[r.kind, "doubted", reason] += doubted
+        self.validation.doubts.clear()
+        return alerts, int(np.count_nonzero(again | ~kept))
+
+    def judge_readings(
+        self, r: Readings, slots: Codes, kept: Mask, now: Times, version: Codes, master: dict[str, Column]
+    ) -> tuple[list[Alert], Mask, Readings]:
+        """Judge each meter's readings that go forward in time; also which did, and the readings as validated."""
+        self.readings.room()
+        last, in_order = self.validation.cells["last"], np.zeros(len(r), bool)
+        alerts: list[Alert] = []
+        kwh = np.array(r.kwh)
+        for rows in waves(slots):
+            before = last[slots[rows]]
+            strayed = (before > now[rows] + DAY) & (now[rows] > 0)
+            forward = kept[rows] & ((r.at[rows] > before) | (strayed & (r.at[rows] < before)))
+            in_order[rows] = forward
+            rows = rows[forward]
+            if not len(rows):
+                continue
+            where = slots[rows]
+            whole = len(rows) == len(r)
+            part = r if whole else r.rows(rows)
+            known = master if whole else {name: column[rows] for name, column in master.items()}
+            before = last[where]
+            gap = np.where((before > 0) & (before < part.at), part.at - before, NEVER)
+            last[where] = part.at
+            part, registers = self.validation.fold(where, part, version[rows], known["register_span"], self.interval)
+            kwh[rows] = part.kwh
+            more = known | phase_columns(part, known)
+            more["kva"] = known["ratio"] * apparent(part.u, part.i, part.p, part.q, known["un"])
+            more["register_delta"], more["register_drop"] = registers.delta, registers.drop
+            more["gap"] = gap
+            alerts += self.readings.wave(part, where, more)
+        return alerts, in_order, replace(r, kwh=kwh)
+
+    def step_clocks(self, r: Readings, slots: Codes, future: Mask, strayed: Mask, now: Times) -> list[Alert]:
+        """Judge what readings say of their meters' clocks; one a day ahead of its area has strayed."""
+        rows = np.flatnonzero(future | strayed | ~np.isnan(r.clock_offset))
+        if not len(rows):
+            return []
+        at, offset = r.at[rows], r.clock_offset[rows].astype(np.float64)
+        offset = np.where(future[rows], at - r.received[rows], np.where(strayed[rows], at - now[rows], offset))
+        at = np.where(future[rows], r.received[rows], np.where(strayed[rows], now[rows], at))
+        seen = Clocks(r.names, r.subject[rows], r.areas, r.area[rows], at, offset)
+        return self.clocks.fold(seen, slots[rows])
+
+    def close(self, windows: list[Window]) -> list[Alert]:
+        """Judge windows that are due, at most one of each area."""
+        alerts: list[Alert] = []
+        whole = [w for w in windows if w.what == "interval"]
+        if whole:
+            alerts += self.intervals.close(*self.interval_rows(whole))
+        days = [w for w in windows if w.what == "day"]
+        if days:
+            alerts += self.days.close(*self.day_rows(days, 0))
+            alerts += self.area_days.close(*self.area_day_rows(days, 0))
+        for window in windows:
+            if window.what == "amend":
+                alerts += self.amend(window)
+            elif window.what == "seal":
+                self.intervals.seal(*self.interval_rows([window]))
+                self.days.seal(*self.day_rows([window], 0))
+                self.area_days.seal(*self.area_day_rows([window], 0))
+        return alerts
+
+    def amend(self, window: Window) -> list[Alert]:
+        """Judge one area's open windows again."""
+        area = np.array([window.area], np.int64)
+        meters = np.unique(np.concatenate([np.zeros(0, np.int64), *(slots for _, slots, _, _ in window.days)]))
+        days = [self.day_rows([window], n) for n in range(len(window.days))]
+        area_days = [self.area_day_rows([window], n) for n in range(len(window.days))]
+        return (
+            self.intervals.amend(area, [self.interval_rows([window])])
+            + self.days.amend(meters.astype(np.int64), days)
+            + self.area_days.amend(area, area_days)
+        )
+
+    def interval_rows(self, windows: list[Window]) -> Rows:
+        """The windows' rows of Intervals."""
+        slots = np.array([w.area for w in windows for _ in w.intervals], np.int64)
+        table = np.array([row for w in windows for row in w.intervals], np.float64).reshape(-1, 7).T
+        at = table[0].astype(np.int64)
+        names, codes = self.area_names(slots)
+        return Intervals.build(
+            ("",), np.zeros(len(slots)), names, codes, at, current=table[1:4], kva=table[4], gateway=table[5],
+            coverage=table[6],
+        ), slots  # fmt: skip
+
+    def day_rows(self, windows: list[Window], n: int) -> Rows:
+        """The n-th day of each window as Days."""
+        parts = [(w.area, *w.days[n]) for w in windows]
+        slots = np.concatenate([slots for _, _, slots, _, _ in parts]).astype(np.int64)
+        at = np.concatenate([np.full(len(slots), end) for _, end, slots, _, _ in parts])
+        areas = np.concatenate([np.full(len(slots), area, np.int64) for area, _, slots, _, _ in parts])
+        columns = {name: np.concatenate([c[name] for *_, c, _ in parts]) for name in parts[0][3]}
+        names, codes = self.area_names(areas)
+        return Days.build(("",), np.zeros(len(slots)), names, codes, at, **columns), slots
+
+    def area_day_rows(self, windows: list[Window], n: int) -> Rows:
+        """The n-th day of each window as AreaDays."""
+        slots = np.array([w.area for w in windows], np.int64)
+        at = np.array([w.days[n][0] for w in windows], np.int64)
+        energy_in, energy_out, coverage = np.array([w.days[n][3] for w in windows], np.float64).T
+        names, codes = self.area_names(slots)
+        return AreaDays.build(
+            ("",), np.zeros(len(slots)), names, codes, at, energy_in=energy_in, energy_out=energy_out, coverage=coverage
+        ), slots  # fmt: skip
+
+    def area_names(self, slots: Codes) -> tuple[tuple[str, ...], Codes]:
+        """The names of area slots, dictionary-encoded."""
+        unique, codes = np.unique(slots, return_inverse=True)
+        return tuple(self.areas.pairs[slot][0] for slot in unique.tolist()), codes
+
+    def step_payments(self, batch: Payments, areas: Codes) -> tuple[list[Alert], int]:
+        """Judge attempts by customer and by channel, and note what bills are open."""
+        self.move(areas, batch.at)
+        touched, again = self.bills.fold(batch, areas)
+        fresh = np.ones(len(batch), bool)
+        fresh[again] = False
+        alerts = self.settle(self.arrears, self.bills, touched)
+        tried = (batch.payment == Payment.PAYMENT) | (batch.payment == Payment.TOPUP)
+        slots = self.customers.slots(batch)
+        for row in np.flatnonzero(tried).tolist():
+            latest = self.attempted.setdefault(int(slots[row]), [])
+            if (attempt := [int(batch.at[row]), float(batch.amount[row])]) in latest:
+                fresh[row] = False
+            else:
+                self.attempted[int(slots[row])] = [*latest[1 - ATTEMPTS_KEPT :], attempt]
+        if (tried & fresh).any():
+            part = batch.rows(tried & fresh)
+            alerts += self.payments.fold(part, slots[tried & fresh])
+            seen = Attempts(
+                part.channels, part.channel, part.areas, part.area, part.at, (part.succeeded == 0).astype(np.float32)
+            )
+            alerts += self.attempts.fold(seen, self.channels.slots(seen))
+        gone = len(batch) - int(np.count_nonzero(fresh))
+        self.counts[batch.kind, "duplicate", ""] += gone
+        return alerts, gone
+
+    def step_stages(self, batch: Stages, areas: Codes) -> tuple[list[Alert], int]:
+        """Note what work began and ended."""
+        self.move(areas, batch.at)
+        touched, again = self.work.fold(batch, areas)
+        self.counts[batch.kind, "duplicate", ""] += len(again)
+        return self.settle(self.overdue, self.work, touched), len(again)
+
+    def move(self, areas: Codes, at: Times) -> None:
+        """Let areas' clocks come as far as their latest row."""
+        np.maximum.at(self.clock, areas, at)
+
+    def fire(self) -> list[Alert]:
+        """Judge the items whose next mark has passed, and forget those long done."""
+        alerts: list[Alert] = []
+        for windows, deadlines in ((self.overdue, self.work), (self.arrears, self.bills)):
+            if not len(deadlines.index):
+                continue
+            alerts += self.settle(windows, deadlines, deadlines.due(self.clock))
+        return alerts
+
+    def settle(self, windows: Windows, deadlines: Deadlines, slots: Codes) -> list[Alert]:
+        """Judge the whole timeline of some items again."""
+        if not len(slots):
+            return []
+        where, at, mark = deadlines.timeline(slots, self.clock)
+        names, codes = self.area_names(deadlines.cells["area"][where])
+        kind: type[Batch] = Overdue if deadlines is self.work else Arrears
+        columns = self.work.columns(where, mark) if deadlines is self.work else self.bills.columns(where, mark)
+        rows = kind.build(("",), np.zeros(len(where)), names, codes, at, **columns)
+        return windows.amend(slots, [(rows, where)])
+
+    def snapshot(self) -> bytes:
+        """Everything remembered but the master data, with its layout."""
+        state: dict[str, Any] = {
+            "indexes": {name: index.pairs for name, index in self.indexes().items()},
+            "grid": self.grid.state(),
+            "validation": self.validation.cells.state(),
+            "clock": self.clock,
+            "work": self.work.state(),
+            "bills": self.bills.state(),
+            "peers": self.peers.state(),
+            "policy": self.policy.state(),
+            "attempted": self.attempted,
+            "judges": {name: judge.state() for name, judge in self.judges().items()},
+            "counts": list(self.counts.items()),
+            "told": list(self.told.items()),
+        }
+        return dumps({"layout": LAYOUT, "settings": self.settings(), "state": state})
+
+    def restore(self, data: bytes) -> None:
+        """Go on from a snapshot. Raises SnapshotError, and changes nothing, when it is not one of this layout."""
+        try:
+            saved = loads(data)
+            layout, settings = saved["layout"], saved["settings"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise SnapshotError(f"this is no snapshot ({error}); remove it to start from the beginning") from error
+        if layout != LAYOUT:
+            raise SnapshotError(
+                f"the snapshot has layout {layout}, this version reads layout {LAYOUT}: run the version that wrote it, "
+                "or remove the checkpoint to judge the history again from its beginning"
+            )
+        if settings != self.settings():
+            raise SnapshotError(
+                f"the snapshot was made with {settings}, this engine runs with {self.settings()}: "
+                "use the same settings, or remove the checkpoint to judge the history again"
+            )
+        state = saved["state"]
+        enrolled = list(self.registry.areas.values())
+        for name, index in self.indexes().items():
+            index.load([(area, subject) for area, subject in state["indexes"][name]])
+        self.registry.clear()
+        self.registry.enroll(enrolled)
+        self.grid.load(state["grid"])
+        self.validation.cells.load(state["validation"])
+        self.clock = np.array(state["clock"])
+        self.work.load(state["work"])
+        self.bills.load(state["bills"])
+        self.peers.load(state["peers"])
+        self.policy.load(state["policy"])
+        self.attempted = state["attempted"]
+        for name, judge in self.judges().items():
+            judge.load(state["judges"][name])
+        self.counts = Counter({(kind, outcome, reason): n for (kind, outcome, reason), n in state["counts"]})
+        self.told = Counter({(rule, severity, change, held): n for (rule, severity, change, held), n in state["told"]})
+
+    def settings(self) -> dict[str, Any]:
+        """What a snapshot must have been made with."""
+        return {"zone": self.zone, "interval": self.interval, "grace": self.grace}
+
+    def indexes(self) -> dict[str, Index]:
+        """Every index by name."""
+        return {"meters": self.meter_index, "areas": self.areas, "customers": self.customers,
+                "channels": self.channels, "items": self.items, "bills": self.bill_index}  # fmt: skip
+
+    def judges(self) -> dict[str, Judge | Windows]:
+        """Every judge by name."""
+        return {"readings": self.readings, "clocks": self.clocks, "payments": self.payments,
+                "attempts": self.attempts, "days": self.days, "intervals": self.intervals,
+                "area_days": self.area_days, "overdue": self.overdue, "arrears": self.arrears}  # fmt: skip

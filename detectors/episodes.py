@@ -1,0 +1,71 @@
+"""From scores to episodes: raise after `hold` seconds of trouble, escalate, clear after `release` seconds of well."""
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from detectors.rule import Rule
+from models.cells import Cells
+from schemas.alert import Alert
+from schemas.columns import Codes, Column, Times
+
+LULL = 2 * 3600  # observations further apart than this, and than the hold, do not make one run
+
+
+class Changes(NamedTuple):
+    """Rows at which an episode changed, with when its trouble began and its severity now."""
+
+    rows: Codes
+    since: Times
+    severity: Codes
+    cleared: Column  # 1 where it cleared
+
+
+NO_CHANGES = Changes(*(np.zeros(0, np.int64) for _ in range(3)), np.zeros(0))
+
+
+class Episodes:
+    """The episodes of one rule, by subject."""
+
+    def __init__(self, rule: Rule) -> None:
+        self.rule = rule
+        self.cells = Cells(
+            since=np.zeros(len(rule.levels), np.uint32),  # start of the run at each level, 0 when there is none
+            well=np.uint32(0),  # start of the calm while raised
+            severity=np.uint8(0),  # 0 when not raised
+            watched=np.bool_(False),  # anything at all to remember
+        )
+        self.open: dict[int, Alert] = {}  # what was last told of each raised episode
+
+    def fold(self, slots: Codes, at: Times, score: Column, gap: Column | None) -> Changes:
+        """Judge one row per slot; `gap` is the seconds since the slot's previous row. Rows of NaN change nothing."""
+        cells, levels = self.cells, self.rule.levels
+        hot = np.flatnonzero((score >= self.rule.clear) | (cells["watched"][slots] & ~np.isnan(score)))
+        if not len(hot):
+            return NO_CHANGES
+        s, t, x = slots[hot], at[hot], score[hot]
+        severity = cells["severity"][s].astype(np.int64)
+        up = severity > 0
+        best = np.where(up, severity, 99)
+        broken = np.zeros(len(hot), bool) if gap is None else ~up & (gap[hot] > max(LULL, levels[0].hold))
+        first = cells["since"][0, s].astype(np.int64)
+        for n, level in enumerate(levels):
+            start = cells["since"][n, s].astype(np.int64)
+            reached = x >= level.score
+            start = np.where(reached, np.where((start == 0) | broken, t, start), np.where(up & (n == 0), start, 0))
+            best = np.where(reached & (t - start >= level.hold), np.minimum(best, level.severity), best)
+            cells["since"][n, s] = start
+            first = start if n == 0 else first
+        well = cells["well"][s].astype(np.int64)
+        calm = x < self.rule.clear
+        well = np.where(up & calm, np.where(well == 0, t, np.minimum(well, t)), 0)
+        fall = up & calm & (t - well >= self.rule.release)
+        rise = (best < 99) & (best != severity) & ~fall
+        now = np.where(fall, 0, np.where(best < 99, best, 0))
+        cells["severity"][s] = now
+        cells["well"][s] = np.where(fall, 0, well)
+        cells["since"][:, s[fall]] = 0
+        cells["watched"][s] = (now > 0) | (cells["since"][0, s] > 0)
+        changed = rise | fall
+        return Changes(hot[changed], first[changed], now[changed], fall[changed].astype(float))

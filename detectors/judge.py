@@ -1,0 +1,188 @@
+"""Judges the rows of one kind: features, then every rule, then its episodes."""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from detectors.episodes import Episodes
+from detectors.rule import Rule
+from models.cells import Array
+from models.features import Columns, Feature
+from models.index import Index
+from schemas.alert import Alert, alert_id
+from schemas.columns import PHASES, Batch, Codes, Mask, constant
+
+Enrich = Callable[[Codes, Any], Columns]
+Taken = list[tuple[dict[str, Array], dict[int, Alert]]]
+
+
+class Gone(dict[str, "Mask | None"]):
+    """Which rows of a column are NaN, computed when first asked; None where none is."""
+
+    def __init__(self, columns: Columns) -> None:
+        super().__init__()
+        self.columns = columns
+
+    def __missing__(self, name: str) -> Mask | None:
+        column = self.columns[name]
+        mask = np.isnan(column) if column.dtype.kind == "f" else None
+        self[name] = mask if mask is not None and mask.any() else None
+        return self[name]
+
+    def wholly(self, name: str) -> bool:
+        """Whether the column has no value at all."""
+        column = self.columns[name]
+        if constant(column):
+            return bool(np.isnan(column.flat[0]))
+        return (mask := self[name]) is not None and bool(mask.all())
+
+
+def waves(slots: Codes) -> Iterator[Codes]:
+    """Row numbers in parts that hold each slot at most once, every slot's rows in order of arrival."""
+    order = np.argsort(slots, kind="stable")
+    ordered = slots[order]
+    starts = np.flatnonzero(np.diff(ordered, prepend=-1))
+    if len(starts) == len(slots):
+        if len(slots):
+            yield np.arange(len(slots))
+        return
+    turn = np.arange(len(slots)) - np.repeat(starts, np.diff(starts, append=len(slots)))
+    by_turn = np.argsort(turn, kind="stable")
+    for part in np.split(order[by_turn], np.cumsum(np.bincount(turn))[:-1]):
+        yield np.sort(part)
+
+
+class Judge:
+    """The features and rules of one kind, with all they remember."""
+
+    def __init__(self, rules: Sequence[Rule], features: Sequence[Feature], index: Index, enrich: Enrich) -> None:
+        self.rules, self.features, self.index, self.enrich = rules, features, index, enrich
+        self.episodes = [Episodes(rule) for rule in rules]
+
+    def room(self) -> None:
+        """Make room for every slot of the index."""
+        slots = len(self.index)
+        for feature in self.features:
+            feature.cells.room(slots)
+        for episodes in self.episodes:
+            episodes.cells.room(slots)
+
+    def fold(self, batch: Batch, slots: Codes) -> list[Alert]:
+        """Judge a batch; rows of a slot count in order of arrival."""
+        self.room()
+        alerts: list[Alert] = []
+        for rows in waves(slots):
+            part = batch if len(rows) == len(batch) else batch.rows(rows)
+            alerts += self.wave(part, slots[rows], self.enrich(slots[rows], part))
+        return alerts
+
+    def wave(self, batch: Batch, slots: Codes, more: Columns) -> list[Alert]:
+        """Judge rows of distinct slots; `more` are columns beside the batch's own."""
+        columns: Columns = {f.name: getattr(batch, f.name) for f in fields(batch) if f.name not in batch.shared}
+        columns |= more
+        with np.errstate(invalid="ignore", divide="ignore"):
+            for feature in self.features:
+                columns |= feature.fold(slots, batch, columns)
+            gone = Gone(columns)
+            alerts: list[Alert] = []
+            for rule, episodes in zip(self.rules, self.episodes, strict=True):
+                if any(gone.wholly(name) for name in rule.reads):
+                    continue
+                scores = rule.score(columns, gone)
+                worst = scores if scores.ndim == 1 else np.fmax(np.fmax(scores[0], scores[1]), scores[2])
+                changes = episodes.fold(slots, batch.at, worst, columns.get("gap"))
+                for row, since, severity, cleared in zip(*(c.tolist() for c in changes), strict=True):
+                    slot = int(slots[row])
+                    if cleared:
+                        alerts.append(self.clear(episodes, slot, int(batch.at[row])))
+                    else:
+                        phase = int(np.nanargmax(scores[:, row])) if scores.ndim == 2 else -1
+                        alerts.append(self.tell(episodes, slot, since, severity, columns, row, phase, float(worst[row])))
+        return alerts
+
+    def clear(self, episodes: Episodes, slot: int, at: int) -> Alert:
+        """End the episode of a slot."""
+        last = episodes.open.pop(slot)
+        return msgspec.structs.replace(last, state="cleared", change="cleared", revision=last.revision + 1, at=at)
+
+    def tell(
+        self, episodes: Episodes, slot: int, since: int, severity: int, columns: Columns, row: int, phase: int,
+        score: float,
+    ) -> Alert:  # fmt: skip
+        """Raise or escalate the episode of a slot, on one row's evidence."""
+        rule, (area, subject), at = episodes.rule, self.index.pairs[slot], int(columns["at"][row])
+        evidence, shown = evidence_of(rule, columns, row, phase)
+        last = episodes.open.get(slot)
+        alert = Alert(
+            id=alert_id(rule.name, area, subject, since), rule=rule.name, version=rule.version, kind=rule.kind.kind,
+            area=area, subject=subject, state="raised", change="escalated" if last else "raised",
+            revision=last.revision + 1 if last else 0, severity=severity, since=since,
+            raised=last.raised if last else at, at=at, score=number(score), phase=PHASES[phase] if phase >= 0 else "",
+            evidence=evidence, held=last.held if last else "", en=rule.text[0].format(**shown),
+            zh=rule.text[1].format(**shown),
+        )  # fmt: skip
+        episodes.open[slot] = alert
+        return alert
+
+    def take(self, slots: Codes) -> Taken:
+        """All that is remembered of some slots."""
+        self.room()
+        return [(f.cells.take(slots), {}) for f in self.features] + [
+            (e.cells.take(slots), {s: e.open[s] for s in slots.tolist() if s in e.open}) for e in self.episodes
+        ]
+
+    def put(self, slots: Codes, taken: Taken) -> None:
+        """Go back to what `take` gave of these slots."""
+        self.room()
+        for feature, (cells, _) in zip(self.features, taken, strict=False):
+            feature.cells.put(slots, cells)
+        for episodes, (cells, opened) in zip(self.episodes, taken[len(self.features) :], strict=True):
+            episodes.cells.put(slots, cells)
+            for slot in slots.tolist():
+                episodes.open.pop(slot, None)
+            episodes.open |= opened
+
+    def state(self) -> dict[str, Any]:
+        """Everything remembered, by owner."""
+        return {
+            "features": {str(n): f.cells.state() for n, f in enumerate(self.features)},
+            "episodes": {e.rule.name: [e.cells.state(), {str(s): a for s, a in e.open.items()}] for e in self.episodes},
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Replace everything by what `state` gave; a rule it does not know starts afresh."""
+        for n, feature in enumerate(self.features):
+            feature.cells.load(state["features"][str(n)])
+        for episodes in self.episodes:
+            if episodes.rule.name in state["episodes"]:
+                cells, opened = state["episodes"][episodes.rule.name]
+                episodes.cells.load(cells)
+                episodes.open = {int(s): msgspec.convert(a, Alert) for s, a in opened.items()}
+
+
+def number(value: Any) -> float:
+    """A float of at most nine significant digits, six where it was of single precision."""
+    return float(f"{value:.6g}" if isinstance(value, np.float32) else f"{value:.9g}")
+
+
+def evidence_of(rule: Rule, columns: Columns, row: int, phase: int) -> tuple[dict[str, float], dict[str, Any]]:
+    """The finite values a rule read in one row, and what its sentences may name: those, the settings, the worst phase."""
+    evidence: dict[str, float] = {}
+    shown: dict[str, Any] = {"phase": PHASES[phase] if phase >= 0 else ""}
+    for name, setting in rule.settings.items():
+        shown[name] = float(np.asarray(setting).flat[row % np.size(setting)])
+    for name in rule.reads:
+        column = columns[name]
+        if column.ndim == 2:
+            told = {f"{name}_{letter.lower()}": column[n, row] for n, letter in enumerate(PHASES)}
+            shown[name] = number(column[max(phase, 0), row])
+        else:
+            told = {name: column[row]}
+        evidence |= {key: number(value) for key, value in told.items() if np.isfinite(value)}
+    return evidence, shown | evidence
+
+

@@ -1,0 +1,41 @@
+"""Do payments go through, and are bills paid?"""
+from __future__ import annotations
+
+import numpy as np
+
+from detectors.rule import HOUR, Level, between, rule
+from schemas.columns import Arrears, Attempts, Column, Payments
+
+
+@rule(
+    Attempts, severity=2, release=HOUR // 2, title=("Payment failures of a channel", "缴费渠道失败突增"),
+    text=("{failed_share:.0%} of the latest payment attempts failed, usual are {usual_share:.1%}.",
+          "该渠道近期缴费失败率{failed_share:.0%},平时{usual_share:.1%}。"),
+)  # fmt: skip
+def payment_failure_burst(
+    failed_share: Column, attempts: Column, usual_share: Column, usual_spread: Column, *, limit: float = 0.05,
+    widths: float = 3.0, least: float = 40.0,
+) -> Column:  # fmt: skip
+    """A channel fails above 5 % and 3 sigma of its hour of the week, over some 50 attempts. Defaults of this project."""
+    line = np.maximum(limit, usual_share + widths * usual_spread)
+    return np.where(attempts >= least, failed_share / line, 0.0)
+
+
+@rule(
+    Payments, severity=2, title=("Repeated payment failure of a customer", "客户连续缴费失败"),
+    text=("{failures_24h:.0f} payment attempts of this customer failed within 24 hours.",
+          "该客户24小时内缴费失败{failures_24h:.0f}次。"),
+)  # fmt: skip
+def payment_failure_repeat(failures_24h: Column, *, times: float = 3.0) -> Column:
+    """One customer fails to pay three times within 24 hours, none in between. Default of this project."""
+    return between(failures_24h >= times, failures_24h == 0)
+
+
+@rule(
+    Arrears, severity=4, worse=(Level(7.0, 3, 0), Level(15.0, 2, 0), Level(30.0, 1, 0)), title=("Arrears", "欠费"),
+    text=("{unpaid:.2f} yuan are unpaid {overdue_days:.0f} days after they were due.",
+          "欠费{unpaid:.2f}元,已逾期{overdue_days:.0f}天。"),
+)  # fmt: skip
+def arrears_tier(overdue_days: Column, unpaid: Column) -> Column:
+    """A bill is unpaid 1, 7, 15, 30 days after it was due (欠费分级). Tiers: default of this project."""
+    return np.where(unpaid > 0, overdue_days, 0.0)

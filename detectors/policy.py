@@ -1,0 +1,168 @@
+"""What stands between rules and readers: stages in a row, each of which may hold an alert back and says why.
+
+A held alert is still told, marked with its reason, so that it is counted and can be looked up. Mute and inhibit follow
+the events of an area by event time, whichever came first; repeat, storm and budget are decided once, when it is raised.
+"""
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+
+from schemas.alert import Alert
+from schemas.columns import DeviceEvents, Event
+
+DAY = 86_400
+MEMORY = 40 * DAY
+REPEATS = 3  # raises of one rule and subject within a day before the next is held; default of this project
+STORM_TIMES, STORM_LEAST, STORM_DAYS = 3.0, 50, 3  # catalogue section 5: brake above 3 times the forecast
+BUDGET = 500  # alerts of one section and day; default of this project
+
+SUPPLY = frozenset({"voltage_loss", "phase_break", "current_loss", "voltage_deviation", "meter_stopped", "zero_usage",
+                    "read_failure", "area_loss_high", "model_score"})  # fmt: skip
+MUTED = {
+    Event.PLANNED_OUTAGE: SUPPLY,
+    Event.VACANCY: frozenset({"zero_usage", "model_score"}),
+    Event.METER_CHANGE: frozenset({"register_decrease", "meter_stopped", "zero_usage", "read_failure"}),
+}
+LASTS = {Event.METER_CHANGE: DAY}  # of an event that names no end
+
+Spans = dict[tuple[str, str], list[tuple[int, int, int]]]  # area and meter ("" for all): event, from, until
+
+
+class Policy:
+    """Remembers events, recent alerts and daily counts."""
+
+    def __init__(self, section: Callable[[str], str], shadow: frozenset[str]) -> None:
+        self.section, self.shadow = section, shadow
+        self.events: Spans = {}
+        self.recent: dict[str, dict[str, Alert]] = {}  # by area and id
+        self.raises: dict[tuple[str, str, str], list[int]] = {}  # by rule, area and subject
+        self.daily: Counter[tuple[str, int]] = Counter()  # raises by rule and day
+        self.spent: Counter[tuple[str, int]] = Counter()  # raises by section and day
+        self.decided: dict[str, str] = {}  # by id, while it may still change
+
+    def fold(self, alerts: Iterable[Alert]) -> list[Alert]:
+        """The alerts, each with the reason for which it is held."""
+        return [self.judge(alert) for alert in alerts]
+
+    def judge(self, alert: Alert) -> Alert:
+        """One alert with the first reason any stage gives."""
+        if alert.rule in self.shadow:
+            return msgspec.structs.replace(alert, held="shadow")
+        held = self.mute(alert) or self.inhibit(alert) or self.decide(alert)
+        alert = msgspec.structs.replace(alert, held=held)
+        self.recent.setdefault(alert.area, {})[alert.id] = alert
+        return alert
+
+    def notice(self, batch: DeviceEvents) -> tuple[list[Alert], list[int]]:
+        """Remember events; alerts they now hold or let go, and the rows that were known already."""
+        again, areas = [], set()
+        for n in range(len(batch)):
+            area, meter = batch.areas[batch.area[n]], batch.names[batch.subject[n]]
+            event, at = int(batch.event[n]), int(batch.at[n])
+            spans = self.events.setdefault((area, meter), [])
+            row = event, at, int(batch.until[n])
+            if row in spans:
+                again.append(n)
+                continue
+            spans.append(row)
+            spans.sort(key=lambda span: span[1])
+            areas.add(area)
+        revised = []
+        for area in sorted(areas):
+            for key, old in sorted(self.recent.get(area, {}).items()):
+                held = self.mute(old) or self.inhibit(old) or self.decided.get(key, "")
+                if held != old.held:
+                    new = msgspec.structs.replace(old, held=held, change="revised", revision=old.revision + 1)
+                    self.recent[area][key] = new
+                    revised.append(new)
+        return revised, again
+
+    def mute(self, alert: Alert) -> str:
+        """Whether a planned outage, a vacancy or a meter change explains it."""
+        for span in self.events.get((alert.area, ""), []) + self.events.get((alert.area, alert.subject), []):
+            event, start, until = span
+            if event in MUTED and alert.rule in MUTED[Event(event)]:
+                end = until or start + LASTS.get(Event(event), MEMORY)
+                if start <= alert.raised and alert.since <= end:
+                    return Event(event).name.lower()
+        return ""
+
+    def inhibit(self, alert: Alert) -> str:
+        """Whether the whole area was without power while the alert was raised."""
+        if alert.rule not in SUPPLY:
+            return ""
+        off = 0
+        for event, at, until in [*self.events.get((alert.area, ""), []), (int(Event.POWER_ON), 2**62, 0)]:
+            if event == Event.POWER_OFF:
+                off = off or at
+                end = until
+            elif event == Event.POWER_ON and off:
+                if off <= alert.raised and alert.since <= (end or at):
+                    return "area_outage"
+                off = 0
+        return ""
+
+    def decide(self, alert: Alert) -> str:
+        """Repeat limit, storm brake and budget, decided when the episode is first raised."""
+        if alert.id in self.decided:
+            return self.decided[alert.id]
+        key, day = (alert.rule, alert.area, alert.subject), alert.raised // DAY
+        times = [at for at in self.raises.get(key, []) if at > alert.raised - DAY]
+        self.raises[key] = [*times, alert.raised]
+        self.daily[alert.rule, day] += 1
+        section = self.section(alert.area)
+        self.spent[section, day] += 1
+        reason = ""
+        if len(times) >= REPEATS:
+            reason = "repeat"
+        elif self.daily[alert.rule, day] > self.forecast(alert.rule, day):
+            reason = "storm"
+        elif self.spent[section, day] > BUDGET:
+            reason = "budget"
+        self.decided[alert.id] = reason
+        return reason
+
+    def forecast(self, rule: str, day: int) -> float:
+        """How many raises of a rule a day may bring; unlimited before enough days were seen."""
+        past = [self.daily[rule, day - n] for n in range(1, 8)]
+        known = [count for count in past if count]
+        if len(known) < STORM_DAYS:
+            return float("inf")
+        return max(STORM_LEAST, STORM_TIMES * sum(past) / len(past))
+
+    def forget(self, clock: Callable[[str], int]) -> None:
+        """Drop what is older than any event or alert could still concern."""
+        for area in list(self.recent):
+            until = clock(area) - MEMORY
+            kept = {k: a for k, a in self.recent[area].items() if a.state == "raised" or a.at > until}
+            for key in self.recent[area].keys() - kept.keys():
+                self.decided.pop(key, None)
+            self.recent[area] = kept
+            for pair in [p for p in self.events if p[0] == area]:
+                self.events[pair] = [s for s in self.events[pair] if max(s[1], s[2]) > until]
+            for rule in [k for k in self.raises if k[1] == area and self.raises[k][-1] < until]:
+                del self.raises[rule]
+
+    def state(self) -> dict[str, Any]:
+        """Everything remembered."""
+        return {
+            "events": list(self.events.items()), "raises": list(self.raises.items()), "daily": list(self.daily.items()),
+            "recent": [a for alerts in self.recent.values() for a in alerts.values()],
+            "spent": list(self.spent.items()), "decided": self.decided,
+        }  # fmt: skip
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Replace everything by what `state` gave."""
+        self.events = {(a, m): [(e, f, u) for e, f, u in spans] for (a, m), spans in state["events"]}
+        self.raises = {(r, a, s): times for (r, a, s), times in state["raises"]}
+        self.daily = Counter({(rule, day): count for (rule, day), count in state["daily"]})
+        self.spent = Counter({(section, day): count for (section, day), count in state["spent"]})
+        self.decided = state["decided"]
+        self.recent = {}
+        for saved in state["recent"]:
+            alert = msgspec.convert(saved, Alert)
+            self.recent.setdefault(alert.area, {})[alert.id] = alert

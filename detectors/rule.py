@@ -1,0 +1,92 @@
+"""A rule is a function of columns.
+
+Positional parameters name the columns it reads, keyword-only parameters are its settings: each a number, or a column
+of numbers where segments differ. It returns a score per row, or per phase and row: 1 or more is trouble, below `clear`
+is well again, between the two nothing changes, NaN cannot tell. A row in which any column it reads is NaN is NaN.
+"""
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from schemas.columns import Batch, Column, Mask
+
+Status = Literal["published", "shadow"]
+MINUTE, HOUR, DAY = 60, 3600, 86_400
+
+
+class Level(NamedTuple):
+    """From which score, held how many seconds, an episode has which severity."""
+
+    score: float
+    severity: int
+    hold: int
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A detector with its settings; `judge` is the function it was made from."""
+
+    name: str
+    kind: type[Batch]
+    levels: tuple[Level, ...]  # the first is the raise line, at score 1
+    release: int  # seconds of well before an episode clears
+    clear: float
+    judge: Callable[..., Any]
+    reads: tuple[str, ...]
+    settings: Mapping[str, Any]
+    title: tuple[str, str]  # English, Chinese
+    text: tuple[str, str]  # templates over evidence and settings
+    status: Status = "published"  # or shadow: judged and counted, not told
+    version: int = 1
+
+    def score(self, columns: Mapping[str, Column], gone: Mapping[str, Mask | None]) -> Column:
+        """Scores of the shape (rows,) or (3, rows); `gone` masks the NaN of each column, None where it has none."""
+        told = [columns[name] for name in self.reads]
+        score = np.asarray(self.judge(*told, **self.settings), np.float64)
+        for name in self.reads:
+            if (mask := gone[name]) is not None:
+                score = np.where(mask.any(axis=0) if mask.ndim > score.ndim else mask, np.nan, score)
+        return score
+
+    def tuned(self, **settings: Any) -> Rule:
+        """The same rule with other settings. Raises TypeError for a setting it does not have."""
+        if unknown := settings.keys() - self.settings.keys():
+            raise TypeError(f"{self.name} has no setting {', '.join(sorted(unknown))}")
+        return replace(self, settings={**self.settings, **settings})
+
+
+RULES: dict[str, Rule] = {}
+
+
+def rule(
+    kind: type[Batch], *, title: tuple[str, str], text: tuple[str, str], severity: int, hold: int = 0, release: int = 0,
+    clear: float = 0.9, worse: tuple[Level, ...] = (), status: Status = "published",
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:  # fmt: skip
+    """Add the decorated function to RULES under its own name. Raises ValueError when the name is taken."""
+
+    def register(judge: Callable[..., Any]) -> Callable[..., Any]:
+        if (name := judge.__name__) in RULES:
+            raise ValueError(f"two rules are called {name}")
+        parameters = inspect.signature(judge).parameters.values()
+        RULES[name] = Rule(
+            name, kind, (Level(1.0, severity, hold), *worse), release, clear, judge,
+            tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD),
+            {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}, title, text, status,
+        )  # fmt: skip
+        return judge
+
+    return register
+
+
+def between(trouble: Any, well: Any) -> Column:
+    """The score of a rule with a raise line and a clear line: 1 in trouble, 0 when well, 0.95 between.
+
+    >>> between(np.array([True, False, False]), np.array([False, True, False])).tolist()
+    [1.0, 0.0, 0.95]
+    """
+    return np.where(trouble, 1.0, np.where(well, 0.0, 0.95))

@@ -1,0 +1,85 @@
+"""Voltage, phase and current rules of the meter: is metering intact?"""
+from __future__ import annotations
+
+import numpy as np
+
+from detectors.rule import HOUR, MINUTE, Level, between, rule
+from schemas.columns import Column, Readings
+
+
+@rule(
+    Readings, severity=1, hold=MINUTE, release=MINUTE, title=("Voltage loss", "失压"),
+    text=("Suspected voltage loss on phase {phase}: {u:.1f} V is below {lost:.0%} of {un:.0f} V while {i:.2f} A flow.",
+          "疑似失压:{phase}相电压{u:.1f}V低于额定{un:.0f}V的{lost:.0%},仍有电流{i:.2f}A。"),
+)  # fmt: skip
+def voltage_loss(
+    u: Column, i: Column, un: Column, ib: Column, *, lost: float = 0.78, back: float = 0.85, load: float = 0.005
+) -> Column:
+    """A phase has lost its voltage but still carries current (失压). Limits: meter event defaults, Q/GDW 1354-2013."""
+    return between((u < lost * un) & (np.abs(i) > load * ib), u > back * un)
+
+
+@rule(
+    Readings, severity=2, hold=MINUTE, release=MINUTE, title=("Phase break", "断相"),
+    text=("Suspected phase break on phase {phase}: {u:.1f} V is below {broken:.0%} of {un:.0f} V and no current flows.",
+          "疑似断相:{phase}相电压{u:.1f}V低于额定{un:.0f}V的{broken:.0%},且无电流。"),
+)  # fmt: skip
+def phase_break(
+    u: Column, i: Column, un: Column, ib: Column, *, broken: float = 0.60, back: float = 0.70, load: float = 0.005
+) -> Column:
+    """A phase has neither voltage nor current (断相). Limits: Q/GDW 1354-2013; clear line: default of this project."""
+    return between((u < broken * un) & (np.abs(i) < load * ib), u > back * un)
+
+
+@rule(
+    Readings, severity=1, hold=MINUTE, release=MINUTE, title=("Current loss", "失流"),
+    text=("Suspected current loss on phase {phase}: {i:.3f} A at {u:.1f} V while another phase carries {most_i:.2f} A.",
+          "疑似失流:{phase}相电压{u:.1f}V正常而电流仅{i:.3f}A,另一相电流{most_i:.2f}A。"),
+)  # fmt: skip
+def current_loss(
+    u: Column, i: Column, most_i: Column, un: Column, ib: Column, *, alive: float = 0.70, none: float = 0.005,
+    some: float = 0.05,
+) -> Column:  # fmt: skip
+    """A phase carries nothing while another is loaded (失流). Limits: meter event defaults, Q/GDW 1354-2013."""
+    return between((u > alive * un) & (np.abs(i) < none * ib) & (most_i > some * ib), np.abs(i) > some * ib)
+
+
+@rule(
+    Readings, severity=1, hold=15 * MINUTE, release=15 * MINUTE, title=("Reverse polarity", "反极性"),
+    text=("Suspected reverse polarity on phase {phase}: {p:.3f} kW flow back at a point without registered generation.",
+          "疑似反极性:{phase}相有功{p:.3f}kW反向,该点无发电备案。"),
+)  # fmt: skip
+def reverse_polarity(
+    p: Column, most_p: Column, phases: Column, un: Column, ib: Column, pv_kva: Column, *, floor: float = 0.005
+) -> Column:
+    """A phase sends power back, others do not, nothing generates (反极性). 0.5 % of basic power; 15 min at the master."""
+    back = (p < -floor * un * ib / 1000) & (pv_kva == 0)
+    return between(back & ((most_p > 0) | (phases == 1)), p >= 0)
+
+
+@rule(
+    Readings, severity=3, hold=15 * MINUTE, release=15 * MINUTE, worse=(Level(3.0, 2, 15 * MINUTE),),
+    title=("Current unbalance at the meter", "电流不平衡"),
+    text=("Phase currents differ: phase {phase} carries {i:.2f} A beside a mean of {mean_i:.2f} A (limit {limit:.0%}).",
+          "电流不平衡:{phase}相{i:.2f}A,三相平均{mean_i:.2f}A(限值{limit:.0%})。"),
+)  # fmt: skip
+def meter_current_unbalance(
+    i: Column, mean_i: Column, most_i: Column, ib: Column, *, limit: float = 0.30, load: float = 0.05
+) -> Column:
+    """Phase currents far from their mean under load (电流不平衡). 30 %, severe 90 %; 5 % Ib gate, meter defaults."""
+    return np.where(most_i > load * ib, np.abs(i - mean_i) / mean_i / limit, 0.0)
+
+
+@rule(
+    Readings, severity=3, hold=HOUR // 2, release=HOUR // 2, title=("Voltage deviation", "电压越限"),
+    text=("Supply voltage of phase {phase} outside its band: {u:.1f} V at a nominal {un:.0f} V.",
+          "电压越限:{phase}相电压{u:.1f}V,额定{un:.0f}V。"),
+)  # fmt: skip
+def voltage_deviation(
+    u: Column, un: Column, phases: Column, *, over: float = 1.07, under: float = 0.90, under_three: float = 0.93,
+    inside: float = 0.01, dead: float = 0.60,
+) -> Column:  # fmt: skip
+    """Supply voltage outside GB/T 12325-2008: +7/-10 %, three-phase +-7 %. Below 60 % it is a break, not a deviation."""
+    low, ratio = np.where(phases == 3, under_three, under), u / un
+    trouble = (ratio > over) | ((ratio < low) & (ratio > dead))
+    return between(trouble, (ratio < over - inside) & (ratio > low + inside))

@@ -1,0 +1,65 @@
+"""Growable columns of state: one cell per slot and name."""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.columns import Codes
+
+Array = NDArray[Any]
+
+
+class Cells:
+    """Named arrays of the shape (*lead, slots); a fresh cell holds its array's empty value.
+
+    >>> cells = Cells(mean=np.float64(np.nan))
+    >>> cells.room(2)
+    >>> cells["mean"][:2].tolist()
+    [nan, nan]
+    """
+
+    def __init__(self, **empty: Any) -> None:
+        self.empty: dict[str, Array] = {name: np.asarray(value) for name, value in empty.items()}
+        self.arrays: dict[str, Array] = {name: self._fresh(name, 0) for name in self.empty}
+        self.used = 0
+
+    def __getitem__(self, name: str) -> Array:
+        return self.arrays[name]
+
+    def _fresh(self, name: str, slots: int) -> Array:
+        empty = self.empty[name]
+        return np.repeat(empty[..., None], slots, axis=-1)
+
+    def room(self, slots: int) -> None:
+        """Make cells for all slots below `slots`."""
+        if slots <= self.used:
+            return
+        self.used = slots
+        for name, array in self.arrays.items():
+            if (have := array.shape[-1]) < slots:
+                self.arrays[name] = np.concatenate([array, self._fresh(name, max(slots, 2 * have, 64) - have)], axis=-1)
+
+    def take(self, slots: Codes) -> dict[str, Array]:
+        """Copies of the cells of some slots."""
+        return {name: array[..., slots] for name, array in self.arrays.items()}
+
+    def put(self, slots: Codes, taken: dict[str, Array]) -> None:
+        """Write back what `take` gave."""
+        for name, array in taken.items():
+            self.arrays[name][..., slots] = array
+
+    def clear(self, slots: Codes) -> None:
+        """Make the cells of some slots fresh."""
+        for name, array in self.arrays.items():
+            array[..., slots] = self.empty[name][..., None]
+
+    def state(self) -> dict[str, Array]:
+        """The used part of every array; not a copy."""
+        return {name: array[..., : self.used] for name, array in self.arrays.items()}
+
+    def load(self, state: dict[str, Array]) -> None:
+        """Replace everything by what `state` gave."""
+        self.arrays = {name: np.array(state[name], self.empty[name].dtype) for name in self.arrays}
+        self.used = max((a.shape[-1] for a in self.arrays.values()), default=0)

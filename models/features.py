@@ -1,0 +1,183 @@
+"""What is remembered of each subject and read by rules. A feature folds rows, one per slot, into further columns."""
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from models.cells import Cells
+from schemas.columns import AreaDays, Attempts, Batch, Codes, Column, Days, Payments, Readings
+from schemas.columns import Payment as PaymentKind
+
+HOUR, DAY = 3600, 86_400
+NEVER = 2**31  # seconds since what never was
+Columns = dict[str, Column]
+
+
+class Feature(Protocol):
+    """Columns computed from a batch and from what was before it."""
+
+    cells: Cells
+
+    def fold(self, slots: Codes, batch: Any, columns: Columns) -> Columns:
+        """Further columns for rows of distinct slots, as things stood before them; then remember them."""
+        ...
+
+
+class Elapsed:
+    """When each subject was last seen."""
+
+    def __init__(self) -> None:
+        self.cells = Cells(then=np.int64(0))
+
+    def fold(self, slots: Codes, batch: Batch, columns: Columns) -> Columns:
+        """Adds gap, the seconds since the subject's previous row."""
+        then = self.cells["then"][slots]
+        self.cells["then"][slots] = batch.at
+        return {"gap": np.where(then > 0, batch.at - then, NEVER)}
+
+
+class Habit:
+    """Fading mean and spread of a column, as they stood before each row; NaN leaves them as they were."""
+
+    def __init__(self, of: str, half_life: float) -> None:
+        self.of, self.half_life = of, half_life
+        self.cells = Cells(mean=np.float64(np.nan), var=np.float64(0), then=np.int64(0), seen=np.int32(0))
+
+    def fold(self, slots: Codes, batch: Batch, columns: Columns) -> Columns:
+        """Adds <column>_mean, <column>_spread and <column>_seen, the count of values so far."""
+        c, x = self.cells, columns[self.of].astype(np.float64)
+        mean, var, seen = c["mean"][slots], c["var"][slots], c["seen"][slots]
+        keep = np.exp2((c["then"][slots] - batch.at) / self.half_life)
+        step = x - mean
+        first, told = np.isnan(mean), ~np.isnan(x)
+        c["mean"][slots] = np.where(told, np.where(first, x, mean + (1 - keep) * step), mean)
+        c["var"][slots] = np.where(told, np.where(first, 0.0, keep * (var + (1 - keep) * step * step)), var)
+        c["then"][slots] = np.where(told, batch.at, c["then"][slots])
+        c["seen"][slots] = seen + told
+        return {f"{self.of}_mean": mean, f"{self.of}_spread": np.sqrt(var), f"{self.of}_seen": seen.astype(float)}
+
+
+class Standstill:
+    """Energy that flowed by the power readings since the register last moved."""
+
+    def __init__(self) -> None:
+        self.cells = Cells(still=np.float64(0), then=np.int64(0))
+
+    def fold(self, slots: Codes, batch: Readings, columns: Columns) -> Columns:
+        """Adds still_kwh, NaN without register or power."""
+        c = self.cells
+        hours = np.minimum(batch.at - c["then"][slots], HOUR) / HOUR
+        moved, power = columns["register_delta"], columns["total_p"].astype(np.float64)
+        flowed = c["still"][slots] + np.nan_to_num(np.maximum(power, 0) * hours)
+        still = np.where(moved > 0, 0.0, np.where(moved == 0, flowed, c["still"][slots]))
+        c["still"][slots] = still
+        c["then"][slots] = batch.at
+        return {"still_kwh": np.where(np.isnan(moved) | np.isnan(power), np.nan, still)}
+
+
+class DayRuns:
+    """Run lengths over a meter's closed days."""
+
+    def __init__(self) -> None:
+        self.cells = Cells(zero=np.int32(0), missing=np.int32(0), usual=np.float64(np.nan))
+
+    def fold(self, slots: Codes, batch: Days, columns: Columns) -> Columns:
+        """Adds zero_days, missing_days and usual_kwh, the fading mean over days with use (a month's half-life)."""
+        c, kwh = self.cells, batch.kwh.astype(np.float64)
+        usual = c["usual"][slots]
+        zero = (kwh == 0) & (batch.coverage >= 0.9) & ~(batch.live < 0.5)
+        used = kwh > 0
+        zeros = np.where(zero, c["zero"][slots] + 1, np.where(used, 0, c["zero"][slots]))
+        missing = np.where(batch.reads > 0, 0, c["missing"][slots] + 1)
+        c["zero"][slots], c["missing"][slots] = zeros, missing
+        keep = 2.0 ** (-1 / 28)
+        c["usual"][slots] = np.where(used, np.where(np.isnan(usual), kwh, usual + (1 - keep) * (kwh - usual)), usual)
+        return {
+            "zero_days": np.where(zero | used, zeros, np.nan),
+            "missing_days": missing.astype(float),
+            "usual_kwh": usual,
+            "change": np.log((kwh + 0.05) / (usual + 0.05)),
+        }
+
+
+class Losses:
+    """An area's line loss, day by day."""
+
+    WINDOW = 7
+
+    def __init__(self) -> None:
+        self.cells = Cells(losses=np.full(self.WINDOW, np.nan))
+
+    def fold(self, slots: Codes, batch: AreaDays, columns: Columns) -> Columns:
+        """Adds loss, loss_third and loss_least_third: of the last 7 days' losses the third highest and third lowest."""
+        loss = np.where(batch.energy_in > 0, (batch.energy_in - batch.energy_out) / batch.energy_in, np.nan)
+        loss = np.where(batch.coverage >= 0.98, loss, np.nan)
+        losses = np.concatenate([self.cells["losses"][1:, slots], loss[None]])
+        self.cells["losses"][:, slots] = losses
+        few = np.isnan(np.sort(losses, axis=0)[2])
+        high = np.sort(np.where(np.isnan(losses), -np.inf, losses), axis=0)[-3]
+        low = np.sort(np.where(np.isnan(losses), np.inf, losses), axis=0)[2]
+        return {
+            "loss": loss, "loss_third": np.where(few, np.nan, high), "loss_least_third": np.where(few, np.nan, low),
+        }  # fmt: skip
+
+
+class Failures:
+    """A customer's latest failed payment attempts since one went through."""
+
+    KEPT = 3
+
+    def __init__(self) -> None:
+        self.cells = Cells(failed=np.zeros(self.KEPT, np.int64))
+
+    def fold(self, slots: Codes, batch: Payments, columns: Columns) -> Columns:
+        """Adds failures_24h, at most 3; NaN for rows that are no attempt."""
+        attempt = (batch.payment == PaymentKind.PAYMENT) | (batch.payment == PaymentKind.TOPUP)
+        failed = attempt & (batch.succeeded == 0)
+        before = self.cells["failed"][:, slots]
+        after = np.where(failed, np.concatenate([before[1:], batch.at[None]]), np.where(attempt, 0, before))
+        self.cells["failed"][:, slots] = after
+        recent = ((after > 0) & (after > batch.at - DAY)).sum(axis=0)
+        return {"failures_24h": np.where(attempt, recent, np.nan)}
+
+
+class FailureShare:
+    """How often attempts through a channel fail: lately, and usually at this hour of the week."""
+
+    MEMORY = 50  # attempts over which the recent share fades
+
+    def __init__(self) -> None:
+        hours = np.zeros(168, np.float32)
+        self.cells = Cells(share=np.float64(0), weight=np.float64(0), attempts=hours, fails=hours)
+
+    def fold(self, slots: Codes, batch: Attempts, columns: Columns) -> Columns:
+        """Adds failed_share, attempts (effective number), usual_share and usual_spread of that share."""
+        c, hour = self.cells, (batch.at // HOUR) % 168
+        keep = 1 - 1 / self.MEMORY
+        weight = c["weight"][slots] * keep + 1
+        share = c["share"][slots] + (batch.failed - c["share"][slots]) / weight
+        tried, fails = c["attempts"][:, slots], c["fails"][:, slots]
+        rows = np.arange(len(slots))
+        here, all_tried = tried[hour, rows], tried.sum(axis=0)
+        overall = np.where(all_tried > 0, fails.sum(axis=0) / np.maximum(all_tried, 1), np.nan)
+        usual = np.where(here >= self.MEMORY, fails[hour, rows] / np.maximum(here, 1), overall)
+        c["share"][slots], c["weight"][slots] = share, weight
+        c["attempts"][hour, slots] += 1
+        c["fails"][hour, slots] += batch.failed
+        spread = np.sqrt(np.maximum(usual * (1 - usual), 1e-4) / weight)
+        return {"failed_share": share, "attempts": weight, "usual_share": usual, "usual_spread": spread}
+
+
+def phase_columns(r: Readings, master: Columns) -> Columns:
+    """Totals and extremes over the phases, and the primary apparent power."""
+    a, b, c = r.i
+    pa, pb, pc = r.p
+    dark = np.isnan(pa) & np.isnan(pb) & np.isnan(pc)
+    total = np.where(dark, np.nan, np.nan_to_num(pa) + np.nan_to_num(pb) + np.nan_to_num(pc))
+    return {
+        "most_i": np.fmax(np.fmax(a, b), c),
+        "mean_i": (a + b + c) / 3,
+        "most_p": np.fmax(np.fmax(pa, pb), pc),
+        "total_p": total,
+    }  # fmt: skip

@@ -1,0 +1,81 @@
+"""An online model per area and segment: how unusual a meter's day is beside its peers' days."""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from river.anomaly import GaussianScorer
+from river.proba import Gaussian
+
+from models.cells import Cells
+from models.features import Columns
+from schemas.columns import Codes, Days
+
+GRACE = 100  # days of peers before the model can tell
+LAG = 4  # a day is scored by the model as it stood when the day so many before it was the newest sealed one
+KEPT = 8
+Key = tuple[str, float]
+
+
+class Peers:
+    """River's Gaussian scorer over the log change of daily kWh, per area and segment, learned on sealed days only.
+
+    Its state is arrays (count, mean, variance by day), since river's pickles do not survive versions.
+    """
+
+    def __init__(self) -> None:
+        self.states: dict[Key, dict[int, tuple[float, float, float]]] = {}
+
+    def scorer(self, key: Key, at: int) -> GaussianScorer:
+        """The model as it stood at a midnight."""
+        known = [day for day in self.states.get(key, {}) if day <= at]
+        scorer = GaussianScorer(grace_period=GRACE)
+        if known:
+            scorer.gaussian = Gaussian._from_state(*self.states[key][max(known)], ddof=1)
+        return scorer
+
+    def learn(self, key: Key, at: int, values: list[float]) -> None:
+        """Learn one sealed day, in a fixed order."""
+        scorer = self.scorer(key, at)
+        for value in sorted(values):
+            scorer.learn_one(None, value)
+        gaussian = scorer.gaussian
+        days = self.states.setdefault(key, {})
+        days[at] = (gaussian.n_samples, gaussian.mu, gaussian.sigma**2)
+        for day in sorted(days)[:-KEPT]:
+            del days[day]
+
+    def state(self) -> list[Any]:
+        """Everything learned."""
+        return [[key, days] for key, days in self.states.items()]
+
+    def load(self, state: list[Any]) -> None:
+        """Replace everything by what `state` gave."""
+        self.states = {(a, k): {at: (n, m, v) for at, (n, m, v) in days.items()} for (a, k), days in state}
+
+
+class PeerScore:
+    """Adds peer_score; the judge of sealed days learns, the other only scores."""
+
+    def __init__(self, peers: Peers, learns: bool) -> None:
+        self.peers, self.learns = peers, learns
+        self.cells = Cells()
+
+    def fold(self, slots: Codes, batch: Days, columns: Columns) -> Columns:
+        """Adds peer_score between 0 and 1; NaN before the model has seen enough, or without a change to score."""
+        change, segment = columns["change"], columns["residential"]
+        score = np.full(len(slots), np.nan)
+        lag = LAG * 86_400
+        for area in np.unique(batch.area).tolist():
+            for kind in np.unique(segment[(batch.area == area) & ~np.isnan(segment)]).tolist():
+                rows = np.flatnonzero((batch.area == area) & (segment == kind) & ~np.isnan(change))
+                if not len(rows):
+                    continue
+                key, at = (batch.areas[area], kind), int(batch.at[rows[0]])
+                if self.learns:
+                    self.peers.learn(key, at, change[rows].tolist())
+                    continue
+                scorer = self.peers.scorer(key, at - lag + 7200)
+                if scorer.gaussian.n_samples >= GRACE:
+                    score[rows] = [scorer.score_one(None, value) for value in change[rows].tolist()]
+        return {"peer_score": score}

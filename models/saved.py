@@ -1,0 +1,47 @@
+"""Bytes of a tree of dicts, lists, numbers, text and arrays."""
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+
+ARRAY = 1
+
+
+def _pack(value: Any) -> msgspec.msgpack.Ext:
+    if isinstance(value, np.generic):
+        value = np.asarray(value)
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"a snapshot cannot hold {type(value).__name__}")
+    head = msgspec.msgpack.encode((value.dtype.str, value.shape))
+    return msgspec.msgpack.Ext(ARRAY, len(head).to_bytes(2, "little") + head + np.ascontiguousarray(value).tobytes())
+
+
+def _unpack(code: int, data: memoryview) -> Any:
+    if code != ARRAY:
+        raise ValueError(f"extension {code} is not an array")
+    end = 2 + int.from_bytes(data[:2], "little")
+    dtype, shape = msgspec.msgpack.decode(data[2:end])
+    return np.frombuffer(data[end:], dtype).reshape(shape)
+
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=_pack)
+_decoder = msgspec.msgpack.Decoder(ext_hook=_unpack)
+
+
+def dumps(tree: Any) -> bytes:
+    """The tree as bytes; arrays keep type and shape. Raises TypeError for what it cannot hold.
+
+    >>> loads(dumps({"a": np.arange(2)}))["a"].tolist()
+    [0, 1]
+    """
+    return _encoder.encode(tree)
+
+
+def loads(data: bytes) -> Any:
+    """The tree of some bytes; arrays are read-only. Raises ValueError for what `dumps` did not write."""
+    try:
+        return _decoder.decode(data)
+    except (msgspec.MsgspecError, TypeError, ValueError) as error:
+        raise ValueError(f"not a saved tree: {error}") from error

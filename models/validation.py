@@ -1,0 +1,129 @@
+"""Validation of readings before any rule sees them: a doubtful value becomes NaN, and its reason is counted."""
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from models.cells import Cells
+from schemas.columns import Codes, Column, Mask, Readings, Status, constant
+
+SENTINELS = (4294967.295, 42949672.95, 4294967295.0, 2147483.647, 21474836.47, 2147483647.0, 61166.0, 65535.0)
+SPAN_OF_NOMINAL = 2.0  # voltages beyond this times Un are no voltages; default of this project
+SPAN_OF_RATING = 2.0  # currents and powers beyond this times the meter's rating are none; default of this project
+LUMP_INTERVALS = 4  # intervals missing before one that holds all their energy is a lump; default of this project
+LUMP_KWH = 0.5
+ROLLOVER_SHARE = 0.9  # of the register's span that must have been passed, catalogue section 4
+
+
+class Registers(NamedTuple):
+    """What the registers say of the rows of a wave."""
+
+    delta: Column  # kWh since the last good register, rollover unwrapped, NaN when unknown
+    drop: Column  # kWh a confirmed decrease took away, 0 without one, NaN while it may be transient
+    seconds: Column  # since the last good register
+
+
+class Validation:
+    """Remembers each meter's last good register and clock."""
+
+    def __init__(self) -> None:
+        self.cells = Cells(
+            register=np.float64(np.nan), read=np.int64(0),  # the last good register and when it was read
+            low=np.float64(np.nan),  # a lower register that a second one has not confirmed yet
+            clock=np.float64(np.nan),  # the meter's own time at its last reading
+            version=np.int32(0),  # of the master data
+            last=np.int64(0),  # event time of the last reading in order
+        )  # fmt: skip
+        self.doubts: Counter[str] = Counter()
+
+    def doubt(self, column: Column, where: Mask, reason: str) -> Column:
+        """The column with NaN where a value is doubtful, counted by reason."""
+        where = where & ~np.isnan(column)
+        if not (found := int(np.count_nonzero(where))):
+            return column
+        self.doubts[reason] += found
+        return np.where(where, np.array(np.nan, column.dtype), column)
+
+    def bounds(self, r: Readings, master: dict[str, Column], interval: int) -> Readings:
+        """The rows with values no meter can measure made NaN; looks at each row alone, so any order will do."""
+        un, imax = master["un"], master["imax"]
+        rated_kw = SPAN_OF_RATING * un * imax * master["phases"] / 1000
+        limit_kw = np.fmax(rated_kw, SPAN_OF_RATING * master["contract_kva"] / master["ratio"])
+        told = {}
+        guess = r.status == Status.ESTIMATED
+        guessed = bool(guess.any())
+        for name in ("register", "export_register", "kwh", "u", "i", "p", "q"):
+            column = getattr(r, name)
+            if constant(column) and np.isnan(column[..., :1]).all():
+                continue
+            for sentinel in SENTINELS:
+                column = self.doubt(column, column == column.dtype.type(sentinel), "sentinel")
+            column = self.doubt(column, np.isinf(column), "not_finite")
+            if guessed:
+                column = self.doubt(column, np.broadcast_to(guess, column.shape), "estimated")
+            if name in ("register", "export_register", "kwh", "u"):
+                column = self.doubt(column, column < 0, "negative")
+            if name == "u":
+                column = self.doubt(column, column > SPAN_OF_NOMINAL * un, "beyond_bound")
+            elif name == "i":
+                column = self.doubt(column, np.abs(column) > SPAN_OF_RATING * imax, "beyond_bound")
+            elif name in ("p", "q"):
+                column = self.doubt(column, np.abs(column) > limit_kw, "beyond_bound")
+            elif name == "kwh":
+                column = self.doubt(column, column > limit_kw * interval / 3600, "beyond_bound")
+            told[name] = column
+        if (three_wire := master["three_wire"] == 1).any():
+            for name in ("u", "i"):
+                column = np.array(told.get(name, getattr(r, name)))
+                column[1, three_wire] = np.nan
+                told[name] = column
+        return replaced(r, **told)
+
+    def fold(
+        self, slots: Codes, r: Readings, version: Codes, span: Column, interval: int
+    ) -> tuple[Readings, Registers]:
+        """One row per meter, in order: repeats, lumps and decreases found by what came before."""
+        c = self.cells
+        have = ~np.isnan(r.register)
+        changed = c["version"][slots] != version
+        last = np.where(changed, np.nan, c["register"][slots])
+        low = np.where(changed, np.nan, c["low"][slots])
+        clock = r.at + r.clock_offset.astype(np.float64)
+        stale = have & (r.register == last) & (clock <= c["clock"][slots])
+        told = {}
+        if stale.any():
+            for name in ("register", "kwh", "u", "i", "p", "q"):
+                told[name] = self.doubt(getattr(r, name), stale, "repeated_snapshot")
+            have = have & ~stale
+        register = r.register
+        seconds = np.where(np.isnan(last), np.nan, r.at - c["read"][slots])
+        delta = register - last
+        rolled = (delta < 0) & (last > ROLLOVER_SHARE * span) & (register < (1 - ROLLOVER_SHARE) * span)
+        delta = np.where(rolled, delta + span, delta)
+        fell = have & (delta < 0)
+        confirmed = fell & (register >= low)
+        transient = have & ~fell & ~np.isnan(low)
+        if transient.any():
+            self.doubts["transient_low"] += int(np.count_nonzero(transient))
+        drop = np.where(confirmed, last - low, np.where(fell, np.nan, np.where(have, 0.0, np.nan)))
+        good = have & (~fell | confirmed)
+        lumps = (
+            (seconds > LUMP_INTERVALS * interval) & (r.kwh >= 0.95 * delta) & (r.kwh > LUMP_KWH) & ~fell
+        )  # fmt: skip
+        if lumps.any():
+            told["kwh"] = self.doubt(told.get("kwh", r.kwh), lumps, "backfill_lump")
+        c["register"][slots] = np.where(good, register, last)
+        c["read"][slots] = np.where(good, r.at, c["read"][slots])
+        c["low"][slots] = np.where(have, np.where(fell & ~confirmed, register, np.nan), low)
+        c["clock"][slots] = np.where(np.isnan(clock), c["clock"][slots], clock)
+        c["version"][slots] = version
+        delta = np.where(good & ~confirmed, delta, np.nan)
+        return replaced(r, **told), Registers(delta, drop, seconds)
+
+
+def replaced(r: Readings, **columns: Column) -> Readings:
+    """The readings with some columns replaced."""
+    return replace(r, **columns) if columns else r
