@@ -24,8 +24,15 @@ from faust.types import TP, EventT
 
 from detectors.engine import Engine, SnapshotError
 from schemas.columns import Batch
-from schemas.wire import Refusal, decode_areas, decode_events, decode_payments, decode_readings, decode_stages
-from schemas.wire.decoding import Message
+from schemas.wire import (
+    Message,
+    Refusal,
+    decode_areas,
+    decode_events,
+    decode_payments,
+    decode_readings,
+    decode_stages,
+)
 from streams import checkpoints
 from streams.checkpoints import CheckpointError, Written
 from streams.logs import read_to_end, reader

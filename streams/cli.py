@@ -1,0 +1,237 @@
+"""The command line: `meterwatch COMMAND --help` tells what each takes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+from zoneinfo import ZoneInfo
+
+import msgspec
+import typer
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from replay.history import Source, Tally
+from replay.layout import read_areas
+from replay.send import Shape
+from replay.send import send as publish
+from replay.sources import open_sources
+from replay.town import named_town
+from schemas.alert import Alert
+from schemas.wire import decode_alert
+from streams import topics as names
+from streams.logs import read_to_end, reader
+from streams.settings import Settings, load
+
+app = typer.Typer(
+    help="Watches an electricity utility's meters.", no_args_is_help=True, pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)  # fmt: skip
+registry = typer.Typer(help="Master data: areas with their meters, customers and transformers.", no_args_is_help=True)
+app.add_typer(registry, name="registry")
+
+out, err = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Sources = Annotated[list[str], typer.Argument(help="Files, folders, or `town` for a simulated one.")]
+SettingsFile = Annotated[
+    Path | None,
+    typer.Option("--settings", help="A TOML file [default: meterwatch.toml]; METERWATCH_* in the environment wins."),
+]
+COLOURS = {1: "bold red", 2: "red", 3: "yellow", 4: "cyan"}
+
+
+def main() -> NoReturn:
+    """Runs a command. What a user did wrong is said in a line and ends with exit code 2."""
+    try:
+        app()
+    except (ValueError, names.TopicError, KafkaError, OSError) as error:
+        err.print(f"[bold red]error:[/] {escape(str(error))}")
+        sys.exit(2)
+    sys.exit(0)
+
+
+@app.callback()
+def begin(context: typer.Context, settings: SettingsFile = None) -> None:
+    """Watches an electricity utility's meters."""
+    context.obj = settings
+
+
+def told(context: typer.Context) -> Settings:
+    """The settings of this run. Raises SettingsError."""
+    return load(os.environ, context.obj)
+
+
+@app.command()
+def worker(context: typer.Context) -> None:
+    """Judges what arrives on the topics until it is ended; start as many as there is work for."""
+    from streams.app import run  # noqa: PLC0415 - Faust takes a second to import
+
+    settings = told(context)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    logging.getLogger("meterwatch").setLevel(settings.log_level)
+    asyncio.run(names.ensure(settings))
+    run(settings)
+
+
+@app.command()
+def topics(context: typer.Context, json: Json = False) -> None:
+    """Creates the topics that are missing and checks the partition counts of the others."""
+    states = asyncio.run(names.ensure(told(context)))
+    if json:
+        show_json(states)
+        return
+    for state in states:
+        out.print(f"{state.state:8}{state.topic}, {state.partitions} partitions")
+
+
+@app.command()
+def alerts(
+    context: typer.Context,
+    json: Json = False,
+    held: Annotated[bool, typer.Option("--held", help="Also those that policy holds back.")] = False,
+    past: Annotated[bool, typer.Option("--from-beginning", help="First what was told so far.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="List the last state of every alert, and end.")] = False,
+    chinese: Annotated[bool, typer.Option("--zh", help="In Chinese.")] = False,
+) -> None:
+    """Follows the alerts as they are told."""
+    settings = told(context)
+    zone = ZoneInfo(settings.zone)
+
+    def show(alert: Alert) -> None:
+        if alert.held and not held:
+            return
+        if json:
+            print(msgspec.json.encode(alert).decode(), flush=True)  # noqa: T201
+        else:
+            out.print(line(alert, zone, chinese=chinese))
+
+    async def follow() -> None:
+        async for alert in told_alerts(settings, past=past):
+            show(alert)
+
+    try:
+        if once:
+            for alert in asyncio.run(last_states(settings)):
+                show(alert)
+        else:
+            asyncio.run(follow())
+    except KeyboardInterrupt:
+        return
+
+
+@registry.command("load")
+def load_registry(
+    context: typer.Context, file: Annotated[Path, typer.Argument(help="JSON lines, an area each.")], json: Json = False
+) -> None:
+    """Publishes areas to the registry; an area replaces what was known of it."""
+    tally = Tally()
+    areas = read_areas(file, tally)
+    for reason, count in tally.refused.items():
+        raise ValueError(f"{file} has {count} lines that are no area ({reason}, first at {tally.first[reason]})")
+    send_source(told(context), Source(str(file), areas, iter(()), 0), "single", None, json=json)
+
+
+@app.command()
+def send(
+    context: typer.Context,
+    sources: Sources,
+    shape: Annotated[Shape, typer.Option(help="How readings travel.")] = "packed",
+    speed: Annotated[
+        float | None, typer.Option(min=0.001, help="Seconds of history in a second [default: as fast as can be].")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Publishes a history to the topics, master data first."""
+    send_source(told(context), open_history(sources), shape, speed, json=json)
+
+
+@app.command()
+def run(
+    sources: Sources,
+    store: Annotated[Path, typer.Option(help="Where alerts and progress are kept.")] = Path("meterwatch.db"),
+    json: Json = False,
+) -> None:
+    """Watches a history without a broker; a run that was interrupted goes on where it stopped."""
+    from streams import local  # noqa: PLC0415 - the other commands start faster without the engine
+
+    local.run(sources, store, as_json=json)
+
+
+def send_source(settings: Settings, source: Source, shape: Shape, speed: float | None, *, json: bool) -> None:
+    """Publishes a history, shows how far it has come, and in the end what was sent. Raises SendError, TopicError."""
+    asyncio.run(names.ensure(settings))
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True, disable=json or not err.is_terminal) as bar:
+        task = bar.add_task(source.name, total=source.rows or None)
+        sent = publish(
+            source, settings.servers, shape, speed, settings.security(), prefix=settings.prefix,
+            progress=lambda rows, _: bar.update(task, completed=rows),
+        )  # fmt: skip
+    if json:
+        show_json({"sent": dict(sent), "refused": dict(source.refused)})
+        return
+    for topic, rows in sent.items():
+        out.print(f"{rows:12,} rows to {topic}")
+    for reason, count in source.refused.items():
+        out.print(f"{count:12,} left out: {reason}, first at {source.tally.first[reason]}")
+
+
+def open_history(sources: Sequence[str]) -> Source:
+    """A simulated town by its name, or files and folders. Raises SourceError."""
+    town = named_town(sources[0]) if len(sources) == 1 else None
+    return town.source() if town else open_sources(sources)
+
+
+async def told_alerts(settings: Settings, *, past: bool) -> AsyncIterator[Alert]:
+    """Alerts as they are told, for ever."""
+    async with reader(settings) as consumer:
+        tps = alert_partitions(settings)
+        consumer.assign(tps)
+        await (consumer.seek_to_beginning if past else consumer.seek_to_end)(*tps)
+        async for record in consumer:
+            yield decode_alert(record.value)
+
+
+async def last_states(settings: Settings) -> list[Alert]:
+    """The last state of every alert that was not withdrawn, as they were raised."""
+    last: dict[str, Alert] = {}
+    async with reader(settings) as consumer:
+        starts = await consumer.beginning_offsets(alert_partitions(settings))
+        async for _, records in read_to_end(consumer, starts):
+            last |= {alert.id: alert for record in records for alert in [decode_alert(record.value)]}
+    standing = (alert for alert in last.values() if alert.state != "withdrawn")
+    return sorted(standing, key=lambda alert: (alert.raised, alert.id))
+
+
+def alert_partitions(settings: Settings) -> list[TopicPartition]:
+    """All partitions of the alert topic."""
+    return [TopicPartition(settings.topic(names.ALERTS), number) for number in range(settings.partitions)]
+
+
+def line(alert: Alert, zone: ZoneInfo, *, chinese: bool) -> str:
+    """An alert for people."""
+    when = datetime.fromtimestamp(alert.at, zone).strftime("%Y-%m-%d %H:%M")
+    held = f" [dim](held: {alert.held})[/]" if alert.held else ""
+    colour = COLOURS[alert.severity] if alert.change in ("raised", "escalated") else "dim"
+    where = f"{alert.area} {alert.subject}" if alert.subject != alert.area else alert.area
+    said = escape(f"{where:24} {alert.zh if chinese else alert.en}")
+    return f"{when} [{colour}]{alert.severity} {alert.change:9}[/] {said}{held}"
+
+
+def show_json(value: Any) -> None:
+    """Prints JSON."""
+    print(msgspec.json.format(msgspec.json.encode(value)).decode())  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
