@@ -19,7 +19,8 @@ from schemas.columns import Codes, Mask, Times
 from schemas.wire.records import FIRST, LARGEST_NUMBER, LAST, LONGEST_ID
 
 CSV, PARQUET, JSON_LINES = (".csv", ".csv.gz"), (".parquet",), (".jsonl",)
-NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
+LONGEST_DATE = len("20160301")
+NUMBER = r"^\s*([-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[nN][aA][nN])\s*$"
 
 
 def suffix(path: Path) -> str:
@@ -99,7 +100,8 @@ class Sheet:
         parts = [np.full(0, -1, np.int32)]
         for chunk in self.table[column].chunks:
             encoded = chunk if pa.types.is_dictionary(chunk.type) else chunk.cast(pa.string()).dictionary_encode()
-            parts.append(_numbered(encoded.dictionary, seen)[encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)])
+            cells = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+            parts.append(_numbered(encoded.dictionary, seen)[cells])
         return np.concatenate(parts)
 
     def numbers(self, column: str) -> NDArray[np.float64]:
@@ -184,11 +186,13 @@ def _within(seconds: NDArray[np.float64]) -> tuple[Times, Mask]:
 
 
 def moment(text: str, zone: tzinfo) -> float:
-    """Unix seconds of an ISO 8601 text, slashes allowed, in the zone when it names none; NaN when it is no time.
+    """Unix seconds of ISO 8601 text, slashes allowed, in the zone when it names none, or of digits; else NaN.
 
-    >>> moment("1970-01-02", UTC), moment("1970/1/2 00:00:05", UTC), moment("yesterday", UTC)
-    (86400.0, 86405.0, nan)
+    >>> moment("1970-01-02", UTC), moment("1970/1/2 00:00:05", UTC), moment("900000000", UTC), moment("noon", UTC)
+    (86400.0, 86405.0, 900000000.0, nan)
     """
+    if len(text) > LONGEST_DATE and text.isdecimal():
+        return float(text)
     day, _, clock = text.strip().replace("/", "-").partition(" ")
     padded = "-".join(part.zfill(2) for part in day.split("-"))
     try:

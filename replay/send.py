@@ -1,0 +1,123 @@
+"""Publishes a history to Kafka, at full speed or at a multiple of the pace at which it happened."""
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, Literal
+
+from kafka import KafkaProducer
+from kafka.errors import KafkaError
+
+from replay.history import Source, edges
+from schemas.columns import Batch, DeviceEvents, Payments, Readings, Stages
+from schemas.wire import (
+    Encoded,
+    encode_area,
+    encode_events,
+    encode_payments,
+    encode_readings,
+    encode_stages,
+)
+
+Shape = Literal["single", "array", "packed"]
+
+REGISTRY = "registry"
+TOPICS: dict[type[Batch], str] = {
+    Readings: "meter.reads",
+    DeviceEvents: "meter.events",
+    Payments: "payments",
+    Stages: "workflow",
+}
+LARGEST = 16 << 20  # bytes of a message
+PATIENCE = 15  # seconds that brokers may take to answer
+
+
+class SendError(Exception):
+    """A history that could not be published whole; says what to do."""
+
+
+def send(
+    source: Source,
+    bootstrap: Sequence[str],
+    shape: Shape = "packed",
+    speed: float | None = None,
+    security: Mapping[str, Any] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    prefix: str = "",
+) -> Counter[str]:
+    """The rows published per topic, master data first. Raises SendError.
+
+    Speed is how many seconds of history pass in a second, None for as fast as the brokers take it. Progress is told
+    the rows so far and the time they have come to. Security is kafka-python's SASL and TLS settings. Rows of an area
+    stay in order in the area's partition; what is not readings goes as single JSON, or as arrays when readings do not.
+    """
+    try:
+        producer = KafkaProducer(
+            bootstrap_servers=list(bootstrap),
+            allow_auto_create_topics=False,
+            linger_ms=20,
+            batch_size=256 << 10,
+            max_request_size=LARGEST,
+            max_block_ms=PATIENCE * 1000,
+            bootstrap_timeout_ms=PATIENCE * 1000,
+            **(security or {}),
+        )
+    except KafkaError as error:
+        raise SendError(f"no answer from the brokers at {', '.join(bootstrap)}: {error!r}") from error
+    sent: Counter[str] = Counter()
+    try:
+        _publish(producer, prefix + REGISTRY, (encode_area(area) for area in source.areas))
+        sent[prefix + REGISTRY] = len(source.areas)
+        for batch in paced(source.batches, speed):
+            topic = prefix + TOPICS[type(batch)]
+            _publish(producer, topic, encoded(batch, shape))
+            sent[topic] += len(batch)
+            if progress:
+                progress(sent.total() - len(source.areas), int(batch.at[-1]))
+    finally:
+        producer.close(timeout=10)
+    return sent
+
+
+def encoded(batch: Batch, shape: Shape) -> Iterator[Encoded]:
+    """The messages of a batch. Events, payments and stages are never packed."""
+    if isinstance(batch, Readings):
+        return encode_readings(batch, shape)
+    json: Literal["single", "array"] = "single" if shape == "single" else "array"
+    if isinstance(batch, DeviceEvents):
+        return encode_events(batch, json)
+    if isinstance(batch, Payments):
+        return encode_payments(batch, json)
+    if isinstance(batch, Stages):
+        return encode_stages(batch, json)
+    raise TypeError(f"{batch.kind} do not travel")
+
+
+def paced(batches: Iterator[Batch], speed: float | None) -> Iterator[Batch]:
+    """The batches; with a speed, the rows of each time when it is their turn."""
+    if speed is None:
+        yield from batches
+        return
+    began, first = time.monotonic(), None
+    for batch in batches:
+        first = int(batch.at[0]) if first is None else first
+        for a, b in pairwise(edges(batch.at, rows=1)):
+            time.sleep(max(began + (int(batch.at[a]) - first) / speed - time.monotonic(), 0))
+            yield batch.rows(slice(a, b))
+
+
+def _publish(producer: KafkaProducer, topic: str, messages: Iterator[Encoded]) -> None:
+    """Returns when the brokers have them all. Raises SendError."""
+    try:
+        told = [
+            producer.send(topic, value, key, headers=[("content-type", content_type.encode())])
+            for key, value, content_type in messages
+        ]
+        producer.flush()
+        lost = next((future.exception for future in told if future.failed()), None)
+    except KafkaError as error:
+        lost = error
+    if lost:
+        raise SendError(f"`{topic}` took not all; `meterwatch topics` creates and checks topics: {lost!r}") from lost

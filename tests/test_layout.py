@@ -1,0 +1,123 @@
+"""The project's own layout: written and read back the same."""
+from __future__ import annotations
+
+from dataclasses import fields
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from replay import layout
+from replay.sources import open_source
+from schemas.columns import DeviceEvents, Event, Payment, Payments, Progress, Readings, Stages
+from schemas.master import Area, Meter
+
+START = 1_700_000_000 // 900 * 900
+
+
+def history(seed=7, meters=40, times=60):
+    rng = np.random.default_rng(seed)
+    areas = [Area(area="A", gateway="M0", meters=[Meter(meter=f"M{k}", interval_s=900) for k in range(meters)])]
+    many = meters * times
+    u = (220 + rng.normal(size=(3, many))).astype("f4")
+    u[:, rng.random(many) < 0.1] = np.nan
+    readings = Readings.build(
+        [f"M{k}" for k in range(meters)], np.tile(np.arange(meters), times), ["A"], np.zeros(many),
+        np.repeat(START + 900 * np.arange(times), meters),
+        register=rng.random(many) * 1e6, u=u, kwh=rng.random(many), received=np.full(many, START),
+        status=rng.integers(0, 3, many),
+    )  # fmt: skip
+    events = DeviceEvents.build(
+        ["M1", ""], [0, 1], ["A"], [0, 0], [START + 5, START + 900], event=[Event.COVER_OPEN, Event.PLANNED_OUTAGE],
+        until=[0, START + 7200],
+    )  # fmt: skip
+    payments = Payments.build(
+        ["C1"], [0, 0], ["A"], [0, 0], [START, START + 60], payment=[Payment.BILL, Payment.PAYMENT],
+        amount=[10.25, np.nan], bills=["B1", ""], bill=[0, 1], channels=["", "card"], channel=[0, 1], succeeded=[1, 0],
+        due=[START + 86400, 0],
+    )  # fmt: skip
+    stages = Stages.build(
+        ["w"], [0, 0], ["S"], [0, 0], [START, START + 30], stages=["read"], stage=[0, 0],
+        progress=[Progress.STARTED, Progress.FINISHED], limit=[3600, np.nan],
+    )  # fmt: skip
+    return areas, [readings, events, payments, stages]
+
+
+def told(batches):
+    """Every row of every kind with names in place of codes, in order of time and name."""
+    rows = []
+    for batch in batches:
+        encodings = batch.encodings()
+        for k in range(len(batch)):
+            row = {codes: getattr(batch, names)[getattr(batch, codes)[k]] for names, codes in encodings.items()}
+            for f in fields(batch):
+                if f.name not in encodings and f.name not in encodings.values():
+                    row[f.name] = np.atleast_1d(getattr(batch, f.name)[..., k]).tobytes()
+            rows.append((batch.kind, int(batch.at[k]), row))
+    return sorted(rows, key=lambda row: (row[0], row[1], row[2]["subject"]))
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv"])
+def test_what_was_written_is_read_back_to_the_last_bit(tmp_path, form):
+    areas, batches = history()
+    written = layout.write(tmp_path / "town", areas, batches, form)
+    source = open_source(tmp_path / "town")
+    assert source.areas == areas
+    assert source.interval == 900
+    assert told(source.batches) == told(batches)
+    assert written == {"readings": 2400, "events": 2, "payments": 2, "stages": 2}
+    assert not source.refused
+
+
+def test_a_parquet_file_in_disorder_is_sorted(tmp_path):
+    areas, (readings, *_) = history()
+    shuffled = readings.rows(np.random.default_rng(1).permutation(len(readings)))
+    layout.write(tmp_path, areas, [shuffled])
+    batches = list(open_source(tmp_path).batches)
+    assert (np.diff(np.concatenate([b.at for b in batches])) >= 0).all()
+    assert told(batches) == told([readings])
+
+
+def test_batches_share_their_names_and_split_no_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(layout, "ROWS", 100)
+    areas, (readings, *_) = history()
+    layout.write(tmp_path, areas, [readings])
+    batches = list(open_source(tmp_path).batches)
+    assert len(batches) > 5
+    assert len({id(batch.names) for batch in batches}) == 1
+    assert all(a.at[-1] < b.at[0] for a, b in pairwise(batches))
+    assert told(batches) == told([readings])
+
+
+def test_bad_cells_are_counted_with_their_place(tmp_path):
+    (tmp_path / "readings.csv").write_text(
+        "meter,area,at,kwh,status,received\n"
+        "M,A,1700000000,1.5,measured,\n"
+        "M,A,2023-11-14T22:15:00Z,two,,0\n"
+        ",A,1700001800,1,,\n"
+        "M,,1700001800,1,,\n"
+        "M,A,1234,1,,\n"
+        "M,A,1700002700,1,guessed,\n"
+        "M,A,1700003600,1,Estimated,noon\n"
+    )
+    source = open_source(tmp_path)
+    (readings,) = source.batches
+    assert isinstance(readings, Readings)
+    assert readings.at.tolist() == [1_700_000_000, 1_700_000_100, 1_700_003_600]
+    assert readings.status.tolist() == [0, 0, 1]
+    assert np.isnan(readings.kwh[1])
+    assert source.refused == {
+        "kwh is no number": 1, "meter is missing": 1, "area is missing": 1, "at is no time": 1,
+        "status is no known word": 1, "received is no time": 1,
+    }  # fmt: skip
+    assert source.tally.first["kwh is no number"] == "readings.csv row 2: 'two'"
+
+
+def test_a_line_that_is_no_area_is_counted(tmp_path):
+    areas, (readings, *_) = history()
+    layout.write(tmp_path, areas, [readings])
+    with (tmp_path / "areas.jsonl").open("a") as lines:
+        lines.write('\n{"area": "B", "metres": []}\n')
+    source = open_source(tmp_path)
+    assert [area.area for area in source.areas] == ["A"]
+    assert source.refused == {"the line is no area": 1}

@@ -1,0 +1,102 @@
+"""Sending history to a real broker, and at the pace of life."""
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import pytest
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka.admin import NewTopic
+from kafka.errors import KafkaTimeoutError
+
+from replay import send as module
+from replay.history import Source
+from replay.send import SendError, send
+from replay.sources import open_sources
+from schemas.columns import Readings, Stages
+from schemas.wire import decode_areas, decode_readings, decode_stages
+from tests.test_layout import told
+
+DATA = Path(__file__).parent / "data"
+GARDEN = DATA / "garden4_current.csv.gz", DATA / "garden4_voltage.csv.gz"
+
+
+def create(address, *topics):
+    admin = KafkaAdminClient(bootstrap_servers=address)
+    try:
+        admin.create_topics([NewTopic(topic, num_partitions=3, replication_factor=1) for topic in topics])
+    finally:
+        admin.close()
+
+
+def received(address, topic, count):
+    """Messages as decoders take them, by partition."""
+    consumer = KafkaConsumer(bootstrap_servers=address, auto_offset_reset="earliest", consumer_timeout_ms=15_000)
+    consumer.assign([TopicPartition(topic, p) for p in range(3)])
+    messages = defaultdict(list)
+    try:
+        for found, record in enumerate(consumer, 1):
+            (header,) = record.headers
+            assert header[0] == "content-type"
+            messages[record.partition].append((record.key, record.value, header[1].decode(), 0))
+            if found == count:
+                return messages
+    finally:
+        consumer.close()
+    pytest.fail(f"{count} messages expected, {sum(map(len, messages.values()))} came")
+
+
+@pytest.mark.parametrize("shape", ["packed", "array", "single"])
+def test_what_is_sent_comes_out_the_same(broker, shape):
+    prefix = f"send-{shape}-"
+    create(broker.address, prefix + "meter.reads", prefix + "registry")
+    source = open_sources(GARDEN)
+    seen = []
+    sent = send(source, [broker.address], shape, prefix=prefix, progress=lambda *so_far: seen.append(so_far))
+    assert sent == {prefix + "registry": 1, prefix + "meter.reads": source.rows}
+    assert seen[-1] == (source.rows, 1_469_980_800 - 900)
+    registry = received(broker.address, prefix + "registry", 1)
+    areas, refused = decode_areas([m for partition in registry.values() for m in partition])
+    assert (areas, refused) == (source.areas, [])
+    count = source.rows if shape == "single" else -(-source.rows // 500)
+    (messages,) = received(broker.address, prefix + "meter.reads", count).values()
+    readings, refused = decode_readings(messages)
+    assert not refused
+    assert told([readings]) == told(open_sources(GARDEN).batches)
+
+
+def test_stages_travel_by_section(broker):
+    create(broker.address, "stages-workflow", "stages-registry")
+    source = open_sources([DATA / "hospital_billing_300cases.parquet"])
+    sent = send(source, [broker.address], "array", prefix="stages-")
+    assert sent["stages-workflow"] == source.rows
+    (messages,) = received(broker.address, "stages-workflow", -(-source.rows // 500)).values()
+    assert {key for key, *_ in messages} == {b"workflow"}
+    stages, refused = decode_stages(messages)
+    assert isinstance(stages, Stages)
+    assert (len(stages), refused) == (source.rows, [])
+
+
+def test_a_missing_topic_is_said(broker, monkeypatch):
+    monkeypatch.setattr(module, "PATIENCE", 1)
+    with pytest.raises(SendError, match="absent-registry"):
+        send(open_sources(GARDEN), [broker.address], prefix="absent-")
+
+
+def test_a_missing_broker_is_said(monkeypatch):
+    def nobody(**settings):  # a real producer that finds no broker leaves its sockets open
+        raise KafkaTimeoutError(settings["bootstrap_servers"])
+
+    monkeypatch.setattr(module, "KafkaProducer", nobody)
+    with pytest.raises(SendError, match="no answer from the brokers at 127.0.0.1:9"):
+        send(Source("nothing", [], iter(()), 0), ["127.0.0.1:9"])
+
+
+def test_the_pace_is_a_multiple_of_life(monkeypatch):
+    clock = Counter[str]()
+    monkeypatch.setattr("replay.send.time.monotonic", lambda: float(clock["now"]))
+    monkeypatch.setattr("replay.send.time.sleep", lambda seconds: clock.update(now=seconds))
+    at = [900, 900, 1800, 4500]
+    readings = Readings.build(["m", "n"], [0, 1, 0, 0], ["a"], [0] * 4, at)
+    paced = [(batch.at.tolist(), clock["now"]) for batch in module.paced(iter([readings]), 90)]
+    assert paced == [([900, 900], 0), ([1800], 10), ([4500], 40)]

@@ -1,0 +1,275 @@
+"""Readers of history: real layouts, dirt and merging."""
+from __future__ import annotations
+
+import gzip
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from replay.sources import SourceError, open_source, open_sources
+from schemas.columns import Progress, Readings, Stages
+
+DATA = Path(__file__).parent / "data"
+CURRENT, VOLTAGE = DATA / "garden4_current.csv.gz", DATA / "garden4_voltage.csv.gz"
+HOUSEHOLDS = DATA / "sgsc_4households_halfhourly.parquet"
+HOSPITAL = DATA / "hospital_billing_300cases.parquet"
+GATEWAY = "0700420544"
+CHINA = 8 * 3600
+
+
+def rows(source):
+    batches = list(source.batches)
+    return type(batches[0]).join(batches)
+
+
+def seconds(text, offset=0):
+    return int(np.datetime64(text, "s").astype(np.int64)) - offset
+
+
+def of(batch, name):
+    return batch.rows(batch.subject == batch.names.index(name))
+
+
+def curves(folder, name, text, header="台区编号,用户编号,电表局编号,综合倍率,日期,相序,00:00:00,00:15:00"):
+    path = folder / name
+    path.write_bytes(f"{header}\n{text}".encode())
+    return path
+
+
+@pytest.fixture(scope="module")
+def garden():
+    source = open_sources([CURRENT, VOLTAGE])
+    return source, rows(source)
+
+
+def test_currents_and_voltages_join_by_meter_and_time(garden):
+    gateway = of(garden[1], GATEWAY)
+    row = gateway.rows(gateway.at == seconds("2016-07-21T22:00:00", CHINA))
+    assert len(row) == 1
+    np.testing.assert_allclose(row.i[:, 0], [0.57, 0.892, 1.617], rtol=1e-6)
+    assert (row.u > 220).all()
+
+
+def test_what_one_file_lacks_is_nan_not_missing(garden):
+    readings = garden[1]
+    december = readings.rows(readings.at < seconds("2016-01-01"))
+    assert len(december)
+    assert np.isnan(december.u).all()
+    voltage_only = of(readings, "1535279560")
+    assert len(voltage_only)
+    assert np.isnan(voltage_only.i).all()
+
+
+def test_a_lost_phase_stays_lost(garden):
+    gateway = of(garden[1], GATEWAY)
+    lost = gateway.rows((gateway.at >= seconds("2015-12-10", CHINA)) & (gateway.at < seconds("2015-12-11", CHINA)))
+    assert lost.i[0, :2].tolist() == [0, 0]
+    assert np.isnan(lost.i[0, 2:]).all()
+    assert np.isfinite(lost.i[1:]).all()
+
+
+def test_single_phase_meters_fill_phase_a_only(garden):
+    meter = of(garden[1], "1525395502")
+    assert np.isfinite(meter.u[0]).any()
+    assert np.isnan(meter.u[1:]).all()
+
+
+def test_a_spreadsheets_lost_zero_is_mended_and_counted(garden):
+    source, readings = garden
+    assert readings.areas == ("0690100001365",)
+    assert source.tally.mended == {"台区编号 had lost its leading zeros": 1}
+    assert not source.refused
+
+
+def test_master_data_of_the_curves(garden):
+    source, _ = garden
+    (area,) = source.areas
+    assert (source.zone, source.interval, area.gateway) == ("Asia/Shanghai", 900, GATEWAY)
+    meters = {meter.meter: meter for meter in area.meters}
+    gateway, household = meters[GATEWAY], meters["1525395502"]
+    assert (gateway.wiring, gateway.ct, gateway.ib_a, gateway.interval_s) == ("3P4W", 160, 1.5, 900)
+    assert (household.wiring, household.ct, household.ib_a, household.interval_s) == ("1P2W", 1, 5, 3600)
+    assert household.customer == "8100410656"
+
+
+def test_the_order_of_files_does_not_matter(garden):
+    other = rows(open_sources([VOLTAGE, CURRENT]))
+    readings = garden[1]
+
+    def sorted_rows(batch):
+        names = np.array(batch.names)[batch.subject]
+        return batch.rows(np.lexsort((names, batch.at))), np.sort(names)
+
+    (one, names), (two, others) = sorted_rows(readings), sorted_rows(other)
+    assert names.tolist() == others.tolist()
+    np.testing.assert_array_equal(one.at, two.at)
+    np.testing.assert_array_equal(one.i, two.i)
+    np.testing.assert_array_equal(one.u, two.u)
+
+
+def test_batches_are_ordered_and_split_no_time():
+    batches = list(open_source(HOUSEHOLDS).batches)
+    for batch in batches:
+        assert (np.diff(batch.at) >= 0).all()
+    assert all(a.at[-1] < b.at[0] for a, b in pairwise(batches))
+
+
+def test_a_ratio_that_changes_is_effective_dated(tmp_path):
+    path = curves(
+        tmp_path, "i.csv",
+        "A,C,G,160,2016-01-01,A相,1,1\nA,C,G,80,2016-01-03,A相,1,1\nA,C,G,160,2016-01-02,A相,1,1\nA,D,M,1,2016-01-01,A相,1,1\n",
+    )  # fmt: skip
+    (area,) = open_source(path).areas
+    eras = [(meter.ct, meter.effective) for meter in area.meters if meter.meter == "G"]
+    assert eras == [(160, 0), (80, seconds("2016-01-03", CHINA))]
+    assert area.gateway == "G"
+
+
+def test_every_bad_cell_is_counted_and_the_rest_lives(tmp_path):
+    path = curves(
+        tmp_path, "i.csv",
+        "A,C,M,1,2016-01-01,A相,x,0.5\n"
+        "\n"
+        "A,C,,1,2016-01-01,A相,1,1\n"
+        "A,C,M,1,2016-02-30,A相,1,1\n"
+        "A,C,M,1,2016-01-01,零线,1,1\n"
+        "A,C,M,1,2016-01-01,A相,7,7\n"
+        "A,C,M\n"
+        "A,C,M,1,2016-01-02,A相,1e30,\n"
+        "A,C,M,1,2016/1/3,B相, 0.25 ,nan\n",
+    )  # fmt: skip
+    source = open_source(path)
+    readings = rows(source)
+    assert source.refused == {
+        "00:00:00 is no number": 1,
+        "00:00:00 is larger than any quantity": 1,
+        "电表局编号 is missing": 1,
+        "日期 is no day": 1,
+        "相序 is not A, B or C": 1,
+        "a second row of the same meter, day and phase": 1,
+        "the row has more or fewer cells than the header": 1,
+    }
+    assert source.tally.first["日期 is no day"] == "i.csv row 3"
+    assert readings.at.tolist() == [seconds("2016-01-01T00:15", CHINA), seconds("2016-01-03", CHINA)]
+    assert readings.i[0, 0] == np.float32(0.5)
+    assert readings.i[1, 1] == np.float32(0.25)
+
+
+def test_gb18030_files_open(tmp_path):
+    text = gzip.decompress(CURRENT.read_bytes()).decode().split("\n")[:4]
+    path = tmp_path / "current.csv"
+    path.write_bytes("\r\n".join([*text, ""]).encode("gb18030"))
+    source = open_source(path)
+    assert source.areas[0].gateway == ""
+    assert rows(source).names == (GATEWAY,)
+
+
+def test_households_are_meters_in_standard_time():
+    source = open_source(HOUSEHOLDS)
+    readings = rows(source)
+    (area,) = source.areas
+    assert (area.area, area.gateway, source.zone, source.interval) == ("SGSC", "", "Australia/Sydney", 1800)
+    assert [meter.customer for meter in area.meters] == [meter.meter for meter in area.meters]
+    assert len(readings) == source.rows == 18984
+    assert readings.at[0] == seconds("2013-01-01", 10 * 3600)
+    one = of(readings, "10006414")
+    assert (np.diff(one.at) == 1800).all()  # daylight saving ended on 2013-04-07
+
+
+def test_an_activity_starts_a_stage_and_the_next_event_finishes_it(tmp_path):
+    log = pa.table({
+        "case_id": ["a", "a", "b", "a", "b", None, "c"],
+        "activity": ["read", "check", "read", "billed", "billed", "read", "check"],
+        "timestamp": pa.array([1e9, 1e9 + 60, 1e9 + 60, 1e9 + 90, 1e9 + 90, 1e9, 1e9 + 99], pa.int64()),
+    })  # fmt: skip
+    pq.write_table(log, tmp_path / "log.parquet")
+    source = open_source(tmp_path)
+    stages = rows(source)
+    told = [
+        (int(at - 1e9), stages.names[s], stages.stages[g], Progress(p).name)
+        for at, s, g, p in zip(stages.at, stages.subject, stages.stage, stages.progress, strict=True)
+    ]
+    assert told == [
+        (0, "a", "read", "STARTED"),
+        (60, "a", "read", "FINISHED"),
+        (60, "a", "check", "STARTED"),
+        (60, "b", "read", "STARTED"),
+        (90, "a", "check", "FINISHED"),
+        (90, "b", "read", "FINISHED"),
+        (99, "c", "check", "STARTED"),
+    ]
+    assert source.refused == {"case_id is missing": 1}
+
+
+def test_the_billing_workflow_closes_its_cases():
+    source = open_source(HOSPITAL)
+    stages = rows(source)
+    assert source.refused == {"case_id is missing": 1}
+    started, finished = ((stages.progress == p).sum() for p in (Progress.STARTED, Progress.FINISHED))
+    assert 0 < started - finished < 300
+    used = {stages.stages[g] for g in stages.stage}
+    assert "RELEASE" in used
+    assert "BILLED" not in used
+
+
+def test_kinds_are_merged_hour_by_hour(tmp_path):
+    hour = 1_000_000_800 // 3600 * 3600
+    pq.write_table(
+        pa.table({"meter": ["m"] * 8, "area": ["a"] * 8, "at": [hour + 900 * k for k in range(8)], "kwh": [1.0] * 8}),
+        tmp_path / "readings.parquet",
+    )
+    (tmp_path / "stages.csv").write_text(f"item,section,at,stage,progress\nw,s,{hour + 3700},read,started\n")
+    batches = list(open_source(tmp_path).batches)
+    assert [(type(b), b.at[0] - hour) for b in batches[:3]] == [(Readings, 0), (Stages, 3700), (Readings, 3600)]
+    assert sum(len(b) for b in batches) == 9
+
+
+def test_files_of_one_kind_interleave_and_keep_their_names(tmp_path):
+    for name, meters, start in (("x", ["m1", "m2"], 0), ("y", ["m2", "m3"], 450)):
+        at = np.repeat(1_000_000_000 + start + np.arange(30_000) * 900, 2)
+        pq.write_table(
+            pa.table({"meter": meters * 30_000, "area": ["a"] * 60_000, "at": at, "kwh": np.arange(60_000.0)}),
+            tmp_path / f"{name}.parquet",
+        )
+    batches: list[Any] = list(open_source(tmp_path).batches)
+    whole = Readings.join(batches)
+    assert len(whole) == 120_000
+    assert (np.diff(whole.at) >= 0).all()
+    for batch in batches:
+        assert batch.names == ("m1", "m2", "m3")
+        first = batch.rows(np.array(batch.names)[batch.subject] == "m3")
+        assert (first.kwh % 2 == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("x.csv", "a,b\n1,2\n", "has the columns a, b; known are"),
+        ("x.csv", "", "is empty"),
+        ("x.parquet", "no parquet", "cannot be read"),
+        ("x.csv.gz", "no gzip", "cannot be read"),
+        ("x.txt", "a", "does not end in"),
+        ("x.csv", "case_id,activity,timestamp\n", "no row holds an event"),
+        ("x.csv", "customer_id,reading_datetime,general_supply_kwh\n,,\n", "no row holds a reading"),
+        ("x.csv", "电表局编号,日期,相序,00:00\nM,2016-01-01,A相,\n", "no row holds a value"),
+    ],
+)
+def test_what_cannot_be_opened_says_why(tmp_path, name, content, told):
+    path = tmp_path / name
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(SourceError, match=told):
+        open_source(path)
+
+
+def test_missing_and_foreign_company_are_refused(tmp_path):
+    with pytest.raises(SourceError, match="does not exist"):
+        open_source(tmp_path / "nothing.csv")
+    with pytest.raises(SourceError, match="holds no file"):
+        open_source(tmp_path)
+    with pytest.raises(SourceError, match="different zones"):
+        open_sources([CURRENT, HOUSEHOLDS])
