@@ -1,20 +1,21 @@
 """Master data: the transformer area with its transformer, meters and customers, effective-dated."""
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 Segment = Literal["residential", "commercial", "industrial", "agricultural"]
 Wiring = Literal["1P2W", "3P3W", "3P4W"]
 VectorGroup = Literal["Yyn0", "Dyn11"]
+Positive = Annotated[float, msgspec.Meta(gt=0, le=1e6)]
 
 
 class Transformer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A transformer from its effective time on."""
 
     effective: int = 0  # Unix seconds
-    rating_kva: float
+    rating_kva: Positive
     vector_group: VectorGroup = "Yyn0"
 
 
@@ -26,13 +27,13 @@ class Meter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     effective: int = 0  # Unix seconds
     until: int = 0  # when it was taken away, 0 while it stands
     wiring: Wiring = "1P2W"
-    un_v: float = 220.0  # nominal phase voltage, secondary
-    ib_a: float = 5.0  # basic current, secondary
-    imax_a: float = 60.0
-    ct: float = 1.0  # current transformer ratio
-    pt: float = 1.0  # voltage transformer ratio
-    register_digits: int = 6  # before the point
-    interval_s: int = 900
+    un_v: Positive = 220.0  # nominal phase voltage, secondary
+    ib_a: Positive = 5.0  # basic current, secondary
+    imax_a: Positive = 60.0
+    ct: Positive = 1.0  # current transformer ratio
+    pt: Positive = 1.0  # voltage transformer ratio
+    register_digits: Annotated[int, msgspec.Meta(ge=1, le=12)] = 6  # before the point
+    interval_s: Annotated[int, msgspec.Meta(ge=60, le=86_400)] = 900
     contract_kva: float | None = None
     suspended_kva: float = 0.0
     pv_kva: float = 0.0  # registered generation

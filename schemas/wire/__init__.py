@@ -18,10 +18,10 @@ from schemas.wire.encoding import (
     encode_stages,
 )
 from schemas.wire.records import FRAME, JSON
-from schemas.wire.refusal import Reason, Refusal, Refused
+from schemas.wire.refusal import Reason, Refusal, RefusedError
 
 __all__ = [
-    "FRAME", "JSON", "Encoded", "Message", "Reason", "Refusal", "Refused", "decode_alert", "decode_areas",
+    "FRAME", "JSON", "Encoded", "Message", "Reason", "Refusal", "RefusedError", "decode_alert", "decode_areas",
     "decode_events", "decode_payments", "decode_readings", "decode_stages", "encode_alert", "encode_area",
     "encode_events", "encode_payments", "encode_readings", "encode_stages",
 ]  # fmt: skip

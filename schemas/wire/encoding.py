@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from schemas.alert import Alert
-from schemas.columns import COLUMN_TYPES, PHASE_COLUMNS, Batch, Column, DeviceEvents, Payments, Readings, Stages
+from schemas.columns import PHASE_COLUMNS, Batch, Column, DeviceEvents, Payments, Readings, Stages
 from schemas.master import Area
 from schemas.wire.frame import pack
 from schemas.wire.records import (
@@ -25,6 +25,7 @@ from schemas.wire.records import (
     StageRecord,
 )
 
+JsonShape = Literal["single", "array"]
 Encoded = tuple[bytes, bytes, str]
 """Key, value and content type."""
 
@@ -42,17 +43,17 @@ def encode_readings(
         yield area.encode(), pack(batch.rows(chosen), area), FRAME
 
 
-def encode_events(batch: DeviceEvents, shape: Literal["single", "array"] = "single", rows: int = 500) -> Iterator[Encoded]:
+def encode_events(batch: DeviceEvents, shape: JsonShape = "single", rows: int = 500) -> Iterator[Encoded]:
     """Messages of one area each, of at most so many rows; the rows of an area keep their order."""
     return _json(batch, EventRecord, shape, rows)
 
 
-def encode_payments(batch: Payments, shape: Literal["single", "array"] = "single", rows: int = 500) -> Iterator[Encoded]:
+def encode_payments(batch: Payments, shape: JsonShape = "single", rows: int = 500) -> Iterator[Encoded]:
     """Messages of one area each, of at most so many rows; the rows of an area keep their order."""
     return _json(batch, PaymentRecord, shape, rows)
 
 
-def encode_stages(batch: Stages, shape: Literal["single", "array"] = "single", rows: int = 500) -> Iterator[Encoded]:
+def encode_stages(batch: Stages, shape: JsonShape = "single", rows: int = 500) -> Iterator[Encoded]:
     """Messages of one section each, of at most so many rows; the rows of a section keep their order."""
     return _json(batch, StageRecord, shape, rows)
 
@@ -131,11 +132,9 @@ def _numbers(column: Column) -> NDArray[np.object_]:
 
 
 def _phases(column: Column) -> list[Any]:
-    numbers = _numbers(column)
-    alone = np.isnan(column[1:]).all(axis=0)
-    if alone.all():
-        return numbers[0].tolist()
-    return [a if single else (a, b, c) for single, a, b, c in zip(alone.tolist(), *numbers.tolist(), strict=True)]
+    a, b, c = _numbers(column)
+    alone = (np.isnan(column[1]) & np.isnan(column[2])).tolist()
+    return [row[0] if single else row for single, row in zip(alone, zip(a, b, c, strict=True), strict=True)]
 
 
 def shortest(column: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from schemas.columns import COLUMN_TYPES, PHASE_COLUMNS, Readings
 from schemas.wire.records import FRAME_VERSION, Frame, FrameVersion
-from schemas.wire.refusal import Reason, Refused, refused
+from schemas.wire.refusal import Reason, RefusedError, refused
 
 FRAMES = msgpack.Decoder(Frame)
 VERSIONS = msgpack.Decoder(FrameVersion)
@@ -30,7 +30,7 @@ LAYOUT: dict[str, tuple[np.dtype[Any], ...]] = {
 
 
 def unpack(value: bytes) -> tuple[Frame, dict[str, NDArray[Any]]]:
-    """A frame and its columns, phases in the shape (3, rows). Raises Refused."""
+    """A frame and its columns, phases in the shape (3, rows). Raises RefusedError."""
     try:
         frame = FRAMES.decode(value)
     except (ValueError, RecursionError) as error:
@@ -41,18 +41,18 @@ def unpack(value: bytes) -> tuple[Frame, dict[str, NDArray[Any]]]:
         if packed is not None:
             columns[name] = _column(name, packed, frame.rows, types)
     if columns["meter"].max() >= len(frame.meters):
-        raise Refused(Reason.UNKNOWN_VALUE, f"a meter's code is beyond the {len(frame.meters)} meters")
+        raise RefusedError(Reason.UNKNOWN_VALUE, f"a meter's code is beyond the {len(frame.meters)} meters")
     return frame, columns
 
 
-def _unknown_version(value: bytes) -> Refused | None:
+def _unknown_version(value: bytes) -> RefusedError | None:
     try:
         version = VERSIONS.decode(value).version
     except (ValueError, RecursionError):
         return None
     if version == FRAME_VERSION:
         return None
-    return Refused(Reason.UNKNOWN_VERSION, f"a frame of version {version}, not {FRAME_VERSION}")
+    return RefusedError(Reason.UNKNOWN_VERSION, f"a frame of version {version}, not {FRAME_VERSION}")
 
 
 def _column(name: str, packed: bytes, rows: int, types: Sequence[np.dtype[Any]]) -> NDArray[Any]:
@@ -62,7 +62,7 @@ def _column(name: str, packed: bytes, rows: int, types: Sequence[np.dtype[Any]])
             return _phase_a(column) if name in PHASE_COLUMNS else column
         if name in PHASE_COLUMNS and len(packed) == 3 * rows * kind.itemsize:
             return np.frombuffer(packed, kind).reshape(3, rows)
-    raise Refused(Reason.WRONG_LENGTH, f"{name} has {len(packed)} bytes for {rows} rows")
+    raise RefusedError(Reason.WRONG_LENGTH, f"{name} has {len(packed)} bytes for {rows} rows")
 
 
 def _phase_a(column: NDArray[Any]) -> NDArray[Any]:

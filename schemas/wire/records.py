@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import IntEnum
+from sys import intern
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
@@ -24,7 +25,7 @@ Number = Annotated[float, Meta(extra_json_schema={"minimum": -LARGEST_NUMBER, "m
 Phases = tuple[Number | None, Number | None, Number | None] | Number | None
 Id = Annotated[str, Meta(min_length=1, max_length=LONGEST_ID)]
 Time = Annotated[int, Meta(ge=FIRST, le=LAST)] | Annotated[datetime, Meta(tz=True)]
-AreaId = Annotated[Id, told("Transformer area (台区); the message key is taken when absent and must be equal when given")]
+AreaId = Annotated[Id, told("Transformer area (台区); the message key's when absent, equal to it when given")]
 Instant = Annotated[Time, told("Unix seconds, or RFC 3339 with an offset; from 2000 to 2100", "s")]
 
 # No Meta(ge, le) on Number: inside a union with a fixed tuple, msgspec 0.22 reads the limits from the wrong memory.
@@ -84,9 +85,7 @@ class StageRecord(
     at: Instant
     stage: Id
     progress: Literal["started", "finished"]
-    area: Annotated[
-        Id, told("Section that works on it; the message key is taken when absent and must be equal when given")
-    ] = ""
+    area: Annotated[Id, told("Section that works on it; the message key's when absent, equal to it when given")] = ""
     limit: Annotated[Number | None, told("How long the stage may take, when not the section's own limit", "s")] = None
 
 
@@ -125,9 +124,9 @@ class FrameVersion(Struct, gc=False):
 
 
 JSON = "application/json"
-FRAME_VERSION = 1
+FRAME_VERSION: Literal[1] = 1
 FRAME = "application/vnd.meterwatch.frame+msgpack"
 
 CODES: dict[str, type[IntEnum]] = {"status": Status, "event": Event, "payment": Payment, "progress": Progress}
-WORDS = {field: tuple(code.name.lower() for code in codes) for field, codes in CODES.items()}
-"""The words on the wire, in the order of their codes."""
+WORDS = {field: tuple(intern(code.name.lower()) for code in codes) for field, codes in CODES.items()}
+"""The words on the wire, in the order of their codes; interned, for msgspec tells a default by its identity."""

@@ -33,7 +33,7 @@ class Reason(StrEnum):
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """One value, element or row that was refused, as bytes that its decoder refuses again for the same reason."""
+    """One value that was refused, or one element of an array, or one row of a frame as a frame of its own."""
 
     value: bytes
     reason: Reason
@@ -41,7 +41,7 @@ class Refusal(msgspec.Struct, frozen=True):
     index: int  # of its message
 
 
-class Refused(ValueError):
+class RefusedError(ValueError):
     """Bytes that cannot be read as what they should be."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
@@ -49,20 +49,20 @@ class Refused(ValueError):
         self.reason = reason
 
 
-def refused(error: Exception) -> Refused:
+def refused(error: Exception) -> RefusedError:
     """What a decoder's error means.
 
     >>> refused(msgspec.ValidationError("Object missing required field `at`")).reason
     <Reason.MISSING_FIELD: 'missing_field'>
     """
-    if isinstance(error, Refused):
+    if isinstance(error, RefusedError):
         return error
     if isinstance(error, UnicodeDecodeError):
-        return Refused(Reason.NOT_UTF8, str(error))
+        return RefusedError(Reason.NOT_UTF8, str(error))
     if isinstance(error, RecursionError):
-        return Refused(Reason.TOO_DEEP, "nested too deeply")
+        return RefusedError(Reason.TOO_DEEP, "nested too deeply")
     detail = str(error)
-    return Refused(next(reason for opening, reason in OPENINGS if detail.startswith(opening)), detail)
+    return RefusedError(next(reason for opening, reason in OPENINGS if detail.startswith(opening)), detail)
 
 
 OPENINGS = (

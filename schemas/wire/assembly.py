@@ -1,0 +1,102 @@
+"""Records become columns, and what is wrong in a batch is found column by column."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from datetime import UTC, datetime, timedelta
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.columns import COLUMN_TYPES, PHASE_COLUMNS, Batch, Codes, Mask, Names
+from schemas.wire.records import FIRST, LARGEST_NUMBER, LAST, WORDS
+from schemas.wire.refusal import Reason, RefusedError
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+CODES = {name: {word: code for code, word in enumerate(words)} for name, words in WORDS.items()}
+
+
+def coded(words: Sequence[str]) -> tuple[Names, Codes]:
+    """The distinct words, and the code of each word.
+
+    >>> names, codes = coded(["b", "a", "b"])
+    >>> names, codes.tolist()
+    (('b', 'a'), [0, 1, 0])
+    """
+    names = tuple(dict.fromkeys(words))
+    codes = dict(zip(names, range(len(names)), strict=True))
+    return names, np.fromiter(map(codes.__getitem__, words), np.int32, len(words))
+
+
+def column(name: str, values: Sequence[Any]) -> NDArray[Any] | None:
+    """A field of all records as a column; None when no record tells it."""
+    kind = COLUMN_TYPES.get(name, np.int64)
+    if name in CODES:
+        return np.fromiter(map(CODES[name].__getitem__, values), kind, len(values))
+    if kind is np.int64:
+        return times(values)
+    if values.count(None) == len(values):
+        return None
+    numbers = _phases(values) if name in PHASE_COLUMNS else np.array(values, np.float64)
+    with np.errstate(over="ignore"):
+        return numbers.astype(kind, order="C")
+
+
+def times(values: Sequence[int | datetime]) -> NDArray[np.int64]:
+    """Unix seconds."""
+    try:
+        return np.fromiter(values, np.int64, len(values))
+    except TypeError:
+        seconds = [(value - EPOCH) // SECOND if isinstance(value, datetime) else value for value in values]
+        return np.array(seconds, np.int64)
+
+
+def _phases(values: Sequence[Any]) -> NDArray[np.float64]:
+    kinds = set(map(type, values))
+    if tuple not in kinds:
+        phases = np.full((3, len(values)), np.nan)
+        phases[0] = values
+        return phases
+    if kinds != {tuple}:
+        values = [value if type(value) is tuple else (value, np.nan, np.nan) for value in values]
+    try:
+        flat = np.fromiter(chain.from_iterable(values), np.float64, 3 * len(values))
+    except TypeError:
+        flat = np.array(list(chain.from_iterable(values)), np.float64)
+    return flat.reshape(-1, 3).T
+
+
+def faults(batch: Batch) -> dict[int, RefusedError]:
+    """The rows that must not stay."""
+    found: dict[int, RefusedError] = {}
+
+    def fault(rows: Mask, reason: Reason, detail: str) -> None:
+        for row in np.flatnonzero(rows).tolist():
+            found.setdefault(row, RefusedError(reason, detail))
+
+    for names, codes in batch.encodings().items():
+        words = getattr(batch, names)
+        if not "".join(words).isprintable():
+            odd = [code for code, word in enumerate(words) if not word.isprintable()]
+            fault(np.isin(getattr(batch, codes), odd), Reason.BAD_ID, f"{codes} is not printable")
+    for field in fields(batch):
+        name, values = field.name, getattr(batch, field.name)
+        if name in WORDS:
+            fault(values >= len(WORDS[name]), Reason.UNKNOWN_VALUE, f"{name} has {len(WORDS[name])} codes, from 0")
+        elif name == "at" or COLUMN_TYPES.get(name) is np.int64:
+            astray = ((values < FIRST) | (values > LAST)) & ((name == "at") | (values != 0))
+            fault(astray, Reason.BAD_TIME, f"{name} is not within 2000 to 2100 in Unix seconds")
+        elif np.dtype(COLUMN_TYPES.get(name, str)).kind == "f" and values.strides[-1]:
+            huge = np.abs(values) > LARGEST_NUMBER
+            if huge.any():
+                infinite = np.isinf(values)
+                fault(_rows(infinite), Reason.NOT_FINITE, f"{name} is not finite")
+                fault(_rows(huge), Reason.OUT_OF_RANGE, f"{name} is beyond {LARGEST_NUMBER:g}")
+    return found
+
+
+def _rows(cells: Mask) -> Mask:
+    return np.logical_or.reduce(np.atleast_2d(cells))

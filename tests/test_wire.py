@@ -1,0 +1,502 @@
+"""The wire: whatever is sent reads back equal to the bit, whatever else is sent is refused with its reason."""
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any, get_args, get_type_hints
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from schemas.alert import Alert
+from schemas.columns import COLUMN_TYPES, PHASE_COLUMNS, Batch, DeviceEvents, Payments, Readings, Stages
+from schemas.master import Area, Meter, Transformer
+from schemas.wire import (
+    FRAME,
+    JSON,
+    Message,
+    Reason,
+    Refusal,
+    RefusedError,
+    decode_alert,
+    decode_areas,
+    decode_events,
+    decode_payments,
+    decode_readings,
+    decode_stages,
+    encode_alert,
+    encode_area,
+    encode_events,
+    encode_payments,
+    encode_readings,
+    encode_stages,
+)
+from schemas.wire.decoding import LARGEST
+from schemas.wire.encoding import shortest
+from schemas.wire.frame import FRAMES
+from schemas.wire.records import (
+    FIRST,
+    LAST,
+    WORDS,
+    EventRecord,
+    Frame,
+    PaymentRecord,
+    ReadingRecord,
+    StageRecord,
+)
+
+AT = 1_700_000_000
+READING = b'{"meter":"M1","at":1700000000,"kwh":1}'
+DECODERS = [decode_readings, decode_events, decode_payments, decode_stages, decode_areas]
+
+
+def said(value: bytes | None, key: bytes | None = b"A1", content_type: str = "", received: int = 0) -> Message:
+    return key, value, content_type, received
+
+
+def read(messages: Sequence[Message]) -> tuple[Readings, list[Refusal]]:
+    batch, refusals = decode_readings(messages)
+    assert batch is not None
+    return batch, refusals
+
+
+def reading(**told: Any) -> bytes:
+    return msgspec.json.encode({"meter": "M1", "at": AT, "kwh": 1} | told)
+
+
+def packed(**told: Any) -> bytes:
+    """A frame of two rows of one meter."""
+    whole = {
+        "meters": ["M1"], "meter": np.zeros(2, "<u2").tobytes(), "at": np.full(2, AT, "<u4").tobytes(), "rows": 2,
+        "version": 1, "area": "A1", "kwh": np.ones(2, "<f4").tobytes(),
+    }  # fmt: skip
+    return msgspec.msgpack.encode({name: value for name, value in (whole | told).items() if value is not None})
+
+
+def table(batch: Batch) -> list[tuple[Any, ...]]:
+    """The rows with names for codes and bits for numbers, those of an area in their order."""
+    columns = []
+    for names, codes in batch.encodings().items():
+        words = getattr(batch, names)
+        columns.append([words[code] for code in getattr(batch, codes)])
+    for name in [field.name for field in fields(batch)]:
+        column = getattr(batch, name)
+        if isinstance(column, np.ndarray) and name not in batch.encodings().values():
+            assert column.dtype == COLUMN_TYPES.get(name, np.int64), name
+            columns.append([row.tobytes() for row in np.ascontiguousarray(column.T)])
+    return sorted(zip(*columns, strict=True), key=lambda row: row[1])
+
+
+ids = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=12)
+times = st.integers(FIRST, LAST)
+
+
+def numbers(name: str, rows: int) -> st.SearchStrategy[Any]:
+    kind = COLUMN_TYPES[name]
+    some = st.floats(-(2.0**39), 2.0**39, allow_nan=False, width=64 if kind is np.float64 else 32) | st.just(np.nan)
+    return st.none() | arrays.arrays(kind, (3, rows) if name in PHASE_COLUMNS else rows, elements=some)
+
+
+@st.composite
+def batches(draw: st.DrawFn, kind: type[Batch]) -> Batch:
+    rows = draw(st.integers(1, 6))
+
+    def many(one: st.SearchStrategy[Any]) -> list[Any]:
+        return draw(st.lists(one, min_size=rows, max_size=rows))
+
+    told: dict[str, Any] = {"at": many(times)}
+    for names, codes in kind.encodings().items():
+        blank = names in ("bills", "channels") or (kind is DeviceEvents and names == "names")
+        told[names] = [""] * blank + draw(st.lists(ids, min_size=1, max_size=3, unique=True))
+        told[codes] = many(st.integers(0, len(told[names]) - 1))
+    for name in [field.name for field in fields(kind)]:
+        if name in told:
+            continue
+        if name in WORDS:
+            told[name] = many(st.integers(0, len(WORDS[name]) - 1))
+        elif name == "succeeded":
+            told[name] = many(st.integers(0, 1))
+        elif COLUMN_TYPES[name] is np.int64:
+            told[name] = many(st.just(0) | times)
+        else:
+            told[name] = draw(numbers(name, rows))
+    return kind.build(**told)
+
+
+@settings(max_examples=150, deadline=None)
+@given(batches(Readings), st.sampled_from(["single", "array", "packed"]), st.integers(1, 4), st.booleans())
+def test_readings_come_back_equal_to_the_bit(batch, shape, rows, named):
+    sent = list(encode_readings(batch, shape, rows))
+    back, refusals = read([(key, value, content if named else "", 0) for key, value, content in sent])
+    assert not refusals
+    assert table(back) == table(batch)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data(), st.sampled_from(["single", "array"]), st.integers(1, 4))
+@pytest.mark.parametrize(("kind", "encode", "decode"), [
+    (DeviceEvents, encode_events, decode_events),
+    (Payments, encode_payments, decode_payments),
+    (Stages, encode_stages, decode_stages),
+])  # fmt: skip
+def test_what_the_office_sends_comes_back_equal_to_the_bit(kind, encode, decode, data, shape, rows):
+    batch = data.draw(batches(kind))
+    back, refusals = decode([(*sent, 0) for sent in encode(batch, shape, rows)])
+    assert not refusals
+    assert table(back) == table(batch)
+
+
+def test_a_message_is_of_one_area_and_no_longer_than_asked():
+    rows = 1200
+    batch = Readings.build(["M1"], np.zeros(rows), ["A1", "A2"], np.arange(rows) % 2, np.full(rows, AT))
+    for shape in ("array", "packed"):
+        sent = list(encode_readings(batch, shape, 500))
+        assert [key for key, _, _ in sent] == [b"A1", b"A1", b"A2", b"A2"]
+        assert [len(read([(*one, 0)])[0]) for one in sent] == [500, 100, 500, 100]
+    assert len(list(encode_readings(batch, "single"))) == rows
+
+
+def test_a_packed_reading_takes_about_fifty_bytes():
+    rows = 500
+    columns = {name: np.ones(rows) for name in ("register", "kwh")}
+    columns |= {name: np.ones((3, rows)) for name in ("u", "i", "p")}
+    names = [f"M{number:09}" for number in range(250)]
+    batch = Readings.build(names, np.arange(rows) % 250, ["A1"], np.zeros(rows), np.full(rows, AT), **columns)
+    (_, value, _), = encode_readings(batch, "packed")
+    assert 45 < len(value) / rows < 65
+
+
+@given(arrays.arrays(np.float32, 20, elements=st.floats(width=32)))
+def test_the_shortest_double_is_the_same_float32(column):
+    assert np.array_equal(shortest(column).astype(np.float32), column, equal_nan=True)
+
+
+def test_numbers_on_the_wire_are_as_short_as_they_were_typed():
+    u, i = [[230.1], [np.nan], [0.001]], [[7], [np.nan], [np.nan]]
+    batch = Readings.build(["M1"], [0], ["A1"], [0], [AT], kwh=[-0.0], u=u, i=i)
+    (key, value, _), = encode_readings(batch, "single")
+    assert key == b"A1"
+    assert value == b'{"meter":"M1","at":1700000000,"kwh":-0.0,"u":[230.1,null,0.001],"i":7.0}'
+
+
+def test_the_received_time_is_the_brokers_where_the_value_tells_none():
+    told = reading(received=AT + 60)
+    for value in b"[%b,%b]" % (told, reading()), packed(received=np.array([AT + 60, 0], "<u4").tobytes()):
+        batch, _ = read([said(value, received=AT + 9)])
+        assert batch.received.tolist() == [AT + 60, AT + 9]
+    batch, _ = read([said(reading(), received=-1)])
+    assert batch.received.tolist() == [0]
+
+
+def test_times_are_read_with_any_offset():
+    stamps = ["2023-11-14T22:13:20Z", "2023-11-15T06:13:20+08:00", "2023-11-14T22:13:20.999Z", AT]
+    batch, refusals = read([said(reading(at=stamp)) for stamp in stamps])
+    assert batch.at.tolist() == [AT] * 4
+    assert not refusals
+
+
+def test_the_year_2038_passes():
+    batch, _ = read([said(reading(at=2**31)), said(reading(at="2038-01-19T03:14:08Z"))])
+    assert batch.at.tolist() == [2**31, 2**31]
+
+
+def test_one_number_or_null_phases_is_a_single_phase():
+    values = [reading(u=230.5), reading(u=[230.5, None, None]), reading(), reading(u=None), reading(u=[None, None, 1])]
+    batch, _ = read([said(value) for value in values])
+    nan = np.nan
+    assert np.array_equal(batch.u, [[230.5, 230.5, nan, nan, nan], [nan] * 5, [nan, nan, nan, nan, 1]], equal_nan=True)
+
+
+def test_the_area_is_the_keys_or_the_values():
+    batch, refusals = read([
+        said(reading()), said(reading(area="A2"), None), said(reading(area="A1")), said(reading(area="A2"), b""),
+        said(packed(area=None)), said(b"[" + reading(area="A1") + b"," + reading() + b"]"),
+    ])  # fmt: skip
+    assert [batch.areas[code] for code in batch.area] == ["A1", "A2", "A1", "A2", "A1", "A1", "A1", "A1"]
+    assert not refusals
+
+
+BAD_READINGS = [
+    (None, Reason.EMPTY),
+    (b"", Reason.EMPTY),
+    (b"[]", Reason.EMPTY),
+    (b"   ", Reason.NOT_JSON),
+    (b"hello", Reason.NOT_JSON),
+    (b"\x00\x00\x00\x00\x07Avro", Reason.NOT_JSON),
+    (b"\xef\xbb\xbf" + READING, Reason.NOT_JSON),
+    (READING + b"," + READING, Reason.NOT_JSON),
+    (READING + b",\n" + READING, Reason.NOT_JSON),
+    (READING + b"x", Reason.NOT_JSON),
+    (READING[:-1], Reason.TRUNCATED),
+    (b"[" + READING, Reason.TRUNCATED),
+    (b'{"meter":"M1","at":1700000000,"kwh":NaN}', Reason.NOT_JSON),
+    (b'{"meter":"M1","at":1700000000,"kwh":-Infinity}', Reason.NOT_JSON),
+    (b'{"meter":"M1","at":1700000000,"kwh":1e999}', Reason.OUT_OF_RANGE),
+    (b'{"meter":"M1","at":1700000000,"kwh":' + b"9" * 5000 + b"}", Reason.OUT_OF_RANGE),
+    (reading(kwh=1e300), Reason.NOT_FINITE),
+    (reading(register=-1e13), Reason.OUT_OF_RANGE),
+    (reading(u=[1, 2, 1e13]), Reason.OUT_OF_RANGE),
+    (reading(kwh="1"), Reason.WRONG_TYPE),
+    (reading(kwh=True), Reason.WRONG_TYPE),
+    (reading(u=[1, 2]), Reason.WRONG_LENGTH),
+    (reading(u=[[1], 2, 3]), Reason.WRONG_TYPE),
+    (reading(meter=7), Reason.WRONG_TYPE),
+    (reading(meter=""), Reason.BAD_ID),
+    (reading(meter="M" * 129), Reason.BAD_ID),
+    (reading(meter="M\0"), Reason.BAD_ID),
+    (reading(meter="M\n1"), Reason.BAD_ID),
+    (b'{"meter":"\\ud800","at":1700000000}', Reason.NOT_JSON),
+    (b'{"meter":"M\xff","at":1700000000}', Reason.NOT_UTF8),
+    (reading(area="A2"), Reason.AREA_MISMATCH),
+    (reading(at=0), Reason.BAD_TIME),
+    (reading(at=-1), Reason.BAD_TIME),
+    (reading(at=AT * 1000), Reason.BAD_TIME),
+    (b'{"meter":"M1","at":' + b"9" * 500 + b"}", Reason.BAD_TIME),
+    (reading(at="1970-01-01T00:00:00Z"), Reason.BAD_TIME),
+    (reading(at="0001-01-01T00:00:00+23:59"), Reason.BAD_TIME),
+    (reading(at="9999-12-31T23:59:59-23:59"), Reason.BAD_TIME),
+    (reading(at="2024-01-01T00:00:00"), Reason.BAD_TIME),
+    (reading(at="yesterday"), Reason.BAD_TIME),
+    (reading(at=None), Reason.WRONG_TYPE),
+    (reading(at=float(AT)), Reason.WRONG_TYPE),
+    (reading(received=5), Reason.BAD_TIME),
+    (b'{"meter":"M1"}', Reason.MISSING_FIELD),
+    (b"{}", Reason.MISSING_FIELD),
+    (reading(voltage=230), Reason.UNKNOWN_FIELD),
+    (reading(status="guessed"), Reason.UNKNOWN_VALUE),
+    (b'{"meter":"M1","at":1700000000,"u":' + b"[" * 100_000, Reason.WRONG_TYPE),
+    (b"[" * 100_000, Reason.TOO_DEEP),
+    (b'{"a":' * 100_000, Reason.UNKNOWN_FIELD),
+    (b"{" + b" " * LARGEST + b"}", Reason.TOO_LARGE),
+    (b"9" * 10_000_000, Reason.TOO_LARGE),
+    (packed()[:-3], Reason.TRUNCATED),
+    (packed() + b"x", Reason.NOT_FRAME),
+    (b"\x81\xa6meters\xdd\xff\xff\xff\xff", Reason.TRUNCATED),
+    (b"\x81" * 100_000, Reason.WRONG_TYPE),
+    (packed(version=2, layout="new"), Reason.UNKNOWN_VERSION),
+    (packed(version=None), Reason.MISSING_FIELD),
+    (packed(rows=10**9), Reason.WRONG_LENGTH),
+    (packed(rows=0), Reason.OUT_OF_RANGE),
+    (packed(rows=2**63), Reason.WRONG_LENGTH),
+    (packed(kwh=b"123"), Reason.WRONG_LENGTH),
+    (packed(u=np.ones(4, "<f4").tobytes()), Reason.WRONG_LENGTH),
+    (packed(at=None), Reason.MISSING_FIELD),
+    (packed(voltage=b""), Reason.UNKNOWN_FIELD),
+    (packed(meters=[]), Reason.UNKNOWN_VALUE),
+    (packed(meters=[""]), Reason.BAD_ID),
+    (packed(meter=np.ones(2, "<u2").tobytes()), Reason.UNKNOWN_VALUE),
+    (packed(area="A2"), Reason.AREA_MISMATCH),
+    (packed(kwh="12345678"), Reason.WRONG_TYPE),
+]
+
+
+@pytest.mark.parametrize(("value", "reason"), BAD_READINGS, ids=range(len(BAD_READINGS)))
+def test_a_bad_value_alone_is_refused_with_its_reason(value, reason):
+    good = said(READING)
+    batch, refusals = read([good, good, said(value), good])
+    assert [(refusal.reason, refusal.index, refusal.value) for refusal in refusals] == [(reason, 2, value or b"")]
+    assert 0 < len(refusals[0].detail) <= 200
+    assert len(batch) == 3
+
+
+@pytest.mark.parametrize(("value", "reason"), [
+    (value, reason) for value, reason in BAD_READINGS
+    if value and value[:1] == b"{" and value[-1:] == b"}" and len(value) < LARGEST and b"," + READING not in value
+    and b",\n" + READING not in value
+])  # fmt: skip
+def test_a_bad_element_alone_is_refused_with_its_reason(value, reason):
+    if reason is Reason.NOT_JSON:
+        batch, refusals = read([said(b"[" + READING + b"," + value + b"]"), said(READING)])
+        assert [refusal.reason for refusal in refusals] == [reason]
+        assert len(batch) == 1
+        return
+    batch, refusals = read([said(READING), said(b"[" + READING + b", " + value + b" ," + READING + b"]")])
+    assert [(refusal.reason, refusal.index, refusal.value) for refusal in refusals] == [(reason, 1, value)]
+    assert len(batch) == 3
+
+
+@pytest.mark.parametrize(("columns", "reason"), [
+    ({"kwh": np.array([1, np.inf], "<f4").tobytes()}, Reason.NOT_FINITE),
+    ({"u": np.array([1, 1, 1, 1, 1, 1e13], "<f4").tobytes()}, Reason.OUT_OF_RANGE),
+    ({"at": np.array([AT, 0], "<u4").tobytes()}, Reason.BAD_TIME),
+    ({"at": np.array([AT, -5], "<i8").tobytes()}, Reason.BAD_TIME),
+    ({"received": np.array([0, 5], "<u4").tobytes()}, Reason.BAD_TIME),
+    ({"status": np.array([0, 9], "u1").tobytes()}, Reason.UNKNOWN_VALUE),
+    ({"meters": ["M1", "M\t2"], "meter": np.array([0, 1], "<u4").tobytes()}, Reason.BAD_ID),
+])  # fmt: skip
+def test_a_bad_row_of_a_frame_alone_is_refused_and_would_be_again(columns, reason):
+    batch, refusals = read([said(packed(**columns))])
+    assert len(batch) == 1
+    assert [refusal.reason for refusal in refusals] == [reason]
+    assert FRAMES.decode(refusals[0].value).rows == 1
+    nothing, again = decode_readings([said(refusals[0].value)])
+    assert nothing is None
+    assert again == [refusals[0]]
+
+
+@pytest.mark.parametrize(("key", "value", "reason"), [
+    (None, READING, Reason.NO_AREA),
+    (b"", packed(area=None), Reason.NO_AREA),
+    (None, b"[" + READING + b"]", Reason.NO_AREA),
+    (b"\xff", READING, Reason.NOT_UTF8),
+    (b"A" * 129, READING, Reason.BAD_ID),
+    (b"A\n", READING, Reason.BAD_ID),
+    (b"\xff", None, Reason.NOT_UTF8),
+])  # fmt: skip
+def test_a_bad_key_is_refused_with_its_reason(key, value, reason):
+    batch, refusals = read([said(READING), said(value, key)])
+    assert [(refusal.reason, refusal.index) for refusal in refusals] == [(reason, 1)]
+    assert len(batch) == 1
+
+
+def test_a_value_that_is_not_what_its_header_says_is_refused():
+    assert [refusal.reason for refusal in decode_readings([said(packed(), content_type=JSON)])[1]] == [Reason.NOT_JSON]
+    assert [refusal.reason for refusal in decode_readings([said(READING, content_type=FRAME)])[1]] == [Reason.NOT_FRAME]
+
+
+@pytest.mark.parametrize("values", [
+    [b'{"meter":"M1","at":1700000000},{"meter":"M2","at":1700000000}', b'{"meter":"x}', b'{","at":1700000000}'],
+    [b'{"meter":"M1","at":1700000000},\n{"meter":"M2","at":1700000000}', b'{"meter":"x}', b'{","at":1700000000}'],
+    [READING + b"," + READING, b'{"meter":"M1","at":1700000000,"u":[{}', b"{}]}"],
+    [READING + b"," + READING, b'{"meter":"M1","at":1700000000,"z":[{}', b"{}]}"],
+])  # fmt: skip
+def test_no_object_reaches_from_one_message_into_the_next(values):
+    batch, refusals = decode_readings([said(value) for value in values])
+    assert batch is None
+    assert [refusal.value for refusal in refusals] == values
+
+
+def test_rows_keep_the_order_of_their_messages_across_shapes():
+    one = [reading(meter=f"M{number}") for number in range(6)]
+    values = [one[1], packed(meters=["M2"]), b"[" + one[3] + b"]", one[4], b"", one[5]]
+    batch, refusals = read([said(value) for value in values])
+    assert [batch.names[code] for code in batch.subject] == ["M1", "M2", "M2", "M3", "M4", "M5"]
+    assert [refusal.index for refusal in refusals] == [4]
+
+
+def test_nothing_comes_of_nothing():
+    for decode in DECODERS:
+        batch, refusals = decode([])
+        assert not batch
+        assert not refusals
+
+
+FIELDS = sorted(
+    {name for kind in (ReadingRecord, EventRecord, PaymentRecord, StageRecord) for name in kind.__struct_encode_fields__}
+)
+plain = st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats() | st.text(max_size=9)
+nested = st.recursive(
+    plain | st.sampled_from([AT, "M1", "bill", "started"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=3), inner),
+    max_leaves=12,
+)
+WHOLE = [READING, packed(), b"[" + READING + b"," + READING + b"]"]
+anything = st.one_of(
+    st.binary(max_size=80),
+    nested.map(lambda value: json.dumps(value).encode()),
+    nested.map(msgspec.msgpack.encode),
+    st.dictionaries(st.sampled_from(FIELDS), nested, max_size=3).map(lambda told: reading(**told)),
+    st.dictionaries(st.sampled_from(Frame.__struct_fields__), nested | st.binary(max_size=24), max_size=3).map(
+        lambda told: packed(**told)
+    ),
+    st.builds(
+        lambda good, at, noise: good[:at] + noise + good[at + 1 :],
+        st.sampled_from(WHOLE), st.integers(0, 90), st.binary(max_size=2),
+    ),
+)  # fmt: skip
+messages_of_any_kind = st.lists(
+    st.tuples(
+        st.sampled_from([None, b"A1"]) | st.binary(max_size=4), st.none() | anything,
+        st.sampled_from(["", JSON, FRAME, "text/plain"]), st.integers(-1, LAST),
+    ),
+    max_size=5,
+)  # fmt: skip
+
+
+@settings(max_examples=400, deadline=None)
+@given(messages_of_any_kind)
+def test_a_decoder_reads_or_refuses_whatever_the_bytes(messages):
+    for decode in DECODERS:
+        batch, refusals = decode(messages)
+        assert [refusal.index for refusal in refusals] == sorted(refusal.index for refusal in refusals)
+        for refusal in refusals:
+            key, value, content_type, received = messages[refusal.index]
+            again = decode([(key, refusal.value, content_type, received)])
+            if refusal.value == value or refusal.value[:1] == b"{":
+                assert not again[0]
+                assert [one.reason for one in again[1]] == [refusal.reason]
+        if isinstance(batch, Batch):
+            assert len(batch) > 0
+            assert FIRST <= batch.at.min() <= batch.at.max() <= LAST
+
+
+AREA = Area(
+    area="A1", section="S1", gateway="G1", transformers=[Transformer(rating_kva=400)],
+    meters=[Meter(meter="M1", customer="C1", contract_kva=8.0), Meter(meter="G1", wiring="3P4W", ct=80.0)],
+)  # fmt: skip
+
+
+def test_an_area_comes_back():
+    assert decode_areas([(*encode_area(AREA), 0), said(None)]) == ([AREA], [])
+
+
+@pytest.mark.parametrize(("value", "reason"), [
+    (b"", Reason.EMPTY),
+    (b"[]", Reason.WRONG_TYPE),
+    (b"{}", Reason.MISSING_FIELD),
+    (b'{"area":"A2"}', Reason.AREA_MISMATCH),
+    (b'{"area":""}', Reason.BAD_ID),
+    (b'{"area":"A1","meters":[{"meter":"\\n"}]}', Reason.BAD_ID),
+    (b'{"area":"A1","meters":[{"meter":"M1","wiring":"5P"}]}', Reason.UNKNOWN_VALUE),
+    (b'{"area":"A1","meters":[{"meter":"M1","ct":0}]}', Reason.OUT_OF_RANGE),
+    (b'{"area":"A1","meters":[{"meter":"M1","interval_s":0}]}', Reason.OUT_OF_RANGE),
+    (b'{"area":"A1","transformers":[{"rating_kva":-5}]}', Reason.OUT_OF_RANGE),
+    (b'{"area":"A1","transformers":[{"rating_kva":1e300}]}', Reason.OUT_OF_RANGE),
+])  # fmt: skip
+def test_a_bad_area_is_refused_with_its_reason(value, reason):
+    areas, refusals = decode_areas([said(value), (*encode_area(AREA), 0)])
+    assert areas == [AREA]
+    assert [(refusal.reason, refusal.index) for refusal in refusals] == [(reason, 0)]
+
+
+ALERT = Alert(
+    id="00112233aabbccdd", rule="voltage_loss", version=1, kind="readings", area="A1", subject="M1", state="raised",
+    change="raised", revision=2, severity=1, since=AT - 900, raised=AT, at=AT, score=1.25, phase="B",
+    evidence={"u": 0.1}, held="", en="Suspected loss of voltage", zh="疑似失压",
+)  # fmt: skip
+
+
+def test_an_alert_is_a_cloud_event():
+    key, value, headers = encode_alert(ALERT)
+    assert key == b"00112233aabbccdd"
+    assert decode_alert(value) == ALERT
+    assert dict(headers) == {
+        "ce_specversion": b"1.0", "ce_id": b"00112233aabbccdd.2", "ce_source": b"/meterwatch",
+        "ce_type": b"meterwatch.alert.raised", "ce_time": b"2023-11-14T22:13:20Z", "ce_subject": b"M1",
+        "content-type": b"application/json",
+    }  # fmt: skip
+
+
+def test_evidence_that_is_not_finite_is_left_out():
+    _, value, _ = encode_alert(msgspec.structs.replace(ALERT, evidence={"u": 0.1, "i": np.nan, "p": np.inf}))
+    assert decode_alert(value) == ALERT
+
+
+@given(anything)
+def test_an_alert_is_read_or_refused(value):
+    try:
+        decode_alert(value)
+    except RefusedError as error:
+        assert error.reason in Reason  # noqa: PT017
+
+
+@pytest.mark.parametrize(("record", "field"), [
+    (ReadingRecord, "status"), (EventRecord, "event"), (PaymentRecord, "payment"), (StageRecord, "progress"),
+])  # fmt: skip
+def test_the_words_on_the_wire_are_the_codes_names(record, field):
+    assert get_args(get_type_hints(record)[field]) == WORDS[field]
