@@ -3,19 +3,28 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
-import msgspec
 import numpy as np
 
-from detectors.judge import Judge, waves
+from detectors.judge import Judge
 from detectors.policy import Policy
 from detectors.rule import RULES, Rule
 from detectors.windows import Rows, Windows
 from models.deadlines import Bills, Deadlines, Work
-from models.features import NEVER, DayRuns, Elapsed, Failures, FailureShare, Feature, Habit, Losses, Standstill, phase_columns
-from models.grid import Grid, Window, apparent
+from models.features import (
+    NEVER,
+    DayRuns,
+    Elapsed,
+    Failures,
+    FailureShare,
+    Feature,
+    Habit,
+    Losses,
+    Standstill,
+    phase_columns,
+)
+from models.grid import Facts, Grid, Window, facts_of, waves
 from models.index import Index
 from models.peers import Peers, PeerScore
 from models.registry import Registry
@@ -173,11 +182,12 @@ class Engine:
         master = self.registry.meters.at(version)
         with np.errstate(invalid="ignore", divide="ignore"):
             r = self.validation.bounds(r, master, self.interval)
-            told, in_order, r = self.judge_readings(r, slots, kept, now, version, master)
+            facts = facts_of(r, master, self.interval)
+            told, in_order, facts = self.judge_readings(r, slots, kept, now, version, master, facts)
             alerts += told
-            again, windows = self.grid.fill(groups, r, slots, master, in_order, kept)
-        for due in windows:
-            alerts += self.close(due)
+            again, windows = self.grid.fill(groups, r.at, slots, facts, in_order, kept)
+            for due in windows:
+                alerts += self.close(due)
         for slot, _, clock in groups:
             self.clock[slot] = max(self.clock[slot], clock[-1])
         fates = {("rejected", "future"): future, ("rejected", "implausible_time"): odd & ~future, ("late", ""): late,
@@ -191,19 +201,20 @@ class Engine:
         return alerts, int(np.count_nonzero(again | ~kept))
 
     def judge_readings(
-        self, r: Readings, slots: Codes, kept: Mask, now: Times, version: Codes, master: dict[str, Column]
-    ) -> tuple[list[Alert], Mask, Readings]:
-        """Judge each meter's readings that go forward in time; also which did, and the readings as validated."""
+        self, r: Readings, slots: Codes, kept: Mask, now: Times, version: Codes, master: dict[str, Column],
+        facts: Facts,
+    ) -> tuple[list[Alert], Mask, Facts]:  # fmt: skip
+        """Judge each meter's readings that go forward in time; also which did, and the facts as validated."""
         self.readings.room()
         last, in_order = self.validation.cells["last"], np.zeros(len(r), bool)
         alerts: list[Alert] = []
-        kwh = np.array(r.kwh)
-        for rows in waves(slots):
-            before = last[slots[rows]]
-            strayed = (before > now[rows] + DAY) & (now[rows] > 0)
-            forward = kept[rows] & ((r.at[rows] > before) | (strayed & (r.at[rows] < before)))
-            in_order[rows] = forward
-            rows = rows[forward]
+        kwh, stale = np.array(r.kwh), np.zeros(len(r), bool)
+        for turn in waves(slots):
+            before = last[slots[turn]]
+            strayed = (before > now[turn] + DAY) & (now[turn] > 0)
+            forward = kept[turn] & ((r.at[turn] > before) | (strayed & (r.at[turn] < before)))
+            in_order[turn] = forward
+            rows = turn[forward]
             if not len(rows):
                 continue
             where = slots[rows]
@@ -214,13 +225,18 @@ class Engine:
             gap = np.where((before > 0) & (before < part.at), part.at - before, NEVER)
             last[where] = part.at
             part, registers = self.validation.fold(where, part, version[rows], known["register_span"], self.interval)
-            kwh[rows] = part.kwh
-            more = known | phase_columns(part, known)
-            more["kva"] = known["ratio"] * apparent(part.u, part.i, part.p, part.q, known["un"])
+            kwh[rows], stale[rows] = part.kwh, registers.stale
+            more = known | phase_columns(part)
+            more["kva"] = np.where(registers.stale, np.nan, facts.kva[rows])
             more["register_delta"], more["register_drop"] = registers.delta, registers.drop
             more["gap"] = gap
             alerts += self.readings.wave(part, where, more)
-        return alerts, in_order, replace(r, kwh=kwh)
+        if stale.any():
+            facts = facts._replace(
+                amps=np.where(stale, np.nan, facts.amps), kva=np.where(stale, np.nan, facts.kva),
+                volted=facts.volted & ~stale, back=np.where(stale, 0, facts.back),
+            )  # fmt: skip
+        return alerts, in_order, facts._replace(kwh=kwh)
 
     def step_clocks(self, r: Readings, slots: Codes, future: Mask, strayed: Mask, now: Times) -> list[Alert]:
         """Judge what readings say of their meters' clocks; one a day ahead of its area has strayed."""
@@ -344,6 +360,9 @@ class Engine:
             if not len(deadlines.index):
                 continue
             alerts += self.settle(windows, deadlines, deadlines.due(self.clock))
+            if len(ended := deadlines.finished(self.clock, self.grace)):
+                windows.forget(ended)
+                deadlines.forget(ended)
         return alerts
 
     def settle(self, windows: Windows, deadlines: Deadlines, slots: Codes) -> list[Alert]:
@@ -360,7 +379,7 @@ class Engine:
     def snapshot(self) -> bytes:
         """Everything remembered but the master data, with its layout."""
         state: dict[str, Any] = {
-            "indexes": {name: index.pairs for name, index in self.indexes().items()},
+            "indexes": {name: index.state() for name, index in self.indexes().items()},
             "grid": self.grid.state(),
             "validation": self.validation.cells.state(),
             "clock": self.clock,
@@ -395,7 +414,7 @@ class Engine:
         state = saved["state"]
         enrolled = list(self.registry.areas.values())
         for name, index in self.indexes().items():
-            index.load([(area, subject) for area, subject in state["indexes"][name]])
+            index.load(state["indexes"][name])
         self.registry.clear()
         self.registry.enroll(enrolled)
         self.grid.load(state["grid"])

@@ -22,7 +22,8 @@ class Changes(NamedTuple):
     cleared: Column  # 1 where it cleared
 
 
-NO_CHANGES = Changes(*(np.zeros(0, np.int64) for _ in range(3)), np.zeros(0))
+NONE = np.zeros(0, np.int64)
+NO_CHANGES = Changes(NONE, NONE, NONE, np.zeros(0))
 
 
 class Episodes:

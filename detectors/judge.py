@@ -1,9 +1,9 @@
 """Judges the rows of one kind: features, then every rule, then its episodes."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -12,12 +12,23 @@ from detectors.episodes import Episodes
 from detectors.rule import Rule
 from models.cells import Array
 from models.features import Columns, Feature
+from models.grid import waves
 from models.index import Index
 from schemas.alert import Alert, alert_id
 from schemas.columns import PHASES, Batch, Codes, Mask, constant
 
 Enrich = Callable[[Codes, Any], Columns]
 Taken = list[tuple[dict[str, Array], dict[int, Alert]]]
+
+
+class Finding(NamedTuple):
+    """What raises or escalates an episode: since when, how severe, on which row and phase, at which score."""
+
+    since: int
+    severity: int
+    row: int
+    phase: int
+    score: float
 
 
 class Gone(dict[str, "Mask | None"]):
@@ -39,21 +50,6 @@ class Gone(dict[str, "Mask | None"]):
         if constant(column):
             return bool(np.isnan(column.flat[0]))
         return (mask := self[name]) is not None and bool(mask.all())
-
-
-def waves(slots: Codes) -> Iterator[Codes]:
-    """Row numbers in parts that hold each slot at most once, every slot's rows in order of arrival."""
-    order = np.argsort(slots, kind="stable")
-    ordered = slots[order]
-    starts = np.flatnonzero(np.diff(ordered, prepend=-1))
-    if len(starts) == len(slots):
-        if len(slots):
-            yield np.arange(len(slots))
-        return
-    turn = np.arange(len(slots)) - np.repeat(starts, np.diff(starts, append=len(slots)))
-    by_turn = np.argsort(turn, kind="stable")
-    for part in np.split(order[by_turn], np.cumsum(np.bincount(turn))[:-1]):
-        yield np.sort(part)
 
 
 class Judge:
@@ -101,7 +97,8 @@ class Judge:
                         alerts.append(self.clear(episodes, slot, int(batch.at[row])))
                     else:
                         phase = int(np.nanargmax(scores[:, row])) if scores.ndim == 2 else -1
-                        alerts.append(self.tell(episodes, slot, since, severity, columns, row, phase, float(worst[row])))
+                        found = Finding(since, severity, row, phase, float(worst[row]))
+                        alerts.append(self.tell(episodes, slot, found, columns))
         return alerts
 
     def clear(self, episodes: Episodes, slot: int, at: int) -> Alert:
@@ -109,11 +106,9 @@ class Judge:
         last = episodes.open.pop(slot)
         return msgspec.structs.replace(last, state="cleared", change="cleared", revision=last.revision + 1, at=at)
 
-    def tell(
-        self, episodes: Episodes, slot: int, since: int, severity: int, columns: Columns, row: int, phase: int,
-        score: float,
-    ) -> Alert:  # fmt: skip
+    def tell(self, episodes: Episodes, slot: int, found: Finding, columns: Columns) -> Alert:
         """Raise or escalate the episode of a slot, on one row's evidence."""
+        since, severity, row, phase, score = found
         rule, (area, subject), at = episodes.rule, self.index.pairs[slot], int(columns["at"][row])
         evidence, shown = evidence_of(rule, columns, row, phase)
         last = episodes.open.get(slot)
@@ -146,6 +141,15 @@ class Judge:
                 episodes.open.pop(slot, None)
             episodes.open |= opened
 
+    def forget(self, slots: Codes) -> None:
+        """Make all that is remembered of some slots fresh."""
+        self.room()
+        for cells in [f.cells for f in self.features] + [e.cells for e in self.episodes]:
+            cells.clear(slots)
+        for episodes in self.episodes:
+            for slot in slots.tolist():
+                episodes.open.pop(slot, None)
+
     def state(self) -> dict[str, Any]:
         """Everything remembered, by owner."""
         return {
@@ -170,7 +174,7 @@ def number(value: Any) -> float:
 
 
 def evidence_of(rule: Rule, columns: Columns, row: int, phase: int) -> tuple[dict[str, float], dict[str, Any]]:
-    """The finite values a rule read in one row, and what its sentences may name: those, the settings, the worst phase."""
+    """The finite values a rule read in one row, and what its sentences may name: also settings and the worst phase."""
     evidence: dict[str, float] = {}
     shown: dict[str, Any] = {"phase": PHASES[phase] if phase >= 0 else ""}
     for name, setting in rule.settings.items():

@@ -95,7 +95,7 @@ class Policy:
         """Whether the whole area was without power while the alert was raised."""
         if alert.rule not in SUPPLY:
             return ""
-        off = 0
+        off = end = 0
         for event, at, until in [*self.events.get((alert.area, ""), []), (int(Event.POWER_ON), 2**62, 0)]:
             if event == Event.POWER_OFF:
                 off = off or at

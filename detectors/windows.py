@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
-
 import numpy as np
 
 from detectors.judge import Judge
@@ -45,9 +44,7 @@ class Windows:
         alerts: list[Alert] = []
         told = {key: alert for slot in slots.tolist() for key, alert in self.told.pop(slot, {}).items()}
         standing = {a.id: a for e in self.sealed.episodes for s in slots.tolist() if (a := e.open.get(s)) is not None}
-        for event in events:
-            if event.id not in told:
-                alerts.append(event)
+        alerts += [event for event in events if event.id not in told]
         for key, old in told.items():
             new = now.get(key) or standing.get(key)
             if new is None:
@@ -86,6 +83,13 @@ class Windows:
                     self.told[slot] = kept
                 else:
                     del self.told[slot]
+
+    def forget(self, slots: Codes) -> None:
+        """Drop all that is remembered of some subjects."""
+        for judge in (self.sealed, self.present):
+            judge.forget(slots)
+        for slot in slots.tolist():
+            self.told.pop(slot, None)
 
     def state(self) -> dict[str, Any]:
         """Everything remembered."""

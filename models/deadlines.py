@@ -7,7 +7,7 @@ import numpy as np
 
 from models.cells import Cells
 from models.index import Index
-from schemas.columns import Batch, Codes, Column, Payments, Progress, Stages, Times
+from schemas.columns import Codes, Column, Payments, Progress, Stages, Times
 from schemas.columns import Payment as PaymentKind
 
 DAY = 86_400
@@ -72,6 +72,11 @@ class Deadlines:
         area, done = self.cells["area"][:n], self.cells["done"][:n]
         return np.flatnonzero((area >= 0) & (done < NEVER) & (done + grace < clock[area]))
 
+    def forget(self, slots: Codes) -> None:
+        """Drop some items."""
+        self.cells.clear(slots)
+        self.index.release(slots)
+
 
 class Work(Deadlines):
     """Work items by stage."""
@@ -81,7 +86,9 @@ class Work(Deadlines):
 
     def fold(self, batch: Stages, areas: Codes) -> tuple[Codes, Codes]:
         """Note starts and ends; the items concerned, and the rows that told nothing new."""
-        c, touched, again = self.cells, [], []
+        c = self.cells
+        touched: list[tuple[int, int]] = []
+        again: list[tuple[int, int]] = []
         for n in range(len(batch)):
             stage = batch.stages[batch.stage[n]]
             slot = self.index.slot(batch.areas[batch.area[n]], f"{batch.names[batch.subject[n]]}/{stage}")
@@ -120,7 +127,9 @@ class Bills(Deadlines):
 
     def fold(self, batch: Payments, areas: Codes) -> tuple[Codes, Codes]:
         """Note bills and what was paid on them; the bills concerned, and the rows that told nothing new."""
-        c, touched, again = self.cells, [], []
+        c = self.cells
+        touched: list[int] = []
+        again: list[int] = []
         for n in range(len(batch)):
             kind, bill = int(batch.payment[n]), batch.bills[batch.bill[n]]
             issued = kind == PaymentKind.BILL
@@ -144,6 +153,12 @@ class Bills(Deadlines):
             touched.append(slot)
             c["done"][slot] = settled(paid, float(c["amount"][slot]))
         return np.array(sorted(set(touched)), np.int64), np.array(again, np.int64)
+
+    def forget(self, slots: Codes) -> None:
+        """Drop some bills."""
+        super().forget(slots)
+        for slot in slots.tolist():
+            self.paid.pop(slot, None)
 
     def columns(self, slots: Codes, mark: Column) -> dict[str, Any]:
         """The columns of Arrears."""

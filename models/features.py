@@ -169,8 +169,8 @@ class FailureShare:
         return {"failed_share": share, "attempts": weight, "usual_share": usual, "usual_spread": spread}
 
 
-def phase_columns(r: Readings, master: Columns) -> Columns:
-    """Totals and extremes over the phases, and the primary apparent power."""
+def phase_columns(r: Readings) -> Columns:
+    """Totals and extremes over the phases."""
     a, b, c = r.i
     pa, pb, pc = r.p
     dark = np.isnan(pa) & np.isnan(pb) & np.isnan(pc)

@@ -15,7 +15,7 @@ import numpy as np
 from models.calendar import day_of, midnights
 from models.cells import Array, Cells
 from models.registry import Registry
-from schemas.columns import AreaDays, Codes, Column, Days, Intervals, Mask, Readings, Times
+from schemas.columns import Codes, Column, Mask, Readings, Times, constant
 
 HOUR, DAY = 3600, 86_400
 DAY_PATIENCE = HOUR
@@ -42,38 +42,25 @@ class Group(NamedTuple):
     clock: Times  # one longer than rows
 
 
+class Facts(NamedTuple):
+    """What the grid files of every row of a batch; phase columns are (3, rows)."""
+
+    kwh: Column  # secondary
+    amps: Column  # primary
+    kva: Column  # primary
+    back: Times  # energy that flowed back in the interval, micro kWh secondary
+    volted: Mask  # has a voltage
+    live: Mask  # has one above half of nominal
+    gateway: Mask
+
+
 class Block:
-    """One area's local day: members by intervals."""
+    """One area's local day: where its members' rows and its sums stand in the grid's pools."""
 
-    def __init__(self, start: int, end: int, interval: int, members: int) -> None:
-        self.start, self.end, self.interval = start, end, interval
-        n = -(-(end - start) // interval)
-        self.members = Cells(
-            kwh=np.full(n, np.nan, np.float32), seen=np.zeros(n, bool), reads=np.int32(0), volted=np.int32(0),
-            live=np.int32(0), export=np.int64(0),
-        )  # fmt: skip
-        self.members.room(members)
-        self.amps = np.zeros((3, n), np.int64)  # users' sum, 0.1 mA primary
-        self.milli_va = np.zeros(n, np.int64)
-        self.counted = np.zeros(n, np.int64)  # users in the sums
-        self.gateway = np.full((4, n), np.nan)  # A, B, C in A and kVA, primary
+    def __init__(self, start: int, end: int, number: int) -> None:
+        self.start, self.end, self.number = start, end, number
+        self.base = self.size = 0  # of its members' rows
         self.closed = False
-
-    def saved(self) -> dict[str, Any]:
-        """Everything, for a snapshot."""
-        return {"span": [self.start, self.end, self.interval], "members": self.members.state(), "amps": self.amps,
-                "milli_va": self.milli_va, "counted": self.counted, "gateway": self.gateway,
-                "closed": self.closed}  # fmt: skip
-
-    @classmethod
-    def load(cls, saved: dict[str, Any]) -> Block:
-        """A block from what `saved` gave."""
-        block = cls(*saved["span"], 0)
-        block.members.load(saved["members"])
-        for name in ("amps", "milli_va", "counted", "gateway"):
-            setattr(block, name, np.array(saved[name]))
-        block.closed = saved["closed"]
-        return block
 
 
 class AreaState:
@@ -91,7 +78,7 @@ class AreaState:
     def saved(self) -> dict[str, Any]:
         """Everything, for a snapshot."""
         return vars(self) | {
-            "blocks": {day: block.saved() for day, block in self.blocks.items()}, "dirty": sorted(self.dirty),
+            "blocks": {day: vars(block) for day, block in self.blocks.items()}, "dirty": sorted(self.dirty),
         }  # fmt: skip
 
     @classmethod
@@ -99,8 +86,11 @@ class AreaState:
         """A state from what `saved` gave."""
         state = cls()
         vars(state).update(saved)
-        state.blocks = {day: Block.load(block) for day, block in saved["blocks"].items()}
-        state.dirty = set(saved["dirty"])
+        state.members, state.dirty = list(saved["members"]), set(saved["dirty"])
+        state.blocks = {}
+        for day, block in saved["blocks"].items():
+            state.blocks[day] = Block(0, 0, 0)
+            vars(state.blocks[day]).update(block)
         return state
 
 
@@ -112,6 +102,19 @@ class Grid:
         self.midnights = midnights(zone)
         self.areas: dict[int, AreaState] = {}
         self.member = Cells(number=np.int32(-1))  # of a meter slot in its area
+        steps = -(-25 * HOUR // interval)
+        self.rows = Cells(  # a member's day each
+            kwh=np.full(steps, np.nan, np.float32), seen=np.zeros(steps, bool), reads=np.int32(0), volted=np.int32(0),
+            live=np.int32(0), back=np.int64(0),
+        )  # fmt: skip
+        self.sums = Cells(  # an area's day each, over its users
+            amps=np.zeros((3, steps), np.int64),  # 0.1 mA primary
+            milli_va=np.zeros(steps, np.int64),
+            counted=np.zeros(steps, np.int32),
+            gateway=np.full((4, steps), np.nan),  # A, B, C in A and kVA, primary
+        )
+        self.free_rows: dict[int, list[int]] = {}  # bases by size
+        self.free_sums: list[int] = []
 
     def area(self, slot: int) -> AreaState:
         """The state of an area, new if need be."""
@@ -123,135 +126,152 @@ class Grid:
 
     def advance(self, areas: Codes, meters: Codes, at: Times, moves: Mask) -> tuple[list[Group], Times, Mask]:
         """Move the areas' clocks by the rows that may; the clock before each row, and which came after their seal."""
-        late, now = np.zeros(len(at), bool), np.zeros(len(at), np.int64)
+        now = np.zeros(len(at), np.int64)
         groups = []
+        stamps_of_all = np.where(moves, at, 0)
         for slot, rows in grouped(areas):
             state = self.area(slot)
-            stamps = np.where(moves[rows], at[rows], 0)
-            high = np.maximum.accumulate(np.r_[state.top, stamps])
-            rising = np.r_[True, stamps > high[:-1]]
-            turns = np.maximum.accumulate(np.where(rising, np.arange(len(rising)), 0))
-            holders = np.r_[state.holder, meters[rows]][turns]
-            rival = (holders[:-1] != meters[rows]) | self.alone(slot)
-            clock = np.maximum.accumulate(np.r_[state.second, np.where(rival, np.minimum(stamps, high[:-1]), 0)])
+            stamps, whose = stamps_of_all[rows], meters[rows]
+            high = np.maximum.accumulate(np.concatenate([[state.top], stamps]))
+            turns = np.where(stamps > high[:-1], np.arange(1, len(high)), 0)
+            turns = np.maximum.accumulate(np.concatenate([[0], turns]))
+            holders = np.concatenate([[state.holder], whose])[turns]
+            rival = stamps if self.alone(slot) else np.where(holders[:-1] != whose, stamps, 0)
+            clock = np.maximum.accumulate(np.concatenate([[state.second], np.minimum(rival, high[:-1])]))
             state.top, state.holder, state.second = int(high[-1]), int(holders[-1]), int(clock[-1])
-            ends = self.midnights[day_of(np.where(moves[rows], at[rows], 0), self.zone) + 1]
             now[rows] = clock[:-1]
-            late[rows] = moves[rows] & (ends + self.grace <= clock[:-1])
             groups.append(Group(slot, rows, clock))
-        return groups, now, late
+        ends = self.midnights[day_of(stamps_of_all, self.zone) + 1]
+        return groups, now, moves & (ends + self.grace <= now)
 
     def alone(self, slot: int) -> bool:
         """Whether the area has a single meter by the master data."""
-        area = self.registry.areas.get(self.registry.area_index.pairs[slot][0])
-        return area is not None and len({m.meter for m in area.meters}) == 1
+        return len(self.registry.members.get(self.registry.area_index.pairs[slot][0], ())) == 1
 
     def fill(
-        self, groups: list[Group], r: Readings, meters: Codes, master: dict[str, Column], in_order: Mask, kept: Mask
+        self, groups: list[Group], at: Times, meters: Codes, facts: Facts, in_order: Mask, kept: Mask
     ) -> tuple[Mask, Iterator[list[Window]]]:
         """Write the kept rows into their days; which rows were there already, and in rounds the windows now due."""
-        again = np.zeros(len(r), bool)
-        self.member.room(int(meters.max(initial=-1)) + 1)
-        due: list[list[Window]] = []
+        again = np.zeros(len(at), bool)
+        self.member.room(len(self.registry.meter_index))
+        turn, areas = np.zeros(len(at), np.int64), np.zeros(len(at), np.int64)
+        ends: list[dict[int, int]] = [{}]  # by round: the clock at which each area closes what is due
         for slot, rows, clock in groups:
-            state = self.areas[slot]
-            steps = (clock - self.interval) // self.interval
-            cuts = np.flatnonzero(np.diff(steps)) + 1
-            windows: list[Window] = []
-            for part, after in zip(np.split(np.arange(len(rows)), cuts), np.r_[cuts, len(rows)], strict=True):
-                pick = rows[part]
-                if not (use := kept[pick]).all():
-                    pick = pick[use]
-                if len(pick):
-                    again[pick] = self.write(slot, state, r, pick, meters[pick], master, in_order[pick])
-                windows += self.close(slot, state, int(clock[after]))
-            due.append(windows)
-        return again, rounds(due)
+            areas[rows] = slot
+            moved = np.diff(clock // self.interval) != 0
+            if moved.any():
+                turn[rows[1:]] = np.cumsum(moved)[:-1]
+            for n, end in enumerate(clock[1:][moved].tolist()):
+                if n == len(ends):
+                    ends.append({})
+                ends[n][slot] = end
+        days = day_of(np.where(kept, at, 0), self.zone)
+        return again, self.rounds(turn, areas, days, ends, at, meters, facts, in_order, kept, again)
 
-    def enlist(self, state: AreaState, meters: Codes) -> Codes:
-        """The member numbers of some meters, new if need be."""
-        numbers = self.member["number"][meters]
-        if (numbers < 0).any():
-            for meter in meters[numbers < 0].tolist():
-                if self.member["number"][meter] < 0:
-                    self.member["number"][meter] = len(state.members)
-                    state.members.append(meter)
-            numbers = self.member["number"][meters]
-        return numbers
+    def rounds(
+        self, turn: Codes, areas: Codes, days: Times, ends: list[dict[int, int]], at: Times, meters: Codes,
+        facts: Facts, in_order: Mask, kept: Mask, again: Mask,
+    ) -> Iterator[list[Window]]:  # fmt: skip
+        """Write round by round, so that a window closes on exactly the rows before it; what then is due."""
+        for n in range(int(turn.max(initial=0)) + 1):
+            here = np.flatnonzero((turn == n) & kept)
+            for part in waves(meters[here]):
+                rows = here[part]
+                again[rows] = self.write(areas[rows], days[rows], at[rows], meters[rows], facts, rows, in_order[rows])
+            due: list[list[Window]] = []
+            for slot, clock in (ends[n] if n < len(ends) else {}).items():
+                due.append(self.close(slot, self.areas[slot], clock))
+            for k in range(max(map(len, due), default=0)):
+                yield [windows[k] for windows in due if k < len(windows)]
+
+    def enlist(self, state: AreaState, meters: Codes) -> None:
+        """Number the meters that have no number in their area yet."""
+        for meter in meters[self.member["number"][meters] < 0].tolist():
+            self.member["number"][meter] = len(state.members)
+            state.members.append(meter)
 
     def block(self, state: AreaState, day: int) -> Block:
-        """The block of a day, new if need be; of many days ahead of the clock only the nearest are kept."""
-        if day not in state.blocks:
-            today = int(day_of(np.int64(state.second), self.zone))
+        """The block of a day with room for all members; of many days ahead of the clock only the nearest are kept."""
+        block = state.blocks.get(day)
+        if block is None:
+            today = int(day_of(np.array([state.second]), self.zone)[0])
             ahead = sorted(d for d in {*state.blocks, day} if d > today + 1) if state.second else []
             for far in ahead[AHEAD_DAYS:]:
-                state.blocks.pop(far, None)
-            start, end = int(self.midnights[day]), int(self.midnights[day + 1])
-            block = Block(start, end, self.interval, len(state.members))
+                if far in state.blocks:
+                    self.drop(state, far)
+            number = self.free_sums.pop() if self.free_sums else self.sums.used
+            self.sums.room(number + 1)
+            block = Block(int(self.midnights[day]), int(self.midnights[day + 1]), number)
             block.closed = bool(state.last_day) and day <= state.last_day
             state.blocks[day] = block
-        return state.blocks[day]
+        if block.size < len(state.members):
+            self.grow(block, -(-len(state.members) // 16) * 16)
+        return block
+
+    def grow(self, block: Block, size: int) -> None:
+        """Move a block's rows to where there is room for more."""
+        spare = self.free_rows.get(size)
+        base = spare.pop() if spare else self.rows.used
+        self.rows.room(base + size)
+        if block.size:
+            old = np.arange(block.base, block.base + block.size)
+            self.rows.put(np.arange(base, base + block.size), self.rows.take(old))
+            self.release(block)
+        block.base, block.size = base, size
+
+    def release(self, block: Block) -> None:
+        """Give a block's rows back."""
+        self.rows.clear(np.arange(block.base, block.base + block.size))
+        self.free_rows.setdefault(block.size, []).append(block.base)
+
+    def drop(self, state: AreaState, day: int) -> None:
+        """Forget a day."""
+        block = state.blocks.pop(day)
+        self.release(block)
+        self.sums.clear(np.array([block.number]))
+        self.free_sums.append(block.number)
 
     def write(
-        self, slot: int, state: AreaState, r: Readings, rows: Codes, meters: Codes, master: dict[str, Column],
-        in_order: Mask,
-    ) -> Mask:  # fmt: skip
-        """Write one area's rows; which of them were there already."""
-        members = self.enlist(state, meters)
-        days = day_of(r.at[rows], self.zone)
-        again = np.zeros(len(rows), bool)
-        for day in np.unique(days).tolist():
-            here = np.flatnonzero(days == day)
-            block = self.block(state, day)
-            block.members.room(len(state.members))
-            step = (r.at[rows[here]] - block.start - 1) // block.interval
-            _, first = np.unique(members[here].astype(np.int64) * 100_000 + step, return_index=True)
-            repeat = np.ones(len(here), bool)
-            repeat[first] = False
-            for part in (~repeat, *(np.arange(len(here)) == n for n in np.flatnonzero(repeat))):
-                if part.any():
-                    pick = here[part]
-                    again[pick] = self.write_once(
-                        state, block, r, rows[pick], members[pick], step[part], master, in_order[pick]
-                    )
-            if (~again[here]).any() and (block.closed or (r.at[rows[here]] <= state.closed_to).any()):
-                state.dirty.add(day)
-        return again
-
-    def write_once(
-        self, state: AreaState, block: Block, r: Readings, rows: Codes, members: Codes, step: Codes,
-        master: dict[str, Column], in_order: Mask,
-    ) -> Mask:  # fmt: skip
-        """Write rows of one day, each of another member or interval; which of them were there already."""
-        cells = block.members
-        kwh, before = r.kwh[rows], cells["kwh"][step, members]
-        seen = cells["seen"][step, members]
+        self, areas: Codes, days: Times, at: Times, meters: Codes, facts: Facts, rows: Codes, in_order: Mask
+    ) -> Mask:
+        """Write rows of distinct meters; which of them were there already."""
+        key = areas * len(self.midnights) + days
+        pairs, which = np.unique(key, return_inverse=True)
+        owners = [divmod(pair, len(self.midnights)) for pair in pairs.tolist()]
+        for k in np.flatnonzero(self.member["number"][meters] < 0).tolist():
+            self.enlist(self.areas[owners[which[k]][0]], meters[k : k + 1])
+        blocks = [self.block(self.areas[slot], day) for slot, day in owners]
+        cell = np.array([b.base for b in blocks])[which] + self.member["number"][meters]
+        step = (at - np.array([b.start for b in blocks])[which] - 1) // self.interval
+        r, kwh = self.rows, facts.kwh[rows]
+        before, seen = r["kwh"][step, cell], r["seen"][step, cell]
         revised = seen & ~in_order & ~np.isnan(kwh) & ~np.isnan(before) & (kwh != before)
         again = seen & ~in_order & ~revised
-        added = np.where(seen & in_order & ~np.isnan(before), before + np.nan_to_num(kwh), np.where(again, before, kwh))
-        cells["kwh"][step, members] = added
-        cells["seen"][step, members] = True
-        fresh = ~seen | (in_order & seen)
-        rows, members, step = rows[fresh], members[fresh], step[fresh]
-        u, i = r.u[:, rows].astype(float), r.i[:, rows].astype(float)
-        volted = ~np.isnan(u).all(axis=0)
-        un = master["un"][rows]
-        np.add.at(cells["reads"], members, 1)
-        np.add.at(cells["volted"], members, volted)
-        np.add.at(cells["live"], members, volted & (u > 0.5 * un).any(axis=0))
-        p = r.p[:, rows].astype(float)
-        back = np.maximum(-np.nan_to_num(p).sum(axis=0), 0) * block.interval / HOUR
-        np.add.at(cells["export"], members, np.rint(back * 1e6).astype(np.int64))
-        amps = i * master["ratio"][rows]
-        kva = apparent(u, i, p, r.q[:, rows].astype(float), un) * master["ratio"][rows]
-        gateway = master["is_gateway"][rows] == 1
-        block.gateway[:, step[gateway]] = np.vstack([amps, kva])[:, gateway]
-        known = ~gateway & ~np.isnan(kva) & ~np.isnan(amps).all(axis=0)
-        where = step[known]
-        np.add.at(block.counted, where, 1)
-        np.add.at(block.milli_va, where, np.rint(kva[known] * 1e6).astype(np.int64))
-        for phase in range(3):
-            np.add.at(block.amps[phase], where, np.rint(np.nan_to_num(amps[phase, known]) * TENTH_MILLI).astype(np.int64))
+        added = np.where(seen & in_order & ~np.isnan(before), before + zeroed(kwh), np.where(again, before, kwh))
+        r["kwh"][step, cell] = added
+        r["seen"][step, cell] = True
+        passed = np.array([self.areas[slot].closed_to for slot, _ in owners])[which]
+        stale = ~again & ((at <= passed) | np.array([b.closed for b in blocks])[which])
+        for k in np.unique(which[stale]).tolist():
+            self.areas[owners[k][0]].dirty.add(owners[k][1])
+        if not (fresh := ~seen | in_order).all():
+            rows, cell, step, which = rows[fresh], cell[fresh], step[fresh], which[fresh]
+        r["reads"][cell] += 1
+        r["volted"][cell] += facts.volted[rows]
+        r["live"][cell] += facts.live[rows]
+        r["back"][cell] += facts.back[rows]
+        number = np.array([b.number for b in blocks])[which]
+        gateway = facts.gateway[rows]
+        if gateway.any():
+            s = self.sums["gateway"]
+            s[:3, step[gateway], number[gateway]] = facts.amps[:, rows[gateway]]
+            s[3, step[gateway], number[gateway]] = facts.kva[rows[gateway]]
+        known = ~gateway & ~np.isnan(facts.kva[rows])
+        rows, where = rows[known], (step * self.sums["counted"].shape[-1] + number)[known]
+        np.add.at(self.sums["counted"].reshape(-1), where, 1)
+        np.add.at(self.sums["milli_va"].reshape(-1), where, np.rint(facts.kva[rows] * 1e6).astype(np.int64))
+        for phase, amps in enumerate(zeroed(facts.amps[:, rows])):
+            np.add.at(self.sums["amps"][phase].reshape(-1), where, np.rint(amps * TENTH_MILLI).astype(np.int64))
         return again
 
     def close(self, slot: int, state: AreaState, clock: int) -> list[Window]:
@@ -284,79 +304,118 @@ class Grid:
             due.append(Window(slot, "seal", day, rows, [self.day_row(slot, state, day)]))
             state.sealed_day = day
         for day in [d for d in state.blocks if d <= state.sealed_day]:
-            del state.blocks[day]
+            self.drop(state, day)
         return due
 
     def state(self) -> dict[str, Any]:
         """Everything remembered."""
-        return {"areas": {slot: state.saved() for slot, state in self.areas.items()}, "member": self.member.state()}
+        return {"areas": {slot: state.saved() for slot, state in self.areas.items()}, "member": self.member.state(),
+                "rows": self.rows.state(), "sums": self.sums.state(), "free_rows": self.free_rows,
+                "free_sums": self.free_sums}  # fmt: skip
 
     def load(self, state: dict[str, Any]) -> None:
         """Replace everything by what `state` gave."""
         self.areas = {slot: AreaState.load(saved) for slot, saved in state["areas"].items()}
         self.member.load(state["member"])
+        self.rows.load(state["rows"])
+        self.sums.load(state["sums"])
+        self.free_rows, self.free_sums = state["free_rows"], state["free_sums"]
 
     def interval_rows(self, slot: int, state: AreaState, after: int, until: int) -> list[tuple[Any, ...]]:
         """The area's intervals with data that end in (after, until]."""
         rows: list[tuple[Any, ...]] = []
+        area = self.registry.area_index.pairs[slot][0]
+        s, users = self.sums, max(len(state.members), len(self.registry.members.get(area, ())), 1)
         for day in sorted(state.blocks):
             block = state.blocks[day]
-            if block.end <= after or block.start >= until:
-                continue
-            ends = block.start + self.interval * np.arange(1, len(block.counted) + 1)
-            metered = ~np.isnan(block.gateway[3])
-            for k in np.flatnonzero((ends > after) & (ends <= until) & (metered | (block.counted > 0))).tolist():
-                if metered[k]:
-                    rows.append((int(ends[k]), *block.gateway[:, k].tolist(), 1.0, 1.0))
-                else:
-                    amps = (block.amps[:, k] / TENTH_MILLI).tolist()
-                    users = max(len(state.members), 1)
-                    rows.append((int(ends[k]), *amps, block.milli_va[k] / 1e6, 0.0, block.counted[k] / users))
+            first = max((after - block.start) // self.interval, 0)
+            last = (min(until, block.end) - block.start) // self.interval
+            for k in range(first, last):
+                gateway, counted = s["gateway"][:, k, block.number], s["counted"][k, block.number]
+                end = block.start + (k + 1) * self.interval
+                if not np.isnan(gateway[3]):
+                    rows.append((end, *gateway.tolist(), 1.0, 1.0))
+                elif counted:
+                    amps = (s["amps"][:, k, block.number] / TENTH_MILLI).tolist()
+                    rows.append((end, *amps, s["milli_va"][k, block.number] / 1e6, 0.0, counted / users))
         return rows
 
     def day_row(
         self, slot: int, state: AreaState, day: int
     ) -> tuple[int, Codes, dict[str, Column], tuple[float, float, float]]:
         """The day's Days columns by meter and its AreaDays row."""
-        end = int(self.midnights[day + 1])
+        start, end = int(self.midnights[day]), int(self.midnights[day + 1])
         area = self.registry.area_index.pairs[slot][0]
         self.member.room(len(self.registry.meter_index))
         self.enlist(state, np.array(self.registry.members.get(area, []), np.int32))
         meters = np.array(state.members, np.int32)
-        block = state.blocks.get(day) or Block(int(self.midnights[day]), end, self.interval, 0)
-        block.members.room(len(meters))
-        cells = {name: array[..., : len(meters)] for name, array in block.members.arrays.items()}
+        if day in state.blocks:
+            block = self.block(state, day)
+            cells = {name: a[..., block.base : block.base + len(meters)] for name, a in self.rows.arrays.items()}
+        else:
+            unread = Cells(**self.rows.empty)
+            unread.room(len(meters))
+            cells = {name: a[..., : len(meters)] for name, a in unread.arrays.items()}
         rows = self.registry.meters.rows(meters, np.full(len(meters), end - 1))
         master = self.registry.meters.at(rows)
         present = ((rows > 0) & (end <= master["member_until"])) | (cells["reads"] > 0)
-        columns = day_columns(block, cells, np.where(rows > 0, master["interval_s"], self.interval))
-        ratio = np.where(rows > 0, master["ratio"], np.nan)
-        totals = area_day(columns, cells, ratio, master["is_gateway"] == 1, present)
+        expected = np.maximum((end - start) / np.where(rows > 0, master["interval_s"], self.interval), 1)
+        columns = day_columns(cells, expected, 6 * HOUR // self.interval)
+        totals = area_day(columns, cells, master["ratio"], master["is_gateway"] == 1, present)
         return end, meters[present], {name: column[present] for name, column in columns.items()}, totals
 
 
 def apparent(u: Column, i: Column, p: Column, q: Column, un: Column) -> Column:
     """Secondary kVA per row from P and Q, else from U and I, else from I at nominal voltage; NaN without a current."""
-    volts = np.where(np.isnan(u), un, u)
-    from_ui = np.nansum(volts * np.abs(i), axis=0) / 1000
-    blind = np.isnan(i).all(axis=0) | (np.isnan(volts) & ~np.isnan(i)).any(axis=0)
-    from_pq = np.hypot(np.nansum(p, axis=0), np.nansum(q, axis=0))
-    has_pq = ~(np.isnan(p) & ~np.isnan(i)).any(axis=0) & ~np.isnan(q).all(axis=0) & ~np.isnan(p).all(axis=0)
-    return np.where(has_pq, from_pq, np.where(blind, np.nan, from_ui))
+    if unknown(i):
+        return np.full(i.shape[1], np.nan)
+    absent = np.isnan(i)
+    volts = np.broadcast_to(un, i.shape) if unknown(u) else np.where(np.isnan(u), un, u)
+    product = volts * np.abs(i)
+    blind = absent.all(axis=0) | (np.isnan(product) & ~absent).any(axis=0)
+    kva = np.where(blind, np.nan, zeroed(product).sum(axis=0, dtype=np.float64) / 1000)
+    if unknown(p) or unknown(q):
+        return kva
+    missing = np.isnan(p)
+    told = ~((missing & ~absent).any(axis=0) | missing.all(axis=0) | np.isnan(q).all(axis=0))
+    total_p, total_q = (zeroed(c).sum(axis=0, dtype=np.float64) for c in (p, q))
+    return np.where(told, np.hypot(total_p, total_q), kva)
 
 
-def day_columns(block: Block, cells: dict[str, Array], interval_s: Column) -> dict[str, Column]:
-    """The Days columns of every member."""
-    kwh = cells["kwh"].T.astype(np.float64)
-    expected = np.maximum((block.end - block.start) / interval_s, 1)
+def facts_of(r: Readings, master: dict[str, Column], interval: int) -> Facts:
+    """What the grid files of readings; the master columns are as of each row's time."""
+    kva = apparent(r.u, r.i, r.p, r.q, master["un"]) * master["ratio"]
+    none = np.zeros(len(r), bool)
+    voltless, powerless = unknown(r.u), unknown(r.p)
+    back = np.zeros(len(r), np.int64)
+    if not powerless:
+        flow = zeroed(r.p).sum(axis=0, dtype=np.float64) * interval / HOUR
+        back = np.rint(np.maximum(-flow, 0) * 1e6).astype(np.int64)
+    volted = none if voltless else np.any(~np.isnan(r.u), axis=0)
+    live = none if voltless else np.any(r.u > 0.5 * master["un"], axis=0)
+    return Facts(r.kwh, r.i * master["ratio"], kva, back, volted, live, master["is_gateway"] == 1)
+
+
+def unknown(column: Column) -> bool:
+    """Whether a column was never given."""
+    return constant(column) and bool(np.isnan(column.flat[0]))
+
+
+def zeroed(column: Column) -> Column:
+    """The column with 0 for NaN."""
+    return np.where(np.isnan(column), column.dtype.type(0), column)
+
+
+def day_columns(cells: dict[str, Array], expected: Column, night_steps: int) -> dict[str, Column]:
+    """The Days columns of every member; `expected` is how many intervals a full day has."""
+    kwh = cells["kwh"].astype(np.float64)
     coverage = np.minimum(cells["seen"].sum(axis=0) / expected, 1)
-    told = (~np.isnan(kwh)).sum(axis=1)
-    filled = np.nan_to_num(kwh)
-    total = np.where(told >= expected / 2, filled.sum(axis=1), np.nan)
-    nights = filled[:, : 6 * HOUR // block.interval].sum(axis=1)
+    told = (~np.isnan(kwh)).sum(axis=0)
+    filled = zeroed(kwh)
+    total = np.where(told >= expected / 2, filled.sum(axis=0), np.nan)
     with np.errstate(invalid="ignore", divide="ignore"):
-        night = np.where(total > 0, nights / total, np.nan)
-        peak = np.where(total > 0, filled.max(axis=1, initial=0) * told / total, np.nan)
+        night = np.where(total > 0, filled[:night_steps].sum(axis=0) / total, np.nan)
+        peak = np.where(total > 0, filled.max(axis=0, initial=0) * told / total, np.nan)
         live = np.where(cells["volted"] > 0, cells["live"] / cells["volted"], np.nan)
     return {"kwh": total, "coverage": coverage, "reads": cells["reads"].astype(float), "live": live, "night": night,
             "peak": peak}  # fmt: skip
@@ -369,11 +428,26 @@ def area_day(
     users = present & ~gateway
     if not (gateway & present).any() or not users.any() or np.isnan(ratio[users]).all():
         return np.nan, np.nan, np.nan
-    micro = np.rint(np.nan_to_num(days["kwh"]) * np.nan_to_num(ratio) * 1e6).astype(np.int64)
-    sent = np.rint(cells["export"] * np.nan_to_num(ratio)).astype(np.int64)
+    micro = np.rint(zeroed(days["kwh"]) * zeroed(ratio) * 1e6).astype(np.int64)
+    sent = np.rint(cells["back"] * zeroed(ratio)).astype(np.int64)
     energy_in = int(micro[gateway].sum()) - int(sent[gateway].sum()) + int(sent[users].sum())
     coverage = min(float(days["coverage"][gateway].mean()), float(days["coverage"][users].mean()))
     return energy_in / 1e6, int(micro[users].sum()) / 1e6, coverage
+
+
+def waves(slots: Codes) -> Iterator[Codes]:
+    """Row numbers in parts that hold each slot at most once, every slot's rows in order of arrival."""
+    order = np.argsort(slots, kind="stable")
+    ordered = slots[order]
+    starts = np.flatnonzero(np.diff(ordered, prepend=-1))
+    if len(starts) == len(slots):
+        if len(slots):
+            yield np.arange(len(slots))
+        return
+    turn = np.arange(len(slots)) - np.repeat(starts, np.diff(starts, append=len(slots)))
+    by_turn = np.argsort(turn, kind="stable")
+    for part in np.split(order[by_turn], np.cumsum(np.bincount(turn))[:-1]):
+        yield np.sort(part)
 
 
 def grouped(codes: Codes) -> Iterator[tuple[int, Codes]]:
@@ -383,9 +457,3 @@ def grouped(codes: Codes) -> Iterator[tuple[int, Codes]]:
     starts = np.flatnonzero(np.diff(ordered, prepend=-1))
     for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(order)], strict=True):
         yield int(ordered[start]), order[start:end]
-
-
-def rounds(due: list[list[Window]]) -> Iterator[list[Window]]:
-    """The first window of every area, then the second, and so on."""
-    for n in range(max(map(len, due), default=0)):
-        yield [windows[n] for windows in due if n < len(windows)]

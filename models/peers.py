@@ -12,7 +12,7 @@ from models.features import Columns
 from schemas.columns import Codes, Days
 
 GRACE = 100  # days of peers before the model can tell
-LAG = 4  # a day is scored by the model as it stood when the day so many before it was the newest sealed one
+LAG = 4 * 86_400 - 7200  # seconds between a day and the sealed days it is scored by; less than days of 23 hours
 KEPT = 8
 Key = tuple[str, float]
 
@@ -31,17 +31,22 @@ class Peers:
         known = [day for day in self.states.get(key, {}) if day <= at]
         scorer = GaussianScorer(grace_period=GRACE)
         if known:
-            scorer.gaussian = Gaussian._from_state(*self.states[key][max(known)], ddof=1)
+            n, mean, variance = self.states[key][max(known)]
+            scorer.gaussian = Gaussian._from_state(n, mean, variance, ddof=1)  # noqa: SLF001 - the only way to set it
         return scorer
+
+    def count(self, key: Key, at: int) -> float:
+        """How many values the model had learned at a midnight."""
+        return max((n for day, (n, _, _) in self.states.get(key, {}).items() if day <= at), default=0.0)
 
     def learn(self, key: Key, at: int, values: list[float]) -> None:
         """Learn one sealed day, in a fixed order."""
         scorer = self.scorer(key, at)
         for value in sorted(values):
             scorer.learn_one(None, value)
-        gaussian = scorer.gaussian
         days = self.states.setdefault(key, {})
-        days[at] = (gaussian.n_samples, gaussian.mu, gaussian.sigma**2)
+        learned: Any = scorer.gaussian
+        days[at] = (learned.n_samples, learned.mu, learned.sigma**2)
         for day in sorted(days)[:-KEPT]:
             del days[day]
 
@@ -65,7 +70,6 @@ class PeerScore:
         """Adds peer_score between 0 and 1; NaN before the model has seen enough, or without a change to score."""
         change, segment = columns["change"], columns["residential"]
         score = np.full(len(slots), np.nan)
-        lag = LAG * 86_400
         for area in np.unique(batch.area).tolist():
             for kind in np.unique(segment[(batch.area == area) & ~np.isnan(segment)]).tolist():
                 rows = np.flatnonzero((batch.area == area) & (segment == kind) & ~np.isnan(change))
@@ -75,7 +79,7 @@ class PeerScore:
                 if self.learns:
                     self.peers.learn(key, at, change[rows].tolist())
                     continue
-                scorer = self.peers.scorer(key, at - lag + 7200)
-                if scorer.gaussian.n_samples >= GRACE:
+                scorer = self.peers.scorer(key, at - LAG)
+                if self.peers.count(key, at - LAG) >= GRACE:
                     score[rows] = [scorer.score_one(None, value) for value in change[rows].tolist()]
         return {"peer_score": score}

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,7 +23,7 @@ class Registers(NamedTuple):
 
     delta: Column  # kWh since the last good register, rollover unwrapped, NaN when unknown
     drop: Column  # kWh a confirmed decrease took away, 0 without one, NaN while it may be transient
-    seconds: Column  # since the last good register
+    stale: Mask  # the row repeats the reading before it
 
 
 class Validation:
@@ -121,9 +121,9 @@ class Validation:
         c["clock"][slots] = np.where(np.isnan(clock), c["clock"][slots], clock)
         c["version"][slots] = version
         delta = np.where(good & ~confirmed, delta, np.nan)
-        return replaced(r, **told), Registers(delta, drop, seconds)
+        return replaced(r, **told), Registers(delta, drop, stale)
 
 
-def replaced(r: Readings, **columns: Column) -> Readings:
+def replaced(r: Readings, **columns: Any) -> Readings:
     """The readings with some columns replaced."""
     return replace(r, **columns) if columns else r

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Column = NDArray[np.floating[Any]]
-Codes = NDArray[np.int32]
+Codes = NDArray[np.integer[Any]]
 Times = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 Names = tuple[str, ...]
@@ -120,7 +120,9 @@ class Batch:
         return {"names": "subject", "areas": "area"}
 
     @classmethod
-    def build(cls, names: Iterable[str], subject: Any, areas: Iterable[str], area: Any, at: Any, **columns: Any) -> Self:
+    def build(
+        cls, names: Iterable[str], subject: Any, areas: Iterable[str], area: Any, at: Any, **columns: Any
+    ) -> Self:
         """A batch from whatever numpy can convert; an absent column is NaN or 0. Raises ValueError on a wrong shape."""
         when = np.asarray(at, np.int64)
         told: dict[str, Any] = {"names": tuple(names), "subject": np.asarray(subject, np.int32),
