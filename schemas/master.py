@@ -9,12 +9,14 @@ Segment = Literal["residential", "commercial", "industrial", "agricultural"]
 Wiring = Literal["1P2W", "3P3W", "3P4W"]
 VectorGroup = Literal["Yyn0", "Dyn11"]
 Positive = Annotated[float, msgspec.Meta(gt=0, le=1e6)]
+Power = Annotated[float, msgspec.Meta(ge=0, le=1e6)]  # kVA
+Moment = Annotated[int, msgspec.Meta(ge=0, le=4_102_444_800)]  # Unix seconds, to 2100; 0 is since ever or open
 
 
 class Transformer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A transformer from its effective time on."""
 
-    effective: int = 0  # Unix seconds
+    effective: Moment = 0
     rating_kva: Positive
     vector_group: VectorGroup = "Yyn0"
 
@@ -24,8 +26,8 @@ class Meter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     meter: str
     customer: str = ""
-    effective: int = 0  # Unix seconds
-    until: int = 0  # when it was taken away, 0 while it stands
+    effective: Moment = 0
+    until: Moment = 0  # when it was taken away, 0 while it stands
     wiring: Wiring = "1P2W"
     un_v: Positive = 220.0  # nominal phase voltage, secondary
     ib_a: Positive = 5.0  # basic current, secondary
@@ -34,9 +36,9 @@ class Meter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     pt: Positive = 1.0  # voltage transformer ratio
     register_digits: Annotated[int, msgspec.Meta(ge=1, le=12)] = 6  # before the point
     interval_s: Annotated[int, msgspec.Meta(ge=60, le=86_400)] = 900
-    contract_kva: float | None = None
-    suspended_kva: float = 0.0
-    pv_kva: float = 0.0  # registered generation
+    contract_kva: Power | None = None
+    suspended_kva: Power = 0.0
+    pv_kva: Power = 0.0  # registered generation
     segment: Segment = "residential"
     tariff: str = ""
 

@@ -455,6 +455,8 @@ def test_an_area_comes_back():
     (b'{"area":"A1","meters":[{"meter":"M1","wiring":"5P"}]}', Reason.UNKNOWN_VALUE),
     (b'{"area":"A1","meters":[{"meter":"M1","ct":0}]}', Reason.OUT_OF_RANGE),
     (b'{"area":"A1","meters":[{"meter":"M1","interval_s":0}]}', Reason.OUT_OF_RANGE),
+    (b'{"area":"A1","meters":[{"meter":"M1","contract_kva":-1}]}', Reason.OUT_OF_RANGE),
+    (b'{"area":"A1","meters":[{"meter":"M1","until":99999999999999999999999999}]}', Reason.BAD_TIME),
     (b'{"area":"A1","transformers":[{"rating_kva":-5}]}', Reason.OUT_OF_RANGE),
     (b'{"area":"A1","transformers":[{"rating_kva":1e300}]}', Reason.OUT_OF_RANGE),
 ])  # fmt: skip
