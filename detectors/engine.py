@@ -22,6 +22,7 @@ from models.features import (
     Habit,
     Losses,
     Standstill,
+    Weekdays,
     phase_columns,
 )
 from models.grid import Facts, Grid, Window, facts_of, waves
@@ -93,7 +94,7 @@ class Engine:
         self.payments = judge(Payments, [Failures()], self.customers)
         self.attempts = judge(Attempts, [FailureShare()], self.channels)
         self.days = Windows(
-            lambda sealed: judge(Days, [DayRuns(), PeerScore(self.peers, sealed)], self.meter_index)
+            lambda sealed: judge(Days, [DayRuns(), Weekdays(), PeerScore(self.peers, sealed)], self.meter_index)
         )
         self.intervals = Windows(lambda _: judge(Intervals, [Elapsed()], self.areas))
         self.area_days = Windows(lambda _: judge(AreaDays, [Losses(), Habit("loss", 30 * DAY)], self.areas))

@@ -97,8 +97,28 @@ class DayRuns:
             "zero_days": np.where(zero | used, zeros, np.nan),
             "missing_days": missing.astype(float),
             "usual_kwh": usual,
-            "change": np.log((kwh + 0.05) / (usual + 0.05)),
         }
+
+
+class Weekdays:
+    """What a meter usually uses on each day of the week."""
+
+    WEEKS = 4  # half-life
+
+    def __init__(self) -> None:
+        self.cells = Cells(usual=np.full(7, np.nan))
+
+    def fold(self, slots: Codes, batch: Days, columns: Columns) -> Columns:
+        """Adds change, the log of the day's use over that weekday's usual use, or over every day's at first."""
+        kwh, rows = batch.kwh.astype(np.float64), np.arange(len(slots))
+        weekday = (batch.at // HOUR + 12) // 24 % 7
+        usual = self.cells["usual"][:, slots]
+        here = usual[weekday, rows]
+        keep = 2.0 ** (-1 / self.WEEKS)
+        after = np.where(np.isnan(here), kwh, here + (1 - keep) * (kwh - here))
+        self.cells["usual"][weekday, slots] = np.where(np.isnan(kwh), here, after)
+        expected = np.where(np.isnan(here), columns["usual_kwh"], here)
+        return {"change": np.log((kwh + 0.05) / (expected + 0.05))}
 
 
 class Losses:
