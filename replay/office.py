@@ -87,12 +87,29 @@ class _Bills:
             if self.due + 1.5 * DAY < self.end:
                 row = victims.pop()
                 self.paid[row] = []
-                yield Planted("arrears", ("arrears_tier",), *self._who(row), self.due, self.end, "the bill is not paid")
+                area, customer = self._who(row)
+                yield Planted("arrears", ("arrears_tier",), area, f"{customer}/{self._bill(row)}", self.due, self.end,
+                              "the bill is not paid")  # fmt: skip
             row = victims.pop()
             at = self.start + int(self.rng.integers(1, 5)) * DAY + int(self.rng.integers(8, 18)) * HOUR
             self.paid[row] = self._pays(row, at, self.bills[row].amount, 3, 4)
-            yield Planted("payment_failures", ("payment_failure_burst",), *self._who(row), at, at + DAY,
+            yield Planted("card_refused", ("payment_failure_repeat",), *self._who(row), at, at + DAY,
                           "the bank refuses four times")  # fmt: skip
+        yield from self._channel_fails(int(np.argmax(np.bincount(self.grid.area))))
+
+    def _channel_fails(self, area: int) -> Iterator[Planted]:
+        """The second day's payments through the first channel fail twice before they go through."""
+        begin, end = self.start + DAY, self.start + 2 * DAY
+        hit = [r for r, tries in self.paid.items() if self.grid.area[r] == area and len(tries) == 1
+               and tries[0].channel == 1 and begin <= tries[0].at < end]  # fmt: skip
+        for row in hit:
+            self.paid[row] = self._pays(row, self.paid[row][0].at, self.bills[row].amount, 1, 2)
+        if len(hit) > 10:
+            yield Planted("channel_fails", ("payment_failure_burst",), self.grid.areas[area], CHANNELS[1], begin, end,
+                          f"two of three attempts of {len(hit)} customers fail")  # fmt: skip
+
+    def _bill(self, row: int) -> str:
+        return f"{self.grid.customer(row)}-2026-02"
 
     def _who(self, row: int) -> tuple[str, str]:
         return self.grid.areas[self.grid.area[row]], self.grid.customer(row)
@@ -105,7 +122,7 @@ class _Bills:
         names = tuple(self.grid.customer(r) for r in range(len(self.grid)))
         return Payments.build(
             names, meter, self.grid.areas, self.grid.area[list(meter)], at, payment=payment, amount=amount,
-            bills=tuple(f"{n}-2026-02" for n in names), bill=meter, channels=CHANNELS, channel=channel,
+            bills=tuple(map(self._bill, range(len(names)))), bill=meter, channels=CHANNELS, channel=channel,
             succeeded=succeeded, due=due,
         )  # fmt: skip
 
@@ -136,8 +153,9 @@ class _Work:
             item = int(self.rng.choice(early))
             at = self.steps[item][2 * stage].at
             self.steps[item] = self.steps[item][: 2 * stage + 1]
-            yield Planted("stalled_stage", ("stage_overdue",), self.grid.sections[item], self._name(item), at, self.end,
-                          f"{STAGES[stage][0]} was started and never finished")  # fmt: skip
+            name, section = STAGES[stage][0], self.grid.sections[item]
+            yield Planted("stalled_stage", ("stage_overdue",), section, f"{self._name(item)}/{name}", at, self.end,
+                          f"{name} was started and never finished")  # fmt: skip
 
     def _name(self, item: int) -> str:
         return f"{self.grid.areas[item]}-2026-03"

@@ -17,7 +17,7 @@ HOUR, DAY = 3600, 86_400
 
 @dataclass(frozen=True)
 class Planted:
-    """A fault that was put into the town, and the rules that should tell of it."""
+    """A fault that was put into the town, and the rules that should tell of it; a decoy has none."""
 
     kind: str
     rules: tuple[str, ...]  # any of them finds it
@@ -246,6 +246,15 @@ class Plan:
         rows, until = np.flatnonzero(self.grid.area == area), at + 3 * HOUR
         outage = Notice(at, self.grid.areas[area], "", Event.PLANNED_OUTAGE, until)
         yield Happening(at, until, before=partial(loads, rows, 0.0), after=partial(unread, rows), notices=(outage,))
+
+    def decoys(self) -> Iterator[Happening]:
+        """What looks like a fault and is none: a shop that closes and tells nobody."""
+        if self.days > 9:
+            for row in self._victims(_shop):
+                at = self._when(8.5)
+                area, meter = self.grid.areas[self.grid.area[row]], self.grid.names[row]
+                decoy = Planted("closed_shop", (), area, meter, at, self.end, "the shop closed and told nobody")
+                yield Happening(at, self.end, before=partial(load, row, 0.0), planted=decoy)
 
     def faults(self) -> Iterator[Happening]:
         """Faults of whole areas, each in an area of its own as far as they go, then those of single meters."""

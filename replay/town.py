@@ -43,8 +43,12 @@ class Town:
         self.grid = build_grid(meters, seed)
         self.office = open_office(self.grid, START, days, seed, faults)
         plan = Plan(self.grid, START, days, seed)
-        self.happenings: list[Happening] = [*(plan.faults() if faults else ()), *plan.ordinary()]
-        self.planted: list[Planted] = [*(h.planted for h in self.happenings if h.planted), *self.office.planted]
+        self.happenings: list[Happening] = [*plan.ordinary()]
+        if faults:
+            self.happenings += [*plan.faults(), *plan.decoys()]
+        planted = [*(h.planted for h in self.happenings if h.planted), *self.office.planted]
+        self.planted: list[Planted] = [p for p in planted if p.rules]
+        self.decoys: list[Planted] = [p for p in planted if not p.rules]
         self.areas: list[Area] = self.grid.master()
         self.rows = round(len(self.grid) * days * SLOTS * (1 - LOST))
         self.name = f"{'' if faults else 'quiet-'}town:{meters}x{days}:{seed}"

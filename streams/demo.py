@@ -1,0 +1,169 @@
+"""The demo: a simulated town at high speed, with faults planted in it; what is found, live, and what was missed."""
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from detectors.engine import Engine
+from replay.scoring import Score, score
+from replay.town import Town
+from schemas.alert import Alert
+from schemas.columns import Readings
+from streams.evidence import Evidence
+from streams.report import Watched, page, waited
+
+SHOWN = 14  # alarms on the screen
+REDRAW = 0.12  # seconds
+TOLD = 3  # alarms of a rule that are printed where there is no terminal
+STYLE = {1: "bold red", 2: "yellow", 3: "cyan", 4: "dim"}
+
+
+def demo(meters: int = 4000, days: int = 14, seed: int = 1, report: Path = Path("meterwatch-demo.html")) -> None:
+    """Watch a simulated town, show what is found, write the report. Raises ValueError for a town that cannot be."""
+    console = Console(highlight=False)
+    town = Town(meters, days, seed)
+    watch = Watch(town)
+    console.print(
+        f"[bold]meterwatch[/] watches a simulated town: {len(town.grid):,} meters, {days} days of quarter-hours, "
+        f"{len(town.planted)} planted faults"
+    )  # fmt: skip
+    if console.is_terminal:
+        with Live(console=console, auto_refresh=False, transient=True) as live:
+            drawn = 0.0
+            for _ in watch.steps():
+                if (now := time.monotonic()) - drawn > REDRAW:
+                    live.update(watch.screen(console.width), refresh=True)
+                    drawn = now
+    else:
+        said: Counter[str] = Counter()
+        for alarms in watch.steps():
+            for alert in alarms:
+                said[alert.rule] += 1
+                if said[alert.rule] <= TOLD:
+                    console.print(watch.line(alert), soft_wrap=True)
+    result = score(town.planted, watch.alerts.values())
+    show(watch, result, console)
+    report.write_text(page(watch.report(result)), encoding="utf-8")
+    console.print(f"The report, with the curves: [bold]{report}[/]", soft_wrap=True)
+
+
+class Watch:
+    """The engine at work on a town, and what it has told so far."""
+
+    def __init__(self, town: Town) -> None:
+        self.town, self.zone = town, ZoneInfo(town.zone)
+        self.engine = Engine(zone=town.zone, interval=town.interval)
+        self.engine.enroll(town.areas)
+        self.alerts: dict[str, Alert] = {}
+        self.latest: deque[Alert] = deque(maxlen=SHOWN)
+        self.raised: Counter[int] = Counter()  # alarms by severity
+        self.waits: list[float] = []  # seconds from a batch of readings to its alarms
+        self.readings, self.at, self.begun = 0, town.start, time.monotonic()
+
+    def steps(self) -> Iterator[list[Alert]]:
+        """After every batch, the alarms that are told for the first time."""
+        for batch in self.town.batches():
+            then = time.monotonic()
+            alerts = self.engine.step(batch)
+            if isinstance(batch, Readings):
+                self.waits.append(time.monotonic() - then)
+                self.readings += len(batch)
+                self.at = int(batch.at[-1])
+            alarms = [a for a in alerts if a.id not in self.alerts and not a.held]
+            self.alerts.update((a.id, a) for a in alerts)
+            self.raised.update(a.severity for a in alarms)
+            self.latest.extend(alarms)
+            yield alarms
+        self.seconds = time.monotonic() - self.begun
+
+    def stamp(self, at: int) -> str:
+        """A local time."""
+        return datetime.fromtimestamp(at, self.zone).strftime("%m-%d %H:%M")
+
+    def line(self, alert: Alert) -> Text:
+        """An alarm in a line."""
+        return Text.assemble(
+            (f"{self.stamp(alert.raised)}  ", "dim"), (f"{alert.severity}  {alert.rule:24} ", STYLE[alert.severity]),
+            f"{f'{alert.area} {alert.subject}':14} ", alert.en,
+        )  # fmt: skip
+
+    def screen(self, width: int) -> RenderableType:
+        """What the terminal shows while it runs."""
+        rate = self.readings / (time.monotonic() - self.begun)
+        middle, high = np.percentile(self.waits or [0], (50, 99)) * 1000
+        pace = Text.assemble(
+            (self.stamp(self.at), "bold"), f"   {self.readings:,} readings   ", (f"{rate:,.0f}/s", "bold green"),
+            f"   evidence to alarm {middle:.0f} ms, p99 {high:.0f} ms   ",
+            *((f"  ● {self.raised[severity]}", style) for severity, style in STYLE.items()),
+        )  # fmt: skip
+        bar = ProgressBar(total=self.town.end - self.town.start, completed=self.at - self.town.start, width=width)
+        table = Table(box=SIMPLE_HEAD, expand=True, pad_edge=False)
+        for name in ("when", "", "rule", "where"):
+            table.add_column(name, no_wrap=True)
+        table.add_column("what", ratio=1, no_wrap=True, overflow="ellipsis")
+        for a in reversed(self.latest):
+            style = STYLE[a.severity]
+            cells = (f"[{style}]●[/]", f"[{style}]{a.rule}[/]", f"{a.area} {a.subject}", a.en)
+            table.add_row(self.stamp(a.raised), *cells)
+        return Group(pace, bar, table)
+
+    def report(self, result: Score) -> Watched:
+        """All that the report needs; reads the town a second time for the curves."""
+        first: dict[str, Alert] = {}
+        for alert in (*(f.alert for f in result.findings if f.alert), *result.false, *result.right):
+            first.setdefault(alert.rule, alert)
+        evidence = Evidence(first.values(), self.town.areas, self.town.zone)
+        for batch in self.town.batches():
+            evidence.watch(batch)
+        pictures = [(a, p) for a in first.values() if (p := evidence.picture(a)) is not None]
+        middle, high = np.percentile(self.waits, (50, 99)) * 1000
+        return Watched(
+            title="What the watch saw in a simulated town",
+            zone=self.town.zone, start=self.town.start, end=self.town.end, meters=len(self.town.grid),
+            readings=self.readings, seconds=self.seconds, step_ms=(middle, high), counts=self.engine.counts,
+            score=result, decoys=self.town.decoys, pictures=pictures,
+        )  # fmt: skip
+
+
+def show(watch: Watch, result: Score, console: Console) -> None:
+    """Print what was planted against what was found, and what was false."""
+    kinds: dict[str, list[float]] = {}
+    for finding in result.findings:
+        kinds.setdefault(finding.planted.kind, []).append(finding.days)
+    table = Table("planted", "times", "found", "told by", "after", box=SIMPLE_HEAD, pad_edge=False)
+    table.columns[1].justify = table.columns[2].justify = "right"
+    for kind, days in kinds.items():
+        rules = {f.alert.rule for f in result.findings if f.alert and f.planted.kind == kind}
+        told = [d for d in days if not np.isnan(d)]
+        found = str(len(told)) if len(told) == len(days) else f"[bold red]{len(told)}[/]"
+        table.add_row(kind.replace("_", " "), str(len(days)), found, ", ".join(sorted(rules)),
+                      waited(float(np.median(told))) if told else "[bold red]missed[/]")  # fmt: skip
+    console.print(table)
+    missed = len(result.findings) - result.found
+    false, alarms = len(result.false), len(result.right) + len(result.false)
+    console.print(
+        f"{result.found} of {len(result.findings)} planted faults found, {missed} missed; "
+        f"{false} of {alarms} alarms false, {len(result.held)} held back by policy."
+    )  # fmt: skip
+    truth = {decoy.subject: decoy.note for decoy in watch.town.decoys}
+    for alert in result.false[:10]:
+        console.print(Text.assemble(("false: ", "bold red"), watch.line(alert),
+                                    (f" In truth: {truth.get(alert.subject, 'nothing was planted there')}.", "dim")),
+                      soft_wrap=True)  # fmt: skip
+    middle, high = np.percentile(watch.waits, (50, 99)) * 1000
+    console.print(
+        f"{watch.readings:,} readings in {watch.seconds:.1f} s: {watch.readings / watch.seconds:,.0f} a second; "
+        f"evidence to alarm {middle:.0f} ms, p99 {high:.0f} ms (an hour of the town at a time)."
+    )  # fmt: skip

@@ -1,0 +1,290 @@
+"""Curves around alerts: what an alert was judged on, with the lines it was judged by.
+
+A second reading of the history keeps only the rows of the subjects that are to be shown.
+"""
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.rule import RULES
+from models.calendar import day_of, midnights
+from schemas.alert import Alert
+from schemas.columns import PHASES, Batch, Payment, Payments, Progress, Readings, Stages
+from schemas.master import Area, Meter
+
+HOUR, DAY = 3600, 86_400
+COLUMNS = ("at", "register", "kwh", "u", "i", "p", "q", "clock_offset")
+Numbers = NDArray[np.float64]
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Values over time and the levels they were judged by."""
+
+    unit: str
+    at: Numbers  # Unix seconds; the middle of the day when daily
+    series: Mapping[str, Numbers]
+    lines: Mapping[str, float] = field(default_factory=dict)
+    daily: bool = False
+
+
+class Span(NamedTuple):
+    """Something that lasted, and how long it might have."""
+
+    name: str
+    start: int
+    end: int  # 0 while it lasts
+    limit: int = 0  # when it should have ended, 0 when nothing says
+
+
+class Mark(NamedTuple):
+    """Something that happened."""
+
+    at: int
+    name: str
+    well: bool
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """What happened when."""
+
+    spans: Sequence[Span] = ()
+    marks: Sequence[Mark] = ()
+
+
+@dataclass(frozen=True)
+class Case:
+    """An alert with the readings of its meter, or of its area's gateway meter."""
+
+    alert: Alert
+    area: Area
+    rows: Row  # columns of readings in order of time
+    zone: str
+
+    @property
+    def meter(self) -> Meter:
+        """Whose readings they are."""
+        name = self.alert.subject or self.area.gateway
+        return next((m for m in self.area.meters if m.meter == name), Meter(meter=name))
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Of the alert's rule."""
+        return RULES[self.alert.rule].settings
+
+    def near(self, before: float = 18 * HOUR, after: float = 12 * HOUR) -> Row:
+        """The readings from before the trouble began until after the alert was raised."""
+        at = self.rows["at"]
+        pick = (at >= self.alert.since - before) & (at <= self.alert.raised + after)
+        return {name: column[..., pick] for name, column in self.rows.items()}
+
+    def by_phase(self, column: str, unit: str, times: float = 1, **lines: float) -> Curve:
+        """A phase column around the alert."""
+        rows = self.near()
+        values = rows[column].astype(float) * times
+        told = {phase: values[k] for k, phase in enumerate(PHASES) if not np.isnan(values[k]).all()}
+        series = told if len(told) > 1 else {"": values[0]}
+        return Curve(unit, rows["at"], series, {name.replace("_", " "): level for name, level in lines.items()})
+
+    def by_day(self, unit: str, values: Callable[[Row, NDArray[np.bool_]], float]) -> Curve:
+        """A number for each local day, from two weeks before the alert until five days after."""
+        rows = self.near(14 * DAY, 5 * DAY)
+        day = day_of(rows["at"], self.zone)
+        last = max(int(day.max(initial=0)), int(day_of(np.array([self.alert.raised]), self.zone)[0]))
+        days = np.arange(day.min(initial=last), last + 1)
+        middle = (midnights(self.zone)[days] + midnights(self.zone)[days + 1]) / 2
+        return Curve(unit, middle, {"": np.array([values(rows, day == d) for d in days])}, daily=True)
+
+    def load(self) -> tuple[Row, Numbers]:
+        """The readings around the alert, and the apparent power in kVA, primary."""
+        rows = self.near()
+        p, q = (np.nansum(rows[name], axis=0) for name in "pq")
+        return rows, np.where(np.isnan(rows["p"][0]), np.nan, np.hypot(p, q) * self.meter.ct * self.meter.pt)
+
+
+def _unbalance(case: Case) -> Curve:
+    curve = case.by_phase("i", "%")
+    mean = np.mean(list(curve.series.values()), axis=0)
+    off = {phase: 100 * np.abs(i - mean) / mean for phase, i in curve.series.items()}
+    return Curve("% off the mean current", curve.at, off, {"limit": 100 * case.settings["limit"]})
+
+
+def _deviation(case: Case) -> Curve:
+    s, un = case.settings, case.meter.un_v
+    under = s["under_three"] if case.meter.wiring == "3P4W" else s["under"]
+    return case.by_phase("u", "V", highest=s["over"] * un, lowest=under * un)
+
+
+def _contract(case: Case) -> Curve:
+    rows, kva = case.load()
+    contract = (case.meter.contract_kva or np.nan) - case.meter.suspended_kva
+    warn = 100 * case.settings["warn"]
+    return Curve("% of the contract", rows["at"], {"": 100 * kva / contract}, {"warning": warn, "alarm": 120.0})
+
+
+def _overload(case: Case) -> Curve:
+    rows, kva = case.load()
+    rating = case.area.transformers[-1].rating_kva
+    lines = {"heavy": 100 * case.settings["heavy"], "overload": 100.0}
+    return Curve("% of the rating", rows["at"], {"": 100 * kva / rating}, lines)
+
+
+def _area_unbalance(case: Case) -> Curve:
+    half = case.area.transformers[-1].rating_kva * case.settings["loaded"] * 1000 / 3 / case.meter.un_v
+    return case.by_phase("i", "A", case.meter.ct, half_load=half)
+
+
+def _stopped(case: Case) -> Curve:
+    rows = case.near()
+    power = np.where(np.isnan(rows["p"][0]), np.nan, np.nansum(rows["p"], axis=0))
+    return Curve("kW", rows["at"], {"flows": power, "counted": rows["kwh"] * 4.0})
+
+
+def _clock(case: Case) -> Curve:
+    rows, warn = case.near(), case.settings["warn"]
+    return Curve("s ahead", rows["at"], {"": rows["clock_offset"]}, {"warning": warn, "alarm": 2 * warn})
+
+
+def _register(case: Case) -> Curve:
+    rows = case.near(12 * HOUR, 12 * HOUR)
+    return Curve("kWh on the register", rows["at"], {"": rows["register"]})
+
+
+def _daily_kwh(case: Case) -> Curve:
+    return case.by_day("kWh a day", lambda rows, day: float(np.nansum(rows["kwh"][day]) * case.meter.ct))
+
+
+CURVES: dict[str, Callable[[Case], Curve]] = {
+    "voltage_loss": lambda c: c.by_phase(
+        "u", "V", lost=c.settings["lost"] * c.meter.un_v, back=c.settings["back"] * c.meter.un_v),
+    "phase_break": lambda c: c.by_phase(
+        "u", "V", broken=c.settings["broken"] * c.meter.un_v, back=c.settings["back"] * c.meter.un_v),
+    "current_loss": lambda c: c.by_phase("i", "A", load=c.settings["some"] * c.meter.ib_a),
+    "reverse_polarity": lambda c: c.by_phase("p", "kW", turned_round=0.0),
+    "meter_current_unbalance": _unbalance, "voltage_deviation": _deviation, "over_contract_capacity": _contract,
+    "transformer_overload": _overload, "area_load_unbalance": _area_unbalance, "meter_stopped": _stopped,
+    "clock_drift": _clock, "register_decrease": _register, "zero_usage": _daily_kwh,
+    "read_failure": lambda c: c.by_day("readings a day", lambda _, day: float(day.sum())),
+}  # fmt: skip
+
+
+def _usual(case: Case) -> Curve:
+    """For a rule without a curve of its own: the first phase column it reads, else the days' energy."""
+    read = [name for name in RULES[case.alert.rule].reads if name in ("u", "i", "p", "q")]
+    return case.by_phase(read[0], {"u": "V", "i": "A", "p": "kW", "q": "kvar"}[read[0]]) if read else _daily_kwh(case)
+
+
+class Evidence:
+    """Keeps what the chosen alerts need to be shown."""
+
+    def __init__(self, alerts: Iterable[Alert], areas: Iterable[Area], zone: str) -> None:
+        self.alerts, self.zone = list(alerts), zone
+        self.areas = {area.area: area for area in areas}
+        office = {a.area for a in self.alerts if a.kind in ("payments", "attempts", "arrears", "overdue")}
+        self.office_areas = office
+        self.meters = {a.subject or self.areas[a.area].gateway for a in self.alerts if a.area in self.areas} - {""}
+        self.lossy = {a.area for a in self.alerts if a.kind == "area_days"}
+        self.ratio = {m.meter: m.ct * m.pt for name in self.lossy for m in self.areas[name].meters}
+        self.readings: dict[str, list[tuple[Any, ...]]] = {}
+        self.energy: Counter[tuple[str, bool, int]] = Counter()  # kWh by area, whether at the gateway, day
+        self.payments: list[Row] = []
+        self.stages: list[Row] = []
+        self.names: tuple[str, ...] = ()
+
+    def watch(self, batch: Batch) -> None:
+        """Keep the rows that are needed."""
+        if isinstance(batch, Readings):
+            if batch.names is not self.names:
+                self.names = batch.names
+                self.shown = np.array([name in self.meters for name in batch.names])
+                self.counted = np.array([self.ratio.get(name, np.nan) for name in batch.names])
+            part = batch.rows(self.shown[batch.subject])
+            for code in np.unique(part.subject).tolist():
+                rows = part.subject == code
+                columns = tuple(getattr(part, name)[..., rows] for name in COLUMNS)
+                self.readings.setdefault(batch.names[code], []).append(columns)
+            if self.lossy:
+                self._balance(batch)
+        elif isinstance(batch, Payments | Stages):
+            kept = self.payments if isinstance(batch, Payments) else self.stages
+            wanted = np.array([name in self.office_areas for name in batch.areas])
+            kept += _rows(batch.rows(wanted[batch.area]))
+
+    def _balance(self, batch: Readings) -> None:
+        part = batch.rows(~np.isnan(self.counted[batch.subject]))
+        energy = np.nan_to_num(part.kwh) * self.counted[part.subject]
+        days = day_of(part.at, self.zone)
+        for code in np.unique(part.area).tolist():
+            gateway = self.areas[part.areas[code]].gateway
+            for day in np.unique(days).tolist():
+                rows = (part.area == code) & (days == day)
+                whole = energy[rows].sum()
+                through = energy[rows & (part.subject == part.names.index(gateway))].sum()
+                self.energy[part.areas[code], True, day] += through
+                self.energy[part.areas[code], False, day] += whole - through
+
+    def picture(self, alert: Alert) -> Curve | Timeline | None:
+        """What the alert was judged on; None when nothing was kept."""
+        if alert.kind == "area_days":
+            return self._loss(alert)
+        if alert.kind == "overdue":
+            return self._work(alert)
+        if alert.kind in ("payments", "attempts", "arrears"):
+            return self._paid(alert)
+        area = self.areas.get(alert.area)
+        parts = self.readings.get(alert.subject or (area.gateway if area else ""))
+        if not parts or area is None:
+            return None
+        columns = {name: np.concatenate([part[k] for part in parts], axis=-1) for k, name in enumerate(COLUMNS)}
+        case = Case(alert, area, columns, self.zone)
+        return CURVES.get(alert.rule, _usual)(case)
+
+    def _loss(self, alert: Alert) -> Curve:
+        days = np.array(sorted({day for area, _, day in self.energy if area == alert.area}))
+        got, used = (np.array([self.energy[alert.area, gateway, d] for d in days]) for gateway in (True, False))
+        middle = (midnights(self.zone)[days] + midnights(self.zone)[days + 1]) / 2
+        settings = RULES[alert.rule].settings
+        lines = {"limit": 100 * settings["limit"], "hard limit": 100 * settings["hard"]}
+        return Curve("% of the energy lost", middle, {"": 100 * (got - used) / got}, lines, daily=True)
+
+    def _work(self, alert: Alert) -> Timeline:
+        item, _, _ = alert.subject.rpartition("/")
+        spans: dict[str, Span] = {}
+        for row in self.stages:
+            if row["subject"] == item and row["area"] == alert.area:
+                if row["progress"] == Progress.STARTED:
+                    limit = 0 if np.isnan(row["limit"]) else int(row["at"] + row["limit"])
+                    spans[row["stage"]] = Span(row["stage"], row["at"], 0, limit)
+                elif row["stage"] in spans:
+                    spans[row["stage"]] = spans[row["stage"]]._replace(end=row["at"])
+        return Timeline(spans=list(spans.values()))
+
+    def _paid(self, alert: Alert) -> Timeline:
+        rows = [r for r in self.payments if r["area"] == alert.area]
+        tried = [r for r in rows if r["payment"] in (Payment.PAYMENT, Payment.TOPUP)]
+        if alert.kind == "attempts":
+            tried = [r for r in tried if r["channel"] == alert.subject]
+            return Timeline(marks=[Mark(r["at"], r["subject"], bool(r["succeeded"])) for r in tried])
+        customer, _, bill = alert.subject.partition("/")
+        paid = [r for r in tried if r["subject"] == customer]
+        issued = [r for r in rows
+                  if r["payment"] == Payment.BILL and r["subject"] == customer and bill in ("", r["bill"])]  # fmt: skip
+        done = next((r["at"] for r in paid if r["succeeded"]), 0)
+        return Timeline([Span(f"bill of {r['amount']:.2f} yuan", r["at"], done, r["due"]) for r in issued],
+                        [Mark(r["at"], r["channel"], bool(r["succeeded"])) for r in paid])  # fmt: skip
+
+
+def _rows(batch: Payments | Stages) -> list[Row]:
+    encoded = {codes: getattr(batch, names) for names, codes in batch.encodings().items()}
+    columns = {name: getattr(batch, name).tolist() for f in fields(batch) if (name := f.name) not in batch.shared}
+    for name, names in encoded.items():
+        columns[name] = [names[code] for code in columns[name]]
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]

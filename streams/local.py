@@ -1,0 +1,279 @@
+"""The local runner: one process, no broker; alerts and how far it has come in one SQLite file.
+
+A transaction holds the alerts since the last one, the engine's state and the place in the source, so that a process
+that is killed at any moment goes on where it stopped and ends with the same alerts. Time is the source's own.
+"""
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from hashlib import blake2b
+from itertools import islice
+from pathlib import Path
+from typing import Any, Self
+from zoneinfo import ZoneInfo
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from detectors.engine import Engine
+from replay.history import Source
+from replay.sources import open_sources
+from schemas.alert import Alert
+
+DAY = 86_400
+CHECKPOINT_SECONDS = 5.0
+
+
+class StoreError(ValueError):
+    """A file that is no store, or a store that cannot be gone on with."""
+
+
+class Place(msgspec.Struct):
+    """How far a source has been read, and what came of it."""
+
+    source: str
+    batches: int = 0
+    first: int = 0  # event time, 0 before the first row
+    last: int = 0
+    seconds: float = 0.0
+    meters: int = 0
+    done: bool = False
+    counts: dict[str, dict[str, dict[str, int]]] = {}  # rows by kind, outcome and reason
+
+    @property
+    def rows(self) -> int:
+        """Rows read of all kinds."""
+        return sum(outcomes.get("in", {}).get("", 0) for outcomes in self.counts.values())
+
+    @property
+    def days(self) -> float:
+        """Days between the first and the last row."""
+        return (self.last - self.first) / DAY
+
+    def count(self, rows: Counter[tuple[str, str, str]]) -> None:
+        """Add rows keyed by kind, outcome and reason."""
+        for (kind, outcome, reason), n in rows.items():
+            reasons = self.counts.setdefault(kind, {}).setdefault(outcome, {})
+            reasons[reason] = reasons.get(reason, 0) + n
+
+
+class Store:
+    """Alerts by id, every source's place and the engine's state, in one SQLite file."""
+
+    FIELDS = Alert.__struct_fields__
+    TABLES = """
+    CREATE TABLE IF NOT EXISTS alerts (
+        id TEXT PRIMARY KEY, rule TEXT, version INT, kind TEXT, area TEXT, subject TEXT, state TEXT, change TEXT,
+        revision INT, severity INT, since INT, raised INT, at INT, score REAL, phase TEXT, evidence TEXT, held TEXT,
+        en TEXT, zh TEXT
+    ) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS places (source TEXT PRIMARY KEY, place BLOB);
+    CREATE TABLE IF NOT EXISTS engine (one INT PRIMARY KEY CHECK (one = 1), state BLOB);
+    """
+    PUT = "INSERT OR REPLACE INTO alerts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = path
+        try:
+            self.db = sqlite3.connect(path, isolation_level=None)
+            self.db.execute("PRAGMA journal_mode = WAL")
+            self.db.execute("PRAGMA synchronous = NORMAL")
+            self.db.executescript(self.TABLES)
+            known = [name for _, name, *_ in self.db.execute("PRAGMA table_info(alerts)")]
+        except sqlite3.Error as error:
+            raise StoreError(f"{path} cannot be used as a store: {error}") from error
+        if known != list(self.FIELDS):
+            raise StoreError(f"{path} was written by another version; choose another file with --store")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.db.close()
+
+    def place(self, source: str) -> Place:
+        """How far the source has been read."""
+        found = self.db.execute("SELECT place FROM places WHERE source = ?", (source,)).fetchone()
+        return msgspec.json.decode(found[0], type=Place) if found else Place(source)
+
+    def state(self) -> bytes | None:
+        """The engine's state, None before the first checkpoint."""
+        found = self.db.execute("SELECT state FROM engine").fetchone()
+        return found[0] if found else None
+
+    def save(self, place: Place, state: bytes, alerts: Iterable[Alert]) -> None:
+        """All of it or, when the process dies, nothing. Raises StoreError when the file cannot be written."""
+        rows = [[json.dumps(v) if isinstance(v, dict) else v for v in msgspec.structs.astuple(a)] for a in alerts]
+        try:
+            self.db.execute("BEGIN IMMEDIATE")
+            self.db.executemany(self.PUT, rows)
+            self.db.execute("INSERT OR REPLACE INTO places VALUES (?, ?)", (place.source, msgspec.json.encode(place)))
+            self.db.execute("INSERT OR REPLACE INTO engine VALUES (1, ?)", (state,))
+            self.db.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise StoreError(f"{self.path} cannot be written: {error}") from error
+
+    def alerts(self) -> list[Alert]:
+        """The last state of every alert that was not withdrawn, as they were raised."""
+        found = self.db.execute("SELECT * FROM alerts WHERE state <> 'withdrawn' ORDER BY raised, id")
+        rows = (dict(zip(self.FIELDS, row, strict=True)) for row in found)
+        return [Alert(**row | {"evidence": json.loads(row["evidence"])}) for row in rows]
+
+
+def follow(
+    source: Source, store: Store, name: str, *, zone: str = "Asia/Shanghai", every: float = CHECKPOINT_SECONDS,
+    watch: Callable[[Place], None] = lambda _: None,
+) -> Place:  # fmt: skip
+    """Read the source on from its place in the store to its end. `watch` is told of every batch.
+
+    Raises StoreError, and SnapshotError when the store's state is of another layout.
+    """
+    place = store.place(name)
+    if place.done:
+        return place
+    engine = Engine(zone=source.zone or zone, interval=source.interval)
+    if (state := store.state()) is not None:
+        engine.restore(state)
+    engine.enroll(source.areas)
+    counted = Counter(engine.counts)
+    told: dict[str, Alert] = {}
+    then = saved = time.monotonic()
+    for batch in islice(source.batches, place.batches, None):
+        told.update((alert.id, alert) for alert in engine.step(batch))
+        place.batches += 1
+        place.first = min(place.first or 1 << 62, int(batch.at.min(initial=1 << 62)))
+        place.last = max(place.last, int(batch.at.max(initial=0)))
+        now = time.monotonic()
+        place.seconds, then = place.seconds + now - then, now
+        place.meters = engine.meters
+        place.count(Counter(engine.counts) - counted)
+        counted = Counter(engine.counts)
+        watch(place)
+        if now - saved >= every:
+            store.save(place, engine.snapshot(), told.values())
+            saved, told = time.monotonic(), {}
+    place.done = True
+    store.save(place, engine.snapshot(), told.values())
+    return place
+
+
+def identity(paths: Sequence[str]) -> str:
+    """Names the content that the paths hold now: a file that changes is another source."""
+    parts = [":".join(paths)]
+    for path in map(Path, paths):
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path] if path.exists() else []:
+            stat = file.stat()
+            parts.append(f"{file} {stat.st_size} {stat.st_mtime_ns}")
+    return f"{parts[0]} {blake2b(chr(10).join(parts).encode(), digest_size=8).hexdigest()}"
+
+
+def run(paths: Sequence[str], store: Path, *, as_json: bool = False, every: float = CHECKPOINT_SECONDS) -> None:
+    """Watch files, folders or a simulated town; print what was found.
+
+    Raises ValueError, with what to do about it, for a source or a store that cannot be used.
+    """
+    out, err = Console(highlight=False), Console(stderr=True, highlight=False)
+    with Store(store) as kept:
+        source = open_sources(paths)
+        name = identity(paths)
+        before = kept.place(name)
+        if before.done:
+            err.print(f"{store} holds all of {source.name}: nothing new to read")
+        elif before.batches:
+            err.print(f"going on after {before.rows:,} rows that {store} holds")
+        with Bar(err, source, quiet=as_json) as bar:
+            place = follow(source, kept, name, every=every, watch=bar)
+        summary = summarise(place, kept.alerts(), source)
+        if as_json:
+            print(msgspec.json.format(msgspec.json.encode(summary | {"list": kept.alerts()})).decode())  # noqa: T201
+        else:
+            show(summary, out)
+
+
+class Bar:
+    """How far a run has come: a moving bar on a terminal, else a line for every tenth."""
+
+    def __init__(self, console: Console, source: Source, *, quiet: bool) -> None:
+        self.source, self.console, self.tenth = source, console, 0
+        columns = (TextColumn("{task.fields[day]}"), BarColumn(), TaskProgressColumn(),
+                   TextColumn("{task.fields[rate]}"), TimeRemainingColumn())  # fmt: skip
+        self.progress = Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal)
+        self.task = self.progress.add_task("", total=source.rows or None, day="", rate="")
+        self.quiet = quiet
+
+    def __enter__(self) -> Self:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def __call__(self, place: Place) -> None:
+        """Show the place."""
+        day, rate = _stamp(place.last, self.source.zone), f"{place.rows / max(place.seconds, 1e-9):,.0f} rows/s"
+        self.progress.update(self.task, completed=place.rows, day=day, rate=rate)
+        tenth = 10 * place.rows // self.source.rows if self.source.rows else 0
+        if tenth > self.tenth and self.progress.disable and not self.quiet:
+            self.console.print(f"{min(tenth, 10) * 10:3d} %  {day}  {place.rows:,} rows  {rate}")
+        self.tenth = max(self.tenth, tenth)
+
+
+def summarise(place: Place, alerts: Sequence[Alert], source: Source) -> dict[str, Any]:
+    """What a run came to, as plain data."""
+    meter_days = place.meters * place.days
+    rules: dict[str, Counter[str]] = {}
+    for alert in alerts:
+        rules.setdefault(alert.rule, Counter()).update(["held" if alert.held else "told", alert.state])
+    return {
+        "source": source.name, "meters": place.meters, "rows": place.rows, "seconds": round(place.seconds, 3),
+        "rows_per_second": round(place.rows / max(place.seconds, 1e-9)),
+        "from": _stamp(place.first, source.zone), "to": _stamp(place.last, source.zone), "days": round(place.days, 2),
+        "counts": place.counts, "refused": dict(source.refused),
+        "alerts": {
+            rule: {"told": n["told"], "held": n["held"], "open": n["raised"],
+                   "told_per_1000_meters_per_day": round(1000 * n["told"] / meter_days, 3) if meter_days else None}
+            for rule, n in sorted(rules.items())
+        },
+    }  # fmt: skip
+
+
+def show(summary: dict[str, Any], console: Console) -> None:
+    """Print a summary for people."""
+    console.print(
+        f"[bold]{summary['source']}[/]: {summary['meters']:,} meters, {summary['rows']:,} rows,"
+        f" {summary['from']} to {summary['to']}, in {summary['seconds']:.1f} s ({summary['rows_per_second']:,} rows/s)"
+    )  # fmt: skip
+    rows = Table("rows", *(("judged", "rejected", "duplicate", "late", "values doubted")), box=None, pad_edge=False)
+    for column in rows.columns[1:]:
+        column.justify = "right"
+    for kind, outcomes in summary["counts"].items():
+        told = [sum(outcomes.get(o, {}).values()) for o in ("judged", "rejected", "duplicate", "late", "doubted")]
+        rows.add_row(kind, *(f"{n:,}" for n in told))
+    console.print(rows)
+    for what, reasons in (("rejected", _reasons(summary, "rejected")), ("doubted", _reasons(summary, "doubted")),
+                          ("refused by the reader", summary["refused"])):  # fmt: skip
+        if reasons:
+            console.print(f"{what}: " + ", ".join(f"{reason} {n:,}" for reason, n in sorted(reasons.items())))
+    alerts = Table("alerts", "told", "still open", "held back", "per 1,000 meters and day", box=None, pad_edge=False)
+    for column in alerts.columns[1:]:
+        column.justify = "right"
+    for rule, n in sorted(summary["alerts"].items(), key=lambda item: -item[1]["told"]):
+        rate = n["told_per_1000_meters_per_day"]
+        counts = (f"{n[what]:,}" for what in ("told", "open", "held"))
+        alerts.add_row(rule, *counts, "" if rate is None else f"{rate:.2f}")
+    console.print(alerts if summary["alerts"] else "no alerts")
+
+
+def _reasons(summary: dict[str, Any], outcome: str) -> Counter[str]:
+    return sum((Counter(outcomes.get(outcome, {})) for outcomes in summary["counts"].values()), Counter[str]())
+
+
+def _stamp(at: int, zone: str) -> str:
+    return datetime.fromtimestamp(at, ZoneInfo(zone or "UTC")).strftime("%Y-%m-%d %H:%M")
