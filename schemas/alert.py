@@ -2,12 +2,13 @@
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 State = Literal["raised", "cleared", "withdrawn"]
 Change = Literal["raised", "escalated", "revised", "cleared", "withdrawn"]
+Seconds = Annotated[int, msgspec.Meta(description="Unix seconds", extra_json_schema={"x-unit": "s"})]
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,9 +24,9 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     change: Change  # what this message adds
     revision: int  # counts the changes, from 0
     severity: int  # 1 same day, 2 within 3 days, 3 batch, 4 information
-    since: int  # when the trouble began, Unix seconds
-    raised: int  # event time of the evidence that raised it
-    at: int  # event time of the latest change
+    since: Seconds  # when the trouble began
+    raised: Seconds  # event time of the evidence that raised it
+    at: Seconds  # event time of the latest change
     score: float  # 1 or more is trouble
     phase: str  # the worst phase, "" where there are none
     evidence: dict[str, float]  # the columns it was judged on, when it was raised or last escalated

@@ -10,7 +10,9 @@ Wiring = Literal["1P2W", "3P3W", "3P4W"]
 VectorGroup = Literal["Yyn0", "Dyn11"]
 Positive = Annotated[float, msgspec.Meta(gt=0, le=1e6)]
 Power = Annotated[float, msgspec.Meta(ge=0, le=1e6)]  # kVA
-Moment = Annotated[int, msgspec.Meta(ge=0, le=4_102_444_800)]  # Unix seconds, to 2100; 0 is since ever or open
+Moment = Annotated[
+    int, msgspec.Meta(ge=0, le=4_102_444_800, description="Unix seconds; 0 is open", extra_json_schema={"x-unit": "s"})
+]
 
 
 class Transformer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, get_args, get_type_hints
@@ -386,9 +387,8 @@ def test_nothing_comes_of_nothing():
         assert not refusals
 
 
-FIELDS = sorted(
-    {name for kind in (ReadingRecord, EventRecord, PaymentRecord, StageRecord) for name in kind.__struct_encode_fields__}
-)
+RECORDS = (ReadingRecord, EventRecord, PaymentRecord, StageRecord)
+FIELDS = sorted({name for record in RECORDS for name in record.__struct_encode_fields__})
 plain = st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats() | st.text(max_size=9)
 nested = st.recursive(
     plain | st.sampled_from([AT, "M1", "bill", "started"]),
@@ -484,9 +484,11 @@ def test_an_alert_is_a_cloud_event():
     }  # fmt: skip
 
 
-def test_evidence_that_is_not_finite_is_left_out():
+def test_an_alert_that_is_not_finite_can_be_read_back():
     _, value, _ = encode_alert(msgspec.structs.replace(ALERT, evidence={"u": 0.1, "i": np.nan, "p": np.inf}))
     assert decode_alert(value) == ALERT
+    _, value, _ = encode_alert(msgspec.structs.replace(ALERT, score=np.inf))
+    assert decode_alert(value).score == sys.float_info.max
 
 
 @given(anything)

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -30,6 +31,7 @@ Encoded = tuple[bytes, bytes, str]
 """Key, value and content type."""
 
 ENCODER = json.Encoder()
+LARGEST_SCORE = sys.float_info.max
 
 
 def encode_readings(
@@ -64,7 +66,10 @@ def encode_area(area: Area) -> Encoded:
 
 
 def encode_alert(alert: Alert) -> tuple[bytes, bytes, list[tuple[str, bytes]]]:
-    """Key, value and the headers of a CloudEvents 1.0 event in binary mode. Evidence that is not finite is left out."""
+    """Key, value and the headers of a CloudEvents 1.0 event in binary mode.
+
+    JSON has no infinity: evidence that is not finite is left out, and such a score is the largest there is.
+    """
     evidence = {name: value for name, value in alert.evidence.items() if math.isfinite(value)}
     headers = {
         "ce_specversion": "1.0",
@@ -75,7 +80,7 @@ def encode_alert(alert: Alert) -> tuple[bytes, bytes, list[tuple[str, bytes]]]:
         "ce_subject": alert.subject or alert.area,
         "content-type": JSON,
     }
-    value = ENCODER.encode(replace(alert, evidence=evidence))
+    value = ENCODER.encode(replace(alert, evidence=evidence, score=min(alert.score, LARGEST_SCORE)))
     return alert.id.encode(), value, [(name, text.encode()) for name, text in headers.items()]
 
 

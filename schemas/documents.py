@@ -1,0 +1,170 @@
+"""JSON Schema files and the AsyncAPI document, made from the types: ``python -m schemas.documents`` writes them."""
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from schemas.alert import Alert
+from schemas.master import Area
+from schemas.wire import FRAME, JSON, Reason
+from schemas.wire.records import EventRecord, Frame, PaymentRecord, ReadingRecord, StageRecord
+
+Document = dict[str, Any]
+
+FOLDER = Path(__file__).parent
+TYPES: dict[str, type[msgspec.Struct]] = {
+    "reading": ReadingRecord, "frame": Frame, "event": EventRecord, "payment": PaymentRecord, "stage": StageRecord,
+    "area": Area, "alert": Alert,
+}  # fmt: skip
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+BYTES = {"contentMediaType": "application/octet-stream"}
+
+
+class Topic(NamedTuple):
+    """What is said of a topic."""
+
+    title: str
+    key: str
+    messages: tuple[str, ...]
+    actions: tuple[str, ...]  # of a worker
+    compacted: bool = False
+
+
+TOPICS = {
+    "meter.reads": Topic("Readings", "Transformer area", ("reading", "readings", "frame"), ("receive",)),
+    "meter.events": Topic("Device events", "Transformer area", ("event", "events"), ("receive",)),
+    "payments": Topic("Bills, payments, top-ups, balances", "Transformer area", ("payment", "payments"), ("receive",)),
+    "workflow": Topic("Work items enter and leave stages", "Section", ("stage", "stages"), ("receive",)),
+    "registry": Topic("Master data, the newest of each area", "Transformer area", ("area",), ("receive",), True),
+    "alerts": Topic("Alerts, the newest state of each", "Alert", ("alert",), ("send",), True),
+    "rejects": Topic("Values that were refused", "As in the source topic", ("reject",), ("send",)),
+    "checkpoints": Topic("State, the workers' alone", "Slot and part", ("checkpoint",), ("send", "receive"), True),
+}
+SUMMARIES = {
+    "reading": "One reading", "readings": "Readings of one area", "frame": "Readings of one area, packed",
+    "event": "One device event", "events": "Device events of one area",
+    "payment": "One bill, payment, top-up or balance", "payments": "Bills, payments, top-ups, balances of one area",
+    "stage": "One stage event", "stages": "Stage events of one section",
+    "area": "An area with all that hangs on it; no value removes it", "alert": "The latest change of an episode",
+    "reject": "The bytes as they came", "checkpoint": "A piece of an engine's state, or the manifest of its pieces",
+}  # fmt: skip
+HEADERS: dict[str, dict[str, str]] = {
+    "alert": {
+        "ce_specversion": "CloudEvents version, 1.0", "ce_id": "Alert id and revision", "ce_source": "/meterwatch",
+        "ce_type": "meterwatch.alert. and the change", "ce_time": "Event time of the change, RFC 3339",
+        "ce_subject": "What the alert is about",
+    },
+    "reject": {
+        "reason": "One of: " + ", ".join(Reason), "detail": "What is wrong, for people", "topic": "Source topic",
+        "partition": "Source partition", "offset": "Source offset",
+    },
+    "checkpoint": {
+        "set": "Names the pieces that belong together", "since": "Offset where the last whole checkpoint begins",
+        "checksum": "CRC-32 of the manifest",
+    },
+}  # fmt: skip
+
+
+def documents() -> dict[Path, str]:
+    """The text of every generated file."""
+    told: dict[str, Document] = {f"json/{name}.schema.json": schema(name) for name in TYPES}
+    told["asyncapi.json"] = asyncapi()
+    return {FOLDER / name: json.dumps(one, ensure_ascii=False, indent=2) + "\n" for name, one in told.items()}
+
+
+def schema(name: str) -> Document:
+    """The JSON Schema of a type, whole in itself."""
+    (found,), parts = msgspec.json.schema_components([TYPES[name]], ref_template="#/$defs/{name}")
+    whole = parts.pop(found["$ref"].rpartition("/")[2])
+    head = {"$schema": DIALECT, "$id": f"urn:meterwatch:{name}"}
+    return head | _plain(whole) | ({"$defs": {part: _plain(one) for part, one in parts.items()}} if parts else {})
+
+
+def _plain(part: Any) -> Any:
+    """Without what msgspec adds for itself: defaults that mean absent, base64 for msgpack's binaries, indentation."""
+    if isinstance(part, list):
+        return [_plain(one) for one in part]
+    if not isinstance(part, dict):
+        return part
+    plain = {name: _plain(one) for name, one in part.items()}
+    if plain.get("default", 1) in (None, "") or ("anyOf" in plain and plain.get("default") == 0):
+        del plain["default"]
+    if plain.pop("contentEncoding", None):
+        plain["contentMediaType"] = "application/octet-stream"
+    if isinstance(text := plain.get("description"), str):
+        plain["description"] = " ".join(text.split())
+    return plain
+
+
+def asyncapi() -> Document:
+    """The topics with their keys, headers and messages."""
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "meterwatch",
+            "version": "1.0.0",
+            "description": "What flows between meters, offices, the workers and those who read their alerts.",
+            "license": {"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},
+        },
+        "defaultContentType": JSON,
+        "channels": {address: _channel(address, topic) for address, topic in TOPICS.items()},
+        "operations": {
+            f"{action}.{address}": {
+                "action": action,
+                "channel": {"$ref": f"#/channels/{address}"},
+                "messages": [{"$ref": f"#/channels/{address}/messages/{name}"} for name in topic.messages],
+            }
+            for address, topic in TOPICS.items()
+            for action in topic.actions
+        },
+        "components": {
+            "messages": {name: _message(name, topic.key) for topic in TOPICS.values() for name in topic.messages}
+        },
+    }
+
+
+def _channel(address: str, topic: Topic) -> Document:
+    kafka: Document = {"topic": address, "bindingVersion": "0.5.0"}
+    if topic.compacted:
+        kafka["topicConfiguration"] = {"cleanup.policy": ["compact"]}
+    return {
+        "address": address,
+        "title": topic.title,
+        "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in topic.messages},
+        "bindings": {"kafka": kafka},
+    }
+
+
+def _message(name: str, key: str) -> Document:
+    headers = HEADERS.get(name, {})
+    fields: Document = {header: {"type": "string", "description": text} for header, text in headers.items()}
+    binary = name in ("reject", "checkpoint")
+    content_type = FRAME if name == "frame" else "application/octet-stream" if binary else JSON
+    if not binary:
+        fields["content-type"] = {"type": "string", "const": content_type}
+    required = [header for header in headers if header != "checksum"]
+    return {
+        "name": name,
+        "summary": SUMMARIES[name],
+        "contentType": content_type,
+        "headers": {"type": "object", "properties": fields} | ({"required": required} if required else {}),
+        "payload": {"schemaFormat": "application/schema+json;version=draft-2020-12", "schema": _payload(name)},
+        "bindings": {"kafka": {"key": {"type": "string", "description": key}, "bindingVersion": "0.5.0"}},
+    }
+
+
+def _payload(name: str) -> Document:
+    if name in TYPES:
+        return {"$ref": f"./json/{name}.schema.json"}
+    if name.removesuffix("s") in TYPES:
+        return {"type": "array", "minItems": 1, "items": {"$ref": f"./json/{name.removesuffix('s')}.schema.json"}}
+    return BYTES
+
+
+if __name__ == "__main__":
+    for path, text in documents().items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
