@@ -55,7 +55,7 @@ def main() -> NoReturn:
     try:
         app()
     except (ValueError, names.TopicError, KafkaError, OSError) as error:
-        err.print(f"[bold red]error:[/] {escape(str(error))}")
+        typer.echo(f"error: {error}", err=True)
         sys.exit(2)
     sys.exit(0)
 
@@ -64,6 +64,7 @@ def main() -> NoReturn:
 def begin(context: typer.Context, settings: SettingsFile = None) -> None:
     """Watches an electricity utility's meters."""
     context.obj = settings
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what fails is said by the command
 
 
 def told(context: typer.Context) -> Settings:
@@ -78,8 +79,9 @@ def worker(context: typer.Context) -> None:
 
     settings = told(context)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    logging.getLogger("meterwatch").setLevel(settings.log_level)
     asyncio.run(names.ensure(settings))
+    logging.getLogger("aiokafka").setLevel(logging.WARNING)
+    logging.getLogger("meterwatch").setLevel(settings.log_level)
     run(settings)
 
 
@@ -181,7 +183,7 @@ def send_source(settings: Settings, source: Source, shape: Shape, speed: float |
         show_json({"sent": dict(sent), "refused": dict(source.refused)})
         return
     for topic, rows in sent.items():
-        out.print(f"{rows:12,} rows to {topic}")
+        out.print(f"{rows:12,} to {topic}")
     for reason, count in source.refused.items():
         out.print(f"{count:12,} left out: {reason}, first at {source.tally.first[reason]}")
 

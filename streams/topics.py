@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from msgspec import Struct
 
 from streams.settings import Settings
 
@@ -42,7 +43,7 @@ class TopicError(Exception):
     """Topics that are not as the settings say, or brokers that refuse; says what to do."""
 
 
-class TopicState(NamedTuple):
+class TopicState(Struct, frozen=True):
     """A topic as it is."""
 
     topic: str

@@ -1,0 +1,310 @@
+"""The worker on a real broker: what it tells, what it does when it is killed, and what it counts."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.structs import ConsumerRecord
+from prometheus_client.parser import text_string_to_metric_families
+
+from detectors.engine import Engine
+from replay.history import Source
+from replay.send import send
+from replay.town import Town
+from schemas.alert import Alert
+from schemas.columns import Batch, Readings
+from schemas.wire import JSON, decode_alert
+from streams import checkpoints
+from streams.broker import Broker
+from streams.logs import read_to_end, reader
+from streams.settings import Settings, load
+from streams.topics import ALERTS, CHECKPOINTS, READS, REJECTS, SOURCES, ensure
+
+PATIENCE = 60  # seconds until a condition that should come is given up
+PARTITIONS = 4
+
+
+@pytest.fixture(scope="module")
+def town() -> Town:
+    return Town(600, 3)
+
+
+@pytest.fixture(scope="module")
+def history(town: Town) -> list[Batch]:
+    """Three days of the town, of the meters with a planted fault and every sixth other."""
+    planted = {fault.subject for fault in town.planted}
+    batches = []
+    for batch in town.batches():
+        kept = np.array([k % 6 == 0 or name in planted for k, name in enumerate(batch.names)])
+        batches.append(batch.rows(kept[batch.subject]) if isinstance(batch, Readings) else batch)
+    return batches
+
+
+@pytest.fixture(scope="module")
+def expected(town: Town, history: list[Batch]) -> dict[str, dict[str, Any]]:
+    engine = Engine(zone=town.zone, interval=town.interval)
+    engine.enroll(town.areas)
+    alerts = last_states(alert for batch in history for alert in engine.step(batch))
+    assert len(alerts) > 5
+    return alerts
+
+
+@pytest.fixture
+def environment(broker: Broker, request: pytest.FixtureRequest) -> dict[str, str]:
+    """What a worker of this test alone is told."""
+    name = re.sub(r"\W+", "-", request.node.name)
+    return {
+        "METERWATCH_BROKERS": broker.address,
+        "METERWATCH_PREFIX": f"{name}.",
+        "METERWATCH_GROUP": name,
+        "METERWATCH_PARTITIONS": str(PARTITIONS),
+        "METERWATCH_CLOCK": "stream",
+        "METERWATCH_CHECKPOINT_SECONDS": "0.5",
+        "METERWATCH_SESSION_SECONDS": "6",
+        "METERWATCH_METRICS_PORT": "0",
+    }
+
+
+@pytest.fixture
+def settings(environment: dict[str, str]) -> Settings:
+    settings = load(environment)
+    asyncio.run(ensure(settings))
+    return settings
+
+
+class WorkerProcess:
+    """A worker in a process of its own, killed when the test ends."""
+
+    def __init__(self, environment: dict[str, str], log: Path) -> None:
+        self.log = log
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "streams.cli", "worker"],
+                env=os.environ | environment,
+                stdout=output,
+                stderr=output,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.kill()
+        if error:
+            error.add_note(self.log.read_text()[-4000:])
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def end(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(PATIENCE)
+
+    def scrape(self) -> Counter[tuple[str, tuple[str, ...]]]:
+        """Every sample by its name and the values of its labels; nothing before the worker answers."""
+        found = re.search(r"metrics on (http\S+)", self.log.read_text())
+        if not found:
+            return Counter()
+        with urllib.request.urlopen(found[1], timeout=10) as answer:  # noqa: S310 - what the worker said itself
+            text = answer.read().decode()
+        return Counter({
+            (sample.name, tuple(value for _, value in sorted(sample.labels.items()))): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        })
+
+
+def last_states(alerts: Iterable[Alert]) -> dict[str, dict[str, Any]]:
+    """What counts of the last message of every alert."""
+    last = {alert.id: alert for alert in alerts}
+    return {
+        key: {name: getattr(alert, name) for name in alert.__struct_fields__ if name not in ("revision", "held")}
+        for key, alert in last.items()
+        if alert.state != "withdrawn"
+    }
+
+
+def history_of(town: Town, batches: list[Batch]) -> Source:
+    return Source(town.name, town.areas, iter(batches), sum(map(len, batches)), town.zone, town.interval)
+
+
+def publish(settings: Settings, town: Town, batches: list[Batch], shape: Any = "packed") -> None:
+    send(history_of(town, batches), settings.servers, shape, prefix=settings.prefix)
+
+
+async def records(settings: Settings, topic: str, partitions: int) -> list[ConsumerRecord]:
+    async with reader(settings) as consumer:
+        tps = [TopicPartition(settings.topic(topic), number) for number in range(partitions)]
+        return [r async for _, some in read_to_end(consumer, dict.fromkeys(tps, 0)) for r in some]
+
+
+def told(settings: Settings) -> dict[str, dict[str, Any]]:
+    return last_states(decode_alert(r.value) for r in asyncio.run(records(settings, ALERTS, PARTITIONS)))
+
+
+def contained(settings: Settings) -> bool:
+    """Whether the checkpoints contain all there is: what they contain has been told before."""
+
+    async def compare() -> bool:
+        async with reader(settings) as consumer:
+            tps = {(t, n): TopicPartition(settings.topic(t), n) for t in SOURCES for n in range(PARTITIONS)}
+            ends = await consumer.end_offsets(list(tps.values()))
+            topic = settings.topic(CHECKPOINTS)
+            found = await checkpoints.newest(consumer, topic, range(PARTITIONS), {}, PARTITIONS)
+            offsets = {number: newest.manifest.offsets for number, newest in found.items() if newest}
+            return all(offsets.get(n, {}).get(t, 0) == ends[tp] for (t, n), tp in tps.items())
+
+    return asyncio.run(compare())
+
+
+def rows(counted: Counter[tuple[str, tuple[str, ...]]]) -> int:
+    return sum(value for (name, _), value in counted.items() if name == "meterwatch_rows_total")
+
+
+def wait(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.2)
+
+
+@pytest.mark.parametrize("shape", ["single", "array", "packed"])
+def test_tells_what_the_engine_tells(settings, environment, town, history, expected, shape, tmp_path):
+    publish(settings, town, history, shape)
+    with WorkerProcess(environment, tmp_path / "log"):
+        wait(lambda: contained(settings))
+        assert told(settings) == expected
+
+
+def test_killed_it_goes_on_from_the_checkpoint(settings, environment, town, history, expected, tmp_path):
+    third = len(history) // 3
+    with WorkerProcess(environment, tmp_path / "one") as worker:
+        publish(settings, town, history[:third], "array")
+        wait(lambda: contained(settings))
+        publish(settings, town, history[third : third + 2], "array")
+        worker.kill()
+    with WorkerProcess(environment | {"METERWATCH_CHECKPOINT_SECONDS": "3600"}, tmp_path / "two") as worker:
+        publish(settings, town, history[third + 2 : 2 * third], "array")
+        before = len(asyncio.run(records(settings, ALERTS, PARTITIONS)))
+        wait(lambda: len(asyncio.run(records(settings, ALERTS, PARTITIONS))) > before)  # and no checkpoint has them
+        worker.kill()
+    with WorkerProcess(environment, tmp_path / "three"):
+        publish(settings, town, history[2 * third :], "array")
+        wait(lambda: contained(settings))
+        assert told(settings) == expected
+
+
+def test_ended_it_takes_a_last_checkpoint(settings, environment, town, history, expected, tmp_path):
+    publish(settings, town, history)
+    sent = sum(map(len, history))
+    with WorkerProcess(environment | {"METERWATCH_CHECKPOINT_SECONDS": "3600"}, tmp_path / "log") as worker:
+        wait(lambda: rows(worker.scrape()) == sent)
+        assert not contained(settings)
+        assert worker.end() == 0
+    assert contained(settings)
+    assert told(settings) == expected
+
+
+def test_workers_come_and_go(settings, environment, town, history, expected, tmp_path):
+    cuts = [len(history) * k // 4 for k in range(5)]
+    parts = [history[a:b] for a, b in pairwise(cuts)]
+    with WorkerProcess(environment, tmp_path / "one") as one:
+        publish(settings, town, parts[0])
+        wait(lambda: contained(settings))
+        with WorkerProcess(environment, tmp_path / "two") as two:
+            wait(lambda: len(re.findall(r"holds partitions \[\d, \d]", two.log.read_text())) == 1)
+            publish(settings, town, parts[1])
+            wait(lambda: contained(settings))
+            publish(settings, town, parts[2])
+            assert one.end() == 0
+            wait(lambda: contained(settings))
+            publish(settings, town, parts[3])
+            wait(lambda: contained(settings))
+    assert told(settings) == expected
+
+
+def test_counts_what_was_sent(settings, environment, town, history, expected, tmp_path):
+    publish(settings, town, history)
+    sent = Counter[str]()
+    for batch in history:
+        sent[batch.kind] += len(batch)
+    with WorkerProcess(environment, tmp_path / "log") as worker:
+        wait(lambda: contained(settings))
+        wait(lambda: rows(worker.scrape()) == sent.total())
+        counted = worker.scrape()
+        assert worker.end() == 0
+    totals = Counter[str]()
+    for (name, labels), value in counted.items():
+        totals[name] += value
+        if name == "meterwatch_rows_total":
+            assert value == sent[labels[0]]
+        assert not any(re.fullmatch(r"M\d+|C\d+", label) for label in labels)
+    outcomes = ("judged", "rejected", "duplicate", "late")
+    assert sum(totals[f"meterwatch_{outcome}_total"] for outcome in outcomes) == sent.total()
+    assert totals["meterwatch_meters"] > 100
+    assert totals["meterwatch_lag_records"] == 0
+    assert totals["meterwatch_checkpoint_bytes"] > 0
+    assert totals["meterwatch_step_seconds_count"] > 0
+    told_now = asyncio.run(records(settings, ALERTS, PARTITIONS))
+    assert totals["meterwatch_evidence_to_alert_seconds_count"] == len(told_now)
+    assert totals["meterwatch_alerts_total"] + totals["meterwatch_alerts_held_total"] == len(told_now)
+
+
+def test_what_cannot_be_read_is_rejected_with_its_reason(settings, environment, tmp_path):
+    huge = b"[" + b" " * (10 << 20) + b"]"
+    poison = [b"{", b"", b"null", b'{"meter": "M1"}', b"\xff\xfe", b"[" * 100_000, b"\x93\x01\x02", huge]
+    good = b'{"meter": "M1", "at": 1772380800, "kwh": 1}'
+
+    async def produce() -> None:
+        async with AIOKafkaProducer(bootstrap_servers=settings.brokers, max_request_size=20 << 20) as producer:
+            for value in [*poison, good]:
+                headers = [("content-type", JSON.encode())] if value == good else []
+                await producer.send_and_wait(settings.topic(READS), value, b"A1", 2, headers=headers)
+
+    asyncio.run(produce())
+    with WorkerProcess(environment, tmp_path / "log") as worker:
+        wait(lambda: contained(settings))
+        found = asyncio.run(records(settings, REJECTS, 1))
+        wait(lambda: worker.scrape()["meterwatch_rows_total", ("readings",)] == len(found) + 1)
+        counted = worker.scrape()
+    assert [record.value for record in found] == poison
+    assert counted["meterwatch_judged_total", ("readings",)] == 1
+    for offset, record in enumerate(found):
+        headers = {name: value.decode() for name, value in record.headers}
+        assert record.key == b"A1"
+        assert headers.pop("reason")
+        assert headers.pop("detail")
+        assert headers == {"topic": settings.topic(READS), "partition": "2", "offset": str(offset)}
+        assert counted["meterwatch_rejected_total", ("readings", dict(record.headers)["reason"].decode())] > 0
+
+
+def test_refuses_a_checkpoint_of_another_layout(settings, environment, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "LAYOUT", 99)
+
+    async def write() -> None:
+        async with AIOKafkaProducer(bootstrap_servers=settings.brokers) as producer:
+            tp = TopicPartition(settings.topic(CHECKPOINTS), 1)
+            first = checkpoints.Written()
+            await checkpoints.write(producer, tp, b"state", {}, partitions=PARTITIONS, last=first)
+
+    asyncio.run(write())
+    with WorkerProcess(environment, tmp_path / "log") as worker:
+        assert worker.process.wait(PATIENCE) == 1
+        assert "holds a checkpoint of layout 99" in worker.log.read_text()
