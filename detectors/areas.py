@@ -1,4 +1,4 @@
-"""Does the area's energy balance close?"""
+"""Whether an area's energy balance closes."""
 from __future__ import annotations
 
 import numpy as np
@@ -9,13 +9,13 @@ from schemas.columns import AreaDays, Column
 
 @rule(
     AreaDays, severity=2, release=6 * DAY, title=("High area line loss", "台区线损异常"),
-    text=("On three of the last seven days the area lost {loss_third:.1%} or more (its usual loss is {loss_mean:.1%}).",
-          "近七天中有三天线损达{loss_third:.1%}及以上(平时{loss_mean:.1%})。"),
+    text=("Of 7 days three lost {loss_third:.1%} or more, three {loss_least_third:.1%} or less (usual {loss_mean:.1%}).",
+          "近七天中三天线损不低于{loss_third:.1%},三天不高于{loss_least_third:.1%}(平时{loss_mean:.1%})。"),
 )  # fmt: skip
 def area_loss_high(
     loss_third: Column, loss_least_third: Column, loss_mean: Column, loss_spread: Column, *, limit: float = 0.07,
     hard: float = 0.10, widths: float = 3.0, negative: float = -0.01,
 ) -> Column:  # fmt: skip
-    """3 of 7 well-covered days lost more than max(7 %, usual + 3 sigma), or 10 %, or less than -1 %. Zhao County case."""
+    """3 of 7 well-covered days lost more than max(7 %, usual + 3 sigma) or 10 %, or under -1 %. Zhao County case."""
     line = np.minimum(np.maximum(limit, loss_mean + widths * loss_spread), hard)
-    return np.maximum(loss_third / line, np.where(loss_least_third < negative, loss_least_third / negative, 0.0))
+    return np.maximum(loss_third / line, loss_least_third / negative)

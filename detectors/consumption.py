@@ -1,9 +1,9 @@
-"""Does a customer's use look like that customer?"""
+"""Whether a customer's use looks like that customer."""
 from __future__ import annotations
 
 import numpy as np
 
-from detectors.rule import DAY, rule
+from detectors.rule import DAY, gated, rule
 from schemas.columns import Column, Days
 
 
@@ -16,16 +16,17 @@ def zero_usage(
     zero_days: Column, usual_kwh: Column, residential: Column, *, days: float = 7.0, days_residential: float = 30.0,
     usual: float = 0.5,
 ) -> Column:  # fmt: skip
-    """Nothing used for 7 days, residential 30, read well and with voltage, after real use (零电量). Defaults of this project."""
+    """Nothing used for 7 days, residential 30, read well, alive, after real use (零电量). Defaults of this project."""
     need = np.where(residential == 1, days_residential, days)
-    return np.where(usual_kwh > usual, zero_days / need, 0.0)
+    return gated(zero_days / need, usual_kwh > usual)
 
 
 @rule(
-    Days, severity=3, hold=2 * DAY, release=7 * DAY, status="shadow", title=("Unusual beside its peers", "模型评分异常"),
-    text=("The change of daily use is more unusual than {peer_score:.2%} of the peers in this area.",
+    Days, severity=3, hold=2 * DAY, release=6 * DAY, status="shadow",
+    title=("Unusual beside its peers", "模型评分异常"),
+    text=("The change of daily use is more unusual than that of {peer_score:.2%} of its peers in the area.",
           "日用电变化比本台区{peer_score:.2%}的同类用户更异常。"),
 )  # fmt: skip
 def model_score(peer_score: Column, *, top: float = 0.999) -> Column:
-    """The online peer model puts the day's change in the top 0.1 % for three days (模型评分). Default of this project."""
+    """The online peer model puts the day's change in the top 0.1 %, three days (模型评分). Default of this project."""
     return peer_score / top

@@ -1,4 +1,4 @@
-"""Is the meter itself sound?"""
+"""Whether the meter itself is sound."""
 from __future__ import annotations
 
 import numpy as np
@@ -13,7 +13,7 @@ from schemas.columns import Clocks, Column, Days, Readings
           "疑似停走:示值不变,其间按功率已用电{still_kwh:.2f}kWh。"),
 )  # fmt: skip
 def meter_stopped(register_delta: Column, still_kwh: Column, *, least: float = 0.1) -> Column:
-    """The register stands still while power flows (停走). 0.1 kWh secondary over 4 h, as in public terminal firmware."""
+    """The register stands still while power flows (停走). 0.1 kWh secondary, 4 h, as in public terminal firmware."""
     return between((register_delta == 0) & (still_kwh >= least), register_delta > 0)
 
 
@@ -22,8 +22,8 @@ def meter_stopped(register_delta: Column, still_kwh: Column, *, least: float = 0
     text=("Suspected backward register: it fell by {register_drop:.2f} kWh, confirmed by a second reading.",
           "疑似倒走:示值下降{register_drop:.2f}kWh,经再次抄读确认。"),
 )  # fmt: skip
-def register_decrease(register_drop: Column, *, least: float = 0.0) -> Column:
-    """The register fell, no rollover, no change-out, confirmed by re-read (倒走, ERC27). Clears after 30 days without."""
+def register_decrease(register_drop: Column, *, least: float = 0.01) -> Column:
+    """The register fell by more than its last digit, confirmed by re-read, no rollover or change-out (倒走, ERC27)."""
     return between(register_drop > least, register_drop <= least)
 
 

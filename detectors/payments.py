@@ -1,24 +1,28 @@
-"""Do payments go through, and are bills paid?"""
+"""Whether payments go through and bills are paid."""
 from __future__ import annotations
 
 import numpy as np
 
-from detectors.rule import HOUR, Level, between, rule
+from detectors.rule import HOUR, MINUTE, Level, between, rule
 from schemas.columns import Arrears, Attempts, Column, Payments
 
 
 @rule(
-    Attempts, severity=2, release=HOUR // 2, title=("Payment failures of a channel", "缴费渠道失败突增"),
-    text=("{failed_share:.0%} of the latest payment attempts failed, usual are {usual_share:.1%}.",
+    Attempts, severity=2, hold=10 * MINUTE, release=HOUR // 2,
+    title=("Payment failures of a channel", "缴费渠道失败突增"),
+    text=("{failed_share:.0%} of the latest payment attempts failed; usually {usual_share:.1%} do.",
           "该渠道近期缴费失败率{failed_share:.0%},平时{usual_share:.1%}。"),
 )  # fmt: skip
 def payment_failure_burst(
     failed_share: Column, attempts: Column, usual_share: Column, usual_spread: Column, *, limit: float = 0.05,
     widths: float = 3.0, least: float = 40.0,
 ) -> Column:  # fmt: skip
-    """A channel fails above 5 % and 3 sigma of its hour of the week, over some 50 attempts. Defaults of this project."""
+    """A channel fails above 5 % and 3 sigma of its hour of the week, for 10 min. Defaults of this project.
+
+    The share fades over 50 attempts; `least` counts them as faded, 40 being reached by the 80th.
+    """
     line = np.maximum(limit, usual_share + widths * usual_spread)
-    return np.where(attempts >= least, failed_share / line, 0.0)
+    return np.where(attempts >= least, failed_share / line, np.nan)
 
 
 @rule(

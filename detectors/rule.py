@@ -90,3 +90,12 @@ def between(trouble: Any, well: Any) -> Column:
     [1.0, 0.0, 0.95]
     """
     return np.where(trouble, 1.0, np.where(well, 0.0, 0.95))
+
+
+def gated(score: Column, gate: Any) -> Column:
+    """The score where the gate is open; elsewhere it may say well, but never trouble, so that no gate clears an alert.
+
+    >>> gated(np.array([1.5, 1.5, 0.2]), np.array([True, False, False])).tolist()
+    [1.5, 0.95, 0.2]
+    """
+    return np.where(gate, score, np.minimum(score, 0.95))

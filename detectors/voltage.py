@@ -1,9 +1,9 @@
-"""Voltage, phase and current rules of the meter: is metering intact?"""
+"""Voltage, phase and current rules of the meter: whether metering is intact."""
 from __future__ import annotations
 
 import numpy as np
 
-from detectors.rule import HOUR, MINUTE, Level, between, rule
+from detectors.rule import HOUR, MINUTE, Level, between, gated, rule
 from schemas.columns import Column, Readings
 
 
@@ -25,10 +25,11 @@ def voltage_loss(
           "疑似断相:{phase}相电压{u:.1f}V低于额定{un:.0f}V的{broken:.0%},且无电流。"),
 )  # fmt: skip
 def phase_break(
-    u: Column, i: Column, un: Column, ib: Column, *, broken: float = 0.60, back: float = 0.70, load: float = 0.005
-) -> Column:
-    """A phase has neither voltage nor current (断相). Limits: Q/GDW 1354-2013; clear line: default of this project."""
-    return between((u < broken * un) & (np.abs(i) < load * ib), u > back * un)
+    u: Column, i: Column, most_u: Column, un: Column, ib: Column, *, broken: float = 0.60, back: float = 0.70,
+    load: float = 0.005,
+) -> Column:  # fmt: skip
+    """A phase has neither voltage nor current beside a live one (断相). Q/GDW 1354-2013; clear line: this project."""
+    return between((u < broken * un) & (np.abs(i) < load * ib) & (most_u > back * un), u > back * un)
 
 
 @rule(
@@ -52,7 +53,7 @@ def current_loss(
 def reverse_polarity(
     p: Column, most_p: Column, phases: Column, un: Column, ib: Column, pv_kva: Column, *, floor: float = 0.005
 ) -> Column:
-    """A phase sends power back, others do not, nothing generates (反极性). 0.5 % of basic power; 15 min at the master."""
+    """A phase sends power back, others do not, nothing generates (反极性). Terminal defaults: 0.5 % Un Ib, 15 min."""
     back = (p < -floor * un * ib / 1000) & (pv_kva == 0)
     return between(back & ((most_p > 0) | (phases == 1)), p >= 0)
 
@@ -66,8 +67,8 @@ def reverse_polarity(
 def meter_current_unbalance(
     i: Column, mean_i: Column, most_i: Column, ib: Column, *, limit: float = 0.30, load: float = 0.05
 ) -> Column:
-    """Phase currents far from their mean under load (电流不平衡). 30 %, severe 90 %; 5 % Ib gate, meter defaults."""
-    return np.where(most_i > load * ib, np.abs(i - mean_i) / mean_i / limit, 0.0)
+    """Phase currents far from their mean (电流不平衡): 30 %, severe 90 %; raised above 5 % Ib only. Meter defaults."""
+    return gated(np.abs(np.abs(i) - mean_i) / mean_i / limit, most_i > load * ib)
 
 
 @rule(
@@ -79,7 +80,7 @@ def voltage_deviation(
     u: Column, un: Column, phases: Column, *, over: float = 1.07, under: float = 0.90, under_three: float = 0.93,
     inside: float = 0.01, dead: float = 0.60,
 ) -> Column:  # fmt: skip
-    """Supply voltage outside GB/T 12325-2008: +7/-10 %, three-phase +-7 %. Below 60 % it is a break, not a deviation."""
+    """Supply voltage outside GB/T 12325-2008: +7/-10 %, three-phase +-7 %. Below 60 % it is a break, no deviation."""
     low, ratio = np.where(phases == 3, under_three, under), u / un
     trouble = (ratio > over) | ((ratio < low) & (ratio > dead))
     return between(trouble, (ratio < over - inside) & (ratio > low + inside))

@@ -106,7 +106,7 @@ class Work(Deadlines):
 
     def columns(self, slots: Codes, mark: Column) -> dict[str, Any]:
         """The columns of Overdue."""
-        return {"share": mark, "limit": self.cells["unit"][slots]}
+        return {"share": mark, "limit_hours": self.cells["unit"][slots] / 3600}
 
 
 class Bills(Deadlines):

@@ -166,14 +166,23 @@ class FailureShare:
     """How often attempts through a channel fail: lately, and usually at this hour of the week."""
 
     MEMORY = 50  # attempts over which the recent share fades
+    FADE = np.float32(0.8)  # of an hour's habit from week to week
 
     def __init__(self) -> None:
         hours = np.zeros(168, np.float32)
-        self.cells = Cells(share=np.float64(0), weight=np.float64(0), attempts=hours, fails=hours)
+        self.cells = Cells(
+            share=np.float64(0), weight=np.float64(0), attempts=hours, fails=hours,
+            hour=np.int64(0), tried=np.float32(0), failed=np.float32(0),  # the hour that has not ended yet
+        )  # fmt: skip
 
     def fold(self, slots: Codes, batch: Attempts, columns: Columns) -> Columns:
-        """Adds failed_share, attempts (effective number), usual_share and usual_spread of that share."""
-        c, hour = self.cells, (batch.at // HOUR) % 168
+        """Adds failed_share, attempts (effective number), usual_share and usual_spread, both before this hour."""
+        c, hour = self.cells, batch.at // HOUR
+        self.end_hours(slots[c["hour"][slots] != hour])
+        c["hour"][slots] = hour
+        c["tried"][slots] += 1
+        c["failed"][slots] += batch.failed
+        hour = hour % 168
         keep = 1 - 1 / self.MEMORY
         weight = c["weight"][slots] * keep + 1
         share = c["share"][slots] + (batch.failed - c["share"][slots]) / weight
@@ -183,19 +192,27 @@ class FailureShare:
         overall = np.where(all_tried > 0, fails.sum(axis=0) / np.maximum(all_tried, 1), np.nan)
         usual = np.where(here >= self.MEMORY, fails[hour, rows] / np.maximum(here, 1), overall)
         c["share"][slots], c["weight"][slots] = share, weight
-        c["attempts"][hour, slots] += 1
-        c["fails"][hour, slots] += batch.failed
         spread = np.sqrt(np.maximum(usual * (1 - usual), 1e-4) / weight)
         return {"failed_share": share, "attempts": weight, "usual_share": usual, "usual_spread": spread}
 
+    def end_hours(self, slots: Codes) -> None:
+        """Take the last hour of some channels into their habit, so that a burst is not measured against itself."""
+        c, hour = self.cells, self.cells["hour"][slots] % 168
+        keep = np.where(c["tried"][slots] > 0, self.FADE, 1)
+        for habit, now in (("attempts", "tried"), ("fails", "failed")):
+            c[habit][hour, slots] = keep * c[habit][hour, slots] + c[now][slots]
+        c["tried"][slots] = c["failed"][slots] = 0
+
 
 def phase_columns(r: Readings) -> Columns:
-    """Totals and extremes over the phases."""
-    a, b, c = r.i
+    """Totals and extremes over the phases; currents without their sign, which some meters take from the power."""
+    a, b, c = np.abs(r.i)
+    ua, ub, uc = r.u
     pa, pb, pc = r.p
     dark = np.isnan(pa) & np.isnan(pb) & np.isnan(pc)
     total = np.where(dark, np.nan, np.nan_to_num(pa) + np.nan_to_num(pb) + np.nan_to_num(pc))
     return {
+        "most_u": np.fmax(np.fmax(ua, ub), uc),
         "most_i": np.fmax(np.fmax(a, b), c),
         "mean_i": (a + b + c) / 3,
         "most_p": np.fmax(np.fmax(pa, pb), pc),

@@ -254,7 +254,7 @@ class Overdue(Batch):
     kind: ClassVar[str] = "overdue"
 
     share: Column  # of the limit that has passed, 0 once it is finished
-    limit: Column  # seconds
+    limit_hours: Column
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,6 +302,7 @@ COLUMN_TYPES: dict[str, Any] = {
     "succeeded": np.uint8, "due": np.int64,
     "stages": str, "stage": np.int32, "progress": np.uint8, "limit": np.float64,
     "offset": np.float64, "failed": np.float32, "overdue_days": np.float64, "unpaid": np.float64, "share": np.float64,
+    "limit_hours": np.float64,
     "coverage": np.float32, "reads": np.float32, "live": np.float32, "night": np.float32, "peak": np.float32,
     "current": np.float32, "kva": np.float32, "gateway": np.float32, "energy_in": np.float64, "energy_out": np.float64,
 }  # fmt: skip
