@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import chain, groupby
+from itertools import chain, groupby, pairwise
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -206,12 +206,12 @@ class _Intake(Generic[B]):
 
     def pieces(self) -> Iterator[tuple[str, list[int]]]:
         """The readable messages by shape, in order; those in JSON in pieces whose records fit a processor's cache."""
-        for shape, run in groupby(self.shapes, self.shapes.__getitem__):
-            indices = np.array(list(run), np.intp)
-            passed = np.cumsum([len(self.values[index]) for index in indices]) // PIECE
-            cuts = np.flatnonzero(np.diff(passed)) + 1 if shape != "packed" else ()
-            for piece in np.split(indices, cuts):
-                yield shape, piece.tolist()
+        for shape, group in groupby(self.shapes, self.shapes.__getitem__):
+            run = list(group)
+            passed = np.cumsum([len(self.values[index]) for index in run]) // PIECE
+            cuts = [] if shape == "packed" else (np.flatnonzero(np.diff(passed)) + 1).tolist()
+            for first, last in pairwise([0, *cuts, len(run)]):
+                yield shape, run[first:last]
 
     def batch(self, shape: str, piece: list[int]) -> B | None:
         """The rows of a piece that are sound, None when there are none."""
