@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from replay import curves, eventlog, households, layout, tables
 from replay.history import Source, SourceError, Tally, merge
+from replay.town import named_town
 from schemas.master import Area
 
 __all__ = ["Source", "SourceError", "open_source", "open_sources"]
@@ -38,12 +39,13 @@ def open_source(path: str | Path) -> Source:
 
 
 def open_sources(paths: Iterable[str | Path]) -> Source:
-    """One history of several files and folders, in event-time order. Raises SourceError.
+    """One history of several files, folders and simulated towns, in event-time order. Raises SourceError.
 
     Areas told in JSON lines replace those that a layout infers.
     """
     tally = Tally()
-    files = list(dict.fromkeys(chain.from_iterable(_files(Path(path)) for path in paths)))
+    towns = {path: None if Path(path).exists() else named_town(str(path)) for path in paths}
+    files = list(dict.fromkeys(chain.from_iterable(_files(Path(path)) for path, town in towns.items() if not town)))
     told: list[Area] = []
     found: dict[Layout, list[Path]] = {}
     for file in files:
@@ -51,9 +53,10 @@ def open_sources(paths: Iterable[str | Path]) -> Source:
             told += layout.read_areas(file, tally)
         else:
             found.setdefault(_layout(file), []).append(file)
-    parts = [kind.open_files(group, tally) for kind, group in found.items()]
+    parts = [town.source() for town in towns.values() if town]
+    parts += [kind.open_files(group, tally) for kind, group in found.items()]
     if not parts:
-        raise SourceError(f"{' '.join(map(str, paths)) or 'nothing'} holds no history")
+        raise SourceError(f"{' '.join(map(str, towns)) or 'nothing'} holds no history")
     zones = {part.zone for part in parts} - {""}
     if len(zones) > 1:
         raise SourceError(f"histories of different zones ({', '.join(sorted(zones))}) must be opened apart")

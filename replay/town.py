@@ -193,9 +193,9 @@ class _Physics:
         exported[:, self.sun] = np.cumsum(np.maximum(-power[:, self.sun], 0) * HOURS, axis=0) + self.exported[self.sun]
         self.exported = exported[-1].copy()
 
-        rows = np.flatnonzero(block.read)
-        again = rows[self.rng.integers(0, len(rows), self.rng.binomial(len(rows), REPEATED))]
-        rows = np.sort(np.concatenate([rows, again]))
+        once = np.flatnonzero(block.read)
+        again = once[self.rng.integers(0, len(once), self.rng.binomial(len(once), REPEATED))]
+        rows = np.sort(np.concatenate([once, again]))
         slot, row = np.divmod(rows, len(self.grid))
         at = block.start + SLOT * (slot + 1)
         return Readings(

@@ -274,12 +274,10 @@ class Evidence:
             tried = [r for r in tried if r["channel"] == alert.subject]
             return Timeline(marks=[Mark(r["at"], r["subject"], bool(r["succeeded"])) for r in tried])
         customer, _, bill = alert.subject.partition("/")
-        paid = [r for r in tried if r["subject"] == customer]
-        issued = [r for r in rows
-                  if r["payment"] == Payment.BILL and r["subject"] == customer and bill in ("", r["bill"])]  # fmt: skip
-        done = next((r["at"] for r in paid if r["succeeded"]), 0)
-        return Timeline([Span(f"bill of {r['amount']:.2f} yuan", r["at"], done, r["due"]) for r in issued],
-                        [Mark(r["at"], r["channel"], bool(r["succeeded"])) for r in paid])  # fmt: skip
+        marks = [Mark(r["at"], r["channel"], bool(r["succeeded"])) for r in tried if r["subject"] == customer]
+        issued = [r for r in rows if r["payment"] == Payment.BILL and (r["subject"], r["bill"]) == (customer, bill)]
+        paid = next((mark.at for mark in marks if mark.well), 0)
+        return Timeline([Span(f"bill of {r['amount']:.2f} yuan", r["at"], paid, r["due"]) for r in issued], marks)
 
 
 def _rows(batch: Payments | Stages) -> list[Row]:

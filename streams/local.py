@@ -26,6 +26,7 @@ from detectors.engine import Engine
 from replay.history import Source
 from replay.sources import open_sources
 from schemas.alert import Alert
+from schemas.master import Area
 
 DAY = 86_400
 CHECKPOINT_SECONDS = 5.0
@@ -75,6 +76,7 @@ class Store:
         en TEXT, zh TEXT
     ) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS places (source TEXT PRIMARY KEY, place BLOB);
+    CREATE TABLE IF NOT EXISTS areas (area TEXT PRIMARY KEY, master BLOB);
     CREATE TABLE IF NOT EXISTS engine (one INT PRIMARY KEY CHECK (one = 1), state BLOB);
     """
     PUT = "INSERT OR REPLACE INTO alerts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -108,6 +110,15 @@ class Store:
         found = self.db.execute("SELECT state FROM engine").fetchone()
         return found[0] if found else None
 
+    def enroll(self, areas: Iterable[Area]) -> list[Area]:
+        """Keep master data, each area in place of what was known of it; all that is known."""
+        rows = [(area.area, msgspec.json.encode(area)) for area in areas]
+        self.db.execute("BEGIN IMMEDIATE")
+        self.db.executemany("INSERT OR REPLACE INTO areas VALUES (?, ?)", rows)
+        self.db.execute("COMMIT")
+        kept = self.db.execute("SELECT master FROM areas ORDER BY area")
+        return [msgspec.json.decode(master, type=Area) for (master,) in kept]
+
     def save(self, place: Place, state: bytes, alerts: Iterable[Alert]) -> None:
         """All of it or, when the process dies, nothing. Raises StoreError when the file cannot be written."""
         rows = [[json.dumps(v) if isinstance(v, dict) else v for v in msgspec.structs.astuple(a)] for a in alerts]
@@ -139,9 +150,9 @@ def follow(
     if place.done:
         return place
     engine = Engine(zone=source.zone or zone, interval=source.interval)
+    engine.enroll(store.enroll(source.areas))
     if (state := store.state()) is not None:
         engine.restore(state)
-    engine.enroll(source.areas)
     counted = Counter(engine.counts)
     told: dict[str, Alert] = {}
     then = saved = time.monotonic()
@@ -230,7 +241,7 @@ def summarise(place: Place, alerts: Sequence[Alert], source: Source) -> dict[str
     meter_days = place.meters * place.days
     rules: dict[str, Counter[str]] = {}
     for alert in alerts:
-        rules.setdefault(alert.rule, Counter()).update(["held" if alert.held else "told", alert.state])
+        rules.setdefault(alert.rule, Counter()).update(["held"] if alert.held else ["told", alert.state])
     return {
         "source": source.name, "meters": place.meters, "rows": place.rows, "seconds": round(place.seconds, 3),
         "rows_per_second": round(place.rows / max(place.seconds, 1e-9)),

@@ -149,7 +149,8 @@ def _evidence(run: Watched) -> str:
     for alert, picture in run.pictures:
         en, zh = RULES[alert.rule].title
         chart = _curve(picture, alert, run.zone) if isinstance(picture, Curve) else _timeline(picture, alert, run)
-        where = " · ".join(filter(None, (f"area {alert.area}", alert.subject, _stamp(alert.raised, run.zone))))
+        room = "section" if alert.kind == "overdue" else "area"
+        where = " · ".join(filter(None, (f"{room} {alert.area}", alert.subject, _stamp(alert.raised, run.zone))))
         cards.append(
             f'<figure class="card"><header><h3>{escape(en)}<span lang="zh">{escape(zh)}</span></h3>'
             f'<span class="badge s{alert.severity}">{escape(SEVERITY[alert.severity])}</span></header>'
@@ -212,7 +213,7 @@ class _Axes:
     def times(self) -> str:
         """Marks along the time, at round local hours."""
         span = self.end - self.begin
-        step = next((s for s in (3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY, 4 * DAY) if span / s <= 7), 7 * DAY)
+        step = next((s for s in (HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY, 4 * DAY) if span / s <= 7), 7 * DAY)
         zone, out = ZoneInfo(self.zone), []
         midnight = datetime.fromtimestamp(self.begin, zone).replace(hour=0, minute=0, second=0, microsecond=0)
         for at in np.arange(midnight.timestamp(), self.end, step):

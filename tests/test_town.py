@@ -6,8 +6,9 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
+from replay.grid import SLOT
 from replay.history import SourceError
-from replay.town import BLOCK, REPEATED, SLOT, Town, named_town
+from replay.town import BLOCK, REPEATED, Town, named_town
 from schemas.columns import Readings
 
 
@@ -117,8 +118,8 @@ def test_every_kind_of_fault_is_planted_and_shows_in_the_meters():
     assert kinds >= {
         "voltage_loss", "phase_break", "current_loss", "reverse_polarity", "meter_current_unbalance",
         "area_load_unbalance", "voltage_deviation", "transformer_overload", "over_contract_capacity", "meter_stopped",
-        "register_decrease", "zero_usage", "theft", "payment_failures", "arrears", "stalled_stage", "read_failure",
-        "clock_drift",
+        "register_decrease", "zero_usage", "theft", "card_refused", "channel_fails", "arrears", "stalled_stage",
+        "read_failure", "clock_drift",
     }  # fmt: skip
     assert all(town.start < p.start < p.end <= town.end for p in town.planted)
     subjects = [p.subject for p in town.planted if p.subject]
@@ -142,8 +143,12 @@ def test_theft_is_missing_at_the_users_and_present_at_the_gateway():
 
 
 def test_a_town_is_called_by_name():
-    assert named_town("town:60x1:9").name == "town:60x1:9"
-    assert named_town("town:60x1").planted
+    town = named_town("town:60x1:9")
+    assert town is not None
+    assert town.name == "town:60x1:9"
+    quiet = named_town("quiet-town:60x1")
+    assert quiet is not None
+    assert not quiet.planted
     assert named_town("readings.parquet") is None
     with pytest.raises(SourceError, match="at least 50 meters"):
         named_town("town:3x1")

@@ -1,0 +1,109 @@
+"""The demo finds what was planted, and its report opens offline."""
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from collections import Counter
+from html.parser import HTMLParser
+
+import msgspec
+import pytest
+
+from detectors.engine import Engine
+from replay.planted import Planted
+from replay.scoring import score
+from replay.town import Town
+from schemas.alert import Alert
+from streams.demo import demo
+from streams.report import waited
+
+class Checked(HTMLParser):
+    """Elements open and close in pairs."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.within: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        if tag != "meta":
+            self.within.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        assert "svg" in self.within
+
+    def handle_endtag(self, tag):
+        assert self.within.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory):
+    """What the demo prints where there is no terminal, and its page."""
+    file, said = tmp_path_factory.mktemp("demo") / "report.html", io.StringIO()
+    with contextlib.redirect_stdout(said):
+        demo(meters=500, days=5, seed=2, report=file)
+    return said.getvalue(), file.read_text(encoding="utf-8")
+
+
+def test_every_planted_fault_is_found_and_every_alarm_has_a_cause(shown):
+    said, _ = shown
+    found = re.search(r"(\d+) of (\d+) planted faults found, (\d+) missed; (\d+) of (\d+) alarms\s+false", said)
+    assert found is not None, said
+    assert int(found[1]) == int(found[2]) > 8
+    assert int(found[4]) == 0
+    assert "readings in" in said
+
+
+def test_the_page_needs_no_network_and_is_well_formed(shown):
+    _, page = shown
+    assert not re.search(r"https?://|url\(|@import|<script|<link|<img", page)
+    assert Checked(page).within == []
+
+
+def test_the_page_shows_each_kind_of_alarm_with_its_curve_and_in_two_languages(shown):
+    said, page = shown
+    rules = set(re.findall(r"^\d\d-\d\d \d\d:\d\d  \d  (\w+)", said, re.MULTILINE))
+    cards = re.findall(r'<figure class="card">.*?</figure>', page, re.DOTALL)
+    assert len(cards) == len(rules) > 6
+    for card in cards:
+        assert re.search(r'class="(curve|bar|span|well|failed)', card), card
+        assert re.search(r'class="raised"', card)
+        assert re.search(r"[一-鿿]", card)
+        assert "nan" not in card
+
+
+def test_a_quiet_town_gives_no_alarm():
+    """A clean baseline: ordinary days, people who move out, a new meter, an announced outage."""
+    town = Town(400, 9, seed=3, faults=False)
+    engine = Engine(zone=town.zone, interval=town.interval)
+    engine.enroll(town.areas)
+    told = {a.id: a for batch in town.batches() for a in engine.step(batch)}
+    assert Counter(a.rule for a in told.values() if not a.held and a.state != "withdrawn") == Counter()
+
+
+def alert(**known):
+    usual = Alert(
+        id="1", rule="voltage_loss", version=1, kind="readings", area="A1", subject="M1", state="raised",
+        change="raised", revision=0, severity=1, since=1000, raised=1900, at=1900, score=1.0, phase="A", evidence={},
+        held="", en="", zh="",
+    )  # fmt: skip
+    return msgspec.structs.replace(usual, **known)
+
+
+def test_an_alert_is_right_false_or_held():
+    fault = Planted("voltage_loss", ("voltage_loss",), "A1", "M1", 900, 5000, "", echoes=("area_loss_high",))
+    right, echo = alert(), alert(id="2", rule="area_loss_high", subject="")
+    false = [alert(id="3", subject="M2"), alert(id="4", raised=800), alert(id="5", rule="zero_usage")]
+    held, gone = alert(id="6", held="repeat"), alert(id="7", state="withdrawn", raised=950)
+    result = score([fault], [right, echo, *false, held, gone])
+    assert [f.alert for f in result.findings] == [right]
+    assert result.right == [right, echo]
+    assert sorted(a.id for a in result.false) == ["3", "4", "5"]
+    assert result.held == [held]
+    assert result.findings[0].days == pytest.approx(1000 / 86_400)
+    assert score([fault], [held]).found == 0
+
+
+def test_times_are_said_in_words():
+    assert [waited(d) for d in (0.01, 0.2, 1.9, 7.25)] == ["14 min", "5 h", "46 h", "7.2 days"]

@@ -1,0 +1,130 @@
+"""The local runner: one file holds all, and a process that is killed changes nothing."""
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import pytest
+
+from detectors.engine import Engine, SnapshotError
+from replay.history import Source, SourceError
+from replay.town import Town
+from schemas.columns import Readings
+from streams.local import Store, StoreError, follow, identity, run
+
+TOWN = "town:220x3:4"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The alerts and the place of a run that nothing disturbed."""
+    with Store(tmp_path_factory.mktemp("store") / "whole.db") as store:
+        place = follow(Town(220, 3, 4).source(), store, TOWN, every=1e9)
+        return store.alerts(), place
+
+
+def test_a_run_that_is_killed_and_started_again_ends_with_the_same_alerts(tmp_path, undisturbed):
+    path = tmp_path / "killed.db"
+    program = f"import sys; from streams.local import run; run([{TOWN!r}], sys.argv[1], every=0.0)"
+
+    def batches():
+        try:
+            with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as db:
+                found = db.execute("SELECT json_extract(CAST(place AS TEXT), '$.batches') FROM places").fetchone()
+                return found[0] if found else 0
+        except sqlite3.OperationalError:  # not made yet
+            return 0
+
+    for reached in (9, 25, 48):
+        worker = subprocess.Popen([sys.executable, "-c", program, path], stdout=subprocess.DEVNULL,
+                                  stderr=subprocess.DEVNULL)  # fmt: skip
+        deadline = time.monotonic() + 60
+        while batches() < reached:
+            assert worker.poll() is None, "ended before it could be killed"
+            assert time.monotonic() < deadline, "does not come forward"
+            time.sleep(0.002)
+        os.kill(worker.pid, signal.SIGKILL)
+        assert worker.wait() == -signal.SIGKILL
+    before = batches()
+    with Store(path) as store:
+        assert 48 <= before < undisturbed[1].batches
+        place = follow(Town(220, 3, 4).source(), store, identity([TOWN]), every=1e9)
+        assert store.alerts() == undisturbed[0]
+    assert place.counts == undisturbed[1].counts
+    assert (place.batches, place.first, place.last) == (
+        undisturbed[1].batches, undisturbed[1].first, undisturbed[1].last)  # fmt: skip
+
+
+def test_the_store_holds_what_the_engine_tells(undisturbed):
+    town = Town(220, 3, 4)
+    engine = Engine(zone=town.zone, interval=town.interval)
+    engine.enroll(town.areas)
+    last = {alert.id: alert for batch in town.batches() for alert in engine.step(batch)}
+    standing = [alert for alert in last.values() if alert.state != "withdrawn"]
+    assert standing
+    assert undisturbed[0] == sorted(standing, key=lambda a: (a.raised, a.id))
+
+
+def test_rows_in_are_rows_judged_rejected_twice_or_late(undisturbed):
+    for outcomes in undisturbed[1].counts.values():
+        rows = Counter({outcome: sum(reasons.values()) for outcome, reasons in outcomes.items()})
+        assert rows["in"] == rows["judged"] + rows["rejected"] + rows["duplicate"] + rows["late"]
+
+
+def test_a_source_that_was_read_is_not_read_again(tmp_path, capsys):
+    run(["town:60x1"], tmp_path / "a.db")
+    capsys.readouterr()
+    run(["town:60x1"], tmp_path / "a.db")
+    told = capsys.readouterr()
+    assert "nothing new to read" in told.err
+    assert "60" in told.out
+
+
+def test_the_next_file_goes_on_from_the_state_of_the_last(tmp_path, undisturbed):
+    """Yesterday's file and today's give what one file of both gives, though master data comes with the first alone."""
+    town = Town(220, 3, 4)
+    batches = list(town.batches())
+    second_day = town.start + 86_400
+    half = next(n for n, batch in enumerate(batches) if isinstance(batch, Readings) and batch.at[0] > second_day)
+    with Store(tmp_path / "two.db") as store:
+        follow(Source("one", town.areas, iter(batches[:half]), 0, town.zone), store, "one")
+        follow(Source("two", [], iter(batches[half:]), 0, town.zone), store, "two")
+        assert store.alerts() == undisturbed[0]
+
+
+def test_json_is_for_machines(tmp_path, capsys):
+    run(["town:60x1"], tmp_path / "a.db", as_json=True)
+    told = capsys.readouterr()
+    summary = json.loads(told.out)
+    assert told.err == ""
+    assert summary["counts"]["readings"]["in"][""] == summary["rows"] - sum(
+        outcomes["in"][""] for kind, outcomes in summary["counts"].items() if kind != "readings")  # fmt: skip
+    assert sum(n["told"] + n["held"] for n in summary["alerts"].values()) == len(summary["list"])
+
+
+def test_what_cannot_be_used_is_said_plainly(tmp_path):
+    (tmp_path / "notes.txt").write_text("no database, but long enough to be taken for one. " * 40)
+    with pytest.raises(StoreError, match=r"notes\.txt cannot be used as a store"):
+        Store(tmp_path / "notes.txt")
+    with pytest.raises(SourceError):
+        run([str(tmp_path / "missing.parquet")], tmp_path / "a.db")
+    with Store(tmp_path / "other.db") as store:
+        town = Town(60, 1)
+        follow(town.source(), store, "one")
+        with pytest.raises(SnapshotError, match="zone"):
+            follow(Source("two", [], iter(()), 0, "Europe/Berlin"), store, "two")
+
+
+def test_a_file_that_changes_is_another_source(tmp_path):
+    file = tmp_path / "readings.csv"
+    file.write_text("a")
+    one = identity([str(file)])
+    file.write_text("ab")
+    assert identity([str(file)]) != one
+    assert identity([str(tmp_path)]) == identity([str(tmp_path)])
