@@ -35,6 +35,7 @@ CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?")
 class Curves:
     """The rows of one file: whose they are, and a value for each moment of the day."""
 
+    name: str
     voltage: bool
     area: Codes
     customer: Codes
@@ -54,8 +55,8 @@ class Register:
 
 
 def recognises(columns: Collection[str]) -> bool:
-    """Whether the columns are a curve's: meter, day and phase by their Chinese names, and moments of the day."""
-    return {"meter", "day", "phase"} <= _headers(columns).keys() and any(map(CLOCK.fullmatch, columns))
+    """Whether the columns are a curve's: area, meter, day and phase by their Chinese names, and moments of the day."""
+    return {"area", "meter", "day", "phase"} <= _headers(columns).keys() and any(map(CLOCK.fullmatch, columns))
 
 
 def open_files(paths: Sequence[Path], tally: Tally) -> Source:
@@ -64,7 +65,7 @@ def open_files(paths: Sequence[Path], tally: Tally) -> Source:
     files = [_read(path, register, tally) for path in paths]
     if not any(np.isfinite(file.values).any() for file in files):
         raise SourceError(f"{' + '.join(path.name for path in paths)}: no row holds a value")
-    readings = _joined(files, register)
+    readings = _joined(files, register, tally)
     areas = _areas(files, readings, register)
     return Source(
         name=" + ".join(path.name for path in paths),
@@ -91,9 +92,8 @@ def _read(path: Path, register: Register, tally: Tally) -> Curves:
     phases = Names()
     midnight, phase = sheet.moments(names["day"], ZoneInfo(ZONE)), sheet.texts(names["phase"], phases)
     letter = np.array([*(PHASES.index(text[0]) if text[0] in PHASES else -1 for text in phases.names), -1])[phase]
-    nobody = np.full(len(sheet), register.customers.numbers([""])[0], np.int32)
-    meter = _ids(sheet, names["meter"], register.meters)
-    area = _ids(sheet, names["area"], register.areas) if "area" in names else nobody
+    meter, area = _ids(sheet, names["meter"], register.meters), _ids(sheet, names["area"], register.areas)
+    nobody = np.full(len(sheet), -1, np.int32)
     customer = _ids(sheet, names["customer"], register.customers) if "customer" in names else nobody
     told = (meter >= 0) & (letter >= 0) & np.isfinite(midnight)
     _, first = np.unique(np.stack([meter, midnight, letter, ~told]), axis=1, return_index=True)
@@ -101,13 +101,14 @@ def _read(path: Path, register: Register, tally: Tally) -> Curves:
     again[first] = False
     keep = sheet.keep(
         (meter < 0, f"{names['meter']} is missing"),
-        (area < 0, "the transformer area is missing"),
+        (area < 0, f"{names['area']} is missing"),
         (np.isnan(midnight), f"{names['day']} is no day"),
         (letter < 0, f"{names['phase']} is not A, B or C"),
         (again, "a second row of the same meter, day and phase"),
     )
     ratio = sheet.numbers(names["ratio"]) if "ratio" in names else np.full(len(sheet), np.nan)
     return Curves(
+        name=path.name,
         voltage=any("电压" in name for name in header),
         area=area[keep],
         customer=customer[keep],
@@ -133,19 +134,22 @@ def _ids(sheet: tables.Sheet, column: str, register: Names) -> Codes:
     return np.append(register.numbers(whole), np.int32(-1))[cells]
 
 
-def _joined(files: Sequence[Curves], register: Register) -> Readings:
-    """Currents and voltages of the same meter and time side by side, in time order."""
+def _joined(files: Sequence[Curves], register: Register, tally: Tally) -> Readings:
+    """Currents and voltages of the same meter and time side by side, in time order; the first told counts."""
     start = min(int(file.day.min()) for file in files if len(file.day))
     many = len(register.meters.names)
     found = []
     for file in files:
         row, moment = np.nonzero(np.isfinite(file.values))
         key = (file.day[row] + file.seconds[moment] - start) * many + file.meter[row]
-        found.append((key, file.phase[row], file.values[row, moment], file.voltage))
+        found.append((key, file.phase[row], file.values[row, moment], file))
     keys = np.unique(np.concatenate([key for key, *_ in found]))
     u, i = np.full((2, 3, len(keys)), np.nan, np.float32)
-    for key, phase, value, voltage in found:
-        (u if voltage else i)[phase, np.searchsorted(keys, key)] = value
+    for key, phase, value, file in found:
+        grid, place = u if file.voltage else i, np.searchsorted(keys, key)
+        told = np.isfinite(grid[phase, place])
+        tally.refuse("an earlier file tells the value too", file.name, int(told.sum()))
+        grid[phase[~told], place[~told]] = value[~told]
     home = np.zeros(many, np.int32)
     for file in files:
         home[file.meter] = file.area

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
-from replay.history import Source, edges
+from replay.history import Common, Source, edges
 from schemas.columns import Batch, DeviceEvents, Payments, Readings, Stages
 from schemas.wire import (
     Encoded,
@@ -31,6 +31,7 @@ TOPICS: dict[type[Batch], str] = {
     Stages: "workflow",
 }
 LARGEST = 16 << 20  # bytes of a message
+GATHER = 100_000  # rows that are cut into messages together, so that these are full
 PATIENCE = 15  # seconds that brokers may take to answer
 
 
@@ -70,7 +71,8 @@ def send(
     try:
         _publish(producer, prefix + REGISTRY, (encode_area(area) for area in source.areas))
         sent[prefix + REGISTRY] = len(source.areas)
-        for batch in paced(source.batches, speed):
+        rows = 1 if shape == "single" else GATHER
+        for batch in paced(source.batches, speed) if speed else gathered(source.batches, rows):
             topic = prefix + TOPICS[type(batch)]
             _publish(producer, topic, encoded(batch, shape))
             sent[topic] += len(batch)
@@ -95,11 +97,21 @@ def encoded(batch: Batch, shape: Shape) -> Iterator[Encoded]:
     raise TypeError(f"{batch.kind} do not travel")
 
 
-def paced(batches: Iterator[Batch], speed: float | None) -> Iterator[Batch]:
-    """The batches; with a speed, the rows of each time when it is their turn."""
-    if speed is None:
-        yield from batches
-        return
+def gathered(batches: Iterator[Batch], rows: int) -> Iterator[Batch]:
+    """Successive batches of one kind joined to so many rows or a batch more."""
+    common = Common()
+    held: list[Batch] = []
+    for batch in batches:
+        if held and (type(batch) is not type(held[0]) or sum(map(len, held)) >= rows):
+            yield common.join(type(held[0]), [(0, part) for part in held])
+            held = []
+        held.append(batch)
+    if held:
+        yield common.join(type(held[0]), [(0, part) for part in held])
+
+
+def paced(batches: Iterator[Batch], speed: float) -> Iterator[Batch]:
+    """The rows of each time when it is their turn, so many seconds of history in a second."""
     began, first = time.monotonic(), None
     for batch in batches:
         first = int(batch.at[0]) if first is None else first

@@ -41,17 +41,22 @@ def columns(path: Path) -> tuple[str, ...]:
             head = stream.read(1 << 16)
     except (OSError, pa.ArrowInvalid) as error:
         raise SourceError(f"{path} cannot be read: {error}") from error
-    line = head.split(b"\n", 1)[0].decode(encoding(head)).lstrip("\ufeff").rstrip("\r")
-    names = tuple(name.strip().strip('"') for name in line.split(","))
+    line = head.split(b"\n", 1)[0]
+    text = line.decode(encoding(line), "replace").lstrip("\ufeff")
+    names = tuple(name.strip().strip('"') for name in text.split(","))
     if names == ("",):
         raise SourceError(f"{path} is empty: its first line should name the columns")
     return names
 
 
-def encoding(head: bytes) -> str:
-    """UTF-8, or the GB 18030 that Chinese office programs write."""
+def encoding(text: bytes) -> str:
+    """UTF-8, or the GB 18030 that Chinese office programs write.
+
+    >>> encoding("电压".encode("gb18030"))
+    'gb18030'
+    """
     try:
-        head[: head.rfind(b"\n") + 1].decode("utf-8")
+        text.decode("utf-8")
     except UnicodeDecodeError:
         return "gb18030"
     return "utf-8"
@@ -74,10 +79,15 @@ def _read_csv(path: Path, names: Collection[str], tally: Tally) -> pa.Table:
         return "skip"
 
     with pa.input_stream(str(path)) as stream:
-        form = encoding(stream.read(1 << 16))
+        content = stream.read()
+    if not content.isascii():
+        line = content[: content.find(b"\n") + 1]
+        text = content.decode(encoding(content if line.isascii() else line), "replace")
+        tally.refuse("a character of no encoding", path.name, text.count("\ufffd"))
+        content = text.encode()
     return pyarrow.csv.read_csv(
-        path,
-        read_options=pyarrow.csv.ReadOptions(column_names=header, skip_rows=1, encoding=form),
+        pa.py_buffer(content),
+        read_options=pyarrow.csv.ReadOptions(column_names=header, skip_rows=1),
         parse_options=pyarrow.csv.ParseOptions(invalid_row_handler=refuse),
         convert_options=pyarrow.csv.ConvertOptions(
             column_types=dict.fromkeys(header, pa.string()), include_columns=list(names), null_values=[""],
@@ -97,11 +107,13 @@ class Sheet:
 
     def texts(self, column: str, seen: Names) -> Codes:
         """The number of each cell's text among the names seen; -1 where it is empty or no id."""
+        cells = self.table[column]
+        if not pa.types.is_dictionary(cells.type):
+            cells = self._cast(column, cells, pa.string()).dictionary_encode()
         parts = [np.full(0, -1, np.int32)]
-        for chunk in self.table[column].chunks:
-            encoded = chunk if pa.types.is_dictionary(chunk.type) else chunk.cast(pa.string()).dictionary_encode()
-            cells = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-            parts.append(_numbered(encoded.dictionary, seen)[cells])
+        for chunk in cells.chunks:
+            codes = chunk.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+            parts.append(_numbered(chunk.dictionary, seen)[codes])
         return np.concatenate(parts)
 
     def numbers(self, column: str) -> NDArray[np.float64]:
@@ -114,7 +126,7 @@ class Sheet:
                 fine = pc.match_substring_regex(cells, NUMBER)
                 self._refuse(np.equal(fine.to_numpy(), False), f"{column} is no number", cells)
                 cells = pc.utf8_trim_whitespace(pc.if_else(fine, cells, None)).cast(pa.float64())
-        values = np.asarray(cells.cast(pa.float64()).to_numpy(), np.float64)
+        values = np.asarray(self._cast(column, cells, pa.float64()).to_numpy(), np.float64)
         wild = np.abs(values) > LARGEST_NUMBER
         if wild.any():
             self._refuse(wild, f"{column} is larger than any quantity", cells)
@@ -127,6 +139,8 @@ class Sheet:
         A time is a number of seconds, a timestamp or ISO 8601 text, in UTC when it names no zone.
         """
         cells = self.table[column]
+        if pa.types.is_date(cells.type):
+            cells = cells.cast(pa.timestamp("s"))
         if pa.types.is_timestamp(cells.type):
             cells = cells.cast(pa.timestamp("s", cells.type.tz), safe=False).cast(pa.int64())
         if _is_text(cells.type):
@@ -134,7 +148,7 @@ class Sheet:
                 cells = cells.cast(pa.int64())
             except pa.ArrowInvalid:
                 return _within(self.moments(column, UTC))
-        return _within(np.asarray(cells.cast(pa.float64()).to_numpy(), np.float64))
+        return _within(np.asarray(self._cast(column, cells, pa.float64()).to_numpy(), np.float64))
 
     def times_or_none(self, column: str) -> Times:
         """Unix seconds, 0 where the cell is empty or 0; what else is no time is refused and 0."""
@@ -157,6 +171,12 @@ class Sheet:
             self._refuse(fine & wrong, reason)
             fine &= ~wrong
         return fine
+
+    def _cast(self, column: str, cells: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+        try:
+            return cells.cast(kind)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise SourceError(f"{self.name}: the column {column} cannot hold {cells.type}") from error
 
     def _refuse(self, wrong: Mask, reason: str, cells: pa.ChunkedArray | None = None) -> None:
         rows = np.flatnonzero(wrong)

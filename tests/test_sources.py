@@ -4,12 +4,15 @@ from __future__ import annotations
 import gzip
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from replay.sources import SourceError, open_source, open_sources
 from schemas.columns import Progress, Readings, Stages
@@ -20,6 +23,16 @@ HOUSEHOLDS = DATA / "sgsc_4households_halfhourly.parquet"
 HOSPITAL = DATA / "hospital_billing_300cases.parquet"
 GATEWAY = "0700420544"
 CHINA = 8 * 3600
+
+
+ROWS = [
+    ("meter,area,at,kwh,ua,status,received", ["M", "A", "1700000000", "1.5", "220", "measured", ""]),
+    ("item,section,at,stage,progress,limit", ["W", "S", "2023-11-14T22:15:00Z", "read", "started", "60"]),
+    ("customer,area,at,payment,amount,bill,succeeded,due", ["C", "A", "1700000000", "bill", "9", "B", "1", ""]),
+    ("台区编号,电表局编号,日期,相序,综合倍率,00:00,24:00", ["T", "7", "2016-01-01", "A相", "1", "0.5", "1"]),
+    ("customer_id,reading_datetime,general_supply_kwh", ["1", "2013-01-01 00:30:00", "0.5"]),
+    ("case_id,activity,timestamp", ["c", "read", "2013-01-01 00:30:00"]),
+]
 
 
 def rows(source):
@@ -160,6 +173,33 @@ def test_every_bad_cell_is_counted_and_the_rest_lives(tmp_path):
     assert readings.i[1, 1] == np.float32(0.25)
 
 
+def test_of_two_files_that_overlap_the_first_counts(tmp_path):
+    one = curves(tmp_path, "one.csv", "A,C,M,1,2016-01-01,A相,1,2\n")
+    two = curves(tmp_path, "two.csv", "A,C,M,1,2016-01-01,A相,9,\nA,C,M,1,2016-01-01,B相,5,6\n")
+    source = open_sources([one, two])
+    readings = rows(source)
+    assert readings.i[:2].tolist() == [[1, 2], [5, 6]]
+    assert source.refused == {"an earlier file tells the value too": 1}
+    assert source.tally.first == {"an earlier file tells the value too": "two.csv"}
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_whatever_a_file_holds_it_is_read_or_refused(data):
+    header, row = data.draw(st.sampled_from(ROWS))
+    cell = st.one_of(st.sampled_from(row), st.text(max_size=8), st.floats().map(str), st.integers().map(str))
+    lines = data.draw(st.lists(st.lists(cell, max_size=len(row) + 1).map(",".join), max_size=6))
+    text = "\n".join([header, ",".join(row), *lines])
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "x.csv"
+        path.write_bytes(text.encode(data.draw(st.sampled_from(["utf-8", "gb18030"])), "replace"))
+        try:
+            source = open_source(path)
+            assert sum(map(len, source.batches)) >= 0
+        except SourceError:
+            return
+
+
 def test_gb18030_files_open(tmp_path):
     text = gzip.decompress(CURRENT.read_bytes()).decode().split("\n")[:4]
     path = tmp_path / "current.csv"
@@ -256,7 +296,7 @@ def test_files_of_one_kind_interleave_and_keep_their_names(tmp_path):
         ("x.txt", "a", "does not end in"),
         ("x.csv", "case_id,activity,timestamp\n", "no row holds an event"),
         ("x.csv", "customer_id,reading_datetime,general_supply_kwh\n,,\n", "no row holds a reading"),
-        ("x.csv", "电表局编号,日期,相序,00:00\nM,2016-01-01,A相,\n", "no row holds a value"),
+        ("x.csv", "台区编号,电表局编号,日期,相序,00:00\nA,M,2016-01-01,A相,\n", "no row holds a value"),
     ],
 )
 def test_what_cannot_be_opened_says_why(tmp_path, name, content, told):
@@ -264,6 +304,12 @@ def test_what_cannot_be_opened_says_why(tmp_path, name, content, told):
     path.write_text(content, encoding="utf-8")
     with pytest.raises(SourceError, match=told):
         open_source(path)
+
+
+def test_a_column_of_a_foreign_type_says_so(tmp_path):
+    pq.write_table(pa.table({"meter": ["m"], "area": ["a"], "at": [[1]], "kwh": [1.0]}), tmp_path / "x.parquet")
+    with pytest.raises(SourceError, match="the column at cannot hold list"):
+        list(open_source(tmp_path).batches)
 
 
 def test_missing_and_foreign_company_are_refused(tmp_path):
