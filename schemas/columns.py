@@ -91,8 +91,8 @@ class Batch:
 
     def rows(self, pick: Any) -> Self:
         """The rows that a mask, an index array or a slice picks; names stay whole."""
-        return type(self)(*(v if f.name in self.shared else picked(v, pick)
-                            for f in fields(self) for v in (getattr(self, f.name),)))  # fmt: skip
+        columns: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        return type(self)(**{n: c if n in self.shared else picked(c, pick) for n, c in columns.items()})
 
     @classmethod
     def join(cls, batches: Sequence[Self]) -> Self:
