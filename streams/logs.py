@@ -19,8 +19,8 @@ async def reader(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
     consumer = AIOKafkaConsumer(
         **settings.client(), enable_auto_commit=False, auto_offset_reset="earliest", max_partition_fetch_bytes=FETCH
     )
-    await consumer.start()
     try:
+        await consumer.start()
         yield consumer
     finally:
         await consumer.stop()

@@ -56,12 +56,11 @@ async def ensure(settings: Settings) -> list[TopicState]:
     admin = AIOKafkaAdminClient(**settings.client())
     try:
         await admin.start()
-        try:
-            return await _ensure(admin, settings)
-        finally:
-            await admin.close()
+        return await _ensure(admin, settings)
     except KafkaError as error:
         raise TopicError(f"no answer from the brokers at {settings.brokers}: {error}") from None
+    finally:
+        await admin.close()
 
 
 async def _ensure(admin: AIOKafkaAdminClient, settings: Settings) -> list[TopicState]:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterator
 
+import hypothesis
 import pytest
 
 from streams.broker import Broker, BrokerUnavailableError
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # machines differ
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

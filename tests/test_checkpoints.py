@@ -1,0 +1,125 @@
+"""Checkpoints: what is whole, which wins, and that a spoilt one is never used."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from types import SimpleNamespace
+
+import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams import checkpoints
+from streams.checkpoints import CHUNK, CheckpointError, Written, encode, newest, whole, write
+from streams.logs import reader
+from streams.settings import load
+from streams.topics import ensure
+
+STATE = bytes(range(256)) * 5000  # three chunks
+
+
+def log(*messages):
+    """Records as the broker would give them."""
+    offsets = itertools.count()
+    return [SimpleNamespace(key=m.key, value=m.value, headers=m.headers, offset=o, partition=0, topic="checkpoints")
+            for m, o in zip(messages, offsets, strict=False)]  # fmt: skip
+
+
+def checkpoint(sequence, offset, state=STATE, writer="w", monkeypatch=None):
+    last = Written(sequence - 1)
+    chunks, manifest = encode(state, {"reads": offset}, 4, last)
+    return [*chunks, manifest]
+
+
+def test_the_newest_whole_one_is_found():
+    found = whole(log(*checkpoint(1, 10), *checkpoint(2, 20, b"new")), 4)
+    assert (found.state, found.manifest.offsets, found.manifest.sequence) == (b"new", {"reads": 20}, 2)
+    assert found.begins == 4
+
+
+def test_chunks_fit_into_messages():
+    chunks, manifest = encode(STATE, {}, 4, Written())
+    assert [len(chunk.value) for chunk in chunks] == [CHUNK, CHUNK, len(STATE) - 2 * CHUNK]
+    assert len({m.key for m in [*chunks, manifest]}) == 4
+
+
+def test_two_slots_take_turns():
+    keys = [{m.key for m in checkpoint(sequence, 0)} for sequence in (1, 2, 3)]
+    assert not keys[0] & keys[1]
+    assert keys[0] == keys[2]
+
+
+def test_half_written_the_older_one_counts():
+    old, new = checkpoint(1, 10), checkpoint(2, 20, b"new" * CHUNK)
+    for cut in range(len(new)):
+        assert whole(log(*old, *new[:cut]), 4).manifest.offsets == {"reads": 10}
+
+
+@given(st.integers(0, 3), st.integers(0, 100), st.integers(1, 255))
+def test_a_spoilt_record_is_never_used(k, at, flip):
+    old, new = checkpoint(1, 10), checkpoint(2, 20)
+    value = bytearray(new[k].value)
+    value[at % len(value)] ^= flip
+    new[k] = new[k]._replace(value=bytes(value))
+    assert whole(log(*old, *new), 4).manifest.offsets == {"reads": 10}
+
+
+def test_after_compaction_the_slot_that_is_left_counts():
+    first, second, third = checkpoint(1, 10), checkpoint(2, 20), checkpoint(3, 30)
+    assert whole(log(*first[:1], *second, *third[:2]), 4).manifest.offsets == {"reads": 20}
+    assert whole(log(*first[1:]), 4) is None
+
+
+def test_two_writers_at_once_do_not_mix(monkeypatch):
+    mine = checkpoint(3, 30)
+    monkeypatch.setattr(checkpoints, "WRITER", "another")
+    other = checkpoint(3, 25, b"other" * CHUNK)
+    mixed = [m for pair in itertools.zip_longest(mine, other) for m in pair if m]
+    found = whole(log(*mixed), 4)
+    assert (found.manifest.offsets, found.state) == ({"reads": 30}, STATE)
+
+
+def test_the_one_that_contains_most_wins():
+    assert whole(log(*checkpoint(2, 20), *checkpoint(2, 10)), 4).manifest.offsets == {"reads": 20}
+
+
+def test_another_layout_is_refused_with_what_to_do(monkeypatch):
+    monkeypatch.setattr(checkpoints, "LAYOUT", 0)
+    old = checkpoint(1, 10)
+    monkeypatch.undo()
+    with pytest.raises(CheckpointError, match="layout 0; this version reads layout 1.*start afresh"):
+        whole(log(*old), 4)
+
+
+def test_another_partition_count_is_refused():
+    with pytest.raises(CheckpointError, match="taken with 4 partitions, the topics have 8"):
+        whole(log(*checkpoint(1, 10)), 8)
+
+
+def test_on_a_broker(broker):
+    settings = load({
+        "METERWATCH_BROKERS": broker.address, "METERWATCH_PREFIX": "checkpoints-test.", "METERWATCH_PARTITIONS": "2",
+    })  # fmt: skip
+    topic = settings.topic("checkpoints")
+    tp = TopicPartition(topic, 1)
+
+    async def scenario():
+        await ensure(settings)
+        async with AIOKafkaProducer(bootstrap_servers=settings.brokers) as producer, reader(settings) as consumer:
+            assert await newest(consumer, topic, [0, 1], {}, 2) == {0: None, 1: None}
+            last = Written()
+            for offset in (10, 20, 30):
+                last = await write(producer, tp, STATE, {"reads": offset}, partitions=2, last=last)
+            found = await newest(consumer, topic, [0, 1], {}, 2)
+            assert found[0] is None
+            assert (found[1].state, found[1].manifest.offsets) == (STATE, {"reads": 30})
+            assert found[1].begins == last.begins
+            assert await newest(consumer, topic, [1], {1: last}, 2) == {}  # its owner has it still
+            chunks, _ = encode(b"half" * CHUNK, {"reads": 40}, 2, last)
+            for chunk in chunks:
+                await producer.send_and_wait(topic, chunk.value, chunk.key, 1, headers=chunk.headers)
+            assert (await newest(consumer, topic, [1], {1: last}, 2))[1].manifest.offsets == {"reads": 30}
+
+    asyncio.run(scenario())

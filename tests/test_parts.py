@@ -1,0 +1,92 @@
+"""A part files every record once and in order, whatever Faust hands over."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detectors.engine import Engine
+from streams.checkpoints import Written
+from streams.parts import GapError, Part
+from streams.topics import EVENTS, READS
+
+
+def part() -> Part:
+    part = Part(3, Engine(), {}, Written())
+    part.start(READS, 100)
+    part.start(EVENTS, 0)
+    return part
+
+
+def records(first, last):
+    return [SimpleNamespace(topic=READS, offset=offset, value=b"x" * 10) for offset in range(first, last)]
+
+
+@given(st.lists(st.tuples(st.integers(90, 130), st.integers(1, 20)), max_size=30))
+def test_every_record_is_filed_once_and_in_order(slices):
+    it, filed = part(), []
+    for first, count in slices:
+        due = it.filed[READS]
+        try:
+            it.file(READS, records(first, first + count), None)
+        except GapError:
+            assert first > due
+    while chunk := it.take():
+        filed += [record.offset for record in chunk.records]
+        it.done(chunk, len(chunk.records))
+    assert filed == list(range(100, 100 + len(filed)))
+    assert it.judged[READS] == it.filed[READS] == 100 + len(filed)
+    assert it.waiting_bytes == 0
+
+
+def test_dropped_it_is_read_again_from_what_is_judged():
+    it = part()
+    it.file(READS, records(100, 110), None)
+    it.done(it.take(), 10)
+    it.file(READS, records(110, 120), None)
+    it.drop()
+    assert it.take() is None
+    assert it.filed[READS] == 110
+
+
+def test_a_chunk_joins_what_has_arrived_up_to_a_step():
+    it = part()
+    for k in range(100, 200, 10):
+        it.file(READS, records(k, k + 10), None)
+    assert len(it.take().arrivals) == 10
+    for k in range(200, 300, 10):
+        it.file(READS, records(k, k + 10), None)
+    it.done(chunk := it.take(), 100_000)  # so many rows in so few bytes
+    assert len(chunk.arrivals) == 10
+    for k in range(300, 400, 10):
+        it.file(READS, records(k, k + 10), None)
+    assert len(it.take().arrivals) == 2
+
+
+def test_events_come_before_the_readings_they_may_mute():
+    it = part()
+    it.file(READS, records(100, 101), None)
+    it.file(EVENTS, records(0, 1), None)
+    assert [it.take().topic, it.take().topic] == [EVENTS, READS]
+
+
+def test_standing_still_before_waiting_records_is_noticed(monkeypatch):
+    it = part()
+    now = 1000.0
+    monkeypatch.setattr("streams.parts.time", SimpleNamespace(monotonic=lambda: now))
+    assert it.look(0) == 0
+    now += 50
+    assert it.look(5) == 50
+    it.judged[READS] += 1
+    assert it.look(4) == 0
+    now += 7
+    assert it.look(4) == 7
+    assert it.look(0) == 0
+
+
+def test_a_gap_names_the_place():
+    with pytest.raises(GapError, match="`meter.reads`, partition 3: 105 came, 100 was due"):
+        part().file(READS, records(105, 106), None)

@@ -1,0 +1,84 @@
+"""Settings: file and environment, clear errors, and secrets that stay secret."""
+
+from __future__ import annotations
+
+import pytest
+from rich.pretty import pretty_repr
+
+from streams.app import credentials
+from streams.settings import SettingsError, load
+
+SASL = {
+    "METERWATCH_SECURITY_PROTOCOL": "SASL_SSL", "METERWATCH_SASL_USERNAME": "meter", "METERWATCH_SASL_PASSWORD": "hush",
+}  # fmt: skip
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "meterwatch.toml"
+
+
+def test_the_environment_wins_over_the_file(file):
+    file.write_text('partitions = 4\nzone = "Europe/Berlin"\nmetrics = false\n')
+    settings = load({"METERWATCH_PARTITIONS": "16", "HOME": "/"}, file)
+    assert (settings.partitions, settings.zone, settings.metrics) == (16, "Europe/Berlin", False)
+    assert load({"METERWATCH_SETTINGS": str(file)}).partitions == 4
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"METERWATCH_PARTITIONS": "many"}, "METERWATCH_PARTITIONS: Expected `int`, got `str` - at `partitions`"),
+        ({"METERWATCH_PARTITIONS": "0"}, "METERWATCH_PARTITIONS: Expected `int` >= 1 - at `partitions`"),
+        ({"METERWATCH_COLOUR": "red"}, "METERWATCH_COLOUR: there is no setting `colour`"),
+        ({"METERWATCH_CLOCK": "moon"}, "METERWATCH_CLOCK: Invalid enum value 'moon' - at `clock`"),
+        ({"METERWATCH_BROKERS": "kafka"}, "METERWATCH_BROKERS: `brokers` has 'kafka', which is not host:port"),
+        ({"METERWATCH_ZONE": "Moon/Sea"}, "METERWATCH_ZONE: `zone` is 'Moon/Sea', which is not a time zone"),
+        ({"METERWATCH_SECURITY_PROTOCOL": "SASL_SSL"}, "needs `sasl_username` and `sasl_password`"),
+        ({"METERWATCH_SETTINGS": "/nowhere.toml"}, "/nowhere.toml: there is no such file"),
+    ],
+)
+def test_an_error_names_the_setting_and_where_it_came_from(environment, said):
+    with pytest.raises(SettingsError) as error:
+        load(environment)
+    assert said in str(error.value)
+
+
+def test_a_file_that_is_no_toml_is_named(file):
+    file.write_text("partitions =")
+    with pytest.raises(SettingsError, match=r"meterwatch.toml: Invalid value"):
+        load({}, file)
+
+
+def test_secrets_are_never_printed():
+    settings = load(SASL | {"METERWATCH_SSL_KEY_PASSWORD": "quiet"})
+    for text in (repr(settings), str(settings), pretty_repr(settings), f"{settings.sasl_password}"):
+        assert "hush" not in text
+        assert "quiet" not in text
+    wrong = SASL | {"METERWATCH_PARTITIONS": "x"}
+    with pytest.raises(SettingsError) as error:
+        load(wrong)
+    assert "hush" not in str(error.value)
+
+
+def test_sasl_and_tls_pass_through():
+    settings = load(SASL)
+    told = settings.security()
+    assert told.pop("ssl_context") is not None
+    assert told == {
+        "security_protocol": "SASL_SSL",
+        "sasl_mechanism": "SCRAM-SHA-512",
+        "sasl_plain_username": "meter",
+        "sasl_plain_password": "hush",
+    }
+    faust = credentials(settings)
+    assert (faust.protocol.value, faust.mechanism.value) == ("SASL_SSL", "SCRAM-SHA-512")
+    assert (faust.username, faust.password) == ("meter", "hush")
+    assert credentials(load({"METERWATCH_SECURITY_PROTOCOL": "SSL"})).protocol.value == "SSL"
+    assert credentials(load({})) is None
+
+
+def test_a_missing_certificate_is_said():
+    settings = load({"METERWATCH_SECURITY_PROTOCOL": "SSL", "METERWATCH_SSL_CAFILE": "/nowhere.pem"})
+    with pytest.raises(SettingsError, match="TLS: `ssl_cafile`"):
+        settings.ssl_context()
