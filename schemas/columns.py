@@ -92,7 +92,9 @@ class Batch:
     def rows(self, pick: Any) -> Self:
         """The rows that a mask, an index array or a slice picks; names stay whole."""
         columns: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        return type(self)(**{n: c if n in self.shared else picked(c, pick) for n, c in columns.items()})
+        for name in columns.keys() - self.shared:
+            columns[name] = picked(columns[name], pick)
+        return type(self)(**columns)
 
     @classmethod
     def join(cls, batches: Sequence[Self]) -> Self:
