@@ -9,7 +9,7 @@ from schemas.columns import AreaDays, Column
 
 @rule(
     AreaDays, severity=2, release=6 * DAY, title=("High area line loss", "台区线损异常"),
-    text=("Of 7 days three lost {loss_third:.1%} or more, three {loss_least_third:.1%} or less (usual {loss_mean:.1%}).",
+    text=("Of 7 days 3 lost {loss_third:.1%} or more, 3 {loss_least_third:.1%} or less (usual {loss_mean:.1%}).",
           "近七天中三天线损不低于{loss_third:.1%},三天不高于{loss_least_third:.1%}(平时{loss_mean:.1%})。"),
 )  # fmt: skip
 def area_loss_high(

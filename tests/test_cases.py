@@ -1,0 +1,47 @@
+"""Every rule has a file of cases, and every case comes out as the file says."""
+from __future__ import annotations
+
+import pytest
+
+import detectors  # noqa: F401
+from detectors.rule import RULES
+from tests.casebook import SHOWS, casebook, expected, rules_with_a_file, run, told, written
+
+BOOKS = {rule: casebook(rule) for rule in rules_with_a_file()}
+CASES = [pytest.param(rule, case, id=f"{rule}: {case.name}", marks=[pytest.mark.xfail(reason=case.bug)] * bool(case.bug))
+         for rule, book in BOOKS.items() for case in book.case]  # fmt: skip
+
+
+def test_every_rule_has_its_file_and_every_file_its_rule():
+    assert sorted(RULES) == sorted(BOOKS)
+
+
+@pytest.mark.parametrize("rule", BOOKS)
+def test_a_file_shows_what_an_expert_asks_for(rule):
+    book = BOOKS[rule]
+    shown = [case.shows for case in book.case]
+    assert set(shown) <= set(SHOWS), f"a case shows one of {', '.join(SHOWS)}"
+    assert set(shown) >= {"fires", "near miss", "cannot tell", "clears"}
+    assert all((book.meaning, book.inspector, book.false_positive))
+    assert set(book.worse) <= set(RULES[rule].reads)
+    assert set(book.worse.values()) <= {"higher", "lower"}
+
+
+@pytest.mark.parametrize(("rule", "case"), CASES)
+def test_case(rule, case):
+    alerts, watched = run(case, RULES[rule])
+    want = expected(case)
+    columns = tuple(want[0]) if want else ()
+    got = told(alerts, columns) if want else told(alerts)
+    assert written(got) == written(want)
+    assert not case.says or case.says in (alerts[0].en, alerts[0].zh)
+    changes = {alert.change for alert in alerts}
+    if case.shows == "fires":
+        assert "raised" in changes
+    elif case.shows == "clears":
+        assert "cleared" in changes
+    elif case.shows == "cannot tell":
+        assert not watched.told_anything(), "the rule did tell"
+    elif case.shows == "near miss":
+        assert not alerts
+        assert watched.told_anything(), "silent for lack of data, not because all is well"
