@@ -65,8 +65,11 @@ def open_files(paths: Sequence[Path], tally: Tally) -> Source:
     files = [_read(path, register, tally) for path in paths]
     if not any(np.isfinite(file.values).any() for file in files):
         raise SourceError(f"{' + '.join(path.name for path in paths)}: no row holds a value")
-    readings = _joined(files, register, tally)
-    areas = _areas(files, readings, register)
+    home = np.zeros(len(register.meters.names), np.int32)
+    for file in files:
+        home[file.meter] = file.area
+    readings = _joined(files, home, register, tally)
+    areas = _areas(files, home, readings, register)
     return Source(
         name=" + ".join(path.name for path in paths),
         areas=areas,
@@ -134,7 +137,7 @@ def _ids(sheet: tables.Sheet, column: str, register: Names) -> Codes:
     return np.append(register.numbers(whole), np.int32(-1))[cells]
 
 
-def _joined(files: Sequence[Curves], register: Register, tally: Tally) -> Readings:
+def _joined(files: Sequence[Curves], home: Codes, register: Register, tally: Tally) -> Readings:
     """Currents and voltages of the same meter and time side by side, in time order; the first told counts."""
     start = min(int(file.day.min()) for file in files if len(file.day))
     many = len(register.meters.names)
@@ -150,28 +153,25 @@ def _joined(files: Sequence[Curves], register: Register, tally: Tally) -> Readin
         told = np.isfinite(grid[phase, place])
         tally.refuse("an earlier file tells the value too", file.name, int(told.sum()))
         grid[phase[~told], place[~told]] = value[~told]
-    home = np.zeros(many, np.int32)
-    for file in files:
-        home[file.meter] = file.area
     at, meter = np.divmod(keys, many)
     return Readings.build(register.meters.names, meter, register.areas.names, home[meter], at + start, u=u, i=i)
 
 
-def _areas(files: Sequence[Curves], readings: Readings, register: Register) -> list[Area]:
-    """The areas with their meters; the only meter behind current transformers is the area's gateway."""
+def _areas(files: Sequence[Curves], home: Codes, readings: Readings, register: Register) -> list[Area]:
+    """The areas with their meters from their first day on; the only one behind current transformers is the gateway."""
     columns = ("meter", "day", "phase", "ratio", "customer")
     meter, day, phase, ratio, customer = (np.concatenate([getattr(f, name) for f in files]) for name in columns)
     order = np.lexsort((day, meter))
     groups = np.split(order, np.flatnonzero(np.diff(meter[order])) + 1)
     steps = _steps(readings)
-    homes = dict(zip(readings.subject.tolist(), readings.area.tolist(), strict=True))
     meters: dict[int, list[Meter]] = {}
     for rows in groups:
         number = int(meter[rows[0]])
         told = rows[np.isfinite(ratio[rows])]
         changed = told[np.flatnonzero(np.diff(ratio[told], prepend=np.nan) != 0)]
-        eras = [(0 if k == 0 else int(day[row]), float(ratio[row])) for k, row in enumerate(changed)] or [(0, 1.0)]
-        meters.setdefault(homes.get(number, 0), []).extend(
+        eras = {int(day[row]): float(ratio[row]) for row in changed} or {0: 1.0}
+        eras[int(day[rows[0]])] = eras.pop(min(eras))
+        meters.setdefault(int(home[number]), []).extend(
             Meter(
                 meter=register.meters.names[number],
                 customer=register.customers.names[customer[rows[0]]] if customer[rows[0]] >= 0 else "",
@@ -182,7 +182,7 @@ def _areas(files: Sequence[Curves], readings: Readings, register: Register) -> l
                 ct=ct,
                 interval_s=steps.get(number, 900),
             )
-            for effective, ct in eras
+            for effective, ct in sorted(eras.items())
         )
     areas = []
     for number, here in meters.items():

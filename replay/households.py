@@ -47,7 +47,11 @@ def open_files(paths: Sequence[Path], tally: Tally) -> Source:
     if not len(order):
         raise SourceError(f"{name}: no row holds a reading")
     readings = Readings.build(seen.names, who[order], [AREA], np.zeros(len(order)), at[order], kwh=kwh[order])
-    meters = [Meter(meter=h, customer=h, un_v=230.0, interval_s=INTERVAL) for h in seen.names]
+    there, first = np.unique(who[order], return_index=True)
+    meters = [
+        Meter(meter=seen.names[k], customer=seen.names[k], effective=start, un_v=230.0, interval_s=INTERVAL)
+        for k, start in zip(there, (at[order][first] - INTERVAL).tolist(), strict=True)
+    ]
     return Source(
         name=name,
         areas=[Area(area=AREA, meters=meters)],

@@ -139,7 +139,7 @@ def test_a_ratio_that_changes_is_effective_dated(tmp_path):
     )  # fmt: skip
     (area,) = open_source(path).areas
     eras = [(meter.ct, meter.effective) for meter in area.meters if meter.meter == "G"]
-    assert eras == [(160, 0), (80, seconds("2016-01-03", CHINA))]
+    assert eras == [(160, seconds("2016-01-01", CHINA)), (80, seconds("2016-01-03", CHINA))]
     assert area.gateway == "G"
 
 
@@ -215,10 +215,19 @@ def test_households_are_meters_in_standard_time():
     (area,) = source.areas
     assert (area.area, area.gateway, source.zone, source.interval) == ("SGSC", "", "Australia/Sydney", 1800)
     assert [meter.customer for meter in area.meters] == [meter.meter for meter in area.meters]
+    assert {meter.effective for meter in area.meters} == {seconds("2013-01-01", 10 * 3600) - 1800}
     assert len(readings) == source.rows == 18984
     assert readings.at[0] == seconds("2013-01-01", 10 * 3600)
     one = of(readings, "10006414")
     assert (np.diff(one.at) == 1800).all()  # daylight saving ended on 2013-04-07
+
+
+def test_who_has_no_good_row_is_no_meter(tmp_path):
+    path = tmp_path / "h.csv"
+    path.write_text("customer_id,reading_datetime,general_supply_kwh\n2,2013-01-01 00:30:00,\n1,2013-01-01 00:30:00,1\n")
+    source = open_source(path)
+    assert [meter.meter for meter in source.areas[0].meters] == ["1"]
+    assert source.refused == {"general_supply_kwh is missing": 1}
 
 
 def test_an_activity_starts_a_stage_and_the_next_event_finishes_it(tmp_path):
