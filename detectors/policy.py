@@ -53,7 +53,10 @@ class Policy:
         if alert.rule in self.shadow:
             return msgspec.structs.replace(alert, held="shadow")
         held = self.mute(alert) or self.inhibit(alert) or self.decide(alert)
-        alert = msgspec.structs.replace(alert, held=held)
+        revision = alert.revision
+        if (known := self.recent.get(alert.area, {}).get(alert.id)) is not None:
+            revision = max(revision, known.revision + 1)  # an event may have revised what was told
+        alert = msgspec.structs.replace(alert, held=held, revision=revision)
         self.recent.setdefault(alert.area, {})[alert.id] = alert
         return alert
 
@@ -69,7 +72,7 @@ class Policy:
                 again.append(n)
                 continue
             spans.append(row)
-            spans.sort(key=lambda span: span[1])
+            spans.sort(key=lambda span: (span[1], span))
             areas.add(area)
         revised = []
         for area in sorted(areas):

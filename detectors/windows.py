@@ -39,30 +39,21 @@ class Windows:
     def amend(self, slots: Codes, rows: Iterable[Rows]) -> list[Alert]:
         """Judge the rows since the seal of some subjects again; what differs from what was told."""
         self.present.put(slots, self.sealed.take(slots))
-        events = [alert for batch, where in rows for alert in self.present.fold(batch, where)]
-        now = {alert.id: alert for alert in events}
-        alerts: list[Alert] = []
         told = {key: alert for slot in slots.tolist() for key, alert in self.told.pop(slot, {}).items()}
-        standing = {a.id: a for e in self.sealed.episodes for s in slots.tolist() if (a := e.open.get(s)) is not None}
-        alerts += [event for event in events if event.id not in told]
-        for key, old in told.items():
-            new = now.get(key) or standing.get(key)
-            if new is None:
-                if old.state != "withdrawn":
-                    new = msgspec.structs.replace(
-                        old, state="withdrawn", change="withdrawn", revision=old.revision + 1
-                    )  # fmt: skip
-                    alerts.append(new)
-            elif substance(new) != substance(old):
-                new = msgspec.structs.replace(new, change="revised", revision=old.revision + 1)
-                alerts.append(new)
-            else:
-                new = old
-            if new is not None:
-                now[key] = new
-        self.note(list(now.values()))
-        self.reopen(now.values())
-        return alerts
+        chains: dict[str, list[Alert]] = {
+            a.id: [a] for e in self.sealed.episodes for s in slots.tolist() if (a := e.open.get(s)) is not None
+        }
+        fresh: dict[str, list[Alert]] = {}
+        for batch, where in rows:
+            for alert in self.present.fold(batch, where):
+                chains.setdefault(alert.id, []).append(alert)
+                fresh.setdefault(alert.id, []).append(alert)
+        news = {key: chain for key, chain in fresh.items() if key not in told}
+        news |= {key: untold(old, chains.get(key, [])) for key, old in told.items()}
+        latest = [chain[-1] if chain else told[key] for key, chain in news.items()]
+        self.note(latest)
+        self.reopen(latest)
+        return [alert for chain in news.values() for alert in chain]
 
     def reopen(self, alerts: Iterable[Alert]) -> None:
         """Let the present judge go on from what was told last of its open episodes."""
@@ -102,6 +93,18 @@ class Windows:
         self.present.load(state["present"])
         self.told = {}
         self.note([msgspec.convert(alert, Alert) for alert in state["told"]])
+
+
+def untold(old: Alert, chain: list[Alert]) -> list[Alert]:
+    """What is left to tell of an episode of which `old` was told last, and that went as `chain` says."""
+    if not chain:
+        gone = msgspec.structs.replace(old, state="withdrawn", change="withdrawn")
+        chain = [] if old.state == "withdrawn" else [gone]
+    elif known := [n for n, alert in enumerate(chain) if substance(alert) == substance(old)]:
+        chain = chain[known[-1] + 1 :]
+    else:
+        chain = [msgspec.structs.replace(chain[-1], change="revised")]
+    return [msgspec.structs.replace(alert, revision=old.revision + n) for n, alert in enumerate(chain, 1)]
 
 
 def substance(alert: Alert) -> tuple[Any, ...]:
