@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -25,7 +25,6 @@ from replay.layout import read_areas
 from replay.send import Shape
 from replay.send import send as publish
 from replay.sources import open_sources
-from replay.town import named_town
 from schemas.alert import Alert
 from schemas.wire import decode_alert
 from streams import topics as names
@@ -154,7 +153,7 @@ def send(
     json: Json = False,
 ) -> None:
     """Publishes a history to the topics, master data first."""
-    send_source(told(context), open_history(sources), shape, speed, json=json)
+    send_source(told(context), open_sources(sources), shape, speed, json=json)
 
 
 @app.command()
@@ -167,6 +166,19 @@ def run(
     from streams import local  # noqa: PLC0415 - the other commands start faster without the engine
 
     local.run(sources, store, as_json=json)
+
+
+@app.command()
+def demo(
+    meters: Annotated[int, typer.Option(help="Of the town.")] = 3000,
+    days: Annotated[int, typer.Option(help="That pass.")] = 12,
+    seed: Annotated[int, typer.Option(help="Another number, another town.")] = 1,
+    report: Annotated[Path, typer.Option(help="The page that is written.")] = Path("meterwatch-demo.html"),
+) -> None:
+    """Shows a simulated town with planted faults, the alarms as they arrive, and what was found of them."""
+    from streams.demo import demo as show  # noqa: PLC0415 - as above
+
+    show(meters, days, seed, report)
 
 
 def send_source(settings: Settings, source: Source, shape: Shape, speed: float | None, *, json: bool) -> None:
@@ -186,12 +198,6 @@ def send_source(settings: Settings, source: Source, shape: Shape, speed: float |
         out.print(f"{rows:12,} to {topic}")
     for reason, count in source.refused.items():
         out.print(f"{count:12,} left out: {reason}, first at {source.tally.first[reason]}")
-
-
-def open_history(sources: Sequence[str]) -> Source:
-    """A simulated town by its name, or files and folders. Raises SourceError."""
-    town = named_town(sources[0]) if len(sources) == 1 else None
-    return town.source() if town else open_sources(sources)
 
 
 async def told_alerts(settings: Settings, *, past: bool) -> AsyncIterator[Alert]:

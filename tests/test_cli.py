@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from msgspec.structs import replace
 
 from replay.layout import write_areas
 from replay.town import Town
@@ -100,12 +101,11 @@ def test_a_line_that_is_no_area_is_refused(command, on_broker, tmp_path):
 def test_alerts_are_listed_by_their_last_state(command, on_broker, broker):
     command("topics")
     settings = load({"METERWATCH_PREFIX": "test_alerts_are_listed_by_their_last_state.", "METERWATCH_PARTITIONS": "2"})
-    changed = {"state": "withdrawn", "change": "withdrawn", "revision": 1}
     alerts = [
         ALERT,
-        Alert(**asdict(ALERT) | {"id": "a2", "held": "repeat", "raised": ALERT.raised + 1}),
-        Alert(**asdict(ALERT) | {"id": "a3"}),
-        Alert(**asdict(ALERT) | {"id": "a3"} | changed),
+        replace(ALERT, id="a2", held="repeat", raised=ALERT.raised + 1),
+        replace(ALERT, id="a3"),
+        replace(ALERT, id="a3", state="withdrawn", change="withdrawn", revision=1),
     ]
 
     async def tell() -> None:
@@ -124,8 +124,4 @@ def test_alerts_are_listed_by_their_last_state(command, on_broker, broker):
     assert output.splitlines()[1].endswith("A相失压。 (held: repeat)")
     _, output, _ = command("alerts", "--once", "--held", "--json")
     assert [json.loads(line)["id"] for line in output.splitlines()] == ["a1", "a2"]
-
-
-def asdict(alert: Alert) -> dict[str, object]:
-    return {name: getattr(alert, name) for name in alert.__struct_fields__}
 

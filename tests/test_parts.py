@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from detectors.engine import Engine
 from streams.checkpoints import Written
-from streams.parts import GapError, Part
+from streams.parts import Chunk, GapError, Part
 from streams.topics import EVENTS, READS
 
 
@@ -19,6 +19,12 @@ def part() -> Part:
     part.start(READS, 100)
     part.start(EVENTS, 0)
     return part
+
+
+def taken(it: Part) -> Chunk:
+    chunk = it.take()
+    assert chunk
+    return chunk
 
 
 def records(first, last):
@@ -45,7 +51,7 @@ def test_every_record_is_filed_once_and_in_order(slices):
 def test_dropped_it_is_read_again_from_what_is_judged():
     it = part()
     it.file(READS, records(100, 110), None)
-    it.done(it.take(), 10)
+    it.done(taken(it), 10)
     it.file(READS, records(110, 120), None)
     it.drop()
     assert it.take() is None
@@ -56,21 +62,21 @@ def test_a_chunk_joins_what_has_arrived_up_to_a_step():
     it = part()
     for k in range(100, 200, 10):
         it.file(READS, records(k, k + 10), None)
-    assert len(it.take().arrivals) == 10
+    assert len(taken(it).arrivals) == 10
     for k in range(200, 300, 10):
         it.file(READS, records(k, k + 10), None)
-    it.done(chunk := it.take(), 100_000)  # so many rows in so few bytes
+    it.done(chunk := taken(it), 100_000)  # so many rows in so few bytes
     assert len(chunk.arrivals) == 10
     for k in range(300, 400, 10):
         it.file(READS, records(k, k + 10), None)
-    assert len(it.take().arrivals) == 2
+    assert len(taken(it).arrivals) == 2
 
 
 def test_events_come_before_the_readings_they_may_mute():
     it = part()
     it.file(READS, records(100, 101), None)
     it.file(EVENTS, records(0, 1), None)
-    assert [it.take().topic, it.take().topic] == [EVENTS, READS]
+    assert [taken(it).topic, taken(it).topic] == [EVENTS, READS]
 
 
 def test_standing_still_before_waiting_records_is_noticed(monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faust
 import pytest
 from rich.pretty import pretty_repr
 
@@ -71,10 +72,11 @@ def test_sasl_and_tls_pass_through():
         "sasl_plain_username": "meter",
         "sasl_plain_password": "hush",
     }
-    faust = credentials(settings)
-    assert (faust.protocol.value, faust.mechanism.value) == ("SASL_SSL", "SCRAM-SHA-512")
-    assert (faust.username, faust.password) == ("meter", "hush")
-    assert credentials(load({"METERWATCH_SECURITY_PROTOCOL": "SSL"})).protocol.value == "SSL"
+    sasl = credentials(settings)
+    assert isinstance(sasl, faust.SASLCredentials)
+    assert (sasl.protocol.value, sasl.mechanism.value) == ("SASL_SSL", "SCRAM-SHA-512")
+    assert (sasl.username, sasl.password) == ("meter", "hush")
+    assert isinstance(credentials(load({"METERWATCH_SECURITY_PROTOCOL": "SSL"})), faust.SSLCredentials)
     assert credentials(load({})) is None
 
 
