@@ -224,7 +224,7 @@ def test_households_are_meters_in_standard_time():
 
 def test_who_has_no_good_row_is_no_meter(tmp_path):
     path = tmp_path / "h.csv"
-    path.write_text("customer_id,reading_datetime,general_supply_kwh\n2,2013-01-01 00:30:00,\n1,2013-01-01 00:30:00,1\n")
+    path.write_text("customer_id,reading_datetime,general_supply_kwh\n2,2013-01-01 00:30:00,\n1,2013-01-01 01:00,1\n")
     source = open_source(path)
     assert [meter.meter for meter in source.areas[0].meters] == ["1"]
     assert source.refused == {"general_supply_kwh is missing": 1}
