@@ -22,7 +22,7 @@ from replay.town import Town
 from schemas.alert import Alert
 from schemas.columns import Readings
 from streams.evidence import Evidence
-from streams.report import Watched, page, waited
+from streams.report import SEVERITY, Watched, page, waited
 
 SHOWN = 14  # alarms on the screen
 REDRAW = 0.12  # seconds
@@ -30,7 +30,7 @@ TOLD = 3  # alarms of a rule that are printed where there is no terminal
 STYLE = {1: "bold red", 2: "yellow", 3: "cyan", 4: "dim"}
 
 
-def demo(meters: int = 4000, days: int = 14, seed: int = 1, report: Path = Path("meterwatch-demo.html")) -> None:
+def demo(meters: int = 3000, days: int = 12, seed: int = 1, report: Path = Path("meterwatch-demo.html")) -> None:
     """Watch a simulated town, show what is found, write the report. Raises ValueError for a town that cannot be."""
     console = Console(highlight=False)
     town = Town(meters, days, seed)
@@ -81,8 +81,9 @@ class Watch:
                 self.waits.append(time.monotonic() - then)
                 self.readings += len(batch)
                 self.at = int(batch.at[-1])
-            alarms = [a for a in alerts if a.id not in self.alerts and not a.held]
-            self.alerts.update((a.id, a) for a in alerts)
+            last = {a.id: a for a in alerts}
+            alarms = [a for a in last.values() if a.id not in self.alerts and not a.held]
+            self.alerts |= last
             self.raised.update(a.severity for a in alarms)
             self.latest.extend(alarms)
             yield alarms
@@ -105,9 +106,9 @@ class Watch:
         middle, high = np.percentile(self.waits or [0], (50, 99)) * 1000
         pace = Text.assemble(
             (self.stamp(self.at), "bold"), f"   {self.readings:,} readings   ", (f"{rate:,.0f}/s", "bold green"),
-            f"   evidence to alarm {middle:.0f} ms, p99 {high:.0f} ms   ",
-            *((f"  ● {self.raised[severity]}", style) for severity, style in STYLE.items()),
+            f"   evidence to alarm {middle:.0f} ms, p99 {high:.0f} ms",
         )  # fmt: skip
+        told = Text.assemble(*((f"● {self.raised[n]} {SEVERITY[n]}   ", style) for n, style in STYLE.items()))
         bar = ProgressBar(total=self.town.end - self.town.start, completed=self.at - self.town.start, width=width)
         table = Table(box=SIMPLE_HEAD, expand=True, pad_edge=False)
         for name in ("when", "", "rule", "where"):
@@ -117,7 +118,7 @@ class Watch:
             style = STYLE[a.severity]
             cells = (f"[{style}]●[/]", f"[{style}]{a.rule}[/]", f"{a.area} {a.subject}", a.en)
             table.add_row(self.stamp(a.raised), *cells)
-        return Group(pace, bar, table)
+        return Group(pace, told, bar, table)
 
     def report(self, result: Score) -> Watched:
         """All that the report needs; reads the town a second time for the curves."""

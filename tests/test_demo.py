@@ -18,6 +18,7 @@ from schemas.alert import Alert
 from streams.demo import demo
 from streams.report import waited
 
+
 class Checked(HTMLParser):
     """Elements open and close in pairs."""
 
