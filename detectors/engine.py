@@ -25,7 +25,7 @@ from models.features import (
     Weekdays,
     phase_columns,
 )
-from models.grid import Facts, Grid, Window, facts_of, waves
+from models.grid import Facts, Grid, Window, facts_of
 from models.index import Index
 from models.peers import Peers, PeerScore
 from models.registry import Registry
@@ -152,7 +152,7 @@ class Engine:
             if state.second and state.second < now - QUIET:
                 state.second = now - QUIET
                 due.append(self.grid.close(slot, state, state.second))
-        alerts = [alert for windows in due for window in windows for alert in self.close([window])]
+        alerts = self.close(window for windows in due for window in windows)
         known = self.clock > 0
         self.clock[known] = np.maximum(self.clock[known], now)
         return self.tell(self.policy.fold(alerts + self.fire()))
@@ -176,9 +176,9 @@ class Engine:
         self.validation.cells.room(len(self.meter_index))
         future = (r.received > 0) & (r.at > r.received + FUTURE)
         odd = (r.at < EARLIEST) | (r.at >= LATEST)
-        groups, now, late = self.grid.advance(areas, slots, r.at, ~(future | odd))
+        groups, now, late, own = self.grid.advance(areas, slots, r.at, ~(future | odd))
         kept = ~(future | odd | late)
-        alerts = self.step_clocks(r, slots, future, kept & (r.at > now + DAY) & (now > 0), now)
+        alerts = self.step_clocks(r, slots, future, kept & ~own & (r.at > now + DAY) & (now > 0), now)
         version = self.registry.meters.rows(slots, r.at - 1)
         master = self.registry.meters.at(version)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -186,9 +186,8 @@ class Engine:
             facts = facts_of(r, master, self.interval)
             told, in_order, facts = self.judge_readings(r, slots, kept, now, version, master, facts)
             alerts += told
-            again, windows = self.grid.fill(groups, r.at, slots, facts, in_order, kept)
-            for due in windows:
-                alerts += self.close(due)
+            again, windows = self.grid.fill(groups, r.at, now, slots, facts, in_order, kept)
+            alerts += self.close(windows)
         for slot, _, clock in groups:
             self.clock[slot] = max(self.clock[slot], clock[-1])
         fates = {("rejected", "future"): future, ("rejected", "implausible_time"): odd & ~future, ("late", ""): late,
@@ -206,32 +205,21 @@ class Engine:
         facts: Facts,
     ) -> tuple[list[Alert], Mask, Facts]:  # fmt: skip
         """Judge each meter's readings that go forward in time; also which did, and the facts as validated."""
-        self.readings.room()
-        last, in_order = self.validation.cells["last"], np.zeros(len(r), bool)
-        alerts: list[Alert] = []
+        in_order, before = self.validation.sequence(slots, r.at, kept, now)
+        rows = np.flatnonzero(in_order)
+        if not len(rows):
+            return [], in_order, facts
+        part, where, known = r, slots[rows], master
+        if len(rows) < len(r):
+            part, known = r.rows(rows), {name: column[rows] for name, column in master.items()}
+        part, registers = self.validation.fold(where, part, version[rows], known)
+        more = known | phase_columns(part)
+        more["kva"] = np.where(registers.stale, np.nan, facts.kva[rows])
+        more["register_delta"], more["register_drop"] = registers.delta, registers.drop
+        more["gap"] = np.where((before[rows] > 0) & (before[rows] < part.at), part.at - before[rows], NEVER)
+        alerts = self.readings.fold(part, where, more)
         kwh, stale = np.array(r.kwh), np.zeros(len(r), bool)
-        for turn in waves(slots):
-            before = last[slots[turn]]
-            strayed = (before > now[turn] + DAY) & (now[turn] > 0)
-            forward = kept[turn] & ((r.at[turn] > before) | (strayed & (r.at[turn] < before)))
-            in_order[turn] = forward
-            rows = turn[forward]
-            if not len(rows):
-                continue
-            where = slots[rows]
-            whole = len(rows) == len(r)
-            part = r if whole else r.rows(rows)
-            known = master if whole else {name: column[rows] for name, column in master.items()}
-            before = last[where]
-            gap = np.where((before > 0) & (before < part.at), part.at - before, NEVER)
-            last[where] = part.at
-            part, registers = self.validation.fold(where, part, version[rows], known["register_span"], self.interval)
-            kwh[rows], stale[rows] = part.kwh, registers.stale
-            more = known | phase_columns(part)
-            more["kva"] = np.where(registers.stale, np.nan, facts.kva[rows])
-            more["register_delta"], more["register_drop"] = registers.delta, registers.drop
-            more["gap"] = gap
-            alerts += self.readings.wave(part, where, more)
+        kwh[rows], stale[rows] = part.kwh, registers.stale
         if stale.any():
             facts = facts._replace(
                 amps=np.where(stale, np.nan, facts.amps), kva=np.where(stale, np.nan, facts.kva),
@@ -250,23 +238,31 @@ class Engine:
         seen = Clocks(r.names, r.subject[rows], r.areas, r.area[rows], at, offset)
         return self.clocks.fold(seen, slots[rows])
 
-    def close(self, windows: list[Window]) -> list[Alert]:
-        """Judge windows that are due, at most one of each area."""
+    def close(self, windows: Iterable[Window]) -> list[Alert]:
+        """Judge windows that are due, in order; those that follow one another without an amendment, all at once."""
         alerts: list[Alert] = []
-        whole = [w for w in windows if w.what == "interval"]
-        if whole:
-            alerts += self.intervals.close(*self.interval_rows(whole))
-        days = [w for w in windows if w.what == "day"]
-        if days:
-            alerts += self.days.close(*self.day_rows(days, 0))
-            alerts += self.area_days.close(*self.area_day_rows(days, 0))
+        pending: dict[str, list[Window]] = {"interval": [], "day": []}
+
+        def flush() -> None:
+            if whole := pending["interval"]:
+                alerts.extend(self.intervals.close(*self.interval_rows(whole)))
+            if days := pending["day"]:
+                alerts.extend(self.days.close(*self.day_rows(days, 0)))
+                alerts.extend(self.area_days.close(*self.area_day_rows(days, 0)))
+            pending["interval"], pending["day"] = [], []
+
         for window in windows:
+            if window.what in pending:
+                pending[window.what].append(window)
+                continue
+            flush()
             if window.what == "amend":
                 alerts += self.amend(window)
-            elif window.what == "seal":
+            else:
                 self.intervals.seal(*self.interval_rows([window]))
                 self.days.seal(*self.day_rows([window], 0))
                 self.area_days.seal(*self.area_day_rows([window], 0))
+        flush()
         return alerts
 
     def amend(self, window: Window) -> list[Alert]:

@@ -1,16 +1,19 @@
 """From scores to episodes: raise after `hold` seconds of trouble, escalate, clear after `release` seconds of well."""
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-from detectors.rule import Rule
+from detectors.rule import DAY, HOUR, Rule
 from models.cells import Cells
+from models.grid import waves
 from schemas.alert import Alert
-from schemas.columns import Codes, Column, Times
+from schemas.columns import Batch, Clocks, Codes, Column, Intervals, Readings, Times
 
-LULL = 2 * 3600  # observations further apart than this, and than the hold, do not make one run
+LULLS: dict[type[Batch], int] = {Readings: 2 * HOUR, Intervals: 2 * HOUR, Clocks: 3 * DAY}
+# observations further apart than this, and than the hold, do not make one run; other kinds have no gaps
 
 
 class Changes(NamedTuple):
@@ -22,15 +25,12 @@ class Changes(NamedTuple):
     cleared: Column  # 1 where it cleared
 
 
-NONE = np.zeros(0, np.int64)
-NO_CHANGES = Changes(NONE, NONE, NONE, np.zeros(0))
-
-
 class Episodes:
     """The episodes of one rule, by subject."""
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
+        self.lull = max(LULLS.get(rule.kind, 0), rule.levels[0].hold)
         self.cells = Cells(
             since=np.zeros(len(rule.levels), np.uint32),  # start of the run at each level, 0 when there is none
             well=np.uint32(0),  # start of the calm while raised
@@ -39,17 +39,30 @@ class Episodes:
         )
         self.open: dict[int, Alert] = {}  # what was last told of each raised episode
 
-    def fold(self, slots: Codes, at: Times, score: Column, gap: Column | None) -> Changes:
-        """Judge one row per slot; `gap` is the seconds since the slot's previous row. Rows of NaN change nothing."""
+    def fold(self, slots: Codes, at: Times, score: Column, gap: Column | None, distinct: bool) -> Iterator[Changes]:
+        """Judge rows in order of arrival; `gap` is the seconds since the slot's previous row. NaN changes nothing.
+
+        Rows of well whose slot has no trouble to remember are passed over, which is nearly all of them.
+        """
+        watched, hot = self.cells["watched"], score >= self.rule.clear
+        if not distinct and hot.any():
+            concerned = np.zeros(len(watched), bool)
+            concerned[slots[hot]] = True
+            hot = (concerned | watched)[slots] & ~np.isnan(score)
+        else:
+            hot |= watched[slots] & ~np.isnan(score)
+        rows = np.flatnonzero(hot)
+        for part in [rows] if distinct and len(rows) else (rows[turn] for turn in waves(slots[rows])):
+            yield self.turn(part, slots, at, score, gap)
+
+    def turn(self, hot: Codes, slots: Codes, at: Times, score: Column, gap: Column | None) -> Changes:
+        """Judge rows of distinct slots, none of them NaN."""
         cells, levels = self.cells, self.rule.levels
-        hot = np.flatnonzero((score >= self.rule.clear) | (cells["watched"][slots] & ~np.isnan(score)))
-        if not len(hot):
-            return NO_CHANGES
         s, t, x = slots[hot], at[hot], score[hot]
         severity = cells["severity"][s].astype(np.int64)
         up = severity > 0
         best = np.where(up, severity, 99)
-        broken = np.zeros(len(hot), bool) if gap is None else ~up & (gap[hot] > max(LULL, levels[0].hold))
+        broken = np.zeros(len(hot), bool) if gap is None else ~up & (gap[hot] > self.lull)
         first = cells["since"][0, s].astype(np.int64)
         for n, level in enumerate(levels):
             start = cells["since"][n, s].astype(np.int64)

@@ -15,7 +15,7 @@ from models.features import Columns, Feature
 from models.grid import waves
 from models.index import Index
 from schemas.alert import Alert, alert_id
-from schemas.columns import PHASES, Batch, Codes, Mask, constant
+from schemas.columns import PHASES, Batch, Codes, Column, Mask, constant
 
 Enrich = Callable[[Codes, Any], Columns]
 Taken = list[tuple[dict[str, Array], dict[int, Alert]]]
@@ -48,7 +48,7 @@ class Gone(dict[str, "Mask | None"]):
         """Whether the column has no value at all."""
         column = self.columns[name]
         if constant(column):
-            return bool(np.isnan(column.flat[0]))
+            return bool(np.isnan(column[..., 0]).all())
         return (mask := self[name]) is not None and bool(mask.all())
 
 
@@ -67,38 +67,33 @@ class Judge:
         for episodes in self.episodes:
             episodes.cells.room(slots)
 
-    def fold(self, batch: Batch, slots: Codes) -> list[Alert]:
-        """Judge a batch; rows of a slot count in order of arrival."""
+    def fold(self, batch: Batch, slots: Codes, more: Columns | None = None) -> list[Alert]:
+        """Judge a batch; rows of a slot count in order of arrival. `more` are columns beside the batch's own."""
         self.room()
-        alerts: list[Alert] = []
-        for rows in waves(slots):
-            part = batch if len(rows) == len(batch) else batch.rows(rows)
-            alerts += self.wave(part, slots[rows], self.enrich(slots[rows], part))
-        return alerts
-
-    def wave(self, batch: Batch, slots: Codes, more: Columns) -> list[Alert]:
-        """Judge rows of distinct slots; `more` are columns beside the batch's own."""
         columns: Columns = {f.name: getattr(batch, f.name) for f in fields(batch) if f.name not in batch.shared}
-        columns |= more
+        columns |= self.enrich(slots, batch) if more is None else more
+        alerts: list[Alert] = []
+        turns = list(waves(slots))
+        gone = Gone(columns)
         with np.errstate(invalid="ignore", divide="ignore"):
             for feature in self.features:
-                columns |= feature.fold(slots, batch, columns)
-            gone = Gone(columns)
-            alerts: list[Alert] = []
+                if any(gone.wholly(name) for name in feature.reads):
+                    columns |= dict.fromkeys(feature.gives, np.broadcast_to(np.nan, len(slots)))
+                else:
+                    columns |= unfolded(feature, batch, slots, columns, turns)
             for rule, episodes in zip(self.rules, self.episodes, strict=True):
                 if any(gone.wholly(name) for name in rule.reads):
                     continue
                 scores = rule.score(columns, gone)
-                worst = scores if scores.ndim == 1 else np.fmax(np.fmax(scores[0], scores[1]), scores[2])
-                changes = episodes.fold(slots, batch.at, worst, columns.get("gap"))
-                for row, since, severity, cleared in zip(*(c.tolist() for c in changes), strict=True):
-                    slot = int(slots[row])
-                    if cleared:
-                        alerts.append(self.clear(episodes, slot, int(batch.at[row])))
-                    else:
-                        phase = int(np.nanargmax(scores[:, row])) if scores.ndim == 2 else -1
-                        found = Finding(since, severity, row, phase, float(worst[row]))
-                        alerts.append(self.tell(episodes, slot, found, columns))
+                worst = scores if scores.ndim == 1 else worst_of(scores, rule.clear, columns["elements"])
+                for changes in episodes.fold(slots, batch.at, worst, columns.get("gap"), len(turns) == 1):
+                    for row, since, severity, cleared in zip(*(c.tolist() for c in changes), strict=True):
+                        if cleared:
+                            alerts.append(self.clear(episodes, int(slots[row]), int(batch.at[row])))
+                        else:
+                            phase = int(np.nanargmax(scores[:, row])) if scores.ndim == 2 else -1
+                            found = Finding(since, severity, row, phase, float(worst[row]))
+                            alerts.append(self.tell(episodes, int(slots[row]), found, columns))
         return alerts
 
     def clear(self, episodes: Episodes, slot: int, at: int) -> Alert:
@@ -166,6 +161,27 @@ class Judge:
                 cells, opened = state["episodes"][episodes.rule.name]
                 episodes.cells.load(cells)
                 episodes.open = {int(s): msgspec.convert(a, Alert) for s, a in opened.items()}
+
+
+def worst_of(scores: Column, clear: float, elements: Column) -> Column:
+    """The highest score over the phases; well only where every phase that the meter has can tell."""
+    worst = np.fmax(np.fmax(scores[0], scores[1]), scores[2])
+    partly = (worst < clear) & (3 - np.isnan(scores).sum(axis=0) < elements)
+    return np.where(partly, np.nan, worst) if partly.any() else worst
+
+
+def unfolded(feature: Feature, batch: Batch, slots: Codes, columns: Columns, turns: list[Codes]) -> Columns:
+    """A feature's columns for a whole batch, folded turn by turn."""
+    if len(turns) == 1:
+        return feature.fold(slots, batch, columns)
+    told: Columns = {}
+    for rows in turns:
+        part = feature.fold(slots[rows], batch.rows(rows), {name: c[..., rows] for name, c in columns.items()})
+        for name, column in part.items():
+            if name not in told:
+                told[name] = np.empty((*column.shape[:-1], len(slots)), column.dtype)
+            told[name][..., rows] = column
+    return told
 
 
 def number(value: Any) -> float:

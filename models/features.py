@@ -18,6 +18,8 @@ class Feature(Protocol):
     """Columns computed from a batch and from what was before it."""
 
     cells: Cells
+    reads: tuple[str, ...]  # columns without which a row neither gives nor leaves anything
+    gives: tuple[str, ...]
 
     def fold(self, slots: Codes, batch: Any, columns: Columns) -> Columns:
         """Further columns for rows of distinct slots, as things stood before them; then remember them."""
@@ -26,6 +28,9 @@ class Feature(Protocol):
 
 class Elapsed:
     """When each subject was last seen."""
+
+    reads: tuple[str, ...] = ()
+    gives: tuple[str, ...] = ("gap",)
 
     def __init__(self) -> None:
         self.cells = Cells(then=np.int64(0))
@@ -42,6 +47,8 @@ class Habit:
 
     def __init__(self, of: str, half_life: float) -> None:
         self.of, self.half_life = of, half_life
+        self.reads: tuple[str, ...] = (of,)
+        self.gives: tuple[str, ...] = (f"{of}_mean", f"{of}_spread", f"{of}_seen")
         self.cells = Cells(mean=np.float64(np.nan), var=np.float64(0), then=np.int64(0), seen=np.int32(0))
 
     def fold(self, slots: Codes, batch: Batch, columns: Columns) -> Columns:
@@ -55,11 +62,14 @@ class Habit:
         c["var"][slots] = np.where(told, np.where(first, 0.0, keep * (var + (1 - keep) * step * step)), var)
         c["then"][slots] = np.where(told, batch.at, c["then"][slots])
         c["seen"][slots] = seen + told
-        return {f"{self.of}_mean": mean, f"{self.of}_spread": np.sqrt(var), f"{self.of}_seen": seen.astype(float)}
+        return dict(zip(self.gives, (mean, np.sqrt(var), seen.astype(float)), strict=True))
 
 
 class Standstill:
     """Energy that flowed by the power readings since the register last moved."""
+
+    reads: tuple[str, ...] = ("register_delta", "total_p")
+    gives: tuple[str, ...] = ("still_kwh",)
 
     def __init__(self) -> None:
         self.cells = Cells(still=np.float64(0), then=np.int64(0))
@@ -67,17 +77,21 @@ class Standstill:
     def fold(self, slots: Codes, batch: Readings, columns: Columns) -> Columns:
         """Adds still_kwh, NaN without register or power."""
         c = self.cells
-        hours = np.minimum(batch.at - c["then"][slots], HOUR) / HOUR
         moved, power = columns["register_delta"], columns["total_p"].astype(np.float64)
-        flowed = c["still"][slots] + np.nan_to_num(np.maximum(power, 0) * hours)
-        still = np.where(moved > 0, 0.0, np.where(moved == 0, flowed, c["still"][slots]))
-        c["still"][slots] = still
-        c["then"][slots] = batch.at
-        return {"still_kwh": np.where(np.isnan(moved) | np.isnan(power), np.nan, still)}
+        hours = np.minimum(batch.at - c["then"][slots], HOUR) / HOUR
+        flowed = c["still"][slots] + np.maximum(power, 0) * hours
+        still = np.where(np.isnan(moved) | np.isnan(power), np.nan, np.where(moved > 0, 0.0, flowed))
+        known = ~np.isnan(still)
+        c["still"][slots[known]] = still[known]
+        c["then"][slots[known]] = batch.at[known]
+        return {"still_kwh": still}
 
 
 class DayRuns:
     """Run lengths over a meter's closed days."""
+
+    reads: tuple[str, ...] = ("reads",)
+    gives: tuple[str, ...] = ("zero_days", "missing_days", "usual_kwh")
 
     def __init__(self) -> None:
         self.cells = Cells(zero=np.int32(0), missing=np.int32(0), usual=np.float64(np.nan))
@@ -103,6 +117,9 @@ class DayRuns:
 class Weekdays:
     """What a meter usually uses on each day of the week."""
 
+    reads: tuple[str, ...] = ("kwh",)
+    gives: tuple[str, ...] = ("change",)
+
     WEEKS = 4  # half-life
 
     def __init__(self) -> None:
@@ -124,16 +141,20 @@ class Weekdays:
 class Losses:
     """An area's line loss, day by day."""
 
+    reads: tuple[str, ...] = ("energy_in",)
+    gives: tuple[str, ...] = ("loss", "loss_third", "loss_least_third")
+
     WINDOW = 7
 
     def __init__(self) -> None:
         self.cells = Cells(losses=np.full(self.WINDOW, np.nan))
 
     def fold(self, slots: Codes, batch: AreaDays, columns: Columns) -> Columns:
-        """Adds loss, loss_third and loss_least_third: of the last 7 days' losses the third highest and third lowest."""
+        """Adds loss, loss_third and loss_least_third: of the last 7 well-covered days the third highest and lowest."""
         loss = np.where(batch.energy_in > 0, (batch.energy_in - batch.energy_out) / batch.energy_in, np.nan)
         loss = np.where(batch.coverage >= 0.98, loss, np.nan)
-        losses = np.concatenate([self.cells["losses"][1:, slots], loss[None]])
+        before = self.cells["losses"][:, slots]
+        losses = np.where(np.isnan(loss), before, np.concatenate([before[1:], loss[None]]))
         self.cells["losses"][:, slots] = losses
         few = np.isnan(np.sort(losses, axis=0)[2])
         high = np.sort(np.where(np.isnan(losses), -np.inf, losses), axis=0)[-3]
@@ -145,6 +166,9 @@ class Losses:
 
 class Failures:
     """A customer's latest failed payment attempts since one went through."""
+
+    reads: tuple[str, ...] = ("succeeded",)
+    gives: tuple[str, ...] = ("failures_24h",)
 
     KEPT = 3
 
@@ -164,6 +188,9 @@ class Failures:
 
 class FailureShare:
     """How often attempts through a channel fail: lately, and usually at this hour of the week."""
+
+    reads: tuple[str, ...] = ("failed",)
+    gives: tuple[str, ...] = ("failed_share", "attempts", "usual_share", "usual_spread")
 
     MEMORY = 50  # attempts over which the recent share fades
     FADE = np.float32(0.8)  # of an hour's habit from week to week

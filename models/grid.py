@@ -1,7 +1,8 @@
 """The open days of every transformer area: what was read in which interval, when a window closes, what amends it.
 
-An area's clock is the second-highest stamp of its meters, so that no single meter's clock moves it. An interval closes
-one interval after its end, a day one hour after midnight, both on the area's clock. Later rows amend a closed window,
+An area's clock is the second-highest stamp of its meters, so that no single meter's clock moves it; where one meter
+alone has reported for a day's worth of readings, it is that meter's last stamp but one. An interval closes one
+interval after its end, a day one hour after midnight, both on the area's clock. Later rows amend a closed window,
 judged again at the area's next full hour, until the grace period seals its day. All sums are of integers or in a fixed
 order, so that the order of arrival cannot change them.
 """
@@ -15,12 +16,13 @@ import numpy as np
 from models.calendar import day_of, midnights
 from models.cells import Array, Cells
 from models.registry import Registry
-from schemas.columns import Codes, Column, Mask, Readings, Times, constant
+from schemas.columns import Codes, Column, Mask, Readings, Status, Times, constant
 
 HOUR, DAY = 3600, 86_400
 DAY_PATIENCE = HOUR
 SKIPPED_DAYS = 31  # silent days in a row that are closed as unread; more are passed over
 AHEAD_DAYS = 2  # open days beyond tomorrow that one area may hold
+LONE = 96  # readings of one meter in a row, from which it moves its area's clock alone
 TENTH_MILLI = 10_000
 
 
@@ -49,6 +51,7 @@ class Facts(NamedTuple):
     amps: Column  # primary
     kva: Column  # primary
     back: Times  # energy that flowed back in the interval, micro kWh secondary
+    read: Mask  # was read, not estimated
     volted: Mask  # has a voltage
     live: Mask  # has one above half of nominal
     gateway: Mask
@@ -68,6 +71,7 @@ class AreaState:
 
     def __init__(self) -> None:
         self.top, self.holder, self.second = 0, -1, 0  # highest stamp, whose it is, the area's clock
+        self.latest, self.lone = -1, 0  # whose reading came last, and how many of that meter came in a row
         self.closed_to = 0  # intervals that end by then are closed
         self.last_day = 0  # last closed day, 0 before the first
         self.sealed_day = 0
@@ -124,9 +128,13 @@ class Grid:
         """How far the area has come."""
         return self.areas[slot].second if slot in self.areas else 0
 
-    def advance(self, areas: Codes, meters: Codes, at: Times, moves: Mask) -> tuple[list[Group], Times, Mask]:
-        """Move the areas' clocks by the rows that may; the clock before each row, and which came after their seal."""
-        now = np.zeros(len(at), np.int64)
+    def advance(self, areas: Codes, meters: Codes, at: Times, moves: Mask) -> tuple[list[Group], Times, Mask, Mask]:
+        """Move the areas' clocks by the rows that may.
+
+        Gives the clock before each row, which rows came after their day was sealed, and where the clock is none but
+        the row's own meter's.
+        """
+        now, own = np.zeros(len(at), np.int64), np.zeros(len(at), bool)
         groups = []
         stamps_of_all = np.where(moves, at, 0)
         for slot, rows in grouped(areas):
@@ -136,53 +144,63 @@ class Grid:
             turns = np.where(stamps > high[:-1], np.arange(1, len(high)), 0)
             turns = np.maximum.accumulate(np.concatenate([[0], turns]))
             holders = np.concatenate([[state.holder], whose])[turns]
-            rival = stamps if self.alone(slot) else np.where(holders[:-1] != whose, stamps, 0)
+            alone = lone(whose, state.latest, state.lone)
+            state.latest, state.lone = int(whose[-1]), int(alone[-1])
+            own[rows] = (alone > LONE) | self.single(slot)
+            rival = np.where((holders[:-1] != whose) | own[rows], stamps, 0)
             clock = np.maximum.accumulate(np.concatenate([[state.second], np.minimum(rival, high[:-1])]))
             state.top, state.holder, state.second = int(high[-1]), int(holders[-1]), int(clock[-1])
             now[rows] = clock[:-1]
             groups.append(Group(slot, rows, clock))
         ends = self.midnights[day_of(stamps_of_all, self.zone) + 1]
-        return groups, now, moves & (ends + self.grace <= now)
+        return groups, now, moves & (ends + self.grace <= now), own
 
-    def alone(self, slot: int) -> bool:
+    def single(self, slot: int) -> bool:
         """Whether the area has a single meter by the master data."""
         return len(self.registry.members.get(self.registry.area_index.pairs[slot][0], ())) == 1
 
     def fill(
-        self, groups: list[Group], at: Times, meters: Codes, facts: Facts, in_order: Mask, kept: Mask
-    ) -> tuple[Mask, Iterator[list[Window]]]:
-        """Write the kept rows into their days; which rows were there already, and in rounds the windows now due."""
+        self, groups: list[Group], at: Times, now: Times, meters: Codes, facts: Facts, in_order: Mask, kept: Mask
+    ) -> tuple[Mask, Iterator[Window]]:
+        """Write the kept rows into their days; which rows were there already, and in order the windows now due.
+
+        A window closes on exactly the rows that came before it was due. Where no row of an area comes after the close
+        of its window, all of the area's rows are written at once, else round by round.
+        """
         again = np.zeros(len(at), bool)
         self.member.room(len(self.registry.meter_index))
         turn, areas = np.zeros(len(at), np.int64), np.zeros(len(at), np.int64)
         ends: list[dict[int, int]] = [{}]  # by round: the clock at which each area closes what is due
+        tardy = at <= (now // self.interval - 1) * self.interval
+        slow = np.zeros(len(at), bool)
         for slot, rows, clock in groups:
             areas[rows] = slot
             moved = np.diff(clock // self.interval) != 0
             if moved.any():
                 turn[rows[1:]] = np.cumsum(moved)[:-1]
+            slow[rows] = tardy[rows].any()
             for n, end in enumerate(clock[1:][moved].tolist()):
                 if n == len(ends):
                     ends.append({})
                 ends[n][slot] = end
         days = day_of(np.where(kept, at, 0), self.zone)
-        return again, self.rounds(turn, areas, days, ends, at, meters, facts, in_order, kept, again)
 
-    def rounds(
-        self, turn: Codes, areas: Codes, days: Times, ends: list[dict[int, int]], at: Times, meters: Codes,
-        facts: Facts, in_order: Mask, kept: Mask, again: Mask,
-    ) -> Iterator[list[Window]]:  # fmt: skip
-        """Write round by round, so that a window closes on exactly the rows before it; what then is due."""
-        for n in range(int(turn.max(initial=0)) + 1):
-            here = np.flatnonzero((turn == n) & kept)
-            for part in waves(meters[here]):
-                rows = here[part]
-                again[rows] = self.write(areas[rows], days[rows], at[rows], meters[rows], facts, rows, in_order[rows])
-            due: list[list[Window]] = []
-            for slot, clock in (ends[n] if n < len(ends) else {}).items():
-                due.append(self.close(slot, self.areas[slot], clock))
-            for k in range(max(map(len, due), default=0)):
-                yield [windows[k] for windows in due if k < len(windows)]
+        def write(rows: Codes) -> None:
+            when = (days[rows], at[rows], now[rows])
+            again[rows] = self.write(areas[rows], when, meters[rows], facts, rows, in_order[rows])
+
+        def windows() -> Iterator[Window]:
+            here = np.flatnonzero(kept & ~slow)
+            for part in turns(meters[here], at[here], self.interval):
+                write(here[part])
+            for n in range(max(int(turn.max(initial=0)) + 1, len(ends))):
+                here = np.flatnonzero(kept & slow & (turn == n)) if slow.any() else here[:0]
+                for part in waves(meters[here]):
+                    write(here[part])
+                for slot, clock in ends[n].items() if n < len(ends) else ():
+                    yield from self.close(slot, self.areas[slot], clock)
+
+        return again, windows()
 
     def enlist(self, state: AreaState, meters: Codes) -> None:
         """Number the meters that have no number in their area yet."""
@@ -190,12 +208,12 @@ class Grid:
             self.member["number"][meter] = len(state.members)
             state.members.append(meter)
 
-    def block(self, state: AreaState, day: int) -> Block:
+    def block(self, state: AreaState, day: int, now: int) -> Block:
         """The block of a day with room for all members; of many days ahead of the clock only the nearest are kept."""
         block = state.blocks.get(day)
         if block is None:
-            today = int(day_of(np.array([state.second]), self.zone)[0])
-            ahead = sorted(d for d in {*state.blocks, day} if d > today + 1) if state.second else []
+            today = int(day_of(np.array([now]), self.zone)[0])
+            ahead = sorted(d for d in {*state.blocks, day} if d > today + 1) if now else []
             for far in ahead[AHEAD_DAYS:]:
                 if far in state.blocks:
                     self.drop(state, far)
@@ -232,15 +250,22 @@ class Grid:
         self.free_sums.append(block.number)
 
     def write(
-        self, areas: Codes, days: Times, at: Times, meters: Codes, facts: Facts, rows: Codes, in_order: Mask
+        self, areas: Codes, when: tuple[Times, Times, Times], meters: Codes, facts: Facts, rows: Codes, in_order: Mask
     ) -> Mask:
-        """Write rows of distinct meters; which of them were there already."""
+        """Write rows of distinct meters or intervals; which of them were there already.
+
+        `when` is each row's day, its time and its area's clock before it.
+        """
+        days, at, now = when
         key = areas * len(self.midnights) + days
-        pairs, which = np.unique(key, return_inverse=True)
+        pairs, first, which = np.unique(key, return_index=True, return_inverse=True)
         owners = [divmod(pair, len(self.midnights)) for pair in pairs.tolist()]
         for k in np.flatnonzero(self.member["number"][meters] < 0).tolist():
             self.enlist(self.areas[owners[which[k]][0]], meters[k : k + 1])
-        blocks = [self.block(self.areas[slot], day) for slot, day in owners]
+        blocks = [
+            self.block(self.areas[slot], day, clock)
+            for (slot, day), clock in zip(owners, now[first].tolist(), strict=True)
+        ]  # fmt: skip
         cell = np.array([b.base for b in blocks])[which] + self.member["number"][meters]
         step = (at - np.array([b.start for b in blocks])[which] - 1) // self.interval
         r, kwh = self.rows, facts.kwh[rows]
@@ -256,10 +281,11 @@ class Grid:
             self.areas[owners[k][0]].dirty.add(owners[k][1])
         if not (fresh := ~seen | in_order).all():
             rows, cell, step, which = rows[fresh], cell[fresh], step[fresh], which[fresh]
-        r["reads"][cell] += 1
-        r["volted"][cell] += facts.volted[rows]
-        r["live"][cell] += facts.live[rows]
-        r["back"][cell] += facts.back[rows]
+        np.add.at(r["reads"], cell, facts.read[rows])
+        np.add.at(r["volted"], cell, facts.volted[rows])
+        np.add.at(r["live"], cell, facts.live[rows])
+        if (back := facts.back[rows]).any():
+            np.add.at(r["back"], cell, back)
         number = np.array([b.number for b in blocks])[which]
         gateway = facts.gateway[rows]
         if gateway.any():
@@ -324,8 +350,8 @@ class Grid:
     def interval_rows(self, slot: int, state: AreaState, after: int, until: int) -> list[tuple[Any, ...]]:
         """The area's intervals with data that end in (after, until]."""
         rows: list[tuple[Any, ...]] = []
-        area = self.registry.area_index.pairs[slot][0]
-        s, users = self.sums, max(len(state.members), len(self.registry.members.get(area, ())), 1)
+        members = self.registry.members.get(self.registry.area_index.pairs[slot][0], ())
+        s, users = self.sums, max(len(members), 1)
         for day in sorted(state.blocks):
             block = state.blocks[day]
             first = max((after - block.start) // self.interval, 0)
@@ -350,7 +376,7 @@ class Grid:
         self.enlist(state, np.array(self.registry.members.get(area, []), np.int32))
         meters = np.array(state.members, np.int32)
         if day in state.blocks:
-            block = self.block(state, day)
+            block = self.block(state, day, state.second)
             cells = {name: a[..., block.base : block.base + len(meters)] for name, a in self.rows.arrays.items()}
         else:
             unread = Cells(**self.rows.empty)
@@ -393,7 +419,8 @@ def facts_of(r: Readings, master: dict[str, Column], interval: int) -> Facts:
         back = np.rint(np.maximum(-flow, 0) * 1e6).astype(np.int64)
     volted = none if voltless else np.any(~np.isnan(r.u), axis=0)
     live = none if voltless else np.any(r.u > 0.5 * master["un"], axis=0)
-    return Facts(r.kwh, r.i * master["ratio"], kva, back, volted, live, master["is_gateway"] == 1)
+    read = r.status != Status.ESTIMATED
+    return Facts(r.kwh, r.i * master["ratio"], kva, back, read, volted, live, master["is_gateway"] == 1)
 
 
 def unknown(column: Column) -> bool:
@@ -409,8 +436,8 @@ def zeroed(column: Column) -> Column:
 def day_columns(cells: dict[str, Array], expected: Column, night_steps: int) -> dict[str, Column]:
     """The Days columns of every member; `expected` is how many intervals a full day has."""
     kwh = cells["kwh"].astype(np.float64)
-    coverage = np.minimum(cells["seen"].sum(axis=0) / expected, 1)
     told = (~np.isnan(kwh)).sum(axis=0)
+    coverage = np.minimum(told / expected, 1)
     filled = zeroed(kwh)
     total = np.where(told >= expected / 2, filled.sum(axis=0), np.nan)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -435,6 +462,17 @@ def area_day(
     return energy_in / 1e6, int(micro[users].sum()) / 1e6, coverage
 
 
+def lone(whose: Codes, latest: int, before: int) -> Codes:
+    """How many rows in a row, up to each, are of the same meter; `before` rows of `latest` came first.
+
+    >>> lone(np.array([7, 7, 8]), 7, 2).tolist()
+    [3, 4, 1]
+    """
+    rows = np.arange(len(whose))
+    starts = np.maximum.accumulate(np.where(np.diff(whose, prepend=-2) != 0, rows, 0))
+    return rows - starts + 1 + np.where((starts == 0) & (whose[0] == latest), before, 0)
+
+
 def waves(slots: Codes) -> Iterator[Codes]:
     """Row numbers in parts that hold each slot at most once, every slot's rows in order of arrival."""
     order = np.argsort(slots, kind="stable")
@@ -448,6 +486,11 @@ def waves(slots: Codes) -> Iterator[Codes]:
     by_turn = np.argsort(turn, kind="stable")
     for part in np.split(order[by_turn], np.cumsum(np.bincount(turn))[:-1]):
         yield np.sort(part)
+
+
+def turns(meters: Codes, at: Times, interval: int) -> Iterator[Codes]:
+    """Row numbers in parts that hold each meter's interval at most once, in order of arrival."""
+    yield from waves(meters.astype(np.int64) * 2**33 // interval + (at - 1) // interval)
 
 
 def grouped(codes: Codes) -> Iterator[tuple[int, Codes]]:

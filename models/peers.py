@@ -62,6 +62,9 @@ class Peers:
 class PeerScore:
     """Adds peer_score; the judge of sealed days learns, the other only scores."""
 
+    reads: tuple[str, ...] = ("change", "residential")
+    gives: tuple[str, ...] = ("peer_score",)
+
     def __init__(self, peers: Peers, learns: bool) -> None:
         self.peers, self.learns = peers, learns
         self.cells = Cells()

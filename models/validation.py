@@ -8,13 +8,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from models.cells import Cells
-from schemas.columns import Codes, Column, Mask, Readings, Status, constant
+from models.grid import unknown, waves
+from schemas.columns import Codes, Column, Mask, Readings, Status, Times
 
 SENTINELS = (4294967.295, 42949672.95, 4294967295.0, 2147483.647, 21474836.47, 2147483647.0, 61166.0, 65535.0)
 SPAN_OF_NOMINAL = 2.0  # voltages beyond this times Un are no voltages; default of this project
 SPAN_OF_RATING = 2.0  # currents and powers beyond this times the meter's rating are none; default of this project
 LUMP_INTERVALS = 4  # intervals missing before one that holds all their energy is a lump; default of this project
 LUMP_KWH = 0.5
+DAY = 86_400
+TOLD = ("register", "kwh", "u", "i", "p", "q")  # columns that a repeated snapshot repeats
 ROLLOVER_SHARE = 0.9  # of the register's span that must have been passed, catalogue section 4
 
 
@@ -57,7 +60,7 @@ class Validation:
         guessed = bool(guess.any())
         for name in ("register", "export_register", "kwh", "u", "i", "p", "q"):
             column = getattr(r, name)
-            if constant(column) and np.isnan(column[..., :1]).all():
+            if unknown(column):
                 continue
             for sentinel in SENTINELS:
                 column = self.doubt(column, column == column.dtype.type(sentinel), "sentinel")
@@ -82,10 +85,56 @@ class Validation:
                 told[name] = column
         return replaced(r, **told)
 
+    def sequence(self, slots: Codes, at: Times, kept: Mask, now: Times) -> tuple[Mask, Times]:
+        """Which rows go forward in their meter's time, and the meter's time before each row.
+
+        A meter whose last stamp was more than a day ahead of its area's clock `now` had strayed and may go back.
+        """
+        last, before = self.cells["last"], np.empty(len(at), np.int64)
+        order = np.argsort(slots, kind="stable")
+        ordered = slots[order]
+        starts = np.diff(ordered, prepend=-1) != 0
+        offset = np.cumsum(starts) << 40
+        newest = np.maximum.accumulate(np.maximum(np.where(kept, at, 0)[order], last[ordered]) + offset) - offset
+        before[order] = np.where(starts, last[ordered], np.concatenate([[0], newest[:-1]]))
+        if not (strayed := (before > now + DAY) & (now > 0) & kept).any():
+            last[ordered] = newest
+            return kept & (at > before), before
+        forward = np.zeros(len(at), bool)
+        for rows in waves(slots):
+            here = slots[rows]
+            before[rows] = last[here]
+            strayed = (last[here] > now[rows] + DAY) & (now[rows] > 0)
+            go = kept[rows] & ((at[rows] > last[here]) | (strayed & (at[rows] < last[here])))
+            forward[rows] = go
+            last[here[go]] = at[rows][go]
+        return forward, before
+
     def fold(
-        self, slots: Codes, r: Readings, version: Codes, span: Column, interval: int
+        self, slots: Codes, r: Readings, version: Codes, master: dict[str, Column]
     ) -> tuple[Readings, Registers]:
-        """One row per meter, in order: repeats, lumps and decreases found by what came before."""
+        """Repeats, lumps and decreases of registers, found by what came before; rows in order of arrival."""
+        rows = len(r)
+        if unknown(r.register):
+            none = np.broadcast_to(np.nan, rows)
+            return r, Registers(none, none, np.zeros(rows, bool))
+        span, interval = master["register_span"], master["interval_s"]
+        turns = list(waves(slots))
+        if len(turns) == 1:
+            return self.turn(slots, r, version, span, interval)
+        told = {name: np.array(getattr(r, name)) for name in TOLD if not unknown(getattr(r, name))}
+        delta, drop, stale = np.empty(rows), np.empty(rows), np.empty(rows, bool)
+        for turn in turns:
+            part, found = self.turn(slots[turn], r.rows(turn), version[turn], span[turn], interval[turn])
+            delta[turn], drop[turn], stale[turn] = found
+            for name, column in told.items():
+                column[..., turn] = getattr(part, name)
+        return replaced(r, **told), Registers(delta, drop, stale)
+
+    def turn(
+        self, slots: Codes, r: Readings, version: Codes, span: Column, interval: Column
+    ) -> tuple[Readings, Registers]:
+        """The same for one row per meter."""
         c = self.cells
         have = ~np.isnan(r.register)
         changed = c["version"][slots] != version
@@ -95,7 +144,7 @@ class Validation:
         stale = have & (r.register == last) & (clock <= c["clock"][slots])
         told = {}
         if stale.any():
-            for name in ("register", "kwh", "u", "i", "p", "q"):
+            for name in TOLD:
                 told[name] = self.doubt(getattr(r, name), stale, "repeated_snapshot")
             have = have & ~stale
         register = r.register
