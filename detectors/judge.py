@@ -69,6 +69,8 @@ class Judge:
 
     def fold(self, batch: Batch, slots: Codes, more: Columns | None = None) -> list[Alert]:
         """Judge a batch; rows of a slot count in order of arrival. `more` are columns beside the batch's own."""
+        if not len(slots):
+            return []
         self.room()
         columns: Columns = {f.name: getattr(batch, f.name) for f in fields(batch) if f.name not in batch.shared}
         columns |= self.enrich(slots, batch) if more is None else more
