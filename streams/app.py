@@ -15,7 +15,7 @@ from streams.worker import Worker, fatal, log
 
 BUFFER = 16  # slices that an agent has before it, each of up to FETCH bytes
 FETCH = 1 << 20  # bytes of a partition at once
-PATIENCE = 300.0  # seconds that a restore may take
+ANSWER = 30.0  # seconds beyond a session that a broker may take to answer
 
 
 class App(faust.App):
@@ -28,8 +28,8 @@ class App(faust.App):
             broker_credentials=credentials(settings),
             broker_session_timeout=settings.session_seconds,
             broker_heartbeat_interval=settings.session_seconds / 10,
-            broker_request_timeout=PATIENCE,
-            broker_commit_livelock_soft_timeout=settings.checkpoint_seconds * 10 + PATIENCE,
+            broker_request_timeout=settings.session_seconds + ANSWER,
+            broker_commit_livelock_soft_timeout=settings.checkpoint_seconds + settings.stall_seconds,
             consumer_max_fetch_size=FETCH,
             stream_buffer_maxsize=BUFFER,
             stream_wait_empty=False,  # what waits unacknowledged is read again

@@ -61,7 +61,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     clock: Literal["wall", "stream"] = "wall"  # stream: for a worker that is fed history
     checkpoint_seconds: Seconds = 60
     stall_seconds: Seconds = 120  # without progress on waiting records, after which the worker ends
-    session_seconds: Annotated[float, msgspec.Meta(ge=6, le=300)] = 30  # silence after which the group drops a worker
+    session_seconds: Annotated[float, msgspec.Meta(ge=6, le=300)] = 10  # silence after which the group drops a worker
     metrics: bool = True
     metrics_host: str = "127.0.0.1"
     metrics_port: Port = 9464  # 0 takes a free one

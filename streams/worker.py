@@ -128,7 +128,10 @@ class Worker:
 
         Reading must not go on before this returns.
         """
-        numbers = {tp.partition for tp in assigned}
+        held = set(assigned)
+        numbers = {tp.partition for tp in held}
+        if held != {TP(topic, number) for topic in self.topics for number in numbers}:
+            fatal(f"partitions of one number come apart ({sorted(held)}): do all workers read the same topics?")
         async with self._writing, self._turn:
             started = time.monotonic()
             try:

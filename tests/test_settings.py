@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tomllib
+from pathlib import Path
+
 import faust
 import pytest
 from rich.pretty import pretty_repr
 
 from streams.app import credentials
-from streams.settings import SettingsError, load
+from streams.settings import Settings, SettingsError, load
 
 SASL = {
     "METERWATCH_SECURITY_PROTOCOL": "SASL_SSL", "METERWATCH_SASL_USERNAME": "meter", "METERWATCH_SASL_PASSWORD": "hush",
@@ -84,3 +87,12 @@ def test_a_missing_certificate_is_said():
     settings = load({"METERWATCH_SECURITY_PROTOCOL": "SSL", "METERWATCH_SSL_CAFILE": "/nowhere.pem"})
     with pytest.raises(SettingsError, match="TLS: `ssl_cafile`"):
         settings.ssl_context()
+
+
+def test_the_example_tells_every_default():
+    example = Path(__file__).parents[1] / "deploy" / "meterwatch.toml"
+    assert tomllib.loads(example.read_text()).keys() == set(Settings.__struct_fields__)
+    told, default = load({}, example), Settings()
+    assert repr(told) == repr(default)
+    assert not told.sasl_password
+    assert not told.ssl_key_password

@@ -28,13 +28,17 @@ from replay.history import Source
 from replay.send import send
 from replay.town import Town
 from schemas.alert import Alert
-from schemas.columns import Batch, Readings
+from schemas.columns import Batch, Readings, Stages
 from schemas.wire import JSON, decode_alert
 from streams import checkpoints
 from streams.broker import Broker
+from streams.checkpoints import Written
 from streams.logs import read_to_end, reader
+from streams.metrics import Metrics
+from streams.parts import Part
 from streams.settings import Settings, load
-from streams.topics import ALERTS, CHECKPOINTS, READS, REJECTS, SOURCES, ensure
+from streams.topics import ALERTS, CHECKPOINTS, READS, REGISTRY, REJECTS, SOURCES, ensure
+from streams.worker import Worker
 
 PATIENCE = 60  # seconds until a condition that should come is given up
 PARTITIONS = 4
@@ -91,11 +95,11 @@ def settings(environment: dict[str, str]) -> Settings:
 class WorkerProcess:
     """A worker in a process of its own, killed when the test ends."""
 
-    def __init__(self, environment: dict[str, str], log: Path) -> None:
+    def __init__(self, environment: dict[str, str], log: Path, *arguments: str) -> None:
         self.log = log
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "streams.cli", "worker"],
+                [sys.executable, *(arguments or ("-m", "streams.cli", "worker"))],
                 env=os.environ | environment,
                 stdout=output,
                 stderr=output,
@@ -308,3 +312,45 @@ def test_refuses_a_checkpoint_of_another_layout(settings, environment, tmp_path,
     with WorkerProcess(environment, tmp_path / "log") as worker:
         assert worker.process.wait(PATIENCE) == 1
         assert "holds a checkpoint of layout 99" in worker.log.read_text()
+
+
+def test_with_the_wall_clock_a_timer_fires_when_no_event_comes(settings, environment, tmp_path):
+    now = int(time.time())
+    started = Stages.build(["W1"], [0], ["S1"], [0], [now - 7200], stages=["review"], stage=[0], limit=[3600.0])
+    source = Source("stages", [], iter([started]), 1)
+    send(source, settings.servers, prefix=settings.prefix)
+    with WorkerProcess(environment | {"METERWATCH_CLOCK": "wall"}, tmp_path / "log"):
+        wait(lambda: told(settings))
+    [alert] = told(settings).values()
+    assert (alert["rule"], alert["subject"]) == ("stage_overdue", "W1/review")
+    assert alert["raised"] < now
+
+
+def test_a_worker_that_hangs_ends(settings, environment, town, history, tmp_path):
+    publish(settings, town, history[-1:])
+    hang = "import time; from detectors.engine import Engine; Engine.step = lambda self, batch: time.sleep(1000)"
+    run = f"import sys; {hang}; from streams.cli import main; sys.argv = ['meterwatch', 'worker']; main()"
+    with WorkerProcess(environment | {"METERWATCH_STALL_SECONDS": "1"}, tmp_path / "log", "-c", run) as worker:
+        assert worker.process.wait(PATIENCE) == 1
+        assert "the event loop has not moved for" in worker.log.read_text()
+
+
+def test_a_part_that_stands_still_ends_the_worker(monkeypatch):
+    monkeypatch.setattr("streams.worker.fatal", pytest.fail)
+    worker = Worker(load({"METERWATCH_STALL_SECONDS": "1"}), Metrics())
+    part = worker.parts[0] = Part(0, Engine(), dict.fromkeys([REGISTRY, *SOURCES], 7), Written())
+    worker._look(part, {READS: 7})
+    part._moved_at -= 2
+    worker._look(part, {READS: 7})
+    part._moved_at -= 2
+    with pytest.raises(pytest.fail.Exception, match="partition 0 has 2 records waiting and has not moved for 2 s"):
+        worker._look(part, {READS: 9})
+
+
+def test_a_worker_that_slept_through_its_session_says_nothing(monkeypatch):
+    monkeypatch.setattr("streams.worker.fatal", pytest.fail)
+    worker = Worker(load({"METERWATCH_SESSION_SECONDS": "6"}), Metrics())
+    worker._check_awake()
+    worker._awake -= 7
+    with pytest.raises(pytest.fail.Exception, match="stood still for 7 s, longer than its session lasts"):
+        worker._check_awake()
