@@ -259,7 +259,7 @@ class Plan:
     def faults(self) -> Iterator[Happening]:
         """Faults of whole areas, each in an area of its own as far as they go, then those of single meters."""
         whole = (self._theft, self._overload, self._unbalance, self._theft)
-        for befall in whole[: max(1, len(self.order) // 4)]:
+        for befall in whole[: max(1, len(self.order) // 3)]:
             yield from befall(self.order[0])
             if len(self.order) > 1:
                 self.order.pop(0)

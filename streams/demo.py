@@ -37,7 +37,7 @@ def demo(meters: int = 3000, days: int = 12, seed: int = 1, report: Path = Path(
     watch = Watch(town)
     console.print(
         f"[bold]meterwatch[/] watches a simulated town: {len(town.grid):,} meters, {days} days of quarter-hours, "
-        f"{len(town.planted)} planted faults"
+        f"{len(town.planted)} planted faults", soft_wrap=True
     )  # fmt: skip
     if console.is_terminal:
         with Live(console=console, auto_refresh=False, transient=True) as live:
@@ -156,7 +156,7 @@ def show(watch: Watch, result: Score, console: Console) -> None:
     false, alarms = len(result.false), len(result.right) + len(result.false)
     console.print(
         f"{result.found} of {len(result.findings)} planted faults found, {missed} missed; "
-        f"{false} of {alarms} alarms false, {len(result.held)} held back by policy."
+        f"{false} of {alarms} alarms false, {len(result.held)} held back by policy.", soft_wrap=True
     )  # fmt: skip
     truth = {decoy.subject: decoy.note for decoy in watch.town.decoys}
     for alert in result.false[:10]:
@@ -166,5 +166,5 @@ def show(watch: Watch, result: Score, console: Console) -> None:
     middle, high = np.percentile(watch.waits, (50, 99)) * 1000
     console.print(
         f"{watch.readings:,} readings in {watch.seconds:.1f} s: {watch.readings / watch.seconds:,.0f} a second; "
-        f"evidence to alarm {middle:.0f} ms, p99 {high:.0f} ms (an hour of the town at a time)."
+        f"evidence to alarm {middle:.0f} ms, p99 {high:.0f} ms (an hour of the town at a time).", soft_wrap=True
     )  # fmt: skip

@@ -29,6 +29,8 @@ from schemas.alert import Alert
 from schemas.master import Area
 
 DAY = 86_400
+OUTCOMES = ("in", "judged", "rejected", "duplicate", "late", "doubted")  # of rows; of single values the last
+REASONED = ("rejected", "doubted")
 CHECKPOINT_SECONDS = 5.0
 
 
@@ -246,7 +248,10 @@ def summarise(place: Place, alerts: Sequence[Alert], source: Source) -> dict[str
         "source": source.name, "meters": place.meters, "rows": place.rows, "seconds": round(place.seconds, 3),
         "rows_per_second": round(place.rows / max(place.seconds, 1e-9)),
         "from": _stamp(place.first, source.zone), "to": _stamp(place.last, source.zone), "days": round(place.days, 2),
-        "counts": place.counts, "refused": dict(source.refused),
+        "counts": {kind: {outcome: outcomes.get(outcome, {}) if outcome in REASONED
+                          else sum(outcomes.get(outcome, {}).values()) for outcome in OUTCOMES}
+                   for kind, outcomes in place.counts.items()},
+        "refused": dict(source.refused),
         "alerts": {
             rule: {"told": n["told"], "held": n["held"], "open": n["raised"],
                    "told_per_1000_meters_per_day": round(1000 * n["told"] / meter_days, 3) if meter_days else None}
@@ -259,19 +264,23 @@ def show(summary: dict[str, Any], console: Console) -> None:
     """Print a summary for people."""
     console.print(
         f"[bold]{summary['source']}[/]: {summary['meters']:,} meters, {summary['rows']:,} rows,"
-        f" {summary['from']} to {summary['to']}, in {summary['seconds']:.1f} s ({summary['rows_per_second']:,} rows/s)"
+        f" {summary['from']} to {summary['to']}, in {summary['seconds']:.1f} s ({summary['rows_per_second']:,} rows/s)",
+        soft_wrap=True,
     )  # fmt: skip
-    rows = Table("rows", *(("judged", "rejected", "duplicate", "late", "values doubted")), box=None, pad_edge=False)
+    rows = Table("rows", *OUTCOMES[1:-1], "values doubted", box=None, pad_edge=False)
     for column in rows.columns[1:]:
         column.justify = "right"
     for kind, outcomes in summary["counts"].items():
-        told = [sum(outcomes.get(o, {}).values()) for o in ("judged", "rejected", "duplicate", "late", "doubted")]
-        rows.add_row(kind, *(f"{n:,}" for n in told))
+        told = (outcomes[outcome] for outcome in OUTCOMES[1:])
+        rows.add_row(kind, *(f"{sum(n.values()) if isinstance(n, dict) else n:,}" for n in told))
     console.print(rows)
-    for what, reasons in (("rejected", _reasons(summary, "rejected")), ("doubted", _reasons(summary, "doubted")),
-                          ("refused by the reader", summary["refused"])):  # fmt: skip
+    for what, reasons in (
+        *((o, sum((Counter(n[o]) for n in summary["counts"].values()), Counter[str]())) for o in REASONED),
+        ("refused by the reader", summary["refused"]),
+    ):
         if reasons:
-            console.print(f"{what}: " + ", ".join(f"{reason} {n:,}" for reason, n in sorted(reasons.items())))
+            each = ", ".join(f"{reason} {n:,}" for reason, n in sorted(reasons.items()))
+            console.print(f"{what}: {each}", soft_wrap=True)
     alerts = Table("alerts", "told", "still open", "held back", "per 1,000 meters and day", box=None, pad_edge=False)
     for column in alerts.columns[1:]:
         column.justify = "right"
@@ -280,10 +289,6 @@ def show(summary: dict[str, Any], console: Console) -> None:
         counts = (f"{n[what]:,}" for what in ("told", "open", "held"))
         alerts.add_row(rule, *counts, "" if rate is None else f"{rate:.2f}")
     console.print(alerts if summary["alerts"] else "no alerts")
-
-
-def _reasons(summary: dict[str, Any], outcome: str) -> Counter[str]:
-    return sum((Counter(outcomes.get(outcome, {})) for outcomes in summary["counts"].values()), Counter[str]())
 
 
 def _stamp(at: int, zone: str) -> str:
