@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.rule import HOUR, MINUTE, Level, between, gated, rule
+from detectors.rule import DAY, HOUR, MINUTE, Level, between, gated, rule
 from schemas.columns import Column, Readings
 
 
@@ -59,7 +59,7 @@ def reverse_polarity(
 
 
 @rule(
-    Readings, severity=3, hold=15 * MINUTE, release=15 * MINUTE, worse=(Level(3.0, 2, 15 * MINUTE),),
+    Readings, severity=3, hold=HOUR, release=DAY, worse=(Level(3.0, 2, HOUR),),
     title=("Current unbalance at the meter", "电流不平衡"),
     text=("Phase currents differ: phase {phase} carries {i:.2f} A beside a mean of {mean_i:.2f} A (limit {limit:.0%}).",
           "电流不平衡:{phase}相{i:.2f}A,三相平均{mean_i:.2f}A(限值{limit:.0%})。"),
@@ -67,7 +67,7 @@ def reverse_polarity(
 def meter_current_unbalance(
     i: Column, mean_i: Column, most_i: Column, ib: Column, *, limit: float = 0.30, load: float = 0.05
 ) -> Column:
-    """Phase currents far from their mean (电流不平衡): 30 %, severe 90 %; raised above 5 % Ib only. Meter defaults."""
+    """Phase currents far from their mean (电流不平衡): 30 %, severe 90 %, above 5 % Ib: meter defaults; times: ours."""
     return gated(np.abs(np.abs(i) - mean_i) / mean_i / limit, most_i > load * ib)
 
 

@@ -43,7 +43,13 @@ class Elapsed:
 
 
 class Habit:
-    """Fading mean and spread of a column, as they stood before each row; NaN leaves them as they were."""
+    """Fading mean and spread of a column, as they stood before each row; NaN leaves them as they were.
+
+    Once a few values are known, a step counts as three spreads at most, so that trouble does not soon become habit.
+    """
+
+    FEW = 7
+    LEAST = 0.1  # of the mean, that the spread counts for at least
 
     def __init__(self, of: str, half_life: float) -> None:
         self.of, self.half_life = of, half_life
@@ -56,7 +62,9 @@ class Habit:
         c, x = self.cells, columns[self.of].astype(np.float64)
         mean, var, seen = c["mean"][slots], c["var"][slots], c["seen"][slots]
         keep = np.exp2((c["then"][slots] - batch.at) / self.half_life)
-        step = x - mean
+        keep = np.minimum(keep, 1 - 1 / (seen + 1))
+        widest = np.where(seen < self.FEW, np.inf, 3 * np.maximum(np.sqrt(var), self.LEAST * np.abs(mean)))
+        step = np.clip(x - mean, -widest, widest)
         first, told = np.isnan(mean), ~np.isnan(x)
         c["mean"][slots] = np.where(told, np.where(first, x, mean + (1 - keep) * step), mean)
         c["var"][slots] = np.where(told, np.where(first, 0.0, keep * (var + (1 - keep) * step * step)), var)
@@ -78,7 +86,8 @@ class Standstill:
         """Adds still_kwh, NaN without register or power."""
         c = self.cells
         moved, power = columns["register_delta"], columns["total_p"].astype(np.float64)
-        hours = np.minimum(batch.at - c["then"][slots], HOUR) / HOUR
+        then = c["then"][slots]
+        hours = np.where(then > 0, np.minimum(batch.at - then, HOUR), 0) / HOUR
         flowed = c["still"][slots] + np.maximum(power, 0) * hours
         still = np.where(np.isnan(moved) | np.isnan(power), np.nan, np.where(moved > 0, 0.0, flowed))
         known = ~np.isnan(still)
@@ -115,7 +124,7 @@ class DayRuns:
 
 
 class Weekdays:
-    """What a meter usually uses on each day of the week."""
+    """What a meter usually uses on each day of the week; a day counts as half to twice the usual."""
 
     reads: tuple[str, ...] = ("kwh",)
     gives: tuple[str, ...] = ("change",)
@@ -132,7 +141,8 @@ class Weekdays:
         usual = self.cells["usual"][:, slots]
         here = usual[weekday, rows]
         keep = 2.0 ** (-1 / self.WEEKS)
-        after = np.where(np.isnan(here), kwh, here + (1 - keep) * (kwh - here))
+        tamed = np.clip(kwh, here / 2, 2 * here + 0.5)
+        after = np.where(np.isnan(here), kwh, here + (1 - keep) * (tamed - here))
         self.cells["usual"][weekday, slots] = np.where(np.isnan(kwh), here, after)
         expected = np.where(np.isnan(here), columns["usual_kwh"], here)
         return {"change": np.log((kwh + 0.05) / (expected + 0.05))}
