@@ -1,0 +1,391 @@
+"""Small streams of every kind, as hostile as life: a pure function of a seed, and what can happen to one on its way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import cached_property
+from itertools import pairwise
+from operator import itemgetter
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+
+from schemas.columns import Batch, DeviceEvents, Event, Payment, Payments, Progress, Readings, Stages, Status
+from schemas.master import Area, Meter, Transformer, VectorGroup
+
+HOUR, DAY = 3600, 86_400
+NAN = float("nan")
+SPANS = {900: 1, 3600: 3, 7200: 10}  # days of a stream by its interval
+STARTS = (
+    ("Asia/Shanghai", 2025, 1, 27),
+    ("Europe/Berlin", 2025, 3, 28),  # loses an hour on the 30th
+    ("Europe/Berlin", 2025, 10, 24),  # has one twice on the 26th
+    ("America/St_Johns", 2025, 3, 8),  # half an hour off, and loses one on the 9th
+)
+FAULTS = (
+    "voltage_loss", "phase_break", "current_loss", "reversed", "unbalanced", "low", "heavy", "stopped", "backward",
+    "idle", "unread", "drift", "odd", "estimated", "unmetered",
+)  # fmt: skip
+
+ALL = slice(None)
+Effects = dict[str, tuple[slice | None, float]]  # by fault: which phases, None for a single one, and a factor
+CURRENTS: Effects = {
+    "heavy": (ALL, 9), "idle": (ALL, 0), "unbalanced": (None, 4), "phase_break": (None, 0), "current_loss": (None, 0),
+}  # fmt: skip
+VOLTAGES: Effects = {"low": (ALL, 0.83), "voltage_loss": (None, 0.5), "phase_break": (None, 0.25)}
+POWERS: Effects = {"reversed": (None, -1)}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a topic."""
+
+    kind: type[Batch]
+    area: str
+    subject: str
+    at: int
+    columns: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Master data, and rows in order of arrival."""
+
+    areas: list[Area]
+    rows: tuple[Row, ...]
+    zone: str
+    interval: int
+
+    @cached_property
+    def together(self) -> dict[type[Batch], Batch]:
+        """One batch of every kind, rows in order of arrival."""
+        kinds = dict.fromkeys(row.kind for row in self.rows)
+        return {kind: batch_of([row for row in self.rows if row.kind is kind]) for kind in kinds}
+
+    def batches(self, cuts: Iterable[int] = ()) -> Iterator[Batch]:
+        """The rows in order: a new batch at every cut and wherever the kind changes."""
+        starts = {0, *(n for n in cuts if 0 < n < len(self.rows))}
+        starts |= {n for n in range(1, len(self.rows)) if self.rows[n].kind is not self.rows[n - 1].kind}
+        done = dict.fromkeys(self.together, 0)
+        for start, end in pairwise([*sorted(starts), len(self.rows)]):
+            kind = self.rows[start].kind
+            yield self.together[kind].rows(slice(done[kind], done[kind] + end - start))
+            done[kind] += end - start
+
+    def with_rows(self, rows: Iterable[Row]) -> Stream:
+        """The same master data with other rows."""
+        return Stream(self.areas, tuple(rows), self.zone, self.interval)
+
+
+def batch_of(rows: Sequence[Row]) -> Batch:
+    """One batch of rows of one kind."""
+    kind = rows[0].kind
+    texts = kind.encodings()
+    columns: dict[str, Any] = {}
+    for name, code in texts.items():
+        told = [{"subject": r.subject, "area": r.area}.get(code, r.columns.get(code, "")) for r in rows]
+        known = {text: n for n, text in enumerate(dict.fromkeys(told))}
+        columns[name], columns[code] = tuple(known), [known[text] for text in told]
+    for name in rows[0].columns:
+        if name not in texts.values():
+            columns[name] = np.array([r.columns[name] for r in rows]).T
+    return kind.build(at=[r.at for r in rows], **columns)
+
+
+def town(seed: int, *, interval: int = 0, noise: bool = True) -> Stream:
+    """A few areas over some days, in event-time order; `noise` adds what only point rules and validation notice."""
+    g = np.random.default_rng(seed)
+    interval = interval or int(g.choice(list(SPANS)))
+    zone, year, month, day = STARTS[g.integers(len(STARTS))]
+    start = int(datetime(year, month, day, tzinfo=ZoneInfo(zone)).timestamp())
+    end = start + SPANS[interval] * DAY
+    areas = [area_of(g, name, start, end, interval) for name in g.permutation(["A1", "A2", "A3"])[: g.integers(2, 4)].tolist()]
+    rows: list[Row] = []
+    for area in areas:
+        rows += metered(g, area, start, end, interval, noise=noise)
+        rows += outages(g, area, start, end) + paid(g, area, start, end)
+    if g.random() < 0.5:
+        stranger = Area(area="unknown", meters=[Meter(meter="M1"), Meter(meter="M2")])
+        rows += metered(g, stranger, start, end, interval, noise=noise)
+    rows += staged(g, start, end)
+    ranks = g.random(len(rows))
+    order = sorted(range(len(rows)), key=lambda n: (rows[n].at, rows[n].kind.kind, ranks[n]))
+    return Stream(areas, tuple(rows[n] for n in order), zone, interval)
+
+
+def area_of(g: np.random.Generator, name: str, start: int, end: int, interval: int) -> Area:
+    """An area of two to five meters, perhaps with a gateway, with master data that changes on the way."""
+    gateway = f"{name}G" if g.random() < 0.6 else ""
+    middle = int(g.integers(start, end)) // HOUR * HOUR
+    meters = []
+    if gateway:
+        meters.append(Meter(meter=gateway, wiring="3P4W", ct=20.0, imax_a=10.0, interval_s=interval))
+    for n in range(int(g.integers(1 if gateway else 2, 4))):
+        three = g.random() < 0.5
+        record = Meter(
+            meter=f"M{n}", interval_s=interval, wiring="1P2W" if not three else "3P3W" if g.random() < 0.2 else "3P4W",
+            contract_kva=float(g.choice([3, 20])) if g.random() < 0.7 else None,
+            segment="commercial" if g.random() < 0.6 else "residential", pv_kva=5.0 if g.random() < 0.1 else 0.0,
+        )  # fmt: skip
+        meters.append(record)
+        if g.random() < 0.3:
+            meters.append(meter_with(record, effective=middle, contract_kva=2.0, ct=2.0 if three else 1.0))
+        elif g.random() < 0.1:
+            meters[-1] = meter_with(record, until=middle)
+    group: VectorGroup = "Dyn11" if g.random() < 0.3 else "Yyn0"
+    transformers = [Transformer(rating_kva=float(g.choice([8, 60])), vector_group=group)]
+    if g.random() < 0.3:
+        transformers.append(Transformer(rating_kva=10.0, effective=middle))
+    return Area(area=name, section=f"S{name}", gateway=gateway, transformers=transformers, meters=meters)
+
+
+def meter_with(meter: Meter, **changes: Any) -> Meter:
+    """A meter's record with some fields changed."""
+    return Meter(**{f: getattr(meter, f) for f in meter.__struct_fields__} | changes)
+
+
+def metered(g: np.random.Generator, area: Area, start: int, end: int, interval: int, *, noise: bool) -> list[Row]:
+    """Every meter's readings; a gateway sees what its users use, more when they steal."""
+    times = np.arange(start + interval, end + 1, interval)
+    meters = {m.meter: m for m in reversed(area.meters)}
+    if g.random() < 0.4:
+        meters["stranger"] = Meter(meter="stranger")
+    users = [m for m in meters.values() if m.meter != area.gateway]
+    rows: list[Row] = []
+    drawn = np.zeros((3, len(times)))
+    for m in users:
+        amps, told = user(g, m, times, interval, noise=noise)
+        drawn += amps
+        rows += [Row(Readings, area.area, m.meter, int(t), c) for t, c in zip(times, told, strict=True) if c]
+    if area.gateway:
+        lost = np.where(times > start + g.integers(SPANS[interval]) * DAY, g.choice([1.0, 1.3]), 1.0)
+        amps = drawn * lost / 20
+        told = told_by(amps, np.full_like(amps, 230.0), amps * 0.23, interval)
+        rows += [Row(Readings, area.area, area.gateway, int(t), c) for t, c in zip(times, told, strict=True)]
+    return rows
+
+
+def told_by(i: Any, u: Any, p: Any, interval: int) -> list[dict[str, Any]]:
+    """The columns of a meter's readings from its currents, voltages and powers by phase and time."""
+    i, u, p = (np.round(column, 3).astype(np.float32) for column in (i, u, p))
+    kwh = np.round(np.nan_to_num(p).sum(axis=0) * interval / HOUR, 3).astype(np.float32)
+    register = np.round(1000 + np.cumsum(kwh.astype(float)), 2)
+    return [
+        dict(u=u[:, n], i=i[:, n], p=p[:, n], q=np.float32(0.2) * p[:, n], kwh=kwh[n], register=register[n],
+             clock_offset=NAN, received=0, status=Status.MEASURED)
+        for n in range(i.shape[1])
+    ]  # fmt: skip
+
+
+def user(
+    g: np.random.Generator, m: Meter, times: Any, interval: int, *, noise: bool
+) -> tuple[Any, list[dict[str, Any]]]:
+    """The primary currents a customer draws, and what the meter tells; an empty reading was not made."""
+    size = len(times)
+    lit = np.array([[1], [m.wiring != "1P2W"], [m.wiring != "1P2W"]], bool) & np.ones((3, size), bool)
+    i = np.where(lit, np.abs(g.normal(2, 0.3, (3, size))), 0.0)
+    u = np.where(lit, g.normal(228, 2, (3, size)), NAN)
+    phase = int(g.integers(3)) if m.wiring == "3P4W" else 0
+    back = np.ones((3, size))
+    spans: dict[str, slice] = {}
+    for fault in g.permutation(FAULTS)[: g.integers(0, 4)].tolist():
+        begin, length = int(g.integers(size)), int(g.integers(2, size))
+        if fault in ("idle", "unread"):
+            begin, length = int(g.integers(size // 8, size // 4)), size
+        spans[fault] = at = slice(begin, begin + length)
+        for column, effects in ((i, CURRENTS), (u, VOLTAGES), (back, POWERS)):
+            phases, factor = effects.get(fault, (None, 1))
+            column[phases or phase, at] *= factor
+    p = i * np.nan_to_num(u) / 1000 * back
+    told = told_by(np.where(lit, i, NAN), u, np.where(lit, p, NAN), interval)
+    for fault, at in spans.items():
+        for n in range(size)[at]:
+            spoil(g, told, n, fault, first=n == at.start)
+    for n in np.flatnonzero(g.random(size) < 0.04 * noise).tolist():
+        fault = str(g.choice(["odd", "unread", "drift", "estimated", "low_register", "blank"]))
+        spoil(g, told, n, fault, first=True)
+    return i * m.ct, told
+
+
+def spoil(g: np.random.Generator, told: list[dict[str, Any]], n: int, fault: str, *, first: bool) -> None:  # noqa: C901
+    """Let one reading of a meter suffer a fault."""
+    columns = told[n]
+    if fault == "unread" or not columns:
+        columns.clear()
+    elif fault == "stopped":
+        columns["register"] = told[max(n - 1, 0)].get("register", NAN)
+    elif fault == "backward" and first:
+        for later in told[n:]:
+            if later:
+                later["register"] -= 50
+    elif fault == "low_register":
+        columns["register"] -= 300
+    elif fault == "drift":
+        columns["clock_offset"] = float(g.choice([30, 400, -700]))
+    elif fault == "odd":
+        name = str(g.choice(["u", "i", "p", "kwh", "register"]))
+        columns[name] = columns[name] * 0 + np.float32(g.choice([-5, 65535, np.inf, -np.inf, 4294967.295]))
+    elif fault == "estimated":
+        columns["status"] = Status.ESTIMATED
+    elif fault == "unmetered":
+        columns["kwh"] = columns["kwh"] * np.float32(0.5)
+    elif fault == "blank":
+        for name in ("u", "i", "p", "q"):
+            columns[name] = columns[name] * np.float32(NAN)
+
+
+def outages(g: np.random.Generator, area: Area, start: int, end: int) -> list[Row]:
+    """Outages, vacancies and meter changes of an area."""
+    rows = []
+    for event in (Event.POWER_OFF, Event.PLANNED_OUTAGE, Event.VACANCY, Event.METER_CHANGE, Event.COVER_OPEN):
+        if g.random() < 0.4:
+            at, until = sorted(g.integers(start, end, 2).tolist())
+            subject = "" if event in (Event.POWER_OFF, Event.PLANNED_OUTAGE) else area.meters[-1].meter
+            told = until if g.random() < 0.6 else 0
+            rows.append(Row(DeviceEvents, area.area, subject, at, dict(event=event, until=told)))
+            if event == Event.POWER_OFF:
+                rows.append(Row(DeviceEvents, area.area, "", until, dict(event=Event.POWER_ON, until=0)))
+    return rows
+
+
+def paid(g: np.random.Generator, area: Area, start: int, end: int) -> list[Row]:
+    """Bills, payments in parts, failures, and a channel that breaks down."""
+
+    def row(at: float, customer: str, payment: Payment, amount: float, **more: Any) -> Row:
+        columns = dict(payment=payment, amount=amount, bill="", channel="", succeeded=1, due=0)
+        return Row(Payments, area.area, customer, int(at), columns | more)
+
+    def sometime() -> int:
+        return int(g.integers(start, end))
+
+    rows = []
+    for n in range(int(g.integers(0, 4))):
+        issued = sometime()
+        rows.append(row(issued, f"C{n}", Payment.BILL, 100.0, bill="B", due=issued + int(g.integers(0, 2 * DAY))))
+        for amount in g.choice([40, 60, 100], g.integers(0, 4)).tolist():
+            told = dict(bill="B", channel="bank", succeeded=int(g.random() < 0.5))
+            rows.append(row(sometime(), f"C{n}", Payment.PAYMENT, amount, **told))
+        rows.append(row(sometime(), f"C{n}", Payment.BALANCE, 5.0))
+    if g.random() < 0.4:
+        begin = sometime() - DAY
+        for n in range(100):
+            told = dict(channel="app", succeeded=int(n < 80))
+            rows.append(row(begin + 60 * n, f"C{n % 6}", Payment.TOPUP, n, **told))
+    return rows
+
+
+def staged(g: np.random.Generator, start: int, end: int) -> list[Row]:
+    """Work items of two sections; some stall, some are done in time, some end before they begin."""
+    rows = []
+    for n in range(int(g.integers(0, 8))):
+        stage = str(g.choice(["reading", "review", "unheard of"]))
+        begun = int(g.integers(start, end))
+        limit = float(g.choice([HOUR, 6 * HOUR, NAN]))
+        section = str(g.choice(["S1", "S2"]))
+        rows.append(Row(Stages, section, f"W{n}", begun, dict(stage=stage, progress=Progress.STARTED, limit=limit)))
+        if g.random() < 0.7:
+            done = begun + int(g.integers(-HOUR, 2 * DAY))
+            rows.append(Row(Stages, section, f"W{n}", done, dict(stage=stage, progress=Progress.FINISHED, limit=NAN)))
+    return rows
+
+
+# What can happen on the way.
+
+
+def quieted(stream: Stream, after: int) -> Stream:
+    """One more reading of every meter, all at one moment so long after the end: every window before it closes."""
+    subjects = dict.fromkeys((r.area, r.subject) for r in stream.rows if r.kind is Readings)
+    at = max(r.at for r in stream.rows) // HOUR * HOUR + after
+    model = next(r.columns for r in stream.rows if r.kind is Readings)
+    blank = {name: value * NAN if name not in ("received", "status") else value for name, value in model.items()}
+    return stream.with_rows([*stream.rows, *(Row(Readings, a, s, at, blank) for a, s in subjects)])
+
+
+def shuffled(stream: Stream, seed: int, within: int) -> Stream:
+    """Rows delayed by up to `within` seconds; those of one meter, of one channel and customer keep their order."""
+    g = np.random.default_rng(seed)
+    delay: dict[tuple[str, ...], int] = {}
+    arrivals = []
+    for n, row in enumerate(stream.rows):
+        who = row.kind.kind, row.area, row.subject if row.kind is Readings else ""
+        came = max(row.at + int(g.integers(0, within + 1)), delay.get(who, 0))
+        if row.kind in (Readings, Payments):
+            delay[who] = came
+        arrivals.append((came, n))
+    return stream.with_rows(stream.rows[n] for _, n in sorted(arrivals))
+
+
+def by_topic(stream: Stream, span: int = DAY) -> Stream:
+    """One topic after the other, a span of time at once."""
+    return stream.with_rows(sorted(stream.rows, key=lambda row: (row.at // span, row.kind.kind)))
+
+
+def straggling(stream: Stream, seed: int, least: int, most: int, share: float = 0.05) -> Stream:
+    """Some readings come so many seconds late, after their meter's newer ones."""
+    g = np.random.default_rng(seed)
+    arrivals = [
+        (row.at + (int(g.integers(least, most)) if row.kind is Readings and g.random() < share else 0), n)
+        for n, row in enumerate(stream.rows)
+    ]
+    return stream.with_rows(stream.rows[n] for _, n in sorted(arrivals))
+
+
+def duplicated(stream: Stream, seed: int, share: float = 0.1) -> Stream:
+    """Some rows come again, at once or much later."""
+    g = np.random.default_rng(seed)
+    again = np.flatnonzero(g.random(len(stream.rows)) < share).tolist()
+    arrivals = [(float(n), row) for n, row in enumerate(stream.rows)]
+    arrivals += [(n + float(g.choice([0.5, 50, len(stream.rows)]) * g.random()) + 0.01, stream.rows[n]) for n in again]
+    return stream.with_rows(row for _, row in sorted(arrivals, key=itemgetter(0)))
+
+
+def corrected(stream: Stream, seed: int, share: float = 0.03) -> Stream:
+    """Some readings come again with other energy."""
+    g = np.random.default_rng(seed)
+    rows: list[tuple[float, Row]] = [(float(n), row) for n, row in enumerate(stream.rows)]
+    for n, row in enumerate(stream.rows):
+        if row.kind is Readings and g.random() < share:
+            other = replace(row, columns=row.columns | {"kwh": np.float32(row.columns["kwh"] * 0.5)})
+            rows.append((n + float(g.integers(1, 200)) + 0.5, other))
+    return stream.with_rows(row for _, row in sorted(rows, key=itemgetter(0)))
+
+
+def astray(stream: Stream, area: str, subject: str, ahead: int, *, received: bool = False) -> Stream:
+    """One meter's clock is wrong from the start; with `received` the head-end notes when each reading really came."""
+    rows = []
+    for row in stream.rows:
+        if row.kind is not Readings:
+            rows.append(row)
+            continue
+        ours = (row.area, row.subject) == (area, subject)
+        at = row.at + ahead if ours else row.at
+        rows.append(replace(row, at=at, columns=row.columns | ({"received": row.at} if received else {})))
+    return stream.with_rows(rows)
+
+
+def mistimed(stream: Stream, seed: int) -> Stream:
+    """Among the readings some with stamps of 1970, 2038 and beyond."""
+    g = np.random.default_rng(seed)
+    rows: list[Row] = []
+    for row in stream.rows:
+        rows.append(row)
+        if row.kind is Readings and g.random() < 0.02:
+            stamp = int(g.choice([0, 1, 100_000, 2**31 - 1, 2**31, 2**32, 2**40]))
+            received = row.at if stamp in (2**31 - 1, 2**31) or g.random() < 0.5 else 0
+            rows.append(replace(row, at=stamp, columns=row.columns | {"received": received}))
+    return stream.with_rows(rows)
+
+
+def hostile(seed: int, *, interval: int = 0) -> Stream:
+    """A town with all that can happen at once."""
+    stream = town(seed, interval=interval)
+    stream = straggling(stream, seed, 0, 2 * DAY)
+    stream = straggling(stream, seed + 1, 3 * DAY, 6 * DAY, 0.02)
+    stream = duplicated(corrected(stream, seed), seed)
+    first = next(row for row in stream.rows if row.kind is Readings)
+    if seed % 3 == 0:
+        stream = astray(stream, first.area, first.subject, DAY + HOUR * (seed % 5))
+    return mistimed(stream, seed)

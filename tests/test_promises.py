@@ -1,0 +1,293 @@
+"""The promises of the core: what may happen to a stream on its way without changing what is told.
+
+Promised disorder: rows of different meters, of different areas and of different topics may come in any order, and areas
+may run ahead of one another. Each meter's readings, and each channel's payments, keep their order for the rules that
+judge single rows; a reading that comes after a newer one of its own meter amends days and area intervals alone.
+An area's history begins with the day on which its first interval closes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from detectors.engine import Engine
+from detectors.rule import RULES
+from schemas.alert import Alert
+from schemas.columns import Readings
+from tests.hostile import (
+    DAY,
+    HOUR,
+    Stream,
+    astray,
+    by_topic,
+    duplicated,
+    hostile,
+    mistimed,
+    quieted,
+    shuffled,
+    straggling,
+    town,
+)
+
+PATIENCE = int(os.environ.get("METERWATCH_EXAMPLES", "1"))  # how many times the usual number of examples
+AHEAD = (HOUR, DAY + HOUR, 40 * DAY, -HOUR, -2 * DAY, -40 * DAY)
+SEEDS = st.integers(0, 10_000)
+
+
+def examples(n: int) -> settings:
+    """Some examples, the same every time; a seed says it all, so there is nothing to shrink."""
+    return settings(max_examples=n * PATIENCE, deadline=None, derandomize=PATIENCE == 1, database=None,
+                    phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck))  # fmt: skip
+
+
+def engine_of(stream: Stream) -> Engine:
+    engine = Engine(zone=stream.zone, interval=stream.interval)
+    engine.enroll(stream.areas)
+    return engine
+
+
+def balanced(engine: Engine) -> None:
+    """Every row that came in has exactly one fate."""
+    fates: Counter[str] = Counter()
+    for (kind, outcome, _), rows in engine.counts.items():
+        if outcome != "doubted":
+            fates[kind] += rows if outcome == "in" else -rows
+    assert not any(fates.values()), engine.counts
+
+
+def watch(stream: Stream, cuts: Iterable[int] = ()) -> tuple[Engine, list[Alert]]:
+    """An engine that has seen the stream, and all it told."""
+    engine, alerts = engine_of(stream), []
+    for batch in stream.batches(cuts):
+        alerts += engine.step(batch)
+        balanced(engine)
+    return engine, alerts
+
+
+def exactly(alerts: list[Alert]) -> list[bytes]:
+    """Every message, in an order that does not depend on how rows of different subjects were mixed."""
+    return sorted(map(msgspec.json.encode, alerts))
+
+
+HOLDS = {"repeat", "storm", "budget"}  # decided once, as alerts come
+
+
+def last(alerts: Iterable[Alert]) -> dict[str, Alert]:
+    """The last state of every alert; withdrawn is absent."""
+    states = {alert.id: alert for alert in alerts}
+    return {
+        key: msgspec.structs.replace(
+            alert, revision=0, change="raised", held="" if alert.held in HOLDS else alert.held
+        )
+        for key, alert in states.items()
+        if alert.state != "withdrawn"
+    }
+
+
+def same(one: list[Alert], other: list[Alert]) -> None:
+    """Fails, and says where, unless every alert ends the same."""
+    mine, theirs = last(one), last(other)
+    assert mine.keys() - theirs.keys() == set(), [mine[k] for k in mine.keys() - theirs.keys()][:3]
+    assert theirs.keys() - mine.keys() == set(), [theirs[k] for k in theirs.keys() - mine.keys()][:3]
+    assert [(mine[k], theirs[k]) for k in mine if mine[k] != theirs[k]][:2] == []
+
+
+def test_the_streams_bring_every_rule_to_speak():
+    spoken: Counter[str] = Counter()
+    for seed in (39, 2, 7):
+        spoken.update(alert.rule for alert in watch(quieted(town(seed), DAY))[1])
+    assert spoken.keys() | {"model_score"} == RULES.keys(), RULES.keys() - spoken.keys()
+
+
+@examples(3)
+@given(seed=SEEDS, mixed=st.booleans())
+def test_any_cut_tells_exactly_the_same(seed: int, mixed: bool):
+    stream = hostile(seed) if mixed else by_topic(hostile(seed))
+    whole, told = watch(stream)
+    size = len(stream.rows)
+    for cuts in (range(size), np.random.default_rng(seed).integers(0, size, 40).tolist()):
+        other, again = watch(stream, cuts)
+        assert exactly(again) == exactly(told)
+        assert other.counts == whole.counts
+        assert other.told == whole.told
+
+
+@examples(2)
+@given(seed=SEEDS)
+def test_batches_joined_from_single_rows_tell_the_same(seed: int):
+    stream = by_topic(hostile(seed))
+    whole, told = watch(stream)
+    joined, again = engine_of(stream), []
+    for batch in stream.batches():
+        again += joined.step(type(batch).join([batch.rows(slice(n, n + 1)) for n in range(len(batch))]))
+    assert exactly(again) == exactly(told)
+    assert joined.counts == whole.counts
+
+
+@examples(3)
+@given(seed=SEEDS, at=st.floats(0, 1))
+def test_a_restored_engine_goes_on_undisturbed(seed: int, at: float):
+    stream = hostile(seed)
+    batches = list(stream.batches(range(0, len(stream.rows), 29)))
+    half = int(at * len(batches))
+    engine, before = engine_of(stream), []
+    for batch in batches[:half]:
+        before += engine.step(batch)
+    saved = engine.snapshot()
+    other = engine_of(stream)
+    other.restore(saved)
+    assert other.snapshot() == saved
+    for batch in batches[half:]:
+        assert exactly(other.step(batch)) == exactly(engine.step(batch))
+    assert other.counts == engine.counts
+    assert other.told == engine.told
+    assert other.snapshot() == engine.snapshot()
+
+
+@examples(6)
+@given(seed=SEEDS, delay=st.integers(1, 20))
+def test_rows_of_different_meters_areas_and_topics_come_in_any_order(seed: int, delay: int):
+    stream = town(seed)
+    same(watch(quieted(shuffled(stream, seed, delay * HOUR), DAY))[1], watch(quieted(stream, DAY))[1])
+
+
+@examples(3)
+@given(seed=SEEDS)
+def test_topics_come_one_after_the_other(seed: int):
+    stream = town(seed)
+    same(watch(quieted(by_topic(stream), DAY))[1], watch(quieted(stream, DAY))[1])
+
+
+@examples(4)
+@given(seed=SEEDS)
+def test_a_straggler_amends_days_and_areas(seed: int):
+    stream = town(seed, noise=False)
+    late = straggling(stream, seed, 0, 2 * DAY)
+    told = [[a for a in watch(quieted(s, DAY))[1] if a.kind not in ("readings", "clocks")] for s in (late, stream)]
+    same(*told)
+
+
+@pytest.mark.xfail(reason="attempts are remembered by number, not by time")
+@examples(4)
+@given(seed=SEEDS)
+def test_duplicates_change_nothing(seed: int):
+    stream = town(seed)
+    assert exactly(watch(duplicated(stream, seed, 0.3))[1]) == exactly(watch(stream)[1])
+
+
+@examples(6)
+@given(seed=SEEDS, ahead=st.sampled_from(AHEAD), received=st.booleans())
+def test_a_meter_with_a_wrong_clock_harms_nobody_else(seed: int, ahead: int, received: bool):
+    stream = astray(quieted(town(seed), DAY), "", "", 0, received=received)
+    area = max(stream.areas, key=lambda a: len({m.meter for m in a.meters}))
+    meters = {m.meter for m in area.meters}
+    if len(meters) < 3:
+        return
+    victim = max(meters - {area.gateway})
+    wrong = astray(stream, area.area, victim, ahead, received=received)
+    others = [
+        [a for a in watch(s)[1] if a.area != area.area or a.subject not in (victim, "")] for s in (wrong, stream)
+    ]
+    same(*others)
+
+
+@examples(4)
+@given(seed=SEEDS)
+def test_stamps_of_1970_and_2038_harm_nobody(seed: int):
+    stream = quieted(town(seed), DAY)
+    alerts = [[a for a in watch(s)[1] if a.rule != "clock_drift"] for s in (mistimed(stream, seed), stream)]
+    assert exactly(alerts[0]) == exactly(alerts[1])
+
+
+@examples(4)
+@given(seed=SEEDS)
+def test_areas_spread_over_engines_tell_the_same(seed: int):
+    stream = hostile(seed)
+    whole, told = watch(stream)
+    homes = sorted({row.area for row in stream.rows})
+    apart, counts = [], Counter()
+    for n in range(2):
+        part = stream.with_rows(row for row in stream.rows if row.area in homes[n::2])
+        engine, alerts = watch(replace(part, areas=[a for a in stream.areas if a.area in homes[n::2]]))
+        apart += alerts
+        counts += engine.counts
+    assert exactly(apart) == exactly(told)
+    assert counts == whole.counts
+
+
+@examples(4)
+@given(seed=SEEDS)
+def test_master_data_may_come_any_time_before_it_takes_effect(seed: int):
+    stream = hostile(seed)
+    first = stream.rows[0].at
+    changes = [r.effective for a in stream.areas for r in (*a.meters, *a.transformers) if r.effective > first]
+    early = [
+        msgspec.structs.replace(
+            a, meters=[m for m in a.meters if m.effective <= first],
+            transformers=[t for t in a.transformers if t.effective <= first],
+        )
+        for a in stream.areas
+    ]  # fmt: skip
+    engine, alerts, waiting = Engine(zone=stream.zone, interval=stream.interval), [], True
+    engine.enroll(early)
+    for batch in stream.batches(range(0, len(stream.rows), 10)):
+        if waiting and batch.at.max() > min(changes, default=0) - DAY // 2:
+            engine.enroll(stream.areas)
+            waiting = False
+        alerts += engine.step(batch)
+    assert exactly(alerts) == exactly(watch(stream)[1])
+
+
+def ticked(stream: Stream, every: int, until: int) -> list[Alert]:
+    """What is told when a wall clock runs along, beginning with the stream, in steps of `every` seconds."""
+    engine, alerts, now = engine_of(stream), [], stream.rows[0].at
+    for batch in stream.batches(range(len(stream.rows))):
+        while now < batch.at[0]:
+            alerts += engine.tick(now)
+            now += every
+        alerts += engine.step(batch)
+    while now <= until:
+        alerts += engine.tick(now)
+        now += every
+    return alerts + engine.tick(until)
+
+
+@pytest.mark.xfail(reason="the first meter to come back is taken for one astray")
+@examples(3)
+@given(seed=SEEDS, every=st.sampled_from([900, 7 * HOUR, 3 * DAY]))
+def test_a_clock_that_ticks_along_changes_nothing(seed: int, every: int):
+    stream = quieted(town(seed), DAY)
+    same(ticked(stream, every, 0), watch(stream)[1])
+
+
+@pytest.mark.xfail(reason="no day closes after the last open one is sealed")
+@examples(3)
+@given(seed=SEEDS)
+def test_an_area_that_goes_quiet_is_missed_whatever_the_ticks(seed: int):
+    stream = town(seed)
+    quiet, end = stream.areas[0].area, stream.rows[-1].at
+    half = stream.rows[0].at + (end - stream.rows[0].at) // 2
+    stream = stream.with_rows(row for row in stream.rows if row.area != quiet or row.at < half)
+    often = ticked(stream, HOUR, end + 9 * DAY)
+    same(ticked(stream, 5 * DAY, end + 9 * DAY), often)
+    missed = {a.subject for a in last(often).values() if (a.rule, a.area) == ("read_failure", quiet)}
+    assert missed >= {row.subject for row in stream.rows if row.kind is Readings and row.area == quiet} - {"stranger"}
+
+
+@examples(2)
+@given(seed=SEEDS)
+def test_an_area_that_comes_back_is_judged_as_if_no_clock_had_ticked(seed: int):
+    stream = town(seed)
+    quiet, start, end = stream.areas[0].area, stream.rows[0].at, stream.rows[-1].at
+    gone = (start + (end - start) // 4, start + (end - start) // 2)
+    stream = quieted(stream.with_rows(r for r in stream.rows if r.area != quiet or not gone[0] < r.at < gone[1]), DAY)
+    same(ticked(stream, 7 * HOUR, 0), watch(stream)[1])
