@@ -67,7 +67,10 @@ def reverse_polarity(
 def meter_current_unbalance(
     i: Column, mean_i: Column, most_i: Column, ib: Column, *, limit: float = 0.30, load: float = 0.05
 ) -> Column:
-    """Phase currents far from their mean (电流不平衡): 30 %, severe 90 %, above 5 % Ib: meter defaults; times: ours."""
+    """Phase currents far from their mean (电流不平衡): 30 %, severe 90 %, raised above 5 % Ib only: meter defaults.
+
+    An hour to raise and a calm day to clear: default of this project.
+    """
     return gated(np.abs(np.abs(i) - mean_i) / mean_i / limit, most_i > load * ib)
 
 

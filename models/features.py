@@ -48,7 +48,7 @@ class Habit:
     Once a few values are known, a step counts as three spreads at most, so that trouble does not soon become habit.
     """
 
-    FEW = 7
+    FEW = 3
     LEAST = 0.1  # of the mean, that the spread counts for at least
 
     def __init__(self, of: str, half_life: float) -> None:
@@ -233,11 +233,14 @@ class FailureShare:
         return {"failed_share": share, "attempts": weight, "usual_share": usual, "usual_spread": spread}
 
     def end_hours(self, slots: Codes) -> None:
-        """Take the last hour of some channels into their habit, so that a burst is not measured against itself."""
+        """Take the last hour of some channels into their habit; it fails at most twice as often as usual, and 2 %."""
         c, hour = self.cells, self.cells["hour"][slots] % 168
-        keep = np.where(c["tried"][slots] > 0, self.FADE, 1)
-        for habit, now in (("attempts", "tried"), ("fails", "failed")):
-            c[habit][hour, slots] = keep * c[habit][hour, slots] + c[now][slots]
+        tried, attempts = c["tried"][slots], c["attempts"][:, slots].sum(axis=0)
+        usual = c["fails"][:, slots].sum(axis=0) / np.maximum(attempts, 1)
+        most = np.where(attempts > 0, tried * (2 * usual + 0.02), np.inf)
+        keep = np.where(tried > 0, self.FADE, 1)
+        c["attempts"][hour, slots] = keep * c["attempts"][hour, slots] + tried
+        c["fails"][hour, slots] = keep * c["fails"][hour, slots] + np.minimum(c["failed"][slots], most)
         c["tried"][slots] = c["failed"][slots] = 0
 
 

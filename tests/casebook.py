@@ -33,6 +33,7 @@ START = 1_772_380_800  # Monday 2026-03-02 in Shanghai, d1 of every case
 DAY = 86_400
 GOLDEN = (5**0.5 - 1) / 2
 SHOWS = ("fires", "near miss", "cannot tell", "clears", "false positive")
+ABSENT: dict[str, Any] = {"status": 0, "received": 0} | dict.fromkeys("uipq", [np.nan] * 3)
 Row = dict[str, str]
 
 
@@ -151,14 +152,12 @@ class Values:
 
 
 def meters(case: Case) -> list[Meter]:
-    texts = ("meter", "customer", "wiring", "segment", "tariff")
-    return [
-        Meter(**{
-            name: cell if name in texts else moment(cell) if name in ("effective", "until")
-            else int(cell) if name in ("register_digits", "interval_s") else float(cell)
-            for name, cell in row.items() if cell != "-"
-        }) for row in table(case.meters)
-    ]  # fmt: skip
+    found = []
+    for row in table(case.meters):
+        cells = {name: str(moment(cell)) if name in ("effective", "until") else cell
+                 for name, cell in row.items() if cell != "-"}  # fmt: skip
+        found += [msgspec.convert(cells | {"meter": meter}, Meter, strict=False) for meter in subjects(row["meter"])]
+    return found
 
 
 def master(case: Case) -> Area:
@@ -166,15 +165,15 @@ def master(case: Case) -> Area:
     return msgspec.structs.replace(case.area, transformers=transformers, meters=meters(case))
 
 
-@dataclass(order=True)
+@dataclass
 class Line:
-    """A row of a batch, by when it arrives."""
+    """A row of a batch, and when it arrives."""
 
     arrives: int
     at: int
-    kind: type[Batch] = field(compare=False)
-    subject: str = field(compare=False)
-    columns: dict[str, Any] = field(compare=False)
+    kind: type[Batch]
+    subject: str
+    columns: dict[str, Any]
 
 
 def lines(case: Case) -> list[Line]:
@@ -193,7 +192,7 @@ def lines(case: Case) -> list[Line]:
                 for n, at in enumerate(times):
                     columns = COLUMNS[kind](values, cells, n, at, wiring.get(subject, "3P4W"))
                     found.append(Line(arrives or at, at, kind, subject, columns))
-    return sorted(found)
+    return sorted(found, key=lambda row: (row.arrives, row.kind.kind, row.at))
 
 
 def reading(values: Values, cells: Row, n: int, at: int, wiring: str) -> dict[str, Any]:
@@ -233,24 +232,24 @@ def batch(kind: type[Batch], rows: list[Line], area: str) -> Batch:
     """Rows of one kind as columns."""
     names = tuple(dict.fromkeys(row.subject for row in rows))
     told: dict[str, Any] = {}
-    for name in rows[0].columns:
-        cells = [row.columns.get(name) for row in rows]
+    for name in {name: None for row in rows for name in row.columns}:
+        cells = [row.columns.get(name, ABSENT.get(name, np.nan)) for row in rows]
         if name in ("bill", "channel", "stage"):
             told[f"{name}s"] = tuple(dict.fromkeys(cells))
             told[name] = [told[f"{name}s"].index(cell) for cell in cells]
         else:
-            told[name] = np.array([np.nan if cell is None else cell for cell in cells]).T
+            told[name] = np.array(cells).T
     subject = [names.index(row.subject) for row in rows]
     return kind.build(names, subject, (area,), np.zeros(len(rows)), [row.at for row in rows], **told)
 
 
 def batches(case: Case) -> Iterator[Batch]:
-    """The rows of a case as they arrive: a batch of each kind for each moment."""
+    """The rows of a case as they arrive: readings by the day, where nothing comes between, the rest by the moment."""
 
-    def shape(row: Line) -> tuple[int, str, list[str]]:
-        return row.arrives, row.kind.kind, sorted(row.columns)
+    def together(row: Line) -> tuple[str, int]:
+        return row.kind.kind, row.arrives // DAY if row.kind is Readings else row.arrives
 
-    for _, same in groupby(sorted(lines(case), key=shape), shape):
+    for _, same in groupby(lines(case), together):
         rows = list(same)
         yield batch(rows[0].kind, rows, case.area.area)
 

@@ -8,8 +8,11 @@ from detectors.rule import RULES
 from tests.casebook import SHOWS, casebook, expected, rules_with_a_file, run, told, written
 
 BOOKS = {rule: casebook(rule) for rule in rules_with_a_file()}
-CASES = [pytest.param(rule, case, id=f"{rule}: {case.name}", marks=[pytest.mark.xfail(reason=case.bug)] * bool(case.bug))
-         for rule, book in BOOKS.items() for case in book.case]  # fmt: skip
+CASES = [
+    pytest.param(rule, case, id=f"{rule}: {case.name}", marks=[pytest.mark.xfail(reason=case.bug)] * bool(case.bug))
+    for rule, book in BOOKS.items()
+    for case in book.case
+]
 
 
 def test_every_rule_has_its_file_and_every_file_its_rule():
