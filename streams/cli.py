@@ -22,13 +22,13 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from replay.history import Source, Tally
 from replay.layout import read_areas
-from replay.send import Shape
+from replay.send import SendError, Shape
 from replay.send import send as publish
 from replay.sources import open_sources
 from schemas.alert import Alert
 from schemas.wire import decode_alert
 from streams import topics as names
-from streams.logs import read_to_end, reader
+from streams.logs import UnansweredError, read_to_end, reader
 from streams.settings import Settings, load
 
 app = typer.Typer(
@@ -53,7 +53,7 @@ def main() -> NoReturn:
     """Runs a command. What a user did wrong is said in a line and ends with exit code 2."""
     try:
         app()
-    except (ValueError, names.TopicError, KafkaError, OSError) as error:
+    except (ValueError, OSError, SendError, names.TopicError, UnansweredError, KafkaError) as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
     sys.exit(0)

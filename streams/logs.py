@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
 from streams.settings import Settings
@@ -13,14 +14,25 @@ from streams.settings import Settings
 FETCH = 8 << 20  # bytes of a partition at once
 
 
+class UnansweredError(Exception):
+    """Brokers that do not answer; says where they were looked for."""
+
+    def __init__(self, settings: Settings, error: KafkaError) -> None:
+        refused = ", or they refuse `sasl_username` and `sasl_password`" if settings.sasl else ""
+        super().__init__(f"no answer from the brokers at {settings.brokers}{refused}: {error}")
+
+
 @asynccontextmanager
 async def reader(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
-    """A consumer that belongs to no group and commits nothing."""
+    """A consumer that belongs to no group and commits nothing. Raises UnansweredError."""
     consumer = AIOKafkaConsumer(
         **settings.client(), enable_auto_commit=False, auto_offset_reset="earliest", max_partition_fetch_bytes=FETCH
     )
     try:
-        await consumer.start()
+        try:
+            await consumer.start()
+        except KafkaError as error:
+            raise UnansweredError(settings, error) from None
         yield consumer
     finally:
         await consumer.stop()

@@ -10,6 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from msgspec import Struct
 
+from streams.logs import UnansweredError
 from streams.settings import Settings
 
 READS, EVENTS, PAYMENTS, WORKFLOW = "meter.reads", "meter.events", "payments", "workflow"
@@ -40,7 +41,7 @@ TOPICS = (
 
 
 class TopicError(Exception):
-    """Topics that are not as the settings say, or brokers that refuse; says what to do."""
+    """Topics that are not as the settings say, or that the brokers do not create; says what to do."""
 
 
 class TopicState(Struct, frozen=True):
@@ -52,13 +53,13 @@ class TopicState(Struct, frozen=True):
 
 
 async def ensure(settings: Settings) -> list[TopicState]:
-    """Creates the topics that are missing and checks the others. Raises TopicError."""
+    """Creates the topics that are missing and checks the others. Raises TopicError and UnansweredError."""
     admin = AIOKafkaAdminClient(**settings.client())
     try:
         await admin.start()
         return await _ensure(admin, settings)
     except KafkaError as error:
-        raise TopicError(f"no answer from the brokers at {settings.brokers}: {error}") from None
+        raise UnansweredError(settings, error) from None
     finally:
         await admin.close()
 

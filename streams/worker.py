@@ -44,6 +44,7 @@ from streams.topics import CHECKPOINTS, EVENTS, PAYMENTS, READS, REGISTRY, SOURC
 
 WAITING_BYTES = 32 << 20  # that may wait for judgement before the agents stop taking
 BEAT = 1.0  # seconds between looks at progress, lag and clock
+SLEEP = 0.8  # of a session: the last heartbeat may have been a while before
 ANSWER = 5.0  # seconds that the brokers have to say where their partitions end
 
 Decode = Callable[[Sequence[Message]], tuple[Batch | None, list[Refusal]]]
@@ -86,7 +87,8 @@ class Worker:
         self._producer: AIOKafkaProducer = producer(self.settings)
         await self._outbox.start()
         await self._producer.start()
-        self._tasks = [asyncio.create_task(self._serve(task)) for task in (self._judge, self._tend, self._watch)]
+        tasks = (self._judge, self._tend, self._watch, self._beat)
+        self._tasks = [asyncio.create_task(self._serve(task)) for task in tasks]
         threading.Thread(target=self._watch_loop, name="watch-loop", daemon=True).start()
 
     async def stop(self) -> None:
@@ -280,7 +282,6 @@ class Worker:
         async with reader(self.settings) as consumer:
             while True:
                 await asyncio.sleep(BEAT)
-                self._awake = time.monotonic()
                 parts = list(self.parts.values())
                 tps = [TopicPartition(topic, part.number) for part in parts for topic in self.topics]
                 try:
@@ -312,17 +313,23 @@ class Worker:
         if part.written.taken:
             self.metrics.checkpoint_age.labels(number).set(max(0.0, time.time() - part.written.taken))
 
+    async def _beat(self) -> NoReturn:
+        while True:
+            await asyncio.sleep(BEAT)
+            self._check_awake()
+            self._awake = time.monotonic()
+
     def _watch_loop(self) -> NoReturn:
         """In a thread: ends the process when the event loop hangs."""
         while True:
             time.sleep(BEAT)
-            if (still := time.monotonic() - self._awake) > self.settings.stall_seconds + ANSWER:
+            if (still := time.monotonic() - self._awake) > self.settings.stall_seconds:
                 faulthandler.dump_traceback()
                 fatal(f"the event loop has not moved for {still:.0f} s")
 
     def _check_awake(self) -> None:
-        """Ends the process when it slept longer than its session: others hold its partitions, what it says is old."""
-        if (asleep := time.monotonic() - self._awake) > self.settings.session_seconds:
+        """Ends the process when it slept through its session: others hold its partitions, what it would say is old."""
+        if (asleep := time.monotonic() - self._awake) > SLEEP * self.settings.session_seconds:
             fatal(f"this process stood still for {asleep:.0f} s, longer than its session lasts")
 
     async def _explain(self, gap: GapError, tp: TopicPartition, due: int, came: int) -> None:
