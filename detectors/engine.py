@@ -53,7 +53,6 @@ from schemas.columns import (
 )
 
 LAYOUT = 1
-ATTEMPTS_KEPT = 8
 SHADOW = "shadow"
 FUTURE = 300  # seconds a stamp may be ahead of its receipt, design section 4
 DAY = 86_400
@@ -81,7 +80,8 @@ class Engine:
         self.validation = Validation()
         self.clock = np.zeros(0, np.int64)  # by area slot: how far any of its topics has come
         self.work, self.bills, self.peers = Work(self.items), Bills(self.bill_index), Peers()
-        self.attempted: dict[int, list[list[float]]] = {}  # by customer: time and amount of the latest attempts
+        self.attempted: dict[int, list[list[Any]]] = {}  # by customer: the attempts within the grace period
+        self.office: dict[int, list[int]] = {}  # by area: the two latest stamps of payments or stages
         self.policy = Policy(self.section, frozenset(r.name for r in chosen if r.status == SHADOW))
         self.counts: Counter[tuple[str, str, str]] = Counter()
         self.told: Counter[tuple[str, int, str, str]] = Counter()
@@ -131,10 +131,8 @@ class Engine:
         self.counts[batch.kind, "in", ""] += len(batch)
         if isinstance(batch, Readings):
             alerts, gone = self.step_readings(batch, areas)
-        elif isinstance(batch, Payments):
-            alerts, gone = self.step_payments(batch, areas)
-        elif isinstance(batch, Stages):
-            alerts, gone = self.step_stages(batch, areas)
+        elif isinstance(batch, (Payments, Stages)):
+            return self.step_office(batch, areas)
         elif isinstance(batch, DeviceEvents):
             revised, again = self.policy.notice(batch)
             self.counts[batch.kind, "duplicate", ""] += len(again)
@@ -178,13 +176,13 @@ class Engine:
         odd = (r.at < EARLIEST) | (r.at >= LATEST)
         groups, now, late, own = self.grid.advance(areas, slots, r.at, ~(future | odd))
         kept = ~(future | odd | late)
-        alerts = self.step_clocks(r, slots, future, kept & ~own & (r.at > now + DAY) & (now > 0), now)
-        version = self.registry.meters.rows(slots, r.at - 1)
-        master = self.registry.meters.at(version)
+        in_order, before, strayed = self.validation.sequence(slots, r.at, kept, now)
+        alerts = self.step_clocks(r, slots, future, strayed & ~own, in_order, now)
+        master = self.registry.meters.at(self.registry.meters.rows(slots, r.at - 1))
         with np.errstate(invalid="ignore", divide="ignore"):
             r = self.validation.bounds(r, master, self.interval)
             facts = facts_of(r, master, self.interval)
-            told, in_order, facts = self.judge_readings(r, slots, kept, now, version, master, facts)
+            told, facts = self.judge_readings(r, slots, in_order, before, master, facts)
             alerts += told
             again, windows = self.grid.fill(groups, r.at, now, slots, facts, in_order, kept)
             alerts += self.close(windows)
@@ -201,18 +199,16 @@ class Engine:
         return alerts, int(np.count_nonzero(again | ~kept))
 
     def judge_readings(
-        self, r: Readings, slots: Codes, kept: Mask, now: Times, version: Codes, master: dict[str, Column],
-        facts: Facts,
-    ) -> tuple[list[Alert], Mask, Facts]:  # fmt: skip
-        """Judge each meter's readings that go forward in time; also which did, and the facts as validated."""
-        in_order, before = self.validation.sequence(slots, r.at, kept, now)
+        self, r: Readings, slots: Codes, in_order: Mask, before: Times, master: dict[str, Column], facts: Facts
+    ) -> tuple[list[Alert], Facts]:
+        """Judge each meter's readings that go forward in time; also the facts as validated."""
         rows = np.flatnonzero(in_order)
         if not len(rows):
-            return [], in_order, facts
+            return [], facts
         part, where, known = r, slots[rows], master
         if len(rows) < len(r):
             part, known = r.rows(rows), {name: column[rows] for name, column in master.items()}
-        part, registers = self.validation.fold(where, part, version[rows], known)
+        part, registers = self.validation.fold(where, part, known)
         more = known | phase_columns(part)
         more["kva"] = np.where(registers.stale, np.nan, facts.kva[rows])
         more["register_delta"], more["register_drop"] = registers.delta, registers.drop
@@ -225,11 +221,13 @@ class Engine:
                 amps=np.where(stale, np.nan, facts.amps), kva=np.where(stale, np.nan, facts.kva),
                 volted=facts.volted & ~stale, back=np.where(stale, 0, facts.back),
             )  # fmt: skip
-        return alerts, in_order, facts._replace(kwh=kwh)
+        return alerts, facts._replace(kwh=kwh)
 
-    def step_clocks(self, r: Readings, slots: Codes, future: Mask, strayed: Mask, now: Times) -> list[Alert]:
-        """Judge what readings say of their meters' clocks; one a day ahead of its area has strayed."""
-        rows = np.flatnonzero(future | strayed | ~np.isnan(r.clock_offset))
+    def step_clocks(
+        self, r: Readings, slots: Codes, future: Mask, strayed: Mask, in_order: Mask, now: Times
+    ) -> list[Alert]:
+        """Judge what readings say of their meters' clocks; one that keeps a day ahead of its area has strayed."""
+        rows = np.flatnonzero(future | strayed | (in_order & np.isfinite(r.clock_offset)))
         if not len(rows):
             return []
         at, offset = r.at[rows], r.clock_offset[rows].astype(np.float64)
@@ -262,6 +260,7 @@ class Engine:
                 self.intervals.seal(*self.interval_rows([window]))
                 self.days.seal(*self.day_rows([window], 0))
                 self.area_days.seal(*self.area_day_rows([window], 0))
+                self.policy.forget(self.areas.pairs[window.area][0], window.days[0][0])
         flush()
         return alerts
 
@@ -313,6 +312,25 @@ class Engine:
         unique, codes = np.unique(slots, return_inverse=True)
         return tuple(self.areas.pairs[slot][0] for slot in unique.tolist()), codes
 
+    def step_office(self, batch: Payments | Stages, areas: Codes) -> list[Alert]:
+        """Judge payments or stages: together where they come in order of time, else row by row."""
+        odd = (batch.at < EARLIEST) | (batch.at >= LATEST)
+        if wrong := int(np.count_nonzero(odd)):
+            self.counts[batch.kind, "rejected", "implausible_time"] += wrong
+            batch, areas = batch.rows(~odd), areas[~odd]
+        rows = np.arange(len(batch))
+        parts = [rows] if (np.diff(batch.at) >= 0).all() else np.split(rows, len(rows))
+        told: list[Alert] = []
+        for part in parts if len(rows) else []:
+            piece = batch if len(part) == len(batch) else batch.rows(part)
+            if isinstance(piece, Payments):
+                alerts, gone = self.step_payments(piece, areas[part])
+            else:
+                alerts, gone = self.step_stages(piece, areas[part])
+            self.counts[batch.kind, "judged", ""] += len(piece) - gone
+            told += self.tell(self.policy.fold(alerts + self.fire()))
+        return told
+
     def step_payments(self, batch: Payments, areas: Codes) -> tuple[list[Alert], int]:
         """Judge attempts by customer and by channel, and note what bills are open."""
         self.move(areas, batch.at)
@@ -323,11 +341,15 @@ class Engine:
         tried = (batch.payment == Payment.PAYMENT) | (batch.payment == Payment.TOPUP)
         slots = self.customers.slots(batch)
         for row in np.flatnonzero(tried).tolist():
-            latest = self.attempted.setdefault(int(slots[row]), [])
-            if (attempt := [int(batch.at[row]), float(batch.amount[row])]) in latest:
+            latest = self.attempted.get(int(slots[row]), [])
+            attempt = attempt_of(batch, row)
+            if attempt in latest:
                 fresh[row] = False
-            else:
-                self.attempted[int(slots[row])] = [*latest[1 - ATTEMPTS_KEPT :], attempt]
+                continue
+            newest = latest[-1][0] if latest else 0
+            tried[row] = attempt[0] >= newest  # an older one tells nothing of a run of failures
+            kept = [known for known in [*latest, attempt] if known[0] > newest - self.grace]
+            self.attempted[int(slots[row])] = sorted(kept, key=lambda known: known[0])
         if (tried & fresh).any():
             part = batch.rows(tried & fresh)
             alerts += self.payments.fold(part, slots[tried & fresh])
@@ -347,8 +369,12 @@ class Engine:
         return self.settle(self.overdue, self.work, touched), len(again)
 
     def move(self, areas: Codes, at: Times) -> None:
-        """Let areas' clocks come as far as their latest row."""
-        np.maximum.at(self.clock, areas, at)
+        """Let areas' clocks come as far as their latest stamp but one, so that no single wrong stamp moves them."""
+        for area, stamp in zip(areas.tolist(), at.tolist(), strict=True):
+            first, second = self.office.get(area, (0, 0))
+            if stamp > second and stamp != first:
+                self.office[area] = [max(stamp, first), min(stamp, first)]
+                self.clock[area] = max(self.clock[area], min(stamp, first))
 
     def fire(self) -> list[Alert]:
         """Judge the items whose next mark has passed, and forget those long done."""
@@ -385,6 +411,7 @@ class Engine:
             "peers": self.peers.state(),
             "policy": self.policy.state(),
             "attempted": self.attempted,
+            "office": self.office,
             "judges": {name: judge.state() for name, judge in self.judges().items()},
             "counts": list(self.counts.items()),
             "told": list(self.told.items()),
@@ -421,7 +448,7 @@ class Engine:
         self.bills.load(state["bills"])
         self.peers.load(state["peers"])
         self.policy.load(state["policy"])
-        self.attempted = state["attempted"]
+        self.attempted, self.office = state["attempted"], state["office"]
         for name, judge in self.judges().items():
             judge.load(state["judges"][name])
         self.counts = Counter({(kind, outcome, reason): n for (kind, outcome, reason), n in state["counts"]})
@@ -441,3 +468,10 @@ class Engine:
         return {"readings": self.readings, "clocks": self.clocks, "payments": self.payments,
                 "attempts": self.attempts, "days": self.days, "intervals": self.intervals,
                 "area_days": self.area_days, "overdue": self.overdue, "arrears": self.arrears}  # fmt: skip
+
+
+def attempt_of(batch: Payments, row: int) -> list[Any]:
+    """What makes a payment attempt the same as another: time, amount, bill, channel and outcome."""
+    amount = float(batch.amount[row])
+    return [int(batch.at[row]), amount if np.isfinite(amount) else -1.0, batch.bills[batch.bill[row]],
+            batch.channels[batch.channel[row]], int(batch.succeeded[row])]  # fmt: skip

@@ -27,7 +27,7 @@ MUTED = {
     Event.VACANCY: frozenset({"zero_usage", "model_score"}),
     Event.METER_CHANGE: frozenset({"register_decrease", "meter_stopped", "zero_usage", "read_failure"}),
 }
-LASTS = {Event.METER_CHANGE: DAY}  # of an event that names no end
+LASTS = {Event.METER_CHANGE: 7 * DAY}  # of an event that names no end
 
 Spans = dict[tuple[str, str], list[tuple[int, int, int]]]  # area and meter ("" for all): event, from, until
 
@@ -137,18 +137,17 @@ class Policy:
             return float("inf")
         return max(STORM_LEAST, STORM_TIMES * sum(past) / len(past))
 
-    def forget(self, clock: Callable[[str], int]) -> None:
-        """Drop what is older than any event or alert could still concern."""
-        for area in list(self.recent):
-            until = clock(area) - MEMORY
-            kept = {k: a for k, a in self.recent[area].items() if a.state == "raised" or a.at > until}
-            for key in self.recent[area].keys() - kept.keys():
-                self.decided.pop(key, None)
-            self.recent[area] = kept
-            for pair in [p for p in self.events if p[0] == area]:
-                self.events[pair] = [s for s in self.events[pair] if max(s[1], s[2]) > until]
-            for rule in [k for k in self.raises if k[1] == area and self.raises[k][-1] < until]:
-                del self.raises[rule]
+    def forget(self, area: str, clock: int) -> None:
+        """Drop what is older than any event or alert of an area could still concern."""
+        until = clock - MEMORY
+        known = self.recent.get(area, {})
+        for key in [k for k, a in known.items() if a.state != "raised" and a.at < until]:
+            del known[key]
+            self.decided.pop(key, None)
+        for pair in [p for p in self.events if p[0] == area]:
+            self.events[pair] = [s for s in self.events[pair] if max(s[1], s[2]) > until]
+        for rule in [k for k in self.raises if k[1] == area and self.raises[k][-1] < until]:
+            del self.raises[rule]
 
     def state(self) -> dict[str, Any]:
         """Everything remembered."""

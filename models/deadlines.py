@@ -98,7 +98,7 @@ class Work(Deadlines):
             before = int(c["start"][slot]), int(c["done"][slot])
             if batch.progress[n] == Progress.STARTED:
                 c["start"][slot] = min(before[0], at)
-                c["unit"][slot] = limit if limit > 0 else STAGE_LIMITS.get(stage, np.nan)
+                c["unit"][slot] = limit if 0 < limit < np.inf else STAGE_LIMITS.get(stage, np.nan)
             else:
                 c["done"][slot] = min(before[1], at)
             (again if before == (c["start"][slot], c["done"][slot]) else touched).append((n, slot))
@@ -138,7 +138,7 @@ class Bills(Deadlines):
             slot = self.index.slot(batch.areas[batch.area[n]], f"{batch.names[batch.subject[n]]}/{bill}")
             c.room(slot + 1)
             c["area"][slot] = areas[n]
-            row = int(batch.at[n]), float(batch.amount[n])
+            row = int(batch.at[n]), float(np.nan_to_num(batch.amount[n]))
             paid = self.paid.setdefault(slot, [])
             if issued:
                 known = c["start"][slot] == batch.due[n] and c["amount"][slot] == row[1]

@@ -44,6 +44,15 @@ class Group(NamedTuple):
     clock: Times  # one longer than rows
 
 
+class Advanced(NamedTuple):
+    """A batch by area, and of every row its area's clock before it, whether it came too late, and whose clock it is."""
+
+    groups: list[Group]
+    now: Times
+    late: Mask  # its day was sealed, or is older than the area's history
+    own: Mask  # the clock is none but the row's own meter's
+
+
 class Facts(NamedTuple):
     """What the grid files of every row of a batch; phase columns are (3, rows)."""
 
@@ -73,8 +82,8 @@ class AreaState:
         self.top, self.holder, self.second = 0, -1, 0  # highest stamp, whose it is, the area's clock
         self.latest, self.lone = -1, 0  # whose reading came last, and how many of that meter came in a row
         self.closed_to = 0  # intervals that end by then are closed
-        self.last_day = 0  # last closed day, 0 before the first
-        self.sealed_day = 0
+        self.first_day = 0  # the day the clock first stood in, 0 before
+        self.last_day = self.sealed_day = 0  # the last closed and sealed days
         self.members: list[int] = []
         self.blocks: dict[int, Block] = {}
         self.dirty: set[int] = set()
@@ -108,7 +117,7 @@ class Grid:
         self.member = Cells(number=np.int32(-1))  # of a meter slot in its area
         steps = -(-25 * HOUR // interval)
         self.rows = Cells(  # a member's day each
-            kwh=np.full(steps, np.nan, np.float32), seen=np.zeros(steps, bool), reads=np.int32(0), volted=np.int32(0),
+            kwh=np.full(steps, np.nan, np.float32), seen=np.zeros(steps, np.uint8), reads=np.int32(0), volted=np.int32(0),
             live=np.int32(0), back=np.int64(0),
         )  # fmt: skip
         self.sums = Cells(  # an area's day each, over its users
@@ -128,13 +137,9 @@ class Grid:
         """How far the area has come."""
         return self.areas[slot].second if slot in self.areas else 0
 
-    def advance(self, areas: Codes, meters: Codes, at: Times, moves: Mask) -> tuple[list[Group], Times, Mask, Mask]:
-        """Move the areas' clocks by the rows that may.
-
-        Gives the clock before each row, which rows came after their day was sealed, and where the clock is none but
-        the row's own meter's.
-        """
-        now, own = np.zeros(len(at), np.int64), np.zeros(len(at), bool)
+    def advance(self, areas: Codes, meters: Codes, at: Times, moves: Mask) -> Advanced:
+        """Move the areas' clocks by the rows that may."""
+        now, own, first = np.zeros(len(at), np.int64), np.zeros(len(at), bool), np.zeros(len(at), np.int64)
         groups = []
         stamps_of_all = np.where(moves, at, 0)
         for slot, rows in grouped(areas):
@@ -151,9 +156,14 @@ class Grid:
             clock = np.maximum.accumulate(np.concatenate([[state.second], np.minimum(rival, high[:-1])]))
             state.top, state.holder, state.second = int(high[-1]), int(holders[-1]), int(clock[-1])
             now[rows] = clock[:-1]
+            if not state.first_day and state.second:
+                state.first_day = int(day_of(clock[clock > 0][:1], self.zone)[0])
+                state.last_day = state.sealed_day = state.first_day - 1
+            first[rows] = state.first_day
             groups.append(Group(slot, rows, clock))
-        ends = self.midnights[day_of(stamps_of_all, self.zone) + 1]
-        return groups, now, moves & (ends + self.grace <= now), own
+        days = day_of(stamps_of_all, self.zone)
+        late = (now > 0) & ((self.midnights[days + 1] + self.grace <= now) | (days < first))
+        return Advanced(groups, now, moves & late, own)
 
     def single(self, slot: int) -> bool:
         """Whether the area has a single meter by the master data."""
@@ -220,7 +230,7 @@ class Grid:
             number = self.free_sums.pop() if self.free_sums else self.sums.used
             self.sums.room(number + 1)
             block = Block(int(self.midnights[day]), int(self.midnights[day + 1]), number)
-            block.closed = bool(state.last_day) and day <= state.last_day
+            block.closed = day <= state.last_day
             state.blocks[day] = block
         if block.size < len(state.members):
             self.grow(block, -(-len(state.members) // 16) * 16)
@@ -269,12 +279,13 @@ class Grid:
         cell = np.array([b.base for b in blocks])[which] + self.member["number"][meters]
         step = (at - np.array([b.start for b in blocks])[which] - 1) // self.interval
         r, kwh = self.rows, facts.kwh[rows]
-        before, seen = r["kwh"][step, cell], r["seen"][step, cell]
-        revised = seen & ~in_order & ~np.isnan(kwh) & ~np.isnan(before) & (kwh != before)
+        before, parts = r["kwh"][step, cell], r["seen"][step, cell]
+        seen = parts > 0
+        revised = (parts == 1) & ~in_order & ~np.isnan(kwh) & ~np.isnan(before) & (kwh != before)
         again = seen & ~in_order & ~revised
         added = np.where(seen & in_order & ~np.isnan(before), before + zeroed(kwh), np.where(again, before, kwh))
         r["kwh"][step, cell] = added
-        r["seen"][step, cell] = True
+        r["seen"][step, cell] = np.where(seen & in_order, 2, np.maximum(parts, 1))
         passed = np.array([self.areas[slot].closed_to for slot, _ in owners])[which]
         stale = ~again & ((at <= passed) | np.array([b.closed for b in blocks])[which])
         for k in np.unique(which[stale]).tolist():
@@ -304,13 +315,11 @@ class Grid:
         """What became due as the area's clock reached `clock`."""
         due: list[Window] = []
         before, until = state.closed_to, (clock - self.interval) // self.interval * self.interval
-        if until <= before or not state.blocks:
+        if until <= before:
             return due
         state.closed_to = until
         if rows := self.interval_rows(slot, state, before, until):
             due.append(Window(slot, "interval", 0, rows, []))
-        if not state.last_day:
-            state.last_day = state.sealed_day = min(state.blocks) - 1
         newest = int(np.searchsorted(self.midnights, clock - DAY_PATIENCE, side="right")) - 2
         for day in range(max(state.last_day + 1, newest - SKIPPED_DAYS + 1), newest + 1):
             state.last_day = day
@@ -350,8 +359,7 @@ class Grid:
     def interval_rows(self, slot: int, state: AreaState, after: int, until: int) -> list[tuple[Any, ...]]:
         """The area's intervals with data that end in (after, until]."""
         rows: list[tuple[Any, ...]] = []
-        members = self.registry.members.get(self.registry.area_index.pairs[slot][0], ())
-        s, users = self.sums, max(len(members), 1)
+        s = self.sums
         for day in sorted(state.blocks):
             block = state.blocks[day]
             first = max((after - block.start) // self.interval, 0)
@@ -363,8 +371,16 @@ class Grid:
                     rows.append((end, *gateway.tolist(), 1.0, 1.0))
                 elif counted:
                     amps = (s["amps"][:, k, block.number] / TENTH_MILLI).tolist()
-                    rows.append((end, *amps, s["milli_va"][k, block.number] / 1e6, 0.0, counted / users))
+                    covered = counted / max(self.users(slot, end), 1)
+                    rows.append((end, *amps, s["milli_va"][k, block.number] / 1e6, 0.0, covered))
         return rows
+
+    def users(self, slot: int, at: int) -> int:
+        """How many enrolled meters besides the gateway are in force."""
+        meters = np.array(self.registry.members.get(self.registry.area_index.pairs[slot][0], []), np.int32)
+        rows = self.registry.meters.rows(meters, np.full(len(meters), at - 1))
+        master = self.registry.meters.at(rows)
+        return int(np.count_nonzero((rows > 0) & (master["is_gateway"] == 0) & (at <= master["member_until"])))
 
     def day_row(
         self, slot: int, state: AreaState, day: int

@@ -37,8 +37,9 @@ class Validation:
             register=np.float64(np.nan), read=np.int64(0),  # the last good register and when it was read
             low=np.float64(np.nan),  # a lower register that a second one has not confirmed yet
             clock=np.float64(np.nan),  # the meter's own time at its last reading
-            version=np.int32(0),  # of the master data
+            version=np.float64(-1),  # since when its master data are in force
             last=np.int64(0),  # event time of the last reading in order
+            clock_then=np.int64(0),  # its area's clock at its last reading
         )  # fmt: skip
         self.doubts: Counter[str] = Counter()
 
@@ -85,40 +86,46 @@ class Validation:
                 told[name] = column
         return replaced(r, **told)
 
-    def sequence(self, slots: Codes, at: Times, kept: Mask, now: Times) -> tuple[Mask, Times]:
-        """Which rows go forward in their meter's time, and the meter's time before each row.
+    def sequence(self, slots: Codes, at: Times, kept: Mask, now: Times) -> tuple[Mask, Times, Mask]:
+        """Which rows go forward in their meter's time, the meter's time before each row, and which rows have strayed.
 
-        A meter whose last stamp was more than a day ahead of its area's clock `now` had strayed and may go back.
+        A row has strayed when it is more than a day ahead of its area's clock `now`, the one before it was ahead too,
+        and the clock has moved in between. A meter whose last stamp was a day ahead may go back.
         """
         last, before = self.cells["last"], np.empty(len(at), np.int64)
+        clock_then = np.empty(len(at), np.int64)
         order = np.argsort(slots, kind="stable")
         ordered = slots[order]
         starts = np.diff(ordered, prepend=-1) != 0
         offset = np.cumsum(starts) << 40
         newest = np.maximum.accumulate(np.maximum(np.where(kept, at, 0)[order], last[ordered]) + offset) - offset
         before[order] = np.where(starts, last[ordered], np.concatenate([[0], newest[:-1]]))
-        if not (strayed := (before > now + DAY) & (now > 0) & kept).any():
+        then = self.cells["clock_then"]
+        clock_then[order] = np.where(starts, then[ordered], np.concatenate([[0], now[order][:-1]]))
+        then[ordered] = now[order]
+        strayed = kept & (at > now + DAY) & (before > now) & (now > clock_then) & (clock_then > 0)
+        if not ((before > now + DAY) & (now > 0) & kept).any():
             last[ordered] = newest
-            return kept & (at > before), before
+            return kept & (at > before), before, strayed
         forward = np.zeros(len(at), bool)
         for rows in waves(slots):
             here = slots[rows]
             before[rows] = last[here]
-            strayed = (last[here] > now[rows] + DAY) & (now[rows] > 0)
-            go = kept[rows] & ((at[rows] > last[here]) | (strayed & (at[rows] < last[here])))
+            astray = (last[here] > now[rows] + DAY) & (now[rows] > 0)
+            go = kept[rows] & ((at[rows] > last[here]) | (astray & (at[rows] < last[here])))
             forward[rows] = go
             last[here[go]] = at[rows][go]
-        return forward, before
+        return forward, before, strayed
 
     def fold(
-        self, slots: Codes, r: Readings, version: Codes, master: dict[str, Column]
+        self, slots: Codes, r: Readings, master: dict[str, Column]
     ) -> tuple[Readings, Registers]:
         """Repeats, lumps and decreases of registers, found by what came before; rows in order of arrival."""
         rows = len(r)
         if unknown(r.register):
             none = np.broadcast_to(np.nan, rows)
             return r, Registers(none, none, np.zeros(rows, bool))
-        span, interval = master["register_span"], master["interval_s"]
+        version, span, interval = master["effective"], master["register_span"], master["interval_s"]
         turns = list(waves(slots))
         if len(turns) == 1:
             return self.turn(slots, r, version, span, interval)
@@ -132,7 +139,7 @@ class Validation:
         return replaced(r, **told), Registers(delta, drop, stale)
 
     def turn(
-        self, slots: Codes, r: Readings, version: Codes, span: Column, interval: Column
+        self, slots: Codes, r: Readings, version: Column, span: Column, interval: Column
     ) -> tuple[Readings, Registers]:
         """The same for one row per meter."""
         c = self.cells
