@@ -1,0 +1,339 @@
+"""What must hold of every rule, checked on the rows of its cases; and a bad rule for every check, which fails it.
+
+Nothing here names a rule: rules are found in the registry, and the columns a rule reads are sampled from its own cases
+as the engine computed them.
+"""
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import string
+import textwrap
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+
+import detectors
+from detectors.judge import evidence_of
+from detectors.rule import DAY, RULES, Level, Rule, rule
+from models.registry import AREA_COLUMNS, METER_COLUMNS
+from schemas.columns import Readings
+from tests.casebook import casebook, run
+
+MASTER = {*METER_COLUMNS, *AREA_COLUMNS, "gateway"}  # given, not measured: they do not waver
+SOURCES = re.compile(r"Q/GDW|GB/T|DL/T|IEC|ERC|(meter|event|terminal) defaults?|firmware|catalogue|case\b|"
+                     r"defaults? of this project", re.IGNORECASE)  # fmt: skip
+ACCUSES = re.compile(r"thie|theft|steal|stole|fraud|guilt|illegal|culprit|窃|偷|盗|作弊|违法|嫌犯", re.IGNORECASE)
+BODY_LINES = 15
+STEP = 0.005  # relative; smaller than any band between raise and clear
+ROWS = 400
+
+
+@cache
+def samples(name):
+    """Rows that a rule was given in its cases, as columns: those of the cases, then some mixed from them."""
+    rows: dict[str, list[Any]] = {}
+    for case in casebook(name).case:
+        for columns, _ in run(case, RULES[name])[1].said:
+            for column, values in columns.items():
+                rows.setdefault(column, []).append(values)
+    seen = {column: np.concatenate(parts, axis=-1) for column, parts in rows.items()}
+    rng = np.random.default_rng(1)
+    count = next(iter(seen.values())).shape[-1]
+    some = rng.permutation(count)[:ROWS]
+    hot = np.flatnonzero(worst(scored(RULES[name], seen)) >= 1)
+    kept = np.concatenate([hot[:: max(len(hot) // ROWS, 1)], some])
+    return {c: np.concatenate([v[..., kept], v[..., rng.integers(0, count, ROWS)]], axis=-1) for c, v in seen.items()}
+
+
+def scored(judged, columns):
+    """The scores of rows."""
+    gone = {name: np.isnan(column) if np.isnan(column).any() else None for name, column in columns.items()}
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return judged.score(columns, gone)
+
+
+def worst(score):
+    """The scores of rows, over phases."""
+    return score if score.ndim == 1 else np.fmax(np.fmax(score[0], score[1]), score[2])
+
+
+def same(one, other):
+    return np.array_equal(one, other, equal_nan=True)
+
+
+def picked(columns, rows):
+    return {name: np.array(column[..., rows]) for name, column in columns.items()}
+
+
+def troubled(judged, columns, count):
+    """Some rows of trouble."""
+    hot = np.flatnonzero(worst(scored(judged, columns)) >= 1)
+    assert len(hot), f"{judged.name} has no row of trouble"
+    return [picked(columns, [row]) for row in hot[:: max(len(hot) // count, 1)][:count]]
+
+
+def repeated(row, name, factors):
+    """A row again and again, one of its columns scaled: of a column with phases all of them, then each alone."""
+    wide = {n: np.repeat(column, len(factors), axis=-1) for n, column in row.items()}
+    yield wide | {name: wide[name] * factors}
+    for phase in range(3 if wide[name].ndim == 2 else 0):
+        one = np.array(wide[name])
+        one[phase] *= factors
+        yield wide | {name: one}
+
+
+def is_pure(judged, columns):
+    before = picked(columns, slice(None))
+    first, second = scored(judged, columns), scored(judged, columns)
+    assert same(first, second), "twice the same rows, two answers"
+    assert all(same(before[name], columns[name]) for name in columns), "it writes into what it reads"
+
+
+def is_row_by_row(judged, columns):
+    whole = scored(judged, columns)
+    alone = np.concatenate([scored(judged, picked(columns, [row])) for row in range(whole.shape[-1])], axis=-1)
+    assert whole.shape[-1] == next(iter(columns.values())).shape[-1], "it does not answer row by row"
+    assert same(whole, alone), "a row's score depends on its neighbours"
+
+
+def cannot_tell_without_a_column(judged, columns):
+    for name in judged.reads:
+        holed = picked(columns, slice(None))
+        holed[name][..., ::2] = np.nan
+        assert np.isnan(scored(judged, holed)[..., ::2]).all(), f"it tells without {name}"
+
+
+def takes_settings_as_columns(judged, columns):
+    count = next(iter(columns.values())).shape[-1]
+    for name, setting in judged.settings.items():
+        other = judged.tuned(**{name: np.full(count, setting)})
+        one, two = scored(judged, columns), scored(other, columns)
+        assert np.allclose(one, two, rtol=1e-5, equal_nan=True), f"{name} as a column gives another answer"
+
+
+def is_documented(judged, columns):
+    doc = inspect.getdoc(judged.judge) or ""
+    assert doc.split("\n", maxsplit=1)[0].endswith("."), "no sentence says what it means"
+    assert SOURCES.search(doc), "it does not say where its limits come from"
+
+
+def is_told_in_both_languages(judged, columns):
+    (english, chinese), (en, zh) = judged.title, judged.text
+    assert english.isascii()
+    assert en.isascii()
+    assert all(re.search("[\u4e00-\u9fff]", text) for text in (chinese, zh))
+    fields, other = ({field for _, field, _, _ in string.Formatter().parse(text) if field} for text in (en, zh))
+    assert {f.removesuffix("_a").removesuffix("_b").removesuffix("_c") for f in fields} & {*judged.reads}, "no value"
+    assert fields - {"phase"} <= other | {*judged.settings}, "the Chinese sentence says less than the English"
+    score = scored(judged, columns)
+    for row in np.flatnonzero(worst(score) >= 1)[:20]:
+        phase = int(np.nanargmax(score[:, row])) if score.ndim == 2 else -1
+        shown = evidence_of(judged, columns, row, phase)[1]
+        for text in judged.text:
+            missing = {field for _, field, _, _ in string.Formatter().parse(text) if field} - shown.keys()
+            assert not missing, f"the sentence names {missing}, which it does not read"
+            assert "nan" not in text.format(**shown)
+
+
+def does_not_accuse(judged, columns):
+    for text in (*judged.title, *judged.text):
+        assert not ACCUSES.search(text), f"{text!r} accuses; a person decides"
+
+
+def has_sane_levels(judged, columns):
+    scores = [level.score for level in judged.levels]
+    severities = [level.severity for level in judged.levels]
+    assert scores[0] == 1
+    assert all(a < b for a, b in pairwise(scores)), "levels do not rise"
+    assert all(a > b for a, b in pairwise(severities)), "more trouble is not more severe"
+    assert {*severities} <= {1, 2, 3, 4}
+    assert 0 < judged.clear < 1, "it clears at or above the line at which it raises"
+    assert judged.release >= 0
+    assert all(level.hold >= 0 for level in judged.levels)
+
+
+def is_short(judged, columns):
+    (function,) = ast.parse(textwrap.dedent(inspect.getsource(judged.judge))).body
+    assert isinstance(function, ast.FunctionDef)
+    body = function.body[1:] if ast.get_docstring(function) else function.body
+    lines = (body[-1].end_lineno or 0) - body[0].lineno + 1
+    assert lines <= BODY_LINES, f"{lines} lines"
+
+
+def is_monotone(judged, columns, worse):
+    more = np.linspace(0, 3, 200)
+    for name, direction in worse.items():
+        for row in troubled(judged, columns, 20):
+            sign = {"higher": 1, "lower": -1}[direction] * np.sign(np.nan_to_num(row[name]))
+            wide = {n: np.repeat(column, len(more), axis=-1) for n, column in row.items()}
+            score = worst(scored(judged, wide | {name: wide[name] * (1 + sign * more)}))
+            assert (score >= judged.clear).all(), f"it is well again although {name} is {direction} than in trouble"
+
+
+def does_not_chatter(judged, columns):
+    """Of a value that wavers by less than a per cent no alert comes and goes: a band, or a day of calm."""
+    if judged.release >= DAY:
+        return
+    factors = (1 + STEP) ** np.arange(-240, 241)
+    for name in sorted({*judged.reads} - MASTER):
+        for row in troubled(judged, columns, 20):
+            for wide in repeated(row, name, factors):
+                score = worst(scored(judged, wide))
+                trouble, well = score >= 1, score < judged.clear
+                jump = (trouble[1:] & well[:-1]) | (well[1:] & trouble[:-1])
+                assert not jump.any(), f"between trouble and well lies nothing: {name} wavers"
+
+
+CHECKS = (is_pure, is_row_by_row, cannot_tell_without_a_column, takes_settings_as_columns, is_documented,
+          is_told_in_both_languages, does_not_accuse, has_sane_levels, is_short, does_not_chatter)  # fmt: skip
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("name", RULES)
+def test_every_rule(name, check):
+    check(RULES[name], picked(samples(name), slice(None)))
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_more_trouble_never_clears(name):
+    book = casebook(name)
+    is_monotone(RULES[name], picked(samples(name), slice(0, ROWS)), book.worse)
+
+
+def test_titles_are_told_apart():
+    for language in (0, 1):
+        assert len({r.title[language] for r in RULES.values()}) == len(RULES)
+
+
+FINE: dict[str, Any] = dict(title=("Voltage loss", "失压"), text=("Phase {phase}: {u:.0f} V.", "{phase}相{u:.0f}V。"), severity=2,
+            release=60)  # fmt: skip
+
+
+def unregistered(judge, **how):
+    """A rule made of a function, not kept among the rules."""
+    rule(Readings, **(FINE | how))(judge)
+    return RULES.pop(judge.__name__)
+
+
+def fine(u, i, un, ib, *, lost=0.78, back=0.85):
+    """A phase has lost its voltage. Default of this project."""
+    return np.where(u < lost * un, 1.0, np.where(u > back * un, 0.0, 0.95))
+
+
+def writing(u, i, un, ib, *, lost=0.78):
+    """A phase has lost its voltage. Default of this project."""
+    u /= un
+    return np.where(u < lost, 1.0, 0.95)
+
+
+def mixing(u, i, un, ib, *, lost=0.78):
+    """A phase has lost its voltage. Default of this project."""
+    return np.where(u < lost * np.nanmean(u), 1.0, 0.95)
+
+
+def branching(u, i, un, ib, *, lost=0.78):
+    """A phase has lost its voltage. Default of this project."""
+    return np.where(u < un * (0.78 if np.size(lost) == 1 else 0.5), 1.0, 0.95)
+
+
+def silent(u, i, un, ib, *, lost=0.78):
+    return fine(u, i, un, ib, lost=lost)
+
+
+def sourceless(u, i, un, ib, *, lost=0.78):
+    """A phase has lost its voltage."""
+    return fine(u, i, un, ib, lost=lost)
+
+
+def wavering(u, i, un, ib, *, lost=0.78):
+    """A phase has lost its voltage. Default of this project."""
+    return np.where(u < lost * un, 1.0, 0.0)
+
+
+def gated_off(u, i, un, ib, *, lost=0.78, load=0.005):
+    """A phase has lost its voltage and carries current. Default of this project."""
+    return np.where(np.abs(i) > load * ib, fine(u, i, un, ib, lost=lost), 0.0)
+
+
+def forgiving(u, i, un, ib, *, lost=0.78, dead=0.3):
+    """A phase has lost some of its voltage. Default of this project."""
+    return np.where(u < dead * un, 0.0, fine(u, i, un, ib, lost=lost))
+
+
+def long(u, i, un, ib, *, lost=0.78):
+    """A phase has lost its voltage. Default of this project."""
+    low = np.zeros(u.shape)
+    low[0] = np.where(
+        u[0] < lost * un,
+        1.0,
+        0.95,
+    )
+    low[1] = np.where(
+        u[1] < lost * un,
+        1.0,
+        0.95,
+    )
+    low[2] = np.where(
+        u[2] < lost * un,
+        1.0,
+        0.95,
+    )
+    return low
+
+
+class Unguarded(Rule):
+    """A rule whose comparisons take NaN for well."""
+
+    def score(self, columns, gone):
+        return np.asarray(self.judge(*(columns[name] for name in self.reads), **self.settings), np.float64)
+
+
+BAD = [
+    (is_pure, unregistered(writing)),
+    (is_row_by_row, unregistered(mixing)),
+    (cannot_tell_without_a_column, Unguarded(**vars(unregistered(fine)))),
+    (takes_settings_as_columns, unregistered(branching)),
+    (is_documented, unregistered(silent)),
+    (is_documented, unregistered(sourceless)),
+    (is_told_in_both_languages, unregistered(fine, text=("Phase {phase}: {watts} W.", "{phase}相{watts}W。"))),
+    (is_told_in_both_languages, unregistered(fine, text=("Phase {phase}: {u:.0f} V.", "Phase {phase}: {u:.0f} V."))),
+    (is_told_in_both_languages, unregistered(fine, text=("Phase {phase}: {u:.0f} V.", "{phase}相失压。"))),
+    (is_told_in_both_languages, unregistered(fine, text=("Phase {phase} is low.", "{phase}相失压。"))),
+    (does_not_accuse, unregistered(fine, text=("Theft on phase {phase}: {u:.0f} V.", "{phase}相{u:.0f}V。"))),
+    (does_not_accuse, unregistered(fine, text=("Phase {phase}: {u:.0f} V.", "用户窃电:{phase}相{u:.0f}V。"))),
+    (has_sane_levels, unregistered(fine, worse=(Level(2.0, 3, 0),))),
+    (has_sane_levels, unregistered(fine, worse=(Level(0.5, 1, 0),))),
+    (has_sane_levels, unregistered(fine, clear=1.1)),
+    (is_short, unregistered(long)),
+    (does_not_chatter, unregistered(wavering)),
+    (does_not_chatter, unregistered(gated_off)),
+]
+
+
+@pytest.mark.parametrize(("check", "judged"), BAD, ids=[f"{check.__name__}: {bad.name}" for check, bad in BAD])
+def test_a_bad_rule_fails(check, judged):
+    columns = {name: samples("voltage_loss")[name] for name in judged.reads}
+    with pytest.raises(AssertionError):
+        check(judged, picked(columns, slice(None)))
+
+
+def test_a_rule_that_forgives_the_worst_fails():
+    columns = {name: samples("voltage_loss")[name] for name in ("u", "i", "un", "ib")}
+    with pytest.raises(AssertionError, match="well again"):
+        is_monotone(unregistered(forgiving), columns, {"u": "lower"})
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_a_fine_rule_passes(check):
+    columns = {name: samples("voltage_loss")[name] for name in ("u", "i", "un", "ib")}
+    check(unregistered(fine), picked(columns, slice(None)))
+
+
+def test_two_rules_of_one_name_are_refused():
+    with pytest.raises(ValueError, match="two rules are called voltage_loss"):
+        rule(Readings, **FINE)(detectors.voltage.voltage_loss)
