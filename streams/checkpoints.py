@@ -150,7 +150,7 @@ async def newest(
     async for tp, records in read_to_end(consumer, {tp: max(first[tp], ends[tp] - 1) for tp in tps}):
         tails[tp] = records[-1]
     wanted = [tp for tp in tps if not _is(tails.get(tp), known.get(tp.partition))]
-    since = {tp: max(first[tp], int(_header(tails[tp], "since"))) for tp in wanted if tp in tails}
+    since = {tp: max(first[tp], int(_header(tails[tp], "since"))) if tp in tails else first[tp] for tp in wanted}
     found: dict[int, Checkpoint | None] = {tp.partition: None for tp in wanted}
     for starts in (since, first):  # from the start only where the short way finds nothing
         left = {tp: starts[tp] for tp in since if found[tp.partition] is None}

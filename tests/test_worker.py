@@ -26,6 +26,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from detectors.engine import Engine
 from replay.history import Source
 from replay.send import send
+from replay.sources import open_sources
 from replay.town import Town
 from schemas.alert import Alert
 from schemas.columns import Batch, Readings, Stages
@@ -33,6 +34,7 @@ from schemas.wire import JSON, decode_alert
 from streams import checkpoints
 from streams.broker import Broker
 from streams.checkpoints import Written
+from streams.local import Store, follow
 from streams.logs import read_to_end, reader
 from streams.metrics import Metrics
 from streams.parts import Part
@@ -193,6 +195,19 @@ def wait(condition: Callable[[], object]) -> None:
 def test_tells_what_the_engine_tells(settings, environment, town, history, expected, shape, tmp_path):
     publish(settings, town, history, shape)
     with WorkerProcess(environment, tmp_path / "log"):
+        wait(lambda: contained(settings))
+        assert told(settings) == expected
+
+
+def test_real_curves_give_what_the_local_runner_gives(settings, environment, tmp_path):
+    files = sorted((Path(__file__).parent / "data").glob("garden4_*"))
+    source = open_sources(files)
+    with Store(tmp_path / "store.db") as store:
+        follow(source, store, "curves")
+        expected = last_states(store.alerts())
+    assert expected
+    send(open_sources(files), settings.servers, "array", prefix=settings.prefix)
+    with WorkerProcess(environment | {"METERWATCH_INTERVAL": str(source.interval)}, tmp_path / "log"):
         wait(lambda: contained(settings))
         assert told(settings) == expected
 
