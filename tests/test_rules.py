@@ -210,8 +210,8 @@ def test_titles_are_told_apart():
         assert len({r.title[language] for r in RULES.values()}) == len(RULES)
 
 
-FINE: dict[str, Any] = dict(title=("Voltage loss", "失压"), text=("Phase {phase}: {u:.0f} V.", "{phase}相{u:.0f}V。"), severity=2,
-            release=60)  # fmt: skip
+FINE: dict[str, Any] = {"title": ("Voltage loss", "失压"), "text": ("Phase {phase}: {u:.0f} V.", "{phase}相{u:.0f}V。"),
+                        "severity": 2, "release": 60}  # fmt: skip
 
 
 def unregistered(judge, **how):
