@@ -45,7 +45,7 @@ class Group(NamedTuple):
 
 
 class Advanced(NamedTuple):
-    """A batch by area, and of every row its area's clock before it, whether it came too late, and whose clock it is."""
+    """A batch by area; of every row its area's clock before it, whether it came too late, and whose clock it is."""
 
     groups: list[Group]
     now: Times
@@ -117,8 +117,8 @@ class Grid:
         self.member = Cells(number=np.int32(-1))  # of a meter slot in its area
         steps = -(-25 * HOUR // interval)
         self.rows = Cells(  # a member's day each
-            kwh=np.full(steps, np.nan, np.float32), seen=np.zeros(steps, np.uint8), reads=np.int32(0), volted=np.int32(0),
-            live=np.int32(0), back=np.int64(0),
+            kwh=np.full(steps, np.nan, np.float32), seen=np.zeros(steps, np.uint8), reads=np.int32(0),
+            volted=np.int32(0), live=np.int32(0), back=np.int64(0),
         )  # fmt: skip
         self.sums = Cells(  # an area's day each, over its users
             amps=np.zeros((3, steps), np.int64),  # 0.1 mA primary
@@ -408,14 +408,15 @@ class Grid:
 
 
 def apparent(u: Column, i: Column, p: Column, q: Column, un: Column) -> Column:
-    """Secondary kVA per row from P and Q, else from U and I, else from I at nominal voltage; NaN without a current."""
-    if unknown(i):
-        return np.full(i.shape[1], np.nan)
+    """Secondary kVA per row from P and Q, else from U and I, else from I at nominal voltage; NaN without any."""
     absent = np.isnan(i)
-    volts = np.broadcast_to(un, i.shape) if unknown(u) else np.where(np.isnan(u), un, u)
-    product = volts * np.abs(i)
-    blind = absent.all(axis=0) | (np.isnan(product) & ~absent).any(axis=0)
-    kva = np.where(blind, np.nan, zeroed(product).sum(axis=0, dtype=np.float64) / 1000)
+    if unknown(i):
+        kva = np.full(i.shape[1], np.nan)
+    else:
+        volts = np.broadcast_to(un, i.shape) if unknown(u) else np.where(np.isnan(u), un, u)
+        product = volts * np.abs(i)
+        blind = absent.all(axis=0) | (np.isnan(product) & ~absent).any(axis=0)
+        kva = np.where(blind, np.nan, zeroed(product).sum(axis=0, dtype=np.float64) / 1000)
     if unknown(p) or unknown(q):
         return kva
     missing = np.isnan(p)

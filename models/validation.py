@@ -11,7 +11,8 @@ from models.cells import Cells
 from models.grid import unknown, waves
 from schemas.columns import Codes, Column, Mask, Readings, Status, Times
 
-SENTINELS = (4294967.295, 42949672.95, 4294967295.0, 2147483.647, 21474836.47, 2147483647.0, 61166.0, 65535.0)
+FULL = (0xFFFFFFFF, 0x7FFFFFFF, -0x80000000)  # what a meter sends for "no value", with any number of decimals
+SENTINELS = np.array([0xEEEE, 0xFFFF, *(word / 10**places for word in FULL for places in range(5))])
 SPAN_OF_NOMINAL = 2.0  # voltages beyond this times Un are no voltages; default of this project
 SPAN_OF_RATING = 2.0  # currents and powers beyond this times the meter's rating are none; default of this project
 LUMP_INTERVALS = 4  # intervals missing before one that holds all their energy is a lump; default of this project
@@ -56,6 +57,7 @@ class Validation:
         un, imax = master["un"], master["imax"]
         rated_kw = SPAN_OF_RATING * un * imax * master["phases"] / 1000
         limit_kw = np.fmax(rated_kw, SPAN_OF_RATING * master["contract_kva"] / master["ratio"])
+        hours = np.fmax(master["interval_s"], interval) / 3600
         told = {}
         guess = r.status == Status.ESTIMATED
         guessed = bool(guess.any())
@@ -63,9 +65,9 @@ class Validation:
             column = getattr(r, name)
             if unknown(column):
                 continue
-            for sentinel in SENTINELS:
-                column = self.doubt(column, column == column.dtype.type(sentinel), "sentinel")
-            column = self.doubt(column, np.isinf(column), "not_finite")
+            if (huge := np.abs(column) >= 0xEEEE).any():
+                column = self.doubt(column, huge & np.isin(column, SENTINELS.astype(column.dtype)), "sentinel")
+                column = self.doubt(column, np.isinf(column), "not_finite")
             if guessed:
                 column = self.doubt(column, np.broadcast_to(guess, column.shape), "estimated")
             if name in ("register", "export_register", "kwh", "u"):
@@ -77,7 +79,7 @@ class Validation:
             elif name in ("p", "q"):
                 column = self.doubt(column, np.abs(column) > limit_kw, "beyond_bound")
             elif name == "kwh":
-                column = self.doubt(column, column > limit_kw * interval / 3600, "beyond_bound")
+                column = self.doubt(column, column > limit_kw * hours, "beyond_bound")
             told[name] = column
         if (three_wire := master["three_wire"] == 1).any():
             for name in ("u", "i"):
