@@ -14,6 +14,7 @@ from schemas.columns import Payment, Payments, Progress, Stages
 CHANNELS = ("", "WeChat", "Alipay", "bank", "counter", "kiosk")
 SHARES = (0.45, 0.35, 0.12, 0.05, 0.03)
 STAGES = (("reading", 24), ("checking", 24), ("review", 24), ("issue", 120), ("collection", 480))  # hours allowed
+ROUTES = 4  # of the meter reader in each area; each is an item of work
 YUAN = 0.56  # a kWh
 
 
@@ -33,7 +34,7 @@ class Step(NamedTuple):
     """A row of Stages."""
 
     at: int
-    item: int  # the area whose bills are worked on
+    item: int  # a route
     stage: int  # into STAGES
     progress: Progress
 
@@ -70,7 +71,7 @@ class _Bills:
         delay = np.minimum(rng.exponential(1.2, len(issued)), 4).astype(int) * DAY
         delay += rng.integers(HOUR, 12 * HOUR, len(issued))
         channels = rng.choice(np.arange(1, len(CHANNELS)), len(issued), p=SHARES)
-        fails = rng.random(len(issued)) < 0.015
+        fails = rng.random(len(issued)) < 0.008
         columns = (self.customers, issued, amounts, delay, channels, fails)
         for row, at, amount, wait, channel, failed in zip(*(c.tolist() for c in columns), strict=True):
             self.bills[row] = Row(at, row, Payment.BILL, amount, due=self.due)
@@ -128,13 +129,13 @@ class _Bills:
 
 
 class _Work:
-    """Every area's bills go through the stages, one after another, well within the limits."""
+    """Every route's bills go through the stages, one after another, well within the limits."""
 
     def __init__(self, grid: Grid, start: int, days: int, rng: np.random.Generator) -> None:
         self.grid, self.end, self.rng = grid, start + days * DAY, rng
         self.steps: dict[int, list[Step]] = {}
-        for item in range(len(grid.areas)):
-            at = start + int(rng.integers(0, max(1, days - 3))) * DAY + 8 * HOUR
+        for item in range(ROUTES * len(grid.areas)):
+            at = start + int(rng.integers(0, days)) * DAY + 8 * HOUR
             self.steps[item] = []
             for stage, (_, hours) in enumerate(STAGES):
                 self.steps[item].append(Step(at, item, stage, Progress.STARTED))
@@ -144,7 +145,7 @@ class _Work:
 
     def plant(self) -> Iterator[Planted]:
         """Items that stall in checking or review: started, and nothing after."""
-        for stage in self.rng.permutation([0, 1, 2])[: max(1, len(self.steps) // 8)].tolist():
+        for stage in self.rng.permutation([0, 1, 2])[: max(1, len(self.grid.areas) // 6)].tolist():
             limit = STAGES[stage][1] * HOUR
             early = [k for k, steps in self.steps.items()
                      if len(steps) == 2 * len(STAGES) and steps[2 * stage].at + limit + DAY < self.end]  # fmt: skip
@@ -153,12 +154,15 @@ class _Work:
             item = int(self.rng.choice(early))
             at = self.steps[item][2 * stage].at
             self.steps[item] = self.steps[item][: 2 * stage + 1]
-            name, section = STAGES[stage][0], self.grid.sections[item]
+            name, section = STAGES[stage][0], self._section(item)
             yield Planted("stalled_stage", ("stage_overdue",), section, f"{self._name(item)}/{name}", at, self.end,
                           f"{name} was started and never finished")  # fmt: skip
 
     def _name(self, item: int) -> str:
-        return f"{self.grid.areas[item]}-2026-03"
+        return f"{self.grid.areas[item // ROUTES]}-{item % ROUTES + 1}-2026-03"
+
+    def _section(self, item: int) -> str:
+        return self.grid.sections[item // ROUTES]
 
     def rows_in_order(self) -> Stages:
         """All rows until the town's end."""
@@ -167,6 +171,6 @@ class _Work:
         sections = tuple(sorted(set(self.grid.sections)))
         return Stages.build(
             tuple(self._name(k) for k in self.steps), items, sections,
-            [sections.index(self.grid.sections[k]) for k in items], at, stages=tuple(name for name, _ in STAGES),
+            [sections.index(self._section(k)) for k in items], at, stages=tuple(name for name, _ in STAGES),
             stage=stages, progress=progress, limit=[STAGES[s][1] * HOUR for s in stages],
         )  # fmt: skip

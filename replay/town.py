@@ -2,8 +2,8 @@
 
 What is assumed: interval means; every area is fed by one transformer and its customers are spread evenly over the
 phases; voltage falls with the phase's load on the way from the transformer; lines lose 2 to 3.5 % of an area's energy,
-more in proportion when the load is high; registers show two decimals; one reading in two hundred is lost and one in
-five thousand comes twice.
+more in proportion when the load is high; registers show two decimals; one reading in two hundred is lost, of the
+gateways' one in two thousand; one in five thousand comes twice.
 """
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from schemas.master import Area
 START = 1_772_380_800  # Monday 2026-03-02, midnight in Shanghai
 BLOCK = 4  # slots
 LOST, REPEATED = 0.005, 0.0002
+ASKED_AGAIN = 0.9  # of the gateways' lost readings come in after all
 SWAY = np.array([0.55, 0.2, 0.1], np.float32)  # spread of a segment's interval load, as its logarithm
 KEEPS = np.float32(0.7)  # of a customer's deviation from one slot to the next
 HOURS = np.float32(SLOT / 3600)
@@ -145,6 +146,7 @@ class _Physics:
         u, i, p, q = (np.full((3, BLOCK, rows), np.nan, np.float32) for _ in range(4))
         read = np.ones((BLOCK, rows), bool)
         read.reshape(-1)[self.rng.integers(0, read.size, self.rng.binomial(read.size, LOST))] = False
+        read[:, self.gateway] |= self.rng.random((BLOCK, len(self.gateway))) < ASKED_AGAIN
         return Block(start, np.ones(rows, np.float32), grid.cap_kw.copy(), grid.phase.copy(), grid.share.copy(),
                      self.register.copy(), np.ones(rows, bool), self.clock.copy(), read, u, i, p, q)  # fmt: skip
 
