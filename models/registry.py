@@ -38,7 +38,7 @@ class Versions:
         self.columns = tuple(columns)
         self.records: dict[int, list[tuple[int, list[float]]]] = {}
         self.keys: Times = np.zeros(0, np.int64)
-        self.table: Array = np.full((len(columns), 1), np.nan)
+        self.table: Array = np.array([[UNKNOWN.get(c, np.nan)] for c in columns])
         self.count = self.first = np.zeros(0, np.int64)
 
     def replace(self, records: dict[int, list[tuple[int, list[float]]]]) -> None:

@@ -1,0 +1,311 @@
+"""Doubtful values become NaN before any rule sees them, and are counted by reason."""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from detectors.engine import Engine
+from detectors.rule import Level, Rule
+from schemas.columns import Readings
+from tests.casebook import Case, batches, master
+
+NAN = np.nan
+SEEN = ("register", "export_register", "kwh", "u", "i", "p", "q", "register_delta", "register_drop")
+
+
+class Probe(Rule):
+    """A rule that keeps what it is shown and finds nothing."""
+
+    seen: list[dict[str, Any]] = []  # noqa: RUF012
+
+    def score(self, columns, gone):
+        self.seen.append({name: np.array(columns[name], float) for name in SEEN})
+        return np.zeros(len(columns["at"]))
+
+
+def validated(readings, **more):
+    """What rules see of some readings, the reasons counted, and every other count."""
+    probe = Probe("probe", Readings, (Level(1, 4, 0),), 0, 0.9, len, (), {}, ("", ""), ("", ""))
+    Probe.seen = []
+    case = Case(name="", shows="", readings=readings, **more)
+    engine = Engine([probe], interval=case.interval)
+    if case.known:
+        engine.enroll([master(case)])
+    for batch in batches(case):
+        engine.step(batch)
+    seen = {name: np.concatenate([part[name] for part in probe.seen], axis=-1) for name in SEEN if probe.seen}
+    doubts = {reason: n for (_, fate, reason), n in engine.counts.items() if fate == "doubted"}
+    fates = {reason or fate: n for (_, fate, reason), n in engine.counts.items() if fate not in ("doubted", "in")}
+    return seen, doubts, fates
+
+
+def assert_seen(column, expected):
+    np.testing.assert_allclose(column, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("value", ["4294967.295", "42949672.95", "429496729.5", "4294967295", "2147483.647",
+                                   "21474836.47", "2147483647", "214748.3647", "61166", "65535"])  # fmt: skip
+@pytest.mark.parametrize("known", [True, False])
+def test_a_sentinel_is_no_value(value, known):
+    seen, doubts, _ = validated(f"""
+        at                register
+        d1 00:15          {value}
+        d1 00:30..01:00   100+1
+        """, known=known)
+    assert_seen(seen["register"], [NAN, 100, 101, 102])
+    assert_seen(seen["register_delta"], [NAN, NAN, 1, 1])
+    assert doubts == {"sentinel": 1}
+
+
+@pytest.mark.parametrize(("column", "value"), [("u", "-214748364.8"), ("i", "2147483.647"), ("p", "-2147483648"),
+                                               ("q", "4294967.295")])  # fmt: skip
+def test_a_sentinel_of_one_phase_leaves_the_others(column, value):
+    seen, doubts, _ = validated(f"""
+        at        {column}
+        d1 00:15  1/{value}/1
+        """, known=False)
+    assert_seen(seen[column][:, 0], [1, NAN, 1])
+    assert doubts == {"sentinel": 1}
+
+
+def test_a_large_register_is_a_value():
+    seen, doubts, _ = validated("""
+        at                register
+        d1 00:15..01:00   429496.72+0.01
+        """)
+    assert not np.isnan(seen["register"]).any()
+    assert not doubts
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf"])
+def test_infinity_is_no_value(value):
+    seen, doubts, _ = validated(f"""
+        at        i
+        d1 00:15  1/{value}/1
+        """)
+    assert_seen(seen["i"][:, 0], [1, NAN, 1])
+    assert doubts == {"not_finite": 1}
+
+
+def test_energy_registers_and_voltages_are_not_negative_but_power_and_current_may_be():
+    seen, doubts, _ = validated("""
+        at        register  export_register  kwh  u           i       p   q
+        d1 00:15  -5        -5               -1   220/-3/220  -1/1/1  -1  -1
+        """)
+    for name in ("register", "export_register", "kwh"):
+        assert_seen(seen[name], [NAN])
+    assert_seen(seen["u"][:, 0], [220, NAN, 220])
+    assert_seen(seen["i"][:, 0], [-1, 1, 1])
+    assert_seen(seen["p"][:, 0], [-1, -1, -1])
+    assert doubts == {"negative": 4}
+
+
+@pytest.mark.parametrize(("column", "within", "beyond"), [
+    ("u", "440", "441"),  # twice 220 V
+    ("i", "-120", "-121"),  # twice 60 A
+    ("p", "-79.2", "-79.3"),  # twice 220 V, 60 A and three phases
+    ("q", "79.2", "79.3"),
+    ("kwh", "19.8", "19.9"),  # of a quarter-hour
+])  # fmt: skip
+def test_what_no_meter_can_measure_is_no_value(column, within, beyond):
+    seen, doubts, _ = validated(f"""
+        at        {column}
+        d1 00:15  {within}
+        d1 00:30  {beyond}
+        """)
+    assert_seen(seen[column][..., 0], float(within))
+    assert np.isnan(seen[column][..., 1]).all()
+    assert doubts == {"beyond_bound": 1 if column == "kwh" else 3}
+
+
+def test_the_bound_follows_the_contract_the_interval_and_needs_master_data():
+    hourly = "meter  wiring  interval_s\nM1     3P4W    3600"
+    seen, doubts, _ = validated("at        kwh\nd1 01:00  79\nd1 02:00  80", meters=hourly)
+    assert_seen(seen["kwh"], [79, NAN])
+    assert doubts == {"beyond_bound": 1}
+    large = "meter  wiring  contract_kva\nM1     3P4W    100"
+    assert not validated("at        p\nd1 00:15  190", meters=large)[1]
+    assert not validated("at        p\nd1 00:15  190", known=False)[1]
+
+
+def test_an_estimate_is_no_measurement_and_an_edited_value_is():
+    seen, doubts, fates = validated("""
+        at        register  kwh  u    status
+        d1 00:15  100       1    220  measured
+        d1 00:30  101       1    220  estimated
+        d1 00:45  102       1    220  edited
+        """)
+    assert_seen(seen["kwh"], [1, NAN, 1])
+    assert_seen(seen["register_delta"], [NAN, NAN, 2])
+    assert doubts == {"estimated": 5}
+    assert fates == {"judged": 3}
+
+
+def test_phase_b_of_a_three_wire_meter_is_not_there():
+    seen, doubts, _ = validated("""
+        at        u          i
+        d1 00:15  100/3/100  1/0/1
+        """, meters="meter  wiring  un_v\nM1     3P3W    100")
+    assert_seen(seen["u"][:, 0], [100, NAN, 100])
+    assert_seen(seen["i"][:, 0], [1, NAN, 1])
+    assert not doubts
+
+
+def test_a_repeated_snapshot_is_missing_not_zero():
+    seen, doubts, _ = validated("""
+        at        register  kwh  p  clock_offset
+        d1 00:15  100       0    1  0
+        d1 00:30  100       0    1  -900
+        d1 00:45  100.5     0.5  1  0
+        """)
+    assert_seen(seen["kwh"], [0, NAN, 0.5])
+    assert_seen(seen["register_delta"], [NAN, NAN, 0.5])
+    assert np.isnan(seen["p"][:, 1]).all()
+    assert doubts == {"repeated_snapshot": 5}
+
+
+def test_a_register_that_stands_while_the_clock_goes_on_is_no_repeat():
+    seen, doubts, _ = validated("""
+        at               register  kwh  clock_offset
+        d1 00:15..01:00  100       0    3
+        """)
+    assert_seen(seen["register_delta"], [NAN, 0, 0, 0])
+    assert not doubts
+
+
+def test_one_low_reading_is_no_new_base():
+    seen, doubts, _ = validated("""
+        at        register
+        d1 00:15  1000
+        d1 00:30  12
+        d1 00:45  1001
+        d1 01:00  1002
+        """)
+    assert_seen(seen["register_delta"], [NAN, NAN, 1, 1])
+    assert_seen(seen["register_drop"], [0, NAN, 0, 0])
+    assert doubts == {"transient_low": 1}
+
+
+def test_a_gap_between_two_low_readings_does_not_hide_the_decrease():
+    seen, doubts, _ = validated("""
+        at        register
+        d1 00:15  1000
+        d1 00:30  900
+        d1 00:45  -
+        d1 01:00  901
+        d1 01:15  902
+        """)
+    assert_seen(seen["register_drop"], [0, NAN, NAN, 100, 0])
+    assert_seen(seen["register_delta"], [NAN, NAN, NAN, NAN, 1])
+    assert not doubts
+
+
+def test_a_low_reading_that_falls_on_is_confirmed_by_the_next_that_does_not():
+    seen, _, _ = validated("""
+        at        register
+        d1 00:15  1000
+        d1 00:30  900
+        d1 00:45  800
+        d1 01:00  801
+        """)
+    assert_seen(seen["register_drop"], [0, NAN, NAN, 200])
+
+
+@pytest.mark.parametrize(("digits", "last", "next_", "delta"), [(6, 999_999, 1, 2), (4, 9_990, 5, 15)])
+def test_rollover_is_unwrapped(digits, last, next_, delta):
+    seen, doubts, _ = validated(f"""
+        at        register
+        d1 00:15  {last}
+        d1 00:30  {next_}
+        """, meters=f"meter  wiring  register_digits\nM1     3P4W    {digits}")
+    assert_seen(seen["register_delta"], [NAN, delta])
+    assert_seen(seen["register_drop"], [0, 0])
+    assert not doubts
+
+
+def test_a_fall_from_the_middle_of_the_register_is_no_rollover():
+    seen, _, _ = validated("""
+        at        register
+        d1 00:15  800000
+        d1 00:30  1
+        d1 00:45  2
+        """)
+    assert_seen(seen["register_drop"], [0, NAN, 799_999])
+
+
+def test_a_new_version_of_the_meter_begins_afresh():
+    seen, doubts, _ = validated("""
+        at        register
+        d1 00:15  1000
+        d1 00:30  0
+        d1 00:45  1
+        """, meters="meter  wiring  effective\nM1     3P4W    -\nM1     3P4W    d1 00:20")
+    assert_seen(seen["register_delta"], [NAN, NAN, 1])
+    assert_seen(seen["register_drop"], [0, 0, 0])
+    assert not doubts
+
+
+def test_the_energy_of_hours_in_one_interval_is_a_backfill_lump():
+    seen, doubts, _ = validated("""
+        at        register  kwh
+        d1 00:15  100       0.5
+        d1 00:30  100.5     0.5
+        d1 04:00  107       6.5
+        d1 04:15  107.5     0.5
+        """)
+    assert_seen(seen["kwh"], [0.5, 0.5, NAN, 0.5])
+    assert_seen(seen["register_delta"], [NAN, 0.5, 6.5, 0.5])
+    assert doubts == {"backfill_lump": 1}
+
+
+def test_after_a_gap_the_energy_of_one_interval_is_no_lump():
+    seen, doubts, _ = validated("""
+        at        register  kwh
+        d1 00:15  100       0.5
+        d1 04:00  107       0.6
+        """)
+    assert_seen(seen["kwh"], [0.5, 0.6])
+    assert not doubts
+
+
+def test_an_hourly_or_daily_meter_sends_no_lumps():
+    for interval, times in ((3600, "d1 01:00..06:00 /60"), (86_400, "d1..d4 24:00")):
+        _, doubts, _ = validated(f"at                   register  kwh\n{times}  100+5      5",
+                                 meters=f"meter  wiring  interval_s\nM1     3P4W    {interval}")  # fmt: skip
+        assert not doubts
+
+
+def test_stamps_ahead_of_their_receipt_are_rejected():
+    seen, _, fates = validated("""
+        at        kwh  received
+        d1 00:15  1    d1 00:10
+        d1 01:15  2    d1 00:16
+        d1 00:30  3    d1 00:31
+        """)
+    assert fates == {"judged": 2, "future": 1}
+    assert_seen(seen["kwh"], [1, 3])
+
+
+def test_stamps_of_no_time_that_can_be_are_rejected():
+    case = Case(name="", shows="", meters="meter  wiring\nM1     3P4W")
+    engine = Engine([])
+    engine.enroll([master(case)])
+    engine.step(Readings.build(("M1",), [0, 0], ("A1",), [0, 0], [900, 4_200_000_000], kwh=[1, 1]))
+    assert engine.counts["readings", "rejected", "implausible_time"] == 2
+    assert engine.counts["readings", "judged", ""] == 0
+
+
+def test_every_row_has_one_fate():
+    _, doubts, fates = validated("""
+        at               arrives    register     kwh  u    i     received
+        d1 00:15..24:00  -          100+0.5      0.5  220  4     -
+        d1 00:15..12:00  d1 23:00   100+0.5      0.5  220  4     -
+        d2 00:15..06:00  -          4294967.295  0.5  900  inf   -
+        d2 06:15..12:00  -          150          1    220  4     d1 00:00
+        """)
+    assert sum(fates.values()) == 96 + 48 + 24 + 24
+    assert fates["duplicate"] == 48
+    assert fates["future"] == 24
+    assert doubts == {"sentinel": 24, "beyond_bound": 72, "not_finite": 72}
