@@ -41,6 +41,7 @@ class App(faust.App):
         self.worker = Worker(settings, metrics)
         for topic in self.worker.topics:
             self.agent(self.topic(topic, schema=SliceSchema()), name=topic, concurrency=1)(self._file)
+        self.on_partitions_assigned.connect(self._expect)
         self.on_rebalance_complete.connect(self._take_over)
         self.on_partitions_revoked.connect(self._hand_over)
         self.on_before_shutdown.connect(self._stop)
@@ -61,6 +62,10 @@ class App(faust.App):
         event: EventT[Any]
         async for event in cast(Stream[Any], stream).noack().events():
             await self.worker.file(event)
+
+    async def _expect(self, *sent: Any, **_: Any) -> None:
+        _app, assigned = sent
+        self.worker.expect(assigned)
 
     async def _take_over(self, *_: Any, **__: Any) -> None:
         """Runs before `perform_seek` in the same task, while heartbeats go on: `on_partitions_assigned` is neither."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
@@ -33,6 +34,7 @@ async def reader(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
             await consumer.start()
         except KafkaError as error:
             raise UnansweredError(settings, error) from None
+        await asyncio.sleep(0)  # stopped before its first task ran, aiokafka's consumer cancels whoever stops it
         yield consumer
     finally:
         await consumer.stop()

@@ -73,6 +73,9 @@ class Worker:
         self.topics = {settings.topic(name): name for name in (REGISTRY, *SOURCES)}
         self.parts: dict[int, Part] = {}
         self.generation = -1  # of the group, in which the parts were taken over
+        self._assigned: set[int] | None = None  # numbers, None while the group changes hands
+        self._changed_at = time.monotonic()
+        self._stopping = False
         self._kept: dict[int, Part] = {}  # handed over, and perhaps taken back unchanged
         self._turn = asyncio.Lock()  # held by whoever moves an engine or the parts
         self._writing = asyncio.Lock()  # held while a checkpoint is written; taken before the turn
@@ -94,6 +97,7 @@ class Worker:
     async def stop(self) -> None:
         """Hands everything over, sends what is left and disconnects."""
         await self.hand_over()
+        self._stopping = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -124,6 +128,10 @@ class Worker:
                 continue
             self._arrived.set()
             return
+
+    def expect(self, assigned: Iterable[TP]) -> None:
+        """Notes what is about to be taken over."""
+        self._assigned, self._changed_at = {tp.partition for tp in assigned}, time.monotonic()
 
     async def take_over(self, assigned: Iterable[TP], generation: int) -> None:
         """Restores the parts of the assigned partitions: checkpoints, and master data from the registry.
@@ -158,6 +166,7 @@ class Worker:
                 part.drop()
                 self.metrics.forget(self.topics, part.number)
             self._kept, self.parts = self.parts, {}
+            self._assigned, self._changed_at = None, time.monotonic()
             self._room.set()
 
     async def _restore(self, consumer: AIOKafkaConsumer, numbers: Sequence[int]) -> dict[int, Part]:
@@ -278,10 +287,11 @@ class Worker:
             event.ack()
 
     async def _watch(self) -> NoReturn:
-        """Measures lag and ends the process when a part stands still before waiting records."""
+        """Measures lag, and ends the process when there is no progress."""
         async with reader(self.settings) as consumer:
             while True:
                 await asyncio.sleep(BEAT)
+                self._check_assignment()
                 parts = list(self.parts.values())
                 tps = [TopicPartition(topic, part.number) for part in parts for topic in self.topics]
                 try:
@@ -290,6 +300,12 @@ class Worker:
                     continue  # brokers that are away hold nobody up for ever: what is told waits PATIENCE seconds
                 for part in parts:
                     self._look(part, {tp.topic: end for tp, end in ends.items() if tp.partition == part.number})
+
+    def _check_assignment(self) -> None:
+        """Ends the process when it has not come to hold what it is assigned."""
+        waited = time.monotonic() - self._changed_at
+        if self._assigned != set(self.parts) and waited > self.settings.stall_seconds:
+            fatal(f"after {waited:.0f} s this worker holds partitions {sorted(self.parts)} and not {self._assigned}")
 
     def _look(self, part: Part, ends: dict[str, int]) -> None:
         if self.parts.get(part.number) is not part:
@@ -347,6 +363,9 @@ class Worker:
     async def _serve(self, task: Callable[[], Any]) -> NoReturn:
         try:
             await task()
+        except asyncio.CancelledError:
+            if self._stopping:
+                raise
         except Exception:
             log.exception("%s has failed", task.__name__)
         fatal("a task has ended")

@@ -155,14 +155,15 @@ def publish(settings: Settings, town: Town, batches: list[Batch], shape: Any = "
     send(history_of(town, batches), settings.servers, shape, prefix=settings.prefix)
 
 
-async def records(settings: Settings, topic: str, partitions: int) -> list[ConsumerRecord]:
+async def records(settings: Settings, topic: str) -> list[ConsumerRecord]:
+    partitions = range(1 if topic == REJECTS else settings.partitions)
     async with reader(settings) as consumer:
-        tps = [TopicPartition(settings.topic(topic), number) for number in range(partitions)]
+        tps = [TopicPartition(settings.topic(topic), number) for number in partitions]
         return [r async for _, some in read_to_end(consumer, dict.fromkeys(tps, 0)) for r in some]
 
 
 def told(settings: Settings) -> dict[str, dict[str, Any]]:
-    return last_states(decode_alert(r.value) for r in asyncio.run(records(settings, ALERTS, PARTITIONS)))
+    return last_states(decode_alert(r.value) for r in asyncio.run(records(settings, ALERTS)))
 
 
 def contained(settings: Settings) -> bool:
@@ -170,10 +171,10 @@ def contained(settings: Settings) -> bool:
 
     async def compare() -> bool:
         async with reader(settings) as consumer:
-            tps = {(t, n): TopicPartition(settings.topic(t), n) for t in SOURCES for n in range(PARTITIONS)}
+            tps = {(t, n): TopicPartition(settings.topic(t), n) for t in SOURCES for n in range(settings.partitions)}
             ends = await consumer.end_offsets(list(tps.values()))
             topic = settings.topic(CHECKPOINTS)
-            found = await checkpoints.newest(consumer, topic, range(PARTITIONS), {}, PARTITIONS)
+            found = await checkpoints.newest(consumer, topic, range(settings.partitions), {}, settings.partitions)
             offsets = {number: newest.manifest.offsets for number, newest in found.items() if newest}
             return all(offsets.get(n, {}).get(t, 0) == ends[tp] for (t, n), tp in tps.items())
 
@@ -221,8 +222,8 @@ def test_killed_it_goes_on_from_the_checkpoint(settings, environment, town, hist
         worker.kill()
     with WorkerProcess(environment | {"METERWATCH_CHECKPOINT_SECONDS": "3600"}, tmp_path / "two") as worker:
         publish(settings, town, history[third + 2 : 2 * third], "array")
-        before = len(asyncio.run(records(settings, ALERTS, PARTITIONS)))
-        wait(lambda: len(asyncio.run(records(settings, ALERTS, PARTITIONS))) > before)  # and no checkpoint has them
+        before = len(asyncio.run(records(settings, ALERTS)))
+        wait(lambda: len(asyncio.run(records(settings, ALERTS))) > before)  # and no checkpoint has them
         worker.kill()
     with WorkerProcess(environment, tmp_path / "three"):
         publish(settings, town, history[2 * third :], "array")
@@ -281,7 +282,7 @@ def test_counts_what_was_sent(settings, environment, town, history, expected, tm
     assert totals["meterwatch_lag_records"] == 0
     assert totals["meterwatch_checkpoint_bytes"] > 0
     assert totals["meterwatch_step_seconds_count"] > 0
-    told_now = asyncio.run(records(settings, ALERTS, PARTITIONS))
+    told_now = asyncio.run(records(settings, ALERTS))
     assert totals["meterwatch_evidence_to_alert_seconds_count"] == len(told_now)
     assert totals["meterwatch_alerts_total"] + totals["meterwatch_alerts_held_total"] == len(told_now)
 
@@ -300,7 +301,7 @@ def test_what_cannot_be_read_is_rejected_with_its_reason(settings, environment, 
     asyncio.run(produce())
     with WorkerProcess(environment, tmp_path / "log") as worker:
         wait(lambda: contained(settings))
-        found = asyncio.run(records(settings, REJECTS, 1))
+        found = asyncio.run(records(settings, REJECTS))
         wait(lambda: worker.scrape()["meterwatch_rows_total", ("readings",)] == len(found) + 1)
         counted = worker.scrape()
     assert [record.value for record in found] == poison
@@ -360,6 +361,31 @@ def test_a_part_that_stands_still_ends_the_worker(monkeypatch):
     part._moved_at -= 2
     with pytest.raises(pytest.fail.Exception, match="partition 0 has 2 records waiting and has not moved for 2 s"):
         worker._look(part, {READS: 9})
+
+
+def test_a_worker_that_never_gets_what_it_is_assigned_ends(monkeypatch):
+    monkeypatch.setattr("streams.worker.fatal", pytest.fail)
+    worker = Worker(load({"METERWATCH_STALL_SECONDS": "5"}), Metrics())
+    worker._check_assignment()
+    worker._changed_at -= 6
+    with pytest.raises(pytest.fail.Exception, match=r"after 6 s this worker holds partitions \[\] and not None"):
+        worker._check_assignment()
+    worker.expect([])
+    worker._changed_at -= 6
+    worker._check_assignment()
+
+
+def test_a_worker_without_partitions_waits_its_turn(environment, town, history, tmp_path):
+    environment["METERWATCH_PARTITIONS"] = "1"
+    settings = load(environment)
+    with WorkerProcess(environment, tmp_path / "one") as one:
+        wait(lambda: "holds partitions [0]" in one.log.read_text())
+        with WorkerProcess(environment, tmp_path / "two") as two:
+            wait(lambda: "holds partitions []" in one.log.read_text() + two.log.read_text())
+            spare = two if "holds partitions []" in two.log.read_text() else one
+            assert (one if spare is two else two).end() == 0
+            publish(settings, town, history[:10])
+            wait(lambda: contained(settings))
 
 
 def test_a_worker_that_slept_through_its_session_says_nothing(monkeypatch):
