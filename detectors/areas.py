@@ -13,9 +13,13 @@ from schemas.columns import AreaDays, Column
           "近七天中三天线损不低于{loss_third:.1%},三天不高于{loss_least_third:.1%}(平时{loss_mean:.1%})。"),
 )  # fmt: skip
 def area_loss_high(
-    loss_third: Column, loss_least_third: Column, loss_mean: Column, loss_spread: Column, *, limit: float = 0.07,
-    hard: float = 0.10, widths: float = 3.0, negative: float = -0.01,
+    loss_third: Column, loss_least_third: Column, loss_mean: Column, loss_spread: Column, loss_seen: Column, *,
+    limit: float = 0.07, hard: float = 0.10, widths: float = 3.0, negative: float = -0.01, learned: float = 6.0,
+    margin: float = 0.01,
 ) -> Column:  # fmt: skip
-    """3 of 7 well-covered days lost more than max(7 %, usual + 3 sigma) or 10 %, or under -1 %. Zhao County case."""
-    line = np.minimum(np.maximum(limit, loss_mean + widths * loss_spread), hard)
+    """3 of 7 well-covered days lost more than max(7 %, usual + 3 sigma) or 10 %, or under -1 %. Zhao County case.
+
+    3 sigma are a point at least, and until `learned` days are known 10 % is the line: defaults of this project.
+    """
+    line = np.where(loss_seen >= learned, np.clip(loss_mean + np.maximum(widths * loss_spread, margin), limit, hard), hard)
     return np.maximum(loss_third / line, loss_least_third / negative)

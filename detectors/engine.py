@@ -151,8 +151,7 @@ class Engine:
                 state.second = now - QUIET
                 due.append(self.grid.close(slot, state, state.second))
         alerts = self.close(window for windows in due for window in windows)
-        known = self.clock > 0
-        self.clock[known] = np.maximum(self.clock[known], now)
+        self.clock = np.maximum(self.clock, now)
         return self.tell(self.policy.fold(alerts + self.fire()))
 
     def tell(self, alerts: list[Alert]) -> list[Alert]:
@@ -333,11 +332,11 @@ class Engine:
 
     def step_payments(self, batch: Payments, areas: Codes) -> tuple[list[Alert], int]:
         """Judge attempts by customer and by channel, and note what bills are open."""
-        self.move(areas, batch.at)
-        touched, again = self.bills.fold(batch, areas)
+        now = self.move(areas, batch.at)
+        touched, again, late = self.bills.fold(batch, areas, now - self.grace)
         fresh = np.ones(len(batch), bool)
-        fresh[again] = False
-        alerts = self.settle(self.arrears, self.bills, touched)
+        fresh[again] = fresh[late] = False
+        alerts = self.settle(self.arrears, self.bills, np.array(sorted(touched), np.int64))
         tried = (batch.payment == Payment.PAYMENT) | (batch.payment == Payment.TOPUP)
         slots = self.customers.slots(batch)
         for row in np.flatnonzero(tried).tolist():
@@ -358,23 +357,31 @@ class Engine:
             )
             alerts += self.attempts.fold(seen, self.channels.slots(seen))
         gone = len(batch) - int(np.count_nonzero(fresh))
-        self.counts[batch.kind, "duplicate", ""] += gone
+        self.counts[batch.kind, "late", ""] += len(late)
+        self.counts[batch.kind, "duplicate", ""] += gone - len(late)
         return alerts, gone
 
     def step_stages(self, batch: Stages, areas: Codes) -> tuple[list[Alert], int]:
         """Note what work began and ended."""
-        self.move(areas, batch.at)
-        touched, again = self.work.fold(batch, areas)
+        now = self.move(areas, batch.at)
+        touched, again, late = self.work.fold(batch, areas, now - self.grace)
+        self.counts[batch.kind, "late", ""] += len(late)
         self.counts[batch.kind, "duplicate", ""] += len(again)
-        return self.settle(self.overdue, self.work, touched), len(again)
+        return self.settle(self.overdue, self.work, np.array(sorted(touched), np.int64)), len(again) + len(late)
 
-    def move(self, areas: Codes, at: Times) -> None:
-        """Let areas' clocks come as far as their latest stamp but one, so that no single wrong stamp moves them."""
-        for area, stamp in zip(areas.tolist(), at.tolist(), strict=True):
+    def move(self, areas: Codes, at: Times) -> Times:
+        """Let areas' clocks come as far as their latest stamp but one, so that no single wrong stamp moves them.
+
+        Gives the clock before each row.
+        """
+        now = np.zeros(len(at), np.int64)
+        for row, (area, stamp) in enumerate(zip(areas.tolist(), at.tolist(), strict=True)):
+            now[row] = self.clock[area]
             first, second = self.office.get(area, (0, 0))
             if stamp > second and stamp != first:
                 self.office[area] = [max(stamp, first), min(stamp, first)]
                 self.clock[area] = max(self.clock[area], min(stamp, first))
+        return now
 
     def fire(self) -> list[Alert]:
         """Judge the items whose next mark has passed, and forget those long done."""

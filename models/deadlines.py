@@ -1,7 +1,7 @@
 """Items that should be done by a moment, and the marks on the way at which they are judged though nothing happens."""
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,21 @@ NEVER = 2**62
 STAGE_LIMITS = {"reading": DAY, "checking": DAY, "review": DAY, "issue": 5 * DAY, "collection": 20 * DAY}
 STAGE_MARKS = (0.8, 1.0, 2.0)  # shares of the limit
 ARREARS_MARKS = (1.0, 7.0, 15.0, 30.0)  # days after the due date
+
+
+class Told(NamedTuple):
+    """What a batch told: the items concerned, the rows that told nothing new, and those that came too late."""
+
+    touched: set[int]
+    again: list[int]
+    late: list[int]
+
+    def note(self, row: int, slot: int, new: bool) -> None:
+        """File a row by whether it told something new of its item."""
+        if not new:
+            self.again.append(row)
+        else:
+            self.touched.add(slot)
 
 
 class Deadlines:
@@ -33,7 +48,7 @@ class Deadlines:
         self.cells.room(n)
         c = {name: array[..., :n] for name, array in self.cells.arrays.items()}
         now = np.where(c["area"] >= 0, clock[c["area"]], 0)
-        last = np.minimum(now, c["done"] - 1)
+        last = np.where(c["done"] < NEVER, c["done"] - 1, now)
         marks = self.times(np.arange(n))
         return np.flatnonzero(((marks <= last) & (marks > c["fired"])).any(axis=0))
 
@@ -48,7 +63,7 @@ class Deadlines:
         """Every row of some items so far: slot, when, and the mark it passed, or 0 where it was done."""
         marks = self.times(slots)
         done, now = self.cells["done"][slots], clock[self.cells["area"][slots]]
-        passed = marks <= np.minimum(now, done - 1)
+        passed = marks <= np.where(done < NEVER, done - 1, now)
         n, k = np.nonzero(passed.T)
         self.cells["fired"][slots] = np.where(passed, marks, 0).max(axis=0, initial=0)
         finished = np.flatnonzero((done < NEVER) & (self.cells["start"][slots] < NEVER))
@@ -57,6 +72,15 @@ class Deadlines:
         mark = np.concatenate([np.array(self.marks)[k], np.zeros(len(finished))])
         order = np.lexsort((at, where))
         return where[order], at[order], mark[order]
+
+    def open(self, area: str, item: str, at: int, sealed: int) -> int:
+        """The slot of an item; -1 when a row of time `at` comes too late for one that is done or was never known."""
+        known = self.index.known.get(area, {}).get(item, -1)
+        if known < 0 and at < sealed:
+            return -1
+        slot = self.index.slot(area, item)
+        self.cells.room(slot + 1)
+        return -1 if known >= 0 and self.cells["done"][slot] < sealed else slot
 
     def state(self) -> dict[str, Any]:
         """Everything remembered."""
@@ -84,16 +108,16 @@ class Work(Deadlines):
     def __init__(self, index: Index) -> None:
         super().__init__(index, STAGE_MARKS)
 
-    def fold(self, batch: Stages, areas: Codes) -> tuple[Codes, Codes]:
-        """Note starts and ends; the items concerned, and the rows that told nothing new."""
-        c = self.cells
-        touched: list[tuple[int, int]] = []
-        again: list[tuple[int, int]] = []
+    def fold(self, batch: Stages, areas: Codes, sealed: Times) -> Told:
+        """Note starts and ends; `sealed` is by row the time before which what has ended cannot change any more."""
+        told = Told(set(), [], [])
         for n in range(len(batch)):
-            stage = batch.stages[batch.stage[n]]
-            slot = self.index.slot(batch.areas[batch.area[n]], f"{batch.names[batch.subject[n]]}/{stage}")
-            c.room(slot + 1)
-            at, limit = int(batch.at[n]), float(batch.limit[n])
+            stage, at, limit = batch.stages[batch.stage[n]], int(batch.at[n]), float(batch.limit[n])
+            slot = self.open(batch.areas[batch.area[n]], f"{batch.names[batch.subject[n]]}/{stage}", at, sealed[n])
+            if slot < 0:
+                told.late.append(n)
+                continue
+            c = self.cells
             c["area"][slot] = areas[n]
             before = int(c["start"][slot]), int(c["done"][slot])
             if batch.progress[n] == Progress.STARTED:
@@ -101,8 +125,8 @@ class Work(Deadlines):
                 c["unit"][slot] = limit if 0 < limit < np.inf else STAGE_LIMITS.get(stage, np.nan)
             else:
                 c["done"][slot] = min(before[1], at)
-            (again if before == (c["start"][slot], c["done"][slot]) else touched).append((n, slot))
-        return (np.array(sorted({slot for _, slot in touched}), np.int64), np.array([n for n, _ in again], np.int64))
+            told.note(n, slot, before != (c["start"][slot], c["done"][slot]))
+        return told
 
     def columns(self, slots: Codes, mark: Column) -> dict[str, Any]:
         """The columns of Overdue."""
@@ -125,34 +149,29 @@ class Bills(Deadlines):
         super().load(state)
         self.paid = {slot: [(at, amount) for at, amount in paid] for slot, paid in state["paid"].items()}
 
-    def fold(self, batch: Payments, areas: Codes) -> tuple[Codes, Codes]:
-        """Note bills and what was paid on them; the bills concerned, and the rows that told nothing new."""
-        c = self.cells
-        touched: list[int] = []
-        again: list[int] = []
+    def fold(self, batch: Payments, areas: Codes, sealed: Times) -> Told:
+        """Note bills and what was paid on them; `sealed` is by row the time before which a paid bill cannot change."""
+        told = Told(set(), [], [])
         for n in range(len(batch)):
-            kind, bill = int(batch.payment[n]), batch.bills[batch.bill[n]]
+            kind, bill, at = int(batch.payment[n]), batch.bills[batch.bill[n]], int(batch.at[n])
             issued = kind == PaymentKind.BILL
             if not bill or not (issued or (kind == PaymentKind.PAYMENT and batch.succeeded[n])):
                 continue
-            slot = self.index.slot(batch.areas[batch.area[n]], f"{batch.names[batch.subject[n]]}/{bill}")
-            c.room(slot + 1)
+            slot = self.open(batch.areas[batch.area[n]], f"{batch.names[batch.subject[n]]}/{bill}", at, sealed[n])
+            if slot < 0:
+                told.late.append(n)
+                continue
+            c, paid = self.cells, self.paid.setdefault(slot, [])
             c["area"][slot] = areas[n]
-            row = int(batch.at[n]), float(np.nan_to_num(batch.amount[n]))
-            paid = self.paid.setdefault(slot, [])
+            row = at, float(np.nan_to_num(batch.amount[n]))
             if issued:
                 known = c["start"][slot] == batch.due[n] and c["amount"][slot] == row[1]
                 c["start"][slot], c["amount"][slot], c["unit"][slot] = batch.due[n], row[1], DAY
-            else:
-                known = row in paid
-                if not known:
-                    paid.append(row)
-            if known:
-                again.append(n)
-                continue
-            touched.append(slot)
+            elif not (known := row in paid):
+                paid.append(row)
             c["done"][slot] = settled(paid, float(c["amount"][slot]))
-        return np.array(sorted(set(touched)), np.int64), np.array(again, np.int64)
+            told.note(n, slot, not known)
+        return told
 
     def forget(self, slots: Codes) -> None:
         """Drop some bills."""

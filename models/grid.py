@@ -1,7 +1,7 @@
 """The open days of every transformer area: what was read in which interval, when a window closes, what amends it.
 
 An area's clock is the second-highest stamp of its meters, so that no single meter's clock moves it; where one meter
-alone has reported for a day's worth of readings, it is that meter's last stamp but one. An interval closes one
+alone has reported over two days of its time, it is that meter's last stamp but one. An interval closes one
 interval after its end, a day one hour after midnight, both on the area's clock. Later rows amend a closed window,
 judged again at the area's next full hour, until the grace period seals its day. All sums are of integers or in a fixed
 order, so that the order of arrival cannot change them.
@@ -21,8 +21,8 @@ from schemas.columns import Codes, Column, Mask, Readings, Status, Times, consta
 HOUR, DAY = 3600, 86_400
 DAY_PATIENCE = HOUR
 SKIPPED_DAYS = 31  # silent days in a row that are closed as unread; more are passed over
-AHEAD_DAYS = 2  # open days beyond tomorrow that one area may hold
-LONE = 96  # readings of one meter in a row, from which it moves its area's clock alone
+AHEAD_DAYS = 3  # open days beyond tomorrow that one area may hold
+LONE = 2 * DAY  # of one meter's time without another's reading, from which it moves its area's clock alone
 TENTH_MILLI = 10_000
 
 
@@ -80,7 +80,7 @@ class AreaState:
 
     def __init__(self) -> None:
         self.top, self.holder, self.second = 0, -1, 0  # highest stamp, whose it is, the area's clock
-        self.latest, self.lone = -1, 0  # whose reading came last, and how many of that meter came in a row
+        self.latest, self.since = -1, 0  # whose reading came last, and since when only that meter's came
         self.closed_to = 0  # intervals that end by then are closed
         self.first_day = 0  # the day the clock first stood in, 0 before
         self.last_day = self.sealed_day = 0  # the last closed and sealed days
@@ -141,27 +141,32 @@ class Grid:
         """Move the areas' clocks by the rows that may."""
         now, own, first = np.zeros(len(at), np.int64), np.zeros(len(at), bool), np.zeros(len(at), np.int64)
         groups = []
-        stamps_of_all = np.where(moves, at, 0)
         for slot, rows in grouped(areas):
-            state = self.area(slot)
-            stamps, whose = stamps_of_all[rows], meters[rows]
+            state, moving = self.area(slot), moves[rows]
+            if not moving.any():
+                now[rows], first[rows] = state.second, state.first_day
+                groups.append(Group(slot, rows, np.full(len(rows) + 1, state.second)))
+                continue
+            stamps, whose = at[rows[moving]], meters[rows[moving]]
             high = np.maximum.accumulate(np.concatenate([[state.top], stamps]))
             turns = np.where(stamps > high[:-1], np.arange(1, len(high)), 0)
             turns = np.maximum.accumulate(np.concatenate([[0], turns]))
             holders = np.concatenate([[state.holder], whose])[turns]
-            alone = lone(whose, state.latest, state.lone)
-            state.latest, state.lone = int(whose[-1]), int(alone[-1])
-            own[rows] = (alone > LONE) | self.single(slot)
-            rival = np.where((holders[:-1] != whose) | own[rows], stamps, 0)
+            since = lone(whose, stamps, state.latest, state.since)
+            state.latest, state.since = int(whose[-1]), int(since[-1])
+            alone = (stamps - since > LONE) | self.single(slot)
+            own[rows[moving]] = alone
+            rival = np.where((holders[:-1] != whose) | alone, stamps, 0)
             clock = np.maximum.accumulate(np.concatenate([[state.second], np.minimum(rival, high[:-1])]))
             state.top, state.holder, state.second = int(high[-1]), int(holders[-1]), int(clock[-1])
+            clock = clock[np.concatenate([[0], np.cumsum(moving)])]
             now[rows] = clock[:-1]
             if not state.first_day and state.second:
                 state.first_day = int(day_of(clock[clock > 0][:1], self.zone)[0])
                 state.last_day = state.sealed_day = state.first_day - 1
             first[rows] = state.first_day
             groups.append(Group(slot, rows, clock))
-        days = day_of(stamps_of_all, self.zone)
+        days = day_of(np.where(moves, at, 0), self.zone)
         late = (now > 0) & ((self.midnights[days + 1] + self.grace <= now) | (days < first))
         return Advanced(groups, now, moves & late, own)
 
@@ -201,7 +206,8 @@ class Grid:
 
         def windows() -> Iterator[Window]:
             here = np.flatnonzero(kept & ~slow)
-            for part in turns(meters[here], at[here], self.interval):
+            steps = days[here] * 128 + (at[here] - self.midnights[days[here]] - 1) // self.interval
+            for part in waves(meters[here].astype(np.int64) << 32 | steps):
                 write(here[part])
             for n in range(max(int(turn.max(initial=0)) + 1, len(ends))):
                 here = np.flatnonzero(kept & slow & (turn == n)) if slow.any() else here[:0]
@@ -278,6 +284,9 @@ class Grid:
         ]  # fmt: skip
         cell = np.array([b.base for b in blocks])[which] + self.member["number"][meters]
         step = (at - np.array([b.start for b in blocks])[which] - 1) // self.interval
+        kept = np.array([self.areas[a].blocks.get(d) is b for (a, d), b in zip(owners, blocks, strict=True)])[which]
+        if not kept.all():
+            rows, cell, step, which, in_order, at = (c[kept] for c in (rows, cell, step, which, in_order, at))
         r, kwh = self.rows, facts.kwh[rows]
         before, parts = r["kwh"][step, cell], r["seen"][step, cell]
         seen = parts > 0
@@ -442,7 +451,7 @@ def facts_of(r: Readings, master: dict[str, Column], interval: int) -> Facts:
 
 def unknown(column: Column) -> bool:
     """Whether a column was never given."""
-    return constant(column) and bool(np.isnan(column.flat[0]))
+    return constant(column) and bool(np.isnan(column[..., 0]).all())
 
 
 def zeroed(column: Column) -> Column:
@@ -479,15 +488,15 @@ def area_day(
     return energy_in / 1e6, int(micro[users].sum()) / 1e6, coverage
 
 
-def lone(whose: Codes, latest: int, before: int) -> Codes:
-    """How many rows in a row, up to each, are of the same meter; `before` rows of `latest` came first.
+def lone(whose: Codes, at: Times, latest: int, since: int) -> Times:
+    """Since when, before each row, only readings of its meter came; those of `latest` came since `since`.
 
-    >>> lone(np.array([7, 7, 8]), 7, 2).tolist()
-    [3, 4, 1]
+    >>> lone(np.array([7, 7, 8]), np.array([30, 40, 45]), 7, 20).tolist()
+    [20, 20, 45]
     """
     rows = np.arange(len(whose))
     starts = np.maximum.accumulate(np.where(np.diff(whose, prepend=-2) != 0, rows, 0))
-    return rows - starts + 1 + np.where((starts == 0) & (whose[0] == latest), before, 0)
+    return np.where((starts == 0) & (whose[0] == latest), since, at[starts])
 
 
 def waves(slots: Codes) -> Iterator[Codes]:
@@ -503,11 +512,6 @@ def waves(slots: Codes) -> Iterator[Codes]:
     by_turn = np.argsort(turn, kind="stable")
     for part in np.split(order[by_turn], np.cumsum(np.bincount(turn))[:-1]):
         yield np.sort(part)
-
-
-def turns(meters: Codes, at: Times, interval: int) -> Iterator[Codes]:
-    """Row numbers in parts that hold each meter's interval at most once, in order of arrival."""
-    yield from waves(meters.astype(np.int64) * 2**33 // interval + (at - 1) // interval)
 
 
 def grouped(codes: Codes) -> Iterator[tuple[int, Codes]]:
