@@ -171,9 +171,8 @@ class _Physics:
         block.i[0] = apparent * np.float32(1000) / block.u[0]
         three, gateway = self.three, self.gateway
         for k in range(3):
-            line = grid.area[three] * 3 + k
-            share = block.share[k, three]
-            block.u[k][:, three] = busbar[:, line] - grid.line_v[three] * stress[:, line]
+            lines, share = grid.area[three] * 3 + k, block.share[k, three]
+            block.u[k][:, three] = busbar[:, lines] - grid.line_v[three] * stress[:, lines]
             block.p[k][:, three], block.q[k][:, three] = load[:, three] * share, reactive[:, three] * share
             block.u[k][:, gateway] = busbar[:, k::3]
             lost = 0.75 * grid.loss * active[:, k::3] ** 2 / self.usual[k::3]

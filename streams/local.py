@@ -31,7 +31,7 @@ from schemas.master import Area
 DAY = 86_400
 OUTCOMES = ("in", "judged", "rejected", "duplicate", "late", "doubted")  # of rows; of single values the last
 REASONED = ("rejected", "doubted")
-CHECKPOINT_SECONDS = 5.0
+CHECKPOINT_SECONDS = 2.0
 
 
 class StoreError(ValueError):
