@@ -21,5 +21,6 @@ def area_loss_high(
 
     3 sigma are a point at least, and until `learned` days are known 10 % is the line: defaults of this project.
     """
-    line = np.where(loss_seen >= learned, np.clip(loss_mean + np.maximum(widths * loss_spread, margin), limit, hard), hard)
+    usual = loss_mean + np.maximum(widths * loss_spread, margin)
+    line = np.where(loss_seen >= learned, np.clip(usual, limit, hard), hard)
     return np.maximum(loss_third / line, loss_least_third / negative)
