@@ -17,6 +17,7 @@ SPAN_OF_NOMINAL = 2.0  # voltages beyond this times Un are no voltages; default 
 SPAN_OF_RATING = 2.0  # currents and powers beyond this times the meter's rating are none; default of this project
 LUMP_INTERVALS = 4  # intervals missing before one that holds all their energy is a lump; default of this project
 LUMP_KWH = 0.5
+JUMP_KWH = 1.0  # beyond what the meter's rating could have carried since, a higher register waits for a second one
 DAY = 86_400
 TOLD = ("register", "kwh", "u", "i", "p", "q")  # columns that a repeated snapshot repeats
 ROLLOVER_SHARE = 0.9  # of the register's span that must have been passed, catalogue section 4
@@ -36,7 +37,7 @@ class Validation:
     def __init__(self) -> None:
         self.cells = Cells(
             register=np.float64(np.nan), read=np.int64(0),  # the last good register and when it was read
-            low=np.float64(np.nan),  # a lower register that a second one has not confirmed yet
+            odd=np.float64(np.nan),  # a register out of line that a second one has not confirmed yet
             clock=np.float64(np.nan),  # the meter's own time at its last reading
             version=np.float64(-1),  # since when its master data are in force
             last=np.int64(0),  # event time of the last reading in order
@@ -127,28 +128,29 @@ class Validation:
         if unknown(r.register):
             none = np.broadcast_to(np.nan, rows)
             return r, Registers(none, none, np.zeros(rows, bool))
-        version, span, interval = master["effective"], master["register_span"], master["interval_s"]
+        rated_kw = SPAN_OF_RATING * master["un"] * master["imax"] * master["phases"] / 1000
+        known = master["effective"], master["register_span"], master["interval_s"], rated_kw
         turns = list(waves(slots))
         if len(turns) == 1:
-            return self.turn(slots, r, version, span, interval)
+            return self.turn(slots, r, *known)
         told = {name: np.array(getattr(r, name)) for name in TOLD if not unknown(getattr(r, name))}
         delta, drop, stale = np.empty(rows), np.empty(rows), np.empty(rows, bool)
         for turn in turns:
-            part, found = self.turn(slots[turn], r.rows(turn), version[turn], span[turn], interval[turn])
+            part, found = self.turn(slots[turn], r.rows(turn), *(column[turn] for column in known))
             delta[turn], drop[turn], stale[turn] = found
             for name, column in told.items():
                 column[..., turn] = getattr(part, name)
         return replaced(r, **told), Registers(delta, drop, stale)
 
     def turn(
-        self, slots: Codes, r: Readings, version: Column, span: Column, interval: Column
+        self, slots: Codes, r: Readings, version: Column, span: Column, interval: Column, rated_kw: Column
     ) -> tuple[Readings, Registers]:
         """The same for one row per meter."""
         c = self.cells
         have = ~np.isnan(r.register)
         changed = c["version"][slots] != version
         last = np.where(changed, np.nan, c["register"][slots])
-        low = np.where(changed, np.nan, c["low"][slots])
+        odd = np.where(changed, np.nan, c["odd"][slots])
         clock = r.at + r.clock_offset.astype(np.float64)
         stale = have & (r.register == last) & (clock <= c["clock"][slots])
         told = {}
@@ -161,24 +163,26 @@ class Validation:
         delta = register - last
         rolled = (delta < 0) & (last > ROLLOVER_SHARE * span) & (register < (1 - ROLLOVER_SHARE) * span)
         delta = np.where(rolled, delta + span, delta)
-        fell = have & (delta < 0)
-        confirmed = fell & (register >= low)
-        transient = have & ~fell & ~np.isnan(low)
-        if transient.any():
-            self.doubts["transient_low"] += int(np.count_nonzero(transient))
-        drop = np.where(confirmed, last - low, np.where(fell, np.nan, np.where(have, 0.0, np.nan)))
-        good = have & (~fell | confirmed)
+        most = np.nan_to_num(rated_kw * seconds / 3600 + JUMP_KWH, nan=np.inf)
+        fell, leapt = have & (delta < 0), have & (delta > most)
+        confirmed = fell & (odd < last) & (register >= odd)
+        settled = leapt & (odd > last) & (register >= odd) & (register - odd <= most)
+        for reason, found in (("transient_low", odd < last), ("transient_high", odd > last)):
+            if count := int(np.count_nonzero(have & ~fell & ~leapt & found)):
+                self.doubts[reason] += count
+        drop = np.where(confirmed, last - odd, np.where(fell, np.nan, np.where(have, 0.0, np.nan)))
+        good = have & ((~fell & ~leapt) | confirmed | settled)
         lumps = (
-            (seconds > LUMP_INTERVALS * interval) & (r.kwh >= 0.95 * delta) & (r.kwh > LUMP_KWH) & ~fell
+            (seconds > LUMP_INTERVALS * interval) & (r.kwh >= 0.95 * delta) & (r.kwh > LUMP_KWH) & good
         )  # fmt: skip
         if lumps.any():
             told["kwh"] = self.doubt(told.get("kwh", r.kwh), lumps, "backfill_lump")
         c["register"][slots] = np.where(good, register, last)
         c["read"][slots] = np.where(good, r.at, c["read"][slots])
-        c["low"][slots] = np.where(have, np.where(fell & ~confirmed, register, np.nan), low)
+        c["odd"][slots] = np.where(have, np.where(good, np.nan, register), odd)
         c["clock"][slots] = np.where(np.isnan(clock), c["clock"][slots], clock)
         c["version"][slots] = version
-        delta = np.where(good & ~confirmed, delta, np.nan)
+        delta = np.where(good & ~confirmed & ~settled, delta, np.nan)
         return replaced(r, **told), Registers(delta, drop, stale)
 
 

@@ -213,6 +213,32 @@ def test_a_low_reading_that_falls_on_is_confirmed_by_the_next_that_does_not():
     assert_seen(seen["register_drop"], [0, NAN, NAN, 200])
 
 
+def test_one_high_reading_is_no_new_base():
+    seen, doubts, _ = validated("""
+        at        register
+        d1 00:15  1000
+        d1 00:30  90000
+        d1 00:45  1001
+        d1 01:00  1002
+        """)
+    assert_seen(seen["register_delta"], [NAN, NAN, 1, 1])
+    assert_seen(seen["register_drop"], [0, 0, 0, 0])
+    assert doubts == {"transient_high": 1}
+
+
+def test_a_high_reading_that_a_second_one_confirms_is_a_new_base_but_no_use():
+    seen, doubts, _ = validated("""
+        at        register
+        d1 00:15  1000
+        d1 00:30  90000
+        d1 00:45  90001
+        d1 01:00  90003
+        """)
+    assert_seen(seen["register_delta"], [NAN, NAN, NAN, 2])
+    assert_seen(seen["register_drop"], [0, 0, 0, 0])
+    assert not doubts
+
+
 @pytest.mark.parametrize(("digits", "last", "next_", "delta"), [(6, 999_999, 1, 2), (4, 9_990, 5, 15)])
 def test_rollover_is_unwrapped(digits, last, next_, delta):
     seen, doubts, _ = validated(f"""
