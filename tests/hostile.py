@@ -102,7 +102,8 @@ def town(seed: int, *, interval: int = 0, noise: bool = True) -> Stream:
     zone, year, month, day = STARTS[g.integers(len(STARTS))]
     start = int(datetime(year, month, day, tzinfo=ZoneInfo(zone)).timestamp())
     end = start + SPANS[interval] * DAY
-    areas = [area_of(g, name, start, end, interval) for name in g.permutation(["A1", "A2", "A3"])[: g.integers(2, 4)].tolist()]
+    names = g.permutation(["A1", "A2", "A3"])[: g.integers(2, 4)].tolist()
+    areas = [area_of(g, name, start, end, interval) for name in names]
     rows: list[Row] = []
     for area in areas:
         rows += metered(g, area, start, end, interval, noise=noise)
@@ -227,14 +228,15 @@ def spoil(g: np.random.Generator, told: list[dict[str, Any]], n: int, fault: str
         columns["clock_offset"] = float(g.choice([30, 400, -700]))
     elif fault == "odd":
         name = str(g.choice(["u", "i", "p", "kwh", "register"]))
-        columns[name] = columns[name] * 0 + np.float32(g.choice([-5, 65535, np.inf, -np.inf, 4294967.295]))
+        odd = g.choice([-5, 65535, np.inf, -np.inf, 4294967.295])
+        columns[name] = np.where(np.isnan(columns[name]), columns[name], np.float32(odd))
     elif fault == "estimated":
         columns["status"] = Status.ESTIMATED
     elif fault == "unmetered":
-        columns["kwh"] = columns["kwh"] * np.float32(0.5)
+        columns["kwh"] = columns["kwh"] / np.float32(2)
     elif fault == "blank":
         for name in ("u", "i", "p", "q"):
-            columns[name] = columns[name] * np.float32(NAN)
+            columns[name] = np.full_like(columns[name], NAN)
 
 
 def outages(g: np.random.Generator, area: Area, start: int, end: int) -> list[Row]:
@@ -300,7 +302,7 @@ def quieted(stream: Stream, after: int) -> Stream:
     subjects = dict.fromkeys((r.area, r.subject) for r in stream.rows if r.kind is Readings)
     at = max(r.at for r in stream.rows) // HOUR * HOUR + after
     model = next(r.columns for r in stream.rows if r.kind is Readings)
-    blank = {name: value * NAN if name not in ("received", "status") else value for name, value in model.items()}
+    blank = {n: value if n in ("received", "status") else np.full_like(value, NAN) for n, value in model.items()}
     return stream.with_rows([*stream.rows, *(Row(Readings, a, s, at, blank) for a, s in subjects)])
 
 
@@ -348,7 +350,7 @@ def corrected(stream: Stream, seed: int, share: float = 0.03) -> Stream:
     rows: list[tuple[float, Row]] = [(float(n), row) for n, row in enumerate(stream.rows)]
     for n, row in enumerate(stream.rows):
         if row.kind is Readings and g.random() < share:
-            other = replace(row, columns=row.columns | {"kwh": np.float32(row.columns["kwh"] * 0.5)})
+            other = replace(row, columns=row.columns | {"kwh": row.columns["kwh"] / np.float32(2)})
             rows.append((n + float(g.integers(1, 200)) + 0.5, other))
     return stream.with_rows(row for _, row in sorted(rows, key=itemgetter(0)))
 

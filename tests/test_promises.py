@@ -23,6 +23,7 @@ from detectors.engine import Engine
 from detectors.rule import RULES
 from schemas.alert import Alert
 from schemas.columns import Readings
+from tests import oracle
 from tests.hostile import (
     DAY,
     HOUR,
@@ -39,6 +40,7 @@ from tests.hostile import (
 )
 
 PATIENCE = int(os.environ.get("METERWATCH_EXAMPLES", "1"))  # how many times the usual number of examples
+NEVER = 10**9
 AHEAD = (HOUR, DAY + HOUR, 40 * DAY, -HOUR, -2 * DAY, -40 * DAY)
 SEEDS = st.integers(0, 10_000)
 
@@ -85,9 +87,7 @@ def last(alerts: Iterable[Alert]) -> dict[str, Alert]:
     """The last state of every alert; withdrawn is absent."""
     states = {alert.id: alert for alert in alerts}
     return {
-        key: msgspec.structs.replace(
-            alert, revision=0, change="raised", held="" if alert.held in HOLDS else alert.held
-        )
+        key: msgspec.structs.replace(alert, revision=0, change="raised", held=alert.held * (alert.held not in HOLDS))
         for key, alert in states.items()
         if alert.state != "withdrawn"
     }
@@ -176,7 +176,6 @@ def test_a_straggler_amends_days_and_areas(seed: int):
     same(*told)
 
 
-@pytest.mark.xfail(reason="attempts are remembered by number, not by time")
 @examples(4)
 @given(seed=SEEDS)
 def test_duplicates_change_nothing(seed: int):
@@ -214,7 +213,8 @@ def test_areas_spread_over_engines_tell_the_same(seed: int):
     stream = hostile(seed)
     whole, told = watch(stream)
     homes = sorted({row.area for row in stream.rows})
-    apart, counts = [], Counter()
+    apart: list[Alert] = []
+    counts: Counter[tuple[str, str, str]] = Counter()
     for n in range(2):
         part = stream.with_rows(row for row in stream.rows if row.area in homes[n::2])
         engine, alerts = watch(replace(part, areas=[a for a in stream.areas if a.area in homes[n::2]]))
@@ -229,7 +229,9 @@ def test_areas_spread_over_engines_tell_the_same(seed: int):
 def test_master_data_may_come_any_time_before_it_takes_effect(seed: int):
     stream = hostile(seed)
     first = stream.rows[0].at
-    changes = [r.effective for a in stream.areas for r in (*a.meters, *a.transformers) if r.effective > first]
+    effective = [r.effective for a in stream.areas for r in a.meters]
+    effective += [r.effective for a in stream.areas for r in a.transformers]
+    changes = [at for at in effective if at > first]
     early = [
         msgspec.structs.replace(
             a, meters=[m for m in a.meters if m.effective <= first],
@@ -255,29 +257,28 @@ def ticked(stream: Stream, every: int, until: int) -> list[Alert]:
             alerts += engine.tick(now)
             now += every
         alerts += engine.step(batch)
-    while now <= until:
+    while now < until:
         alerts += engine.tick(now)
         now += every
     return alerts + engine.tick(until)
 
 
-@pytest.mark.xfail(reason="the first meter to come back is taken for one astray")
-@examples(3)
+@examples(2)
 @given(seed=SEEDS, every=st.sampled_from([900, 7 * HOUR, 3 * DAY]))
 def test_a_clock_that_ticks_along_changes_nothing(seed: int, every: int):
     stream = quieted(town(seed), DAY)
-    same(ticked(stream, every, 0), watch(stream)[1])
+    end = stream.rows[-1].at
+    same(ticked(stream, every, end), ticked(stream, NEVER, end))
 
 
-@pytest.mark.xfail(reason="no day closes after the last open one is sealed")
-@examples(3)
+@examples(2)
 @given(seed=SEEDS)
 def test_an_area_that_goes_quiet_is_missed_whatever_the_ticks(seed: int):
     stream = town(seed)
     quiet, end = stream.areas[0].area, stream.rows[-1].at
     half = stream.rows[0].at + (end - stream.rows[0].at) // 2
     stream = stream.with_rows(row for row in stream.rows if row.area != quiet or row.at < half)
-    often = ticked(stream, HOUR, end + 9 * DAY)
+    often = ticked(stream, 3 * HOUR, end + 9 * DAY)
     same(ticked(stream, 5 * DAY, end + 9 * DAY), often)
     missed = {a.subject for a in last(often).values() if (a.rule, a.area) == ("read_failure", quiet)}
     assert missed >= {row.subject for row in stream.rows if row.kind is Readings and row.area == quiet} - {"stranger"}
@@ -290,4 +291,36 @@ def test_an_area_that_comes_back_is_judged_as_if_no_clock_had_ticked(seed: int):
     quiet, start, end = stream.areas[0].area, stream.rows[0].at, stream.rows[-1].at
     gone = (start + (end - start) // 4, start + (end - start) // 2)
     stream = quieted(stream.with_rows(r for r in stream.rows if r.area != quiet or not gone[0] < r.at < gone[1]), DAY)
-    same(ticked(stream, 7 * HOUR, 0), watch(stream)[1])
+    end = stream.rows[-1].at
+    same(ticked(stream, 7 * HOUR, end), ticked(stream, NEVER, end))
+
+
+def agree(stream: Stream) -> None:
+    """Fails, and says where, unless the slow twin ends with the same episodes."""
+    mine = {(a.rule, a.area, a.subject, a.since): a for a in last(watch(stream)[1]).values() if a.rule != "model_score"}
+    theirs = oracle.expected(stream)
+    assert mine.keys() - theirs.keys() == set()
+    assert theirs.keys() - mine.keys() == set(), {k: theirs[k] for k in theirs.keys() - mine.keys()}
+    for key, ending in theirs.items():
+        told = mine[key]
+        seen = oracle.Ending(told.state, told.severity, told.raised, told.at, told.score, told.phase)
+        assert ending._replace(score=0) == seen._replace(score=0), key
+        assert ending.score == pytest.approx(told.score, 1e-4), key
+
+
+@examples(8)
+@given(seed=SEEDS)
+def test_the_slow_twin_agrees(seed: int):
+    agree(town(seed))
+
+
+@examples(4)
+@given(seed=SEEDS)
+def test_the_slow_twin_agrees_when_rows_come_shuffled_and_again(seed: int):
+    agree(quieted(duplicated(shuffled(town(seed), seed, 20 * HOUR), seed), DAY))
+
+
+@examples(4)
+@given(seed=SEEDS)
+def test_the_slow_twin_agrees_when_readings_straggle(seed: int):
+    agree(quieted(straggling(town(seed), seed, 0, 2 * DAY), DAY))
