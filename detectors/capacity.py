@@ -3,12 +3,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.rule import HOUR, MINUTE, Level, gated, rule
+from detectors.rule import DAY, HOUR, MINUTE, Level, gated, rule
 from schemas.columns import Column, Intervals, Readings
 
 
 @rule(
-    Readings, severity=3, hold=2 * HOUR, release=HOUR, clear=1 / 1.05, worse=(Level(1.2 / 1.05, 2, 2 * HOUR),),
+    Readings, severity=3, hold=2 * HOUR, release=DAY, clear=1 / 1.05, worse=(Level(1.2 / 1.05, 2, 2 * HOUR),),
     title=("Over contract capacity", "超合同容量"),
     text=("{kva:.1f} kVA exceed the contract's {contract_kva:.0f} kVA less {suspended_kva:.0f} kVA suspended.",
           "用电{kva:.1f}kVA超过合同容量{contract_kva:.0f}kVA(暂停{suspended_kva:.0f}kVA)。"),

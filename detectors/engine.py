@@ -244,6 +244,8 @@ class Engine:
             if whole := pending["interval"]:
                 alerts.extend(self.intervals.close(*self.interval_rows(whole)))
             if days := pending["day"]:
+                if spikes := sum(w.days[0].spikes for w in days):
+                    self.counts["readings", "doubted", "spike"] += spikes
                 alerts.extend(self.days.close(*self.day_rows(days, 0)))
                 alerts.extend(self.area_days.close(*self.area_day_rows(days, 0)))
             pending["interval"], pending["day"] = [], []
@@ -259,14 +261,14 @@ class Engine:
                 self.intervals.seal(*self.interval_rows([window]))
                 self.days.seal(*self.day_rows([window], 0))
                 self.area_days.seal(*self.area_day_rows([window], 0))
-                self.policy.forget(self.areas.pairs[window.area][0], window.days[0][0])
+                self.policy.forget(self.areas.pairs[window.area][0], window.days[0].end)
         flush()
         return alerts
 
     def amend(self, window: Window) -> list[Alert]:
         """Judge one area's open windows again."""
         area = np.array([window.area], np.int64)
-        meters = np.unique(np.concatenate([np.zeros(0, np.int64), *(slots for _, slots, _, _ in window.days)]))
+        meters = np.unique(np.concatenate([np.zeros(0, np.int64), *(day.meters for day in window.days)]))
         days = [self.day_rows([window], n) for n in range(len(window.days))]
         area_days = [self.area_day_rows([window], n) for n in range(len(window.days))]
         return (
@@ -288,19 +290,19 @@ class Engine:
 
     def day_rows(self, windows: list[Window], n: int) -> Rows:
         """The n-th day of each window as Days."""
-        parts = [(w.area, *w.days[n]) for w in windows]
-        slots = np.concatenate([slots for _, _, slots, _, _ in parts]).astype(np.int64)
-        at = np.concatenate([np.full(len(slots), end) for _, end, slots, _, _ in parts])
-        areas = np.concatenate([np.full(len(slots), area, np.int64) for area, _, slots, _, _ in parts])
-        columns = {name: np.concatenate([c[name] for *_, c, _ in parts]) for name in parts[0][3]}
+        parts = [w.days[n] for w in windows]
+        slots = np.concatenate([day.meters for day in parts]).astype(np.int64)
+        at = np.concatenate([np.full(len(day.meters), day.end) for day in parts])
+        areas = np.concatenate([np.full(len(w.days[n].meters), w.area) for w in windows])
+        columns = {name: np.concatenate([day.columns[name] for day in parts]) for name in parts[0].columns}
         names, codes = self.area_names(areas)
         return Days.build(("",), np.zeros(len(slots)), names, codes, at, **columns), slots
 
     def area_day_rows(self, windows: list[Window], n: int) -> Rows:
         """The n-th day of each window as AreaDays."""
         slots = np.array([w.area for w in windows], np.int64)
-        at = np.array([w.days[n][0] for w in windows], np.int64)
-        energy_in, energy_out, coverage = np.array([w.days[n][3] for w in windows], np.float64).T
+        at = np.array([w.days[n].end for w in windows], np.int64)
+        energy_in, energy_out, coverage = np.array([w.days[n].totals for w in windows], np.float64).T
         names, codes = self.area_names(slots)
         return AreaDays.build(
             ("",), np.zeros(len(slots)), names, codes, at, energy_in=energy_in, energy_out=energy_out, coverage=coverage

@@ -15,7 +15,7 @@ from models.features import Columns, Feature
 from models.grid import waves
 from models.index import Index
 from schemas.alert import Alert, alert_id
-from schemas.columns import PHASES, Batch, Codes, Column, Mask, constant
+from schemas.columns import PHASES, Batch, Codes, Column, Mask, Status, constant
 
 Enrich = Callable[[Codes, Any], Columns]
 Taken = list[tuple[dict[str, Array], dict[int, Alert]]]
@@ -109,6 +109,8 @@ class Judge:
         rule, (area, subject), at = episodes.rule, self.index.pairs[slot], int(columns["at"][row])
         evidence, shown = evidence_of(rule, columns, row, phase)
         last = episodes.open.get(slot)
+        if "status" in columns and columns["status"][row] == Status.EDITED:
+            evidence["edited"] = 1.0
         alert = Alert(
             id=alert_id(rule.name, area, subject, since), rule=rule.name, version=rule.version, kind=rule.kind.kind,
             area=area, subject=subject, state="raised", change="escalated" if last else "raised",

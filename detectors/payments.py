@@ -15,14 +15,16 @@ from schemas.columns import Arrears, Attempts, Column, Payments
 )  # fmt: skip
 def payment_failure_burst(
     failed_share: Column, attempts: Column, usual_share: Column, usual_spread: Column, *, limit: float = 0.05,
-    widths: float = 3.0, least: float = 40.0,
+    widths: float = 3.0, least: float = 40.0, failures: float = 5.0,
 ) -> Column:  # fmt: skip
     """A channel fails above 5 % and 3 sigma of its hour of the week, for 10 min. Defaults of this project.
 
-    The share fades over 50 attempts; `least` counts them as faded, 40 being reached by the 80th.
+    The share fades over 50 attempts; `least` counts them as faded, 40 being reached by the 80th. Five failures at
+    least, since two or three of fifty come by chance.
     """
     line = np.maximum(limit, usual_share + widths * usual_spread)
-    return np.where(attempts >= least, failed_share / line, np.nan)
+    score = np.minimum(failed_share / line, failed_share * attempts / failures)
+    return np.where(attempts >= least, score, np.nan)
 
 
 @rule(

@@ -23,7 +23,18 @@ DAY_PATIENCE = HOUR
 SKIPPED_DAYS = 31  # silent days in a row that are closed as unread; more are passed over
 AHEAD_DAYS = 3  # open days beyond tomorrow that one area may hold
 LONE = 2 * DAY  # of one meter's time without another's reading, from which it moves its area's clock alone
+SPIKE, SPIKE_KWH = 5.0, 0.5  # times the day's third-highest interval, and at least: default of this project
 TENTH_MILLI = 10_000
+
+
+class AreaDay(NamedTuple):
+    """A day of an area: its rows of Days and of AreaDays."""
+
+    end: int  # the midnight that ends it
+    meters: Codes
+    columns: dict[str, Column]  # of Days
+    totals: tuple[float, float, float]  # of AreaDays: energy in, energy out, coverage
+    spikes: int  # meters of which one interval stands out beyond belief
 
 
 class Window(NamedTuple):
@@ -33,7 +44,7 @@ class Window(NamedTuple):
     what: str  # interval, day, amend or seal
     day: int
     intervals: list[tuple[Any, ...]]  # rows of Intervals: at, A, B, C, kva, gateway, coverage
-    days: list[tuple[int, Codes, dict[str, Column], tuple[float, float, float]]]  # midnight, meters, Days, AreaDays
+    days: list[AreaDay]
 
 
 class Group(NamedTuple):
@@ -347,8 +358,9 @@ class Grid:
             rows = self.interval_rows(slot, state, start, end)
             due.append(Window(slot, "seal", day, rows, [self.day_row(slot, state, day)]))
             state.sealed_day = day
-        for day in [d for d in state.blocks if d <= state.sealed_day]:
-            self.drop(state, day)
+        if due and due[-1].what == "seal":
+            for day in [d for d in state.blocks if d <= state.sealed_day]:
+                self.drop(state, day)
         return due
 
     def state(self) -> dict[str, Any]:
@@ -369,8 +381,11 @@ class Grid:
         """The area's intervals with data that end in (after, until]."""
         rows: list[tuple[Any, ...]] = []
         s = self.sums
-        for day in sorted(state.blocks):
-            block = state.blocks[day]
+        oldest = int(np.searchsorted(self.midnights, after, side="right")) - 1
+        newest = int(np.searchsorted(self.midnights, until, side="left")) - 1
+        for day in range(max(oldest, state.sealed_day + 1), newest + 1):
+            if (block := state.blocks.get(day)) is None:
+                continue
             first = max((after - block.start) // self.interval, 0)
             last = (min(until, block.end) - block.start) // self.interval
             for k in range(first, last):
@@ -391,10 +406,8 @@ class Grid:
         master = self.registry.meters.at(rows)
         return int(np.count_nonzero((rows > 0) & (master["is_gateway"] == 0) & (at <= master["member_until"])))
 
-    def day_row(
-        self, slot: int, state: AreaState, day: int
-    ) -> tuple[int, Codes, dict[str, Column], tuple[float, float, float]]:
-        """The day's Days columns by meter and its AreaDays row."""
+    def day_row(self, slot: int, state: AreaState, day: int) -> AreaDay:
+        """One day of an area as it stands now."""
         start, end = int(self.midnights[day]), int(self.midnights[day + 1])
         area = self.registry.area_index.pairs[slot][0]
         self.member.room(len(self.registry.meter_index))
@@ -412,8 +425,10 @@ class Grid:
         present = ((rows > 0) & (end <= master["member_until"])) | (cells["reads"] > 0)
         expected = np.maximum((end - start) / np.where(rows > 0, master["interval_s"], self.interval), 1)
         columns = day_columns(cells, expected, 6 * HOUR // self.interval)
+        spikes = int(np.count_nonzero(columns.pop("spike")[present]))
         totals = area_day(columns, cells, master["ratio"], master["is_gateway"] == 1, present)
-        return end, meters[present], {name: column[present] for name, column in columns.items()}, totals
+        days = {name: column[present] for name, column in columns.items()}
+        return AreaDay(end, meters[present], days, totals, spikes)
 
 
 def apparent(u: Column, i: Column, p: Column, q: Column, un: Column) -> Column:
@@ -461,17 +476,20 @@ def zeroed(column: Column) -> Column:
 
 def day_columns(cells: dict[str, Array], expected: Column, night_steps: int) -> dict[str, Column]:
     """The Days columns of every member; `expected` is how many intervals a full day has."""
-    kwh = cells["kwh"].astype(np.float64)
+    kwh: Column = cells["kwh"].astype(np.float64)
     told = (~np.isnan(kwh)).sum(axis=0)
     coverage = np.minimum(told / expected, 1)
     filled = zeroed(kwh)
     total = np.where(told >= expected / 2, filled.sum(axis=0), np.nan)
+    top = np.partition(np.where(np.isnan(kwh), -np.inf, kwh), -3, axis=0)
+    third, most = top[-3], top[-1]
+    spike: Mask = (most > SPIKE * third) & (most > SPIKE_KWH) & (told >= 3)
     with np.errstate(invalid="ignore", divide="ignore"):
         night = np.where(total > 0, filled[:night_steps].sum(axis=0) / total, np.nan)
-        peak = np.where(total > 0, filled.max(axis=0, initial=0) * told / total, np.nan)
+        peak = np.where(~spike & (total > 0), most * told / total, np.nan)
         live = np.where(cells["volted"] > 0, cells["live"] / cells["volted"], np.nan)
     return {"kwh": total, "coverage": coverage, "reads": cells["reads"].astype(float), "live": live, "night": night,
-            "peak": peak}  # fmt: skip
+            "peak": peak, "spike": spike.astype(float)}  # fmt: skip
 
 
 def area_day(

@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from msgspec.structs import replace
 
 from models.cells import Array
 from models.index import Index
@@ -92,8 +93,10 @@ class Registry:
                 meters[slot] = []
             self.areas[area.area] = area
             ours: dict[int, list[tuple[int, list[float]]]] = {}
+            pv_kva = sum({m.meter: m.pv_kva for m in area.meters}.values())
             for m in area.meters:
-                row = m.effective, meter_row(m, m.meter == area.gateway)
+                gateway = m.meter == area.gateway
+                row = m.effective, meter_row(replace(m, pv_kva=pv_kva) if gateway else m, gateway)
                 ours.setdefault(self.meter_index.slot(area.area, m.meter), []).append(row)
             self.members[area.area] = list(ours)
             meters |= ours
