@@ -423,7 +423,7 @@ class Grid:
         rows = self.registry.meters.rows(meters, np.full(len(meters), end - 1))
         master = self.registry.meters.at(rows)
         present = ((rows > 0) & (end <= master["member_until"])) | (cells["reads"] > 0)
-        expected = np.maximum((end - start) / np.where(rows > 0, master["interval_s"], self.interval), 1)
+        expected = np.maximum((end - start) / np.fmax(master["interval_s"], self.interval), 1)
         columns = day_columns(cells, expected, 6 * HOUR // self.interval)
         spikes = int(np.count_nonzero(columns.pop("spike")[present]))
         totals = area_day(columns, cells, master["ratio"], master["is_gateway"] == 1, present)

@@ -31,13 +31,14 @@ class Index:
         known = self.known.setdefault(area, {})
         slot = known.get(subject)
         if slot is None:
+            pair = str(area), str(subject)
             if self.free:
                 slot = self.free.pop()
-                self.pairs[slot] = (area, subject)
+                self.pairs[slot] = pair
             else:
                 slot = len(self.pairs)
-                self.pairs.append((area, subject))
-            known[subject] = slot
+                self.pairs.append(pair)
+            known[pair[1]] = slot
         return slot
 
     def release(self, slots: Codes) -> None:

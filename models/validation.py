@@ -93,7 +93,7 @@ class Validation:
         """Which rows go forward in their meter's time, the meter's time before each row, and which rows have strayed.
 
         A row has strayed when it is more than a day ahead of its area's clock `now`, the one before it was ahead too,
-        and the clock has moved in between. A meter whose last stamp was a day ahead may go back.
+        and the clock has moved in between. Then too a meter whose last stamp was a day ahead may go back.
         """
         last, before = self.cells["last"], np.empty(len(at), np.int64)
         clock_then = np.empty(len(at), np.int64)
@@ -106,15 +106,16 @@ class Validation:
         then = self.cells["clock_then"]
         clock_then[order] = np.where(starts, then[ordered], np.concatenate([[0], now[order][:-1]]))
         then[ordered] = now[order]
-        strayed = kept & (at > now + DAY) & (before > now) & (now > clock_then) & (clock_then > 0)
-        if not ((before > now + DAY) & (now > 0) & kept).any():
+        moved = kept & (now > clock_then) & (clock_then > 0)
+        strayed = moved & (at > now + DAY) & (before > now)
+        if not (moved & (before > now + DAY)).any():
             last[ordered] = newest
             return kept & (at > before), before, strayed
         forward = np.zeros(len(at), bool)
         for rows in waves(slots):
             here = slots[rows]
             before[rows] = last[here]
-            astray = (last[here] > now[rows] + DAY) & (now[rows] > 0)
+            astray = moved[rows] & (last[here] > now[rows] + DAY)
             go = kept[rows] & ((at[rows] > last[here]) | (astray & (at[rows] < last[here])))
             forward[rows] = go
             last[here[go]] = at[rows][go]
