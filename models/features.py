@@ -160,13 +160,13 @@ class Losses:
         self.cells = Cells(losses=np.full(self.WINDOW, np.nan))
 
     def fold(self, slots: Codes, batch: AreaDays, columns: Columns) -> Columns:
-        """Adds loss, loss_third and loss_least_third: of the last 7 well-covered days the third highest and lowest."""
+        """Adds loss; of the last 7 well-covered days, the third highest and lowest; NaN on any other day."""
         loss = np.where(batch.energy_in > 0, (batch.energy_in - batch.energy_out) / batch.energy_in, np.nan)
         loss = np.where(batch.coverage >= 0.98, loss, np.nan)
         before = self.cells["losses"][:, slots]
         losses = np.where(np.isnan(loss), before, np.concatenate([before[1:], loss[None]]))
         self.cells["losses"][:, slots] = losses
-        few = np.isnan(np.sort(losses, axis=0)[2])
+        few = np.isnan(np.sort(losses, axis=0)[2]) | np.isnan(loss)
         high = np.sort(np.where(np.isnan(losses), -np.inf, losses), axis=0)[-3]
         low = np.sort(np.where(np.isnan(losses), np.inf, losses), axis=0)[2]
         return {

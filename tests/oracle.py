@@ -24,7 +24,8 @@ from tests.hostile import DAY, HOUR, NAN, Row, Stream
 MINUTE = 60
 Facts = dict[str, Any]
 Key = tuple[str, str, str, int]  # rule, area, subject, since
-SENTINELS = (4294967.295, 42949672.95, 4294967295.0, 2147483.647, 21474836.47, 2147483647.0, 61166.0, 65535.0)
+WORDS = (0xFFFFFFFF, 0x7FFFFFFF, -0x80000000)
+SENTINELS = (61166.0, 65535.0, *(word / 10**places for word in WORDS for places in range(5)))
 
 
 LIMITS = {"reading": DAY, "checking": DAY, "review": DAY, "issue": 5 * DAY, "collection": 20 * DAY}
@@ -149,7 +150,12 @@ def burst(f: Facts) -> float:
     if f["attempts"] < 40 or math.isnan(f["usual"]):
         return NAN
     spread = math.sqrt(max(f["usual"] * (1 - f["usual"]), 1e-4) / f["attempts"])
-    return f["share"] / max(0.05, f["usual"] + 3 * spread)
+    return min(f["share"] / max(0.05, f["usual"] + 3 * spread), f["share"] * f["attempts"] / 5)
+
+
+def usual_line(f: Facts) -> float:
+    """Above which line loss is too high: 10 % until six days are known, then by habit."""
+    return min(max(f["mean"] + max(3 * f["spread"], 0.01), 0.07), 0.10) if f["seen"] >= 6 else 0.10
 
 
 READINGS = {
@@ -175,7 +181,7 @@ READINGS = {
     "voltage_deviation": Rule(by_phase(voltage_deviation, "u", "un"), 3, HOUR // 2, HOUR // 2, lull=2 * HOUR),
     "over_contract_capacity": Rule(whole(
         lambda f: f["kva"] / max(f["contract_kva"] - f["suspended_kva"], 1.0) / 1.05, "kva", "contract_kva"),
-        3, 2 * HOUR, HOUR, 1 / 1.05, ((1.2 / 1.05, 2, 2 * HOUR),), 2 * HOUR),
+        3, 2 * HOUR, DAY, 1 / 1.05, ((1.2 / 1.05, 2, 2 * HOUR),), 2 * HOUR),
     "meter_stopped": Rule(whole(
         lambda f: between(f["delta"] == 0 and f["still"] >= 0.1, f["delta"] > 0), "delta", "still"), 1, 4 * HOUR,
         lull=2 * HOUR),
@@ -196,8 +202,8 @@ DAYS = {
     "read_failure": Rule(lambda f: f["missing_days"] / 3, 3),
 }
 BALANCES = {"area_loss_high": Rule(whole(
-    lambda f: max(f["third"] / min(max(0.07, f["mean"] + 3 * f["spread"]), 0.10), f["least"] / -0.01),
-    "third", "least", "mean"), 2, 0, 6 * DAY)}  # fmt: skip
+    lambda f: max(f["third"] / usual_line(f), f["least"] / -0.01), "third", "least", "mean"), 2, 0, 6 * DAY),
+}  # fmt: skip
 PAYMENTS = {"payment_failure_repeat": Rule(lambda f: between(f["failures"] >= 3, f["failures"] == 0), 2)}
 ATTEMPTS = {"payment_failure_burst": Rule(burst, 2, 10 * MINUTE, HOUR // 2)}
 ARREARS = {"arrears_tier": Rule(lambda f: f["days"] if f["unpaid"] > 0 else 0.0, 4,
@@ -290,7 +296,7 @@ class Notebook:
     """What a meter's registers and clock have said so far."""
 
     def __init__(self) -> None:
-        self.register = self.low = self.clock = NAN
+        self.register = self.odd = self.clock = NAN
         self.read = self.then = 0
         self.still = 0.0
         self.record: Meter | None = None
@@ -298,7 +304,7 @@ class Notebook:
     def take(self, f: Facts, m: Meter | None) -> None:
         """Adds delta, drop and still to a reading, and takes away what it cannot have measured."""
         if m is not self.record:
-            self.register = self.low = NAN
+            self.register = self.odd = NAN
         self.record = m
         register, clock = f["register"], f["at"] + f["clock_offset"]
         if register == self.register and clock <= self.clock:  # a repeated snapshot
@@ -308,15 +314,18 @@ class Notebook:
         delta, drop = register - self.register, 0.0 if not math.isnan(register) else NAN
         if m and delta < 0 and self.register > 0.9 * 10**m.register_digits > 9 * register:
             delta += 10**m.register_digits
-        if delta < 0 and not register >= self.low:  # perhaps transient: wait for a second one
-            self.low, delta, drop = register, NAN, NAN
+        seconds = f["at"] - self.read
+        most = 2 * m.un_v * m.imax_a * (1 if m.wiring == "1P2W" else 3) / 1000 * seconds / HOUR + 1 if m else math.inf
+        fell, leapt = delta < 0, delta > most
+        again = self.odd <= register <= (self.odd + most if leapt else math.inf)
+        if (fell and not (self.odd < self.register and again)) or (leapt and not (self.odd > self.register and again)):
+            self.odd, delta, drop = register, NAN, NAN if fell else 0.0  # perhaps transient: wait for a second one
         elif not math.isnan(register):
-            silence = f["at"] - self.read
-            if m and silence > 4 * m.interval_s and f["kwh"] > 0.5 and delta >= 0 and f["kwh"] >= 0.95 * delta:
+            if m and seconds > 4 * m.interval_s and f["kwh"] > 0.5 and f["kwh"] >= 0.95 * delta:
                 f["kwh"] = NAN  # a backfill lump
-            if delta < 0:
-                delta, drop = NAN, self.register - self.low
-            self.register, self.read, self.low = register, f["at"], NAN
+            drop = self.register - self.odd if fell else drop
+            delta = NAN if fell or leapt else delta
+            self.register, self.read, self.odd = register, f["at"], NAN
         power = total(f["p"])
         still = NAN
         if not math.isnan(delta) and not math.isnan(power):
@@ -495,9 +504,9 @@ def losses(balances: list[Facts]) -> Iterator[Facts]:
         spread = math.sqrt(var)
         if not math.isnan(loss):
             seven = [*seven, loss][-7:]
-        few = len(seven) < 3
+        few = len(seven) < 3 or math.isnan(loss)
         third, least = (NAN, NAN) if few else (sorted(seven)[-3], sorted(seven)[2])
-        yield day | {"third": third, "least": least, "mean": mean, "spread": spread}
+        yield day | {"third": third, "least": least, "mean": mean, "spread": spread, "seen": seen}
         if not math.isnan(loss):
             keep = min(2 ** ((then - day["at"]) / (30 * DAY)), 1 - 1 / (seen + 1))
             widest = math.inf if seen < 3 else 3 * max(spread, 0.1 * abs(mean))

@@ -22,13 +22,13 @@ from hypothesis import strategies as st
 from detectors.engine import Engine
 from detectors.rule import RULES
 from schemas.alert import Alert
-from schemas.columns import Readings
 from tests import oracle
 from tests.hostile import (
     DAY,
     HOUR,
     Stream,
     astray,
+    by_meter,
     by_topic,
     duplicated,
     hostile,
@@ -167,6 +167,13 @@ def test_topics_come_one_after_the_other(seed: int):
     same(watch(quieted(by_topic(stream), DAY))[1], watch(quieted(stream, DAY))[1])
 
 
+@examples(3)
+@given(seed=SEEDS)
+def test_meters_upload_a_day_each_one_after_the_other(seed: int):
+    stream = town(seed)
+    same(watch(quieted(by_meter(stream), DAY))[1], watch(quieted(stream, DAY))[1])
+
+
 @examples(4)
 @given(seed=SEEDS)
 def test_a_straggler_amends_days_and_areas(seed: int):
@@ -281,7 +288,7 @@ def test_an_area_that_goes_quiet_is_missed_whatever_the_ticks(seed: int):
     often = ticked(stream, 3 * HOUR, end + 9 * DAY)
     same(ticked(stream, 5 * DAY, end + 9 * DAY), often)
     missed = {a.subject for a in last(often).values() if (a.rule, a.area) == ("read_failure", quiet)}
-    assert missed >= {row.subject for row in stream.rows if row.kind is Readings and row.area == quiet} - {"stranger"}
+    assert missed >= {m.meter for m in stream.areas[0].meters} - {m.meter for m in stream.areas[0].meters if m.until}
 
 
 @examples(2)
