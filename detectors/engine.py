@@ -85,6 +85,7 @@ class Engine:
         self.policy = Policy(self.section, frozenset(r.name for r in chosen if r.status == SHADOW))
         self.counts: Counter[tuple[str, str, str]] = Counter()
         self.told: Counter[tuple[str, int, str, str]] = Counter()
+        self.rejected: list[tuple[Batch, str]] = []  # rows that the last step did not take, with the reason
 
         def judge(kind: type[Batch], features: Sequence[Feature], index: Index) -> Judge:
             return Judge([r for r in chosen if r.kind is kind], features, index, self.enrich)
@@ -125,6 +126,7 @@ class Engine:
 
     def step(self, batch: Batch) -> list[Alert]:
         """Judge a batch. Raises TypeError for a kind that no topic carries."""
+        self.rejected = []
         if not len(batch):
             return []
         areas = self.area_slots(batch)
@@ -175,6 +177,9 @@ class Engine:
         odd = (r.at < EARLIEST) | (r.at >= LATEST)
         groups, now, late, own = self.grid.advance(areas, slots, r.at, ~(future | odd))
         kept = ~(future | odd | late)
+        for reason, refused in (("future", future), ("implausible_time", odd & ~future)):
+            if refused.any():
+                self.reject(r, refused, reason)
         in_order, before, strayed = self.validation.sequence(slots, r.at, kept, now)
         alerts = self.step_clocks(r, slots, future, strayed & ~own, in_order, now)
         master = self.registry.meters.at(self.registry.meters.rows(slots, r.at - 1))
@@ -187,15 +192,18 @@ class Engine:
             alerts += self.close(windows)
         for slot, _, clock in groups:
             self.clock[slot] = max(self.clock[slot], clock[-1])
-        fates = {("rejected", "future"): future, ("rejected", "implausible_time"): odd & ~future, ("late", ""): late,
-                 ("duplicate", ""): again}  # fmt: skip
-        for (outcome, reason), rows in fates.items():
+        for outcome, rows in (("late", late), ("duplicate", again)):
             if found := int(np.count_nonzero(rows)):
-                self.counts[r.kind, outcome, reason] += found
+                self.counts[r.kind, outcome, ""] += found
         for reason, doubted in self.validation.doubts.items():
             self.counts[r.kind, "doubted", reason] += doubted
         self.validation.doubts.clear()
         return alerts, int(np.count_nonzero(again | ~kept))
+
+    def reject(self, batch: Batch, rows: Mask, reason: str) -> None:
+        """Set rows aside, counted by reason."""
+        self.counts[batch.kind, "rejected", reason] += int(np.count_nonzero(rows))
+        self.rejected.append((batch.rows(rows), reason))
 
     def judge_readings(
         self, r: Readings, slots: Codes, in_order: Mask, before: Times, master: dict[str, Column], facts: Facts
@@ -316,8 +324,8 @@ class Engine:
     def step_office(self, batch: Payments | Stages, areas: Codes) -> list[Alert]:
         """Judge payments or stages: together where they come in order of time, else row by row."""
         odd = (batch.at < EARLIEST) | (batch.at >= LATEST)
-        if wrong := int(np.count_nonzero(odd)):
-            self.counts[batch.kind, "rejected", "implausible_time"] += wrong
+        if odd.any():
+            self.reject(batch, odd, "implausible_time")
             batch, areas = batch.rows(~odd), areas[~odd]
         rows = np.arange(len(batch))
         parts = [rows] if (np.diff(batch.at) >= 0).all() else np.split(rows, len(rows))

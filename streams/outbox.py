@@ -12,7 +12,8 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.structs import ConsumerRecord
 
 from schemas.alert import Alert
-from schemas.wire import Refusal, encode_alert
+from schemas.columns import Readings
+from schemas.wire import Refusal, encode_alert, encode_readings
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.topics import ALERTS, LARGEST_RECORD, REJECTS
@@ -66,6 +67,13 @@ class Outbox:
         """Publishes what could not be read, as it came, with the reason and where it stands."""
         await self._publish(self._rejects, 0, (_reject(records[r.index], r) for r in refusals), number)
 
+    async def set_aside(self, number: int, records: Sequence[ConsumerRecord], rows: Readings, reason: str) -> None:
+        """Publishes readings that the engine rejected, one by one, with the reason and the records they came in."""
+        first, last = records[0], records[-1]
+        headers = _headers(reason, "rejected by the engine", first, b"%d-%d" % (first.offset, last.offset))
+        messages = ((key, value, headers) for key, value, _ in encode_readings(rows, "single"))
+        await self._publish(self._rejects, 0, messages, number)
+
     async def settle(self, number: int) -> None:
         """Returns when all that was published for a part so far is on the broker."""
         if pending := self._pending[number]:
@@ -105,11 +113,14 @@ class Outbox:
 
 
 def _reject(record: ConsumerRecord, refusal: Refusal) -> Outgoing:
-    headers = [
-        ("reason", refusal.reason.encode()),
-        ("detail", refusal.detail.encode()),
+    return record.key, refusal.value, _headers(refusal.reason, refusal.detail, record, b"%d" % record.offset)
+
+
+def _headers(reason: str, detail: str, record: ConsumerRecord, offset: bytes) -> Headers:
+    return [
+        ("reason", reason.encode()),
+        ("detail", detail.encode()),
         ("topic", record.topic.encode()),
         ("partition", b"%d" % record.partition),
-        ("offset", b"%d" % record.offset),
+        ("offset", offset),
     ]
-    return record.key, refusal.value, headers

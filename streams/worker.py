@@ -23,7 +23,7 @@ from aiokafka.structs import ConsumerRecord
 from faust.types import TP, EventT
 
 from detectors.engine import Engine, SnapshotError
-from schemas.columns import Batch
+from schemas.columns import Batch, Readings
 from schemas.wire import (
     Message,
     Refusal,
@@ -229,6 +229,9 @@ class Worker:
         self.metrics.step.observe(time.perf_counter() - started)
         if refusals:
             await self._refuse(part, kind, records, refusals)
+        for rows, reason in part.engine.rejected if batch is not None else []:
+            if isinstance(rows, Readings):  # what else the engine rejects, the wire has refused before
+                await self._outbox.set_aside(part.number, records, rows, reason)
         if alerts:
             self._check_awake()
             await self._outbox.tell(part.number, alerts, min(record.timestamp for record in records) / 1000)

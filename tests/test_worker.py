@@ -30,7 +30,7 @@ from replay.sources import open_sources
 from replay.town import Town
 from schemas.alert import Alert
 from schemas.columns import Batch, Readings, Stages
-from schemas.wire import JSON, decode_alert
+from schemas.wire import JSON, decode_alert, decode_readings
 from streams import checkpoints
 from streams.broker import Broker
 from streams.checkpoints import Written
@@ -313,6 +313,26 @@ def test_what_cannot_be_read_is_rejected_with_its_reason(settings, environment, 
         assert headers.pop("detail")
         assert headers == {"topic": settings.topic(READS), "partition": "2", "offset": str(offset)}
         assert counted["meterwatch_rejected_total", ("readings", dict(record.headers)["reason"].decode())] > 0
+
+
+def test_a_reading_from_the_future_is_set_aside(settings, environment, tmp_path):
+    value = b'{"meter":"M1","at":1772380800,"received":1772370000,"kwh":1.0}'
+
+    async def produce() -> None:
+        async with AIOKafkaProducer(bootstrap_servers=settings.brokers) as producer:
+            await producer.send_and_wait(settings.topic(READS), value, b"A1", 1)
+
+    asyncio.run(produce())
+    with WorkerProcess(environment, tmp_path / "log") as worker:
+        wait(lambda: contained(settings))
+        found = asyncio.run(records(settings, REJECTS))
+        wait(lambda: worker.scrape().get(("meterwatch_rejected_total", ("readings", "future"))) == 1)
+    (record,) = found
+    again, _ = decode_readings([(b"A1", record.value, "", 0)])
+    assert again is not None
+    assert again.at.tolist() == [1772380800]
+    assert dict(record.headers)["reason"] == b"future"
+    assert dict(record.headers)["offset"] == b"0-0"
 
 
 def test_refuses_a_checkpoint_of_another_layout(settings, environment, tmp_path, monkeypatch):
