@@ -172,14 +172,24 @@ class Grid:
             state.top, state.holder, state.second = int(high[-1]), int(holders[-1]), int(clock[-1])
             clock = clock[np.concatenate([[0], np.cumsum(moving)])]
             now[rows] = clock[:-1]
-            if not state.first_day and state.second:
-                state.first_day = int(day_of(clock[clock > 0][:1], self.zone)[0])
-                state.last_day = state.sealed_day = state.first_day - 1
-            first[rows] = state.first_day
+            first[rows] = self.begin(state, clock)
             groups.append(Group(slot, rows, clock))
         days = day_of(np.where(moves, at, 0), self.zone)
         late = (now > 0) & ((self.midnights[days + 1] + self.grace <= now) | (days < first))
         return Advanced(groups, now, moves & late, own)
+
+    def begin(self, state: AreaState, clock: Times) -> Times:
+        """The first day of the area's history, by row; it begins anew where its clock leaps before that day closed.
+
+        So one clock that is far behind, among the first two to report, does not stretch it.
+        """
+        first = np.full(len(clock) - 1, state.first_day)
+        for row in np.flatnonzero(np.diff(clock) > self.grace).tolist():
+            if not state.first_day or clock[row] < self.midnights[state.first_day + 1] + DAY_PATIENCE:
+                state.first_day = int(day_of(clock[row + 1 : row + 2], self.zone)[0])
+                state.last_day = state.sealed_day = state.first_day - 1
+                first[row + 1 :] = state.first_day
+        return first
 
     def single(self, slot: int) -> bool:
         """Whether the area has a single meter by the master data."""
