@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from aiokafka.structs import ConsumerRecord
 
 from detectors.engine import Engine
+from schemas.alert import Alert
+from schemas.columns import Batch
 from streams.checkpoints import Written
 from streams.topics import REGISTRY, SOURCES
 
-STEP_ROWS = 20_000  # rows that a step takes, about: more would hold up the heartbeat
+STEP_ROWS = 20_000  # rows that a chunk holds, about
+STEP_SECONDS = 0.5  # that a step takes, about: more would hold up the heartbeat
+PACE = 4_000.0  # rows a second, until the part has seen how fast its history goes
 BYTES_PER_ROW = 50.0  # of a packed frame, until the part has seen what its topics carry
 
 
@@ -41,6 +45,13 @@ class Chunk(NamedTuple):
         return [record for arrival in self.arrivals for record in arrival.records]
 
 
+class Judged(NamedTuple):
+    """What a step gave."""
+
+    alerts: list[Alert]
+    rejected: list[tuple[Batch, str]]
+
+
 class Part:
     """One engine and, by topic, what is filed, what is judged and what waits between the two."""
 
@@ -56,6 +67,7 @@ class Part:
         self.last_events: dict[str, Any] = {}  # by topic, Faust's event of the last slice judged
         self.counted = Counter(engine.counts)  # what the metrics have
         self.told = Counter(engine.told)
+        self._pace = PACE
         self._row_bytes = dict.fromkeys(self.waiting, BYTES_PER_ROW)
         self._saved = dict(contained)  # what the last checkpoint contains
         self._saved_at = self._moved_at = time.monotonic()
@@ -98,6 +110,18 @@ class Part:
                 self.waiting_bytes -= size
                 return Chunk(topic, taken)
         return None
+
+    def pieces(self, batch: Batch) -> Iterator[Judged]:
+        """Judges a batch in steps of about STEP_SECONDS; a history of few meters goes much slower than one of many."""
+        start = 0
+        while start < len(batch):
+            rows = max(1, int(self._pace * STEP_SECONDS))
+            piece = batch if start == 0 and rows >= len(batch) else batch.rows(slice(start, start + rows))
+            began = time.perf_counter()
+            alerts = self.engine.step(piece)
+            self._pace = len(piece) / max(time.perf_counter() - began, 1e-6)
+            start += len(piece)
+            yield Judged(alerts, self.engine.rejected)
 
     def done(self, chunk: Chunk, rows: int) -> None:
         """The engine contains this chunk."""

@@ -23,6 +23,7 @@ from aiokafka.structs import ConsumerRecord
 from faust.types import TP, EventT
 
 from detectors.engine import Engine, SnapshotError
+from schemas.alert import Alert
 from schemas.columns import Batch, Readings
 from schemas.wire import (
     Message,
@@ -224,12 +225,17 @@ class Worker:
         started = time.perf_counter()
         kind, decode = DECODERS[chunk.topic]
         batch, refusals = decode(_messages(records))
-        alerts = part.engine.step(batch) if batch is not None else []
+        alerts: list[Alert] = []
+        rejected: list[tuple[Batch, str]] = []
+        for piece in part.pieces(batch) if batch is not None else ():
+            alerts += piece.alerts
+            rejected += piece.rejected
+            await asyncio.sleep(0)
         part.done(chunk, len(batch) if batch is not None else 0)
         self.metrics.step.observe(time.perf_counter() - started)
         if refusals:
             await self._refuse(part, kind, records, refusals)
-        for rows, reason in part.engine.rejected if batch is not None else []:
+        for rows, reason in rejected:
             if isinstance(rows, Readings):  # what else the engine rejects, the wire has refused before
                 await self._outbox.set_aside(part.number, records, rows, reason)
         if alerts:

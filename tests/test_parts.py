@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detectors.engine import Engine
+from schemas.columns import Readings
 from streams.checkpoints import Written
 from streams.parts import Chunk, GapError, Part
 from streams.topics import EVENTS, READS
@@ -70,6 +71,21 @@ def test_a_chunk_joins_what_has_arrived_up_to_a_step():
     for k in range(300, 400, 10):
         it.file(READS, records(k, k + 10), None)
     assert len(taken(it).arrivals) == 2
+
+
+def test_a_step_of_a_slow_history_is_short(monkeypatch):
+    it, clock, steps = part(), [0.0], []
+
+    def step(batch):
+        clock[0] += len(batch) / 1_000  # a thousand rows a second
+        steps.append(batch.at.tolist())
+        return []
+
+    monkeypatch.setattr("streams.parts.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr(it.engine, "step", step)
+    assert len(list(it.pieces(Readings.build(["M1"], [0] * 4_000, ["A1"], [0] * 4_000, range(4_000))))) == len(steps)
+    assert [len(at) for at in steps] == [2_000, 500, 500, 500, 500]
+    assert [row for at in steps for row in at] == list(range(4_000))
 
 
 def test_events_come_before_the_readings_they_may_mute():
