@@ -303,11 +303,14 @@ class Grid:
             self.block(self.areas[slot], day, clock)
             for (slot, day), clock in zip(owners, now[first].tolist(), strict=True)
         ]  # fmt: skip
+        kept = np.array([self.areas[a].blocks.get(d) is b for (a, d), b in zip(owners, blocks, strict=True)])[which]
+        if not kept.all():  # a day was given up for nearer ones of the same rows
+            again = np.zeros(len(rows), bool)
+            times = (days[kept], at[kept], now[kept])
+            again[kept] = self.write(areas[kept], times, meters[kept], facts, rows[kept], in_order[kept])
+            return again
         cell = np.array([b.base for b in blocks])[which] + self.member["number"][meters]
         step = (at - np.array([b.start for b in blocks])[which] - 1) // self.interval
-        kept = np.array([self.areas[a].blocks.get(d) is b for (a, d), b in zip(owners, blocks, strict=True)])[which]
-        if not kept.all():
-            rows, cell, step, which, in_order, at = (c[kept] for c in (rows, cell, step, which, in_order, at))
         r, kwh = self.rows, facts.kwh[rows]
         before, parts = r["kwh"][step, cell], r["seen"][step, cell]
         seen = parts > 0

@@ -16,7 +16,7 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from detectors.engine import Engine
@@ -192,6 +192,8 @@ def test_duplicates_change_nothing(seed: int):
 
 @examples(6)
 @given(seed=SEEDS, ahead=st.sampled_from(AHEAD), received=st.booleans())
+@example(seed=9469, ahead=40 * DAY, received=False)  # days given up for nearer ones in the same batch
+@example(seed=870, ahead=-40 * DAY, received=True)  # far behind, and among the first two to report
 def test_a_meter_with_a_wrong_clock_harms_nobody_else(seed: int, ahead: int, received: bool):
     stream = astray(quieted(town(seed), DAY), "", "", 0, received=received)
     area = max(stream.areas, key=lambda a: len({m.meter for m in a.meters}))
