@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from replay.grid import Grid
+from replay.network import Grid
 from replay.planted import DAY, HOUR, Planted
 from schemas.columns import Payment, Payments, Progress, Stages
 

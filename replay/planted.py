@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from replay.grid import COMMERCIAL, RESIDENTIAL, Grid, Rows, Values
+from replay.network import COMMERCIAL, RESIDENTIAL, Grid, Rows, Values
 from schemas.alert import Alert
 from schemas.columns import Codes, Event, Mask
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from replay.grid import SLOT, SLOTS, VOLTS, Values, build_grid
 from replay.history import Source, SourceError
+from replay.network import SLOT, SLOTS, VOLTS, Values, build_grid
 from replay.office import open_office
 from replay.planted import DAY, Block, Happening, Plan, Planted
 from schemas.columns import Batch, DeviceEvents, Readings

@@ -6,8 +6,8 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from replay.grid import SLOT
 from replay.history import SourceError
+from replay.network import SLOT
 from replay.town import BLOCK, REPEATED, Town, named_town
 from schemas.columns import Readings
 

@@ -1,0 +1,126 @@
+"""What policy holds back, and why; events and alerts in either order."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from detectors.policy import BUDGET, REPEATS, STORM_LEAST, Policy
+from schemas.alert import Alert
+from schemas.columns import DeviceEvents, Event
+
+DAY, HOUR = 86_400, 3600
+NOON = 20_000 * DAY + 12 * HOUR
+
+
+def policy(shadow: frozenset[str] = frozenset()) -> Policy:
+    return Policy(lambda area: f"section of {area}", shadow)
+
+
+def alert(rule="zero_usage", subject="M1", raised=NOON, since=NOON, area="A1", **more) -> Alert:
+    told = dict(
+        id=f"{rule}-{area}-{subject}-{since}", rule=rule, version=1, kind="days", area=area, subject=subject,
+        state="raised", change="raised", revision=0, severity=3, since=since, raised=raised, at=raised, score=1.0,
+        phase="", evidence={}, held="", en="", zh="",
+    )  # fmt: skip
+    return Alert(**(told | more))
+
+
+def event(kind: Event, at: int, until: int = 0, meter: str = "", area: str = "A1") -> DeviceEvents:
+    return DeviceEvents.build([meter], [0], [area], [0], [at], event=[kind], until=[until])
+
+
+def held(alerts) -> list[str]:
+    return [alert.held for alert in alerts]
+
+
+MUTES = [
+    (event(Event.PLANNED_OUTAGE, NOON - HOUR, NOON + HOUR), "zero_usage", "planned_outage"),
+    (event(Event.VACANCY, NOON - 9 * DAY, meter="M1"), "zero_usage", "vacancy"),
+    (event(Event.METER_CHANGE, NOON - 5 * DAY, meter="M1"), "register_decrease", "meter_change"),
+    (event(Event.POWER_OFF, NOON - HOUR), "phase_break", "area_outage"),
+]
+
+
+@pytest.mark.parametrize(("known", "rule", "reason"), MUTES, ids=[reason for *_, reason in MUTES])
+class TestAnEventExplains:
+    def test_an_alert_that_comes_after_it(self, known, rule, reason):
+        it = policy()
+        it.notice(known)
+        assert held(it.fold([alert(rule)])) == [reason]
+
+    def test_an_alert_that_came_before_it(self, known, rule, reason):
+        it = policy()
+        assert held(it.fold([alert(rule)])) == [""]
+        (revised,), _ = it.notice(known)
+        assert (revised.held, revised.change, revised.revision) == (reason, "revised", 1)
+
+    def test_no_alert_of_another_rule_or_area(self, known, rule, reason):
+        it = policy()
+        it.notice(known)
+        assert held(it.fold([alert("stage_overdue"), alert(rule, area="A2")])) == ["", ""]
+
+    def test_once(self, known, rule, reason):
+        it = policy()
+        assert it.notice(known)[1] == []
+        assert it.notice(known)[1] == [0]
+
+
+def test_power_that_came_back_before_the_trouble_explains_nothing():
+    it = policy()
+    it.notice(event(Event.POWER_OFF, NOON - 3 * HOUR))
+    it.notice(event(Event.POWER_ON, NOON - 2 * HOUR))
+    assert held(it.fold([alert("phase_break")])) == [""]
+
+
+def test_power_on_that_is_reported_late_lets_go():
+    it = policy()
+    it.notice(event(Event.POWER_OFF, NOON - 3 * HOUR))
+    assert held(it.fold([alert("phase_break")])) == ["area_outage"]
+    (revised,), _ = it.notice(event(Event.POWER_ON, NOON - 2 * HOUR))
+    assert revised.held == ""
+
+
+def test_a_rule_that_raises_again_and_again_is_held_for_a_day():
+    it = policy()
+    raised = [NOON + n * HOUR for n in range(REPEATS + 1)]
+    told = it.fold(alert(raised=at, since=at) for at in raised)
+    assert held(told) == [""] * REPEATS + ["repeat"]
+    later = raised[-1] + DAY + HOUR
+    assert held(it.fold([alert(raised=later, since=later)])) == [""]
+
+
+def test_what_was_decided_when_it_was_raised_stays_until_it_clears():
+    it = policy()
+    told = it.fold(alert(raised=NOON + n, since=NOON + n) for n in range(REPEATS + 1))
+    cleared = [msgspec.structs.replace(a, state="cleared", change="cleared") for a in told]
+    assert held(it.fold(cleared)) == held(told)
+
+
+def test_a_rule_that_fires_beyond_three_times_its_forecast_is_braked():
+    it = policy()
+    for day in range(7):
+        it.fold(alert(subject=f"M{n}", raised=NOON + day * DAY, since=NOON + day * DAY) for n in range(20))
+    storm = it.fold(alert(subject=f"S{n}", raised=NOON + 7 * DAY, since=NOON + 7 * DAY) for n in range(100))
+    braked = max(STORM_LEAST, 3 * 20)
+    assert held(storm) == [""] * braked + ["storm"] * (100 - braked)
+
+
+def test_a_section_has_a_budget_a_day():
+    it = policy()
+    told = it.fold(alert(subject=f"M{n}") for n in range(BUDGET + 1))
+    assert held(told) == [""] * BUDGET + ["budget"]
+    assert held(it.fold([alert(area="A2")])) == [""]
+
+
+def test_a_rule_in_shadow_is_told_as_such():
+    assert held(policy(frozenset({"zero_usage"})).fold([alert()])) == ["shadow"]
+
+
+def test_it_goes_on_from_its_state():
+    it, again = policy(), policy()
+    it.notice(MUTES[0][0])
+    it.fold([alert(), alert("stage_overdue")])
+    again.load(msgspec.msgpack.decode(msgspec.msgpack.encode(it.state())))
+    assert msgspec.msgpack.encode(again.state()) == msgspec.msgpack.encode(it.state())
+    assert held(again.fold([alert(subject="M2")])) == ["planned_outage"]
