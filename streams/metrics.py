@@ -15,8 +15,8 @@ from prometheus_client import (
     start_http_server,
 )
 
-STEP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
-ALERT_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 3600.0)
+STEP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+ALERT_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 3600.0)
 
 
 class Metrics:
@@ -46,10 +46,10 @@ class Metrics:
         self.doubted = counter("doubted", "Single values taken for unknown, by reason.", "kind", "reason")
         self.alerts = counter("alerts", "Alert messages told.", "rule", "severity", "change")
         self.held = counter("alerts_held", "Alert messages that policy holds back, by reason.", "rule", "reason")
-        self.step = histogram("step_seconds", "Decoding and judging one chunk of records.", STEP_SECONDS)
+        self.step = histogram("step_seconds", "Decoding and judging one chunk of records.", STEP_BUCKETS)
         self.alert = histogram(
             "evidence_to_alert_seconds", "From the time stamp of the oldest record in the chunk that told an alert "
-            "until the alert was on its topic.", ALERT_SECONDS,
+            "until the alert was on its topic.", ALERT_BUCKETS,
         )  # fmt: skip
         self.lag = gauge("lag_records", "Records not judged yet.", "topic", "partition")
         self.checkpoint_age = gauge("checkpoint_age_seconds", "Since the last checkpoint was taken.", "partition")
