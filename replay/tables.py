@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from replay.history import Names, SourceError, Tally
-from schemas.columns import Codes, Mask, Times
-from schemas.wire.records import FIRST, LARGEST_NUMBER, LAST, LONGEST_ID
+from schemas.columns import EARLIEST, LATEST, Codes, Mask, Times
+from schemas.wire.records import LARGEST_NUMBER, LONGEST_ID
 
 CSV, PARQUET, JSON_LINES = (".csv", ".csv.gz"), (".parquet",), (".jsonl",)
 LONGEST_DATE = len("20160301")
@@ -201,7 +201,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _within(seconds: NDArray[np.float64]) -> tuple[Times, Mask]:
-    good = (seconds >= FIRST) & (seconds <= LAST)
+    good = (seconds >= EARLIEST) & (seconds < LATEST)
     return np.where(good, seconds, 0).astype(np.int64), good
 
 

@@ -21,6 +21,8 @@ Mask = NDArray[np.bool_]
 Names = tuple[str, ...]
 
 PHASES = ("A", "B", "C")
+EARLIEST, LATEST = 946_684_800, 4_102_444_800
+"""Times that can be meant: from 2000 on, and before 2100."""
 
 
 class Status(IntEnum):

@@ -48,7 +48,8 @@ SUMMARIES = {
     "event": "One device event", "events": "Device events of one area",
     "payment": "One bill, payment, top-up or balance", "payments": "Bills, payments, top-ups, balances of one area",
     "stage": "One stage event", "stages": "Stage events of one section",
-    "area": "An area with all that hangs on it; no value removes it", "alert": "The latest change of an episode",
+    "area": "An area with all that hangs on it; a value of nothing is passed over",
+    "alert": "The latest change of an episode",
     "reject": "The bytes as they came", "checkpoint": "A piece of an engine's state, or the manifest of its pieces",
 }  # fmt: skip
 HEADERS: dict[str, dict[str, str]] = {

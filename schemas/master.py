@@ -5,13 +5,15 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from schemas.columns import LATEST
+
 Segment = Literal["residential", "commercial", "industrial", "agricultural"]
 Wiring = Literal["1P2W", "3P3W", "3P4W"]
 VectorGroup = Literal["Yyn0", "Dyn11"]
 Positive = Annotated[float, msgspec.Meta(gt=0, le=1e6)]
 Power = Annotated[float, msgspec.Meta(ge=0, le=1e6)]  # kVA
 Moment = Annotated[
-    int, msgspec.Meta(ge=0, le=4_102_444_800, description="Unix seconds; 0 is open", extra_json_schema={"x-unit": "s"})
+    int, msgspec.Meta(ge=0, lt=LATEST, description="Unix seconds; 0 is open", extra_json_schema={"x-unit": "s"})
 ]
 
 

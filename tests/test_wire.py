@@ -15,7 +15,17 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from schemas.alert import Alert
-from schemas.columns import COLUMN_TYPES, PHASE_COLUMNS, Batch, DeviceEvents, Payments, Readings, Stages
+from schemas.columns import (
+    COLUMN_TYPES,
+    EARLIEST,
+    LATEST,
+    PHASE_COLUMNS,
+    Batch,
+    DeviceEvents,
+    Payments,
+    Readings,
+    Stages,
+)
 from schemas.master import Area, Meter, Transformer
 from schemas.wire import (
     FRAME,
@@ -41,8 +51,6 @@ from schemas.wire.decoding import LARGEST
 from schemas.wire.encoding import shortest
 from schemas.wire.frame import FRAMES
 from schemas.wire.records import (
-    FIRST,
-    LAST,
     WORDS,
     EventRecord,
     Frame,
@@ -94,7 +102,7 @@ def table(batch: Batch) -> list[tuple[Any, ...]]:
 
 
 ids = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=12)
-times = st.integers(FIRST, LAST)
+times = st.integers(EARLIEST, LATEST - 1)
 
 
 def numbers(name: str, rows: int) -> st.SearchStrategy[Any]:
@@ -257,6 +265,8 @@ BAD_READINGS = [
     (reading(at=0), Reason.BAD_TIME),
     (reading(at=-1), Reason.BAD_TIME),
     (reading(at=AT * 1000), Reason.BAD_TIME),
+    (reading(at=LATEST), Reason.BAD_TIME),
+    (reading(at="2100-01-01T00:00:00Z"), Reason.BAD_TIME),
     (b'{"meter":"M1","at":' + b"9" * 500 + b"}", Reason.BAD_TIME),
     (reading(at="1970-01-01T00:00:00Z"), Reason.BAD_TIME),
     (reading(at="0001-01-01T00:00:00+23:59"), Reason.BAD_TIME),
@@ -325,6 +335,7 @@ def test_a_bad_element_alone_is_refused_with_its_reason(value, reason):
     ({"kwh": np.array([1, np.inf], "<f4").tobytes()}, Reason.NOT_FINITE),
     ({"u": np.array([1, 1, 1, 1, 1, 1e13], "<f4").tobytes()}, Reason.OUT_OF_RANGE),
     ({"at": np.array([AT, 0], "<u4").tobytes()}, Reason.BAD_TIME),
+    ({"at": np.array([AT, LATEST], "<u4").tobytes()}, Reason.BAD_TIME),
     ({"at": np.array([AT, -5], "<i8").tobytes()}, Reason.BAD_TIME),
     ({"received": np.array([0, 5], "<u4").tobytes()}, Reason.BAD_TIME),
     ({"status": np.array([0, 9], "u1").tobytes()}, Reason.UNKNOWN_VALUE),
@@ -412,7 +423,7 @@ anything = st.one_of(
 messages_of_any_kind = st.lists(
     st.tuples(
         st.sampled_from([None, b"A1"]) | st.binary(max_size=4), st.none() | anything,
-        st.sampled_from(["", JSON, FRAME, "text/plain"]), st.integers(-1, LAST),
+        st.sampled_from(["", JSON, FRAME, "text/plain"]), st.integers(-1, LATEST),
     ),
     max_size=5,
 )  # fmt: skip
@@ -432,7 +443,7 @@ def test_a_decoder_reads_or_refuses_whatever_the_bytes(messages):
                 assert [one.reason for one in again[1]] == [refusal.reason]
         if isinstance(batch, Batch):
             assert len(batch) > 0
-            assert FIRST <= batch.at.min() <= batch.at.max() <= LAST
+            assert EARLIEST <= batch.at.min() <= batch.at.max() < LATEST
 
 
 AREA = Area(

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.columns import COLUMN_TYPES, PHASE_COLUMNS, Batch, Codes, Mask, Names
-from schemas.wire.records import FIRST, LARGEST_NUMBER, LAST, WORDS
+from schemas.columns import COLUMN_TYPES, EARLIEST, LATEST, PHASE_COLUMNS, Batch, Codes, Mask, Names
+from schemas.wire.records import LARGEST_NUMBER, WORDS
 from schemas.wire.refusal import Reason, RefusedError
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -87,7 +87,7 @@ def faults(batch: Batch) -> dict[int, RefusedError]:
         if name in WORDS:
             fault(values >= len(WORDS[name]), Reason.UNKNOWN_VALUE, f"{name} has {len(WORDS[name])} codes, from 0")
         elif name == "at" or COLUMN_TYPES.get(name) is np.int64:
-            astray = ((values < FIRST) | (values > LAST)) & ((name == "at") | (values != 0))
+            astray = ((values < EARLIEST) | (values >= LATEST)) & ((name == "at") | (values != 0))
             fault(astray, Reason.BAD_TIME, f"{name} is not within 2000 to 2100 in Unix seconds")
         elif np.dtype(COLUMN_TYPES.get(name, str)).kind == "f" and values.strides[-1]:
             huge = np.abs(values) > LARGEST_NUMBER

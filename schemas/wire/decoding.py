@@ -12,15 +12,13 @@ from msgspec.structs import astuple
 from numpy.typing import NDArray
 
 from schemas.alert import Alert
-from schemas.columns import Batch, DeviceEvents, Names, Payments, Readings, Stages
+from schemas.columns import EARLIEST, LATEST, Batch, DeviceEvents, Names, Payments, Readings, Stages
 from schemas.master import Area
 from schemas.wire.assembly import coded, column, faults
 from schemas.wire.frame import pack, stack, unpack
 from schemas.wire.records import (
-    FIRST,
     FRAME,
     JSON,
-    LAST,
     LONGEST_ID,
     EventRecord,
     Frame,
@@ -198,7 +196,7 @@ class _Intake(Generic[B]):
         self.shapes = {index: verdict for index, verdict in enumerate(verdicts) if isinstance(verdict, str)}
         self.areas = [named.get(key, "") for key in keys]  # that the keys name
         self.times = np.array(times, np.int64)
-        self.times[(self.times < FIRST) | (self.times > LAST)] = 0
+        self.times[(self.times < EARLIEST) | (self.times >= LATEST)] = 0
         self.refusals: list[Refusal] = []
         for index, verdict in enumerate(verdicts) if len(self.shapes) < len(verdicts) else ():
             if isinstance(verdict, RefusedError):

@@ -8,10 +8,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from schemas.columns import Event, Payment, Progress, Status
+from schemas.columns import EARLIEST, LATEST, Event, Payment, Progress, Status
 
-FIRST = 946_684_800  # 2000-01-01, Unix seconds
-LAST = 4_102_444_800  # 2100-01-01
 LARGEST_NUMBER = 1e12  # of any quantity, either sign; its square still is a float32
 LONGEST_ID = 128  # characters
 
@@ -24,9 +22,9 @@ def told(description: str, unit: str = "") -> Meta:
 Number = Annotated[float, Meta(extra_json_schema={"minimum": -LARGEST_NUMBER, "maximum": LARGEST_NUMBER})]
 Phases = tuple[Number | None, Number | None, Number | None] | Number | None
 Id = Annotated[str, Meta(min_length=1, max_length=LONGEST_ID)]
-Time = Annotated[int, Meta(ge=FIRST, le=LAST)] | Annotated[datetime, Meta(tz=True)]
+Time = Annotated[int, Meta(ge=EARLIEST, lt=LATEST)] | Annotated[datetime, Meta(tz=True)]
 AreaId = Annotated[Id, told("Transformer area (台区); the message key's when absent, equal to it when given")]
-Instant = Annotated[Time, told("Unix seconds, or RFC 3339 with an offset; from 2000 to 2100", "s")]
+Instant = Annotated[Time, told("Unix seconds, or RFC 3339 with an offset; from 2000 on, before 2100", "s")]
 
 # No Meta(ge, le) on Number: inside a union with a fixed tuple, msgspec 0.22 reads the limits from the wrong memory.
 
@@ -87,9 +85,6 @@ class StageRecord(
     progress: Literal["started", "finished"]
     area: Annotated[Id, told("Section that works on it; the message key's when absent, equal to it when given")] = ""
     limit: Annotated[Number | None, told("How long the stage may take, when not the section's own limit", "s")] = None
-
-
-Record = ReadingRecord | EventRecord | PaymentRecord | StageRecord
 
 
 class Frame(Struct, gc=False, omit_defaults=True, forbid_unknown_fields=True):

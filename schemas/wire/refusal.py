@@ -5,7 +5,7 @@ from enum import StrEnum
 
 import msgspec
 
-from schemas.wire.records import FIRST, LAST
+from schemas.columns import EARLIEST, LATEST
 
 
 class Reason(StrEnum):
@@ -26,7 +26,7 @@ class Reason(StrEnum):
     UNKNOWN_VALUE = "unknown_value"  # not one of the words or codes there are
     NOT_FINITE = "not_finite"
     OUT_OF_RANGE = "out_of_range"  # a number that measures nothing
-    BAD_TIME = "bad_time"  # unreadable, without offset, or outside 2000 to 2100
+    BAD_TIME = "bad_time"  # unreadable, without offset, or not from 2000 on and before 2100
     BAD_ID = "bad_id"  # empty, longer than 128 characters, or not printable
     NO_AREA = "no_area"  # neither in the key nor in the value
     AREA_MISMATCH = "area_mismatch"  # key and value name different areas
@@ -74,8 +74,8 @@ OPENINGS = (
     ("Invalid enum value", Reason.UNKNOWN_VALUE),
     ("Invalid RFC3339", Reason.BAD_TIME),
     ("Expected `datetime` with a timezone", Reason.BAD_TIME),
-    (f"Expected `int` >= {FIRST}", Reason.BAD_TIME),
-    (f"Expected `int` <= {LAST}", Reason.BAD_TIME),
+    (f"Expected `int` >= {EARLIEST}", Reason.BAD_TIME),
+    (f"Expected `int` <= {LATEST - 1}", Reason.BAD_TIME),
     ("Expected `str` of length", Reason.BAD_ID),
     ("Expected `array` of length", Reason.WRONG_LENGTH),
     ("Number out of range", Reason.OUT_OF_RANGE),
