@@ -76,7 +76,7 @@ def open_files(paths: Sequence[Path], tally: Tally) -> Source:
         batches=pieces(readings),
         rows=len(readings),
         zone=ZONE,
-        interval=min((meter.interval_s for area in areas for meter in area.meters), default=900),
+        interval=min(meter.interval_s for area in areas for meter in area.meters),
         tally=tally,
     )
 
@@ -180,7 +180,7 @@ def _areas(files: Sequence[Curves], home: Codes, readings: Readings, register: R
                 ib_a=1.5 if ct > 1 else 5.0,  # the common meters, 1.5(6) A and 5(60) A: default of this project
                 imax_a=6.0 if ct > 1 else 60.0,
                 ct=ct,
-                interval_s=steps.get(number, 900),
+                interval_s=min(max(steps.get(number, 900), 60), 86_400),
             )
             for effective, ct in sorted(eras.items())
         )

@@ -99,6 +99,16 @@ def test_a_spreadsheets_lost_zero_is_mended_and_counted(garden):
     assert not source.refused
 
 
+@pytest.mark.parametrize(("next_time", "rows", "interval"), [
+    ("00:15:00", "A,C,M,1,2016-01-01,A相,1,\nA,C,M,1,2016-01-03,A相,2,\n", 86_400),
+    ("00:00:20", "A,C,M,1,2016-01-01,A相,1,2\n", 60),
+])  # fmt: skip
+def test_an_odd_gap_between_readings_gives_an_interval_that_a_meter_may_have(tmp_path, next_time, rows, interval):
+    header = f"台区编号,用户编号,电表局编号,综合倍率,日期,相序,00:00:00,{next_time}"
+    source = open_source(curves(tmp_path, "odd.csv", rows, header))
+    assert [meter.interval_s for area in source.areas for meter in area.meters] == [interval]
+
+
 def test_master_data_of_the_curves(garden):
     source, _ = garden
     (area,) = source.areas
