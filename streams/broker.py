@@ -64,7 +64,8 @@ class Broker:
         settings = self._configure()
         if not (self.folder / "data" / "meta.properties").exists():
             identity = base64.urlsafe_b64encode(os.urandom(16)).decode().rstrip("=")
-            run([*java, "kafka.tools.StorageTool", "format", "-t", identity, "-c", str(settings)], "format its storage")
+            format_storage = ["kafka.tools.StorageTool", "format", f"--cluster-id={identity}", "-c", str(settings)]
+            run([*java, *format_storage], "format its storage")
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*java, "kafka.Kafka", str(settings)], stdout=log, stderr=log, start_new_session=True
@@ -82,11 +83,6 @@ class Broker:
     def kill(self) -> None:
         """Ends the broker with SIGKILL; its folder starts again."""
         self._end(signal.SIGKILL)
-
-    def restart(self) -> None:
-        """Stops the broker if it runs and starts it on the same ports and data."""
-        self.stop()
-        self.start()
 
     def wait(self) -> None:
         """Waits for as long as the broker runs. Raises BrokerError when it ends by itself."""
