@@ -53,7 +53,7 @@ class Source:
     batches: Iterator[Batch]
     rows: int  # about, for a progress bar; 0 when unknown
     zone: str = ""  # in which its days end, "" when it does not say
-    interval: int = 900  # seconds between a meter's readings, usually
+    interval: int = 0  # seconds between a meter's readings, usually; 0 when it does not say
     tally: Tally = field(default_factory=Tally)
 
     @property

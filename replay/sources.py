@@ -68,7 +68,7 @@ def open_sources(paths: Iterable[str | Path]) -> Source:
         batches=merge([part.batches for part in parts]),
         rows=sum(part.rows for part in parts),
         zone="".join(zones),
-        interval=min(steps, default=900),
+        interval=min(steps, default=0),
         tally=tally,
     )
 

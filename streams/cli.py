@@ -158,6 +158,7 @@ def send(
 
 @app.command()
 def run(
+    context: typer.Context,
     sources: Sources,
     store: Annotated[Path, typer.Option(help="Where alerts and progress are kept.")] = Path("meterwatch.db"),
     json: Json = False,
@@ -165,7 +166,7 @@ def run(
     """Watches a history without a broker; a run that was interrupted goes on where it stopped."""
     from streams import local  # noqa: PLC0415 - the other commands start faster without the engine
 
-    local.run(sources, store, as_json=json)
+    local.run(sources, store, told(context), as_json=json)
 
 
 @app.command()
@@ -192,12 +193,13 @@ def send_source(settings: Settings, source: Source, shape: Shape, speed: float |
             progress=lambda rows, _: bar.update(task, completed=rows),
         )  # fmt: skip
     if json:
-        show_json({"sent": dict(sent), "refused": dict(source.refused)})
+        show_json({"sent": dict(sent), "refused": dict(source.refused), "mended": dict(source.tally.mended)})
         return
     for topic, rows in sent.items():
         out.print(f"{rows:12,} to {topic}")
-    for reason, count in source.refused.items():
-        out.print(f"{count:12,} left out: {reason}, first at {source.tally.first[reason]}")
+    for done, reasons in (("left out", source.refused), ("mended", source.tally.mended)):
+        for reason, count in reasons.items():
+            out.print(f"{count:12,} {done}: {reason}, first at {source.tally.first[reason]}")
 
 
 async def told_alerts(settings: Settings, *, past: bool) -> AsyncIterator[Alert]:

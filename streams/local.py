@@ -10,6 +10,7 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from hashlib import blake2b
 from itertools import islice
@@ -22,11 +23,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from detectors.engine import Engine
+from detectors.engine import Engine, SnapshotError
 from replay.history import Source
 from replay.sources import open_sources
 from schemas.alert import Alert
 from schemas.master import Area
+from streams.settings import Settings
 
 DAY = 86_400
 OUTCOMES = ("in", "judged", "rejected", "duplicate", "late", "doubted")  # of rows; of single values the last
@@ -141,20 +143,23 @@ class Store:
 
 
 def follow(
-    source: Source, store: Store, name: str, *, zone: str = "Asia/Shanghai", every: float = CHECKPOINT_SECONDS,
+    source: Source, store: Store, name: str, *, every: float = CHECKPOINT_SECONDS,
     watch: Callable[[Place], None] = lambda _: None,
 ) -> Place:  # fmt: skip
-    """Read the source on from its place in the store to its end. `watch` is told of every batch.
+    """Read a source, of a known zone and interval, on from its place in the store to its end.
 
-    Raises StoreError, and SnapshotError when the store's state is of another layout.
+    `watch` is told of every batch. Raises StoreError.
     """
     place = store.place(name)
     if place.done:
         return place
-    engine = Engine(zone=source.zone or zone, interval=source.interval)
+    engine = Engine(zone=source.zone, interval=source.interval)
     engine.enroll(store.enroll(source.areas))
     if (state := store.state()) is not None:
-        engine.restore(state)
+        try:
+            engine.restore(state)
+        except SnapshotError as error:
+            raise StoreError(f"{store.path}: {error}; or choose another file with --store") from error
     counted = Counter(engine.counts)
     told: dict[str, Alert] = {}
     then = saved = time.monotonic()
@@ -187,14 +192,18 @@ def identity(paths: Sequence[str]) -> str:
     return f"{parts[0]} {blake2b(chr(10).join(parts).encode(), digest_size=8).hexdigest()}"
 
 
-def run(paths: Sequence[str], store: Path, *, as_json: bool = False, every: float = CHECKPOINT_SECONDS) -> None:
+def run(
+    paths: Sequence[str], store: Path, settings: Settings, *, as_json: bool = False, every: float = CHECKPOINT_SECONDS
+) -> None:
     """Watch files, folders or a simulated town; print what was found.
 
-    Raises ValueError, with what to do about it, for a source or a store that cannot be used.
+    The settings' zone and interval hold where the source does not say its own. Raises ValueError, with what to do
+    about it, for a source or a store that cannot be used.
     """
     out, err = Console(highlight=False), Console(stderr=True, highlight=False)
     with Store(store) as kept:
-        source = open_sources(paths)
+        told = open_sources(paths)
+        source = replace(told, zone=told.zone or settings.zone, interval=told.interval or settings.interval)
         name = identity(paths)
         before = kept.place(name)
         if before.done:
@@ -251,7 +260,7 @@ def summarise(place: Place, alerts: Sequence[Alert], source: Source) -> dict[str
         "counts": {kind: {outcome: outcomes.get(outcome, {}) if outcome in REASONED
                           else sum(outcomes.get(outcome, {}).values()) for outcome in OUTCOMES}
                    for kind, outcomes in place.counts.items()},
-        "refused": dict(source.refused),
+        "refused": dict(source.refused), "mended": dict(source.tally.mended),
         "alerts": {
             rule: {"told": n["told"], "held": n["held"], "open": n["raised"],
                    "told_per_1000_meters_per_day": round(1000 * n["told"] / meter_days, 3) if meter_days else None}
@@ -277,6 +286,7 @@ def show(summary: dict[str, Any], console: Console) -> None:
     for what, reasons in (
         *((o, sum((Counter(n[o]) for n in summary["counts"].values()), Counter[str]())) for o in REASONED),
         ("refused by the reader", summary["refused"]),
+        ("mended by the reader", summary["mended"]),
     ):
         if reasons:
             each = ", ".join(f"{reason} {n:,}" for reason, n in sorted(reasons.items()))
@@ -292,4 +302,4 @@ def show(summary: dict[str, Any], console: Console) -> None:
 
 
 def _stamp(at: int, zone: str) -> str:
-    return datetime.fromtimestamp(at, ZoneInfo(zone or "UTC")).strftime("%Y-%m-%d %H:%M")
+    return datetime.fromtimestamp(at, ZoneInfo(zone)).strftime("%Y-%m-%d %H:%M")

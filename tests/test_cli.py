@@ -46,6 +46,18 @@ def on_broker(broker, monkeypatch, request):
     monkeypatch.setenv("METERWATCH_PARTITIONS", "2")
 
 
+def test_history_is_watched_by_the_settings(command, monkeypatch, tmp_path):
+    (tmp_path / "own.csv").write_text("meter,area,at,kwh\nM1,A1,2026-03-01T00:00:00Z,1\n")
+    (tmp_path / "other.toml").write_text('zone = "Australia/Sydney"\n')
+    assert "2026-03-01 11:00" in command("--settings", "other.toml", "run", "own.csv", "--store", "one.db")[1]
+    monkeypatch.setenv("METERWATCH_ZONE", "UTC")
+    assert "2026-03-01 00:00" in command("run", "own.csv", "--store", "two.db")[1]
+    monkeypatch.setenv("METERWATCH_ZONE", "no/where")
+    code, _, error = command("run", "own.csv")
+    assert code == 2
+    assert "METERWATCH_ZONE: `zone` is 'no/where', which is not a time zone" in error
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -57,6 +69,7 @@ def on_broker(broker, monkeypatch, request):
         (["topics"], "no answer from the brokers at 127.0.0.1:1"),
         (["alerts", "--once"], "127.0.0.1"),
         (["worker"], "no answer from the brokers at 127.0.0.1:1"),
+        (["--settings", "nowhere.toml", "run", "town:60x1"], "nowhere.toml: there is no such file"),
         (["dance"], "No such command 'dance'"),
     ],
 )

@@ -9,14 +9,16 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
-from detectors.engine import Engine, SnapshotError
+from detectors.engine import Engine
 from replay.history import Source, SourceError
 from replay.town import Town
 from schemas.columns import Readings
 from streams.local import Store, StoreError, follow, identity, run
+from streams.settings import Settings
 
 TOWN = "town:220x3:4"
 
@@ -31,7 +33,10 @@ def undisturbed(tmp_path_factory):
 
 def test_a_run_that_is_killed_and_started_again_ends_with_the_same_alerts(tmp_path, undisturbed):
     path = tmp_path / "killed.db"
-    program = f"import sys; from streams.local import run; run([{TOWN!r}], sys.argv[1], every=0.0)"
+    program = (
+        "import sys; from streams.local import run; from streams.settings import Settings;"
+        f"run([{TOWN!r}], sys.argv[1], Settings(), every=0.0)"
+    )
 
     def batches():
         try:
@@ -78,9 +83,9 @@ def test_rows_in_are_rows_judged_rejected_twice_or_late(undisturbed):
 
 
 def test_a_source_that_was_read_is_not_read_again(tmp_path, capsys):
-    run(["town:60x1"], tmp_path / "a.db")
+    run(["town:60x1"], tmp_path / "a.db", Settings())
     capsys.readouterr()
-    run(["town:60x1"], tmp_path / "a.db")
+    run(["town:60x1"], tmp_path / "a.db", Settings())
     told = capsys.readouterr()
     assert "nothing new to read" in told.err
     assert "60" in told.out
@@ -93,13 +98,13 @@ def test_the_next_file_goes_on_from_the_state_of_the_last(tmp_path, undisturbed)
     second_day = town.start + 86_400
     half = next(n for n, batch in enumerate(batches) if isinstance(batch, Readings) and batch.at[0] > second_day)
     with Store(tmp_path / "two.db") as store:
-        follow(Source("one", town.areas, iter(batches[:half]), 0, town.zone), store, "one")
-        follow(Source("two", [], iter(batches[half:]), 0, town.zone), store, "two")
+        follow(Source("one", town.areas, iter(batches[:half]), 0, town.zone, town.interval), store, "one")
+        follow(Source("two", [], iter(batches[half:]), 0, town.zone, town.interval), store, "two")
         assert store.alerts() == undisturbed[0]
 
 
 def test_json_is_for_machines(tmp_path, capsys):
-    run(["town:60x1"], tmp_path / "a.db", as_json=True)
+    run(["town:60x1"], tmp_path / "a.db", Settings(), as_json=True)
     told = capsys.readouterr()
     summary = json.loads(told.out)
     assert told.err == ""
@@ -112,12 +117,29 @@ def test_what_cannot_be_used_is_said_plainly(tmp_path):
     with pytest.raises(StoreError, match=r"notes\.txt cannot be used as a store"):
         Store(tmp_path / "notes.txt")
     with pytest.raises(SourceError):
-        run([str(tmp_path / "missing.parquet")], tmp_path / "a.db")
+        run([str(tmp_path / "missing.parquet")], tmp_path / "a.db", Settings())
     with Store(tmp_path / "other.db") as store:
         town = Town(60, 1)
         follow(town.source(), store, "one")
-        with pytest.raises(SnapshotError, match="zone"):
-            follow(Source("two", [], iter(()), 0, "Europe/Berlin"), store, "two")
+        with pytest.raises(StoreError, match="zone.* or choose another file with --store"):
+            follow(Source("two", [], iter(()), 0, "Europe/Berlin", 900), store, "two")
+
+
+def test_a_history_that_says_no_zone_and_interval_takes_those_of_the_settings(tmp_path, capsys):
+    own, households = tmp_path / "own.csv", Path(__file__).parent / "data" / "sgsc_4households_halfhourly.parquet"
+    own.write_text("meter,area,at,kwh\nM1,A1,2026-03-01T00:00:00Z,1\n")
+    sydney = Settings(zone="Australia/Sydney", interval=1800)
+    run([str(own)], tmp_path / "a.db", sydney, as_json=True)
+    assert json.loads(capsys.readouterr().out)["from"] == "2026-03-01 11:00"
+    run([str(households)], tmp_path / "a.db", Settings())  # says both, and they are those of the store
+    with pytest.raises(StoreError, match="--store"):
+        run(["town:60x1"], tmp_path / "a.db", sydney)
+
+
+def test_what_the_reader_mends_is_shown(tmp_path, capsys):
+    files = [str(file) for file in sorted((Path(__file__).parent / "data").glob("garden4_*"))]
+    run(files, tmp_path / "a.db", Settings())
+    assert "mended by the reader: 台区编号 had lost its leading zeros 1" in capsys.readouterr().out
 
 
 def test_a_file_that_changes_is_another_source(tmp_path):
