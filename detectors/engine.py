@@ -49,6 +49,7 @@ from schemas.columns import (
     Payments,
     Readings,
     Stages,
+    Status,
     Times,
 )
 
@@ -79,9 +80,10 @@ class Engine:
         self.grid = Grid(self.registry, zone, interval, grace)
         self.validation = Validation()
         self.clock = np.zeros(0, np.int64)  # by area slot: how far any of its topics has come
+        self.swept = np.zeros(0, np.int64)  # by area slot: the day on which old things were last forgotten
         self.work, self.bills, self.peers = Work(self.items), Bills(self.bill_index), Peers()
         self.attempted: dict[int, list[list[Any]]] = {}  # by customer: the attempts within the grace period
-        self.office: dict[int, list[int]] = {}  # by area: the two latest stamps of payments or stages
+        self.office: dict[int, tuple[int, str]] = {}  # by area: the highest stamp of payments or stages, and whose
         self.policy = Policy(self.section, frozenset(r.name for r in chosen if r.status == SHADOW))
         self.counts: Counter[tuple[str, str, str]] = Counter()
         self.told: Counter[tuple[str, int, str, str]] = Counter()
@@ -222,7 +224,10 @@ class Engine:
         more["gap"] = np.where((before[rows] > 0) & (before[rows] < part.at), part.at - before[rows], NEVER)
         alerts = self.readings.fold(part, where, more)
         kwh, stale = np.array(r.kwh), np.zeros(len(r), bool)
-        kwh[rows], stale[rows] = part.kwh, registers.stale
+        steady = more["gap"] <= 1.5 * np.fmax(known["interval_s"], self.interval)
+        by_register = np.isnan(part.kwh) & steady & (part.status == Status.MEASURED)
+        kwh[rows] = np.where(by_register, registers.delta, part.kwh)
+        stale[rows] = registers.stale
         if stale.any():
             facts = facts._replace(
                 amps=np.where(stale, np.nan, facts.amps), kva=np.where(stale, np.nan, facts.kva),
@@ -253,7 +258,7 @@ class Engine:
                 alerts.extend(self.intervals.close(*self.interval_rows(whole)))
             if days := pending["day"]:
                 if spikes := sum(w.days[0].spikes for w in days):
-                    self.counts["readings", "doubted", "spike"] += spikes
+                    self.counts["readings", "flagged", "spike"] += spikes
                 alerts.extend(self.days.close(*self.day_rows(days, 0)))
                 alerts.extend(self.area_days.close(*self.area_day_rows(days, 0)))
             pending["interval"], pending["day"] = [], []
@@ -269,7 +274,6 @@ class Engine:
                 self.intervals.seal(*self.interval_rows([window]))
                 self.days.seal(*self.day_rows([window], 0))
                 self.area_days.seal(*self.area_day_rows([window], 0))
-                self.policy.forget(self.areas.pairs[window.area][0], window.days[0].end)
         flush()
         return alerts
 
@@ -322,13 +326,13 @@ class Engine:
         return tuple(self.areas.pairs[slot][0] for slot in unique.tolist()), codes
 
     def step_office(self, batch: Payments | Stages, areas: Codes) -> list[Alert]:
-        """Judge payments or stages: together where they come in order of time, else row by row."""
+        """Judge payments or stages, in runs that come in order of time."""
         odd = (batch.at < EARLIEST) | (batch.at >= LATEST)
         if odd.any():
             self.reject(batch, odd, "implausible_time")
             batch, areas = batch.rows(~odd), areas[~odd]
         rows = np.arange(len(batch))
-        parts = [rows] if (np.diff(batch.at) >= 0).all() else np.split(rows, len(rows))
+        parts = np.split(rows, np.flatnonzero(np.diff(batch.at) < 0) + 1)
         told: list[Alert] = []
         for part in parts if len(rows) else []:
             piece = batch if len(part) == len(batch) else batch.rows(part)
@@ -342,7 +346,7 @@ class Engine:
 
     def step_payments(self, batch: Payments, areas: Codes) -> tuple[list[Alert], int]:
         """Judge attempts by customer and by channel, and note what bills are open."""
-        now = self.move(areas, batch.at)
+        now = self.move(batch, areas)
         touched, again, late = self.bills.fold(batch, areas, now - self.grace)
         fresh = np.ones(len(batch), bool)
         fresh[again] = fresh[late] = False
@@ -373,47 +377,49 @@ class Engine:
 
     def step_stages(self, batch: Stages, areas: Codes) -> tuple[list[Alert], int]:
         """Note what work began and ended."""
-        now = self.move(areas, batch.at)
+        now = self.move(batch, areas)
         touched, again, late = self.work.fold(batch, areas, now - self.grace)
         self.counts[batch.kind, "late", ""] += len(late)
         self.counts[batch.kind, "duplicate", ""] += len(again)
         return self.settle(self.overdue, self.work, np.array(sorted(touched), np.int64)), len(again) + len(late)
 
-    def move(self, areas: Codes, at: Times) -> Times:
-        """Let areas' clocks come as far as their latest stamp but one, so that no single wrong stamp moves them.
+    def move(self, batch: Payments | Stages, areas: Codes) -> Times:
+        """Let areas' clocks come as far as the second-highest stamp of their customers or items; the clock before.
 
-        Gives the clock before each row.
+        So no single customer's or item's wrong stamps move them.
         """
-        now = np.zeros(len(at), np.int64)
-        for row, (area, stamp) in enumerate(zip(areas.tolist(), at.tolist(), strict=True)):
-            now[row] = self.clock[area]
-            first, second = self.office.get(area, (0, 0))
-            if stamp > second and stamp != first:
-                self.office[area] = [max(stamp, first), min(stamp, first)]
+        now = np.zeros(len(batch), np.int64)
+        for row, (area, stamp) in enumerate(zip(areas.tolist(), batch.at.tolist(), strict=True)):
+            now[row], whose = self.clock[area], batch.names[batch.subject[row]]
+            first, holder = self.office.get(area, (0, ""))
+            if whose != holder:
                 self.clock[area] = max(self.clock[area], min(stamp, first))
+            if stamp > first:
+                self.office[area] = stamp, whose
         return now
 
     def fire(self) -> list[Alert]:
-        """Judge the items whose next mark has passed, and forget those long done."""
+        """Judge the items whose next mark has passed; where a day has passed, forget what nothing can concern."""
         alerts: list[Alert] = []
+        days = self.clock // DAY
+        passed = np.flatnonzero(days > np.pad(self.swept, (0, len(days) - len(self.swept))))
         for windows, deadlines in ((self.overdue, self.work), (self.arrears, self.bills)):
-            if not len(deadlines.index):
-                continue
             alerts += self.settle(windows, deadlines, deadlines.due(self.clock))
-            if len(ended := deadlines.finished(self.clock, self.grace)):
+            if len(passed) and len(ended := deadlines.finished(self.clock, self.grace)):
                 windows.forget(ended)
                 deadlines.forget(ended)
+        if len(passed):
+            self.swept = days
+            self.policy.forget({self.areas.pairs[area][0]: int(self.clock[area]) for area in passed.tolist()})
         return alerts
 
     def settle(self, windows: Windows, deadlines: Deadlines, slots: Codes) -> list[Alert]:
         """Judge the whole timeline of some items again."""
         if not len(slots):
             return []
-        where, at, mark = deadlines.timeline(slots, self.clock)
+        where, at, columns = deadlines.timeline(slots, self.clock)
         names, codes = self.area_names(deadlines.cells["area"][where])
-        kind: type[Batch] = Overdue if deadlines is self.work else Arrears
-        columns = self.work.columns(where, mark) if deadlines is self.work else self.bills.columns(where, mark)
-        rows = kind.build(("",), np.zeros(len(where)), names, codes, at, **columns)
+        rows = deadlines.kind.build(("",), np.zeros(len(where)), names, codes, at, **columns)
         return windows.amend(slots, [(rows, where)])
 
     def snapshot(self) -> bytes:
@@ -423,6 +429,7 @@ class Engine:
             "grid": self.grid.state(),
             "validation": self.validation.cells.state(),
             "clock": self.clock,
+            "swept": self.swept,
             "work": self.work.state(),
             "bills": self.bills.state(),
             "peers": self.peers.state(),
@@ -460,12 +467,13 @@ class Engine:
         self.registry.enroll(enrolled)
         self.grid.load(state["grid"])
         self.validation.cells.load(state["validation"])
-        self.clock = np.array(state["clock"])
+        self.clock, self.swept = np.array(state["clock"]), np.array(state["swept"])
         self.work.load(state["work"])
         self.bills.load(state["bills"])
         self.peers.load(state["peers"])
         self.policy.load(state["policy"])
-        self.attempted, self.office = state["attempted"], state["office"]
+        self.attempted = state["attempted"]
+        self.office = {area: (stamp, whose) for area, (stamp, whose) in state["office"].items()}
         for name, judge in self.judges().items():
             judge.load(state["judges"][name])
         self.counts = Counter({(kind, outcome, reason): n for (kind, outcome, reason), n in state["counts"]})

@@ -152,17 +152,19 @@ class Judge:
     def state(self) -> dict[str, Any]:
         """Everything remembered, by owner."""
         return {
-            "features": {str(n): f.cells.state() for n, f in enumerate(self.features)},
+            "features": {type(f).__name__: f.cells.state() for f in self.features},
             "episodes": {e.rule.name: [e.cells.state(), {str(s): a for s, a in e.open.items()}] for e in self.episodes},
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Replace everything by what `state` gave; a rule it does not know starts afresh."""
-        for n, feature in enumerate(self.features):
-            feature.cells.load(state["features"][str(n)])
+        """Replace everything by what `state` gave; a feature or rule that it does not know as such starts afresh."""
+        for feature in self.features:
+            cells = state["features"].get(type(feature).__name__, {})
+            if feature.cells.fits(cells):
+                feature.cells.load(cells)
         for episodes in self.episodes:
-            if episodes.rule.name in state["episodes"]:
-                cells, opened = state["episodes"][episodes.rule.name]
+            cells, opened = state["episodes"].get(episodes.rule.name, ({}, {}))
+            if episodes.cells.fits(cells):
                 episodes.cells.load(cells)
                 episodes.open = {int(s): msgspec.convert(a, Alert) for s, a in opened.items()}
 

@@ -6,7 +6,7 @@ the events of an area by event time, whichever came first; repeat, storm and bud
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -95,7 +95,7 @@ class Policy:
         return ""
 
     def inhibit(self, alert: Alert) -> str:
-        """Whether the whole area was without power while the alert was raised."""
+        """Whether the whole area was without power while the alert was raised; for a day where no end was told."""
         if alert.rule not in SUPPLY:
             return ""
         off = end = 0
@@ -104,7 +104,7 @@ class Policy:
                 off = off or at
                 end = until
             elif event == Event.POWER_ON and off:
-                if off <= alert.raised and alert.since <= (end or at):
+                if off <= alert.raised and alert.since <= (end or min(at, off + DAY)):
                     return "area_outage"
                 off = 0
         return ""
@@ -137,17 +137,26 @@ class Policy:
             return float("inf")
         return max(STORM_LEAST, STORM_TIMES * sum(past) / len(past))
 
-    def forget(self, area: str, clock: int) -> None:
-        """Drop what is older than any event or alert of an area could still concern."""
-        until = clock - MEMORY
-        known = self.recent.get(area, {})
-        for key in [k for k, a in known.items() if a.state != "raised" and a.at < until]:
-            del known[key]
-            self.decided.pop(key, None)
-        for pair in [p for p in self.events if p[0] == area]:
-            self.events[pair] = [s for s in self.events[pair] if max(s[1], s[2]) > until]
-        for rule in [k for k in self.raises if k[1] == area and self.raises[k][-1] < until]:
-            del self.raises[rule]
+    def forget(self, clocks: Mapping[str, int]) -> None:
+        """Drop what is older than any event or alert of some areas could still concern."""
+        for area, clock in clocks.items():
+            known = self.recent.get(area, {})
+            for key in [k for k, a in known.items() if a.state != "raised" and a.at < clock - MEMORY]:
+                del known[key]
+                self.decided.pop(key, None)
+        for pair, spans in list(self.events.items()):
+            if pair[0] in clocks:
+                kept = [s for s in spans if max(s[1], s[2]) > clocks[pair[0]] - MEMORY]
+                if kept:
+                    self.events[pair] = kept
+                else:
+                    del self.events[pair]
+        for who in [k for k, times in self.raises.items() if k[1] in clocks and times[-1] < clocks[k[1]] - MEMORY]:
+            del self.raises[who]
+        oldest = (min(clocks.values()) - MEMORY) // DAY
+        for counter in (self.daily, self.spent):
+            for count in [k for k in counter if k[1] < oldest]:
+                del counter[count]
 
     def state(self) -> dict[str, Any]:
         """Everything remembered."""

@@ -51,11 +51,13 @@ def current_loss(
           "疑似反极性:{phase}相有功{p:.3f}kW反向,该点无发电备案。"),
 )  # fmt: skip
 def reverse_polarity(
-    p: Column, most_p: Column, phases: Column, un: Column, ib: Column, pv_kva: Column, *, floor: float = 0.005
+    p: Column, most_p: Column, total_p: Column, elements: Column, un: Column, ib: Column, pv_kva: Column, *,
+    floor: float = 0.005,
 ) -> Column:
     """A phase sends power back, others do not, nothing generates (反极性). Terminal defaults: 0.5 % Un Ib, 15 min."""
     back = (p < -floor * un * ib / 1000) & (pv_kva == 0)
-    return between(back & ((most_p > 0) | (phases == 1)), p >= 0)
+    others = np.where(elements == 2, total_p < 0, (most_p > 0) | (elements == 1))
+    return between(back & others, p >= 0)
 
 
 @rule(

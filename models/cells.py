@@ -59,6 +59,11 @@ class Cells:
         """The used part of every array; not a copy."""
         return {name: array[..., : self.used] for name, array in self.arrays.items()}
 
+    def fits(self, state: dict[str, Array]) -> bool:
+        """Whether `state` came from cells of the same names and shapes."""
+        shapes = {name: empty.shape for name, empty in self.empty.items()}
+        return {name: array.shape[:-1] for name, array in state.items()} == shapes
+
     def load(self, state: dict[str, Array]) -> None:
         """Replace everything by what `state` gave."""
         self.arrays = {name: np.array(state[name], self.empty[name].dtype) for name in self.arrays}

@@ -1,20 +1,70 @@
-"""Items that should be done by a moment, and the marks on the way at which they are judged though nothing happens."""
+"""Items that should be done by a moment, and the marks on the way at which they are judged though nothing happens.
+
+What is told of an item is kept, and everything else is computed from it: the answer does not depend on the order in
+which it is told.
+"""
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 
 from models.cells import Cells
 from models.index import Index
-from schemas.columns import Codes, Column, Payments, Progress, Stages, Times
+from schemas.columns import Arrears, Batch, Codes, Overdue, Payments, Progress, Stages, Times
 from schemas.columns import Payment as PaymentKind
 
-DAY = 86_400
+HOUR, DAY = 3600, 86_400
 NEVER = 2**62
+ORPHANED = 40 * DAY  # after which an end without a start, or a payment without its bill, is forgotten
 STAGE_LIMITS = {"reading": DAY, "checking": DAY, "review": DAY, "issue": 5 * DAY, "collection": 20 * DAY}
 STAGE_MARKS = (0.8, 1.0, 2.0)  # shares of the limit
 ARREARS_MARKS = (1.0, 7.0, 15.0, 30.0)  # days after the due date
+
+
+class Visit(NamedTuple):
+    """From `start` until `done`; a mark is at start + mark * unit, and a unit of 0 has none."""
+
+    start: int
+    unit: float
+    done: int  # NEVER while it is open
+
+
+class WorkItem(msgspec.Struct):
+    """What was told of a work item in a stage, which may be entered again."""
+
+    starts: dict[int, float] = {}  # the limit by time
+    ends: list[int] = []
+
+    def visits(self) -> list[Visit]:
+        """Each start with the first end after it; a start while the stage is open tells nothing new."""
+        visits: list[Visit] = []
+        for start in sorted(self.starts):
+            if not visits or visits[-1].done <= start:
+                done = min((end for end in self.ends if end >= start), default=NEVER)
+                visits.append(Visit(start, self.starts[start], done))
+        return visits
+
+    def row(self, visit: Visit, at: int, mark: float) -> tuple[float, ...]:
+        """The columns of Overdue."""
+        return mark, visit.unit / HOUR
+
+
+class Bill(msgspec.Struct):
+    """What was told of a bill: its latest issue, and what was paid on it."""
+
+    issued: tuple[int, int, float] = (0, 0, 0.0)  # when, due and yuan
+    paid: list[tuple[int, float]] = []  # when and yuan
+
+    def visits(self) -> list[Visit]:
+        """From the due date until the amount was paid; none before it was issued, and no marks without a due date."""
+        issued, due, amount = self.issued
+        return [Visit(due, DAY if due else 0, settled(self.paid, amount))] if issued else []
+
+    def row(self, visit: Visit, at: int, mark: float) -> tuple[float, ...]:
+        """The columns of Arrears."""
+        return mark, self.issued[2] - sum(amount for when, amount in self.paid if when <= at)
 
 
 class Told(NamedTuple):
@@ -24,89 +74,111 @@ class Told(NamedTuple):
     again: list[int]
     late: list[int]
 
-    def note(self, row: int, slot: int, new: bool) -> None:
-        """File a row by whether it told something new of its item."""
-        if not new:
-            self.again.append(row)
-        else:
-            self.touched.add(slot)
-
 
 class Deadlines:
-    """Starts, ends and marks of the items of one kind; the answer does not depend on the order of what is told."""
+    """The items of one kind, by slot."""
 
-    def __init__(self, index: Index, marks: tuple[float, ...]) -> None:
-        self.index, self.marks = index, marks
+    kind: type[Batch]
+    columns: tuple[str, ...]
+    marks: tuple[float, ...]
+    item: type[Any]
+
+    def __init__(self, index: Index) -> None:
+        self.index = index
+        self.items: dict[int, Any] = {}
         self.cells = Cells(
-            start=np.int64(NEVER), unit=np.float64(np.nan),  # a mark is at start + mark * unit
-            done=np.int64(NEVER), fired=np.int64(0), amount=np.float64(np.nan), area=np.int32(-1),
+            area=np.int32(-1),
+            due=np.int64(NEVER),  # its next mark
+            ended=np.int64(NEVER),  # when its last visit ended
+            expires=np.int64(NEVER),  # when it is forgotten though it never began
         )  # fmt: skip
-
-    def due(self, clock: Times) -> Codes:
-        """Items that passed a mark since they were last judged; `clock` is by area slot."""
-        n = len(self.index)
-        self.cells.room(n)
-        c = {name: array[..., :n] for name, array in self.cells.arrays.items()}
-        now = np.where(c["area"] >= 0, clock[c["area"]], 0)
-        last = np.where(c["done"] < NEVER, c["done"] - 1, now)
-        marks = self.times(np.arange(n))
-        return np.flatnonzero(((marks <= last) & (marks > c["fired"])).any(axis=0))
-
-    def times(self, slots: Codes) -> Times:
-        """When the marks of some items are, as (marks, items)."""
-        start, unit = self.cells["start"][slots], self.cells["unit"][slots]
-        known = (start < NEVER) & ~np.isnan(unit)
-        ahead = np.rint(np.array(self.marks)[:, None] * np.where(known, unit, 0)).astype(np.int64)
-        return np.where(known, np.where(known, start, 0) + ahead, NEVER)
-
-    def timeline(self, slots: Codes, clock: Times) -> tuple[Codes, Times, Column]:
-        """Every row of some items so far: slot, when, and the mark it passed, or 0 where it was done."""
-        marks = self.times(slots)
-        done, now = self.cells["done"][slots], clock[self.cells["area"][slots]]
-        passed = marks <= np.where(done < NEVER, done - 1, now)
-        n, k = np.nonzero(passed.T)
-        self.cells["fired"][slots] = np.where(passed, marks, 0).max(axis=0, initial=0)
-        finished = np.flatnonzero((done < NEVER) & (self.cells["start"][slots] < NEVER))
-        where = np.concatenate([slots[n], slots[finished]])
-        at = np.concatenate([marks[k, n], done[finished]])
-        mark = np.concatenate([np.array(self.marks)[k], np.zeros(len(finished))])
-        order = np.lexsort((at, where))
-        return where[order], at[order], mark[order]
+        self.earliest: Times = np.zeros(0, np.int64)  # next mark by area
 
     def open(self, area: str, item: str, at: int, sealed: int) -> int:
         """The slot of an item; -1 when a row of time `at` comes too late for one that is done or was never known."""
         known = self.index.known.get(area, {}).get(item, -1)
-        if known < 0 and at < sealed:
+        if at < sealed and (known < 0 or self.cells["ended"][known] < sealed):
             return -1
         slot = self.index.slot(area, item)
         self.cells.room(slot + 1)
-        return -1 if known >= 0 and self.cells["done"][slot] < sealed else slot
+        return slot
 
-    def state(self) -> dict[str, Any]:
-        """Everything remembered."""
-        return {"cells": self.cells.state()}
+    def note(self, told: Told, row: int, slot: int, area: int, at: int, *, new: bool) -> None:
+        """File a row by whether it told something new of its item."""
+        cells, visits = self.cells, self.items[slot].visits()
+        cells["area"][slot] = area
+        cells["ended"][slot] = visits[-1].done if visits else NEVER
+        cells["expires"][slot] = NEVER if visits else at + ORPHANED
+        if new:
+            told.touched.add(slot)
+        else:
+            told.again.append(row)
 
-    def load(self, state: dict[str, Any]) -> None:
-        """Replace everything by what `state` gave."""
-        self.cells.load(state["cells"])
+    def due(self, clock: Times) -> Codes:
+        """Items that passed a mark since they were last judged; `clock` is by area slot."""
+        if len(self.earliest) < len(clock):
+            self.survey(len(clock))
+        if not (self.earliest <= clock).any():
+            return np.zeros(0, np.int64)
+        area, due = self.cells["area"][: len(self.index)], self.cells["due"][: len(self.index)]
+        return np.flatnonzero((area >= 0) & (due <= clock[area]))
+
+    def timeline(self, slots: Codes, clock: Times) -> tuple[Codes, Times, dict[str, Any]]:
+        """Every row of some items so far: slot, when, and its columns; an end is a row of mark 0."""
+        rows: list[tuple[Any, ...]] = []
+        for slot in slots.tolist():
+            item, now, due = self.items[slot], int(clock[self.cells["area"][slot]]), NEVER
+            for visit in item.visits():
+                until = now if visit.done == NEVER else visit.done - 1
+                for mark in self.marks if visit.unit else ():
+                    at = visit.start + round(mark * visit.unit)
+                    if at <= until:
+                        rows.append((slot, at, *item.row(visit, at, mark)))
+                    elif visit.done == NEVER:
+                        due = min(due, at)
+                if visit.done < NEVER:
+                    rows.append((slot, visit.done, *item.row(visit, visit.done, 0.0)))
+            self.cells["due"][slot] = due
+        self.survey(len(clock))
+        where, at, *columns = zip(*rows, strict=True) if rows else ((),) * (2 + len(self.columns))
+        return np.array(where, np.int64), np.array(at, np.int64), dict(zip(self.columns, columns, strict=True))
+
+    def survey(self, areas: int) -> None:
+        """Find each area's next mark."""
+        self.earliest = np.full(areas, NEVER)
+        area, due = self.cells["area"][: len(self.index)], self.cells["due"][: len(self.index)]
+        np.minimum.at(self.earliest, area[area >= 0], due[area >= 0])
 
     def finished(self, clock: Times, grace: int) -> Codes:
-        """Items that ended so long ago that nothing can change them."""
-        n = len(self.index)
-        area, done = self.cells["area"][:n], self.cells["done"][:n]
-        return np.flatnonzero((area >= 0) & (done < NEVER) & (done + grace < clock[area]))
+        """Items that ended so long ago that nothing can change them, or never began."""
+        c = {name: array[: len(self.index)] for name, array in self.cells.arrays.items()}
+        now = clock[c["area"]]
+        over = (c["ended"] < NEVER) & (np.minimum(c["ended"], now) + grace < now)
+        return np.flatnonzero((c["area"] >= 0) & (over | (c["expires"] < now)))
 
     def forget(self, slots: Codes) -> None:
         """Drop some items."""
         self.cells.clear(slots)
         self.index.release(slots)
+        for slot in slots.tolist():
+            del self.items[slot]
+        self.earliest = self.earliest[:0]
+
+    def state(self) -> dict[str, Any]:
+        """Everything remembered."""
+        return {"cells": self.cells.state(), "items": self.items}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Replace everything by what `state` gave."""
+        self.cells.load(state["cells"])
+        self.items = {slot: msgspec.convert(saved, self.item) for slot, saved in state["items"].items()}
+        self.earliest = np.zeros(0, np.int64)
 
 
 class Work(Deadlines):
     """Work items by stage."""
 
-    def __init__(self, index: Index) -> None:
-        super().__init__(index, STAGE_MARKS)
+    kind, columns, marks, item = Overdue, ("share", "limit_hours"), STAGE_MARKS, WorkItem
 
     def fold(self, batch: Stages, areas: Codes, sealed: Times) -> Told:
         """Note starts and ends; `sealed` is by row the time before which what has ended cannot change any more."""
@@ -117,76 +189,44 @@ class Work(Deadlines):
             if slot < 0:
                 told.late.append(n)
                 continue
-            c = self.cells
-            c["area"][slot] = areas[n]
-            before = int(c["start"][slot]), int(c["done"][slot])
+            item = self.items.setdefault(slot, WorkItem())
             if batch.progress[n] == Progress.STARTED:
-                c["start"][slot] = min(before[0], at)
-                c["unit"][slot] = limit if 0 < limit < np.inf else STAGE_LIMITS.get(stage, np.nan)
-            else:
-                c["done"][slot] = min(before[1], at)
-            told.note(n, slot, before != (c["start"][slot], c["done"][slot]))
+                limit = limit if 0 < limit < np.inf else float(STAGE_LIMITS.get(stage, 0))
+                new = limit > item.starts.get(at, -1)
+                item.starts[at] = max(item.starts.get(at, 0.0), limit)
+            elif new := at not in item.ends:
+                item.ends.append(at)
+            self.note(told, n, slot, areas[n], at, new=new)
         return told
-
-    def columns(self, slots: Codes, mark: Column) -> dict[str, Any]:
-        """The columns of Overdue."""
-        return {"share": mark, "limit_hours": self.cells["unit"][slots] / 3600}
 
 
 class Bills(Deadlines):
     """Bills until they are paid."""
 
-    def __init__(self, index: Index) -> None:
-        super().__init__(index, ARREARS_MARKS)
-        self.paid: dict[int, list[tuple[int, float]]] = {}  # time and yuan by slot
-
-    def state(self) -> dict[str, Any]:
-        """Everything remembered."""
-        return super().state() | {"paid": self.paid}
-
-    def load(self, state: dict[str, Any]) -> None:
-        """Replace everything by what `state` gave."""
-        super().load(state)
-        self.paid = {slot: [(at, amount) for at, amount in paid] for slot, paid in state["paid"].items()}
+    kind, columns, marks, item = Arrears, ("overdue_days", "unpaid"), ARREARS_MARKS, Bill
 
     def fold(self, batch: Payments, areas: Codes, sealed: Times) -> Told:
         """Note bills and what was paid on them; `sealed` is by row the time before which a paid bill cannot change."""
         told = Told(set(), [], [])
         for n in range(len(batch)):
-            kind, bill, at = int(batch.payment[n]), batch.bills[batch.bill[n]], int(batch.at[n])
+            kind, name, at = int(batch.payment[n]), batch.bills[batch.bill[n]], int(batch.at[n])
             issued = kind == PaymentKind.BILL
-            if not bill or not (issued or (kind == PaymentKind.PAYMENT and batch.succeeded[n])):
+            if not name or not (issued or (kind == PaymentKind.PAYMENT and batch.succeeded[n])):
                 continue
-            slot = self.open(batch.areas[batch.area[n]], f"{batch.names[batch.subject[n]]}/{bill}", at, sealed[n])
+            slot = self.open(batch.areas[batch.area[n]], f"{batch.names[batch.subject[n]]}/{name}", at, sealed[n])
             if slot < 0:
                 told.late.append(n)
                 continue
-            c, paid = self.cells, self.paid.setdefault(slot, [])
-            c["area"][slot] = areas[n]
-            row = at, float(np.nan_to_num(batch.amount[n]))
-            if issued:
-                known = c["start"][slot] == batch.due[n] and c["amount"][slot] == row[1]
-                c["start"][slot], c["amount"][slot], c["unit"][slot] = batch.due[n], row[1], DAY
-            elif not (known := row in paid):
-                paid.append(row)
-            c["done"][slot] = settled(paid, float(c["amount"][slot]))
-            told.note(n, slot, not known)
+            bill = self.items.setdefault(slot, Bill())
+            amount = float(np.nan_to_num(batch.amount[n]))
+            news = (at, int(batch.due[n]), amount) if issued else (at, amount)
+            new = news > bill.issued if issued else news not in bill.paid
+            if issued and new:
+                bill.issued = news
+            elif new:
+                bill.paid.append(news)
+            self.note(told, n, slot, areas[n], at, new=new)
         return told
-
-    def forget(self, slots: Codes) -> None:
-        """Drop some bills."""
-        super().forget(slots)
-        for slot in slots.tolist():
-            self.paid.pop(slot, None)
-
-    def columns(self, slots: Codes, mark: Column) -> dict[str, Any]:
-        """The columns of Arrears."""
-        start = self.cells["start"][slots] + (mark * DAY).astype(np.int64)
-        paid = [
-            sum(amount for at, amount in self.paid.get(slot, []) if at <= when)
-            for slot, when in zip(slots.tolist(), start.tolist(), strict=True)
-        ]
-        return {"overdue_days": mark, "unpaid": self.cells["amount"][slots] - np.array(paid)}
 
 
 def settled(paid: list[tuple[int, float]], amount: float) -> int:

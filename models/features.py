@@ -214,7 +214,8 @@ class FailureShare:
 
     def fold(self, slots: Codes, batch: Attempts, columns: Columns) -> Columns:
         """Adds failed_share, attempts (effective number), usual_share and usual_spread, both before this hour."""
-        c, hour = self.cells, batch.at // HOUR
+        c = self.cells
+        hour = np.maximum(batch.at // HOUR, c["hour"][slots])  # a row that comes late counts in the running hour
         self.end_hours(slots[c["hour"][slots] != hour])
         c["hour"][slots] = hour
         c["tried"][slots] += 1

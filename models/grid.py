@@ -336,7 +336,7 @@ class Grid:
             s = self.sums["gateway"]
             s[:3, step[gateway], number[gateway]] = facts.amps[:, rows[gateway]]
             s[3, step[gateway], number[gateway]] = facts.kva[rows[gateway]]
-        known = ~gateway & ~np.isnan(facts.kva[rows])
+        known = ~gateway & ~np.isnan(facts.kva[rows]) & ~seen[fresh]  # a user's first reading speaks for the interval
         rows, where = rows[known], (step * self.sums["counted"].shape[-1] + number)[known]
         np.add.at(self.sums["counted"].reshape(-1), where, 1)
         np.add.at(self.sums["milli_va"].reshape(-1), where, np.rint(facts.kva[rows] * 1e6).astype(np.int64))
@@ -437,15 +437,19 @@ class Grid:
         master = self.registry.meters.at(rows)
         present = ((rows > 0) & (end <= master["member_until"])) | (cells["reads"] > 0)
         expected = np.maximum((end - start) / np.fmax(master["interval_s"], self.interval), 1)
-        columns = day_columns(cells, expected, 6 * HOUR // self.interval)
+        columns = day_columns(cells, expected)
         spikes = int(np.count_nonzero(columns.pop("spike")[present]))
         totals = area_day(columns, cells, master["ratio"], master["is_gateway"] == 1, present)
         days = {name: column[present] for name, column in columns.items()}
         return AreaDay(end, meters[present], days, totals, spikes)
 
 
-def apparent(u: Column, i: Column, p: Column, q: Column, un: Column) -> Column:
-    """Secondary kVA per row from P and Q, else from U and I, else from I at nominal voltage; NaN without any."""
+def apparent(r: Readings, master: dict[str, Column]) -> Column:
+    """Secondary kVA per row from P and Q, else from U and I, else from I at nominal voltage; NaN without any.
+
+    A three-wire meter's two elements measure line voltages: U and I of both make 2/sqrt(3) of the apparent power.
+    """
+    u, i, p, q, un = r.u, r.i, r.p, r.q, master["un"]
     absent = np.isnan(i)
     if unknown(i):
         kva = np.full(i.shape[1], np.nan)
@@ -453,7 +457,8 @@ def apparent(u: Column, i: Column, p: Column, q: Column, un: Column) -> Column:
         volts = np.broadcast_to(un, i.shape) if unknown(u) else np.where(np.isnan(u), un, u)
         product = volts * np.abs(i)
         blind = absent.all(axis=0) | (np.isnan(product) & ~absent).any(axis=0)
-        kva = np.where(blind, np.nan, zeroed(product).sum(axis=0, dtype=np.float64) / 1000)
+        wires = np.where(master["three_wire"] == 1, np.sqrt(3) / 2, 1)
+        kva = np.where(blind, np.nan, zeroed(product).sum(axis=0, dtype=np.float64) / 1000 * wires)
     if unknown(p) or unknown(q):
         return kva
     missing = np.isnan(p)
@@ -464,12 +469,12 @@ def apparent(u: Column, i: Column, p: Column, q: Column, un: Column) -> Column:
 
 def facts_of(r: Readings, master: dict[str, Column], interval: int) -> Facts:
     """What the grid files of readings; the master columns are as of each row's time."""
-    kva = apparent(r.u, r.i, r.p, r.q, master["un"]) * master["ratio"]
+    kva = apparent(r, master) * master["ratio"]
     none = np.zeros(len(r), bool)
     voltless, powerless = unknown(r.u), unknown(r.p)
     back = np.zeros(len(r), np.int64)
     if not powerless:
-        flow = zeroed(r.p).sum(axis=0, dtype=np.float64) * interval / HOUR
+        flow = zeroed(r.p).sum(axis=0, dtype=np.float64) * np.fmax(master["interval_s"], interval) / HOUR
         back = np.rint(np.maximum(-flow, 0) * 1e6).astype(np.int64)
     volted = none if voltless else np.any(~np.isnan(r.u), axis=0)
     live = none if voltless else np.any(r.u > 0.5 * master["un"], axis=0)
@@ -487,7 +492,7 @@ def zeroed(column: Column) -> Column:
     return np.where(np.isnan(column), column.dtype.type(0), column)
 
 
-def day_columns(cells: dict[str, Array], expected: Column, night_steps: int) -> dict[str, Column]:
+def day_columns(cells: dict[str, Array], expected: Column) -> dict[str, Column]:
     """The Days columns of every member; `expected` is how many intervals a full day has."""
     kwh: Column = cells["kwh"].astype(np.float64)
     told = (~np.isnan(kwh)).sum(axis=0)
@@ -498,11 +503,9 @@ def day_columns(cells: dict[str, Array], expected: Column, night_steps: int) -> 
     third, most = top[-3], top[-1]
     spike: Mask = (most > SPIKE * third) & (most > SPIKE_KWH) & (told >= 3)
     with np.errstate(invalid="ignore", divide="ignore"):
-        night = np.where(total > 0, filled[:night_steps].sum(axis=0) / total, np.nan)
-        peak = np.where(~spike & (total > 0), most * told / total, np.nan)
         live = np.where(cells["volted"] > 0, cells["live"] / cells["volted"], np.nan)
-    return {"kwh": total, "coverage": coverage, "reads": cells["reads"].astype(float), "live": live, "night": night,
-            "peak": peak, "spike": spike.astype(float)}  # fmt: skip
+    return {"kwh": total, "coverage": coverage, "reads": cells["reads"].astype(float), "live": live,
+            "spike": spike.astype(float)}  # fmt: skip
 
 
 def area_day(

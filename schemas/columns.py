@@ -271,8 +271,6 @@ class Days(Batch):
     coverage: Column  # share of the day's intervals that were read
     reads: Column  # readings of any kind in the day
     live: Column  # share of the day's readings with voltage on some phase, NaN when none has a voltage
-    night: Column  # share of the energy used from 0 to 6 h
-    peak: Column  # largest interval over the mean interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,7 +305,7 @@ COLUMN_TYPES: dict[str, Any] = {
     "stages": str, "stage": np.int32, "progress": np.uint8, "limit": np.float64,
     "offset": np.float64, "failed": np.float32, "overdue_days": np.float64, "unpaid": np.float64, "share": np.float64,
     "limit_hours": np.float64,
-    "coverage": np.float32, "reads": np.float32, "live": np.float32, "night": np.float32, "peak": np.float32,
+    "coverage": np.float32, "reads": np.float32, "live": np.float32,
     "current": np.float32, "kva": np.float32, "gateway": np.float32, "energy_in": np.float64, "energy_out": np.float64,
 }  # fmt: skip
 PHASE_COLUMNS = frozenset({"u", "i", "p", "q", "current"})

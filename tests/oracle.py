@@ -173,7 +173,8 @@ READINGS = {
         "u", "i", "un", "ib"), 1, MINUTE, MINUTE, lull=2 * HOUR),
     "reverse_polarity": Rule(by_phase(
         lambda f, n: between(f["p"][n] < -0.005 * f["un"] * f["ib"] / 1000 and f["pv_kva"] == 0
-                             and (f["most_p"] > 0 or f["phases"] == 1), f["p"][n] >= 0),
+                             and (total(f["p"]) < 0 if f["elements"] == 2 else f["most_p"] > 0 or f["elements"] == 1),
+                             f["p"][n] >= 0),
         "p", "un", "ib", "pv_kva"), 1, 15 * MINUTE, 15 * MINUTE, lull=2 * HOUR),
     "meter_current_unbalance": Rule(by_phase(
         lambda f, n: gated(abs(abs(f["i"][n]) - f["mean_i"]) / f["mean_i"] / 0.3, f["most_i"] > 0.05 * f["ib"])
@@ -245,7 +246,7 @@ def validated(row: Row, m: Meter | None, interval: int) -> Facts:
     c = row.columns
     f: Facts = {name: [float(v) for v in c[name]] for name in ("u", "i", "p", "q")}
     f |= {name: float(c[name]) for name in ("kwh", "register", "clock_offset")}
-    f |= {"at": row.at, "estimated": c["status"] == Status.ESTIMATED}
+    f |= {"at": row.at, "estimated": c["status"] == Status.ESTIMATED, "measured": c["status"] == Status.MEASURED}
     limit = math.inf
     if m:
         limit = 2 * m.un_v * m.imax_a * (1 if m.wiring == "1P2W" else 3) / 1000
@@ -289,7 +290,8 @@ def apparent(f: Facts, m: Meter | None) -> float:
         return math.hypot(p, q) * ratio
     if not live:
         return NAN
-    return sum(abs(f["i"][n]) * (m.un_v if math.isnan(f["u"][n]) else f["u"][n]) for n in live) / 1000 * ratio
+    product = sum(abs(f["i"][n]) * (m.un_v if math.isnan(f["u"][n]) else f["u"][n]) for n in live) / 1000 * ratio
+    return product * (math.sqrt(3) / 2 if m.wiring == "3P3W" else 1)
 
 
 class Notebook:
@@ -343,13 +345,15 @@ def readings_told(
     notebook, newest, forward, believed = Notebook(), 0, [], []
     for row in rows:
         m = record(area, meter, row.at)
-        f = validated(row, m, interval)
+        f, own = validated(row, m, interval), max(m.interval_s if m else 0, interval)
         f["kva"], f["record"] = apparent(f, m), m
         believed.append(f)
         if row.at <= newest:
             continue
-        newest = row.at
         notebook.take(f, m)
+        if math.isnan(f["kwh"]) and f["measured"] and newest and row.at - newest <= 1.5 * own:
+            f["kwh"] = single(f["delta"])
+        newest = row.at
         amps = [abs(i) for i in f["i"]]
         f |= {"most_u": most(f["u"]), "most_i": most(amps), "mean_i": sum(amps) / 3, "most_p": most(f["p"])}
         f |= {"un": m.un_v if m else NAN, "ib": m.ib_a if m else NAN, "pv_kva": m.pv_kva if m else NAN}
@@ -459,7 +463,8 @@ def day_of(m: Meter | None, read: list[Facts], start: int, end: int, interval: i
     energy = [f["kwh"] for f in read if not math.isnan(f["kwh"])]
     volted = [f for f in read if not math.isnan(most(f["u"]))]
     live = sum(most(f["u"]) > 0.5 * m.un_v for f in volted) if m else 0
-    back = sum(max(-total([0.0, *f["p"]]), 0) * interval / HOUR for f in read)
+    own = max(m.interval_s if m else 0, interval)
+    back = sum(max(-total([0.0, *f["p"]]), 0) * own / HOUR for f in read)
     return {
         "at": end, "kwh": sum(energy) if len(energy) >= expected / 2 else NAN,
         "coverage": min(len(energy) / expected, 1), "reads": sum(not f["estimated"] for f in read),
@@ -579,19 +584,20 @@ def work_told(section: str, rows: list[Row], clock: int) -> Endings:
     told: Endings = {}
     for item in dict.fromkeys((r.subject, r.columns["stage"]) for r in rows):
         mine = [r for r in rows if (r.subject, r.columns["stage"]) == item]
-        begun = min((r.at for r in mine if r.columns["progress"] == Progress.STARTED), default=None)
-        done = min((r.at for r in mine if r.columns["progress"] == Progress.FINISHED), default=math.inf)
-        given = [r.columns["limit"] for r in mine if r.columns["progress"] == Progress.STARTED]
-        limit = given[-1] if given and given[-1] > 0 else LIMITS.get(item[1], NAN)
-        if begun is None:
-            continue
+        ends = [r.at for r in mine if r.columns["progress"] == Progress.FINISHED]
         facts: list[Facts] = []
-        if not math.isnan(limit):
-            marks = [(begun + round(share * limit), share) for share in (0.8, 1.0, 2.0)]
-            until = clock + 1 if done == math.inf else done
-            facts = [{"at": at, "share": share} for at, share in marks if at < until]
-        if done < math.inf:
-            facts.append({"at": done, "share": 0.0})
+        done = -math.inf
+        for row in sorted((r for r in mine if r.columns["progress"] == Progress.STARTED), key=lambda r: r.at):
+            if row.at < done:
+                continue  # it had not left the stage
+            done = min((end for end in ends if end >= row.at), default=math.inf)
+            limit = row.columns["limit"] if row.columns["limit"] > 0 else LIMITS.get(item[1], NAN)
+            if not math.isnan(limit):
+                marks = [(row.at + round(share * limit), share) for share in (0.8, 1.0, 2.0)]
+                until = clock + 1 if done == math.inf else done
+                facts += [{"at": at, "share": share} for at, share in marks if at < until]
+            if done < math.inf:
+                facts.append({"at": done, "share": 0.0})
         judge(OVERDUE, section, "/".join(item), sorted(facts, key=itemgetter("at")), told)
     return told
 
@@ -620,7 +626,9 @@ def expected(stream: Stream) -> Endings:
             told |= intervals_told(area, believed, nights, stream.interval, clock - stream.interval)
         for kind, judged in ((Payments, bills_told), (Stages, work_told)):
             office = [row for row in rows if row.kind is kind]
-            stamps = sorted({row.at for row in rows if row.kind in (Payments, Stages)})
-            told |= judged(name, office, max(clock, stamps[-2] if len(stamps) > 1 else 0))
+            newest: dict[str, int] = {}
+            for row in [row for row in rows if row.kind in (Payments, Stages)]:
+                newest[row.subject] = max(newest.get(row.subject, 0), row.at)
+            told |= judged(name, office, max([clock, *sorted(newest.values())[-2:-1]]))
         told |= customers_told(name, [row for row in rows if row.kind is Payments])
     return told

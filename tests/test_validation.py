@@ -37,8 +37,11 @@ def validated(readings, **more):
         engine.step(batch)
     seen = {name: np.concatenate([part[name] for part in probe.seen], axis=-1) for name in SEEN if probe.seen}
     doubts = {reason: n for (_, fate, reason), n in engine.counts.items() if fate == "doubted"}
-    fates = {reason or fate: n for (_, fate, reason), n in engine.counts.items() if fate not in ("doubted", "in")}
+    fates = {reason or fate: n for (_, fate, reason), n in engine.counts.items() if fate not in ASIDE}
     return seen, doubts, fates
+
+
+ASIDE = ("doubted", "flagged", "in")  # outcomes that are no fate of a row
 
 
 def assert_seen(column, expected):

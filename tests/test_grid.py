@@ -1,0 +1,75 @@
+"""Open days: what an area's windows hold, whatever its meters' pace and wiring."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from detectors.engine import Engine
+from detectors.rule import Level, Rule
+from schemas.columns import AreaDays, Intervals, Readings
+from schemas.master import Area, Meter, Transformer
+
+START = 1_761_926_400  # a midnight in Shanghai
+STEP = 300
+
+
+class Probe(Rule):
+    """Notes what it is given and scores nothing."""
+
+    seen: list[dict[str, np.ndarray]]
+
+    def score(self, columns, gone):
+        self.seen.append({name: np.array(column) for name, column in columns.items()})
+        return np.zeros(len(columns["at"]))
+
+
+def windows(kind, area, readings, **settings):
+    """The closed windows of one kind that an engine comes to see."""
+    probe = Probe("probe", kind, (Level(1, 4, 0),), 0, 0.9, len, (), {}, ("", ""), ("", ""))
+    object.__setattr__(probe, "seen", [])
+    engine = Engine([probe], **settings)
+    engine.enroll([area])
+    for batch in readings:
+        engine.step(batch)
+    return {name: np.concatenate([part[name] for part in probe.seen], axis=-1) for name in probe.seen[0]}
+
+
+def area(*meters: Meter, gateway: str = "") -> Area:
+    return Area(area="A1", gateway=gateway, transformers=[Transformer(rating_kva=100)], meters=list(meters))
+
+
+def slots(names, step, count, **columns):
+    """One reading of every meter in each of so many steps; a column is a number, or one a meter."""
+    for k in range(1, count + 1):
+        told = {}
+        for name, value in columns.items():
+            flat = np.broadcast_to(np.asarray(value, float), (len(names),))
+            told[name] = np.broadcast_to(flat, (3, len(names))) if name in ("u", "i", "p", "q") else flat * k ** (
+                name == "register"
+            )
+        yield Readings.build(names, range(len(names)), ["A1"], [0] * len(names), [START + k * step] * len(names), **told)
+
+
+def test_a_user_counts_once_an_interval_however_often_it_is_read():
+    four = [Meter(meter=f"M{n}", wiring="3P4W", interval_s=STEP) for n in range(4)]
+    seen = windows(Intervals, area(*four), slots([m.meter for m in four], STEP, 12, u=220.0, i=10.0))
+    assert seen["kva"] == pytest.approx(np.full(len(seen["kva"]), 4 * 3 * 2.2))
+    assert (seen["coverage"] == 1).all()
+
+
+def test_energy_that_flows_back_is_that_of_the_meters_own_interval():
+    meters = [Meter(meter="G", wiring="3P4W", interval_s=3600), Meter(meter="M", interval_s=3600, pv_kva=5.0)]
+    readings = slots(["G", "M"], 3600, 30, kwh=[4.0, 4.0], p=[1.0, -1.0])
+    seen = windows(AreaDays, area(*meters, gateway="G"), readings)
+    assert seen["energy_in"].tolist() == [24 * (4.0 + 3 * 1.0)]  # what came in and what the user gave
+    assert seen["energy_out"].tolist() == [96.0]
+
+
+def test_a_meter_of_registers_alone_has_a_day_of_energy():
+    meters = [Meter(meter="G"), Meter(meter="M")]
+    readings = slots(["G", "M"], 900, 110, register=[2.0, 1.9])
+    seen = windows(AreaDays, area(*meters, gateway="G"), readings)
+    assert seen["energy_in"] == pytest.approx([95 * 2.0])  # the first register has none before it
+    assert seen["energy_out"] == pytest.approx([95 * 1.9])
+    assert seen["coverage"] == pytest.approx([95 / 96])
