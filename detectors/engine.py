@@ -33,6 +33,8 @@ from models.saved import dumps, loads
 from models.validation import Validation
 from schemas.alert import Alert
 from schemas.columns import (
+    EARLIEST,
+    LATEST,
     AreaDays,
     Arrears,
     Attempts,
@@ -52,6 +54,7 @@ from schemas.columns import (
     Status,
     Times,
 )
+from schemas.master import Area
 
 LAYOUT = 1
 SHADOW = "shadow"
@@ -59,7 +62,6 @@ FUTURE = 300  # seconds a stamp may be ahead of its receipt, design section 4
 DAY = 86_400
 QUIET = 2 * 3600  # how far a silent area's clock stays behind the wall's
 GRACE = 3 * DAY
-EARLIEST, LATEST = 946_684_800, 4_102_444_800  # 2000-01-01 and 2100-01-01
 
 
 class SnapshotError(ValueError):
@@ -114,7 +116,7 @@ class Engine:
         known = self.registry.areas.get(area)
         return known.section if known else area
 
-    def enroll(self, areas: Iterable[Any]) -> None:
+    def enroll(self, areas: Iterable[Area]) -> None:
         """Take master data in, each area in place of what was known of it."""
         self.registry.enroll(areas)
 

@@ -1,7 +1,7 @@
 """Local days: when each begins and ends, daylight saving included."""
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
@@ -27,17 +27,3 @@ def day_of(at: Times, zone: str) -> Times:
     [0, 1]
     """
     return np.searchsorted(midnights(zone), at, side="left") - 1
-
-
-def local_date(day: int) -> date:
-    """The date of a day index."""
-    return FIRST + timedelta(day)
-
-
-def utc(at: int) -> str:
-    """RFC 3339 text of a Unix time.
-
-    >>> utc(0)
-    '1970-01-01T00:00:00Z'
-    """
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

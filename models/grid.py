@@ -144,10 +144,6 @@ class Grid:
         """The state of an area, new if need be."""
         return self.areas.setdefault(slot, AreaState())
 
-    def clock(self, slot: int) -> int:
-        """How far the area has come."""
-        return self.areas[slot].second if slot in self.areas else 0
-
     def advance(self, areas: Codes, meters: Codes, at: Times, moves: Mask) -> Advanced:
         """Move the areas' clocks by the rows that may."""
         now, own, first = np.zeros(len(at), np.int64), np.zeros(len(at), bool), np.zeros(len(at), np.int64)

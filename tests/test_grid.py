@@ -40,7 +40,7 @@ def area(*meters: Meter, gateway: str = "") -> Area:
 
 
 def slots(names, step, count, **columns):
-    """One reading of every meter in each of so many steps; a column is a number, or one a meter."""
+    """One reading of every meter a step; a column is a number, or one a meter, and a register grows."""
     for k in range(1, count + 1):
         told = {}
         for name, value in columns.items():
@@ -48,7 +48,8 @@ def slots(names, step, count, **columns):
             told[name] = np.broadcast_to(flat, (3, len(names))) if name in ("u", "i", "p", "q") else flat * k ** (
                 name == "register"
             )
-        yield Readings.build(names, range(len(names)), ["A1"], [0] * len(names), [START + k * step] * len(names), **told)
+        rows = len(names)
+        yield Readings.build(names, range(rows), ["A1"], [0] * rows, [START + k * step] * rows, **told)
 
 
 def test_a_user_counts_once_an_interval_however_often_it_is_read():
