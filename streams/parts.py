@@ -61,7 +61,8 @@ class Part:
         self.judged = dict(contained)  # by topic, the next offset to judge: the engine contains what is before
         self.filed = dict(contained)  # by topic, the next offset to file
         self.written = written  # the last whole checkpoint
-        self.lag = -1  # records not judged, when last looked at; -1 before
+        self.lags: Mapping[str, int] = {}  # by topic, records not judged when last looked at; empty before
+        self.reached: dict[str, int] = {}  # by topic, Unix seconds at which the last record judged came
         self.waiting: dict[str, deque[Arrival]] = {topic: deque() for topic in (REGISTRY, *SOURCES)}
         self.waiting_bytes = 0
         self.last_events: dict[str, Any] = {}  # by topic, Faust's event of the last slice judged
@@ -128,6 +129,7 @@ class Part:
         last = chunk.arrivals[-1]
         self.judged[chunk.topic] = last.records[-1].offset + 1
         self.last_events[chunk.topic] = last.event
+        self.reached[chunk.topic] = last.records[-1].timestamp // 1000
         if rows:
             self._row_bytes[chunk.topic] = sum(arrival.size for arrival in chunk.arrivals) / rows
 
@@ -136,20 +138,25 @@ class Part:
         for waiting in self.waiting.values():
             waiting.clear()
         self.waiting_bytes = 0
-        self.filed = dict(self.judged)
+        self.filed, self.lags = dict(self.judged), {}
         self.last_events.clear()
 
     def keep(self, written: Written, contained: Mapping[str, int]) -> None:
         """Notes a checkpoint that was written."""
         self.written, self._saved, self._saved_at = written, dict(contained), time.monotonic()
 
-    def look(self, lag: int) -> float:
+    def look(self, lags: Mapping[str, int]) -> float:
         """Notes the records that are not judged yet; returns for how many seconds they have waited without progress."""
         now = time.monotonic()
-        if lag == 0 or self.judged != self._seen:
+        if not any(lags.values()) or self.judged != self._seen:
             self._moved_at, self._seen = now, dict(self.judged)
-        self.lag = lag
+        self.lags = lags
         return now - self._moved_at
+
+    def clock(self, now: int) -> int:
+        """How far time may pass by itself: not beyond what has been judged of a topic that is behind; 0 not at all."""
+        behind = (self.reached.get(topic, 0) for topic, lag in self.lags.items() if lag or self.waiting[topic])
+        return min([now, *behind]) if self.lags else 0
 
     @property
     def unsaved(self) -> bool:

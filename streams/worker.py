@@ -258,14 +258,15 @@ class Worker:
         while True:
             await asyncio.sleep(BEAT)
             for part in list(self.parts.values()):
-                if self.settings.clock == "wall" and part.lag == 0 and not part.waiting_bytes:
+                if self.settings.clock == "wall":
                     await self._tick(part)
                 if part.unsaved and part.since_saved() >= self.settings.checkpoint_seconds:
                     await self._save(part)
 
     async def _tick(self, part: Part) -> None:
         async with self._turn:
-            if self.parts.get(part.number) is part and (alerts := part.engine.tick(int(time.time()))):
+            now = part.clock(int(time.time()))
+            if now > 0 and self.parts.get(part.number) is part and (alerts := part.engine.tick(now)):
                 self._check_awake()
                 await self._outbox.tell(part.number, alerts, None)
 
@@ -319,12 +320,12 @@ class Worker:
     def _look(self, part: Part, ends: dict[str, int]) -> None:
         if self.parts.get(part.number) is not part:
             return
-        lags = {topic: max(0, end - part.judged[self.topics[topic]]) for topic, end in ends.items()}
-        still = part.look(sum(lags.values()))
-        if still > self.settings.stall_seconds:
-            fatal(f"partition {part.number} has {part.lag} records waiting and has not moved for {still:.0f} s: {lags}")
-        for topic, lag in lags.items():
-            self.metrics.lag.labels(topic, str(part.number)).set(lag)
+        lags = {name: max(0, end - part.judged[name]) for topic, end in ends.items() for name in [self.topics[topic]]}
+        if (still := part.look(lags)) > self.settings.stall_seconds:
+            waiting = sum(lags.values())
+            fatal(f"partition {part.number} has {waiting} records waiting and has not moved for {still:.0f} s: {lags}")
+        for name, lag in lags.items():
+            self.metrics.lag.labels(self.settings.topic(name), str(part.number)).set(lag)
         self._count(part)
 
     def _count(self, part: Part) -> None:

@@ -29,7 +29,10 @@ def taken(it: Part) -> Chunk:
 
 
 def records(first, last):
-    return [SimpleNamespace(topic=READS, offset=offset, value=b"x" * 10) for offset in range(first, last)]
+    return [
+        SimpleNamespace(topic=READS, offset=offset, value=b"x" * 10, timestamp=(900 + offset) * 1000)
+        for offset in range(first, last)
+    ]
 
 
 @given(st.lists(st.tuples(st.integers(90, 130), st.integers(1, 20)), max_size=30))
@@ -99,14 +102,33 @@ def test_standing_still_before_waiting_records_is_noticed(monkeypatch):
     it = part()
     now = 1000.0
     monkeypatch.setattr("streams.parts.time", SimpleNamespace(monotonic=lambda: now))
-    assert it.look(0) == 0
+    assert it.look({READS: 0}) == 0
     now += 50
-    assert it.look(5) == 50
+    assert it.look({READS: 5}) == 50
     it.judged[READS] += 1
-    assert it.look(4) == 0
+    assert it.look({READS: 4}) == 0
     now += 7
-    assert it.look(4) == 7
-    assert it.look(0) == 0
+    assert it.look({READS: 4}) == 7
+    assert it.look({READS: 0}) == 0
+
+
+def test_time_passes_by_itself_no_further_than_a_topic_that_is_behind():
+    it = part()
+    assert it.clock(2_000) == 0  # nobody has looked yet
+    it.look({READS: 0, EVENTS: 0})
+    assert it.clock(2_000) == 2_000
+    it.look({READS: 5, EVENTS: 0})
+    assert it.clock(2_000) == 0
+    it.file(READS, records(100, 110), None)
+    it.done(taken(it), 10)
+    assert it.clock(2_000) == 1_009
+    assert it.clock(1_000) == 1_000
+    it.look({READS: 0, EVENTS: 0})
+    assert it.clock(2_000) == 2_000
+    it.file(READS, records(110, 111), None)  # came since
+    assert it.clock(2_000) == 1_009
+    it.drop()
+    assert it.clock(2_000) == 0
 
 
 def test_a_gap_names_the_place():
