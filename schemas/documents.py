@@ -50,7 +50,8 @@ SUMMARIES = {
     "stage": "One stage event", "stages": "Stage events of one section",
     "area": "An area with all that hangs on it; a value of nothing is passed over",
     "alert": "The latest change of an episode",
-    "reject": "The bytes as they came", "checkpoint": "A piece of an engine's state, or the manifest of its pieces",
+    "reject": "The bytes as they came, the first MiB at most",
+    "checkpoint": "A piece of an engine's state, or the manifest of its pieces",
 }  # fmt: skip
 HEADERS: dict[str, dict[str, str]] = {
     "alert": {
@@ -60,7 +61,7 @@ HEADERS: dict[str, dict[str, str]] = {
     },
     "reject": {
         "reason": "One of: " + ", ".join(Reason), "detail": "What is wrong, for people", "topic": "Source topic",
-        "partition": "Source partition", "offset": "Source offset",
+        "partition": "Source partition", "offset": "Source offset", "bytes": "Length of the value before it was cut",
     },
     "checkpoint": {
         "set": "Names the pieces that belong together", "since": "Offset where the last whole checkpoint begins",

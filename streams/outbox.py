@@ -16,7 +16,7 @@ from schemas.columns import Readings
 from schemas.wire import Refusal, encode_alert, encode_readings
 from streams.metrics import Metrics
 from streams.settings import Settings
-from streams.topics import ALERTS, LARGEST_RECORD, REJECTS
+from streams.topics import ALERTS, LARGEST_RECORD, LARGEST_REJECT, REJECTS
 
 BATCH = 256 << 10  # bytes
 PATIENCE = 120  # seconds that a broker may be away before what was told is given up
@@ -64,14 +64,22 @@ class Outbox:
                 sent.add_done_callback(partial(self._on_topic, evidence, count))
 
     async def refuse(self, number: int, records: Sequence[ConsumerRecord], refusals: Iterable[Refusal]) -> None:
-        """Publishes what could not be read, as it came, with the reason and where it stands."""
-        await self._publish(self._rejects, 0, (_reject(records[r.index], r) for r in refusals), number)
+        """Publishes what could not be read, as it came up to LARGEST_REJECT, with the reason and where it stands."""
+        messages = (
+            _reject(record.key, r.value, r.reason, r.detail, record, b"%d" % record.offset)
+            for r in refusals
+            for record in [records[r.index]]
+        )
+        await self._publish(self._rejects, 0, messages, number)
 
     async def set_aside(self, number: int, records: Sequence[ConsumerRecord], rows: Readings, reason: str) -> None:
         """Publishes readings that the engine rejected, one by one, with the reason and the records they came in."""
         first, last = records[0], records[-1]
-        headers = _headers(reason, "rejected by the engine", first, b"%d-%d" % (first.offset, last.offset))
-        messages = ((key, value, headers) for key, value, _ in encode_readings(rows, "single"))
+        offsets = b"%d-%d" % (first.offset, last.offset)
+        messages = (
+            _reject(key, value, reason, "rejected by the engine", first, offsets)
+            for key, value, _ in encode_readings(rows, "single")
+        )
         await self._publish(self._rejects, 0, messages, number)
 
     async def settle(self, number: int) -> None:
@@ -112,15 +120,16 @@ class Outbox:
                 self._metrics.alert.observe(seconds)
 
 
-def _reject(record: ConsumerRecord, refusal: Refusal) -> Outgoing:
-    return record.key, refusal.value, _headers(refusal.reason, refusal.detail, record, b"%d" % record.offset)
-
-
-def _headers(reason: str, detail: str, record: ConsumerRecord, offset: bytes) -> Headers:
-    return [
+def _reject(
+    key: bytes | None, value: bytes, reason: str, detail: str, record: ConsumerRecord, offset: bytes
+) -> Outgoing:
+    """The first of a value, for what came compressed may be more than a topic takes, and all that is known of it."""
+    headers = [
+        ("bytes", b"%d" % len(value)),
         ("reason", reason.encode()),
         ("detail", detail.encode()),
         ("topic", record.topic.encode()),
         ("partition", b"%d" % record.partition),
         ("offset", offset),
     ]
+    return key and key[:LARGEST_REJECT], value[:LARGEST_REJECT], headers

@@ -19,6 +19,7 @@ SOURCES = (EVENTS, PAYMENTS, WORKFLOW, READS)  # in the order in which a part ta
 
 LARGEST_RECORD = 16 << 20  # bytes; a larger value would be lost to `rejects`
 COMPACT = {"cleanup.policy": "compact"}
+LARGEST_REJECT = 1 << 20  # bytes of a value that `rejects` is given
 LARGE = {"max.message.bytes": str(LARGEST_RECORD)}
 BRISK = {"segment.bytes": str(64 << 20), "min.cleanable.dirty.ratio": "0.2"}  # old checkpoints go soon
 

@@ -39,7 +39,7 @@ from streams.logs import read_to_end, reader
 from streams.metrics import Metrics
 from streams.parts import Part
 from streams.settings import Settings, load
-from streams.topics import ALERTS, CHECKPOINTS, READS, REGISTRY, REJECTS, SOURCES, ensure
+from streams.topics import ALERTS, CHECKPOINTS, LARGEST_REJECT, READS, REGISTRY, REJECTS, SOURCES, ensure
 from streams.worker import Worker
 
 PATIENCE = 60  # seconds until a condition that should come is given up
@@ -288,12 +288,14 @@ def test_counts_what_was_sent(settings, environment, town, history, expected, tm
 
 
 def test_what_cannot_be_read_is_rejected_with_its_reason(settings, environment, tmp_path):
-    huge = b"[" + b" " * (10 << 20) + b"]"
+    huge = b"[" + b" " * (20 << 20) + b"]"  # more than `rejects` takes, though not compressed
     poison = [b"{", b"", b"null", b'{"meter": "M1"}', b"\xff\xfe", b"[" * 100_000, b"\x93\x01\x02", huge]
     good = b'{"meter": "M1", "at": 1772380800, "kwh": 1}'
 
     async def produce() -> None:
-        async with AIOKafkaProducer(bootstrap_servers=settings.brokers, max_request_size=20 << 20) as producer:
+        async with AIOKafkaProducer(
+            bootstrap_servers=settings.brokers, max_request_size=30 << 20, compression_type="gzip"
+        ) as producer:
             for value in [*poison, good]:
                 headers = [("content-type", JSON.encode())] if value == good else []
                 await producer.send_and_wait(settings.topic(READS), value, b"A1", 2, headers=headers)
@@ -304,14 +306,15 @@ def test_what_cannot_be_read_is_rejected_with_its_reason(settings, environment, 
         found = asyncio.run(records(settings, REJECTS))
         wait(lambda: worker.scrape()["meterwatch_rows_total", ("readings",)] == len(found) + 1)
         counted = worker.scrape()
-    assert [record.value for record in found] == poison
+    assert [record.value for record in found] == [value[:LARGEST_REJECT] for value in poison]
     assert counted["meterwatch_judged_total", ("readings",)] == 1
     for offset, record in enumerate(found):
         headers = {name: value.decode() for name, value in record.headers}
         assert record.key == b"A1"
         assert headers.pop("reason")
         assert headers.pop("detail")
-        assert headers == {"topic": settings.topic(READS), "partition": "2", "offset": str(offset)}
+        size = str(len(poison[offset]))
+        assert headers == {"topic": settings.topic(READS), "partition": "2", "offset": str(offset), "bytes": size}
         assert counted["meterwatch_rejected_total", ("readings", dict(record.headers)["reason"].decode())] > 0
 
 
@@ -381,6 +384,23 @@ def test_a_part_that_stands_still_ends_the_worker(monkeypatch):
     part._moved_at -= 2
     with pytest.raises(pytest.fail.Exception, match="partition 0 has 2 records waiting and has not moved for 2 s"):
         worker._look(part, {READS: 9})
+
+
+def test_under_steady_flow_time_passes_as_far_as_records_are_judged(monkeypatch):
+    worker = Worker(load({}), Metrics())
+    part = worker.parts[0] = Part(0, Engine(), dict.fromkeys([REGISTRY, *SOURCES], 7), Written())
+    ticks: list[int] = []
+
+    def tick(now: int) -> list[Alert]:
+        ticks.append(now)
+        return []
+
+    monkeypatch.setattr(part.engine, "tick", tick)
+    asyncio.run(worker._tick(part))
+    worker._look(part, {READS: 9})
+    part.reached[READS] = 1_772_380_800
+    asyncio.run(worker._tick(part))
+    assert ticks == [1_772_380_800]
 
 
 def test_a_worker_that_never_gets_what_it_is_assigned_ends(monkeypatch):
