@@ -43,7 +43,7 @@ def test_what_was_sent_is_received(broker: Broker):
 
 
 def test_the_folder_survives_sigkill(broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module.os, "urandom", lambda size: b"\xfb" * size)  # an identity that begins with a dash
+    monkeypatch.setattr("streams.broker.os.urandom", lambda size: b"\xfb" * size)  # an identity that begins with a dash
     with Broker(tmp_path) as own:
         asyncio.run(create(own.address, "kept"))
         asyncio.run(send(own.address, "kept", b"before"))
