@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from msgspec import Struct
 
@@ -18,6 +19,7 @@ REGISTRY, ALERTS, REJECTS, CHECKPOINTS = "registry", "alerts", "rejects", "check
 SOURCES = (EVENTS, PAYMENTS, WORKFLOW, READS)  # in the order in which a part takes what has arrived
 
 LARGEST_RECORD = 16 << 20  # bytes; a larger value would be lost to `rejects`
+ARRIVAL = {"message.timestamp.type": "LogAppendTime"}  # the broker's clock: a producer's may be wrong
 COMPACT = {"cleanup.policy": "compact"}
 LARGEST_REJECT = 1 << 20  # bytes of a value that `rejects` is given
 LARGE = {"max.message.bytes": str(LARGEST_RECORD)}
@@ -33,7 +35,7 @@ class Topic(NamedTuple):
 
 
 TOPICS = (
-    *(Topic(name, config=LARGE) for name in (READS, EVENTS, PAYMENTS, WORKFLOW)),
+    *(Topic(name, config=LARGE | ARRIVAL) for name in (READS, EVENTS, PAYMENTS, WORKFLOW)),
     Topic(REGISTRY, config=COMPACT | LARGE),
     Topic(ALERTS, config=COMPACT),
     Topic(REJECTS, single=True, config=LARGE),
@@ -78,6 +80,11 @@ async def _ensure(admin: AIOKafkaAdminClient, settings: Settings) -> list[TopicS
             "; ".join(wrong) + ". State, checkpoints and keys belong to a partition: set `partitions` to what is "
             "there, or use another `prefix` and send the history again."
         )
+    if astray := await _stamped_by_producers(admin, [settings.topic(n) for n in SOURCES if settings.topic(n) in there]):
+        raise TopicError(
+            f"`{'`, `'.join(astray)}` keep the producers' time stamps: "
+            "set their message.timestamp.type to LogAppendTime, for example with kafka-configs.sh"
+        )
     missing = [
         NewTopic(name, count, settings.replication, topic_configs=dict(config))
         for name, (count, config) in wanted.items()
@@ -90,4 +97,16 @@ async def _ensure(admin: AIOKafkaAdminClient, settings: Settings) -> list[TopicS
                 raise TopicError(f"`{name}` cannot be created: {reason or for_code(code).__name__}")
     return [
         TopicState(name, count, "there" if name in there else "created") for name, (count, _) in wanted.items()
+    ]
+
+
+async def _stamped_by_producers(admin: AIOKafkaAdminClient, topics: Sequence[str]) -> list[str]:
+    """Those of the topics, which exist, that do not take the broker's clock."""
+    asked = [ConfigResource(ConfigResourceType.TOPIC, topic, dict.fromkeys(ARRIVAL, "")) for topic in topics]
+    answers = await admin.describe_configs(asked) if asked else []
+    return [
+        topic
+        for answer in answers
+        for _code, _reason, _kind, topic, found in answer.resources
+        if any(value != ARRIVAL[name] for name, value, *_ in found)
     ]

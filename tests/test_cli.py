@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import time
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from msgspec.structs import replace
 
 from replay.layout import write_areas
@@ -94,6 +96,34 @@ def test_topics_are_created_once_and_then_checked(command, on_broker, monkeypatc
     code, _, error = command("topics")
     assert code == 2
     assert "meter.reads` has 2 partitions, not 3" in error
+
+
+def test_a_source_topic_takes_the_brokers_clock(command, on_broker, broker):
+    prefix = "test_a_source_topic_takes_the_brokers_clock."
+    command("topics")
+
+    async def stamp() -> int:
+        async with AIOKafkaProducer(bootstrap_servers=broker.address) as producer:
+            sent = await producer.send_and_wait(f"{prefix}payments", b"{}", timestamp_ms=1_000)
+            return sent.timestamp
+
+    assert asyncio.run(stamp()) == pytest.approx(time.time() * 1000, abs=60_000)
+
+
+def test_a_source_topic_that_takes_its_producers_clocks_is_said(command, on_broker, broker):
+    name = "test_a_source_topic_that_takes_its_producers_clocks_is_said.payments"
+
+    async def create() -> None:
+        admin = AIOKafkaAdminClient(bootstrap_servers=broker.address)
+        await admin.start()
+        await admin.create_topics([NewTopic(name, num_partitions=2, replication_factor=1)])
+        await admin.close()
+
+    asyncio.run(create())
+    command("topics")  # what is as new as this need not be known to every broker yet
+    code, _, error = command("topics")
+    assert code == 2
+    assert f"`{name}` keep the producers' time stamps: set their message.timestamp.type to LogAppendTime" in error
 
 
 def test_areas_go_to_the_registry(command, on_broker, tmp_path):
