@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import hashlib
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -24,6 +26,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 SETTINGS = CHECKOUT / "deploy" / "kafka"
 CACHE = CHECKOUT / ".kafka"
 HOST = "127.0.0.1"
+PORTS = range(15_000, 32_000)
 START_SECONDS = 60
 STOP_SECONDS = 30
 
@@ -168,11 +171,13 @@ def jars() -> Path:
 
 
 def free_ports() -> tuple[int, int]:
-    """Two ports of loopback that nobody listens on."""
-    with socket.socket() as one, socket.socket() as other:
-        one.bind((HOST, 0))
-        other.bind((HOST, 0))
-        return one.getsockname()[1], other.getsockname()[1]
+    """Two neighbouring ports of loopback that nobody uses, below those that outgoing connections take meanwhile."""
+    while True:
+        port = PORTS.start + secrets.randbelow(len(PORTS))
+        with contextlib.suppress(OSError), socket.socket() as one, socket.socket() as other:
+            one.bind((HOST, port))
+            other.bind((HOST, port + 1))
+            return port, port + 1
 
 
 def program(name: str, need: str) -> str:

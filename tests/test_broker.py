@@ -57,12 +57,13 @@ def test_the_folder_survives_sigkill(broker: Broker, tmp_path: Path, monkeypatch
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_runs_until_it_is_interrupted(broker: Broker, sign: signal.Signals):
-    port = min(free_ports())
+    port, _ = free_ports()
     command = [sys.executable, "-m", "streams.broker", "--port", str(port)]
     try:
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
             assert process.stdout
-            assert process.stdout.readline().startswith(f"Kafka listens on 127.0.0.1:{port}")
+            said = process.stdout.readline()
+            assert said.startswith(f"Kafka listens on 127.0.0.1:{port}"), said + process.stdout.read()
             assert answers(port)
             process.send_signal(sign)
             assert process.stdout.read() == ""
