@@ -89,13 +89,18 @@ class Store:
         self.path = path
         try:
             self.db = sqlite3.connect(path, isolation_level=None)
+        except sqlite3.Error as error:
+            raise StoreError(f"{path} cannot be used as a store: {error}") from error
+        try:
             self.db.execute("PRAGMA journal_mode = WAL")
             self.db.execute("PRAGMA synchronous = NORMAL")
             self.db.executescript(self.TABLES)
             known = [name for _, name, *_ in self.db.execute("PRAGMA table_info(alerts)")]
         except sqlite3.Error as error:
+            self.db.close()
             raise StoreError(f"{path} cannot be used as a store: {error}") from error
         if known != list(self.FIELDS):
+            self.db.close()
             raise StoreError(f"{path} was written by another version; choose another file with --store")
 
     def __enter__(self) -> Self:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def test_a_run_that_is_killed_and_started_again_ends_with_the_same_alerts(tmp_pa
 
     def batches():
         try:
-            with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as db:
+            with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
                 found = db.execute("SELECT json_extract(CAST(place AS TEXT), '$.batches') FROM places").fetchone()
                 return found[0] if found else 0
         except sqlite3.OperationalError:  # not made yet
