@@ -10,6 +10,6 @@ from schemas.columns import Column, Overdue
     text=("The stage has taken {share:.0%} of its {limit_hours:.0f} hours.",
           "该环节已用{limit_hours:.0f}小时时限的{share:.0%}。"),
 )  # fmt: skip
-def stage_overdue(share: Column, limit_hours: Column, *, warn: float = 0.80) -> Column:  # noqa: ARG001
+def stage_overdue(share: Column, limit_hours: Column, *, warn: float = 0.80) -> Column:  # noqa: ARG001 - evidence
     """A stage nears (80 %), passes or doubles its time limit, though nothing happens (环节超时). Catalogue 1.7."""
     return share / warn

@@ -112,7 +112,7 @@ def alerts(
         if alert.held and not held:
             return
         if json:
-            print(msgspec.json.encode(alert).decode(), flush=True)  # noqa: T201
+            print(msgspec.json.encode(alert).decode(), flush=True)  # noqa: T201 - for machines
         else:
             out.print(line(alert, zone, chinese=chinese))
 
@@ -240,7 +240,7 @@ def line(alert: Alert, zone: ZoneInfo, *, chinese: bool) -> str:
 
 def show_json(value: Any) -> None:
     """Prints JSON."""
-    print(msgspec.json.format(msgspec.json.encode(value)).decode())  # noqa: T201
+    print(msgspec.json.format(msgspec.json.encode(value)).decode())  # noqa: T201 - for machines
 
 
 if __name__ == "__main__":

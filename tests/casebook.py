@@ -54,7 +54,6 @@ class Case(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     now: str = ""  # the wall's clock at the end
     alerts: str = ""
     says: str = ""  # in English or Chinese, by the first alert
-    bug: str = ""  # why it fails for now
 
 
 class FalsePositive(msgspec.Struct, forbid_unknown_fields=True):
