@@ -4,7 +4,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
+from zlib import crc32
 
+import msgspec
 import numpy as np
 
 from detectors.judge import Judge
@@ -56,16 +58,25 @@ from schemas.columns import (
 )
 from schemas.master import Area
 
-LAYOUT = 1
+LAYOUT = 2  # of a snapshot; another one for every change of what is remembered
 SHADOW = "shadow"
 FUTURE = 300  # seconds a stamp may be ahead of its receipt, design section 4
 DAY = 86_400
 QUIET = 2 * 3600  # how far a silent area's clock stays behind the wall's
 GRACE = 3 * DAY
+AGAIN = "remove the checkpoint to judge the history again from its beginning"
 
 
 class SnapshotError(ValueError):
     """A snapshot that cannot be used; the text says what to do."""
+
+
+class Snapshot(msgspec.Struct):
+    """A snapshot from outside; those of layout 1 had no checksum."""
+
+    layout: int
+    checksum: int = -1  # CRC-32 of the body
+    body: bytes = b""
 
 
 class Engine:
@@ -425,7 +436,7 @@ class Engine:
         return windows.amend(slots, [(rows, where)])
 
     def snapshot(self) -> bytes:
-        """Everything remembered but the master data, with its layout."""
+        """Everything remembered but the master data, with its layout and a checksum."""
         state: dict[str, Any] = {
             "indexes": {name: index.state() for name, index in self.indexes().items()},
             "grid": self.grid.state(),
@@ -442,24 +453,27 @@ class Engine:
             "counts": list(self.counts.items()),
             "told": list(self.told.items()),
         }
-        return dumps({"layout": LAYOUT, "settings": self.settings(), "state": state})
+        body = dumps({"settings": self.settings(), "state": state})
+        return msgspec.msgpack.encode(Snapshot(LAYOUT, crc32(body), body))
 
     def restore(self, data: bytes) -> None:
-        """Go on from a snapshot. Raises SnapshotError, and changes nothing, when it is not one of this layout."""
+        """Go on from a snapshot. Raises SnapshotError, and changes nothing, when it is damaged or of another layout."""
         try:
-            saved = loads(data)
-            layout, settings = saved["layout"], saved["settings"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise SnapshotError(f"this is no snapshot ({error}); remove it to start from the beginning") from error
-        if layout != LAYOUT:
+            told = msgspec.msgpack.decode(data, type=Snapshot)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise SnapshotError(f"this is no snapshot ({error}); {AGAIN}") from error
+        if told.layout != LAYOUT:
             raise SnapshotError(
-                f"the snapshot has layout {layout}, this version reads layout {LAYOUT}: run the version that wrote it, "
-                "or remove the checkpoint to judge the history again from its beginning"
+                f"the snapshot has layout {told.layout}, this version reads layout {LAYOUT}: "
+                f"run the version that wrote it, or {AGAIN}"
             )
-        if settings != self.settings():
+        if crc32(told.body) != told.checksum:
+            raise SnapshotError(f"the snapshot is damaged, its checksum does not match; {AGAIN}")
+        saved = loads(told.body)
+        if saved["settings"] != self.settings():
             raise SnapshotError(
-                f"the snapshot was made with {settings}, this engine runs with {self.settings()}: "
-                "use the same settings, or remove the checkpoint to judge the history again"
+                f"the snapshot was made with {saved['settings']}, this engine runs with {self.settings()}: "
+                f"use the same settings, or {AGAIN}"
             )
         state = saved["state"]
         enrolled = list(self.registry.areas.values())
