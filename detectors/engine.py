@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 from zlib import crc32
 
@@ -196,15 +196,25 @@ class Engine:
             if refused.any():
                 self.reject(r, refused, reason)
         in_order, before, strayed = self.validation.sequence(slots, r.at, kept, now)
-        alerts = self.step_clocks(r, slots, future, strayed & ~own, in_order, now)
+        telling = future | (strayed & ~own) | (in_order & np.isfinite(r.clock_offset))
         master = self.registry.meters.at(self.registry.meters.rows(slots, r.at - 1))
+        alerts: list[Alert] = []
+        again = np.zeros(len(r), bool)
         with np.errstate(invalid="ignore", divide="ignore"):
             r = self.validation.bounds(r, master, self.interval)
             facts = facts_of(r, master, self.interval)
-            told, facts = self.judge_readings(r, slots, in_order, before, master, facts)
-            alerts += told
-            again, windows = self.grid.fill(groups, r.at, now, slots, facts, in_order, kept)
-            alerts += self.close(windows)
+            facts = facts._replace(kwh=np.array(facts.kwh))
+
+            def windows() -> Iterator[Window]:
+                for rows, ends in self.grid.rounds(groups, r.at, now, ()):
+                    alerts.extend(self.step_clocks(r, slots, rows[telling[rows]], future, strayed, now))
+                    alerts.extend(self.judge_readings(r, slots, rows[in_order[rows]], before, master, facts))
+                    filed = rows[kept[rows]]
+                    again[filed] = self.grid.file(areas, r.at, now, slots, facts, filed, in_order)
+                    for slot, clock in ends.items():
+                        yield from self.grid.close(slot, self.grid.areas[slot], clock)
+
+            alerts += self.close(windows())
         for slot, _, clock in groups:
             self.clock[slot] = max(self.clock[slot], clock[-1])
         for outcome, rows in (("late", late), ("duplicate", again)):
@@ -221,38 +231,34 @@ class Engine:
         self.rejected.append((batch.rows(rows), reason))
 
     def judge_readings(
-        self, r: Readings, slots: Codes, in_order: Mask, before: Times, master: dict[str, Column], facts: Facts
-    ) -> tuple[list[Alert], Facts]:
-        """Judge each meter's readings that go forward in time; also the facts as validated."""
-        rows = np.flatnonzero(in_order)
+        self, r: Readings, slots: Codes, rows: Codes, before: Times, master: dict[str, Column], facts: Facts
+    ) -> list[Alert]:
+        """Judge rows of a batch, each meter's in order of time; the batch's facts become as validated."""
         if not len(rows):
-            return [], facts
-        part, where, known = r, slots[rows], master
+            return []
+        part, where, known, kva = r, slots, master, facts.kva
         if len(rows) < len(r):
-            part, known = r.rows(rows), {name: column[rows] for name, column in master.items()}
+            part, where, kva = r.rows(rows), slots[rows], facts.kva[rows]
+            known = {name: column[rows] for name, column in master.items()}
         part, registers = self.validation.fold(where, part, known)
         more = known | phase_columns(part)
-        more["kva"] = np.where(registers.stale, np.nan, facts.kva[rows])
+        more["kva"] = np.where(registers.stale, np.nan, kva)
         more["register_delta"], more["register_drop"] = registers.delta, registers.drop
         more["gap"] = np.where((before[rows] > 0) & (before[rows] < part.at), part.at - before[rows], NEVER)
         alerts = self.readings.fold(part, where, more)
-        kwh, stale = np.array(r.kwh), np.zeros(len(r), bool)
         steady = more["gap"] <= 1.5 * np.fmax(known["interval_s"], self.interval)
         by_register = np.isnan(part.kwh) & steady & (part.status == Status.MEASURED)
-        kwh[rows] = np.where(by_register, registers.delta, part.kwh)
-        stale[rows] = registers.stale
-        if stale.any():
-            facts = facts._replace(
-                amps=np.where(stale, np.nan, facts.amps), kva=np.where(stale, np.nan, facts.kva),
-                volted=facts.volted & ~stale, back=np.where(stale, 0, facts.back),
-            )  # fmt: skip
-        return alerts, facts._replace(kwh=kwh)
+        facts.kwh[rows] = np.where(by_register, registers.delta, part.kwh)
+        if registers.stale.any():
+            stale = rows[registers.stale]
+            facts.amps[:, stale] = facts.kva[stale] = np.nan
+            facts.volted[stale], facts.back[stale] = False, 0
+        return alerts
 
     def step_clocks(
-        self, r: Readings, slots: Codes, future: Mask, strayed: Mask, in_order: Mask, now: Times
+        self, r: Readings, slots: Codes, rows: Codes, future: Mask, strayed: Mask, now: Times
     ) -> list[Alert]:
-        """Judge what readings say of their meters' clocks; one that keeps a day ahead of its area has strayed."""
-        rows = np.flatnonzero(future | strayed | (in_order & np.isfinite(r.clock_offset)))
+        """Judge what rows of a batch say of their meters' clocks; one that keeps a day ahead of its area has strayed."""
         if not len(rows):
             return []
         at, offset = r.at[rows], r.clock_offset[rows].astype(np.float64)

@@ -8,7 +8,7 @@ order, so that the order of arrival cannot change them.
 """
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -191,49 +191,47 @@ class Grid:
         """Whether the area has a single meter by the master data."""
         return len(self.registry.members.get(self.registry.area_index.pairs[slot][0], ())) == 1
 
-    def fill(
-        self, groups: list[Group], at: Times, now: Times, meters: Codes, facts: Facts, in_order: Mask, kept: Mask
-    ) -> tuple[Mask, Iterator[Window]]:
-        """Write the kept rows into their days; which rows were there already, and in order the windows now due.
+    def rounds(
+        self, groups: list[Group], at: Times, now: Times, unsettled: Collection[int]
+    ) -> Iterator[tuple[Codes, dict[int, int]]]:
+        """Rows of a batch to judge and to file together, and the clock of each area whose windows are due after them.
 
-        A window closes on exactly the rows that came before it was due. Where no row of an area comes after the close
-        of its window, all of the area's rows are written at once, else round by round.
+        A window closes on exactly the rows that came before it was due. Where a row of an area comes after the close
+        of its window, or an area is unsettled, its rows come round by round, else all at once.
         """
-        again = np.zeros(len(at), bool)
-        self.member.room(len(self.registry.meter_index))
-        turn, areas = np.zeros(len(at), np.int64), np.zeros(len(at), np.int64)
+        turn = np.zeros(len(at), np.int64)
         ends: list[dict[int, int]] = [{}]  # by round: the clock at which each area closes what is due
         tardy = at <= (now // self.interval - 1) * self.interval
         slow = np.zeros(len(at), bool)
         for slot, rows, clock in groups:
-            areas[rows] = slot
             moved = np.diff(clock // self.interval) != 0
             if moved.any():
                 turn[rows[1:]] = np.cumsum(moved)[:-1]
-            slow[rows] = tardy[rows].any()
+            slow[rows] = slot in unsettled or tardy[rows].any()
             for n, end in enumerate(clock[1:][moved].tolist()):
                 if n == len(ends):
                     ends.append({})
                 ends[n][slot] = end
-        days = day_of(np.where(kept, at, 0), self.zone)
+        turn[~slow] = 0
+        order = np.argsort(turn, kind="stable")
+        last = int(turn[order[-1]])
+        parts = np.split(order, np.searchsorted(turn[order], np.arange(1, max(last + 1, len(ends)))))
+        for n, rows in enumerate(parts):
+            yield rows, ends[n] if n < len(ends) else {}
 
-        def write(rows: Codes) -> None:
-            when = (days[rows], at[rows], now[rows])
-            again[rows] = self.write(areas[rows], when, meters[rows], facts, rows, in_order[rows])
-
-        def windows() -> Iterator[Window]:
-            here = np.flatnonzero(kept & ~slow)
-            steps = days[here] * 128 + (at[here] - self.midnights[days[here]] - 1) // self.interval
-            for part in waves(meters[here].astype(np.int64) << 32 | steps):
-                write(here[part])
-            for n in range(max(int(turn.max(initial=0)) + 1, len(ends))):
-                here = np.flatnonzero(kept & slow & (turn == n)) if slow.any() else here[:0]
-                for part in waves(meters[here]):
-                    write(here[part])
-                for slot, clock in ends[n].items() if n < len(ends) else ():
-                    yield from self.close(slot, self.areas[slot], clock)
-
-        return again, windows()
+    def file(
+        self, areas: Codes, at: Times, now: Times, meters: Codes, facts: Facts, rows: Codes, in_order: Mask
+    ) -> Mask:
+        """Write some rows of a batch into their days; which of them were there already."""
+        again = np.zeros(len(rows), bool)
+        self.member.room(len(self.registry.meter_index))
+        days = day_of(at[rows], self.zone)
+        steps = days * 128 + (at[rows] - self.midnights[days] - 1) // self.interval
+        for part in waves(meters[rows].astype(np.int64) << 32 | steps):
+            some = rows[part]
+            when = (days[part], at[some], now[some])
+            again[part] = self.write(areas[some], when, meters[some], facts, some, in_order[some])
+        return again
 
     def enlist(self, state: AreaState, meters: Codes) -> None:
         """Number the meters that have no number in their area yet."""
@@ -290,7 +288,7 @@ class Grid:
         `when` is each row's day, its time and its area's clock before it.
         """
         days, at, now = when
-        key = areas * len(self.midnights) + days
+        key = areas.astype(np.int64) * len(self.midnights) + days
         pairs, first, which = np.unique(key, return_index=True, return_inverse=True)
         owners = [divmod(pair, len(self.midnights)) for pair in pairs.tolist()]
         for k in np.flatnonzero(self.member["number"][meters] < 0).tolist():
