@@ -9,13 +9,15 @@ import json
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
+from zlib import crc32
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -34,6 +36,7 @@ DAY = 86_400
 OUTCOMES = ("in", "judged", "rejected", "duplicate", "late", "doubted")  # of rows; of single values the last
 REASONED = ("rejected", "doubted")
 CHECKPOINT_SECONDS = 2.0
+OTHER = "choose another file with --store"
 
 
 class StoreError(ValueError):
@@ -79,8 +82,8 @@ class Store:
         revision INT, severity INT, since INT, raised INT, at INT, score REAL, phase TEXT, evidence TEXT, held TEXT,
         en TEXT, zh TEXT
     ) WITHOUT ROWID;
-    CREATE TABLE IF NOT EXISTS places (source TEXT PRIMARY KEY, place BLOB);
-    CREATE TABLE IF NOT EXISTS areas (area TEXT PRIMARY KEY, master BLOB);
+    CREATE TABLE IF NOT EXISTS places (source TEXT PRIMARY KEY, place BLOB, checksum INT);
+    CREATE TABLE IF NOT EXISTS areas (area TEXT PRIMARY KEY, master BLOB, checksum INT);
     CREATE TABLE IF NOT EXISTS engine (one INT PRIMARY KEY CHECK (one = 1), state BLOB);
     """
     PUT = "INSERT OR REPLACE INTO alerts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -92,16 +95,28 @@ class Store:
         except sqlite3.Error as error:
             raise StoreError(f"{path} cannot be used as a store: {error}") from error
         try:
+            self._open()
+        except StoreError:
+            self.db.close()
+            raise
+
+    def _open(self) -> None:
+        try:
             self.db.execute("PRAGMA journal_mode = WAL")
             self.db.execute("PRAGMA synchronous = NORMAL")
             self.db.executescript(self.TABLES)
-            known = [name for _, name, *_ in self.db.execute("PRAGMA table_info(alerts)")]
+            known = {
+                table: [name for _, name, *_ in self.db.execute(f"PRAGMA table_info({table})")]
+                for table in ("alerts", "places", "areas")
+            }
+            (found,) = self.db.execute("PRAGMA quick_check(1)").fetchone()
         except sqlite3.Error as error:
-            self.db.close()
-            raise StoreError(f"{path} cannot be used as a store: {error}") from error
-        if known != list(self.FIELDS):
-            self.db.close()
-            raise StoreError(f"{path} was written by another version; choose another file with --store")
+            raise StoreError(f"{self.path} cannot be used as a store: {error}") from error
+        if found != "ok":
+            raise StoreError(f"{self.path} is damaged ({found}); {OTHER}")
+        if known != {"alerts": list(self.FIELDS), "places": ["source", "place", "checksum"],
+                     "areas": ["area", "master", "checksum"]}:  # fmt: skip
+            raise StoreError(f"{self.path} was written by another version; {OTHER}")
 
     def __enter__(self) -> Self:
         return self
@@ -109,42 +124,78 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self.db.close()
 
+    @contextmanager
+    def _usable(self) -> Iterator[None]:
+        """Raises StoreError for whatever a damaged file gives."""
+        try:
+            yield
+        except (sqlite3.Error, ValueError, TypeError) as error:
+            raise StoreError(f"{self.path} cannot be used: {error}; {OTHER}") from error
+
     def place(self, source: str) -> Place:
-        """How far the source has been read."""
-        found = self.db.execute("SELECT place FROM places WHERE source = ?", (source,)).fetchone()
-        return msgspec.json.decode(found[0], type=Place) if found else Place(source)
+        """How far the source has been read. Raises StoreError when the file is damaged."""
+        with self._usable():
+            places = {
+                name: msgspec.json.decode(checked(name, place, checksum), type=Place)
+                for name, place, checksum in self.db.execute("SELECT * FROM places")
+            }
+            (states,) = self.db.execute("SELECT count(*) FROM engine").fetchone()
+            if bool(places) != bool(states):
+                raise ValueError("the state or the place is missing")
+        return places.get(source, Place(source))
 
     def state(self) -> bytes | None:
-        """The engine's state, None before the first checkpoint."""
-        found = self.db.execute("SELECT state FROM engine").fetchone()
+        """The engine's state, None before the first checkpoint. Raises StoreError when the file is damaged."""
+        with self._usable():
+            found = self.db.execute("SELECT state FROM engine").fetchone()
         return found[0] if found else None
 
     def enroll(self, areas: Iterable[Area]) -> list[Area]:
-        """Keep master data, each area in place of what was known of it; all that is known."""
-        rows = [(area.area, msgspec.json.encode(area)) for area in areas]
-        self.db.execute("BEGIN IMMEDIATE")
-        self.db.executemany("INSERT OR REPLACE INTO areas VALUES (?, ?)", rows)
-        self.db.execute("COMMIT")
-        kept = self.db.execute("SELECT master FROM areas ORDER BY area")
-        return [msgspec.json.decode(master, type=Area) for (master,) in kept]
+        """Keep master data, each area in place of what was known of it; all that is known. Raises StoreError."""
+        rows = [(area.area, master, sealed(area.area, master)) for area in areas
+                for master in [msgspec.json.encode(area)]]  # fmt: skip
+        with self._usable():
+            self.db.execute("BEGIN IMMEDIATE")
+            self.db.executemany("INSERT OR REPLACE INTO areas VALUES (?, ?, ?)", rows)
+            self.db.execute("COMMIT")
+            return [
+                msgspec.json.decode(checked(*kept), type=Area)
+                for kept in self.db.execute("SELECT * FROM areas ORDER BY area")
+            ]
 
     def save(self, place: Place, state: bytes, alerts: Iterable[Alert]) -> None:
         """All of it or, when the process dies, nothing. Raises StoreError when the file cannot be written."""
         rows = [[json.dumps(v) if isinstance(v, dict) else v for v in msgspec.structs.astuple(a)] for a in alerts]
+        told = msgspec.json.encode(place)
         try:
             self.db.execute("BEGIN IMMEDIATE")
             self.db.executemany(self.PUT, rows)
-            self.db.execute("INSERT OR REPLACE INTO places VALUES (?, ?)", (place.source, msgspec.json.encode(place)))
+            self.db.execute(
+                "INSERT OR REPLACE INTO places VALUES (?, ?, ?)", (place.source, told, sealed(place.source, told))
+            )
             self.db.execute("INSERT OR REPLACE INTO engine VALUES (1, ?)", (state,))
             self.db.execute("COMMIT")
         except sqlite3.Error as error:
             raise StoreError(f"{self.path} cannot be written: {error}") from error
 
     def alerts(self) -> list[Alert]:
-        """The last state of every alert that was not withdrawn, as they were raised."""
-        found = self.db.execute("SELECT * FROM alerts WHERE state <> 'withdrawn' ORDER BY raised, id")
-        rows = (dict(zip(self.FIELDS, row, strict=True)) for row in found)
-        return [Alert(**row | {"evidence": json.loads(row["evidence"])}) for row in rows]
+        """The last state of every alert that was not withdrawn, as they were raised. Raises StoreError."""
+        with self._usable():
+            found = self.db.execute("SELECT * FROM alerts WHERE state <> 'withdrawn' ORDER BY raised, id")
+            rows = (dict(zip(self.FIELDS, row, strict=True)) for row in found)
+            return [msgspec.convert(row | {"evidence": json.loads(row["evidence"])}, Alert) for row in rows]
+
+
+def sealed(key: str, value: bytes) -> int:
+    """The checksum of a row."""
+    return crc32(value, crc32(key.encode()))
+
+
+def checked(key: str, value: bytes, checksum: int) -> bytes:
+    """The value of a row. Raises ValueError when it is not what was written."""
+    if sealed(key, value) != checksum:
+        raise ValueError(f"the checksum of {key!r} does not match")
+    return value
 
 
 def follow(
@@ -164,7 +215,7 @@ def follow(
         try:
             engine.restore(state)
         except SnapshotError as error:
-            raise StoreError(f"{store.path}: {error}; or choose another file with --store") from error
+            raise StoreError(f"{store.path}: {error}; or {OTHER}") from error
     counted = Counter(engine.counts)
     told: dict[str, Alert] = {}
     then = saved = time.monotonic()
