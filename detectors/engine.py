@@ -12,10 +12,10 @@ import numpy as np
 from detectors.judge import Judge
 from detectors.policy import Policy
 from detectors.rule import RULES, Rule
+from detectors.tails import Tails
 from detectors.windows import Rows, Windows
 from models.deadlines import Bills, Deadlines, Work
 from models.features import (
-    NEVER,
     DayRuns,
     Elapsed,
     Failures,
@@ -25,14 +25,12 @@ from models.features import (
     Losses,
     Standstill,
     Weekdays,
-    phase_columns,
 )
-from models.grid import Facts, Grid, Window, facts_of
+from models.grid import Grid, Window, facts_of
 from models.index import Index
 from models.peers import Peers, PeerScore
 from models.registry import Registry
 from models.saved import dumps, loads
-from models.validation import Validation
 from schemas.alert import Alert
 from schemas.columns import (
     EARLIEST,
@@ -53,7 +51,6 @@ from schemas.columns import (
     Payments,
     Readings,
     Stages,
-    Status,
     Times,
 )
 from schemas.master import Area
@@ -91,7 +88,6 @@ class Engine:
         self.channels, self.items, self.bill_index = Index(), Index(), Index()
         self.registry = Registry(self.meter_index, self.areas)
         self.grid = Grid(self.registry, zone, interval, grace)
-        self.validation = Validation()
         self.clock = np.zeros(0, np.int64)  # by area slot: how far any of its topics has come
         self.swept = np.zeros(0, np.int64)  # by area slot: the day on which old things were last forgotten
         self.work, self.bills, self.peers = Work(self.items), Bills(self.bill_index), Peers()
@@ -105,8 +101,12 @@ class Engine:
         def judge(kind: type[Batch], features: Sequence[Feature], index: Index) -> Judge:
             return Judge([r for r in chosen if r.kind is kind], features, index, self.enrich)
 
-        self.readings = judge(Readings, [Standstill()], self.meter_index)
-        self.clocks = judge(Clocks, [Elapsed()], self.meter_index)
+        self.tails = Tails(
+            Windows(lambda _: judge(Readings, [Standstill()], self.meter_index)),
+            Windows(lambda _: judge(Clocks, [Elapsed()], self.meter_index)),
+            self.meter_index, self.registry, interval,
+        )  # fmt: skip
+        self.validation = self.tails.present
         self.payments = judge(Payments, [Failures()], self.customers)
         self.attempts = judge(Attempts, [FailureShare()], self.channels)
         self.days = Windows(
@@ -163,11 +163,13 @@ class Engine:
     def tick(self, now: int) -> list[Alert]:
         """Let time pass where nothing arrives: quiet areas' windows close, deadlines fall due."""
         due: list[list[Window]] = []
+        alerts: list[Alert] = []
         for slot, state in self.grid.areas.items():
             if state.second and state.second < now - QUIET:
                 state.second = now - QUIET
+                alerts += self.settle_late(slot, state.second)
                 due.append(self.grid.close(slot, state, state.second))
-        alerts = self.close(window for windows in due for window in windows)
+        alerts += self.close(window for windows in due for window in windows)
         self.clock = np.maximum(self.clock, now)
         return self.tell(self.policy.fold(alerts + self.fire()))
 
@@ -187,7 +189,7 @@ class Engine:
     def step_readings(self, r: Readings, areas: Codes) -> tuple[list[Alert], int]:
         """Validate, judge and file readings."""
         slots = self.meter_index.slots(r)
-        self.validation.cells.room(len(self.meter_index))
+        self.validation.order.room(len(self.meter_index))
         future = (r.received > 0) & (r.at > r.received + FUTURE)
         odd = (r.at < EARLIEST) | (r.at >= LATEST)
         groups, now, late, own = self.grid.advance(areas, slots, r.at, ~(future | odd))
@@ -204,14 +206,19 @@ class Engine:
             r = self.validation.bounds(r, master, self.interval)
             facts = facts_of(r, master, self.interval)
             facts = facts._replace(kwh=np.array(facts.kwh))
+            unsettled = self.tails.unsettled(areas, slots, r.at, before, in_order, kept)
 
             def windows() -> Iterator[Window]:
-                for rows, ends in self.grid.rounds(groups, r.at, now, ()):
+                for rows, ends in self.grid.rounds(groups, r.at, now, unsettled):
+                    alerts.extend(self.tails.judge(r, slots, rows[in_order[rows]], before, master, facts))
                     alerts.extend(self.step_clocks(r, slots, rows[telling[rows]], future, strayed, now))
-                    alerts.extend(self.judge_readings(r, slots, rows[in_order[rows]], before, master, facts))
                     filed = rows[kept[rows]]
                     again[filed] = self.grid.file(areas, r.at, now, slots, facts, filed, in_order)
+                    if unsettled:
+                        behind = filed[~(in_order | again)[filed]]
+                        self.tails.join(r, slots, areas, now, facts, behind)
                     for slot, clock in ends.items():
+                        alerts.extend(self.settle_late(slot, clock))
                         yield from self.grid.close(slot, self.grid.areas[slot], clock)
 
             alerts += self.close(windows())
@@ -230,42 +237,24 @@ class Engine:
         self.counts[batch.kind, "rejected", reason] += int(np.count_nonzero(rows))
         self.rejected.append((batch.rows(rows), reason))
 
-    def judge_readings(
-        self, r: Readings, slots: Codes, rows: Codes, before: Times, master: dict[str, Column], facts: Facts
-    ) -> list[Alert]:
-        """Judge rows of a batch, each meter's in order of time; the batch's facts become as validated."""
-        if not len(rows):
-            return []
-        part, where, known, kva = r, slots, master, facts.kva
-        if len(rows) < len(r):
-            part, where, kva = r.rows(rows), slots[rows], facts.kva[rows]
-            known = {name: column[rows] for name, column in master.items()}
-        part, registers = self.validation.fold(where, part, known)
-        more = known | phase_columns(part)
-        more["kva"] = np.where(registers.stale, np.nan, kva)
-        more["register_delta"], more["register_drop"] = registers.delta, registers.drop
-        more["gap"] = np.where((before[rows] > 0) & (before[rows] < part.at), part.at - before[rows], NEVER)
-        alerts = self.readings.fold(part, where, more)
-        steady = more["gap"] <= 1.5 * np.fmax(known["interval_s"], self.interval)
-        by_register = np.isnan(part.kwh) & steady & (part.status == Status.MEASURED)
-        facts.kwh[rows] = np.where(by_register, registers.delta, part.kwh)
-        if registers.stale.any():
-            stale = rows[registers.stale]
-            facts.amps[:, stale] = facts.kva[stale] = np.nan
-            facts.volted[stale], facts.back[stale] = False, 0
+    def settle_late(self, area: int, clock: int) -> list[Alert]:
+        """Judge an area's late readings again, if its clock has come to another hour."""
+        alerts, correction = self.tails.settle(area, clock, self.grid.sealed(clock))
+        if correction is not None:
+            self.grid.correct(area, *correction)
         return alerts
 
     def step_clocks(
         self, r: Readings, slots: Codes, rows: Codes, future: Mask, strayed: Mask, now: Times
     ) -> list[Alert]:
-        """Judge what rows of a batch say of their meters' clocks; one that keeps a day ahead of its area has strayed."""
+        """Judge what rows tell of their meters' clocks; one that keeps a day ahead of its area has strayed."""
         if not len(rows):
             return []
         at, offset = r.at[rows], r.clock_offset[rows].astype(np.float64)
         offset = np.where(future[rows], at - r.received[rows], np.where(strayed[rows], at - now[rows], offset))
         at = np.where(future[rows], r.received[rows], np.where(strayed[rows], now[rows], at))
         seen = Clocks(r.names, r.subject[rows], r.areas, r.area[rows], at, offset)
-        return self.clocks.fold(seen, slots[rows])
+        return self.tails.judge_clocks(seen, slots[rows])
 
     def close(self, windows: Iterable[Window]) -> list[Alert]:
         """Judge windows that are due, in order; those that follow one another without an amendment, all at once."""
@@ -429,6 +418,9 @@ class Engine:
                 deadlines.forget(ended)
         if len(passed):
             self.swept = days
+            for area in passed.tolist():
+                if (state := self.grid.areas.get(area)) is not None:
+                    self.tails.expire(self.areas.pairs[area][0], self.grid.sealed(state.second))
             self.policy.forget({self.areas.pairs[area][0]: int(self.clock[area]) for area in passed.tolist()})
         return alerts
 
@@ -446,7 +438,8 @@ class Engine:
         state: dict[str, Any] = {
             "indexes": {name: index.state() for name, index in self.indexes().items()},
             "grid": self.grid.state(),
-            "validation": self.validation.cells.state(),
+            "order": self.validation.order.state(),
+            "tails": self.tails.state(),
             "clock": self.clock,
             "swept": self.swept,
             "work": self.work.state(),
@@ -488,7 +481,8 @@ class Engine:
         self.registry.clear()
         self.registry.enroll(enrolled)
         self.grid.load(state["grid"])
-        self.validation.cells.load(state["validation"])
+        self.validation.order.load(state["order"])
+        self.tails.load(state["tails"])
         self.clock, self.swept = np.array(state["clock"]), np.array(state["swept"])
         self.work.load(state["work"])
         self.bills.load(state["bills"])
@@ -512,8 +506,7 @@ class Engine:
 
     def judges(self) -> dict[str, Judge | Windows]:
         """Every judge by name."""
-        return {"readings": self.readings, "clocks": self.clocks, "payments": self.payments,
-                "attempts": self.attempts, "days": self.days, "intervals": self.intervals,
+        return {"payments": self.payments, "attempts": self.attempts, "days": self.days, "intervals": self.intervals,
                 "area_days": self.area_days, "overdue": self.overdue, "arrears": self.arrears}  # fmt: skip
 
 

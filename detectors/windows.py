@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from detectors.judge import Judge
+from models.features import Columns
+from models.grid import grouped
 from schemas.alert import Alert
 from schemas.columns import Batch, Codes
 
-Rows = tuple[Batch, Codes]
+Rows = tuple[Batch, Codes] | tuple[Batch, Codes, Columns]  # a batch, its slots, and columns beside its own
 
 
 class Windows:
@@ -44,8 +45,8 @@ class Windows:
             a.id: [a] for e in self.sealed.episodes for s in slots.tolist() if (a := e.open.get(s)) is not None
         }
         fresh: dict[str, list[Alert]] = {}
-        for batch, where in rows:
-            for alert in self.present.fold(batch, where):
+        for row in rows:
+            for alert in self.present.fold(*row):
                 chains.setdefault(alert.id, []).append(alert)
                 fresh.setdefault(alert.id, []).append(alert)
         news = {key: chain for key, chain in fresh.items() if key not in told}
@@ -63,17 +64,19 @@ class Windows:
             if alert.state == "raised" and slot in known[alert.rule].open:
                 known[alert.rule].open[slot] = alert
 
-    def seal(self, batch: Batch, slots: Codes) -> None:
+    def seal(self, batch: Batch, slots: Codes, more: Columns | None = None) -> None:
         """Take rows, in order, as final."""
-        self.sealed.fold(batch, slots)
-        until = int(batch.at.max(initial=0))
-        for slot in np.unique(slots).tolist():
-            if slot in self.told:
-                kept = {key: alert for key, alert in self.told[slot].items() if alert.at > until}
-                if kept:
-                    self.told[slot] = kept
-                else:
-                    del self.told[slot]
+        self.sealed.fold(batch, slots, more)
+        for slot, rows in grouped(slots):
+            until = int(batch.at[rows[-1]])
+            if kept := {key: alert for key, alert in self.told.pop(slot, {}).items() if alert.at > until}:
+                self.told[slot] = kept
+
+    def mark(self, slots: Codes) -> None:
+        """Take as final what is remembered of some subjects."""
+        self.sealed.put(slots, self.present.take(slots))
+        for slot in slots.tolist():
+            self.told.pop(slot, None)
 
     def forget(self, slots: Codes) -> None:
         """Drop all that is remembered of some subjects."""

@@ -9,6 +9,7 @@ order, so that the order of arrival cannot change them.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -338,6 +339,23 @@ class Grid:
             np.add.at(self.sums["amps"][phase].reshape(-1), where, np.rint(amps * TENTH_MILLI).astype(np.int64))
         return again
 
+    def sealed(self, clock: int) -> int:
+        """The midnight up to which days are sealed."""
+        return int(self.midnights[np.searchsorted(self.midnights, clock - self.grace, side="right") - 1])
+
+    def correct(self, slot: int, meters: Codes, at: Times, filed: Column, kwh: Column) -> None:
+        """Put energy in the place of what was filed, where nothing else has come since."""
+        state, r = self.areas[slot], self.rows
+        days = day_of(at, self.zone).tolist()
+        for day, meter, end, old, new in zip(days, meters.tolist(), at.tolist(), filed, kwh, strict=True):
+            if day <= state.sealed_day or (block := state.blocks.get(day)) is None:
+                continue
+            place = (end - block.start - 1) // self.interval, block.base + self.member["number"][meter]
+            if r["seen"][place] == 1 and np.array_equal(r["kwh"][place], old, equal_nan=True):
+                r["kwh"][place] = new
+                if block.closed or end <= state.closed_to:
+                    state.dirty.add(day)
+
     def close(self, slot: int, state: AreaState, clock: int) -> list[Window]:
         """What became due as the area's clock reached `clock`."""
         due: list[Window] = []
@@ -546,6 +564,6 @@ def grouped(codes: Codes) -> Iterator[tuple[int, Codes]]:
     """Each code with its rows, in order of arrival."""
     order = np.argsort(codes, kind="stable")
     ordered = codes[order]
-    starts = np.flatnonzero(np.diff(ordered, prepend=-1))
-    for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(order)], strict=True):
+    starts = np.flatnonzero(np.diff(ordered, prepend=-1)).tolist()
+    for start, end in pairwise([*starts, len(order)]):
         yield int(ordered[start]), order[start:end]

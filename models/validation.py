@@ -40,9 +40,11 @@ class Validation:
             odd=np.float64(np.nan),  # a register out of line that a second one has not confirmed yet
             clock=np.float64(np.nan),  # the meter's own time at its last reading
             version=np.float64(-1),  # since when its master data are in force
+        )  # fmt: skip
+        self.order = Cells(
             last=np.int64(0),  # event time of the last reading in order
             clock_then=np.int64(0),  # its area's clock at its last reading
-        )  # fmt: skip
+        )
         self.doubts: Counter[str] = Counter()
 
     def doubt(self, column: Column, where: Mask, reason: str) -> Column:
@@ -95,7 +97,7 @@ class Validation:
         A row has strayed when it is more than a day ahead of its area's clock `now`, the one before it was ahead too,
         and the clock has moved in between. Then too a meter whose last stamp was a day ahead may go back.
         """
-        last, before = self.cells["last"], np.empty(len(at), np.int64)
+        last, before = self.order["last"], np.empty(len(at), np.int64)
         clock_then = np.empty(len(at), np.int64)
         order = np.argsort(slots, kind="stable")
         ordered = slots[order]
@@ -103,7 +105,7 @@ class Validation:
         offset = np.cumsum(starts) << 40
         newest = np.maximum.accumulate(np.maximum(np.where(kept, at, 0)[order], last[ordered]) + offset) - offset
         before[order] = np.where(starts, last[ordered], np.concatenate([[0], newest[:-1]]))
-        then = self.cells["clock_then"]
+        then = self.order["clock_then"]
         clock_then[order] = np.where(starts, then[ordered], np.concatenate([[0], now[order][:-1]]))
         then[ordered] = now[order]
         moved = kept & (now > clock_then) & (clock_then > 0)

@@ -306,16 +306,24 @@ def quieted(stream: Stream, after: int) -> Stream:
     return stream.with_rows([*stream.rows, *(Row(Readings, a, s, at, blank) for a, s in subjects)])
 
 
+def beginnings(stream: Stream) -> set[int]:
+    """Which rows are the first readings of their meters."""
+    first: dict[tuple[str, str], int] = {}
+    for n, row in enumerate(stream.rows):
+        if row.kind is Readings:
+            first.setdefault((row.area, row.subject), n)
+    return set(first.values())
+
+
 def shuffled(stream: Stream, seed: int, within: int) -> Stream:
-    """Rows delayed by up to `within` seconds; those of one meter, of one channel and customer keep their order."""
+    """Rows delayed by up to `within` seconds, but for the first of each meter; payments of an area keep their order."""
     g = np.random.default_rng(seed)
-    delay: dict[tuple[str, ...], int] = {}
+    first, paid = beginnings(stream), dict.fromkeys((row.area for row in stream.rows), 0)
     arrivals = []
     for n, row in enumerate(stream.rows):
-        who = row.kind.kind, row.area, row.subject if row.kind is Readings else ""
-        came = max(row.at + int(g.integers(0, within + 1)), delay.get(who, 0))
-        if row.kind in (Readings, Payments):
-            delay[who] = came
+        came = row.at + int(g.integers(0, within + 1)) * (n not in first)
+        if row.kind is Payments:
+            came = paid[row.area] = max(came, paid[row.area])
         arrivals.append((came, n))
     return stream.with_rows(stream.rows[n] for _, n in sorted(arrivals))
 
@@ -333,12 +341,13 @@ def by_meter(stream: Stream, span: int = DAY) -> Stream:
 
 
 def straggling(stream: Stream, seed: int, least: int, most: int, share: float = 0.05) -> Stream:
-    """Some readings come so many seconds late, after their meter's newer ones."""
+    """Some readings, but never a meter's first, come so many seconds late, after their meter's newer ones."""
     g = np.random.default_rng(seed)
-    arrivals = [
-        (row.at + (int(g.integers(least, most)) if row.kind is Readings and g.random() < share else 0), n)
-        for n, row in enumerate(stream.rows)
-    ]
+    first = beginnings(stream)
+    arrivals = []
+    for n, row in enumerate(stream.rows):
+        late = row.kind is Readings and n not in first and g.random() < share
+        arrivals.append((row.at + (int(g.integers(least, most)) if late else 0), n))
     return stream.with_rows(stream.rows[n] for _, n in sorted(arrivals))
 
 

@@ -2,7 +2,7 @@
 
 Written from the rules' docstrings, the catalogue and the design; it knows no batch, no slot, no wave and no amendment:
 it looks at everything that arrived, and works out how every episode ends. Area windows are taken from all rows that
-came within the grace period, so the order of arrival matters for the meters' own rows alone.
+came within the grace period; the order of arrival matters for which reading of a meter comes first alone.
 """
 
 from __future__ import annotations
@@ -340,15 +340,18 @@ class Notebook:
 def readings_told(
     area: Area | None, name: str, meter: str, rows: list[Row], interval: int
 ) -> tuple[Endings, list[Facts]]:
-    """How the episodes of one meter's readings end, and the readings as they were believed."""
+    """How the episodes of one meter's readings end, and the readings as they were believed.
+
+    Its history begins with the first of its readings to arrive; from there on they count in order of time.
+    """
     told: Endings = {}
     notebook, newest, forward, believed = Notebook(), 0, [], []
-    for row in rows:
+    for row in sorted(rows, key=lambda row: row.at):
         m = record(area, meter, row.at)
         f, own = validated(row, m, interval), max(m.interval_s if m else 0, interval)
         f["kva"], f["record"] = apparent(f, m), m
         believed.append(f)
-        if row.at <= newest:
+        if row.at < rows[0].at or row.at == newest:
             continue
         notebook.take(f, m)
         if math.isnan(f["kwh"]) and f["measured"] and newest and row.at - newest <= 1.5 * own:

@@ -1,0 +1,346 @@
+"""Judging each meter's readings in order of time, though one may come after newer ones.
+
+A reading is judged when it comes. Where one is missing before it, the meter's tail begins: what was remembered before
+the gap is kept, and so is every reading since. A late reading joins its meter's tail, and at the area's next full hour
+the tail is judged again in order of time; only what differs is told. A tail ends when it has no gap left that the grace
+period lets fill. A meter's history begins with its first reading to arrive: older ones are not judged here.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from detectors.windows import Windows
+from models.cells import Cells
+from models.features import NEVER, Columns, phase_columns
+from models.grid import Facts, apparent, grouped
+from models.index import Index
+from models.registry import Registry
+from models.validation import Registers, Validation
+from schemas.alert import Alert
+from schemas.columns import (
+    COLUMN_TYPES,
+    LATEST,
+    PHASE_COLUMNS,
+    Batch,
+    Clocks,
+    Codes,
+    Column,
+    Mask,
+    Readings,
+    Status,
+    Times,
+)
+
+HOUR = 3600
+GAP = 1.5  # of a meter's interval: readings further apart have one missing between them
+CHUNKS = 64  # that a log collects before it joins them
+KEPT = tuple(f.name for f in fields(Readings) if f.name not in ("names", "areas", "subject", "area", "received"))
+
+
+class Correction(NamedTuple):
+    """Energy of intervals that was judged otherwise when it was filed; NaN where it is unknown."""
+
+    meters: Codes
+    at: Times
+    filed: Column  # kWh
+    kwh: Column
+
+
+class Log:
+    """Rows by meter slot, in order of arrival."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = ("slot", *names)
+        self.chunks: list[Columns] = []
+
+    def add(self, **columns: Any) -> None:
+        """Append rows."""
+        self.chunks.append({name: columns[name] for name in self.names})
+        if len(self.chunks) > CHUNKS:
+            self.columns()
+
+    def columns(self) -> Columns:
+        """All rows, and the slot of each."""
+        if not self.chunks:
+            shape = {name: (3, 0) if name in PHASE_COLUMNS else (0,) for name in self.names}
+            return {name: np.zeros(shape[name], COLUMN_TYPES.get(name, np.int64)) for name in self.names}
+        if len(self.chunks) > 1:
+            self.chunks = [{n: np.concatenate([c[n] for c in self.chunks], axis=-1) for n in self.names}]
+        return self.chunks[0]
+
+    def of(self, slots: Codes) -> Columns:
+        """The rows of some slots, by slot and then by time."""
+        log = self.columns()
+        rows = np.flatnonzero(np.isin(log["slot"], slots))
+        rows = rows[np.lexsort((log["at"][rows], log["slot"][rows]))]
+        return {name: column[..., rows] for name, column in log.items()}
+
+    def drop(self, until: Mapping[int, int]) -> None:
+        """Forget some slots' rows up to a time each."""
+        log = self.columns()
+        last = np.array([until.get(slot, -1) for slot in log["slot"].tolist()], np.int64)
+        kept = log["at"] > last
+        self.chunks = [{name: column[..., kept] for name, column in log.items()}] if kept.any() else []
+
+    def load(self, columns: Columns) -> None:
+        """Replace everything by what `columns` gave."""
+        self.chunks = [{name: np.array(columns[name]) for name in self.names}] if len(columns["slot"]) else []
+
+
+class Tails:
+    """The judges of single readings and of clocks, and the tails of meters that lack a reading."""
+
+    def __init__(self, readings: Windows, clocks: Windows, index: Index, registry: Registry, interval: int) -> None:
+        self.readings, self.clocks, self.index, self.registry = readings, clocks, index, registry
+        self.interval = interval
+        self.present, self.sealed = Validation(), Validation()
+        self.since = Cells(at=np.int64(0))  # of the last reading before the first gap, 0 where there is no tail
+        self.log = Log((*KEPT, "filed"))
+        self.clock_log = Log(("at", "offset"))
+        self.late: dict[int, tuple[int, set[int]]] = {}  # by area: the hour a late reading joined in, and the meters
+
+    def room(self) -> None:
+        """Make room for every meter."""
+        for cells in (self.since, self.present.cells, self.sealed.cells):
+            cells.room(len(self.index))
+
+    def unsettled(self, areas: Codes, slots: Codes, at: Times, before: Times, in_order: Mask, kept: Mask) -> set[int]:
+        """The areas that have a late reading to judge, or may have one in this batch."""
+        self.room()
+        unsettled = set(self.late)
+        behind = kept & ~in_order
+        if behind.any():
+            missing = in_order & (before > 0) & (at - before > GAP * self.interval)
+            opening = np.zeros(len(self.index), bool)
+            opening[slots[missing]] = True
+            since = self.since["at"][slots]
+            unsettled |= set(np.unique(areas[behind & (opening[slots] | ((since > 0) & (at > since)))]).tolist())
+        return unsettled
+
+    def judge(
+        self, r: Readings, slots: Codes, rows: Codes, before: Times, master: Columns, facts: Facts
+    ) -> list[Alert]:
+        """Judge rows of a batch, each meter's in order of time; the batch's facts become as validated."""
+        if not len(rows):
+            return []
+        at, then, here = r.at[rows], before[rows], slots[rows]
+        own = np.fmax(master["interval_s"][rows], self.interval)
+        if (back := (then > 0) & (at <= then)).any():  # its clock was set back
+            self.end(np.unique(here[back]))
+        opening = np.flatnonzero((then > 0) & (at - then > GAP * own) & (self.since["at"][here] == 0))
+        if not len(opening):
+            return self.take(r, slots, rows, before, master, facts)
+        opened, first = np.unique(here[opening], return_index=True)
+        place = np.minimum(np.searchsorted(opened, here), len(opened) - 1)
+        after = (opened[place] == here) & (np.arange(len(rows)) >= opening[first][place])
+        alerts = self.take(r, slots, rows[~after], before, master, facts)
+        self.begin(opened, then[opening[first]])
+        return alerts + self.take(r, slots, rows[after], before, master, facts)
+
+    def begin(self, slots: Codes, since: Times) -> None:
+        """Keep what is remembered of some meters, and when each was last read."""
+        self.since["at"][slots] = since
+        self.readings.mark(slots)
+        self.clocks.mark(slots)
+        self.sealed.cells.put(slots, self.present.cells.take(slots))
+
+    def end(self, slots: Codes) -> None:
+        """Let go of some meters' tails."""
+        slots = slots[self.since["at"][slots] > 0]
+        if len(slots):
+            self.since["at"][slots] = 0
+            for log in (self.log, self.clock_log):
+                log.drop(dict.fromkeys(slots.tolist(), LATEST))
+            for windows in (self.readings, self.clocks):
+                windows.mark(slots)
+
+    def take(
+        self, r: Readings, slots: Codes, rows: Codes, before: Times, master: Columns, facts: Facts
+    ) -> list[Alert]:
+        """Judge rows in order, and keep those of meters with a tail."""
+        if not len(rows):
+            return []
+        part, where, known, kva = r, slots, master, facts.kva
+        if len(rows) < len(r):
+            part, where, kva = r.rows(rows), slots[rows], facts.kva[rows]
+            known = {name: column[rows] for name, column in master.items()}
+        told, registers, more = self.columns(self.present, part, where, before[rows], known, kva)
+        alerts = self.readings.present.fold(told, where, more)
+        facts.kwh[rows] = self.energy(told, registers, more)
+        if registers.stale.any():
+            stale = rows[registers.stale]
+            facts.amps[:, stale] = facts.kva[stale] = np.nan
+            facts.volted[stale], facts.back[stale] = False, 0
+        kept = self.since["at"][where] > 0
+        if kept.any():
+            self.keep(part.rows(kept), where[kept], facts.kwh[rows[kept]])
+            self.note(self.readings, alerts)
+        return alerts
+
+    def columns(
+        self, validation: Validation, r: Readings, slots: Codes, before: Times, master: Columns, kva: Column
+    ) -> tuple[Readings, Registers, Columns]:
+        """Readings as validated, what their registers say, and the columns that rules read beside their own."""
+        r, registers = validation.fold(slots, r, master)
+        more = master | phase_columns(r)
+        more["kva"] = np.where(registers.stale, np.nan, kva)
+        more["register_delta"], more["register_drop"] = registers.delta, registers.drop
+        more["gap"] = np.where((before > 0) & (before < r.at), r.at - before, NEVER)
+        return r, registers, more
+
+    def energy(self, r: Readings, registers: Registers, more: Columns) -> Column:
+        """Energy of each interval, kWh; by the register where the meter does not tell."""
+        steady = more["gap"] <= GAP * np.fmax(more["interval_s"], self.interval)
+        by_register = np.isnan(r.kwh) & steady & (r.status == Status.MEASURED)
+        return np.where(by_register, registers.delta.astype(np.float32), r.kwh)
+
+    def keep(self, r: Readings, slots: Codes, filed: Column) -> None:
+        """Add readings to their meters' tails."""
+        self.log.add(slot=slots.astype(np.int64), filed=filed, **{name: getattr(r, name) for name in KEPT})
+
+    def note(self, windows: Windows, alerts: Iterable[Alert]) -> None:
+        """Remember what was told of meters with a tail."""
+        windows.note([a for a in alerts if self.since["at"][self.index.slot(a.area, a.subject)] > 0])
+
+    def judge_clocks(self, seen: Clocks, slots: Codes) -> list[Alert]:
+        """Judge what was seen of meters' clocks."""
+        alerts = self.clocks.present.fold(seen, slots)
+        kept = self.since["at"][slots] > 0
+        if kept.any():
+            self.clock_log.add(slot=slots[kept].astype(np.int64), at=seen.at[kept], offset=seen.offset[kept])
+            self.note(self.clocks, alerts)
+        return alerts
+
+    def join(self, r: Readings, slots: Codes, areas: Codes, now: Times, facts: Facts, rows: Codes) -> None:
+        """Let late rows of a batch join their meters' tails, but for those that are older or there already."""
+        since = self.since["at"][slots[rows]]
+        rows = rows[(since > 0) & (r.at[rows] > since)]
+        if not len(rows):
+            return
+        log = self.log.columns()
+        have = log["slot"] << 33 | log["at"]
+        key = slots[rows].astype(np.int64) << 33 | r.at[rows]
+        once = np.zeros(len(rows), bool)
+        once[np.unique(key, return_index=True)[1]] = True
+        rows = rows[once & ~np.isin(key, have)]
+        if not len(rows):
+            return
+        part = r.rows(rows)
+        self.keep(part, slots[rows], facts.kwh[rows])
+        told = rows[np.isfinite(part.clock_offset)]
+        if len(told):
+            offset = r.clock_offset[told].astype(np.float64)
+            self.clock_log.add(slot=slots[told].astype(np.int64), at=r.at[told], offset=offset)
+        for area, meter, clock in zip(areas[rows].tolist(), slots[rows].tolist(), now[rows].tolist(), strict=True):
+            self.late.setdefault(area, (clock // HOUR, set()))[1].add(meter)
+
+    def settle(self, area: int, clock: int, sealed: int) -> tuple[list[Alert], Correction | None]:
+        """Judge an area's late readings when its clock has come to another hour; readings up to `sealed` are final."""
+        hour, meters = self.late.get(area, (0, set()))
+        if not meters or clock // HOUR <= hour:
+            return [], None
+        del self.late[area]
+        slots = np.array(sorted(meters), np.int64)
+        slots = slots[self.since["at"][slots] > 0]
+        if not len(slots):
+            return [], None
+        self.present.cells.put(slots, self.sealed.cells.take(slots))
+        rows = self.log.of(slots)
+        told, where, registers, more = self.again(self.present, rows)
+        alerts = self.readings.amend(slots, [(told, where, more)])
+        seen = self.clock_log.of(slots)
+        alerts += self.clocks.amend(slots, [clocks_of(seen)])
+        kwh = self.energy(told, registers, more)
+        filed = rows["filed"]
+        changed = (kwh != filed) & ~(np.isnan(kwh) & np.isnan(filed))
+        correction = Correction(where[changed], told.at[changed], filed[changed], kwh[changed])
+        self.refile(slots, rows, kwh)
+        self.advance(slots, sealed)
+        return alerts, correction
+
+    def refile(self, slots: Codes, rows: Columns, kwh: Column) -> None:
+        """Note what is filed now for some meters' tails."""
+        self.log.drop(dict.fromkeys(slots.tolist(), LATEST))
+        self.log.add(**rows | {"filed": kwh.astype(np.float32)})
+
+    def again(self, validation: Validation, rows: Columns) -> tuple[Readings, Codes, Registers, Columns]:
+        """Rows of tails, in order, through a validation: the readings, their slots, registers and further columns."""
+        where = rows["slot"]
+        r = Readings.build(("",), np.zeros(len(where)), ("",), np.zeros(len(where)), **{n: rows[n] for n in KEPT})
+        master = self.registry.meters.at(self.registry.meters.rows(where, r.at - 1))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            kva = apparent(r, master) * master["ratio"]
+            counted = validation.doubts.copy()
+            told, registers, more = self.columns(validation, r, where, self.before(rows), master, kva)
+            validation.doubts = counted
+        return told, where, registers, more
+
+    def before(self, rows: Columns) -> Times:
+        """When the meter of each row of some tails was read before it."""
+        first = np.diff(rows["slot"], prepend=-1) != 0
+        return np.where(first, self.since["at"][rows["slot"]], np.concatenate([[0], rows["at"][:-1]]))
+
+    def advance(self, slots: Codes, sealed: int) -> None:
+        """Take as final what has no gap before it that may still be filled; readings up to `sealed` are final."""
+        rows = self.log.of(slots)
+        master = self.registry.meters.at(self.registry.meters.rows(rows["slot"], rows["at"] - 1))
+        own = np.fmax(master["interval_s"], self.interval)
+        gap = (rows["at"] - self.before(rows) > GAP * own) & (rows["at"] > sealed)
+        final = np.concatenate([[0], np.cumsum(gap)])
+        starts = {slot: int(part[0]) for slot, part in grouped(rows["slot"])}
+        begun = np.array([final[starts[slot]] for slot in rows["slot"].tolist()], np.int64)
+        final_rows = final[1:] == begun
+        whole = np.array([slot for slot, part in grouped(rows["slot"]) if final_rows[part].all()], np.int64)
+        self.end(np.union1d(whole, np.setdiff1d(slots, rows["slot"])).astype(np.int64))
+        final_rows &= ~np.isin(rows["slot"], whole)
+        if not final_rows.any():
+            return
+        done = {name: column[..., final_rows] for name, column in rows.items()}
+        told, where, _, more = self.again(self.sealed, done)
+        self.readings.seal(told, where, more)
+        until = {slot: int(done["at"][part].max()) for slot, part in grouped(where)}
+        seen = self.clock_log.of(np.array(list(until), np.int64))
+        settled = seen["at"] <= np.array([until[slot] for slot in seen["slot"].tolist()], np.int64)
+        self.clocks.seal(*clocks_of({name: column[settled] for name, column in seen.items()}))
+        for log in (self.log, self.clock_log):
+            log.drop(until)
+        self.since["at"][list(until)] = list(until.values())
+
+    def expire(self, area: str, sealed: int) -> None:
+        """Let go of the gaps of an area's meters that no reading can fill any more."""
+        self.room()
+        waiting = {meter for _, meters in self.late.values() for meter in meters}
+        known = np.array([s for s in self.index.known.get(area, {}).values() if s not in waiting], np.int64)
+        slots = known[self.since["at"][known] > 0]
+        if len(slots):
+            self.advance(slots, sealed)
+
+    def state(self) -> dict[str, Any]:
+        """Everything remembered."""
+        return {
+            "readings": self.readings.state(), "clocks": self.clocks.state(),
+            "present": self.present.cells.state(), "sealed": self.sealed.cells.state(), "since": self.since.state(),
+            "log": self.log.columns(), "clock_log": self.clock_log.columns(),
+            "late": [[area, hour, sorted(meters)] for area, (hour, meters) in self.late.items()],
+        }  # fmt: skip
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Replace everything by what `state` gave."""
+        self.readings.load(state["readings"])
+        self.clocks.load(state["clocks"])
+        self.present.cells.load(state["present"])
+        self.sealed.cells.load(state["sealed"])
+        self.since.load(state["since"])
+        self.log.load(state["log"])
+        self.clock_log.load(state["clock_log"])
+        self.late = {area: (hour, set(meters)) for area, hour, meters in state["late"]}
+
+
+def clocks_of(rows: Columns) -> tuple[Batch, Codes]:
+    """Rows of a log of clocks as a batch, and their slots."""
+    none = np.zeros(len(rows["slot"]))
+    return Clocks.build(("",), none, ("",), none, rows["at"], offset=rows["offset"]), rows["slot"]
