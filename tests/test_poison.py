@@ -216,11 +216,11 @@ def aftermath(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> After
         for message in KINDS[kind](batch)
     ]  # fmt: skip
     areas = [(REGISTRY, *encode_area(area)) for area in after.living.areas]
-    asyncio.run(send(settings, after, [*areas, *good[: len(good) // 2]]))
+    asyncio.run(send(settings, after, [*areas, *good[: len(good) // 2]], "lz4"))
     with WorkerProcess(environment, tmp_path_factory.mktemp("poison") / "log") as worker:
         wait(lambda: contained(settings))
-        asyncio.run(send(settings, after, good[len(good) // 2 :]))
-        asyncio.run(send(settings, after, areas))
+        asyncio.run(send(settings, after, good[len(good) // 2 :], "zstd"))
+        asyncio.run(send(settings, after, areas, "snappy"))
         refused = sum(len(poison.reasons) for poison in after.sent.values())
         wait(lambda: contained(settings))
         wait(lambda: rows(worker.scrape()) >= sum(map(len, after.living.batches())) + refused)
@@ -231,16 +231,19 @@ def aftermath(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> After
     return after
 
 
-async def send(settings: Settings, after: Aftermath, good: Sequence[Sent]) -> None:
-    """Good messages in order; after each, its share of its topic's poison in the same partition."""
+async def send(settings: Settings, after: Aftermath, good: Sequence[Sent], compression: str) -> None:
+    """Good messages in order, compressed; after each, its share of its topic's poison in the same partition."""
     left = {topic: list(poison) for topic, poison in POISON.items()}
     share = {topic: -(-len(left[topic]) // count) for topic, count in Counter(topic for topic, *_ in good).items()}
-    async with AIOKafkaProducer(bootstrap_servers=settings.brokers, max_request_size=15 << 20) as producer:
+    async with (
+        AIOKafkaProducer(bootstrap_servers=settings.brokers, compression_type=compression) as producer,
+        AIOKafkaProducer(bootstrap_servers=settings.brokers, max_request_size=15 << 20) as poisoner,
+    ):
         for number, (topic, key, value, content) in enumerate(good):
             headers = [("content-type", None if number % 2 else content.encode())]
             place = await producer.send_and_wait(settings.topic(topic), value, key, headers=headers)
             for poison in left[topic][: share[topic]]:
-                spot = await producer.send_and_wait(
+                spot = await poisoner.send_and_wait(
                     settings.topic(topic), poison.value, poison.key, place.partition, headers=list(poison.headers)
                 )
                 after.sent[topic, spot.partition, spot.offset] = poison
