@@ -379,7 +379,8 @@ class Grid:
             self.areas[owners[k][0]].dirty.add(owners[k][1])
         fresh = ~seen | in_order
         if not fresh.all():
-            rows, cell, step, number, seen, read = (c[fresh] for c in (rows, cell, step, number, seen, read))
+            rows, cell, step, number = (c[fresh] for c in (rows, cell, step, number))
+            seen, read = seen[fresh], read[fresh]
         add(r["reads"], cell, read)
         add(r["volted"], cell, facts.volted[rows])
         add(r["live"], cell, facts.live[rows])
