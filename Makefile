@@ -6,13 +6,20 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 bin := .venv/bin
 ready := .venv/.ready
 
-.PHONY: demo test lint kafka lock clean
+.PHONY: demo test fuzz lint kafka lock clean
 
 demo: $(ready)
 	$(bin)/meterwatch demo
 
 test: $(ready)
 	$(bin)/pytest
+
+fuzz: $(ready)
+	@end=$$(($$(date +%s) + 60 * $(MINUTES))); while [ $$(date +%s) -lt $$end ]; do \
+		METERWATCH_EXAMPLES=10 $(bin)/pytest -q -o faulthandler_timeout=600 tests/fuzz || exit 1; \
+	done
+
+MINUTES ?= 5
 
 lint: $(ready)
 	$(bin)/ruff check .

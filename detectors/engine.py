@@ -55,7 +55,7 @@ from schemas.columns import (
 )
 from schemas.master import Area
 
-LAYOUT = 2  # of a snapshot; another one for every change of what is remembered
+LAYOUT = 4  # of a snapshot; another one for every change of what is remembered
 SHADOW = "shadow"
 FUTURE = 300  # seconds a stamp may be ahead of its receipt, design section 4
 DAY = 86_400
@@ -162,14 +162,10 @@ class Engine:
 
     def tick(self, now: int) -> list[Alert]:
         """Let time pass where nothing arrives: quiet areas' windows close, deadlines fall due."""
-        due: list[list[Window]] = []
         alerts: list[Alert] = []
-        for slot, state in self.grid.areas.items():
-            if state.second and state.second < now - QUIET:
-                state.second = now - QUIET
-                alerts += self.settle_late(slot, state.second)
-                due.append(self.grid.close(slot, state, state.second))
-        alerts += self.close(window for windows in due for window in windows)
+        for area in list(self.tails.late):
+            alerts += self.settle_late(area, now - QUIET)
+        alerts += self.close(self.grid.tick(now - QUIET))
         self.clock = np.maximum(self.clock, now)
         return self.tell(self.policy.fold(alerts + self.fire()))
 
@@ -192,7 +188,8 @@ class Engine:
         self.validation.order.room(len(self.meter_index))
         future = (r.received > 0) & (r.at > r.received + FUTURE)
         odd = (r.at < EARLIEST) | (r.at >= LATEST)
-        groups, now, late, own = self.grid.advance(areas, slots, r.at, ~(future | odd))
+        advanced = self.grid.advance(areas, slots, r.at, ~(future | odd))
+        now, late, own = advanced.now, advanced.late, advanced.own
         kept = ~(future | odd | late)
         for reason, refused in (("future", future), ("implausible_time", odd & ~future)):
             if refused.any():
@@ -209,7 +206,7 @@ class Engine:
             unsettled = self.tails.unsettled(areas, slots, r.at, before, in_order, kept)
 
             def windows() -> Iterator[Window]:
-                for rows, ends in self.grid.rounds(groups, r.at, now, unsettled):
+                for rows, ends in self.grid.rounds(advanced, areas, r.at, unsettled):
                     alerts.extend(self.tails.judge(r, slots, rows[in_order[rows]], before, master, facts))
                     alerts.extend(self.step_clocks(r, slots, rows[telling[rows]], future, strayed, now))
                     filed = rows[kept[rows]]
@@ -217,13 +214,12 @@ class Engine:
                     if unsettled:
                         behind = filed[~(in_order | again)[filed]]
                         self.tails.join(r, slots, areas, now, facts, behind)
-                    for slot, clock in ends.items():
-                        alerts.extend(self.settle_late(slot, clock))
-                        yield from self.grid.close(slot, self.grid.areas[slot], clock)
+                    for area in sorted(ends.keys() & self.tails.late.keys()):
+                        alerts.extend(self.settle_late(area, ends[area]))
+                    yield from self.grid.due(ends)
 
             alerts += self.close(windows())
-        for slot, _, clock in groups:
-            self.clock[slot] = max(self.clock[slot], clock[-1])
+        self.clock[areas] = np.maximum(self.clock[areas], self.grid.clocks["second"][areas])
         for outcome, rows in (("late", late), ("duplicate", again)):
             if found := int(np.count_nonzero(rows)):
                 self.counts[r.kind, outcome, ""] += found
@@ -299,14 +295,11 @@ class Engine:
 
     def interval_rows(self, windows: list[Window]) -> Rows:
         """The windows' rows of Intervals."""
-        slots = np.array([w.area for w in windows for _ in w.intervals], np.int64)
-        table = np.array([row for w in windows for row in w.intervals], np.float64).reshape(-1, 7).T
-        at = table[0].astype(np.int64)
+        parts = [w.intervals for w in windows]
+        slots, at = (np.concatenate([getattr(rows, name) for rows in parts]) for name in ("areas", "at"))
+        columns = {n: np.concatenate([p.columns[n] for p in parts], axis=-1) for n in parts[0].columns}
         names, codes = self.area_names(slots)
-        return Intervals.build(
-            ("",), np.zeros(len(slots)), names, codes, at, current=table[1:4], kva=table[4], gateway=table[5],
-            coverage=table[6],
-        ), slots  # fmt: skip
+        return Intervals.build(("",), np.zeros(len(slots)), names, codes, at, **columns), slots
 
     def day_rows(self, windows: list[Window], n: int) -> Rows:
         """The n-th day of each window as Days."""
@@ -418,9 +411,8 @@ class Engine:
                 deadlines.forget(ended)
         if len(passed):
             self.swept = days
-            for area in passed.tolist():
-                if (state := self.grid.areas.get(area)) is not None:
-                    self.tails.expire(self.areas.pairs[area][0], self.grid.sealed(state.second))
+            for area in passed[passed < self.grid.clocks.used].tolist():
+                self.tails.expire(self.areas.pairs[area][0], self.grid.sealed(self.grid.clocks["second"][area]))
             self.policy.forget({self.areas.pairs[area][0]: int(self.clock[area]) for area in passed.tolist()})
         return alerts
 

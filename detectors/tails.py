@@ -55,7 +55,7 @@ class Log:
 
     def __init__(self, names: Iterable[str]) -> None:
         self.names = ("slot", *names)
-        self.chunks: list[Columns] = []
+        self.chunks: list[dict[str, Any]] = []
 
     def add(self, **columns: Any) -> None:
         """Append rows."""
@@ -63,7 +63,7 @@ class Log:
         if len(self.chunks) > CHUNKS:
             self.columns()
 
-    def columns(self) -> Columns:
+    def columns(self) -> dict[str, Any]:
         """All rows, and the slot of each."""
         if not self.chunks:
             shape = {name: (3, 0) if name in PHASE_COLUMNS else (0,) for name in self.names}
@@ -72,7 +72,7 @@ class Log:
             self.chunks = [{n: np.concatenate([c[n] for c in self.chunks], axis=-1) for n in self.names}]
         return self.chunks[0]
 
-    def of(self, slots: Codes) -> Columns:
+    def of(self, slots: Codes) -> dict[str, Any]:
         """The rows of some slots, by slot and then by time."""
         log = self.columns()
         rows = np.flatnonzero(np.isin(log["slot"], slots))
@@ -86,7 +86,7 @@ class Log:
         kept = log["at"] > last
         self.chunks = [{name: column[..., kept] for name, column in log.items()}] if kept.any() else []
 
-    def load(self, columns: Columns) -> None:
+    def load(self, columns: Mapping[str, Any]) -> None:
         """Replace everything by what `columns` gave."""
         self.chunks = [{name: np.array(columns[name]) for name in self.names}] if len(columns["slot"]) else []
 
@@ -262,12 +262,12 @@ class Tails:
         self.advance(slots, sealed)
         return alerts, correction
 
-    def refile(self, slots: Codes, rows: Columns, kwh: Column) -> None:
+    def refile(self, slots: Codes, rows: dict[str, Any], kwh: Column) -> None:
         """Note what is filed now for some meters' tails."""
         self.log.drop(dict.fromkeys(slots.tolist(), LATEST))
         self.log.add(**rows | {"filed": kwh.astype(np.float32)})
 
-    def again(self, validation: Validation, rows: Columns) -> tuple[Readings, Codes, Registers, Columns]:
+    def again(self, validation: Validation, rows: dict[str, Any]) -> tuple[Readings, Codes, Registers, Columns]:
         """Rows of tails, in order, through a validation: the readings, their slots, registers and further columns."""
         where = rows["slot"]
         r = Readings.build(("",), np.zeros(len(where)), ("",), np.zeros(len(where)), **{n: rows[n] for n in KEPT})
@@ -279,7 +279,7 @@ class Tails:
             validation.doubts = counted
         return told, where, registers, more
 
-    def before(self, rows: Columns) -> Times:
+    def before(self, rows: dict[str, Any]) -> Times:
         """When the meter of each row of some tails was read before it."""
         first = np.diff(rows["slot"], prepend=-1) != 0
         return np.where(first, self.since["at"][rows["slot"]], np.concatenate([[0], rows["at"][:-1]]))
@@ -312,6 +312,8 @@ class Tails:
 
     def expire(self, area: str, sealed: int) -> None:
         """Let go of the gaps of an area's meters that no reading can fill any more."""
+        if not self.log.chunks:
+            return
         self.room()
         waiting = {meter for _, meters in self.late.values() for meter in meters}
         known = np.array([s for s in self.index.known.get(area, {}).values() if s not in waiting], np.int64)
@@ -340,7 +342,7 @@ class Tails:
         self.late = {area: (hour, set(meters)) for area, hour, meters in state["late"]}
 
 
-def clocks_of(rows: Columns) -> tuple[Batch, Codes]:
+def clocks_of(rows: dict[str, Any]) -> tuple[Batch, Codes]:
     """Rows of a log of clocks as a batch, and their slots."""
     none = np.zeros(len(rows["slot"]))
     return Clocks.build(("",), none, ("",), none, rows["at"], offset=rows["offset"]), rows["slot"]

@@ -8,7 +8,7 @@ order, so that the order of arrival cannot change them.
 """
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from models.calendar import day_of, midnights
 from models.cells import Array, Cells
+from models.packed import packed, unpacked
 from models.registry import Registry
 from schemas.columns import Codes, Column, Mask, Readings, Status, Times, constant
 
@@ -26,6 +27,8 @@ AHEAD_DAYS = 3  # open days beyond tomorrow that one area may hold
 LONE = 2 * DAY  # of one meter's time without another's reading, from which it moves its area's clock alone
 SPIKE, SPIKE_KWH = 5.0, 0.5  # times the day's third-highest interval, and at least: default of this project
 TENTH_MILLI = 10_000
+SUMS = ("gateway", "amps", "milli_va", "counted")
+GUESSED = 3  # an interval of which only estimates were read; else 0 unread, 1 read once, 2 more often
 
 
 class AreaDay(NamedTuple):
@@ -38,29 +41,38 @@ class AreaDay(NamedTuple):
     spikes: int  # meters of which one interval stands out beyond belief
 
 
+class AreaIntervals(NamedTuple):
+    """Rows of Intervals, of each area in order of time."""
+
+    areas: Codes
+    at: Times
+    columns: dict[str, Column]
+
+
+NONE = np.zeros(0)
+NO_INTERVALS = AreaIntervals(
+    np.zeros(0, np.int64), np.zeros(0, np.int64),
+    {"current": np.zeros((3, 0)), "kva": NONE, "gateway": NONE, "coverage": NONE},
+)  # fmt: skip
+
+
 class Window(NamedTuple):
     """Something that became due on an area's clock, with the rows of its windows as they stand now."""
 
+    what: str  # interval (of any number of areas), day, amend or seal
     area: int
-    what: str  # interval, day, amend or seal
     day: int
-    intervals: list[tuple[Any, ...]]  # rows of Intervals: at, A, B, C, kva, gateway, coverage
+    intervals: AreaIntervals
     days: list[AreaDay]
 
 
-class Group(NamedTuple):
-    """The rows of one area in a batch, in order of arrival, with the area's clock before and after each."""
-
-    area: int
-    rows: Codes
-    clock: Times  # one longer than rows
-
-
 class Advanced(NamedTuple):
-    """A batch by area; of every row its area's clock before it, whether it came too late, and whose clock it is."""
+    """A batch by area; of every row its area's clock before and after it, whether it came too late, and whose it is."""
 
-    groups: list[Group]
+    order: Codes  # rows by area, in order of arrival
+    starts: Codes  # of each area's rows in it
     now: Times
+    then: Times
     late: Mask  # its day was sealed, or is older than the area's history
     own: Mask  # the clock is none but the row's own meter's
 
@@ -79,44 +91,21 @@ class Facts(NamedTuple):
 
 
 class Block:
-    """One area's local day: where its members' rows and its sums stand in the grid's pools."""
+    """One area's local day: its members' rows and its sums, in the grid's pools or packed."""
 
-    def __init__(self, start: int, end: int, number: int) -> None:
-        self.start, self.end, self.number = start, end, number
-        self.base = self.size = 0  # of its members' rows
-        self.closed = False
+    def __init__(self, start: int, end: int, *, closed: bool, packed: bytes = b"") -> None:
+        self.start, self.end, self.closed = start, end, closed
+        self.packed = packed  # empty while the rows stand in the pools:
+        self.base = self.size = self.number = 0  # from where and how many, and where its sums
 
 
 class AreaState:
-    """What is remembered of one area."""
+    """The members and open days of one area."""
 
     def __init__(self) -> None:
-        self.top, self.holder, self.second = 0, -1, 0  # highest stamp, whose it is, the area's clock
-        self.latest, self.since = -1, 0  # whose reading came last, and since when only that meter's came
-        self.closed_to = 0  # intervals that end by then are closed
-        self.first_day = 0  # the day the clock first stood in, 0 before
-        self.last_day = self.sealed_day = 0  # the last closed and sealed days
         self.members: list[int] = []
         self.blocks: dict[int, Block] = {}
         self.dirty: set[int] = set()
-
-    def saved(self) -> dict[str, Any]:
-        """Everything, for a snapshot."""
-        return vars(self) | {
-            "blocks": {day: vars(block) for day, block in self.blocks.items()}, "dirty": sorted(self.dirty),
-        }  # fmt: skip
-
-    @classmethod
-    def load(cls, saved: dict[str, Any]) -> AreaState:
-        """A state from what `saved` gave."""
-        state = cls()
-        vars(state).update(saved)
-        state.members, state.dirty = list(saved["members"]), set(saved["dirty"])
-        state.blocks = {}
-        for day, block in saved["blocks"].items():
-            state.blocks[day] = Block(0, 0, 0)
-            vars(state.blocks[day]).update(block)
-        return state
 
 
 class Grid:
@@ -126,6 +115,13 @@ class Grid:
         self.registry, self.zone, self.interval, self.grace = registry, zone, interval, grace
         self.midnights = midnights(zone)
         self.areas: dict[int, AreaState] = {}
+        self.clocks = Cells(  # of an area
+            top=np.int64(0), holder=np.int32(-1), second=np.int64(0),  # highest stamp, whose it is, the area's clock
+            latest=np.int32(-1), since=np.int64(0),  # whose reading came last, and since when only that meter's came
+            closed_to=np.int64(0),  # intervals that end by then are closed
+            first_day=np.int32(0),  # the day the clock first stood in, 0 before
+            last_day=np.int32(0), sealed_day=np.int32(0),  # the last closed and sealed days
+        )  # fmt: skip
         self.member = Cells(number=np.int32(-1))  # of a meter slot in its area
         steps = -(-25 * HOUR // interval)
         self.rows = Cells(  # a member's day each
@@ -141,51 +137,78 @@ class Grid:
         self.free_rows: dict[int, list[int]] = {}  # bases by size
         self.free_sums: list[int] = []
 
-    def area(self, slot: int) -> AreaState:
-        """The state of an area, new if need be."""
-        return self.areas.setdefault(slot, AreaState())
-
     def advance(self, areas: Codes, meters: Codes, at: Times, moves: Mask) -> Advanced:
         """Move the areas' clocks by the rows that may."""
-        now, own, first = np.zeros(len(at), np.int64), np.zeros(len(at), bool), np.zeros(len(at), np.int64)
-        groups = []
-        for slot, rows in grouped(areas):
-            state, moving = self.area(slot), moves[rows]
-            if not moving.any():
-                now[rows], first[rows] = state.second, state.first_day
-                groups.append(Group(slot, rows, np.full(len(rows) + 1, state.second)))
-                continue
-            stamps, whose = at[rows[moving]], meters[rows[moving]]
-            high = np.maximum.accumulate(np.concatenate([[state.top], stamps]))
-            turns = np.where(stamps > high[:-1], np.arange(1, len(high)), 0)
-            turns = np.maximum.accumulate(np.concatenate([[0], turns]))
-            holders = np.concatenate([[state.holder], whose])[turns]
-            since = lone(whose, stamps, state.latest, state.since)
-            state.latest, state.since = int(whose[-1]), int(since[-1])
-            alone = (stamps - since > LONE) | self.single(slot)
-            own[rows[moving]] = alone
-            rival = np.where((holders[:-1] != whose) | alone, stamps, 0)
-            clock = np.maximum.accumulate(np.concatenate([[state.second], np.minimum(rival, high[:-1])]))
-            state.top, state.holder, state.second = int(high[-1]), int(holders[-1]), int(clock[-1])
-            clock = clock[np.concatenate([[0], np.cumsum(moving)])]
-            now[rows] = clock[:-1]
-            first[rows] = self.begin(state, clock)
-            groups.append(Group(slot, rows, clock))
-        days = day_of(np.where(moves, at, 0), self.zone)
+        rows = np.arange(len(at))
+        order = rows if (np.diff(areas) >= 0).all() else np.argsort(areas, kind="stable")
+        ours, moving = areas[order], moves[order]
+        starts = np.flatnonzero(np.diff(ours, prepend=-1))
+        for slot in ours[starts].tolist():
+            if slot not in self.areas:
+                self.areas[slot] = AreaState()
+                self.clocks.room(slot + 1)
+        now, first = self.clocks["second"][areas], self.clocks["first_day"][areas]
+        then, own = now.copy(), np.zeros(len(at), bool)
+        if moving.any():
+            places = rows if moving.all() else np.flatnonzero(moving)
+            picked = order[places]
+            now[picked], then[picked], own[picked] = self.pace(areas[picked], meters[picked], at[picked])
+            if len(picked) < len(at):  # the others find the clock where the last row that moved left it
+                last = np.maximum.accumulate(np.where(moving, rows, -1))
+                rest = ~moving & (last >= np.repeat(starts, np.diff(starts, append=len(at))))
+                now[order[rest]] = then[order[rest]] = then[order[last[rest]]]
+            for place in places[then[picked] - now[picked] > self.grace].tolist():
+                if began := self.begin(int(ours[place]), int(now[order[place]]), int(then[order[place]])):
+                    first[order[place + 1 :][ours[place + 1 :] == ours[place]]] = began
+        days = day_of(at if moving.all() else np.where(moves, at, 0), self.zone)
         late = (now > 0) & ((self.midnights[days + 1] + self.grace <= now) | (days < first))
-        return Advanced(groups, now, moves & late, own)
+        return Advanced(order, starts, now, then, moves & late, own)
 
-    def begin(self, state: AreaState, clock: Times) -> Times:
-        """The first day of the area's history, by row; it begins anew where its clock leaps before that day closed.
+    def pace(self, areas: Codes, meters: Codes, at: Times) -> tuple[Times, Times, Mask]:
+        """Move the clocks by rows that come by area; the clock before and after each row, and whether it is its own."""
+        c, rows = self.clocks, np.arange(len(at))
+        starts = np.flatnonzero(np.diff(areas, prepend=-1))
+        slots, sizes = areas[starts], np.diff(starts, append=len(at))
+        ends, first = starts + sizes - 1, np.repeat(starts, sizes)
+        apart = np.repeat(np.arange(len(starts)) << 40, sizes)
+
+        def highest(column: Times, least: Times) -> Times:
+            return np.maximum.accumulate(np.maximum(column, np.repeat(least, sizes)) + apart) - apart
+
+        def before(after: Array, first: Array) -> Array:
+            shifted = np.concatenate([after[:1], after[:-1]])
+            shifted[starts] = first
+            return shifted
+
+        top, holder, second = c["top"][slots], c["holder"][slots], c["second"][slots]
+        tops = highest(at, top)
+        high = before(tops, top)
+        turn = np.maximum.accumulate(np.where(at > high, rows, -1))
+        holders = np.where(turn >= first, meters[turn], np.repeat(holder, sizes))
+        begins = np.diff(meters, prepend=-2) != 0
+        begins[starts] = True
+        run = np.maximum.accumulate(np.where(begins, rows, 0))
+        since, on = at[run], meters[starts] == c["latest"][slots]
+        if on.any():  # the meter that read last goes on
+            since = np.where(np.repeat(on, sizes) & (run == first), np.repeat(c["since"][slots], sizes), since)
+        alone = (at - since > LONE) | np.repeat([self.single(slot) for slot in slots.tolist()], sizes)
+        rival = np.where((before(holders, holder) != meters) | alone, np.minimum(at, high), 0)
+        clock = highest(rival, second)
+        c["top"][slots], c["holder"][slots], c["second"][slots] = tops[ends], holders[ends], clock[ends]
+        c["latest"][slots], c["since"][slots] = meters[ends], since[ends]
+        return before(clock, second), clock, alone
+
+    def begin(self, slot: int, now: int, then: int) -> int:
+        """The new first day of an area whose clock leaps; 0 where the first day of its history has closed.
 
         So one clock that is far behind, among the first two to report, does not stretch it.
         """
-        first = np.full(len(clock) - 1, state.first_day)
-        for row in np.flatnonzero(np.diff(clock) > self.grace).tolist():
-            if not state.first_day or clock[row] < self.midnights[state.first_day + 1] + DAY_PATIENCE:
-                state.first_day = int(day_of(clock[row + 1 : row + 2], self.zone)[0])
-                state.last_day = state.sealed_day = state.first_day - 1
-                first[row + 1 :] = state.first_day
+        c = self.clocks
+        first = c["first_day"][slot]
+        if first and now >= self.midnights[first + 1] + DAY_PATIENCE:
+            return 0
+        first = int(day_of(np.array([then]), self.zone)[0])
+        c["first_day"][slot], c["last_day"][slot], c["sealed_day"][slot] = first, first - 1, first - 1
         return first
 
     def single(self, slot: int) -> bool:
@@ -193,31 +216,33 @@ class Grid:
         return len(self.registry.members.get(self.registry.area_index.pairs[slot][0], ())) == 1
 
     def rounds(
-        self, groups: list[Group], at: Times, now: Times, unsettled: Collection[int]
+        self, advanced: Advanced, areas: Codes, at: Times, unsettled: Collection[int]
     ) -> Iterator[tuple[Codes, dict[int, int]]]:
         """Rows of a batch to judge and to file together, and the clock of each area whose windows are due after them.
 
         A window closes on exactly the rows that came before it was due. Where a row of an area comes after the close
         of its window, or an area is unsettled, its rows come round by round, else all at once.
         """
-        turn = np.zeros(len(at), np.int64)
-        ends: list[dict[int, int]] = [{}]  # by round: the clock at which each area closes what is due
-        tardy = at <= (now // self.interval - 1) * self.interval
-        slow = np.zeros(len(at), bool)
-        for slot, rows, clock in groups:
-            moved = np.diff(clock // self.interval) != 0
-            if moved.any():
-                turn[rows[1:]] = np.cumsum(moved)[:-1]
-            slow[rows] = slot in unsettled or tardy[rows].any()
-            for n, end in enumerate(clock[1:][moved].tolist()):
-                if n == len(ends):
-                    ends.append({})
-                ends[n][slot] = end
-        turn[~slow] = 0
-        order = np.argsort(turn, kind="stable")
-        last = int(turn[order[-1]])
-        parts = np.split(order, np.searchsorted(turn[order], np.arange(1, max(last + 1, len(ends)))))
-        for n, rows in enumerate(parts):
+        order, starts, now, then, _, _ = advanced
+        moved = (now // self.interval != then // self.interval)[order]
+        turn = np.cumsum(moved) - moved  # of each area's rows, how often its clock moved before
+        turn -= np.repeat(turn[starts], np.diff(starts, append=len(at)))
+        ends: list[dict[int, int]] = [{} for _ in range(int(turn[moved].max(initial=-1)) + 1)]
+        leaps = order[moved]
+        for n, slot, end in zip(turn[moved].tolist(), areas[leaps].tolist(), then[leaps].tolist(), strict=True):
+            ends[n][slot] = end
+        tardy = np.unique(areas[at <= (now // self.interval - 1) * self.interval])
+        slow = np.isin(areas, [*tardy.tolist(), *unsettled]) if len(tardy) or unsettled else np.zeros(len(at), bool)
+        if not slow.any():
+            yield np.arange(len(at)), ends[0] if ends else {}
+            yield from ((order[:0], end) for end in ends[1:])
+            return
+        turns = np.empty(len(at), np.int64)
+        turns[order] = turn
+        turns[~slow] = 0
+        by_turn = np.argsort(turns, kind="stable")
+        count = max(int(turns[by_turn[-1]]) + 1, len(ends))
+        for n, rows in enumerate(np.split(by_turn, np.searchsorted(turns[by_turn], np.arange(1, count)))):
             yield rows, ends[n] if n < len(ends) else {}
 
     def file(
@@ -226,12 +251,16 @@ class Grid:
         """Write some rows of a batch into their days; which of them were there already."""
         again = np.zeros(len(rows), bool)
         self.member.room(len(self.registry.meter_index))
+        order = np.arange(len(rows))
+        if (np.diff(areas[rows]) < 0).any():
+            order = np.argsort(areas[rows], kind="stable")
+            rows = rows[order]
         days = day_of(at[rows], self.zone)
         steps = days * 128 + (at[rows] - self.midnights[days] - 1) // self.interval
         for part in waves(meters[rows].astype(np.int64) << 32 | steps):
             some = rows[part]
             when = (days[part], at[some], now[some])
-            again[part] = self.write(areas[some], when, meters[some], facts, some, in_order[some])
+            again[order[part]] = self.write(areas[some], when, meters[some], facts, some, in_order[some])
         return again
 
     def enlist(self, state: AreaState, meters: Codes) -> None:
@@ -240,23 +269,35 @@ class Grid:
             self.member["number"][meter] = len(state.members)
             state.members.append(meter)
 
-    def block(self, state: AreaState, day: int, now: int) -> Block:
+    def block(self, slot: int, day: int, now: int) -> Block:
         """The block of a day with room for all members; of many days ahead of the clock only the nearest are kept."""
+        state = self.areas[slot]
         block = state.blocks.get(day)
         if block is None:
             today = int(day_of(np.array([now]), self.zone)[0])
             ahead = sorted(d for d in {*state.blocks, day} if d > today + 1) if now else []
             for far in ahead[AHEAD_DAYS:]:
                 if far in state.blocks:
-                    self.drop(state, far)
-            number = self.free_sums.pop() if self.free_sums else self.sums.used
-            self.sums.room(number + 1)
-            block = Block(int(self.midnights[day]), int(self.midnights[day + 1]), number)
-            block.closed = day <= state.last_day
-            state.blocks[day] = block
+                    self.release(state.blocks.pop(far))
+            start, end = self.midnights[day : day + 2].tolist()
+            block = state.blocks[day] = Block(start, end, closed=day <= self.clocks["last_day"][slot])
+        if block.packed or not block.size:
+            self.open(block)
         if block.size < len(state.members):
             self.grow(block, -(-len(state.members) // 16) * 16)
         return block
+
+    def open(self, block: Block) -> None:
+        """Give a block, new or packed, its place in the pools."""
+        block.number = self.free_sums.pop() if self.free_sums else self.sums.used
+        self.sums.room(block.number + 1)
+        if block.packed:
+            cells = unpacked(block.packed)
+            self.grow(block, cells["kwh"].shape[-1])
+            for pool, where in ((self.rows, slice(block.base, block.base + block.size)), (self.sums, block.number)):
+                for name, array in pool.arrays.items():
+                    array[..., where] = cells[name]
+            block.packed = b""
 
     def grow(self, block: Block, size: int) -> None:
         """Move a block's rows to where there is room for more."""
@@ -264,79 +305,89 @@ class Grid:
         base = spare.pop() if spare else self.rows.used
         self.rows.room(base + size)
         if block.size:
-            old = np.arange(block.base, block.base + block.size)
-            self.rows.put(np.arange(base, base + block.size), self.rows.take(old))
-            self.release(block)
+            old = slice(block.base, block.base + block.size)
+            for array in self.rows.arrays.values():
+                array[..., base : base + block.size] = array[..., old]
+            self.vacate(block)
         block.base, block.size = base, size
 
-    def release(self, block: Block) -> None:
+    def vacate(self, block: Block) -> None:
         """Give a block's rows back."""
         self.rows.clear(np.arange(block.base, block.base + block.size))
         self.free_rows.setdefault(block.size, []).append(block.base)
 
-    def drop(self, state: AreaState, day: int) -> None:
-        """Forget a day."""
-        block = state.blocks.pop(day)
+    def release(self, block: Block) -> None:
+        """Give a block's place in the pools back."""
+        if not block.packed:
+            self.vacate(block)
+            self.sums.clear(np.array([block.number]))
+            self.free_sums.append(block.number)
+        block.base = block.size = block.number = 0
+
+    def cells(self, block: Block) -> dict[str, Array]:
+        """What a block holds."""
+        if block.packed:
+            return unpacked(block.packed)
+        held = {name: a[..., block.base : block.base + block.size] for name, a in self.rows.arrays.items()}
+        return held | {name: a[..., block.number] for name, a in self.sums.arrays.items()}
+
+    def pack(self, block: Block) -> None:
+        """Take a block out of the pools."""
+        told = packed(self.cells(block))
         self.release(block)
-        self.sums.clear(np.array([block.number]))
-        self.free_sums.append(block.number)
+        block.packed = told
 
     def write(
         self, areas: Codes, when: tuple[Times, Times, Times], meters: Codes, facts: Facts, rows: Codes, in_order: Mask
     ) -> Mask:
-        """Write rows of distinct meters or intervals; which of them were there already.
+        """Write rows of distinct meters or intervals, by area; which of them were there already.
 
         `when` is each row's day, its time and its area's clock before it.
         """
         days, at, now = when
-        key = areas.astype(np.int64) * len(self.midnights) + days
-        pairs, first, which = np.unique(key, return_index=True, return_inverse=True)
-        owners = [divmod(pair, len(self.midnights)) for pair in pairs.tolist()]
-        for k in np.flatnonzero(self.member["number"][meters] < 0).tolist():
-            self.enlist(self.areas[owners[which[k]][0]], meters[k : k + 1])
-        blocks = [
-            self.block(self.areas[slot], day, clock)
-            for (slot, day), clock in zip(owners, now[first].tolist(), strict=True)
-        ]  # fmt: skip
-        kept = np.array([self.areas[a].blocks.get(d) is b for (a, d), b in zip(owners, blocks, strict=True)])[which]
+        if (nameless := np.flatnonzero(self.member["number"][meters] < 0)).size:
+            for k in nameless.tolist():
+                self.enlist(self.areas[int(areas[k])], meters[k : k + 1])
+        begins = (np.diff(areas) != 0) | (np.diff(days) != 0)
+        begins = np.concatenate([[0], np.flatnonzero(begins) + 1])
+        sizes = np.diff(begins, append=len(rows))
+        owners = list(zip(areas[begins].tolist(), days[begins].tolist(), strict=True))
+        blocks = [self.block(*owner, clock) for owner, clock in zip(owners, now[begins].tolist(), strict=True)]
+        kept = np.array([self.areas[a].blocks.get(d) is b for (a, d), b in zip(owners, blocks, strict=True)])
         if not kept.all():  # a day was given up for nearer ones of the same rows
-            again = np.zeros(len(rows), bool)
+            kept, again = np.repeat(kept, sizes), np.zeros(len(rows), bool)
             times = (days[kept], at[kept], now[kept])
             again[kept] = self.write(areas[kept], times, meters[kept], facts, rows[kept], in_order[kept])
             return again
-        cell = np.array([b.base for b in blocks])[which] + self.member["number"][meters]
-        step = (at - np.array([b.start for b in blocks])[which] - 1) // self.interval
+        places = np.array([(b.base, b.number, b.start, b.end if b.closed else 0) for b in blocks])
+        base, number, start, passed = np.repeat(places.T, sizes, axis=1)
+        cell, step = base + self.member["number"][meters], (at - start - 1) // self.interval
         r, kwh = self.rows, facts.kwh[rows]
-        before, parts = r["kwh"][step, cell], r["seen"][step, cell]
-        seen = parts > 0
-        revised = (parts == 1) & ~in_order & ~np.isnan(kwh) & ~np.isnan(before) & (kwh != before)
-        again = seen & ~in_order & ~revised
-        added = np.where(seen & in_order & ~np.isnan(before), before + zeroed(kwh), np.where(again, before, kwh))
-        r["kwh"][step, cell] = added
-        r["seen"][step, cell] = np.where(seen & in_order, 2, np.maximum(parts, 1))
-        passed = np.array([self.areas[slot].closed_to for slot, _ in owners])[which]
-        stale = ~again & ((at <= passed) | np.array([b.closed for b in blocks])[which])
-        for k in np.unique(which[stale]).tolist():
+        read = facts.read[rows]
+        parts = r["seen"][step, cell]
+        seen: Mask = (parts > 0) & ~(read & (parts == GUESSED))
+        again = seen
+        marks = np.where(read, 1, GUESSED)
+        if seen.any():
+            before = r["kwh"][step, cell]
+            revised = (parts == 1) & ~in_order & ~np.isnan(kwh) & ~np.isnan(before) & (kwh != before)
+            again = seen & ~in_order & ~revised
+            kwh = np.where(seen & in_order & ~np.isnan(before), before + zeroed(kwh), np.where(again, before, kwh))
+            marks = np.where(seen, np.where(in_order & (parts != GUESSED), 2, parts), marks)
+        r["kwh"][step, cell], r["seen"][step, cell] = kwh, marks
+        stale = ~again & (at <= np.maximum(passed, np.repeat(self.clocks["closed_to"][areas[begins]], sizes)))
+        for k in np.unique(np.searchsorted(begins, np.flatnonzero(stale), side="right") - 1).tolist():
             self.areas[owners[k][0]].dirty.add(owners[k][1])
-        if not (fresh := ~seen | in_order).all():
-            rows, cell, step, which = rows[fresh], cell[fresh], step[fresh], which[fresh]
-        np.add.at(r["reads"], cell, facts.read[rows])
-        np.add.at(r["volted"], cell, facts.volted[rows])
-        np.add.at(r["live"], cell, facts.live[rows])
+        fresh = ~seen | in_order
+        if not fresh.all():
+            rows, cell, step, number = (c[fresh] for c in (rows, cell, step, number))
+            seen, read = seen[fresh], read[fresh]
+        add(r["reads"], cell, read)
+        add(r["volted"], cell, facts.volted[rows])
+        add(r["live"], cell, facts.live[rows])
         if (back := facts.back[rows]).any():
-            np.add.at(r["back"], cell, back)
-        number = np.array([b.number for b in blocks])[which]
-        gateway = facts.gateway[rows]
-        if gateway.any():
-            s = self.sums["gateway"]
-            s[:3, step[gateway], number[gateway]] = facts.amps[:, rows[gateway]]
-            s[3, step[gateway], number[gateway]] = facts.kva[rows[gateway]]
-        known = ~gateway & ~np.isnan(facts.kva[rows]) & ~seen[fresh]  # a user's first reading speaks for the interval
-        rows, where = rows[known], (step * self.sums["counted"].shape[-1] + number)[known]
-        np.add.at(self.sums["counted"].reshape(-1), where, 1)
-        np.add.at(self.sums["milli_va"].reshape(-1), where, np.rint(facts.kva[rows] * 1e6).astype(np.int64))
-        for phase, amps in enumerate(zeroed(facts.amps[:, rows])):
-            np.add.at(self.sums["amps"][phase].reshape(-1), where, np.rint(amps * TENTH_MILLI).astype(np.int64))
+            add(r["back"], cell, back)
+        self.sum_up(rows, step, number, facts, seen)
         return again
 
     def sealed(self, clock: int) -> int:
@@ -348,103 +399,180 @@ class Grid:
         state, r = self.areas[slot], self.rows
         days = day_of(at, self.zone).tolist()
         for day, meter, end, old, new in zip(days, meters.tolist(), at.tolist(), filed, kwh, strict=True):
-            if day <= state.sealed_day or (block := state.blocks.get(day)) is None:
+            if day <= self.clocks["sealed_day"][slot] or day not in state.blocks:
                 continue
+            block = self.block(slot, day, 0)
             place = (end - block.start - 1) // self.interval, block.base + self.member["number"][meter]
             if r["seen"][place] == 1 and np.array_equal(r["kwh"][place], old, equal_nan=True):
                 r["kwh"][place] = new
-                if block.closed or end <= state.closed_to:
+                if block.closed or end <= self.clocks["closed_to"][slot]:
                     state.dirty.add(day)
 
-    def close(self, slot: int, state: AreaState, clock: int) -> list[Window]:
-        """What became due as the area's clock reached `clock`."""
+    def sum_up(self, rows: Codes, step: Codes, number: Codes, facts: Facts, seen: Mask) -> None:
+        """Add rows to the sums of their intervals; a user's first reading speaks for the interval."""
+        gateway, kva, amps = facts.gateway[rows], facts.kva[rows], facts.amps[:, rows]
+        if gateway.any():
+            s = self.sums["gateway"]
+            s[:3, step[gateway], number[gateway]] = amps[:, gateway]
+            s[3, step[gateway], number[gateway]] = kva[gateway]
+        known = ~gateway & ~np.isnan(kva) & ~seen
+        if not known.any():
+            return
+        where = (number * self.sums["counted"].shape[0] + step)[known]
+        begins = np.flatnonzero(np.diff(where, prepend=-1))
+        number, step = divmod(where[begins], self.sums["counted"].shape[0])
+        np.add.at(self.sums["counted"], (step, number), np.diff(begins, append=len(where)).astype(np.int32))
+        milli_va = np.rint(kva[known] * 1e6).astype(np.int64)
+        np.add.at(self.sums["milli_va"], (step, number), np.add.reduceat(milli_va, begins))
+        tenths = np.rint(zeroed(amps[:, known]) * TENTH_MILLI).astype(np.int64)
+        for amps, more in zip(self.sums["amps"], np.add.reduceat(tenths, begins, axis=1), strict=True):
+            np.add.at(amps, (step, number), more)
+
+    def tick(self, now: int) -> Iterator[Window]:
+        """What becomes due where the clocks of areas that have begun come as far as `now` at least."""
+        second = self.clocks["second"]
+        slots = np.flatnonzero((second > 0) & (second < now))
+        second[slots] = now
+        return self.due(dict.fromkeys(slots.tolist(), now))
+
+    def due(self, ends: dict[int, int]) -> Iterator[Window]:
+        """What became due as areas' clocks reached `ends`: the intervals of all areas, then each area's days."""
+        if not ends:
+            return
+        slots, clock = np.array(list(ends)), np.array(list(ends.values()))
+        c = self.clocks
+        before, until = c["closed_to"][slots], (clock - self.interval) // self.interval * self.interval
+        if not (passed := until > before).all():
+            slots, clock, before, until = slots[passed], clock[passed], before[passed], until[passed]
+        c["closed_to"][slots] = until
+        spans = list(zip(slots.tolist(), before.tolist(), until.tolist(), strict=True))
+        if len((rows := self.interval_rows(spans)).at):
+            yield Window("interval", -1, 0, rows, [])
+        newest = np.searchsorted(self.midnights, clock - DAY_PATIENCE, side="right") - 2
+        oldest = np.searchsorted(self.midnights, clock - self.grace, side="right") - 2
+        more = (newest > c["last_day"][slots]) | (oldest > c["sealed_day"][slots]) | (before // HOUR != until // HOUR)
+        for k in np.flatnonzero(more).tolist():
+            yield from self.close(spans[k], int(newest[k]), int(oldest[k]))
+
+    def close(self, span: tuple[int, int, int], newest: int, oldest: int) -> list[Window]:
+        """What became due beside intervals: days up to `newest`, seals up to `oldest`, at a full hour amendments.
+
+        `span` is the area and the interval of time that its clock passed.
+        """
+        slot, before, until = span
         due: list[Window] = []
-        before, until = state.closed_to, (clock - self.interval) // self.interval * self.interval
-        if until <= before:
-            return due
-        state.closed_to = until
-        if rows := self.interval_rows(slot, state, before, until):
-            due.append(Window(slot, "interval", 0, rows, []))
-        newest = int(np.searchsorted(self.midnights, clock - DAY_PATIENCE, side="right")) - 2
-        for day in range(max(state.last_day + 1, newest - SKIPPED_DAYS + 1), newest + 1):
-            state.last_day = day
-            due.append(Window(slot, "day", day, [], [self.day_row(slot, state, day)]))
+        c, state = self.clocks, self.areas[slot]
+        last, sealed = int(c["last_day"][slot]), int(c["sealed_day"][slot])
+        for day in range(max(last + 1, newest - SKIPPED_DAYS + 1), newest + 1):
+            due.append(Window("day", slot, day, NO_INTERVALS, [self.day_row(slot, day)]))
             if day in state.blocks:
                 state.blocks[day].closed = True
-        if state.dirty and before // HOUR != until // HOUR:
-            first = state.sealed_day + 1
-            span = range(max(first, state.last_day - SKIPPED_DAYS + 1), state.last_day + 1)
-            rows = self.interval_rows(slot, state, 0, until)
-            due.append(Window(slot, "amend", min(state.dirty), rows, [self.day_row(slot, state, d) for d in span]))
-            state.dirty.clear()
-        oldest = int(np.searchsorted(self.midnights, clock - self.grace, side="right")) - 2
-        for day in range(max(state.sealed_day + 1, oldest - SKIPPED_DAYS + 1), min(oldest, state.last_day) + 1):
-            start, end = int(self.midnights[day]), int(self.midnights[day + 1])
-            rows = self.interval_rows(slot, state, start, end)
-            due.append(Window(slot, "seal", day, rows, [self.day_row(slot, state, day)]))
-            state.sealed_day = day
+                self.pack(state.blocks[day])
+        c["last_day"][slot] = last = max(last, newest)
+        if before // HOUR != until // HOUR:
+            if state.dirty:
+                days = range(max(sealed + 1, last - SKIPPED_DAYS + 1), last + 1)
+                rows = self.interval_rows([(slot, 0, until)])
+                due.append(Window("amend", slot, min(state.dirty), rows, [self.day_row(slot, d) for d in days]))
+                state.dirty.clear()
+            for block in state.blocks.values():
+                if block.closed and not block.packed:
+                    self.pack(block)
+        for day in range(max(sealed + 1, oldest - SKIPPED_DAYS + 1), min(oldest, last) + 1):
+            rows = self.interval_rows([(slot, *self.midnights[day : day + 2].tolist())])
+            due.append(Window("seal", slot, day, rows, [self.day_row(slot, day)]))
+            c["sealed_day"][slot] = day
         if due and due[-1].what == "seal":
-            for day in [d for d in state.blocks if d <= state.sealed_day]:
-                self.drop(state, day)
+            for day in [d for d in state.blocks if d <= c["sealed_day"][slot]]:
+                self.release(state.blocks.pop(day))
         return due
 
     def state(self) -> dict[str, Any]:
-        """Everything remembered."""
-        return {"areas": {slot: state.saved() for slot, state in self.areas.items()}, "member": self.member.state(),
-                "rows": self.rows.state(), "sums": self.sums.state(), "free_rows": self.free_rows,
-                "free_sums": self.free_sums}  # fmt: skip
+        """Everything remembered; every block packed."""
+        blocks = [
+            (slot, day, block.start, block.end, block.closed, block.packed or packed(self.cells(block)))
+            for slot, state in self.areas.items() for day, block in state.blocks.items()
+        ]  # fmt: skip
+        return {
+            "clocks": self.clocks.state(), "member": self.member.state(), "blocks": blocks,
+            "areas": [(slot, np.array(a.members, np.int32), sorted(a.dirty)) for slot, a in self.areas.items()],
+        }  # fmt: skip
 
     def load(self, state: dict[str, Any]) -> None:
         """Replace everything by what `state` gave."""
-        self.areas = {slot: AreaState.load(saved) for slot, saved in state["areas"].items()}
+        self.clocks.load(state["clocks"])
         self.member.load(state["member"])
-        self.rows.load(state["rows"])
-        self.sums.load(state["sums"])
-        self.free_rows, self.free_sums = state["free_rows"], state["free_sums"]
+        for pool in (self.rows, self.sums):
+            pool.load({name: array[..., :0] for name, array in pool.arrays.items()})
+        self.free_rows, self.free_sums, self.areas = {}, [], {}
+        for slot, members, dirty in state["areas"]:
+            self.areas[slot] = area = AreaState()
+            area.members, area.dirty = members.tolist(), set(dirty)
+        for slot, day, start, end, closed, told in state["blocks"]:
+            self.areas[slot].blocks[day] = Block(start, end, closed=closed, packed=told)
 
-    def interval_rows(self, slot: int, state: AreaState, after: int, until: int) -> list[tuple[Any, ...]]:
-        """The area's intervals with data that end in (after, until]."""
-        rows: list[tuple[Any, ...]] = []
-        s = self.sums
-        oldest = int(np.searchsorted(self.midnights, after, side="right")) - 1
-        newest = int(np.searchsorted(self.midnights, until, side="left")) - 1
-        for day in range(max(oldest, state.sealed_day + 1), newest + 1):
-            if (block := state.blocks.get(day)) is None:
-                continue
-            first = max((after - block.start) // self.interval, 0)
-            last = (min(until, block.end) - block.start) // self.interval
-            for k in range(first, last):
-                gateway, counted = s["gateway"][:, k, block.number], s["counted"][k, block.number]
-                end = block.start + (k + 1) * self.interval
-                if not np.isnan(gateway[3]):
-                    rows.append((end, *gateway.tolist(), 1.0, 1.0))
-                elif counted:
-                    amps = (s["amps"][:, k, block.number] / TENTH_MILLI).tolist()
-                    covered = counted / max(self.users(slot, end), 1)
-                    rows.append((end, *amps, s["milli_va"][k, block.number] / 1e6, 0.0, covered))
-        return rows
+    def interval_rows(self, spans: Iterable[tuple[int, int, int]]) -> AreaIntervals:
+        """Areas' intervals with data that end in (after, until], by span of area, after and until."""
+        parts: list[tuple[Array, ...]] = []  # of each: areas, ends, gateway, amps, milli_va, counted
+        pooled: list[tuple[int, int, int, int, int]] = []
 
-    def users(self, slot: int, at: int) -> int:
-        """How many enrolled meters besides the gateway are in force."""
-        meters = np.array(self.registry.members.get(self.registry.area_index.pairs[slot][0], []), np.int32)
-        rows = self.registry.meters.rows(meters, np.full(len(meters), at - 1))
-        master = self.registry.meters.at(rows)
-        return int(np.count_nonzero((rows > 0) & (master["is_gateway"] == 0) & (at <= master["member_until"])))
+        def flush() -> None:
+            if not pooled:
+                return
+            slots, starts, numbers, firsts, sizes = np.array(pooled).T
+            pooled.clear()
+            k = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes - firsts, sizes)
+            number = np.repeat(numbers, sizes)
+            ends = np.repeat(starts, sizes) + (k + 1) * self.interval
+            sums = (self.sums[name][..., k, number] for name in SUMS)
+            parts.append((np.repeat(slots, sizes), ends, *sums))
 
-    def day_row(self, slot: int, state: AreaState, day: int) -> AreaDay:
+        for slot, after, until in spans:
+            for block in self.crossed(slot, after, until):
+                first = max((after - block.start) // self.interval, 0)
+                last = (min(until, block.end) - block.start) // self.interval
+                if not block.packed:
+                    pooled.append((slot, block.start, block.number, first, max(last - first, 0)))
+                    continue
+                flush()
+                cells, k = unpacked(block.packed), np.arange(first, last)
+                sums = (cells[name][..., k] for name in SUMS)
+                parts.append((np.full(len(k), slot), block.start + (k + 1) * self.interval, *sums))
+        flush()
+        if not parts:
+            return NO_INTERVALS
+        slots, at, gateway, amps, milli_va, counted = (np.concatenate(p, axis=-1) for p in zip(*parts, strict=True))
+        measured = ~np.isnan(gateway[3])
+        rows = np.flatnonzero(measured | (counted > 0))
+        slots, at, gateway, amps, milli_va, counted, measured = (
+            c[..., rows] for c in (slots, at, gateway, amps, milli_va, counted, measured)
+        )
+        coverage = np.ones(len(rows))
+        if not measured.all():
+            summed = np.flatnonzero(~measured)
+            coverage[summed] = counted[summed] / np.maximum(self.registry.users(slots[summed], at[summed]), 1)
+        return AreaIntervals(slots, at, {
+            "current": np.where(measured, gateway[:3], amps / TENTH_MILLI),
+            "kva": np.where(measured, gateway[3], milli_va / 1e6),
+            "gateway": measured.astype(float), "coverage": coverage,
+        })  # fmt: skip
+
+    def crossed(self, slot: int, after: int, until: int) -> Iterator[Block]:
+        """An area's open days with intervals that end in (after, until]."""
+        blocks, sealed = self.areas[slot].blocks, self.clocks["sealed_day"][slot]
+        for day in sorted(blocks):
+            if day > sealed and blocks[day].start < until and blocks[day].end > after:
+                yield blocks[day]
+
+    def day_row(self, slot: int, day: int) -> AreaDay:
         """One day of an area as it stands now."""
-        start, end = int(self.midnights[day]), int(self.midnights[day + 1])
+        state, (start, end) = self.areas[slot], self.midnights[day : day + 2].tolist()
         area = self.registry.area_index.pairs[slot][0]
         self.member.room(len(self.registry.meter_index))
         self.enlist(state, np.array(self.registry.members.get(area, []), np.int32))
         meters = np.array(state.members, np.int32)
-        if day in state.blocks:
-            block = self.block(state, day, state.second)
-            cells = {name: a[..., block.base : block.base + len(meters)] for name, a in self.rows.arrays.items()}
-        else:
-            unread = Cells(**self.rows.empty)
-            unread.room(len(meters))
-            cells = {name: a[..., : len(meters)] for name, a in unread.arrays.items()}
+        held = self.cells(state.blocks[day]) if day in state.blocks else {}
+        cells = {name: widened(held.get(name), empty, len(meters)) for name, empty in self.rows.empty.items()}
         rows = self.registry.meters.rows(meters, np.full(len(meters), end - 1))
         master = self.registry.meters.at(rows)
         present = ((rows > 0) & (end <= master["member_until"])) | (cells["reads"] > 0)
@@ -454,6 +582,23 @@ class Grid:
         totals = area_day(columns, cells, master["ratio"], master["is_gateway"] == 1, present)
         days = {name: column[present] for name, column in columns.items()}
         return AreaDay(end, meters[present], days, totals, spikes)
+
+
+def widened(held: Array | None, empty: Array, size: int) -> Array:
+    """The cells of `size` members, fresh where none are held."""
+    have = 0 if held is None else held.shape[-1]
+    if held is not None and have >= size:
+        return held[..., :size]
+    fresh = np.repeat(empty[..., None], size - have, axis=-1)
+    return fresh if held is None else np.concatenate([held, fresh], axis=-1)
+
+
+def add(cells: Array, where: Codes, values: Array) -> None:
+    """Add values to cells, of which some may occur more than once."""
+    if (np.diff(where) > 0).all():
+        cells[where] += values
+    else:
+        np.add.at(cells, where, values.astype(cells.dtype))
 
 
 def apparent(r: Readings, master: dict[str, Column]) -> Column:
@@ -534,25 +679,17 @@ def area_day(
     return energy_in / 1e6, int(micro[users].sum()) / 1e6, coverage
 
 
-def lone(whose: Codes, at: Times, latest: int, since: int) -> Times:
-    """Since when, before each row, only readings of its meter came; those of `latest` came since `since`.
-
-    >>> lone(np.array([7, 7, 8]), np.array([30, 40, 45]), 7, 20).tolist()
-    [20, 20, 45]
-    """
-    rows = np.arange(len(whose))
-    starts = np.maximum.accumulate(np.where(np.diff(whose, prepend=-2) != 0, rows, 0))
-    return np.where((starts == 0) & (whose[0] == latest), since, at[starts])
-
-
 def waves(slots: Codes) -> Iterator[Codes]:
     """Row numbers in parts that hold each slot at most once, every slot's rows in order of arrival."""
+    if (np.diff(slots) > 0).all():
+        if len(slots):
+            yield np.arange(len(slots))
+        return
     order = np.argsort(slots, kind="stable")
     ordered = slots[order]
     starts = np.flatnonzero(np.diff(ordered, prepend=-1))
     if len(starts) == len(slots):
-        if len(slots):
-            yield np.arange(len(slots))
+        yield np.arange(len(slots))
         return
     turn = np.arange(len(slots)) - np.repeat(starts, np.diff(starts, append=len(slots)))
     by_turn = np.argsort(turn, kind="stable")

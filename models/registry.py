@@ -1,6 +1,7 @@
 """Master data by slot and effective date."""
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -37,37 +38,39 @@ class Versions:
 
     def __init__(self, columns: Sequence[str]) -> None:
         self.columns = tuple(columns)
-        self.records: dict[int, list[tuple[int, list[float]]]] = {}
-        self.keys: Times = np.zeros(0, np.int64)
-        self.table: Array = np.array([[UNKNOWN.get(c, np.nan)] for c in columns])
-        self.count = self.first = np.zeros(0, np.int64)
+        self.keys: Times = np.zeros(0, np.int64)  # slot and effective time
+        self.table: Array = np.array([[UNKNOWN.get(c, np.nan)] for c in columns])  # of every key, after the unknown
+        self.newest = np.zeros(0, np.int64)  # by slot: its last row of the table, 0 when nothing is known
+        self.latest = 0  # from when on every slot's newest row is in force
 
     def replace(self, records: dict[int, list[tuple[int, list[float]]]]) -> None:
         """Set the whole history of some slots."""
-        self.records |= records
-        flat = [(slot, max(when, 0), row) for slot, rows in sorted(self.records.items()) for when, row in sorted(rows)]
-        self.keys = np.array([slot << 33 | when for slot, when, _ in flat], np.int64)
-        unknown = [UNKNOWN.get(c, np.nan) for c in self.columns]
-        self.table = np.array([unknown, *(row for _, _, row in flat)], float).T.copy()
-        owners = np.array([slot for slot, _, _ in flat], np.int64)
-        self.count = np.bincount(owners)
-        self.first = np.searchsorted(owners, np.arange(len(self.count)))
+        slots = np.array(list(records), np.int64)
+        kept = ~np.isin(self.keys >> 33, slots)
+        told = sorted((slot << 33 | max(when, 0), row) for slot, rows in records.items() for when, row in rows)
+        keys = np.concatenate([self.keys[kept], np.array([key for key, _ in told], np.int64)])
+        rows = np.array([row for _, row in told], float).reshape(len(told), len(self.columns)).T
+        order = np.argsort(keys, kind="stable")
+        known = np.concatenate([self.table[:, 1:][:, kept], rows], axis=1)[:, order]
+        self.keys, self.table = keys[order], np.concatenate([self.table[:, :1], known], axis=1)
+        self.latest = int((self.keys & (1 << 33) - 1).max(initial=0))
+        self.newest = np.zeros(int(slots.max(initial=len(self.newest) - 1)) + 1, np.int64)
+        self.newest[self.keys >> 33] = np.arange(1, len(keys) + 1)
 
     def rows(self, slots: Codes, at: Times) -> Codes:
         """The row of the table in force; 0 where nothing is known."""
-        near = np.minimum(slots, len(self.count) - 1)
-        if not len(self.keys):
-            return np.zeros(len(slots), np.int64)
-        count, row = np.where(near == slots, self.count[near], 0), self.first[near]
-        key = slots.astype(np.int64) << 33 | at
-        if (many := count > 1).any():
-            row[many] = np.maximum(np.searchsorted(self.keys, key[many], side="right") - 1, row[many])
-        row = np.minimum(row, len(self.keys) - 1)
-        return np.where((count > 0) & (self.keys[row] <= key), row + 1, 0)
+        if (more := int(slots.max(initial=-1)) + 1 - len(self.newest)) > 0:
+            self.newest = np.concatenate([self.newest, np.zeros(more, np.int64)])
+        row = self.newest[slots]
+        if int(at.min(initial=self.latest)) < self.latest:
+            before = np.searchsorted(self.keys, slots.astype(np.int64) << 33 | at, side="right")
+            known = (before > 0) & (row > 0)
+            row = np.where(known & (self.keys[np.maximum(before, 1) - 1] >> 33 == slots), before, 0)
+        return row
 
     def at(self, rows: Codes) -> dict[str, Column]:
         """The columns of some rows of the table."""
-        return dict(zip(self.columns, self.table[:, rows], strict=True))
+        return dict(zip(self.columns, np.take(self.table, rows, axis=1), strict=True))
 
 
 class Registry:
@@ -78,11 +81,12 @@ class Registry:
         self.meters, self.transformers = Versions(METER_COLUMNS), Versions(AREA_COLUMNS)
         self.areas: dict[str, Area] = {}
         self.members: dict[str, list[int]] = {}  # meter slots by area
+        self.crowds: dict[int, tuple[list[int], list[int]]] = {}  # by area slot: since when how many users
 
     def clear(self) -> None:
         """Forget every area."""
         self.meters, self.transformers = Versions(METER_COLUMNS), Versions(AREA_COLUMNS)
-        self.areas, self.members = {}, {}
+        self.areas, self.members, self.crowds = {}, {}, {}
 
     def enroll(self, areas: Iterable[Area]) -> None:
         """Take areas in, each in place of what was known of it."""
@@ -101,6 +105,31 @@ class Registry:
             self.members[area.area] = list(ours)
             meters |= ours
             slot = self.area_index.slot(area.area, "")
+            self.crowds.pop(slot, None)
             transformers[slot] = [(t.effective, transformer_row(t)) for t in area.transformers]
         self.meters.replace(meters)
         self.transformers.replace(transformers)
+
+    def users(self, areas: Codes, at: Times) -> Codes:
+        """How many enrolled meters besides the gateway are in force in the intervals that end at some times."""
+        counts = []
+        for slot, end in zip(areas.tolist(), at.tolist(), strict=True):
+            if slot not in self.crowds:
+                self.crowds[slot] = self.crowd(slot)
+            since, users = self.crowds[slot]
+            counts.append(users[bisect_right(since, end) - 1])
+        return np.array(counts, np.int64)
+
+    def crowd(self, area: int) -> tuple[list[int], list[int]]:
+        """Since when an area has how many users."""
+        meters = np.array(self.members.get(self.area_index.pairs[area][0], []), np.int32)
+        held = self.meters.at(1 + np.flatnonzero(np.isin(self.meters.keys >> 33, meters)))
+        marks = np.concatenate([[0.0], held["effective"] + 1, held["member_until"] + 1])
+        since = np.unique(marks[np.isfinite(marks)]).astype(np.int64).tolist()
+        return since, [self.present(meters, at) for at in since]
+
+    def present(self, meters: Codes, at: int) -> int:
+        """How many of some meters are users in the interval that ends at a time."""
+        rows = self.meters.rows(meters, np.full(len(meters), at - 1))
+        master = self.meters.at(rows)
+        return int(np.count_nonzero((rows > 0) & (master["is_gateway"] == 0) & (at <= master["member_until"])))

@@ -13,7 +13,7 @@ from streams.settings import Settings
 from streams.slices import SliceSchema, Transport
 from streams.worker import Worker, fatal, log
 
-BUFFER = 16  # slices that an agent has before it, each of up to FETCH bytes
+BUFFER = 4096  # slices that an agent may have before it: never full, for a partition of a full one is not fetched
 FETCH = 1 << 20  # bytes of a partition at once
 ANSWER = 30.0  # seconds beyond a session that a broker may take to answer
 
@@ -49,6 +49,10 @@ class App(faust.App):
     def next_offset(self, tp: TP) -> int | None:
         """Where to read a partition on."""
         return self.worker.next_offset(tp)
+
+    async def room(self) -> bool:
+        """Waits a little for room; whether there is any for what would be fetched."""
+        return await self.worker.room()
 
     async def on_start(self) -> None:
         """Starts the worker before the first partition is assigned."""

@@ -121,11 +121,13 @@ def whole(records: Iterable[ConsumerRecord], partitions: int) -> Checkpoint | No
     chunks: dict[str, dict[bytes, ConsumerRecord]] = {}
     best: Checkpoint | None = None
     for record in records:
+        if record.key is None or record.value is None:
+            continue
         slot, _, part = record.key.partition(b"/")
         if part != MANIFEST.encode():
             chunks.setdefault(_header(record, "set"), {})[record.key] = record
             continue
-        if int(_header(record, "checksum")) != zlib.crc32(record.value):
+        if _header(record, "checksum") != str(zlib.crc32(record.value)):
             continue
         manifest = _manifest(record, partitions)
         mine = chunks.pop(manifest.set, {})
@@ -150,7 +152,7 @@ async def newest(
     async for tp, records in read_to_end(consumer, {tp: max(first[tp], ends[tp] - 1) for tp in tps}):
         tails[tp] = records[-1]
     wanted = [tp for tp in tps if not _is(tails.get(tp), known.get(tp.partition))]
-    since = {tp: max(first[tp], int(_header(tails[tp], "since"))) if tp in tails else first[tp] for tp in wanted}
+    since = {tp: max(first[tp], _since(tails[tp])) if tp in tails else first[tp] for tp in wanted}
     found: dict[int, Checkpoint | None] = {tp.partition: None for tp in wanted}
     for starts in (since, first):  # from the start only where the short way finds nothing
         left = {tp: starts[tp] for tp in since if found[tp.partition] is None}
@@ -163,7 +165,7 @@ async def newest(
 
 
 def _is(tail: ConsumerRecord | None, known: Written | None) -> bool:
-    if tail is None or known is None or not tail.key.endswith(MANIFEST.encode()):
+    if tail is None or known is None or not (tail.key or b"").endswith(MANIFEST.encode()):
         return False
     return _header(tail, "set") == known.set
 
@@ -191,4 +193,9 @@ START_AFRESH = (
 
 
 def _header(record: ConsumerRecord, name: str) -> str:
-    return next((value.decode() for key, value in record.headers if key == name), "0")
+    return next((value.decode(errors="replace") for key, value in record.headers if key == name), "")
+
+
+def _since(record: ConsumerRecord) -> int:
+    told = _header(record, "since")
+    return int(told) if told.isdecimal() else 0

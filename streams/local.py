@@ -110,7 +110,7 @@ class Store:
                 for table in ("alerts", "places", "areas")
             }
             (found,) = self.db.execute("PRAGMA quick_check(1)").fetchone()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise StoreError(f"{self.path} cannot be used as a store: {error}") from error
         if found != "ok":
             raise StoreError(f"{self.path} is damaged ({found}); {OTHER}")

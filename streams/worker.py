@@ -43,7 +43,8 @@ from streams.parts import Chunk, GapError, Part
 from streams.settings import Settings
 from streams.topics import CHECKPOINTS, EVENTS, PAYMENTS, READS, REGISTRY, SOURCES, WORKFLOW
 
-WAITING_BYTES = 32 << 20  # that may wait for judgement before the agents stop taking
+WAITING_BYTES = 32 << 20  # that may wait for judgement before nothing more is fetched
+ROOM_SECONDS = 1.0  # that a fetch waits for room: Faust may want to stop
 BEAT = 1.0  # seconds between looks at progress, lag and clock
 SLEEP = 0.8  # of a session: the last heartbeat may have been a while before
 ANSWER = 5.0  # seconds that the brokers have to say where their partitions end
@@ -110,15 +111,22 @@ class Worker:
         part = self.parts.get(tp.partition)
         return part.filed[self.topics[tp.topic]] if part else None
 
+    async def room(self) -> bool:
+        """Waits a little for room; whether less than WAITING_BYTES wait for judgement."""
+        deadline = time.monotonic() + ROOM_SECONDS
+        while sum(part.waiting_bytes for part in self.parts.values()) > WAITING_BYTES:
+            self._room.clear()
+            try:
+                await asyncio.wait_for(self._room.wait(), deadline - time.monotonic())
+            except TimeoutError:
+                return False
+        return True
+
     async def file(self, event: EventT[Any]) -> None:
-        """Puts a slice where it waits for judgement; waits itself when too much is waiting."""
+        """Puts a slice where it waits for judgement."""
         message = event.message
         topic, records = self.topics[message.topic], cast(list[ConsumerRecord], event.value)
         while message.generation_id == self.generation and (part := self.parts.get(message.partition)):
-            if sum(other.waiting_bytes for other in self.parts.values()) > WAITING_BYTES:
-                self._room.clear()
-                await self._room.wait()
-                continue
             try:
                 part.file(topic, records, event)
             except GapError as gap:
@@ -385,10 +393,10 @@ def _messages(records: Iterable[ConsumerRecord]) -> list[Message]:
     return [(r.key, r.value, _content_type(r.headers), r.timestamp // 1000) for r in records]
 
 
-def _content_type(headers: Sequence[tuple[str, bytes]]) -> str:
+def _content_type(headers: Sequence[tuple[str, bytes | None]]) -> str:
     for name, value in headers:
         if name == "content-type":
-            return value.decode("ascii", "replace")
+            return (value or b"").decode("ascii", "replace")
     return ""
 
 

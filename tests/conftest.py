@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import re
 from collections.abc import Generator, Iterator
 
 import hypothesis
 import pytest
 
 from streams.broker import Broker, BrokerUnavailableError
+from streams.settings import Settings, load
+from streams.topics import ensure
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # machines differ
 hypothesis.settings.load_profile("untimed")
@@ -22,6 +26,29 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
             yield broker
     except BrokerUnavailableError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture
+def environment(broker: Broker, request: pytest.FixtureRequest) -> dict[str, str]:
+    """What a worker of this test alone is told."""
+    name = re.sub(r"\W+", "-", request.node.name)
+    return {
+        "METERWATCH_BROKERS": broker.address,
+        "METERWATCH_PREFIX": f"{name}.",
+        "METERWATCH_GROUP": name,
+        "METERWATCH_CLOCK": "stream",
+        "METERWATCH_CHECKPOINT_SECONDS": "0.5",
+        "METERWATCH_SESSION_SECONDS": "6",
+        "METERWATCH_METRICS_PORT": "0",
+    }
+
+
+@pytest.fixture
+def settings(environment: dict[str, str]) -> Settings:
+    """The same as a worker reads it; the topics are there."""
+    settings = load(environment)
+    asyncio.run(ensure(settings))
+    return settings
 
 
 @pytest.hookimpl(wrapper=True)

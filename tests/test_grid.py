@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from detectors.engine import Engine
 from detectors.rule import Level, Rule
-from schemas.columns import AreaDays, Intervals, Readings
+from schemas.columns import AreaDays, Intervals, Readings, Status
 from schemas.master import Area, Meter, Transformer
 
 START = 1_761_926_400  # a midnight in Shanghai
@@ -74,3 +76,15 @@ def test_a_meter_of_registers_alone_has_a_day_of_energy():
     assert seen["energy_in"] == pytest.approx([95 * 2.0])  # the first register has none before it
     assert seen["energy_out"] == pytest.approx([95 * 1.9])
     assert seen["coverage"] == pytest.approx([95 / 96])
+
+
+@pytest.mark.parametrize("after", [40, 120])  # while the day is open, and when it has closed
+def test_a_measured_reading_takes_the_place_of_an_estimate(after):
+    both = [Meter(meter="G"), Meter(meter="M")]
+    told = list(slots(["G", "M"], 900, 130, kwh=[2.0, 1.0]))
+    told[9] = replace(told[9], status=np.array([Status.MEASURED, Status.ESTIMATED], np.uint8))
+    measured = replace(told[9].rows([1]), status=np.zeros(1, np.uint8))
+    told.insert(after, measured)
+    seen = windows(AreaDays, area(*both, gateway="G"), told)
+    assert seen["energy_out"][-1] == 96.0
+    assert seen["coverage"][-1] == 1

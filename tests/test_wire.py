@@ -47,7 +47,7 @@ from schemas.wire import (
     encode_readings,
     encode_stages,
 )
-from schemas.wire.decoding import LARGEST
+from schemas.wire.decoding import AHEAD, LARGEST
 from schemas.wire.encoding import shortest
 from schemas.wire.frame import FRAMES
 from schemas.wire.records import (
@@ -200,6 +200,22 @@ def test_the_received_time_is_the_brokers_where_the_value_tells_none():
         assert batch.received.tolist() == [AT + 60, AT + 9]
     batch, _ = read([said(reading(), received=-1)])
     assert batch.received.tolist() == [0]
+
+
+@pytest.mark.parametrize(("decode", "value"), [
+    (decode_payments, {"customer": "C1", "payment": "payment", "amount": 5.0}),
+    (decode_stages, {"item": "W1", "stage": "review", "progress": "started"}),
+])  # fmt: skip
+def test_what_an_office_says_of_its_future_is_refused(decode, value):
+    stamps = [AT, AT + AHEAD, AT + AHEAD + 1, 2**31]
+    values = [msgspec.json.encode(value | {"at": at}) for at in stamps]
+    batch, refusals = decode([said(value, received=AT) for value in values])
+    assert batch.at.tolist() == stamps[:2]
+    assert [(refusal.reason, refusal.index) for refusal in refusals] == [(Reason.BAD_TIME, 2), (Reason.BAD_TIME, 3)]
+    batch, refusals = decode([said(value) for value in values])  # nobody knows when it came
+    assert batch.at.tolist() == stamps
+    planned = msgspec.json.encode({"at": AT + 30 * AHEAD, "event": "planned_outage"})
+    assert decode_events([said(planned, received=AT)])[1] == []
 
 
 def test_times_are_read_with_any_offset():

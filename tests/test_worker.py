@@ -3,47 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import signal
-import subprocess
-import sys
 import time
-import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterable
-from itertools import pairwise
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.structs import ConsumerRecord
-from prometheus_client.parser import text_string_to_metric_families
 
 from detectors.engine import Engine
 from replay.history import Source
 from replay.send import send
-from replay.sources import open_sources
 from replay.town import Town
 from schemas.alert import Alert
 from schemas.columns import Batch, Readings, Stages
-from schemas.wire import JSON, decode_alert, decode_readings
+from schemas.wire import JSON, decode_readings
 from streams import checkpoints
-from streams.broker import Broker
 from streams.checkpoints import Written
-from streams.local import Store, follow
-from streams.logs import read_to_end, reader
 from streams.metrics import Metrics
 from streams.parts import Part
 from streams.settings import Settings, load
-from streams.topics import ALERTS, CHECKPOINTS, LARGEST_REJECT, READS, REGISTRY, REJECTS, SOURCES, ensure
+from streams.topics import ALERTS, CHECKPOINTS, LARGEST_REJECT, READS, REGISTRY, REJECTS, SOURCES
 from streams.worker import Worker
-
-PATIENCE = 60  # seconds until a condition that should come is given up
-PARTITIONS = 4
+from tests.workers import PATIENCE, WorkerProcess, contained, last_states, records, rows, told, wait
 
 
 @pytest.fixture(scope="module")
@@ -71,146 +54,9 @@ def expected(town: Town, history: list[Batch]) -> dict[str, dict[str, Any]]:
     return alerts
 
 
-@pytest.fixture
-def environment(broker: Broker, request: pytest.FixtureRequest) -> dict[str, str]:
-    """What a worker of this test alone is told."""
-    name = re.sub(r"\W+", "-", request.node.name)
-    return {
-        "METERWATCH_BROKERS": broker.address,
-        "METERWATCH_PREFIX": f"{name}.",
-        "METERWATCH_GROUP": name,
-        "METERWATCH_PARTITIONS": str(PARTITIONS),
-        "METERWATCH_CLOCK": "stream",
-        "METERWATCH_CHECKPOINT_SECONDS": "0.5",
-        "METERWATCH_SESSION_SECONDS": "6",
-        "METERWATCH_METRICS_PORT": "0",
-    }
-
-
-@pytest.fixture
-def settings(environment: dict[str, str]) -> Settings:
-    settings = load(environment)
-    asyncio.run(ensure(settings))
-    return settings
-
-
-class WorkerProcess:
-    """A worker in a process of its own, killed when the test ends."""
-
-    def __init__(self, environment: dict[str, str], log: Path, *arguments: str) -> None:
-        self.log = log
-        with log.open("ab") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, *(arguments or ("-m", "streams.cli", "worker"))],
-                env=os.environ | environment,
-                stdout=output,
-                stderr=output,
-            )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self.kill()
-        if error:
-            error.add_note(self.log.read_text()[-4000:])
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    def end(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(PATIENCE)
-
-    def scrape(self) -> Counter[tuple[str, tuple[str, ...]]]:
-        """Every sample by its name and the values of its labels; nothing before the worker answers."""
-        found = re.search(r"metrics on (http\S+)", self.log.read_text())
-        if not found:
-            return Counter()
-        with urllib.request.urlopen(found[1], timeout=10) as answer:  # noqa: S310 - what the worker said itself
-            text = answer.read().decode()
-        return Counter({
-            (sample.name, tuple(value for _, value in sorted(sample.labels.items()))): sample.value
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-        })
-
-
-def last_states(alerts: Iterable[Alert]) -> dict[str, dict[str, Any]]:
-    """What counts of the last message of every alert."""
-    last = {alert.id: alert for alert in alerts}
-    return {
-        key: {name: getattr(alert, name) for name in alert.__struct_fields__ if name not in ("revision", "held")}
-        for key, alert in last.items()
-        if alert.state != "withdrawn"
-    }
-
-
-def history_of(town: Town, batches: list[Batch]) -> Source:
-    return Source(town.name, town.areas, iter(batches), sum(map(len, batches)), town.zone, town.interval)
-
-
 def publish(settings: Settings, town: Town, batches: list[Batch], shape: Any = "packed") -> None:
-    send(history_of(town, batches), settings.servers, shape, prefix=settings.prefix)
-
-
-async def records(settings: Settings, topic: str) -> list[ConsumerRecord]:
-    partitions = range(1 if topic == REJECTS else settings.partitions)
-    async with reader(settings) as consumer:
-        tps = [TopicPartition(settings.topic(topic), number) for number in partitions]
-        return [r async for _, some in read_to_end(consumer, dict.fromkeys(tps, 0)) for r in some]
-
-
-def told(settings: Settings) -> dict[str, dict[str, Any]]:
-    return last_states(decode_alert(r.value) for r in asyncio.run(records(settings, ALERTS)))
-
-
-def contained(settings: Settings) -> bool:
-    """Whether the checkpoints contain all there is: what they contain has been told before."""
-
-    async def compare() -> bool:
-        async with reader(settings) as consumer:
-            tps = {(t, n): TopicPartition(settings.topic(t), n) for t in SOURCES for n in range(settings.partitions)}
-            ends = await consumer.end_offsets(list(tps.values()))
-            topic = settings.topic(CHECKPOINTS)
-            found = await checkpoints.newest(consumer, topic, range(settings.partitions), {}, settings.partitions)
-            offsets = {number: newest.manifest.offsets for number, newest in found.items() if newest}
-            return all(offsets.get(n, {}).get(t, 0) == ends[tp] for (t, n), tp in tps.items())
-
-    return asyncio.run(compare())
-
-
-def rows(counted: Counter[tuple[str, tuple[str, ...]]]) -> int:
-    return sum(value for (name, _), value in counted.items() if name == "meterwatch_rows_total")
-
-
-def wait(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.2)
-
-
-@pytest.mark.parametrize("shape", ["single", "array", "packed"])
-def test_tells_what_the_engine_tells(settings, environment, town, history, expected, shape, tmp_path):
-    publish(settings, town, history, shape)
-    with WorkerProcess(environment, tmp_path / "log"):
-        wait(lambda: contained(settings))
-        assert told(settings) == expected
-
-
-def test_real_curves_give_what_the_local_runner_gives(settings, environment, tmp_path):
-    files = sorted((Path(__file__).parent / "data").glob("garden4_*"))
-    source = open_sources(files)
-    with Store(tmp_path / "store.db") as store:
-        follow(source, store, "curves")
-        expected = last_states(store.alerts())
-    assert expected
-    send(open_sources(files), settings.servers, "array", prefix=settings.prefix)
-    with WorkerProcess(environment | {"METERWATCH_INTERVAL": str(source.interval)}, tmp_path / "log"):
-        wait(lambda: contained(settings))
-        assert told(settings) == expected
+    source = Source(town.name, town.areas, iter(batches), sum(map(len, batches)), town.zone, town.interval)
+    send(source, settings.servers, shape, prefix=settings.prefix)
 
 
 def test_killed_it_goes_on_from_the_checkpoint(settings, environment, town, history, expected, tmp_path):
@@ -239,24 +85,6 @@ def test_ended_it_takes_a_last_checkpoint(settings, environment, town, history, 
         assert not contained(settings)
         assert worker.end() == 0
     assert contained(settings)
-    assert told(settings) == expected
-
-
-def test_workers_come_and_go(settings, environment, town, history, expected, tmp_path):
-    cuts = [len(history) * k // 4 for k in range(5)]
-    parts = [history[a:b] for a, b in pairwise(cuts)]
-    with WorkerProcess(environment, tmp_path / "one") as one:
-        publish(settings, town, parts[0])
-        wait(lambda: contained(settings))
-        with WorkerProcess(environment, tmp_path / "two") as two:
-            wait(lambda: len(re.findall(r"holds partitions \[\d, \d]", two.log.read_text())) == 1)
-            publish(settings, town, parts[1])
-            wait(lambda: contained(settings))
-            publish(settings, town, parts[2])
-            assert one.end() == 0
-            wait(lambda: contained(settings))
-            publish(settings, town, parts[3])
-            wait(lambda: contained(settings))
     assert told(settings) == expected
 
 
@@ -345,7 +173,7 @@ def test_refuses_a_checkpoint_of_another_layout(settings, environment, tmp_path,
         async with AIOKafkaProducer(bootstrap_servers=settings.brokers) as producer:
             tp = TopicPartition(settings.topic(CHECKPOINTS), 1)
             first = checkpoints.Written()
-            await checkpoints.write(producer, tp, b"state", {}, partitions=PARTITIONS, last=first)
+            await checkpoints.write(producer, tp, b"state", {}, partitions=settings.partitions, last=first)
 
     asyncio.run(write())
     with WorkerProcess(environment, tmp_path / "log") as worker:

@@ -33,6 +33,7 @@ Message = tuple[bytes | None, bytes | None, str, int]
 
 LARGEST = 4 << 20  # bytes of a value
 PIECE = 1 << 18  # bytes of values that are decoded at once
+AHEAD = 86_400  # seconds that payments and stage events may be ahead of the broker: their stamps move clocks
 OPEN, CLOSE = b"{}"
 SHAPES = {ord("{"): "single", ord("["): "array"} | dict.fromkeys([*range(0x80, 0x90), 0xDE, 0xDF], "packed")
 """What a value's first byte tells; a msgpack map begins with 0x80 to 0x8f, 0xde or 0xdf."""
@@ -347,10 +348,18 @@ class _Intake(Generic[B]):
         told = rows.batch.received
         return rows._replace(batch=replace(rows.batch, received=np.where(told, told, self.times[rows.messages])))
 
+    def early(self, rows: _Rows[B]) -> dict[int, RefusedError]:
+        """The payments and stage events that say they come from the future."""
+        if not isinstance(rows.batch, (Payments, Stages)):
+            return {}
+        received = self.times[rows.messages]
+        early = np.flatnonzero((received > 0) & (rows.batch.at > received + AHEAD)).tolist()
+        return dict.fromkeys(early, RefusedError(Reason.BAD_TIME, "at is more than a day ahead of the broker's clock"))
+
     def sound(self, rows: _Rows[B], shape: str) -> B | None:
         """The rows without fault, None when there are none; the others are refused."""
         batch = rows.batch
-        bad = faults(batch) | rows.faults
+        bad = self.early(rows) | faults(batch) | rows.faults
         if not bad:
             return batch
         elements: dict[int, list[Raw]] = {}

@@ -26,7 +26,7 @@ class Reason(StrEnum):
     UNKNOWN_VALUE = "unknown_value"  # not one of the words or codes there are
     NOT_FINITE = "not_finite"
     OUT_OF_RANGE = "out_of_range"  # a number that measures nothing
-    BAD_TIME = "bad_time"  # unreadable, without offset, or not from 2000 on and before 2100
+    BAD_TIME = "bad_time"  # unreadable, without offset, not from 2000 on and before 2100, or ahead of the broker
     BAD_ID = "bad_id"  # empty, longer than 128 characters, or not printable
     NO_AREA = "no_area"  # neither in the key nor in the value
     AREA_MISMATCH = "area_mismatch"  # key and value name different areas

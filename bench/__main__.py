@@ -1,0 +1,117 @@
+"""`python -m bench [--quick] [NAME ...]` measures, prints each number against its bar, and writes bench/latest.json."""
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+
+from bench import demo, engine, live, peer, replay, steady
+from bench.place import CHECKOUT
+from bench.results import GOALS, Result, machine, versions, write
+from bench.table import show
+from streams.broker import Broker
+
+LATEST = CHECKOUT / "bench" / "latest.json"
+METERS = 100_000
+
+
+class Size(NamedTuple):
+    """How much is measured."""
+
+    runs: int
+    few_runs: int  # of what takes long
+    peer: int  # readings
+    slots: dict[str, int]  # quarter-hours of 100,000 meters
+    listened: float  # seconds of alerts
+    days: int  # meters whose state is measured
+    growing: int  # quarter-hours of a million meters
+
+
+FULL = Size(5, 3, 40_000, {"live_packed": 48, "live_json_frames": 24, "live_single": 12, "replay_parquet": 48,
+                           "engine_rows_100": 6, "engine_rows_1000": 12, "engine_rows_5000": 12, "rules_growth": 12},
+            30, METERS, 8)  # fmt: skip
+QUICK = Size(1, 1, 15_000, {"live_packed": 14, "live_json_frames": 8, "live_single": 4, "replay_parquet": 10,
+                            "engine_rows_100": 1, "engine_rows_1000": 2, "engine_rows_5000": 8, "rules_growth": 2},
+             12, METERS // 20, 1)  # fmt: skip
+
+
+class Bench:
+    """All measurements; full, or quick: fewer readings and runs, the same parts."""
+
+    def __init__(self, brokers: str, folder: Path, size: Size) -> None:
+        self.brokers, self.folder, self.size = brokers, folder, size
+        self.live = 0.0  # readings a second, of packed frames
+
+    def measure(self, name: str) -> list[Result]:
+        """The row of a name; both rows of alert latency."""
+        size = self.size
+        slots = size.slots.get(name, 0)
+        if name in live.SHAPES:
+            return [self.throughput(name)]
+        if name.startswith("engine_rows_"):
+            return [engine.rows(int(name.rpartition("_")[2]), meters=METERS, slots=slots, runs=size.runs)]
+        if name.startswith("alert_latency"):
+            return steady.latency(self.brokers, self.folder, meters=METERS, rate=self.half(), seconds=size.listened,
+                                  runs=size.few_runs)  # fmt: skip
+        return [{
+            "naive_peer": lambda: peer.measure(self.brokers, self.folder, readings=size.peer, runs=size.runs),
+            "replay_parquet": lambda: replay.measure(self.folder, meters=METERS, slots=slots, runs=size.runs),
+            "recovery_seconds": lambda: steady.recovery(
+                self.brokers, self.folder, meters=METERS, rate=self.half(), runs=size.few_runs),
+            "bytes_per_meter": lambda: engine.bytes_per_meter(meters=size.days, days=5),
+            "meters_growth": lambda: engine.meters_growth(
+                few=10_000, many=1_000_000, slots=size.growing, runs=size.few_runs),
+            "rules_growth": lambda: engine.rules_growth(meters=METERS, slots=slots, runs=size.few_runs),
+            "demo_seconds": lambda: demo.measure(self.folder, runs=size.few_runs),
+        }[name]()]  # fmt: skip
+
+    def throughput(self, name: str) -> Result:
+        """One of the live rows."""
+        result = live.measure(name, self.brokers, self.folder, meters=METERS, first=engine.BEFORE_MIDNIGHT,
+                              slots=self.size.slots[name], runs=self.size.runs)  # fmt: skip
+        self.live = result.median if name == "live_packed" else self.live
+        return result
+
+    def half(self) -> float:
+        """Half of what the worker does with packed frames, in readings a second; measured first where it is not yet."""
+        if not self.live:
+            self.throughput("live_packed")
+        return self.live / 2
+
+
+def main() -> None:
+    """Runs what is asked for."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(GOALS)}; all when none is named")
+    parser.add_argument("--quick", action="store_true", help="in two minutes: fewer readings and runs")
+    told = parser.parse_args()
+    if unknown := set(told.names) - GOALS.keys():
+        parser.error(f"there is no {', '.join(sorted(unknown))}")
+    console = Console(highlight=False, soft_wrap=True)
+    here = machine()
+    console.print(f"{here['processor']}, {here['cores']} cores, {here['memory_gib']} GiB, {here['system']}")
+    console.print(", ".join(f"{name} {number}" for name, number in versions().items()))
+    console.print(f"python -m bench {' '.join(sys.argv[1:])}\n")
+    results: list[Result] = []
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="meterwatch-bench-") as folder, Broker(Path(folder) / "kafka") as broker:
+        bench = Bench(broker.address, Path(folder), QUICK if told.quick else FULL)
+        try:
+            for name in GOALS:
+                if name in (told.names or GOALS) and name not in {result.name for result in results}:
+                    then = time.perf_counter()
+                    results += bench.measure(name)
+                    console.print(f"{time.perf_counter() - then:5.0f} s for {name}", style="dim")
+        finally:
+            show(results, console)
+            write(LATEST, results)
+    console.print(f"{time.perf_counter() - began:.0f} s in all")
+
+
+if __name__ == "__main__":
+    main()

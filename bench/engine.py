@@ -1,0 +1,154 @@
+"""What the engine alone costs: no broker, no decoding. CPU time, which other programs on the machine do not lengthen.
+
+Every measurement runs in a process of its own, so that none inherits another's memory.
+"""
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
+from statistics import median
+from typing import ParamSpec, TypeVar
+
+from bench.load import SLOTS, ZONE, Load
+from bench.results import RATE, Result, summed
+from detectors.engine import Engine
+from detectors.rule import RULES, Rule
+from schemas.columns import Readings
+
+BEFORE_MIDNIGHT = SLOTS - 4  # a run of twelve quarter-hours from here closes a day
+GROWTH_ROWS = 5_000
+KNOWN = 2  # quarter-hours until every meter has a history
+Given = ParamSpec("Given")
+Value = TypeVar("Value")
+
+
+def apart(function: Callable[Given, Value], *args: Given.args, **kwargs: Given.kwargs) -> Value:
+    """What the function returns, computed in a fresh process."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        return process.submit(function, *args, **kwargs).result()
+
+
+def pieces(slot: Readings, rows: int) -> Iterator[Readings]:
+    """A quarter-hour in batches of so many rows, each with the names of its own areas and meters alone."""
+    for first in range(0, len(slot), rows):
+        part = slot.rows(slice(first, first + rows))
+        low, high = int(part.area[0]), int(part.area[-1]) + 1
+        start = int(part.subject[0])
+        yield replace(
+            part, names=slot.names[start : start + rows], subject=part.subject - start,
+            areas=slot.areas[low:high], area=part.area - low,
+        )  # fmt: skip
+
+
+def judged(engine: Engine, batches: Iterable[Readings]) -> float:
+    """CPU seconds that the engine takes for some batches."""
+    spent = 0.0
+    for batch in batches:
+        began = time.process_time()
+        engine.step(batch)
+        spent += time.process_time() - began
+    return spent
+
+
+def ready(meters: int, first: int = BEFORE_MIDNIGHT, rules: Iterable[Rule] | None = None) -> tuple[Engine, Load]:
+    """An engine that knows all meters of a load."""
+    load = Load(meters, first)
+    engine = Engine(rules, zone=ZONE)
+    engine.enroll(load.areas())
+    judged(engine, load.slots(KNOWN))
+    return engine, load
+
+
+def rows(size: int, *, meters: int, slots: int, runs: int) -> Result:
+    """Readings a second at so many rows a batch."""
+    return summed(f"engine_rows_{size}", RATE, apart(rates, size, meters, slots, runs))
+
+
+def rates(size: int, meters: int, slots: int, runs: int) -> list[float]:
+    """Every run begins before a midnight, on from a snapshot."""
+    engine, load = ready(meters)
+    state, kept = engine.snapshot(), list(load.slots(slots))
+    found = []
+    for _ in range(runs):
+        engine.restore(state)
+        spent = judged(engine, (piece for slot in kept for piece in pieces(slot, size)))
+        found.append(meters * slots / spent)
+    return found
+
+
+def meters_growth(*, few: int, many: int, slots: int, runs: int) -> Result:
+    """Cost of a reading at many meters over that at few, at the same rows a batch and over the same midnight."""
+    found = [apart(growth, few, many, slots) for _ in range(runs)]
+    return summed("meters_growth", "x", found, f"{many:,} meters over {few:,}, {GROWTH_ROWS:,} rows a batch")
+
+
+def growth(few: int, many: int, slots: int) -> float:
+    """Few are measured before and after many, so that a slow spell of the machine meets both."""
+    turns = max(2, min(10, many // few // 10))
+    small = [cost(few, slots) for _ in range(turns)]
+    large = cost(many, slots)
+    small += [cost(few, slots) for _ in range(turns)]
+    return large / median(small)
+
+
+def cost(meters: int, slots: int) -> float:
+    """CPU seconds of a reading where so many meters are known."""
+    engine, load = ready(meters)
+    spent = sum(judged(engine, pieces(slot, GROWTH_ROWS)) for slot in load.slots(slots))
+    return spent / meters / slots
+
+
+def rules_growth(*, meters: int, slots: int, runs: int) -> Result:
+    """Cost of a reading under 70 rules over that under 10."""
+    found = [apart(more_rules, meters, slots) for _ in range(runs)]
+    return summed("rules_growth", "x", found, f"70 rules over 10, {GROWTH_ROWS:,} rows a batch")
+
+
+def more_rules(meters: int, slots: int) -> float:
+    """Both engines take turns with the same batches."""
+    (few, load), (many, _) = ready(meters, rules=point_rules(10)), ready(meters, rules=point_rules(70))
+    spent = {10: 0.0, 70: 0.0}
+    for slot in load.slots(slots):
+        for piece in pieces(slot, GROWTH_ROWS):
+            spent[10] += judged(few, [piece])
+            spent[70] += judged(many, [piece])
+    return spent[70] / spent[10]
+
+
+def point_rules(count: int) -> list[Rule]:
+    """The rules on readings, again and again under other names and with a setting a little off."""
+    known = [rule for rule in RULES.values() if rule.kind is Readings]
+    return [again(known[n % len(known)], n // len(known)) for n in range(count)]
+
+
+def again(rule: Rule, turn: int) -> Rule:
+    """A rule that gives the same alarms by its own computation."""
+    name = next(iter(rule.settings))
+    return replace(rule.tuned(**{name: rule.settings[name] * (1 + 1e-6 * turn)}), name=f"{rule.name}_{turn}")
+
+
+def bytes_per_meter(*, meters: int, days: int) -> Result:
+    """The engine's state after so many days of quarter-hours."""
+    state, resident, rate = apart(state_after, meters, days)
+    note = f"{meters:,} meters after {days} days; {resident:,.0f} B resident; {rate:,.0f} readings/s over the days"
+    return summed("bytes_per_meter", "B", [state], note)
+
+
+def state_after(meters: int, days: int) -> tuple[float, float, float]:
+    """Bytes of the snapshot and growth of the process's largest size by meter, and readings a CPU second."""
+    load = Load(meters, SLOTS)
+    areas, before = load.areas(), largest()
+    engine = Engine(zone=ZONE)
+    engine.enroll(areas)
+    spent = judged(engine, load.slots(days * SLOTS))
+    grown = largest() - before
+    return len(engine.snapshot()) / meters, grown / meters, meters * days * SLOTS / spent
+
+
+def largest() -> float:
+    """The largest size the process has had, in bytes."""
+    return 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,0 +1,98 @@
+"""A steady load: packed frames at an even pace, whose times of sending are written down.
+
+`python -m bench.feed RATE METERS SLOT SENT` is its process; the environment says where, as it does to a worker.
+"""
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from aiokafka import AIOKafkaProducer
+from numpy.typing import NDArray
+
+from bench.load import AREA, Load
+from bench.place import CHECKOUT, PARTITIONS, Place, Samples, partition_of
+from schemas.wire import encode_readings
+from streams.settings import Settings, load
+from streams.topics import READS
+
+SENT = np.dtype([("area", "i4"), ("at", "i8"), ("sent", "f8")])
+
+
+class Feed:
+    """The process, ended with the block; what it has sent can be read then."""
+
+    def __init__(self, place: Place, rate: float, meters: int, slot: int) -> None:
+        self.rate, self.path = rate, place.folder / f"sent-{place.name}"
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "bench.feed", str(rate), str(meters), str(slot), str(self.path)],
+            env=os.environ | place.environment, cwd=CHECKOUT,
+        )  # fmt: skip
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Ends it in good order."""
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait()
+
+    def sent(self) -> NDArray[np.void]:
+        """What was sent: the number of the area, the time of the readings, and when."""
+        return np.fromfile(self.path, SENT)
+
+
+def waiting(samples: Samples) -> float | None:
+    """The records that wait for judgement, None while the worker does not hold all partitions."""
+    lags = {labels: value for (name, labels), value in samples.items() if name == "meterwatch_lag_records"}
+    known = [value for (_partition, topic), value in lags.items() if topic.endswith(READS)]
+    return sum(known) if len(known) == PARTITIONS else None
+
+
+async def feed(settings: Settings, rate: float, load: Load, path: Path) -> None:
+    """Sends for ever, or until it is cancelled."""
+    producer = AIOKafkaProducer(**settings.client())
+    await producer.start()
+    topic, started, count = settings.topic(READS), time.monotonic(), 0
+    try:
+        with path.open("wb") as log:
+            while True:
+                slot = load.slot()
+                at = int(slot.at[0])
+                for area, (key, value, content_type) in enumerate(encode_readings(slot, "packed")):
+                    if (early := started + count * AREA / rate - time.monotonic()) > 0.001:
+                        await asyncio.sleep(early)
+                    log.write(np.array((area, at, time.time()), SENT).tobytes())
+                    await producer.send(topic, value, key, partition_of(key, settings.partitions),
+                                        headers=[("content-type", content_type.encode())])  # fmt: skip
+                    count += 1
+    finally:
+        await producer.stop()
+
+
+def main(rate: str, meters: str, slot: str, path: str) -> None:
+    """Sends until it is ended."""
+
+    async def run() -> None:
+        task = asyncio.current_task()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel if task else int)
+        await feed(load(os.environ), float(rate), Load(int(meters), int(slot)), Path(path))
+
+    try:
+        asyncio.run(run())
+    except asyncio.CancelledError:
+        return
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

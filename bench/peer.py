@@ -1,0 +1,139 @@
+"""The naive peer: what one would write with Faust and river in an afternoon, on the same broker.
+
+One agent, one JSON reading a message, `faust.Record`, fading mean and variance per meter, one HalfSpaceTrees that
+scores and learns every reading, three rules. `python -m bench.peer BROKERS PREFIX GROUP` is its process; it says how
+far it has come.
+"""
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import faust
+from river.anomaly import HalfSpaceTrees
+from river.stats import EWMean, EWVar
+
+from bench.load import Load
+from bench.place import CHECKOUT, Place
+from bench.results import RATE, Result, summed
+from schemas.wire import encode_readings
+from streams.topics import ALERTS, READS
+
+METERS = 5_000  # all known after the warm-up
+WARM = 10_000  # readings
+SAID = 1_000  # readings between two words
+
+
+class Reading(faust.Record, serializer="json"):
+    """A reading as it travels."""
+
+    meter: str
+    at: int
+    register: float
+    kwh: float
+    u: list[float]
+    i: list[float]
+    p: list[float]
+    q: list[float]
+
+
+class Alarm(faust.Record, serializer="json"):
+    """What a rule says."""
+
+    meter: str
+    at: int
+    rule: str
+    score: float
+
+
+class Usual:
+    """What is usual for a meter."""
+
+    __slots__ = ("mean", "variance")
+
+    def __init__(self) -> None:
+        self.mean, self.variance = EWMean(0.05), EWVar(0.05)
+
+
+def serve(brokers: str, prefix: str, group: str) -> None:
+    """Runs the app until it is killed."""
+    app = faust.App(group, broker=f"aiokafka://{brokers}", store="memory://", web_enabled=False,
+                    topic_allow_declare=False, topic_disable_leader=True)  # fmt: skip
+    reads = app.topic(prefix + READS, value_type=Reading)
+    alarms = app.topic(prefix + ALERTS, value_type=Alarm)
+    usual: defaultdict[str, Usual] = defaultdict(Usual)
+    trees = HalfSpaceTrees(limits={"u": (0, 300), "i": (0, 60), "p": (0, 20), "kwh": (0, 5)}, seed=1)
+    count = 0
+
+    @app.agent(reads)
+    async def judge(readings: Any) -> None:
+        nonlocal count
+        async for reading in readings:
+            told = {"u": reading.u[0], "i": reading.i[0], "p": sum(reading.p), "kwh": reading.kwh}
+            score = trees.score_one(told)
+            trees.learn_one(told)
+            known = usual[reading.meter]
+            mean, spread = known.mean.get(), known.variance.get() ** 0.5
+            known.mean.update(reading.kwh)
+            known.variance.update(reading.kwh)
+            for rule, trouble in (
+                ("voltage_loss", any(u < 0.78 * 220 and i > 0.025 for u, i in zip(reading.u, reading.i, strict=True))),
+                ("over_capacity", sum(reading.p) > 50),
+                ("unusual", score > 0.99 and abs(reading.kwh - mean) > 6 * spread > 0),
+            ):
+                if trouble:
+                    await alarms.send(key=reading.meter, value=Alarm(reading.meter, reading.at, rule, score))
+            count += 1
+            if count % SAID == 0:
+                print(json.dumps([count, time.perf_counter(), time.process_time()]), flush=True)
+
+    worker = faust.Worker(app, loglevel="WARN", quiet=True, redirect_stdouts=False)
+    worker.spinner = None
+    logging.getLogger("mode").setLevel(logging.ERROR)
+    worker.execute_from_commandline()
+
+
+def measure(brokers: str, folder: Path, *, readings: int, runs: int) -> Result:
+    """So many runs over the same readings, without start-up and warm-up."""
+    place = Place(brokers, folder, "naive_peer")
+    slots = -(-(WARM + readings) // METERS)
+    for slot in Load(METERS, 64).slots(slots):
+        place.produce(READS, encode_readings(slot, "single"))
+    rates, costs = [], []
+    for number in range(runs):
+        with (folder / f"peer-{number}.log").open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "bench.peer", brokers, place.settings.prefix, f"naive-{number}"],
+                stdout=subprocess.PIPE, stderr=log, cwd=CHECKOUT,
+            )  # fmt: skip
+        rate, cost = follow(process, readings)
+        rates.append(rate)
+        costs.append(cost)
+    return summed("naive_peer", RATE, rates, f"{sum(costs) / len(costs):.0f} µs CPU each")
+
+
+def follow(process: subprocess.Popen[bytes], readings: int) -> tuple[float, float]:
+    """Readings a second, and microseconds of CPU each; ends the process. Raises RuntimeError when it ends itself."""
+    begun: tuple[float, ...] = ()
+    try:
+        for line in process.stdout or ():
+            count, wall, cpu = json.loads(line)
+            if count == WARM:
+                begun = count, wall, cpu
+            if begun and count >= WARM + readings:
+                done = count - begun[0]
+                return done / (wall - begun[1]), 1e6 * (cpu - begun[2]) / done
+    finally:
+        process.kill()
+        process.wait()
+    raise RuntimeError("the naive peer has ended by itself; its log says why")
+
+
+if __name__ == "__main__":
+    serve(*sys.argv[1:])

@@ -1,0 +1,124 @@
+"""What is measured: its name, its bar, and the number that several runs come to."""
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+RATE = "readings/s"
+PACKAGES = ("meterwatch", "numpy", "msgspec", "faust-streaming", "aiokafka", "pyarrow", "river")
+
+
+class Goal(NamedTuple):
+    """The bar and the stretch of a row; of its ratio to the naive peer, or of the number itself."""
+
+    bar: float
+    stretch: float
+    relative: bool = False
+    most: bool = True  # the number may be so large; else it must be
+
+    def state(self, value: float) -> str:
+        """Whether a value, or its ratio, reaches the stretch, the bar or neither.
+
+        >>> Goal(50, 110, relative=True, most=False).state(70), Goal(1, 0.25).state(0.2), Goal(1, 0.25).state(2)
+        ('bar', 'stretch', 'below')
+        """
+        for name, line in (("stretch", self.stretch), ("bar", self.bar)):
+            if value <= line if self.most else value >= line:
+                return name
+        return "below"
+
+
+def times(bar: float, stretch: float) -> Goal:
+    """So many times the naive peer's rate."""
+    return Goal(bar, stretch, relative=True, most=False)
+
+
+GOALS: dict[str, Goal | None] = {
+    "naive_peer": None,
+    "live_packed": times(50, 110),
+    "live_json_frames": times(30, 60),
+    "live_single": times(25, 45),
+    "replay_parquet": times(100, 250),
+    "engine_rows_100": None,
+    "engine_rows_1000": None,
+    "engine_rows_5000": None,
+    "alert_latency_p50": None,
+    "alert_latency_p99": Goal(1, 0.25),
+    "recovery_seconds": Goal(30, 10),
+    "bytes_per_meter": Goal(2048, 512),
+    "meters_growth": Goal(1.5, 1.05),
+    "rules_growth": Goal(5, 3),
+    "demo_seconds": None,
+}
+"""Every name there is, with its goal where the design sets one."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A number with its spread over the runs."""
+
+    name: str
+    unit: str
+    median: float
+    low: float
+    high: float
+    note: str = ""
+
+    def ratio(self, peer: Result | None) -> float | None:
+        """How many times the naive peer's rate it is; None for what is no rate, or without a peer."""
+        return self.median / peer.median if peer and self.unit == RATE else None
+
+
+def summed(name: str, unit: str, runs: Sequence[float], note: str = "") -> Result:
+    """The median of the runs, the lowest and the highest.
+
+    >>> summed("demo_seconds", "s", [3.0, 1.0, 2.0])
+    Result(name='demo_seconds', unit='s', median=2.0, low=1.0, high=3.0, note='')
+    """
+    return Result(name, unit, statistics.median(runs), min(runs), max(runs), note)
+
+
+def document(results: Sequence[Result]) -> dict[str, Any]:
+    """What is written for machines."""
+    peer = next((r for r in results if r.name == "naive_peer"), None)
+    return {
+        "machine": machine(),
+        "versions": versions(),
+        "results": [
+            {"name": r.name, "unit": r.unit, "median": r.median, "low": r.low, "high": r.high, "ratio": r.ratio(peer)}
+            for r in results
+        ],
+    }
+
+
+def write(path: Path, results: Sequence[Result]) -> None:
+    """Writes the document."""
+    path.write_text(json.dumps(document(results), indent=1) + "\n", encoding="utf-8")
+
+
+def machine() -> dict[str, Any]:
+    """The processor, its cores, the memory and the system."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {"processor": processor(), "cores": os.cpu_count(), "memory_gib": round(memory, 1),
+            "system": f"{platform.system()} {platform.release()} {platform.machine()}"}  # fmt: skip
+
+
+def processor() -> str:
+    """The processor's name as the system gives it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def versions() -> dict[str, str]:
+    """Python's and those of the packages that matter."""
+    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}

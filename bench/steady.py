@@ -1,0 +1,136 @@
+"""What a worker does under a steady load: how soon it tells, and how soon it is back when it was killed."""
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.engine import BEFORE_MIDNIGHT
+from bench.feed import Feed, waiting
+from bench.live import CHECKPOINT_SECONDS
+from bench.load import AREA, SLOTS, Load
+from bench.place import Place, WorkerProcess, total, wait
+from bench.results import Result, summed
+from schemas.alert import Alert
+from schemas.wire import decode_alert, encode_readings
+from streams.cli import alert_partitions
+from streams.logs import reader
+from streams.settings import Settings
+from streams.topics import READS
+
+RULE = "voltage_loss"
+SETTLE = 5.0  # seconds of keeping up before anything is measured
+LOOK = 0.5  # seconds between looks
+OPEN_DAYS = 4  # that an area holds
+Told = tuple[float, Alert]
+
+
+def begin(brokers: str, folder: Path, name: str, meters: int) -> Place:
+    """A place whose worker will first be given a few quarter-hours of some days, so that all its days are open."""
+    place = Place(brokers, folder, name, checkpoint_seconds=CHECKPOINT_SECONDS)
+    load = Load(meters, BEFORE_MIDNIGHT)
+    place.enroll(load.areas())
+    for day in range(OPEN_DAYS):
+        load.next = BEFORE_MIDNIGHT - (OPEN_DAYS - day) * SLOTS
+        for slot in load.slots(2):
+            place.produce(READS, encode_readings(slot, "packed"))
+    return place
+
+
+def settle(worker: WorkerProcess, rate: float) -> None:
+    """Returns when no more than a second's load has waited for a while. Raises TimeoutError on a machine too busy."""
+
+    steps = round(SETTLE / LOOK)
+    seen: deque[bool] = deque(maxlen=steps)
+
+    def kept_up() -> bool:
+        behind = waiting(worker.scrape())
+        seen.append(behind is not None and behind <= rate / AREA)
+        return sum(seen) == steps
+
+    wait(kept_up, every=LOOK)
+
+
+def latency(brokers: str, folder: Path, *, meters: int, rate: float, seconds: float, runs: int) -> list[Result]:
+    """From the sending of the frame with the evidence to the alert in a consumer's hands."""
+    place = begin(brokers, folder, "alert_latency", meters)
+    with place.worker() as worker, Feed(place, rate, meters, BEFORE_MIDNIGHT) as feed:
+        settle(worker, rate)
+        told = [asyncio.run(listen(place.settings, seconds)) for _ in range(runs)]
+        feed.end()
+        sent = feed.sent()
+    waits = [waited(part, sent) for part in told]
+    note = f"{sum(map(len, waits)):,} alerts at {feed_rate(sent):,.0f} readings/s"
+    return [
+        summed(f"alert_latency_p{share}", "s", [float(np.percentile(part, share)) for part in waits], note)
+        for share in (50, 99)
+    ]
+
+
+async def listen(settings: Settings, seconds: float) -> list[Told]:
+    """The alerts that come in so many seconds, each with the time at which it could be read."""
+    found: list[Told] = []
+    async with reader(settings) as consumer:
+        consumer.assign(alert_partitions(settings))
+        await consumer.seek_to_end()
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            fetched = await consumer.getmany(timeout_ms=int(1000 * left))
+            now = time.time()
+            found += [(now, decode_alert(record.value)) for records in fetched.values() for record in records]
+    return found
+
+
+def waited(told: Sequence[Told], sent: NDArray[np.void]) -> NDArray[np.float64]:
+    """Seconds of every alert of the planted fault since its evidence was sent."""
+    times = dict(zip(zip(sent["area"].tolist(), sent["at"].tolist(), strict=True), sent["sent"].tolist(), strict=True))
+    return np.array([now - times[int(a.area[1:]), a.at] for now, a in told
+                     if a.rule == RULE and (int(a.area[1:]), a.at) in times])  # fmt: skip
+
+
+def feed_rate(sent: NDArray[np.void]) -> float:
+    """Readings a second that were sent."""
+    return float(len(sent) * AREA / (sent["sent"][-1] - sent["sent"][0]))
+
+
+def recovery(brokers: str, folder: Path, *, meters: int, rate: float, runs: int) -> Result:
+    """From SIGKILL half-way between two checkpoints, with a new worker at once, until no more waits than before."""
+    place = begin(brokers, folder, "recovery", meters)
+    with Feed(place, rate, meters, BEFORE_MIDNIGHT):
+        found = [killed(place, rate) for _ in range(runs)]
+    note = f"{median(away for _, away in found):.1f} s until the state is restored and reading goes on"
+    return summed("recovery_seconds", "s", [seconds for seconds, _ in found], note)
+
+
+def killed(place: Place, rate: float) -> tuple[float, float]:
+    """Seconds from the kill until no more waits than before it, and until the new worker holds all partitions."""
+    with place.worker(place.name) as first:
+        settle(first, rate)
+        wait(lambda: half_way(first))
+        before = max(waiting(first.scrape()) or 0, rate / AREA)
+        then = time.monotonic()
+        first.kill()
+        with place.worker(place.name) as second:
+            wait(lambda: waiting(second.scrape()) is not None)
+            away = time.monotonic() - then
+            wait(lambda: caught_up(second, before))
+            return time.monotonic() - then, away
+
+
+def half_way(worker: WorkerProcess) -> bool:
+    """Whether the newest checkpoints are about half an interval old."""
+    ages = [value for (name, _), value in worker.scrape().items() if name == "meterwatch_checkpoint_age_seconds"]
+    return bool(ages) and abs(median(ages) - CHECKPOINT_SECONDS / 2) < 1
+
+
+def caught_up(worker: WorkerProcess, before: float) -> bool:
+    """Whether no more records wait than before."""
+    samples = worker.scrape()
+    behind = waiting(samples)
+    return total(samples, "meterwatch_judged_total") > 0 and behind is not None and behind <= before

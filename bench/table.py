@@ -1,0 +1,48 @@
+"""The results for people: each row against its bar."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from bench.results import GOALS, Goal, Result
+
+STYLES = {"stretch": "bold green", "bar": "green", "below": "bold red"}
+
+
+def show(results: Sequence[Result], console: Console) -> None:
+    """Prints a row for every result."""
+    peer = next((r for r in results if r.name == "naive_peer"), None)
+    table = Table("", "median", "low", "high", "unit", "x peer", "bar", "stretch", "", "",
+                  box=SIMPLE_HEAD, pad_edge=False)  # fmt: skip
+    for column in table.columns[1:4] + table.columns[5:8]:
+        column.justify = "right"
+    for result in results:
+        goal, ratio = GOALS[result.name], result.ratio(peer)
+        judged = ratio if goal and goal.relative else result.median
+        state = goal.state(judged) if goal and judged is not None else ""
+        table.add_row(
+            result.name, *(number(n) for n in (result.median, result.low, result.high)), result.unit,
+            "" if ratio is None else f"{ratio:.1f}", *lines(goal), f"[{STYLES[state]}]{state}[/]" if state else "",
+            f"[dim]{result.note}[/]",
+        )  # fmt: skip
+    console.print(table)
+
+
+def lines(goal: Goal | None) -> tuple[str, str]:
+    """The bar and the stretch as text."""
+    if goal is None:
+        return "", ""
+    unit = " x" if goal.relative else ""
+    return f"{goal.bar:g}{unit}", f"{goal.stretch:g}{unit}"
+
+
+def number(value: float) -> str:
+    """Whole above 100, else three digits that count.
+
+    >>> number(1234567.8), number(12.345), number(0.01234)
+    ('1,234,568', '12.3', '0.0123')
+    """
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -1,0 +1,91 @@
+"""Values that were sound and then suffered: flipped, cut, joined with others, or with something else in a place."""
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from hypothesis import strategies as st
+
+from schemas.wire import FRAME, JSON
+from schemas.wire.records import EventRecord, Frame, PaymentRecord, ReadingRecord, StageRecord
+
+AT = 1_700_000_000
+RECORDS = (ReadingRecord, EventRecord, PaymentRecord, StageRecord)
+FIELDS = sorted({name for record in (*RECORDS, Frame) for name in record.__struct_encode_fields__})
+TEXTS = st.text(max_size=9) | st.sampled_from([*FIELDS, "M1", "A1", "bill", "started", "2023-11-14T22:13:20Z"])
+NUMBERS = (
+    st.integers(-(2**63), 2**64 - 1) | st.floats() | st.sampled_from([0, -1, AT, 2**31, 2**32, 10**9, 1e300, 5e-324])
+)  # fmt: skip
+PLAIN = st.none() | st.booleans() | NUMBERS | TEXTS
+ANYTHING = st.recursive(
+    PLAIN | st.binary(max_size=24),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
+    max_leaves=8,
+)
+CONTENT = st.sampled_from(["", "", JSON, FRAME, "text/plain"])
+
+
+@st.composite
+def damaged(draw: st.DrawFn, value: bytes, others: st.SearchStrategy[bytes]) -> bytes:
+    """The value after one to three mishaps to its bytes."""
+    for _ in range(draw(st.integers(1, 3))):
+        at = draw(st.integers(0, len(value)))
+        what = draw(st.sampled_from(["flip", "cut", "join", "insert", "leave out", "twice"]))
+        if what == "flip" and at < len(value):
+            value = value[:at] + bytes([value[at] ^ draw(st.integers(1, 255))]) + value[at + 1 :]
+        elif what == "cut":
+            value = value[:at]
+        elif what == "join":
+            other = draw(others)
+            value = value[:at] + other[draw(st.integers(0, len(other))) :]
+        elif what == "insert":
+            value = value[:at] + draw(st.binary(max_size=8)) + value[at:]
+        else:
+            end = draw(st.integers(at, len(value)))
+            value = value[:at] + value[end:] if what == "leave out" else value[:end] + value[at:end] + value[end:]
+    return value
+
+
+@st.composite
+def swapped(draw: st.DrawFn, tree: Any) -> Any:
+    """A tree of dicts and lists with something else in one place."""
+    if isinstance(tree, dict) and tree and draw(st.integers(0, 9)):
+        key = draw(st.sampled_from(sorted(tree)))
+        match draw(st.integers(0, 5)):
+            case 0:
+                return {name: value for name, value in tree.items() if name != key}
+            case 1:
+                return tree | {draw(TEXTS): draw(ANYTHING)}
+            case _:
+                return tree | {key: draw(swapped(tree[key]))}
+    if isinstance(tree, list) and tree and draw(st.integers(0, 9)):
+        at = draw(st.integers(0, len(tree) - 1))
+        return [*tree[:at], draw(swapped(tree[at])), *tree[at + 1 :]]
+    if isinstance(tree, bytes) and draw(st.booleans()):
+        return draw(damaged(tree, st.binary(max_size=16)))
+    return draw(ANYTHING)
+
+
+@st.composite
+def suffered(draw: st.DrawFn, whole: st.SearchStrategy[bytes]) -> bytes:
+    """A value that was sound, as bytes or as a tree, or that never was."""
+    match draw(st.integers(0, 6)):
+        case 0:
+            return draw(st.binary(max_size=80))
+        case 1:
+            return packed(draw(ANYTHING), as_json=draw(st.booleans()))
+        case 2 | 3:
+            return draw(damaged(draw(whole), whole))
+        case _:
+            value = draw(whole)
+            as_json = value[:1] in b"[{"
+            tree = msgspec.json.decode(value) if as_json else msgspec.msgpack.decode(value)
+            return packed(draw(swapped(tree)), as_json=as_json)
+
+
+def packed(tree: Any, *, as_json: bool) -> bytes:
+    """The tree in JSON or msgpack; text that neither can hold is left out."""
+    try:
+        return msgspec.json.encode(tree) if as_json else msgspec.msgpack.encode(tree)
+    except (UnicodeEncodeError, OverflowError):
+        return b""

@@ -1,0 +1,207 @@
+"""Every decoder returns whatever the bytes, what is sound beside them stays as it is, and the engine takes it all."""
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detectors.engine import Engine
+from schemas.alert import Alert
+from schemas.columns import LATEST, Batch, DeviceEvents, Payments, Readings, Stages
+from schemas.master import Area, Meter, Transformer
+from schemas.wire import (
+    Message,
+    Reason,
+    Refusal,
+    RefusedError,
+    decode_alert,
+    decode_areas,
+    decode_events,
+    decode_payments,
+    decode_readings,
+    decode_stages,
+    encode_alert,
+    encode_area,
+    encode_events,
+    encode_payments,
+    encode_readings,
+    encode_stages,
+)
+from schemas.wire.decoding import ELEMENTS
+from schemas.wire.frame import unpack
+from tests.fuzz import bounded
+from tests.fuzz.mutations import AT, CONTENT, suffered
+from tests.test_wire import ALERT, batches, table
+
+Decode = Callable[[list[Message]], tuple[Batch | None, list[Refusal]]]
+KINDS: dict[type[Batch], tuple[Decode, Callable[..., Any], tuple[str, ...]]] = {
+    Readings: (decode_readings, encode_readings, ("single", "array", "packed")),
+    DeviceEvents: (decode_events, encode_events, ("single", "array")),
+    Payments: (decode_payments, encode_payments, ("single", "array")),
+    Stages: (decode_stages, encode_stages, ("single", "array")),
+}
+AREA = Area(
+    area="A1", section="S1", gateway="M0",
+    transformers=[Transformer(rating_kva=400), Transformer(rating_kva=200, effective=AT, vector_group="Dyn11")],
+    meters=[Meter(meter="M0", wiring="3P4W", ct=80.0), Meter(meter="M1", customer="C1", contract_kva=8.0),
+            Meter(meter="M2", wiring="3P3W", effective=AT, interval_s=3600, segment="commercial")],
+)  # fmt: skip
+
+
+@st.composite
+def lifelike(draw: st.DrawFn, kind: type[Batch]) -> Batch:
+    """Rows as they might be: a few subjects of one area over some days."""
+    rows = draw(st.integers(1, 12))
+    g = np.random.default_rng(draw(st.integers(0, 2**32)))
+    at = AT + np.sort(g.integers(0, 5 * 96, rows)) * 900
+    told: dict[str, Any] = {"names": ["M0", "M1", "M2"], "subject": g.integers(0, 3, rows), "areas": ["A1"],
+                            "area": np.zeros(rows), "at": at}  # fmt: skip
+    if kind is Readings:
+        told |= {"u": g.normal(230, 20, (3, rows)), "i": g.normal(3, 2, (3, rows)), "p": g.normal(1, 1, (3, rows)),
+                 "kwh": g.random(rows), "register": 100 + at / 900, "received": at,
+                 "clock_offset": g.normal(0, 60, rows), "status": g.integers(0, 3, rows)}  # fmt: skip
+    elif kind is DeviceEvents:
+        told |= {"event": g.integers(0, 9, rows), "until": np.where(g.random(rows) < 0.5, 0, at + 7200)}
+    elif kind is Payments:
+        told |= {"payment": g.integers(0, 4, rows), "amount": g.random(rows) * 100, "bills": ["", "B"],
+                 "bill": g.integers(0, 2, rows), "channels": ["", "app"], "channel": g.integers(0, 2, rows),
+                 "succeeded": g.integers(0, 2, rows), "due": at}  # fmt: skip
+    else:
+        told |= {"stages": ["reading", "review"], "stage": g.integers(0, 2, rows), "progress": g.integers(0, 2, rows),
+                 "limit": np.where(g.random(rows) < 0.5, np.nan, 3600)}  # fmt: skip
+    return kind.build(**told)
+
+
+@st.composite
+def sound(draw: st.DrawFn, kind: type[Batch]) -> list[Message]:
+    """Messages without fault."""
+    _, encode, shapes = KINDS[kind]
+    sent = list(encode(draw(lifelike(kind) | batches(kind)), draw(st.sampled_from(shapes)), draw(st.integers(1, 4))))
+    return [(key, value, content, 0) for key, value, content in sent]
+
+
+@st.composite
+def unsound(draw: st.DrawFn, kind: type[Batch]) -> Message:
+    """A message of which anything may be wrong."""
+    whole = sound(kind).map(lambda messages: messages[0][1] or b"")
+    key = draw(st.sampled_from([None, b"", b"A1", b"A1", b"A1"]) | st.binary(max_size=4))
+    value = draw(st.none() | suffered(whole) | suffered(whole) | suffered(whole))
+    return key, value, draw(CONTENT), draw(st.integers(-1, LATEST) | st.just(AT))
+
+
+@st.composite
+def mixed(draw: st.DrawFn, kind: type[Batch]) -> list[tuple[bool, Message]]:
+    """Messages, and whether each is sound."""
+    good = [(True, message) for message in draw(sound(kind))]
+    bad = [(False, message) for message in draw(st.lists(unsound(kind), min_size=1, max_size=4))]
+    return draw(st.permutations(good + bad))
+
+
+def holds(value: bytes | None) -> int:
+    """How many rows the value says it has; 1 when it says nothing that can be read."""
+    value = value or b""
+    try:
+        return max(1, len(ELEMENTS.decode(value)))
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return unpack(value)[0].rows
+    except RefusedError:
+        return 1
+
+
+def balanced(engine: Engine) -> None:
+    """Every row that came in has exactly one fate."""
+    fates: Counter[str] = Counter()
+    for (kind, outcome, _), rows in engine.counts.items():
+        if outcome not in ("doubted", "flagged"):
+            fates[kind] += rows if outcome == "in" else -rows
+    assert not any(fates.values()), engine.counts
+
+
+def reads_or_refuses(kind: type[Batch], messages: list[tuple[bool, Message]]) -> Batch | None:
+    """The rows of all messages; fails unless each message gives what it gives alone, and every row is accounted for."""
+    decode = KINDS[kind][0]
+    batch, refusals = decode([message for _, message in messages])
+    alone: list[tuple[Any, ...]] = []
+    refused: list[Refusal] = []
+    for index, (good, message) in enumerate(messages):
+        part, left = decode([message])
+        rows = len(part) if part else 0
+        assert rows + len(left) == (holds(message[1]) if rows or len(left) > 1 else 1)
+        assert not (good and left)
+        alone += table(part) if part else []
+        refused += [msgspec.structs.replace(refusal, index=index) for refusal in left]
+    assert sorted(alone) == sorted(table(batch) if batch else [])
+    key = lambda refusal: (refusal.index, refusal.value, refusal.reason, refusal.detail)  # noqa: E731
+    assert sorted(refused, key=key) == sorted(refusals, key=key)
+    assert [refusal.index for refusal in refusals] == sorted(refusal.index for refusal in refusals)
+    for refusal in refusals:
+        assert refusal.reason in Reason
+        assert 0 < len(refusal.detail.encode()) <= 800
+    return batch
+
+
+@bounded(150)
+@given(st.sampled_from(list(KINDS)).flatmap(lambda kind: st.tuples(st.just(kind), mixed(kind))))
+def test_a_decoder_reads_or_refuses_each_message_as_if_it_were_alone(case):
+    reads_or_refuses(*case)
+
+
+@bounded(100)
+@given(st.lists(suffered(st.just(encode_area(AREA)[1])), max_size=3), st.lists(
+    st.sampled_from(list(KINDS)).flatmap(lambda kind: st.tuples(st.just(kind), mixed(kind))), min_size=1, max_size=4
+), st.integers(-2, 40))  # fmt: skip
+def test_the_engine_takes_whatever_was_decoded(areas, cases, days):
+    engine = Engine()
+    known, refusals = decode_areas([(None, value, "", 0) for value in [encode_area(AREA)[1], *areas]])
+    assert len(known) + len(refusals) == 1 + len(areas)
+    engine.enroll(known)
+    for kind, messages in cases:
+        if batch := KINDS[kind][0]([message for _, message in messages])[0]:
+            engine.step(batch)
+            balanced(engine)
+    saved = engine.snapshot()
+    engine.tick(AT + days * 86_400)
+    balanced(engine)
+    engine.restore(saved)
+    assert engine.snapshot() == saved
+
+
+@bounded(150)
+@given(st.lists(st.tuples(
+    st.sampled_from([None, b"A1"]) | st.binary(max_size=3), st.none() | suffered(st.just(encode_area(AREA)[1]))
+), max_size=4))  # fmt: skip
+def test_areas_are_read_or_refused(told):
+    good = (b"A1", encode_area(AREA)[1], "", 0)
+    messages = [good, *((key, value, "", 0) for key, value in told), good]
+    areas, refusals = decode_areas(messages)
+    assert areas[0] == areas[-1] == AREA
+    assert len(areas) + len(refusals) == len([value for _, value, *_ in messages if value is not None])
+    for area in areas:
+        assert decode_areas([(*encode_area(area), 0)]) == ([area], [])
+
+
+@bounded(150)
+@given(suffered(st.just(encode_alert(ALERT)[1])))
+def test_an_alert_is_read_or_refused(value):
+    try:
+        assert isinstance(decode_alert(value), Alert)
+    except RefusedError as error:
+        assert error.reason in Reason  # noqa: PT017 - some inputs are fine
+
+
+@bounded(200)
+@given(suffered(sound(Readings).map(lambda messages: messages[0][1] or b"")))
+def test_a_frame_is_unpacked_or_refused(value):
+    try:
+        frame, columns = unpack(value)
+    except RefusedError as error:
+        assert error.reason in Reason  # noqa: PT017 - some inputs are fine
+    else:
+        assert {column.shape[-1] for column in columns.values()} == {frame.rows}

@@ -1,0 +1,144 @@
+"""Whatever happens to what is remembered: it is whole, or an older whole one counts, or it is refused."""
+from __future__ import annotations
+
+import itertools
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detectors.engine import SnapshotError
+from replay.history import Source
+from streams import checkpoints
+from streams.checkpoints import CheckpointError, Message, Written, encode, whole
+from streams.local import Place, Store, StoreError, follow
+from streams.settings import Settings, SettingsError, load
+from tests.fuzz import bounded
+from tests.fuzz.mutations import damaged
+from tests.test_snapshots import before, engine, readings
+
+SNAPSHOT = before().snapshot()
+BYTES = st.binary(max_size=16)
+
+
+@bounded(200)
+@given(damaged(SNAPSHOT, st.just(SNAPSHOT)) | BYTES)
+def test_a_snapshot_is_whole_or_refused(value):
+    restored = engine()
+    fresh = restored.snapshot()
+    try:
+        restored.restore(value)
+    except SnapshotError as error:
+        assert "remove the checkpoint" in str(error)  # noqa: PT017 - some inputs are fine
+        assert restored.snapshot() == fresh
+    else:
+        assert value == restored.snapshot() == SNAPSHOT
+
+
+def checkpoint(sequence: int) -> tuple[bytes, dict[str, int], list[Message]]:
+    """A state, its offsets, and the records of both; each state is as long as its offsets say."""
+    state, offsets = bytes([sequence]) * 300 * sequence, {"reads": 300 * sequence}
+    with patch.multiple(checkpoints, CHUNK=400, WRITER="w", time=SimpleNamespace(time=lambda: 0.0)):
+        chunks, manifest = encode(state, offsets, 4, Written(sequence - 1))
+    return state, offsets, [*chunks, manifest]
+
+
+@st.composite
+def logs(draw: st.DrawFn) -> list[Any]:
+    """Three checkpoints, of which some records are gone, changed, twice or elsewhere."""
+    kept: list[Any] = [message for sequence in (1, 2, 3) for message in checkpoint(sequence)[2]]
+    for _ in range(draw(st.integers(0, 4))):
+        at = draw(st.integers(0, len(kept) - 1))
+        key, value, headers = kept[at]
+        match draw(st.sampled_from(["gone", "value", "key", "header", "headers", "twice", "elsewhere", "tombstone"])):
+            case "gone" if len(kept) > 1:
+                del kept[at]
+            case "value":
+                kept[at] = Message(key, draw(damaged(value or b"", BYTES)), headers)
+            case "key":
+                kept[at] = Message(draw(damaged(key or b"", BYTES)), value, headers)
+            case "header" if headers:
+                kept[at] = Message(key, value, [(name, draw(damaged(told, BYTES))) for name, told in headers])
+            case "headers":
+                kept[at] = Message(key, value, [])
+            case "twice":
+                kept.insert(draw(st.integers(0, len(kept))), kept[at])
+            case "elsewhere":
+                kept.insert(draw(st.integers(0, len(kept) - 1)), kept.pop(at))
+            case "tombstone":
+                kept[at] = kept[at]._replace(**draw(st.sampled_from([{"value": None}, {"key": None}])))
+    offsets = itertools.count()
+    return [SimpleNamespace(**message._asdict(), offset=next(offsets), partition=0, topic="t") for message in kept]
+
+
+@bounded(300)
+@given(logs())
+def test_of_checkpoints_a_whole_one_counts_or_none(records):
+    with suppress(CheckpointError):
+        found = whole(records, 4)
+        assert found is None or (found.state, found.manifest.offsets) in [checkpoint(n)[:2] for n in (1, 2, 3)]
+
+
+BATCHES = [readings(n, n + 200) for n in range(0, 800, 200)]
+AREAS = list(engine().registry.areas.values())
+
+
+def followed(store: Store) -> None:
+    follow(Source("s", AREAS, iter(BATCHES), 0, "Asia/Shanghai", 900), store, "s", every=1e9)
+
+
+@cache
+def stored() -> tuple[bytes, bytes | None]:
+    """A store half-way through a source, and the state at its end."""
+    with TemporaryDirectory() as folder:
+        path, half = Path(folder) / "half.db", engine()
+        alerts = [alert for batch in BATCHES[:2] for alert in half.step(batch)]
+        with Store(path) as store:
+            store.enroll(AREAS)
+            store.save(Place("s", batches=2), half.snapshot(), alerts)
+        file = path.read_bytes()
+        with Store(path) as store:
+            followed(store)
+            assert store.alerts()
+            return file, store.state()
+
+
+@bounded(150)
+@given(
+    flips=st.lists(st.tuples(st.integers(0, 2**20), st.integers(1, 255)), min_size=1, max_size=3),
+    cut=st.none() | st.floats(0, 1),
+)
+def test_a_damaged_store_is_refused_or_goes_on_as_if_whole(flips, cut):
+    file, end = stored()
+    value = bytearray(file if cut is None else file[: int(cut * len(file))])
+    told = [place for place, byte in enumerate(value) if byte] or [0]  # where something stands
+    for place, flip in flips if value else []:
+        value[told[place % len(told)]] ^= flip
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "store.db"
+        path.write_bytes(value)
+        try:
+            with Store(path) as store:
+                followed(store)
+                assert store.state() == end
+                store.alerts()
+        except StoreError as error:
+            assert "store.db" in str(error)  # noqa: PT017 - some inputs are fine
+
+
+@bounded(100)
+@given(damaged((Path(__file__).parents[2] / "deploy" / "meterwatch.toml").read_bytes(), BYTES), st.dictionaries(
+    st.sampled_from([f"METERWATCH_{name.upper()}" for name in Settings.__struct_fields__]), st.text(max_size=9)
+))  # fmt: skip
+def test_settings_are_read_or_refused(file, environment):
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "meterwatch.toml"
+        path.write_bytes(file)
+        with suppress(SettingsError):
+            assert load(environment, path).servers

@@ -1,0 +1,122 @@
+"""Workers as processes on a real broker: started and ended, and what they have told and counted so far."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from aiokafka import TopicPartition
+from aiokafka.structs import ConsumerRecord
+from prometheus_client.parser import text_string_to_metric_families
+
+from schemas.alert import Alert
+from schemas.wire import decode_alert
+from streams import checkpoints
+from streams.logs import read_to_end, reader
+from streams.settings import Settings
+from streams.topics import ALERTS, CHECKPOINTS, REJECTS, SOURCES
+
+PATIENCE = 60  # seconds until a condition that should come is given up
+DECIDED = ("repeat", "storm", "budget")  # reasons to hold an alert that depend on which came first
+
+
+class WorkerProcess:
+    """A worker in a process of its own, killed when the test ends."""
+
+    def __init__(self, environment: dict[str, str], log: Path, *arguments: str) -> None:
+        self.log = log
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, *(arguments or ("-m", "streams.cli", "worker"))],
+                env=os.environ | environment,
+                stdout=output,
+                stderr=output,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.kill()
+        if error:
+            error.add_note(self.log.read_text()[-4000:])
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def end(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(PATIENCE)
+
+    def scrape(self) -> Counter[tuple[str, tuple[str, ...]]]:
+        """Every sample by its name and the values of its labels; nothing before the worker answers."""
+        found = re.search(r"metrics on (http\S+)", self.log.read_text())
+        if not found:
+            return Counter()
+        with urllib.request.urlopen(found[1], timeout=10) as answer:  # noqa: S310 - what the worker said itself
+            text = answer.read().decode()
+        return Counter({
+            (sample.name, tuple(value for _, value in sorted(sample.labels.items()))): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        })
+
+
+def last_states(alerts: Iterable[Alert]) -> dict[str, dict[str, Any]]:
+    """The last message of every alert that was not withdrawn, but for what tells of the way there."""
+    last = {alert.id: alert for alert in alerts}
+    return {
+        key: {name: getattr(alert, name) for name in alert.__struct_fields__ if name not in ("revision", "change")}
+        | {"held": "" if alert.held in DECIDED else alert.held}
+        for key, alert in last.items()
+        if alert.state != "withdrawn"
+    }
+
+
+async def records(settings: Settings, topic: str) -> list[ConsumerRecord]:
+    partitions = range(1 if topic == REJECTS else settings.partitions)
+    async with reader(settings) as consumer:
+        tps = [TopicPartition(settings.topic(topic), number) for number in partitions]
+        return [r async for _, some in read_to_end(consumer, dict.fromkeys(tps, 0)) for r in some]
+
+
+def told(settings: Settings) -> dict[str, dict[str, Any]]:
+    return last_states(decode_alert(r.value) for r in asyncio.run(records(settings, ALERTS)))
+
+
+def contained(settings: Settings) -> bool:
+    """Whether the checkpoints contain all there is: what they contain has been told before."""
+
+    async def compare() -> bool:
+        async with reader(settings) as consumer:
+            tps = {(t, n): TopicPartition(settings.topic(t), n) for t in SOURCES for n in range(settings.partitions)}
+            ends = await consumer.end_offsets(list(tps.values()))
+            topic = settings.topic(CHECKPOINTS)
+            found = await checkpoints.newest(consumer, topic, range(settings.partitions), {}, settings.partitions)
+            offsets = {number: newest.manifest.offsets for number, newest in found.items() if newest}
+            return all(offsets.get(n, {}).get(t, 0) == ends[tp] for (t, n), tp in tps.items())
+
+    return asyncio.run(compare())
+
+
+def rows(counted: Counter[tuple[str, tuple[str, ...]]]) -> int:
+    return sum(value for (name, _), value in counted.items() if name == "meterwatch_rows_total")
+
+
+def wait(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.2)
