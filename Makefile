@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 bin := .venv/bin
 ready := .venv/.ready
 
-.PHONY: demo test fuzz lint kafka lock clean
+.PHONY: demo test fuzz bench soak lint kafka lock clean
 
 demo: $(ready)
 	$(bin)/meterwatch demo
@@ -20,6 +20,12 @@ fuzz: $(ready)
 	done
 
 MINUTES ?= 5
+
+bench: $(ready)
+	$(bin)/python -m bench $(ARGS)
+
+soak: $(ready)
+	$(bin)/python -m bench.soak $(ARGS)
 
 lint: $(ready)
 	$(bin)/ruff check .

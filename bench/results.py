@@ -27,12 +27,12 @@ class Goal(NamedTuple):
         """Whether a value, or its ratio, reaches the stretch, the bar or neither.
 
         >>> Goal(50, 110, relative=True, most=False).state(70), Goal(1, 0.25).state(0.2), Goal(1, 0.25).state(2)
-        ('bar', 'stretch', 'below')
+        ('bar', 'stretch', 'neither')
         """
         for name, line in (("stretch", self.stretch), ("bar", self.bar)):
             if value <= line if self.most else value >= line:
                 return name
-        return "below"
+        return "neither"
 
 
 def times(bar: float, stretch: float) -> Goal:

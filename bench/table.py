@@ -9,16 +9,19 @@ from rich.table import Table
 
 from bench.results import GOALS, Goal, Result
 
-STYLES = {"stretch": "bold green", "bar": "green", "below": "bold red"}
+WIDTH = 150  # columns of text, so that no number is cut
+STYLES = {"stretch": "bold green", "bar": "green", "neither": "bold red"}
 
 
 def show(results: Sequence[Result], console: Console) -> None:
     """Prints a row for every result."""
     peer = next((r for r in results if r.name == "naive_peer"), None)
-    table = Table("", "median", "low", "high", "unit", "x peer", "bar", "stretch", "", "",
-                  box=SIMPLE_HEAD, pad_edge=False)  # fmt: skip
-    for column in table.columns[1:4] + table.columns[5:8]:
-        column.justify = "right"
+    console.width = max(console.width, WIDTH)
+    heads = ("", "median", "low", "high", "unit", "x peer", "bar", "stretch", "reached", "")
+    table = Table(*heads, box=SIMPLE_HEAD, pad_edge=False)
+    for head, column in zip(heads, table.columns, strict=True):
+        column.no_wrap = head != ""
+        column.justify = "left" if head in {"", "unit", "reached"} else "right"
     for result in results:
         goal, ratio = GOALS[result.name], result.ratio(peer)
         judged = ratio if goal and goal.relative else result.median

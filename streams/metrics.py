@@ -81,10 +81,10 @@ class Metrics:
             else:
                 self.alerts.labels(rule, str(severity), change).inc(alerts)
 
-    def refuse(self, kind: str, reason: str) -> None:
-        """Counts a row that could not be read."""
-        self.rows.labels(kind).inc()
-        self.rejected.labels(kind, reason).inc()
+    def refuse(self, kind: str, reason: str, rows: int) -> None:
+        """Counts rows that could not be read."""
+        self.rows.labels(kind).inc(rows)
+        self.rejected.labels(kind, reason).inc(rows)
 
     def forget(self, topics: Iterable[str], partition: int) -> None:
         """Takes the gauges of a part away that others hold now."""

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.structs import ConsumerRecord
 
 from schemas.alert import Alert
 from schemas.columns import Readings
 from schemas.wire import Refusal, encode_alert, encode_readings
 from streams.metrics import Metrics
 from streams.settings import Settings
+from streams.slices import Record
 from streams.topics import ALERTS, LARGEST_RECORD, LARGEST_REJECT, REJECTS
 
 BATCH = 256 << 10  # bytes
@@ -63,22 +63,25 @@ class Outbox:
             if evidence is not None:
                 sent.add_done_callback(partial(self._on_topic, evidence, count))
 
-    async def refuse(self, number: int, records: Sequence[ConsumerRecord], refusals: Iterable[Refusal]) -> None:
+    async def refuse(
+        self, topic: str, number: int, records: Sequence[Record], refusals: Iterable[Refusal]
+    ) -> None:
         """Publishes what could not be read, as it came up to LARGEST_REJECT, with the reason and where it stands."""
         messages = (
-            _reject(record.key, r.value, r.reason, r.detail, record, b"%d" % record.offset)
+            _reject(record.key, r.value, r.reason, r.detail, topic, number, b"%d" % record.offset)
             for r in refusals
             for record in [records[r.index]]
         )
         await self._publish(self._rejects, 0, messages, number)
 
-    async def set_aside(self, number: int, records: Sequence[ConsumerRecord], rows: Readings, reason: str) -> None:
-        """Publishes readings that the engine rejected, one by one, with the reason and the records they came in."""
-        first, last = records[0], records[-1]
-        offsets = b"%d-%d" % (first.offset, last.offset)
+    async def set_aside(
+        self, topic: str, number: int, records: Sequence[Record], rows: Readings, reason: str
+    ) -> None:
+        """Publishes readings that the engine rejected, with the reason and the records they came in."""
+        offsets = b"%d-%d" % (records[0].offset, records[-1].offset)
         messages = (
-            _reject(key, value, reason, "rejected by the engine", first, offsets)
-            for key, value, _ in encode_readings(rows, "single")
+            _reject(key, value, reason, "rejected by the engine", topic, number, offsets)
+            for key, value, _ in encode_readings(rows, "array")
         )
         await self._publish(self._rejects, 0, messages, number)
 
@@ -121,15 +124,15 @@ class Outbox:
 
 
 def _reject(
-    key: bytes | None, value: bytes, reason: str, detail: str, record: ConsumerRecord, offset: bytes
+    key: bytes | None, value: bytes, reason: str, detail: str, topic: str, partition: int, offset: bytes
 ) -> Outgoing:
     """The first of a value, for what came compressed may be more than a topic takes, and all that is known of it."""
     headers = [
         ("bytes", b"%d" % len(value)),
         ("reason", reason.encode()),
         ("detail", detail.encode()),
-        ("topic", record.topic.encode()),
-        ("partition", b"%d" % record.partition),
+        ("topic", topic.encode()),
+        ("partition", b"%d" % partition),
         ("offset", offset),
     ]
     return key and key[:LARGEST_REJECT], value[:LARGEST_REJECT], headers

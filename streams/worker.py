@@ -19,7 +19,6 @@ from typing import Any, NoReturn, cast
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
-from aiokafka.structs import ConsumerRecord
 from faust.types import TP, EventT
 
 from detectors.engine import Engine, SnapshotError
@@ -41,6 +40,7 @@ from streams.metrics import Metrics
 from streams.outbox import Outbox, producer
 from streams.parts import Chunk, GapError, Part
 from streams.settings import Settings
+from streams.slices import Record
 from streams.topics import CHECKPOINTS, EVENTS, PAYMENTS, READS, REGISTRY, SOURCES, WORKFLOW
 
 WAITING_BYTES = 32 << 20  # that may wait for judgement before nothing more is fetched
@@ -125,7 +125,7 @@ class Worker:
     async def file(self, event: EventT[Any]) -> None:
         """Puts a slice where it waits for judgement."""
         message = event.message
-        topic, records = self.topics[message.topic], cast(list[ConsumerRecord], event.value)
+        topic, records = self.topics[message.topic], cast(list[Record], event.value)
         while message.generation_id == self.generation and (part := self.parts.get(message.partition)):
             try:
                 part.file(topic, records, event)
@@ -242,24 +242,26 @@ class Worker:
         part.done(chunk, len(batch) if batch is not None else 0)
         self.metrics.step.observe(time.perf_counter() - started)
         if refusals:
-            await self._refuse(part, kind, records, refusals)
+            await self._refuse(part, chunk.topic, kind, records, refusals)
         for rows, reason in rejected:
             if isinstance(rows, Readings):  # what else the engine rejects, the wire has refused before
-                await self._outbox.set_aside(part.number, records, rows, reason)
+                await self._outbox.set_aside(self.settings.topic(chunk.topic), part.number, records, rows, reason)
         if alerts:
             self._check_awake()
             await self._outbox.tell(part.number, alerts, min(record.timestamp for record in records) / 1000)
 
-    async def _enroll(self, part: Part, records: list[ConsumerRecord]) -> None:
+    async def _enroll(self, part: Part, records: Sequence[Record]) -> None:
         areas, refusals = decode_areas(_messages(records))
         part.engine.enroll(areas)
         if refusals:
-            await self._refuse(part, REGISTRY, records, refusals)
+            await self._refuse(part, REGISTRY, REGISTRY, records, refusals)
 
-    async def _refuse(self, part: Part, kind: str, records: list[ConsumerRecord], refusals: list[Refusal]) -> None:
+    async def _refuse(
+        self, part: Part, topic: str, kind: str, records: Sequence[Record], refusals: list[Refusal]
+    ) -> None:
         for refusal in refusals:
-            self.metrics.refuse(kind, refusal.reason)
-        await self._outbox.refuse(part.number, records, refusals)
+            self.metrics.refuse(kind, refusal.reason, refusal.rows)
+        await self._outbox.refuse(self.settings.topic(topic), part.number, records, refusals)
 
     async def _tend(self) -> NoReturn:
         """Ticks and takes checkpoints when they are due."""
@@ -389,7 +391,7 @@ class Worker:
         fatal("a task has ended")
 
 
-def _messages(records: Iterable[ConsumerRecord]) -> list[Message]:
+def _messages(records: Iterable[Record]) -> list[Message]:
     return [(r.key, r.value, _content_type(r.headers), r.timestamp // 1000) for r in records]
 
 

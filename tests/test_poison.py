@@ -60,6 +60,7 @@ class Poison(NamedTuple):
     reasons: tuple[str, ...]
     key: bytes | None = b"A1"
     headers: tuple[tuple[str, bytes | None], ...] = ()
+    rows: int = 1  # that each reason is for
 
 
 Sent = tuple[str, bytes | None, bytes | None, str]  # topic, key, value, content type
@@ -107,7 +108,7 @@ POISON = {
         Poison(None, (Reason.EMPTY,)),
         Poison(READING, (Reason.NO_AREA,), None),
         Poison(b"[7, " + READING.replace(b"1700000000", b"0") + b"]", (Reason.BAD_TIME, Reason.WRONG_TYPE)),
-        Poison(packed(kwh=np.array([np.inf, -np.inf], "<f4").tobytes()), (Reason.NOT_FINITE, Reason.NOT_FINITE)),
+        Poison(packed(kwh=np.array([np.inf, -np.inf], "<f4").tobytes()), (Reason.NOT_FINITE,), rows=2),
         Poison(packed(meter=np.array([0, 9], "<u2").tobytes()), (Reason.UNKNOWN_VALUE,)),
     ],
     EVENTS: [
@@ -221,7 +222,7 @@ def aftermath(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> After
         wait(lambda: contained(settings))
         asyncio.run(send(settings, after, good[len(good) // 2 :], "zstd"))
         asyncio.run(send(settings, after, areas, "snappy"))
-        refused = sum(len(poison.reasons) for poison in after.sent.values())
+        refused = sum(len(poison.reasons) * poison.rows for poison in after.sent.values())
         wait(lambda: contained(settings))
         wait(lambda: rows(worker.scrape()) >= sum(map(len, after.living.batches())) + refused)
         after.counted = worker.scrape()
@@ -261,7 +262,7 @@ def test_each_is_rejected_with_its_reason_and_can_be_read_back(aftermath, topic)
             place = int(headers["partition"]), int(headers["offset"])
             poison = aftermath.sent[topic, *place]
             assert reject.key == poison.key
-            if len(poison.reasons) == 1:
+            if len(poison.reasons) == poison.rows:  # it was refused as it came
                 assert reject.value == (poison.value or b"")[:LARGEST_REJECT]
                 assert headers["bytes"] == str(len(poison.value or b""))
             reasons.setdefault(place, []).append(headers["reason"])
@@ -280,7 +281,8 @@ def test_what_is_good_beside_it_is_judged_as_if_alone(aftermath):
 def test_rows_in_are_judged_rejected_twice_or_late(aftermath, topic):
     kind = TOPICS[topic].kind if topic in TOPICS else REGISTRY
     told = {name.split("_")[1]: n for (name, labels), n in aftermath.counted.items() if labels == (kind,)}
-    refused = Counter(str(r) for (name, *_), poison in aftermath.sent.items() if name == topic for r in poison.reasons)
+    refused = Counter(str(reason) for (name, *_), poison in aftermath.sent.items() if name == topic
+                      for reason in poison.reasons for _ in range(poison.rows))  # fmt: skip
     rejected = Counter({labels[1]: int(n) for (name, labels), n in aftermath.counted.items()
                         if name == "meterwatch_rejected_total" and labels[0] == kind})  # fmt: skip
     assert rejected == refused

@@ -130,6 +130,14 @@ def ghosts(stream: Stream, seed: int) -> Stream:
     return stream.with_rows(rows)
 
 
+def worked_on(stream: Stream) -> Stream:
+    """Two more items of every section, so that whoever is the latest, all that is due by then has been told."""
+    sections = dict.fromkeys(row.area for row in stream.rows if row.kind is Stages)
+    columns = {"stage": "unheard of", "progress": Progress.STARTED, "limit": np.nan}
+    at = max(row.at for row in stream.rows) + DAY
+    return stream.with_rows([*stream.rows, *(Row(Stages, s, i, at, columns) for s in sections for i in ("E1", "E2"))])
+
+
 def others(alerts: list[Alert]) -> list[Alert]:
     """What is told of those who are no ghosts; a channel's failures are everybody's."""
     return [a for a in alerts if a.subject.split("/")[0] != "ghost" and a.rule != "payment_failure_burst"]
@@ -138,7 +146,7 @@ def others(alerts: list[Alert]) -> list[Alert]:
 @bounded(6)
 @given(st.integers(0, 10_000))
 def test_one_customer_item_or_device_with_stamps_of_other_years_harms_nobody(seed):
-    stream = quieted(town(seed), DAY)
+    stream = worked_on(quieted(town(seed), DAY))
     same(others(watch(ghosts(stream, seed))[1]), others(watch(stream)[1]))
 
 

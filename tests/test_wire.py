@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tracemalloc
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, get_args, get_type_hints
@@ -365,6 +366,37 @@ def test_a_bad_row_of_a_frame_alone_is_refused_and_would_be_again(columns, reaso
     nothing, again = decode_readings([said(refusals[0].value)])
     assert nothing is None
     assert again == [refusals[0]]
+
+
+def test_rows_of_a_frame_with_one_fault_are_refused_together():
+    at, kwh = np.array([0, AT, 0, AT, AT], "<u4"), np.array([1, np.inf, 1, 2, np.inf], "<f4")
+    value = packed(rows=5, meter=np.zeros(5, "<u2").tobytes(), at=at.tobytes(), kwh=kwh.tobytes())
+    batch, refusals = read([said(value)])
+    assert batch.kwh.tolist() == [2]
+    assert [(refusal.reason, refusal.rows) for refusal in refusals] == [(Reason.BAD_TIME, 2), (Reason.NOT_FINITE, 2)]
+    assert [FRAMES.decode(refusal.value).rows for refusal in refusals] == [2, 2]
+
+
+def peak(value: bytes) -> tuple[list[Refusal], int]:
+    """What is refused of a value, and the most bytes that are held to find out."""
+    tracemalloc.start()
+    try:
+        batch, refusals = decode_readings([said(value)])
+        assert batch is None
+        return refusals, tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("value", [
+    packed(rows=10**9), packed(rows=2**63), b"\x81\xa6meters\xdd\xff\xff\xff\xff", b"\x81\xa5meter\xc6\xff\xff\xff\xff",
+    b"[" * 1_000_000, b'{"u":' * 200_000, b"\x91" * 1_000_000, b"9" * 1_000_000, b'{"meter":"' + b"\\u00e9" * 100_000,
+    packed(rows=100_000, meter=bytes(200_000), at=bytes(400_000), kwh=None), b"[" + b"0," * 600_000 + b"0]",
+])  # fmt: skip
+def test_what_claims_to_be_huge_takes_no_more_than_it_is(value):
+    refusals, held = peak(value)
+    assert len(refusals) == 1
+    assert held < (1 << 20) + 100 * len(value)
 
 
 @pytest.mark.parametrize(("key", "value", "reason"), [

@@ -74,8 +74,9 @@ def faults(batch: Batch) -> dict[int, RefusedError]:
     found: dict[int, RefusedError] = {}
 
     def fault(rows: Mask, reason: Reason, detail: str) -> None:
+        error = RefusedError(reason, detail)
         for row in np.flatnonzero(rows).tolist():
-            found.setdefault(row, RefusedError(reason, detail))
+            found.setdefault(row, error)
 
     for names, codes in batch.encodings().items():
         words = getattr(batch, names)

@@ -32,6 +32,7 @@ Message = tuple[bytes | None, bytes | None, str, int]
 """Key, value, content type ("" when unknown), and when the broker received it in Unix seconds (0 when unknown)."""
 
 LARGEST = 4 << 20  # bytes of a value
+MOST = LARGEST // 32  # elements of an array that are looked at one by one
 PIECE = 1 << 18  # bytes of values that are decoded at once
 AHEAD = 86_400  # seconds that payments and stage events may be ahead of the broker: their stamps move clocks
 OPEN, CLOSE = b"{}"
@@ -252,6 +253,8 @@ class _Intake(Generic[B]):
             records = DECODERS[self.kind].many.decode(self.values[index])
         except (ValueError, RecursionError):
             values = [bytes(raw) for raw in ELEMENTS.decode(self.values[index])]
+            if len(values) > MOST:
+                raise RefusedError(Reason.TOO_LARGE, f"{len(values)} elements, not all of them records") from None
             return self.one_by_one(values, [index] * len(values))
         if not records:
             raise RefusedError(Reason.EMPTY, "an empty array")
@@ -363,6 +366,7 @@ class _Intake(Generic[B]):
         if not bad:
             return batch
         elements: dict[int, list[Raw]] = {}
+        alike: dict[tuple[int, RefusedError], list[int]] = {}
         for row, error in bad.items():
             index = int(rows.messages[row])
             value = self.values[index]
@@ -370,9 +374,14 @@ class _Intake(Generic[B]):
                 if index not in elements:
                     elements[index] = ELEMENTS.decode(value)
                 value = bytes(elements[index][rows.places[row]])
-            elif isinstance(batch, Readings) and shape == "packed":
-                value = pack(batch.rows([row]), batch.areas[batch.area[row]])
+            elif shape == "packed":
+                alike.setdefault((index, error), []).append(row)
+                continue
             self.refuse(value, error, index)
+        for (index, error), same in alike.items():
+            if isinstance(batch, Readings):
+                value = pack(batch.rows(same), batch.areas[batch.area[same[0]]])
+                self.refusals.append(Refusal(value, error.reason, str(error), index, len(same)))
         keep = np.ones(len(batch), bool)
         keep[list(bad)] = False
         return batch.rows(keep) if keep.any() else None

@@ -12,7 +12,7 @@ class Reason(StrEnum):
     """The words a refusal is counted under."""
 
     EMPTY = "empty"  # no value, or no row in it
-    TOO_LARGE = "too_large"  # more bytes than LARGEST
+    TOO_LARGE = "too_large"  # more bytes than LARGEST, or among too many elements for them to be records
     NOT_JSON = "not_json"
     NOT_FRAME = "not_frame"  # not msgpack, though it began or was announced as such
     NOT_UTF8 = "not_utf8"  # in the value or the key
@@ -33,12 +33,13 @@ class Reason(StrEnum):
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """One value that was refused, or one element of an array, or one row of a frame as a frame of its own."""
+    """A value that was refused, or an element of an array, or the rows of a frame with one fault as a frame."""
 
     value: bytes
     reason: Reason
     detail: str  # at most 200 characters
     index: int  # of its message
+    rows: int = 1
 
 
 class RefusedError(ValueError):

@@ -133,7 +133,8 @@ def reads_or_refuses(kind: type[Batch], messages: list[tuple[bool, Message]]) ->
     for index, (good, message) in enumerate(messages):
         part, left = decode([message])
         rows = len(part) if part else 0
-        assert rows + len(left) == (holds(message[1]) if rows or len(left) > 1 else 1)
+        lost = sum(refusal.rows for refusal in left)
+        assert rows + lost == (holds(message[1]) if rows or lost > 1 else 1)
         assert not (good and left)
         alone += table(part) if part else []
         refused += [msgspec.structs.replace(refusal, index=index) for refusal in left]

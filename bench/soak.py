@@ -1,0 +1,144 @@
+"""`python -m bench.soak [MINUTES]`: a worker at half of what it can, and whether its memory and its checkpoints grow.
+
+Event time runs faster than the wall, several days in a few minutes, so that days open, close, are sealed and dropped.
+Writes docs/soak.csv and docs/soak.svg and prints the slopes, from when as many days are open as ever will be.
+"""
+from __future__ import annotations
+
+import argparse
+import asyncio
+import csv
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from numpy.typing import NDArray
+from rich.console import Console
+
+from bench.__main__ import METERS, QUICK, Bench
+from bench.feed import Feed, waiting
+from bench.load import SLOTS, Load
+from bench.place import CHECKOUT, Place, Samples, WorkerProcess, total, wait
+from bench.plot import Curve, picture
+from streams.broker import Broker
+from streams.settings import Settings
+from streams.topics import ARRIVAL, LARGE, READS
+
+EVERY = 5.0  # seconds between samples
+FULL_AFTER = 5  # days of event time, from which no more days are open than before
+KEPT = {"retention.bytes": str(512 << 20), "segment.bytes": str(64 << 20)}  # of a partition of readings
+CURVES = (
+    Curve("memory", "MB resident", 1e-6),
+    Curve("checkpoint", "MB in the last checkpoints", 1e-6),
+    Curve("lag", "frames that wait", 1.0),
+    Curve("alerts", "alert messages so far", 1.0),
+)
+
+
+class Sample(NamedTuple):
+    """How the worker stands."""
+
+    seconds: float  # since the first sample
+    days: float  # of event time
+    memory: float  # bytes resident
+    checkpoint: float  # bytes of state in the last checkpoints
+    lag: float  # frames
+    alerts: float  # messages so far
+    cpu: float  # seconds so far
+
+
+def main() -> None:
+    """Runs it."""
+    parser = argparse.ArgumentParser(prog="python -m bench.soak", description=__doc__)
+    parser.add_argument("minutes", nargs="?", type=float, default=30.0, help="[default: 30]")
+    parser.add_argument("--to", type=Path, default=CHECKOUT / "docs", help="the folder of CSV and picture")
+    told = parser.parse_args()
+    console = Console(highlight=False, soft_wrap=True)
+    with tempfile.TemporaryDirectory(prefix="meterwatch-soak-") as name, Broker(Path(name) / "kafka") as broker:
+        folder = Path(name)
+        rate = Bench(broker.address, folder, QUICK).half()
+        console.print(f"{rate:,.0f} readings/s for {told.minutes:g} minutes")
+        place = Place(broker.address, folder, "soak")
+        asyncio.run(configure(place.settings, KEPT))
+        place.enroll(Load(METERS).areas())
+        with place.worker() as worker, Feed(place, rate, METERS, 0):
+            wait(lambda: total(worker.scrape(), "meterwatch_judged_total"))
+            samples = watch(worker, 60 * told.minutes, told.to / "soak.csv")
+    (told.to / "soak.svg").write_text(picture([s.seconds / 60 for s in samples], table(samples), CURVES), "utf-8")
+    full = [s for s in samples if s.days > FULL_AFTER]
+    console.print(f"{samples[-1].days:.1f} days of event time passed, {samples[-1].alerts:,.0f} alert messages")
+    for curve in ("memory", "checkpoint", "lag"):
+        if len(full) > 5 * 60 / EVERY:
+            slope, doubt = grown([s.seconds for s in full], [getattr(s, curve) for s in full])
+            console.print(f"{curve:10} {slope:+16,.0f} an hour, 95 % within {doubt:,.0f}; "
+                          f"mean {np.mean([getattr(s, curve) for s in full]):,.0f}")  # fmt: skip
+
+
+def watch(worker: WorkerProcess, seconds: float, path: Path) -> list[Sample]:
+    """A sample every few seconds, written down as it is taken."""
+    samples: list[Sample] = []
+    began = time.monotonic()
+    with path.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(Sample._fields)
+        while (now := time.monotonic() - began) < seconds:
+            samples.append(sample(now, worker.scrape()))
+            rows.writerow(f"{value:.10g}" for value in samples[-1])
+            file.flush()
+            time.sleep(max(0.0, began + len(samples) * EVERY - time.monotonic()))
+    return samples
+
+
+def sample(now: float, found: Samples) -> Sample:
+    """The metrics at a time."""
+    return Sample(
+        now, total(found, "meterwatch_judged_total") / METERS / SLOTS, total(found, "process_resident_memory_bytes"),
+        total(found, "meterwatch_checkpoint_bytes"), waiting(found) or 0.0,
+        total(found, "meterwatch_alerts_total") + total(found, "meterwatch_alerts_held_total"),
+        total(found, "process_cpu_seconds_total"),
+    )  # fmt: skip
+
+
+def table(samples: Sequence[Sample]) -> dict[str, list[float]]:
+    """The samples by column."""
+    return {name: [getattr(s, name) for s in samples] for name in Sample._fields}
+
+
+def grown(seconds: Sequence[float], values: Sequence[float]) -> tuple[float, float]:
+    """Growth an hour and half the width of its 95 % interval, of a line through the medians of the minutes.
+
+    What is sampled often is not independent: a minute counts as one observation.
+
+    >>> slope, doubt = grown([10.0 * n for n in range(360)], [5.0 * n for n in range(360)])
+    >>> round(slope), round(doubt)
+    (1800, 0)
+    """
+    minutes = np.asarray(seconds, float) // 60
+    at = np.unique(minutes)
+    middle = np.array([np.median(np.asarray(values, float)[minutes == minute]) for minute in at])
+    hours: NDArray[np.float64] = (at - at.mean()) / 60
+    slope = float((hours * middle).sum() / (hours**2).sum())
+    rest = middle - middle.mean() - slope * hours
+    error = float(np.sqrt((rest**2).sum() / max(len(at) - 2, 1) / (hours**2).sum()))
+    return slope, NormalDist().inv_cdf(0.975) * error
+
+
+async def configure(settings: Settings, told: dict[str, str]) -> None:
+    """Sets the readings' topic so that old readings go, else the disk fills."""
+    admin = AIOKafkaAdminClient(**settings.client())
+    await admin.start()
+    try:
+        configs = LARGE | ARRIVAL | told
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, settings.topic(READS), configs)])
+    finally:
+        await admin.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""The bench: what it measures with, what it writes, and that no name is left out. Nothing is measured here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from aiokafka.partitioner import DefaultPartitioner
+
+from bench import demo, engine, live, peer, replay, steady
+from bench.__main__ import FULL, QUICK, Bench
+from bench.engine import pieces, point_rules
+from bench.feed import SENT
+from bench.load import AREA, BEGIN, LASTS, ZONE, Load
+from bench.place import PARTITIONS, partition_of
+from bench.results import GOALS, RATE, Result, document, summed
+from detectors.engine import Engine
+from schemas.alert import Alert
+from schemas.columns import Batch
+
+
+def some(name: str, value: float = 1.0) -> Result:
+    return summed(name, RATE, [value])
+
+
+@pytest.mark.parametrize("size", [QUICK, FULL])
+def test_every_name_is_measured(size, monkeypatch):
+    told = {
+        live: ("measure", lambda name, *_, **__: some(name)),
+        peer: ("measure", lambda *_, **__: some("naive_peer")),
+        replay: ("measure", lambda *_, **__: some("replay_parquet")),
+        demo: ("measure", lambda *_, **__: some("demo_seconds")),
+        steady: ("recovery", lambda *_, **__: some("recovery_seconds")),
+    }
+    for module, (name, fake) in told.items():
+        monkeypatch.setattr(module, name, fake)
+    monkeypatch.setattr(steady, "latency", lambda *_, **__: [some("alert_latency_p50"), some("alert_latency_p99")])
+    monkeypatch.setattr(engine, "rows", lambda rows, **_: some(f"engine_rows_{rows}"))
+    for name in ("bytes_per_meter", "meters_growth", "rules_growth"):
+        monkeypatch.setattr(engine, name, lambda name=name, **_: some(name))
+    bench = Bench("", Path(), size)
+    assert all(name in [result.name for result in bench.measure(name)] for name in GOALS)
+
+
+def test_a_rate_is_told_as_a_ratio_to_the_peer_of_the_same_run():
+    rows = document([some("naive_peer", 5.0), some("live_packed", 300.0), summed("demo_seconds", "s", [9.0])])
+    assert [row["ratio"] for row in rows["results"]] == [1.0, 60.0, None]
+    assert document([some("live_packed")])["results"][0]["ratio"] is None
+    assert rows["results"][1].keys() == {"name", "unit", "median", "low", "high", "ratio"}
+    assert rows.keys() == {"machine", "versions", "results"}
+
+
+def test_the_load_is_the_same_each_time_and_goes_on():
+    one, other = Load(2 * AREA), Load(2 * AREA)
+    first, second = one.slots(2)
+    assert equal(first, other.slot())
+    assert (second.at == first.at + 900).all()
+    assert (second.register >= first.register).all()
+
+
+def test_alarms_of_the_load_come_from_its_planted_faults():
+    load = Load(20 * AREA, 32)
+    judge = Engine(zone=ZONE)
+    judge.enroll(load.areas())
+    alerts = [alert for slot in load.slots(24) for alert in judge.step(slot)]
+    raised = [alert for alert in alerts if alert.change == "raised"]
+    rules = {alert.rule for alert in raised}
+    assert rules == {"voltage_loss", "meter_current_unbalance", "over_contract_capacity"}
+    lost = sum(alert.rule == "voltage_loss" for alert in raised)
+    assert 0.5 < lost / (20 * AREA * BEGIN * (24 - LASTS / 2)) < 2
+    assert judge.counts["readings", "judged", ""] == judge.counts["readings", "in", ""]
+
+
+@pytest.mark.parametrize("rows", [100, AREA, 3 * AREA, 2000])
+def test_pieces_are_the_whole_quarter_hour(rows):
+    slot = Load(4 * AREA).slot()
+    parts = list(pieces(slot, rows))
+    assert {len(part) for part in parts[:-1]} <= {rows}
+    subjects = [part.names[n] for part in parts for n in part.subject]
+    areas = [part.areas[n] for part in parts for n in part.area]
+    assert subjects == list(slot.names)
+    assert areas == [slot.areas[n] for n in slot.area]
+
+
+def test_rules_repeated_have_names_of_their_own_and_are_computed_anew():
+    rules = point_rules(70)
+    assert len({rule.name for rule in rules}) == 70
+    assert len({(rule.judge, tuple(rule.settings.items())) for rule in rules}) == 70
+
+
+def test_what_is_produced_lies_where_every_client_puts_it():
+    keys = [name.encode() for name in Load(50 * AREA).area_names]
+    numbers = list(range(PARTITIONS))
+    usual = DefaultPartitioner()
+    assert [partition_of(key, PARTITIONS) for key in keys] == [usual(key, numbers, numbers) for key in keys]
+
+
+def test_an_alert_waits_since_its_evidence_was_sent():
+    sent = np.array([(3, 900, 10.0), (3, 1800, 11.0)], SENT)
+    told = [(11.25, planted("A00003", 1800)), (12.0, planted("A00004", 1800))]
+    assert steady.waited(told, sent).tolist() == [0.25]
+
+
+def planted(area: str, at: int) -> Alert:
+    return Alert(
+        id="1", rule=steady.RULE, version=1, kind="readings", area=area, subject="M", state="raised", change="raised",
+        revision=0, severity=1, since=at, raised=at, at=at, score=1.0, phase="A", evidence={}, held="", en="", zh="",
+    )  # fmt: skip
+
+
+def equal(one: Batch, other: Batch) -> bool:
+    columns = ("names", "subject", "areas", "area", "at", "register", "kwh", "u", "i", "p", "q")
+    return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in columns)
