@@ -1,0 +1,30 @@
+"""Workers, their broker and local runs killed under load: what is told in the end is what had been told anyway."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import pytest
+
+from streams.broker import Broker
+from tests.storm import Storm, storm_over_local_runs
+
+KILLS = 20
+seeded = pytest.mark.parametrize("seed", [int(os.environ.get("SEED") or random.randrange(10_000))])  # so a name has it
+
+
+@seeded
+def test_a_storm_over_the_workers_changes_nothing(tmp_path, seed):
+    with Broker(tmp_path / "kafka") as broker:
+        figures = Storm(broker, tmp_path, seed=seed, kills=KILLS, areas=30).run()
+    assert figures.kills.total() >= KILLS
+    assert figures.done["broker killed and restarted (SIGKILL)"] == 2
+    assert figures.expected > 300
+    assert figures.messages > figures.necessary, "nobody had to do anything again"
+
+
+@seeded
+def test_a_storm_over_local_runs_changes_nothing(tmp_path, seed):
+    figures = storm_over_local_runs(tmp_path, seed=seed, kills=8, areas=20)
+    assert figures.expected > 200
