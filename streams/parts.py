@@ -7,12 +7,11 @@ from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from aiokafka.structs import ConsumerRecord
-
 from detectors.engine import Engine
 from schemas.alert import Alert
 from schemas.columns import Batch
 from streams.checkpoints import Written
+from streams.slices import Record
 from streams.topics import REGISTRY, SOURCES
 
 STEP_ROWS = 20_000  # rows that a chunk holds, about
@@ -28,7 +27,7 @@ class GapError(Exception):
 class Arrival(NamedTuple):
     """A slice that waits for judgement, with what acknowledges it."""
 
-    records: list[ConsumerRecord]
+    records: list[Record]
     size: int  # bytes
     event: Any  # Faust's
 
@@ -40,7 +39,7 @@ class Chunk(NamedTuple):
     arrivals: list[Arrival]
 
     @property
-    def records(self) -> list[ConsumerRecord]:
+    def records(self) -> list[Record]:
         """All records in order."""
         return [record for arrival in self.arrivals for record in arrival.records]
 
@@ -78,7 +77,7 @@ class Part:
         """Goes on with a topic at an offset."""
         self.judged[topic] = self.filed[topic] = offset
 
-    def file(self, topic: str, records: list[ConsumerRecord], event: Any) -> None:
+    def file(self, topic: str, records: list[Record], event: Any) -> None:
         """Puts a slice in its place, without records that are there already. Raises GapError when some are missing.
 
         Faust may hand a slice over twice, and drops what it fetched when a rebalance comes between.
@@ -89,7 +88,7 @@ class Part:
         if records[0].offset < due:
             records = [record for record in records if record.offset >= due]
         elif records[0].offset > due:
-            raise GapError(f"`{records[0].topic}`, partition {self.number}: {records[0].offset} came, {due} was due")
+            raise GapError(f"`{topic}`, partition {self.number}: {records[0].offset} came, {due} was due")
         size = sum(len(record.value or b"") for record in records)
         self.waiting[topic].append(Arrival(records, size, event))
         self.waiting_bytes += size

@@ -8,12 +8,15 @@ anywhere else is undone by messages in flight. Every topic the app reads comes i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, Protocol, cast
 
 import faust
-from aiokafka import AIOKafkaConsumer
-from aiokafka.structs import ConsumerRecord
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.consumer.fetcher import FetchResult, PartitionRecords
+from aiokafka.errors import CorruptRecordException
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.transport.drivers.aiokafka import Consumer as AiokafkaConsumer
 from faust.transport.drivers.aiokafka import Transport as AiokafkaTransport
@@ -34,6 +37,30 @@ class Reader(Protocol):
         """Waits a little for room; whether there is any for what would be fetched."""
 
 
+class Record(Protocol):
+    """What is read of a record; its topic and partition are the slice's."""
+
+    @property
+    def offset(self) -> int:
+        """Its place in the partition."""
+
+    @property
+    def timestamp(self) -> int:
+        """Unix milliseconds."""
+
+    @property
+    def key(self) -> bytes | None:
+        """The key."""
+
+    @property
+    def value(self) -> bytes | None:
+        """The value."""
+
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]:
+        """The headers."""
+
+
 class Slice:
     """What Faust takes for one message; its value is the list of records."""
 
@@ -42,27 +69,58 @@ class Slice:
         "timestamp", "timestamp_type", "topic", "value",
     )  # fmt: skip
 
-    def __init__(self, records: list[ConsumerRecord]) -> None:
+    def __init__(self, tp: TP, records: list[Record]) -> None:
         last = records[-1]
-        self.topic, self.partition, self.offset = last.topic, last.partition, last.offset
-        self.timestamp, self.timestamp_type = last.timestamp, last.timestamp_type
+        self.topic, self.partition, self.offset = tp.topic, tp.partition, last.offset
+        self.timestamp, self.timestamp_type = last.timestamp, 1
         self.headers, self.key, self.value, self.checksum = (), None, records, None
         self.serialized_key_size = self.serialized_value_size = 0
 
 
-class SliceSchema(faust.Schema[None, list[ConsumerRecord]]):
+class SliceSchema(faust.Schema[None, list[Record]]):
     """Takes a slice as it is."""
 
     def loads_key(self, app: AppT, message: Message, **_: Any) -> None:
         """A slice has no key."""
 
-    def loads_value(self, app: AppT, message: Message, **_: Any) -> list[ConsumerRecord]:
+    def loads_value(self, app: AppT, message: Message, **_: Any) -> list[Record]:
         """The records of the slice."""
-        return cast(list[ConsumerRecord], message.value)
+        return cast(list[Record], message.value)
+
+
+class Batches:
+    """What was fetched of a partition, a batch of records at a time: aiokafka's own way costs 2 µs a record more."""
+
+    def __init__(self, fetched: PartitionRecords) -> None:
+        self._records, self._check_crcs = fetched._records, fetched._check_crcs  # noqa: SLF001 - no other way in
+        self.next_fetch_offset: int = fetched.next_fetch_offset
+
+    def __iter__(self) -> Iterator[list[Record]]:
+        while self._records.has_next():
+            batch = self._records.next_batch()
+            if self._check_crcs and not batch.validate_crc():
+                raise CorruptRecordException(f"a checksum does not match after offset {self.next_fetch_offset}")
+            if not batch.is_control_batch:
+                yield [record for record in batch if record.offset >= self.next_fetch_offset]
+            self.next_fetch_offset = batch.next_offset
+
+
+class Fetched(OrderedDict[TopicPartition, Any]):
+    """aiokafka's table of what was fetched and not taken yet, in batches."""
+
+    def __setitem__(self, tp: TopicPartition, result: Any) -> None:
+        if isinstance(result, FetchResult):
+            result._partition_records = Batches(result._partition_records)  # noqa: SLF001 - no other way in
+        super().__setitem__(tp, result)
 
 
 class Thread(AIOKafkaConsumerThread):
-    """Faust's thread for a consumer, with a shorter wait."""
+    """Faust's thread for a consumer, with a shorter wait and records in batches."""
+
+    async def on_start(self) -> None:
+        """Runs in the thread, before anything is fetched."""
+        await super().on_start()
+        self._ensure_consumer()._fetcher._records = Fetched()  # noqa: SLF001 - no other way in
 
     def _create_worker_consumer(self, transport: AiokafkaTransport) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
@@ -82,7 +140,8 @@ class Consumer(AiokafkaConsumer):
         if not await cast(Reader, self.app).room():
             return {}
         fetched = await super()._getmany(active_partitions, timeout)
-        return {tp: [Slice(records)] for tp, records in fetched.items() if records}
+        whole = {tp: list(chain.from_iterable(batches)) for tp, batches in fetched.items()}
+        return {tp: [Slice(tp, records)] for tp, records in whole.items() if records}
 
     async def perform_seek(self) -> None:
         """Seeks to where the app says, else to what was committed."""
