@@ -30,7 +30,7 @@ def damaged(draw: st.DrawFn, value: bytes, others: st.SearchStrategy[bytes]) -> 
     """The value after one to three mishaps to its bytes."""
     for _ in range(draw(st.integers(1, 3))):
         at = draw(st.integers(0, len(value)))
-        what = draw(st.sampled_from(["flip", "cut", "join", "insert", "leave out", "twice"]))
+        what = draw(st.sampled_from(["flip", "cut", "join", "insert", "leave out", "twice", "pair"]))
         if what == "flip" and at < len(value):
             value = value[:at] + bytes([value[at] ^ draw(st.integers(1, 255))]) + value[at + 1 :]
         elif what == "cut":
@@ -38,6 +38,8 @@ def damaged(draw: st.DrawFn, value: bytes, others: st.SearchStrategy[bytes]) -> 
         elif what == "join":
             other = draw(others)
             value = value[:at] + other[draw(st.integers(0, len(other))) :]
+        elif what == "pair":
+            value += draw(st.sampled_from([b",", b",\n", b" "])) + draw(others)
         elif what == "insert":
             value = value[:at] + draw(st.binary(max_size=8)) + value[at:]
         else:

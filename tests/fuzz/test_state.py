@@ -13,14 +13,16 @@ from unittest.mock import patch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectors.engine import SnapshotError
-from replay.history import Source
+from detectors.engine import Engine, SnapshotError
+from replay.history import Source, SourceError
+from replay.sources import open_sources
 from streams import checkpoints
 from streams.checkpoints import CheckpointError, Message, Written, encode, whole
 from streams.local import Place, Store, StoreError, follow
 from streams.settings import Settings, SettingsError, load
 from tests.fuzz import bounded
 from tests.fuzz.mutations import damaged
+from tests.fuzz.test_decoders import balanced
 from tests.test_snapshots import before, engine, readings
 
 SNAPSHOT = before().snapshot()
@@ -142,3 +144,21 @@ def test_settings_are_read_or_refused(file, environment):
         path.write_bytes(file)
         with suppress(SettingsError):
             assert load(environment, path).servers
+
+
+CSV = b"meter,area,at,kwh,u,register\n" + b"".join(
+    b"M%d,A1,2026-03-01T%02d:15:00+08:00,0.25,230.1,%d.5\n" % (n % 3, n // 3, n) for n in range(30)
+)
+
+
+@bounded(60)
+@given(damaged(CSV, st.just(CSV) | BYTES))
+def test_a_file_is_read_or_refused(value):
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "readings.csv"
+        path.write_bytes(value)
+        told = Engine()
+        with suppress(SourceError):
+            for batch in open_sources([str(path)]).batches:
+                told.step(batch)
+        balanced(told)
