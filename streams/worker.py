@@ -156,7 +156,7 @@ class Worker:
             try:
                 async with reader(self.settings) as consumer:
                     self.parts = await self._restore(consumer, sorted(numbers))
-            except (CheckpointError, SnapshotError) as error:
+            except CheckpointError as error:
                 fatal(str(error))
             self.generation = generation
             self._kept.clear()
@@ -205,7 +205,10 @@ class Worker:
         engine = Engine(zone=self.settings.zone, interval=self.settings.interval)
         if checkpoint is None:
             return Part(number, engine, {}, Written())
-        engine.restore(checkpoint.state)
+        try:
+            engine.restore(checkpoint.state)
+        except SnapshotError as error:
+            raise CheckpointError(f"partition {number}: {error}. {checkpoints.START_AFRESH}") from error
         told = checkpoint.manifest
         written = Written(told.sequence, told.set, checkpoint.begins, told.taken, len(checkpoint.state))
         return Part(number, engine, told.offsets, written)

@@ -340,4 +340,4 @@ def test_a_checkpoint_of_an_engine_of_an_older_layout_ends_the_worker_with_what_
         assert worker.process.wait(PATIENCE) == 1
         said = worker.log.read_text()
     assert "the snapshot has layout 1, this version reads layout" in said
-    assert "run the version that wrote it, or" in said
+    assert "start afresh: stop the workers and delete the topic" in said
