@@ -403,7 +403,7 @@ class Engine:
         """Judge the items whose next mark has passed; where a day has passed, forget what nothing can concern."""
         alerts: list[Alert] = []
         days = self.clock // DAY
-        passed = np.flatnonzero(days > np.pad(self.swept, (0, len(days) - len(self.swept))))
+        passed = np.flatnonzero(days > np.concatenate([self.swept, np.zeros(len(days) - len(self.swept), np.int64)]))
         for windows, deadlines in ((self.overdue, self.work), (self.arrears, self.bills)):
             alerts += self.settle(windows, deadlines, deadlines.due(self.clock))
             if len(passed) and len(ended := deadlines.finished(self.clock, self.grace)):

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from detectors.rule import DAY, HOUR, Rule
-from models.cells import Cells
+from models.cells import Array, Cells
 from models.grid import waves
 from schemas.alert import Alert
-from schemas.columns import Batch, Clocks, Codes, Column, Intervals, Readings, Times
+from schemas.columns import Batch, Clocks, Codes, Column, Intervals, Mask, Readings, Times
 
 LULLS: dict[type[Batch], int] = {Readings: 2 * HOUR, Intervals: 2 * HOUR, Clocks: 3 * DAY}
 # observations further apart than this, and than the hold, do not make one run; other kinds have no gaps
@@ -26,60 +26,103 @@ class Changes(NamedTuple):
 
 
 class Episodes:
-    """The episodes of one rule, by subject."""
+    """The episodes of one rule, of the subjects that it watches: those with trouble to remember."""
 
-    def __init__(self, rule: Rule) -> None:
+    def __init__(self, rule: Rule, watching: Cells) -> None:
         self.rule = rule
+        self.watching = watching  # by subject, how many rules watch it
         self.lull = max(LULLS.get(rule.kind, 0), rule.levels[0].hold)
-        self.cells = Cells(
-            since=np.zeros(len(rule.levels), np.uint32),  # start of the run at each level, 0 when there is none
-            well=np.uint32(0),  # start of the calm while raised
-            severity=np.uint8(0),  # 0 when not raised
-            watched=np.bool_(False),  # anything at all to remember
-        )
+        self.slots = np.zeros(0, np.int32)  # in ascending order
+        self.cells: dict[str, Array] = {
+            "since": np.zeros((len(rule.levels), 0), np.uint32),  # start of the run at each level, 0 when there is none
+            "well": np.zeros(0, np.uint32),  # start of the calm while raised
+            "severity": np.zeros(0, np.uint8),  # 0 when not raised
+        }
         self.open: dict[int, Alert] = {}  # what was last told of each raised episode
 
-    def fold(self, slots: Codes, at: Times, score: Column, gap: Column | None, distinct: bool) -> Iterator[Changes]:
+    def places(self, slots: Codes) -> tuple[Codes, Mask]:
+        """Where in the table some slots stand or would stand, and which stand there."""
+        if not len(self.slots):
+            return np.zeros(len(slots), np.int64), np.zeros(len(slots), bool)
+        place = np.minimum(np.searchsorted(self.slots, slots), len(self.slots) - 1)
+        return place, self.slots[place] == slots
+
+    def fold(self, rows: Codes, slots: Codes, at: Times, score: Column, gap: Column | None) -> Iterator[Changes]:
         """Judge rows in order of arrival; `gap` is the seconds since the slot's previous row. NaN changes nothing.
 
-        Rows of well whose slot has no trouble to remember are passed over, which is nearly all of them.
+        Slots, times, scores and gaps are those of the rows.
         """
-        watched, hot = self.cells["watched"], score >= self.rule.clear
-        if not distinct and hot.any():
-            concerned = np.zeros(len(watched), bool)
-            concerned[slots[hot]] = True
-            hot = (concerned | watched)[slots] & ~np.isnan(score)
-        else:
-            hot |= watched[slots] & ~np.isnan(score)
-        rows = np.flatnonzero(hot)
-        for part in [rows] if distinct and len(rows) else (rows[turn] for turn in waves(slots[rows])):
-            yield self.turn(part, slots, at, score, gap)
+        for part in waves(slots):
+            yield self.turn(rows[part], slots[part], at[part], score[part], None if gap is None else gap[part])
 
-    def turn(self, hot: Codes, slots: Codes, at: Times, score: Column, gap: Column | None) -> Changes:
+    def turn(self, rows: Codes, s: Codes, t: Times, x: Column, gap: Column | None) -> Changes:
         """Judge rows of distinct slots, none of them NaN."""
-        cells, levels = self.cells, self.rule.levels
-        s, t, x = slots[hot], at[hot], score[hot]
-        severity = cells["severity"][s].astype(np.int64)
+        levels, (place, known) = self.rule.levels, self.places(s)
+        held = {name: np.zeros((*array.shape[:-1], len(s)), np.int64) for name, array in self.cells.items()}
+        for name, array in self.cells.items():
+            held[name][..., known] = array[..., place[known]]
+        since, severity, well = held["since"], held["severity"], held["well"]
         up = severity > 0
         best = np.where(up, severity, 99)
-        broken = np.zeros(len(hot), bool) if gap is None else ~up & (gap[hot] > self.lull)
-        first = cells["since"][0, s].astype(np.int64)
+        broken = np.zeros(len(s), bool) if gap is None else ~up & (gap > self.lull)
+        first = since[0]
         for n, level in enumerate(levels):
-            start = cells["since"][n, s].astype(np.int64)
-            reached = x >= level.score
+            start, reached = since[n], x >= level.score
             start = np.where(reached, np.where((start == 0) | broken, t, start), np.where(up & (n == 0), start, 0))
             best = np.where(reached & (t - start >= level.hold), np.minimum(best, level.severity), best)
-            cells["since"][n, s] = start
+            since[n] = start
             first = start if n == 0 else first
-        well = cells["well"][s].astype(np.int64)
         calm = x < self.rule.clear
         well = np.where(up & calm, np.where(well == 0, t, np.minimum(well, t)), 0)
         fall = up & calm & (t - well >= self.rule.release)
         rise = (best < 99) & (best != severity) & ~fall
         now = np.where(fall, 0, np.where(best < 99, best, 0))
-        cells["severity"][s] = now
-        cells["well"][s] = np.where(fall, 0, well)
-        cells["since"][:, s[fall]] = 0
-        cells["watched"][s] = (now > 0) | (cells["since"][0, s] > 0)
+        since[:, fall] = well[fall] = 0
+        self.write(s, {"since": since, "well": well, "severity": now}, (now > 0) | (since[0] > 0))
         changed = rise | fall
-        return Changes(hot[changed], first[changed], now[changed], fall[changed].astype(float))
+        return Changes(rows[changed], first[changed], now[changed], fall[changed].astype(float))
+
+    def write(self, slots: Codes, cells: dict[str, Array], watched: Mask) -> None:
+        """Remember what some slots have now, and forget those that are not watched."""
+        place, known = self.places(slots)
+        for name, array in self.cells.items():
+            array[..., place[known]] = cells[name][..., known]
+        left, come = known & ~watched, watched & ~known
+        if left.any() or come.any():
+            self.watching["rules"][slots[left]] -= 1
+            self.watching["rules"][slots[come]] += 1
+            kept = np.ones(len(self.slots), bool)
+            kept[place[left]] = False
+            both = np.concatenate([self.slots[kept], slots[come].astype(np.int32)])
+            order = np.argsort(both, kind="stable")
+            self.slots = both[order]
+            for name, array in self.cells.items():
+                new = cells[name][..., come].astype(array.dtype)
+                self.cells[name] = np.concatenate([array[..., kept], new], axis=-1)[..., order]
+
+    def take(self, slots: Codes) -> dict[str, Array]:
+        """What is remembered of those of some slots that are watched."""
+        place, known = self.places(slots)
+        return {"slots": slots[known]} | {name: array[..., place[known]] for name, array in self.cells.items()}
+
+    def put(self, slots: Codes, taken: dict[str, Array]) -> None:
+        """Go back to what `take` gave of these slots."""
+        self.clear(slots)
+        self.write(taken["slots"], taken, np.ones(len(taken["slots"]), bool))
+
+    def clear(self, slots: Codes) -> None:
+        """Remember nothing of some slots."""
+        nothing = {name: np.zeros((*array.shape[:-1], len(slots)), np.int64) for name, array in self.cells.items()}
+        self.write(slots, nothing, np.zeros(len(slots), bool))
+
+    def state(self) -> dict[str, Array]:
+        """Everything remembered."""
+        return {"slots": self.slots} | self.cells
+
+    def fits(self, state: dict[str, Array]) -> bool:
+        """Whether `state` is of a rule with as many levels."""
+        return "since" in state and len(state["since"]) == len(self.rule.levels)
+
+    def load(self, state: dict[str, Array]) -> None:
+        """Replace everything by what `state` gave."""
+        self.put(self.slots, state)

@@ -1,7 +1,7 @@
 """Judges the rows of one kind: features, then every rule, then its episodes."""
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields
 from typing import Any, NamedTuple
 
@@ -10,12 +10,12 @@ import numpy as np
 
 from detectors.episodes import Episodes
 from detectors.rule import Rule
-from models.cells import Array
+from models.cells import Array, Cells
 from models.features import Columns, Feature
 from models.grid import waves
 from models.index import Index
 from schemas.alert import Alert, alert_id
-from schemas.columns import PHASES, Batch, Codes, Column, Mask, Status, constant
+from schemas.columns import PHASES, Batch, Codes, Column, Mask, Status, Times
 
 Enrich = Callable[[Codes, Any], Columns]
 Taken = list[tuple[dict[str, Array], dict[int, Alert]]]
@@ -37,19 +37,25 @@ class Gone(dict[str, "Mask | None"]):
     def __init__(self, columns: Columns) -> None:
         super().__init__()
         self.columns = columns
+        self.told: set[str] = set()  # columns that have a value
 
     def __missing__(self, name: str) -> Mask | None:
         column = self.columns[name]
         mask = np.isnan(column) if column.dtype.kind == "f" else None
-        self[name] = mask if mask is not None and mask.any() else None
+        self[name] = mask if mask is not None and np.count_nonzero(mask) else None
         return self[name]
 
-    def wholly(self, name: str) -> bool:
-        """Whether the column has no value at all."""
-        column = self.columns[name]
-        if constant(column):
-            return bool(np.isnan(column[..., 0]).all())
-        return (mask := self[name]) is not None and bool(mask.all())
+    def wholly(self, names: Iterable[str]) -> bool:
+        """Whether any of some columns has no value at all."""
+        return any(name not in self.told and self.empty(name) for name in names)
+
+    def empty(self, name: str) -> bool:
+        """Whether a column has no value at all; one that has is noted."""
+        mask = self[name]
+        if mask is not None and (bool(np.isnan(self.columns[name][..., 0]).all()) and mask.all()):
+            return True
+        self.told.add(name)
+        return False
 
 
 class Judge:
@@ -57,15 +63,13 @@ class Judge:
 
     def __init__(self, rules: Sequence[Rule], features: Sequence[Feature], index: Index, enrich: Enrich) -> None:
         self.rules, self.features, self.index, self.enrich = rules, features, index, enrich
-        self.episodes = [Episodes(rule) for rule in rules]
+        self.watching = Cells(rules=np.uint8(0))  # how many have trouble to remember
+        self.episodes = [Episodes(rule, self.watching) for rule in rules]
 
     def room(self) -> None:
         """Make room for every slot of the index."""
-        slots = len(self.index)
-        for feature in self.features:
-            feature.cells.room(slots)
-        for episodes in self.episodes:
-            episodes.cells.room(slots)
+        for cells in (self.watching, *(feature.cells for feature in self.features)):
+            cells.room(len(self.index))
 
     def fold(self, batch: Batch, slots: Codes, more: Columns | None = None) -> list[Alert]:
         """Judge a batch; rows of a slot count in order of arrival. `more` are columns beside the batch's own."""
@@ -77,26 +81,43 @@ class Judge:
         alerts: list[Alert] = []
         turns = list(waves(slots))
         gone = Gone(columns)
+        watched = np.flatnonzero(self.watching["rules"][slots])
         with np.errstate(invalid="ignore", divide="ignore"):
             for feature in self.features:
-                if any(gone.wholly(name) for name in feature.reads):
+                if gone.wholly(feature.reads):
                     columns |= dict.fromkeys(feature.gives, np.broadcast_to(np.nan, len(slots)))
                 else:
                     columns |= unfolded(feature, batch, slots, columns, turns)
-            for rule, episodes in zip(self.rules, self.episodes, strict=True):
-                if any(gone.wholly(name) for name in rule.reads):
-                    continue
-                scores = rule.score(columns, gone)
-                worst = scores if scores.ndim == 1 else worst_of(scores, rule.clear, columns["elements"])
-                for changes in episodes.fold(slots, batch.at, worst, columns.get("gap"), len(turns) == 1):
-                    for row, since, severity, cleared in zip(*(c.tolist() for c in changes), strict=True):
-                        if cleared:
-                            alerts.append(self.clear(episodes, int(slots[row]), int(batch.at[row])))
-                        else:
-                            phase = int(np.nanargmax(scores[:, row])) if scores.ndim == 2 else -1
-                            found = Finding(since, severity, row, phase, float(worst[row]))
-                            alerts.append(self.tell(episodes, int(slots[row]), found, columns))
+            for episodes in self.episodes:
+                if not gone.wholly(episodes.rule.reads):
+                    alerts += self.judge(episodes, batch.at, columns, gone, slots, watched, distinct=len(turns) == 1)
         return alerts
+
+    def judge(
+        self, episodes: Episodes, at: Times, columns: Columns, gone: Gone, slots: Codes, watched: Codes, *,
+        distinct: bool,
+    ) -> Iterator[Alert]:  # fmt: skip
+        """Judge rows by one rule; `watched` are the rows of slots that any rule watches."""
+        scores = episodes.rule.score(columns, gone)
+        mine = watched[episodes.places(slots[watched])[1]] if len(watched) else watched
+        rows = concerned(scores >= episodes.rule.levels[0].score, mine, slots, distinct=distinct)
+        if not len(rows):
+            return
+        worst = scores[..., rows]
+        if worst.ndim == 2:
+            worst = worst_of(worst, episodes.rule.clear, columns["elements"][rows])
+        if (blind := np.isnan(worst)).any():
+            rows, worst = rows[~blind], worst[~blind]
+        gap = columns["gap"][rows] if "gap" in columns else None
+        for changes in episodes.fold(rows, slots[rows], at[rows], worst, gap):
+            for row, since, severity, cleared in zip(*(c.tolist() for c in changes), strict=True):
+                if cleared:
+                    yield self.clear(episodes, int(slots[row]), int(at[row]))
+                else:
+                    score = scores[..., row]
+                    phase = int(np.nanargmax(score)) if score.ndim else -1
+                    found = Finding(since, severity, row, phase, float(np.nanmax(score)))
+                    yield self.tell(episodes, int(slots[row]), found, columns)
 
     def clear(self, episodes: Episodes, slot: int, at: int) -> Alert:
         """End the episode of a slot."""
@@ -126,7 +147,7 @@ class Judge:
         """All that is remembered of some slots."""
         self.room()
         return [(f.cells.take(slots), {}) for f in self.features] + [
-            (e.cells.take(slots), {s: e.open[s] for s in slots.tolist() if s in e.open}) for e in self.episodes
+            (e.take(slots), {s: e.open[s] for s in slots.tolist() if s in e.open}) for e in self.episodes
         ]
 
     def put(self, slots: Codes, taken: Taken) -> None:
@@ -135,7 +156,7 @@ class Judge:
         for feature, (cells, _) in zip(self.features, taken, strict=False):
             feature.cells.put(slots, cells)
         for episodes, (cells, opened) in zip(self.episodes, taken[len(self.features) :], strict=True):
-            episodes.cells.put(slots, cells)
+            episodes.put(slots, cells)
             for slot in slots.tolist():
                 episodes.open.pop(slot, None)
             episodes.open |= opened
@@ -143,9 +164,10 @@ class Judge:
     def forget(self, slots: Codes) -> None:
         """Make all that is remembered of some slots fresh."""
         self.room()
-        for cells in [f.cells for f in self.features] + [e.cells for e in self.episodes]:
-            cells.clear(slots)
+        for feature in self.features:
+            feature.cells.clear(slots)
         for episodes in self.episodes:
+            episodes.clear(slots)
             for slot in slots.tolist():
                 episodes.open.pop(slot, None)
 
@@ -153,20 +175,29 @@ class Judge:
         """Everything remembered, by owner."""
         return {
             "features": {type(f).__name__: f.cells.state() for f in self.features},
-            "episodes": {e.rule.name: [e.cells.state(), {str(s): a for s, a in e.open.items()}] for e in self.episodes},
+            "episodes": {e.rule.name: [e.state(), {str(s): a for s, a in e.open.items()}] for e in self.episodes},
         }
 
     def load(self, state: dict[str, Any]) -> None:
         """Replace everything by what `state` gave; a feature or rule that it does not know as such starts afresh."""
+        self.room()
         for feature in self.features:
             cells = state["features"].get(type(feature).__name__, {})
             if feature.cells.fits(cells):
                 feature.cells.load(cells)
         for episodes in self.episodes:
             cells, opened = state["episodes"].get(episodes.rule.name, ({}, {}))
-            if episodes.cells.fits(cells):
-                episodes.cells.load(cells)
+            if episodes.fits(cells):
+                episodes.load(cells)
                 episodes.open = {int(s): msgspec.convert(a, Alert) for s, a in opened.items()}
+
+
+def concerned(hot: Mask, watched: Codes, slots: Codes, *, distinct: bool) -> Codes:
+    """The rows to judge: those in trouble and those watched, and of their slots the others; nearly always few."""
+    if not np.count_nonzero(hot):
+        return watched
+    rows = np.union1d(np.flatnonzero(hot.any(axis=0) if hot.ndim == 2 else hot), watched)
+    return rows if distinct else np.flatnonzero(np.isin(slots, slots[rows]))
 
 
 def worst_of(scores: Column, clear: float, elements: Column) -> Column:

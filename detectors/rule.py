@@ -48,10 +48,13 @@ class Rule:
         """Scores of the shape (rows,) or (3, rows); `gone` masks the NaN of each column, None where it has none."""
         told = [columns[name] for name in self.reads]
         score = np.asarray(self.judge(*told, **self.settings), np.float64)
-        for name in self.reads:
-            if (mask := gone[name]) is not None:
-                score = np.where(mask.any(axis=0) if mask.ndim > score.ndim else mask, np.nan, score)
-        return score
+        masks = [mask for name in self.reads if (mask := gone[name]) is not None]
+        if not masks:
+            return score
+        blind = masks[0]
+        for mask in masks[1:]:
+            blind = blind | mask
+        return np.where(blind.any(axis=0) if blind.ndim > score.ndim else blind, np.nan, score)
 
     def tuned(self, **settings: Any) -> Rule:
         """The same rule with other settings. Raises TypeError for a setting it does not have."""
@@ -89,7 +92,8 @@ def between(trouble: Any, well: Any) -> Column:
     >>> between(np.array([True, False, False]), np.array([False, True, False])).tolist()
     [1.0, 0.0, 0.95]
     """
-    return np.where(trouble, 1.0, np.where(well, 0.0, 0.95))
+    score = np.where(well, 0.0, 0.95)
+    return np.where(trouble, 1.0, score) if np.count_nonzero(trouble) else score
 
 
 def gated(score: Column, gate: Any) -> Column:

@@ -132,13 +132,13 @@ class Weekdays:
     WEEKS = 4  # half-life
 
     def __init__(self) -> None:
-        self.cells = Cells(usual=np.full(7, np.nan))
+        self.cells = Cells(usual=np.full(7, np.nan, np.float32))
 
     def fold(self, slots: Codes, batch: Days, columns: Columns) -> Columns:
         """Adds change, the log of the day's use over that weekday's usual use, or over every day's at first."""
         kwh, rows = batch.kwh.astype(np.float64), np.arange(len(slots))
         weekday = (batch.at // HOUR + 12) // 24 % 7
-        usual = self.cells["usual"][:, slots]
+        usual = self.cells["usual"][:, slots].astype(np.float64)
         here = usual[weekday, rows]
         keep = 2.0 ** (-1 / self.WEEKS)
         tamed = np.clip(kwh, here / 2, 2 * here + 0.5)
@@ -250,8 +250,10 @@ def phase_columns(r: Readings) -> Columns:
     a, b, c = np.abs(r.i)
     ua, ub, uc = r.u
     pa, pb, pc = r.p
-    dark = np.isnan(pa) & np.isnan(pb) & np.isnan(pc)
-    total = np.where(dark, np.nan, np.nan_to_num(pa) + np.nan_to_num(pb) + np.nan_to_num(pc))
+    missing = np.isnan(r.p)
+    total = pa + pb + pc
+    if missing.any():
+        total = np.where(missing.all(axis=0), np.nan, np.where(missing, np.float32(0), r.p).sum(axis=0))
     return {
         "most_u": np.fmax(np.fmax(ua, ub), uc),
         "most_i": np.fmax(np.fmax(a, b), c),

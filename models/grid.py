@@ -18,6 +18,7 @@ from models.calendar import day_of, midnights
 from models.cells import Array, Cells
 from models.packed import packed, unpacked
 from models.registry import Registry
+from models.runs import ascending, runs, sizes_of
 from schemas.columns import Codes, Column, Mask, Readings, Status, Times, constant
 
 HOUR, DAY = 3600, 86_400
@@ -140,9 +141,9 @@ class Grid:
     def advance(self, areas: Codes, meters: Codes, at: Times, moves: Mask) -> Advanced:
         """Move the areas' clocks by the rows that may."""
         rows = np.arange(len(at))
-        order = rows if (np.diff(areas) >= 0).all() else np.argsort(areas, kind="stable")
+        order = rows if (areas[1:] >= areas[:-1]).all() else np.argsort(areas, kind="stable")
         ours, moving = areas[order], moves[order]
-        starts = np.flatnonzero(np.diff(ours, prepend=-1))
+        starts = runs(ours)
         for slot in ours[starts].tolist():
             if slot not in self.areas:
                 self.areas[slot] = AreaState()
@@ -155,7 +156,7 @@ class Grid:
             now[picked], then[picked], own[picked] = self.pace(areas[picked], meters[picked], at[picked])
             if len(picked) < len(at):  # the others find the clock where the last row that moved left it
                 last = np.maximum.accumulate(np.where(moving, rows, -1))
-                rest = ~moving & (last >= np.repeat(starts, np.diff(starts, append=len(at))))
+                rest = ~moving & (last >= np.repeat(starts, sizes_of(starts, len(at))))
                 now[order[rest]] = then[order[rest]] = then[order[last[rest]]]
             for place in places[then[picked] - now[picked] > self.grace].tolist():
                 if began := self.begin(int(ours[place]), int(now[order[place]]), int(then[order[place]])):
@@ -167,8 +168,8 @@ class Grid:
     def pace(self, areas: Codes, meters: Codes, at: Times) -> tuple[Times, Times, Mask]:
         """Move the clocks by rows that come by area; the clock before and after each row, and whether it is its own."""
         c, rows = self.clocks, np.arange(len(at))
-        starts = np.flatnonzero(np.diff(areas, prepend=-1))
-        slots, sizes = areas[starts], np.diff(starts, append=len(at))
+        starts = runs(areas)
+        slots, sizes = areas[starts], sizes_of(starts, len(at))
         ends, first = starts + sizes - 1, np.repeat(starts, sizes)
         apart = np.repeat(np.arange(len(starts)) << 40, sizes)
 
@@ -185,9 +186,8 @@ class Grid:
         high = before(tops, top)
         turn = np.maximum.accumulate(np.where(at > high, rows, -1))
         holders = np.where(turn >= first, meters[turn], np.repeat(holder, sizes))
-        begins = np.diff(meters, prepend=-2) != 0
-        begins[starts] = True
-        run = np.maximum.accumulate(np.where(begins, rows, 0))
+        begins = runs(areas, meters)
+        run = np.repeat(begins, sizes_of(begins, len(at)))
         since, on = at[run], meters[starts] == c["latest"][slots]
         if on.any():  # the meter that read last goes on
             since = np.where(np.repeat(on, sizes) & (run == first), np.repeat(c["since"][slots], sizes), since)
@@ -226,7 +226,7 @@ class Grid:
         order, starts, now, then, _, _ = advanced
         moved = (now // self.interval != then // self.interval)[order]
         turn = np.cumsum(moved) - moved  # of each area's rows, how often its clock moved before
-        turn -= np.repeat(turn[starts], np.diff(starts, append=len(at)))
+        turn -= np.repeat(turn[starts], sizes_of(starts, len(at)))
         ends: list[dict[int, int]] = [{} for _ in range(int(turn[moved].max(initial=-1)) + 1)]
         leaps = order[moved]
         for n, slot, end in zip(turn[moved].tolist(), areas[leaps].tolist(), then[leaps].tolist(), strict=True):
@@ -252,8 +252,9 @@ class Grid:
         again = np.zeros(len(rows), bool)
         self.member.room(len(self.registry.meter_index))
         order = np.arange(len(rows))
-        if (np.diff(areas[rows]) < 0).any():
-            order = np.argsort(areas[rows], kind="stable")
+        ours = areas[rows]
+        if (ours[1:] < ours[:-1]).any():
+            order = np.argsort(ours, kind="stable")
             rows = rows[order]
         days = day_of(at[rows], self.zone)
         steps = days * 128 + (at[rows] - self.midnights[days] - 1) // self.interval
@@ -348,9 +349,8 @@ class Grid:
         if (nameless := np.flatnonzero(self.member["number"][meters] < 0)).size:
             for k in nameless.tolist():
                 self.enlist(self.areas[int(areas[k])], meters[k : k + 1])
-        begins = (np.diff(areas) != 0) | (np.diff(days) != 0)
-        begins = np.concatenate([[0], np.flatnonzero(begins) + 1])
-        sizes = np.diff(begins, append=len(rows))
+        begins = runs(areas, days)
+        sizes = sizes_of(begins, len(rows))
         owners = list(zip(areas[begins].tolist(), days[begins].tolist(), strict=True))
         blocks = [self.block(*owner, clock) for owner, clock in zip(owners, now[begins].tolist(), strict=True)]
         kept = np.array([self.areas[a].blocks.get(d) is b for (a, d), b in zip(owners, blocks, strict=True)])
@@ -419,9 +419,9 @@ class Grid:
         if not known.any():
             return
         where = (number * self.sums["counted"].shape[0] + step)[known]
-        begins = np.flatnonzero(np.diff(where, prepend=-1))
+        begins = runs(where)
         number, step = divmod(where[begins], self.sums["counted"].shape[0])
-        np.add.at(self.sums["counted"], (step, number), np.diff(begins, append=len(where)).astype(np.int32))
+        np.add.at(self.sums["counted"], (step, number), sizes_of(begins, len(where)).astype(np.int32))
         milli_va = np.rint(kva[known] * 1e6).astype(np.int64)
         np.add.at(self.sums["milli_va"], (step, number), np.add.reduceat(milli_va, begins))
         tenths = np.rint(zeroed(amps[:, known]) * TENTH_MILLI).astype(np.int64)
@@ -541,7 +541,8 @@ class Grid:
         flush()
         if not parts:
             return NO_INTERVALS
-        slots, at, gateway, amps, milli_va, counted = (np.concatenate(p, axis=-1) for p in zip(*parts, strict=True))
+        parts = parts if len(parts) == 1 else [tuple(np.concatenate(p, axis=-1) for p in zip(*parts, strict=True))]
+        slots, at, gateway, amps, milli_va, counted = parts[0]
         measured = ~np.isnan(gateway[3])
         rows = np.flatnonzero(measured | (counted > 0))
         slots, at, gateway, amps, milli_va, counted, measured = (
@@ -595,7 +596,7 @@ def widened(held: Array | None, empty: Array, size: int) -> Array:
 
 def add(cells: Array, where: Codes, values: Array) -> None:
     """Add values to cells, of which some may occur more than once."""
-    if (np.diff(where) > 0).all():
+    if ascending(where):
         cells[where] += values
     else:
         np.add.at(cells, where, values.astype(cells.dtype))
@@ -608,33 +609,38 @@ def apparent(r: Readings, master: dict[str, Column]) -> Column:
     """
     u, i, p, q, un = r.u, r.i, r.p, r.q, master["un"]
     absent = np.isnan(i)
-    if unknown(i):
-        kva = np.full(i.shape[1], np.nan)
-    else:
-        volts = np.broadcast_to(un, i.shape) if unknown(u) else np.where(np.isnan(u), un, u)
-        product = volts * np.abs(i)
-        blind = absent.all(axis=0) | (np.isnan(product) & ~absent).any(axis=0)
-        wires = np.where(master["three_wire"] == 1, np.sqrt(3) / 2, 1)
-        kva = np.where(blind, np.nan, zeroed(product).sum(axis=0, dtype=np.float64) / 1000 * wires)
-    if unknown(p) or unknown(q):
+    told: Mask = np.zeros(i.shape[1], bool)
+    if not (unknown(p) or unknown(q)):
+        missing = np.isnan(p)
+        told = np.logical_not((missing & ~absent).any(axis=0) | missing.all(axis=0) | np.isnan(q).all(axis=0))
+    kva = np.hypot(total(p), total(q)) if told.any() else np.full(i.shape[1], np.nan)
+    if told.all():
         return kva
-    missing = np.isnan(p)
-    told = ~((missing & ~absent).any(axis=0) | missing.all(axis=0) | np.isnan(q).all(axis=0))
-    total_p, total_q = (zeroed(c).sum(axis=0, dtype=np.float64) for c in (p, q))
-    return np.where(told, np.hypot(total_p, total_q), kva)
+    if unknown(i):
+        return np.where(told, kva, np.nan)
+    volts = np.broadcast_to(un, i.shape) if unknown(u) else np.where(np.isnan(u), un, u)
+    product = volts * np.abs(i)
+    blind = absent.all(axis=0) | (np.isnan(product) & ~absent).any(axis=0)
+    wires = np.where(master["three_wire"] == 1, np.sqrt(3) / 2, 1)
+    return np.where(told, kva, np.where(blind, np.nan, total(product) / 1000 * wires))
+
+
+def total(phases: Column) -> Column:
+    """The sum over the phases, in double precision."""
+    return zeroed(phases).sum(axis=0, dtype=np.float64)
 
 
 def facts_of(r: Readings, master: dict[str, Column], interval: int) -> Facts:
     """What the grid files of readings; the master columns are as of each row's time."""
     kva = apparent(r, master) * master["ratio"]
-    none = np.zeros(len(r), bool)
-    voltless, powerless = unknown(r.u), unknown(r.p)
+    volted = live = np.zeros(len(r), bool)
+    if not unknown(r.u):
+        volted = np.logical_not(np.isnan(r.u).all(axis=0))
+        live = np.logical_or.reduce(r.u > 0.5 * master["un"])
     back = np.zeros(len(r), np.int64)
-    if not powerless:
-        flow = zeroed(r.p).sum(axis=0, dtype=np.float64) * np.fmax(master["interval_s"], interval) / HOUR
-        back = np.rint(np.maximum(-flow, 0) * 1e6).astype(np.int64)
-    volted = none if voltless else np.any(~np.isnan(r.u), axis=0)
-    live = none if voltless else np.any(r.u > 0.5 * master["un"], axis=0)
+    if (np.fmin.reduce(r.p, axis=None) < 0) and (flow := total(r.p)).min() < 0:
+        energy = flow * np.fmax(master["interval_s"], interval) / HOUR
+        back = np.rint(np.maximum(-energy, 0) * 1e6).astype(np.int64)
     read = r.status != Status.ESTIMATED
     return Facts(r.kwh, r.i * master["ratio"], kva, back, read, volted, live, master["is_gateway"] == 1)
 
@@ -646,7 +652,8 @@ def unknown(column: Column) -> bool:
 
 def zeroed(column: Column) -> Column:
     """The column with 0 for NaN."""
-    return np.where(np.isnan(column), column.dtype.type(0), column)
+    missing = np.isnan(column)
+    return np.where(missing, column.dtype.type(0), column) if np.count_nonzero(missing) else column
 
 
 def day_columns(cells: dict[str, Array], expected: Column) -> dict[str, Column]:
@@ -681,17 +688,16 @@ def area_day(
 
 def waves(slots: Codes) -> Iterator[Codes]:
     """Row numbers in parts that hold each slot at most once, every slot's rows in order of arrival."""
-    if (np.diff(slots) > 0).all():
+    if ascending(slots):
         if len(slots):
             yield np.arange(len(slots))
         return
     order = np.argsort(slots, kind="stable")
-    ordered = slots[order]
-    starts = np.flatnonzero(np.diff(ordered, prepend=-1))
+    starts = runs(slots[order])
     if len(starts) == len(slots):
         yield np.arange(len(slots))
         return
-    turn = np.arange(len(slots)) - np.repeat(starts, np.diff(starts, append=len(slots)))
+    turn = np.arange(len(slots)) - np.repeat(starts, sizes_of(starts, len(slots)))
     by_turn = np.argsort(turn, kind="stable")
     for part in np.split(order[by_turn], np.cumsum(np.bincount(turn))[:-1]):
         yield np.sort(part)

@@ -1,13 +1,25 @@
 """Dense slots for subjects: the same area and subject have the same slot for good."""
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from schemas.columns import Batch, Codes
+from schemas.columns import Batch, Codes, Names
 
 FREE = ("", "")
+
+
+class Dictionary(NamedTuple):
+    """The names of the latest batch, by their codes the slots found, and in which of its areas; -1 before."""
+
+    names: Names
+    areas: Names
+    slot: Codes
+    area: Codes
+
+
+UNREAD = Dictionary((), (), np.zeros(0, np.int32), np.zeros(0, np.int32))
 
 
 class Index:
@@ -22,6 +34,7 @@ class Index:
         self.pairs: list[tuple[str, str]] = []
         self.known: dict[str, dict[str, int]] = {}  # by area
         self.free: list[int] = []
+        self.latest = UNREAD
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -43,6 +56,7 @@ class Index:
 
     def release(self, slots: Codes) -> None:
         """Forget some pairs; their slots are given out again."""
+        self.latest = UNREAD
         for slot in slots.tolist():
             area, subject = self.pairs[slot]
             del self.known[area][subject]
@@ -51,18 +65,25 @@ class Index:
 
     def slots(self, batch: Batch) -> Codes:
         """The slot of every row's area and subject."""
-        known = [self.known.setdefault(area, {}) for area in batch.areas]
-        names = batch.names
-        found = [
-            known[a].get(names[n], -1) for a, n in zip(batch.area.tolist(), batch.subject.tolist(), strict=True)
-        ]  # fmt: skip
-        slots = np.array(found, np.int32)
-        for row in np.flatnonzero(slots < 0).tolist():
-            slots[row] = self.slot(batch.areas[batch.area[row]], names[batch.subject[row]])
+        names, areas = batch.names, batch.areas
+        if names is not self.latest.names or areas != self.latest.areas:
+            unknown = np.full(len(names), -1, np.int32)
+            self.latest = Dictionary(names, areas, unknown, unknown.copy())
+        slots = self.latest.slot[batch.subject]
+        rows = (self.latest.area[batch.subject] != batch.area).nonzero()[0]
+        if len(rows):
+            subject, area = batch.subject[rows], batch.area[rows]
+            known = [self.known.setdefault(name, {}) for name in areas]
+            found = [known[a].get(names[n], -1) for a, n in zip(area.tolist(), subject.tolist(), strict=True)]
+            slots[rows] = found
+            for row in rows[slots[rows] < 0].tolist():
+                slots[row] = self.slot(areas[batch.area[row]], names[batch.subject[row]])
+            self.latest.slot[subject], self.latest.area[subject] = slots[rows], area
         return slots
 
     def load(self, state: list[Any]) -> None:
         """Replace everything by what `state` gave."""
+        self.latest = UNREAD
         pairs = [(area, subject) for area, subject in state[0]]
         self.free = list(state[1])
         self.pairs, self.known = list(pairs), {}

@@ -64,25 +64,21 @@ class Validation:
         told = {}
         guess = r.status == Status.ESTIMATED
         guessed = bool(guess.any())
+        most = {"kwh": limit_kw * hours, "u": SPAN_OF_NOMINAL * un, "i": SPAN_OF_RATING * imax, "p": limit_kw,
+                "q": limit_kw}  # fmt: skip
         for name in ("register", "export_register", "kwh", "u", "i", "p", "q"):
-            column = getattr(r, name)
-            if unknown(column):
+            column, bound, signed = getattr(r, name), most.get(name), name in ("i", "p", "q")
+            if unknown(column) or not (guessed or doubtful(column, bound, signed=signed)):
                 continue
             if (huge := np.abs(column) >= 0xEEEE).any():
                 column = self.doubt(column, huge & np.isin(column, SENTINELS.astype(column.dtype)), "sentinel")
                 column = self.doubt(column, np.isinf(column), "not_finite")
             if guessed:
                 column = self.doubt(column, np.broadcast_to(guess, column.shape), "estimated")
-            if name in ("register", "export_register", "kwh", "u"):
+            if not signed:
                 column = self.doubt(column, column < 0, "negative")
-            if name == "u":
-                column = self.doubt(column, column > SPAN_OF_NOMINAL * un, "beyond_bound")
-            elif name == "i":
-                column = self.doubt(column, np.abs(column) > SPAN_OF_RATING * imax, "beyond_bound")
-            elif name in ("p", "q"):
-                column = self.doubt(column, np.abs(column) > limit_kw, "beyond_bound")
-            elif name == "kwh":
-                column = self.doubt(column, column > limit_kw * hours, "beyond_bound")
+            if bound is not None:
+                column = self.doubt(column, np.abs(column) > bound, "beyond_bound")
             told[name] = column
         if (three_wire := master["three_wire"] == 1).any():
             for name in ("u", "i"):
@@ -187,6 +183,13 @@ class Validation:
         c["version"][slots] = version
         delta = np.where(good & ~confirmed & ~settled, delta, np.nan)
         return replaced(r, **told), Registers(delta, drop, stale)
+
+
+def doubtful(column: Column, bound: Column | None, *, signed: bool) -> bool:
+    """Whether any value is too high or too low to go without a closer look."""
+    low, high = np.fmin.reduce(column, axis=None), np.fmax.reduce(column, axis=None)
+    most = 0xEEEE if bound is None else min(0xEEEE, np.fmin.reduce(bound))
+    return bool(high >= most or low < (-most if signed else 0))
 
 
 def replaced(r: Readings, **columns: Any) -> Readings:
