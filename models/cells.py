@@ -39,7 +39,8 @@ class Cells:
         self.used = slots
         for name, array in self.arrays.items():
             if (have := array.shape[-1]) < slots:
-                self.arrays[name] = np.concatenate([array, self._fresh(name, max(slots, have + have // 4, 64) - have)], axis=-1)
+                more = max(slots, have + have // 4, 64) - have
+                self.arrays[name] = np.concatenate([array, self._fresh(name, more)], axis=-1)
 
     def take(self, slots: Codes) -> dict[str, Array]:
         """Copies of the cells of some slots."""
