@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
@@ -31,7 +31,6 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 PATIENCE = 180  # seconds until something that should come is given up
 BATCH = 512 << 10  # bytes that are produced at once
 Samples = Counter[tuple[str, tuple[str, ...]]]
-Value = TypeVar("Value")
 
 
 class Place:
@@ -124,14 +123,13 @@ def total(samples: Samples, name: str) -> float:
     return sum(value for (found, _), value in samples.items() if found == name)
 
 
-def wait(condition: Callable[[], Value], every: float = 0.1) -> Value:
-    """What the condition gives once it gives something. Raises TimeoutError."""
+def wait(condition: Callable[[], object], what: str, every: float = 0.1) -> None:
+    """Returns once the condition holds. Raises TimeoutError."""
     deadline = time.monotonic() + PATIENCE
-    while not (value := condition()):
+    while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError("it did not come to pass")
+            raise TimeoutError(f"waited {PATIENCE} s until {what}; is the machine busy with other work?")
         time.sleep(every)
-    return value
 
 
 def partition_of(key: bytes, partitions: int) -> int:

@@ -68,7 +68,7 @@ def main() -> None:
         asyncio.run(configure(place.settings, KEPT))
         place.enroll(Load(METERS).areas())
         with place.worker() as worker, Feed(place, rate, METERS, 0):
-            wait(lambda: total(worker.scrape(), "meterwatch_judged_total"))
+            wait(lambda: total(worker.scrape(), "meterwatch_judged_total"), "the worker judges")
             samples = watch(worker, 60 * told.minutes, told.to / "soak.csv")
     (told.to / "soak.svg").write_text(picture([s.seconds / 60 for s in samples], table(samples), CURVES), "utf-8")
     full = [s for s in samples if s.days > FULL_AFTER]
