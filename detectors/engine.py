@@ -162,9 +162,7 @@ class Engine:
 
     def tick(self, now: int) -> list[Alert]:
         """Let time pass where nothing arrives: quiet areas' windows close, deadlines fall due."""
-        alerts: list[Alert] = []
-        for area in list(self.tails.late):
-            alerts += self.settle_late(area, now - QUIET)
+        alerts = self.settle_late(dict.fromkeys(self.tails.late, now - QUIET))
         alerts += self.close(self.grid.tick(now - QUIET))
         self.clock = np.maximum(self.clock, now)
         return self.tell(self.policy.fold(alerts + self.fire()))
@@ -207,15 +205,14 @@ class Engine:
 
             def windows() -> Iterator[Window]:
                 for rows, ends in self.grid.rounds(advanced, areas, r.at, unsettled):
-                    alerts.extend(self.tails.judge(r, slots, rows[in_order[rows]], before, master, facts))
+                    alerts.extend(self.tails.judge(r, slots, areas, rows[in_order[rows]], before, master, facts))
                     alerts.extend(self.step_clocks(r, slots, rows[telling[rows]], future, strayed, now))
                     filed = rows[kept[rows]]
                     again[filed] = self.grid.file(areas, r.at, now, slots, facts, filed, in_order)
                     if unsettled:
                         behind = filed[~(in_order | again)[filed]]
                         self.tails.join(r, slots, areas, now, facts, behind)
-                    for area in sorted(ends.keys() & self.tails.late.keys()):
-                        alerts.extend(self.settle_late(area, ends[area]))
+                    alerts.extend(self.settle_late(ends))
                     yield from self.grid.due(ends)
 
             alerts += self.close(windows())
@@ -233,11 +230,15 @@ class Engine:
         self.counts[batch.kind, "rejected", reason] += int(np.count_nonzero(rows))
         self.rejected.append((batch.rows(rows), reason))
 
-    def settle_late(self, area: int, clock: int) -> list[Alert]:
-        """Judge an area's late readings again, if its clock has come to another hour."""
-        alerts, correction = self.tails.settle(area, clock, self.grid.sealed(clock))
-        if correction is not None:
-            self.grid.correct(area, *correction)
+    def settle_late(self, clocks: dict[int, int]) -> list[Alert]:
+        """Judge late readings again, in areas whose clocks have come to another hour."""
+        meters = self.tails.due(clocks)
+        if not len(meters):
+            return []
+        areas = self.tails.since["area"]
+        alerts, corrected = self.tails.settle(meters)
+        self.grid.correct(areas[corrected.meters], *corrected)
+        self.tails.advance(meters, np.array([clocks[area] for area in areas[meters].tolist()], np.int64))
         return alerts
 
     def step_clocks(
@@ -411,8 +412,7 @@ class Engine:
                 deadlines.forget(ended)
         if len(passed):
             self.swept = days
-            for area in passed[passed < self.grid.clocks.used].tolist():
-                self.tails.expire(self.areas.pairs[area][0], self.grid.sealed(self.grid.clocks["second"][area]))
+            self.tails.expire(passed, self.grid.clocks["second"])
             self.policy.forget({self.areas.pairs[area][0]: int(self.clock[area]) for area in passed.tolist()})
         return alerts
 

@@ -2,8 +2,9 @@
 
 A reading is judged when it comes. Where one is missing before it, the meter's tail begins: what was remembered before
 the gap is kept, and so is every reading since. A late reading joins its meter's tail, and at the area's next full hour
-the tail is judged again in order of time; only what differs is told. A tail ends when it has no gap left that the grace
-period lets fill. A meter's history begins with its first reading to arrive: older ones are not judged here.
+the tail is judged again in order of time; only what differs is told. A gap waits for a day of its area's clock, counted
+from the reading after it, and a tail ends with its last gap. What comes later still, or is older than the first of its
+meter's readings to arrive, amends days and areas alone.
 """
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ import numpy as np
 from detectors.windows import Windows
 from models.cells import Cells
 from models.features import NEVER, Columns, phase_columns
-from models.grid import Facts, apparent, grouped
+from models.grid import Facts, apparent
 from models.index import Index
 from models.registry import Registry
 from models.validation import Registers, Validation
@@ -37,8 +38,9 @@ from schemas.columns import (
 
 HOUR = 3600
 GAP = 1.5  # of a meter's interval: readings further apart have one missing between them
+PATIENCE = 86_400  # seconds after a reading within which those missing before it may come
 CHUNKS = 64  # that a log collects before it joins them
-KEPT = tuple(f.name for f in fields(Readings) if f.name not in ("names", "areas", "subject", "area", "received"))
+JUDGED = frozenset({"at", "register", "kwh", "u", "i", "p", "q", "clock_offset", "status"})  # whatever rules read
 
 
 class Correction(NamedTuple):
@@ -67,24 +69,28 @@ class Log:
         """All rows, and the slot of each."""
         if not self.chunks:
             shape = {name: (3, 0) if name in PHASE_COLUMNS else (0,) for name in self.names}
-            return {name: np.zeros(shape[name], COLUMN_TYPES.get(name, np.int64)) for name in self.names}
+            kinds = COLUMN_TYPES | {"slot": np.int32, "filed": np.float32}
+            return {name: np.zeros(shape[name], kinds.get(name, np.int64)) for name in self.names}
         if len(self.chunks) > 1:
             self.chunks = [{n: np.concatenate([c[n] for c in self.chunks], axis=-1) for n in self.names}]
         return self.chunks[0]
 
-    def of(self, slots: Codes) -> dict[str, Any]:
-        """The rows of some slots, by slot and then by time."""
+    def of(self, slots: Codes) -> tuple[Codes, dict[str, Any]]:
+        """The rows of some slots, by slot and then by time, and where they stand."""
         log = self.columns()
-        rows = np.flatnonzero(np.isin(log["slot"], slots))
+        ours = np.zeros(max(int(log["slot"].max(initial=-1)), int(slots.max(initial=-1))) + 1, bool)
+        ours[slots] = True
+        rows = np.flatnonzero(ours[log["slot"]])
         rows = rows[np.lexsort((log["at"][rows], log["slot"][rows]))]
-        return {name: column[..., rows] for name, column in log.items()}
+        return rows, {name: column[..., rows] for name, column in log.items()}
 
-    def drop(self, until: Mapping[int, int]) -> None:
-        """Forget some slots' rows up to a time each."""
-        log = self.columns()
-        last = np.array([until.get(slot, -1) for slot in log["slot"].tolist()], np.int64)
-        kept = log["at"] > last
-        self.chunks = [{name: column[..., kept] for name, column in log.items()}] if kept.any() else []
+    def drop(self, rows: Codes) -> None:
+        """Forget the rows that stand there."""
+        if len(rows):
+            log = self.columns()
+            kept = np.ones(len(log["slot"]), bool)
+            kept[rows] = False
+            self.chunks = [{name: column[..., kept] for name, column in log.items()}] if kept.any() else []
 
     def load(self, columns: Mapping[str, Any]) -> None:
         """Replace everything by what `columns` gave."""
@@ -98,8 +104,10 @@ class Tails:
         self.readings, self.clocks, self.index, self.registry = readings, clocks, index, registry
         self.interval = interval
         self.present, self.sealed = Validation(), Validation()
-        self.since = Cells(at=np.int64(0))  # of the last reading before the first gap, 0 where there is no tail
-        self.log = Log((*KEPT, "filed"))
+        self.since = Cells(at=np.int64(0), area=np.int32(0))  # when last read before the first gap, 0 without a tail
+        read = {name for rule in readings.present.rules for name in rule.reads}
+        self.kept = tuple(f.name for f in fields(Readings) if f.name in read | JUDGED)
+        self.log = Log((*self.kept, "filed"))
         self.clock_log = Log(("at", "offset"))
         self.late: dict[int, tuple[int, set[int]]] = {}  # by area: the hour a late reading joined in, and the meters
 
@@ -122,7 +130,7 @@ class Tails:
         return unsettled
 
     def judge(
-        self, r: Readings, slots: Codes, rows: Codes, before: Times, master: Columns, facts: Facts
+        self, r: Readings, slots: Codes, areas: Codes, rows: Codes, before: Times, master: Columns, facts: Facts
     ) -> list[Alert]:
         """Judge rows of a batch, each meter's in order of time; the batch's facts become as validated."""
         if not len(rows):
@@ -136,14 +144,14 @@ class Tails:
             return self.take(r, slots, rows, before, master, facts)
         opened, first = np.unique(here[opening], return_index=True)
         place = np.minimum(np.searchsorted(opened, here), len(opened) - 1)
-        after = (opened[place] == here) & (np.arange(len(rows)) >= opening[first][place])
-        alerts = self.take(r, slots, rows[~after], before, master, facts)
-        self.begin(opened, then[opening[first]])
-        return alerts + self.take(r, slots, rows[after], before, master, facts)
+        early = (opened[place] == here) & (np.arange(len(rows)) < opening[first][place])
+        alerts = self.take(r, slots, rows[early], before, master, facts)
+        self.begin(opened, areas[rows[opening[first]]], then[opening[first]])
+        return alerts + self.take(r, slots, rows[~early] if early.any() else rows, before, master, facts)
 
-    def begin(self, slots: Codes, since: Times) -> None:
+    def begin(self, slots: Codes, areas: Codes, since: Times) -> None:
         """Keep what is remembered of some meters, and when each was last read."""
-        self.since["at"][slots] = since
+        self.since["at"][slots], self.since["area"][slots] = since, areas
         self.readings.mark(slots)
         self.clocks.mark(slots)
         self.sealed.cells.put(slots, self.present.cells.take(slots))
@@ -154,7 +162,7 @@ class Tails:
         if len(slots):
             self.since["at"][slots] = 0
             for log in (self.log, self.clock_log):
-                log.drop(dict.fromkeys(slots.tolist(), LATEST))
+                log.drop(log.of(slots)[0])
             for windows in (self.readings, self.clocks):
                 windows.mark(slots)
 
@@ -200,7 +208,7 @@ class Tails:
 
     def keep(self, r: Readings, slots: Codes, filed: Column) -> None:
         """Add readings to their meters' tails."""
-        self.log.add(slot=slots.astype(np.int64), filed=filed, **{name: getattr(r, name) for name in KEPT})
+        self.log.add(slot=slots.astype(np.int32), filed=filed, **{name: getattr(r, name) for name in self.kept})
 
     def note(self, windows: Windows, alerts: Iterable[Alert]) -> None:
         """Remember what was told of meters with a tail."""
@@ -211,7 +219,7 @@ class Tails:
         alerts = self.clocks.present.fold(seen, slots)
         kept = self.since["at"][slots] > 0
         if kept.any():
-            self.clock_log.add(slot=slots[kept].astype(np.int64), at=seen.at[kept], offset=seen.offset[kept])
+            self.clock_log.add(slot=slots[kept].astype(np.int32), at=seen.at[kept], offset=seen.offset[kept])
             self.note(self.clocks, alerts)
         return alerts
 
@@ -221,12 +229,16 @@ class Tails:
         rows = rows[(since > 0) & (r.at[rows] > since)]
         if not len(rows):
             return
-        log = self.log.columns()
-        have = log["slot"] << 33 | log["at"]
+        log = self.log.of(np.unique(slots[rows]))[1]
+        have = log["slot"].astype(np.int64) << 33 | log["at"]
         key = slots[rows].astype(np.int64) << 33 | r.at[rows]
+        after = np.searchsorted(have, key)  # the reading after it, or of another meter
+        waits = (after < len(have)) & (log["slot"][np.minimum(after, len(have) - 1)] == slots[rows])
+        waits &= have[np.minimum(after, len(have) - 1)] != key
+        waits &= now[rows] <= log["at"][np.minimum(after, len(have) - 1)] + PATIENCE
         once = np.zeros(len(rows), bool)
         once[np.unique(key, return_index=True)[1]] = True
-        rows = rows[once & ~np.isin(key, have)]
+        rows = rows[once & waits]
         if not len(rows):
             return
         part = r.rows(rows)
@@ -234,43 +246,33 @@ class Tails:
         told = rows[np.isfinite(part.clock_offset)]
         if len(told):
             offset = r.clock_offset[told].astype(np.float64)
-            self.clock_log.add(slot=slots[told].astype(np.int64), at=r.at[told], offset=offset)
+            self.clock_log.add(slot=slots[told].astype(np.int32), at=r.at[told], offset=offset)
         for area, meter, clock in zip(areas[rows].tolist(), slots[rows].tolist(), now[rows].tolist(), strict=True):
             self.late.setdefault(area, (clock // HOUR, set()))[1].add(meter)
 
-    def settle(self, area: int, clock: int, sealed: int) -> tuple[list[Alert], Correction | None]:
-        """Judge an area's late readings when its clock has come to another hour; readings up to `sealed` are final."""
-        hour, meters = self.late.get(area, (0, set()))
-        if not meters or clock // HOUR <= hour:
-            return [], None
-        del self.late[area]
+    def due(self, clocks: Mapping[int, int]) -> Codes:
+        """The meters with a late reading to judge: of areas whose clocks have come to another hour."""
+        due = [area for area, clock in clocks.items() if area in self.late and clock // HOUR > self.late[area][0]]
+        meters = {meter for area in sorted(due) for meter in self.late.pop(area)[1]}
         slots = np.array(sorted(meters), np.int64)
-        slots = slots[self.since["at"][slots] > 0]
-        if not len(slots):
-            return [], None
+        return slots[self.since["at"][slots] > 0]
+
+    def settle(self, slots: Codes) -> tuple[list[Alert], Correction]:
+        """Judge the tails of some meters again."""
         self.present.cells.put(slots, self.sealed.cells.take(slots))
-        rows = self.log.of(slots)
+        places, rows = self.log.of(slots)
         told, where, registers, more = self.again(self.present, rows)
         alerts = self.readings.amend(slots, [(told, where, more)])
-        seen = self.clock_log.of(slots)
-        alerts += self.clocks.amend(slots, [clocks_of(seen)])
-        kwh = self.energy(told, registers, more)
-        filed = rows["filed"]
+        alerts += self.clocks.amend(slots, [clocks_of(self.clock_log.of(slots)[1])])
+        kwh, filed = self.energy(told, registers, more), rows["filed"]
         changed = (kwh != filed) & ~(np.isnan(kwh) & np.isnan(filed))
-        correction = Correction(where[changed], told.at[changed], filed[changed], kwh[changed])
-        self.refile(slots, rows, kwh)
-        self.advance(slots, sealed)
-        return alerts, correction
-
-    def refile(self, slots: Codes, rows: dict[str, Any], kwh: Column) -> None:
-        """Note what is filed now for some meters' tails."""
-        self.log.drop(dict.fromkeys(slots.tolist(), LATEST))
-        self.log.add(**rows | {"filed": kwh.astype(np.float32)})
+        self.log.columns()["filed"][places] = kwh
+        return alerts, Correction(where[changed], told.at[changed], filed[changed], kwh[changed])
 
     def again(self, validation: Validation, rows: dict[str, Any]) -> tuple[Readings, Codes, Registers, Columns]:
         """Rows of tails, in order, through a validation: the readings, their slots, registers and further columns."""
         where = rows["slot"]
-        r = Readings.build(("",), np.zeros(len(where)), ("",), np.zeros(len(where)), **{n: rows[n] for n in KEPT})
+        r = Readings.build(("",), np.zeros(len(where)), ("",), np.zeros(len(where)), **{n: rows[n] for n in self.kept})
         master = self.registry.meters.at(self.registry.meters.rows(where, r.at - 1))
         with np.errstate(invalid="ignore", divide="ignore"):
             kva = apparent(r, master) * master["ratio"]
@@ -284,42 +286,37 @@ class Tails:
         first = np.diff(rows["slot"], prepend=-1) != 0
         return np.where(first, self.since["at"][rows["slot"]], np.concatenate([[0], rows["at"][:-1]]))
 
-    def advance(self, slots: Codes, sealed: int) -> None:
-        """Take as final what has no gap before it that may still be filled; readings up to `sealed` are final."""
-        rows = self.log.of(slots)
+    def advance(self, slots: Codes, now: Times) -> None:
+        """Take as final what no gap that still waits is before; `now` are the clocks of the meters' areas."""
+        places, rows = self.log.of(slots)
+        which = np.searchsorted(slots, rows["slot"])
         master = self.registry.meters.at(self.registry.meters.rows(rows["slot"], rows["at"] - 1))
         own = np.fmax(master["interval_s"], self.interval)
-        gap = (rows["at"] - self.before(rows) > GAP * own) & (rows["at"] > sealed)
-        final = np.concatenate([[0], np.cumsum(gap)])
-        starts = {slot: int(part[0]) for slot, part in grouped(rows["slot"])}
-        begun = np.array([final[starts[slot]] for slot in rows["slot"].tolist()], np.int64)
-        final_rows = final[1:] == begun
-        whole = np.array([slot for slot, part in grouped(rows["slot"]) if final_rows[part].all()], np.int64)
-        self.end(np.union1d(whole, np.setdiff1d(slots, rows["slot"])).astype(np.int64))
-        final_rows &= ~np.isin(rows["slot"], whole)
-        if not final_rows.any():
+        waits = (rows["at"] - self.before(rows) > GAP * own) & (now[which] <= rows["at"] + PATIENCE)
+        first = np.full(len(slots), LATEST)  # reading after a gap that waits
+        np.minimum.at(first, which[waits], rows["at"][waits])
+        self.end(slots[first == LATEST])
+        final = (rows["at"] < first[which]) & (first[which] < LATEST)
+        if not final.any():
             return
-        done = {name: column[..., final_rows] for name, column in rows.items()}
+        done = {name: column[..., final] for name, column in rows.items()}
         told, where, _, more = self.again(self.sealed, done)
         self.readings.seal(told, where, more)
-        until = {slot: int(done["at"][part].max()) for slot, part in grouped(where)}
-        seen = self.clock_log.of(np.array(list(until), np.int64))
-        settled = seen["at"] <= np.array([until[slot] for slot in seen["slot"].tolist()], np.int64)
-        self.clocks.seal(*clocks_of({name: column[settled] for name, column in seen.items()}))
-        for log in (self.log, self.clock_log):
-            log.drop(until)
-        self.since["at"][list(until)] = list(until.values())
+        places, rows = self.log.of(slots)
+        self.log.drop(places[rows["at"] < first[np.searchsorted(slots, rows["slot"])]])
+        places, seen = self.clock_log.of(slots)
+        past = seen["at"] < first[np.searchsorted(slots, seen["slot"])]
+        self.clocks.seal(*clocks_of({name: column[past] for name, column in seen.items()}))
+        self.clock_log.drop(places[past])
+        np.maximum.at(self.since["at"], where, done["at"])
 
-    def expire(self, area: str, sealed: int) -> None:
-        """Let go of the gaps of an area's meters that no reading can fill any more."""
-        if not self.log.chunks:
-            return
+    def expire(self, areas: Codes, clocks: Times) -> None:
+        """Let go of the gaps of some areas that wait no longer, by the clocks of all areas."""
         self.room()
-        waiting = {meter for _, meters in self.late.values() for meter in meters}
-        known = np.array([s for s in self.index.known.get(area, {}).values() if s not in waiting], np.int64)
-        slots = known[self.since["at"][known] > 0]
-        if len(slots):
-            self.advance(slots, sealed)
+        going = (self.since["at"] > 0) & np.isin(self.since["area"], areas)
+        going[[meter for _, meters in self.late.values() for meter in meters]] = False
+        if len(slots := np.flatnonzero(going)):
+            self.advance(slots, clocks[self.since["area"][slots]])
 
     def state(self) -> dict[str, Any]:
         """Everything remembered."""

@@ -390,15 +390,12 @@ class Grid:
         self.sum_up(rows, step, number, facts, seen)
         return again
 
-    def sealed(self, clock: int) -> int:
-        """The midnight up to which days are sealed."""
-        return int(self.midnights[np.searchsorted(self.midnights, clock - self.grace, side="right") - 1])
-
-    def correct(self, slot: int, meters: Codes, at: Times, filed: Column, kwh: Column) -> None:
+    def correct(self, areas: Codes, meters: Codes, at: Times, filed: Column, kwh: Column) -> None:
         """Put energy in the place of what was filed, where nothing else has come since."""
-        state, r = self.areas[slot], self.rows
-        days = day_of(at, self.zone).tolist()
-        for day, meter, end, old, new in zip(days, meters.tolist(), at.tolist(), filed, kwh, strict=True):
+        r, days = self.rows, day_of(at, self.zone).tolist()
+        told = zip(areas.tolist(), days, meters.tolist(), at.tolist(), filed, kwh, strict=True)
+        for slot, day, meter, end, old, new in told:
+            state = self.areas[slot]
             if day <= self.clocks["sealed_day"][slot] or day not in state.blocks:
                 continue
             block = self.block(slot, day, 0)
