@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 bin := .venv/bin
 ready := .venv/.ready
 
-.PHONY: demo test fuzz bench soak lint kafka lock clean
+.PHONY: demo test fuzz storm bench soak lint kafka lock clean
 
 demo: $(ready)
 	$(bin)/meterwatch demo
@@ -20,6 +20,10 @@ fuzz: $(ready)
 	done
 
 MINUTES ?= 5
+
+KILLS ?= 100
+storm: $(ready)
+	$(bin)/python -m tests.storm --kills $(KILLS) $(addprefix --seed ,$(SEED))
 
 bench: $(ready)
 	$(bin)/python -m bench $(ARGS)
