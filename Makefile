@@ -16,7 +16,7 @@ test: $(ready)
 
 fuzz: $(ready)
 	@end=$$(($$(date +%s) + 60 * $(MINUTES))); while [ $$(date +%s) -lt $$end ]; do \
-		METERWATCH_EXAMPLES=10 $(bin)/pytest -q -o faulthandler_timeout=600 tests/fuzz || exit 1; \
+		METERWATCH_EXAMPLES=10 $(bin)/pytest -q -o faulthandler_timeout=1800 tests/fuzz || exit 1; \
 	done
 
 MINUTES ?= 5
