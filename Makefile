@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 bin := .venv/bin
 ready := .venv/.ready
 
-.PHONY: demo test fuzz bench soak lint kafka lock clean
+.PHONY: demo test fuzz storm bench soak lint kafka lock clean
 
 demo: $(ready)
 	$(bin)/meterwatch demo
@@ -16,10 +16,14 @@ test: $(ready)
 
 fuzz: $(ready)
 	@end=$$(($$(date +%s) + 60 * $(MINUTES))); while [ $$(date +%s) -lt $$end ]; do \
-		METERWATCH_EXAMPLES=10 $(bin)/pytest -q -o faulthandler_timeout=600 tests/fuzz || exit 1; \
+		METERWATCH_EXAMPLES=10 $(bin)/pytest -q -o faulthandler_timeout=1800 tests/fuzz || exit 1; \
 	done
 
 MINUTES ?= 5
+
+KILLS ?= 100
+storm: $(ready)
+	$(bin)/python -m tests.storm --kills $(KILLS) $(addprefix --seed ,$(SEED))
 
 bench: $(ready)
 	$(bin)/python -m bench $(ARGS)

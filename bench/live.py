@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from bench.engine import MORNING
 from bench.load import Load
 from bench.place import Place, Samples, WorkerProcess, total
 from bench.results import RATE, Result, summed
@@ -21,24 +22,24 @@ SHAPES: dict[str, Shape] = {"live_packed": "packed", "live_json_frames": "array"
 
 
 class Run(NamedTuple):
-    """Between the first chunk and the last."""
+    """Once every meter is known."""
 
     rate: float  # readings a second
     cpu: float  # microseconds of the worker's CPU a reading
 
 
-def measure(name: str, brokers: str, folder: Path, *, meters: int, first: int, slots: int, runs: int) -> Result:
-    """So many runs over the same quarter-hours."""
-    place = Place(brokers, folder, name, checkpoint_seconds=CHECKPOINT_SECONDS)
-    load = Load(meters, first)
-    place.enroll(load.areas())
-    place.produce(READS, chain.from_iterable(encode_readings(slot, SHAPES[name]) for slot in load.slots(slots)))
+def measure(name: str, brokers: str, folder: Path, *, meters: int, slots: int, runs: int) -> Result:
+    """So many runs over the same quarter-hours, from a morning on."""
     found = []
-    for number in range(runs):
-        if number:
-            place.renew()
-        with place.worker() as worker:
-            found.append(drain(worker, meters * slots))
+    with Place(brokers, folder, name, checkpoint_seconds=CHECKPOINT_SECONDS) as place:
+        load = Load(meters, MORNING)
+        place.enroll(load.areas())
+        place.produce(READS, chain.from_iterable(encode_readings(slot, SHAPES[name]) for slot in load.slots(slots)))
+        for number in range(runs):
+            if number:
+                place.renew()
+            with place.worker() as worker:
+                found.append(drain(worker, meters, slots))
     return told(name, found)
 
 
@@ -47,28 +48,33 @@ def told(name: str, found: Sequence[Run]) -> Result:
     return summed(name, RATE, [run.rate for run in found], f"{median(run.cpu for run in found):.2f} µs CPU each")
 
 
-def drain(worker: WorkerProcess, readings: int) -> Run:
-    """From the end of the first chunks that are seen to the end of the last: start-up does not count."""
+def drain(worker: WorkerProcess, meters: int, slots: int) -> Run:
+    """From when every meter is known to the end of the last chunk: neither start-up nor first sight count."""
     began, first = look(worker)
-    while not chunks(first):
+    while judged(first) < meters:
         time.sleep(LOOK)
         began, first = look(worker)
-    now, seen = began, first
     ended, last = began, first
-    while total(seen, "meterwatch_judged_total") < readings:
-        far = total(seen, "meterwatch_judged_total") < 0.7 * readings
-        time.sleep(5 * LOOK if far and now - began > 5 else LOOK)
+    seen = first
+    while judged(seen) < meters * slots:
+        far = judged(seen) < 0.7 * meters * slots
+        time.sleep(5 * LOOK if far else LOOK)
         now, seen = look(worker)
         if chunks(seen) > chunks(last):
             ended, last = now, seen
-    judged = readings * (1 - chunks(first) / chunks(last))
+    readings = meters * slots - judged(first)
     cpu = total(last, "process_cpu_seconds_total") - total(first, "process_cpu_seconds_total")
-    return Run(judged / (ended - began), 1e6 * cpu / judged)
+    return Run(readings / (ended - began), 1e6 * cpu / readings)
 
 
 def look(worker: WorkerProcess) -> tuple[float, Samples]:
     """The metrics, and when they were read."""
     return time.perf_counter(), worker.scrape()
+
+
+def judged(samples: Samples) -> float:
+    """How many readings were judged, told once a second."""
+    return total(samples, "meterwatch_judged_total")
 
 
 def chunks(samples: Samples) -> float:

@@ -12,7 +12,9 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
+from itertools import chain
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import faust
@@ -101,21 +103,20 @@ def serve(brokers: str, prefix: str, group: str) -> None:
 
 def measure(brokers: str, folder: Path, *, readings: int, runs: int) -> Result:
     """So many runs over the same readings, without start-up and warm-up."""
-    place = Place(brokers, folder, "naive_peer")
-    slots = -(-(WARM + readings) // METERS)
-    for slot in Load(METERS, 64).slots(slots):
-        place.produce(READS, encode_readings(slot, "single"))
-    rates, costs = [], []
-    for number in range(runs):
-        with (folder / f"peer-{number}.log").open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "bench.peer", brokers, place.settings.prefix, f"naive-{number}"],
-                stdout=subprocess.PIPE, stderr=log, cwd=CHECKOUT,
-            )  # fmt: skip
-        rate, cost = follow(process, readings)
-        rates.append(rate)
-        costs.append(cost)
-    return summed("naive_peer", RATE, rates, f"{sum(costs) / len(costs):.0f} µs CPU each")
+    with Place(brokers, folder, "naive_peer") as place:
+        slots = Load(METERS, 64).slots(-(-(WARM + readings) // METERS))
+        place.produce(READS, chain.from_iterable(encode_readings(slot, "single") for slot in slots))
+        found = [follow(started(place, f"naive-{number}"), readings) for number in range(runs)]
+    return summed("naive_peer", RATE, [rate for rate, _ in found], f"{median(cpu for _, cpu in found):.0f} µs CPU each")
+
+
+def started(place: Place, group: str) -> subprocess.Popen[bytes]:
+    """The peer's process."""
+    with (place.folder / f"{group}.log").open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "bench.peer", place.settings.brokers, place.settings.prefix, group],
+            stdout=subprocess.PIPE, stderr=log, cwd=CHECKOUT,
+        )  # fmt: skip
 
 
 def follow(process: subprocess.Popen[bytes], readings: int) -> tuple[float, float]:

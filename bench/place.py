@@ -24,7 +24,7 @@ from replay.send import send
 from schemas.master import Area
 from schemas.wire import Encoded
 from streams.settings import Settings, load
-from streams.topics import ALERTS, CHECKPOINTS, REJECTS
+from streams.topics import ALERTS, CHECKPOINTS, REJECTS, TOPICS
 
 PARTITIONS = 8
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -34,7 +34,7 @@ Samples = Counter[tuple[str, tuple[str, ...]]]
 
 
 class Place:
-    """Topics under a prefix of their own, and what a worker there is told."""
+    """Topics under a prefix of their own, and what a worker there is told; with the block's end they are deleted."""
 
     def __init__(self, brokers: str, folder: Path, name: str, **settings: object) -> None:
         self.folder, self.name, self.started = folder, name, 0
@@ -46,6 +46,12 @@ class Place:
             "METERWATCH_METRICS_PORT": "0",
         } | {f"METERWATCH_{key.upper()}": str(value) for key, value in settings.items()}
         self.command("topics")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.run(delete(self.settings, [self.settings.topic(topic.name) for topic in TOPICS]))
 
     @property
     def settings(self) -> Settings:

@@ -75,11 +75,10 @@ def settle(worker: WorkerProcess, rate: float) -> None:
 
 def latency(brokers: str, folder: Path, *, meters: int, rate: float, seconds: float, runs: int) -> list[Result]:
     """From the sending of the frame with the evidence to the alert in a consumer's hands."""
-    place = begin(brokers, folder, "alert_latency", meters)
-    with place.worker() as worker, Feed(place, rate, meters, BEFORE_MIDNIGHT) as feed:
-        settle(worker, rate)
-        told = [asyncio.run(listen(place.settings, seconds)) for _ in range(runs)]
-        feed.end()
+    with begin(brokers, folder, "alert_latency", meters) as place:
+        with place.worker() as worker, Feed(place, rate, meters, BEFORE_MIDNIGHT) as feed:
+            settle(worker, rate)
+            told = [asyncio.run(listen(place.settings, seconds)) for _ in range(runs)]
         sent = feed.sent()
     waits = [waited(part, sent) for part in told]
     note = f"{sum(map(len, waits)):,} alerts at {feed_rate(sent):,.0f} readings/s"
@@ -117,8 +116,7 @@ def feed_rate(sent: NDArray[np.void]) -> float:
 
 def recovery(brokers: str, folder: Path, *, meters: int, rate: float, runs: int) -> Result:
     """From SIGKILL half-way between two checkpoints, with a new worker at once, until no more waits than before."""
-    place = begin(brokers, folder, "recovery", meters)
-    with Feed(place, rate, meters, BEFORE_MIDNIGHT):
+    with begin(brokers, folder, "recovery", meters) as place, Feed(place, rate, meters, BEFORE_MIDNIGHT):
         found = [killed(place, rate) for _ in range(runs)]
     note = f"{median(away for _, away in found):.1f} s until the state is restored and reading goes on"
     return summed("recovery_seconds", "s", [seconds for seconds, _ in found], note)

@@ -108,6 +108,9 @@ class Batch:
         columns: dict[str, Any] = {}
         for names, codes in cls.encodings().items():
             lists = [getattr(b, names) for b in batches]
+            if all(part is lists[0] for part in lists):
+                columns[names] = lists[0]
+                continue
             offsets = np.cumsum([0, *map(len, lists)])
             columns[names] = tuple(n for part in lists for n in part)
             columns[codes] = np.concatenate(

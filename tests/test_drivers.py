@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -20,57 +18,85 @@ from replay.send import Shape, send
 from replay.sources import open_sources
 from replay.town import Town
 from schemas.columns import Batch, DeviceEvents, Payments, Readings, Stages
+from schemas.master import Area
 from streams.local import Store, follow
 from streams.settings import Settings, load
 from streams.topics import ensure
 from tests.storm import Fates, States, balanced, checkpointed, fates, hostile_areas, portions
 from tests.workers import WorkerProcess, contained, last_states, told, wait
 
-AS_IT_HAPPENED: Sequence[Sequence[type[Batch]]] = [(DeviceEvents, Payments, Stages, Readings)]
-READS_FIRST = [(Readings,), (Payments,), (Stages,), (DeviceEvents,)]
-EVENTS_FIRST_PAYMENTS_LAST = [(DeviceEvents,), (Stages,), (Readings,), (Payments,)]
+Order = Sequence[tuple[type[Batch], ...]]  # of topics: those after a tuple are sent when all in it is judged
+
+TOGETHER: Order = [(DeviceEvents, Payments, Stages, Readings)]
+READS_FIRST: Order = [(Readings,), (Payments, Stages), (DeviceEvents,)]
+EVENTS_FIRST_PAYMENTS_LAST: Order = [(DeviceEvents,), (Stages, Readings), (Payments,)]
 
 
-class Outcome(NamedTuple):
-    """What a driver ends with."""
+@dataclass
+class History:
+    """A history in parts, what replay and the local runner make of it, and what it is judged with."""
 
+    parts: list[list[Batch]]
+    areas: list[Area]
+    interval: int
     states: States
     fates: Fates
 
-
-def replayed(source: Source) -> Outcome:
-    engine = Engine(zone=source.zone, interval=source.interval)
-    engine.enroll(source.areas)
-    return Outcome(last_states(alert for batch in source.batches for alert in engine.step(batch)), fates(engine))
-
-
-def run_locally(source: Source, store: Path) -> Outcome:
-    with Store(store) as kept:
-        counts = follow(source, kept, source.name).counts
-        states = last_states(kept.alerts())
-    rows = {
-        kind: Counter({o: sum(n.values()) for o, n in outcomes.items() if o not in ("doubted", "flagged")})
-        for kind, outcomes in counts.items()
-    }
-    return Outcome(states, rows)
+    def watched(self, environment: dict[str, str], folder: Path, shape: Shape, order: Order) -> None:
+        """Has two workers watch it; fails, and says where, unless they end with the same."""
+        environment |= {"METERWATCH_INTERVAL": str(self.interval)}
+        settings = load(environment)
+        asyncio.run(ensure(settings))
+        with WorkerProcess(environment, folder / "one") as one, WorkerProcess(environment, folder / "two") as two:
+            for part in self.parts:
+                for topics in order:
+                    batches = [batch for batch in part if isinstance(batch, topics)]
+                    send(Source("part", self.areas, iter(batches), 0), settings.servers, shape, prefix=settings.prefix)
+                    wait(lambda: contained(settings))
+            assert all("holds partitions" in worker.log.read_text() for worker in (one, two))
+            agree(told(settings), checkpointed(settings), self)
 
 
-def opened(path: Path) -> Source:
-    """A history as the commands open it, in the default zone where it does not say its own."""
-    source = open_sources([path])
-    return replace(source, zone=source.zone or Settings().zone, interval=source.interval or Settings().interval)
+def history(sources: Sequence[Source], folder: Path) -> History:
+    """Replays sources one after the other, as the local runner does, and compares the two."""
+    zone, interval = sources[0].zone or Settings().zone, sources[0].interval or Settings().interval
+    engine = Engine(zone=zone, interval=interval)
+    engine.enroll(sources[0].areas)
+    parts = [list(source.batches) for source in sources]
+    states = last_states(alert for part in parts for batch in part for alert in engine.step(batch))
+    replayed = History(parts, sources[0].areas, interval, states, fates(engine))
+    counted: Fates = {}
+    with Store(folder / "local.db") as store:
+        for n, part in enumerate(parts):
+            counts = follow(Source("", replayed.areas, iter(part), 0, zone, interval), store, str(n)).counts
+            for kind, outcomes in counts.items():
+                rows = {o: sum(reasons.values()) for o, reasons in outcomes.items() if o not in ("doubted", "flagged")}
+                counted.setdefault(kind, Counter()).update(rows)
+        agree(last_states(store.alerts()), counted, replayed)
+    return replayed
 
 
-def hostile_source(seed: int = 5) -> Source:
-    """What no file holds, for a file is in order: rows late, again and astray."""
-    stream = hostile_areas(20, seed)
-    batches = [batch for portion in portions(stream, 60) for batch in portion]
-    return Source("hostile", stream.areas, iter(batches), len(stream.rows), stream.zone, stream.interval)
+def agree(states: States, rows: Fates, other: History) -> None:
+    assert states.keys() - other.states.keys() == set()
+    assert other.states.keys() - states.keys() == set()
+    assert [(state, other.states[k]) for k, state in states.items() if state != other.states[k]] == []
+    balanced(rows)
+    assert rows == other.fates
 
 
 @pytest.fixture(scope="module")
-def town_folder(tmp_path_factory) -> Path:
-    """Two days of a town of nine areas: the meters with a planted fault and every twentieth other."""
+def hostile(tmp_path_factory) -> History:
+    """What no file holds, for a file is in order: rows late, again and astray. In halves, within the grace period."""
+    stream = hostile_areas(20, seed=5)
+    parts = list(portions(stream, 60))
+    halves = [[batch for portion in half for batch in portion] for half in (parts[:30], parts[30:])]
+    sources = [Source("", stream.areas, iter(half), 0, stream.zone, stream.interval) for half in halves]
+    return history(sources, tmp_path_factory.mktemp("hostile"))
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory) -> History:
+    """Files of all kinds, of two days of a town: the meters with a planted fault and every twentieth other."""
     town = Town(1600, 2)
     planted = {fault.subject for fault in town.planted}
     kept = np.array([k % 20 == 0 or name in planted for k, name in enumerate(town.grid.names)])
@@ -80,68 +106,32 @@ def town_folder(tmp_path_factory) -> Path:
             yield batch.rows(kept[batch.subject]) if isinstance(batch, Readings) else batch
 
     folder = tmp_path_factory.mktemp("town")
-    layout.write(folder, town.areas, batches())
-    return folder
-
-
-@pytest.fixture
-def watched(environment, tmp_path) -> Iterator[Callable[[Source, Shape, Sequence[Sequence[type[Batch]]]], Outcome]]:
-    """Has two workers watch a source, sent in a shape, some topics after others; returns what they end with."""
-    with ExitStack() as workers:
-
-        def watch(source: Source, shape: Shape, order: Sequence[Sequence[type[Batch]]]) -> Outcome:
-            told_all = environment | {"METERWATCH_INTERVAL": str(source.interval)}
-            settings = load(told_all)
-            asyncio.run(ensure(settings))
-            for name in ("one", "two"):
-                workers.enter_context(WorkerProcess(told_all, tmp_path / name))
-            batches = list(source.batches)
-            for topics in order:
-                some = [batch for batch in batches if isinstance(batch, tuple(topics))]
-                send(replace(source, batches=iter(some)), settings.servers, shape, prefix=settings.prefix)
-                wait(lambda: contained(settings))
-            for name in ("one", "two"):
-                assert "holds partitions [" in (tmp_path / name).read_text()
-            return Outcome(told(settings), checkpointed(settings))
-
-        yield watch
-
-
-def agree(one: Outcome, other: Outcome) -> None:
-    assert one.states.keys() == other.states.keys()
-    assert [(one.states[k], other.states[k]) for k in one.states if one.states[k] != other.states[k]] == []
-    balanced(one.fates)
-    assert one.fates == other.fates
+    layout.write(folder / "files", town.areas, batches())
+    return history([open_sources([folder / "files"])], folder)
 
 
 @pytest.mark.parametrize(
     ("shape", "order"),
     [
-        ("single", AS_IT_HAPPENED),
-        ("array", AS_IT_HAPPENED),
-        ("packed", AS_IT_HAPPENED),
+        ("single", TOGETHER),
+        ("array", TOGETHER),
+        ("packed", TOGETHER),
         ("array", EVENTS_FIRST_PAYMENTS_LAST),
         ("packed", READS_FIRST),
     ],
     ids=["single", "array", "packed", "array-events-first-payments-last", "packed-reads-first"],
 )
-def test_two_workers_end_with_what_replay_and_the_local_runner_end_with(watched, shape, order, tmp_path):
-    expected = replayed(hostile_source())
-    assert len(expected.states) > 150
-    agree(run_locally(hostile_source(), tmp_path / "store.db"), expected)
-    agree(watched(hostile_source(), shape, order), expected)
+def test_all_drivers_end_the_same(hostile, environment, tmp_path, shape, order):
+    assert len(hostile.states) > 150
+    hostile.watched(environment, tmp_path, shape, order)
 
 
-def test_files_of_all_kinds_end_the_same(watched, town_folder, tmp_path):
-    expected = replayed(opened(town_folder))
-    assert len({state["rule"] for state in expected.states.values()}) > 5
-    agree(run_locally(opened(town_folder), tmp_path / "store.db"), expected)
-    agree(watched(opened(town_folder), "packed", AS_IT_HAPPENED), expected)
+def test_files_of_all_kinds_end_the_same(town, environment, tmp_path):
+    assert len({state["rule"] for state in town.states.values()}) > 5
+    town.watched(environment, tmp_path, "packed", TOGETHER)
 
 
-def test_real_curves_end_the_same(watched, tmp_path):
-    files = sorted((Path(__file__).parent / "data").glob("garden4_*"))
-    expected = replayed(open_sources(files))
-    assert expected.states
-    agree(run_locally(open_sources(files), tmp_path / "store.db"), expected)
-    agree(watched(open_sources(files), "array", AS_IT_HAPPENED), expected)
+def test_real_curves_end_the_same(environment, tmp_path):
+    curves = history([open_sources(sorted((Path(__file__).parent / "data").glob("garden4_*")))], tmp_path)
+    assert curves.states
+    curves.watched(environment, tmp_path, "array", TOGETHER)

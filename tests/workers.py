@@ -119,4 +119,4 @@ def wait(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.2)
+        time.sleep(0.5)

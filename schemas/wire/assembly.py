@@ -1,6 +1,7 @@
 """Records become columns, and what is wrong in a batch is found column by column."""
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
@@ -26,19 +27,21 @@ def coded(words: Sequence[str]) -> tuple[Names, Codes]:
     >>> names, codes.tolist()
     (('b', 'a'), [0, 1, 0])
     """
-    names = tuple(dict.fromkeys(words))
-    codes = dict(zip(names, range(len(names)), strict=True))
-    return names, np.fromiter(map(codes.__getitem__, words), np.int32, len(words))
+    known: dict[str, int] = {}
+    codes = np.array([known.setdefault(word, len(known)) for word in words], np.int32)
+    return tuple(known), codes
 
 
 def column(name: str, values: Sequence[Any]) -> NDArray[Any] | None:
     """A field of all records as a column; None when no record tells it."""
     kind = COLUMN_TYPES.get(name, np.int64)
     if name in CODES:
+        if values.count(values[0]) == len(values):
+            return np.full(len(values), CODES[name][values[0]], kind)
         return np.fromiter(map(CODES[name].__getitem__, values), kind, len(values))
     if kind is np.int64:
         return times(values)
-    if values.count(None) == len(values):
+    if values[0] is None and values.count(None) == len(values):
         return None
     numbers = _phases(values) if name in PHASE_COLUMNS else np.array(values, np.float64)
     with np.errstate(over="ignore"):
@@ -62,10 +65,11 @@ def _phases(values: Sequence[Any]) -> NDArray[np.float64]:
         return phases
     if kinds != {tuple}:
         values = [value if type(value) is tuple else (value, np.nan, np.nan) for value in values]
+    cells = list(chain.from_iterable(values))
     try:
-        flat = np.fromiter(chain.from_iterable(values), np.float64, 3 * len(values))
-    except TypeError:
-        flat = np.array(list(chain.from_iterable(values)), np.float64)
+        flat = np.frombuffer(struct.pack(f"{len(cells)}d", *cells), np.float64)
+    except struct.error:
+        flat = np.array(cells, np.float64)
     return flat.reshape(-1, 3).T
 
 

@@ -12,7 +12,7 @@ from msgspec.structs import astuple
 from numpy.typing import NDArray
 
 from schemas.alert import Alert
-from schemas.columns import EARLIEST, LATEST, Batch, DeviceEvents, Names, Payments, Readings, Stages
+from schemas.columns import EARLIEST, LATEST, Batch, Codes, DeviceEvents, Names, Payments, Readings, Stages
 from schemas.master import Area
 from schemas.wire.assembly import coded, column, faults
 from schemas.wire.frame import pack, stack, unpack
@@ -33,9 +33,9 @@ Message = tuple[bytes | None, bytes | None, str, int]
 
 LARGEST = 4 << 20  # bytes of a value
 MOST = LARGEST // 32  # elements of an array that are looked at one by one
-PIECE = 1 << 18  # bytes of values that are decoded at once
+PIECE = 1 << 16  # bytes of values that are decoded at once
 AHEAD = 86_400  # seconds that payments and stage events may be ahead of the broker: their stamps move clocks
-OPEN, CLOSE = b"{}"
+OPEN, CLOSE = b"{", b"}"
 SHAPES = {ord("{"): "single", ord("["): "array"} | dict.fromkeys([*range(0x80, 0x90), 0xDE, 0xDF], "packed")
 """What a value's first byte tells; a msgpack map begins with 0x80 to 0x8f, 0xde or 0xdf."""
 
@@ -138,6 +138,16 @@ def _shape(value: bytes | None, content_type: str) -> str | RefusedError:
     return shape
 
 
+def _shapes(values: Sequence[bytes | None], content_types: Sequence[str]) -> list[str | RefusedError]:
+    """The shape of each value; those that begin alike and are announced alike are of one."""
+    begin = {value and value[:1] for value in values}
+    if len(begin) == 1 == len(set(content_types)) and max(len(value or b"") for value in values) <= LARGEST:
+        first = values[0]
+        if first and first[0] in SHAPES:
+            return [_shape(first, content_types[0])] * len(values)
+    return list(map(_shape, values, content_types))
+
+
 def _area(key: bytes | None) -> str:
     """The area a message key names, "" when it names none. Raises RefusedError."""
     if not key:
@@ -170,11 +180,11 @@ def _refusal(value: bytes | None, error: Exception, index: int) -> Refusal:
 
 
 class _Rows(NamedTuple, Generic[B]):
-    """A batch; per row the message it came from and its place there; and the rows already known to be bad."""
+    """A batch; per row its message; per array the places of its rows; and the rows already known to be bad."""
 
     batch: B
     messages: NDArray[np.intp]
-    places: Sequence[int]
+    places: Sequence[Sequence[int]]
     faults: dict[int, RefusedError]
 
 
@@ -182,31 +192,36 @@ class _Intake(Generic[B]):
     """Messages as columns, on their way to batches."""
 
     def __init__(self, kind: type[B], messages: Sequence[Message]) -> None:
-        keys, values, content_types, times = zip(*messages, strict=True)
+        keys = [message[0] for message in messages]
         named: dict[bytes | None, str] = {}
         unreadable: dict[bytes | None, RefusedError] = {}
         for key in set(keys):
             try:
                 named[key] = _area(key)
             except RefusedError as error:
-                unreadable[key] = error
-        verdicts = list(map(_shape, values, content_types))
-        if unreadable:
-            verdicts = [unreadable.get(key, verdict) for key, verdict in zip(keys, verdicts, strict=True)]
+                named[key], unreadable[key] = "", error
         self.kind = kind
-        self.values = values
-        self.shapes = {index: verdict for index, verdict in enumerate(verdicts) if isinstance(verdict, str)}
-        self.areas = [named.get(key, "") for key in keys]  # that the keys name
-        self.times = np.array(times, np.int64)
+        self.values: list[Any] = [message[1] for message in messages]
+        self.area_names, codes = coded(list(named.values()))  # that the keys name
+        number = dict(zip(named, codes.tolist(), strict=True))
+        self.areas = np.array([number[key] for key in keys], np.int32)  # into area_names
+        self.times = np.array([message[3] for message in messages], np.int64)
         self.times[(self.times < EARLIEST) | (self.times >= LATEST)] = 0
         self.refusals: list[Refusal] = []
-        for index, verdict in enumerate(verdicts) if len(self.shapes) < len(verdicts) else ():
-            if isinstance(verdict, RefusedError):
-                self.refuse(values[index], verdict, index)
+        self.verdicts = _shapes(self.values, [message[2] for message in messages])
+        if unreadable:
+            verdicts = zip(keys, self.verdicts, strict=True)
+            self.verdicts = [unreadable.get(key, verdict) for key, verdict in verdicts]
 
     def pieces(self) -> Iterator[tuple[str, list[int]]]:
         """The readable messages by shape, in order; those in JSON in pieces whose records fit a processor's cache."""
-        for shape, group in groupby(self.shapes, self.shapes.__getitem__):
+        shapes: dict[int, str] = {}
+        for index, verdict in enumerate(self.verdicts):
+            if isinstance(verdict, str):
+                shapes[index] = verdict
+            else:
+                self.refuse(self.values[index], verdict, index)
+        for shape, group in groupby(shapes, shapes.__getitem__):
             run = list(group)
             passed = np.cumsum([len(self.values[index]) for index in run]) // PIECE
             cuts = [] if shape == "packed" else (np.flatnonzero(np.diff(passed)) + 1).tolist()
@@ -229,13 +244,13 @@ class _Intake(Generic[B]):
         if records is None:
             records, kept = self.one_by_one(values, run)
             run = [run[place] for place in kept]
-        return self.rows(records, run, ())
+        return self.rows(records, np.array(run, np.intp), ())
 
     def arrays(self, run: list[int]) -> _Rows[B] | None:
         """The rows of messages of an array of records each."""
         records: list[Any] = []
         messages: list[int] = []
-        places: list[int] = []
+        places: list[Sequence[int]] = []
         for index in run:
             try:
                 found, kept = self.elements(index)
@@ -243,9 +258,9 @@ class _Intake(Generic[B]):
                 self.refuse(self.values[index], error, index)
             else:
                 records += found
-                messages += [index] * len(found)
-                places += kept
-        return self.rows(records, messages, places)
+                messages.append(index)
+                places.append(kept)
+        return self.rows(records, np.repeat(np.array(messages, np.intp), list(map(len, places))), places)
 
     def elements(self, index: int) -> tuple[list[Any], Sequence[int]]:
         """The records of an array, and their places in it. Raises ValueError or RecursionError when it is none."""
@@ -266,7 +281,7 @@ class _Intake(Generic[B]):
         No object can reach from one value into the next: each value begins and ends with a brace, no record nests
         objects, and a string cannot hold the raw line feed that parts two values.
         """
-        if not all(value[0] == OPEN and value[-1] == CLOSE for value in values):
+        if {value[:1] for value in values} != {OPEN} or {value[-1:] for value in values} != {CLOSE}:
             return None
         try:
             records = DECODERS[self.kind].many.decode(b"[" + b",\n".join(values) + b"]")
@@ -286,31 +301,37 @@ class _Intake(Generic[B]):
                 self.refuse(value, error, messages[place])
         return records, kept
 
-    def rows(self, records: list[Any], messages: list[int], places: Sequence[int]) -> _Rows[B] | None:
+    def rows(
+        self, records: list[Any], messages: NDArray[np.intp], places: Sequence[Sequence[int]]
+    ) -> _Rows[B] | None:
         """The records as columns."""
         if not records:
             return None
         told = dict(zip(DECODERS[self.kind].columns, zip(*map(astuple, records), strict=True), strict=True))
-        areas, astray = self.agreed(told.pop("area"), messages)
-        columns: dict[str, Any] = dict(zip(("areas", "area"), coded(areas), strict=True))
+        columns: dict[str, Any] = {}
+        columns["areas"], columns["area"], astray = self.agreed(told.pop("area"), messages)
         for names, codes in self.kind.encodings().items():
             if codes in told:
                 columns[names], columns[codes] = coded(told.pop(codes))
         for name, values in told.items():
             columns[name] = column(name, values)
-        return self.received(_Rows(self.kind.build(**columns), np.array(messages, np.intp), places, astray))
+        return self.received(_Rows(self.kind.build(**columns), messages, places, astray))
 
-    def agreed(self, told: Sequence[str], messages: list[int]) -> tuple[list[str], dict[int, RefusedError]]:
+    def agreed(
+        self, told: Sequence[str], messages: NDArray[np.intp]
+    ) -> tuple[Names, Codes, dict[int, RefusedError]]:
         """The area of each row, by its record or the key of its message, and which rows have none."""
-        areas = [self.areas[index] for index in messages]
+        codes = self.areas[messages]
         astray: dict[int, RefusedError] = {}
-        if any(told) or not all(areas):
-            for row, (by_record, by_key) in enumerate(zip(told, areas, strict=True)):
-                try:
-                    areas[row] = _agreed(by_record, by_key)
-                except RefusedError as error:
-                    astray[row] = error
-        return areas, astray
+        if all(self.area_names) and not any(told):
+            return self.area_names, codes, astray
+        areas = [self.area_names[code] for code in codes.tolist()]
+        for row, (by_record, by_key) in enumerate(zip(told, areas, strict=True)):
+            try:
+                areas[row] = _agreed(by_record, by_key)
+            except RefusedError as error:
+                astray[row] = error
+        return (*coded(areas), astray)
 
     def frames(self, run: list[int]) -> _Rows[B] | None:
         """The rows of messages of a packed frame each."""
@@ -323,7 +344,7 @@ class _Intake(Generic[B]):
                 if self.kind is not Readings:
                     raise RefusedError(Reason.NOT_JSON, "only readings come in frames")
                 frame, columns = unpack(self.values[index])
-                areas.append(_agreed(frame.area, self.areas[index]))
+                areas.append(_agreed(frame.area, self.area_names[self.areas[index]]))
             except RefusedError as error:
                 self.refuse(self.values[index], error, index)
             else:
@@ -365,6 +386,7 @@ class _Intake(Generic[B]):
         bad = self.early(rows) | faults(batch) | rows.faults
         if not bad:
             return batch
+        places = list(chain.from_iterable(rows.places))
         elements: dict[int, list[Raw]] = {}
         alike: dict[tuple[int, RefusedError], list[int]] = {}
         for row, error in bad.items():
@@ -373,7 +395,7 @@ class _Intake(Generic[B]):
             if shape == "array":
                 if index not in elements:
                     elements[index] = ELEMENTS.decode(value)
-                value = bytes(elements[index][rows.places[row]])
+                value = bytes(elements[index][places[row]])
             elif shape == "packed":
                 alike.setdefault((index, error), []).append(row)
                 continue
