@@ -44,7 +44,7 @@ class History:
 
     def watched(self, environment: dict[str, str], folder: Path, shape: Shape, order: Order) -> None:
         """Has two workers watch it; fails, and says where, unless they end with the same."""
-        environment |= {"METERWATCH_INTERVAL": str(self.interval)}
+        environment |= {"METERWATCH_INTERVAL": str(self.interval), "METERWATCH_SESSION_SECONDS": "60"}
         settings = load(environment)
         asyncio.run(ensure(settings))
         with WorkerProcess(environment, folder / "one") as one, WorkerProcess(environment, folder / "two") as two:
