@@ -298,9 +298,11 @@ class Engine:
         """The windows' rows of Intervals."""
         parts = [w.intervals for w in windows]
         slots, at = (np.concatenate([getattr(rows, name) for rows in parts]) for name in ("areas", "at"))
-        columns = {n: np.concatenate([p.columns[n] for p in parts], axis=-1) for n in parts[0].columns}
+        columns = {
+            n: np.concatenate([p.columns[n] for p in parts], axis=-1).astype(np.float32) for n in parts[0].columns
+        }
         names, codes = self.area_names(slots)
-        return Intervals.build(("",), np.zeros(len(slots)), names, codes, at, **columns), slots
+        return Intervals(("",), np.zeros(len(slots), np.int32), names, codes, at, **columns), slots
 
     def day_rows(self, windows: list[Window], n: int) -> Rows:
         """The n-th day of each window as Days."""

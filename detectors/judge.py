@@ -1,7 +1,7 @@
 """Judges the rows of one kind: features, then every rule, then its episodes."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from models.index import Index
 from schemas.alert import Alert, alert_id
 from schemas.columns import PHASES, Batch, Codes, Column, Mask, Status, Times
 
+Missing = Mapping[str, Mask | None]  # which rows of a column are NaN; None where none is
 Enrich = Callable[[Codes, Any], Columns]
 Taken = list[tuple[dict[str, Array], dict[int, Alert]]]
 
@@ -31,38 +32,12 @@ class Finding(NamedTuple):
     score: float
 
 
-class Gone(dict[str, "Mask | None"]):
-    """Which rows of a column are NaN, computed when first asked; None where none is."""
-
-    def __init__(self, columns: Columns) -> None:
-        super().__init__()
-        self.columns = columns
-        self.told: set[str] = set()  # columns that have a value
-
-    def __missing__(self, name: str) -> Mask | None:
-        column = self.columns[name]
-        mask = np.isnan(column) if column.dtype.kind == "f" else None
-        self[name] = mask if mask is not None and np.count_nonzero(mask) else None
-        return self[name]
-
-    def wholly(self, names: Iterable[str]) -> bool:
-        """Whether any of some columns has no value at all."""
-        return any(name not in self.told and self.empty(name) for name in names)
-
-    def empty(self, name: str) -> bool:
-        """Whether a column has no value at all; one that has is noted."""
-        mask = self[name]
-        if mask is not None and (bool(np.isnan(self.columns[name][..., 0]).all()) and mask.all()):
-            return True
-        self.told.add(name)
-        return False
-
-
 class Judge:
     """The features and rules of one kind, with all they remember."""
 
     def __init__(self, rules: Sequence[Rule], features: Sequence[Feature], index: Index, enrich: Enrich) -> None:
         self.rules, self.features, self.index, self.enrich = rules, features, index, enrich
+        self.reads = sorted({name for rule in rules for name in rule.reads})
         self.watching = Cells(rules=np.uint8(0))  # how many have trouble to remember
         self.episodes = [Episodes(rule, self.watching) for rule in rules]
 
@@ -80,21 +55,22 @@ class Judge:
         columns |= self.enrich(slots, batch) if more is None else more
         alerts: list[Alert] = []
         turns = list(waves(slots))
-        gone = Gone(columns)
         watched = np.flatnonzero(self.watching["rules"][slots])
         with np.errstate(invalid="ignore", divide="ignore"):
             for feature in self.features:
-                if gone.wholly(feature.reads):
+                if any(empty(columns[name]) for name in feature.reads):
                     columns |= dict.fromkeys(feature.gives, np.broadcast_to(np.nan, len(slots)))
                 else:
                     columns |= unfolded(feature, batch, slots, columns, turns)
+            gone = {name: missing(columns[name]) for name in self.reads}
+            blank = {name for name, mask in gone.items() if mask is not None and mask.all()}
             for episodes in self.episodes:
-                if not gone.wholly(episodes.rule.reads):
+                if blank.isdisjoint(episodes.rule.reads):
                     alerts += self.judge(episodes, batch.at, columns, gone, slots, watched, distinct=len(turns) == 1)
         return alerts
 
     def judge(
-        self, episodes: Episodes, at: Times, columns: Columns, gone: Gone, slots: Codes, watched: Codes, *,
+        self, episodes: Episodes, at: Times, columns: Columns, gone: Missing, slots: Codes, watched: Codes, *,
         distinct: bool,
     ) -> Iterator[Alert]:  # fmt: skip
         """Judge rows by one rule; `watched` are the rows of slots that any rule watches."""
@@ -190,6 +166,19 @@ class Judge:
             if episodes.fits(cells):
                 episodes.load(cells)
                 episodes.open = {int(s): msgspec.convert(a, Alert) for s, a in opened.items()}
+
+
+def missing(column: Column) -> Mask | None:
+    """Which rows of a column are NaN; None where none is."""
+    if column.dtype.kind != "f":
+        return None
+    mask: Mask = np.isnan(column)
+    return mask if np.count_nonzero(mask) else None
+
+
+def empty(column: Column) -> bool:
+    """Whether a column has no value at all."""
+    return bool(np.isnan(column[..., 0]).all() and np.isnan(column).all())
 
 
 def concerned(hot: Mask, watched: Codes, slots: Codes, *, distinct: bool) -> Codes:

@@ -26,4 +26,8 @@ def day_of(at: Times, zone: str) -> Times:
     >>> day_of(np.array([946684800, 946684801]), "UTC").tolist()
     [0, 1]
     """
+    if len(at):
+        first, last = (np.searchsorted(midnights(zone), [at.min(), at.max()], side="left") - 1).tolist()
+        if first == last:
+            return np.full(len(at), first)
     return np.searchsorted(midnights(zone), at, side="left") - 1

@@ -42,6 +42,7 @@ class Versions:
         self.table: Array = np.array([[UNKNOWN.get(c, np.nan)] for c in columns])  # of every key, after the unknown
         self.newest = np.zeros(0, np.int64)  # by slot: its last row of the table, 0 when nothing is known
         self.latest = 0  # from when on every slot's newest row is in force
+        self.asked: tuple[Codes, dict[str, Column]] = np.full(1, -1), {}  # the last rows asked for, and what was told
 
     def replace(self, records: dict[int, list[tuple[int, list[float]]]]) -> None:
         """Set the whole history of some slots."""
@@ -56,6 +57,7 @@ class Versions:
         self.latest = int((self.keys & (1 << 33) - 1).max(initial=0))
         self.newest = np.zeros(int(slots.max(initial=len(self.newest) - 1)) + 1, np.int64)
         self.newest[self.keys >> 33] = np.arange(1, len(keys) + 1)
+        self.asked = np.full(1, -1), {}
 
     def rows(self, slots: Codes, at: Times) -> Codes:
         """The row of the table in force; 0 where nothing is known."""
@@ -69,8 +71,14 @@ class Versions:
         return row
 
     def at(self, rows: Codes) -> dict[str, Column]:
-        """The columns of some rows of the table."""
-        return dict(zip(self.columns, np.take(self.table, rows, axis=1), strict=True))
+        """The columns of some rows of the table, not to be written to."""
+        before, told = self.asked
+        if not np.array_equal(rows, before):
+            picked = np.take(self.table, rows, axis=1)
+            picked.flags.writeable = False
+            told = dict(zip(self.columns, picked, strict=True))
+            self.asked = rows, told
+        return dict(told)
 
 
 class Registry:

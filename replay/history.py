@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
-from itertools import pairwise
+from itertools import pairwise, repeat
 from typing import Any
 
 import numpy as np
@@ -79,6 +79,10 @@ class Names:
         """The number of each name, new ones included."""
         number = self._number
         return np.fromiter((number.setdefault(name, len(number)) for name in names), np.int32)
+
+    def known(self, names: Sequence[str]) -> Codes:
+        """The number of each name, -1 where it is new."""
+        return np.fromiter(map(self._number.get, names, repeat(-1)), np.int32, len(names))
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from schemas.master import Area
 from schemas.wire.records import WORDS
 
 ROWS = 32_768  # decoded at a time
+DICTIONARY = 16 << 20  # bytes of names that are written once; beyond them a file holds a name with every row
 SUBJECTS: dict[type[Batch], tuple[str, str]] = {
     DeviceEvents: ("meter", "area"),
     Payments: ("customer", "area"),
@@ -90,7 +91,8 @@ def write(
             table = _table(batch)
             if batch.kind not in writers:
                 path = folder / f"{batch.kind}.{form}"
-                opened = (pq.ParquetWriter(path, table.schema, compression="zstd") if form == "parquet"
+                opened = (pq.ParquetWriter(path, table.schema, compression="zstd",
+                                           dictionary_pagesize_limit=DICTIONARY) if form == "parquet"
                           else pyarrow.csv.CSVWriter(path, table.schema))  # fmt: skip
                 writers[batch.kind] = files.enter_context(opened)
             writers[batch.kind].write_table(table)

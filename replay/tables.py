@@ -189,11 +189,16 @@ def _numbered(words: pa.Array, seen: Names) -> Codes:
     """The number of each word, -1 for what is no id and for the last, which stands for empty."""
     if seen.latest is None or not seen.latest[0].equals(words):
         ids = words.to_pylist()
-        good = np.array([0 < len(word) <= LONGEST_ID and word.isprintable() for word in ids] + [False], np.bool_)
-        number = np.full(len(good), -1, np.int32)
-        number[good] = seen.numbers(word for word, fine in zip(ids, good, strict=False) if fine)
+        number = np.append(seen.known(ids), np.int32(-1))
+        fresh = [k for k in np.flatnonzero(number[:-1] < 0).tolist() if is_id(ids[k])]
+        number[fresh] = seen.numbers(ids[k] for k in fresh)
         seen.latest = words, number
     return seen.latest[1]
+
+
+def is_id(text: str) -> bool:
+    """Whether a subject may be called so."""
+    return 0 < len(text) <= LONGEST_ID and text.isprintable()
 
 
 def _is_text(kind: pa.DataType) -> bool:

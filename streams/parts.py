@@ -16,7 +16,7 @@ from streams.topics import REGISTRY, SOURCES
 
 STEP_ROWS = 20_000  # rows that a chunk holds, about
 STEP_SECONDS = 0.5  # that a step takes, about: more would hold up the heartbeat
-PACE = 4_000.0  # rows a second, until the part has seen how fast its history goes
+PACE = 1_000.0  # rows a second, until the part has seen how fast its history goes on a machine that may be busy
 BYTES_PER_ROW = 50.0  # of a packed frame, until the part has seen what its topics carry
 
 

@@ -25,6 +25,8 @@ from detectors.engine import Engine, SnapshotError
 from schemas.alert import Alert
 from schemas.columns import Batch, Readings
 from schemas.wire import (
+    FRAME,
+    JSON,
     Message,
     Refusal,
     decode_areas,
@@ -56,6 +58,7 @@ DECODERS: dict[str, tuple[str, Decode]] = {
     PAYMENTS: ("payments", decode_payments),
     WORKFLOW: ("stages", decode_stages),
 }
+CONTENT_TYPES = {name.encode(): name for name in (JSON, FRAME)}
 log = logging.getLogger("meterwatch")
 
 

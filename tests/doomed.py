@@ -75,7 +75,7 @@ def die_within_a_save(left: int) -> None:
 
         def trace(statement: str) -> None:
             nonlocal left
-            left -= statement.startswith("INSERT OR REPLACE INTO places")
+            left -= statement.startswith("INSERT OR REPLACE INTO engine")
             if left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
 

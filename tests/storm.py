@@ -56,7 +56,7 @@ EARLY = (
 )  # fmt: skip
 SHAPES: tuple[Literal["single", "array", "packed"], ...] = ("single", "array", "packed")
 INTERVAL = 3600  # seconds between readings: three days an area, within what topics may be apart
-SETTLING = 150  # seconds until everything is judged when the storm is over
+SETTLING = 300  # seconds until everything is judged when the storm is over
 MOST = 4  # workers at once
 ENVIRONMENT = {
     "METERWATCH_CLOCK": "stream", "METERWATCH_INTERVAL": str(INTERVAL), "METERWATCH_CHECKPOINT_SECONDS": "1",

@@ -44,7 +44,7 @@ class History:
 
     def watched(self, environment: dict[str, str], folder: Path, shape: Shape, order: Order) -> None:
         """Has two workers watch it; fails, and says where, unless they end with the same."""
-        environment |= {"METERWATCH_INTERVAL": str(self.interval)}
+        environment |= {"METERWATCH_INTERVAL": str(self.interval), "METERWATCH_SESSION_SECONDS": "60"}
         settings = load(environment)
         asyncio.run(ensure(settings))
         with WorkerProcess(environment, folder / "one") as one, WorkerProcess(environment, folder / "two") as two:
@@ -87,7 +87,7 @@ def agree(states: States, rows: Fates, other: History) -> None:
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory) -> History:
     """What no file holds, for a file is in order: rows late, again and astray. In halves, within the grace period."""
-    stream = hostile_areas(20, seed=5)
+    stream = hostile_areas(12, seed=5)
     parts = list(portions(stream, 60))
     halves = [[batch for portion in half for batch in portion] for half in (parts[:30], parts[30:])]
     sources = [Source("", stream.areas, iter(half), 0, stream.zone, stream.interval) for half in halves]

@@ -9,6 +9,9 @@ import pytest
 
 from detectors.engine import Engine
 from detectors.rule import Level, Rule
+from models.index import Index
+from models.packed import packed, unpacked
+from models.registry import Registry
 from schemas.columns import AreaDays, Intervals, Readings, Status
 from schemas.master import Area, Meter, Transformer
 
@@ -88,3 +91,25 @@ def test_a_measured_reading_takes_the_place_of_an_estimate(after):
     seen = windows(AreaDays, area(*both, gateway="G"), told)
     assert seen["energy_out"][-1] == 96.0
     assert seen["coverage"][-1] == 1
+
+
+@pytest.mark.parametrize("places", [0, 1, 2, 3, 4, 5, 9])
+def test_a_packed_day_is_exactly_what_it_was(places):
+    g = np.random.default_rng(places)
+    kwh = np.round(g.exponential(2, (100, 30)), places).astype(np.float32)
+    kwh[g.random(kwh.shape) < 0.1] = np.nan
+    kwh[:, 0], kwh[3, 1], kwh[4, 2] = np.nan, 60_000.125, -0.5
+    cells = {"kwh": kwh, "reads": g.integers(0, 97, 30).astype(np.int32), "gateway": g.normal(0, 9, (4, 100))}
+    again = unpacked(packed(cells))
+    for name, array in cells.items():
+        assert again[name].dtype == array.dtype
+        assert np.array_equal(again[name], array, equal_nan=name != "reads")
+    assert len(packed({"kwh": kwh})) < kwh.nbytes
+
+
+def test_master_data_given_anew_are_those_told():
+    registry, first = Registry(Index(), Index()), np.array([0])
+    for contract in (3.0, 5.0):
+        registry.enroll([area(Meter(meter="M", contract_kva=contract))])
+        rows = registry.meters.rows(first, np.array([START]))
+        assert registry.meters.at(rows)["contract_kva"].tolist() == [contract]

@@ -80,15 +80,15 @@ def test_a_step_of_a_slow_history_is_short(monkeypatch):
     it, clock, steps = part(), [0.0], []
 
     def step(batch):
-        clock[0] += len(batch) / 1_000  # a thousand rows a second
+        clock[0] += len(batch) / 250  # rows a second
         steps.append(batch.at.tolist())
         return []
 
     monkeypatch.setattr("streams.parts.time.perf_counter", lambda: clock[0])
     monkeypatch.setattr(it.engine, "step", step)
-    assert len(list(it.pieces(Readings.build(["M1"], [0] * 4_000, ["A1"], [0] * 4_000, range(4_000))))) == len(steps)
-    assert [len(at) for at in steps] == [2_000, 500, 500, 500, 500]
-    assert [row for at in steps for row in at] == list(range(4_000))
+    assert len(list(it.pieces(Readings.build(["M1"], [0] * 1_000, ["A1"], [0] * 1_000, range(1_000))))) == len(steps)
+    assert [len(at) for at in steps] == [500, 125, 125, 125, 125]
+    assert [row for at in steps for row in at] == list(range(1_000))
 
 
 def test_events_come_before_the_readings_they_may_mute():
