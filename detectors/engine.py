@@ -84,7 +84,8 @@ class Engine:
     ) -> None:
         self.zone, self.interval, self.grace = zone, interval, grace
         chosen = list(RULES.values() if rules is None else rules)
-        self.meter_index, self.areas, self.customers = Index(), Index(), Index()
+        self.meter_index = meters = Index()
+        self.areas, self.customers = Index(), Index()
         self.channels, self.items, self.bill_index = Index(), Index(), Index()
         self.registry = Registry(self.meter_index, self.areas)
         self.grid = Grid(self.registry, zone, interval, grace)
@@ -102,15 +103,15 @@ class Engine:
             return Judge([r for r in chosen if r.kind is kind], features, index, self.enrich)
 
         self.tails = Tails(
-            Windows(lambda _: judge(Readings, [Standstill()], self.meter_index)),
-            Windows(lambda _: judge(Clocks, [Elapsed()], self.meter_index)),
-            self.meter_index, self.registry, interval,
+            Windows(lambda _: judge(Readings, [Standstill()], meters)),
+            Windows(lambda _: judge(Clocks, [Elapsed()], meters)),
+            meters, self.registry, interval,
         )  # fmt: skip
         self.validation = self.tails.present
         self.payments = judge(Payments, [Failures()], self.customers)
         self.attempts = judge(Attempts, [FailureShare()], self.channels)
         self.days = Windows(
-            lambda sealed: judge(Days, [DayRuns(), Weekdays(), PeerScore(self.peers, sealed)], self.meter_index)
+            lambda sealed: judge(Days, [DayRuns(), Weekdays(), PeerScore(self.peers, meters, sealed)], meters)
         )
         self.intervals = Windows(lambda _: judge(Intervals, [Elapsed()], self.areas))
         self.area_days = Windows(lambda _: judge(AreaDays, [Losses(), Habit("loss", 30 * DAY)], self.areas))

@@ -61,7 +61,7 @@ class Judge:
                 if any(empty(columns[name]) for name in feature.reads):
                     columns |= dict.fromkeys(feature.gives, np.broadcast_to(np.nan, len(slots)))
                 else:
-                    columns |= unfolded(feature, batch, slots, columns, turns)
+                    columns |= unfolded(feature, slots, columns, turns)
             gone = {name: missing(columns[name]) for name in self.reads}
             blank = {name for name, mask in gone.items() if mask is not None and mask.all()}
             for episodes in self.episodes:
@@ -196,13 +196,14 @@ def worst_of(scores: Column, clear: float, elements: Column) -> Column:
     return np.where(partly, np.nan, worst) if partly.any() else worst
 
 
-def unfolded(feature: Feature, batch: Batch, slots: Codes, columns: Columns, turns: list[Codes]) -> Columns:
+def unfolded(feature: Feature, slots: Codes, columns: Columns, turns: list[Codes]) -> Columns:
     """A feature's columns for a whole batch, folded turn by turn."""
     if len(turns) == 1:
-        return feature.fold(slots, batch, columns)
+        return feature.fold(slots, columns)
+    taken = {name: columns[name] for name in (*feature.reads, *feature.takes)}
     told: Columns = {}
     for rows in turns:
-        part = feature.fold(slots[rows], batch.rows(rows), {name: c[..., rows] for name, c in columns.items()})
+        part = feature.fold(slots[rows], {name: column[..., rows] for name, column in taken.items()})
         for name, column in part.items():
             if name not in told:
                 told[name] = np.empty((*column.shape[:-1], len(slots)), column.dtype)

@@ -1,17 +1,17 @@
 """What is remembered of each subject and read by rules. A feature folds rows, one per slot, into further columns."""
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from models.cells import Cells
-from schemas.columns import AreaDays, Attempts, Batch, Codes, Column, Days, Payments, Readings
+from models.cells import Array, Cells
+from schemas.columns import Codes, Readings
 from schemas.columns import Payment as PaymentKind
 
 HOUR, DAY = 3600, 86_400
 NEVER = 2**31  # seconds since what never was
-Columns = dict[str, Column]
+Columns = dict[str, Array]
 
 
 class Feature(Protocol):
@@ -19,9 +19,10 @@ class Feature(Protocol):
 
     cells: Cells
     reads: tuple[str, ...]  # columns without which a row neither gives nor leaves anything
+    takes: tuple[str, ...]  # further columns that it looks at
     gives: tuple[str, ...]
 
-    def fold(self, slots: Codes, batch: Any, columns: Columns) -> Columns:
+    def fold(self, slots: Codes, columns: Columns) -> Columns:
         """Further columns for rows of distinct slots, as things stood before them; then remember them."""
         ...
 
@@ -30,16 +31,17 @@ class Elapsed:
     """When each subject was last seen."""
 
     reads: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ("at",)
     gives: tuple[str, ...] = ("gap",)
 
     def __init__(self) -> None:
         self.cells = Cells(then=np.int64(0))
 
-    def fold(self, slots: Codes, batch: Batch, columns: Columns) -> Columns:
+    def fold(self, slots: Codes, columns: Columns) -> Columns:
         """Adds gap, the seconds since the subject's previous row."""
-        then = self.cells["then"][slots]
-        self.cells["then"][slots] = batch.at
-        return {"gap": np.where(then > 0, batch.at - then, NEVER)}
+        then, at = self.cells["then"][slots], columns["at"]
+        self.cells["then"][slots] = at
+        return {"gap": np.where(then > 0, at - then, NEVER)}
 
 
 class Habit:
@@ -54,21 +56,22 @@ class Habit:
     def __init__(self, of: str, half_life: float) -> None:
         self.of, self.half_life = of, half_life
         self.reads: tuple[str, ...] = (of,)
+        self.takes: tuple[str, ...] = ("at",)
         self.gives: tuple[str, ...] = (f"{of}_mean", f"{of}_spread", f"{of}_seen")
         self.cells = Cells(mean=np.float64(np.nan), var=np.float64(0), then=np.int64(0), seen=np.int32(0))
 
-    def fold(self, slots: Codes, batch: Batch, columns: Columns) -> Columns:
+    def fold(self, slots: Codes, columns: Columns) -> Columns:
         """Adds <column>_mean, <column>_spread and <column>_seen, the count of values so far."""
         c, x = self.cells, columns[self.of].astype(np.float64)
         mean, var, seen = c["mean"][slots], c["var"][slots], c["seen"][slots]
-        keep = np.exp2((c["then"][slots] - batch.at) / self.half_life)
+        keep = np.exp2((c["then"][slots] - columns["at"]) / self.half_life)
         keep = np.minimum(keep, 1 - 1 / (seen + 1))
         widest = np.where(seen < self.FEW, np.inf, 3 * np.maximum(np.sqrt(var), self.LEAST * np.abs(mean)))
         step = np.clip(x - mean, -widest, widest)
         first, told = np.isnan(mean), ~np.isnan(x)
         c["mean"][slots] = np.where(told, np.where(first, x, mean + (1 - keep) * step), mean)
         c["var"][slots] = np.where(told, np.where(first, 0.0, keep * (var + (1 - keep) * step * step)), var)
-        c["then"][slots] = np.where(told, batch.at, c["then"][slots])
+        c["then"][slots] = np.where(told, columns["at"], c["then"][slots])
         c["seen"][slots] = seen + told
         return dict(zip(self.gives, (mean, np.sqrt(var), seen.astype(float)), strict=True))
 
@@ -77,22 +80,23 @@ class Standstill:
     """Energy that flowed by the power readings since the register last moved."""
 
     reads: tuple[str, ...] = ("register_delta", "total_p")
+    takes: tuple[str, ...] = ("at",)
     gives: tuple[str, ...] = ("still_kwh",)
 
     def __init__(self) -> None:
         self.cells = Cells(still=np.float64(0), then=np.int64(0))
 
-    def fold(self, slots: Codes, batch: Readings, columns: Columns) -> Columns:
+    def fold(self, slots: Codes, columns: Columns) -> Columns:
         """Adds still_kwh, NaN without register or power."""
         c = self.cells
         moved, power = columns["register_delta"], columns["total_p"].astype(np.float64)
         then = c["then"][slots]
-        hours = np.where(then > 0, np.minimum(batch.at - then, HOUR), 0) / HOUR
+        hours = np.where(then > 0, np.minimum(columns["at"] - then, HOUR), 0) / HOUR
         flowed = c["still"][slots] + np.maximum(power, 0) * hours
         still = np.where(np.isnan(moved) | np.isnan(power), np.nan, np.where(moved > 0, 0.0, flowed))
         known = ~np.isnan(still)
         c["still"][slots[known]] = still[known]
-        c["then"][slots[known]] = batch.at[known]
+        c["then"][slots[known]] = columns["at"][known]
         return {"still_kwh": still}
 
 
@@ -100,19 +104,20 @@ class DayRuns:
     """Run lengths over a meter's closed days."""
 
     reads: tuple[str, ...] = ("reads",)
+    takes: tuple[str, ...] = ("kwh", "coverage", "live")
     gives: tuple[str, ...] = ("zero_days", "missing_days", "usual_kwh")
 
     def __init__(self) -> None:
         self.cells = Cells(zero=np.int32(0), missing=np.int32(0), usual=np.float64(np.nan))
 
-    def fold(self, slots: Codes, batch: Days, columns: Columns) -> Columns:
+    def fold(self, slots: Codes, columns: Columns) -> Columns:
         """Adds zero_days, missing_days and usual_kwh, the fading mean over days with use (a month's half-life)."""
-        c, kwh = self.cells, batch.kwh.astype(np.float64)
+        c, kwh = self.cells, columns["kwh"].astype(np.float64)
         usual = c["usual"][slots]
-        zero = (kwh == 0) & (batch.coverage >= 0.9) & ~(batch.live < 0.5)
+        zero = (kwh == 0) & (columns["coverage"] >= 0.9) & ~(columns["live"] < 0.5)
         used = kwh > 0
         zeros = np.where(zero, c["zero"][slots] + 1, np.where(used, 0, c["zero"][slots]))
-        missing = np.where(batch.reads > 0, 0, c["missing"][slots] + 1)
+        missing = np.where(columns["reads"] > 0, 0, c["missing"][slots] + 1)
         c["zero"][slots], c["missing"][slots] = zeros, missing
         keep = 2.0 ** (-1 / 28)
         c["usual"][slots] = np.where(used, np.where(np.isnan(usual), kwh, usual + (1 - keep) * (kwh - usual)), usual)
@@ -127,6 +132,7 @@ class Weekdays:
     """What a meter usually uses on each day of the week; a day counts as half to twice the usual."""
 
     reads: tuple[str, ...] = ("kwh",)
+    takes: tuple[str, ...] = ("at", "usual_kwh")
     gives: tuple[str, ...] = ("change",)
 
     WEEKS = 4  # half-life
@@ -134,10 +140,10 @@ class Weekdays:
     def __init__(self) -> None:
         self.cells = Cells(usual=np.full(7, np.nan, np.float32))
 
-    def fold(self, slots: Codes, batch: Days, columns: Columns) -> Columns:
+    def fold(self, slots: Codes, columns: Columns) -> Columns:
         """Adds change, the log of the day's use over that weekday's usual use, or over every day's at first."""
-        kwh, rows = batch.kwh.astype(np.float64), np.arange(len(slots))
-        weekday = (batch.at // HOUR + 12) // 24 % 7
+        kwh, rows = columns["kwh"].astype(np.float64), np.arange(len(slots))
+        weekday = (columns["at"] // HOUR + 12) // 24 % 7
         usual = self.cells["usual"][:, slots].astype(np.float64)
         here = usual[weekday, rows]
         keep = 2.0 ** (-1 / self.WEEKS)
@@ -152,6 +158,7 @@ class Losses:
     """An area's line loss, day by day."""
 
     reads: tuple[str, ...] = ("energy_in",)
+    takes: tuple[str, ...] = ("energy_out", "coverage")
     gives: tuple[str, ...] = ("loss", "loss_third", "loss_least_third")
 
     WINDOW = 7
@@ -159,10 +166,11 @@ class Losses:
     def __init__(self) -> None:
         self.cells = Cells(losses=np.full(self.WINDOW, np.nan))
 
-    def fold(self, slots: Codes, batch: AreaDays, columns: Columns) -> Columns:
+    def fold(self, slots: Codes, columns: Columns) -> Columns:
         """Adds loss; of the last 7 well-covered days, the third highest and lowest; NaN on any other day."""
-        loss = np.where(batch.energy_in > 0, (batch.energy_in - batch.energy_out) / batch.energy_in, np.nan)
-        loss = np.where(batch.coverage >= 0.98, loss, np.nan)
+        through = columns["energy_in"]
+        loss = np.where(through > 0, (through - columns["energy_out"]) / through, np.nan)
+        loss = np.where(columns["coverage"] >= 0.98, loss, np.nan)
         before = self.cells["losses"][:, slots]
         losses = np.where(np.isnan(loss), before, np.concatenate([before[1:], loss[None]]))
         self.cells["losses"][:, slots] = losses
@@ -178,6 +186,7 @@ class Failures:
     """A customer's latest failed payment attempts since one went through."""
 
     reads: tuple[str, ...] = ("succeeded",)
+    takes: tuple[str, ...] = ("payment", "at")
     gives: tuple[str, ...] = ("failures_24h",)
 
     KEPT = 3
@@ -185,14 +194,14 @@ class Failures:
     def __init__(self) -> None:
         self.cells = Cells(failed=np.zeros(self.KEPT, np.int64))
 
-    def fold(self, slots: Codes, batch: Payments, columns: Columns) -> Columns:
+    def fold(self, slots: Codes, columns: Columns) -> Columns:
         """Adds failures_24h, at most 3; NaN for rows that are no attempt."""
-        attempt = (batch.payment == PaymentKind.PAYMENT) | (batch.payment == PaymentKind.TOPUP)
-        failed = attempt & (batch.succeeded == 0)
+        at, attempt = columns["at"], np.isin(columns["payment"], (PaymentKind.PAYMENT, PaymentKind.TOPUP))
+        failed = attempt & (columns["succeeded"] == 0)
         before = self.cells["failed"][:, slots]
-        after = np.where(failed, np.concatenate([before[1:], batch.at[None]]), np.where(attempt, 0, before))
+        after = np.where(failed, np.concatenate([before[1:], at[None]]), np.where(attempt, 0, before))
         self.cells["failed"][:, slots] = after
-        recent = ((after > 0) & (after > batch.at - DAY)).sum(axis=0)
+        recent = ((after > 0) & (after > at - DAY)).sum(axis=0)
         return {"failures_24h": np.where(attempt, recent, np.nan)}
 
 
@@ -200,6 +209,7 @@ class FailureShare:
     """How often attempts through a channel fail: lately, and usually at this hour of the week."""
 
     reads: tuple[str, ...] = ("failed",)
+    takes: tuple[str, ...] = ("at",)
     gives: tuple[str, ...] = ("failed_share", "attempts", "usual_share", "usual_spread")
 
     MEMORY = 50  # attempts over which the recent share fades
@@ -212,18 +222,18 @@ class FailureShare:
             hour=np.int64(0), tried=np.float32(0), failed=np.float32(0),  # the hour that has not ended yet
         )  # fmt: skip
 
-    def fold(self, slots: Codes, batch: Attempts, columns: Columns) -> Columns:
+    def fold(self, slots: Codes, columns: Columns) -> Columns:
         """Adds failed_share, attempts (effective number), usual_share and usual_spread, both before this hour."""
-        c = self.cells
-        hour = np.maximum(batch.at // HOUR, c["hour"][slots])  # a row that comes late counts in the running hour
+        c, failed = self.cells, columns["failed"]
+        hour = np.maximum(columns["at"] // HOUR, c["hour"][slots])  # a row that comes late counts in the running hour
         self.end_hours(slots[c["hour"][slots] != hour])
         c["hour"][slots] = hour
         c["tried"][slots] += 1
-        c["failed"][slots] += batch.failed
+        c["failed"][slots] += failed
         hour = hour % 168
         keep = 1 - 1 / self.MEMORY
         weight = c["weight"][slots] * keep + 1
-        share = c["share"][slots] + (batch.failed - c["share"][slots]) / weight
+        share = c["share"][slots] + (failed - c["share"][slots]) / weight
         tried, fails = c["attempts"][:, slots], c["fails"][:, slots]
         rows = np.arange(len(slots))
         here, all_tried = tried[hour, rows], tried.sum(axis=0)

@@ -1,13 +1,16 @@
 """Dense slots for subjects: the same area and subject have the same slot for good."""
 from __future__ import annotations
 
+from itertools import pairwise, repeat
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from models.runs import runs
 from schemas.columns import Batch, Codes, Names
 
 FREE = ("", "")
+RUN = 8  # names of an area in a row, from which they are looked up together
 
 
 class Dictionary(NamedTuple):
@@ -67,19 +70,28 @@ class Index:
         """The slot of every row's area and subject."""
         names, areas = batch.names, batch.areas
         if names is not self.latest.names or areas != self.latest.areas:
-            unknown = np.full(len(names), -1, np.int32)
-            self.latest = Dictionary(names, areas, unknown, unknown.copy())
+            self.latest = self.look_up(batch)
         slots = self.latest.slot[batch.subject]
-        rows = (self.latest.area[batch.subject] != batch.area).nonzero()[0]
+        rows = ((slots < 0) | (self.latest.area[batch.subject] != batch.area)).nonzero()[0]
         if len(rows):
             subject, area = batch.subject[rows], batch.area[rows]
-            known = [self.known.setdefault(name, {}) for name in areas]
-            found = [known[a].get(names[n], -1) for a, n in zip(area.tolist(), subject.tolist(), strict=True)]
-            slots[rows] = found
-            for row in rows[slots[rows] < 0].tolist():
-                slots[row] = self.slot(areas[batch.area[row]], names[batch.subject[row]])
+            pairs = zip(area.tolist(), subject.tolist(), strict=True)
+            slots[rows] = [self.slot(areas[a], names[n]) for a, n in pairs]
             self.latest.slot[subject], self.latest.area[subject] = slots[rows], area
         return slots
+
+    def look_up(self, batch: Batch) -> Dictionary:
+        """The slots that are known of a batch's names, where those of an area stand together."""
+        area = np.full(len(batch.names), -1, np.int32)
+        area[batch.subject[::-1]] = batch.area[::-1]
+        slot = np.full(len(area), -1, np.int32)
+        begins = runs(area).tolist()
+        if RUN * len(begins) < len(area):
+            for begin, end in pairwise([*begins, len(area)]):
+                known = self.known.get(batch.areas[area[begin]], {}) if area[begin] >= 0 else {}
+                found = map(known.get, batch.names[begin:end], repeat(-1))
+                slot[begin:end] = np.fromiter(found, np.int32, end - begin)
+        return Dictionary(batch.names, batch.areas, slot, area)
 
     def load(self, state: list[Any]) -> None:
         """Replace everything by what `state` gave."""

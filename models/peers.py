@@ -9,7 +9,8 @@ from river.proba import Gaussian
 
 from models.cells import Cells
 from models.features import Columns
-from schemas.columns import Codes, Days
+from models.index import Index
+from schemas.columns import Codes
 
 GRACE = 100  # days of peers before the model can tell
 LAG = 4 * 86_400 - 7200  # seconds between a day and the sealed days it is scored by; less than days of 23 hours
@@ -63,22 +64,23 @@ class PeerScore:
     """Adds peer_score; the judge of sealed days learns, the other only scores."""
 
     reads: tuple[str, ...] = ("change", "residential")
+    takes: tuple[str, ...] = ("area", "at")
     gives: tuple[str, ...] = ("peer_score",)
 
-    def __init__(self, peers: Peers, learns: bool) -> None:
-        self.peers, self.learns = peers, learns
+    def __init__(self, peers: Peers, meters: Index, learns: bool) -> None:
+        self.peers, self.meters, self.learns = peers, meters, learns
         self.cells = Cells()
 
-    def fold(self, slots: Codes, batch: Days, columns: Columns) -> Columns:
+    def fold(self, slots: Codes, columns: Columns) -> Columns:
         """Adds peer_score between 0 and 1; NaN before the model has seen enough, or without a change to score."""
-        change, segment = columns["change"], columns["residential"]
+        change, segment, areas = columns["change"], columns["residential"], columns["area"]
         score = np.full(len(slots), np.nan)
-        for area in np.unique(batch.area).tolist():
-            for kind in np.unique(segment[(batch.area == area) & ~np.isnan(segment)]).tolist():
-                rows = np.flatnonzero((batch.area == area) & (segment == kind) & ~np.isnan(change))
+        for area in np.unique(areas).tolist():
+            for kind in np.unique(segment[(areas == area) & ~np.isnan(segment)]).tolist():
+                rows = np.flatnonzero((areas == area) & (segment == kind) & ~np.isnan(change))
                 if not len(rows):
                     continue
-                key, at = (batch.areas[area], kind), int(batch.at[rows[0]])
+                key, at = (self.meters.pairs[slots[rows[0]]][0], kind), int(columns["at"][rows[0]])
                 if self.learns:
                     self.peers.learn(key, at, change[rows].tolist())
                     continue

@@ -9,6 +9,7 @@ import numpy as np
 
 from models.cells import Cells
 from models.grid import unknown, waves
+from models.runs import ascending
 from schemas.columns import Codes, Column, Mask, Readings, Status, Times
 
 FULL = (0xFFFFFFFF, 0x7FFFFFFF, -0x80000000)  # what a meter sends for "no value", with any number of decimals
@@ -93,17 +94,21 @@ class Validation:
         A row has strayed when it is more than a day ahead of its area's clock `now`, the one before it was ahead too,
         and the clock has moved in between. Then too a meter whose last stamp was a day ahead may go back.
         """
-        last, before = self.order["last"], np.empty(len(at), np.int64)
-        clock_then = np.empty(len(at), np.int64)
-        order = np.argsort(slots, kind="stable")
-        ordered = slots[order]
-        starts = np.diff(ordered, prepend=-1) != 0
-        offset = np.cumsum(starts) << 40
-        newest = np.maximum.accumulate(np.maximum(np.where(kept, at, 0)[order], last[ordered]) + offset) - offset
-        before[order] = np.where(starts, last[ordered], np.concatenate([[0], newest[:-1]]))
-        then = self.order["clock_then"]
-        clock_then[order] = np.where(starts, then[ordered], np.concatenate([[0], now[order][:-1]]))
-        then[ordered] = now[order]
+        last, then = self.order["last"], self.order["clock_then"]
+        if ascending(slots):
+            before, clock_then = last[slots], then[slots]
+            newest, ordered = np.maximum(before, np.where(kept, at, 0)), slots
+            then[slots] = now
+        else:
+            before, clock_then = np.empty(len(at), np.int64), np.empty(len(at), np.int64)
+            order = np.argsort(slots, kind="stable")
+            ordered = slots[order]
+            starts = np.diff(ordered, prepend=-1) != 0
+            offset = np.cumsum(starts) << 40
+            newest = np.maximum.accumulate(np.maximum(np.where(kept, at, 0)[order], last[ordered]) + offset) - offset
+            before[order] = np.where(starts, last[ordered], np.concatenate([[0], newest[:-1]]))
+            clock_then[order] = np.where(starts, then[ordered], np.concatenate([[0], now[order][:-1]]))
+            then[ordered] = now[order]
         moved = kept & (now > clock_then) & (clock_then > 0)
         strayed = moved & (at > now + DAY) & (before > now)
         if not (moved & (before > now + DAY)).any():
@@ -127,42 +132,43 @@ class Validation:
         if unknown(r.register):
             none = np.broadcast_to(np.nan, rows)
             return r, Registers(none, none, np.zeros(rows, bool))
+        clock = r.at + r.clock_offset.astype(np.float64)
         rated_kw = SPAN_OF_RATING * master["un"] * master["imax"] * master["phases"] / 1000
-        known = master["effective"], master["register_span"], master["interval_s"], rated_kw
+        known = (master[name] for name in ("effective", "register_span", "interval_s"))
+        taken: tuple[Any, ...] = (r.at, r.register, clock, r.kwh, *known, rated_kw)
         turns = list(waves(slots))
         if len(turns) == 1:
-            return self.turn(slots, r, *known)
-        told = {name: np.array(getattr(r, name)) for name in TOLD if not unknown(getattr(r, name))}
-        delta, drop, stale = np.empty(rows), np.empty(rows), np.empty(rows, bool)
-        for turn in turns:
-            part, found = self.turn(slots[turn], r.rows(turn), *(column[turn] for column in known))
-            delta[turn], drop[turn], stale[turn] = found
-            for name, column in told.items():
-                column[..., turn] = getattr(part, name)
+            delta, drop, stale, lump = self.turn(slots, *taken)
+        else:
+            delta, drop, stale, lump = np.empty(rows), np.empty(rows), np.empty(rows, bool), np.empty(rows, bool)
+            for turn in turns:
+                found = self.turn(slots[turn], *(column[turn] for column in taken))
+                delta[turn], drop[turn], stale[turn], lump[turn] = found
+        told: dict[str, Column] = {}
+        if stale.any():
+            told = {name: self.doubt(getattr(r, name), stale, "repeated_snapshot") for name in TOLD}
+        if lump.any():
+            told["kwh"] = self.doubt(told.get("kwh", r.kwh), lump, "backfill_lump")
         return replaced(r, **told), Registers(delta, drop, stale)
 
     def turn(
-        self, slots: Codes, r: Readings, version: Column, span: Column, interval: Column, rated_kw: Column
-    ) -> tuple[Readings, Registers]:
-        """The same for one row per meter."""
+        self, slots: Codes, at: Times, register: Column, clock: Column, kwh: Column, version: Column, span: Column,
+        interval: Column, rated_kw: Column,
+    ) -> tuple[Column, Column, Mask, Mask]:  # fmt: skip
+        """Delta, drop, which rows repeat the one before and which are lumps, for one row per meter."""
         c = self.cells
-        have = ~np.isnan(r.register)
+        have = ~np.isnan(register)
         changed = c["version"][slots] != version
         last = np.where(changed, np.nan, c["register"][slots])
         odd = np.where(changed, np.nan, c["odd"][slots])
-        clock = r.at + r.clock_offset.astype(np.float64)
-        stale = have & (r.register == last) & (clock <= c["clock"][slots])
-        told = {}
-        if stale.any():
-            for name in TOLD:
-                told[name] = self.doubt(getattr(r, name), stale, "repeated_snapshot")
-            have = have & ~stale
-        register = r.register
-        seconds = np.where(np.isnan(last), np.nan, r.at - c["read"][slots])
+        stale = have & (register == last) & (clock <= c["clock"][slots])
+        have &= ~stale
+        seconds = np.where(np.isnan(last), np.nan, at - c["read"][slots])
         delta = register - last
         rolled = (delta < 0) & (last > ROLLOVER_SHARE * span) & (register < (1 - ROLLOVER_SHARE) * span)
         delta = np.where(rolled, delta + span, delta)
-        most = np.nan_to_num(rated_kw * seconds / 3600 + JUMP_KWH, nan=np.inf)
+        most = rated_kw * seconds / 3600 + JUMP_KWH
+        most = np.where(np.isnan(most), np.inf, most)
         fell, leapt = have & (delta < 0), have & (delta > most)
         confirmed = fell & (odd < last) & (register >= odd)
         settled = leapt & (odd > last) & (register >= odd) & (register - odd <= most)
@@ -171,18 +177,13 @@ class Validation:
                 self.doubts[reason] += count
         drop = np.where(confirmed, last - odd, np.where(fell, np.nan, np.where(have, 0.0, np.nan)))
         good = have & ((~fell & ~leapt) | confirmed | settled)
-        lumps = (
-            (seconds > LUMP_INTERVALS * interval) & (r.kwh >= 0.95 * delta) & (r.kwh > LUMP_KWH) & good
-        )  # fmt: skip
-        if lumps.any():
-            told["kwh"] = self.doubt(told.get("kwh", r.kwh), lumps, "backfill_lump")
+        lump = (seconds > LUMP_INTERVALS * interval) & (kwh >= 0.95 * delta) & (kwh > LUMP_KWH) & good
         c["register"][slots] = np.where(good, register, last)
-        c["read"][slots] = np.where(good, r.at, c["read"][slots])
+        c["read"][slots] = np.where(good, at, c["read"][slots])
         c["odd"][slots] = np.where(have, np.where(good, np.nan, register), odd)
         c["clock"][slots] = np.where(np.isnan(clock), c["clock"][slots], clock)
         c["version"][slots] = version
-        delta = np.where(good & ~confirmed & ~settled, delta, np.nan)
-        return replaced(r, **told), Registers(delta, drop, stale)
+        return np.where(good & ~confirmed & ~settled, delta, np.nan), drop, stale, lump
 
 
 def doubtful(column: Column, bound: Column | None, *, signed: bool) -> bool:
