@@ -28,16 +28,17 @@ class Size(NamedTuple):
     peer: int  # readings
     slots: dict[str, int]  # quarter-hours of 100,000 meters; 96 are a day with its midnight
     listened: float  # seconds of alerts
+    history: bool  # whether all the days that an area holds are open when a worker is killed
     days: int  # meters whose state is measured
     growing: int  # quarter-hours of a million meters
 
 
 FULL = Size(5, 3, 40_000, {"live_packed": 96, "live_json_frames": 96, "live_single": 96, "replay_parquet": 96,
                            "engine_rows_100": 12, "engine_rows_1000": 12, "engine_rows_5000": 12, "rules_growth": 12},
-            30, METERS, 8)  # fmt: skip
-QUICK = Size(1, 1, 15_000, {"live_packed": 14, "live_json_frames": 8, "live_single": 4, "replay_parquet": 10,
+            30, True, METERS, 8)  # fmt: skip
+QUICK = Size(1, 1, 10_000, {"live_packed": 12, "live_json_frames": 6, "live_single": 3, "replay_parquet": 8,
                             "engine_rows_100": 1, "engine_rows_1000": 2, "engine_rows_5000": 8, "rules_growth": 2},
-             12, METERS // 20, 1)  # fmt: skip
+             10, False, METERS // 20, 1)  # fmt: skip
 
 
 class Bench:
@@ -48,21 +49,19 @@ class Bench:
         self.live = 0.0  # readings a second, of packed frames
 
     def measure(self, name: str) -> list[Result]:
-        """The row of a name; both rows of alert latency."""
+        """The row of a name; alert latency and recovery are measured together."""
         size = self.size
         slots = size.slots.get(name, 0)
         if name in live.SHAPES:
             return [self.throughput(name)]
         if name.startswith("engine_rows_"):
             return [engine.rows(int(name.rpartition("_")[2]), meters=METERS, slots=slots, runs=size.runs)]
-        if name.startswith("alert_latency"):
-            return steady.latency(self.brokers, self.folder, meters=METERS, rate=self.half(), seconds=size.listened,
-                                  runs=size.few_runs)  # fmt: skip
+        if name.startswith("alert_latency") or name == "recovery_seconds":
+            return steady.measure(self.brokers, self.folder, meters=METERS, rate=self.half(), seconds=size.listened,
+                                  runs=size.few_runs, history=size.history)  # fmt: skip
         return [{
             "naive_peer": lambda: peer.measure(self.brokers, self.folder, readings=size.peer, runs=size.runs),
             "replay_parquet": lambda: replay.measure(self.folder, meters=METERS, slots=slots, runs=size.runs),
-            "recovery_seconds": lambda: steady.recovery(
-                self.brokers, self.folder, meters=METERS, rate=self.half(), runs=size.few_runs),
             "bytes_per_meter": lambda: engine.bytes_per_meter(meters=size.days, days=5),
             "meters_growth": lambda: engine.meters_growth(
                 few=10_000, many=1_000_000, slots=size.growing, runs=size.few_runs),

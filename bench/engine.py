@@ -23,6 +23,7 @@ from schemas.columns import Readings
 MORNING = 36  # of a day's quarter-hours: no midnight for long
 BEFORE_MIDNIGHT = SLOTS - 4  # eight quarter-hours from here a day begins, another closes
 GROWTH_ROWS = 5_000
+TURNS = 5  # of few meters, before many and after
 KNOWN = 2  # quarter-hours until every meter has a history
 Given = ParamSpec("Given")
 Value = TypeVar("Value")
@@ -91,10 +92,9 @@ def meters_growth(*, few: int, many: int, slots: int, runs: int) -> Result:
 
 def growth(few: int, many: int, slots: int) -> float:
     """Few are measured before and after many, so that a slow spell of the machine meets both."""
-    turns = max(2, min(10, many // few // 10))
-    small = [cost(few, slots) for _ in range(turns)]
+    small = [cost(few, slots) for _ in range(TURNS)]
     large = cost(many, slots)
-    small += [cost(few, slots) for _ in range(turns)]
+    small += [cost(few, slots) for _ in range(TURNS)]
     return large / median(small)
 
 

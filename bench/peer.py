@@ -28,7 +28,7 @@ from schemas.wire import encode_readings
 from streams.topics import ALERTS, READS
 
 METERS = 5_000  # all known after the warm-up
-WARM = 10_000  # readings
+WARM = 6_000  # readings
 SAID = 1_000  # readings between two words
 
 

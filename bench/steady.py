@@ -4,10 +4,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,12 +36,39 @@ OPEN_DAYS = 4  # that an area holds
 Told = tuple[float, Alert]
 
 
-def begin(brokers: str, folder: Path, name: str, meters: int) -> Place:
-    """A place whose worker will first be given a few quarter-hours of some days, so that all its days are open."""
-    place = Place(brokers, folder, name, checkpoint_seconds=CHECKPOINT_SECONDS)
-    place.enroll(Load(meters).areas())
-    place.produce(READS, chain.from_iterable(encode_readings(slot, "packed") for slot in days_before(meters)))
-    return place
+class Back(NamedTuple):
+    """How soon a worker is back after a kill."""
+
+    seconds: float  # until no more waits than before
+    away: float  # of them, until the new worker holds all partitions
+
+
+def measure(
+    brokers: str, folder: Path, *, meters: int, rate: float, seconds: float, runs: int, history: bool
+) -> list[Result]:
+    """Alert latency in spells of so many seconds, then as many kills, all under one load.
+
+    With a history the worker is first given a few quarter-hours of some days, so that all its days are open.
+    """
+    with Place(brokers, folder, "steady", checkpoint_seconds=CHECKPOINT_SECONDS) as place:
+        place.enroll(Load(meters).areas())
+        if history:
+            slots = days_before(meters)
+            place.produce(READS, chain.from_iterable(encode_readings(slot, "packed") for slot in slots))
+        with Feed(place, rate, meters, BEFORE_MIDNIGHT) as feed, ExitStack() as workers:
+
+            def start() -> WorkerProcess:
+                return workers.enter_context(place.worker(place.name))
+
+            worker = start()
+            settle(worker, rate)
+            told = [asyncio.run(listen(place.settings, seconds)) for _ in range(runs)]
+            kills = []
+            for _ in range(runs):
+                worker, back = followed(worker, start, rate)
+                kills.append(back)
+        sent = feed.sent()
+    return [*latency(told, sent), recovery(kills)]
 
 
 def days_before(meters: int) -> Iterator[Readings]:
@@ -73,17 +102,12 @@ def settle(worker: WorkerProcess, rate: float) -> None:
     wait(kept_up, "the worker keeps up with half of what was measured", every=LOOK)
 
 
-def latency(brokers: str, folder: Path, *, meters: int, rate: float, seconds: float, runs: int) -> list[Result]:
+def latency(told: Sequence[Sequence[Told]], sent: NDArray[np.void]) -> list[Result]:
     """From the sending of the frame with the evidence to the alert in a consumer's hands."""
-    with begin(brokers, folder, "alert_latency", meters) as place:
-        with place.worker() as worker, Feed(place, rate, meters, BEFORE_MIDNIGHT) as feed:
-            settle(worker, rate)
-            told = [asyncio.run(listen(place.settings, seconds)) for _ in range(runs)]
-        sent = feed.sent()
-    waits = [waited(part, sent) for part in told]
+    waits = [waited(spell, sent) for spell in told]
     note = f"{sum(map(len, waits)):,} alerts at {feed_rate(sent):,.0f} readings/s"
     return [
-        summed(f"alert_latency_p{share}", "s", [float(np.percentile(part, share)) for part in waits], note)
+        summed(f"alert_latency_p{share}", "s", [float(np.percentile(spell, share)) for spell in waits], note)
         for share in (50, 99)
     ]
 
@@ -114,27 +138,24 @@ def feed_rate(sent: NDArray[np.void]) -> float:
     return float(len(sent) * AREA / (sent["sent"][-1] - sent["sent"][0]))
 
 
-def recovery(brokers: str, folder: Path, *, meters: int, rate: float, runs: int) -> Result:
+def recovery(kills: Sequence[Back]) -> Result:
     """From SIGKILL half-way between two checkpoints, with a new worker at once, until no more waits than before."""
-    with begin(brokers, folder, "recovery", meters) as place, Feed(place, rate, meters, BEFORE_MIDNIGHT):
-        found = [killed(place, rate) for _ in range(runs)]
-    note = f"{median(away for _, away in found):.1f} s until the state is restored and reading goes on"
-    return summed("recovery_seconds", "s", [seconds for seconds, _ in found], note)
+    note = f"{median(kill.away for kill in kills):.1f} s until the state is restored and reading goes on"
+    return summed("recovery_seconds", "s", [kill.seconds for kill in kills], note)
 
 
-def killed(place: Place, rate: float) -> tuple[float, float]:
-    """Seconds from the kill until no more waits than before it, and until the new worker holds all partitions."""
-    with place.worker(place.name) as first:
-        settle(first, rate)
-        wait(lambda: half_way(first), "checkpoints are half an interval old")
-        before = max(waiting(first.scrape()) or 0, KEPT_UP * rate / AREA)
-        then = time.monotonic()
-        first.kill()
-        with place.worker(place.name) as second:
-            wait(lambda: waiting(second.scrape()) is not None, "the new worker holds all partitions")
-            away = time.monotonic() - then
-            wait(lambda: caught_up(second, before), "the new worker has caught up")
-            return time.monotonic() - then, away
+def followed(first: WorkerProcess, second: Callable[[], WorkerProcess], rate: float) -> tuple[WorkerProcess, Back]:
+    """Kills a worker and starts the next one; that one, and how soon it is back."""
+    settle(first, rate)
+    wait(lambda: half_way(first), "checkpoints are half an interval old")
+    before = max(waiting(first.scrape()) or 0, KEPT_UP * rate / AREA)
+    killed = time.monotonic()
+    first.kill()
+    worker = second()
+    wait(lambda: waiting(worker.scrape()) is not None, "the new worker holds all partitions")
+    away = time.monotonic() - killed
+    wait(lambda: caught_up(worker, before), "the new worker has caught up")
+    return worker, Back(time.monotonic() - killed, away)
 
 
 def half_way(worker: WorkerProcess) -> bool:

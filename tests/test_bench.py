@@ -31,11 +31,11 @@ def test_every_name_is_measured(size, monkeypatch):
         peer: ("measure", lambda *_, **__: some("naive_peer")),
         replay: ("measure", lambda *_, **__: some("replay_parquet")),
         demo: ("measure", lambda *_, **__: some("demo_seconds")),
-        steady: ("recovery", lambda *_, **__: some("recovery_seconds")),
     }
     for module, (name, fake) in told.items():
         monkeypatch.setattr(module, name, fake)
-    monkeypatch.setattr(steady, "latency", lambda *_, **__: [some("alert_latency_p50"), some("alert_latency_p99")])
+    together = ("alert_latency_p50", "alert_latency_p99", "recovery_seconds")
+    monkeypatch.setattr(steady, "measure", lambda *_, **__: [some(name) for name in together])
     monkeypatch.setattr(engine, "rows", lambda rows, **_: some(f"engine_rows_{rows}"))
     for name in ("bytes_per_meter", "meters_growth", "rules_growth"):
         monkeypatch.setattr(engine, name, lambda name=name, **_: some(name))

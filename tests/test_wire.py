@@ -431,6 +431,20 @@ def test_no_object_reaches_from_one_message_into_the_next(values):
     assert [refusal.value for refusal in refusals] == values
 
 
+def test_a_reading_after_an_element_that_is_none_is_refused_as_itself():
+    huge = READING.replace(b'"kwh":1', b'"kwh":1e300')
+    batch, refusals = read([said(READING, b"A2"), said(b"[1," + READING + b"," + huge + b"]")])
+    assert len(batch) == 2
+    assert [refusal.value for refusal in refusals] == [b"1", huge]
+
+
+@pytest.mark.parametrize("rest", [b"", b",", b"]", b",\n" + READING, b',\n{"meter":"M2"', b"," + READING[:-1]])
+def test_what_follows_an_object_does_not_join_the_next_value(rest):
+    batch, refusals = read([said(READING), said(READING + rest), said(READING)])
+    assert len(batch) == 3 - (rest != b"")
+    assert [refusal.value for refusal in refusals] == ([READING + rest] if rest else [])
+
+
 def test_rows_keep_the_order_of_their_messages_across_shapes():
     one = [reading(meter=f"M{number}") for number in range(6)]
     values = [one[1], packed(meters=["M2"]), b"[" + one[3] + b"]", one[4], b"", one[5]]

@@ -35,7 +35,7 @@ LARGEST = 4 << 20  # bytes of a value
 MOST = LARGEST // 32  # elements of an array that are looked at one by one
 PIECE = 1 << 16  # bytes of values that are decoded at once
 AHEAD = 86_400  # seconds that payments and stage events may be ahead of the broker: their stamps move clocks
-OPEN, CLOSE = b"{", b"}"
+OPEN = b"{"
 SHAPES = {ord("{"): "single", ord("["): "array"} | dict.fromkeys([*range(0x80, 0x90), 0xDE, 0xDF], "packed")
 """What a value's first byte tells; a msgpack map begins with 0x80 to 0x8f, 0xde or 0xdf."""
 
@@ -278,10 +278,10 @@ class _Intake(Generic[B]):
     def joined(self, values: list[bytes]) -> list[Any] | None:
         """The records of values that hold one object each, decoded at once; None when any is bad.
 
-        No object can reach from one value into the next: each value begins and ends with a brace, no record nests
-        objects, and a string cannot hold the raw line feed that parts two values.
+        No object can reach from one value into the next: each value begins an object, no record nests objects, and a
+        string cannot hold the raw line feed that parts two values.
         """
-        if {value[:1] for value in values} != {OPEN} or {value[-1:] for value in values} != {CLOSE}:
+        if {value[:1] for value in values} != {OPEN}:
             return None
         try:
             records = DECODERS[self.kind].many.decode(b"[" + b",\n".join(values) + b"]")
