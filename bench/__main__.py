@@ -20,6 +20,9 @@ LATEST = CHECKOUT / "bench" / "latest.json"
 METERS = 100_000
 
 
+STEADY = frozenset({"alert_latency_p50", "alert_latency_p99", "recovery_seconds"})
+
+
 class Size(NamedTuple):
     """How much is measured."""
 
@@ -56,7 +59,7 @@ class Bench:
             return [self.throughput(name)]
         if name.startswith("engine_rows_"):
             return [engine.rows(int(name.rpartition("_")[2]), meters=METERS, slots=slots, runs=size.runs)]
-        if name.startswith("alert_latency") or name == "recovery_seconds":
+        if name in STEADY:
             return steady.measure(self.brokers, self.folder, meters=METERS, rate=self.half(), seconds=size.listened,
                                   runs=size.few_runs, history=size.history)  # fmt: skip
         return [{
@@ -97,19 +100,25 @@ def main() -> None:
     console.print(", ".join(f"{name} {number}" for name, number in versions().items()))
     console.print(f"python -m bench {' '.join(sys.argv[1:])}\n")
     results: list[Result] = []
+    failed: set[str] = set()
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="meterwatch-bench-") as folder, Broker(Path(folder) / "kafka") as broker:
         bench = Bench(broker.address, Path(folder), QUICK if told.quick else FULL)
-        try:
-            for name in GOALS:
-                if name in (told.names or GOALS) and name not in {result.name for result in results}:
-                    then = time.perf_counter()
+        for name in told.names or GOALS:
+            if name not in {result.name for result in results} | failed:
+                then = time.perf_counter()
+                try:
                     results += bench.measure(name)
                     console.print(f"{time.perf_counter() - then:5.0f} s for {name}", style="dim")
-        finally:
-            show(results, console)
-            write(LATEST, results)
+                except Exception:
+                    failed |= STEADY if name in STEADY else {name}
+                    console.print_exception()
+    results.sort(key=lambda result: list(GOALS).index(result.name))
+    show(results, console)
+    write(LATEST, results)
     console.print(f"{time.perf_counter() - began:.0f} s in all")
+    if failed:
+        sys.exit(f"not measured: {', '.join(name for name in GOALS if name in failed)}")
 
 
 if __name__ == "__main__":
