@@ -53,7 +53,8 @@ class Versions:
         rows = np.array([row for _, row in told], float).reshape(len(told), len(self.columns)).T
         order = np.argsort(keys, kind="stable")
         known = np.concatenate([self.table[:, 1:][:, kept], rows], axis=1)[:, order]
-        self.keys, self.table = keys[order], np.concatenate([self.table[:, :1], known], axis=1)
+        self.keys = keys[order]
+        self.table = np.ascontiguousarray(np.concatenate([self.table[:, :1], known], axis=1))  # else take copies it
         self.latest = int((self.keys & (1 << 33) - 1).max(initial=0))
         self.newest = np.zeros(int(slots.max(initial=len(self.newest) - 1)) + 1, np.int64)
         self.newest[self.keys >> 33] = np.arange(1, len(keys) + 1)
