@@ -5,12 +5,13 @@ measurement runs in a process of its own, so that none inherits another's memory
 """
 from __future__ import annotations
 
-import resource
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
+from pathlib import Path
 from statistics import median
 from typing import ParamSpec, TypeVar
 
@@ -136,22 +137,26 @@ def again(rule: Rule, turn: int) -> Rule:
 
 def bytes_per_meter(*, meters: int, days: int) -> Result:
     """The engine's state after so many days of quarter-hours."""
-    state, resident, rate = apart(state_after, meters, days)
-    note = f"{meters:,} meters after {days} days; {resident:,.0f} B resident; {rate:,.0f} readings/s over the days"
+    state, grown, rate = apart(state_after, meters, days)
+    note = f"{meters:,} meters, {days} days; {grown:,.0f} B resident; {rate:,.0f} readings/s all the while"
     return summed("bytes_per_meter", "B", [state], note)
 
 
 def state_after(meters: int, days: int) -> tuple[float, float, float]:
-    """Bytes of the snapshot and growth of the process's largest size by meter, and readings a CPU second."""
+    """Bytes of the snapshot and growth of the process by meter, and readings a CPU second."""
     load = Load(meters, SLOTS)
-    areas, before = load.areas(), largest()
+    areas, before = load.areas(), resident()
     engine = Engine(zone=ZONE)
     engine.enroll(areas)
     spent = judged(engine, load.slots(days * SLOTS))
-    grown = largest() - before
+    grown = resident() - before
     return len(engine.snapshot()) / meters, grown / meters, meters * days * SLOTS / spent
 
 
-def largest() -> float:
-    """The largest size the process has had, in bytes."""
-    return 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def resident() -> float:
+    """The size of this process in bytes, NaN where the system does not say."""
+    try:
+        pages = Path("/proc/self/statm").read_text("ascii").split()[1]
+    except OSError:
+        return float("nan")
+    return float(int(pages) * os.sysconf("SC_PAGE_SIZE"))
