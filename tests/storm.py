@@ -26,6 +26,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -126,7 +127,7 @@ class Told:
     states: States
     messages: int
     fates: Fates
-    rejected: set[tuple[bytes, bytes]]  # as `rejects` shows them
+    rejected: set[tuple[bytes, bytes]]  # area and reading, as `rejects` shows them
 
 
 def undisturbed(stream: Stream, settings: Settings) -> Told:
@@ -140,8 +141,14 @@ def undisturbed(stream: Stream, settings: Settings) -> Told:
             alerts += engine.step(batch)
             for rows, _ in engine.rejected:
                 assert isinstance(rows, Readings)
-                rejected |= {(key, value) for key, value, _ in encode_readings(rows, "single")}
+                rejected |= {reading for key, value, _ in encode_readings(rows, "array") for reading in each(key, value)}
     return Told(last_states(alerts), len(alerts), fates(engine), rejected)
+
+
+def each(area: bytes, readings: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The area and every reading of an array."""
+    for reading in msgspec.json.decode(readings, type=list[msgspec.Raw]):
+        yield area, bytes(reading)
 
 
 def fates(*engines: Engine) -> Fates:
@@ -503,7 +510,7 @@ class Storm:
         balanced(counted)
         assert {kind: rows["in"] for kind, rows in counted.items()} == dict(sent)
         assert counted == told.fates, (counted, told.fates)
-        rejects = {(r.key, r.value) for r in asyncio.run(records(settings, REJECTS))}
+        rejects = {reading for r in asyncio.run(records(settings, REJECTS)) for reading in each(r.key, r.value)}
         assert rejects == told.rejected
         wrong = [*figures.lost, *figures.invented, *figures.different][:3]
         assert not wrong, [(found.get(k), told.states.get(k)) for k in wrong]
