@@ -141,7 +141,7 @@ def undisturbed(stream: Stream, settings: Settings) -> Told:
             alerts += engine.step(batch)
             for rows, _ in engine.rejected:
                 assert isinstance(rows, Readings)
-                rejected |= {reading for key, value, _ in encode_readings(rows, "array") for reading in each(key, value)}
+                rejected.update(*(each(key, value) for key, value, _ in encode_readings(rows, "array")))
     return Told(last_states(alerts), len(alerts), fates(engine), rejected)
 
 
