@@ -24,20 +24,22 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
+from aiokafka import AIOKafkaProducer
 from rich.console import Console
 from rich.table import Table
 
 from detectors.engine import Engine
 from replay import layout
 from replay.history import Source
-from replay.send import TOPICS, encoded
+from replay.send import TOPICS, Shape, encoded
 from replay.sources import open_sources
 from schemas.alert import Alert
 from schemas.columns import EARLIEST, LATEST, Batch, Readings
+from schemas.master import Area
 from schemas.wire import decode_alert, encode_area, encode_readings
 from streams import checkpoints
 from streams.broker import Broker
@@ -55,7 +57,7 @@ WORKER_MOMENTS = [moment for moment in MOMENTS if moment != "stored"]
 EARLY = (
     "about to take over", "checkpoints read", "about to read on", "reading on", "about to hand over", "handed over",
 )  # fmt: skip
-SHAPES: tuple[Literal["single", "array", "packed"], ...] = ("single", "array", "packed")
+SHAPES: tuple[Shape, ...] = ("single", "array", "packed")
 INTERVAL = 3600  # seconds between readings: three days an area, within what topics may be apart
 SETTLING = 300  # seconds until everything is judged when the storm is over
 MOST = 4  # workers at once
@@ -184,6 +186,22 @@ def balanced(told: Fates) -> None:
         assert rows["in"] == rows["judged"] + rows["rejected"] + rows["duplicate"] + rows["late"], (kind, rows)
 
 
+async def publish_areas(client: AIOKafkaProducer, settings: Settings, areas: Iterable[Area]) -> None:
+    """Sends master data and returns when the brokers have it."""
+    for area in areas:
+        key, value, _ = encode_area(area)
+        await client.send(settings.topic(REGISTRY), value, key)
+    await client.flush()
+
+
+async def publish(client: AIOKafkaProducer, settings: Settings, batches: Iterable[Batch], shape: Shape) -> None:
+    """Sends rows in the order in which they stand; `replay.send` puts them in order of time."""
+    for batch in batches:
+        topic = settings.topic(TOPICS[type(batch)])
+        for key, value, content in encoded(batch, shape):
+            await client.send(topic, value, key, headers=[("content-type", content.encode())])
+
+
 class Sender(threading.Thread):
     """Publishes a stream in all shapes, as far as it is let."""
 
@@ -205,19 +223,12 @@ class Sender(threading.Thread):
 
     async def _send(self) -> None:
         async with producer(self.settings) as client:
-            topic = self.settings.topic(REGISTRY)
-            for area in self.stream.areas:
-                key, value, _ = encode_area(area)
-                await client.send(topic, value, key)
-            await client.flush()
+            await publish_areas(client, self.settings, self.stream.areas)
             for n, portion in enumerate(portions(self.stream, self.COUNT)):
                 while n >= self.share * self.COUNT:  # noqa: ASYNC110 - another thread moves it
                     await asyncio.sleep(0.05)
-                for batch in portion:
-                    topic = self.settings.topic(TOPICS[type(batch)])
-                    for key, value, content in encoded(batch, self.shapes[n]):
-                        await client.send(topic, value, key, headers=[("content-type", content.encode())])
-                    self.rows[batch.kind] += len(batch)
+                await publish(client, self.settings, portion, self.shapes[n])
+                self.rows.update({batch.kind: len(batch) for batch in portion})
             await client.flush()
 
     def finish(self) -> None:

@@ -14,15 +14,16 @@ import pytest
 from detectors.engine import Engine
 from replay import layout
 from replay.history import Source
-from replay.send import Shape, send
+from replay.send import Shape
 from replay.sources import open_sources
 from replay.town import Town
 from schemas.columns import Batch, DeviceEvents, Payments, Readings, Stages
 from schemas.master import Area
 from streams.local import Store, follow
+from streams.outbox import producer
 from streams.settings import Settings, load
 from streams.topics import ensure
-from tests.storm import Fates, States, balanced, checkpointed, fates, hostile_areas, portions
+from tests.storm import Fates, States, balanced, checkpointed, fates, hostile_areas, portions, publish, publish_areas
 from tests.workers import WorkerProcess, contained, last_states, told, wait
 
 Order = Sequence[tuple[type[Batch], ...]]  # of topics: those after a tuple are sent when all in it is judged
@@ -48,13 +49,18 @@ class History:
         settings = load(environment)
         asyncio.run(ensure(settings))
         with WorkerProcess(environment, folder / "one") as one, WorkerProcess(environment, folder / "two") as two:
+            wait(lambda: all("holds partitions" in worker.log.read_text() for worker in (one, two)))
+            asyncio.run(self._publish(settings, shape, order))
+            agree(told(settings), checkpointed(settings), self)
+
+    async def _publish(self, settings: Settings, shape: Shape, order: Order) -> None:
+        async with producer(settings) as client:
+            await publish_areas(client, settings, self.areas)
             for part in self.parts:
                 for topics in order:
-                    batches = [batch for batch in part if isinstance(batch, topics)]
-                    send(Source("part", self.areas, iter(batches), 0), settings.servers, shape, prefix=settings.prefix)
-                    wait(lambda: contained(settings))
-            assert all("holds partitions" in worker.log.read_text() for worker in (one, two))
-            agree(told(settings), checkpointed(settings), self)
+                    await publish(client, settings, [batch for batch in part if isinstance(batch, topics)], shape)
+                    await client.flush()
+                    await asyncio.to_thread(wait, lambda: contained(settings))
 
 
 def history(sources: Sequence[Source], folder: Path) -> History:
@@ -96,8 +102,8 @@ def hostile(tmp_path_factory) -> History:
 
 @pytest.fixture(scope="module")
 def town(tmp_path_factory) -> History:
-    """Files of all kinds, of two days of a town: the meters with a planted fault and every twentieth other."""
-    town = Town(1600, 2)
+    """Files of all kinds, of three days of a town: the meters with a planted fault and every twentieth other."""
+    town = Town(1000, 3)
     planted = {fault.subject for fault in town.planted}
     kept = np.array([k % 20 == 0 or name in planted for k, name in enumerate(town.grid.names)])
 
