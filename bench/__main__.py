@@ -20,6 +20,7 @@ LATEST = CHECKOUT / "bench" / "latest.json"
 METERS = 100_000
 
 
+ROWS = frozenset({"engine_rows_100", "engine_rows_1000", "engine_rows_5000"})
 STEADY = frozenset({"alert_latency_p50", "alert_latency_p99", "recovery_seconds"})
 
 
@@ -30,18 +31,23 @@ class Size(NamedTuple):
     few_runs: int  # of what takes long
     peer: int  # readings
     slots: dict[str, int]  # quarter-hours of 100,000 meters; 96 are a day with its midnight
+    rows: dict[int, int]  # quarter-hours by rows a batch
     listened: float  # seconds of alerts
     history: bool  # whether all the days that an area holds are open when a worker is killed
-    days: int  # meters whose state is measured
+    kept: int  # meters whose state is measured
     growing: int  # quarter-hours of a million meters
 
 
-FULL = Size(5, 3, 40_000, {"live_packed": 96, "live_json_frames": 96, "live_single": 96, "replay_parquet": 96,
-                           "engine_rows_100": 12, "engine_rows_1000": 12, "engine_rows_5000": 12, "rules_growth": 12},
-            30, True, METERS, 8)  # fmt: skip
-QUICK = Size(1, 1, 10_000, {"live_packed": 12, "live_json_frames": 6, "live_single": 3, "replay_parquet": 8,
-                            "engine_rows_100": 1, "engine_rows_1000": 2, "engine_rows_5000": 8, "rules_growth": 2},
-             10, False, METERS // 20, 1)  # fmt: skip
+FULL = Size(
+    runs=5, few_runs=3, peer=40_000, rows={100: 12, 1000: 12, 5000: 12}, listened=30, history=True, kept=METERS,
+    growing=8,
+    slots={"live_packed": 96, "live_json_frames": 96, "live_single": 96, "replay_parquet": 96, "rules_growth": 12},
+)  # fmt: skip
+QUICK = Size(
+    runs=1, few_runs=1, peer=10_000, rows={100: 1, 1000: 2, 5000: 4}, listened=6, history=False, kept=METERS // 20,
+    growing=1,
+    slots={"live_packed": 12, "live_json_frames": 6, "live_single": 3, "replay_parquet": 8, "rules_growth": 2},
+)  # fmt: skip
 
 
 class Bench:
@@ -52,20 +58,20 @@ class Bench:
         self.live = 0.0  # readings a second, of packed frames
 
     def measure(self, name: str) -> list[Result]:
-        """The row of a name; alert latency and recovery are measured together."""
+        """The row of a name, and of what is measured together with it: batch sizes; alert latency and recovery."""
         size = self.size
         slots = size.slots.get(name, 0)
         if name in live.SHAPES:
             return [self.throughput(name)]
-        if name.startswith("engine_rows_"):
-            return [engine.rows(int(name.rpartition("_")[2]), meters=METERS, slots=slots, runs=size.runs)]
+        if name in ROWS:
+            return engine.rows(meters=METERS, slots=size.rows, runs=size.runs)
         if name in STEADY:
             return steady.measure(self.brokers, self.folder, meters=METERS, rate=self.half(), seconds=size.listened,
                                   runs=size.few_runs, history=size.history)  # fmt: skip
         return [{
             "naive_peer": lambda: peer.measure(self.brokers, self.folder, readings=size.peer, runs=size.runs),
             "replay_parquet": lambda: replay.measure(self.folder, meters=METERS, slots=slots, runs=size.runs),
-            "bytes_per_meter": lambda: engine.bytes_per_meter(meters=size.days, days=5),
+            "bytes_per_meter": lambda: engine.bytes_per_meter(meters=size.kept, days=5),
             "meters_growth": lambda: engine.meters_growth(
                 few=10_000, many=1_000_000, slots=size.growing, runs=size.few_runs),
             "rules_growth": lambda: engine.rules_growth(meters=METERS, slots=slots, runs=size.few_runs),
@@ -111,7 +117,7 @@ def main() -> None:
                     results += bench.measure(name)
                     console.print(f"{time.perf_counter() - then:5.0f} s for {name}", style="dim")
                 except Exception:
-                    failed |= STEADY if name in STEADY else {name}
+                    failed |= next((group for group in (ROWS, STEADY) if name in group), {name})
                     console.print_exception()
     results.sort(key=lambda result: list(GOALS).index(result.name))
     show(results, console)

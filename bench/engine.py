@@ -67,21 +67,21 @@ def ready(meters: int, first: int = MORNING, rules: Iterable[Rule] | None = None
     return engine, load
 
 
-def rows(size: int, *, meters: int, slots: int, runs: int) -> Result:
-    """Readings a second at so many rows a batch."""
-    return summed(f"engine_rows_{size}", RATE, apart(rates, size, meters, slots, runs))
+def rows(*, meters: int, slots: dict[int, int], runs: int) -> list[Result]:
+    """Readings a second by rows a batch, each over so many quarter-hours."""
+    return [summed(f"engine_rows_{size}", RATE, found) for size, found in apart(rates, meters, slots, runs).items()]
 
 
-def rates(size: int, meters: int, slots: int, runs: int) -> list[float]:
+def rates(meters: int, slots: dict[int, int], runs: int) -> dict[int, list[float]]:
     """Every run takes the same morning on from a snapshot."""
     engine, load = ready(meters)
-    state, kept = engine.snapshot(), list(load.slots(slots))
-    found = []
+    state, kept = engine.snapshot(), list(load.slots(max(slots.values())))
+    found: dict[int, list[float]] = {size: [] for size in slots}
     for _ in range(runs):
-        engine.restore(state)
-        parts = (piece for slot in kept for piece in pieces(slot, size))
-        spent = judged(engine, parts, time.perf_counter)
-        found.append(meters * slots / spent)
+        for size, count in slots.items():
+            engine.restore(state)
+            parts = (piece for slot in kept[:count] for piece in pieces(slot, size))
+            found[size].append(meters * count / judged(engine, parts, time.perf_counter))
     return found
 
 

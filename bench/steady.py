@@ -29,7 +29,7 @@ from streams.settings import Settings
 from streams.topics import READS
 
 RULE = "voltage_loss"
-SETTLE = 5.0  # seconds of keeping up before anything is measured
+SETTLE = 3.0  # seconds of keeping up before anything is measured
 KEPT_UP = 1.5  # seconds of the load that may wait meanwhile: lag is looked at once a second
 LOOK = 0.5  # seconds between looks
 OPEN_DAYS = 4  # that an area holds

@@ -36,7 +36,7 @@ def test_every_name_is_measured(size, monkeypatch):
         monkeypatch.setattr(module, name, fake)
     together = ("alert_latency_p50", "alert_latency_p99", "recovery_seconds")
     monkeypatch.setattr(steady, "measure", lambda *_, **__: [some(name) for name in together])
-    monkeypatch.setattr(engine, "rows", lambda rows, **_: some(f"engine_rows_{rows}"))
+    monkeypatch.setattr(engine, "rows", lambda *, slots, **_: [some(f"engine_rows_{rows}") for rows in slots])
     for name in ("bytes_per_meter", "meters_growth", "rules_growth"):
         monkeypatch.setattr(engine, name, lambda name=name, **_: some(name))
     bench = Bench("", Path(), size)
