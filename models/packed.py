@@ -43,7 +43,7 @@ def wholes(array: Array) -> tuple[Array, Array]:
     missing = np.isnan(array)
     for place in PLACES:
         whole = np.rint(array * np.float32(10**place))
-        exact = ((whole / np.float32(10**place) == array) & (np.abs(whole) < 2**24)) | missing
+        exact = ((whole / np.float32(10**place) == array) & (whole > NONE) & (whole < 2**24)) | missing
         fits = (places == 0) & exact.reshape(-1, array.shape[-1]).all(axis=0)
         told[..., fits] = np.where(missing, NONE, whole)[..., fits]
         places[fits] = place

@@ -99,7 +99,7 @@ def test_a_packed_day_is_exactly_what_it_was(places):
     g = np.random.default_rng(places)
     kwh = np.round(g.exponential(2, (100, 30)), places).astype(np.float32)
     kwh[g.random(kwh.shape) < 0.1] = np.nan
-    kwh[:, 0], kwh[3, 1], kwh[4, 2] = np.nan, 60_000.125, -0.5
+    kwh[:, 0], kwh[3, 1], kwh[4, 2:5] = np.nan, 60_000.125, [-0.5, -0.01, -0.001]
     reads = g.integers(0, 97, 30).astype(np.int32)
     cells: dict[str, Any] = {"kwh": kwh, "reads": reads, "gateway": g.normal(0, 9, (4, 100))}
     again = unpacked(packed(cells))
