@@ -165,7 +165,7 @@ def jars() -> Path:
              "dependency:copy-dependencies", f"-DoutputDirectory={fetched}", "-DincludeScope=runtime"],
             "fetch its jars",
         )  # fmt: skip
-        if not folder.exists():  # another session may have been faster
+        if not folder.exists():  # another process may have been faster
             fetched.rename(folder)
     return folder
 
