@@ -8,6 +8,7 @@ meter's readings to arrive, amends days and areas alone.
 """
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any, NamedTuple
@@ -133,12 +134,21 @@ class Tails:
         self, r: Readings, slots: Codes, areas: Codes, rows: Codes, before: Times, master: Columns, facts: Facts
     ) -> list[Alert]:
         """Judge rows of a batch, each meter's in order of time; the batch's facts become as validated."""
+        back = np.flatnonzero((before[rows] > 0) & (r.at[rows] <= before[rows]))  # a clock was set back
+        alerts = self.forward(r, slots, areas, rows[: back[0]] if len(back) else rows, before, master, facts)
+        for part in np.split(rows, back)[1:]:
+            self.end(slots[part[:1]])
+            alerts += self.forward(r, slots, areas, part, before, master, facts)
+        return alerts
+
+    def forward(
+        self, r: Readings, slots: Codes, areas: Codes, rows: Codes, before: Times, master: Columns, facts: Facts
+    ) -> list[Alert]:
+        """Judge rows of a batch among which no clock was set back, but perhaps at the first."""
         if not len(rows):
             return []
         at, then, here = r.at[rows], before[rows], slots[rows]
         own = np.fmax(master["interval_s"][rows], self.interval)
-        if (back := (then > 0) & (at <= then)).any():  # its clock was set back
-            self.end(np.unique(here[back]))
         opening = np.flatnonzero((then > 0) & (at - then > GAP * own) & (self.since["at"][here] == 0))
         if not len(opening):
             return self.take(r, slots, rows, before, master, facts)
@@ -224,21 +234,13 @@ class Tails:
         return alerts
 
     def join(self, r: Readings, slots: Codes, areas: Codes, now: Times, facts: Facts, rows: Codes) -> None:
-        """Let late rows of a batch join their meters' tails, but for those that are older or there already."""
+        """Let late rows of a batch join their meters' tails, each where one is missing and waited for."""
         since = self.since["at"][slots[rows]]
-        rows = rows[(since > 0) & (r.at[rows] > since)]
-        if not len(rows):
+        within = (since > 0) & (r.at[rows] > since)
+        if not within.any():
             return
-        log = self.log.of(np.unique(slots[rows]))[1]
-        have = log["slot"].astype(np.int64) << 33 | log["at"]
-        key = slots[rows].astype(np.int64) << 33 | r.at[rows]
-        after = np.searchsorted(have, key)  # the reading after it, or of another meter
-        waits = (after < len(have)) & (log["slot"][np.minimum(after, len(have) - 1)] == slots[rows])
-        waits &= have[np.minimum(after, len(have) - 1)] != key
-        waits &= now[rows] <= log["at"][np.minimum(after, len(have) - 1)] + PATIENCE
-        once = np.zeros(len(rows), bool)
-        once[np.unique(key, return_index=True)[1]] = True
-        rows = rows[once & waits]
+        rows, since = rows[within], since[within]
+        rows = rows[self.awaited(slots[rows], r.at[rows], since, now[rows])]
         if not len(rows):
             return
         part = r.rows(rows)
@@ -249,6 +251,24 @@ class Tails:
             self.clock_log.add(slot=slots[told].astype(np.int32), at=r.at[told], offset=offset)
         for area, meter, clock in zip(areas[rows].tolist(), slots[rows].tolist(), now[rows].tolist(), strict=True):
             self.late.setdefault(area, (clock // HOUR, set()))[1].add(meter)
+
+    def awaited(self, slots: Codes, at: Times, since: Times, now: Times) -> list[int]:
+        """Which late readings fall where one is missing and waited for, as those before them leave it."""
+        log = self.log.of(np.unique(slots))[1]
+        have, widest = keys(log["slot"], log["at"]).tolist(), self.widest(log["slot"], log["at"]).tolist()
+        columns = keys(slots, at), keys(slots, since), now, self.widest(slots, at)
+        joined = []
+        for n, (key, least, clock, wide) in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
+            place = bisect_left(have, key)
+            behind = have[place] if place < len(have) else 0
+            if behind <= key or behind >> 33 != key >> 33:
+                continue
+            before = max(have[place - 1] if place else 0, least)
+            if behind - before > widest[place] and clock <= behind % (1 << 33) + PATIENCE:
+                have.insert(place, key)
+                widest.insert(place, wide)
+                joined.append(n)
+        return joined
 
     def due(self, clocks: Mapping[int, int]) -> Codes:
         """The meters with a late reading to judge: of areas whose clocks have come to another hour."""
@@ -286,13 +306,17 @@ class Tails:
         first = np.diff(rows["slot"], prepend=-1) != 0
         return np.where(first, self.since["at"][rows["slot"]], np.concatenate([[0], rows["at"][:-1]]))
 
+    def widest(self, slots: Codes, at: Times) -> Column:
+        """How far apart some readings and those before them may be without one missing between."""
+        master = self.registry.meters.at(self.registry.meters.rows(slots, at - 1))
+        return GAP * np.fmax(master["interval_s"], self.interval)
+
     def advance(self, slots: Codes, now: Times) -> None:
         """Take as final what no gap that still waits is before; `now` are the clocks of the meters' areas."""
         places, rows = self.log.of(slots)
         which = np.searchsorted(slots, rows["slot"])
-        master = self.registry.meters.at(self.registry.meters.rows(rows["slot"], rows["at"] - 1))
-        own = np.fmax(master["interval_s"], self.interval)
-        waits = (rows["at"] - self.before(rows) > GAP * own) & (now[which] <= rows["at"] + PATIENCE)
+        missing = rows["at"] - self.before(rows) > self.widest(rows["slot"], rows["at"])
+        waits = missing & (now[which] <= rows["at"] + PATIENCE)
         first = np.full(len(slots), LATEST)  # reading after a gap that waits
         np.minimum.at(first, which[waits], rows["at"][waits])
         self.end(slots[first == LATEST])
@@ -337,6 +361,11 @@ class Tails:
         self.log.load(state["log"])
         self.clock_log.load(state["clock_log"])
         self.late = {area: (hour, set(meters)) for area, hour, meters in state["late"]}
+
+
+def keys(slots: Codes, at: Times) -> Codes:
+    """Numbers in the order of slots and then of times."""
+    return slots.astype(np.int64) << 33 | at
 
 
 def clocks_of(rows: dict[str, Any]) -> tuple[Batch, Codes]:

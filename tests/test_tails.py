@@ -1,0 +1,87 @@
+"""Late readings of one meter: which of them join its tail, and which end it, does not depend on the cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from schemas.columns import Readings
+from schemas.master import Area, Meter
+from tests.hostile import Row, Stream, told_by
+from tests.test_promises import exactly, watch
+
+QUARTER = 900
+LEAP = 192  # two days
+START = 1_772_380_800
+NAMES = ("M0", "M1", "M2")
+AREA = Area(area="A1", meters=[Meter(meter=name, wiring="3P4W") for name in NAMES])
+
+
+def row(name: str, at: float, volts: float = 230.0) -> Row:
+    """A reading so many quarter-hours after the start."""
+    u = np.array([[volts], [230.0], [230.0]])
+    [columns] = told_by(np.full((3, 1), 2.0), u, u / 500, QUARTER)
+    return Row(Readings, "A1", name, START + round(QUARTER * at), columns | {"register": np.nan})
+
+
+def others(at: float) -> list[Row]:
+    return [row("M1", at), row("M2", at)]
+
+
+def alerts_however_cut(rows: Iterable[Row]) -> list[tuple[str, int, int]]:
+    """The alerts of a stream of some days, told alike row by row and all at once."""
+    stream = Stream([AREA], tuple(rows), "Asia/Shanghai", QUARTER)
+    whole, told = watch(stream)
+    single, again = watch(stream, range(len(stream.rows)))
+    assert exactly(again) == exactly(told)
+    assert single.counts == whole.counts
+    return [(alert.change, alert.since, alert.at) for alert in told if alert.rule == "voltage_loss"]
+
+
+def test_a_reading_joins_where_one_is_missing_and_nowhere_else():
+    """Of an interval without a reading, though no two are far apart, days after a gap that waits no longer."""
+
+    def rows(*gap: int) -> Iterable[Row]:
+        for k in range(1, 150):
+            yield from others(k)
+            if k == 135:
+                yield row("M0", k + 0.001, 100)
+            elif k not in gap:
+                yield row("M0", k)
+            if k == 140:
+                yield row("M0", 134.5, 100)
+
+    assert alerts_however_cut(rows(20)) == []
+    assert len(alerts_however_cut(rows(20, 134))) == 2  # raised and cleared
+
+
+def test_of_two_readings_in_one_gap_the_second_finds_it_filled_by_the_first():
+    def rows(*late: float) -> Iterable[Row]:
+        for k in range(1, 40):
+            yield from others(k)
+            if k not in (20, 21):
+                yield row("M0", 22.002 if k == 22 else k, 100 if k == 22 else 230)
+            if k == 25:
+                yield from (row("M0", at, 100) for at in late)
+
+    [(_, since, _), _] = alerts_however_cut(rows(19.9, 20.4))
+    assert since == START + round(19.9 * QUARTER)
+    [(_, since, _), _] = alerts_however_cut(rows(20.4, 19.9))
+    assert since == START + round(20.4 * QUARTER)
+
+
+def test_a_clock_that_is_set_back_ends_the_tail_that_began_with_its_leap():
+    def rows() -> Iterable[Row]:
+        for k in range(1, 60):
+            if k == 10:
+                yield from [row("M0", k), *others(k), *others(k + 0.1)]
+                yield from [row("M0", k + LEAP), row("M0", k + LEAP + 0.1), *others(k + 0.2), row("M0", k + 0.3)]
+                continue
+            yield from others(k)
+            if k not in (30, 31, 32):
+                yield row("M0", k, 100 if k > 35 else 230)
+            if k == 50:
+                yield from (row("M0", at, 100) for at in (30, 31, 32))
+
+    assert START + 36 * QUARTER in {since for change, since, _ in alerts_however_cut(rows()) if change == "raised"}
