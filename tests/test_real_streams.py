@@ -1,0 +1,54 @@
+"""The slow twin agrees on what life has sent: an area's curves, households and a billing office's work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from replay.sources import open_sources
+from schemas.columns import Batch, Progress
+from tests.hostile import DAY, Row, Stream, quieted
+from tests.test_promises import agree, last, watch
+
+DATA = Path(__file__).parent / "data"
+JULY_2016, JANUARY_2013 = 1_468_771_200, 1_358_600_400  # the 18th in Shanghai, the 20th in Sydney
+
+
+def rows_of(batch: Batch) -> Iterator[Row]:
+    encodings = batch.encodings()
+    plain = [f.name for f in fields(batch) if f.name not in {*encodings, *encodings.values(), "at"}]
+    for n in range(len(batch)):
+        columns: dict[str, Any] = {name: getattr(batch, name).T[n] for name in plain}
+        told = {codes: getattr(batch, names)[getattr(batch, codes)[n]] for names, codes in encodings.items()}
+        area, subject = told.pop("area"), told.pop("subject")
+        yield Row(type(batch), area, subject, int(batch.at[n]), columns | told)
+
+
+def stream_of(pattern: str, first: int = 0, days: int = 40_000) -> Stream:
+    """So many days of some files."""
+    source = open_sources(sorted(DATA.glob(pattern)))
+    rows = [row for batch in source.batches for row in rows_of(batch) if first < row.at <= first + days * DAY]
+    return Stream(source.areas, tuple(rows), source.zone, source.interval or 900)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "first", "days", "rule"),
+    [("garden4_*", JULY_2016, 3, "meter_current_unbalance"), ("sgsc_*", JANUARY_2013, 14, "read_failure")],
+)
+def test_of_readings(pattern, first, days, rule):
+    stream = quieted(stream_of(pattern, first, days), DAY)
+    assert {alert.rule for alert in last(watch(stream)[1]).values()} == {rule}
+    agree(stream)
+
+
+def test_of_work_with_a_limit_for_every_stage():
+    stream = stream_of("hospital_*")
+    limits = {Progress.STARTED: {"limit": 10.0 * DAY}, Progress.FINISHED: {}}
+    rows = [replace(row, columns=row.columns | limits[row.columns["progress"]]) for row in stream.rows]
+    stream = stream.with_rows(rows)
+    assert len(last(watch(stream)[1])) > 100
+    agree(stream)
