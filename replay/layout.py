@@ -180,8 +180,10 @@ def _stream(path: Path, wanted: Sequence[str], tally: Tally) -> Iterator[tables.
 
 def _empty(metadata: Any, name: str) -> bool:
     """Whether a Parquet column holds nothing, by its statistics."""
-    place = metadata.schema.names.index(name)
-    chunks = [metadata.row_group(k).column(place) for k in range(metadata.num_row_groups)]
+    paths = [metadata.schema.column(k).path for k in range(metadata.num_columns)]
+    if name not in paths:  # a column of lists or structs
+        return False
+    chunks = [metadata.row_group(k).column(paths.index(name)) for k in range(metadata.num_row_groups)]
     return all(c.is_stats_set and c.statistics.null_count == c.num_values for c in chunks)
 
 

@@ -108,7 +108,7 @@ class Sheet:
     def texts(self, column: str, seen: Names) -> Codes:
         """The number of each cell's text among the names seen; -1 where it is empty or no id."""
         cells = self.table[column]
-        if not pa.types.is_dictionary(cells.type):
+        if not (pa.types.is_dictionary(cells.type) and _is_text(cells.type.value_type)):
             cells = self._cast(column, cells, pa.string()).dictionary_encode()
         parts = [np.full(0, -1, np.int32)]
         for chunk in cells.chunks:

@@ -325,10 +325,23 @@ def test_what_cannot_be_opened_says_why(tmp_path, name, content, told):
         open_source(path)
 
 
-def test_a_column_of_a_foreign_type_says_so(tmp_path):
-    pq.write_table(pa.table({"meter": ["m"], "area": ["a"], "at": [[1]], "kwh": [1.0]}), tmp_path / "x.parquet")
-    with pytest.raises(SourceError, match="the column at cannot hold list"):
+@pytest.mark.parametrize(("name", "values"), [("at", [[1]]), ("kwh", [[1.0]])])
+def test_a_column_of_a_foreign_type_says_so(tmp_path, name, values):
+    columns = {"meter": ["m"], "area": ["a"], "at": [1_700_000_000], "kwh": [1.0]} | {name: values}
+    pq.write_table(pa.table(columns), tmp_path / "x.parquet")
+    with pytest.raises(SourceError, match=f"the column {name} cannot hold list"):
         list(open_source(tmp_path).batches)
+
+
+@pytest.mark.parametrize("meters", [[7], [b"7"]])
+def test_ids_of_other_types_and_columns_beside_a_struct_are_read(tmp_path, meters):
+    struct = pa.array([{"kwh": None}], pa.struct([("kwh", pa.float64())]))
+    table = pa.table({"struct": struct, "meter": pa.array(meters).dictionary_encode(), "area": ["a"],
+                      "at": [1_700_000_000], "kwh": [1.5]})  # fmt: skip
+    pq.write_table(table, tmp_path / "x.parquet")
+    (batch,) = open_source(tmp_path).batches
+    assert isinstance(batch, Readings)
+    assert (batch.names, batch.kwh.tolist()) == (("7",), [1.5])
 
 
 def test_missing_and_foreign_company_are_refused(tmp_path):
