@@ -39,9 +39,9 @@ class Size(NamedTuple):
 
 
 FULL = Size(
-    runs=5, few_runs=3, peer=40_000, rows={100: 12, 1000: 12, 5000: 12}, listened=30, history=True, kept=METERS,
+    runs=3, few_runs=2, peer=30_000, rows={100: 12, 1000: 12, 5000: 12}, listened=30, history=True, kept=METERS,
     growing=8,
-    slots={"live_packed": 96, "live_json_frames": 96, "live_single": 96, "replay_parquet": 96, "rules_growth": 12},
+    slots={"live_packed": 96, "live_json_frames": 32, "live_single": 12, "replay_parquet": 96, "rules_growth": 12},
 )  # fmt: skip
 QUICK = Size(
     runs=1, few_runs=1, peer=10_000, rows={100: 1, 1000: 2, 5000: 4}, listened=6, history=False, kept=METERS // 20,
