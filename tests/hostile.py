@@ -328,9 +328,19 @@ def shuffled(stream: Stream, seed: int, within: int) -> Stream:
     return stream.with_rows(stream.rows[n] for _, n in sorted(arrivals))
 
 
-def by_topic(stream: Stream, span: int = DAY) -> Stream:
-    """One topic after the other, a span of time at once."""
-    return stream.with_rows(sorted(stream.rows, key=lambda row: (row.at // span, row.kind.kind)))
+def by_topic(stream: Stream, span: int = DAY, *, events_last: bool = False) -> Stream:
+    """One topic after the other, a span of time at once; device events first or last."""
+    return stream.with_rows(
+        sorted(stream.rows, key=lambda r: (r.at // span, events_last and r.kind is DeviceEvents, r.kind.kind))
+    )
+
+
+def apart(stream: Stream, seed: int) -> Stream:
+    """Areas come at paces of their own: one may have told all before another begins."""
+    g = np.random.default_rng(seed)
+    waits = {area: int(g.integers(len(stream.rows))) for area in sorted({row.area for row in stream.rows})}
+    order = sorted(range(len(stream.rows)), key=lambda n: n + waits[stream.rows[n].area])
+    return stream.with_rows(stream.rows[n] for n in order)
 
 
 def by_meter(stream: Stream, span: int = DAY) -> Stream:

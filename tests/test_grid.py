@@ -82,6 +82,16 @@ def test_a_meter_of_registers_alone_has_a_day_of_energy():
     assert seen["coverage"] == pytest.approx([95 / 96])
 
 
+@pytest.mark.parametrize("after", [40, 104])  # while the day is open, and when it has closed
+def test_a_register_that_comes_late_gives_its_day_the_energy_on_both_sides(after):
+    told = list(slots(["G", "M"], 900, 130, register=[2.0, 1.9]))
+    late, told[9] = told[9].rows([1]), told[9].rows([0])
+    told.insert(after, late)
+    seen = windows(AreaDays, area(Meter(meter="G"), Meter(meter="M"), gateway="G"), told)
+    assert seen["energy_out"][-1] == pytest.approx(95 * 1.9)
+    assert seen["coverage"][-1] == pytest.approx(95 / 96)
+
+
 @pytest.mark.parametrize("after", [40, 120])  # while the day is open, and when it has closed
 def test_a_measured_reading_takes_the_place_of_an_estimate(after):
     both = [Meter(meter="G"), Meter(meter="M")]
