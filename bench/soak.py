@@ -1,7 +1,8 @@
 """`python -m bench.soak [MINUTES]`: a worker at half of what it can, and whether its memory and its checkpoints grow.
 
 Event time runs faster than the wall, several days in a few minutes, so that days open, close, are sealed and dropped.
-Writes docs/soak.csv and docs/soak.svg and prints the slopes, from when as many days are open as ever will be.
+Writes docs/soak.csv and docs/soak.svg and prints the slopes: from when as many days are open as ever will be, and from
+when as many alerts are remembered (forty days of them) as ever will be.
 """
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ from streams.settings import Settings
 from streams.topics import ARRIVAL, LARGE, READS
 
 EVERY = 5.0  # seconds between samples
-FULL_AFTER = 5  # days of event time, from which no more days are open than before
+FULL_AFTER = (5, 41)  # days of event time, from which no more days are open, and no more alerts remembered, than before
 KEPT = {"retention.bytes": str(512 << 20), "segment.bytes": str(64 << 20)}  # of a partition of readings
 CURVES = (
     Curve("memory", "MB resident", 1e-6),
@@ -71,12 +72,17 @@ def main() -> None:
             wait(lambda: total(worker.scrape(), "meterwatch_judged_total"), "the worker judges")
             samples = watch(worker, 60 * told.minutes, told.to / "soak.csv")
     (told.to / "soak.svg").write_text(picture([s.seconds / 60 for s in samples], table(samples), CURVES), "utf-8")
-    full = [s for s in samples if s.days > FULL_AFTER]
+    tell(samples, console)
+
+
+def tell(samples: Sequence[Sample], console: Console) -> None:
+    """Prints how much of it has grown, from when it need not grow any more."""
     console.print(f"{samples[-1].days:.1f} days of event time passed, {samples[-1].alerts:,.0f} alert messages")
-    for curve in ("memory", "checkpoint", "lag"):
-        if len(full) > 5 * 60 / EVERY:
+    for days in FULL_AFTER:
+        full = [s for s in samples if s.days > days]
+        for curve in ("memory", "checkpoint", "lag") if len(full) > 5 * 60 / EVERY else ():
             slope, doubt = grown([s.seconds for s in full], [getattr(s, curve) for s in full])
-            console.print(f"{curve:10} {slope:+16,.0f} an hour, 95 % within {doubt:,.0f}; "
+            console.print(f"from day {days}: {curve:10} {slope:+16,.0f} an hour, 95 % within {doubt:,.0f}; "
                           f"mean {np.mean([getattr(s, curve) for s in full]):,.0f}")  # fmt: skip
 
 
