@@ -242,6 +242,18 @@ def test_a_high_reading_that_a_second_one_confirms_is_a_new_base_but_no_use():
     assert not doubts
 
 
+def test_a_high_reading_is_not_confirmed_by_a_second_leap():
+    seen, _, _ = validated("""
+        at        register
+        d1 00:15  1000
+        d1 00:30  90000
+        d1 00:45  180000
+        d1 01:00  180001
+        d1 01:15  180003
+        """)
+    assert_seen(seen["register_delta"], [NAN, NAN, NAN, NAN, 2])
+
+
 @pytest.mark.parametrize(("digits", "last", "next_", "delta"), [(6, 999_999, 1, 2), (4, 9_990, 5, 15)])
 def test_rollover_is_unwrapped(digits, last, next_, delta):
     seen, doubts, _ = validated(f"""
@@ -296,6 +308,16 @@ def test_after_a_gap_the_energy_of_one_interval_is_no_lump():
         d1 04:00  107       0.6
         """)
     assert_seen(seen["kwh"], [0.5, 0.6])
+    assert not doubts
+
+
+def test_the_energy_of_an_hour_in_one_interval_is_no_lump():
+    seen, doubts, _ = validated("""
+        at        register  kwh
+        d1 00:15  100       0.5
+        d1 01:15  106       6
+        """)
+    assert_seen(seen["kwh"], [0.5, 6])
     assert not doubts
 
 
