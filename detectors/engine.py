@@ -12,7 +12,7 @@ import numpy as np
 from detectors.judge import Judge
 from detectors.policy import Policy
 from detectors.rule import RULES, Rule
-from detectors.tails import Tails
+from detectors.tails import Heard, Tails
 from detectors.windows import Rows, Windows
 from models.deadlines import Bills, Deadlines, Work
 from models.features import (
@@ -55,7 +55,7 @@ from schemas.columns import (
 )
 from schemas.master import Area
 
-LAYOUT = 5  # of a snapshot; another one for every change of what is remembered
+LAYOUT = 6  # of a snapshot; another one for every change of what is remembered
 SHADOW = "shadow"
 FUTURE = 300  # seconds a stamp may be ahead of its receipt, design section 4
 DAY = 86_400
@@ -194,7 +194,7 @@ class Engine:
             if refused.any():
                 self.reject(r, refused, reason)
         in_order, before, strayed = self.validation.sequence(slots, r.at, kept, now)
-        telling = future | (strayed & ~own) | (in_order & np.isfinite(r.clock_offset))
+        heard = heard_of(r, future, strayed & ~own & in_order, in_order, now)
         master = self.registry.meters.at(self.registry.meters.rows(slots, r.at - 1))
         alerts: list[Alert] = []
         again = np.zeros(len(r), bool)
@@ -206,8 +206,7 @@ class Engine:
 
             def windows() -> Iterator[Window]:
                 for rows, ends in self.grid.rounds(advanced, areas, r.at, unsettled):
-                    alerts.extend(self.tails.judge(r, slots, areas, rows[in_order[rows]], before, master, facts))
-                    alerts.extend(self.step_clocks(r, slots, rows[telling[rows]], future, strayed, now))
+                    alerts.extend(self.tails.judge(r, slots, areas, rows, in_order, before, master, facts, heard))
                     filed = rows[kept[rows]]
                     again[filed] = self.grid.file(areas, r.at, now, slots, facts, filed, in_order)
                     if unsettled:
@@ -241,18 +240,6 @@ class Engine:
         self.grid.correct(areas[corrected.meters], *corrected)
         self.tails.advance(meters, np.array([clocks[area] for area in areas[meters].tolist()], np.int64))
         return alerts
-
-    def step_clocks(
-        self, r: Readings, slots: Codes, rows: Codes, future: Mask, strayed: Mask, now: Times
-    ) -> list[Alert]:
-        """Judge what rows tell of their meters' clocks; one that keeps a day ahead of its area has strayed."""
-        if not len(rows):
-            return []
-        at, offset = r.at[rows], r.clock_offset[rows].astype(np.float64)
-        offset = np.where(future[rows], at - r.received[rows], np.where(strayed[rows], at - now[rows], offset))
-        at = np.where(future[rows], r.received[rows], np.where(strayed[rows], now[rows], at))
-        seen = Clocks(r.names, r.subject[rows], r.areas, r.area[rows], at, offset)
-        return self.tails.judge_clocks(seen, slots[rows])
 
     def close(self, windows: Iterable[Window]) -> list[Alert]:
         """Judge windows that are due, in order; those that follow one another without an amendment, all at once."""
@@ -503,6 +490,16 @@ class Engine:
         """Every judge by name."""
         return {"payments": self.payments, "attempts": self.attempts, "days": self.days, "intervals": self.intervals,
                 "area_days": self.area_days, "overdue": self.overdue, "arrears": self.arrears}  # fmt: skip
+
+
+def heard_of(r: Readings, future: Mask, strayed: Mask, in_order: Mask, now: Times) -> Heard:
+    """What readings tell of their meters' clocks; one that keeps a day ahead of its area has strayed."""
+    told = future | strayed | (in_order & np.isfinite(r.clock_offset))
+    if not told.any():
+        return Heard(told, r.at, r.at, r.clock_offset)
+    offset = np.where(future, r.at - r.received, np.where(strayed, r.at - now, r.clock_offset.astype(np.float64)))
+    key = np.where(future, r.received, r.at)
+    return Heard(told, key, np.where(strayed & ~future, now, key), offset)
 
 
 def attempt_of(batch: Payments, row: int) -> list[Any]:

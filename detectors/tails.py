@@ -53,6 +53,15 @@ class Correction(NamedTuple):
     kwh: Column
 
 
+class Heard(NamedTuple):
+    """What the rows of a batch tell of their meters' clocks."""
+
+    told: Mask  # which do
+    key: Times  # where it stands among the meter's readings
+    at: Times  # when it was so
+    offset: Column  # seconds ahead
+
+
 class Log:
     """Rows by meter slot, in order of arrival."""
 
@@ -109,7 +118,7 @@ class Tails:
         read = {name for rule in readings.present.rules for name in rule.reads}
         self.kept = tuple(f.name for f in fields(Readings) if f.name in read | JUDGED)
         self.log = Log((*self.kept, "filed"))
-        self.clock_log = Log(("at", "offset"))
+        self.clock_log = Log(("at", "heard", "offset"))
         self.late: dict[int, tuple[int, set[int]]] = {}  # by area: the hour a late reading joined in, and the meters
 
     def room(self) -> None:
@@ -131,33 +140,40 @@ class Tails:
         return unsettled
 
     def judge(
-        self, r: Readings, slots: Codes, areas: Codes, rows: Codes, before: Times, master: Columns, facts: Facts
-    ) -> list[Alert]:
-        """Judge rows of a batch, each meter's in order of time; the batch's facts become as validated."""
-        back = np.flatnonzero((before[rows] > 0) & (r.at[rows] <= before[rows]))  # a clock was set back
-        alerts = self.forward(r, slots, areas, rows[: back[0]] if len(back) else rows, before, master, facts)
-        for part in np.split(rows, back)[1:]:
-            self.end(slots[part[:1]])
-            alerts += self.forward(r, slots, areas, part, before, master, facts)
+        self, r: Readings, slots: Codes, areas: Codes, rows: Codes, in_order: Mask, before: Times, master: Columns,
+        facts: Facts, heard: Heard,
+    ) -> list[Alert]:  # fmt: skip
+        """Judge rows of a batch that are in order of their meters' time, and what is heard of clocks in any row.
+
+        The batch's facts become as validated.
+        """
+        back = in_order[rows] & (before[rows] > 0) & (r.at[rows] <= before[rows])  # a clock was set back
+        alerts: list[Alert] = []
+        for part in np.split(rows, np.flatnonzero(back)) if back.any() else [rows]:
+            self.end(slots[part[:1]][in_order[part[:1]] & (r.at[part[:1]] <= before[part[:1]])])
+            rest = part
+            going = part[in_order[part]]
+            at, then, here = r.at[going], before[going], slots[going]
+            own = np.fmax(master["interval_s"][going], self.interval)
+            opening = np.flatnonzero((then > 0) & (at - then > GAP * own) & (self.since["at"][here] == 0))
+            if len(opening):
+                opened, places = np.unique(here[opening], return_index=True)
+                first = going[opening[places]]
+                early = self.until(opened, first, slots, part)
+                alerts += self.take(r, slots, part[early & in_order[part]], before, master, facts)
+                alerts += self.hear(r, slots, part[early], heard)
+                self.begin(opened, areas[first], before[first])
+                rest = part[~early] if early.any() else part
+            alerts += self.take(r, slots, rest[in_order[rest]], before, master, facts)
+            alerts += self.hear(r, slots, rest, heard)
         return alerts
 
-    def forward(
-        self, r: Readings, slots: Codes, areas: Codes, rows: Codes, before: Times, master: Columns, facts: Facts
-    ) -> list[Alert]:
-        """Judge rows of a batch among which no clock was set back, but perhaps at the first."""
-        if not len(rows):
-            return []
-        at, then, here = r.at[rows], before[rows], slots[rows]
-        own = np.fmax(master["interval_s"][rows], self.interval)
-        opening = np.flatnonzero((then > 0) & (at - then > GAP * own) & (self.since["at"][here] == 0))
-        if not len(opening):
-            return self.take(r, slots, rows, before, master, facts)
-        opened, first = np.unique(here[opening], return_index=True)
-        place = np.minimum(np.searchsorted(opened, here), len(opened) - 1)
-        early = (opened[place] == here) & (np.arange(len(rows)) < opening[first][place])
-        alerts = self.take(r, slots, rows[early], before, master, facts)
-        self.begin(opened, areas[rows[opening[first]]], then[opening[first]])
-        return alerts + self.take(r, slots, rows[~early] if early.any() else rows, before, master, facts)
+    def until(self, opened: Codes, first: Codes, slots: Codes, rows: Codes) -> Mask:
+        """Which rows, in order of arrival, come before the first after a gap of their meter, where one opens."""
+        place = np.minimum(np.searchsorted(opened, slots[rows]), len(opened) - 1)
+        arrival = np.empty(len(slots), np.int64)
+        arrival[rows] = np.arange(len(rows))
+        return (opened[place] == slots[rows]) & (arrival[rows] < arrival[first][place])
 
     def begin(self, slots: Codes, areas: Codes, since: Times) -> None:
         """Keep what is remembered of some meters, and when each was last read."""
@@ -224,12 +240,18 @@ class Tails:
         """Remember what was told of meters with a tail."""
         windows.note([a for a in alerts if self.since["at"][self.index.slot(a.area, a.subject)] > 0])
 
-    def judge_clocks(self, seen: Clocks, slots: Codes) -> list[Alert]:
-        """Judge what was seen of meters' clocks."""
-        alerts = self.clocks.present.fold(seen, slots)
-        kept = self.since["at"][slots] > 0
+    def hear(self, r: Readings, slots: Codes, rows: Codes, heard: Heard) -> list[Alert]:
+        """Judge what is heard of meters' clocks in some rows of a batch."""
+        rows = rows[heard.told[rows]]
+        if not len(rows):
+            return []
+        at, offset, key, where = heard.at[rows], heard.offset[rows], heard.key[rows], slots[rows]
+        alerts = self.clocks.present.fold(Clocks(r.names, r.subject[rows], r.areas, r.area[rows], at, offset), where)
+        since = self.since["at"][where]
+        kept = (since > 0) & (key > since)
         if kept.any():
-            self.clock_log.add(slot=slots[kept].astype(np.int32), at=seen.at[kept], offset=seen.offset[kept])
+            columns = {"at": key[kept], "heard": at[kept], "offset": offset[kept]}
+            self.clock_log.add(slot=where[kept].astype(np.int32), **columns)
             self.note(self.clocks, alerts)
         return alerts
 
@@ -247,8 +269,8 @@ class Tails:
         self.keep(part, slots[rows], facts.kwh[rows])
         told = rows[np.isfinite(part.clock_offset)]
         if len(told):
-            offset = r.clock_offset[told].astype(np.float64)
-            self.clock_log.add(slot=slots[told].astype(np.int32), at=r.at[told], offset=offset)
+            columns = {"at": r.at[told], "heard": r.at[told], "offset": r.clock_offset[told].astype(np.float64)}
+            self.clock_log.add(slot=slots[told].astype(np.int32), **columns)
         for area, meter, clock in zip(areas[rows].tolist(), slots[rows].tolist(), now[rows].tolist(), strict=True):
             self.late.setdefault(area, (clock // HOUR, set()))[1].add(meter)
 
@@ -371,4 +393,4 @@ def keys(slots: Codes, at: Times) -> Codes:
 def clocks_of(rows: dict[str, Any]) -> tuple[Batch, Codes]:
     """Rows of a log of clocks as a batch, and their slots."""
     none = np.zeros(len(rows["slot"]))
-    return Clocks.build(("",), none, ("",), none, rows["at"], offset=rows["offset"]), rows["slot"]
+    return Clocks.build(("",), none, ("",), none, rows["heard"], offset=rows["offset"]), rows["slot"]

@@ -118,6 +118,7 @@ class Validation:
         for rows in waves(slots):
             here = slots[rows]
             before[rows] = last[here]
+            strayed[rows] = moved[rows] & (at[rows] > now[rows] + DAY) & (before[rows] > now[rows])
             astray = moved[rows] & (last[here] > now[rows] + DAY)
             go = kept[rows] & ((at[rows] > last[here]) | (astray & (at[rows] < last[here])))
             forward[rows] = go

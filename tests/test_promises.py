@@ -128,6 +128,13 @@ def test_any_cut_tells_exactly_the_same(seed: int, mixed: bool):
         assert other.told == whole.told
 
 
+def test_a_clock_that_strays_and_is_set_back_is_told_the_same_for_any_cut():
+    stream = hostile(4014, interval=3600)
+    whole = exactly(watch(stream)[1])
+    for every in (1, 5):
+        assert exactly(watch(stream, range(0, len(stream.rows), every))[1]) == whole
+
+
 @examples(2)
 @given(seed=SEEDS)
 def test_batches_joined_from_single_rows_tell_the_same(seed: int):
