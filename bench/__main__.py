@@ -35,18 +35,19 @@ class Size(NamedTuple):
     listened: float  # seconds of alerts
     history: bool  # whether all the days that an area holds are open when a worker is killed
     kept: int  # meters whose state is measured
-    growing: int  # quarter-hours of a million meters
+    growing: int  # quarter-hours of many meters
+    many: int  # meters
 
 
 FULL = Size(
     runs=3, few_runs=2, peer=30_000, rows={100: 12, 1000: 12, 5000: 12}, listened=30, history=True, kept=METERS,
-    growing=8,
+    growing=8, many=1_000_000,
     slots={"live_packed": 96, "live_json_frames": 32, "live_single": 12, "replay_parquet": 96, "rules_growth": 12},
 )  # fmt: skip
 QUICK = Size(
-    runs=1, few_runs=1, peer=10_000, rows={100: 1, 1000: 2, 5000: 4}, listened=6, history=False, kept=METERS // 20,
-    growing=1,
-    slots={"live_packed": 12, "live_json_frames": 6, "live_single": 3, "replay_parquet": 8, "rules_growth": 2},
+    runs=1, few_runs=1, peer=8_000, rows={100: 1, 1000: 1, 5000: 3}, listened=6, history=False, kept=METERS // 40,
+    growing=1, many=250_000,
+    slots={"live_packed": 12, "live_json_frames": 4, "live_single": 2, "replay_parquet": 8, "rules_growth": 2},
 )  # fmt: skip
 
 
@@ -73,7 +74,7 @@ class Bench:
             "replay_parquet": lambda: replay.measure(self.folder, meters=METERS, slots=slots, runs=size.runs),
             "bytes_per_meter": lambda: engine.bytes_per_meter(meters=size.kept, days=5),
             "meters_growth": lambda: engine.meters_growth(
-                few=10_000, many=1_000_000, slots=size.growing, runs=size.few_runs),
+                few=10_000, many=size.many, slots=size.growing, runs=size.few_runs),
             "rules_growth": lambda: engine.rules_growth(meters=METERS, slots=slots, runs=size.few_runs),
             "demo_seconds": lambda: demo.measure(self.folder, runs=size.few_runs),
         }[name]()]  # fmt: skip

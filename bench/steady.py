@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from bench.engine import BEFORE_MIDNIGHT
 from bench.feed import Feed, waiting
-from bench.live import CHECKPOINT_SECONDS
 from bench.load import AREA, SLOTS, Load
 from bench.place import Place, WorkerProcess, total, wait
 from bench.results import Result, summed
@@ -29,6 +28,7 @@ from streams.settings import Settings
 from streams.topics import READS
 
 RULE = "voltage_loss"
+CHECKPOINT_SECONDS = 10  # six times as often as by default, so that some fall into every spell
 SETTLE = 3.0  # seconds of keeping up before anything is measured
 KEPT_UP = 1.5  # seconds of the load that may wait meanwhile: lag is looked at once a second
 LOOK = 0.5  # seconds between looks
