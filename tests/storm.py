@@ -354,8 +354,8 @@ class Storm:
                 time.sleep(0.2)
             self.note("all is judged")
             for member in self.members:
-                code = member.worker.end()
-                assert code == 0, member.worker.log.read_text()[-4000:]
+                if code := member.worker.end():  # the one before it has left, and the group changes hands
+                    self.figures.done[f"workers that were stopped and ended with {code}"] += 1
         finally:
             self.figures.seconds = time.monotonic() - began
             for member in self.members:
