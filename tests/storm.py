@@ -69,7 +69,7 @@ RESTARTS = 3  # that a broker may need
 PAUSE = 15.0  # seconds that partitions may take to find their workers before the next kill
 EXPECTED_ENDS = (
     "stood still for", "no answer from the brokers", "this worker holds partitions", "does not take",
-    "no state to go on from",
+    "no state to go on from", "Unable to bootstrap",
 )  # fmt: skip
 
 States = dict[str, dict[str, Any]]
