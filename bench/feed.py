@@ -18,10 +18,11 @@ from aiokafka import AIOKafkaProducer
 from numpy.typing import NDArray
 
 from bench.load import AREA, Load
-from bench.place import CHECKOUT, PARTITIONS, Place, Samples, partition_of
+from bench.place import CHECKOUT, PARTITIONS, Place, partition_of
 from schemas.wire import encode_readings
 from streams.settings import Settings, load
 from streams.topics import READS
+from tests.workers import Samples
 
 SENT = np.dtype([("area", "i4"), ("at", "i8"), ("sent", "f8")])
 

@@ -10,11 +10,12 @@ from typing import NamedTuple
 
 from bench.engine import MORNING
 from bench.load import Load
-from bench.place import Place, Samples, WorkerProcess, total
+from bench.place import Place, total
 from bench.results import RATE, Result, summed
 from replay.send import Shape
 from schemas.wire import encode_readings
 from streams.topics import READS
+from tests.workers import Samples, WorkerProcess
 
 LOOK = 0.1  # seconds between looks at the beginning and the end of a run
 CHECKPOINT_SECONDS = 20  # thrice as often as by default, so that a run has its share

@@ -3,21 +3,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import subprocess
 import sys
 import time
-import urllib.request
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.partitioner import murmur2
-from prometheus_client.parser import text_string_to_metric_families
 
 from replay.history import Source
 from replay.send import send
@@ -25,12 +20,12 @@ from schemas.master import Area
 from schemas.wire import Encoded
 from streams.settings import Settings, load
 from streams.topics import ALERTS, CHECKPOINTS, REJECTS, TOPICS
+from tests.workers import Samples, WorkerProcess
 
 PARTITIONS = 8
 CHECKOUT = Path(__file__).resolve().parents[1]
 PATIENCE = 180  # seconds until something that should come is given up
 BATCH = 512 << 10  # bytes that are produced at once
-Samples = Counter[tuple[str, tuple[str, ...]]]
 
 
 class Place:
@@ -82,46 +77,6 @@ class Place:
         group = group or f"{self.name}-{self.started}"
         log = self.folder / f"worker-{self.name}-{self.started}.log"
         return WorkerProcess(self.environment | {"METERWATCH_GROUP": group}, log)
-
-
-class WorkerProcess:
-    """`meterwatch worker` as a process of its own."""
-
-    def __init__(self, environment: Mapping[str, str], log: Path) -> None:
-        self.log = log
-        with log.open("wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "streams.cli", "worker"],
-                stdout=output, stderr=output, env=os.environ | dict(environment), cwd=CHECKOUT,
-            )  # fmt: skip
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
-        self.kill()
-        if error:
-            error.add_note(self.log.read_text(errors="replace")[-4000:])
-
-    def kill(self) -> None:
-        """Ends it with SIGKILL."""
-        self.process.kill()
-        self.process.wait()
-
-    def scrape(self) -> Samples:
-        """Every sample by its name and labels; nothing before the worker answers. Raises when it has ended."""
-        if self.process.poll() is not None:
-            raise RuntimeError(f"the worker has ended with {self.process.returncode}")
-        found = re.search(r"metrics on (http\S+)", self.log.read_text(errors="replace"))
-        if not found:
-            return Counter()
-        with urllib.request.urlopen(found[1], timeout=30) as answer:  # noqa: S310 - what the worker said itself
-            text = answer.read().decode()
-        return Counter({
-            (sample.name, tuple(value for _, value in sorted(sample.labels.items()))): sample.value
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-        })
 
 
 def total(samples: Samples, name: str) -> float:

@@ -25,11 +25,12 @@ from rich.console import Console
 from bench.__main__ import METERS, QUICK, Bench
 from bench.feed import Feed, waiting
 from bench.load import SLOTS, Load
-from bench.place import CHECKOUT, Place, Samples, WorkerProcess, total, wait
+from bench.place import CHECKOUT, Place, total, wait
 from bench.plot import Curve, picture
 from streams.broker import Broker
 from streams.settings import Settings
 from streams.topics import ARRIVAL, LARGE, READS
+from tests.workers import Samples, WorkerProcess
 
 EVERY = 5.0  # seconds between samples
 FULL_AFTER = (5, 41)  # days of event time, from which no more days are open, and no more alerts remembered, than before

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from bench.engine import BEFORE_MIDNIGHT
 from bench.feed import Feed, waiting
 from bench.load import AREA, SLOTS, Load
-from bench.place import Place, WorkerProcess, total, wait
+from bench.place import Place, total, wait
 from bench.results import Result, summed
 from schemas.alert import Alert
 from schemas.columns import Readings
@@ -26,6 +26,7 @@ from streams.cli import alert_partitions
 from streams.logs import reader
 from streams.settings import Settings
 from streams.topics import READS
+from tests.workers import WorkerProcess
 
 RULE = "voltage_loss"
 CHECKPOINT_SECONDS = 10  # six times as often as by default, so that some fall into every spell

@@ -49,6 +49,7 @@ from streams.outbox import producer
 from streams.settings import Settings, load
 from streams.topics import ALERTS, CHECKPOINTS, REGISTRY, REJECTS, ensure
 from tests.doomed import MOMENTS
+from tests.fates import Fates, balanced, fates
 from tests.hostile import DAY, Row, Stream, hostile, quieted
 from tests.workers import WorkerProcess, contained, last_states, records
 
@@ -73,7 +74,6 @@ EXPECTED_ENDS = (
 )  # fmt: skip
 
 States = dict[str, dict[str, Any]]
-Fates = dict[str, Counter[str]]  # rows by kind and outcome
 
 
 def hostile_areas(count: int, seed: int) -> Stream:
@@ -154,16 +154,6 @@ def each(area: bytes, readings: bytes) -> Iterator[tuple[bytes, bytes]]:
         yield area, bytes(reading)
 
 
-def fates(*engines: Engine) -> Fates:
-    """Rows by kind and outcome that engines have counted together."""
-    found: Fates = {}
-    for engine in engines:
-        for (kind, outcome, _), rows in engine.counts.items():
-            if outcome not in ("doubted", "flagged"):
-                found.setdefault(kind, Counter())[outcome] += rows
-    return found
-
-
 def checkpointed(settings: Settings) -> Fates:
     """What the last checkpoints of all partitions have counted together."""
 
@@ -179,12 +169,6 @@ def checkpointed(settings: Settings) -> Fates:
         return engines
 
     return fates(*asyncio.run(restore()))
-
-
-def balanced(told: Fates) -> None:
-    """Every row that came in has exactly one fate."""
-    for kind, rows in told.items():
-        assert rows["in"] == rows["judged"] + rows["rejected"] + rows["duplicate"] + rows["late"], (kind, rows)
 
 
 async def publish_areas(client: AIOKafkaProducer, settings: Settings, areas: Iterable[Area]) -> None:

@@ -23,7 +23,8 @@ from streams.local import Store, follow
 from streams.outbox import producer
 from streams.settings import Settings, load
 from streams.topics import ensure
-from tests.storm import Fates, States, balanced, checkpointed, fates, hostile_areas, portions, publish, publish_areas
+from tests.fates import Fates, balanced, fates
+from tests.storm import States, checkpointed, hostile_areas, portions, publish, publish_areas
 from tests.workers import WorkerProcess, contained, last_states, told, wait
 
 Order = Sequence[tuple[type[Batch], ...]]  # of topics: those after a tuple are sent when all in it is judged

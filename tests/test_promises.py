@@ -25,6 +25,7 @@ from schemas.alert import Alert
 from schemas.columns import Readings
 from schemas.master import Area, Meter
 from tests import oracle
+from tests.fates import balanced, fates
 from tests.hostile import (
     DAY,
     HOUR,
@@ -64,21 +65,12 @@ def engine_of(stream: Stream) -> Engine:
     return engine
 
 
-def balanced(engine: Engine) -> None:
-    """Every row that came in has exactly one fate."""
-    fates: Counter[str] = Counter()
-    for (kind, outcome, _), rows in engine.counts.items():
-        if outcome not in ("doubted", "flagged"):
-            fates[kind] += rows if outcome == "in" else -rows
-    assert not any(fates.values()), engine.counts
-
-
 def watch(stream: Stream, cuts: Iterable[int] = ()) -> tuple[Engine, list[Alert]]:
     """An engine that has seen the stream, and all it told."""
     engine, alerts = engine_of(stream), []
     for batch in stream.batches(cuts):
         alerts += engine.step(batch)
-        balanced(engine)
+        balanced(fates(engine))
     return engine, alerts
 
 

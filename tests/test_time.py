@@ -18,9 +18,10 @@ from schemas.alert import Alert
 from schemas.columns import Batch, DeviceEvents, Event, Payment, Payments, Progress, Readings, Stages
 from schemas.master import Area, Meter
 from schemas.wire import decode_readings, decode_stages, encode_readings, encode_stages
+from tests.fates import balanced, fates
 from tests.fuzz import bounded
 from tests.hostile import DAY, HOUR, Row, Stream, quieted, town
-from tests.test_promises import balanced, same, watch
+from tests.test_promises import same, watch
 
 QUARTER = 900
 AREA = Area(area="A1", meters=[Meter(meter=name) for name in ("M0", "M1", "M2")])
@@ -58,7 +59,7 @@ def closed(engine: Engine, batches: Iterable[Batch]) -> list[tuple[int, list[flo
     engine.days.close = close  # type: ignore[method-assign,assignment]
     for batch in batches:
         engine.step(batch)
-        balanced(engine)
+        balanced(fates(engine))
     return days
 
 
@@ -110,7 +111,7 @@ def test_a_reading_from_the_future_is_set_aside_by_when_the_broker_got_it(ahead)
     assert engine.counts["readings", "judged", ""] == 2 * 192
     assert {(alert.rule, alert.subject) for alert in told} >= {("clock_drift", "M2")}
     assert engine.clock.tolist() == [START + 2 * DAY]
-    balanced(engine)
+    balanced(fates(engine))
 
 
 def ghosts(stream: Stream, seed: int) -> Stream:
@@ -181,7 +182,7 @@ def test_what_the_office_stamps_with_no_time_at_all_is_set_aside(at):
         assert engine.step(batch) == []
         assert engine.counts[batch.kind, "rejected", "implausible_time"] == 1
         assert [reason for _, reason in engine.rejected] == ["implausible_time"]
-    balanced(engine)
+    balanced(fates(engine))
     assert not engine.clock.any()
 
 
@@ -195,4 +196,4 @@ def test_days_uploaded_late_take_the_failure_to_read_them_back():
     assert [(a.rule, a.subject, a.state) for a in told[1:]] == [("read_failure", "M2", "withdrawn")]
     same(told, engine_of().step(whole))
     assert engine.counts["readings", "late", ""] == 0
-    balanced(engine)
+    balanced(fates(engine))

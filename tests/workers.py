@@ -31,6 +31,9 @@ PATIENCE = 60  # seconds until a condition that should come is given up
 DECIDED = ("repeat", "storm", "budget")  # reasons to hold an alert that depend on which came first
 
 
+Samples = Counter[tuple[str, tuple[str, ...]]]
+
+
 class WorkerProcess:
     """A worker in a process of its own, killed when the test ends."""
 
@@ -50,7 +53,7 @@ class WorkerProcess:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self.kill()
         if error:
-            error.add_note(self.log.read_text()[-4000:])
+            error.add_note(self.log.read_text(errors="replace")[-4000:])
 
     def kill(self) -> None:
         self.process.kill()
@@ -60,12 +63,14 @@ class WorkerProcess:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(PATIENCE)
 
-    def scrape(self) -> Counter[tuple[str, tuple[str, ...]]]:
-        """Every sample by its name and the values of its labels; nothing before the worker answers."""
-        found = re.search(r"metrics on (http\S+)", self.log.read_text())
+    def scrape(self) -> Samples:
+        """Every sample by its name and labels; nothing before the worker answers. Raises when it has ended."""
+        if self.process.poll() is not None:
+            raise RuntimeError(f"the worker has ended with {self.process.returncode}")
+        found = re.search(r"metrics on (http\S+)", self.log.read_text(errors="replace"))
         if not found:
             return Counter()
-        with urllib.request.urlopen(found[1], timeout=10) as answer:  # noqa: S310 - what the worker said itself
+        with urllib.request.urlopen(found[1], timeout=30) as answer:  # noqa: S310 - what the worker said itself
             text = answer.read().decode()
         return Counter({
             (sample.name, tuple(value for _, value in sorted(sample.labels.items()))): sample.value
@@ -111,7 +116,7 @@ def contained(settings: Settings) -> bool:
     return asyncio.run(compare())
 
 
-def rows(counted: Counter[tuple[str, tuple[str, ...]]]) -> int:
+def rows(counted: Samples) -> int:
     return sum(value for (name, _), value in counted.items() if name == "meterwatch_rows_total")
 
 

@@ -1,7 +1,6 @@
 """Every decoder returns whatever the bytes, what is sound beside them stays as it is, and the engine takes it all."""
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -34,6 +33,7 @@ from schemas.wire import (
 )
 from schemas.wire.decoding import ELEMENTS
 from schemas.wire.frame import unpack
+from tests.fates import balanced, fates
 from tests.fuzz import bounded
 from tests.fuzz.mutations import AT, CONTENT, suffered
 from tests.test_wire import ALERT, batches, table
@@ -115,15 +115,6 @@ def holds(value: bytes | None) -> int:
         return 1
 
 
-def balanced(engine: Engine) -> None:
-    """Every row that came in has exactly one fate."""
-    fates: Counter[str] = Counter()
-    for (kind, outcome, _), rows in engine.counts.items():
-        if outcome not in ("doubted", "flagged"):
-            fates[kind] += rows if outcome == "in" else -rows
-    assert not any(fates.values()), engine.counts
-
-
 def reads_or_refuses(kind: type[Batch], messages: list[tuple[bool, Message]]) -> Batch | None:
     """The rows of all messages; fails unless each message gives what it gives alone, and every row is accounted for."""
     decode = KINDS[kind][0]
@@ -166,10 +157,10 @@ def test_the_engine_takes_whatever_was_decoded(areas, cases, days):
     for kind, messages in cases:
         if batch := KINDS[kind][0]([message for _, message in messages])[0]:
             engine.step(batch)
-            balanced(engine)
+            balanced(fates(engine))
     saved = engine.snapshot()
     engine.tick(AT + days * 86_400)
-    balanced(engine)
+    balanced(fates(engine))
     engine.restore(saved)
     assert engine.snapshot() == saved
 

@@ -20,9 +20,9 @@ from streams import checkpoints
 from streams.checkpoints import CheckpointError, Message, Written, encode, whole
 from streams.local import Place, Store, StoreError, follow
 from streams.settings import Settings, SettingsError, load
+from tests.fates import balanced, fates
 from tests.fuzz import bounded
 from tests.fuzz.mutations import damaged
-from tests.fuzz.test_decoders import balanced
 from tests.test_snapshots import before, engine, readings
 
 SNAPSHOT = before().snapshot()
@@ -161,4 +161,4 @@ def test_a_file_is_read_or_refused(value):
         with suppress(SourceError):
             for batch in open_sources([str(path)]).batches:
                 told.step(batch)
-        balanced(told)
+        balanced(fates(told))

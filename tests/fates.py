@@ -1,0 +1,25 @@
+"""What becomes of rows: each that comes in is judged, rejected, a duplicate or late."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from detectors.engine import Engine
+
+Fates = dict[str, Counter[str]]  # rows by kind and outcome
+
+
+def fates(*engines: Engine) -> Fates:
+    """Rows by kind and outcome that engines have counted together."""
+    found: Fates = {}
+    for engine in engines:
+        for (kind, outcome, _), rows in engine.counts.items():
+            if outcome not in ("doubted", "flagged"):
+                found.setdefault(kind, Counter())[outcome] += rows
+    return found
+
+
+def balanced(told: Fates) -> None:
+    """Every row that came in has exactly one fate."""
+    for kind, rows in told.items():
+        assert rows["in"] == rows["judged"] + rows["rejected"] + rows["duplicate"] + rows["late"], (kind, rows)
