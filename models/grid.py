@@ -402,7 +402,7 @@ class Grid:
             place = (end - block.start - 1) // self.interval, block.base + self.member["number"][meter]
             if r["seen"][place] == 1 and np.array_equal(r["kwh"][place], old, equal_nan=True):
                 r["kwh"][place] = new
-                if block.closed or end <= self.clocks["closed_to"][slot]:
+                if block.closed:
                     state.dirty.add(day)
 
     def sum_up(self, rows: Codes, step: Codes, number: Codes, facts: Facts, seen: Mask) -> None:

@@ -161,7 +161,7 @@ class Validation:
         have = ~np.isnan(register)
         changed = c["version"][slots] != version
         last = np.where(changed, np.nan, c["register"][slots])
-        odd = np.where(changed, np.nan, c["odd"][slots])
+        odd = c["odd"][slots]
         stale = have & (register == last) & (clock <= c["clock"][slots])
         have &= ~stale
         seconds = np.where(np.isnan(last), np.nan, at - c["read"][slots])
