@@ -338,8 +338,11 @@ class Storm:
                 time.sleep(0.2)
             self.note("all is judged")
             for member in self.members:
-                if code := member.worker.end():  # the one before it has left, and the group changes hands
-                    self.figures.done[f"workers that were stopped and ended with {code}"] += 1
+                code = member.worker.end()
+                if code == -signal.SIGKILL and member.moment != "never":
+                    self.figures.kills[member.moment] += 1  # the others' leaving brought its moment
+                else:
+                    assert code == 0, member.worker.log.read_text()[-4000:]
         finally:
             self.figures.seconds = time.monotonic() - began
             for member in self.members:
