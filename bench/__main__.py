@@ -27,10 +27,11 @@ STEADY = frozenset({"alert_latency_p50", "alert_latency_p99", "recovery_seconds"
 class Size(NamedTuple):
     """How much is measured."""
 
+    meters: int
     runs: int
     few_runs: int  # of what takes long
     peer: int  # readings
-    slots: dict[str, int]  # quarter-hours of 100,000 meters; 96 are a day with its midnight
+    slots: dict[str, int]  # quarter-hours of all meters; 96 are a day with its midnight
     rows: dict[int, int]  # quarter-hours by rows a batch
     listened: float  # seconds of alerts
     history: bool  # whether all the days that an area holds are open when a worker is killed
@@ -40,14 +41,14 @@ class Size(NamedTuple):
 
 
 FULL = Size(
-    runs=3, few_runs=2, peer=30_000, rows={100: 12, 1000: 12, 5000: 12}, listened=30, history=True, kept=METERS,
-    growing=8, many=1_000_000,
+    meters=METERS, runs=3, few_runs=2, peer=30_000, rows={100: 12, 1000: 12, 5000: 12}, listened=30, history=True,
+    kept=METERS, growing=8, many=1_000_000,
     slots={"live_packed": 96, "live_json_frames": 32, "live_single": 12, "replay_parquet": 96, "rules_growth": 12},
 )  # fmt: skip
 QUICK = Size(
-    runs=1, few_runs=1, peer=8_000, rows={100: 1, 1000: 1, 5000: 3}, listened=6, history=False, kept=METERS // 40,
-    growing=1, many=250_000,
-    slots={"live_packed": 12, "live_json_frames": 4, "live_single": 2, "replay_parquet": 8, "rules_growth": 2},
+    meters=40_000, runs=1, few_runs=1, peer=6_000, rows={100: 2, 1000: 3, 5000: 8}, listened=5, history=False,
+    kept=2_500, growing=1, many=100_000,
+    slots={"live_packed": 48, "live_json_frames": 24, "live_single": 12, "replay_parquet": 48, "rules_growth": 2},
 )  # fmt: skip
 
 
@@ -65,24 +66,25 @@ class Bench:
         if name in live.SHAPES:
             return [self.throughput(name)]
         if name in ROWS:
-            return engine.rows(meters=METERS, slots=size.rows, runs=size.runs)
+            return engine.rows(meters=size.meters, slots=size.rows, runs=size.runs)
         if name in STEADY:
-            return steady.measure(self.brokers, self.folder, meters=METERS, rate=self.half(), seconds=size.listened,
-                                  runs=size.few_runs, history=size.history)  # fmt: skip
+            return steady.measure(self.brokers, self.folder, meters=size.meters, rate=self.half(),
+                                  seconds=size.listened, runs=size.few_runs, history=size.history)  # fmt: skip
         return [{
             "naive_peer": lambda: peer.measure(self.brokers, self.folder, readings=size.peer, runs=size.runs),
-            "replay_parquet": lambda: replay.measure(self.folder, meters=METERS, slots=slots, runs=size.runs),
+            "replay_parquet": lambda: replay.measure(self.folder, meters=size.meters, slots=slots, runs=size.runs),
             "bytes_per_meter": lambda: engine.bytes_per_meter(meters=size.kept, days=5),
             "meters_growth": lambda: engine.meters_growth(
                 few=10_000, many=size.many, slots=size.growing, runs=size.few_runs),
-            "rules_growth": lambda: engine.rules_growth(meters=METERS, slots=slots, runs=size.few_runs),
+            "rules_growth": lambda: engine.rules_growth(meters=size.meters, slots=slots, runs=size.few_runs),
             "demo_seconds": lambda: demo.measure(self.folder, runs=size.few_runs),
         }[name]()]  # fmt: skip
 
     def throughput(self, name: str) -> Result:
         """One of the live rows."""
         runs = self.size.few_runs if name == "live_single" else self.size.runs
-        result = live.measure(name, self.brokers, self.folder, meters=METERS, slots=self.size.slots[name], runs=runs)
+        slots = self.size.slots[name]
+        result = live.measure(name, self.brokers, self.folder, meters=self.size.meters, slots=slots, runs=runs)
         self.live = result.median if name == "live_packed" else self.live
         return result
 

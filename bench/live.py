@@ -50,7 +50,10 @@ def told(name: str, found: Sequence[Run]) -> Result:
 
 
 def drain(worker: WorkerProcess, meters: int, slots: int) -> Run:
-    """From when every meter is known to the end of the last chunk: neither start-up nor first sight count."""
+    """From when every meter is known to the end of the last chunk: neither start-up nor first sight count.
+
+    Raises RuntimeError when that is no time at all.
+    """
     began, first = look(worker)
     while judged(first) < meters:
         time.sleep(LOOK)
@@ -63,6 +66,8 @@ def drain(worker: WorkerProcess, meters: int, slots: int) -> Run:
         now, seen = look(worker)
         if chunks(seen) > chunks(last):
             ended, last = now, seen
+    if ended == began:
+        raise RuntimeError(f"all {slots} quarter-hours were judged before anybody looked: measure more")
     readings = meters * slots - judged(first)
     cpu = total(last, "process_cpu_seconds_total") - total(first, "process_cpu_seconds_total")
     return Run(readings / (ended - began), 1e6 * cpu / readings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import sys
@@ -46,11 +47,16 @@ SettingsFile = Annotated[
     Path | None,
     typer.Option("--settings", help="A TOML file [default: meterwatch.toml]; METERWATCH_* in the environment wins."),
 ]
+UNCOLLECTED = 100_000
+"""Objects made and not freed before a collection: by Python's own 700 a worker on single readings spent 40 %
+of its time looking through records that wait, none of them garbage."""
 COLOURS = {1: "bold red", 2: "red", 3: "yellow", 4: "cyan"}
 
 
 def main() -> NoReturn:
     """Runs a command. What a user did wrong is said in a line and ends with exit code 2."""
+    gc.freeze()
+    gc.set_threshold(UNCOLLECTED)
     try:
         app()
     except (ValueError, OSError, SendError, names.TopicError, UnansweredError, KafkaError) as error:

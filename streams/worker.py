@@ -25,8 +25,6 @@ from detectors.engine import Engine, SnapshotError
 from schemas.alert import Alert
 from schemas.columns import Batch, Readings
 from schemas.wire import (
-    FRAME,
-    JSON,
     Message,
     Refusal,
     decode_areas,
@@ -58,7 +56,6 @@ DECODERS: dict[str, tuple[str, Decode]] = {
     PAYMENTS: ("payments", decode_payments),
     WORKFLOW: ("stages", decode_stages),
 }
-CONTENT_TYPES = {name.encode(): name for name in (JSON, FRAME)}
 log = logging.getLogger("meterwatch")
 
 
@@ -398,7 +395,15 @@ class Worker:
 
 
 def _messages(records: Iterable[Record]) -> list[Message]:
-    return [(r.key, r.value, _content_type(r.headers), r.timestamp // 1000) for r in records]
+    """The records for a decoder; most have the headers of the one before."""
+    messages: list[Message] = []
+    headers: Sequence[tuple[str, bytes | None]] = ()
+    content_type = ""
+    for record in records:
+        if (told := record.headers) != headers:
+            headers, content_type = told, _content_type(told)
+        messages.append((record.key, record.value, content_type, record.timestamp // 1000))
+    return messages
 
 
 def _content_type(headers: Sequence[tuple[str, bytes | None]]) -> str:
