@@ -20,7 +20,11 @@ LUMP_INTERVALS = 4  # intervals missing before one that holds all their energy i
 LUMP_KWH = 0.5
 JUMP_KWH = 1.0  # beyond what the meter's rating could have carried since, a higher register waits for a second one
 DAY = 86_400
-TOLD = ("register", "kwh", "u", "i", "p", "q")  # columns that a repeated snapshot repeats
+REGISTERS = ("register", "export_register", "register_sharp", "register_peak", "register_flat", "register_valley")
+CURVES = ("kwh", "u", "i", "p", "q", "neutral", "frequency", "thd", "demand", "terminal_p")
+SIGNED = frozenset({"i", "p", "q", "neutral", "terminal_p"})
+TOLD = tuple(name for name in (*REGISTERS, *CURVES) if name != "export_register")  # that a repeated snapshot repeats
+HIGHEST_HZ, HIGHEST_THD = np.array([100.0]), np.array([100.0])  # Hz and %; defaults of this project
 ROLLOVER_SHARE = 0.9  # of the register's span that must have been passed, catalogue section 4
 
 
@@ -65,10 +69,11 @@ class Validation:
         told = {}
         guess = r.status == Status.ESTIMATED
         guessed = bool(guess.any())
-        most = {"kwh": limit_kw * hours, "u": SPAN_OF_NOMINAL * un, "i": SPAN_OF_RATING * imax, "p": limit_kw,
-                "q": limit_kw}  # fmt: skip
-        for name in ("register", "export_register", "kwh", "u", "i", "p", "q"):
-            column, bound, signed = getattr(r, name), most.get(name), name in ("i", "p", "q")
+        most = {"kwh": limit_kw * hours, "u": SPAN_OF_NOMINAL * un, "p": limit_kw, "q": limit_kw, "demand": limit_kw,
+                "terminal_p": limit_kw, "frequency": HIGHEST_HZ, "thd": HIGHEST_THD}  # fmt: skip
+        most["i"] = most["neutral"] = SPAN_OF_RATING * imax
+        for name in (*REGISTERS, *CURVES):
+            column, bound, signed = getattr(r, name), most.get(name), name in SIGNED
             if unknown(column) or not (guessed or doubtful(column, bound, signed=signed)):
                 continue
             if (huge := np.abs(column) >= 0xEEEE).any():

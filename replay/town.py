@@ -199,7 +199,7 @@ class _Physics:
         rows = np.sort(np.concatenate([once, again]))
         slot, row = np.divmod(rows, len(self.grid))
         at = block.start + SLOT * (slot + 1)
-        return Readings(
+        return Readings.build(
             self.grid.names, row.astype(np.int32), self.grid.areas, self.grid.area[row], at,
             register=_floor(register.reshape(-1)[rows] % 1e6), export_register=_floor(exported.reshape(-1)[rows]),
             kwh=_shown(kwh, rows, 4), u=_shown(block.u, rows, 1), i=_shown(block.i, rows, 3),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -31,6 +31,14 @@ class Status(IntEnum):
     MEASURED = 0
     ESTIMATED = 1
     EDITED = 2
+
+
+class Flag(IntFlag):
+    """Bits of a meter's status word."""
+
+    REVERSED_SEQUENCE = 1
+    BATTERY_LOW = 2
+    RELAY_OPEN = 4
 
 
 class Payment(IntEnum):
@@ -171,6 +179,18 @@ class Readings(Batch):
     i: Column  # (3, rows) A, secondary
     p: Column  # (3, rows) kW, secondary, negative when it flows back
     q: Column  # (3, rows) kvar, secondary
+    register_sharp: Column  # kWh of the register that the tariff's sharp hours (尖) move, secondary
+    register_peak: Column  # the same of the peak hours (峰)
+    register_flat: Column  # the same of the flat hours (平)
+    register_valley: Column  # the same of the valley hours (谷)
+    demand: Column  # kW, the highest demand since the register of demand was reset, secondary
+    demand_resets: Column  # how often that was
+    neutral: Column  # A through the neutral conductor, secondary
+    frequency: Column  # Hz
+    thd: Column  # (3, rows) % total harmonic distortion of the voltage
+    terminal_p: Column  # kW, all phases, as the terminal measures them beside the meter, secondary
+    meter_ratio: Column  # CT x PT ratio that the meter or its terminal is set to
+    flags: Column  # Flag bits
     clock_offset: Column  # seconds the meter's clock is ahead of the head-end's when it was read
     received: Times  # when the head-end or the broker received it, 0 when unknown
     status: NDArray[np.uint8]  # Status
@@ -301,7 +321,11 @@ class AreaDays(Batch):
 
 COLUMN_TYPES: dict[str, Any] = {
     "register": np.float64, "export_register": np.float64, "kwh": np.float32, "u": np.float32, "i": np.float32,
-    "p": np.float32, "q": np.float32, "clock_offset": np.float32, "received": np.int64, "status": np.uint8,
+    "p": np.float32, "q": np.float32,
+    "register_sharp": np.float64, "register_peak": np.float64, "register_flat": np.float64,
+    "register_valley": np.float64, "demand": np.float32, "demand_resets": np.float32, "neutral": np.float32,
+    "frequency": np.float32, "thd": np.float32, "terminal_p": np.float32, "meter_ratio": np.float32,
+    "flags": np.float32, "clock_offset": np.float32, "received": np.int64, "status": np.uint8,
     "event": np.uint8, "until": np.int64,
     "payment": np.uint8, "amount": np.float64, "bills": str, "bill": np.int32, "channels": str, "channel": np.int32,
     "succeeded": np.uint8, "due": np.int64,
@@ -311,4 +335,4 @@ COLUMN_TYPES: dict[str, Any] = {
     "coverage": np.float32, "reads": np.float32, "live": np.float32,
     "current": np.float32, "kva": np.float32, "gateway": np.float32, "energy_in": np.float64, "energy_out": np.float64,
 }  # fmt: skip
-PHASE_COLUMNS = frozenset({"u", "i", "p", "q", "current"})
+PHASE_COLUMNS = frozenset({"u", "i", "p", "q", "thd", "current"})

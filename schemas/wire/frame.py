@@ -2,13 +2,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 from msgspec import msgpack
 from numpy.typing import NDArray
 
-from schemas.columns import COLUMN_TYPES, PHASE_COLUMNS, Readings
+from schemas.columns import COLUMN_TYPES, PHASE_COLUMNS, Batch, Readings
 from schemas.wire.records import FRAME_VERSION, Frame, FrameVersion
 from schemas.wire.refusal import Reason, RefusedError, refused
 
@@ -17,14 +18,12 @@ VERSIONS = msgpack.Decoder(FrameVersion)
 ENCODER = msgpack.Encoder()
 
 TIMES = (np.dtype("<u4"), np.dtype("<i8"))
+MEASURED = [f.name for f in fields(Readings) if f.name not in {*(f.name for f in fields(Batch)), "received"}]
 LAYOUT: dict[str, tuple[np.dtype[Any], ...]] = {
     "meter": (np.dtype("<u2"), np.dtype("<u4")),
     "at": TIMES,
     "received": TIMES,
-    **{
-        name: (np.dtype(COLUMN_TYPES[name]).newbyteorder("<"),)
-        for name in ("register", "export_register", "kwh", "u", "i", "p", "q", "clock_offset", "status")
-    },
+    **{name: (np.dtype(COLUMN_TYPES[name]).newbyteorder("<"),) for name in MEASURED},
 }
 """What the numbers of a column may be; the length of the column tells which."""
 

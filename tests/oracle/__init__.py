@@ -1,0 +1,51 @@
+"""The slow twin: what must be told of a stream at its end, in plain loops over plain numbers.
+
+Written from the rules' docstrings, the catalogue and the design; it knows no batch, no slot, no wave and no amendment:
+it looks at everything that arrived, and works out how every episode ends. Area windows are taken from all rows that
+came within the grace period; the order of arrival matters for which reading of a meter comes first alone.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from schemas.columns import Payments, Readings, Stages
+from tests.hostile import HOUR, Row, Stream
+from tests.oracle.areas import area_clock, days_told, intervals_told, midnights
+from tests.oracle.meters import readings_told
+from tests.oracle.office import bills_told, customers_told, work_told
+from tests.oracle.watch import Ending, Endings, Facts
+
+__all__ = ["Ending", "Endings", "expected"]
+
+
+def expected(stream: Stream) -> Endings:
+    """Every episode of a stream, as it stands at its end."""
+    told: Endings = {}
+    areas = {area.area: area for area in stream.areas}
+    nights = midnights(stream)
+    once: dict[str, Row] = {}
+    for row in stream.rows:
+        once.setdefault(repr(row), row)
+    for name in dict.fromkeys(row.area for row in stream.rows):
+        rows = [row for row in once.values() if row.area == name]
+        reads = [row for row in rows if row.kind is Readings]
+        area = areas.get(name)
+        believed: dict[str, list[Facts]] = {}
+        for meter in dict.fromkeys(row.subject for row in reads):
+            mine = [row for row in reads if row.subject == meter]
+            endings, believed[meter] = readings_told(area, name, meter, mine, stream.interval)
+            told |= endings
+        clock = area_clock(reads, area is not None and len({m.meter for m in area.meters}) == 1)
+        days = [(start, end) for start, end in pairwise(nights) if end + HOUR <= clock]
+        told |= days_told(name, area, believed, days, stream.interval)
+        if area:
+            told |= intervals_told(area, believed, nights, stream.interval, clock - stream.interval)
+        for kind, judged in ((Payments, bills_told), (Stages, work_told)):
+            office = [row for row in rows if row.kind is kind]
+            newest: dict[str, int] = {}
+            for row in [row for row in rows if row.kind in (Payments, Stages)]:
+                newest[row.subject] = max(newest.get(row.subject, 0), row.at)
+            told |= judged(name, office, max([clock, *sorted(newest.values())[-2:-1]]))
+        told |= customers_told(name, [row for row in rows if row.kind is Payments])
+    return told

@@ -1,0 +1,167 @@
+"""An area's windows: its clock, its intervals, its meters' days and its balance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from itertools import pairwise
+from zoneinfo import ZoneInfo
+
+from schemas.master import Area, Meter
+from tests.hostile import DAY, HOUR, NAN, Row, Stream
+from tests.oracle.meters import record
+from tests.oracle.scores import BALANCES, DAYS, INTERVALS
+from tests.oracle.watch import Endings, Facts, judge, most, total
+
+
+def midnights(stream: Stream) -> list[int]:
+    """Every local midnight from the day of the first reading on."""
+    zone, first = ZoneInfo(stream.zone), min(row.at for row in stream.rows)
+    day = datetime.fromtimestamp(first - 1, zone).replace(hour=0, minute=0, second=0)
+    days = [day + timedelta(n) for n in range(80)]
+    return [int(datetime(d.year, d.month, d.day, tzinfo=zone).timestamp()) for d in days]
+
+
+def area_clock(rows: list[Row], single: bool) -> int:
+    """The second-highest stamp of the area's meters; a meter that has long been alone moves it by its last but one."""
+    newest: dict[str, int] = {}
+    clock, since, latest = 0, 0, ""
+    for row in rows:
+        since = since if row.subject == latest else row.at
+        latest, top = row.subject, max(newest.values(), default=0)
+        newest[latest] = max(newest.get(latest, 0), row.at)
+        clock = max(clock, *sorted([0, 0, *newest.values()])[-2:-1])
+        if single or row.at - since > 2 * DAY:
+            clock = max(clock, min(row.at, top))
+    return clock
+
+
+def intervals_of(believed: dict[str, list[Facts]], nights: list[int], interval: int) -> dict[int, dict[str, Facts]]:
+    """The readings by the end of their local interval; what is left over at the end of a day of 23 hours is none."""
+    ends: dict[int, dict[str, Facts]] = {}
+    for start, midnight in pairwise(nights):
+        for end in range(start + interval, midnight + 1, interval):
+            here = {m: f for m, readings in believed.items() for f in readings if end - interval < f["at"] <= end}
+            if here:
+                ends[end] = here
+    return ends
+
+
+def intervals_told(
+    area: Area, believed: dict[str, list[Facts]], nights: list[int], interval: int, until: int
+) -> Endings:
+    """How the episodes of the transformer end: the gateway's word, else the sum of the users'."""
+    told: Endings = {}
+    rows = []
+    for at, mine in intervals_of(believed, nights, interval).items():
+        if at > until:
+            break
+        transformers = [t for t in area.transformers if t.effective <= at - 1]
+        rating = max(transformers, key=lambda t: t.effective) if transformers else None
+        f: Facts = {"at": at, "rating_kva": rating.rating_kva if rating else NAN}
+        f["dyn11"] = rating is not None and rating.vector_group == "Dyn11"
+        gateway = mine.pop(area.gateway, None)
+        if gateway and not math.isnan(gateway["kva"]):
+            ratio = gateway["record"].ct * gateway["record"].pt
+            f |= {"gateway": 1, "coverage": 1.0, "kva": gateway["kva"], "current": [i * ratio for i in gateway["i"]]}
+        else:
+            users = [u["kva"] for u in mine.values() if not math.isnan(u["kva"])]
+            if not users:
+                continue
+            names = {m.meter for m in area.meters} - {area.gateway}
+            records = [m for name in names if (m := record(area, name, at)) and not 0 < m.until < at]
+            f |= {"gateway": 0, "coverage": len(users) / max(len(records), 1), "kva": sum(users)}
+        rows.append(f)
+    judge(INTERVALS, area.area, "", rows, told)
+    return told
+
+
+def days_told(
+    name: str, area: Area | None, believed: dict[str, list[Facts]], days: list[tuple[int, int]], interval: int
+) -> Endings:
+    """How the episodes of closed days end, of every meter and of the area."""
+    told: Endings = {}
+    meters = dict.fromkeys([*(m.meter for m in (area.meters if area else [])), *believed])
+    diaries: dict[str, list[Facts]] = {meter: [] for meter in meters}
+    balances = []
+    for start, end in days:
+        today = {}
+        for meter in meters:
+            m = record(area, meter, end)
+            read = [f for f in believed.get(meter, []) if start < f["at"] <= end]
+            if (m and not 0 < m.until < end) or any(not f["estimated"] for f in read):
+                today[meter] = day_of(m, read, start, end, interval)
+        for meter, day in today.items():
+            diaries[meter].append(day)
+        if area and area.gateway in today and len(today) > 1:
+            balances.append(balance(today, area.gateway))
+    for meter, diary in diaries.items():
+        judge(DAYS, name, meter, lived(diary), told)
+    judge(BALANCES, name, "", losses(balances), told)
+    return told
+
+
+def day_of(m: Meter | None, read: list[Facts], start: int, end: int, interval: int) -> Facts:
+    """One meter's day."""
+    expected = (end - start) / (m.interval_s if m else interval)
+    energy = [f["kwh"] for f in read if not math.isnan(f["kwh"])]
+    volted = [f for f in read if not math.isnan(most(f["u"]))]
+    live = sum(most(f["u"]) > 0.5 * m.un_v for f in volted) if m else 0
+    own = max(m.interval_s if m else 0, interval)
+    back = sum(max(-total([0.0, *f["p"]]), 0) * own / HOUR for f in read)
+    return {
+        "at": end, "kwh": sum(energy) if len(energy) >= expected / 2 else NAN,
+        "coverage": min(len(energy) / expected, 1), "reads": sum(not f["estimated"] for f in read),
+        "live": live / len(volted) if volted else NAN, "back": back,
+        "residential": m.segment == "residential" if m else NAN, "ratio": m.ct * m.pt if m else NAN,
+    }  # fmt: skip
+
+
+def lived(diary: list[Facts]) -> Iterator[Facts]:
+    """A meter's days with what a reader of its diary would have counted."""
+    zeros = missing = 0
+    usual = NAN
+    for day in diary:
+        zero = day["kwh"] == 0 and day["coverage"] >= 0.9 and not day["live"] < 0.5
+        used = day["kwh"] > 0
+        zeros = zeros + 1 if zero else 0 if used else zeros
+        missing = 0 if day["reads"] else missing + 1
+        yield day | {"zero_days": zeros if zero or used else NAN, "missing_days": missing, "usual": usual}
+        if used:
+            usual = day["kwh"] if math.isnan(usual) else usual + (1 - 2 ** (-1 / 28)) * (day["kwh"] - usual)
+
+
+def balance(today: dict[str, Facts], gateway: str) -> Facts:
+    """What went into an area and what came out, primary kWh."""
+    users = [day for meter, day in today.items() if meter != gateway]
+    known = [day for day in users if not math.isnan(day["ratio"])]
+    through = today[gateway]
+    put_in = (total([0.0, through["kwh"]]) - through["back"]) * through["ratio"]
+    put_in += sum(d["back"] * d["ratio"] for d in known)
+    taken = sum(total([0.0, d["kwh"]]) * d["ratio"] for d in known)
+    coverage = min(through["coverage"], sum(d["coverage"] for d in users) / len(users))
+    loss = (put_in - taken) / put_in if put_in > 1e-6 and coverage >= 0.98 and known else NAN
+    return {"at": through["at"], "loss": loss}
+
+
+def losses(balances: list[Facts]) -> Iterator[Facts]:
+    """An area's days with the last seven losses, and the habit before each."""
+    seven: list[float] = []
+    mean, var, then, seen = NAN, 0.0, 0, 0
+    for day in balances:
+        loss = day["loss"]
+        spread = math.sqrt(var)
+        if not math.isnan(loss):
+            seven = [*seven, loss][-7:]
+        few = len(seven) < 3 or math.isnan(loss)
+        third, least = (NAN, NAN) if few else (sorted(seven)[-3], sorted(seven)[2])
+        yield day | {"third": third, "least": least, "mean": mean, "spread": spread, "seen": seen}
+        if not math.isnan(loss):
+            keep = min(2 ** ((then - day["at"]) / (30 * DAY)), 1 - 1 / (seen + 1))
+            widest = math.inf if seen < 3 else 3 * max(spread, 0.1 * abs(mean))
+            step = min(max(loss - mean, -widest), widest)
+            mean = mean + (1 - keep) * step if seen else loss
+            var = keep * (var + (1 - keep) * step * step) if seen else 0.0
+            then, seen = day["at"], seen + 1
+

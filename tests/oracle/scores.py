@@ -1,0 +1,91 @@
+"""The rules' scores of plain numbers, by what they judge."""
+
+from __future__ import annotations
+
+import math
+
+from tests.hostile import DAY, HOUR, NAN
+from tests.oracle.watch import MINUTE, Facts, Rule, between, by_phase, gated, total, whole
+
+
+def voltage_deviation(f: Facts, n: int) -> float:
+    ratio, low = f["u"][n] / f["un"], 0.93 if f["phases"] == 3 else 0.90
+    return between(ratio > 1.07 or 0.60 < ratio < low, low + 0.01 < ratio < 1.07 - 0.01)
+
+
+def load_unbalance(f: Facts) -> float:
+    if f["gateway"] != 1:
+        return NAN
+    amps, limit = [abs(a) for a in f["current"]], 0.25 if f["dyn11"] else 0.15
+    if any(math.isnan(a) for a in amps) or max(amps) == 0:
+        return NAN
+    spread = 1 - min(amps) / max(amps)
+    return gated(between(False, spread < limit - 0.05) if spread <= limit else spread / limit,
+                 f["kva"] > 0.5 * f["rating_kva"])  # fmt: skip
+
+
+def burst(f: Facts) -> float:
+    if f["attempts"] < 40 or math.isnan(f["usual"]):
+        return NAN
+    spread = math.sqrt(max(f["usual"] * (1 - f["usual"]), 1e-4) / f["attempts"])
+    return min(f["share"] / max(0.05, f["usual"] + 3 * spread), f["share"] * f["attempts"] / 5)
+
+
+def usual_line(f: Facts) -> float:
+    """Above which line loss is too high: 10 % until six days are known, then by habit."""
+    return min(max(f["mean"] + max(3 * f["spread"], 0.01), 0.07), 0.10) if f["seen"] >= 6 else 0.10
+
+
+READINGS = {
+    "voltage_loss": Rule(by_phase(
+        lambda f, n: between(f["u"][n] < 0.78 * f["un"] and abs(f["i"][n]) > 0.005 * f["ib"],
+                             f["u"][n] > 0.85 * f["un"]),
+        "u", "i", "un", "ib"), 1, MINUTE, MINUTE, lull=2 * HOUR),
+    "phase_break": Rule(by_phase(
+        lambda f, n: between(f["u"][n] < 0.6 * f["un"] and abs(f["i"][n]) < 0.005 * f["ib"]
+                             and f["most_u"] > 0.7 * f["un"], f["u"][n] > 0.7 * f["un"]),
+        "u", "i", "un", "ib"), 2, MINUTE, MINUTE, lull=2 * HOUR),
+    "current_loss": Rule(by_phase(
+        lambda f, n: between(f["u"][n] > 0.7 * f["un"] and abs(f["i"][n]) < 0.005 * f["ib"]
+                             and f["most_i"] > 0.05 * f["ib"], abs(f["i"][n]) > 0.05 * f["ib"]),
+        "u", "i", "un", "ib"), 1, MINUTE, MINUTE, lull=2 * HOUR),
+    "reverse_polarity": Rule(by_phase(
+        lambda f, n: between(f["p"][n] < -0.005 * f["un"] * f["ib"] / 1000 and f["pv_kva"] == 0
+                             and (total(f["p"]) < 0 if f["elements"] == 2 else f["most_p"] > 0 or f["elements"] == 1),
+                             f["p"][n] >= 0),
+        "p", "un", "ib", "pv_kva"), 1, 15 * MINUTE, 15 * MINUTE, lull=2 * HOUR),
+    "meter_current_unbalance": Rule(by_phase(
+        lambda f, n: gated(abs(abs(f["i"][n]) - f["mean_i"]) / f["mean_i"] / 0.3, f["most_i"] > 0.05 * f["ib"])
+        if f["mean_i"] else NAN, "i", "mean_i", "ib"), 3, HOUR, DAY, worse=((3.0, 2, HOUR),), lull=2 * HOUR),
+    "voltage_deviation": Rule(by_phase(voltage_deviation, "u", "un"), 3, HOUR // 2, HOUR // 2, lull=2 * HOUR),
+    "over_contract_capacity": Rule(whole(
+        lambda f: f["kva"] / max(f["contract_kva"] - f["suspended_kva"], 1.0) / 1.05, "kva", "contract_kva"),
+        3, 2 * HOUR, DAY, 1 / 1.05, ((1.2 / 1.05, 2, 2 * HOUR),), 2 * HOUR),
+    "meter_stopped": Rule(whole(
+        lambda f: between(f["delta"] == 0 and f["still"] >= 0.1, f["delta"] > 0), "delta", "still"), 1, 4 * HOUR,
+        lull=2 * HOUR),
+    "register_decrease": Rule(whole(
+        lambda f: between(f["drop"] > 0.01, f["drop"] <= 0.01), "drop"), 1, release=30 * DAY, lull=2 * HOUR),
+}  # fmt: skip
+CLOCKS = {"clock_drift": Rule(lambda f: abs(f["offset"]) / 300, 4, 1, 0, 0.4, ((2.0, 3, 1),), 3 * DAY)}
+INTERVALS = {
+    "transformer_overload": Rule(
+        lambda f: f["kva"] / f["rating_kva"] / 0.8 if f["coverage"] >= 0.9 else NAN, 3, 2 * HOUR, HOUR, 0.75 / 0.8,
+        ((1 / 0.8, 2, 2 * HOUR), (1.5 / 0.8, 1, 15 * MINUTE)), 2 * HOUR),
+    "area_load_unbalance": Rule(load_unbalance, 3, 2 * HOUR, HOUR, lull=2 * HOUR),
+}  # fmt: skip
+DAYS = {
+    "zero_usage": Rule(
+        lambda f: gated(f["zero_days"] / (30 if f["residential"] else 7), f["usual"] > 0.5), 3, 0, 2 * DAY
+    ),
+    "read_failure": Rule(lambda f: f["missing_days"] / 3, 3),
+}
+BALANCES = {"area_loss_high": Rule(whole(
+    lambda f: max(f["third"] / usual_line(f), f["least"] / -0.01), "third", "least", "mean"), 2, 0, 6 * DAY),
+}  # fmt: skip
+PAYMENTS = {"payment_failure_repeat": Rule(lambda f: between(f["failures"] >= 3, f["failures"] == 0), 2)}
+ATTEMPTS = {"payment_failure_burst": Rule(burst, 2, 10 * MINUTE, HOUR // 2)}
+ARREARS = {"arrears_tier": Rule(lambda f: f["days"] if f["unpaid"] > 0 else 0.0, 4,
+                                worse=((7.0, 3, 0), (15.0, 2, 0), (30.0, 1, 0)))}  # fmt: skip
+OVERDUE = {"stage_overdue": Rule(lambda f: f["share"] / 0.8, 3, worse=((1.25, 2, 0), (2.5, 1, 0)))}
+
