@@ -35,19 +35,20 @@ def transformer_overload(
 
 
 @rule(
-    Intervals, severity=3, hold=2 * HOUR, release=HOUR, title=("Transformer load unbalance", "台区三相不平衡"),
-    text=("Phase loads of a transformer differ: {current_a:.0f}, {current_b:.0f}, {current_c:.0f} A at {kva:.0f} kVA.",
-          "台区三相负荷不平衡:{current_a:.0f}/{current_b:.0f}/{current_c:.0f}A,负载{kva:.0f}kVA。"),
+    Intervals, severity=3, hold=2 * HOUR, release=HOUR, segments={"dyn11": {"limit": 0.25}},
+    title=("Transformer load unbalance", "台区三相不平衡"),
+    text=("Phase loads {current_a:.0f}, {current_b:.0f}, {current_c:.0f} A differ over {limit:.0%} at {kva:.0f} kVA.",
+          "台区三相负荷不平衡超过{limit:.0%}:{current_a:.0f}/{current_b:.0f}/{current_c:.0f}A,负载{kva:.0f}kVA。"),
 )  # fmt: skip
 def area_load_unbalance(
-    current: Column, kva: Column, rating_kva: Column, dyn11: Column, gateway: Column, *, yyn0_limit: float = 0.15,
-    dyn11_limit: float = 0.25, loaded: float = 0.50, band: float = 0.05,
+    current: Column, kva: Column, rating_kva: Column, gateway: Column, *, limit: float = 0.15, loaded: float = 0.50,
+    band: float = 0.05,
 ) -> Column:  # fmt: skip
     """(Imax - Imin) / Imax above 15 % (Yyn0) or 25 % (Dyn11), at half load or more. Q/GDW 1519; gate, band: catalogue.
 
     The gateway meter alone can tell: a single-phase meter does not say on which phase of the feeder it hangs.
     """
-    amps, limit = np.abs(current), np.where(dyn11 == 1, dyn11_limit, yyn0_limit)
+    amps = np.abs(current)
     spread = 1 - amps.min(axis=0) / amps.max(axis=0)
     score = np.where(spread > limit, spread / limit, np.where(spread < limit - band, 0.0, 0.95))
     return np.where(gateway == 1, gated(score, kva > loaded * rating_kva), np.nan)

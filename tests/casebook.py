@@ -265,7 +265,8 @@ class Watched(Rule):
 
     def score(self, columns: Any, gone: Any) -> Any:
         score = super().score(columns, gone)
-        self.said.append(({name: np.array(columns[name]) for name in self.reads}, score))
+        kept = (*self.reads, *({"segments"} & columns.keys()))
+        self.said.append(({name: np.array(columns[name]) for name in kept}, score))
         return score
 
     def told_anything(self) -> bool:

@@ -10,6 +10,7 @@ import inspect
 import re
 import string
 import textwrap
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -109,10 +110,9 @@ def cannot_tell_without_a_column(judged, columns):
 
 
 def takes_settings_as_columns(judged, columns):
-    count = next(iter(columns.values())).shape[-1]
+    count, alone = next(iter(columns.values())).shape[-1], replace(judged, segments={})
     for name, setting in judged.settings.items():
-        other = judged.tuned(**{name: np.full(count, setting)})
-        one, two = scored(judged, columns), scored(other, columns)
+        one, two = scored(alone, columns), scored(alone.tuned(**{name: np.full(count, setting)}), columns)
         assert np.allclose(one, two, rtol=1e-5, equal_nan=True), f"{name} as a column gives another answer"
 
 
