@@ -7,8 +7,11 @@ is well again, between the two nothing changes, NaN cannot tell. A row in which 
 from __future__ import annotations
 
 import inspect
+import re
+import string
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -17,6 +20,7 @@ from schemas.columns import Batch, Column, Mask
 
 Status = Literal["published", "shadow"]
 MINUTE, HOUR, DAY = 60, 3600, 86_400
+OPTIONAL = re.compile(r"\[([^\]]*)\]")
 
 
 class Level(NamedTuple):
@@ -40,9 +44,15 @@ class Rule:
     reads: tuple[str, ...]
     settings: Mapping[str, Any]
     title: tuple[str, str]  # English, Chinese
-    text: tuple[str, str]  # templates over evidence and settings
+    text: tuple[str, str]  # templates over evidence and settings; see `sentence`
     status: Status = "published"  # or shadow: judged and counted, not told
     version: int = 1
+
+    @cached_property
+    def beside(self) -> tuple[str, ...]:
+        """Columns that it tells where they are known, and judges without."""
+        told = {name for text in self.text for part in OPTIONAL.findall(text) for name in fields_of(part)}
+        return tuple(sorted(told - {*self.reads, *self.settings}))
 
     def score(self, columns: Mapping[str, Column], gone: Mapping[str, Mask | None]) -> Column:
         """Scores of the shape (rows,) or (3, rows); `gone` masks the NaN of each column, None where it has none."""
@@ -84,6 +94,24 @@ def rule(
         return judge
 
     return register
+
+
+def fields_of(text: str) -> set[str]:
+    """What a template names."""
+    return {name for _, name, _, _ in string.Formatter().parse(text) if name}
+
+
+def sentence(text: str, shown: Mapping[str, Any]) -> str:
+    """A template filled in; a part in brackets stands only where all that it names is known.
+
+    >>> [sentence("{kva:.0f} kVA[ at {power_factor:.2f}].", told) for told in ({"kva": 3, "power_factor": 1}, {"kva": 3})]
+    ['3 kVA at 1.00.', '3 kVA.']
+    """
+
+    def part(found: re.Match[str]) -> str:
+        return found[1].format(**shown) if fields_of(found[1]) <= shown.keys() else ""
+
+    return OPTIONAL.sub(part, text).format(**shown)
 
 
 def between(trouble: Any, well: Any) -> Column:
