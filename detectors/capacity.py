@@ -12,8 +12,8 @@ OVERLOADED = (Level(1.0 / 0.8, 2, 2 * HOUR), Level(1.5 / 0.8, 1, 15 * MINUTE))  
 @rule(
     Readings, severity=3, hold=2 * HOUR, release=DAY, clear=1 / 1.05, worse=(Level(1.2 / 1.05, 2, 2 * HOUR),),
     title=("Over contract capacity", "超合同容量"),
-    text=("{kva:.1f} kVA[ at a power factor of {power_factor:.2f}] exceed the contract's {contract_kva:.0f} kVA "
-          "less {suspended_kva:.0f} kVA suspended.",
+    text=(("{kva:.1f} kVA[ at a power factor of {power_factor:.2f}] exceed the contract's {contract_kva:.0f} kVA "
+           "less {suspended_kva:.0f} kVA suspended."),
           "用电{kva:.1f}kVA[(功率因数{power_factor:.2f})]超过合同容量{contract_kva:.0f}kVA(暂停{suspended_kva:.0f}kVA)。"),
 )  # fmt: skip
 def over_contract_capacity(
@@ -27,17 +27,16 @@ def over_contract_capacity(
 
 
 @rule(
-    Readings, severity=1, hold=HOUR, release=DAY, clear=1 / 1.05, title=("Suspended capacity in use", "启用暂停设备"),
-    text=("Suspected use of suspended capacity: {kva:.1f} kVA[ at a power factor of {power_factor:.2f}] "
-          "although {suspended_kva:.0f} of {contract_kva:.0f} kVA are suspended.",
-          "疑似启用暂停设备:合同容量{contract_kva:.0f}kVA中暂停{suspended_kva:.0f}kVA,仍用电{kva:.1f}kVA"
-          "[(功率因数{power_factor:.2f})]。"),
+    Readings, severity=1, hold=HOUR, release=DAY, clear=1 / 1.05,
+    title=("Suspended capacity in use", "启用暂停设备"),
+    text=("Suspected: {kva:.1f} kVA used although {suspended_kva:.0f} of {contract_kva:.0f} kVA are suspended.",
+          "疑似启用暂停设备:合同容量{contract_kva:.0f}kVA中暂停{suspended_kva:.0f}kVA,仍用电{kva:.1f}kVA。"),
 )  # fmt: skip
 def suspended_use(
     kva: Column, contract_kva: Column, suspended_kva: Column, *, margin: float = 1.05, sealed: float = 0.005,
     least: float = 1.0,
 ) -> Column:  # fmt: skip
-    """More than what a suspension leaves, or any load where all is suspended, for an hour (启用暂停设备). Catalogue 1.4.
+    """More than what a suspension leaves, or any load where all is suspended, for an hour (启用暂停设备): catalogue.
 
     Any load is more than 0.5 % of the contract and than 1 kVA: default of this project.
     """
@@ -48,32 +47,30 @@ def suspended_use(
 @rule(
     Readings, severity=3, hold=2 * HOUR, release=DAY, clear=0.75 / 0.80, worse=OVERLOADED,
     title=("Customer's transformer overload", "专变重过载"),
-    text=("The customer's own transformer carries {kva:.0f} kVA[ at a power factor of {power_factor:.2f}] "
-          "of its {own_kva:.0f} kVA less {suspended_kva:.0f} kVA suspended (heavy from {heavy:.0%}).",
-          "专变负载{kva:.0f}kVA[(功率因数{power_factor:.2f})],额定{own_kva:.0f}kVA"
-          "(暂停{suspended_kva:.0f}kVA,重载线{heavy:.0%})。"),
+    text=("{kva:.0f} of {own_kva:.0f} kVA[ at power factor {power_factor:.2f}] are heavy load (from {heavy:.0%}).",
+          "专变负载{kva:.0f}kVA[(功率因数{power_factor:.2f})],额定{own_kva:.0f}kVA(重载线{heavy:.0%})。"),
 )  # fmt: skip
 def customer_transformer_overload(
     kva: Column, own_kva: Column, suspended_kva: Column, *, heavy: float = 0.80
 ) -> Column:
-    """A customer's own transformer above 80 % (重载), 100 % (过载), 150 % for 2 h, as a public one. Catalogue 1.4, note A.
+    """A customer's own transformer, as a public one, above 80 % (重载), 100 % (过载), 150 % (catalogue 1.4, note A).
 
-    Cleared by a day below 75 %: default of this project.
+    What is suspended does not carry. Cleared by a day below 75 %: default of this project.
     """
     rating = own_kva - suspended_kva
     return np.where(rating > 0, kva / rating / heavy, np.nan)
 
 
 @rule(
-    Readings, severity=2, hold=MINUTE, release=MINUTE, clear=1.05 / 1.2, title=("Current above the meter's rating", "过流"),
-    text=("Phase {phase} carries {i:.2f} A at a meter of {imax:.0f} A behind a current transformer ratio of {ct:.0f} "
-          "(limit {limit:.1f} times the rating).",
-          "过流:{phase}相电流{i:.2f}A,电表最大电流{imax:.0f}A,电流互感器变比{ct:.0f}(限值{limit:.1f}倍)。"),
+    Readings, severity=2, hold=MINUTE, release=MINUTE, clear=1.05 / 1.2,
+    title=("Current above the meter's rating", "过流"),
+    text=("Phase {phase} carries {i:.2f} A, over {limit:.1f} times the rating (meter {imax:.3g} A, CT ratio {ct:.0f}).",
+          "过流:{phase}相电流{i:.2f}A,超过额定的{limit:.1f}倍(电表{imax:.3g}A,电流互感器变比{ct:.0f})。"),
 )  # fmt: skip
 def meter_overcurrent(
     i: Column, imax: Column, ct: Column, *, limit: float = 1.2, transformed: float = 5.0
 ) -> Column:
-    """A phase carries 1.2 times what meter or current transformer are made for (过流). Meter event defaults, clear 1.05.
+    """A phase carries 1.2 times what meter or transformer are made for (过流), cleared at 1.05: meter event defaults.
 
     Behind a current transformer the rating is its secondary 5 A, or the meter's Imax where that is less.
     """
@@ -94,19 +91,20 @@ def transformer_overload(
 
 
 @rule(
-    Intervals, severity=3, hold=2 * HOUR, release=HOUR, title=("Transformer load unbalance", "台区三相不平衡"),
-    text=("Phase loads of a transformer differ: {current_a:.0f}, {current_b:.0f}, {current_c:.0f} A at {kva:.0f} kVA.",
-          "台区三相负荷不平衡:{current_a:.0f}/{current_b:.0f}/{current_c:.0f}A,负载{kva:.0f}kVA。"),
+    Intervals, severity=3, hold=2 * HOUR, release=HOUR, segments={"dyn11": {"limit": 0.25}},
+    title=("Transformer load unbalance", "台区三相不平衡"),
+    text=("Phase loads {current_a:.0f}, {current_b:.0f}, {current_c:.0f} A differ over {limit:.0%} at {kva:.0f} kVA.",
+          "台区三相负荷不平衡超过{limit:.0%}:{current_a:.0f}/{current_b:.0f}/{current_c:.0f}A,负载{kva:.0f}kVA。"),
 )  # fmt: skip
 def area_load_unbalance(
-    current: Column, kva: Column, rating_kva: Column, dyn11: Column, gateway: Column, *, yyn0_limit: float = 0.15,
-    dyn11_limit: float = 0.25, loaded: float = 0.50, band: float = 0.05,
+    current: Column, kva: Column, rating_kva: Column, gateway: Column, *, limit: float = 0.15, loaded: float = 0.50,
+    band: float = 0.05,
 ) -> Column:  # fmt: skip
     """(Imax - Imin) / Imax above 15 % (Yyn0) or 25 % (Dyn11), at half load or more. Q/GDW 1519; gate, band: catalogue.
 
     The gateway meter alone can tell: a single-phase meter does not say on which phase of the feeder it hangs.
     """
-    amps, limit = np.abs(current), np.where(dyn11 == 1, dyn11_limit, yyn0_limit)
+    amps = np.abs(current)
     spread = 1 - amps.min(axis=0) / amps.max(axis=0)
     score = np.where(spread > limit, spread / limit, np.where(spread < limit - band, 0.0, 0.95))
     return np.where(gateway == 1, gated(score, kva > loaded * rating_kva), np.nan)

@@ -23,6 +23,12 @@ Names = tuple[str, ...]
 PHASES = ("A", "B", "C")
 EARLIEST, LATEST = 946_684_800, 4_102_444_800
 """Times that can be meant: from 2000 on, and before 2100."""
+METER_SEGMENTS = ("residential", "commercial", "industrial", "agricultural", "single_phase", "three_wire", "four_wire",
+                  "medium_voltage", "high_voltage", "highest_voltage",  # 6 to 20, 35 to 66, from 110 kV
+                  "pv")  # fmt: skip
+AREA_SEGMENTS = ("yyn0", "dyn11")
+SEGMENTS = (*METER_SEGMENTS, *AREA_SEGMENTS)
+"""What a meter or an area may belong to; where several set a rule otherwise, the last of them in this order counts."""
 
 
 class Status(IntEnum):
@@ -89,6 +95,7 @@ class Batch:
 
     kind: ClassVar[str]
     shared: ClassVar[frozenset[str]] = frozenset({"names", "areas"})
+    segments: ClassVar[tuple[str, ...]] = ()  # that its rows may belong to
 
     names: Names
     subject: Codes  # into names
@@ -171,6 +178,7 @@ class Readings(Batch):
     """A meter at a point in time; interval columns cover the interval that ends then."""
 
     kind: ClassVar[str] = "readings"
+    segments: ClassVar[tuple[str, ...]] = METER_SEGMENTS
 
     register: Column  # kWh imported since ever, secondary
     export_register: Column  # kWh exported since ever, secondary
@@ -251,6 +259,7 @@ class Clocks(Batch):
     """What was seen of a meter's clock."""
 
     kind: ClassVar[str] = "clocks"
+    segments: ClassVar[tuple[str, ...]] = METER_SEGMENTS
 
     offset: Column  # seconds the meter's clock is ahead
 
@@ -289,6 +298,7 @@ class Days(Batch):
     """A meter's closed local day; ``at`` is the midnight that ends it."""
 
     kind: ClassVar[str] = "days"
+    segments: ClassVar[tuple[str, ...]] = METER_SEGMENTS
 
     kwh: Column  # kWh imported, secondary; NaN below half coverage
     coverage: Column  # share of the day's intervals that were read
@@ -301,6 +311,7 @@ class Intervals(Batch):
     """A transformer area's closed interval; ``at`` ends it."""
 
     kind: ClassVar[str] = "intervals"
+    segments: ClassVar[tuple[str, ...]] = AREA_SEGMENTS
 
     current: Column  # (3, rows) primary A of the gateway meter, else the sum of the users'
     kva: Column  # apparent power, primary
@@ -313,6 +324,7 @@ class AreaDays(Batch):
     """A transformer area's closed local day; ``at`` is the midnight that ends it."""
 
     kind: ClassVar[str] = "area_days"
+    segments: ClassVar[tuple[str, ...]] = AREA_SEGMENTS
 
     energy_in: Column  # kWh through the gateway meter, primary
     energy_out: Column  # kWh of all users, primary
