@@ -244,7 +244,7 @@ class Engine:
     def close(self, windows: Iterable[Window]) -> list[Alert]:
         """Judge windows that are due, in order; those that follow one another without an amendment, all at once."""
         alerts: list[Alert] = []
-        pending: dict[str, list[Window]] = {"interval": [], "day": []}
+        pending: dict[str, list[Window]] = {"interval": [], "day": [], "seal": []}
 
         def flush() -> None:
             if whole := pending["interval"]:
@@ -254,19 +254,20 @@ class Engine:
                     self.counts["readings", "flagged", "spike"] += spikes
                 alerts.extend(self.days.close(*self.day_rows(days, 0)))
                 alerts.extend(self.area_days.close(*self.area_day_rows(days, 0)))
-            pending["interval"], pending["day"] = [], []
+            if seals := pending["seal"]:
+                self.intervals.seal(*self.interval_rows(seals))
+                self.days.seal(*self.day_rows(seals, 0))
+                self.area_days.seal(*self.area_day_rows(seals, 0))
+            for waiting in pending.values():
+                waiting.clear()
 
         for window in windows:
-            if window.what in pending:
-                pending[window.what].append(window)
-                continue
-            flush()
+            if window.what == "amend" or any(known.area == window.area for known in pending["seal"]):
+                flush()
             if window.what == "amend":
                 alerts += self.amend(window)
             else:
-                self.intervals.seal(*self.interval_rows([window]))
-                self.days.seal(*self.day_rows([window], 0))
-                self.area_days.seal(*self.area_day_rows([window], 0))
+                pending[window.what].append(window)
         flush()
         return alerts
 
