@@ -14,6 +14,7 @@ from detectors.policy import Policy
 from detectors.rule import RULES, Rule
 from detectors.tails import Heard, Tails
 from detectors.windows import Rows, Windows
+from models.balance import Losses, UsualLoss
 from models.deadlines import Bills, Deadlines, Work
 from models.features import (
     DayRuns,
@@ -21,8 +22,6 @@ from models.features import (
     Failures,
     FailureShare,
     Feature,
-    Habit,
-    Losses,
     Standstill,
     Weekdays,
 )
@@ -114,7 +113,7 @@ class Engine:
             lambda sealed: judge(Days, [DayRuns(), Weekdays(), PeerScore(self.peers, meters, sealed)], meters)
         )
         self.intervals = Windows(lambda _: judge(Intervals, [Elapsed()], self.areas))
-        self.area_days = Windows(lambda _: judge(AreaDays, [Losses(), Habit("loss", 30 * DAY)], self.areas))
+        self.area_days = Windows(lambda _: judge(AreaDays, [Losses(), UsualLoss()], self.areas))
         self.overdue = Windows(lambda _: judge(Overdue, [], self.items))
         self.arrears = Windows(lambda _: judge(Arrears, [], self.bill_index))
 
@@ -307,11 +306,9 @@ class Engine:
         """The n-th day of each window as AreaDays."""
         slots = np.array([w.area for w in windows], np.int64)
         at = np.array([w.days[n].end for w in windows], np.int64)
-        energy_in, energy_out, coverage = np.array([w.days[n].totals for w in windows], np.float64).T
+        columns = {name: [w.days[n].totals[name] for w in windows] for name in windows[0].days[n].totals}
         names, codes = self.area_names(slots)
-        return AreaDays.build(
-            ("",), np.zeros(len(slots)), names, codes, at, energy_in=energy_in, energy_out=energy_out, coverage=coverage
-        ), slots  # fmt: skip
+        return AreaDays.build(("",), np.zeros(len(slots)), names, codes, at, **columns), slots
 
     def area_names(self, slots: Codes) -> tuple[tuple[str, ...], Codes]:
         """The names of area slots, dictionary-encoded."""

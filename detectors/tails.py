@@ -131,7 +131,7 @@ class Tails:
         self.interval = interval
         self.present, self.sealed = Validation(), Validation()
         self.since = Cells(at=np.int64(0), area=np.int32(0))  # when last read before the first gap, 0 without a tail
-        read = {name for rule in readings.present.rules for name in rule.reads}
+        read = {name for rule in readings.present.rules for name in (*rule.reads, *rule.beside)}
         self.kept = tuple(f.name for f in fields(Readings) if f.name in read | JUDGED)
         self.log = Log((*self.kept, "filed"))
         self.clock_log = Log(("at", "heard", "offset"))
@@ -238,6 +238,7 @@ class Tails:
         r, registers = validation.fold(slots, r, master)
         more = master | phase_columns(r)
         more["kva"] = np.where(registers.stale, np.nan, kva)
+        more["power_factor"] = np.abs(more["total_p"]) * master["ratio"] / more["kva"]
         more["register_delta"], more["register_drop"] = registers.delta, registers.drop
         more["gap"] = np.where((before > 0) & (before < r.at), r.at - before, NEVER)
         return r, registers, more
