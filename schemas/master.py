@@ -25,6 +25,29 @@ class Transformer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     vector_group: VectorGroup = "Yyn0"
 
 
+class Tier(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a kWh costs more above so many kWh of the period."""
+
+    above_kwh: Positive
+    extra: Positive  # yuan per kWh, on top of every lower tier
+
+
+class Tariff(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What energy and demand cost from its effective time on, all in yuan; None is not part of the tariff."""
+
+    tariff: str
+    effective: Moment = 0
+    flat: Positive  # per kWh; of every hour where there are no others
+    sharp: Positive | None = None  # per kWh (尖)
+    peak: Positive | None = None  # (峰)
+    valley: Positive | None = None  # (谷)
+    tiers: list[Tier] = msgspec.field(default_factory=list)  # residential (阶梯)
+    tiers_of: Literal["month", "year"] = "year"
+    demand: Positive | None = None  # per kW of demand and month
+    capacity: Positive | None = None  # per kVA of contract capacity and month
+    power_factor: Annotated[float, msgspec.Meta(ge=0.8, le=0.9)] | None = None  # the standard that adjusts bills
+
+
 class Meter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A meter with its customer and contract from its effective time on; a change is a further record."""
 
@@ -45,6 +68,8 @@ class Meter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     pv_kva: Power = 0.0  # registered generation
     segment: Segment = "residential"
     tariff: str = ""
+    declared_kw: Power | None = None  # demand that a customer billed by demand has declared, primary
+    read_day: Annotated[int, msgspec.Meta(ge=0, le=31)] = 0  # of the month, on which bills are read (抄表例日)
 
 
 class Area(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -56,3 +81,4 @@ class Area(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     gateway: str = ""  # the meter on the transformer's low side, "" when there is none
     transformers: list[Transformer] = msgspec.field(default_factory=list)
     meters: list[Meter] = msgspec.field(default_factory=list)
+    tariffs: list[Tariff] = msgspec.field(default_factory=list)  # those that its meters name
