@@ -1,24 +1,18 @@
 """Whether a customer's use looks like that customer."""
 from __future__ import annotations
 
-import numpy as np
-
 from detectors.rule import DAY, gated, rule
 from schemas.columns import Column, Days
 
 
 @rule(
-    Days, severity=3, release=2 * DAY, title=("Zero usage", "零电量"),
-    text=("No use for {zero_days:.0f} days where {usual_kwh:.1f} kWh a day were usual.",
-          "连续{zero_days:.0f}天零电量,平时日用电{usual_kwh:.1f}kWh。"),
+    Days, severity=3, release=2 * DAY, segments={"residential": {"days": 30.0}}, title=("Zero usage", "零电量"),
+    text=("No use for {zero_days:.0f} days (limit {days:.0f}) where {usual_kwh:.1f} kWh a day were usual.",
+          "连续{zero_days:.0f}天零电量(限值{days:.0f}天),平时日用电{usual_kwh:.1f}kWh。"),
 )  # fmt: skip
-def zero_usage(
-    zero_days: Column, usual_kwh: Column, residential: Column, *, days: float = 7.0, days_residential: float = 30.0,
-    usual: float = 0.5,
-) -> Column:  # fmt: skip
+def zero_usage(zero_days: Column, usual_kwh: Column, *, days: float = 7.0, usual: float = 0.5) -> Column:
     """Nothing used for 7 days, residential 30, read well, alive, after real use (零电量). Defaults of this project."""
-    need = np.where(residential == 1, days_residential, days)
-    return gated(zero_days / need, usual_kwh > usual)
+    return gated(zero_days / days, usual_kwh > usual)
 
 
 @rule(

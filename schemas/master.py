@@ -25,26 +25,34 @@ class Transformer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     vector_group: VectorGroup = "Yyn0"
 
 
+def quantity(unit: str) -> msgspec.Meta:
+    """A positive number of a unit."""
+    return msgspec.Meta(gt=0, le=1e6, extra_json_schema={"x-unit": unit})
+
+
+PerKwh = Annotated[float, quantity("CNY/kWh")]
+
+
 class Tier(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a kWh costs more above so many kWh of the period."""
 
-    above_kwh: Positive
-    extra: Positive  # yuan per kWh, on top of every lower tier
+    above_kwh: Annotated[float, quantity("kWh")]
+    extra: PerKwh  # on top of every lower tier
 
 
 class Tariff(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What energy and demand cost from its effective time on, all in yuan; None is not part of the tariff."""
+    """What energy and demand cost from its effective time on; None is not part of the tariff."""
 
     tariff: str
     effective: Moment = 0
-    flat: Positive  # per kWh; of every hour where there are no others
-    sharp: Positive | None = None  # per kWh (尖)
-    peak: Positive | None = None  # (峰)
-    valley: Positive | None = None  # (谷)
+    flat: PerKwh  # of every hour that has no price of its own (平)
+    sharp: PerKwh | None = None  # 尖
+    peak: PerKwh | None = None  # 峰
+    valley: PerKwh | None = None  # 谷
     tiers: list[Tier] = msgspec.field(default_factory=list)  # residential (阶梯)
     tiers_of: Literal["month", "year"] = "year"
-    demand: Positive | None = None  # per kW of demand and month
-    capacity: Positive | None = None  # per kVA of contract capacity and month
+    demand: Annotated[float, quantity("CNY/kW")] | None = None  # of a month's demand
+    capacity: Annotated[float, quantity("CNY/kVA")] | None = None  # of the contract's capacity, a month
     power_factor: Annotated[float, msgspec.Meta(ge=0.8, le=0.9)] | None = None  # the standard that adjusts bills
 
 
@@ -65,10 +73,11 @@ class Meter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     interval_s: Annotated[int, msgspec.Meta(ge=60, le=86_400)] = 900
     contract_kva: Power | None = None
     suspended_kva: Power = 0.0
+    own_transformer_kva: Power = 0.0  # rating of the customer's own transformers, 0 where it has none
     pv_kva: Power = 0.0  # registered generation
     segment: Segment = "residential"
     tariff: str = ""
-    declared_kw: Power | None = None  # demand that a customer billed by demand has declared, primary
+    declared_kw: Annotated[float, quantity("kW")] | None = None  # for a customer billed by demand, primary
     read_day: Annotated[int, msgspec.Meta(ge=0, le=31)] = 0  # of the month, on which bills are read (抄表例日)
 
 
