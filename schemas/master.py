@@ -26,18 +26,18 @@ class Transformer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 def quantity(unit: str) -> msgspec.Meta:
-    """A positive number of a unit."""
-    return msgspec.Meta(gt=0, le=1e6, extra_json_schema={"x-unit": unit})
+    """What the JSON Schema says of a number's unit."""
+    return msgspec.Meta(extra_json_schema={"x-unit": unit})
 
 
-PerKwh = Annotated[float, quantity("CNY/kWh")]
+PerKwh = Annotated[Positive | None, quantity("CNY/kWh")]
 
 
 class Tier(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a kWh costs more above so many kWh of the period."""
 
-    above_kwh: Annotated[float, quantity("kWh")]
-    extra: PerKwh  # on top of every lower tier
+    above_kwh: Annotated[Positive, quantity("kWh")]
+    extra: Annotated[Positive, quantity("CNY/kWh")]  # on top of every lower tier
 
 
 class Tariff(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,14 +45,14 @@ class Tariff(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     tariff: str
     effective: Moment = 0
-    flat: PerKwh  # of every hour that has no price of its own (平)
-    sharp: PerKwh | None = None  # 尖
-    peak: PerKwh | None = None  # 峰
-    valley: PerKwh | None = None  # 谷
+    flat: Annotated[Positive, quantity("CNY/kWh")]  # of every hour that has no price of its own (平)
+    sharp: PerKwh = None  # 尖
+    peak: PerKwh = None  # 峰
+    valley: PerKwh = None  # 谷
     tiers: list[Tier] = msgspec.field(default_factory=list)  # residential (阶梯)
     tiers_of: Literal["month", "year"] = "year"
-    demand: Annotated[float, quantity("CNY/kW")] | None = None  # of a month's demand
-    capacity: Annotated[float, quantity("CNY/kVA")] | None = None  # of the contract's capacity, a month
+    demand: Annotated[Positive | None, quantity("CNY/kW")] = None  # of a month's demand
+    capacity: Annotated[Positive | None, quantity("CNY/kVA")] = None  # of the contract's capacity, a month
     power_factor: Annotated[float, msgspec.Meta(ge=0.8, le=0.9)] | None = None  # the standard that adjusts bills
 
 
@@ -77,7 +77,7 @@ class Meter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     pv_kva: Power = 0.0  # registered generation
     segment: Segment = "residential"
     tariff: str = ""
-    declared_kw: Annotated[float, quantity("kW")] | None = None  # for a customer billed by demand, primary
+    declared_kw: Annotated[Power | None, quantity("kW")] = None  # for a customer billed by demand, primary
     read_day: Annotated[int, msgspec.Meta(ge=0, le=31)] = 0  # of the month, on which bills are read (抄表例日)
 
 

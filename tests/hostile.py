@@ -308,7 +308,7 @@ def paid(g: np.random.Generator, area: Area, start: int, end: int) -> list[Row]:
     for n in range(int(g.integers(0, 4))):
         issued = sometime()
         due = issued + int(g.integers(0, 2 * DAY))
-        for at, told in issues(np.random.default_rng([issued, n]), issued, n):
+        for at, told in issues(np.random.default_rng([issued, n]), issued, end):
             rows.append(row(at, f"C{n}", Payment.BILL, 100.0, bill="B", due=due, **told))
         for amount in g.choice([40, 60, 100], g.integers(0, 4)).tolist():
             told = dict(bill="B", channel="bank", succeeded=int(g.random() < 0.5))
@@ -322,7 +322,7 @@ def paid(g: np.random.Generator, area: Area, start: int, end: int) -> list[Row]:
     return rows
 
 
-def issues(g: np.random.Generator, issued: int, n: int) -> Iterator[tuple[int, dict[str, Any]]]:
+def issues(g: np.random.Generator, issued: int, end: int) -> Iterator[tuple[int, dict[str, Any]]]:
     """When and on what a bill of 100 yuan was issued: rightly or wrongly, and perhaps once more."""
     for wait in (0, int(g.integers(HOUR, 3 * DAY)))[: 1 + (g.random() < 0.5)]:
         told: dict[str, Any] = {}
@@ -333,7 +333,7 @@ def issues(g: np.random.Generator, issued: int, n: int) -> Iterator[tuple[int, d
         if g.random() < 0.8:
             told |= dict(billed_kwh=float(g.choice([200, 201, 150])), billed_peak=40.0)
             told["billed_demand"] = float(g.choice([45, 60, NAN]))
-        yield issued + wait, told
+        yield min(issued + wait, end), told
 
 
 def staged(g: np.random.Generator, start: int, end: int) -> list[Row]:
