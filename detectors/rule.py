@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from schemas.columns import SEGMENTS, Batch, Codes, Column, Mask
+from schemas.rules import Status
 
-Status = Literal["published", "shadow"]
 Segments = Mapping[str, Mapping[str, float]]  # settings by segment
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 
@@ -44,7 +44,7 @@ class Rule:
     settings: Mapping[str, Any]
     title: tuple[str, str]  # English, Chinese
     text: tuple[str, str]  # templates over evidence and settings
-    status: Status = "published"  # or shadow: judged and counted, not told
+    status: Status = "published"  # shadow: judged and counted, not told; draft, retired: not judged
     version: int = 1
     segments: Segments = field(default_factory=dict)  # what is set otherwise there
 
