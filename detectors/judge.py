@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from detectors.episodes import Episodes
-from detectors.rule import Rule
+from detectors.rule import Rule, sentence
 from models.cells import Array, Cells
 from models.features import Columns, Feature
 from models.grid import waves
@@ -138,8 +138,8 @@ class Judge:
             area=area, subject=subject, state="raised", change="escalated" if last else "raised",
             revision=last.revision + 1 if last else 0, severity=severity, since=since,
             raised=last.raised if last else at, at=at, score=number(score), phase=PHASES[phase] if phase >= 0 else "",
-            evidence=evidence, held=last.held if last else "", en=rule.text[0].format(**shown),
-            zh=rule.text[1].format(**shown),
+            evidence=evidence, held=last.held if last else "", en=sentence(rule.text[0], shown),
+            zh=sentence(rule.text[1], shown),
         )  # fmt: skip
         episodes.open[slot] = alert
         return alert
@@ -242,7 +242,7 @@ def number(value: Any) -> float:
 
 
 def evidence_of(rule: Rule, columns: Columns, row: int, phase: int) -> tuple[dict[str, float], dict[str, Any]]:
-    """The finite values a rule read in one row, and what its sentences may name: also settings and the worst phase.
+    """The finite values a rule tells of one row, and what its sentences may name: also settings and the worst phase.
 
     A setting that segments set otherwise is evidence too.
     """
@@ -251,7 +251,7 @@ def evidence_of(rule: Rule, columns: Columns, row: int, phase: int) -> tuple[dic
     shown: dict[str, Any] = {"phase": PHASES[phase] if phase >= 0 else ""}
     shown |= {name: float(np.asarray(setting).flat[row % np.size(setting)]) for name, setting in settings.items()}
     evidence: dict[str, float] = {name: shown[name] for name in rule.tables}
-    for name in rule.reads:
+    for name in (*rule.reads, *rule.beside):
         column = columns[name]
         if column.ndim == 2:
             told = {f"{name}_{letter.lower()}": column[n, row] for n, letter in enumerate(PHASES)}

@@ -141,7 +141,7 @@ class Tails:
 
     def concerned(self) -> tuple[str, ...]:
         """The columns that the rules read, and those that are judged whatever they read."""
-        read = JUDGED | set(self.readings.present.reads)
+        read = JUDGED | {name for rule in self.readings.present.rules for name in (*rule.reads, *rule.beside)}
         return tuple(f.name for f in fields(Readings) if f.name in read)
 
     def adopt(self, rules: Sequence[Rule]) -> list[Episodes]:
@@ -254,6 +254,7 @@ class Tails:
         r, registers = validation.fold(slots, r, master)
         more = master | phase_columns(r)
         more["kva"] = np.where(registers.stale, np.nan, kva)
+        more["power_factor"] = np.abs(more["total_p"]) * master["ratio"] / more["kva"]
         more["register_delta"], more["register_drop"] = registers.delta, registers.drop
         more["gap"] = np.where((before > 0) & (before < r.at), r.at - before, NEVER)
         return r, registers, more
