@@ -25,8 +25,9 @@ SUPPLY = frozenset({"voltage_loss", "phase_break", "current_loss", "voltage_devi
                     "model_score"})  # fmt: skip
 MUTED = {
     Event.PLANNED_OUTAGE: SUPPLY,
-    Event.VACANCY: frozenset({"zero_usage", "model_score"}),
-    Event.METER_CHANGE: frozenset({"register_decrease", "meter_stopped", "zero_usage", "read_failure"}),
+    Event.VACANCY: frozenset({"zero_usage", "area_loss_correlation", "model_score"}),
+    Event.METER_CHANGE: frozenset({"register_decrease", "meter_stopped", "zero_usage", "area_loss_correlation",
+                                   "read_failure"}),
 }
 LASTS = {Event.METER_CHANGE: 7 * DAY}  # of an event that names no end
 
