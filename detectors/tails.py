@@ -223,8 +223,9 @@ class Tails:
         facts.kwh[rows] = self.energy(told, registers, more)
         if registers.stale.any():
             stale = rows[registers.stale]
-            facts.amps[:, stale] = facts.kva[stale] = np.nan
-            facts.volted[stale], facts.back[stale] = False, 0
+            facts.amps[:, stale] = facts.kva[stale] = facts.unbalance[stale] = np.nan
+            facts.volted[stale] = facts.by_magnitude[stale] = False
+            facts.back[stale] = 0
         kept = self.since["at"][where] > 0
         if kept.any():
             self.keep(part.rows(kept), where[kept], facts.kwh[rows[kept]])
