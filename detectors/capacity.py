@@ -28,8 +28,8 @@ def over_contract_capacity(
 
 @rule(
     Days, severity=2, release=30 * DAY, title=("Suspected capacity expansion", "疑似私自增容"),
-    text=(("Suspected expansion: {kva_2h:.1f} kVA lasted for two hours of the day at a contract of {contract_kva:.0f} kVA; "
-           "the fifth highest day of 30 reached {share_fifth:.0%} of it."),
+    text=(("Suspected expansion: {kva_2h:.1f} kVA lasted for two hours of the day at a contract of "
+           "{contract_kva:.0f} kVA; the fifth highest day of 30 reached {share_fifth:.0%} of it."),
           ("疑似私自增容:当日累计两小时达{kva_2h:.1f}kVA,合同容量{contract_kva:.0f}kVA;"
            "近30天中第五高日达合同容量的{share_fifth:.0%}。")),
 )  # fmt: skip

@@ -165,7 +165,7 @@ def pressed(area: Area, seed: int) -> Area:
 
 
 def distort(rows: list[Row], seed: int) -> None:
-    """Let every reading tell the voltage's harmonics, and of some meters its angles; at a few all goes bad for a time."""
+    """Let readings tell the voltage's harmonics, and some meters its angles; at a few all goes bad for a time."""
     g = np.random.default_rng([seed, 2])
     reads = [row for row in rows if row.kind is Readings]
     first, last = min(row.at for row in reads), max(row.at for row in reads)
@@ -177,7 +177,7 @@ def distort(rows: list[Row], seed: int) -> None:
     for row, noise in zip(reads, g.random((len(reads), 3)), strict=True):
         c, worse, lit = row.columns, row.at in bad[row.area, row.subject], np.sign(row.columns["u"])
         c["u"] = c["u"] * np.float32([1, 0.9 if worse else 1, 1])
-        angle = (0, 125 if worse else 120, 240) + noise
+        angle = noise + np.array([0, 125 if worse else 120, 240])
         c["angle"] = np.float32(turned[row.area, row.subject] * lit * angle)
         c["thd"] = np.float32(lit * (65535 if noise[0] < 0.005 else noise + (4.3 if worse else 2.0)))
 
