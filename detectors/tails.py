@@ -22,6 +22,7 @@ from models.grid import Facts, apparent
 from models.index import Index
 from models.registry import Registry
 from models.validation import Registers, Validation
+from models.wiring import wiring_columns
 from schemas.alert import Alert
 from schemas.columns import (
     COLUMN_TYPES,
@@ -41,7 +42,8 @@ HOUR = 3600
 GAP = 1.5  # of a meter's interval: readings further apart have one missing between them
 PATIENCE = 86_400  # seconds after a reading within which those missing before it may come
 CHUNKS = 64  # that a log collects before it joins them
-JUDGED = frozenset({"at", "register", "kwh", "u", "i", "p", "q", "clock_offset", "status"})  # whatever rules read
+JUDGED = frozenset({"at", "register", "kwh", "u", "i", "p", "q", "neutral", "terminal_p", "flags", "clock_offset",
+                    "status"})  # whatever rules read
 
 
 class Correction(NamedTuple):
@@ -207,7 +209,7 @@ class Tails:
         facts.kwh[rows] = self.energy(told, registers, more)
         if registers.stale.any():
             stale = rows[registers.stale]
-            facts.amps[:, stale] = facts.kva[stale] = np.nan
+            facts.amps[:, stale] = facts.kva[stale] = facts.neutral[stale] = np.nan
             facts.volted[stale], facts.back[stale] = False, 0
         kept = self.since["at"][where] > 0
         if kept.any():
@@ -220,7 +222,7 @@ class Tails:
     ) -> tuple[Readings, Registers, Columns]:
         """Readings as validated, what their registers say, and the columns that rules read beside their own."""
         r, registers = validation.fold(slots, r, master)
-        more = master | phase_columns(r)
+        more = master | phase_columns(r) | wiring_columns(r, master["elements"])
         more["kva"] = np.where(registers.stale, np.nan, kva)
         more["register_delta"], more["register_drop"] = registers.delta, registers.drop
         more["gap"] = np.where((before > 0) & (before < r.at), r.at - before, NEVER)
