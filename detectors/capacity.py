@@ -37,7 +37,7 @@ def transformer_overload(
 @rule(
     Intervals, severity=3, hold=2 * HOUR, release=HOUR, segments={"dyn11": {"limit": 0.25}},
     title=("Transformer load unbalance", "台区三相不平衡"),
-    text=("Phase loads {current_a:.0f}, {current_b:.0f}, {current_c:.0f} A differ by over {limit:.0%} at {kva:.0f} kVA.",
+    text=("Phase loads {current_a:.0f}, {current_b:.0f}, {current_c:.0f} A differ over {limit:.0%} at {kva:.0f} kVA.",
           "台区三相负荷不平衡超过{limit:.0%}:{current_a:.0f}/{current_b:.0f}/{current_c:.0f}A,负载{kva:.0f}kVA。"),
 )  # fmt: skip
 def area_load_unbalance(

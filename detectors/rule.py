@@ -55,6 +55,11 @@ class Rule:
             if unknown := settings.keys() - self.settings.keys():
                 raise ValueError(f"{self.name} has no setting {', '.join(sorted(unknown))}")
 
+    @property
+    def family(self) -> str:
+        """The module it stands in."""
+        return str(self.judge.__module__).rpartition(".")[2]
+
     @cached_property
     def tables(self) -> dict[str, Column]:
         """Each setting that segments set otherwise, by the code of a row's segments."""

@@ -78,6 +78,11 @@ class Versions:
             row = np.where(known & (self.keys[np.maximum(before, 1) - 1] >> 33 == slots), before, 0)
         return row
 
+    def column(self, name: str, rows: Codes) -> Column:
+        """One column of some rows of the table."""
+        column: Column = self.table[self.columns.index(name)][rows]
+        return column
+
     def at(self, rows: Codes) -> dict[str, Column]:
         """The columns of some rows of the table, not to be written to."""
         before, told = self.asked

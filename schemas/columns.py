@@ -67,6 +67,43 @@ class Event(IntEnum):
     METER_CHANGE = 6
     PLANNED_OUTAGE = 7
     VACANCY = 8
+    DOOR_OPEN = 9
+    COVER_CLOSED = 10
+    TERMINAL_CLOSED = 11
+    MAGNETIC_FIELD_END = 12
+    PARAM_CHANGE = 13
+    RELAY_OPENED = 14
+    RELAY_CLOSED = 15
+    RELAY_FAILED = 16  # a command to the relay was not carried out
+    VOLTAGE_SAG = 17
+    VOLTAGE_SWELL = 18
+    INTERRUPTION = 19
+    WORK_ORDER = 20  # somebody is sent to the meter, from then until `until`
+    INSPECTED = 21  # somebody has looked
+    BATTERY_LOW = 22
+    CLOCK_FAULT = 23
+    VOLTAGE_LOSS = 24
+    UNDERVOLTAGE = 25
+    OVERVOLTAGE = 26
+    PHASE_BREAK = 27
+    ALL_VOLTAGE_LOSS = 28
+    CURRENT_LOSS = 29
+    CURRENT_BREAK = 30
+    OVERCURRENT = 31
+    REVERSE_POWER = 32
+    REVERSE_SEQUENCE = 33
+    UNBALANCE = 34
+    OVERLOAD = 35
+    DEMAND_EXCEEDED = 36
+    LOW_POWER_FACTOR = 37
+    NEUTRAL_CURRENT = 38
+    ENERGY_MISMATCH = 39
+    REGISTER_DECREASE = 40
+    METER_RUNAWAY = 41
+    METER_STOPPED = 42
+    READ_FAILURE = 43
+    UNKNOWN_METER = 44
+    FOREIGN_METER = 45  # of another area
 
 
 class Progress(IntEnum):
@@ -211,6 +248,8 @@ class DeviceEvents(Batch):
 
     event: NDArray[np.uint8]  # Event
     until: Times  # end of what lasts, 0 when open or a moment
+    residual: Column  # pu, the lowest (or highest) voltage of a sag, a swell or an interruption
+    seconds: Column  # how long it lasted, where `until` is too coarse
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,7 +367,10 @@ class AreaDays(Batch):
 
     energy_in: Column  # kWh through the gateway meter, primary
     energy_out: Column  # kWh of all users, primary
-    coverage: Column  # share of the users' intervals that were read
+    doubt_in: Column  # kWh that may have come in beyond what was read
+    doubt_out: Column  # kWh that the users may have used beyond what was read
+    coverage: Column  # the lesser share of the gateway's and of the users' intervals that were read
+    read_share: Column  # readings got of those due, of all meters
 
 
 COLUMN_TYPES: dict[str, Any] = {
@@ -338,7 +380,7 @@ COLUMN_TYPES: dict[str, Any] = {
     "register_valley": np.float64, "demand": np.float32, "demand_resets": np.float32, "neutral": np.float32,
     "frequency": np.float32, "thd": np.float32, "terminal_p": np.float32, "meter_ratio": np.float32,
     "flags": np.float32, "clock_offset": np.float32, "received": np.int64, "status": np.uint8,
-    "event": np.uint8, "until": np.int64,
+    "event": np.uint8, "until": np.int64, "residual": np.float32, "seconds": np.float32,
     "payment": np.uint8, "amount": np.float64, "bills": str, "bill": np.int32, "channels": str, "channel": np.int32,
     "succeeded": np.uint8, "due": np.int64,
     "stages": str, "stage": np.int32, "progress": np.uint8, "limit": np.float64,
@@ -346,5 +388,6 @@ COLUMN_TYPES: dict[str, Any] = {
     "limit_hours": np.float64,
     "coverage": np.float32, "reads": np.float32, "live": np.float32,
     "current": np.float32, "kva": np.float32, "gateway": np.float32, "energy_in": np.float64, "energy_out": np.float64,
+    "doubt_in": np.float64, "doubt_out": np.float64, "read_share": np.float32,
 }  # fmt: skip
 PHASE_COLUMNS = frozenset({"u", "i", "p", "q", "thd", "current"})

@@ -16,19 +16,18 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from detectors.catalogue import CASES, Notes
 from detectors.engine import Engine
 from detectors.rule import Rule
 from schemas.alert import Alert
 from schemas.columns import Batch, DeviceEvents, Event, Flag, Payment, Payments, Progress, Readings, Stages, Status
 from schemas.master import Area, Meter, Transformer
 
-FOLDER = Path(__file__).parent / "cases"
 START = 1_772_380_800  # Monday 2026-03-02 in Shanghai, d1 of every case
 DAY = 86_400
 GOLDEN = (5**0.5 - 1) / 2
@@ -56,29 +55,19 @@ class Case(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     says: str = ""  # in English or Chinese, by the first alert
 
 
-class FalsePositive(msgspec.Struct, forbid_unknown_fields=True):
-    """What looks like trouble and is none."""
-
-    what: str
-    suppressed: str  # by what
-
-
-class Casebook(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class Casebook(Notes, forbid_unknown_fields=True, kw_only=True):
     """All that a domain expert says of a rule."""
 
-    meaning: str
-    inspector: str  # what to do
     worse: dict[str, str]  # columns in which more trouble has one direction: higher or lower
-    false_positive: list[FalsePositive]
     case: list[Case]
 
 
 def rules_with_a_file() -> list[str]:
-    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+    return sorted(path.stem for path in CASES.glob("*.toml"))
 
 
 def casebook(rule: str) -> Casebook:
-    with (FOLDER / f"{rule}.toml").open("rb") as file:
+    with (CASES / f"{rule}.toml").open("rb") as file:
         return msgspec.convert(tomllib.load(file), Casebook)
 
 
