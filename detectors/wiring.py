@@ -25,7 +25,7 @@ def reverse_sequence(
 
 @rule(
     Readings, severity=1, hold=DAY, release=DAY, title=("Wrong wiring", "错接线"),
-    text=("Suspected wrong wiring: currents lag {angle_a:.0f}, {angle_b:.0f}, {angle_c:.0f} degrees, over {sector:.0f}.",
+    text=("Suspected wrong wiring: currents lag {angle_a:.0f}, {angle_b:.0f}, {angle_c:.0f} deg, over {sector:.0f}.",
           "疑似错接线:三相电流滞后{angle_a:.0f}/{angle_b:.0f}/{angle_c:.0f}度,负荷不超过±{sector:.0f}度。"),
 )  # fmt: skip
 def wrong_wiring_vector(

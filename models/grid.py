@@ -555,7 +555,7 @@ class Grid:
             coverage[summed] = counted[summed] / np.maximum(self.registry.users(slots[summed], at[summed]), 1)
         return AreaIntervals(slots, at, {
             "current": np.where(measured, gateway[:3], amps / TENTH_MILLI),
-            "kva": np.where(measured, gateway[3], milli_va / 1e6), "neutral": gateway[4],
+            "kva": np.where(measured, gateway[3], milli_va / 1e6), "neutral": np.where(measured, gateway[4], np.nan),
             "gateway": measured.astype(float), "coverage": coverage,
         })  # fmt: skip
 

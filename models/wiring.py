@@ -106,5 +106,5 @@ class PhaseLoad:
             new = 1 - np.exp2(-elapsed / self.HALF_LIFE)
             loaded = np.abs(amps) > self.LOAD * columns["ib"][rows]
             c["busy"][:, here] = np.where(np.isnan(amps), before, before + new * (loaded - before))
-            c["then"][here] = at
+            c["then"][here] = np.where(np.isnan(amps).all(axis=0), c["then"][here], at)
         return {"busy": busy}
