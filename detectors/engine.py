@@ -83,7 +83,7 @@ class Engine:
         self, rules: Iterable[Rule] | None = None, zone: str = "Asia/Shanghai", interval: int = 900, grace: int = GRACE
     ) -> None:
         self.zone, self.interval, self.grace = zone, interval, grace
-        chosen = list(RULES.values() if rules is None else rules)
+        chosen = judged(RULES.values() if rules is None else rules)
         self.meter_index = meters = Index()
         self.areas, self.customers = Index(), Index()
         self.channels, self.items, self.bill_index = Index(), Index(), Index()
@@ -94,13 +94,13 @@ class Engine:
         self.work, self.bills, self.peers = Work(self.items), Bills(self.bill_index), Peers()
         self.attempted: dict[int, list[list[Any]]] = {}  # by customer: the attempts within the grace period
         self.office: dict[int, tuple[int, str]] = {}  # by area: the highest stamp of payments or stages, and whose
-        self.policy = Policy(self.section, frozenset(r.name for r in chosen if r.status == SHADOW))
+        self.policy = Policy(self.section, in_shadow(chosen))
         self.counts: Counter[tuple[str, str, str]] = Counter()
         self.told: Counter[tuple[str, int, str, str]] = Counter()
         self.rejected: list[tuple[Batch, str]] = []  # rows that the last step did not take, with the reason
 
         def judge(kind: type[Batch], features: Sequence[Feature], index: Index) -> Judge:
-            return Judge([r for r in chosen if r.kind is kind], features, index, self.enrich)
+            return Judge(kind, chosen, features, index, self.enrich)
 
         self.tails = Tails(
             Windows(lambda _: judge(Readings, [Standstill(), PhaseLoad(), NeutralMismatch()], meters)),
@@ -117,6 +117,20 @@ class Engine:
         self.area_days = Windows(lambda _: judge(AreaDays, [Losses(), UsualLoss()], self.areas))
         self.overdue = Windows(lambda _: judge(Overdue, [], self.items))
         self.arrears = Windows(lambda _: judge(Arrears, [], self.bill_index))
+
+    def adopt(self, rules: Iterable[Rule]) -> list[Alert]:
+        """Judge by these rules from now on. An episode goes on, unless its rule is no longer told: it is withdrawn."""
+        chosen = judged(rules)
+        owners: list[Tails | Windows | Judge] = [self.tails, *self.judges().values()]
+        gone = [episodes for owner in owners for episodes in owner.adopt(chosen) if episodes.rule.status != SHADOW]
+        alerts = [
+            msgspec.structs.replace(a, state="withdrawn", change="withdrawn", revision=a.revision + 1)
+            for episodes in gone
+            for a in episodes.open.values()
+        ]
+        told = self.tell(self.policy.fold(alerts))
+        self.policy.shadow = in_shadow(chosen)
+        return told
 
     @property
     def meters(self) -> int:
@@ -489,6 +503,16 @@ class Engine:
         """Every judge by name."""
         return {"payments": self.payments, "attempts": self.attempts, "days": self.days, "intervals": self.intervals,
                 "area_days": self.area_days, "overdue": self.overdue, "arrears": self.arrears}  # fmt: skip
+
+
+def judged(rules: Iterable[Rule]) -> list[Rule]:
+    """Those that are neither drafts nor retired."""
+    return [rule for rule in rules if rule.status in ("published", SHADOW)]
+
+
+def in_shadow(rules: Iterable[Rule]) -> frozenset[str]:
+    """The names of those that are counted and not told."""
+    return frozenset(rule.name for rule in rules if rule.status == SHADOW)
 
 
 def heard_of(r: Readings, future: Mask, strayed: Mask, in_order: Mask, now: Times) -> Heard:

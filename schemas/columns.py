@@ -24,6 +24,7 @@ PHASES = ("A", "B", "C")
 EARLIEST, LATEST = 946_684_800, 4_102_444_800
 """Times that can be meant: from 2000 on, and before 2100."""
 METER_SEGMENTS = ("residential", "commercial", "industrial", "agricultural", "single_phase", "three_wire", "four_wire",
+                  "medium_voltage", "high_voltage", "highest_voltage",  # 6 to 20, 35 to 66, from 110 kV
                   "pv")  # fmt: skip
 AREA_SEGMENTS = ("yyn0", "dyn11")
 SEGMENTS = (*METER_SEGMENTS, *AREA_SEGMENTS)
