@@ -94,6 +94,10 @@ class Windows:
         for slot in slots.tolist():
             self.told.pop(slot, None)
 
+    def troubled(self) -> set[int]:
+        """The subjects with an open episode."""
+        return {slot for episodes in self.present.episodes for slot in episodes.open}
+
     def forget(self, slots: Codes) -> None:
         """Drop all that is remembered of some subjects."""
         for judge in (self.sealed, self.present):

@@ -54,6 +54,7 @@ class Payment(IntEnum):
     PAYMENT = 1
     TOPUP = 2
     BALANCE = 3
+    SETTLEMENT = 4
 
 
 class Event(IntEnum):
@@ -255,10 +256,10 @@ class DeviceEvents(Batch):
 
 @dataclass(frozen=True, slots=True)
 class Payments(Batch):
-    """A customer's bill, payment attempt, top-up or balance."""
+    """A customer's bill, payment attempt, top-up or balance, or a line of the file in which a channel settles."""
 
     kind: ClassVar[str] = "payments"
-    shared: ClassVar[frozenset[str]] = frozenset({"names", "areas", "bills", "channels"})
+    shared: ClassVar[frozenset[str]] = frozenset({"names", "areas", "bills", "channels", "references"})
 
     payment: NDArray[np.uint8]  # Payment
     amount: Column  # yuan
@@ -266,13 +267,26 @@ class Payments(Batch):
     bill: Codes  # into bills; "" when the payment names none
     channels: Names
     channel: Codes  # into channels; "" when there is none
+    references: Names
+    reference: Codes  # into references, the channel's own number of a payment; "" when there is none
     succeeded: NDArray[np.uint8]  # 1 when the attempt went through
     due: Times  # of a bill, else 0
+    read_at: Times  # when the register was read for a bill, 0 when unknown
+    read_register: Column  # kWh of the register to which a bill counts, secondary
+    frozen_register: Column  # kWh of the register as it was frozen when the bill's month ended, secondary
+    billed_kwh: Column  # kWh of a bill, primary
+    billed_sharp: Column  # kWh of it in the tariff's sharp hours (尖)
+    billed_peak: Column  # the same in the peak hours (峰)
+    billed_valley: Column  # the same in the valley hours (谷); the rest is flat
+    billed_kvarh: Column  # kvarh of a bill
+    billed_demand: Column  # kW, the month's highest demand, primary
+    year_kwh: Column  # kWh billed in the year before this bill
 
     @classmethod
     def encodings(cls) -> dict[str, str]:
         """Which field holds the names and which the codes into it."""
-        return {"names": "subject", "areas": "area", "bills": "bill", "channels": "channel"}
+        return {"names": "subject", "areas": "area", "bills": "bill", "channels": "channel",
+                "references": "reference"}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,13 +327,18 @@ class Attempts(Batch):
 
 
 @dataclass(frozen=True, slots=True)
-class Arrears(Batch):
-    """A bill at one of its moments: overdue by so many days, or settled. The subject is customer/bill."""
+class Invoices(Batch):
+    """A bill at one of its moments: as issued, overdue by so many days, or settled. The subject is customer/bill."""
 
-    kind: ClassVar[str] = "arrears"
+    kind: ClassVar[str] = "invoices"
 
     overdue_days: Column  # 0 once it is settled
     unpaid: Column  # yuan
+    read_off: Column  # hours between the reading and the moment, or the day, at which the contract wants it
+    short_kwh: Column  # kWh that the register frozen at the month's end is above the reading billed, secondary
+    by_demand: Column  # 1 where the tariff has a price of demand
+    difference: Column  # yuan that it is above what the tariff gives
+    recomputed: Column  # yuan by the tariff
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,9 +402,14 @@ COLUMN_TYPES: dict[str, Any] = {
     "flags": np.float32, "clock_offset": np.float32, "received": np.int64, "status": np.uint8,
     "event": np.uint8, "until": np.int64, "residual": np.float32, "seconds": np.float32,
     "payment": np.uint8, "amount": np.float64, "bills": str, "bill": np.int32, "channels": str, "channel": np.int32,
-    "succeeded": np.uint8, "due": np.int64,
+    "references": str, "reference": np.int32, "succeeded": np.uint8, "due": np.int64, "read_at": np.int64,
+    "read_register": np.float64, "frozen_register": np.float64, "billed_kwh": np.float64, "billed_sharp": np.float64,
+    "billed_peak": np.float64, "billed_valley": np.float64, "billed_kvarh": np.float64, "billed_demand": np.float64,
+    "year_kwh": np.float64,
     "stages": str, "stage": np.int32, "progress": np.uint8, "limit": np.float64,
     "offset": np.float64, "failed": np.float32, "overdue_days": np.float64, "unpaid": np.float64, "share": np.float64,
+    "read_off": np.float64, "short_kwh": np.float64, "by_demand": np.float64, "difference": np.float64,
+    "recomputed": np.float64,
     "limit_hours": np.float64,
     "coverage": np.float32, "reads": np.float32, "live": np.float32,
     "current": np.float32, "kva": np.float32, "gateway": np.float32, "energy_in": np.float64, "energy_out": np.float64,
