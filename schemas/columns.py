@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from enum import IntEnum, IntFlag
+from functools import lru_cache
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -127,6 +128,26 @@ def picked(column: NDArray[Any], pick: Any) -> NDArray[Any]:
     return column[..., pick]
 
 
+def one_after_another(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """The rows of some columns in order; columns of one value, and the same, stay broadcast.
+
+    >>> absent = np.broadcast_to(np.float32(np.nan), 3)
+    >>> one_after_another([absent, absent]).strides
+    (0,)
+    """
+    if all(map(constant, columns)):
+        values = np.stack([column[..., 0] for column in columns])
+        if (values == values[0]).all() or (values.dtype.kind == "f" and np.isnan(values).all()):
+            return np.broadcast_to(columns[0][..., :1], (*columns[0].shape[:-1], sum(c.shape[-1] for c in columns)))
+    return np.concatenate(columns, axis=-1)
+
+
+@lru_cache(maxsize=256)
+def absent(kind: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+    """A column of which nothing is known."""
+    return np.broadcast_to(np.asarray(np.nan, kind), shape)
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """The columns every kind has."""
@@ -171,7 +192,7 @@ class Batch:
             )
         for f in fields(cls):
             if f.name not in columns:
-                columns[f.name] = np.concatenate([getattr(b, f.name) for b in batches], axis=-1)
+                columns[f.name] = one_after_another([getattr(b, f.name) for b in batches])
         return cls(**columns)
 
     @classmethod
@@ -196,7 +217,7 @@ class Batch:
             elif given is not None:
                 told[f.name] = np.asarray(given, kind)
             elif np.dtype(kind).kind == "f":
-                told[f.name] = np.broadcast_to(np.asarray(np.nan, kind), _shape(f.name, len(when)))
+                told[f.name] = absent(kind, _shape(f.name, len(when)))
             else:
                 told[f.name] = np.zeros(len(when), kind)
         if columns:
