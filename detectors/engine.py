@@ -31,6 +31,7 @@ from models.loading import Exceeding
 from models.peers import Peers, PeerScore
 from models.registry import Registry
 from models.saved import dumps, loads
+from models.wiring import NeutralMismatch, PhaseLoad
 from schemas.alert import Alert
 from schemas.columns import (
     EARLIEST,
@@ -104,7 +105,7 @@ class Engine:
             return Judge(kind, chosen, features, index, self.enrich)
 
         self.tails = Tails(
-            Windows(lambda _: judge(Readings, [Standstill()], meters)),
+            Windows(lambda _: judge(Readings, [Standstill(), PhaseLoad(), NeutralMismatch()], meters)),
             Windows(lambda _: judge(Clocks, [Elapsed()], meters)),
             meters, self.registry, interval,
         )  # fmt: skip

@@ -56,7 +56,7 @@ class AreaIntervals(NamedTuple):
 NONE = np.zeros(0)
 NO_INTERVALS = AreaIntervals(
     np.zeros(0, np.int64), np.zeros(0, np.int64),
-    {"current": np.zeros((3, 0)), "kva": NONE, "gateway": NONE, "coverage": NONE},
+    {"current": np.zeros((3, 0)), "kva": NONE, "neutral": NONE, "gateway": NONE, "coverage": NONE},
 )  # fmt: skip
 
 
@@ -86,6 +86,7 @@ class Facts(NamedTuple):
 
     kwh: Column  # secondary
     amps: Column  # primary
+    neutral: Column  # A, primary
     kva: Column  # primary
     unbalance: Column  # of the voltages
     by_magnitude: Mask  # it comes from magnitudes alone
@@ -138,7 +139,7 @@ class Grid:
             amps=np.zeros((3, steps), np.int64),  # 0.1 mA primary
             milli_va=np.zeros(steps, np.int64),
             counted=np.zeros(steps, np.int32),
-            gateway=np.full((4, steps), np.nan),  # A, B, C in A and kVA, primary
+            gateway=np.full((5, steps), np.nan),  # A, B, C in A, kVA and neutral in A, primary
         )
         self.free_rows: dict[int, list[int]] = {}  # bases by size
         self.free_sums: list[int] = []
@@ -429,6 +430,7 @@ class Grid:
             s = self.sums["gateway"]
             s[:3, step[gateway], number[gateway]] = amps[:, gateway]
             s[3, step[gateway], number[gateway]] = kva[gateway]
+            s[4, step[gateway], number[gateway]] = facts.neutral[rows][gateway]
         known = ~gateway & ~np.isnan(kva) & ~seen
         if not known.any():
             return
@@ -568,7 +570,7 @@ class Grid:
             coverage[summed] = counted[summed] / np.maximum(self.registry.users(slots[summed], at[summed]), 1)
         return AreaIntervals(slots, at, {
             "current": np.where(measured, gateway[:3], amps / TENTH_MILLI),
-            "kva": np.where(measured, gateway[3], milli_va / 1e6),
+            "kva": np.where(measured, gateway[3], milli_va / 1e6), "neutral": np.where(measured, gateway[4], np.nan),
             "gateway": measured.astype(float), "coverage": coverage,
         })  # fmt: skip
 
@@ -656,9 +658,10 @@ def facts_of(r: Readings, master: dict[str, Column], interval: int) -> Facts:
         energy = flow * np.fmax(master["interval_s"], interval) / HOUR
         back = np.rint(np.maximum(-energy, 0) * 1e6).astype(np.int64)
     read = r.status != Status.ESTIMATED
+    amps, neutral = r.i * master["ratio"], r.neutral * master["ratio"]
     unbalance, by_magnitude = unbalance_of(r, master)
     gateway = master["is_gateway"] == 1
-    return Facts(r.kwh, r.i * master["ratio"], kva, unbalance, by_magnitude, back, read, volted, live, gateway)
+    return Facts(r.kwh, amps, neutral, kva, unbalance, by_magnitude, back, read, volted, live, gateway)
 
 
 def unbalance_of(r: Readings, master: dict[str, Column]) -> tuple[Column, Mask]:

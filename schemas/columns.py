@@ -400,6 +400,7 @@ class Intervals(Batch):
 
     current: Column  # (3, rows) primary A of the gateway meter, else the sum of the users'
     kva: Column  # apparent power, primary
+    neutral: Column  # primary A through the transformer's neutral, by the gateway meter
     gateway: Column  # 1 when measured by the gateway meter, 0 when summed over users
     coverage: Column  # share of the area's meters that were read
 

@@ -14,6 +14,7 @@ from tests.oracle.heights import exceeded, heights
 from tests.oracle.meters import record
 from tests.oracle.scores import BALANCES, DAYS, INTERVALS
 from tests.oracle.watch import Endings, Facts, judge, most, total
+from tests.oracle.wiring import NEUTRAL
 
 
 def midnights(stream: Stream) -> list[int]:
@@ -66,15 +67,16 @@ def intervals_told(
         if gateway and not math.isnan(gateway["kva"]):
             ratio = gateway["record"].ct * gateway["record"].pt
             f |= {"gateway": 1, "coverage": 1.0, "kva": gateway["kva"], "current": [i * ratio for i in gateway["i"]]}
+            f["neutral"] = gateway["neutral"] * ratio
         else:
             users = [u["kva"] for u in mine.values() if not math.isnan(u["kva"])]
             if not users:
                 continue
             names = {m.meter for m in area.meters} - {area.gateway}
             records = [m for name in names if (m := record(area, name, at)) and not 0 < m.until < at]
-            f |= {"gateway": 0, "coverage": len(users) / max(len(records), 1), "kva": sum(users)}
+            f |= {"gateway": 0, "coverage": len(users) / max(len(records), 1), "kva": sum(users), "neutral": NAN}
         rows.append(f)
-    judge(INTERVALS, area.area, "", rows, told)
+    judge(INTERVALS | NEUTRAL, area.area, "", rows, told)
     return told
 
 
