@@ -241,8 +241,10 @@ class Tails:
         facts.kwh[rows] = self.energy(told, registers, more)
         if registers.stale.any():
             stale = rows[registers.stale]
-            facts.amps[:, stale] = facts.kva[stale] = facts.neutral[stale] = np.nan
-            facts.volted[stale], facts.back[stale] = False, 0
+            for column in (facts.amps, facts.neutral, facts.kva, facts.unbalance):
+                column[..., stale] = np.nan
+            facts.volted[stale] = facts.by_magnitude[stale] = False
+            facts.back[stale] = 0
         kept = self.since["at"][where] > 0
         if kept.any():
             self.keep(part.rows(kept), where[kept], facts.kwh[rows[kept]])

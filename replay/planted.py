@@ -255,7 +255,7 @@ FAULTS = (
     Fault("voltage_deviation", "a bad contact in the service line takes 38 V", _home,
           after=lambda row, _, b: sagged(row, 38, b), lasts=2),
     Fault("over_contract_capacity", "a new workshop at more than twice the load of the contract", _office,
-          before=lambda row, _, b: load(row, 2.2, b), needs=3.5),
+          before=lambda row, _, b: load(row, 2.2, b), needs=3.5, echoes=("capacity_expansion",)),
     Fault("meter_stopped", "the register stands still while power flows", _home,
           after=lambda row, _, b: stands_still(row, b), echoes=("zero_usage", *MISSING)),
     Fault("register_decrease", "the register shows 150 kWh less than before", _home,
