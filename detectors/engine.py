@@ -27,9 +27,11 @@ from models.features import (
 )
 from models.grid import Grid, Window, facts_of
 from models.index import Index
+from models.loading import Exceeding
 from models.peers import Peers, PeerScore
 from models.registry import Registry
 from models.saved import dumps, loads
+from models.wiring import NeutralMismatch, PhaseLoad
 from schemas.alert import Alert
 from schemas.columns import (
     EARLIEST,
@@ -103,7 +105,7 @@ class Engine:
             return Judge(kind, chosen, features, index, self.enrich)
 
         self.tails = Tails(
-            Windows(lambda _: judge(Readings, [Standstill()], meters)),
+            Windows(lambda _: judge(Readings, [Standstill(), PhaseLoad(), NeutralMismatch()], meters)),
             Windows(lambda _: judge(Clocks, [Elapsed()], meters)),
             meters, self.registry, interval,
         )  # fmt: skip
@@ -111,7 +113,9 @@ class Engine:
         self.payments = judge(Payments, [Failures()], self.customers)
         self.attempts = judge(Attempts, [FailureShare()], self.channels)
         self.days = Windows(
-            lambda sealed: judge(Days, [DayRuns(), Weekdays(), PeerScore(self.peers, meters, sealed)], meters)
+            lambda sealed: judge(
+                Days, [DayRuns(), Exceeding(), Weekdays(), PeerScore(self.peers, meters, sealed)], meters
+            )
         )
         self.intervals = Windows(lambda _: judge(Intervals, [Elapsed()], self.areas))
         self.area_days = Windows(lambda _: judge(AreaDays, [Losses(), UsualLoss()], self.areas))

@@ -97,6 +97,11 @@ DAYS = {
         lambda f: gated(f["zero_days"] / (30 if f["residential"] else 7), f["usual"] > 0.5), 3, 0, 2 * DAY
     ),
     "read_failure": Rule(lambda f: f["missing_days"] / 3, 3),
+    "capacity_expansion": Rule(whole(
+        lambda f: max(f["fifth"] / 1.1, f["kva_2h"] / max(f["contract"] - f["suspended"], 1) / 1.5),
+        "fifth", "contract"), 2, 0, 30 * DAY),
+    "pq_voltage_unbalance": Rule(
+        lambda f: max(f["unbalance"] / 0.02, f["unbalance_top"] / 0.04) / (2 if f["stand_in"] else 1), 3, 0, 2 * DAY),
 }
 BALANCES = {"area_loss_high": Rule(whole(
     lambda f: max(f["third"] / usual_line(f), f["least"] / -0.01), "third", "least", "mean"), 2, 0, 6 * DAY),
