@@ -18,6 +18,7 @@ from schemas.columns import Payment as PaymentKind
 HOUR, DAY = 3600, 86_400
 NEVER = 2**62
 ORPHANED = 40 * DAY  # after which an end without a start, or a payment without its bill, is forgotten
+Timeline = tuple[Codes, Times, dict[str, Any]]  # slots, when, and the columns of a kind
 STAGE_LIMITS = {"reading": DAY, "checking": DAY, "review": DAY, "issue": 5 * DAY, "collection": 20 * DAY}
 STAGE_MARKS = (0.8, 1.0, 2.0)  # shares of the limit
 ARREARS_MARKS = (1.0, 7.0, 15.0, 30.0)  # days after the due date
@@ -123,7 +124,7 @@ class Deadlines:
         area, due = self.cells["area"][: len(self.index)], self.cells["due"][: len(self.index)]
         return np.flatnonzero((area >= 0) & (due <= clock[area]))
 
-    def timeline(self, slots: Codes, clock: Times) -> tuple[Codes, Times, dict[str, Any]]:
+    def timeline(self, slots: Codes, clock: Times) -> Timeline:
         """Every row of some items so far: slot, when, and its columns; an end is a row of mark 0."""
         rows: list[tuple[Any, ...]] = []
         for slot in slots.tolist():

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from schemas.columns import Payments, Readings, Stages
+from schemas.columns import DeviceEvents, Payments, Readings, Stages
 from tests.hostile import HOUR, Row, Stream
-from tests.oracle.areas import area_clock, days_told, intervals_told, midnights
+from tests.oracle.areas import area_clock, days_told, energy_of, intervals_told, midnights
+from tests.oracle.devices import devices_told
 from tests.oracle.meters import readings_told
 from tests.oracle.office import bills_told, customers_told, work_told
 from tests.oracle.watch import Ending, Endings, Facts
@@ -41,11 +42,13 @@ def expected(stream: Stream) -> Endings:
         told |= days_told(name, area, believed, days, stream.interval)
         if area:
             told |= intervals_told(area, believed, nights, stream.interval, clock - stream.interval)
+        newest: dict[str, int] = {}
+        for row in [row for row in rows if row.kind in (Payments, Stages)]:
+            newest[row.subject] = max(newest.get(row.subject, 0), row.at)
+        farthest = max([clock, *sorted(newest.values())[-2:-1]])
         for kind, judged in ((Payments, bills_told), (Stages, work_told)):
-            office = [row for row in rows if row.kind is kind]
-            newest: dict[str, int] = {}
-            for row in [row for row in rows if row.kind in (Payments, Stages)]:
-                newest[row.subject] = max(newest.get(row.subject, 0), row.at)
-            told |= judged(name, office, max([clock, *sorted(newest.values())[-2:-1]]))
+            told |= judged(name, [row for row in rows if row.kind is kind], farthest)
+        used = energy_of(area, believed, nights, stream.interval, clock)
+        told |= devices_told(name, [row for row in rows if row.kind is DeviceEvents], farthest, used, nights)
         told |= customers_told(name, [row for row in rows if row.kind is Payments])
     return told
