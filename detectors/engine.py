@@ -14,6 +14,7 @@ from detectors.policy import Policy
 from detectors.rule import RULES, Rule
 from detectors.tails import Heard, Tails
 from detectors.windows import Rows, Windows
+from models.balance import Losses, UsualLoss
 from models.deadlines import Bills, Deadlines, Timeline, Work
 from models.features import (
     DayRuns,
@@ -21,8 +22,6 @@ from models.features import (
     Failures,
     FailureShare,
     Feature,
-    Habit,
-    Losses,
     Standstill,
     Weekdays,
 )
@@ -85,7 +84,7 @@ class Engine:
         self, rules: Iterable[Rule] | None = None, zone: str = "Asia/Shanghai", interval: int = 900, grace: int = GRACE
     ) -> None:
         self.zone, self.interval, self.grace = zone, interval, grace
-        chosen = list(RULES.values() if rules is None else rules)
+        chosen = judged(RULES.values() if rules is None else rules)
         self.meter_index = meters = Index()
         self.areas, self.customers = Index(), Index()
         self.channels, self.items, self.bill_index, self.reporting = Index(), Index(), Index(), Index()
@@ -97,13 +96,13 @@ class Engine:
         self.reports = Reports(self.reporting, self.registry, zone, grace)
         self.attempted: dict[int, list[list[Any]]] = {}  # by customer: the attempts within the grace period
         self.office: dict[int, tuple[int, str]] = {}  # by area: the highest stamp of payments or stages, and whose
-        self.policy = Policy(self.section, frozenset(r.name for r in chosen if r.status == SHADOW))
+        self.policy = Policy(self.section, in_shadow(chosen))
         self.counts: Counter[tuple[str, str, str]] = Counter()
         self.told: Counter[tuple[str, int, str, str]] = Counter()
         self.rejected: list[tuple[Batch, str]] = []  # rows that the last step did not take, with the reason
 
         def judge(kind: type[Batch], features: Sequence[Feature], index: Index) -> Judge:
-            return Judge([r for r in chosen if r.kind is kind], features, index, self.enrich)
+            return Judge(kind, chosen, features, index, self.enrich)
 
         self.tails = Tails(
             Windows(lambda _: judge(Readings, [Standstill()], meters)),
@@ -117,10 +116,24 @@ class Engine:
             lambda sealed: judge(Days, [DayRuns(), Weekdays(), PeerScore(self.peers, meters, sealed)], meters)
         )
         self.intervals = Windows(lambda _: judge(Intervals, [Elapsed()], self.areas))
-        self.area_days = Windows(lambda _: judge(AreaDays, [Losses(), Habit("loss", 30 * DAY)], self.areas))
+        self.area_days = Windows(lambda _: judge(AreaDays, [Losses(), UsualLoss()], self.areas))
         self.overdue = Windows(lambda _: judge(Overdue, [], self.items))
         self.arrears = Windows(lambda _: judge(Arrears, [], self.bill_index))
         self.incidents = Windows(lambda _: judge(Incidents, [], self.reporting))
+
+    def adopt(self, rules: Iterable[Rule]) -> list[Alert]:
+        """Judge by these rules from now on. An episode goes on, unless its rule is no longer told: it is withdrawn."""
+        chosen = judged(rules)
+        owners: list[Tails | Windows | Judge] = [self.tails, *self.judges().values()]
+        gone = [episodes for owner in owners for episodes in owner.adopt(chosen) if episodes.rule.status != SHADOW]
+        alerts = [
+            msgspec.structs.replace(a, state="withdrawn", change="withdrawn", revision=a.revision + 1)
+            for episodes in gone
+            for a in episodes.open.values()
+        ]
+        told = self.tell(self.policy.fold(alerts))
+        self.policy.shadow = in_shadow(chosen)
+        return told
 
     @property
     def meters(self) -> int:
@@ -330,11 +343,9 @@ class Engine:
         """The n-th day of each window as AreaDays."""
         slots = np.array([w.area for w in windows], np.int64)
         at = np.array([w.days[n].end for w in windows], np.int64)
-        energy_in, energy_out, coverage = np.array([w.days[n].totals for w in windows], np.float64).T
+        columns = {name: [w.days[n].totals[name] for w in windows] for name in windows[0].days[n].totals}
         names, codes = self.area_names(slots)
-        return AreaDays.build(
-            ("",), np.zeros(len(slots)), names, codes, at, energy_in=energy_in, energy_out=energy_out, coverage=coverage
-        ), slots  # fmt: skip
+        return AreaDays.build(("",), np.zeros(len(slots)), names, codes, at, **columns), slots
 
     def area_names(self, slots: Codes) -> tuple[tuple[str, ...], Codes]:
         """The names of area slots, dictionary-encoded."""
@@ -524,6 +535,16 @@ class Engine:
         return {"payments": self.payments, "attempts": self.attempts, "days": self.days, "intervals": self.intervals,
                 "area_days": self.area_days, "overdue": self.overdue, "arrears": self.arrears,
                 "incidents": self.incidents}  # fmt: skip
+
+
+def judged(rules: Iterable[Rule]) -> list[Rule]:
+    """Those that are neither drafts nor retired."""
+    return [rule for rule in rules if rule.status in ("published", SHADOW)]
+
+
+def in_shadow(rules: Iterable[Rule]) -> frozenset[str]:
+    """The names of those that are counted and not told."""
+    return frozenset(rule.name for rule in rules if rule.status == SHADOW)
 
 
 def heard_of(r: Readings, future: Mask, strayed: Mask, in_order: Mask, now: Times) -> Heard:

@@ -7,19 +7,22 @@ is well again, between the two nothing changes, NaN cannot tell. A row in which 
 from __future__ import annotations
 
 import inspect
+import re
+import string
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from schemas.columns import SEGMENTS, Batch, Codes, Column, Mask
+from schemas.rules import Status
 
-Status = Literal["published", "shadow"]
 Segments = Mapping[str, Mapping[str, float]]  # settings by segment
 MINUTE, HOUR, DAY = 60, 3600, 86_400
+OPTIONAL = re.compile(r"\[([^\]]*)\]")
 
 
 class Level(NamedTuple):
@@ -43,8 +46,8 @@ class Rule:
     reads: tuple[str, ...]
     settings: Mapping[str, Any]
     title: tuple[str, str]  # English, Chinese
-    text: tuple[str, str]  # templates over evidence and settings
-    status: Status = "published"  # or shadow: judged and counted, not told
+    text: tuple[str, str]  # templates over evidence and settings; see `sentence`
+    status: Status = "published"  # shadow: judged and counted, not told; draft, retired: not judged
     version: int = 1
     segments: Segments = field(default_factory=dict)  # what is set otherwise there
 
@@ -75,6 +78,12 @@ class Rule:
         if codes is None or not self.tables:
             return self.settings
         return {**self.settings, **{name: table[codes] for name, table in self.tables.items()}}
+
+    @cached_property
+    def beside(self) -> tuple[str, ...]:
+        """Columns that it tells where they are known, and judges without."""
+        told = {name for text in self.text for part in OPTIONAL.findall(text) for name in fields_of(part)}
+        return tuple(sorted(told - {*self.reads, *self.settings}))
 
     def score(self, columns: Mapping[str, Any], gone: Mapping[str, Mask | None]) -> Column:
         """Scores of the shape (rows,) or (3, rows); `gone` masks the NaN of each column, None where it has none."""
@@ -116,11 +125,29 @@ def rule(
             name, kind, (Level(1.0, severity, hold), *worse), release, clear, judge,
             tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD),
             {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}, title, text, status,
-            segments=segments,
+            segments=dict(segments),
         )  # fmt: skip
         return judge
 
     return register
+
+
+def fields_of(text: str) -> set[str]:
+    """What a template names."""
+    return {name for _, name, _, _ in string.Formatter().parse(text) if name}
+
+
+def sentence(text: str, shown: Mapping[str, Any]) -> str:
+    """A template filled in; a part in brackets stands only where all that it names is known.
+
+    >>> sentence("{kva:.0f} kVA[ at {power_factor:.2f}].", {"kva": 3})
+    '3 kVA.'
+    """
+
+    def part(found: re.Match[str]) -> str:
+        return found[1].format(**shown) if fields_of(found[1]) <= shown.keys() else ""
+
+    return OPTIONAL.sub(part, text).format(**shown)
 
 
 def between(trouble: Any, well: Any) -> Column:

@@ -24,6 +24,7 @@ PHASES = ("A", "B", "C")
 EARLIEST, LATEST = 946_684_800, 4_102_444_800
 """Times that can be meant: from 2000 on, and before 2100."""
 METER_SEGMENTS = ("residential", "commercial", "industrial", "agricultural", "single_phase", "three_wire", "four_wire",
+                  "medium_voltage", "high_voltage", "highest_voltage",  # 6 to 20, 35 to 66, from 110 kV
                   "pv")  # fmt: skip
 AREA_SEGMENTS = ("yyn0", "dyn11")
 SEGMENTS = (*METER_SEGMENTS, *AREA_SEGMENTS)
@@ -384,7 +385,10 @@ class AreaDays(Batch):
 
     energy_in: Column  # kWh through the gateway meter, primary
     energy_out: Column  # kWh of all users, primary
-    coverage: Column  # share of the users' intervals that were read
+    doubt_in: Column  # kWh that may have come in beyond what was read
+    doubt_out: Column  # kWh that the users may have used beyond what was read
+    coverage: Column  # the lesser share of the gateway's and of the users' intervals that were read
+    read_share: Column  # readings got of those due, of all meters
 
 
 COLUMN_TYPES: dict[str, Any] = {
@@ -404,5 +408,6 @@ COLUMN_TYPES: dict[str, Any] = {
     "limit_hours": np.float64,
     "coverage": np.float32, "reads": np.float32, "live": np.float32,
     "current": np.float32, "kva": np.float32, "gateway": np.float32, "energy_in": np.float64, "energy_out": np.float64,
+    "doubt_in": np.float64, "doubt_out": np.float64, "read_share": np.float32,
 }  # fmt: skip
 PHASE_COLUMNS = frozenset({"u", "i", "p", "q", "thd", "current"})

@@ -25,14 +25,25 @@ from detectors.catalogue import CASES, Notes
 from detectors.engine import Engine
 from detectors.rule import Rule
 from schemas.alert import Alert
-from schemas.columns import Batch, DeviceEvents, Event, Payment, Payments, Progress, Readings, Stages, Status
+from schemas.columns import (
+    PHASE_COLUMNS,
+    Batch,
+    DeviceEvents,
+    Event,
+    Payment,
+    Payments,
+    Progress,
+    Readings,
+    Stages,
+    Status,
+)
 from schemas.master import Area, Meter, Transformer
 
 START = 1_772_380_800  # Monday 2026-03-02 in Shanghai, d1 of every case
 DAY = 86_400
 GOLDEN = (5**0.5 - 1) / 2
 SHOWS = ("fires", "near miss", "cannot tell", "clears", "false positive")
-ABSENT: dict[str, Any] = {"status": 0, "received": 0} | dict.fromkeys("uipq", [np.nan] * 3)
+ABSENT: dict[str, Any] = {"status": 0, "received": 0} | dict.fromkeys(PHASE_COLUMNS, [np.nan] * 3)
 Row = dict[str, str]
 
 
@@ -190,7 +201,7 @@ def reading(values: Values, cells: Row, n: int, at: int, wiring: str) -> dict[st
             told[name] = Status[cell.upper()]
         elif name == "received":
             told[name] = moment(cell)
-        elif name in ("u", "i", "p", "q"):
+        elif name in PHASE_COLUMNS:
             told[name] = values.phases(cell, n, wiring)
         else:
             told[name] = values.of(cell, n)
@@ -255,7 +266,7 @@ class Watched(Rule):
 
     def score(self, columns: Any, gone: Any) -> Any:
         score = super().score(columns, gone)
-        kept = (*self.reads, *({"segments"} & columns.keys()))
+        kept = (*self.reads, *self.beside, *({"segments"} & columns.keys()))
         self.said.append(({name: np.array(columns[name]) for name in kept}, score))
         return score
 

@@ -33,7 +33,7 @@ def test_of_several_segments_the_last_counts():
 def test_where_no_segment_differs_settings_stay_numbers():
     assert replace(DEVIATION, segments={}).in_force(np.zeros(9, int)) is DEVIATION.settings
     assert DEVIATION.in_force(None) is DEVIATION.settings
-    assert DEVIATION.in_force(np.zeros(9, int))["over"] == 1.07
+    assert DEVIATION.in_force(np.zeros(9, int))["inside"] == 0.01
 
 
 def test_segments_that_a_row_cannot_be_of_and_unknown_settings_are_refused():
