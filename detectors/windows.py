@@ -88,16 +88,15 @@ class Windows:
             if kept := {key: alert for key, alert in self.told.pop(slot, {}).items() if alert.at > until}:
                 self.told[slot] = kept
 
-    def calm(self, slots: Codes) -> Codes:
-        """Those of some subjects of which nothing is raised."""
-        raised = {slot for episodes in self.present.episodes for slot in episodes.open}
-        return np.array([slot for slot in slots.tolist() if slot not in raised], np.int64)
-
     def mark(self, slots: Codes) -> None:
         """Take as final what is remembered of some subjects."""
         self.sealed.put(slots, self.present.take(slots))
         for slot in slots.tolist():
             self.told.pop(slot, None)
+
+    def troubled(self) -> set[int]:
+        """The subjects with an open episode."""
+        return {slot for episodes in self.present.episodes for slot in episodes.open}
 
     def forget(self, slots: Codes) -> None:
         """Drop all that is remembered of some subjects."""

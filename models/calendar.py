@@ -1,6 +1,7 @@
 """Local days: when each begins and ends, daylight saving included."""
 from __future__ import annotations
 
+from calendar import monthrange
 from datetime import date, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
@@ -31,3 +32,34 @@ def day_of(at: Times, zone: str) -> Times:
         if first == last:
             return np.full(len(at), first)
     return np.searchsorted(midnights(zone), at, side="left") - 1
+
+
+def midnight(day: date, zone: str) -> int:
+    """When a local day begins."""
+    return int(midnights(zone)[(day - FIRST).days])
+
+
+def months_around(at: int, zone: str) -> list[date]:
+    """The first days of the local month before, of that of `at`, and of the one after."""
+    today = datetime.fromtimestamp(at, ZoneInfo(zone))
+    months = (divmod(12 * today.year + today.month - 1 + step, 12) for step in (-1, 0, 1))
+    return [date(year, month + 1, 1) for year, month in months]
+
+
+def from_month_end(at: int, zone: str) -> int:
+    """Seconds between a moment and the nearest end of a local month.
+
+    >>> from_month_end(946684800 - 7200, "UTC")
+    7200
+    """
+    return min(abs(at - midnight(first, zone)) for first in months_around(at, zone))
+
+
+def from_day_of_month(at: int, day: int, zone: str) -> int:
+    """Seconds between a moment and the nearest such day of a month, 0 within it; a short month's last stands for it.
+
+    >>> from_day_of_month(946684800, 31, "UTC"), from_day_of_month(946684800, 3, "UTC")
+    (0, 172800)
+    """
+    days = [first.replace(day=min(day, monthrange(first.year, first.month)[1])) for first in months_around(at, zone)]
+    return min(max(midnight(d, zone) - at, at - midnight(d + timedelta(1), zone), 0) for d in days)

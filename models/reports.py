@@ -6,7 +6,7 @@ forgotten forty days after it has become so.
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import msgspec
@@ -158,9 +158,9 @@ class Reports(Deadlines):
             item.drops = {at: share for at, share in item.drops.items() if at > final - KEPT}
         return as_columns(found)
 
-    def finished(self, clock: Times, grace: int) -> Codes:
-        """Meters of which nothing that was told is remembered."""
-        return np.array([slot for slot, item in self.items.items() if not item.told], np.int64)
+    def finished(self, clock: Times, grace: int, troubled: Collection[int]) -> Codes:
+        """Meters of which nothing that was told is remembered, and that are not in trouble."""
+        return np.array([slot for slot, item in self.items.items() if not item.told and slot not in troubled], np.int64)
 
     def state(self) -> dict[str, Any]:
         """Everything remembered."""

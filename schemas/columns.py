@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from enum import IntEnum, IntFlag
+from functools import lru_cache
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -54,6 +55,7 @@ class Payment(IntEnum):
     PAYMENT = 1
     TOPUP = 2
     BALANCE = 3
+    SETTLEMENT = 4
 
 
 class Event(IntEnum):
@@ -126,6 +128,26 @@ def picked(column: NDArray[Any], pick: Any) -> NDArray[Any]:
     return column[..., pick]
 
 
+def one_after_another(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """The rows of some columns in order; columns of one value, and the same, stay broadcast.
+
+    >>> absent = np.broadcast_to(np.float32(np.nan), 3)
+    >>> one_after_another([absent, absent]).strides
+    (0,)
+    """
+    if all(map(constant, columns)):
+        values = np.stack([column[..., 0] for column in columns])
+        if (values == values[0]).all() or (values.dtype.kind == "f" and np.isnan(values).all()):
+            return np.broadcast_to(columns[0][..., :1], (*columns[0].shape[:-1], sum(c.shape[-1] for c in columns)))
+    return np.concatenate(columns, axis=-1)
+
+
+@lru_cache(maxsize=256)
+def absent(kind: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+    """A column of which nothing is known."""
+    return np.broadcast_to(np.asarray(np.nan, kind), shape)
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """The columns every kind has."""
@@ -170,7 +192,7 @@ class Batch:
             )
         for f in fields(cls):
             if f.name not in columns:
-                columns[f.name] = np.concatenate([getattr(b, f.name) for b in batches], axis=-1)
+                columns[f.name] = one_after_another([getattr(b, f.name) for b in batches])
         return cls(**columns)
 
     @classmethod
@@ -195,7 +217,7 @@ class Batch:
             elif given is not None:
                 told[f.name] = np.asarray(given, kind)
             elif np.dtype(kind).kind == "f":
-                told[f.name] = np.broadcast_to(np.asarray(np.nan, kind), _shape(f.name, len(when)))
+                told[f.name] = absent(kind, _shape(f.name, len(when)))
             else:
                 told[f.name] = np.zeros(len(when), kind)
         if columns:
@@ -233,6 +255,7 @@ class Readings(Batch):
     neutral: Column  # A through the neutral conductor, secondary
     frequency: Column  # Hz
     thd: Column  # (3, rows) % total harmonic distortion of the voltage
+    angle: Column  # (3, rows) degrees between the voltages, whichever way and from wherever they are counted
     terminal_p: Column  # kW, all phases, as the terminal measures them beside the meter, secondary
     meter_ratio: Column  # CT x PT ratio that the meter or its terminal is set to
     flags: Column  # Flag bits
@@ -255,10 +278,10 @@ class DeviceEvents(Batch):
 
 @dataclass(frozen=True, slots=True)
 class Payments(Batch):
-    """A customer's bill, payment attempt, top-up or balance."""
+    """A customer's bill, payment attempt, top-up or balance, or a line of the file in which a channel settles."""
 
     kind: ClassVar[str] = "payments"
-    shared: ClassVar[frozenset[str]] = frozenset({"names", "areas", "bills", "channels"})
+    shared: ClassVar[frozenset[str]] = frozenset({"names", "areas", "bills", "channels", "references"})
 
     payment: NDArray[np.uint8]  # Payment
     amount: Column  # yuan
@@ -266,13 +289,26 @@ class Payments(Batch):
     bill: Codes  # into bills; "" when the payment names none
     channels: Names
     channel: Codes  # into channels; "" when there is none
+    references: Names
+    reference: Codes  # into references, the channel's own number of a payment; "" when there is none
     succeeded: NDArray[np.uint8]  # 1 when the attempt went through
     due: Times  # of a bill, else 0
+    read_at: Times  # when the register was read for a bill, 0 when unknown
+    read_register: Column  # kWh of the register to which a bill counts, secondary
+    frozen_register: Column  # kWh of the register as it was frozen when the bill's month ended, secondary
+    billed_kwh: Column  # kWh of a bill, primary
+    billed_sharp: Column  # kWh of it in the tariff's sharp hours (尖)
+    billed_peak: Column  # the same in the peak hours (峰)
+    billed_valley: Column  # the same in the valley hours (谷); the rest is flat
+    billed_kvarh: Column  # kvarh of a bill
+    billed_demand: Column  # kW, the month's highest demand, primary
+    year_kwh: Column  # kWh billed in the year before this bill
 
     @classmethod
     def encodings(cls) -> dict[str, str]:
         """Which field holds the names and which the codes into it."""
-        return {"names": "subject", "areas": "area", "bills": "bill", "channels": "channel"}
+        return {"names": "subject", "areas": "area", "bills": "bill", "channels": "channel",
+                "references": "reference"}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,13 +349,18 @@ class Attempts(Batch):
 
 
 @dataclass(frozen=True, slots=True)
-class Arrears(Batch):
-    """A bill at one of its moments: overdue by so many days, or settled. The subject is customer/bill."""
+class Invoices(Batch):
+    """A bill at one of its moments: as issued, overdue by so many days, or settled. The subject is customer/bill."""
 
-    kind: ClassVar[str] = "arrears"
+    kind: ClassVar[str] = "invoices"
 
     overdue_days: Column  # 0 once it is settled
     unpaid: Column  # yuan
+    read_off: Column  # hours between the reading and the moment, or the day, at which the contract wants it
+    short_kwh: Column  # kWh that the register frozen at the month's end is above the reading billed, secondary
+    by_demand: Column  # 1 where the tariff has a price of demand
+    difference: Column  # yuan that it is above what the tariff gives
+    recomputed: Column  # yuan by the tariff
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,6 +402,11 @@ class Days(Batch):
     coverage: Column  # share of the day's intervals that were read
     reads: Column  # readings of any kind in the day
     live: Column  # share of the day's readings with voltage on some phase, NaN when none has a voltage
+    kva_p99: Column  # primary kVA below which 99 % of the readings lie, the second highest at a quarter-hour
+    kva_2h: Column  # primary kVA reached for two hours of the day in all; both NaN below 90 % coverage
+    unbalance_p95: Column  # of the voltages, below which 95 % of the readings lie; NaN below 90 % coverage
+    unbalance_top: Column  # the highest
+    by_magnitude: Column  # share of them that come from magnitudes alone, for lack of angles
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,6 +418,7 @@ class Intervals(Batch):
 
     current: Column  # (3, rows) primary A of the gateway meter, else the sum of the users'
     kva: Column  # apparent power, primary
+    neutral: Column  # primary A through the transformer's neutral, by the gateway meter
     gateway: Column  # 1 when measured by the gateway meter, 0 when summed over users
     coverage: Column  # share of the area's meters that were read
 
@@ -396,18 +443,24 @@ COLUMN_TYPES: dict[str, Any] = {
     "p": np.float32, "q": np.float32,
     "register_sharp": np.float64, "register_peak": np.float64, "register_flat": np.float64,
     "register_valley": np.float64, "demand": np.float32, "demand_resets": np.float32, "neutral": np.float32,
-    "frequency": np.float32, "thd": np.float32, "terminal_p": np.float32, "meter_ratio": np.float32,
-    "flags": np.float32, "clock_offset": np.float32, "received": np.int64, "status": np.uint8,
-    "event": np.uint8, "until": np.int64, "residual": np.float32, "seconds": np.float32,
+    "frequency": np.float32, "thd": np.float32, "angle": np.float32, "terminal_p": np.float32,
+    "meter_ratio": np.float32, "flags": np.float32, "clock_offset": np.float32, "received": np.int64,
+    "status": np.uint8, "event": np.uint8, "until": np.int64, "residual": np.float32, "seconds": np.float32,
     "openings": np.float32, "changes": np.float32, "field_s": np.float64, "use_drop": np.float32,
     "relay_failures": np.float32, "disturbances": np.float32, "outages": np.float32,
     "payment": np.uint8, "amount": np.float64, "bills": str, "bill": np.int32, "channels": str, "channel": np.int32,
-    "succeeded": np.uint8, "due": np.int64,
+    "references": str, "reference": np.int32, "succeeded": np.uint8, "due": np.int64, "read_at": np.int64,
+    "read_register": np.float64, "frozen_register": np.float64, "billed_kwh": np.float64, "billed_sharp": np.float64,
+    "billed_peak": np.float64, "billed_valley": np.float64, "billed_kvarh": np.float64, "billed_demand": np.float64,
+    "year_kwh": np.float64,
     "stages": str, "stage": np.int32, "progress": np.uint8, "limit": np.float64,
     "offset": np.float64, "failed": np.float32, "overdue_days": np.float64, "unpaid": np.float64, "share": np.float64,
+    "read_off": np.float64, "short_kwh": np.float64, "by_demand": np.float64, "difference": np.float64,
+    "recomputed": np.float64,
     "limit_hours": np.float64,
-    "coverage": np.float32, "reads": np.float32, "live": np.float32,
+    "coverage": np.float32, "reads": np.float32, "live": np.float32, "kva_p99": np.float32, "kva_2h": np.float32,
+    "unbalance_p95": np.float32, "unbalance_top": np.float32, "by_magnitude": np.float32,
     "current": np.float32, "kva": np.float32, "gateway": np.float32, "energy_in": np.float64, "energy_out": np.float64,
     "doubt_in": np.float64, "doubt_out": np.float64, "read_share": np.float32,
 }  # fmt: skip
-PHASE_COLUMNS = frozenset({"u", "i", "p", "q", "thd", "current"})
+PHASE_COLUMNS = frozenset({"u", "i", "p", "q", "thd", "angle", "current"})

@@ -6,7 +6,7 @@ data and rows in, alerts out, as small tables whose columns are two or more spac
 at        `d1 08:00`, a day of the case and its local time; `d1 24:00` is `d2 00:00`; `d1..d3 08:00` is every day,
           `d1 00:15..24:00` every interval of a day, `d1 10:00..11:00 /5` every five minutes; with both, all of them
 values    `-` is missing; `220/0/220` are the phases, `220` all that the meter has; `100+0.5` grows by 0.5 a row;
-          `10~2` spreads evenly from 8 to 12; `M1..M9` is a row for each of nine subjects
+          `10~2` spreads evenly from 8 to 12; `M1..M9` is a row for each of nine subjects; flags are one word, or `none`
 """
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from schemas.columns import (
     Batch,
     DeviceEvents,
     Event,
+    Flag,
     Payment,
     Payments,
     Progress,
@@ -37,13 +38,15 @@ from schemas.columns import (
     Stages,
     Status,
 )
-from schemas.master import Area, Meter, Transformer
+from schemas.master import Area, Meter, Tariff, Transformer
 
 START = 1_772_380_800  # Monday 2026-03-02 in Shanghai, d1 of every case
 DAY = 86_400
 GOLDEN = (5**0.5 - 1) / 2
 SHOWS = ("fires", "near miss", "cannot tell", "clears", "false positive")
 ABSENT: dict[str, Any] = {"status": 0, "received": 0} | dict.fromkeys(PHASE_COLUMNS, [np.nan] * 3)
+BILLED = ("read_register", "frozen_register", "billed_kwh", "billed_sharp", "billed_peak", "billed_valley",
+          "billed_kvarh", "billed_demand", "year_kwh")  # fmt: skip
 Row = dict[str, str]
 
 
@@ -56,6 +59,7 @@ class Case(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     known: bool = True  # whether the master data is
     meters: str = "meter  wiring\nM1     3P4W"
     transformer: Transformer | None = None
+    tariffs: list[Tariff] = []
     interval: int = 900
     readings: str = ""
     events: str = ""
@@ -161,7 +165,7 @@ def meters(case: Case) -> list[Meter]:
 
 def master(case: Case) -> Area:
     transformers = [case.transformer] if case.transformer else []
-    return msgspec.structs.replace(case.area, transformers=transformers, meters=meters(case))
+    return msgspec.structs.replace(case.area, transformers=transformers, meters=meters(case), tariffs=case.tariffs)
 
 
 @dataclass
@@ -199,6 +203,8 @@ def reading(values: Values, cells: Row, n: int, at: int, wiring: str) -> dict[st
     for name, cell in cells.items():
         if name == "status":
             told[name] = Status[cell.upper()]
+        elif name == "flags" and cell != "-":
+            told[name] = 0 if cell == "none" else Flag[cell.upper()]
         elif name == "received":
             told[name] = moment(cell)
         elif name in PHASE_COLUMNS:
@@ -217,7 +223,9 @@ def payment(values: Values, cells: Row, n: int, at: int, wiring: str) -> dict[st
     return {"payment": Payment[cells.get("what", "payment").upper()], "amount": values.of(cells.get("yuan", "100"), n),
             "bill": cells.get("bill", "-").removeprefix("-"), "channel": cells.get("channel", "-").removeprefix("-"),
             "succeeded": {"went": 1, "failed": 0, "-": 0}[cells.get("result", "-")],
-            "due": moment(cells.get("due", "-"))}  # fmt: skip
+            "reference": cells.get("reference", "-").removeprefix("-"), "due": moment(cells.get("due", "-")),
+            "read_at": moment(cells.get("read", "-"))} | {
+                name: values.of(cells.get(name, "-"), n) for name in BILLED}  # fmt: skip
 
 
 def stage(values: Values, cells: Row, n: int, at: int, wiring: str) -> dict[str, Any]:
@@ -234,7 +242,7 @@ def batch(kind: type[Batch], rows: list[Line], area: str) -> Batch:
     told: dict[str, Any] = {}
     for name in {name: None for row in rows for name in row.columns}:
         cells = [row.columns.get(name, ABSENT.get(name, np.nan)) for row in rows]
-        if name in ("bill", "channel", "stage"):
+        if name in ("bill", "channel", "reference", "stage"):
             told[f"{name}s"] = tuple(dict.fromkeys(cells))
             told[name] = [told[f"{name}s"].index(cell) for cell in cells]
         else:

@@ -45,10 +45,10 @@ def expected(stream: Stream) -> Endings:
         newest: dict[str, int] = {}
         for row in [row for row in rows if row.kind in (Payments, Stages)]:
             newest[row.subject] = max(newest.get(row.subject, 0), row.at)
-        farthest = max([clock, *sorted(newest.values())[-2:-1]])
-        for kind, judged in ((Payments, bills_told), (Stages, work_told)):
-            told |= judged(name, [row for row in rows if row.kind is kind], farthest)
+        now = max([clock, *sorted(newest.values())[-2:-1]])
+        paid = [row for row in rows if row.kind is Payments]
+        told |= customers_told(name, paid) | bills_told(name, area, stream.zone, paid, now)
+        told |= work_told(name, [row for row in rows if row.kind is Stages], now)
         used = energy_of(area, believed, nights, stream.interval, clock)
-        told |= devices_told(name, [row for row in rows if row.kind is DeviceEvents], farthest, used, nights)
-        told |= customers_told(name, [row for row in rows if row.kind is Payments])
+        told |= devices_told(name, [row for row in rows if row.kind is DeviceEvents], now, used, nights)
     return told

@@ -97,6 +97,11 @@ DAYS = {
         lambda f: gated(f["zero_days"] / (30 if f["residential"] else 7), f["usual"] > 0.5), 3, 0, 2 * DAY
     ),
     "read_failure": Rule(lambda f: f["missing_days"] / 3, 3),
+    "capacity_expansion": Rule(whole(
+        lambda f: max(f["fifth"] / 1.1, f["kva_2h"] / max(f["contract"] - f["suspended"], 1) / 1.5),
+        "fifth", "contract"), 2, 0, 30 * DAY),
+    "pq_voltage_unbalance": Rule(
+        lambda f: max(f["unbalance"] / 0.02, f["unbalance_top"] / 0.04) / (2 if f["stand_in"] else 1), 3, 0, 2 * DAY),
 }
 BALANCES = {"area_loss_high": Rule(whole(
     lambda f: max(f["third"] / usual_line(f), f["least"] / -0.01), "third", "least", "mean"), 2, 0, 6 * DAY),
@@ -106,6 +111,12 @@ PAYMENTS = {"payment_failure_repeat": Rule(lambda f: between(f["failures"] >= 3,
 ATTEMPTS = {"payment_failure_burst": Rule(burst, 2, 10 * MINUTE, HOUR // 2)}
 ARREARS = {"arrears_tier": Rule(lambda f: f["days"] if f["unpaid"] > 0 else 0.0, 4,
                                 worse=((7.0, 3, 0), (15.0, 2, 0), (30.0, 1, 0)))}  # fmt: skip
+ISSUES = {
+    "read_date_wrong": Rule(whole(
+        lambda f: max(f["off"] / (1 if f["by_demand"] else 24), f["short"]), "off", "short"), 2, DAY),
+    "bill_recalc_mismatch": Rule(whole(
+        lambda f: abs(f["billed"] - f["recomputed"]) / max(1, 0.005 * f["recomputed"]), "recomputed"), 2),
+}  # fmt: skip
 OVERDUE = {"stage_overdue": Rule(lambda f: f["share"] / 0.8, 3, worse=((1.25, 2, 0), (2.5, 1, 0)))}
 
 
