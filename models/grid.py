@@ -672,7 +672,7 @@ def unbalance_of(r: Readings, master: dict[str, Column]) -> tuple[Column, Mask]:
         return told, by_magnitude
     u, three_wire = r.u[:, rows], master["three_wire"][rows]
     known = np.fmin.reduce(u) >= LOST * master["un"][rows]
-    by_angle = np.full(len(rows), np.nan) if unknown(r.angle) else unbalance_factor(u, r.angle[:, rows], three_wire)
+    by_angle = np.full(len(rows), np.nan) if unknown(r.u_angle) else unbalance_factor(u, r.u_angle[:, rows], three_wire)
     value = np.where(known, np.where(np.isnan(by_angle), spread_of(u), by_angle), np.nan)
     told[rows], by_magnitude[rows] = value, np.isnan(by_angle) & ~np.isnan(value)
     return told, by_magnitude

@@ -255,7 +255,7 @@ class Readings(Batch):
     neutral: Column  # A through the neutral conductor, secondary
     frequency: Column  # Hz
     thd: Column  # (3, rows) % total harmonic distortion of the voltage
-    angle: Column  # (3, rows) degrees between the voltages, whichever way and from wherever they are counted
+    u_angle: Column  # (3, rows) degrees between the voltages, whichever way and from wherever they are counted
     terminal_p: Column  # kW, all phases, as the terminal measures them beside the meter, secondary
     meter_ratio: Column  # CT x PT ratio that the meter or its terminal is set to
     flags: Column  # Flag bits
@@ -443,7 +443,7 @@ COLUMN_TYPES: dict[str, Any] = {
     "p": np.float32, "q": np.float32,
     "register_sharp": np.float64, "register_peak": np.float64, "register_flat": np.float64,
     "register_valley": np.float64, "demand": np.float32, "demand_resets": np.float32, "neutral": np.float32,
-    "frequency": np.float32, "thd": np.float32, "angle": np.float32, "terminal_p": np.float32,
+    "frequency": np.float32, "thd": np.float32, "u_angle": np.float32, "terminal_p": np.float32,
     "meter_ratio": np.float32, "flags": np.float32, "clock_offset": np.float32, "received": np.int64,
     "status": np.uint8, "event": np.uint8, "until": np.int64, "residual": np.float32, "seconds": np.float32,
     "openings": np.float32, "changes": np.float32, "field_s": np.float64, "use_drop": np.float32,
@@ -463,4 +463,4 @@ COLUMN_TYPES: dict[str, Any] = {
     "current": np.float32, "kva": np.float32, "gateway": np.float32, "energy_in": np.float64, "energy_out": np.float64,
     "doubt_in": np.float64, "doubt_out": np.float64, "read_share": np.float32,
 }  # fmt: skip
-PHASE_COLUMNS = frozenset({"u", "i", "p", "q", "thd", "angle", "current"})
+PHASE_COLUMNS = frozenset({"u", "i", "p", "q", "thd", "u_angle", "current"})

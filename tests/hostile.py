@@ -190,7 +190,7 @@ def distort(rows: list[Row], seed: int) -> None:
         c, worse, lit = row.columns, row.at in bad[row.area, row.subject], np.sign(row.columns["u"])
         c["u"] = c["u"] * np.array([1, 0.9 if worse else 1, 1], np.float32)
         angle = noise + np.array([0, 125 if worse else 120, 240])
-        c["angle"] = np.float32(turned[row.area, row.subject] * lit * angle)
+        c["u_angle"] = np.float32(turned[row.area, row.subject] * lit * angle)
         c["thd"] = np.float32(lit * (65535 if noise[0] < 0.005 else noise + (4.3 if worse else 2.0)))
 
 

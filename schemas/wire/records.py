@@ -52,7 +52,7 @@ class ReadingRecord(Struct, gc=False, omit_defaults=True, forbid_unknown_fields=
     neutral: Annotated[Number | None, told("Current of the neutral conductor, secondary", "A")] = None
     frequency: Annotated[Number | None, told("Frequency", "Hz")] = None
     thd: Annotated[Phases, told("Harmonic distortion of the voltage, phases A, B, C; a number is phase A", "%")] = None
-    angle: Annotated[Phases, told("Angle of the voltages of phases A, B, C to one another", "deg")] = None
+    u_angle: Annotated[Phases, told("Angle of the voltages of phases A, B, C to one another", "deg")] = None
     terminal_p: Annotated[Number | None, told("Active power as the terminal measures it beside the meter", "kW")] = None
     meter_ratio: Annotated[Number | None, told("CT x PT ratio that the meter or its terminal is set to")] = None
     flags: Annotated[Number | None, told("Status bits: 1 reversed phase sequence, 2 battery low, 4 relay open")] = None
@@ -151,7 +151,7 @@ class Frame(Struct, gc=False, omit_defaults=True, forbid_unknown_fields=True):
     neutral: Annotated[bytes | None, told("f4", "A")] = None
     frequency: Annotated[bytes | None, told("f4", "Hz")] = None
     thd: Annotated[bytes | None, told("f4, phases", "%")] = None
-    angle: Annotated[bytes | None, told("f4, phases", "deg")] = None
+    u_angle: Annotated[bytes | None, told("f4, phases", "deg")] = None
     terminal_p: Annotated[bytes | None, told("f4", "kW")] = None
     meter_ratio: Annotated[bytes | None, told("f4")] = None
     flags: Annotated[bytes | None, told("f4: 1 reversed phase sequence, 2 battery low, 4 relay open")] = None

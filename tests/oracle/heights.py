@@ -37,7 +37,7 @@ def unbalance(f: Facts) -> tuple[float, bool]:
     m = f["record"]
     if m is None or m.wiring == "1P2W" or any(u < 0.78 * m.un_v for u in f["u"]):
         return NAN, False
-    volts = [cmath.rect(u, math.radians(angle)) for u, angle in zip(f["u"], f["angle"], strict=True)]
+    volts = [cmath.rect(u, math.radians(angle)) for u, angle in zip(f["u"], f["u_angle"], strict=True)]
     if m.wiring == "3P3W":
         volts = [volts[0], -volts[2], volts[2] - volts[0]]
     turn = cmath.rect(1, math.radians(120))

@@ -29,7 +29,7 @@ def record(area: Area | None, meter: str, at: int) -> Meter | None:
 def validated(row: Row, m: Meter | None, interval: int) -> Facts:
     """A reading's columns as plain numbers, what no meter can measure made NaN."""
     c = row.columns
-    f: Facts = {name: [float(v) for v in c.get(name, [NAN] * 3)] for name in ("u", "i", "p", "q", "thd", "angle")}
+    f: Facts = {name: [float(v) for v in c.get(name, [NAN] * 3)] for name in ("u", "i", "p", "q", "thd", "u_angle")}
     f |= {name: float(c[name]) for name in ("kwh", "register", "clock_offset")}
     f |= {name: float(c.get(name, NAN)) for name in ("neutral", "terminal_p", "flags")}
     f |= {"at": row.at, "estimated": c["status"] == Status.ESTIMATED, "measured": c["status"] == Status.MEASURED}
@@ -41,14 +41,14 @@ def validated(row: Row, m: Meter | None, interval: int) -> Facts:
     def sound(name: str, value: float) -> bool:
         bounds = {"u": 2 * m.un_v, "p": limit, "q": limit, "terminal_p": limit} if m else {}
         bound = bounds.get(name, 2 * m.imax_a if m and name in ("i", "neutral") else math.inf)
-        bound = {"thd": 100, "angle": 360}.get(name, bound)
+        bound = {"thd": 100, "u_angle": 360}.get(name, bound)
         if name == "kwh" and m:
             bound = limit * interval / HOUR
         sentinel = value in SENTINELS or (name != "register" and value in map(single, SENTINELS))
-        positive = value >= 0 or name in ("i", "p", "q", "angle", "neutral", "terminal_p")
+        positive = value >= 0 or name in ("i", "p", "q", "u_angle", "neutral", "terminal_p")
         return not (sentinel or math.isinf(value) or f["estimated"] or abs(value) > bound) and positive
 
-    for name in ("u", "i", "p", "q", "thd", "angle"):
+    for name in ("u", "i", "p", "q", "thd", "u_angle"):
         f[name] = [v if sound(name, v) else NAN for v in f[name]]
     for name in ("kwh", "register", "neutral", "terminal_p"):
         f[name] = f[name] if sound(name, f[name]) else NAN
@@ -87,7 +87,7 @@ class Notebook:
         self.record = m
         register, clock = f["register"], f["at"] + f["clock_offset"]
         if register == self.register and clock <= self.clock:  # a repeated snapshot
-            f |= {name: [NAN] * 3 for name in ("u", "i", "p", "q", "thd", "angle")}
+            f |= {name: [NAN] * 3 for name in ("u", "i", "p", "q", "thd", "u_angle")}
             f |= dict.fromkeys(("kwh", "kva", "neutral", "terminal_p"), NAN)
             register = NAN
         self.clock = self.clock if math.isnan(clock) else clock
