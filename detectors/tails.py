@@ -245,6 +245,8 @@ class Tails:
                 column[..., stale] = np.nan
             facts.volted[stale] = facts.by_magnitude[stale] = False
             facts.back[stale] = 0
+            if facts.frequency is not None:
+                facts.frequency[stale] = np.nan
         kept = self.since["at"][where] > 0
         if kept.any():
             self.keep(part.rows(kept), where[kept], facts.kwh[rows[kept]])

@@ -31,7 +31,7 @@ def validated(row: Row, m: Meter | None, interval: int) -> Facts:
     c = row.columns
     f: Facts = {name: [float(v) for v in c.get(name, [NAN] * 3)] for name in ("u", "i", "p", "q", "thd", "u_angle")}
     f |= {name: float(c[name]) for name in ("kwh", "register", "clock_offset")}
-    f |= {name: float(c.get(name, NAN)) for name in ("neutral", "terminal_p", "flags")}
+    f |= {name: float(c.get(name, NAN)) for name in ("neutral", "terminal_p", "frequency", "flags")}
     f |= {"at": row.at, "estimated": c["status"] == Status.ESTIMATED, "measured": c["status"] == Status.MEASURED}
     limit = math.inf
     if m:
@@ -41,7 +41,7 @@ def validated(row: Row, m: Meter | None, interval: int) -> Facts:
     def sound(name: str, value: float) -> bool:
         bounds = {"u": 2 * m.un_v, "p": limit, "q": limit, "terminal_p": limit} if m else {}
         bound = bounds.get(name, 2 * m.imax_a if m and name in ("i", "neutral") else math.inf)
-        bound = {"thd": 100, "u_angle": 360}.get(name, bound)
+        bound = {"thd": 100, "frequency": 100, "u_angle": 360}.get(name, bound)
         if name == "kwh" and m:
             bound = limit * interval / HOUR
         sentinel = value in SENTINELS or (name != "register" and value in map(single, SENTINELS))
@@ -50,7 +50,7 @@ def validated(row: Row, m: Meter | None, interval: int) -> Facts:
 
     for name in ("u", "i", "p", "q", "thd", "u_angle"):
         f[name] = [v if sound(name, v) else NAN for v in f[name]]
-    for name in ("kwh", "register", "neutral", "terminal_p"):
+    for name in ("kwh", "register", "neutral", "terminal_p", "frequency"):
         f[name] = f[name] if sound(name, f[name]) else NAN
     if m and m.wiring == "3P3W":
         f["u"][1] = f["i"][1] = NAN
@@ -88,7 +88,7 @@ class Notebook:
         register, clock = f["register"], f["at"] + f["clock_offset"]
         if register == self.register and clock <= self.clock:  # a repeated snapshot
             f |= {name: [NAN] * 3 for name in ("u", "i", "p", "q", "thd", "u_angle")}
-            f |= dict.fromkeys(("kwh", "kva", "neutral", "terminal_p"), NAN)
+            f |= dict.fromkeys(("kwh", "kva", "neutral", "terminal_p", "frequency"), NAN)
             register = NAN
         self.clock = self.clock if math.isnan(clock) else clock
         delta, drop = register - self.register, 0.0 if not math.isnan(register) else NAN

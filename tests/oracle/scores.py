@@ -90,6 +90,8 @@ INTERVALS = {
     "transformer_overload": Rule(
         lambda f: f["kva"] / f["rating_kva"] / 0.8 if f["coverage"] >= 0.9 else NAN, 3, 2 * HOUR, HOUR, 0.75 / 0.8,
         ((1 / 0.8, 2, 2 * HOUR), (1.5 / 0.8, 1, 15 * MINUTE)), 2 * HOUR),
+    "frequency_deviation": Rule(whole(lambda f: max(f["above"], f["below"]) / 0.2, "above", "below"), 3, MINUTE, MINUTE,
+                                lull=2 * HOUR),
     "area_load_unbalance": Rule(load_unbalance, 3, 2 * HOUR, HOUR, lull=2 * HOUR),
 }  # fmt: skip
 DAYS = {
