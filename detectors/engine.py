@@ -27,7 +27,7 @@ from models.features import (
 )
 from models.grid import Grid, Window, facts_of
 from models.index import Index
-from models.loading import Exceeding
+from models.loading import Exceeding, Heat
 from models.peers import Peers, PeerScore
 from models.registry import Registry
 from models.saved import dumps, loads
@@ -117,7 +117,7 @@ class Engine:
                 Days, [DayRuns(), Exceeding(), Weekdays(), PeerScore(self.peers, meters, sealed)], meters
             )
         )
-        self.intervals = Windows(lambda _: judge(Intervals, [Elapsed()], self.areas))
+        self.intervals = Windows(lambda _: judge(Intervals, [Elapsed(), Heat(interval)], self.areas))
         self.area_days = Windows(lambda _: judge(AreaDays, [Losses(), UsualLoss()], self.areas))
         self.overdue = Windows(lambda _: judge(Overdue, [], self.items))
         self.invoices = Windows(lambda _: judge(Invoices, [], self.bill_index))

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from schemas.master import Area, Meter
 from tests.hostile import DAY, HOUR, NAN, Row, Stream
-from tests.oracle.heights import exceeded, heights
+from tests.oracle.heights import exceeded, heated, heights
 from tests.oracle.meters import record
 from tests.oracle.scores import BALANCES, DAYS, INTERVALS
 from tests.oracle.watch import Endings, Facts, judge, most, total
@@ -78,7 +78,7 @@ def intervals_told(
             records = [m for name in names if (m := record(area, name, at)) and not 0 < m.until < at]
             f |= {"gateway": 0, "coverage": len(users) / max(len(records), 1), "kva": sum(users), "neutral": NAN}
         rows.append(f)
-    judge(INTERVALS | NEUTRAL, area.area, "", rows, told)
+    judge(INTERVALS | NEUTRAL, area.area, "", heated(rows, interval), told)
     return told
 
 
