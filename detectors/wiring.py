@@ -25,11 +25,11 @@ def reverse_sequence(
 
 @rule(
     Readings, severity=1, hold=DAY, release=DAY, title=("Wrong wiring", "错接线"),
-    text=("Suspected wrong wiring: currents lag {angle_a:.0f}, {angle_b:.0f}, {angle_c:.0f} deg, over {sector:.0f}.",
-          "疑似错接线:三相电流滞后{angle_a:.0f}/{angle_b:.0f}/{angle_c:.0f}度,负荷不超过±{sector:.0f}度。"),
+    text=("Suspected wrong wiring: currents lag {lag_a:.0f}, {lag_b:.0f}, {lag_c:.0f} deg, over {sector:.0f}.",
+          "疑似错接线:三相电流滞后{lag_a:.0f}/{lag_b:.0f}/{lag_c:.0f}度,负荷不超过±{sector:.0f}度。"),
 )  # fmt: skip
 def wrong_wiring_vector(
-    angle: Column, i: Column, ib: Column, pv_kva: Column, *, limit: float = 50.0, sector: float = 90.0,
+    lag: Column, i: Column, ib: Column, pv_kva: Column, *, limit: float = 50.0, sector: float = 90.0,
     all_back: float = 100.0, load: float = 0.05,
 ) -> Column:  # fmt: skip
     """A loaded four-wire meter's angles tell that currents are crossed or reversed (错接线), for a day. Catalogue 1.2.
@@ -37,7 +37,7 @@ def wrong_wiring_vector(
     One phase 50 degrees from both others while some current flows back, as one of three crossed ones must and no
     capacitive load does; or all flow back. The lines of 90 and 100 degrees are defaults of this project.
     """
-    lag = np.where((np.abs(i) > load * ib) & (pv_kva == 0), angle, np.nan)
+    lag = np.where((np.abs(i) > load * ib) & (pv_kva == 0), lag, np.nan)
     apart = np.abs((lag - np.roll(lag, 1, axis=0) + 180) % 360 - 180)
     nearest = np.minimum(apart, np.roll(apart, -1, axis=0))
     odd = np.minimum(nearest / limit, np.abs(lag).max(axis=0) / sector)

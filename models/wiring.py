@@ -18,7 +18,7 @@ def wiring_columns(r: Readings, elements: Column) -> Columns:
     """
     none = np.broadcast_to(np.nan, len(r))
     told: Columns = dict.fromkeys((*FLAGS, "lowest_u", "highest_u", "whole_p"), none)
-    told["angle"] = np.broadcast_to(np.nan, (3, len(r)))
+    told["lag"] = np.broadcast_to(np.nan, (3, len(r)))
     if not unknown(r.u):
         whole = whole_in(r.u, elements)
         told["lowest_u"] = np.where(whole, np.fmin.reduce(r.u), np.nan)
@@ -29,8 +29,8 @@ def wiring_columns(r: Readings, elements: Column) -> Columns:
         word = np.where(np.isfinite(r.flags), r.flags, 0).astype(np.int64)
         told |= {name: np.where(np.isfinite(r.flags), word & flag > 0, np.nan) for name, flag in FLAGS.items()}
     if not unknown(r.p) and len(rows := np.flatnonzero(elements == 3)):
-        told["angle"] = np.full(r.p.shape, np.nan, np.float32)
-        told["angle"][:, rows] = angle(*(column[:, rows] for column in (r.u, r.i, r.p, r.q)))
+        told["lag"] = np.full(r.p.shape, np.nan, np.float32)
+        told["lag"][:, rows] = lags(*(column[:, rows] for column in (r.u, r.i, r.p, r.q)))
     return told
 
 
@@ -39,10 +39,10 @@ def whole_in(phases: Column, elements: Column) -> Column:
     return 3 - np.count_nonzero(np.isnan(phases), axis=0) >= elements
 
 
-def angle(u: Column, i: Column, p: Column, q: Column) -> Column:
+def lags(u: Column, i: Column, p: Column, q: Column) -> Column:
     """Degrees by which each phase's current lags its voltage, by P and Q; without Q how far apart they are, by P, U, I.
 
-    >>> angle(*np.array([[[220.0]], [[5.0]], [[-0.55]], [[np.nan]]])).round().tolist()
+    >>> lags(*np.array([[[220.0]], [[5.0]], [[-0.55]], [[np.nan]]])).round().tolist()
     [[120.0]]
     """
     lag: Column = np.degrees(np.arctan2(q, p))

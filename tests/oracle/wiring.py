@@ -16,12 +16,12 @@ def wired(f: Facts, m: Meter | None) -> None:
     volts = [u for u in f["u"] if not math.isnan(u)]
     f["lowest_u"], f["highest_u"] = (min(volts), max(volts)) if len(volts) >= elements else (NAN, NAN)
     f["whole_p"] = total(f["p"]) if sum(not math.isnan(p) for p in f["p"]) >= elements else NAN
-    f["angle"] = [angle(f, n) if elements == 3 else NAN for n in range(3)]
+    f["lag"] = [lag(f, n) if elements == 3 else NAN for n in range(3)]
     for name, flag in (("reversed_sequence", Flag.REVERSED_SEQUENCE), ("relay_open", Flag.RELAY_OPEN)):
         f[name] = NAN if math.isnan(f["flags"]) else float(int(f["flags"]) & flag > 0)
 
 
-def angle(f: Facts, n: int) -> float:
+def lag(f: Facts, n: int) -> float:
     """Degrees by which a phase's current lags; without reactive power their size."""
     u, i, p, q = (f[name][n] for name in "uipq")
     if not math.isnan(q) or math.isnan(p) or math.isnan(u * i):
@@ -58,7 +58,7 @@ class Wires:
 
 
 def wrong_angles(f: Facts, n: int) -> float:
-    lags = [lag if abs(i) > 0.05 * f["ib"] else NAN for lag, i in zip(f["angle"], f["i"], strict=True)]
+    lags = [lag if abs(i) > 0.05 * f["ib"] else NAN for lag, i in zip(f["lag"], f["i"], strict=True)]
     if f["pv_kva"] or any(map(math.isnan, lags)):
         return NAN
     apart = [abs((lags[k] - lags[k - 1] + 180) % 360 - 180) for k in range(3)]  # A and C, B and A, C and B
@@ -96,7 +96,7 @@ WIRING = {
         lambda f: between(f["reversed_sequence"] == 1 and f["lowest_u"] > 0.6 * f["un"] and f["elements"] > 1,
                           f["reversed_sequence"] == 0),
         "reversed_sequence", "lowest_u", "un"), 2, 15 * MINUTE, 15 * MINUTE, lull=2 * HOUR),
-    "wrong_wiring_vector": Rule(by_phase(wrong_angles, "angle", "i", "ib", "pv_kva"), 1, DAY, DAY, lull=DAY),
+    "wrong_wiring_vector": Rule(by_phase(wrong_angles, "lag", "i", "ib", "pv_kva"), 1, DAY, DAY, lull=DAY),
     "meter_voltage_unbalance": Rule(by_phase(
         lambda f, n: NAN if math.isnan(sum(f["u"])) else adrift(f, n), "u", "lowest_u", "highest_u", "un"),
         2, MINUTE, MINUTE, lull=2 * HOUR),
