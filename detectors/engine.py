@@ -15,7 +15,8 @@ from detectors.rule import RULES, Rule
 from detectors.tails import Heard, Tails
 from detectors.windows import Rows, Windows
 from models.balance import Losses, UsualLoss
-from models.deadlines import Bills, Deadlines, Work
+from models.bills import Bills
+from models.deadlines import Deadlines
 from models.features import (
     DayRuns,
     Elapsed,
@@ -30,6 +31,7 @@ from models.index import Index
 from models.peers import Peers, PeerScore
 from models.registry import Registry
 from models.saved import dumps, loads
+from models.work import Ways, Work
 from schemas.alert import Alert
 from schemas.columns import (
     EARLIEST,
@@ -44,6 +46,7 @@ from schemas.columns import (
     DeviceEvents,
     Intervals,
     Invoices,
+    Journeys,
     Mask,
     Overdue,
     Payment,
@@ -85,12 +88,13 @@ class Engine:
         chosen = judged(RULES.values() if rules is None else rules)
         self.meter_index = meters = Index()
         self.areas, self.customers = Index(), Index()
-        self.channels, self.items, self.bill_index = Index(), Index(), Index()
+        self.channels, self.items, self.journeys, self.bill_index = Index(), Index(), Index(), Index()
         self.registry = Registry(self.meter_index, self.areas)
         self.grid = Grid(self.registry, zone, interval, grace)
         self.clock = np.zeros(0, np.int64)  # by area slot: how far any of its topics has come
         self.swept = np.zeros(0, np.int64)  # by area slot: the day on which old things were last forgotten
-        self.work, self.peers = Work(self.items), Peers()
+        self.work, self.ways = Work(self.items, self.registry, zone, grace), Ways(self.journeys, self.registry)
+        self.peers = Peers()
         self.bills = Bills(self.bill_index, self.registry, zone)
         self.attempted: dict[int, list[list[Any]]] = {}  # by customer: the attempts within the grace period
         self.office: dict[int, tuple[int, str]] = {}  # by area: the highest stamp of payments or stages, and whose
@@ -116,6 +120,7 @@ class Engine:
         self.intervals = Windows(lambda _: judge(Intervals, [Elapsed()], self.areas))
         self.area_days = Windows(lambda _: judge(AreaDays, [Losses(), UsualLoss()], self.areas))
         self.overdue = Windows(lambda _: judge(Overdue, [], self.items))
+        self.disorder = Windows(lambda _: judge(Journeys, [], self.journeys))
         self.invoices = Windows(lambda _: judge(Invoices, [], self.bill_index))
 
     def adopt(self, rules: Iterable[Rule]) -> list[Alert]:
@@ -385,28 +390,30 @@ class Engine:
         touched, again, late = self.work.fold(batch, areas, now - self.grace)
         self.counts[batch.kind, "late", ""] += len(late)
         self.counts[batch.kind, "duplicate", ""] += len(again)
-        return self.settle(self.overdue, self.work, np.array(sorted(touched), np.int64)), len(again) + len(late)
+        moved = self.ways.fold(batch, areas, now - self.grace).touched
+        alerts = self.settle(self.overdue, self.work, np.array(sorted(touched), np.int64))
+        alerts += self.settle(self.disorder, self.ways, np.array(sorted(moved), np.int64))
+        return alerts, len(again) + len(late)
 
     def move(self, batch: Payments | Stages, areas: Codes, start: int) -> Times:
         """Let areas' clocks come as far as the second-highest stamp of their customers or items; the clock before.
 
-        So no single customer's or item's wrong stamps move them. It stops where time goes back, and at a clock that
-        enters another day, since old things are forgotten then.
+        So no single customer's or item's wrong stamps move them. A row behind its area's newest stands alone, since it may
+        amend what was told; and it stops at a clock that enters another day, since old things are forgotten then.
         """
         now: list[int] = []
-        before = 0
         for row in range(start, len(batch)):
             area, stamp = int(areas[row]), int(batch.at[row])
-            if stamp < before:
-                break
-            clock, whose, before = int(self.clock[area]), batch.names[batch.subject[row]], stamp
-            now.append(clock)
+            clock, whose = int(self.clock[area]), batch.names[batch.subject[row]]
             first, holder = self.office.get(area, (0, ""))
+            if now and stamp < first:
+                break
+            now.append(clock)
             if whose != holder:
                 self.clock[area] = max(clock, min(stamp, first))
             if stamp > first:
                 self.office[area] = stamp, whose
-            if self.clock[area] // DAY > clock // DAY:
+            if stamp < first or self.clock[area] // DAY > clock // DAY:
                 break
         return np.array(now, np.int64)
 
@@ -415,7 +422,10 @@ class Engine:
         alerts: list[Alert] = []
         days = self.clock // DAY
         passed = np.flatnonzero(days > np.concatenate([self.swept, np.zeros(len(days) - len(self.swept), np.int64)]))
-        for windows, deadlines in ((self.overdue, self.work), (self.invoices, self.bills)):
+        offices: tuple[tuple[Windows, Deadlines], ...] = (
+            (self.overdue, self.work), (self.disorder, self.ways), (self.invoices, self.bills)
+        )  # fmt: skip
+        for windows, deadlines in offices:
             alerts += self.settle(windows, deadlines, deadlines.due(self.clock))
             if len(passed) and len(ended := deadlines.finished(self.clock, self.grace, windows.troubled())):
                 windows.forget(ended)
@@ -423,7 +433,9 @@ class Engine:
         if len(passed):
             self.swept = days
             self.tails.expire(passed, self.grid.clocks["second"])
-            self.policy.forget({self.areas.pairs[area][0]: int(self.clock[area]) for area in passed.tolist()})
+            clocks = {self.areas.pairs[area][0]: int(self.clock[area]) for area in passed.tolist()}
+            self.policy.forget(clocks)
+            self.work.expire(clocks)
         return alerts
 
     def settle(self, windows: Windows, deadlines: Deadlines, slots: Codes) -> list[Alert]:
@@ -445,6 +457,7 @@ class Engine:
             "clock": self.clock,
             "swept": self.swept,
             "work": self.work.state(),
+            "ways": self.ways.state(),
             "bills": self.bills.state(),
             "peers": self.peers.state(),
             "policy": self.policy.state(),
@@ -487,6 +500,7 @@ class Engine:
         self.tails.load(state["tails"])
         self.clock, self.swept = np.array(state["clock"]), np.array(state["swept"])
         self.work.load(state["work"])
+        self.ways.load(state["ways"])
         self.bills.load(state["bills"])
         self.peers.load(state["peers"])
         self.policy.load(state["policy"])
@@ -504,12 +518,14 @@ class Engine:
     def indexes(self) -> dict[str, Index]:
         """Every index by name."""
         return {"meters": self.meter_index, "areas": self.areas, "customers": self.customers,
-                "channels": self.channels, "items": self.items, "bills": self.bill_index}  # fmt: skip
+                "channels": self.channels, "items": self.items, "journeys": self.journeys,
+                "bills": self.bill_index}  # fmt: skip
 
     def judges(self) -> dict[str, Judge | Windows]:
         """Every judge by name."""
         return {"payments": self.payments, "attempts": self.attempts, "days": self.days, "intervals": self.intervals,
-                "area_days": self.area_days, "overdue": self.overdue, "invoices": self.invoices}  # fmt: skip
+                "area_days": self.area_days, "overdue": self.overdue, "disorder": self.disorder,
+                "invoices": self.invoices}  # fmt: skip
 
 
 def judged(rules: Iterable[Rule]) -> list[Rule]:

@@ -47,5 +47,5 @@ def expected(stream: Stream) -> Endings:
         now = max([clock, *sorted(newest.values())[-2:-1]])
         paid = [row for row in rows if row.kind is Payments]
         told |= customers_told(name, paid) | bills_told(name, area, stream.zone, paid, now)
-        told |= work_told(name, [row for row in rows if row.kind is Stages], now)
+        told |= work_told(name, area, stream.zone, [row for row in rows if row.kind is Stages], now)
     return told
