@@ -16,7 +16,7 @@ from detectors.tails import Heard, Tails
 from detectors.windows import Rows, Windows
 from models.balance import Losses, UsualLoss
 from models.bills import Bills
-from models.deadlines import Deadlines
+from models.deadlines import Deadlines, Timeline
 from models.features import (
     DayRuns,
     Elapsed,
@@ -28,9 +28,12 @@ from models.features import (
 )
 from models.grid import Grid, Window, facts_of
 from models.index import Index
+from models.loading import Exceeding
 from models.peers import Peers, PeerScore
 from models.registry import Registry
+from models.reports import Reports
 from models.saved import dumps, loads
+from models.wiring import NeutralMismatch, PhaseLoad
 from models.work import Ways, Work
 from schemas.alert import Alert
 from schemas.columns import (
@@ -44,6 +47,7 @@ from schemas.columns import (
     Column,
     Days,
     DeviceEvents,
+    Incidents,
     Intervals,
     Invoices,
     Journeys,
@@ -88,7 +92,8 @@ class Engine:
         chosen = judged(RULES.values() if rules is None else rules)
         self.meter_index = meters = Index()
         self.areas, self.customers = Index(), Index()
-        self.channels, self.items, self.journeys, self.bill_index = Index(), Index(), Index(), Index()
+        self.channels, self.items, self.journeys = Index(), Index(), Index()
+        self.bill_index, self.reporting = Index(), Index()
         self.registry = Registry(self.meter_index, self.areas)
         self.grid = Grid(self.registry, zone, interval, grace)
         self.clock = np.zeros(0, np.int64)  # by area slot: how far any of its topics has come
@@ -96,6 +101,7 @@ class Engine:
         self.work, self.ways = Work(self.items, self.registry, zone, grace), Ways(self.journeys, self.registry)
         self.peers = Peers()
         self.bills = Bills(self.bill_index, self.registry, zone)
+        self.reports = Reports(self.reporting, self.registry, zone, grace)
         self.attempted: dict[int, list[list[Any]]] = {}  # by customer: the attempts within the grace period
         self.office: dict[int, tuple[int, str]] = {}  # by area: the highest stamp of payments or stages, and whose
         self.policy = Policy(self.section, in_shadow(chosen))
@@ -107,7 +113,7 @@ class Engine:
             return Judge(kind, chosen, features, index, self.enrich)
 
         self.tails = Tails(
-            Windows(lambda _: judge(Readings, [Standstill()], meters)),
+            Windows(lambda _: judge(Readings, [Standstill(), PhaseLoad(), NeutralMismatch()], meters)),
             Windows(lambda _: judge(Clocks, [Elapsed()], meters)),
             meters, self.registry, interval,
         )  # fmt: skip
@@ -115,13 +121,16 @@ class Engine:
         self.payments = judge(Payments, [Failures()], self.customers)
         self.attempts = judge(Attempts, [FailureShare()], self.channels)
         self.days = Windows(
-            lambda sealed: judge(Days, [DayRuns(), Weekdays(), PeerScore(self.peers, meters, sealed)], meters)
+            lambda sealed: judge(
+                Days, [DayRuns(), Exceeding(), Weekdays(), PeerScore(self.peers, meters, sealed)], meters
+            )
         )
         self.intervals = Windows(lambda _: judge(Intervals, [Elapsed()], self.areas))
         self.area_days = Windows(lambda _: judge(AreaDays, [Losses(), UsualLoss()], self.areas))
         self.overdue = Windows(lambda _: judge(Overdue, [], self.items))
         self.disorder = Windows(lambda _: judge(Journeys, [], self.journeys))
         self.invoices = Windows(lambda _: judge(Invoices, [], self.bill_index))
+        self.incidents = Windows(lambda _: judge(Incidents, [], self.reporting))
 
     def adopt(self, rules: Iterable[Rule]) -> list[Alert]:
         """Judge by these rules from now on. An episode goes on, unless its rule is no longer told: it is withdrawn."""
@@ -171,10 +180,7 @@ class Engine:
         elif isinstance(batch, (Payments, Stages)):
             return self.step_office(batch, areas)
         elif isinstance(batch, DeviceEvents):
-            revised, again = self.policy.notice(batch)
-            self.counts[batch.kind, "duplicate", ""] += len(again)
-            self.counts[batch.kind, "judged", ""] += len(batch) - len(again)
-            return self.tell(revised)
+            return self.step_events(batch, areas)
         else:
             raise TypeError(f"no topic carries {batch.kind}")
         self.counts[batch.kind, "judged", ""] += len(batch) - gone
@@ -244,6 +250,26 @@ class Engine:
         self.validation.doubts.clear()
         return alerts, int(np.count_nonzero(again | ~kept))
 
+    def step_events(self, batch: DeviceEvents, areas: Codes) -> list[Alert]:
+        """Note what devices report: it holds alerts back or lets them go, and may be trouble itself."""
+        odd = (batch.at < EARLIEST) | (batch.at >= LATEST)
+        if odd.any():
+            self.reject(batch, odd, "implausible_time")
+            batch, areas = batch.rows(~odd), areas[~odd]
+        told: list[Alert] = []
+        slots = self.reporting.slots(batch)
+        for rows in self.reports.parts(batch, slots):
+            part = batch.rows(rows)
+            revised, known = self.policy.notice(part)
+            touched, again, late = self.reports.fold(part, slots[rows], areas[rows], self.clock)
+            gone = len(set(known).intersection(again + late))
+            self.counts[batch.kind, "late", ""] += len(set(late).difference(known))
+            self.counts[batch.kind, "duplicate", ""] += gone
+            self.counts[batch.kind, "judged", ""] += len(rows) - gone - len(set(late).difference(known))
+            alerts = self.settle(self.incidents, self.reports, np.array(sorted(touched), np.int64))
+            told += self.tell(revised + self.policy.fold(alerts))
+        return told
+
     def reject(self, batch: Batch, rows: Mask, reason: str) -> None:
         """Set rows aside, counted by reason."""
         self.counts[batch.kind, "rejected", reason] += int(np.count_nonzero(rows))
@@ -277,6 +303,8 @@ class Engine:
                 self.intervals.seal(*self.interval_rows(seals))
                 self.days.seal(*self.day_rows(seals, 0))
                 self.area_days.seal(*self.area_day_rows(seals, 0))
+                for seal in seals:
+                    self.reports.file(seal.area, seal.day, seal.days[0].meters, seal.days[0].columns["kwh"])
             for waiting in pending.values():
                 waiting.clear()
 
@@ -398,8 +426,8 @@ class Engine:
     def move(self, batch: Payments | Stages, areas: Codes, start: int) -> Times:
         """Let areas' clocks come as far as the second-highest stamp of their customers or items; the clock before.
 
-        So no single customer's or item's wrong stamps move them. A row behind its area's newest stands alone, since it may
-        amend what was told; and it stops at a clock that enters another day, since old things are forgotten then.
+        So no single customer's or item's wrong stamps move them. A row behind its area's newest stands alone, since it
+        may amend what was told; and it stops at a clock that enters another day, since old things are forgotten then.
         """
         now: list[int] = []
         for row in range(start, len(batch)):
@@ -422,15 +450,18 @@ class Engine:
         alerts: list[Alert] = []
         days = self.clock // DAY
         passed = np.flatnonzero(days > np.concatenate([self.swept, np.zeros(len(days) - len(self.swept), np.int64)]))
-        offices: tuple[tuple[Windows, Deadlines], ...] = (
-            (self.overdue, self.work), (self.disorder, self.ways), (self.invoices, self.bills)
+        timelines: tuple[tuple[Windows, Deadlines], ...] = (
+            (self.overdue, self.work), (self.disorder, self.ways), (self.invoices, self.bills),
+            (self.incidents, self.reports),
         )  # fmt: skip
-        for windows, deadlines in offices:
+        for windows, deadlines in timelines:
             alerts += self.settle(windows, deadlines, deadlines.due(self.clock))
-            if len(passed) and len(ended := deadlines.finished(self.clock, self.grace, windows.troubled())):
-                windows.forget(ended)
-                deadlines.forget(ended)
         if len(passed):
+            self.incidents.seal(*self.rows_of(self.reports, self.reports.seal(passed, self.clock)))
+            for windows, deadlines in timelines:
+                if len(ended := deadlines.finished(self.clock, self.grace, windows.troubled())):
+                    windows.forget(ended)
+                    deadlines.forget(ended)
             self.swept = days
             self.tails.expire(passed, self.grid.clocks["second"])
             clocks = {self.areas.pairs[area][0]: int(self.clock[area]) for area in passed.tolist()}
@@ -442,10 +473,13 @@ class Engine:
         """Judge the whole timeline of some items again."""
         if not len(slots):
             return []
-        where, at, columns = deadlines.timeline(slots, self.clock)
+        return windows.amend(slots, [self.rows_of(deadlines, deadlines.timeline(slots, self.clock))])
+
+    def rows_of(self, deadlines: Deadlines, timeline: Timeline) -> tuple[Batch, Codes]:
+        """A timeline as a batch, and its slots."""
+        where, at, columns = timeline
         names, codes = self.area_names(deadlines.cells["area"][where])
-        rows = deadlines.kind.build(("",), np.zeros(len(where)), names, codes, at, **columns)
-        return windows.amend(slots, [(rows, where)])
+        return deadlines.kind.build(("",), np.zeros(len(where)), names, codes, at, **columns), where
 
     def snapshot(self) -> bytes:
         """Everything remembered but the master data, with its layout and a checksum."""
@@ -459,6 +493,7 @@ class Engine:
             "work": self.work.state(),
             "ways": self.ways.state(),
             "bills": self.bills.state(),
+            "reports": self.reports.state(),
             "peers": self.peers.state(),
             "policy": self.policy.state(),
             "attempted": self.attempted,
@@ -502,6 +537,7 @@ class Engine:
         self.work.load(state["work"])
         self.ways.load(state["ways"])
         self.bills.load(state["bills"])
+        self.reports.load(state["reports"])
         self.peers.load(state["peers"])
         self.policy.load(state["policy"])
         self.attempted = state["attempted"]
@@ -518,14 +554,14 @@ class Engine:
     def indexes(self) -> dict[str, Index]:
         """Every index by name."""
         return {"meters": self.meter_index, "areas": self.areas, "customers": self.customers,
-                "channels": self.channels, "items": self.items, "journeys": self.journeys,
-                "bills": self.bill_index}  # fmt: skip
+                "channels": self.channels, "items": self.items, "journeys": self.journeys, "bills": self.bill_index,
+                "reporting": self.reporting}  # fmt: skip
 
     def judges(self) -> dict[str, Judge | Windows]:
         """Every judge by name."""
         return {"payments": self.payments, "attempts": self.attempts, "days": self.days, "intervals": self.intervals,
                 "area_days": self.area_days, "overdue": self.overdue, "disorder": self.disorder,
-                "invoices": self.invoices}  # fmt: skip
+                "invoices": self.invoices, "incidents": self.incidents}  # fmt: skip
 
 
 def judged(rules: Iterable[Rule]) -> list[Rule]:

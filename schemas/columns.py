@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from enum import IntEnum, IntFlag
+from functools import lru_cache
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -127,6 +128,26 @@ def picked(column: NDArray[Any], pick: Any) -> NDArray[Any]:
     return column[..., pick]
 
 
+def one_after_another(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """The rows of some columns in order; columns of one value, and the same, stay broadcast.
+
+    >>> absent = np.broadcast_to(np.float32(np.nan), 3)
+    >>> one_after_another([absent, absent]).strides
+    (0,)
+    """
+    if all(map(constant, columns)):
+        values = np.stack([column[..., 0] for column in columns])
+        if (values == values[0]).all() or (values.dtype.kind == "f" and np.isnan(values).all()):
+            return np.broadcast_to(columns[0][..., :1], (*columns[0].shape[:-1], sum(c.shape[-1] for c in columns)))
+    return np.concatenate(columns, axis=-1)
+
+
+@lru_cache(maxsize=256)
+def absent(kind: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+    """A column of which nothing is known."""
+    return np.broadcast_to(np.asarray(np.nan, kind), shape)
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """The columns every kind has."""
@@ -171,7 +192,7 @@ class Batch:
             )
         for f in fields(cls):
             if f.name not in columns:
-                columns[f.name] = np.concatenate([getattr(b, f.name) for b in batches], axis=-1)
+                columns[f.name] = one_after_another([getattr(b, f.name) for b in batches])
         return cls(**columns)
 
     @classmethod
@@ -196,7 +217,7 @@ class Batch:
             elif given is not None:
                 told[f.name] = np.asarray(given, kind)
             elif np.dtype(kind).kind == "f":
-                told[f.name] = np.broadcast_to(np.asarray(np.nan, kind), _shape(f.name, len(when)))
+                told[f.name] = absent(kind, _shape(f.name, len(when)))
             else:
                 told[f.name] = np.zeros(len(when), kind)
         if columns:
@@ -234,6 +255,7 @@ class Readings(Batch):
     neutral: Column  # A through the neutral conductor, secondary
     frequency: Column  # Hz
     thd: Column  # (3, rows) % total harmonic distortion of the voltage
+    u_angle: Column  # (3, rows) degrees between the voltages, whichever way and from wherever they are counted
     terminal_p: Column  # kW, all phases, as the terminal measures them beside the meter, secondary
     meter_ratio: Column  # CT x PT ratio that the meter or its terminal is set to
     flags: Column  # Flag bits
@@ -363,6 +385,24 @@ class Journeys(Batch):
 
 
 @dataclass(frozen=True, slots=True)
+class Incidents(Batch):
+    """What a meter, or a whole area (subject ""), reported, at a moment at which it counts; NaN tells nothing."""
+
+    kind: ClassVar[str] = "incidents"
+
+    event: NDArray[np.uint8]  # Event that it tells of
+    openings: Column  # without a work order, since the last inspection
+    changes: Column  # of parameters, the same
+    field_s: Column  # seconds that the longest magnetic field lasted since the last inspection
+    use_drop: Column  # share by which daily use fell after one of these; 0 where no fall is known
+    relay_failures: Column  # commands in a row that were not carried out
+    disturbances: Column  # sags, swells and interruptions within a day
+    residual: Column  # pu, of the last
+    seconds: Column  # of the last
+    outages: Column  # within 30 days that nobody planned
+
+
+@dataclass(frozen=True, slots=True)
 class Days(Batch):
     """A meter's closed local day; ``at`` is the midnight that ends it."""
 
@@ -373,6 +413,11 @@ class Days(Batch):
     coverage: Column  # share of the day's intervals that were read
     reads: Column  # readings of any kind in the day
     live: Column  # share of the day's readings with voltage on some phase, NaN when none has a voltage
+    kva_p99: Column  # primary kVA below which 99 % of the readings lie, the second highest at a quarter-hour
+    kva_2h: Column  # primary kVA reached for two hours of the day in all; both NaN below 90 % coverage
+    unbalance_p95: Column  # of the voltages, below which 95 % of the readings lie; NaN below 90 % coverage
+    unbalance_top: Column  # the highest
+    by_magnitude: Column  # share of them that come from magnitudes alone, for lack of angles
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,6 +429,7 @@ class Intervals(Batch):
 
     current: Column  # (3, rows) primary A of the gateway meter, else the sum of the users'
     kva: Column  # apparent power, primary
+    neutral: Column  # primary A through the transformer's neutral, by the gateway meter
     gateway: Column  # 1 when measured by the gateway meter, 0 when summed over users
     coverage: Column  # share of the area's meters that were read
 
@@ -408,9 +454,11 @@ COLUMN_TYPES: dict[str, Any] = {
     "p": np.float32, "q": np.float32,
     "register_sharp": np.float64, "register_peak": np.float64, "register_flat": np.float64,
     "register_valley": np.float64, "demand": np.float32, "demand_resets": np.float32, "neutral": np.float32,
-    "frequency": np.float32, "thd": np.float32, "terminal_p": np.float32, "meter_ratio": np.float32,
-    "flags": np.float32, "clock_offset": np.float32, "received": np.int64, "status": np.uint8,
-    "event": np.uint8, "until": np.int64, "residual": np.float32, "seconds": np.float32,
+    "frequency": np.float32, "thd": np.float32, "u_angle": np.float32, "terminal_p": np.float32,
+    "meter_ratio": np.float32, "flags": np.float32, "clock_offset": np.float32, "received": np.int64,
+    "status": np.uint8, "event": np.uint8, "until": np.int64, "residual": np.float32, "seconds": np.float32,
+    "openings": np.float32, "changes": np.float32, "field_s": np.float64, "use_drop": np.float32,
+    "relay_failures": np.float32, "disturbances": np.float32, "outages": np.float32,
     "payment": np.uint8, "amount": np.float64, "bills": str, "bill": np.int32, "channels": str, "channel": np.int32,
     "references": str, "reference": np.int32, "succeeded": np.uint8, "due": np.int64, "read_at": np.int64,
     "read_register": np.float64, "frozen_register": np.float64, "billed_kwh": np.float64, "billed_sharp": np.float64,
@@ -421,8 +469,9 @@ COLUMN_TYPES: dict[str, Any] = {
     "read_off": np.float64, "short_kwh": np.float64, "by_demand": np.float64, "difference": np.float64,
     "recomputed": np.float64,
     "limit_hours": np.float64, "stalled": np.float64, "usual_hours": np.float64, "unfinished": np.float64,
-    "coverage": np.float32, "reads": np.float32, "live": np.float32,
+    "coverage": np.float32, "reads": np.float32, "live": np.float32, "kva_p99": np.float32, "kva_2h": np.float32,
+    "unbalance_p95": np.float32, "unbalance_top": np.float32, "by_magnitude": np.float32,
     "current": np.float32, "kva": np.float32, "gateway": np.float32, "energy_in": np.float64, "energy_out": np.float64,
     "doubt_in": np.float64, "doubt_out": np.float64, "read_share": np.float32,
 }  # fmt: skip
-PHASE_COLUMNS = frozenset({"u", "i", "p", "q", "thd", "current"})
+PHASE_COLUMNS = frozenset({"u", "i", "p", "q", "thd", "u_angle", "current"})

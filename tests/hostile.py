@@ -111,7 +111,9 @@ def town(seed: int, *, interval: int = 0, noise: bool = True) -> Stream:
     names = g.permutation(["A1", "A2", "A3"])[: g.integers(2, 4)].tolist()
     areas = [pressed(area_of(g, name, start, end, interval), seed) for name in names]
     rows: list[Row] = []
+    devices = np.random.default_rng([seed, 1])
     for area in areas:
+        rows += reported(devices, area, start, end)
         rows += metered(g, area, start, end, interval, noise=noise)
         rows += outages(g, area, start, end) + paid(g, area, start, end)
     if g.random() < 0.5:
@@ -175,18 +177,21 @@ def pressed(area: Area, seed: int) -> Area:
 
 
 def distort(rows: list[Row], seed: int) -> None:
-    """Let every reading tell the voltage's harmonics, at a few meters too high for a time, and now and then odd."""
+    """Let readings tell the voltage's harmonics, and some meters its angles; at a few all goes bad for a time."""
     g = np.random.default_rng([seed, 2])
     reads = [row for row in rows if row.kind is Readings]
     first, last = min(row.at for row in reads), max(row.at for row in reads)
-    bad = {}
+    bad, turned = {}, {}
     for key in sorted({(row.area, row.subject) for row in reads}):
         begin = int(g.integers(first, last))
-        bad[key] = (begin, begin + int(g.integers(HOUR, DAY))) if g.random() < 0.3 else (0, 0)
-    for row, width in zip(reads, g.random((len(reads), 3)), strict=True):
-        begin, end = bad[row.area, row.subject]
-        thd = np.where(np.isnan(row.columns["u"]), NAN, width + (4.3 if begin <= row.at < end else 2.0))
-        row.columns["thd"] = np.float32(65535) * (thd / thd) if width[0] < 0.005 else thd.astype(np.float32)
+        bad[key] = range(begin, begin + int(g.integers(HOUR, DAY)) if g.random() < 0.3 else begin)
+        turned[key] = np.float32(g.choice([1, -1, NAN]))
+    for row, noise in zip(reads, g.random((len(reads), 3)), strict=True):
+        c, worse, lit = row.columns, row.at in bad[row.area, row.subject], np.sign(row.columns["u"])
+        c["u"] = c["u"] * np.array([1, 0.9 if worse else 1, 1], np.float32)
+        angle = noise + np.array([0, 125 if worse else 120, 240])
+        c["u_angle"] = np.float32(turned[row.area, row.subject] * lit * angle)
+        c["thd"] = np.float32(lit * (65535 if noise[0] < 0.005 else noise + (4.3 if worse else 2.0)))
 
 
 def metered(g: np.random.Generator, area: Area, start: int, end: int, interval: int, *, noise: bool) -> list[Row]:
@@ -288,9 +293,50 @@ def outages(g: np.random.Generator, area: Area, start: int, end: int) -> list[Ro
             at, until = sorted(g.integers(start, end, 2).tolist())
             subject = "" if event in (Event.POWER_OFF, Event.PLANNED_OUTAGE) else area.meters[-1].meter
             told = until if g.random() < 0.6 else 0
-            rows.append(Row(DeviceEvents, area.area, subject, at, dict(event=event, until=told)))
+            rows.append(event_row(area.area, subject, at, event, until=told))
             if event == Event.POWER_OFF:
-                rows.append(Row(DeviceEvents, area.area, "", until, dict(event=Event.POWER_ON, until=0)))
+                rows.append(event_row(area.area, "", until, Event.POWER_ON))
+    return rows
+
+
+def event_row(area: str, subject: str, at: int, event: Event, **more: float) -> Row:
+    """A device event."""
+    return Row(DeviceEvents, area, subject, at, dict(event=event, until=0, residual=NAN, seconds=NAN) | more)
+
+
+def reported(g: np.random.Generator, area: Area, start: int, end: int) -> list[Row]:  # noqa: C901
+    """What meters report of themselves, and the orders, visits and planned outages beside it."""
+    rows = []
+
+    def tell(subject: str, event: Event, times: int = 1, *, after: int = 0, **more: float) -> int:
+        at = after or int(g.integers(start, end))
+        for n in range(times):
+            at += int(g.integers(1, DAY // 2)) if n else 0
+            rows.append(event_row(area.area, subject, at, event, **more))
+        return at
+
+    for meter in ("", *sorted({m.meter for m in area.meters}), "nobody"):
+        for event in (Event.COVER_OPEN, Event.TERMINAL_OPEN, Event.DOOR_OPEN, Event.PARAM_CHANGE):
+            if g.random() < 0.3 and meter:
+                at = tell(meter, event, int(g.integers(1, 3)))
+                for visit in (Event.WORK_ORDER, Event.INSPECTED):
+                    if g.random() < 0.3:
+                        tell(meter, visit, after=at + int(g.integers(-2 * DAY, 2 * DAY)))
+        if g.random() < 0.3 and meter:
+            at = tell(meter, Event.MAGNETIC_FIELD, seconds=float(g.choice([NAN, 20, 59.5, 60, 7000])))
+            if g.random() < 0.5:
+                tell(meter, Event.MAGNETIC_FIELD_END, after=at + int(g.choice([30, 60, 400])))
+        if g.random() < 0.3 and meter:
+            done = tell(meter, Event.RELAY_FAILED, int(g.integers(2, 5)))
+            tell(meter, Event.RELAY_CLOSED, after=done + int(g.integers(-DAY, DAY)))
+        if g.random() < 0.4 and meter:
+            depth, length = float(g.choice([NAN, 0.05, 0.5, 0.95, 1.2])), float(g.choice([NAN, 0.005, 0.2, 90]))
+            tell(meter, Event.VOLTAGE_SAG, int(g.integers(1, 5)), residual=depth, seconds=length)
+        if g.random() < 0.4:
+            tell(meter, Event.POWER_OFF, int(g.integers(2, 6)))
+        if g.random() < 0.2:
+            at = tell(meter, Event.PLANNED_OUTAGE)
+            tell("", Event.WORK_ORDER, after=at, until=at + DAY)
     return rows
 
 

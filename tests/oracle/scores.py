@@ -97,6 +97,11 @@ DAYS = {
         lambda f: gated(f["zero_days"] / (30 if f["residential"] else 7), f["usual"] > 0.5), 3, 0, 2 * DAY
     ),
     "read_failure": Rule(lambda f: f["missing_days"] / 3, 3),
+    "capacity_expansion": Rule(whole(
+        lambda f: max(f["fifth"] / 1.1, f["kva_2h"] / max(f["contract"] - f["suspended"], 1) / 1.5),
+        "fifth", "contract"), 2, 0, 30 * DAY),
+    "pq_voltage_unbalance": Rule(
+        lambda f: max(f["unbalance"] / 0.02, f["unbalance_top"] / 0.04) / (2 if f["stand_in"] else 1), 3, 0, 2 * DAY),
 }
 BALANCES = {"area_loss_high": Rule(whole(
     lambda f: max(f["third"] / usual_line(f), f["least"] / -0.01), "third", "least", "mean"), 2, 0, 6 * DAY),
@@ -115,3 +120,23 @@ ISSUES = {
 OVERDUE = {"stage_overdue": Rule(lambda f: f["share"] / 0.8, 3, worse=((1.25, 2, 0), (2.5, 1, 0)))}
 STALLED = {"stage_stall": Rule(lambda f: f["stalled"] / 2, 2)}
 DISORDER = {"stage_disorder": Rule(lambda f: between(f["unfinished"] >= 1, f["unfinished"] == 0), 2)}
+
+
+def opened(f: Facts) -> float:
+    return 0.0 if not f["openings"] else 1 + f["drop_opened"] / 0.4 if f["drop_opened"] >= 0.4 else 1.0
+
+
+def magnetic(f: Facts) -> float:
+    if f["field_s"] < 60:
+        return f["field_s"] / 60
+    return 1 + f["drop_field"] / 0.3 if f["drop_field"] >= 0.3 else 1.0
+
+
+INCIDENTS = {
+    "seal_or_cover_event": Rule(opened, 2, DAY, worse=((2.0, 1, 0),)),
+    "magnetic_field": Rule(magnetic, 2, worse=((2.0, 1, 0),)),
+    "param_change_unordered": Rule(lambda f: min(f["changes"], 1.0), 2, DAY),
+    "relay_unanswered": Rule(lambda f: f["failures"] / 3, 2),
+    "voltage_sag": Rule(lambda f: f["disturbances"], 3, worse=((3.0, 2, 0),)),
+    "frequent_outage": Rule(lambda f: f["outages"] / 3, 3),
+}  # fmt: skip
