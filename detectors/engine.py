@@ -18,6 +18,7 @@ from models.balance import Losses, UsualLoss
 from models.bills import Bills
 from models.deadlines import Deadlines, Timeline
 from models.features import (
+    Columns,
     DayRuns,
     Elapsed,
     Failures,
@@ -33,6 +34,7 @@ from models.peers import Peers, PeerScore
 from models.registry import Registry
 from models.reports import Reports
 from models.saved import dumps, loads
+from models.suspects import Suspects
 from models.wiring import NeutralMismatch, PhaseLoad
 from models.work import Ways, Work
 from schemas.alert import Alert
@@ -67,6 +69,7 @@ FUTURE = 300  # seconds a stamp may be ahead of its receipt, design section 4
 DAY = 86_400
 QUIET = 2 * 3600  # how far a silent area's clock stays behind the wall's
 GRACE = 3 * DAY
+BALANCE = ("unusual_kwh", "excess_kwh")  # of an area's day, that its meters' days are held against
 AGAIN = "remove the checkpoint to judge the history again from its beginning"
 
 
@@ -120,11 +123,9 @@ class Engine:
         self.validation = self.tails.present
         self.payments = judge(Payments, [Failures()], self.customers)
         self.attempts = judge(Attempts, [FailureShare()], self.channels)
-        self.days = Windows(
-            lambda sealed: judge(
-                Days, [DayRuns(), Exceeding(), Weekdays(), PeerScore(self.peers, meters, sealed)], meters
-            )
-        )
+        self.days = Windows(lambda sealed: judge(
+            Days, [DayRuns(), Exceeding(), Weekdays(), Suspects(), PeerScore(self.peers, meters, sealed)], meters
+        ))  # fmt: skip
         self.intervals = Windows(lambda _: judge(Intervals, [Elapsed()], self.areas))
         self.area_days = Windows(lambda _: judge(AreaDays, [Losses(), UsualLoss()], self.areas))
         self.overdue = Windows(lambda _: judge(Overdue, [], self.items))
@@ -297,24 +298,28 @@ class Engine:
             if days := pending["day"]:
                 if spikes := sum(w.days[0].spikes for w in days):
                     self.counts["readings", "flagged", "spike"] += spikes
-                alerts.extend(self.days.close(*self.day_rows(days, 0)))
                 alerts.extend(self.area_days.close(*self.area_day_rows(days, 0)))
+                alerts.extend(self.days.close(*self.day_rows(days, 0, self.area_days.present.given)))
             if seals := pending["seal"]:
                 self.intervals.seal(*self.interval_rows(seals))
-                self.days.seal(*self.day_rows(seals, 0))
                 self.area_days.seal(*self.area_day_rows(seals, 0))
+                self.days.seal(*self.day_rows(seals, 0, self.area_days.sealed.given))
                 for seal in seals:
                     self.reports.file(seal.area, seal.day, seal.days[0].meters, seal.days[0].columns["kwh"])
             for waiting in pending.values():
                 waiting.clear()
+            held.clear()
 
+        held: set[tuple[str, int]] = set()  # of each area one day at once
         for window in windows:
-            if window.what == "amend" or any(known.area == window.area for known in pending["seal"]):
+            if window.what == "amend" or (window.what, window.area) in held:
                 flush()
             if window.what == "amend":
                 alerts += self.amend(window)
             else:
                 pending[window.what].append(window)
+                if window.what != "interval":
+                    held.add((window.what, window.area))
         flush()
         return alerts
 
@@ -322,13 +327,16 @@ class Engine:
         """Judge one area's open windows again."""
         area = np.array([window.area], np.int64)
         meters = np.unique(np.concatenate([np.zeros(0, np.int64), *(day.meters for day in window.days)]))
-        days = [self.day_rows([window], n) for n in range(len(window.days))]
-        area_days = [self.area_day_rows([window], n) for n in range(len(window.days))]
-        return (
-            self.intervals.amend(area, [self.interval_rows([window])])
-            + self.days.amend(meters.astype(np.int64), days)
-            + self.area_days.amend(area, area_days)
-        )
+        balances: list[Columns] = []
+
+        def area_days() -> Iterator[Rows]:
+            for n in range(len(window.days)):
+                yield self.area_day_rows([window], n)
+                balances.append(self.area_days.present.given)
+
+        alerts = self.intervals.amend(area, [self.interval_rows([window])]) + self.area_days.amend(area, area_days())
+        days = [self.day_rows([window], n, balance) for n, balance in enumerate(balances)]
+        return alerts + self.days.amend(meters.astype(np.int64), days)
 
     def interval_rows(self, windows: list[Window]) -> Rows:
         """The windows' rows of Intervals."""
@@ -340,15 +348,18 @@ class Engine:
         names, codes = self.area_names(slots)
         return Intervals(("",), np.zeros(len(slots), np.int32), names, codes, at, **columns), slots
 
-    def day_rows(self, windows: list[Window], n: int) -> Rows:
-        """The n-th day of each window as Days."""
+    def day_rows(self, windows: list[Window], n: int, balance: Columns) -> Rows:
+        """The n-th day of each window as Days, with the master data and what is known of its area's balance."""
         parts = [w.days[n] for w in windows]
         slots = np.concatenate([day.meters for day in parts]).astype(np.int64)
         at = np.concatenate([np.full(len(day.meters), day.end) for day in parts])
         areas = np.concatenate([np.full(len(w.days[n].meters), w.area) for w in windows])
         columns = {name: np.concatenate([day.columns[name] for day in parts]) for name in parts[0].columns}
         names, codes = self.area_names(areas)
-        return Days.build(("",), np.zeros(len(slots)), names, codes, at, **columns), slots
+        days = Days.build(("",), np.zeros(len(slots)), names, codes, at, **columns)
+        sizes = [len(day.meters) for day in parts]
+        beside = {f"area_{name}": np.repeat(balance[name], sizes) for name in BALANCE}
+        return days, slots, self.enrich(slots, days) | beside
 
     def area_day_rows(self, windows: list[Window], n: int) -> Rows:
         """The n-th day of each window as AreaDays."""

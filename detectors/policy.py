@@ -26,8 +26,9 @@ SUPPLY = frozenset({"voltage_loss", "phase_break", "all_voltage_loss", "current_
                     "model_score"})  # fmt: skip
 MUTED = {
     Event.PLANNED_OUTAGE: SUPPLY,
-    Event.VACANCY: frozenset({"zero_usage", "model_score", "current_break"}),
-    Event.METER_CHANGE: frozenset({"register_decrease", "meter_stopped", "zero_usage", "read_failure"}),
+    Event.VACANCY: frozenset({"zero_usage", "area_loss_correlation", "model_score", "current_break"}),
+    Event.METER_CHANGE: frozenset({"register_decrease", "meter_stopped", "zero_usage", "area_loss_correlation",
+                                   "read_failure"}),
 }
 LASTS = {Event.METER_CHANGE: 7 * DAY}  # of an event that names no end
 

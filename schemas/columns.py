@@ -443,8 +443,9 @@ class AreaDays(Batch):
 
     energy_in: Column  # kWh through the gateway meter, primary
     energy_out: Column  # kWh of all users, primary
-    doubt_in: Column  # kWh that may have come in beyond what was read
-    doubt_out: Column  # kWh that the users may have used beyond what was read
+    unread_in: Column  # kWh that likely came in besides, where intervals were not read
+    unread_out: Column  # kWh that the users likely used besides
+    doubt: Column  # kWh, three standard deviations of the unread and of the registers' last digits
     coverage: Column  # the lesser share of the gateway's and of the users' intervals that were read
     read_share: Column  # readings got of those due, of all meters
 
@@ -472,6 +473,6 @@ COLUMN_TYPES: dict[str, Any] = {
     "coverage": np.float32, "reads": np.float32, "live": np.float32, "kva_p99": np.float32, "kva_2h": np.float32,
     "unbalance_p95": np.float32, "unbalance_top": np.float32, "by_magnitude": np.float32,
     "current": np.float32, "kva": np.float32, "gateway": np.float32, "energy_in": np.float64, "energy_out": np.float64,
-    "doubt_in": np.float64, "doubt_out": np.float64, "read_share": np.float32,
+    "unread_in": np.float64, "unread_out": np.float64, "doubt": np.float64, "read_share": np.float32,
 }  # fmt: skip
 PHASE_COLUMNS = frozenset({"u", "i", "p", "q", "thd", "u_angle", "current"})
