@@ -371,6 +371,17 @@ class Overdue(Batch):
 
     share: Column  # of the limit that has passed, 0 once it is finished
     limit_hours: Column
+    stalled: Column  # times what is usual that it has taken, 0 once it is finished
+    usual_hours: Column  # within which 95 % of such stages were done
+
+
+@dataclass(frozen=True, slots=True)
+class Journeys(Batch):
+    """A work item when it enters or leaves a stage. The subject is the item, the area its section."""
+
+    kind: ClassVar[str] = "journeys"
+
+    unfinished: Column  # stages before the furthest it has entered that it has not finished
 
 
 @dataclass(frozen=True, slots=True)
@@ -460,7 +471,7 @@ COLUMN_TYPES: dict[str, Any] = {
     "offset": np.float64, "failed": np.float32, "overdue_days": np.float64, "unpaid": np.float64, "share": np.float64,
     "read_off": np.float64, "short_kwh": np.float64, "by_demand": np.float64, "difference": np.float64,
     "recomputed": np.float64,
-    "limit_hours": np.float64,
+    "limit_hours": np.float64, "stalled": np.float64, "usual_hours": np.float64, "unfinished": np.float64,
     "coverage": np.float32, "reads": np.float32, "live": np.float32, "kva_p99": np.float32, "kva_2h": np.float32,
     "unbalance_p95": np.float32, "unbalance_top": np.float32, "by_magnitude": np.float32,
     "current": np.float32, "kva": np.float32, "gateway": np.float32, "hz_above": np.float32, "hz_below": np.float32,

@@ -133,6 +133,8 @@ ISSUES = {
         lambda f: abs(f["billed"] - f["recomputed"]) / max(1, 0.005 * f["recomputed"]), "recomputed"), 2),
 }  # fmt: skip
 OVERDUE = {"stage_overdue": Rule(lambda f: f["share"] / 0.8, 3, worse=((1.25, 2, 0), (2.5, 1, 0)))}
+STALLED = {"stage_stall": Rule(lambda f: f["stalled"] / 2, 2)}
+DISORDER = {"stage_disorder": Rule(lambda f: between(f["unfinished"] >= 1, f["unfinished"] == 0), 2)}
 
 
 def opened(f: Facts) -> float:
