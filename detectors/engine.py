@@ -15,7 +15,7 @@ from detectors.rule import RULES, Rule
 from detectors.tails import Heard, Tails
 from detectors.windows import Rows, Windows
 from models.balance import Losses, UsualLoss
-from models.deadlines import Bills, Deadlines, Work
+from models.deadlines import Bills, Deadlines, Timeline, Work
 from models.features import (
     DayRuns,
     Elapsed,
@@ -31,6 +31,7 @@ from models.loading import Exceeding
 from models.metering import Accounts, DayRegisters, Demands, MonthlyFactor
 from models.peers import Peers, PeerScore
 from models.registry import Registry
+from models.reports import Reports
 from models.saved import dumps, loads
 from models.wiring import NeutralMismatch, PhaseLoad
 from schemas.alert import Alert
@@ -45,6 +46,7 @@ from schemas.columns import (
     Column,
     Days,
     DeviceEvents,
+    Incidents,
     Intervals,
     Invoices,
     Mask,
@@ -88,13 +90,14 @@ class Engine:
         chosen = judged(RULES.values() if rules is None else rules)
         self.meter_index = meters = Index()
         self.areas, self.customers = Index(), Index()
-        self.channels, self.items, self.bill_index = Index(), Index(), Index()
+        self.channels, self.items, self.bill_index, self.reporting = Index(), Index(), Index(), Index()
         self.registry = Registry(self.meter_index, self.areas)
         self.grid = Grid(self.registry, zone, interval, grace)
         self.clock = np.zeros(0, np.int64)  # by area slot: how far any of its topics has come
         self.swept = np.zeros(0, np.int64)  # by area slot: the day on which old things were last forgotten
         self.work, self.peers = Work(self.items), Peers()
         self.bills = Bills(self.bill_index, self.registry, zone)
+        self.reports = Reports(self.reporting, self.registry, zone, grace)
         self.attempted: dict[int, list[list[Any]]] = {}  # by customer: the attempts within the grace period
         self.office: dict[int, tuple[int, str]] = {}  # by area: the highest stamp of payments or stages, and whose
         self.policy = Policy(self.section, in_shadow(chosen))
@@ -121,6 +124,7 @@ class Engine:
         self.area_days = Windows(lambda _: judge(AreaDays, [Losses(), UsualLoss()], self.areas))
         self.overdue = Windows(lambda _: judge(Overdue, [], self.items))
         self.invoices = Windows(lambda _: judge(Invoices, [], self.bill_index))
+        self.incidents = Windows(lambda _: judge(Incidents, [], self.reporting))
 
     def adopt(self, rules: Iterable[Rule]) -> list[Alert]:
         """Judge by these rules from now on. An episode goes on, unless its rule is no longer told: it is withdrawn."""
@@ -170,10 +174,7 @@ class Engine:
         elif isinstance(batch, (Payments, Stages)):
             return self.step_office(batch, areas)
         elif isinstance(batch, DeviceEvents):
-            revised, again = self.policy.notice(batch)
-            self.counts[batch.kind, "duplicate", ""] += len(again)
-            self.counts[batch.kind, "judged", ""] += len(batch) - len(again)
-            return self.tell(revised)
+            return self.step_events(batch, areas)
         else:
             raise TypeError(f"no topic carries {batch.kind}")
         self.counts[batch.kind, "judged", ""] += len(batch) - gone
@@ -243,6 +244,26 @@ class Engine:
         self.validation.doubts.clear()
         return alerts, int(np.count_nonzero(again | ~kept))
 
+    def step_events(self, batch: DeviceEvents, areas: Codes) -> list[Alert]:
+        """Note what devices report: it holds alerts back or lets them go, and may be trouble itself."""
+        odd = (batch.at < EARLIEST) | (batch.at >= LATEST)
+        if odd.any():
+            self.reject(batch, odd, "implausible_time")
+            batch, areas = batch.rows(~odd), areas[~odd]
+        told: list[Alert] = []
+        slots = self.reporting.slots(batch)
+        for rows in self.reports.parts(batch, slots):
+            part = batch.rows(rows)
+            revised, known = self.policy.notice(part)
+            touched, again, late = self.reports.fold(part, slots[rows], areas[rows], self.clock)
+            gone = len(set(known).intersection(again + late))
+            self.counts[batch.kind, "late", ""] += len(set(late).difference(known))
+            self.counts[batch.kind, "duplicate", ""] += gone
+            self.counts[batch.kind, "judged", ""] += len(rows) - gone - len(set(late).difference(known))
+            alerts = self.settle(self.incidents, self.reports, np.array(sorted(touched), np.int64))
+            told += self.tell(revised + self.policy.fold(alerts))
+        return told
+
     def reject(self, batch: Batch, rows: Mask, reason: str) -> None:
         """Set rows aside, counted by reason."""
         self.counts[batch.kind, "rejected", reason] += int(np.count_nonzero(rows))
@@ -276,6 +297,8 @@ class Engine:
                 self.intervals.seal(*self.interval_rows(seals))
                 self.days.seal(*self.day_rows(seals, 0))
                 self.area_days.seal(*self.area_day_rows(seals, 0))
+                for seal in seals:
+                    self.reports.file(seal.area, seal.day, seal.days[0].meters, seal.days[0].columns["kwh"])
             for waiting in pending.values():
                 waiting.clear()
 
@@ -419,12 +442,15 @@ class Engine:
         alerts: list[Alert] = []
         days = self.clock // DAY
         passed = np.flatnonzero(days > np.concatenate([self.swept, np.zeros(len(days) - len(self.swept), np.int64)]))
-        for windows, deadlines in ((self.overdue, self.work), (self.invoices, self.bills)):
+        timelines = (self.overdue, self.work), (self.invoices, self.bills), (self.incidents, self.reports)
+        for windows, deadlines in timelines:
             alerts += self.settle(windows, deadlines, deadlines.due(self.clock))
-            if len(passed) and len(ended := deadlines.finished(self.clock, self.grace, windows.troubled())):
-                windows.forget(ended)
-                deadlines.forget(ended)
         if len(passed):
+            self.incidents.seal(*self.rows_of(self.reports, self.reports.seal(passed, self.clock)))
+            for windows, deadlines in timelines:
+                if len(ended := deadlines.finished(self.clock, self.grace, windows.troubled())):
+                    windows.forget(ended)
+                    deadlines.forget(ended)
             self.swept = days
             self.tails.expire(passed, self.grid.clocks["second"])
             self.policy.forget({self.areas.pairs[area][0]: int(self.clock[area]) for area in passed.tolist()})
@@ -434,10 +460,13 @@ class Engine:
         """Judge the whole timeline of some items again."""
         if not len(slots):
             return []
-        where, at, columns = deadlines.timeline(slots, self.clock)
+        return windows.amend(slots, [self.rows_of(deadlines, deadlines.timeline(slots, self.clock))])
+
+    def rows_of(self, deadlines: Deadlines, timeline: Timeline) -> tuple[Batch, Codes]:
+        """A timeline as a batch, and its slots."""
+        where, at, columns = timeline
         names, codes = self.area_names(deadlines.cells["area"][where])
-        rows = deadlines.kind.build(("",), np.zeros(len(where)), names, codes, at, **columns)
-        return windows.amend(slots, [(rows, where)])
+        return deadlines.kind.build(("",), np.zeros(len(where)), names, codes, at, **columns), where
 
     def snapshot(self) -> bytes:
         """Everything remembered but the master data, with its layout and a checksum."""
@@ -450,6 +479,7 @@ class Engine:
             "swept": self.swept,
             "work": self.work.state(),
             "bills": self.bills.state(),
+            "reports": self.reports.state(),
             "peers": self.peers.state(),
             "policy": self.policy.state(),
             "attempted": self.attempted,
@@ -492,6 +522,7 @@ class Engine:
         self.clock, self.swept = np.array(state["clock"]), np.array(state["swept"])
         self.work.load(state["work"])
         self.bills.load(state["bills"])
+        self.reports.load(state["reports"])
         self.peers.load(state["peers"])
         self.policy.load(state["policy"])
         self.attempted = state["attempted"]
@@ -508,12 +539,14 @@ class Engine:
     def indexes(self) -> dict[str, Index]:
         """Every index by name."""
         return {"meters": self.meter_index, "areas": self.areas, "customers": self.customers,
-                "channels": self.channels, "items": self.items, "bills": self.bill_index}  # fmt: skip
+                "channels": self.channels, "items": self.items, "bills": self.bill_index,
+                "reporting": self.reporting}  # fmt: skip
 
     def judges(self) -> dict[str, Judge | Windows]:
         """Every judge by name."""
         return {"payments": self.payments, "attempts": self.attempts, "days": self.days, "intervals": self.intervals,
-                "area_days": self.area_days, "overdue": self.overdue, "invoices": self.invoices}  # fmt: skip
+                "area_days": self.area_days, "overdue": self.overdue, "invoices": self.invoices,
+                "incidents": self.incidents}  # fmt: skip
 
 
 def judged(rules: Iterable[Rule]) -> list[Rule]:

@@ -16,6 +16,7 @@ from models.grid import waves
 from models.index import Index
 from schemas.alert import Alert, alert_id
 from schemas.columns import PHASES, Batch, Codes, Column, Mask, Status, Times
+from schemas.events import CODES
 
 Missing = Mapping[str, Mask | None]  # which rows of a column are NaN; None where none is
 Enrich = Callable[[Codes, Any], Columns]
@@ -139,7 +140,7 @@ class Judge:
             revision=last.revision + 1 if last else 0, severity=severity, since=since,
             raised=last.raised if last else at, at=at, score=number(score), phase=PHASES[phase] if phase >= 0 else "",
             evidence=evidence, held=last.held if last else "", en=sentence(rule.text[0], shown),
-            zh=sentence(rule.text[1], shown),
+            zh=sentence(rule.text[1], shown), code=CODES.get(columns["event"][row], "") if "event" in columns else "",
         )  # fmt: skip
         episodes.open[slot] = alert
         return alert

@@ -5,7 +5,7 @@ which it is told.
 """
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from itertools import zip_longest
 from math import isfinite, isnan, nan
 from operator import itemgetter
@@ -38,6 +38,7 @@ HOUR, DAY = 3600, 86_400
 NEVER = 2**62
 UNTOLD = -1e15  # beyond what the wire lets through
 ORPHANED = 40 * DAY  # after which an end without a start, or what ended and still is in trouble, is forgotten
+Timeline = tuple[Codes, Times, dict[str, Any]]  # slots, when, and the columns of a kind
 STAGE_LIMITS = {"reading": DAY, "checking": DAY, "review": DAY, "issue": 5 * DAY, "collection": 20 * DAY}
 STAGE_MARKS = (0.8, 1.0, 2.0)  # shares of the limit
 ARREARS_MARKS = (1.0, 7.0, 15.0, 30.0)  # days after the due date
@@ -166,7 +167,7 @@ class Deadlines:
         area, due = self.cells["area"][: len(self.index)], self.cells["due"][: len(self.index)]
         return np.flatnonzero((area >= 0) & (due <= clock[area]))
 
-    def timeline(self, slots: Codes, clock: Times) -> tuple[Codes, Times, dict[str, Any]]:
+    def timeline(self, slots: Codes, clock: Times) -> Timeline:
         """Every row of some items so far: slot, when, and its columns; an end is a row of mark 0."""
         rows: list[tuple[Any, ...]] = []
         for slot in slots.tolist():
@@ -191,7 +192,7 @@ class Deadlines:
         area, due = self.cells["area"][: len(self.index)], self.cells["due"][: len(self.index)]
         np.minimum.at(self.earliest, area[area >= 0], due[area >= 0])
 
-    def finished(self, clock: Times, grace: int, troubled: Iterable[int]) -> Codes:
+    def finished(self, clock: Times, grace: int, troubled: Collection[int]) -> Codes:
         """Items that ended so long ago that nothing can change them, or never began; those in trouble stay longer."""
         c = {name: array[: len(self.index)] for name, array in self.cells.arrays.items()}
         now, kept = clock[c["area"]], np.full(len(self.index), grace)

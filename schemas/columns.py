@@ -374,6 +374,24 @@ class Overdue(Batch):
 
 
 @dataclass(frozen=True, slots=True)
+class Incidents(Batch):
+    """What a meter, or a whole area (subject ""), reported, at a moment at which it counts; NaN tells nothing."""
+
+    kind: ClassVar[str] = "incidents"
+
+    event: NDArray[np.uint8]  # Event that it tells of
+    openings: Column  # without a work order, since the last inspection
+    changes: Column  # of parameters, the same
+    field_s: Column  # seconds that the longest magnetic field lasted since the last inspection
+    use_drop: Column  # share by which daily use fell after one of these; 0 where no fall is known
+    relay_failures: Column  # commands in a row that were not carried out
+    disturbances: Column  # sags, swells and interruptions within a day
+    residual: Column  # pu, of the last
+    seconds: Column  # of the last
+    outages: Column  # within 30 days that nobody planned
+
+
+@dataclass(frozen=True, slots=True)
 class Days(Batch):
     """A meter's closed local day; ``at`` is the midnight that ends it."""
 
@@ -442,6 +460,8 @@ COLUMN_TYPES: dict[str, Any] = {
     "frequency": np.float32, "thd": np.float32, "u_angle": np.float32, "terminal_p": np.float32,
     "meter_ratio": np.float32, "flags": np.float32, "clock_offset": np.float32, "received": np.int64,
     "status": np.uint8, "event": np.uint8, "until": np.int64, "residual": np.float32, "seconds": np.float32,
+    "openings": np.float32, "changes": np.float32, "field_s": np.float64, "use_drop": np.float32,
+    "relay_failures": np.float32, "disturbances": np.float32, "outages": np.float32,
     "payment": np.uint8, "amount": np.float64, "bills": str, "bill": np.int32, "channels": str, "channel": np.int32,
     "references": str, "reference": np.int32, "succeeded": np.uint8, "due": np.int64, "read_at": np.int64,
     "read_register": np.float64, "frozen_register": np.float64, "billed_kwh": np.float64, "billed_sharp": np.float64,

@@ -109,6 +109,20 @@ def days_told(
     return told
 
 
+def energy_of(
+    area: Area | None, believed: dict[str, list[Facts]], nights: list[int], interval: int, clock: int
+) -> dict[str, dict[int, tuple[int, float]]]:
+    """By meter and day, where the day is sealed: its end, and what was used on it."""
+    used: dict[str, dict[int, tuple[int, float]]] = {}
+    for meter in dict.fromkeys([*(m.meter for m in (area.meters if area else [])), *believed]):
+        for day, (start, end) in enumerate(pairwise(nights)):
+            m = record(area, meter, end)
+            read = [f for f in believed.get(meter, []) if start < f["at"] <= end]
+            if end + 3 * DAY <= clock and ((m and not 0 < m.until < end) or any(not f["estimated"] for f in read)):
+                used.setdefault(meter, {})[day] = end, day_of(m, read, start, end, interval)["kwh"]
+    return used
+
+
 def day_of(m: Meter | None, read: list[Facts], start: int, end: int, interval: int) -> Facts:
     """One meter's day."""
     expected = (end - start) / (m.interval_s if m else interval)

@@ -123,3 +123,22 @@ ISSUES = {
 }  # fmt: skip
 OVERDUE = {"stage_overdue": Rule(lambda f: f["share"] / 0.8, 3, worse=((1.25, 2, 0), (2.5, 1, 0)))}
 
+
+def opened(f: Facts) -> float:
+    return 0.0 if not f["openings"] else 1 + f["drop_opened"] / 0.4 if f["drop_opened"] >= 0.4 else 1.0
+
+
+def magnetic(f: Facts) -> float:
+    if f["field_s"] < 60:
+        return f["field_s"] / 60
+    return 1 + f["drop_field"] / 0.3 if f["drop_field"] >= 0.3 else 1.0
+
+
+INCIDENTS = {
+    "seal_or_cover_event": Rule(opened, 2, DAY, worse=((2.0, 1, 0),)),
+    "magnetic_field": Rule(magnetic, 2, worse=((2.0, 1, 0),)),
+    "param_change_unordered": Rule(lambda f: min(f["changes"], 1.0), 2, DAY),
+    "relay_unanswered": Rule(lambda f: f["failures"] / 3, 2),
+    "voltage_sag": Rule(lambda f: f["disturbances"], 3, worse=((3.0, 2, 0),)),
+    "frequent_outage": Rule(lambda f: f["outages"] / 3, 3),
+}  # fmt: skip
