@@ -48,7 +48,7 @@ def expected(stream: Stream) -> Endings:
         now = max([clock, *sorted(newest.values())[-2:-1]])
         paid = [row for row in rows if row.kind is Payments]
         told |= customers_told(name, paid) | bills_told(name, area, stream.zone, paid, now)
-        told |= work_told(name, [row for row in rows if row.kind is Stages], now)
+        told |= work_told(name, area, stream.zone, [row for row in rows if row.kind is Stages], now)
         used = energy_of(area, believed, nights, stream.interval, clock)
         told |= devices_told(name, [row for row in rows if row.kind is DeviceEvents], now, used, nights)
     return told
