@@ -40,7 +40,7 @@ def expected(stream: Stream) -> Endings:
             told |= endings
         clock = area_clock(reads, area is not None and len({m.meter for m in area.meters}) == 1)
         days = [(start, end) for start, end in pairwise(nights) if end + HOUR <= clock]
-        told |= days_told(name, area, believed, days, stream.interval)
+        told |= days_told(name, area, believed, days, stream.interval, stream.zone)
         told |= intervals_told(area or Area(area=name), believed, nights, stream.interval, clock - stream.interval)
         newest: dict[str, int] = {}
         for row in [row for row in rows if row.kind in (Payments, Stages)]:

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from schemas.master import Area, Meter
 from tests.hostile import DAY, HOUR, NAN, Row, Stream
 from tests.oracle.heights import exceeded, heated, heights
+from tests.oracle.metering import METERED, frozen, metered
 from tests.oracle.meters import record
 from tests.oracle.scores import BALANCES, DAYS, INTERVALS
 from tests.oracle.suspects import suspect
@@ -84,8 +85,9 @@ def intervals_told(
 
 
 def days_told(
-    name: str, area: Area | None, believed: dict[str, list[Facts]], days: list[tuple[int, int]], interval: int
-) -> Endings:
+    name: str, area: Area | None, believed: dict[str, list[Facts]], days: list[tuple[int, int]], interval: int,
+    zone: str,
+) -> Endings:  # fmt: skip
     """How the episodes of closed days end, of every meter and of the area."""
     told: Endings = {}
     meters = dict.fromkeys([*(m.meter for m in (area.meters if area else [])), *believed])
@@ -98,7 +100,7 @@ def days_told(
             m = record(area, meter, end)
             read = [f for f in believed.get(meter, []) if start < f["at"] <= end]
             if (m and not 0 < m.until < end) or any(not f["estimated"] for f in read):
-                today[meter] = day_of(m, read, start, end, interval)
+                today[meter] = day_of(m, read, start, end, interval) | frozen(m, read, start, end, interval)
         for meter, day in today.items():
             diaries[meter].append(day)
         if today and end >= begun:
@@ -107,7 +109,7 @@ def days_told(
     told_balances = list(losses(balances))
     suspect(diaries, told_balances, area.gateway if area else "")
     for meter, diary in diaries.items():
-        judge(DAYS, name, meter, lived(diary), told)
+        judge(DAYS | METERED, name, meter, metered(lived(diary), zone), told)
     judge(BALANCES, name, "", told_balances, told)
     return told
 

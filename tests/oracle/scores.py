@@ -79,6 +79,10 @@ READINGS = {
     "over_contract_capacity": Rule(whole(
         lambda f: f["kva"] / max(f["contract_kva"] - f["suspended_kva"], 1.0) / 1.05, "kva", "contract_kva"),
         3, 2 * HOUR, DAY, 1 / 1.05, ((1.2 / 1.05, 2, 2 * HOUR),), 2 * HOUR),
+    "low_power_factor": Rule(whole(
+        lambda f: gated(1.3 - abs(f["total_p"]) * f["ratio"] / f["kva"], f["most_i"] > 0.05 * f["ib"])
+        if f["pv_kva"] == 0 and f["kva"] else NAN, "total_p", "kva", "ratio", "most_i", "ib", "pv_kva"),
+        3, HOUR, HOUR, lull=2 * HOUR),
     "suspended_use": Rule(whole(suspended_use, "kva", "contract_kva", "suspended_kva"), 1, HOUR, DAY, 1 / 1.05,
                           lull=2 * HOUR),
     "customer_transformer_overload": Rule(whole(
