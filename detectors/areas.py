@@ -39,7 +39,7 @@ def read_success_rate(read_share: Column, *, limit: float = 0.98) -> Column:
 
 @rule(
     Days, severity=1, hold=2 * DAY, release=6 * DAY, title=("Use that goes with the area's loss", "台区线损关联"),
-    text=("Suspected: the area's loss goes with this meter, {suspect_rho:.0%}: {suspect_kwh:.0f} kWh a day (limit {least:g}).",
+    text=("Suspected: area loss goes with the meter, {suspect_rho:.0%}: {suspect_kwh:.0f} kWh a day (limit {least:g}).",
           "疑似:台区损失与本表电量相关({suspect_rho:.0%}),每天约{suspect_kwh:.0f}kWh(限值{least:g})。"),
 )  # fmt: skip
 def area_loss_correlation(
@@ -48,8 +48,8 @@ def area_loss_correlation(
 ) -> Column:  # fmt: skip
     """Of the users of an area that loses too much, one whose energy explains it: correlation 0.6 and 10 kWh a day.
 
-    Either a share is missing always, by Pearson and by rank and beside the area's load; or the use fell as the loss rose.
-    No less than chance makes in hundreds of users (3.5 deviations of Fisher's z), three days in a row; well once the area
+    Either a share is missing always, by Pearson and by rank, beside the area's load; or use fell as the loss rose. No
+    less than chance makes in hundreds of users (3.5 deviations of Fisher's z), three days in a row; well once the area
     is. Cut-offs: defaults of this project.
     """
     line = np.maximum(correlated, np.tanh(chance / np.sqrt(np.maximum(suspect_days - 5, 1))))

@@ -15,7 +15,8 @@ from detectors.rule import RULES, Rule
 from detectors.tails import Heard, Tails
 from detectors.windows import Rows, Windows
 from models.balance import Losses, UsualLoss
-from models.deadlines import Bills, Deadlines, Timeline, Work
+from models.bills import Bills
+from models.deadlines import Deadlines, Timeline
 from models.features import (
     Columns,
     DayRuns,
@@ -28,13 +29,15 @@ from models.features import (
 )
 from models.grid import Grid, Window, facts_of
 from models.index import Index
-from models.loading import Exceeding
+from models.loading import Exceeding, Heat
+from models.metering import Accounts, DayRegisters, Demands, MonthlyFactor
 from models.peers import Peers, PeerScore
 from models.registry import Registry
 from models.reports import Reports
 from models.saved import dumps, loads
 from models.suspects import Suspects
 from models.wiring import NeutralMismatch, PhaseLoad
+from models.work import Ways, Work
 from schemas.alert import Alert
 from schemas.columns import (
     EARLIEST,
@@ -50,6 +53,7 @@ from schemas.columns import (
     Incidents,
     Intervals,
     Invoices,
+    Journeys,
     Mask,
     Overdue,
     Payment,
@@ -92,12 +96,14 @@ class Engine:
         chosen = judged(RULES.values() if rules is None else rules)
         self.meter_index = meters = Index()
         self.areas, self.customers = Index(), Index()
-        self.channels, self.items, self.bill_index, self.reporting = Index(), Index(), Index(), Index()
+        self.channels, self.items, self.journeys = Index(), Index(), Index()
+        self.bill_index, self.reporting = Index(), Index()
         self.registry = Registry(self.meter_index, self.areas)
         self.grid = Grid(self.registry, zone, interval, grace)
         self.clock = np.zeros(0, np.int64)  # by area slot: how far any of its topics has come
         self.swept = np.zeros(0, np.int64)  # by area slot: the day on which old things were last forgotten
-        self.work, self.peers = Work(self.items), Peers()
+        self.work, self.ways = Work(self.items, self.registry, zone, grace), Ways(self.journeys, self.registry)
+        self.peers = Peers()
         self.bills = Bills(self.bill_index, self.registry, zone)
         self.reports = Reports(self.reporting, self.registry, zone, grace)
         self.attempted: dict[int, list[list[Any]]] = {}  # by customer: the attempts within the grace period
@@ -118,12 +124,14 @@ class Engine:
         self.validation = self.tails.present
         self.payments = judge(Payments, [Failures()], self.customers)
         self.attempts = judge(Attempts, [FailureShare()], self.channels)
-        self.days = Windows(lambda sealed: judge(
-            Days, [DayRuns(), Exceeding(), Weekdays(), Suspects(), PeerScore(self.peers, meters, sealed)], meters
-        ))  # fmt: skip
-        self.intervals = Windows(lambda _: judge(Intervals, [Elapsed()], self.areas))
+        self.days = Windows(lambda sealed: judge(Days, [
+            DayRuns(), Exceeding(), Weekdays(), Suspects(), PeerScore(self.peers, meters, sealed),
+            DayRegisters(), Accounts(), Demands(), MonthlyFactor(zone),
+        ], meters))  # fmt: skip
+        self.intervals = Windows(lambda _: judge(Intervals, [Elapsed(), Heat(interval)], self.areas))
         self.area_days = Windows(lambda _: judge(AreaDays, [Losses(), UsualLoss()], self.areas))
         self.overdue = Windows(lambda _: judge(Overdue, [], self.items))
+        self.disorder = Windows(lambda _: judge(Journeys, [], self.journeys))
         self.invoices = Windows(lambda _: judge(Invoices, [], self.bill_index))
         self.incidents = Windows(lambda _: judge(Incidents, [], self.reporting))
 
@@ -423,28 +431,30 @@ class Engine:
         touched, again, late = self.work.fold(batch, areas, now - self.grace)
         self.counts[batch.kind, "late", ""] += len(late)
         self.counts[batch.kind, "duplicate", ""] += len(again)
-        return self.settle(self.overdue, self.work, np.array(sorted(touched), np.int64)), len(again) + len(late)
+        moved = self.ways.fold(batch, areas, now - self.grace).touched
+        alerts = self.settle(self.overdue, self.work, np.array(sorted(touched), np.int64))
+        alerts += self.settle(self.disorder, self.ways, np.array(sorted(moved), np.int64))
+        return alerts, len(again) + len(late)
 
     def move(self, batch: Payments | Stages, areas: Codes, start: int) -> Times:
         """Let areas' clocks come as far as the second-highest stamp of their customers or items; the clock before.
 
-        So no single customer's or item's wrong stamps move them. It stops where time goes back, and at a clock that
-        enters another day, since old things are forgotten then.
+        So no single customer's or item's wrong stamps move them. A row behind its area's newest stands alone, since it
+        may amend what was told; and it stops at a clock that enters another day, since old things are forgotten then.
         """
         now: list[int] = []
-        before = 0
         for row in range(start, len(batch)):
             area, stamp = int(areas[row]), int(batch.at[row])
-            if stamp < before:
-                break
-            clock, whose, before = int(self.clock[area]), batch.names[batch.subject[row]], stamp
-            now.append(clock)
+            clock, whose = int(self.clock[area]), batch.names[batch.subject[row]]
             first, holder = self.office.get(area, (0, ""))
+            if now and stamp < first:
+                break
+            now.append(clock)
             if whose != holder:
                 self.clock[area] = max(clock, min(stamp, first))
             if stamp > first:
                 self.office[area] = stamp, whose
-            if self.clock[area] // DAY > clock // DAY:
+            if stamp < first or self.clock[area] // DAY > clock // DAY:
                 break
         return np.array(now, np.int64)
 
@@ -453,7 +463,10 @@ class Engine:
         alerts: list[Alert] = []
         days = self.clock // DAY
         passed = np.flatnonzero(days > np.concatenate([self.swept, np.zeros(len(days) - len(self.swept), np.int64)]))
-        timelines = (self.overdue, self.work), (self.invoices, self.bills), (self.incidents, self.reports)
+        timelines: tuple[tuple[Windows, Deadlines], ...] = (
+            (self.overdue, self.work), (self.disorder, self.ways), (self.invoices, self.bills),
+            (self.incidents, self.reports),
+        )  # fmt: skip
         for windows, deadlines in timelines:
             alerts += self.settle(windows, deadlines, deadlines.due(self.clock))
         if len(passed):
@@ -464,7 +477,9 @@ class Engine:
                     deadlines.forget(ended)
             self.swept = days
             self.tails.expire(passed, self.grid.clocks["second"])
-            self.policy.forget({self.areas.pairs[area][0]: int(self.clock[area]) for area in passed.tolist()})
+            clocks = {self.areas.pairs[area][0]: int(self.clock[area]) for area in passed.tolist()}
+            self.policy.forget(clocks)
+            self.work.expire(clocks)
         return alerts
 
     def settle(self, windows: Windows, deadlines: Deadlines, slots: Codes) -> list[Alert]:
@@ -489,6 +504,7 @@ class Engine:
             "clock": self.clock,
             "swept": self.swept,
             "work": self.work.state(),
+            "ways": self.ways.state(),
             "bills": self.bills.state(),
             "reports": self.reports.state(),
             "peers": self.peers.state(),
@@ -532,6 +548,7 @@ class Engine:
         self.tails.load(state["tails"])
         self.clock, self.swept = np.array(state["clock"]), np.array(state["swept"])
         self.work.load(state["work"])
+        self.ways.load(state["ways"])
         self.bills.load(state["bills"])
         self.reports.load(state["reports"])
         self.peers.load(state["peers"])
@@ -550,14 +567,14 @@ class Engine:
     def indexes(self) -> dict[str, Index]:
         """Every index by name."""
         return {"meters": self.meter_index, "areas": self.areas, "customers": self.customers,
-                "channels": self.channels, "items": self.items, "bills": self.bill_index,
+                "channels": self.channels, "items": self.items, "journeys": self.journeys, "bills": self.bill_index,
                 "reporting": self.reporting}  # fmt: skip
 
     def judges(self) -> dict[str, Judge | Windows]:
         """Every judge by name."""
         return {"payments": self.payments, "attempts": self.attempts, "days": self.days, "intervals": self.intervals,
-                "area_days": self.area_days, "overdue": self.overdue, "invoices": self.invoices,
-                "incidents": self.incidents}  # fmt: skip
+                "area_days": self.area_days, "overdue": self.overdue, "disorder": self.disorder,
+                "invoices": self.invoices, "incidents": self.incidents}  # fmt: skip
 
 
 def judged(rules: Iterable[Rule]) -> list[Rule]:
