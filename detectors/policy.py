@@ -21,12 +21,14 @@ STORM_TIMES, STORM_LEAST, STORM_DAYS = 3.0, 50, 3  # catalogue section 5: brake 
 BUDGET = 500  # alerts of one section and day; default of this project
 
 SUPPLY = frozenset({"voltage_loss", "phase_break", "all_voltage_loss", "current_loss", "current_break",
-                    "meter_voltage_unbalance", "voltage_deviation", "meter_stopped", "zero_usage", "read_failure",
-                    "read_success_rate", "area_loss_high", "area_loss_correlation", "model_score"})  # fmt: skip
+                    "meter_voltage_unbalance", "voltage_deviation", "voltage_sag", "meter_stopped", "zero_usage",
+                    "read_failure", "read_success_rate", "area_loss_high", "area_loss_correlation",
+                    "model_score"})  # fmt: skip
 MUTED = {
     Event.PLANNED_OUTAGE: SUPPLY,
-    Event.VACANCY: frozenset({"zero_usage", "model_score", "current_break"}),
-    Event.METER_CHANGE: frozenset({"register_decrease", "meter_stopped", "zero_usage", "read_failure"}),
+    Event.VACANCY: frozenset({"zero_usage", "area_loss_correlation", "model_score", "current_break"}),
+    Event.METER_CHANGE: frozenset({"register_decrease", "meter_stopped", "zero_usage", "area_loss_correlation",
+                                   "read_failure"}),
 }
 LASTS = {Event.METER_CHANGE: 7 * DAY}  # of an event that names no end
 

@@ -8,6 +8,7 @@ order, so that the order of arrival cannot change them.
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Iterator
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -30,7 +31,6 @@ LONE = 2 * DAY  # of one meter's time without another's reading, from which it m
 SPIKE, SPIKE_KWH = 5.0, 0.5  # times the day's third-highest interval, and at least: default of this project
 TENTH_MILLI = 10_000
 SUMS = ("gateway", "amps", "milli_va", "counted")
-UNREAD = 2.0  # times a meter's mean that it may have used in an interval that was not read: default of this project
 LAST_DIGIT = 0.01  # kWh that a register shows, secondary
 GUESSED = 3  # an interval of which only estimates were read; else 0 unread, 1 read once, 2 more often
 
@@ -130,7 +130,7 @@ class Grid:
             last_day=np.int32(0), sealed_day=np.int32(0),  # the last closed and sealed days
         )  # fmt: skip
         self.member = Cells(number=np.int32(-1))  # of a meter slot in its area
-        steps = -(-25 * HOUR // interval)
+        steps = max(-(-25 * HOUR // interval), 3)  # a day has its third-highest interval
         self.rows = Cells(  # a member's day each
             kwh=np.full(steps, np.nan, np.float32), seen=np.zeros(steps, np.uint8), reads=np.int32(0),
             volted=np.int32(0), live=np.int32(0), back=np.int64(0), **heights(interval),
@@ -712,31 +712,32 @@ def read_share(reads: Column, expected: Column, present: Mask) -> dict[str, floa
 
 
 def area_day(days: dict[str, Column], master: dict[str, Column], back: Times, present: Mask) -> dict[str, float]:
-    """Energy in and out in primary kWh, what beyond it each may have been, and the lesser coverage; NaN if no gateway.
+    """Energy read in and out, likely unread in and out, three deviations of all that, and the lesser coverage.
 
-    A meter of which half the day was read may have used twice its mean in each interval that is missing; another,
-    twice what its contract's share of the area makes likely. Registers are right to their last digit.
+    Primary kWh; NaN without a gateway. What was not read of a meter is likely what its mean makes it, anything up to
+    twice as much is possible; of a meter of which less than half was read, what its contract's share of the area makes
+    likely. Registers are right to their last digit.
     """
     gateway, ratio = master["is_gateway"] == 1, zeroed(master["ratio"])
     users, through = present & ~gateway, present & gateway
     if not through.any() or not users.any() or np.isnan(master["ratio"][users]).all():
-        return dict.fromkeys(("energy_in", "energy_out", "doubt_in", "doubt_out", "coverage"), np.nan)
+        return dict.fromkeys(("energy_in", "energy_out", "unread_in", "unread_out", "doubt", "coverage"), np.nan)
     micro = np.rint(zeroed(days["kwh"]) * ratio * 1e6).astype(np.int64)
     sent = np.rint(back * ratio).astype(np.int64)
     energy_in = int(micro[through].sum()) - int(sent[through].sum()) + int(sent[users].sum())
     energy_out = int(micro[users].sum())
-    read, coverage = np.logical_not(np.isnan(days["kwh"])), days["coverage"]
-    unread = np.rint(zeroed(np.where(read, micro * (1 / np.maximum(coverage, 0.5) - 1), np.nan))).astype(np.int64)
+    read, coverage = np.logical_not(np.isnan(days["kwh"])), np.maximum(days["coverage"], 0.5)
+    unread = np.rint(np.where(read, micro * (1 / coverage - 1), 0)).astype(np.int64)
     if (dark := users & ~read).any():
         weights = np.rint(contract_shares(master["contract_kva"], users) * 1000).astype(np.int64)
         known = int(weights[users & read].sum())
         unread[dark] = np.rint(weights[dark] * (energy_out / known)) if known else 0
-    digits = LAST_DIGIT * np.hypot(ratio[through].sum(), np.sqrt(np.square(ratio[users]).sum()))
+    milli = np.rint(np.hypot(unread[present] / 1e3, LAST_DIGIT * ratio[present] * 1e3)).astype(np.int64)
     return {
         "energy_in": energy_in / 1e6, "energy_out": energy_out / 1e6,
-        "doubt_in": UNREAD * int(unread[through].sum()) / 1e6 + digits,
-        "doubt_out": UNREAD * int(unread[users].sum()) / 1e6 + digits,
-        "coverage": min(float(coverage[through].mean()), float(coverage[users].mean())),
+        "unread_in": int(unread[through].sum()) / 1e6, "unread_out": int(unread[users].sum()) / 1e6,
+        "doubt": math.sqrt(3 * int(np.square(milli).sum())) / 1e3,
+        "coverage": min(float(days["coverage"][through].mean()), float(days["coverage"][users].mean())),
     }  # fmt: skip
 
 

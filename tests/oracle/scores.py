@@ -38,6 +38,12 @@ def burst(f: Facts) -> float:
     return min(f["share"] / max(0.05, f["usual"] + 3 * spread), f["share"] * f["attempts"] / 5)
 
 
+def suspicion(f: Facts) -> float:
+    """How far a user's energy explains a loss, beyond what chance makes of as few days."""
+    line = max(0.6, math.tanh(3.5 / math.sqrt(max(f["suspect_days"] - 5, 1))))
+    return min(f["rho"] / line, f["explained"] / 10) if f["excess"] > 0 else 0.0
+
+
 def usual_line(f: Facts) -> float:
     """Above which line loss is too high: 10 % until six days are known, then by habit."""
     return min(max(f["mean"] + max(3 * f["spread"], 0.01), 0.07), 0.10) if f["seen"] >= 6 else 0.10
@@ -97,6 +103,7 @@ DAYS = {
         lambda f: gated(f["zero_days"] / (30 if f["residential"] else 7), f["usual"] > 0.5), 3, 0, 2 * DAY
     ),
     "read_failure": Rule(lambda f: f["missing_days"] / 3, 3),
+    "area_loss_correlation": Rule(whole(suspicion, "rho", "excess"), 1, 2 * DAY, 6 * DAY),
     "capacity_expansion": Rule(whole(
         lambda f: max(f["fifth"] / 1.1, f["kva_2h"] / max(f["contract"] - f["suspended"], 1) / 1.5),
         "fifth", "contract"), 2, 0, 30 * DAY),
@@ -118,4 +125,25 @@ ISSUES = {
         lambda f: abs(f["billed"] - f["recomputed"]) / max(1, 0.005 * f["recomputed"]), "recomputed"), 2),
 }  # fmt: skip
 OVERDUE = {"stage_overdue": Rule(lambda f: f["share"] / 0.8, 3, worse=((1.25, 2, 0), (2.5, 1, 0)))}
+STALLED = {"stage_stall": Rule(lambda f: f["stalled"] / 2, 2)}
+DISORDER = {"stage_disorder": Rule(lambda f: between(f["unfinished"] >= 1, f["unfinished"] == 0), 2)}
 
+
+def opened(f: Facts) -> float:
+    return 0.0 if not f["openings"] else 1 + f["drop_opened"] / 0.4 if f["drop_opened"] >= 0.4 else 1.0
+
+
+def magnetic(f: Facts) -> float:
+    if f["field_s"] < 60:
+        return f["field_s"] / 60
+    return 1 + f["drop_field"] / 0.3 if f["drop_field"] >= 0.3 else 1.0
+
+
+INCIDENTS = {
+    "seal_or_cover_event": Rule(opened, 2, DAY, worse=((2.0, 1, 0),)),
+    "magnetic_field": Rule(magnetic, 2, worse=((2.0, 1, 0),)),
+    "param_change_unordered": Rule(lambda f: min(f["changes"], 1.0), 2, DAY),
+    "relay_unanswered": Rule(lambda f: f["failures"] / 3, 2),
+    "voltage_sag": Rule(lambda f: f["disturbances"], 3, worse=((3.0, 2, 0),)),
+    "frequent_outage": Rule(lambda f: f["outages"] / 3, 3),
+}  # fmt: skip
