@@ -330,7 +330,7 @@ FAULTS = (
     Fault("over_contract_capacity", "a new workshop at more than twice the load of the contract", _office,
           before=lambda row, _, b: load(row, 2.2, b), needs=3.5, echoes=("capacity_expansion",)),
     Fault("meter_stopped", "the register stands still while power flows", _home,
-          after=lambda row, _, b: stands_still(row, b), echoes=("zero_usage", *MISSING)),
+          after=lambda row, _, b: stands_still(row, b), echoes=("zero_usage", "energy_ratio_error", *MISSING)),
     Fault("register_decrease", "the register shows 150 kWh less than before", _home,
           before=lambda row, start, b: register_falls(row, 150.0 * (b.start == start), b)),
     Fault("zero_usage", "the whole meter is bypassed, voltage is there", _shop,

@@ -73,6 +73,7 @@ class Meter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     interval_s: Annotated[int, msgspec.Meta(ge=60, le=86_400)] = 900
     contract_kva: Power | None = None
     suspended_kva: Power = 0.0
+    stopped: Moment = 0  # when supply was stopped or the account closed, 0 while the customer is supplied
     own_transformer_kva: Power = 0.0  # rating of the customer's own transformers, 0 where it has none
     pv_kva: Power = 0.0  # registered generation
     segment: Segment = "residential"
