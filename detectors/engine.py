@@ -25,6 +25,7 @@ from models.features import (
     Standstill,
     Weekdays,
 )
+from models.filed import Filed
 from models.grid import Grid, Window, facts_of
 from models.index import Index
 from models.loading import Exceeding
@@ -45,6 +46,7 @@ from schemas.columns import (
     Column,
     Days,
     DeviceEvents,
+    Files,
     Incidents,
     Intervals,
     Invoices,
@@ -125,6 +127,7 @@ class Engine:
         self.overdue = Windows(lambda _: judge(Overdue, [], self.items))
         self.invoices = Windows(lambda _: judge(Invoices, [], self.bill_index))
         self.incidents = Windows(lambda _: judge(Incidents, [], self.reporting))
+        self.filed, self.files = Filed(self.registry), judge(Files, [], meters)
 
     def adopt(self, rules: Iterable[Rule]) -> list[Alert]:
         """Judge by these rules from now on. An episode goes on, unless its rule is no longer told: it is withdrawn."""
@@ -293,6 +296,8 @@ class Engine:
                     self.counts["readings", "flagged", "spike"] += spikes
                 alerts.extend(self.days.close(*self.day_rows(days, 0)))
                 alerts.extend(self.area_days.close(*self.area_day_rows(days, 0)))
+                for window in days:
+                    alerts.extend(self.files.fold(*self.file_rows(window.area, window.days[0].end)))
             if seals := pending["seal"]:
                 self.intervals.seal(*self.interval_rows(seals))
                 self.days.seal(*self.day_rows(seals, 0))
@@ -351,6 +356,13 @@ class Engine:
         columns = {name: [w.days[n].totals[name] for w in windows] for name in windows[0].days[n].totals}
         names, codes = self.area_names(slots)
         return AreaDays.build(("",), np.zeros(len(slots)), names, codes, at, **columns), slots
+
+    def file_rows(self, area: int, end: int) -> tuple[Files, Codes]:
+        """The files of an area's meters at the end of a day."""
+        name = self.areas.pairs[area][0]
+        slots, columns = self.filed.files(name, end)
+        size = len(slots)
+        return Files.build(("",), np.zeros(size), (name,), np.zeros(size), np.full(size, end), **columns), slots
 
     def area_names(self, slots: Codes) -> tuple[tuple[str, ...], Codes]:
         """The names of area slots, dictionary-encoded."""
@@ -546,7 +558,7 @@ class Engine:
         """Every judge by name."""
         return {"payments": self.payments, "attempts": self.attempts, "days": self.days, "intervals": self.intervals,
                 "area_days": self.area_days, "overdue": self.overdue, "invoices": self.invoices,
-                "incidents": self.incidents}  # fmt: skip
+                "incidents": self.incidents, "files": self.files}  # fmt: skip
 
 
 def judged(rules: Iterable[Rule]) -> list[Rule]:
