@@ -305,8 +305,7 @@ class Engine:
                     self.counts["readings", "flagged", "spike"] += spikes
                 alerts.extend(self.area_days.close(*self.area_day_rows(days, 0)))
                 alerts.extend(self.days.close(*self.day_rows(days, 0, self.area_days.present.given)))
-                for window in days:
-                    alerts.extend(self.files.fold(*self.file_rows(window.area, window.days[0].end)))
+                alerts.extend(self.files.fold(*self.file_rows(days)))
             if seals := pending["seal"]:
                 self.intervals.seal(*self.interval_rows(seals))
                 self.area_days.seal(*self.area_day_rows(seals, 0))
@@ -376,12 +375,15 @@ class Engine:
         names, codes = self.area_names(slots)
         return AreaDays.build(("",), np.zeros(len(slots)), names, codes, at, **columns), slots
 
-    def file_rows(self, area: int, end: int) -> tuple[Files, Codes]:
-        """The files of an area's meters at the end of a day."""
-        name = self.areas.pairs[area][0]
-        slots, columns = self.filed.files(name, end)
-        size = len(slots)
-        return Files.build(("",), np.zeros(size), (name,), np.zeros(size), np.full(size, end), **columns), slots
+    def file_rows(self, windows: list[Window]) -> tuple[Files, Codes]:
+        """The files of the windows' areas at the end of their first day."""
+        parts = [self.filed.files(self.areas.pairs[w.area][0], w.days[0].end) for w in windows]
+        sizes = [len(slots) for slots, _ in parts]
+        areas, ends = np.repeat([[w.area for w in windows], [w.days[0].end for w in windows]], sizes, axis=1)
+        columns = {name: np.concatenate([told[name] for _, told in parts]) for name in parts[0][1]}
+        slots = np.concatenate([slots for slots, _ in parts])
+        names, codes = self.area_names(areas)
+        return Files.build(("",), np.zeros(len(slots)), names, codes, ends, **columns), slots
 
     def area_names(self, slots: Codes) -> tuple[tuple[str, ...], Codes]:
         """The names of area slots, dictionary-encoded."""

@@ -12,6 +12,8 @@ from schemas.master import Area, Meter
 DAY = 86_400
 RECORD = ("until", "gateway", "customer", "tariff", "contract_until", "signed_kva", "contract_kva", "calibration_due",
           "doubled", "bad_capacity", "bad_ratio", "bad_class")  # fmt: skip
+FOUND = ("calibration_days", "contract_days", "gaps", "signed_off", "no_customer", "doubled", "bad_capacity",
+         "bad_ratio", "bad_class", "no_gateway")  # fmt: skip
 KEPT = ("customer", "tariff", "contract_until", "signed_kva")  # where one file of the area has it, every file should
 SINGLE_PHASE, LARGEST_CT, LOW_VOLTAGE = "1P2W", 2000.0, 200.0  # 10 kA on 5 A; V, above which there is no transformer
 CLASSES = {"A": "agricultural"} | dict.fromkeys("BCD", "industrial") | dict.fromkeys("EFGHIJKLMNOPQRST", "commercial")
@@ -44,7 +46,7 @@ class Filed:
         """The meters of an area in force at the end of a day, and the columns of Files; also its gateway, if named."""
         area = self.registry.areas.get(name)
         if area is None:
-            return np.zeros(0, np.int64), {}
+            return np.zeros(0, np.int64), dict.fromkeys(FOUND, np.zeros(0))
         if name not in self.versions or self.versions[name][0] is not area:
             self.versions[name] = area, self.compiled(area)
         members = self.registry.members[name]
