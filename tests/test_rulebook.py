@@ -85,6 +85,10 @@ FIT = [
      "stage_overdue: there is no segment `pv`; overdue have none"),
     ('[voltage_loss]\nstatus = "published"\nversion = 2\nsegments.pv.low = 0.8',
      "voltage_loss: there is no setting `low`, set in the segment pv; it has lost, back, load"),
+    ('[zero_usage]\nstatus = "published"\nversion = 2\nsettings.days = 0',
+     "zero_usage: `days` is 0, not of the sign of the code's 7"),
+    ('[area_loss_high]\nstatus = "published"\nversion = 2\nsegments.yyn0.negative = 0.01',
+     "area_loss_high: `negative` in the segment yyn0 is 0.01, not of the sign of the code's -0.01"),
     ('[voltage_loss]\nstatus = "published"\nversion = 1\nsettings.lost = 0.8', RAISE),
     ('[voltage_loss]\nstatus = "retired"\nversion = 1', RAISE),
 ]  # fmt: skip
