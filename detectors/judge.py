@@ -41,6 +41,7 @@ class Judge:
     ) -> None:
         self.kind, self.features, self.index, self.enrich = kind, features, index, enrich
         self.watching = Cells(rules=np.uint8(0))  # how many have trouble to remember
+        self.given: Columns = {}  # by the features, in the last fold
         self.episodes: list[Episodes] = []
         self.adopt(rules)
 
@@ -86,6 +87,7 @@ class Judge:
                     columns |= dict.fromkeys(feature.gives, np.broadcast_to(np.nan, len(slots)))
                 else:
                     columns |= unfolded(feature, slots, columns, turns)
+            self.given = {name: columns[name] for feature in self.features for name in feature.gives}
             gone = {name: missing(columns[name]) for name in self.reads}
             blank = {name for name, mask in gone.items() if mask is not None and mask.all()}
             for episodes in self.episodes:

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from schemas.columns import Times
+from schemas.columns import Codes, Times
 
 FIRST, LAST = date(1999, 12, 31), date(2101, 1, 2)
 
@@ -32,6 +32,39 @@ def day_of(at: Times, zone: str) -> Times:
         if first == last:
             return np.full(len(at), first)
     return np.searchsorted(midnights(zone), at, side="left") - 1
+
+
+def month_of(days: Codes) -> tuple[Codes, Codes]:
+    """The month of some days, indices into midnights, counted from January 1970 on, and the day of the month.
+
+    >>> [part.tolist() for part in month_of(np.array([1, 31, 32]))]
+    [[360, 360, 361], [1, 31, 1]]
+    """
+    dates = np.datetime64(FIRST) + days
+    months = dates.astype("datetime64[M]")
+    return months.astype(np.int64), (dates - months.astype("datetime64[D]")).astype(np.int64) + 1
+
+
+@lru_cache(maxsize=8)
+def worked(zone: str) -> Times:
+    """Seconds of working days since 1999 at every local midnight; a working day is a weekday."""
+    lengths = np.diff(midnights(zone))
+    weekday = (np.arange(len(lengths)) + FIRST.weekday()) % 7 < 5
+    return np.concatenate([[0], np.cumsum(lengths * weekday)])
+
+
+def worked_after(at: int, seconds: float, zone: str) -> int:
+    """When so many seconds of working days have passed since a moment.
+
+    >>> friday_noon = 946641600 + 7 * 86400
+    >>> (worked_after(friday_noon, 86400, "UTC") - friday_noon) / 86400
+    3.0
+    """
+    nights, work = midnights(zone), worked(zone)
+    day = int(np.searchsorted(nights, at, side="right")) - 1
+    target = int(work[day]) + min(at - int(nights[day]), int(work[day + 1] - work[day])) + round(seconds)
+    last = int(np.searchsorted(work, target, side="left")) - 1
+    return int(nights[last]) + target - int(work[last])
 
 
 def midnight(day: date, zone: str) -> int:

@@ -157,7 +157,7 @@ class Values:
 def meters(case: Case) -> list[Meter]:
     found = []
     for row in table(case.meters):
-        cells = {name: str(moment(cell)) if name in ("effective", "until") else cell
+        cells = {name: str(moment(cell)) if name in ("effective", "until", "stopped") else cell
                  for name, cell in row.items() if cell != "-"}  # fmt: skip
         found += [msgspec.convert(cells | {"meter": meter}, Meter, strict=False) for meter in subjects(row["meter"])]
     return found

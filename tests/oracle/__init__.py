@@ -39,7 +39,7 @@ def expected(stream: Stream) -> Endings:
             told |= endings
         clock = area_clock(reads, area is not None and len({m.meter for m in area.meters}) == 1)
         days = [(start, end) for start, end in pairwise(nights) if end + HOUR <= clock]
-        told |= days_told(name, area, believed, days, stream.interval)
+        told |= days_told(name, area, believed, days, stream.interval, stream.zone)
         if area:
             told |= intervals_told(area, believed, nights, stream.interval, clock - stream.interval)
         newest: dict[str, int] = {}
@@ -48,7 +48,7 @@ def expected(stream: Stream) -> Endings:
         now = max([clock, *sorted(newest.values())[-2:-1]])
         paid = [row for row in rows if row.kind is Payments]
         told |= customers_told(name, paid) | bills_told(name, area, stream.zone, paid, now)
-        told |= work_told(name, [row for row in rows if row.kind is Stages], now)
+        told |= work_told(name, area, stream.zone, [row for row in rows if row.kind is Stages], now)
         used = energy_of(area, believed, nights, stream.interval, clock)
         told |= devices_told(name, [row for row in rows if row.kind is DeviceEvents], now, used, nights)
     return told

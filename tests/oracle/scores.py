@@ -38,6 +38,12 @@ def burst(f: Facts) -> float:
     return min(f["share"] / max(0.05, f["usual"] + 3 * spread), f["share"] * f["attempts"] / 5)
 
 
+def suspicion(f: Facts) -> float:
+    """How far a user's energy explains a loss, beyond what chance makes of as few days."""
+    line = max(0.6, math.tanh(3.5 / math.sqrt(max(f["suspect_days"] - 5, 1))))
+    return min(f["rho"] / line, f["explained"] / 10) if f["excess"] > 0 else 0.0
+
+
 def usual_line(f: Facts) -> float:
     """Above which line loss is too high: 10 % until six days are known, then by habit."""
     return min(max(f["mean"] + max(3 * f["spread"], 0.01), 0.07), 0.10) if f["seen"] >= 6 else 0.10
@@ -68,6 +74,10 @@ READINGS = {
     "over_contract_capacity": Rule(whole(
         lambda f: f["kva"] / max(f["contract_kva"] - f["suspended_kva"], 1.0) / 1.05, "kva", "contract_kva"),
         3, 2 * HOUR, DAY, 1 / 1.05, ((1.2 / 1.05, 2, 2 * HOUR),), 2 * HOUR),
+    "low_power_factor": Rule(whole(
+        lambda f: gated(1.3 - abs(f["total_p"]) * f["ratio"] / f["kva"], f["most_i"] > 0.05 * f["ib"])
+        if f["pv_kva"] == 0 and f["kva"] else NAN, "total_p", "kva", "ratio", "most_i", "ib", "pv_kva"),
+        3, HOUR, HOUR, lull=2 * HOUR),
     "suspended_use": Rule(whole(suspended_use, "kva", "contract_kva", "suspended_kva"), 1, HOUR, DAY, 1 / 1.05,
                           lull=2 * HOUR),
     "customer_transformer_overload": Rule(whole(
@@ -97,6 +107,7 @@ DAYS = {
         lambda f: gated(f["zero_days"] / (30 if f["residential"] else 7), f["usual"] > 0.5), 3, 0, 2 * DAY
     ),
     "read_failure": Rule(lambda f: f["missing_days"] / 3, 3),
+    "area_loss_correlation": Rule(whole(suspicion, "rho", "excess"), 1, 2 * DAY, 6 * DAY),
     "capacity_expansion": Rule(whole(
         lambda f: max(f["fifth"] / 1.1, f["kva_2h"] / max(f["contract"] - f["suspended"], 1) / 1.5),
         "fifth", "contract"), 2, 0, 30 * DAY),
@@ -118,6 +129,8 @@ ISSUES = {
         lambda f: abs(f["billed"] - f["recomputed"]) / max(1, 0.005 * f["recomputed"]), "recomputed"), 2),
 }  # fmt: skip
 OVERDUE = {"stage_overdue": Rule(lambda f: f["share"] / 0.8, 3, worse=((1.25, 2, 0), (2.5, 1, 0)))}
+STALLED = {"stage_stall": Rule(lambda f: f["stalled"] / 2, 2)}
+DISORDER = {"stage_disorder": Rule(lambda f: between(f["unfinished"] >= 1, f["unfinished"] == 0), 2)}
 
 
 def opened(f: Facts) -> float:
