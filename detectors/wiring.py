@@ -38,9 +38,9 @@ def wrong_wiring_vector(
     capacitive load does; or all flow back. The lines of 90 and 100 degrees are defaults of this project.
     """
     lag = np.where((np.abs(i) > load * ib) & (pv_kva == 0), lag, np.nan)
-    apart = np.abs((lag - np.roll(lag, 1, axis=0) + 180) % 360 - 180)
-    nearest = np.minimum(apart, np.roll(apart, -1, axis=0))
-    odd = np.minimum(nearest / limit, np.abs(lag).max(axis=0) / sector)
+    apart = np.abs(lag - lag[[2, 0, 1]])
+    apart = np.minimum(apart, 360 - apart)
+    odd = np.minimum(np.minimum(apart, apart[[1, 2, 0]]) / limit, np.abs(lag).max(axis=0) / sector)
     return np.maximum(odd, np.abs(lag).min(axis=0) / all_back)
 
 
