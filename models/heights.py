@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from models.cells import Array
-from models.runs import runs, sizes_of
+from models.runs import ascending, runs, sizes_of
 from schemas.columns import Codes, Column
 
 HOUR = 3600
@@ -32,6 +32,12 @@ def keep_highest(highest: Array, where: Codes, values: Column) -> None:
     """Let values take their places among the highest of their cells."""
     hot = np.flatnonzero(values > highest[0, where])
     if not len(hot):
+        return
+    if ascending(where):
+        cells, values = where[hot], values[hot]
+        before = highest[:, cells]
+        highest[:-1, cells] = np.minimum(before[1:], np.maximum(before[:-1], values))
+        highest[-1, cells] = np.maximum(before[-1], values)
         return
     order = hot[np.lexsort((values[hot], where[hot]))]
     where, values = where[order], values[order]
