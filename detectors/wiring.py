@@ -30,12 +30,12 @@ def reverse_sequence(
 )  # fmt: skip
 def wrong_wiring_vector(
     lag: Column, i: Column, ib: Column, pv_kva: Column, *, limit: float = 50.0, sector: float = 90.0,
-    all_back: float = 100.0, load: float = 0.05,
+    all_back: float = 92.0, load: float = 0.05,
 ) -> Column:  # fmt: skip
     """A loaded four-wire meter's angles tell that currents are crossed or reversed (错接线), for a day. Catalogue 1.2.
 
     One phase 50 degrees from both others while some current flows back, as one of three crossed ones must and no
-    capacitive load does; or all flow back. The lines of 90 and 100 degrees are defaults of this project.
+    capacitive load does; or all flow back. The lines of 90 and 92 degrees are defaults of this project.
     """
     lag = np.where((np.abs(i) > load * ib) & (pv_kva == 0), lag, np.nan)
     apart = np.abs(lag - lag[[2, 0, 1]])

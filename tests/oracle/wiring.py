@@ -64,7 +64,7 @@ def wrong_angles(f: Facts, n: int) -> float:
         return NAN
     apart = [abs((lags[k] - lags[k - 1] + 180) % 360 - 180) for k in range(3)]  # A and C, B and A, C and B
     nearest = min(apart[n], apart[(n + 1) % 3])
-    return max(min(nearest / 50, max(map(abs, lags)) / 90), min(map(abs, lags)) / 100)
+    return max(min(nearest / 50, max(map(abs, lags)) / 90), min(map(abs, lags)) / 92)
 
 
 def adrift(f: Facts, n: int) -> float:
