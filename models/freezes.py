@@ -22,7 +22,7 @@ TARIFFS = ("register_sharp", "register_peak", "register_flat", "register_valley"
 class Shown(NamedTuple):
     """What readings show that a day may be left with, each of the shape (values, rows); None where no reading does."""
 
-    power: Times | None  # secondary: mW drawn, W squared, 1, mvar either way, 1
+    power: Times | None  # secondary: tenths of a watt drawn, W squared, 1, var either way, 1
     registers: Column | None  # register and export register
     tariffs: Column | None  # beside a register, the sum of the tariffs' and how many they are
     demands: Column | None  # demand and how often it was reset
@@ -57,10 +57,10 @@ def power_of(r: Readings, p: Column, q: Column) -> Times | None:
         known &= ~(missing & ~np.isnan(r.i)).any(axis=0)
     told = np.zeros((5, len(r)), np.int64)
     drawn = np.where(known, np.clip(p, 0, HIGHEST_KW), 0)
-    told[0], told[1], told[2] = np.rint(drawn * 1e6), np.rint((drawn * 1e3) ** 2), known
+    told[0], told[1], told[2] = np.rint(drawn * 1e4), np.rint((drawn * 1e3) ** 2), known
     if not unknown(r.q):
         told[4] = known & ~np.isnan(r.q).all(axis=0)
-        told[3] = np.rint(np.where(told[4], np.minimum(np.abs(q), HIGHEST_KW), 0) * 1e6)
+        told[3] = np.rint(np.where(told[4], np.minimum(np.abs(q), HIGHEST_KW), 0) * 1e3)
     return told
 
 
@@ -69,14 +69,19 @@ def tariffs_of(r: Readings) -> Column | None:
     columns = [c for name in TARIFFS if not unknown(c := getattr(r, name))]
     if not columns or unknown(r.register):
         return None
-    told = np.sum([~np.isnan(c) for c in columns], axis=0)
-    together = np.sum([zeroed(c) for c in columns], axis=0)
-    return np.stack([np.where((told > 0) & ~np.isnan(r.register), together, np.nan), told])
+    tariffs = np.stack(columns)
+    told = (~np.isnan(tariffs)).sum(axis=0)
+    return np.stack([np.where((told > 0) & ~np.isnan(r.register), zeroed(tariffs).sum(axis=0), np.nan), told])
 
 
-def beside(*columns: Column) -> Column | None:
+def beside(first: Column, *others: Any) -> Column | None:
     """The columns one below the other; None where the first was never given."""
-    return None if unknown(columns[0]) else np.stack(np.broadcast_arrays(*columns))
+    if unknown(first):
+        return None
+    told = np.empty((1 + len(others), len(first)), first.dtype)
+    for n, column in enumerate((first, *others)):
+        told[n] = column
+    return told
 
 
 def freeze(cells: Cells, told: Shown, rows: Codes, where: Codes, since: Times, first: Mask) -> None:
@@ -106,15 +111,15 @@ def freeze_columns(cells: dict[str, Array], expected: Column, length: int) -> di
     tariff_sum, tariffs = np.where(together, cells["tariffs"], [[np.nan], [0.0]])
     age = np.where(cells["registers_at"] > 0, length - cells["registers_at"], np.nan)
     demand, resets = cells["demands"]
-    milli, squares, count, reactive, told = cells["power"].astype(np.float64)
+    tenths, squares, count, reactive, told = cells["power"].astype(np.float64)
     known = np.maximum(count, 1)
-    mean = np.where(count >= expected / 2, milli / known / 1e6, np.nan)
+    mean = np.where(count >= expected / 2, tenths / known / 1e4, np.nan)
     spread = np.maximum(squares / 1e6 - known * mean**2, 0) / np.maximum(count - 1, 1)
     return {
         "register": register, "register_age": age, "export_register": export, "tariff_sum": tariff_sum,
         "tariffs": tariffs, "demand": demand, "demand_resets": resets, "meter_ratio": cells["set_ratio"][0],
         "mean_kw": mean, "mean_kw_error": np.sqrt(spread / known), "power_coverage": np.minimum(count / expected, 1),
-        "mean_kvar": np.where((told == count) & ~np.isnan(mean), reactive / known / 1e6, np.nan),
+        "mean_kvar": np.where((told == count) & ~np.isnan(mean), reactive / known / 1e3, np.nan),
     }  # fmt: skip
 
 

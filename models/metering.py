@@ -28,7 +28,7 @@ class DayRegisters:
 
     def __init__(self) -> None:
         self.cells = Cells(
-            register=np.float64(np.nan), read=np.int64(0), odd=np.float64(np.nan), version=np.float64(-1),
+            register=np.float64(np.nan), read=np.uint32(0), odd=np.float64(np.nan), version=np.float64(-1),
             export=np.float64(np.nan), tariffs=np.uint8(0), stopped_kwh=np.float32(0), midnight=np.bool_(0),
         )  # fmt: skip
 
@@ -134,7 +134,7 @@ class Demands:
 
     def __init__(self) -> None:
         self.cells = Cells(
-            demand=np.float32(np.nan), resets=np.float32(np.nan), then=np.int64(0), floor=np.float32(0),
+            demand=np.float32(np.nan), resets=np.float32(np.nan), then=np.uint32(0), floor=np.float32(0),
             ceiling=np.float32(np.inf),
         )  # fmt: skip
 
@@ -170,7 +170,7 @@ class MonthlyFactor:
 
     def __init__(self, zone: str) -> None:
         self.zone = zone
-        self.cells = Cells(month=np.int32(0), days=np.float64(0), kw=np.float64(0), kvar=np.float64(0))
+        self.cells = Cells(month=np.int32(0), days=np.float32(0), kw=np.float32(0), kvar=np.float32(0))
 
     def fold(self, slots: Codes, columns: Columns) -> Columns:
         """Adds month_factor on the last day of a month that was well covered; NaN on any other day."""
@@ -179,8 +179,7 @@ class MonthlyFactor:
         share = np.where(np.isnan(x["mean_kvar"]), 0, x["power_coverage"].astype(np.float64))
         sums = {"days": share, "kw": share * np.nan_to_num(x["mean_kw"]), "kvar": share * np.nan_to_num(x["mean_kvar"])}
         for name, more in sums.items():
-            sums[name] = np.where(c["month"][slots] == month, c[name][slots], 0) + more
-            c[name][slots] = sums[name]
+            c[name][slots] = sums[name] = np.where(c["month"][slots] == month, c[name][slots], 0) + more
         c["month"][slots] = month
         whole = (following > month) & (sums["days"] >= self.COVERED * number)
         return {"month_factor": np.where(whole, sums["kw"] / np.hypot(sums["kw"], sums["kvar"]), np.nan)}

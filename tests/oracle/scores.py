@@ -159,3 +159,18 @@ INCIDENTS = {
     "voltage_sag": Rule(lambda f: f["disturbances"], 3, worse=((3.0, 2, 0),)),
     "frequent_outage": Rule(lambda f: f["outages"] / 3, 3),
 }  # fmt: skip
+
+
+def near_end(f: Facts) -> float:
+    if f["left"] <= 0:
+        return 3.0
+    return 2.0 if f["left"] <= 30 else max(1 + (60 - f["left"]) / 30, 0.0)
+
+
+FILES = {
+    "calibration_due": Rule(lambda f: NAN if f["late"] is None else 1 + f["late"] if f["late"] > 0
+                            else between(False, f["late"] < 0), 4, worse=((31.0, 3, 0), (91.0, 2, 0))),
+    "file_inconsistency": Rule(lambda f: float(f["faults"]), 4),
+    "contract_gap": Rule(lambda f: max(f["gaps"], f["off"] / 0.01), 4),
+    "contract_expiry": Rule(lambda f: NAN if f["left"] is None else near_end(f), 4, worse=((2.0, 3, 0), (3.0, 2, 0))),
+}  # fmt: skip
