@@ -19,7 +19,7 @@ from models.calendar import day_of, midnights
 from models.cells import Array, Cells
 from models.freezes import Shown, freeze, freeze_columns, freezes, highest, shown
 from models.gaps import total, unknown, zeroed
-from models.heights import EVEN, LIGHT, LOST, height_columns, heights, keep_highest, spread_of, unbalance_factor
+from models.heights import EVEN, LOST, height_columns, heights, keep_highest, spread_of, unbalance_factor
 from models.packed import packed, unpacked
 from models.registry import Registry
 from models.runs import ascending, runs, sizes_of
@@ -93,7 +93,6 @@ class Facts(NamedTuple):
     amps: Column  # primary
     neutral: Column  # A, primary
     kva: Column  # primary
-    light: Column  # kVA, primary, from which a load is worth keeping
     unbalance: Column  # of the voltages
     by_magnitude: Mask  # it comes from magnitudes alone
     frequency: Column | None  # Hz; None without any
@@ -427,7 +426,7 @@ class Grid:
 
     def keep(self, rows: Codes, cell: Codes, facts: Facts) -> None:
         """Keep the highest load and unbalance of each day."""
-        for name, column, least in (("loads", facts.kva, facts.light[rows]), ("unbalances", facts.unbalance, EVEN)):
+        for name, column, least in (("loads", facts.kva, 0), ("unbalances", facts.unbalance, EVEN)):
             values = column[rows]
             known = ~np.isnan(values)
             if known.any():
@@ -686,9 +685,8 @@ def facts_of(r: Readings, master: dict[str, Column], interval: int) -> Facts:
     read = r.status != Status.ESTIMATED
     amps, neutral = r.i * master["ratio"], r.neutral * master["ratio"]
     unbalance, by_magnitude = unbalance_of(r, master)
-    light = LIGHT * (master["contract_kva"] - master["suspended_kva"])
     return Facts(
-        r.kwh, amps, neutral, kva, light, unbalance, by_magnitude, None if unknown(r.frequency) else r.frequency, back,
+        r.kwh, amps, neutral, kva, unbalance, by_magnitude, None if unknown(r.frequency) else r.frequency, back,
         read, volted, live, master["is_gateway"] == 1, np.zeros(len(r), bool), shown(r, p, q),
     )  # fmt: skip
 

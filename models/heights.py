@@ -1,7 +1,7 @@
 """The highest values of each meter's day: the load it reached and the unbalance of its voltages.
 
-Only the few highest readings of a day are kept, in ascending order, so that the order of arrival does not matter. What
-is far from any limit counts as 0.
+Only the few highest readings of a day are kept, in ascending order, so that the order of arrival does not matter. Voltages
+that are as good as even count as 0.
 """
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from schemas.columns import Codes, Column
 HOUR = 3600
 LASTING = 2 * HOUR  # of a day, that a load was reached for to count as kva_2h
 ENOUGH = 0.9  # of a day's intervals that must be known
-LIGHT = 0.5  # of the contract: below it a load is far from any limit; default of this project
-EVEN = 0.01  # below it voltages are, half of the limit for the public grid
+EVEN = 0.01  # unbalance that is no trouble anywhere: half of the limit for the public grid
 LOST = 0.78  # of nominal: below it a phase is lost, and no unbalance; the meter's own limit of voltage loss
 
 
