@@ -1,7 +1,7 @@
 """The highest values of each meter's day: the load it reached and the unbalance of its voltages.
 
-Only the few highest readings of a day are kept, in ascending order, so that the order of arrival does not matter. Voltages
-that are as good as even count as 0.
+Only the few highest readings of a day are kept, in ascending order, so that the order of arrival does not matter.
+Voltages that are as good as even count as 0.
 """
 from __future__ import annotations
 
