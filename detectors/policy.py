@@ -27,8 +27,11 @@ SUPPLY = frozenset({"voltage_loss", "phase_break", "all_voltage_loss", "current_
 MUTED = {
     Event.PLANNED_OUTAGE: SUPPLY,
     Event.VACANCY: frozenset({"zero_usage", "area_loss_correlation", "model_score", "current_break"}),
-    Event.METER_CHANGE: frozenset({"register_decrease", "meter_stopped", "zero_usage", "area_loss_correlation",
-                                   "read_failure"}),
+    Event.METER_CHANGE: frozenset({
+        "register_decrease", "meter_stopped", "zero_usage", "area_loss_correlation", "read_failure",
+        "register_sum_mismatch", "meter_runaway", "energy_ratio_error", "register_interval_sum",
+        "unregistered_reverse", "use_after_stop", "demand_register_error",
+    }),
 }
 LASTS = {Event.METER_CHANGE: 7 * DAY}  # of an event that names no end
 

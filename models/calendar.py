@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from schemas.columns import Times
+from schemas.columns import Codes, Times
 
 FIRST, LAST = date(1999, 12, 31), date(2101, 1, 2)
 
@@ -32,6 +32,17 @@ def day_of(at: Times, zone: str) -> Times:
         if first == last:
             return np.full(len(at), first)
     return np.searchsorted(midnights(zone), at, side="left") - 1
+
+
+def month_of(days: Codes) -> tuple[Codes, Codes]:
+    """The month of some days, indices into midnights, counted from January 1970 on, and the day of the month.
+
+    >>> [part.tolist() for part in month_of(np.array([1, 31, 32]))]
+    [[360, 360, 361], [1, 31, 1]]
+    """
+    dates = np.datetime64(FIRST) + days
+    months = dates.astype("datetime64[M]")
+    return months.astype(np.int64), (dates - months.astype("datetime64[D]")).astype(np.int64) + 1
 
 
 @lru_cache(maxsize=8)

@@ -17,11 +17,13 @@ import numpy as np
 
 from models.calendar import day_of, midnights
 from models.cells import Array, Cells
+from models.freezes import Shown, freeze, freeze_columns, freezes, highest, shown
+from models.gaps import total, unknown, zeroed
 from models.heights import LOST, height_columns, heights, keep_highest, spread_of, unbalance_factor
 from models.packed import packed, unpacked
 from models.registry import Registry
 from models.runs import ascending, runs, sizes_of
-from schemas.columns import Codes, Column, Mask, Readings, Status, Times, constant
+from schemas.columns import Codes, Column, Mask, Readings, Status, Times
 
 HOUR, DAY = 3600, 86_400
 DAY_PATIENCE = HOUR
@@ -30,7 +32,9 @@ AHEAD_DAYS = 3  # open days beyond tomorrow that one area may hold
 LONE = 2 * DAY  # of one meter's time without another's reading, from which it moves its area's clock alone
 SPIKE, SPIKE_KWH = 5.0, 0.5  # times the day's third-highest interval, and at least: default of this project
 TENTH_MILLI = 10_000
-SUMS = ("gateway", "amps", "milli_va", "counted")
+SUMS = ("gateway", "amps", "milli_va", "counted", "high_hz", "low_hz")
+POINTS = 3  # of an area that must agree on its frequency: catalogue 1.5
+NOMINAL_HZ = 50.0
 LAST_DIGIT = 0.01  # kWh that a register shows, secondary
 GUESSED = 3  # an interval of which only estimates were read; else 0 unread, 1 read once, 2 more often
 
@@ -56,7 +60,8 @@ class AreaIntervals(NamedTuple):
 NONE = np.zeros(0)
 NO_INTERVALS = AreaIntervals(
     np.zeros(0, np.int64), np.zeros(0, np.int64),
-    {"current": np.zeros((3, 0)), "kva": NONE, "neutral": NONE, "gateway": NONE, "coverage": NONE},
+    {"current": np.zeros((3, 0)), "kva": NONE, "neutral": NONE, "gateway": NONE, "coverage": NONE,
+     "hz_above": NONE, "hz_below": NONE},
 )  # fmt: skip
 
 
@@ -90,11 +95,14 @@ class Facts(NamedTuple):
     kva: Column  # primary
     unbalance: Column  # of the voltages
     by_magnitude: Mask  # it comes from magnitudes alone
+    frequency: Column | None  # Hz; None without any
     back: Times  # energy that flowed back in the interval, micro kWh secondary
     read: Mask  # was read, not estimated
     volted: Mask  # has a voltage
     live: Mask  # has one above half of nominal
     gateway: Mask
+    stale: Mask  # repeats the reading before it; found when it is judged
+    shown: Shown
 
 
 class Block:
@@ -133,13 +141,15 @@ class Grid:
         steps = max(-(-25 * HOUR // interval), 3)  # a day has its third-highest interval
         self.rows = Cells(  # a member's day each
             kwh=np.full(steps, np.nan, np.float32), seen=np.zeros(steps, np.uint8), reads=np.int32(0),
-            volted=np.int32(0), live=np.int32(0), back=np.int64(0), **heights(interval),
+            volted=np.int32(0), live=np.int32(0), back=np.int64(0), **heights(interval), **freezes(),
         )  # fmt: skip
         self.sums = Cells(  # an area's day each, over its users
             amps=np.zeros((3, steps), np.int64),  # 0.1 mA primary
             milli_va=np.zeros(steps, np.int64),
             counted=np.zeros(steps, np.int32),
             gateway=np.full((5, steps), np.nan),  # A, B, C in A, kVA and neutral in A, primary
+            high_hz=np.zeros((POINTS, steps), np.float32),  # the highest frequencies, in ascending order
+            low_hz=np.zeros((POINTS, steps), np.float32),  # twice the nominal less the lowest
         )
         self.free_rows: dict[int, list[int]] = {}  # bases by size
         self.free_sums: list[int] = []
@@ -384,9 +394,9 @@ class Grid:
         stale = ~again & (at <= np.maximum(passed, np.repeat(self.clocks["closed_to"][areas[begins]], sizes)))
         for k in np.unique(np.searchsorted(begins, np.flatnonzero(stale), side="right") - 1).tolist():
             self.areas[owners[k][0]].dirty.add(owners[k][1])
-        fresh = ~seen | in_order
+        since, fresh = at - start, ~seen | in_order
         if not fresh.all():
-            rows, cell, step, number = (c[fresh] for c in (rows, cell, step, number))
+            rows, cell, step, number, since = (c[fresh] for c in (rows, cell, step, number, since))
             seen, read = seen[fresh], read[fresh]
         add(r["reads"], cell, read)
         add(r["volted"], cell, facts.volted[rows])
@@ -394,6 +404,8 @@ class Grid:
         if (back := facts.back[rows]).any():
             add(r["back"], cell, back)
         self.keep(rows[~seen], cell[~seen], facts)
+        sound = np.flatnonzero(~facts.stale[rows]) if facts.stale.any() else slice(None)
+        freeze(self.rows, facts.shown, rows[sound], cell[sound], since[sound], ~seen[sound])
         self.sum_up(rows, step, number, facts, seen)
         return again
 
@@ -431,6 +443,12 @@ class Grid:
             s[:3, step[gateway], number[gateway]] = amps[:, gateway]
             s[3, step[gateway], number[gateway]] = kva[gateway]
             s[4, step[gateway], number[gateway]] = facts.neutral[rows][gateway]
+        if facts.frequency is not None:
+            hertz = facts.frequency[rows]
+            told = np.flatnonzero(~np.isnan(hertz) & ~seen & ~facts.stale[rows])
+            places = step[told] * self.sums["high_hz"].shape[-1] + number[told]
+            keep_highest(flat(self.sums["high_hz"]), places, hertz[told])
+            keep_highest(flat(self.sums["low_hz"]), places, np.float32(2 * NOMINAL_HZ) - hertz[told])
         known = ~gateway & ~np.isnan(kva) & ~seen
         if not known.any():
             return
@@ -529,7 +547,7 @@ class Grid:
 
     def interval_rows(self, spans: Iterable[tuple[int, int, int]]) -> AreaIntervals:
         """Areas' intervals with data that end in (after, until], by span of area, after and until."""
-        parts: list[tuple[Array, ...]] = []  # of each: areas, ends, gateway, amps, milli_va, counted
+        parts: list[tuple[Array, ...]] = []  # of each: areas, ends, and SUMS
         pooled: list[tuple[int, int, int, int, int]] = []
 
         def flush() -> None:
@@ -558,11 +576,10 @@ class Grid:
         if not parts:
             return NO_INTERVALS
         parts = parts if len(parts) == 1 else [tuple(np.concatenate(p, axis=-1) for p in zip(*parts, strict=True))]
-        slots, at, gateway, amps, milli_va, counted = parts[0]
-        measured = ~np.isnan(gateway[3])
-        rows = np.flatnonzero(measured | (counted > 0))
-        slots, at, gateway, amps, milli_va, counted, measured = (
-            c[..., rows] for c in (slots, at, gateway, amps, milli_va, counted, measured)
+        measured, agreed = ~np.isnan(parts[0][2][3]), parts[0][6][0] > 0
+        rows = np.flatnonzero(measured | (parts[0][5] > 0) | agreed)
+        slots, at, gateway, amps, milli_va, counted, high, low, measured, agreed = (
+            c[..., rows] for c in (*parts[0], measured, agreed)
         )
         coverage = np.ones(len(rows))
         if not measured.all():
@@ -572,6 +589,8 @@ class Grid:
             "current": np.where(measured, gateway[:3], amps / TENTH_MILLI),
             "kva": np.where(measured, gateway[3], milli_va / 1e6), "neutral": np.where(measured, gateway[4], np.nan),
             "gateway": measured.astype(float), "coverage": coverage,
+            "hz_above": np.where(agreed, high[0] - NOMINAL_HZ, np.nan),
+            "hz_below": np.where(agreed, low[0] - NOMINAL_HZ, np.nan),
         })  # fmt: skip
 
     def crossed(self, slot: int, after: int, until: int) -> Iterator[Block]:
@@ -593,12 +612,21 @@ class Grid:
         rows = self.registry.meters.rows(meters, np.full(len(meters), end - 1))
         master = self.registry.meters.at(rows)
         present = ((rows > 0) & (end <= master["member_until"])) | (cells["reads"] > 0)
-        expected = np.maximum((end - start) / np.fmax(master["interval_s"], self.interval), 1)
+        own = np.fmax(master["interval_s"], self.interval)
+        expected = np.maximum((end - start) / own, 1)
         columns = day_columns(cells, expected) | height_columns(cells, expected, end - start)
+        columns |= freeze_columns(cells, expected, end - start) | {"top_kw": highest(cells["kwh"], own, self.interval)}
         spikes = int(np.count_nonzero(columns.pop("spike")[present]))
         totals = read_share(columns["reads"], expected, present) | area_day(columns, master, cells["back"], present)
         days = {name: column[present] for name, column in columns.items()}
         return AreaDay(end, meters[present], days, totals, spikes)
+
+
+def flat(cells: Array) -> Array:
+    """A view of cells of the shape (n, steps, numbers) with one place for every step and number."""
+    view = cells.view()
+    view.shape = (len(cells), -1)
+    return view
 
 
 def widened(held: Array | None, empty: Array, size: int) -> Array:
@@ -641,11 +669,6 @@ def apparent(r: Readings, master: dict[str, Column]) -> Column:
     return np.where(told, kva, np.where(blind, np.nan, total(product) / 1000 * wires))
 
 
-def total(phases: Column) -> Column:
-    """The sum over the phases, in double precision."""
-    return zeroed(phases).sum(axis=0, dtype=np.float64)
-
-
 def facts_of(r: Readings, master: dict[str, Column], interval: int) -> Facts:
     """What the grid files of readings; the master columns are as of each row's time."""
     kva = apparent(r, master) * master["ratio"]
@@ -660,8 +683,10 @@ def facts_of(r: Readings, master: dict[str, Column], interval: int) -> Facts:
     read = r.status != Status.ESTIMATED
     amps, neutral = r.i * master["ratio"], r.neutral * master["ratio"]
     unbalance, by_magnitude = unbalance_of(r, master)
-    gateway = master["is_gateway"] == 1
-    return Facts(r.kwh, amps, neutral, kva, unbalance, by_magnitude, back, read, volted, live, gateway)
+    return Facts(
+        r.kwh, amps, neutral, kva, unbalance, by_magnitude, None if unknown(r.frequency) else r.frequency, back, read,
+        volted, live, master["is_gateway"] == 1, np.zeros(len(r), bool), shown(r),
+    )  # fmt: skip
 
 
 def unbalance_of(r: Readings, master: dict[str, Column]) -> tuple[Column, Mask]:
@@ -678,19 +703,8 @@ def unbalance_of(r: Readings, master: dict[str, Column]) -> tuple[Column, Mask]:
     return told, by_magnitude
 
 
-def unknown(column: Column) -> bool:
-    """Whether a column was never given."""
-    return constant(column) and bool(np.isnan(column[..., 0]).all())
-
-
-def zeroed(column: Column) -> Column:
-    """The column with 0 for NaN."""
-    missing = np.isnan(column)
-    return np.where(missing, column.dtype.type(0), column) if np.count_nonzero(missing) else column
-
-
 def day_columns(cells: dict[str, Array], expected: Column) -> dict[str, Column]:
-    """The Days columns of every member; `expected` is how many intervals a full day has."""
+    """The Days columns of every member's energy; `expected` is how many intervals a full day has."""
     kwh: Column = cells["kwh"].astype(np.float64)
     told = (~np.isnan(kwh)).sum(axis=0)
     coverage = np.minimum(told / expected, 1)
@@ -702,7 +716,7 @@ def day_columns(cells: dict[str, Array], expected: Column) -> dict[str, Column]:
     with np.errstate(invalid="ignore", divide="ignore"):
         live = np.where(cells["volted"] > 0, cells["live"] / cells["volted"], np.nan)
     return {"kwh": total, "coverage": coverage, "reads": cells["reads"].astype(float), "live": live,
-            "spike": spike.astype(float)}  # fmt: skip
+            "returned_kwh": cells["back"] / 1e6, "spike": spike.astype(float)}  # fmt: skip
 
 
 def read_share(reads: Column, expected: Column, present: Mask) -> dict[str, float]:

@@ -51,7 +51,7 @@ class Block:
     phase: Codes  # (rows,) that a single-phase meter hangs on
     share: Values  # (3, rows) of a three-phase user's load
     register: NDArray[np.float64]  # (rows,) kWh, secondary
-    counts: Mask  # (rows,) whether the register moves
+    counts: Values  # (rows,) share of what flows that the meter counts
     clock: Values  # (rows,) seconds the meter's clock is ahead
     read: Mask  # (slots, rows)
     u: Values  # (3, slots, rows) V
@@ -179,7 +179,12 @@ def sagged(row: int, volts: float, block: Block) -> None:
 
 def stands_still(row: int, block: Block) -> None:
     """The register no longer moves."""
-    block.counts[row] = False
+    block.counts[row] = 0
+
+
+def miscounts(row: int, share: float, block: Block) -> None:
+    """The meter counts a share of what flows."""
+    block.counts[row] = share
 
 
 def register_falls(row: int, kwh: float, block: Block) -> None:
@@ -330,7 +335,9 @@ FAULTS = (
     Fault("over_contract_capacity", "a new workshop at more than twice the load of the contract", _office,
           before=lambda row, _, b: load(row, 2.2, b), needs=3.5, echoes=("capacity_expansion",)),
     Fault("meter_stopped", "the register stands still while power flows", _home,
-          after=lambda row, _, b: stands_still(row, b), echoes=("zero_usage", *MISSING)),
+          after=lambda row, _, b: stands_still(row, b), echoes=("zero_usage", "energy_ratio_error", *MISSING)),
+    Fault("energy_ratio_error", "the meter counts 60 % of what flows", _office,
+          after=lambda row, _, b: miscounts(row, 0.6, b), needs=4.5, echoes=MISSING),
     Fault("register_decrease", "the register shows 150 kWh less than before", _home,
           before=lambda row, start, b: register_falls(row, 150.0 * (b.start == start), b)),
     Fault("zero_usage", "the whole meter is bypassed, voltage is there", _shop,
@@ -343,7 +350,8 @@ FAULTS = (
     Fault("reverse_sequence", "two phases of the supply are exchanged, with their currents", _through_ct,
           after=lambda row, _, b: flagged(row, Flag.REVERSED_SEQUENCE, b), lasts=2),
     Fault("wrong_wiring_vector", "the currents of phases A and B are crossed", _through_ct,
-          after=lambda row, _, b: crossed(row, b), lasts=3, needs=1.5, echoes=("reverse_polarity", *BESIDE)),
+          after=lambda row, _, b: crossed(row, b), lasts=3, needs=1.5,
+          echoes=("reverse_polarity", "low_power_factor", *BESIDE)),
     Fault("neutral_phase_mismatch", "60 % of the phase current goes around the meter, the neutral carries all", _home,
           after=lambda row, _, b: bridged(row, 0.4, b), needs=2, echoes=MISSING),
     Fault("meter_voltage_unbalance", "the neutral before the meter is broken", _direct,

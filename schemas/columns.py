@@ -385,6 +385,24 @@ class Journeys(Batch):
 
 
 @dataclass(frozen=True, slots=True)
+class Files(Batch):
+    """A meter's file at the end of a local day: the midnight ``at``. A count of faults is 0 where all is well."""
+
+    kind: ClassVar[str] = "files"
+
+    calibration_days: Column  # past the date of its calibration, negative before
+    contract_days: Column  # until the contract ends, negative afterwards
+    gaps: Column  # fields of the contract that are empty, though others of the area have them
+    signed_off: Column  # share by which the signed capacity is off the file's
+    no_customer: Column  # 1 where it names no customer, though others of the area do
+    doubled: Column  # further records of the same effective date
+    bad_capacity: Column  # 1 where the capacity is 0, or absent though the customer is no household
+    bad_ratio: Column  # 1 where no transformer has such a ratio
+    bad_class: Column  # 1 where the class of use is not that of the trade
+    no_gateway: Column  # 1 where the area names it as its gateway, but has no file of it
+
+
+@dataclass(frozen=True, slots=True)
 class Incidents(Batch):
     """What a meter, or a whole area (subject ""), reported, at a moment at which it counts; NaN tells nothing."""
 
@@ -413,6 +431,20 @@ class Days(Batch):
     coverage: Column  # share of the day's intervals that were read
     reads: Column  # readings of any kind in the day
     live: Column  # share of the day's readings with voltage on some phase, NaN when none has a voltage
+    register: Column  # kWh at the day's last reading that shows a register, secondary
+    register_age: Column  # seconds from that reading to midnight
+    export_register: Column  # kWh exported, of the same reading
+    tariff_sum: Column  # kWh of the tariffs' registers together, of the same reading
+    tariffs: Column  # how many of them that reading shows
+    mean_kw: Column  # mean of the power drawn, secondary; NaN below half coverage
+    mean_kw_error: Column  # its standard error where power is read at moments of the intervals
+    mean_kvar: Column  # mean of the reactive power without its sign, where it is told beside all power
+    power_coverage: Column  # share of the day's intervals with power
+    returned_kwh: Column  # kWh that flowed back by the power readings, secondary
+    top_kw: Column  # highest mean power of an interval, of those that follow one that was read, secondary
+    demand: Column  # kW of the demand register at the day's last reading that shows it, secondary
+    demand_resets: Column  # how often it was reset, of the same reading
+    meter_ratio: Column  # CT x PT ratio that the meter was last set to in the day
     kva_p99: Column  # primary kVA below which 99 % of the readings lie, the second highest at a quarter-hour
     kva_2h: Column  # primary kVA reached for two hours of the day in all; both NaN below 90 % coverage
     unbalance_p95: Column  # of the voltages, below which 95 % of the readings lie; NaN below 90 % coverage
@@ -431,6 +463,8 @@ class Intervals(Batch):
     kva: Column  # apparent power, primary
     neutral: Column  # primary A through the transformer's neutral, by the gateway meter
     gateway: Column  # 1 when measured by the gateway meter, 0 when summed over users
+    hz_above: Column  # Hz above nominal that at least three of the area's meters show; NaN where fewer tell
+    hz_below: Column  # the same below
     coverage: Column  # share of the area's meters that were read
 
 
@@ -458,6 +492,9 @@ COLUMN_TYPES: dict[str, Any] = {
     "frequency": np.float32, "thd": np.float32, "u_angle": np.float32, "terminal_p": np.float32,
     "meter_ratio": np.float32, "flags": np.float32, "clock_offset": np.float32, "received": np.int64,
     "status": np.uint8, "event": np.uint8, "until": np.int64, "residual": np.float32, "seconds": np.float32,
+    "calibration_days": np.float64, "contract_days": np.float64, "gaps": np.float32, "signed_off": np.float32,
+    "no_customer": np.float32, "doubled": np.float32, "bad_capacity": np.float32, "bad_ratio": np.float32,
+    "bad_class": np.float32, "no_gateway": np.float32,
     "openings": np.float32, "changes": np.float32, "field_s": np.float64, "use_drop": np.float32,
     "relay_failures": np.float32, "disturbances": np.float32, "outages": np.float32,
     "payment": np.uint8, "amount": np.float64, "bills": str, "bill": np.int32, "channels": str, "channel": np.int32,
@@ -470,9 +507,13 @@ COLUMN_TYPES: dict[str, Any] = {
     "read_off": np.float64, "short_kwh": np.float64, "by_demand": np.float64, "difference": np.float64,
     "recomputed": np.float64,
     "limit_hours": np.float64, "stalled": np.float64, "usual_hours": np.float64, "unfinished": np.float64,
+    "register_age": np.float32, "tariff_sum": np.float64, "tariffs": np.float32, "mean_kw": np.float32,
+    "mean_kw_error": np.float32, "mean_kvar": np.float32, "power_coverage": np.float32, "returned_kwh": np.float32,
+    "top_kw": np.float32,
     "coverage": np.float32, "reads": np.float32, "live": np.float32, "kva_p99": np.float32, "kva_2h": np.float32,
     "unbalance_p95": np.float32, "unbalance_top": np.float32, "by_magnitude": np.float32,
-    "current": np.float32, "kva": np.float32, "gateway": np.float32, "energy_in": np.float64, "energy_out": np.float64,
+    "current": np.float32, "kva": np.float32, "gateway": np.float32, "hz_above": np.float32, "hz_below": np.float32,
+    "energy_in": np.float64, "energy_out": np.float64,
     "unread_in": np.float64, "unread_out": np.float64, "doubt": np.float64, "read_share": np.float32,
 }  # fmt: skip
 PHASE_COLUMNS = frozenset({"u", "i", "p", "q", "thd", "u_angle", "current"})

@@ -11,6 +11,7 @@ from operator import itemgetter
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import msgspec
 import numpy as np
 
 from schemas.columns import Batch, DeviceEvents, Event, Payment, Payments, Progress, Readings, Stages, Status
@@ -109,7 +110,7 @@ def town(seed: int, *, interval: int = 0, noise: bool = True) -> Stream:
     start = int(datetime(year, month, day, tzinfo=ZoneInfo(zone)).timestamp())
     end = start + SPANS[interval] * DAY
     names = g.permutation(["A1", "A2", "A3"])[: g.integers(2, 4)].tolist()
-    areas = [pressed(area_of(g, name, start, end, interval), seed) for name in names]
+    areas = [filed(pressed(area_of(g, name, start, end, interval), seed), seed, end) for name in names]
     rows: list[Row] = []
     devices = np.random.default_rng([seed, 1])
     for area in areas:
@@ -156,6 +157,21 @@ def area_of(g: np.random.Generator, name: str, start: int, end: int, interval: i
     )
 
 
+def filed(area: Area, seed: int, end: int) -> Area:
+    """The area with contracts, trades and dates of calibration, not all of them in order."""
+    g = np.random.default_rng([seed, 2, *area.area.encode()])
+
+    def one(meter: Meter) -> Meter:
+        signed = float(g.choice([3, 20]))
+        return meter_with(
+            meter, trade=str(g.choice(["", "", "A", "C", "K"])), signed_kva=signed if g.random() < 0.5 else None,
+            calibration_due=end + int(g.integers(-100 * DAY, DAY)) if g.random() < 0.4 else 0,
+            contract_until=end + int(g.integers(-9 * DAY, 70 * DAY)) if g.random() < 0.6 else 0,
+        )  # fmt: skip
+
+    return msgspec.structs.replace(area, meters=[one(meter) for meter in area.meters])
+
+
 def meter_with(meter: Meter, **changes: Any) -> Meter:
     """A meter's record with some fields changed."""
     return Meter(**{f: getattr(meter, f) for f in meter.__struct_fields__} | changes)
@@ -177,7 +193,7 @@ def pressed(area: Area, seed: int) -> Area:
 
 
 def distort(rows: list[Row], seed: int) -> None:
-    """Let readings tell the voltage's harmonics, and some meters its angles; at a few all goes bad for a time."""
+    """Let readings tell frequency and harmonics, and of some meters angles; at a few all goes bad for a time."""
     g = np.random.default_rng([seed, 2])
     reads = [row for row in rows if row.kind is Readings]
     first, last = min(row.at for row in reads), max(row.at for row in reads)
@@ -186,11 +202,14 @@ def distort(rows: list[Row], seed: int) -> None:
         begin = int(g.integers(first, last))
         bad[key] = range(begin, begin + int(g.integers(HOUR, DAY)) if g.random() < 0.3 else begin)
         turned[key] = np.float32(g.choice([1, -1, NAN]))
+    spans = {area: int(g.integers(first, last)) for area in sorted({row.area for row in reads})}
     for row, noise in zip(reads, g.random((len(reads), 3)), strict=True):
         c, worse, lit = row.columns, row.at in bad[row.area, row.subject], np.sign(row.columns["u"])
         c["u"] = c["u"] * np.array([1, 0.9 if worse else 1, 1], np.float32)
         angle = noise + np.array([0, 125 if worse else 120, 240])
         c["u_angle"] = np.float32(turned[row.area, row.subject] * lit * angle)
+        off = 0.3 if 0 <= row.at - spans[row.area] < 12 * HOUR else 0
+        c["frequency"] = np.float32(47 if worse else 0.1 * noise[1] + 49.95 + off * (-1) ** (spans[row.area] % 2))
         c["thd"] = np.float32(lit * (65535 if noise[0] < 0.005 else noise + (4.3 if worse else 2.0)))
 
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 from itertools import pairwise
 
 from schemas.columns import DeviceEvents, Payments, Readings, Stages
+from schemas.master import Area
 from tests.hostile import HOUR, Row, Stream
 from tests.oracle.areas import area_clock, days_told, energy_of, intervals_told, midnights
 from tests.oracle.devices import devices_told
+from tests.oracle.files import files_told
 from tests.oracle.meters import readings_told
 from tests.oracle.office import bills_told, customers_told, work_told
 from tests.oracle.watch import Ending, Endings, Facts
@@ -39,9 +41,8 @@ def expected(stream: Stream) -> Endings:
             told |= endings
         clock = area_clock(reads, area is not None and len({m.meter for m in area.meters}) == 1)
         days = [(start, end) for start, end in pairwise(nights) if end + HOUR <= clock]
-        told |= days_told(name, area, believed, days, stream.interval)
-        if area:
-            told |= intervals_told(area, believed, nights, stream.interval, clock - stream.interval)
+        told |= days_told(name, area, believed, days, stream.interval, stream.zone)
+        told |= intervals_told(area or Area(area=name), believed, nights, stream.interval, clock - stream.interval)
         newest: dict[str, int] = {}
         for row in [row for row in rows if row.kind in (Payments, Stages)]:
             newest[row.subject] = max(newest.get(row.subject, 0), row.at)
@@ -50,5 +51,6 @@ def expected(stream: Stream) -> Endings:
         told |= customers_told(name, paid) | bills_told(name, area, stream.zone, paid, now)
         told |= work_told(name, area, stream.zone, [row for row in rows if row.kind is Stages], now)
         used = energy_of(area, believed, nights, stream.interval, clock)
+        told |= files_told(area, days) if area else {}
         told |= devices_told(name, [row for row in rows if row.kind is DeviceEvents], now, used, nights)
     return told

@@ -8,9 +8,11 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
+from schemas.columns import Readings
 from schemas.master import Area, Meter
 from tests.hostile import DAY, HOUR, NAN, Row, Stream
-from tests.oracle.heights import exceeded, heights
+from tests.oracle.heights import exceeded, heated, heights
+from tests.oracle.metering import METERED, frozen, metered
 from tests.oracle.meters import record
 from tests.oracle.scores import BALANCES, DAYS, INTERVALS
 from tests.oracle.suspects import suspect
@@ -20,7 +22,8 @@ from tests.oracle.wiring import NEUTRAL
 
 def midnights(stream: Stream) -> list[int]:
     """Every local midnight from the day of the first reading on."""
-    zone, first = ZoneInfo(stream.zone), min(row.at for row in stream.rows)
+    zone = ZoneInfo(stream.zone)
+    first = min((row.at for row in stream.rows if row.kind is Readings), default=min(row.at for row in stream.rows))
     day = datetime.fromtimestamp(first - 1, zone).replace(hour=0, minute=0, second=0)
     days = [day + timedelta(n) for n in range(80)]
     return [int(datetime(d.year, d.month, d.day, tzinfo=zone).timestamp()) for d in days]
@@ -64,6 +67,8 @@ def intervals_told(
         rating = max(transformers, key=lambda t: t.effective) if transformers else None
         f: Facts = {"at": at, "rating_kva": rating.rating_kva if rating else NAN}
         f["dyn11"] = rating is not None and rating.vector_group == "Dyn11"
+        hertz = sorted(m["frequency"] for m in mine.values() if not math.isnan(m["frequency"]))
+        f |= {"above": hertz[-3] - 50, "below": 50 - hertz[2]} if len(hertz) > 2 else {"above": NAN, "below": NAN}
         gateway = mine.pop(area.gateway, None)
         if gateway and not math.isnan(gateway["kva"]):
             ratio = gateway["record"].ct * gateway["record"].pt
@@ -71,19 +76,20 @@ def intervals_told(
             f["neutral"] = gateway["neutral"] * ratio
         else:
             users = [u["kva"] for u in mine.values() if not math.isnan(u["kva"])]
-            if not users:
+            if not users and len(hertz) < 3:
                 continue
             names = {m.meter for m in area.meters} - {area.gateway}
             records = [m for name in names if (m := record(area, name, at)) and not 0 < m.until < at]
             f |= {"gateway": 0, "coverage": len(users) / max(len(records), 1), "kva": sum(users), "neutral": NAN}
         rows.append(f)
-    judge(INTERVALS | NEUTRAL, area.area, "", rows, told)
+    judge(INTERVALS | NEUTRAL, area.area, "", heated(rows, interval), told)
     return told
 
 
 def days_told(
-    name: str, area: Area | None, believed: dict[str, list[Facts]], days: list[tuple[int, int]], interval: int
-) -> Endings:
+    name: str, area: Area | None, believed: dict[str, list[Facts]], days: list[tuple[int, int]], interval: int,
+    zone: str,
+) -> Endings:  # fmt: skip
     """How the episodes of closed days end, of every meter and of the area."""
     told: Endings = {}
     meters = dict.fromkeys([*(m.meter for m in (area.meters if area else [])), *believed])
@@ -96,7 +102,7 @@ def days_told(
             m = record(area, meter, end)
             read = [f for f in believed.get(meter, []) if start < f["at"] <= end]
             if (m and not 0 < m.until < end) or any(not f["estimated"] for f in read):
-                today[meter] = day_of(m, read, start, end, interval)
+                today[meter] = day_of(m, read, start, end, interval) | frozen(m, read, start, end, interval)
         for meter, day in today.items():
             diaries[meter].append(day)
         if today and end >= begun:
@@ -105,7 +111,7 @@ def days_told(
     told_balances = list(losses(balances))
     suspect(diaries, told_balances, area.gateway if area else "")
     for meter, diary in diaries.items():
-        judge(DAYS, name, meter, lived(diary), told)
+        judge(DAYS | METERED, name, meter, metered(lived(diary), zone), told)
     judge(BALANCES, name, "", told_balances, told)
     return told
 

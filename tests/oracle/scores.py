@@ -20,6 +20,11 @@ def suspended_use(f: Facts) -> float:
     return f["kva"] / max(1.05 * left, 0.005 * f["contract_kva"], 1.0)
 
 
+def thermal(f: Facts) -> float:
+    score = 1 + max(f["oil"] + f["winding"] - 100, f["oil"] - 85) / 100
+    return score if score >= 1 or f["heated"] >= 12 * HOUR else NAN
+
+
 def load_unbalance(f: Facts) -> float:
     if f["gateway"] != 1:
         return NAN
@@ -74,6 +79,10 @@ READINGS = {
     "over_contract_capacity": Rule(whole(
         lambda f: f["kva"] / max(f["contract_kva"] - f["suspended_kva"], 1.0) / 1.05, "kva", "contract_kva"),
         3, 2 * HOUR, DAY, 1 / 1.05, ((1.2 / 1.05, 2, 2 * HOUR),), 2 * HOUR),
+    "low_power_factor": Rule(whole(
+        lambda f: gated(1.3 - abs(f["total_p"]) * f["ratio"] / f["kva"], f["most_i"] > 0.05 * f["ib"])
+        if f["pv_kva"] == 0 and f["kva"] else NAN, "total_p", "kva", "ratio", "most_i", "ib", "pv_kva"),
+        3, HOUR, HOUR, lull=2 * HOUR),
     "suspended_use": Rule(whole(suspended_use, "kva", "contract_kva", "suspended_kva"), 1, HOUR, DAY, 1 / 1.05,
                           lull=2 * HOUR),
     "customer_transformer_overload": Rule(whole(
@@ -96,6 +105,9 @@ INTERVALS = {
     "transformer_overload": Rule(
         lambda f: f["kva"] / f["rating_kva"] / 0.8 if f["coverage"] >= 0.9 else NAN, 3, 2 * HOUR, HOUR, 0.75 / 0.8,
         ((1 / 0.8, 2, 2 * HOUR), (1.5 / 0.8, 1, 15 * MINUTE)), 2 * HOUR),
+    "transformer_thermal": Rule(thermal, 1, 15 * MINUTE, 0, 0.95, lull=2 * HOUR),
+    "frequency_deviation": Rule(whole(lambda f: max(f["above"], f["below"]) / 0.2, "above", "below"), 3, MINUTE, MINUTE,
+                                lull=2 * HOUR),
     "area_load_unbalance": Rule(load_unbalance, 3, 2 * HOUR, HOUR, lull=2 * HOUR),
 }  # fmt: skip
 DAYS = {
@@ -147,4 +159,19 @@ INCIDENTS = {
     "relay_unanswered": Rule(lambda f: f["failures"] / 3, 2),
     "voltage_sag": Rule(lambda f: f["disturbances"], 3, worse=((3.0, 2, 0),)),
     "frequent_outage": Rule(lambda f: f["outages"] / 3, 3),
+}  # fmt: skip
+
+
+def near_end(f: Facts) -> float:
+    if f["left"] <= 0:
+        return 3.0
+    return 2.0 if f["left"] <= 30 else max(1 + (60 - f["left"]) / 30, 0.0)
+
+
+FILES = {
+    "calibration_due": Rule(lambda f: NAN if f["late"] is None else 1 + f["late"] if f["late"] > 0
+                            else between(False, f["late"] < 0), 4, worse=((31.0, 3, 0), (91.0, 2, 0))),
+    "file_inconsistency": Rule(lambda f: float(f["faults"]), 4),
+    "contract_gap": Rule(lambda f: max(f["gaps"], f["off"] / 0.01), 4),
+    "contract_expiry": Rule(lambda f: NAN if f["left"] is None else near_end(f), 4, worse=((2.0, 3, 0), (3.0, 2, 0))),
 }  # fmt: skip
