@@ -9,7 +9,7 @@ from schemas.columns import Column, Incidents
 
 @rule(
     Incidents, severity=2, hold=DAY, worse=(Level(2.0, 1, 0),), title=("Meter opened without an order", "无工单开盖"),
-    text=("Suspected opening of cover, terminals or door without an order: {openings:.0f}[; use fell by {use_drop:.0%}].",
+    text=("Suspected opening of cover or terminals without an order: {openings:.0f}[; use fell by {use_drop:.0%}].",
           "疑似无工单开启表盖、端钮盒或计量门,共{openings:.0f}次[;此后用电下降{use_drop:.0%}]。"),
 )  # fmt: skip
 def seal_or_cover_event(openings: Column, use_drop: Column, *, least: float = 1.0, fallen: float = 0.4) -> Column:
