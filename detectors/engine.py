@@ -24,11 +24,11 @@ from models.features import (
     Habit,
     Losses,
     Standstill,
-    Weekdays,
 )
 from models.grid import Grid, Window, facts_of
 from models.index import Index
 from models.peers import Peers, PeerScore
+from models.profiles import Darkness, Form, Months, Routine, Shape
 from models.registry import Registry
 from models.saved import dumps, loads
 from schemas.alert import Alert
@@ -110,9 +110,10 @@ class Engine:
         self.validation = self.tails.present
         self.payments = judge(Payments, [Failures()], self.customers)
         self.attempts = judge(Attempts, [FailureShare()], self.channels)
-        self.days = Windows(
-            lambda sealed: judge(Days, [DayRuns(), Weekdays(), PeerScore(self.peers, meters, sealed)], meters)
-        )
+        self.days = Windows(lambda sealed: judge(Days, [
+            DayRuns(), Shape(zone, interval), Routine(), Form(), Darkness(), Months(zone),
+            PeerScore(self.peers, meters, sealed),
+        ], meters))  # fmt: skip
         self.intervals = Windows(lambda _: judge(Intervals, [Elapsed()], self.areas))
         self.area_days = Windows(lambda _: judge(AreaDays, [Losses(), Habit("loss", 30 * DAY)], self.areas))
         self.overdue = Windows(lambda _: judge(Overdue, [], self.items))
@@ -258,6 +259,8 @@ class Engine:
 
         for window in windows:
             if window.what in pending:
+                if any(window.area == day.area for day in pending["day"]):
+                    flush()  # so that an area's rows judged together are of one day
                 pending[window.what].append(window)
                 continue
             flush()
@@ -298,7 +301,7 @@ class Engine:
         slots = np.concatenate([day.meters for day in parts]).astype(np.int64)
         at = np.concatenate([np.full(len(day.meters), day.end) for day in parts])
         areas = np.concatenate([np.full(len(w.days[n].meters), w.area) for w in windows])
-        columns = {name: np.concatenate([day.columns[name] for day in parts]) for name in parts[0].columns}
+        columns = {name: np.concatenate([day.columns[name] for day in parts], axis=-1) for name in parts[0].columns}
         names, codes = self.area_names(areas)
         return Days.build(("",), np.zeros(len(slots)), names, codes, at, **columns), slots
 

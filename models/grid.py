@@ -578,7 +578,7 @@ class Grid:
         columns = day_columns(cells, expected)
         spikes = int(np.count_nonzero(columns.pop("spike")[present]))
         totals = area_day(columns, cells, master["ratio"], master["is_gateway"] == 1, present)
-        days = {name: column[present] for name, column in columns.items()}
+        days = {name: column[..., present] for name, column in columns.items()}
         return AreaDay(end, meters[present], days, totals, spikes)
 
 
@@ -665,7 +665,8 @@ def day_columns(cells: dict[str, Array], expected: Column) -> dict[str, Column]:
     spike: Mask = (most > SPIKE * third) & (most > SPIKE_KWH) & (told >= 3)
     with np.errstate(invalid="ignore", divide="ignore"):
         live = np.where(cells["volted"] > 0, cells["live"] / cells["volted"], np.nan)
-    return {"kwh": total, "coverage": coverage, "reads": cells["reads"].astype(float), "live": live,
+    curve = np.where(cells["seen"] == GUESSED, np.float32(np.nan), cells["kwh"])
+    return {"kwh": total, "coverage": coverage, "reads": cells["reads"].astype(float), "live": live, "curve": curve,
             "spike": spike.astype(float)}  # fmt: skip
 
 

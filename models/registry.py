@@ -14,7 +14,7 @@ from schemas.master import Area, Meter, Transformer
 
 METER_COLUMNS = ("un", "ib", "imax", "ct", "ratio", "contract_kva", "suspended_kva", "pv_kva", "phases", "three_wire",
                  "residential", "is_gateway", "interval_s", "elements",
-                 "effective", "register_span", "member_until")  # fmt: skip
+                 "effective", "register_span", "member_until", "valley_from", "valley_until")  # fmt: skip
 AREA_COLUMNS = ("rating_kva", "dyn11")
 ELEMENTS = {"1P2W": 1, "3P3W": 2, "3P4W": 3}
 UNKNOWN = {"is_gateway": 0.0, "effective": -1.0}
@@ -25,7 +25,7 @@ def meter_row(m: Meter, gateway: bool) -> list[float]:
     contract = np.nan if m.contract_kva is None else m.contract_kva
     return [m.un_v, m.ib_a, m.imax_a, m.ct, m.ct * m.pt, contract, m.suspended_kva, m.pv_kva,
             1 if m.wiring == "1P2W" else 3, m.wiring == "3P3W", m.segment == "residential", gateway, m.interval_s,
-            ELEMENTS[m.wiring], m.effective, 10.0**m.register_digits, m.until or np.inf]  # fmt: skip
+            ELEMENTS[m.wiring], m.effective, 10.0**m.register_digits, m.until or np.inf, m.valley_from, m.valley_until]  # fmt: skip
 
 
 def transformer_row(t: Transformer) -> list[float]:

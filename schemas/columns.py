@@ -1,8 +1,8 @@
 """What flows: batches of columns, in which row i of every column is one observation of one subject.
 
 Subjects and areas are dictionary-encoded: ``names[subject[i]]`` is the subject of row i. Phase columns have the
-shape (3, rows), phases A, B and C. A missing value is NaN. Times are Unix seconds, UTC. Electrical values are as the
-meter shows them (secondary); the master data's ``ct`` and ``pt`` make them primary.
+shape (3, rows), phases A, B and C, a curve (intervals, rows). A missing value is NaN. Times are Unix seconds, UTC.
+Electrical values are as the meter shows them (secondary); the master data's ``ct`` and ``pt`` make them primary.
 """
 from __future__ import annotations
 
@@ -157,12 +157,14 @@ class Batch:
         if columns:
             raise ValueError(f"{cls.__name__} has no column {', '.join(sorted(columns))}")
         for name, column in told.items():
-            if isinstance(column, np.ndarray) and column.shape != _shape(name, len(when)):
-                raise ValueError(f"{name} has the shape {column.shape}, not {_shape(name, len(when))}")
+            if isinstance(column, np.ndarray) and column.shape != (shape := _shape(name, len(when), column)):
+                raise ValueError(f"{name} has the shape {column.shape}, not {shape}")
         return cls(**told)
 
 
-def _shape(name: str, rows: int) -> tuple[int, ...]:
+def _shape(name: str, rows: int, column: NDArray[Any] | None = None) -> tuple[int, ...]:
+    if name in CURVES:
+        return (len(column) if column is not None and column.ndim == 2 else 1, rows)
     return (3, rows) if name in PHASE_COLUMNS else (rows,)
 
 
@@ -294,6 +296,7 @@ class Days(Batch):
     coverage: Column  # share of the day's intervals that were read
     reads: Column  # readings of any kind in the day
     live: Column  # share of the day's readings with voltage on some phase, NaN when none has a voltage
+    curve: Column  # (intervals, rows) kWh of each interval since the midnight before, secondary; NaN where none was read
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,7 +335,8 @@ COLUMN_TYPES: dict[str, Any] = {
     "stages": str, "stage": np.int32, "progress": np.uint8, "limit": np.float64,
     "offset": np.float64, "failed": np.float32, "overdue_days": np.float64, "unpaid": np.float64, "share": np.float64,
     "limit_hours": np.float64,
-    "coverage": np.float32, "reads": np.float32, "live": np.float32,
+    "coverage": np.float32, "reads": np.float32, "live": np.float32, "curve": np.float32,
     "current": np.float32, "kva": np.float32, "gateway": np.float32, "energy_in": np.float64, "energy_out": np.float64,
 }  # fmt: skip
 PHASE_COLUMNS = frozenset({"u", "i", "p", "q", "thd", "current"})
+CURVES = frozenset({"curve"})  # with a leading axis of intervals

@@ -12,6 +12,7 @@ Wiring = Literal["1P2W", "3P3W", "3P4W"]
 VectorGroup = Literal["Yyn0", "Dyn11"]
 Positive = Annotated[float, msgspec.Meta(gt=0, le=1e6)]
 Power = Annotated[float, msgspec.Meta(ge=0, le=1e6)]  # kVA
+Hour = Annotated[int, msgspec.Meta(ge=0, le=24)]  # of the day
 Moment = Annotated[
     int, msgspec.Meta(ge=0, lt=LATEST, description="Unix seconds; 0 is open", extra_json_schema={"x-unit": "s"})
 ]
@@ -45,6 +46,8 @@ class Meter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     pv_kva: Power = 0.0  # registered generation
     segment: Segment = "residential"
     tariff: str = ""
+    valley_from: Hour = 23  # of the tariff's valley (谷), local time
+    valley_until: Hour = 7
 
 
 class Area(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
