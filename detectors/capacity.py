@@ -6,23 +6,79 @@ import numpy as np
 from detectors.rule import DAY, HOUR, MINUTE, Level, gated, rule
 from schemas.columns import Column, Intervals, Readings
 
+OVERLOADED = (Level(1.0 / 0.8, 2, 2 * HOUR), Level(1.5 / 0.8, 1, 15 * MINUTE))  # beside heavy, which is 80 %
+
 
 @rule(
     Readings, severity=3, hold=2 * HOUR, release=DAY, clear=1 / 1.05, worse=(Level(1.2 / 1.05, 2, 2 * HOUR),),
     title=("Over contract capacity", "超合同容量"),
-    text=("{kva:.1f} kVA exceed the contract's {contract_kva:.0f} kVA less {suspended_kva:.0f} kVA suspended.",
-          "用电{kva:.1f}kVA超过合同容量{contract_kva:.0f}kVA(暂停{suspended_kva:.0f}kVA)。"),
+    text=(("{kva:.1f} kVA[ at a power factor of {power_factor:.2f}] exceed the contract's {contract_kva:.0f} kVA "
+           "less {suspended_kva:.0f} kVA suspended."),
+          "用电{kva:.1f}kVA[(功率因数{power_factor:.2f})]超过合同容量{contract_kva:.0f}kVA(暂停{suspended_kva:.0f}kVA)。"),
 )  # fmt: skip
 def over_contract_capacity(
     kva: Column, contract_kva: Column, suspended_kva: Column, *, warn: float = 1.05, least: float = 1.0
 ) -> Column:
-    """Apparent power above the contract less what is suspended (超容). 1.05 warn, 1.2 alarm: terminal defaults; 2 h."""
+    """Apparent power above the contract less what is suspended (超容). 1.05 warn, 1.2 alarm: terminal defaults; 2 h.
+
+    Active power alone shows no overload: apparent power is that of P and Q, else of U and I.
+    """
     return kva / np.maximum(contract_kva - suspended_kva, least) / warn
 
 
 @rule(
-    Intervals, severity=3, hold=2 * HOUR, release=HOUR, clear=0.75 / 0.80,
-    worse=(Level(1.0 / 0.8, 2, 2 * HOUR), Level(1.5 / 0.8, 1, 15 * MINUTE)),
+    Readings, severity=1, hold=HOUR, release=DAY, clear=1 / 1.05,
+    title=("Suspended capacity in use", "启用暂停设备"),
+    text=("Suspected: {kva:.1f} kVA used although {suspended_kva:.0f} of {contract_kva:.0f} kVA are suspended.",
+          "疑似启用暂停设备:合同容量{contract_kva:.0f}kVA中暂停{suspended_kva:.0f}kVA,仍用电{kva:.1f}kVA。"),
+)  # fmt: skip
+def suspended_use(
+    kva: Column, contract_kva: Column, suspended_kva: Column, *, margin: float = 1.05, sealed: float = 0.005,
+    least: float = 1.0,
+) -> Column:  # fmt: skip
+    """More than what a suspension leaves, or any load where all is suspended, for an hour (启用暂停设备): catalogue.
+
+    Any load is more than 0.5 % of the contract and than 1 kVA: default of this project.
+    """
+    limit = np.maximum(margin * (contract_kva - suspended_kva), np.maximum(sealed * contract_kva, least))
+    return np.where(suspended_kva > 0, kva / limit, 0.0)
+
+
+@rule(
+    Readings, severity=3, hold=2 * HOUR, release=DAY, clear=0.75 / 0.80, worse=OVERLOADED,
+    title=("Customer's transformer overload", "专变重过载"),
+    text=("{kva:.0f} of {own_kva:.0f} kVA[ at power factor {power_factor:.2f}] are heavy load (from {heavy:.0%}).",
+          "专变负载{kva:.0f}kVA[(功率因数{power_factor:.2f})],额定{own_kva:.0f}kVA(重载线{heavy:.0%})。"),
+)  # fmt: skip
+def customer_transformer_overload(
+    kva: Column, own_kva: Column, suspended_kva: Column, *, heavy: float = 0.80
+) -> Column:
+    """A customer's own transformer, as a public one, above 80 % (重载), 100 % (过载), 150 % (catalogue 1.4, note A).
+
+    What is suspended does not carry. Cleared by a day below 75 %: default of this project.
+    """
+    rating = own_kva - suspended_kva
+    return np.where(rating > 0, kva / rating / heavy, np.nan)
+
+
+@rule(
+    Readings, severity=2, hold=MINUTE, release=MINUTE, clear=1.05 / 1.2,
+    title=("Current above the meter's rating", "过流"),
+    text=("Phase {phase} carries {i:.2f} A, over {limit:.1f} times the rating (meter {imax:.3g} A, CT ratio {ct:.0f}).",
+          "过流:{phase}相电流{i:.2f}A,超过额定的{limit:.1f}倍(电表{imax:.3g}A,电流互感器变比{ct:.0f})。"),
+)  # fmt: skip
+def meter_overcurrent(
+    i: Column, imax: Column, ct: Column, *, limit: float = 1.2, transformed: float = 5.0
+) -> Column:
+    """A phase carries 1.2 times what meter or transformer are made for (过流), cleared at 1.05: meter event defaults.
+
+    Behind a current transformer the rating is its secondary 5 A, or the meter's Imax where that is less.
+    """
+    return np.abs(i) / np.where(ct > 1, np.minimum(imax, transformed), imax) / limit
+
+
+@rule(
+    Intervals, severity=3, hold=2 * HOUR, release=HOUR, clear=0.75 / 0.80, worse=OVERLOADED,
     title=("Transformer overload", "变压器重过载"),
     text=("The transformer carries {kva:.0f} kVA of its {rating_kva:.0f} kVA (heavy from {heavy:.0%}).",
           "变压器负载{kva:.0f}kVA,额定{rating_kva:.0f}kVA(重载线{heavy:.0%})。"),
@@ -35,19 +91,20 @@ def transformer_overload(
 
 
 @rule(
-    Intervals, severity=3, hold=2 * HOUR, release=HOUR, title=("Transformer load unbalance", "台区三相不平衡"),
-    text=("Phase loads of a transformer differ: {current_a:.0f}, {current_b:.0f}, {current_c:.0f} A at {kva:.0f} kVA.",
-          "台区三相负荷不平衡:{current_a:.0f}/{current_b:.0f}/{current_c:.0f}A,负载{kva:.0f}kVA。"),
+    Intervals, severity=3, hold=2 * HOUR, release=HOUR, segments={"dyn11": {"limit": 0.25}},
+    title=("Transformer load unbalance", "台区三相不平衡"),
+    text=("Phase loads {current_a:.0f}, {current_b:.0f}, {current_c:.0f} A differ over {limit:.0%} at {kva:.0f} kVA.",
+          "台区三相负荷不平衡超过{limit:.0%}:{current_a:.0f}/{current_b:.0f}/{current_c:.0f}A,负载{kva:.0f}kVA。"),
 )  # fmt: skip
 def area_load_unbalance(
-    current: Column, kva: Column, rating_kva: Column, dyn11: Column, gateway: Column, *, yyn0_limit: float = 0.15,
-    dyn11_limit: float = 0.25, loaded: float = 0.50, band: float = 0.05,
+    current: Column, kva: Column, rating_kva: Column, gateway: Column, *, limit: float = 0.15, loaded: float = 0.50,
+    band: float = 0.05,
 ) -> Column:  # fmt: skip
     """(Imax - Imin) / Imax above 15 % (Yyn0) or 25 % (Dyn11), at half load or more. Q/GDW 1519; gate, band: catalogue.
 
     The gateway meter alone can tell: a single-phase meter does not say on which phase of the feeder it hangs.
     """
-    amps, limit = np.abs(current), np.where(dyn11 == 1, dyn11_limit, yyn0_limit)
+    amps = np.abs(current)
     spread = 1 - amps.min(axis=0) / amps.max(axis=0)
     score = np.where(spread > limit, spread / limit, np.where(spread < limit - band, 0.0, 0.95))
     return np.where(gateway == 1, gated(score, kva > loaded * rating_kva), np.nan)

@@ -8,17 +8,13 @@ from schemas.columns import Column, Days
 
 
 @rule(
-    Days, severity=3, release=2 * DAY, title=("Zero usage", "零电量"),
-    text=("No use for {zero_days:.0f} days where {usual_kwh:.1f} kWh a day were usual.",
-          "连续{zero_days:.0f}天零电量,平时日用电{usual_kwh:.1f}kWh。"),
+    Days, severity=3, release=2 * DAY, segments={"residential": {"days": 30.0}}, title=("Zero usage", "零电量"),
+    text=("No use for {zero_days:.0f} days (limit {days:.0f}) where {usual_kwh:.1f} kWh a day were usual.",
+          "连续{zero_days:.0f}天零电量(限值{days:.0f}天),平时日用电{usual_kwh:.1f}kWh。"),
 )  # fmt: skip
-def zero_usage(
-    zero_days: Column, usual_kwh: Column, residential: Column, *, days: float = 7.0, days_residential: float = 30.0,
-    usual: float = 0.5,
-) -> Column:  # fmt: skip
+def zero_usage(zero_days: Column, usual_kwh: Column, *, days: float = 7.0, usual: float = 0.5) -> Column:
     """Nothing used for 7 days, residential 30, read well, alive, after real use (零电量). Defaults of this project."""
-    need = np.where(residential == 1, days_residential, days)
-    return gated(zero_days / need, usual_kwh > usual)
+    return gated(zero_days / days, usual_kwh > usual)
 
 
 @rule(
@@ -34,17 +30,17 @@ def model_score(peer_score: Column, *, top: float = 0.999) -> Column:
 
 @rule(
     Days, severity=2, hold=4 * DAY, release=14 * DAY, title=("Sustained drop", "电量突降"),
-    text=("For {slide_days:.0f} days the point has used less than usual: of late {kept:.0%} of {expected_kwh:.1f} kWh a day, "
-          "and its standing load fell to {kept_standing:.0%}, so it is hardly just empty.",
-          "{slide_days:.0f}天来用电持续偏低:近日为平时日电量{expected_kwh:.1f}kWh的{kept:.0%},基础负荷也降至{kept_standing:.0%},"
-          "不像单纯无人居住。"),
+    text=(("Lately {kept:.0%} of the expected {expected_kwh:.1f} kWh a day (limit {level:.0%}), peers considered[, on "
+           "a slide of {slide_days:.0f} days]; the standing load fell to {kept_standing:.0%} too: hardly just empty."),
+          ("近日用电为应有日电量{expected_kwh:.1f}kWh的{kept:.0%}(限值{level:.0%}),已扣除同类变化"
+           "[,已走低{slide_days:.0f}天];基础负荷也降至{kept_standing:.0%},不像单纯空置。")),
 )  # fmt: skip
 def step_drop(
-    slide: Column, slide_days: Column, excess: Column, kept: Column, kept_standing: Column, expected_kwh: Column,
-    known_days: Column, pv_kva: Column, *, limit: float = 8.0, level: float = 0.6, standing: float = 0.75,
-    nothing: float = 0.1, history: float = 28.0, usual: float = 1.0,
+    slide: Column, excess: Column, kept: Column, kept_standing: Column, expected_kwh: Column, known_days: Column,
+    pv_kva: Column, *, limit: float = 8.0, level: float = 0.6, standing: float = 0.75, nothing: float = 0.1,
+    history: float = 28.0, usual: float = 1.0,
 ) -> Column:  # fmt: skip
-    """Use has fallen to 60 % or less of the usual for 5 days, beyond what peers share (电量突降); CUSUM of 8 spreads.
+    """Five days at 60 % of the usual or less, a shortfall of 8 spreads that peers do not share (电量突降).
 
     The standing load must have fallen too: an empty home keeps it, a bypass does not. Defaults of this project.
     """
@@ -54,105 +50,138 @@ def step_drop(
 
 
 @rule(
-    Days, severity=3, hold=2 * DAY, release=5 * DAY, title=("Big rise or fall", "电量波动"),
-    text=("Daily use is {excess:+.1f} on the log scale beside the {expected_kwh:.1f} kWh to be expected of the day.",
-          "日电量与当日应有的{expected_kwh:.1f}kWh相比,对数偏差{excess:+.1f}。"),
+    Days, severity=3, hold=2 * DAY, release=5 * DAY, segments={"residential": {"times": 2.0}},
+    title=("Big rise or fall", "电量波动"),
+    text=(("Use is more than {times:.1f} times from what such days bring, peers considered:[ {used_kwh:.1f} kWh] where "
+           "{expected_kwh:.1f} kWh were to be expected."),
+          ("日电量与应有值相差{times:.1f}倍以上,已扣除同类用户的共同变化:[{used_kwh:.1f}kWh,]应有{expected_kwh:.1f}kWh。")),
 )  # fmt: skip
 def usage_fluctuation(
-    excess: Column, spread: Column, kept_standing: Column, expected_kwh: Column, known_days: Column,
-    residential: Column, *, times: float = 1.5, times_residential: float = 2.0, spreads: float = 3.0,
-    standing: float = 0.75, nothing: float = 0.1, history: float = 28.0, usual: float = 1.0,
+    excess: Column, spread: Column, kept_standing: Column, expected_kwh: Column, known_days: Column, *,
+    times: float = 1.5, spreads: float = 3.0, standing: float = 0.75, nothing: float = 0.1, history: float = 28.0,
+    usual: float = 1.0,
 ) -> Column:  # fmt: skip
-    """Three days at twice or half the expected use, a business at 1.5 times (电量波动). Defaults of this project."""
-    limit = np.log(np.where(residential == 1, times_residential, times))
-    score = np.abs(excess) / np.maximum(limit, spreads * spread)
+    """Three days beyond 1.5 times the expected use either way, households 2, and 3 of its own spreads (电量波动).
+
+    A fall counts where the standing load fell too, and something is left. Defaults of this project.
+    """
+    score = np.abs(excess) / np.maximum(np.log(times), spreads * spread)
     lives = (excess > 0) | ((kept_standing <= standing) & (excess >= np.log(nothing)))
     return gated(score, lives & (known_days >= history) & (expected_kwh >= usual))
 
 
 @rule(
-    Days, severity=2, release=7 * DAY, title=("Dark hours", "定时零电量"),
-    text=("On {dark_days:.0f} of the last 7 days nothing was used for four hours from {dark_from:.0f}:00, "
-          "where {dark_kwh:.1f} kWh are usual and voltage was there.",
-          "近7天有{dark_days:.0f}天自{dark_from:.0f}时起连续4小时零电量,平时该时段用电{dark_kwh:.1f}kWh,且电压正常。"),
+    Days, severity=2, release=7 * DAY, title=("Timed zero block", "定时零电量"),
+    text=(("On {dark_days:.0f} of 7 days (limit {days:.0f}) nothing was used in the same four hours[ from "
+           "{dark_from:.0f}:00, usually {dark_kwh:.1f} kWh]; voltage was there, and the rest of the day was as ever."),
+          ("7天中有{dark_days:.0f}天(限值{days:.0f}天)[自{dark_from:.0f}时起]同一4小时零电量[,平时用电{dark_kwh:.1f}kWh];"
+           "电压正常,其余时段照常用电。")),
 )  # fmt: skip
 def timed_zero_block(
-    dark_days: Column, dark_from: Column, dark_kwh: Column, dark_before: Column, live: Column, known_days: Column,
-    pv_kva: Column, *, days: float = 3.0, before: float = 0.15, alive: float = 0.9, history: float = 28.0,
+    dark_days: Column, dark_before: Column, live: Column, known_days: Column, pv_kva: Column, *,
+    days: float = 3.0, before: float = 0.15, alive: float = 0.9, history: float = 28.0,
 ) -> Column:  # fmt: skip
-    """Four hours without use at the same time on 3 of 7 days, new and with voltage (定时零电量).
+    """The same four hours without use on 3 of 7 days, with voltage, in a customer who had no such hours (定时零电量).
 
-    The four hours are those of catalogue attacks h2 and FDI4; the rest is a default of this project.
+    Four hours are those of the attacks in catalogue 2.1; the rest are defaults of this project.
     """
     return gated(dark_days / days, (dark_before <= before) & (live >= alive) & (known_days >= history) & (pv_kva == 0))
 
 
 @rule(
     Days, severity=2, release=7 * DAY, title=("Clipped profile", "负荷削顶"),
-    text=("On {clipped_days:.0f} days {top_share:.0%} of the intervals stood at the same highest value of {top_kwh:.3f} kWh, "
-          "where {usual_high_kwh:.3f} kWh were usual at the top.",
-          "{clipped_days:.0f}天中每天有{top_share:.0%}的时段停在同一最高值{top_kwh:.3f}kWh,平时高峰为{usual_high_kwh:.3f}kWh。"),
+    text=(("For {clipped_days:.0f} days (limit {days:.0f}) many intervals stood at the same top of {top_kwh:.3f} kWh; "
+           "peaks of {usual_high_kwh:.3f} kWh were usual."),
+          ("已有{clipped_days:.0f}天(限值{days:.0f}天)多个时段停在同一最高值{top_kwh:.3f}kWh,"
+           "平时高峰为{usual_high_kwh:.3f}kWh。")),
 )  # fmt: skip
 def clipped_profile(
-    clipped_days: Column, top_share: Column, top_kwh: Column, usual_high_kwh: Column, kept: Column, known_days: Column,
-    pv_kva: Column, *, days: float = 5.0, high: float = 1.3, level: float = 0.5, history: float = 28.0,
+    clipped_days: Column, top_kwh: Column, usual_high_kwh: Column, excess: Column, known_days: Column, pv_kva: Column, *,
+    days: float = 5.0, high: float = 1.3, level: float = 0.5, history: float = 28.0,
 ) -> Column:  # fmt: skip
-    """The day's top is the same on 5 days and well below the usual peaks (负荷削顶). Defaults of this project."""
+    """Five days whose top is the same and shared by many intervals, well below the usual peaks (负荷削顶).
+
+    A twentieth of the intervals lie within 1 % of it, and the usual 95th percentile is 1.3 times it. Defaults of this
+    project.
+    """
     score = np.minimum(clipped_days / days, usual_high_kwh / (high * top_kwh))
-    return gated(score, (kept >= level) & (known_days >= history) & (pv_kva == 0))
+    return gated(score, (excess >= np.log(level)) & (known_days >= history) & (pv_kva == 0))
 
 
 @rule(
     Days, severity=3, hold=2 * DAY, release=4 * DAY, title=("Flat profile", "负荷曲线平直"),
-    text=("The hours of the day differ by only {variation:.0%} of their mean, by {usual_variation:.0%} before; "
-          "the day's rhythm is {rhythm:.2f}, before {usual_rhythm:.2f}.",
-          "日内各小时用电仅相差均值的{variation:.0%},以往为{usual_variation:.0%};日节律{rhythm:.2f},以往{usual_rhythm:.2f}。"),
+    text=(("The day's hours differ by {variation:.0%} of their mean (before {usual_variation:.0%}) and swing by "
+           "{rhythm:.0%} (before {usual_rhythm:.0%}); energy flows as before, or nearly."),
+          ("日内各小时用电离散度{variation:.0%}(以往{usual_variation:.0%}),日节律{rhythm:.0%}(以往{usual_rhythm:.0%}),"
+           "总电量与以往相近。")),
 )  # fmt: skip
 def flat_profile(
-    variation: Column, usual_variation: Column, rhythm: Column, usual_rhythm: Column, kept: Column, known_days: Column,
-    pv_kva: Column, *, flat: float = 0.05, faint: float = 0.2, half: float = 0.5, varied: float = 0.2,
-    level: float = 0.35, most: float = 1.2, history: float = 28.0,
+    variation: Column, usual_variation: Column, rhythm: Column, usual_rhythm: Column, excess: Column,
+    known_days: Column, pv_kva: Column, *, flat: float = 0.05, faint: float = 0.2, calm: float = 0.5,
+    varied: float = 0.2, level: float = 0.35, most: float = 1.2, history: float = 28.0,
 ) -> Column:  # fmt: skip
-    """The day has lost its ups and downs, though energy still flows (负荷曲线平直). Defaults of this project."""
-    calmer = np.minimum(faint * usual_rhythm / np.maximum(rhythm, 0.005), half * usual_variation / np.maximum(variation, 0.005))
-    score = np.maximum(flat / np.maximum(variation, 0.005), calmer)
-    normal = (kept >= level) & (kept <= most) & (usual_variation >= varied)
-    return gated(score, normal & (known_days >= history) & (pv_kva == 0))
+    """Three days without ups and downs, or with a fifth of the daily swing, at much the same energy (负荷曲线平直).
+
+    Hours spread by under 5 % of the mean, or by half as much as usual with that faint swing. Defaults of this project.
+    """
+    swing = faint * usual_rhythm / np.maximum(rhythm, 0.005)
+    quiet = calm * usual_variation / np.maximum(variation, 0.005)
+    score = np.maximum(flat / np.maximum(variation, 0.005), np.minimum(swing, quiet))
+    fed = (excess >= np.log(level)) & (excess <= np.log(most)) & (usual_variation >= varied)
+    return gated(score, fed & (known_days >= history) & (pv_kva == 0))
 
 
 @rule(
-    Days, severity=3, hold=2 * DAY, release=14 * DAY, title=("Use moved to valley hours", "峰谷倒置"),
-    text=("The valley hours' share of use was {valley_rise:.0%} above the usual {valley_usual:.0%} in the last week, "
-          "at {kept_week:.0%} of the usual energy.",
-          "近一周谷段电量占比较平时的{valley_usual:.0%}高出{valley_rise:.0%},总电量为平时的{kept_week:.0%}。"),
+    Days, severity=3, hold=2 * DAY, release=14 * DAY, title=("Use moved into valley hours", "峰谷倒置"),
+    text=(("In the last week {valley_rise:.0%} of the use (limit {rise:.0%}) moved into the valley hours[, usually "
+           "{valley_usual:.0%}], peers considered, at {kept_week:.0%} of the usual energy."),
+          ("近一周有{valley_rise:.0%}的电量(限值{rise:.0%})移入谷段[,原占比{valley_usual:.0%}],已扣除同类用户的共同变化,"
+           "总电量为平时的{kept_week:.0%}。")),
 )  # fmt: skip
 def tou_inversion(
-    valley_rise: Column, valley_usual: Column, kept_week: Column, known_days: Column, pv_kva: Column, *,
-    rise: float = 0.2, within: float = 0.1, history: float = 28.0,
+    valley_rise: Column, kept_week: Column, known_days: Column, pv_kva: Column, *, rise: float = 0.2,
+    within: float = 0.1, history: float = 28.0,
 ) -> Column:  # fmt: skip
-    """A fifth of the use has moved into the valley hours, the total is the same (峰谷倒置). Default of this project."""
+    """A fifth of the use has moved into the tariff's valley hours, the total within 10 % (峰谷倒置).
+
+    Defaults of this project.
+    """
     same = np.abs(np.log(np.maximum(kept_week, 0.01))) <= np.log1p(within)
     return gated(valley_rise / rise, same & (known_days >= history) & (pv_kva == 0))
 
 
 @rule(
-    Days, severity=3, hold=28 * DAY, title=("Below its peers", "低于同类用户"),
-    text=("In the last month it used {month_kwh:.1f} kWh a day, {peer_share:.0%} of what {peers:.0f} peers use by capacity.",
-          "上月日均{month_kwh:.1f}kWh,按容量仅为{peers:.0f}户同类的{peer_share:.0%}。"),
+    Days, severity=3, hold=31 * DAY, title=("Below its peers", "低于同类用户"),
+    text=(("Two months far below {peers:.0f} peers by contract capacity[: {month_kwh:.1f} kWh a day, "
+           "{peer_share:.0%} of their median], {below_peers:.1f} spreads under it (limit {deviations:.1f})."),
+          ("连续两月按合同容量远低于{peers:.0f}户同类[:日均{month_kwh:.1f}kWh,为其中位数的{peer_share:.0%}],"
+           "低{below_peers:.1f}个离差(限值{deviations:.1f})。")),
 )  # fmt: skip
 def peer_shortfall(
-    below_peers: Column, peer_share: Column, peers: Column, month_kwh: Column, usual_rhythm: Column, *,
-    deviations: float = 3.0, least: float = 30.0, lived_in: float = 0.15,
+    below_peers: Column, peers: Column, usual_rhythm: Column, *, deviations: float = 3.0, least: float = 30.0,
+    lived_in: float = 0.15,
 ) -> Column:  # fmt: skip
-    """Two months more than 3 robust deviations below the area's peers by capacity (低于同类). Defaults of this project."""
+    """Two months 3 robust deviations below the area's peers by capacity, in premises that show life (低于同类用户).
+
+    It needs no history of its own: for use that never was metered in full. Defaults of this project.
+    """
     return gated(below_peers / deviations, (peers >= least) & (usual_rhythm >= lived_in))
 
 
 @rule(
-    Days, severity=3, hold=28 * DAY, title=("Low usage", "低电量"),
-    text=("In the last month it used {month_kwh:.2f} kWh a day, under a tenth of its usual month or a twentieth of its peers'.",
-          "上月日均{month_kwh:.2f}kWh,不足自身平常月份的一成或同类的二十分之一。"),
+    Days, severity=3, hold=31 * DAY, title=("Low usage", "低电量"),
+    text=(("Two months of hardly any use, the last of {month_kwh:.2f} kWh a day: under {own:.0%} of what the month is "
+           "usually, or under {peer:.0%} of what peers use by contract capacity."),
+          ("连续两月电量极低,上月日均{month_kwh:.2f}kWh:不足自身同月常值的{own:.0%},"
+           "或不足同类按合同容量用电的{peer:.0%}。")),
 )  # fmt: skip
-def low_usage(month_kwh: Column, own_share: Column, peer_share: Column, *, own: float = 0.1, peer: float = 0.05) -> Column:
-    """Two months under 10 % of the same month's usual or 5 % of the peers' load factor (低电量). Defaults of this project."""
-    return np.maximum(own / np.maximum(own_share, 0.001), peer / np.maximum(peer_share, 0.001))
+def low_usage(
+    own_share: Column, peer_share: Column, month_kwh: Column, *, own: float = 0.1, peer: float = 0.05,
+    nothing: float = 0.0,
+) -> Column:  # fmt: skip
+    """Two months under 10 % of the same month's usual, or under 5 % of the peers' load factor (低电量).
+
+    Months of nothing at all are those of `zero_usage`. Defaults of this project.
+    """
+    score = np.maximum(own / np.maximum(own_share, 0.001), peer / np.maximum(peer_share, 0.001))
+    return gated(score, month_kwh > nothing)

@@ -14,6 +14,7 @@ from detectors.policy import Policy
 from detectors.rule import RULES, Rule
 from detectors.tails import Heard, Tails
 from detectors.windows import Rows, Windows
+from models.balance import Losses, UsualLoss
 from models.deadlines import Bills, Deadlines, Work
 from models.features import (
     DayRuns,
@@ -21,8 +22,6 @@ from models.features import (
     Failures,
     FailureShare,
     Feature,
-    Habit,
-    Losses,
     Standstill,
 )
 from models.grid import Grid, Window, facts_of
@@ -115,7 +114,7 @@ class Engine:
             PeerScore(self.peers, meters, sealed),
         ], meters))  # fmt: skip
         self.intervals = Windows(lambda _: judge(Intervals, [Elapsed()], self.areas))
-        self.area_days = Windows(lambda _: judge(AreaDays, [Losses(), Habit("loss", 30 * DAY)], self.areas))
+        self.area_days = Windows(lambda _: judge(AreaDays, [Losses(), UsualLoss()], self.areas))
         self.overdue = Windows(lambda _: judge(Overdue, [], self.items))
         self.arrears = Windows(lambda _: judge(Arrears, [], self.bill_index))
 
@@ -245,7 +244,7 @@ class Engine:
     def close(self, windows: Iterable[Window]) -> list[Alert]:
         """Judge windows that are due, in order; those that follow one another without an amendment, all at once."""
         alerts: list[Alert] = []
-        pending: dict[str, list[Window]] = {"interval": [], "day": []}
+        pending: dict[str, list[Window]] = {"interval": [], "day": [], "seal": []}
 
         def flush() -> None:
             if whole := pending["interval"]:
@@ -255,21 +254,22 @@ class Engine:
                     self.counts["readings", "flagged", "spike"] += spikes
                 alerts.extend(self.days.close(*self.day_rows(days, 0)))
                 alerts.extend(self.area_days.close(*self.area_day_rows(days, 0)))
-            pending["interval"], pending["day"] = [], []
+            if seals := pending["seal"]:
+                self.intervals.seal(*self.interval_rows(seals))
+                self.days.seal(*self.day_rows(seals, 0))
+                self.area_days.seal(*self.area_day_rows(seals, 0))
+            for waiting in pending.values():
+                waiting.clear()
 
         for window in windows:
-            if window.what in pending:
-                if any(window.area == day.area for day in pending["day"]):
-                    flush()  # so that an area's rows judged together are of one day
-                pending[window.what].append(window)
-                continue
-            flush()
+            if window.what == "amend" or any(
+                known.area == window.area for what in ("day", "seal") for known in pending[what]
+            ):
+                flush()  # so that the rows of an area that are judged together are of one day
             if window.what == "amend":
                 alerts += self.amend(window)
             else:
-                self.intervals.seal(*self.interval_rows([window]))
-                self.days.seal(*self.day_rows([window], 0))
-                self.area_days.seal(*self.area_day_rows([window], 0))
+                pending[window.what].append(window)
         flush()
         return alerts
 
@@ -309,11 +309,9 @@ class Engine:
         """The n-th day of each window as AreaDays."""
         slots = np.array([w.area for w in windows], np.int64)
         at = np.array([w.days[n].end for w in windows], np.int64)
-        energy_in, energy_out, coverage = np.array([w.days[n].totals for w in windows], np.float64).T
+        columns = {name: [w.days[n].totals[name] for w in windows] for name in windows[0].days[n].totals}
         names, codes = self.area_names(slots)
-        return AreaDays.build(
-            ("",), np.zeros(len(slots)), names, codes, at, energy_in=energy_in, energy_out=energy_out, coverage=coverage
-        ), slots  # fmt: skip
+        return AreaDays.build(("",), np.zeros(len(slots)), names, codes, at, **columns), slots
 
     def area_names(self, slots: Codes) -> tuple[tuple[str, ...], Codes]:
         """The names of area slots, dictionary-encoded."""

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from detectors.episodes import Episodes
-from detectors.rule import Rule
+from detectors.rule import Rule, sentence
 from models.cells import Array, Cells
 from models.features import Columns, Feature
 from models.grid import waves
@@ -38,6 +38,7 @@ class Judge:
     def __init__(self, rules: Sequence[Rule], features: Sequence[Feature], index: Index, enrich: Enrich) -> None:
         self.rules, self.features, self.index, self.enrich = rules, features, index, enrich
         self.reads = sorted({name for rule in rules for name in rule.reads})
+        self.segmented = any(rule.tables for rule in rules)
         self.watching = Cells(rules=np.uint8(0))  # how many have trouble to remember
         self.episodes = [Episodes(rule, self.watching) for rule in rules]
 
@@ -53,6 +54,8 @@ class Judge:
         self.room()
         columns: Columns = {f.name: getattr(batch, f.name) for f in fields(batch) if f.name not in batch.shared}
         columns |= self.enrich(slots, batch) if more is None else more
+        if self.segmented and "segments" in columns:
+            columns["segments"] = columns["segments"].astype(np.intp)
         alerts: list[Alert] = []
         turns = list(waves(slots))
         watched = np.flatnonzero(self.watching["rules"][slots])
@@ -113,8 +116,8 @@ class Judge:
             area=area, subject=subject, state="raised", change="escalated" if last else "raised",
             revision=last.revision + 1 if last else 0, severity=severity, since=since,
             raised=last.raised if last else at, at=at, score=number(score), phase=PHASES[phase] if phase >= 0 else "",
-            evidence=evidence, held=last.held if last else "", en=rule.text[0].format(**shown),
-            zh=rule.text[1].format(**shown),
+            evidence=evidence, held=last.held if last else "", en=sentence(rule.text[0], shown),
+            zh=sentence(rule.text[1], shown),
         )  # fmt: skip
         episodes.open[slot] = alert
         return alert
@@ -217,12 +220,16 @@ def number(value: Any) -> float:
 
 
 def evidence_of(rule: Rule, columns: Columns, row: int, phase: int) -> tuple[dict[str, float], dict[str, Any]]:
-    """The finite values a rule read in one row, and what its sentences may name: also settings and the worst phase."""
-    evidence: dict[str, float] = {}
+    """The finite values a rule tells of one row, and what its sentences may name: also settings and the worst phase.
+
+    A setting that segments set otherwise is evidence too.
+    """
+    codes = columns.get("segments")
+    settings = rule.in_force(None if codes is None else codes[[row]])
     shown: dict[str, Any] = {"phase": PHASES[phase] if phase >= 0 else ""}
-    for name, setting in rule.settings.items():
-        shown[name] = float(np.asarray(setting).flat[row % np.size(setting)])
-    for name in rule.reads:
+    shown |= {name: float(np.asarray(setting).flat[row % np.size(setting)]) for name, setting in settings.items()}
+    evidence: dict[str, float] = {name: shown[name] for name in rule.tables}
+    for name in (*rule.reads, *rule.beside):
         column = columns[name]
         if column.ndim == 2:
             told = {f"{name}_{letter.lower()}": column[n, row] for n, letter in enumerate(PHASES)}

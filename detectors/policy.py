@@ -21,7 +21,8 @@ STORM_TIMES, STORM_LEAST, STORM_DAYS = 3.0, 50, 3  # catalogue section 5: brake 
 BUDGET = 500  # alerts of one section and day; default of this project
 
 SUPPLY = frozenset({"voltage_loss", "phase_break", "current_loss", "voltage_deviation", "meter_stopped", "zero_usage",
-                    "read_failure", "area_loss_high", "model_score"})  # fmt: skip
+                    "read_failure", "read_success_rate", "area_loss_high", "area_loss_correlation",
+                    "model_score"})  # fmt: skip
 MUTED = {
     Event.PLANNED_OUTAGE: SUPPLY,
     Event.VACANCY: frozenset({"zero_usage", "model_score"}),

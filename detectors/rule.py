@@ -7,16 +7,22 @@ is well again, between the two nothing changes, NaN cannot tell. A row in which 
 from __future__ import annotations
 
 import inspect
+import re
+import string
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from schemas.columns import Batch, Column, Mask
+from schemas.columns import SEGMENTS, Batch, Codes, Column, Mask
 
 Status = Literal["published", "shadow"]
+Segments = Mapping[str, Mapping[str, float]]  # settings by segment
 MINUTE, HOUR, DAY = 60, 3600, 86_400
+OPTIONAL = re.compile(r"\[([^\]]*)\]")
 
 
 class Level(NamedTuple):
@@ -40,14 +46,49 @@ class Rule:
     reads: tuple[str, ...]
     settings: Mapping[str, Any]
     title: tuple[str, str]  # English, Chinese
-    text: tuple[str, str]  # templates over evidence and settings
+    text: tuple[str, str]  # templates over evidence and settings; see `sentence`
     status: Status = "published"  # or shadow: judged and counted, not told
     version: int = 1
+    segments: Segments = field(default_factory=dict)  # what is set otherwise there
 
-    def score(self, columns: Mapping[str, Column], gone: Mapping[str, Mask | None]) -> Column:
+    def __post_init__(self) -> None:
+        for segment, settings in self.segments.items():
+            if segment not in self.kind.segments:
+                raise ValueError(f"{self.name}: a row of {self.kind.kind} is of no segment {segment}")
+            if unknown := settings.keys() - self.settings.keys():
+                raise ValueError(f"{self.name} has no setting {', '.join(sorted(unknown))}")
+
+    @property
+    def family(self) -> str:
+        """The module it stands in."""
+        return str(self.judge.__module__).rpartition(".")[2]
+
+    @cached_property
+    def tables(self) -> dict[str, Column]:
+        """Each setting that segments set otherwise, by the code of a row's segments."""
+        codes, tables = np.arange(1 << len(SEGMENTS)), dict[str, Column]()
+        for bit, segment in enumerate(SEGMENTS):
+            for name, value in self.segments.get(segment, {}).items():
+                table = tables.setdefault(name, np.full(len(codes), self.settings[name], np.float64))
+                table[codes >> bit & 1 == 1] = value
+        return tables
+
+    def in_force(self, codes: Codes | None) -> Mapping[str, Any]:
+        """The settings for rows by the codes of their segments: numbers, and columns where segments differ."""
+        if codes is None or not self.tables:
+            return self.settings
+        return {**self.settings, **{name: table[codes] for name, table in self.tables.items()}}
+
+    @cached_property
+    def beside(self) -> tuple[str, ...]:
+        """Columns that it tells where they are known, and judges without."""
+        told = {name for text in self.text for part in OPTIONAL.findall(text) for name in fields_of(part)}
+        return tuple(sorted(told - {*self.reads, *self.settings}))
+
+    def score(self, columns: Mapping[str, Any], gone: Mapping[str, Mask | None]) -> Column:
         """Scores of the shape (rows,) or (3, rows); `gone` masks the NaN of each column, None where it has none."""
         told = [columns[name] for name in self.reads]
-        score = np.asarray(self.judge(*told, **self.settings), np.float64)
+        score = np.asarray(self.judge(*told, **self.in_force(columns.get("segments"))), np.float64)
         masks = [mask for name in self.reads if (mask := gone[name]) is not None]
         if not masks:
             return score
@@ -69,8 +110,12 @@ RULES: dict[str, Rule] = {}
 def rule(
     kind: type[Batch], *, title: tuple[str, str], text: tuple[str, str], severity: int, hold: int = 0, release: int = 0,
     clear: float = 0.9, worse: tuple[Level, ...] = (), status: Status = "published",
+    segments: Segments = MappingProxyType({}),
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:  # fmt: skip
-    """Add the decorated function to RULES under its own name. Raises ValueError when the name is taken."""
+    """Add the decorated function to RULES under its own name. Raises ValueError when the name is taken.
+
+    `segments` holds the settings of the rows that belong to one: `segments={"residential": {"days": 30}}`.
+    """
 
     def register(judge: Callable[..., Any]) -> Callable[..., Any]:
         if (name := judge.__name__) in RULES:
@@ -80,10 +125,29 @@ def rule(
             name, kind, (Level(1.0, severity, hold), *worse), release, clear, judge,
             tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD),
             {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}, title, text, status,
+            segments=segments,
         )  # fmt: skip
         return judge
 
     return register
+
+
+def fields_of(text: str) -> set[str]:
+    """What a template names."""
+    return {name for _, name, _, _ in string.Formatter().parse(text) if name}
+
+
+def sentence(text: str, shown: Mapping[str, Any]) -> str:
+    """A template filled in; a part in brackets stands only where all that it names is known.
+
+    >>> sentence("{kva:.0f} kVA[ at {power_factor:.2f}].", {"kva": 3})
+    '3 kVA.'
+    """
+
+    def part(found: re.Match[str]) -> str:
+        return found[1].format(**shown) if fields_of(found[1]) <= shown.keys() else ""
+
+    return OPTIONAL.sub(part, text).format(**shown)
 
 
 def between(trouble: Any, well: Any) -> Column:

@@ -40,7 +40,7 @@ from schemas.columns import (
 HOUR = 3600
 GAP = 1.5  # of a meter's interval: readings further apart have one missing between them
 PATIENCE = 86_400  # seconds after a reading within which those missing before it may come
-CHUNKS = 64  # that a log collects before it joins them
+LOGGED = COLUMN_TYPES | {"slot": np.int32, "filed": np.float32}
 JUDGED = frozenset({"at", "register", "kwh", "u", "i", "p", "q", "clock_offset", "status"})  # whatever rules read
 
 
@@ -67,44 +67,60 @@ class Log:
 
     def __init__(self, names: Iterable[str]) -> None:
         self.names = ("slot", *names)
-        self.chunks: list[dict[str, Any]] = []
+        self.size = 0
+        self.gone = np.zeros(0, bool)  # by place: forgotten, but there until half of all rows are
+        self.arrays: dict[str, Any] = {}
+        self.fit(0)
+
+    def fit(self, room: int) -> None:
+        """Let go of what is forgotten, with room for so many rows."""
+        kept = np.flatnonzero(~self.gone[: self.size])
+        for name in self.names:
+            array = np.empty((3, room) if name in PHASE_COLUMNS else room, LOGGED.get(name, np.int64))
+            if len(kept):
+                array[..., : len(kept)] = self.arrays[name][..., kept]
+            self.arrays[name] = array
+        self.gone, self.size = np.zeros(room, bool), len(kept)
 
     def add(self, **columns: Any) -> None:
         """Append rows."""
-        self.chunks.append({name: columns[name] for name in self.names})
-        if len(self.chunks) > CHUNKS:
-            self.columns()
+        count = len(columns["slot"])
+        if self.size + count > len(self.gone):
+            self.fit((self.size + count) * 3 // 2)
+        for name in self.names:
+            self.arrays[name][..., self.size : self.size + count] = columns[name]
+        self.size += count
 
     def columns(self) -> dict[str, Any]:
         """All rows, and the slot of each."""
-        if not self.chunks:
-            shape = {name: (3, 0) if name in PHASE_COLUMNS else (0,) for name in self.names}
-            kinds = COLUMN_TYPES | {"slot": np.int32, "filed": np.float32}
-            return {name: np.zeros(shape[name], kinds.get(name, np.int64)) for name in self.names}
-        if len(self.chunks) > 1:
-            self.chunks = [{n: np.concatenate([c[n] for c in self.chunks], axis=-1) for n in self.names}]
-        return self.chunks[0]
+        if self.gone.any():
+            self.fit(self.size)
+        return {name: array[..., : self.size] for name, array in self.arrays.items()}
 
     def of(self, slots: Codes) -> tuple[Codes, dict[str, Any]]:
         """The rows of some slots, by slot and then by time, and where they stand."""
-        log = self.columns()
-        ours = np.zeros(max(int(log["slot"].max(initial=-1)), int(slots.max(initial=-1))) + 1, bool)
+        held = self.arrays["slot"][: self.size]
+        ours = np.zeros(max(int(held.max(initial=-1)), int(slots.max(initial=-1))) + 1, bool)
         ours[slots] = True
-        rows = np.flatnonzero(ours[log["slot"]])
-        rows = rows[np.lexsort((log["at"][rows], log["slot"][rows]))]
-        return rows, {name: column[..., rows] for name, column in log.items()}
+        rows = np.flatnonzero(ours[held] & ~self.gone[: self.size])
+        rows = rows[np.lexsort((self.arrays["at"][rows], held[rows]))]
+        return rows, {name: array[..., rows] for name, array in self.arrays.items()}
+
+    def put(self, name: str, rows: Codes, values: Any) -> None:
+        """Put values in a column of the rows that stand there."""
+        self.arrays[name][rows] = values
 
     def drop(self, rows: Codes) -> None:
         """Forget the rows that stand there."""
-        if len(rows):
-            log = self.columns()
-            kept = np.ones(len(log["slot"]), bool)
-            kept[rows] = False
-            self.chunks = [{name: column[..., kept] for name, column in log.items()}] if kept.any() else []
+        self.gone[rows] = True
+        if 2 * (left := self.size - int(np.count_nonzero(self.gone))) < self.size:
+            self.fit(left * 3 // 2)
 
     def load(self, columns: Mapping[str, Any]) -> None:
         """Replace everything by what `columns` gave."""
-        self.chunks = [{name: np.array(columns[name]) for name in self.names}] if len(columns["slot"]) else []
+        self.gone[:] = True
+        self.fit(0)
+        self.add(**columns)
 
 
 class Tails:
@@ -115,7 +131,7 @@ class Tails:
         self.interval = interval
         self.present, self.sealed = Validation(), Validation()
         self.since = Cells(at=np.int64(0), area=np.int32(0))  # when last read before the first gap, 0 without a tail
-        read = {name for rule in readings.present.rules for name in rule.reads}
+        read = {name for rule in readings.present.rules for name in (*rule.reads, *rule.beside)}
         self.kept = tuple(f.name for f in fields(Readings) if f.name in read | JUDGED)
         self.log = Log((*self.kept, "filed"))
         self.clock_log = Log(("at", "heard", "offset"))
@@ -222,6 +238,7 @@ class Tails:
         r, registers = validation.fold(slots, r, master)
         more = master | phase_columns(r)
         more["kva"] = np.where(registers.stale, np.nan, kva)
+        more["power_factor"] = np.abs(more["total_p"]) * master["ratio"] / more["kva"]
         more["register_delta"], more["register_drop"] = registers.delta, registers.drop
         more["gap"] = np.where((before > 0) & (before < r.at), r.at - before, NEVER)
         return r, registers, more
@@ -308,7 +325,7 @@ class Tails:
         alerts += self.clocks.amend(slots, [clocks_of(self.clock_log.of(slots)[1])])
         kwh, filed = self.energy(told, registers, more), rows["filed"]
         changed = (kwh != filed) & ~(np.isnan(kwh) & np.isnan(filed))
-        self.log.columns()["filed"][places] = kwh
+        self.log.put("filed", places, kwh)
         return alerts, Correction(where[changed], told.at[changed], filed[changed], kwh[changed])
 
     def again(self, validation: Validation, rows: dict[str, Any]) -> tuple[Readings, Codes, Registers, Columns]:
@@ -330,8 +347,8 @@ class Tails:
 
     def widest(self, slots: Codes, at: Times) -> Column:
         """How far apart some readings and those before them may be without one missing between."""
-        master = self.registry.meters.at(self.registry.meters.rows(slots, at - 1))
-        return GAP * np.fmax(master["interval_s"], self.interval)
+        meters = self.registry.meters
+        return GAP * np.fmax(meters.column("interval_s", meters.rows(slots, at - 1)), self.interval)
 
     def advance(self, slots: Codes, now: Times) -> None:
         """Take as final what no gap that still waits is before; `now` are the clocks of the meters' areas."""

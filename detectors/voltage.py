@@ -6,6 +6,8 @@ import numpy as np
 from detectors.rule import DAY, HOUR, MINUTE, Level, between, gated, rule
 from schemas.columns import Column, Readings
 
+WIDE = {"under": 0.90, "over": 1.10}
+
 
 @rule(
     Readings, severity=1, hold=MINUTE, release=MINUTE, title=("Voltage loss", "失压"),
@@ -77,15 +79,19 @@ def meter_current_unbalance(
 
 
 @rule(
-    Readings, severity=3, hold=HOUR // 2, release=HOUR // 2, title=("Voltage deviation", "电压越限"),
-    text=("Supply voltage of phase {phase} outside its band: {u:.1f} V at a nominal {un:.0f} V.",
-          "电压越限:{phase}相电压{u:.1f}V,额定{un:.0f}V。"),
+    Readings, severity=3, hold=HOUR // 2, release=HOUR // 2,
+    segments={"single_phase": {"under": 0.90}, "high_voltage": WIDE, "highest_voltage": WIDE},
+    title=("Voltage deviation", "电压越限"),
+    text=("Supply voltage of phase {phase} outside its band: {u:.1f} V, not {under:.0%} to {over:.0%} of {un:.0f} V.",
+          "电压越限:{phase}相电压{u:.1f}V,不在额定{un:.0f}V的{under:.0%}至{over:.0%}之间。"),
 )  # fmt: skip
 def voltage_deviation(
-    u: Column, un: Column, phases: Column, *, over: float = 1.07, under: float = 0.90, under_three: float = 0.93,
-    inside: float = 0.01, dead: float = 0.60,
-) -> Column:  # fmt: skip
-    """Supply voltage outside GB/T 12325-2008: +7/-10 %, three-phase +-7 %. Below 60 % it is a break, no deviation."""
-    low, ratio = np.where(phases == 3, under_three, under), u / un
-    trouble = (ratio > over) | ((ratio < low) & (ratio > dead))
-    return between(trouble, (ratio < over - inside) & (ratio > low + inside))
+    u: Column, un: Column, *, over: float = 1.07, under: float = 0.93, inside: float = 0.01, dead: float = 0.60
+) -> Column:
+    """Supply voltage outside GB/T 12325-2008: +-7 %, 220 V +7/-10 %. Below 60 % it is a break, no deviation.
+
+    From 35 kV the standard limits the sum of both deviations to 10 %, which one reading can only break alone.
+    """
+    ratio = u / un
+    trouble = (ratio > over) | ((ratio < under) & (ratio > dead))
+    return between(trouble, (ratio < over - inside) & (ratio > under + inside))

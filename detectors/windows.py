@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from detectors.judge import Judge
 from models.features import Columns
@@ -67,8 +68,9 @@ class Windows:
     def seal(self, batch: Batch, slots: Codes, more: Columns | None = None) -> None:
         """Take rows, in order, as final."""
         self.sealed.fold(batch, slots, more)
-        for slot, rows in grouped(slots):
-            until = int(batch.at[rows[-1]])
+        open_to_change = np.flatnonzero(np.isin(slots, list(self.told)))
+        for slot, rows in grouped(slots[open_to_change]):
+            until = int(batch.at[open_to_change[rows[-1]]])
             if kept := {key: alert for key, alert in self.told.pop(slot, {}).items() if alert.at > until}:
                 self.told[slot] = kept
 

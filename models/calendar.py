@@ -14,6 +14,7 @@ from schemas.columns import Times
 FIRST, LAST = date(1999, 12, 31), date(2101, 1, 2)
 HOLIDAY, FESTIVAL = 7, 8  # kinds of days after the weekdays, Monday 0
 CHINA = frozenset({"Asia/Shanghai", "Asia/Urumqi", "Asia/Chongqing", "Asia/Harbin", "Asia/Kashgar", "PRC"})
+DAYS_APART = 300  # at least, from one lunar new year to the next
 SEASON = range(-10, 13)  # days around the lunar new year: factories close well before, most are back in two weeks
 
 
@@ -63,9 +64,9 @@ def day_kinds(zone: str) -> NDArray[np.int8]:
     row = np.cumsum(off & ~np.roll(off, 1))
     kinds[worked] = 4
     kinds[off & np.isin(row, row[named])] = HOLIDAY
-    first = {day.year: n for n, day in reversed(list(enumerate(days))) if public.get(day, "").startswith("Chinese New Year (")}
-    for new_year in first.values():
-        kinds[[n for n in (new_year + k for k in SEASON) if 0 <= n < len(kinds)]] = FESTIVAL
+    springs = np.flatnonzero([public.get(day, "") == "Chinese New Year (Spring Festival)" for day in days])
+    for new_year in springs[np.diff(springs, prepend=-DAYS_APART) > DAYS_APART - 1]:
+        kinds[max(new_year + SEASON.start, 0) : new_year + SEASON.stop] = FESTIVAL
     return kinds
 
 

@@ -44,38 +44,6 @@ class Elapsed:
         return {"gap": np.where(then > 0, at - then, NEVER)}
 
 
-class Habit:
-    """Fading mean and spread of a column, as they stood before each row; NaN leaves them as they were.
-
-    Once a few values are known, a step counts as three spreads at most, so that trouble does not soon become habit.
-    """
-
-    FEW = 3
-    LEAST = 0.1  # of the mean, that the spread counts for at least
-
-    def __init__(self, of: str, half_life: float) -> None:
-        self.of, self.half_life = of, half_life
-        self.reads: tuple[str, ...] = (of,)
-        self.takes: tuple[str, ...] = ("at",)
-        self.gives: tuple[str, ...] = (f"{of}_mean", f"{of}_spread", f"{of}_seen")
-        self.cells = Cells(mean=np.float64(np.nan), var=np.float64(0), then=np.int64(0), seen=np.int32(0))
-
-    def fold(self, slots: Codes, columns: Columns) -> Columns:
-        """Adds <column>_mean, <column>_spread and <column>_seen, the count of values so far."""
-        c, x = self.cells, columns[self.of].astype(np.float64)
-        mean, var, seen = c["mean"][slots], c["var"][slots], c["seen"][slots]
-        keep = np.exp2((c["then"][slots] - columns["at"]) / self.half_life)
-        keep = np.minimum(keep, 1 - 1 / (seen + 1))
-        widest = np.where(seen < self.FEW, np.inf, 3 * np.maximum(np.sqrt(var), self.LEAST * np.abs(mean)))
-        step = np.clip(x - mean, -widest, widest)
-        first, told = np.isnan(mean), ~np.isnan(x)
-        c["mean"][slots] = np.where(told, np.where(first, x, mean + (1 - keep) * step), mean)
-        c["var"][slots] = np.where(told, np.where(first, 0.0, keep * (var + (1 - keep) * step * step)), var)
-        c["then"][slots] = np.where(told, columns["at"], c["then"][slots])
-        c["seen"][slots] = seen + told
-        return dict(zip(self.gives, (mean, np.sqrt(var), seen.astype(float)), strict=True))
-
-
 class Standstill:
     """Energy that flowed by the power readings since the register last moved."""
 
@@ -128,32 +96,6 @@ class DayRuns:
         }
 
 
-class Losses:
-    """An area's line loss, day by day."""
-
-    reads: tuple[str, ...] = ("energy_in",)
-    takes: tuple[str, ...] = ("energy_out", "coverage")
-    gives: tuple[str, ...] = ("loss", "loss_third", "loss_least_third")
-
-    WINDOW = 7
-
-    def __init__(self) -> None:
-        self.cells = Cells(losses=np.full(self.WINDOW, np.nan))
-
-    def fold(self, slots: Codes, columns: Columns) -> Columns:
-        """Adds loss; of the last 7 well-covered days, the third highest and lowest; NaN on any other day."""
-        through = columns["energy_in"]
-        loss = np.where(through > 0, (through - columns["energy_out"]) / through, np.nan)
-        loss = np.where(columns["coverage"] >= 0.98, loss, np.nan)
-        before = self.cells["losses"][:, slots]
-        losses = np.where(np.isnan(loss), before, np.concatenate([before[1:], loss[None]]))
-        self.cells["losses"][:, slots] = losses
-        few = np.isnan(np.sort(losses, axis=0)[2]) | np.isnan(loss)
-        high = np.sort(np.where(np.isnan(losses), -np.inf, losses), axis=0)[-3]
-        low = np.sort(np.where(np.isnan(losses), np.inf, losses), axis=0)[2]
-        return {
-            "loss": loss, "loss_third": np.where(few, np.nan, high), "loss_least_third": np.where(few, np.nan, low),
-        }  # fmt: skip
 
 
 class Failures:

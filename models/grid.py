@@ -29,6 +29,8 @@ LONE = 2 * DAY  # of one meter's time without another's reading, from which it m
 SPIKE, SPIKE_KWH = 5.0, 0.5  # times the day's third-highest interval, and at least: default of this project
 TENTH_MILLI = 10_000
 SUMS = ("gateway", "amps", "milli_va", "counted")
+UNREAD = 2.0  # times a meter's mean that it may have used in an interval that was not read: default of this project
+LAST_DIGIT = 0.01  # kWh that a register shows, secondary
 GUESSED = 3  # an interval of which only estimates were read; else 0 unread, 1 read once, 2 more often
 
 
@@ -38,7 +40,7 @@ class AreaDay(NamedTuple):
     end: int  # the midnight that ends it
     meters: Codes
     columns: dict[str, Column]  # of Days
-    totals: tuple[float, float, float]  # of AreaDays: energy in, energy out, coverage
+    totals: dict[str, float]  # of AreaDays
     spikes: int  # meters of which one interval stands out beyond belief
 
 
@@ -577,7 +579,7 @@ class Grid:
         expected = np.maximum((end - start) / np.fmax(master["interval_s"], self.interval), 1)
         columns = day_columns(cells, expected)
         spikes = int(np.count_nonzero(columns.pop("spike")[present]))
-        totals = area_day(columns, cells, master["ratio"], master["is_gateway"] == 1, present)
+        totals = read_share(columns["reads"], expected, present) | area_day(columns, master, cells["back"], present)
         days = {name: column[..., present] for name, column in columns.items()}
         return AreaDay(end, meters[present], days, totals, spikes)
 
@@ -670,18 +672,46 @@ def day_columns(cells: dict[str, Array], expected: Column) -> dict[str, Column]:
             "spike": spike.astype(float)}  # fmt: skip
 
 
-def area_day(
-    days: dict[str, Column], cells: dict[str, Array], ratio: Column, gateway: Mask, present: Mask
-) -> tuple[float, float, float]:
-    """Energy in, energy out in primary kWh, and the lesser coverage of gateway and users; NaN without a gateway."""
-    users = present & ~gateway
-    if not (gateway & present).any() or not users.any() or np.isnan(ratio[users]).all():
-        return np.nan, np.nan, np.nan
-    micro = np.rint(zeroed(days["kwh"]) * zeroed(ratio) * 1e6).astype(np.int64)
-    sent = np.rint(cells["back"] * zeroed(ratio)).astype(np.int64)
-    energy_in = int(micro[gateway].sum()) - int(sent[gateway].sum()) + int(sent[users].sum())
-    coverage = min(float(days["coverage"][gateway].mean()), float(days["coverage"][users].mean()))
-    return energy_in / 1e6, int(micro[users].sum()) / 1e6, coverage
+def read_share(reads: Column, expected: Column, present: Mask) -> dict[str, float]:
+    """The share of the readings due in a day that were got, of all meters."""
+    got, due = np.minimum(reads, expected)[present], expected[present]
+    return {"read_share": float(got.sum() / due.sum()) if len(due) else np.nan}
+
+
+def area_day(days: dict[str, Column], master: dict[str, Column], back: Times, present: Mask) -> dict[str, float]:
+    """Energy in and out in primary kWh, what beyond it each may have been, and the lesser coverage; NaN if no gateway.
+
+    A meter of which half the day was read may have used twice its mean in each interval that is missing; another,
+    twice what its contract's share of the area makes likely. Registers are right to their last digit.
+    """
+    gateway, ratio = master["is_gateway"] == 1, zeroed(master["ratio"])
+    users, through = present & ~gateway, present & gateway
+    if not through.any() or not users.any() or np.isnan(master["ratio"][users]).all():
+        return dict.fromkeys(("energy_in", "energy_out", "doubt_in", "doubt_out", "coverage"), np.nan)
+    micro = np.rint(zeroed(days["kwh"]) * ratio * 1e6).astype(np.int64)
+    sent = np.rint(back * ratio).astype(np.int64)
+    energy_in = int(micro[through].sum()) - int(sent[through].sum()) + int(sent[users].sum())
+    energy_out = int(micro[users].sum())
+    read, coverage = np.logical_not(np.isnan(days["kwh"])), days["coverage"]
+    unread = np.rint(zeroed(np.where(read, micro * (1 / np.maximum(coverage, 0.5) - 1), np.nan))).astype(np.int64)
+    if (dark := users & ~read).any():
+        weights = np.rint(contract_shares(master["contract_kva"], users) * 1000).astype(np.int64)
+        known = int(weights[users & read].sum())
+        unread[dark] = np.rint(weights[dark] * (energy_out / known)) if known else 0
+    digits = LAST_DIGIT * np.hypot(ratio[through].sum(), np.sqrt(np.square(ratio[users]).sum()))
+    return {
+        "energy_in": energy_in / 1e6, "energy_out": energy_out / 1e6,
+        "doubt_in": UNREAD * int(unread[through].sum()) / 1e6 + digits,
+        "doubt_out": UNREAD * int(unread[users].sum()) / 1e6 + digits,
+        "coverage": min(float(coverage[through].mean()), float(coverage[users].mean())),
+    }  # fmt: skip
+
+
+def contract_shares(contract: Column, users: Mask) -> Column:
+    """By what users' energy is likely in proportion: their contract, or the mean contract where one has none."""
+    told = users & (contract > 0)
+    mean = contract[told].sum() / np.count_nonzero(told) if told.any() else 1.0
+    return np.where(told, contract, mean)
 
 
 def waves(slots: Codes) -> Iterator[Codes]:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import zlib
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,9 @@ def packed(arrays: dict[str, Array]) -> bytes:
     return fast.compress(dumps(tree)) + fast.flush()
 
 
+@lru_cache(maxsize=1)
 def unpacked(data: bytes) -> dict[str, Array]:
-    """The arrays that `packed` was given."""
+    """The arrays that `packed` was given, not to be written to; often asked for twice in a row."""
     arrays: dict[str, Array] = {}
     for name, (dtype, shape, places, by_significance) in loads(zlib.decompress(data)).items():
         column = np.ascontiguousarray(by_significance.T).reshape(-1)

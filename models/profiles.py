@@ -11,14 +11,15 @@ from collections.abc import Iterator
 import numpy as np
 
 from models.calendar import FESTIVAL, HOLIDAY, day_kinds, day_of, months
-from models.cells import Array, Cells
+from models.cells import Cells
 from models.features import DAY, HOUR, Columns
-from schemas.columns import Codes, Column, Mask, Times
+from schemas.columns import Codes, Column, Mask
 
 COVERED = 0.9  # of a day's intervals, measured
 HOURS = 24
 HALF_LIFE = 28.0  # days over which the usual fades
 YOUNG = 7  # days after which what is unheard of counts for less
+CLASSES = 4  # residential to agricultural, the first of a row's segments
 PEERS = 5  # fewer do not speak for the weather
 LEAST_SPREAD = 0.15  # of a customer's daily changes: nobody is steadier
 SLIDE, CAP = 0.5, 16.0  # spreads that a day may fall short, and how much shortfall is remembered
@@ -33,23 +34,23 @@ def fading(half_life: float) -> float:
 def learned(usual: Column, value: Column, seen: Column, rate: Column | float = 1.0) -> Column:
     """The usual after a day's value, within half to twice the usual after the first week; NaN teaches nothing."""
     tamed = np.where(seen < YOUNG, value, np.clip(value, usual / 2, 2 * usual))
-    share = np.maximum((1 - fading(HALF_LIFE)) * rate, 1 / (seen + 1))
+    share = np.maximum(1 - fading(HALF_LIFE), 1 / (seen + 1)) * rate
     after = np.where(np.isnan(usual), value, usual + share * (tamed - usual))
     return np.where(np.isnan(value), usual, after)
 
 
-def crowds(areas: Codes, segment: Column, told: Mask) -> Iterator[tuple[Codes, Codes]]:
-    """Rows of an area and segment, and those among them that are told."""
-    key = areas.astype(np.int64) * 4 + np.where(np.isnan(segment), 2, segment).astype(np.int64)
+def crowds(areas: Codes, segments: Column, told: Mask) -> Iterator[tuple[Codes, Codes]]:
+    """Rows of an area and class of customer, and those among them that are told."""
+    key = areas.astype(np.int64) << CLASSES | segments.astype(np.int64) & (1 << CLASSES) - 1
     for crowd in np.unique(key[told]).tolist():
         rows = np.flatnonzero(key == crowd)
         yield rows, rows[told[rows]]
 
 
-def common(areas: Codes, segment: Column, values: Column) -> Column:
+def common(areas: Codes, segments: Column, values: Column) -> Column:
     """The median of the peers' values; 0 where fewer than five have one."""
     shared = np.zeros(len(values))
-    for rows, told in crowds(areas, segment, ~np.isnan(values)):
+    for rows, told in crowds(areas, segments, ~np.isnan(values)):
         if len(told) >= PEERS:
             shared[rows] = np.median(values[told])
     return shared
@@ -131,7 +132,7 @@ class Routine:
     """What a customer uses on a day of its kind, and how far below it has slid."""
 
     reads: tuple[str, ...] = ("used_kwh",)
-    takes: tuple[str, ...] = ("at", "area", "residential", "standing", "day_kind")
+    takes: tuple[str, ...] = ("at", "area", "segments", "standing", "day_kind")
     gives: tuple[str, ...] = (
         "expected_kwh", "change", "excess", "spread", "known_days", "kept", "kept_standing", "slide", "slide_days",
     )  # fmt: skip
@@ -166,7 +167,7 @@ class Routine:
         level, here, seen, spread = held["level"], held["kinds"][kind, rows], held["seen"], held["spread"]
         expected = level * here
         change = np.log((used + self.LEAST) / (expected + self.LEAST))
-        excess = own(change, common(columns["area"], columns["residential"], change))
+        excess = own(change, common(columns["area"], columns["segments"], change))
         told = ~np.isnan(excess)
         slide = np.clip(held["slide"] - np.clip(excess / spread, -3, 3) - SLIDE, 0, CAP)
         slide = np.where(told, np.where(seen < HALF_LIFE, 0.0, slide), held["slide"])
@@ -196,8 +197,9 @@ class Routine:
         level, here = held["level"], held["kinds"][kind, rows]
         share = used / level
         sooner = np.where(kind == HOLIDAY, 1 / 3, np.maximum(1 - fading(8), 7 / (seen + 14))) * rate
-        turned = np.where(np.isnan(here), share, here + sooner * (np.clip(share, here / 2, 2 * here + 0.1) - here))
-        c["kinds"][kind, slots] = np.where(np.isnan(share) | ~np.isfinite(turned), here, turned)
+        first = np.where(rate < 1, np.nan, share)
+        turned = np.where(np.isnan(here), first, here + sooner * (np.clip(share, here / 2, 2 * here + 0.1) - here))
+        c["kinds"][kind, slots] = np.where(np.isfinite(turned), turned, here)
         c["level"][slots] = learned(level, np.where(here > 0, used / here, np.nan), seen, rate)
         size = np.minimum(np.abs(excess) * 1.25, np.where(seen < YOUNG, np.inf, 3 * held["spread"]))
         c["spread"][slots] = np.maximum(learned(held["spread"], size, seen, rate), LEAST_SPREAD)
@@ -210,7 +212,7 @@ class Form:
 
     reads: tuple[str, ...] = ("used_kwh",)
     takes: tuple[str, ...] = (
-        "area", "residential", "day_kind", "known_days", "variation", "rhythm", "top_kwh", "top_share", "high_kwh",
+        "area", "segments", "day_kind", "known_days", "variation", "rhythm", "top_kwh", "top_share", "high_kwh",
         "valley_share", "excess", "expected_kwh",
     )  # fmt: skip
     gives: tuple[str, ...] = (
@@ -238,8 +240,7 @@ class Form:
         c = self.cells
         held = {name: c[name][slots].astype(np.float64) for name in c.arrays}
         told = ~np.isnan(columns["known_days"]) & (columns["day_kind"] < HOLIDAY)
-        day = {name: np.where(told, columns[name], np.nan) for name in (
-            "variation", "rhythm", "top_kwh", "top_share", "high_kwh", "valley_share", "excess", "expected_kwh")}  # fmt: skip
+        day = {name: np.where(told, columns[name], np.nan) for name in self.takes[3:]}
         seen = np.where(told, columns["known_days"], 0.0)
         top, before = day["top_kwh"], held["top"]
         flat, over = day["top_share"] >= self.CLIPPED, top > (1 + self.SAME) * before
@@ -248,9 +249,9 @@ class Form:
         clipped = np.where(flat & ~again, 1, clipped)
         c["clipped"][slots] = clipped
         c["top"][slots] = np.where(flat & ~again, top, before)
-        for name, value, rate in (("variation", "variation", 1.0), ("rhythm", "rhythm", 1.0),
-                                  ("high", "high_kwh", np.where(clipped > 1, 0.25, 1.0))):  # fmt: skip
-            c[name][slots] = learned(held[name], day[value], seen, rate)
+        c["variation"][slots] = learned(held["variation"], day["variation"], seen)
+        c["rhythm"][slots] = learned(held["rhythm"], day["rhythm"], seen)
+        c["high"][slots] = learned(held["high"], day["high_kwh"], seen, np.where(clipped > 1, 0.25, 1.0))
         share, keep = day["valley_share"], self.RECENT
         known = ~np.isnan(share) & ~np.isnan(day["excess"])
         late = np.where(known, keep * held["late"] + share, held["late"])
@@ -259,7 +260,7 @@ class Form:
         used = np.where(known, keep * held["used"] + expected * np.exp(day["excess"]), held["used"])
         excused = np.where(known, keep * held["excused"] + expected, held["excused"])
         rise = np.where(known, late / weight - held["valley"], np.nan)
-        peers = common(columns["area"], columns["residential"], rise)
+        peers = common(columns["area"], columns["segments"], rise)
         c["valley"][slots] = learned(held["valley"], share, seen, np.where(np.abs(rise) > 0.1, 0.25, 1.0))
         for name, value in (("late", late), ("weight", weight), ("used", used), ("excused", excused)):
             c[name][slots] = value
@@ -313,8 +314,7 @@ class Darkness:
         before = c["share"][slots].astype(np.float64)
         nothing = hours < self.NOTHING * np.sum(hours, axis=0, where=~np.isnan(hours)) / HOURS
         still = np.logical_and.reduce([nothing[n : n + HOURS - more] for n in range(self.LENGTH)]).any(axis=0)
-        share = (1 - fading(HALF_LIFE)) * np.where(bits > 0, 0.25, 1.0)
-        share = np.maximum(share, 1 / (seen + 1))
+        share = np.maximum(1 - fading(HALF_LIFE), 1 / (seen + 1)) * np.where(bits > 0, 0.25, 1.0)
         c["share"][slots] = np.where(told, before + share * (still - before), before)
         joined = ring[1:] << more | ring[:-1] >> HOURS - more
         whole = joined & joined >> 1 & joined >> 2 & joined >> 3
@@ -333,12 +333,12 @@ class Months:
     """A customer's months: each against the same month as it usually is, and against the peers' by capacity."""
 
     reads: tuple[str, ...] = ("used_kwh",)
-    takes: tuple[str, ...] = ("at", "area", "residential", "contract_kva", "suspended_kva")
+    takes: tuple[str, ...] = ("at", "area", "segments", "contract_kva", "suspended_kva")
     gives: tuple[str, ...] = ("month_kwh", "own_share", "peer_share", "below_peers", "peers")
 
     DAYS = 20  # told, of a month that counts
     FEW = 3  # months that stand for one not met before
-    LEAST_SPREAD = 0.2  # of the peers' logarithms
+    LEAST_SPREAD = 0.3  # of the peers' logarithms
 
     def __init__(self, zone: str) -> None:
         self.zone = zone
@@ -376,7 +376,7 @@ class Months:
         c["last"][slots], c["share"][slots] = last, share
         size = np.log((last + 0.01) / (columns["contract_kva"] - columns["suspended_kva"]))
         size = np.where(told & np.isfinite(size), size, np.nan)
-        ahead, spread, peers = self.among(columns["area"], columns["residential"], size)
+        ahead, spread, peers = self.among(columns["area"], columns["segments"], size)
         unknown = np.isnan(share) & np.isnan(ahead)
         return {
             "month_kwh": np.where(told, last, np.nan),
@@ -392,10 +392,10 @@ class Months:
         both = ordered[np.maximum(known - 1, 0) // 2, rows] + ordered[np.minimum(known // 2, len(usual) - 1), rows]
         return np.where(known >= self.FEW, both / 2, np.nan)
 
-    def among(self, areas: Codes, segment: Column, size: Column) -> tuple[Column, Column, Column]:
+    def among(self, areas: Codes, segments: Column, size: Column) -> tuple[Column, Column, Column]:
         """How far each is above its peers' median, the peers' spread, and how many they are; NaN among too few."""
         ahead, spread, peers = np.full((3, len(size)), np.nan)
-        for _, told in crowds(areas, segment, ~np.isnan(size)):
+        for _, told in crowds(areas, segments, ~np.isnan(size)):
             peers[told] = len(told)
             if len(told) >= PEERS:
                 ahead[told] = size[told] - np.median(size[told])

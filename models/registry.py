@@ -1,6 +1,7 @@
 """Master data by slot and effective date."""
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 
@@ -9,15 +10,28 @@ from msgspec.structs import replace
 
 from models.cells import Array
 from models.index import Index
-from schemas.columns import Codes, Column, Times
+from schemas.columns import SEGMENTS, Codes, Column, Times
 from schemas.master import Area, Meter, Transformer
 
 METER_COLUMNS = ("un", "ib", "imax", "ct", "ratio", "contract_kva", "suspended_kva", "pv_kva", "phases", "three_wire",
-                 "residential", "is_gateway", "interval_s", "elements",
-                 "effective", "register_span", "member_until", "valley_from", "valley_until")  # fmt: skip
-AREA_COLUMNS = ("rating_kva", "dyn11")
+                 "residential", "is_gateway", "interval_s", "elements", "effective", "register_span", "member_until",
+                 "own_kva", "valley_from", "valley_until", "segments")  # fmt: skip
+AREA_COLUMNS = ("rating_kva", "segments")
 ELEMENTS = {"1P2W": 1, "3P3W": 2, "3P4W": 3}
-UNKNOWN = {"is_gateway": 0.0, "effective": -1.0}
+WIRINGS = {"1P2W": "single_phase", "3P3W": "three_wire", "3P4W": "four_wire"}
+VOLTAGES = (("medium_voltage", 1, 30), ("high_voltage", 30, 100), ("highest_voltage", 100, np.inf))  # kV
+UNKNOWN = {"is_gateway": 0.0, "effective": -1.0, "segments": 0.0}
+
+
+def segments_code(*segments: str) -> int:
+    """A bit for each segment, in their order."""
+    return sum(1 << SEGMENTS.index(segment) for segment in segments)
+
+
+def voltage_class(m: Meter) -> list[str]:
+    """The segment of the supply's nominal voltage between lines; none at low voltage."""
+    kv = m.un_v * m.pt / 1000 * (1 if m.wiring == "3P3W" else math.sqrt(3))
+    return [name for name, above, most in VOLTAGES if above < kv <= most]
 
 
 def meter_row(m: Meter, gateway: bool) -> list[float]:
@@ -25,12 +39,14 @@ def meter_row(m: Meter, gateway: bool) -> list[float]:
     contract = np.nan if m.contract_kva is None else m.contract_kva
     return [m.un_v, m.ib_a, m.imax_a, m.ct, m.ct * m.pt, contract, m.suspended_kva, m.pv_kva,
             1 if m.wiring == "1P2W" else 3, m.wiring == "3P3W", m.segment == "residential", gateway, m.interval_s,
-            ELEMENTS[m.wiring], m.effective, 10.0**m.register_digits, m.until or np.inf, m.valley_from, m.valley_until]  # fmt: skip
+            ELEMENTS[m.wiring], m.effective, 10.0**m.register_digits, m.until or np.inf, m.own_transformer_kva,
+            m.valley_from, m.valley_until,
+            segments_code(m.segment, WIRINGS[m.wiring], *["pv"] * (m.pv_kva > 0), *voltage_class(m))]  # fmt: skip
 
 
 def transformer_row(t: Transformer) -> list[float]:
     """The AREA_COLUMNS of one record."""
-    return [t.rating_kva, t.vector_group == "Dyn11"]
+    return [t.rating_kva, segments_code(t.vector_group.lower())]
 
 
 class Versions:
@@ -70,6 +86,11 @@ class Versions:
             known = (before > 0) & (row > 0)
             row = np.where(known & (self.keys[np.maximum(before, 1) - 1] >> 33 == slots), before, 0)
         return row
+
+    def column(self, name: str, rows: Codes) -> Column:
+        """One column of some rows of the table."""
+        column: Column = self.table[self.columns.index(name)][rows]
+        return column
 
     def at(self, rows: Codes) -> dict[str, Column]:
         """The columns of some rows of the table, not to be written to."""

@@ -318,7 +318,7 @@ class Plan:
         planted = Planted(
             "transformer_overload", ("transformer_overload",), self.grid.areas[area], "", at, at + 2 * DAY,
             f"electric heating: homes use {times:.1f} times as much",
-            ("area_load_unbalance", "voltage_deviation", "meter_current_unbalance"),
+            ("area_load_unbalance", "voltage_deviation", "meter_current_unbalance", "meter_overcurrent"),
         )  # fmt: skip
         yield Happening(at, at + 2 * DAY, before=partial(loads, homes, times), planted=planted)
 

@@ -33,6 +33,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     held: str  # why policy holds it back, "" when it does not
     en: str  # the plain sentence an inspector reads
     zh: str
+    code: Annotated[str, msgspec.Meta(description="IEC 61968-9 code of the device event it stems from, if any")] = ""
 
 
 def alert_id(rule: str, area: str, subject: str, since: int) -> str:

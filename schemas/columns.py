@@ -23,6 +23,12 @@ Names = tuple[str, ...]
 PHASES = ("A", "B", "C")
 EARLIEST, LATEST = 946_684_800, 4_102_444_800
 """Times that can be meant: from 2000 on, and before 2100."""
+METER_SEGMENTS = ("residential", "commercial", "industrial", "agricultural", "single_phase", "three_wire", "four_wire",
+                  "medium_voltage", "high_voltage", "highest_voltage",  # 6 to 20, 35 to 66, from 110 kV
+                  "pv")  # fmt: skip
+AREA_SEGMENTS = ("yyn0", "dyn11")
+SEGMENTS = (*METER_SEGMENTS, *AREA_SEGMENTS)
+"""What a meter or an area may belong to; where several set a rule otherwise, the last of them in this order counts."""
 
 
 class Status(IntEnum):
@@ -62,6 +68,43 @@ class Event(IntEnum):
     METER_CHANGE = 6
     PLANNED_OUTAGE = 7
     VACANCY = 8
+    DOOR_OPEN = 9
+    COVER_CLOSED = 10
+    TERMINAL_CLOSED = 11
+    MAGNETIC_FIELD_END = 12
+    PARAM_CHANGE = 13
+    RELAY_OPENED = 14
+    RELAY_CLOSED = 15
+    RELAY_FAILED = 16  # a command to the relay was not carried out
+    VOLTAGE_SAG = 17
+    VOLTAGE_SWELL = 18
+    INTERRUPTION = 19
+    WORK_ORDER = 20  # somebody is sent to the meter, from then until `until`
+    INSPECTED = 21  # somebody has looked
+    BATTERY_LOW = 22
+    CLOCK_FAULT = 23
+    VOLTAGE_LOSS = 24
+    UNDERVOLTAGE = 25
+    OVERVOLTAGE = 26
+    PHASE_BREAK = 27
+    ALL_VOLTAGE_LOSS = 28
+    CURRENT_LOSS = 29
+    CURRENT_BREAK = 30
+    OVERCURRENT = 31
+    REVERSE_POWER = 32
+    REVERSE_SEQUENCE = 33
+    UNBALANCE = 34
+    OVERLOAD = 35
+    DEMAND_EXCEEDED = 36
+    LOW_POWER_FACTOR = 37
+    NEUTRAL_CURRENT = 38
+    ENERGY_MISMATCH = 39
+    REGISTER_DECREASE = 40
+    METER_RUNAWAY = 41
+    METER_STOPPED = 42
+    READ_FAILURE = 43
+    UNKNOWN_METER = 44
+    FOREIGN_METER = 45  # of another area
 
 
 class Progress(IntEnum):
@@ -89,6 +132,7 @@ class Batch:
 
     kind: ClassVar[str]
     shared: ClassVar[frozenset[str]] = frozenset({"names", "areas"})
+    segments: ClassVar[tuple[str, ...]] = ()  # that its rows may belong to
 
     names: Names
     subject: Codes  # into names
@@ -173,6 +217,7 @@ class Readings(Batch):
     """A meter at a point in time; interval columns cover the interval that ends then."""
 
     kind: ClassVar[str] = "readings"
+    segments: ClassVar[tuple[str, ...]] = METER_SEGMENTS
 
     register: Column  # kWh imported since ever, secondary
     export_register: Column  # kWh exported since ever, secondary
@@ -206,6 +251,8 @@ class DeviceEvents(Batch):
 
     event: NDArray[np.uint8]  # Event
     until: Times  # end of what lasts, 0 when open or a moment
+    residual: Column  # pu, the lowest (or highest) voltage of a sag, a swell or an interruption
+    seconds: Column  # how long it lasted, where `until` is too coarse
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +300,7 @@ class Clocks(Batch):
     """What was seen of a meter's clock."""
 
     kind: ClassVar[str] = "clocks"
+    segments: ClassVar[tuple[str, ...]] = METER_SEGMENTS
 
     offset: Column  # seconds the meter's clock is ahead
 
@@ -291,12 +339,13 @@ class Days(Batch):
     """A meter's closed local day; ``at`` is the midnight that ends it."""
 
     kind: ClassVar[str] = "days"
+    segments: ClassVar[tuple[str, ...]] = METER_SEGMENTS
 
     kwh: Column  # kWh imported, secondary; NaN below half coverage
     coverage: Column  # share of the day's intervals that were read
     reads: Column  # readings of any kind in the day
     live: Column  # share of the day's readings with voltage on some phase, NaN when none has a voltage
-    curve: Column  # (intervals, rows) kWh of each interval since the midnight before, secondary; NaN where none was read
+    curve: Column  # (intervals, rows) kWh of each interval since midnight, secondary; NaN where none was read
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,6 +353,7 @@ class Intervals(Batch):
     """A transformer area's closed interval; ``at`` ends it."""
 
     kind: ClassVar[str] = "intervals"
+    segments: ClassVar[tuple[str, ...]] = AREA_SEGMENTS
 
     current: Column  # (3, rows) primary A of the gateway meter, else the sum of the users'
     kva: Column  # apparent power, primary
@@ -316,10 +366,14 @@ class AreaDays(Batch):
     """A transformer area's closed local day; ``at`` is the midnight that ends it."""
 
     kind: ClassVar[str] = "area_days"
+    segments: ClassVar[tuple[str, ...]] = AREA_SEGMENTS
 
     energy_in: Column  # kWh through the gateway meter, primary
     energy_out: Column  # kWh of all users, primary
-    coverage: Column  # share of the users' intervals that were read
+    doubt_in: Column  # kWh that may have come in beyond what was read
+    doubt_out: Column  # kWh that the users may have used beyond what was read
+    coverage: Column  # the lesser share of the gateway's and of the users' intervals that were read
+    read_share: Column  # readings got of those due, of all meters
 
 
 COLUMN_TYPES: dict[str, Any] = {
@@ -329,7 +383,7 @@ COLUMN_TYPES: dict[str, Any] = {
     "register_valley": np.float64, "demand": np.float32, "demand_resets": np.float32, "neutral": np.float32,
     "frequency": np.float32, "thd": np.float32, "terminal_p": np.float32, "meter_ratio": np.float32,
     "flags": np.float32, "clock_offset": np.float32, "received": np.int64, "status": np.uint8,
-    "event": np.uint8, "until": np.int64,
+    "event": np.uint8, "until": np.int64, "residual": np.float32, "seconds": np.float32,
     "payment": np.uint8, "amount": np.float64, "bills": str, "bill": np.int32, "channels": str, "channel": np.int32,
     "succeeded": np.uint8, "due": np.int64,
     "stages": str, "stage": np.int32, "progress": np.uint8, "limit": np.float64,
@@ -337,6 +391,7 @@ COLUMN_TYPES: dict[str, Any] = {
     "limit_hours": np.float64,
     "coverage": np.float32, "reads": np.float32, "live": np.float32, "curve": np.float32,
     "current": np.float32, "kva": np.float32, "gateway": np.float32, "energy_in": np.float64, "energy_out": np.float64,
+    "doubt_in": np.float64, "doubt_out": np.float64, "read_share": np.float32,
 }  # fmt: skip
 PHASE_COLUMNS = frozenset({"u", "i", "p", "q", "thd", "current"})
 CURVES = frozenset({"curve"})  # with a leading axis of intervals

@@ -43,6 +43,7 @@ class Meter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     interval_s: Annotated[int, msgspec.Meta(ge=60, le=86_400)] = 900
     contract_kva: Power | None = None
     suspended_kva: Power = 0.0
+    own_transformer_kva: Power = 0.0  # rating of the customer's own transformers, 0 where it has none
     pv_kva: Power = 0.0  # registered generation
     segment: Segment = "residential"
     tariff: str = ""

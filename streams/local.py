@@ -80,13 +80,13 @@ class Store:
     CREATE TABLE IF NOT EXISTS alerts (
         id TEXT PRIMARY KEY, rule TEXT, version INT, kind TEXT, area TEXT, subject TEXT, state TEXT, change TEXT,
         revision INT, severity INT, since INT, raised INT, at INT, score REAL, phase TEXT, evidence TEXT, held TEXT,
-        en TEXT, zh TEXT
+        en TEXT, zh TEXT, code TEXT
     ) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS places (source TEXT PRIMARY KEY, place BLOB, checksum INT);
     CREATE TABLE IF NOT EXISTS areas (area TEXT PRIMARY KEY, master BLOB, checksum INT);
     CREATE TABLE IF NOT EXISTS engine (one INT PRIMARY KEY CHECK (one = 1), state BLOB);
     """
-    PUT = "INSERT OR REPLACE INTO alerts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    PUT = "INSERT OR REPLACE INTO alerts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
     def __init__(self, path: Path | str) -> None:
         self.path = path

@@ -16,24 +16,34 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from detectors.catalogue import CASES, Notes
 from detectors.engine import Engine
 from detectors.rule import Rule
 from schemas.alert import Alert
-from schemas.columns import Batch, DeviceEvents, Event, Payment, Payments, Progress, Readings, Stages, Status
+from schemas.columns import (
+    PHASE_COLUMNS,
+    Batch,
+    DeviceEvents,
+    Event,
+    Payment,
+    Payments,
+    Progress,
+    Readings,
+    Stages,
+    Status,
+)
 from schemas.master import Area, Meter, Transformer
 
-FOLDER = Path(__file__).parent / "cases"
 START = 1_772_380_800  # Monday 2026-03-02 in Shanghai, d1 of every case
 DAY = 86_400
 GOLDEN = (5**0.5 - 1) / 2
 SHOWS = ("fires", "near miss", "cannot tell", "clears", "false positive")
-ABSENT: dict[str, Any] = {"status": 0, "received": 0} | dict.fromkeys("uipq", [np.nan] * 3)
+ABSENT: dict[str, Any] = {"status": 0, "received": 0} | dict.fromkeys(PHASE_COLUMNS, [np.nan] * 3)
 Row = dict[str, str]
 
 
@@ -56,29 +66,19 @@ class Case(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     says: str = ""  # in English or Chinese, by the first alert
 
 
-class FalsePositive(msgspec.Struct, forbid_unknown_fields=True):
-    """What looks like trouble and is none."""
-
-    what: str
-    suppressed: str  # by what
-
-
-class Casebook(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class Casebook(Notes, forbid_unknown_fields=True, kw_only=True):
     """All that a domain expert says of a rule."""
 
-    meaning: str
-    inspector: str  # what to do
     worse: dict[str, str]  # columns in which more trouble has one direction: higher or lower
-    false_positive: list[FalsePositive]
     case: list[Case]
 
 
 def rules_with_a_file() -> list[str]:
-    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+    return sorted(path.stem for path in CASES.glob("*.toml"))
 
 
 def casebook(rule: str) -> Casebook:
-    with (FOLDER / f"{rule}.toml").open("rb") as file:
+    with (CASES / f"{rule}.toml").open("rb") as file:
         return msgspec.convert(tomllib.load(file), Casebook)
 
 
@@ -201,7 +201,7 @@ def reading(values: Values, cells: Row, n: int, at: int, wiring: str) -> dict[st
             told[name] = Status[cell.upper()]
         elif name == "received":
             told[name] = moment(cell)
-        elif name in ("u", "i", "p", "q"):
+        elif name in PHASE_COLUMNS:
             told[name] = values.phases(cell, n, wiring)
         else:
             told[name] = values.of(cell, n)
@@ -265,7 +265,8 @@ class Watched(Rule):
 
     def score(self, columns: Any, gone: Any) -> Any:
         score = super().score(columns, gone)
-        self.said.append(({name: np.array(columns[name]) for name in self.reads}, score))
+        kept = (*self.reads, *self.beside, *({"segments"} & columns.keys()))
+        self.said.append(({name: np.array(columns[name]) for name in kept}, score))
         return score
 
     def told_anything(self) -> bool:

@@ -103,7 +103,7 @@ def town(seed: int, *, interval: int = 0, noise: bool = True) -> Stream:
     start = int(datetime(year, month, day, tzinfo=ZoneInfo(zone)).timestamp())
     end = start + SPANS[interval] * DAY
     names = g.permutation(["A1", "A2", "A3"])[: g.integers(2, 4)].tolist()
-    areas = [area_of(g, name, start, end, interval) for name in names]
+    areas = [pressed(area_of(g, name, start, end, interval), seed) for name in names]
     rows: list[Row] = []
     for area in areas:
         rows += metered(g, area, start, end, interval, noise=noise)
@@ -112,6 +112,7 @@ def town(seed: int, *, interval: int = 0, noise: bool = True) -> Stream:
         stranger = Area(area="unknown", meters=[Meter(meter="M1"), Meter(meter="M2")])
         rows += metered(g, stranger, start, end, interval, noise=noise)
     rows += staged(g, start, end)
+    distort(rows, seed)
     ranks = g.random(len(rows))
     order = sorted(range(len(rows)), key=lambda n: (rows[n].at, rows[n].kind.kind, ranks[n]))
     return Stream(areas, tuple(rows[n] for n in order), zone, interval)
@@ -146,6 +147,36 @@ def area_of(g: np.random.Generator, name: str, start: int, end: int, interval: i
 def meter_with(meter: Meter, **changes: Any) -> Meter:
     """A meter's record with some fields changed."""
     return Meter(**{f: getattr(meter, f) for f in meter.__struct_fields__} | changes)
+
+
+def pressed(area: Area, seed: int) -> Area:
+    """The area with customers who have suspended capacity, have a transformer of their own or too small a meter."""
+    g = np.random.default_rng([seed, 1, *area.area.encode()])
+
+    def one(meter: Meter) -> Meter:
+        chance = g.random()
+        if meter.meter == area.gateway or chance > 0.6:
+            return meter
+        if chance < 0.2 and meter.contract_kva:
+            return meter_with(meter, suspended_kva=float(g.choice([0.9, 1.0])) * meter.contract_kva)
+        return meter_with(meter, own_transformer_kva=1.5) if chance < 0.4 else meter_with(meter, imax_a=12.0)
+
+    return Area(**{f: getattr(area, f) for f in area.__struct_fields__} | {"meters": [one(m) for m in area.meters]})
+
+
+def distort(rows: list[Row], seed: int) -> None:
+    """Let every reading tell the voltage's harmonics, at a few meters too high for a time, and now and then odd."""
+    g = np.random.default_rng([seed, 2])
+    reads = [row for row in rows if row.kind is Readings]
+    first, last = min(row.at for row in reads), max(row.at for row in reads)
+    bad = {}
+    for key in sorted({(row.area, row.subject) for row in reads}):
+        begin = int(g.integers(first, last))
+        bad[key] = (begin, begin + int(g.integers(HOUR, DAY))) if g.random() < 0.3 else (0, 0)
+    for row, width in zip(reads, g.random((len(reads), 3)), strict=True):
+        begin, end = bad[row.area, row.subject]
+        thd = np.where(np.isnan(row.columns["u"]), NAN, width + (4.3 if begin <= row.at < end else 2.0))
+        row.columns["thd"] = np.float32(65535) * (thd / thd) if width[0] < 0.005 else thd.astype(np.float32)
 
 
 def metered(g: np.random.Generator, area: Area, start: int, end: int, interval: int, *, noise: bool) -> list[Row]:

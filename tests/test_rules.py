@@ -8,8 +8,8 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-import string
 import textwrap
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -19,7 +19,7 @@ import pytest
 
 import detectors
 from detectors.judge import evidence_of
-from detectors.rule import DAY, RULES, Level, Rule, rule
+from detectors.rule import DAY, OPTIONAL, RULES, Level, Rule, fields_of, rule, sentence
 from models.registry import AREA_COLUMNS, METER_COLUMNS
 from schemas.columns import Readings
 from tests.casebook import casebook, run
@@ -109,10 +109,9 @@ def cannot_tell_without_a_column(judged, columns):
 
 
 def takes_settings_as_columns(judged, columns):
-    count = next(iter(columns.values())).shape[-1]
+    count, alone = next(iter(columns.values())).shape[-1], replace(judged, segments={})
     for name, setting in judged.settings.items():
-        other = judged.tuned(**{name: np.full(count, setting)})
-        one, two = scored(judged, columns), scored(other, columns)
+        one, two = scored(alone, columns), scored(alone.tuned(**{name: np.full(count, setting)}), columns)
         assert np.allclose(one, two, rtol=1e-5, equal_nan=True), f"{name} as a column gives another answer"
 
 
@@ -127,7 +126,7 @@ def is_told_in_both_languages(judged, columns):
     assert english.isascii()
     assert en.isascii()
     assert all(re.search("[\u4e00-\u9fff]", text) for text in (chinese, zh))
-    fields, other = ({field for _, field, _, _ in string.Formatter().parse(text) if field} for text in (en, zh))
+    fields, other = fields_of(en), fields_of(zh)
     assert {f.removesuffix("_a").removesuffix("_b").removesuffix("_c") for f in fields} & {*judged.reads}, "no value"
     assert fields - {"phase"} <= other | {*judged.settings}, "the Chinese sentence says less than the English"
     score = scored(judged, columns)
@@ -135,9 +134,9 @@ def is_told_in_both_languages(judged, columns):
         phase = int(np.nanargmax(score[:, row])) if score.ndim == 2 else -1
         shown = evidence_of(judged, columns, row, phase)[1]
         for text in judged.text:
-            missing = {field for _, field, _, _ in string.Formatter().parse(text) if field} - shown.keys()
+            missing = fields_of(OPTIONAL.sub("", text)) - shown.keys()
             assert not missing, f"the sentence names {missing}, which it does not read"
-            assert "nan" not in text.format(**shown)
+            assert "nan" not in sentence(text, shown)
 
 
 def does_not_accuse(judged, columns):

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.columns import COLUMN_TYPES, EARLIEST, LATEST, PHASE_COLUMNS, Batch, Codes, Mask, Names
+from schemas.events import System, event_of
 from schemas.wire.records import LARGEST_NUMBER, WORDS
 from schemas.wire.refusal import Reason, RefusedError
 
@@ -46,6 +47,29 @@ def column(name: str, values: Sequence[Any]) -> NDArray[Any] | None:
     numbers = _phases(values) if name in PHASE_COLUMNS else np.array(values, np.float64)
     with np.errstate(over="ignore"):
         return numbers.astype(kind, order="C")
+
+
+def events(
+    words: tuple[str | None, ...], systems: tuple[System | None, ...], codes: tuple[str, ...]
+) -> tuple[tuple[Any, ...], dict[int, RefusedError]]:
+    """The word of each device event, told as such or by a code, and which rows tell none."""
+    astray: dict[int, RefusedError] = {}
+    if None not in words and not any(codes) and not any(systems):
+        return words, astray
+    told: list[str] = []
+    for row, (word, system, code) in enumerate(zip(words, systems, codes, strict=True)):
+        known = event_of(system, code) if system and code else None
+        meant = WORDS["event"][known] if known is not None else None
+        if bool(system) != bool(code):
+            astray[row] = RefusedError(Reason.MISSING_FIELD, "system and code come together")
+        elif code and meant is None:
+            astray[row] = RefusedError(Reason.UNKNOWN_CODE, f"{system} has no code {code} that means anything here")
+        elif word and meant and word != meant:
+            astray[row] = RefusedError(Reason.UNKNOWN_VALUE, f"event is {word}, but code {code} is {meant}")
+        elif not (word or meant):
+            astray[row] = RefusedError(Reason.MISSING_FIELD, "Object missing required field `event`, and has no code")
+        told.append(word or meant or WORDS["event"][0])
+    return tuple(told), astray
 
 
 def times(values: Sequence[int | datetime]) -> NDArray[np.int64]:

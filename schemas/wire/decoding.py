@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from schemas.alert import Alert
 from schemas.columns import EARLIEST, LATEST, Batch, Codes, DeviceEvents, Names, Payments, Readings, Stages
 from schemas.master import Area
-from schemas.wire.assembly import coded, column, faults
+from schemas.wire.assembly import coded, column, events, faults
 from schemas.wire.frame import pack, stack, unpack
 from schemas.wire.records import (
     FRAME,
@@ -310,6 +310,9 @@ class _Intake(Generic[B]):
         told = dict(zip(DECODERS[self.kind].columns, zip(*map(astuple, records), strict=True), strict=True))
         columns: dict[str, Any] = {}
         columns["areas"], columns["area"], astray = self.agreed(told.pop("area"), messages)
+        if self.kind is DeviceEvents:
+            told["event"], unread = events(told["event"], told.pop("system"), told.pop("code"))
+            astray = unread | astray
         for names, codes in self.kind.encodings().items():
             if codes in told:
                 columns[names], columns[codes] = coded(told.pop(codes))

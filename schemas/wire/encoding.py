@@ -31,6 +31,7 @@ Encoded = tuple[bytes, bytes, str]
 """Key, value and content type."""
 
 ENCODER = json.Encoder()
+UNTOLD = {"area": "", "system": None, "code": ""}  # the area stands in the message key, an event is told by its word
 LARGEST_SCORE = sys.float_info.max
 
 
@@ -106,12 +107,12 @@ def _areas(batch: Batch, rows: int) -> Iterator[tuple[str, NDArray[np.intp]]]:
 
 
 def _records(batch: Batch, record: Any) -> list[Struct]:
-    """The rows as records; the area stands in the message key."""
+    """The rows as records."""
     encodings = {codes: names for names, codes in batch.encodings().items()}
     columns: list[Any] = []
     for name in record.__struct_fields__:
-        if name == "area":
-            columns.append([""] * len(batch))
+        if name in UNTOLD:
+            columns.append([UNTOLD[name]] * len(batch))
             continue
         column = getattr(batch, name)
         if name in encodings:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from schemas.columns import EARLIEST, LATEST, Event, Payment, Progress, Status
+from schemas.events import System
 
 LARGEST_NUMBER = 1e12  # of any quantity, either sign; its square still is a float32
 LONGEST_ID = 128  # characters
@@ -65,11 +66,21 @@ class EventRecord(Struct, gc=False, omit_defaults=True, forbid_unknown_fields=Tr
     at: Instant
     event: Literal[
         "power_off", "power_on", "cover_open", "terminal_open", "magnetic_field", "clock_set", "meter_change",
-        "planned_outage", "vacancy",
-    ]  # fmt: skip
+        "planned_outage", "vacancy", "door_open", "cover_closed", "terminal_closed", "magnetic_field_end",
+        "param_change", "relay_opened", "relay_closed", "relay_failed", "voltage_sag", "voltage_swell", "interruption",
+        "work_order", "inspected", "battery_low", "clock_fault", "voltage_loss", "undervoltage", "overvoltage",
+        "phase_break", "all_voltage_loss", "current_loss", "current_break", "overcurrent", "reverse_power",
+        "reverse_sequence", "unbalance", "overload", "demand_exceeded", "low_power_factor", "neutral_current",
+        "energy_mismatch", "register_decrease", "meter_runaway", "meter_stopped", "read_failure", "unknown_meter",
+        "foreign_meter",
+    ] | None = None  # fmt: skip
+    system: Annotated[System | None, told("Whose code it is, where a code stands for the event")] = None
+    code: Annotated[Id, told("The event's code in that system, such as 301B, ERC37 or 3.12.141.212")] = ""
     subject: Annotated[Id, told("Meter; absent when the whole area is meant")] = ""
     area: AreaId = ""
     until: Annotated[Instant, told("End of what lasts; absent when open or a moment")] = 0
+    residual: Annotated[Number | None, told("Lowest or highest voltage of a sag, swell or interruption", "pu")] = None
+    seconds: Annotated[Number | None, told("How long it lasted, where `until` is too coarse", "s")] = None
 
 
 class PaymentRecord(Struct, gc=False, omit_defaults=True, forbid_unknown_fields=True, rename={"subject": "customer"}):

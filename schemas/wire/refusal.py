@@ -24,6 +24,7 @@ class Reason(StrEnum):
     WRONG_TYPE = "wrong_type"
     WRONG_LENGTH = "wrong_length"  # of the phases, or of a frame's column
     UNKNOWN_VALUE = "unknown_value"  # not one of the words or codes there are
+    UNKNOWN_CODE = "unknown_code"  # of a device event, by the table of its system
     NOT_FINITE = "not_finite"
     OUT_OF_RANGE = "out_of_range"  # a number that measures nothing
     BAD_TIME = "bad_time"  # unreadable, without offset, not from 2000 on and before 2100, or ahead of the broker

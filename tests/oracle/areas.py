@@ -85,6 +85,7 @@ def days_told(
     meters = dict.fromkeys([*(m.meter for m in (area.meters if area else [])), *believed])
     diaries: dict[str, list[Facts]] = {meter: [] for meter in meters}
     balances = []
+    begun = min((f["at"] for read in believed.values() for f in read), default=0)
     for start, end in days:
         today = {}
         for meter in meters:
@@ -94,8 +95,9 @@ def days_told(
                 today[meter] = day_of(m, read, start, end, interval)
         for meter, day in today.items():
             diaries[meter].append(day)
-        if area and area.gateway in today and len(today) > 1:
-            balances.append(balance(today, area.gateway))
+        if today and end >= begun:
+            got, due = (sum(counts) for counts in zip(*(day["share"] for day in today.values()), strict=True))
+            balances.append({"at": end, "read_share": got / due} | balance(today, area.gateway if area else ""))
     for meter, diary in diaries.items():
         judge(DAYS, name, meter, lived(diary), told)
     judge(BALANCES, name, "", losses(balances), told)
@@ -115,6 +117,8 @@ def day_of(m: Meter | None, read: list[Facts], start: int, end: int, interval: i
         "coverage": min(len(energy) / expected, 1), "reads": sum(not f["estimated"] for f in read),
         "live": live / len(volted) if volted else NAN, "back": back,
         "residential": m.segment == "residential" if m else NAN, "ratio": m.ct * m.pt if m else NAN,
+        "contract": (m.contract_kva or NAN) if m else NAN,
+        "share": (min(sum(not f["estimated"] for f in read), expected), expected),
     }  # fmt: skip
 
 
@@ -133,35 +137,88 @@ def lived(diary: list[Facts]) -> Iterator[Facts]:
 
 
 def balance(today: dict[str, Facts], gateway: str) -> Facts:
-    """What went into an area and what came out, primary kWh."""
+    """What went into an area and what came out, primary kWh; how far what was not read may move it."""
     users = [day for meter, day in today.items() if meter != gateway]
     known = [day for day in users if not math.isnan(day["ratio"])]
+    nothing: Facts = {"in": NAN, "low": NAN, "high": NAN}
+    if gateway not in today or not known:
+        return nothing
     through = today[gateway]
     put_in = (total([0.0, through["kwh"]]) - through["back"]) * through["ratio"]
     put_in += sum(d["back"] * d["ratio"] for d in known)
     taken = sum(total([0.0, d["kwh"]]) * d["ratio"] for d in known)
     coverage = min(through["coverage"], sum(d["coverage"] for d in users) / len(users))
-    loss = (put_in - taken) / put_in if put_in > 1e-6 and coverage >= 0.98 and known else NAN
-    return {"at": through["at"], "loss": loss}
+    if put_in <= 1e-6 or coverage < 0.98:
+        return nothing
+    contracts = [d["contract"] for d in users if d["contract"] > 0]
+    mean = sum(contracts) / len(contracts) if contracts else 1.0
+    weights = [d["contract"] if d["contract"] > 0 else mean for d in users]
+    read = sum(w for w, d in zip(weights, users, strict=True) if not math.isnan(d["kwh"]))
+    unread = 0.0
+    for w, d in zip(weights, users, strict=True):
+        if not math.isnan(d["kwh"]):
+            unread += d["kwh"] * total([0.0, d["ratio"]]) * (1 / d["coverage"] - 1)
+        elif read:
+            unread += taken * w / read
+    digits = 0.01 * math.hypot(through["ratio"], *(d["ratio"] for d in known))
+    low = put_in - taken - 2 * unread - digits
+    high = put_in - taken + 2 * through["kwh"] * through["ratio"] * (1 / through["coverage"] - 1) + digits
+    return {"in": put_in, "low": low, "high": high}
 
 
 def losses(balances: list[Facts]) -> Iterator[Facts]:
-    """An area's days with the last seven losses, and the habit before each."""
-    seven: list[float] = []
-    mean, var, then, seen = NAN, 0.0, 0, 0
+    """An area's days with the last seven losses, and what was usual at their load before each."""
+    lows: list[float] = []
+    highs: list[float] = []
+    sure: list[float] = []
+    usual = Usual()
     for day in balances:
-        loss = day["loss"]
-        spread = math.sqrt(var)
-        if not math.isnan(loss):
-            seven = [*seven, loss][-7:]
-        few = len(seven) < 3 or math.isnan(loss)
-        third, least = (NAN, NAN) if few else (sorted(seven)[-3], sorted(seven)[2])
-        yield day | {"third": third, "least": least, "mean": mean, "spread": spread, "seen": seen}
-        if not math.isnan(loss):
-            keep = min(2 ** ((then - day["at"]) / (30 * DAY)), 1 - 1 / (seen + 1))
-            widest = math.inf if seen < 3 else 3 * max(spread, 0.1 * abs(mean))
-            step = min(max(loss - mean, -widest), widest)
-            mean = mean + (1 - keep) * step if seen else loss
-            var = keep * (var + (1 - keep) * step * step) if seen else 0.0
-            then, seen = day["at"], seen + 1
+        if math.isnan(day["low"]):
+            yield day | {"third": NAN, "least": NAN, "mean": NAN, "spread": NAN, "seen": usual.seen, "excess": NAN}
+            continue
+        lows, highs = [*lows, day["low"] / day["in"]][-7:], [*highs, day["high"] / day["in"]][-7:]
+        loss, expected = (day["low"] + day["high"]) / 2, usual.at(day["in"])
+        spread = max(math.sqrt(usual.var), 0.001 * day["in"])
+        line = 0.07 * day["in"] if usual.seen < 6 else min(expected, 0.07 * day["in"])
+        sure = [*sure, day["low"] - line - 3 * spread][-7:]
+        yield day | {
+            "third": third(lows), "least": -third([-x for x in highs]), "mean": expected / day["in"],
+            "spread": spread / day["in"], "seen": usual.seen, "unusual": loss - expected, "excess": third(sure),
+        }  # fmt: skip
+        usual.learn(day["at"], loss, day["in"], expected)
 
+
+def third(values: list[float]) -> float:
+    """The third-highest."""
+    return sorted(values)[-3] if len(values) > 2 else NAN
+
+
+class Usual:
+    """A clerk's fading line through loss against the square of the energy; he believes no day entirely."""
+
+    def __init__(self) -> None:
+        self.loss, self.square, self.spread, self.together, self.var = NAN, 0.0, 0.0, 0.0, 0.0
+        self.then = self.seen = 0
+
+    def at(self, energy: float) -> float:
+        """The loss to expect at so much energy."""
+        if self.seen < 2:
+            return self.loss
+        prior = (0.1 * self.square) ** 2
+        slope = (self.together + prior * self.loss / self.square) / (self.spread + prior)
+        return self.loss + max(slope, 0.0) * (energy**2 - self.square)
+
+    def learn(self, at: int, loss: float, energy: float, expected: float) -> None:
+        """Take a day in."""
+        expected = expected if self.seen else loss
+        widest = math.inf if self.seen < 3 else max(math.sqrt(self.var), 0.1 * abs(expected))
+        step = min(max(loss - expected, -3 * widest), 3 * widest)
+        keep = min(2 ** ((self.then - at) / (30 * DAY)), 1 - 1 / (self.seen + 1))
+        off = expected + step - self.loss if self.seen else 0.0
+        more = energy**2 - self.square
+        self.loss = expected + step - keep * off
+        self.square += (1 - keep) * more
+        self.spread = keep * (self.spread + (1 - keep) * more * more)
+        self.together = keep * (self.together + (1 - keep) * more * off)
+        self.var = keep * (self.var + (1 - keep) * min(max(step, -widest), widest) ** 2)
+        self.then, self.seen = at, self.seen + 1

@@ -28,7 +28,7 @@ def record(area: Area | None, meter: str, at: int) -> Meter | None:
 def validated(row: Row, m: Meter | None, interval: int) -> Facts:
     """A reading's columns as plain numbers, what no meter can measure made NaN."""
     c = row.columns
-    f: Facts = {name: [float(v) for v in c[name]] for name in ("u", "i", "p", "q")}
+    f: Facts = {name: [float(v) for v in c.get(name, [NAN] * 3)] for name in ("u", "i", "p", "q", "thd")}
     f |= {name: float(c[name]) for name in ("kwh", "register", "clock_offset")}
     f |= {"at": row.at, "estimated": c["status"] == Status.ESTIMATED, "measured": c["status"] == Status.MEASURED}
     limit = math.inf
@@ -38,13 +38,14 @@ def validated(row: Row, m: Meter | None, interval: int) -> Facts:
 
     def sound(name: str, value: float) -> bool:
         bound = {"u": 2 * m.un_v, "i": 2 * m.imax_a, "p": limit, "q": limit}.get(name, math.inf) if m else math.inf
+        bound = 100 if name == "thd" else bound
         if name == "kwh" and m:
             bound = limit * interval / HOUR
         sentinel = value in SENTINELS or (name != "register" and value in map(single, SENTINELS))
         positive = value >= 0 or name in ("i", "p", "q")
         return not (sentinel or math.isinf(value) or f["estimated"] or abs(value) > bound) and positive
 
-    for name in ("u", "i", "p", "q"):
+    for name in ("u", "i", "p", "q", "thd"):
         f[name] = [v if sound(name, v) else NAN for v in f[name]]
     for name in ("kwh", "register"):
         f[name] = f[name] if sound(name, f[name]) else NAN
@@ -83,7 +84,7 @@ class Notebook:
         self.record = m
         register, clock = f["register"], f["at"] + f["clock_offset"]
         if register == self.register and clock <= self.clock:  # a repeated snapshot
-            f |= {name: [NAN] * 3 for name in ("u", "i", "p", "q")} | {"kwh": NAN, "kva": NAN}
+            f |= {name: [NAN] * 3 for name in ("u", "i", "p", "q", "thd")} | {"kwh": NAN, "kva": NAN}
             register = NAN
         self.clock = self.clock if math.isnan(clock) else clock
         delta, drop = register - self.register, 0.0 if not math.isnan(register) else NAN
@@ -134,6 +135,7 @@ def readings_told(
         f |= {"most_u": most(f["u"]), "most_i": most(amps), "mean_i": sum(amps) / 3, "most_p": most(f["p"])}
         f |= {"un": m.un_v if m else NAN, "ib": m.ib_a if m else NAN, "pv_kva": m.pv_kva if m else NAN}
         f |= {"contract_kva": NAN if m is None or m.contract_kva is None else m.contract_kva}
+        f |= {"own_kva": m.own_transformer_kva if m else NAN, "imax": m.imax_a if m else NAN, "ct": m.ct if m else NAN}
         f |= {"suspended_kva": m.suspended_kva if m else NAN, "phases": 1 if m and m.wiring == "1P2W" else 3}
         f |= {"elements": {"1P2W": 1, "3P3W": 2, "3P4W": 3}[m.wiring] if m else 0}
         forward.append(f)

@@ -13,6 +13,13 @@ def voltage_deviation(f: Facts, n: int) -> float:
     return between(ratio > 1.07 or 0.60 < ratio < low, low + 0.01 < ratio < 1.07 - 0.01)
 
 
+def suspended_use(f: Facts) -> float:
+    if f["suspended_kva"] == 0:
+        return 0.0
+    left = f["contract_kva"] - f["suspended_kva"]
+    return f["kva"] / max(1.05 * left, 0.005 * f["contract_kva"], 1.0)
+
+
 def load_unbalance(f: Facts) -> float:
     if f["gateway"] != 1:
         return NAN
@@ -61,6 +68,17 @@ READINGS = {
     "over_contract_capacity": Rule(whole(
         lambda f: f["kva"] / max(f["contract_kva"] - f["suspended_kva"], 1.0) / 1.05, "kva", "contract_kva"),
         3, 2 * HOUR, DAY, 1 / 1.05, ((1.2 / 1.05, 2, 2 * HOUR),), 2 * HOUR),
+    "suspended_use": Rule(whole(suspended_use, "kva", "contract_kva", "suspended_kva"), 1, HOUR, DAY, 1 / 1.05,
+                          lull=2 * HOUR),
+    "customer_transformer_overload": Rule(whole(
+        lambda f: f["kva"] / (f["own_kva"] - f["suspended_kva"]) / 0.8 if f["own_kva"] > f["suspended_kva"] else NAN,
+        "kva", "own_kva", "suspended_kva"), 3, 2 * HOUR, DAY, 0.75 / 0.8,
+        ((1 / 0.8, 2, 2 * HOUR), (1.5 / 0.8, 1, 15 * MINUTE)), 2 * HOUR),
+    "meter_overcurrent": Rule(by_phase(
+        lambda f, n: abs(f["i"][n]) / (min(f["imax"], 5) if f["ct"] > 1 else f["imax"]) / 1.2, "i", "imax"),
+        2, MINUTE, MINUTE, 1.05 / 1.2, lull=2 * HOUR),
+    "harmonics_thd": Rule(by_phase(lambda f, n: f["thd"][n] / 5, "thd", "un"), 3, 5 * MINUTE, 5 * MINUTE, 0.95,
+                          lull=2 * HOUR),
     "meter_stopped": Rule(whole(
         lambda f: between(f["delta"] == 0 and f["still"] >= 0.1, f["delta"] > 0), "delta", "still"), 1, 4 * HOUR,
         lull=2 * HOUR),
@@ -82,6 +100,7 @@ DAYS = {
 }
 BALANCES = {"area_loss_high": Rule(whole(
     lambda f: max(f["third"] / usual_line(f), f["least"] / -0.01), "third", "least", "mean"), 2, 0, 6 * DAY),
+    "read_success_rate": Rule(lambda f: (1 - f["read_share"]) / 0.02, 3, DAY),
 }  # fmt: skip
 PAYMENTS = {"payment_failure_repeat": Rule(lambda f: between(f["failures"] >= 3, f["failures"] == 0), 2)}
 ATTEMPTS = {"payment_failure_burst": Rule(burst, 2, 10 * MINUTE, HOUR // 2)}

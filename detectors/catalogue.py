@@ -1,0 +1,107 @@
+"""The page of all rules, made from the rules and their files of cases: ``python -m detectors.catalogue`` writes it."""
+from __future__ import annotations
+
+import inspect
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import import_module
+from itertools import groupby
+from pathlib import Path
+
+import msgspec
+
+from detectors.rule import DAY, HOUR, MINUTE, RULES, Level, Rule
+
+PAGE = Path(__file__).parents[1] / "docs" / "rules.md"
+CASES = Path(__file__).parents[1] / "tests" / "cases"
+HEAD = """# Rules
+
+What every rule means, when it speaks and what to do then. `python -m detectors.catalogue` writes this page from the
+rules in `detectors/` and their files in `tests/cases/`; numbers that are settings may be published otherwise
+([operations.md](operations.md)).
+
+Severity 1 asks for a visit the same day, 2 within three days, 3 goes into the next batch, 4 is for information. A score
+of 1 is trouble and raises once it has lasted as long as is said here; below the line at which it clears all is well;
+between the two nothing changes. A rule that lacks what it reads cannot tell, and says nothing.
+"""
+
+
+class FalsePositive(msgspec.Struct, forbid_unknown_fields=True):
+    """What looks like trouble and is none."""
+
+    what: str
+    suppressed: str  # by what
+
+
+class Notes(msgspec.Struct):
+    """What a domain expert says of a rule, at the head of its file of cases."""
+
+    meaning: str
+    inspector: str  # what to do
+    false_positive: list[FalsePositive]
+
+
+def notes(rule: str) -> Notes:
+    """What is said of a rule. Raises OSError without a file of cases."""
+    return msgspec.convert(tomllib.loads((CASES / f"{rule}.toml").read_text("utf-8")), Notes)
+
+
+def page() -> str:
+    """All rules: a table by family, then each."""
+    rules = sorted(RULES.values(), key=lambda rule: rule.family)
+    return "\n".join([HEAD, *overview(rules), *(line for rule in rules for line in entry(rule, notes(rule.name)))])
+
+
+def overview(rules: Iterable[Rule]) -> Iterator[str]:
+    """A table of each family."""
+    for family, members in groupby(rules, lambda rule: rule.family):
+        yield f"**{family}**: {inspect.getdoc(import_module(f'detectors.{family}'))}\n"
+        yield "| Rule | | | Judged on | Severity |\n|---|---|---|---|---|"
+        for rule in members:
+            severity = ", ".join(str(level.severity) for level in rule.levels)
+            shadow = "" if rule.status == "published" else f", in {rule.status}"
+            yield f"| [{rule.name}](#{rule.name}) | {' | '.join(rule.title)} | {rule.kind.kind} | {severity}{shadow} |"
+        yield ""
+
+
+def entry(rule: Rule, said: Notes) -> Iterator[str]:
+    """All of one rule."""
+    yield f"## {rule.name}\n\n**{rule.title[0]} · {rule.title[1]}** ({rule.family})\n\n{said.meaning}\n"
+    yield f"{inspect.getdoc(rule.judge)}\n"
+    yield f"- Reads {', '.join(f'`{name}`' for name in rule.reads)} of {rule.kind.kind}."
+    if rule.settings:
+        yield f"- Settings: {listed(rule.settings)}."
+    for segment, settings in rule.segments.items():
+        yield f"- In the segment {segment}: {listed(settings)}."
+    yield f"- Raises with {'; '.join(map(raising, rule.levels))}."
+    yield f"- Clears below {rule.clear:.3g}, {lasting(rule.release)}."
+    yield f"- Says: `{rule.text[0]}` `{rule.text[1]}`"
+    yield "- Looks like it and is not:"
+    yield from (f"  - {one.what} {one.suppressed}" for one in said.false_positive)
+    yield f"- What to do: {said.inspector}\n"
+
+
+def raising(level: Level) -> str:
+    """When an episode has a severity."""
+    return f"severity {level.severity} from a score of {level.score:.3g}, {lasting(level.hold)}"
+
+
+def listed(settings: Mapping[str, float]) -> str:
+    """Settings with their values."""
+    return ", ".join(f"`{name}` {value:g}" for name, value in settings.items())
+
+
+def lasting(seconds: int) -> str:
+    """How long something must last.
+
+    >>> lasting(0), lasting(7200), lasting(86400)
+    ('at once', 'lasting 2 hours', 'lasting 1 day')
+    """
+    for size, name in ((DAY, "day"), (HOUR, "hour"), (MINUTE, "minute"), (1, "second")):
+        if seconds and seconds % size == 0:
+            return f"lasting {seconds // size} {name}{'s' * (seconds > size)}"
+    return "at once"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), "utf-8")

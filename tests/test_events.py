@@ -1,0 +1,61 @@
+"""Device events by the codes of others."""
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from schemas.columns import Event
+from schemas.events import CODES, TABLES, UNCHECKED, event_of
+from schemas.wire import Reason, decode_events
+
+AT = 1_772_380_800
+
+
+def decoded(*records):
+    """What comes of records, and why others do not."""
+    values = [msgspec.json.encode({"at": AT, "meter": "M1"} | record) for record in records]
+    batch, refusals = decode_events([(b"A1", value, "", 0) for value in values])
+    words = [] if batch is None else [Event(code).name.lower() for code in batch.event]
+    return words, [refusal.reason for refusal in refusals]
+
+
+@pytest.mark.parametrize(("system", "code", "word"), [
+    ("dlt698.45", "301B", "cover_open"),
+    ("dlt698.45", "310d", "meter_runaway"),
+    ("376.1", "ERC38", "terminal_open"),
+    ("376.1", "37", "cover_open"),
+    ("gxf", "STRONG_DC_FIELD_DETECTED", "magnetic_field"),
+    ("gxf", "PHASE_OUTAGE_DETECTED_L_1", "phase_break"),
+    ("iec61968-9", "3.26.0.85", "power_off"),
+    ("iec61968-9", "26.26.0.216", "power_on"),
+])  # fmt: skip
+def test_a_code_stands_for_a_word(system, code, word):
+    assert decoded({"system": system, "code": code}) == ([word], [])
+    assert decoded({"system": system, "code": code, "event": word}) == ([word], [])
+
+
+@pytest.mark.parametrize(("record", "reason"), [
+    ({"system": "gxf", "code": "RAM_ERROR"}, Reason.UNKNOWN_CODE),
+    ({"system": "376.1", "code": "ERC99"}, Reason.UNKNOWN_CODE),
+    ({"system": "dlt698.45", "code": "301B", "event": "magnetic_field"}, Reason.UNKNOWN_VALUE),
+    ({"system": "ansi", "code": "1"}, Reason.UNKNOWN_VALUE),
+    ({"code": "301B"}, Reason.MISSING_FIELD),
+    ({"system": "gxf"}, Reason.MISSING_FIELD),
+    ({}, Reason.MISSING_FIELD),
+])  # fmt: skip
+def test_what_means_nothing_is_refused_alone(record, reason):
+    assert decoded({"event": "vacancy"}, record, {"event": "cover_open"}) == (["vacancy", "cover_open"], [reason])
+
+
+def test_every_code_is_found_as_it_is_written():
+    for system, table in TABLES.items():
+        for code, event in table.items():
+            assert event_of(system, f"3.{code}" if system == "iec61968-9" else code) is event
+
+
+def test_the_code_of_a_word_means_that_word():
+    assert all(event_of("iec61968-9", code) is event for event, code in CODES.items())
+
+
+def test_what_was_not_checked_is_in_its_table():
+    assert all(set(codes) <= TABLES[system].keys() for system, codes in UNCHECKED.items())
