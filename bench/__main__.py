@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from rich.console import Console
 
-from bench import demo, engine, live, peer, replay, steady
+from bench import demo, engine, families, live, peer, replay, steady
+from bench.load import SLOTS
 from bench.place import CHECKOUT
 from bench.results import GOALS, Result, machine, versions, write
 from bench.table import show
@@ -125,6 +126,8 @@ def main() -> None:
     results.sort(key=lambda result: list(GOALS).index(result.name))
     show(results, console)
     write(LATEST, results)
+    if not told.names:
+        families.show(families.measure(meters=bench.size.meters // 5, slots=SLOTS), console)
     console.print(f"{time.perf_counter() - began:.0f} s in all")
     if failed:
         sys.exit(f"not measured: {', '.join(name for name in GOALS if name in failed)}")

@@ -51,7 +51,7 @@ def measure(
 
     With a history the worker is first given a few quarter-hours of some days, so that all its days are open.
     """
-    with Place(brokers, folder, "steady", checkpoint_seconds=CHECKPOINT_SECONDS) as place:
+    with Place(brokers, folder, "steady", checkpoint_seconds=CHECKPOINT_SECONDS, instance="one") as place:
         place.enroll(Load(meters).areas())
         if history:
             slots = days_before(meters)

@@ -1,4 +1,4 @@
 """What is wrong: rules by family, episodes, policy and the engine."""
-from detectors import areas, capacity, consumption, metering, payments, quality, voltage, workflow
+from detectors import areas, billing, capacity, consumption, metering, payments, quality, voltage, workflow
 
-__all__ = ["areas", "capacity", "consumption", "metering", "payments", "quality", "voltage", "workflow"]
+__all__ = ["areas", "billing", "capacity", "consumption", "metering", "payments", "quality", "voltage", "workflow"]

@@ -1,4 +1,7 @@
-"""The page of all rules, made from the rules and their files of cases: ``python -m detectors.catalogue`` writes it."""
+"""What is made from the rules and their files of cases, by ``python -m detectors.catalogue``.
+
+docs/rules.md tells all of every rule, and deploy/rules.toml is the rulebook that sets each as the code does.
+"""
 from __future__ import annotations
 
 import inspect
@@ -11,9 +14,20 @@ from pathlib import Path
 import msgspec
 
 from detectors.rule import DAY, HOUR, MINUTE, RULES, Level, Rule
+from schemas.columns import SEGMENTS
 
-PAGE = Path(__file__).parents[1] / "docs" / "rules.md"
-CASES = Path(__file__).parents[1] / "tests" / "cases"
+CHECKOUT = Path(__file__).parents[1]
+PAGE, RULEBOOK, CASES = CHECKOUT / "docs" / "rules.md", CHECKOUT / "deploy" / "rules.toml", CHECKOUT / "tests" / "cases"
+TOP = """# Every rule as the code sets it; `python -m detectors.catalogue` makes this file. Change a copy, and
+# `meterwatch rules publish` it; what a copy leaves out is as the code sets it.
+#
+# status       draft and retired are not judged, shadow is judged and counted, published is told
+# version      raise it with every change: alerts carry it
+# settings     what the rule compares with; docs/rules.md says what each means
+# segments     settings of the rows that belong to one; of several the last counts, in this order:
+#              {segments}
+# proposed_by, approved_by, approved_at    two people, for every change to what is told
+"""
 HEAD = """# Rules
 
 What every rule means, when it speaks and what to do then. `python -m detectors.catalogue` writes this page from the
@@ -50,6 +64,19 @@ def page() -> str:
     """All rules: a table by family, then each."""
     rules = sorted(RULES.values(), key=lambda rule: rule.family)
     return "\n".join([HEAD, *overview(rules), *(line for rule in rules for line in entry(rule, notes(rule.name)))])
+
+
+def rulebook() -> str:
+    """The rulebook that changes nothing."""
+    told = [TOP.format(segments=", ".join(SEGMENTS))]
+    for rule in sorted(RULES.values(), key=lambda rule: rule.family):
+        told.append(f"[{rule.name}]  # {rule.title[0]} {rule.title[1]}")
+        told.append(f'status = "{rule.status}"\nversion = {rule.version}')
+        told += [f"settings.{name} = {value!r}" for name, value in rule.settings.items()]
+        for segment, settings in rule.segments.items():
+            told += [f"segments.{segment}.{name} = {value!r}" for name, value in settings.items()]
+        told.append("")
+    return "\n".join(told)
 
 
 def overview(rules: Iterable[Rule]) -> Iterator[str]:
@@ -105,3 +132,4 @@ def lasting(seconds: int) -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(page(), "utf-8")
+    RULEBOOK.write_text(rulebook(), "utf-8")

@@ -96,8 +96,8 @@ def timed_zero_block(
            "平时高峰为{usual_high_kwh:.3f}kWh。")),
 )  # fmt: skip
 def clipped_profile(
-    clipped_days: Column, top_kwh: Column, usual_high_kwh: Column, excess: Column, known_days: Column, pv_kva: Column, *,
-    days: float = 5.0, high: float = 1.3, level: float = 0.5, history: float = 28.0,
+    clipped_days: Column, top_kwh: Column, usual_high_kwh: Column, excess: Column, known_days: Column, pv_kva: Column,
+    *, days: float = 5.0, high: float = 1.3, level: float = 0.5, history: float = 28.0,
 ) -> Column:  # fmt: skip
     """Five days whose top is the same and shared by many intervals, well below the usual peaks (负荷削顶).
 

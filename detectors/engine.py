@@ -35,7 +35,6 @@ from schemas.columns import (
     EARLIEST,
     LATEST,
     AreaDays,
-    Arrears,
     Attempts,
     Batch,
     Clocks,
@@ -44,6 +43,7 @@ from schemas.columns import (
     Days,
     DeviceEvents,
     Intervals,
+    Invoices,
     Mask,
     Overdue,
     Payment,
@@ -82,7 +82,7 @@ class Engine:
         self, rules: Iterable[Rule] | None = None, zone: str = "Asia/Shanghai", interval: int = 900, grace: int = GRACE
     ) -> None:
         self.zone, self.interval, self.grace = zone, interval, grace
-        chosen = list(RULES.values() if rules is None else rules)
+        chosen = judged(RULES.values() if rules is None else rules)
         self.meter_index = meters = Index()
         self.areas, self.customers = Index(), Index()
         self.channels, self.items, self.bill_index = Index(), Index(), Index()
@@ -90,16 +90,17 @@ class Engine:
         self.grid = Grid(self.registry, zone, interval, grace)
         self.clock = np.zeros(0, np.int64)  # by area slot: how far any of its topics has come
         self.swept = np.zeros(0, np.int64)  # by area slot: the day on which old things were last forgotten
-        self.work, self.bills, self.peers = Work(self.items), Bills(self.bill_index), Peers()
+        self.work, self.peers = Work(self.items), Peers()
+        self.bills = Bills(self.bill_index, self.registry, zone)
         self.attempted: dict[int, list[list[Any]]] = {}  # by customer: the attempts within the grace period
         self.office: dict[int, tuple[int, str]] = {}  # by area: the highest stamp of payments or stages, and whose
-        self.policy = Policy(self.section, frozenset(r.name for r in chosen if r.status == SHADOW))
+        self.policy = Policy(self.section, in_shadow(chosen))
         self.counts: Counter[tuple[str, str, str]] = Counter()
         self.told: Counter[tuple[str, int, str, str]] = Counter()
         self.rejected: list[tuple[Batch, str]] = []  # rows that the last step did not take, with the reason
 
         def judge(kind: type[Batch], features: Sequence[Feature], index: Index) -> Judge:
-            return Judge([r for r in chosen if r.kind is kind], features, index, self.enrich)
+            return Judge(kind, chosen, features, index, self.enrich)
 
         self.tails = Tails(
             Windows(lambda _: judge(Readings, [Standstill()], meters)),
@@ -116,7 +117,21 @@ class Engine:
         self.intervals = Windows(lambda _: judge(Intervals, [Elapsed()], self.areas))
         self.area_days = Windows(lambda _: judge(AreaDays, [Losses(), UsualLoss()], self.areas))
         self.overdue = Windows(lambda _: judge(Overdue, [], self.items))
-        self.arrears = Windows(lambda _: judge(Arrears, [], self.bill_index))
+        self.invoices = Windows(lambda _: judge(Invoices, [], self.bill_index))
+
+    def adopt(self, rules: Iterable[Rule]) -> list[Alert]:
+        """Judge by these rules from now on. An episode goes on, unless its rule is no longer told: it is withdrawn."""
+        chosen = judged(rules)
+        owners: list[Tails | Windows | Judge] = [self.tails, *self.judges().values()]
+        gone = [episodes for owner in owners for episodes in owner.adopt(chosen) if episodes.rule.status != SHADOW]
+        alerts = [
+            msgspec.structs.replace(a, state="withdrawn", change="withdrawn", revision=a.revision + 1)
+            for episodes in gone
+            for a in episodes.open.values()
+        ]
+        told = self.tell(self.policy.fold(alerts))
+        self.policy.shadow = in_shadow(chosen)
+        return told
 
     @property
     def meters(self) -> int:
@@ -324,26 +339,26 @@ class Engine:
         if odd.any():
             self.reject(batch, odd, "implausible_time")
             batch, areas = batch.rows(~odd), areas[~odd]
-        rows = np.arange(len(batch))
-        parts = np.split(rows, np.flatnonzero(np.diff(batch.at) < 0) + 1)
         told: list[Alert] = []
-        for part in parts if len(rows) else []:
-            piece = batch if len(part) == len(batch) else batch.rows(part)
+        done = 0
+        while done < len(batch):
+            now = self.move(batch, areas, done)
+            part = slice(done, done := done + len(now))
+            piece = batch if len(now) == len(batch) else batch.rows(part)
             if isinstance(piece, Payments):
-                alerts, gone = self.step_payments(piece, areas[part])
+                alerts, gone = self.step_payments(piece, areas[part], now)
             else:
-                alerts, gone = self.step_stages(piece, areas[part])
+                alerts, gone = self.step_stages(piece, areas[part], now)
             self.counts[batch.kind, "judged", ""] += len(piece) - gone
             told += self.tell(self.policy.fold(alerts + self.fire()))
         return told
 
-    def step_payments(self, batch: Payments, areas: Codes) -> tuple[list[Alert], int]:
-        """Judge attempts by customer and by channel, and note what bills are open."""
-        now = self.move(batch, areas)
+    def step_payments(self, batch: Payments, areas: Codes, now: Times) -> tuple[list[Alert], int]:
+        """Judge attempts by customer and by channel, and note what bills are open; `now` is the clock by row."""
         touched, again, late = self.bills.fold(batch, areas, now - self.grace)
         fresh = np.ones(len(batch), bool)
         fresh[again] = fresh[late] = False
-        alerts = self.settle(self.arrears, self.bills, np.array(sorted(touched), np.int64))
+        alerts = self.settle(self.invoices, self.bills, np.array(sorted(touched), np.int64))
         tried = (batch.payment == Payment.PAYMENT) | (batch.payment == Payment.TOPUP)
         slots = self.customers.slots(batch)
         for row in np.flatnonzero(tried).tolist():
@@ -368,37 +383,44 @@ class Engine:
         self.counts[batch.kind, "duplicate", ""] += gone - len(late)
         return alerts, gone
 
-    def step_stages(self, batch: Stages, areas: Codes) -> tuple[list[Alert], int]:
-        """Note what work began and ended."""
-        now = self.move(batch, areas)
+    def step_stages(self, batch: Stages, areas: Codes, now: Times) -> tuple[list[Alert], int]:
+        """Note what work began and ended; `now` is the clock by row."""
         touched, again, late = self.work.fold(batch, areas, now - self.grace)
         self.counts[batch.kind, "late", ""] += len(late)
         self.counts[batch.kind, "duplicate", ""] += len(again)
         return self.settle(self.overdue, self.work, np.array(sorted(touched), np.int64)), len(again) + len(late)
 
-    def move(self, batch: Payments | Stages, areas: Codes) -> Times:
+    def move(self, batch: Payments | Stages, areas: Codes, start: int) -> Times:
         """Let areas' clocks come as far as the second-highest stamp of their customers or items; the clock before.
 
-        So no single customer's or item's wrong stamps move them.
+        So no single customer's or item's wrong stamps move them. It stops where time goes back, and at a clock that
+        enters another day, since old things are forgotten then.
         """
-        now = np.zeros(len(batch), np.int64)
-        for row, (area, stamp) in enumerate(zip(areas.tolist(), batch.at.tolist(), strict=True)):
-            now[row], whose = self.clock[area], batch.names[batch.subject[row]]
+        now: list[int] = []
+        before = 0
+        for row in range(start, len(batch)):
+            area, stamp = int(areas[row]), int(batch.at[row])
+            if stamp < before:
+                break
+            clock, whose, before = int(self.clock[area]), batch.names[batch.subject[row]], stamp
+            now.append(clock)
             first, holder = self.office.get(area, (0, ""))
             if whose != holder:
-                self.clock[area] = max(self.clock[area], min(stamp, first))
+                self.clock[area] = max(clock, min(stamp, first))
             if stamp > first:
                 self.office[area] = stamp, whose
-        return now
+            if self.clock[area] // DAY > clock // DAY:
+                break
+        return np.array(now, np.int64)
 
     def fire(self) -> list[Alert]:
         """Judge the items whose next mark has passed; where a day has passed, forget what nothing can concern."""
         alerts: list[Alert] = []
         days = self.clock // DAY
         passed = np.flatnonzero(days > np.concatenate([self.swept, np.zeros(len(days) - len(self.swept), np.int64)]))
-        for windows, deadlines in ((self.overdue, self.work), (self.arrears, self.bills)):
+        for windows, deadlines in ((self.overdue, self.work), (self.invoices, self.bills)):
             alerts += self.settle(windows, deadlines, deadlines.due(self.clock))
-            if len(passed) and len(ended := deadlines.finished(self.clock, self.grace)):
+            if len(passed) and len(ended := deadlines.finished(self.clock, self.grace, windows.troubled())):
                 windows.forget(ended)
                 deadlines.forget(ended)
         if len(passed):
@@ -490,7 +512,17 @@ class Engine:
     def judges(self) -> dict[str, Judge | Windows]:
         """Every judge by name."""
         return {"payments": self.payments, "attempts": self.attempts, "days": self.days, "intervals": self.intervals,
-                "area_days": self.area_days, "overdue": self.overdue, "arrears": self.arrears}  # fmt: skip
+                "area_days": self.area_days, "overdue": self.overdue, "invoices": self.invoices}  # fmt: skip
+
+
+def judged(rules: Iterable[Rule]) -> list[Rule]:
+    """Those that are neither drafts nor retired."""
+    return [rule for rule in rules if rule.status in ("published", SHADOW)]
+
+
+def in_shadow(rules: Iterable[Rule]) -> frozenset[str]:
+    """The names of those that are counted and not told."""
+    return frozenset(rule.name for rule in rules if rule.status == SHADOW)
 
 
 def heard_of(r: Readings, future: Mask, strayed: Mask, in_order: Mask, now: Times) -> Heard:

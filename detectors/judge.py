@@ -1,7 +1,7 @@
 """Judges the rows of one kind: features, then every rule, then its episodes."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, NamedTuple
 
@@ -35,12 +35,32 @@ class Finding(NamedTuple):
 class Judge:
     """The features and rules of one kind, with all they remember."""
 
-    def __init__(self, rules: Sequence[Rule], features: Sequence[Feature], index: Index, enrich: Enrich) -> None:
-        self.rules, self.features, self.index, self.enrich = rules, features, index, enrich
-        self.reads = sorted({name for rule in rules for name in rule.reads})
-        self.segmented = any(rule.tables for rule in rules)
+    def __init__(
+        self, kind: type[Batch], rules: Iterable[Rule], features: Sequence[Feature], index: Index, enrich: Enrich
+    ) -> None:
+        self.kind, self.features, self.index, self.enrich = kind, features, index, enrich
         self.watching = Cells(rules=np.uint8(0))  # how many have trouble to remember
-        self.episodes = [Episodes(rule, self.watching) for rule in rules]
+        self.episodes: list[Episodes] = []
+        self.adopt(rules)
+
+    def adopt(self, rules: Iterable[Rule]) -> list[Episodes]:
+        """Judge by these rules, those of the own kind; what is remembered of rules that are gone or told otherwise."""
+        self.rules = [rule for rule in rules if rule.kind is self.kind]
+        self.reads = sorted({name for rule in self.rules for name in rule.reads})
+        self.segmented = any(rule.tables for rule in self.rules)
+        known = {episodes.rule.name: episodes for episodes in self.episodes}
+        self.episodes = []
+        for rule in self.rules:
+            kept = known.get(rule.name)
+            if kept and (kept.rule.levels, kept.rule.status) == (rule.levels, rule.status):
+                del known[rule.name]
+                kept.rule = rule
+            else:
+                kept = Episodes(rule, self.watching)
+            self.episodes.append(kept)
+        for episodes in known.values():
+            episodes.clear(episodes.slots)
+        return list(known.values())
 
     def room(self) -> None:
         """Make room for every slot of the index."""
@@ -101,7 +121,9 @@ class Judge:
     def clear(self, episodes: Episodes, slot: int, at: int) -> Alert:
         """End the episode of a slot."""
         last = episodes.open.pop(slot)
-        return msgspec.structs.replace(last, state="cleared", change="cleared", revision=last.revision + 1, at=at)
+        return msgspec.structs.replace(
+            last, state="cleared", change="cleared", revision=last.revision + 1, at=at, version=episodes.rule.version
+        )
 
     def tell(self, episodes: Episodes, slot: int, found: Finding, columns: Columns) -> Alert:
         """Raise or escalate the episode of a slot, on one row's evidence."""

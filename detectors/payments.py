@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 
 from detectors.rule import HOUR, MINUTE, Level, between, rule
-from schemas.columns import Arrears, Attempts, Column, Payments
+from schemas.columns import Attempts, Column, Invoices, Payments
 
 
 @rule(
@@ -38,7 +38,7 @@ def payment_failure_repeat(failures_24h: Column, *, times: float = 3.0) -> Colum
 
 
 @rule(
-    Arrears, severity=4, worse=(Level(7.0, 3, 0), Level(15.0, 2, 0), Level(30.0, 1, 0)), title=("Arrears", "欠费"),
+    Invoices, severity=4, worse=(Level(7.0, 3, 0), Level(15.0, 2, 0), Level(30.0, 1, 0)), title=("Arrears", "欠费"),
     text=("{unpaid:.2f} yuan are unpaid {overdue_days:.0f} days after they were due.",
           "欠费{unpaid:.2f}元,已逾期{overdue_days:.0f}天。"),
 )  # fmt: skip

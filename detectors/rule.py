@@ -13,13 +13,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from schemas.columns import SEGMENTS, Batch, Codes, Column, Mask
+from schemas.rules import Status
 
-Status = Literal["published", "shadow"]
 Segments = Mapping[str, Mapping[str, float]]  # settings by segment
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 OPTIONAL = re.compile(r"\[([^\]]*)\]")
@@ -47,7 +47,7 @@ class Rule:
     settings: Mapping[str, Any]
     title: tuple[str, str]  # English, Chinese
     text: tuple[str, str]  # templates over evidence and settings; see `sentence`
-    status: Status = "published"  # or shadow: judged and counted, not told
+    status: Status = "published"  # shadow: judged and counted, not told; draft, retired: not judged
     version: int = 1
     segments: Segments = field(default_factory=dict)  # what is set otherwise there
 
@@ -125,7 +125,7 @@ def rule(
             name, kind, (Level(1.0, severity, hold), *worse), release, clear, judge,
             tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD),
             {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}, title, text, status,
-            segments=segments,
+            segments=dict(segments),
         )  # fmt: skip
         return judge
 

@@ -9,12 +9,14 @@ meter's readings to arrive, amends days and areas alone.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from detectors.episodes import Episodes
+from detectors.rule import Rule
 from detectors.windows import Windows
 from models.cells import Cells
 from models.features import NEVER, Columns, phase_columns
@@ -117,10 +119,11 @@ class Log:
             self.fit(left * 3 // 2)
 
     def load(self, columns: Mapping[str, Any]) -> None:
-        """Replace everything by what `columns` gave."""
+        """Replace everything by what `columns` gave; a column that was not kept is NaN."""
         self.gone[:] = True
         self.fit(0)
-        self.add(**columns)
+        unknown = {name: np.nan if array.dtype.kind == "f" else 0 for name, array in self.arrays.items()}
+        self.add(**{**unknown, **columns})
 
 
 class Tails:
@@ -131,11 +134,24 @@ class Tails:
         self.interval = interval
         self.present, self.sealed = Validation(), Validation()
         self.since = Cells(at=np.int64(0), area=np.int32(0))  # when last read before the first gap, 0 without a tail
-        read = {name for rule in readings.present.rules for name in (*rule.reads, *rule.beside)}
-        self.kept = tuple(f.name for f in fields(Readings) if f.name in read | JUDGED)
+        self.kept = self.concerned()
         self.log = Log((*self.kept, "filed"))
         self.clock_log = Log(("at", "heard", "offset"))
         self.late: dict[int, tuple[int, set[int]]] = {}  # by area: the hour a late reading joined in, and the meters
+
+    def concerned(self) -> tuple[str, ...]:
+        """The columns that the rules read, and those that are judged whatever they read."""
+        read = JUDGED | {name for rule in self.readings.present.rules for name in (*rule.reads, *rule.beside)}
+        return tuple(f.name for f in fields(Readings) if f.name in read)
+
+    def adopt(self, rules: Sequence[Rule]) -> list[Episodes]:
+        """Judge by other rules; what is remembered of those that are gone or told otherwise."""
+        gone = self.readings.adopt(rules) + self.clocks.adopt(rules)
+        self.kept = self.concerned()
+        rows = self.log.columns()
+        self.log = Log((*self.kept, "filed"))
+        self.log.load(rows)
+        return gone
 
     def room(self) -> None:
         """Make room for every meter."""

@@ -5,13 +5,15 @@ the sealed one for the subjects concerned, judges the open rows again and tells 
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from detectors.episodes import Episodes
 from detectors.judge import Judge
+from detectors.rule import Rule
 from models.features import Columns
 from models.grid import grouped
 from schemas.alert import Alert
@@ -26,6 +28,17 @@ class Windows:
     def __init__(self, make: Callable[[bool], Judge]) -> None:
         self.sealed, self.present = make(True), make(False)
         self.told: dict[int, dict[str, Alert]] = {}  # by slot and id, the last told since the sealed rows
+
+    def adopt(self, rules: Sequence[Rule]) -> list[Episodes]:
+        """Judge by other rules; what is remembered of those that are gone or told otherwise, as of the present."""
+        self.sealed.adopt(rules)
+        gone = self.present.adopt(rules)
+        names = {episodes.rule.name for episodes in gone}
+        for slot, alerts in list(self.told.items()):
+            self.told[slot] = {key: alert for key, alert in alerts.items() if alert.rule not in names}
+            if not self.told[slot]:
+                del self.told[slot]
+        return gone
 
     def close(self, batch: Batch, slots: Codes) -> list[Alert]:
         """Judge rows that closed in order."""
@@ -51,7 +64,8 @@ class Windows:
                 chains.setdefault(alert.id, []).append(alert)
                 fresh.setdefault(alert.id, []).append(alert)
         news = {key: chain for key, chain in fresh.items() if key not in told}
-        news |= {key: untold(old, chains.get(key, [])) for key, old in told.items()}
+        versions = {e.rule.name: e.rule.version for e in self.present.episodes}
+        news |= {key: untold(old, chains.get(key, []), versions[old.rule]) for key, old in told.items()}
         latest = [chain[-1] if chain else told[key] for key, chain in news.items()]
         self.note(latest)
         self.reopen(latest)
@@ -80,6 +94,10 @@ class Windows:
         for slot in slots.tolist():
             self.told.pop(slot, None)
 
+    def troubled(self) -> set[int]:
+        """The subjects with an open episode."""
+        return {slot for episodes in self.present.episodes for slot in episodes.open}
+
     def forget(self, slots: Codes) -> None:
         """Drop all that is remembered of some subjects."""
         for judge in (self.sealed, self.present):
@@ -100,7 +118,7 @@ class Windows:
         self.note([msgspec.convert(alert, Alert) for alert in state["told"]])
 
 
-def untold(old: Alert, chain: list[Alert]) -> list[Alert]:
+def untold(old: Alert, chain: list[Alert], version: int) -> list[Alert]:
     """What is left to tell of an episode of which `old` was told last, and that went as `chain` says."""
     if not chain:
         gone = msgspec.structs.replace(old, state="withdrawn", change="withdrawn")
@@ -109,7 +127,9 @@ def untold(old: Alert, chain: list[Alert]) -> list[Alert]:
         chain = chain[known[-1] + 1 :]
     else:
         chain = [msgspec.structs.replace(chain[-1], change="revised")]
-    return [msgspec.structs.replace(alert, revision=old.revision + n) for n, alert in enumerate(chain, 1)]
+    return [
+        msgspec.structs.replace(alert, revision=old.revision + n, version=version) for n, alert in enumerate(chain, 1)
+    ]
 
 
 def substance(alert: Alert) -> tuple[Any, ...]:

@@ -1,6 +1,7 @@
 """Local days: when each begins and ends, daylight saving included, and of what kind it is."""
 from __future__ import annotations
 
+from calendar import monthrange
 from datetime import date, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
@@ -43,6 +44,37 @@ def day_of(at: Times, zone: str) -> Times:
     return np.searchsorted(midnights(zone), at, side="left") - 1
 
 
+def midnight(day: date, zone: str) -> int:
+    """When a local day begins."""
+    return int(midnights(zone)[(day - FIRST).days])
+
+
+def months_around(at: int, zone: str) -> list[date]:
+    """The first days of the local month before, of that of `at`, and of the one after."""
+    today = datetime.fromtimestamp(at, ZoneInfo(zone))
+    months = (divmod(12 * today.year + today.month - 1 + step, 12) for step in (-1, 0, 1))
+    return [date(year, month + 1, 1) for year, month in months]
+
+
+def from_month_end(at: int, zone: str) -> int:
+    """Seconds between a moment and the nearest end of a local month.
+
+    >>> from_month_end(946684800 - 7200, "UTC")
+    7200
+    """
+    return min(abs(at - midnight(first, zone)) for first in months_around(at, zone))
+
+
+def from_day_of_month(at: int, day: int, zone: str) -> int:
+    """Seconds between a moment and the nearest such day of a month, 0 within it; a short month's last stands for it.
+
+    >>> from_day_of_month(946684800, 31, "UTC"), from_day_of_month(946684800, 3, "UTC")
+    (0, 172800)
+    """
+    days = [first.replace(day=min(day, monthrange(first.year, first.month)[1])) for first in months_around(at, zone)]
+    return min(max(midnight(d, zone) - at, at - midnight(d + timedelta(1), zone), 0) for d in days)
+
+
 @lru_cache(maxsize=8)
 def day_kinds(zone: str) -> NDArray[np.int8]:
     """The kind of every day in `midnights`: its weekday, in China also holidays and the season of Spring Festival.
@@ -50,8 +82,8 @@ def day_kinds(zone: str) -> NDArray[np.int8]:
     A day off in a row that holds a public holiday is one; a weekend worked in exchange counts as a Friday.
 
     >>> start = int(day_of(np.array([1771171200]), "Asia/Shanghai")[0])  # Monday 2026-02-16
-    >>> day_kinds("Asia/Shanghai")[start - 10:start - 7].tolist(), day_kinds("UTC")[start:start + 3].tolist()
-    ([4, 8, 8], [6, 0, 1])
+    >>> day_kinds("Asia/Shanghai")[start - 9 : start - 7].tolist(), day_kinds("UTC")[start : start + 2].tolist()
+    ([4, 8], [6, 0])
     """
     days = dates()
     kinds = np.array([day.weekday() for day in days], np.int8)
@@ -71,6 +103,6 @@ def day_kinds(zone: str) -> NDArray[np.int8]:
 
 
 @lru_cache(maxsize=1)
-def months() -> NDArray[np.int8]:
+def month_of() -> NDArray[np.int8]:
     """The month of every day in `midnights`, January 0."""
     return np.array([day.month - 1 for day in dates()], np.int8)

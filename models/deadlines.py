@@ -5,19 +5,39 @@ which it is told.
 """
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from itertools import zip_longest
+from math import isfinite, isnan, nan
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
+from models.calendar import from_day_of_month, from_month_end
 from models.cells import Cells
 from models.index import Index
-from schemas.columns import Arrears, Batch, Codes, Overdue, Payments, Progress, Stages, Times
+from models.registry import Registry
+from models.tariffs import Used
+from models.tariffs import amount as amount_of
+from schemas.columns import (
+    EARLIEST,
+    LATEST,
+    Batch,
+    Codes,
+    Invoices,
+    Overdue,
+    Payments,
+    Progress,
+    Stages,
+    Times,
+)
 from schemas.columns import Payment as PaymentKind
 
 HOUR, DAY = 3600, 86_400
 NEVER = 2**62
-ORPHANED = 40 * DAY  # after which an end without a start, or a payment without its bill, is forgotten
+UNTOLD = -1e15  # beyond what the wire lets through
+ORPHANED = 40 * DAY  # after which an end without a start, or what ended and still is in trouble, is forgotten
 STAGE_LIMITS = {"reading": DAY, "checking": DAY, "review": DAY, "issue": 5 * DAY, "collection": 20 * DAY}
 STAGE_MARKS = (0.8, 1.0, 2.0)  # shares of the limit
 ARREARS_MARKS = (1.0, 7.0, 15.0, 30.0)  # days after the due date
@@ -46,25 +66,49 @@ class WorkItem(msgspec.Struct):
                 visits.append(Visit(start, self.starts[start], done))
         return visits
 
-    def row(self, visit: Visit, at: int, mark: float) -> tuple[float, ...]:
-        """The columns of Overdue."""
-        return mark, visit.unit / HOUR
+
+class Issue(NamedTuple):
+    """A bill as it was issued; what was not told is UNTOLD."""
+
+    at: int
+    due: int
+    amount: float
+    read_at: int
+    read_register: float
+    frozen_register: float
+    used: tuple[float, ...]  # as Used
 
 
 class Bill(msgspec.Struct):
-    """What was told of a bill: its latest issue, and what was paid on it."""
+    """What was told of a bill: how it was issued, perhaps again, and what was paid on it."""
 
-    issued: tuple[int, int, float] = (0, 0, 0.0)  # when, due and yuan
+    customer: str = ""
+    issues: list[Issue] = []  # in order of time
     paid: list[tuple[int, float]] = []  # when and yuan
 
     def visits(self) -> list[Visit]:
         """From the due date until the amount was paid; none before it was issued, and no marks without a due date."""
-        issued, due, amount = self.issued
-        return [Visit(due, DAY if due else 0, settled(self.paid, amount))] if issued else []
+        if not self.issues:
+            return []
+        last = self.issues[-1]
+        return [Visit(last.due, DAY if last.due else 0, settled(self.paid, self.owed, last.at))]
 
-    def row(self, visit: Visit, at: int, mark: float) -> tuple[float, ...]:
-        """The columns of Arrears."""
-        return mark, self.issued[2] - sum(amount for when, amount in self.paid if when <= at)
+    @property
+    def owed(self) -> float:
+        """Yuan of the latest issue, 0 when none were told."""
+        return 0.0 if self.issues[-1].amount == UNTOLD else self.issues[-1].amount
+
+    def unpaid(self, at: int) -> float:
+        """Yuan that are open at a time."""
+        return self.owed - sum(amount for when, amount in self.paid if when <= at)
+
+
+class Moment(NamedTuple):
+    """When an item is judged, whether that is certain though the moment has not come, and what is told of it then."""
+
+    at: int
+    certain: bool
+    columns: tuple[float, ...]
 
 
 class Told(NamedTuple):
@@ -80,7 +124,6 @@ class Deadlines:
 
     kind: type[Batch]
     columns: tuple[str, ...]
-    marks: tuple[float, ...]
     item: type[Any]
 
     def __init__(self, index: Index) -> None:
@@ -127,21 +170,20 @@ class Deadlines:
         """Every row of some items so far: slot, when, and its columns; an end is a row of mark 0."""
         rows: list[tuple[Any, ...]] = []
         for slot in slots.tolist():
-            item, now, due = self.items[slot], int(clock[self.cells["area"][slot]]), NEVER
-            for visit in item.visits():
-                until = now if visit.done == NEVER else visit.done - 1
-                for mark in self.marks if visit.unit else ():
-                    at = visit.start + round(mark * visit.unit)
-                    if at <= until:
-                        rows.append((slot, at, *item.row(visit, at, mark)))
-                    elif visit.done == NEVER:
-                        due = min(due, at)
-                if visit.done < NEVER:
-                    rows.append((slot, visit.done, *item.row(visit, visit.done, 0.0)))
+            now, due = int(clock[self.cells["area"][slot]]), NEVER
+            for at, certain, columns in sorted(self.moments(slot), key=itemgetter(0)):
+                if certain or at <= now:
+                    rows.append((slot, at, *columns))
+                else:
+                    due = min(due, at)
             self.cells["due"][slot] = due
         self.survey(len(clock))
-        where, at, *columns = zip(*rows, strict=True) if rows else ((),) * (2 + len(self.columns))
-        return np.array(where, np.int64), np.array(at, np.int64), dict(zip(self.columns, columns, strict=True))
+        where, when, *told = zip(*rows, strict=True) if rows else ((),) * (2 + len(self.columns))
+        return np.array(where, np.int64), np.array(when, np.int64), dict(zip(self.columns, told, strict=True))
+
+    def moments(self, slot: int) -> Iterator[Moment]:
+        """Every moment at which an item is judged, as far as is known."""
+        raise NotImplementedError
 
     def survey(self, areas: int) -> None:
         """Find each area's next mark."""
@@ -149,11 +191,12 @@ class Deadlines:
         area, due = self.cells["area"][: len(self.index)], self.cells["due"][: len(self.index)]
         np.minimum.at(self.earliest, area[area >= 0], due[area >= 0])
 
-    def finished(self, clock: Times, grace: int) -> Codes:
-        """Items that ended so long ago that nothing can change them, or never began."""
+    def finished(self, clock: Times, grace: int, troubled: Iterable[int]) -> Codes:
+        """Items that ended so long ago that nothing can change them, or never began; those in trouble stay longer."""
         c = {name: array[: len(self.index)] for name, array in self.cells.arrays.items()}
-        now = clock[c["area"]]
-        over = (c["ended"] < NEVER) & (np.minimum(c["ended"], now) + grace < now)
+        now, kept = clock[c["area"]], np.full(len(self.index), grace)
+        kept[list(troubled)] = ORPHANED
+        over = (c["ended"] < NEVER) & (np.minimum(c["ended"], now) + kept < now)
         return np.flatnonzero((c["area"] >= 0) & (over | (c["expires"] < now)))
 
     def forget(self, slots: Codes) -> None:
@@ -178,7 +221,7 @@ class Deadlines:
 class Work(Deadlines):
     """Work items by stage."""
 
-    kind, columns, marks, item = Overdue, ("share", "limit_hours"), STAGE_MARKS, WorkItem
+    kind, columns, item = Overdue, ("share", "limit_hours"), WorkItem
 
     def fold(self, batch: Stages, areas: Codes, sealed: Times) -> Told:
         """Note starts and ends; `sealed` is by row the time before which what has ended cannot change any more."""
@@ -199,11 +242,22 @@ class Work(Deadlines):
             self.note(told, n, slot, areas[n], at, new=new)
         return told
 
+    def moments(self, slot: int) -> Iterator[Moment]:
+        """Of every visit the marks and the end."""
+        for visit in self.items[slot].visits():
+            for at, certain, share in passing(visit, STAGE_MARKS):
+                yield Moment(at, certain, (share, visit.unit / HOUR))
+
 
 class Bills(Deadlines):
     """Bills until they are paid."""
 
-    kind, columns, marks, item = Arrears, ("overdue_days", "unpaid"), ARREARS_MARKS, Bill
+    kind, item = Invoices, Bill
+    columns = ("overdue_days", "unpaid", "read_off", "short_kwh", "by_demand", "difference", "recomputed")
+
+    def __init__(self, index: Index, registry: Registry, zone: str) -> None:
+        super().__init__(index)
+        self.registry, self.zone = registry, zone
 
     def fold(self, batch: Payments, areas: Codes, sealed: Times) -> Told:
         """Note bills and what was paid on them; `sealed` is by row the time before which a paid bill cannot change."""
@@ -217,24 +271,77 @@ class Bills(Deadlines):
             if slot < 0:
                 told.late.append(n)
                 continue
-            bill = self.items.setdefault(slot, Bill())
-            amount = float(np.nan_to_num(batch.amount[n]))
-            news = (at, int(batch.due[n]), amount) if issued else (at, amount)
-            new = news > bill.issued if issued else news not in bill.paid
-            if issued and new:
-                bill.issued = news
-            elif new:
-                bill.paid.append(news)
+            bill = self.items.setdefault(slot, Bill(customer=batch.names[batch.subject[n]]))
+            news = issue_of(batch, n) if issued else (at, float(np.nan_to_num(batch.amount[n])))
+            known: list[Any] = bill.issues if issued else bill.paid
+            if new := news not in known:
+                known.append(news)
+                known.sort()
             self.note(told, n, slot, areas[n], at, new=new)
         return told
 
+    def moments(self, slot: int) -> Iterator[Moment]:
+        """Each issue, once more after a day, and what is overdue of the latest."""
+        bill = self.items[slot]
+        for visit in bill.visits():
+            for at, certain, days in passing(visit, ARREARS_MARKS):
+                yield Moment(at, certain, (days, bill.unpaid(at), *UNKNOWN))
+        for issue, after in zip_longest(bill.issues, bill.issues[1:]):
+            told = (nan, nan, *self.issued(self.index.pairs[slot][0], bill.customer, issue))
+            yield Moment(issue.at, certain=True, columns=told)
+            if after is None or after.at > issue.at + DAY:
+                yield Moment(issue.at + DAY, after is not None, told)
 
-def settled(paid: list[tuple[int, float]], amount: float) -> int:
-    """When what was paid reached the amount, or never.
+    def issued(self, area: str, customer: str, issue: Issue) -> tuple[float, ...]:
+        """What is told of an issue, from read_off on."""
+        account, tariff = self.registry.account(area, customer, issue.at)
+        by_demand = account is not None and (account.declared_kw is not None or (tariff and tariff.demand) is not None)
+        day = account.read_day if account else 0
+        off = short = recomputed = nan
+        if EARLIEST <= issue.read_at < LATEST and (by_demand or day):
+            zone = self.zone
+            off = from_month_end(issue.read_at, zone) if by_demand else from_day_of_month(issue.read_at, day, zone)
+        if UNTOLD not in (issue.read_register, issue.frozen_register):
+            short = max(issue.frozen_register - issue.read_register, 0.0)
+        if not isnan(short) or not isnan(off):
+            short, off = (0.0 if isnan(value) else value for value in (short, off))
+        if account and tariff:
+            recomputed = amount_of(tariff, account, Used(*(nan if v == UNTOLD else v for v in issue.used)))
+        difference = nan if issue.amount == UNTOLD else issue.amount - recomputed
+        return off / HOUR, short, float(by_demand), difference, recomputed
 
-    >>> settled([(20, 60.0), (10, 50.0)], 100.0)
-    20
+
+UNKNOWN = (nan,) * (len(Bills.columns) - 2)
+
+
+def issue_of(batch: Payments, row: int) -> Issue:
+    """A bill as a row tells it."""
+    amount, read, frozen, *used = (
+        float(number) if isfinite(number := getattr(batch, name)[row]) else UNTOLD
+        for name in ("amount", "read_register", "frozen_register", "billed_kwh", "billed_sharp", "billed_peak",
+                     "billed_valley", "billed_kvarh", "billed_demand", "year_kwh")
+    )  # fmt: skip
+    return Issue(int(batch.at[row]), int(batch.due[row]), amount, int(batch.read_at[row]), read, frozen, tuple(used))
+
+
+def passing(visit: Visit, marks: tuple[float, ...]) -> Iterator[tuple[int, bool, float]]:
+    """When each mark of a visit passes, whether it surely does, and its end as a mark of 0."""
+    for mark in marks if visit.unit else ():
+        at = visit.start + round(mark * visit.unit)
+        if at < visit.done:
+            yield at, visit.done < NEVER, mark
+    if visit.done < NEVER:
+        yield visit.done, True, 0.0
+
+
+def settled(paid: list[tuple[int, float]], amount: float, issued: int) -> int:
+    """When what was paid reached the amount, or never; at once where nothing is to pay.
+
+    >>> settled([(20, 60.0), (10, 50.0)], 100.0, 5), settled([], 0.0, 5)
+    (20, 5)
     """
+    if amount < 0.005:
+        return issued
     total = 0.0
     for at, part in sorted(paid):
         total += part

@@ -667,9 +667,8 @@ def day_columns(cells: dict[str, Array], expected: Column) -> dict[str, Column]:
     spike: Mask = (most > SPIKE * third) & (most > SPIKE_KWH) & (told >= 3)
     with np.errstate(invalid="ignore", divide="ignore"):
         live = np.where(cells["volted"] > 0, cells["live"] / cells["volted"], np.nan)
-    curve = np.where(cells["seen"] == GUESSED, np.float32(np.nan), cells["kwh"])
-    return {"kwh": total, "coverage": coverage, "reads": cells["reads"].astype(float), "live": live, "curve": curve,
-            "spike": spike.astype(float)}  # fmt: skip
+    return {"kwh": total, "coverage": coverage, "reads": cells["reads"].astype(float), "live": live,
+            "curve": cells["kwh"], "spike": spike.astype(float)}  # fmt: skip
 
 
 def read_share(reads: Column, expected: Column, present: Mask) -> dict[str, float]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from models.calendar import FESTIVAL, HOLIDAY, day_kinds, day_of, months
+from models.calendar import FESTIVAL, HOLIDAY, day_kinds, day_of, month_of
 from models.cells import Cells
 from models.features import DAY, HOUR, Columns
 from schemas.columns import Codes, Column, Mask
@@ -357,7 +357,7 @@ class Months:
         c, rows = self.cells, np.arange(len(slots))
         held = {name: c[name][..., slots].astype(np.float64) for name in c.arrays}
         told, used = ~np.isnan(columns["used_kwh"]), columns["used_kwh"]
-        month = months()[day_of(columns["at"], self.zone)]
+        month = month_of()[day_of(columns["at"], self.zone)]
         ended = told & (held["month"] >= 0) & (held["month"] != month)
         last, share = held["last"], held["share"]
         if ended.any():

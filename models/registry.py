@@ -10,8 +10,9 @@ from msgspec.structs import replace
 
 from models.cells import Array
 from models.index import Index
+from models.tariffs import in_force
 from schemas.columns import SEGMENTS, Codes, Column, Times
-from schemas.master import Area, Meter, Transformer
+from schemas.master import Area, Meter, Tariff, Transformer
 
 METER_COLUMNS = ("un", "ib", "imax", "ct", "ratio", "contract_kva", "suspended_kva", "pv_kva", "phases", "three_wire",
                  "residential", "is_gateway", "interval_s", "elements", "effective", "register_span", "member_until",
@@ -111,12 +112,13 @@ class Registry:
         self.meters, self.transformers = Versions(METER_COLUMNS), Versions(AREA_COLUMNS)
         self.areas: dict[str, Area] = {}
         self.members: dict[str, list[int]] = {}  # meter slots by area
+        self.accounts: dict[str, dict[str, list[Meter]]] = {}  # by area and customer, where they were asked for
         self.crowds: dict[int, tuple[list[int], list[int]]] = {}  # by area slot: since when how many users
 
     def clear(self) -> None:
         """Forget every area."""
         self.meters, self.transformers = Versions(METER_COLUMNS), Versions(AREA_COLUMNS)
-        self.areas, self.members, self.crowds = {}, {}, {}
+        self.areas, self.members, self.accounts, self.crowds = {}, {}, {}, {}
 
     def enroll(self, areas: Iterable[Area]) -> None:
         """Take areas in, each in place of what was known of it."""
@@ -126,6 +128,7 @@ class Registry:
             for slot in self.members.get(area.area, []):
                 meters[slot] = []
             self.areas[area.area] = area
+            self.accounts.pop(area.area, None)
             ours: dict[int, list[tuple[int, list[float]]]] = {}
             pv_kva = sum({m.meter: m.pv_kva for m in area.meters}.values())
             for m in area.meters:
@@ -139,6 +142,19 @@ class Registry:
             transformers[slot] = [(t.effective, transformer_row(t)) for t in area.transformers]
         self.meters.replace(meters)
         self.transformers.replace(transformers)
+
+    def account(self, area: str, customer: str, at: int) -> tuple[Meter | None, Tariff | None]:
+        """The record of a customer's meter in force at a time, and its tariff; the first of several meters."""
+        if (known := self.areas.get(area)) is None:
+            return None, None
+        if area not in self.accounts:
+            records: dict[str, list[Meter]] = {}
+            for m in sorted(known.meters, key=lambda m: -m.effective):
+                records.setdefault(m.customer, []).append(m)
+            self.accounts[area] = records
+        mine = (m for m in self.accounts[area].get(customer, []) if m.effective <= at and not 0 < m.until < at)
+        meter = next(mine, None)
+        return meter, in_force(known.tariffs, meter.tariff, at) if meter else None
 
     def users(self, areas: Codes, at: Times) -> Codes:
         """How many enrolled meters besides the gateway are in force in the intervals that end at some times."""

@@ -29,7 +29,8 @@ SUBJECTS: dict[type[Batch], tuple[str, str]] = {
     Stages: ("item", "section"),
     Readings: ("meter", "area"),
 }
-OPTIONAL = {(DeviceEvents, "subject"), (Payments, "bill"), (Payments, "channel")}  # "" where the cell is empty
+OPTIONAL = {(DeviceEvents, "subject"), (Payments, "bill"), (Payments, "channel"), (Payments, "reference")}
+"""What is "" where the cell is empty."""
 MARKS = {DeviceEvents: "event", Payments: "payment", Stages: "stage"}
 
 

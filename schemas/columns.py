@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from enum import IntEnum, IntFlag
+from functools import lru_cache
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -54,6 +55,7 @@ class Payment(IntEnum):
     PAYMENT = 1
     TOPUP = 2
     BALANCE = 3
+    SETTLEMENT = 4
 
 
 class Event(IntEnum):
@@ -126,6 +128,26 @@ def picked(column: NDArray[Any], pick: Any) -> NDArray[Any]:
     return column[..., pick]
 
 
+def one_after_another(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """The rows of some columns in order; columns of one value, and the same, stay broadcast.
+
+    >>> absent = np.broadcast_to(np.float32(np.nan), 3)
+    >>> one_after_another([absent, absent]).strides
+    (0,)
+    """
+    if all(map(constant, columns)):
+        values = np.stack([column[..., 0] for column in columns])
+        if (values == values[0]).all() or (values.dtype.kind == "f" and np.isnan(values).all()):
+            return np.broadcast_to(columns[0][..., :1], (*columns[0].shape[:-1], sum(c.shape[-1] for c in columns)))
+    return np.concatenate(columns, axis=-1)
+
+
+@lru_cache(maxsize=256)
+def absent(kind: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+    """A column of which nothing is known."""
+    return np.broadcast_to(np.asarray(np.nan, kind), shape)
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """The columns every kind has."""
@@ -170,7 +192,7 @@ class Batch:
             )
         for f in fields(cls):
             if f.name not in columns:
-                columns[f.name] = np.concatenate([getattr(b, f.name) for b in batches], axis=-1)
+                columns[f.name] = one_after_another([getattr(b, f.name) for b in batches])
         return cls(**columns)
 
     @classmethod
@@ -195,7 +217,7 @@ class Batch:
             elif given is not None:
                 told[f.name] = np.asarray(given, kind)
             elif np.dtype(kind).kind == "f":
-                told[f.name] = np.broadcast_to(np.asarray(np.nan, kind), _shape(f.name, len(when)))
+                told[f.name] = absent(kind, _shape(f.name, len(when)))
             else:
                 told[f.name] = np.zeros(len(when), kind)
         if columns:
@@ -257,10 +279,10 @@ class DeviceEvents(Batch):
 
 @dataclass(frozen=True, slots=True)
 class Payments(Batch):
-    """A customer's bill, payment attempt, top-up or balance."""
+    """A customer's bill, payment attempt, top-up or balance, or a line of the file in which a channel settles."""
 
     kind: ClassVar[str] = "payments"
-    shared: ClassVar[frozenset[str]] = frozenset({"names", "areas", "bills", "channels"})
+    shared: ClassVar[frozenset[str]] = frozenset({"names", "areas", "bills", "channels", "references"})
 
     payment: NDArray[np.uint8]  # Payment
     amount: Column  # yuan
@@ -268,13 +290,26 @@ class Payments(Batch):
     bill: Codes  # into bills; "" when the payment names none
     channels: Names
     channel: Codes  # into channels; "" when there is none
+    references: Names
+    reference: Codes  # into references, the channel's own number of a payment; "" when there is none
     succeeded: NDArray[np.uint8]  # 1 when the attempt went through
     due: Times  # of a bill, else 0
+    read_at: Times  # when the register was read for a bill, 0 when unknown
+    read_register: Column  # kWh of the register to which a bill counts, secondary
+    frozen_register: Column  # kWh of the register as it was frozen when the bill's month ended, secondary
+    billed_kwh: Column  # kWh of a bill, primary
+    billed_sharp: Column  # kWh of it in the tariff's sharp hours (尖)
+    billed_peak: Column  # the same in the peak hours (峰)
+    billed_valley: Column  # the same in the valley hours (谷); the rest is flat
+    billed_kvarh: Column  # kvarh of a bill
+    billed_demand: Column  # kW, the month's highest demand, primary
+    year_kwh: Column  # kWh billed in the year before this bill
 
     @classmethod
     def encodings(cls) -> dict[str, str]:
         """Which field holds the names and which the codes into it."""
-        return {"names": "subject", "areas": "area", "bills": "bill", "channels": "channel"}
+        return {"names": "subject", "areas": "area", "bills": "bill", "channels": "channel",
+                "references": "reference"}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,13 +350,18 @@ class Attempts(Batch):
 
 
 @dataclass(frozen=True, slots=True)
-class Arrears(Batch):
-    """A bill at one of its moments: overdue by so many days, or settled. The subject is customer/bill."""
+class Invoices(Batch):
+    """A bill at one of its moments: as issued, overdue by so many days, or settled. The subject is customer/bill."""
 
-    kind: ClassVar[str] = "arrears"
+    kind: ClassVar[str] = "invoices"
 
     overdue_days: Column  # 0 once it is settled
     unpaid: Column  # yuan
+    read_off: Column  # hours between the reading and the moment, or the day, at which the contract wants it
+    short_kwh: Column  # kWh that the register frozen at the month's end is above the reading billed, secondary
+    by_demand: Column  # 1 where the tariff has a price of demand
+    difference: Column  # yuan that it is above what the tariff gives
+    recomputed: Column  # yuan by the tariff
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,9 +425,14 @@ COLUMN_TYPES: dict[str, Any] = {
     "flags": np.float32, "clock_offset": np.float32, "received": np.int64, "status": np.uint8,
     "event": np.uint8, "until": np.int64, "residual": np.float32, "seconds": np.float32,
     "payment": np.uint8, "amount": np.float64, "bills": str, "bill": np.int32, "channels": str, "channel": np.int32,
-    "succeeded": np.uint8, "due": np.int64,
+    "references": str, "reference": np.int32, "succeeded": np.uint8, "due": np.int64, "read_at": np.int64,
+    "read_register": np.float64, "frozen_register": np.float64, "billed_kwh": np.float64, "billed_sharp": np.float64,
+    "billed_peak": np.float64, "billed_valley": np.float64, "billed_kvarh": np.float64, "billed_demand": np.float64,
+    "year_kwh": np.float64,
     "stages": str, "stage": np.int32, "progress": np.uint8, "limit": np.float64,
     "offset": np.float64, "failed": np.float32, "overdue_days": np.float64, "unpaid": np.float64, "share": np.float64,
+    "read_off": np.float64, "short_kwh": np.float64, "by_demand": np.float64, "difference": np.float64,
+    "recomputed": np.float64,
     "limit_hours": np.float64,
     "coverage": np.float32, "reads": np.float32, "live": np.float32, "curve": np.float32,
     "current": np.float32, "kva": np.float32, "gateway": np.float32, "energy_in": np.float64, "energy_out": np.float64,

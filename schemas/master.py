@@ -12,7 +12,7 @@ Wiring = Literal["1P2W", "3P3W", "3P4W"]
 VectorGroup = Literal["Yyn0", "Dyn11"]
 Positive = Annotated[float, msgspec.Meta(gt=0, le=1e6)]
 Power = Annotated[float, msgspec.Meta(ge=0, le=1e6)]  # kVA
-Hour = Annotated[int, msgspec.Meta(ge=0, le=24)]  # of the day
+Hour = Annotated[int, msgspec.Meta(ge=0, le=24, extra_json_schema={"x-unit": "h"})]  # of the day
 Moment = Annotated[
     int, msgspec.Meta(ge=0, lt=LATEST, description="Unix seconds; 0 is open", extra_json_schema={"x-unit": "s"})
 ]
@@ -24,6 +24,37 @@ class Transformer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     effective: Moment = 0
     rating_kva: Positive
     vector_group: VectorGroup = "Yyn0"
+
+
+def quantity(unit: str) -> msgspec.Meta:
+    """What the JSON Schema says of a number's unit."""
+    return msgspec.Meta(extra_json_schema={"x-unit": unit})
+
+
+PerKwh = Annotated[Positive | None, quantity("CNY/kWh")]
+
+
+class Tier(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a kWh costs more above so many kWh of the period."""
+
+    above_kwh: Annotated[Positive, quantity("kWh")]
+    extra: Annotated[Positive, quantity("CNY/kWh")]  # on top of every lower tier
+
+
+class Tariff(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What energy and demand cost from its effective time on; None is not part of the tariff."""
+
+    tariff: str
+    effective: Moment = 0
+    flat: Annotated[Positive, quantity("CNY/kWh")]  # of every hour that has no price of its own (平)
+    sharp: PerKwh = None  # 尖
+    peak: PerKwh = None  # 峰
+    valley: PerKwh = None  # 谷
+    tiers: list[Tier] = msgspec.field(default_factory=list)  # residential (阶梯)
+    tiers_of: Literal["month", "year"] = "year"
+    demand: Annotated[Positive | None, quantity("CNY/kW")] = None  # of a month's demand
+    capacity: Annotated[Positive | None, quantity("CNY/kVA")] = None  # of the contract's capacity, a month
+    power_factor: Annotated[float, msgspec.Meta(ge=0.8, le=0.9)] | None = None  # the standard that adjusts bills
 
 
 class Meter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -49,6 +80,8 @@ class Meter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     tariff: str = ""
     valley_from: Hour = 23  # of the tariff's valley (谷), local time
     valley_until: Hour = 7
+    declared_kw: Annotated[Power | None, quantity("kW")] = None  # for a customer billed by demand, primary
+    read_day: Annotated[int, msgspec.Meta(ge=0, le=31)] = 0  # of the month, on which bills are read (抄表例日)
 
 
 class Area(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -60,3 +93,4 @@ class Area(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     gateway: str = ""  # the meter on the transformer's low side, "" when there is none
     transformers: list[Transformer] = msgspec.field(default_factory=list)
     meters: list[Meter] = msgspec.field(default_factory=list)
+    tariffs: list[Tariff] = msgspec.field(default_factory=list)  # those that its meters name

@@ -10,7 +10,7 @@ from faust.types import TP, EventT, StreamT
 
 from streams.metrics import Metrics
 from streams.settings import Settings
-from streams.slices import SliceSchema, Transport
+from streams.slices import Consumer, SliceSchema, Transport
 from streams.worker import Worker, fatal, log
 
 BUFFER = 4096  # slices that an agent may have before it: never full, for a partition of a full one is not fetched
@@ -31,12 +31,14 @@ class App(faust.App):
             broker_request_timeout=settings.session_seconds + ANSWER,
             broker_commit_livelock_soft_timeout=settings.checkpoint_seconds + settings.stall_seconds,
             consumer_max_fetch_size=FETCH,
+            consumer_group_instance_id=settings.instance or None,
             stream_buffer_maxsize=BUFFER,
             stream_wait_empty=False,  # what waits unacknowledged is read again
             topic_disable_leader=True,
             topic_allow_declare=False,
             web_enabled=False,
         )
+        self.instance, self.member = settings.instance, ""
         self.transport = Transport(self.conf.broker, self)
         self.worker = Worker(settings, metrics)
         for topic in self.worker.topics:
@@ -73,6 +75,9 @@ class App(faust.App):
 
     async def _take_over(self, *_: Any, **__: Any) -> None:
         """Runs before `perform_seek` in the same task, while heartbeats go on: `on_partitions_assigned` is neither."""
+        before, self.member = self.member, cast(Consumer, self.consumer).member
+        if self.instance and before not in ("", self.member):
+            fatal(f"another worker is called {self.instance}, or this one was away for longer than its session")
         try:
             await self.worker.take_over(self.consumer.assignment(), self.consumer_generation_id)
         except Exception:

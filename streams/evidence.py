@@ -188,7 +188,7 @@ class Evidence:
     def __init__(self, alerts: Iterable[Alert], areas: Iterable[Area], zone: str) -> None:
         self.alerts, self.zone = list(alerts), zone
         self.areas = {area.area: area for area in areas}
-        office = {a.area for a in self.alerts if a.kind in ("payments", "attempts", "arrears", "overdue")}
+        office = {a.area for a in self.alerts if a.kind in ("payments", "attempts", "invoices", "overdue")}
         self.office_areas = office
         self.meters = {a.subject or self.areas[a.area].gateway for a in self.alerts if a.area in self.areas} - {""}
         self.lossy = {a.area for a in self.alerts if a.kind == "area_days"}
@@ -237,7 +237,7 @@ class Evidence:
             return self._loss(alert)
         if alert.kind == "overdue":
             return self._work(alert)
-        if alert.kind in ("payments", "attempts", "arrears"):
+        if alert.kind in ("payments", "attempts", "invoices"):
             return self._paid(alert)
         area = self.areas.get(alert.area)
         parts = self.readings.get(alert.subject or (area.gateway if area else ""))

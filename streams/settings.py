@@ -53,6 +53,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     brokers: str = "127.0.0.1:9092"  # host:port, several with commas
     group: str = "meterwatch"  # the consumer group that shares the partitions
+    instance: str = ""  # a name that stays with this worker: started again, it has its partitions back at once
     prefix: str = ""  # before every topic's name
     partitions: Positive = 8  # of every topic that is keyed by area
     replication: Positive = 1

@@ -131,6 +131,12 @@ class Thread(AIOKafkaConsumerThread):
 class Consumer(AiokafkaConsumer):
     """Faust's consumer, in slices and from the checkpoint on."""
 
+    @property
+    def member(self) -> str:
+        """What the group calls this process while it is of the group."""
+        thread = cast(Thread, self._thread)
+        return str(thread._ensure_consumer()._coordinator.member_id)  # noqa: SLF001 - no other way in
+
     def _new_consumer_thread(self) -> Thread:
         return Thread(self, loop=self.loop, beacon=self.beacon)
 

@@ -37,13 +37,15 @@ from schemas.columns import (
     Stages,
     Status,
 )
-from schemas.master import Area, Meter, Transformer
+from schemas.master import Area, Meter, Tariff, Transformer
 
 START = 1_772_380_800  # Monday 2026-03-02 in Shanghai, d1 of every case
 DAY = 86_400
 GOLDEN = (5**0.5 - 1) / 2
 SHOWS = ("fires", "near miss", "cannot tell", "clears", "false positive")
 ABSENT: dict[str, Any] = {"status": 0, "received": 0} | dict.fromkeys(PHASE_COLUMNS, [np.nan] * 3)
+BILLED = ("read_register", "frozen_register", "billed_kwh", "billed_sharp", "billed_peak", "billed_valley",
+          "billed_kvarh", "billed_demand", "year_kwh")  # fmt: skip
 Row = dict[str, str]
 
 
@@ -56,6 +58,7 @@ class Case(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     known: bool = True  # whether the master data is
     meters: str = "meter  wiring\nM1     3P4W"
     transformer: Transformer | None = None
+    tariffs: list[Tariff] = []
     interval: int = 900
     readings: str = ""
     events: str = ""
@@ -161,7 +164,7 @@ def meters(case: Case) -> list[Meter]:
 
 def master(case: Case) -> Area:
     transformers = [case.transformer] if case.transformer else []
-    return msgspec.structs.replace(case.area, transformers=transformers, meters=meters(case))
+    return msgspec.structs.replace(case.area, transformers=transformers, meters=meters(case), tariffs=case.tariffs)
 
 
 @dataclass
@@ -216,7 +219,9 @@ def payment(values: Values, cells: Row, n: int, at: int, wiring: str) -> dict[st
     return {"payment": Payment[cells.get("what", "payment").upper()], "amount": values.of(cells.get("yuan", "100"), n),
             "bill": cells.get("bill", "-").removeprefix("-"), "channel": cells.get("channel", "-").removeprefix("-"),
             "succeeded": {"went": 1, "failed": 0, "-": 0}[cells.get("result", "-")],
-            "due": moment(cells.get("due", "-"))}  # fmt: skip
+            "reference": cells.get("reference", "-").removeprefix("-"), "due": moment(cells.get("due", "-")),
+            "read_at": moment(cells.get("read", "-"))} | {
+                name: values.of(cells.get(name, "-"), n) for name in BILLED}  # fmt: skip
 
 
 def stage(values: Values, cells: Row, n: int, at: int, wiring: str) -> dict[str, Any]:
@@ -233,7 +238,7 @@ def batch(kind: type[Batch], rows: list[Line], area: str) -> Batch:
     told: dict[str, Any] = {}
     for name in {name: None for row in rows for name in row.columns}:
         cells = [row.columns.get(name, ABSENT.get(name, np.nan)) for row in rows]
-        if name in ("bill", "channel", "stage"):
+        if name in ("bill", "channel", "reference", "stage"):
             told[f"{name}s"] = tuple(dict.fromkeys(cells))
             told[name] = [told[f"{name}s"].index(cell) for cell in cells]
         else:

@@ -14,10 +14,12 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from schemas.columns import Batch, DeviceEvents, Event, Payment, Payments, Progress, Readings, Stages, Status
-from schemas.master import Area, Meter, Transformer, VectorGroup
+from schemas.master import Area, Meter, Tariff, Transformer, VectorGroup
 
 HOUR, DAY = 3600, 86_400
 NAN = float("nan")
+BILLED = ("read_register", "frozen_register", "billed_kwh", "billed_peak", "billed_demand")
+BLANK: dict[str, Any] = dict.fromkeys(BILLED, NAN) | dict(read_at=0)
 SPANS = {900: 1, 3600: 3, 7200: 10}  # days of a stream by its interval
 STARTS = (
     ("Asia/Shanghai", 2025, 1, 27),
@@ -37,6 +39,10 @@ CURRENTS: Effects = {
 }  # fmt: skip
 VOLTAGES: Effects = {"low": (ALL, 0.83), "voltage_loss": (None, 0.5), "phase_break": (None, 0.25)}
 POWERS: Effects = {"reversed": (None, -1)}
+TARIFFS = [
+    Tariff(tariff="home", flat=0.5), Tariff(tariff="shop", flat=0.6, peak=0.9),
+    Tariff(tariff="works", flat=0.6, demand=30.0),
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +137,8 @@ def area_of(g: np.random.Generator, name: str, start: int, end: int, interval: i
             meter=f"M{n}", interval_s=interval, wiring="1P2W" if not three else "3P3W" if g.random() < 0.2 else "3P4W",
             contract_kva=float(g.choice([3, 20])) if g.random() < 0.7 else None,
             segment="commercial" if g.random() < 0.6 else "residential", pv_kva=5.0 if g.random() < 0.1 else 0.0,
+            customer=f"C{n}", tariff=("home", "works", "shop")[n], declared_kw=50.0 if n == 1 else None,
+            read_day=5 if n == 0 else 0,
         )  # fmt: skip
         meters.append(record)
         if g.random() < 0.3:
@@ -141,7 +149,9 @@ def area_of(g: np.random.Generator, name: str, start: int, end: int, interval: i
     transformers = [Transformer(rating_kva=float(g.choice([8, 60])), vector_group=group)]
     if g.random() < 0.3:
         transformers.append(Transformer(rating_kva=10.0, effective=middle))
-    return Area(area=name, section=f"S{name}", gateway=gateway, transformers=transformers, meters=meters)
+    return Area(
+        area=name, section=f"S{name}", gateway=gateway, transformers=transformers, meters=meters, tariffs=TARIFFS
+    )
 
 
 def meter_with(meter: Meter, **changes: Any) -> Meter:
@@ -289,7 +299,7 @@ def paid(g: np.random.Generator, area: Area, start: int, end: int) -> list[Row]:
 
     def row(at: float, customer: str, payment: Payment, amount: float, **more: Any) -> Row:
         columns = dict(payment=payment, amount=amount, bill="", channel="", succeeded=1, due=0)
-        return Row(Payments, area.area, customer, int(at), columns | more)
+        return Row(Payments, area.area, customer, int(at), columns | BLANK | more)
 
     def sometime() -> int:
         return int(g.integers(start, end))
@@ -297,7 +307,9 @@ def paid(g: np.random.Generator, area: Area, start: int, end: int) -> list[Row]:
     rows = []
     for n in range(int(g.integers(0, 4))):
         issued = sometime()
-        rows.append(row(issued, f"C{n}", Payment.BILL, 100.0, bill="B", due=issued + int(g.integers(0, 2 * DAY))))
+        due = issued + int(g.integers(0, 2 * DAY))
+        for at, told in issues(np.random.default_rng([issued, n]), issued, end):
+            rows.append(row(at, f"C{n}", Payment.BILL, 100.0, bill="B", due=due, **told))
         for amount in g.choice([40, 60, 100], g.integers(0, 4)).tolist():
             told = dict(bill="B", channel="bank", succeeded=int(g.random() < 0.5))
             rows.append(row(sometime(), f"C{n}", Payment.PAYMENT, amount, **told))
@@ -308,6 +320,20 @@ def paid(g: np.random.Generator, area: Area, start: int, end: int) -> list[Row]:
             told = dict(channel="app", succeeded=int(n < 80))
             rows.append(row(begin + 60 * n, f"C{n % 6}", Payment.TOPUP, n, **told))
     return rows
+
+
+def issues(g: np.random.Generator, issued: int, end: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    """When and on what a bill of 100 yuan was issued: rightly or wrongly, and perhaps once more."""
+    for wait in (0, int(g.integers(HOUR, 3 * DAY)))[: 1 + (g.random() < 0.5)]:
+        told: dict[str, Any] = {}
+        if g.random() < 0.8:
+            told["read_at"] = issued - int(g.integers(0, 30 * DAY))
+        if g.random() < 0.6:
+            told |= dict(read_register=500.0, frozen_register=500.0 + float(g.choice([-2, 0, 0.5, 9])))
+        if g.random() < 0.8:
+            told |= dict(billed_kwh=float(g.choice([200, 201, 150])), billed_peak=40.0)
+            told["billed_demand"] = float(g.choice([45, 60, NAN]))
+        yield min(issued + wait, end), told
 
 
 def staged(g: np.random.Generator, start: int, end: int) -> list[Row]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from aiokafka.partitioner import DefaultPartitioner
 
-from bench import demo, engine, live, peer, replay, steady
+from bench import demo, engine, families, live, peer, replay, steady
 from bench.__main__ import FULL, QUICK, Bench
 from bench.engine import pieces, point_rules
 from bench.feed import SENT
@@ -67,7 +67,8 @@ def test_alarms_of_the_load_come_from_its_planted_faults(history):
     before = [alert for slot in steady.days_before(20 * AREA) for alert in judge.step(slot)] if history else []
     alerts = before + [alert for slot in load.slots(24) for alert in judge.step(slot)]
     raised = [alert for alert in alerts if alert.change == "raised"]
-    assert {alert.rule for alert in raised} <= {"voltage_loss", "meter_current_unbalance", "over_contract_capacity"}
+    planted = {"voltage_loss", "meter_current_unbalance", "over_contract_capacity"}
+    assert {alert.rule for alert in raised} <= planted | ({"read_success_rate"} if history else set())
     lost = sum(alert.rule == "voltage_loss" for alert in raised)
     assert 0.5 < lost / (20 * AREA * BEGIN * (24 + 8 * history - LASTS / 2)) < 2
     assert judge.counts["readings", "judged", ""] == judge.counts["readings", "in", ""]
@@ -113,3 +114,9 @@ def planted(area: str, at: int) -> Alert:
 def equal(one: Batch, other: Batch) -> bool:
     columns = ("names", "subject", "areas", "area", "at", "register", "kwh", "u", "i", "p", "q")
     return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in columns)
+
+
+def test_every_family_has_its_share_of_the_time():
+    found = families.shares(AREA, 4)
+    assert sum(found.values()) == pytest.approx(1)
+    assert {"voltage", "metering", families.FEATURES, families.REST} <= set(found)

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import re
+import tomllib
 
 import pytest
 
-from detectors.catalogue import PAGE, entry, notes, page
+from detectors.catalogue import PAGE, RULEBOOK, entry, notes, page, rulebook
 from detectors.rule import RULES
+from detectors.rulebook import applied, changes, problems, unapproved
+from schemas.rules import rulebook_of
 
 
-def test_the_page_is_as_the_rules_make_it():
-    assert PAGE.read_text("utf-8") == page(), "`python -m detectors.catalogue` writes it anew"
+def test_page_and_rulebook_are_as_the_rules_make_them():
+    for path, text in ((PAGE, page()), (RULEBOOK, rulebook())):
+        assert path.read_text("utf-8") == text, f"`python -m detectors.catalogue` writes {path.name} anew"
+
+
+def test_the_rulebook_has_every_rule_and_changes_none():
+    book = rulebook_of(tomllib.loads(rulebook()))
+    assert book.rules.keys() == RULES.keys()
+    assert problems(book) == unapproved(book) == []
+    assert changes(book) == {}
+    assert applied(book) == list(RULES.values())
 
 
 def test_a_rule_has_a_line_in_the_tables_and_a_part_of_its_own():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import signal
 import time
 from collections import Counter
 from typing import Any
@@ -263,3 +264,36 @@ def test_a_worker_that_slept_through_its_session_says_nothing(monkeypatch):
     worker._awake -= 7
     with pytest.raises(pytest.fail.Exception, match="stood still for 7 s, longer than its session lasts"):
         worker._check_awake()
+
+
+def test_a_worker_that_keeps_its_name_has_its_partitions_back_before_its_session_ends(
+    settings, environment, town, history, expected, tmp_path
+):
+    third = len(history) // 3
+    lasting = environment | {"METERWATCH_SESSION_SECONDS": str(1.5 * PATIENCE)}
+    with WorkerProcess(lasting | {"METERWATCH_INSTANCE": "two"}, tmp_path / "two") as two:
+        with WorkerProcess(lasting | {"METERWATCH_INSTANCE": "one"}, tmp_path / "one") as one:
+            publish(settings, town, history[:third])
+            wait(lambda: contained(settings) and held(one) and held(two))
+            before = held(one)
+            one.kill()
+        publish(settings, town, history[third : 2 * third])
+        with WorkerProcess(lasting | {"METERWATCH_INSTANCE": "one"}, tmp_path / "again") as again:
+            wait(lambda: held(again))
+            assert held(again) == before
+            wait(lambda: contained(settings))
+            again.process.send_signal(signal.SIGSTOP)
+            with WorkerProcess(lasting | {"METERWATCH_INSTANCE": "one"}, tmp_path / "other") as other:
+                wait(lambda: held(other))
+                again.process.send_signal(signal.SIGCONT)
+                assert again.process.wait(PATIENCE) == 1  # another has its name
+            with WorkerProcess(lasting | {"METERWATCH_INSTANCE": "one"}, tmp_path / "last"):
+                publish(settings, town, history[2 * third :])
+                wait(lambda: contained(settings))
+                assert told(settings) == expected
+
+
+def held(worker: WorkerProcess) -> str:
+    """The partitions that a worker said last that it holds, "" when it has said nothing."""
+    found = re.findall(r"holds partitions (\[.*?\])", worker.log.read_text())
+    return found[-1] if found else ""

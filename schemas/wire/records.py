@@ -84,17 +84,28 @@ class EventRecord(Struct, gc=False, omit_defaults=True, forbid_unknown_fields=Tr
 
 
 class PaymentRecord(Struct, gc=False, omit_defaults=True, forbid_unknown_fields=True, rename={"subject": "customer"}):
-    """A customer's bill, payment attempt, top-up or balance."""
+    """A customer's bill, payment attempt, top-up or balance, or a line of the file in which a channel settles."""
 
     subject: Annotated[Id, told("Customer")]
     at: Instant
-    payment: Literal["bill", "payment", "topup", "balance"]
+    payment: Literal["bill", "payment", "topup", "balance", "settlement"]
     area: AreaId = ""
     amount: Annotated[Number | None, told("Amount", "CNY")] = None
     bill: Annotated[Id, told("The bill it is or settles, where it names one")] = ""
     channel: Annotated[Id, told("How it was paid, where it names one")] = ""
+    reference: Annotated[Id, told("The channel's own number of a payment")] = ""
     succeeded: Annotated[bool, told("Whether the attempt went through")] = True
     due: Annotated[Instant, told("When a bill is due")] = 0
+    read_at: Annotated[Instant, told("When the register was read for a bill")] = 0
+    read_register: Annotated[Number | None, told("Register to which a bill counts, secondary", "kWh")] = None
+    frozen_register: Annotated[Number | None, told("Register frozen at the month's end, secondary", "kWh")] = None
+    billed_kwh: Annotated[Number | None, told("Energy of a bill, primary", "kWh")] = None
+    billed_sharp: Annotated[Number | None, told("Energy of it in the sharp hours (尖)", "kWh")] = None
+    billed_peak: Annotated[Number | None, told("Energy of it in the peak hours (峰)", "kWh")] = None
+    billed_valley: Annotated[Number | None, told("Energy of it in the valley hours (谷)", "kWh")] = None
+    billed_kvarh: Annotated[Number | None, told("Reactive energy of a bill", "kvarh")] = None
+    billed_demand: Annotated[Number | None, told("Highest demand of a bill's month, primary", "kW")] = None
+    year_kwh: Annotated[Number | None, told("Energy billed in the year before this bill", "kWh")] = None
 
 
 class StageRecord(

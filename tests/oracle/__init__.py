@@ -41,11 +41,11 @@ def expected(stream: Stream) -> Endings:
         told |= days_told(name, area, believed, days, stream.interval)
         if area:
             told |= intervals_told(area, believed, nights, stream.interval, clock - stream.interval)
-        for kind, judged in ((Payments, bills_told), (Stages, work_told)):
-            office = [row for row in rows if row.kind is kind]
-            newest: dict[str, int] = {}
-            for row in [row for row in rows if row.kind in (Payments, Stages)]:
-                newest[row.subject] = max(newest.get(row.subject, 0), row.at)
-            told |= judged(name, office, max([clock, *sorted(newest.values())[-2:-1]]))
-        told |= customers_told(name, [row for row in rows if row.kind is Payments])
+        newest: dict[str, int] = {}
+        for row in [row for row in rows if row.kind in (Payments, Stages)]:
+            newest[row.subject] = max(newest.get(row.subject, 0), row.at)
+        now = max([clock, *sorted(newest.values())[-2:-1]])
+        paid = [row for row in rows if row.kind is Payments]
+        told |= customers_told(name, paid) | bills_told(name, area, stream.zone, paid, now)
+        told |= work_told(name, [row for row in rows if row.kind is Stages], now)
     return told

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from itertools import groupby
 from operator import itemgetter
+from zoneinfo import ZoneInfo
 
 from schemas.columns import Payment, Progress
+from schemas.master import Area, Meter, Tariff
 from tests.hostile import DAY, HOUR, NAN, Row
-from tests.oracle.scores import ARREARS, ATTEMPTS, OVERDUE, PAYMENTS
+from tests.oracle.scores import ARREARS, ATTEMPTS, ISSUES, OVERDUE, PAYMENTS
 from tests.oracle.watch import Endings, Facts, judge
 
 LIMITS = {"reading": DAY, "checking": DAY, "review": DAY, "issue": 5 * DAY, "collection": 20 * DAY}
@@ -48,25 +51,85 @@ def shares(attempts: list[tuple[int, bool]]) -> Iterator[Facts]:
         habit[hour % 168] = 0.8 * own[0] + len(here), 0.8 * own[1] + min(sum(fails for _, fails in here), most)
 
 
-def bills_told(area: str, rows: list[Row], clock: int) -> Endings:
-    """How the episodes of unpaid bills end, as far as the area's clock has come."""
+def bills_told(area: str, master: Area | None, zone: str, rows: list[Row], clock: int) -> Endings:
+    """How the episodes of bills end, of how they were issued and of what stays unpaid."""
     told: Endings = {}
-    for row in [r for r in rows if r.columns["payment"] == Payment.BILL]:
-        mine = [r for r in rows if r.subject == row.subject and r.columns["bill"] == row.columns["bill"]]
-        paid = sorted((r.at, r.columns["amount"]) for r in mine
-                      if r.columns["payment"] == Payment.PAYMENT and r.columns["succeeded"])  # fmt: skip
-        settled = next((at for n, (at, _) in enumerate(paid, 1)
-                        if sum(a for _, a in paid[:n]) >= row.columns["amount"]), math.inf)  # fmt: skip
+    bills = [r for r in rows if r.columns["payment"] == Payment.BILL]
+    for customer, bill in dict.fromkeys((r.subject, r.columns["bill"]) for r in bills):
+        mine = [r for r in rows if r.subject == customer and r.columns["bill"] == bill]
+        issues = sorted((r for r in mine if r.columns["payment"] == Payment.BILL), key=lambda r: r.at)
+        subject = f"{customer}/{bill}"
+        judge(ARREARS, area, subject, overdue(issues[-1], mine, clock), told)
         facts: list[Facts] = []
-        for days in (1, 7, 15, 30):
-            at = row.columns["due"] + days * DAY
-            if at < (clock + 1 if settled == math.inf else settled):
-                unpaid = row.columns["amount"] - sum(a for when, a in paid if when <= at)
-                facts.append({"at": at, "days": days, "unpaid": unpaid})
-        if settled < math.inf:
-            facts.append({"at": settled, "days": 0, "unpaid": 0})
-        judge(ARREARS, area, f"{row.subject}/{row.columns['bill']}", sorted(facts, key=itemgetter("at")), told)
+        for n, row in enumerate(issues):
+            seen = {"at": row.at, **read_facts(row, master, zone), **recomputed(row, master)}
+            after = issues[n + 1].at if n + 1 < len(issues) else clock + 1
+            facts += [seen] + [seen | {"at": row.at + DAY}] * (row.at + DAY < after)
+        judge(ISSUES, area, subject, facts, told)
     return told
+
+
+def overdue(bill: Row, mine: list[Row], clock: int) -> list[Facts]:
+    """What is unpaid of a bill, one, seven, fifteen and thirty days after it was due."""
+    paid = sorted((r.at, r.columns["amount"]) for r in mine
+                  if r.columns["payment"] == Payment.PAYMENT and r.columns["succeeded"])  # fmt: skip
+    settled = next((at for n, (at, _) in enumerate(paid, 1)
+                    if sum(a for _, a in paid[:n]) >= bill.columns["amount"]), math.inf)  # fmt: skip
+    facts: list[Facts] = []
+    for days in (1, 7, 15, 30):
+        at = bill.columns["due"] + days * DAY
+        if at < (clock + 1 if settled == math.inf else settled):
+            unpaid = bill.columns["amount"] - sum(a for when, a in paid if when <= at)
+            facts.append({"at": at, "days": days, "unpaid": unpaid})
+    if settled < math.inf:
+        facts.append({"at": settled, "days": 0, "unpaid": 0})
+    return sorted(facts, key=itemgetter("at"))
+
+
+def account(row: Row, master: Area | None) -> tuple[Meter, Tariff] | None:
+    """The newest record of a bill's customer, and its tariff."""
+    if master is None or (records := [m for m in master.meters if m.customer == row.subject and m.effective <= row.at
+                                      and (not m.until or m.until >= row.at)]) == []:  # fmt: skip
+        return None
+    newest = max(records, key=lambda m: m.effective)
+    return newest, next(t for t in master.tariffs if t.tariff == newest.tariff)
+
+
+def read_facts(row: Row, master: Area | None, zone: str) -> Facts:
+    """How far a bill's reading is off its time, and below the month-end freeze; NaN where neither is known."""
+    known, read = account(row, master), row.columns["read_at"]
+    off = NAN
+    if known and read:
+        meter, tariff = known
+        today = datetime.fromtimestamp(read, ZoneInfo(zone))
+        firsts = [today.replace(day=1, hour=0, minute=0, second=0, fold=0)]
+        firsts.append((firsts[0] + timedelta(days=32)).replace(day=1))
+        if tariff.demand is not None:
+            off = min(abs(read - first.timestamp()) for first in firsts) / HOUR
+        elif meter.read_day:
+            days = [(f + timedelta(days=meter.read_day - 1), f + timedelta(days=meter.read_day))
+                    for f in [(firsts[0] - timedelta(days=1)).replace(day=1), *firsts]]  # fmt: skip
+            off = min(max(s.timestamp() - read, read - e.timestamp(), 0) for s, e in days) / HOUR
+    short = max(row.columns["frozen_register"] - row.columns["read_register"], 0)
+    if math.isnan(short) != math.isnan(off):
+        short, off = (0.0 if math.isnan(value) else value for value in (short, off))
+    return {"off": off, "short": short, "by_demand": known is not None and known[1].demand is not None}
+
+
+def recomputed(row: Row, master: Area | None) -> Facts:
+    """What a bill says and what its tariff gives."""
+    known, c = account(row, master), row.columns
+    if known is None:
+        return {"billed": c["amount"], "recomputed": NAN}
+    meter, tariff = known
+    fee = c["billed_kwh"] * tariff.flat
+    if tariff.peak is not None:
+        fee += c["billed_peak"] * (tariff.peak - tariff.flat)
+    if tariff.demand is not None and meter.declared_kw is not None:
+        fee += tariff.demand * meter.declared_kw
+        if math.isnan(c["billed_demand"]) or c["billed_demand"] > 1.05 * meter.declared_kw:
+            fee += 2 * tariff.demand * (c["billed_demand"] - 1.05 * meter.declared_kw)
+    return {"billed": c["amount"], "recomputed": fee}
 
 
 def work_told(section: str, rows: list[Row], clock: int) -> Endings:

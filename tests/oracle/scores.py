@@ -106,5 +106,11 @@ PAYMENTS = {"payment_failure_repeat": Rule(lambda f: between(f["failures"] >= 3,
 ATTEMPTS = {"payment_failure_burst": Rule(burst, 2, 10 * MINUTE, HOUR // 2)}
 ARREARS = {"arrears_tier": Rule(lambda f: f["days"] if f["unpaid"] > 0 else 0.0, 4,
                                 worse=((7.0, 3, 0), (15.0, 2, 0), (30.0, 1, 0)))}  # fmt: skip
+ISSUES = {
+    "read_date_wrong": Rule(whole(
+        lambda f: max(f["off"] / (1 if f["by_demand"] else 24), f["short"]), "off", "short"), 2, DAY),
+    "bill_recalc_mismatch": Rule(whole(
+        lambda f: abs(f["billed"] - f["recomputed"]) / max(1, 0.005 * f["recomputed"]), "recomputed"), 2),
+}  # fmt: skip
 OVERDUE = {"stage_overdue": Rule(lambda f: f["share"] / 0.8, 3, worse=((1.25, 2, 0), (2.5, 1, 0)))}
 

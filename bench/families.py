@@ -1,0 +1,68 @@
+"""What each family of rules takes of the engine's time, over a day of the load with its midnight."""
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from operator import itemgetter
+from typing import Any
+from unittest.mock import patch
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from bench.engine import GROWTH_ROWS, MORNING, apart, pieces
+from bench.load import ZONE, Load
+from detectors import judge
+from detectors.engine import Engine
+from detectors.judge import Judge
+
+FEATURES = "features"  # what rules read beside the batch
+REST = "all else"  # clocks, validation, windows, policy
+
+
+def measure(*, meters: int, slots: int) -> dict[str, float]:
+    """The share of an engine's time by family, of features and of all else, largest first."""
+    return apart(shares, meters, slots)
+
+
+def shares(meters: int, slots: int) -> dict[str, float]:
+    """Times every rule with its episodes, and every feature, while an engine takes a morning on."""
+    spent: defaultdict[str, float] = defaultdict(float)
+
+    def timed(name: Callable[..., str], work: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*given: Any, **named: Any) -> Any:
+            began = time.process_time()
+            told = work(*given, **named)
+            told = list(told) if isinstance(told, Iterator) else told
+            spent[name(*given)] += time.process_time() - began
+            return told
+
+        return run
+
+    def family(_: Judge, episodes: Any, *__: Any) -> str:
+        return str(episodes.rule.judge.__module__).rpartition(".")[2]
+
+    load, engine, whole = Load(meters, MORNING), Engine(zone=ZONE), 0.0
+    engine.enroll(load.areas())
+    with (
+        patch.object(Judge, "judge", timed(family, Judge.judge)),
+        patch.object(judge, "unfolded", timed(lambda *_: FEATURES, judge.unfolded)),
+    ):
+        for slot in load.slots(slots):
+            for piece in pieces(slot, GROWTH_ROWS):
+                began = time.process_time()
+                engine.step(piece)
+                whole += time.process_time() - began
+    spent[REST] = whole - sum(spent.values())
+    return {name: seconds / whole for name, seconds in sorted(spent.items(), key=itemgetter(1), reverse=True)}
+
+
+def show(found: dict[str, float], console: Console) -> None:
+    """Prints a row for every family."""
+    table = Table("", "of the engine's time", box=SIMPLE_HEAD, pad_edge=False)
+    table.columns[1].justify = "right"
+    for name, share in found.items():
+        table.add_row(name, f"{share:.1%}")
+    console.print(table)

@@ -1,0 +1,116 @@
+"""Rules as a rulebook sets them, and what is wrong with a rulebook: beside the code, and beside the one before."""
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from difflib import get_close_matches
+
+from detectors.rule import RULES, Rule
+from schemas.rules import Edition, Rulebook
+
+PUBLISHED = "published"
+NOTHING = Rulebook()  # all rules as in code
+
+
+def applied(rulebook: Rulebook, rules: Mapping[str, Rule] = RULES) -> list[Rule]:
+    """The rules as they are set; an edition that does not fit this version's rule is passed over."""
+    return [edited(rule, rulebook.rules.get(name)) for name, rule in rules.items()]
+
+
+def edited(rule: Rule, edition: Edition | None) -> Rule:
+    """A rule as an edition sets it."""
+    if edition is None or any(misfits(rule, edition)):
+        return rule
+    own = {segment: dict(settings) for segment, settings in rule.segments.items()}
+    for segment, settings in edition.segments.items():
+        own[segment] = own.get(segment, {}) | settings
+    settings = {**rule.settings, **edition.settings}
+    return replace(rule, status=edition.status, version=edition.version, settings=settings, segments=own)
+
+
+def problems(rulebook: Rulebook, before: Rulebook = NOTHING, rules: Mapping[str, Rule] = RULES) -> list[str]:
+    """Why a rulebook cannot follow the one before, a line each; approval apart."""
+    found = [fault for name, edition in rulebook.rules.items() for fault in misplaced(name, edition, rules)]
+    for name in [] if found else {**before.rules, **rulebook.rules}:
+        if name in rules:
+            found += outdated(rules[name], before.rules.get(name), rulebook.rules.get(name))
+    return found
+
+
+def unapproved(rulebook: Rulebook, before: Rulebook = NOTHING, rules: Mapping[str, Rule] = RULES) -> list[str]:
+    """Which changes to what is told lack one person who proposed them and another who approved them."""
+    found = []
+    for name, edition in rulebook.rules.items():
+        if name not in rules:
+            continue
+        was, now = (edited(rules[name], book.rules.get(name)) for book in (before, rulebook))
+        if edition.approved_by and edition.approved_by == edition.proposed_by:
+            found.append(f"{name}: {edition.approved_by} has proposed and approved version {edition.version}")
+        elif PUBLISHED not in (was.status, now.status) or not differs(was, now):
+            continue
+        elif not edition.proposed_by:
+            found.append(f"{name}: `proposed_by` does not say whose version {edition.version} is")
+        elif not (edition.approved_by and edition.approved_at):
+            found.append(f"{name}: version {edition.version} is not approved")
+    return found
+
+
+def changes(rulebook: Rulebook, before: Rulebook = NOTHING, rules: Mapping[str, Rule] = RULES) -> dict[str, list[str]]:
+    """By rule, what is judged otherwise than before."""
+    found = {}
+    for name in rules:
+        was, now = (edited(rules[name], book.rules.get(name)) for book in (before, rulebook))
+        if told := list(difference(was, now)):
+            found[name] = told
+    return found
+
+
+def misplaced(name: str, edition: Edition, rules: Mapping[str, Rule]) -> Iterator[str]:
+    """What of an edition fits no rule."""
+    if (rule := rules.get(name)) is None:
+        near = get_close_matches(name, rules, 1)
+        yield f"{name}: there is no such rule" + (f"; did you mean {near[0]}?" if near else "")
+        return
+    yield from (f"{name}: {fault}" for fault in misfits(rule, edition))
+
+
+def misfits(rule: Rule, edition: Edition) -> Iterator[str]:
+    """What of an edition this version's rule does not have."""
+    has = ", ".join(rule.settings) or "none"
+    for setting in edition.settings:
+        if setting not in rule.settings:
+            yield f"there is no setting `{setting}`; it has {has}"
+    for segment, settings in edition.segments.items():
+        if segment not in rule.kind.segments:
+            yield f"there is no segment `{segment}`; {rule.kind.kind} have {', '.join(rule.kind.segments) or 'none'}"
+        for setting in settings:
+            if setting not in rule.settings:
+                yield f"there is no setting `{setting}`, set in the segment {segment}; it has {has}"
+
+
+def outdated(rule: Rule, before: Edition | None, after: Edition | None) -> Iterator[str]:
+    """Whether the version was not raised as it must be."""
+    was, now = edited(rule, before), edited(rule, after)
+    if before is not None and after is None:
+        yield f"{rule.name}: version {was.version} is in force; what is to be as in code again is a version too"
+    elif now.version < was.version or (now.version == was.version and differs(was, now)):
+        yield f"{rule.name}: version {was.version} is in force; raise `version` above it"
+
+
+def differs(one: Rule, other: Rule) -> bool:
+    """Whether two editions of a rule judge or tell otherwise."""
+    return any(difference(one, other))
+
+
+def difference(was: Rule, now: Rule) -> Iterator[str]:
+    """What two editions of a rule have otherwise."""
+    if was.status != now.status:
+        yield f"status {was.status} -> {now.status}"
+    for name in was.settings:
+        if was.settings[name] != now.settings[name]:
+            yield f"{name} {was.settings[name]:g} -> {now.settings[name]:g}"
+        for segment in was.kind.segments:
+            old, new = (rule.segments.get(segment, {}).get(name) for rule in (was, now))
+            if old != new:
+                shown = ("not set" if value is None else f"{value:g}" for value in (old, new))
+                yield f"{name} in the segment {segment} {' -> '.join(shown)}"

@@ -1,0 +1,100 @@
+"""What a bill comes to by its tariff: energy by hours and tiers, demand or capacity, the power factor's adjustment."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import hypot, isnan, nan
+from typing import NamedTuple
+
+from schemas.master import Meter, Tariff
+
+OVER, DOUBLE = 1.05, 2.0  # demand above 105 % of the declared counts twice
+STEEP, STEEPER = 20, 25  # hundredths below the standard power factor, beyond which one costs 1 % and 2 %, not 0.5 %
+BEST = {80: 92, 85: 94, 90: 95}  # by the standard, above which power factor nothing more is taken off
+
+
+class Used(NamedTuple):
+    """What a bill charges for; NaN is not told."""
+
+    kwh: float = nan
+    sharp: float = nan
+    peak: float = nan
+    valley: float = nan
+    kvarh: float = nan
+    demand: float = nan
+    year_kwh: float = nan  # before this bill
+
+
+def amount(tariff: Tariff, account: Meter, used: Used) -> float:
+    """Yuan to be billed, to the fen; NaN when something the tariff charges for is not told.
+
+    >>> amount(Tariff(tariff="T", flat=0.5), Meter(meter="M1"), Used(kwh=90))
+    45.0
+    """
+    fee = energy_fee(tariff, used) + basic_fee(tariff, account, used.demand)
+    if tariff.power_factor is not None:
+        fee *= 1 + adjustment(tariff.power_factor, power_factor(used.kwh, used.kvarh))
+    return round(fee + tier_fee(tariff, used), 2)
+
+
+def energy_fee(tariff: Tariff, used: Used) -> float:
+    """For energy by hours; what is in no priced hours is flat."""
+    hours = ((used.sharp, tariff.sharp), (used.peak, tariff.peak), (used.valley, tariff.valley))
+    priced = [(kwh, price) for kwh, price in hours if price is not None]
+    flat = used.kwh - sum(kwh for kwh, _ in priced)
+    return flat * tariff.flat + sum(kwh * price for kwh, price in priced)
+
+
+def tier_fee(tariff: Tariff, used: Used) -> float:
+    """What tiers add to energy above their limits (阶梯), counted over the month or over the year so far."""
+    if not tariff.tiers:
+        return 0.0
+    before = used.year_kwh if tariff.tiers_of == "year" else 0.0
+    return sum(
+        tier.extra * (above(before + used.kwh, tier.above_kwh) - above(before, tier.above_kwh)) for tier in tariff.tiers
+    )
+
+
+def above(value: float, limit: float) -> float:
+    """By how much a value is above a limit; NaN of NaN."""
+    return nan if isnan(value) else max(value - limit, 0.0)
+
+
+def basic_fee(tariff: Tariff, account: Meter, demand: float) -> float:
+    """Of a two-part tariff: by capacity less what is suspended, or by the declared demand; above 105 % of it double."""
+    if tariff.capacity is not None:
+        contract = nan if account.contract_kva is None else account.contract_kva
+        return tariff.capacity * (contract - account.suspended_kva)
+    if tariff.demand is None:
+        return 0.0
+    if account.declared_kw is None:
+        return tariff.demand * demand
+    return tariff.demand * (account.declared_kw + DOUBLE * above(demand, OVER * account.declared_kw))
+
+
+def power_factor(kwh: float, kvarh: float) -> float:
+    """Of a month's energy, to the hundredth."""
+    return round(kwh / hypot(kwh, kvarh), 2) if kwh > 0 else nan
+
+
+def adjustment(standard: float, factor: float) -> float:
+    """By which share the power factor changes a bill (功率因数调整电费办法, 1983).
+
+    >>> [round(100 * adjustment(0.90, factor), 2) for factor in (0.60, 0.66, 0.85, 0.90, 0.93, 0.99)]
+    [25.0, 14.0, 2.5, 0.0, -0.45, -0.75]
+    >>> [round(100 * adjustment(0.85, factor), 2) for factor in (0.80, 0.88, 0.93, 0.99)]
+    [2.5, -0.3, -0.95, -1.1]
+    """
+    if isnan(factor):
+        return nan
+    line, reached = round(100 * standard), round(100 * factor)
+    if reached <= line:
+        below = line - reached
+        return (0.5 * min(below, STEEP) + max(min(below, STEEPER) - STEEP, 0) + 2 * max(below - STEEPER, 0)) / 100
+    reached = min(reached, BEST.get(line, 95))
+    return -(0.1 * max(min(reached, 90) - line, 0) + 0.15 * max(reached - 90, 0)) / 100
+
+
+def in_force(tariffs: Sequence[Tariff], name: str, at: int) -> Tariff | None:
+    """The newest tariff of a name that has taken effect."""
+    known = [tariff for tariff in tariffs if tariff.tariff == name and tariff.effective <= at]
+    return max(known, key=lambda tariff: tariff.effective, default=None)

@@ -1,0 +1,101 @@
+"""Rules as they are published: what the topic `rules` and deploy/rules.toml hold."""
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Annotated, Any, Literal, get_args
+
+import msgspec
+
+Status = Literal["draft", "shadow", "published", "retired"]
+Values = dict[str, float]
+
+
+class RulebookError(ValueError):
+    """A rulebook that is not taken; a line for every rule or setting at fault, and what would be allowed."""
+
+    def __init__(self, faults: list[str]) -> None:
+        self.faults = faults
+        super().__init__("\n".join(faults))
+
+
+class Edition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a rule is judged: draft and retired not at all, shadow to be counted; what is not set here is as in code."""
+
+    status: Status
+    version: Annotated[int, msgspec.Meta(ge=1)]  # raised with every change; alerts carry it
+    settings: Values = {}
+    segments: dict[str, Values] = {}  # settings of rows that belong to one
+    proposed_by: str = ""
+    approved_by: str = ""
+    approved_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+
+
+class Rulebook(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The editions of rules by their names; a rule without one is judged as in code."""
+
+    rules: dict[str, Edition] = {}
+
+
+def rulebook_of(told: Any) -> Rulebook:
+    """A rulebook from a table of rules. Raises RulebookError."""
+    if not isinstance(told, Mapping):
+        raise RulebookError([f"a rulebook is a table of rules, not {told!r:.40}"])
+    faults = [fault for name, edition in told.items() for fault in faults_of(name, edition)]
+    if faults:
+        raise RulebookError(faults)
+    return msgspec.convert({"rules": told}, Rulebook)
+
+
+def decode_rulebook(value: bytes) -> Rulebook:
+    """A rulebook from the topic. Raises RulebookError."""
+    try:
+        told = msgspec.json.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RulebookError([f"this is no JSON: {error}"]) from None
+    if not isinstance(told, dict) or told.keys() != {"rules"}:
+        raise RulebookError(["a rulebook is an object with `rules` and nothing else"])
+    return rulebook_of(told["rules"])
+
+
+def faults_of(name: str, edition: Any) -> Iterator[str]:
+    """What is wrong with the form of an edition."""
+    if not isinstance(edition, Mapping):
+        yield f"{name}: an edition is a table, not {edition!r:.40}"
+        return
+    for field in ("status", "version"):
+        if field not in edition:
+            yield f"{name}: `{field}` is missing"
+    if (status := edition.get("status", "draft")) not in get_args(Status):
+        yield f"{name}: `status` is {status!r:.40}, not one of {', '.join(get_args(Status))}"
+        return
+    wrong = [f"{name}: {fault}" for fault in numbers(edition)]
+    yield from wrong
+    if not wrong and {"status", "version"} <= edition.keys():
+        try:
+            msgspec.convert(edition, Edition)
+        except msgspec.ValidationError as error:
+            yield f"{name}: {error}"
+
+
+def numbers(edition: Mapping[str, Any]) -> Iterator[str]:
+    """What of an edition's settings is no finite number."""
+    segments = edition.get("segments", {})
+    tables = {"": edition.get("settings", {})}
+    if isinstance(segments, Mapping):
+        tables |= {f" in the segment {segment}": values for segment, values in segments.items()}
+    for where, values in tables.items():
+        for setting, value in values.items() if isinstance(values, Mapping) else ():
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                yield f"`{setting}`{where} is {value!r:.40}, which is no number"
+            elif not finite(value):
+                yield f"`{setting}`{where} is {value!r:.40}, which is not finite"
+
+
+def finite(value: float) -> bool:
+    """Whether a number is one that a rule can be set to; TOML knows whole numbers of any length."""
+    try:
+        return math.isfinite(float(value))
+    except OverflowError:
+        return False

@@ -1,0 +1,54 @@
+"""What is well stays quiet: a month of a clean town, and real data in which little is wrong, each with a budget.
+
+A budget is how many alerts a rule may tell there, those that policy holds back left out. A rule that is not named may
+tell nothing; whoever raises a budget says why an inspector would still go out.
+"""
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from detectors.engine import Engine
+from detectors.rule import RULES
+from replay.history import Source
+from replay.sources import open_sources
+from replay.town import Town
+from tests.test_real_streams import JULY_2016
+
+DATA = Path(__file__).parent / "data"
+TOWN: dict[str, int] = {}
+GARDEN4 = {"meter_current_unbalance": 1}  # chronic, and true
+HOUSEHOLDS = {"read_failure": 1, "read_success_rate": 6}  # of four households one is a quarter of the area
+
+
+def told(source: Source, first: int = 0) -> Counter[str]:
+    """How many alerts each rule told, of rows from a moment on, that were neither withdrawn nor held back."""
+    engine = Engine(zone=source.zone, interval=source.interval or 900)
+    engine.enroll(source.areas)
+    states = {a.id: a for batch in source.batches for a in engine.step(batch.rows(batch.at > first))}
+    return Counter(a.rule for a in states.values() if a.state != "withdrawn" and not a.held)
+
+
+def within(found: Counter[str], budget: dict[str, int]) -> None:
+    """Fails, and says which, when a rule told more than its budget."""
+    assert set(budget) <= set(RULES)
+    over = {rule: f"{count} of {budget.get(rule, 0)}" for rule, count in found.items() if count > budget.get(rule, 0)}
+    assert not over, f"more alerts than their budget: {over}"
+
+
+def test_a_month_of_a_clean_town():
+    within(told(Town(300, 30, seed=11, faults=False).source()), TOWN)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "first", "budget"), [("garden4_*", JULY_2016, GARDEN4), ("sgsc_*", 0, HOUSEHOLDS)]
+)
+def test_real_data(pattern, first, budget):
+    within(told(open_sources(sorted(DATA.glob(pattern))), first), budget)
+
+
+def test_a_rule_over_its_budget_fails():
+    with pytest.raises(AssertionError, match=r"voltage_loss': '2 of 1'"):
+        within(Counter(voltage_loss=2, zero_usage=1), {"voltage_loss": 1, "zero_usage": 1})

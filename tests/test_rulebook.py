@@ -1,0 +1,253 @@
+"""Rulebooks: what is refused and how it is said, and engines that go on by another one."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from detectors.engine import Engine
+from detectors.rule import RULES
+from detectors.rulebook import applied, changes, edited, problems, unapproved
+from schemas.columns import Readings
+from schemas.master import Area, Meter
+from schemas.rules import Edition, Rulebook, RulebookError, decode_rulebook, rulebook_of
+from tests.hostile import hostile
+from tests.test_promises import engine_of, exactly, watch
+
+START = 1_772_380_800
+NOW = datetime(2026, 3, 2, tzinfo=UTC)
+
+
+def book(text: str) -> Rulebook:
+    return rulebook_of(tomllib.loads(text))
+
+
+def edition(version: int = 2, **told: Any) -> Edition:
+    whole = {"status": "published", "proposed_by": "Li", "approved_by": "Wang", "approved_at": NOW, "version": version}
+    return msgspec.convert(whole | told, Edition)
+
+
+FORM = [
+    ("voltage_loss = 3", "voltage_loss: an edition is a table, not 3"),
+    ('[voltage_loss]\nstatus = "published"', "voltage_loss: `version` is missing"),
+    ("[voltage_loss]\nversion = 2", "voltage_loss: `status` is missing"),
+    ('[voltage_loss]\nstatus = "on"\nversion = 2',
+     "voltage_loss: `status` is 'on', not one of draft, shadow, published, retired"),
+    ('[voltage_loss]\nstatus = "draft"\nversion = 0', "voltage_loss: Expected `int` >= 1 - at `$.version`"),
+    ('[voltage_loss]\nstatus = "draft"\nversion = 2\nsettings.lost = "0.8"',
+     "voltage_loss: `lost` is '0.8', which is no number"),
+    ('[voltage_loss]\nstatus = "draft"\nversion = 2\nsettings.lost = true',
+     "voltage_loss: `lost` is True, which is no number"),
+    ('[voltage_loss]\nstatus = "draft"\nversion = 2\nsettings.lost = nan',
+     "voltage_loss: `lost` is nan, which is not finite"),
+    (f'[voltage_loss]\nstatus = "draft"\nversion = 2\nsegments.pv.lost = {10**400}',
+     f"voltage_loss: `lost` in the segment pv is {10**400!r:.40}, which is not finite"),
+    ('[voltage_loss]\nstatus = "draft"\nversion = 2\nholds = 3',
+     "voltage_loss: Object contains unknown field `holds`"),
+    ('[voltage_loss]\nstatus = "draft"\nversion = 2\nsettings = 3',
+     "voltage_loss: Expected `object`, got `int` - at `$.settings`"),
+    ('[voltage_loss]\nstatus = "draft"\nversion = 2\nsegments = 3',
+     "voltage_loss: Expected `object`, got `int` - at `$.segments`"),
+    ('[voltage_loss]\nstatus = "draft"\nversion = 2\napproved_at = 2026-03-02T00:00:00',
+     "voltage_loss: Expected `datetime` with a timezone component - at `$.approved_at`"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "said"), FORM, ids=[said for _, said in FORM])
+def test_what_is_no_rulebook_is_refused_with_its_reason(text, said):
+    with pytest.raises(RulebookError) as error:
+        book(text)
+    assert str(error.value) == said
+
+
+def test_every_fault_is_told_at_once():
+    with pytest.raises(RulebookError) as error:
+        book('[a]\nversion = 2\n[b]\nstatus = "on"\nversion = 2\n[c]\nsettings = {a = nan, b = inf}')
+    assert [fault.partition(":")[0] for fault in error.value.faults] == ["a", "b", "c", "c", "c", "c"]
+
+
+RAISE = "voltage_loss: version 1 is in force; raise `version` above it"
+FIT = [
+    ('[voltage_los]\nstatus = "draft"\nversion = 2',
+     "voltage_los: there is no such rule; did you mean voltage_loss?"),
+    ('[qwerty]\nstatus = "draft"\nversion = 2', "qwerty: there is no such rule"),
+    ('[voltage_loss]\nstatus = "published"\nversion = 2\nsettings.low = 0.8',
+     "voltage_loss: there is no setting `low`; it has lost, back, load"),
+    ('[area_loss_high]\nstatus = "published"\nversion = 2\nsegments.pv.limit = 0.8',
+     "area_loss_high: there is no segment `pv`; area_days have yyn0, dyn11"),
+    ('[stage_overdue]\nstatus = "published"\nversion = 2\nsegments.pv.warn = 0.8',
+     "stage_overdue: there is no segment `pv`; overdue have none"),
+    ('[voltage_loss]\nstatus = "published"\nversion = 2\nsegments.pv.low = 0.8',
+     "voltage_loss: there is no setting `low`, set in the segment pv; it has lost, back, load"),
+    ('[voltage_loss]\nstatus = "published"\nversion = 1\nsettings.lost = 0.8', RAISE),
+    ('[voltage_loss]\nstatus = "retired"\nversion = 1', RAISE),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "said"), FIT, ids=[said for _, said in FIT])
+def test_what_fits_no_rule_or_raises_no_version_is_a_problem(text, said):
+    assert problems(book(text)) == [said]
+
+
+def test_a_version_that_is_in_force_stays_or_is_raised():
+    before = Rulebook({"voltage_loss": edition(4, settings={"lost": 0.8})})
+    same = Rulebook({"voltage_loss": edition(4, settings={"lost": 0.8}, approved_by="Zhao")})
+    assert problems(same, before) == problems(before, before) == unapproved(same, before) == []
+    assert problems(Rulebook({"voltage_loss": edition(5, settings={"lost": 0.7})}), before) == []
+    said = ["voltage_loss: version 4 is in force; raise `version` above it"]
+    assert problems(Rulebook({"voltage_loss": edition(4, settings={"lost": 0.7})}), before) == said
+    assert problems(Rulebook({"voltage_loss": edition(3, settings={"lost": 0.8})}), before) == said
+    gone = "voltage_loss: version 4 is in force; what is to be as in code again is a version too"
+    assert problems(Rulebook(), before) == [gone]
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"approved_by": "Li"}, "voltage_loss: Li has proposed and approved version 2"),
+        ({"proposed_by": ""}, "voltage_loss: `proposed_by` does not say whose version 2 is"),
+        ({"approved_by": ""}, "voltage_loss: version 2 is not approved"),
+        ({"approved_at": None}, "voltage_loss: version 2 is not approved"),
+        ({"approved_by": "", "status": "retired"}, "voltage_loss: version 2 is not approved"),
+    ],
+)
+def test_what_is_told_takes_two_people_to_change(told, said):
+    change = Rulebook({"voltage_loss": edition(settings={"lost": 0.8})})
+    assert unapproved(change) == []
+    assert unapproved(Rulebook({"voltage_loss": edition(**({"settings": {"lost": 0.8}} | told))})) == [said]
+
+
+def test_a_draft_and_the_version_in_force_need_no_approval():
+    draft = Edition(status="draft", version=2, settings={"top": 0.99})
+    assert unapproved(Rulebook({"model_score": draft})) == []
+    assert unapproved(Rulebook({"voltage_loss": Edition(status="published", version=1)})) == []
+
+
+def test_a_change_is_told_setting_by_setting():
+    told = edition(status="shadow", settings={"days": 10.0}, segments={"residential": {"days": 45.0, "usual": 1.0}})
+    assert changes(Rulebook({"zero_usage": told, "voltage_loss": edition()})) == {
+        "zero_usage": ["status published -> shadow", "days 7 -> 10", "days in the segment residential 30 -> 45",
+                       "usual in the segment residential not set -> 1"],
+    }  # fmt: skip
+
+
+def test_segments_of_the_code_stay_where_the_rulebook_does_not_set_them():
+    judged = edited(RULES["zero_usage"], edition(segments={"residential": {"usual": 1.0}, "pv": {"days": 14.0}}))
+    assert judged.segments == {"residential": {"days": 30.0, "usual": 1.0}, "pv": {"days": 14.0}}
+
+
+def test_an_edition_of_another_version_of_the_code_is_passed_over():
+    other = Rulebook({"zero_usage": edition(settings={"days_residential": 40.0}), "gone": edition()})
+    assert applied(other) == list(RULES.values())
+
+
+def test_a_rulebook_is_the_same_after_the_topic():
+    told = Rulebook({"zero_usage": edition(settings={"days": 10}, segments={"pv": {"days": 14.5}})})
+    assert decode_rulebook(msgspec.json.encode(told)) == told
+
+
+@pytest.mark.parametrize("value", [b"", b"{", b"[]", b"null", b'{"rules": 3}', b'{"voltage_loss": {}}', b"\xff" * 9,
+                                   b"[" * 100_000, b'{"rules": {"a": {"status": [], "version": 1}}}'])  # fmt: skip
+def test_what_cannot_be_read_is_a_rulebook_error(value):
+    with pytest.raises(RulebookError):
+        decode_rulebook(value)
+
+
+AREA = Area(area="A1", meters=[Meter(meter="M1"), Meter(meter="M2")])
+
+
+def volts(first: int, *readings: float) -> Readings:
+    """Quarter-hours of a meter beside a sound one."""
+    count = len(readings)
+    u = np.full((3, 2 * count), np.nan)
+    u[0, ::2], u[0, 1::2] = readings, 220
+    at = START + 900 * np.repeat(np.arange(first, first + count), 2)
+    return Readings.build(["M1", "M2"], np.tile([0, 1], count), ["A1"], np.zeros(2 * count), at, u=u)
+
+
+def engine_by(rulebook: Rulebook) -> Engine:
+    engine = Engine(applied(rulebook))
+    engine.enroll([AREA])
+    return engine
+
+
+def deviation(**told) -> Rulebook:
+    return Rulebook({"voltage_deviation": edition(**told)})
+
+
+def test_an_episode_goes_on_and_what_is_told_after_the_change_has_its_version():
+    engine = engine_by(Rulebook())
+    [raised] = engine.step(volts(1, 238, 238, 238))
+    assert engine.adopt(applied(deviation(settings={"over": 1.05}))) == []
+    assert engine.step(volts(4, 230, 230, 230)) == []  # well by the old band, not by the new
+    [cleared] = engine.step(volts(7, 225, 225, 225))
+    assert (cleared.id, cleared.change, raised.version, cleared.version) == (raised.id, "cleared", 1, 2)
+
+
+@pytest.mark.parametrize("status", ["retired", "draft", "shadow"])
+def test_what_is_no_longer_told_is_withdrawn(status):
+    engine = engine_by(Rulebook())
+    [raised] = engine.step(volts(1, 238, 238, 238))
+    [gone] = engine.adopt(applied(deviation(status=status)))
+    assert (gone.id, gone.state, gone.revision) == (raised.id, "withdrawn", raised.revision + 1)
+    assert engine.step(volts(4, 250, 250, 250, 220, 220, 220)) == []
+    assert (engine.told["voltage_deviation", 3, "raised", "shadow"] > 0) == (status == "shadow")
+
+
+def test_a_rule_that_comes_out_of_shadow_tells_of_trouble_that_lasts():
+    engine = engine_by(deviation(status="shadow"))
+    assert engine.step(volts(1, 238, 238, 238)) == []
+    assert engine.adopt(applied(deviation(version=3))) == []
+    [raised] = engine.step(volts(4, 238, 238, 238))
+    assert (raised.since, raised.version) == (START + 4 * 900, 3)
+
+
+def test_a_tail_goes_on_though_rules_read_more():
+    dark = Rulebook({name: edition(status="draft") for name in RULES})
+    engine = engine_by(dark)
+    engine.step(volts(1, 220))
+    engine.step(volts(3, 238))
+    assert len(engine.tails.log.columns()["slot"]) == 2
+    reads = replace(RULES["voltage_deviation"], judge=lambda thd, u, un, **_: thd + u + un, reads=("thd", "u", "un"))
+    engine.adopt([reads])
+    engine.step(volts(2, 238))
+    assert engine.step(volts(4, 238)) == engine.step(volts(5, 238, 238, 238, 238)) == []
+
+
+@pytest.mark.parametrize("seed", [3, 4014])
+def test_the_same_rules_again_change_nothing(seed):
+    stream = hostile(seed)
+    engine, alerts = engine_of(stream), []
+    for batch in stream.batches(range(0, len(stream.rows), 23)):
+        alerts += engine.step(batch)
+        assert engine.adopt(RULES.values()) == []
+    whole, told = watch(stream)
+    assert exactly(alerts) == exactly(told)
+    assert engine.told == whole.told
+
+
+@pytest.mark.parametrize("seed", [3, 4014])
+def test_an_engine_restored_goes_on_as_the_one_that_went_on_by_other_rules(seed):
+    stream = hostile(seed)
+    names = sorted(RULES)
+    books = [
+        Rulebook({name: edition(n + 2, status=status) for name, status in zip(names, moods, strict=True)})
+        for n, moods in enumerate(np.random.default_rng(seed).choice(
+            ["published", "published", "shadow", "retired"], (20, len(names))))
+    ]  # fmt: skip
+    engine = engine_of(stream)
+    for n, batch in enumerate(stream.batches(range(0, len(stream.rows), len(stream.rows) // 19))):
+        engine.adopt(applied(books[n % 20]))
+        saved = engine.snapshot()
+        other = Engine(applied(books[n % 20]), stream.zone, stream.interval)
+        other.enroll(stream.areas)
+        other.restore(saved)
+        assert other.snapshot() == saved
+        assert exactly(other.step(batch)) == exactly(engine.step(batch))
+        assert other.snapshot() == engine.snapshot()
