@@ -19,6 +19,7 @@ COVERED = 0.9  # of a day's intervals, measured
 HOURS = 24
 HALF_LIFE = 28.0  # days over which the usual fades
 YOUNG = 7  # days after which what is unheard of counts for less
+LITTLE = 0.05  # that may be learned beyond twice the usual, where nothing was usual
 CLASSES = 4  # residential to agricultural, the first of a row's segments
 PEERS = 5  # fewer do not speak for the weather
 LEAST_SPREAD = 0.15  # of a customer's daily changes: nobody is steadier
@@ -31,9 +32,11 @@ def fading(half_life: float) -> float:
     return float(2 ** (-1 / half_life))
 
 
-def learned(usual: Column, value: Column, seen: Column, rate: Column | float = 1.0) -> Column:
+def learned(
+    usual: Column, value: Column, seen: Column, rate: Column | float = 1.0, least: float = LITTLE
+) -> Column:  # fmt: skip
     """The usual after a day's value, within half to twice the usual after the first week; NaN teaches nothing."""
-    tamed = np.where(seen < YOUNG, value, np.clip(value, usual / 2, 2 * usual))
+    tamed = np.where(seen < YOUNG, value, np.clip(value, usual / 2, 2 * usual + least))
     share = np.maximum(1 - fading(HALF_LIFE), 1 / (seen + 1)) * rate
     after = np.where(np.isnan(usual), value, usual + share * (tamed - usual))
     return np.where(np.isnan(value), usual, after)
@@ -200,7 +203,7 @@ class Routine:
         first = np.where(rate < 1, np.nan, share)
         turned = np.where(np.isnan(here), first, here + sooner * (np.clip(share, here / 2, 2 * here + 0.1) - here))
         c["kinds"][kind, slots] = np.where(np.isfinite(turned), turned, here)
-        c["level"][slots] = learned(level, np.where(here > 0, used / here, np.nan), seen, rate)
+        c["level"][slots] = learned(level, np.where(here > 0, used / here, np.nan), seen, rate, 10 * LITTLE)
         size = np.minimum(np.abs(excess) * 1.25, np.where(seen < YOUNG, np.inf, 3 * held["spread"]))
         c["spread"][slots] = np.maximum(learned(held["spread"], size, seen, rate), LEAST_SPREAD)
         c["standing"][slots] = learned(held["standing"], standing, seen, rate)
@@ -375,14 +378,14 @@ class Months:
         c["month"][slots] = np.where(told, month, held["month"])
         c["last"][slots], c["share"][slots] = last, share
         size = np.log((last + 0.01) / (columns["contract_kva"] - columns["suspended_kva"]))
-        size = np.where(told & np.isfinite(size), size, np.nan)
+        size = np.where(np.isfinite(size), size, np.nan)
         ahead, spread, peers = self.among(columns["area"], columns["segments"], size)
         unknown = np.isnan(share) & np.isnan(ahead)
         return {
             "month_kwh": np.where(told, last, np.nan),
             "own_share": np.where(unknown | ~told, np.nan, np.where(np.isnan(share), np.inf, share)),
             "peer_share": np.where(unknown | ~told, np.nan, np.where(np.isnan(ahead), np.inf, np.exp(ahead))),
-            "below_peers": -ahead / spread, "peers": peers,
+            "below_peers": np.where(told, -ahead / spread, np.nan), "peers": peers,
         }  # fmt: skip
 
     def middle(self, usual: Column) -> Column:

@@ -38,7 +38,7 @@ def expected(stream: Stream) -> Endings:
             told |= endings
         clock = area_clock(reads, area is not None and len({m.meter for m in area.meters}) == 1)
         days = [(start, end) for start, end in pairwise(nights) if end + HOUR <= clock]
-        told |= days_told(name, area, believed, days, stream.interval)
+        told |= days_told(name, area, believed, days, stream.interval, stream.zone)
         if area:
             told |= intervals_told(area, believed, nights, stream.interval, clock - stream.interval)
         newest: dict[str, int] = {}
