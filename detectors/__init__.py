@@ -1,4 +1,6 @@
 """What is wrong: rules by family, episodes, policy and the engine."""
-from detectors import areas, billing, capacity, consumption, metering, payments, quality, voltage, workflow
+from detectors import areas, billing, capacity, consumption, metering, payments, quality, voltage, wiring, workflow
 
-__all__ = ["areas", "billing", "capacity", "consumption", "metering", "payments", "quality", "voltage", "workflow"]
+__all__ = [
+    "areas", "billing", "capacity", "consumption", "metering", "payments", "quality", "voltage", "wiring", "workflow",
+]  # fmt: skip

@@ -95,6 +95,14 @@ def entry(rule: Rule, said: Notes) -> Iterator[str]:
     """All of one rule."""
     yield f"## {rule.name}\n\n**{rule.title[0]} · {rule.title[1]}** ({rule.family})\n\n{said.meaning}\n"
     yield f"{inspect.getdoc(rule.judge)}\n"
+    yield from facts(rule)
+    yield "- Looks like it and is not:"
+    yield from (f"  - {one.what} {one.suppressed}" for one in said.false_positive)
+    yield f"- What to do: {said.inspector}\n"
+
+
+def facts(rule: Rule) -> Iterator[str]:
+    """What a rule reads, is set to and says, and when."""
     yield f"- Reads {', '.join(f'`{name}`' for name in rule.reads)} of {rule.kind.kind}."
     if rule.settings:
         yield f"- Settings: {listed(rule.settings)}."
@@ -103,9 +111,6 @@ def entry(rule: Rule, said: Notes) -> Iterator[str]:
     yield f"- Raises with {'; '.join(map(raising, rule.levels))}."
     yield f"- Clears below {rule.clear:.3g}, {lasting(rule.release)}."
     yield f"- Says: `{rule.text[0]}` `{rule.text[1]}`"
-    yield "- Looks like it and is not:"
-    yield from (f"  - {one.what} {one.suppressed}" for one in said.false_positive)
-    yield f"- What to do: {said.inspector}\n"
 
 
 def raising(level: Level) -> str:

@@ -26,10 +26,12 @@ from models.features import (
 )
 from models.grid import Grid, Window, facts_of
 from models.index import Index
+from models.loading import Exceeding
 from models.peers import Peers, PeerScore
 from models.profiles import Darkness, Form, Months, Routine, Shape
 from models.registry import Registry
 from models.saved import dumps, loads
+from models.wiring import NeutralMismatch, PhaseLoad
 from schemas.alert import Alert
 from schemas.columns import (
     EARLIEST,
@@ -103,7 +105,7 @@ class Engine:
             return Judge(kind, chosen, features, index, self.enrich)
 
         self.tails = Tails(
-            Windows(lambda _: judge(Readings, [Standstill()], meters)),
+            Windows(lambda _: judge(Readings, [Standstill(), PhaseLoad(), NeutralMismatch()], meters)),
             Windows(lambda _: judge(Clocks, [Elapsed()], meters)),
             meters, self.registry, interval,
         )  # fmt: skip
@@ -111,7 +113,7 @@ class Engine:
         self.payments = judge(Payments, [Failures()], self.customers)
         self.attempts = judge(Attempts, [FailureShare()], self.channels)
         self.days = Windows(lambda sealed: judge(Days, [
-            DayRuns(), Shape(zone, interval), Routine(), Form(), Darkness(), Months(zone),
+            DayRuns(), Exceeding(), Shape(zone, interval), Routine(), Form(), Darkness(), Months(zone),
             PeerScore(self.peers, meters, sealed),
         ], meters))  # fmt: skip
         self.intervals = Windows(lambda _: judge(Intervals, [Elapsed()], self.areas))

@@ -20,13 +20,15 @@ REPEATS = 3  # raises of one rule and subject within a day before the next is he
 STORM_TIMES, STORM_LEAST, STORM_DAYS = 3.0, 50, 3  # catalogue section 5: brake above 3 times the forecast
 BUDGET = 500  # alerts of one section and day; default of this project
 
-SUPPLY = frozenset({"voltage_loss", "phase_break", "current_loss", "voltage_deviation", "meter_stopped", "zero_usage",
-                    "read_failure", "read_success_rate", "area_loss_high", "area_loss_correlation",
-                    "model_score"})  # fmt: skip
+SUPPLY = frozenset({"voltage_loss", "phase_break", "all_voltage_loss", "current_loss", "current_break",
+                    "meter_voltage_unbalance", "voltage_deviation", "meter_stopped", "zero_usage", "read_failure",
+                    "read_success_rate", "area_loss_high", "area_loss_correlation", "model_score"})  # fmt: skip
 MUTED = {
     Event.PLANNED_OUTAGE: SUPPLY,
-    Event.VACANCY: frozenset({"zero_usage", "model_score"}),
-    Event.METER_CHANGE: frozenset({"register_decrease", "meter_stopped", "zero_usage", "read_failure"}),
+    Event.VACANCY: frozenset({"zero_usage", "model_score", "current_break", "step_drop", "usage_fluctuation",
+                              "timed_zero_block", "flat_profile", "tou_inversion", "peer_shortfall", "low_usage"}),
+    Event.METER_CHANGE: frozenset({"register_decrease", "meter_stopped", "zero_usage", "read_failure", "step_drop",
+                                   "usage_fluctuation", "timed_zero_block", "clipped_profile", "flat_profile"}),
 }
 LASTS = {Event.METER_CHANGE: 7 * DAY}  # of an event that names no end
 

@@ -1,8 +1,10 @@
 """Whether the supply is of the quality that standards promise."""
 from __future__ import annotations
 
-from detectors.rule import MINUTE, rule
-from schemas.columns import Column, Readings
+import numpy as np
+
+from detectors.rule import DAY, MINUTE, rule
+from schemas.columns import Column, Days, Readings
 
 
 @rule(
@@ -17,3 +19,23 @@ def harmonics_thd(thd: Column, un: Column, *, limit: float = 5.0) -> Column:  # 
     Five minutes; cleared below 95 % of the limit, which at 0.38 kV is the terminal's 4.75 %.
     """
     return thd / limit
+
+
+@rule(
+    Days, severity=3, release=2 * DAY, title=("Voltage unbalance of the supply", "三相电压不平衡度超限"),
+    text=(("Voltages are unbalanced: 95 % of the day's values lie up to {unbalance_p95:.1%}, the highest is "
+           "{unbalance_top:.1%} (limits {limit:.0%} and {brief:.0%}; {by_magnitude:.0%} of them by magnitudes alone, "
+           "which must be {stand_in:.0f} times as much)."),
+          ("三相电压不平衡度超限:当日95%概率大值{unbalance_p95:.1%},最大值{unbalance_top:.1%}"
+           "(限值{limit:.0%}、短时{brief:.0%};其中{by_magnitude:.0%}仅由幅值近似,限值按{stand_in:.0f}倍)。")),
+)  # fmt: skip
+def pq_voltage_unbalance(
+    unbalance_p95: Column, unbalance_top: Column, by_magnitude: Column, *, limit: float = 0.02, brief: float = 0.04,
+    stand_in: float = 2.0,
+) -> Column:  # fmt: skip
+    """Unbalance of voltages U2/U1 above GB/T 15543-2008 (不平衡度): 2 % for 95 % of a day's values, 4 % at any time.
+
+    Without angles the greatest distance from the mean stands in for it. That counts the zero sequence too, which low
+    voltage has more of, so it must be twice as much; three calm days to clear: defaults of this project.
+    """
+    return np.maximum(unbalance_p95 / limit, unbalance_top / brief) / np.where(by_magnitude > 0, stand_in, 1)

@@ -3,10 +3,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from datetime import datetime
 from difflib import get_close_matches
 
+import msgspec
+
 from detectors.rule import RULES, Rule
-from schemas.rules import Edition, Rulebook
+from schemas.rules import Edition, Rulebook, RulebookError
 
 PUBLISHED = "published"
 NOTHING = Rulebook()  # all rules as in code
@@ -53,6 +56,27 @@ def unapproved(rulebook: Rulebook, before: Rulebook = NOTHING, rules: Mapping[st
         elif not (edition.approved_by and edition.approved_at):
             found.append(f"{name}: version {edition.version} is not approved")
     return found
+
+
+def check(rulebook: Rulebook, before: Rulebook = NOTHING) -> None:
+    """Raises RulebookError unless the rulebook fits the rules and may follow the one before."""
+    if faults := problems(rulebook, before) or unapproved(rulebook, before):
+        raise RulebookError(faults)
+
+
+def signed(rulebook: Rulebook, before: Rulebook, approver: str, at: datetime) -> Rulebook:
+    """What to publish after the rulebook before: its changes with who approved them, and what was published already."""
+    editions: dict[str, Edition] = {}
+    for name, edition in rulebook.rules.items():
+        was, now = (edited(RULES[name], book.rules.get(name)) for book in (before, rulebook))
+        if was.version == now.version:
+            if name in before.rules:
+                editions[name] = before.rules[name]
+        elif approver and not edition.approved_by and PUBLISHED in (was.status, now.status):
+            editions[name] = msgspec.structs.replace(edition, approved_by=approver, approved_at=at)
+        else:
+            editions[name] = edition
+    return Rulebook(editions)
 
 
 def changes(rulebook: Rulebook, before: Rulebook = NOTHING, rules: Mapping[str, Rule] = RULES) -> dict[str, list[str]]:

@@ -24,6 +24,7 @@ from models.grid import Facts, apparent
 from models.index import Index
 from models.registry import Registry
 from models.validation import Registers, Validation
+from models.wiring import wiring_columns
 from schemas.alert import Alert
 from schemas.columns import (
     COLUMN_TYPES,
@@ -43,7 +44,8 @@ HOUR = 3600
 GAP = 1.5  # of a meter's interval: readings further apart have one missing between them
 PATIENCE = 86_400  # seconds after a reading within which those missing before it may come
 LOGGED = COLUMN_TYPES | {"slot": np.int32, "filed": np.float32}
-JUDGED = frozenset({"at", "register", "kwh", "u", "i", "p", "q", "clock_offset", "status"})  # whatever rules read
+JUDGED = frozenset({"at", "register", "kwh", "u", "i", "p", "q", "neutral", "terminal_p", "flags", "clock_offset",
+                    "status"})  # whatever rules read
 
 
 class Correction(NamedTuple):
@@ -239,8 +241,10 @@ class Tails:
         facts.kwh[rows] = self.energy(told, registers, more)
         if registers.stale.any():
             stale = rows[registers.stale]
-            facts.amps[:, stale] = facts.kva[stale] = np.nan
-            facts.volted[stale], facts.back[stale] = False, 0
+            for column in (facts.amps, facts.neutral, facts.kva, facts.unbalance):
+                column[..., stale] = np.nan
+            facts.volted[stale] = facts.by_magnitude[stale] = False
+            facts.back[stale] = 0
         kept = self.since["at"][where] > 0
         if kept.any():
             self.keep(part.rows(kept), where[kept], facts.kwh[rows[kept]])
@@ -252,7 +256,7 @@ class Tails:
     ) -> tuple[Readings, Registers, Columns]:
         """Readings as validated, what their registers say, and the columns that rules read beside their own."""
         r, registers = validation.fold(slots, r, master)
-        more = master | phase_columns(r)
+        more = master | phase_columns(r) | wiring_columns(r, master["elements"])
         more["kva"] = np.where(registers.stale, np.nan, kva)
         more["power_factor"] = np.abs(more["total_p"]) * master["ratio"] / more["kva"]
         more["register_delta"], more["register_drop"] = registers.delta, registers.drop

@@ -48,6 +48,57 @@ def current_loss(
 
 
 @rule(
+    Readings, severity=1, hold=MINUTE, title=("All-phase voltage loss", "全失压"),
+    text=("Suspected loss of all voltages: at most {highest_u:.1f} V, under {lost:.0%} of {un:.0f}, at {most_i:.2f} A.",
+          "疑似全失压:各相电压不超过{highest_u:.1f}V,低于额定{un:.0f}V的{lost:.0%},仍有电流{most_i:.2f}A。"),
+)  # fmt: skip
+def all_voltage_loss(
+    highest_u: Column, most_i: Column, un: Column, ib: Column, elements: Column, *, lost: float = 0.60,
+    back: float = 0.70, load: float = 0.05,
+) -> Column:  # fmt: skip
+    """A three-phase meter has lost every voltage, yet current flows (全失压). 60 s: meter default; levels: catalogue.
+
+    Well again with one phase above 70 %, as for phase_break: default of this project.
+    """
+    trouble = (highest_u < lost * un) & (most_i > load * ib)
+    return np.where(elements > 1, between(trouble, highest_u > back * un), np.nan)
+
+
+@rule(
+    Readings, severity=3, hold=HOUR, release=HOUR, title=("Open current circuit", "断流"),
+    text=("Suspected open current circuit: phase {phase}, usually loaded ({busy:.0%}), carries {i:.3f} A at {u:.1f} V.",
+          "疑似断流:{phase}相电压{u:.1f}V而电流仅{i:.3f}A,此前{busy:.0%}的时间带载。"),
+)  # fmt: skip
+def current_break(
+    u: Column, i: Column, busy: Column, most_i: Column, un: Column, ib: Column, *, alive: float = 0.60,
+    none: float = 0.005, some: float = 0.05, usual: float = 0.80,
+) -> Column:  # fmt: skip
+    """A phase that is nearly always loaded carries nothing, others still do (断流). Levels: meter defaults.
+
+    The guard by history is the catalogue's; 80 % of the time, an hour, and that others carry: defaults of this project.
+    """
+    idle = (u > alive * un) & (np.abs(i) < none * ib) & (most_i > none * ib)
+    return between(idle & (busy > usual), np.abs(i) > some * ib)
+
+
+@rule(
+    Readings, severity=2, hold=MINUTE, release=MINUTE, title=("Voltage unbalance at the meter", "电压不平衡"),
+    text=("Suspected broken neutral: phase {phase} over {limit:.0%} off the mean: {u_a:.0f}, {u_b:.0f}, {u_c:.0f} V.",
+          "疑似中性线断线:{phase}相偏离三相平均超过{limit:.0%}({u_a:.0f}/{u_b:.0f}/{u_c:.0f}V)。"),
+)  # fmt: skip
+def meter_voltage_unbalance(
+    u: Column, lowest_u: Column, highest_u: Column, un: Column, *, limit: float = 0.30, dead: float = 0.60,
+    high: float = 1.15,
+) -> Column:  # fmt: skip
+    """A phase voltage over 30 % off the mean, max|U - mean| / mean (电压不平衡): meter default, formula: catalogue.
+
+    A dead phase is a break, no unbalance, unless another is above 115 % as behind a broken neutral: this project.
+    """
+    mean = u.mean(axis=0)
+    return gated(np.abs(u - mean) / mean / limit, (lowest_u > dead * un) | (highest_u > high * un))
+
+
+@rule(
     Readings, severity=1, hold=15 * MINUTE, release=15 * MINUTE, title=("Reverse polarity", "反极性"),
     text=("Suspected reverse polarity on phase {phase}: {p:.3f} kW flow back at a point without registered generation.",
           "疑似反极性:{phase}相有功{p:.3f}kW反向,该点无发电备案。"),

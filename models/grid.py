@@ -16,6 +16,7 @@ import numpy as np
 
 from models.calendar import day_of, midnights
 from models.cells import Array, Cells
+from models.heights import LOST, height_columns, heights, keep_highest, spread_of, unbalance_factor
 from models.packed import packed, unpacked
 from models.registry import Registry
 from models.runs import ascending, runs, sizes_of
@@ -55,7 +56,7 @@ class AreaIntervals(NamedTuple):
 NONE = np.zeros(0)
 NO_INTERVALS = AreaIntervals(
     np.zeros(0, np.int64), np.zeros(0, np.int64),
-    {"current": np.zeros((3, 0)), "kva": NONE, "gateway": NONE, "coverage": NONE},
+    {"current": np.zeros((3, 0)), "kva": NONE, "neutral": NONE, "gateway": NONE, "coverage": NONE},
 )  # fmt: skip
 
 
@@ -85,7 +86,10 @@ class Facts(NamedTuple):
 
     kwh: Column  # secondary
     amps: Column  # primary
+    neutral: Column  # A, primary
     kva: Column  # primary
+    unbalance: Column  # of the voltages
+    by_magnitude: Mask  # it comes from magnitudes alone
     back: Times  # energy that flowed back in the interval, micro kWh secondary
     read: Mask  # was read, not estimated
     volted: Mask  # has a voltage
@@ -129,13 +133,13 @@ class Grid:
         steps = -(-25 * HOUR // interval)
         self.rows = Cells(  # a member's day each
             kwh=np.full(steps, np.nan, np.float32), seen=np.zeros(steps, np.uint8), reads=np.int32(0),
-            volted=np.int32(0), live=np.int32(0), back=np.int64(0),
+            volted=np.int32(0), live=np.int32(0), back=np.int64(0), **heights(interval),
         )  # fmt: skip
         self.sums = Cells(  # an area's day each, over its users
             amps=np.zeros((3, steps), np.int64),  # 0.1 mA primary
             milli_va=np.zeros(steps, np.int64),
             counted=np.zeros(steps, np.int32),
-            gateway=np.full((4, steps), np.nan),  # A, B, C in A and kVA, primary
+            gateway=np.full((5, steps), np.nan),  # A, B, C in A, kVA and neutral in A, primary
         )
         self.free_rows: dict[int, list[int]] = {}  # bases by size
         self.free_sums: list[int] = []
@@ -389,6 +393,7 @@ class Grid:
         add(r["live"], cell, facts.live[rows])
         if (back := facts.back[rows]).any():
             add(r["back"], cell, back)
+        self.keep(rows[~seen], cell[~seen], facts)
         self.sum_up(rows, step, number, facts, seen)
         return again
 
@@ -407,6 +412,17 @@ class Grid:
                 if block.closed:
                     state.dirty.add(day)
 
+    def keep(self, rows: Codes, cell: Codes, facts: Facts) -> None:
+        """Keep the highest load and unbalance of each day."""
+        for name, column in (("loads", facts.kva), ("unbalances", facts.unbalance)):
+            values = column[rows]
+            known = ~np.isnan(values)
+            if known.any():
+                add(self.rows[f"{name}_told"], cell, known)
+                keep_highest(self.rows[name], cell[known], values[known])
+        if (guessed := facts.by_magnitude[rows]).any():
+            add(self.rows["by_magnitude"], cell, guessed)
+
     def sum_up(self, rows: Codes, step: Codes, number: Codes, facts: Facts, seen: Mask) -> None:
         """Add rows to the sums of their intervals; a user's first reading speaks for the interval."""
         gateway, kva, amps = facts.gateway[rows], facts.kva[rows], facts.amps[:, rows]
@@ -414,6 +430,7 @@ class Grid:
             s = self.sums["gateway"]
             s[:3, step[gateway], number[gateway]] = amps[:, gateway]
             s[3, step[gateway], number[gateway]] = kva[gateway]
+            s[4, step[gateway], number[gateway]] = facts.neutral[rows][gateway]
         known = ~gateway & ~np.isnan(kva) & ~seen
         if not known.any():
             return
@@ -553,7 +570,7 @@ class Grid:
             coverage[summed] = counted[summed] / np.maximum(self.registry.users(slots[summed], at[summed]), 1)
         return AreaIntervals(slots, at, {
             "current": np.where(measured, gateway[:3], amps / TENTH_MILLI),
-            "kva": np.where(measured, gateway[3], milli_va / 1e6),
+            "kva": np.where(measured, gateway[3], milli_va / 1e6), "neutral": np.where(measured, gateway[4], np.nan),
             "gateway": measured.astype(float), "coverage": coverage,
         })  # fmt: skip
 
@@ -577,7 +594,7 @@ class Grid:
         master = self.registry.meters.at(rows)
         present = ((rows > 0) & (end <= master["member_until"])) | (cells["reads"] > 0)
         expected = np.maximum((end - start) / np.fmax(master["interval_s"], self.interval), 1)
-        columns = day_columns(cells, expected)
+        columns = day_columns(cells, expected) | height_columns(cells, expected, end - start)
         spikes = int(np.count_nonzero(columns.pop("spike")[present]))
         totals = read_share(columns["reads"], expected, present) | area_day(columns, master, cells["back"], present)
         days = {name: column[..., present] for name, column in columns.items()}
@@ -641,7 +658,24 @@ def facts_of(r: Readings, master: dict[str, Column], interval: int) -> Facts:
         energy = flow * np.fmax(master["interval_s"], interval) / HOUR
         back = np.rint(np.maximum(-energy, 0) * 1e6).astype(np.int64)
     read = r.status != Status.ESTIMATED
-    return Facts(r.kwh, r.i * master["ratio"], kva, back, read, volted, live, master["is_gateway"] == 1)
+    amps, neutral = r.i * master["ratio"], r.neutral * master["ratio"]
+    unbalance, by_magnitude = unbalance_of(r, master)
+    gateway = master["is_gateway"] == 1
+    return Facts(r.kwh, amps, neutral, kva, unbalance, by_magnitude, back, read, volted, live, gateway)
+
+
+def unbalance_of(r: Readings, master: dict[str, Column]) -> tuple[Column, Mask]:
+    """How unbalanced the voltages are where no phase is lost, and where magnitudes alone tell."""
+    told, by_magnitude = np.full(len(r), np.nan), np.zeros(len(r), bool)
+    rows = np.flatnonzero(master["phases"] == 3)
+    if not len(rows) or unknown(r.u):
+        return told, by_magnitude
+    u, three_wire = r.u[:, rows], master["three_wire"][rows]
+    known = np.fmin.reduce(u) >= LOST * master["un"][rows]
+    by_angle = np.full(len(rows), np.nan) if unknown(r.u_angle) else unbalance_factor(u, r.u_angle[:, rows], three_wire)
+    value = np.where(known, np.where(np.isnan(by_angle), spread_of(u), by_angle), np.nan)
+    told[rows], by_magnitude[rows] = value, np.isnan(by_angle) & ~np.isnan(value)
+    return told, by_magnitude
 
 
 def unknown(column: Column) -> bool:

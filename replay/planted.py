@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from replay.network import COMMERCIAL, RESIDENTIAL, Grid, Rows, Values
 from schemas.alert import Alert
-from schemas.columns import Codes, Event, Mask
+from schemas.columns import Codes, Event, Flag, Mask
 
 HOUR, DAY = 3600, 86_400
 
@@ -58,6 +58,10 @@ class Block:
     i: Values  # (3, slots, rows) A, secondary
     p: Values  # (3, slots, rows) kW, secondary
     q: Values  # (3, slots, rows) kvar, secondary
+    neutral: Values  # (slots, rows) A, secondary
+    thd: Values  # (3, slots, rows) %
+    terminal: Values  # (slots, rows) kW, secondary, as a terminal measures it beside the meter
+    flags: Codes  # (rows,) Flag bits
 
 
 Change = Callable[[Block], None]
@@ -125,10 +129,46 @@ def voltage(row: int, phase: int, times: float, block: Block) -> None:
 
 
 def current(rows: int | Rows, phases: slice, times: float, block: Block) -> None:
-    """The meter sees only part of the current, all of it backwards when `times` is negative."""
+    """The meter sees only part of the current, all of it backwards when `times` is negative.
+
+    What goes around a whole meter goes around its neutral and its terminal too.
+    """
+    if phases == slice(None):
+        block.neutral[:, rows] *= abs(times)
+        block.terminal[:, rows] *= times
     block.i[phases, :, rows] *= abs(times)
     block.p[phases, :, rows] *= times
     block.q[phases, :, rows] *= times
+
+
+def voltages(row: int, times: tuple[float, float, float], block: Block) -> None:
+    """The meter sees other voltages, and so other powers."""
+    for phase in range(3):
+        voltage(row, phase, times[phase], block)
+
+
+def crossed(row: int, block: Block) -> None:
+    """The currents of phases A and B go through each other's element."""
+    one, other = slice(0, 2), slice(1, None, -1)
+    power = (block.p[other, :, row] + 1j * block.q[other, :, row]) * np.exp(2j * np.pi / 3 * np.array([[1], [-1]]))
+    block.i[one, :, row] = block.i[other, :, row]
+    block.p[one, :, row], block.q[one, :, row] = power.real, power.imag
+
+
+def flagged(row: int, flag: Flag, block: Block) -> None:
+    """A bit of the status word is set."""
+    block.flags[row] |= flag
+
+
+def third_harmonics(row: int, amps: float, block: Block) -> None:
+    """Currents of the third order of all phases add up in the neutral, secondary amperes."""
+    block.neutral[:, row] = np.hypot(block.neutral[:, row], amps)
+
+
+def bridged(row: int, seen: float, block: Block) -> None:
+    """A link or a burden beside a meter's elements, which see part of the current."""
+    for column in (block.i, block.p, block.q):
+        column[:, :, row] *= seen
 
 
 def sagged(row: int, volts: float, block: Block) -> None:
@@ -184,6 +224,10 @@ def _home(grid: Grid) -> Mask:
     return (grid.segment == RESIDENTIAL) & (grid.pv_kw == 0) & (grid.mean_kw > 0.25)
 
 
+def _direct(grid: Grid) -> Mask:
+    return grid.three & (grid.ratio == 1)
+
+
 def _shop(grid: Grid) -> Mask:
     return (grid.segment == COMMERCIAL) & ~grid.three & (grid.mean_kw > 0.6)
 
@@ -193,23 +237,25 @@ def _office(grid: Grid) -> Mask:
 
 
 MISSING = ("area_loss_high",)  # what tells of energy that a meter no longer counts
+BESIDE = ("power_differential", *MISSING)  # and where a terminal measures beside it
 FAULTS = (
     Fault("voltage_loss", "phase B of the voltage circuit has a bad contact, 40 % of the voltage is left", _through_ct,
-          after=lambda row, _, b: voltage(row, 1, 0.4, b), lasts=2, echoes=("voltage_deviation", *MISSING)),
+          after=lambda row, _, b: voltage(row, 1, 0.4, b), lasts=2, echoes=("voltage_deviation", *BESIDE)),
     Fault("phase_break", "the fuse of phase C has blown", _through_ct, before=lambda row, _, b: lost_phase(row, 2, b),
           after=lambda row, _, b: voltage(row, 2, 0.04, b), lasts=1,
           echoes=("meter_current_unbalance", "voltage_deviation")),
     Fault("current_loss", "the current transformer of phase A is short-circuited", _through_ct,
           after=lambda row, _, b: current(row, slice(0, 1), 0.0, b), lasts=3,
-          echoes=("meter_current_unbalance", *MISSING)),
+          echoes=("meter_current_unbalance", "current_break", *BESIDE)),
     Fault("reverse_polarity", "the current transformer of phase C is connected the wrong way round", _through_ct,
-          after=lambda row, _, b: current(row, slice(2, 3), -1.0, b), lasts=3, echoes=MISSING),
+          after=lambda row, _, b: current(row, slice(2, 3), -1.0, b), lasts=3,
+          echoes=("wrong_wiring_vector", *BESIDE)),
     Fault("meter_current_unbalance", "most of the load hangs on phase A", _through_ct,
           before=lambda row, _, b: uneven(row, (0.62, 0.2, 0.18), b), lasts=3),
     Fault("voltage_deviation", "a bad contact in the service line takes 38 V", _home,
           after=lambda row, _, b: sagged(row, 38, b), lasts=2),
     Fault("over_contract_capacity", "a new workshop at more than twice the load of the contract", _office,
-          before=lambda row, _, b: load(row, 2.2, b), needs=3.5),
+          before=lambda row, _, b: load(row, 2.2, b), needs=3.5, echoes=("capacity_expansion",)),
     Fault("meter_stopped", "the register stands still while power flows", _home,
           after=lambda row, _, b: stands_still(row, b), echoes=("zero_usage", *MISSING)),
     Fault("register_decrease", "the register shows 150 kWh less than before", _home,
@@ -219,6 +265,21 @@ FAULTS = (
     Fault("read_failure", "the communication module is dead", _home, after=lambda row, _, b: unread(row, b), needs=4.5),
     Fault("clock_drift", "the clock gains a minute an hour", _home,
           before=clock_ahead, needs=1.5),
+    Fault("all_voltage_loss", "the voltage circuit is open behind the test block, 15 % are left", _through_ct,
+          after=lambda row, _, b: voltages(row, (0.15, 0.14, 0.16), b), lasts=2, echoes=("voltage_loss", *BESIDE)),
+    Fault("reverse_sequence", "two phases of the supply are exchanged, with their currents", _through_ct,
+          after=lambda row, _, b: flagged(row, Flag.REVERSED_SEQUENCE, b), lasts=2),
+    Fault("wrong_wiring_vector", "the currents of phases A and B are crossed", _through_ct,
+          after=lambda row, _, b: crossed(row, b), lasts=3, needs=1.5, echoes=("reverse_polarity", *BESIDE)),
+    Fault("neutral_phase_mismatch", "60 % of the phase current goes around the meter, the neutral carries all", _home,
+          after=lambda row, _, b: bridged(row, 0.4, b), needs=2, echoes=MISSING),
+    Fault("meter_voltage_unbalance", "the neutral before the meter is broken", _direct,
+          after=lambda row, _, b: voltages(row, (1.4, 0.8, 0.9), b), lasts=0.5,
+          echoes=("voltage_deviation", "pq_voltage_unbalance", *MISSING)),
+    Fault("power_differential", "a burden on the current transformers takes a fifth of what the meter measures",
+          _through_ct, after=lambda row, _, b: bridged(row, 0.8, b), lasts=3, echoes=MISSING),
+    Fault("relay_mismatch", "the relay was told to open, its contacts are welded", _home,
+          after=lambda row, _, b: flagged(row, Flag.RELAY_OPEN, b), lasts=3),
 )  # fmt: skip
 
 
@@ -258,8 +319,8 @@ class Plan:
 
     def faults(self) -> Iterator[Happening]:
         """Faults of whole areas, each in an area of its own as far as they go, then those of single meters."""
-        whole = (self._theft, self._overload, self._unbalance, self._theft)
-        for befall in whole[: max(1, len(self.order) // 3)]:
+        whole = (self._theft, self._overload, self._unbalance, self._theft, self._harmonics)
+        for befall in whole[: max(1, len(self.order) // 2)]:
             yield from befall(self.order[0])
             if len(self.order) > 1:
                 self.order.pop(0)
@@ -318,7 +379,8 @@ class Plan:
         planted = Planted(
             "transformer_overload", ("transformer_overload",), self.grid.areas[area], "", at, at + 2 * DAY,
             f"electric heating: homes use {times:.1f} times as much",
-            ("area_load_unbalance", "voltage_deviation", "meter_current_unbalance", "meter_overcurrent"),
+            ("area_load_unbalance", "voltage_deviation", "meter_current_unbalance", "meter_overcurrent",
+             "neutral_current_high"),
         )  # fmt: skip
         yield Happening(at, at + 2 * DAY, before=partial(loads, homes, times), planted=planted)
 
@@ -331,7 +393,8 @@ class Plan:
         at = self._when(self.days - 2)
         planted = Planted(
             "area_load_unbalance", ("area_load_unbalance",), self.grid.areas[area], "", at, self.end,
-            f"{len(moved)} customers were moved to phase A", ("meter_current_unbalance", "voltage_deviation"),
+            f"{len(moved)} customers were moved to phase A",
+            ("meter_current_unbalance", "voltage_deviation", "neutral_current_high"),
         )  # fmt: skip
 
         def change(block: Block) -> None:
@@ -339,6 +402,18 @@ class Plan:
             loads(homes, times, block)
 
         yield Happening(at, self.end, before=change, planted=planted)
+
+    def _harmonics(self, area: int) -> Iterator[Happening]:
+        """The third harmonics of a hall's lamps add up in the neutral."""
+        if self.days < 4:
+            return
+        grid, at = self.grid, self._when(2)
+        gateway = int(np.flatnonzero(grid.gateway & (grid.area == area))[0])
+        amps = 0.6 * float(grid.rating[area]) * 1000 / np.sqrt(3) / 400
+        rules, note = ("neutral_current_high",), f"third harmonics of {amps:.0f} A in the transformer's neutral"
+        planted = Planted("neutral_current_high", rules, grid.areas[area], "", at, at + 2 * DAY, note)
+        change = partial(third_harmonics, gateway, amps / float(grid.ratio[gateway]))
+        yield Happening(at, at + 2 * DAY, after=change, planted=planted)
 
     def _heating(self, area: int, peak: float) -> tuple[Rows, float]:
         """The single-phase homes of an area, and how much more they must use for a peak of so much of the rating."""

@@ -3,7 +3,8 @@
 What is assumed: interval means; every area is fed by one transformer and its customers are spread evenly over the
 phases; voltage falls with the phase's load on the way from the transformer; lines lose 2 to 3.5 % of an area's energy,
 more in proportion when the load is high; registers show two decimals; one reading in two hundred is lost, of the
-gateways' one in two thousand; one in five thousand comes twice.
+gateways' one in two thousand; one in five thousand comes twice. A neutral carries the vector sum of its phases; the
+voltage's distortion grows with the transformer's load; a terminal measures beside every meter behind transformers.
 """
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from replay.history import Source, SourceError
 from replay.network import SLOT, SLOTS, VOLTS, Values, build_grid
 from replay.office import open_office
 from replay.planted import DAY, Block, Happening, Plan, Planted
-from schemas.columns import Batch, DeviceEvents, Readings
+from schemas.columns import Batch, Codes, DeviceEvents, Readings
 from schemas.master import Area
 
 START = 1_772_380_800  # Monday 2026-03-02, midnight in Shanghai
@@ -28,6 +29,8 @@ ASKED_AGAIN = 0.9  # of the gateways' lost readings come in after all
 SWAY = np.array([0.55, 0.2, 0.1], np.float32)  # spread of a segment's interval load, as its logarithm
 KEEPS = np.float32(0.7)  # of a customer's deviation from one slot to the next
 HOURS = np.float32(SLOT / 3600)
+TERMINAL_ERROR = 0.003  # spread of the terminals' errors of ratio
+TURNS = np.exp(-2j * np.pi * np.arange(3) / 3).astype(np.complex64)  # of the phases' voltages
 
 
 class Town:
@@ -136,6 +139,10 @@ class _Physics:
         self.exported = np.where(grid.pv_kw > 0, rng.uniform(10, 5000, rows), 0)
         self.clock = np.round(rng.normal(0, 15, rows)).astype(np.float32)
         self.delay = rng.integers(20, 240, len(grid.areas))[grid.area]
+        self.wave = np.random.default_rng([town.seed, 5])  # draws apart, so that the loads are what they were without
+        self.distortion = self.wave.uniform(1.0, 1.8, 3 * len(grid.areas)).astype(np.float32)
+        self.terminal = np.where(grid.ratio > 1, self.wave.normal(1, TERMINAL_ERROR, rows), np.nan).astype(np.float32)
+        self.hertz = 0.0  # off 50
         cold = rng.standard_normal(town.days)
         self.weather = 1 + np.outer(np.clip(cold, -1.5, 1.5), (0.1, 0.05, 0.0)).astype(np.float32)
         self.clear = rng.uniform(0.25, 1, town.days).astype(np.float32)
@@ -143,15 +150,17 @@ class _Physics:
     def block(self, start: int) -> Block:
         """The next block as it would be if nothing happened."""
         grid, rows = self.grid, len(self.grid)
-        u, i, p, q = (np.full((3, BLOCK, rows), np.nan, np.float32) for _ in range(4))
+        u, i, p, q, thd = (np.full((3, BLOCK, rows), np.nan, np.float32) for _ in range(5))
+        neutral, terminal = (np.full((BLOCK, rows), np.nan, np.float32) for _ in range(2))
         read = np.ones((BLOCK, rows), bool)
         read.reshape(-1)[self.rng.integers(0, read.size, self.rng.binomial(read.size, LOST))] = False
         read[:, self.gateway] |= self.rng.random((BLOCK, len(self.gateway))) < ASKED_AGAIN
         return Block(start, np.ones(rows, np.float32), grid.cap_kw.copy(), grid.phase.copy(), grid.share.copy(),
-                     self.register.copy(), np.ones(rows, bool), self.clock.copy(), read, u, i, p, q)  # fmt: skip
+                     self.register.copy(), np.ones(rows, bool), self.clock.copy(), read, u, i, p, q, neutral, thd,
+                     terminal, np.zeros(rows, np.uint8))  # fmt: skip
 
     def run(self, block: Block) -> None:
-        """Fills u, i, p and q from the loads."""
+        """Fills u, i, p, q, neutral, thd and terminal from the loads."""
         grid = self.grid
         day, slot = divmod((block.start - self.town.start) // SLOT, SLOTS)
         load = self._load(block, day, slot + np.arange(BLOCK)[:, None])
@@ -182,6 +191,26 @@ class _Physics:
                 block.i[k][:, rows] = kva * np.float32(1000) / block.u[k][:, rows]
         for column in (block.i, block.p, block.q):
             column[:, :, self.many] /= grid.ratio[self.many]
+        self._beside(block, stress, line)
+
+    def _beside(self, block: Block, stress: Values, line: Codes) -> None:
+        """Fills what is measured beside voltage, current and power."""
+        many = self.many
+        amps = (block.p[..., many] - 1j * block.q[..., many]) / block.u[..., many]  # kA, each beside its own voltage
+        block.neutral[:] = block.i[0]
+        block.neutral[:, many] = 1000 * np.abs(np.einsum("ksr,k->sr", amps, TURNS))
+        block.terminal[:, many] = block.p[..., many].sum(axis=0) * self.terminal[many]
+        distortion = self.distortion + np.float32(1.2) * stress + self.wave.normal(0, 0.1, stress.shape)
+        block.thd[0] = distortion[:, line]
+        for k in range(3):
+            block.thd[k][:, many] = distortion[:, self.grid.area[many] * 3 + k]
+
+    def _frequency(self) -> NDArray[np.float64]:
+        """The town's, in each slot of a block."""
+        hertz = np.empty(BLOCK)
+        for t in range(BLOCK):
+            self.hertz = hertz[t] = 0.8 * self.hertz + self.wave.normal(0, 0.012)
+        return 50 + hertz
 
     def read(self, block: Block) -> Readings:
         """What arrives of the block; the registers move on."""
@@ -204,6 +233,9 @@ class _Physics:
             register=_floor(register.reshape(-1)[rows] % 1e6), export_register=_floor(exported.reshape(-1)[rows]),
             kwh=_shown(kwh, rows, 4), u=_shown(block.u, rows, 1), i=_shown(block.i, rows, 3),
             p=_shown(block.p, rows, 4), q=_shown(block.q, rows, 4), clock_offset=block.clock[row],
+            neutral=_shown(block.neutral, rows, 3), thd=_shown(block.thd, rows, 2),
+            terminal_p=_shown(block.terminal, rows, 4), flags=block.flags[row].astype(np.float32),
+            frequency=np.round(self._frequency()[slot], 2),
             received=at + self.delay[row], status=np.zeros(len(rows), np.uint8),
         )  # fmt: skip
 

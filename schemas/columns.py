@@ -257,6 +257,7 @@ class Readings(Batch):
     neutral: Column  # A through the neutral conductor, secondary
     frequency: Column  # Hz
     thd: Column  # (3, rows) % total harmonic distortion of the voltage
+    u_angle: Column  # (3, rows) degrees between the voltages, whichever way and from wherever they are counted
     terminal_p: Column  # kW, all phases, as the terminal measures them beside the meter, secondary
     meter_ratio: Column  # CT x PT ratio that the meter or its terminal is set to
     flags: Column  # Flag bits
@@ -386,6 +387,11 @@ class Days(Batch):
     reads: Column  # readings of any kind in the day
     live: Column  # share of the day's readings with voltage on some phase, NaN when none has a voltage
     curve: Column  # (intervals, rows) kWh of each interval since midnight, secondary; NaN where none was read
+    kva_p99: Column  # primary kVA below which 99 % of the readings lie, the second highest at a quarter-hour
+    kva_2h: Column  # primary kVA reached for two hours of the day in all; both NaN below 90 % coverage
+    unbalance_p95: Column  # of the voltages, below which 95 % of the readings lie; NaN below 90 % coverage
+    unbalance_top: Column  # the highest
+    by_magnitude: Column  # share of them that come from magnitudes alone, for lack of angles
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,6 +403,7 @@ class Intervals(Batch):
 
     current: Column  # (3, rows) primary A of the gateway meter, else the sum of the users'
     kva: Column  # apparent power, primary
+    neutral: Column  # primary A through the transformer's neutral, by the gateway meter
     gateway: Column  # 1 when measured by the gateway meter, 0 when summed over users
     coverage: Column  # share of the area's meters that were read
 
@@ -421,9 +428,9 @@ COLUMN_TYPES: dict[str, Any] = {
     "p": np.float32, "q": np.float32,
     "register_sharp": np.float64, "register_peak": np.float64, "register_flat": np.float64,
     "register_valley": np.float64, "demand": np.float32, "demand_resets": np.float32, "neutral": np.float32,
-    "frequency": np.float32, "thd": np.float32, "terminal_p": np.float32, "meter_ratio": np.float32,
-    "flags": np.float32, "clock_offset": np.float32, "received": np.int64, "status": np.uint8,
-    "event": np.uint8, "until": np.int64, "residual": np.float32, "seconds": np.float32,
+    "frequency": np.float32, "thd": np.float32, "u_angle": np.float32, "terminal_p": np.float32,
+    "meter_ratio": np.float32, "flags": np.float32, "clock_offset": np.float32, "received": np.int64,
+    "status": np.uint8, "event": np.uint8, "until": np.int64, "residual": np.float32, "seconds": np.float32,
     "payment": np.uint8, "amount": np.float64, "bills": str, "bill": np.int32, "channels": str, "channel": np.int32,
     "references": str, "reference": np.int32, "succeeded": np.uint8, "due": np.int64, "read_at": np.int64,
     "read_register": np.float64, "frozen_register": np.float64, "billed_kwh": np.float64, "billed_sharp": np.float64,
@@ -434,9 +441,10 @@ COLUMN_TYPES: dict[str, Any] = {
     "read_off": np.float64, "short_kwh": np.float64, "by_demand": np.float64, "difference": np.float64,
     "recomputed": np.float64,
     "limit_hours": np.float64,
-    "coverage": np.float32, "reads": np.float32, "live": np.float32, "curve": np.float32,
+    "coverage": np.float32, "reads": np.float32, "live": np.float32, "curve": np.float32, "kva_p99": np.float32,
+    "kva_2h": np.float32, "unbalance_p95": np.float32, "unbalance_top": np.float32, "by_magnitude": np.float32,
     "current": np.float32, "kva": np.float32, "gateway": np.float32, "energy_in": np.float64, "energy_out": np.float64,
     "doubt_in": np.float64, "doubt_out": np.float64, "read_share": np.float32,
 }  # fmt: skip
-PHASE_COLUMNS = frozenset({"u", "i", "p", "q", "thd", "current"})
+PHASE_COLUMNS = frozenset({"u", "i", "p", "q", "thd", "u_angle", "current"})
 CURVES = frozenset({"curve"})  # with a leading axis of intervals

@@ -9,6 +9,7 @@ import msgspec
 
 from schemas.alert import Alert
 from schemas.master import Area
+from schemas.rules import Rulebook
 from schemas.wire import FRAME, JSON, Reason
 from schemas.wire.records import EventRecord, Frame, PaymentRecord, ReadingRecord, StageRecord
 
@@ -17,7 +18,7 @@ Document = dict[str, Any]
 FOLDER = Path(__file__).parent
 TYPES: dict[str, type[msgspec.Struct]] = {
     "reading": ReadingRecord, "frame": Frame, "event": EventRecord, "payment": PaymentRecord, "stage": StageRecord,
-    "area": Area, "alert": Alert,
+    "area": Area, "rulebook": Rulebook, "alert": Alert,
 }  # fmt: skip
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 BYTES = {"contentMediaType": "application/octet-stream"}
@@ -39,6 +40,7 @@ TOPICS = {
     "payments": Topic("Bills, payments, top-ups, balances", "Transformer area", ("payment", "payments"), ("receive",)),
     "workflow": Topic("Work items enter and leave stages", "Section", ("stage", "stages"), ("receive",)),
     "registry": Topic("Master data, the newest of each area", "Transformer area", ("area",), ("receive",), True),
+    "rules": Topic("Published settings of rules, all in one value", "`rules`", ("rulebook",), ("receive",), True),
     "alerts": Topic("Alerts, the newest state of each", "Alert", ("alert",), ("send",), True),
     "rejects": Topic("Values that were refused", "As in the source topic", ("reject",), ("send",)),
     "checkpoints": Topic("State, the workers' alone", "Slot and part", ("checkpoint",), ("send", "receive"), True),
@@ -49,6 +51,7 @@ SUMMARIES = {
     "payment": "One bill, payment, top-up or balance", "payments": "Bills, payments, top-ups, balances of one area",
     "stage": "One stage event", "stages": "Stage events of one section",
     "area": "An area with all that hangs on it; a value of nothing is passed over",
+    "rulebook": "The editions of all rules that are not as in code; the newest that fits is in force",
     "alert": "The latest change of an episode",
     "reject": "The bytes as they came, the first MiB at most",
     "checkpoint": "A piece of an engine's state, or the manifest of its pieces",

@@ -25,6 +25,8 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 
+from detectors.rulebook import NOTHING
+from schemas.rules import Rulebook
 from streams.logs import read_to_end
 
 LAYOUT = 1
@@ -38,7 +40,7 @@ class CheckpointError(Exception):
     """A checkpoint that this version or these topics cannot go on from; says what to do."""
 
 
-class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What makes a checkpoint count."""
 
     layout: int
@@ -48,6 +50,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     offsets: dict[str, int]  # by topic, the first offset it does not contain
     checksums: list[int]  # CRC-32 of each chunk
     taken: float  # Unix seconds
+    rulebook: Rulebook = NOTHING  # by which what follows is judged
 
 
 class Checkpoint(NamedTuple):
@@ -81,7 +84,9 @@ class Message(NamedTuple):
     headers: list[tuple[str, bytes]]
 
 
-def encode(state: bytes, offsets: Mapping[str, int], partitions: int, last: Written) -> tuple[list[Message], Message]:
+def encode(
+    state: bytes, offsets: Mapping[str, int], partitions: int, last: Written, rulebook: Rulebook = NOTHING
+) -> tuple[list[Message], Message]:
     """The chunks and the manifest of the checkpoint that follows the last."""
     sequence = last.sequence + 1
     name, slot = f"{WRITER}-{sequence}", sequence % SLOTS
@@ -90,7 +95,7 @@ def encode(state: bytes, offsets: Mapping[str, int], partitions: int, last: Writ
     pieces = [bytes(view[at : at + CHUNK]) for at in range(0, len(view), CHUNK)]
     manifest = Manifest(
         layout=LAYOUT, set=name, sequence=sequence, partitions=partitions, offsets=dict(offsets),
-        checksums=[zlib.crc32(piece) for piece in pieces], taken=time.time(),
+        checksums=[zlib.crc32(piece) for piece in pieces], taken=time.time(), rulebook=rulebook,
     )  # fmt: skip
     chunks = [Message(f"{slot}/{k}".encode(), piece, headers) for k, piece in enumerate(pieces)]
     value = msgspec.msgpack.encode(manifest)
@@ -105,9 +110,10 @@ async def write(
     *,
     partitions: int,
     last: Written,
+    rulebook: Rulebook = NOTHING,
 ) -> Written:
     """Writes the checkpoint that follows the last; it counts when this returns. Raises KafkaError."""
-    chunks, manifest = await asyncio.to_thread(encode, state, offsets, partitions, last)
+    chunks, manifest = await asyncio.to_thread(encode, state, offsets, partitions, last, rulebook)
     sent = [await producer.send(tp.topic, m.value, m.key, tp.partition, headers=m.headers) for m in chunks]
     places = await asyncio.gather(*sent)
     end = await producer.send_and_wait(tp.topic, manifest.value, manifest.key, tp.partition, headers=manifest.headers)

@@ -28,8 +28,10 @@ from replay.send import send as publish
 from replay.sources import open_sources
 from schemas.alert import Alert
 from schemas.wire import decode_alert
+from streams import rules
 from streams import topics as names
 from streams.logs import UnansweredError, read_to_end, reader
+from streams.rules import RulesFile
 from streams.settings import Settings, load
 
 app = typer.Typer(
@@ -38,6 +40,7 @@ app = typer.Typer(
 )  # fmt: skip
 registry = typer.Typer(help="Master data: areas with their meters, customers and transformers.", no_args_is_help=True)
 app.add_typer(registry, name="registry")
+app.add_typer(rules.app, name="rules")
 
 out, err = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False)
 
@@ -167,12 +170,13 @@ def run(
     context: typer.Context,
     sources: Sources,
     store: Annotated[Path, typer.Option(help="Where alerts and progress are kept.")] = Path("meterwatch.db"),
+    rules_file: RulesFile = None,
     json: Json = False,
 ) -> None:
     """Watches a history without a broker; a run that was interrupted goes on where it stopped."""
     from streams import local  # noqa: PLC0415 - the other commands start faster without the engine
 
-    local.run(sources, store, told(context), as_json=json)
+    local.run(sources, store, told(context), as_json=json, rulebook=rules.rulebook(rules_file))
 
 
 @app.command()
@@ -181,11 +185,12 @@ def demo(
     days: Annotated[int, typer.Option(help="That pass.")] = 12,
     seed: Annotated[int, typer.Option(help="Another number, another town.")] = 1,
     report: Annotated[Path, typer.Option(help="The page that is written.")] = Path("meterwatch-demo.html"),
+    rules_file: RulesFile = None,
 ) -> None:
     """Shows a simulated town with planted faults, the alarms as they arrive, and what was found of them."""
     from streams.demo import demo as show  # noqa: PLC0415 - as above
 
-    show(meters, days, seed, report)
+    show(meters, days, seed, report, rules.rulebook(rules_file))
 
 
 def send_source(settings: Settings, source: Source, shape: Shape, speed: float | None, *, json: bool) -> None:

@@ -17,10 +17,12 @@ from rich.table import Table
 from rich.text import Text
 
 from detectors.engine import Engine
+from detectors.rulebook import NOTHING, applied
 from replay.scoring import Score, score
 from replay.town import Town
 from schemas.alert import Alert
 from schemas.columns import Readings
+from schemas.rules import Rulebook
 from streams.evidence import Evidence
 from streams.report import SEVERITY, Watched, page, waited
 
@@ -30,11 +32,14 @@ TOLD = 3  # alarms of a rule that are printed where there is no terminal
 STYLE = {1: "bold red", 2: "yellow", 3: "cyan", 4: "dim"}
 
 
-def demo(meters: int = 3000, days: int = 12, seed: int = 1, report: Path = Path("meterwatch-demo.html")) -> None:
+def demo(
+    meters: int = 3000, days: int = 12, seed: int = 1, report: Path = Path("meterwatch-demo.html"),
+    rulebook: Rulebook = NOTHING,
+) -> None:  # fmt: skip
     """Watch a simulated town, show what is found, write the report. Raises ValueError for a town that cannot be."""
     console = Console(highlight=False)
     town = Town(meters, days, seed)
-    watch = Watch(town)
+    watch = Watch(town, rulebook)
     console.print(
         f"[bold]meterwatch[/] watches a simulated town: {len(town.grid):,} meters, {days} days of quarter-hours, "
         f"{len(town.planted)} planted faults", soft_wrap=True
@@ -62,9 +67,9 @@ def demo(meters: int = 3000, days: int = 12, seed: int = 1, report: Path = Path(
 class Watch:
     """The engine at work on a town, and what it has told so far."""
 
-    def __init__(self, town: Town) -> None:
+    def __init__(self, town: Town, rulebook: Rulebook = NOTHING) -> None:
         self.town, self.zone = town, ZoneInfo(town.zone)
-        self.engine = Engine(zone=town.zone, interval=town.interval)
+        self.engine = Engine(applied(rulebook), zone=town.zone, interval=town.interval)
         self.engine.enroll(town.areas)
         self.alerts: dict[str, Alert] = {}
         self.latest: deque[Alert] = deque(maxlen=SHOWN)

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from detectors.rule import RULES
 from models.calendar import day_of, midnights
 from schemas.alert import Alert
-from schemas.columns import PHASES, Batch, Payment, Payments, Progress, Readings, Stages
+from schemas.columns import PHASES, Batch, Flag, Payment, Payments, Progress, Readings, Stages
 from schemas.master import Area, Meter
 
 HOUR, DAY = 3600, 86_400
-COLUMNS = ("at", "register", "kwh", "u", "i", "p", "q", "clock_offset")
+COLUMNS = ("at", "register", "kwh", "u", "i", "p", "q", "neutral", "terminal_p", "flags", "clock_offset")
 Numbers = NDArray[np.float64]
 Row = Mapping[str, Any]
 
@@ -118,9 +118,39 @@ def _unbalance(case: Case) -> Curve:
 
 
 def _deviation(case: Case) -> Curve:
-    s, un = case.settings, case.meter.un_v
-    under = s["under_three"] if case.meter.wiring == "3P4W" else s["under"]
-    return case.by_phase("u", "V", highest=s["over"] * un, lowest=under * un)
+    un = case.meter.un_v
+    return case.by_phase("u", "V", highest=case.settings["over"] * un, lowest=case.alert.evidence["under"] * un)
+
+
+def _angles(case: Case) -> Curve:
+    rows, sector = case.near(24 * HOUR), case.settings["sector"]
+    lags = {phase: np.degrees(np.arctan2(rows["q"][k], rows["p"][k])) for k, phase in enumerate(PHASES)}
+    return Curve("degrees of lag", rows["at"], lags, {"lagging": sector, "leading": -sector})
+
+
+def _neutral(case: Case) -> Curve:
+    rows = case.near()
+    return Curve("A", rows["at"], {"phase": np.abs(rows["i"][0]), "neutral": np.abs(rows["neutral"])})
+
+
+def _transformer_neutral(case: Case) -> Curve:
+    rows, limit = case.near(), case.alert.evidence["limit"]
+    rated = case.area.transformers[-1].rating_kva * 1000 / np.sqrt(3) / case.settings["line_volts"]
+    amps = np.abs(rows["neutral"]) * case.meter.ct
+    return Curve("% of the rated current", rows["at"], {"neutral": 100 * amps / rated}, {"limit": 100 * limit})
+
+
+def _differential(case: Case) -> Curve:
+    rows = case.near()
+    power = np.where(np.isnan(rows["p"][0]), np.nan, np.nansum(rows["p"], axis=0))
+    return Curve("kW", rows["at"], {"meter": power, "terminal": rows["terminal_p"].astype(float)})
+
+
+def _sequence(case: Case) -> Curve:
+    rows = case.near()
+    told = np.isfinite(rows["flags"])
+    flag = np.where(told, rows["flags"], 0).astype(int) & Flag.REVERSED_SEQUENCE
+    return Curve("sequence reversed", rows["at"], {"": np.where(told, flag, np.nan)})
 
 
 def _contract(case: Case) -> Curve:
@@ -169,6 +199,12 @@ CURVES: dict[str, Callable[[Case], Curve]] = {
         "u", "V", broken=c.settings["broken"] * c.meter.un_v, back=c.settings["back"] * c.meter.un_v),
     "current_loss": lambda c: c.by_phase("i", "A", load=c.settings["some"] * c.meter.ib_a),
     "reverse_polarity": lambda c: c.by_phase("p", "kW", turned_round=0.0),
+    "all_voltage_loss": lambda c: c.by_phase(
+        "u", "V", lost=c.settings["lost"] * c.meter.un_v, back=c.settings["back"] * c.meter.un_v),
+    "current_break": lambda c: c.by_phase("i", "A", load=c.settings["some"] * c.meter.ib_a),
+    "relay_mismatch": lambda c: c.by_phase("i", "A", none=c.settings["load"] * c.meter.ib_a),
+    "wrong_wiring_vector": _angles, "neutral_phase_mismatch": _neutral, "neutral_current_high": _transformer_neutral,
+    "power_differential": _differential, "reverse_sequence": _sequence,
     "meter_current_unbalance": _unbalance, "voltage_deviation": _deviation, "over_contract_capacity": _contract,
     "transformer_overload": _overload, "area_load_unbalance": _area_unbalance, "meter_stopped": _stopped,
     "clock_drift": _clock, "register_decrease": _register, "zero_usage": _daily_kwh,

@@ -26,10 +26,12 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from detectors.engine import Engine, SnapshotError
+from detectors.rulebook import NOTHING, applied
 from replay.history import Source
 from replay.sources import open_sources
 from schemas.alert import Alert
 from schemas.master import Area
+from schemas.rules import Rulebook, decode_rulebook
 from streams.settings import Settings
 
 DAY = 86_400
@@ -85,6 +87,7 @@ class Store:
     CREATE TABLE IF NOT EXISTS places (source TEXT PRIMARY KEY, place BLOB, checksum INT);
     CREATE TABLE IF NOT EXISTS areas (area TEXT PRIMARY KEY, master BLOB, checksum INT);
     CREATE TABLE IF NOT EXISTS engine (one INT PRIMARY KEY CHECK (one = 1), state BLOB);
+    CREATE TABLE IF NOT EXISTS rules (one INT PRIMARY KEY CHECK (one = 1), rulebook BLOB);
     """
     PUT = "INSERT OR REPLACE INTO alerts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
@@ -150,6 +153,12 @@ class Store:
             found = self.db.execute("SELECT state FROM engine").fetchone()
         return found[0] if found else None
 
+    def rulebook(self) -> Rulebook:
+        """What the engine's state was judged by. Raises StoreError when the file is damaged."""
+        with self._usable():
+            found = self.db.execute("SELECT rulebook FROM rules").fetchone()
+            return decode_rulebook(found[0]) if found else NOTHING
+
     def enroll(self, areas: Iterable[Area]) -> list[Area]:
         """Keep master data, each area in place of what was known of it; all that is known. Raises StoreError."""
         rows = [(area.area, master, sealed(area.area, master)) for area in areas
@@ -163,7 +172,7 @@ class Store:
                 for kept in self.db.execute("SELECT * FROM areas ORDER BY area")
             ]
 
-    def save(self, place: Place, state: bytes, alerts: Iterable[Alert]) -> None:
+    def save(self, place: Place, state: bytes, alerts: Iterable[Alert], rulebook: Rulebook = NOTHING) -> None:
         """All of it or, when the process dies, nothing. Raises StoreError when the file cannot be written."""
         rows = [[json.dumps(v) if isinstance(v, dict) else v for v in msgspec.structs.astuple(a)] for a in alerts]
         told = msgspec.json.encode(place)
@@ -174,6 +183,7 @@ class Store:
                 "INSERT OR REPLACE INTO places VALUES (?, ?, ?)", (place.source, told, sealed(place.source, told))
             )
             self.db.execute("INSERT OR REPLACE INTO engine VALUES (1, ?)", (state,))
+            self.db.execute("INSERT OR REPLACE INTO rules VALUES (1, ?)", (msgspec.json.encode(rulebook),))
             self.db.execute("COMMIT")
         except sqlite3.Error as error:
             raise StoreError(f"{self.path} cannot be written: {error}") from error
@@ -200,16 +210,17 @@ def checked(key: str, value: bytes, checksum: int) -> bytes:
 
 def follow(
     source: Source, store: Store, name: str, *, every: float = CHECKPOINT_SECONDS,
-    watch: Callable[[Place], None] = lambda _: None,
+    watch: Callable[[Place], None] = lambda _: None, rulebook: Rulebook = NOTHING,
 ) -> Place:  # fmt: skip
     """Read a source, of a known zone and interval, on from its place in the store to its end.
 
-    `watch` is told of every batch. Raises StoreError.
+    `watch` is told of every batch. What is left to read is judged by the rulebook. Raises StoreError.
     """
     place = store.place(name)
     if place.done:
         return place
-    engine = Engine(zone=source.zone, interval=source.interval)
+    before = store.rulebook()
+    engine = Engine(applied(before), zone=source.zone, interval=source.interval)
     engine.enroll(store.enroll(source.areas))
     if (state := store.state()) is not None:
         try:
@@ -217,7 +228,7 @@ def follow(
         except SnapshotError as error:
             raise StoreError(f"{store.path}: {error}; or {OTHER}") from error
     counted = Counter(engine.counts)
-    told: dict[str, Alert] = {}
+    told = {alert.id: alert for alert in (engine.adopt(applied(rulebook)) if rulebook != before else ())}
     then = saved = time.monotonic()
     for batch in islice(source.batches, place.batches, None):
         told.update((alert.id, alert) for alert in engine.step(batch))
@@ -231,10 +242,10 @@ def follow(
         counted = Counter(engine.counts)
         watch(place)
         if now - saved >= every:
-            store.save(place, engine.snapshot(), told.values())
+            store.save(place, engine.snapshot(), told.values(), rulebook)
             saved, told = time.monotonic(), {}
     place.done = True
-    store.save(place, engine.snapshot(), told.values())
+    store.save(place, engine.snapshot(), told.values(), rulebook)
     return place
 
 
@@ -249,8 +260,9 @@ def identity(paths: Sequence[str]) -> str:
 
 
 def run(
-    paths: Sequence[str], store: Path, settings: Settings, *, as_json: bool = False, every: float = CHECKPOINT_SECONDS
-) -> None:
+    paths: Sequence[str], store: Path, settings: Settings, *, as_json: bool = False, every: float = CHECKPOINT_SECONDS,
+    rulebook: Rulebook = NOTHING,
+) -> None:  # fmt: skip
     """Watch files, folders or a simulated town; print what was found.
 
     The settings' zone and interval hold where the source does not say its own. Raises ValueError, with what to do
@@ -267,7 +279,7 @@ def run(
         elif before.batches:
             err.print(f"going on after {before.rows:,} rows that {store} holds")
         with Bar(err, source, quiet=as_json) as bar:
-            place = follow(source, kept, name, every=every, watch=bar)
+            place = follow(source, kept, name, every=every, watch=bar, rulebook=rulebook)
         summary = summarise(place, kept.alerts(), source)
         if as_json:
             print(msgspec.json.format(msgspec.json.encode(summary | {"list": kept.alerts()})).decode())  # noqa: T201

@@ -8,8 +8,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from detectors.engine import Engine
+from detectors.rulebook import NOTHING
 from schemas.alert import Alert
 from schemas.columns import Batch
+from schemas.rules import Rulebook
 from streams.checkpoints import Written
 from streams.slices import Record
 from streams.topics import REGISTRY, SOURCES
@@ -54,9 +56,13 @@ class Judged(NamedTuple):
 class Part:
     """One engine and, by topic, what is filed, what is judged and what waits between the two."""
 
-    def __init__(self, number: int, engine: Engine, contained: Mapping[str, int], written: Written) -> None:
+    def __init__(
+        self, number: int, engine: Engine, contained: Mapping[str, int], written: Written, rulebook: Rulebook = NOTHING
+    ) -> None:
         self.number = number
         self.engine = engine
+        self.rulebook = rulebook  # by which it judges
+        self.ends: Mapping[str, int] = {}  # by topic, where it ended when the part was taken over
         self.judged = dict(contained)  # by topic, the next offset to judge: the engine contains what is before
         self.filed = dict(contained)  # by topic, the next offset to file
         self.written = written  # the last whole checkpoint
@@ -93,6 +99,11 @@ class Part:
         self.waiting[topic].append(Arrival(records, size, event))
         self.waiting_bytes += size
         self.filed[topic] = records[-1].offset + 1
+
+    @property
+    def settled(self) -> bool:
+        """Whether all that another worker may have told of before this one took the part over has been judged."""
+        return all(self.judged[topic] >= end for topic, end in self.ends.items())
 
     def skip(self, topic: str, offset: int) -> None:
         """Files on at an offset: there is nothing before it."""

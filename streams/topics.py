@@ -15,7 +15,7 @@ from streams.logs import UnansweredError
 from streams.settings import Settings
 
 READS, EVENTS, PAYMENTS, WORKFLOW = "meter.reads", "meter.events", "payments", "workflow"
-REGISTRY, ALERTS, REJECTS, CHECKPOINTS = "registry", "alerts", "rejects", "checkpoints"
+REGISTRY, RULES, ALERTS, REJECTS, CHECKPOINTS = "registry", "rules", "alerts", "rejects", "checkpoints"
 SOURCES = (EVENTS, PAYMENTS, WORKFLOW, READS)  # in the order in which a part takes what has arrived
 
 LARGEST_RECORD = 16 << 20  # bytes; a larger value would be lost to `rejects`
@@ -37,6 +37,7 @@ class Topic(NamedTuple):
 TOPICS = (
     *(Topic(name, config=LARGE | ARRIVAL) for name in (READS, EVENTS, PAYMENTS, WORKFLOW)),
     Topic(REGISTRY, config=COMPACT | LARGE),
+    Topic(RULES, single=True, config=COMPACT),
     Topic(ALERTS, config=COMPACT),
     Topic(REJECTS, single=True, config=LARGE),
     Topic(CHECKPOINTS, config=COMPACT | BRISK),

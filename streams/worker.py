@@ -22,8 +22,10 @@ from aiokafka.errors import KafkaError
 from faust.types import TP, EventT
 
 from detectors.engine import Engine, SnapshotError
+from detectors.rulebook import NOTHING, applied, changes, problems
 from schemas.alert import Alert
 from schemas.columns import Batch, Readings
+from schemas.rules import RulebookError
 from schemas.wire import (
     Message,
     Refusal,
@@ -39,9 +41,10 @@ from streams.logs import read_to_end, reader
 from streams.metrics import Metrics
 from streams.outbox import Outbox, producer
 from streams.parts import Chunk, GapError, Part
+from streams.rules import published
 from streams.settings import Settings
 from streams.slices import Record
-from streams.topics import CHECKPOINTS, EVENTS, PAYMENTS, READS, REGISTRY, SOURCES, WORKFLOW
+from streams.topics import CHECKPOINTS, EVENTS, PAYMENTS, READS, REGISTRY, RULES, SOURCES, WORKFLOW
 
 WAITING_BYTES = 32 << 20  # that may wait for judgement before nothing more is fetched
 ROOM_SECONDS = 1.0  # that a fetch waits for room: Faust may want to stop
@@ -75,6 +78,8 @@ class Worker:
         self.topics = {settings.topic(name): name for name in (REGISTRY, *SOURCES)}
         self.parts: dict[int, Part] = {}
         self.generation = -1  # of the group, in which the parts were taken over
+        self.rulebook = NOTHING  # the last that was published and fits; each part goes on by it in its own time
+        self._rules_known = asyncio.Event()
         self._assigned: set[int] | None = None  # numbers, None while the group changes hands
         self._changed_at = time.monotonic()
         self._stopping = False
@@ -92,7 +97,7 @@ class Worker:
         self._producer: AIOKafkaProducer = producer(self.settings)
         await self._outbox.start()
         await self._producer.start()
-        tasks = (self._judge, self._tend, self._watch, self._beat)
+        tasks = (self._follow_rules, self._judge, self._tend, self._watch, self._beat)
         self._tasks = [asyncio.create_task(self._serve(task)) for task in tasks]
         threading.Thread(target=self._watch_loop, name="watch-loop", daemon=True).start()
 
@@ -145,12 +150,14 @@ class Worker:
     async def take_over(self, assigned: Iterable[TP], generation: int) -> None:
         """Restores the parts of the assigned partitions: checkpoints, and master data from the registry.
 
-        Reading must not go on before this returns.
+        A part that begins takes a checkpoint first, which says by which rules. Reading must not go on before this
+        returns.
         """
         held = set(assigned)
         numbers = {tp.partition for tp in held}
         if held != {TP(topic, number) for topic in self.topics for number in numbers}:
             fatal(f"partitions of one number come apart ({sorted(held)}): do all workers read the same topics?")
+        await self._rules_known.wait()
         async with self._writing, self._turn:
             started = time.monotonic()
             try:
@@ -158,6 +165,9 @@ class Worker:
                     self.parts = await self._restore(consumer, sorted(numbers))
             except CheckpointError as error:
                 fatal(str(error))
+            for part in self.parts.values():
+                if not part.written.set:
+                    await self._write(part, *self._capture(part))
             self.generation = generation
             self._kept.clear()
             meters = sum(part.engine.meters for part in self.parts.values())
@@ -190,6 +200,7 @@ class Worker:
                 parts[number] = self._revive(number, found[number])
             else:
                 parts[number] = self._kept[number]
+            parts[number].ends = {self.topics[tp.topic]: ends[tp] for tp in tps if tp.partition == number}
             for tp in (tp for tp in tps if tp.partition == number):
                 name = self.topics[tp.topic]
                 if name != REGISTRY:
@@ -202,16 +213,43 @@ class Worker:
         return parts
 
     def _revive(self, number: int, checkpoint: checkpoints.Checkpoint | None) -> Part:
-        engine = Engine(zone=self.settings.zone, interval=self.settings.interval)
+        rulebook = checkpoint.manifest.rulebook if checkpoint else self.rulebook
+        engine = Engine(applied(rulebook), zone=self.settings.zone, interval=self.settings.interval)
         if checkpoint is None:
-            return Part(number, engine, {}, Written())
+            return Part(number, engine, {}, Written(), rulebook)
+        for fault in problems(rulebook):
+            log.error("partition %d: judged as in code, for this version has other rules: %s", number, fault)
         try:
             engine.restore(checkpoint.state)
         except SnapshotError as error:
             raise CheckpointError(f"partition {number}: {error}. {checkpoints.START_AFRESH}") from error
         told = checkpoint.manifest
         written = Written(told.sequence, told.set, checkpoint.begins, told.taken, len(checkpoint.state))
-        return Part(number, engine, told.offsets, written)
+        return Part(number, engine, told.offsets, written, rulebook)
+
+    async def _follow_rules(self) -> NoReturn:
+        """Keeps to what is published of rules."""
+        tp = TopicPartition(self.settings.topic(RULES), 0)
+        async with reader(self.settings) as consumer:
+            ends = await consumer.end_offsets([tp])
+            consumer.assign([tp])
+            await consumer.seek_to_beginning(tp)
+            while True:
+                if await consumer.position(tp) >= ends[tp]:
+                    self._rules_known.set()
+                for record in (await consumer.getmany(tp, timeout_ms=500)).get(tp, []):
+                    self._hear_rules(record.key, record.value, record.offset)
+
+    def _hear_rules(self, key: bytes | None, value: bytes | None, offset: int) -> None:
+        try:
+            rulebook = published(key, value, self.rulebook)
+        except RulebookError as error:
+            self.metrics.refuse(RULES, "rulebook", 1)
+            log.warning("offset %d of `rules` is refused, the rulebook before stays in force: %s", offset, error)
+            return
+        for name, told in changes(rulebook, self.rulebook).items():
+            log.info("%s has version %d: %s", name, rulebook.rules[name].version, ", ".join(told))
+        self.rulebook = rulebook
 
     async def _judge(self) -> NoReturn:
         while True:
@@ -273,7 +311,9 @@ class Worker:
             for part in list(self.parts.values()):
                 if self.settings.clock == "wall":
                     await self._tick(part)
-                if part.unsaved and part.since_saved() >= self.settings.checkpoint_seconds:
+                if part.rulebook != self.rulebook and part.settled:
+                    await self._adopt(part)
+                elif part.unsaved and part.since_saved() >= self.settings.checkpoint_seconds:
                     await self._save(part)
 
     async def _tick(self, part: Part) -> None:
@@ -282,6 +322,18 @@ class Worker:
             if now > 0 and self.parts.get(part.number) is part and (alerts := part.engine.tick(now)):
                 self._check_awake()
                 await self._outbox.tell(part.number, alerts, None)
+
+    async def _adopt(self, part: Part) -> None:
+        """Goes on by another rulebook, from a checkpoint that says so."""
+        async with self._writing, self._turn:
+            if self.parts.get(part.number) is not part:
+                return
+            part.rulebook = self.rulebook
+            if alerts := part.engine.adopt(applied(part.rulebook)):
+                self._check_awake()
+                await self._outbox.tell(part.number, alerts, None)
+            await self._write(part, *self._capture(part))
+            log.info("partition %d goes on by another rulebook", part.number)
 
     async def _save(self, part: Part) -> None:
         async with self._writing:
@@ -301,8 +353,9 @@ class Worker:
         tp = TopicPartition(self.settings.topic(CHECKPOINTS), part.number)
         try:
             written = await checkpoints.write(
-                self._producer, tp, state, offsets, partitions=self.settings.partitions, last=part.written
-            )
+                self._producer, tp, state, offsets, partitions=self.settings.partitions, last=part.written,
+                rulebook=part.rulebook,
+            )  # fmt: skip
         except KafkaError as error:
             fatal(f"`{tp.topic}` does not take a checkpoint: {error!r}")
         part.keep(written, offsets)

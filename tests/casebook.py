@@ -6,7 +6,7 @@ data and rows in, alerts out, as small tables whose columns are two or more spac
 at        `d1 08:00`, a day of the case and its local time; `d1 24:00` is `d2 00:00`; `d1..d3 08:00` is every day,
           `d1 00:15..24:00` every interval of a day, `d1 10:00..11:00 /5` every five minutes; with both, all of them
 values    `-` is missing; `220/0/220` are the phases, `220` all that the meter has; `100+0.5` grows by 0.5 a row;
-          `10~2` spreads evenly from 8 to 12; `M1..M9` is a row for each of nine subjects
+          `10~2` spreads evenly from 8 to 12; `M1..M9` is a row for each of nine subjects; flags are one word, or `none`
 """
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from schemas.columns import (
     Batch,
     DeviceEvents,
     Event,
+    Flag,
     Payment,
     Payments,
     Progress,
@@ -202,6 +203,8 @@ def reading(values: Values, cells: Row, n: int, at: int, wiring: str) -> dict[st
     for name, cell in cells.items():
         if name == "status":
             told[name] = Status[cell.upper()]
+        elif name == "flags" and cell != "-":
+            told[name] = 0 if cell == "none" else Flag[cell.upper()]
         elif name == "received":
             told[name] = moment(cell)
         elif name in PHASE_COLUMNS:

@@ -175,18 +175,21 @@ def pressed(area: Area, seed: int) -> Area:
 
 
 def distort(rows: list[Row], seed: int) -> None:
-    """Let every reading tell the voltage's harmonics, at a few meters too high for a time, and now and then odd."""
+    """Let readings tell the voltage's harmonics, and some meters its angles; at a few all goes bad for a time."""
     g = np.random.default_rng([seed, 2])
     reads = [row for row in rows if row.kind is Readings]
     first, last = min(row.at for row in reads), max(row.at for row in reads)
-    bad = {}
+    bad, turned = {}, {}
     for key in sorted({(row.area, row.subject) for row in reads}):
         begin = int(g.integers(first, last))
-        bad[key] = (begin, begin + int(g.integers(HOUR, DAY))) if g.random() < 0.3 else (0, 0)
-    for row, width in zip(reads, g.random((len(reads), 3)), strict=True):
-        begin, end = bad[row.area, row.subject]
-        thd = np.where(np.isnan(row.columns["u"]), NAN, width + (4.3 if begin <= row.at < end else 2.0))
-        row.columns["thd"] = np.float32(65535) * (thd / thd) if width[0] < 0.005 else thd.astype(np.float32)
+        bad[key] = range(begin, begin + int(g.integers(HOUR, DAY)) if g.random() < 0.3 else begin)
+        turned[key] = np.float32(g.choice([1, -1, NAN]))
+    for row, noise in zip(reads, g.random((len(reads), 3)), strict=True):
+        c, worse, lit = row.columns, row.at in bad[row.area, row.subject], np.sign(row.columns["u"])
+        c["u"] = c["u"] * np.array([1, 0.9 if worse else 1, 1], np.float32)
+        angle = noise + np.array([0, 125 if worse else 120, 240])
+        c["u_angle"] = np.float32(turned[row.area, row.subject] * lit * angle)
+        c["thd"] = np.float32(lit * (65535 if noise[0] < 0.005 else noise + (4.3 if worse else 2.0)))
 
 
 def metered(g: np.random.Generator, area: Area, start: int, end: int, interval: int, *, noise: bool) -> list[Row]:

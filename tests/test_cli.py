@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import re
 import sys
 import time
 
@@ -12,10 +14,12 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from msgspec.structs import replace
 
+from detectors.rule import RULES
 from replay.layout import write_areas
 from replay.town import Town
 from schemas.alert import Alert
 from schemas.wire import encode_alert
+from streams import rules
 from streams.cli import main
 from streams.settings import load
 from streams.topics import ALERTS, TOPICS
@@ -72,6 +76,10 @@ def test_history_is_watched_by_the_settings(command, monkeypatch, tmp_path):
         (["alerts", "--once"], "127.0.0.1"),
         (["worker"], "no answer from the brokers at 127.0.0.1:1"),
         (["--settings", "nowhere.toml", "run", "town:60x1"], "nowhere.toml: there is no such file"),
+        (["run", "town:60x1", "--rules", "nowhere.toml"], "nowhere.toml: there is no such file"),
+        (["rules", "publish", "nowhere.toml"], "nowhere.toml: there is no such file"),
+        (["rules", "list", "--published"], "no answer from the brokers at 127.0.0.1:1"),
+        (["rules", "list", "--published", "--rules", "x.toml"], "--rules and --published exclude each other"),
         (["dance"], "No such command 'dance'"),
     ],
 )
@@ -88,7 +96,7 @@ def test_topics_are_created_once_and_then_checked(command, on_broker, monkeypatc
     created = json.loads(output)
     assert code == 0
     assert {topic["state"] for topic in created} == {"created"}
-    assert sorted(topic["partitions"] for topic in created) == [1] + [2] * (len(TOPICS) - 1)
+    assert [topic["partitions"] for topic in created] == [1 if topic.single else 2 for topic in TOPICS]
     code, output, _ = command("topics")
     assert code == 0
     assert output.count("there") == len(TOPICS)
@@ -168,3 +176,98 @@ def test_alerts_are_listed_by_their_last_state(command, on_broker, broker):
     _, output, _ = command("alerts", "--once", "--held", "--json")
     assert [json.loads(line)["id"] for line in output.splitlines()] == ["a1", "a2"]
 
+
+
+CHANGED = """
+[voltage_deviation]
+status = "published"
+version = 2
+settings.over = 1.03
+segments.pv.over = 1.08
+proposed_by = "Li"
+"""
+
+
+def test_rules_are_listed_and_shown(command, tmp_path):
+    (tmp_path / "rules.toml").write_text('[zero_usage]\nstatus = "shadow"\nversion = 7\nsettings.days = 14\n')
+    code, output, _ = command("rules", "list", "--rules", "rules.toml", "--json")
+    listed = {row["rule"]: row for row in json.loads(output)}
+    assert code == 0
+    assert listed.keys() == RULES.keys()
+    assert (listed["zero_usage"]["status"], listed["zero_usage"]["version"]) == ("shadow", 7)
+    assert listed["voltage_loss"] == {
+        "rule": "voltage_loss", "family": "voltage", "title": "Voltage loss", "标题": "失压", "judged on": "readings",
+        "severity": "1", "status": "published", "version": 1,
+    }  # fmt: skip
+    table = command("rules", "list")[1].splitlines()
+    assert len(table) == len(RULES) + 1
+    assert any(re.fullmatch(r"voltage_loss +voltage +Voltage loss +失压 +readings +1 +published +1", line)
+               for line in table)  # fmt: skip
+    code, output, _ = command("rules", "show", "zero_usage", "--rules", "rules.toml")
+    assert code == 0
+    for said in ("zero_usage, Zero usage 零电量: shadow, version 7", "Nothing used for 7 days", "`days` 14",
+                 "segment residential: `days` 30.", "tests/cases/zero_usage.toml", "{zero_days:.0f}"):  # fmt: skip
+        assert said in output
+    assert command("rules", "show", "zero_use")[2] == "error: there is no rule zero_use; did you mean zero_usage?\n"
+
+
+def test_a_rulebook_is_checked(command, tmp_path):
+    file = tmp_path / "rules.toml"
+    file.write_text(CHANGED)
+    code, output, _ = command("rules", "check", "rules.toml")
+    assert code == 0
+    assert output.splitlines() == ["rules.toml: 1 rules, 1 set otherwise than in code",
+                                   "voltage_deviation: version 2 is not approved"]  # fmt: skip
+    for text, said in (
+        ("[voltage_deviation", "rules.toml: Expected ']'"),
+        (CHANGED.replace("1.03", "nan"), "rules.toml: voltage_deviation: `over` is nan, which is not finite"),
+        (CHANGED.replace("= 2", "= 1"), "rules.toml: voltage_deviation: version 1 is in force; raise `version` above"),
+    ):
+        file.write_text(text)
+        code, _, error = command("rules", "check", "rules.toml")
+        assert code == 2
+        assert said in error
+    assert command("rules", "check", "nowhere.toml") == (2, "", "error: nowhere.toml: there is no such file\n")
+
+
+def test_a_run_takes_a_rulebook_that_is_approved(command, tmp_path):
+    file = tmp_path / "rules.toml"
+    file.write_text(CHANGED)
+    code, _, error = command("run", "town:60x1", "--rules", "rules.toml")
+    assert (code, error) == (2, "error: rules.toml: voltage_deviation: version 2 is not approved\n")
+    file.write_text(CHANGED + 'approved_by = "Wang"\napproved_at = 2026-03-02T08:00:00+08:00\n')
+    code, output, _ = command("run", "town:60x1", "--rules", "rules.toml", "--json")
+    assert code == 0
+    versions = {alert["rule"]: alert["version"] for alert in json.loads(output)["list"]}
+    assert versions.pop("voltage_deviation") == 2
+    assert {*versions.values()} <= {1}
+
+
+def test_a_rulebook_is_published_by_two(command, on_broker, tmp_path, monkeypatch):
+    (tmp_path / "rules.toml").write_text(CHANGED)
+    change = ("voltage_deviation, version 1 -> 2: over 1.07 -> 1.03, over in the segment pv not set -> 1.08\n")
+    assert command("rules", "diff", "rules.toml") == (0, change, "")
+    for approver, said in (("", "version 2 is not approved"), ("Li", "Li has proposed and approved version 2")):
+        code, _, error = command("rules", "publish", "rules.toml", *(("--approved-by", approver) if approver else ()))
+        assert (code, error) == (2, f"error: voltage_deviation: {said}\n")
+    assert command("rules", "publish", "rules.toml", "--approved-by", "Wang") == (0, change, "")
+    for again in ("publish", "diff"):
+        code, output, _ = command("rules", again, "rules.toml")
+        assert (code, output.partition(" than ")[0]) == (0, "nothing is set otherwise")
+    listed = json.loads(command("rules", "list", "--published", "--json")[1])
+    assert {row["rule"]: row["version"] for row in listed if row["version"] > 1} == {"voltage_deviation": 2}
+    told = asyncio.run(rules.newest(load(os.environ))).rules["voltage_deviation"]
+    assert (told.proposed_by, told.approved_by) == ("Li", "Wang")
+    (tmp_path / "rules.toml").write_text("")
+    code, _, error = command("rules", "publish", "rules.toml", "--approved-by", "Wang")
+    assert code == 2
+    assert "voltage_deviation: version 2 is in force; what is to be as in code again is a version too" in error
+
+
+def test_without_a_broker_a_rulebook_is_held_beside_the_code(command, tmp_path, monkeypatch):
+    monkeypatch.setenv("METERWATCH_BROKERS", "127.0.0.1:1")
+    (tmp_path / "rules.toml").write_text(CHANGED)
+    code, output, error = command("rules", "diff", "rules.toml")
+    assert code == 0
+    assert output.startswith("voltage_deviation, version 1 -> 2")
+    assert error.startswith("beside the code, for there is no answer from the brokers")

@@ -10,16 +10,22 @@ import sys
 import time
 from collections import Counter
 from contextlib import closing
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
 from detectors.engine import Engine
+from detectors.rulebook import applied
 from replay.history import Source, SourceError
 from replay.town import Town
+from schemas.alert import Alert
 from schemas.columns import Readings
+from schemas.rules import Rulebook
 from streams.local import Store, StoreError, follow, identity, run
 from streams.settings import Settings
+from tests.test_rulebook import edition
 
 TOWN = "town:220x3:4"
 
@@ -75,6 +81,24 @@ def test_the_store_holds_what_the_engine_tells(undisturbed):
     standing = [alert for alert in last.values() if alert.state != "withdrawn"]
     assert standing
     assert undisturbed[0] == sorted(standing, key=lambda a: (a.raised, a.id))
+
+
+def test_a_run_goes_on_by_another_rulebook_from_where_it_stopped(tmp_path, undisturbed):
+    town, half = Town(220, 3, 4), undisturbed[1].batches // 2
+    book = Rulebook({"meter_current_unbalance": edition(status="retired"), "clock_drift": edition()})
+    engine, told = Engine(zone=town.zone, interval=town.interval), dict[str, Alert]()
+    engine.enroll(town.areas)
+    for n, batch in enumerate(town.batches()):
+        told |= {a.id: a for a in (engine.adopt(applied(book)) if n == half else ())}
+        told |= {a.id: a for a in engine.step(batch)}
+    with Store(tmp_path / "one.db") as store:
+        first = replace(town.source(), batches=islice(town.batches(), half))
+        follow(first, store, "first half", every=1e9)
+        follow(replace(town.source(), batches=islice(town.batches(), half, None)), store, "second", rulebook=book)
+        standing = [alert for alert in told.values() if alert.state != "withdrawn"]
+        assert store.alerts() == sorted(standing, key=lambda a: (a.raised, a.id))
+        assert store.rulebook() == book
+        assert len(standing) < len(told)
 
 
 def test_rows_in_are_rows_judged_rejected_twice_or_late(undisturbed):

@@ -13,7 +13,7 @@ import pytest
 from schemas.columns import Readings, Status
 from schemas.master import Area, Meter
 from tests.hostile import DAY, NAN, Row, Stream, beginnings, quieted
-from tests.test_promises import PROFILES, agree, engine_of, exactly, last, same, watch
+from tests.test_promises import ELSEWHERE, agree, engine_of, exactly, last, same, watch
 
 INTERVAL, SIZE = 14_400, DAY // 14_400
 HOME = np.array([0.6, 0.7, 1.4, 1.2, 2.6, 3.2])
@@ -85,7 +85,7 @@ def late(stream: Stream) -> Stream:
 @pytest.mark.parametrize("place", range(len(PLACES)))
 def test_the_slow_twin_agrees_and_every_rule_speaks(place: int):
     stream = quieted(street(place), DAY)
-    assert {alert.rule for alert in last(watch(stream)[1]).values()} >= PROFILES
+    assert {alert.rule for alert in last(watch(stream)[1]).values()} >= ELSEWHERE["test_profiles"]
     agree(stream)
 
 

@@ -27,7 +27,8 @@ def laid_out(town):
     slots, rows = town.days * 96, len(town.grid)
     out = {}
     for name, shape in (("register", (slots, rows)), ("kwh", (slots, rows)), ("export_register", (slots, rows)),
-                        *((name, (3, slots, rows)) for name in "uipq")):  # fmt: skip
+                        *((name, (slots, rows)) for name in ("neutral", "terminal_p", "flags", "frequency")),
+                        *((name, (3, slots, rows)) for name in ("u", "i", "p", "q", "thd"))):  # fmt: skip
         out[name] = np.full(shape, np.nan)
     for batch in town.readings():
         slot = (batch.at - town.start) // SLOT - 1
@@ -72,6 +73,30 @@ def test_apparent_power_is_voltage_times_current(table):
     s, ui = np.hypot(table["p"], table["q"]), table["u"] * table["i"] / 1000
     big = ui > 0.2
     assert np.nanmax(np.abs(s - ui)[big] / ui[big]) < 0.02
+
+
+def test_a_neutral_carries_the_vector_sum_of_its_phases(quiet, table):
+    grid = quiet.grid
+    one = ~(grid.three | grid.gateway)
+    np.testing.assert_allclose(table["neutral"][:, one], table["i"][0][:, one])
+    lag = np.arctan2(table["q"], table["p"]) + 2 * np.pi / 3 * np.arange(3)[:, None, None]
+    amps = np.abs((table["i"] * np.exp(-1j * lag)).sum(axis=0))
+    np.testing.assert_allclose(table["neutral"][:, ~one], amps[:, ~one], atol=0.006, rtol=0.02)
+
+
+def test_a_terminal_measures_what_its_meter_measures(quiet, table):
+    through = quiet.grid.ratio > 1
+    assert np.isnan(table["terminal_p"][:, ~through]).all()
+    power = table["p"].sum(axis=0)[:, through]
+    assert np.nanmax(np.abs(table["terminal_p"][:, through] / power - 1)) < 0.02
+
+
+def test_supply_is_within_what_is_normal(table):
+    told = ~np.isnan(table["kwh"])
+    assert (table["flags"][told] == 0).all()
+    assert np.nanmax(np.abs(table["frequency"] - 50)) < 0.15
+    assert 0.5 < np.nanmin(table["thd"]) < np.nanmax(table["thd"]) < 4
+    assert (np.isnan(table["thd"]) == np.isnan(table["u"])).all()
 
 
 def test_interval_energy_is_power_times_time_and_registers_follow(quiet, table):
@@ -119,7 +144,9 @@ def test_every_kind_of_fault_is_planted_and_shows_in_the_meters():
         "voltage_loss", "phase_break", "current_loss", "reverse_polarity", "meter_current_unbalance",
         "area_load_unbalance", "voltage_deviation", "transformer_overload", "over_contract_capacity", "meter_stopped",
         "register_decrease", "zero_usage", "theft", "card_refused", "channel_fails", "arrears", "stalled_stage",
-        "read_failure", "clock_drift",
+        "read_failure", "clock_drift", "all_voltage_loss", "reverse_sequence", "wrong_wiring_vector",
+        "neutral_phase_mismatch", "neutral_current_high", "meter_voltage_unbalance", "power_differential",
+        "relay_mismatch",
     }  # fmt: skip
     assert all(town.start < p.start < p.end <= town.end for p in town.planted)
     subjects = [p.subject for p in town.planted if p.subject]

@@ -579,3 +579,16 @@ def test_the_words_on_the_wire_are_the_codes_names(record, field):
     told = get_type_hints(record)[field]
     words = next((part for part in get_args(told) if get_origin(part) is Literal), told)
     assert get_args(words) == WORDS[field]
+
+
+def test_readings_with_rare_fields_and_without_come_together():
+    usual, rare = b'{"meter":"M1","at":1767225600,"kwh":1}', b'{"meter":"M2","at":1767225600,"kwh":2,"neutral":0.5}'
+    arrays = [b"[" + b",".join(parts) + b"]" for parts in ((usual,), (rare, usual), (usual, b"{}"), (rare,))]
+    for values in (arrays, [usual, rare, b"{}", usual]):
+        batch, refusals = decode_readings([(b"A1", value, "", 0) for value in values])
+        assert batch is not None
+        names = [batch.names[code] for code in batch.subject.tolist()]
+        assert names == (["M1", "M2", "M1", "M1", "M2"] if values is arrays else ["M1", "M2", "M1"])
+        neutral = [0.5 if name == "M2" else np.nan for name in names]
+        np.testing.assert_array_equal(batch.neutral, np.array(neutral, np.float32))
+        assert [refusal.reason for refusal in refusals] == [Reason.MISSING_FIELD]

@@ -9,7 +9,6 @@ import time
 from collections import Counter
 from typing import Any
 
-import numpy as np
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 
@@ -18,7 +17,7 @@ from replay.history import Source
 from replay.send import send
 from replay.town import Town
 from schemas.alert import Alert
-from schemas.columns import Batch, Readings, Stages
+from schemas.columns import Batch, Stages
 from schemas.wire import JSON, decode_readings
 from streams import checkpoints
 from streams.checkpoints import Written
@@ -27,7 +26,7 @@ from streams.parts import Part
 from streams.settings import Settings, load
 from streams.topics import ALERTS, CHECKPOINTS, LARGEST_REJECT, READS, REGISTRY, REJECTS, SOURCES
 from streams.worker import Worker
-from tests.workers import PATIENCE, WorkerProcess, contained, last_states, records, rows, told, wait
+from tests.workers import PATIENCE, WorkerProcess, contained, last_states, records, rows, thinned, told, wait
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +36,7 @@ def town() -> Town:
 
 @pytest.fixture(scope="module")
 def history(town: Town) -> list[Batch]:
-    """Three days of the town, of the meters with a planted fault and every sixth other."""
-    planted = {fault.subject for fault in town.planted}
-    batches = []
-    for batch in town.batches():
-        kept = np.array([k % 6 == 0 or name in planted for k, name in enumerate(batch.names)])
-        batches.append(batch.rows(kept[batch.subject]) if isinstance(batch, Readings) else batch)
-    return batches
+    return thinned(town)
 
 
 @pytest.fixture(scope="module")

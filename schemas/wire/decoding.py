@@ -25,6 +25,7 @@ from schemas.wire.records import (
     PaymentRecord,
     ReadingRecord,
     StageRecord,
+    UsualReadingRecord,
 )
 from schemas.wire.refusal import Reason, Refusal, RefusedError, refused
 
@@ -43,19 +44,29 @@ B = TypeVar("B", bound=Batch)
 
 
 class Decoders(NamedTuple):
-    """How records are read from JSON, and the columns they tell."""
+    """How records are read from JSON; many of them first as what most are."""
 
     one: json.Decoder[Any]
     many: json.Decoder[list[Any]]
-    columns: Names
+    usual: json.Decoder[list[Any]]
+
+    def array(self, value: bytes) -> list[Any]:
+        """The records of an array, all of one type. Raises ValueError or RecursionError when it is none."""
+        try:
+            return self.usual.decode(value)
+        except ValueError:
+            if self.usual is self.many:
+                raise
+            return self.many.decode(value)
 
 
-def _decoders(record: Any) -> Decoders:
-    return Decoders(json.Decoder(record), json.Decoder(list[record]), record.__struct_fields__)
+def _decoders(record: Any, usual: Any = None) -> Decoders:
+    many = json.Decoder(list[record])
+    return Decoders(json.Decoder(record), many, json.Decoder(list[usual]) if usual else many)
 
 
 DECODERS: dict[type[Batch], Decoders] = {
-    Readings: _decoders(ReadingRecord),
+    Readings: _decoders(ReadingRecord, UsualReadingRecord),
     DeviceEvents: _decoders(EventRecord),
     Payments: _decoders(PaymentRecord),
     Stages: _decoders(StageRecord),
@@ -179,6 +190,15 @@ def _refusal(value: bytes | None, error: Exception, index: int) -> Refusal:
     return Refusal(value or b"", why.reason, str(why), index)
 
 
+def alike(records: list[Any]) -> list[Any]:
+    """The records as of one type: the usual ones, where others have more fields, as those."""
+    kinds: set[Any] = set(map(type, records))
+    if len(kinds) < 2:
+        return records
+    widest = max(kinds, key=lambda kind: len(kind.__struct_fields__))
+    return [r if type(r) is widest else widest(**{n: getattr(r, n) for n in r.__struct_fields__}) for r in records]
+
+
 class _Rows(NamedTuple, Generic[B]):
     """A batch; per row its message; per array the places of its rows; and the rows already known to be bad."""
 
@@ -260,12 +280,12 @@ class _Intake(Generic[B]):
                 records += found
                 messages.append(index)
                 places.append(kept)
-        return self.rows(records, np.repeat(np.array(messages, np.intp), list(map(len, places))), places)
+        return self.rows(alike(records), np.repeat(np.array(messages, np.intp), list(map(len, places))), places)
 
     def elements(self, index: int) -> tuple[list[Any], Sequence[int]]:
         """The records of an array, and their places in it. Raises ValueError or RecursionError when it is none."""
         try:
-            records = DECODERS[self.kind].many.decode(self.values[index])
+            records = DECODERS[self.kind].array(self.values[index])
         except (ValueError, RecursionError):
             values = [bytes(raw) for raw in ELEMENTS.decode(self.values[index])]
             if len(values) > MOST:
@@ -284,7 +304,7 @@ class _Intake(Generic[B]):
         if {value[:1] for value in values} != {OPEN}:
             return None
         try:
-            records = DECODERS[self.kind].many.decode(b"[" + b",\n".join(values) + b"]")
+            records = DECODERS[self.kind].array(b"[" + b",\n".join(values) + b"]")
         except (ValueError, RecursionError):
             return None
         return records if len(records) == len(values) else None
@@ -307,7 +327,7 @@ class _Intake(Generic[B]):
         """The records as columns."""
         if not records:
             return None
-        told = dict(zip(DECODERS[self.kind].columns, zip(*map(astuple, records), strict=True), strict=True))
+        told = dict(zip(records[0].__struct_fields__, zip(*map(astuple, records), strict=True), strict=True))
         columns: dict[str, Any] = {}
         columns["areas"], columns["area"], astray = self.agreed(told.pop("area"), messages)
         if self.kind is DeviceEvents:

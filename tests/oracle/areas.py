@@ -10,10 +10,12 @@ from zoneinfo import ZoneInfo
 
 from schemas.master import Area, Meter
 from tests.hostile import DAY, HOUR, NAN, Row, Stream
+from tests.oracle.heights import exceeded, heights
 from tests.oracle.meters import record
 from tests.oracle.profiles import Page, profiled, shape
 from tests.oracle.scores import BALANCES, DAYS, INTERVALS
 from tests.oracle.watch import Endings, Facts, judge, most, total
+from tests.oracle.wiring import NEUTRAL
 
 
 def midnights(stream: Stream) -> list[int]:
@@ -66,15 +68,16 @@ def intervals_told(
         if gateway and not math.isnan(gateway["kva"]):
             ratio = gateway["record"].ct * gateway["record"].pt
             f |= {"gateway": 1, "coverage": 1.0, "kva": gateway["kva"], "current": [i * ratio for i in gateway["i"]]}
+            f["neutral"] = gateway["neutral"] * ratio
         else:
             users = [u["kva"] for u in mine.values() if not math.isnan(u["kva"])]
             if not users:
                 continue
             names = {m.meter for m in area.meters} - {area.gateway}
             records = [m for name in names if (m := record(area, name, at)) and not 0 < m.until < at]
-            f |= {"gateway": 0, "coverage": len(users) / max(len(records), 1), "kva": sum(users)}
+            f |= {"gateway": 0, "coverage": len(users) / max(len(records), 1), "kva": sum(users), "neutral": NAN}
         rows.append(f)
-    judge(INTERVALS, area.area, "", rows, told)
+    judge(INTERVALS | NEUTRAL, area.area, "", rows, told)
     return told
 
 
@@ -129,16 +132,16 @@ def day_of(m: Meter | None, read: list[Facts], start: int, end: int, interval: i
         "coverage": min(len(energy) / expected, 1), "reads": sum(not f["estimated"] for f in read),
         "live": live / len(volted) if volted else NAN, "back": back,
         "residential": m.segment == "residential" if m else NAN, "ratio": m.ct * m.pt if m else NAN,
-        "contract": (m.contract_kva or NAN) if m else NAN,
+        "contract": (m.contract_kva or NAN) if m else NAN, "suspended": m.suspended_kva if m else NAN,
         "share": (min(sum(not f["estimated"] for f in read), expected), expected),
-    }  # fmt: skip
+    } | heights(m, read, start, end, interval)  # fmt: skip
 
 
 def lived(diary: list[Facts]) -> Iterator[Facts]:
     """A meter's days with what a reader of its diary would have counted."""
     zeros = missing = 0
     usual = NAN
-    for day in diary:
+    for day in exceeded(diary):
         zero = day["kwh"] == 0 and day["coverage"] >= 0.9 and not day["live"] < 0.5
         used = day["kwh"] > 0
         zeros = zeros + 1 if zero else 0 if used else zeros

@@ -10,6 +10,7 @@ from schemas.master import Area, Meter
 from tests.hostile import HOUR, NAN, Row
 from tests.oracle.scores import CLOCKS, READINGS
 from tests.oracle.watch import Endings, Facts, judge, most, total
+from tests.oracle.wiring import WIRING, Wires, wired
 
 WORDS = (0xFFFFFFFF, 0x7FFFFFFF, -0x80000000)
 SENTINELS = (61166.0, 65535.0, *(word / 10**places for word in WORDS for places in range(5)))
@@ -28,8 +29,9 @@ def record(area: Area | None, meter: str, at: int) -> Meter | None:
 def validated(row: Row, m: Meter | None, interval: int) -> Facts:
     """A reading's columns as plain numbers, what no meter can measure made NaN."""
     c = row.columns
-    f: Facts = {name: [float(v) for v in c.get(name, [NAN] * 3)] for name in ("u", "i", "p", "q", "thd")}
+    f: Facts = {name: [float(v) for v in c.get(name, [NAN] * 3)] for name in ("u", "i", "p", "q", "thd", "u_angle")}
     f |= {name: float(c[name]) for name in ("kwh", "register", "clock_offset")}
+    f |= {name: float(c.get(name, NAN)) for name in ("neutral", "terminal_p", "flags")}
     f |= {"at": row.at, "estimated": c["status"] == Status.ESTIMATED, "measured": c["status"] == Status.MEASURED}
     limit = math.inf
     if m:
@@ -37,17 +39,18 @@ def validated(row: Row, m: Meter | None, interval: int) -> Facts:
         limit = max(limit, 2 * (m.contract_kva or 0) / (m.ct * m.pt))
 
     def sound(name: str, value: float) -> bool:
-        bound = {"u": 2 * m.un_v, "i": 2 * m.imax_a, "p": limit, "q": limit}.get(name, math.inf) if m else math.inf
-        bound = 100 if name == "thd" else bound
+        bounds = {"u": 2 * m.un_v, "p": limit, "q": limit, "terminal_p": limit} if m else {}
+        bound = bounds.get(name, 2 * m.imax_a if m and name in ("i", "neutral") else math.inf)
+        bound = {"thd": 100, "u_angle": 360}.get(name, bound)
         if name == "kwh" and m:
             bound = limit * interval / HOUR
         sentinel = value in SENTINELS or (name != "register" and value in map(single, SENTINELS))
-        positive = value >= 0 or name in ("i", "p", "q")
+        positive = value >= 0 or name in ("i", "p", "q", "u_angle", "neutral", "terminal_p")
         return not (sentinel or math.isinf(value) or f["estimated"] or abs(value) > bound) and positive
 
-    for name in ("u", "i", "p", "q", "thd"):
+    for name in ("u", "i", "p", "q", "thd", "u_angle"):
         f[name] = [v if sound(name, v) else NAN for v in f[name]]
-    for name in ("kwh", "register"):
+    for name in ("kwh", "register", "neutral", "terminal_p"):
         f[name] = f[name] if sound(name, f[name]) else NAN
     if m and m.wiring == "3P3W":
         f["u"][1] = f["i"][1] = NAN
@@ -84,7 +87,8 @@ class Notebook:
         self.record = m
         register, clock = f["register"], f["at"] + f["clock_offset"]
         if register == self.register and clock <= self.clock:  # a repeated snapshot
-            f |= {name: [NAN] * 3 for name in ("u", "i", "p", "q", "thd")} | {"kwh": NAN, "kva": NAN}
+            f |= {name: [NAN] * 3 for name in ("u", "i", "p", "q", "thd", "u_angle")}
+            f |= dict.fromkeys(("kwh", "kva", "neutral", "terminal_p"), NAN)
             register = NAN
         self.clock = self.clock if math.isnan(clock) else clock
         delta, drop = register - self.register, 0.0 if not math.isnan(register) else NAN
@@ -119,7 +123,7 @@ def readings_told(
     Its history begins with the first of its readings to arrive; from there on they count in order of time.
     """
     told: Endings = {}
-    notebook, newest, forward, believed = Notebook(), 0, [], []
+    notebook, wires, newest, forward, believed = Notebook(), Wires(), 0, [], []
     for row in sorted(rows, key=lambda row: row.at):
         m = record(area, meter, row.at)
         f, own = validated(row, m, interval), max(m.interval_s if m else 0, interval)
@@ -138,8 +142,10 @@ def readings_told(
         f |= {"own_kva": m.own_transformer_kva if m else NAN, "imax": m.imax_a if m else NAN, "ct": m.ct if m else NAN}
         f |= {"suspended_kva": m.suspended_kva if m else NAN, "phases": 1 if m and m.wiring == "1P2W" else 3}
         f |= {"elements": {"1P2W": 1, "3P3W": 2, "3P4W": 3}[m.wiring] if m else 0}
+        wired(f, m)
+        wires.take(f, m)
         forward.append(f)
-    judge(READINGS, name, meter, forward, told)
+    judge(READINGS | WIRING, name, meter, forward, told)
     clocks = [{"at": f["at"], "offset": f["clock_offset"]} for f in forward if not math.isnan(f["clock_offset"])]
     judge(CLOCKS, name, meter, clocks, told)
     return told, believed

@@ -141,6 +141,11 @@ DAYS = {
     "low_usage": Rule(whole(
         lambda f: gated(max(0.1 / max(f["own_share"], 0.001), 0.05 / max(f["peer_share"], 0.001)), f["month"] > 0),
         "own_share", "peer_share", "month"), 3, 31 * DAY),
+    "capacity_expansion": Rule(whole(
+        lambda f: max(f["fifth"] / 1.1, f["kva_2h"] / max(f["contract"] - f["suspended"], 1) / 1.5),
+        "fifth", "contract"), 2, 0, 30 * DAY),
+    "pq_voltage_unbalance": Rule(
+        lambda f: max(f["unbalance"] / 0.02, f["unbalance_top"] / 0.04) / (2 if f["stand_in"] else 1), 3, 0, 2 * DAY),
 }
 BALANCES = {"area_loss_high": Rule(whole(
     lambda f: max(f["third"] / usual_line(f), f["least"] / -0.01), "third", "least", "mean"), 2, 0, 6 * DAY),

@@ -1,0 +1,110 @@
+"""Whether what a meter's conductors tell belongs together: columns of single readings, and what was before them."""
+from __future__ import annotations
+
+import numpy as np
+
+from models.cells import Cells
+from models.features import DAY, HOUR, Columns
+from models.grid import unknown
+from schemas.columns import Codes, Column, Flag, Readings
+
+FLAGS = {"reversed_sequence": Flag.REVERSED_SEQUENCE, "relay_open": Flag.RELAY_OPEN}
+
+
+def wiring_columns(r: Readings, elements: Column) -> Columns:
+    """Columns about voltages, angles, power and the status word; NaN where a phase that the meter has is not told.
+
+    What no row tells costs next to nothing.
+    """
+    none = np.broadcast_to(np.nan, len(r))
+    told: Columns = dict.fromkeys((*FLAGS, "lowest_u", "highest_u", "whole_p"), none)
+    told["lag"] = np.broadcast_to(np.nan, (3, len(r)))
+    if not unknown(r.u):
+        whole = whole_in(r.u, elements)
+        told["lowest_u"] = np.where(whole, np.fmin.reduce(r.u), np.nan)
+        told["highest_u"] = np.where(whole, np.fmax.reduce(r.u), np.nan)
+    if not unknown(r.terminal_p):
+        told["whole_p"] = np.where(whole_in(r.p, elements), np.nansum(r.p, axis=0), np.nan)
+    if not unknown(r.flags):
+        word = np.where(np.isfinite(r.flags), r.flags, 0).astype(np.int64)
+        told |= {name: np.where(np.isfinite(r.flags), word & flag > 0, np.nan) for name, flag in FLAGS.items()}
+    if not unknown(r.p) and len(rows := np.flatnonzero(elements == 3)):
+        told["lag"] = np.full(r.p.shape, np.nan, np.float32)
+        told["lag"][:, rows] = lags(*(column[:, rows] for column in (r.u, r.i, r.p, r.q)))
+    return told
+
+
+def whole_in(phases: Column, elements: Column) -> Column:
+    """Whether every phase that the meter has is told."""
+    return 3 - np.count_nonzero(np.isnan(phases), axis=0) >= elements
+
+
+def lags(u: Column, i: Column, p: Column, q: Column) -> Column:
+    """Degrees by which each phase's current lags its voltage, by P and Q; without Q how far apart they are, by P, U, I.
+
+    >>> lags(*np.array([[[220.0]], [[5.0]], [[-0.55]], [[np.nan]]])).round().tolist()
+    [[120.0]]
+    """
+    lag: Column = np.degrees(np.arctan2(q, p))
+    if not (missing := np.isnan(q)).any():
+        return lag
+    return np.where(missing, np.degrees(np.arccos(np.clip(p * 1000 / (u * np.abs(i)), -1, 1))), lag)
+
+
+class NeutralMismatch:
+    """How far a single-phase meter's phase and neutral currents differ, in its latest readings under load."""
+
+    reads: tuple[str, ...] = ("neutral", "most_i", "ib")
+    takes: tuple[str, ...] = ("at", "elements")
+    gives: tuple[str, ...] = ("mismatch_third",)
+
+    KEPT, NEEDED = 5, 3
+    LOAD = 0.20  # of the basic current, that one of the two must exceed: catalogue 1.3
+
+    def __init__(self) -> None:
+        self.cells = Cells(share=np.zeros(self.KEPT, np.float32), then=np.zeros(self.KEPT, np.uint32))
+
+    def fold(self, slots: Codes, columns: Columns) -> Columns:
+        """Adds mismatch_third, of the last five loaded readings within a day the third-largest share of the greater.
+
+        NaN without load, and until there are three.
+        """
+        third = np.full(len(slots), np.nan)
+        line, neutral = columns["most_i"], np.abs(columns["neutral"])
+        loaded = (columns["elements"] == 1) & (np.maximum(line, neutral) > self.LOAD * columns["ib"])
+        if len(rows := np.flatnonzero(loaded)):
+            line, neutral, at, here = line[rows], neutral[rows], columns["at"][rows], slots[rows]
+            share = np.abs(line - neutral) / np.maximum(line, neutral)
+            for name, now in (("share", share), ("then", at)):
+                self.cells[name][:, here] = np.concatenate([self.cells[name][1:, here], now[None]])
+            recent = self.cells["then"][:, here] > at - DAY
+            largest = np.sort(np.where(recent, self.cells["share"][:, here], -np.inf), axis=0)[-self.NEEDED]
+            third[rows] = np.where(np.isinf(largest), np.nan, largest)
+        return {"mismatch_third": third}
+
+
+class PhaseLoad:
+    """How much of the time of late each phase of a three-phase meter carried a load."""
+
+    reads: tuple[str, ...] = ("i", "ib")
+    takes: tuple[str, ...] = ("at", "elements")
+    gives: tuple[str, ...] = ("busy",)
+
+    LOAD = 0.05  # of the basic current
+    HALF_LIFE, LONGEST = 2 * DAY, 2 * HOUR  # a reading speaks for so much of the time before it at most
+
+    def __init__(self) -> None:
+        self.cells = Cells(busy=np.zeros(3, np.float32), then=np.int64(0))
+
+    def fold(self, slots: Codes, columns: Columns) -> Columns:
+        """Adds busy, a fading share by phase, as it stood before; it grows from 0, so that days must have shown it."""
+        busy = np.full((3, len(slots)), np.nan, np.float32)
+        if len(rows := np.flatnonzero(columns["elements"] > 1)):
+            c, here, at, amps = self.cells, slots[rows], columns["at"][rows], columns["i"][:, rows]
+            busy[:, rows] = before = c["busy"][:, here]
+            elapsed = np.where(c["then"][here] > 0, np.minimum(at - c["then"][here], self.LONGEST), 0)
+            new = 1 - np.exp2(-elapsed / self.HALF_LIFE)
+            loaded = np.abs(amps) > self.LOAD * columns["ib"][rows]
+            c["busy"][:, here] = np.where(np.isnan(amps), before, before + new * (loaded - before))
+            c["then"][here] = np.where(np.isnan(amps).all(axis=0), c["then"][here], at)
+        return {"busy": busy}

@@ -1,0 +1,203 @@
+"""Rulebooks in files and on the topic, and the commands that show, check and publish them."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import tomllib
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from aiokafka import TopicPartition
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console
+
+from detectors.catalogue import facts
+from detectors.rule import RULES, Rule
+from detectors.rulebook import NOTHING, applied, changes, check, edited, problems, signed, unapproved
+from schemas.rules import Rulebook, RulebookError, decode_rulebook, rulebook_of
+from streams import topics
+from streams.logs import UnansweredError, read_to_end, reader
+from streams.outbox import producer
+from streams.settings import Settings
+from streams.settings import load as load_settings
+
+KEY = b"rules"
+
+app = typer.Typer(help="Rules: what they are set to, and publishing other settings.", no_args_is_help=True)
+out, err = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False, soft_wrap=True)
+
+RulesFile = Annotated[Path | None, typer.Option("--rules", help="A rulebook such as deploy/rules.toml.")]
+File = Annotated[Path, typer.Argument(help="A rulebook such as deploy/rules.toml.")]
+Published = Annotated[bool, typer.Option("--published", help="As published on the topic.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+def load(path: Path) -> Rulebook:
+    """The rulebook of a file. Raises RulebookError, which names the file."""
+    try:
+        return rulebook_of(tomllib.loads(path.read_text("utf-8")))
+    except FileNotFoundError:
+        raise RulebookError([f"{path}: there is no such file"]) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RulebookError([f"{path}: {error}"]) from None
+    except RulebookError as error:
+        raise RulebookError([f"{path}: {fault}" for fault in error.faults]) from None
+
+
+def rulebook(path: Path | None) -> Rulebook:
+    """What a run is judged by: the code's settings, or a file's that fits and is approved. Raises RulebookError."""
+    if path is None:
+        return NOTHING
+    told = load(path)
+    try:
+        check(told)
+    except RulebookError as error:
+        raise RulebookError([f"{path}: {fault}" for fault in error.faults]) from None
+    return told
+
+
+def published(key: bytes | None, value: bytes | None, before: Rulebook) -> Rulebook:
+    """The rulebook of a record that follows another; a value of nothing changes nothing. Raises RulebookError."""
+    if value is None:
+        return before
+    if key != KEY:
+        raise RulebookError([f"the key is {key!r:.40}, not {KEY!r}"])
+    told = decode_rulebook(value)
+    check(told, before)
+    return told
+
+
+async def newest(settings: Settings) -> Rulebook:
+    """What is published. Raises UnansweredError, TopicError."""
+    await topics.ensure(settings)
+    tp, found = TopicPartition(settings.topic(topics.RULES), 0), NOTHING
+    async with reader(settings) as consumer:
+        starts = await consumer.beginning_offsets([tp])
+        async for _, records in read_to_end(consumer, starts):
+            for record in records:
+                try:
+                    found = published(record.key, record.value, found)
+                except RulebookError as error:
+                    err.print(f"offset {record.offset} of `{tp.topic}` is passed over: {error}")
+    return found
+
+
+async def send(settings: Settings, told: Rulebook) -> None:
+    """Publishes a rulebook. Raises KafkaError."""
+    client = producer(settings)
+    await client.start()
+    try:
+        await client.send_and_wait(settings.topic(topics.RULES), msgspec.json.encode(told), KEY, 0)
+    finally:
+        await client.stop()
+
+
+@app.command("list")
+def list_rules(context: typer.Context, rules: RulesFile = None, shown: Published = False, json: Json = False) -> None:
+    """Lists every rule with its family, titles, kind, severity, status and version."""
+    told = [summary(rule) for rule in chosen(context, rules, published_ones=shown)]
+    if json:
+        print(msgspec.json.format(msgspec.json.encode(told)).decode())  # noqa: T201 - for machines
+        return
+    rows = [[*told[0]], *([str(cell) for cell in row.values()] for row in told)]
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        out.print("  ".join(map(set_cell_size, row, widths)).rstrip())
+
+
+@app.command()
+def show(context: typer.Context, name: str, rules: RulesFile = None, shown: Published = False) -> None:
+    """Tells all of one rule."""
+    found = {rule.name: rule for rule in chosen(context, rules, published_ones=shown)}
+    if name not in found:
+        near = get_close_matches(name, found, 1)
+        raise ValueError(f"there is no rule {name}" + (f"; did you mean {near[0]}?" if near else ""))
+    rule = found[name]
+    out.print(f"{name}, {rule.title[0]} {rule.title[1]}: {rule.status}, version {rule.version}\n")
+    out.print(f"{inspect.getdoc(rule.judge)}\n", markup=False)
+    for line in facts(rule):
+        out.print(line, markup=False)
+    out.print(f"- Cases: tests/cases/{name}.toml")
+
+
+@app.command("check")
+def check_file(file: File) -> None:
+    """Says what is wrong with a rulebook, and what of it waits for approval."""
+    told = load(file)
+    if faults := problems(told):
+        raise RulebookError([f"{file}: {fault}" for fault in faults])
+    out.print(f"{file}: {len(told.rules)} rules, {len(changes(told))} set otherwise than in code")
+    for fault in unapproved(told):
+        out.print(fault)
+
+
+@app.command()
+def diff(context: typer.Context, file: File) -> None:
+    """Says what a rulebook changes of what is published; of what the code says where no broker answers."""
+    told, settings = load(file), settings_of(context)
+    try:
+        before, beside = asyncio.run(newest(settings)), "what is published"
+    except UnansweredError as error:
+        before, beside = NOTHING, "the code"
+        err.print(f"beside {beside}, for there is {error}")
+    show_changes(told, before, beside)
+    for fault in problems(told, before):
+        out.print(fault)
+
+
+@app.command()
+def publish(
+    context: typer.Context,
+    file: File,
+    approved_by: Annotated[str, typer.Option(help="Who approves what the file does not say is approved.")] = "",
+) -> None:
+    """Publishes a rulebook: workers go on by it without a restart."""
+    told, settings = load(file), settings_of(context)
+    before = asyncio.run(newest(settings))
+    if faults := problems(told, before):
+        raise RulebookError([f"{file}: {fault}" for fault in faults])
+    after = signed(told, before, approved_by, datetime.now(UTC).replace(microsecond=0))
+    check(after, before)
+    if after != before:
+        asyncio.run(send(settings, after))
+    show_changes(after, before, "what was published")
+
+
+def chosen(context: typer.Context, file: Path | None, *, published_ones: bool) -> list[Rule]:
+    """The rules as a file, the topic or the code sets them."""
+    if file and published_ones:
+        raise ValueError("--rules and --published exclude each other")
+    told = load(file) if file else asyncio.run(newest(settings_of(context))) if published_ones else NOTHING
+    if faults := problems(told) if file else []:
+        raise RulebookError([f"{file}: {fault}" for fault in faults])
+    return sorted(applied(told), key=lambda rule: rule.family)
+
+
+def summary(rule: Rule) -> dict[str, Any]:
+    """A rule in a row."""
+    return {
+        "rule": rule.name, "family": rule.family, "title": rule.title[0], "标题": rule.title[1],
+        "judged on": rule.kind.kind, "severity": "/".join(str(level.severity) for level in rule.levels),
+        "status": rule.status, "version": rule.version,
+    }  # fmt: skip
+
+
+def show_changes(after: Rulebook, before: Rulebook, beside: str) -> None:
+    """Prints what one rulebook has otherwise than another."""
+    told = changes(after, before)
+    for name, lines in told.items():
+        was, now = (edited(RULES[name], book.rules.get(name)).version for book in (before, after))
+        out.print(f"{name}, version {was} -> {now}: {', '.join(lines)}")
+    if not told:
+        out.print(f"nothing is set otherwise than in {beside}")
+
+
+def settings_of(context: typer.Context) -> Settings:
+    """The settings of this run. Raises SettingsError."""
+    return load_settings(os.environ, context.obj)

@@ -1,0 +1,58 @@
+"""The highest of a meter's day: its loads, and how unbalanced its voltages were."""
+
+from __future__ import annotations
+
+import cmath
+import math
+from collections.abc import Iterator
+
+from schemas.master import Meter
+from tests.hostile import HOUR, NAN
+from tests.oracle.watch import Facts
+
+
+def heights(m: Meter | None, read: list[Facts], start: int, end: int, interval: int) -> Facts:
+    """What the highest readings of a day tell; the first of an interval that was read speaks for it."""
+    own = max(m.interval_s if m else 0, interval)
+    expected = (end - start) / own
+    first: dict[int, Facts] = {}
+    for f in read:
+        if not f["estimated"]:
+            first.setdefault((f["at"] - start - 1) // interval, f)
+    loads = sorted((f["kva"] for f in first.values() if not math.isnan(f["kva"])), reverse=True)
+    factors = [found for f in first.values() if not math.isnan((found := unbalance(f))[0])]
+    values = sorted((value for value, _ in factors), reverse=True)
+    told: Facts = {"kva_p99": NAN, "kva_2h": NAN, "unbalance": NAN, "unbalance_top": NAN, "stand_in": False}
+    if len(loads) >= 0.9 * expected:
+        hours = [n for n in range(1, len(loads) + 1) if n * own >= 2 * HOUR]
+        told |= {"kva_p99": loads[max(int(expected / 100), 1)], "kva_2h": loads[hours[0] - 1]}
+    if len(values) >= 0.9 * expected:
+        told |= {"unbalance": values[int(expected / 20)], "unbalance_top": values[0]}
+        told["stand_in"] = any(by_magnitude for _, by_magnitude in factors)
+    return told
+
+
+def unbalance(f: Facts) -> tuple[float, bool]:
+    """Negative over positive sequence, and whether for want of angles another measure stands in for it."""
+    m = f["record"]
+    if m is None or m.wiring == "1P2W" or any(u < 0.78 * m.un_v for u in f["u"]):
+        return NAN, False
+    volts = [cmath.rect(u, math.radians(angle)) for u, angle in zip(f["u"], f["u_angle"], strict=True)]
+    if m.wiring == "3P3W":
+        volts = [volts[0], -volts[2], volts[2] - volts[0]]
+    turn = cmath.rect(1, math.radians(120))
+    sequences = sorted(abs(volts[0] + turn**n * volts[1] + turn ** (2 * n) * volts[2]) for n in (1, 2))
+    if not math.isnan(sequences[0]):
+        return sequences[0] / sequences[1], False
+    mean = sum(f["u"]) / 3
+    return max((abs(u - mean) for u in f["u"]), key=lambda x: -1 if math.isnan(x) else x) / mean, True
+
+
+def exceeded(diary: list[Facts]) -> Iterator[Facts]:
+    """A customer's days with the fifth highest share of its contract in thirty days, in whole per cent."""
+    shares: list[float] = []
+    for day in diary:
+        share = day["kva_p99"] / max(day["contract"] - day["suspended"], 1)
+        shares = [*shares, 0 if math.isnan(share) else min(math.floor(100 * share), 255)][-30:]
+        fifth = sorted([0, 0, 0, 0, 0, *shares])[-5] / 100
+        yield day | {"fifth": NAN if math.isnan(share) else fifth}

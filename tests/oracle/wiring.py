@@ -1,0 +1,115 @@
+"""Whether a meter's conductors agree, in plain loops: what one reading tells, what was before it, and the scores."""
+
+from __future__ import annotations
+
+import math
+
+from schemas.columns import Flag
+from schemas.master import Meter
+from tests.hostile import DAY, HOUR, NAN
+from tests.oracle.watch import MINUTE, Facts, Rule, between, by_phase, gated, total, whole
+
+
+def wired(f: Facts, m: Meter | None) -> None:
+    """Adds to a reading what its phases tell together."""
+    elements = {"1P2W": 1, "3P3W": 2, "3P4W": 3}[m.wiring] if m else 4
+    volts = [u for u in f["u"] if not math.isnan(u)]
+    f["lowest_u"], f["highest_u"] = (min(volts), max(volts)) if len(volts) >= elements else (NAN, NAN)
+    f["whole_p"] = total(f["p"]) if sum(not math.isnan(p) for p in f["p"]) >= elements else NAN
+    f["lag"] = [lag(f, n) if elements == 3 else NAN for n in range(3)]
+    for name, flag in (("reversed_sequence", Flag.REVERSED_SEQUENCE), ("relay_open", Flag.RELAY_OPEN)):
+        f[name] = NAN if math.isnan(f["flags"]) else float(int(f["flags"]) & flag > 0)
+
+
+def lag(f: Facts, n: int) -> float:
+    """Degrees by which a phase's current lags; without reactive power their size."""
+    u, i, p, q = (f[name][n] for name in "uipq")
+    if not math.isnan(q) or math.isnan(p) or math.isnan(u * i):
+        return math.degrees(math.atan2(q, p))
+    if u * i == 0:
+        return NAN if p == 0 else 90 - math.copysign(90, p)
+    return math.degrees(math.acos(min(max(p * 1000 / (u * abs(i)), -1), 1)))
+
+
+class Wires:
+    """What a clerk keeps of a meter's conductors."""
+
+    def __init__(self) -> None:
+        self.loaded: list[tuple[int, float]] = []  # when a loaded phase and its neutral differed by which share
+        self.busy = [0.0, 0.0, 0.0]
+        self.then = 0
+
+    def take(self, f: Facts, m: Meter | None) -> None:
+        """Adds to a reading, in order of time, how it was before."""
+        f["third"], f["busy"] = NAN, [NAN] * 3
+        if m and m.wiring == "1P2W":
+            line, neutral = f["most_i"], abs(f["neutral"])
+            if max(line, neutral) > 0.2 * m.ib_a and not math.isnan(line + neutral):
+                self.loaded = [*self.loaded, (f["at"], abs(line - neutral) / max(line, neutral))][-5:]
+                shares = sorted(share for at, share in self.loaded if at > f["at"] - DAY)
+                f["third"] = shares[-3] if len(shares) >= 3 else NAN
+        elif m and not all(map(math.isnan, f["i"])):
+            f["busy"] = list(self.busy)
+            weight = 1 - 2 ** (-min(f["at"] - self.then, 2 * HOUR) / (2 * DAY)) if self.then else 0
+            for n, amps in enumerate(f["i"]):
+                if not math.isnan(amps):
+                    self.busy[n] += weight * ((abs(amps) > 0.05 * m.ib_a) - self.busy[n])
+            self.then = f["at"]
+
+
+def wrong_angles(f: Facts, n: int) -> float:
+    lags = [lag if abs(i) > 0.05 * f["ib"] else NAN for lag, i in zip(f["lag"], f["i"], strict=True)]
+    if f["pv_kva"] or any(map(math.isnan, lags)):
+        return NAN
+    apart = [abs((lags[k] - lags[k - 1] + 180) % 360 - 180) for k in range(3)]  # A and C, B and A, C and B
+    nearest = min(apart[n], apart[(n + 1) % 3])
+    return max(min(nearest / 50, max(map(abs, lags)) / 90), min(map(abs, lags)) / 100)
+
+
+def adrift(f: Facts, n: int) -> float:
+    mean = sum(f["u"]) / 3
+    return gated(abs(f["u"][n] - mean) / mean / 0.3, f["lowest_u"] > 0.6 * f["un"] or f["highest_u"] > 1.15 * f["un"])
+
+
+def idle(f: Facts, n: int) -> float:
+    dead = f["u"][n] > 0.6 * f["un"] and abs(f["i"][n]) < 0.005 * f["ib"] < f["most_i"]
+    return between(dead and f["busy"][n] > 0.8, abs(f["i"][n]) > 0.05 * f["ib"])
+
+
+def neutral_off(f: Facts) -> float:
+    line, neutral = f["most_i"], abs(f["neutral"])
+    return min(abs(line - neutral) / max(line, neutral), f["third"]) / 0.2
+
+
+def differential(f: Facts) -> float:
+    if abs(f["terminal_p"]) <= 0.05 * f["un"] * f["ib"] * f["phases"] / 1000:
+        return NAN
+    return abs(f["whole_p"] - f["terminal_p"]) / abs(f["terminal_p"]) / 0.1
+
+
+WIRING = {
+    "all_voltage_loss": Rule(whole(
+        lambda f: between(f["highest_u"] < 0.6 * f["un"] and f["most_i"] > 0.05 * f["ib"],
+                          f["highest_u"] > 0.7 * f["un"]) if f["elements"] > 1 else NAN,
+        "highest_u", "most_i", "un", "ib"), 1, MINUTE, 0, lull=2 * HOUR),
+    "reverse_sequence": Rule(whole(
+        lambda f: between(f["reversed_sequence"] == 1 and f["lowest_u"] > 0.6 * f["un"] and f["elements"] > 1,
+                          f["reversed_sequence"] == 0),
+        "reversed_sequence", "lowest_u", "un"), 2, 15 * MINUTE, 15 * MINUTE, lull=2 * HOUR),
+    "wrong_wiring_vector": Rule(by_phase(wrong_angles, "lag", "i", "ib", "pv_kva"), 1, DAY, DAY, lull=DAY),
+    "meter_voltage_unbalance": Rule(by_phase(
+        lambda f, n: NAN if math.isnan(sum(f["u"])) else adrift(f, n), "u", "lowest_u", "highest_u", "un"),
+        2, MINUTE, MINUTE, lull=2 * HOUR),
+    "current_break": Rule(by_phase(idle, "u", "i", "busy", "most_i", "un", "ib"), 3, HOUR, HOUR, lull=2 * HOUR),
+    "neutral_phase_mismatch": Rule(whole(neutral_off, "most_i", "neutral", "third"), 2, 0, 7 * DAY,
+                                   worse=((2.5, 1, HOUR // 2),), lull=2 * HOUR),
+    "power_differential": Rule(whole(differential, "whole_p", "terminal_p", "un", "ib"), 2, HOUR // 2, DAY,
+                               worse=((2.0, 1, HOUR // 2),), lull=2 * HOUR),
+    "relay_mismatch": Rule(whole(
+        lambda f: between(f["relay_open"] == 1 and f["most_i"] > 0.005 * f["ib"],
+                          f["relay_open"] == 0 or f["most_i"] < 0.004 * f["ib"]),
+        "relay_open", "most_i", "ib"), 2, 5 * MINUTE, 0, lull=2 * HOUR),
+}  # fmt: skip
+NEUTRAL = {"neutral_current_high": Rule(whole(
+    lambda f: abs(f["neutral"]) / (f["rating_kva"] * 1000 / (math.sqrt(3) * 400)) / (0.4 if f["dyn11"] else 0.25),
+    "neutral", "rating_kva"), 2, HOUR // 2, HOUR // 2, lull=2 * HOUR)}  # fmt: skip

@@ -1,0 +1,152 @@
+"""The core's promises on meters that are wired wrong, and tell of neutral, status word and terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+
+from models.wiring import NeutralMismatch
+from schemas.columns import Flag, Readings
+from tests.hostile import DAY, NAN, Row, Stream, corrected, duplicated, mistimed, quieted, straggling, town
+from tests.test_promises import ELSEWHERE, SEEDS, agree, engine_of, exactly, examples, last, same, watch
+
+FAULTS = ("dark", "adrift", "crossed", "diverted", "idle", "sequence", "relay", "differs")
+HOURLY, TWO_HOURLY = 3600, 7200
+
+
+def wired(seed: int, interval: int = TWO_HOURLY) -> Stream:
+    """A town whose meters tell of every conductor; some are wired wrong for a while."""
+    g, stream = np.random.default_rng(seed), town(seed, interval=interval)
+    elements = {(a.area, m.meter): m.wiring for a in stream.areas for m in a.meters}
+    gateways = {(a.area, a.gateway) for a in stream.areas}
+    begun, end = stream.rows[0].at, stream.rows[-1].at
+    spans: dict[tuple[str, str], list[tuple[str, int, int]]] = {}
+    rows = []
+    for row in stream.rows:
+        if row.kind is not Readings:
+            rows.append(row)
+            continue
+        who = row.area, row.subject
+        if who not in spans:
+            picked = g.permutation(FAULTS)[: g.integers(1, 5)].tolist()
+            starts = g.integers(begun, end, len(picked)).tolist()
+            lengths = g.integers(interval, (end - begun) // 2, len(picked)).tolist()
+            spans[who] = list(zip(picked, starts, lengths, strict=True))
+        now = {fault for fault, start, long in spans[who] if 0 <= row.at - start < long}
+        rows.append(replace(row, columns=told(g, row, now, elements.get(who, "") == "1P2W", who in gateways)))
+    return stream.with_rows(rows)
+
+
+@np.errstate(invalid="ignore")
+def told(g: np.random.Generator, row: Row, now: set[str], single: bool, gateway: bool) -> dict[str, Any]:
+    """What one reading tells, with what is wrong now."""
+    c: dict[str, Any] = {name: np.array(value) for name, value in row.columns.items()}
+    if "dark" in now:
+        c["u"] *= np.float32(0.2)
+    if "adrift" in now:
+        c["u"] *= np.array([1.4, 0.7, 0.95], np.float32)
+    if "idle" in now:
+        c["i"] = np.array([0, 0.2, 0.2], np.float32) * c["i"]
+    if "crossed" in now:
+        turned = (c["p"] + 1j * c["q"]) * np.exp(1j * np.radians([120, -120, 0]))
+        c["p"], c["q"] = turned.real.astype(np.float32), turned.imag.astype(np.float32)
+    amps = c["i"][0] if single else np.nanmax(c["i"]) - np.nanmin(c["i"]) if np.isfinite(c["i"]).any() else NAN
+    c["neutral"] = np.float32(np.round(amps * (g.uniform(0, 8) if gateway else 0.4 if "diverted" in now else 0.97), 3))
+    power = np.nansum(row.columns["p"]) * (1.3 if "differs" in now else 1.02)
+    c["terminal_p"] = np.float32(np.round(power, 4) if g.random() < 0.95 else NAN)
+    word = Flag.REVERSED_SEQUENCE * ("sequence" in now) | Flag.RELAY_OPEN * ("relay" in now) | Flag.BATTERY_LOW
+    c["flags"] = np.float32(word if g.random() < 0.95 else NAN)
+    for name in ("neutral", "terminal_p"):
+        if g.random() < 0.02:
+            c[name] = np.float32(g.choice([65535, 4294967.295, np.inf]))
+    return c
+
+
+def hostile(seed: int, interval: int = HOURLY) -> Stream:
+    """The same with all that can happen on its way."""
+    stream = straggling(wired(seed, interval), seed, 0, 2 * DAY)
+    return mistimed(duplicated(corrected(stream, seed), seed), seed)
+
+
+def test_the_streams_bring_the_rules_of_wiring_to_speak():
+    spoken: Counter[str] = Counter()
+    for seed in (1, 4):
+        spoken.update(alert.rule for alert in watch(quieted(wired(seed), DAY))[1])
+    assert ELSEWHERE["test_wiring"] - spoken.keys() == set()
+
+
+@examples(2)
+@given(seed=SEEDS)
+def test_any_cut_tells_exactly_the_same(seed: int):
+    stream = hostile(seed)
+    whole, tale = watch(stream)
+    size = len(stream.rows)
+    for cuts in (range(size), np.random.default_rng(seed).integers(0, size, 40).tolist()):
+        other, again = watch(stream, cuts)
+        assert exactly(again) == exactly(tale)
+        assert other.told == whole.told
+
+
+@examples(2)
+@given(seed=SEEDS)
+def test_an_engine_restored_again_and_again_goes_on_undisturbed(seed: int):
+    stream = hostile(seed)
+    engine, other = engine_of(stream), engine_of(stream)
+    for n, batch in enumerate(stream.batches(range(0, len(stream.rows), 29))):
+        if n % 5 == 0:
+            saved = other.snapshot()
+            other = engine_of(stream)
+            other.restore(saved)
+        assert exactly(other.step(batch)) == exactly(engine.step(batch))
+    assert other.snapshot() == engine.snapshot()
+
+
+@examples(3)
+@given(seed=SEEDS)
+def test_readings_up_to_a_day_late_change_nothing(seed: int):
+    stream = wired(seed)
+    same(watch(quieted(straggling(stream, seed, 0, DAY), DAY))[1], watch(quieted(stream, DAY))[1])
+
+
+@examples(8)
+@given(seed=SEEDS)
+@example(seed=1)
+def test_the_slow_twin_agrees(seed: int):
+    agree(quieted(wired(seed), DAY))
+
+
+@pytest.mark.parametrize("without", ["i", "neutral"])
+def test_a_batch_without_a_column_leaves_what_a_row_without_it_leaves(without: str):
+    """Whether the others of a batch tell it does not matter."""
+    stream = wired(5, HOURLY)
+    rows = [replace(r, columns=r.columns | {without: r.columns[without] * np.float32(NAN)})
+            if r.kind is Readings and r.at % (3 * HOURLY) == 0 else r for r in stream.rows]  # fmt: skip
+    stream = stream.with_rows(rows)
+    assert exactly(watch(stream, range(len(rows)))[1]) == exactly(watch(stream)[1])
+
+
+def test_five_loaded_readings_are_remembered_and_two_clean_ones_forgiven():
+    feature = NeutralMismatch()
+    feature.cells.room(1)
+    found = []
+    for n, neutral in enumerate([6, 3, 3, 6, 6, 3, 6, 6, 6, 3]):
+        row = {"most_i": 6.0, "neutral": neutral, "ib": 5.0, "at": 900 * n + DAY, "elements": 1}
+        columns = {name: np.array([value]) for name, value in row.items()}
+        found.append(float(feature.fold(np.array([0]), columns)["mismatch_third"][0]))
+    assert np.nan_to_num(found, nan=-1).tolist() == [-1, -1, 0, 0, 0, 0.5, 0, 0, 0, 0]
+
+
+def test_the_neutral_of_the_transformer_is_the_gateways():
+    stream = quieted(wired(1), DAY)
+    alerts = [a for a in last(watch(stream)[1]).values() if a.rule == "neutral_current_high"]
+    assert alerts
+    gateways = {a.area: a.gateway for a in stream.areas}
+    read = {(r.area, r.at): r.columns["neutral"] for r in stream.rows
+            if r.kind is Readings and r.subject == gateways.get(r.area)}  # fmt: skip
+    for alert in alerts:
+        assert alert.evidence["neutral"] == pytest.approx(20 * read[alert.area, alert.raised], rel=1e-4)
