@@ -1,6 +1,19 @@
 """What is wrong: rules by family, episodes, policy and the engine."""
-from detectors import areas, billing, capacity, consumption, metering, payments, quality, voltage, wiring, workflow
+from detectors import (
+    areas,
+    billing,
+    capacity,
+    consumption,
+    devices,
+    metering,
+    payments,
+    quality,
+    voltage,
+    wiring,
+    workflow,
+)
 
 __all__ = [
-    "areas", "billing", "capacity", "consumption", "metering", "payments", "quality", "voltage", "wiring", "workflow",
+    "areas", "billing", "capacity", "consumption", "devices", "metering", "payments", "quality", "voltage", "wiring",
+    "workflow",
 ]  # fmt: skip

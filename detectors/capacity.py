@@ -128,3 +128,48 @@ def area_load_unbalance(
     spread = 1 - amps.min(axis=0) / amps.max(axis=0)
     score = np.where(spread > limit, spread / limit, np.where(spread < limit - band, 0.0, 0.95))
     return np.where(gateway == 1, gated(score, kva > loaded * rating_kva), np.nan)
+
+
+@rule(
+    Days, severity=3, clear=1 / 1.05, title=("Demand over the declared", "需量超限"),
+    text=("A demand of {demand:.2f} kW x {ratio:g} is above the {declared_kw:.0f} kW that are declared.",
+          "最大需量{demand:.2f}kW×{ratio:g},超过核定需量{declared_kw:.0f}kW。"),
+)  # fmt: skip
+def demand_over_contract(demand: Column, ratio: Column, declared_kw: Column, *, most: float = 1.05) -> Column:
+    """Demand above 105 % of the declared (需量超限), beyond which it is charged double. Catalogue 1.4."""
+    return demand * ratio / declared_kw / most
+
+
+@rule(
+    Readings, severity=3, hold=HOUR, release=HOUR, title=("Low power factor", "功率因数过低"),
+    text=("{total_p:.2f} kW x {ratio:g} of {kva:.1f} kVA: a power factor below {least:.2f}.",
+          "有功{total_p:.2f}kW×{ratio:g},视在{kva:.1f}kVA,功率因数低于{least:.2f}。"),
+)  # fmt: skip
+def low_power_factor(
+    total_p: Column, kva: Column, ratio: Column, most_i: Column, ib: Column, pv_kva: Column, *, least: float = 0.3,
+    load: float = 0.05,
+) -> Column:  # fmt: skip
+    """A power factor below 0.3 at 5 % Ib or more, without generation (功率因数越下限). Meter defaults.
+
+    An hour, where meters take 60 s: default of this project for quarter-hours.
+    """
+    short = least - np.abs(total_p) * ratio / kva
+    return np.where(pv_kva == 0, gated(1 + short, most_i > load * ib), np.nan)
+
+
+@rule(
+    Days, severity=3, clear=0.99, segments={"agricultural": {"least": 0.80, "least_large": 0.80}},
+    title=("Low power factor of a month", "月功率因数不达标"),
+    text=("A month's power factor of {month_factor:.2f} (due {least:.2f}, from {large:.0f} kVA {least_large:.2f}).",
+          "月功率因数{month_factor:.2f}(标准:{large:.0f}kVA及以上{least_large:.2f},以下{least:.2f})。"),
+)  # fmt: skip
+def monthly_power_factor(
+    month_factor: Column, contract_kva: Column, residential: Column, pv_kva: Column, *, least: float = 0.85,
+    least_large: float = 0.90, large: float = 100.0,
+) -> Column:  # fmt: skip
+    """A calendar month's power factor below 0.90 from 100 kVA on, 0.85 below, 0.80 on farms (功率因数). Catalogue 1.4.
+
+    Homes are not charged by it, and generation behind the meter takes from the active energy alone: cannot tell.
+    """
+    due = np.where(contract_kva >= large, least_large, least)
+    return np.where((residential == 0) & (pv_kva == 0), 1 + due - month_factor, np.nan)

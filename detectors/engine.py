@@ -15,8 +15,10 @@ from detectors.rule import RULES, Rule
 from detectors.tails import Heard, Tails
 from detectors.windows import Rows, Windows
 from models.balance import Losses, UsualLoss
-from models.deadlines import Bills, Deadlines, Work
+from models.bills import Bills
+from models.deadlines import Deadlines, Timeline
 from models.features import (
+    Columns,
     DayRuns,
     Elapsed,
     Failures,
@@ -27,11 +29,15 @@ from models.features import (
 from models.grid import Grid, Window, facts_of
 from models.index import Index
 from models.loading import Exceeding
+from models.metering import Accounts, DayRegisters, Demands, MonthlyFactor
 from models.peers import Peers, PeerScore
 from models.profiles import Darkness, Form, Months, Routine, Shape
 from models.registry import Registry
+from models.reports import Reports
 from models.saved import dumps, loads
+from models.suspects import Suspects
 from models.wiring import NeutralMismatch, PhaseLoad
+from models.work import Ways, Work
 from schemas.alert import Alert
 from schemas.columns import (
     EARLIEST,
@@ -44,8 +50,10 @@ from schemas.columns import (
     Column,
     Days,
     DeviceEvents,
+    Incidents,
     Intervals,
     Invoices,
+    Journeys,
     Mask,
     Overdue,
     Payment,
@@ -62,6 +70,7 @@ FUTURE = 300  # seconds a stamp may be ahead of its receipt, design section 4
 DAY = 86_400
 QUIET = 2 * 3600  # how far a silent area's clock stays behind the wall's
 GRACE = 3 * DAY
+BALANCE = ("unusual_kwh", "excess_kwh")  # of an area's day, that its meters' days are held against
 AGAIN = "remove the checkpoint to judge the history again from its beginning"
 
 
@@ -87,13 +96,16 @@ class Engine:
         chosen = judged(RULES.values() if rules is None else rules)
         self.meter_index = meters = Index()
         self.areas, self.customers = Index(), Index()
-        self.channels, self.items, self.bill_index = Index(), Index(), Index()
+        self.channels, self.items, self.journeys = Index(), Index(), Index()
+        self.bill_index, self.reporting = Index(), Index()
         self.registry = Registry(self.meter_index, self.areas)
         self.grid = Grid(self.registry, zone, interval, grace)
         self.clock = np.zeros(0, np.int64)  # by area slot: how far any of its topics has come
         self.swept = np.zeros(0, np.int64)  # by area slot: the day on which old things were last forgotten
-        self.work, self.peers = Work(self.items), Peers()
+        self.work, self.ways = Work(self.items, self.registry, zone, grace), Ways(self.journeys, self.registry)
+        self.peers = Peers()
         self.bills = Bills(self.bill_index, self.registry, zone)
+        self.reports = Reports(self.reporting, self.registry, zone, grace)
         self.attempted: dict[int, list[list[Any]]] = {}  # by customer: the attempts within the grace period
         self.office: dict[int, tuple[int, str]] = {}  # by area: the highest stamp of payments or stages, and whose
         self.policy = Policy(self.section, in_shadow(chosen))
@@ -114,12 +126,15 @@ class Engine:
         self.attempts = judge(Attempts, [FailureShare()], self.channels)
         self.days = Windows(lambda sealed: judge(Days, [
             DayRuns(), Exceeding(), Shape(zone, interval), Routine(), Form(), Darkness(), Months(zone),
-            PeerScore(self.peers, meters, sealed),
+            Suspects(), PeerScore(self.peers, meters, sealed),
+            DayRegisters(), Accounts(), Demands(), MonthlyFactor(zone),
         ], meters))  # fmt: skip
         self.intervals = Windows(lambda _: judge(Intervals, [Elapsed()], self.areas))
         self.area_days = Windows(lambda _: judge(AreaDays, [Losses(), UsualLoss()], self.areas))
         self.overdue = Windows(lambda _: judge(Overdue, [], self.items))
+        self.disorder = Windows(lambda _: judge(Journeys, [], self.journeys))
         self.invoices = Windows(lambda _: judge(Invoices, [], self.bill_index))
+        self.incidents = Windows(lambda _: judge(Incidents, [], self.reporting))
 
     def adopt(self, rules: Iterable[Rule]) -> list[Alert]:
         """Judge by these rules from now on. An episode goes on, unless its rule is no longer told: it is withdrawn."""
@@ -169,10 +184,7 @@ class Engine:
         elif isinstance(batch, (Payments, Stages)):
             return self.step_office(batch, areas)
         elif isinstance(batch, DeviceEvents):
-            revised, again = self.policy.notice(batch)
-            self.counts[batch.kind, "duplicate", ""] += len(again)
-            self.counts[batch.kind, "judged", ""] += len(batch) - len(again)
-            return self.tell(revised)
+            return self.step_events(batch, areas)
         else:
             raise TypeError(f"no topic carries {batch.kind}")
         self.counts[batch.kind, "judged", ""] += len(batch) - gone
@@ -242,6 +254,26 @@ class Engine:
         self.validation.doubts.clear()
         return alerts, int(np.count_nonzero(again | ~kept))
 
+    def step_events(self, batch: DeviceEvents, areas: Codes) -> list[Alert]:
+        """Note what devices report: it holds alerts back or lets them go, and may be trouble itself."""
+        odd = (batch.at < EARLIEST) | (batch.at >= LATEST)
+        if odd.any():
+            self.reject(batch, odd, "implausible_time")
+            batch, areas = batch.rows(~odd), areas[~odd]
+        told: list[Alert] = []
+        slots = self.reporting.slots(batch)
+        for rows in self.reports.parts(batch, slots):
+            part = batch.rows(rows)
+            revised, known = self.policy.notice(part)
+            touched, again, late = self.reports.fold(part, slots[rows], areas[rows], self.clock)
+            gone = len(set(known).intersection(again + late))
+            self.counts[batch.kind, "late", ""] += len(set(late).difference(known))
+            self.counts[batch.kind, "duplicate", ""] += gone
+            self.counts[batch.kind, "judged", ""] += len(rows) - gone - len(set(late).difference(known))
+            alerts = self.settle(self.incidents, self.reports, np.array(sorted(touched), np.int64))
+            told += self.tell(revised + self.policy.fold(alerts))
+        return told
+
     def reject(self, batch: Batch, rows: Mask, reason: str) -> None:
         """Set rows aside, counted by reason."""
         self.counts[batch.kind, "rejected", reason] += int(np.count_nonzero(rows))
@@ -269,24 +301,28 @@ class Engine:
             if days := pending["day"]:
                 if spikes := sum(w.days[0].spikes for w in days):
                     self.counts["readings", "flagged", "spike"] += spikes
-                alerts.extend(self.days.close(*self.day_rows(days, 0)))
                 alerts.extend(self.area_days.close(*self.area_day_rows(days, 0)))
+                alerts.extend(self.days.close(*self.day_rows(days, 0, self.area_days.present.given)))
             if seals := pending["seal"]:
                 self.intervals.seal(*self.interval_rows(seals))
-                self.days.seal(*self.day_rows(seals, 0))
                 self.area_days.seal(*self.area_day_rows(seals, 0))
+                self.days.seal(*self.day_rows(seals, 0, self.area_days.sealed.given))
+                for seal in seals:
+                    self.reports.file(seal.area, seal.day, seal.days[0].meters, seal.days[0].columns["kwh"])
             for waiting in pending.values():
                 waiting.clear()
+            held.clear()
 
+        held: set[tuple[str, int]] = set()  # of each area one day at once
         for window in windows:
-            if window.what == "amend" or any(
-                known.area == window.area for what in ("day", "seal") for known in pending[what]
-            ):
-                flush()  # so that the rows of an area that are judged together are of one day
+            if window.what == "amend" or (window.what, window.area) in held:
+                flush()
             if window.what == "amend":
                 alerts += self.amend(window)
             else:
                 pending[window.what].append(window)
+                if window.what != "interval":
+                    held.add((window.what, window.area))
         flush()
         return alerts
 
@@ -294,13 +330,16 @@ class Engine:
         """Judge one area's open windows again."""
         area = np.array([window.area], np.int64)
         meters = np.unique(np.concatenate([np.zeros(0, np.int64), *(day.meters for day in window.days)]))
-        days = [self.day_rows([window], n) for n in range(len(window.days))]
-        area_days = [self.area_day_rows([window], n) for n in range(len(window.days))]
-        return (
-            self.intervals.amend(area, [self.interval_rows([window])])
-            + self.days.amend(meters.astype(np.int64), days)
-            + self.area_days.amend(area, area_days)
-        )
+        balances: list[Columns] = []
+
+        def area_days() -> Iterator[Rows]:
+            for n in range(len(window.days)):
+                yield self.area_day_rows([window], n)
+                balances.append(self.area_days.present.given)
+
+        alerts = self.intervals.amend(area, [self.interval_rows([window])]) + self.area_days.amend(area, area_days())
+        days = [self.day_rows([window], n, balance) for n, balance in enumerate(balances)]
+        return alerts + self.days.amend(meters.astype(np.int64), days)
 
     def interval_rows(self, windows: list[Window]) -> Rows:
         """The windows' rows of Intervals."""
@@ -312,15 +351,18 @@ class Engine:
         names, codes = self.area_names(slots)
         return Intervals(("",), np.zeros(len(slots), np.int32), names, codes, at, **columns), slots
 
-    def day_rows(self, windows: list[Window], n: int) -> Rows:
-        """The n-th day of each window as Days."""
+    def day_rows(self, windows: list[Window], n: int, balance: Columns) -> Rows:
+        """The n-th day of each window as Days, with the master data and what is known of its area's balance."""
         parts = [w.days[n] for w in windows]
         slots = np.concatenate([day.meters for day in parts]).astype(np.int64)
         at = np.concatenate([np.full(len(day.meters), day.end) for day in parts])
         areas = np.concatenate([np.full(len(w.days[n].meters), w.area) for w in windows])
         columns = {name: np.concatenate([day.columns[name] for day in parts], axis=-1) for name in parts[0].columns}
         names, codes = self.area_names(areas)
-        return Days.build(("",), np.zeros(len(slots)), names, codes, at, **columns), slots
+        days = Days.build(("",), np.zeros(len(slots)), names, codes, at, **columns)
+        sizes = [len(day.meters) for day in parts]
+        beside = {f"area_{name}": np.repeat(balance[name], sizes) for name in BALANCE}
+        return days, slots, self.enrich(slots, days) | beside
 
     def area_day_rows(self, windows: list[Window], n: int) -> Rows:
         """The n-th day of each window as AreaDays."""
@@ -390,28 +432,30 @@ class Engine:
         touched, again, late = self.work.fold(batch, areas, now - self.grace)
         self.counts[batch.kind, "late", ""] += len(late)
         self.counts[batch.kind, "duplicate", ""] += len(again)
-        return self.settle(self.overdue, self.work, np.array(sorted(touched), np.int64)), len(again) + len(late)
+        moved = self.ways.fold(batch, areas, now - self.grace).touched
+        alerts = self.settle(self.overdue, self.work, np.array(sorted(touched), np.int64))
+        alerts += self.settle(self.disorder, self.ways, np.array(sorted(moved), np.int64))
+        return alerts, len(again) + len(late)
 
     def move(self, batch: Payments | Stages, areas: Codes, start: int) -> Times:
         """Let areas' clocks come as far as the second-highest stamp of their customers or items; the clock before.
 
-        So no single customer's or item's wrong stamps move them. It stops where time goes back, and at a clock that
-        enters another day, since old things are forgotten then.
+        So no single customer's or item's wrong stamps move them. A row behind its area's newest stands alone, since it
+        may amend what was told; and it stops at a clock that enters another day, since old things are forgotten then.
         """
         now: list[int] = []
-        before = 0
         for row in range(start, len(batch)):
             area, stamp = int(areas[row]), int(batch.at[row])
-            if stamp < before:
-                break
-            clock, whose, before = int(self.clock[area]), batch.names[batch.subject[row]], stamp
-            now.append(clock)
+            clock, whose = int(self.clock[area]), batch.names[batch.subject[row]]
             first, holder = self.office.get(area, (0, ""))
+            if now and stamp < first:
+                break
+            now.append(clock)
             if whose != holder:
                 self.clock[area] = max(clock, min(stamp, first))
             if stamp > first:
                 self.office[area] = stamp, whose
-            if self.clock[area] // DAY > clock // DAY:
+            if stamp < first or self.clock[area] // DAY > clock // DAY:
                 break
         return np.array(now, np.int64)
 
@@ -420,25 +464,36 @@ class Engine:
         alerts: list[Alert] = []
         days = self.clock // DAY
         passed = np.flatnonzero(days > np.concatenate([self.swept, np.zeros(len(days) - len(self.swept), np.int64)]))
-        for windows, deadlines in ((self.overdue, self.work), (self.invoices, self.bills)):
+        timelines: tuple[tuple[Windows, Deadlines], ...] = (
+            (self.overdue, self.work), (self.disorder, self.ways), (self.invoices, self.bills),
+            (self.incidents, self.reports),
+        )  # fmt: skip
+        for windows, deadlines in timelines:
             alerts += self.settle(windows, deadlines, deadlines.due(self.clock))
-            if len(passed) and len(ended := deadlines.finished(self.clock, self.grace, windows.troubled())):
-                windows.forget(ended)
-                deadlines.forget(ended)
         if len(passed):
+            self.incidents.seal(*self.rows_of(self.reports, self.reports.seal(passed, self.clock)))
+            for windows, deadlines in timelines:
+                if len(ended := deadlines.finished(self.clock, self.grace, windows.troubled())):
+                    windows.forget(ended)
+                    deadlines.forget(ended)
             self.swept = days
             self.tails.expire(passed, self.grid.clocks["second"])
-            self.policy.forget({self.areas.pairs[area][0]: int(self.clock[area]) for area in passed.tolist()})
+            clocks = {self.areas.pairs[area][0]: int(self.clock[area]) for area in passed.tolist()}
+            self.policy.forget(clocks)
+            self.work.expire(clocks)
         return alerts
 
     def settle(self, windows: Windows, deadlines: Deadlines, slots: Codes) -> list[Alert]:
         """Judge the whole timeline of some items again."""
         if not len(slots):
             return []
-        where, at, columns = deadlines.timeline(slots, self.clock)
+        return windows.amend(slots, [self.rows_of(deadlines, deadlines.timeline(slots, self.clock))])
+
+    def rows_of(self, deadlines: Deadlines, timeline: Timeline) -> tuple[Batch, Codes]:
+        """A timeline as a batch, and its slots."""
+        where, at, columns = timeline
         names, codes = self.area_names(deadlines.cells["area"][where])
-        rows = deadlines.kind.build(("",), np.zeros(len(where)), names, codes, at, **columns)
-        return windows.amend(slots, [(rows, where)])
+        return deadlines.kind.build(("",), np.zeros(len(where)), names, codes, at, **columns), where
 
     def snapshot(self) -> bytes:
         """Everything remembered but the master data, with its layout and a checksum."""
@@ -450,7 +505,9 @@ class Engine:
             "clock": self.clock,
             "swept": self.swept,
             "work": self.work.state(),
+            "ways": self.ways.state(),
             "bills": self.bills.state(),
+            "reports": self.reports.state(),
             "peers": self.peers.state(),
             "policy": self.policy.state(),
             "attempted": self.attempted,
@@ -492,7 +549,9 @@ class Engine:
         self.tails.load(state["tails"])
         self.clock, self.swept = np.array(state["clock"]), np.array(state["swept"])
         self.work.load(state["work"])
+        self.ways.load(state["ways"])
         self.bills.load(state["bills"])
+        self.reports.load(state["reports"])
         self.peers.load(state["peers"])
         self.policy.load(state["policy"])
         self.attempted = state["attempted"]
@@ -509,12 +568,14 @@ class Engine:
     def indexes(self) -> dict[str, Index]:
         """Every index by name."""
         return {"meters": self.meter_index, "areas": self.areas, "customers": self.customers,
-                "channels": self.channels, "items": self.items, "bills": self.bill_index}  # fmt: skip
+                "channels": self.channels, "items": self.items, "journeys": self.journeys, "bills": self.bill_index,
+                "reporting": self.reporting}  # fmt: skip
 
     def judges(self) -> dict[str, Judge | Windows]:
         """Every judge by name."""
         return {"payments": self.payments, "attempts": self.attempts, "days": self.days, "intervals": self.intervals,
-                "area_days": self.area_days, "overdue": self.overdue, "invoices": self.invoices}  # fmt: skip
+                "area_days": self.area_days, "overdue": self.overdue, "disorder": self.disorder,
+                "invoices": self.invoices, "incidents": self.incidents}  # fmt: skip
 
 
 def judged(rules: Iterable[Rule]) -> list[Rule]:

@@ -16,6 +16,7 @@ from models.grid import waves
 from models.index import Index
 from schemas.alert import Alert, alert_id
 from schemas.columns import PHASES, Batch, Codes, Column, Mask, Status, Times
+from schemas.events import CODES
 
 Missing = Mapping[str, Mask | None]  # which rows of a column are NaN; None where none is
 Enrich = Callable[[Codes, Any], Columns]
@@ -40,6 +41,7 @@ class Judge:
     ) -> None:
         self.kind, self.features, self.index, self.enrich = kind, features, index, enrich
         self.watching = Cells(rules=np.uint8(0))  # how many have trouble to remember
+        self.given: Columns = {}  # by the features, in the last fold
         self.episodes: list[Episodes] = []
         self.adopt(rules)
 
@@ -85,6 +87,7 @@ class Judge:
                     columns |= dict.fromkeys(feature.gives, np.broadcast_to(np.nan, len(slots)))
                 else:
                     columns |= unfolded(feature, slots, columns, turns)
+            self.given = {name: columns[name] for feature in self.features for name in feature.gives}
             gone = {name: missing(columns[name]) for name in self.reads}
             blank = {name for name, mask in gone.items() if mask is not None and mask.all()}
             for episodes in self.episodes:
@@ -139,7 +142,7 @@ class Judge:
             revision=last.revision + 1 if last else 0, severity=severity, since=since,
             raised=last.raised if last else at, at=at, score=number(score), phase=PHASES[phase] if phase >= 0 else "",
             evidence=evidence, held=last.held if last else "", en=sentence(rule.text[0], shown),
-            zh=sentence(rule.text[1], shown),
+            zh=sentence(rule.text[1], shown), code=CODES.get(columns["event"][row], "") if "event" in columns else "",
         )  # fmt: skip
         episodes.open[slot] = alert
         return alert

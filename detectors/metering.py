@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.rule import DAY, HOUR, Level, between, rule
+from detectors.rule import DAY, HOUR, Level, between, gated, rule
 from schemas.columns import Clocks, Column, Days, Readings
 
 
@@ -45,3 +45,119 @@ def clock_drift(offset: Column, *, warn: float = 300.0) -> Column:
 def read_failure(missing_days: Column, *, days: float = 3.0) -> Column:
     """No daily reading for 3 days (抄表失败, ERC39 logic)."""
     return missing_days / days
+
+
+@rule(
+    Days, severity=2, hold=1, title=("Tariff registers do not add up", "示值不平"),
+    text=("The tariffs' registers are {tariff_gap:.2f} kWh off the total, on a day of {register_kwh:.1f} kWh.",
+          "各费率示值之和与总示值相差{tariff_gap:.2f}kWh,当日电量{register_kwh:.1f}kWh。"),
+)  # fmt: skip
+def register_sum_mismatch(
+    tariff_gap: Column, register_kwh: Column, *, least: float = 0.1, share: float = 0.005
+) -> Column:
+    """Total and tariffs' registers apart by 0.1 kWh and 0.5 % of the day, two days (示值不平).
+
+    Defaults of this project.
+    """
+    return tariff_gap / np.maximum(least, share * register_kwh)
+
+
+@rule(
+    Days, severity=1, release=2 * DAY, title=("Meter runaway", "电表飞走"),
+    text=("Suspected runaway: the register moved {register_kwh:.1f} kWh; power or contract make {explained_kwh:.1f}.",
+          "疑似飞走:示值走{register_kwh:.1f}kWh,按功率或合同容量应为{explained_kwh:.1f}kWh。"),
+)  # fmt: skip
+def meter_runaway(
+    register_kwh: Column, explained_kwh: Column, by_power: Column, *, times: float = 10.0, over: float = 1.2,
+    known: float = 0.01, least: float = 3.0,
+) -> Column:  # fmt: skip
+    """The register moved ten times what the power readings make, or 1.2 times what the contract lets through (飞走).
+
+    Times and the floor of 0.01 kWh: terminal defaults. Without power the contract counts, day and night. At least
+    3 kWh, since short uses may fall between two readings of power: defaults of this project.
+    """
+    limit = np.where(by_power == 1, times, over) * explained_kwh
+    return gated(register_kwh / limit, (explained_kwh > known) & (register_kwh > least))
+
+
+@rule(
+    Days, severity=2, release=DAY, title=("Energy and power disagree", "电能量超差"),
+    text=("Of 3 days 2 counted {ratio_under:.0%} or less of what power makes, 2 {ratio_over:.0%} or more.",
+          "三天中两天示值电量不高于功率电量{ratio_under:.0%},两天不低于{ratio_over:.0%}。"),
+)  # fmt: skip
+def energy_ratio_error(ratio_over: Column, ratio_under: Column, *, band: float = 0.1) -> Column:
+    """Two days of three the register moved 10 % more or less than power makes (超差). Default of this project.
+
+    What two standard errors of power read at moments explain is taken off; three days in the band clear it.
+    """
+    return np.maximum(ratio_over - 1, 1 - ratio_under) / band
+
+
+@rule(
+    Days, severity=4, release=DAY, title=("Register and intervals differ", "示值与曲线电量不符"),
+    text=("The register moved {register_kwh:.2f} kWh from midnight to midnight, the intervals add up to {kwh:.2f} kWh.",
+          "零点示值差{register_kwh:.2f}kWh,当日曲线电量合计{kwh:.2f}kWh。"),
+)  # fmt: skip
+def register_interval_sum(
+    register_kwh: Column, kwh: Column, coverage: Column, midnights: Column, *, digit: float = 0.01, share: float = 0.01,
+    least: float = 1.0,
+) -> Column:  # fmt: skip
+    """A day's register and its intervals differ by 1 % and two last digits, all read (VEE sum check). Catalogue 1.1."""
+    score = np.abs(register_kwh - kwh) / np.maximum(2 * digit, share * kwh)
+    return np.where((coverage >= least) & (midnights == 1), score, np.nan)
+
+
+@rule(
+    Days, severity=1, hold=2 * DAY, title=("Ratio on file is not the meter's", "倍率不符"),
+    text=("The meter is set to a ratio of {meter_ratio:g}, the file says {ratio:g}: energy is billed by the wrong one.",
+          "电表设置倍率{meter_ratio:g},档案倍率{ratio:g},电量可能按错误倍率计算。"),
+)  # fmt: skip
+def ct_ratio_mismatch(
+    meter_ratio: Column, ratio: Column, *, band: float = 0.02, same: float = 0.01, unset: float = 1.0
+) -> Column:
+    """The ratio in the meter is not the file's, three days (倍率不符). 2 % apart; a meter left at 1 was never set.
+
+    Defaults of this project.
+    """
+    apart = np.abs(meter_ratio / ratio - 1)
+    return between((apart > band) & (meter_ratio != unset), apart < same)
+
+
+@rule(
+    Days, severity=2, hold=1, release=7 * DAY, title=("Export without registered generation", "反向电量异常"),
+    text=("{export_kwh:.1f} kWh flowed back in a day (limit {least:.1f}), and no generation is on file.",
+          "日反向电量{export_kwh:.1f}kWh(限值{least:.1f}kWh),档案无发电登记。"),
+)  # fmt: skip
+def unregistered_reverse(export_kwh: Column, pv_kva: Column, *, least: float = 1.0, quiet: float = 0.1) -> Column:
+    """More than 1 kWh a day exported, two days, without generation on file (反向电量). Default of this project.
+
+    A week without, or with the generation on file, clears it.
+    """
+    return between((export_kwh > least) & (pv_kva == 0), (export_kwh < quiet * least) | (pv_kva > 0))
+
+
+@rule(
+    Days, severity=1, title=("Use after the supply was stopped", "停电销户后用电"),
+    text=("{stopped_kwh:.2f} kWh were used since the supply was stopped or the account closed (limit {least:.2f}).",
+          "停电或销户后仍用电{stopped_kwh:.2f}kWh(限值{least:.2f}kWh)。"),
+)  # fmt: skip
+def use_after_stop(stopped_kwh: Column, *, least: float = 0.1) -> Column:
+    """More than 0.1 kWh since the supply was stopped (销户停电用电); resumed supply clears it. Catalogue 1.3."""
+    return between(stopped_kwh > least, stopped_kwh == 0)
+
+
+@rule(
+    Days, severity=2, clear=0.97, title=("Demand register is wrong", "需量异常"),
+    text=("The demand register shows {demand:.3f} kW; the highest mean power since its reset is {demand_floor:.3f} kW.",
+          "需量示值{demand:.3f}kW,复零以来最大平均功率{demand_floor:.3f}kW。"),
+)  # fmt: skip
+def demand_register_error(
+    demand: Column, demand_floor: Column, demand_ceiling: Column, *, under: float = 0.95, over: float = 1.1,
+    digit: float = 0.05,
+) -> Column:  # fmt: skip
+    """The demand register stands below 95 % or above 110 % of the highest quarter-hour since its reset (需量异常).
+
+    Defaults of this project; 0.05 kW is what the last digit of a quarter-hour's energy makes.
+    """
+    short = (under * demand_floor - digit - demand) / demand_floor
+    return np.maximum(1 + short, demand / (over * demand_ceiling + digit))

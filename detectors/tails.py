@@ -244,7 +244,7 @@ class Tails:
             for column in (facts.amps, facts.neutral, facts.kva, facts.unbalance):
                 column[..., stale] = np.nan
             facts.volted[stale] = facts.by_magnitude[stale] = False
-            facts.back[stale] = 0
+            facts.back[stale], facts.stale[stale] = 0, True
         kept = self.since["at"][where] > 0
         if kept.any():
             self.keep(part.rows(kept), where[kept], facts.kwh[rows[kept]])

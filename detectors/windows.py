@@ -40,9 +40,9 @@ class Windows:
                 del self.told[slot]
         return gone
 
-    def close(self, batch: Batch, slots: Codes) -> list[Alert]:
+    def close(self, batch: Batch, slots: Codes, more: Columns | None = None) -> list[Alert]:
         """Judge rows that closed in order."""
-        return self.note(self.present.fold(batch, slots))
+        return self.note(self.present.fold(batch, slots, more))
 
     def note(self, alerts: list[Alert]) -> list[Alert]:
         """Keep what is told."""

@@ -15,94 +15,100 @@ class Losses:
     """An area's line loss, day by day, as an interval: what was not read may have come in or gone out."""
 
     reads: tuple[str, ...] = ("energy_in",)
-    takes: tuple[str, ...] = ("energy_out", "doubt_in", "doubt_out", "coverage")
-    gives: tuple[str, ...] = ("loss_kwh", "loss_low_kwh", "loss_high_kwh", "loss_third", "loss_least_third")
+    takes: tuple[str, ...] = ("energy_out", "unread_in", "unread_out", "doubt", "coverage")
+    gives: tuple[str, ...] = ("through_kwh", "loss_kwh", "loss_third", "loss_least_third")
 
     def __init__(self) -> None:
         self.cells = Cells(low=np.full(WINDOW, np.nan), high=np.full(WINDOW, np.nan))
 
     def fold(self, slots: Codes, columns: Columns) -> Columns:
-        """Adds the interval's middle and ends; of 7 well-covered days the third-highest least share, and the reverse.
+        """Adds energy in and loss; of 7 well-covered days, the third-highest of the least shares and the reverse.
 
         NaN on a day that is not well covered.
         """
-        through = columns["energy_in"]
-        told = (through > 0) & (columns["coverage"] >= COVERED)
-        loss = np.where(told, through - columns["energy_out"], np.nan)
-        low, high = loss - columns["doubt_out"], loss + columns["doubt_in"]
-        third = third_highest(latest(self.cells, "low", slots, low / through))
-        least = -third_highest(-latest(self.cells, "high", slots, high / through))
+        through, doubt = columns["energy_in"] + columns["unread_in"], columns["doubt"]
+        told = (columns["energy_in"] > 0) & (columns["coverage"] >= COVERED)
+        loss = np.where(told, through - columns["energy_out"] - columns["unread_out"], np.nan)
+        third = third_highest(latest(self.cells, "low", slots, (loss - doubt) / through))
+        least = -third_highest(-latest(self.cells, "high", slots, (loss + doubt) / through))
         return {
-            "loss_kwh": (low + high) / 2, "loss_low_kwh": low, "loss_high_kwh": high,
-            "loss_third": np.where(np.isnan(low), np.nan, third),
-            "loss_least_third": np.where(np.isnan(low), np.nan, least),
+            "through_kwh": np.where(told, through, np.nan), "loss_kwh": loss,
+            "loss_third": np.where(told, third, np.nan), "loss_least_third": np.where(told, least, np.nan),
         }  # fmt: skip
 
 
 class UsualLoss:
     """What an area usually loses at its load, a + b E^2, and what it lost beyond that.
 
-    Lines lose by the square of the load, meters and bad contacts by the hour. A day counts as three spreads at most and
-    widens no spread by more than one, so that a loss that came to stay is usual only after many months.
+    Lines lose by the square of the load, meters and bad contacts by the hour. A day counts as one spread at most, once
+    some are known, so that a loss that came to stay is usual only after many months.
     """
 
     reads: tuple[str, ...] = ("loss_kwh",)
-    takes: tuple[str, ...] = ("energy_in", "loss_low_kwh", "at")
-    gives: tuple[str, ...] = ("usual_loss", "usual_spread", "loss_seen", "unusual_kwh", "excess_kwh", "excess_third")
+    takes: tuple[str, ...] = ("through_kwh", "doubt", "at")
+    gives: tuple[str, ...] = ("usual_loss", "usual_spread", "loss_seen", "unusual_kwh", "excess_kwh")
 
     HALF_LIFE = 30 * DAY
-    FEW, LEARNED = 3, 6  # days
-    TOLD = 0.1  # of the usual loss, that the spread counts for at least where it limits what is learned
-    LEAST = 0.001  # of the energy in, that it counts for at least elsewhere
+    FEW, LEARNED, LONG = 3, 6, 30  # days
+    TOLD = 0.3  # of the usual loss, that a day may differ while few are known
+    LEAST = 0.0005  # of the energy in, that the spread counts for at least
+    SURE = 0.01  # of the energy in, within which the loss must be known to tell of more than the usual
     LIMIT = 0.07  # of the energy in, beyond which no loss is taken for usual: catalogue 1.3
     PRIOR = 0.1  # spread of E^2, relative, up to which the loss is taken to be in proportion to it
 
     def __init__(self) -> None:
-        nothing = np.float64(0)
+        nothing, week = np.float64(0), np.full(WINDOW, np.nan)
         self.cells = Cells(
             loss=np.float64(np.nan), square=nothing, spread=nothing, together=nothing, var=nothing,
-            then=np.int64(0), seen=np.int32(0), excess=np.full(WINDOW, np.nan),
+            then=np.int64(0), seen=np.int32(0), excess=week, doubt=week,
         )  # fmt: skip
 
     def fold(self, slots: Codes, columns: Columns) -> Columns:
         """Adds, as shares of the energy in, the usual loss before each day and its spread, and of how many days.
 
-        Then, in kWh, the loss less the usual one, less what is tolerable too, and of 7 days the third-highest excess
-        that is beyond doubt.
+        Then, in kWh, the loss less the usual one, and what the last seven days lost beyond it at least, on average and
+        by three deviations of what the readings leave open, of the days, and of what is known of the usual loss.
         """
-        c, loss, through = self.cells, columns["loss_kwh"], columns["energy_in"]
-        known = {name: c[name][slots] for name in ("loss", "square", "spread", "together", "var", "then", "seen")}
-        mean, square, seen = known["loss"], known["square"], known["seen"]
-        prior = np.square(self.PRIOR * square)
-        slope = np.maximum((known["together"] + prior * mean / square) / (known["spread"] + prior), 0)
-        expected = np.where(seen > 1, mean + slope * (np.square(through) - square), mean)
-        spread = np.maximum(np.sqrt(known["var"]), self.LEAST * through)
-        self.learn(slots, columns, np.where(seen > 0, expected, loss))
+        c, through, doubt = self.cells, columns["through_kwh"], columns["doubt"]
+        loss = np.where(doubt <= self.SURE * through, columns["loss_kwh"], np.nan)
+        seen, expected = c["seen"][slots], self.expected(slots, np.square(through))
+        spread = np.maximum(np.sqrt(c["var"][slots]), self.LEAST * through)
+        self.learn(slots, loss, columns, np.where(seen > 0, expected, loss))
         usual = np.where(seen >= self.LEARNED, np.minimum(expected, self.LIMIT * through), self.LIMIT * through)
-        sure = columns["loss_low_kwh"] - usual - 3 * spread
-        excess = third_highest(latest(c, "excess", slots, sure))
+        week = latest(c, "excess", slots, loss - usual)
+        weight = 1 / np.square(latest(c, "doubt", slots, np.where(np.isnan(loss), np.nan, np.hypot(spread, doubt / 3))))
+        days, weights = (~np.isnan(week)).sum(axis=0), np.nansum(weight, axis=0)
+        error = np.sqrt(1 / weights + np.square(spread) / np.clip(seen, 1, self.LONG))
+        excess = np.nansum(weight * week, axis=0) / weights - 3 * error
         return {
-            "usual_loss": np.where(seen > 0, expected, np.nan) / through, "usual_spread": spread / through,
-            "loss_seen": seen.astype(float), "unusual_kwh": loss - np.where(seen > 0, expected, np.nan),
-            "excess_kwh": loss - usual, "excess_third": np.where(np.isnan(loss), np.nan, excess),
+            "usual_loss": expected / through, "usual_spread": spread / through, "loss_seen": seen.astype(float),
+            "unusual_kwh": loss - expected, "excess_kwh": np.where(np.isnan(loss) | (days < 3), np.nan, excess),
         }  # fmt: skip
 
-    def learn(self, slots: Codes, columns: Columns, expected: Column) -> None:
+    def expected(self, slots: Codes, square: Column) -> Column:
+        """The loss to expect at some squares of the day's energy; NaN before the first day."""
+        loss, mean, spread, together = (self.cells[n][slots] for n in ("loss", "square", "spread", "together"))
+        prior = np.square(self.PRIOR * mean)
+        slope = np.maximum((together + prior * loss / mean) / (spread + prior), 0)
+        return np.where(self.cells["seen"][slots] > 1, loss + slope * (square - mean), loss)
+
+    def learn(self, slots: Codes, loss: Column, columns: Columns, expected: Column) -> None:
         """Take a day into what is usual."""
-        told = ~np.isnan(columns["loss_kwh"])
+        told = ~np.isnan(loss)
         c, slots, expected = self.cells, slots[told], expected[told]
-        at, loss, square = columns["at"][told], columns["loss_kwh"][told], np.square(columns["energy_in"][told])
-        seen = c["seen"][slots]
+        at, through = columns["at"][told], columns["through_kwh"][told]
+        seen, var = c["seen"][slots], c["var"][slots]
         keep = np.minimum(np.exp2((c["then"][slots] - at) / self.HALF_LIFE), 1 - 1 / (seen + 1))
-        spread = np.maximum(np.sqrt(c["var"][slots]), self.TOLD * np.abs(expected))
-        widest = np.where(seen < self.FEW, np.inf, spread)
-        step = np.clip(loss - expected, -3 * widest, 3 * widest)
-        more, off = square - c["square"][slots], expected + step - np.where(seen > 0, c["loss"][slots], loss)
-        c["loss"][slots] = expected + step - keep * off
+        narrow = np.where(seen < self.FEW, np.inf, np.maximum(np.sqrt(var), self.LEAST * through))
+        widest = np.where(seen < self.LEARNED, np.maximum(narrow, self.TOLD * np.abs(expected)), narrow)
+        step = loss[told] - expected
+        after = expected + np.clip(step, -widest, widest)
+        more, off = np.square(through) - c["square"][slots], after - np.where(seen > 0, c["loss"][slots], after)
+        c["loss"][slots] = after - keep * off
         c["square"][slots] += (1 - keep) * more
         c["spread"][slots] = keep * (c["spread"][slots] + (1 - keep) * more * more)
         c["together"][slots] = keep * (c["together"][slots] + (1 - keep) * more * off)
-        c["var"][slots] = keep * (c["var"][slots] + (1 - keep) * np.square(np.clip(step, -widest, widest)))
+        c["var"][slots] = keep * (var + (1 - keep) * np.square(np.clip(step, -narrow, narrow)))
         c["then"][slots], c["seen"][slots] = at, seen + 1
 
 

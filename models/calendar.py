@@ -10,7 +10,7 @@ import holidays
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.columns import Times
+from schemas.columns import Codes, Times
 
 FIRST, LAST = date(1999, 12, 31), date(2101, 1, 2)
 HOLIDAY, FESTIVAL = 7, 8  # kinds of days after the weekdays, Monday 0
@@ -42,6 +42,39 @@ def day_of(at: Times, zone: str) -> Times:
         if first == last:
             return np.full(len(at), first)
     return np.searchsorted(midnights(zone), at, side="left") - 1
+
+
+def month_of(days: Codes) -> tuple[Codes, Codes]:
+    """The month of some days, indices into midnights, counted from January 1970 on, and the day of the month.
+
+    >>> [part.tolist() for part in month_of(np.array([1, 31, 32]))]
+    [[360, 360, 361], [1, 31, 1]]
+    """
+    dates = np.datetime64(FIRST) + days
+    months = dates.astype("datetime64[M]")
+    return months.astype(np.int64), (dates - months.astype("datetime64[D]")).astype(np.int64) + 1
+
+
+@lru_cache(maxsize=8)
+def worked(zone: str) -> Times:
+    """Seconds of working days since 1999 at every local midnight; a working day is a weekday."""
+    lengths = np.diff(midnights(zone))
+    weekday = (np.arange(len(lengths)) + FIRST.weekday()) % 7 < 5
+    return np.concatenate([[0], np.cumsum(lengths * weekday)])
+
+
+def worked_after(at: int, seconds: float, zone: str) -> int:
+    """When so many seconds of working days have passed since a moment.
+
+    >>> friday_noon = 946641600 + 7 * 86400
+    >>> (worked_after(friday_noon, 86400, "UTC") - friday_noon) / 86400
+    3.0
+    """
+    nights, work = midnights(zone), worked(zone)
+    day = int(np.searchsorted(nights, at, side="right")) - 1
+    target = int(work[day]) + min(at - int(nights[day]), int(work[day + 1] - work[day])) + round(seconds)
+    last = int(np.searchsorted(work, target, side="left")) - 1
+    return int(nights[last]) + target - int(work[last])
 
 
 def midnight(day: date, zone: str) -> int:
@@ -91,18 +124,12 @@ def day_kinds(zone: str) -> NDArray[np.int8]:
         return kinds
     public = holidays.country_holidays("CN", years=range(FIRST.year, LAST.year + 1), language="en_US")
     named = np.array([day in public for day in days])
-    worked = np.array([day in public.weekend_workdays for day in days])
-    off = named | ((kinds >= 5) & ~worked)
+    exchanged = np.array([day in public.weekend_workdays for day in days])
+    off = named | ((kinds >= 5) & ~exchanged)
     row = np.cumsum(off & ~np.roll(off, 1))
-    kinds[worked] = 4
+    kinds[exchanged] = 4
     kinds[off & np.isin(row, row[named])] = HOLIDAY
     springs = np.flatnonzero([public.get(day, "") == "Chinese New Year (Spring Festival)" for day in days])
     for new_year in springs[np.diff(springs, prepend=-DAYS_APART) > DAYS_APART - 1]:
         kinds[max(new_year + SEASON.start, 0) : new_year + SEASON.stop] = FESTIVAL
     return kinds
-
-
-@lru_cache(maxsize=1)
-def month_of() -> NDArray[np.int8]:
-    """The month of every day in `midnights`, January 0."""
-    return np.array([day.month - 1 for day in dates()], np.int8)

@@ -8,6 +8,7 @@ order, so that the order of arrival cannot change them.
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Iterator
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -16,11 +17,13 @@ import numpy as np
 
 from models.calendar import day_of, midnights
 from models.cells import Array, Cells
+from models.freezes import Shown, freeze, freeze_columns, freezes, highest, shown
+from models.gaps import total, unknown, zeroed
 from models.heights import LOST, height_columns, heights, keep_highest, spread_of, unbalance_factor
 from models.packed import packed, unpacked
 from models.registry import Registry
 from models.runs import ascending, runs, sizes_of
-from schemas.columns import Codes, Column, Mask, Readings, Status, Times, constant
+from schemas.columns import Codes, Column, Mask, Readings, Status, Times
 
 HOUR, DAY = 3600, 86_400
 DAY_PATIENCE = HOUR
@@ -30,7 +33,6 @@ LONE = 2 * DAY  # of one meter's time without another's reading, from which it m
 SPIKE, SPIKE_KWH = 5.0, 0.5  # times the day's third-highest interval, and at least: default of this project
 TENTH_MILLI = 10_000
 SUMS = ("gateway", "amps", "milli_va", "counted")
-UNREAD = 2.0  # times a meter's mean that it may have used in an interval that was not read: default of this project
 LAST_DIGIT = 0.01  # kWh that a register shows, secondary
 GUESSED = 3  # an interval of which only estimates were read; else 0 unread, 1 read once, 2 more often
 
@@ -95,6 +97,8 @@ class Facts(NamedTuple):
     volted: Mask  # has a voltage
     live: Mask  # has one above half of nominal
     gateway: Mask
+    stale: Mask  # repeats the reading before it; found when it is judged
+    shown: Shown
 
 
 class Block:
@@ -130,10 +134,10 @@ class Grid:
             last_day=np.int32(0), sealed_day=np.int32(0),  # the last closed and sealed days
         )  # fmt: skip
         self.member = Cells(number=np.int32(-1))  # of a meter slot in its area
-        steps = -(-25 * HOUR // interval)
+        steps = max(-(-25 * HOUR // interval), 3)  # a day has its third-highest interval
         self.rows = Cells(  # a member's day each
             kwh=np.full(steps, np.nan, np.float32), seen=np.zeros(steps, np.uint8), reads=np.int32(0),
-            volted=np.int32(0), live=np.int32(0), back=np.int64(0), **heights(interval),
+            volted=np.int32(0), live=np.int32(0), back=np.int64(0), **heights(interval), **freezes(),
         )  # fmt: skip
         self.sums = Cells(  # an area's day each, over its users
             amps=np.zeros((3, steps), np.int64),  # 0.1 mA primary
@@ -384,9 +388,9 @@ class Grid:
         stale = ~again & (at <= np.maximum(passed, np.repeat(self.clocks["closed_to"][areas[begins]], sizes)))
         for k in np.unique(np.searchsorted(begins, np.flatnonzero(stale), side="right") - 1).tolist():
             self.areas[owners[k][0]].dirty.add(owners[k][1])
-        fresh = ~seen | in_order
+        since, fresh = at - start, ~seen | in_order
         if not fresh.all():
-            rows, cell, step, number = (c[fresh] for c in (rows, cell, step, number))
+            rows, cell, step, number, since = (c[fresh] for c in (rows, cell, step, number, since))
             seen, read = seen[fresh], read[fresh]
         add(r["reads"], cell, read)
         add(r["volted"], cell, facts.volted[rows])
@@ -394,6 +398,8 @@ class Grid:
         if (back := facts.back[rows]).any():
             add(r["back"], cell, back)
         self.keep(rows[~seen], cell[~seen], facts)
+        sound = np.flatnonzero(~facts.stale[rows]) if facts.stale.any() else slice(None)
+        freeze(self.rows, facts.shown, rows[sound], cell[sound], since[sound], ~seen[sound])
         self.sum_up(rows, step, number, facts, seen)
         return again
 
@@ -593,8 +599,10 @@ class Grid:
         rows = self.registry.meters.rows(meters, np.full(len(meters), end - 1))
         master = self.registry.meters.at(rows)
         present = ((rows > 0) & (end <= master["member_until"])) | (cells["reads"] > 0)
-        expected = np.maximum((end - start) / np.fmax(master["interval_s"], self.interval), 1)
+        own = np.fmax(master["interval_s"], self.interval)
+        expected = np.maximum((end - start) / own, 1)
         columns = day_columns(cells, expected) | height_columns(cells, expected, end - start)
+        columns |= freeze_columns(cells, expected, end - start) | {"top_kw": highest(cells["kwh"], own, self.interval)}
         spikes = int(np.count_nonzero(columns.pop("spike")[present]))
         totals = read_share(columns["reads"], expected, present) | area_day(columns, master, cells["back"], present)
         days = {name: column[..., present] for name, column in columns.items()}
@@ -641,11 +649,6 @@ def apparent(r: Readings, master: dict[str, Column]) -> Column:
     return np.where(told, kva, np.where(blind, np.nan, total(product) / 1000 * wires))
 
 
-def total(phases: Column) -> Column:
-    """The sum over the phases, in double precision."""
-    return zeroed(phases).sum(axis=0, dtype=np.float64)
-
-
 def facts_of(r: Readings, master: dict[str, Column], interval: int) -> Facts:
     """What the grid files of readings; the master columns are as of each row's time."""
     kva = apparent(r, master) * master["ratio"]
@@ -660,8 +663,10 @@ def facts_of(r: Readings, master: dict[str, Column], interval: int) -> Facts:
     read = r.status != Status.ESTIMATED
     amps, neutral = r.i * master["ratio"], r.neutral * master["ratio"]
     unbalance, by_magnitude = unbalance_of(r, master)
-    gateway = master["is_gateway"] == 1
-    return Facts(r.kwh, amps, neutral, kva, unbalance, by_magnitude, back, read, volted, live, gateway)
+    return Facts(
+        r.kwh, amps, neutral, kva, unbalance, by_magnitude, back, read, volted, live, master["is_gateway"] == 1,
+        np.zeros(len(r), bool), shown(r),
+    )  # fmt: skip
 
 
 def unbalance_of(r: Readings, master: dict[str, Column]) -> tuple[Column, Mask]:
@@ -678,19 +683,8 @@ def unbalance_of(r: Readings, master: dict[str, Column]) -> tuple[Column, Mask]:
     return told, by_magnitude
 
 
-def unknown(column: Column) -> bool:
-    """Whether a column was never given."""
-    return constant(column) and bool(np.isnan(column[..., 0]).all())
-
-
-def zeroed(column: Column) -> Column:
-    """The column with 0 for NaN."""
-    missing = np.isnan(column)
-    return np.where(missing, column.dtype.type(0), column) if np.count_nonzero(missing) else column
-
-
 def day_columns(cells: dict[str, Array], expected: Column) -> dict[str, Column]:
-    """The Days columns of every member; `expected` is how many intervals a full day has."""
+    """The Days columns of every member's energy; `expected` is how many intervals a full day has."""
     kwh: Column = cells["kwh"].astype(np.float64)
     told = (~np.isnan(kwh)).sum(axis=0)
     coverage = np.minimum(told / expected, 1)
@@ -702,7 +696,7 @@ def day_columns(cells: dict[str, Array], expected: Column) -> dict[str, Column]:
     with np.errstate(invalid="ignore", divide="ignore"):
         live = np.where(cells["volted"] > 0, cells["live"] / cells["volted"], np.nan)
     return {"kwh": total, "coverage": coverage, "reads": cells["reads"].astype(float), "live": live,
-            "curve": cells["kwh"], "spike": spike.astype(float)}  # fmt: skip
+            "curve": cells["kwh"], "returned_kwh": cells["back"] / 1e6, "spike": spike.astype(float)}  # fmt: skip
 
 
 def read_share(reads: Column, expected: Column, present: Mask) -> dict[str, float]:
@@ -712,31 +706,32 @@ def read_share(reads: Column, expected: Column, present: Mask) -> dict[str, floa
 
 
 def area_day(days: dict[str, Column], master: dict[str, Column], back: Times, present: Mask) -> dict[str, float]:
-    """Energy in and out in primary kWh, what beyond it each may have been, and the lesser coverage; NaN if no gateway.
+    """Energy read in and out, likely unread in and out, three deviations of all that, and the lesser coverage.
 
-    A meter of which half the day was read may have used twice its mean in each interval that is missing; another,
-    twice what its contract's share of the area makes likely. Registers are right to their last digit.
+    Primary kWh; NaN without a gateway. What was not read of a meter is likely what its mean makes it, anything up to
+    twice as much is possible; of a meter of which less than half was read, what its contract's share of the area makes
+    likely. Registers are right to their last digit.
     """
     gateway, ratio = master["is_gateway"] == 1, zeroed(master["ratio"])
     users, through = present & ~gateway, present & gateway
     if not through.any() or not users.any() or np.isnan(master["ratio"][users]).all():
-        return dict.fromkeys(("energy_in", "energy_out", "doubt_in", "doubt_out", "coverage"), np.nan)
+        return dict.fromkeys(("energy_in", "energy_out", "unread_in", "unread_out", "doubt", "coverage"), np.nan)
     micro = np.rint(zeroed(days["kwh"]) * ratio * 1e6).astype(np.int64)
     sent = np.rint(back * ratio).astype(np.int64)
     energy_in = int(micro[through].sum()) - int(sent[through].sum()) + int(sent[users].sum())
     energy_out = int(micro[users].sum())
-    read, coverage = np.logical_not(np.isnan(days["kwh"])), days["coverage"]
-    unread = np.rint(zeroed(np.where(read, micro * (1 / np.maximum(coverage, 0.5) - 1), np.nan))).astype(np.int64)
+    read, coverage = np.logical_not(np.isnan(days["kwh"])), np.maximum(days["coverage"], 0.5)
+    unread = np.rint(np.where(read, micro * (1 / coverage - 1), 0)).astype(np.int64)
     if (dark := users & ~read).any():
         weights = np.rint(contract_shares(master["contract_kva"], users) * 1000).astype(np.int64)
         known = int(weights[users & read].sum())
         unread[dark] = np.rint(weights[dark] * (energy_out / known)) if known else 0
-    digits = LAST_DIGIT * np.hypot(ratio[through].sum(), np.sqrt(np.square(ratio[users]).sum()))
+    milli = np.rint(np.hypot(unread[present] / 1e3, LAST_DIGIT * ratio[present] * 1e3)).astype(np.int64)
     return {
         "energy_in": energy_in / 1e6, "energy_out": energy_out / 1e6,
-        "doubt_in": UNREAD * int(unread[through].sum()) / 1e6 + digits,
-        "doubt_out": UNREAD * int(unread[users].sum()) / 1e6 + digits,
-        "coverage": min(float(coverage[through].mean()), float(coverage[users].mean())),
+        "unread_in": int(unread[through].sum()) / 1e6, "unread_out": int(unread[users].sum()) / 1e6,
+        "doubt": math.sqrt(3 * int(np.square(milli).sum())) / 1e3,
+        "coverage": min(float(days["coverage"][through].mean()), float(days["coverage"][users].mean())),
     }  # fmt: skip
 
 

@@ -360,7 +360,7 @@ class Months:
         c, rows = self.cells, np.arange(len(slots))
         held = {name: c[name][..., slots].astype(np.float64) for name in c.arrays}
         told, used = ~np.isnan(columns["used_kwh"]), columns["used_kwh"]
-        month = month_of()[day_of(columns["at"], self.zone)]
+        month = month_of(day_of(columns["at"], self.zone))[0] % 12
         ended = told & (held["month"] >= 0) & (held["month"] != month)
         last, share = held["last"], held["share"]
         if ended.any():

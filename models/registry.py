@@ -12,15 +12,18 @@ from models.cells import Array
 from models.index import Index
 from models.tariffs import in_force
 from schemas.columns import SEGMENTS, Codes, Column, Times
-from schemas.master import Area, Meter, Tariff, Transformer
+from schemas.master import Area, Meter, Stage, Tariff, Transformer
 
 METER_COLUMNS = ("un", "ib", "imax", "ct", "ratio", "contract_kva", "suspended_kva", "pv_kva", "phases", "three_wire",
-                 "residential", "is_gateway", "interval_s", "elements", "effective", "register_span", "member_until",
-                 "own_kva", "valley_from", "valley_until", "segments")  # fmt: skip
+                 "residential", "is_gateway", "interval_s", "elements",
+                 "effective", "register_span", "member_until", "own_kva", "declared_kw", "stopped",
+                 "valley_from", "valley_until", "segments")  # fmt: skip
 AREA_COLUMNS = ("rating_kva", "segments")
 ELEMENTS = {"1P2W": 1, "3P3W": 2, "3P4W": 3}
 WIRINGS = {"1P2W": "single_phase", "3P3W": "three_wire", "3P4W": "four_wire"}
 VOLTAGES = (("medium_voltage", 1, 30), ("high_voltage", 30, 100), ("highest_voltage", 100, np.inf))  # kV
+STAGES = [Stage(stage=stage, hours=hours) for stage, hours in (
+    ("reading", 24), ("checking", 24), ("review", 24), ("issue", 120), ("collection", 480))]  # fmt: skip
 UNKNOWN = {"is_gateway": 0.0, "effective": -1.0, "segments": 0.0}
 
 
@@ -41,7 +44,7 @@ def meter_row(m: Meter, gateway: bool) -> list[float]:
     return [m.un_v, m.ib_a, m.imax_a, m.ct, m.ct * m.pt, contract, m.suspended_kva, m.pv_kva,
             1 if m.wiring == "1P2W" else 3, m.wiring == "3P3W", m.segment == "residential", gateway, m.interval_s,
             ELEMENTS[m.wiring], m.effective, 10.0**m.register_digits, m.until or np.inf, m.own_transformer_kva,
-            m.valley_from, m.valley_until,
+            m.declared_kw or np.nan, m.stopped or np.inf, m.valley_from, m.valley_until,
             segments_code(m.segment, WIRINGS[m.wiring], *["pv"] * (m.pv_kva > 0), *voltage_class(m))]  # fmt: skip
 
 
@@ -155,6 +158,18 @@ class Registry:
         mine = (m for m in self.accounts[area].get(customer, []) if m.effective <= at and not 0 < m.until < at)
         meter = next(mine, None)
         return meter, in_force(known.tariffs, meter.tariff, at) if meter else None
+
+    def stages(self, section: str, at: int) -> list[Stage]:
+        """The stages of a section's work at a time, in their order; the project's own where it has none."""
+        known = self.areas.get(section)
+        if known is None or not known.stages:
+            return STAGES
+        in_force: dict[str, Stage] = {}
+        for stage in sorted(known.stages, key=lambda stage: stage.effective):
+            if stage.effective <= at:
+                in_force[stage.stage] = stage
+        names = dict.fromkeys(stage.stage for stage in known.stages)
+        return [in_force[name] for name in names if name in in_force]
 
     def users(self, areas: Codes, at: Times) -> Codes:
         """How many enrolled meters besides the gateway are in force in the intervals that end at some times."""

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from models.cells import Cells
-from models.grid import unknown, waves
+from models.gaps import unknown
+from models.grid import waves
 from models.runs import ascending
 from schemas.columns import Codes, Column, Mask, Readings, Status, Times
 

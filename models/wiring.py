@@ -5,7 +5,7 @@ import numpy as np
 
 from models.cells import Cells
 from models.features import DAY, HOUR, Columns
-from models.grid import unknown
+from models.gaps import unknown
 from schemas.columns import Codes, Column, Flag, Readings
 
 FLAGS = {"reversed_sequence": Flag.REVERSED_SEQUENCE, "relay_open": Flag.RELAY_OPEN}

@@ -65,6 +65,7 @@ class Block:
 
 
 Change = Callable[[Block], None]
+MISSING = ("area_loss_high", "area_loss_correlation")  # what tells of energy that a meter no longer counts
 
 
 @dataclass(frozen=True)
@@ -201,6 +202,79 @@ def clock_ahead(row: int, start: int, block: Block) -> None:
     block.clock[row] = min(1200, (block.start - start) / 60)
 
 
+def registered(rows: int | Rows, shares: Values, block: Block) -> None:
+    """The meter counts a share of what flows, slot by slot."""
+    for column in (block.i, block.p, block.q):
+        column[:, :, rows] *= shares
+
+
+def shares_h1(_: Grid, row: int, seed: int, block: Block) -> Values:
+    """The same share always."""
+    return np.full(len(block.read), np.random.default_rng([seed, row]).uniform(0.1, 0.8), np.float32)
+
+
+def shares_h2(_: Grid, row: int, seed: int, block: Block) -> Values:
+    """Nothing in a span of six hours that is the same every day."""
+    begins = int(np.random.default_rng([seed, row]).integers(24))
+    return np.full(len(block.read), (block.start // HOUR - begins) % 24 >= 6, np.float32)
+
+
+def shares_h3(_: Grid, row: int, seed: int, block: Block) -> Values:
+    """Another share in every slot."""
+    return np.random.default_rng([seed, row, block.start]).uniform(0.1, 0.8, len(block.read)).astype(np.float32)
+
+
+def shares_h4(grid: Grid, row: int, seed: int, block: Block) -> Values:
+    """Another share of the mean in every slot."""
+    return shares_h3(grid, row, seed, block) * shares_h5(grid, row, seed, block)
+
+
+def shares_h5(grid: Grid, row: int, _: int, block: Block) -> Values:
+    """The mean, whatever flows: nothing is missing but the peaks."""
+    return grid.mean_kw[row] / np.maximum(_power(grid, row, block), 1e-3)
+
+
+def shares_h6(grid: Grid, row: int, _: int, block: Block) -> Values:
+    """The day turned round: nothing is missing but what is dear."""
+    shape = grid.shapes[grid.segment[row], 0]
+    slots = (block.start + 8 * HOUR) // 900 % len(shape) + np.arange(len(block.read))
+    return np.asarray(shape[len(shape) - 1 - slots] / shape[slots], np.float32)
+
+
+def _power(grid: Grid, row: int, block: Block) -> Values:
+    return np.asarray(np.nansum(block.p[:, :, row], axis=0) * grid.ratio[row])
+
+
+@dataclass(frozen=True)
+class Attack:
+    """A way to register less than is used: what of every slot the meter counts, and the rules that may tell."""
+
+    note: str
+    shares: Callable[[Grid, int, int, Block], Values]
+    rules: tuple[str, ...] = ("area_loss_correlation",)
+
+
+ATTACKS = {  # after Jokar et al. 2016
+    "h1": Attack("a share of the use, always the same", shares_h1),
+    "h2": Attack("nothing for six hours of the day", shares_h2),
+    "h3": Attack("a share that changes with every interval", shares_h3),
+    "h4": Attack("changing shares of the mean", shares_h4),
+    "h5": Attack("the mean instead of the curve: no energy is missing", shares_h5),
+    "h6": Attack("the curve turned round: no energy is missing", shares_h6),
+}
+
+
+def attacked(grid: Grid, kind: str, row: int, span: tuple[int, int], seed: int) -> Happening:
+    """One customer registers less than it uses; the gateway meter counts all of it."""
+    attack, (start, end) = ATTACKS[kind], span
+
+    def after(block: Block) -> None:
+        registered(row, attack.shares(grid, row, seed, block), block)
+
+    planted = Planted(kind, attack.rules, grid.areas[grid.area[row]], grid.names[row], start, end, attack.note, MISSING)
+    return Happening(start, end, after=after, planted=planted)
+
+
 @dataclass(frozen=True)
 class Fault:
     """A kind of fault of one meter: whom it befalls and what it does."""
@@ -236,7 +310,6 @@ def _office(grid: Grid) -> Mask:
     return (grid.segment == COMMERCIAL) & _through_ct(grid)
 
 
-MISSING = ("area_loss_high",)  # what tells of energy that a meter no longer counts
 BESIDE = ("power_differential", *MISSING)  # and where a terminal measures beside it
 FAULTS = (
     Fault("voltage_loss", "phase B of the voltage circuit has a bad contact, 40 % of the voltage is left", _through_ct,
@@ -257,7 +330,7 @@ FAULTS = (
     Fault("over_contract_capacity", "a new workshop at more than twice the load of the contract", _office,
           before=lambda row, _, b: load(row, 2.2, b), needs=3.5, echoes=("capacity_expansion",)),
     Fault("meter_stopped", "the register stands still while power flows", _home,
-          after=lambda row, _, b: stands_still(row, b), echoes=("zero_usage", *MISSING)),
+          after=lambda row, _, b: stands_still(row, b), echoes=("zero_usage", "energy_ratio_error", *MISSING)),
     Fault("register_decrease", "the register shows 150 kWh less than before", _home,
           before=lambda row, start, b: register_falls(row, 150.0 * (b.start == start), b)),
     Fault("zero_usage", "the whole meter is bypassed, voltage is there", _shop,

@@ -373,6 +373,35 @@ class Overdue(Batch):
 
     share: Column  # of the limit that has passed, 0 once it is finished
     limit_hours: Column
+    stalled: Column  # times what is usual that it has taken, 0 once it is finished
+    usual_hours: Column  # within which 95 % of such stages were done
+
+
+@dataclass(frozen=True, slots=True)
+class Journeys(Batch):
+    """A work item when it enters or leaves a stage. The subject is the item, the area its section."""
+
+    kind: ClassVar[str] = "journeys"
+
+    unfinished: Column  # stages before the furthest it has entered that it has not finished
+
+
+@dataclass(frozen=True, slots=True)
+class Incidents(Batch):
+    """What a meter, or a whole area (subject ""), reported, at a moment at which it counts; NaN tells nothing."""
+
+    kind: ClassVar[str] = "incidents"
+
+    event: NDArray[np.uint8]  # Event that it tells of
+    openings: Column  # without a work order, since the last inspection
+    changes: Column  # of parameters, the same
+    field_s: Column  # seconds that the longest magnetic field lasted since the last inspection
+    use_drop: Column  # share by which daily use fell after one of these; 0 where no fall is known
+    relay_failures: Column  # commands in a row that were not carried out
+    disturbances: Column  # sags, swells and interruptions within a day
+    residual: Column  # pu, of the last
+    seconds: Column  # of the last
+    outages: Column  # within 30 days that nobody planned
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,6 +416,20 @@ class Days(Batch):
     reads: Column  # readings of any kind in the day
     live: Column  # share of the day's readings with voltage on some phase, NaN when none has a voltage
     curve: Column  # (intervals, rows) kWh of each interval since midnight, secondary; NaN where none was read
+    register: Column  # kWh at the day's last reading that shows a register, secondary
+    register_age: Column  # seconds from that reading to midnight
+    export_register: Column  # kWh exported, of the same reading
+    tariff_sum: Column  # kWh of the tariffs' registers together, of the same reading
+    tariffs: Column  # how many of them that reading shows
+    mean_kw: Column  # mean of the power drawn, secondary; NaN below half coverage
+    mean_kw_error: Column  # its standard error where power is read at moments of the intervals
+    mean_kvar: Column  # mean of the reactive power without its sign, where it is told beside all power
+    power_coverage: Column  # share of the day's intervals with power
+    returned_kwh: Column  # kWh that flowed back by the power readings, secondary
+    top_kw: Column  # highest mean power of an interval, of those that follow one that was read, secondary
+    demand: Column  # kW of the demand register at the day's last reading that shows it, secondary
+    demand_resets: Column  # how often it was reset, of the same reading
+    meter_ratio: Column  # CT x PT ratio that the meter was last set to in the day
     kva_p99: Column  # primary kVA below which 99 % of the readings lie, the second highest at a quarter-hour
     kva_2h: Column  # primary kVA reached for two hours of the day in all; both NaN below 90 % coverage
     unbalance_p95: Column  # of the voltages, below which 95 % of the readings lie; NaN below 90 % coverage
@@ -417,8 +460,9 @@ class AreaDays(Batch):
 
     energy_in: Column  # kWh through the gateway meter, primary
     energy_out: Column  # kWh of all users, primary
-    doubt_in: Column  # kWh that may have come in beyond what was read
-    doubt_out: Column  # kWh that the users may have used beyond what was read
+    unread_in: Column  # kWh that likely came in besides, where intervals were not read
+    unread_out: Column  # kWh that the users likely used besides
+    doubt: Column  # kWh, three standard deviations of the unread and of the registers' last digits
     coverage: Column  # the lesser share of the gateway's and of the users' intervals that were read
     read_share: Column  # readings got of those due, of all meters
 
@@ -431,6 +475,8 @@ COLUMN_TYPES: dict[str, Any] = {
     "frequency": np.float32, "thd": np.float32, "u_angle": np.float32, "terminal_p": np.float32,
     "meter_ratio": np.float32, "flags": np.float32, "clock_offset": np.float32, "received": np.int64,
     "status": np.uint8, "event": np.uint8, "until": np.int64, "residual": np.float32, "seconds": np.float32,
+    "openings": np.float32, "changes": np.float32, "field_s": np.float64, "use_drop": np.float32,
+    "relay_failures": np.float32, "disturbances": np.float32, "outages": np.float32,
     "payment": np.uint8, "amount": np.float64, "bills": str, "bill": np.int32, "channels": str, "channel": np.int32,
     "references": str, "reference": np.int32, "succeeded": np.uint8, "due": np.int64, "read_at": np.int64,
     "read_register": np.float64, "frozen_register": np.float64, "billed_kwh": np.float64, "billed_sharp": np.float64,
@@ -440,11 +486,14 @@ COLUMN_TYPES: dict[str, Any] = {
     "offset": np.float64, "failed": np.float32, "overdue_days": np.float64, "unpaid": np.float64, "share": np.float64,
     "read_off": np.float64, "short_kwh": np.float64, "by_demand": np.float64, "difference": np.float64,
     "recomputed": np.float64,
-    "limit_hours": np.float64,
-    "coverage": np.float32, "reads": np.float32, "live": np.float32, "curve": np.float32, "kva_p99": np.float32,
-    "kva_2h": np.float32, "unbalance_p95": np.float32, "unbalance_top": np.float32, "by_magnitude": np.float32,
+    "limit_hours": np.float64, "stalled": np.float64, "usual_hours": np.float64, "unfinished": np.float64,
+    "register_age": np.float32, "tariff_sum": np.float64, "tariffs": np.float32, "mean_kw": np.float32,
+    "mean_kw_error": np.float32, "mean_kvar": np.float32, "power_coverage": np.float32, "returned_kwh": np.float32,
+    "top_kw": np.float32, "curve": np.float32,
+    "coverage": np.float32, "reads": np.float32, "live": np.float32, "kva_p99": np.float32, "kva_2h": np.float32,
+    "unbalance_p95": np.float32, "unbalance_top": np.float32, "by_magnitude": np.float32,
     "current": np.float32, "kva": np.float32, "gateway": np.float32, "energy_in": np.float64, "energy_out": np.float64,
-    "doubt_in": np.float64, "doubt_out": np.float64, "read_share": np.float32,
+    "unread_in": np.float64, "unread_out": np.float64, "doubt": np.float64, "read_share": np.float32,
 }  # fmt: skip
 PHASE_COLUMNS = frozenset({"u", "i", "p", "q", "thd", "u_angle", "current"})
 CURVES = frozenset({"curve"})  # with a leading axis of intervals

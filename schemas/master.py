@@ -74,6 +74,7 @@ class Meter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     interval_s: Annotated[int, msgspec.Meta(ge=60, le=86_400)] = 900
     contract_kva: Power | None = None
     suspended_kva: Power = 0.0
+    stopped: Moment = 0  # when supply was stopped or the account closed, 0 while the customer is supplied
     own_transformer_kva: Power = 0.0  # rating of the customer's own transformers, 0 where it has none
     pv_kva: Power = 0.0  # registered generation
     segment: Segment = "residential"
@@ -82,6 +83,15 @@ class Meter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     valley_until: Hour = 7
     declared_kw: Annotated[Power | None, quantity("kW")] = None  # for a customer billed by demand, primary
     read_day: Annotated[int, msgspec.Meta(ge=0, le=31)] = 0  # of the month, on which bills are read (抄表例日)
+
+
+class Stage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A stage of a section's work from its effective time on."""
+
+    stage: str
+    effective: Moment = 0
+    hours: Annotated[Positive | None, quantity("h")] = None  # that it may take; None sets no limit
+    working_days: bool = False  # whether weekends do not count
 
 
 class Area(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -94,3 +104,4 @@ class Area(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     transformers: list[Transformer] = msgspec.field(default_factory=list)
     meters: list[Meter] = msgspec.field(default_factory=list)
     tariffs: list[Tariff] = msgspec.field(default_factory=list)  # those that its meters name
+    stages: list[Stage] = msgspec.field(default_factory=list)  # of the work of a section of this name, in their order

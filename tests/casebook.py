@@ -157,7 +157,7 @@ class Values:
 def meters(case: Case) -> list[Meter]:
     found = []
     for row in table(case.meters):
-        cells = {name: str(moment(cell)) if name in ("effective", "until") else cell
+        cells = {name: str(moment(cell)) if name in ("effective", "until", "stopped") else cell
                  for name, cell in row.items() if cell != "-"}  # fmt: skip
         found += [msgspec.convert(cells | {"meter": meter}, Meter, strict=False) for meter in subjects(row["meter"])]
     return found
@@ -215,7 +215,8 @@ def reading(values: Values, cells: Row, n: int, at: int, wiring: str) -> dict[st
 
 
 def event(values: Values, cells: Row, n: int, at: int, wiring: str) -> dict[str, Any]:
-    return {"event": Event[cells["event"].upper()], "until": moment(cells.get("until", "-"))}
+    told = {name: values.of(cells.get(name, "-"), n) for name in ("residual", "seconds")}
+    return told | {"event": Event[cells["event"].upper()], "until": moment(cells.get("until", "-"))}
 
 
 def payment(values: Values, cells: Row, n: int, at: int, wiring: str) -> dict[str, Any]:
@@ -305,7 +306,7 @@ def told(alerts: list[Alert], columns: tuple[str, ...] = ALERT_COLUMNS) -> list[
     """Alerts as the rows of a table."""
     rows = [
         {"change": a.change, "since": shown(a.since), "at": shown(a.at), "severity": str(a.severity),
-         "phase": a.phase or "-", "subject": a.subject, "held": a.held or "-"}
+         "phase": a.phase or "-", "subject": a.subject or "-", "held": a.held or "-"}
         for a in alerts
     ]  # fmt: skip
     return [{name: row[name] for name in columns} for row in rows]

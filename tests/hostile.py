@@ -111,7 +111,9 @@ def town(seed: int, *, interval: int = 0, noise: bool = True) -> Stream:
     names = g.permutation(["A1", "A2", "A3"])[: g.integers(2, 4)].tolist()
     areas = [pressed(area_of(g, name, start, end, interval), seed) for name in names]
     rows: list[Row] = []
+    devices = np.random.default_rng([seed, 1])
     for area in areas:
+        rows += reported(devices, area, start, end)
         rows += metered(g, area, start, end, interval, noise=noise)
         rows += outages(g, area, start, end) + paid(g, area, start, end)
     if g.random() < 0.5:
@@ -291,9 +293,50 @@ def outages(g: np.random.Generator, area: Area, start: int, end: int) -> list[Ro
             at, until = sorted(g.integers(start, end, 2).tolist())
             subject = "" if event in (Event.POWER_OFF, Event.PLANNED_OUTAGE) else area.meters[-1].meter
             told = until if g.random() < 0.6 else 0
-            rows.append(Row(DeviceEvents, area.area, subject, at, dict(event=event, until=told)))
+            rows.append(event_row(area.area, subject, at, event, until=told))
             if event == Event.POWER_OFF:
-                rows.append(Row(DeviceEvents, area.area, "", until, dict(event=Event.POWER_ON, until=0)))
+                rows.append(event_row(area.area, "", until, Event.POWER_ON))
+    return rows
+
+
+def event_row(area: str, subject: str, at: int, event: Event, **more: float) -> Row:
+    """A device event."""
+    return Row(DeviceEvents, area, subject, at, dict(event=event, until=0, residual=NAN, seconds=NAN) | more)
+
+
+def reported(g: np.random.Generator, area: Area, start: int, end: int) -> list[Row]:  # noqa: C901
+    """What meters report of themselves, and the orders, visits and planned outages beside it."""
+    rows = []
+
+    def tell(subject: str, event: Event, times: int = 1, *, after: int = 0, **more: float) -> int:
+        at = after or int(g.integers(start, end))
+        for n in range(times):
+            at += int(g.integers(1, DAY // 2)) if n else 0
+            rows.append(event_row(area.area, subject, at, event, **more))
+        return at
+
+    for meter in ("", *sorted({m.meter for m in area.meters}), "nobody"):
+        for event in (Event.COVER_OPEN, Event.TERMINAL_OPEN, Event.DOOR_OPEN, Event.PARAM_CHANGE):
+            if g.random() < 0.3 and meter:
+                at = tell(meter, event, int(g.integers(1, 3)))
+                for visit in (Event.WORK_ORDER, Event.INSPECTED):
+                    if g.random() < 0.3:
+                        tell(meter, visit, after=at + int(g.integers(-2 * DAY, 2 * DAY)))
+        if g.random() < 0.3 and meter:
+            at = tell(meter, Event.MAGNETIC_FIELD, seconds=float(g.choice([NAN, 20, 59.5, 60, 7000])))
+            if g.random() < 0.5:
+                tell(meter, Event.MAGNETIC_FIELD_END, after=at + int(g.choice([30, 60, 400])))
+        if g.random() < 0.3 and meter:
+            done = tell(meter, Event.RELAY_FAILED, int(g.integers(2, 5)))
+            tell(meter, Event.RELAY_CLOSED, after=done + int(g.integers(-DAY, DAY)))
+        if g.random() < 0.4 and meter:
+            depth, length = float(g.choice([NAN, 0.05, 0.5, 0.95, 1.2])), float(g.choice([NAN, 0.005, 0.2, 90]))
+            tell(meter, Event.VOLTAGE_SAG, int(g.integers(1, 5)), residual=depth, seconds=length)
+        if g.random() < 0.4:
+            tell(meter, Event.POWER_OFF, int(g.integers(2, 6)))
+        if g.random() < 0.2:
+            at = tell(meter, Event.PLANNED_OUTAGE)
+            tell("", Event.WORK_ORDER, after=at, until=at + DAY)
     return rows
 
 

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from detectors.engine import Engine
 from schemas.alert import Alert
-from schemas.columns import Batch, DeviceEvents, Event, Payment, Payments, Progress, Readings, Stages
+from schemas.columns import Batch, Event, Payment, Payments, Progress, Readings, Stages
 from schemas.master import Area, Meter
 from schemas.wire import decode_readings, decode_stages, encode_readings, encode_stages
 from tests.fates import balanced, fates
 from tests.fuzz import bounded
-from tests.hostile import DAY, HOUR, Row, Stream, quieted, town
+from tests.hostile import DAY, HOUR, Row, Stream, event_row, quieted, town
 from tests.test_promises import same, watch
 
 QUARTER = 900
@@ -126,8 +126,8 @@ def ghosts(stream: Stream, seed: int) -> Stream:
             rows.append(replace(row, subject="ghost", at=at, columns=columns))
         elif g.random() < 0.01:
             at = int(g.choice(YEARS))
-            event = int(g.choice([Event.VACANCY, Event.METER_CHANGE, Event.COVER_OPEN, Event.CLOCK_SET]))
-            rows.append(Row(DeviceEvents, row.area, "ghost", at, {"event": event, "until": 0}))
+            event = Event(g.choice([Event.VACANCY, Event.METER_CHANGE, Event.COVER_OPEN, Event.CLOCK_SET]))
+            rows.append(event_row(row.area, "ghost", at, event))
     return stream.with_rows(rows)
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from schemas.columns import Payments, Readings, Stages
+from schemas.columns import DeviceEvents, Payments, Readings, Stages
 from tests.hostile import HOUR, Row, Stream
-from tests.oracle.areas import area_clock, days_told, intervals_told, midnights
+from tests.oracle.areas import area_clock, days_told, energy_of, intervals_told, midnights
+from tests.oracle.devices import devices_told
 from tests.oracle.meters import readings_told
 from tests.oracle.office import bills_told, customers_told, work_told
 from tests.oracle.watch import Ending, Endings, Facts
@@ -47,5 +48,7 @@ def expected(stream: Stream) -> Endings:
         now = max([clock, *sorted(newest.values())[-2:-1]])
         paid = [row for row in rows if row.kind is Payments]
         told |= customers_told(name, paid) | bills_told(name, area, stream.zone, paid, now)
-        told |= work_told(name, [row for row in rows if row.kind is Stages], now)
+        told |= work_told(name, area, stream.zone, [row for row in rows if row.kind is Stages], now)
+        used = energy_of(area, believed, nights, stream.interval, clock)
+        told |= devices_told(name, [row for row in rows if row.kind is DeviceEvents], now, used, nights)
     return told

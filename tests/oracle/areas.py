@@ -11,9 +11,11 @@ from zoneinfo import ZoneInfo
 from schemas.master import Area, Meter
 from tests.hostile import DAY, HOUR, NAN, Row, Stream
 from tests.oracle.heights import exceeded, heights
+from tests.oracle.metering import METERED, frozen, metered
 from tests.oracle.meters import record
 from tests.oracle.profiles import Page, profiled, shape
 from tests.oracle.scores import BALANCES, DAYS, INTERVALS
+from tests.oracle.suspects import suspect
 from tests.oracle.watch import Endings, Facts, judge, most, total
 from tests.oracle.wiring import NEUTRAL
 
@@ -84,7 +86,7 @@ def intervals_told(
 def days_told(
     name: str, area: Area | None, believed: dict[str, list[Facts]], days: list[tuple[int, int]], interval: int,
     zone: str,
-) -> Endings:
+) -> Endings:  # fmt: skip
     """How the episodes of closed days end, of every meter and of the area."""
     told: Endings = {}
     meters = dict.fromkeys([*(m.meter for m in (area.meters if area else [])), *believed])
@@ -98,7 +100,7 @@ def days_told(
             m = record(area, meter, end)
             read = [f for f in believed.get(meter, []) if start < f["at"] <= end]
             if (m and not 0 < m.until < end) or any(not f["estimated"] for f in read):
-                today[meter] = day_of(m, read, start, end, interval)
+                today[meter] = day_of(m, read, start, end, interval) | frozen(m, read, start, end, interval)
         for meter, day in today.items():
             m = day["record"]
             day["shape"] = shape(m, area is not None and meter == area.gateway, day["curve"], interval) if m else {}
@@ -107,10 +109,26 @@ def days_told(
         if today and end >= begun:
             got, due = (sum(counts) for counts in zip(*(day["share"] for day in today.values()), strict=True))
             balances.append({"at": end, "read_share": got / due} | balance(today, area.gateway if area else ""))
+    told_balances = list(losses(balances))
+    suspect(diaries, told_balances, area.gateway if area else "")
     for meter, diary in diaries.items():
-        judge(DAYS, name, meter, lived(diary), told)
-    judge(BALANCES, name, "", losses(balances), told)
+        judge(DAYS | METERED, name, meter, metered(lived(diary), zone), told)
+    judge(BALANCES, name, "", told_balances, told)
     return told
+
+
+def energy_of(
+    area: Area | None, believed: dict[str, list[Facts]], nights: list[int], interval: int, clock: int
+) -> dict[str, dict[int, tuple[int, float]]]:
+    """By meter and day, where the day is sealed: its end, and what was used on it."""
+    used: dict[str, dict[int, tuple[int, float]]] = {}
+    for meter in dict.fromkeys([*(m.meter for m in (area.meters if area else [])), *believed]):
+        for day, (start, end) in enumerate(pairwise(nights)):
+            m = record(area, meter, end)
+            read = [f for f in believed.get(meter, []) if start < f["at"] <= end]
+            if end + 3 * DAY <= clock and ((m and not 0 < m.until < end) or any(not f["estimated"] for f in read)):
+                used.setdefault(meter, {})[day] = end, day_of(m, read, start, end, interval)["kwh"]
+    return used
 
 
 def day_of(m: Meter | None, read: list[Facts], start: int, end: int, interval: int) -> Facts:
@@ -133,6 +151,7 @@ def day_of(m: Meter | None, read: list[Facts], start: int, end: int, interval: i
         "live": live / len(volted) if volted else NAN, "back": back,
         "residential": m.segment == "residential" if m else NAN, "ratio": m.ct * m.pt if m else NAN,
         "contract": (m.contract_kva or NAN) if m else NAN, "suspended": m.suspended_kva if m else NAN,
+        "pv": m.pv_kva if m else NAN,
         "share": (min(sum(not f["estimated"] for f in read), expected), expected),
     } | heights(m, read, start, end, interval)  # fmt: skip
 
@@ -152,10 +171,10 @@ def lived(diary: list[Facts]) -> Iterator[Facts]:
 
 
 def balance(today: dict[str, Facts], gateway: str) -> Facts:
-    """What went into an area and what came out, primary kWh; how far what was not read may move it."""
+    """What went into an area and what was lost, primary kWh; three deviations of what was not read."""
     users = [day for meter, day in today.items() if meter != gateway]
     known = [day for day in users if not math.isnan(day["ratio"])]
-    nothing: Facts = {"in": NAN, "low": NAN, "high": NAN}
+    nothing: Facts = {"in": NAN, "loss": NAN, "doubt": NAN}
     if gateway not in today or not known:
         return nothing
     through = today[gateway]
@@ -169,38 +188,42 @@ def balance(today: dict[str, Facts], gateway: str) -> Facts:
     mean = sum(contracts) / len(contracts) if contracts else 1.0
     weights = [d["contract"] if d["contract"] > 0 else mean for d in users]
     read = sum(w for w, d in zip(weights, users, strict=True) if not math.isnan(d["kwh"]))
-    unread = 0.0
+    gaps = []
     for w, d in zip(weights, users, strict=True):
         if not math.isnan(d["kwh"]):
-            unread += d["kwh"] * total([0.0, d["ratio"]]) * (1 / d["coverage"] - 1)
-        elif read:
-            unread += taken * w / read
-    digits = 0.01 * math.hypot(through["ratio"], *(d["ratio"] for d in known))
-    low = put_in - taken - 2 * unread - digits
-    high = put_in - taken + 2 * through["kwh"] * through["ratio"] * (1 / through["coverage"] - 1) + digits
-    return {"in": put_in, "low": low, "high": high}
+            gaps.append(d["kwh"] * total([0.0, d["ratio"]]) * (1 / d["coverage"] - 1))
+        else:
+            gaps.append(taken * w / read if read else 0.0)
+    gap = through["kwh"] * through["ratio"] * (1 / through["coverage"] - 1)
+    digits = [0.01 * total([0.0, d["ratio"]]) for d in today.values()]
+    doubt = math.sqrt(3 * (sum(x * x for x in [*gaps, gap, *digits])))
+    return {"in": put_in + gap, "loss": put_in + gap - taken - sum(gaps), "doubt": doubt}
 
 
 def losses(balances: list[Facts]) -> Iterator[Facts]:
-    """An area's days with the last seven losses, and what was usual at their load before each."""
+    """An area's days with the last seven losses, what was usual at their load before each, and what was beyond it."""
     lows: list[float] = []
     highs: list[float] = []
-    sure: list[float] = []
+    week: list[tuple[float, float]] = []  # what was lost beyond the usual, and the square of its deviation
     usual = Usual()
     for day in balances:
-        if math.isnan(day["low"]):
-            yield day | {"third": NAN, "least": NAN, "mean": NAN, "spread": NAN, "seen": usual.seen, "excess": NAN}
-            continue
-        lows, highs = [*lows, day["low"] / day["in"]][-7:], [*highs, day["high"] / day["in"]][-7:]
-        loss, expected = (day["low"] + day["high"]) / 2, usual.at(day["in"])
-        spread = max(math.sqrt(usual.var), 0.001 * day["in"])
-        line = 0.07 * day["in"] if usual.seen < 6 else min(expected, 0.07 * day["in"])
-        sure = [*sure, day["low"] - line - 3 * spread][-7:]
-        yield day | {
-            "third": third(lows), "least": -third([-x for x in highs]), "mean": expected / day["in"],
-            "spread": spread / day["in"], "seen": usual.seen, "unusual": loss - expected, "excess": third(sure),
-        }  # fmt: skip
-        usual.learn(day["at"], loss, day["in"], expected)
+        loss, doubt, through = day["loss"], day["doubt"], day["in"]
+        expected, spread = usual.at(through), max(math.sqrt(usual.var), 0.0005 * through)
+        told: Facts = dict.fromkeys(("third", "least", "unusual", "excess"), NAN)
+        told |= {"mean": expected / through, "spread": spread / through, "seen": usual.seen}
+        if not math.isnan(loss):
+            lows, highs = [*lows, (loss - doubt) / through][-7:], [*highs, (loss + doubt) / through][-7:]
+            told |= {"third": third(lows), "least": -third([-x for x in highs])}
+        if doubt <= 0.01 * through:
+            line = 0.07 * through if usual.seen < 6 else min(expected, 0.07 * through)
+            week = [*week, (loss - line, spread**2 + (doubt / 3) ** 2)][-7:]
+            weights = sum(1 / square for _, square in week)
+            error = math.sqrt(1 / weights + spread**2 / min(max(usual.seen, 1), 30))
+            if len(week) > 2:
+                told["excess"] = sum(x / square for x, square in week) / weights - 3 * error
+            told["unusual"] = loss - expected
+            usual.learn(day["at"], loss, through, expected)
+        yield day | told
 
 
 def third(values: list[float]) -> float:
@@ -226,8 +249,9 @@ class Usual:
     def learn(self, at: int, loss: float, energy: float, expected: float) -> None:
         """Take a day in."""
         expected = expected if self.seen else loss
-        widest = math.inf if self.seen < 3 else max(math.sqrt(self.var), 0.1 * abs(expected))
-        step = min(max(loss - expected, -3 * widest), 3 * widest)
+        narrow = math.inf if self.seen < 3 else max(math.sqrt(self.var), 0.0005 * energy)
+        widest = max(narrow, 0.3 * abs(expected)) if self.seen < 6 else narrow
+        step = min(max(loss - expected, -widest), widest)
         keep = min(2 ** ((self.then - at) / (30 * DAY)), 1 - 1 / (self.seen + 1))
         off = expected + step - self.loss if self.seen else 0.0
         more = energy**2 - self.square
@@ -235,5 +259,5 @@ class Usual:
         self.square += (1 - keep) * more
         self.spread = keep * (self.spread + (1 - keep) * more * more)
         self.together = keep * (self.together + (1 - keep) * more * off)
-        self.var = keep * (self.var + (1 - keep) * min(max(step, -widest), widest) ** 2)
+        self.var = keep * (self.var + (1 - keep) * min(max(loss - expected, -narrow), narrow) ** 2)
         self.then, self.seen = at, self.seen + 1

@@ -8,6 +8,7 @@ import struct
 from schemas.columns import Status
 from schemas.master import Area, Meter
 from tests.hostile import HOUR, NAN, Row
+from tests.oracle.metering import SHOWN
 from tests.oracle.scores import CLOCKS, READINGS
 from tests.oracle.watch import Endings, Facts, judge, most, total
 from tests.oracle.wiring import WIRING, Wires, wired
@@ -31,7 +32,7 @@ def validated(row: Row, m: Meter | None, interval: int) -> Facts:
     c = row.columns
     f: Facts = {name: [float(v) for v in c.get(name, [NAN] * 3)] for name in ("u", "i", "p", "q", "thd", "u_angle")}
     f |= {name: float(c[name]) for name in ("kwh", "register", "clock_offset")}
-    f |= {name: float(c.get(name, NAN)) for name in ("neutral", "terminal_p", "flags")}
+    f |= {name: float(c.get(name, NAN)) for name in ("neutral", "terminal_p", "flags", *SHOWN)} | {"stale": False}
     f |= {"at": row.at, "estimated": c["status"] == Status.ESTIMATED, "measured": c["status"] == Status.MEASURED}
     limit = math.inf
     if m:
@@ -39,18 +40,16 @@ def validated(row: Row, m: Meter | None, interval: int) -> Facts:
         limit = max(limit, 2 * (m.contract_kva or 0) / (m.ct * m.pt))
 
     def sound(name: str, value: float) -> bool:
-        bounds = {"u": 2 * m.un_v, "p": limit, "q": limit, "terminal_p": limit} if m else {}
-        bound = bounds.get(name, 2 * m.imax_a if m and name in ("i", "neutral") else math.inf)
-        bound = {"thd": 100, "u_angle": 360}.get(name, bound)
-        if name == "kwh" and m:
-            bound = limit * interval / HOUR
-        sentinel = value in SENTINELS or (name != "register" and value in map(single, SENTINELS))
+        bounds = {"p": limit, "q": limit, "terminal_p": limit, "demand": limit, "kwh": limit * interval / HOUR}
+        bounds |= {"u": 2 * m.un_v, "i": 2 * m.imax_a, "neutral": 2 * m.imax_a} if m else {}
+        bound = {"thd": 100, "u_angle": 360}.get(name, bounds.get(name, math.inf))
+        sentinel = value in SENTINELS or ("register" not in name and value in map(single, SENTINELS))
         positive = value >= 0 or name in ("i", "p", "q", "u_angle", "neutral", "terminal_p")
         return not (sentinel or math.isinf(value) or f["estimated"] or abs(value) > bound) and positive
 
     for name in ("u", "i", "p", "q", "thd", "u_angle"):
         f[name] = [v if sound(name, v) else NAN for v in f[name]]
-    for name in ("kwh", "register", "neutral", "terminal_p"):
+    for name in ("kwh", "register", "neutral", "terminal_p", *SHOWN[:-2]):
         f[name] = f[name] if sound(name, f[name]) else NAN
     if m and m.wiring == "3P3W":
         f["u"][1] = f["i"][1] = NAN
@@ -87,7 +86,7 @@ class Notebook:
         self.record = m
         register, clock = f["register"], f["at"] + f["clock_offset"]
         if register == self.register and clock <= self.clock:  # a repeated snapshot
-            f |= {name: [NAN] * 3 for name in ("u", "i", "p", "q", "thd", "u_angle")}
+            f |= {name: [NAN] * 3 for name in ("u", "i", "p", "q", "thd", "u_angle")} | {"stale": True}
             f |= dict.fromkeys(("kwh", "kva", "neutral", "terminal_p"), NAN)
             register = NAN
         self.clock = self.clock if math.isnan(clock) else clock
@@ -139,6 +138,7 @@ def readings_told(
         f |= {"most_u": most(f["u"]), "most_i": most(amps), "mean_i": sum(amps) / 3, "most_p": most(f["p"])}
         f |= {"un": m.un_v if m else NAN, "ib": m.ib_a if m else NAN, "pv_kva": m.pv_kva if m else NAN}
         f |= {"contract_kva": NAN if m is None or m.contract_kva is None else m.contract_kva}
+        f |= {"total_p": total(f["p"]), "ratio": m.ct * m.pt if m else NAN}
         f |= {"own_kva": m.own_transformer_kva if m else NAN, "imax": m.imax_a if m else NAN, "ct": m.ct if m else NAN}
         f |= {"suspended_kva": m.suspended_kva if m else NAN, "phases": 1 if m and m.wiring == "1P2W" else 3}
         f |= {"elements": {"1P2W": 1, "3P3W": 2, "3P4W": 3}[m.wiring] if m else 0}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from itertools import groupby
 from operator import itemgetter
 from zoneinfo import ZoneInfo
@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from schemas.columns import Payment, Progress
 from schemas.master import Area, Meter, Tariff
 from tests.hostile import DAY, HOUR, NAN, Row
-from tests.oracle.scores import ARREARS, ATTEMPTS, ISSUES, OVERDUE, PAYMENTS
+from tests.oracle.scores import ARREARS, ATTEMPTS, DISORDER, ISSUES, OVERDUE, PAYMENTS, STALLED
 from tests.oracle.watch import Endings, Facts, judge
 
 LIMITS = {"reading": DAY, "checking": DAY, "review": DAY, "issue": 5 * DAY, "collection": 20 * DAY}
@@ -132,25 +132,89 @@ def recomputed(row: Row, master: Area | None) -> Facts:
     return {"billed": c["amount"], "recomputed": fee}
 
 
-def work_told(section: str, rows: list[Row], clock: int) -> Endings:
-    """How the episodes of stalled work end, as far as the section's clock has come."""
+def work_told(section: str, master: Area | None, zone: str, rows: list[Row], clock: int) -> Endings:
+    """How the episodes of stalled and disordered work end, as far as the section's clock has come."""
     told: Endings = {}
-    for item in dict.fromkeys((r.subject, r.columns["stage"]) for r in rows):
-        mine = [r for r in rows if (r.subject, r.columns["stage"]) == item]
-        ends = [r.at for r in mine if r.columns["progress"] == Progress.FINISHED]
-        facts: list[Facts] = []
-        done = -math.inf
-        for row in sorted((r for r in mine if r.columns["progress"] == Progress.STARTED), key=lambda r: r.at):
-            if row.at < done:
-                continue  # it had not left the stage
-            done = min((end for end in ends if end >= row.at), default=math.inf)
-            limit = row.columns["limit"] if row.columns["limit"] > 0 else LIMITS.get(item[1], NAN)
-            if not math.isnan(limit):
-                marks = [(row.at + round(share * limit), share) for share in (0.8, 1.0, 2.0)]
-                until = clock + 1 if done == math.inf else done
-                facts += [{"at": at, "share": share} for at, share in marks if at < until]
+    order = [stage.stage for stage in master.stages] if master and master.stages else list(LIMITS)
+    every = {item: visits_of([r for r in rows if (r.subject, r.columns["stage"]) == item])
+             for item in dict.fromkeys((r.subject, r.columns["stage"]) for r in rows)}  # fmt: skip
+    for (subject, stage), visits in every.items():
+        late: list[Facts] = []
+        stalled: list[Facts] = []
+        for row, done in visits:
+            limit, working = limit_of(row, master)
+            until = clock + 1 if done == math.inf else done
+            for share in (0.8, 1.0, 2.0):
+                at = worked_after(row.at, round(share * limit), zone) if working else row.at + round(share * limit)
+                late += [{"at": at, "share": share}] * (limit > 0 and at < until)
+            usual = usual_of([v for (_, other), visits in every.items() if other == stage for v in visits], row.at)
+            marks = [(row.at + round(m * usual), m) for m in (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)] if usual else []
+            stalled += [{"at": at, "stalled": times} for at, times in marks if at < until and row.at <= clock]
             if done < math.inf:
-                facts.append({"at": done, "share": 0.0})
-        judge(OVERDUE, section, "/".join(item), sorted(facts, key=itemgetter("at")), told)
+                late.append({"at": done, "share": 0.0})
+                stalled.append({"at": done, "stalled": 0.0})
+        judge(OVERDUE, section, f"{subject}/{stage}", sorted(late, key=itemgetter("at")), told)
+        judge(STALLED, section, f"{subject}/{stage}", sorted(stalled, key=itemgetter("at")), told)
+    for subject in dict.fromkeys(r.subject for r in rows):
+        judge(DISORDER, section, subject, left_out([r for r in rows if r.subject == subject], order), told)
     return told
 
+
+def visits_of(rows: list[Row]) -> list[tuple[Row, float]]:
+    """The starts that opened a stage, and when each was left."""
+    ends = [r.at for r in rows if r.columns["progress"] == Progress.FINISHED]
+    visits: list[tuple[Row, float]] = []
+    done: float = 0
+    for row in sorted((r for r in rows if r.columns["progress"] == Progress.STARTED), key=lambda r: r.at):
+        if row.at >= done:
+            done = min((end for end in ends if end >= row.at), default=math.inf)
+            visits.append((row, done))
+    return visits
+
+
+def limit_of(row: Row, master: Area | None) -> tuple[float, bool]:
+    """The seconds that a stage may take, 0 for no limit, and whether they are those of working days."""
+    stage, own = row.columns["stage"], row.columns["limit"]
+    if own > 0:
+        return own, False
+    if master is None or not master.stages:
+        return LIMITS.get(stage, 0), False
+    known = [s for s in master.stages if s.stage == stage and s.effective <= row.at]
+    return ((known[-1].hours or 0) * HOUR, known[-1].working_days) if known else (0, False)
+
+
+def worked_after(at: int, seconds: int, zone: str) -> int:
+    """When so many seconds of weekdays have passed."""
+    while True:
+        today = datetime.fromtimestamp(at, ZoneInfo(zone)).date()
+        tomorrow = datetime.combine(today + timedelta(days=1), time(), ZoneInfo(zone))
+        left = int(tomorrow.timestamp()) - at if today.weekday() < 5 else 0
+        if left and left >= seconds:
+            return at + seconds
+        seconds -= left
+        at = int(tomorrow.timestamp())
+
+
+def usual_of(visits: list[tuple[Row, float]], start: int) -> float:
+    """Within which time 95 % of what had ended three days before was done; 0 when too little had."""
+    last = (start - 3 * DAY) // DAY
+    took = sorted(done - row.at for row, done in visits if done < math.inf and last - 180 <= done // DAY < last)
+    if len(took) < 20:
+        return 0
+    reached, usual = next(x for n, x in enumerate(took, 1) if n >= 0.95 * len(took)), 60.0
+    while usual < reached * (1 - 1e-12):
+        usual *= 2 ** (1 / 8)
+    return usual
+
+
+def left_out(rows: list[Row], order: list[str]) -> list[Facts]:
+    """At every move of an item, how many stages it has passed by, from the first that was seen."""
+    facts: list[Facts] = []
+    mine = [r for r in rows if r.columns["stage"] in order]
+    for at in sorted({r.at for r in mine}):
+        past = [r for r in mine if r.at <= at]
+        begun = [order.index(r.columns["stage"]) for r in past if r.columns["progress"] == Progress.STARTED]
+        ended = {order.index(r.columns["stage"]) for r in past if r.columns["progress"] == Progress.FINISHED}
+        first = min(order.index(r.columns["stage"]) for r in past)
+        facts.append({"at": at, "unfinished": len({*range(first, max(begun, default=0))} - ended)})
+    return facts

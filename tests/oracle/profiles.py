@@ -172,7 +172,7 @@ def change(page: Page, f: Facts) -> float:
 
 def routine(page: Page, f: Facts, change: float, excess: float) -> None:
     """The customer's expected use, its slide, and what of it is kept."""
-    f |= dict.fromkeys(("expected", "excess", "spread", "known", "kept", "kept_standing", "slide"), NAN)
+    f |= dict.fromkeys(("expected", "beyond", "spread", "known", "kept", "kept_standing", "slide"), NAN)
     if f["kind"] == "festival" or "used" not in f["shape"]:
         return
     used, here = f["shape"]["used"], page.kinds.get(f["kind"], NAN)
@@ -186,7 +186,7 @@ def routine(page: Page, f: Facts, change: float, excess: float) -> None:
         if not math.isnan(stands):
             page.stood.append((stands, 0 if math.isnan(page.standing) else page.standing))
         due, usual = (faded([pair[1] for pair in pairs], 2) for pairs in (page.recent, page.stood))
-        f |= {"expected": expected, "excess": excess, "spread": page.spread, "known": page.seen, "slide": page.slide}
+        f |= {"expected": expected, "beyond": excess, "spread": page.spread, "known": page.seen, "slide": page.slide}
         f["kept"] = share_of(page.recent, 2)
         f["kept_standing"] = share_of(page.stood, 2) if 24 * usual >= 0.1 * due else NAN
     rate = 0.25 if page.slide >= 4 else 1.0
@@ -221,7 +221,7 @@ def formed(page: Page, f: Facts) -> float:
         page.form[name] = learned(usual[name], day[name], seen, rate)
     if math.isnan(day["valley"]):
         return NAN
-    page.week.append((day["valley"], f["expected"] * math.exp(f["excess"]), f["expected"]))
+    page.week.append((day["valley"], f["expected"] * math.exp(f["beyond"]), f["expected"]))
     f["kept_week"] = share_of([(used, expected) for _, used, expected in page.week], 5)
     rise = share_of([(valley, 1) for valley, _, _ in page.week], 5) - usual["valley"]
     page.form["valley"] = learned(usual["valley"], day["valley"], seen, 0.25 if abs(rise) > 0.1 else 1.0)

@@ -38,6 +38,12 @@ def burst(f: Facts) -> float:
     return min(f["share"] / max(0.05, f["usual"] + 3 * spread), f["share"] * f["attempts"] / 5)
 
 
+def suspicion(f: Facts) -> float:
+    """How far a user's energy explains a loss, beyond what chance makes of as few days."""
+    line = max(0.6, math.tanh(3.5 / math.sqrt(max(f["suspect_days"] - 5, 1))))
+    return min(f["rho"] / line, f["explained"] / 10) if f["excess"] > 0 else 0.0
+
+
 def usual_line(f: Facts) -> float:
     """Above which line loss is too high: 10 % until six days are known, then by habit."""
     return min(max(f["mean"] + max(3 * f["spread"], 0.01), 0.07), 0.10) if f["seen"] >= 6 else 0.10
@@ -54,7 +60,7 @@ def flatness(f: Facts) -> float:
     if math.isnan(variation) or math.isnan(rhythm):
         return NAN
     calm = min(0.2 * f["usual_rhythm"] / max(rhythm, 0.005), 0.5 * f["usual_variation"] / max(variation, 0.005))
-    usual = math.log(0.35) <= f["excess"] <= math.log(1.2) and f["usual_variation"] >= 0.2
+    usual = math.log(0.35) <= f["beyond"] <= math.log(1.2) and f["usual_variation"] >= 0.2
     return gated(max(0.05 / max(variation, 0.005), calm), usual and f["known"] >= 28 and f["pv"] == 0)
 
 
@@ -84,6 +90,10 @@ READINGS = {
     "over_contract_capacity": Rule(whole(
         lambda f: f["kva"] / max(f["contract_kva"] - f["suspended_kva"], 1.0) / 1.05, "kva", "contract_kva"),
         3, 2 * HOUR, DAY, 1 / 1.05, ((1.2 / 1.05, 2, 2 * HOUR),), 2 * HOUR),
+    "low_power_factor": Rule(whole(
+        lambda f: gated(1.3 - abs(f["total_p"]) * f["ratio"] / f["kva"], f["most_i"] > 0.05 * f["ib"])
+        if f["pv_kva"] == 0 and f["kva"] else NAN, "total_p", "kva", "ratio", "most_i", "ib", "pv_kva"),
+        3, HOUR, HOUR, lull=2 * HOUR),
     "suspended_use": Rule(whole(suspended_use, "kva", "contract_kva", "suspended_kva"), 1, HOUR, DAY, 1 / 1.05,
                           lull=2 * HOUR),
     "customer_transformer_overload": Rule(whole(
@@ -113,23 +123,24 @@ DAYS = {
         lambda f: gated(f["zero_days"] / (30 if f["residential"] else 7), f["usual"] > 0.5), 3, 0, 2 * DAY
     ),
     "read_failure": Rule(lambda f: f["missing_days"] / 3, 3),
+    "area_loss_correlation": Rule(whole(suspicion, "rho", "excess"), 1, 2 * DAY, 6 * DAY),
     "step_drop": Rule(whole(
         lambda f: gated(min(f["slide"] / 8, 0.6 / max(f["kept"], 0.01)),
-                        f["kept_standing"] <= 0.75 and f["excess"] >= math.log(0.1) and known(f) and f["pv"] == 0),
-        "slide", "excess", "kept", "kept_standing", "expected", "known", "pv"), 2, 4 * DAY, 14 * DAY),
+                        f["kept_standing"] <= 0.75 and f["beyond"] >= math.log(0.1) and known(f) and f["pv"] == 0),
+        "slide", "beyond", "kept", "kept_standing", "expected", "known", "pv"), 2, 4 * DAY, 14 * DAY),
     "usage_fluctuation": Rule(whole(
-        lambda f: gated(abs(f["excess"]) / max(math.log(2 if f["residential"] else 1.5), 3 * f["spread"]),
-                        known(f) and (f["excess"] > 0 or (f["kept_standing"] <= 0.75 and f["excess"] >= LEFT))),
-        "excess", "spread", "kept_standing", "expected", "known"), 3, 2 * DAY, 5 * DAY),
+        lambda f: gated(abs(f["beyond"]) / max(math.log(2 if f["residential"] else 1.5), 3 * f["spread"]),
+                        known(f) and (f["beyond"] > 0 or (f["kept_standing"] <= 0.75 and f["beyond"] >= LEFT))),
+        "beyond", "spread", "kept_standing", "expected", "known"), 3, 2 * DAY, 5 * DAY),
     "timed_zero_block": Rule(whole(
         lambda f: gated(f["dark_days"] / 3, f["dark_before"] <= 0.15 and f["live"] >= 0.9 and f["known"] >= 28
                         and f["pv"] == 0), "dark_days", "dark_before", "live", "known", "pv"), 2, 0, 7 * DAY),
     "clipped_profile": Rule(whole(
         lambda f: gated(min(f["clipped"] / 5, f["usual_high"] / 1.3 / (f["shape"]["top"] or 1e-9)),
-                        f["excess"] >= math.log(0.5) and f["known"] >= 28 and f["pv"] == 0),
-        "clipped", "usual_high", "excess", "known", "pv"), 2, 0, 7 * DAY),
+                        f["beyond"] >= math.log(0.5) and f["known"] >= 28 and f["pv"] == 0),
+        "clipped", "usual_high", "beyond", "known", "pv"), 2, 0, 7 * DAY),
     "flat_profile": Rule(
-        whole(flatness, "usual_variation", "usual_rhythm", "excess", "known", "pv"), 3, 2 * DAY, 4 * DAY
+        whole(flatness, "usual_variation", "usual_rhythm", "beyond", "known", "pv"), 3, 2 * DAY, 4 * DAY
     ),
     "tou_inversion": Rule(whole(
         lambda f: gated(f["valley_rise"] / 0.2, abs(math.log(max(f["kept_week"], 0.01))) <= math.log(1.1)
@@ -162,4 +173,25 @@ ISSUES = {
         lambda f: abs(f["billed"] - f["recomputed"]) / max(1, 0.005 * f["recomputed"]), "recomputed"), 2),
 }  # fmt: skip
 OVERDUE = {"stage_overdue": Rule(lambda f: f["share"] / 0.8, 3, worse=((1.25, 2, 0), (2.5, 1, 0)))}
+STALLED = {"stage_stall": Rule(lambda f: f["stalled"] / 2, 2)}
+DISORDER = {"stage_disorder": Rule(lambda f: between(f["unfinished"] >= 1, f["unfinished"] == 0), 2)}
 
+
+def opened(f: Facts) -> float:
+    return 0.0 if not f["openings"] else 1 + f["drop_opened"] / 0.4 if f["drop_opened"] >= 0.4 else 1.0
+
+
+def magnetic(f: Facts) -> float:
+    if f["field_s"] < 60:
+        return f["field_s"] / 60
+    return 1 + f["drop_field"] / 0.3 if f["drop_field"] >= 0.3 else 1.0
+
+
+INCIDENTS = {
+    "seal_or_cover_event": Rule(opened, 2, DAY, worse=((2.0, 1, 0),)),
+    "magnetic_field": Rule(magnetic, 2, worse=((2.0, 1, 0),)),
+    "param_change_unordered": Rule(lambda f: min(f["changes"], 1.0), 2, DAY),
+    "relay_unanswered": Rule(lambda f: f["failures"] / 3, 2),
+    "voltage_sag": Rule(lambda f: f["disturbances"], 3, worse=((3.0, 2, 0),)),
+    "frequent_outage": Rule(lambda f: f["outages"] / 3, 3),
+}  # fmt: skip

@@ -1,0 +1,148 @@
+"""Bills: how they were issued, what was paid on them, and what they should come to."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import zip_longest
+from math import isfinite, isnan, nan
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from models.calendar import from_day_of_month, from_month_end
+from models.deadlines import DAY, HOUR, NEVER, Deadlines, Moment, Told, Visit, passing
+from models.index import Index
+from models.registry import Registry
+from models.tariffs import Used
+from models.tariffs import amount as amount_of
+from schemas.columns import EARLIEST, LATEST, Codes, Invoices, Payment, Payments, Times
+
+MARKS = (1.0, 7.0, 15.0, 30.0)  # days after the due date
+UNTOLD = -1e15  # beyond what the wire lets through
+
+
+class Issue(NamedTuple):
+    """A bill as it was issued; what was not told is UNTOLD."""
+
+    at: int
+    due: int
+    amount: float
+    read_at: int
+    read_register: float
+    frozen_register: float
+    used: tuple[float, ...]  # as Used
+
+
+class Bill(msgspec.Struct):
+    """What was told of a bill: how it was issued, perhaps again, and what was paid on it."""
+
+    customer: str = ""
+    issues: list[Issue] = []  # in order of time
+    paid: list[tuple[int, float]] = []  # when and yuan
+
+    def visits(self) -> list[Visit]:
+        """From the due date until the amount was paid; none before it was issued, and no marks without a due date."""
+        if not self.issues:
+            return []
+        last = self.issues[-1]
+        return [Visit(last.due, DAY if last.due else 0, settled(self.paid, self.owed, last.at))]
+
+    @property
+    def owed(self) -> float:
+        """Yuan of the latest issue, 0 when none were told."""
+        return 0.0 if self.issues[-1].amount == UNTOLD else self.issues[-1].amount
+
+    def unpaid(self, at: int) -> float:
+        """Yuan that are open at a time."""
+        return self.owed - sum(amount for when, amount in self.paid if when <= at)
+
+
+class Bills(Deadlines):
+    """Bills until they are paid."""
+
+    kind, item = Invoices, Bill
+    columns = ("overdue_days", "unpaid", "read_off", "short_kwh", "by_demand", "difference", "recomputed")
+
+    def __init__(self, index: Index, registry: Registry, zone: str) -> None:
+        super().__init__(index)
+        self.registry, self.zone = registry, zone
+
+    def fold(self, batch: Payments, areas: Codes, sealed: Times) -> Told:
+        """Note bills and what was paid on them; `sealed` is by row the time before which a paid bill cannot change."""
+        told = Told(set(), [], [])
+        for n in range(len(batch)):
+            kind, name, at = int(batch.payment[n]), batch.bills[batch.bill[n]], int(batch.at[n])
+            issued = kind == Payment.BILL
+            if not name or not (issued or (kind == Payment.PAYMENT and batch.succeeded[n])):
+                continue
+            slot = self.open(batch.areas[batch.area[n]], f"{batch.names[batch.subject[n]]}/{name}", at, sealed[n])
+            if slot < 0:
+                told.late.append(n)
+                continue
+            bill = self.items.setdefault(slot, Bill(customer=batch.names[batch.subject[n]]))
+            news = issue_of(batch, n) if issued else (at, float(np.nan_to_num(batch.amount[n])))
+            known: list[Any] = bill.issues if issued else bill.paid
+            if new := news not in known:
+                known.append(news)
+                known.sort()
+            self.note(told, n, slot, areas[n], at, new=new)
+        return told
+
+    def moments(self, slot: int) -> Iterator[Moment]:
+        """Each issue, once more after a day, and what is overdue of the latest."""
+        bill = self.items[slot]
+        for visit in bill.visits():
+            for at, certain, days in passing(visit, MARKS):
+                yield Moment(at, certain, (days, bill.unpaid(at), *UNKNOWN))
+        for issue, after in zip_longest(bill.issues, bill.issues[1:]):
+            told = (nan, nan, *self.issued(self.index.pairs[slot][0], bill.customer, issue))
+            yield Moment(issue.at, certain=True, columns=told)
+            if after is None or after.at > issue.at + DAY:
+                yield Moment(issue.at + DAY, after is not None, told)
+
+    def issued(self, area: str, customer: str, issue: Issue) -> tuple[float, ...]:
+        """What is told of an issue, from read_off on."""
+        account, tariff = self.registry.account(area, customer, issue.at)
+        by_demand = account is not None and (account.declared_kw is not None or (tariff and tariff.demand) is not None)
+        day = account.read_day if account else 0
+        off = short = recomputed = nan
+        if EARLIEST <= issue.read_at < LATEST and (by_demand or day):
+            zone = self.zone
+            off = from_month_end(issue.read_at, zone) if by_demand else from_day_of_month(issue.read_at, day, zone)
+        if UNTOLD not in (issue.read_register, issue.frozen_register):
+            short = max(issue.frozen_register - issue.read_register, 0.0)
+        if not isnan(short) or not isnan(off):
+            short, off = (0.0 if isnan(value) else value for value in (short, off))
+        if account and tariff:
+            recomputed = amount_of(tariff, account, Used(*(nan if v == UNTOLD else v for v in issue.used)))
+        difference = nan if issue.amount == UNTOLD else issue.amount - recomputed
+        return off / HOUR, short, float(by_demand), difference, recomputed
+
+
+UNKNOWN = (nan,) * (len(Bills.columns) - 2)
+
+
+def issue_of(batch: Payments, row: int) -> Issue:
+    """A bill as a row tells it."""
+    amount, read, frozen, *used = (
+        float(number) if isfinite(number := getattr(batch, name)[row]) else UNTOLD
+        for name in ("amount", "read_register", "frozen_register", "billed_kwh", "billed_sharp", "billed_peak",
+                     "billed_valley", "billed_kvarh", "billed_demand", "year_kwh")
+    )  # fmt: skip
+    return Issue(int(batch.at[row]), int(batch.due[row]), amount, int(batch.read_at[row]), read, frozen, tuple(used))
+
+
+def settled(paid: list[tuple[int, float]], amount: float, issued: int) -> int:
+    """When what was paid reached the amount, or never; at once where nothing is to pay.
+
+    >>> settled([(20, 60.0), (10, 50.0)], 100.0, 5), settled([], 0.0, 5)
+    (20, 5)
+    """
+    if amount < 0.005:
+        return issued
+    total = 0.0
+    for at, part in sorted(paid):
+        total += part
+        if total >= amount - 0.005:
+            return at
+    return NEVER

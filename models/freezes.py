@@ -1,0 +1,123 @@
+"""What a meter's day leaves behind: what its last reading of each thing shows, and the mean of its power.
+
+The latest moment counts, whichever came first, and sums are of whole numbers, so that the order of arrival does not
+matter.
+"""
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from models.cells import Array, Cells
+from models.gaps import total, unknown, zeroed
+from models.runs import ascending, runs
+from schemas.columns import Codes, Column, Mask, Readings, Times
+
+HOUR = 3600
+HIGHEST_KW = 1e5  # that a meter's power counts for; default of this project
+TARIFFS = ("register_sharp", "register_peak", "register_flat", "register_valley")
+
+
+class Shown(NamedTuple):
+    """What readings show that a day may be left with, each of the shape (values, rows); None where no reading does."""
+
+    power: Times | None  # secondary: mW drawn, W squared, 1, mvar either way, 1
+    registers: Column | None  # register, export register, sum of the tariffs' and how many they are
+    demands: Column | None  # demand and how often it was reset
+    set_ratio: Column | None  # that the meter is set to
+
+
+LAST = ("registers", "demands", "set_ratio")  # of which a day keeps the last
+
+
+def freezes() -> dict[str, Any]:
+    """The empty cells of a meter's day."""
+    return {
+        "power": np.zeros(5, np.int64), "registers": np.full(4, np.nan), "demands": np.full(2, np.nan, np.float32),
+        "set_ratio": np.full(1, np.nan, np.float32), **{f"{name}_at": np.int32(0) for name in LAST},
+    }  # fmt: skip; times are seconds after midnight, 0 where nothing was shown
+
+
+def shown(r: Readings) -> Shown:
+    """What readings show."""
+    return Shown(power_of(r), registers_of(r), beside(r.demand, r.demand_resets), beside(r.meter_ratio))
+
+
+def power_of(r: Readings) -> Times | None:
+    """Power of readings; nothing where a phase with current tells none."""
+    if unknown(r.p):
+        return None
+    missing = np.isnan(r.p)
+    known = ~missing.all(axis=0)
+    if np.count_nonzero(missing):
+        known &= ~(missing & ~np.isnan(r.i)).any(axis=0)
+    told = np.zeros((5, len(r)), np.int64)
+    drawn = np.where(known, np.clip(total(r.p), 0, HIGHEST_KW), 0)
+    told[0], told[1], told[2] = np.rint(drawn * 1e6), np.rint((drawn * 1e3) ** 2), known
+    if not unknown(r.q):
+        told[4] = known & ~np.isnan(r.q).all(axis=0)
+        told[3] = np.rint(np.where(told[4], np.minimum(np.abs(total(r.q)), HIGHEST_KW), 0) * 1e6)
+    return told
+
+
+def registers_of(r: Readings) -> Column | None:
+    """Registers of readings."""
+    if unknown(r.register):
+        return None
+    columns = [c for name in TARIFFS if not unknown(c := getattr(r, name))]
+    told = np.sum([~np.isnan(c) for c in columns], axis=0)
+    together = np.sum([zeroed(c) for c in columns], axis=0)
+    return beside(r.register, r.export_register, np.where(told > 0, together, np.nan), np.asarray(told, float))
+
+
+def beside(*columns: Column) -> Column | None:
+    """The columns one below the other; None where the first was never given."""
+    return None if unknown(columns[0]) else np.stack(np.broadcast_arrays(*columns))
+
+
+def freeze(cells: Cells, told: Shown, rows: Codes, where: Codes, since: Times, first: Mask) -> None:
+    """Keep what some rows show in the cells of their days; `first` are the rows whose power speaks for an interval.
+
+    `since` is the seconds after midnight.
+    """
+    if not ascending(where):
+        order = np.argsort(where << 32 | since, kind="stable")
+        rows, where, since, first = rows[order], where[order], since[order], first[order]
+    if told.power is not None and first.any():
+        begins = runs(where[first])
+        cells["power"][:, where[first][begins]] += np.add.reduceat(told.power[:, rows[first]], begins, axis=1)
+    for name in LAST:
+        if (columns := getattr(told, name)) is None:
+            continue
+        values, then = columns[:, rows], cells[f"{name}_at"]
+        newer = np.flatnonzero(~np.isnan(values[0]) & (since > then[where]))
+        newer = newer[np.diff(where[newer], append=-1) != 0]  # the last of each day
+        cells[name][:, where[newer]], then[where[newer]] = values[:, newer], since[newer]
+
+
+def freeze_columns(cells: dict[str, Array], expected: Column, length: int) -> dict[str, Column]:
+    """The Days columns of every member; `expected` is how many intervals the day of so many seconds has."""
+    register, export, tariff_sum, tariffs = cells["registers"]
+    age = np.where(cells["registers_at"] > 0, length - cells["registers_at"], np.nan)
+    demand, resets = cells["demands"]
+    milli, squares, count, reactive, told = cells["power"].astype(np.float64)
+    known = np.maximum(count, 1)
+    mean = np.where(count >= expected / 2, milli / known / 1e6, np.nan)
+    spread = np.maximum(squares / 1e6 - known * mean**2, 0) / np.maximum(count - 1, 1)
+    return {
+        "register": register, "register_age": age, "export_register": export, "tariff_sum": tariff_sum,
+        "tariffs": tariffs, "demand": demand, "demand_resets": resets, "meter_ratio": cells["set_ratio"][0],
+        "mean_kw": mean, "mean_kw_error": np.sqrt(spread / known), "power_coverage": np.minimum(count / expected, 1),
+        "mean_kvar": np.where((told == count) & ~np.isnan(mean), reactive / known / 1e6, np.nan),
+    }  # fmt: skip
+
+
+def highest(kwh: Column, own: Column, interval: int) -> Column:
+    """The highest mean power of each member's intervals that follow one that was read: no lump of what was missed."""
+    most, stride = np.full(kwh.shape[1], np.nan), (own // interval).astype(np.int64)
+    for apart in np.unique(stride).tolist():
+        whose = np.flatnonzero(stride == apart)
+        before, after = kwh[:-apart, whose], kwh[apart:, whose]
+        most[whose] = np.fmax.reduce(np.where(np.isnan(before), np.nan, after), axis=0, initial=np.nan)
+    return most * HOUR / own

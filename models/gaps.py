@@ -1,0 +1,22 @@
+"""Columns of which values are missing."""
+from __future__ import annotations
+
+import numpy as np
+
+from schemas.columns import Column, constant
+
+
+def unknown(column: Column) -> bool:
+    """Whether a column was never given."""
+    return constant(column) and bool(np.isnan(column[..., 0]).all())
+
+
+def zeroed(column: Column) -> Column:
+    """The column with 0 for NaN."""
+    missing = np.isnan(column)
+    return np.where(missing, column.dtype.type(0), column) if np.count_nonzero(missing) else column
+
+
+def total(phases: Column) -> Column:
+    """The sum over the phases, in double precision."""
+    return zeroed(phases).sum(axis=0, dtype=np.float64)

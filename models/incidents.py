@@ -1,0 +1,140 @@
+"""What the reports of a meter come to: what counts at which moment, computed from all that is known of it."""
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
+
+from schemas.columns import Event
+
+DAY, MONTH = 86_400, 30 * 86_400
+ORDERED = DAY  # before and after a work order or a visit in which a meter may be opened or set, catalogue 1.3
+LONG = 60  # seconds after which a field that still lasts is looked at
+SHORTEST, LONGEST, LOW, HIGH = 0.01, 60.0, 0.9, 1.1  # a short disturbance: seconds and pu, IEEE 1159
+NEAR = 900  # seconds before an area's outage in which its meters' last gasps belong to it
+
+OPENINGS = frozenset({Event.COVER_OPEN, Event.TERMINAL_OPEN, Event.DOOR_OPEN})
+CHANGES = frozenset({Event.PARAM_CHANGE})
+DISTURBANCES = frozenset({Event.VOLTAGE_SAG, Event.VOLTAGE_SWELL, Event.INTERRUPTION})
+VISITS = frozenset({Event.WORK_ORDER, Event.INSPECTED, Event.METER_CHANGE})
+RELAY = frozenset({Event.RELAY_OPENED, Event.RELAY_CLOSED, Event.RELAY_FAILED})
+HEARD = OPENINGS | CHANGES | DISTURBANCES | VISITS | RELAY | {
+    Event.MAGNETIC_FIELD, Event.MAGNETIC_FIELD_END, Event.POWER_OFF, Event.POWER_ON, Event.PLANNED_OUTAGE,
+}  # fmt: skip
+
+
+class Report(NamedTuple):
+    """What a meter told; -1 where it told no voltage or length."""
+
+    at: int
+    event: int
+    until: int
+    residual: float
+    seconds: float
+
+    @property
+    def length(self) -> float:
+        """How many seconds it lasted, infinite where nothing tells."""
+        return self.seconds if self.seconds >= 0 else self.until - self.at if self.until else math.inf
+
+
+class Row(NamedTuple):
+    """When something counts, of which event it tells, and the columns of Incidents beside it."""
+
+    at: int
+    event: int
+    columns: dict[str, float]
+
+
+class Drop(NamedTuple):
+    """By how much use fell after a report, as was seen later."""
+
+    of: int
+    seen: int
+    share: float
+
+
+class Notebook:
+    """The reports of a meter, those of its whole area, and what became of its use."""
+
+    def __init__(self, told: list[Report], wide: list[Report], drops: list[Drop]) -> None:
+        self.by_event: dict[int, list[Report]] = defaultdict(list)
+        for report in told:
+            self.by_event[report.event].append(report)
+        self.wide, self.drops = wide, drops
+        self.inspected = [report.at for report in self.of({Event.INSPECTED})]
+        visits = [*self.of(VISITS), *(report for report in wide if report.event in VISITS)]
+        self.visits = [(r.at - ORDERED, max(r.until, r.at) + ORDERED) for r in visits]
+
+    def of(self, events: Collection[Event]) -> list[Report]:
+        """The reports of some events, in order of time."""
+        return sorted(report for event in events for report in self.by_event.get(event, ()))
+
+    def rows(self) -> list[Row]:
+        """Everything that counts, in order of time."""
+        rows = [*self.unordered(OPENINGS, "openings"), *self.unordered(CHANGES, "changes"), *self.fields(),
+                *self.disturbances(), *self.relay(), *self.outages()]  # fmt: skip
+        return sorted(rows, key=lambda row: (row.at, row.event))
+
+    def before(self, at: int) -> int:
+        """When the meter was last inspected."""
+        return max((visit for visit in self.inspected if visit <= at), default=-1)
+
+    def drop(self, at: int, reports: list[Report]) -> float:
+        """The most by which use was seen to have fallen after one of some reports since the last inspection."""
+        known, last = {report.at for report in reports}, self.before(at)
+        return max((d.share for d in self.drops if d.of in known and last < d.of and d.seen <= at), default=0.0)
+
+    def unordered(self, events: Collection[Event], name: str) -> Iterator[Row]:
+        """What was done without a work order or a visit: counted when it is told, and when an order has had its day."""
+        reports = self.of(events)
+        alone = [r for r in reports if not any(since <= r.at <= until for since, until in self.visits)]
+        moments = {(at, r.event) for r in reports for at in (r.at, r.at + ORDERED)}
+        moments |= {(d.seen, r.event) for d in self.drops for r in alone if d.of == r.at}
+        moments |= {(at, int(Event.INSPECTED)) for at in self.inspected}
+        for at, event in sorted(moments):
+            count = sum(self.before(at) < r.at <= at for r in alone)
+            yield Row(at, event, {name: count, "use_drop": self.drop(at, alone)})
+
+    def fields(self) -> Iterator[Row]:
+        """Magnetic fields: the longest since the last inspection."""
+        ends = [report.at for report in self.of({Event.MAGNETIC_FIELD_END})]
+        fields = self.of({Event.MAGNETIC_FIELD})
+        length = {r: min([r.length, *(end - r.at for end in ends if end >= r.at)]) for r in fields}
+        moments = {math.ceil(r.at + min(some, LONG)) for r, some in length.items()}
+        moments |= {math.ceil(r.at + some) for r, some in length.items() if some < math.inf}
+        moments |= {d.seen for d in self.drops if any(d.of == r.at for r in fields)}
+        for at in sorted(moments | {*self.inspected}):
+            here = [r for r in fields if self.before(at) < r.at <= at]
+            longest = max((min(length[r], at - r.at) for r in here), default=0.0)
+            lasting = [r for r in here if length[r] >= LONG]
+            yield Row(at, Event.MAGNETIC_FIELD, {"field_s": longest, "use_drop": self.drop(at, lasting)})
+
+    def disturbances(self) -> Iterator[Row]:
+        """Sags, swells and interruptions: how many in a day; a record without depth or length tells nothing."""
+        records = [r for r in self.of(DISTURBANCES) if r.residual >= 0 and r.length < math.inf]
+        short = [r for r in records if SHORTEST <= r.length <= LONGEST and not LOW < r.residual < HIGH]
+        for at in sorted({at for r in records for at in (r.at, r.at + DAY)}):
+            last = [r for r in records if r.at <= at][-1]
+            count = sum(at - DAY < r.at <= at for r in short)
+            yield Row(at, last.event, {"disturbances": count, "residual": last.residual, "seconds": last.length})
+
+    def relay(self) -> Iterator[Row]:
+        """How often in a row the relay did not do as it was told."""
+        failures = 0
+        for report in self.of(RELAY):
+            failures = failures + 1 if report.event == Event.RELAY_FAILED else 0
+            yield Row(report.at, report.event, {"relay_failures": failures})
+
+    def outages(self) -> Iterator[Row]:
+        """How many outages in a month that nobody planned; one of the whole area is the area's, not its meters'."""
+        offs = self.of({Event.POWER_OFF})
+        planned = [(r.at, r.until or r.at + DAY) for r in [*self.of({Event.PLANNED_OUTAGE}), *self.wide]
+                   if r.event == Event.PLANNED_OUTAGE]  # fmt: skip
+        ons = [r.at for r in self.wide if r.event == Event.POWER_ON]
+        shared = [(r.at - NEAR, r.until or min([on for on in ons if on > r.at], default=r.at + DAY))
+                  for r in self.wide if r.event == Event.POWER_OFF]  # fmt: skip
+        own = [r.at for r in offs if not any(since <= r.at <= until for since, until in planned + shared)]
+        for at in sorted({at for r in offs for at in (r.at, r.at + MONTH)}):
+            yield Row(at, Event.POWER_OFF, {"outages": sum(at - MONTH < off <= at for off in own)})

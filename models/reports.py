@@ -1,0 +1,190 @@
+"""What meters report is kept for a while, and judged anew each time something is learned of it.
+
+So the order in which it is told does not matter. Rows older than a month are final; what was told of a meter is
+forgotten forty days after it has become so.
+"""
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Collection, Iterator
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from models.calendar import day_of, midnights
+from models.cells import Array, Cells
+from models.deadlines import NEVER, Deadlines, Timeline, Told
+from models.grid import waves
+from models.incidents import DAY, HEARD, MONTH, OPENINGS, Drop, Notebook, Report, Row
+from models.index import Index
+from models.registry import Registry
+from schemas.columns import Codes, DeviceEvents, Event, Incidents, Times
+
+KEPT = 41 * DAY  # of what was told, before the rows that are not final
+A_DAY = 5  # reports of one event, meter and day that are kept, the earliest: a chattering contact tells no more by more
+WEEK, FEW, FLOOR = 7, 6, 0.5  # days before and after that are compared, that must be known, and kWh a day worth it
+DAYS = 2 * WEEK + 2  # that are remembered
+FOLLOWED = OPENINGS | {Event.MAGNETIC_FIELD}  # after which it is looked at how much is used
+COLUMNS = ("openings", "changes", "field_s", "use_drop", "relay_failures", "disturbances", "residual", "seconds",
+           "outages")  # fmt: skip
+
+
+class Reported(msgspec.Struct):
+    """What was told of a meter or a whole area, and by how much use fell after what was told at some times."""
+
+    told: list[Report] = []
+    drops: dict[int, float] = {}
+
+
+class Reports(Deadlines):
+    """The reports of meters and areas, by slot."""
+
+    kind, columns, item = Incidents, COLUMNS, Reported
+
+    def __init__(self, index: Index, registry: Registry, zone: str, grace: int) -> None:
+        super().__init__(index)
+        self.registry, self.zone, self.grace, self.midnights = registry, zone, grace, midnights(zone)
+        self.cells = Cells(area=np.int32(-1), due=np.int64(NEVER), final=np.int64(0))
+        self.energy = Cells(kwh=np.full(DAYS, np.nan, np.float32), last=np.int32(0))  # of sealed days, by meter
+
+    def parts(self, batch: DeviceEvents, slots: Codes) -> Iterator[Codes]:
+        """Rows in parts that hold each meter at most once; a row of a whole area stands alone."""
+        wide = np.array([not name for name in batch.names])[batch.subject]
+        runs = 2 * np.cumsum(wide) - wide
+        for rows in np.split(np.arange(len(batch)), np.flatnonzero(np.diff(runs)) + 1):
+            for part in waves(slots[rows]):
+                yield rows[part]
+
+    def fold(self, batch: DeviceEvents, slots: Codes, areas: Codes, clock: Times) -> Told:
+        """Note reports of distinct meters; what no rule hears of tells nothing new."""
+        told = Told(set(), [], [])
+        self.cells.room(len(self.index))
+        for n, (slot, area) in enumerate(zip(slots.tolist(), areas.tolist(), strict=True)):
+            report, final = report_of(batch, n), final_of(int(clock[area]))
+            if report.event not in HEARD:
+                told.again.append(n)
+            elif report.at <= final:
+                told.late.append(n)
+            elif self.keep(slot, area, report, final):
+                told.touched.update(self.concerned(slot))
+            else:
+                told.again.append(n)
+        return told
+
+    def keep(self, slot: int, area: int, report: Report, final: int) -> bool:
+        """Keep a report; whether it was new."""
+        if slot not in self.items:
+            self.items[slot] = Reported()
+            self.cells["area"][slot], self.cells["final"][slot] = area, final
+        known = self.items[slot].told
+        if report in known:
+            return False
+        insort(known, report)
+        alike = [r for r in known if r.event == report.event and r.at // DAY == report.at // DAY]
+        if len(alike) > A_DAY:
+            known.remove(alike[-1])
+        if report.event in FOLLOWED:
+            self.follow(slot, report.at)
+        return True
+
+    def concerned(self, slot: int) -> list[int]:
+        """The slots of which a report of one tells: of a whole area also its meters'."""
+        area, meter = self.index.pairs[slot]
+        return [slot] if meter else [other for other in self.index.known[area].values() if other in self.items]
+
+    def file(self, area: int, day: int, meters: Codes, kwh: Array) -> None:
+        """Take an area's sealed day in, and see what became of the use of meters a week after they reported."""
+        self.energy.room(len(self.registry.meter_index))
+        held, last = self.energy["kwh"], self.energy["last"]
+        for missed in range(max(int(last[meters].min(initial=day)), day - DAYS) + 1, day):
+            held[missed % DAYS, meters[last[meters] < missed]] = np.nan
+        held[day % DAYS, meters], last[meters] = kwh, day
+        for slot in np.flatnonzero(self.cells["area"][: len(self.index)] == area).tolist():
+            for report in self.items[slot].told:
+                if report.event in FOLLOWED and self.day(report.at) + WEEK == day:
+                    self.follow(slot, report.at)
+
+    def follow(self, slot: int, at: int) -> None:
+        """Note by how much use fell in the week after a day, when that week is sealed and both weeks are remembered."""
+        area, name = self.index.pairs[slot]
+        meter, day = self.registry.meter_index.known.get(area, {}).get(name, -1), self.day(at)
+        if not (0 <= meter < self.energy.used and day + WEEK <= self.energy["last"][meter] < day + WEEK + 2):
+            return
+        days = np.arange(1, WEEK + 1)
+        before, after = (self.energy["kwh"][(day + d) % DAYS, meter].astype(np.float64) for d in (-days, days))
+        if min((~np.isnan(before)).sum(), (~np.isnan(after)).sum()) >= FEW and np.nanmean(before) > FLOOR:
+            self.items[slot].drops[at] = max(float(1 - np.nanmean(after) / np.nanmean(before)), 0.0)
+            self.cells["due"][slot] = min(int(self.cells["due"][slot]), self.seen(at))
+            self.earliest = self.earliest[:0]
+
+    def day(self, at: int) -> int:
+        """The local day of a time."""
+        return int(day_of(np.array([at]), self.zone)[0])
+
+    def seen(self, at: int) -> int:
+        """When the week after a time's day is sealed."""
+        return int(self.midnights[self.day(at) + WEEK + 1]) + self.grace
+
+    def rows(self, slot: int) -> list[Row]:
+        """All rows of a meter, in order of time."""
+        item, (area, meter) = self.items[slot], self.index.pairs[slot]
+        whole = self.items.get(self.index.known[area].get("", -1)) if meter else None
+        drops = [Drop(at, self.seen(at), share) for at, share in item.drops.items()]
+        return Notebook(item.told, whole.told if whole else [], drops).rows()
+
+    def timeline(self, slots: Codes, clock: Times) -> Timeline:
+        """Every row of some meters that is not final, as far as their areas' clocks have come."""
+        self.cells["due"][slots] = NEVER
+        found: list[tuple[int, Row]] = []
+        for slot in slots.tolist():
+            final, now = int(self.cells["final"][slot]), int(clock[self.cells["area"][slot]])
+            rows = [row for row in self.rows(slot) if row.at > final]
+            found += [(slot, row) for row in rows if row.at <= now]
+            self.cells["due"][slot] = min((row.at for row in rows if row.at > now), default=NEVER)
+        self.survey(len(clock))
+        return as_columns(found)
+
+    def seal(self, areas: Codes, clock: Times) -> Timeline:
+        """The rows of some areas that become final; what was told long before is forgotten."""
+        found: list[tuple[int, Row]] = []
+        ours = np.flatnonzero(np.isin(self.cells["area"][: len(self.index)], areas)).tolist()
+        finals = {slot: final_of(int(clock[self.cells["area"][slot]])) for slot in ours}
+        for slot, final in finals.items():
+            found += [(slot, row) for row in self.rows(slot) if self.cells["final"][slot] < row.at <= final]
+        for slot, final in finals.items():
+            item, self.cells["final"][slot] = self.items[slot], final
+            item.told = [report for report in item.told if max(report.at, report.until) > final - KEPT]
+            item.drops = {at: share for at, share in item.drops.items() if at > final - KEPT}
+        return as_columns(found)
+
+    def finished(self, clock: Times, grace: int, troubled: Collection[int]) -> Codes:
+        """Meters of which nothing that was told is remembered, and that are not in trouble."""
+        return np.array([slot for slot, item in self.items.items() if not item.told and slot not in troubled], np.int64)
+
+    def state(self) -> dict[str, Any]:
+        """Everything remembered."""
+        return super().state() | {"energy": self.energy.state()}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Replace everything by what `state` gave."""
+        super().load(state)
+        self.energy.load(state["energy"])
+
+
+def report_of(batch: DeviceEvents, n: int) -> Report:
+    """A row of a batch."""
+    residual, seconds = (float(np.nan_to_num(column[n], nan=-1)) for column in (batch.residual, batch.seconds))
+    return Report(int(batch.at[n]), int(batch.event[n]), int(batch.until[n]), residual, seconds)
+
+
+def final_of(clock: int) -> int:
+    """Up to when rows are final, by an area's clock."""
+    return clock // DAY * DAY - MONTH
+
+
+def as_columns(found: list[tuple[int, Row]]) -> Timeline:
+    """Slot, time and the columns of Incidents of some rows, NaN where a row says nothing."""
+    slots, at = np.array([(slot, row.at) for slot, row in found], np.int64).reshape(-1, 2).T
+    columns: dict[str, Any] = {name: [row.columns.get(name, np.nan) for _, row in found] for name in COLUMNS}
+    return slots, at, columns | {"event": [row.event for _, row in found]}

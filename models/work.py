@@ -1,0 +1,191 @@
+"""Work: how long items stay in a stage, against the section's limit and against what is usual, and in which order."""
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterator, Mapping
+from functools import partial
+from math import nan
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from models.calendar import worked_after
+from models.deadlines import DAY, HOUR, NEVER, Deadlines, Moment, Told, Visit, at_once, passing
+from models.durations import WINDOW, Durations
+from models.index import Index
+from models.registry import Registry
+from schemas.columns import Codes, Journeys, Overdue, Progress, Stages, Times
+
+MARKS = (0.8, 1.0, 2.0)  # shares of the limit
+STALLS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)  # times what is usual
+
+
+class WorkItem(msgspec.Struct):
+    """What was told of a work item in a stage, which may be entered again."""
+
+    starts: dict[int, tuple[float, bool]] = {}  # by time the limit in seconds, and whether working days alone count
+    ends: list[int] = []  # in order of time
+    usual: dict[int, float] = {}  # by start, within which time such stages were done before it
+    counted: list[tuple[int, int]] = []  # visits that tell what is usual
+
+    def visits(self) -> list[Visit]:
+        """Each start with the first end after it; a start while the stage is open tells nothing new."""
+        visits: list[Visit] = []
+        done = 0
+        for start in sorted(self.starts):
+            if done <= start:
+                after = bisect_left(self.ends, start)
+                done = self.ends[after] if after < len(self.ends) else NEVER
+                visits.append(Visit(start, self.starts[start][0], done))
+        return visits
+
+
+class Work(Deadlines):
+    """Work items by stage, and how long each section's stages usually take."""
+
+    kind, item = Overdue, WorkItem
+    columns = ("share", "limit_hours", "stalled", "usual_hours")
+
+    def __init__(self, index: Index, registry: Registry, zone: str, grace: int) -> None:
+        super().__init__(index)
+        self.registry, self.zone, self.grace = registry, zone, grace
+        self.durations = Durations()
+
+    def fold(self, batch: Stages, areas: Codes, sealed: Times) -> Told:
+        """Note starts and ends; `sealed` is by row the time before which what has ended cannot change any more."""
+        told = Told(set(), [], [])
+        for n in range(len(batch)):
+            section, stage, at = batch.areas[batch.area[n]], batch.stages[batch.stage[n]], int(batch.at[n])
+            slot = self.open(section, f"{batch.names[batch.subject[n]]}/{stage}", at, sealed[n])
+            if slot < 0:
+                told.late.append(n)
+                continue
+            item = self.items.setdefault(slot, WorkItem())
+            if batch.progress[n] == Progress.STARTED:
+                limit = self.limit(section, stage, at, float(batch.limit[n]))
+                new = limit > item.starts.get(at, (-1.0, False))
+                item.starts[at] = max(item.starts.get(at, limit), limit)
+                if at < sealed[n]:
+                    item.usual.setdefault(at, nan)
+            elif new := at not in item.ends:
+                insort(item.ends, at)
+            self.note(told, n, slot, areas[n], at, new=new)
+            if new:
+                self.learn(item, (section, stage), int(sealed[n]))
+        return told
+
+    def limit(self, section: str, stage: str, at: int, own: float) -> tuple[float, bool]:
+        """The seconds that an item may stay, 0 when nobody says, and whether working days alone count."""
+        if 0 < own < np.inf:
+            return own, False
+        known = next((known for known in self.registry.stages(section, at) if known.stage == stage), None)
+        return (float(HOUR * (known.hours or 0)), known.working_days) if known else (0.0, False)
+
+    def learn(self, item: WorkItem, group: tuple[str, str], sealed: int) -> None:
+        """Count the visits that have ended, but for what is sealed."""
+        now = [visit for visit in item.counted if visit[1] < sealed]
+        now += [(v.start, v.done) for v in item.visits() if sealed <= v.done < NEVER]
+        for sign, these, others in ((-1, item.counted, now), (1, now, item.counted)):
+            for visit in [visit for visit in these if visit not in others]:
+                self.durations.count(group, *visit, sign)
+        item.counted = now
+
+    def timeline(self, slots: Codes, clock: Times) -> tuple[Codes, Times, dict[str, Any]]:
+        """Every row of some items so far. What is usual counts as it was known when the stage was entered."""
+        for slot in slots.tolist():
+            item, now = self.items[slot], int(clock[self.cells["area"][slot]])
+            section, subject = self.index.pairs[slot]
+            for visit in item.visits():
+                if visit.start <= now and visit.start not in item.usual:
+                    day = (visit.start - self.grace) // DAY
+                    item.usual[visit.start] = self.durations.usual((section, subject.rpartition("/")[2]), day)
+        return super().timeline(slots, clock)
+
+    def moments(self, slot: int) -> Iterator[Moment]:
+        """Of every visit the marks of its limit, those of what is usual, and the end."""
+        item = self.items[slot]
+        for visit in item.visits():
+            limit, usual = visit.unit, item.usual.get(visit.start, nan)
+            if visit.start not in item.usual:
+                yield Moment(visit.start, certain=False, columns=(nan,) * len(self.columns))
+            after = partial(worked_after, zone=self.zone) if item.starts[visit.start][1] else at_once
+            for at, certain, share in passing(visit, MARKS, after):
+                if share:
+                    yield Moment(at, certain, (share, limit / HOUR, nan, nan))
+            for at, certain, times in passing(visit._replace(unit=usual), STALLS):
+                ended = (0.0, limit / HOUR) if not times else (nan, nan)
+                yield Moment(at, certain, (*ended, times, usual / HOUR))
+
+    def expire(self, clocks: Mapping[str, int]) -> None:
+        """Drop the durations of some sections that nothing can ask for any more."""
+        self.durations.forget({section: (now - self.grace) // DAY - WINDOW - 1 for section, now in clocks.items()})
+
+    def state(self) -> dict[str, Any]:
+        """Everything remembered."""
+        return super().state() | {"durations": self.durations.state()}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Replace everything by what `state` gave."""
+        super().load(state)
+        self.durations.load(state["durations"])
+
+
+class Journey(msgspec.Struct):
+    """When an item entered and left its stages."""
+
+    starts: dict[str, list[int]] = {}
+    ends: dict[str, list[int]] = {}
+
+    def times(self) -> list[int]:
+        """Every moment at which it moved."""
+        return sorted({at for told in (self.starts, self.ends) for times in told.values() for at in times})
+
+
+class Ways(Deadlines):
+    """Work items on their way through the stages of their section."""
+
+    kind, item = Journeys, Journey
+    columns = ("unfinished",)
+
+    def __init__(self, index: Index, registry: Registry) -> None:
+        super().__init__(index)
+        self.registry = registry
+
+    def fold(self, batch: Stages, areas: Codes, sealed: Times) -> Told:
+        """Note starts and ends of stages that have an order."""
+        told = Told(set(), [], [])
+        for n in range(len(batch)):
+            section, stage, at = batch.areas[batch.area[n]], batch.stages[batch.stage[n]], int(batch.at[n])
+            if all(known.stage != stage for known in self.registry.stages(section, at)):
+                continue
+            slot = self.open(section, batch.names[batch.subject[n]], at, sealed[n])
+            if slot < 0:
+                continue
+            item = self.items.setdefault(slot, Journey())
+            times = (item.starts if batch.progress[n] == Progress.STARTED else item.ends).setdefault(stage, [])
+            if new := at not in times:
+                times.append(at)
+            self.note(told, n, slot, areas[n], at, new=new)
+        return told
+
+    def order(self, slot: int) -> list[str]:
+        """The stages of an item's section, as they were when it set out."""
+        return [known.stage for known in self.registry.stages(self.index.pairs[slot][0], self.items[slot].times()[0])]
+
+    def visits(self, slot: int) -> list[Visit]:
+        """From its first move until the last stage of all is done."""
+        item = self.items[slot]
+        done = min(item.ends.get(self.order(slot)[-1], [NEVER]))
+        return [Visit(item.times()[0], 0.0, done)] if done < NEVER else []
+
+    def moments(self, slot: int) -> Iterator[Moment]:
+        """Every move, with the stages before the furthest it has entered that it has not finished by then."""
+        item, order = self.items[slot], self.order(slot)
+        for at in item.times():
+            entered = {s for s in order if min(item.starts.get(s, [NEVER])) <= at}
+            left = {s for s in order if min(item.ends.get(s, [NEVER])) <= at}
+            seen = [n for n, stage in enumerate(order) if stage in entered | left]
+            furthest = max((n for n, stage in enumerate(order) if stage in entered), default=0)
+            missing = sum(stage not in left for stage in order[seen[0] : furthest])
+            yield Moment(at, certain=True, columns=(float(missing),))

@@ -1,0 +1,137 @@
+"""Who is behind a loss: the promises of the core over the weeks that it takes, and what the numbers mean."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from models.suspects import compared, ranks, rise
+from schemas.columns import Readings
+from schemas.master import Area, Meter
+from tests.hostile import DAY, Row, Stream, duplicated, quieted, shuffled, straggling, told_by
+from tests.test_promises import agree, engine_of, exactly, same, watch
+
+START, STEP, DAYS, USERS = 1_772_380_800, 21_600, 44, 7
+PER_DAY = DAY // STEP
+RULE = "area_loss_correlation"
+
+
+def weeks(seed: int) -> Stream:
+    """Two areas: in one a user registers a third for a while, in the other one has always registered half."""
+    g = np.random.default_rng(seed)
+    areas, rows = [], []
+    for name in ("A1", "A2"):
+        used = 8 * np.exp(g.normal(0, 0.4, (USERS, DAYS, 1))) * g.uniform(0.6, 1.4, (USERS, DAYS, PER_DAY))
+        used[2] *= 3
+        seen = used.copy()
+        if name == "A1":
+            seen[2, 18:33] *= 0.33
+        else:
+            seen[2] *= 0.5
+        through = used.sum(axis=0) * (1.02 + 0.00001 * used.sum(axis=0))
+        meters = [Meter(meter=f"{name}G", wiring="3P4W", interval_s=STEP)]
+        meters += [Meter(meter=f"M{k}", interval_s=STEP, pv_kva=3.0 * (k == 6)) for k in range(USERS)]
+        areas.append(Area(area=name, gateway=f"{name}G", meters=meters))
+        for meter, kwh in zip(meters, (through, *seen), strict=True):
+            power = np.full((3, DAYS * PER_DAY), np.nan)
+            power[0] = kwh.reshape(-1) * 3600 / STEP
+            lost = g.random(DAYS * PER_DAY) < 0.001
+            if meter.meter == "M4":
+                lost[25 * PER_DAY : 26 * PER_DAY] = True
+            for n, columns in enumerate(told_by(power / 0.23, np.full_like(power, 230.0), power, STEP)):
+                if not lost[n]:
+                    rows.append(Row(Readings, name, meter.meter, START + STEP * (n + 1), columns))
+    order = sorted(range(len(rows)), key=lambda n: (rows[n].at, n))
+    return Stream(areas, tuple(rows[n] for n in order), "Asia/Shanghai", STEP)
+
+
+@pytest.fixture(scope="module")
+def stream() -> Stream:
+    return quieted(weeks(1), DAY)
+
+
+@pytest.fixture(scope="module")
+def told(stream):
+    return watch(stream)[1]
+
+
+def test_both_are_found_and_nobody_else(told):
+    last = {a.id: a for a in told if a.rule == RULE}.values()
+    assert {(a.area, a.subject, a.state) for a in last} == {("A1", "M2", "cleared"), ("A2", "M2", "raised")}
+
+
+def test_the_slow_twin_agrees(stream):
+    agree(stream)
+
+
+def test_the_slow_twin_agrees_when_rows_come_shuffled_and_late_and_again(stream):
+    agree(quieted(duplicated(shuffled(straggling(weeks(1), 3, 0, DAY), 1, 6 * 3600), 2), DAY))
+
+
+def test_any_cut_tells_exactly_the_same(stream, told):
+    size = len(stream.rows)
+    for cuts in (range(0, size, 3), np.random.default_rng(1).integers(0, size, 30).tolist()):
+        assert exactly(watch(stream, cuts)[1]) == exactly(told)
+
+
+def test_an_engine_restored_again_and_again_goes_on_undisturbed(stream, told):
+    engine, again = engine_of(stream), []
+    for batch in stream.batches(range(0, len(stream.rows), 97)):
+        saved = engine.snapshot()
+        engine = engine_of(stream)
+        engine.restore(saved)
+        again += engine.step(batch)
+    assert exactly(again) == exactly(told)
+
+
+def test_readings_two_days_late_amend_what_was_suspected(stream, told):
+    late = watch(quieted(straggling(weeks(1), 5, DAY, 2 * DAY), DAY))[1]
+    same([a for a in late if a.rule == RULE], [a for a in told if a.rule == RULE])
+
+
+def noise(seed, days=30, users=200):
+    g = np.random.default_rng(seed)
+    return g, 8 * np.exp(g.normal(0, 0.2, (days, users))) * np.exp(g.normal(0, 0.1, (days, 1)))
+
+
+def test_a_share_that_is_missing_goes_with_what_is_registered():
+    g, energy = noise(1)
+    energy[:, 7] *= 4
+    found = compared(g.normal(0, 2, 30) + energy[:, 7], energy, np.zeros(200, bool))
+    assert np.argmax(found.strength()) == 7
+    assert found.kwh[7] == pytest.approx(energy[:, 7].mean(), 0.5)
+
+
+def test_what_is_no_longer_registered_stepped_up_the_loss():
+    g, energy = noise(2)
+    used = 4 * energy[:, 7]
+    energy[:, 7] = np.where(np.arange(30) < 20, used, used / 4)
+    found = compared(g.normal(0, 2, 30) + used - energy[:, 7], energy, np.zeros(200, bool))
+    assert np.argmax(found.strength()) == 7
+    assert found.kwh[7] == pytest.approx((used - energy[:, 7])[20:].mean(), 0.2)
+    sunny = compared(g.normal(0, 2, 30) + used - energy[:, 7], energy, np.arange(200) == 7)
+    assert sunny.strength()[7] < 3.5
+
+
+def test_several_at_once_share_the_loss():
+    g, energy = noise(3)
+    energy[:, [3, 9]] *= 5
+    found = compared(g.normal(0, 1, 30) + energy[:, 3] + energy[:, 9] / 2, energy, np.zeros(200, bool))
+    assert {*np.argsort(-found.kwh)[:2]} == {3, 9}
+
+
+def test_cold_days_alone_make_nobody_suspect():
+    g, energy = noise(4)
+    total = energy.sum(axis=1)
+    found = compared(total**2 / total.mean() / 30 + g.normal(0, 2, 30), energy, np.zeros(200, bool))
+    assert np.percentile(found.strength(), 99) < 3.5
+
+
+def test_a_loss_that_wavers_does_not_rise():
+    g = np.random.default_rng(5)
+    assert all(rise(g.normal(0, 1, 30)) == 0 for _ in range(50))
+    assert rise(np.r_[np.zeros(12), np.full(18, 9.0)] + g.normal(0, 1, 30)) == 12
+
+
+def test_equal_values_have_equal_ranks():
+    assert ranks(np.array([3.0, 0, 0, np.nan]))[:3].tolist() == [2.5, 1, 1]

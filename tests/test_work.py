@@ -1,0 +1,87 @@
+"""The promises of the core, kept by what is learned of work and by working days: months of it, in small sections."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+
+from models.durations import Durations
+from schemas.columns import Progress, Stages
+from schemas.master import Area, Stage
+from tests.hostile import DAY, HOUR, NAN, STARTS, Row, Stream, duplicated, shuffled
+from tests.test_promises import agree, engine_of, exactly, same, watch
+
+DAYS = 24
+OWN = [Stage(stage="survey", hours=20, working_days=True), Stage(stage="design"), Stage(stage="build", hours=60)]
+
+
+def sections(seed: int) -> Stream:
+    """Two sections' work, one with stages and limits of its own; some of it stalls, is sent back or passed by."""
+    g = np.random.default_rng(seed)
+    zone, year, month, day = STARTS[seed % len(STARTS)]
+    start = int(datetime(year, month, day, tzinfo=ZoneInfo(zone)).timestamp())
+    rows: list[Row] = []
+    for section, stages in (("S1", ("survey", "design", "build")), ("S2", ("reading", "checking", "review"))):
+        for n in range(60):
+            at = start + int(g.integers(0, (DAYS - 4) * DAY))
+            for stage in stages:
+                if g.random() < 0.04:
+                    continue  # passed by
+                took = int(6 * HOUR * np.exp(0.3 * g.standard_normal()) * (9 if g.random() < 0.08 else 1))
+                again = int(g.random() < 0.05)
+                for begun in (at, at + took + HOUR)[: 1 + again]:
+                    told = dict(stage=stage, limit=float(g.choice([NAN, NAN, 9 * HOUR])))
+                    rows.append(Row(Stages, section, f"W{n}", begun, told | dict(progress=Progress.STARTED)))
+                    done = told | dict(progress=Progress.FINISHED, limit=NAN)
+                    rows.append(Row(Stages, section, f"W{n}", begun + took, done))
+                at += (1 + again) * (took + HOUR)
+    rows = [row for row in rows if row.at < start + DAYS * DAY]
+    return Stream([Area(area="S1", stages=OWN)], tuple(sorted(rows, key=lambda row: row.at)), zone, 900)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_slow_twin_agrees(seed):
+    stream = sections(seed)
+    told = Counter(alert.rule for alert in watch(stream)[1] if alert.change == "raised")
+    assert min(told[rule] for rule in ("stage_stall", "stage_disorder", "stage_overdue")) > 3
+    agree(stream)
+    agree(duplicated(shuffled(stream, seed, 20 * HOUR), seed))
+
+
+def test_any_cut_tells_exactly_the_same():
+    stream = shuffled(sections(3), 3, 20 * HOUR)
+    whole = exactly(watch(stream)[1])
+    for every in (1, 100):
+        assert exactly(watch(stream, range(0, len(stream.rows), every))[1]) == whole
+
+
+def test_rows_may_come_in_any_order():
+    stream = sections(5)
+    same(watch(shuffled(stream, 5, 60 * HOUR))[1], watch(stream)[1])
+
+
+def test_an_engine_restored_again_and_again_goes_on_undisturbed():
+    stream = shuffled(sections(4), 4, 20 * HOUR)
+    engine, other = engine_of(stream), engine_of(stream)
+    for batch in stream.batches(range(0, len(stream.rows), 60)):
+        saved = other.snapshot()
+        other = engine_of(stream)
+        other.restore(saved)
+        assert exactly(other.step(batch)) == exactly(engine.step(batch))
+    assert other.snapshot() == engine.snapshot()
+
+
+def test_a_duration_that_is_corrected_counts_once():
+    durations = Durations()
+    for n in range(20):
+        durations.count(("S1", "review"), 0, HOUR + n, 1)
+    durations.count(("S1", "review"), 0, DAY, 1)
+    assert durations.usual(("S1", "review"), 9, 0.99) == pytest.approx(DAY, rel=0.1)
+    durations.count(("S1", "review"), 0, DAY, -1)
+    assert durations.usual(("S1", "review"), 9, 0.99) == pytest.approx(HOUR, rel=0.1)
+    durations.forget({"S1": 9})
+    assert durations.state() == []
