@@ -10,6 +10,10 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
+from detectors.engine import Engine
+from detectors.rule import RULES
+from replay.planted import ATTACKS, attacked
+from replay.town import Town
 from schemas.columns import Readings, Status
 from schemas.master import Area, Meter
 from tests.hostile import DAY, NAN, Row, Stream, beginnings, quieted
@@ -114,3 +118,21 @@ def test_areas_spread_over_engines_tell_the_same():
     both = Stream([*one.areas, area], tuple(sorted((*one.rows, *moved), key=lambda row: row.at)), one.zone, INTERVAL)
     parts = [replace(both, areas=[a], rows=tuple(r for r in both.rows if r.area == a.area)) for a in both.areas]
     assert exactly(watch(both)[1]) == exactly([alert for part in parts for alert in watch(part)[1]])
+
+
+def test_attacks_on_a_home_show_in_its_days_and_nobody_else_is_suspected():
+    town = Town(80, 52, seed=4, faults=False)
+    homes = np.flatnonzero((town.grid.segment == 0) & (town.grid.pv_kw == 0) & ~town.grid.gateway)
+    rows = homes[np.argsort(-town.grid.mean_kw[homes])]
+    planted = {}
+    for kind, row in zip(ATTACKS, rows.tolist(), strict=False):
+        happening = attacked(town.grid, kind, row, (town.start + 30 * DAY, town.end), 5)
+        town.happenings.append(happening)
+        planted[kind] = happening.planted
+    engine = Engine([RULES[name] for name in ELSEWHERE["test_profiles"]], zone=town.zone, interval=town.interval)
+    engine.enroll(town.areas)
+    states = {alert.id: alert for batch in town.batches() for alert in engine.step(batch)}
+    told = [alert for alert in states.values() if alert.state != "withdrawn" and not alert.held]
+    found = {kind for kind, fault in planted.items() if any(fault.found_by(alert) for alert in told)}
+    assert found == ATTACKS.keys()
+    assert {alert.subject for alert in told} == {fault.subject for fault in planted.values()}
