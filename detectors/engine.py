@@ -28,7 +28,7 @@ from models.features import (
 )
 from models.grid import Grid, Window, facts_of
 from models.index import Index
-from models.loading import Exceeding
+from models.loading import Exceeding, Heat
 from models.metering import Accounts, DayRegisters, Demands, MonthlyFactor
 from models.peers import Peers, PeerScore
 from models.profiles import Darkness, Form, Months, Routine, Shape
@@ -129,7 +129,7 @@ class Engine:
             Suspects(), PeerScore(self.peers, meters, sealed),
             DayRegisters(), Accounts(), Demands(), MonthlyFactor(zone),
         ], meters))  # fmt: skip
-        self.intervals = Windows(lambda _: judge(Intervals, [Elapsed()], self.areas))
+        self.intervals = Windows(lambda _: judge(Intervals, [Elapsed(), Heat(interval)], self.areas))
         self.area_days = Windows(lambda _: judge(AreaDays, [Losses(), UsualLoss()], self.areas))
         self.overdue = Windows(lambda _: judge(Overdue, [], self.items))
         self.disorder = Windows(lambda _: judge(Journeys, [], self.journeys))

@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 
 from detectors.rule import DAY, MINUTE, rule
-from schemas.columns import Column, Days, Readings
+from schemas.columns import Column, Days, Intervals, Readings
 
 
 @rule(
@@ -39,3 +39,17 @@ def pq_voltage_unbalance(
     voltage has more of, so it must be twice as much; three calm days to clear: defaults of this project.
     """
     return np.maximum(unbalance_p95 / limit, unbalance_top / brief) / np.where(by_magnitude > 0, stand_in, 1)
+
+
+@rule(
+    Intervals, severity=3, hold=MINUTE, release=MINUTE, title=("Frequency deviation", "频率偏差"),
+    text=(("The area's third highest meter shows {hz_above:+.2f} Hz above nominal, the third lowest {hz_below:+.2f} Hz "
+           "below (limit {limit:.1f} Hz)."),
+          "台区内第三高的电表频率高于额定{hz_above:+.2f}Hz,第三低的低于额定{hz_below:+.2f}Hz(限值{limit:.1f}Hz)。"),
+)  # fmt: skip
+def frequency_deviation(hz_above: Column, hz_below: Column, *, limit: float = 0.2) -> Column:
+    """At least three meters of an area show a frequency 0.2 Hz off nominal for a minute (频率偏差): GB/T 15945.
+
+    0.2 Hz hold for systems from 3 GW on, 0.5 Hz for smaller ones. One interval's word does not raise.
+    """
+    return np.maximum(hz_above, hz_below) / limit

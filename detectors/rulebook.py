@@ -101,15 +101,25 @@ def misplaced(name: str, edition: Edition, rules: Mapping[str, Rule]) -> Iterato
 def misfits(rule: Rule, edition: Edition) -> Iterator[str]:
     """What of an edition this version's rule does not have."""
     has = ", ".join(rule.settings) or "none"
-    for setting in edition.settings:
+    for setting, value in edition.settings.items():
         if setting not in rule.settings:
             yield f"there is no setting `{setting}`; it has {has}"
+        elif not alike(value, rule.settings[setting]):
+            yield f"`{setting}` is {value:g}, not of the sign of the code's {rule.settings[setting]:g}"
     for segment, settings in edition.segments.items():
         if segment not in rule.kind.segments:
             yield f"there is no segment `{segment}`; {rule.kind.kind} have {', '.join(rule.kind.segments) or 'none'}"
-        for setting in settings:
+        for setting, value in settings.items():
             if setting not in rule.settings:
                 yield f"there is no setting `{setting}`, set in the segment {segment}; it has {has}"
+            elif not alike(value, rule.settings[setting]):
+                told = f"`{setting}` in the segment {segment} is {value:g}"
+                yield f"{told}, not of the sign of the code's {rule.settings[setting]:g}"
+
+
+def alike(value: float, own: float) -> bool:
+    """Whether a value has the sign of the code's: a limit of 0 or of the other sign would judge nonsense."""
+    return own == 0 or value * own > 0
 
 
 def outdated(rule: Rule, before: Edition | None, after: Edition | None) -> Iterator[str]:

@@ -30,17 +30,17 @@ def reverse_sequence(
 )  # fmt: skip
 def wrong_wiring_vector(
     lag: Column, i: Column, ib: Column, pv_kva: Column, *, limit: float = 50.0, sector: float = 90.0,
-    all_back: float = 100.0, load: float = 0.05,
+    all_back: float = 92.0, load: float = 0.05,
 ) -> Column:  # fmt: skip
     """A loaded four-wire meter's angles tell that currents are crossed or reversed (错接线), for a day. Catalogue 1.2.
 
     One phase 50 degrees from both others while some current flows back, as one of three crossed ones must and no
-    capacitive load does; or all flow back. The lines of 90 and 100 degrees are defaults of this project.
+    capacitive load does; or all flow back. The lines of 90 and 92 degrees are defaults of this project.
     """
     lag = np.where((np.abs(i) > load * ib) & (pv_kva == 0), lag, np.nan)
-    apart = np.abs((lag - np.roll(lag, 1, axis=0) + 180) % 360 - 180)
-    nearest = np.minimum(apart, np.roll(apart, -1, axis=0))
-    odd = np.minimum(nearest / limit, np.abs(lag).max(axis=0) / sector)
+    apart = np.abs(lag - lag[[2, 0, 1]])
+    apart = np.minimum(apart, 360 - apart)
+    odd = np.minimum(np.minimum(apart, apart[[1, 2, 0]]) / limit, np.abs(lag).max(axis=0) / sector)
     return np.maximum(odd, np.abs(lag).min(axis=0) / all_back)
 
 

@@ -32,7 +32,9 @@ AHEAD_DAYS = 3  # open days beyond tomorrow that one area may hold
 LONE = 2 * DAY  # of one meter's time without another's reading, from which it moves its area's clock alone
 SPIKE, SPIKE_KWH = 5.0, 0.5  # times the day's third-highest interval, and at least: default of this project
 TENTH_MILLI = 10_000
-SUMS = ("gateway", "amps", "milli_va", "counted")
+SUMS = ("gateway", "amps", "milli_va", "counted", "high_hz", "low_hz")
+POINTS = 3  # of an area that must agree on its frequency: catalogue 1.5
+NOMINAL_HZ = 50.0
 LAST_DIGIT = 0.01  # kWh that a register shows, secondary
 GUESSED = 3  # an interval of which only estimates were read; else 0 unread, 1 read once, 2 more often
 
@@ -58,7 +60,8 @@ class AreaIntervals(NamedTuple):
 NONE = np.zeros(0)
 NO_INTERVALS = AreaIntervals(
     np.zeros(0, np.int64), np.zeros(0, np.int64),
-    {"current": np.zeros((3, 0)), "kva": NONE, "neutral": NONE, "gateway": NONE, "coverage": NONE},
+    {"current": np.zeros((3, 0)), "kva": NONE, "neutral": NONE, "gateway": NONE, "coverage": NONE,
+     "hz_above": NONE, "hz_below": NONE},
 )  # fmt: skip
 
 
@@ -92,6 +95,7 @@ class Facts(NamedTuple):
     kva: Column  # primary
     unbalance: Column  # of the voltages
     by_magnitude: Mask  # it comes from magnitudes alone
+    frequency: Column | None  # Hz; None without any
     back: Times  # energy that flowed back in the interval, micro kWh secondary
     read: Mask  # was read, not estimated
     volted: Mask  # has a voltage
@@ -144,6 +148,8 @@ class Grid:
             milli_va=np.zeros(steps, np.int64),
             counted=np.zeros(steps, np.int32),
             gateway=np.full((5, steps), np.nan),  # A, B, C in A, kVA and neutral in A, primary
+            high_hz=np.zeros((POINTS, steps), np.float32),  # the highest frequencies, in ascending order
+            low_hz=np.zeros((POINTS, steps), np.float32),  # twice the nominal less the lowest
         )
         self.free_rows: dict[int, list[int]] = {}  # bases by size
         self.free_sums: list[int] = []
@@ -437,6 +443,12 @@ class Grid:
             s[:3, step[gateway], number[gateway]] = amps[:, gateway]
             s[3, step[gateway], number[gateway]] = kva[gateway]
             s[4, step[gateway], number[gateway]] = facts.neutral[rows][gateway]
+        if facts.frequency is not None:
+            hertz = facts.frequency[rows]
+            told = np.flatnonzero(~np.isnan(hertz) & ~seen & ~facts.stale[rows])
+            places = step[told] * self.sums["high_hz"].shape[-1] + number[told]
+            keep_highest(flat(self.sums["high_hz"]), places, hertz[told])
+            keep_highest(flat(self.sums["low_hz"]), places, np.float32(2 * NOMINAL_HZ) - hertz[told])
         known = ~gateway & ~np.isnan(kva) & ~seen
         if not known.any():
             return
@@ -535,7 +547,7 @@ class Grid:
 
     def interval_rows(self, spans: Iterable[tuple[int, int, int]]) -> AreaIntervals:
         """Areas' intervals with data that end in (after, until], by span of area, after and until."""
-        parts: list[tuple[Array, ...]] = []  # of each: areas, ends, gateway, amps, milli_va, counted
+        parts: list[tuple[Array, ...]] = []  # of each: areas, ends, and SUMS
         pooled: list[tuple[int, int, int, int, int]] = []
 
         def flush() -> None:
@@ -564,11 +576,10 @@ class Grid:
         if not parts:
             return NO_INTERVALS
         parts = parts if len(parts) == 1 else [tuple(np.concatenate(p, axis=-1) for p in zip(*parts, strict=True))]
-        slots, at, gateway, amps, milli_va, counted = parts[0]
-        measured = ~np.isnan(gateway[3])
-        rows = np.flatnonzero(measured | (counted > 0))
-        slots, at, gateway, amps, milli_va, counted, measured = (
-            c[..., rows] for c in (slots, at, gateway, amps, milli_va, counted, measured)
+        measured, agreed = ~np.isnan(parts[0][2][3]), parts[0][6][0] > 0
+        rows = np.flatnonzero(measured | (parts[0][5] > 0) | agreed)
+        slots, at, gateway, amps, milli_va, counted, high, low, measured, agreed = (
+            c[..., rows] for c in (*parts[0], measured, agreed)
         )
         coverage = np.ones(len(rows))
         if not measured.all():
@@ -578,6 +589,8 @@ class Grid:
             "current": np.where(measured, gateway[:3], amps / TENTH_MILLI),
             "kva": np.where(measured, gateway[3], milli_va / 1e6), "neutral": np.where(measured, gateway[4], np.nan),
             "gateway": measured.astype(float), "coverage": coverage,
+            "hz_above": np.where(agreed, high[0] - NOMINAL_HZ, np.nan),
+            "hz_below": np.where(agreed, low[0] - NOMINAL_HZ, np.nan),
         })  # fmt: skip
 
     def crossed(self, slot: int, after: int, until: int) -> Iterator[Block]:
@@ -607,6 +620,13 @@ class Grid:
         totals = read_share(columns["reads"], expected, present) | area_day(columns, master, cells["back"], present)
         days = {name: column[..., present] for name, column in columns.items()}
         return AreaDay(end, meters[present], days, totals, spikes)
+
+
+def flat(cells: Array) -> Array:
+    """A view of cells of the shape (n, steps, numbers) with one place for every step and number."""
+    view = cells.view()
+    view.shape = (len(cells), -1)
+    return view
 
 
 def widened(held: Array | None, empty: Array, size: int) -> Array:
@@ -664,8 +684,8 @@ def facts_of(r: Readings, master: dict[str, Column], interval: int) -> Facts:
     amps, neutral = r.i * master["ratio"], r.neutral * master["ratio"]
     unbalance, by_magnitude = unbalance_of(r, master)
     return Facts(
-        r.kwh, amps, neutral, kva, unbalance, by_magnitude, back, read, volted, live, master["is_gateway"] == 1,
-        np.zeros(len(r), bool), shown(r),
+        r.kwh, amps, neutral, kva, unbalance, by_magnitude, None if unknown(r.frequency) else r.frequency, back, read,
+        volted, live, master["is_gateway"] == 1, np.zeros(len(r), bool), shown(r),
     )  # fmt: skip
 
 

@@ -14,7 +14,8 @@ FLAGS = {"reversed_sequence": Flag.REVERSED_SEQUENCE, "relay_open": Flag.RELAY_O
 def wiring_columns(r: Readings, elements: Column) -> Columns:
     """Columns about voltages, angles, power and the status word; NaN where a phase that the meter has is not told.
 
-    What no row tells costs next to nothing.
+    Of a four-wire meter lag is the degrees by which each current lags where one of them flows back, else 0. What
+    no row tells costs next to nothing.
     """
     none = np.broadcast_to(np.nan, len(r))
     told: Columns = dict.fromkeys((*FLAGS, "lowest_u", "highest_u", "whole_p"), none)
@@ -28,9 +29,11 @@ def wiring_columns(r: Readings, elements: Column) -> Columns:
     if not unknown(r.flags):
         word = np.where(np.isfinite(r.flags), r.flags, 0).astype(np.int64)
         told |= {name: np.where(np.isfinite(r.flags), word & flag > 0, np.nan) for name, flag in FLAGS.items()}
-    if not unknown(r.p) and len(rows := np.flatnonzero(elements == 3)):
-        told["lag"] = np.full(r.p.shape, np.nan, np.float32)
-        told["lag"][:, rows] = lags(*(column[:, rows] for column in (r.u, r.i, r.p, r.q)))
+    if not unknown(r.p):
+        told["lag"] = np.where(np.isnan(r.p) | (elements != 3), np.nan, np.float32(0))
+        rows = np.flatnonzero((elements == 3) & (np.fmin.reduce(r.p) < 0))
+        if len(rows):
+            told["lag"][:, rows] = lags(*(column[:, rows] for column in (r.u, r.i, r.p, r.q)))
     return told
 
 
@@ -91,7 +94,7 @@ class PhaseLoad:
     gives: tuple[str, ...] = ("busy",)
 
     LOAD = 0.05  # of the basic current
-    HALF_LIFE, LONGEST = 2 * DAY, 2 * HOUR  # a reading speaks for so much of the time before it at most
+    LIFE, LONGEST = 3 * DAY, 2 * HOUR  # a reading speaks for so much of the time before it at most
 
     def __init__(self) -> None:
         self.cells = Cells(busy=np.zeros(3, np.float32), then=np.int64(0))
@@ -100,11 +103,12 @@ class PhaseLoad:
         """Adds busy, a fading share by phase, as it stood before; it grows from 0, so that days must have shown it."""
         busy = np.full((3, len(slots)), np.nan, np.float32)
         if len(rows := np.flatnonzero(columns["elements"] > 1)):
-            c, here, at, amps = self.cells, slots[rows], columns["at"][rows], columns["i"][:, rows]
-            busy[:, rows] = before = c["busy"][:, here]
-            elapsed = np.where(c["then"][here] > 0, np.minimum(at - c["then"][here], self.LONGEST), 0)
-            new = 1 - np.exp2(-elapsed / self.HALF_LIFE)
-            loaded = np.abs(amps) > self.LOAD * columns["ib"][rows]
-            c["busy"][:, here] = np.where(np.isnan(amps), before, before + new * (loaded - before))
-            c["then"][here] = np.where(np.isnan(amps).all(axis=0), c["then"][here], at)
+            c, here, at = self.cells, slots[rows], columns["at"][rows]
+            amps, then = np.abs(np.take(columns["i"], rows, axis=1)), c["then"][here]
+            busy[:, rows] = before = np.take(c["busy"], here, axis=1)
+            new = np.where(then > 0, np.minimum(at - then, self.LONGEST) / self.LIFE, 0).astype(np.float32)
+            after = before + new * ((amps > self.LOAD * columns["ib"][rows]) - before)
+            if (missing := np.isnan(amps)).any():
+                after, at = np.where(missing, before, after), np.where(missing.all(axis=0), then, at)
+            c["busy"][:, here], c["then"][here] = after, at
         return {"busy": busy}

@@ -448,6 +448,8 @@ class Intervals(Batch):
     kva: Column  # apparent power, primary
     neutral: Column  # primary A through the transformer's neutral, by the gateway meter
     gateway: Column  # 1 when measured by the gateway meter, 0 when summed over users
+    hz_above: Column  # Hz above nominal that at least three of the area's meters show; NaN where fewer tell
+    hz_below: Column  # the same below
     coverage: Column  # share of the area's meters that were read
 
 
@@ -492,7 +494,8 @@ COLUMN_TYPES: dict[str, Any] = {
     "top_kw": np.float32, "curve": np.float32,
     "coverage": np.float32, "reads": np.float32, "live": np.float32, "kva_p99": np.float32, "kva_2h": np.float32,
     "unbalance_p95": np.float32, "unbalance_top": np.float32, "by_magnitude": np.float32,
-    "current": np.float32, "kva": np.float32, "gateway": np.float32, "energy_in": np.float64, "energy_out": np.float64,
+    "current": np.float32, "kva": np.float32, "gateway": np.float32, "hz_above": np.float32, "hz_below": np.float32,
+    "energy_in": np.float64, "energy_out": np.float64,
     "unread_in": np.float64, "unread_out": np.float64, "doubt": np.float64, "read_share": np.float32,
 }  # fmt: skip
 PHASE_COLUMNS = frozenset({"u", "i", "p", "q", "thd", "u_angle", "current"})

@@ -177,7 +177,7 @@ def pressed(area: Area, seed: int) -> Area:
 
 
 def distort(rows: list[Row], seed: int) -> None:
-    """Let readings tell the voltage's harmonics, and some meters its angles; at a few all goes bad for a time."""
+    """Let readings tell frequency and harmonics, and of some meters angles; at a few all goes bad for a time."""
     g = np.random.default_rng([seed, 2])
     reads = [row for row in rows if row.kind is Readings]
     first, last = min(row.at for row in reads), max(row.at for row in reads)
@@ -186,11 +186,14 @@ def distort(rows: list[Row], seed: int) -> None:
         begin = int(g.integers(first, last))
         bad[key] = range(begin, begin + int(g.integers(HOUR, DAY)) if g.random() < 0.3 else begin)
         turned[key] = np.float32(g.choice([1, -1, NAN]))
+    spans = {area: int(g.integers(first, last)) for area in sorted({row.area for row in reads})}
     for row, noise in zip(reads, g.random((len(reads), 3)), strict=True):
         c, worse, lit = row.columns, row.at in bad[row.area, row.subject], np.sign(row.columns["u"])
         c["u"] = c["u"] * np.array([1, 0.9 if worse else 1, 1], np.float32)
         angle = noise + np.array([0, 125 if worse else 120, 240])
         c["u_angle"] = np.float32(turned[row.area, row.subject] * lit * angle)
+        off = 0.3 if 0 <= row.at - spans[row.area] < 12 * HOUR else 0
+        c["frequency"] = np.float32(47 if worse else 0.1 * noise[1] + 49.95 + off * (-1) ** (spans[row.area] % 2))
         c["thd"] = np.float32(lit * (65535 if noise[0] < 0.005 else noise + (4.3 if worse else 2.0)))
 
 

@@ -14,6 +14,7 @@ import pytest
 from detectors.engine import Engine
 from detectors.rule import RULES
 from detectors.rulebook import applied, changes, edited, problems, unapproved
+from detectors.windows import Windows
 from schemas.columns import Readings
 from schemas.master import Area, Meter
 from schemas.rules import Edition, Rulebook, RulebookError, decode_rulebook, rulebook_of
@@ -85,6 +86,10 @@ FIT = [
      "stage_overdue: there is no segment `pv`; overdue have none"),
     ('[voltage_loss]\nstatus = "published"\nversion = 2\nsegments.pv.low = 0.8',
      "voltage_loss: there is no setting `low`, set in the segment pv; it has lost, back, load"),
+    ('[zero_usage]\nstatus = "published"\nversion = 2\nsettings.days = 0',
+     "zero_usage: `days` is 0, not of the sign of the code's 7"),
+    ('[area_loss_high]\nstatus = "published"\nversion = 2\nsegments.yyn0.negative = 0.01',
+     "area_loss_high: `negative` in the segment yyn0 is 0.01, not of the sign of the code's -0.01"),
     ('[voltage_loss]\nstatus = "published"\nversion = 1\nsettings.lost = 0.8', RAISE),
     ('[voltage_loss]\nstatus = "retired"\nversion = 1', RAISE),
 ]  # fmt: skip
@@ -232,6 +237,13 @@ def test_the_same_rules_again_change_nothing(seed):
     assert engine.told == whole.told
 
 
+def watching(engine: Engine) -> list[int]:
+    """How many rules watch how many subjects, by judge."""
+    owners = [engine.tails.readings, engine.tails.clocks, *engine.judges().values()]
+    judges = [judge for o in owners for judge in ((o.sealed, o.present) if isinstance(o, Windows) else (o,))]
+    return [int(judge.watching["rules"].sum()) for judge in judges]
+
+
 @pytest.mark.parametrize("seed", [3, 4014])
 def test_an_engine_restored_goes_on_as_the_one_that_went_on_by_other_rules(seed):
     stream = hostile(seed)
@@ -249,5 +261,6 @@ def test_an_engine_restored_goes_on_as_the_one_that_went_on_by_other_rules(seed)
         other.enroll(stream.areas)
         other.restore(saved)
         assert other.snapshot() == saved
+        assert watching(other) == watching(engine)
         assert exactly(other.step(batch)) == exactly(engine.step(batch))
         assert other.snapshot() == engine.snapshot()

@@ -153,6 +153,18 @@ def test_every_kind_of_fault_is_planted_and_shows_in_the_meters():
     assert len(subjects) == len(set(subjects))
 
 
+def test_crossed_currents_lag_by_a_third_of_a_turn_more_and_less():
+    town = Town(800, 5)
+    (fault,) = [p for p in town.planted if p.kind == "wrong_wiring_vector"]
+    row, table = town.grid.names.index(fault.subject), laid_out(town)
+    slots = slice((fault.start - town.start) // SLOT, (fault.end - town.start) // SLOT)
+    lag = np.degrees(np.arctan2(table["q"], table["p"]))[:, slots, row]
+    load = np.degrees(np.arctan(town.grid.tan[row]))
+    np.testing.assert_allclose(np.nanmean(lag, axis=1), [load + 120, load - 120, load], atol=0.5)
+    power = np.hypot(table["p"], table["q"])[:, slots, row] * 1000
+    np.testing.assert_allclose(power, (table["u"] * table["i"])[:, slots, row], rtol=0.02)
+
+
 def test_theft_is_missing_at_the_users_and_present_at_the_gateway():
     town = Town(300, 8)
     (theft,) = [p for p in town.planted if p.kind == "theft"]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -12,39 +14,60 @@ from hypothesis import example, given
 
 from models.wiring import NeutralMismatch
 from schemas.columns import Flag, Readings
-from tests.hostile import DAY, NAN, Row, Stream, corrected, duplicated, mistimed, quieted, straggling, town
+from schemas.master import Area, Meter, Transformer, VectorGroup, Wiring
+from tests.hostile import (
+    DAY,
+    NAN,
+    SPANS,
+    STARTS,
+    Row,
+    Stream,
+    corrected,
+    duplicated,
+    metered,
+    mistimed,
+    quieted,
+    straggling,
+)
 from tests.test_promises import ELSEWHERE, SEEDS, agree, engine_of, exactly, examples, last, same, watch
 
-FAULTS = ("dark", "adrift", "crossed", "diverted", "idle", "sequence", "relay", "differs")
+FAULTS = ("crossed", "idle", "dark", "adrift", "diverted", "sequence", "relay", "differs")
 HOURLY, TWO_HOURLY = 3600, 7200
+WIRINGS: dict[str, Wiring] = {"T0": "3P4W", "T1": "3P4W", "T2": "3P4W", "W0": "3P3W", "S0": "1P2W", "S1": "1P2W"}
 
 
 def wired(seed: int, interval: int = TWO_HOURLY) -> Stream:
-    """A town whose meters tell of every conductor; some are wired wrong for a while."""
-    g, stream = np.random.default_rng(seed), town(seed, interval=interval)
-    elements = {(a.area, m.meter): m.wiring for a in stream.areas for m in a.meters}
-    gateways = {(a.area, a.gateway) for a in stream.areas}
-    begun, end = stream.rows[0].at, stream.rows[-1].at
-    spans: dict[tuple[str, str], list[tuple[str, int, int]]] = {}
-    rows = []
-    for row in stream.rows:
-        if row.kind is not Readings:
-            rows.append(row)
-            continue
-        who = row.area, row.subject
-        if who not in spans:
-            picked = g.permutation(FAULTS)[: g.integers(1, 5)].tolist()
-            starts = g.integers(begun, end, len(picked)).tolist()
-            lengths = g.integers(interval, (end - begun) // 2, len(picked)).tolist()
-            spans[who] = list(zip(picked, starts, lengths, strict=True))
-        now = {fault for fault, start, long in spans[who] if 0 <= row.at - start < long}
-        rows.append(replace(row, columns=told(g, row, now, elements.get(who, "") == "1P2W", who in gateways)))
-    return stream.with_rows(rows)
+    """An area whose meters tell of every conductor; each is wired wrong for a while, in one way at least."""
+    g = np.random.default_rng(seed)
+    zone, year, month, day = STARTS[seed % len(STARTS)]
+    start = int(datetime(year, month, day, tzinfo=ZoneInfo(zone)).timestamp())
+    end = start + SPANS[interval] * DAY
+    meters = [Meter(meter=name, wiring=wiring, interval_s=interval) for name, wiring in WIRINGS.items()]
+    gateway = Meter(meter="G", wiring="3P4W", ct=20.0, imax_a=10.0, interval_s=interval)
+    group: VectorGroup = "Dyn11" if seed % 2 else "Yyn0"
+    transformer = Transformer(rating_kva=30.0, vector_group=group)
+    area = Area(area="A1", gateway="G", transformers=[transformer], meters=[gateway, *meters])
+    spans: dict[str, list[tuple[str, int, int]]] = {}
+    for n, name in enumerate(("G", "stranger", *WIRINGS)):
+        picked = [FAULTS[n % len(FAULTS)], *g.permutation(FAULTS)[: g.integers(0, 3)].tolist()]
+        if WIRINGS.get(name) == "1P2W":
+            picked.append("diverted")
+        if WIRINGS.get(name) == "3P4W":
+            picked.append("idle" if n % 2 else "crossed")
+        begin = start + (g.uniform(0.55, 0.8, len(picked)) * (end - start)).astype(int)
+        lengths = g.integers(interval, (end - start) // 2, len(picked))
+        spans[name] = list(zip(picked, begin.tolist(), lengths.tolist(), strict=True))
+    rows = sorted(metered(g, area, start, end, interval, noise=True), key=lambda row: (row.at, g.random()))
+    return Stream([area], tuple(
+        replace(row, columns=told(g, row, {fault for fault, at, long in spans[row.subject] if 0 <= row.at - at < long}))
+        for row in rows
+    ), zone, interval)  # fmt: skip
 
 
 @np.errstate(invalid="ignore")
-def told(g: np.random.Generator, row: Row, now: set[str], single: bool, gateway: bool) -> dict[str, Any]:
+def told(g: np.random.Generator, row: Row, now: set[str]) -> dict[str, Any]:
     """What one reading tells, with what is wrong now."""
+    single, gateway = row.subject in ("S0", "S1"), row.subject == "G"
     c: dict[str, Any] = {name: np.array(value) for name, value in row.columns.items()}
     if "dark" in now:
         c["u"] *= np.float32(0.2)
@@ -75,7 +98,7 @@ def hostile(seed: int, interval: int = HOURLY) -> Stream:
 
 def test_the_streams_bring_the_rules_of_wiring_to_speak():
     spoken: Counter[str] = Counter()
-    for seed in (1, 4):
+    for seed in (4, 7):
         spoken.update(alert.rule for alert in watch(quieted(wired(seed), DAY))[1])
     assert ELSEWHERE["test_wiring"] - spoken.keys() == set()
 
@@ -142,11 +165,9 @@ def test_five_loaded_readings_are_remembered_and_two_clean_ones_forgiven():
 
 
 def test_the_neutral_of_the_transformer_is_the_gateways():
-    stream = quieted(wired(1), DAY)
+    stream = quieted(wired(4), DAY)
     alerts = [a for a in last(watch(stream)[1]).values() if a.rule == "neutral_current_high"]
     assert alerts
-    gateways = {a.area: a.gateway for a in stream.areas}
-    read = {(r.area, r.at): r.columns["neutral"] for r in stream.rows
-            if r.kind is Readings and r.subject == gateways.get(r.area)}  # fmt: skip
+    read = {row.at: row.columns["neutral"] for row in stream.rows if row.subject == "G"}
     for alert in alerts:
-        assert alert.evidence["neutral"] == pytest.approx(20 * read[alert.area, alert.raised], rel=1e-4)
+        assert alert.evidence["neutral"] == pytest.approx(20 * read[alert.raised], rel=1e-4)

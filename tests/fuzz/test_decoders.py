@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detectors.engine import Engine
+from detectors.rulebook import NOTHING, applied, changes
 from schemas.alert import Alert
 from schemas.columns import LATEST, Batch, DeviceEvents, Payments, Readings, Stages
 from schemas.master import Area, Meter, Transformer
+from schemas.rules import Rulebook, RulebookError
 from schemas.wire import (
     Message,
     Reason,
@@ -33,9 +35,11 @@ from schemas.wire import (
 )
 from schemas.wire.decoding import ELEMENTS
 from schemas.wire.frame import unpack
+from streams.rules import published
 from tests.fates import balanced, fates
 from tests.fuzz import bounded
 from tests.fuzz.mutations import AT, CONTENT, suffered
+from tests.test_rulebook import edition
 from tests.test_wire import ALERT, batches, table
 
 Decode = Callable[[list[Message]], tuple[Batch | None, list[Refusal]]]
@@ -51,6 +55,12 @@ AREA = Area(
     meters=[Meter(meter="M0", wiring="3P4W", ct=80.0), Meter(meter="M1", customer="C1", contract_kva=8.0),
             Meter(meter="M2", wiring="3P3W", effective=AT, interval_s=3600, segment="commercial")],
 )  # fmt: skip
+
+
+RULEBOOK = Rulebook({
+    "zero_usage": edition(settings={"days": 10.0}, segments={"residential": {"days": 45.0}, "pv": {"usual": 1.0}}),
+    "model_score": edition(7),
+})  # fmt: skip
 
 
 @st.composite
@@ -186,6 +196,19 @@ def test_an_alert_is_read_or_refused(value):
         assert isinstance(decode_alert(value), Alert)
     except RefusedError as error:
         assert error.reason in Reason  # noqa: PT017 - some inputs are fine
+
+
+@bounded(150)
+@given(suffered(st.just(msgspec.json.encode(RULEBOOK))))
+def test_a_rulebook_is_read_or_refused_and_rules_go_by_it(value):
+    try:
+        rulebook = published(b"rules", value, NOTHING)
+    except RulebookError as error:
+        assert error.faults  # noqa: PT017 - some inputs are fine
+        return
+    assert published(b"rules", msgspec.json.encode(rulebook), rulebook) == rulebook
+    assert changes(rulebook, rulebook) == {}
+    Engine().adopt(applied(rulebook))
 
 
 @bounded(200)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from schemas.columns import DeviceEvents, Payments, Readings, Stages
+from schemas.master import Area
 from tests.hostile import HOUR, Row, Stream
 from tests.oracle.areas import area_clock, days_told, energy_of, intervals_told, midnights
 from tests.oracle.devices import devices_told
@@ -40,8 +41,7 @@ def expected(stream: Stream) -> Endings:
         clock = area_clock(reads, area is not None and len({m.meter for m in area.meters}) == 1)
         days = [(start, end) for start, end in pairwise(nights) if end + HOUR <= clock]
         told |= days_told(name, area, believed, days, stream.interval, stream.zone)
-        if area:
-            told |= intervals_told(area, believed, nights, stream.interval, clock - stream.interval)
+        told |= intervals_told(area or Area(area=name), believed, nights, stream.interval, clock - stream.interval)
         newest: dict[str, int] = {}
         for row in [row for row in rows if row.kind in (Payments, Stages)]:
             newest[row.subject] = max(newest.get(row.subject, 0), row.at)

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from schemas.master import Area, Meter
 from tests.hostile import DAY, HOUR, NAN, Row, Stream
-from tests.oracle.heights import exceeded, heights
+from tests.oracle.heights import exceeded, heated, heights
 from tests.oracle.metering import METERED, frozen, metered
 from tests.oracle.meters import record
 from tests.oracle.profiles import Page, profiled, shape
@@ -66,6 +66,8 @@ def intervals_told(
         rating = max(transformers, key=lambda t: t.effective) if transformers else None
         f: Facts = {"at": at, "rating_kva": rating.rating_kva if rating else NAN}
         f["dyn11"] = rating is not None and rating.vector_group == "Dyn11"
+        hertz = sorted(m["frequency"] for m in mine.values() if not math.isnan(m["frequency"]))
+        f |= {"above": hertz[-3] - 50, "below": 50 - hertz[2]} if len(hertz) > 2 else {"above": NAN, "below": NAN}
         gateway = mine.pop(area.gateway, None)
         if gateway and not math.isnan(gateway["kva"]):
             ratio = gateway["record"].ct * gateway["record"].pt
@@ -73,13 +75,13 @@ def intervals_told(
             f["neutral"] = gateway["neutral"] * ratio
         else:
             users = [u["kva"] for u in mine.values() if not math.isnan(u["kva"])]
-            if not users:
+            if not users and len(hertz) < 3:
                 continue
             names = {m.meter for m in area.meters} - {area.gateway}
             records = [m for name in names if (m := record(area, name, at)) and not 0 < m.until < at]
             f |= {"gateway": 0, "coverage": len(users) / max(len(records), 1), "kva": sum(users), "neutral": NAN}
         rows.append(f)
-    judge(INTERVALS | NEUTRAL, area.area, "", rows, told)
+    judge(INTERVALS | NEUTRAL, area.area, "", heated(rows, interval), told)
     return told
 
 

@@ -20,6 +20,11 @@ def suspended_use(f: Facts) -> float:
     return f["kva"] / max(1.05 * left, 0.005 * f["contract_kva"], 1.0)
 
 
+def thermal(f: Facts) -> float:
+    score = 1 + max(f["oil"] + f["winding"] - 100, f["oil"] - 85) / 100
+    return score if score >= 1 or f["heated"] >= 12 * HOUR else NAN
+
+
 def load_unbalance(f: Facts) -> float:
     if f["gateway"] != 1:
         return NAN
@@ -116,6 +121,9 @@ INTERVALS = {
     "transformer_overload": Rule(
         lambda f: f["kva"] / f["rating_kva"] / 0.8 if f["coverage"] >= 0.9 else NAN, 3, 2 * HOUR, HOUR, 0.75 / 0.8,
         ((1 / 0.8, 2, 2 * HOUR), (1.5 / 0.8, 1, 15 * MINUTE)), 2 * HOUR),
+    "transformer_thermal": Rule(thermal, 1, 15 * MINUTE, 0, 0.95, lull=2 * HOUR),
+    "frequency_deviation": Rule(whole(lambda f: max(f["above"], f["below"]) / 0.2, "above", "below"), 3, MINUTE, MINUTE,
+                                lull=2 * HOUR),
     "area_load_unbalance": Rule(load_unbalance, 3, 2 * HOUR, HOUR, lull=2 * HOUR),
 }  # fmt: skip
 DAYS = {

@@ -16,7 +16,8 @@ def wired(f: Facts, m: Meter | None) -> None:
     volts = [u for u in f["u"] if not math.isnan(u)]
     f["lowest_u"], f["highest_u"] = (min(volts), max(volts)) if len(volts) >= elements else (NAN, NAN)
     f["whole_p"] = total(f["p"]) if sum(not math.isnan(p) for p in f["p"]) >= elements else NAN
-    f["lag"] = [lag(f, n) if elements == 3 else NAN for n in range(3)]
+    back = any(p < 0 for p in f["p"])
+    f["lag"] = [NAN if elements != 3 or math.isnan(f["p"][n]) else lag(f, n) if back else 0.0 for n in range(3)]
     for name, flag in (("reversed_sequence", Flag.REVERSED_SEQUENCE), ("relay_open", Flag.RELAY_OPEN)):
         f[name] = NAN if math.isnan(f["flags"]) else float(int(f["flags"]) & flag > 0)
 
@@ -50,7 +51,7 @@ class Wires:
                 f["third"] = shares[-3] if len(shares) >= 3 else NAN
         elif m and not all(map(math.isnan, f["i"])):
             f["busy"] = list(self.busy)
-            weight = 1 - 2 ** (-min(f["at"] - self.then, 2 * HOUR) / (2 * DAY)) if self.then else 0
+            weight = min(f["at"] - self.then, 2 * HOUR) / (3 * DAY) if self.then else 0
             for n, amps in enumerate(f["i"]):
                 if not math.isnan(amps):
                     self.busy[n] += weight * ((abs(amps) > 0.05 * m.ib_a) - self.busy[n])
@@ -63,7 +64,7 @@ def wrong_angles(f: Facts, n: int) -> float:
         return NAN
     apart = [abs((lags[k] - lags[k - 1] + 180) % 360 - 180) for k in range(3)]  # A and C, B and A, C and B
     nearest = min(apart[n], apart[(n + 1) % 3])
-    return max(min(nearest / 50, max(map(abs, lags)) / 90), min(map(abs, lags)) / 100)
+    return max(min(nearest / 50, max(map(abs, lags)) / 90), min(map(abs, lags)) / 92)
 
 
 def adrift(f: Facts, n: int) -> float:
