@@ -133,20 +133,20 @@ def flat_profile(
 
 @rule(
     Days, severity=3, hold=2 * DAY, release=14 * DAY, title=("Use moved into valley hours", "峰谷倒置"),
-    text=(("In the last week {valley_rise:.0%} of the use (limit {rise:.0%}) moved into the valley hours[, usually "
-           "{valley_usual:.0%}], peers considered, at {kept_week:.0%} of the usual energy."),
-          ("近一周有{valley_rise:.0%}的电量(限值{rise:.0%})移入谷段[,原占比{valley_usual:.0%}],已扣除同类用户的共同变化,"
-           "总电量为平时的{kept_week:.0%}。")),
+    text=(("Lately {valley_rise:.0%} of the use (limit {rise:.0%}) moved into the valley hours[, usually "
+           "{valley_usual:.0%}], peers considered, at {kept_lately:.0%} of the usual energy."),
+          ("近日有{valley_rise:.0%}的电量(限值{rise:.0%})移入谷段[,原占比{valley_usual:.0%}],已扣除同类用户的共同变化,"
+           "总电量为平时的{kept_lately:.0%}。")),
 )  # fmt: skip
 def tou_inversion(
-    valley_rise: Column, kept_week: Column, known_days: Column, pv_kva: Column, *, rise: float = 0.2,
+    valley_rise: Column, kept_lately: Column, known_days: Column, pv_kva: Column, *, rise: float = 0.2,
     within: float = 0.1, history: float = 28.0,
 ) -> Column:  # fmt: skip
     """A fifth of the use has moved into the tariff's valley hours, the total within 10 % (峰谷倒置).
 
     Defaults of this project.
     """
-    same = np.abs(np.log(np.maximum(kept_week, 0.01))) <= np.log1p(within)
+    same = np.abs(np.log(np.maximum(kept_lately, 0.01))) <= np.log1p(within)
     return gated(valley_rise / rise, same & (known_days >= history) & (pv_kva == 0))
 
 

@@ -219,12 +219,14 @@ class Form:
         "valley_share", "excess", "expected_kwh",
     )  # fmt: skip
     gives: tuple[str, ...] = (
-        "usual_variation", "usual_rhythm", "usual_high_kwh", "clipped_days", "valley_rise", "valley_usual", "kept_week",
+        "usual_variation", "usual_rhythm", "usual_high_kwh", "clipped_days", "valley_rise", "valley_usual",
+        "kept_lately",
     )  # fmt: skip
 
     SAME = 0.02  # by which the top of one clipped day may differ from the last
     CLIPPED = 0.05  # of the intervals lie at the top
-    RECENT = fading(5.0)
+    RECENT = fading(3.0)
+    MOVED = 0.05  # of the use, from which a day teaches a quarter
 
     def __init__(self) -> None:
         self.cells = Cells(
@@ -237,8 +239,8 @@ class Form:
         """Adds the usual and how the day differs from it.
 
         usual_variation, usual_rhythm and usual_high_kwh; clipped_days, how many days with many intervals at the top
-        had the same top, with none above it between; valley_rise, by how much the valley hours' share of the last week
-        exceeds the usual and the peers' rise, and valley_usual; kept_week, the share of the expected use in that week.
+        had the same top, with none above it between; valley_rise, by how much the valley hours' share has lately
+        exceeded the usual and the peers' rise, and valley_usual; kept_lately, the share of the expected use meanwhile.
         """
         c = self.cells
         held = {name: c[name][slots].astype(np.float64) for name in c.arrays}
@@ -264,13 +266,13 @@ class Form:
         excused = np.where(known, keep * held["excused"] + expected, held["excused"])
         rise = np.where(known, late / weight - held["valley"], np.nan)
         peers = common(columns["area"], columns["segments"], rise)
-        c["valley"][slots] = learned(held["valley"], share, seen, np.where(np.abs(rise) > 0.1, 0.25, 1.0))
+        c["valley"][slots] = learned(held["valley"], share, seen, np.where(np.abs(rise) > self.MOVED, 0.25, 1.0))
         for name, value in (("late", late), ("weight", weight), ("used", used), ("excused", excused)):
             c[name][slots] = value
         return {
             "usual_variation": held["variation"], "usual_rhythm": held["rhythm"], "usual_high_kwh": held["high"],
             "clipped_days": np.where(np.isnan(top), np.nan, clipped), "valley_rise": own(rise, peers),
-            "valley_usual": held["valley"], "kept_week": np.where(known, used / excused, np.nan),
+            "valley_usual": held["valley"], "kept_lately": np.where(known, used / excused, np.nan),
         }  # fmt: skip
 
 

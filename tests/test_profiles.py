@@ -12,7 +12,7 @@ import pytest
 
 from detectors.engine import Engine
 from detectors.rule import RULES
-from replay.planted import ATTACKS, attacked
+from replay.planted import ATTACKS, Planted, attacked
 from replay.town import Town
 from schemas.columns import Readings, Status
 from schemas.master import Area, Meter
@@ -124,11 +124,12 @@ def test_attacks_on_a_home_show_in_its_days_and_nobody_else_is_suspected():
     town = Town(80, 52, seed=4, faults=False)
     homes = np.flatnonzero((town.grid.segment == 0) & (town.grid.pv_kw == 0) & ~town.grid.gateway)
     rows = homes[np.argsort(-town.grid.mean_kw[homes])]
-    planted = {}
+    planted: dict[str, Planted] = {}
     for kind, row in zip(ATTACKS, rows.tolist(), strict=False):
         happening = attacked(town.grid, kind, row, (town.start + 30 * DAY, town.end), 5)
         town.happenings.append(happening)
-        planted[kind] = happening.planted
+        if happening.planted:
+            planted[kind] = happening.planted
     engine = Engine([RULES[name] for name in ELSEWHERE["test_profiles"]], zone=town.zone, interval=town.interval)
     engine.enroll(town.areas)
     states = {alert.id: alert for batch in town.batches() for alert in engine.step(batch)}

@@ -222,9 +222,9 @@ def formed(page: Page, f: Facts) -> float:
     if math.isnan(day["valley"]):
         return NAN
     page.week.append((day["valley"], f["expected"] * math.exp(f["beyond"]), f["expected"]))
-    f["kept_week"] = share_of([(used, expected) for _, used, expected in page.week], 5)
-    rise = share_of([(valley, 1) for valley, _, _ in page.week], 5) - usual["valley"]
-    page.form["valley"] = learned(usual["valley"], day["valley"], seen, 0.25 if abs(rise) > 0.1 else 1.0)
+    f["kept_week"] = share_of([(used, expected) for _, used, expected in page.week], 3)
+    rise = share_of([(valley, 1) for valley, _, _ in page.week], 3) - usual["valley"]
+    page.form["valley"] = learned(usual["valley"], day["valley"], seen, 0.25 if abs(rise) > 0.05 else 1.0)
     return rise
 
 
