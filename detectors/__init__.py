@@ -5,6 +5,7 @@ from detectors import (
     capacity,
     consumption,
     devices,
+    files,
     metering,
     payments,
     quality,
@@ -14,6 +15,6 @@ from detectors import (
 )
 
 __all__ = [
-    "areas", "billing", "capacity", "consumption", "devices", "metering", "payments", "quality", "voltage", "wiring",
-    "workflow",
+    "areas", "billing", "capacity", "consumption", "devices", "files", "metering", "payments", "quality", "voltage",
+    "wiring", "workflow",
 ]  # fmt: skip

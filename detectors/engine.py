@@ -15,6 +15,7 @@ from detectors.rule import RULES, Rule
 from detectors.tails import Heard, Tails
 from detectors.windows import Rows, Windows
 from models.balance import Losses, UsualLoss
+from models.balances import Balances
 from models.bills import Bills
 from models.deadlines import Deadlines, Timeline
 from models.features import (
@@ -26,10 +27,11 @@ from models.features import (
     Feature,
     Standstill,
 )
+from models.filed import Filed
 from models.grid import Grid, Window, facts_of
 from models.index import Index
 from models.loading import Exceeding, Heat
-from models.metering import Accounts, DayRegisters, Demands, MonthlyFactor
+from models.metering import Accounts, DayRegisters, Demands, MonthlyFactor, RatioChange
 from models.peers import Peers, PeerScore
 from models.profiles import Darkness, Form, Months, Routine, Shape
 from models.registry import Registry
@@ -50,6 +52,7 @@ from schemas.columns import (
     Column,
     Days,
     DeviceEvents,
+    Files,
     Incidents,
     Intervals,
     Invoices,
@@ -122,12 +125,12 @@ class Engine:
             meters, self.registry, interval,
         )  # fmt: skip
         self.validation = self.tails.present
-        self.payments = judge(Payments, [Failures()], self.customers)
+        self.payments = judge(Payments, [Failures(), Balances()], self.customers)
         self.attempts = judge(Attempts, [FailureShare()], self.channels)
         self.days = Windows(lambda sealed: judge(Days, [
             DayRuns(), Exceeding(), Shape(zone, interval), Routine(), Form(), Darkness(), Months(zone),
             Suspects(), PeerScore(self.peers, meters, sealed),
-            DayRegisters(), Accounts(), Demands(), MonthlyFactor(zone),
+            DayRegisters(), Accounts(), RatioChange(), Demands(), MonthlyFactor(zone),
         ], meters))  # fmt: skip
         self.intervals = Windows(lambda _: judge(Intervals, [Elapsed(), Heat(interval)], self.areas))
         self.area_days = Windows(lambda _: judge(AreaDays, [Losses(), UsualLoss()], self.areas))
@@ -135,6 +138,7 @@ class Engine:
         self.disorder = Windows(lambda _: judge(Journeys, [], self.journeys))
         self.invoices = Windows(lambda _: judge(Invoices, [], self.bill_index))
         self.incidents = Windows(lambda _: judge(Incidents, [], self.reporting))
+        self.filed, self.files = Filed(self.registry), judge(Files, [], meters)
 
     def adopt(self, rules: Iterable[Rule]) -> list[Alert]:
         """Judge by these rules from now on. An episode goes on, unless its rule is no longer told: it is withdrawn."""
@@ -303,6 +307,7 @@ class Engine:
                     self.counts["readings", "flagged", "spike"] += spikes
                 alerts.extend(self.area_days.close(*self.area_day_rows(days, 0)))
                 alerts.extend(self.days.close(*self.day_rows(days, 0, self.area_days.present.given)))
+                alerts.extend(self.files.fold(*self.file_rows(days)))
             if seals := pending["seal"]:
                 self.intervals.seal(*self.interval_rows(seals))
                 self.area_days.seal(*self.area_day_rows(seals, 0))
@@ -372,6 +377,16 @@ class Engine:
         names, codes = self.area_names(slots)
         return AreaDays.build(("",), np.zeros(len(slots)), names, codes, at, **columns), slots
 
+    def file_rows(self, windows: list[Window]) -> tuple[Files, Codes]:
+        """The files of the windows' areas at the end of their first day."""
+        parts = [self.filed.files(self.areas.pairs[w.area][0], w.days[0].end) for w in windows]
+        sizes = [len(slots) for slots, _ in parts]
+        areas, ends = np.repeat([[w.area for w in windows], [w.days[0].end for w in windows]], sizes, axis=1)
+        columns = {name: np.concatenate([told[name] for _, told in parts]) for name in parts[0][1]}
+        slots = np.concatenate([slots for slots, _ in parts])
+        names, codes = self.area_names(areas)
+        return Files.build(("",), np.zeros(len(slots)), names, codes, ends, **columns), slots
+
     def area_names(self, slots: Codes) -> tuple[tuple[str, ...], Codes]:
         """The names of area slots, dictionary-encoded."""
         unique, codes = np.unique(slots, return_inverse=True)
@@ -415,9 +430,11 @@ class Engine:
             tried[row] = attempt[0] >= newest  # an older one tells nothing of a run of failures
             kept = [known for known in [*latest, attempt] if known[0] > newest - self.grace]
             self.attempted[int(slots[row])] = sorted(kept, key=lambda known: known[0])
+        told = (tried & fresh) | (batch.payment == Payment.BALANCE)
+        if told.any():
+            alerts += self.payments.fold(batch.rows(told), slots[told])
         if (tried & fresh).any():
             part = batch.rows(tried & fresh)
-            alerts += self.payments.fold(part, slots[tried & fresh])
             seen = Attempts(
                 part.channels, part.channel, part.areas, part.area, part.at, (part.succeeded == 0).astype(np.float32)
             )
@@ -575,7 +592,7 @@ class Engine:
         """Every judge by name."""
         return {"payments": self.payments, "attempts": self.attempts, "days": self.days, "intervals": self.intervals,
                 "area_days": self.area_days, "overdue": self.overdue, "disorder": self.disorder,
-                "invoices": self.invoices, "incidents": self.incidents}  # fmt: skip
+                "invoices": self.invoices, "incidents": self.incidents, "files": self.files}  # fmt: skip
 
 
 def judged(rules: Iterable[Rule]) -> list[Rule]:

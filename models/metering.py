@@ -28,7 +28,7 @@ class DayRegisters:
 
     def __init__(self) -> None:
         self.cells = Cells(
-            register=np.float64(np.nan), read=np.int64(0), odd=np.float64(np.nan), version=np.float64(-1),
+            register=np.float64(np.nan), read=np.uint32(0), odd=np.float64(np.nan), version=np.float64(-1),
             export=np.float64(np.nan), tariffs=np.uint8(0), stopped_kwh=np.float32(0), midnight=np.bool_(0),
         )  # fmt: skip
 
@@ -122,6 +122,49 @@ class Accounts:
         }  # fmt: skip
 
 
+class RatioChange:
+    """Whether what a meter shows changed with the ratio on file, by the days before a change and the days after.
+
+    New transformers of twice the ratio halve what the meter shows; where it shows the same, the file alone was changed.
+    A change back to the ratio before is taken for a correction.
+    """
+
+    DAYS = 7  # that speak for before, and from which on the days after do
+    UNTIL = 35  # days after the change, beyond which a customer's use has changed too much; default of this project
+
+    reads: tuple[str, ...] = ("kwh", "ratio")
+    takes: tuple[str, ...] = ("contract_kva",)
+    gives: tuple[str, ...] = ("ratio_factor", "shown_factor")
+
+    def __init__(self) -> None:
+        none = np.float32(np.nan)
+        self.cells = Cells(
+            ratio=none, former=none, contract=none, before=none, mean=np.float32(0), days=np.uint8(0),
+        )  # fmt: skip
+
+    def fold(self, slots: Codes, columns: Columns) -> Columns:
+        """Adds ratio_factor, of the ratio on file to the one before, and shown_factor, of the kWh a day shown.
+
+        Both NaN but from a week after a change on, which came after a known week and left the contract as it was.
+        """
+        c, x = self.cells, columns
+        kwh, ratio, contract = (x[name].astype(np.float32) for name in ("kwh", "ratio", "contract_kva"))
+        old, former, mean, days = (c[name][slots] for name in ("ratio", "former", "mean", "days"))
+        told, days = ~np.isnan(kwh) & ~np.isnan(ratio), days.astype(np.int64)
+        changed, alike = ratio != old, (contract == c["contract"][slots]) | np.isnan(contract)
+        known = (days >= self.DAYS) & alike
+        former = np.where(changed, np.where(ratio == former, ratio, np.where(known, old, np.nan)), former)
+        before = np.where(changed, mean, c["before"][slots])
+        count = np.where(changed, 0, np.minimum(days + 1, 255))
+        mean = np.where(changed, 0, mean + (kwh - mean) / np.clip(count, 1, self.DAYS))
+        given = {"ratio": ratio, "former": former, "contract": contract, "before": before, "mean": mean, "days": count}
+        for name, values in given.items():
+            c[name][slots[told]] = values[told]
+        tells = told & (count >= self.DAYS) & (count <= self.UNTIL) & (before > 0)
+        return {name: np.where(tells, now / then, np.nan)
+                for name, now, then in (("ratio_factor", ratio, former), ("shown_factor", mean, before))}  # fmt: skip
+
+
 class Demands:
     """Between which bounds the demand register must stand, by the interval energies since its reset."""
 
@@ -134,7 +177,7 @@ class Demands:
 
     def __init__(self) -> None:
         self.cells = Cells(
-            demand=np.float32(np.nan), resets=np.float32(np.nan), then=np.int64(0), floor=np.float32(0),
+            demand=np.float32(np.nan), resets=np.float32(np.nan), then=np.uint32(0), floor=np.float32(0),
             ceiling=np.float32(np.inf),
         )  # fmt: skip
 
@@ -170,7 +213,7 @@ class MonthlyFactor:
 
     def __init__(self, zone: str) -> None:
         self.zone = zone
-        self.cells = Cells(month=np.int32(0), days=np.float64(0), kw=np.float64(0), kvar=np.float64(0))
+        self.cells = Cells(month=np.int32(0), days=np.float32(0), kw=np.float32(0), kvar=np.float32(0))
 
     def fold(self, slots: Codes, columns: Columns) -> Columns:
         """Adds month_factor on the last day of a month that was well covered; NaN on any other day."""
@@ -179,8 +222,7 @@ class MonthlyFactor:
         share = np.where(np.isnan(x["mean_kvar"]), 0, x["power_coverage"].astype(np.float64))
         sums = {"days": share, "kw": share * np.nan_to_num(x["mean_kw"]), "kvar": share * np.nan_to_num(x["mean_kvar"])}
         for name, more in sums.items():
-            sums[name] = np.where(c["month"][slots] == month, c[name][slots], 0) + more
-            c[name][slots] = sums[name]
+            c[name][slots] = sums[name] = np.where(c["month"][slots] == month, c[name][slots], 0) + more
         c["month"][slots] = month
         whole = (following > month) & (sums["days"] >= self.COVERED * number)
         return {"month_factor": np.where(whole, sums["kw"] / np.hypot(sums["kw"], sums["kvar"]), np.nan)}

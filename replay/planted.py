@@ -51,7 +51,7 @@ class Block:
     phase: Codes  # (rows,) that a single-phase meter hangs on
     share: Values  # (3, rows) of a three-phase user's load
     register: NDArray[np.float64]  # (rows,) kWh, secondary
-    counts: Mask  # (rows,) whether the register moves
+    counts: Values  # (rows,) share of what flows that the meter counts
     clock: Values  # (rows,) seconds the meter's clock is ahead
     read: Mask  # (slots, rows)
     u: Values  # (3, slots, rows) V
@@ -179,7 +179,12 @@ def sagged(row: int, volts: float, block: Block) -> None:
 
 def stands_still(row: int, block: Block) -> None:
     """The register no longer moves."""
-    block.counts[row] = False
+    block.counts[row] = 0
+
+
+def miscounts(row: int, share: float, block: Block) -> None:
+    """The meter counts a share of what flows."""
+    block.counts[row] = share
 
 
 def register_falls(row: int, kwh: float, block: Block) -> None:
@@ -190,6 +195,11 @@ def register_falls(row: int, kwh: float, block: Block) -> None:
 def register_starts(row: int, block: Block) -> None:
     """A new meter's register."""
     block.register[row] = 0.2
+
+
+def distorted(row: int, percent: float, block: Block) -> None:
+    """Harmonics of the customer's own currents come to those of the supply's voltage."""
+    block.thd[:, :, row] += percent
 
 
 def unread(rows: int | Rows, block: Block) -> None:
@@ -344,6 +354,8 @@ FAULTS = (
           before=lambda row, _, b: load(row, 2.2, b), needs=3.5, echoes=("capacity_expansion",)),
     Fault("meter_stopped", "the register stands still while power flows", _home,
           after=lambda row, _, b: stands_still(row, b), echoes=("zero_usage", "energy_ratio_error", *MISSING)),
+    Fault("energy_ratio_error", "the meter counts 60 % of what flows", _office,
+          after=lambda row, _, b: miscounts(row, 0.6, b), needs=4.5, echoes=MISSING),
     Fault("register_decrease", "the register shows 150 kWh less than before", _home,
           before=lambda row, start, b: register_falls(row, 150.0 * (b.start == start), b)),
     Fault("zero_usage", "the whole meter is bypassed, voltage is there", _shop,
@@ -367,6 +379,8 @@ FAULTS = (
           _through_ct, after=lambda row, _, b: bridged(row, 0.8, b), lasts=3, echoes=MISSING),
     Fault("relay_mismatch", "the relay was told to open, its contacts are welded", _home,
           after=lambda row, _, b: flagged(row, Flag.RELAY_OPEN, b), lasts=3),
+    Fault("harmonics_thd", "a rectifier without a filter distorts the voltage", _through_ct,
+          after=lambda row, _, b: distorted(row, 4.0, b), lasts=2),
 )  # fmt: skip
 
 

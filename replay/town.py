@@ -156,7 +156,7 @@ class _Physics:
         read.reshape(-1)[self.rng.integers(0, read.size, self.rng.binomial(read.size, LOST))] = False
         read[:, self.gateway] |= self.rng.random((BLOCK, len(self.gateway))) < ASKED_AGAIN
         return Block(start, np.ones(rows, np.float32), grid.cap_kw.copy(), grid.phase.copy(), grid.share.copy(),
-                     self.register.copy(), np.ones(rows, bool), self.clock.copy(), read, u, i, p, q, neutral, thd,
+                     self.register.copy(), np.ones(rows, np.float32), self.clock.copy(), read, u, i, p, q, neutral, thd,
                      terminal, np.zeros(rows, np.uint8))  # fmt: skip
 
     def run(self, block: Block) -> None:

@@ -387,6 +387,24 @@ class Journeys(Batch):
 
 
 @dataclass(frozen=True, slots=True)
+class Files(Batch):
+    """A meter's file at the end of a local day: the midnight ``at``. A count of faults is 0 where all is well."""
+
+    kind: ClassVar[str] = "files"
+
+    calibration_days: Column  # past the date of its calibration, negative before
+    contract_days: Column  # until the contract ends, negative afterwards
+    gaps: Column  # fields of the contract that are empty, though others of the area have them
+    signed_off: Column  # share by which the signed capacity is off the file's
+    no_customer: Column  # 1 where it names no customer, though others of the area do
+    doubled: Column  # further records of the same effective date
+    bad_capacity: Column  # 1 where the capacity is 0, or absent though the customer is no household
+    bad_ratio: Column  # 1 where no transformer has such a ratio
+    bad_class: Column  # 1 where the class of use is not that of the trade
+    no_gateway: Column  # 1 where the area names it as its gateway, but has no file of it
+
+
+@dataclass(frozen=True, slots=True)
 class Incidents(Batch):
     """What a meter, or a whole area (subject ""), reported, at a moment at which it counts; NaN tells nothing."""
 
@@ -477,6 +495,9 @@ COLUMN_TYPES: dict[str, Any] = {
     "frequency": np.float32, "thd": np.float32, "u_angle": np.float32, "terminal_p": np.float32,
     "meter_ratio": np.float32, "flags": np.float32, "clock_offset": np.float32, "received": np.int64,
     "status": np.uint8, "event": np.uint8, "until": np.int64, "residual": np.float32, "seconds": np.float32,
+    "calibration_days": np.float64, "contract_days": np.float64, "gaps": np.float32, "signed_off": np.float32,
+    "no_customer": np.float32, "doubled": np.float32, "bad_capacity": np.float32, "bad_ratio": np.float32,
+    "bad_class": np.float32, "no_gateway": np.float32,
     "openings": np.float32, "changes": np.float32, "field_s": np.float64, "use_drop": np.float32,
     "relay_failures": np.float32, "disturbances": np.float32, "outages": np.float32,
     "payment": np.uint8, "amount": np.float64, "bills": str, "bill": np.int32, "channels": str, "channel": np.int32,

@@ -78,6 +78,10 @@ class Meter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     own_transformer_kva: Power = 0.0  # rating of the customer's own transformers, 0 where it has none
     pv_kva: Power = 0.0  # registered generation
     segment: Segment = "residential"
+    trade: Annotated[str, msgspec.Meta(pattern="^[A-T]?$")] = ""  # section of GB/T 4754 (行业门类)
+    calibration_due: Moment = 0  # by when it is to be calibrated or exchanged (周期轮换)
+    contract_until: Moment = 0  # when the supply contract ends
+    signed_kva: Power | None = None  # as the contract says, beside what the file says
     tariff: str = ""
     valley_from: Hour = 23  # of the tariff's valley (谷), local time
     valley_until: Hour = 7

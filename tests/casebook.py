@@ -47,6 +47,7 @@ SHOWS = ("fires", "near miss", "cannot tell", "clears", "false positive")
 ABSENT: dict[str, Any] = {"status": 0, "received": 0} | dict.fromkeys(PHASE_COLUMNS, [np.nan] * 3)
 BILLED = ("read_register", "frozen_register", "billed_kwh", "billed_sharp", "billed_peak", "billed_valley",
           "billed_kvarh", "billed_demand", "year_kwh")  # fmt: skip
+MOMENTS = ("effective", "until", "stopped", "calibration_due", "contract_until")  # in master data
 Row = dict[str, str]
 
 
@@ -157,7 +158,7 @@ class Values:
 def meters(case: Case) -> list[Meter]:
     found = []
     for row in table(case.meters):
-        cells = {name: str(moment(cell)) if name in ("effective", "until", "stopped") else cell
+        cells = {name: str(moment(cell)) if name in MOMENTS else cell
                  for name, cell in row.items() if cell != "-"}  # fmt: skip
         found += [msgspec.convert(cells | {"meter": meter}, Meter, strict=False) for meter in subjects(row["meter"])]
     return found

@@ -11,6 +11,7 @@ from operator import itemgetter
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import msgspec
 import numpy as np
 
 from schemas.columns import Batch, DeviceEvents, Event, Payment, Payments, Progress, Readings, Stages, Status
@@ -109,7 +110,7 @@ def town(seed: int, *, interval: int = 0, noise: bool = True) -> Stream:
     start = int(datetime(year, month, day, tzinfo=ZoneInfo(zone)).timestamp())
     end = start + SPANS[interval] * DAY
     names = g.permutation(["A1", "A2", "A3"])[: g.integers(2, 4)].tolist()
-    areas = [pressed(area_of(g, name, start, end, interval), seed) for name in names]
+    areas = [filed(pressed(area_of(g, name, start, end, interval), seed), seed, end) for name in names]
     rows: list[Row] = []
     devices = np.random.default_rng([seed, 1])
     for area in areas:
@@ -154,6 +155,21 @@ def area_of(g: np.random.Generator, name: str, start: int, end: int, interval: i
     return Area(
         area=name, section=f"S{name}", gateway=gateway, transformers=transformers, meters=meters, tariffs=TARIFFS
     )
+
+
+def filed(area: Area, seed: int, end: int) -> Area:
+    """The area with contracts, trades and dates of calibration, not all of them in order."""
+    g = np.random.default_rng([seed, 2, *area.area.encode()])
+
+    def one(meter: Meter) -> Meter:
+        signed = float(g.choice([3, 20]))
+        return meter_with(
+            meter, trade=str(g.choice(["", "", "A", "C", "K"])), signed_kva=signed if g.random() < 0.5 else None,
+            calibration_due=end + int(g.integers(-100 * DAY, DAY)) if g.random() < 0.4 else 0,
+            contract_until=end + int(g.integers(-9 * DAY, 70 * DAY)) if g.random() < 0.6 else 0,
+        )  # fmt: skip
+
+    return msgspec.structs.replace(area, meters=[one(meter) for meter in area.meters])
 
 
 def meter_with(meter: Meter, **changes: Any) -> Meter:

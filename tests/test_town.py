@@ -146,7 +146,7 @@ def test_every_kind_of_fault_is_planted_and_shows_in_the_meters():
         "register_decrease", "zero_usage", "theft", "card_refused", "channel_fails", "arrears", "stalled_stage",
         "read_failure", "clock_drift", "all_voltage_loss", "reverse_sequence", "wrong_wiring_vector",
         "neutral_phase_mismatch", "neutral_current_high", "meter_voltage_unbalance", "power_differential",
-        "relay_mismatch",
+        "relay_mismatch", "energy_ratio_error",
     }  # fmt: skip
     assert all(town.start < p.start < p.end <= town.end for p in town.planted)
     subjects = [p.subject for p in town.planted if p.subject]

@@ -14,6 +14,7 @@ from schemas.master import Area
 from tests.hostile import HOUR, Row, Stream
 from tests.oracle.areas import area_clock, days_told, energy_of, intervals_told, midnights
 from tests.oracle.devices import devices_told
+from tests.oracle.files import files_told
 from tests.oracle.meters import readings_told
 from tests.oracle.office import bills_told, customers_told, work_told
 from tests.oracle.watch import Ending, Endings, Facts
@@ -50,5 +51,6 @@ def expected(stream: Stream) -> Endings:
         told |= customers_told(name, paid) | bills_told(name, area, stream.zone, paid, now)
         told |= work_told(name, area, stream.zone, [row for row in rows if row.kind is Stages], now)
         used = energy_of(area, believed, nights, stream.interval, clock)
+        told |= files_told(area, days) if area else {}
         told |= devices_told(name, [row for row in rows if row.kind is DeviceEvents], now, used, nights)
     return told

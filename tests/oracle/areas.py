@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
+from schemas.columns import Readings
 from schemas.master import Area, Meter
 from tests.hostile import DAY, HOUR, NAN, Row, Stream
 from tests.oracle.heights import exceeded, heated, heights
@@ -22,7 +23,8 @@ from tests.oracle.wiring import NEUTRAL
 
 def midnights(stream: Stream) -> list[int]:
     """Every local midnight from the day of the first reading on."""
-    zone, first = ZoneInfo(stream.zone), min(row.at for row in stream.rows)
+    zone = ZoneInfo(stream.zone)
+    first = min((row.at for row in stream.rows if row.kind is Readings), default=min(row.at for row in stream.rows))
     day = datetime.fromtimestamp(first - 1, zone).replace(hour=0, minute=0, second=0)
     days = [day + timedelta(n) for n in range(80)]
     return [int(datetime(d.year, d.month, d.day, tzinfo=zone).timestamp()) for d in days]

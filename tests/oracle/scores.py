@@ -174,6 +174,7 @@ PAYMENTS = {"payment_failure_repeat": Rule(lambda f: between(f["failures"] >= 3,
 ATTEMPTS = {"payment_failure_burst": Rule(burst, 2, 10 * MINUTE, HOUR // 2)}
 ARREARS = {"arrears_tier": Rule(lambda f: f["days"] if f["unpaid"] > 0 else 0.0, 4,
                                 worse=((7.0, 3, 0), (15.0, 2, 0), (30.0, 1, 0)))}  # fmt: skip
+BALANCES_LEFT = {"low_balance": Rule(lambda f: 2 - f["balance"] / max(20, 3 * f["daily"]), 4)}
 ISSUES = {
     "read_date_wrong": Rule(whole(
         lambda f: max(f["off"] / (1 if f["by_demand"] else 24), f["short"]), "off", "short"), 2, DAY),
@@ -202,4 +203,19 @@ INCIDENTS = {
     "relay_unanswered": Rule(lambda f: f["failures"] / 3, 2),
     "voltage_sag": Rule(lambda f: f["disturbances"], 3, worse=((3.0, 2, 0),)),
     "frequent_outage": Rule(lambda f: f["outages"] / 3, 3),
+}  # fmt: skip
+
+
+def near_end(f: Facts) -> float:
+    if f["left"] <= 0:
+        return 3.0
+    return 2.0 if f["left"] <= 30 else max(1 + (60 - f["left"]) / 30, 0.0)
+
+
+FILES = {
+    "calibration_due": Rule(lambda f: NAN if f["late"] is None else 1 + f["late"] if f["late"] > 0
+                            else between(False, f["late"] < 0), 4, worse=((31.0, 3, 0), (91.0, 2, 0))),
+    "file_inconsistency": Rule(lambda f: float(f["faults"]), 4),
+    "contract_gap": Rule(lambda f: max(f["gaps"], f["off"] / 0.01), 4),
+    "contract_expiry": Rule(lambda f: NAN if f["left"] is None else near_end(f), 4, worse=((2.0, 3, 0), (3.0, 2, 0))),
 }  # fmt: skip

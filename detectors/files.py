@@ -1,0 +1,63 @@
+"""Whether master data and contracts are whole, consistent and in date."""
+from __future__ import annotations
+
+import numpy as np
+
+from detectors.rule import Level, rule
+from schemas.columns import Column, Files
+
+
+@rule(
+    Files, severity=4, worse=(Level(31.0, 3, 0), Level(91.0, 2, 0)), title=("Calibration due", "周期轮换超期"),
+    text=("The meter has been due for calibration for {calibration_days:.0f} days.",
+          "电表周期轮换已超期{calibration_days:.0f}天。"),
+)  # fmt: skip
+def calibration_due(calibration_days: Column, *, grace: float = 0.0) -> Column:
+    """A meter past the date of its calibration or exchange (周期轮换), worse after 30 and 90 days. Dates: DL/T 448.
+
+    The tiers are defaults of this project.
+    """
+    late = calibration_days - grace
+    return np.where(late > 0, 1 + late, np.where(late < 0, 0.0, 0.95))
+
+
+@rule(
+    Files, severity=4, title=("File does not agree", "档案异常"),
+    text=(("Faults in the file: customer {no_customer:.0f}, doubled {doubled:.0f}, capacity {bad_capacity:.0f}, "
+          "ratio {bad_ratio:.0f}, class {bad_class:.0f}, gateway {no_gateway:.0f}."),
+          ("档案异常:缺户号{no_customer:.0f}、重复{doubled:.0f}、容量{bad_capacity:.0f}、倍率{bad_ratio:.0f}、"
+          "类别{bad_class:.0f}、关口{no_gateway:.0f}。")),
+)  # fmt: skip
+def file_inconsistency(
+    no_customer: Column, doubled: Column, bad_capacity: Column, bad_ratio: Column, bad_class: Column,
+    no_gateway: Column, *, least: float = 1.0,
+) -> Column:  # fmt: skip
+    """Ids missing or doubled, capacity absent or 0, an absurd ratio, class against trade, no gateway (档案异常).
+
+    Trades by GB/T 4754; a customer is missed where other files of the area name one. Defaults of this project.
+    """
+    return (no_customer + doubled + bad_capacity + bad_ratio + bad_class + no_gateway) / least
+
+
+@rule(
+    Files, severity=4, title=("Contract incomplete", "合同缺项"),
+    text=("The contract lacks {gaps:.0f} fields; its capacity is {signed_off:.0%} off the file's (limit {limit:.0%}).",
+          "合同缺{gaps:.0f}项,签约容量与档案相差{signed_off:.0%}(限值{limit:.0%})。"),
+)  # fmt: skip
+def contract_gap(gaps: Column, signed_off: Column, *, limit: float = 0.01) -> Column:
+    """Tariff, term or signed capacity missing where the area's other contracts tell it, or not the file's (合同缺项).
+
+    Catalogue 1.7; the limit is a default of this project.
+    """
+    return np.maximum(gaps, signed_off / limit)
+
+
+@rule(
+    Files, severity=4, worse=(Level(2.0, 3, 0), Level(3.0, 2, 0)), title=("Contract expires", "合同到期"),
+    text=("{contract_days:.0f} days are left of the contract (notice {first:.0f} days before).",
+          "合同距到期{contract_days:.0f}天(提前{first:.0f}天提示)。"),
+)  # fmt: skip
+def contract_expiry(contract_days: Column, *, first: float = 60.0, second: float = 30.0) -> Column:
+    """A contract that ends within 60 or 30 days, or has ended (合同到期). Days: default of this project."""
+    near = np.where(contract_days > second, 2 - (contract_days - second) / (first - second), 2.0)
+    return np.where(contract_days <= 0, 3.0, np.maximum(near, 0.0))
