@@ -108,13 +108,18 @@ def from_day_of_month(at: int, day: int, zone: str) -> int:
     return min(max(midnight(d, zone) - at, at - midnight(d + timedelta(1), zone), 0) for d in days)
 
 
+def new_year(at: int, zone: str) -> date:
+    """The first day of the local year after that of a moment."""
+    return date(datetime.fromtimestamp(at, ZoneInfo(zone)).year + 1, 1, 1)
+
+
 @lru_cache(maxsize=8)
 def day_kinds(zone: str) -> NDArray[np.int8]:
     """The kind of every day in `midnights`: its weekday, in China also holidays and the season of Spring Festival.
 
     A day off in a row that holds a public holiday is one; a weekend worked in exchange counts as a Friday.
 
-    >>> start = int(day_of(np.array([1771171200]), "Asia/Shanghai")[0])  # Monday 2026-02-16
+    >>> start = int(day_of(np.array([1771171200]), "Asia/Shanghai")[0])  # Sunday 2026-02-15
     >>> day_kinds("Asia/Shanghai")[start - 9 : start - 7].tolist(), day_kinds("UTC")[start : start + 2].tolist()
     ([4, 8], [6, 0])
     """
@@ -130,6 +135,6 @@ def day_kinds(zone: str) -> NDArray[np.int8]:
     kinds[exchanged] = 4
     kinds[off & np.isin(row, row[named])] = HOLIDAY
     springs = np.flatnonzero([public.get(day, "") == "Chinese New Year (Spring Festival)" for day in days])
-    for new_year in springs[np.diff(springs, prepend=-DAYS_APART) > DAYS_APART - 1]:
-        kinds[max(new_year + SEASON.start, 0) : new_year + SEASON.stop] = FESTIVAL
+    for first in springs[np.diff(springs, prepend=-DAYS_APART) > DAYS_APART - 1]:
+        kinds[max(first + SEASON.start, 0) : first + SEASON.stop] = FESTIVAL
     return kinds
