@@ -89,19 +89,26 @@ def freeze(cells: Cells, told: Shown, rows: Codes, where: Codes, since: Times, f
 
     `since` is the seconds after midnight.
     """
-    if not ascending(where):
+    if not (once := ascending(where)):
         order = np.argsort(where << 32 | since, kind="stable")
         rows, where, since, first = rows[order], where[order], since[order], first[order]
     if told.power is not None and first.any():
-        begins = runs(where[first])
-        cells["power"][:, where[first][begins]] += np.add.reduceat(told.power[:, rows[first]], begins, axis=1)
+        some, here = (rows, where) if first.all() else (rows[first], where[first])
+        begins = runs(here)
+        days = here[begins]
+        for held, power in zip(cells["power"], told.power, strict=True):
+            held[days] += power[some] if once else np.add.reduceat(power[some], begins)
     for name in LAST:
         if (columns := getattr(told, name)) is None:
             continue
-        values, then = columns[:, rows], cells[f"{name}_at"]
-        newer = np.flatnonzero(~np.isnan(values[0]) & (since > then[where]))
-        newer = newer[np.diff(where[newer], append=-1) != 0]  # the last of each day
-        cells[name][:, where[newer]], then[where[newer]] = values[:, newer], since[newer]
+        then = cells[f"{name}_at"]
+        newer = np.flatnonzero(~np.isnan(columns[0][rows]) & (since > then[where]))
+        if not once:
+            newer = newer[np.diff(where[newer], append=-1) != 0]  # the last of each day
+        some, here = rows[newer], where[newer]
+        then[here] = since[newer]
+        for held, column in zip(cells[name], columns, strict=True):
+            held[here] = column[some]
 
 
 def freeze_columns(cells: dict[str, Array], expected: Column, length: int) -> dict[str, Column]:
