@@ -356,6 +356,7 @@ class Invoices(Batch):
 
     overdue_days: Column  # 0 once it is settled
     unpaid: Column  # yuan
+    penalty: Column  # yuan for being late, so far
     read_off: Column  # hours between the reading and the moment, or the day, at which the contract wants it
     short_kwh: Column  # kWh that the register frozen at the month's end is above the reading billed, secondary
     by_demand: Column  # 1 where the tariff has a price of demand
@@ -412,7 +413,7 @@ class Incidents(Batch):
     openings: Column  # without a work order, since the last inspection
     changes: Column  # of parameters, the same
     field_s: Column  # seconds that the longest magnetic field lasted since the last inspection
-    use_drop: Column  # share by which daily use fell after one of these; 0 where no fall is known
+    use_drop: Column  # share by which daily use fell after one of these; -inf until it is known
     relay_failures: Column  # commands in a row that were not carried out
     disturbances: Column  # sags, swells and interruptions within a day
     residual: Column  # pu, of the last
@@ -503,7 +504,8 @@ COLUMN_TYPES: dict[str, Any] = {
     "billed_peak": np.float64, "billed_valley": np.float64, "billed_kvarh": np.float64, "billed_demand": np.float64,
     "year_kwh": np.float64,
     "stages": str, "stage": np.int32, "progress": np.uint8, "limit": np.float64,
-    "offset": np.float64, "failed": np.float32, "overdue_days": np.float64, "unpaid": np.float64, "share": np.float64,
+    "offset": np.float64, "failed": np.float32, "overdue_days": np.float64, "unpaid": np.float64, "penalty": np.float64,
+    "share": np.float64,
     "read_off": np.float64, "short_kwh": np.float64, "by_demand": np.float64, "difference": np.float64,
     "recomputed": np.float64,
     "limit_hours": np.float64, "stalled": np.float64, "usual_hours": np.float64, "unfinished": np.float64,
