@@ -15,6 +15,7 @@ from detectors.rule import RULES, Rule
 from detectors.tails import Heard, Tails
 from detectors.windows import Rows, Windows
 from models.balance import Losses, UsualLoss
+from models.balances import Balances
 from models.bills import Bills
 from models.deadlines import Deadlines, Timeline
 from models.features import (
@@ -124,7 +125,7 @@ class Engine:
             meters, self.registry, interval,
         )  # fmt: skip
         self.validation = self.tails.present
-        self.payments = judge(Payments, [Failures()], self.customers)
+        self.payments = judge(Payments, [Failures(), Balances()], self.customers)
         self.attempts = judge(Attempts, [FailureShare()], self.channels)
         self.days = Windows(lambda sealed: judge(Days, [
             DayRuns(), Exceeding(), Weekdays(), Suspects(), PeerScore(self.peers, meters, sealed),
@@ -428,9 +429,11 @@ class Engine:
             tried[row] = attempt[0] >= newest  # an older one tells nothing of a run of failures
             kept = [known for known in [*latest, attempt] if known[0] > newest - self.grace]
             self.attempted[int(slots[row])] = sorted(kept, key=lambda known: known[0])
+        told = (tried & fresh) | (batch.payment == Payment.BALANCE)
+        if told.any():
+            alerts += self.payments.fold(batch.rows(told), slots[told])
         if (tried & fresh).any():
             part = batch.rows(tried & fresh)
-            alerts += self.payments.fold(part, slots[tried & fresh])
             seen = Attempts(
                 part.channels, part.channel, part.areas, part.area, part.at, (part.succeeded == 0).astype(np.float32)
             )

@@ -38,6 +38,19 @@ def payment_failure_repeat(failures_24h: Column, *, times: float = 3.0) -> Colum
 
 
 @rule(
+    Payments, severity=4, title=("Low prepaid balance", "预付费余额不足"),
+    text=("{balance:.2f} yuan are left; {daily_yuan:.2f} yuan a day are used.",
+          "预付费余额{balance:.2f}元,日均用电{daily_yuan:.2f}元。"),
+)  # fmt: skip
+def low_balance(balance: Column, daily_yuan: Column, *, least: float = 20.0, days: float = 3.0) -> Column:
+    """A prepaid balance is below 20 yuan, or below three days' use. Catalogue 1.6: 20 yuan from a published rule.
+
+    Days are a default of this project; daily use is what balances fell by, half of it by the last fortnight.
+    """
+    return 2 - balance / np.maximum(least, days * daily_yuan)
+
+
+@rule(
     Invoices, severity=4, worse=(Level(7.0, 3, 0), Level(15.0, 2, 0), Level(30.0, 1, 0)), title=("Arrears", "欠费"),
     text=("{unpaid:.2f} yuan are unpaid {overdue_days:.0f} days after they were due.",
           "欠费{unpaid:.2f}元,已逾期{overdue_days:.0f}天。"),

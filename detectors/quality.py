@@ -24,8 +24,8 @@ def harmonics_thd(thd: Column, un: Column, *, limit: float = 5.0) -> Column:  # 
 @rule(
     Days, severity=3, release=2 * DAY, title=("Voltage unbalance of the supply", "三相电压不平衡度超限"),
     text=(("Voltages are unbalanced: 95 % of the day's values lie up to {unbalance_p95:.1%}, the highest is "
-           "{unbalance_top:.1%} (limits {limit:.0%} and {brief:.0%}; {by_magnitude:.0%} of them by magnitudes alone, "
-           "which must be {stand_in:.0f} times as much)."),
+           "{unbalance_top:.1%} (limits {limit:.0%} and {brief:.0%}, {stand_in:.0f} times that without angles: "
+           "{by_magnitude:.0%} of the values are from magnitudes alone)."),
           ("三相电压不平衡度超限:当日95%概率大值{unbalance_p95:.1%},最大值{unbalance_top:.1%}"
            "(限值{limit:.0%}、短时{brief:.0%};其中{by_magnitude:.0%}仅由幅值近似,限值按{stand_in:.0f}倍)。")),
 )  # fmt: skip

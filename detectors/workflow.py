@@ -23,7 +23,7 @@ def stage_overdue(share: Column, limit_hours: Column, *, warn: float = 0.80) -> 
 def stage_stall(stalled: Column, usual_hours: Column, *, times: float = 2.0) -> Column:  # noqa: ARG001 - evidence
     """No event for twice the time in which 95 % of what the section did in that stage was done. Catalogue 1.7.
 
-    Learned from 20 or more that ended within 180 days, three days before this one began: defaults of this project.
+    Learned from stays of 180 days, 20 of them ended, as known three days before this began: defaults of this project.
     Judged at 1, 1.5, 2, 2.5, 3, 4, 6 and 8 times.
     """
     return stalled / times

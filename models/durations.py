@@ -1,4 +1,4 @@
-"""How long stages usually take: counts of durations by section, stage, and day on which they ended."""
+"""How long items usually stay in a stage of a section, as far as it was known on some day."""
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -7,63 +7,81 @@ from typing import Any
 
 DAY = 86_400
 SHORTEST, FINENESS = 60.0, 8  # seconds; classes to an octave, so that a class is 9 % wide
-WINDOW = 180  # days that count
-LEAST = 20  # stages that must have ended in them; both defaults of this project
+WINDOW = 180  # days whose stays count
+LEAST = 20  # stays that must have ended; both defaults of this project
 
 Group = tuple[str, str]  # section and stage
+Counts = dict[int, int]
 
 
 class Durations:
-    """Counts of classes of durations by the day on which they ended; they add up in any order."""
+    """Counts of stays by the days on which they began and ended, and by classes; they add up in any order."""
 
     def __init__(self) -> None:
-        self.days: dict[Group, dict[int, dict[int, int]]] = {}  # by group and day: how many of which class
-        self.known: dict[Group, dict[int, float]] = {}  # quantiles that were asked for, by group and day
+        self.begun: dict[Group, Counts] = {}  # by group and day
+        self.ended: dict[Group, dict[int, dict[tuple[int, int], int]]] = {}  # by group and day: by first day and class
+        self.known: dict[Group, dict[tuple[int, float], float]] = {}  # quantiles that were asked for, by day and share
 
-    def count(self, group: Group, start: int, done: int, sign: int) -> None:
-        """Add a duration, or take it away again."""
-        day, size = done // DAY, class_of(done - start)
-        classes = self.days.setdefault(group, {}).setdefault(day, {})
-        classes[size] = classes.get(size, 0) + sign
-        if not classes[size]:
-            del classes[size]
+    def count(self, group: Group, start: int, done: int | None, sign: int) -> None:
+        """Add a stay that lasts until `done`, None while it does, or take it away again."""
+        first = start // DAY
+        add(self.begun.setdefault(group, {}), first, sign)
+        if done is not None:
+            add(self.ended.setdefault(group, {}).setdefault(done // DAY, {}), (first, class_of(done - start)), sign)
         known = self.known.get(group, {})
-        for later in [asked for asked in known if asked > day]:
+        for later in [asked for asked in known if asked[0] > first]:
             del known[later]
 
     def usual(self, group: Group, before: int, share: float = 0.95) -> float:
-        """Seconds within which such a share of what ended before a day was done; NaN where too little has ended."""
+        """Seconds within which such a share of what began before a day was done; NaN where it is not known.
+
+        What still lasted then counts as longer than it had lasted (Kaplan-Meier), else only short stays would be usual
+        at first.
+        """
         known = self.known.setdefault(group, {})
-        if before not in known:
-            sums: dict[int, int] = {}
-            for day, classes in self.days.get(group, {}).items():
-                if before - WINDOW <= day < before:
-                    for size, count in classes.items():
-                        sums[size] = sums.get(size, 0) + count
-            known[before] = quantile(sums, share)
-        return known[before]
+        if (before, share) not in known:
+            lasting = {day: n for day, n in self.begun.get(group, {}).items() if before - WINDOW <= day < before}
+            ended: Counts = {}
+            for day, stays in self.ended.get(group, {}).items():
+                for (first, size), n in stays.items() if day < before else ():
+                    if first in lasting:
+                        lasting[first] -= n
+                        add(ended, size, n)
+            longer: Counts = {}
+            for first, n in lasting.items():
+                add(longer, class_of((before - first) * DAY), n)
+            known[before, share] = quantile(ended, longer, share)
+        return known[before, share]
 
     def forget(self, before: Mapping[str, int]) -> None:
         """Drop the days before one, by section."""
-        for group in [group for group in self.days if group[0] in before]:
-            kept = {day: classes for day, classes in self.days[group].items() if day >= before[group[0]]}
-            self.known.pop(group, None)
-            if kept:
-                self.days[group] = kept
-            else:
-                del self.days[group]
+        for days in (self.begun, self.ended):
+            for group in [group for group in days if group[0] in before]:
+                for day in [day for day in days[group] if day < before[group[0]]]:
+                    del days[group][day]
+                if not days[group]:
+                    del days[group]
+                self.known.pop(group, None)
 
     def state(self) -> list[Any]:
         """Everything remembered."""
-        return [
-            [group, day, list(classes.items())] for group, days in self.days.items() for day, classes in days.items()
-        ]
+        ended = [(group, day, list(stays.items())) for group, days in self.ended.items() for day, stays in days.items()]
+        return [[(group, list(days.items())) for group, days in self.begun.items()], ended]
 
     def load(self, state: list[Any]) -> None:
         """Replace everything by what `state` gave."""
-        self.days, self.known = {}, {}
-        for (section, stage), day, classes in state:
-            self.days.setdefault((section, stage), {})[day] = dict(classes)
+        self.begun = {(section, stage): dict(days) for (section, stage), days in state[0]}
+        self.ended, self.known = {}, {}
+        for (section, stage), day, stays in state[1]:
+            kept = {(first, size): n for (first, size), n in stays}
+            self.ended.setdefault((section, stage), {})[day] = kept
+
+
+def add(counts: dict[Any, int], key: Any, sign: int) -> None:
+    """Count one more or less; what comes to nothing is not kept."""
+    counts[key] = counts.get(key, 0) + sign
+    if not counts[key]:
+        del counts[key]
 
 
 def class_of(duration: float) -> int:
@@ -75,15 +93,16 @@ def class_of(duration: float) -> int:
     return ceil(FINENESS * log2(max(duration, SHORTEST) / SHORTEST))
 
 
-def quantile(counts: dict[int, int], share: float) -> float:
-    """The upper end of the class in which a share of the counted is reached.
+def quantile(ended: Counts, longer: Counts, share: float) -> float:
+    """The upper end of the class in which a share was done, from classes of what ended, and of what lasted longer.
 
-    >>> quantile({0: 10, 8: 10}, 0.5), quantile({0: 10, 8: 10}, 0.95)
-    (60.0, 120.0)
+    >>> quantile({0: 10, 8: 10}, {}, 0.5), quantile({0: 10, 8: 10}, {}, 0.95), quantile({0: 20}, {4: 20}, 0.95)
+    (60.0, 120.0, nan)
     """
-    total, reached = sum(counts.values()), 0
-    for size in sorted(counts) if total >= LEAST else ():
-        reached += counts[size]
-        if reached >= share * total:
+    lasting, left = 1.0, sum(ended.values()) + sum(longer.values())
+    for size in sorted({*ended, *longer}) if sum(ended.values()) >= LEAST else ():
+        lasting *= 1 - ended.get(size, 0) / left
+        if lasting <= 1 - share + 1e-9:
             return float(SHORTEST * 2 ** (size / FINENESS))
+        left -= ended.get(size, 0) + longer.get(size, 0)
     return nan

@@ -43,8 +43,8 @@ def meter_row(m: Meter, gateway: bool) -> list[float]:
     contract = np.nan if m.contract_kva is None else m.contract_kva
     return [m.un_v, m.ib_a, m.imax_a, m.ct, m.ct * m.pt, contract, m.suspended_kva, m.pv_kva,
             1 if m.wiring == "1P2W" else 3, m.wiring == "3P3W", m.segment == "residential", gateway, m.interval_s,
-            ELEMENTS[m.wiring], m.effective, 10.0**m.register_digits, m.until or np.inf, m.own_transformer_kva,
-            m.declared_kw or np.nan, m.stopped or np.inf,
+            ELEMENTS[m.wiring], m.effective, 10.0**m.register_digits, m.until or np.inf,
+            m.own_transformer_kva or np.nan, m.declared_kw or np.nan, m.stopped or np.inf,
             segments_code(m.segment, WIRINGS[m.wiring], *["pv"] * (m.pv_kva > 0), *voltage_class(m))]  # fmt: skip
 
 

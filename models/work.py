@@ -18,6 +18,7 @@ from models.registry import Registry
 from schemas.columns import Codes, Journeys, Overdue, Progress, Stages, Times
 
 MARKS = (0.8, 1.0, 2.0)  # shares of the limit
+UNCOUNTED = -1
 STALLS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)  # times what is usual
 
 
@@ -27,7 +28,7 @@ class WorkItem(msgspec.Struct):
     starts: dict[int, tuple[float, bool]] = {}  # by time the limit in seconds, and whether working days alone count
     ends: list[int] = []  # in order of time
     usual: dict[int, float] = {}  # by start, within which time such stages were done before it
-    counted: list[tuple[int, int]] = []  # visits that tell what is usual
+    counted: dict[int, int | None] = {}  # ends, None while there is none, of the visits that tell what is usual
 
     def visits(self) -> list[Visit]:
         """Each start with the first end after it; a start while the stage is open tells nothing new."""
@@ -83,12 +84,18 @@ class Work(Deadlines):
         return (float(HOUR * (known.hours or 0)), known.working_days) if known else (0.0, False)
 
     def learn(self, item: WorkItem, group: tuple[str, str], sealed: int) -> None:
-        """Count the visits that have ended, but for what is sealed."""
-        now = [visit for visit in item.counted if visit[1] < sealed]
-        now += [(v.start, v.done) for v in item.visits() if sealed <= v.done < NEVER]
-        for sign, these, others in ((-1, item.counted, now), (1, now, item.counted)):
-            for visit in [visit for visit in these if visit not in others]:
-                self.durations.count(group, *visit, sign)
+        """Count the visits as they are now; what began or ended before the seal stays as it is."""
+        visits = {v.start: None if v.done == NEVER else v.done for v in item.visits()}
+        now: dict[int, int | None] = {}
+        for start in {*item.counted, *visits}:
+            before, done = item.counted.get(start, UNCOUNTED), visits.get(start, UNCOUNTED)
+            if start < sealed and (UNCOUNTED in {before, done} or (before or done or sealed) < sealed):
+                done = before
+            if done != UNCOUNTED:
+                now[start] = done
+            for counted, sign in ((before, -1), (done, 1)):
+                if before != done and counted != UNCOUNTED:
+                    self.durations.count(group, start, counted, sign)
         item.counted = now
 
     def timeline(self, slots: Codes, clock: Times) -> tuple[Codes, Times, dict[str, Any]]:

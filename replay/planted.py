@@ -197,6 +197,11 @@ def register_starts(row: int, block: Block) -> None:
     block.register[row] = 0.2
 
 
+def distorted(row: int, percent: float, block: Block) -> None:
+    """Harmonics of the customer's own currents come to those of the supply's voltage."""
+    block.thd[:, :, row] += percent
+
+
 def unread(rows: int | Rows, block: Block) -> None:
     """No reading arrives."""
     block.read[:, rows] = False
@@ -361,6 +366,8 @@ FAULTS = (
           _through_ct, after=lambda row, _, b: bridged(row, 0.8, b), lasts=3, echoes=MISSING),
     Fault("relay_mismatch", "the relay was told to open, its contacts are welded", _home,
           after=lambda row, _, b: flagged(row, Flag.RELAY_OPEN, b), lasts=3),
+    Fault("harmonics_thd", "a rectifier without a filter distorts the voltage", _through_ct,
+          after=lambda row, _, b: distorted(row, 4.0, b), lasts=2),
 )  # fmt: skip
 
 

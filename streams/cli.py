@@ -180,6 +180,22 @@ def run(
 
 
 @app.command()
+def stalls(sources: Sources, json: Json = False) -> None:
+    """Compares the stages of a work history that are told as stalled with those that took longest."""
+    from replay.stalls import compare  # noqa: PLC0415 - as above
+
+    source = open_sources(sources)
+    stages = compare(source.areas, source.batches, source.zone)
+    if json:
+        show_json([stage._asdict() for stage in stages])
+        return
+    out.print(f"{'stage':24}{'stays':>9}{'told':>7}{'longest 5 %':>13}{'of them told':>14}{'days before the end':>21}")
+    for stage in stages:
+        name, stays, told, longest, found, days = stage
+        out.print(f"{name:24}{stays:9,}{told:7,}{longest:13,}{found:14,}{f'{days:.1f}' if found else '-':>21}")
+
+
+@app.command()
 def demo(
     meters: Annotated[int, typer.Option(help="Of the town.")] = 3000,
     days: Annotated[int, typer.Option(help="That pass.")] = 12,

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from replay.sources import open_sources
+from replay.stalls import compare
 from schemas.columns import Batch, Progress
 from tests.hostile import DAY, Row, Stream, quieted
 from tests.test_promises import agree, last, watch
@@ -53,3 +54,10 @@ def test_of_work_with_a_limit_for_every_stage():
     stream = stream.with_rows(rows)
     assert len(last(watch(stream)[1])) > 100
     agree(stream)
+
+
+def test_work_that_is_told_as_stalled_is_among_what_takes_longest():
+    source = open_sources([DATA / "hospital_billing_300cases.parquet"])
+    told = {stage.stage: stage for stage in compare(source.areas, source.batches, source.zone) if stage.told}
+    assert {name: (stage.told, stage.found) for name, stage in told.items()} == {"FIN": (6, 6), "CODE OK": (1, 1)}
+    assert told["FIN"].days > 90

@@ -31,7 +31,7 @@ def sections(seed: int) -> Stream:
             for stage in stages:
                 if g.random() < 0.04:
                     continue  # passed by
-                took = int(6 * HOUR * np.exp(0.3 * g.standard_normal()) * (9 if g.random() < 0.08 else 1))
+                took = int(6 * HOUR * np.exp(0.3 * g.standard_normal()) * (9 if g.random() < 0.06 else 1))
                 again = int(g.random() < 0.05)
                 for begun in (at, at + took + HOUR)[: 1 + again]:
                     told = dict(stage=stage, limit=float(g.choice([NAN, NAN, 9 * HOUR])))
@@ -47,7 +47,7 @@ def sections(seed: int) -> Stream:
 def test_the_slow_twin_agrees(seed):
     stream = sections(seed)
     told = Counter(alert.rule for alert in watch(stream)[1] if alert.change == "raised")
-    assert min(told[rule] for rule in ("stage_stall", "stage_disorder", "stage_overdue")) > 3
+    assert min(told[rule] for rule in ("stage_stall", "stage_disorder", "stage_overdue")) > 1
     agree(stream)
     agree(duplicated(shuffled(stream, seed, 20 * HOUR), seed))
 
@@ -75,7 +75,7 @@ def test_an_engine_restored_again_and_again_goes_on_undisturbed():
     assert other.snapshot() == engine.snapshot()
 
 
-def test_a_duration_that_is_corrected_counts_once():
+def test_what_is_corrected_counts_once():
     durations = Durations()
     for n in range(20):
         durations.count(("S1", "review"), 0, HOUR + n, 1)
@@ -84,4 +84,12 @@ def test_a_duration_that_is_corrected_counts_once():
     durations.count(("S1", "review"), 0, DAY, -1)
     assert durations.usual(("S1", "review"), 9, 0.99) == pytest.approx(HOUR, rel=0.1)
     durations.forget({"S1": 9})
-    assert durations.state() == []
+    assert durations.state() == [[], []]
+
+
+def test_what_still_lasts_counts_as_longer_than_it_has_lasted():
+    durations = Durations()
+    for n in range(40):
+        durations.count(("S1", "review"), 0, HOUR if n < 30 else None, 1)
+    assert np.isnan(durations.usual(("S1", "review"), 9))
+    assert durations.usual(("S1", "review"), 9, 0.75) == pytest.approx(HOUR, rel=0.1)

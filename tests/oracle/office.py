@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from schemas.columns import Payment, Progress
 from schemas.master import Area, Meter, Tariff
 from tests.hostile import DAY, HOUR, NAN, Row
-from tests.oracle.scores import ARREARS, ATTEMPTS, DISORDER, ISSUES, OVERDUE, PAYMENTS, STALLED
+from tests.oracle.scores import ARREARS, ATTEMPTS, BALANCES_LEFT, DISORDER, ISSUES, OVERDUE, PAYMENTS, STALLED
 from tests.oracle.watch import Endings, Facts, judge
 
 LIMITS = {"reading": DAY, "checking": DAY, "review": DAY, "issue": 5 * DAY, "collection": 20 * DAY}
@@ -28,10 +28,31 @@ def customers_told(area: str, rows: list[Row]) -> Endings:
             failed = [] if row.columns["succeeded"] else [*failed, row.at][-3:]
             facts.append({"at": row.at, "failures": sum(at > row.at - DAY for at in failed)})
         judge(PAYMENTS, area, customer, facts, told)
+    for customer in dict.fromkeys(r.subject for r in rows):
+        judge(BALANCES_LEFT, area, customer, left([r for r in rows if r.subject == customer]), told)
     for channel in dict.fromkeys(r.columns["channel"] for r in attempts):
         tried = [(r.at, r.columns["succeeded"] == 0) for r in attempts if r.columns["channel"] == channel]
         judge(ATTEMPTS, area, channel, shares(tried), told)
     return told
+
+
+def left(rows: list[Row]) -> Iterator[Facts]:
+    """What a prepaid customer has left after each balance and top-up, and uses a day."""
+    last: Row | None = None
+    topped = daily = 0.0
+    for row in rows:
+        amount, what = row.columns["amount"], row.columns["payment"]
+        if what == Payment.BALANCE and (last is None or row.at > last.at):
+            if last is not None and 6 * HOUR <= row.at - last.at <= 40 * DAY:
+                days = (row.at - last.at) / DAY
+                used, keep = (last.columns["amount"] + topped - amount) / days, 0.5 ** (days / 14) if daily else 0
+                daily = keep * daily + (1 - keep) * used if used >= 0 else daily
+            last, topped = row, 0.0
+            yield {"at": row.at, "balance": amount, "daily": daily}
+        elif what == Payment.TOPUP and row.columns["succeeded"] and (last is None or row.at >= last.at):
+            topped += amount
+            if last is not None:
+                yield {"at": row.at, "balance": last.columns["amount"] + topped, "daily": daily}
 
 
 def shares(attempts: list[tuple[int, bool]]) -> Iterator[Facts]:
@@ -196,15 +217,30 @@ def worked_after(at: int, seconds: int, zone: str) -> int:
 
 
 def usual_of(visits: list[tuple[Row, float]], start: int) -> float:
-    """Within which time 95 % of what had ended three days before was done; 0 when too little had."""
+    """Within which time 95 % of what began in half a year was done, as known three days before; 0 when it was not.
+
+    What still lasted then leaves the count at the time it had lasted (Kaplan and Meier).
+    """
     last = (start - 3 * DAY) // DAY
-    took = sorted(done - row.at for row, done in visits if done < math.inf and last - 180 <= done // DAY < last)
-    if len(took) < 20:
+    mine = [(row, done) for row, done in visits if last - 180 <= row.at // DAY < last]
+    ended = [eighth_of_octave(done - row.at) for row, done in mine if done // DAY < last]
+    lasting = [eighth_of_octave((last - row.at // DAY) * DAY) for row, done in mine if done // DAY >= last]
+    if len(ended) < 20:
         return 0
-    reached, usual = next(x for n, x in enumerate(took, 1) if n >= 0.95 * len(took)), 60.0
-    while usual < reached * (1 - 1e-12):
-        usual *= 2 ** (1 / 8)
-    return usual
+    share = 1.0
+    for step in sorted({*ended, *lasting}):
+        share *= 1 - ended.count(step) / (sum(e >= step for e in ended) + sum(e >= step for e in lasting))
+        if share <= 0.05 + 1e-9:
+            return 60 * 2 ** (step / 8)
+    return 0
+
+
+def eighth_of_octave(seconds: float) -> int:
+    """How many eighths of an octave above a minute a time is, rounded up."""
+    step = 0
+    while 60 * 2 ** (step / 8) < seconds * (1 - 1e-12):
+        step += 1
+    return step
 
 
 def left_out(rows: list[Row], order: list[str]) -> list[Facts]:

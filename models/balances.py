@@ -1,0 +1,41 @@
+"""What prepaid customers have left, and what they use a day."""
+from __future__ import annotations
+
+import numpy as np
+
+from models.cells import Cells
+from models.features import DAY, Columns
+from schemas.columns import Codes, Payment
+
+HALF_LIFE = 14.0  # days over which the daily use fades
+APART = 0.25  # days that two balances must be apart to tell of use
+LONGEST = 40.0  # days after which a balance tells nothing of use
+
+
+class Balances:
+    """A customer's last balance, what was topped up since, and the yuan a day that balances fall by."""
+
+    reads: tuple[str, ...] = ("amount",)
+    takes: tuple[str, ...] = ("payment", "succeeded", "at")
+    gives: tuple[str, ...] = ("balance", "daily_yuan")
+
+    def __init__(self) -> None:
+        self.cells = Cells(
+            then=np.int64(0), balance=np.float64(np.nan), topped=np.float64(0), daily=np.float64(0),
+        )  # fmt: skip
+
+    def fold(self, slots: Codes, columns: Columns) -> Columns:
+        """Adds balance, by the last that was told and what was topped up since, and daily_yuan, 0 while unknown."""
+        c, at, amount = self.cells, columns["at"], columns["amount"]
+        then, before, topped, daily = (c[name][slots] for name in ("then", "balance", "topped", "daily"))
+        told = (columns["payment"] == Payment.BALANCE) & np.isfinite(amount) & (at > then)
+        more = (columns["payment"] == Payment.TOPUP) & (columns["succeeded"] == 1) & np.isfinite(amount) & (at >= then)
+        days = (at - then) / DAY
+        used = (before + topped - amount) / np.maximum(days, APART)
+        known = told & (used >= 0) & (days >= APART) & (days <= LONGEST)
+        keep = np.where(daily > 0, np.exp2(-days / HALF_LIFE), 0.0)
+        c["daily"][slots] = daily = np.where(known, keep * daily + (1 - keep) * used, daily)
+        c["topped"][slots] = topped = np.where(told, 0.0, topped + np.where(more, amount, 0.0))
+        c["balance"][slots] = balance = np.where(told, amount, before)
+        c["then"][slots] = np.where(told, at, then)
+        return {"balance": np.where(told | more, balance + topped, np.nan), "daily_yuan": daily}

@@ -1,0 +1,81 @@
+"""Stages that were told as stalled against those that truly took longest."""
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from detectors.engine import Engine
+from detectors.rule import RULES
+from models.deadlines import DAY
+from models.work import WorkItem
+from schemas.alert import Alert
+from schemas.columns import Batch, Progress, Stages
+from schemas.master import Area
+
+Stays = dict[tuple[str, str], WorkItem]  # by section, and item/stage
+LONGEST = 0.05  # of a stage's stays
+
+
+class Stage(NamedTuple):
+    """What became of a stage's stays; one that is open counts until the history's end."""
+
+    stage: str
+    stays: int
+    told: int
+    longest: int  # stays among the longest 5 %
+    found: int  # of the longest that were told
+    days: float  # from the alert to the stay's end, in the middle, of those found
+
+
+def compare(areas: Iterable[Area], batches: Iterable[Batch], zone: str) -> list[Stage]:
+    """Watch a history of work by stage_stall alone, and look back at its end."""
+    engine = Engine([RULES["stage_stall"]], zone=zone)
+    engine.enroll(areas)
+    stays: Stays = defaultdict(WorkItem)
+    alerts: dict[str, Alert] = {}
+    end = 0
+    for batch in batches:
+        if isinstance(batch, Stages):
+            end = max(end, int(batch.at.max()))
+            note(batch, stays)
+            alerts |= {alert.id: alert for alert in engine.step(batch)}
+    return looked_back(stays, alerts.values(), end)
+
+
+def note(batch: Stages, stays: Stays) -> None:
+    """Keep who entered and left which stage when."""
+    for n in range(len(batch)):
+        subject = f"{batch.names[batch.subject[n]]}/{batch.stages[batch.stage[n]]}"
+        item, at = stays[batch.areas[batch.area[n]], subject], int(batch.at[n])
+        if batch.progress[n] == Progress.STARTED:
+            item.starts[at] = 0.0, False
+        else:
+            item.ends.append(at)
+
+
+def looked_back(stays: Stays, alerts: Iterable[Alert], end: int) -> list[Stage]:
+    """Every stage with what was told of it, the most told first."""
+    raised: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for alert in alerts:
+        if alert.state != "withdrawn":
+            raised[alert.area, alert.subject].append(alert.raised)
+    took: dict[str, list[tuple[int, int]]] = defaultdict(list)  # by stage: how long, and when it was told, 0 for never
+    for key, item in stays.items():
+        item.ends.sort()
+        for visit in item.visits():
+            done = min(visit.done, end)
+            when = next((at for at in raised.get(key, ()) if visit.start < at <= done), 0)
+            took[key[1].rpartition("/")[2]].append((done - visit.start, when - visit.start if when else 0))
+    stages = []
+    for stage, pairs in took.items():
+        length, told = np.array(pairs).T
+        longest = np.zeros(len(length), bool)
+        longest[np.argsort(-length, kind="stable")[: max(round(LONGEST * len(length)), 1)]] = True
+        found = longest & (told > 0)
+        days = float(np.median((length - told)[found])) / DAY if found.any() else float("nan")
+        many, top, both = (int(np.count_nonzero(stays)) for stays in (told, longest, found))
+        stages.append(Stage(stage, len(length), many, top, both, days))
+    return sorted(stages, key=lambda stage: (-stage.told, stage.stage))
