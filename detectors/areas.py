@@ -39,8 +39,8 @@ def read_success_rate(read_share: Column, *, limit: float = 0.98) -> Column:
 
 @rule(
     Days, severity=1, hold=2 * DAY, release=6 * DAY, title=("Use that goes with the area's loss", "台区线损关联"),
-    text=("Suspected: the area's loss goes with this meter ({suspect_rho:.0%}): {suspect_kwh:.0f} kWh a day or so.",
-          "疑似:{suspect_days:.0f}天台区损失与本表相关{suspect_rho:.0%},可释{suspect_kwh:.0f}kWh/日(超损≥{area_excess_kwh:.0f})。"),
+    text=("Suspected: area loss goes with the meter, {suspect_rho:.0%}: {suspect_kwh:.0f} kWh a day (limit {least:g}).",
+          "疑似:台区损失与本表电量相关({suspect_rho:.0%}),每天约{suspect_kwh:.0f}kWh(限值{least:g})。"),
 )  # fmt: skip
 def area_loss_correlation(
     suspect_rho: Column, suspect_days: Column, suspect_kwh: Column, area_excess_kwh: Column, *, correlated: float = 0.6,
@@ -48,8 +48,9 @@ def area_loss_correlation(
 ) -> Column:  # fmt: skip
     """Of the users of an area that loses too much, one whose energy explains it: correlation 0.6 and 10 kWh a day.
 
-    By Pearson and by rank, after what both owe to the area's load, and no less than chance makes in hundreds of users
-    (3.5 deviations of Fisher's z). Three days in a row; well once the area is. Cut-offs: defaults of this project.
+    Either a share is missing always, by Pearson and by rank, beside the area's load; or use fell as the loss rose. No
+    less than chance makes in hundreds of users (3.5 deviations of Fisher's z), three days in a row; well once the area
+    is. Cut-offs: defaults of this project.
     """
     line = np.maximum(correlated, np.tanh(chance / np.sqrt(np.maximum(suspect_days - 5, 1))))
     return np.where(area_excess_kwh > 0, np.minimum(suspect_rho / line, suspect_kwh / least), 0.0)

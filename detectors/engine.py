@@ -32,7 +32,7 @@ from models.filed import Filed
 from models.grid import Grid, Window, facts_of
 from models.index import Index
 from models.loading import Exceeding, Heat
-from models.metering import Accounts, DayRegisters, Demands, MonthlyFactor
+from models.metering import Accounts, DayRegisters, Demands, MonthlyFactor, RatioChange
 from models.peers import Peers, PeerScore
 from models.registry import Registry
 from models.reports import Reports
@@ -129,7 +129,7 @@ class Engine:
         self.attempts = judge(Attempts, [FailureShare()], self.channels)
         self.days = Windows(lambda sealed: judge(Days, [
             DayRuns(), Exceeding(), Weekdays(), Suspects(), PeerScore(self.peers, meters, sealed),
-            DayRegisters(), Accounts(), Demands(), MonthlyFactor(zone),
+            DayRegisters(), Accounts(), RatioChange(), Demands(), MonthlyFactor(zone),
         ], meters))  # fmt: skip
         self.intervals = Windows(lambda _: judge(Intervals, [Elapsed(), Heat(interval)], self.areas))
         self.area_days = Windows(lambda _: judge(AreaDays, [Losses(), UsualLoss()], self.areas))

@@ -124,6 +124,23 @@ def ct_ratio_mismatch(
 
 
 @rule(
+    Days, severity=2, hold=2 * DAY, release=DAY, title=("Ratio changed on file alone", "倍率变更不符"),
+    text=("The ratio on file became {ratio_factor:.2f} times as high, what the meter shows {shown_factor:.2f} times.",
+          "档案倍率变为原来的{ratio_factor:.2f}倍,电表日电量为原来的{shown_factor:.2f}倍。"),
+)  # fmt: skip
+def ct_ratio_step(
+    ratio_factor: Column, shown_factor: Column, *, least: float = 1.25, near: float = 0.25, apart: float = 0.5
+) -> Column:
+    """The file's ratio changed by a quarter or more, and the meter shows what it did before, three days (倍率变更).
+
+    New transformers divide what the meter shows by as much; a quarter of the way to that is near.
+    Defaults of this project.
+    """
+    due, seen = np.abs(np.log(ratio_factor)), np.abs(np.log(shown_factor))
+    return between((due >= np.log(least)) & (seen < near * due), (due < np.log(least)) | (seen > apart * due))
+
+
+@rule(
     Days, severity=2, hold=1, release=7 * DAY, title=("Export without registered generation", "反向电量异常"),
     text=("{export_kwh:.1f} kWh flowed back in a day (limit {least:.1f}), and no generation is on file.",
           "日反向电量{export_kwh:.1f}kWh(限值{least:.1f}kWh),档案无发电登记。"),

@@ -52,9 +52,12 @@ def low_balance(balance: Column, daily_yuan: Column, *, least: float = 20.0, day
 
 @rule(
     Invoices, severity=4, worse=(Level(7.0, 3, 0), Level(15.0, 2, 0), Level(30.0, 1, 0)), title=("Arrears", "欠费"),
-    text=("{unpaid:.2f} yuan are unpaid {overdue_days:.0f} days after they were due.",
-          "欠费{unpaid:.2f}元,已逾期{overdue_days:.0f}天。"),
+    text=("{unpaid:.2f} yuan are unpaid {overdue_days:.0f} days after they were due[; the penalty is {penalty:.2f}].",
+          "欠费{unpaid:.2f}元,已逾期{overdue_days:.0f}天[,违约金已计{penalty:.2f}元]。"),
 )  # fmt: skip
 def arrears_tier(overdue_days: Column, unpaid: Column) -> Column:
-    """A bill is unpaid 1, 7, 15, 30 days after it was due (欠费分级). Tiers: default of this project."""
+    """A bill is unpaid 1, 7, 15, 30 days after it was due (欠费分级). Tiers: default of this project.
+
+    The penalty a day is 1 per mille for homes, 2 for others, 3 for others' debts of past years: catalogue 1.6.
+    """
     return np.where(unpaid > 0, overdue_days, 0.0)

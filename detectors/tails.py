@@ -20,6 +20,7 @@ from detectors.rule import Rule
 from detectors.windows import Windows
 from models.cells import Cells
 from models.features import NEVER, Columns, phase_columns
+from models.gaps import total
 from models.grid import Facts, apparent
 from models.index import Index
 from models.registry import Registry
@@ -354,7 +355,7 @@ class Tails:
         r = Readings.build(("",), np.zeros(len(where)), ("",), np.zeros(len(where)), **{n: rows[n] for n in self.kept})
         master = self.registry.meters.at(self.registry.meters.rows(where, r.at - 1))
         with np.errstate(invalid="ignore", divide="ignore"):
-            kva = apparent(r, master) * master["ratio"]
+            kva = apparent(r, master, total(r.p), total(r.q)) * master["ratio"]
             counted = validation.doubts.copy()
             told, registers, more = self.columns(validation, r, where, self.before(rows), master, kva)
             validation.doubts = counted

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from models.calendar import from_day_of_month, from_month_end
+from models.calendar import from_day_of_month, from_month_end, midnight, new_year
 from models.deadlines import DAY, HOUR, NEVER, Deadlines, Moment, Told, Visit, passing
 from models.index import Index
 from models.registry import Registry
@@ -18,6 +18,7 @@ from models.tariffs import amount as amount_of
 from schemas.columns import EARLIEST, LATEST, Codes, Invoices, Payment, Payments, Times
 
 MARKS = (1.0, 7.0, 15.0, 30.0)  # days after the due date
+HOME, OTHER, PRIOR = 0.001, 0.002, 0.003  # a day of what homes owe, others, and others of past years
 UNTOLD = -1e15  # beyond what the wire lets through
 
 
@@ -61,7 +62,7 @@ class Bills(Deadlines):
     """Bills until they are paid."""
 
     kind, item = Invoices, Bill
-    columns = ("overdue_days", "unpaid", "read_off", "short_kwh", "by_demand", "difference", "recomputed")
+    columns = ("overdue_days", "unpaid", "penalty", "read_off", "short_kwh", "by_demand", "difference", "recomputed")
 
     def __init__(self, index: Index, registry: Registry, zone: str) -> None:
         super().__init__(index)
@@ -93,12 +94,24 @@ class Bills(Deadlines):
         bill = self.items[slot]
         for visit in bill.visits():
             for at, certain, days in passing(visit, MARKS):
-                yield Moment(at, certain, (days, bill.unpaid(at), *UNKNOWN))
+                yield Moment(at, certain, (days, bill.unpaid(at), self.penalty(slot, at) if days else nan, *UNKNOWN))
         for issue, after in zip_longest(bill.issues, bill.issues[1:]):
-            told = (nan, nan, *self.issued(self.index.pairs[slot][0], bill.customer, issue))
+            told = (nan, nan, nan, *self.issued(self.index.pairs[slot][0], bill.customer, issue))
             yield Moment(issue.at, certain=True, columns=told)
             if after is None or after.at > issue.at + DAY:
                 yield Moment(issue.at + DAY, after is not None, told)
+
+    def penalty(self, slot: int, at: int) -> float:
+        """Yuan that being late has come to cost by a time; NaN where the customer is unknown."""
+        bill = self.items[slot]
+        due = bill.issues[-1].due
+        account, _ = self.registry.account(self.index.pairs[slot][0], bill.customer, bill.issues[-1].at)
+        if account is None:
+            return nan
+        home = account.segment == "residential"
+        year = midnight(new_year(min(max(due, EARLIEST), LATEST - 1), self.zone), self.zone)
+        days = range(due + DAY, at + 1, DAY)
+        return float(sum(max(bill.unpaid(d), 0.0) * (HOME if home else PRIOR if d > year else OTHER) for d in days))
 
     def issued(self, area: str, customer: str, issue: Issue) -> tuple[float, ...]:
         """What is told of an issue, from read_off on."""
@@ -119,7 +132,7 @@ class Bills(Deadlines):
         return off / HOUR, short, float(by_demand), difference, recomputed
 
 
-UNKNOWN = (nan,) * (len(Bills.columns) - 2)
+UNKNOWN = (nan,) * (len(Bills.columns) - 3)
 
 
 def issue_of(batch: Payments, row: int) -> Issue:

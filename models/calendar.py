@@ -96,3 +96,8 @@ def from_day_of_month(at: int, day: int, zone: str) -> int:
     """
     days = [first.replace(day=min(day, monthrange(first.year, first.month)[1])) for first in months_around(at, zone)]
     return min(max(midnight(d, zone) - at, at - midnight(d + timedelta(1), zone), 0) for d in days)
+
+
+def new_year(at: int, zone: str) -> date:
+    """The first day of the local year after that of a moment."""
+    return date(datetime.fromtimestamp(at, ZoneInfo(zone)).year + 1, 1, 1)

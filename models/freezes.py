@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from models.cells import Array, Cells
-from models.gaps import total, unknown, zeroed
+from models.gaps import unknown, zeroed
 from models.runs import ascending, runs
 from schemas.columns import Codes, Column, Mask, Readings, Times
 
@@ -23,28 +23,31 @@ class Shown(NamedTuple):
     """What readings show that a day may be left with, each of the shape (values, rows); None where no reading does."""
 
     power: Times | None  # secondary: tenths of a watt drawn, W squared, 1, var either way, 1
-    registers: Column | None  # register, export register, sum of the tariffs' and how many they are
+    registers: Column | None  # register and export register
+    tariffs: Column | None  # beside a register, the sum of the tariffs' and how many they are
     demands: Column | None  # demand and how often it was reset
     set_ratio: Column | None  # that the meter is set to
 
 
-LAST = ("registers", "demands", "set_ratio")  # of which a day keeps the last
+LAST = ("registers", "tariffs", "demands", "set_ratio")  # of which a day keeps the last
 
 
 def freezes() -> dict[str, Any]:
     """The empty cells of a meter's day."""
     return {
-        "power": np.zeros(5, np.int64), "registers": np.full(4, np.nan), "demands": np.full(2, np.nan, np.float32),
-        "set_ratio": np.full(1, np.nan, np.float32), **{f"{name}_at": np.int32(0) for name in LAST},
+        "power": np.zeros(5, np.int64), "registers": np.full(2, np.nan), "tariffs": np.full(2, np.nan),
+        "demands": np.full(2, np.nan, np.float32), "set_ratio": np.full(1, np.nan, np.float32),
+        **{f"{name}_at": np.int32(0) for name in LAST},
     }  # fmt: skip; times are seconds after midnight, 0 where nothing was shown
 
 
-def shown(r: Readings) -> Shown:
-    """What readings show."""
-    return Shown(power_of(r), registers_of(r), beside(r.demand, r.demand_resets), beside(r.meter_ratio))
+def shown(r: Readings, p: Column, q: Column) -> Shown:
+    """What readings show; `p` and `q` are the sums over their phases."""
+    return Shown(power_of(r, p, q), beside(r.register, r.export_register), tariffs_of(r),
+                 beside(r.demand, r.demand_resets), beside(r.meter_ratio))  # fmt: skip
 
 
-def power_of(r: Readings) -> Times | None:
+def power_of(r: Readings, p: Column, q: Column) -> Times | None:
     """Power of readings; nothing where a phase with current tells none."""
     if unknown(r.p):
         return None
@@ -53,24 +56,22 @@ def power_of(r: Readings) -> Times | None:
     if np.count_nonzero(missing):
         known &= ~(missing & ~np.isnan(r.i)).any(axis=0)
     told = np.zeros((5, len(r)), np.int64)
-    drawn = np.where(known, np.clip(total(r.p), 0, HIGHEST_KW), 0)
+    drawn = np.where(known, np.clip(p, 0, HIGHEST_KW), 0)
     told[0], told[1], told[2] = np.rint(drawn * 1e4), np.rint((drawn * 1e3) ** 2), known
     if not unknown(r.q):
         told[4] = known & ~np.isnan(r.q).all(axis=0)
-        told[3] = np.rint(np.where(told[4], np.minimum(np.abs(total(r.q)), HIGHEST_KW), 0) * 1e3)
+        told[3] = np.rint(np.where(told[4], np.minimum(np.abs(q), HIGHEST_KW), 0) * 1e3)
     return told
 
 
-def registers_of(r: Readings) -> Column | None:
-    """Registers of readings."""
-    if unknown(r.register):
-        return None
+def tariffs_of(r: Readings) -> Column | None:
+    """Tariff registers of readings that tell the register too."""
     columns = [c for name in TARIFFS if not unknown(c := getattr(r, name))]
-    if not columns:
-        return beside(r.register, r.export_register, np.float64(np.nan), np.float64(0))
+    if not columns or unknown(r.register):
+        return None
     tariffs = np.stack(columns)
     told = (~np.isnan(tariffs)).sum(axis=0)
-    return beside(r.register, r.export_register, np.where(told > 0, zeroed(tariffs).sum(axis=0), np.nan), told)
+    return np.stack([np.where((told > 0) & ~np.isnan(r.register), zeroed(tariffs).sum(axis=0), np.nan), told])
 
 
 def beside(first: Column, *others: Any) -> Column | None:
@@ -105,7 +106,9 @@ def freeze(cells: Cells, told: Shown, rows: Codes, where: Codes, since: Times, f
 
 def freeze_columns(cells: dict[str, Array], expected: Column, length: int) -> dict[str, Column]:
     """The Days columns of every member; `expected` is how many intervals the day of so many seconds has."""
-    register, export, tariff_sum, tariffs = cells["registers"]
+    register, export = cells["registers"]
+    together = cells["tariffs_at"] == cells["registers_at"]
+    tariff_sum, tariffs = np.where(together, cells["tariffs"], [[np.nan], [0.0]])
     age = np.where(cells["registers_at"] > 0, length - cells["registers_at"], np.nan)
     demand, resets = cells["demands"]
     tenths, squares, count, reactive, told = cells["power"].astype(np.float64)

@@ -19,7 +19,7 @@ from models.calendar import day_of, midnights
 from models.cells import Array, Cells
 from models.freezes import Shown, freeze, freeze_columns, freezes, highest, shown
 from models.gaps import total, unknown, zeroed
-from models.heights import LOST, height_columns, heights, keep_highest, spread_of, unbalance_factor
+from models.heights import EVEN, LOST, height_columns, heights, keep_highest, spread_of, unbalance_factor
 from models.packed import packed, unpacked
 from models.registry import Registry
 from models.runs import ascending, runs, sizes_of
@@ -426,12 +426,13 @@ class Grid:
 
     def keep(self, rows: Codes, cell: Codes, facts: Facts) -> None:
         """Keep the highest load and unbalance of each day."""
-        for name, column in (("loads", facts.kva), ("unbalances", facts.unbalance)):
+        for name, column, least in (("loads", facts.kva, 0), ("unbalances", facts.unbalance, EVEN)):
             values = column[rows]
             known = ~np.isnan(values)
             if known.any():
                 add(self.rows[f"{name}_told"], cell, known)
-                keep_highest(self.rows[name], cell[known], values[known])
+                high = values > least
+                keep_highest(self.rows[name], cell[high], values[high])
         if (guessed := facts.by_magnitude[rows]).any():
             add(self.rows["by_magnitude"], cell, guessed)
 
@@ -646,8 +647,8 @@ def add(cells: Array, where: Codes, values: Array) -> None:
         np.add.at(cells, where, values.astype(cells.dtype))
 
 
-def apparent(r: Readings, master: dict[str, Column]) -> Column:
-    """Secondary kVA per row from P and Q, else from U and I, else from I at nominal voltage; NaN without any.
+def apparent(r: Readings, master: dict[str, Column], whole_p: Column, whole_q: Column) -> Column:
+    """Secondary kVA per row from the whole P and Q, else from U and I, else from I at nominal voltage; NaN without any.
 
     A three-wire meter's two elements measure line voltages: U and I of both make 2/sqrt(3) of the apparent power.
     """
@@ -657,7 +658,7 @@ def apparent(r: Readings, master: dict[str, Column]) -> Column:
     if not (unknown(p) or unknown(q)):
         missing = np.isnan(p)
         told = np.logical_not((missing & ~absent).any(axis=0) | missing.all(axis=0) | np.isnan(q).all(axis=0))
-    kva = np.hypot(total(p), total(q)) if told.any() else np.full(i.shape[1], np.nan)
+    kva = np.hypot(whole_p, whole_q) if told.any() else np.full(i.shape[1], np.nan)
     if told.all():
         return kva
     if unknown(i):
@@ -671,21 +672,22 @@ def apparent(r: Readings, master: dict[str, Column]) -> Column:
 
 def facts_of(r: Readings, master: dict[str, Column], interval: int) -> Facts:
     """What the grid files of readings; the master columns are as of each row's time."""
-    kva = apparent(r, master) * master["ratio"]
+    p, q = total(r.p), total(r.q)
+    kva = apparent(r, master, p, q) * master["ratio"]
     volted = live = np.zeros(len(r), bool)
     if not unknown(r.u):
         volted = np.logical_not(np.isnan(r.u).all(axis=0))
         live = np.logical_or.reduce(r.u > 0.5 * master["un"])
     back = np.zeros(len(r), np.int64)
-    if (np.fmin.reduce(r.p, axis=None) < 0) and (flow := total(r.p)).min() < 0:
-        energy = flow * np.fmax(master["interval_s"], interval) / HOUR
+    if p.min(initial=0) < 0:
+        energy = p * np.fmax(master["interval_s"], interval) / HOUR
         back = np.rint(np.maximum(-energy, 0) * 1e6).astype(np.int64)
     read = r.status != Status.ESTIMATED
     amps, neutral = r.i * master["ratio"], r.neutral * master["ratio"]
     unbalance, by_magnitude = unbalance_of(r, master)
     return Facts(
-        r.kwh, amps, neutral, kva, unbalance, by_magnitude, None if unknown(r.frequency) else r.frequency, back, read,
-        volted, live, master["is_gateway"] == 1, np.zeros(len(r), bool), shown(r),
+        r.kwh, amps, neutral, kva, unbalance, by_magnitude, None if unknown(r.frequency) else r.frequency, back,
+        read, volted, live, master["is_gateway"] == 1, np.zeros(len(r), bool), shown(r, p, q),
     )  # fmt: skip
 
 
@@ -695,7 +697,8 @@ def unbalance_of(r: Readings, master: dict[str, Column]) -> tuple[Column, Mask]:
     rows = np.flatnonzero(master["phases"] == 3)
     if not len(rows) or unknown(r.u):
         return told, by_magnitude
-    u, three_wire = r.u[:, rows], master["three_wire"][rows]
+    u = r.u if len(rows) == len(r) else r.u[:, rows]
+    three_wire = master["three_wire"][rows]
     known = np.fmin.reduce(u) >= LOST * master["un"][rows]
     by_angle = np.full(len(rows), np.nan) if unknown(r.u_angle) else unbalance_factor(u, r.u_angle[:, rows], three_wire)
     value = np.where(known, np.where(np.isnan(by_angle), spread_of(u), by_angle), np.nan)

@@ -1,6 +1,7 @@
 """The highest values of each meter's day: the load it reached and the unbalance of its voltages.
 
 Only the few highest readings of a day are kept, in ascending order, so that the order of arrival does not matter.
+Voltages that are as good as even count as 0.
 """
 from __future__ import annotations
 
@@ -9,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from models.cells import Array
-from models.runs import runs, sizes_of
+from models.runs import ascending, runs, sizes_of
 from schemas.columns import Codes, Column
 
 HOUR = 3600
 LASTING = 2 * HOUR  # of a day, that a load was reached for to count as kva_2h
 ENOUGH = 0.9  # of a day's intervals that must be known
+EVEN = 0.01  # unbalance that is no trouble anywhere: half of the limit for the public grid
 LOST = 0.78  # of nominal: below it a phase is lost, and no unbalance; the meter's own limit of voltage loss
 
 
@@ -32,6 +34,12 @@ def keep_highest(highest: Array, where: Codes, values: Column) -> None:
     """Let values take their places among the highest of their cells."""
     hot = np.flatnonzero(values > highest[0, where])
     if not len(hot):
+        return
+    if ascending(where):
+        cells, values = where[hot], values[hot]
+        before = highest[:, cells]
+        highest[:-1, cells] = np.minimum(before[1:], np.maximum(before[:-1], values))
+        highest[-1, cells] = np.maximum(before[-1], values)
         return
     order = hot[np.lexsort((values[hot], where[hot]))]
     where, values = where[order], values[order]

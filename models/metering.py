@@ -122,6 +122,49 @@ class Accounts:
         }  # fmt: skip
 
 
+class RatioChange:
+    """Whether what a meter shows changed with the ratio on file, by the days before a change and the days after.
+
+    New transformers of twice the ratio halve what the meter shows; where it shows the same, the file alone was changed.
+    A change back to the ratio before is taken for a correction.
+    """
+
+    DAYS = 7  # that speak for before, and from which on the days after do
+    UNTIL = 35  # days after the change, beyond which a customer's use has changed too much; default of this project
+
+    reads: tuple[str, ...] = ("kwh", "ratio")
+    takes: tuple[str, ...] = ("contract_kva",)
+    gives: tuple[str, ...] = ("ratio_factor", "shown_factor")
+
+    def __init__(self) -> None:
+        none = np.float32(np.nan)
+        self.cells = Cells(
+            ratio=none, former=none, contract=none, before=none, mean=np.float32(0), days=np.uint8(0),
+        )  # fmt: skip
+
+    def fold(self, slots: Codes, columns: Columns) -> Columns:
+        """Adds ratio_factor, of the ratio on file to the one before, and shown_factor, of the kWh a day shown.
+
+        Both NaN but from a week after a change on, which came after a known week and left the contract as it was.
+        """
+        c, x = self.cells, columns
+        kwh, ratio, contract = (x[name].astype(np.float32) for name in ("kwh", "ratio", "contract_kva"))
+        old, former, mean, days = (c[name][slots] for name in ("ratio", "former", "mean", "days"))
+        told, days = ~np.isnan(kwh) & ~np.isnan(ratio), days.astype(np.int64)
+        changed, alike = ratio != old, (contract == c["contract"][slots]) | np.isnan(contract)
+        known = (days >= self.DAYS) & alike
+        former = np.where(changed, np.where(ratio == former, ratio, np.where(known, old, np.nan)), former)
+        before = np.where(changed, mean, c["before"][slots])
+        count = np.where(changed, 0, np.minimum(days + 1, 255))
+        mean = np.where(changed, 0, mean + (kwh - mean) / np.clip(count, 1, self.DAYS))
+        given = {"ratio": ratio, "former": former, "contract": contract, "before": before, "mean": mean, "days": count}
+        for name, values in given.items():
+            c[name][slots[told]] = values[told]
+        tells = told & (count >= self.DAYS) & (count <= self.UNTIL) & (before > 0)
+        return {name: np.where(tells, now / then, np.nan)
+                for name, now, then in (("ratio_factor", ratio, former), ("shown_factor", mean, before))}  # fmt: skip
+
+
 class Demands:
     """Between which bounds the demand register must stand, by the interval energies since its reset."""
 

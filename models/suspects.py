@@ -131,7 +131,7 @@ def withheld(loss: Column, energy: Array, total: Column, step: int) -> Evidence:
     usual = np.nansum(before, axis=0) / np.maximum((~np.isnan(before)).sum(axis=0), 1)
     missing = usual * (total / total[:step].mean())[:, None] - energy
     days = (~np.isnan(missing)).sum(axis=0)
-    rho = np.fmin(correlation(loss, missing), correlation(ranks(loss), ranks(missing)))
+    rho = correlation(loss, missing)
     enough = ((~np.isnan(before)).sum(axis=0) >= BEFORE) & ((~np.isnan(missing[step:])).sum(axis=0) >= AFTER)
     kwh = np.nansum(missing[step:], axis=0) / np.maximum((~np.isnan(missing[step:])).sum(axis=0), 1)
     return Evidence(

@@ -356,6 +356,7 @@ class Invoices(Batch):
 
     overdue_days: Column  # 0 once it is settled
     unpaid: Column  # yuan
+    penalty: Column  # yuan for being late, so far
     read_off: Column  # hours between the reading and the moment, or the day, at which the contract wants it
     short_kwh: Column  # kWh that the register frozen at the month's end is above the reading billed, secondary
     by_demand: Column  # 1 where the tariff has a price of demand
@@ -503,7 +504,8 @@ COLUMN_TYPES: dict[str, Any] = {
     "billed_peak": np.float64, "billed_valley": np.float64, "billed_kvarh": np.float64, "billed_demand": np.float64,
     "year_kwh": np.float64,
     "stages": str, "stage": np.int32, "progress": np.uint8, "limit": np.float64,
-    "offset": np.float64, "failed": np.float32, "overdue_days": np.float64, "unpaid": np.float64, "share": np.float64,
+    "offset": np.float64, "failed": np.float32, "overdue_days": np.float64, "unpaid": np.float64, "penalty": np.float64,
+    "share": np.float64,
     "read_off": np.float64, "short_kwh": np.float64, "by_demand": np.float64, "difference": np.float64,
     "recomputed": np.float64,
     "limit_hours": np.float64, "stalled": np.float64, "usual_hours": np.float64, "unfinished": np.float64,

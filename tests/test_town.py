@@ -8,6 +8,7 @@ import pytest
 
 from replay.history import SourceError
 from replay.network import SLOT
+from replay.planted import ATTACKS, attacked
 from replay.town import BLOCK, REPEATED, Town, named_town
 from schemas.columns import Readings
 
@@ -202,3 +203,18 @@ def test_master_data_matches_the_readings(quiet):
             three = np.array([m.wiring == "3P4W" for area in quiet.areas for m in area.meters])
             assert (np.isnan(batch.u[1]) == ~three[batch.subject]).all()
             break
+
+
+@pytest.mark.parametrize("kind", ATTACKS)
+def test_an_attack_takes_energy_from_the_meter_and_none_from_the_gateway(kind):
+    honest, town = (Town(60, 2, seed=2, faults=False) for _ in range(2))
+    grid = town.grid
+    row = int(np.argmax(np.where(grid.three | grid.gateway, 0, grid.mean_kw)))
+    happening = attacked(grid, kind, row, (town.start, town.end), 1)
+    town.happenings.append(happening)
+    one, other = (np.nansum(laid_out(t)["kwh"], axis=0) for t in (honest, town))
+    untouched = np.arange(len(grid)) != row
+    np.testing.assert_array_equal(one[untouched], other[untouched])
+    assert happening.planted
+    assert happening.planted.subject == grid.names[row]
+    assert (0.8 if kind in ("h5", "h6") else 0.05) < other[row] / one[row] < (1.2 if kind in ("h5", "h6") else 0.95)

@@ -135,9 +135,43 @@ class DemandBook:
         return {"floor": self.floor if known else NAN, "ceiling": self.ceiling if known else NAN}
 
 
+class RatioBook:
+    """What a meter showed before and after the ratio on file was changed."""
+
+    def __init__(self) -> None:
+        self.ratio = self.former = self.contract = self.before = NAN
+        self.mean, self.days = 0.0, 0
+
+    def enter(self, day: Facts) -> Facts:
+        """How many times the ratio and what the meter shows are of what they were."""
+        nothing: Facts = {"ratio_factor": NAN, "shown_factor": NAN}
+        kwh, ratio, contract = day["kwh"], day["ratio"], day["contract_kva"]
+        if math.isnan(kwh) or math.isnan(ratio):
+            return nothing
+        if ratio != self.ratio:
+            known = self.days >= 7 and (contract == self.contract or math.isnan(contract))
+            self.former = ratio if ratio == self.former else self.ratio if known else NAN
+            self.before, self.mean, self.days = self.mean, 0.0, 0
+        else:
+            self.days = min(self.days + 1, 255)
+            self.mean += (kwh - self.mean) / min(self.days, 7)
+        self.ratio, self.contract = ratio, contract
+        if not (7 <= self.days <= 35 and self.before > 0):
+            return nothing
+        return {"ratio_factor": ratio / self.former, "shown_factor": self.mean / self.before}
+
+
+def ratio_step(f: Facts) -> float:
+    due = abs(math.log(f["ratio_factor"]))
+    seen = abs(math.log(f["shown_factor"])) if f["shown_factor"] > 0 else math.inf
+    large = due >= math.log(1.25)
+    return between(large and seen < 0.25 * due, not large or seen > 0.5 * due)
+
+
 def metered(diary: Iterable[Facts], zone: str) -> Iterator[Facts]:
     """A meter's days with what was remembered of its registers, its demand and the month's power."""
-    ledger, demands, past, month = Ledger(), DemandBook(), list[tuple[float, float]](), list[Facts]()
+    ledger, demands, ratios = Ledger(), DemandBook(), RatioBook()
+    past, month = list[tuple[float, float]](), list[Facts]()
     for day in diary:
         date = datetime.fromtimestamp(day["at"] - 1, ZoneInfo(zone)).date()
         tomorrow = date + timedelta(1)
@@ -152,7 +186,7 @@ def metered(diary: Iterable[Facts], zone: str) -> Iterator[Facts]:
             "contract_kva": NAN if m is None or m.contract_kva is None else m.contract_kva,
             "farm": m is not None and m.segment == "agricultural", **ledger.enter(day), **demands.enter(day),
         }  # fmt: skip
-        yield told | accounted(told, past)
+        yield told | ratios.enter(told) | accounted(told, past)
 
 
 def runaway(f: Facts) -> float:
@@ -188,6 +222,7 @@ METERED = {
     "ct_ratio_mismatch": Rule(whole(
         lambda f: between(abs(f["meter_ratio"] / f["ratio"] - 1) > 0.02 and f["meter_ratio"] != 1,
                           abs(f["meter_ratio"] / f["ratio"] - 1) < 0.01), "meter_ratio", "ratio"), 1, 2 * DAY),
+    "ct_ratio_step": Rule(whole(ratio_step, "ratio_factor", "shown_factor"), 2, 2 * DAY, DAY),
     "unregistered_reverse": Rule(whole(
         lambda f: between(f["export_kwh"] > 1 and f["pv_kva"] == 0, f["export_kwh"] < 0.1 or f["pv_kva"] > 0),
         "export_kwh", "pv_kva"), 2, 1, 7 * DAY),

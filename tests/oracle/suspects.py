@@ -93,8 +93,7 @@ def withheld(loss: Curve, curve: Curve, total: Curve, step: int) -> Found:
     days = [n for n, x in enumerate(missing) if not math.isnan(x)]
     if len(known(curve[:step])) < 5 or len(known(missing[step:])) < 3:
         return 0.0, float(len(days)), 0.0
-    rho = min(correlation(picked(loss, days), picked(missing, days)),
-              correlation(picked(ranks(loss), days), ranks(picked(missing, days))))  # fmt: skip
+    rho = correlation(picked(loss, days), picked(missing, days))
     most = mean(loss[step:]) - mean(loss[:step])
     return max(rho, 0.0), float(len(days)), min(max(mean(known(missing[step:])), 0.0), most)
 
