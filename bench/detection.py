@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from detectors.engine import Engine
 from detectors.rule import RULES
@@ -113,27 +111,29 @@ def measure(meters: int, days: int, seed: int, kinds: list[str], rules: list[str
                days / 7)  # fmt: skip
 
 
-def show(runs: list[Run], console: Console) -> None:
-    """Print the table."""
-    table = Table("attack", "what is registered", "begins", "found", "days", "rank", "kWh a day used", box=None)
+def page(runs: list[Run]) -> Iterator[str]:
+    """The table of docs/detection.md, line by line."""
+    yield "| Attack | What is registered | Begins | Found | Days | Rank | kWh a day used |"
+    yield "|---|---|---|---|---|---|---|"
     for kind, attack in ATTACKS.items():
         for always in (False, True):
             mine = [f for run in runs for f in run.found if f.planted.kind == kind and f.always == always]
             if not mine:
                 continue
             told = [f.days for f in mine if f.days == f.days]
-            ranks = [f.rank for f in mine if f.rank]
-            table.add_row(
-                kind, attack.note, "before the history" if always else "in the history", f"{len(told)} of {len(mine)}",
-                f"{np.median(told):.0f}" if told else "-", f"{np.median(ranks):.0f}" if ranks else "-",
-                f"{np.median([f.use for f in mine]):.0f}",
-            )  # fmt: skip
-    console.print(table)
+            ranks = [f.rank for f in mine if f.days == f.days]
+            yield (
+                f"| {kind} | {attack.note} | {'before' if always else 'in'} the history | {len(told)} of {len(mine)} | "
+                f"{f'{np.median(told):.0f}' if told else ''} | {f'{np.median(ranks):.0f}' if ranks else ''} | "
+                f"{np.median([f.use for f in mine]):.0f} |"
+            )
     weeks = sum(run.meters * run.weeks for run in runs) / 10_000
     clean, beside = sum(run.clean for run in runs), sum(run.beside for run in runs)
-    thieves = sum(len(run.found) for run in runs)
-    console.print(f"In clean areas {clean} meters were suspected: {clean / weeks:.2f} per 10,000 meters and week. "
-                  f"Beside {thieves} thieves {beside} others.")  # fmt: skip
+    yield ""
+    yield (
+        f"In clean areas {clean} meters were suspected in {weeks:.2f} times 10,000 meters and a week. Beside "
+        f"{sum(len(run.found) for run in runs)} customers who registered less, {beside} others."
+    )
 
 
 def main() -> None:
@@ -146,7 +146,7 @@ def main() -> None:
     parser.add_argument("--rules", nargs="*", default=["area_loss_high", "area_loss_correlation"])
     told = parser.parse_args()
     runs = [measure(told.meters, told.days, seed, told.kinds, told.rules) for seed in range(1, told.seeds + 1)]
-    show(runs, Console(highlight=False, soft_wrap=True, width=160))
+    print("\n".join(page(runs)))
 
 
 if __name__ == "__main__":

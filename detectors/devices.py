@@ -9,13 +9,13 @@ from schemas.columns import Column, Incidents
 
 @rule(
     Incidents, severity=2, hold=DAY, worse=(Level(2.0, 1, 0),), title=("Meter opened without an order", "无工单开盖"),
-    text=("Suspected unordered opening of cover, terminals or door, {openings:.0f} in all; use fell by {use_drop:.0%}.",
-          "疑似无工单开启表盖、端钮盒或计量门,共{openings:.0f}次;此后用电下降{use_drop:.0%}。"),
+    text=("Suspected opening of cover or terminals without an order: {openings:.0f}[; use fell by {use_drop:.0%}].",
+          "疑似无工单开启表盖、端钮盒或计量门,共{openings:.0f}次[;此后用电下降{use_drop:.0%}]。"),
 )  # fmt: skip
 def seal_or_cover_event(openings: Column, use_drop: Column, *, least: float = 1.0, fallen: float = 0.4) -> Column:
     """Cover, terminals or door opened, no order or visit a day before or after (开盖, ERC37, ERC38), until inspected.
 
-    More severe when the week after uses 60 % or less of the week before: default of this project. No drop counts as 0.
+    More severe when the week after uses 60 % or less of the week before: default of this project.
     """
     opened = between(openings >= least, openings == 0)
     return np.where((openings >= least) & (use_drop >= fallen), opened + use_drop / fallen, opened)
@@ -23,8 +23,8 @@ def seal_or_cover_event(openings: Column, use_drop: Column, *, least: float = 1.
 
 @rule(
     Incidents, severity=2, worse=(Level(2.0, 1, 0),), title=("Magnetic field", "恒定磁场"),
-    text=("Suspected magnetic field at the meter, {field_s:.0f} s (limit {least:.0f} s); use fell by {use_drop:.0%}.",
-          "疑似恒定磁场作用于电表{field_s:.0f}s(限值{least:.0f}s);此后用电下降{use_drop:.0%}。"),
+    text=("Suspected magnetic field at the meter, {field_s:.0f} s (limit {least:.0f} s)[; use fell by {use_drop:.0%}].",
+          "疑似恒定磁场作用于电表{field_s:.0f}s(限值{least:.0f}s)[;此后用电下降{use_drop:.0%}]。"),
 )  # fmt: skip
 def magnetic_field(field_s: Column, use_drop: Column, *, least: float = 60.0, fallen: float = 0.3) -> Column:
     """A constant magnetic field of 60 s, a meter event default, until inspected (恒定磁场).

@@ -22,7 +22,7 @@ TARIFFS = ("register_sharp", "register_peak", "register_flat", "register_valley"
 class Shown(NamedTuple):
     """What readings show that a day may be left with, each of the shape (values, rows); None where no reading does."""
 
-    power: Times | None  # secondary: tenths of a watt drawn, W squared, 1, var either way, 1
+    power: Times | None  # secondary: mW drawn, W squared, 1, mvar either way, 1
     registers: Column | None  # register and export register
     tariffs: Column | None  # beside a register, the sum of the tariffs' and how many they are
     demands: Column | None  # demand and how often it was reset
@@ -57,10 +57,10 @@ def power_of(r: Readings, p: Column, q: Column) -> Times | None:
         known &= ~(missing & ~np.isnan(r.i)).any(axis=0)
     told = np.zeros((5, len(r)), np.int64)
     drawn = np.where(known, np.clip(p, 0, HIGHEST_KW), 0)
-    told[0], told[1], told[2] = np.rint(drawn * 1e4), np.rint((drawn * 1e3) ** 2), known
+    told[0], told[1], told[2] = np.rint(drawn * 1e6), np.rint((drawn * 1e3) ** 2), known
     if not unknown(r.q):
         told[4] = known & ~np.isnan(r.q).all(axis=0)
-        told[3] = np.rint(np.where(told[4], np.minimum(np.abs(q), HIGHEST_KW), 0) * 1e3)
+        told[3] = np.rint(np.where(told[4], np.minimum(np.abs(q), HIGHEST_KW), 0) * 1e6)
     return told
 
 
@@ -89,19 +89,26 @@ def freeze(cells: Cells, told: Shown, rows: Codes, where: Codes, since: Times, f
 
     `since` is the seconds after midnight.
     """
-    if not ascending(where):
+    if not (once := ascending(where)):
         order = np.argsort(where << 32 | since, kind="stable")
         rows, where, since, first = rows[order], where[order], since[order], first[order]
     if told.power is not None and first.any():
-        begins = runs(where[first])
-        cells["power"][:, where[first][begins]] += np.add.reduceat(told.power[:, rows[first]], begins, axis=1)
+        some, here = (rows, where) if first.all() else (rows[first], where[first])
+        begins = runs(here)
+        days = here[begins]
+        for held, power in zip(cells["power"], told.power, strict=True):
+            held[days] += power[some] if once else np.add.reduceat(power[some], begins)
     for name in LAST:
         if (columns := getattr(told, name)) is None:
             continue
-        values, then = columns[:, rows], cells[f"{name}_at"]
-        newer = np.flatnonzero(~np.isnan(values[0]) & (since > then[where]))
-        newer = newer[np.diff(where[newer], append=-1) != 0]  # the last of each day
-        cells[name][:, where[newer]], then[where[newer]] = values[:, newer], since[newer]
+        then = cells[f"{name}_at"]
+        newer = np.flatnonzero(~np.isnan(columns[0][rows]) & (since > then[where]))
+        if not once:
+            newer = newer[np.diff(where[newer], append=-1) != 0]  # the last of each day
+        some, here = rows[newer], where[newer]
+        then[here] = since[newer]
+        for held, column in zip(cells[name], columns, strict=True):
+            held[here] = column[some]
 
 
 def freeze_columns(cells: dict[str, Array], expected: Column, length: int) -> dict[str, Column]:
@@ -111,15 +118,15 @@ def freeze_columns(cells: dict[str, Array], expected: Column, length: int) -> di
     tariff_sum, tariffs = np.where(together, cells["tariffs"], [[np.nan], [0.0]])
     age = np.where(cells["registers_at"] > 0, length - cells["registers_at"], np.nan)
     demand, resets = cells["demands"]
-    tenths, squares, count, reactive, told = cells["power"].astype(np.float64)
+    milli, squares, count, reactive, told = cells["power"].astype(np.float64)
     known = np.maximum(count, 1)
-    mean = np.where(count >= expected / 2, tenths / known / 1e4, np.nan)
+    mean = np.where(count >= expected / 2, milli / known / 1e6, np.nan)
     spread = np.maximum(squares / 1e6 - known * mean**2, 0) / np.maximum(count - 1, 1)
     return {
         "register": register, "register_age": age, "export_register": export, "tariff_sum": tariff_sum,
         "tariffs": tariffs, "demand": demand, "demand_resets": resets, "meter_ratio": cells["set_ratio"][0],
         "mean_kw": mean, "mean_kw_error": np.sqrt(spread / known), "power_coverage": np.minimum(count / expected, 1),
-        "mean_kvar": np.where((told == count) & ~np.isnan(mean), reactive / known / 1e3, np.nan),
+        "mean_kvar": np.where((told == count) & ~np.isnan(mean), reactive / known / 1e6, np.nan),
     }  # fmt: skip
 
 

@@ -37,9 +37,11 @@ def keep_highest(highest: Array, where: Codes, values: Column) -> None:
         return
     if ascending(where):
         cells, values = where[hot], values[hot]
-        before = highest[:, cells]
-        highest[:-1, cells] = np.minimum(before[1:], np.maximum(before[:-1], values))
-        highest[-1, cells] = np.maximum(before[-1], values)
+        before = np.take(highest, cells, axis=1)
+        raised = np.maximum(before, values)
+        np.minimum(raised[:-1], before[1:], out=raised[:-1])
+        for held, new in zip(highest, raised, strict=True):
+            held[cells] = new
         return
     order = hot[np.lexsort((values[hot], where[hot]))]
     where, values = where[order], values[order]

@@ -82,9 +82,9 @@ class Notebook:
         return max((visit for visit in self.inspected if visit <= at), default=-1)
 
     def drop(self, at: int, reports: list[Report]) -> float:
-        """The most by which use was seen to have fallen after one of some reports since the last inspection."""
+        """The most by which use was seen to have fallen after some reports since the last inspection; -inf unknown."""
         known, last = {report.at for report in reports}, self.before(at)
-        return max((d.share for d in self.drops if d.of in known and last < d.of and d.seen <= at), default=0.0)
+        return max((d.share for d in self.drops if d.of in known and last < d.of and d.seen <= at), default=-math.inf)
 
     def unordered(self, events: Collection[Event], name: str) -> Iterator[Row]:
         """What was done without a work order or a visit: counted when it is told, and when an order has had its day."""

@@ -413,7 +413,7 @@ class Incidents(Batch):
     openings: Column  # without a work order, since the last inspection
     changes: Column  # of parameters, the same
     field_s: Column  # seconds that the longest magnetic field lasted since the last inspection
-    use_drop: Column  # share by which daily use fell after one of these; 0 where no fall is known
+    use_drop: Column  # share by which daily use fell after one of these; -inf until it is known
     relay_failures: Column  # commands in a row that were not carried out
     disturbances: Column  # sags, swells and interruptions within a day
     residual: Column  # pu, of the last

@@ -153,11 +153,17 @@ def _sequence(case: Case) -> Curve:
     return Curve("sequence reversed", rows["at"], {"": np.where(told, flag, np.nan)})
 
 
+CONTRACT_LINES = {
+    "over_contract_capacity": {"warning": "warn"}, "suspended_use": {"limit": "margin"},
+    "capacity_expansion": {"on five days": "share", "for two hours": "times"},
+}  # fmt: skip
+
+
 def _contract(case: Case) -> Curve:
     rows, kva = case.load()
     contract = (case.meter.contract_kva or np.nan) - case.meter.suspended_kva
-    warn = 100 * case.settings["warn"]
-    return Curve("% of the contract", rows["at"], {"": 100 * kva / contract}, {"warning": warn, "alarm": 120.0})
+    lines = {name: 100 * case.settings[setting] for name, setting in CONTRACT_LINES[case.alert.rule].items()}
+    return Curve("% of the contract", rows["at"], {"": 100 * kva / max(contract, case.settings["least"])}, lines)
 
 
 def _overload(case: Case) -> Curve:
@@ -205,7 +211,7 @@ CURVES: dict[str, Callable[[Case], Curve]] = {
     "relay_mismatch": lambda c: c.by_phase("i", "A", none=c.settings["load"] * c.meter.ib_a),
     "wrong_wiring_vector": _angles, "neutral_phase_mismatch": _neutral, "neutral_current_high": _transformer_neutral,
     "power_differential": _differential, "reverse_sequence": _sequence,
-    "meter_current_unbalance": _unbalance, "voltage_deviation": _deviation, "over_contract_capacity": _contract,
+    "meter_current_unbalance": _unbalance, "voltage_deviation": _deviation, **dict.fromkeys(CONTRACT_LINES, _contract),
     "transformer_overload": _overload, "area_load_unbalance": _area_unbalance, "meter_stopped": _stopped,
     "clock_drift": _clock, "register_decrease": _register, "zero_usage": _daily_kwh,
     "read_failure": lambda c: c.by_day("readings a day", lambda _, day: float(day.sum())),
