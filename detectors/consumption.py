@@ -1,6 +1,8 @@
 """Whether a customer's use looks like that customer."""
 from __future__ import annotations
 
+import numpy as np
+
 from detectors.rule import DAY, gated, rule
 from schemas.columns import Column, Days
 
@@ -24,3 +26,162 @@ def zero_usage(zero_days: Column, usual_kwh: Column, *, days: float = 7.0, usual
 def model_score(peer_score: Column, *, top: float = 0.999) -> Column:
     """The online peer model puts the day's change in the top 0.1 %, three days (模型评分). Default of this project."""
     return peer_score / top
+
+
+@rule(
+    Days, severity=2, hold=4 * DAY, release=14 * DAY, title=("Sustained drop", "电量突降"),
+    text=(("Lately {kept:.0%} of the expected {expected_kwh:.1f} kWh a day (limit {level:.0%}), peers considered[, on "
+           "a slide of {slide_days:.0f} days]; the standing load fell to {kept_standing:.0%} too: hardly just empty."),
+          ("近日用电为应有日电量{expected_kwh:.1f}kWh的{kept:.0%}(限值{level:.0%}),已扣除同类变化"
+           "[,已走低{slide_days:.0f}天];基础负荷也降至{kept_standing:.0%},不像单纯空置。")),
+)  # fmt: skip
+def step_drop(
+    slide: Column, excess: Column, kept: Column, kept_standing: Column, expected_kwh: Column, known_days: Column,
+    pv_kva: Column, *, limit: float = 8.0, level: float = 0.6, standing: float = 0.75, nothing: float = 0.1,
+    history: float = 28.0, usual: float = 1.0,
+) -> Column:  # fmt: skip
+    """Five days at 60 % of the usual or less, a shortfall of 8 spreads that peers do not share (电量突降).
+
+    The standing load must have fallen too: an empty home keeps it, a bypass does not. Defaults of this project.
+    """
+    score = np.minimum(slide / limit, level / np.maximum(kept, 0.01))
+    lives = (kept_standing <= standing) & (excess >= np.log(nothing))
+    return gated(score, lives & (known_days >= history) & (expected_kwh >= usual) & (pv_kva == 0))
+
+
+@rule(
+    Days, severity=3, hold=2 * DAY, release=5 * DAY, segments={"residential": {"times": 2.0}},
+    title=("Big rise or fall", "电量波动"),
+    text=(("Use is more than {times:.1f} times from what such days bring, peers considered:[ {used_kwh:.1f} kWh] where "
+           "{expected_kwh:.1f} kWh were to be expected."),
+          ("日电量与应有值相差{times:.1f}倍以上,已扣除同类用户的共同变化:[{used_kwh:.1f}kWh,]应有{expected_kwh:.1f}kWh。")),
+)  # fmt: skip
+def usage_fluctuation(
+    excess: Column, spread: Column, kept_standing: Column, expected_kwh: Column, known_days: Column, *,
+    times: float = 1.5, spreads: float = 3.0, standing: float = 0.75, nothing: float = 0.1, history: float = 28.0,
+    usual: float = 1.0,
+) -> Column:  # fmt: skip
+    """Three days beyond 1.5 times the expected use either way, households 2, and 3 of its own spreads (电量波动).
+
+    A fall counts where the standing load fell too, and something is left. Defaults of this project.
+    """
+    score = np.abs(excess) / np.maximum(np.log(times), spreads * spread)
+    lives = (excess > 0) | ((kept_standing <= standing) & (excess >= np.log(nothing)))
+    return gated(score, lives & (known_days >= history) & (expected_kwh >= usual))
+
+
+@rule(
+    Days, severity=2, release=7 * DAY, title=("Timed zero block", "定时零电量"),
+    text=(("On {dark_days:.0f} of 7 days (limit {days:.0f}) nothing was used in the same four hours[ from "
+           "{dark_from:.0f}:00, usually {dark_kwh:.1f} kWh]; voltage was there, and the rest of the day was as ever."),
+          ("7天中有{dark_days:.0f}天(限值{days:.0f}天)[自{dark_from:.0f}时起]同一4小时零电量[,平时用电{dark_kwh:.1f}kWh];"
+           "电压正常,其余时段照常用电。")),
+)  # fmt: skip
+def timed_zero_block(
+    dark_days: Column, dark_before: Column, live: Column, known_days: Column, pv_kva: Column, *,
+    days: float = 3.0, before: float = 0.15, alive: float = 0.9, history: float = 28.0,
+) -> Column:  # fmt: skip
+    """The same four hours without use on 3 of 7 days, with voltage, in a customer who had no such hours (定时零电量).
+
+    Four hours are those of the attacks in catalogue 2.1; the rest are defaults of this project.
+    """
+    return gated(dark_days / days, (dark_before <= before) & (live >= alive) & (known_days >= history) & (pv_kva == 0))
+
+
+@rule(
+    Days, severity=2, release=7 * DAY, title=("Clipped profile", "负荷削顶"),
+    text=(("For {clipped_days:.0f} days (limit {days:.0f}) many intervals stood at the same top of {top_kwh:.3f} kWh; "
+           "peaks of {usual_high_kwh:.3f} kWh were usual."),
+          ("已有{clipped_days:.0f}天(限值{days:.0f}天)多个时段停在同一最高值{top_kwh:.3f}kWh,"
+           "平时高峰为{usual_high_kwh:.3f}kWh。")),
+)  # fmt: skip
+def clipped_profile(
+    clipped_days: Column, top_kwh: Column, usual_high_kwh: Column, excess: Column, known_days: Column, pv_kva: Column,
+    *, days: float = 5.0, high: float = 1.3, level: float = 0.5, history: float = 28.0,
+) -> Column:  # fmt: skip
+    """Five days whose top is the same and shared by many intervals, well below the usual peaks (负荷削顶).
+
+    A twentieth of the intervals lie within 1 % of it, and the usual 95th percentile is 1.3 times it. Defaults of this
+    project.
+    """
+    score = np.minimum(clipped_days / days, usual_high_kwh / (high * top_kwh))
+    return gated(score, (excess >= np.log(level)) & (known_days >= history) & (pv_kva == 0))
+
+
+@rule(
+    Days, severity=3, hold=2 * DAY, release=4 * DAY, title=("Flat profile", "负荷曲线平直"),
+    text=(("The day's hours differ by {variation:.0%} of their mean (before {usual_variation:.0%}) and swing by "
+           "{rhythm:.0%} (before {usual_rhythm:.0%}); energy flows as before, or nearly."),
+          ("日内各小时用电离散度{variation:.0%}(以往{usual_variation:.0%}),日节律{rhythm:.0%}(以往{usual_rhythm:.0%}),"
+           "总电量与以往相近。")),
+)  # fmt: skip
+def flat_profile(
+    variation: Column, usual_variation: Column, rhythm: Column, usual_rhythm: Column, excess: Column,
+    known_days: Column, pv_kva: Column, *, flat: float = 0.05, faint: float = 0.2, calm: float = 0.5,
+    varied: float = 0.2, level: float = 0.35, most: float = 1.2, history: float = 28.0,
+) -> Column:  # fmt: skip
+    """Three days without ups and downs, or with a fifth of the daily swing, at much the same energy (负荷曲线平直).
+
+    Hours spread by under 5 % of the mean, or by half as much as usual with that faint swing. Defaults of this project.
+    """
+    swing = faint * usual_rhythm / np.maximum(rhythm, 0.005)
+    quiet = calm * usual_variation / np.maximum(variation, 0.005)
+    score = np.maximum(flat / np.maximum(variation, 0.005), np.minimum(swing, quiet))
+    fed = (excess >= np.log(level)) & (excess <= np.log(most)) & (usual_variation >= varied)
+    return gated(score, fed & (known_days >= history) & (pv_kva == 0))
+
+
+@rule(
+    Days, severity=3, hold=2 * DAY, release=14 * DAY, title=("Use moved into valley hours", "峰谷倒置"),
+    text=(("Lately {valley_rise:.0%} of the use (limit {rise:.0%}) moved into the valley hours[, usually "
+           "{valley_usual:.0%}], peers considered, at {kept_lately:.0%} of the usual energy."),
+          ("近日有{valley_rise:.0%}的电量(限值{rise:.0%})移入谷段[,原占比{valley_usual:.0%}],已扣除同类用户的共同变化,"
+           "总电量为平时的{kept_lately:.0%}。")),
+)  # fmt: skip
+def tou_inversion(
+    valley_rise: Column, kept_lately: Column, known_days: Column, pv_kva: Column, *, rise: float = 0.2,
+    within: float = 0.1, history: float = 28.0,
+) -> Column:  # fmt: skip
+    """A fifth of the use has moved into the tariff's valley hours, the total within 10 % (峰谷倒置).
+
+    Defaults of this project.
+    """
+    same = np.abs(np.log(np.maximum(kept_lately, 0.01))) <= np.log1p(within)
+    return gated(valley_rise / rise, same & (known_days >= history) & (pv_kva == 0))
+
+
+@rule(
+    Days, severity=3, hold=31 * DAY, title=("Below its peers", "低于同类用户"),
+    text=(("Two months far below {peers:.0f} peers by contract capacity[: {month_kwh:.1f} kWh a day, "
+           "{peer_share:.0%} of their median], {below_peers:.1f} spreads under it (limit {deviations:.1f})."),
+          ("连续两月按合同容量远低于{peers:.0f}户同类[:日均{month_kwh:.1f}kWh,为其中位数的{peer_share:.0%}],"
+           "低{below_peers:.1f}个离差(限值{deviations:.1f})。")),
+)  # fmt: skip
+def peer_shortfall(
+    below_peers: Column, peers: Column, usual_rhythm: Column, *, deviations: float = 3.0, least: float = 30.0,
+    lived_in: float = 0.15,
+) -> Column:  # fmt: skip
+    """Two months 3 robust deviations below the area's peers by capacity, in premises that show life (低于同类用户).
+
+    It needs no history of its own: for use that never was metered in full. Defaults of this project.
+    """
+    return gated(below_peers / deviations, (peers >= least) & (usual_rhythm >= lived_in))
+
+
+@rule(
+    Days, severity=3, hold=31 * DAY, title=("Low usage", "低电量"),
+    text=(("Two months of hardly any use, the last of {month_kwh:.2f} kWh a day: under {own:.0%} of what the month is "
+           "usually, or under {peer:.0%} of what peers use by contract capacity."),
+          ("连续两月电量极低,上月日均{month_kwh:.2f}kWh:不足自身同月常值的{own:.0%},"
+           "或不足同类按合同容量用电的{peer:.0%}。")),
+)  # fmt: skip
+def low_usage(
+    own_share: Column, peer_share: Column, month_kwh: Column, *, own: float = 0.1, peer: float = 0.05,
+    nothing: float = 0.0,
+) -> Column:  # fmt: skip
+    """Two months under 10 % of the same month's usual, or under 5 % of the peers' load factor (低电量).
+
+    Months of nothing at all are those of `zero_usage`. Defaults of this project.
+    """
+    score = np.maximum(own / np.maximum(own_share, 0.001), peer / np.maximum(peer_share, 0.001))
+    return gated(score, month_kwh > nothing)

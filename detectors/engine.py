@@ -26,7 +26,6 @@ from models.features import (
     FailureShare,
     Feature,
     Standstill,
-    Weekdays,
 )
 from models.filed import Filed
 from models.grid import Grid, Window, facts_of
@@ -34,6 +33,7 @@ from models.index import Index
 from models.loading import Exceeding, Heat
 from models.metering import Accounts, DayRegisters, Demands, MonthlyFactor, RatioChange
 from models.peers import Peers, PeerScore
+from models.profiles import Darkness, Form, Months, Routine, Shape
 from models.registry import Registry
 from models.reports import Reports
 from models.saved import dumps, loads
@@ -128,7 +128,8 @@ class Engine:
         self.payments = judge(Payments, [Failures(), Balances()], self.customers)
         self.attempts = judge(Attempts, [FailureShare()], self.channels)
         self.days = Windows(lambda sealed: judge(Days, [
-            DayRuns(), Exceeding(), Weekdays(), Suspects(), PeerScore(self.peers, meters, sealed),
+            DayRuns(), Exceeding(), Shape(zone, interval), Routine(), Form(), Darkness(), Months(zone),
+            Suspects(), PeerScore(self.peers, meters, sealed),
             DayRegisters(), Accounts(), RatioChange(), Demands(), MonthlyFactor(zone),
         ], meters))  # fmt: skip
         self.intervals = Windows(lambda _: judge(Intervals, [Elapsed(), Heat(interval)], self.areas))
@@ -361,7 +362,7 @@ class Engine:
         slots = np.concatenate([day.meters for day in parts]).astype(np.int64)
         at = np.concatenate([np.full(len(day.meters), day.end) for day in parts])
         areas = np.concatenate([np.full(len(w.days[n].meters), w.area) for w in windows])
-        columns = {name: np.concatenate([day.columns[name] for day in parts]) for name in parts[0].columns}
+        columns = {name: np.concatenate([day.columns[name] for day in parts], axis=-1) for name in parts[0].columns}
         names, codes = self.area_names(areas)
         days = Days.build(("",), np.zeros(len(slots)), names, codes, at, **columns)
         sizes = [len(day.meters) for day in parts]

@@ -24,14 +24,16 @@ SUPPLY = frozenset({"voltage_loss", "phase_break", "all_voltage_loss", "current_
                     "meter_voltage_unbalance", "voltage_deviation", "voltage_sag", "meter_stopped", "zero_usage",
                     "read_failure", "read_success_rate", "area_loss_high", "area_loss_correlation",
                     "model_score"})  # fmt: skip
+PROFILES = frozenset({"step_drop", "usage_fluctuation", "timed_zero_block", "clipped_profile", "flat_profile"})
 MUTED = {
     Event.PLANNED_OUTAGE: SUPPLY,
-    Event.VACANCY: frozenset({"zero_usage", "area_loss_correlation", "model_score", "current_break"}),
-    Event.METER_CHANGE: frozenset({
+    Event.VACANCY: PROFILES | {"zero_usage", "area_loss_correlation", "model_score", "current_break", "tou_inversion",
+                               "peer_shortfall", "low_usage"},
+    Event.METER_CHANGE: PROFILES | {
         "register_decrease", "meter_stopped", "zero_usage", "area_loss_correlation", "read_failure",
         "register_sum_mismatch", "meter_runaway", "energy_ratio_error", "register_interval_sum",
         "unregistered_reverse", "use_after_stop", "demand_register_error",
-    }),
+    },
 }
 LASTS = {Event.METER_CHANGE: 7 * DAY}  # of an event that names no end
 

@@ -1,4 +1,4 @@
-"""Local days: when each begins and ends, daylight saving included."""
+"""Local days: when each begins and ends, daylight saving included, and of what kind it is."""
 from __future__ import annotations
 
 from calendar import monthrange
@@ -6,19 +6,29 @@ from datetime import date, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
+import holidays
 import numpy as np
+from numpy.typing import NDArray
 
 from schemas.columns import Codes, Times
 
 FIRST, LAST = date(1999, 12, 31), date(2101, 1, 2)
+HOLIDAY, FESTIVAL = 7, 8  # kinds of days after the weekdays, Monday 0
+CHINA = frozenset({"Asia/Shanghai", "Asia/Urumqi", "Asia/Chongqing", "Asia/Harbin", "Asia/Kashgar", "PRC"})
+DAYS_APART = 300  # at least, from one lunar new year to the next
+SEASON = range(-10, 13)  # days around the lunar new year: factories close well before, most are back in two weeks
 
 
 @lru_cache(maxsize=8)
 def midnights(zone: str) -> Times:
     """Unix seconds of every local midnight from 1999 to 2101. Raises ZoneInfoNotFoundError for an unknown zone."""
     info = ZoneInfo(zone)
-    days = [FIRST + timedelta(n) for n in range((LAST - FIRST).days)]
-    return np.array([int(datetime(d.year, d.month, d.day, tzinfo=info).timestamp()) for d in days], np.int64)
+    return np.array([int(datetime(d.year, d.month, d.day, tzinfo=info).timestamp()) for d in dates()], np.int64)
+
+
+def dates() -> list[date]:
+    """The days of which `midnights` tells the beginnings."""
+    return [FIRST + timedelta(n) for n in range((LAST - FIRST).days)]
 
 
 def day_of(at: Times, zone: str) -> Times:
@@ -101,3 +111,30 @@ def from_day_of_month(at: int, day: int, zone: str) -> int:
 def new_year(at: int, zone: str) -> date:
     """The first day of the local year after that of a moment."""
     return date(datetime.fromtimestamp(at, ZoneInfo(zone)).year + 1, 1, 1)
+
+
+@lru_cache(maxsize=8)
+def day_kinds(zone: str) -> NDArray[np.int8]:
+    """The kind of every day in `midnights`: its weekday, in China also holidays and the season of Spring Festival.
+
+    A day off in a row that holds a public holiday is one; a weekend worked in exchange counts as a Friday.
+
+    >>> start = int(day_of(np.array([1771171200]), "Asia/Shanghai")[0])  # Sunday 2026-02-15
+    >>> day_kinds("Asia/Shanghai")[start - 9 : start - 7].tolist(), day_kinds("UTC")[start : start + 2].tolist()
+    ([4, 8], [6, 0])
+    """
+    days = dates()
+    kinds = np.array([day.weekday() for day in days], np.int8)
+    if zone not in CHINA:
+        return kinds
+    public = holidays.country_holidays("CN", years=range(FIRST.year, LAST.year + 1), language="en_US")
+    named = np.array([day in public for day in days])
+    exchanged = np.array([day in public.weekend_workdays for day in days])
+    off = named | ((kinds >= 5) & ~exchanged)
+    row = np.cumsum(off & ~np.roll(off, 1))
+    kinds[exchanged] = 4
+    kinds[off & np.isin(row, row[named])] = HOLIDAY
+    springs = np.flatnonzero([public.get(day, "") == "Chinese New Year (Spring Festival)" for day in days])
+    for first in springs[np.diff(springs, prepend=-DAYS_APART) > DAYS_APART - 1]:
+        kinds[max(first + SEASON.start, 0) : first + SEASON.stop] = FESTIVAL
+    return kinds

@@ -96,30 +96,6 @@ class DayRuns:
         }
 
 
-class Weekdays:
-    """What a meter usually uses on each day of the week; a day counts as half to twice the usual."""
-
-    reads: tuple[str, ...] = ("kwh",)
-    takes: tuple[str, ...] = ("at", "usual_kwh")
-    gives: tuple[str, ...] = ("change",)
-
-    WEEKS = 4  # half-life
-
-    def __init__(self) -> None:
-        self.cells = Cells(usual=np.full(7, np.nan, np.float32))
-
-    def fold(self, slots: Codes, columns: Columns) -> Columns:
-        """Adds change, the log of the day's use over that weekday's usual use, or over every day's at first."""
-        kwh, rows = columns["kwh"].astype(np.float64), np.arange(len(slots))
-        weekday = (columns["at"] // HOUR + 12) // 24 % 7
-        usual = self.cells["usual"][:, slots].astype(np.float64)
-        here = usual[weekday, rows]
-        keep = 2.0 ** (-1 / self.WEEKS)
-        tamed = np.clip(kwh, here / 2, 2 * here + 0.5)
-        after = np.where(np.isnan(here), kwh, here + (1 - keep) * (tamed - here))
-        self.cells["usual"][weekday, slots] = np.where(np.isnan(kwh), here, after)
-        expected = np.where(np.isnan(here), columns["usual_kwh"], here)
-        return {"change": np.log((kwh + 0.05) / (expected + 0.05))}
 
 
 class Failures:

@@ -619,7 +619,7 @@ class Grid:
         columns |= freeze_columns(cells, expected, end - start) | {"top_kw": highest(cells["kwh"], own, self.interval)}
         spikes = int(np.count_nonzero(columns.pop("spike")[present]))
         totals = read_share(columns["reads"], expected, present) | area_day(columns, master, cells["back"], present)
-        days = {name: column[present] for name, column in columns.items()}
+        days = {name: column[..., present] for name, column in columns.items()}
         return AreaDay(end, meters[present], days, totals, spikes)
 
 
@@ -719,7 +719,7 @@ def day_columns(cells: dict[str, Array], expected: Column) -> dict[str, Column]:
     with np.errstate(invalid="ignore", divide="ignore"):
         live = np.where(cells["volted"] > 0, cells["live"] / cells["volted"], np.nan)
     return {"kwh": total, "coverage": coverage, "reads": cells["reads"].astype(float), "live": live,
-            "returned_kwh": cells["back"] / 1e6, "spike": spike.astype(float)}  # fmt: skip
+            "curve": cells["kwh"], "returned_kwh": cells["back"] / 1e6, "spike": spike.astype(float)}  # fmt: skip
 
 
 def read_share(reads: Column, expected: Column, present: Mask) -> dict[str, float]:

@@ -17,7 +17,7 @@ from schemas.master import Area, Meter, Stage, Tariff, Transformer
 METER_COLUMNS = ("un", "ib", "imax", "ct", "ratio", "contract_kva", "suspended_kva", "pv_kva", "phases", "three_wire",
                  "residential", "is_gateway", "interval_s", "elements",
                  "effective", "register_span", "member_until", "own_kva", "declared_kw", "stopped",
-                 "segments")  # fmt: skip
+                 "valley_from", "valley_until", "segments")  # fmt: skip
 AREA_COLUMNS = ("rating_kva", "segments")
 ELEMENTS = {"1P2W": 1, "3P3W": 2, "3P4W": 3}
 WIRINGS = {"1P2W": "single_phase", "3P3W": "three_wire", "3P4W": "four_wire"}
@@ -45,6 +45,7 @@ def meter_row(m: Meter, gateway: bool) -> list[float]:
             1 if m.wiring == "1P2W" else 3, m.wiring == "3P3W", m.segment == "residential", gateway, m.interval_s,
             ELEMENTS[m.wiring], m.effective, 10.0**m.register_digits, m.until or np.inf,
             m.own_transformer_kva or np.nan, m.declared_kw or np.nan, m.stopped or np.inf,
+            m.valley_from, m.valley_until,
             segments_code(m.segment, WIRINGS[m.wiring], *["pv"] * (m.pv_kva > 0), *voltage_class(m))]  # fmt: skip
 
 

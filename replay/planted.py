@@ -251,6 +251,16 @@ def shares_h6(grid: Grid, row: int, _: int, block: Block) -> Values:
     return np.asarray(shape[len(shape) - 1 - slots] / shape[slots], np.float32)
 
 
+def shares_fdi2(grid: Grid, row: int, _: int, block: Block) -> Values:
+    """All that lies above 1.3 times the mean is cut off."""
+    return np.minimum(1, 1.3 * shares_h5(grid, row, 0, block))
+
+
+def shares_fdi3(grid: Grid, row: int, _: int, block: Block) -> Values:
+    """What the first 0.7 times the mean bring is taken off."""
+    return np.maximum(0, 1 - 0.7 * shares_h5(grid, row, 0, block))
+
+
 def _power(grid: Grid, row: int, block: Block) -> Values:
     return np.asarray(np.nansum(block.p[:, :, row], axis=0) * grid.ratio[row])
 
@@ -261,16 +271,19 @@ class Attack:
 
     note: str
     shares: Callable[[Grid, int, int, Block], Values]
-    rules: tuple[str, ...] = ("area_loss_correlation",)
+    rules: tuple[str, ...]
 
 
-ATTACKS = {  # after Jokar et al. 2016
-    "h1": Attack("a share of the use, always the same", shares_h1),
-    "h2": Attack("nothing for six hours of the day", shares_h2),
-    "h3": Attack("a share that changes with every interval", shares_h3),
-    "h4": Attack("changing shares of the mean", shares_h4),
-    "h5": Attack("the mean instead of the curve: no energy is missing", shares_h5),
-    "h6": Attack("the curve turned round: no energy is missing", shares_h6),
+SUSPECT = "area_loss_correlation"
+ATTACKS = {  # after Jokar et al. 2016, the last two after Zheng K. et al. 2019
+    "h1": Attack("a share of the use, always the same", shares_h1, (SUSPECT, "step_drop")),
+    "h2": Attack("nothing for six hours of the day", shares_h2, (SUSPECT, "timed_zero_block")),
+    "h3": Attack("a share that changes with every interval", shares_h3, (SUSPECT, "step_drop")),
+    "h4": Attack("changing shares of the mean", shares_h4, (SUSPECT, "step_drop", "flat_profile")),
+    "h5": Attack("the mean instead of the curve: no energy is missing", shares_h5, ("flat_profile",)),
+    "h6": Attack("the curve turned round: no energy is missing", shares_h6, ("tou_inversion",)),
+    "FDI2": Attack("the peaks cut off", shares_fdi2, (SUSPECT, "clipped_profile")),
+    "FDI3": Attack("only what lies above a line", shares_fdi3, (SUSPECT, "step_drop", "timed_zero_block")),
 }
 
 

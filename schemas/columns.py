@@ -1,8 +1,8 @@
 """What flows: batches of columns, in which row i of every column is one observation of one subject.
 
 Subjects and areas are dictionary-encoded: ``names[subject[i]]`` is the subject of row i. Phase columns have the
-shape (3, rows), phases A, B and C. A missing value is NaN. Times are Unix seconds, UTC. Electrical values are as the
-meter shows them (secondary); the master data's ``ct`` and ``pt`` make them primary.
+shape (3, rows), phases A, B and C, a curve (intervals, rows). A missing value is NaN. Times are Unix seconds, UTC.
+Electrical values are as the meter shows them (secondary); the master data's ``ct`` and ``pt`` make them primary.
 """
 from __future__ import annotations
 
@@ -223,12 +223,14 @@ class Batch:
         if columns:
             raise ValueError(f"{cls.__name__} has no column {', '.join(sorted(columns))}")
         for name, column in told.items():
-            if isinstance(column, np.ndarray) and column.shape != _shape(name, len(when)):
-                raise ValueError(f"{name} has the shape {column.shape}, not {_shape(name, len(when))}")
+            if isinstance(column, np.ndarray) and column.shape != (shape := _shape(name, len(when), column)):
+                raise ValueError(f"{name} has the shape {column.shape}, not {shape}")
         return cls(**told)
 
 
-def _shape(name: str, rows: int) -> tuple[int, ...]:
+def _shape(name: str, rows: int, column: NDArray[Any] | None = None) -> tuple[int, ...]:
+    if name in CURVES:
+        return (len(column) if column is not None and column.ndim == 2 else 1, rows)
     return (3, rows) if name in PHASE_COLUMNS else (rows,)
 
 
@@ -432,6 +434,7 @@ class Days(Batch):
     coverage: Column  # share of the day's intervals that were read
     reads: Column  # readings of any kind in the day
     live: Column  # share of the day's readings with voltage on some phase, NaN when none has a voltage
+    curve: Column  # (intervals, rows) kWh of each interval since midnight, secondary; NaN where none was read
     register: Column  # kWh at the day's last reading that shows a register, secondary
     register_age: Column  # seconds from that reading to midnight
     export_register: Column  # kWh exported, of the same reading
@@ -511,7 +514,7 @@ COLUMN_TYPES: dict[str, Any] = {
     "limit_hours": np.float64, "stalled": np.float64, "usual_hours": np.float64, "unfinished": np.float64,
     "register_age": np.float32, "tariff_sum": np.float64, "tariffs": np.float32, "mean_kw": np.float32,
     "mean_kw_error": np.float32, "mean_kvar": np.float32, "power_coverage": np.float32, "returned_kwh": np.float32,
-    "top_kw": np.float32,
+    "top_kw": np.float32, "curve": np.float32,
     "coverage": np.float32, "reads": np.float32, "live": np.float32, "kva_p99": np.float32, "kva_2h": np.float32,
     "unbalance_p95": np.float32, "unbalance_top": np.float32, "by_magnitude": np.float32,
     "current": np.float32, "kva": np.float32, "gateway": np.float32, "hz_above": np.float32, "hz_below": np.float32,
@@ -519,3 +522,4 @@ COLUMN_TYPES: dict[str, Any] = {
     "unread_in": np.float64, "unread_out": np.float64, "doubt": np.float64, "read_share": np.float32,
 }  # fmt: skip
 PHASE_COLUMNS = frozenset({"u", "i", "p", "q", "thd", "u_angle", "current"})
+CURVES = frozenset({"curve"})  # with a leading axis of intervals

@@ -12,6 +12,7 @@ Wiring = Literal["1P2W", "3P3W", "3P4W"]
 VectorGroup = Literal["Yyn0", "Dyn11"]
 Positive = Annotated[float, msgspec.Meta(gt=0, le=1e6)]
 Power = Annotated[float, msgspec.Meta(ge=0, le=1e6)]  # kVA
+Hour = Annotated[int, msgspec.Meta(ge=0, le=24, extra_json_schema={"x-unit": "h"})]  # of the day
 Moment = Annotated[
     int, msgspec.Meta(ge=0, lt=LATEST, description="Unix seconds; 0 is open", extra_json_schema={"x-unit": "s"})
 ]
@@ -82,6 +83,8 @@ class Meter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     contract_until: Moment = 0  # when the supply contract ends
     signed_kva: Power | None = None  # as the contract says, beside what the file says
     tariff: str = ""
+    valley_from: Hour = 23  # of the tariff's valley (谷), local time
+    valley_until: Hour = 7
     declared_kw: Annotated[Power | None, quantity("kW")] = None  # for a customer billed by demand, primary
     read_day: Annotated[int, msgspec.Meta(ge=0, le=31)] = 0  # of the month, on which bills are read (抄表例日)
 

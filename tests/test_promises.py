@@ -107,6 +107,8 @@ ELSEWHERE = {  # rules that streams of another module bring to speak
     "test_wiring": {"all_voltage_loss", "reverse_sequence", "wrong_wiring_vector", "neutral_phase_mismatch",
                     "neutral_current_high", "current_break", "meter_voltage_unbalance", "power_differential",
                     "relay_mismatch"},
+    "test_profiles": {"step_drop", "usage_fluctuation", "timed_zero_block", "clipped_profile", "flat_profile",
+                      "tou_inversion", "peer_shortfall", "low_usage"},
     "test_metering": {"register_sum_mismatch", "ct_ratio_mismatch", "ct_ratio_step", "unregistered_reverse",
                       "use_after_stop", "low_power_factor", "demand_register_error", "demand_over_contract",
                       "monthly_power_factor", "energy_ratio_error", "meter_runaway", "register_interval_sum"},

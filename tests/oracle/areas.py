@@ -14,6 +14,7 @@ from tests.hostile import DAY, HOUR, NAN, Row, Stream
 from tests.oracle.heights import exceeded, heated, heights
 from tests.oracle.metering import METERED, frozen, metered
 from tests.oracle.meters import record
+from tests.oracle.profiles import Page, profiled, shape
 from tests.oracle.scores import BALANCES, DAYS, INTERVALS
 from tests.oracle.suspects import suspect
 from tests.oracle.watch import Endings, Facts, judge, most, total
@@ -95,6 +96,7 @@ def days_told(
     meters = dict.fromkeys([*(m.meter for m in (area.meters if area else [])), *believed])
     diaries: dict[str, list[Facts]] = {meter: [] for meter in meters}
     balances = []
+    pages: dict[str, Page] = {}
     begun = min((f["at"] for read in believed.values() for f in read), default=0)
     for start, end in days:
         today = {}
@@ -104,7 +106,10 @@ def days_told(
             if (m and not 0 < m.until < end) or any(not f["estimated"] for f in read):
                 today[meter] = day_of(m, read, start, end, interval) | frozen(m, read, start, end, interval)
         for meter, day in today.items():
+            m = day["record"]
+            day["shape"] = shape(m, area is not None and meter == area.gateway, day["curve"], interval) if m else {}
             diaries[meter].append(day)
+        profiled(today, pages, end, zone)
         if today and end >= begun:
             got, due = (sum(counts) for counts in zip(*(day["share"] for day in today.values()), strict=True))
             balances.append({"at": end, "read_share": got / due} | balance(today, area.gateway if area else ""))
@@ -138,7 +143,13 @@ def day_of(m: Meter | None, read: list[Facts], start: int, end: int, interval: i
     live = sum(most(f["u"]) > 0.5 * m.un_v for f in volted) if m else 0
     own = max(m.interval_s if m else 0, interval)
     back = sum(max(-total([0.0, *f["p"]]), 0) * own / HOUR for f in read)
+    curve: dict[int, float] = {}
+    for f in read:
+        if not math.isnan(f["kwh"]):
+            step = (f["at"] - start - 1) // interval
+            curve[step] = curve.get(step, 0.0) + f["kwh"]
     return {
+        "record": m, "class": m.segment if m else "", "curve": curve,
         "at": end, "kwh": sum(energy) if len(energy) >= expected / 2 else NAN,
         "coverage": min(len(energy) / expected, 1), "reads": sum(not f["estimated"] for f in read),
         "live": live / len(volted) if volted else NAN, "back": back,

@@ -54,6 +54,22 @@ def usual_line(f: Facts) -> float:
     return min(max(f["mean"] + max(3 * f["spread"], 0.01), 0.07), 0.10) if f["seen"] >= 6 else 0.10
 
 
+def known(f: Facts) -> bool:
+    """Whether a customer is known for four weeks, and uses something."""
+    return bool(f["known"] >= 28 and f["expected"] >= 1)
+
+
+def flatness(f: Facts) -> float:
+    """How flat a day is beside what is usual."""
+    variation, rhythm = (f["shape"][name] for name in ("variation", "rhythm"))
+    if math.isnan(variation) or math.isnan(rhythm):
+        return NAN
+    calm = min(0.2 * f["usual_rhythm"] / max(rhythm, 0.005), 0.5 * f["usual_variation"] / max(variation, 0.005))
+    usual = math.log(0.35) <= f["beyond"] <= math.log(1.2) and f["usual_variation"] >= 0.2
+    return gated(max(0.05 / max(variation, 0.005), calm), usual and f["known"] >= 28 and f["pv"] == 0)
+
+
+LEFT = math.log(0.1)  # of the expected use, where little is left
 READINGS = {
     "voltage_loss": Rule(by_phase(
         lambda f, n: between(f["u"][n] < 0.78 * f["un"] and abs(f["i"][n]) > 0.005 * f["ib"],
@@ -116,6 +132,34 @@ DAYS = {
     ),
     "read_failure": Rule(lambda f: f["missing_days"] / 3, 3),
     "area_loss_correlation": Rule(whole(suspicion, "rho", "excess"), 1, 2 * DAY, 6 * DAY),
+    "step_drop": Rule(whole(
+        lambda f: gated(min(f["slide"] / 8, 0.6 / max(f["kept"], 0.01)),
+                        f["kept_standing"] <= 0.75 and f["beyond"] >= math.log(0.1) and known(f) and f["pv"] == 0),
+        "slide", "beyond", "kept", "kept_standing", "expected", "known", "pv"), 2, 4 * DAY, 14 * DAY),
+    "usage_fluctuation": Rule(whole(
+        lambda f: gated(abs(f["beyond"]) / max(math.log(2 if f["residential"] else 1.5), 3 * f["spread"]),
+                        known(f) and (f["beyond"] > 0 or (f["kept_standing"] <= 0.75 and f["beyond"] >= LEFT))),
+        "beyond", "spread", "kept_standing", "expected", "known"), 3, 2 * DAY, 5 * DAY),
+    "timed_zero_block": Rule(whole(
+        lambda f: gated(f["dark_days"] / 3, f["dark_before"] <= 0.15 and f["live"] >= 0.9 and f["known"] >= 28
+                        and f["pv"] == 0), "dark_days", "dark_before", "live", "known", "pv"), 2, 0, 7 * DAY),
+    "clipped_profile": Rule(whole(
+        lambda f: gated(min(f["clipped"] / 5, f["usual_high"] / 1.3 / (f["shape"]["top"] or 1e-9)),
+                        f["beyond"] >= math.log(0.5) and f["known"] >= 28 and f["pv"] == 0),
+        "clipped", "usual_high", "beyond", "known", "pv"), 2, 0, 7 * DAY),
+    "flat_profile": Rule(
+        whole(flatness, "usual_variation", "usual_rhythm", "beyond", "known", "pv"), 3, 2 * DAY, 4 * DAY
+    ),
+    "tou_inversion": Rule(whole(
+        lambda f: gated(f["valley_rise"] / 0.2, abs(math.log(max(f["kept_week"], 0.01))) <= math.log(1.1)
+                        and f["known"] >= 28 and f["pv"] == 0),
+        "valley_rise", "kept_week", "known", "pv"), 3, 2 * DAY, 14 * DAY),
+    "peer_shortfall": Rule(whole(
+        lambda f: gated(f["below"] / 3, f["peers"] >= 30 and f["usual_rhythm"] >= 0.15),
+        "below", "peers", "usual_rhythm"), 3, 31 * DAY),
+    "low_usage": Rule(whole(
+        lambda f: gated(max(0.1 / max(f["own_share"], 0.001), 0.05 / max(f["peer_share"], 0.001)), f["month"] > 0),
+        "own_share", "peer_share", "month"), 3, 31 * DAY),
     "capacity_expansion": Rule(whole(
         lambda f: max(f["fifth"] / 1.1, f["kva_2h"] / max(f["contract"] - f["suspended"], 1) / 1.5),
         "fifth", "contract"), 2, 0, 30 * DAY),

@@ -1,0 +1,408 @@
+"""What a customer's days look like: each day's form, and how far it is from that customer's own and the peers' days.
+
+Peers are the users of the same area and segment on the same day, so that no partitioning can change who they are.
+Holidays are days of their own kind, the weeks around Spring Festival tell and teach nothing but the month's sum.
+What trouble there is teaches little: a day counts within half to twice the usual, a sliding meter's for a quarter.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from models.calendar import FESTIVAL, HOLIDAY, day_kinds, day_of, month_of
+from models.cells import Cells
+from models.features import DAY, HOUR, Columns
+from schemas.columns import Codes, Column, Mask
+
+COVERED = 0.9  # of a day's intervals, measured
+HOURS = 24
+HALF_LIFE = 28.0  # days over which the usual fades
+YOUNG = 7  # days after which what is unheard of counts for less
+LITTLE = 0.05  # that may be learned beyond twice the usual, where nothing was usual
+CLASSES = 4  # residential to agricultural, the first of a row's segments
+PEERS = 5  # fewer do not speak for the weather
+LEAST_SPREAD = 0.15  # of a customer's daily changes: nobody is steadier
+SLIDE, CAP = 0.5, 16.0  # spreads that a day may fall short, and how much shortfall is remembered
+SUSPECT = 4.0  # shortfall from which a day teaches a quarter
+
+
+def fading(half_life: float) -> float:
+    """What is left of a memory after one day."""
+    return float(2 ** (-1 / half_life))
+
+
+def learned(
+    usual: Column, value: Column, seen: Column, rate: Column | float = 1.0, least: float = LITTLE
+) -> Column:  # fmt: skip
+    """The usual after a day's value, within half to twice the usual after the first week; NaN teaches nothing."""
+    tamed = np.where(seen < YOUNG, value, np.clip(value, usual / 2, 2 * usual + least))
+    share = np.maximum(1 - fading(HALF_LIFE), 1 / (seen + 1)) * rate
+    after = np.where(np.isnan(usual), value, usual + share * (tamed - usual))
+    return np.where(np.isnan(value), usual, after)
+
+
+def crowds(areas: Codes, segments: Column, told: Mask) -> Iterator[tuple[Codes, Codes]]:
+    """Rows of an area and class of customer, and those among them that are told."""
+    key = areas.astype(np.int64) << CLASSES | segments.astype(np.int64) & (1 << CLASSES) - 1
+    for crowd in np.unique(key[told]).tolist():
+        rows = np.flatnonzero(key == crowd)
+        yield rows, rows[told[rows]]
+
+
+def common(areas: Codes, segments: Column, values: Column) -> Column:
+    """The median of the peers' values; 0 where fewer than five have one."""
+    shared = np.zeros(len(values))
+    for rows, told in crowds(areas, segments, ~np.isnan(values)):
+        if len(told) >= PEERS:
+            shared[rows] = np.median(values[told])
+    return shared
+
+
+def own(values: Column, shared: Column) -> Column:
+    """What is left of values without what the peers have in the same direction."""
+    return values - np.clip(shared, np.minimum(values, 0), np.maximum(values, 0))
+
+
+class Shape:
+    """The form of a day, from its curve; NaN where less than 90 % of it was measured, and of the area's own meter."""
+
+    reads: tuple[str, ...] = ("curve",)
+    takes: tuple[str, ...] = ("at", "interval_s", "ratio", "is_gateway", "valley_from", "valley_until")
+    gives: tuple[str, ...] = (
+        "used_kwh", "hours", "standing", "variation", "rhythm", "top_kwh", "top_share", "high_kwh", "valley_share",
+        "day_kind",
+    )  # fmt: skip
+
+    def __init__(self, zone: str, interval: int) -> None:
+        self.zone, self.interval = zone, interval
+        self.cells = Cells()
+        turns = np.outer(2 * np.pi * np.arange(HOURS) / HOURS, (1, 2))
+        self.waves = np.concatenate([np.cos(turns), np.sin(turns)], axis=1)  # of a day and of half a day
+
+    def fold(self, slots: Codes, columns: Columns) -> Columns:
+        """Adds the day's energy and its form.
+
+        used_kwh, primary, as if every interval were read; hours, its kWh by hour; standing, the mean of its lowest
+        six hours; variation and rhythm, the hours' spread and daily swing over their mean; top_kwh, the highest
+        interval; top_share, how many lie within 1 % of it; high_kwh, the 95th percentile; valley_share, the energy in
+        the tariff's valley hours; day_kind, of the calendar.
+        """
+        curve = columns["curve"] * columns["ratio"]
+        step = np.fmax(columns["interval_s"], self.interval)
+        told = ~np.isnan(curve)
+        count = told.sum(axis=0)
+        whole = (count >= COVERED * DAY / step) & (columns["is_gateway"] == 0)
+        curve = np.where(whole, curve, np.nan)
+        used = np.where(whole, np.nansum(curve, axis=0) / np.maximum(count, 1) * DAY / step, np.nan)
+        hours = self.hours(curve, step)
+        known = ~np.isnan(hours)
+        mean = np.where(known.sum(axis=0) >= COVERED * HOURS, np.nansum(hours, axis=0) / known.sum(axis=0), np.nan)
+        swing = np.where(known, hours - mean, 0.0)
+        ordered = np.sort(hours, axis=0)  # NaN last
+        sizes = np.sort(curve, axis=0)
+        rows = np.arange(curve.shape[1])
+        top = sizes[np.maximum(count - 1, 0), rows]
+        within = np.sum(sizes >= 0.99 * top, axis=0)
+        clock = np.arange(HOURS)[:, None]
+        since, until = columns["valley_from"], columns["valley_until"]
+        valley = np.where(since < until, (clock >= since) & (clock < until), (clock >= since) | (clock < until))
+        return {
+            "used_kwh": used, "hours": hours, "standing": np.where(np.isnan(mean), np.nan, ordered[:6].mean(axis=0)),
+            "variation": np.sqrt(np.sum(swing**2, axis=0) / known.sum(axis=0)) / mean,
+            "rhythm": np.sqrt(np.sum((self.waves.T @ swing) ** 2, axis=0)) * 2 / HOURS / mean,
+            "top_kwh": top, "top_share": np.where(top > 0, within / count, np.nan),
+            "high_kwh": sizes[np.maximum((count * 95 - 1) // 100, 0), rows],
+            "valley_share": np.nansum(np.where(valley, hours, 0), axis=0) / (mean * known.sum(axis=0)),
+            "day_kind": day_kinds(self.zone)[day_of(columns["at"], self.zone)].astype(float),
+        }  # fmt: skip
+
+    def hours(self, curve: Column, step: Column) -> Column:
+        """The kWh of each hour since midnight; NaN where an interval of it is missing, or longer than an hour."""
+        rows = curve.shape[1]
+        if HOUR % self.interval == 0:
+            parts = HOUR // self.interval
+            cut = curve[: HOURS * parts].reshape(HOURS, parts, rows)
+            full = np.sum(~np.isnan(cut), axis=1) * step == HOUR
+            return np.where(full, np.nansum(cut, axis=1), np.nan)
+        if self.interval % HOUR == 0 and DAY % self.interval == 0:
+            parts = self.interval // HOUR
+            return np.repeat(curve[: HOURS // parts], parts, axis=0) / parts
+        return np.full((HOURS, rows), np.nan)
+
+
+class Routine:
+    """What a customer uses on a day of its kind, and how far below it has slid."""
+
+    reads: tuple[str, ...] = ("used_kwh",)
+    takes: tuple[str, ...] = ("at", "area", "segments", "standing", "day_kind")
+    gives: tuple[str, ...] = (
+        "expected_kwh", "change", "excess", "spread", "known_days", "kept", "kept_standing", "slide", "slide_days",
+    )  # fmt: skip
+
+    RECENT = fading(2.0)
+    KINDS = 8  # of days: the weekdays and holidays
+    LEAST = 0.05  # kWh beside which changes do not count
+    TELLING = 0.1  # of the expected use, that a standing load must be for its fall to say something
+
+    def __init__(self) -> None:
+        usual = np.full(self.KINDS, np.nan, np.float32)
+        usual[:HOLIDAY] = 1
+        self.cells = Cells(
+            level=np.float32(np.nan), kinds=usual, spread=np.float32(LEAST_SPREAD), seen=np.int16(0),
+            slide=np.float32(0), slide_days=np.int16(0), used=np.float32(0), excused=np.float32(0),
+            standing=np.float32(np.nan), stands=np.float32(0), stood=np.float32(0),
+        )  # fmt: skip
+
+    def fold(self, slots: Codes, columns: Columns) -> Columns:
+        """Adds what was to be expected and how it compares.
+
+        expected_kwh, by the level of about four weeks and the kind of the day; change, the log of the use over it, and
+        excess, what the peers do not share of that; spread, the usual size of the excess; known_days; kept and
+        kept_standing, the share of the expected use and of the usual standing load that the last few days reached;
+        slide, the cumulative sum of shortfalls in spreads (k = 0.5), and slide_days, how long it has lasted.
+        """
+        c, rows = self.cells, np.arange(len(slots))
+        kind = np.where(np.isnan(columns["day_kind"]), 0, columns["day_kind"]).astype(np.int64)
+        used = np.where(kind == FESTIVAL, np.nan, columns["used_kwh"])
+        kind = np.minimum(kind, HOLIDAY)
+        held = {name: c[name][..., slots].astype(np.float64) for name in c.arrays}
+        level, here, seen, spread = held["level"], held["kinds"][kind, rows], held["seen"], held["spread"]
+        expected = level * here
+        change = np.log((used + self.LEAST) / (expected + self.LEAST))
+        excess = own(change, common(columns["area"], columns["segments"], change))
+        told = ~np.isnan(excess)
+        slide = np.clip(held["slide"] - np.clip(excess / spread, -3, 3) - SLIDE, 0, CAP)
+        slide = np.where(told, np.where(seen < HALF_LIFE, 0.0, slide), held["slide"])
+        days = np.where(told, np.where(slide > 0, held["slide_days"] + 1, 0), held["slide_days"])
+        keep = self.RECENT
+        recent = np.where(told, keep * held["used"] + used, held["used"])
+        excused = np.where(told, keep * held["excused"] + expected * np.exp(change - excess), held["excused"])
+        standing = np.where(told, columns["standing"], np.nan)
+        stands = np.where(np.isnan(standing), held["stands"], keep * held["stands"] + standing)
+        stood = np.where(np.isnan(standing), held["stood"], keep * held["stood"] + held["standing"])
+        self.learn(slots, held, used, kind, np.where(slide >= SUSPECT, 0.25, 1.0), excess, standing)
+        for name, value in (("slide", slide), ("slide_days", days), ("used", recent), ("excused", excused),
+                            ("stands", stands), ("stood", np.where(np.isnan(stood), 0, stood))):  # fmt: skip
+            c[name][slots] = value
+        gone = {name: np.where(told, value, np.nan) for name, value in {
+            "expected_kwh": expected, "excess": excess, "spread": spread, "known_days": seen, "kept": recent / excused,
+            "kept_standing": np.where(stood * HOURS >= self.TELLING * excused, stands / stood, np.nan),
+            "slide": slide, "slide_days": days,
+        }.items()}  # fmt: skip
+        return {"change": change} | gone
+
+    def learn(
+        self, slots: Codes, held: Columns, used: Column, kind: Codes, rate: Column, excess: Column, standing: Column
+    ) -> None:
+        """Take a day into the usual."""
+        c, seen, rows = self.cells, held["seen"], np.arange(len(slots))
+        level, here = held["level"], held["kinds"][kind, rows]
+        share = used / level
+        sooner = np.where(kind == HOLIDAY, 1 / 3, np.maximum(1 - fading(8), 7 / (seen + 14))) * rate
+        first = np.where(rate < 1, np.nan, share)
+        turned = np.where(np.isnan(here), first, here + sooner * (np.clip(share, here / 2, 2 * here + 0.1) - here))
+        c["kinds"][kind, slots] = np.where(np.isfinite(turned), turned, here)
+        c["level"][slots] = learned(level, np.where(here > 0, used / here, np.nan), seen, rate, 10 * LITTLE)
+        size = np.minimum(np.abs(excess) * 1.25, np.where(seen < YOUNG, np.inf, 3 * held["spread"]))
+        c["spread"][slots] = np.maximum(learned(held["spread"], size, seen, rate), LEAST_SPREAD)
+        c["standing"][slots] = learned(held["standing"], standing, seen, rate)
+        c["seen"][slots] = np.minimum(seen + ~np.isnan(used), 9999)
+
+
+class Form:
+    """What form a customer's days usually have, and how they differ from it."""
+
+    reads: tuple[str, ...] = ("used_kwh",)
+    takes: tuple[str, ...] = (
+        "area", "segments", "day_kind", "known_days", "variation", "rhythm", "top_kwh", "top_share", "high_kwh",
+        "valley_share", "excess", "expected_kwh",
+    )  # fmt: skip
+    gives: tuple[str, ...] = (
+        "usual_variation", "usual_rhythm", "usual_high_kwh", "clipped_days", "valley_rise", "valley_usual",
+        "kept_lately",
+    )  # fmt: skip
+
+    SAME = 0.02  # by which the top of one clipped day may differ from the last
+    CLIPPED = 0.05  # of the intervals lie at the top
+    RECENT = fading(3.0)
+    MOVED = 0.05  # of the use, from which a day teaches a quarter
+
+    def __init__(self) -> None:
+        self.cells = Cells(
+            variation=np.float32(np.nan), rhythm=np.float32(np.nan), high=np.float32(np.nan), top=np.float32(np.nan),
+            clipped=np.uint8(0), valley=np.float32(np.nan), late=np.float32(0), weight=np.float32(0),
+            used=np.float32(0), excused=np.float32(0),
+        )  # fmt: skip
+
+    def fold(self, slots: Codes, columns: Columns) -> Columns:
+        """Adds the usual and how the day differs from it.
+
+        usual_variation, usual_rhythm and usual_high_kwh; clipped_days, how many days with many intervals at the top
+        had the same top, with none above it between; valley_rise, by how much the valley hours' share has lately
+        exceeded the usual and the peers' rise, and valley_usual; kept_lately, the share of the expected use meanwhile.
+        """
+        c = self.cells
+        held = {name: c[name][slots].astype(np.float64) for name in c.arrays}
+        told = ~np.isnan(columns["known_days"]) & (columns["day_kind"] < HOLIDAY)
+        day = {name: np.where(told, columns[name], np.nan) for name in self.takes[3:]}
+        seen = np.where(told, columns["known_days"], 0.0)
+        top, before = day["top_kwh"], held["top"]
+        flat, over = day["top_share"] >= self.CLIPPED, top > (1 + self.SAME) * before
+        again = flat & ~over & (top >= (1 - self.SAME) * before)
+        clipped = np.where(again, np.minimum(held["clipped"] + 1, 250), np.where(over, 0, held["clipped"]))
+        clipped = np.where(flat & ~again, 1, clipped)
+        c["clipped"][slots] = clipped
+        c["top"][slots] = np.where(flat & ~again, top, before)
+        c["variation"][slots] = learned(held["variation"], day["variation"], seen)
+        c["rhythm"][slots] = learned(held["rhythm"], day["rhythm"], seen)
+        c["high"][slots] = learned(held["high"], day["high_kwh"], seen, np.where(clipped > 1, 0.25, 1.0))
+        share, keep = day["valley_share"], self.RECENT
+        known = ~np.isnan(share) & ~np.isnan(day["excess"])
+        late = np.where(known, keep * held["late"] + share, held["late"])
+        weight = np.where(known, keep * held["weight"] + 1, held["weight"])
+        expected = day["expected_kwh"]
+        used = np.where(known, keep * held["used"] + expected * np.exp(day["excess"]), held["used"])
+        excused = np.where(known, keep * held["excused"] + expected, held["excused"])
+        rise = np.where(known, late / weight - held["valley"], np.nan)
+        peers = common(columns["area"], columns["segments"], rise)
+        c["valley"][slots] = learned(held["valley"], share, seen, np.where(np.abs(rise) > self.MOVED, 0.25, 1.0))
+        for name, value in (("late", late), ("weight", weight), ("used", used), ("excused", excused)):
+            c[name][slots] = value
+        return {
+            "usual_variation": held["variation"], "usual_rhythm": held["rhythm"], "usual_high_kwh": held["high"],
+            "clipped_days": np.where(np.isnan(top), np.nan, clipped), "valley_rise": own(rise, peers),
+            "valley_usual": held["valley"], "kept_lately": np.where(known, used / excused, np.nan),
+        }  # fmt: skip
+
+
+class Darkness:
+    """Hours in which nothing is used though use was usual, and at which clock time they come again."""
+
+    reads: tuple[str, ...] = ("used_kwh",)
+    takes: tuple[str, ...] = ("hours", "day_kind", "known_days")
+    gives: tuple[str, ...] = ("dark_days", "dark_from", "dark_kwh", "dark_before")
+
+    LENGTH = 4  # hours on end
+    KEPT = 7  # days
+    NOTHING = 0.01  # of the usual
+    USED, SOME = 0.05, 0.2  # kWh in the hour, and of the mean hour, that count as use
+    LIVELY = 0.5  # of the usual in the other hours: the premises are not simply closed
+
+    def __init__(self) -> None:
+        self.cells = Cells(
+            usual=np.full(HOURS, np.nan, np.float16), dark=np.zeros(self.KEPT + 1, np.uint32), share=np.float32(0)
+        )
+
+    def fold(self, slots: Codes, columns: Columns) -> Columns:
+        """Adds dark_days, on how many of the last seven days the same four hours were dark, the hour dark_from which.
+
+        dark_kwh is what those hours usually bring, dark_before the share of earlier days with four such hours anywhere.
+        """
+        c, more = self.cells, self.LENGTH - 1  # hours of the day before that a stretch may begin with
+        told = ~np.isnan(columns["known_days"]) & (columns["day_kind"] < HOLIDAY)
+        hours = np.where(told, columns["hours"], np.nan)
+        told &= ~np.isnan(hours).all(axis=0)
+        usual = c["usual"][:, slots].astype(np.float64)
+        mean = np.sum(usual, axis=0, where=~np.isnan(usual)) / HOURS
+        inhabited = (usual >= self.USED) & (usual >= self.SOME * mean)
+        dark = inhabited & (hours < self.NOTHING * usual)
+        rest = ~dark & ~np.isnan(hours) & ~np.isnan(usual)
+        lively = np.sum(hours, axis=0, where=rest) >= self.LIVELY * np.sum(usual, axis=0, where=rest)
+        lively &= rest.any(axis=0)
+        bits = np.sum((dark & lively) << np.arange(HOURS)[:, None].astype(np.int64), axis=0)
+        ring = c["dark"][:, slots].astype(np.int64)
+        ring = np.where(told, np.concatenate([ring[1:], bits[None]]), ring)
+        c["dark"][:, slots] = ring
+        seen = np.where(told, columns["known_days"], 0.0)
+        c["usual"][:, slots] = learned(usual, hours, seen, np.where(dark, 0.25, 1.0))
+        before = c["share"][slots].astype(np.float64)
+        nothing = hours < self.NOTHING * np.sum(hours, axis=0, where=~np.isnan(hours)) / HOURS
+        still = np.logical_and.reduce([nothing[n : n + HOURS - more] for n in range(self.LENGTH)]).any(axis=0)
+        share = np.maximum(1 - fading(HALF_LIFE), 1 / (seen + 1)) * np.where(bits > 0, 0.25, 1.0)
+        c["share"][slots] = np.where(told, before + share * (still - before), before)
+        joined = ring[1:] << more | ring[:-1] >> HOURS - more
+        whole = joined & joined >> 1 & joined >> 2 & joined >> 3
+        counts = np.array([(whole >> n & 1).sum(axis=0) for n in range(HOURS)])
+        first = counts.argmax(axis=0)
+        most = counts[first, np.arange(len(slots))]
+        start = (first - more) % HOURS
+        lost = usual[(start + np.arange(self.LENGTH)[:, None]) % HOURS, np.arange(len(slots))].sum(axis=0)
+        return {
+            "dark_days": np.where(told, most, np.nan), "dark_from": start.astype(float),
+            "dark_kwh": np.where(told, np.nan_to_num(lost), np.nan), "dark_before": np.where(told, before, np.nan),
+        }  # fmt: skip
+
+
+class Months:
+    """A customer's months: each against the same month as it usually is, and against the peers' by capacity."""
+
+    reads: tuple[str, ...] = ("used_kwh",)
+    takes: tuple[str, ...] = ("at", "area", "segments", "contract_kva", "suspended_kva")
+    gives: tuple[str, ...] = ("month_kwh", "own_share", "peer_share", "below_peers", "peers")
+
+    DAYS = 20  # told, of a month that counts
+    FEW = 3  # months that stand for one not met before
+    LEAST_SPREAD = 0.3  # of the peers' logarithms
+
+    def __init__(self, zone: str) -> None:
+        self.zone = zone
+        self.cells = Cells(
+            usual=np.full(12, np.nan, np.float32), sum=np.float32(0), days=np.uint8(0), month=np.int8(-1),
+            last=np.float32(np.nan), share=np.float32(np.nan),
+        )  # fmt: skip
+
+    def fold(self, slots: Codes, columns: Columns) -> Columns:
+        """Adds the last whole month and its standing.
+
+        month_kwh, a day of it; own_share of the same month's usual, or of the median month in the first year;
+        peer_share of the peers' median by contract capacity, below_peers, robust deviations under it, and how many
+        peers. A share that cannot be told is infinite where the other can.
+        """
+        c, rows = self.cells, np.arange(len(slots))
+        held = {name: c[name][..., slots].astype(np.float64) for name in c.arrays}
+        told, used = ~np.isnan(columns["used_kwh"]), columns["used_kwh"]
+        month = month_of(day_of(columns["at"], self.zone))[0] % 12
+        ended = told & (held["month"] >= 0) & (held["month"] != month)
+        last, share = held["last"], held["share"]
+        if ended.any():
+            which = np.maximum(held["month"], 0).astype(np.int64)
+            last = np.where(ended, np.where(held["days"] >= self.DAYS, held["sum"] / held["days"], np.nan), last)
+            same, middle = held["usual"][which, rows], self.middle(held["usual"])
+            usual = np.where(np.isnan(same), middle, same)
+            share = np.where(ended, last / usual, share)
+            first = np.where(np.isnan(middle), last, np.clip(last, middle / 4, 4 * middle))
+            after = np.where(np.isnan(same), first, (same + np.clip(last, same / 2, 2 * same)) / 2)
+            c["usual"][which, slots] = np.where(ended & ~np.isnan(last), after, same)
+        fresh = ended | (held["month"] < 0)
+        c["sum"][slots] = np.where(told, np.where(fresh, 0, held["sum"]) + used, held["sum"])
+        c["days"][slots] = np.where(told, np.where(fresh, 0, held["days"]) + 1, held["days"])
+        c["month"][slots] = np.where(told, month, held["month"])
+        c["last"][slots], c["share"][slots] = last, share
+        size = np.log((last + 0.01) / (columns["contract_kva"] - columns["suspended_kva"]))
+        size = np.where(np.isfinite(size), size, np.nan)
+        ahead, spread, peers = self.among(columns["area"], columns["segments"], size)
+        unknown = np.isnan(share) & np.isnan(ahead)
+        return {
+            "month_kwh": np.where(told, last, np.nan),
+            "own_share": np.where(unknown | ~told, np.nan, np.where(np.isnan(share), np.inf, share)),
+            "peer_share": np.where(unknown | ~told, np.nan, np.where(np.isnan(ahead), np.inf, np.exp(ahead))),
+            "below_peers": np.where(told, -ahead / spread, np.nan), "peers": peers,
+        }  # fmt: skip
+
+    def middle(self, usual: Column) -> Column:
+        """The median of the months known, where three are."""
+        ordered, known = np.sort(usual, axis=0), (~np.isnan(usual)).sum(axis=0)
+        rows = np.arange(usual.shape[1])
+        both = ordered[np.maximum(known - 1, 0) // 2, rows] + ordered[np.minimum(known // 2, len(usual) - 1), rows]
+        return np.where(known >= self.FEW, both / 2, np.nan)
+
+    def among(self, areas: Codes, segments: Column, size: Column) -> tuple[Column, Column, Column]:
+        """How far each is above its peers' median, the peers' spread, and how many they are; NaN among too few."""
+        ahead, spread, peers = np.full((3, len(size)), np.nan)
+        for _, told in crowds(areas, segments, ~np.isnan(size)):
+            peers[told] = len(told)
+            if len(told) >= PEERS:
+                ahead[told] = size[told] - np.median(size[told])
+                spread[told] = max(1.4826 * float(np.median(np.abs(ahead[told]))), self.LEAST_SPREAD)
+        return ahead, spread, peers

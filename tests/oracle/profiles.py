@@ -1,0 +1,295 @@
+"""What a customer's days look like to a clerk who keeps a page for each: forms, habits, peers and months."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from itertools import pairwise
+from statistics import median
+from zoneinfo import ZoneInfo
+
+import holidays
+
+from schemas.master import Meter
+from tests.hostile import DAY, HOUR, NAN
+from tests.oracle.watch import Facts
+
+CHINA = ("Asia/Shanghai", "Asia/Urumqi", "Asia/Chongqing", "Asia/Harbin", "Asia/Kashgar", "PRC")
+DAYWISE = 1 - 2 ** (-1 / 28)
+Today = dict[str, Facts]
+
+
+@dataclass
+class Page:
+    """What is known of one customer."""
+
+    seen: int = 0
+    level: float = NAN
+    kinds: dict[str, float] = field(default_factory=lambda: {str(n): 1.0 for n in range(7)})
+    spread: float = 0.15
+    slide: float = 0.0
+    standing: float = NAN
+    recent: list[tuple[float, float]] = field(default_factory=list)  # used and expected
+    stood: list[tuple[float, float]] = field(default_factory=list)  # standing load and the usual one
+    form: dict[str, float] = field(default_factory=dict)
+    top: float = NAN
+    clipped: int = 0
+    week: list[tuple[float, float, float]] = field(default_factory=list)  # valley share, used, expected
+    hours: list[float] = field(default_factory=lambda: [NAN] * 24)
+    dark: list[list[bool]] = field(default_factory=list)
+    dark_share: float = 0.0
+    month: list[float] = field(default_factory=list)
+    months: dict[int, float] = field(default_factory=dict)
+    which: int = -1
+    last: float = NAN
+    share: float = NAN
+
+
+def kind_of(day: date, zone: str) -> str:
+    """A weekday's number, `holiday` or `festival`."""
+    if zone not in CHINA:
+        return str(day.weekday())
+    public = holidays.country_holidays("CN", years=range(day.year - 1, day.year + 2), language="en_US")
+    spring = min(d for d, name in public.items() if d.year == day.year and name.startswith("Chinese New Year ("))
+    if -10 <= (day - spring).days <= 12:
+        return "festival"
+
+    def off(d: date) -> bool:
+        return d in public or (d.weekday() >= 5 and d not in public.weekend_workdays)
+
+    if not off(day):
+        return "4" if day in public.weekend_workdays else str(day.weekday())
+    row = [day]
+    for step in (-1, 1):
+        d = day + timedelta(step)
+        while off(d):
+            row.append(d)
+            d += timedelta(step)
+    return "holiday" if any(d in public for d in row) else str(day.weekday())
+
+
+def learned(usual: float, value: float, seen: float, rate: float = 1.0, least: float = 0.05) -> float:
+    """The usual after one more day's value."""
+    if math.isnan(value) or math.isnan(usual):
+        return usual if math.isnan(value) else value
+    tamed = value if seen < 7 else min(max(value, usual / 2), 2 * usual + least)
+    return usual + max(DAYWISE, 1 / (seen + 1)) * rate * (tamed - usual)
+
+
+def shape(m: Meter, gateway: bool, curve: dict[int, float], interval: int) -> Facts:
+    """The form of a day from the kWh of its intervals; empty when too little was read."""
+    step, ratio = max(m.interval_s, interval), m.ct * m.pt
+    known = {n: kwh * ratio for n, kwh in curve.items() if not math.isnan(kwh)}
+    if gateway or len(known) < 0.9 * DAY / step:
+        return {}
+    sizes = sorted(known.values())
+    f: Facts = {"used": sum(sizes) / len(sizes) * DAY / step, "top": sizes[-1]}
+    f["high"] = sizes[-(-len(sizes) * 95 // 100) - 1]
+    f["top_share"] = sum(kwh >= 0.99 * sizes[-1] for kwh in sizes) / len(sizes) if sizes[-1] else NAN
+    hours = [NAN] * 24
+    for h in range(24):
+        if interval <= HOUR:
+            mine = [known[n] for n in range(h * HOUR // interval, (h + 1) * HOUR // interval) if n in known]
+            if len(mine) * step == HOUR:
+                hours[h] = sum(mine)
+        elif interval % HOUR == 0:
+            hours[h] = known.get(h * HOUR // interval, NAN) / (interval / HOUR)
+    told = {h: kwh for h, kwh in enumerate(hours) if not math.isnan(kwh)}
+    f |= {"hours": hours, "standing": NAN, "variation": NAN, "rhythm": NAN, "valley": NAN}
+    if len(told) >= 0.9 * 24:
+        mean = sum(told.values()) / len(told)
+        f["standing"] = sum(sorted(told.values())[:6]) / 6
+        if mean:
+            f["variation"] = math.sqrt(sum((kwh - mean) ** 2 for kwh in told.values()) / len(told)) / mean
+            waves = [sum((kwh - mean) * turn(2 * math.pi * n * h / 24) for h, kwh in told.items())
+                     for n in (1, 2) for turn in (math.cos, math.sin)]  # fmt: skip
+            f["rhythm"] = math.hypot(*waves) / 12 / mean
+            f["valley"] = sum(kwh for h, kwh in told.items() if in_valley(h, m)) / sum(told.values())
+    return f
+
+
+def in_valley(hour: int, m: Meter) -> bool:
+    """Whether an hour is one of the tariff's valley."""
+    if m.valley_from < m.valley_until:
+        return m.valley_from <= hour < m.valley_until
+    return hour >= m.valley_from or hour < m.valley_until
+
+
+def faded(values: list[float], half_life: float) -> float:
+    """The sum of values, the latest last, that fade from day to day."""
+    return sum(value * 2 ** (-n / half_life) for n, value in enumerate(reversed(values)))
+
+
+def share_of(pairs: list[tuple[float, float]], half_life: float) -> float:
+    """Of pairs of what came and what was to come, the one over the other, both fading."""
+    whole = faded([whole for _, whole in pairs], half_life)
+    return faded([part for part, _ in pairs], half_life) / whole if whole else NAN
+
+
+def without(value: float, shared: float) -> float:
+    """What is left of a value without what is shared in the same direction."""
+    return value - (min(max(shared, 0), value) if value > 0 else max(min(shared, 0), value))
+
+
+def peers_of(today: Today, meter: str) -> list[str]:
+    """The customers of the same class, the customer among them."""
+    return [name for name, f in today.items() if f["class"] == today[meter]["class"]]
+
+
+def shared(today: Today, meter: str, values: dict[str, float]) -> float:
+    """The median of the peers' values; 0 of fewer than five."""
+    known = [values[name] for name in peers_of(today, meter) if not math.isnan(values.get(name, NAN))]
+    return median(known) if len(known) >= 5 else 0.0
+
+
+def profiled(today: Today, pages: dict[str, Page], end: int, zone: str) -> None:
+    """Add to every customer's day of an area how it compares; then turn the pages."""
+    day = datetime.fromtimestamp(end - 1, ZoneInfo(zone)).date()
+    kind = kind_of(day, zone)
+    for f in today.values():
+        f |= {"kind": kind, "pv": f["record"].pv_kva if f["record"] else NAN}
+    changes = {name: change(pages.setdefault(name, Page()), f) for name, f in today.items()}
+    excess = {name: without(change, shared(today, name, changes)) for name, change in changes.items()}
+    for name, f in today.items():
+        routine(pages[name], f, changes[name], excess[name])
+    rises = {name: formed(pages[name], f) for name, f in today.items()}
+    for name, f in today.items():
+        f["valley_rise"] = without(rises[name], shared(today, name, rises))
+        darkness(pages[name], f)
+        month(pages[name], f, day.month)
+    sizes = {name: size(f) for name, f in today.items()}
+    for name, f in today.items():
+        standing(f, sizes[name], [s for peer in peers_of(today, name) if not math.isnan(s := sizes[peer])])
+
+
+def change(page: Page, f: Facts) -> float:
+    """The log of a day's use over what such a day usually brings."""
+    expected = page.level * page.kinds.get(f["kind"], NAN)
+    used = f["shape"].get("used", NAN) if f["kind"] != "festival" else NAN
+    return math.log((used + 0.05) / (expected + 0.05)) if used + expected >= 0 else NAN
+
+
+def routine(page: Page, f: Facts, change: float, excess: float) -> None:
+    """The customer's expected use, its slide, and what of it is kept."""
+    f |= dict.fromkeys(("expected", "beyond", "spread", "known", "kept", "kept_standing", "slide"), NAN)
+    if f["kind"] == "festival" or "used" not in f["shape"]:
+        return
+    used, here = f["shape"]["used"], page.kinds.get(f["kind"], NAN)
+    expected = page.level * here
+    stands = NAN
+    if not math.isnan(excess):
+        slid = page.slide - min(max(excess / page.spread, -3), 3) - 0.5
+        page.slide = max(min(slid, 16), 0) if page.seen >= 28 else 0.0
+        page.recent.append((used, expected * math.exp(change - excess)))
+        stands = f["shape"]["standing"]
+        if not math.isnan(stands):
+            page.stood.append((stands, 0 if math.isnan(page.standing) else page.standing))
+        due, usual = (faded([pair[1] for pair in pairs], 2) for pairs in (page.recent, page.stood))
+        f |= {"expected": expected, "beyond": excess, "spread": page.spread, "known": page.seen, "slide": page.slide}
+        f["kept"] = share_of(page.recent, 2)
+        f["kept_standing"] = share_of(page.stood, 2) if 24 * usual >= 0.1 * due else NAN
+    rate = 0.25 if page.slide >= 4 else 1.0
+    part = used / page.level if page.level else math.inf if used else NAN
+    if not math.isnan(here) and not math.isnan(part):
+        sooner = (1 / 3 if f["kind"] == "holiday" else max(1 - 2 ** (-1 / 8), 7 / (page.seen + 14))) * rate
+        page.kinds[f["kind"]] = here + sooner * (min(max(part, here / 2), 2 * here + 0.1) - here)
+    elif rate == 1 and math.isfinite(part):
+        page.kinds[f["kind"]] = part
+    page.level = learned(page.level, used / here if here > 0 else NAN, page.seen, rate, 0.5)
+    distance = abs(excess) * 1.25 if page.seen < 7 else min(abs(excess) * 1.25, 3 * page.spread)
+    page.spread = max(learned(page.spread, distance, page.seen, rate), 0.15)
+    page.standing = learned(page.standing, stands, page.seen, rate)
+    page.seen += 1
+
+
+def formed(page: Page, f: Facts) -> float:
+    """The usual form and the clipped days; by how much the week's valley share exceeds the usual."""
+    usual = {name: page.form.get(name, NAN) for name in ("variation", "rhythm", "high", "valley")}
+    f |= {f"usual_{name}": value for name, value in usual.items()} | {"clipped": NAN, "kept_week": NAN}
+    if math.isnan(f["known"]) or f["kind"] == "holiday":
+        return NAN
+    day, seen = f["shape"], f["known"]
+    if day["top_share"] >= 0.05 and not 0.98 * page.top <= day["top"] <= 1.02 * page.top:
+        page.top, page.clipped = day["top"], 1
+    elif day["top_share"] >= 0.05:
+        page.clipped += 1
+    elif day["top"] > 1.02 * page.top:
+        page.clipped = 0
+    f["clipped"] = page.clipped
+    for name, rate in (("variation", 1.0), ("rhythm", 1.0), ("high", 0.25 if page.clipped > 1 else 1.0)):
+        page.form[name] = learned(usual[name], day[name], seen, rate)
+    if math.isnan(day["valley"]):
+        return NAN
+    page.week.append((day["valley"], f["expected"] * math.exp(f["beyond"]), f["expected"]))
+    f["kept_week"] = share_of([(used, expected) for _, used, expected in page.week], 3)
+    rise = share_of([(valley, 1) for valley, _, _ in page.week], 3) - usual["valley"]
+    page.form["valley"] = learned(usual["valley"], day["valley"], seen, 0.25 if abs(rise) > 0.05 else 1.0)
+    return rise
+
+
+def darkness(page: Page, f: Facts) -> None:
+    """On how many of the last seven days the same four hours were dark."""
+    f |= {"dark_days": NAN, "dark_before": NAN}
+    hours = f["shape"].get("hours", [NAN] * 24)
+    if math.isnan(f["known"]) or f["kind"] == "holiday" or all(map(math.isnan, hours)):
+        return
+    mean = sum(kwh for kwh in page.hours if not math.isnan(kwh)) / 24
+    dark = [page.hours[h] >= max(0.05, 0.2 * mean) and hours[h] < 0.01 * page.hours[h] for h in range(24)]
+    rest = [h for h in range(24) if not dark[h] and not math.isnan(hours[h] + page.hours[h])]
+    lively = bool(rest) and sum(hours[h] for h in rest) >= 0.5 * sum(page.hours[h] for h in rest)
+    page.dark = [*page.dark, [d and lively for d in dark]][-8:]
+    days = [[False] * 24] * (8 - len(page.dark)) + page.dark
+    joined = [before[-3:] + after for before, after in pairwise(days)]
+    f["dark_days"] = max(sum(all(day[h : h + 4]) for day in joined) for h in range(24))
+    f["dark_before"] = page.dark_share
+    total = sum(kwh for kwh in hours if not math.isnan(kwh))
+    still = any(all(kwh < 0.01 * total / 24 for kwh in hours[h : h + 4]) for h in range(21))
+    teaches = max(DAYWISE, 1 / (f["known"] + 1)) * (0.25 if any(page.dark[-1]) else 1.0)
+    page.dark_share += teaches * (still - page.dark_share)
+    page.hours = [learned(page.hours[h], hours[h], f["known"], 0.25 if dark[h] else 1.0) for h in range(24)]
+
+
+def month(page: Page, f: Facts, number: int) -> None:
+    """The last whole month, and its share of what that month usually is."""
+    f |= {"month": NAN, "own_share": NAN, "last": page.last}
+    if "used" not in f["shape"]:
+        return
+    if page.which not in (-1, number):
+        page.last = sum(page.month) / len(page.month) if len(page.month) >= 20 else NAN
+        same, known = page.months.get(page.which, NAN), sorted(page.months.values())
+        middle = median(known) if len(known) >= 3 else NAN
+        usual = middle if math.isnan(same) else same
+        page.share = page.last / usual if usual else NAN
+        if math.isnan(page.last):
+            pass
+        elif math.isnan(same):
+            page.months[page.which] = page.last if math.isnan(middle) else min(max(page.last, middle / 4), 4 * middle)
+        else:
+            page.months[page.which] = (same + min(max(page.last, same / 2), 2 * same)) / 2
+        page.month = []
+    page.which = number
+    page.month.append(f["shape"]["used"])
+    f |= {"month": page.last, "own_share": page.share, "last": page.last}
+
+
+def size(f: Facts) -> float:
+    """The log of the last month's use by contract capacity."""
+    m = f["record"]
+    if m is None or m.contract_kva is None or m.contract_kva <= m.suspended_kva or math.isnan(f["last"]):
+        return NAN
+    return math.log((f["last"] + 0.01) / (m.contract_kva - m.suspended_kva))
+
+
+def standing(f: Facts, mine: float, sizes: list[float]) -> None:
+    """How a customer's month stands among the peers'."""
+    f |= {"below": NAN, "peers": NAN, "peer_share": NAN}
+    if not math.isnan(mine) and "used" in f["shape"]:
+        f["peers"] = len(sizes)
+        if len(sizes) >= 5:
+            middle = median(sizes)
+            f["below"] = (middle - mine) / max(1.4826 * median([abs(s - middle) for s in sizes]), 0.3)
+            f["peer_share"] = math.exp(mine - middle)
+    shares = f["own_share"], f["peer_share"]
+    if not all(map(math.isnan, shares)):
+        f["own_share"], f["peer_share"] = (math.inf if math.isnan(share) else share for share in shares)

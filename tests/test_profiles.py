@@ -1,0 +1,139 @@
+"""The rules on profiles, over months: too long for the hostile towns, so a street of their own, few readings a day."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from functools import cache
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+
+from detectors.engine import Engine
+from detectors.rule import RULES
+from replay.planted import ATTACKS, Planted, attacked
+from replay.town import Town
+from schemas.columns import Readings, Status
+from schemas.master import Area, Meter
+from tests.hostile import DAY, NAN, Row, Stream, beginnings, quieted
+from tests.test_promises import ELSEWHERE, agree, engine_of, exactly, last, same, watch
+
+INTERVAL, SIZE = 14_400, DAY // 14_400
+HOME = np.array([0.6, 0.7, 1.4, 1.2, 2.6, 3.2])
+SHOP = np.array([0.5, 0.6, 2.6, 3.0, 2.4, 0.9])
+PLACES = (("Asia/Shanghai", 2025, 12, 10), ("Australia/Sydney", 2026, 3, 2))  # a Spring Festival, a day of 25 hours
+
+
+def altered(who: int, days: np.ndarray, n: np.ndarray) -> np.ndarray:
+    """What one household's meter shows of its days; each meter has a trouble of its own, or none."""
+    late = slice(40, 62)
+    if who == 0:
+        days[late] *= 0.4
+    elif who == 1:
+        days[late, 4] = 0
+    elif who == 2:
+        days[late] = np.minimum(days[late], 1.5)
+    elif who == 3:
+        days[late] = days[late].mean(axis=1, keepdims=True)
+    elif who == 4:
+        days[40:66] = days[40:66, ::-1]
+    elif who == 5:
+        days[:70] *= 0.15
+    elif who == 6:
+        days[:70] *= 0.02
+    elif who == 7:
+        days[late] *= 2.6
+    elif who == 8:
+        days[40:] *= np.where(n[40:, None] % 7 < 5, 0.5, 1.0)
+    elif who == 9:
+        days[45:48] = np.nan
+    return days
+
+
+@cache
+def street(place: int) -> Stream:
+    """Some forty customers of an area over eleven weeks."""
+    zone, year, month, day = PLACES[place]
+    g, days = np.random.default_rng(place), 78
+    start = int(datetime(year, month, day, tzinfo=ZoneInfo(zone)).timestamp())
+    meters = [Meter(meter="G0", wiring="3P4W", ct=100.0, interval_s=INTERVAL)]
+    rows = []
+    weather = g.normal(0, 0.08, days)
+    for who in range(36):
+        shop = who >= 33
+        meters.append(Meter(meter=f"M{who}", segment="commercial" if shop else "residential", interval_s=INTERVAL,
+                            contract_kva=20.0 if shop else 8.0, ct=2.0 if who == 8 else 1.0))  # fmt: skip
+        shape = (SHOP if shop else HOME) * np.exp(g.normal(0, 0.1))
+        used = shape * np.exp(g.normal(0, 0.12, (days, SIZE)) + weather[:, None])
+        kwh = np.round(altered(who, used, np.arange(days)), 3).astype(np.float32)
+        for n, value in enumerate(kwh.reshape(-1)):
+            if g.random() < 0.002 or np.isnan(value):
+                continue
+            u = np.array([NAN if who == 10 else 0.0 if who == 11 and n > 300 else 225.0, NAN, NAN], np.float32)
+            told = dict(kwh=value, u=u, register=NAN, clock_offset=NAN, received=0,
+                        status=Status.ESTIMATED if g.random() < 0.002 else Status.MEASURED)  # fmt: skip
+            rows.append(Row(Readings, "A1", f"M{who}", start + INTERVAL * (n + 1), told))
+    order = sorted(range(len(rows)), key=lambda k: (rows[k].at, rows[k].subject))
+    return Stream([Area(area="A1", gateway="G0", meters=meters)], tuple(rows[k] for k in order), zone, INTERVAL)
+
+
+def late(stream: Stream) -> Stream:
+    """Some readings come up to two days late."""
+    g, first = np.random.default_rng(1), beginnings(stream)
+    came = [row.at + (int(g.integers(2 * DAY)) if n not in first and g.random() < 0.01 else 0)
+            for n, row in enumerate(stream.rows)]  # fmt: skip
+    return stream.with_rows(stream.rows[n] for n in np.argsort(came, kind="stable"))
+
+
+@pytest.mark.parametrize("place", range(len(PLACES)))
+def test_the_slow_twin_agrees_and_every_rule_speaks(place: int):
+    stream = quieted(street(place), DAY)
+    assert {alert.rule for alert in last(watch(stream)[1]).values()} >= ELSEWHERE["test_profiles"]
+    agree(stream)
+
+
+def test_any_cut_and_restoring_tell_exactly_the_same():
+    stream = late(street(0))
+    whole = watch(stream)[1]
+    cuts = np.random.default_rng(2).integers(0, len(stream.rows), 60)
+    assert exactly(watch(stream, cuts)[1]) == exactly(whole)
+    engine, told = engine_of(stream), []
+    for n, batch in enumerate(stream.batches(range(0, len(stream.rows), 499))):
+        if n % 10 == 5:
+            saved, engine = engine.snapshot(), engine_of(stream)
+            engine.restore(saved)
+        told += engine.step(batch)
+    assert exactly(told) == exactly(whole)
+
+
+def test_late_readings_amend_days_and_what_they_were_compared_with():
+    same(watch(quieted(late(street(1)), DAY))[1], watch(quieted(street(1), DAY))[1])
+
+
+def test_areas_spread_over_engines_tell_the_same():
+    one, other = street(0), street(1)
+    moved = [replace(row, area="A2", at=row.at - other.rows[0].at + one.rows[0].at) for row in other.rows]
+    area = Area(area="A2", gateway="G0", meters=other.areas[0].meters)
+    both = Stream([*one.areas, area], tuple(sorted((*one.rows, *moved), key=lambda row: row.at)), one.zone, INTERVAL)
+    parts = [replace(both, areas=[a], rows=tuple(r for r in both.rows if r.area == a.area)) for a in both.areas]
+    assert exactly(watch(both)[1]) == exactly([alert for part in parts for alert in watch(part)[1]])
+
+
+def test_attacks_on_a_home_show_in_its_days_and_nobody_else_is_suspected():
+    town = Town(80, 52, seed=4, faults=False)
+    homes = np.flatnonzero((town.grid.segment == 0) & (town.grid.pv_kw == 0) & ~town.grid.gateway)
+    rows = homes[np.argsort(-town.grid.mean_kw[homes])]
+    planted: dict[str, Planted] = {}
+    for kind, row in zip(ATTACKS, rows.tolist(), strict=False):
+        happening = attacked(town.grid, kind, row, (town.start + 30 * DAY, town.end), 5)
+        town.happenings.append(happening)
+        if happening.planted:
+            planted[kind] = happening.planted
+    engine = Engine([RULES[name] for name in ELSEWHERE["test_profiles"]], zone=town.zone, interval=town.interval)
+    engine.enroll(town.areas)
+    states = {alert.id: alert for batch in town.batches() for alert in engine.step(batch)}
+    told = [alert for alert in states.values() if alert.state != "withdrawn" and not alert.held]
+    found = {kind for kind, fault in planted.items() if any(fault.found_by(alert) for alert in told)}
+    assert found == ATTACKS.keys()
+    assert {alert.subject for alert in told} == {fault.subject for fault in planted.values()}
