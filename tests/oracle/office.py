@@ -223,8 +223,8 @@ def usual_of(visits: list[tuple[Row, float]], start: int) -> float:
     """
     last = (start - 3 * DAY) // DAY
     mine = [(row, done) for row, done in visits if last - 180 <= row.at // DAY < last]
-    ended = [eighth_of_octave(done - row.at) for row, done in mine if done // DAY < last]
-    lasting = [eighth_of_octave((last - row.at // DAY) * DAY) for row, done in mine if done // DAY >= last]
+    ended = [eighth_of_octave(done - row.at) for row, done in mine if done < last * DAY]
+    lasting = [eighth_of_octave((last - row.at // DAY) * DAY) for row, done in mine if done >= last * DAY]
     if len(ended) < 20:
         return 0
     share = 1.0
