@@ -50,15 +50,21 @@ def load(path: Path) -> Rulebook:
         raise RulebookError([f"{path}: {fault}" for fault in error.faults]) from None
 
 
+def fitting(path: Path, before: Rulebook) -> Rulebook:
+    """The rulebook of a file that may follow another, approval apart. Raises RulebookError, which names the file."""
+    told = load(path)
+    if faults := problems(told, before):
+        raise RulebookError([f"{path}: {fault}" for fault in faults])
+    return told
+
+
 def rulebook(path: Path | None) -> Rulebook:
     """What a run is judged by: the code's settings, or a file's that fits and is approved. Raises RulebookError."""
     if path is None:
         return NOTHING
-    told = load(path)
-    try:
-        check(told)
-    except RulebookError as error:
-        raise RulebookError([f"{path}: {fault}" for fault in error.faults]) from None
+    told = fitting(path, NOTHING)
+    if faults := unapproved(told):
+        raise RulebookError([f"{path}: {fault}" for fault in faults])
     return told
 
 
@@ -99,9 +105,11 @@ async def send(settings: Settings, told: Rulebook) -> None:
 
 
 @app.command("list")
-def list_rules(context: typer.Context, rules: RulesFile = None, shown: Published = False, json: Json = False) -> None:
+def list_rules(
+    context: typer.Context, rules: RulesFile = None, on_topic: Published = False, json: Json = False
+) -> None:
     """Lists every rule with its family, titles, kind, severity, status and version."""
-    told = [summary(rule) for rule in chosen(context, rules, published_ones=shown)]
+    told = [summary(rule) for rule in chosen(context, rules, on_topic=on_topic)]
     if json:
         print(msgspec.json.format(msgspec.json.encode(told)).decode())  # noqa: T201 - for machines
         return
@@ -112,9 +120,9 @@ def list_rules(context: typer.Context, rules: RulesFile = None, shown: Published
 
 
 @app.command()
-def show(context: typer.Context, name: str, rules: RulesFile = None, shown: Published = False) -> None:
+def show(context: typer.Context, name: str, rules: RulesFile = None, on_topic: Published = False) -> None:
     """Tells all of one rule."""
-    found = {rule.name: rule for rule in chosen(context, rules, published_ones=shown)}
+    found = {rule.name: rule for rule in chosen(context, rules, on_topic=on_topic)}
     if name not in found:
         near = get_close_matches(name, found, 1)
         raise ValueError(f"there is no rule {name}" + (f"; did you mean {near[0]}?" if near else ""))
@@ -129,9 +137,7 @@ def show(context: typer.Context, name: str, rules: RulesFile = None, shown: Publ
 @app.command("check")
 def check_file(file: File) -> None:
     """Says what is wrong with a rulebook, and what of it waits for approval."""
-    told = load(file)
-    if faults := problems(told):
-        raise RulebookError([f"{file}: {fault}" for fault in faults])
+    told = fitting(file, NOTHING)
     out.print(f"{file}: {len(told.rules)} rules, {len(changes(told))} set otherwise than in code")
     for fault in unapproved(told):
         out.print(fault)
@@ -158,10 +164,10 @@ def publish(
     approved_by: Annotated[str, typer.Option(help="Who approves what the file does not say is approved.")] = "",
 ) -> None:
     """Publishes a rulebook: workers go on by it without a restart."""
-    told, settings = load(file), settings_of(context)
+    load(file)  # before brokers are asked
+    settings = settings_of(context)
     before = asyncio.run(newest(settings))
-    if faults := problems(told, before):
-        raise RulebookError([f"{file}: {fault}" for fault in faults])
+    told = fitting(file, before)
     after = signed(told, before, approved_by, datetime.now(UTC).replace(microsecond=0))
     check(after, before)
     if after != before:
@@ -169,13 +175,16 @@ def publish(
     show_changes(after, before, "what was published")
 
 
-def chosen(context: typer.Context, file: Path | None, *, published_ones: bool) -> list[Rule]:
+def chosen(context: typer.Context, file: Path | None, *, on_topic: bool) -> list[Rule]:
     """The rules as a file, the topic or the code sets them."""
-    if file and published_ones:
+    if file and on_topic:
         raise ValueError("--rules and --published exclude each other")
-    told = load(file) if file else asyncio.run(newest(settings_of(context))) if published_ones else NOTHING
-    if faults := problems(told) if file else []:
-        raise RulebookError([f"{file}: {fault}" for fault in faults])
+    if on_topic:
+        told = asyncio.run(newest(settings_of(context)))
+    elif file:
+        told = fitting(file, NOTHING)
+    else:
+        told = NOTHING
     return sorted(applied(told), key=lambda rule: rule.family)
 
 

@@ -235,7 +235,7 @@ class Worker:
             consumer.assign([tp])
             await consumer.seek_to_beginning(tp)
             while True:
-                if await consumer.position(tp) >= ends[tp]:
+                if not self._rules_known.is_set() and await consumer.position(tp) >= ends[tp]:
                     self._rules_known.set()
                 for record in (await consumer.getmany(tp, timeout_ms=500)).get(tp, []):
                     self._hear_rules(record.key, record.value, record.offset)
