@@ -1,11 +1,11 @@
 """Arrays in few bytes, exactly: decimals as whole numbers, bytes of like significance side by side."""
 from __future__ import annotations
 
-import zlib
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from cramjam import zstd
 
 from models.cells import Array
 from models.saved import dumps, loads
@@ -25,15 +25,14 @@ def packed(arrays: dict[str, Array]) -> bytes:
         column, places = wholes(array) if array.dtype == np.float32 else (array, None)
         by_significance = np.ascontiguousarray(column).reshape(-1).view(np.uint8).reshape(-1, column.itemsize).T
         tree[name] = array.dtype.str, array.shape, places, np.ascontiguousarray(by_significance)
-    fast = zlib.compressobj(1, zlib.DEFLATED, 15, 9, zlib.Z_RLE)
-    return fast.compress(dumps(tree)) + fast.flush()
+    return bytes(zstd.compress(dumps(tree), level=1))
 
 
 @lru_cache(maxsize=1)
 def unpacked(data: bytes) -> dict[str, Array]:
     """The arrays that `packed` was given, not to be written to; often asked for twice in a row."""
     arrays: dict[str, Array] = {}
-    for name, (dtype, shape, places, by_significance) in loads(zlib.decompress(data)).items():
+    for name, (dtype, shape, places, by_significance) in loads(bytes(zstd.decompress(data))).items():
         column = np.ascontiguousarray(by_significance.T).reshape(-1)
         arrays[name] = column.view(dtype).reshape(shape) if places is None else decimals(column, shape, places)
     return arrays
