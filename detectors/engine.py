@@ -8,6 +8,7 @@ from zlib import crc32
 
 import msgspec
 import numpy as np
+from cramjam import zstd
 
 from detectors.judge import Judge
 from detectors.policy import Policy
@@ -533,7 +534,7 @@ class Engine:
             "counts": list(self.counts.items()),
             "told": list(self.told.items()),
         }
-        body = dumps({"settings": self.settings(), "state": state})
+        body = bytes(zstd.compress(dumps({"settings": self.settings(), "state": state}), level=1))
         return msgspec.msgpack.encode(Snapshot(LAYOUT, crc32(body), body))
 
     def restore(self, data: bytes) -> None:
@@ -549,7 +550,7 @@ class Engine:
             )
         if crc32(told.body) != told.checksum:
             raise SnapshotError(f"the snapshot is damaged, its checksum does not match; {AGAIN}")
-        saved = loads(told.body)
+        saved = loads(bytes(zstd.decompress(told.body)))
         if saved["settings"] != self.settings():
             raise SnapshotError(
                 f"the snapshot was made with {saved['settings']}, this engine runs with {self.settings()}: "

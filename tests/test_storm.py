@@ -9,7 +9,7 @@ import pytest
 from streams.broker import Broker
 from tests.storm import Storm, storm_over_local_runs
 
-KILLS = 20
+KILLS = 12
 seeded = pytest.mark.parametrize("seed", [int(os.environ.get("SEED") or 5)])
 
 
