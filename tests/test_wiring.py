@@ -29,7 +29,7 @@ from tests.hostile import (
     quieted,
     straggling,
 )
-from tests.test_promises import ELSEWHERE, SEEDS, agree, engine_of, exactly, examples, last, same, watch
+from tests.test_promises import ELSEWHERE, SEEDS, agree, exactly, examples, goes_on_restored, last, same, watch
 
 FAULTS = ("crossed", "idle", "dark", "adrift", "diverted", "sequence", "relay", "differs")
 HOURLY, TWO_HOURLY = 3600, 7200
@@ -118,15 +118,7 @@ def test_any_cut_tells_exactly_the_same(seed: int):
 @examples(2)
 @given(seed=SEEDS)
 def test_an_engine_restored_again_and_again_goes_on_undisturbed(seed: int):
-    stream = hostile(seed)
-    engine, other = engine_of(stream), engine_of(stream)
-    for n, batch in enumerate(stream.batches(range(0, len(stream.rows), 29))):
-        if n % 5 == 0:
-            saved = other.snapshot()
-            other = engine_of(stream)
-            other.restore(saved)
-        assert exactly(other.step(batch)) == exactly(engine.step(batch))
-    assert other.snapshot() == engine.snapshot()
+    goes_on_restored(hostile(seed))
 
 
 @examples(3)
