@@ -68,7 +68,7 @@ from schemas.columns import (
 )
 from schemas.master import Area
 
-LAYOUT = 7  # of a snapshot; another one for every change of what is remembered
+LAYOUT = 8  # of a snapshot; another one for every change of what is remembered
 SHADOW = "shadow"
 FUTURE = 300  # seconds a stamp may be ahead of its receipt, design section 4
 DAY = 86_400
