@@ -31,6 +31,7 @@ from models.features import (
 from models.filed import Filed
 from models.grid import Grid, Window, facts_of
 from models.index import Index
+from models.ledger import Ledger
 from models.loading import Exceeding, Heat
 from models.metering import Accounts, DayRegisters, Demands, MonthlyFactor, RatioChange
 from models.peers import Peers, PeerScore
@@ -65,6 +66,7 @@ from schemas.columns import (
     Readings,
     Stages,
     Times,
+    Transfers,
 )
 from schemas.master import Area
 
@@ -101,7 +103,7 @@ class Engine:
         self.meter_index = meters = Index()
         self.areas, self.customers = Index(), Index()
         self.channels, self.items, self.journeys = Index(), Index(), Index()
-        self.bill_index, self.reporting = Index(), Index()
+        self.bill_index, self.references, self.reporting = Index(), Index(), Index()
         self.registry = Registry(self.meter_index, self.areas)
         self.grid = Grid(self.registry, zone, interval, grace)
         self.clock = np.zeros(0, np.int64)  # by area slot: how far any of its topics has come
@@ -109,6 +111,7 @@ class Engine:
         self.work, self.ways = Work(self.items, self.registry, zone, grace), Ways(self.journeys, self.registry)
         self.peers = Peers()
         self.bills = Bills(self.bill_index, self.registry, zone)
+        self.ledger = Ledger(self.references)
         self.reports = Reports(self.reporting, self.registry, zone, grace)
         self.attempted: dict[int, list[list[Any]]] = {}  # by customer: the attempts within the grace period
         self.office: dict[int, tuple[int, str]] = {}  # by area: the highest stamp of payments or stages, and whose
@@ -138,6 +141,7 @@ class Engine:
         self.overdue = Windows(lambda _: judge(Overdue, [], self.items))
         self.disorder = Windows(lambda _: judge(Journeys, [], self.journeys))
         self.invoices = Windows(lambda _: judge(Invoices, [], self.bill_index))
+        self.transfers = Windows(lambda _: judge(Transfers, [], self.references))
         self.incidents = Windows(lambda _: judge(Incidents, [], self.reporting))
         self.filed, self.files = Filed(self.registry), judge(Files, [], meters)
 
@@ -414,11 +418,15 @@ class Engine:
         return told
 
     def step_payments(self, batch: Payments, areas: Codes, now: Times) -> tuple[list[Alert], int]:
-        """Judge attempts by customer and by channel, and note what bills are open; `now` is the clock by row."""
-        touched, again, late = self.bills.fold(batch, areas, now - self.grace)
+        """Judge attempts by customer and by channel, and note bills and settlements; `now` is the clock by row."""
         fresh = np.ones(len(batch), bool)
-        fresh[again] = fresh[late] = False
-        alerts = self.settle(self.invoices, self.bills, np.array(sorted(touched), np.int64))
+        alerts: list[Alert] = []
+        belated = 0
+        for windows, deadlines in ((self.invoices, self.bills), (self.transfers, self.ledger)):
+            touched, again, late = deadlines.fold(batch, areas, now - self.grace)
+            fresh[again] = fresh[late] = False
+            belated += len(late)
+            alerts += self.settle(windows, deadlines, np.array(sorted(touched), np.int64))
         tried = (batch.payment == Payment.PAYMENT) | (batch.payment == Payment.TOPUP)
         slots = self.customers.slots(batch)
         for row in np.flatnonzero(tried).tolist():
@@ -441,8 +449,8 @@ class Engine:
             )
             alerts += self.attempts.fold(seen, self.channels.slots(seen))
         gone = len(batch) - int(np.count_nonzero(fresh))
-        self.counts[batch.kind, "late", ""] += len(late)
-        self.counts[batch.kind, "duplicate", ""] += gone - len(late)
+        self.counts[batch.kind, "late", ""] += belated
+        self.counts[batch.kind, "duplicate", ""] += gone - belated
         return alerts, gone
 
     def step_stages(self, batch: Stages, areas: Codes, now: Times) -> tuple[list[Alert], int]:
@@ -484,7 +492,7 @@ class Engine:
         passed = np.flatnonzero(days > np.concatenate([self.swept, np.zeros(len(days) - len(self.swept), np.int64)]))
         timelines: tuple[tuple[Windows, Deadlines], ...] = (
             (self.overdue, self.work), (self.disorder, self.ways), (self.invoices, self.bills),
-            (self.incidents, self.reports),
+            (self.transfers, self.ledger), (self.incidents, self.reports),
         )  # fmt: skip
         for windows, deadlines in timelines:
             alerts += self.settle(windows, deadlines, deadlines.due(self.clock))
@@ -525,6 +533,7 @@ class Engine:
             "work": self.work.state(),
             "ways": self.ways.state(),
             "bills": self.bills.state(),
+            "ledger": self.ledger.state(),
             "reports": self.reports.state(),
             "peers": self.peers.state(),
             "policy": self.policy.state(),
@@ -569,6 +578,7 @@ class Engine:
         self.work.load(state["work"])
         self.ways.load(state["ways"])
         self.bills.load(state["bills"])
+        self.ledger.load(state["ledger"])
         self.reports.load(state["reports"])
         self.peers.load(state["peers"])
         self.policy.load(state["policy"])
@@ -587,13 +597,14 @@ class Engine:
         """Every index by name."""
         return {"meters": self.meter_index, "areas": self.areas, "customers": self.customers,
                 "channels": self.channels, "items": self.items, "journeys": self.journeys, "bills": self.bill_index,
-                "reporting": self.reporting}  # fmt: skip
+                "references": self.references, "reporting": self.reporting}  # fmt: skip
 
     def judges(self) -> dict[str, Judge | Windows]:
         """Every judge by name."""
         return {"payments": self.payments, "attempts": self.attempts, "days": self.days, "intervals": self.intervals,
                 "area_days": self.area_days, "overdue": self.overdue, "disorder": self.disorder,
-                "invoices": self.invoices, "incidents": self.incidents, "files": self.files}  # fmt: skip
+                "invoices": self.invoices, "transfers": self.transfers, "incidents": self.incidents,
+                "files": self.files}  # fmt: skip
 
 
 def judged(rules: Iterable[Rule]) -> list[Rule]:

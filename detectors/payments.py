@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 
 from detectors.rule import HOUR, MINUTE, Level, between, rule
-from schemas.columns import Attempts, Column, Invoices, Payments
+from schemas.columns import Attempts, Column, Invoices, Payments, Transfers
 
 
 @rule(
@@ -61,3 +61,47 @@ def arrears_tier(overdue_days: Column, unpaid: Column) -> Column:
     The penalty a day is 1 per mille for homes, 2 for others, 3 for others' debts of past years: catalogue 1.6.
     """
     return np.where(unpaid > 0, overdue_days, 0.0)
+
+
+@rule(
+    Invoices, severity=3, title=("Bill overpaid", "重复缴费或多缴"),
+    text=("{overpaid:.2f} yuan more were paid on the bill than it is for (limit {least:.2f}).",
+          "该账单多缴{overpaid:.2f}元(限值{least:.2f}元)。"),
+)  # fmt: skip
+def bill_overpaid(overpaid: Column, *, least: float = 1.0) -> Column:
+    """More was paid on a bill than it is for, by 1 yuan (重复缴费或多缴). Catalogue 1.6, there of `payment_reconcile`.
+
+    Looked for until 15 days after the bill was paid: default of this project.
+    """
+    return overpaid / least
+
+
+@rule(
+    Transfers, severity=3, title=("Payment without its counterpart", "缴费对账单边"),
+    text=(("For {unmatched_hours:.0f} hours one side alone is known:[ {paid:.2f} yuan were paid, and no settlement "
+           "followed][ {settled:.2f} yuan were settled, of no payment that went through]."),
+          "对账单边已{unmatched_hours:.0f}小时[:已缴{paid:.2f}元,渠道未到账][:渠道结算{settled:.2f}元,无对应成功缴费]。"),
+)  # fmt: skip
+def payment_reconcile(unmatched_hours: Column, *, hours: float = 24.0) -> Column:
+    """A payment that its channel has not settled within 24 hours, or a settlement of none (对账单边). Catalogue 1.6.
+
+    A channel is expected to settle what was paid since a day before its first line in the area, and a line to have its
+    payment from three days after the channel's first: defaults of this project. Judged at 12, 24, 36, 48, 72, 120 and
+    168 hours.
+    """
+    return unmatched_hours / hours
+
+
+@rule(
+    Transfers, severity=3, title=("Payment settled otherwise", "缴费对账不符"),
+    text=(("Under one number of the channel:[ {paid:.2f} yuan paid,][ {settled:.2f} yuan settled,] {difference:+.2f} "
+           "off."),
+          "同一渠道流水号下[缴费{paid:.2f}元,][结算{settled:.2f}元,]相差{difference:+.2f}元。"),
+)  # fmt: skip
+def payment_conflict(difference: Column, *, least: float = 0.01) -> Column:
+    """A channel's number comes again with other content, or is settled with another amount (对账不符). Catalogue 1.6.
+
+    There it is a part of `payment_reconcile`. The same row again is a repeat and tells nothing. The limit of a cent is
+    a default of this project.
+    """
+    return np.abs(difference) / least

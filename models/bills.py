@@ -1,7 +1,7 @@
 """Bills: how they were issued, what was paid on them, and what they should come to."""
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import zip_longest
 from math import isfinite, isnan, nan
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from schemas.columns import EARLIEST, LATEST, Codes, Invoices, Payment, Payments
 MARKS = (1.0, 7.0, 15.0, 30.0)  # days after the due date
 HOME, OTHER, PRIOR = 0.001, 0.002, 0.003  # a day of what homes owe, others, and others of past years
 UNTOLD = -1e15  # beyond what the wire lets through
+KEPT = 15 * DAY  # of a bill that is paid, for what may be paid once more
 
 
 class Issue(NamedTuple):
@@ -57,12 +58,20 @@ class Bill(msgspec.Struct):
         """Yuan that are open at a time."""
         return self.owed - sum(amount for when, amount in self.paid if when <= at)
 
+    def overpaid(self, at: int) -> float:
+        """Yuan by which what was paid is above the issue of a time; NaN before the first, or without its amount."""
+        amounts = [issue.amount for issue in self.issues if issue.at <= at]
+        if not amounts or amounts[-1] == UNTOLD:
+            return nan
+        return round(sum(amount for when, amount in self.paid if when <= at) - amounts[-1], 2)
+
 
 class Bills(Deadlines):
     """Bills until they are paid."""
 
     kind, item = Invoices, Bill
-    columns = ("overdue_days", "unpaid", "penalty", "read_off", "short_kwh", "by_demand", "difference", "recomputed")
+    columns = ("overdue_days", "unpaid", "penalty", "read_off", "short_kwh", "by_demand", "difference", "recomputed",
+               "overpaid")  # fmt: skip
 
     def __init__(self, index: Index, registry: Registry, zone: str) -> None:
         super().__init__(index)
@@ -90,16 +99,23 @@ class Bills(Deadlines):
         return told
 
     def moments(self, slot: int) -> Iterator[Moment]:
-        """Each issue, once more after a day, and what is overdue of the latest."""
+        """Each issue, once more after a day, what is overdue of the latest, and what was paid beyond each."""
         bill = self.items[slot]
         for visit in bill.visits():
             for at, certain, days in passing(visit, MARKS):
-                yield Moment(at, certain, (days, bill.unpaid(at), self.penalty(slot, at) if days else nan, *UNKNOWN))
+                penalty = self.penalty(slot, at) if days else nan
+                yield Moment(at, certain, (days, bill.unpaid(at), penalty, *UNKNOWN[3:]))
+        for at in sorted({at for at, *_ in (*bill.issues, *bill.paid)}):
+            yield Moment(at, certain=True, columns=(*UNKNOWN[:-1], bill.overpaid(at)))
         for issue, after in zip_longest(bill.issues, bill.issues[1:]):
-            told = (nan, nan, nan, *self.issued(self.index.pairs[slot][0], bill.customer, issue))
+            told = (*UNKNOWN[:3], *self.issued(self.index.pairs[slot][0], bill.customer, issue), nan)
             yield Moment(issue.at, certain=True, columns=told)
             if after is None or after.at > issue.at + DAY:
                 yield Moment(issue.at + DAY, after is not None, told)
+
+    def finished(self, clock: Times, grace: int, troubled: Collection[int]) -> Codes:
+        """Bills that were paid so long ago that no second payment is looked for, or were never issued."""
+        return super().finished(clock, max(grace, KEPT), troubled)
 
     def penalty(self, slot: int, at: int) -> float:
         """Yuan that being late has come to cost by a time; NaN where the customer is unknown."""
@@ -132,7 +148,7 @@ class Bills(Deadlines):
         return off / HOUR, short, float(by_demand), difference, recomputed
 
 
-UNKNOWN = (nan,) * (len(Bills.columns) - 3)
+UNKNOWN = (nan,) * len(Bills.columns)
 
 
 def issue_of(batch: Payments, row: int) -> Issue:

@@ -16,6 +16,7 @@ SHARES = (0.45, 0.35, 0.12, 0.05, 0.03)
 STAGES = (("reading", 24), ("checking", 24), ("review", 24), ("issue", 120), ("collection", 480))  # hours allowed
 ROUTES = 4  # of the meter reader in each area; each is an item of work
 YUAN = 0.56  # a kWh
+SETTLES = 3 * HOUR  # after midnight, of the day before
 
 
 class Row(NamedTuple):
@@ -28,6 +29,7 @@ class Row(NamedTuple):
     channel: int = 0
     succeeded: bool = True
     due: int = 0
+    reference: str = ""  # the channel's number
 
 
 class Step(NamedTuple):
@@ -58,7 +60,10 @@ def open_office(grid: Grid, start: int, days: int, seed: int, faults: bool) -> O
 
 
 class _Bills:
-    """Last month's bills, issued on the first day, due five days later; most customers pay at once."""
+    """Last month's bills, issued on the first day, due five days later; most customers pay at once.
+
+    Every night each channel settles what went through it the day before.
+    """
 
     def __init__(self, grid: Grid, start: int, days: int, rng: np.random.Generator) -> None:
         self.grid, self.start, self.end, self.rng = grid, start, start + days * DAY, rng
@@ -66,6 +71,8 @@ class _Bills:
         self.customers = np.flatnonzero(~grid.gateway)
         self.paid: dict[int, list[Row]] = {}
         self.bills: dict[int, Row] = {}
+        self.unsettled: set[str] = set()  # numbers that their channels leave out
+        self.doubled: set[str] = set()  # and those that stand in the next file too
         issued = start + 9 * HOUR + grid.area[self.customers] * 60
         amounts = np.round(grid.mean_kw[self.customers] * 24 * 30 * YUAN * rng.uniform(0.8, 1.2, len(issued)), 2)
         delay = np.minimum(rng.exponential(1.2, len(issued)), 4).astype(int) * DAY
@@ -78,8 +85,8 @@ class _Bills:
             self.paid[row] = self._pays(row, at + wait, amount, channel, int(failed))
 
     def _pays(self, row: int, at: int, amount: float, channel: int, failures: int) -> list[Row]:
-        tries = [Row(at + 900 * k, row, Payment.PAYMENT, amount, channel, False) for k in range(failures)]
-        return [*tries, Row(at + 900 * failures, row, Payment.PAYMENT, amount, channel)]
+        tries = [at + 900 * k for k in range(failures + 1)]
+        return [Row(t, row, Payment.PAYMENT, amount, channel, t == tries[-1], reference=f"{row}-{t}") for t in tries]
 
     def plant(self) -> Iterator[Planted]:
         """Customers who do not pay in time, and customers whose card is refused again and again."""
@@ -97,6 +104,7 @@ class _Bills:
             yield Planted("card_refused", ("payment_failure_repeat",), *self._who(row), at, at + DAY,
                           "the bank refuses four times")  # fmt: skip
         yield from self._channel_fails(int(np.argmax(np.bincount(self.grid.area))))
+        yield from self._ledger(victims)
 
     def _channel_fails(self, area: int) -> Iterator[Planted]:
         """The second day's payments through the first channel fail twice before they go through."""
@@ -109,6 +117,34 @@ class _Bills:
             yield Planted("channel_fails", ("payment_failure_burst",), self.grid.areas[area], CHANNELS[1], begin, end,
                           f"two of three attempts of {len(hit)} customers fail")  # fmt: skip
 
+    def _ledger(self, victims: list[int]) -> Iterator[Planted]:
+        """Of customers who paid at once: one's line is missing, one's comes twice, and one pays twice."""
+        common = [r for r in victims if len(self.paid[r]) == 1 and self.paid[r][0].channel < 3
+                  and self.paid[r][0].at + 2.5 * DAY < self.end]  # fmt: skip
+        plans = (("unsettled", "payment_reconcile", "the channel's file leaves the payment out"),
+                 ("settled_twice", "payment_conflict", "the payment stands in the file of the day after too"),
+                 ("paid_twice", "bill_overpaid", "the bill is paid again at the counter"))  # fmt: skip
+        for _ in range(min(max(1, len(self.customers) // 800), len(common) // len(plans))):
+            for kind, rule, note in plans:
+                (paid,), (area, customer) = self.paid[row := common.pop()], self._who(row)
+                subject = f"{customer}/{paid.reference}"
+                if kind == "unsettled":
+                    self.unsettled.add(paid.reference)
+                elif kind == "settled_twice":
+                    self.doubled.add(paid.reference)
+                else:
+                    self.paid[row] += self._pays(row, paid.at + DAY, paid.amount, 4, 0)
+                    subject = f"{customer}/{self._bill(row)}"
+                yield Planted(kind, (rule,), area, subject, paid.at, self.end, note)
+
+    def _settlements(self) -> Iterator[Row]:
+        """The lines of the channels' files."""
+        for paid in (r for tries in self.paid.values() for r in tries if r.succeeded):
+            at = paid.at - (paid.at - self.start) % DAY + DAY + SETTLES
+            line = paid._replace(at=at, payment=Payment.SETTLEMENT)
+            yield from [line] * (paid.reference not in self.unsettled)
+            yield from [line._replace(at=at + DAY)] * (paid.reference in self.doubled)
+
     def _bill(self, row: int) -> str:
         return f"{self.grid.customer(row)}-2026-02"
 
@@ -117,14 +153,15 @@ class _Bills:
 
     def rows_in_order(self) -> Payments:
         """All rows until the town's end."""
-        every = [*self.bills.values(), *(r for tries in self.paid.values() for r in tries)]
+        every = [*self.bills.values(), *(r for tries in self.paid.values() for r in tries), *self._settlements()]
         rows = sorted(r for r in every if r.at < self.end)
-        at, meter, payment, amount, channel, succeeded, due = zip(*rows, strict=True)
+        at, meter, payment, amount, channel, succeeded, due, reference = zip(*rows, strict=True)
+        references = {name: n for n, name in enumerate(dict.fromkeys(reference))}
         names = tuple(self.grid.customer(r) for r in range(len(self.grid)))
         return Payments.build(
             names, meter, self.grid.areas, self.grid.area[list(meter)], at, payment=payment, amount=amount,
             bills=tuple(map(self._bill, range(len(names)))), bill=meter, channels=CHANNELS, channel=channel,
-            succeeded=succeeded, due=due,
+            succeeded=succeeded, due=due, references=tuple(references), reference=[references[r] for r in reference],
         )  # fmt: skip
 
 

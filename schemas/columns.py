@@ -364,6 +364,19 @@ class Invoices(Batch):
     by_demand: Column  # 1 where the tariff has a price of demand
     difference: Column  # yuan that it is above what the tariff gives
     recomputed: Column  # yuan by the tariff
+    overpaid: Column  # yuan paid above the amount of the bill as it was then issued
+
+
+@dataclass(frozen=True, slots=True)
+class Transfers(Batch):
+    """A payment and the lines that settle it at one of their moments. The subject is customer/reference."""
+
+    kind: ClassVar[str] = "transfers"
+
+    unmatched_hours: Column  # that one side waits for the other, 0 once both are told; NaN where it need not come
+    difference: Column  # yuan that the lines are above the payments, of which a missing side should repeat the first
+    paid: Column  # yuan
+    settled: Column  # yuan
 
 
 @dataclass(frozen=True, slots=True)
@@ -510,7 +523,8 @@ COLUMN_TYPES: dict[str, Any] = {
     "offset": np.float64, "failed": np.float32, "overdue_days": np.float64, "unpaid": np.float64, "penalty": np.float64,
     "share": np.float64,
     "read_off": np.float64, "short_kwh": np.float64, "by_demand": np.float64, "difference": np.float64,
-    "recomputed": np.float64,
+    "recomputed": np.float64, "overpaid": np.float64,
+    "unmatched_hours": np.float64, "paid": np.float64, "settled": np.float64,
     "limit_hours": np.float64, "stalled": np.float64, "usual_hours": np.float64, "unfinished": np.float64,
     "register_age": np.float32, "tariff_sum": np.float64, "tariffs": np.float32, "mean_kw": np.float32,
     "mean_kw_error": np.float32, "mean_kvar": np.float32, "power_coverage": np.float32, "returned_kwh": np.float32,

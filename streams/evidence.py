@@ -230,7 +230,7 @@ class Evidence:
     def __init__(self, alerts: Iterable[Alert], areas: Iterable[Area], zone: str) -> None:
         self.alerts, self.zone = list(alerts), zone
         self.areas = {area.area: area for area in areas}
-        office = {a.area for a in self.alerts if a.kind in ("payments", "attempts", "invoices", "overdue")}
+        office = {a.area for a in self.alerts if a.kind in ("payments", "attempts", "invoices", "transfers", "overdue")}
         self.office_areas = office
         self.meters = {a.subject or self.areas[a.area].gateway for a in self.alerts if a.area in self.areas} - {""}
         self.lossy = {a.area for a in self.alerts if a.kind == "area_days"}
@@ -279,7 +279,7 @@ class Evidence:
             return self._loss(alert)
         if alert.kind == "overdue":
             return self._work(alert)
-        if alert.kind in ("payments", "attempts", "invoices"):
+        if alert.kind in ("payments", "attempts", "invoices", "transfers"):
             return self._paid(alert)
         area = self.areas.get(alert.area)
         parts = self.readings.get(alert.subject or (area.gateway if area else ""))
@@ -316,6 +316,10 @@ class Evidence:
             tried = [r for r in tried if r["channel"] == alert.subject]
             return Timeline(marks=[Mark(r["at"], r["subject"], bool(r["succeeded"])) for r in tried])
         customer, _, bill = alert.subject.partition("/")
+        if alert.kind == "transfers":
+            mine = [r for r in rows if (r["subject"], r["reference"]) == (customer, bill)]
+            told = [(r["at"], Payment(r["payment"]).name.lower(), bool(r["succeeded"])) for r in mine]
+            return Timeline(marks=[Mark(at, name, name == "settlement" or well) for at, name, well in told])
         marks = [Mark(r["at"], r["channel"], bool(r["succeeded"])) for r in tried if r["subject"] == customer]
         issued = [r for r in rows if r["payment"] == Payment.BILL and (r["subject"], r["bill"]) == (customer, bill)]
         paid = next((mark.at for mark in marks if mark.well), 0)

@@ -121,6 +121,7 @@ def town(seed: int, *, interval: int = 0, noise: bool = True) -> Stream:
         stranger = Area(area="unknown", meters=[Meter(meter="M1"), Meter(meter="M2")])
         rows += metered(g, stranger, start, end, interval, noise=noise)
     rows += staged(g, start, end)
+    rows += settled(rows, seed, end)
     distort(rows, seed)
     ranks = g.random(len(rows))
     order = sorted(range(len(rows)), key=lambda n: (rows[n].at, rows[n].kind.kind, ranks[n]))
@@ -385,6 +386,24 @@ def paid(g: np.random.Generator, area: Area, start: int, end: int) -> list[Row]:
             told = dict(channel="app", succeeded=int(n < 80))
             rows.append(row(begin + 60 * n, f"C{n % 6}", Payment.TOPUP, n, **told))
     return rows
+
+
+def settled(rows: list[Row], seed: int, end: int) -> list[Row]:
+    """Numbers for payments, some of which come once more, and the lines that settle them, missing, twice or off."""
+    g = np.random.default_rng([seed, 3])
+    lines: list[Row] = []
+    for n, row in enumerate(rows):
+        if row.kind is Payments and row.columns["payment"] in (Payment.PAYMENT, Payment.TOPUP) and g.random() < 0.8:
+            row.columns["reference"] = f"R{n if g.random() < 0.95 else n // 7 * 7}"
+            told = row.columns | dict(payment=Payment.SETTLEMENT)
+            if g.random() < 0.05:
+                told["amount"] += 1
+            came = row.at + int(g.integers(-HOUR, 30 * HOUR))
+            times = [came, came + int(g.integers(0, DAY))][: g.choice(3, p=[0.1, 0.85, 0.05])]
+            lines += [replace(row, at=at, columns=told) for at in times if at <= end]
+            if row.columns["bill"] and g.random() < 0.5:
+                lines.append(replace(row, at=min(row.at + HOUR, end), columns=row.columns | dict(reference=f"T{n}")))
+    return lines
 
 
 def issues(g: np.random.Generator, issued: int, end: int) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -1,12 +1,14 @@
-"""What a late bill comes to cost."""
+"""What a late bill comes to cost, and for how long payments are remembered."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from models.bills import Bills
+from models.bills import KEPT, Bills
+from models.deadlines import ORPHANED
 from models.index import Index
+from models.ledger import Ledger
 from models.registry import Registry
 from schemas.columns import Payment, Payments
 from schemas.master import Area, Meter
@@ -29,3 +31,21 @@ def test_a_penalty_grows_by_the_day_with_what_is_open_and_by_the_new_year(segmen
     )  # fmt: skip
     bills.fold(told, np.zeros(2, np.int64), np.zeros(2, np.int64))
     assert bills.penalty(0, DUE + days * DAY) == pytest.approx(penalty)
+
+
+def test_payments_are_forgotten_once_nothing_can_concern_them():
+    registry = Registry(Index(), Index())
+    told = Payments.build(
+        ("C1",), [0] * 4, ("A1",), [0] * 4, [DUE, DUE + 1, DUE + 2, DUE + 3], payment=[0, 1, 4, 1], amount=[90] * 4,
+        bills=("B1", ""), bill=[0, 0, 1, 1], references=("R1", "R2"), reference=[0, 0, 0, 1], succeeded=[1] * 4,
+    )  # fmt: skip
+    for items, first, last in (
+        (Bills(Index(), registry, "Asia/Shanghai"), [KEPT], []),
+        (Ledger(Index()), [3 * DAY], [ORPHANED]),
+    ):
+        items.fold(told, np.zeros(4, np.int64), np.zeros(4, np.int64))
+        for kept in first + last:
+            until = [items.finished(np.array([DUE + 9 + kept + more]), 3 * DAY, []).tolist() for more in (-9, 0)]
+            assert len(until[1]) == len(until[0]) + 1
+            items.forget(np.array(until[1]))
+        assert items.items == {}

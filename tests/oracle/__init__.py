@@ -16,7 +16,7 @@ from tests.oracle.areas import area_clock, days_told, energy_of, intervals_told,
 from tests.oracle.devices import devices_told
 from tests.oracle.files import files_told
 from tests.oracle.meters import readings_told
-from tests.oracle.office import bills_told, customers_told, work_told
+from tests.oracle.office import bills_told, customers_told, transfers_told, work_told
 from tests.oracle.watch import Ending, Endings, Facts
 
 __all__ = ["Ending", "Endings", "expected"]
@@ -49,6 +49,7 @@ def expected(stream: Stream) -> Endings:
         now = max([clock, *sorted(newest.values())[-2:-1]])
         paid = [row for row in rows if row.kind is Payments]
         told |= customers_told(name, paid) | bills_told(name, area, stream.zone, paid, now)
+        told |= transfers_told(name, paid, now)
         told |= work_told(name, area, stream.zone, [row for row in rows if row.kind is Stages], now)
         used = energy_of(area, believed, nights, stream.interval, clock)
         told |= files_told(area, days) if area else {}

@@ -12,7 +12,18 @@ from zoneinfo import ZoneInfo
 from schemas.columns import Payment, Progress
 from schemas.master import Area, Meter, Tariff
 from tests.hostile import DAY, HOUR, NAN, Row
-from tests.oracle.scores import ARREARS, ATTEMPTS, BALANCES_LEFT, DISORDER, ISSUES, OVERDUE, PAYMENTS, STALLED
+from tests.oracle.scores import (
+    ARREARS,
+    ATTEMPTS,
+    BALANCES_LEFT,
+    DISORDER,
+    ISSUES,
+    OVERDUE,
+    OVERPAID,
+    PAYMENTS,
+    STALLED,
+    TRANSFERS,
+)
 from tests.oracle.watch import Endings, Facts, judge
 
 LIMITS = {"reading": DAY, "checking": DAY, "review": DAY, "issue": 5 * DAY, "collection": 20 * DAY}
@@ -81,6 +92,7 @@ def bills_told(area: str, master: Area | None, zone: str, rows: list[Row], clock
         issues = sorted((r for r in mine if r.columns["payment"] == Payment.BILL), key=lambda r: r.at)
         subject = f"{customer}/{bill}"
         judge(ARREARS, area, subject, overdue(issues[-1], mine, clock), told)
+        judge(OVERPAID, area, subject, overpaid(issues, mine), told)
         facts: list[Facts] = []
         for n, row in enumerate(issues):
             seen = {"at": row.at, **read_facts(row, master, zone), **recomputed(row, master)}
@@ -105,6 +117,48 @@ def overdue(bill: Row, mine: list[Row], clock: int) -> list[Facts]:
     if settled < math.inf:
         facts.append({"at": settled, "days": 0, "unpaid": 0})
     return sorted(facts, key=itemgetter("at"))
+
+
+def overpaid(issues: list[Row], mine: list[Row]) -> Iterator[Facts]:
+    """By how much what was paid is above the bill as it stood, at every row since it was issued."""
+    for at in sorted({r.at for r in mine}):
+        amounts = [r.columns["amount"] for r in issues if r.at <= at]
+        paid = [r.columns["amount"] for r in mine
+                if r.at <= at and r.columns["payment"] == Payment.PAYMENT and r.columns["succeeded"]]  # fmt: skip
+        if amounts:
+            yield {"at": at, "overpaid": sum(paid) - amounts[-1]}
+
+
+def transfers_told(area: str, rows: list[Row], clock: int) -> Endings:
+    """How the episodes of payments and settlements end that do not come together."""
+    told: Endings = {}
+    mine = [r for r in rows if r.columns.get("reference") and (r.columns["payment"] == Payment.SETTLEMENT or (
+        r.columns["payment"] in (Payment.PAYMENT, Payment.TOPUP) and r.columns["succeeded"]))]  # fmt: skip
+    mine.sort(key=lambda r: r.at)
+    for customer, number in dict.fromkeys((r.subject, r.columns["reference"]) for r in mine):
+        both = [r for r in mine if (r.subject, r.columns["reference"]) == (customer, number)]
+        facts: list[Facts] = []
+        first, others = both[0], [r for r in both if is_line(r) != is_line(both[0])]
+        until = others[0].at if others else clock + 1
+        channel = [r for r in mine if r.columns["channel"] == first.columns["channel"]]
+        for hours in (12, 24, 36, 48, 72, 120, 168):
+            at = first.at + hours * HOUR
+            before = first.at - 3 * DAY if is_line(first) else first.at + DAY
+            expected = any(r.at < before for r in channel if is_line(r) != is_line(first))
+            if at < until and expected:
+                facts.append({"at": at, "hours": hours, "off": NAN})
+        facts += [{"at": until, "hours": 0, "off": NAN}] * bool(others)
+        for at in dict.fromkeys(r.at for r in both):
+            lines = [r.columns["amount"] for r in both if r.at <= at and is_line(r)]
+            paid = [r.columns["amount"] for r in both if r.at <= at and not is_line(r)]
+            facts.append({"at": at, "hours": NAN, "off": sum(lines or paid[:1]) - sum(paid or lines[:1])})
+        judge(TRANSFERS, area, f"{customer}/{number}", sorted(facts, key=itemgetter("at")), told)
+    return told
+
+
+def is_line(row: Row) -> bool:
+    """Whether a channel settles by it."""
+    return bool(row.columns["payment"] == Payment.SETTLEMENT)
 
 
 def account(row: Row, master: Area | None) -> tuple[Meter, Tariff] | None:

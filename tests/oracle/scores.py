@@ -175,6 +175,11 @@ ATTEMPTS = {"payment_failure_burst": Rule(burst, 2, 10 * MINUTE, HOUR // 2)}
 ARREARS = {"arrears_tier": Rule(lambda f: f["days"] if f["unpaid"] > 0 else 0.0, 4,
                                 worse=((7.0, 3, 0), (15.0, 2, 0), (30.0, 1, 0)))}  # fmt: skip
 BALANCES_LEFT = {"low_balance": Rule(lambda f: 2 - f["balance"] / max(20, 3 * f["daily"]), 4)}
+OVERPAID = {"bill_overpaid": Rule(lambda f: f["overpaid"], 3)}
+TRANSFERS = {
+    "payment_reconcile": Rule(lambda f: f["hours"] / 24, 3),
+    "payment_conflict": Rule(lambda f: abs(round(f["off"], 2)) / 0.01, 3),
+}
 ISSUES = {
     "read_date_wrong": Rule(whole(
         lambda f: max(f["off"] / (1 if f["by_demand"] else 24), f["short"]), "off", "short"), 2, DAY),

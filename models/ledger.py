@@ -1,0 +1,127 @@
+"""Payments by the channel's own number: those that went through beside the lines in which the channel settles them."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import isfinite, nan
+from typing import Any, NamedTuple
+
+import msgspec
+
+from models.bills import UNTOLD
+from models.deadlines import DAY, HOUR, NEVER, Deadlines, Moment, Told, Visit, passing
+from models.index import Index
+from schemas.columns import Codes, Payment, Payments, Times, Transfers
+
+MARKS = (12.0, 24.0, 36.0, 48.0, 72.0, 120.0, 168.0)  # hours on one side only
+LAG = 3 * DAY  # within which a line follows its payment, a weekend between; default of this project
+PAID, SETTLED = 0, 1
+
+
+class Entry(NamedTuple):
+    """A payment, or a line that settles one; an amount that was not told is UNTOLD."""
+
+    at: int
+    amount: float
+    bill: str
+    channel: str
+
+
+class Transfer(msgspec.Struct):
+    """What was told under one number of a customer's, each side in order of time."""
+
+    paid: list[Entry] = []
+    settled: list[Entry] = []
+
+    def visits(self) -> list[Visit]:
+        """From the first side until both are told; none before that."""
+        if not (self.paid and self.settled):
+            return []
+        start, done = sorted((self.paid[0].at, self.settled[0].at))
+        return [Visit(start, HOUR, done)]
+
+    def entries(self) -> list[Entry]:
+        """Both sides, in order of time."""
+        return sorted([*self.paid, *self.settled])
+
+    def told(self, at: int) -> tuple[float, ...]:
+        """What is told from difference on, at a time; a side that is missing should come to the first of the other."""
+        sides = [[entry.amount for entry in side if entry.at <= at] for side in (self.paid, self.settled)]
+        paid, settled = (nan if UNTOLD in side or not side else sum(side) for side in sides)
+        due, come = (sum(side or other[:1]) for side, other in (sides, sides[::-1]))
+        return nan if UNTOLD in sides[0] + sides[1] else round(come - due, 2), paid, settled
+
+
+class Ledger(Deadlines):
+    """Payments until they are settled, and lines until their payments are told."""
+
+    kind, item = Transfers, Transfer
+    columns = ("unmatched_hours", "difference", "paid", "settled")
+
+    def __init__(self, index: Index) -> None:
+        super().__init__(index)
+        self.firsts: dict[tuple[str, str], list[int]] = {}  # by area and channel: the first of each side
+
+    def fold(self, batch: Payments, areas: Codes, sealed: Times) -> Told:
+        """Note payments that went through and lines; a payment is never told to be late or known, others say so."""
+        told = Told(set(), [], [])
+        for n in range(len(batch)):
+            kind, reference, at = int(batch.payment[n]), batch.references[batch.reference[n]], int(batch.at[n])
+            line = kind == Payment.SETTLEMENT
+            if not reference or not (line or (kind in (Payment.PAYMENT, Payment.TOPUP) and batch.succeeded[n])):
+                continue
+            area = batch.areas[batch.area[n]]
+            slot = self.open(area, f"{batch.names[batch.subject[n]]}/{reference}", at, sealed[n])
+            if slot < 0:
+                told.late.append(n)
+                continue
+            transfer = self.items.setdefault(slot, Transfer())
+            amount = float(batch.amount[n])
+            entry = Entry(at, amount if isfinite(amount) else UNTOLD, batch.bills[batch.bill[n]],
+                          batch.channels[batch.channel[n]])  # fmt: skip
+            side = transfer.settled if line else transfer.paid
+            if new := entry not in side:
+                side.append(entry)
+                side.sort()
+                told.touched.update(self.begun(area, entry.channel, SETTLED if line else PAID, at))
+            self.note(told, n, slot, areas[n], at, new=new)
+        lines = {n for n in told.again + told.late if batch.payment[n] == Payment.SETTLEMENT}
+        return Told(told.touched, *([n for n in rows if n in lines] for rows in (told.again, told.late)))
+
+    def begun(self, area: str, channel: str, side: int, at: int) -> list[int]:
+        """The slots of a channel of which it is known otherwise, by a row of a time, since when it tells of a side."""
+        firsts = self.firsts.setdefault((area, channel), [NEVER, NEVER])
+        if at >= firsts[side]:
+            return []
+        firsts[side] = at
+        known = self.index.known[area].values()
+        return [slot for slot in known if any(entry.channel == channel for entry in self.items[slot].entries())]
+
+    def awaited(self, area: str, first: Entry, *, line: bool) -> bool:
+        """Whether the other side of a payment or a line is to be expected, by since when its channel tells of it."""
+        paid, settled = self.firsts[area, first.channel]
+        return paid < first.at - LAG if line else settled < first.at + DAY
+
+    def moments(self, slot: int) -> Iterator[Moment]:
+        """The marks at which it stands on one side only, the moment at which it no longer does, and all that was told.
+
+        NaN where the other side is not to be expected: where the channel did not settle until a day after the payment,
+        or the line may be of a payment from before its first.
+        """
+        transfer, area = self.items[slot], self.index.pairs[slot][0]
+        entries = transfer.entries()
+        first = entries[0]
+        awaited = self.awaited(area, first, line=first not in transfer.paid)
+        visits = transfer.visits() or [Visit(first.at, HOUR, NEVER)]
+        for at, certain, hours in passing(visits[0], MARKS):
+            yield Moment(at, certain, (hours if awaited or not hours else nan, nan, *transfer.told(at)[1:]))
+        for at in sorted({entry.at for entry in entries}):
+            yield Moment(at, certain=True, columns=(nan, *transfer.told(at)))
+
+    def state(self) -> dict[str, Any]:
+        """Everything remembered."""
+        return super().state() | {"firsts": list(self.firsts.items())}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Replace everything by what `state` gave."""
+        super().load(state)
+        self.firsts = {(area, channel): firsts for (area, channel), firsts in state["firsts"]}
