@@ -2,8 +2,9 @@
 
 An area's clock is the second-highest stamp of its meters, so that no single meter's clock moves it; where one meter
 alone has reported over two days of its time, it is that meter's last stamp but one. An interval closes one
-interval after its end, a day one hour after midnight, both on the area's clock. Later rows amend a closed window,
-judged again at the area's next full hour, until the grace period seals its day. All sums are of integers or in a fixed
+interval after its end, a day one to three hours after midnight, both on the area's clock. Later rows amend a closed
+window, judged again at the area's next full hour, until the grace period of its day is over. Areas take turns at closing
+days and at sealing those that can no longer change, eight at once, so that other areas' readings need not wait long. All sums are of integers or in a fixed
 order, so that the order of arrival cannot change them.
 """
 from __future__ import annotations
@@ -26,7 +27,9 @@ from models.runs import ascending, runs, sizes_of
 from schemas.columns import Codes, Column, Mask, Readings, Status, Times
 
 HOUR, DAY = 3600, 86_400
-DAY_PATIENCE = HOUR
+TOGETHER, TURN = 8, 900  # areas that take their turn at once; seconds from one turn to the next
+CLOSING = HOUR, 8  # seconds after midnight of the first turn to close days, and how many turns there are
+SEALING = 4 * HOUR, 32  # the same of sealing, after the grace period
 SKIPPED_DAYS = 31  # silent days in a row that are closed as unread; more are passed over
 AHEAD_DAYS = 3  # open days beyond tomorrow that one area may hold
 LONE = 2 * DAY  # of one meter's time without another's reading, from which it moves its area's clock alone
@@ -221,7 +224,7 @@ class Grid:
         """
         c = self.clocks
         first = c["first_day"][slot]
-        if first and now >= self.midnights[first + 1] + DAY_PATIENCE:
+        if first and now >= self.midnights[first + 1] + turn(slot, CLOSING):
             return 0
         first = int(day_of(np.array([then]), self.zone)[0])
         c["first_day"][slot], c["last_day"][slot], c["sealed_day"][slot] = first, first - 1, first - 1
@@ -282,9 +285,10 @@ class Grid:
 
     def enlist(self, state: AreaState, meters: Codes) -> None:
         """Number the meters that have no number in their area yet."""
-        for meter in meters[self.member["number"][meters] < 0].tolist():
-            self.member["number"][meter] = len(state.members)
-            state.members.append(meter)
+        meters = meters[self.member["number"][meters] < 0]
+        fresh = meters[np.sort(np.unique(meters, return_index=True)[1])]
+        self.member["number"][fresh] = np.arange(len(state.members), len(state.members) + len(fresh))
+        state.members += fresh.tolist()
 
     def block(self, slot: int, day: int, now: int) -> Block:
         """The block of a day with room for all members; of many days ahead of the clock only the nearest are kept."""
@@ -363,8 +367,8 @@ class Grid:
         """
         days, at, now = when
         if (nameless := np.flatnonzero(self.member["number"][meters] < 0)).size:
-            for k in nameless.tolist():
-                self.enlist(self.areas[int(areas[k])], meters[k : k + 1])
+            for part in np.split(nameless, runs(areas[nameless])[1:]):
+                self.enlist(self.areas[int(areas[part[0]])], meters[part])
         begins = runs(areas, days)
         sizes = sizes_of(begins, len(rows))
         owners = list(zip(areas[begins].tolist(), days[begins].tolist(), strict=True))
@@ -483,8 +487,8 @@ class Grid:
         spans = list(zip(slots.tolist(), before.tolist(), until.tolist(), strict=True))
         if len((rows := self.interval_rows(spans)).at):
             yield Window("interval", -1, 0, rows, [])
-        newest = np.searchsorted(self.midnights, clock - DAY_PATIENCE, side="right") - 2
-        oldest = np.searchsorted(self.midnights, clock - self.grace, side="right") - 2
+        newest = np.searchsorted(self.midnights, clock - turn(slots, CLOSING), side="right") - 2
+        oldest = np.searchsorted(self.midnights, clock - self.grace - turn(slots, SEALING), side="right") - 2
         more = (newest > c["last_day"][slots]) | (oldest > c["sealed_day"][slots]) | (before // HOUR != until // HOUR)
         for k in np.flatnonzero(more).tolist():
             yield from self.close(spans[k], int(newest[k]), int(oldest[k]))
@@ -621,6 +625,16 @@ class Grid:
         totals = read_share(columns["reads"], expected, present) | area_day(columns, master, cells["back"], present)
         days = {name: column[..., present] for name, column in columns.items()}
         return AreaDay(end, meters[present], days, totals, spikes)
+
+
+def turn(slots: Any, turns: tuple[int, int]) -> Any:
+    """Seconds until areas' turns: those of the first turn, and of one later for each eight areas.
+
+    >>> turn(np.array([7, 8, 16]), (3600, 2)).tolist()
+    [3600, 4500, 3600]
+    """
+    first, count = turns
+    return first + slots // TOGETHER % count * TURN
 
 
 def flat(cells: Array) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import numpy as np
 from msgspec.structs import replace
@@ -12,7 +13,7 @@ from models.cells import Array
 from models.index import Index
 from models.tariffs import in_force
 from schemas.columns import SEGMENTS, Codes, Column, Times
-from schemas.master import Area, Meter, Stage, Tariff, Transformer
+from schemas.master import Area, Meter, Segment, Stage, Tariff, Transformer, Wiring
 
 METER_COLUMNS = ("un", "ib", "imax", "ct", "ratio", "contract_kva", "suspended_kva", "pv_kva", "phases", "three_wire",
                  "residential", "is_gateway", "interval_s", "elements",
@@ -32,10 +33,12 @@ def segments_code(*segments: str) -> int:
     return sum(1 << SEGMENTS.index(segment) for segment in segments)
 
 
-def voltage_class(m: Meter) -> list[str]:
-    """The segment of the supply's nominal voltage between lines; none at low voltage."""
-    kv = m.un_v * m.pt / 1000 * (1 if m.wiring == "3P3W" else math.sqrt(3))
-    return [name for name, above, most in VOLTAGES if above < kv <= most]
+@lru_cache(maxsize=1024)
+def segments_of(segment: Segment, wiring: Wiring, un_v: float, pt: float, pv: bool) -> int:
+    """A bit for each segment of a meter, the supply's nominal voltage between lines included; none at low voltage."""
+    kv = un_v * pt / 1000 * (1 if wiring == "3P3W" else math.sqrt(3))
+    voltages = [name for name, above, most in VOLTAGES if above < kv <= most]
+    return segments_code(segment, WIRINGS[wiring], *["pv"] * pv, *voltages)
 
 
 def meter_row(m: Meter, gateway: bool) -> list[float]:
@@ -46,7 +49,7 @@ def meter_row(m: Meter, gateway: bool) -> list[float]:
             ELEMENTS[m.wiring], m.effective, 10.0**m.register_digits, m.until or np.inf,
             m.own_transformer_kva or np.nan, m.declared_kw or np.nan, m.stopped or np.inf,
             m.valley_from, m.valley_until,
-            segments_code(m.segment, WIRINGS[m.wiring], *["pv"] * (m.pv_kva > 0), *voltage_class(m))]  # fmt: skip
+            segments_of(m.segment, m.wiring, m.un_v, m.pt, m.pv_kva > 0)]  # fmt: skip
 
 
 def transformer_row(t: Transformer) -> list[float]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
@@ -162,12 +163,18 @@ def _ordered(path: Path) -> bool:
 
 
 def _stream(path: Path, wanted: Sequence[str], tally: Tally) -> Iterator[tables.Sheet]:
-    """An ordered Parquet file in sheets of about ROWS rows that split no time, without columns that are empty."""
+    """An ordered Parquet file in sheets of about ROWS rows that split no time, without columns that are empty.
+
+    The next rows are read while those before are judged.
+    """
     words = [field.name for field in pq.read_schema(path) if pa.types.is_string(field.type)]
-    with pq.ParquetFile(path, read_dictionary=words) as file:
+    with pq.ParquetFile(path, read_dictionary=words) as file, ThreadPoolExecutor(1) as reader:
         told = [name for name in wanted if name == "at" or not _empty(file.metadata, name)]
         start, held = 0, file.schema_arrow.empty_table().select(told)
-        for part in file.iter_batches(ROWS, columns=told):
+        parts = file.iter_batches(ROWS, columns=told)
+        ahead = reader.submit(next, parts, None)
+        while (part := ahead.result()) is not None:
+            ahead = reader.submit(next, parts, None)
             table = pa.Table.from_batches([part])
             table = pa.concat_tables([held, table]) if len(held) else table
             at = table["at"].cast(pa.int64()).to_numpy()
