@@ -38,6 +38,7 @@ class Index:
         self.known: dict[str, dict[str, int]] = {}  # by area
         self.free: list[int] = []
         self.latest = UNREAD
+        self.rolls: dict[str, tuple[Names, Codes]] = {}  # by area, the names that last came in a row, and their slots
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -62,6 +63,7 @@ class Index:
         self.latest = UNREAD
         for slot in slots.tolist():
             area, subject = self.pairs[slot]
+            self.rolls.pop(area, None)
             del self.known[area][subject]
             self.pairs[slot] = FREE
             self.free.append(slot)
@@ -88,14 +90,24 @@ class Index:
         begins = runs(area).tolist()
         if RUN * len(begins) < len(area):
             for begin, end in pairwise([*begins, len(area)]):
-                known = self.known.get(batch.areas[area[begin]], {}) if area[begin] >= 0 else {}
-                found = map(known.get, batch.names[begin:end], repeat(-1))
-                slot[begin:end] = np.fromiter(found, np.int32, end - begin)
+                if area[begin] >= 0:
+                    slot[begin:end] = self.call(batch.areas[area[begin]], batch.names[begin:end])
         return Dictionary(batch.names, batch.areas, slot, area)
+
+    def call(self, area: str, names: Names) -> Codes:
+        """The slots of names of an area, -1 where one is not known; an area mostly tells the same ones again."""
+        roll = self.rolls.get(area)
+        if roll and roll[0] == names:
+            return roll[1]
+        known = self.known.get(area, {})
+        slots = np.fromiter(map(known.get, names, repeat(-1)), np.int32, len(names))
+        if slots.min() >= 0:
+            self.rolls[area] = tuple(self.pairs[slot][1] for slot in slots.tolist()), slots
+        return slots
 
     def load(self, state: list[Any]) -> None:
         """Replace everything by what `state` gave."""
-        self.latest = UNREAD
+        self.latest, self.rolls = UNREAD, {}
         pairs = [(area, subject) for area, subject in state[0]]
         self.free = list(state[1])
         self.pairs, self.known = list(pairs), {}
