@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
 import time
@@ -116,6 +117,7 @@ def started(place: Place, group: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [sys.executable, "-m", "bench.peer", place.settings.brokers, place.settings.prefix, group],
             stdout=subprocess.PIPE, stderr=log, cwd=CHECKOUT,
+            env=os.environ | {"APP_DATADIR": str(place.folder / f"{group}-data")},
         )  # fmt: skip
 
 

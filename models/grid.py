@@ -3,9 +3,9 @@
 An area's clock is the second-highest stamp of its meters, so that no single meter's clock moves it; where one meter
 alone has reported over two days of its time, it is that meter's last stamp but one. An interval closes one
 interval after its end, a day one to three hours after midnight, both on the area's clock. Later rows amend a closed
-window, judged again at the area's next full hour, until the grace period of its day is over. Areas take turns at closing
-days and at sealing those that can no longer change, eight at once, so that other areas' readings need not wait long. All sums are of integers or in a fixed
-order, so that the order of arrival cannot change them.
+window, judged again at the area's next full hour, until the grace period of its day is over. Areas take turns at
+closing days and at sealing those that can no longer change, eight at once, so that readings of others need not wait
+long. All sums are of integers or in a fixed order, so that the order of arrival cannot change them.
 """
 from __future__ import annotations
 

@@ -1,16 +1,17 @@
 """An online model per area and segment: how unusual a meter's day is beside its peers' days."""
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from river.anomaly import GaussianScorer
-from river.proba import Gaussian
 
 from models.cells import Cells
 from models.features import Columns
 from models.index import Index
 from schemas.columns import Codes
+
+if TYPE_CHECKING:
+    from river.anomaly import GaussianScorer
 
 GRACE = 100  # days of peers before the model can tell
 LAG = 4 * 86_400 - 7200  # seconds between a day and the sealed days it is scored by; less than days of 23 hours
@@ -28,7 +29,10 @@ class Peers:
         self.states: dict[Key, dict[int, tuple[float, float, float]]] = {}
 
     def scorer(self, key: Key, at: int) -> GaussianScorer:
-        """The model as it stood at a midnight."""
+        """The model as it stood at a midnight. River is loaded with the first: half of a worker's start, else."""
+        from river.anomaly import GaussianScorer  # noqa: PLC0415
+        from river.proba import Gaussian  # noqa: PLC0415
+
         known = [day for day in self.states.get(key, {}) if day <= at]
         scorer = GaussianScorer(grace_period=GRACE)
         if known:

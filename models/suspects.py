@@ -4,7 +4,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import nnls
 
 from models.cells import Array, Cells
 from models.features import DAY, Columns
@@ -118,6 +117,8 @@ def proportional(loss: Column, energy: Array, total: Column) -> Evidence:
     first = np.argsort(-evidence.strength(), kind="stable")[:COMPARED]
     first = first[rho[first] > 0]
     if len(first):
+        from scipy.optimize import nnls  # noqa: PLC0415 - long to load, and few areas have suspects
+
         level = np.stack([np.ones(len(total)), total - total.mean()], axis=1)
         curves = np.concatenate([filled(energy[:, first]), loss[:, None]], axis=1)
         curves -= level @ np.linalg.lstsq(level, curves, rcond=None)[0]

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from itertools import pairwise, repeat
 from typing import Any
@@ -109,6 +110,15 @@ def edges(at: NDArray[np.int64], rows: int = ROWS) -> list[int]:
 def pieces(batch: Batch, rows: int = ROWS) -> Iterator[Batch]:
     """An ordered batch, cut at its edges."""
     return (batch.rows(slice(a, b)) for a, b in pairwise(edges(batch.at, rows)))
+
+
+def ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The same batches, of which the next is read while one is judged."""
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = reader.submit(next, batches, None)
+            yield batch
 
 
 def merge(parts: Sequence[Iterator[Batch]]) -> Iterator[Batch]:

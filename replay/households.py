@@ -36,7 +36,7 @@ def open_files(paths: Sequence[Path], tally: Tally) -> Source:
         spelt = {name.lower(): name for name in tables.columns(path)}
         customer, when, energy = (spelt[name] for name in COLUMNS)
         sheet = tables.read(path, (customer, when, energy), tally)
-        who, (at, timed), kwh = sheet.texts(customer, seen), sheet.times(when), sheet.numbers(energy)
+        who, (at, timed), kwh = sheet.texts(customer, seen), sheet.times(when), sheet.numbers(energy).astype(np.float64)
         keep = sheet.keep(
             (who < 0, f"{customer} is missing"), (~timed, f"{when} is no time"), (np.isnan(kwh), f"{energy} is missing")
         )

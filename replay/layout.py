@@ -3,7 +3,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
@@ -17,7 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from replay import tables
-from replay.history import Names, Source, SourceError, Tally, merge, pieces
+from replay.history import Names, Source, SourceError, Tally, ahead, merge, pieces
 from schemas.columns import COLUMN_TYPES, PHASE_COLUMNS, Batch, DeviceEvents, Mask, Payments, Readings, Stages
 from schemas.master import Area
 from schemas.wire.records import WORDS
@@ -138,7 +137,7 @@ def _read(path: Path, tally: Tally) -> Iterator[Batch]:
     wanted = [name for name in header if name in {*SUBJECTS[kind], "at", *kind.encodings().values(), *_cells(kind)}]
     decoder = Decoder(kind)
     if tables.suffix(path) in tables.PARQUET and _ordered(path):
-        yield from (decoder.batch(sheet) for sheet in _stream(path, wanted, tally))
+        yield from ahead(decoder.batch(sheet) for sheet in _stream(path, wanted, tally))
         return
     batch = decoder.batch(tables.read(path, wanted, tally))
     yield from pieces(batch.rows(np.argsort(batch.at, kind="stable")))
@@ -163,18 +162,12 @@ def _ordered(path: Path) -> bool:
 
 
 def _stream(path: Path, wanted: Sequence[str], tally: Tally) -> Iterator[tables.Sheet]:
-    """An ordered Parquet file in sheets of about ROWS rows that split no time, without columns that are empty.
-
-    The next rows are read while those before are judged.
-    """
+    """An ordered Parquet file in sheets of about ROWS rows that split no time, without columns that are empty."""
     words = [field.name for field in pq.read_schema(path) if pa.types.is_string(field.type)]
-    with pq.ParquetFile(path, read_dictionary=words) as file, ThreadPoolExecutor(1) as reader:
+    with pq.ParquetFile(path, read_dictionary=words) as file:
         told = [name for name in wanted if name == "at" or not _empty(file.metadata, name)]
         start, held = 0, file.schema_arrow.empty_table().select(told)
-        parts = file.iter_batches(ROWS, columns=told)
-        ahead = reader.submit(next, parts, None)
-        while (part := ahead.result()) is not None:
-            ahead = reader.submit(next, parts, None)
+        for part in file.iter_batches(ROWS, columns=told):
             table = pa.Table.from_batches([part])
             table = pa.concat_tables([held, table]) if len(held) else table
             at = table["at"].cast(pa.int64()).to_numpy()

@@ -116,8 +116,8 @@ class Sheet:
             parts.append(_numbered(chunk.dictionary, seen)[codes])
         return np.concatenate(parts)
 
-    def numbers(self, column: str) -> NDArray[np.float64]:
-        """The cells as float64, NaN where empty; what is no number of sane size is refused and NaN."""
+    def numbers(self, column: str) -> NDArray[np.floating[Any]]:
+        """The cells, of a file that tells their precision in that; NaN where empty, or no number of sane size."""
         cells = self.table[column]
         if _is_text(cells.type):
             try:
@@ -126,9 +126,11 @@ class Sheet:
                 fine = pc.match_substring_regex(cells, NUMBER)
                 self._refuse(np.equal(fine.to_numpy(), False), f"{column} is no number", cells)
                 cells = pc.utf8_trim_whitespace(pc.if_else(fine, cells, None)).cast(pa.float64())
-        values = np.asarray(self._cast(column, cells, pa.float64()).to_numpy(), np.float64)
-        wild = np.abs(values) > LARGEST_NUMBER
-        if wild.any():
+        if not (pa.types.is_float32(cells.type) or pa.types.is_float64(cells.type)):
+            cells = self._cast(column, cells, pa.float64())
+        values: NDArray[np.floating[Any]] = cells.to_numpy()
+        if max(np.fmax.reduce(values, initial=0), -np.fmin.reduce(values, initial=0)) > LARGEST_NUMBER:
+            wild = np.abs(values) > LARGEST_NUMBER
             self._refuse(wild, f"{column} is larger than any quantity", cells)
             values = np.where(wild, np.nan, values)
         return values
@@ -154,7 +156,8 @@ class Sheet:
         """Unix seconds, 0 where the cell is empty or 0; what else is no time is refused and 0."""
         seconds, good = self.times(column)
         cells = self.table[column]
-        empty = np.asarray(pc.fill_null(pc.equal(cells.cast(pa.string()), "0"), True).to_numpy(), np.bool_)
+        zero = pc.equal(cells, 0) if pa.types.is_integer(cells.type) else pc.equal(cells.cast(pa.string()), "0")
+        empty = np.asarray(pc.fill_null(zero, True).to_numpy(), np.bool_)
         self._refuse(~good & ~empty, f"{column} is no time", cells)
         return seconds
 
