@@ -35,6 +35,7 @@ from models.ledger import Ledger
 from models.loading import Exceeding, Heat
 from models.metering import Accounts, DayRegisters, Demands, MonthlyFactor, RatioChange
 from models.peers import Peers, PeerScore
+from models.phases import Phases
 from models.profiles import Darkness, Form, Months, Routine, Shape
 from models.registry import Registry
 from models.reports import Reports
@@ -133,7 +134,7 @@ class Engine:
         self.attempts = judge(Attempts, [FailureShare()], self.channels)
         self.days = Windows(lambda sealed: judge(Days, [
             DayRuns(), Exceeding(), Shape(zone, interval), Routine(), Form(), Darkness(), Months(zone),
-            Suspects(), PeerScore(self.peers, meters, sealed),
+            Suspects(), Phases(), PeerScore(self.peers, meters, sealed),
             DayRegisters(), Accounts(), RatioChange(), Demands(), MonthlyFactor(zone),
         ], meters))  # fmt: skip
         self.intervals = Windows(lambda _: judge(Intervals, [Elapsed(), Heat(interval)], self.areas))

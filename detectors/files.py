@@ -3,8 +3,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.rule import Level, rule
-from schemas.columns import Column, Files
+from detectors.rule import DAY, Level, rule
+from schemas.columns import Column, Days, Files
 
 
 @rule(
@@ -61,3 +61,40 @@ def contract_expiry(contract_days: Column, *, first: float = 60.0, second: float
     """A contract that ends within 60 or 30 days, or has ended (合同到期). Days: default of this project."""
     near = np.where(contract_days > second, 2 - (contract_days - second) / (first - second), 2.0)
     return np.where(contract_days <= 0, 3.0, np.maximum(near, 0.0))
+
+
+@rule(
+    Days, severity=4, hold=2 * DAY, release=7 * DAY, title=("Filed on another phase", "相位档案不符"),
+    text=(("The file has the meter on phase {filed_phase}, its voltage follows {found_phase}: its hourly changes are "
+           "{found_apart:.2f} V off that phase's, {filed_apart:.2f} V off the filed one's."),
+          ("档案为{filed_phase}相,电压却跟随{found_phase}相:逐时变化与该相相差{found_apart:.2f}V,"
+           "与档案相相差{filed_apart:.2f}V。")),
+)  # fmt: skip
+def phase_mismatch(
+    filed_phase: Column, found_phase: Column, filed_apart: Column, found_apart: Column, next_apart: Column, *,
+    limit: float = 1.4, clearly: float = 1.2,
+) -> Column:  # fmt: skip
+    """A single-phase meter's voltage follows another phase of the transformer than its file says (相位不符).
+
+    Catalogue section 5; the limits, ratios of volts, and the two days are defaults of this project.
+    """
+    clear = next_apart / found_apart / clearly
+    off = np.maximum(np.minimum(filed_apart / found_apart / limit, clear), 0.95)
+    return np.where(filed_phase == found_phase, np.where(clear >= 1, 0.0, 0.95), off)
+
+
+@rule(
+    Days, severity=4, hold=2 * DAY, release=7 * DAY, title=("Filed in another area", "台区档案不符"),
+    text=(("The voltage follows no phase of this transformer: its hourly changes are {found_apart:.2f} V off the "
+           "nearest, the area's others {area_apart:.2f} V. Is it fed from elsewhere?"),
+          ("电压不跟随本台区变压器任何一相:逐时变化与最近一相相差{found_apart:.2f}V,本台区其他电表为{area_apart:.2f}V,"
+           "疑由其他变压器供电。")),
+)  # fmt: skip
+def area_mismatch(
+    found_apart: Column, next_apart: Column, area_apart: Column, *, limit: float = 2.5, alike: float = 1.2
+) -> Column:
+    """A meter's voltage goes with no phase of its area's transformer, though the others' do (台区不符).
+
+    Catalogue section 5. 2.5 times the area's median and no phase 1.2 times as near: defaults of this project.
+    """
+    return np.minimum(found_apart / area_apart / limit, found_apart / next_apart * alike)

@@ -22,6 +22,7 @@ from models.freezes import Shown, freeze, freeze_columns, freezes, highest, show
 from models.gaps import total, unknown, zeroed
 from models.heights import EVEN, LOST, height_columns, heights, keep_highest, spread_of, unbalance_factor
 from models.packed import packed, unpacked
+from models.phases import beside_gateway, hours_of, in_steps
 from models.registry import Registry
 from models.runs import ascending, runs, sizes_of
 from schemas.columns import Codes, Column, Mask, Readings, Status, Times
@@ -101,6 +102,7 @@ class Facts(NamedTuple):
     frequency: Column | None  # Hz; None without any
     back: Times  # energy that flowed back in the interval, micro kWh secondary
     read: Mask  # was read, not estimated
+    volts: Column  # (3, rows) V
     volted: Mask  # has a voltage
     live: Mask  # has one above half of nominal
     gateway: Mask
@@ -142,14 +144,17 @@ class Grid:
         )  # fmt: skip
         self.member = Cells(number=np.int32(-1))  # of a meter slot in its area
         steps = max(-(-25 * HOUR // interval), 3)  # a day has its third-highest interval
+        self.hours = hours_of(steps, interval)  # in which a step's voltage is kept
+        hourly = np.zeros(max(self.hours.max() + 1, 2), np.uint16)  # in steps of voltage, 0 unknown
         self.rows = Cells(  # a member's day each
             kwh=np.full(steps, np.nan, np.float32), seen=np.zeros(steps, np.uint8), reads=np.int32(0),
-            volted=np.int32(0), live=np.int32(0), back=np.int64(0), **heights(interval), **freezes(),
+            volted=np.int32(0), live=np.int32(0), back=np.int64(0), volts=hourly, **heights(interval), **freezes(),
         )  # fmt: skip
         self.sums = Cells(  # an area's day each, over its users
             amps=np.zeros((3, steps), np.int64),  # 0.1 mA primary
             milli_va=np.zeros(steps, np.int64),
             counted=np.zeros(steps, np.int32),
+            gateway_volts=np.stack([hourly] * 3),
             gateway=np.full((5, steps), np.nan),  # A, B, C in A, kVA and neutral in A, primary
             high_hz=np.zeros((POINTS, steps), np.float32),  # the highest frequencies, in ascending order
             low_hz=np.zeros((POINTS, steps), np.float32),  # twice the nominal less the lowest
@@ -408,6 +413,8 @@ class Grid:
         if (back := facts.back[rows]).any():
             add(r["back"], cell, back)
         self.keep(rows[~seen], cell[~seen], facts)
+        if (hourly := np.flatnonzero((self.hours[step] >= 0) & ~facts.stale[rows])).size:
+            self.keep_volts(rows[hourly], cell[hourly], self.hours[step[hourly]], number[hourly], facts)
         sound = np.flatnonzero(~facts.stale[rows]) if facts.stale.any() else slice(None)
         freeze(self.rows, facts.shown, rows[sound], cell[sound], since[sound], ~seen[sound])
         self.sum_up(rows, step, number, facts, seen)
@@ -439,6 +446,15 @@ class Grid:
                 keep_highest(self.rows[name], cell[high], values[high])
         if (guessed := facts.by_magnitude[rows]).any():
             add(self.rows["by_magnitude"], cell, guessed)
+
+    def keep_volts(self, rows: Codes, cell: Codes, hour: Codes, number: Codes, facts: Facts) -> None:
+        """Keep the highest voltage of the intervals with which some hours end: the first phase's, all the gateway's."""
+        volts, gateway = in_steps(facts.volts[:, rows]), facts.gateway[rows]
+        held = self.rows["volts"]
+        held[hour, cell] = np.maximum(held[hour, cell], volts[0])
+        if gateway.any():
+            held, hour, number = self.sums["gateway_volts"], hour[gateway], number[gateway]
+            held[:, hour, number] = np.maximum(held[:, hour, number], volts[:, gateway])
 
     def sum_up(self, rows: Codes, step: Codes, number: Codes, facts: Facts, seen: Mask) -> None:
         """Add rows to the sums of their intervals; a user's first reading speaks for the interval."""
@@ -621,6 +637,7 @@ class Grid:
         expected = np.maximum((end - start) / own, 1)
         columns = day_columns(cells, expected) | height_columns(cells, expected, end - start)
         columns |= freeze_columns(cells, expected, end - start) | {"top_kw": highest(cells["kwh"], own, self.interval)}
+        columns |= beside_gateway(cells["volts"], held.get("gateway_volts", self.sums.empty["gateway_volts"]), master)
         spikes = int(np.count_nonzero(columns.pop("spike")[present]))
         totals = read_share(columns["reads"], expected, present) | area_day(columns, master, cells["back"], present)
         days = {name: column[..., present] for name, column in columns.items()}
@@ -701,7 +718,7 @@ def facts_of(r: Readings, master: dict[str, Column], interval: int) -> Facts:
     unbalance, by_magnitude = unbalance_of(r, master)
     return Facts(
         r.kwh, amps, neutral, kva, unbalance, by_magnitude, None if unknown(r.frequency) else r.frequency, back,
-        read, volted, live, master["is_gateway"] == 1, np.zeros(len(r), bool), shown(r, p, q),
+        read, r.u, volted, live, master["is_gateway"] == 1, np.zeros(len(r), bool), shown(r, p, q),
     )  # fmt: skip
 
 

@@ -12,13 +12,13 @@ from msgspec.structs import replace
 from models.cells import Array
 from models.index import Index
 from models.tariffs import in_force
-from schemas.columns import SEGMENTS, Codes, Column, Times
+from schemas.columns import PHASES, SEGMENTS, Codes, Column, Times
 from schemas.master import Area, Meter, Segment, Stage, Tariff, Transformer, Wiring
 
 METER_COLUMNS = ("un", "ib", "imax", "ct", "ratio", "contract_kva", "suspended_kva", "pv_kva", "phases", "three_wire",
                  "residential", "is_gateway", "interval_s", "elements",
                  "effective", "register_span", "member_until", "own_kva", "declared_kw", "stopped",
-                 "valley_from", "valley_until", "segments")  # fmt: skip
+                 "valley_from", "valley_until", "filed_phase", "segments")  # fmt: skip
 AREA_COLUMNS = ("rating_kva", "segments")
 ELEMENTS = {"1P2W": 1, "3P3W": 2, "3P4W": 3}
 WIRINGS = {"1P2W": "single_phase", "3P3W": "three_wire", "3P4W": "four_wire"}
@@ -48,7 +48,7 @@ def meter_row(m: Meter, gateway: bool) -> list[float]:
             1 if m.wiring == "1P2W" else 3, m.wiring == "3P3W", m.segment == "residential", gateway, m.interval_s,
             ELEMENTS[m.wiring], m.effective, 10.0**m.register_digits, m.until or np.inf,
             m.own_transformer_kva or np.nan, m.declared_kw or np.nan, m.stopped or np.inf,
-            m.valley_from, m.valley_until,
+            m.valley_from, m.valley_until, PHASES.index(m.phase) if m.phase and m.wiring == "1P2W" else np.nan,
             segments_of(m.segment, m.wiring, m.un_v, m.pt, m.pv_kva > 0)]  # fmt: skip
 
 

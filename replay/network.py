@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.columns import Codes, Mask
-from schemas.master import Area, Meter, Segment, Transformer
+from schemas.master import Area, Meter, Phase, Segment, Transformer
 
+PHASES: tuple[Phase, ...] = ("A", "B", "C")
 SEGMENTS: tuple[Segment, ...] = ("residential", "commercial", "industrial")
 RESIDENTIAL, COMMERCIAL, INDUSTRIAL = range(3)
 SLOT = 900
@@ -104,6 +105,7 @@ class Grid:
         return Meter(
             meter=self.names[row], customer="" if self.gateway[row] else self.customer(row),
             wiring="3P4W" if self.three[row] or self.gateway[row] else "1P2W", un_v=VOLTS,
+            phase="" if self.three[row] or self.gateway[row] else PHASES[self.phase[row]],
             ib_a=1.5 if through else 5.0, imax_a=6.0 if through else 60.0, ct=float(self.ratio[row]),
             contract_kva=None if np.isnan(contract) else contract, pv_kva=float(self.pv_kw[row]),
             segment=SEGMENTS[self.segment[row]],

@@ -111,7 +111,7 @@ def uneven(row: int, shares: tuple[float, float, float], block: Block) -> None:
     block.share[:, row] = shares
 
 
-def hung(rows: Rows, phase: int, block: Block) -> None:
+def hung(rows: int | Rows, phase: int, block: Block) -> None:
     """Hangs single-phase customers on another phase."""
     block.phase[rows] = phase
 
@@ -379,6 +379,8 @@ FAULTS = (
           _through_ct, after=lambda row, _, b: bridged(row, 0.8, b), lasts=3, echoes=MISSING),
     Fault("relay_mismatch", "the relay was told to open, its contacts are welded", _home,
           after=lambda row, _, b: flagged(row, Flag.RELAY_OPEN, b), lasts=3),
+    Fault("phase_mismatch", "the home was moved to the next phase, the file was not", _home,
+          before=lambda row, _, b: hung(row, (int(b.phase[row]) + 1) % 3, b), needs=16),
     Fault("harmonics_thd", "a rectifier without a filter distorts the voltage", _through_ct,
           after=lambda row, _, b: distorted(row, 4.0, b), lasts=2),
 )  # fmt: skip
@@ -495,7 +497,7 @@ class Plan:
         planted = Planted(
             "area_load_unbalance", ("area_load_unbalance",), self.grid.areas[area], "", at, self.end,
             f"{len(moved)} customers were moved to phase A",
-            ("meter_current_unbalance", "voltage_deviation", "neutral_current_high"),
+            ("meter_current_unbalance", "voltage_deviation", "neutral_current_high", "phase_mismatch"),
         )  # fmt: skip
 
         def change(block: Block) -> None:

@@ -467,6 +467,7 @@ class Days(Batch):
     unbalance_p95: Column  # of the voltages, below which 95 % of the readings lie; NaN below 90 % coverage
     unbalance_top: Column  # the highest
     by_magnitude: Column  # share of them that come from magnitudes alone, for lack of angles
+    voltage_apart: Column  # (3 x hours, rows) V that an hour changed the voltage more than the gateway's A, B and C
 
 
 @dataclass(frozen=True, slots=True)
@@ -531,9 +532,11 @@ COLUMN_TYPES: dict[str, Any] = {
     "top_kw": np.float32, "curve": np.float32,
     "coverage": np.float32, "reads": np.float32, "live": np.float32, "kva_p99": np.float32, "kva_2h": np.float32,
     "unbalance_p95": np.float32, "unbalance_top": np.float32, "by_magnitude": np.float32,
+    "voltage_apart": np.float32,
     "current": np.float32, "kva": np.float32, "gateway": np.float32, "hz_above": np.float32, "hz_below": np.float32,
     "energy_in": np.float64, "energy_out": np.float64,
     "unread_in": np.float64, "unread_out": np.float64, "doubt": np.float64, "read_share": np.float32,
 }  # fmt: skip
 PHASE_COLUMNS = frozenset({"u", "i", "p", "q", "thd", "u_angle", "current"})
-CURVES = frozenset({"curve"})  # with a leading axis of intervals
+CURVES = frozenset({"curve", "voltage_apart"})  # with a leading axis of intervals
+PHASE_NUMBERS = frozenset({"filed_phase", "found_phase"})  # into PHASES; a sentence tells the letter

@@ -9,6 +9,7 @@ from schemas.columns import LATEST
 
 Segment = Literal["residential", "commercial", "industrial", "agricultural"]
 Wiring = Literal["1P2W", "3P3W", "3P4W"]
+Phase = Literal["", "A", "B", "C"]
 VectorGroup = Literal["Yyn0", "Dyn11"]
 Positive = Annotated[float, msgspec.Meta(gt=0, le=1e6)]
 Power = Annotated[float, msgspec.Meta(ge=0, le=1e6)]  # kVA
@@ -65,6 +66,7 @@ class Meter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     effective: Moment = 0
     until: Moment = 0  # when it was taken away, 0 while it stands
     wiring: Wiring = "1P2W"
+    phase: Phase = ""  # that a single-phase meter hangs on, "" when the files do not say
     un_v: Positive = 220.0  # nominal phase voltage, secondary
     ib_a: Positive = 5.0  # basic current, secondary
     imax_a: Positive = 60.0

@@ -168,6 +168,7 @@ def filed(area: Area, seed: int, end: int) -> Area:
             meter, trade=str(g.choice(["", "", "A", "C", "K"])), signed_kva=signed if g.random() < 0.5 else None,
             calibration_due=end + int(g.integers(-100 * DAY, DAY)) if g.random() < 0.4 else 0,
             contract_until=end + int(g.integers(-9 * DAY, 70 * DAY)) if g.random() < 0.6 else 0,
+            phase=str(g.choice(["", "A", "B", "C"])),
         )  # fmt: skip
 
     return msgspec.structs.replace(area, meters=[one(meter) for meter in area.meters])

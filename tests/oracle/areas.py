@@ -14,6 +14,7 @@ from tests.hostile import DAY, HOUR, NAN, Row, Stream
 from tests.oracle.heights import exceeded, heated, heights
 from tests.oracle.metering import METERED, frozen, metered
 from tests.oracle.meters import record
+from tests.oracle.phases import PHASES, Follower, followed, hourly
 from tests.oracle.profiles import Page, profiled, shape
 from tests.oracle.scores import BALANCES, DAYS, INTERVALS
 from tests.oracle.suspects import suspect
@@ -97,6 +98,7 @@ def days_told(
     diaries: dict[str, list[Facts]] = {meter: [] for meter in meters}
     balances = []
     pages: dict[str, Page] = {}
+    followers: dict[str, Follower] = {}
     begun = min((f["at"] for read in believed.values() for f in read), default=0)
     for start, end in days:
         today = {}
@@ -110,13 +112,14 @@ def days_told(
             day["shape"] = shape(m, area is not None and meter == area.gateway, day["curve"], interval) if m else {}
             diaries[meter].append(day)
         profiled(today, pages, end, zone)
+        followed(today, followers, area.gateway if area else "")
         if today and end >= begun:
             got, due = (sum(counts) for counts in zip(*(day["share"] for day in today.values()), strict=True))
             balances.append({"at": end, "read_share": got / due} | balance(today, area.gateway if area else ""))
     told_balances = list(losses(balances))
     suspect(diaries, told_balances, area.gateway if area else "")
     for meter, diary in diaries.items():
-        judge(DAYS | METERED, name, meter, metered(lived(diary), zone), told)
+        judge(DAYS | METERED | PHASES, name, meter, metered(lived(diary), zone), told)
     judge(BALANCES, name, "", told_balances, told)
     return told
 
@@ -149,7 +152,7 @@ def day_of(m: Meter | None, read: list[Facts], start: int, end: int, interval: i
             step = (f["at"] - start - 1) // interval
             curve[step] = curve.get(step, 0.0) + f["kwh"]
     return {
-        "record": m, "class": m.segment if m else "", "curve": curve,
+        "record": m, "hours": hourly(read, start, interval), "class": m.segment if m else "", "curve": curve,
         "at": end, "kwh": sum(energy) if len(energy) >= expected / 2 else NAN,
         "coverage": min(len(energy) / expected, 1), "reads": sum(not f["estimated"] for f in read),
         "live": live / len(volted) if volted else NAN, "back": back,

@@ -1,0 +1,113 @@
+"""Which phase and transformer feed a meter: the promises of the core over the weeks that it takes, and the numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from models.phases import hours_of
+from schemas.columns import Days, Readings
+from schemas.master import Area, Meter, Phase
+from tests.hostile import DAY, NAN, Row, Stream, duplicated, quieted, shuffled, straggling, told_by
+from tests.test_grid import windows
+from tests.test_promises import agree, engine_of, exactly, same, watch
+
+START, STEP, DAYS, USERS = 1_772_380_800, 3600, 14, 6
+RULES = ("phase_mismatch", "area_mismatch")
+
+
+def weeks(seed: int) -> Stream:
+    """An area of which M1 is filed on a wrong phase and M2 is fed from elsewhere."""
+    g, hours = np.random.default_rng(seed), DAYS * 24
+    busbar = 228 + g.normal(0, 1, (1, hours)) + g.normal(0, 1, (4, hours))  # A, B, C, and elsewhere
+    volts = busbar[[0, 1, 3, 2, 2, 0]] - g.exponential(0.2, (USERS, hours))
+    meters = [Meter(meter="G", wiring="3P4W", interval_s=STEP)]
+    filed: list[Phase] = ["A", "C", "", "C", "C", "A"]
+    meters += [Meter(meter=f"M{k}", phase=phase, interval_s=STEP) for k, phase in enumerate(filed)]
+    rows = []
+    for k, meter in enumerate(meters):
+        u = np.full((3, hours), np.nan)
+        u[: 3 if k == 0 else 1] = busbar[:3] if k == 0 else volts[k - 1]
+        power = np.where(np.isnan(u), np.nan, 0.4 if k else 0.4 * USERS * 1.02 / 3)
+        lost = g.random(hours) < 0.01
+        for n, columns in enumerate(told_by(power / 0.23, np.round(u, 1), power, STEP)):
+            if not lost[n]:
+                rows.append(Row(Readings, "A1", meter.meter, START + STEP * (n + 1), columns))
+    order = sorted(range(len(rows)), key=lambda n: (rows[n].at, n))
+    return Stream([Area(area="A1", gateway="G", meters=meters)], tuple(rows[n] for n in order), "Asia/Shanghai", STEP)
+
+
+@pytest.fixture(scope="module")
+def stream() -> Stream:
+    return quieted(weeks(1), DAY)
+
+
+@pytest.fixture(scope="module")
+def told(stream):
+    return watch(stream)[1]
+
+
+def ours(alerts):
+    return [a for a in alerts if a.rule in RULES]
+
+
+def test_who_is_filed_wrongly_is_found_and_nobody_else(told):
+    last = {a.id: a for a in ours(told)}.values()
+    assert {(a.rule, a.subject, a.state) for a in last} == {
+        ("phase_mismatch", "M1", "raised"), ("area_mismatch", "M2", "raised")
+    }  # fmt: skip
+    wrong = next(a for a in last if a.subject == "M1")
+    assert wrong.en.startswith("The file has the meter on phase C, its voltage follows B:")
+
+
+def test_the_slow_twin_agrees_when_rows_come_shuffled_and_late_and_again():
+    agree(quieted(duplicated(shuffled(straggling(weeks(1), 3, 0, DAY), 1, 6 * 3600), 2), DAY))
+
+
+def test_any_cut_tells_exactly_the_same(stream, told):
+    size = len(stream.rows)
+    for cuts in (range(0, size, 3), np.random.default_rng(1).integers(0, size, 30).tolist()):
+        assert exactly(watch(stream, cuts)[1]) == exactly(told)
+
+
+def test_an_engine_restored_again_and_again_goes_on_undisturbed(stream, told):
+    engine, again = engine_of(stream), []
+    for batch in stream.batches(range(0, len(stream.rows), 97)):
+        saved = engine.snapshot()
+        engine = engine_of(stream)
+        engine.restore(saved)
+        again += engine.step(batch)
+    assert exactly(again) == exactly(told)
+
+
+def test_readings_two_days_late_amend_what_was_found(stream, told):
+    late = watch(quieted(straggling(weeks(1), 5, DAY, 2 * DAY), DAY))[1]
+    same(ours(late), ours(told))
+
+
+@pytest.mark.parametrize(("interval", "kept"), [(300, 24), (900, 24), (1800, 24), (3600, 24), (7200, 12), (2700, 32)])
+def test_a_voltage_an_hour_is_kept(interval, kept):
+    hours = hours_of(DAY // interval, interval)
+    assert np.array_equal(hours[hours >= 0], np.arange(kept))
+    assert hours[0] == (0 if interval >= 3600 or interval == 2700 else -1)
+
+
+def test_a_day_tells_how_far_every_hour_departs_from_each_phase():
+    names, area = ["G", "M"], Area(area="A1", gateway="G", meters=[Meter(meter="G", wiring="3P4W"), Meter(meter="M")])
+    volts = {h: [[228, 229, 230], [226, NAN, NAN]] for h in range(1, 25)}
+    volts[2] = [[227, 229, 231], [220, NAN, NAN]]
+    volts[9] = [[228, 90, 230], [226, NAN, NAN]]  # no supply on a phase
+    told = []
+    for quarter in range(1, 106):
+        hour, left = divmod(quarter, 4)
+        u = np.array(volts.get(hour if not left else 1, volts[1]), np.float32).T + (left > 0)
+        ends = [(0, u)] if hour != 2 or left else [(-300, u), (0, u - np.float32(9))]  # two of one interval
+        for early, here in ends:
+            at = [START + 900 * quarter + early] * 2
+            told.append(Readings.build(names, [0, 1], ["A1"], [0, 0], at, u=here))
+    seen = windows(Days, area, told)["voltage_apart"].reshape(3, 24, 2)
+    assert np.isnan(seen[:, :, 0]).all()  # the gateway itself
+    assert seen[:, 0, 1] == pytest.approx([-5, -6, -7], abs=0.001)
+    assert seen[:, 1, 1] == pytest.approx([5, 6, 7], abs=0.001)
+    assert seen[:, 2:7, 1] == pytest.approx(0)
+    assert np.isnan(seen[:, [7, 8, 23], 1]).all()
