@@ -24,6 +24,7 @@ TOP = """# Every rule as the code sets it; `python -m detectors.catalogue` makes
 # status       draft and retired are not judged, shadow is judged and counted, published is told
 # version      raise it with every change: alerts carry it
 # settings     what the rule compares with; docs/rules.md says what each means
+# model        the file of the fleet model that a rule is judged by, beside this one: `meterwatch classes` writes it
 # segments     settings of the rows that belong to one; of several the last counts, in this order:
 #              {segments}
 # proposed_by, approved_by, approved_at    two people, for every change to what is told
@@ -104,6 +105,8 @@ def entry(rule: Rule, said: Notes) -> Iterator[str]:
 def facts(rule: Rule) -> Iterator[str]:
     """What a rule reads, is set to and says, and when."""
     yield f"- Reads {', '.join(f'`{name}`' for name in rule.reads)} of {rule.kind.kind}."
+    if rule.modelled:
+        yield "- Judged by a fleet model, which the rulebook names; without one it cannot tell."
     if rule.settings:
         yield f"- Settings: {listed(rule.settings)}."
     for segment, settings in rule.segments.items():

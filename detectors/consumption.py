@@ -185,3 +185,22 @@ def low_usage(
     """
     score = np.maximum(own / np.maximum(own_share, 0.001), peer / np.maximum(peer_share, 0.001))
     return gated(score, month_kwh > nothing)
+
+
+@rule(
+    Days, severity=2, hold=30 * DAY, release=DAY, status="shadow", title=("Other class of use", "用电类别不符"),
+    text=(("For a month the days have looked like those of another class of use, with a probability of "
+           "{other_chance:.0%} (limit {chance:.0%})[: filed as {filed_class:class}, likely {other_class:class}]."),
+          ("近一月负荷形态像另一类用电,概率{other_chance:.0%}(限值{chance:.0%})"
+           "[:档案为{filed_class:类别},疑似{other_class:类别}]。")),
+)  # fmt: skip
+def tariff_misuse(
+    other_chance: Column, known_days: Column, expected_kwh: Column, pv_kva: Column, *, chance: float = 0.9,
+    history: float = 14.0, usual: float = 1.0,
+) -> Column:  # fmt: skip
+    """The fleet model gives a class that is not filed a probability of 0.9, for 30 days (用电类别不符). Catalogue 1.6.
+
+    Of less than two weeks or 1 kWh a day, or beside a generator, it cannot tell; without a model never.
+    """
+    known = (known_days >= history) & (expected_kwh >= usual) & (pv_kva == 0)
+    return np.where(known, other_chance / chance, np.nan)

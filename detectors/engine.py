@@ -18,6 +18,7 @@ from detectors.windows import Rows, Windows
 from models.balance import Losses, UsualLoss
 from models.balances import Balances
 from models.bills import Bills
+from models.classes import Classes, Fleet
 from models.deadlines import Deadlines, Timeline
 from models.features import (
     Columns,
@@ -44,6 +45,7 @@ from models.suspects import Suspects
 from models.wiring import NeutralMismatch, PhaseLoad
 from models.work import Ways, Work
 from schemas.alert import Alert
+from schemas.classes import ClassModel
 from schemas.columns import (
     EARLIEST,
     LATEST,
@@ -110,7 +112,7 @@ class Engine:
         self.clock = np.zeros(0, np.int64)  # by area slot: how far any of its topics has come
         self.swept = np.zeros(0, np.int64)  # by area slot: the day on which old things were last forgotten
         self.work, self.ways = Work(self.items, self.registry, zone, grace), Ways(self.journeys, self.registry)
-        self.peers = Peers()
+        self.peers, self.fleet = Peers(), Fleet(model_of(chosen))
         self.bills = Bills(self.bill_index, self.registry, zone)
         self.ledger = Ledger(self.references)
         self.reports = Reports(self.reporting, self.registry, zone, grace)
@@ -134,7 +136,7 @@ class Engine:
         self.attempts = judge(Attempts, [FailureShare()], self.channels)
         self.days = Windows(lambda sealed: judge(Days, [
             DayRuns(), Exceeding(), Shape(zone, interval), Routine(), Form(), Darkness(), Months(zone),
-            Suspects(), Phases(), PeerScore(self.peers, meters, sealed),
+            Suspects(), Phases(), PeerScore(self.peers, meters, sealed), Classes(self.fleet),
             DayRegisters(), Accounts(), RatioChange(), Demands(), MonthlyFactor(zone),
         ], meters))  # fmt: skip
         self.intervals = Windows(lambda _: judge(Intervals, [Elapsed(), Heat(interval)], self.areas))
@@ -149,6 +151,7 @@ class Engine:
     def adopt(self, rules: Iterable[Rule]) -> list[Alert]:
         """Judge by these rules from now on. An episode goes on, unless its rule is no longer told: it is withdrawn."""
         chosen = judged(rules)
+        self.fleet.adopt(model_of(chosen))
         owners: list[Tails | Windows | Judge] = [self.tails, *self.judges().values()]
         gone = [episodes for owner in owners for episodes in owner.adopt(chosen) if episodes.rule.status != SHADOW]
         alerts = [
@@ -611,6 +614,11 @@ class Engine:
 def judged(rules: Iterable[Rule]) -> list[Rule]:
     """Those that are neither drafts nor retired."""
     return [rule for rule in rules if rule.status in ("published", SHADOW)]
+
+
+def model_of(rules: Iterable[Rule]) -> ClassModel | None:
+    """The fleet model that one of the rules is judged by, if any is."""
+    return next((rule.model for rule in rules if rule.model), None)
 
 
 def in_shadow(rules: Iterable[Rule]) -> frozenset[str]:

@@ -17,12 +17,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from schemas.columns import SEGMENTS, Batch, Codes, Column, Mask
+from models.classes import Classes
+from schemas.classes import ClassModel
+from schemas.columns import METER_SEGMENTS, SEGMENTS, Batch, Codes, Column, Mask
 from schemas.rules import Status
 
 Segments = Mapping[str, Mapping[str, float]]  # settings by segment
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 OPTIONAL = re.compile(r"\[([^\]]*)\]")
+WORDS = {"class": METER_SEGMENTS, "类别": ("居民", "商业", "工业", "农业")}  # by format, of what has a number
 
 
 class Level(NamedTuple):
@@ -50,6 +53,7 @@ class Rule:
     status: Status = "published"  # shadow: judged and counted, not told; draft, retired: not judged
     version: int = 1
     segments: Segments = field(default_factory=dict)  # what is set otherwise there
+    model: ClassModel | None = None  # by which it is judged
 
     def __post_init__(self) -> None:
         for segment, settings in self.segments.items():
@@ -62,6 +66,11 @@ class Rule:
     def family(self) -> str:
         """The module it stands in."""
         return str(self.judge.__module__).rpartition(".")[2]
+
+    @property
+    def modelled(self) -> bool:
+        """Whether it is judged by a fleet model."""
+        return not {*Classes.gives}.isdisjoint(self.reads)
 
     @cached_property
     def tables(self) -> dict[str, Column]:
@@ -137,17 +146,28 @@ def fields_of(text: str) -> set[str]:
     return {name for _, name, _, _ in string.Formatter().parse(text) if name}
 
 
+class Phrases(string.Formatter):
+    """Formats numbers as `str.format` does, and those that stand for a word as that word."""
+
+    def format_field(self, value: Any, spec: str) -> str:
+        """A value as its format says."""
+        return WORDS[spec][int(value)] if spec in WORDS else super().format_field(value, spec)
+
+
+PHRASES = Phrases()
+
+
 def sentence(text: str, shown: Mapping[str, Any]) -> str:
     """A template filled in; a part in brackets stands only where all that it names is known.
 
-    >>> sentence("{kva:.0f} kVA[ at {power_factor:.2f}].", {"kva": 3})
-    '3 kVA.'
+    >>> sentence("{kva:.0f} kVA[ at {power_factor:.2f}], {filed_class:class}.", {"kva": 3, "filed_class": 1.0})
+    '3 kVA, commercial.'
     """
 
     def part(found: re.Match[str]) -> str:
-        return found[1].format(**shown) if fields_of(found[1]) <= shown.keys() else ""
+        return PHRASES.vformat(found[1], (), shown) if fields_of(found[1]) <= shown.keys() else ""
 
-    return OPTIONAL.sub(part, text).format(**shown)
+    return PHRASES.vformat(OPTIONAL.sub(part, text), (), shown)
 
 
 def between(trouble: Any, well: Any) -> Column:

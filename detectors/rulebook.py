@@ -28,7 +28,8 @@ def edited(rule: Rule, edition: Edition | None) -> Rule:
     for segment, settings in edition.segments.items():
         own[segment] = own.get(segment, {}) | settings
     settings = {**rule.settings, **edition.settings}
-    return replace(rule, status=edition.status, version=edition.version, settings=settings, segments=own)
+    return replace(rule, status=edition.status, version=edition.version, settings=settings, segments=own,
+                   model=edition.model)  # fmt: skip
 
 
 def problems(rulebook: Rulebook, before: Rulebook = NOTHING, rules: Mapping[str, Rule] = RULES) -> list[str]:
@@ -106,6 +107,8 @@ def misfits(rule: Rule, edition: Edition) -> Iterator[str]:
             yield f"there is no setting `{setting}`; it has {has}"
         elif not alike(value, rule.settings[setting]):
             yield f"`{setting}` is {value:g}, not of the sign of the code's {rule.settings[setting]:g}"
+    if edition.model and not rule.modelled:
+        yield "it is judged by no model"
     for segment, settings in edition.segments.items():
         if segment not in rule.kind.segments:
             yield f"there is no segment `{segment}`; {rule.kind.kind} have {', '.join(rule.kind.segments) or 'none'}"
@@ -140,6 +143,8 @@ def difference(was: Rule, now: Rule) -> Iterator[str]:
     """What two editions of a rule have otherwise."""
     if was.status != now.status:
         yield f"status {was.status} -> {now.status}"
+    if was.model != now.model:
+        yield f"model {' -> '.join(rule.model.name if rule.model else 'none' for rule in (was, now))}"
     for name in was.settings:
         if was.settings[name] != now.settings[name]:
             yield f"{name} {was.settings[name]:g} -> {now.settings[name]:g}"

@@ -138,6 +138,7 @@ class Routine:
     takes: tuple[str, ...] = ("at", "area", "segments", "standing", "day_kind")
     gives: tuple[str, ...] = (
         "expected_kwh", "change", "excess", "spread", "known_days", "kept", "kept_standing", "slide", "slide_days",
+        "usual_kinds",
     )  # fmt: skip
 
     RECENT = fading(2.0)
@@ -160,7 +161,8 @@ class Routine:
         expected_kwh, by the level of about four weeks and the kind of the day; change, the log of the use over it, and
         excess, what the peers do not share of that; spread, the usual size of the excess; known_days; kept and
         kept_standing, the share of the expected use and of the usual standing load that the last few days reached;
-        slide, the cumulative sum of shortfalls in spreads (k = 0.5), and slide_days, how long it has lasted.
+        slide, the cumulative sum of shortfalls in spreads (k = 0.5), and slide_days, how long it has lasted;
+        usual_kinds, each kind of day's use over the level.
         """
         c, rows = self.cells, np.arange(len(slots))
         kind = np.where(np.isnan(columns["day_kind"]), 0, columns["day_kind"]).astype(np.int64)
@@ -190,7 +192,7 @@ class Routine:
             "kept_standing": np.where(stood * HOURS >= self.TELLING * excused, stands / stood, np.nan),
             "slide": slide, "slide_days": days,
         }.items()}  # fmt: skip
-        return {"change": change} | gone
+        return {"change": change, "usual_kinds": held["kinds"]} | gone
 
     def learn(
         self, slots: Codes, held: Columns, used: Column, kind: Codes, rate: Column, excess: Column, standing: Column
@@ -281,7 +283,7 @@ class Darkness:
 
     reads: tuple[str, ...] = ("used_kwh",)
     takes: tuple[str, ...] = ("hours", "day_kind", "known_days")
-    gives: tuple[str, ...] = ("dark_days", "dark_from", "dark_kwh", "dark_before")
+    gives: tuple[str, ...] = ("dark_days", "dark_from", "dark_kwh", "dark_before", "usual_hours")
 
     LENGTH = 4  # hours on end
     KEPT = 7  # days
@@ -297,7 +299,8 @@ class Darkness:
     def fold(self, slots: Codes, columns: Columns) -> Columns:
         """Adds dark_days, on how many of the last seven days the same four hours were dark, the hour dark_from which.
 
-        dark_kwh is what those hours usually bring, dark_before the share of earlier days with four such hours anywhere.
+        dark_kwh is what those hours usually bring, dark_before the share of earlier days with four such hours anywhere,
+        usual_hours the usual kWh of every hour.
         """
         c, more = self.cells, self.LENGTH - 1  # hours of the day before that a stretch may begin with
         told = ~np.isnan(columns["known_days"]) & (columns["day_kind"] < HOLIDAY)
@@ -331,6 +334,7 @@ class Darkness:
         return {
             "dark_days": np.where(told, most, np.nan), "dark_from": start.astype(float),
             "dark_kwh": np.where(told, np.nan_to_num(lost), np.nan), "dark_before": np.where(told, before, np.nan),
+            "usual_hours": usual,
         }  # fmt: skip
 
 

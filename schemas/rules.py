@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
+from schemas.classes import ClassModel
+
 Status = Literal["draft", "shadow", "published", "retired"]
 Values = dict[str, float]
 
@@ -27,6 +29,7 @@ class Edition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     version: Annotated[int, msgspec.Meta(ge=1)]  # raised with every change; alerts carry it
     settings: Values = {}
     segments: dict[str, Values] = {}  # settings of rows that belong to one
+    model: ClassModel | None = None  # of a rule that is judged by one, and cannot tell without
     proposed_by: str = ""
     approved_by: str = ""
     approved_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None

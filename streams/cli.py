@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -193,6 +194,36 @@ def stalls(sources: Sources, json: Json = False) -> None:
     for stage in stages:
         name, stays, told, longest, found, days = stage
         out.print(f"{name:24}{stays:9,}{told:7,}{longest:13,}{found:14,}{f'{days:.1f}' if found else '-':>21}")
+
+
+@app.command()
+def classes(
+    context: typer.Context,
+    sources: Sources,
+    to: Annotated[Path, typer.Option("--out", "-o", help="The model that is written.")] = Path("classes.json"),
+    json: Json = False,
+) -> None:
+    """Learns from a history and its files how the days of each class of use look, for the rule tariff_misuse."""
+    from replay.classes import learn, watched  # noqa: PLC0415 - as above
+
+    settings, told_source = told(context), open_sources(sources)
+    source = replace(
+        told_source, zone=told_source.zone or settings.zone, interval=told_source.interval or settings.interval
+    )
+    lesson = learn(watched(source))
+    to.write_bytes(msgspec.json.format(msgspec.json.encode(lesson.model), indent=0) + b"\n")
+    names = lesson.model.classes
+    if json:
+        show_json({
+            "model": lesson.model.name, "classes": names, "confusion": lesson.confusion.tolist(),
+            "log_loss": lesson.log_loss, "sure": lesson.sure.tolist(), "told": lesson.told,
+        })  # fmt: skip
+        return
+    out.print(f"{to}: {lesson.model.name}; of meters whose customers were left out:")
+    out.print(f"{'filed':14}{''.join(f'{name:>14}' for name in names)}")
+    for name, row in zip(names, lesson.confusion.tolist(), strict=True):
+        out.print(f"{name:14}{''.join(f'{count:14,}' for count in row)}")
+    out.print(f"log loss {lesson.log_loss:.4f}; of {lesson.sure.sum():,} that are sure {lesson.told:,} would be told")
 
 
 @app.command()

@@ -39,12 +39,16 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
 def load(path: Path) -> Rulebook:
-    """The rulebook of a file. Raises RulebookError, which names the file."""
+    """The rulebook of a file, with the models that it names beside it. Raises RulebookError, which names the file."""
     try:
-        return rulebook_of(tomllib.loads(path.read_text("utf-8")))
-    except FileNotFoundError:
-        raise RulebookError([f"{path}: there is no such file"]) from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        told = tomllib.loads(path.read_text("utf-8"))
+        for edition in told.values():
+            if isinstance(edition, dict) and isinstance(model := edition.get("model"), str):
+                edition["model"] = msgspec.json.decode((path.parent / model).read_bytes())
+        return rulebook_of(told)
+    except FileNotFoundError as error:
+        raise RulebookError([f"{error.filename}: there is no such file"]) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.DecodeError) as error:
         raise RulebookError([f"{path}: {error}"]) from None
     except RulebookError as error:
         raise RulebookError([f"{path}: {fault}" for fault in error.faults]) from None

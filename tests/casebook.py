@@ -14,7 +14,7 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from itertools import groupby
 from typing import Any
 
@@ -23,8 +23,9 @@ import numpy as np
 
 from detectors.catalogue import CASES, Notes
 from detectors.engine import Engine
-from detectors.rule import Rule
+from detectors.rule import RULES, Rule
 from schemas.alert import Alert
+from schemas.classes import ClassModel
 from schemas.columns import (
     PHASE_COLUMNS,
     Batch,
@@ -75,6 +76,7 @@ class Casebook(Notes, forbid_unknown_fields=True, kw_only=True):
     """All that a domain expert says of a rule."""
 
     worse: dict[str, str]  # columns in which more trouble has one direction: higher or lower
+    model: ClassModel | None = None  # of a rule that is judged by one
     case: list[Case]
 
 
@@ -85,6 +87,12 @@ def rules_with_a_file() -> list[str]:
 def casebook(rule: str) -> Casebook:
     with (CASES / f"{rule}.toml").open("rb") as file:
         return msgspec.convert(tomllib.load(file), Casebook)
+
+
+def modelled() -> list[Rule]:
+    """All rules, one that is judged by a model by that of its cases, and told of."""
+    return [replace(rule, model=casebook(name).model, status="published") if rule.modelled else rule
+            for name, rule in RULES.items()]  # fmt: skip
 
 
 def table(text: str) -> Iterator[Row]:
@@ -286,7 +294,7 @@ class Watched(Rule):
 
 def run(case: Case, rule: Rule) -> tuple[list[Alert], Watched]:
     """The alerts of one rule on a case."""
-    watched = Watched.of(rule)
+    watched = Watched.of(replace(rule, model=casebook(rule.name).model) if rule.modelled else rule)
     engine = Engine([watched], interval=case.interval)
     if case.known:
         engine.enroll([master(case)])

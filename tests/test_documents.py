@@ -45,7 +45,8 @@ def test_every_reference_leads_somewhere(whole):
 
 
 BARE = {"score", "evidence", "ct", "pt", "meter_ratio", "demand_resets", "flags", "register_digits", "rows", "severity",
-        "revision", "version", "settings", "segments", "power_factor", "read_day"}  # fmt: skip
+        "revision", "version", "settings", "segments", "power_factor", "read_day",
+        "mean", "scale", "weights", "bias", "reach", "meters"}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", TYPES)

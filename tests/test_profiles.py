@@ -64,7 +64,7 @@ def street(place: int) -> Stream:
         shop = who >= 33
         meters.append(Meter(meter=f"M{who}", segment="commercial" if shop else "residential", interval_s=INTERVAL,
                             contract_kva=20.0 if shop else 8.0, ct=2.0 if who == 8 else 1.0))  # fmt: skip
-        shape = (SHOP if shop else HOME) * np.exp(g.normal(0, 0.1))
+        shape = (SHOP if shop or who == 12 else HOME) * np.exp(g.normal(0, 0.1))
         used = shape * np.exp(g.normal(0, 0.12, (days, SIZE)) + weather[:, None])
         kwh = np.round(altered(who, used, np.arange(days)), 3).astype(np.float32)
         for n, value in enumerate(kwh.reshape(-1)):

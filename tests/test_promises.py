@@ -25,6 +25,7 @@ from schemas.alert import Alert
 from schemas.columns import Readings
 from schemas.master import Area, Meter
 from tests import oracle
+from tests.casebook import modelled
 from tests.fates import balanced, fates
 from tests.hostile import (
     DAY,
@@ -60,7 +61,7 @@ def examples(n: int) -> settings:
 
 
 def engine_of(stream: Stream) -> Engine:
-    engine = Engine(zone=stream.zone, interval=stream.interval)
+    engine = Engine(modelled(), zone=stream.zone, interval=stream.interval)
     engine.enroll(stream.areas)
     return engine
 
@@ -109,7 +110,7 @@ ELSEWHERE = {  # rules that streams of another module bring to speak
                     "neutral_current_high", "current_break", "meter_voltage_unbalance", "power_differential",
                     "relay_mismatch"},
     "test_profiles": {"step_drop", "usage_fluctuation", "timed_zero_block", "clipped_profile", "flat_profile",
-                      "tou_inversion", "peer_shortfall", "low_usage"},
+                      "tou_inversion", "peer_shortfall", "low_usage", "tariff_misuse"},
     "test_metering": {"register_sum_mismatch", "ct_ratio_mismatch", "ct_ratio_step", "unregistered_reverse",
                       "use_after_stop", "low_power_factor", "demand_register_error", "demand_over_contract",
                       "monthly_power_factor", "energy_ratio_error", "meter_runaway", "register_interval_sum"},

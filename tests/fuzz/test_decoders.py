@@ -36,6 +36,7 @@ from schemas.wire import (
 from schemas.wire.decoding import ELEMENTS
 from schemas.wire.frame import unpack
 from streams.rules import published
+from tests.casebook import casebook
 from tests.fates import balanced, fates
 from tests.fuzz import bounded
 from tests.fuzz.mutations import AT, CONTENT, suffered
@@ -60,6 +61,7 @@ AREA = Area(
 RULEBOOK = Rulebook({
     "zero_usage": edition(settings={"days": 10.0}, segments={"residential": {"days": 45.0}, "pv": {"usual": 1.0}}),
     "model_score": edition(7),
+    "tariff_misuse": edition(model=casebook("tariff_misuse").model),
 })  # fmt: skip
 
 

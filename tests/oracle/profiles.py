@@ -10,14 +10,18 @@ from statistics import median
 from zoneinfo import ZoneInfo
 
 import holidays
+import msgspec
 
+from schemas.classes import ClassModel
 from schemas.master import Meter
+from tests.casebook import casebook
 from tests.hostile import DAY, HOUR, NAN
 from tests.oracle.watch import Facts
 
 CHINA = ("Asia/Shanghai", "Asia/Urumqi", "Asia/Chongqing", "Asia/Harbin", "Asia/Kashgar", "PRC")
 DAYWISE = 1 - 2 ** (-1 / 28)
 Today = dict[str, Facts]
+MODEL: ClassModel = msgspec.convert(casebook("tariff_misuse").model, ClassModel)
 
 
 @dataclass
@@ -150,6 +154,8 @@ def profiled(today: Today, pages: dict[str, Page], end: int, zone: str) -> None:
     for f in today.values():
         f |= {"kind": kind, "pv": f["record"].pv_kva if f["record"] else NAN}
     changes = {name: change(pages.setdefault(name, Page()), f) for name, f in today.items()}
+    for name, f in today.items():
+        classed(pages[name], f)
     excess = {name: without(change, shared(today, name, changes)) for name, change in changes.items()}
     for name, f in today.items():
         routine(pages[name], f, changes[name], excess[name])
@@ -168,6 +174,23 @@ def change(page: Page, f: Facts) -> float:
     expected = page.level * page.kinds.get(f["kind"], NAN)
     used = f["shape"].get("used", NAN) if f["kind"] != "festival" else NAN
     return math.log((used + 0.05) / (expected + 0.05)) if used + expected >= 0 else NAN
+
+
+def classed(page: Page, f: Facts) -> None:
+    """How likely the usual days are those of another class than the file's, by the model of the cases."""
+    f["chance"] = NAN
+    weekdays, mean = sum(page.kinds[str(n)] for n in range(5)) / 5, sum(page.hours) / 24
+    if math.isnan(mean) or not mean or f["class"] not in MODEL.classes:
+        return
+    told = [kwh / mean for kwh in page.hours] + [page.kinds[n] / weekdays for n in ("5", "6")]
+    told.append(page.form.get("variation", NAN))
+    z = [(x - mean) / scale for x, mean, scale in zip(told, MODEL.mean, MODEL.scale, strict=True)]
+    if sum(x * x for x in z) / len(z) <= MODEL.reach:
+        sizes = {
+            name: math.exp(bias + sum(w * x for w, x in zip(weights, z, strict=True)))
+            for name, weights, bias in zip(MODEL.classes, MODEL.weights, MODEL.bias, strict=True)
+        }
+        f["chance"] = max(size for name, size in sizes.items() if name != f["class"]) / sum(sizes.values())
 
 
 def routine(page: Page, f: Facts, change: float, excess: float) -> None:

@@ -160,6 +160,9 @@ DAYS = {
     "low_usage": Rule(whole(
         lambda f: gated(max(0.1 / max(f["own_share"], 0.001), 0.05 / max(f["peer_share"], 0.001)), f["month"] > 0),
         "own_share", "peer_share", "month"), 3, 31 * DAY),
+    "tariff_misuse": Rule(whole(
+        lambda f: f["chance"] / 0.9 if f["known"] >= 14 and f["expected"] >= 1 and f["pv"] == 0 else NAN,
+        "chance", "known", "expected", "pv"), 2, 30 * DAY, DAY),
     "capacity_expansion": Rule(whole(
         lambda f: max(f["fifth"] / 1.1, f["kva_2h"] / max(f["contract"] - f["suspended"], 1) / 1.5),
         "fifth", "contract"), 2, 0, 30 * DAY),

@@ -1,0 +1,86 @@
+"""What class of use a meter's days look like, by the fleet model in force: a linear one, learned from a history."""
+from __future__ import annotations
+
+import numpy as np
+
+from models.calendar import HOLIDAY
+from models.cells import Cells
+from models.features import Columns
+from models.profiles import CLASSES, HOURS
+from schemas.classes import ClassModel
+from schemas.columns import METER_SEGMENTS, Codes, Column
+
+SATURDAY = 5  # a kind of days
+
+
+def shapes(hours: Column, kinds: Column, variation: Column) -> Column:
+    """A meter's features, one a row: each hour's and each weekend day's use over the mean, and the hours' spread.
+
+    How much is used is left out on purpose: size is not class.
+    """
+    weekend = kinds[SATURDAY:HOLIDAY] / np.mean(kinds[:SATURDAY], axis=0)
+    told: Column = np.concatenate([hours * HOURS / np.sum(hours, axis=0), weekend, variation[None]])
+    return told
+
+
+class Fleet:
+    """The fleet model in force, as arrays; without one nothing is likely."""
+
+    def __init__(self, model: ClassModel | None) -> None:
+        self.adopt(model)
+
+    def adopt(self, model: ClassModel | None) -> None:
+        """Go by another model."""
+        self.model = model
+        if model:
+            self.codes = np.array([METER_SEGMENTS.index(name) for name in model.classes])
+            self.weights, self.bias = np.array(model.weights), np.array(model.bias)
+            self.mean, self.scale = np.array(model.mean), np.array(model.scale)
+            self.reach = model.reach
+
+    def chances(self, told: Column) -> Column:
+        """The probability of each class by the features; NaN of a shape unlike all that the model has seen.
+
+        Summed feature by feature: a row's answer is the same to the last bit whatever rows stand beside it.
+        """
+        logits, distance = np.repeat(self.bias[:, None], told.shape[1], axis=1), np.zeros(told.shape[1])
+        for feature, weights, mean, scale in zip(told, self.weights.T, self.mean, self.scale, strict=True):
+            z = (feature - mean) / scale
+            logits += weights[:, None] * z
+            distance += z * z
+        likely = np.exp(logits - logits.max(axis=0))
+        total = np.zeros(told.shape[1])
+        for one in likely:
+            total += one
+        return np.where(distance <= self.reach * len(told), likely / total, np.nan)
+
+
+class Classes:
+    """Which class besides the filed one a meter's usual days look like; it remembers nothing of its own."""
+
+    reads: tuple[str, ...] = ("usual_hours", "usual_kinds", "usual_variation")
+    takes: tuple[str, ...] = ("segments",)
+    gives: tuple[str, ...] = ("filed_class", "other_class", "other_chance")
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.fleet, self.cells = fleet, Cells()
+
+    def fold(self, slots: Codes, columns: Columns) -> Columns:
+        """Adds filed_class, that of the file, other_class, the likeliest besides it, and other_chance, how likely.
+
+        Classes are numbered as residential, commercial, industrial, agricultural; NaN without a model, without a file,
+        and where the model does not know the filed class or the shape.
+        """
+        if self.fleet.model is None:
+            return dict.fromkeys(self.gives, np.full(len(slots), np.nan))
+        bits = columns["segments"].astype(np.int64) & (1 << CLASSES) - 1
+        filed = np.where(bits > 0, np.log2(np.maximum(bits, 1)), np.nan)
+        chances = self.fleet.chances(shapes(*(columns[name] for name in self.reads)))
+        mine = self.fleet.codes[:, None] == filed
+        others = np.where(mine | np.isnan(chances), -1.0, chances)
+        likeliest = others.argmax(axis=0)
+        known = mine.any(axis=0) & ~np.isnan(chances[0])
+        return {
+            "filed_class": filed, "other_class": np.where(known, self.fleet.codes[likeliest], np.nan),
+            "other_chance": np.where(known, others[likeliest, np.arange(len(slots))], np.nan),
+        }  # fmt: skip
