@@ -27,6 +27,7 @@ from models.features import (
     Failures,
     FailureShare,
     Feature,
+    FirstMonth,
     Standstill,
 )
 from models.filed import Filed
@@ -79,6 +80,7 @@ FUTURE = 300  # seconds a stamp may be ahead of its receipt, design section 4
 DAY = 86_400
 QUIET = 2 * 3600  # how far a silent area's clock stays behind the wall's
 GRACE = 3 * DAY
+NEW = 30  # days for which alerts tell that a customer is new
 BALANCE = ("unusual_kwh", "excess_kwh")  # of an area's day, that its meters' days are held against
 AGAIN = "remove the checkpoint to judge the history again from its beginning"
 
@@ -124,7 +126,7 @@ class Engine:
         self.rejected: list[tuple[Batch, str]] = []  # rows that the last step did not take, with the reason
 
         def judge(kind: type[Batch], features: Sequence[Feature], index: Index) -> Judge:
-            return Judge(kind, chosen, features, index, self.enrich)
+            return Judge(kind, chosen, features, index, self.enrich, *[self.installed] * (index is meters))
 
         self.tails = Tails(
             Windows(lambda _: judge(Readings, [Standstill(), PhaseLoad(), NeutralMismatch()], meters)),
@@ -135,7 +137,7 @@ class Engine:
         self.payments = judge(Payments, [Failures(), Balances()], self.customers)
         self.attempts = judge(Attempts, [FailureShare()], self.channels)
         self.days = Windows(lambda sealed: judge(Days, [
-            DayRuns(), Exceeding(), Shape(zone, interval), Routine(), Form(), Darkness(), Months(zone),
+            DayRuns(), FirstMonth(), Exceeding(), Shape(zone, interval), Routine(), Form(), Darkness(), Months(zone),
             Suspects(), Phases(), PeerScore(self.peers, meters, sealed), Classes(self.fleet),
             DayRegisters(), Accounts(), RatioChange(), Demands(), MonthlyFactor(zone),
         ], meters))  # fmt: skip
@@ -184,6 +186,11 @@ class Engine:
         if isinstance(batch, (Intervals, AreaDays)):
             return self.registry.transformers.at(self.registry.transformers.rows(slots, batch.at - 1))
         return {}
+
+    def installed(self, meter: int, at: int) -> dict[str, float]:
+        """For how many days a new customer has been connected, in the first month."""
+        days = float(self.registry.known_for(np.array([meter]), np.array([at]))[0])
+        return {"installed_days": round(days, 2)} if 0 <= days <= NEW else {}
 
     def step(self, batch: Batch) -> list[Alert]:
         """Judge a batch. Raises TypeError for a kind that no topic carries."""
@@ -376,6 +383,7 @@ class Engine:
         days = Days.build(("",), np.zeros(len(slots)), names, codes, at, **columns)
         sizes = [len(day.meters) for day in parts]
         beside = {f"area_{name}": np.repeat(balance[name], sizes) for name in BALANCE}
+        beside["connected_days"] = self.registry.known_for(slots, at)
         return days, slots, self.enrich(slots, days) | beside
 
     def area_day_rows(self, windows: list[Window], n: int) -> Rows:

@@ -20,6 +20,8 @@ from schemas.events import CODES
 
 Missing = Mapping[str, Mask | None]  # which rows of a column are NaN; None where none is
 Enrich = Callable[[Codes, Any], Columns]
+Known = Callable[[int, int], dict[str, float]]
+NEW = ("[ The customer was connected {installed_days:.0f} days ago.]", "[该用户{installed_days:.0f}天前新装。]")
 Taken = list[tuple[dict[str, Array], dict[int, Alert]]]
 
 
@@ -37,9 +39,10 @@ class Judge:
     """The features and rules of one kind, with all they remember."""
 
     def __init__(
-        self, kind: type[Batch], rules: Iterable[Rule], features: Sequence[Feature], index: Index, enrich: Enrich
-    ) -> None:
-        self.kind, self.features, self.index, self.enrich = kind, features, index, enrich
+        self, kind: type[Batch], rules: Iterable[Rule], features: Sequence[Feature], index: Index, enrich: Enrich,
+        known: Known = lambda _, __: {},
+    ) -> None:  # fmt: skip
+        self.kind, self.features, self.index, self.enrich, self.known = kind, features, index, enrich, known
         self.watching = Cells(rules=np.uint8(0))  # how many have trouble to remember
         self.given: Columns = {}  # by the features, in the last fold
         self.episodes: list[Episodes] = []
@@ -133,6 +136,9 @@ class Judge:
         since, severity, row, phase, score = found
         rule, (area, subject), at = episodes.rule, self.index.pairs[slot], int(columns["at"][row])
         evidence, shown = evidence_of(rule, columns, row, phase)
+        evidence |= (known := self.known(slot, at))
+        shown |= known
+        code = CODES.get(columns["event"][row], "") if "event" in columns else ""
         last = episodes.open.get(slot)
         if "status" in columns and columns["status"][row] == Status.EDITED:
             evidence["edited"] = 1.0
@@ -141,8 +147,8 @@ class Judge:
             area=area, subject=subject, state="raised", change="escalated" if last else "raised",
             revision=last.revision + 1 if last else 0, severity=severity, since=since,
             raised=last.raised if last else at, at=at, score=number(score), phase=PHASES[phase] if phase >= 0 else "",
-            evidence=evidence, held=last.held if last else "", en=sentence(rule.text[0], shown),
-            zh=sentence(rule.text[1], shown), code=CODES.get(columns["event"][row], "") if "event" in columns else "",
+            evidence=evidence, held=last.held if last else "", en=sentence(rule.text[0] + NEW[0], shown),
+            zh=sentence(rule.text[1] + NEW[1], shown), code=code,
         )  # fmt: skip
         episodes.open[slot] = alert
         return alert

@@ -97,6 +97,38 @@ class DayRuns:
 
 
 
+class FirstMonth:
+    """What a meter's first days tell of a customer who is new."""
+
+    reads: tuple[str, ...] = ("connected_days",)
+    takes: tuple[str, ...] = ("reads", "kwh", "coverage", "register", "ratio", "contract_kva")
+    gives: tuple[str, ...] = ("unread_days", "first_load")
+
+    JUDGED, LAST, FEW = 30, 60, 15  # days: from when on the load counts and until when, and that must be known
+
+    def __init__(self) -> None:
+        self.cells = Cells(days=np.uint8(0), read=np.bool_(0), kwh=np.float64(0), last=np.float32(0))
+
+    def fold(self, slots: Codes, columns: Columns) -> Columns:
+        """Adds unread_days, -inf once a reading showed energy, and first_load, the mean of kW to the contract's kVA.
+
+        That is inf before 30 days and while fewer than 15 are known. NaN for customers who are not new; after 60 days
+        they are as if all were well, for a day.
+        """
+        c, day, kwh = self.cells, columns["connected_days"], columns["kwh"].astype(np.float64)
+        new = (day > 0) & (day <= self.LAST + 1)
+        begins = day <= c["last"][slots]
+        days, read, used = (np.where(begins, 0, c[name][slots]) for name in ("days", "read", "kwh"))
+        shown, told = ~np.isnan(kwh), columns["reads"] > 0
+        read = (read > 0) | (told & (shown | ~np.isnan(columns["register"])))
+        days, used = days + shown, used + np.where(shown, kwh / columns["coverage"] * columns["ratio"], 0)
+        for name, values in (("days", days), ("read", read), ("kwh", used), ("last", day)):
+            c[name][slots[new]] = values[new]
+        load = used / days / 24 / columns["contract_kva"]
+        early, known = day <= self.LAST, (day >= self.JUDGED) & (days >= self.FEW) & ~np.isnan(load)
+        unread, load = np.where(early & ~read, day, -np.inf), np.where(early & known, load, np.inf)
+        return {"unread_days": np.where(new, unread, np.nan), "first_load": np.where(new, load, np.nan)}
+
 
 class Failures:
     """A customer's latest failed payment attempts since one went through."""

@@ -25,6 +25,7 @@ WIRINGS = {"1P2W": "single_phase", "3P3W": "three_wire", "3P4W": "four_wire"}
 VOLTAGES = (("medium_voltage", 1, 30), ("high_voltage", 30, 100), ("highest_voltage", 100, np.inf))  # kV
 STAGES = [Stage(stage=stage, hours=hours) for stage, hours in (
     ("reading", 24), ("checking", 24), ("review", 24), ("issue", 120), ("collection", 480))]  # fmt: skip
+DAY = 86_400
 UNKNOWN = {"is_gateway": 0.0, "effective": -1.0, "segments": 0.0}
 
 
@@ -111,6 +112,23 @@ class Versions:
         return dict(told)
 
 
+def newcomers(area: Area) -> dict[str, int]:
+    """Since when each meter measures a customer who was not there when the area's files begin, nor at another meter.
+
+    >>> records = [("M1", "C1", 0), ("M2", "C2", 0), ("M3", "C2", 9), ("M4", "C4", 9), ("M4", "C4", 11)]
+    >>> newcomers(Area(area="A1", meters=[Meter(meter=m, customer=c, effective=at) for m, c, at in records]))
+    {'M4': 9}
+    """
+    ordered = sorted(area.meters, key=lambda m: m.effective)
+    meters = {m.meter: m for m in reversed(ordered) if m.customer and m.meter != area.gateway}
+    customers = {m.customer: m.effective for m in reversed(ordered)}
+    return {
+        meter: m.effective
+        for meter, m in meters.items()
+        if ordered[0].effective < m.effective == customers[m.customer]
+    }
+
+
 class Registry:
     """The areas that are enrolled, their transformers and meters."""
 
@@ -119,16 +137,19 @@ class Registry:
         self.meters, self.transformers = Versions(METER_COLUMNS), Versions(AREA_COLUMNS)
         self.areas: dict[str, Area] = {}
         self.members: dict[str, list[int]] = {}  # meter slots by area
+        self.connected: Column = np.zeros(0)  # by meter slot: since when its customer is new to the area, else NaN
         self.accounts: dict[str, dict[str, list[Meter]]] = {}  # by area and customer, where they were asked for
         self.crowds: dict[int, tuple[list[int], list[int]]] = {}  # by area slot: since when how many users
 
     def clear(self) -> None:
         """Forget every area."""
         self.meters, self.transformers = Versions(METER_COLUMNS), Versions(AREA_COLUMNS)
+        self.connected = np.zeros(0)
         self.areas, self.members, self.accounts, self.crowds = {}, {}, {}, {}
 
     def enroll(self, areas: Iterable[Area]) -> None:
         """Take areas in, each in place of what was known of it."""
+        areas = list(areas)
         meters: dict[int, list[tuple[int, list[float]]]] = {}
         transformers: dict[int, list[tuple[int, list[float]]]] = {}
         for area in areas:
@@ -149,6 +170,17 @@ class Registry:
             transformers[slot] = [(t.effective, transformer_row(t)) for t in area.transformers]
         self.meters.replace(meters)
         self.transformers.replace(transformers)
+        more = len(self.meter_index) - len(self.connected)
+        self.connected = np.concatenate([self.connected, np.full(more, np.nan)])
+        self.connected[list(meters)] = np.nan
+        for area in areas:
+            for meter, since in newcomers(area).items():
+                self.connected[self.meter_index.slot(area.area, meter)] = since
+
+    def known_for(self, meters: Codes, at: Times) -> Column:
+        """Days for which some meters' customers have been connected; NaN where they are as old as the area's files."""
+        since = self.connected[np.minimum(meters, len(self.connected) - 1)] if len(self.connected) else np.nan
+        return np.where(meters < len(self.connected), (at - since) / DAY, np.nan)
 
     def account(self, area: str, customer: str, at: int) -> tuple[Meter | None, Tariff | None]:
         """The record of a customer's meter in force at a time, and its tariff; the first of several meters."""

@@ -122,6 +122,7 @@ def town(seed: int, *, interval: int = 0, noise: bool = True) -> Stream:
         rows += metered(g, stranger, start, end, interval, noise=noise)
     rows += staged(g, start, end)
     rows += settled(rows, seed, end)
+    rows += connected(areas, seed, start, end, interval)
     distort(rows, seed)
     ranks = g.random(len(rows))
     order = sorted(range(len(rows)), key=lambda n: (rows[n].at, rows[n].kind.kind, ranks[n]))
@@ -172,6 +173,20 @@ def filed(area: Area, seed: int, end: int) -> Area:
         )  # fmt: skip
 
     return msgspec.structs.replace(area, meters=[one(meter) for meter in area.meters])
+
+
+def connected(areas: list[Area], seed: int, start: int, end: int, interval: int) -> list[Row]:
+    """The readings, if there are any, of customers who are connected to some areas on the way."""
+    g, rows = np.random.default_rng([seed, 4]), list[Row]()
+    for n, area in enumerate(areas):
+        if g.random() < 0.4:
+            told = dict(meter="new", customer="CN", effective=int(g.integers(start, end)), until=0)
+            new = msgspec.structs.replace(area.meters[-1], **told)
+            areas[n] = msgspec.structs.replace(area, meters=[*area.meters, new])
+            alone = Area(area=area.area, meters=[new] * int(g.integers(2)))
+            read = metered(g, alone, start, end, interval, noise=False)
+            rows += [row for row in read if row.subject == "new" and row.at > new.effective]
+    return rows
 
 
 def meter_with(meter: Meter, **changes: Any) -> Meter:

@@ -34,7 +34,8 @@ def ledgers(seed: int) -> Stream:
         m = Meter(
             meter=f"M{n}", wiring="3P4W", interval_s=own, contract_kva=float(g.choice([40, 160])), ct=2.0,
             segment="industrial" if g.random() < 0.5 else "agricultural",
-            declared_kw=2.0 if fault == "declared" else 40.0,
+            declared_kw=2.0 if fault == "declared" else 40.0, customer=f"C{n}",
+            effective=(n > 8) * (start + (n - 8) * 30 * HOUR),
         )  # fmt: skip
         since = start + int(g.integers(4, 20)) * DAY + int(g.integers(0, DAY))
         meters.append(meter_with(m, stopped=since) if fault == "stopped" else m)
@@ -83,7 +84,7 @@ def read(g: np.random.Generator, m: Meter, fault: str, start: int, since: int) -
 
 def test_every_rule_speaks():
     spoken = {alert.rule for seed in (0, 2) for alert in watch(quieted(ledgers(seed), DAY))[1]}
-    assert spoken >= METERED.keys() | {"low_power_factor"}
+    assert spoken >= METERED.keys() | {"low_power_factor", "new_install_check"}
     assert METERED.keys() <= RULES.keys()
 
 

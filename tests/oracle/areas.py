@@ -119,7 +119,8 @@ def days_told(
     told_balances = list(losses(balances))
     suspect(diaries, told_balances, area.gateway if area else "")
     for meter, diary in diaries.items():
-        judge(DAYS | METERED | PHASES, name, meter, metered(lived(diary), zone), told)
+        facts = first_month(metered(lived(diary), zone), newcomer(area, meter))
+        judge(DAYS | METERED | PHASES, name, meter, facts, told)
     judge(BALANCES, name, "", told_balances, told)
     return told
 
@@ -175,6 +176,35 @@ def lived(diary: list[Facts]) -> Iterator[Facts]:
         yield day | {"zero_days": zeros if zero or used else NAN, "missing_days": missing, "usual": usual}
         if used:
             usual = day["kwh"] if math.isnan(usual) else usual + (1 - 2 ** (-1 / 28)) * (day["kwh"] - usual)
+
+
+def newcomer(area: Area | None, meter: str) -> float:
+    """Since when a customer is new who was connected after the area's files begin; infinity for any other."""
+    records = sorted(area.meters if area else [], key=lambda m: m.effective)
+    mine = [m for m in records if m.meter == meter]
+    if area is None or not mine or not mine[0].customer or meter == area.gateway:
+        return math.inf
+    first = next(m for m in records if m.customer == mine[0].customer)
+    return mine[0].effective if records[0].effective < mine[0].effective == first.effective else math.inf
+
+
+def first_month(diary: Iterator[Facts], since: float) -> Iterator[Facts]:
+    """A new customer's days with how long nothing was read, and the mean load of those that were."""
+    kw: list[float] = []
+    read = False
+    for day in diary:
+        age = (day["at"] - since) / DAY
+        told: Facts = {"unread": NAN, "load": NAN}
+        if 0 < age <= 61:
+            told = {"unread": -math.inf, "load": math.inf}
+            if not math.isnan(day["kwh"]):
+                kw.append(day["kwh"] / day["coverage"] * day["ratio"] / 24)
+            read = read or (day["reads"] > 0 and not (math.isnan(day["kwh"]) and math.isnan(day["register"])))
+            if age <= 60 and not read:
+                told["unread"] = age
+            if 30 <= age <= 60 and len(kw) >= 15 and day["contract"] > 0:
+                told["load"] = sum(kw) / len(kw) / day["contract"]
+        yield day | told
 
 
 def balance(today: dict[str, Facts], gateway: str) -> Facts:

@@ -163,6 +163,9 @@ DAYS = {
     "tariff_misuse": Rule(whole(
         lambda f: f["chance"] / 0.9 if f["known"] >= 14 and f["expected"] >= 1 and f["pv"] == 0 else NAN,
         "chance", "known", "expected", "pv"), 2, 30 * DAY, DAY),
+    "new_install_check": Rule(whole(
+        lambda f: max(f["unread"] / 3, (0.002 if f["residential"] else 0.02) / max(f["load"], 1e-6)),
+        "unread", "load"), 2),
     "capacity_expansion": Rule(whole(
         lambda f: max(f["fifth"] / 1.1, f["kva_2h"] / max(f["contract"] - f["suspended"], 1) / 1.5),
         "fifth", "contract"), 2, 0, 30 * DAY),
