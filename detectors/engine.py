@@ -15,6 +15,7 @@ from detectors.policy import Policy
 from detectors.rule import RULES, Rule
 from detectors.tails import Heard, Tails
 from detectors.windows import Rows, Windows
+from models.backlog import Backlog
 from models.balance import Losses, UsualLoss
 from models.balances import Balances
 from models.bills import Bills
@@ -52,6 +53,7 @@ from schemas.columns import (
     LATEST,
     AreaDays,
     Attempts,
+    Backlogs,
     Batch,
     Clocks,
     Codes,
@@ -108,12 +110,13 @@ class Engine:
         self.meter_index = meters = Index()
         self.areas, self.customers = Index(), Index()
         self.channels, self.items, self.journeys = Index(), Index(), Index()
-        self.bill_index, self.references, self.reporting = Index(), Index(), Index()
+        self.bill_index, self.references, self.reporting, self.queues = Index(), Index(), Index(), Index()
         self.registry = Registry(self.meter_index, self.areas)
         self.grid = Grid(self.registry, zone, interval, grace)
         self.clock = np.zeros(0, np.int64)  # by area slot: how far any of its topics has come
         self.swept = np.zeros(0, np.int64)  # by area slot: the day on which old things were last forgotten
-        self.work, self.ways = Work(self.items, self.registry, zone, grace), Ways(self.journeys, self.registry)
+        self.work = Work(self.items, self.queues, self.registry, zone, grace)
+        self.ways, self.backlog = Ways(self.journeys, self.registry), Backlog(self.work, zone, grace)
         self.peers, self.fleet = Peers(), Fleet(model_of(chosen))
         self.bills = Bills(self.bill_index, self.registry, zone)
         self.ledger = Ledger(self.references)
@@ -144,6 +147,7 @@ class Engine:
         self.intervals = Windows(lambda _: judge(Intervals, [Elapsed(), Heat(interval)], self.areas))
         self.area_days = Windows(lambda _: judge(AreaDays, [Losses(), UsualLoss()], self.areas))
         self.overdue = Windows(lambda _: judge(Overdue, [], self.items))
+        self.backlogs = Windows(lambda _: judge(Backlogs, [], self.queues))
         self.disorder = Windows(lambda _: judge(Journeys, [], self.journeys))
         self.invoices = Windows(lambda _: judge(Invoices, [], self.bill_index))
         self.transfers = Windows(lambda _: judge(Transfers, [], self.references))
@@ -473,6 +477,8 @@ class Engine:
         moved = self.ways.fold(batch, areas, now - self.grace).touched
         alerts = self.settle(self.overdue, self.work, np.array(sorted(touched), np.int64))
         alerts += self.settle(self.disorder, self.ways, np.array(sorted(moved), np.int64))
+        behind = self.backlog.fold(batch, areas, now, self.clock)
+        alerts += self.settle(self.backlogs, self.backlog, np.array(sorted(behind), np.int64))
         return alerts, len(again) + len(late)
 
     def move(self, batch: Payments | Stages, areas: Codes, start: int) -> Times:
@@ -503,13 +509,14 @@ class Engine:
         days = self.clock // DAY
         passed = np.flatnonzero(days > np.concatenate([self.swept, np.zeros(len(days) - len(self.swept), np.int64)]))
         timelines: tuple[tuple[Windows, Deadlines], ...] = (
-            (self.overdue, self.work), (self.disorder, self.ways), (self.invoices, self.bills),
-            (self.transfers, self.ledger), (self.incidents, self.reports),
+            (self.overdue, self.work), (self.backlogs, self.backlog), (self.disorder, self.ways),
+            (self.invoices, self.bills), (self.transfers, self.ledger), (self.incidents, self.reports),
         )  # fmt: skip
         for windows, deadlines in timelines:
             alerts += self.settle(windows, deadlines, deadlines.due(self.clock))
         if len(passed):
             self.incidents.seal(*self.rows_of(self.reports, self.reports.seal(passed, self.clock)))
+            self.backlogs.seal(*self.rows_of(self.backlog, self.backlog.seal(passed, self.clock)))
             for windows, deadlines in timelines:
                 if len(ended := deadlines.finished(self.clock, self.grace, windows.troubled())):
                     windows.forget(ended)
@@ -543,6 +550,7 @@ class Engine:
             "clock": self.clock,
             "swept": self.swept,
             "work": self.work.state(),
+            "backlog": self.backlog.state(),
             "ways": self.ways.state(),
             "bills": self.bills.state(),
             "ledger": self.ledger.state(),
@@ -588,6 +596,7 @@ class Engine:
         self.tails.load(state["tails"])
         self.clock, self.swept = np.array(state["clock"]), np.array(state["swept"])
         self.work.load(state["work"])
+        self.backlog.load(state["backlog"])
         self.ways.load(state["ways"])
         self.bills.load(state["bills"])
         self.ledger.load(state["ledger"])
@@ -609,14 +618,14 @@ class Engine:
         """Every index by name."""
         return {"meters": self.meter_index, "areas": self.areas, "customers": self.customers,
                 "channels": self.channels, "items": self.items, "journeys": self.journeys, "bills": self.bill_index,
-                "references": self.references, "reporting": self.reporting}  # fmt: skip
+                "queues": self.queues, "references": self.references, "reporting": self.reporting}  # fmt: skip
 
     def judges(self) -> dict[str, Judge | Windows]:
         """Every judge by name."""
         return {"payments": self.payments, "attempts": self.attempts, "days": self.days, "intervals": self.intervals,
-                "area_days": self.area_days, "overdue": self.overdue, "disorder": self.disorder,
-                "invoices": self.invoices, "transfers": self.transfers, "incidents": self.incidents,
-                "files": self.files}  # fmt: skip
+                "area_days": self.area_days, "overdue": self.overdue, "backlogs": self.backlogs,
+                "disorder": self.disorder, "invoices": self.invoices, "transfers": self.transfers,
+                "incidents": self.incidents, "files": self.files}  # fmt: skip
 
 
 def judged(rules: Iterable[Rule]) -> list[Rule]:

@@ -1,8 +1,10 @@
 """Whether work moves."""
 from __future__ import annotations
 
+import numpy as np
+
 from detectors.rule import Level, between, rule
-from schemas.columns import Column, Journeys, Overdue
+from schemas.columns import Backlogs, Column, Journeys, Overdue
 
 
 @rule(
@@ -37,3 +39,18 @@ def stage_stall(stalled: Column, usual_hours: Column, *, times: float = 2.0) -> 
 def stage_disorder(unfinished: Column, *, stages: float = 1.0) -> Column:
     """An item enters a stage before it has finished those that come first (环节顺序异常). Catalogue 1.7."""
     return between(unfinished >= stages, unfinished == 0)
+
+
+@rule(
+    Backlogs, severity=2, title=("Many items stuck in a stage", "环节批量积压"),
+    text=(("At midnight {stuck:.0f} items, {stuck_share:.0%} of the section's[ {open_items:.0f}] open ones, stood in "
+           "it overdue or stalled."),
+          "零点时该环节有{stuck:.0f}件超时或停滞,占本班组[{open_items:.0f}件]在办的{stuck_share:.0%}。"),
+)  # fmt: skip
+def stage_batch_stuck(stuck: Column, stuck_share: Column, *, share: float = 0.05, least: float = 5.0) -> Column:
+    """Of a section's open items 5 %, five at least, are stuck in one stage (批量积压). Catalogue 1.7, `stage_stall`.
+
+    Stuck is what has passed its limit or stands twice as long as is usual; counted every local midnight. The least
+    number is a default of this project.
+    """
+    return np.minimum(stuck / least, stuck_share / share)

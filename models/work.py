@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from models.calendar import worked_after
+from models.cells import Cells
 from models.deadlines import DAY, HOUR, NEVER, Deadlines, Moment, Told, Visit, at_once, passing
 from models.durations import WINDOW, Durations
 from models.index import Index
@@ -19,6 +20,7 @@ from schemas.columns import Codes, Journeys, Overdue, Progress, Stages, Times
 
 MARKS = (0.8, 1.0, 2.0)  # shares of the limit
 UNCOUNTED = -1
+LATE, STALLED = 1.0, 2.0  # times the limit, and what is usual, from which an item is stuck
 STALLS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)  # times what is usual
 
 
@@ -48,10 +50,14 @@ class Work(Deadlines):
     kind, item = Overdue, WorkItem
     columns = ("share", "limit_hours", "stalled", "usual_hours")
 
-    def __init__(self, index: Index, registry: Registry, zone: str, grace: int) -> None:
+    def __init__(self, index: Index, queues: Index, registry: Registry, zone: str, grace: int) -> None:
         super().__init__(index)
         self.registry, self.zone, self.grace = registry, zone, grace
-        self.durations = Durations()
+        self.durations, self.queues = Durations(), queues
+        self.cells = Cells(
+            **self.cells.empty, queue=np.int32(-1),  # the stage of its section
+            since=np.int64(NEVER), stuck=np.int64(NEVER), again=np.bool_(0),  # its last visit, and whether others were
+        )  # fmt: skip
 
     def fold(self, batch: Stages, areas: Codes, sealed: Times) -> Told:
         """Note starts and ends; `sealed` is by row the time before which what has ended cannot change any more."""
@@ -72,6 +78,7 @@ class Work(Deadlines):
             elif new := at not in item.ends:
                 insort(item.ends, at)
             self.note(told, n, slot, areas[n], at, new=new)
+            self.cells["queue"][slot] = self.queues.slot(section, stage)
             if new:
                 self.learn(item, (section, stage), int(sealed[n]))
         return told
@@ -107,7 +114,20 @@ class Work(Deadlines):
                 if visit.start <= now and visit.start not in item.usual:
                     day = (visit.start - self.grace) // DAY
                     item.usual[visit.start] = self.durations.usual((section, subject.rpartition("/")[2]), day)
+            for visit in item.visits()[-1:]:
+                self.cells["since"][slot], self.cells["stuck"][slot] = visit.start, self.stuck(slot, visit)
+            self.cells["again"][slot] = len(item.visits()) > 1
         return super().timeline(slots, clock)
+
+    def stuck(self, slot: int, visit: Visit) -> int:
+        """From when on an item is stuck in a visit: past its limit, or stalled."""
+        usual = self.items[slot].usual.get(visit.start, nan)
+        late = self.after(slot, visit.start, LATE * visit.unit) if visit.unit > 0 else NEVER
+        return min(late, at_once(visit.start, STALLED * usual) if usual > 0 else NEVER)
+
+    def after(self, slot: int, start: int, seconds: float) -> int:
+        """When so many seconds have passed since an item entered its stage, working days alone where they count."""
+        return worked_after(start, seconds, self.zone) if self.items[slot].starts[start][1] else at_once(start, seconds)
 
     def moments(self, slot: int) -> Iterator[Moment]:
         """Of every visit the marks of its limit, those of what is usual, and the end."""
@@ -116,8 +136,7 @@ class Work(Deadlines):
             limit, usual = visit.unit, item.usual.get(visit.start, nan)
             if visit.start not in item.usual:
                 yield Moment(visit.start, certain=False, columns=(nan,) * len(self.columns))
-            after = partial(worked_after, zone=self.zone) if item.starts[visit.start][1] else at_once
-            for at, certain, share in passing(visit, MARKS, after):
+            for at, certain, share in passing(visit, MARKS, partial(self.after, slot)):
                 if share:
                     yield Moment(at, certain, (share, limit / HOUR, nan, nan))
             for at, certain, times in passing(visit._replace(unit=usual), STALLS):

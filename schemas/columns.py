@@ -392,6 +392,17 @@ class Overdue(Batch):
 
 
 @dataclass(frozen=True, slots=True)
+class Backlogs(Batch):
+    """A stage of a section's work at a local midnight. The subject is the stage, the area its section."""
+
+    kind: ClassVar[str] = "backlogs"
+
+    stuck: Column  # items in the stage past their limit, or twice as long as is usual
+    open_items: Column  # of the section, in whatever stage
+    stuck_share: Column  # of them
+
+
+@dataclass(frozen=True, slots=True)
 class Journeys(Batch):
     """A work item when it enters or leaves a stage. The subject is the item, the area its section."""
 
@@ -527,6 +538,7 @@ COLUMN_TYPES: dict[str, Any] = {
     "recomputed": np.float64, "overpaid": np.float64,
     "unmatched_hours": np.float64, "paid": np.float64, "settled": np.float64,
     "limit_hours": np.float64, "stalled": np.float64, "usual_hours": np.float64, "unfinished": np.float64,
+    "stuck": np.float64, "open_items": np.float64, "stuck_share": np.float64,
     "register_age": np.float32, "tariff_sum": np.float64, "tariffs": np.float32, "mean_kw": np.float32,
     "mean_kw_error": np.float32, "mean_kvar": np.float32, "power_coverage": np.float32, "returned_kwh": np.float32,
     "top_kw": np.float32, "curve": np.float32,

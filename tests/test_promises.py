@@ -103,7 +103,7 @@ def same(one: list[Alert], other: list[Alert]) -> None:
 
 ELSEWHERE = {  # rules that streams of another module bring to speak
     "test_loading": {"transformer_thermal"},
-    "test_work": {"stage_stall", "stage_disorder"},
+    "test_work": {"stage_stall", "stage_disorder", "stage_batch_stuck"},
     "test_suspects": {"area_loss_correlation"},
     "test_phases": {"phase_mismatch", "area_mismatch"},
     "test_wiring": {"all_voltage_loss", "reverse_sequence", "wrong_wiring_vector", "neutral_phase_mismatch",

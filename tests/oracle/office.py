@@ -15,6 +15,7 @@ from tests.hostile import DAY, HOUR, NAN, Row
 from tests.oracle.scores import (
     ARREARS,
     ATTEMPTS,
+    BACKLOGS,
     BALANCES_LEFT,
     DISORDER,
     ISSUES,
@@ -230,9 +231,33 @@ def work_told(section: str, master: Area | None, zone: str, rows: list[Row], clo
                 stalled.append({"at": done, "stalled": 0.0})
         judge(OVERDUE, section, f"{subject}/{stage}", sorted(late, key=itemgetter("at")), told)
         judge(STALLED, section, f"{subject}/{stage}", sorted(stalled, key=itemgetter("at")), told)
+    for stage in dict.fromkeys(stage for _, stage in every):
+        judge(BACKLOGS, section, stage, stuck(every, stage, master, zone, clock), told)
     for subject in dict.fromkeys(r.subject for r in rows):
         judge(DISORDER, section, subject, left_out([r for r in rows if r.subject == subject], order), told)
     return told
+
+
+def stuck(
+    every: dict[tuple[str, str], list[tuple[Row, float]]], stage: str, master: Area | None, zone: str, clock: int
+) -> list[Facts]:
+    """How many items stand in a stage overdue or stalled at every midnight, of all that the section has open."""
+    visits = [(other, row, done) for (_, other), visits in every.items() for row, done in visits]
+    since: list[tuple[str, Row, float, float]] = []
+    for other, row, done in visits:
+        limit, working = limit_of(row, master)
+        late = worked_after(row.at, round(limit), zone) if working else row.at + round(limit)
+        usual = usual_of([(r, d) for name, r, d in visits if name == other], row.at)
+        times = [late] * (limit > 0) + [row.at + round(2 * usual)] * (usual > 0)
+        since.append((other, row, done, min(times, default=math.inf)))
+    first = datetime.fromtimestamp(min(row.at for _, row, _ in visits), ZoneInfo(zone)).date() if visits else None
+    facts: list[Facts] = []
+    while first and (at := datetime.combine(first, time(), ZoneInfo(zone)).timestamp()) <= clock:
+        there = [(other, late) for other, row, done, late in since if row.at < at <= done]
+        count = sum(other == stage and late <= at for other, late in there)
+        facts.append({"at": int(at), "stuck": count, "share": count / max(len(there), 1)})
+        first += timedelta(days=1)
+    return facts
 
 
 def visits_of(rows: list[Row]) -> list[tuple[Row, float]]:

@@ -194,6 +194,7 @@ ISSUES = {
 }  # fmt: skip
 OVERDUE = {"stage_overdue": Rule(lambda f: f["share"] / 0.8, 3, worse=((1.25, 2, 0), (2.5, 1, 0)))}
 STALLED = {"stage_stall": Rule(lambda f: f["stalled"] / 2, 2)}
+BACKLOGS = {"stage_batch_stuck": Rule(lambda f: min(f["stuck"] / 5, f["share"] / 0.05), 2)}
 DISORDER = {"stage_disorder": Rule(lambda f: between(f["unfinished"] >= 1, f["unfinished"] == 0), 2)}
 
 
