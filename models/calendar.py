@@ -3,14 +3,14 @@ from __future__ import annotations
 
 from calendar import monthrange
 from datetime import date, datetime, timedelta
-from functools import lru_cache
+from functools import cache, lru_cache
 from zoneinfo import ZoneInfo
 
 import holidays
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.columns import Codes, Times
+from schemas.columns import Codes, Mask, Times
 
 FIRST, LAST = date(1999, 12, 31), date(2101, 1, 2)
 HOLIDAY, FESTIVAL = 7, 8  # kinds of days after the weekdays, Monday 0
@@ -57,10 +57,14 @@ def month_of(days: Codes) -> tuple[Codes, Codes]:
 
 @lru_cache(maxsize=8)
 def worked(zone: str) -> Times:
-    """Seconds of working days since 1999 at every local midnight; a working day is a weekday."""
+    """Seconds of working days since 1999 at every local midnight.
+
+    In China public holidays are none, and weekends worked in exchange are, as far as `holidays` knows what is decreed
+    for each year; elsewhere all weekdays are.
+    """
     lengths = np.diff(midnights(zone))
-    weekday = (np.arange(len(lengths)) + FIRST.weekday()) % 7 < 5
-    return np.concatenate([[0], np.cumsum(lengths * weekday)])
+    off = days_off()[: len(lengths)] if zone in CHINA else (np.arange(len(lengths)) + FIRST.weekday()) % 7 > 4
+    return np.concatenate([[0], np.cumsum(lengths * ~off)])
 
 
 def worked_after(at: int, seconds: float, zone: str) -> int:
@@ -113,6 +117,23 @@ def new_year(at: int, zone: str) -> date:
     return date(datetime.fromtimestamp(at, ZoneInfo(zone)).year + 1, 1, 1)
 
 
+@cache
+def public_holidays() -> holidays.HolidayBase:
+    """China's, and the weekends that are worked in exchange."""
+    return holidays.country_holidays("CN", years=range(FIRST.year, LAST.year + 1), language="en_US")
+
+
+@cache
+def days_off() -> Mask:
+    """Whether China has each day in `midnights` off.
+
+    >>> [bool(off) for off in days_off()[-FIRST.toordinal() + date(2026, 2, 14).toordinal() :][:4]]
+    [False, True, True, True]
+    """
+    public = public_holidays()
+    return np.array([d in public or (d.weekday() > 4 and d not in public.weekend_workdays) for d in dates()])
+
+
 @lru_cache(maxsize=8)
 def day_kinds(zone: str) -> NDArray[np.int8]:
     """The kind of every day in `midnights`: its weekday, in China also holidays and the season of Spring Festival.
@@ -127,12 +148,10 @@ def day_kinds(zone: str) -> NDArray[np.int8]:
     kinds = np.array([day.weekday() for day in days], np.int8)
     if zone not in CHINA:
         return kinds
-    public = holidays.country_holidays("CN", years=range(FIRST.year, LAST.year + 1), language="en_US")
+    public, off = public_holidays(), days_off()
     named = np.array([day in public for day in days])
-    exchanged = np.array([day in public.weekend_workdays for day in days])
-    off = named | ((kinds >= 5) & ~exchanged)
     row = np.cumsum(off & ~np.roll(off, 1))
-    kinds[exchanged] = 4
+    kinds[(kinds >= 5) & ~off] = 4
     kinds[off & np.isin(row, row[named])] = HOLIDAY
     springs = np.flatnonzero([public.get(day, "") == "Chinese New Year (Spring Festival)" for day in days])
     for first in springs[np.diff(springs, prepend=-DAYS_APART) > DAYS_APART - 1]:

@@ -97,7 +97,7 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     stage: str
     effective: Moment = 0
     hours: Annotated[Positive | None, quantity("h")] = None  # that it may take; None sets no limit
-    working_days: bool = False  # whether weekends do not count
+    working_days: bool = False  # whether weekends, and China's public holidays, do not count
 
 
 class Area(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from datetime import datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from itertools import groupby
 from operator import itemgetter
 from zoneinfo import ZoneInfo
+
+import holidays
 
 from schemas.columns import Payment, Progress
 from schemas.master import Area, Meter, Tariff
@@ -284,15 +286,23 @@ def limit_of(row: Row, master: Area | None) -> tuple[float, bool]:
 
 
 def worked_after(at: int, seconds: int, zone: str) -> int:
-    """When so many seconds of weekdays have passed."""
+    """When so many seconds of working days have passed."""
     while True:
         today = datetime.fromtimestamp(at, ZoneInfo(zone)).date()
         tomorrow = datetime.combine(today + timedelta(days=1), time(), ZoneInfo(zone))
-        left = int(tomorrow.timestamp()) - at if today.weekday() < 5 else 0
+        left = int(tomorrow.timestamp()) - at if works(today, zone) else 0
         if left and left >= seconds:
             return at + seconds
         seconds -= left
         at = int(tomorrow.timestamp())
+
+
+def works(day: date, zone: str) -> bool:
+    """Whether people work: in China not on public holidays, but on some weekends."""
+    china = holidays.country_holidays("CN", years=day.year) if zone == "Asia/Shanghai" else None
+    if china is None or day not in china:
+        return day.weekday() < 5 or (china is not None and day in china.weekend_workdays)
+    return False
 
 
 def usual_of(visits: list[tuple[Row, float]], start: int) -> float:
