@@ -52,6 +52,8 @@ class DayRegisters:
         good = have & ((~fell & ~leapt) | rose | (fell & (odd < last) & (register >= odd)))
         moved = np.where(good & ~fell, delta, np.nan)
         tariffs = np.where(anew, 0, c["tariffs"][slots])
+        span = np.nan_to_num(x["register_span"], nan=np.inf)
+        apart = np.abs(register - x["tariff_sum"]) % span  # the total rolls over before the tariffs
         stopped_kwh = np.where(before >= x["stopped"], c["stopped_kwh"][slots] + np.nan_to_num(moved), 0)
         midnight = x["register_age"] == 0
         midnights = midnight & c["midnight"][slots] & (hours < 1.5 * DAY / HOUR)
@@ -67,7 +69,7 @@ class DayRegisters:
         return {
             "register_kwh": moved, "span_hours": hours,
             "export_kwh": np.where((out >= 0) & ~(out > most), out, np.nan),
-            "tariff_gap": np.where(x["tariffs"] >= tariffs, np.abs(register - x["tariff_sum"]), np.nan),
+            "tariff_gap": np.where(x["tariffs"] >= tariffs, np.minimum(apart, span - apart), np.nan),
             "stopped_kwh": np.where(have & ~np.isnan(x["stopped"]), stopped_kwh, np.nan),
             "midnights": np.where(np.isnan(moved), np.nan, midnights),
         }  # fmt: skip

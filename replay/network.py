@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.columns import Codes, Mask
-from schemas.master import Area, Meter, Phase, Segment, Transformer
+from schemas.master import Area, Meter, Phase, Segment, Tariff, Tier, Transformer
 
 PHASES: tuple[Phase, ...] = ("A", "B", "C")
 SEGMENTS: tuple[Segment, ...] = ("residential", "commercial", "industrial")
@@ -18,6 +18,15 @@ SLOTS = 96
 VOLTS = 220.0
 RATINGS = np.array([100, 160, 200, 250, 315, 400, 500, 630, 800, 1000, 1250, 1600, 2000, 2500.0])  # kVA
 RATIOS = np.array([10, 15, 20, 30, 40, 60, 80, 100, 120, 160, 200, 250, 300, 400, 500, 600, 800.0])  # to 5 A
+
+DAY = 86_400
+ZONE = "Asia/Shanghai"
+TARIFFS = {  # by segment
+    "residential": Tariff(tariff="residential", flat=0.56, tiers_of="month",
+                          tiers=[Tier(above_kwh=230, extra=0.05), Tier(above_kwh=400, extra=0.25)]),
+    "commercial": Tariff(tariff="commercial", flat=0.66, peak=0.98, valley=0.35),
+    "industrial": Tariff(tariff="two-part", flat=0.6, peak=0.9, valley=0.32, demand=38.0, power_factor=0.9),
+}  # fmt: skip
 
 Values = NDArray[np.float32]
 Rows = NDArray[np.intp]
@@ -86,29 +95,35 @@ class Grid:
             for s in slots
         ])  # fmt: skip
 
-    def master(self) -> list[Area]:
-        """The master data of all areas, as the utility's files hold it."""
-        return [self._area(k) for k in range(len(self.areas))]
+    def master(self, start: int) -> list[Area]:
+        """The master data of all areas, as the utility's files hold it when the town begins."""
+        return [self._area(k, start) for k in range(len(self.areas))]
 
-    def _area(self, k: int) -> Area:
+    def _area(self, k: int, start: int) -> Area:
         rows = np.flatnonzero(self.area == k)
         transformer = Transformer(rating_kva=float(self.rating[k]), vector_group="Dyn11" if self.dyn[k] else "Yyn0")
         return Area(
             area=self.areas[k], section=self.sections[k], feeder=f"F{k // 8 + 1:02d}", gateway=self.names[rows[0]],
-            transformers=[transformer],
-            meters=[self._meter(int(r)) for r in rows],
+            transformers=[transformer], tariffs=list(TARIFFS.values()),
+            meters=[self.meter(int(r), start) for r in rows],
         )  # fmt: skip
 
-    def _meter(self, row: int) -> Meter:
-        through = self.ratio[row] > 1
-        contract = float(self.contract_kva[row])
+    def meter(self, row: int, start: int) -> Meter:
+        """The file of a meter: calibrated within six years, its contract for some years more."""
+        through, user = self.ratio[row] > 1, not self.gateway[row]
+        contract, segment = float(self.contract_kva[row]), SEGMENTS[self.segment[row]]
+        industrial = user and segment == "industrial"
         return Meter(
             meter=self.names[row], customer="" if self.gateway[row] else self.customer(row),
             wiring="3P4W" if self.three[row] or self.gateway[row] else "1P2W", un_v=VOLTS,
             phase="" if self.three[row] or self.gateway[row] else PHASES[self.phase[row]],
             ib_a=1.5 if through else 5.0, imax_a=6.0 if through else 60.0, ct=float(self.ratio[row]),
-            contract_kva=None if np.isnan(contract) else contract, pv_kva=float(self.pv_kw[row]),
-            segment=SEGMENTS[self.segment[row]],
+            contract_kva=None if np.isnan(contract) else contract, pv_kva=float(self.pv_kw[row]), segment=segment,
+            calibration_due=start + (200 + 37 * row % 1800) * DAY,
+            contract_until=start + (200 + 53 * row % 1000) * DAY if user else 0, signed_kva=contract if user else None,
+            tariff=TARIFFS[segment].tariff if user else "", read_day=1 if user else 0,
+            declared_kw=float(np.ceil(self.cap_kw[row])) if industrial else None,
+            own_transformer_kva=float(next_step(RATINGS, np.array([1.3 * contract]))[0]) if industrial else 0.0,
         )  # fmt: skip
 
 

@@ -7,16 +7,24 @@ from typing import NamedTuple
 
 import numpy as np
 
-from replay.network import Grid
+from models.calendar import midnight, months_around
+from models.tariffs import Used, amount
+from replay.network import RESIDENTIAL, SEGMENTS, TARIFFS, ZONE, Grid
 from replay.planted import DAY, HOUR, Planted
 from schemas.columns import Payment, Payments, Progress, Stages
 
 CHANNELS = ("", "WeChat", "Alipay", "bank", "counter", "kiosk")
 SHARES = (0.45, 0.35, 0.12, 0.05, 0.03)
 STAGES = (("reading", 24), ("checking", 24), ("review", 24), ("issue", 120), ("collection", 480))  # hours allowed
-ROUTES = 4  # of the meter reader in each area; each is an item of work
-YUAN = 0.56  # a kWh
+ROUTES = 4  # of the meter reader in each area; each is an item of work, every month anew
+MONTH = 31  # days
+YUAN = 0.56  # a kWh, prepaid
+PREPAID = 0.02  # of the homes
+TOPPED_UP, LEFT = 200.0, 8  # yuan, and days of use that are left when the prudent pay
 SETTLES = 3 * HOUR  # after midnight, of the day before
+
+
+BILLED = ("billed_kwh", "billed_sharp", "billed_peak", "billed_valley", "billed_kvarh", "billed_demand", "year_kwh")
 
 
 class Row(NamedTuple):
@@ -30,6 +38,8 @@ class Row(NamedTuple):
     succeeded: bool = True
     due: int = 0
     reference: str = ""  # the channel's number
+    used: Used = Used()
+    read_at: int = 0
 
 
 class Step(NamedTuple):
@@ -53,36 +63,67 @@ class Office:
 def open_office(grid: Grid, start: int, days: int, seed: int, faults: bool) -> Office:
     """The office's work. The same arguments give the same work."""
     rng = np.random.default_rng([seed, 3])
-    bills = _Bills(grid, start, days, rng)
+    bills = _Bills(grid, start, days, seed, rng)
     work = _Work(grid, start, days, rng)
     planted = (*bills.plant(), *work.plant()) if faults else ()
     return Office(bills.rows_in_order(), work.rows_in_order(), tuple(planted))
 
 
+def first_of_month(at: int) -> int:
+    """When the local month of a moment began."""
+    return midnight(months_around(at, ZONE)[1], ZONE)
+
+
 class _Bills:
     """Last month's bills, issued on the first day, due five days later; most customers pay at once.
 
-    Every night each channel settles what went through it the day before.
+    Every night each channel settles what went through it the day before. A few homes pay in advance instead: what is
+    left is told every morning.
     """
 
-    def __init__(self, grid: Grid, start: int, days: int, rng: np.random.Generator) -> None:
+    def __init__(self, grid: Grid, start: int, days: int, seed: int, rng: np.random.Generator) -> None:
         self.grid, self.start, self.end, self.rng = grid, start, start + days * DAY, rng
-        self.due = start + 6 * DAY
-        self.customers = np.flatnonzero(~grid.gateway)
+        self.due, self.month = start + 6 * DAY, first_of_month(start)
+        homes = np.flatnonzero((grid.segment == RESIDENTIAL) & ~grid.gateway)
+        self.advance = np.random.default_rng([seed, 6])
+        self.prepaid = self.advance.permutation(homes)[: round(PREPAID * len(homes))]
+        self.customers = np.setdiff1d(np.flatnonzero(~grid.gateway), self.prepaid)
         self.paid: dict[int, list[Row]] = {}
         self.bills: dict[int, Row] = {}
         self.unsettled: set[str] = set()  # numbers that their channels leave out
         self.doubled: set[str] = set()  # and those that stand in the next file too
         issued = start + 9 * HOUR + grid.area[self.customers] * 60
-        amounts = np.round(grid.mean_kw[self.customers] * 24 * 30 * YUAN * rng.uniform(0.8, 1.2, len(issued)), 2)
+        energy = np.round(grid.mean_kw[self.customers] * 24 * 30 * rng.uniform(0.8, 1.2, len(issued)))
         delay = np.minimum(rng.exponential(1.2, len(issued)), 4).astype(int) * DAY
         delay += rng.integers(HOUR, 12 * HOUR, len(issued))
         channels = rng.choice(np.arange(1, len(CHANNELS)), len(issued), p=SHARES)
         fails = rng.random(len(issued)) < 0.008
-        columns = (self.customers, issued, amounts, delay, channels, fails)
-        for row, at, amount, wait, channel, failed in zip(*(c.tolist() for c in columns), strict=True):
-            self.bills[row] = Row(at, row, Payment.BILL, amount, due=self.due)
-            self.paid[row] = self._pays(row, at + wait, amount, channel, int(failed))
+        columns = (self.customers, issued, energy, delay, channels, fails)
+        for row, at, kwh, wait, channel, failed in zip(*(c.tolist() for c in columns), strict=True):
+            self.bills[row] = bill = self._bill_of(row, at, kwh)
+            self.paid[row] = self._pays(row, at + wait, bill.amount, channel, int(failed))
+        self.balances = {int(row): self._balance(int(row), prudent=True) for row in self.prepaid}
+
+    def _bill_of(self, row: int, at: int, kwh: float) -> Row:
+        """A bill of so many kWh, read at midnight as the month began."""
+        grid, meter = self.grid, self.grid.meter(row, self.start)
+        used = Used(kwh, 0.0, 0.42 * kwh, 0.18 * kwh, round(kwh * float(grid.tan[row])), 0.8 * float(grid.cap_kw[row]))
+        total = amount(TARIFFS[SEGMENTS[grid.segment[row]]], meter, used)
+        return Row(at, row, Payment.BILL, total, due=self.due, used=used, read_at=self.month)
+
+    def _balance(self, row: int, *, prudent: bool) -> list[Row]:
+        """What is left every morning; the prudent pay in time, each as much again."""
+        daily = 24 * float(self.grid.mean_kw[row]) * YUAN
+        rng, rows = np.random.default_rng([row, 6]), []
+        left = daily * (LEFT + rng.uniform(1, 20))
+        for at in range(self.start + 7 * HOUR, self.end, DAY):
+            left = round(left - daily * rng.uniform(0.7, 1.3), 2)
+            rows.append(Row(at, row, Payment.BALANCE, max(left, 0.0)))
+            if prudent and left < max(TOPPED_UP / 4, LEFT * daily):
+                paid = max(TOPPED_UP, round(LEFT * daily))
+                left += paid
+                rows.append(Row(at + HOUR, row, Payment.TOPUP, paid, 1, reference=f"{row}-{at}"))
+        return rows
 
     def _pays(self, row: int, at: int, amount: float, channel: int, failures: int) -> list[Row]:
         tries = [at + 900 * k for k in range(failures + 1)]
@@ -103,8 +144,36 @@ class _Bills:
             self.paid[row] = self._pays(row, at, self.bills[row].amount, 3, 4)
             yield Planted("card_refused", ("payment_failure_repeat",), *self._who(row), at, at + DAY,
                           "the bank refuses four times")  # fmt: skip
+        yield from self._wrong_bills(victims)
+        yield from self._forgetful()
         yield from self._channel_fails(int(np.argmax(np.bincount(self.grid.area))))
         yield from self._ledger(victims)
+
+    def _wrong_bills(self, victims: list[int]) -> Iterator[Planted]:
+        """Bills that charge a tenth more than their tariff gives, and bills on readings of another day."""
+        for _ in range(max(1, len(self.customers) // 800)):
+            row = victims.pop()
+            bill = self.bills[row]
+            self.bills[row] = bill._replace(amount=round(1.1 * bill.amount, 2))
+            self.paid[row] = [paid._replace(amount=self.bills[row].amount) for paid in self.paid[row]]
+            area, customer = self._who(row)
+            yield Planted("bill_recalc_mismatch", ("bill_recalc_mismatch",), area, f"{customer}/{self._bill(row)}",
+                          bill.at, bill.at + DAY, "the bill charges a tenth more than its tariff gives")  # fmt: skip
+            row = victims.pop()
+            bill = self.bills[row] = self.bills[row]._replace(read_at=self.month - 3 * DAY)
+            area, customer = self._who(row)
+            yield Planted("read_date_wrong", ("read_date_wrong",), area, f"{customer}/{self._bill(row)}", bill.at,
+                          bill.at + DAY, "the reading billed is three days too early")  # fmt: skip
+
+    def _forgetful(self) -> Iterator[Planted]:
+        """Homes that pay in advance, and do not pay again."""
+        for row in self.advance.permutation(self.prepaid)[: max(1, len(self.customers) // 800)].tolist():
+            balance, daily = self._balance(row, prudent=False), 24 * float(self.grid.mean_kw[row]) * YUAN
+            low = [told.at for told in balance if told.amount < max(20, 3 * daily)]
+            if low and low[0] > self.start + 3 * DAY:
+                self.balances[row] = balance
+                yield Planted("low_balance", ("low_balance",), *self._who(row), low[0], self.end,
+                              "what was paid in advance runs out")  # fmt: skip
 
     def _channel_fails(self, area: int) -> Iterator[Planted]:
         """The second day's payments through the first channel fail twice before they go through."""
@@ -139,7 +208,8 @@ class _Bills:
 
     def _settlements(self) -> Iterator[Row]:
         """The lines of the channels' files."""
-        for paid in (r for tries in self.paid.values() for r in tries if r.succeeded):
+        every = (row for rows in (*self.paid.values(), *self.balances.values()) for row in rows)
+        for paid in (r for r in every if r.payment in {Payment.PAYMENT, Payment.TOPUP} and r.succeeded):
             at = paid.at - (paid.at - self.start) % DAY + DAY + SETTLES
             line = paid._replace(at=at, payment=Payment.SETTLEMENT)
             yield from [line] * (paid.reference not in self.unsettled)
@@ -153,26 +223,32 @@ class _Bills:
 
     def rows_in_order(self) -> Payments:
         """All rows until the town's end."""
-        every = [*self.bills.values(), *(r for tries in self.paid.values() for r in tries), *self._settlements()]
+        every = [*self.bills.values(), *(r for tries in self.paid.values() for r in tries), *self._settlements(),
+                 *(r for rows in self.balances.values() for r in rows)]  # fmt: skip
         rows = sorted(r for r in every if r.at < self.end)
-        at, meter, payment, amount, channel, succeeded, due, reference = zip(*rows, strict=True)
+        at, meter, payment, amount, channel, succeeded, due, reference, used, read_at = zip(*rows, strict=True)
+        billed = dict(zip(BILLED, zip(*used, strict=True), strict=True))
         references = {name: n for n, name in enumerate(dict.fromkeys(reference))}
         names = tuple(self.grid.customer(r) for r in range(len(self.grid)))
         return Payments.build(
             names, meter, self.grid.areas, self.grid.area[list(meter)], at, payment=payment, amount=amount,
-            bills=tuple(map(self._bill, range(len(names)))), bill=meter, channels=CHANNELS, channel=channel,
+            bill=[0 if p in {Payment.TOPUP, Payment.BALANCE} else m + 1 for p, m in zip(payment, meter, strict=True)],
+            bills=("", *map(self._bill, range(len(names)))), channels=CHANNELS, channel=channel,
             succeeded=succeeded, due=due, references=tuple(references), reference=[references[r] for r in reference],
+            read_at=read_at, **billed,
         )  # fmt: skip
 
 
 class _Work:
-    """Every route's bills go through the stages, one after another, well within the limits."""
+    """Every route's bills go through the stages, one after another, well within the limits; every month anew."""
 
     def __init__(self, grid: Grid, start: int, days: int, rng: np.random.Generator) -> None:
-        self.grid, self.end, self.rng = grid, start + days * DAY, rng
+        self.grid, self.start, self.end, self.rng = grid, start, start + days * DAY, rng
+        self.routes = ROUTES * len(grid.areas)
         self.steps: dict[int, list[Step]] = {}
-        for item in range(ROUTES * len(grid.areas)):
-            at = start + int(rng.integers(0, days)) * DAY + 8 * HOUR
+        for item in range(self.routes * -(-days // MONTH)):
+            first = item // self.routes * MONTH
+            at = start + (first + int(rng.integers(0, min(days - first, MONTH)))) * DAY + 8 * HOUR
             self.steps[item] = []
             for stage, (_, hours) in enumerate(STAGES):
                 self.steps[item].append(Step(at, item, stage, Progress.STARTED))
@@ -181,25 +257,40 @@ class _Work:
                 at += int(rng.integers(60, 1800))
 
     def plant(self) -> Iterator[Planted]:
-        """Items that stall in checking or review: started, and nothing after."""
-        for stage in self.rng.permutation([0, 1, 2])[: max(1, len(self.grid.areas) // 6)].tolist():
-            limit = STAGES[stage][1] * HOUR
-            early = [k for k, steps in self.steps.items()
-                     if len(steps) == 2 * len(STAGES) and steps[2 * stage].at + limit + DAY < self.end]  # fmt: skip
-            if not early:
-                continue
+        """Items that stall in a stage: started, and nothing after; others that leave a stage out."""
+        count = max(1, len(self.grid.areas) // 6)
+        for stage in self.rng.permutation([0, 1, 2])[:count].tolist():
+            yield from self._stalled("stalled_stage", "stage_overdue", "stage_stall", stage, 0)
+        if self.end > self.start + 1.3 * MONTH * DAY:
+            yield from self._stalled("stage_stall", "stage_stall", "stage_overdue", 3, 1)
+        for _ in range(count):
+            whole = [k for k, steps in self.steps.items() if len(steps) == 2 * len(STAGES) and steps[4].at < self.end]
+            if whole:
+                item = int(self.rng.choice(whole))
+                at = self.steps[item][4].at
+                del self.steps[item][2:4]
+                yield Planted("left_out", ("stage_disorder",), self._section(item), self._name(item), at, self.end,
+                              "review was started without checking")  # fmt: skip
+
+    def _stalled(self, kind: str, rule: str, echo: str, stage: int, month: int) -> Iterator[Planted]:
+        """An item of a month that stays in a stage."""
+        needs = 2.2 * STAGES[stage][1] * HOUR if month else STAGES[stage][1] * HOUR + DAY
+        early = [k for k, steps in self.steps.items() if k // self.routes == month
+                 and len(steps) == 2 * len(STAGES) and steps[2 * stage].at + needs < self.end]  # fmt: skip
+        if early:
             item = int(self.rng.choice(early))
             at = self.steps[item][2 * stage].at
             self.steps[item] = self.steps[item][: 2 * stage + 1]
-            name, section = STAGES[stage][0], self._section(item)
-            yield Planted("stalled_stage", ("stage_overdue",), section, f"{self._name(item)}/{name}", at, self.end,
-                          f"{name} was started and never finished")  # fmt: skip
+            name = STAGES[stage][0]
+            yield Planted(kind, (rule,), self._section(item), f"{self._name(item)}/{name}", at, self.end,
+                          f"{name} was started and never finished", (echo,))  # fmt: skip
 
     def _name(self, item: int) -> str:
-        return f"{self.grid.areas[item // ROUTES]}-{item % ROUTES + 1}-2026-03"
+        month, route = divmod(item, self.routes)
+        return f"{self.grid.areas[route // ROUTES]}-{route % ROUTES + 1}-2026-{3 + month:02}"
 
     def _section(self, item: int) -> str:
-        return self.grid.sections[item // ROUTES]
+        return self.grid.sections[item % self.routes // ROUTES]
 
     def rows_in_order(self) -> Stages:
         """All rows until the town's end."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from replay.network import COMMERCIAL, RESIDENTIAL, Grid, Rows, Values
 from schemas.alert import Alert
 from schemas.columns import Codes, Event, Flag, Mask
+from schemas.master import Meter
 
 HOUR, DAY = 3600, 86_400
 
@@ -50,8 +51,15 @@ class Block:
     cap_kw: Values  # (rows,) what the supply lets through
     phase: Codes  # (rows,) that a single-phase meter hangs on
     share: Values  # (3, rows) of a three-phase user's load
+    tan: Values  # (rows,) reactive over active power
+    pv_kw: Values  # (rows,) that the sun brings at noon
     register: NDArray[np.float64]  # (rows,) kWh, secondary
     counts: Values  # (rows,) share of what flows that the meter counts
+    curve: Values  # (rows,) share of what it counts that its intervals show
+    by_tariff: Values  # (rows,) share of what it counts that its tariffs' registers show
+    demand: Values  # (rows,) share of the highest power that its demand register shows
+    set_ratio: Values  # (rows,) ratio that it is set to
+    hertz: Values  # (rows,) Hz off the town's frequency
     clock: Values  # (rows,) seconds the meter's clock is ahead
     read: Mask  # (slots, rows)
     u: Values  # (3, slots, rows) V
@@ -77,6 +85,17 @@ class Notice:
     subject: str
     event: Event
     until: int = 0
+    residual: float = float("nan")  # pu
+    seconds: float = float("nan")
+
+
+@dataclass(frozen=True)
+class Filed:
+    """What the file of a meter says of a happening as long as it lasts."""
+
+    area: str
+    meter: str
+    change: Callable[[Meter], Meter]
 
 
 @dataclass(frozen=True)
@@ -89,6 +108,7 @@ class Happening:
     after: Change | None = None
     planted: Planted | None = None
     notices: tuple[Notice, ...] = ()
+    filed: Filed | None = None
 
     def during(self, block: Block) -> bool:
         """Whether the block starts within the span."""
@@ -212,97 +232,11 @@ def clock_ahead(row: int, start: int, block: Block) -> None:
     block.clock[row] = min(1200, (block.start - start) / 60)
 
 
-def registered(rows: int | Rows, shares: Values, block: Block) -> None:
-    """The meter counts a share of what flows, slot by slot."""
-    for column in (block.i, block.p, block.q):
-        column[:, :, rows] *= shares
-
-
-def shares_h1(_: Grid, row: int, seed: int, block: Block) -> Values:
-    """The same share always."""
-    return np.full(len(block.read), np.random.default_rng([seed, row]).uniform(0.1, 0.8), np.float32)
-
-
-def shares_h2(_: Grid, row: int, seed: int, block: Block) -> Values:
-    """Nothing in a span of six hours that is the same every day."""
-    begins = int(np.random.default_rng([seed, row]).integers(24))
-    return np.full(len(block.read), (block.start // HOUR - begins) % 24 >= 6, np.float32)
-
-
-def shares_h3(_: Grid, row: int, seed: int, block: Block) -> Values:
-    """Another share in every slot."""
-    return np.random.default_rng([seed, row, block.start]).uniform(0.1, 0.8, len(block.read)).astype(np.float32)
-
-
-def shares_h4(grid: Grid, row: int, seed: int, block: Block) -> Values:
-    """Another share of the mean in every slot."""
-    return shares_h3(grid, row, seed, block) * shares_h5(grid, row, seed, block)
-
-
-def shares_h5(grid: Grid, row: int, _: int, block: Block) -> Values:
-    """The mean, whatever flows: nothing is missing but the peaks."""
-    return grid.mean_kw[row] / np.maximum(_power(grid, row, block), 1e-3)
-
-
-def shares_h6(grid: Grid, row: int, _: int, block: Block) -> Values:
-    """The day turned round: nothing is missing but what is dear."""
-    shape = grid.shapes[grid.segment[row], 0]
-    slots = (block.start + 8 * HOUR) // 900 % len(shape) + np.arange(len(block.read))
-    return np.asarray(shape[len(shape) - 1 - slots] / shape[slots], np.float32)
-
-
-def shares_fdi2(grid: Grid, row: int, _: int, block: Block) -> Values:
-    """All that lies above 1.3 times the mean is cut off."""
-    return np.minimum(1, 1.3 * shares_h5(grid, row, 0, block))
-
-
-def shares_fdi3(grid: Grid, row: int, _: int, block: Block) -> Values:
-    """What the first 0.7 times the mean bring is taken off."""
-    return np.maximum(0, 1 - 0.7 * shares_h5(grid, row, 0, block))
-
-
-def _power(grid: Grid, row: int, block: Block) -> Values:
-    return np.asarray(np.nansum(block.p[:, :, row], axis=0) * grid.ratio[row])
-
-
-@dataclass(frozen=True)
-class Attack:
-    """A way to register less than is used: what of every slot the meter counts, and the rules that may tell."""
-
-    note: str
-    shares: Callable[[Grid, int, int, Block], Values]
-    rules: tuple[str, ...]
-
-
-SUSPECT = "area_loss_correlation"
-ATTACKS = {  # after Jokar et al. 2016, the last two after Zheng K. et al. 2019
-    "h1": Attack("a share of the use, always the same", shares_h1, (SUSPECT, "step_drop")),
-    "h2": Attack("nothing for six hours of the day", shares_h2, (SUSPECT, "timed_zero_block")),
-    "h3": Attack("a share that changes with every interval", shares_h3, (SUSPECT, "step_drop")),
-    "h4": Attack("changing shares of the mean", shares_h4, (SUSPECT, "step_drop", "flat_profile")),
-    "h5": Attack("the mean instead of the curve: no energy is missing", shares_h5, ("flat_profile",)),
-    "h6": Attack("the curve turned round: no energy is missing", shares_h6, ("tou_inversion",)),
-    "FDI2": Attack("the peaks cut off", shares_fdi2, (SUSPECT, "clipped_profile")),
-    "FDI3": Attack("only what lies above a line", shares_fdi3, (SUSPECT, "step_drop", "timed_zero_block")),
-}
-
-
-def attacked(grid: Grid, kind: str, row: int, span: tuple[int, int], seed: int) -> Happening:
-    """One customer registers less than it uses; the gateway meter counts all of it."""
-    attack, (start, end) = ATTACKS[kind], span
-
-    def after(block: Block) -> None:
-        registered(row, attack.shares(grid, row, seed, block), block)
-
-    planted = Planted(kind, attack.rules, grid.areas[grid.area[row]], grid.names[row], start, end, attack.note, MISSING)
-    return Happening(start, end, after=after, planted=planted)
-
-
 @dataclass(frozen=True)
 class Fault:
     """A kind of fault of one meter: whom it befalls and what it does."""
 
-    kind: str  # the rule that tells of it
+    kind: str  # the rule that tells of it, where `rules` are not told
     note: str
     who: Callable[[Grid], Mask]
     before: Callable[[int, int, Block], None] | None = None  # row, start, block
@@ -311,77 +245,96 @@ class Fault:
     times: float = 2  # in a town of 4,000 meters
     needs: float = 1.0  # days until it can be seen
     lasts: float = 0.0  # days, 0 for good
+    rules: tuple[str, ...] | None = None  # a decoy has none
+    earliest: float = 1.0  # days that the town must have been watched before
+    filed: Callable[[Meter, int], Meter] | None = None  # what the file says from the start on
+    told: tuple[tuple[float, Event], ...] = ()  # hours after which an event is reported
+    depth: tuple[float, float] = (float("nan"), float("nan"))  # pu and seconds of what is reported
 
 
-def _through_ct(grid: Grid) -> Mask:
+@dataclass(frozen=True)
+class Kinds:
+    """What is planted: faults of single meters, and of whole areas, each of which befalls an area of the plan."""
+
+    meters: tuple[Fault, ...]
+    areas: tuple[Callable[[Plan, int], Iterator[Happening]], ...]
+    office: bool = True  # whether faults of the office are planted too
+
+
+def through_ct(grid: Grid) -> Mask:
+    """Users behind current transformers."""
     return grid.three & (grid.ratio > 1)
 
 
-def _home(grid: Grid) -> Mask:
+def home(grid: Grid) -> Mask:
+    """Homes without a roof of their own, that use something."""
     return (grid.segment == RESIDENTIAL) & (grid.pv_kw == 0) & (grid.mean_kw > 0.25)
 
 
-def _direct(grid: Grid) -> Mask:
+def direct(grid: Grid) -> Mask:
+    """Users whose three phases go through the meter."""
     return grid.three & (grid.ratio == 1)
 
 
-def _shop(grid: Grid) -> Mask:
+def shop(grid: Grid) -> Mask:
+    """Shops on one phase."""
     return (grid.segment == COMMERCIAL) & ~grid.three & (grid.mean_kw > 0.6)
 
 
-def _office(grid: Grid) -> Mask:
-    return (grid.segment == COMMERCIAL) & _through_ct(grid)
+def office(grid: Grid) -> Mask:
+    """Shops and offices behind current transformers."""
+    return (grid.segment == COMMERCIAL) & through_ct(grid)
 
 
 BESIDE = ("power_differential", *MISSING)  # and where a terminal measures beside it
 FAULTS = (
-    Fault("voltage_loss", "phase B of the voltage circuit has a bad contact, 40 % of the voltage is left", _through_ct,
+    Fault("voltage_loss", "phase B of the voltage circuit has a bad contact, 40 % of the voltage is left", through_ct,
           after=lambda row, _, b: voltage(row, 1, 0.4, b), lasts=2, echoes=("voltage_deviation", *BESIDE)),
-    Fault("phase_break", "the fuse of phase C has blown", _through_ct, before=lambda row, _, b: lost_phase(row, 2, b),
+    Fault("phase_break", "the fuse of phase C has blown", through_ct, before=lambda row, _, b: lost_phase(row, 2, b),
           after=lambda row, _, b: voltage(row, 2, 0.04, b), lasts=1,
           echoes=("meter_current_unbalance", "voltage_deviation")),
-    Fault("current_loss", "the current transformer of phase A is short-circuited", _through_ct,
+    Fault("current_loss", "the current transformer of phase A is short-circuited", through_ct,
           after=lambda row, _, b: current(row, slice(0, 1), 0.0, b), lasts=3,
           echoes=("meter_current_unbalance", "current_break", *BESIDE)),
-    Fault("reverse_polarity", "the current transformer of phase C is connected the wrong way round", _through_ct,
+    Fault("reverse_polarity", "the current transformer of phase C is connected the wrong way round", through_ct,
           after=lambda row, _, b: current(row, slice(2, 3), -1.0, b), lasts=3,
           echoes=("wrong_wiring_vector", *BESIDE)),
-    Fault("meter_current_unbalance", "most of the load hangs on phase A", _through_ct,
+    Fault("meter_current_unbalance", "most of the load hangs on phase A", through_ct,
           before=lambda row, _, b: uneven(row, (0.62, 0.2, 0.18), b), lasts=3),
-    Fault("voltage_deviation", "a bad contact in the service line takes 38 V", _home,
+    Fault("voltage_deviation", "a bad contact in the service line takes 38 V", home,
           after=lambda row, _, b: sagged(row, 38, b), lasts=2),
-    Fault("over_contract_capacity", "a new workshop at more than twice the load of the contract", _office,
+    Fault("over_contract_capacity", "a new workshop at more than twice the load of the contract", office,
           before=lambda row, _, b: load(row, 2.2, b), needs=3.5, echoes=("capacity_expansion",)),
-    Fault("meter_stopped", "the register stands still while power flows", _home,
+    Fault("meter_stopped", "the register stands still while power flows", home,
           after=lambda row, _, b: stands_still(row, b), echoes=("zero_usage", "energy_ratio_error", *MISSING)),
-    Fault("energy_ratio_error", "the meter counts 60 % of what flows", _office,
+    Fault("energy_ratio_error", "the meter counts 60 % of what flows", office,
           after=lambda row, _, b: miscounts(row, 0.6, b), needs=4.5, echoes=MISSING),
-    Fault("register_decrease", "the register shows 150 kWh less than before", _home,
+    Fault("register_decrease", "the register shows 150 kWh less than before", home,
           before=lambda row, start, b: register_falls(row, 150.0 * (b.start == start), b)),
-    Fault("zero_usage", "the whole meter is bypassed, voltage is there", _shop,
+    Fault("zero_usage", "the whole meter is bypassed, voltage is there", shop,
           after=lambda row, _, b: current(row, slice(None), 0.0, b), needs=9, echoes=MISSING),
-    Fault("read_failure", "the communication module is dead", _home, after=lambda row, _, b: unread(row, b), needs=4.5),
-    Fault("clock_drift", "the clock gains a minute an hour", _home,
+    Fault("read_failure", "the communication module is dead", home, after=lambda row, _, b: unread(row, b), needs=4.5),
+    Fault("clock_drift", "the clock gains a minute an hour", home,
           before=clock_ahead, needs=1.5),
-    Fault("all_voltage_loss", "the voltage circuit is open behind the test block, 15 % are left", _through_ct,
+    Fault("all_voltage_loss", "the voltage circuit is open behind the test block, 15 % are left", through_ct,
           after=lambda row, _, b: voltages(row, (0.15, 0.14, 0.16), b), lasts=2, echoes=("voltage_loss", *BESIDE)),
-    Fault("reverse_sequence", "two phases of the supply are exchanged, with their currents", _through_ct,
+    Fault("reverse_sequence", "two phases of the supply are exchanged, with their currents", through_ct,
           after=lambda row, _, b: flagged(row, Flag.REVERSED_SEQUENCE, b), lasts=2),
-    Fault("wrong_wiring_vector", "the currents of phases A and B are crossed", _through_ct,
+    Fault("wrong_wiring_vector", "the currents of phases A and B are crossed", through_ct,
           after=lambda row, _, b: crossed(row, b), lasts=3, needs=1.5,
           echoes=("reverse_polarity", "low_power_factor", *BESIDE)),
-    Fault("neutral_phase_mismatch", "60 % of the phase current goes around the meter, the neutral carries all", _home,
+    Fault("neutral_phase_mismatch", "60 % of the phase current goes around the meter, the neutral carries all", home,
           after=lambda row, _, b: bridged(row, 0.4, b), needs=2, echoes=MISSING),
-    Fault("meter_voltage_unbalance", "the neutral before the meter is broken", _direct,
+    Fault("meter_voltage_unbalance", "the neutral before the meter is broken", direct,
           after=lambda row, _, b: voltages(row, (1.4, 0.8, 0.9), b), lasts=0.5,
           echoes=("voltage_deviation", "pq_voltage_unbalance", *MISSING)),
     Fault("power_differential", "a burden on the current transformers takes a fifth of what the meter measures",
-          _through_ct, after=lambda row, _, b: bridged(row, 0.8, b), lasts=3, echoes=MISSING),
-    Fault("relay_mismatch", "the relay was told to open, its contacts are welded", _home,
+          through_ct, after=lambda row, _, b: bridged(row, 0.8, b), lasts=3, echoes=MISSING),
+    Fault("relay_mismatch", "the relay was told to open, its contacts are welded", home,
           after=lambda row, _, b: flagged(row, Flag.RELAY_OPEN, b), lasts=3),
-    Fault("phase_mismatch", "the home was moved to the next phase, the file was not", _home,
+    Fault("phase_mismatch", "the home was moved to the next phase, the file was not", home,
           before=lambda row, _, b: hung(row, (int(b.phase[row]) + 1) % 3, b), needs=16),
-    Fault("harmonics_thd", "a rectifier without a filter distorts the voltage", _through_ct,
+    Fault("harmonics_thd", "a rectifier without a filter distorts the voltage", through_ct,
           after=lambda row, _, b: distorted(row, 4.0, b), lasts=2),
 )  # fmt: skip
 
@@ -390,7 +343,7 @@ class Plan:
     """Chooses victims and moments; the same arguments give the same plan."""
 
     def __init__(self, grid: Grid, start: int, days: int, seed: int) -> None:
-        self.grid, self.start, self.days = grid, start, days
+        self.grid, self.start, self.days, self.seed = grid, start, days, seed
         self.end = start + days * DAY
         self.rng = np.random.default_rng([seed, 2])
         self.order = [int(k) for k in self.rng.permutation(len(grid.areas))]
@@ -400,13 +353,13 @@ class Plan:
     def ordinary(self) -> Iterator[Happening]:
         """Moving out, new meters, a planned outage: nothing to alert on."""
         for _ in range(max(1, len(self.grid) // 800)):
-            for row in self._victims(_home):
-                moved = self._notice(at := self._when(0), row, Event.VACANCY)
+            for row in self.victims(home):
+                moved = self._notice(at := self.when(0), row, Event.VACANCY)
                 yield Happening(at, self.end, before=partial(load, row, 0.0), notices=(moved,))
-            for row in self._victims(_home):
-                changed = self._notice(at := self._when(0), row, Event.METER_CHANGE)
+            for row in self.victims(home):
+                changed = self._notice(at := self.when(0), row, Event.METER_CHANGE)
                 yield Happening(at, at + HOUR, before=partial(register_starts, row), notices=(changed,))
-        area, at = self.order[-1], self._when(0)
+        area, at = self.order[-1], self.when(0)
         rows, until = np.flatnonzero(self.grid.area == area), at + 3 * HOUR
         outage = Notice(at, self.grid.areas[area], "", Event.PLANNED_OUTAGE, until)
         yield Happening(at, until, before=partial(loads, rows, 0.0), after=partial(unread, rows), notices=(outage,))
@@ -414,25 +367,24 @@ class Plan:
     def decoys(self) -> Iterator[Happening]:
         """What looks like a fault and is none: a shop that closes and tells nobody."""
         if self.days > 9:
-            for row in self._victims(_shop):
-                at = self._when(8.5)
+            for row in self.victims(shop):
+                at = self.when(8.5)
                 area, meter = self.grid.areas[self.grid.area[row]], self.grid.names[row]
                 decoy = Planted("closed_shop", (), area, meter, at, self.end, "the shop closed and told nobody")
                 yield Happening(at, self.end, before=partial(load, row, 0.0), planted=decoy)
 
-    def faults(self) -> Iterator[Happening]:
+    def faults(self, kinds: Kinds) -> Iterator[Happening]:
         """Faults of whole areas, each in an area of its own as far as they go, then those of single meters."""
-        whole = (self._theft, self._overload, self._unbalance, self._theft, self._harmonics)
-        for befall in whole[: max(1, len(self.order) // 2)]:
-            yield from befall(self.order[0])
+        for befall in kinds.areas[: max(1, len(self.order) // 2)]:
+            yield from befall(self, self.order[0])
             if len(self.order) > 1:
                 self.order.pop(0)
-        for fault in FAULTS:
+        for fault in kinds.meters:
             for _ in range(max(1, round(fault.times * len(self.grid) / 4000))):
-                if fault.needs + 1.3 <= self.days:
-                    yield from (self._befall(fault, row) for row in self._victims(fault.who))
+                if fault.earliest + fault.needs + 0.3 <= self.days:
+                    yield from (self._befall(fault, row) for row in self.victims(fault.who))
 
-    def _victims(self, who: Callable[[Grid], Mask]) -> Iterator[int]:
+    def victims(self, who: Callable[[Grid], Mask]) -> Iterator[int]:
         """One meter that nothing has happened to, of another area than the last; none in a town too small."""
         free = who(self.grid) & ~self.used
         for _ in self.order:
@@ -443,82 +395,29 @@ class Plan:
                 yield row
                 return
 
-    def _when(self, needs: float) -> int:
-        """An hour that leaves so many days until the end; the hours spread evenly."""
+    def when(self, needs: float, earliest: float = 1.0) -> int:
+        """An hour after the earliest that leaves so many days until the end; the hours spread evenly."""
         self.moment = (self.moment + 0.618) % 1
-        return self.start + int((1 + self.moment * max(0, self.days - needs - 1.3)) * 24) * HOUR
+        return self.start + int((earliest + self.moment * max(0, self.days - needs - earliest - 0.3)) * 24) * HOUR
 
     def _notice(self, at: int, row: int, event: Event) -> Notice:
         return Notice(at, self.grid.areas[self.grid.area[row]], self.grid.names[row], event)
 
     def _befall(self, fault: Fault, row: int) -> Happening:
-        at = self._when(fault.needs)
+        at = self.when(fault.needs, fault.earliest)
         end = min(self.end, at + round(fault.lasts * DAY)) if fault.lasts else self.end
         area, meter = self.grid.areas[self.grid.area[row]], self.grid.names[row]
-        planted = Planted(fault.kind, (fault.kind,), area, meter, at, end, fault.note, fault.echoes)
-        return Happening(at, end, partial(fault.before, row, at) if fault.before else None,
-                         partial(fault.after, row, at) if fault.after else None, planted)  # fmt: skip
-
-    def _theft(self, area: int) -> Iterator[Happening]:
-        """Meters that see a third of what is used (attack h1), as many as it takes to miss 13 % of the energy."""
-        if self.days < 7:
-            return
-        grid, seen = self.grid, 0.33
-        rows = self.rng.permutation(np.flatnonzero((grid.area == area) & ~grid.gateway & (grid.pv_kw == 0)))
-        missing = np.cumsum(grid.mean_kw[rows]) * (1 - seen) / grid.mean_kw[grid.area == area].sum()
-        rows = rows[: 1 + int(np.searchsorted(missing, 0.13))]
-        self.used[rows] = True
-        at = self._when(self.days - 4)
-        note = f"{len(rows)} customers bypass two thirds of what they use"
-        planted = Planted("theft", MISSING, grid.areas[area], "", at, self.end, note)
-        yield Happening(at, self.end, after=partial(current, rows, slice(None), seen), planted=planted)
-
-    def _overload(self, area: int) -> Iterator[Happening]:
-        """Heating doubles and trebles what homes use until the evening peak is 15 % above the rating."""
-        if self.days < 4:
-            return
-        homes, times = self._heating(area, 1.15)
-        at = self._when(3.5)
-        planted = Planted(
-            "transformer_overload", ("transformer_overload",), self.grid.areas[area], "", at, at + 2 * DAY,
-            f"electric heating: homes use {times:.1f} times as much",
-            ("area_load_unbalance", "voltage_deviation", "meter_current_unbalance", "meter_overcurrent",
-             "neutral_current_high"),
-        )  # fmt: skip
-        yield Happening(at, at + 2 * DAY, before=partial(loads, homes, times), planted=planted)
-
-    def _unbalance(self, area: int) -> Iterator[Happening]:
-        """After line work too many single-phase customers hang on phase A, in cold days."""
-        if self.days < 4:
-            return
-        homes, times = self._heating(area, 0.62)
-        moved = self.rng.permutation(homes[self.grid.phase[homes] > 0])[: len(homes) // 5]
-        at = self._when(self.days - 2)
-        planted = Planted(
-            "area_load_unbalance", ("area_load_unbalance",), self.grid.areas[area], "", at, self.end,
-            f"{len(moved)} customers were moved to phase A",
-            ("meter_current_unbalance", "voltage_deviation", "neutral_current_high", "phase_mismatch"),
+        rules = (fault.kind,) if fault.rules is None else fault.rules
+        planted = Planted(fault.kind, rules, area, meter, at, end, fault.note, fault.echoes)
+        file, (residual, seconds) = fault.filed, fault.depth
+        return Happening(
+            at, end, partial(fault.before, row, at) if fault.before else None,
+            partial(fault.after, row, at) if fault.after else None, planted,
+            tuple(Notice(at + round(h * HOUR), area, meter, event, 0, residual, seconds) for h, event in fault.told),
+            Filed(area, meter, lambda m: file(m, at)) if file else None,
         )  # fmt: skip
 
-        def change(block: Block) -> None:
-            hung(moved, 0, block)
-            loads(homes, times, block)
-
-        yield Happening(at, self.end, before=change, planted=planted)
-
-    def _harmonics(self, area: int) -> Iterator[Happening]:
-        """The third harmonics of a hall's lamps add up in the neutral."""
-        if self.days < 4:
-            return
-        grid, at = self.grid, self._when(2)
-        gateway = int(np.flatnonzero(grid.gateway & (grid.area == area))[0])
-        amps = 0.6 * float(grid.rating[area]) * 1000 / np.sqrt(3) / 400
-        rules, note = ("neutral_current_high",), f"third harmonics of {amps:.0f} A in the transformer's neutral"
-        planted = Planted("neutral_current_high", rules, grid.areas[area], "", at, at + 2 * DAY, note)
-        change = partial(third_harmonics, gateway, amps / float(grid.ratio[gateway]))
-        yield Happening(at, at + 2 * DAY, after=change, planted=planted)
-
-    def _heating(self, area: int, peak: float) -> tuple[Rows, float]:
+    def heating(self, area: int, peak: float) -> tuple[Rows, float]:
         """The single-phase homes of an area, and how much more they must use for a peak of so much of the rating."""
         grid = self.grid
         homes = np.flatnonzero((grid.area == area) & (grid.segment == RESIDENTIAL) & ~grid.three & ~grid.gateway)
@@ -526,3 +425,69 @@ class Plan:
         others = grid.expected_kw(grid.area == area) - used
         evening = int(np.argmax(used))
         return homes, float((peak * grid.rating[area] * 0.95 - others[evening]) / used[evening])
+
+
+def thefts(plan: Plan, area: int) -> Iterator[Happening]:
+    """Meters that see a third of what is used (attack h1), as many as it takes to miss 13 % of the energy."""
+    if plan.days < 7:
+        return
+    grid, seen = plan.grid, 0.33
+    rows = plan.rng.permutation(np.flatnonzero((grid.area == area) & ~grid.gateway & (grid.pv_kw == 0)))
+    missing = np.cumsum(grid.mean_kw[rows]) * (1 - seen) / grid.mean_kw[grid.area == area].sum()
+    rows = rows[: 1 + int(np.searchsorted(missing, 0.13))]
+    plan.used[rows] = True
+    at = plan.when(plan.days - 4)
+    note = f"{len(rows)} customers bypass two thirds of what they use"
+    planted = Planted("theft", MISSING, grid.areas[area], "", at, plan.end, note)
+    yield Happening(at, plan.end, after=partial(current, rows, slice(None), seen), planted=planted)
+
+
+def overload(plan: Plan, area: int) -> Iterator[Happening]:
+    """Heating doubles and trebles what homes use until the evening peak is 15 % above the rating."""
+    if plan.days < 4:
+        return
+    homes, times = plan.heating(area, 1.15)
+    at = plan.when(3.5)
+    planted = Planted(
+        "transformer_overload", ("transformer_overload",), plan.grid.areas[area], "", at, at + 2 * DAY,
+        f"electric heating: homes use {times:.1f} times as much",
+        ("area_load_unbalance", "voltage_deviation", "meter_current_unbalance", "meter_overcurrent",
+         "neutral_current_high"),
+    )  # fmt: skip
+    yield Happening(at, at + 2 * DAY, before=partial(loads, homes, times), planted=planted)
+
+
+def unbalance(plan: Plan, area: int) -> Iterator[Happening]:
+    """After line work too many single-phase customers hang on phase A, in cold days."""
+    if plan.days < 4:
+        return
+    homes, times = plan.heating(area, 0.62)
+    moved = plan.rng.permutation(homes[plan.grid.phase[homes] > 0])[: len(homes) // 5]
+    at = plan.when(plan.days - 2)
+    planted = Planted(
+        "area_load_unbalance", ("area_load_unbalance",), plan.grid.areas[area], "", at, plan.end,
+        f"{len(moved)} customers were moved to phase A",
+        ("meter_current_unbalance", "voltage_deviation", "neutral_current_high", "phase_mismatch"),
+    )  # fmt: skip
+
+    def change(block: Block) -> None:
+        hung(moved, 0, block)
+        loads(homes, times, block)
+
+    yield Happening(at, plan.end, before=change, planted=planted)
+
+
+def harmonics(plan: Plan, area: int) -> Iterator[Happening]:
+    """The third harmonics of a hall's lamps add up in the neutral."""
+    if plan.days < 4:
+        return
+    grid, at = plan.grid, plan.when(2)
+    gateway = int(np.flatnonzero(grid.gateway & (grid.area == area))[0])
+    amps = 0.6 * float(grid.rating[area]) * 1000 / np.sqrt(3) / 400
+    rules, note = ("neutral_current_high",), f"third harmonics of {amps:.0f} A in the transformer's neutral"
+    planted = Planted("neutral_current_high", rules, grid.areas[area], "", at, at + 2 * DAY, note)
+    change = partial(third_harmonics, gateway, amps / float(grid.ratio[gateway]))
+    yield Happening(at, at + 2 * DAY, after=change, planted=planted)
+
+
+USUAL = Kinds(FAULTS, (thefts, overload, unbalance, thefts, harmonics))

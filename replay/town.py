@@ -4,21 +4,25 @@ What is assumed: interval means; every area is fed by one transformer and its cu
 phases; voltage falls with the phase's load on the way from the transformer; lines lose 2 to 3.5 % of an area's energy,
 more in proportion when the load is high; registers show two decimals; one reading in two hundred is lost, of the
 gateways' one in two thousand; one in five thousand comes twice. A neutral carries the vector sum of its phases; the
-voltage's distortion grows with the transformer's load; a terminal measures beside every meter behind transformers.
+voltage's distortion grows with the transformer's load; a terminal measures beside every meter behind transformers,
+and such a user's meter shows tariffs' registers, the highest demand of the month, and the ratio it is set to.
 """
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
+from models.calendar import day_of, month_of
 from replay.history import Source, SourceError
-from replay.network import SLOT, SLOTS, VOLTS, Values, build_grid
+from replay.network import SLOT, SLOTS, VOLTS, ZONE, Values, build_grid
 from replay.office import open_office
-from replay.planted import DAY, Block, Happening, Plan, Planted
+from replay.planted import DAY, USUAL, Block, Happening, Kinds, Plan, Planted
 from schemas.columns import Batch, Codes, DeviceEvents, Readings
 from schemas.master import Area
 
@@ -30,32 +34,49 @@ SWAY = np.array([0.55, 0.2, 0.1], np.float32)  # spread of a segment's interval 
 KEEPS = np.float32(0.7)  # of a customer's deviation from one slot to the next
 HOURS = np.float32(SLOT / 3600)
 TERMINAL_ERROR = 0.003  # spread of the terminals' errors of ratio
+TARIFFS = ("register_peak", "register_flat", "register_valley")
+TARIFF = np.repeat([2, 1, 0, 1, 0, 1, 2], [7, 1, 4, 5, 4, 2, 1])  # the register of each hour
+TARIFF_SHARES = np.array([0.4, 0.4, 0.2])  # of what registers show at first
 TURNS = np.exp(-2j * np.pi * np.arange(3) / 3).astype(np.complex64)  # of the phases' voltages
 
 
 class Town:
     """So many users' meters for so many days. The same arguments give the same town, to the last bit."""
 
-    zone = "Asia/Shanghai"
+    zone = ZONE
     interval = SLOT
 
-    def __init__(self, meters: int = 5000, days: int = 14, seed: int = 1, *, faults: bool = True) -> None:
+    def __init__(
+        self, meters: int = 5000, days: int = 14, seed: int = 1, *, faults: bool = True, kinds: Kinds = USUAL,
+        start: int = START,
+    ) -> None:  # fmt: skip
         if meters < 50 or days < 1:
             raise ValueError("a town has at least 50 meters and one day")
         self.days, self.seed = days, seed
-        self.start, self.end = START, START + days * DAY
+        self.start, self.end = start, start + days * DAY
         self.grid = build_grid(meters, seed)
-        self.office = open_office(self.grid, START, days, seed, faults)
-        plan = Plan(self.grid, START, days, seed)
+        self.office = open_office(self.grid, start, days, seed, faults and kinds.office)
+        plan = Plan(self.grid, start, days, seed)
         self.happenings: list[Happening] = [*plan.ordinary()]
         if faults:
-            self.happenings += [*plan.faults(), *plan.decoys()]
+            self.happenings += [*plan.faults(kinds), *plan.decoys()]
         planted = [*(h.planted for h in self.happenings if h.planted), *self.office.planted]
         self.planted: list[Planted] = [p for p in planted if p.rules]
         self.decoys: list[Planted] = [p for p in planted if not p.rules]
-        self.areas: list[Area] = self.grid.master()
         self.rows = round(len(self.grid) * days * SLOTS * (1 - LOST))
         self.name = f"{'' if faults else 'quiet-'}town:{meters}x{days}:{seed}"
+
+    @cached_property
+    def areas(self) -> list[Area]:
+        """The master data, with the records that what happens adds to it."""
+        areas = {area.area: area for area in self.grid.master(self.start)}
+        for filed, start, end in ((h.filed, h.start, h.end) for h in self.happenings if h.filed):
+            area = areas[filed.area]
+            (usual,) = (m for m in area.meters if m.meter == filed.meter)
+            records = [replace(filed.change(usual), effective=start)]
+            records += [replace(usual, effective=end)] * (end < self.end)
+            areas[filed.area] = replace(area, meters=[*area.meters, *records])
+        return list(areas.values())
 
     def source(self) -> Source:
         """The town as a history."""
@@ -95,6 +116,7 @@ class Town:
         return DeviceEvents.build(
             names, [subjects[n.subject] for n in told], areas, [areas.index(n.area) for n in told],
             [n.at for n in told], event=[n.event for n in told], until=[n.until for n in told],
+            residual=[n.residual for n in told], seconds=[n.seconds for n in told],
         )  # fmt: skip
 
 
@@ -127,9 +149,8 @@ class _Physics:
         rows = len(grid)
         self.one = np.flatnonzero(~grid.three & ~grid.gateway)
         self.three, self.gateway = np.flatnonzero(grid.three), np.flatnonzero(grid.gateway)
-        self.many, self.sun = np.flatnonzero(grid.three | grid.gateway), np.flatnonzero(grid.pv_kw > 0)
+        self.many, self.rich = np.flatnonzero(grid.three | grid.gateway), np.flatnonzero(grid.three & (grid.ratio > 1))
         self.sway = SWAY[grid.segment]
-        self.apparent = np.hypot(np.float32(1), grid.tan)
         self.shape_of = grid.segment.astype(np.intp) * 2 * SLOTS
         self.deviation = rng.standard_normal(rows, np.float32)
         self.voltage = np.zeros(3 * len(grid.areas), np.float32)
@@ -137,6 +158,8 @@ class _Physics:
         self.register = np.floor(rng.uniform(200, 60_000, rows) * 100) / 100
         self.register[np.flatnonzero(grid.mean_kw > 0.3)[0]] = 999_990.0  # rolls over in the first days
         self.exported = np.where(grid.pv_kw > 0, rng.uniform(10, 5000, rows), 0)
+        self.by_tariff = np.outer(TARIFF_SHARES, self.register[self.rich])
+        self.demand, self.month, self.resets = np.zeros(len(self.rich)), -1, 0
         self.clock = np.round(rng.normal(0, 15, rows)).astype(np.float32)
         self.delay = rng.integers(20, 240, len(grid.areas))[grid.area]
         self.wave = np.random.default_rng([town.seed, 5])  # draws apart, so that the loads are what they were without
@@ -155,20 +178,26 @@ class _Physics:
         read = np.ones((BLOCK, rows), bool)
         read.reshape(-1)[self.rng.integers(0, read.size, self.rng.binomial(read.size, LOST))] = False
         read[:, self.gateway] |= self.rng.random((BLOCK, len(self.gateway))) < ASKED_AGAIN
-        return Block(start, np.ones(rows, np.float32), grid.cap_kw.copy(), grid.phase.copy(), grid.share.copy(),
-                     self.register.copy(), np.ones(rows, np.float32), self.clock.copy(), read, u, i, p, q, neutral, thd,
-                     terminal, np.zeros(rows, np.uint8))  # fmt: skip
+        one = np.ones(rows, np.float32)
+        return Block(
+            start=start, scale=one.copy(), cap_kw=grid.cap_kw.copy(), phase=grid.phase.copy(), share=grid.share.copy(),
+            tan=grid.tan.copy(), pv_kw=grid.pv_kw.copy(), register=self.register.copy(), counts=one.copy(),
+            curve=one.copy(), by_tariff=one.copy(), demand=one.copy(), set_ratio=grid.ratio.copy(),
+            hertz=np.zeros(rows, np.float32), clock=self.clock.copy(), read=read, u=u, i=i, p=p, q=q, neutral=neutral,
+            thd=thd, terminal=terminal, flags=np.zeros(rows, np.uint8),
+        )  # fmt: skip
 
     def run(self, block: Block) -> None:
         """Fills u, i, p, q, neutral, thd and terminal from the loads."""
         grid = self.grid
         day, slot = divmod((block.start - self.town.start) // SLOT, SLOTS)
         load = self._load(block, day, slot + np.arange(BLOCK)[:, None])
-        reactive = load * grid.tan
+        reactive = load * block.tan
+        sun = np.flatnonzero(block.pv_kw > 0)
         light = np.sin(np.pi * np.clip((slot + np.arange(BLOCK) - 26) / 44, 0, 1)).astype(np.float32)
-        load[:, self.sun] -= light[:, None] * self.clear[day] * grid.pv_kw[self.sun]
-        apparent = np.abs(load) * self.apparent
-        apparent[:, self.sun] = np.hypot(load[:, self.sun], reactive[:, self.sun])
+        load[:, sun] -= light[:, None] * self.clear[day] * block.pv_kw[sun]
+        apparent = np.abs(load) * np.hypot(np.float32(1), block.tan)
+        apparent[:, sun] = np.hypot(load[:, sun], reactive[:, sun])
 
         active, passive = self._sums(block, load), self._sums(block, reactive)
         stress = (active / np.repeat(grid.rating / 3, 3)).astype(np.float32)
@@ -219,9 +248,11 @@ class _Physics:
         kwh = np.maximum(power, 0) * HOURS * block.counts
         register = block.register + np.cumsum(kwh, axis=0, dtype=np.float64)
         self.register = register[-1].copy()
-        exported = np.zeros_like(register)
-        exported[:, self.sun] = np.cumsum(np.maximum(-power[:, self.sun], 0) * HOURS, axis=0) + self.exported[self.sun]
+        sun, exported = np.flatnonzero((block.pv_kw > 0) | (self.exported > 0)), np.zeros_like(register)
+        exported[:, sun] = np.cumsum(np.maximum(-power[:, sun], 0) * HOURS, axis=0) + self.exported[sun]
         self.exported = exported[-1].copy()
+        kept = self._kept(block, kwh)
+        kwh *= block.curve
 
         once = np.flatnonzero(block.read)
         again = once[self.rng.integers(0, len(once), self.rng.binomial(len(once), REPEATED))]
@@ -235,9 +266,29 @@ class _Physics:
             p=_shown(block.p, rows, 4), q=_shown(block.q, rows, 4), clock_offset=block.clock[row],
             neutral=_shown(block.neutral, rows, 3), thd=_shown(block.thd, rows, 2),
             terminal_p=_shown(block.terminal, rows, 4), flags=block.flags[row].astype(np.float32),
-            frequency=np.round(self._frequency()[slot], 2),
+            frequency=np.round(self._frequency()[slot] + block.hertz[row], 2),
+            **{name: values.reshape(-1)[rows] for name, values in kept.items()},
             received=at + self.delay[row], status=np.zeros(len(rows), np.uint8),
         )  # fmt: skip
+
+    def _kept(self, block: Block, kwh: Values) -> dict[str, NDArray[Any]]:
+        """What the meters behind transformers keep beside their register: energy by tariff, and demand."""
+        rich, slots = self.rich, np.arange(BLOCK)
+        hours = ((block.start - START) // SLOT + slots) % SLOTS // 4
+        month = int(month_of(day_of(np.array([block.start + SLOT]), ZONE))[0][0])
+        if month != self.month:
+            self.demand, self.month, self.resets = np.zeros(len(rich)), month, self.resets + 1
+        moved = kwh[:, rich] * block.by_tariff[rich]
+        moved = np.where((TARIFF[hours] == np.arange(3)[:, None])[..., None], moved, 0)
+        by_tariff = self.by_tariff[:, None] + np.cumsum(moved, axis=1)
+        demand = np.maximum.accumulate(np.concatenate([self.demand[None], kwh[:, rich] / HOURS]), axis=0)[1:]
+        self.by_tariff, self.demand = by_tariff[:, -1], demand[-1]
+        kept = {name: np.full(kwh.shape, np.nan) for name in (*TARIFFS, "demand", "demand_resets", "meter_ratio")}
+        for name, values in zip(TARIFFS, by_tariff, strict=True):
+            kept[name][:, rich] = _floor(values)
+        kept["demand"][:, rich] = np.round(demand * block.demand[rich], 4)
+        kept["demand_resets"][:, rich], kept["meter_ratio"][:, rich] = self.resets, block.set_ratio[rich]
+        return kept
 
     def _load(self, block: Block, day: int, slots: NDArray[Any]) -> Values:
         grid = self.grid

@@ -19,6 +19,7 @@ from schemas.columns import PHASES, Batch, Flag, Payment, Payments, Progress, Re
 from schemas.master import Area, Meter
 
 HOUR, DAY = 3600, 86_400
+MONEY, WORK = {"payments", "attempts", "invoices", "transfers"}, {"overdue", "journeys"}  # kinds of alerts
 COLUMNS = ("at", "register", "kwh", "u", "i", "p", "q", "neutral", "terminal_p", "flags", "clock_offset")
 Numbers = NDArray[np.float64]
 Row = Mapping[str, Any]
@@ -230,8 +231,7 @@ class Evidence:
     def __init__(self, alerts: Iterable[Alert], areas: Iterable[Area], zone: str) -> None:
         self.alerts, self.zone = list(alerts), zone
         self.areas = {area.area: area for area in areas}
-        office = {a.area for a in self.alerts if a.kind in ("payments", "attempts", "invoices", "transfers", "overdue")}
-        self.office_areas = office
+        self.office_areas = {a.area for a in self.alerts if a.kind in MONEY | WORK}
         self.meters = {a.subject or self.areas[a.area].gateway for a in self.alerts if a.area in self.areas} - {""}
         self.lossy = {a.area for a in self.alerts if a.kind == "area_days"}
         self.ratio = {m.meter: m.ct * m.pt for name in self.lossy for m in self.areas[name].meters}
@@ -277,9 +277,9 @@ class Evidence:
         """What the alert was judged on; None when nothing was kept."""
         if alert.kind == "area_days":
             return self._loss(alert)
-        if alert.kind == "overdue":
+        if alert.kind in WORK:
             return self._work(alert)
-        if alert.kind in ("payments", "attempts", "invoices", "transfers"):
+        if alert.kind in MONEY:
             return self._paid(alert)
         area = self.areas.get(alert.area)
         parts = self.readings.get(alert.subject or (area.gateway if area else ""))
@@ -298,7 +298,7 @@ class Evidence:
         return Curve("% of the energy lost", middle, {"": 100 * (got - used) / got}, lines, daily=True)
 
     def _work(self, alert: Alert) -> Timeline:
-        item, _, _ = alert.subject.rpartition("/")
+        item = alert.subject.rpartition("/")[0] if alert.kind == "overdue" else alert.subject
         spans: dict[str, Span] = {}
         for row in self.stages:
             if row["subject"] == item and row["area"] == alert.area:

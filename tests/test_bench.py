@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from aiokafka.partitioner import DefaultPartitioner
 
-from bench import demo, engine, families, live, peer, replay, steady
+from bench import demo, detection, engine, families, live, peer, replay, steady
 from bench.__main__ import FULL, QUICK, Bench
 from bench.engine import pieces, point_rules
 from bench.feed import SENT
@@ -16,6 +16,7 @@ from bench.load import AREA, BEGIN, LASTS, ZONE, Load
 from bench.place import PARTITIONS, partition_of
 from bench.results import GOALS, RATE, Result, document, summed
 from detectors.engine import Engine
+from detectors.rule import RULES
 from schemas.alert import Alert
 from schemas.columns import Batch
 
@@ -114,6 +115,31 @@ def planted(area: str, at: int) -> Alert:
 def equal(one: Batch, other: Batch) -> bool:
     columns = ("names", "subject", "areas", "area", "at", "register", "kwh", "u", "i", "p", "q")
     return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in columns)
+
+
+def test_the_quick_table_of_faults_tells_of_each_kind_once():
+    runs = [detection.watched(job) for job in detection.jobs(quick=True)]
+    told = [line for line in detection.page(runs) if line.startswith("|")]
+    notes = [line.split("|")[1] for line in told]
+    assert len(told) > 40
+    assert len(notes) == len(set(notes))
+    assert sum("1 of 1" in line for line in told) > 30
+    assert sum(run.clean for run in runs) == 1
+
+
+def test_what_was_missed_or_false_shows_in_the_table():
+    found = detection.Found("leak", "a leak", ("voltage_loss",), "voltage_loss", 0.5)
+    missed = detection.replace(found, by="", days=float("nan"))
+    amid = detection.Run([found, missed], {"zero_usage": 2}, clean=False, weeks=0.5)
+    quiet = detection.Run([], {"voltage_loss": 3}, clean=True, weeks=2.0)
+    page = list(detection.page([amid, quiet]))
+    assert "| a leak | `voltage_loss` | 1 of 2 | 12 h | 12 h | 1.5 |" in page
+    assert "| `zero_usage` | 0 | 0.00 | 2 | 4.00 |" in page
+
+
+def test_every_published_rule_stands_in_the_page_of_what_is_found():
+    page = (Path(__file__).parents[1] / "docs" / "detection.md").read_text(encoding="utf-8")
+    assert not [name for name, rule in RULES.items() if rule.status == "published" and f"`{name}`" not in page]
 
 
 def test_every_family_has_its_share_of_the_time():

@@ -12,7 +12,8 @@ import pytest
 
 from detectors.engine import Engine
 from detectors.rule import RULES
-from replay.planted import ATTACKS, Planted, attacked
+from replay.attacks import ATTACKS, attacked
+from replay.planted import Planted
 from replay.town import Town
 from schemas.columns import Readings, Status
 from schemas.master import Area, Meter

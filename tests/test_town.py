@@ -5,10 +5,13 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
+from replay.attacks import ATTACKS, attacked
+from replay.faults import EVERY, decoys
 from replay.history import SourceError
 from replay.network import SLOT
-from replay.planted import ATTACKS, attacked
+from replay.planted import Filed, Happening
 from replay.town import BLOCK, REPEATED, Town, named_town
 from schemas.columns import Readings
 
@@ -28,7 +31,8 @@ def laid_out(town):
     slots, rows = town.days * 96, len(town.grid)
     out = {}
     for name, shape in (("register", (slots, rows)), ("kwh", (slots, rows)), ("export_register", (slots, rows)),
-                        *((name, (slots, rows)) for name in ("neutral", "terminal_p", "flags", "frequency")),
+                        *((name, (slots, rows)) for name in ("neutral", "terminal_p", "flags", "frequency", "demand")),
+                        *((f"register_{name}", (slots, rows)) for name in ("peak", "flat", "valley")),
                         *((name, (3, slots, rows)) for name in ("u", "i", "p", "q", "thd"))):  # fmt: skip
         out[name] = np.full(shape, np.nan)
     for batch in town.readings():
@@ -192,6 +196,41 @@ def test_a_town_is_called_by_name():
     assert named_town("readings.parquet") is None
     with pytest.raises(SourceError, match="at least 50 meters"):
         named_town("town:3x1")
+
+
+def test_tariffs_registers_add_up_to_the_total_and_demand_is_the_highest_power(quiet, table):
+    rich = quiet.grid.three & (quiet.grid.ratio > 1)
+    tariffs = sum(table[f"register_{name}"] for name in ("peak", "flat", "valley"))
+    assert np.isnan(tariffs[:, ~rich]).all()
+    apart = np.abs(table["register"] - tariffs)[:, rich] % 1e6
+    assert np.nanmax(np.minimum(apart, 1e6 - apart)) < 0.04
+    valley = table["register_valley"][:, rich]
+    moved = np.nanmax(valley, axis=0) - np.nanmin(valley, axis=0)
+    night = np.array([(slot // 4) % 24 % 23 < 7 for slot in range(len(table["kwh"]))])
+    np.testing.assert_allclose(moved, np.nansum(table["kwh"][night][:, rich], axis=0), rtol=0.05)
+    highest = np.fmax.accumulate(4 * table["kwh"], axis=0)[-1]
+    assert (np.nanmax(table["demand"][:, rich], axis=0) >= highest[rich] - 1e-3).all()
+
+
+def test_a_file_that_changes_has_a_further_record():
+    filed = Filed("A001", "M000001", lambda m: replace(m, ct=2 * m.ct))
+    town = Town(60, 2, faults=False)
+    town.happenings.append(Happening(town.start + 3600, town.start + 7200, filed=filed))
+    records = [(m.effective - town.start, m.ct) for m in town.areas[0].meters if m.meter == "M000001"]
+    (_, usual), *later = records
+    assert later == [(3600, 2 * usual), (7200, usual)]
+
+
+def test_every_kind_of_fault_befalls_somebody_and_every_decoy_is_none():
+    town = Town(2000, 21, kinds=EVERY)
+    kinds = {planted.kind for planted in town.planted}
+    assert kinds >= {fault.kind for fault in EVERY.meters}
+    assert {p.subject for p in town.planted if p.kind == "ct_ratio_step"} <= {
+        m.meter for area in town.areas for m in area.meters if m.effective > town.start
+    }
+    tricky = Town(400, 45, kinds=decoys(town.grid))
+    assert not tricky.planted
+    assert {decoy.kind for decoy in tricky.decoys} >= {fault.kind for fault in decoys(town.grid).meters}
 
 
 def test_master_data_matches_the_readings(quiet):

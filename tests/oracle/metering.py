@@ -72,9 +72,10 @@ class Ledger:
             leapt and self.odd > self.register and register >= self.odd)  # fmt: skip
         good, midnight = confirmed or not (fell or leapt), day["register_at"] == day["at"]
         moved = moved if good and not fell else NAN
+        apart = abs(register - day["tariff_sum"]) % (span if m else math.inf)
         told = {
             "register_kwh": moved, "hours": hours, "export_kwh": out if out >= 0 and not out > most else NAN,
-            "tariff_gap": abs(register - day["tariff_sum"]) if day["tariffs"] >= self.tariffs else NAN,
+            "tariff_gap": min(apart, span - apart if m else apart) if day["tariffs"] >= self.tariffs else NAN,
             "midnights": NAN if math.isnan(moved) else midnight and self.midnight and hours < 36,
         }  # fmt: skip
         since_stop = bool(m and 0 < m.stopped <= self.read)

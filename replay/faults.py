@@ -1,0 +1,346 @@
+"""Every other kind of fault that the town can have, and what looks like one and is none; the bench plants them."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+from msgspec.structs import replace
+
+from replay.network import COMMERCIAL, INDUSTRIAL, RESIDENTIAL, Grid
+from replay.planted import (
+    BESIDE,
+    DAY,
+    HOUR,
+    MISSING,
+    USUAL,
+    Block,
+    Fault,
+    Happening,
+    Kinds,
+    Notice,
+    Plan,
+    Planted,
+    bridged,
+    current,
+    home,
+    load,
+    loads,
+    miscounts,
+    office,
+    through_ct,
+    unread,
+)
+from schemas.columns import Event, Mask
+
+LOADED = ("over_contract_capacity", "capacity_expansion", "customer_transformer_overload", "meter_overcurrent",
+          "demand_over_contract", "usage_fluctuation")  # fmt: skip
+LESS = (*MISSING, "step_drop", "usage_fluctuation", "low_usage", "peer_shortfall", "zero_usage")  # is registered
+EVENLY = (*MISSING, "energy_ratio_error", "usage_fluctuation", "register_interval_sum")
+
+
+def works(grid: Grid) -> Mask:
+    """Factories, each behind its own transformer."""
+    return (grid.segment == INDUSTRIAL) & through_ct(grid)
+
+
+def business(grid: Grid) -> Mask:
+    """Shops and offices behind current transformers, or with a meter of three phases."""
+    return (grid.segment == COMMERCIAL) & grid.three
+
+
+def middling(grid: Grid) -> Mask:
+    """Homes that use what homes use."""
+    return (grid.segment == RESIDENTIAL) & (grid.pv_kw == 0) & (grid.mean_kw > 0.3) & (grid.mean_kw < 0.4)
+
+
+def pulls(row: int, times: float, block: Block) -> None:
+    """A load that no fuse limits."""
+    block.scale[row] *= times
+    block.cap_kw[row] *= times
+
+
+def lags(row: int, tan: float, scale: float, block: Block) -> None:
+    """Motors that run idle, or without their capacitors."""
+    block.tan[row] = tan
+    block.scale[row] *= scale
+
+
+def shines(row: int, kw: float, block: Block) -> None:
+    """The sun on a roof."""
+    block.pv_kw[row] += kw
+
+
+def transformed(row: int, times: float, block: Block) -> None:
+    """Other current transformers: what is behind them shows so many times as much, and the meter is set to them."""
+    bridged(row, times, block)
+    block.neutral[:, row] *= times
+    block.terminal[:, row] *= times
+    block.set_ratio[row] /= times
+
+
+def shows_intervals(row: int, share: float, block: Block) -> None:
+    """The curve holds a share of what the register counts."""
+    block.curve[row] = share
+
+
+def loses_tariff(row: int, share: float, block: Block) -> None:
+    """The tariffs' registers hold a share of what the total counts."""
+    block.by_tariff[row] = share
+
+
+def misses_demand(row: int, share: float, block: Block) -> None:
+    """The demand register shows a share of the highest power."""
+    block.demand[row] = share
+
+
+def goes_out(row: int, hours: tuple[int, ...], start: int, block: Block) -> None:
+    """An hour without supply, some hours after a start."""
+    if (block.start - start) // HOUR in hours:
+        block.scale[row] = 0
+        block.read[:, row] = False
+
+
+CUTS = (0, 50, 120)  # hours
+RECORDS = (
+    Fault("calibration_due", "the day by which the meter is to be exchanged passes", home,
+          filed=lambda m, at: replace(m, calibration_due=at), needs=1.5),
+    Fault("file_inconsistency", "the file gives a shop the trade of a farm", business,
+          filed=lambda m, _: replace(m, trade="A"), needs=1.5),
+    Fault("contract_gap", "the contract on file is signed for half as much again", business,
+          filed=lambda m, _: replace(m, signed_kva=1.5 * (m.contract_kva or 0)), needs=1.5),
+    Fault("contract_expiry", "the contract ends in 55 days", business,
+          filed=lambda m, at: replace(m, contract_until=at + 55 * DAY), needs=1.5),
+    Fault("suspended_use", "70 % of the capacity are suspended, and all is used as before", works,
+          filed=lambda m, _: replace(m, suspended_kva=round(0.7 * (m.contract_kva or 0))), needs=2, echoes=LOADED),
+    Fault("use_after_stop", "the account is closed, and the home uses on", home,
+          filed=lambda m, at: replace(m, stopped=at), needs=2.5),
+    Fault("demand_over_contract", "the works declare half the demand they have", works,
+          filed=lambda m, _: replace(m, declared_kw=round(0.5 * (m.declared_kw or 0))), needs=1.5),
+    Fault("ct_ratio_mismatch", "transformers of twice the ratio, not entered on file", office,
+          after=lambda row, _, b: transformed(row, 0.5, b), needs=4.5, echoes=(*LESS, "power_differential")),
+    Fault("ct_ratio_step", "the file doubles the ratio, the transformers are the old ones", office,
+          filed=lambda m, _: replace(m, ct=2 * m.ct), earliest=8, needs=11,
+          echoes=("ct_ratio_mismatch", *LOADED, *MISSING)),
+)  # fmt: skip
+METERS = (
+    Fault("register_sum_mismatch", "the tariffs' registers count nine tenths of what the total counts", through_ct,
+          after=lambda row, _, b: loses_tariff(row, 0.9, b), needs=3.5),
+    Fault("register_interval_sum", "the curve holds 95 % of what the register counts", business,
+          after=lambda row, _, b: shows_intervals(row, 0.95, b), needs=2.5, echoes=EVENLY),
+    Fault("demand_register_error", "the demand register shows four fifths of the highest power", through_ct,
+          after=lambda row, _, b: misses_demand(row, 0.8, b), needs=3.5),
+    Fault("meter_runaway", "the register runs fifteen times as fast", home,
+          after=lambda row, _, b: miscounts(row, 15, b), needs=2.5,
+          echoes=(*EVENLY, "over_contract_capacity", "capacity_expansion")),
+    Fault("current_break", "the current circuit of phase B is open", through_ct,
+          after=lambda row, _, b: current(row, slice(1, 2), 0.0, b), lasts=3,
+          echoes=("current_loss", "meter_current_unbalance", *BESIDE)),
+    Fault("unregistered_reverse", "a roof of 3 kW feeds in, and nobody entered it", home,
+          before=lambda row, _, b: shines(row, 3, b), needs=4.5, echoes=("reverse_polarity", "usage_fluctuation")),
+    Fault("low_power_factor", "motors run idle", office, before=lambda row, _, b: lags(row, 4, 0.3, b), lasts=3,
+          echoes=("monthly_power_factor", "usage_fluctuation", "step_drop")),
+)  # fmt: skip
+LOADS = (
+    Fault("capacity_expansion", "machines of twice the contract", office, before=lambda row, _, b: load(row, 2.4, b),
+          needs=6.5, echoes=LOADED),
+    Fault("customer_transformer_overload", "the works use twice as much as their transformer was chosen for", works,
+          before=lambda row, _, b: load(row, 2, b), needs=3, echoes=LOADED),
+    Fault("meter_overcurrent", "three times the load the transformers were chosen for", office,
+          before=lambda row, _, b: pulls(row, 3, b), lasts=2, needs=2.5,
+          echoes=(*LOADED, "transformer_overload", "voltage_deviation")),
+)  # fmt: skip
+REPORTS = (
+    Fault("seal_or_cover_event", "the cover is opened, and from then on half of the use is missing", home,
+          after=lambda row, _, b: current(row, slice(None), 0.45, b), needs=2.5, echoes=LESS,
+          told=((0, Event.COVER_OPEN), (0.3, Event.COVER_CLOSED))),
+    Fault("magnetic_field", "a magnet on the meter for days, which counts half of what flows", home,
+          after=lambda row, _, b: miscounts(row, 0.5, b), lasts=6, needs=6, echoes=(*LESS, *EVENLY),
+          told=((0, Event.MAGNETIC_FIELD), (144, Event.MAGNETIC_FIELD_END))),
+    Fault("param_change_unordered", "a tariff is set without an order", home, needs=2.5,
+          told=((0, Event.PARAM_CHANGE),)),
+    Fault("relay_unanswered", "the relay answers none of three commands", home, needs=1,
+          told=((0, Event.RELAY_FAILED), (1, Event.RELAY_FAILED), (2, Event.RELAY_FAILED))),
+    Fault("voltage_sag", "a motor starts four times a day: 60 % of the voltage for a fifth of a second", business,
+          needs=1, lasts=1, depth=(0.6, 0.2), told=tuple((n * 2.5, Event.VOLTAGE_SAG) for n in range(4))),
+    Fault("frequent_outage", "three outages of an hour within a week", home, needs=6.5,
+          after=lambda row, start, b: goes_out(row, CUTS, start, b),
+          told=tuple((n + k, e) for n in CUTS for k, e in ((0, Event.POWER_OFF), (1, Event.POWER_ON)))),
+)  # fmt: skip
+
+
+def hot(plan: Plan, area: int) -> Iterator[Happening]:
+    """Heating until the transformer carries half as much again as it is rated for, evening after evening."""
+    if plan.days < 4:
+        return
+    homes, times = plan.heating(area, 1.55)
+    at, note = plan.when(3.5), f"electric heating: homes use {times:.1f} times as much"
+    echoes = ("transformer_overload", "area_load_unbalance", "voltage_deviation", "meter_current_unbalance",
+              "meter_overcurrent", "neutral_current_high", "over_contract_capacity")  # fmt: skip
+    planted = Planted("transformer_thermal", ("transformer_thermal",), plan.grid.areas[area], "", at, at + 2 * DAY,
+                      note, echoes)  # fmt: skip
+    yield Happening(at, at + 2 * DAY, before=partial(loads, homes, times), planted=planted)
+
+
+def islanded(plan: Plan, area: int) -> Iterator[Happening]:
+    """A generating set feeds an area during works, and runs too fast."""
+    at, rows = plan.when(1), np.flatnonzero(plan.grid.area == area)
+    planted = Planted("frequency_deviation", ("frequency_deviation",), plan.grid.areas[area], "", at, at + 6 * HOUR,
+                      "a generating set feeds the area at 50.5 Hz")  # fmt: skip
+
+    def change(block: Block) -> None:
+        block.hertz[rows] += 0.5
+
+    yield Happening(at, at + 6 * HOUR, after=change, planted=planted)
+
+
+def loose(plan: Plan, area: int) -> Iterator[Happening]:
+    """A loose contact at the transformer takes a fourteenth of phase A's voltage; loads draw the same power."""
+    if plan.days < 5:
+        return
+    at, rows, grid = plan.when(3.5), np.flatnonzero(plan.grid.area == area), plan.grid
+    planted = Planted("pq_voltage_unbalance", ("pq_voltage_unbalance",), grid.areas[area], "", at, at + 3 * DAY,
+                      "a loose contact at the transformer takes 7 % of phase A's voltage",
+                      ("voltage_deviation",))  # fmt: skip
+
+    def change(block: Block) -> None:
+        lower = rows[grid.three[rows] | grid.gateway[rows] | (block.phase[rows] == 0)]
+        block.u[0][:, lower] *= 0.93
+        block.i[0][:, lower] /= 0.93
+
+    yield Happening(at, at + 3 * DAY, after=change, planted=planted)
+
+
+def badly_read(plan: Plan, area: int) -> Iterator[Happening]:
+    """A collector loses one reading in twelve."""
+    if plan.days < 5:
+        return
+    at, rows = plan.when(3.5), np.flatnonzero(plan.grid.area == area)
+    planted = Planted("read_success_rate", ("read_success_rate",), plan.grid.areas[area], "", at, at + 3 * DAY,
+                      "a collector loses one reading in twelve")  # fmt: skip
+
+    def change(block: Block) -> None:
+        lost = np.random.default_rng([plan.seed, 8, block.start]).random((len(block.read), len(rows))) < 1 / 12
+        block.read[:, rows] &= ~lost
+
+    yield Happening(at, at + 3 * DAY, after=change, planted=planted)
+
+
+def often_out(plan: Plan, area: int) -> Iterator[Happening]:
+    """A whole area goes out three times, an hour each."""
+    if plan.days < 8:
+        return
+    at, rows, name = plan.when(6.5), np.flatnonzero(plan.grid.area == area), plan.grid.areas[area]
+    planted = Planted("frequent_outage_area", ("frequent_outage",), name, "", at, at + 6 * DAY,
+                      "a whole area goes out three times within a week")  # fmt: skip
+    for n in CUTS:
+        off = at + n * HOUR
+        yield Happening(off, off + HOUR, before=partial(loads, rows, 0.0), after=partial(unread, rows),
+                        planted=planted if n == CUTS[0] else None,
+                        notices=(Notice(off, name, "", Event.POWER_OFF, off + HOUR),))  # fmt: skip
+
+
+EVERY = Kinds(
+    (*USUAL.meters, *RECORDS, *METERS, *LOADS, *REPORTS),
+    (*USUAL.areas[:3], *USUAL.areas[4:], hot, islanded, loose, badly_read, often_out),
+)
+
+
+SLOW = Kinds(
+    (
+        Fault("low_usage", "all but a thirtieth of the use goes around the meter", home, times=8, needs=72,
+              after=lambda row, _, b: current(row, slice(None), 0.03, b), echoes=LESS),
+        Fault("peer_shortfall", "six sevenths of the use go around the meter", middling, times=8, needs=72,
+              after=lambda row, _, b: current(row, slice(None), 0.14, b), echoes=LESS),
+        Fault("monthly_power_factor", "the capacitors are switched off for good", office, times=8, needs=73,
+              before=lambda row, _, b: lags(row, 0.95, 1, b), echoes=("over_contract_capacity",)),
+        Fault("zero_usage_home", "a whole home goes around the meter, voltage is there", home, times=8, needs=38,
+              earliest=25, after=lambda row, _, b: current(row, slice(None), 0.0, b), rules=("zero_usage",),
+              echoes=LESS),
+        Fault("usage_fluctuation", "three times the use from one day on", home, times=8, needs=10, earliest=32,
+              before=lambda row, _, b: load(row, 3, b), echoes=LOADED),
+        Fault("step_drop", "60 % of the use go around the meter", home, times=8, needs=12, earliest=32,
+              after=lambda row, _, b: current(row, slice(None), 0.4, b), echoes=LESS),
+    ),
+    (),
+)  # fmt: skip
+
+
+def keeps_cold(row: int, kw: float, block: Block) -> None:
+    """Nobody is at home, the refrigerator is."""
+    block.cap_kw[row] = kw
+
+
+def charges(row: int, kw: float, grid: Grid, block: Block) -> None:
+    """A car that charges from eleven to two at night."""
+    hour = (block.start + 8 * HOUR) // HOUR % 24
+    if hour in {23, 0, 1}:
+        usual = grid.mean_kw[row] * grid.shapes[grid.segment[row], 0, 4 * hour]
+        block.scale[row] += kw / usual
+        block.cap_kw[row] += kw
+
+
+def cold_days(plan: Plan, area: int) -> Iterator[Happening]:
+    """Four cold days: all homes of an area heat."""
+    homes = np.flatnonzero((plan.grid.area == area) & (plan.grid.segment == RESIDENTIAL) & ~plan.grid.gateway)
+    at = plan.when(4.5, min(30, plan.days / 2))
+    yield Happening(at, at + 4 * DAY, before=partial(loads, homes, 1.7))
+
+
+def outage(plan: Plan, area: int) -> Iterator[Happening]:
+    """An area goes out once, for two hours."""
+    at, rows, name = plan.when(1), np.flatnonzero(plan.grid.area == area), plan.grid.areas[area]
+    yield Happening(at, at + 2 * HOUR, before=partial(loads, rows, 0.0), after=partial(unread, rows),
+                    notices=(Notice(at, name, "", Event.POWER_OFF, at + 2 * HOUR),))  # fmt: skip
+
+
+def campaign(plan: Plan, area: int) -> Iterator[Happening]:
+    """New tariffs are set in every meter of an area, on one order."""
+    at, name = plan.when(3), plan.grid.areas[area]
+    meters = [plan.grid.names[row] for row in np.flatnonzero(plan.grid.area == area)]
+    yield Happening(at, at + DAY, notices=(
+        Notice(at, name, "", Event.WORK_ORDER, at + DAY),
+        *(Notice(at + 60 * n, name, meter, Event.PARAM_CHANGE) for n, meter in enumerate(meters)),
+    ))  # fmt: skip
+
+
+def spring_festival(grid: Grid, seed: int, new_year: int) -> Iterator[Happening]:
+    """Works and shops close for weeks, homes go away or have guests."""
+    rng, users = np.random.default_rng([seed, 9]), ~grid.gateway
+    homes = rng.permutation(np.flatnonzero(users & (grid.segment == RESIDENTIAL)))
+    away, hosts = homes[: len(homes) // 3], homes[len(homes) // 3 : len(homes) // 2]
+    for who, first, last, times in (
+        (np.flatnonzero(users & (grid.segment == INDUSTRIAL)), -9, 10, 0.1),
+        (np.flatnonzero(users & (grid.segment == COMMERCIAL)), -2, 7, 0.35), (away, -4, 8, 0.25), (hosts, -1, 5, 1.8),
+    ):  # fmt: skip
+        yield Happening(new_year + first * DAY, new_year + last * DAY, before=partial(loads, who, times))
+
+
+def decoys(grid: Grid) -> Kinds:
+    """What looks like a fault and is none; a rule that tells of one is wrong."""
+    return Kinds((
+        Fault("opened", "the cover is opened on an order that was booked ten hours late", home, rules=(), times=4,
+              told=((0, Event.COVER_OPEN), (10, Event.WORK_ORDER))),
+        Fault("passing_magnet", "a magnet for twenty seconds", home, rules=(), times=4,
+              told=((0, Event.MAGNETIC_FIELD), (20 / 3600, Event.MAGNETIC_FIELD_END))),
+        Fault("out_twice", "two outages of a home", home, rules=(), times=4,
+              after=lambda row, start, b: goes_out(row, CUTS[:2], start, b),
+              told=tuple((n + k, e) for n in CUTS[:2] for k, e in ((0, Event.POWER_OFF), (1, Event.POWER_ON)))),
+        Fault("not_read", "two days without readings", home, rules=(), times=4, lasts=2,
+              after=lambda row, _, b: unread(row, b)),
+        Fault("suspended", "70 % of the capacity are suspended, and not used", works, rules=(), times=4,
+              before=lambda row, _, b: load(row, 0.25, b),
+              filed=lambda m, _: replace(m, suspended_kva=round(0.7 * (m.contract_kva or 0)))),
+        Fault("closed_account", "the account is closed, and nothing is used", home, rules=(), times=4,
+              before=lambda row, _, b: load(row, 0, b), filed=lambda m, at: replace(m, stopped=at)),
+        Fault("registered_roof", "a roof of 3 kW that is on file", home, rules=(), times=4,
+              before=lambda row, _, b: shines(row, 3, b), filed=lambda m, _: replace(m, pv_kva=3.0)),
+        Fault("exchanged", "transformers of twice the ratio, on file since the same hour", office, rules=(), times=4,
+              after=lambda row, _, b: transformed(row, 0.5, b), filed=lambda m, _: replace(m, ct=2 * m.ct)),
+        Fault("away", "a home is empty for ten days, and nobody was told", home, rules=(), times=8, lasts=10,
+              earliest=30, before=lambda row, _, b: keeps_cold(row, 0.3 * float(grid.mean_kw[row]), b)),
+        Fault("guests", "two days of guests", home, rules=(), times=8, lasts=2, earliest=30,
+              before=lambda row, _, b: load(row, 2.5, b)),
+        Fault("car", "a car that is charged at night", home, rules=(), times=4, earliest=30,
+              before=lambda row, _, b: charges(row, 2.0, grid, b)),
+    ), (cold_days, outage, campaign), office=False)  # fmt: skip
