@@ -158,14 +158,15 @@ def tou_inversion(
            "低{below_peers:.1f}个离差(限值{deviations:.1f})。")),
 )  # fmt: skip
 def peer_shortfall(
-    below_peers: Column, peers: Column, usual_rhythm: Column, *, deviations: float = 3.0, least: float = 30.0,
-    lived_in: float = 0.15,
+    below_peers: Column, peers: Column, usual_rhythm: Column, month_kwh: Column, *, deviations: float = 3.0,
+    least: float = 30.0, lived_in: float = 0.15, nothing: float = 0.0,
 ) -> Column:  # fmt: skip
     """Two months 3 robust deviations below the area's peers by capacity, in premises that show life (低于同类用户).
 
-    It needs no history of its own: for use that never was metered in full. Defaults of this project.
+    It needs no history of its own: for use that never was metered in full; months of nothing at all are those of
+    `zero_usage`. Defaults of this project.
     """
-    return gated(below_peers / deviations, (peers >= least) & (usual_rhythm >= lived_in))
+    return gated(below_peers / deviations, (peers >= least) & (usual_rhythm >= lived_in) & (month_kwh > nothing))
 
 
 @rule(

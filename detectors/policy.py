@@ -40,6 +40,12 @@ LASTS = {Event.METER_CHANGE: 7 * DAY}  # of an event that names no end
 Spans = dict[tuple[str, str], list[tuple[int, int, int]]]  # area and meter ("" for all): event, from, until
 
 
+def explains(span: tuple[int, int, int], alert: Alert) -> bool:
+    """Whether an event lasted while an alert was raised."""
+    event, start, until = span
+    return start <= alert.raised and alert.since <= (until or start + LASTS.get(Event(event), MEMORY))
+
+
 class Policy:
     """Remembers events, recent alerts and daily counts."""
 
@@ -95,11 +101,9 @@ class Policy:
     def mute(self, alert: Alert) -> str:
         """Whether a planned outage, a vacancy or a meter change explains it."""
         for span in self.events.get((alert.area, ""), []) + self.events.get((alert.area, alert.subject), []):
-            event, start, until = span
-            if event in MUTED and alert.rule in MUTED[Event(event)]:
-                end = until or start + LASTS.get(Event(event), MEMORY)
-                if start <= alert.raised and alert.since <= end:
-                    return Event(event).name.lower()
+            event = span[0]
+            if event in MUTED and alert.rule in MUTED[Event(event)] and explains(span, alert):
+                return Event(event).name.lower()
         return ""
 
     def inhibit(self, alert: Alert) -> str:
@@ -154,7 +158,9 @@ class Policy:
                 self.decided.pop(key, None)
         for pair, spans in list(self.events.items()):
             if pair[0] in clocks:
-                kept = [s for s in spans if max(s[1], s[2]) > clocks[pair[0]] - MEMORY]
+                held = [a for a in self.recent.get(pair[0], {}).values() if a.held and pair[1] in {"", a.subject}]
+                kept = [s for s in spans if max(s[1], s[2]) > clocks[pair[0]] - MEMORY
+                        or any(explains(s, alert) for alert in held)]  # fmt: skip
                 if kept:
                     self.events[pair] = kept
                 else:

@@ -101,6 +101,18 @@ def goes_out(row: int, hours: tuple[int, ...], start: int, block: Block) -> None
         block.read[:, row] = False
 
 
+def fed_elsewhere(row: int, block: Block) -> None:
+    """The next area's transformer feeds the meter."""
+    block.fed[row] = (block.fed[row] + 1) % (block.fed.max() + 1)
+
+
+def connected(row: int, start: int, block: Block) -> None:
+    """There is no meter before a moment."""
+    if block.start < start:
+        block.scale[row] = 0
+        block.read[:, row] = False
+
+
 CUTS = (0, 50, 120)  # hours
 RECORDS = (
     Fault("calibration_due", "the day by which the meter is to be exchanged passes", home,
@@ -123,6 +135,13 @@ RECORDS = (
           filed=lambda m, _: replace(m, ct=2 * m.ct), earliest=8, needs=11,
           echoes=("ct_ratio_mismatch", *LOADED, *MISSING)),
 )  # fmt: skip
+NEW = (
+    Fault("new_install_check", "a new customer whose meter is never read", home, new=True, needs=5,
+          filed=lambda m, _: m, before=connected, after=lambda row, _, b: unread(row, b),
+          echoes=("read_failure", "read_success_rate")),
+    Fault("area_mismatch", "a home of this area's files is fed by the next transformer", home, needs=16,
+          before=lambda row, _, b: fed_elsewhere(row, b), echoes=("phase_mismatch", *MISSING)),
+)  # fmt: skip
 METERS = (
     Fault("register_sum_mismatch", "the tariffs' registers count nine tenths of what the total counts", through_ct,
           after=lambda row, _, b: loses_tariff(row, 0.9, b), needs=3.5),
@@ -142,10 +161,10 @@ METERS = (
           echoes=("monthly_power_factor", "usage_fluctuation", "step_drop")),
 )  # fmt: skip
 LOADS = (
-    Fault("capacity_expansion", "machines of twice the contract", office, before=lambda row, _, b: load(row, 2.4, b),
-          needs=6.5, echoes=LOADED),
     Fault("customer_transformer_overload", "the works use twice as much as their transformer was chosen for", works,
           before=lambda row, _, b: load(row, 2, b), needs=3, echoes=LOADED),
+    Fault("capacity_expansion", "machines of twice the contract", office, before=lambda row, _, b: load(row, 2.4, b),
+          needs=6.5, echoes=LOADED),
     Fault("meter_overcurrent", "three times the load the transformers were chosen for", office,
           before=lambda row, _, b: pulls(row, 3, b), lasts=2, needs=2.5,
           echoes=(*LOADED, "transformer_overload", "voltage_deviation")),
@@ -179,7 +198,12 @@ def hot(plan: Plan, area: int) -> Iterator[Happening]:
               "meter_overcurrent", "neutral_current_high", "over_contract_capacity")  # fmt: skip
     planted = Planted("transformer_thermal", ("transformer_thermal",), plan.grid.areas[area], "", at, at + 2 * DAY,
                       note, echoes)  # fmt: skip
-    yield Happening(at, at + 2 * DAY, before=partial(loads, homes, times), planted=planted)
+
+    def change(block: Block) -> None:
+        loads(homes, times, block)
+        block.cap_kw[homes] *= times
+
+    yield Happening(at, at + 2 * DAY, before=change, planted=planted)
 
 
 def islanded(plan: Plan, area: int) -> Iterator[Happening]:
@@ -241,19 +265,22 @@ def often_out(plan: Plan, area: int) -> Iterator[Happening]:
 
 
 EVERY = Kinds(
-    (*USUAL.meters, *RECORDS, *METERS, *LOADS, *REPORTS),
+    (*LOADS, *RECORDS, *NEW, *METERS, *REPORTS, *USUAL.meters),
     (*USUAL.areas[:3], *USUAL.areas[4:], hot, islanded, loose, badly_read, often_out),
 )
 
 
 SLOW = Kinds(
     (
-        Fault("low_usage", "all but a thirtieth of the use goes around the meter", home, times=8, needs=72,
-              after=lambda row, _, b: current(row, slice(None), 0.03, b), echoes=LESS),
-        Fault("peer_shortfall", "six sevenths of the use go around the meter", middling, times=8, needs=72,
-              after=lambda row, _, b: current(row, slice(None), 0.14, b), echoes=LESS),
+        Fault("low_usage", "all but a thirtieth of the use goes around the meter", home, times=8, earliest=0,
+              needs=75.7, after=lambda row, _, b: current(row, slice(None), 0.03, b), echoes=LESS),
+        Fault("peer_shortfall", "six sevenths of the use go around the meter", middling, times=8, earliest=0,
+              needs=75.7, after=lambda row, _, b: current(row, slice(None), 0.14, b), echoes=LESS),
         Fault("monthly_power_factor", "the capacitors are switched off for good", office, times=8, needs=73,
-              before=lambda row, _, b: lags(row, 0.95, 1, b), echoes=("over_contract_capacity",)),
+              before=lambda row, _, b: lags(row, 0.95, 1, b), echoes=LOADED),
+        Fault("new_and_idle", "a new customer all of whose use goes around the meter", home, times=8, new=True,
+              filed=lambda m, _: m, needs=65, before=connected,
+              after=lambda row, _, b: current(row, slice(None), 0.01, b), rules=("new_install_check",), echoes=LESS),
         Fault("zero_usage_home", "a whole home goes around the meter, voltage is there", home, times=8, needs=38,
               earliest=25, after=lambda row, _, b: current(row, slice(None), 0.0, b), rules=("zero_usage",),
               echoes=LESS),
@@ -328,6 +355,8 @@ def decoys(grid: Grid) -> Kinds:
               told=tuple((n + k, e) for n in CUTS[:2] for k, e in ((0, Event.POWER_OFF), (1, Event.POWER_ON)))),
         Fault("not_read", "two days without readings", home, rules=(), times=4, lasts=2,
               after=lambda row, _, b: unread(row, b)),
+        Fault("connected", "a new customer", home, rules=(), times=4, new=True, filed=lambda m, _: m,
+              before=connected),
         Fault("suspended", "70 % of the capacity are suspended, and not used", works, rules=(), times=4,
               before=lambda row, _, b: load(row, 0.25, b),
               filed=lambda m, _: replace(m, suspended_kva=round(0.7 * (m.contract_kva or 0)))),

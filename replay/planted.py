@@ -35,7 +35,7 @@ class Planted:
 
     def explains(self, alert: Alert) -> bool:
         """Whether the alert is no false alarm, because of this fault."""
-        near = self.subject in ("", alert.subject) or alert.rule.startswith(("area_", "transformer_"))
+        near = self.subject in ("", alert.subject) or not alert.subject
         return self.found_by(alert) or (alert.rule in self.echoes and near and self._meets(alert))
 
     def _meets(self, alert: Alert) -> bool:
@@ -49,7 +49,8 @@ class Block:
     start: int  # Unix seconds at which its first interval begins
     scale: Values  # (rows,) times the usual load
     cap_kw: Values  # (rows,) what the supply lets through
-    phase: Codes  # (rows,) that a single-phase meter hangs on
+    fed: Codes  # (rows,) area whose transformer feeds a single-phase meter
+    phase: Codes  # (rows,) that it hangs on
     share: Values  # (3, rows) of a three-phase user's load
     tan: Values  # (rows,) reactive over active power
     pv_kw: Values  # (rows,) that the sun brings at noon
@@ -91,11 +92,13 @@ class Notice:
 
 @dataclass(frozen=True)
 class Filed:
-    """What the file of a meter says of a happening as long as it lasts."""
+    """What the file of a meter says from a moment on, as long as what happens lasts."""
 
     area: str
     meter: str
+    since: int
     change: Callable[[Meter], Meter]
+    new: bool = False  # whether there was no such meter before
 
 
 @dataclass(frozen=True)
@@ -248,6 +251,7 @@ class Fault:
     rules: tuple[str, ...] | None = None  # a decoy has none
     earliest: float = 1.0  # days that the town must have been watched before
     filed: Callable[[Meter, int], Meter] | None = None  # what the file says from the start on
+    new: bool = False  # whether the meter is connected then, and what it does is told from the town's start on
     told: tuple[tuple[float, Event], ...] = ()  # hours after which an event is reported
     depth: tuple[float, float] = (float("nan"), float("nan"))  # pu and seconds of what is reported
 
@@ -300,7 +304,7 @@ FAULTS = (
           after=lambda row, _, b: current(row, slice(2, 3), -1.0, b), lasts=3,
           echoes=("wrong_wiring_vector", *BESIDE)),
     Fault("meter_current_unbalance", "most of the load hangs on phase A", through_ct,
-          before=lambda row, _, b: uneven(row, (0.62, 0.2, 0.18), b), lasts=3),
+          before=lambda row, _, b: uneven(row, (0.62, 0.2, 0.18), b), lasts=3, echoes=("area_load_unbalance",)),
     Fault("voltage_deviation", "a bad contact in the service line takes 38 V", home,
           after=lambda row, _, b: sagged(row, 38, b), lasts=2),
     Fault("over_contract_capacity", "a new workshop at more than twice the load of the contract", office,
@@ -313,7 +317,8 @@ FAULTS = (
           before=lambda row, start, b: register_falls(row, 150.0 * (b.start == start), b)),
     Fault("zero_usage", "the whole meter is bypassed, voltage is there", shop,
           after=lambda row, _, b: current(row, slice(None), 0.0, b), needs=9, echoes=MISSING),
-    Fault("read_failure", "the communication module is dead", home, after=lambda row, _, b: unread(row, b), needs=4.5),
+    Fault("read_failure", "the communication module is dead", home, after=lambda row, _, b: unread(row, b), needs=4.5,
+          echoes=("read_success_rate",)),
     Fault("clock_drift", "the clock gains a minute an hour", home,
           before=clock_ahead, needs=1.5),
     Fault("all_voltage_loss", "the voltage circuit is open behind the test block, 15 % are left", through_ct,
@@ -411,10 +416,10 @@ class Plan:
         planted = Planted(fault.kind, rules, area, meter, at, end, fault.note, fault.echoes)
         file, (residual, seconds) = fault.filed, fault.depth
         return Happening(
-            at, end, partial(fault.before, row, at) if fault.before else None,
+            self.start if fault.new else at, end, partial(fault.before, row, at) if fault.before else None,
             partial(fault.after, row, at) if fault.after else None, planted,
             tuple(Notice(at + round(h * HOUR), area, meter, event, 0, residual, seconds) for h, event in fault.told),
-            Filed(area, meter, lambda m: file(m, at)) if file else None,
+            Filed(area, meter, at, lambda m: file(m, at), fault.new) if file else None,
         )  # fmt: skip
 
     def heating(self, area: int, peak: float) -> tuple[Rows, float]:

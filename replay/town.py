@@ -70,12 +70,13 @@ class Town:
     def areas(self) -> list[Area]:
         """The master data, with the records that what happens adds to it."""
         areas = {area.area: area for area in self.grid.master(self.start)}
-        for filed, start, end in ((h.filed, h.start, h.end) for h in self.happenings if h.filed):
+        for filed, end in ((h.filed, h.end) for h in self.happenings if h.filed):
             area = areas[filed.area]
             (usual,) = (m for m in area.meters if m.meter == filed.meter)
-            records = [replace(filed.change(usual), effective=start)]
+            others = [m for m in area.meters if m is not usual or not filed.new]
+            records = [replace(filed.change(usual), effective=filed.since)]
             records += [replace(usual, effective=end)] * (end < self.end)
-            areas[filed.area] = replace(area, meters=[*area.meters, *records])
+            areas[filed.area] = replace(area, meters=[*others, *records])
         return list(areas.values())
 
     def source(self) -> Source:
@@ -180,7 +181,8 @@ class _Physics:
         read[:, self.gateway] |= self.rng.random((BLOCK, len(self.gateway))) < ASKED_AGAIN
         one = np.ones(rows, np.float32)
         return Block(
-            start=start, scale=one.copy(), cap_kw=grid.cap_kw.copy(), phase=grid.phase.copy(), share=grid.share.copy(),
+            start=start, scale=one.copy(), cap_kw=grid.cap_kw.copy(), fed=grid.area.copy(), phase=grid.phase.copy(),
+            share=grid.share.copy(),
             tan=grid.tan.copy(), pv_kw=grid.pv_kw.copy(), register=self.register.copy(), counts=one.copy(),
             curve=one.copy(), by_tariff=one.copy(), demand=one.copy(), set_ratio=grid.ratio.copy(),
             hertz=np.zeros(rows, np.float32), clock=self.clock.copy(), read=read, u=u, i=i, p=p, q=q, neutral=neutral,
@@ -203,7 +205,7 @@ class _Physics:
         stress = (active / np.repeat(grid.rating / 3, 3)).astype(np.float32)
         busbar = np.repeat(grid.busbar, 3) - np.float32(0.035 * VOLTS) * stress + self._sway_of_voltage()
 
-        line = grid.area * 3 + block.phase
+        line = block.fed * 3 + block.phase
         block.u[0] = busbar[:, line] - grid.line_v * stress[:, line] - apparent * (grid.service_ohm * 1000 / VOLTS)
         block.p[0], block.q[0] = load, reactive
         block.i[0] = apparent * np.float32(1000) / block.u[0]
@@ -309,7 +311,7 @@ class _Physics:
         """Sums by slot and line: three lines an area, one a phase."""
         grid, lines = self.grid, 3 * len(self.grid.areas)
         one, three = self.one, self.three
-        keys = np.concatenate([grid.area[one] * 3 + block.phase[one], *(grid.area[three] * 3 + k for k in range(3))])
+        keys = np.concatenate([block.fed[one] * 3 + block.phase[one], *(grid.area[three] * 3 + k for k in range(3))])
         loads = np.concatenate([load[:, one], *(load[:, three] * block.share[k, three] for k in range(3))], axis=1)
         return np.array([np.bincount(keys, slot, lines) for slot in loads])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -129,7 +130,7 @@ def test_the_quick_table_of_faults_tells_of_each_kind_once():
 
 def test_what_was_missed_or_false_shows_in_the_table():
     found = detection.Found("leak", "a leak", ("voltage_loss",), "voltage_loss", 0.5)
-    missed = detection.replace(found, by="", days=float("nan"))
+    missed = replace(found, by="", days=float("nan"))
     amid = detection.Run([found, missed], {"zero_usage": 2}, clean=False, weeks=0.5)
     quiet = detection.Run([], {"voltage_loss": 3}, clean=True, weeks=2.0)
     page = list(detection.page([amid, quiet]))

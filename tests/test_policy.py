@@ -44,6 +44,15 @@ MUTES = [
 
 @pytest.mark.parametrize(("known", "rule", "reason"), MUTES, ids=[reason for *_, reason in MUTES])
 class TestAnEventExplains:
+    def test_an_alert_as_long_as_it_is_known(self, known, rule, reason):
+        it = policy()
+        it.notice(known)
+        it.fold([alert(rule, state="cleared", at=NOON + 30 * DAY)])
+        it.forget({"A1": NOON + 60 * DAY})
+        assert it.notice(event(Event.CLOCK_SET, NOON + 60 * DAY, meter="M2")) == ([], [])
+        it.forget({"A1": NOON + 80 * DAY})
+        assert it.events.keys() == {("A1", "M2")}
+
     def test_an_alert_that_comes_after_it(self, known, rule, reason):
         it = policy()
         it.notice(known)

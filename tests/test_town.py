@@ -12,7 +12,7 @@ from replay.faults import EVERY, decoys
 from replay.history import SourceError
 from replay.network import SLOT
 from replay.planted import Filed, Happening
-from replay.town import BLOCK, REPEATED, Town, named_town
+from replay.town import BLOCK, REPEATED, START, Town, named_town
 from schemas.columns import Readings
 
 
@@ -213,9 +213,9 @@ def test_tariffs_registers_add_up_to_the_total_and_demand_is_the_highest_power(q
 
 
 def test_a_file_that_changes_has_a_further_record():
-    filed = Filed("A001", "M000001", lambda m: replace(m, ct=2 * m.ct))
+    filed = Filed("A001", "M000001", START + 3600, lambda m: replace(m, ct=2 * m.ct))
     town = Town(60, 2, faults=False)
-    town.happenings.append(Happening(town.start + 3600, town.start + 7200, filed=filed))
+    town.happenings.append(Happening(START, START + 7200, filed=filed))
     records = [(m.effective - town.start, m.ct) for m in town.areas[0].meters if m.meter == "M000001"]
     (_, usual), *later = records
     assert later == [(3600, 2 * usual), (7200, usual)]

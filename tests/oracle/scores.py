@@ -155,8 +155,8 @@ DAYS = {
                         and f["known"] >= 28 and f["pv"] == 0),
         "valley_rise", "kept_week", "known", "pv"), 3, 2 * DAY, 14 * DAY),
     "peer_shortfall": Rule(whole(
-        lambda f: gated(f["below"] / 3, f["peers"] >= 30 and f["usual_rhythm"] >= 0.15),
-        "below", "peers", "usual_rhythm"), 3, 31 * DAY),
+        lambda f: gated(f["below"] / 3, f["peers"] >= 30 and f["usual_rhythm"] >= 0.15 and f["month"] > 0),
+        "below", "peers", "usual_rhythm", "month"), 3, 31 * DAY),
     "low_usage": Rule(whole(
         lambda f: gated(max(0.1 / max(f["own_share"], 0.001), 0.05 / max(f["peer_share"], 0.001)), f["month"] > 0),
         "own_share", "peer_share", "month"), 3, 31 * DAY),
