@@ -92,8 +92,10 @@ def told(town: Town, result: Score, *, clean: bool = False) -> Run:
     """What the watch of a town comes to."""
     found = [Found(f.planted.kind, f.planted.note, f.planted.rules, f.alert.rule if f.alert else "", f.days)
              for f in result.findings]  # fmt: skip
+    truth = {decoy.subject: f" In truth: {decoy.note}." for decoy in town.decoys}
     for alert in result.false:
-        print(f"{town.name}: false: {alert.rule} {alert.area} {alert.subject}: {alert.en}", file=sys.stderr)
+        print(f"{town.name}: false: {alert.rule} {alert.area} {alert.subject}: {alert.en}"
+              f"{truth.get(alert.subject, '')}", file=sys.stderr)  # fmt: skip
     for finding in result.findings:
         if finding.alert is None:
             print(f"{town.name}: missed: {finding.planted}", file=sys.stderr)

@@ -37,15 +37,16 @@ def model_score(peer_score: Column, *, top: float = 0.999) -> Column:
 )  # fmt: skip
 def step_drop(
     slide: Column, excess: Column, kept: Column, kept_standing: Column, expected_kwh: Column, known_days: Column,
-    pv_kva: Column, *, limit: float = 8.0, level: float = 0.6, standing: float = 0.75, nothing: float = 0.1,
-    history: float = 28.0, usual: float = 1.0,
+    pv_kva: Column, suspended_kva: Column, *, limit: float = 8.0, level: float = 0.6, standing: float = 0.75,
+    nothing: float = 0.1, history: float = 28.0, usual: float = 1.0,
 ) -> Column:  # fmt: skip
     """Five days at 60 % of the usual or less, a shortfall of 8 spreads that peers do not share (电量突降).
 
-    The standing load must have fallen too: an empty home keeps it, a bypass does not. Defaults of this project.
+    The standing load must have fallen too: an empty home keeps it, a bypass does not. Nor is anything suspended.
+    Defaults of this project.
     """
     score = np.minimum(slide / limit, level / np.maximum(kept, 0.01))
-    lives = (kept_standing <= standing) & (excess >= np.log(nothing))
+    lives = (kept_standing <= standing) & (excess >= np.log(nothing)) & ~(suspended_kva > 0)
     return gated(score, lives & (known_days >= history) & (expected_kwh >= usual) & (pv_kva == 0))
 
 
@@ -57,17 +58,17 @@ def step_drop(
           ("日电量与应有值相差{times:.1f}倍以上,已扣除同类用户的共同变化:[{used_kwh:.1f}kWh,]应有{expected_kwh:.1f}kWh。")),
 )  # fmt: skip
 def usage_fluctuation(
-    excess: Column, spread: Column, kept_standing: Column, expected_kwh: Column, known_days: Column, *,
-    times: float = 1.5, spreads: float = 3.0, standing: float = 0.75, nothing: float = 0.1, history: float = 28.0,
-    usual: float = 1.0,
+    excess: Column, spread: Column, kept_standing: Column, expected_kwh: Column, known_days: Column,
+    suspended_kva: Column, *, times: float = 1.5, spreads: float = 3.0, standing: float = 0.75, nothing: float = 0.1,
+    history: float = 28.0, usual: float = 1.0,
 ) -> Column:  # fmt: skip
     """Three days beyond 1.5 times the expected use either way, households 2, and 3 of its own spreads (电量波动).
 
-    A fall counts where the standing load fell too, and something is left. Defaults of this project.
+    A fall counts where the standing load fell too, something is left and nothing suspended. Defaults of this project.
     """
     score = np.abs(excess) / np.maximum(np.log(times), spreads * spread)
-    lives = (excess > 0) | ((kept_standing <= standing) & (excess >= np.log(nothing)))
-    return gated(score, lives & (known_days >= history) & (expected_kwh >= usual))
+    fell = (kept_standing <= standing) & (excess >= np.log(nothing)) & ~(suspended_kva > 0)
+    return gated(score, ((excess > 0) | fell) & (known_days >= history) & (expected_kwh >= usual))
 
 
 @rule(
@@ -90,13 +91,13 @@ def timed_zero_block(
 
 @rule(
     Days, severity=2, release=7 * DAY, title=("Clipped profile", "负荷削顶"),
-    text=(("For {clipped_days:.0f} days (limit {days:.0f}) many intervals stood at the same top of {top_kwh:.3f} kWh; "
+    text=(("For {clipped_days:.0f} days (limit {days:.0f}) many intervals stood at the same top of {clip_kwh:.3f} kWh; "
            "peaks of {usual_high_kwh:.3f} kWh were usual."),
-          ("已有{clipped_days:.0f}天(限值{days:.0f}天)多个时段停在同一最高值{top_kwh:.3f}kWh,"
+          ("已有{clipped_days:.0f}天(限值{days:.0f}天)多个时段停在同一最高值{clip_kwh:.3f}kWh,"
            "平时高峰为{usual_high_kwh:.3f}kWh。")),
 )  # fmt: skip
 def clipped_profile(
-    clipped_days: Column, top_kwh: Column, usual_high_kwh: Column, excess: Column, known_days: Column, pv_kva: Column,
+    clipped_days: Column, clip_kwh: Column, usual_high_kwh: Column, excess: Column, known_days: Column, pv_kva: Column,
     *, days: float = 5.0, high: float = 1.3, level: float = 0.5, history: float = 28.0,
 ) -> Column:  # fmt: skip
     """Five days whose top is the same and shared by many intervals, well below the usual peaks (负荷削顶).
@@ -104,7 +105,7 @@ def clipped_profile(
     A twentieth of the intervals lie within 1 % of it, and the usual 95th percentile is 1.3 times it. Defaults of this
     project.
     """
-    score = np.minimum(clipped_days / days, usual_high_kwh / (high * top_kwh))
+    score = np.minimum(clipped_days / days, usual_high_kwh / (high * clip_kwh))
     return gated(score, (excess >= np.log(level)) & (known_days >= history) & (pv_kva == 0))
 
 

@@ -72,19 +72,23 @@ class DayRuns:
     """Run lengths over a meter's closed days."""
 
     reads: tuple[str, ...] = ("reads",)
-    takes: tuple[str, ...] = ("kwh", "coverage", "live")
+    takes: tuple[str, ...] = ("at", "kwh", "coverage", "live", "stopped")
     gives: tuple[str, ...] = ("zero_days", "missing_days", "usual_kwh")
 
     def __init__(self) -> None:
         self.cells = Cells(zero=np.int32(0), missing=np.int32(0), usual=np.float64(np.nan))
 
     def fold(self, slots: Codes, columns: Columns) -> Columns:
-        """Adds zero_days, missing_days and usual_kwh, the fading mean over days with use (a month's half-life)."""
+        """Adds zero_days, missing_days and usual_kwh, the fading mean over days with use (a month's half-life).
+
+        Days after the supply was stopped are no zero days.
+        """
         c, kwh = self.cells, columns["kwh"].astype(np.float64)
         usual = c["usual"][slots]
         zero = (kwh == 0) & (columns["coverage"] >= 0.9) & ~(columns["live"] < 0.5)
         used = kwh > 0
-        zeros = np.where(zero, c["zero"][slots] + 1, np.where(used, 0, c["zero"][slots]))
+        supplied = ~(columns["stopped"] <= columns["at"])
+        zeros = np.where(zero, c["zero"][slots] + 1, np.where(used, 0, c["zero"][slots])) * supplied
         missing = np.where(columns["reads"] > 0, 0, c["missing"][slots] + 1)
         c["zero"][slots], c["missing"][slots] = zeros, missing
         keep = 2.0 ** (-1 / 28)

@@ -221,7 +221,7 @@ class Form:
         "valley_share", "excess", "expected_kwh",
     )  # fmt: skip
     gives: tuple[str, ...] = (
-        "usual_variation", "usual_rhythm", "usual_high_kwh", "clipped_days", "valley_rise", "valley_usual",
+        "usual_variation", "usual_rhythm", "usual_high_kwh", "clipped_days", "clip_kwh", "valley_rise", "valley_usual",
         "kept_lately",
     )  # fmt: skip
 
@@ -241,8 +241,9 @@ class Form:
         """Adds the usual and how the day differs from it.
 
         usual_variation, usual_rhythm and usual_high_kwh; clipped_days, how many days with many intervals at the top
-        had the same top, with none above it between; valley_rise, by how much the valley hours' share has lately
-        exceeded the usual and the peers' rise, and valley_usual; kept_lately, the share of the expected use meanwhile.
+        had the same top, clip_kwh, with none above it between; valley_rise, by how much the valley hours' share has
+        lately exceeded the usual and the peers' rise, and valley_usual; kept_lately, the share of the expected use
+        meanwhile.
         """
         c = self.cells
         held = {name: c[name][slots].astype(np.float64) for name in c.arrays}
@@ -255,7 +256,7 @@ class Form:
         clipped = np.where(again, np.minimum(held["clipped"] + 1, 250), np.where(over, 0, held["clipped"]))
         clipped = np.where(flat & ~again, 1, clipped)
         c["clipped"][slots] = clipped
-        c["top"][slots] = np.where(flat & ~again, top, before)
+        c["top"][slots] = clip = np.where(flat & ~again, top, before)
         c["variation"][slots] = learned(held["variation"], day["variation"], seen)
         c["rhythm"][slots] = learned(held["rhythm"], day["rhythm"], seen)
         c["high"][slots] = learned(held["high"], day["high_kwh"], seen, np.where(clipped > 1, 0.25, 1.0))
@@ -273,7 +274,7 @@ class Form:
             c[name][slots] = value
         return {
             "usual_variation": held["variation"], "usual_rhythm": held["rhythm"], "usual_high_kwh": held["high"],
-            "clipped_days": np.where(np.isnan(top), np.nan, clipped), "valley_rise": own(rise, peers),
+            "clipped_days": np.where(np.isnan(top), np.nan, clipped), "clip_kwh": clip, "valley_rise": own(rise, peers),
             "valley_usual": held["valley"], "kept_lately": np.where(known, used / excused, np.nan),
         }  # fmt: skip
 

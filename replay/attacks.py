@@ -11,9 +11,10 @@ from replay.planted import HOUR, MISSING, Block, Happening, Planted
 
 
 def registered(rows: int | Rows, shares: Values, block: Block) -> None:
-    """The meter counts a share of what flows, slot by slot."""
+    """The meter counts a share of what flows, slot by slot; so does its neutral, since both wires are tapped."""
     for column in (block.i, block.p, block.q):
         column[:, :, rows] *= shares
+    block.neutral[:, rows] *= shares
 
 
 def shares_h1(_: Grid, row: int, seed: int, block: Block) -> Values:
@@ -73,6 +74,8 @@ class Attack:
 
 
 SUSPECT = "area_loss_correlation"
+FORMS = ("step_drop", "usage_fluctuation", "timed_zero_block", "clipped_profile", "flat_profile", "tou_inversion",
+         "capacity_expansion")  # what a day's form may tell of a thief beside what is expected
 ATTACKS = {  # after Jokar et al. 2016, the last two after Zheng K. et al. 2019
     "h1": Attack("a share of the use, always the same", shares_h1, (SUSPECT, "step_drop")),
     "h2": Attack("nothing for six hours of the day", shares_h2, (SUSPECT, "timed_zero_block")),
@@ -92,5 +95,6 @@ def attacked(grid: Grid, kind: str, row: int, span: tuple[int, int], seed: int) 
     def after(block: Block) -> None:
         registered(row, attack.shares(grid, row, seed, block), block)
 
-    planted = Planted(kind, attack.rules, grid.areas[grid.area[row]], grid.names[row], start, end, attack.note, MISSING)
+    planted = Planted(kind, attack.rules, grid.areas[grid.area[row]], grid.names[row], start, end, attack.note,
+                      (*MISSING, *FORMS))  # fmt: skip
     return Happening(start, end, after=after, planted=planted)

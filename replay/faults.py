@@ -153,16 +153,16 @@ METERS = (
           after=lambda row, _, b: miscounts(row, 15, b), needs=2.5,
           echoes=(*EVENLY, "over_contract_capacity", "capacity_expansion")),
     Fault("current_break", "the current circuit of phase B is open", through_ct,
-          after=lambda row, _, b: current(row, slice(1, 2), 0.0, b), lasts=3,
+          after=lambda row, _, b: current(row, slice(1, 2), 0.0, b), lasts=3, earliest=6,
           echoes=("current_loss", "meter_current_unbalance", *BESIDE)),
     Fault("unregistered_reverse", "a roof of 3 kW feeds in, and nobody entered it", home,
           before=lambda row, _, b: shines(row, 3, b), needs=4.5, echoes=("reverse_polarity", "usage_fluctuation")),
     Fault("low_power_factor", "motors run idle", office, before=lambda row, _, b: lags(row, 4, 0.3, b), lasts=3,
-          echoes=("monthly_power_factor", "usage_fluctuation", "step_drop")),
+          echoes=("monthly_power_factor", "step_drop", *LOADED)),
 )  # fmt: skip
 LOADS = (
-    Fault("customer_transformer_overload", "the works use twice as much as their transformer was chosen for", works,
-          before=lambda row, _, b: load(row, 2, b), needs=3, echoes=LOADED),
+    Fault("customer_transformer_overload", "the works use 2.5 times what their transformer was chosen for", works,
+          before=lambda row, _, b: load(row, 2.5, b), needs=3, echoes=LOADED),
     Fault("capacity_expansion", "machines of twice the contract", office, before=lambda row, _, b: load(row, 2.4, b),
           needs=6.5, echoes=LOADED),
     Fault("meter_overcurrent", "three times the load the transformers were chosen for", office,
@@ -195,7 +195,8 @@ def hot(plan: Plan, area: int) -> Iterator[Happening]:
     homes, times = plan.heating(area, 1.55)
     at, note = plan.when(3.5), f"electric heating: homes use {times:.1f} times as much"
     echoes = ("transformer_overload", "area_load_unbalance", "voltage_deviation", "meter_current_unbalance",
-              "meter_overcurrent", "neutral_current_high", "over_contract_capacity")  # fmt: skip
+              "meter_overcurrent", "neutral_current_high", "over_contract_capacity", "capacity_expansion",
+              "meter_runaway", "area_mismatch", "phase_mismatch")  # fmt: skip
     planted = Planted("transformer_thermal", ("transformer_thermal",), plan.grid.areas[area], "", at, at + 2 * DAY,
                       note, echoes)  # fmt: skip
 
@@ -272,7 +273,7 @@ EVERY = Kinds(
 
 SLOW = Kinds(
     (
-        Fault("low_usage", "all but a thirtieth of the use goes around the meter", home, times=8, earliest=0,
+        Fault("low_usage", "all but a thirtieth of the use goes around the meter", middling, times=8, earliest=0,
               needs=75.7, after=lambda row, _, b: current(row, slice(None), 0.03, b), echoes=LESS),
         Fault("peer_shortfall", "six sevenths of the use go around the meter", middling, times=8, earliest=0,
               needs=75.7, after=lambda row, _, b: current(row, slice(None), 0.14, b), echoes=LESS),
@@ -366,8 +367,11 @@ def decoys(grid: Grid) -> Kinds:
               before=lambda row, _, b: shines(row, 3, b), filed=lambda m, _: replace(m, pv_kva=3.0)),
         Fault("exchanged", "transformers of twice the ratio, on file since the same hour", office, rules=(), times=4,
               after=lambda row, _, b: transformed(row, 0.5, b), filed=lambda m, _: replace(m, ct=2 * m.ct)),
-        Fault("away", "a home is empty for ten days, and nobody was told", home, rules=(), times=8, lasts=10,
-              earliest=30, before=lambda row, _, b: keeps_cold(row, 0.3 * float(grid.mean_kw[row]), b)),
+        Fault("away", "a home is empty for ten days and uses what it does by night", home, rules=(), times=4, lasts=10,
+              earliest=30, before=lambda row, _, b: keeps_cold(row, 0.55 * float(grid.mean_kw[row]), b)),
+        Fault("away_and_off", "a home is empty for ten days and uses half of what it does by night", home, rules=(),
+              times=4, lasts=10, earliest=30,
+              before=lambda row, _, b: keeps_cold(row, 0.3 * float(grid.mean_kw[row]), b)),
         Fault("guests", "two days of guests", home, rules=(), times=8, lasts=2, earliest=30,
               before=lambda row, _, b: load(row, 2.5, b)),
         Fault("car", "a car that is charged at night", home, rules=(), times=4, earliest=30,

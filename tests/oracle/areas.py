@@ -171,7 +171,8 @@ def lived(diary: list[Facts]) -> Iterator[Facts]:
     for day in exceeded(diary):
         zero = day["kwh"] == 0 and day["coverage"] >= 0.9 and not day["live"] < 0.5
         used = day["kwh"] > 0
-        zeros = zeros + 1 if zero else 0 if used else zeros
+        stopped = bool(m := day["record"]) and 0 < m.stopped <= day["at"]
+        zeros = 0 if stopped else zeros + 1 if zero else 0 if used else zeros
         missing = 0 if day["reads"] else missing + 1
         yield day | {"zero_days": zeros if zero or used else NAN, "missing_days": missing, "usual": usual}
         if used:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 
 from schemas.master import Meter
-from tests.hostile import HOUR, NAN
+from tests.hostile import DAY, HOUR, NAN
 from tests.oracle.watch import Facts
 
 
@@ -52,7 +52,8 @@ def exceeded(diary: list[Facts]) -> Iterator[Facts]:
     """A customer's days with the fifth highest share of its contract in thirty days, in whole per cent."""
     shares: list[float] = []
     for day in diary:
-        share = day["kva_p99"] / max(day["contract"] - day["suspended"], 1)
+        changed = bool(m := day["record"]) and m.effective > day["at"] - DAY
+        share = NAN if changed else day["kva_p99"] / max(day["contract"] - day["suspended"], 1)
         shares = [*shares, 0 if math.isnan(share) else min(math.floor(100 * share), 255)][-30:]
         fifth = sorted([0, 0, 0, 0, 0, *shares])[-5] / 100
         yield day | {"fifth": NAN if math.isnan(share) else fifth}

@@ -229,7 +229,7 @@ def routine(page: Page, f: Facts, change: float, excess: float) -> None:
 def formed(page: Page, f: Facts) -> float:
     """The usual form and the clipped days; by how much the week's valley share exceeds the usual."""
     usual = {name: page.form.get(name, NAN) for name in ("variation", "rhythm", "high", "valley")}
-    f |= {f"usual_{name}": value for name, value in usual.items()} | {"clipped": NAN, "kept_week": NAN}
+    f |= {f"usual_{name}": value for name, value in usual.items()} | {"clipped": NAN, "clip": NAN, "kept_week": NAN}
     if math.isnan(f["known"]) or f["kind"] == "holiday":
         return NAN
     day, seen = f["shape"], f["known"]
@@ -239,7 +239,7 @@ def formed(page: Page, f: Facts) -> float:
         page.clipped += 1
     elif day["top"] > 1.02 * page.top:
         page.clipped = 0
-    f["clipped"] = page.clipped
+    f |= {"clipped": page.clipped, "clip": page.top}
     for name, rate in (("variation", 1.0), ("rhythm", 1.0), ("high", 0.25 if page.clipped > 1 else 1.0)):
         page.form[name] = learned(usual[name], day[name], seen, rate)
     if math.isnan(day["valley"]):

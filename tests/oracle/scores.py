@@ -134,19 +134,21 @@ DAYS = {
     "area_loss_correlation": Rule(whole(suspicion, "rho", "excess"), 1, 2 * DAY, 6 * DAY),
     "step_drop": Rule(whole(
         lambda f: gated(min(f["slide"] / 8, 0.6 / max(f["kept"], 0.01)),
-                        f["kept_standing"] <= 0.75 and f["beyond"] >= math.log(0.1) and known(f) and f["pv"] == 0),
+                        f["kept_standing"] <= 0.75 and f["beyond"] >= math.log(0.1) and known(f) and f["pv"] == 0
+                        and not f["suspended"] > 0),
         "slide", "beyond", "kept", "kept_standing", "expected", "known", "pv"), 2, 4 * DAY, 14 * DAY),
     "usage_fluctuation": Rule(whole(
         lambda f: gated(abs(f["beyond"]) / max(math.log(2 if f["residential"] else 1.5), 3 * f["spread"]),
-                        known(f) and (f["beyond"] > 0 or (f["kept_standing"] <= 0.75 and f["beyond"] >= LEFT))),
+                        known(f) and (f["beyond"] > 0 or (f["kept_standing"] <= 0.75 and f["beyond"] >= LEFT
+                                                           and not f["suspended"] > 0))),
         "beyond", "spread", "kept_standing", "expected", "known"), 3, 2 * DAY, 5 * DAY),
     "timed_zero_block": Rule(whole(
         lambda f: gated(f["dark_days"] / 3, f["dark_before"] <= 0.15 and f["live"] >= 0.9 and f["known"] >= 28
                         and f["pv"] == 0), "dark_days", "dark_before", "live", "known", "pv"), 2, 0, 7 * DAY),
     "clipped_profile": Rule(whole(
-        lambda f: gated(min(f["clipped"] / 5, f["usual_high"] / 1.3 / (f["shape"]["top"] or 1e-9)),
+        lambda f: gated(min(f["clipped"] / 5, f["usual_high"] / 1.3 / f["clip"]),
                         f["beyond"] >= math.log(0.5) and f["known"] >= 28 and f["pv"] == 0),
-        "clipped", "usual_high", "beyond", "known", "pv"), 2, 0, 7 * DAY),
+        "clipped", "clip", "usual_high", "beyond", "known", "pv"), 2, 0, 7 * DAY),
     "flat_profile": Rule(
         whole(flatness, "usual_variation", "usual_rhythm", "beyond", "known", "pv"), 3, 2 * DAY, 4 * DAY
     ),
