@@ -294,15 +294,20 @@ SLOW = Kinds(
 )  # fmt: skip
 
 
-def keeps_cold(row: int, kw: float, block: Block) -> None:
-    """Nobody is at home, the refrigerator is."""
-    block.cap_kw[row] = kw
+def local_hour(block: Block) -> int:
+    """Of the day."""
+    return (block.start + 8 * HOUR) // HOUR % 24
+
+
+def stands(row: int, share: float, grid: Grid, block: Block) -> None:
+    """Nobody is at home: a share of what is used at the calmest hour, at all hours."""
+    shape = grid.shapes[grid.segment[row], 0]
+    block.scale[row] = share * shape.min() / shape[4 * local_hour(block)]
 
 
 def charges(row: int, kw: float, grid: Grid, block: Block) -> None:
     """A car that charges from eleven to two at night."""
-    hour = (block.start + 8 * HOUR) // HOUR % 24
-    if hour in {23, 0, 1}:
+    if (hour := local_hour(block)) in {23, 0, 1}:
         usual = grid.mean_kw[row] * grid.shapes[grid.segment[row], 0, 4 * hour]
         block.scale[row] += kw / usual
         block.cap_kw[row] += kw
@@ -368,10 +373,9 @@ def decoys(grid: Grid) -> Kinds:
         Fault("exchanged", "transformers of twice the ratio, on file since the same hour", office, rules=(), times=4,
               after=lambda row, _, b: transformed(row, 0.5, b), filed=lambda m, _: replace(m, ct=2 * m.ct)),
         Fault("away", "a home is empty for ten days and uses what it does by night", home, rules=(), times=4, lasts=10,
-              earliest=30, before=lambda row, _, b: keeps_cold(row, 0.55 * float(grid.mean_kw[row]), b)),
+              earliest=30, before=lambda row, _, b: stands(row, 1, grid, b)),
         Fault("away_and_off", "a home is empty for ten days and uses half of what it does by night", home, rules=(),
-              times=4, lasts=10, earliest=30,
-              before=lambda row, _, b: keeps_cold(row, 0.3 * float(grid.mean_kw[row]), b)),
+              times=4, lasts=10, earliest=30, before=lambda row, _, b: stands(row, 0.5, grid, b)),
         Fault("guests", "two days of guests", home, rules=(), times=8, lasts=2, earliest=30,
               before=lambda row, _, b: load(row, 2.5, b)),
         Fault("car", "a car that is charged at night", home, rules=(), times=4, earliest=30,

@@ -1,6 +1,7 @@
 """The town's office: bills and how they are paid, and the work from reading to collection."""
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -18,6 +19,7 @@ SHARES = (0.45, 0.35, 0.12, 0.05, 0.03)
 STAGES = (("reading", 24), ("checking", 24), ("review", 24), ("issue", 120), ("collection", 480))  # hours allowed
 ROUTES = 4  # of the meter reader in each area; each is an item of work, every month anew
 MONTH = 31  # days
+STUCK = 6  # items that nobody goes on with
 YUAN = 0.56  # a kWh, prepaid
 PREPAID = 0.02  # of the homes
 TOPPED_UP, LEFT = 200.0, 8  # yuan, and days of use that are left when the prudent pay
@@ -271,6 +273,23 @@ class _Work:
                 del self.steps[item][2:4]
                 yield Planted("left_out", ("stage_disorder",), self._section(item), self._name(item), at, self.end,
                               "review was started without checking")  # fmt: skip
+
+        yield from self._stuck(int(self.rng.integers(3)))
+
+    def _stuck(self, stage: int) -> Iterator[Planted]:
+        """Six items of a section, that enter a stage soon after each other, stay in it."""
+        whole = [k for k, steps in self.steps.items() if k < self.routes and len(steps) == 2 * len(STAGES)
+                 and steps[2 * stage].at + STAGES[stage][1] * HOUR + 1.5 * DAY < self.end]  # fmt: skip
+        section, _ = Counter(map(self._section, whole)).most_common(1)[0] if whole else ("", 0)
+        mine = sorted((self.steps[k][2 * stage].at, k) for k in whole if self._section(k) == section)
+        rows = [mine[n : n + STUCK] for n in range(len(mine) - STUCK + 1)]
+        if rows:
+            items = min(rows, key=lambda row: row[-1][0] - row[0][0])
+            at = items[0][0]
+            for _, item in items:
+                self.steps[item] = self.steps[item][: 2 * stage + 1]
+            yield Planted("stuck", ("stage_batch_stuck",), section, "", at, self.end,
+                          f"{STUCK} items stay in {STAGES[stage][0]}", ("stage_overdue", "stage_stall"))  # fmt: skip
 
     def _stalled(self, kind: str, rule: str, echo: str, stage: int, month: int) -> Iterator[Planted]:
         """An item of a month that stays in a stage."""
