@@ -23,13 +23,17 @@ from replay.planted import (
     Planted,
     bridged,
     current,
+    distorted,
     home,
     load,
     loads,
     miscounts,
     office,
+    sagged,
     through_ct,
+    uneven,
     unread,
+    voltage,
 )
 from schemas.columns import Event, Mask
 
@@ -185,6 +189,49 @@ REPORTS = (
     Fault("frequent_outage", "three outages of an hour within a week", home, needs=6.5,
           after=lambda row, start, b: goes_out(row, CUTS, start, b),
           told=tuple((n + k, e) for n in CUTS for k, e in ((0, Event.POWER_OFF), (1, Event.POWER_ON)))),
+)  # fmt: skip
+
+
+def fast(row: int, seconds: float, block: Block) -> None:
+    """The clock is so far ahead."""
+    block.clock[row] += seconds
+
+
+SMALL = Kinds(
+    (
+        Fault("small_voltage_loss", "74 % of phase B's voltage are left", through_ct, rules=("voltage_loss",),
+              after=lambda row, _, b: voltage(row, 1, 0.74, b), lasts=2, echoes=("voltage_deviation", *BESIDE)),
+        Fault("small_unbalance", "45 % of the load hang on phase A", through_ct, rules=("meter_current_unbalance",),
+              before=lambda row, _, b: uneven(row, (0.45, 0.28, 0.27), b), lasts=3, echoes=("area_load_unbalance",)),
+        Fault("small_sag", "a bad contact in the service line takes 28 V", home, rules=("voltage_deviation",),
+              after=lambda row, _, b: sagged(row, 28, b), lasts=3, needs=3),
+        Fault("small_overload", "a peak of a tenth above the contract, day after day", office,
+              rules=("over_contract_capacity",), before=lambda row, _, b: load(row, 1.65, b), needs=7, echoes=LOADED),
+        Fault("small_ratio_error", "the meter counts 86 % of what flows", office, rules=("energy_ratio_error",),
+              after=lambda row, _, b: miscounts(row, 0.86, b), needs=4.5, echoes=LESS),
+        Fault("small_differential", "a burden takes 13 % of what the meter measures", through_ct, lasts=3, needs=3,
+              rules=("power_differential",), after=lambda row, _, b: bridged(row, 0.87, b), echoes=MISSING),
+        Fault("small_bridge", "28 % of the phase current go around the meter", home, rules=("neutral_phase_mismatch",),
+              after=lambda row, _, b: bridged(row, 0.72, b), needs=4, echoes=MISSING),
+        Fault("small_tariff_gap", "the tariffs' registers count 99 % of what the total counts", through_ct,
+              rules=("register_sum_mismatch",), after=lambda row, _, b: loses_tariff(row, 0.99, b), needs=4.5),
+        Fault("small_curve_gap", "the curve holds 98.5 % of what the register counts", business,
+              rules=("register_interval_sum",), after=lambda row, _, b: shows_intervals(row, 0.985, b), needs=3.5,
+              echoes=EVENLY),
+        Fault("small_demand_error", "the demand register shows 92 % of the highest power", through_ct, needs=4.5,
+              rules=("demand_register_error",), after=lambda row, _, b: misses_demand(row, 0.92, b)),
+        Fault("small_clock_error", "the clock is six minutes ahead", home, rules=("clock_drift",),
+              before=lambda row, _, b: fast(row, 360, b)),
+        Fault("small_distortion", "distortion of the voltage grows by 3.2 points", through_ct, rules=("harmonics_thd",),
+              after=lambda row, _, b: distorted(row, 3.2, b), lasts=3, needs=3),
+        Fault("small_runaway", "the register runs eleven times as fast", home, rules=("meter_runaway",),
+              after=lambda row, _, b: miscounts(row, 11, b), needs=3.5,
+              echoes=(*EVENLY, "over_contract_capacity", "capacity_expansion")),
+        Fault("small_roof", "a roof of 0.8 kW feeds in, and nobody entered it", home, rules=("unregistered_reverse",),
+              before=lambda row, _, b: shines(row, 0.8, b), needs=7, echoes=("reverse_polarity",)),
+        Fault("small_step", "a tenth of the energy goes around the meter", home, rules=MISSING, needs=12,
+              after=lambda row, _, b: current(row, slice(None), 0.9, b), echoes=LESS),
+    ), (), office=False,
 )  # fmt: skip
 
 

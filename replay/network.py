@@ -17,6 +17,7 @@ SLOT = 900
 SLOTS = 96
 VOLTS = 220.0
 RATINGS = np.array([100, 160, 200, 250, 315, 400, 500, 630, 800, 1000, 1250, 1600, 2000, 2500.0])  # kVA
+OWN = np.concatenate([[30, 50, 63, 80], RATINGS])  # kVA of customers' transformers
 RATIOS = np.array([10, 15, 20, 30, 40, 60, 80, 100, 120, 160, 200, 250, 300, 400, 500, 600, 800.0])  # to 5 A
 
 DAY = 86_400
@@ -123,7 +124,7 @@ class Grid:
             contract_until=start + (200 + 53 * row % 1000) * DAY if user else 0, signed_kva=contract if user else None,
             tariff=TARIFFS[segment].tariff if user else "", read_day=1 if user else 0,
             declared_kw=float(np.ceil(self.cap_kw[row])) if industrial else None,
-            own_transformer_kva=float(next_step(RATINGS, np.array([1.3 * contract]))[0]) if industrial else 0.0,
+            own_transformer_kva=float(next_step(OWN, np.array([1.3 * contract]))[0]) if industrial else 0.0,
         )  # fmt: skip
 
 

@@ -263,8 +263,7 @@ class _Work:
         count = max(1, len(self.grid.areas) // 6)
         for stage in self.rng.permutation([0, 1, 2])[:count].tolist():
             yield from self._stalled("stalled_stage", "stage_overdue", "stage_stall", stage, 0)
-        if self.end > self.start + 1.3 * MONTH * DAY:
-            yield from self._stalled("stage_stall", "stage_stall", "stage_overdue", 3, 1)
+        long = self.end > self.start + 1.3 * MONTH * DAY  # enough that what is usual becomes known
         for _ in range(count):
             whole = [k for k, steps in self.steps.items() if len(steps) == 2 * len(STAGES) and steps[4].at < self.end]
             if whole:
@@ -274,7 +273,8 @@ class _Work:
                 yield Planted("left_out", ("stage_disorder",), self._section(item), self._name(item), at, self.end,
                               "review was started without checking")  # fmt: skip
 
-        yield from self._stuck(int(self.rng.integers(3)))
+        yield from (self._stalled("stage_stall", "stage_stall", "stage_overdue", 3, 1) if long
+                    else self._stuck(int(self.rng.integers(3))))  # fmt: skip
 
     def _stuck(self, stage: int) -> Iterator[Planted]:
         """Six items of a section, that enter a stage soon after each other, stay in it."""
