@@ -186,10 +186,11 @@ def page(runs: list[Run]) -> Iterator[str]:
     for run in runs:
         (false if run.clean else beside).update(run.false)
     planted = [f for run in runs for f in run.found if f.kind not in ATTACKS]
-    yield from faults([f for f in planted if not f.kind.startswith("small_")], false, weeks)
-    yield ""
-    yield from faults([f for f in planted if f.kind.startswith("small_")], false, weeks)
-    yield ""
+    small = [f for f in planted if f.kind.startswith("small_")]
+    for part in ([f for f in planted if f not in small], small):
+        if part:
+            yield from faults(part, false, weeks)
+            yield ""
     yield "| Theft | What is registered | Begins | Found | After, median | At worst | Rank | Told first by |"
     yield "|---|---|---|---|---|---|---|---|"
     for kind, attack in ATTACKS.items():
