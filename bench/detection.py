@@ -24,9 +24,10 @@ from detectors.rule import RULES
 from models.features import DAY, Columns
 from models.suspects import Suspects
 from replay.attacks import ATTACKS, attacked
-from replay.faults import EVERY, SLOW, SMALL, decoys, spring_festival
+from replay.decoys import decoys, spring_festival
+from replay.faults import EVERY, SLOW, SMALL
+from replay.happenings import Planted
 from replay.network import build_grid
-from replay.planted import Planted
 from replay.scoring import Score, score
 from replay.town import START, Town
 from schemas.alert import Alert

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from replay.happenings import HOUR, MISSING, Block, Happening, Planted
 from replay.network import Grid, Rows, Values
-from replay.planted import HOUR, MISSING, Block, Happening, Planted
 
 
 def registered(rows: int | Rows, shares: Values, block: Block) -> None:

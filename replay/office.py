@@ -10,8 +10,8 @@ import numpy as np
 
 from models.calendar import midnight, months_around
 from models.tariffs import Used, amount
+from replay.happenings import DAY, HOUR, Planted
 from replay.network import RESIDENTIAL, SEGMENTS, TARIFFS, ZONE, Grid
-from replay.planted import DAY, HOUR, Planted
 from schemas.columns import Payment, Payments, Progress, Stages
 
 CHANNELS = ("", "WeChat", "Alipay", "bank", "counter", "kiosk")

@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from replay.planted import DAY, Planted
+from replay.happenings import DAY, Planted
 from schemas.alert import Alert
 
 

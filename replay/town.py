@@ -19,10 +19,11 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from models.calendar import day_of, month_of
+from replay.happenings import DAY, Block, Happening, Planted
 from replay.history import Source, SourceError
 from replay.network import SLOT, SLOTS, VOLTS, ZONE, Values, build_grid
 from replay.office import open_office
-from replay.planted import DAY, USUAL, Block, Happening, Kinds, Plan, Planted
+from replay.planted import USUAL, Kinds, Plan
 from schemas.columns import Batch, Codes, DeviceEvents, Readings
 from schemas.master import Area
 

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from detectors.rule import RULES
-from replay.planted import Planted
+from replay.happenings import Planted
 from replay.scoring import Finding, Score
 from schemas.alert import Alert
 from streams.evidence import Curve, Span, Timeline

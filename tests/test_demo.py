@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from detectors.engine import Engine
-from replay.planted import Planted
+from replay.happenings import Planted
 from replay.scoring import score
 from replay.town import Town
 from schemas.alert import Alert

@@ -13,7 +13,7 @@ import pytest
 from detectors.engine import Engine
 from detectors.rule import RULES
 from replay.attacks import ATTACKS, attacked
-from replay.planted import Planted
+from replay.happenings import Planted
 from replay.town import Town
 from schemas.columns import Readings, Status
 from schemas.master import Area, Meter

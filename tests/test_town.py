@@ -8,10 +8,11 @@ import pytest
 from msgspec.structs import replace
 
 from replay.attacks import ATTACKS, attacked
-from replay.faults import EVERY, decoys
+from replay.decoys import decoys
+from replay.faults import EVERY
+from replay.happenings import Filed, Happening
 from replay.history import SourceError
 from replay.network import SLOT
-from replay.planted import Filed, Happening
 from replay.town import BLOCK, REPEATED, START, Town, named_town
 from schemas.columns import Readings
 
