@@ -18,6 +18,7 @@ from detectors.windows import Windows
 from schemas.columns import Readings
 from schemas.master import Area, Meter
 from schemas.rules import Edition, Rulebook, RulebookError, decode_rulebook, rulebook_of
+from tests.casebook import casebook
 from tests.hostile import hostile
 from tests.test_promises import engine_of, exactly, watch
 
@@ -153,7 +154,8 @@ def test_an_edition_of_another_version_of_the_code_is_passed_over():
 
 
 def test_a_rulebook_is_the_same_after_the_topic():
-    told = Rulebook({"zero_usage": edition(settings={"days": 10}, segments={"pv": {"days": 14.5}})})
+    told = Rulebook({"zero_usage": edition(settings={"days": 10}, segments={"pv": {"days": 14.5}}),
+                     "tariff_misuse": edition(model=casebook("tariff_misuse").model)})  # fmt: skip
     assert decode_rulebook(msgspec.json.encode(told)) == told
 
 
