@@ -117,7 +117,7 @@ class _Bills:
         """What is left every morning; the prudent pay in time, each as much again."""
         daily = 24 * float(self.grid.mean_kw[row]) * YUAN
         rng, rows = np.random.default_rng([row, 6]), []
-        left = TOPPED_UP / 4 + daily * (LEFT + rng.uniform(1, 20))
+        left = TOPPED_UP / 4 + daily * (rng.uniform(9, 28) if prudent else rng.uniform(2, 9))
         for at in range(self.start + 7 * HOUR, self.end, DAY):
             left = round(left - daily * rng.uniform(0.7, 1.3), 2)
             rows.append(Row(at, row, Payment.BALANCE, max(left, 0.0)))
