@@ -151,16 +151,19 @@ class Policy:
 
     def forget(self, clocks: Mapping[str, int]) -> None:
         """Drop what is older than any event or alert of some areas could still concern."""
+        held: dict[tuple[str, str], list[Alert]] = {}
         for area, clock in clocks.items():
             known = self.recent.get(area, {})
             for key in [k for k, a in known.items() if a.state != "raised" and a.at < clock - MEMORY]:
                 del known[key]
                 self.decided.pop(key, None)
+            for alert in known.values():
+                for subject in {"", alert.subject} if alert.held else ():
+                    held.setdefault((area, subject), []).append(alert)
         for pair, spans in list(self.events.items()):
             if pair[0] in clocks:
-                held = [a for a in self.recent.get(pair[0], {}).values() if a.held and pair[1] in {"", a.subject}]
                 kept = [s for s in spans if max(s[1], s[2]) > clocks[pair[0]] - MEMORY
-                        or any(explains(s, alert) for alert in held)]  # fmt: skip
+                        or any(explains(s, alert) for alert in held.get(pair, ()))]  # fmt: skip
                 if kept:
                     self.events[pair] = kept
                 else:
