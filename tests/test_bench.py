@@ -17,6 +17,7 @@ from bench.load import AREA, BEGIN, LASTS, ZONE, Load
 from bench.place import PARTITIONS, partition_of
 from bench.results import GOALS, RATE, Result, document, summed
 from detectors.engine import Engine
+from detectors.rule import RULES
 from schemas.alert import Alert
 from schemas.columns import Batch
 
@@ -134,6 +135,11 @@ def test_what_was_missed_or_false_shows_in_the_table():
     page = list(detection.page([amid, quiet]))
     assert "| a leak | `voltage_loss` | 1 of 2 | 12 h | 12 h | 1.5 |" in page
     assert "| `zero_usage` | 0 | 0.00 | 2 | 4.00 |" in page
+
+
+def test_every_published_rule_stands_in_the_page_of_what_is_found():
+    page = (Path(__file__).parents[1] / "docs" / "detection.md").read_text(encoding="utf-8")
+    assert not [name for name, rule in RULES.items() if rule.status == "published" and f"`{name}`" not in page]
 
 
 def test_every_family_has_its_share_of_the_time():
