@@ -172,7 +172,7 @@ class _Bills:
         for row in self.advance.permutation(self.prepaid)[: max(1, len(self.customers) // 800)].tolist():
             balance, daily = self._balance(row, prudent=False), 24 * float(self.grid.mean_kw[row]) * YUAN
             low = [told.at for told in balance if told.amount < 1.15 * max(20, 3 * daily)]
-            if low and low[0] > self.start + 3 * DAY:
+            if low and self.start + 3 * DAY < low[0] < self.end - 3 * DAY:
                 self.balances[row] = balance
                 yield Planted("low_balance", ("low_balance",), *self._who(row), low[0], self.end,
                               "what was paid in advance runs out")  # fmt: skip
