@@ -52,15 +52,23 @@ def low_balance(balance: Column, daily_yuan: Column, *, least: float = 20.0, day
 
 @rule(
     Invoices, severity=4, worse=(Level(7.0, 3, 0), Level(15.0, 2, 0), Level(30.0, 1, 0)), title=("Arrears", "欠费"),
-    text=("{unpaid:.2f} yuan are unpaid {overdue_days:.0f} days after they were due[; the penalty is {penalty:.2f}].",
-          "欠费{unpaid:.2f}元,已逾期{overdue_days:.0f}天[,违约金已计{penalty:.2f}元]。"),
+    text=(("{unpaid:.2f} yuan are unpaid {overdue_days:.0f} days after they were due[; the penalty is {penalty:.2f}]"
+           "[; supply may be cut off in {cutoff_days:.0f} days, {notice_days:.0f} days after notice]."),
+          ("欠费{unpaid:.2f}元,已逾期{overdue_days:.0f}天[,违约金已计{penalty:.2f}元]"
+           "[,提前{notice_days:.0f}天通知后,最早{cutoff_days:.0f}天后可停电]。")),
 )  # fmt: skip
-def arrears_tier(overdue_days: Column, unpaid: Column) -> Column:
+def arrears_tier(
+    overdue_days: Column, unpaid: Column, credit: Column, *, good: float = 0.5, poor: float = 2.2
+) -> Column:
     """A bill is unpaid 1, 7, 15, 30 days after it was due (欠费分级). Tiers: default of this project.
 
-    The penalty a day is 1 per mille for homes, 2 for others, 3 for others' debts of past years: catalogue 1.6.
+    A day counts half at the best credit level, A, and 2.2 times at the worst, D: a tier later, and from the 7th day on
+    a tier sooner. The penalty a day is 1 per mille for homes, 2 for others, 3 for others' debts of past years; supply
+    may be cut off after 30 days, homes having had 7 days' notice, others 3: catalogue 1.6, the due date standing for
+    the demand.
     """
-    return np.where(unpaid > 0, overdue_days, 0.0)
+    weight = np.where(credit > 0, good, np.where(credit < 0, poor, 1.0))
+    return np.where(unpaid > 0, overdue_days * weight, 0.0)
 
 
 @rule(

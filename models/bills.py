@@ -20,6 +20,8 @@ from schemas.columns import EARLIEST, LATEST, Codes, Invoices, Payment, Payments
 MARKS = (1.0, 7.0, 15.0, 30.0)  # days after the due date
 HOME, OTHER, PRIOR = 0.001, 0.002, 0.003  # a day of what homes owe, others, and others of past years
 UNTOLD = -1e15  # beyond what the wire lets through
+CREDIT = {"A": 1.0, "D": -1.0}
+CUTOFF, NOTICE_HOME, NOTICE_OTHER = 30, 7, 3  # days overdue after which supply may be cut off, and of notice before it
 KEPT = 15 * DAY  # of a bill that is paid, for what may be paid once more
 
 
@@ -70,8 +72,8 @@ class Bills(Deadlines):
     """Bills until they are paid."""
 
     kind, item = Invoices, Bill
-    columns = ("overdue_days", "unpaid", "penalty", "read_off", "short_kwh", "by_demand", "difference", "recomputed",
-               "overpaid")  # fmt: skip
+    columns = ("overdue_days", "unpaid", "penalty", "credit", "cutoff_days", "notice_days", "read_off", "short_kwh",
+               "by_demand", "difference", "recomputed", "overpaid")  # fmt: skip
 
     def __init__(self, index: Index, registry: Registry, zone: str) -> None:
         super().__init__(index)
@@ -103,12 +105,11 @@ class Bills(Deadlines):
         bill = self.items[slot]
         for visit in bill.visits():
             for at, certain, days in passing(visit, MARKS):
-                penalty = self.penalty(slot, at) if days else nan
-                yield Moment(at, certain, (days, bill.unpaid(at), penalty, *UNKNOWN[3:]))
+                yield Moment(at, certain, (days, bill.unpaid(at), *self.arrears(slot, at, days), *UNKNOWN[6:]))
         for at in sorted({at for at, *_ in (*bill.issues, *bill.paid)}):
             yield Moment(at, certain=True, columns=(*UNKNOWN[:-1], bill.overpaid(at)))
         for issue, after in zip_longest(bill.issues, bill.issues[1:]):
-            told = (*UNKNOWN[:3], *self.issued(self.index.pairs[slot][0], bill.customer, issue), nan)
+            told = (*UNKNOWN[:6], *self.issued(self.index.pairs[slot][0], bill.customer, issue), nan)
             yield Moment(issue.at, certain=True, columns=told)
             if after is None or after.at > issue.at + DAY:
                 yield Moment(issue.at + DAY, after is not None, told)
@@ -117,14 +118,21 @@ class Bills(Deadlines):
         """Bills that were paid so long ago that no second payment is looked for, or were never issued."""
         return super().finished(clock, max(grace, KEPT), troubled)
 
-    def penalty(self, slot: int, at: int) -> float:
-        """Yuan that being late has come to cost by a time; NaN where the customer is unknown."""
+    def arrears(self, slot: int, at: int, days: float) -> tuple[float, ...]:
+        """What is told of a bill that is late by some days, from penalty to notice_days."""
+        bill = self.items[slot]
+        account, _ = self.registry.account(self.index.pairs[slot][0], bill.customer, bill.issues[-1].at)
+        credit = CREDIT.get(account.credit, 0.0) if account else 0.0
+        if account is None or not days:
+            return nan, credit, nan, nan
+        home = account.segment == "residential"
+        notice = NOTICE_HOME if home else NOTICE_OTHER
+        return self.penalty(slot, at, home=home), credit, max(CUTOFF - days, notice), float(notice)
+
+    def penalty(self, slot: int, at: int, *, home: bool) -> float:
+        """Yuan that being late has come to cost by a time."""
         bill = self.items[slot]
         due = bill.issues[-1].due
-        account, _ = self.registry.account(self.index.pairs[slot][0], bill.customer, bill.issues[-1].at)
-        if account is None:
-            return nan
-        home = account.segment == "residential"
         year = midnight(new_year(min(max(due, EARLIEST), LATEST - 1), self.zone), self.zone)
         days = range(due + DAY, at + 1, DAY)
         return float(sum(max(bill.unpaid(d), 0.0) * (HOME if home else PRIOR if d > year else OTHER) for d in days))

@@ -359,6 +359,9 @@ class Invoices(Batch):
     overdue_days: Column  # 0 once it is settled
     unpaid: Column  # yuan
     penalty: Column  # yuan for being late, so far
+    credit: Column  # 1 where the customer's level is the best, -1 where it is the worst, else 0
+    cutoff_days: Column  # until supply may be cut off, if notice is given now
+    notice_days: Column  # that the notice must come before
     read_off: Column  # hours between the reading and the moment, or the day, at which the contract wants it
     short_kwh: Column  # kWh that the register frozen at the month's end is above the reading billed, secondary
     by_demand: Column  # 1 where the tariff has a price of demand
@@ -536,6 +539,7 @@ COLUMN_TYPES: dict[str, Any] = {
     "share": np.float64,
     "read_off": np.float64, "short_kwh": np.float64, "by_demand": np.float64, "difference": np.float64,
     "recomputed": np.float64, "overpaid": np.float64,
+    "credit": np.float64, "cutoff_days": np.float64, "notice_days": np.float64,
     "unmatched_hours": np.float64, "paid": np.float64, "settled": np.float64,
     "limit_hours": np.float64, "stalled": np.float64, "usual_hours": np.float64, "unfinished": np.float64,
     "stuck": np.float64, "open_items": np.float64, "stuck_share": np.float64,

@@ -87,6 +87,7 @@ class Meter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     tariff: str = ""
     valley_from: Hour = 23  # of the tariff's valley (谷), local time
     valley_until: Hour = 7
+    credit: Annotated[str, msgspec.Meta(pattern="^[A-D]?$")] = ""  # level of the customer (信用等级), A the best
     declared_kw: Annotated[Power | None, quantity("kW")] = None  # for a customer billed by demand, primary
     read_day: Annotated[int, msgspec.Meta(ge=0, le=31)] = 0  # of the month, on which bills are read (抄表例日)
 

@@ -143,7 +143,7 @@ def area_of(g: np.random.Generator, name: str, start: int, end: int, interval: i
             contract_kva=float(g.choice([3, 20])) if g.random() < 0.7 else None,
             segment="commercial" if g.random() < 0.6 else "residential", pv_kva=5.0 if g.random() < 0.1 else 0.0,
             customer=f"C{n}", tariff=("home", "works", "shop")[n], declared_kw=50.0 if n == 1 else None,
-            read_day=5 if n == 0 else 0,
+            read_day=5 if n == 0 else 0, credit=("", "A", "D")[n],
         )  # fmt: skip
         meters.append(record)
         if g.random() < 0.3:

@@ -30,7 +30,7 @@ def test_a_penalty_grows_by_the_day_with_what_is_open_and_by_the_new_year(segmen
         amount=[1000, 500], bills=("B1",), bill=[0, 0], succeeded=[1, 1], due=[DUE, 0],
     )  # fmt: skip
     bills.fold(told, np.zeros(2, np.int64), np.zeros(2, np.int64))
-    assert bills.penalty(0, DUE + days * DAY) == pytest.approx(penalty)
+    assert bills.arrears(0, DUE + days * DAY, days)[0] == pytest.approx(penalty)
 
 
 def test_payments_are_forgotten_once_nothing_can_concern_them():

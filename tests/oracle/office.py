@@ -94,7 +94,10 @@ def bills_told(area: str, master: Area | None, zone: str, rows: list[Row], clock
         mine = [r for r in rows if r.subject == customer and r.columns["bill"] == bill]
         issues = sorted((r for r in mine if r.columns["payment"] == Payment.BILL), key=lambda r: r.at)
         subject = f"{customer}/{bill}"
-        judge(ARREARS, area, subject, overdue(issues[-1], mine, clock), told)
+        known = account(issues[-1], master)
+        weight = {"A": 0.5, "D": 2.2}.get(known[0].credit, 1.0) if known else 1.0
+        late = [f | {"weight": weight} for f in overdue(issues[-1], mine, clock)]
+        judge(ARREARS, area, subject, late, told)
         judge(OVERPAID, area, subject, overpaid(issues, mine), told)
         facts: list[Facts] = []
         for n, row in enumerate(issues):

@@ -180,7 +180,7 @@ BALANCES = {"area_loss_high": Rule(whole(
 }  # fmt: skip
 PAYMENTS = {"payment_failure_repeat": Rule(lambda f: between(f["failures"] >= 3, f["failures"] == 0), 2)}
 ATTEMPTS = {"payment_failure_burst": Rule(burst, 2, 10 * MINUTE, HOUR // 2)}
-ARREARS = {"arrears_tier": Rule(lambda f: f["days"] if f["unpaid"] > 0 else 0.0, 4,
+ARREARS = {"arrears_tier": Rule(lambda f: f["days"] * f["weight"] if f["unpaid"] > 0 else 0.0, 4,
                                 worse=((7.0, 3, 0), (15.0, 2, 0), (30.0, 1, 0)))}  # fmt: skip
 BALANCES_LEFT = {"low_balance": Rule(lambda f: 2 - f["balance"] / max(20, 3 * f["daily"]), 4)}
 OVERPAID = {"bill_overpaid": Rule(lambda f: f["overpaid"], 3)}
