@@ -3,18 +3,27 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.rule import DAY, gated, rule
+from detectors.rule import DAY, Level, gated, rule
 from schemas.columns import Column, Days
 
 
 @rule(
-    Days, severity=3, release=2 * DAY, segments={"residential": {"days": 30.0}}, title=("Zero usage", "零电量"),
-    text=("No use for {zero_days:.0f} days (limit {days:.0f}) where {usual_kwh:.1f} kWh a day were usual.",
-          "连续{zero_days:.0f}天零电量(限值{days:.0f}天),平时日用电{usual_kwh:.1f}kWh。"),
+    Days, severity=3, worse=(Level(2.0, 2, 0),), release=2 * DAY, segments={"residential": {"days": 30.0}},
+    title=("Zero usage", "零电量"),
+    text=(("No use for {zero_days:.0f} days (limit {days:.0f}) where {usual_kwh:.1f} kWh a day were usual[; the area "
+           "loses {lost_kwh:.1f} kWh a day beyond the usual]."),
+          ("连续{zero_days:.0f}天零电量(限值{days:.0f}天),平时日用电{usual_kwh:.1f}kWh"
+           "[;本台区日损失电量超常{lost_kwh:.1f}kWh]。")),
 )  # fmt: skip
-def zero_usage(zero_days: Column, usual_kwh: Column, *, days: float = 7.0, usual: float = 0.5) -> Column:
-    """Nothing used for 7 days, residential 30, read well, alive, after real use (零电量). Defaults of this project."""
-    return gated(zero_days / days, usual_kwh > usual)
+def zero_usage(
+    zero_days: Column, usual_kwh: Column, lossy: Column, *, days: float = 7.0, usual: float = 0.5
+) -> Column:  # fmt: skip
+    """Nothing used for 7 days, residential 30, read well, alive, after real use (零电量). Defaults of this project.
+
+    More severe where the area loses more than usual (catalogue 1.6): the score is 2 or more there, elsewhere below 2.
+    """
+    score = gated(zero_days / days, usual_kwh > usual)
+    return np.where((lossy > 0) & (score >= 1), 1 + score, np.minimum(score, 1.9))
 
 
 @rule(

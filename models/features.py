@@ -72,8 +72,8 @@ class DayRuns:
     """Run lengths over a meter's closed days."""
 
     reads: tuple[str, ...] = ("reads",)
-    takes: tuple[str, ...] = ("at", "kwh", "coverage", "live", "stopped")
-    gives: tuple[str, ...] = ("zero_days", "missing_days", "usual_kwh")
+    takes: tuple[str, ...] = ("at", "kwh", "coverage", "live", "stopped", "area_excess_kwh")
+    gives: tuple[str, ...] = ("zero_days", "missing_days", "usual_kwh", "lossy", "lost_kwh")
 
     def __init__(self) -> None:
         self.cells = Cells(zero=np.int32(0), missing=np.int32(0), usual=np.float64(np.nan))
@@ -81,9 +81,10 @@ class DayRuns:
     def fold(self, slots: Codes, columns: Columns) -> Columns:
         """Adds zero_days, missing_days and usual_kwh, the fading mean over days with use (a month's half-life).
 
-        Days after the supply was stopped are no zero days.
+        Days after the supply was stopped are no zero days. lossy is 1 where the area surely loses more than usual, and
+        lost_kwh how much; 0 and NaN where it does not, or nobody knows.
         """
-        c, kwh = self.cells, columns["kwh"].astype(np.float64)
+        c, kwh, lost = self.cells, columns["kwh"].astype(np.float64), columns["area_excess_kwh"]
         usual = c["usual"][slots]
         zero = (kwh == 0) & (columns["coverage"] >= 0.9) & ~(columns["live"] < 0.5)
         used = kwh > 0
@@ -97,6 +98,8 @@ class DayRuns:
             "zero_days": np.where(zero | used, zeros, np.nan),
             "missing_days": missing.astype(float),
             "usual_kwh": usual,
+            "lossy": (lost > 0).astype(float),
+            "lost_kwh": np.where(lost > 0, lost, np.nan),
         }
 
 

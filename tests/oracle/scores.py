@@ -69,6 +69,12 @@ def flatness(f: Facts) -> float:
     return gated(max(0.05 / max(variation, 0.005), calm), usual and f["known"] >= 28 and f["pv"] == 0)
 
 
+def unused(f: Facts) -> float:
+    """How long a customer has used nothing; a lossy area makes it worse."""
+    score = gated(f["zero_days"] / (30 if f["residential"] else 7), f["usual"] > 0.5)
+    return score + 1 if score >= 1 and f["excess"] > 0 else min(score, 1.9)
+
+
 LEFT = math.log(0.1)  # of the expected use, where little is left
 READINGS = {
     "voltage_loss": Rule(by_phase(
@@ -127,9 +133,7 @@ INTERVALS = {
     "area_load_unbalance": Rule(load_unbalance, 3, 2 * HOUR, HOUR, lull=2 * HOUR),
 }  # fmt: skip
 DAYS = {
-    "zero_usage": Rule(
-        lambda f: gated(f["zero_days"] / (30 if f["residential"] else 7), f["usual"] > 0.5), 3, 0, 2 * DAY
-    ),
+    "zero_usage": Rule(unused, 3, 0, 2 * DAY, worse=((2.0, 2, 0),)),
     "read_failure": Rule(lambda f: f["missing_days"] / 3, 3),
     "area_loss_correlation": Rule(whole(suspicion, "rho", "excess"), 1, 2 * DAY, 6 * DAY),
     "step_drop": Rule(whole(
