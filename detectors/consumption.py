@@ -228,7 +228,7 @@ def new_install_check(unread_days: Column, first_load: Column, *, days: float = 
     """A new customer is not read by the third day, or the first month's load is below 2 % of the contract (新装).
 
     Catalogue 1.7; homes 0.2 %, since a new one often stands empty: default of this project. New is whose first record
-    takes effect after the area's files begin, at a meter that does not follow another of the same customer. The load is
-    looked at from the 30th to the 60th day. Any other alert of such a meter within 30 days says so.
+    takes effect when half of the area's meters stand, at a meter that does not follow another of the same customer. The
+    load is looked at from the 30th to the 60th day. Any other alert of such a meter within 30 days says so.
     """
     return np.maximum(unread_days / days, load / np.maximum(first_load, 1e-6))

@@ -111,6 +111,7 @@ class FirstMonth:
     takes: tuple[str, ...] = ("reads", "kwh", "coverage", "register", "ratio", "contract_kva")
     gives: tuple[str, ...] = ("unread_days", "first_load")
 
+    FIRST = 1.05  # days after which the first is surely closed, even one of 25 hours
     JUDGED, LAST, FEW = 30, 60, 15  # days: from when on the load counts and until when, and that must be known
 
     def __init__(self) -> None:
@@ -119,12 +120,13 @@ class FirstMonth:
     def fold(self, slots: Codes, columns: Columns) -> Columns:
         """Adds unread_days, -inf once a reading showed energy, and first_load, the mean of kW to the contract's kVA.
 
-        That is inf before 30 days and while fewer than 15 are known. NaN for customers who are not new; after 60 days
-        they are as if all were well, for a day.
+        That is inf before 30 days and while fewer than 15 are known. NaN for customers who are not new, or were
+        connected before the area's history began; after 60 days they are as if all were well, for a day.
         """
         c, day, kwh = self.cells, columns["connected_days"], columns["kwh"].astype(np.float64)
-        new = (day > 0) & (day <= self.LAST + 1)
-        begins = day <= c["last"][slots]
+        last = c["last"][slots]
+        begins = (day > 0) & (day <= self.FIRST) & ((last == 0) | (day <= last))
+        new = begins | ((last > 0) & (day > last) & (day <= self.LAST + 1))
         days, read, used = (np.where(begins, 0, c[name][slots]) for name in ("days", "read", "kwh"))
         shown, told = ~np.isnan(kwh), columns["reads"] > 0
         read = (read > 0) | (told & (shown | ~np.isnan(columns["register"])))

@@ -113,7 +113,7 @@ class Versions:
 
 
 def newcomers(area: Area) -> dict[str, int]:
-    """Since when each meter measures a customer who was not there when the area's files begin, nor at another meter.
+    """Since when each meter measures a customer who came when half of the area's meters stood, and at no other meter.
 
     >>> records = [("M1", "C1", 0), ("M2", "C2", 0), ("M3", "C2", 9), ("M4", "C4", 9), ("M4", "C4", 11)]
     >>> newcomers(Area(area="A1", meters=[Meter(meter=m, customer=c, effective=at) for m, c, at in records]))
@@ -122,10 +122,11 @@ def newcomers(area: Area) -> dict[str, int]:
     ordered = sorted(area.meters, key=lambda m: m.effective)
     meters = {m.meter: m for m in reversed(ordered) if m.customer and m.meter != area.gateway}
     customers = {m.customer: m.effective for m in reversed(ordered)}
+    begun = sorted({m.meter: m.effective for m in reversed(ordered)}.values())
     return {
         meter: m.effective
         for meter, m in meters.items()
-        if ordered[0].effective < m.effective == customers[m.customer]
+        if begun[(len(begun) - 1) // 2] < m.effective == customers[m.customer]
     }
 
 
@@ -178,7 +179,7 @@ class Registry:
                 self.connected[self.meter_index.slot(area.area, meter)] = since
 
     def known_for(self, meters: Codes, at: Times) -> Column:
-        """Days for which some meters' customers have been connected; NaN where they are as old as the area's files."""
+        """Days for which some meters' customers have been connected; NaN where they are none of its newcomers."""
         since = self.connected[np.minimum(meters, len(self.connected) - 1)] if len(self.connected) else np.nan
         return np.where(meters < len(self.connected), (at - since) / DAY, np.nan)
 

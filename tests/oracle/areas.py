@@ -180,23 +180,26 @@ def lived(diary: list[Facts]) -> Iterator[Facts]:
 
 
 def newcomer(area: Area | None, meter: str) -> float:
-    """Since when a customer is new who was connected after the area's files begin; infinity for any other."""
+    """Since when a customer is new who was connected when half of the area stood; infinity for any other."""
     records = sorted(area.meters if area else [], key=lambda m: m.effective)
     mine = [m for m in records if m.meter == meter]
     if area is None or not mine or not mine[0].customer or meter == area.gateway:
         return math.inf
     first = next(m for m in records if m.customer == mine[0].customer)
-    return mine[0].effective if records[0].effective < mine[0].effective == first.effective else math.inf
+    begun = sorted(min(m.effective for m in records if m.meter == name) for name in {m.meter for m in records})
+    new = begun[(len(begun) - 1) // 2] < mine[0].effective == first.effective
+    return mine[0].effective if new else math.inf
 
 
 def first_month(diary: Iterator[Facts], since: float) -> Iterator[Facts]:
     """A new customer's days with how long nothing was read, and the mean load of those that were."""
     kw: list[float] = []
-    read = False
+    read = followed = False
     for day in diary:
         age = (day["at"] - since) / DAY
+        followed = followed or 0 < age <= 1.05
         told: Facts = {"unread": NAN, "load": NAN}
-        if 0 < age <= 61:
+        if followed and 0 < age <= 61:
             told = {"unread": -math.inf, "load": math.inf}
             if not math.isnan(day["kwh"]):
                 kw.append(day["kwh"] / day["coverage"] * day["ratio"] / 24)
