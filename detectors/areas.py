@@ -39,8 +39,10 @@ def read_success_rate(read_share: Column, *, limit: float = 0.98) -> Column:
 
 @rule(
     Days, severity=1, hold=2 * DAY, release=6 * DAY, title=("Use that goes with the area's loss", "台区线损关联"),
-    text=("Suspected: area loss goes with the meter, {suspect_rho:.0%}: {suspect_kwh:.0f} kWh a day (limit {least:g}).",
-          "疑似:台区损失与本表电量相关({suspect_rho:.0%}),每天约{suspect_kwh:.0f}kWh(限值{least:g})。"),
+    text=(("Suspected: area loss goes with the meter, {suspect_rho:.0%}: {suspect_kwh:.0f} kWh a day (limit {least:g})."
+           "[ Its voltage is {found_apart:.2f} V off this transformer's, the area's others {area_apart:.2f} V.]"),
+          ("疑似:台区损失与本表电量相关({suspect_rho:.0%}),每天约{suspect_kwh:.0f}kWh(限值{least:g})。"
+           "[其电压变化与本台区变压器相差{found_apart:.2f}V,本台区其他电表为{area_apart:.2f}V。]")),
 )  # fmt: skip
 def area_loss_correlation(
     suspect_rho: Column, suspect_days: Column, suspect_kwh: Column, area_excess_kwh: Column, *, correlated: float = 0.6,

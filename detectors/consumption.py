@@ -232,3 +232,22 @@ def new_install_check(unread_days: Column, first_load: Column, *, days: float = 
     load is looked at from the 30th to the 60th day. Any other alert of such a meter within 30 days says so.
     """
     return np.maximum(unread_days / days, load / np.maximum(first_load, 1e-6))
+
+
+@rule(
+    Days, severity=2, hold=2 * DAY, release=14 * DAY, title=("Voltage dips without load", "电压电流脱耦"),
+    text=(("Suspected load beside the meter: registered load used to explain {explained:.0%} of the voltage's changes "
+           "({dip:.2f} V a kW), of late {explained_week:.0%}; {unexplained:.1f} times as much is left unexplained."),
+          ("疑似表外用电:电压变化原有{explained:.0%}可由计量负荷解释(每千瓦降{dip:.2f}V),近日仅{explained_week:.0%},"
+           "无法解释的部分为平时的{unexplained:.1f}倍。")),
+)  # fmt: skip
+def voltage_current_decoupling(
+    dip: Column, explained: Column, explained_week: Column, unexplained: Column, *, limit: float = 1.8,
+    kept: float = 0.85, clearly: float = 0.5, least: float = 0.02,
+) -> Column:  # fmt: skip
+    """The voltage dips as with load, but no longer with what the meter registers (旁路). Catalogue 1.3, US 11079417.
+
+    Only where load once explained half of the changes, at 0.02 V a kW or more. Limits: defaults of this project.
+    """
+    score = np.minimum(unexplained / limit, kept * explained / np.maximum(explained_week, 0.01))
+    return np.where((explained >= clearly) & (dip >= least), score, np.nan)

@@ -38,7 +38,7 @@ from models.ledger import Ledger
 from models.loading import Exceeding, Heat
 from models.metering import Accounts, DayRegisters, Demands, MonthlyFactor, RatioChange
 from models.peers import Peers, PeerScore
-from models.phases import Phases
+from models.phases import Coupling, Phases
 from models.profiles import Darkness, Form, Months, Routine, Shape
 from models.registry import Registry
 from models.reports import Reports
@@ -141,7 +141,7 @@ class Engine:
         self.attempts = judge(Attempts, [FailureShare()], self.channels)
         self.days = Windows(lambda sealed: judge(Days, [
             DayRuns(), FirstMonth(), Exceeding(), Shape(zone, interval), Routine(), Form(), Darkness(), Months(zone),
-            Suspects(), Phases(), PeerScore(self.peers, meters, sealed), Classes(self.fleet),
+            Suspects(), Phases(), Coupling(interval), PeerScore(self.peers, meters, sealed), Classes(self.fleet),
             DayRegisters(), Accounts(), RatioChange(), Demands(), MonthlyFactor(zone),
         ], meters))  # fmt: skip
         self.intervals = Windows(lambda _: judge(Intervals, [Elapsed(), Heat(interval)], self.areas))

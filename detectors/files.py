@@ -65,9 +65,9 @@ def contract_expiry(contract_days: Column, *, first: float = 60.0, second: float
 
 @rule(
     Days, severity=4, hold=2 * DAY, release=7 * DAY, title=("Filed on another phase", "相位档案不符"),
-    text=(("The file has the meter on phase {filed_phase}, its voltage follows {found_phase}: its hourly changes are "
-           "{found_apart:.2f} V off that phase's, {filed_apart:.2f} V off the filed one's."),
-          ("档案为{filed_phase}相,电压却跟随{found_phase}相:逐时变化与该相相差{found_apart:.2f}V,"
+    text=(("The file has the meter on phase {filed_phase:phase}, its voltage follows {found_phase:phase}: its hourly "
+           "changes are {found_apart:.2f} V off that phase's, {filed_apart:.2f} V off the filed one's."),
+          ("档案为{filed_phase:phase}相,电压却跟随{found_phase:phase}相:逐时变化与该相相差{found_apart:.2f}V,"
            "与档案相相差{filed_apart:.2f}V。")),
 )  # fmt: skip
 def phase_mismatch(
@@ -84,7 +84,7 @@ def phase_mismatch(
 
 
 @rule(
-    Days, severity=4, hold=2 * DAY, release=7 * DAY, title=("Filed in another area", "台区档案不符"),
+    Days, severity=4, hold=7 * DAY, release=7 * DAY, title=("Filed in another area", "台区档案不符"),
     text=(("The voltage follows no phase of this transformer: its hourly changes are {found_apart:.2f} V off the "
            "nearest, the area's others {area_apart:.2f} V. Is it fed from elsewhere?"),
           ("电压不跟随本台区变压器任何一相:逐时变化与最近一相相差{found_apart:.2f}V,本台区其他电表为{area_apart:.2f}V,"
@@ -95,6 +95,7 @@ def area_mismatch(
 ) -> Column:
     """A meter's voltage goes with no phase of its area's transformer, though the others' do (台区不符).
 
-    Catalogue section 5. 2.5 times the area's median and no phase 1.2 times as near: defaults of this project.
+    For a week, since one that was moved to another phase is near to none at first. Catalogue section 5; 2.5 times the
+    area's median, and no phase 1.2 times as near as another: defaults of this project.
     """
     return np.minimum(found_apart / area_apart / limit, found_apart / next_apart * alike)

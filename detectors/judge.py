@@ -15,7 +15,7 @@ from models.features import Columns, Feature
 from models.grid import waves
 from models.index import Index
 from schemas.alert import Alert, alert_id
-from schemas.columns import PHASE_NUMBERS, PHASES, Batch, Codes, Column, Mask, Status, Times
+from schemas.columns import PHASES, Batch, Codes, Column, Mask, Status, Times
 from schemas.events import CODES
 
 Missing = Mapping[str, Mask | None]  # which rows of a column are NaN; None where none is
@@ -268,7 +268,6 @@ def evidence_of(rule: Rule, columns: Columns, row: int, phase: int) -> tuple[dic
         else:
             told = {name: column[row]}
         evidence |= {key: number(value) for key, value in told.items() if np.isfinite(value)}
-    letters = {name: PHASES[int(evidence[name])] for name in PHASE_NUMBERS & evidence.keys()}
-    return evidence, shown | evidence | letters
+    return evidence, shown | evidence
 
 

@@ -19,13 +19,14 @@ import numpy as np
 
 from models.classes import Classes
 from schemas.classes import ClassModel
-from schemas.columns import METER_SEGMENTS, SEGMENTS, Batch, Codes, Column, Mask
+from schemas.columns import METER_SEGMENTS, PHASES, SEGMENTS, Batch, Codes, Column, Mask
 from schemas.rules import Status
 
 Segments = Mapping[str, Mapping[str, float]]  # settings by segment
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 OPTIONAL = re.compile(r"\[([^\]]*)\]")
-WORDS = {"class": METER_SEGMENTS, "类别": ("居民", "商业", "工业", "农业")}  # by format, of what has a number
+WORDS = {"class": METER_SEGMENTS, "类别": ("居民", "商业", "工业", "农业"), "phase": PHASES}
+"""By format, of what has a number."""
 
 
 class Level(NamedTuple):

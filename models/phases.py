@@ -1,4 +1,4 @@
-"""Whose voltage moves with whose: hourly voltages of meters beside those of their transformer's phases.
+"""Whose voltage moves with whose: hourly voltages of meters beside their transformer's phases and their own load.
 
 What the line before the transformer does to the voltage, all three phases share; so a meter's changes are held against
 each phase's by their difference. Voltages are kept in whole steps, so that sums are exact.
@@ -60,10 +60,11 @@ class Phases:
 
     reads: tuple[str, ...] = ("voltage_apart",)
     takes: tuple[str, ...] = ("area", "at", "un", "filed_phase")
-    gives: tuple[str, ...] = ("found_phase", "filed_apart", "found_apart", "next_apart", "area_apart")
+    gives: tuple[str, ...] = ("found_phase", "filed_apart", "found_apart", "next_apart", "area_apart", "sure_phase")
 
     HALF_LIFE = 7 * DAY
     ENOUGH = 150  # pairs of hours, which ten days of hourly voltages bring
+    CLEAR = 1.5  # times the least squares of a day that the second least are where it is sure
     CROWD = 5  # meters that make out what is usual in an area
 
     def __init__(self) -> None:
@@ -72,12 +73,16 @@ class Phases:
     def fold(self, slots: Codes, columns: Columns) -> Columns:
         """Adds the phase that each voltage follows, 0 to 2, and the V by which it usually departs from the filed phase.
 
-        Also from the one it follows and from the next best, and the median of the area's meters. The rows of an area
-        are those of one day. NaN until enough is known.
+        Also from the one it follows and from the next best, and the median of the area's meters; NaN until enough is
+        known. Then the phase that today, too, is the nearest. The rows of an area are those of one day.
         """
         told = np.flatnonzero(~np.isnan(columns["voltage_apart"]).all(axis=0))
-        squares, pairs = self.learn(slots[told], columns["at"][told], *departures(columns, told))
+        today, hours = departures(columns, told)
+        squares, pairs = self.learn(slots[told], columns["at"][told], today, hours)
         out: Columns = {name: np.full(len(slots), np.nan) for name in self.gives}
+        nearest, (least, second, _) = squares.argmin(axis=0), np.sort(today, axis=0)
+        sure = (nearest == today.argmin(axis=0)) & (second > self.CLEAR * least)
+        out["sure_phase"][told[sure]] = nearest[sure]
         known = pairs >= self.ENOUGH
         rows, apart = told[known], np.maximum(np.sqrt(squares[:, known] / pairs[known]), LEAST)
         out["found_phase"][rows] = apart.argmin(axis=0)
@@ -107,3 +112,107 @@ def departures(columns: Columns, rows: Codes) -> tuple[Array, Array]:
     calm: Mask = np.abs(apart).min(axis=0) <= LEAP * columns["un"][rows]
     steps = np.where(calm, np.rint(apart / np.float32(STEP)), 0).astype(np.float64)
     return np.square(steps).sum(axis=1) * STEP**2, calm.sum(axis=0)
+
+
+class Coupling:
+    """How each single-phase meter's voltage dips with the load that it registers: usually, and of late.
+
+    What a meter departs from its phase by is taken to be a share of what the area's meters on that phase do, and volts
+    for each kW of its own; the rest is left over. A day that leaves more than twice the usual counts for as much less,
+    so that what came to stay is usual only after months.
+    """
+
+    reads: tuple[str, ...] = ("sure_phase",)
+    takes: tuple[str, ...] = ("voltage_apart", "curve", "area", "at", "un", "interval_s", "phases", "pv_kva")
+    gives: tuple[str, ...] = ("dip", "explained", "explained_week", "unexplained")
+
+    USUAL, WEEK = 45 * DAY, 3 * DAY  # half-lives of what is usual and of what counts as of late
+    ENOUGH = 460  # pairs of hours, which three weeks bring
+    RECENT = 70  # of them of late, which five of the last seven days bring
+    MOST = 2.0  # times the usual that a day may leave
+
+    def __init__(self, interval: int) -> None:
+        self.interval = interval
+        self.cells = Cells(usual=np.zeros(7, np.float32), week=np.zeros(3, np.float32), then=np.int64(0))
+
+    def fold(self, slots: Codes, columns: Columns) -> Columns:
+        """Adds dip, the V that a kW usually costs, and the share that load explains of what the network leaves.
+
+        Also that share of late, and unexplained: how many times the usual variance is left of late, beside the median
+        of the area's meters where there are five. NaN for three weeks, and with generation.
+        """
+        out = {name: np.full(len(slots), np.nan) for name in self.gives}
+        told = np.flatnonzero(~np.isnan(columns["sure_phase"]))
+        sums = self.sums(columns, told)
+        own = (columns["phases"][told] == 1) & (columns["pv_kva"][told] == 0) & (sums[6] > 0)
+        rows, sums, c = told[own], sums[:, own], self.cells
+        here, past = slots[rows], columns["at"][rows] - c["then"][slots[rows]]
+        usual = c["usual"][:, here].astype(np.float64)
+        dip, network = slopes(usual)
+        known, able = usual[6] >= self.ENOUGH, np.isfinite(dip)
+        rest, whole = left(usual, dip, network)
+        noise = np.maximum(rest / usual[6], LEAST**2)
+        today = np.stack([*left(sums, dip, network), sums[6]])
+        weight = np.minimum(self.MOST * noise * sums[6] / np.maximum(today[0], LEAST**2), 1)
+        weight[~(known & able)] = 1
+        week = np.exp2(-past / self.WEEK) * c["week"][:, here]
+        week[:, able] += today[:, able]
+        known &= week[2] >= self.RECENT
+        c["usual"][:, here] = np.exp2(-past / self.USUAL) * usual + weight * sums
+        c["week"][:, here], c["then"][here] = week, columns["at"][rows]
+        found = -dip, 1 - rest / whole, 1 - week[0] / week[1], week[0] / week[2] / noise
+        for name, column in zip(self.gives, found, strict=True):
+            out[name][rows[known]] = column[known]
+        for area in np.unique(columns["area"][rows[known]]).tolist():
+            mine = rows[known & able & (columns["area"][rows] == area)]
+            if len(mine) >= Phases.CROWD:
+                out["unexplained"][mine] /= np.maximum(np.median(out["unexplained"][mine]), 1)
+        return out
+
+    def sums(self, columns: Columns, rows: Codes) -> Array:
+        """A day's sums of squares and products of own load x (kW), others' departure m and own y (V), and their number.
+
+        In order xx, xm, mm, xy, my, yy and 1.
+        """
+        phase, every = columns["sure_phase"][rows].astype(np.intp), stride(self.interval)
+        apart = np.take(columns["voltage_apart"], rows, axis=1).reshape(3, -1, len(rows))
+        y = np.rint(np.take_along_axis(apart, phase[None, None], axis=0)[0] / np.float32(STEP)).astype(np.float64)
+        y[np.abs(y) > LEAP / STEP * columns["un"][rows]] = np.nan
+        own = np.fmax(columns["interval_s"][rows], self.interval)
+        watts = np.rint(np.take(columns["curve"][every - 1 :: every], rows, axis=1) * (1000 * HOUR / own))
+        x, m = np.diff(watts[: len(y) + 1], axis=0), np.full(y.shape, np.nan)
+        group = columns["area"][rows].astype(np.int64) * 3 + phase
+        for one in np.unique(group).tolist():
+            mine = np.flatnonzero(group == one)
+            m[:, mine] = lower_median(y[:, mine])[:, None]
+        told = ~np.isnan(x + y + m)
+        x, m, y = (np.where(told, column, 0) for column in (x, m, y))
+        scale = np.array([1e-6, STEP / 1000, STEP**2, STEP / 1000, STEP**2, STEP**2, 1])[:, None]
+        pairs = (x, x), (x, m), (m, m), (x, y), (m, y), (y, y), (told, told)
+        return scale * np.stack([(one * two).sum(axis=0) for one, two in pairs])
+
+
+def lower_median(values: Array) -> Column:
+    """The lower median of each row; NaN where fewer than five are known.
+
+    >>> lower_median(np.array([[5, 1, 9, 2, 7, 8], [1, 2, 3, 4, np.nan, np.nan]])).tolist()
+    [5.0, nan]
+    """
+    known = (~np.isnan(values)).sum(axis=1)
+    middle = np.sort(values, axis=1)[np.arange(len(values)), np.maximum(known - 1, 0) // 2]
+    return np.where(known >= Phases.CROWD, middle, np.nan)
+
+
+def slopes(sums: Array) -> tuple[Column, Column]:
+    """By how many V a kW raises a voltage, and its share of what the others depart; NaN where nothing tells."""
+    xx, xm, mm, xy, my, _, n = sums
+    mm = mm + n * LEAST**2  # so that nothing is made of others who do not move
+    det = np.where(xx > 0, xx * mm - xm**2, np.nan)
+    return (xy * mm - my * xm) / det, (my * xx - xy * xm) / det
+
+
+def left(sums: Array, dip: Column, network: Column) -> tuple[Column, Column]:
+    """The squares that are left of own departures beside load and others, and beside others alone."""
+    xx, xm, mm, xy, my, yy, _ = sums
+    whole = np.maximum(yy - 2 * network * my + network**2 * mm, 0)
+    return np.maximum(whole + dip**2 * xx - 2 * dip * (xy - network * xm), 0), whole

@@ -41,6 +41,11 @@ def works(grid: Grid) -> Mask:
     return (grid.segment == INDUSTRIAL) & through_ct(grid)
 
 
+def distant(grid: Grid) -> Mask:
+    """Homes of which the service line is long for what they use."""
+    return home(grid) & (grid.mean_kw * grid.service_ohm > 0.03)
+
+
 def business(grid: Grid) -> Mask:
     """Shops and offices behind current transformers, or with a meter of three phases."""
     return (grid.segment == COMMERCIAL) & grid.three
@@ -325,6 +330,8 @@ SLOW = Kinds(
         Fault("zero_usage_home", "a whole home goes around the meter, voltage is there", home, times=8, needs=38,
               earliest=25, after=lambda row, _, b: current(row, slice(None), 0.0, b), rules=("zero_usage",),
               echoes=LESS),
+        Fault("voltage_current_decoupling", "six sevenths of the use go around a meter on a long line", distant,
+              times=8, needs=12, earliest=32, after=lambda row, _, b: current(row, slice(None), 0.14, b), echoes=LESS),
         Fault("usage_fluctuation", "three times the use from one day on", home, times=8, needs=10, earliest=32,
               before=lambda row, _, b: load(row, 3, b), echoes=LOADED),
         Fault("step_drop", "60 % of the use go around the meter", home, times=8, needs=12, earliest=32,

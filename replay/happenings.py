@@ -73,7 +73,8 @@ class Block:
 
 
 Change = Callable[[Block], None]
-MISSING = ("area_loss_high", "area_loss_correlation")  # what tells of energy that a meter no longer counts
+# What tells of energy that a meter no longer counts.
+MISSING = ("area_loss_high", "area_loss_correlation", "voltage_current_decoupling")
 
 
 @dataclass(frozen=True)

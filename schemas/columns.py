@@ -555,4 +555,3 @@ COLUMN_TYPES: dict[str, Any] = {
 }  # fmt: skip
 PHASE_COLUMNS = frozenset({"u", "i", "p", "q", "thd", "u_angle", "current"})
 CURVES = frozenset({"curve", "voltage_apart"})  # with a leading axis of intervals
-PHASE_NUMBERS = frozenset({"filed_phase", "found_phase"})  # into PHASES; a sentence tells the letter

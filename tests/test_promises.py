@@ -105,7 +105,7 @@ ELSEWHERE = {  # rules that streams of another module bring to speak
     "test_loading": {"transformer_thermal"},
     "test_work": {"stage_stall", "stage_disorder", "stage_batch_stuck"},
     "test_suspects": {"area_loss_correlation"},
-    "test_phases": {"phase_mismatch", "area_mismatch"},
+    "test_phases": {"phase_mismatch", "area_mismatch", "voltage_current_decoupling"},
     "test_wiring": {"all_voltage_loss", "reverse_sequence", "wrong_wiring_vector", "neutral_phase_mismatch",
                     "neutral_current_high", "current_break", "meter_voltage_unbalance", "power_differential",
                     "relay_mismatch"},

@@ -14,7 +14,7 @@ from tests.hostile import DAY, HOUR, NAN, Row, Stream
 from tests.oracle.heights import exceeded, heated, heights
 from tests.oracle.metering import METERED, frozen, metered
 from tests.oracle.meters import record
-from tests.oracle.phases import PHASES, Follower, followed, hourly
+from tests.oracle.phases import PHASES, Coupler, Follower, coupled, followed, hourly
 from tests.oracle.profiles import Page, profiled, shape
 from tests.oracle.scores import BALANCES, DAYS, INTERVALS
 from tests.oracle.suspects import suspect
@@ -99,6 +99,7 @@ def days_told(
     balances = []
     pages: dict[str, Page] = {}
     followers: dict[str, Follower] = {}
+    couplers: dict[str, Coupler] = {}
     begun = min((f["at"] for read in believed.values() for f in read), default=0)
     for start, end in days:
         today = {}
@@ -113,6 +114,7 @@ def days_told(
             diaries[meter].append(day)
         profiled(today, pages, end, zone)
         followed(today, followers, area.gateway if area else "")
+        coupled(today, couplers, interval)
         if today and end >= begun:
             got, due = (sum(counts) for counts in zip(*(day["share"] for day in today.values()), strict=True))
             balances.append({"at": end, "read_share": got / due} | balance(today, area.gateway if area else ""))
