@@ -84,7 +84,7 @@ def history(sources: Sequence[Source], folder: Path) -> History:
 
 
 def nothing_new(rows: Fates) -> Fates:
-    """Repeats of payments as late rows: a repeat of what is forgotten is late, and topics interleave in any order."""
+    """Repeats of payments among the late rows: at the end of the grace period it is the topic ahead that says which."""
     told = {kind: Counter(outcomes) for kind, outcomes in rows.items()}
     if "payments" in told:
         told["payments"]["late"] += told["payments"].pop("duplicate", 0)
