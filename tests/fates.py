@@ -19,6 +19,18 @@ def fates(*engines: Engine) -> Fates:
     return found
 
 
+def settled(told: Fates) -> Fates:
+    """What is the same however topics interleave.
+
+    A payment or a line that is told again as the grace period ends counts as a duplicate or as late by how far readings
+    have moved the area's clock meanwhile; its alerts are the same.
+    """
+    found = {kind: Counter(rows) for kind, rows in told.items()}
+    if payments := found.get("payments"):
+        payments["late"] += payments.pop("duplicate", 0)
+    return found
+
+
 def balanced(told: Fates) -> None:
     """Every row that came in has exactly one fate."""
     for kind, rows in told.items():

@@ -23,7 +23,7 @@ from streams.local import Store, follow
 from streams.outbox import producer
 from streams.settings import Settings, load
 from streams.topics import ensure
-from tests.fates import Fates, balanced, fates
+from tests.fates import Fates, balanced, fates, settled
 from tests.storm import States, checkpointed, hostile_areas, portions, publish, publish_areas
 from tests.workers import WorkerProcess, contained, last_states, told, wait
 
@@ -83,20 +83,12 @@ def history(sources: Sequence[Source], folder: Path) -> History:
     return replayed
 
 
-def nothing_new(rows: Fates) -> Fates:
-    """Repeats of payments among the late rows: at the end of the grace period it is the topic ahead that says which."""
-    told = {kind: Counter(outcomes) for kind, outcomes in rows.items()}
-    if "payments" in told:
-        told["payments"]["late"] += told["payments"].pop("duplicate", 0)
-    return dict(told)
-
-
 def agree(states: States, rows: Fates, other: History) -> None:
     assert states.keys() - other.states.keys() == set()
     assert other.states.keys() - states.keys() == set()
     assert [(state, other.states[k]) for k, state in states.items() if state != other.states[k]] == []
     balanced(rows)
-    assert nothing_new(rows) == nothing_new(other.fates)
+    assert settled(rows) == settled(other.fates)
 
 
 @pytest.fixture(scope="module")
