@@ -129,7 +129,7 @@ class Engine:
         self.rejected: list[tuple[Batch, str]] = []  # rows that the last step did not take, with the reason
 
         def judge(kind: type[Batch], features: Sequence[Feature], index: Index) -> Judge:
-            return Judge(kind, chosen, features, index, self.enrich, *[self.installed] * (index is meters))
+            return Judge(kind, chosen, features, index, self.enrich, self.installed if index is meters else None)
 
         self.tails = Tails(
             Windows(lambda _: judge(Readings, [Standstill(), PhaseLoad(), NeutralMismatch()], meters)),

@@ -40,7 +40,7 @@ class Judge:
 
     def __init__(
         self, kind: type[Batch], rules: Iterable[Rule], features: Sequence[Feature], index: Index, enrich: Enrich,
-        known: Known = lambda _, __: {},
+        known: Known | None = None,
     ) -> None:  # fmt: skip
         self.kind, self.features, self.index, self.enrich, self.known = kind, features, index, enrich, known
         self.watching = Cells(rules=np.uint8(0))  # how many have trouble to remember
@@ -136,8 +136,9 @@ class Judge:
         since, severity, row, phase, score = found
         rule, (area, subject), at = episodes.rule, self.index.pairs[slot], int(columns["at"][row])
         evidence, shown = evidence_of(rule, columns, row, phase)
-        evidence |= (known := self.known(slot, at))
-        shown |= known
+        if self.known:
+            evidence |= (known := self.known(slot, at))
+            shown |= known
         code = CODES.get(columns["event"][row], "") if "event" in columns else ""
         last = episodes.open.get(slot)
         if "status" in columns and columns["status"][row] == Status.EDITED:

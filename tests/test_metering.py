@@ -14,7 +14,7 @@ from schemas.columns import Readings, Status
 from schemas.master import Area, Meter
 from tests.hostile import DAY, HOUR, NAN, Row, Stream, duplicated, meter_with, quieted, shuffled, straggling
 from tests.oracle.metering import METERED
-from tests.test_promises import agree, engine_of, exactly, same, watch
+from tests.test_promises import agree, exactly, restored, same, watch
 
 DAYS, OWN = 34, 6 * HOUR  # of which one is a whole calendar month
 STEP = 2 * HOUR  # the engine's interval, and that of the one meter that is read as often
@@ -108,11 +108,4 @@ def test_any_cut_and_any_restart_tell_exactly_the_same():
     stream = straggling(ledgers(6), 6, 0, 2 * DAY)
     whole = exactly(watch(stream)[1])
     assert exactly(watch(stream, range(len(stream.rows)))[1]) == whole
-    engine, told = engine_of(stream), []
-    for n, batch in enumerate(stream.batches(range(0, len(stream.rows), 97))):
-        if n % 5 == 0:
-            saved = engine.snapshot()
-            engine = engine_of(stream)
-            engine.restore(saved)
-        told += engine.step(batch)
-    assert exactly(told) == whole
+    assert exactly(restored(stream, 97, 5)) == whole

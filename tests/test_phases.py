@@ -16,7 +16,7 @@ from schemas.columns import Days, Readings
 from schemas.master import Area, Meter, Phase
 from tests.hostile import DAY, NAN, Row, Stream, duplicated, quieted, shuffled, straggling, told_by
 from tests.test_grid import windows
-from tests.test_promises import agree, engine_of, exactly, same, watch
+from tests.test_promises import agree, exactly, restored, same, watch
 
 START, STEP, DAYS, USERS = 1_772_380_800, 3600, 15, 8
 RULES = ("phase_mismatch", "area_mismatch", "voltage_current_decoupling")
@@ -89,13 +89,7 @@ def test_any_cut_tells_exactly_the_same(stream, told):
 
 
 def test_an_engine_restored_again_and_again_goes_on_undisturbed(stream, told):
-    engine, again = engine_of(stream), []
-    for batch in stream.batches(range(0, len(stream.rows), 97)):
-        saved = engine.snapshot()
-        engine = engine_of(stream)
-        engine.restore(saved)
-        again += engine.step(batch)
-    assert exactly(again) == exactly(told)
+    assert exactly(restored(stream, 97)) == exactly(told)
 
 
 def test_readings_two_days_late_amend_what_was_found(stream, told):

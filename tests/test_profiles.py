@@ -18,7 +18,7 @@ from replay.town import Town
 from schemas.columns import Readings, Status
 from schemas.master import Area, Meter
 from tests.hostile import DAY, NAN, Row, Stream, beginnings, quieted
-from tests.test_promises import ELSEWHERE, agree, engine_of, exactly, last, same, watch
+from tests.test_promises import ELSEWHERE, agree, exactly, last, restored, same, watch
 
 INTERVAL, SIZE = 14_400, DAY // 14_400
 HOME = np.array([0.6, 0.7, 1.4, 1.2, 2.6, 3.2])
@@ -99,13 +99,7 @@ def test_any_cut_and_restoring_tell_exactly_the_same():
     whole = watch(stream)[1]
     cuts = np.random.default_rng(2).integers(0, len(stream.rows), 60)
     assert exactly(watch(stream, cuts)[1]) == exactly(whole)
-    engine, told = engine_of(stream), []
-    for n, batch in enumerate(stream.batches(range(0, len(stream.rows), 499))):
-        if n % 10 == 5:
-            saved, engine = engine.snapshot(), engine_of(stream)
-            engine.restore(saved)
-        told += engine.step(batch)
-    assert exactly(told) == exactly(whole)
+    assert exactly(restored(stream, 499, 10)) == exactly(whole)
 
 
 def test_late_readings_amend_days_and_what_they_were_compared_with():

@@ -9,7 +9,7 @@ from models.suspects import compared, ranks, rise
 from schemas.columns import Readings
 from schemas.master import Area, Meter
 from tests.hostile import DAY, Row, Stream, duplicated, quieted, shuffled, straggling, told_by
-from tests.test_promises import agree, engine_of, exactly, same, watch
+from tests.test_promises import agree, exactly, restored, same, watch
 
 START, STEP, DAYS, USERS = 1_772_380_800, 21_600, 44, 7
 PER_DAY = DAY // STEP
@@ -75,13 +75,7 @@ def test_any_cut_tells_exactly_the_same(stream, told):
 
 
 def test_an_engine_restored_again_and_again_goes_on_undisturbed(stream, told):
-    engine, again = engine_of(stream), []
-    for batch in stream.batches(range(0, len(stream.rows), 97)):
-        saved = engine.snapshot()
-        engine = engine_of(stream)
-        engine.restore(saved)
-        again += engine.step(batch)
-    assert exactly(again) == exactly(told)
+    assert exactly(restored(stream, 97)) == exactly(told)
 
 
 def test_readings_two_days_late_amend_what_was_suspected(stream, told):
