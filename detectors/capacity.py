@@ -113,20 +113,21 @@ def transformer_overload(
 @rule(
     Intervals, severity=1, hold=15 * MINUTE, clear=0.95, title=("Transformer hot by its load", "变压器热点温度过高"),
     text=(("By its load the transformer's hot spot is {hot_spot_rise:.0f} K, its top oil {top_oil_rise:.0f} K above "
-           "an ambient of {ambient:.0f} deg C (limits {hot:.0f} and {oil:.0f} deg C)."),
-          ("按负载推算,变压器热点温升{hot_spot_rise:.0f}K、顶层油温升{top_oil_rise:.0f}K,环境温度按{ambient:.0f}℃"
-           "(热点限值{hot:.0f}℃、顶层油限值{oil:.0f}℃)。")),
+           "the air[ of {air:.0f} deg C] (limits {hot:.0f} and {oil:.0f} deg C; untold air counts as {ambient:.0f})."),
+          ("按负载推算,变压器热点温升{hot_spot_rise:.0f}K、顶层油温升{top_oil_rise:.0f}K[,实测气温{air:.0f}℃]"
+           "(热点限值{hot:.0f}℃、顶层油限值{oil:.0f}℃;无气温时按{ambient:.0f}℃)。")),
 )  # fmt: skip
 def transformer_thermal(
-    top_oil_rise: Column, hot_spot_rise: Column, heated_hours: Column, *, ambient: float = 20.0, hot: float = 120.0,
-    oil: float = 105.0, span: float = 100.0, settled: float = 12.0,
+    top_oil_rise: Column, hot_spot_rise: Column, heated_hours: Column, air: Column, *, ambient: float = 20.0,
+    hot: float = 120.0, oil: float = 105.0, span: float = 100.0, settled: float = 12.0,
 ) -> Column:  # fmt: skip
     """Hot spot above 120 deg C or top oil above 105 by the load of the last hours (IEC 60076-7), cleared 5 K below.
 
-    Nothing measures the ambient: 20 deg C is the standard's yearly mean. Well only once the load of four oil time
-    constants is known, and two intervals to raise: defaults of this project. A score of 0.01 is a kelvin.
+    Where no terminal tells the air's temperature, 20 deg C is the standard's yearly mean. Well only once the load of
+    four oil time constants is known, and two intervals to raise: defaults of this project. 0.01 is a kelvin.
     """
-    score = 1 + np.maximum(hot_spot_rise - (hot - ambient), top_oil_rise - (oil - ambient)) / span
+    around = np.where(np.isfinite(air), air, ambient)
+    score = 1 + np.maximum(hot_spot_rise - (hot - around), top_oil_rise - (oil - around)) / span
     return np.where((score >= 1) | (heated_hours >= settled), score, np.nan)
 
 

@@ -36,7 +36,9 @@ AHEAD_DAYS = 3  # open days beyond tomorrow that one area may hold
 LONE = 2 * DAY  # of one meter's time without another's reading, from which it moves its area's clock alone
 SPIKE, SPIKE_KWH = 5.0, 0.5  # times the day's third-highest interval, and at least: default of this project
 TENTH_MILLI = 10_000
-SUMS = ("gateway", "amps", "milli_va", "counted", "high_hz", "low_hz")
+SUMS = ("gateway", "amps", "milli_va", "counted", "high_hz", "low_hz", "warmth")
+HUNDREDTH = 100  # of a degree
+TOLD_HOURS = 0.9  # of a day, in which its temperature must be told
 POINTS = 3  # of an area that must agree on its frequency: catalogue 1.5
 NOMINAL_HZ = 50.0
 LAST_DIGIT = 0.01  # kWh that a register shows, secondary
@@ -65,7 +67,7 @@ NONE = np.zeros(0)
 NO_INTERVALS = AreaIntervals(
     np.zeros(0, np.int64), np.zeros(0, np.int64),
     {"current": np.zeros((3, 0)), "kva": NONE, "neutral": NONE, "gateway": NONE, "coverage": NONE,
-     "hz_above": NONE, "hz_below": NONE},
+     "hz_above": NONE, "hz_below": NONE, "temperature": NONE},
 )  # fmt: skip
 
 
@@ -100,6 +102,7 @@ class Facts(NamedTuple):
     unbalance: Column  # of the voltages
     by_magnitude: Mask  # it comes from magnitudes alone
     frequency: Column | None  # Hz; None without any
+    temperature: Column | None  # deg C; None without any
     back: Times  # energy that flowed back in the interval, micro kWh secondary
     read: Mask  # was read, not estimated
     volts: Column  # (3, rows) V
@@ -158,6 +161,7 @@ class Grid:
             gateway=np.full((5, steps), np.nan),  # A, B, C in A, kVA and neutral in A, primary
             high_hz=np.zeros((POINTS, steps), np.float32),  # the highest frequencies, in ascending order
             low_hz=np.zeros((POINTS, steps), np.float32),  # twice the nominal less the lowest
+            warmth=np.zeros((2, steps), np.int64),  # 0.01 deg C, and how many tell them
         )
         self.free_rows: dict[int, list[int]] = {}  # bases by size
         self.free_sums: list[int] = []
@@ -470,6 +474,13 @@ class Grid:
             places = step[told] * self.sums["high_hz"].shape[-1] + number[told]
             keep_highest(flat(self.sums["high_hz"]), places, hertz[told])
             keep_highest(flat(self.sums["low_hz"]), places, np.float32(2 * NOMINAL_HZ) - hertz[told])
+        if facts.temperature is not None:
+            degrees = facts.temperature[rows]
+            told = np.flatnonzero(~np.isnan(degrees) & ~seen & ~facts.stale[rows])
+            hundredths = np.rint(degrees[told].astype(np.float64) * HUNDREDTH).astype(np.int64)
+            total, count = self.sums["warmth"]
+            np.add.at(total, (step[told], number[told]), hundredths)
+            np.add.at(count, (step[told], number[told]), 1)
         known = ~gateway & ~np.isnan(kva) & ~seen
         if not known.any():
             return
@@ -599,7 +610,7 @@ class Grid:
         parts = parts if len(parts) == 1 else [tuple(np.concatenate(p, axis=-1) for p in zip(*parts, strict=True))]
         measured, agreed = ~np.isnan(parts[0][2][3]), parts[0][6][0] > 0
         rows = np.flatnonzero(measured | (parts[0][5] > 0) | agreed)
-        slots, at, gateway, amps, milli_va, counted, high, low, measured, agreed = (
+        slots, at, gateway, amps, milli_va, counted, high, low, warmth, measured, agreed = (
             c[..., rows] for c in (*parts[0], measured, agreed)
         )
         coverage = np.ones(len(rows))
@@ -611,7 +622,7 @@ class Grid:
             "kva": np.where(measured, gateway[3], milli_va / 1e6), "neutral": np.where(measured, gateway[4], np.nan),
             "gateway": measured.astype(float), "coverage": coverage,
             "hz_above": np.where(agreed, high[0] - NOMINAL_HZ, np.nan),
-            "hz_below": np.where(agreed, low[0] - NOMINAL_HZ, np.nan),
+            "hz_below": np.where(agreed, low[0] - NOMINAL_HZ, np.nan), "temperature": mean_of(warmth),
         })  # fmt: skip
 
     def crossed(self, slot: int, after: int, until: int) -> Iterator[Block]:
@@ -620,6 +631,13 @@ class Grid:
         for day in sorted(blocks):
             if day > sealed and blocks[day].start < until and blocks[day].end > after:
                 yield blocks[day]
+
+    def temperature(self, warmth: Array, length: int) -> float:
+        """The mean of a day of so many seconds, each hour counting alike; NaN where less than 90 % of them tell it."""
+        hours = np.arange(0, length // self.interval, max(HOUR // self.interval, 1))
+        degrees = mean_of(np.add.reduceat(warmth[:, : length // self.interval], hours, axis=1))
+        told = degrees[~np.isnan(degrees)]
+        return float(told.mean()) if len(told) >= TOLD_HOURS * len(hours) else np.nan
 
     def day_row(self, slot: int, day: int) -> AreaDay:
         """One day of an area as it stands now."""
@@ -638,6 +656,7 @@ class Grid:
         columns = day_columns(cells, expected) | height_columns(cells, expected, end - start)
         columns |= freeze_columns(cells, expected, end - start) | {"top_kw": highest(cells["kwh"], own, self.interval)}
         columns |= beside_gateway(cells["volts"], held.get("gateway_volts", self.sums.empty["gateway_volts"]), master)
+        columns["temperature"] = np.full(len(meters), self.temperature(held["warmth"], end - start) if held else np.nan)
         spikes = int(np.count_nonzero(columns.pop("spike")[present]))
         totals = read_share(columns["reads"], expected, present) | area_day(columns, master, cells["back"], present)
         days = {name: column[..., present] for name, column in columns.items()}
@@ -652,6 +671,12 @@ def turn(slots: Any, turns: tuple[int, int]) -> Any:
     """
     first, count = turns
     return first + slots // TOGETHER % count * TURN
+
+
+def mean_of(warmth: Array) -> Column:
+    """Degrees from sums of hundredths and how many they are; NaN where none are."""
+    total, count = warmth
+    return np.where(count > 0, total / np.maximum(count, 1) / HUNDREDTH, np.nan)
 
 
 def flat(cells: Array) -> Array:
@@ -717,8 +742,9 @@ def facts_of(r: Readings, master: dict[str, Column], interval: int) -> Facts:
     amps, neutral = r.i * master["ratio"], r.neutral * master["ratio"]
     unbalance, by_magnitude = unbalance_of(r, master)
     return Facts(
-        r.kwh, amps, neutral, kva, unbalance, by_magnitude, None if unknown(r.frequency) else r.frequency, back,
-        read, r.u, volted, live, master["is_gateway"] == 1, np.zeros(len(r), bool), shown(r, p, q),
+        r.kwh, amps, neutral, kva, unbalance, by_magnitude, None if unknown(r.frequency) else r.frequency,
+        None if unknown(r.temperature) else r.temperature, back, read, r.u, volted, live, master["is_gateway"] == 1,
+        np.zeros(len(r), bool), shown(r, p, q),
     )  # fmt: skip
 
 

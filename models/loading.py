@@ -39,22 +39,30 @@ class Heat:
     """
 
     reads: tuple[str, ...] = ("kva", "rating_kva")
-    takes: tuple[str, ...] = ("at", "coverage")
-    gives: tuple[str, ...] = ("top_oil_rise", "hot_spot_rise", "heated_hours")
+    takes: tuple[str, ...] = ("at", "coverage", "temperature")
+    gives: tuple[str, ...] = ("top_oil_rise", "hot_spot_rise", "heated_hours", "air")
 
     OIL_RISE, OIL_EXPONENT, LOSS_RATIO = 55.0, 0.8, 5.0  # K at rated load, x, and load losses over no-load losses
     WINDING_RISE, WINDING_EXPONENT = 23.0, 1.6  # K of the hot spot over the top oil at rated load, y
     OIL_TIME, WINDING_TIME = 180 * 60, 2.0 * 4 * 60  # seconds: k11 x tau_o with k11 = 1, k22 x tau_w; k21 = 1
     BRIDGED = 3600  # seconds without a load that the next one stands for: default of this project
     LEAST = 0.9  # of the area's meters that must have been read
+    FRESH = 6 * 3600  # seconds for which a temperature of the air stands: default of this project
 
     def __init__(self, interval: int) -> None:
         self.interval, self.bridged = interval, max(self.BRIDGED, interval)
-        self.cells = Cells(oil=np.float64(0), winding=np.float64(0), then=np.int64(0), since=np.int64(0))
+        self.cells = Cells(oil=np.float64(0), winding=np.float64(0), then=np.int64(0), since=np.int64(0),
+                           air=np.float64(0), felt=np.int64(0))  # deg C, and when
 
     def fold(self, slots: Codes, columns: Columns) -> Columns:
-        """Adds top_oil_rise and hot_spot_rise in K, and heated_hours, for how long the load has been known."""
+        """Adds top_oil_rise and hot_spot_rise in K, heated_hours, for how long the load has been known, and air.
+
+        That is the temperature of the air in deg C, as last told within six hours, infinite where it was not.
+        """
         c, at = self.cells, columns["at"]
+        felt = ~np.isnan(columns["temperature"])
+        c["air"][slots[felt]], c["felt"][slots[felt]] = columns["temperature"][felt], at[felt]
+        air = np.where(at - c["felt"][slots] <= self.FRESH, c["air"][slots], np.inf)
         load = (columns["kva"] / columns["rating_kva"]).astype(np.float64)
         known = ~np.isnan(load) & (columns["coverage"] >= self.LEAST)
         oil, winding, then, since = (c[name][slots] for name in ("oil", "winding", "then", "since"))
@@ -65,7 +73,7 @@ class Heat:
         since = np.where((then > 0) & (idle == 0), since, at - self.interval)
         for name, value in (("oil", oil), ("winding", winding), ("then", at), ("since", since)):
             c[name][slots[known]] = value[known]
-        told = (oil, oil + winding, (at - since) / 3600)
+        told = (oil, oil + winding, (at - since) / 3600, air)
         return {name: np.where(known, value, np.nan) for name, value in zip(self.gives, told, strict=True)}
 
     def settled(self, oil: Column, winding: Column, load: Column, seconds: Column) -> tuple[Column, Column]:

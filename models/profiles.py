@@ -23,6 +23,7 @@ LITTLE = 0.05  # that may be learned beyond twice the usual, where nothing was u
 CLASSES = 4  # residential to agricultural, the first of a row's segments
 PEERS = 5  # fewer do not speak for the weather
 LEAST_SPREAD = 0.15  # of a customer's daily changes: nobody is steadier
+COLD, WARM = 15.0, 24.0  # deg C below which one heats, above which one cools
 SLIDE, CAP = 0.5, 16.0  # spreads that a day may fall short, and how much shortfall is remembered
 SUSPECT = 4.0  # shortfall from which a day teaches a quarter
 
@@ -135,7 +136,7 @@ class Routine:
     """What a customer uses on a day of its kind, and how far below it has slid."""
 
     reads: tuple[str, ...] = ("used_kwh",)
-    takes: tuple[str, ...] = ("at", "area", "segments", "standing", "day_kind")
+    takes: tuple[str, ...] = ("at", "area", "segments", "standing", "day_kind", "temperature")
     gives: tuple[str, ...] = (
         "expected_kwh", "change", "excess", "spread", "known_days", "kept", "kept_standing", "slide", "slide_days",
         "usual_kinds",
@@ -145,6 +146,9 @@ class Routine:
     KINDS = 8  # of days: the weekdays and holidays
     LEAST = 0.05  # kWh beside which changes do not count
     TELLING = 0.1  # of the expected use, that a standing load must be for its fall to say something
+    LEARNED = fading(60.0)  # of what weather does to a customer
+    DOUBT = 2.0  # squares of ten degrees that speak against it at first
+    MOST = 1.0  # log of the use that ten degrees may move
 
     def __init__(self) -> None:
         usual = np.full(self.KINDS, np.nan, np.float32)
@@ -153,12 +157,15 @@ class Routine:
             level=np.float32(np.nan), kinds=usual, spread=np.float32(LEAST_SPREAD), seen=np.int16(0),
             slide=np.float32(0), slide_days=np.int16(0), used=np.float32(0), excused=np.float32(0),
             standing=np.float32(np.nan), stands=np.float32(0), stood=np.float32(0),
+            degrees=np.full(2, np.nan, np.float32),  # tens of them to heat and to cool on a usual day
+            squares=np.zeros(2, np.float32), moved=np.zeros(2, np.float32),  # of changes of them, and of use with them
         )  # fmt: skip
 
     def fold(self, slots: Codes, columns: Columns) -> Columns:
         """Adds what was to be expected and how it compares.
 
-        expected_kwh, by the level of about four weeks and the kind of the day; change, the log of the use over it, and
+        expected_kwh, by the level of about four weeks, the kind of the day and, where the temperature is told, what the
+        weather has done to this customer; change, the log of the use over it, and
         excess, what the peers do not share of that; spread, the usual size of the excess; known_days; kept and
         kept_standing, the share of the expected use and of the usual standing load that the last few days reached;
         slide, the cumulative sum of shortfalls in spreads (k = 0.5), and slide_days, how long it has lasted;
@@ -170,7 +177,8 @@ class Routine:
         kind = np.minimum(kind, HOLIDAY)
         held = {name: c[name][..., slots].astype(np.float64) for name in c.arrays}
         level, here, seen, spread = held["level"], held["kinds"][kind, rows], held["seen"], held["spread"]
-        expected = level * here
+        weather, degrees = self.weather(held, columns["temperature"])
+        expected = level * here * np.exp(weather)
         change = np.log((used + self.LEAST) / (expected + self.LEAST))
         excess = own(change, common(columns["area"], columns["segments"], change))
         told = ~np.isnan(excess)
@@ -183,7 +191,9 @@ class Routine:
         standing = np.where(told, columns["standing"], np.nan)
         stands = np.where(np.isnan(standing), held["stands"], keep * held["stands"] + standing)
         stood = np.where(np.isnan(standing), held["stood"], keep * held["stood"] + held["standing"])
-        self.learn(slots, held, used, kind, np.where(slide >= SUSPECT, 0.25, 1.0), excess, standing)
+        rate = np.where(slide >= SUSPECT, 0.25, 1.0)
+        self.learn(slots, held, used / np.exp(weather), kind, rate, excess, standing)
+        self.feel(slots, held, degrees, change + weather, rate)
         for name, value in (("slide", slide), ("slide_days", days), ("used", recent), ("excused", excused),
                             ("stands", stands), ("stood", np.where(np.isnan(stood), 0, stood))):  # fmt: skip
             c[name][slots] = value
@@ -193,6 +203,23 @@ class Routine:
             "slide": slide, "slide_days": days,
         }.items()}  # fmt: skip
         return {"change": change, "usual_kinds": held["kinds"]} | gone
+
+    def weather(self, held: Columns, temperature: Column) -> tuple[Column, Column]:
+        """The log by which the weather moves a day's use, else 0; and the tens of degrees to heat and to cool."""
+        degrees = np.maximum([COLD - temperature, temperature - WARM], 0) / 10
+        slope = np.clip(held["moved"] / (held["squares"] + self.DOUBT), 0, self.MOST)
+        return np.nansum(slope * (degrees - held["degrees"]), axis=0), degrees
+
+    def feel(self, slots: Codes, held: Columns, degrees: Column, change: Column, rate: Column) -> None:
+        """Take into what the weather does how a day's use, log over that of its kind, went with its degrees."""
+        c, told = self.cells, ~np.isnan(change) & ~np.isnan(degrees[0])
+        off = np.where(np.isnan(held["degrees"]), 0, degrees - held["degrees"])
+        tamed = np.clip(change, -np.log(2), np.log(2))
+        for name, more in (("squares", off**2), ("moved", off * tamed)):
+            c[name][:, slots] = np.where(told, self.LEARNED * held[name] + rate * more, held[name])
+        share = np.maximum(1 - fading(HALF_LIFE), 1 / (held["seen"] + 1))
+        after = np.where(np.isnan(held["degrees"]), degrees, held["degrees"] + share * off)
+        c["degrees"][:, slots] = np.where(told, after, held["degrees"])
 
     def learn(
         self, slots: Codes, held: Columns, used: Column, kind: Codes, rate: Column, excess: Column, standing: Column

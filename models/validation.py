@@ -22,10 +22,13 @@ LUMP_KWH = 0.5
 JUMP_KWH = 1.0  # beyond what the meter's rating could have carried since, a higher register waits for a second one
 DAY = 86_400
 REGISTERS = ("register", "export_register", "register_sharp", "register_peak", "register_flat", "register_valley")
-CURVES = ("kwh", "u", "i", "p", "q", "neutral", "frequency", "thd", "u_angle", "demand", "terminal_p")
-SIGNED = frozenset({"i", "p", "q", "neutral", "terminal_p", "u_angle"})
+CURVES = ("kwh", "u", "i", "p", "q", "neutral", "frequency", "temperature", "thd", "u_angle", "demand", "terminal_p")
+SIGNED = frozenset({"i", "p", "q", "neutral", "terminal_p", "u_angle", "temperature"})
 TOLD = tuple(name for name in (*REGISTERS, *CURVES) if name != "export_register")  # that a repeated snapshot repeats
-HIGHEST_HZ, HIGHEST_THD, TURN = np.array([100.0]), np.array([100.0]), np.array([360.0])  # Hz, %, degrees: this project
+HIGHEST = {  # Hz, deg C either way, %, degrees: defaults of this project
+    "frequency": np.array([100.0]), "temperature": np.array([70.0]), "thd": np.array([100.0]),
+    "u_angle": np.array([360.0]),
+}  # fmt: skip
 ROLLOVER_SHARE = 0.9  # of the register's span that must have been passed, catalogue section 4
 
 
@@ -71,7 +74,7 @@ class Validation:
         guess = r.status == Status.ESTIMATED
         guessed = bool(guess.any())
         most = {"kwh": limit_kw * hours, "u": SPAN_OF_NOMINAL * un, "p": limit_kw, "q": limit_kw, "demand": limit_kw,
-                "terminal_p": limit_kw, "frequency": HIGHEST_HZ, "thd": HIGHEST_THD, "u_angle": TURN}  # fmt: skip
+                "terminal_p": limit_kw, **HIGHEST}  # fmt: skip
         most["i"] = most["neutral"] = SPAN_OF_RATING * imax
         for name in (*REGISTERS, *CURVES):
             column, bound, signed = getattr(r, name), most.get(name), name in SIGNED

@@ -256,6 +256,7 @@ class Readings(Batch):
     demand_resets: Column  # how often that was
     neutral: Column  # A through the neutral conductor, secondary
     frequency: Column  # Hz
+    temperature: Column  # deg C of the air outside, as a terminal measures it for its area
     thd: Column  # (3, rows) % total harmonic distortion of the voltage
     u_angle: Column  # (3, rows) degrees between the voltages, whichever way and from wherever they are counted
     terminal_p: Column  # kW, all phases, as the terminal measures them beside the meter, secondary
@@ -482,6 +483,7 @@ class Days(Batch):
     unbalance_top: Column  # the highest
     by_magnitude: Column  # share of them that come from magnitudes alone, for lack of angles
     voltage_apart: Column  # (3 x hours, rows) V that an hour changed the voltage more than the gateway's A, B and C
+    temperature: Column  # deg C of the air outside, the day's mean; NaN where an area tells it for less than 90 %
 
 
 @dataclass(frozen=True, slots=True)
@@ -497,6 +499,7 @@ class Intervals(Batch):
     gateway: Column  # 1 when measured by the gateway meter, 0 when summed over users
     hz_above: Column  # Hz above nominal that at least three of the area's meters show; NaN where fewer tell
     hz_below: Column  # the same below
+    temperature: Column  # deg C of the air outside, mean of what is told
     coverage: Column  # share of the area's meters that were read
 
 
@@ -521,9 +524,10 @@ COLUMN_TYPES: dict[str, Any] = {
     "p": np.float32, "q": np.float32,
     "register_sharp": np.float64, "register_peak": np.float64, "register_flat": np.float64,
     "register_valley": np.float64, "demand": np.float32, "demand_resets": np.float32, "neutral": np.float32,
-    "frequency": np.float32, "thd": np.float32, "u_angle": np.float32, "terminal_p": np.float32,
-    "meter_ratio": np.float32, "flags": np.float32, "clock_offset": np.float32, "received": np.int64,
-    "status": np.uint8, "event": np.uint8, "until": np.int64, "residual": np.float32, "seconds": np.float32,
+    "frequency": np.float32, "temperature": np.float32, "thd": np.float32, "u_angle": np.float32,
+    "terminal_p": np.float32, "meter_ratio": np.float32, "flags": np.float32, "clock_offset": np.float32,
+    "received": np.int64, "status": np.uint8, "event": np.uint8, "until": np.int64, "residual": np.float32,
+    "seconds": np.float32,
     "calibration_days": np.float64, "contract_days": np.float64, "gaps": np.float32, "signed_off": np.float32,
     "no_customer": np.float32, "doubled": np.float32, "bad_capacity": np.float32, "bad_ratio": np.float32,
     "bad_class": np.float32, "no_gateway": np.float32,

@@ -227,6 +227,7 @@ def distort(rows: list[Row], seed: int) -> None:
         c["u_angle"] = np.float32(turned[row.area, row.subject] * lit * angle)
         off = 0.3 if 0 <= row.at - spans[row.area] < 12 * HOUR else 0
         c["frequency"] = np.float32(47 if worse else 0.1 * noise[1] + 49.95 + off * (-1) ** (spans[row.area] % 2))
+        c["temperature"] = np.float32(NAN if noise[2] < 0.2 else 999 if noise[2] > 0.995 else 70 * noise[1] - 20)
         c["thd"] = np.float32(lit * (65535 if noise[0] < 0.005 else noise + (4.3 if worse else 2.0)))
 
 

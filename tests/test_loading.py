@@ -24,7 +24,7 @@ def warmth(loads, interval=15 * MINUTE):
     told = []
     for n, load in enumerate(loads, 1):
         columns = {"kva": np.array([100.0 * load]), "rating_kva": np.array([100.0]), "coverage": np.ones(1),
-                   "at": np.array([START + n * interval])}  # fmt: skip
+                   "temperature": np.full(1, np.nan), "at": np.array([START + n * interval])}  # fmt: skip
         rises = heat.fold(np.zeros(1, np.int64), columns)
         told.append((rises["top_oil_rise"][0], rises["hot_spot_rise"][0]))
     return np.array(told)

@@ -23,6 +23,7 @@ from tests.test_promises import ELSEWHERE, agree, exactly, last, restored, same,
 INTERVAL, SIZE = 14_400, DAY // 14_400
 HOME = np.array([0.6, 0.7, 1.4, 1.2, 2.6, 3.2])
 SHOP = np.array([0.5, 0.6, 2.6, 3.0, 2.4, 0.9])
+HEATED = (0, 7, 12, 13)  # by electricity; terminals at two meters of the first place tell how cold it is
 PLACES = (("Asia/Shanghai", 2025, 12, 10), ("Australia/Sydney", 2026, 3, 2))  # a Spring Festival, a day of 25 hours
 
 
@@ -61,18 +62,23 @@ def street(place: int) -> Stream:
     meters = [Meter(meter="G0", wiring="3P4W", ct=100.0, interval_s=INTERVAL)]
     rows = []
     weather = g.normal(0, 0.08, days)
+    air = np.random.default_rng([place, 1]).normal(6, 6, (days, SIZE)).round(2)
+    cold = np.maximum(15 - air.mean(axis=1), 0)
     for who in range(36):
         shop = who >= 33
         meters.append(Meter(meter=f"M{who}", segment="commercial" if shop else "residential", interval_s=INTERVAL,
                             contract_kva=20.0 if shop else 8.0, ct=2.0 if who == 8 else 1.0))  # fmt: skip
         shape = (SHOP if shop or who == 12 else HOME) * np.exp(g.normal(0, 0.1))
         used = shape * np.exp(g.normal(0, 0.12, (days, SIZE)) + weather[:, None])
+        if who in HEATED:
+            used *= np.exp(0.06 * cold)[:, None]
         kwh = np.round(altered(who, used, np.arange(days)), 3).astype(np.float32)
         for n, value in enumerate(kwh.reshape(-1)):
             if g.random() < 0.002 or np.isnan(value):
                 continue
             u = np.array([NAN if who == 10 else 0.0 if who == 11 and n > 300 else 225.0, NAN, NAN], np.float32)
             told = dict(kwh=value, u=u, register=NAN, clock_offset=NAN, received=0,
+                        temperature=np.float32(air.reshape(-1)[n] if place == 0 and who > 33 else NAN),
                         status=Status.ESTIMATED if g.random() < 0.002 else Status.MEASURED)  # fmt: skip
             rows.append(Row(Readings, "A1", f"M{who}", start + INTERVAL * (n + 1), told))
     order = sorted(range(len(rows)), key=lambda k: (rows[k].at, rows[k].subject))

@@ -59,6 +59,7 @@ class ReadingRecord(UsualReadingRecord):
     demand_resets: Annotated[Number | None, told("How often the demand was reset")] = None
     neutral: Annotated[Number | None, told("Current of the neutral conductor, secondary", "A")] = None
     frequency: Annotated[Number | None, told("Frequency", "Hz")] = None
+    temperature: Annotated[Number | None, told("Temperature of the air outside", "Cel")] = None
     thd: Annotated[Phases, told("Harmonic distortion of the voltage, phases A, B, C; a number is phase A", "%")] = None
     u_angle: Annotated[Phases, told("Angle of the voltages of phases A, B, C to one another", "deg")] = None
     terminal_p: Annotated[Number | None, told("Active power as the terminal measures it beside the meter", "kW")] = None
@@ -155,6 +156,7 @@ class Frame(Struct, gc=False, omit_defaults=True, forbid_unknown_fields=True):
     demand_resets: Annotated[bytes | None, told("f4")] = None
     neutral: Annotated[bytes | None, told("f4", "A")] = None
     frequency: Annotated[bytes | None, told("f4", "Hz")] = None
+    temperature: Annotated[bytes | None, told("f4", "Cel")] = None
     thd: Annotated[bytes | None, told("f4, phases", "%")] = None
     u_angle: Annotated[bytes | None, told("f4, phases", "deg")] = None
     terminal_p: Annotated[bytes | None, told("f4", "kW")] = None

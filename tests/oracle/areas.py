@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
@@ -71,6 +71,7 @@ def intervals_told(
         f["dyn11"] = rating is not None and rating.vector_group == "Dyn11"
         hertz = sorted(m["frequency"] for m in mine.values() if not math.isnan(m["frequency"]))
         f |= {"above": hertz[-3] - 50, "below": 50 - hertz[2]} if len(hertz) > 2 else {"above": NAN, "below": NAN}
+        f["temperature"] = mean_of(mine.values())
         gateway = mine.pop(area.gateway, None)
         if gateway and not math.isnan(gateway["kva"]):
             ratio = gateway["record"].ct * gateway["record"].pt
@@ -86,6 +87,23 @@ def intervals_told(
         rows.append(f)
     judge(INTERVALS | NEUTRAL, area.area, "", heated(rows, interval), told)
     return told
+
+
+def mean_of(readings: Iterable[Facts]) -> float:
+    """The mean of the temperatures that some readings tell, to 0.01 degrees each."""
+    told = [round(f["temperature"], 2) for f in readings if not math.isnan(f["temperature"])]
+    return sum(told) / len(told) if told else NAN
+
+
+def warmth_of(believed: dict[str, list[Facts]], start: int, end: int, interval: int) -> float:
+    """The mean of a day's hours, where nine of ten tell a temperature."""
+    read, span = intervals_of(believed, [start, end], interval), max(HOUR, interval)
+    hours = [
+        mean_of(f for at, mine in read.items() if since < at <= since + span for f in mine.values())
+        for since in range(start, end - interval + 1, span)
+    ]
+    known = [warmth for warmth in hours if not math.isnan(warmth)]
+    return sum(known) / len(known) if len(known) >= 0.9 * len(hours) else NAN
 
 
 def days_told(
@@ -112,7 +130,7 @@ def days_told(
             m = day["record"]
             day["shape"] = shape(m, area is not None and meter == area.gateway, day["curve"], interval) if m else {}
             diaries[meter].append(day)
-        profiled(today, pages, end, zone)
+        profiled(today, pages, end, zone, warmth_of(believed, start, end, interval))
         followed(today, followers, area.gateway if area else "")
         coupled(today, couplers, interval)
         if today and end >= begun:

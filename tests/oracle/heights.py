@@ -62,8 +62,12 @@ def exceeded(diary: list[Facts]) -> Iterator[Facts]:
 def heated(rows: list[Facts], interval: int) -> Iterator[Facts]:
     """A transformer's intervals with its rises of temperature, as long as its load is known."""
     oil = winding = 0.0
-    then = since = 0
+    then = since = felt = 0
+    air = NAN
     for row in rows:
+        if not math.isnan(row["temperature"]):
+            air, felt = row["temperature"], row["at"]
+        row |= {"air": air if row["at"] - felt <= 6 * HOUR else math.inf}
         load = row.get("kva", NAN) / row["rating_kva"]
         if math.isnan(load) or row["coverage"] < 0.9:
             yield row | {"oil": NAN, "winding": NAN, "heated": NAN}

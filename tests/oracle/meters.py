@@ -32,7 +32,8 @@ def validated(row: Row, m: Meter | None, interval: int) -> Facts:
     c = row.columns
     f: Facts = {name: [float(v) for v in c.get(name, [NAN] * 3)] for name in ("u", "i", "p", "q", "thd", "u_angle")}
     f |= {name: float(c[name]) for name in ("kwh", "register", "clock_offset")}
-    f |= {name: float(c.get(name, NAN)) for name in ("neutral", "terminal_p", "frequency", "flags", *SHOWN)}
+    told = ("neutral", "terminal_p", "frequency", "temperature", "flags", *SHOWN)
+    f |= {name: float(c.get(name, NAN)) for name in told}
     f["stale"] = False
     f |= {"at": row.at, "estimated": c["status"] == Status.ESTIMATED, "measured": c["status"] == Status.MEASURED}
     limit = math.inf
@@ -43,14 +44,14 @@ def validated(row: Row, m: Meter | None, interval: int) -> Facts:
     def sound(name: str, value: float) -> bool:
         bounds = {"p": limit, "q": limit, "terminal_p": limit, "demand": limit, "kwh": limit * interval / HOUR}
         bounds |= {"u": 2 * m.un_v, "i": 2 * m.imax_a, "neutral": 2 * m.imax_a} if m else {}
-        bound = {"thd": 100, "frequency": 100, "u_angle": 360}.get(name, bounds.get(name, math.inf))
+        bound = {"thd": 100, "frequency": 100, "temperature": 70, "u_angle": 360}.get(name, bounds.get(name, math.inf))
         sentinel = value in SENTINELS or ("register" not in name and value in map(single, SENTINELS))
-        positive = value >= 0 or name in ("i", "p", "q", "u_angle", "neutral", "terminal_p")
+        positive = value >= 0 or name in ("i", "p", "q", "u_angle", "neutral", "terminal_p", "temperature")
         return not (sentinel or math.isinf(value) or f["estimated"] or abs(value) > bound) and positive
 
     for name in ("u", "i", "p", "q", "thd", "u_angle"):
         f[name] = [v if sound(name, v) else NAN for v in f[name]]
-    for name in ("kwh", "register", "neutral", "terminal_p", "frequency", *SHOWN[:-2]):
+    for name in ("kwh", "register", "neutral", "terminal_p", "frequency", "temperature", *SHOWN[:-2]):
         f[name] = f[name] if sound(name, f[name]) else NAN
     if m and m.wiring == "3P3W":
         f["u"][1] = f["i"][1] = NAN
@@ -88,7 +89,7 @@ class Notebook:
         register, clock = f["register"], f["at"] + f["clock_offset"]
         if register == self.register and clock <= self.clock:  # a repeated snapshot
             f |= {name: [NAN] * 3 for name in ("u", "i", "p", "q", "thd", "u_angle")} | {"stale": True}
-            f |= dict.fromkeys(("kwh", "kva", "neutral", "terminal_p", "frequency"), NAN)
+            f |= dict.fromkeys(("kwh", "kva", "neutral", "terminal_p", "frequency", "temperature"), NAN)
             register = NAN
         self.clock = self.clock if math.isnan(clock) else clock
         delta, drop = register - self.register, 0.0 if not math.isnan(register) else NAN

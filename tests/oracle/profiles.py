@@ -48,6 +48,9 @@ class Page:
     which: int = -1
     last: float = NAN
     share: float = NAN
+    degrees: list[float] = field(default_factory=lambda: [NAN, NAN])  # tens of them to heat and to cool, as usual
+    squares: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    moved: list[float] = field(default_factory=lambda: [0.0, 0.0])
 
 
 def kind_of(day: date, zone: str) -> str:
@@ -147,12 +150,13 @@ def shared(today: Today, meter: str, values: dict[str, float]) -> float:
     return median(known) if len(known) >= 5 else 0.0
 
 
-def profiled(today: Today, pages: dict[str, Page], end: int, zone: str) -> None:
+def profiled(today: Today, pages: dict[str, Page], end: int, zone: str, temperature: float) -> None:
     """Add to every customer's day of an area how it compares; then turn the pages."""
+    degrees = [max(15 - temperature, 0) / 10, max(temperature - 24, 0) / 10] if not math.isnan(temperature) else []
     day = datetime.fromtimestamp(end - 1, ZoneInfo(zone)).date()
     kind = kind_of(day, zone)
     for f in today.values():
-        f |= {"kind": kind, "pv": f["record"].pv_kva if f["record"] else NAN}
+        f |= {"kind": kind, "pv": f["record"].pv_kva if f["record"] else NAN, "degrees": degrees}
     changes = {name: change(pages.setdefault(name, Page()), f) for name, f in today.items()}
     for name, f in today.items():
         classed(pages[name], f)
@@ -170,8 +174,9 @@ def profiled(today: Today, pages: dict[str, Page], end: int, zone: str) -> None:
 
 
 def change(page: Page, f: Facts) -> float:
-    """The log of a day's use over what such a day usually brings."""
-    expected = page.level * page.kinds.get(f["kind"], NAN)
+    """The log of a day's use over what such a day usually brings in such weather."""
+    f["weather"] = weather(page, f["degrees"])
+    expected = page.level * page.kinds.get(f["kind"], NAN) * math.exp(f["weather"])
     used = f["shape"].get("used", NAN) if f["kind"] != "festival" else NAN
     return math.log((used + 0.05) / (expected + 0.05)) if used + expected >= 0 else NAN
 
@@ -193,13 +198,31 @@ def classed(page: Page, f: Facts) -> None:
         f["chance"] = max(size for name, size in sizes.items() if name != f["class"]) / sum(sizes.values())
 
 
+def weather(page: Page, degrees: list[float]) -> float:
+    """The log by which the weather moves a day's use."""
+    told = zip(degrees, page.degrees, page.moved, page.squares, strict=bool(degrees))
+    moves = [min(max(moved / (squares + 2), 0), 1) * (now - usual) for now, usual, moved, squares in told]
+    return sum(move for move in moves if not math.isnan(move))
+
+
+def felt(page: Page, f: Facts, change: float, rate: float) -> None:
+    """Learn what ten degrees do."""
+    for n, now in enumerate(f["degrees"] if not math.isnan(change) else []):
+        usual = page.degrees[n]
+        off = 0.0 if math.isnan(usual) else now - usual
+        keep, tamed = 2 ** (-1 / 60), min(max(change + f["weather"], -math.log(2)), math.log(2))
+        page.squares[n] = keep * page.squares[n] + rate * off * off
+        page.moved[n] = keep * page.moved[n] + rate * off * tamed
+        page.degrees[n] = now if math.isnan(usual) else usual + max(DAYWISE, 1 / (page.seen + 1)) * off
+
+
 def routine(page: Page, f: Facts, change: float, excess: float) -> None:
     """The customer's expected use, its slide, and what of it is kept."""
     f |= dict.fromkeys(("expected", "beyond", "spread", "known", "kept", "kept_standing", "slide"), NAN)
     if f["kind"] == "festival" or "used" not in f["shape"]:
         return
     used, here = f["shape"]["used"], page.kinds.get(f["kind"], NAN)
-    expected = page.level * here
+    expected = page.level * here * math.exp(f["weather"])
     stands = NAN
     if not math.isnan(excess):
         slid = page.slide - min(max(excess / page.spread, -3), 3) - 0.5
@@ -213,6 +236,8 @@ def routine(page: Page, f: Facts, change: float, excess: float) -> None:
         f["kept"] = share_of(page.recent, 2)
         f["kept_standing"] = share_of(page.stood, 2) if 24 * usual >= 0.1 * due else NAN
     rate = 0.25 if page.slide >= 4 else 1.0
+    felt(page, f, change, rate)
+    used /= math.exp(f["weather"])
     part = used / page.level if page.level else math.inf if used else NAN
     if not math.isnan(here) and not math.isnan(part):
         sooner = (1 / 3 if f["kind"] == "holiday" else max(1 - 2 ** (-1 / 8), 7 / (page.seen + 14))) * rate

@@ -21,7 +21,8 @@ def suspended_use(f: Facts) -> float:
 
 
 def thermal(f: Facts) -> float:
-    score = 1 + max(f["oil"] + f["winding"] - 100, f["oil"] - 85) / 100
+    air = f["air"] if math.isfinite(f["air"]) else 20
+    score = 1 + max(f["oil"] + f["winding"] - 120 + air, f["oil"] - 105 + air) / 100
     return score if score >= 1 or f["heated"] >= 12 * HOUR else NAN
 
 
