@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from schemas.alert import Alert
+from schemas.alert import Alert, Change
 from schemas.columns import DeviceEvents, Event
 
 DAY = 86_400
@@ -148,6 +148,29 @@ class Policy:
         if len(known) < STORM_DAYS:
             return float("inf")
         return max(STORM_LEAST, STORM_TIMES * sum(past) / len(past))
+
+    def reconcile(self, told: Iterable[Alert], clocks: Mapping[str, int]) -> list[Alert]:
+        """What sets right the messages of an engine before, which judged the same rows in another order of topics.
+
+        This one's own word where that was another, a withdrawal where it knows no such alert and has forgotten none.
+        """
+        last: dict[str, Alert] = {}
+        revisions: Counter[str] = Counter()
+        for alert in told:
+            last[alert.id] = alert
+            revisions[alert.id] = max(revisions[alert.id], alert.revision)
+        said = []
+        for key, old in last.items():
+            known = self.recent.setdefault(old.area, {})
+            if key not in known and old.at < clocks.get(old.area, 0) - MEMORY:
+                continue
+            mine = known.get(key) or msgspec.structs.replace(old, state="withdrawn", change="withdrawn")
+            as_told = msgspec.structs.replace(mine, revision=revisions[key], change=old.change)
+            if mine.revision <= revisions[key] and as_told != old:
+                change: Change = "revised" if key in known else "withdrawn"
+                known[key] = msgspec.structs.replace(mine, revision=revisions[key] + 1, change=change)
+                said.append(known[key])
+        return said
 
     def forget(self, clocks: Mapping[str, int]) -> None:
         """Drop what is older than any event or alert of some areas could still concern."""

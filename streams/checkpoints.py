@@ -51,6 +51,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     checksums: list[int]  # CRC-32 of each chunk
     taken: float  # Unix seconds
     rulebook: Rulebook = NOTHING  # by which what follows is judged
+    agreed: int = -1  # offset of `alerts` before which nothing is told but what the state knows; -1 unknown
 
 
 class Checkpoint(NamedTuple):
@@ -74,6 +75,7 @@ class Written(NamedTuple):
     begins: int = 0
     taken: float = 0.0
     size: int = 0  # bytes
+    agreed: int = -1  # as in the manifest
 
 
 class Message(NamedTuple):
@@ -85,7 +87,8 @@ class Message(NamedTuple):
 
 
 def encode(
-    state: bytes, offsets: Mapping[str, int], partitions: int, last: Written, rulebook: Rulebook = NOTHING
+    state: bytes, offsets: Mapping[str, int], partitions: int, last: Written, rulebook: Rulebook = NOTHING,
+    agreed: int = -1,
 ) -> tuple[list[Message], Message]:
     """The chunks and the manifest of the checkpoint that follows the last."""
     sequence = last.sequence + 1
@@ -96,6 +99,7 @@ def encode(
     manifest = Manifest(
         layout=LAYOUT, set=name, sequence=sequence, partitions=partitions, offsets=dict(offsets),
         checksums=[zlib.crc32(piece) for piece in pieces], taken=time.time(), rulebook=rulebook,
+        agreed=agreed,
     )  # fmt: skip
     chunks = [Message(f"{slot}/{k}".encode(), piece, headers) for k, piece in enumerate(pieces)]
     value = msgspec.msgpack.encode(manifest)
@@ -111,15 +115,16 @@ async def write(
     partitions: int,
     last: Written,
     rulebook: Rulebook = NOTHING,
+    agreed: int = -1,
 ) -> Written:
     """Writes the checkpoint that follows the last; it counts when this returns. Raises KafkaError."""
-    chunks, manifest = await asyncio.to_thread(encode, state, offsets, partitions, last, rulebook)
+    chunks, manifest = await asyncio.to_thread(encode, state, offsets, partitions, last, rulebook, agreed)
     sent = [await producer.send(tp.topic, m.value, m.key, tp.partition, headers=m.headers) for m in chunks]
     places = await asyncio.gather(*sent)
     end = await producer.send_and_wait(tp.topic, manifest.value, manifest.key, tp.partition, headers=manifest.headers)
     told = msgspec.msgpack.decode(manifest.value, type=Manifest)
     begins = min((place.offset for place in places), default=end.offset)
-    return Written(told.sequence, told.set, begins, told.taken, len(state))
+    return Written(told.sequence, told.set, begins, told.taken, len(state), agreed)
 
 
 def whole(records: Iterable[ConsumerRecord], partitions: int) -> Checkpoint | None:

@@ -7,6 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
@@ -43,7 +44,8 @@ class Outbox:
         self._alerts, self._rejects = settings.topic(ALERTS), settings.topic(REJECTS)
         self._metrics = metrics
         self._failed = failed
-        self._pending: defaultdict[int, set[asyncio.Future[object]]] = defaultdict(set)
+        self._pending: defaultdict[int, set[asyncio.Future[Any]]] = defaultdict(set)
+        self.told: dict[int, int] = {}  # by part, where the last batch of its alerts stands on their topic
         self._producer = producer(settings)
 
     async def start(self) -> None:
@@ -92,7 +94,7 @@ class Outbox:
 
     async def _publish(
         self, topic: str, partition: int, messages: Iterable[Outgoing], number: int
-    ) -> list[tuple[asyncio.Future[object], int]]:
+    ) -> list[tuple[asyncio.Future[Any], int]]:
         batches = []
         batch = self._producer.create_batch()
         for key, value, headers in messages:
@@ -111,12 +113,14 @@ class Outbox:
             sent.append((future, count))
         return sent
 
-    def _sent(self, topic: str, number: int, future: asyncio.Future[object]) -> None:
+    def _sent(self, topic: str, number: int, future: asyncio.Future[Any]) -> None:
         self._pending[number].discard(future)
         if not future.cancelled() and (error := future.exception()):
             self._failed(f"`{topic}` does not take what was told: {error!r}")
+        elif topic == self._alerts and not future.cancelled():
+            self.told[number] = future.result().offset
 
-    def _on_topic(self, evidence: float, count: int, future: asyncio.Future[object]) -> None:
+    def _on_topic(self, evidence: float, count: int, future: asyncio.Future[Any]) -> None:
         if not future.cancelled() and future.exception() is None:
             seconds = max(0.0, time.time() - evidence)
             for _ in range(count):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
+from itertools import accumulate, takewhile
+from math import inf
 from typing import Any, NamedTuple
 
 from detectors.engine import Engine
@@ -14,8 +16,9 @@ from schemas.columns import Batch
 from schemas.rules import Rulebook
 from streams.checkpoints import Written
 from streams.slices import Record
-from streams.topics import REGISTRY, SOURCES
+from streams.topics import READS, REGISTRY, SOURCES
 
+DAY = 86_400
 STEP_ROWS = 20_000  # rows that a chunk holds, about
 STEP_SECONDS = 0.5  # that a step takes, about: more would hold up the heartbeat
 PACE = 1_000.0  # rows a second, until the part has seen how fast its history goes on a machine that may be busy
@@ -31,7 +34,21 @@ class Arrival(NamedTuple):
 
     records: list[Record]
     size: int  # bytes
-    event: Any  # Faust's
+    event: Any  # Faust's, of its last record; None when that is not here
+
+    def within(self, room: float, until: float) -> int:
+        """How many of the first records have so many bytes and came by so many Unix milliseconds."""
+        if self.size <= room and self.records[-1].timestamp <= until:
+            return len(self.records)
+        sizes = accumulate(map(_size, self.records))
+        fits = (size <= room and record.timestamp <= until for record, size in zip(self.records, sizes, strict=True))
+        return sum(takewhile(bool, fits))
+
+    def split(self, count: int) -> tuple[Arrival, Arrival]:
+        """The first so many records, and the others."""
+        first = self.records[:count]
+        size = sum(map(_size, first))
+        return Arrival(first, size, None), Arrival(self.records[count:], self.size - size, self.event)
 
 
 class Chunk(NamedTuple):
@@ -63,9 +80,14 @@ class Part:
         self.engine = engine
         self.rulebook = rulebook  # by which it judges
         self.ends: Mapping[str, int] = {}  # by topic, where it ended when the part was taken over
+        self.until = 0  # Unix seconds to which time must pass until timers that another may have told of have fired
+        self.ticked = 0  # Unix seconds to which time has passed by itself
+        self.agreed = written.agreed  # offset of `alerts` before which nothing is told but what this engine knows
+        self.reconciled = False  # whether what another worker told since has been set right
         self.judged = dict(contained)  # by topic, the next offset to judge: the engine contains what is before
         self.filed = dict(contained)  # by topic, the next offset to file
         self.written = written  # the last whole checkpoint
+        self.there: dict[str, int] = {}  # by topic, where it ended when last looked at
         self.lags: Mapping[str, int] = {}  # by topic, records not judged when last looked at; empty before
         self.reached: dict[str, int] = {}  # by topic, Unix seconds at which the last record judged came
         self.waiting: dict[str, deque[Arrival]] = {topic: deque() for topic in (REGISTRY, *SOURCES)}
@@ -78,6 +100,13 @@ class Part:
         self._saved = dict(contained)  # what the last checkpoint contains
         self._saved_at = self._moved_at = time.monotonic()
         self._seen = dict(contained)
+
+    def resume(self, ends: Mapping[str, int], alerts: int, until: int) -> None:
+        """Notes where the topics and `alerts` end now, and what time it is: another may have judged and told so far."""
+        self.ends, self.until, self.ticked = ends, until, 0
+        self.there.update(ends)
+        self.agreed = alerts if self.written.agreed < 0 else self.written.agreed
+        self.reconciled = False
 
     def start(self, topic: str, offset: int) -> None:
         """Goes on with a topic at an offset."""
@@ -95,7 +124,7 @@ class Part:
             records = [record for record in records if record.offset >= due]
         elif records[0].offset > due:
             raise GapError(f"`{topic}`, partition {self.number}: {records[0].offset} came, {due} was due")
-        size = sum(len(record.value or b"") for record in records)
+        size = sum(map(_size, records))
         self.waiting[topic].append(Arrival(records, size, event))
         self.waiting_bytes += size
         self.filed[topic] = records[-1].offset + 1
@@ -103,24 +132,48 @@ class Part:
     @property
     def settled(self) -> bool:
         """Whether all that another worker may have told of before this one took the part over has been judged."""
-        return all(self.judged[topic] >= end for topic, end in self.ends.items())
+        return self.ticked >= self.until and all(self.judged[topic] >= end for topic, end in self.ends.items())
+
+    @property
+    def awaits(self) -> bool:
+        """Whether records are still to be fetched that may have come before some that wait."""
+        return any(not self.waiting[topic] and self.filed[topic] < self.there.get(topic, 0) for topic in SOURCES)
 
     def skip(self, topic: str, offset: int) -> None:
         """Files on at an offset: there is nothing before it."""
         self.filed[topic] = offset
 
-    def take(self) -> Chunk | None:
-        """Arrivals of the first topic that has any, about STEP_ROWS rows of them; None when there are none."""
-        for topic, waiting in self.waiting.items():
-            if waiting:
-                taken: list[Arrival] = []
-                size = 0
-                while waiting and (not taken or size + waiting[0].size <= STEP_ROWS * self._row_bytes[topic]):
-                    taken.append(waiting.popleft())
-                    size += taken[-1].size
-                self.waiting_bytes -= size
-                return Chunk(topic, taken)
-        return None
+    def take(self, *, patient: bool = True) -> Chunk | None:
+        """Records of the topic whose next came first; None when there are none, or a patient part awaits some.
+
+        Topics are judged in the order in which their records came, since a payment of last week is late when readings
+        of today are judged before it. Only readings may go ahead, by a day of the part's meters and by STEP_ROWS.
+        """
+        if self.waiting[REGISTRY]:
+            return self._chunk(REGISTRY, STEP_ROWS)
+        heads = {topic: waiting[0].records[0].timestamp for topic in SOURCES if (waiting := self.waiting[topic])}
+        if not heads or (patient and self.awaits):
+            return None
+        topic = min(heads, key=heads.__getitem__)
+        if topic == READS:
+            return self._chunk(READS, min(STEP_ROWS, self.engine.meters * DAY // self.engine.interval))
+        return self._chunk(topic, STEP_ROWS, min((head for name, head in heads.items() if name != topic), default=inf))
+
+    def _chunk(self, topic: str, rows: int, until: float = inf) -> Chunk:
+        """About so many rows of what waits, at least a record, and none that came after so many milliseconds."""
+        waiting, room = self.waiting[topic], rows * self._row_bytes[topic]
+        taken: list[Arrival] = []
+        while waiting:
+            count = max(waiting[0].within(room, until), not taken)
+            if count < len(waiting[0].records):
+                if count:
+                    first, waiting[0] = waiting[0].split(count)
+                    taken.append(first)
+                break
+            taken.append(waiting.popleft())
+            room -= taken[-1].size
+        self.waiting_bytes -= sum(arrival.size for arrival in taken)
+        return Chunk(topic, taken)
 
     def pieces(self, batch: Batch) -> Iterator[Judged]:
         """Judges a batch in steps of about STEP_SECONDS; a history of few meters goes much slower than one of many."""
@@ -138,7 +191,8 @@ class Part:
         """The engine contains this chunk."""
         last = chunk.arrivals[-1]
         self.judged[chunk.topic] = last.records[-1].offset + 1
-        self.last_events[chunk.topic] = last.event
+        if events := [arrival.event for arrival in chunk.arrivals if arrival.event is not None]:
+            self.last_events[chunk.topic] = events[-1]
         self.reached[chunk.topic] = last.records[-1].timestamp // 1000
         if rows:
             self._row_bytes[chunk.topic] = sum(arrival.size for arrival in chunk.arrivals) / rows
@@ -148,19 +202,20 @@ class Part:
         for waiting in self.waiting.values():
             waiting.clear()
         self.waiting_bytes = 0
-        self.filed, self.lags = dict(self.judged), {}
+        self.filed, self.there, self.lags = dict(self.judged), {}, {}
         self.last_events.clear()
 
     def keep(self, written: Written, contained: Mapping[str, int]) -> None:
         """Notes a checkpoint that was written."""
         self.written, self._saved, self._saved_at = written, dict(contained), time.monotonic()
 
-    def look(self, lags: Mapping[str, int]) -> float:
-        """Notes the records that are not judged yet; returns for how many seconds they have waited without progress."""
+    def look(self, ends: Mapping[str, int]) -> float:
+        """Notes where topics end; returns for how many seconds records have waited without progress."""
         now = time.monotonic()
-        if not any(lags.values()) or self.judged != self._seen:
+        self.there.update(ends)
+        self.lags = {topic: max(0, end - self.judged[topic]) for topic, end in ends.items()}
+        if not any(self.lags.values()) or self.judged != self._seen:
             self._moved_at, self._seen = now, dict(self.judged)
-        self.lags = lags
         return now - self._moved_at
 
     def clock(self, now: int) -> int:
@@ -176,3 +231,7 @@ class Part:
     def since_saved(self) -> float:
         """Seconds since the last checkpoint, or since the part was taken over."""
         return time.monotonic() - self._saved_at
+
+
+def _size(record: Record) -> int:
+    return len(record.value or b"")

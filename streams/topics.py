@@ -16,7 +16,7 @@ from streams.settings import Settings
 
 READS, EVENTS, PAYMENTS, WORKFLOW = "meter.reads", "meter.events", "payments", "workflow"
 REGISTRY, RULES, ALERTS, REJECTS, CHECKPOINTS = "registry", "rules", "alerts", "rejects", "checkpoints"
-SOURCES = (EVENTS, PAYMENTS, WORKFLOW, READS)  # in the order in which a part takes what has arrived
+SOURCES = (EVENTS, PAYMENTS, WORKFLOW, READS)  # in the order in which a part takes what came at once
 
 LARGEST_RECORD = 16 << 20  # bytes; a larger value would be lost to `rejects`
 ARRIVAL = {"message.timestamp.type": "LogAppendTime"}  # the broker's clock: a producer's may be wrong

@@ -14,11 +14,12 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NoReturn, cast
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, NoReturn, cast
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
+from aiokafka.structs import ConsumerRecord
 from faust.types import TP, EventT
 
 from detectors.engine import Engine, SnapshotError
@@ -29,6 +30,8 @@ from schemas.rules import RulebookError
 from schemas.wire import (
     Message,
     Refusal,
+    RefusedError,
+    decode_alert,
     decode_areas,
     decode_events,
     decode_payments,
@@ -37,20 +40,30 @@ from schemas.wire import (
 )
 from streams import checkpoints
 from streams.checkpoints import CheckpointError, Written
-from streams.logs import read_to_end, reader
+from streams.logs import UnansweredError, read_to_end, reader
 from streams.metrics import Metrics
 from streams.outbox import Outbox, producer
 from streams.parts import Chunk, GapError, Part
 from streams.rules import published
 from streams.settings import Settings
 from streams.slices import Record
-from streams.topics import CHECKPOINTS, EVENTS, PAYMENTS, READS, REGISTRY, RULES, SOURCES, WORKFLOW
+from streams.topics import ALERTS, CHECKPOINTS, EVENTS, PAYMENTS, READS, REGISTRY, RULES, SOURCES, WORKFLOW
 
 WAITING_BYTES = 32 << 20  # that may wait for judgement before nothing more is fetched
 ROOM_SECONDS = 1.0  # that a fetch waits for room: Faust may want to stop
 BEAT = 1.0  # seconds between looks at progress, lag and clock
 SLEEP = 0.8  # of a session: the last heartbeat may have been a while before
 ANSWER = 5.0  # seconds that the brokers have to say where their partitions end
+
+
+class Captured(NamedTuple):
+    """What a checkpoint is to hold."""
+
+    state: bytes
+    offsets: dict[str, int]  # by topic, the next to judge
+    agreed: int  # as in the manifest
+    events: dict[str, EventT[Any]]  # that are acknowledged when it is written
+
 
 Decode = Callable[[Sequence[Message]], tuple[Batch | None, list[Refusal]]]
 DECODERS: dict[str, tuple[str, Decode]] = {
@@ -119,7 +132,7 @@ class Worker:
     async def room(self) -> bool:
         """Waits a little for room; whether less than WAITING_BYTES wait for judgement."""
         deadline = time.monotonic() + ROOM_SECONDS
-        while sum(part.waiting_bytes for part in self.parts.values()) > WAITING_BYTES:
+        while self._full:
             self._room.clear()
             try:
                 await asyncio.wait_for(self._room.wait(), deadline - time.monotonic())
@@ -167,7 +180,7 @@ class Worker:
                 fatal(str(error))
             for part in self.parts.values():
                 if not part.written.set:
-                    await self._write(part, *self._capture(part))
+                    await self._write(part, self._capture(part))
             self.generation = generation
             self._kept.clear()
             meters = sum(part.engine.meters for part in self.parts.values())
@@ -180,7 +193,7 @@ class Worker:
         async with self._writing, self._turn:
             for part in self.parts.values():
                 if part.unsaved:
-                    await self._write(part, *self._capture(part))
+                    await self._write(part, self._capture(part))
                 self._count(part)
                 part.drop()
                 self.metrics.forget(self.topics, part.number)
@@ -188,19 +201,29 @@ class Worker:
             self._assigned, self._changed_at = None, time.monotonic()
             self._room.set()
 
+    @property
+    def _full(self) -> bool:
+        return sum(part.waiting_bytes for part in self.parts.values()) > WAITING_BYTES
+
+    def _alerts(self, number: int) -> TopicPartition:
+        return TopicPartition(self.settings.topic(ALERTS), number)
+
     async def _restore(self, consumer: AIOKafkaConsumer, numbers: Sequence[int]) -> dict[int, Part]:
         known = {number: part.written for number, part in self._kept.items()}
         topic, partitions = self.settings.topic(CHECKPOINTS), self.settings.partitions
         found = await checkpoints.newest(consumer, topic, numbers, known, partitions)
         tps = [TopicPartition(topic, number) for topic in self.topics for number in numbers]
         first, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
+        alerts = await consumer.end_offsets([self._alerts(number) for number in numbers])
+        until = int(time.time()) if self.settings.clock == "wall" else 0
         parts: dict[int, Part] = {}
         for number in numbers:
             if number in found:
                 parts[number] = self._revive(number, found[number])
             else:
                 parts[number] = self._kept[number]
-            parts[number].ends = {self.topics[tp.topic]: ends[tp] for tp in tps if tp.partition == number}
+            here = {self.topics[tp.topic]: ends[tp] for tp in tps if tp.partition == number}
+            parts[number].resume(here, alerts[self._alerts(number)], until)
             for tp in (tp for tp in tps if tp.partition == number):
                 name = self.topics[tp.topic]
                 if name != REGISTRY:
@@ -224,7 +247,7 @@ class Worker:
         except SnapshotError as error:
             raise CheckpointError(f"partition {number}: {error}. {checkpoints.START_AFRESH}") from error
         told = checkpoint.manifest
-        written = Written(told.sequence, told.set, checkpoint.begins, told.taken, len(checkpoint.state))
+        written = Written(told.sequence, told.set, checkpoint.begins, told.taken, len(checkpoint.state), told.agreed)
         return Part(number, engine, told.offsets, written, rulebook)
 
     async def _follow_rules(self) -> NoReturn:
@@ -257,7 +280,7 @@ class Worker:
             busy = False
             for number in list(self.parts):
                 async with self._turn:
-                    if (part := self.parts.get(number)) and (chunk := part.take()):
+                    if (part := self.parts.get(number)) and (chunk := part.take(patient=not self._full)):
                         busy = True
                         await self._step(part, chunk)
                         self._room.set()
@@ -305,13 +328,15 @@ class Worker:
         await self._outbox.refuse(self.settings.topic(topic), part.number, records, refusals)
 
     async def _tend(self) -> NoReturn:
-        """Ticks and takes checkpoints when they are due."""
+        """Ticks, reconciles and takes checkpoints when they are due."""
         while True:
             await asyncio.sleep(BEAT)
             for part in list(self.parts.values()):
                 if self.settings.clock == "wall":
                     await self._tick(part)
-                if part.rulebook != self.rulebook and part.settled:
+                if not part.reconciled and part.settled:
+                    await self._reconcile(part)
+                if part.rulebook != self.rulebook and part.reconciled:
                     await self._adopt(part)
                 elif part.unsaved and part.since_saved() >= self.settings.checkpoint_seconds:
                     await self._save(part)
@@ -319,9 +344,33 @@ class Worker:
     async def _tick(self, part: Part) -> None:
         async with self._turn:
             now = part.clock(int(time.time()))
-            if now > 0 and self.parts.get(part.number) is part and (alerts := part.engine.tick(now)):
+            if now <= 0 or self.parts.get(part.number) is not part:
+                return
+            alerts = part.engine.tick(now)
+            part.ticked = now
+            if alerts:
                 self._check_awake()
                 await self._outbox.tell(part.number, alerts, None)
+
+    async def _reconcile(self, part: Part) -> None:
+        """Sets right what another worker told that this engine, which judged topics in another order, does not say."""
+        told: list[Alert] = []
+        tp, end = self._alerts(part.number), part.agreed
+        try:
+            async with reader(self.settings) as consumer:
+                async for _, records in read_to_end(consumer, {tp: part.agreed}):
+                    told += _alerts_of(records)
+                    end = records[-1].offset + 1
+        except (KafkaError, UnansweredError):
+            return  # again in a while
+        async with self._turn:
+            if self.parts.get(part.number) is not part:
+                return
+            part.agreed, part.reconciled = end, True
+            if alerts := part.engine.reconcile(told):
+                self._check_awake()
+                await self._outbox.tell(part.number, alerts, None)
+                log.info("partition %d: sets right %d alerts of %d told before", part.number, len(alerts), len(told))
 
     async def _adopt(self, part: Part) -> None:
         """Goes on by another rulebook, from a checkpoint that says so."""
@@ -332,7 +381,7 @@ class Worker:
             if alerts := part.engine.adopt(applied(part.rulebook)):
                 self._check_awake()
                 await self._outbox.tell(part.number, alerts, None)
-            await self._write(part, *self._capture(part))
+            await self._write(part, self._capture(part))
             log.info("partition %d goes on by another rulebook", part.number)
 
     async def _save(self, part: Part) -> None:
@@ -341,25 +390,27 @@ class Worker:
                 if self.parts.get(part.number) is not part:
                     return
                 captured = self._capture(part)
-            await self._write(part, *captured)
+            await self._write(part, captured)
 
-    def _capture(self, part: Part) -> tuple[bytes, dict[str, int], dict[str, EventT[Any]]]:
+    def _capture(self, part: Part) -> Captured:
+        if part.reconciled:
+            part.agreed = max(part.agreed, self._outbox.told.get(part.number, 0))
         offsets = {topic: part.judged[topic] for topic in SOURCES}
-        return part.engine.snapshot(), offsets, dict(part.last_events)
+        return Captured(part.engine.snapshot(), offsets, part.agreed, dict(part.last_events))
 
-    async def _write(self, part: Part, state: bytes, offsets: dict[str, int], events: dict[str, EventT[Any]]) -> None:
+    async def _write(self, part: Part, captured: Captured) -> None:
         await self._outbox.settle(part.number)
         self._check_awake()
         tp = TopicPartition(self.settings.topic(CHECKPOINTS), part.number)
         try:
             written = await checkpoints.write(
-                self._producer, tp, state, offsets, partitions=self.settings.partitions, last=part.written,
-                rulebook=part.rulebook,
+                self._producer, tp, captured.state, captured.offsets, partitions=self.settings.partitions,
+                last=part.written, rulebook=part.rulebook, agreed=captured.agreed,
             )  # fmt: skip
         except KafkaError as error:
             fatal(f"`{tp.topic}` does not take a checkpoint: {error!r}")
-        part.keep(written, offsets)
-        for event in events.values():
+        part.keep(written, captured.offsets)
+        for event in captured.events.values():
             event.ack()
 
     async def _watch(self) -> NoReturn:
@@ -386,11 +437,10 @@ class Worker:
     def _look(self, part: Part, ends: dict[str, int]) -> None:
         if self.parts.get(part.number) is not part:
             return
-        lags = {name: max(0, end - part.judged[name]) for topic, end in ends.items() for name in [self.topics[topic]]}
-        if (still := part.look(lags)) > self.settings.stall_seconds:
-            waiting = sum(lags.values())
-            fatal(f"partition {part.number} has {waiting} records waiting and has not moved for {still:.0f} s: {lags}")
-        for name, lag in lags.items():
+        if (still := part.look({self.topics[topic]: end for topic, end in ends.items()})) > self.settings.stall_seconds:
+            told = f"has {sum(part.lags.values())} records waiting and has not moved for {still:.0f} s: {part.lags}"
+            fatal(f"partition {part.number} {told}")
+        for name, lag in part.lags.items():
             self.metrics.lag.labels(self.settings.topic(name), str(part.number)).set(lag)
         self._count(part)
 
@@ -445,6 +495,15 @@ class Worker:
         except Exception:
             log.exception("%s has failed", task.__name__)
         fatal("a task has ended")
+
+
+def _alerts_of(records: Iterable[ConsumerRecord]) -> Iterator[Alert]:
+    """What stands on `alerts`; what is none there is not ours."""
+    for record in records:
+        try:
+            yield decode_alert(record.value or b"")
+        except RefusedError as error:
+            log.warning("offset %d of `%s`, partition %d: %s", record.offset, record.topic, record.partition, error)
 
 
 def _messages(records: Iterable[Record]) -> list[Message]:

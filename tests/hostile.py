@@ -493,6 +493,12 @@ def by_topic(stream: Stream, span: int = DAY, *, events_last: bool = False) -> S
     )
 
 
+def drawn_topics(stream: Stream, g: np.random.Generator) -> Stream:
+    """One topic after the other, in an order that is drawn."""
+    order = g.permutation(sorted({row.kind.kind for row in stream.rows})).tolist()
+    return stream.with_rows(sorted(stream.rows, key=lambda row: order.index(row.kind.kind)))
+
+
 def apart(stream: Stream, seed: int) -> Stream:
     """Areas come at paces of their own: one may have told all before another begins."""
     g = np.random.default_rng(seed)

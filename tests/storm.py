@@ -32,13 +32,13 @@ from aiokafka import AIOKafkaProducer
 from rich.console import Console
 from rich.table import Table
 
-from detectors.engine import GRACE, Engine
+from detectors.engine import Engine
 from replay import layout
 from replay.history import Source
 from replay.send import TOPICS, Shape, encoded
 from replay.sources import open_sources
 from schemas.alert import Alert
-from schemas.columns import EARLIEST, LATEST, Batch, Payments, Readings
+from schemas.columns import EARLIEST, LATEST, Batch, Readings
 from schemas.master import Area
 from schemas.wire import decode_alert, encode_area, encode_readings
 from streams import checkpoints
@@ -59,8 +59,7 @@ EARLY = (
     "about to take over", "checkpoints read", "about to read on", "reading on", "about to hand over", "handed over",
 )  # fmt: skip
 SHAPES: tuple[Shape, ...] = ("single", "array", "packed")
-INTERVAL = 3600  # seconds between readings: three days an area, within what topics may be apart
-QUIET = 6 * 3600  # seconds to the last reading, in which the last day closes; more would set topics further apart
+INTERVAL = 3600  # seconds between readings
 SETTLING = 300  # seconds until everything is judged when the storm is over
 MOST = 4  # workers at once
 ENVIRONMENT = {
@@ -78,16 +77,11 @@ States = dict[str, dict[str, Any]]
 
 
 def hostile_areas(count: int, seed: int) -> Stream:
-    """So many hostile streams side by side, in order of arrival.
-
-    No payment is older than the grace period at the end, for the readings of a partition may all be judged before.
-    """
+    """So many hostile streams side by side, in order of arrival."""
     ranked: list[tuple[float, int, Row]] = []
     areas = []
     for k in range(count):
-        stream = quieted(hostile(1000 * seed + k, interval=INTERVAL), QUIET)
-        oldest = stream.rows[-1].at - GRACE
-        stream = stream.with_rows(row for row in stream.rows if row.kind is not Payments or row.at > oldest)
+        stream = quieted(hostile(1000 * seed + k, interval=INTERVAL), DAY)
         areas += [_renamed(area, k) for area in stream.areas]
         rows = [_travelling(row) for row in _with_forgotten(stream.rows, k) if EARLIEST <= row.at < LATEST]
         ranked += [(n / len(rows), k, replace(row, area=f"{k}-{row.area}")) for n, row in enumerate(rows)]

@@ -12,27 +12,32 @@ from detectors.engine import Engine
 from schemas.columns import Readings
 from streams.checkpoints import Written
 from streams.parts import Chunk, GapError, Part
-from streams.topics import EVENTS, READS
+from streams.topics import EVENTS, PAYMENTS, READS, WORKFLOW
 
 
-def part() -> Part:
+def part(meters: int = 1_000) -> Part:
     part = Part(3, Engine(), {}, Written())
+    for k in range(meters):
+        part.engine.meter_index.slot("A1", f"M{k}")
     part.start(READS, 100)
-    part.start(EVENTS, 0)
+    for topic in (EVENTS, PAYMENTS, WORKFLOW):
+        part.start(topic, 0)
     return part
 
 
-def taken(it: Part) -> Chunk:
-    chunk = it.take()
+def taken(it: Part, *, patient: bool = True) -> Chunk:
+    chunk = it.take(patient=patient)
     assert chunk
     return chunk
 
 
 def records(first, last):
-    return [
-        SimpleNamespace(topic=READS, offset=offset, value=b"x" * 10, timestamp=(900 + offset) * 1000)
-        for offset in range(first, last)
-    ]
+    return came(first, ((900 + offset) * 1000 for offset in range(first, last)))
+
+
+def came(first, timestamps):
+    """Records from an offset on that came at these milliseconds."""
+    return [SimpleNamespace(offset=first + n, value=b"x" * 10, timestamp=at) for n, at in enumerate(timestamps)]
 
 
 @given(st.lists(st.tuples(st.integers(90, 130), st.integers(1, 20)), max_size=30))
@@ -91,39 +96,106 @@ def test_a_step_of_a_slow_history_is_short(monkeypatch):
     assert [row for at in steps for row in at] == list(range(1_000))
 
 
-def test_events_come_before_the_readings_they_may_mute():
+def order(it: Part) -> list[tuple[str, list[int]]]:
+    """What is taken until nothing is left: topics and offsets."""
+    return [(chunk.topic, [record.offset for record in chunk.records]) for chunk in iter(it.take, None)]
+
+
+def test_what_came_first_is_judged_first_and_events_before_readings_that_came_at_once():
     it = part()
-    it.file(READS, records(100, 101), None)
-    it.file(EVENTS, records(0, 1), None)
-    assert [taken(it).topic, taken(it).topic] == [EVENTS, READS]
+    it.file(EVENTS, came(0, [100, 200, 900]), None)
+    it.file(PAYMENTS, came(0, [150, 950]), None)
+    it.file(READS, came(100, [200, 300]), None)
+    it.file(READS, came(102, [400]), None)
+    assert order(it) == [
+        (EVENTS, [0]), (PAYMENTS, [0]), (EVENTS, [1]), (READS, [100, 101, 102]), (EVENTS, [2]), (PAYMENTS, [1])
+    ]  # fmt: skip
+    assert it.waiting_bytes == 0
+
+
+def test_readings_go_ahead_by_a_day_at_most():
+    it = part(meters=2)
+    it.file(PAYMENTS, came(0, [250]), None)
+    it.file(READS, came(100, range(100, 1000)), "the last")
+    it._row_bytes[READS] = 10
+    assert order(it) == [
+        (READS, [*range(100, 292)]), (PAYMENTS, [0]),
+        *((READS, [*range(n, min(n + 192, 1000))]) for n in range(292, 1000, 192)),
+    ]  # fmt: skip
+
+
+def test_only_the_last_of_a_slice_acknowledges_it():
+    it = part(meters=2)
+    for first in (100, 300):
+        it.file(READS, came(first, range(200)), f"to {first + 200}")
+    it._row_bytes[READS] = 10
+    acknowledged = []
+    while chunk := it.take():
+        it.done(chunk, len(chunk.records))
+        acknowledged.append((it.judged[READS], it.last_events.get(READS)))
+    assert acknowledged == [(292, None), (484, "to 300"), (500, "to 500")]
+
+
+def test_nothing_is_judged_while_what_may_have_come_before_is_still_to_be_fetched():
+    it = part()
+    it.look({READS: 103, PAYMENTS: 2})
+    it.file(READS, came(100, [300]), None)
+    assert it.take() is None
+    it.file(PAYMENTS, came(0, [100]), None)
+    assert order(it) == [(PAYMENTS, [0])]
+    it.file(PAYMENTS, came(1, [200]), None)
+    assert order(it) == [(PAYMENTS, [1]), (READS, [100])]
+
+
+def test_with_no_room_to_fetch_more_it_goes_on_with_what_there_is():
+    it = part()
+    it.look({READS: 101, PAYMENTS: 1})
+    it.file(READS, came(100, [300]), None)
+    assert taken(it, patient=False).topic == READS
+
+
+def test_settled_is_what_has_judged_all_that_another_may_have_told_of():
+    it = part()
+    it.resume({READS: 101, EVENTS: 0}, alerts=7, until=2_000)
+    assert it.agreed == 7
+    it.file(READS, came(100, [300]), None)
+    it.ticked = 2_000
+    assert not it.settled
+    it.done(taken(it), 1)
+    assert it.settled
+    it.resume({READS: 101, EVENTS: 0}, alerts=9, until=2_001)
+    assert not it.settled  # a timer may have fired meanwhile
+    it.keep(Written(agreed=5), {})
+    it.resume({READS: 101}, alerts=9, until=0)
+    assert (it.settled, it.agreed) == (True, 5)
 
 
 def test_standing_still_before_waiting_records_is_noticed(monkeypatch):
     it = part()
     now = 1000.0
     monkeypatch.setattr("streams.parts.time", SimpleNamespace(monotonic=lambda: now))
-    assert it.look({READS: 0}) == 0
+    assert it.look({READS: 100}) == 0
     now += 50
-    assert it.look({READS: 5}) == 50
+    assert it.look({READS: 105}) == 50
     it.judged[READS] += 1
-    assert it.look({READS: 4}) == 0
+    assert it.look({READS: 105}) == 0
     now += 7
-    assert it.look({READS: 4}) == 7
-    assert it.look({READS: 0}) == 0
+    assert it.look({READS: 105}) == 7
+    assert it.look({READS: 101}) == 0
 
 
 def test_time_passes_by_itself_no_further_than_a_topic_that_is_behind():
     it = part()
     assert it.clock(2_000) == 0  # nobody has looked yet
-    it.look({READS: 0, EVENTS: 0})
+    it.look({READS: 100, EVENTS: 0})
     assert it.clock(2_000) == 2_000
-    it.look({READS: 5, EVENTS: 0})
+    it.look({READS: 105, EVENTS: 0})
     assert it.clock(2_000) == 0
     it.file(READS, records(100, 110), None)
     it.done(taken(it), 10)
     assert it.clock(2_000) == 1_009
     assert it.clock(1_000) == 1_000
-    it.look({READS: 0, EVENTS: 0})
+    it.look({READS: 110, EVENTS: 0})
     assert it.clock(2_000) == 2_000
     it.file(READS, records(110, 111), None)  # came since
     assert it.clock(2_000) == 1_009

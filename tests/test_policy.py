@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from detectors.policy import BUDGET, REPEATS, STORM_LEAST, Policy
+from detectors.policy import BUDGET, MEMORY, REPEATS, STORM_LEAST, Policy
 from schemas.alert import Alert
 from schemas.columns import DeviceEvents, Event
 
@@ -133,3 +133,45 @@ def test_it_goes_on_from_its_state():
     again.load(msgspec.msgpack.decode(msgspec.msgpack.encode(it.state())))
     assert msgspec.msgpack.encode(again.state()) == msgspec.msgpack.encode(it.state())
     assert held(again.fold([alert(subject="M2")])) == ["planned_outage"]
+
+
+class TestAnEngineBeforeToldMore:
+    def test_of_what_this_one_does_not_know_withdrawn(self):
+        it = policy()
+        told = [alert(), alert(revision=1, change="escalated")]
+        [said] = it.reconcile(told, {"A1": NOON})
+        assert (said.id, said.state, said.change, said.revision) == (told[0].id, "withdrawn", "withdrawn", 2)
+        assert it.reconcile([*told, said], {"A1": NOON}) == []
+        [again] = it.fold([alert()])
+        assert again.revision == 3  # so that it counts for who keeps the highest
+
+    def test_of_what_this_one_sees_otherwise_told_anew(self):
+        it = policy()
+        [mine] = it.fold([alert(severity=2)])
+        [said] = it.reconcile([alert(revision=4)], {"A1": NOON})
+        assert said == msgspec.structs.replace(mine, change="revised", revision=5)
+        assert it.recent["A1"][mine.id] == said
+
+    def test_the_same_as_this_one_left_alone(self):
+        it = policy()
+        it.fold([alert()])
+        assert it.reconcile([alert(revision=0), alert(revision=1, change="revised")], {"A1": NOON}) == []
+
+    def test_less_than_this_one_has_told_since_left_alone(self):
+        it = policy()
+        it.fold([alert(), alert(state="cleared")])
+        assert it.reconcile([alert(revision=0)], {"A1": NOON}) == []
+
+    def test_two_before_whose_first_told_more_the_highest_is_outdone(self):
+        it = policy()
+        it.fold([alert()])
+        [said] = it.reconcile([alert(revision=2, severity=1), alert(revision=1)], {"A1": NOON})
+        assert (said.revision, said.severity) == (3, 3)
+
+    def test_of_what_this_one_may_have_forgotten_left_alone(self):
+        told = [alert(state="cleared")]
+        assert policy().reconcile(told, {"A1": NOON + MEMORY + 1}) == []
+        assert len(policy().reconcile(told, {"A1": NOON + MEMORY})) == 1
+
+    def test_withdrawn_already_left_alone(self):
+        assert policy().reconcile([alert(), alert(state="withdrawn", revision=1)], {"A1": NOON}) == []

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from typing import Any
 
+import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 
@@ -18,7 +19,7 @@ from replay.send import send
 from replay.town import Town
 from schemas.alert import Alert
 from schemas.columns import Batch, Stages
-from schemas.wire import JSON, decode_readings
+from schemas.wire import JSON, decode_alert, decode_readings, encode_alert
 from streams import checkpoints
 from streams.checkpoints import Written
 from streams.metrics import Metrics
@@ -69,6 +70,31 @@ def test_killed_it_goes_on_from_the_checkpoint(settings, environment, town, hist
         publish(settings, town, history[2 * third :], "array")
         wait(lambda: contained(settings))
         assert told(settings) == expected
+
+
+def test_what_a_worker_that_was_killed_told_and_its_successor_does_not_find_is_withdrawn(
+    settings, environment, town, history, expected, tmp_path
+):
+    with WorkerProcess(environment, tmp_path / "one") as worker:
+        publish(settings, town, history[:-1])
+        wait(lambda: contained(settings))
+        worker.kill()
+    [first, *_] = [decode_alert(record.value) for record in asyncio.run(records(settings, ALERTS))]
+    orphan = msgspec.structs.replace(first, id="0" * 16, subject="of another order of topics")
+
+    async def tell() -> None:
+        async with AIOKafkaProducer(bootstrap_servers=settings.brokers) as producer:
+            for number in range(settings.partitions):
+                for value in (b"of nobody", encode_alert(orphan)[1]):
+                    await producer.send_and_wait(settings.topic(ALERTS), value, b"0", number)
+
+    asyncio.run(tell())
+    with WorkerProcess(environment, tmp_path / "two") as worker:
+        publish(settings, town, history[-1:])
+        wait(lambda: worker.log.read_text().count("sets right 1 alerts of") == settings.partitions)
+        wait(lambda: contained(settings))
+    found = [decode_alert(r.value) for r in asyncio.run(records(settings, ALERTS)) if r.value != b"of nobody"]
+    assert last_states(found) == expected
 
 
 def test_ended_it_takes_a_last_checkpoint(settings, environment, town, history, expected, tmp_path):
