@@ -213,8 +213,8 @@ class Sender(threading.Thread):
                 while n >= self.share * self.COUNT:  # noqa: ASYNC110 - another thread moves it
                     await asyncio.sleep(0.05)
                 await publish(client, self.settings, portion, self.shapes[n])
+                await client.flush()  # topics come as their rows do, also when the broker was away
                 self.rows.update({batch.kind: len(batch) for batch in portion})
-            await client.flush()
 
     def finish(self) -> None:
         """Sends what is left at once. Raises what went wrong."""
