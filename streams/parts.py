@@ -18,7 +18,7 @@ from streams.checkpoints import Written
 from streams.slices import Record
 from streams.topics import READS, REGISTRY, SOURCES
 
-DAY = 86_400
+AHEAD = 3600  # seconds of event time by which readings may be judged before what came before them
 STEP_ROWS = 20_000  # rows that a chunk holds, about
 STEP_SECONDS = 0.5  # that a step takes, about: more would hold up the heartbeat
 PACE = 1_000.0  # rows a second, until the part has seen how fast its history goes on a machine that may be busy
@@ -147,7 +147,8 @@ class Part:
         """Records of the topic whose next came first; None when there are none, or a patient part awaits some.
 
         Topics are judged in the order in which their records came, since a payment of last week is late when readings
-        of today are judged before it. Only readings may go ahead, by a day of the part's meters and by STEP_ROWS.
+        of today are judged before it. Only readings may go ahead of others that wait, by what the part's meters tell
+        in AHEAD and by STEP_ROWS.
         """
         if self.waiting[REGISTRY]:
             return self._chunk(REGISTRY, STEP_ROWS)
@@ -155,9 +156,10 @@ class Part:
         if not heads or (patient and self.awaits):
             return None
         topic = min(heads, key=heads.__getitem__)
-        if topic == READS:
-            return self._chunk(READS, min(STEP_ROWS, self.engine.meters * DAY // self.engine.interval))
-        return self._chunk(topic, STEP_ROWS, min((head for name, head in heads.items() if name != topic), default=inf))
+        del heads[topic]
+        if topic == READS and heads:
+            return self._chunk(READS, min(STEP_ROWS, self.engine.meters * AHEAD // self.engine.interval))
+        return self._chunk(topic, STEP_ROWS, min(heads.values(), default=inf))
 
     def _chunk(self, topic: str, rows: int, until: float = inf) -> Chunk:
         """About so many rows of what waits, at least a record, and none that came after so many milliseconds."""

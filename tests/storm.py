@@ -60,6 +60,7 @@ EARLY = (
 )  # fmt: skip
 SHAPES: tuple[Shape, ...] = ("single", "array", "packed")
 INTERVAL = 3600  # seconds between readings
+QUIET = 6 * 3600  # seconds to the last reading, in which the last day closes
 SETTLING = 300  # seconds until everything is judged when the storm is over
 MOST = 4  # workers at once
 ENVIRONMENT = {
@@ -81,7 +82,7 @@ def hostile_areas(count: int, seed: int) -> Stream:
     ranked: list[tuple[float, int, Row]] = []
     areas = []
     for k in range(count):
-        stream = quieted(hostile(1000 * seed + k, interval=INTERVAL), DAY)
+        stream = quieted(hostile(1000 * seed + k, interval=INTERVAL), QUIET)
         areas += [_renamed(area, k) for area in stream.areas]
         rows = [_travelling(row) for row in _with_forgotten(stream.rows, k) if EARLIEST <= row.at < LATEST]
         ranked += [(n / len(rows), k, replace(row, area=f"{k}-{row.area}")) for n, row in enumerate(rows)]
