@@ -12,7 +12,8 @@ demo: $(ready)
 	$(bin)/meterwatch demo
 
 test: $(ready)
-	$(bin)/pytest
+	$(bin)/pytest -q -m "not broker" -n auto --dist worksteal
+	$(bin)/pytest -q -m broker
 
 fuzz: $(ready)
 	@end=$$(($$(date +%s) + 60 * $(MINUTES))); while [ $$(date +%s) -lt $$end ]; do \

@@ -2,7 +2,7 @@
 
 An area's clock is the second-highest stamp of its meters, so that no single meter's clock moves it; where one meter
 alone has reported over two days of its time, it is that meter's last stamp but one. An interval closes one
-interval after its end, a day one to three hours after midnight, both on the area's clock. Later rows amend a closed
+interval after its end, a day one to five hours after midnight, both on the area's clock. Later rows amend a closed
 window, judged again at the area's next full hour, until the grace period of its day is over. Areas take turns at
 closing days and at sealing those that can no longer change, eight at once, so that readings of others need not wait
 long. All sums are of integers or in a fixed order, so that the order of arrival cannot change them.
@@ -28,9 +28,9 @@ from models.runs import ascending, runs, sizes_of
 from schemas.columns import Codes, Column, Mask, Readings, Status, Times
 
 HOUR, DAY = 3600, 86_400
-TOGETHER, TURN = 8, 900  # areas that take their turn at once; seconds from one turn to the next
-CLOSING = HOUR, 8  # seconds after midnight of the first turn to close days, and how many turns there are
-SEALING = 4 * HOUR, 32  # the same of sealing, after the grace period
+TOGETHER, TURN = 2, 900  # areas that take their turn at once; seconds from one turn to the next
+CLOSING = HOUR, 16  # seconds after midnight of the first turn to close days, and how many turns there are
+SEALING = 5 * HOUR, 32  # the same of sealing, after the grace period
 SKIPPED_DAYS = 31  # silent days in a row that are closed as unread; more are passed over
 AHEAD_DAYS = 3  # open days beyond tomorrow that one area may hold
 LONE = 2 * DAY  # of one meter's time without another's reading, from which it moves its area's clock alone
@@ -664,9 +664,9 @@ class Grid:
 
 
 def turn(slots: Any, turns: tuple[int, int]) -> Any:
-    """Seconds until areas' turns: those of the first turn, and of one later for each eight areas.
+    """Seconds until areas' turns: those of the first turn, and of one later for each two areas.
 
-    >>> turn(np.array([7, 8, 16]), (3600, 2)).tolist()
+    >>> turn(np.array([1, 2, 4]), (3600, 2)).tolist()
     [3600, 4500, 3600]
     """
     first, count = turns

@@ -5,7 +5,8 @@ phases; voltage falls with the phase's load on the way from the transformer; lin
 more in proportion when the load is high; registers show two decimals; one reading in two hundred is lost, of the
 gateways' one in two thousand; one in five thousand comes twice. A neutral carries the vector sum of its phases; the
 voltage's distortion grows with the transformer's load; a terminal measures beside every meter behind transformers,
-and such a user's meter shows tariffs' registers, the highest demand of the month, and the ratio it is set to.
+and such a user's meter shows tariffs' registers, the highest demand of the month, and the ratio it is set to. It is
+early spring: the colder a day, the more homes and shops use; the gateways' terminals tell how cold.
 """
 from __future__ import annotations
 
@@ -38,6 +39,7 @@ TERMINAL_ERROR = 0.003  # spread of the terminals' errors of ratio
 TARIFFS = ("register_peak", "register_flat", "register_valley")
 TARIFF = np.repeat([2, 1, 0, 1, 0, 1, 2], [7, 1, 4, 5, 4, 2, 1])  # the register of each hour
 TARIFF_SHARES = np.array([0.4, 0.4, 0.2])  # of what registers show at first
+AIR, COLDER, SWING = 8.0, 3.0, 4.0  # deg C: a usual day's mean, less on a cold day, more in the afternoon
 TURNS = np.exp(-2j * np.pi * np.arange(3) / 3).astype(np.complex64)  # of the phases' voltages
 
 
@@ -168,8 +170,10 @@ class _Physics:
         self.distortion = self.wave.uniform(1.0, 1.8, 3 * len(grid.areas)).astype(np.float32)
         self.terminal = np.where(grid.ratio > 1, self.wave.normal(1, TERMINAL_ERROR, rows), np.nan).astype(np.float32)
         self.hertz = 0.0  # off 50
-        cold = rng.standard_normal(town.days)
-        self.weather = 1 + np.outer(np.clip(cold, -1.5, 1.5), (0.1, 0.05, 0.0)).astype(np.float32)
+        cold = np.clip(rng.standard_normal(town.days), -1.5, 1.5)
+        self.weather = 1 + np.outer(cold, (0.1, 0.05, 0.0)).astype(np.float32)
+        swing = -SWING * np.cos(2 * np.pi * (np.arange(SLOTS) - SLOTS // 12) / SLOTS)  # coldest at two in the morning
+        self.air = (AIR - COLDER * cold[:, None] + swing).reshape(-1)
         self.clear = rng.uniform(0.25, 1, town.days).astype(np.float32)
 
     def block(self, start: int) -> Block:
@@ -270,6 +274,7 @@ class _Physics:
             neutral=_shown(block.neutral, rows, 3), thd=_shown(block.thd, rows, 2),
             terminal_p=_shown(block.terminal, rows, 4), flags=block.flags[row].astype(np.float32),
             frequency=np.round(self._frequency()[slot] + block.hertz[row], 2),
+            temperature=np.where(self.grid.gateway[row], self.air[(at - self.town.start) // SLOT - 1].round(1), np.nan),
             **{name: values.reshape(-1)[rows] for name, values in kept.items()},
             received=at + self.delay[row], status=np.zeros(len(rows), np.uint8),
         )  # fmt: skip

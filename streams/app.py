@@ -14,7 +14,7 @@ from streams.slices import Consumer, SliceSchema, Transport
 from streams.worker import Worker, fatal, log
 
 BUFFER = 4096  # slices that an agent may have before it: never full, for a partition of a full one is not fetched
-FETCH = 1 << 20  # bytes of a partition at once
+FETCH = 2 << 20  # bytes of a partition at once
 ANSWER = 30.0  # seconds beyond a session that a broker may take to answer
 
 

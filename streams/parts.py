@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_right
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
-from itertools import accumulate, takewhile
 from math import inf
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from detectors.engine import Engine
@@ -37,18 +38,14 @@ class Arrival(NamedTuple):
     event: Any  # Faust's, of its last record; None when that is not here
 
     def within(self, room: float, until: float) -> int:
-        """How many of the first records have so many bytes and came by so many Unix milliseconds."""
-        if self.size <= room and self.records[-1].timestamp <= until:
-            return len(self.records)
-        sizes = accumulate(map(_size, self.records))
-        fits = (size <= room and record.timestamp <= until for record, size in zip(self.records, sizes, strict=True))
-        return sum(takewhile(bool, fits))
+        """How many of the first records have about so many bytes and came by so many Unix milliseconds."""
+        count = len(self.records) if self.size <= room else int(len(self.records) * room / self.size)
+        return min(count, bisect_right(self.records, until, key=attrgetter("timestamp"))) if until < inf else count
 
     def split(self, count: int) -> tuple[Arrival, Arrival]:
         """The first so many records, and the others."""
-        first = self.records[:count]
-        size = sum(map(_size, first))
-        return Arrival(first, size, None), Arrival(self.records[count:], self.size - size, self.event)
+        size = self.size * count // len(self.records)
+        return Arrival(self.records[:count], size, None), Arrival(self.records[count:], self.size - size, self.event)
 
 
 class Chunk(NamedTuple):
@@ -124,7 +121,7 @@ class Part:
             records = [record for record in records if record.offset >= due]
         elif records[0].offset > due:
             raise GapError(f"`{topic}`, partition {self.number}: {records[0].offset} came, {due} was due")
-        size = sum(map(_size, records))
+        size = sum(len(record.value or b"") for record in records)
         self.waiting[topic].append(Arrival(records, size, event))
         self.waiting_bytes += size
         self.filed[topic] = records[-1].offset + 1
@@ -233,7 +230,3 @@ class Part:
     def since_saved(self) -> float:
         """Seconds since the last checkpoint, or since the part was taken over."""
         return time.monotonic() - self._saved_at
-
-
-def _size(record: Record) -> int:
-    return len(record.value or b"")

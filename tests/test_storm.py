@@ -13,6 +13,7 @@ KILLS = 12
 seeded = pytest.mark.parametrize("seed", [int(os.environ.get("SEED") or 5)])
 
 
+@pytest.mark.broker
 @seeded
 def test_a_storm_over_the_workers_changes_nothing(tmp_path, seed):
     with Broker(tmp_path / "kafka") as broker:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from replay.attacks import ATTACKS, attacked
 from replay.decoys import decoys
 from replay.faults import EVERY
-from replay.happenings import Filed, Happening
+from replay.happenings import DAY, Filed, Happening
 from replay.history import SourceError
 from replay.network import SLOT
 from replay.town import BLOCK, REPEATED, START, Town, named_town
@@ -211,6 +211,21 @@ def test_tariffs_registers_add_up_to_the_total_and_demand_is_the_highest_power(q
     np.testing.assert_allclose(moved, np.nansum(table["kwh"][night][:, rich], axis=0), rtol=0.05)
     highest = np.fmax.accumulate(4 * table["kwh"], axis=0)[-1]
     assert (np.nanmax(table["demand"][:, rich], axis=0) >= highest[rich] - 1e-3).all()
+
+
+def test_gateways_tell_how_cold_it_is_and_on_colder_days_homes_use_more():
+    town = Town(600, 12, seed=2, faults=False)
+    homes = (town.grid.segment == 0) & ~town.grid.gateway
+    degrees, used = np.full((2, 12), 0.0)
+    for batch in town.readings():
+        day = (int(batch.at[0]) - 1 - town.start) // DAY
+        told = ~np.isnan(batch.temperature)
+        assert (told == town.grid.gateway[batch.subject]).all()
+        degrees[day] += batch.temperature[told].mean() / 24
+        used[day] += batch.kwh[homes[batch.subject]].sum()
+    assert np.all((degrees > 3) & (degrees < 13))
+    weekdays = np.arange(12) % 7 < 5
+    assert np.corrcoef(degrees[weekdays], used[weekdays])[0, 1] < -0.9
 
 
 def test_a_file_that_changes_has_a_further_record():
