@@ -1,11 +1,11 @@
 """The open days of every transformer area: what was read in which interval, when a window closes, what amends it.
 
-An area's clock is the second-highest stamp of its meters, so that no single meter's clock moves it; where one meter
-alone has reported over two days of its time, it is that meter's last stamp but one. An interval closes one
+An area's clock is the second-highest stamp of its meters, so that no single meter's clock moves it; where one
+meter alone has reported over two days of its time, it is that meter's last stamp but one. An interval closes one
 interval after its end, a day one to five hours after midnight, both on the area's clock. Later rows amend a closed
 window, judged again at the area's next full hour, until the grace period of its day is over. Areas take turns at
-closing days and at sealing those that can no longer change, eight at once, so that readings of others need not wait
-long. All sums are of integers or in a fixed order, so that the order of arrival cannot change them.
+closing days and at sealing those that can no longer change, so that readings of others need not wait long. All
+sums are of integers or in a fixed order, so that the order of arrival cannot change them.
 """
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import math
 from collections.abc import Collection, Iterable, Iterator
 from itertools import pairwise
 from typing import Any, NamedTuple
+from zlib import crc32
 
 import numpy as np
 
@@ -28,7 +29,7 @@ from models.runs import ascending, runs, sizes_of
 from schemas.columns import Codes, Column, Mask, Readings, Status, Times
 
 HOUR, DAY = 3600, 86_400
-TOGETHER, TURN = 2, 900  # areas that take their turn at once; seconds from one turn to the next
+TURN = 900  # seconds from one turn of areas to the next
 CLOSING = HOUR, 16  # seconds after midnight of the first turn to close days, and how many turns there are
 SEALING = 5 * HOUR, 32  # the same of sealing, after the grace period
 SKIPPED_DAYS = 31  # silent days in a row that are closed as unread; more are passed over
@@ -138,6 +139,7 @@ class Grid:
         self.registry, self.zone, self.interval, self.grace = registry, zone, interval, grace
         self.midnights = midnights(zone)
         self.areas: dict[int, AreaState] = {}
+        self.drawn = np.zeros(0, np.int64)  # of an area, by which it takes its turn
         self.clocks = Cells(  # of an area
             top=np.int64(0), holder=np.int32(-1), second=np.int64(0),  # highest stamp, whose it is, the area's clock
             latest=np.int32(-1), since=np.int64(0),  # whose reading came last, and since when only that meter's came
@@ -233,11 +235,18 @@ class Grid:
         """
         c = self.clocks
         first = c["first_day"][slot]
-        if first and now >= self.midnights[first + 1] + turn(slot, CLOSING):
+        if first and now >= self.midnights[first + 1] + self.turn(slot, CLOSING):
             return 0
         first = int(day_of(np.array([then]), self.zone)[0])
         c["first_day"][slot], c["last_day"][slot], c["sealed_day"][slot] = first, first - 1, first - 1
         return first
+
+    def turn(self, slots: Any, turns: tuple[int, int]) -> Any:
+        """Seconds after midnight of areas' turns, which are drawn from the areas' names: the same in any engine."""
+        if more := self.registry.area_index.pairs[len(self.drawn) :]:
+            self.drawn = np.concatenate([self.drawn, [crc32(area.encode()) for area, _ in more]])
+        first, count = turns
+        return first + self.drawn[slots] % count * TURN
 
     def single(self, slot: int) -> bool:
         """Whether the area has a single meter by the master data."""
@@ -514,8 +523,8 @@ class Grid:
         spans = list(zip(slots.tolist(), before.tolist(), until.tolist(), strict=True))
         if len((rows := self.interval_rows(spans)).at):
             yield Window("interval", -1, 0, rows, [])
-        newest = np.searchsorted(self.midnights, clock - turn(slots, CLOSING), side="right") - 2
-        oldest = np.searchsorted(self.midnights, clock - self.grace - turn(slots, SEALING), side="right") - 2
+        newest = np.searchsorted(self.midnights, clock - self.turn(slots, CLOSING), side="right") - 2
+        oldest = np.searchsorted(self.midnights, clock - self.grace - self.turn(slots, SEALING), side="right") - 2
         more = (newest > c["last_day"][slots]) | (oldest > c["sealed_day"][slots]) | (before // HOUR != until // HOUR)
         for k in np.flatnonzero(more).tolist():
             yield from self.close(spans[k], int(newest[k]), int(oldest[k]))
@@ -570,7 +579,7 @@ class Grid:
         self.member.load(state["member"])
         for pool in (self.rows, self.sums):
             pool.load({name: array[..., :0] for name, array in pool.arrays.items()})
-        self.free_rows, self.free_sums, self.areas = {}, [], {}
+        self.free_rows, self.free_sums, self.areas, self.drawn = {}, [], {}, self.drawn[:0]
         for slot, members, dirty in state["areas"]:
             self.areas[slot] = area = AreaState()
             area.members, area.dirty = members.tolist(), set(dirty)
@@ -661,16 +670,6 @@ class Grid:
         totals = read_share(columns["reads"], expected, present) | area_day(columns, master, cells["back"], present)
         days = {name: column[..., present] for name, column in columns.items()}
         return AreaDay(end, meters[present], days, totals, spikes)
-
-
-def turn(slots: Any, turns: tuple[int, int]) -> Any:
-    """Seconds until areas' turns: those of the first turn, and of one later for each two areas.
-
-    >>> turn(np.array([1, 2, 4]), (3600, 2)).tolist()
-    [3600, 4500, 3600]
-    """
-    first, count = turns
-    return first + slots // TOGETHER % count * TURN
 
 
 def mean_of(warmth: Array) -> Column:
