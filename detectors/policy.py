@@ -162,12 +162,14 @@ class Policy:
         said = []
         for key, old in last.items():
             known = self.recent.setdefault(old.area, {})
-            if key not in known and old.at < clocks.get(old.area, 0) - MEMORY:
+            if key not in known and old.state != "raised" and old.at < clocks.get(old.area, 0) - MEMORY:
                 continue
-            mine = known.get(key) or msgspec.structs.replace(old, state="withdrawn", change="withdrawn")
-            as_told = msgspec.structs.replace(mine, revision=revisions[key], change=old.change)
-            if mine.revision <= revisions[key] and as_told != old:
-                change: Change = "revised" if key in known else "withdrawn"
+            mine = known.get(key) or msgspec.structs.replace(old, state="withdrawn")
+            if mine.revision > revisions[key]:
+                continue
+            known[key] = as_told = msgspec.structs.replace(mine, revision=revisions[key], change=old.change)
+            if as_told != old:
+                change: Change = mine.state if mine.state not in ("raised", old.state) else "revised"
                 known[key] = msgspec.structs.replace(mine, revision=revisions[key] + 1, change=change)
                 said.append(known[key])
         return said

@@ -41,10 +41,10 @@ async def reader(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
 
 
 async def read_to_end(
-    consumer: AIOKafkaConsumer, starts: Mapping[TopicPartition, int]
+    consumer: AIOKafkaConsumer, starts: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int] | None = None
 ) -> AsyncIterator[tuple[TopicPartition, list[ConsumerRecord]]]:
-    """What stands in partitions from their starts to the ends they have now, in the order of each partition."""
-    ends = await consumer.end_offsets(list(starts))
+    """What stands in partitions from their starts to these ends, or those they have now, in order of each partition."""
+    ends = await consumer.end_offsets(list(starts)) if ends is None else ends
     open_ = {tp: end for tp, end in ends.items() if starts[tp] < end}
     consumer.assign(list(open_))
     for tp in open_:

@@ -20,6 +20,7 @@ from streams.slices import Record
 from streams.topics import READS, REGISTRY, SOURCES
 
 AHEAD = 3600  # seconds of event time by which readings may be judged before what came before them
+AWAITED = 10.0  # seconds that a topic may keep the others waiting
 STEP_ROWS = 20_000  # rows that a chunk holds, about
 STEP_SECONDS = 0.5  # that a step takes, about: more would hold up the heartbeat
 PACE = 1_000.0  # rows a second, until the part has seen how fast its history goes on a machine that may be busy
@@ -39,7 +40,7 @@ class Arrival(NamedTuple):
 
     def within(self, room: float, until: float) -> int:
         """How many of the first records have about so many bytes and came by so many Unix milliseconds."""
-        count = len(self.records) if self.size <= room else int(len(self.records) * room / self.size)
+        count = len(self.records) if self.size <= max(room, 0) else int(len(self.records) * room / self.size)
         return min(count, bisect_right(self.records, until, key=attrgetter("timestamp"))) if until < inf else count
 
     def split(self, count: int) -> tuple[Arrival, Arrival]:
@@ -80,7 +81,8 @@ class Part:
         self.until = 0  # Unix seconds to which time must pass until timers that another may have told of have fired
         self.ticked = 0  # Unix seconds to which time has passed by itself
         self.agreed = written.agreed  # offset of `alerts` before which nothing is told but what this engine knows
-        self.reconciled = False  # whether what another worker told since has been set right
+        self.alerts = 0  # offset of `alerts` at which they ended when the part was taken over
+        self.reconciled = False  # whether what another worker told until then has been set right
         self.judged = dict(contained)  # by topic, the next offset to judge: the engine contains what is before
         self.filed = dict(contained)  # by topic, the next offset to file
         self.written = written  # the last whole checkpoint
@@ -92,6 +94,7 @@ class Part:
         self.last_events: dict[str, Any] = {}  # by topic, Faust's event of the last slice judged
         self.counted = Counter(engine.counts)  # what the metrics have
         self.told = Counter(engine.told)
+        self._missed: dict[str, float] = {}  # by topic, since when it has nothing at hand and more is there
         self._pace = PACE
         self._row_bytes = dict.fromkeys(self.waiting, BYTES_PER_ROW)
         self._saved = dict(contained)  # what the last checkpoint contains
@@ -102,7 +105,8 @@ class Part:
         """Notes where the topics and `alerts` end now, and what time it is: another may have judged and told so far."""
         self.ends, self.until, self.ticked = ends, until, 0
         self.there.update(ends)
-        self.agreed = alerts if self.written.agreed < 0 else self.written.agreed
+        self.alerts = alerts
+        self.agreed = alerts if self.written.agreed < 0 else min(self.written.agreed, alerts)
         self.reconciled = False
 
     def start(self, topic: str, offset: int) -> None:
@@ -133,8 +137,14 @@ class Part:
 
     @property
     def awaits(self) -> bool:
-        """Whether records are still to be fetched that may have come before some that wait."""
-        return any(not self.waiting[topic] and self.filed[topic] < self.there.get(topic, 0) for topic in SOURCES)
+        """Whether records are still to be fetched that may have come before some that wait; for AWAITED seconds.
+
+        What a topic ends with need not come: the mark of a transaction, or what has been deleted since.
+        """
+        missing = [t for t in SOURCES if not self.waiting[t] and self.filed[t] < self.there.get(t, 0)]
+        now = time.monotonic()
+        self._missed = {topic: self._missed.get(topic, now) for topic in missing}
+        return any(now - since < AWAITED for since in self._missed.values())
 
     def skip(self, topic: str, offset: int) -> None:
         """Files on at an offset: there is nothing before it."""

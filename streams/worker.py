@@ -8,6 +8,7 @@ the next one goes on from the checkpoint.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import faulthandler
 import logging
 import os
@@ -194,6 +195,7 @@ class Worker:
             for part in self.parts.values():
                 if part.unsaved:
                     await self._write(part, self._capture(part))
+                await self._outbox.settle(part.number)
                 self._count(part)
                 part.drop()
                 self.metrics.forget(self.topics, part.number)
@@ -286,7 +288,8 @@ class Worker:
                         self._room.set()
                 await asyncio.sleep(0)
             if not busy:
-                await self._arrived.wait()
+                with contextlib.suppress(TimeoutError):  # a part may have waited long enough for a topic
+                    await asyncio.wait_for(self._arrived.wait(), BEAT)
 
     async def _step(self, part: Part, chunk: Chunk) -> None:
         records = chunk.records
@@ -355,16 +358,17 @@ class Worker:
     async def _reconcile(self, part: Part) -> None:
         """Sets right what another worker told that this engine, which judged topics in another order, does not say."""
         told: list[Alert] = []
-        tp, end = self._alerts(part.number), part.agreed
-        try:
-            async with reader(self.settings) as consumer:
-                async for _, records in read_to_end(consumer, {tp: part.agreed}):
-                    told += _alerts_of(records)
-                    end = records[-1].offset + 1
-        except (KafkaError, UnansweredError):
-            return  # again in a while
+        tp, end = self._alerts(part.number), part.alerts
+        if part.agreed < end:
+            try:
+                async with reader(self.settings) as consumer:
+                    async for _, records in read_to_end(consumer, {tp: part.agreed}, {tp: end}):
+                        told += _alerts_of(records)
+            except (KafkaError, UnansweredError) as error:
+                log.warning("partition %d: what was told before cannot be read yet: %r", part.number, error)
+                return
         async with self._turn:
-            if self.parts.get(part.number) is not part:
+            if self.parts.get(part.number) is not part or part.alerts != end:
                 return
             part.agreed, part.reconciled = end, True
             if alerts := part.engine.reconcile(told):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from detectors.engine import Engine
 from schemas.columns import Readings
 from streams.checkpoints import Written
-from streams.parts import Chunk, GapError, Part
+from streams.parts import AWAITED, Chunk, GapError, Part
 from streams.topics import EVENTS, PAYMENTS, READS, WORKFLOW
 
 
@@ -145,6 +145,26 @@ def test_nothing_is_judged_while_what_may_have_come_before_is_still_to_be_fetche
     assert order(it) == [(PAYMENTS, [0])]
     it.file(PAYMENTS, came(1, [200]), None)
     assert order(it) == [(PAYMENTS, [1]), (READS, [100])]
+
+
+def test_what_does_not_come_keeps_nobody_waiting_for_ever(monkeypatch):
+    it, now = part(), 1000.0
+    monkeypatch.setattr("streams.parts.time", SimpleNamespace(monotonic=lambda: now))
+    it.look({READS: 101, PAYMENTS: 1})  # the mark of a transaction
+    it.file(READS, came(100, [300]), None)
+    assert it.take() is None
+    now += AWAITED
+    assert taken(it).topic == READS
+    it.file(READS, came(101, [400]), None)
+    assert taken(it).topic == READS
+
+
+def test_records_larger_than_a_chunk_and_empty_ones_after_them_are_taken():
+    it = part(meters=0)
+    it.file(PAYMENTS, came(0, [100]), None)
+    it.file(READS, came(100, [50]), None)
+    it.file(READS, [SimpleNamespace(offset=101, value=None, timestamp=60)], None)
+    assert order(it) == [(READS, [100, 101]), (PAYMENTS, [0])]
 
 
 def test_with_no_room_to_fetch_more_it_goes_on_with_what_there_is():

@@ -156,6 +156,8 @@ class TestAnEngineBeforeToldMore:
         it = policy()
         it.fold([alert()])
         assert it.reconcile([alert(revision=0), alert(revision=1, change="revised")], {"A1": NOON}) == []
+        [cleared] = it.fold([alert(state="cleared", revision=1)])
+        assert cleared.revision == 2  # more than any that was told
 
     def test_less_than_this_one_has_told_since_left_alone(self):
         it = policy()
@@ -172,6 +174,10 @@ class TestAnEngineBeforeToldMore:
         told = [alert(state="cleared")]
         assert policy().reconcile(told, {"A1": NOON + MEMORY + 1}) == []
         assert len(policy().reconcile(told, {"A1": NOON + MEMORY})) == 1
+        assert len(policy().reconcile([alert()], {"A1": NOON + MEMORY + 1})) == 1  # raised is never forgotten
 
     def test_withdrawn_already_left_alone(self):
-        assert policy().reconcile([alert(), alert(state="withdrawn", revision=1)], {"A1": NOON}) == []
+        it = policy()
+        assert it.reconcile([alert(), alert(state="withdrawn", revision=1)], {"A1": NOON}) == []
+        [again] = it.fold([alert()])
+        assert again.revision == 2
