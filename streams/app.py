@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, cast
 
 import faust
@@ -52,9 +53,9 @@ class App(faust.App):
         """Where to read a partition on."""
         return self.worker.next_offset(tp)
 
-    async def room(self) -> bool:
-        """Waits a little for room; whether there is any for what would be fetched."""
-        return await self.worker.room()
+    async def room(self, asked: Iterable[TP]) -> set[TP]:
+        """Those of some partitions for which there is room; waits a little for it."""
+        return await self.worker.room(asked)
 
     async def on_start(self) -> None:
         """Starts the worker before the first partition is assigned."""

@@ -90,7 +90,7 @@ class Part:
         self.lags: Mapping[str, int] = {}  # by topic, records not judged when last looked at; empty before
         self.reached: dict[str, int] = {}  # by topic, Unix seconds at which the last record judged came
         self.waiting: dict[str, deque[Arrival]] = {topic: deque() for topic in (REGISTRY, *SOURCES)}
-        self.waiting_bytes = 0
+        self.waiting_bytes = dict.fromkeys(self.waiting, 0)
         self.last_events: dict[str, Any] = {}  # by topic, Faust's event of the last slice judged
         self.counted = Counter(engine.counts)  # what the metrics have
         self.told = Counter(engine.told)
@@ -127,7 +127,7 @@ class Part:
             raise GapError(f"`{topic}`, partition {self.number}: {records[0].offset} came, {due} was due")
         size = sum(len(record.value or b"") for record in records)
         self.waiting[topic].append(Arrival(records, size, event))
-        self.waiting_bytes += size
+        self.waiting_bytes[topic] += size
         self.filed[topic] = records[-1].offset + 1
 
     @property
@@ -150,8 +150,8 @@ class Part:
         """Files on at an offset: there is nothing before it."""
         self.filed[topic] = offset
 
-    def take(self, *, patient: bool = True) -> Chunk | None:
-        """Records of the topic whose next came first; None when there are none, or a patient part awaits some.
+    def take(self) -> Chunk | None:
+        """Records of the topic whose next came first; None when there are none, or while some are awaited.
 
         Topics are judged in the order in which their records came, since a payment of last week is late when readings
         of today are judged before it. Only readings may go ahead of others that wait, by what the part's meters tell
@@ -160,7 +160,7 @@ class Part:
         if self.waiting[REGISTRY]:
             return self._chunk(REGISTRY, STEP_ROWS)
         heads = {topic: waiting[0].records[0].timestamp for topic in SOURCES if (waiting := self.waiting[topic])}
-        if not heads or (patient and self.awaits):
+        if not heads or self.awaits:
             return None
         topic = min(heads, key=heads.__getitem__)
         del heads[topic]
@@ -181,7 +181,7 @@ class Part:
                 break
             taken.append(waiting.popleft())
             room -= taken[-1].size
-        self.waiting_bytes -= sum(arrival.size for arrival in taken)
+        self.waiting_bytes[topic] -= sum(arrival.size for arrival in taken)
         return Chunk(topic, taken)
 
     def pieces(self, batch: Batch) -> Iterator[Judged]:
@@ -210,7 +210,7 @@ class Part:
         """Forgets what waits; it is read again from what is judged."""
         for waiting in self.waiting.values():
             waiting.clear()
-        self.waiting_bytes = 0
+        self.waiting_bytes = dict.fromkeys(self.waiting, 0)
         self.filed, self.there, self.lags = dict(self.judged), {}, {}
         self.last_events.clear()
 

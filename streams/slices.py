@@ -9,7 +9,7 @@ anywhere else is undone by messages in flight. Every topic the app reads comes i
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, Protocol, cast
 
@@ -33,8 +33,8 @@ class Reader(Protocol):
     def next_offset(self, tp: TP) -> int | None:
         """Where to read on, None while that is not known."""
 
-    async def room(self) -> bool:
-        """Waits a little for room; whether there is any for what would be fetched."""
+    async def room(self, asked: Iterable[TP]) -> set[TP]:
+        """Those of some partitions for which there is room; waits a little for it."""
 
 
 class Record(Protocol):
@@ -143,9 +143,10 @@ class Consumer(AiokafkaConsumer):
     async def _getmany(
         self, active_partitions: set[TP] | None, timeout: float  # noqa: ASYNC109 - Faust names it
     ) -> Mapping[TP, list[Any]]:
-        if not await cast(Reader, self.app).room():
+        wanted = await cast(Reader, self.app).room(active_partitions or ())
+        if not wanted:
             return {}
-        fetched = await super()._getmany(active_partitions, timeout)
+        fetched = await super()._getmany(wanted, timeout)
         whole = {tp: list(chain.from_iterable(batches)) for tp, batches in fetched.items()}
         return {tp: [Slice(tp, records)] for tp, records in whole.items() if records}
 

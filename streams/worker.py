@@ -130,16 +130,19 @@ class Worker:
         part = self.parts.get(tp.partition)
         return part.filed[self.topics[tp.topic]] if part else None
 
-    async def room(self) -> bool:
-        """Waits a little for room; whether less than WAITING_BYTES wait for judgement."""
+    async def room(self, asked: Iterable[TP]) -> set[TP]:
+        """Those of some partitions of which less waits than their share of WAITING_BYTES; waits a little for one.
+
+        Each has a share of its own, so that none keeps another away that the others must wait for.
+        """
         deadline = time.monotonic() + ROOM_SECONDS
-        while self._full:
+        while not (wanted := {tp for tp in asked if self._wanted(tp)}):
             self._room.clear()
             try:
                 await asyncio.wait_for(self._room.wait(), deadline - time.monotonic())
             except TimeoutError:
-                return False
-        return True
+                break
+        return wanted
 
     async def file(self, event: EventT[Any]) -> None:
         """Puts a slice where it waits for judgement."""
@@ -203,9 +206,10 @@ class Worker:
             self._assigned, self._changed_at = None, time.monotonic()
             self._room.set()
 
-    @property
-    def _full(self) -> bool:
-        return sum(part.waiting_bytes for part in self.parts.values()) > WAITING_BYTES
+    def _wanted(self, tp: TP) -> bool:
+        part = self.parts.get(tp.partition)
+        share = WAITING_BYTES / max(len(self.parts) * len(self.topics), 1)
+        return part is None or part.waiting_bytes[self.topics[tp.topic]] <= share
 
     def _alerts(self, number: int) -> TopicPartition:
         return TopicPartition(self.settings.topic(ALERTS), number)
@@ -282,7 +286,7 @@ class Worker:
             busy = False
             for number in list(self.parts):
                 async with self._turn:
-                    if (part := self.parts.get(number)) and (chunk := part.take(patient=not self._full)):
+                    if (part := self.parts.get(number)) and (chunk := part.take()):
                         busy = True
                         await self._step(part, chunk)
                         self._room.set()

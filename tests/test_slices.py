@@ -77,13 +77,16 @@ def test_a_slice_stands_at_its_last_record():
     assert (it.topic, it.partition, it.offset, it.timestamp) == ("meter.reads", 3, FIRST + 4, 1_700_000_000_004)
 
 
-def test_nothing_is_fetched_while_too_much_waits(monkeypatch):
+def test_what_has_its_share_waiting_is_not_fetched_and_keeps_no_other_away(monkeypatch):
     monkeypatch.setattr(worker, "ROOM_SECONDS", 0.01)
+    share = worker.WAITING_BYTES // 10  # of five topics in two parts
 
-    async def ask(waiting: int) -> bool:
+    async def ask(reads: int, payments: int) -> set[TP]:
         it = Worker(Settings(), Metrics())
-        it.parts = {0: SimpleNamespace(waiting_bytes=waiting // 2), 1: SimpleNamespace(waiting_bytes=waiting // 2)}  # type: ignore[dict-item]
-        return await it.room()
+        waiting = {"meter.reads": reads, "payments": payments}
+        it.parts = {3: SimpleNamespace(waiting_bytes=waiting), 4: SimpleNamespace()}  # type: ignore[dict-item]
+        return await it.room([TP("meter.reads", 3), TP("payments", 3)])
 
-    assert asyncio.run(ask(worker.WAITING_BYTES))
-    assert not asyncio.run(ask(worker.WAITING_BYTES + 2))
+    assert asyncio.run(ask(share, share)) == {TP("meter.reads", 3), TP("payments", 3)}
+    assert asyncio.run(ask(100 * share, 0)) == {TP("payments", 3)}
+    assert asyncio.run(ask(share + 1, share + 1)) == set()
