@@ -1,16 +1,26 @@
 """How many of a section's open items are stuck in each stage at every local midnight."""
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Collection, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from models.calendar import midnights
-from models.cells import Cells
+from models.cells import Array, Cells
 from models.deadlines import NEVER, Deadlines, Timeline
+from models.runs import runs
 from models.work import Work
 from schemas.columns import Backlogs, Codes, Stages, Times
+
+
+class Stays(NamedTuple):
+    """Every stay of a section's items in a stage, by when it begins, when it is stuck and when it ends."""
+
+    stage: Codes  # slot
+    start: Times
+    stuck: Times
+    end: Times
 
 
 class Backlog(Deadlines):
@@ -44,52 +54,82 @@ class Backlog(Deadlines):
         """The last midnight before or at some times."""
         return self.midnights[np.maximum(np.searchsorted(self.midnights, clock, side="right") - 1, 0)]
 
-    def after(self, midnight: int) -> int:
+    def after(self, midnight: Any) -> Any:
         """The next one."""
-        return int(self.midnights[np.searchsorted(self.midnights, midnight, side="right")])
+        return self.midnights[np.searchsorted(self.midnights, midnight, side="right")]
 
     def timeline(self, slots: Codes, clock: Times) -> Timeline:
         """What is counted at the midnights that are not final."""
-        rows: list[tuple[float, ...]] = []
-        for slot in slots.tolist():
-            now, at = int(clock[self.cells["area"][slot]]), self.after(int(self.cells["final"][slot]))
-            while at <= now:
-                rows.append((slot, at, *self.counted(slot, at)))
-                at = self.after(at)
-            self.cells["due"][slot] = at
+        parts: list[tuple[Array, ...]] = []
+        for area, stages in self.by_section(slots):
+            now = int(clock[area])
+            parts.append(self.counted(area, stages, now))
+            self.cells["due"][stages] = self.after(np.maximum(self.cells["final"][stages], now))
         self.survey(len(clock))
-        return self.as_timeline(rows)
+        return self.as_timeline(parts)
 
-    def counted(self, slot: int, at: int) -> tuple[float, ...]:
-        """Items stuck in a stage, and open in its section, at a midnight; and the share."""
+    def by_section(self, slots: Codes) -> Iterator[tuple[int, Codes]]:
+        """The area slot of each section of some stages, and its stages."""
+        areas = self.cells["area"][slots]
+        order = np.argsort(areas, kind="stable")
+        for part in np.split(slots[order], runs(areas[order])[1:]):
+            if len(part):
+                yield int(self.cells["area"][part[0]]), part
+
+    def counted(self, area: int, stages: Codes, until: int) -> tuple[Array, ...]:
+        """Slot, midnight and columns at the midnights after what is final of some stages of a section, up to a time.
+
+        A section of which nothing is final yet is counted from its first stay on.
+        """
+        stays = self.stays(area)
+        begin = int(self.cells["final"][stages].min())
+        if begin == self.midnights[0]:
+            begin = int(stays.start.min(initial=until))
+        first = np.searchsorted(self.midnights, begin, side="right")
+        last = np.searchsorted(self.midnights, until, side="right")
+        nights = self.midnights[first : max(first, last)]
+        total = before(stays.start, nights) - before(stays.end, nights)
+
+        late = stays.stuck <= stays.end
+        columns: list[tuple[Array, ...]] = []
+        for slot in stages.tolist():
+            ours = late & (stays.stage == slot)
+            stuck = before(stays.stuck[ours] - 1, nights) - before(stays.end[ours], nights)
+            new = nights > self.cells["final"][slot]
+            share = stuck / np.maximum(total, 1)
+            columns.append((np.full(len(nights), slot)[new], nights[new], stuck[new], total[new], share[new]))
+        return tuple(np.concatenate(column) for column in zip(*columns, strict=True))
+
+    def stays(self, area: int) -> Stays:
+        """Every stay of a section's items, those before the last too."""
         c = {name: array[: len(self.work.index)] for name, array in self.work.cells.arrays.items()}
-        ours = (c["area"] == self.cells["area"][slot]) & (c["ended"] >= at)
-        there = ours & (c["since"] < at)
-        in_stage = c["queue"] == slot
-        total, stuck = int(there.sum()), int((there & in_stage & (c["stuck"] <= at)).sum())
-        for other in np.flatnonzero(ours & ~there & c["again"]).tolist():
-            for visit in self.work.items[other].visits()[:-1]:
-                if visit.start < at <= visit.done:
-                    total += 1
-                    stuck += bool(in_stage[other]) and self.work.stuck(other, visit) <= at
-        return float(stuck), float(total), stuck / max(total, 1)
+        ours = np.flatnonzero((c["area"] == area) & (c["since"] < NEVER))
+        stays = np.stack([c["queue"][ours], c["since"][ours], c["stuck"][ours], c["ended"][ours]])
+        earlier = [
+            (c["queue"][item], visit.start, self.work.stuck(item, visit), visit.done)
+            for item in ours[c["again"][ours]].tolist()
+            for visit in self.work.items[item].visits()[:-1]
+        ]
+        if earlier:
+            stays = np.concatenate([stays, np.array(earlier, np.int64).T], axis=1)
+        stage, start, stuck, end = stays
+        return Stays(stage, start, np.maximum(stuck, start + 1), end)
 
     def seal(self, areas: Codes, clock: Times) -> Timeline:
         """What becomes final in some areas."""
-        rows: list[tuple[float, ...]] = []
-        for slot in np.flatnonzero(np.isin(self.cells["area"][: len(self.index)], areas)).tolist():
-            last = int(self.passed(clock[self.cells["area"][slot]] - self.grace))
-            at = self.after(int(self.cells["final"][slot]))
-            while at <= last:
-                rows.append((slot, at, *self.counted(slot, at)))
-                at = self.after(at)
-            self.cells["final"][slot] = max(last, int(self.cells["final"][slot]))
-        return self.as_timeline(rows)
+        parts: list[tuple[Array, ...]] = []
+        slots = np.flatnonzero(np.isin(self.cells["area"][: len(self.index)], areas))
+        for area, stages in self.by_section(slots):
+            last = int(self.passed(int(clock[area]) - self.grace))
+            parts.append(self.counted(area, stages, last))
+            self.cells["final"][stages] = np.maximum(self.cells["final"][stages], last)
+        return self.as_timeline(parts)
 
-    def as_timeline(self, rows: list[tuple[float, ...]]) -> Timeline:
-        """Rows of slot, time and columns."""
-        where, at, *told = zip(*rows, strict=True) if rows else ((),) * (2 + len(self.columns))
-        return np.array(where, np.int64), np.array(at, np.int64), dict(zip(self.columns, told, strict=True))
+    def as_timeline(self, parts: list[tuple[Array, ...]]) -> Timeline:
+        """Parts of slots, times and columns as one."""
+        none = (np.zeros(0, np.int64),) * 2 + (np.zeros(0),) * len(self.columns)
+        where, at, *columns = (np.concatenate(column) for column in zip(none, *parts, strict=True))
+        return where, at, dict(zip(self.columns, columns, strict=True))
 
     def finished(self, clock: Times, grace: int, troubled: Collection[int]) -> Codes:
         """Stages of which no work is remembered."""
@@ -101,3 +141,12 @@ class Backlog(Deadlines):
         self.cells.clear(slots)
         self.index.release(slots)
         self.earliest = self.earliest[:0]
+
+
+def before(times: Times, nights: Times) -> Codes:
+    """How many of some times are before each midnight.
+
+    >>> before(np.array([5, 9, 10]), np.array([5, 10, 11])).tolist()
+    [0, 2, 3]
+    """
+    return np.searchsorted(np.sort(times), nights, side="left")

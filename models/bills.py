@@ -1,8 +1,9 @@
 """Bills: how they were issued, what was paid on them, and what they should come to."""
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Collection, Iterator
-from itertools import zip_longest
+from itertools import accumulate, zip_longest
 from math import isfinite, isnan, nan
 from typing import Any, NamedTuple
 
@@ -60,12 +61,16 @@ class Bill(msgspec.Struct):
         """Yuan that are open at a time."""
         return self.owed - sum(amount for when, amount in self.paid if when <= at)
 
-    def overpaid(self, at: int) -> float:
-        """Yuan by which what was paid is above the issue of a time; NaN before the first, or without its amount."""
-        amounts = [issue.amount for issue in self.issues if issue.at <= at]
-        if not amounts or amounts[-1] == UNTOLD:
-            return nan
-        return round(sum(amount for when, amount in self.paid if when <= at) - amounts[-1], 2)
+    def overpaid(self) -> Iterator[tuple[int, float]]:
+        """By time of every issue and payment, yuan paid above the issue in force; NaN before one, or without its amount."""
+        issued = [issue.at for issue in self.issues]
+        paid = [at for at, _ in self.paid]
+        sums = [0.0, *accumulate(amount for _, amount in self.paid)]
+
+        for at in sorted({*issued, *paid}):
+            known = bisect_right(issued, at)
+            owed = self.issues[known - 1].amount if known else UNTOLD
+            yield at, nan if owed == UNTOLD else round(sums[bisect_right(paid, at)] - owed, 2)
 
 
 class Bills(Deadlines):
@@ -106,8 +111,8 @@ class Bills(Deadlines):
         for visit in bill.visits():
             for at, certain, days in passing(visit, MARKS):
                 yield Moment(at, certain, (days, bill.unpaid(at), *self.arrears(slot, at, days), *UNKNOWN[6:]))
-        for at in sorted({at for at, *_ in (*bill.issues, *bill.paid)}):
-            yield Moment(at, certain=True, columns=(*UNKNOWN[:-1], bill.overpaid(at)))
+        for at, yuan in bill.overpaid():
+            yield Moment(at, certain=True, columns=(*UNKNOWN[:-1], yuan))
         for issue, after in zip_longest(bill.issues, bill.issues[1:]):
             told = (*UNKNOWN[:6], *self.issued(self.index.pairs[slot][0], bill.customer, issue), nan)
             yield Moment(issue.at, certain=True, columns=told)

@@ -1,6 +1,7 @@
 """Payments by the channel's own number: those that went through beside the lines in which the channel settles them."""
 from __future__ import annotations
 
+from bisect import bisect_right, insort
 from collections.abc import Iterator
 from math import isfinite, nan
 from typing import Any, NamedTuple
@@ -60,6 +61,7 @@ class Ledger(Deadlines):
     def __init__(self, index: Index) -> None:
         super().__init__(index)
         self.firsts: dict[tuple[str, str], list[int]] = {}  # by area and channel: the first of each side
+        self.entered: dict[tuple[str, str], list[tuple[int, int]]] = {}  # by area and channel: when, and the slot
 
     def fold(self, batch: Payments, areas: Codes, sealed: Times) -> Told:
         """Note payments that went through and lines; a payment is never told to be late or known, others say so."""
@@ -82,19 +84,22 @@ class Ledger(Deadlines):
             if new := entry not in side:
                 side.append(entry)
                 side.sort()
+                insort(self.entered.setdefault((area, entry.channel), []), (at, slot))
                 told.touched.update(self.begun(area, entry.channel, SETTLED if line else PAID, at))
             self.note(told, n, slot, areas[n], at, new=new)
         lines = {n for n in told.again + told.late if batch.payment[n] == Payment.SETTLEMENT}
         return Told(told.touched, *([n for n in rows if n in lines] for rows in (told.again, told.late)))
 
     def begun(self, area: str, channel: str, side: int, at: int) -> list[int]:
-        """The slots of a channel of which it is known otherwise, by a row of a time, since when it tells of a side."""
+        """The slots of which the other side is expected otherwise, since a row of a time is the first of its side."""
         firsts = self.firsts.setdefault((area, channel), [NEVER, NEVER])
         if at >= firsts[side]:
             return []
-        firsts[side] = at
-        known = self.index.known[area].values()
-        return [slot for slot in known if any(entry.channel == channel for entry in self.items[slot].entries())]
+        then, firsts[side] = firsts[side], at
+        apart = LAG if side == PAID else -DAY
+        entered = self.entered[area, channel]
+        first, last = (bisect_right(entered, (time + apart, NEVER)) for time in (at, then))
+        return [slot for _, slot in entered[first:last]]
 
     def awaited(self, area: str, first: Entry, *, line: bool) -> bool:
         """Whether the other side of a payment or a line is to be expected, by since when its channel tells of it."""
@@ -125,3 +130,17 @@ class Ledger(Deadlines):
         """Replace everything by what `state` gave."""
         super().load(state)
         self.firsts = {(area, channel): firsts for (area, channel), firsts in state["firsts"]}
+        self.entered = {}
+        for slot, transfer in self.items.items():
+            for entry in transfer.entries():
+                self.entered.setdefault((self.index.pairs[slot][0], entry.channel), []).append((entry.at, slot))
+        for entered in self.entered.values():
+            entered.sort()
+
+    def forget(self, slots: Codes) -> None:
+        """Drop some numbers."""
+        dropped = set(slots.tolist())
+        channels = {(self.index.pairs[s][0], entry.channel) for s in dropped for entry in self.items[s].entries()}
+        for channel in channels:
+            self.entered[channel] = [known for known in self.entered[channel] if known[1] not in dropped]
+        super().forget(slots)
