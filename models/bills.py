@@ -62,7 +62,7 @@ class Bill(msgspec.Struct):
         return self.owed - sum(amount for when, amount in self.paid if when <= at)
 
     def overpaid(self) -> Iterator[tuple[int, float]]:
-        """By time of every issue and payment, yuan paid above the issue in force; NaN before one, or without its amount."""
+        """Yuan paid above the issue in force, by time of every issue and payment; NaN where no amount is owed yet."""
         issued = [issue.at for issue in self.issues]
         paid = [at for at, _ in self.paid]
         sums = [0.0, *accumulate(amount for _, amount in self.paid)]
