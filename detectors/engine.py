@@ -174,6 +174,11 @@ class Engine:
         """How many meters are held."""
         return len(self.meter_index)
 
+    @property
+    def begun(self) -> int:
+        """Event time of the area that has come least far; 0 when none has begun."""
+        return int(self.clock[self.clock > 0].min(initial=LATEST)) % LATEST
+
     def section(self, area: str) -> str:
         """The section that looks after an area; the area itself when it is not enrolled."""
         known = self.registry.areas.get(area)

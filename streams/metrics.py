@@ -16,6 +16,7 @@ from prometheus_client import (
 )
 
 STEP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+PAUSE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 ALERT_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 3600.0)
 
 
@@ -51,6 +52,13 @@ class Metrics:
             "evidence_to_alert_seconds", "From the time stamp of the oldest record in the chunk that told an alert "
             "until the alert was on its topic.", ALERT_BUCKETS,
         )  # fmt: skip
+        self.pause = histogram(
+            "loop_pause_seconds", "By how much the event loop was late for a timer, ten times a second.", PAUSE_BUCKETS
+        )
+        self.longest_call = gauge(
+            "longest_call_seconds", "CPU of the longest call in the engine's thread since the start, by cause.", "cause"
+        )
+        self._longest: dict[str, float] = {}
         self.lag = gauge("lag_records", "Records not judged yet.", "topic", "partition")
         self.checkpoint_age = gauge("checkpoint_age_seconds", "Since the last checkpoint was taken.", "partition")
         self.checkpoint_bytes = gauge("checkpoint_bytes", "State in the last checkpoint.", "partition")
@@ -80,6 +88,12 @@ class Metrics:
                 self.held.labels(rule, held).inc(alerts)
             else:
                 self.alerts.labels(rule, str(severity), change).inc(alerts)
+
+    def called(self, cause: str, seconds: float) -> None:
+        """Notes a call in the engine's thread and the CPU that it used."""
+        if seconds > self._longest.get(cause, -1.0):
+            self._longest[cause] = seconds
+            self.longest_call.labels(cause).set(seconds)
 
     def refuse(self, kind: str, reason: str, rows: int) -> None:
         """Counts rows that could not be read."""

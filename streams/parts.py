@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_right
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from math import inf
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -22,8 +22,10 @@ from streams.topics import READS, REGISTRY, SOURCES
 AHEAD = 3600  # seconds of event time by which readings may be judged before what came before them
 AWAITED = 10.0  # seconds that a topic may keep the others waiting
 STEP_ROWS = 20_000  # rows that a chunk holds, about
-STEP_SECONDS = 0.5  # that a step takes, about: more would hold up the heartbeat
-PACE = 1_000.0  # rows a second, until the part has seen how fast its history goes on a machine that may be busy
+STEP_SECONDS = 0.2  # CPU that a step takes, about: what waits for the engine waits so long
+TICK_SECONDS = 0.1  # CPU that a tick takes, about
+TICK_LEAST = 900  # s of event time that a tick covers at least
+PACE = 1_000.0  # rows a second of CPU, until the part has seen how fast its history goes
 BYTES_PER_ROW = 50.0  # of a packed frame, until the part has seen what its topics carry
 
 
@@ -60,19 +62,45 @@ class Chunk(NamedTuple):
         """All records in order."""
         return [record for arrival in self.arrivals for record in arrival.records]
 
+    @property
+    def came(self) -> float:
+        """Unix seconds at which the oldest of the records came."""
+        return min(arrival.records[0].timestamp for arrival in self.arrivals) / 1000
+
 
 class Judged(NamedTuple):
     """What a step gave."""
 
+    rows: int
     alerts: list[Alert]
     rejected: list[tuple[Batch, str]]
+    seconds: float  # CPU
+
+
+class InHand(NamedTuple):
+    """A chunk that is being judged, a piece at a time."""
+
+    chunk: Chunk
+    batch: Batch
+    rows: int  # that the engine contains
+
+
+class Progress(NamedTuple):
+    """What a checkpoint says beside its offsets: rows judged from there on, and how fast the part has been."""
+
+    begun: Mapping[str, int]
+    pace: float  # rows a second of CPU, 0 unknown
+
+
+NO_PROGRESS = Progress({}, 0.0)
 
 
 class Part:
     """One engine and, by topic, what is filed, what is judged and what waits between the two."""
 
     def __init__(
-        self, number: int, engine: Engine, contained: Mapping[str, int], written: Written, rulebook: Rulebook = NOTHING
+        self, number: int, engine: Engine, contained: Mapping[str, int], written: Written, rulebook: Rulebook = NOTHING,
+        progress: Progress = NO_PROGRESS,
     ) -> None:
         self.number = number
         self.engine = engine
@@ -84,6 +112,8 @@ class Part:
         self.alerts = 0  # offset of `alerts` at which they ended when the part was taken over
         self.reconciled = False  # whether what another worker told until then has been set right
         self.judged = dict(contained)  # by topic, the next offset to judge: the engine contains what is before
+        self.begun = dict(progress.begun)  # by topic, how many rows of what is next the engine contains already
+        self.in_hand: InHand | None = None
         self.filed = dict(contained)  # by topic, the next offset to file
         self.written = written  # the last whole checkpoint
         self.there: dict[str, int] = {}  # by topic, where it ended when last looked at
@@ -95,11 +125,13 @@ class Part:
         self.counted = Counter(engine.counts)  # what the metrics have
         self.told = Counter(engine.told)
         self._missed: dict[str, float] = {}  # by topic, since when it has nothing at hand and more is there
-        self._pace = PACE
+        self.pace = progress.pace or PACE
+        self._stride = TICK_LEAST  # s of event time that the next tick covers
+        self._catching_up = False  # whether time has passed in several ticks since the last checkpoint
         self._row_bytes = dict.fromkeys(self.waiting, BYTES_PER_ROW)
-        self._saved = dict(contained)  # what the last checkpoint contains
+        self._saved = dict(contained), dict(progress.begun)  # what the last checkpoint contains
         self._saved_at = self._moved_at = time.monotonic()
-        self._seen = dict(contained)
+        self._seen = self.place
 
     def resume(self, ends: Mapping[str, int], alerts: int, until: int) -> None:
         """Notes where the topics and `alerts` end now, and what time it is: another may have judged and told so far."""
@@ -111,6 +143,8 @@ class Part:
 
     def start(self, topic: str, offset: int) -> None:
         """Goes on with a topic at an offset."""
+        if self.judged.get(topic) != offset:
+            self.begun.pop(topic, None)
         self.judged[topic] = self.filed[topic] = offset
 
     def file(self, topic: str, records: list[Record], event: Any) -> None:
@@ -184,22 +218,54 @@ class Part:
         self.waiting_bytes[topic] -= sum(arrival.size for arrival in taken)
         return Chunk(topic, taken)
 
-    def pieces(self, batch: Batch) -> Iterator[Judged]:
-        """Judges a batch in steps of about STEP_SECONDS; a history of few meters goes much slower than one of many."""
-        start = 0
-        while start < len(batch):
-            rows = max(1, int(self._pace * STEP_SECONDS))
-            piece = batch if start == 0 and rows >= len(batch) else batch.rows(slice(start, start + rows))
-            began = time.perf_counter()
-            alerts = self.engine.step(piece)
-            self._pace = len(piece) / max(time.perf_counter() - began, 1e-6)
-            start += len(piece)
-            yield Judged(alerts, self.engine.rejected)
+    def begin(self, chunk: Chunk, batch: Batch | None) -> None:
+        """Takes a chunk in hand, as decoded; rows that the engine contains already are not judged again."""
+        if batch is None:
+            self.done(chunk, 0)
+        else:
+            self.in_hand = InHand(chunk, batch, min(self.begun.get(chunk.topic, 0), len(batch)))
+
+    def judge(self, hand: InHand) -> Judged:
+        """Judges the next piece of what is in hand, of about STEP_SECONDS: a history of few meters goes slowly."""
+        rows = max(1, int(self.pace * STEP_SECONDS))
+        whole = hand.rows == 0 and rows >= len(hand.batch)
+        piece = hand.batch if whole else hand.batch.rows(slice(hand.rows, hand.rows + rows))
+        began = time.thread_time()
+        alerts = self.engine.step(piece)
+        return Judged(len(piece), alerts, self.engine.rejected, time.thread_time() - began)
+
+    def contain(self, hand: InHand, judged: Judged) -> None:
+        """Notes that the engine contains a piece of what is in hand; the chunk is done with its last."""
+        rows = hand.rows + judged.rows
+        if judged.rows:
+            self.pace = judged.rows / max(judged.seconds, 1e-6)
+        topic = hand.chunk.topic
+        self.begun[topic] = max(self.begun.get(topic, 0), rows)
+        self.in_hand = hand._replace(rows=rows)
+        if rows == len(hand.batch):
+            self.in_hand = None
+            self.done(hand.chunk, rows)
+
+    def tick(self, now: int) -> Judged:
+        """Lets time pass towards a moment, as far as takes about TICK_SECONDS."""
+        began = time.thread_time()
+        reached = min(now, max(self.ticked, self.engine.begun or now) + self._stride)
+        alerts = self.engine.tick(reached)
+        seconds = time.thread_time() - began
+        self.ticked = reached
+        self._catching_up |= reached < now
+
+        if seconds < TICK_SECONDS / 4:
+            self._stride *= 2
+        elif seconds > TICK_SECONDS:
+            self._stride = max(self._stride // 2, TICK_LEAST)
+        return Judged(0, alerts, [], seconds)
 
     def done(self, chunk: Chunk, rows: int) -> None:
         """The engine contains this chunk."""
         last = chunk.arrivals[-1]
         self.judged[chunk.topic] = last.records[-1].offset + 1
+        self.begun[chunk.topic] = max(self.begun.get(chunk.topic, 0) - rows, 0)
         if events := [arrival.event for arrival in chunk.arrivals if arrival.event is not None]:
             self.last_events[chunk.topic] = events[-1]
         self.reached[chunk.topic] = last.records[-1].timestamp // 1000
@@ -210,21 +276,23 @@ class Part:
         """Forgets what waits; it is read again from what is judged."""
         for waiting in self.waiting.values():
             waiting.clear()
+        self.in_hand = None
         self.waiting_bytes = dict.fromkeys(self.waiting, 0)
         self.filed, self.there, self.lags = dict(self.judged), {}, {}
         self.last_events.clear()
 
-    def keep(self, written: Written, contained: Mapping[str, int]) -> None:
+    def keep(self, written: Written, contained: Mapping[str, int], begun: Mapping[str, int]) -> None:
         """Notes a checkpoint that was written."""
-        self.written, self._saved, self._saved_at = written, dict(contained), time.monotonic()
+        self.written, self._saved, self._saved_at = written, (dict(contained), dict(begun)), time.monotonic()
+        self._catching_up = False
 
-    def look(self, ends: Mapping[str, int]) -> float:
-        """Notes where topics end; returns for how many seconds records have waited without progress."""
+    def look(self, ends: Mapping[str, int], *, busy: bool = False) -> float:
+        """Notes where topics end; returns for how many seconds records have waited without progress, `busy` apart."""
         now = time.monotonic()
         self.there.update(ends)
         self.lags = {topic: max(0, end - self.judged[topic]) for topic, end in ends.items()}
-        if not any(self.lags.values()) or self.judged != self._seen:
-            self._moved_at, self._seen = now, dict(self.judged)
+        if busy or not any(self.lags.values()) or self.place != self._seen:
+            self._moved_at, self._seen = now, self.place
         return now - self._moved_at
 
     def clock(self, now: int) -> int:
@@ -234,8 +302,17 @@ class Part:
 
     @property
     def unsaved(self) -> bool:
-        """Whether the engine contains records that the last checkpoint does not."""
-        return any(self.judged[topic] != self._saved.get(topic) for topic in SOURCES)
+        """Whether the engine contains records, or has passed much time, that the last checkpoint does not."""
+        judged, begun = self._saved
+        return self._catching_up or any(
+            (self.judged[topic], self.begun.get(topic, 0)) != (judged.get(topic), begun.get(topic, 0))
+            for topic in SOURCES
+        )
+
+    @property
+    def place(self) -> tuple[dict[str, int], dict[str, int]]:
+        """How far the engine has come: by topic, the next offset, and how many rows from there on it contains."""
+        return dict(self.judged), dict(self.begun)
 
     def since_saved(self) -> float:
         """Seconds since the last checkpoint, or since the part was taken over."""

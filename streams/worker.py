@@ -44,15 +44,17 @@ from streams.checkpoints import CheckpointError, Written
 from streams.logs import UnansweredError, read_to_end, reader
 from streams.metrics import Metrics
 from streams.outbox import Outbox, producer
-from streams.parts import Chunk, GapError, Part
+from streams.parts import GapError, Part, Progress
 from streams.rules import published
 from streams.settings import Settings
 from streams.slices import Record
+from streams.thread import EngineThread
 from streams.topics import ALERTS, CHECKPOINTS, EVENTS, PAYMENTS, READS, REGISTRY, RULES, SOURCES, WORKFLOW
 
 WAITING_BYTES = 32 << 20  # that may wait for judgement before nothing more is fetched
 ROOM_SECONDS = 1.0  # that a fetch waits for room: Faust may want to stop
 BEAT = 1.0  # seconds between looks at progress, lag and clock
+PULSE = 0.1  # seconds between looks at how late the event loop is
 SLEEP = 0.8  # of a session: the last heartbeat may have been a while before
 ANSWER = 5.0  # seconds that the brokers have to say where their partitions end
 
@@ -62,6 +64,8 @@ class Captured(NamedTuple):
 
     state: bytes
     offsets: dict[str, int]  # by topic, the next to judge
+    begun: dict[str, int]  # by topic, how many rows from there on are judged already
+    pace: float  # rows a second of CPU
     agreed: int  # as in the manifest
     events: dict[str, EventT[Any]]  # that are acknowledged when it is written
 
@@ -98,6 +102,7 @@ class Worker:
         self._changed_at = time.monotonic()
         self._stopping = False
         self._kept: dict[int, Part] = {}  # handed over, and perhaps taken back unchanged
+        self._engines = EngineThread(metrics)
         self._turn = asyncio.Lock()  # held by whoever moves an engine or the parts
         self._writing = asyncio.Lock()  # held while a checkpoint is written; taken before the turn
         self._arrived = asyncio.Event()
@@ -184,7 +189,7 @@ class Worker:
                 fatal(str(error))
             for part in self.parts.values():
                 if not part.written.set:
-                    await self._write(part, self._capture(part))
+                    await self._write(part, await self._capture(part))
             self.generation = generation
             self._kept.clear()
             meters = sum(part.engine.meters for part in self.parts.values())
@@ -197,7 +202,7 @@ class Worker:
         async with self._writing, self._turn:
             for part in self.parts.values():
                 if part.unsaved:
-                    await self._write(part, self._capture(part))
+                    await self._write(part, await self._capture(part))
                 await self._outbox.settle(part.number)
                 self._count(part)
                 part.drop()
@@ -225,7 +230,7 @@ class Worker:
         parts: dict[int, Part] = {}
         for number in numbers:
             if number in found:
-                parts[number] = self._revive(number, found[number])
+                parts[number] = await self._engines.run("restore", self._revive, number, found[number])
             else:
                 parts[number] = self._kept[number]
             here = {self.topics[tp.topic]: ends[tp] for tp in tps if tp.partition == number}
@@ -254,7 +259,7 @@ class Worker:
             raise CheckpointError(f"partition {number}: {error}. {checkpoints.START_AFRESH}") from error
         told = checkpoint.manifest
         written = Written(told.sequence, told.set, checkpoint.begins, told.taken, len(checkpoint.state), told.agreed)
-        return Part(number, engine, told.offsets, written, rulebook)
+        return Part(number, engine, told.offsets, written, rulebook, Progress(told.begun, told.pace))
 
     async def _follow_rules(self) -> NoReturn:
         """Keeps to what is published of rules."""
@@ -281,49 +286,56 @@ class Worker:
         self.rulebook = rulebook
 
     async def _judge(self) -> NoReturn:
+        """Judges a piece of each part in turn: whoever needs an engine or the parts waits for one piece at most."""
         while True:
             self._arrived.clear()
             busy = False
             for number in list(self.parts):
                 async with self._turn:
-                    if (part := self.parts.get(number)) and (chunk := part.take()):
+                    part = self.parts.get(number)
+                    if part and (part.in_hand or await self._take(part)):
                         busy = True
-                        await self._step(part, chunk)
+                        await self._step(part)
                         self._room.set()
                 await asyncio.sleep(0)
             if not busy:
                 with contextlib.suppress(TimeoutError):  # a part may have waited long enough for a topic
                     await asyncio.wait_for(self._arrived.wait(), BEAT)
 
-    async def _step(self, part: Part, chunk: Chunk) -> None:
-        records = chunk.records
+    async def _take(self, part: Part) -> bool:
+        """Takes what is next of a part in hand; whether there was something."""
+        chunk = part.take()
+        if chunk is None:
+            return False
         if chunk.topic == REGISTRY:
-            await self._enroll(part, records)
-            part.done(chunk, len(records))
-            return
-        started = time.perf_counter()
+            await self._enroll(part, chunk.records)
+            part.done(chunk, 0)
+            return True
+
         kind, decode = DECODERS[chunk.topic]
-        batch, refusals = decode(_messages(records))
-        alerts: list[Alert] = []
-        rejected: list[tuple[Batch, str]] = []
-        for piece in part.pieces(batch) if batch is not None else ():
-            alerts += piece.alerts
-            rejected += piece.rejected
-            await asyncio.sleep(0)
-        part.done(chunk, len(batch) if batch is not None else 0)
-        self.metrics.step.observe(time.perf_counter() - started)
+        batch, refusals = await self._engines.run("decode", _decoded, decode, chunk.records)
+        part.begin(chunk, batch)
         if refusals:
-            await self._refuse(part, chunk.topic, kind, records, refusals)
-        for rows, reason in rejected:
+            await self._refuse(part, chunk.topic, kind, chunk.records, refusals)
+        return True
+
+    async def _step(self, part: Part) -> None:
+        """Judges the next piece of what a part has in hand, and publishes what it gave."""
+        if (hand := part.in_hand) is None:
+            return
+        topic, records = self.settings.topic(hand.chunk.topic), hand.chunk.records
+        judged = await self._engines.run("step", part.judge, hand)
+        part.contain(hand, judged)
+        self.metrics.step.observe(judged.seconds)
+        for rows, reason in judged.rejected:
             if isinstance(rows, Readings):  # what else the engine rejects, the wire has refused before
-                await self._outbox.set_aside(self.settings.topic(chunk.topic), part.number, records, rows, reason)
-        if alerts:
+                await self._outbox.set_aside(topic, part.number, records, rows, reason)
+        if judged.alerts:
             self._check_awake()
-            await self._outbox.tell(part.number, alerts, min(record.timestamp for record in records) / 1000)
+            await self._outbox.tell(part.number, judged.alerts, hand.chunk.came)
 
     async def _enroll(self, part: Part, records: Sequence[Record]) -> None:
-        areas, refusals = decode_areas(_messages(records))
-        part.engine.enroll(areas)
+        refusals = await self._engines.run("enroll", _enrolled, part.engine, records)
         if refusals:
             await self._refuse(part, REGISTRY, REGISTRY, records, refusals)
 
@@ -336,11 +348,13 @@ class Worker:
 
     async def _tend(self) -> NoReturn:
         """Ticks, reconciles and takes checkpoints when they are due."""
+        behind = False
         while True:
-            await asyncio.sleep(BEAT)
+            await asyncio.sleep(0 if behind else BEAT)
+            behind = False
             for part in list(self.parts.values()):
                 if self.settings.clock == "wall":
-                    await self._tick(part)
+                    behind |= await self._tick(part)
                 if not part.reconciled and part.settled:
                     await self._reconcile(part)
                 if part.rulebook != self.rulebook and part.reconciled:
@@ -348,16 +362,17 @@ class Worker:
                 elif part.unsaved and part.since_saved() >= self.settings.checkpoint_seconds:
                     await self._save(part)
 
-    async def _tick(self, part: Part) -> None:
+    async def _tick(self, part: Part) -> bool:
+        """Lets time pass, a portion at a time; whether there is more of it."""
         async with self._turn:
             now = part.clock(int(time.time()))
             if now <= 0 or self.parts.get(part.number) is not part:
-                return
-            alerts = part.engine.tick(now)
-            part.ticked = now
-            if alerts:
+                return False
+            judged = await self._engines.run("tick", part.tick, now)
+            if judged.alerts:
                 self._check_awake()
-                await self._outbox.tell(part.number, alerts, None)
+                await self._outbox.tell(part.number, judged.alerts, None)
+            return part.ticked < now
 
     async def _reconcile(self, part: Part) -> None:
         """Sets right what another worker told that this engine, which judged topics in another order, does not say."""
@@ -367,7 +382,7 @@ class Worker:
             try:
                 async with reader(self.settings) as consumer:
                     async for _, records in read_to_end(consumer, {tp: part.agreed}, {tp: end}):
-                        told += _alerts_of(records)
+                        told += await self._engines.run("reconcile", list, _alerts_of(records))
             except (KafkaError, UnansweredError) as error:
                 log.warning("partition %d: what was told before cannot be read yet: %r", part.number, error)
                 return
@@ -375,7 +390,7 @@ class Worker:
             if self.parts.get(part.number) is not part or part.alerts != end:
                 return
             part.agreed, part.reconciled = end, True
-            if alerts := part.engine.reconcile(told):
+            if alerts := await self._engines.run("reconcile", part.engine.reconcile, told):
                 self._check_awake()
                 await self._outbox.tell(part.number, alerts, None)
                 log.info("partition %d: sets right %d alerts of %d told before", part.number, len(alerts), len(told))
@@ -386,10 +401,10 @@ class Worker:
             if self.parts.get(part.number) is not part:
                 return
             part.rulebook = self.rulebook
-            if alerts := part.engine.adopt(applied(part.rulebook)):
+            if alerts := await self._engines.run("adopt", part.engine.adopt, applied(part.rulebook)):
                 self._check_awake()
                 await self._outbox.tell(part.number, alerts, None)
-            await self._write(part, self._capture(part))
+            await self._write(part, await self._capture(part))
             log.info("partition %d goes on by another rulebook", part.number)
 
     async def _save(self, part: Part) -> None:
@@ -397,14 +412,16 @@ class Worker:
             async with self._turn:
                 if self.parts.get(part.number) is not part:
                     return
-                captured = self._capture(part)
+                captured = await self._capture(part)
             await self._write(part, captured)
 
-    def _capture(self, part: Part) -> Captured:
+    async def _capture(self, part: Part) -> Captured:
         if part.reconciled:
             part.agreed = max(part.agreed, self._outbox.told.get(part.number, 0))
         offsets = {topic: part.judged[topic] for topic in SOURCES}
-        return Captured(part.engine.snapshot(), offsets, part.agreed, dict(part.last_events))
+        begun = {topic: part.begun.get(topic, 0) for topic in SOURCES}
+        state = await self._engines.run("snapshot", part.engine.snapshot)
+        return Captured(state, offsets, begun, part.pace, part.agreed, dict(part.last_events))
 
     async def _write(self, part: Part, captured: Captured) -> None:
         await self._outbox.settle(part.number)
@@ -413,11 +430,12 @@ class Worker:
         try:
             written = await checkpoints.write(
                 self._producer, tp, captured.state, captured.offsets, partitions=self.settings.partitions,
-                last=part.written, rulebook=part.rulebook, agreed=captured.agreed,
+                last=part.written, rulebook=part.rulebook, agreed=captured.agreed, begun=captured.begun,
+                pace=captured.pace,
             )  # fmt: skip
         except KafkaError as error:
             fatal(f"`{tp.topic}` does not take a checkpoint: {error!r}")
-        part.keep(written, captured.offsets)
+        part.keep(written, captured.offsets, captured.begun)
         for event in captured.events.values():
             event.ack()
 
@@ -445,7 +463,8 @@ class Worker:
     def _look(self, part: Part, ends: dict[str, int]) -> None:
         if self.parts.get(part.number) is not part:
             return
-        if (still := part.look({self.topics[topic]: end for topic, end in ends.items()})) > self.settings.stall_seconds:
+        there = {self.topics[topic]: end for topic, end in ends.items()}
+        if (still := part.look(there, busy=self._engines.busy)) > self.settings.stall_seconds:
             told = f"has {sum(part.lags.values())} records waiting and has not moved for {still:.0f} s: {part.lags}"
             fatal(f"partition {part.number} {told}")
         for name, lag in part.lags.items():
@@ -464,18 +483,24 @@ class Worker:
             self.metrics.checkpoint_age.labels(number).set(max(0.0, time.time() - part.written.taken))
 
     async def _beat(self) -> NoReturn:
+        """Notes that the event loop moves, and by how much it is late."""
         while True:
-            await asyncio.sleep(BEAT)
+            due = time.monotonic() + PULSE
+            await asyncio.sleep(PULSE)
+            self.metrics.pause.observe(time.monotonic() - due)
             self._check_awake()
             self._awake = time.monotonic()
 
     def _watch_loop(self) -> NoReturn:
-        """In a thread: ends the process when the event loop hangs."""
+        """In a thread: ends the process when the event loop or the engine's thread hangs."""
         while True:
             time.sleep(BEAT)
             if (still := time.monotonic() - self._awake) > self.settings.stall_seconds:
                 faulthandler.dump_traceback()
                 fatal(f"the event loop has not moved for {still:.0f} s")
+            if wedged := self._engines.wedged(BEAT, self.settings.stall_seconds):
+                faulthandler.dump_traceback()
+                fatal(wedged)
 
     def _check_awake(self) -> None:
         """Ends the process when it slept through its session: others hold its partitions, what it would say is old."""
@@ -512,6 +537,17 @@ def _alerts_of(records: Iterable[ConsumerRecord]) -> Iterator[Alert]:
             yield decode_alert(record.value or b"")
         except RefusedError as error:
             log.warning("offset %d of `%s`, partition %d: %s", record.offset, record.topic, record.partition, error)
+
+
+def _decoded(decode: Decode, records: Sequence[Record]) -> tuple[Batch | None, list[Refusal]]:
+    return decode(_messages(records))
+
+
+def _enrolled(engine: Engine, records: Sequence[Record]) -> list[Refusal]:
+    """Takes master data in; what could not be read."""
+    areas, refusals = decode_areas(_messages(records))
+    engine.enroll(areas)
+    return refusals
 
 
 def _messages(records: Iterable[Record]) -> list[Message]:

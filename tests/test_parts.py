@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from detectors.engine import Engine
 from schemas.columns import Readings
 from streams.checkpoints import Written
-from streams.parts import AWAITED, Chunk, GapError, Part
+from streams.parts import AWAITED, STEP_SECONDS, Chunk, GapError, Part, Progress
 from streams.topics import EVENTS, PAYMENTS, READS, WORKFLOW
 
 
@@ -81,6 +81,14 @@ def test_a_chunk_joins_what_has_arrived_up_to_a_step():
     assert len(taken(it).arrivals) == 2
 
 
+def judged_in_pieces(it: Part, rows: int) -> None:
+    """Takes a chunk of so many rows in hand, and judges it to its end."""
+    it.file(READS, records(it.filed[READS], it.filed[READS] + 1), None)
+    it.begin(taken(it), Readings.build(["M1"], [0] * rows, ["A1"], [0] * rows, range(rows)))
+    while hand := it.in_hand:
+        it.contain(hand, it.judge(hand))
+
+
 def test_a_step_of_a_slow_history_is_short(monkeypatch):
     it, clock, steps = part(), [0.0], []
 
@@ -89,11 +97,42 @@ def test_a_step_of_a_slow_history_is_short(monkeypatch):
         steps.append(batch.at.tolist())
         return []
 
-    monkeypatch.setattr("streams.parts.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("streams.parts.time.thread_time", lambda: clock[0])
     monkeypatch.setattr(it.engine, "step", step)
-    assert len(list(it.pieces(Readings.build(["M1"], [0] * 1_000, ["A1"], [0] * 1_000, range(1_000))))) == len(steps)
-    assert [len(at) for at in steps] == [500, 125, 125, 125, 125]
-    assert [row for at in steps for row in at] == list(range(1_000))
+    judged_in_pieces(it, 400)
+    assert [len(at) for at in steps] == [200, 50, 50, 50, 50]
+    assert [row for at in steps for row in at] == list(range(400))
+    assert (it.judged[READS], it.begun[READS]) == (101, 0)
+
+
+@pytest.mark.parametrize("records_again", [1, 2])
+def test_what_is_contained_beyond_the_offsets_is_not_judged_again(monkeypatch, records_again):
+    """However the rows that follow the offsets come the next time: in one chunk or in several."""
+    steps: list[int] = []
+
+    def step(batch):
+        steps.extend(batch.at.tolist())
+        return []
+
+    monkeypatch.setattr(Engine, "step", lambda _, batch: step(batch))
+    first = part()
+    first.file(READS, records(100, 102), None)
+    first.begin(taken(first), Readings.build(["M1"], [0] * 6, ["A1"], [0] * 6, range(6)))
+    first.pace = 4 / STEP_SECONDS
+    assert first.in_hand
+    first.contain(first.in_hand, first.judge(first.in_hand))
+    assert (first.judged[READS], first.begun[READS]) == (100, 4)
+
+    second = Part(3, Engine(), first.judged, Written(), progress=Progress(first.begun, first.pace))
+    second.start(READS, 100)
+    for offset in range(100, 102, 2 // records_again):
+        second.file(READS, records(offset, offset + 2 // records_again), None)
+        rows = range(6)[(offset - 100) * 3 :][: 6 // records_again]
+        second.begin(taken(second), Readings.build(["M1"], [0] * len(rows), ["A1"], [0] * len(rows), rows))
+        while hand := second.in_hand:
+            second.contain(hand, second.judge(hand))
+    assert steps == [0, 1, 2, 3, 4, 5]
+    assert (second.judged[READS], second.begun[READS]) == (102, 0)
 
 
 def order(it: Part) -> list[tuple[str, list[int]]]:
@@ -178,7 +217,7 @@ def test_settled_is_what_has_judged_all_that_another_may_have_told_of():
     assert it.settled
     it.resume({READS: 101, EVENTS: 0}, alerts=9, until=2_001)
     assert not it.settled  # a timer may have fired meanwhile
-    it.keep(Written(agreed=5), {})
+    it.keep(Written(agreed=5), {}, {})
     it.resume({READS: 101}, alerts=9, until=0)
     assert (it.settled, it.agreed) == (True, 5)
 

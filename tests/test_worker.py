@@ -213,13 +213,20 @@ def test_with_the_wall_clock_a_timer_fires_when_no_event_comes(settings, environ
     assert alert["raised"] < now
 
 
-def test_a_worker_that_hangs_ends(settings, environment, town, history, tmp_path):
+@pytest.mark.parametrize(
+    ("hangs", "reason"),
+    [
+        ("from detectors.engine import Engine; Engine.step", "`step` has not come to an end after"),
+        ("from streams.parts import Part; Part.file", "the event loop has not moved for"),
+    ],
+)
+def test_a_worker_that_hangs_ends(settings, environment, town, history, tmp_path, hangs, reason):
     publish(settings, town, history[-1:])
-    hang = "import time; from detectors.engine import Engine; Engine.step = lambda self, batch: time.sleep(1000)"
+    hang = f"import time; {hangs} = lambda *_: time.sleep(1000)"
     run = f"import sys; {hang}; from streams.cli import main; sys.argv = ['meterwatch', 'worker']; main()"
-    with WorkerProcess(environment | {"METERWATCH_STALL_SECONDS": "1"}, tmp_path / "log", "-c", run) as worker:
+    with WorkerProcess(environment | {"METERWATCH_STALL_SECONDS": "10"}, tmp_path / "log", "-c", run) as worker:
         assert worker.process.wait(PATIENCE) == 1
-        assert "the event loop has not moved for" in worker.log.read_text()
+        assert reason in worker.log.read_text()
 
 
 def test_a_part_that_stands_still_ends_the_worker(monkeypatch):

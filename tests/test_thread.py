@@ -1,0 +1,76 @@
+"""The event loop goes on while an engine is moved; a call that does not come to an end is noticed."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+from streams.metrics import Metrics
+from streams.thread import EngineThread
+
+
+def watched(engines: EngineThread, call, used: float, monkeypatch) -> str:
+    """What is said of a call that lasts a hundred seconds and uses so many seconds of CPU, with a limit of 60."""
+    clock = [0.0]
+    monkeypatch.setattr("streams.thread.time.process_time", lambda: clock[0])
+
+    async def judge() -> str:
+        running = asyncio.create_task(engines.run("step", call))
+        await asyncio.to_thread(begun.wait)
+        assert not engines.wedged(1.0, 60.0)
+        clock[0] += used
+        found = [engines.wedged(1.0, 60.0) for _ in range(100)]
+        release.set()
+        await running
+        return found[-1]
+
+    return asyncio.run(judge())
+
+
+begun, release = threading.Event(), threading.Event()
+
+
+@pytest.mark.parametrize(
+    ("used", "wedged"), [(1.0, True), (20.0, False), (59.0, False), (61.0, True)],
+    ids=["waits for something", "starved", "long", "without end"],
+)  # fmt: skip
+def test_a_call_is_wedged_when_it_uses_next_to_nothing_or_more_than_the_limit(monkeypatch, used, wedged):
+    begun.clear()
+    release.clear()
+
+    def call() -> None:
+        begun.set()
+        while not release.is_set():
+            time.sleep(0.001)
+
+    said = watched(EngineThread(Metrics()), call, used, monkeypatch)
+    assert ("`step` has not come to an end after 100 s" in said) == wedged
+
+
+def test_the_loop_goes_on_and_calls_come_one_after_another():
+    engines, order = EngineThread(Metrics()), []
+
+    def call(number: int) -> None:
+        order.append(number)
+        time.sleep(0.05)
+        order.append(number)
+
+    async def judge() -> int:
+        running = asyncio.gather(*(engines.run("step", call, number) for number in range(3)))
+        turns = 0
+        while not running.done():
+            await asyncio.sleep(0.001)
+            turns += 1
+        await running
+        return turns
+
+    assert asyncio.run(judge()) > 3
+    assert order == [0, 0, 1, 1, 2, 2]
+
+
+def test_what_a_call_raises_comes_out():
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(EngineThread(Metrics()).run("tick", lambda: 1 // 0))
