@@ -1,8 +1,10 @@
 """One step of the watch: a batch in, alerts out. No broker, no clock, no files."""
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from operator import itemgetter
 from typing import Any
 from zlib import crc32
 
@@ -84,6 +86,7 @@ QUIET = 2 * 3600  # how far a silent area's clock stays behind the wall's
 GRACE = 3 * DAY
 NEW = 30  # days for which alerts tell that a customer is new
 BALANCE = ("unusual_kwh", "excess_kwh")  # of an area's day, that its meters' days are held against
+TIME = itemgetter(0)  # of a payment attempt
 AGAIN = "remove the checkpoint to judge the history again from its beginning"
 
 
@@ -456,15 +459,19 @@ class Engine:
         tried = (batch.payment == Payment.PAYMENT) | (batch.payment == Payment.TOPUP)
         slots = self.customers.slots(batch)
         for row in np.flatnonzero(tried).tolist():
-            latest = self.attempted.get(int(slots[row]), [])
+            attempts = self.attempted.setdefault(int(slots[row]), [])
             attempt = attempt_of(batch, row)
-            if attempt in latest:
+            same_time = slice(
+                bisect_left(attempts, attempt[0], key=TIME), place := bisect_right(attempts, attempt[0], key=TIME)
+            )
+            if attempt in attempts[same_time]:
                 fresh[row] = False
                 continue
-            newest = latest[-1][0] if latest else 0
+            newest = attempts[-1][0] if attempts else 0
             tried[row] = attempt[0] >= newest  # an older one tells nothing of a run of failures
-            kept = [known for known in [*latest, attempt] if known[0] > newest - self.grace]
-            self.attempted[int(slots[row])] = sorted(kept, key=lambda known: known[0])
+            if attempt[0] > newest - self.grace:
+                attempts.insert(place, attempt)
+            del attempts[: bisect_right(attempts, newest - self.grace, key=TIME)]
         told = (tried & fresh) | (batch.payment == Payment.BALANCE)
         if told.any():
             alerts += self.payments.fold(batch.rows(told), slots[told])

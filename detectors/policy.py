@@ -5,6 +5,7 @@ the events of an area by event time, whichever came first; repeat, storm and bud
 """
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -35,9 +36,15 @@ MUTED = {
         "unregistered_reverse", "use_after_stop", "demand_register_error",
     },
 }
+EXPLAINS = frozenset({*MUTED, Event.POWER_OFF, Event.POWER_ON})  # events by which alerts are held back
 LASTS = {Event.METER_CHANGE: 7 * DAY}  # of an event that names no end
 
 Spans = dict[tuple[str, str], list[tuple[int, int, int]]]  # area and meter ("" for all): event, from, until
+
+
+def by_time(span: tuple[int, int, int]) -> tuple[int, tuple[int, int, int]]:
+    """In which order an event stands among those of its meter."""
+    return span[1], span
 
 
 def explains(span: tuple[int, int, int], alert: Alert) -> bool:
@@ -82,12 +89,13 @@ class Policy:
             event, at = int(batch.event[n]), int(batch.at[n])
             spans = self.events.setdefault((area, meter), [])
             row = event, at, int(batch.until[n])
-            if row in spans:
+            place = bisect_left(spans, by_time(row), key=by_time)
+            if place < len(spans) and spans[place] == row:
                 again.append(n)
                 continue
-            spans.append(row)
-            spans.sort(key=lambda span: (span[1], span))
-            areas.add(area)
+            spans.insert(place, row)
+            if event in EXPLAINS:
+                areas.add(area)
         revised = []
         for area in sorted(areas):
             for key, old in sorted(self.recent.get(area, {}).items()):

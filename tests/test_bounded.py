@@ -1,0 +1,201 @@
+"""What one call costs grows no faster than what it is given: rows, quiet days, sections, stages, areas, meters.
+
+CPU of a call is compared with that of a call of a sixth of the size: in proportion it is 6 times as much, and 36 times
+where each of the things looks at all the others.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import pytest
+
+from detectors.engine import Engine
+from detectors.rule import RULES
+from schemas.columns import Batch, DeviceEvents, Event, Payment, Payments, Readings, Stages
+from schemas.master import Area, Meter
+
+START = 1_772_380_800
+DAY = 86_400
+TIMES = 6
+MOST = 16.0  # times the CPU for TIMES the size
+
+Call = Callable[[], object]
+
+
+def stages(rows: int, sections: int, names: int, *, disorder: bool = False) -> Batch:
+    """Items that enter and leave the stages of some sections within five days."""
+    g = np.random.default_rng(1)
+    at = START + np.sort(g.integers(0, 5 * DAY, rows))
+    item = g.integers(0, rows, rows)
+    return Stages.build(
+        [f"W{n}" for n in range(rows)], item, [f"S{n}" for n in range(sections)], item % sections,
+        g.permutation(at) if disorder else at, stages=[f"stage{n}" for n in range(names)],
+        stage=g.integers(0, names, rows), limit=np.full(rows, DAY), progress=g.integers(0, 2, rows),
+    )  # fmt: skip
+
+
+def payments(rows: int, kind: Payment, customers: int, *, backwards: bool = False, succeeded: int = 1) -> Batch:
+    """Payments of some customers in one area, each with a bill and a number of its own."""
+    rank = np.arange(rows)[:: -1 if backwards else 1]
+    whose = np.arange(rows) % customers
+    return Payments.build(
+        [f"C{n}" for n in range(customers)], whose, ["A1"], np.zeros(rows), START + rank, payment=np.full(rows, kind),
+        references=[f"R{n}" for n in range(rows)], reference=np.arange(rows), channels=["office"],
+        channel=np.zeros(rows), bills=[f"B{n}" for n in range(customers)], bill=whose, amount=1 + rank / 100,
+        succeeded=np.full(rows, succeeded), due=np.full(rows, START + 10 * DAY),
+    )  # fmt: skip
+
+
+def events(rows: int, meters: int, event: Event, *, whole: bool = False) -> Batch:
+    """Events of some meters, or of a whole area."""
+    names = [""] if whole else [f"M{n}" for n in range(meters)]
+    whose = np.arange(rows) % len(names)
+    return DeviceEvents.build(
+        names, whose, ["A1"], np.zeros(rows), START + 60 * np.arange(rows), event=np.full(rows, event)
+    )
+
+
+def town(areas: int, meters: int) -> list[Area]:
+    """Areas of some meters each."""
+    return [
+        Area(area=f"A{a}", meters=[Meter(meter=f"M{a}-{m}", customer=f"C{a}-{m}") for m in range(meters)])
+        for a in range(areas)
+    ]
+
+
+def readings(areas: int, meters: int, first: int, steps: int) -> Batch:
+    """So many quarter-hours of all meters of a town."""
+    meter = np.arange(areas * meters)
+    at = START + 900 * (first + 1 + np.repeat(np.arange(steps), len(meter)))
+    whose = np.tile(meter, steps)
+    return Readings.build(
+        [f"M{n // meters}-{n % meters}" for n in range(len(meter))], whose, [f"A{a}" for a in range(areas)],
+        whose // meters, at, register=100 + at / 9e5, kwh=np.full(len(at), 0.25), u=np.full((3, len(at)), 110.0),
+        i=np.full((3, len(at)), 1.0),
+    )  # fmt: skip
+
+
+def stepped(batch: Batch, areas: list[Area] | None = None) -> Call:
+    engine = Engine()
+    engine.enroll(areas or [])
+    return lambda: engine.step(batch)
+
+
+def lived(areas: int, meters: int) -> Engine:
+    """An engine that has seen two hours of a town in which every meter has an open alert."""
+    engine = Engine()
+    engine.enroll(town(areas, meters))
+    engine.step(readings(areas, meters, 0, 8))
+    return engine
+
+
+def ticked(areas: int, meters: int, days: int) -> Call:
+    engine = lived(areas, meters)
+    return lambda: engine.tick(START + days * DAY)
+
+
+def restored(meters: int) -> Call:
+    engine, saved = Engine(), lived(5, meters).snapshot()
+    engine.enroll(town(5, meters))
+    return lambda: engine.restore(saved)
+
+
+def reconciled(meters: int) -> Call:
+    engine = Engine()
+    engine.enroll(town(5, meters))
+    told = engine.step(readings(5, meters, 0, 8))
+    assert len(told) >= 5 * meters
+    return lambda: engine.reconcile(told)
+
+
+def adopted(meters: int) -> Call:
+    engine = lived(5, meters)
+    return lambda: engine.adopt([RULES["register_decrease"]])
+
+
+def enrolled_one_by_one(areas: int) -> Call:
+    def enroll() -> None:
+        engine = Engine()
+        for area in town(areas, 2):
+            engine.enroll([area])
+
+    return enroll
+
+
+CALLS: dict[str, Callable[[int], Call]] = {
+    "rows of readings": lambda n: stepped(readings(2, 10, 0, n), town(2, 10)),
+    "areas of readings": lambda n: stepped(readings(n, 2, 0, 8), town(n, 2)),
+    "rows of work": lambda n: stepped(stages(2 * n, 20, 5)),
+    "rows of work out of order": lambda n: stepped(stages(2 * n, 20, 5, disorder=True)),
+    "sections": lambda n: stepped(stages(2 * n, n, 3)),
+    "stages": lambda n: stepped(stages(2 * n, 2, n)),
+    "payments of one customer": lambda n: stepped(payments(4 * n, Payment.PAYMENT, 1)),
+    "payments of as many customers": lambda n: stepped(payments(4 * n, Payment.PAYMENT, 4 * n)),
+    "payments that come backwards": lambda n: stepped(payments(2 * n, Payment.PAYMENT, 2 * n, backwards=True)),
+    "failed attempts of one customer": lambda n: stepped(payments(4 * n, Payment.PAYMENT, 1, succeeded=0)),
+    "bills": lambda n: stepped(payments(8 * n, Payment.BILL, 8 * n)),
+    "balances of one customer": lambda n: stepped(payments(8 * n, Payment.BALANCE, 1)),
+    "lines of a channel": lambda n: stepped(payments(4 * n, Payment.SETTLEMENT, 4 * n)),
+    "events of one meter": lambda n: stepped(events(4 * n, 1, Event.COVER_OPEN)),
+    "outages of an area": lambda n: stepped(events(4 * n, 1, Event.POWER_OFF, whole=True)),
+    "events of as many meters": lambda n: stepped(events(4 * n, 4 * n, Event.COVER_OPEN)),
+    "areas that close a day": lambda n: ticked(n, 2, 2),
+    "meters that close a day": lambda n: ticked(2, n, 2),
+    "quiet days": lambda n: ticked(2, 5, n // 40),
+    "areas enrolled at once": lambda n: lambda: Engine().enroll(town(4 * n, 2)),
+    "areas enrolled one by one": enrolled_one_by_one,
+    "snapshot": lambda n: lived(5, n).snapshot,
+    "restore": restored,
+    "reconcile": reconciled,
+    "adopt": adopted,
+}
+
+
+def seconds(call: Call) -> float:
+    """CPU that a call takes."""
+    began = time.process_time()
+    call()
+    return time.process_time() - began
+
+
+@pytest.mark.parametrize("what", CALLS)
+def test_a_call_costs_in_proportion_to_what_it_is_given(what: str):
+    size = 100
+    prepare = CALLS[what]
+    prepare(size)()
+    small = min(seconds(prepare(size)) for _ in range(3))
+    large = min(seconds(prepare(TIMES * size)) for _ in range(2))
+    assert large < MOST * max(small, 0.002), f"{small:.4f} s for {size}, {large:.4f} s for {TIMES * size}"
+
+
+FIRST: dict[str, Callable[[int], Batch]] = {
+    "sections and their stages": lambda day: entered(day, sections=60),
+    "stages of one section": lambda day: entered(day, sections=1),
+    "areas and meters": lambda day: readings(90, 2, 96 * day, 1),
+}
+
+
+def entered(day: int, sections: int) -> Batch:
+    """Three new items for each of 60 places in some sections."""
+    places = np.arange(180) % 60
+    return Stages.build(
+        [f"W{day}-{n}" for n in range(180)], np.arange(180), [f"S{n}" for n in range(sections)], places % sections,
+        START + day * DAY + np.arange(180), stages=[f"stage{n}" for n in range(60 // sections)],
+        stage=places // sections, limit=np.full(180, float(DAY)),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("what", FIRST)
+def test_what_comes_for_the_first_time_costs_little_more_than_the_next_time(what: str):
+    """A new section once had all its midnights since 2000 counted."""
+    make = FIRST[what]
+    stepped(make(0))()
+    first = min(seconds(stepped(make(0))) for _ in range(3))
+    engine = Engine()
+    batches = [make(day) for day in range(4)]
+    again = [seconds(partial(engine.step, batch)) for batch in batches][1:]
+    assert first < MOST * max(*again, 0.002), f"{first:.4f} s at first, {max(again):.4f} s after that"
