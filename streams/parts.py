@@ -24,7 +24,7 @@ AWAITED = 10.0  # seconds that a topic may keep the others waiting
 STEP_ROWS = 20_000  # rows that a chunk holds, about
 STEP_SECONDS = 0.2  # CPU that a step takes, about: what waits for the engine waits so long
 TICK_SECONDS = 0.1  # CPU that a tick takes, about
-TICK_LEAST = 900  # s of event time that a tick covers at least
+TICK_LEAST, TICK_MOST = 900, 7200  # s of event time that a tick covers: areas take turns at closing their days
 PACE = 1_000.0  # rows a second of CPU, until the part has seen how fast its history goes
 BYTES_PER_ROW = 50.0  # of a packed frame, until the part has seen what its topics carry
 
@@ -256,7 +256,7 @@ class Part:
         self._catching_up |= reached < now
 
         if seconds < TICK_SECONDS / 4:
-            self._stride *= 2
+            self._stride = min(self._stride * 2, TICK_MOST)
         elif seconds > TICK_SECONDS:
             self._stride = max(self._stride // 2, TICK_LEAST)
         return Judged(0, alerts, [], seconds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from detectors.engine import Engine
 from schemas.columns import Readings
 from streams.checkpoints import Written
-from streams.parts import AWAITED, STEP_SECONDS, Chunk, GapError, Part, Progress
+from streams.parts import AWAITED, STEP_SECONDS, TICK_LEAST, TICK_MOST, Chunk, GapError, Part, Progress
 from streams.topics import EVENTS, PAYMENTS, READS, WORKFLOW
 
 
@@ -258,3 +259,20 @@ def test_time_passes_by_itself_no_further_than_a_topic_that_is_behind():
 def test_a_gap_names_the_place():
     with pytest.raises(GapError, match="`meter.reads`, partition 3: 105 came, 100 was due"):
         part().file(READS, records(105, 106), None)
+
+
+def test_time_passes_in_portions_after_a_long_silence():
+    it, times = part(), []
+    it.engine.clock = np.array([0, 1_000_000, 2_000_000])
+    it.engine.tick = lambda now: times.append(now) or []  # type: ignore[method-assign, func-returns-value]
+    now = 1_000_000 + 10 * 86_400
+    assert not it.unsaved
+    while it.ticked < now:
+        it.tick(now)
+    assert times[0] == 1_000_000 + TICK_LEAST
+    assert times[-1] == now
+    assert max(np.diff(times)) <= TICK_MOST
+    assert it.unsaved  # a checkpoint is due though no record was judged
+    it.keep(Written(), it.judged, it.begun)
+    it.tick(now + 1)
+    assert not it.unsaved
