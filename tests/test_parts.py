@@ -266,7 +266,7 @@ def test_time_passes_in_portions_after_a_long_silence():
     it.engine.clock = np.array([0, 1_000_000, 2_000_000])
     it.engine.tick = lambda now: times.append(now) or []  # type: ignore[method-assign, func-returns-value]
     now = 1_000_000 + 10 * 86_400
-    assert not it.unsaved
+    it.keep(Written(), it.judged, it.begun)
     while it.ticked < now:
         it.tick(now)
     assert times[0] == 1_000_000 + TICK_LEAST
