@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, cast
 
 import faust
+from aiokafka.errors import KafkaError
 from faust import Stream
 from faust.types import TP, EventT, StreamT
 
@@ -16,20 +21,28 @@ from streams.worker import Worker, fatal, log
 
 BUFFER = 4096  # slices that an agent may have before it: never full, for a partition of a full one is not fetched
 FETCH = 2 << 20  # bytes of a partition at once
-ANSWER = 30.0  # seconds beyond a session that a broker may take to answer
+ANSWER = 30.0  # seconds beyond a session or a rebalance that a broker may take to answer
+HEARTBEAT_SECONDS = 3.0  # between two heartbeats, or a tenth of a short session
+REBALANCE_SECONDS = 60.0  # that a hand-over may take at least before the group goes on without this worker
+POLL_STALLS = 10.0  # times `stall_seconds` without a fetch: the worker's own watch ends it long before
+STOP_SECONDS = 60.0  # in which a worker that is to end hands over
+LEAVE_SECONDS = 10.0  # in which it then leaves the group
 
 
 class App(faust.App):
     """Faust with slices for messages and a worker that judges them; it needs no tables, no disk and no web server."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        rebalance = max(settings.stall_seconds, REBALANCE_SECONDS)
         super().__init__(
             settings.group,
             broker=[f"aiokafka://{server}" for server in settings.servers],
             broker_credentials=credentials(settings),
             broker_session_timeout=settings.session_seconds,
-            broker_heartbeat_interval=settings.session_seconds / 10,
-            broker_request_timeout=settings.session_seconds + ANSWER,
+            broker_heartbeat_interval=min(settings.session_seconds / 10, HEARTBEAT_SECONDS),
+            broker_rebalance_timeout=rebalance,
+            broker_max_poll_interval=POLL_STALLS * rebalance,
+            broker_request_timeout=max(settings.session_seconds, rebalance) + ANSWER,
             broker_commit_livelock_soft_timeout=settings.checkpoint_seconds + settings.stall_seconds,
             consumer_max_fetch_size=FETCH,
             consumer_group_instance_id=settings.instance or None,
@@ -60,7 +73,15 @@ class App(faust.App):
     async def on_start(self) -> None:
         """Starts the worker before the first partition is assigned."""
         await super().on_start()
-        await self.worker.start()
+        try:
+            await self.worker.start()
+        except KafkaError as error:
+            fatal(f"no answer from the brokers: {error}")
+
+    async def on_stop(self) -> None:
+        """Ends within STOP_SECONDS and LEAVE_SECONDS, whatever the brokers do."""
+        _after(STOP_SECONDS, partial(fatal, f"nothing was handed over within {STOP_SECONDS:g} s"))
+        await super().on_stop()
 
     def _create_directories(self) -> None:
         """Nothing is kept on disk."""
@@ -90,6 +111,12 @@ class App(faust.App):
 
     async def _stop(self, *_: Any, **__: Any) -> None:
         await self.worker.stop()
+        _after(LEAVE_SECONDS, self._leave)
+
+    def _leave(self) -> None:
+        """Exits as if the group had been left; it misses this worker when its session ends."""
+        logging.shutdown()
+        os._exit(int(self.crashed))
 
 
 def credentials(settings: Settings) -> faust.SASLCredentials | faust.SSLCredentials | None:
@@ -103,6 +130,13 @@ def credentials(settings: Settings) -> faust.SASLCredentials | faust.SSLCredenti
             ssl_context=context,
         )
     return faust.SSLCredentials(context=context) if context else None
+
+
+def _after(seconds: float, end: Callable[[], object]) -> None:
+    """Ends the process by a thread, which no event loop holds up."""
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
 
 
 def run(settings: Settings) -> None:

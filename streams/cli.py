@@ -31,6 +31,7 @@ from schemas.alert import Alert
 from schemas.wire import decode_alert
 from streams import rules
 from streams import topics as names
+from streams.log_limit import LIMIT
 from streams.logs import UnansweredError, read_to_end, reader
 from streams.rules import RulesFile
 from streams.settings import Settings, load
@@ -88,6 +89,7 @@ def worker(context: typer.Context) -> None:
 
     settings = told(context)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    LIMIT.install()
     asyncio.run(names.ensure(settings))
     logging.getLogger("aiokafka").setLevel(logging.WARNING)
     logging.getLogger("meterwatch").setLevel(settings.log_level)

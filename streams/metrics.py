@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections import Counter as Tally
 from collections.abc import Iterable
+from functools import partial
 
 from prometheus_client import (
     CollectorRegistry,
@@ -15,9 +18,12 @@ from prometheus_client import (
     start_http_server,
 )
 
-STEP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+from streams import labels
+
+STEP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 PAUSE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-ALERT_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 3600.0)
+ALERT_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)
+LAG_SECONDS = 30.0  # after which a lag that was not measured again is not known
 
 
 class Metrics:
@@ -59,10 +65,15 @@ class Metrics:
             "longest_call_seconds", "CPU of the longest call in the engine's thread since the start, by cause.", "cause"
         )
         self._longest: dict[str, float] = {}
-        self.lag = gauge("lag_records", "Records not judged yet.", "topic", "partition")
+        self.brokers_answer = gauge("brokers_answer", "1 while the brokers answer and take what is published, else 0.")
+        self.broker_answer_time = gauge("broker_answer_time_seconds", "Unix time of the brokers' last answer.")
+        self.lag = gauge("lag_records", "Records not judged yet, NaN when it is not known.", "topic", "partition")
+        self.lag_time = gauge("lag_time_seconds", "Unix time at which the lag was measured.", "partition")
+        self.checkpoint_time = gauge("checkpoint_time_seconds", "Unix time of the last checkpoint.", "partition")
         self.checkpoint_age = gauge("checkpoint_age_seconds", "Since the last checkpoint was taken.", "partition")
         self.checkpoint_bytes = gauge("checkpoint_bytes", "State in the last checkpoint.", "partition")
         self.meters = gauge("meters", "Meters held.", "partition")
+        self._begin()
 
     def serve(self, host: str, port: int) -> int:
         """Starts to answer scrapes in a thread of its own; the port, also when 0 was asked. Raises OSError."""
@@ -100,12 +111,55 @@ class Metrics:
         self.rows.labels(kind).inc(rows)
         self.rejected.labels(kind, reason).inc(rows)
 
+    def answered(self) -> None:
+        """Notes that the brokers have answered."""
+        self.broker_answer_time.set_to_current_time()
+
+    def measured(self, partition: int, lags: dict[str, int]) -> None:
+        """Notes how many records of each topic wait now; a scrape finds NaN when this is LAG_SECONDS old."""
+        until = time.monotonic() + LAG_SECONDS
+        for topic, records in lags.items():
+            self.lag.labels(topic, str(partition)).set_function(partial(_until, until, records))
+        self.lag_time.labels(str(partition)).set_to_current_time()
+
+    def saved(self, partition: int, taken: float, size: int) -> None:
+        """Notes when the last checkpoint was taken, in Unix seconds, and its bytes."""
+        self.checkpoint_bytes.labels(str(partition)).set(size)
+        if taken:
+            self.checkpoint_time.labels(str(partition)).set(taken)
+            self.checkpoint_age.labels(str(partition)).set_function(partial(_since, taken))
+
     def forget(self, topics: Iterable[str], partition: int) -> None:
         """Takes the gauges of a part away that others hold now."""
         for topic in topics:
             _drop(self.lag, topic, str(partition))
-        for gauge in (self.checkpoint_age, self.checkpoint_bytes, self.meters):
+        for gauge in (self.lag_time, self.checkpoint_time, self.checkpoint_age, self.checkpoint_bytes, self.meters):
             _drop(gauge, str(partition))
+
+    def _begin(self) -> None:
+        """Lets every counter begin at 0."""
+        for kind in (*labels.KINDS, *labels.PUBLISHED):
+            self.rows.labels(kind)
+        for counter in self.outcomes.values():
+            for kind in labels.KINDS:
+                counter.labels(kind)
+        known: tuple[tuple[Counter, Iterable[tuple[str, ...]]], ...] = (
+            (self.rejected, labels.rejects()),
+            (self.doubted, labels.implausible()),
+            (self.alerts, labels.alerts()),
+            (self.held, labels.suppressed()),
+        )
+        for counter, label_sets in known:
+            for values in label_sets:
+                counter.labels(*values)
+
+
+def _until(end: float, value: float) -> float:
+    return value if time.monotonic() < end else math.nan
+
+
+def _since(taken: float) -> float:
+    return max(0.0, time.time() - taken)
 
 
 def _drop(gauge: Gauge, *labels: str) -> None:

@@ -9,44 +9,36 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from aiokafka import AIOKafkaProducer
-
 from schemas.alert import Alert
 from schemas.columns import Readings
 from schemas.wire import Refusal, encode_alert, encode_readings
+from streams.deliveries import Deliveries, Producer
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.slices import Record
-from streams.topics import ALERTS, LARGEST_RECORD, LARGEST_REJECT, REJECTS
-
-BATCH = 256 << 10  # bytes
-PATIENCE = 120  # seconds that a broker may be away before what was told is given up
+from streams.topics import ALERTS, LARGEST_REJECT, REJECTS
 
 Headers = list[tuple[str, bytes]]
 Outgoing = tuple[bytes | None, bytes, Headers]
 
 
-def producer(settings: Settings) -> AIOKafkaProducer:
-    """A producer that neither loses, doubles nor swaps records, and takes large ones."""
-    return AIOKafkaProducer(
-        **settings.client(),
-        enable_idempotence=True,
-        max_batch_size=BATCH,
-        max_request_size=LARGEST_RECORD + BATCH,
-        request_timeout_ms=PATIENCE * 1000,
-    )
+def producer(settings: Settings) -> Producer:
+    """A producer for a command or a test, whose deliveries nobody watches."""
+    return Producer(settings, Deliveries())
 
 
 class Outbox:
     """Publishes for each part, and knows what of it is not on the broker yet."""
 
-    def __init__(self, settings: Settings, metrics: Metrics, failed: Callable[[str], None]) -> None:
+    def __init__(
+        self, settings: Settings, metrics: Metrics, deliveries: Deliveries, failed: Callable[[str], None]
+    ) -> None:
         self._alerts, self._rejects = settings.topic(ALERTS), settings.topic(REJECTS)
         self._metrics = metrics
         self._failed = failed
         self._pending: defaultdict[int, set[asyncio.Future[Any]]] = defaultdict(set)
         self.told: dict[int, int] = {}  # by part, where the last batch of its alerts stands on their topic
-        self._producer = producer(settings)
+        self._producer = Producer(settings, deliveries)
 
     async def start(self) -> None:
         """Connects. Raises KafkaError."""

@@ -22,6 +22,7 @@ from detectors.rule import RULES, Rule
 from detectors.rulebook import NOTHING, applied, changes, check, edited, problems, signed, unapproved
 from schemas.rules import Rulebook, RulebookError, decode_rulebook, rulebook_of
 from streams import topics
+from streams.answers import answered
 from streams.logs import UnansweredError, read_to_end, reader
 from streams.outbox import producer
 from streams.settings import Settings
@@ -99,11 +100,11 @@ async def newest(settings: Settings) -> Rulebook:
 
 
 async def send(settings: Settings, told: Rulebook) -> None:
-    """Publishes a rulebook. Raises KafkaError."""
+    """Publishes a rulebook. Raises KafkaError, also when no broker takes it in time."""
     client = producer(settings)
     await client.start()
     try:
-        await client.send_and_wait(settings.topic(topics.RULES), msgspec.json.encode(told), KEY, 0)
+        await answered(client.send_and_wait(settings.topic(topics.RULES), msgspec.json.encode(told), KEY, 0))
     finally:
         await client.stop()
 

@@ -61,8 +61,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     interval: Positive = 900  # seconds between a meter's readings, usually
     clock: Literal["wall", "stream"] = "wall"  # stream: for a worker that is fed history
     checkpoint_seconds: Seconds = 60.0
-    stall_seconds: Seconds = 120.0  # without progress on waiting records, after which the worker ends
-    session_seconds: Annotated[float, msgspec.Meta(ge=6, le=300)] = 10.0  # silence after which the group drops a worker
+    stall_seconds: Seconds = 120.0  # without progress on waiting records, or on what it publishes, a worker then ends
+    session_seconds: Annotated[float, msgspec.Meta(ge=6, le=300)] = 45.0  # silence after which the group drops a worker
     metrics: bool = True
     metrics_host: str = "127.0.0.1"
     metrics_port: Port = 9464  # 0 takes a free one

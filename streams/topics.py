@@ -11,6 +11,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from msgspec import Struct
 
+from streams.answers import ANSWER_SECONDS, answered
 from streams.logs import UnansweredError
 from streams.settings import Settings
 
@@ -60,8 +61,8 @@ async def ensure(settings: Settings) -> list[TopicState]:
     """Creates the topics that are missing and checks the others. Raises TopicError and UnansweredError."""
     admin = AIOKafkaAdminClient(**settings.client())
     try:
-        await admin.start()
-        return await _ensure(admin, settings)
+        await answered(admin.start())
+        return await answered(_ensure(admin, settings), len(TOPICS) * ANSWER_SECONDS)
     except KafkaError as error:
         raise UnansweredError(settings, error) from None
     finally:

@@ -15,10 +15,10 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, NoReturn, cast
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 from faust.types import TP, EventT
@@ -40,10 +40,13 @@ from schemas.wire import (
     decode_stages,
 )
 from streams import checkpoints
+from streams.answers import answered
 from streams.checkpoints import CheckpointError, Written
+from streams.deliveries import Deliveries, Producer
 from streams.logs import UnansweredError, read_to_end, reader
 from streams.metrics import Metrics
-from streams.outbox import Outbox, producer
+from streams.outage import Outage
+from streams.outbox import Outbox
 from streams.parts import GapError, Part, Progress
 from streams.rules import published
 from streams.settings import Settings
@@ -57,6 +60,7 @@ BEAT = 1.0  # seconds between looks at progress, lag and clock
 PULSE = 0.1  # seconds between looks at how late the event loop is
 SLEEP = 0.8  # of a session: the last heartbeat may have been a while before
 ANSWER = 5.0  # seconds that the brokers have to say where their partitions end
+SILENT_SECONDS = 10.0  # without an answer, after which brokers count as away: a last checkpoint waits no longer
 
 
 class Captured(NamedTuple):
@@ -109,11 +113,14 @@ class Worker:
         self._room = asyncio.Event()
         self._tasks: list[asyncio.Task[NoReturn]] = []
         self._awake = time.monotonic()
+        self._deliveries = Deliveries()
+        self._outage = Outage()
+        self._unanswered = 0.0  # seconds for which the brokers have not said where their partitions end
 
     async def start(self) -> None:
         """Connects and starts to serve. Raises KafkaError."""
-        self._outbox = Outbox(self.settings, self.metrics, fatal)
-        self._producer: AIOKafkaProducer = producer(self.settings)
+        self._outbox = Outbox(self.settings, self.metrics, self._deliveries, fatal)
+        self._producer = Producer(self.settings, self._deliveries)
         await self._outbox.start()
         await self._producer.start()
         tasks = (self._follow_rules, self._judge, self._tend, self._watch, self._beat)
@@ -121,14 +128,17 @@ class Worker:
         threading.Thread(target=self._watch_loop, name="watch-loop", daemon=True).start()
 
     async def stop(self) -> None:
-        """Hands everything over, sends what is left and disconnects."""
-        await self.hand_over()
+        """Hands everything over and disconnects; ends the process when no broker answers for SILENT_SECONDS."""
         self._stopping = True
+        if not self._tasks:
+            return
+        await self._within(self.hand_over())
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._outbox.stop()
-        await self._producer.stop()
+        with contextlib.suppress(KafkaError):  # all that was published is on the brokers
+            await asyncio.gather(self._outbox.stop(), self._producer.stop())
+        log.info("ended; the last checkpoint is taken")
 
     def next_offset(self, tp: TP) -> int | None:
         """Where to read a partition on, None when this worker does not hold it."""
@@ -182,11 +192,18 @@ class Worker:
         await self._rules_known.wait()
         async with self._writing, self._turn:
             started = time.monotonic()
-            try:
-                async with reader(self.settings) as consumer:
-                    self.parts = await self._restore(consumer, sorted(numbers))
-            except CheckpointError as error:
-                fatal(str(error))
+            while not self._stopping:
+                try:
+                    async with reader(self.settings) as consumer:
+                        self.parts = await self._restore(consumer, sorted(numbers))
+                    break
+                except CheckpointError as error:
+                    fatal(str(error))
+                except (KafkaError, UnansweredError) as error:
+                    log.warning("partitions %s cannot be taken over yet: %s", sorted(numbers), error)
+                    await asyncio.sleep(BEAT)
+            else:
+                return
             for part in self.parts.values():
                 if not part.written.set:
                     await self._write(part, await self._capture(part))
@@ -200,16 +217,29 @@ class Worker:
     async def hand_over(self) -> None:
         """Takes a last checkpoint of every part and lets go of it."""
         async with self._writing, self._turn:
+            if self.parts:
+                log.info("hands over %d partitions", len(self.parts))
             for part in self.parts.values():
                 if part.unsaved:
                     await self._write(part, await self._capture(part))
                 await self._outbox.settle(part.number)
+            self._kept, self.parts = self.parts, {}
+            for part in self._kept.values():
                 self._count(part)
                 part.drop()
                 self.metrics.forget(self.topics, part.number)
-            self._kept, self.parts = self.parts, {}
             self._assigned, self._changed_at = None, time.monotonic()
             self._room.set()
+
+    async def _within(self, work: Awaitable[Any]) -> None:
+        """Returns when work is done; ends the process once brokers have been away for SILENT_SECONDS."""
+        task, began = asyncio.ensure_future(work), time.monotonic()
+        while not (await asyncio.wait({task}, timeout=BEAT))[0]:
+            self._deliveries.beat()
+            silent = max(self._deliveries.silence, self._unanswered)
+            if min(silent, time.monotonic() - began) > SILENT_SECONDS:
+                fatal("no broker takes the last checkpoint; the next worker goes on from the one before")
+        await task
 
     def _wanted(self, tp: TP) -> bool:
         part = self.parts.get(tp.partition)
@@ -441,16 +471,21 @@ class Worker:
 
     async def _watch(self) -> NoReturn:
         """Measures lag, and ends the process when there is no progress."""
+        rules = [TopicPartition(self.settings.topic(RULES), 0)]  # asked about while no part is held
         async with reader(self.settings) as consumer:
             while True:
                 await asyncio.sleep(BEAT)
                 self._check_assignment()
                 parts = list(self.parts.values())
                 tps = [TopicPartition(topic, part.number) for part in parts for topic in self.topics]
+                asked = time.monotonic()
                 try:
-                    ends = await asyncio.wait_for(consumer.end_offsets(tps), ANSWER) if tps else {}
-                except (KafkaError, TimeoutError):
-                    continue  # brokers that are away hold nobody up for ever: what is told waits PATIENCE seconds
+                    ends = await answered(consumer.end_offsets(tps or rules), ANSWER)
+                except KafkaError:
+                    self._unanswered += BEAT + min(time.monotonic() - asked, ANSWER)
+                    continue
+                self._unanswered = 0.0
+                self.metrics.answered()
                 for part in parts:
                     self._look(part, {tp.topic: end for tp, end in ends.items() if tp.partition == part.number})
 
@@ -467,20 +502,17 @@ class Worker:
         if (still := part.look(there, busy=self._engines.busy)) > self.settings.stall_seconds:
             told = f"has {sum(part.lags.values())} records waiting and has not moved for {still:.0f} s: {part.lags}"
             fatal(f"partition {part.number} {told}")
-        for name, lag in part.lags.items():
-            self.metrics.lag.labels(self.settings.topic(name), str(part.number)).set(lag)
+        self.metrics.measured(part.number, {self.settings.topic(name): lag for name, lag in part.lags.items()})
         self._count(part)
 
     def _count(self, part: Part) -> None:
         """Brings the metrics up to what the engine has counted."""
-        engine, number = part.engine, str(part.number)
+        engine = part.engine
         self.metrics.count(Counter(engine.counts) - part.counted)
         self.metrics.tell(Counter(engine.told) - part.told)
         part.counted, part.told = Counter(engine.counts), Counter(engine.told)
-        self.metrics.meters.labels(number).set(engine.meters)
-        self.metrics.checkpoint_bytes.labels(number).set(part.written.size)
-        if part.written.taken:
-            self.metrics.checkpoint_age.labels(number).set(max(0.0, time.time() - part.written.taken))
+        self.metrics.meters.labels(str(part.number)).set(engine.meters)
+        self.metrics.saved(part.number, part.written.taken, part.written.size)
 
     async def _beat(self) -> NoReturn:
         """Notes that the event loop moves, and by how much it is late."""
@@ -490,6 +522,7 @@ class Worker:
             self.metrics.pause.observe(time.monotonic() - due)
             self._check_awake()
             self._awake = time.monotonic()
+            self._check_brokers()
 
     def _watch_loop(self) -> NoReturn:
         """In a thread: ends the process when the event loop or the engine's thread hangs."""
@@ -505,16 +538,38 @@ class Worker:
     def _check_awake(self) -> None:
         """Ends the process when it slept through its session: others hold its partitions, what it would say is old."""
         if (asleep := time.monotonic() - self._awake) > SLEEP * self.settings.session_seconds:
-            fatal(f"this process stood still for {asleep:.0f} s, longer than its session lasts")
+            session = self.settings.session_seconds
+            fatal(
+                f"this process stood still for {asleep:.1f} s; `session_seconds` is {session:g}, of which it may miss "
+                f"{SLEEP * session:g} before others take its partitions: give it more CPU, or a longer session"
+            )
+
+    def _check_brokers(self) -> None:
+        """Says when brokers stop to answer or to take records; ends the process when they take none for too long."""
+        self._deliveries.beat()
+        if (oldest := self._deliveries.oldest) > (stall := self.settings.stall_seconds):
+            fatal(f"what was published {oldest:.0f} s ago is on no broker yet (`stall_seconds` is {stall:g})")
+        fault = ""
+        if self._unanswered > SILENT_SECONDS:
+            fault = f"at {self.settings.brokers} do not answer"
+        elif self._deliveries.silence > SILENT_SECONDS:
+            fault = f"at {self.settings.brokers} take nothing"
+        self._outage.look(fault, max(self._unanswered, self._deliveries.silence))
+        self.metrics.brokers_answer.set(not fault)
 
     async def _explain(self, gap: GapError, tp: TopicPartition, due: int, came: int) -> None:
         """Returns when the brokers have nothing between two offsets; else a record was lost here: ends the process."""
         if self.topics[tp.topic] == REGISTRY:
             return  # compacted
-        async with reader(self.settings) as consumer:
-            consumer.assign([tp])
-            consumer.seek(tp, due)
-            record = await consumer.getone(tp)
+        record: ConsumerRecord | None = None
+        while record is None:
+            try:
+                async with reader(self.settings) as consumer:
+                    consumer.assign([tp])
+                    consumer.seek(tp, due)
+                    record = await answered(consumer.getone(tp))
+            except (KafkaError, UnansweredError) as error:
+                log.warning("%s, and the brokers do not say why yet: %s", gap, error)
         if record.offset < came:
             fatal(f"{gap}, and {record.offset} exists")
         log.warning("%s: the brokers have no record between", gap)
@@ -525,6 +580,8 @@ class Worker:
         except asyncio.CancelledError:
             if self._stopping:
                 raise
+        except (KafkaError, UnansweredError) as error:
+            fatal(f"{task.__name__.strip('_')}: {error}")
         except Exception:
             log.exception("%s has failed", task.__name__)
         fatal("a task has ended")

@@ -1,0 +1,59 @@
+"""Waiting for brokers by this process's own clock: the clients' timeouts do not hold when a broker stops to answer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Sequence
+from typing import TypeVar
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaTimeoutError
+
+ANSWER_SECONDS = 15.0  # that brokers have for an answer
+
+Answer = TypeVar("Answer")
+
+
+async def answered(asked: Awaitable[Answer], seconds: float = ANSWER_SECONDS) -> Answer:
+    """The answer to a request. Raises KafkaTimeoutError when it does not come in time."""
+    try:
+        return await asyncio.wait_for(asked, seconds)
+    except TimeoutError:
+        raise KafkaTimeoutError(f"no broker has answered for {seconds:g} s") from None
+
+
+class Consumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has no types
+    """aiokafka's consumer, every request of which has an end. Each raises KafkaTimeoutError.
+
+    `getmany` has a timeout of its own; `getone` and a loop over records wait for a record, not for an answer.
+    """
+
+    async def start(self) -> None:
+        """Connects."""
+        await answered(super().start())
+
+    async def stop(self) -> None:
+        """Disconnects, in any case."""
+        with contextlib.suppress(KafkaTimeoutError):
+            await answered(super().stop())
+
+    async def beginning_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        """Where partitions begin."""
+        return await answered(super().beginning_offsets(partitions))
+
+    async def end_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        """Where partitions end."""
+        return await answered(super().end_offsets(partitions))
+
+    async def position(self, partition: TopicPartition) -> int:
+        """The next offset that is read."""
+        return await answered(super().position(partition))
+
+    async def seek_to_beginning(self, *partitions: TopicPartition) -> None:
+        """Reads from the earliest record on."""
+        await answered(super().seek_to_beginning(*partitions))
+
+    async def seek_to_end(self, *partitions: TopicPartition) -> None:
+        """Reads what comes from now on."""
+        await answered(super().seek_to_end(*partitions))

@@ -1,0 +1,107 @@
+"""What is on its way to the brokers, and for how long they have taken nothing.
+
+aiokafka never gives a batch of an idempotent producer up, so its own timeouts bound nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaTimeoutError
+
+from streams.answers import answered
+from streams.settings import Settings
+from streams.topics import LARGEST_RECORD
+
+BATCH_BYTES = 256 << 10
+BEAT_SECONDS = 2.0  # at most that pass from one beat to the next: brokers take records only while this process runs
+REQUEST_SECONDS = 30  # after which a request goes over another connection
+EXPIRY_SECONDS = 86_400  # of a batch whose partition has no leader; the worker ends long before
+
+
+class Deliveries:
+    """The futures of what producers have been given, oldest first."""
+
+    def __init__(self) -> None:
+        self._since: dict[asyncio.Future[Any], float] = {}
+        self._clock = 0.0  # seconds of this process's life, as far as it was awake
+        self._looked = time.monotonic()
+        self._delivered = 0.0  # when the last one arrived
+
+    def watch(self, future: asyncio.Future[Any]) -> None:
+        """Counts a future among what is on its way until it is done."""
+        self._since[future] = self._clock
+        future.add_done_callback(self._arrived)
+
+    def beat(self) -> None:
+        """Lets time pass; to be called about every second."""
+        now = time.monotonic()
+        self._clock += min(now - self._looked, BEAT_SECONDS)
+        self._looked = now
+
+    @property
+    def oldest(self) -> float:
+        """For how many seconds the oldest has been on its way, 0 when nothing is."""
+        return self._clock - next(iter(self._since.values()), self._clock)
+
+    @property
+    def silence(self) -> float:
+        """For how many seconds something has been on its way and nothing has arrived."""
+        return min(self.oldest, self._clock - self._delivered)
+
+    def _arrived(self, future: asyncio.Future[Any]) -> None:
+        del self._since[future]
+        if not future.cancelled() and future.exception() is None:
+            self._delivered = self._clock
+
+
+class Producer(AIOKafkaProducer):  # type: ignore[misc] # aiokafka has no types
+    """A producer that neither loses, doubles nor swaps records, takes large ones, and never gives up by itself."""
+
+    def __init__(self, settings: Settings, deliveries: Deliveries) -> None:
+        super().__init__(
+            **settings.client(),
+            enable_idempotence=True,
+            max_batch_size=BATCH_BYTES,
+            max_request_size=LARGEST_RECORD + BATCH_BYTES,
+            request_timeout_ms=REQUEST_SECONDS * 1000,
+        )
+        self._message_accumulator._batch_ttl = EXPIRY_SECONDS  # noqa: SLF001 - no other way in
+        self._deliveries = deliveries
+
+    async def start(self) -> None:
+        """Connects. Raises KafkaError, also when no broker answers in time."""
+        await answered(super().start())
+
+    async def stop(self) -> None:
+        """Sends what is left and closes. Raises KafkaTimeoutError when no broker takes it."""
+        await answered(super().stop())
+
+    async def send(self, *record: Any, **options: Any) -> asyncio.Future[Any]:
+        """As aiokafka's; waits for room as long as there is none."""
+        return await self._deliver(super().send, *record, **options)
+
+    async def send_batch(self, *batch: Any, **options: Any) -> asyncio.Future[Any]:
+        """As aiokafka's; waits for room as long as there is none."""
+        return await self._deliver(super().send_batch, *batch, **options)
+
+    async def _deliver(
+        self, send: Callable[..., Awaitable[asyncio.Future[Any]]], *what: Any, **options: Any
+    ) -> asyncio.Future[Any]:
+        waits: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._deliveries.watch(waits)
+        try:
+            while True:
+                try:
+                    sent = await send(*what, **options)
+                except KafkaTimeoutError:
+                    continue
+                break
+        finally:
+            waits.cancel()
+        self._deliveries.watch(sent)
+        return sent

@@ -1,0 +1,63 @@
+"""All label sets that the counters have: each begins at 0, for Prometheus misses the rise of a counter that is born."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from detectors.policy import MUTED, SUPPLY
+from detectors.rule import RULES, Rule
+from schemas.columns import DeviceEvents, Payments, Readings, Stages
+from schemas.wire import Reason
+from streams import topics
+
+KINDS = (Readings.kind, DeviceEvents.kind, Payments.kind, Stages.kind)
+PUBLISHED = (topics.REGISTRY, topics.RULES)  # counted under their topic when they are refused
+REFUSED_BY_ENGINE = {  # by kind, the reasons beside those of the wire
+    Readings.kind: ("future", "implausible_time"),
+    DeviceEvents.kind: ("implausible_time",),
+}
+IMPLAUSIBLE = (  # reasons for which a single value of a reading is taken for unknown
+    "sentinel", "not_finite", "estimated", "negative", "beyond_bound", "repeated_snapshot", "backfill_lump",
+    "transient_low", "transient_high",
+)  # fmt: skip
+RULEBOOK = "rulebook"  # the reason for which what was published on `rules` is refused
+LIMITS = ("repeat", "storm", "budget", "shadow")  # reasons for which any rule's alert is suppressed
+
+
+def rejects() -> Iterator[tuple[str, str]]:
+    """Kind and reason of rows that are rejected."""
+    for kind in (*KINDS, topics.REGISTRY):
+        for reason in (*Reason, *REFUSED_BY_ENGINE.get(kind, ())):
+            yield kind, str(reason)
+    yield topics.RULES, RULEBOOK
+
+
+def implausible() -> Iterator[tuple[str, str]]:
+    """Kind and reason of single values that are taken for unknown."""
+    for reason in IMPLAUSIBLE:
+        yield Readings.kind, reason
+
+
+def alerts() -> Iterator[tuple[str, str, str]]:
+    """Rule, severity and change of alerts."""
+    for rule in RULES.values():
+        for severity in sorted({level.severity for level in rule.levels}):
+            for change in _changes(rule):
+                yield rule.name, str(severity), change
+
+
+def suppressed() -> Iterator[tuple[str, str]]:
+    """Rule and reason of alerts that are suppressed."""
+    for name in RULES:
+        for reason in LIMITS:
+            yield name, reason
+        for event, rules in MUTED.items():
+            if name in rules:
+                yield name, event.name.lower()
+        if name in SUPPLY:
+            yield name, "area_outage"
+
+
+def _changes(rule: Rule) -> tuple[str, ...]:
+    escalated = ("escalated",) if len(rule.levels) > 1 else ()
+    return ("raised", *escalated, "revised", "cleared", "withdrawn")

@@ -1,0 +1,111 @@
+"""Keeps a log short however much the libraries have to say while a broker is away.
+
+A line of a library passes once a minute, and few lines of each library; the next one that passes says how many like it
+were kept back. While the brokers are known to be away only critical lines of libraries pass. A warning of the worker
+itself passes once a minute, its information always.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+
+from aiokafka.errors import KafkaError
+
+OWN = "meterwatch"
+WINDOW_SECONDS = 60.0
+LIBRARY_LINES = 10  # of one library in a window
+OWN_LINES = 100
+REMEMBERED_LINES = 1_000  # different ones of which it is known when they passed
+TEMPLATE_LENGTH = 80  # characters by which two lines are told apart
+VARYING = re.compile(r"0x[0-9a-f]+|'[^']*'|\"[^\"]*\"|\d+")
+EXPECTED = (  # at the start of a worker, at each rebalance, and where a step takes long
+    ("aiokafka.consumer.group_coordinator", "Group Coordinator Request failed"),
+    ("aiokafka.consumer.group_coordinator", "Heartbeat failed for group %s because it is rebalancing"),
+    ("mode.timers", "Timer "),
+)
+
+
+class LogLimit(logging.Filter):
+    """Of the handlers through which everything is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.away = False  # whether the brokers are known to be away
+        self._kept_back = 0
+        self._lock = threading.Lock()
+        self._passed: dict[tuple[str, str], float] = {}  # when a line last passed
+        self._repeats: dict[tuple[str, str], int] = {}  # how many like it were kept back since
+        self._libraries: dict[str, list[float]] = {}  # when their last lines passed
+
+    def install(self) -> None:
+        """Begins with the handlers there are."""
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(self)
+
+    def kept_back(self) -> int:
+        """How many lines were kept back since this was asked last."""
+        with self._lock:
+            count, self._kept_back = self._kept_back, 0
+        return count
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a line passes; one of a library is cut to what fits a line."""
+        own = record.name.partition(".")[0] == OWN
+        if record.levelno >= logging.CRITICAL or (own and record.levelno < logging.WARNING):
+            return True
+        if any(record.name == name and str(record.msg).startswith(start) for name, start in EXPECTED):
+            return False
+        key = (record.name, record.getMessage() if own else _template(record))
+
+        with self._lock:
+            self._forget(time.monotonic())
+            passes = self._passes(key, time.monotonic(), own=own)
+            repeats = self._repeats.pop(key, 0) if passes else 0
+            if not passes:
+                self._kept_back += 1
+                self._repeats[key] = self._repeats.get(key, 0) + 1
+
+        if passes and not own:
+            _shorten(record)
+        if repeats:
+            record.msg, record.args = f"{record.getMessage()} ({repeats:,} more like it were kept back)", ()
+        return passes
+
+    def _passes(self, key: tuple[str, str], now: float, *, own: bool) -> bool:
+        library = key[0].partition(".")[0]
+        recent = [at for at in self._libraries.get(library, []) if now - at < WINDOW_SECONDS]
+        if now - self._passed.get(key, -WINDOW_SECONDS) < WINDOW_SECONDS:
+            return False
+        if len(recent) >= (OWN_LINES if own else LIBRARY_LINES) or (self.away and not own):
+            return False
+
+        self._passed[key] = now
+        self._libraries[library] = [*recent, now]
+        return True
+
+
+    def _forget(self, now: float) -> None:
+        if max(len(self._passed), len(self._repeats)) >= REMEMBERED_LINES:
+            self._passed = {line: at for line, at in self._passed.items() if now - at < WINDOW_SECONDS}
+            self._repeats = {line: count for line, count in self._repeats.items() if line in self._passed}
+
+
+LIMIT = LogLimit()
+
+
+def _template(record: logging.LogRecord) -> str:
+    """What lines have in common that differ in numbers and names, whether a library formats them itself or not."""
+    return VARYING.sub("#", str(record.msg))[:TEMPLATE_LENGTH]
+
+
+def _shorten(record: logging.LogRecord) -> None:
+    """A line of a library without what follows it; the traceback stays where no broker is the cause."""
+    text = record.getMessage().partition("\n")[0]
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, KafkaError | OSError):
+        text = f"{text}: {error!r}"
+        record.exc_info = record.exc_text = None
+    record.msg, record.args = text, ()
