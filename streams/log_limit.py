@@ -16,7 +16,7 @@ from aiokafka.errors import KafkaError
 
 OWN = "meterwatch"
 WINDOW_SECONDS = 60.0
-LIBRARY_LINES = 10  # of one library in a window
+LIBRARY_LINES = 5  # of one library in a window
 OWN_LINES = 100
 REMEMBERED_LINES = 1_000  # different ones of which it is known when they passed
 TEMPLATE_LENGTH = 80  # characters by which two lines are told apart

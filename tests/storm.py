@@ -71,7 +71,7 @@ RESTARTS = 3  # that a broker may need
 PAUSE = 15.0  # seconds that partitions may take to find their workers before the next kill
 EXPECTED_ENDS = (
     "stood still for", "no answer from the brokers", "this worker holds partitions", "does not take",
-    "no state to go on from", "Unable to bootstrap",
+    "no state to go on from", "Unable to bootstrap", "is on no broker yet", "no broker takes the last checkpoint",
 )  # fmt: skip
 
 States = dict[str, dict[str, Any]]

@@ -9,7 +9,8 @@ import faust
 import pytest
 from rich.pretty import pretty_repr
 
-from streams.app import credentials
+from streams.app import App, credentials
+from streams.metrics import Metrics
 from streams.settings import Settings, SettingsError, load
 
 SASL = {
@@ -81,6 +82,21 @@ def test_sasl_and_tls_pass_through():
     assert (sasl.username, sasl.password) == ("meter", "hush")
     assert isinstance(credentials(load({"METERWATCH_SECURITY_PROTOCOL": "SSL"})), faust.SSLCredentials)
     assert credentials(load({})) is None
+
+
+@pytest.mark.parametrize(("session", "stall"), [("45", "120"), ("6", "1"), ("300", "3600")])
+def test_the_group_waits_for_a_hand_over_as_long_as_a_worker_may_take(session, stall):
+    settings = load({"METERWATCH_SESSION_SECONDS": session, "METERWATCH_STALL_SECONDS": stall})
+    conf = App(settings, Metrics()).conf
+    assert conf.broker_session_timeout == settings.session_seconds
+    assert conf.broker_heartbeat_interval <= min(3, settings.session_seconds / 10)
+    assert conf.broker_rebalance_timeout >= settings.stall_seconds
+    assert conf.broker_request_timeout > max(conf.broker_rebalance_timeout, conf.broker_session_timeout)
+    assert conf.broker_max_poll_interval > conf.broker_rebalance_timeout + settings.stall_seconds
+
+
+def test_the_session_is_kafkas_own_by_default():
+    assert load({}).session_seconds == 45
 
 
 def test_a_missing_certificate_is_said():

@@ -1,0 +1,193 @@
+"""Metrics: documented, true while brokers are away and partitions move, and there from the start."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import re
+from collections import Counter
+from collections.abc import Iterator
+from math import isnan
+from pathlib import Path
+
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from detectors import policy
+from detectors.engine import Engine
+from detectors.rule import RULES
+from schemas.wire import Reason
+from streams import labels
+from streams.checkpoints import Written
+from streams.metrics import ALERT_BUCKETS, STEP_BUCKETS, Metrics
+from streams.parts import Part
+from streams.settings import load
+from streams.topics import READS, REGISTRY, SOURCES
+from streams.worker import Worker
+
+ROOT = Path(__file__).parents[1]
+FEWEST_SERIES, MOST_SERIES = 900, 3_000
+
+
+Found = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+def samples(metrics: Metrics) -> Found:
+    """What a scrape finds."""
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(generate_latest(metrics.registry).decode())
+        for sample in family.samples
+    }
+
+
+def value(found: Found, name: str, **labels: str) -> float:
+    return found[f"meterwatch_{name}", frozenset(labels.items())]
+
+
+def documented() -> dict[str, set[str]]:
+    """The labels of every metric in docs/operations.md; names may be cut to what differs."""
+    found: dict[str, set[str]] = {}
+    table = (ROOT / "docs" / "operations.md").read_text().partition("## Metrics")[2].partition("\n## ")[0]
+    for row in table.splitlines():
+        if not row.startswith("| `"):
+            continue
+        names = re.findall(r"`(\w*?)(?:\{(.*?)\})?`", row.split("|")[1])
+        told = {label for _, text in names for label in text.split(",") if label}
+        for name, _ in names:
+            if name:
+                found[f"meterwatch{name}" if name.startswith("_") else name] = told
+    return found
+
+
+def test_every_metric_is_documented_with_its_labels_and_every_documented_one_exists():
+    there = {
+        metric.name + ("_total" if metric.type == "counter" else ""): metric
+        for metric in Metrics().registry.collect()
+        if metric.name.startswith("meterwatch_")
+    }
+    collectors = Metrics().registry._collector_to_names
+    named = {name: set(c._labelnames) for c, names in collectors.items() for name in names if hasattr(c, "_labelnames")}
+    assert documented() == {name: named[name] for name in there}
+
+
+def test_counters_begin_at_0_for_every_label_set():
+    found = samples(Metrics())
+    assert FEWEST_SERIES < len(found) < MOST_SERIES
+    assert {count for (name, _), count in found.items() if re.fullmatch(r"meterwatch_\w+_total", name)} == {0}
+    for name in RULES:
+        for level in RULES[name].levels:
+            for change in ("raised", "revised", "cleared", "withdrawn"):
+                assert value(found, "alerts_total", rule=name, severity=str(level.severity), change=change) == 0
+        for reason in ("repeat", "storm", "budget", "shadow"):
+            assert value(found, "alerts_held_total", rule=name, reason=reason) == 0
+    assert value(found, "alerts_held_total", rule="zero_usage", reason="meter_change") == 0
+    for kind in ("readings", "events", "payments", "stages"):
+        for outcome in ("rows", "judged", "duplicate", "late"):
+            assert value(found, f"{outcome}_total", kind=kind) == 0
+    for kind in ("readings", "events", "payments", "stages", "registry"):
+        for reason in Reason:
+            assert value(found, "rejected_total", kind=kind, reason=reason) == 0
+    assert value(found, "rejected_total", kind="rules", reason="rulebook") == 0
+
+
+def calls(source: str, method: str) -> Iterator[ast.Call]:
+    """The calls of a method in a file."""
+    for node in ast.walk(ast.parse((ROOT / source).read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == method:
+            yield node
+
+
+def words(node: ast.AST) -> set[str]:
+    """All texts below a node that may be a reason."""
+    found = {n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+    return {word for word in found if re.fullmatch(r"[a-z]+(_[a-z]+)*", word)}
+
+
+def test_no_reason_is_produced_that_the_table_lacks():
+    validation = "models/validation.py"
+    doubted = {word for call in calls(validation, "doubt") for word in words(call.args[-1])}
+    for node in ast.walk(ast.parse((ROOT / validation).read_text())):
+        if isinstance(node, ast.For) and "self.doubts[reason]" in ast.unparse(node):
+            doubted |= words(node.iter)
+    assert doubted == set(labels.IMPLAUSIBLE)
+
+    refused = {word for call in calls("detectors/engine.py", "reject") for word in words(call.args[-1])}
+    for node in ast.walk(ast.parse((ROOT / "detectors/engine.py").read_text())):
+        if isinstance(node, ast.For) and "self.reject(" in ast.unparse(node):
+            refused |= words(node.iter)
+    assert refused == {reason for reasons in labels.REFUSED_BY_ENGINE.values() for reason in reasons}
+
+    decided = {word for function in ("decide", "inhibit") for word in _returned(function)}
+    known = {reason for _, reason in labels.suppressed()}
+    assert decided | {event.name.lower() for event in policy.MUTED} | {"shadow"} == known
+
+
+def _returned(function: str) -> set[str]:
+    """The reasons that a stage of policy gives."""
+    tree = ast.parse((ROOT / "detectors/policy.py").read_text())
+    [found] = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == function]
+    given = [n.value for n in ast.walk(found) if isinstance(n, ast.Return | ast.Assign)]
+    return {n.value for n in given if isinstance(n, ast.Constant) and isinstance(n.value, str) and n.value}
+
+
+def test_what_an_engine_counts_has_a_series_that_was_there_before():
+    metrics = Metrics()
+    before = set(samples(metrics))
+    metrics.count(Counter({(kind, "rejected", reason): 1 for kind, reason in labels.rejects()}))
+    metrics.count(Counter({(kind, "doubted", reason): 1 for kind, reason in labels.implausible()}))
+    metrics.tell(Counter({(rule, int(severity), change, ""): 1 for rule, severity, change in labels.alerts()}))
+    metrics.tell(Counter({(rule, 1, "raised", reason): 1 for rule, reason in labels.suppressed()}))
+    assert set(samples(metrics)) == before
+
+
+def test_buckets_reach_what_is_measured():
+    assert STEP_BUCKETS[-1] == 120
+    assert {300, 900, 3600, 14400, 86400} <= set(ALERT_BUCKETS)
+
+
+def test_an_age_grows_and_a_lag_is_forgotten_while_nobody_measures(monkeypatch):
+    now = 1_000.0
+    monkeypatch.setattr("streams.metrics.time.time", lambda: now)
+    monkeypatch.setattr("streams.metrics.time.monotonic", lambda: now)
+    metrics = Metrics()
+    metrics.saved(3, now, 17)
+    metrics.measured(3, {READS: 5})
+    assert value(samples(metrics), "lag_records", topic=READS, partition="3") == 5
+    now += 100
+    found = samples(metrics)
+    assert isnan(value(found, "lag_records", topic=READS, partition="3"))
+    assert value(found, "checkpoint_age_seconds", partition="3") == 100
+    assert value(found, "checkpoint_time_seconds", partition="3") == 1_000
+    assert value(found, "checkpoint_bytes", partition="3") == 17
+
+
+def test_a_part_that_was_handed_over_has_no_gauges_however_long_it_takes(monkeypatch):
+    metrics = Metrics()
+    worker = Worker(load({}), metrics)
+    offsets = dict.fromkeys([REGISTRY, *SOURCES], 7)
+    worker.parts = {number: Part(number, Engine(), offsets, Written(taken=1.0)) for number in range(3)}
+    during: list[set[str]] = []
+
+    async def settle(number: int) -> None:
+        for part in list(worker.parts.values()):  # the watch goes on meanwhile
+            worker._look(part, {worker.settings.topic(READS): 9})
+        await asyncio.sleep(0)
+        during.append(partitions(metrics))
+
+    worker._outbox = type("Outbox", (), {"settle": staticmethod(settle)})()
+    asyncio.run(worker.hand_over())
+    for part in worker._kept.values():
+        worker._look(part, {worker.settings.topic(READS): 9})
+    assert during == [{"0", "1", "2"}] * 3
+    assert partitions(metrics) == set()
+
+
+def partitions(metrics: Metrics) -> set[str]:
+    """The partitions that any gauge names."""
+    return {
+        sample.labels["partition"]
+        for family in metrics.registry.collect()
+        for sample in family.samples
+        if "partition" in sample.labels
+    }

@@ -1,0 +1,352 @@
+"""Brokers that are away, frozen or full: a worker waits in few words, gives up by its own clock, and obeys SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError
+
+from detectors.engine import Engine
+from replay.history import Source
+from replay.layout import write_areas
+from replay.send import send
+from replay.town import Town
+from streams import deliveries, log_limit
+from streams.answers import answered
+from streams.broker import Broker, BrokerUnavailableError
+from streams.cli import main
+from streams.deliveries import Deliveries
+from streams.log_limit import LIBRARY_LINES, WINDOW_SECONDS, LogLimit
+from streams.outage import Outage
+from streams.settings import load
+from streams.topics import ensure
+from tests.workers import PATIENCE, WorkerProcess, contained, last_states, rows, thinned, told, wait
+
+LINES = 20  # of a log during an outage
+RULES = Path(__file__).parents[1] / "deploy" / "rules.toml"
+
+
+class Clock:
+    """Stands in for `time`."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    for module in (log_limit, deliveries):
+        monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr("streams.outage.time", clock)
+    return clock
+
+
+class Lines(logging.Handler):
+    """What passes a limit."""
+
+    def __init__(self, limit: LogLimit) -> None:
+        super().__init__()
+        self.addFilter(limit)
+        self.found: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.found.append(logging.Formatter("%(name)s %(message)s").format(record))
+
+
+@pytest.fixture
+def limit(clock: Clock) -> Iterator[tuple[LogLimit, Lines]]:
+    limit = LogLimit()
+    lines, root = Lines(limit), logging.getLogger()
+    root.addHandler(lines)
+    yield limit, lines
+    root.removeHandler(lines)
+
+
+def babble(seconds: int, clock: Clock) -> int:
+    """What libraries say while a broker is away: as templates, formatted by themselves, with tracebacks."""
+    refused = KafkaConnectionError("Connection at 127.0.0.1:9092 refused")
+    count = 0
+    for second in range(seconds):
+        clock.now += 1
+        for n in range(50):
+            logging.getLogger("aiokafka.producer.sender").warning("Got error produce response: %s", refused)
+            logging.getLogger("aiokafka.client").error(f"Unable connect to node {n} at {second}: 0x{n:x}")  # noqa: G004
+            logging.getLogger(f"aiokafka.conn{n}").error("of one of many loggers\nand a second line")
+            logging.getLogger("kafka.conn").warning("%s is not ready", f"<node {n}>")
+            logging.getLogger("another.library").error("failed", exc_info=refused)
+            count += 5
+    return count
+
+
+def test_what_libraries_repeat_is_logged_once_a_minute(limit, clock):
+    kept, lines = limit
+    said = babble(300, clock)
+    assert len(lines.found) <= 3 * LIBRARY_LINES * (300 / WINDOW_SECONDS + 1)
+    assert kept.kept_back() == said - len(lines.found)
+    assert not any("\n" in line for line in lines.found)
+    again = [line for line in lines.found if "Got error produce response" in line]
+    assert again[0].endswith("refused")
+    assert again[1].endswith(f"({50 * 60 - 1:,} more like it were kept back)")
+
+
+def test_while_brokers_are_known_to_be_away_one_line_a_minute_says_so(limit, clock, monkeypatch):
+    kept, lines = limit
+    monkeypatch.setattr("streams.outage.LIMIT", kept)
+    outage, said = Outage(), 0
+    for second in range(150):
+        outage.look("do not answer" if 10 <= second < 140 else "", 10)
+        said += babble(1, clock) if 10 <= second < 140 else 0
+    assert lines.found == [
+        "meterwatch the brokers do not answer; this worker waits for them",
+        f"meterwatch the brokers do not answer, now for 70 s; {60 * 250} log lines of libraries were kept back",
+        f"meterwatch the brokers do not answer, now for 130 s; {60 * 250} log lines of libraries were kept back",
+        f"meterwatch the brokers are back after 140 s; {10 * 250} log lines of libraries were kept back",
+    ]
+    assert said == 130 * 250
+
+
+def test_what_is_no_outage_is_logged_whole(limit):
+    _, lines = limit
+    try:
+        raise ValueError("of our own making")
+    except ValueError:
+        logging.getLogger("faust.agents").exception("agent has crashed")
+    logging.getLogger("aiokafka").critical("critical")
+    logging.getLogger("aiokafka").critical("critical")
+    logging.getLogger("meterwatch").warning("offset %d is refused", 1)
+    logging.getLogger("meterwatch").warning("offset %d is refused", 2)
+    logging.getLogger("meterwatch").warning("offset %d is refused", 2)
+    assert "Traceback" in lines.found[0]
+    assert lines.found[1:] == [
+        "aiokafka critical", "aiokafka critical", "meterwatch offset 1 is refused", "meterwatch offset 2 is refused",
+    ]  # fmt: skip
+
+
+def test_what_belongs_to_every_start_and_rebalance_is_not_logged(limit):
+    _, lines = limit
+    coordinator = logging.getLogger("aiokafka.consumer.group_coordinator")
+    coordinator.error("Group Coordinator Request failed: %s", "[Error 15] CoordinatorNotAvailableError")
+    coordinator.warning("Heartbeat failed for group %s because it is rebalancing", "meterwatch")
+    logging.getLogger("mode.timers").warning("Timer %r woke up too late", "livelock")
+    assert lines.found == []
+
+
+def test_how_long_brokers_take_nothing_is_counted_while_the_process_runs(clock):
+    async def deliver() -> None:
+        way = Deliveries()
+        first, second, third = (asyncio.get_running_loop().create_future() for _ in range(3))
+        way.beat()
+        way.watch(first)
+        way.watch(second)
+        for _ in range(30):
+            clock.now += 1
+            way.beat()
+        assert (way.oldest, way.silence) == (30, 30)
+        second.set_result(None)
+        await asyncio.sleep(0)
+        assert (way.oldest, way.silence) == (30, 0)
+        clock.now += 1000  # the process stood still
+        way.beat()
+        assert way.oldest < 40
+        first.set_exception(KafkaTimeoutError())
+        await asyncio.sleep(0)
+        assert (way.oldest, way.silence) == (0, 0)
+        first.exception()
+        way.watch(third)
+        third.cancel()
+        await asyncio.sleep(0)
+        assert way.oldest == 0
+
+    asyncio.run(deliver())
+
+
+def test_what_does_not_come_is_not_awaited_for_ever():
+    async def ask() -> None:
+        with pytest.raises(KafkaTimeoutError, match=r"no broker has answered for 0\.01 s"):
+            await answered(asyncio.get_running_loop().create_future(), 0.01)
+        assert await answered(asyncio.sleep(0, "yes")) == "yes"
+
+    asyncio.run(ask())
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """The address of something that takes connections and never answers, as a frozen broker does."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.fixture
+def closed() -> str:
+    """The address of nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["topics", "worker", "alerts", "alerts --once", "send town:60x1", "registry load areas.jsonl",
+     "rules list --published", f"rules publish {RULES}"],
+)  # fmt: skip
+@pytest.mark.parametrize("brokers", ["closed", "silent"])
+def test_a_command_without_brokers_says_so_and_ends(command, brokers, request, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(answered, "__defaults__", (0.5,))
+    monkeypatch.setenv("METERWATCH_BROKERS", request.getfixturevalue(brokers))
+    monkeypatch.chdir(tmp_path)
+    write_areas(tmp_path / "areas.jsonl", Town(60, 1).areas)
+    monkeypatch.setattr(sys, "argv", ["meterwatch", *command.split()])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr()
+    assert ended.value.code == 2
+    assert re.fullmatch(r"error: no answer from the brokers at 127\.0\.0\.1:\d+: .*\n", said.err)
+    assert said.out == ""
+
+
+@pytest.fixture
+def own_broker(tmp_path: Path) -> Iterator[Broker]:
+    """A broker that a test may freeze and kill."""
+    try:
+        with Broker(tmp_path / "kafka") as broker:
+            yield broker
+            assert broker.process
+            broker.process.send_signal(signal.SIGCONT)
+    except BrokerUnavailableError as error:
+        pytest.skip(str(error))
+
+
+class Place:
+    """A town's history on a broker of its own, which a worker judges in thirds."""
+
+    def __init__(self, broker: Broker, folder: Path, **changed: str) -> None:
+        self.broker, self.folder = broker, folder
+        self.environment = {
+            "METERWATCH_BROKERS": broker.address, "METERWATCH_CLOCK": "stream", "METERWATCH_METRICS_PORT": "0",
+            "METERWATCH_CHECKPOINT_SECONDS": "3", "METERWATCH_SESSION_SECONDS": "6", "METERWATCH_PARTITIONS": "2",
+        } | changed  # fmt: skip
+        self.settings = load(self.environment)
+        self.town = Town(300, 3)
+        self.history = thinned(self.town)
+        asyncio.run(ensure(self.settings))
+
+    def publish(self, third: int) -> int:
+        """Sends a third; the rows so far."""
+        size = len(self.history) // 3
+        end = (third + 1) * size if third < 2 else None
+        batches = self.history[third * size : end]
+        source = Source(
+            self.town.name, self.town.areas, iter(batches), sum(map(len, batches)), self.town.zone, self.town.interval
+        )
+        send(source, self.settings.servers, prefix=self.settings.prefix)
+        return sum(map(len, self.history[:end]))
+
+    def worker(self, name: str) -> WorkerProcess:
+        return WorkerProcess(self.environment, self.folder / name)
+
+    def expected(self) -> dict[str, dict[str, Any]]:
+        """What an engine says that nothing disturbs."""
+        engine = Engine(zone=self.town.zone, interval=self.town.interval)
+        engine.enroll(self.town.areas)
+        return last_states(alert for batch in self.history for alert in engine.step(batch))
+
+    def busy(self, worker: WorkerProcess, third: int) -> None:
+        """Returns when a worker has judged a third that no checkpoint holds yet."""
+        sent = self.publish(third)
+        wait(lambda: rows(worker.scrape()) == sent)
+
+    def freeze(self) -> None:
+        self._running.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._running.send_signal(signal.SIGCONT)
+
+    @property
+    def _running(self) -> subprocess.Popen[bytes]:
+        assert self.broker.process
+        return self.broker.process
+
+
+def away(place: Place, how: str) -> None:
+    place.freeze() if how == "frozen" else place.broker.kill()
+
+
+def back(place: Place, how: str) -> None:
+    place.thaw() if how == "frozen" else place.broker.start()
+
+
+@pytest.mark.parametrize("how", ["frozen", "killed"])
+@pytest.mark.broker
+def test_a_worker_waits_for_brokers_in_few_words_and_goes_on(own_broker, how, tmp_path):
+    place = Place(own_broker, tmp_path)
+    with place.worker("log") as worker:
+        place.busy(worker, 0)
+        wait(lambda: contained(place.settings))
+        wait(lambda: worker.scrape()["meterwatch_brokers_answer", ()] == 1)
+        before = worker.log.read_text().count("\n")
+        answer = worker.scrape()["meterwatch_broker_answer_time_seconds", ()]
+
+        place.busy(worker, 1)
+        away(place, how)
+        wait(lambda: worker.scrape()["meterwatch_brokers_answer", ()] == 0)
+        assert "the brokers at" in worker.log.read_text()
+        assert 0 < worker.scrape()["meterwatch_broker_answer_time_seconds", ()] - answer < PATIENCE
+
+        back(place, how)
+        wait(lambda: worker.scrape()["meterwatch_brokers_answer", ()] == 1)
+        wait(lambda: contained(place.settings))
+        place.busy(worker, 2)
+        wait(lambda: contained(place.settings))
+        assert worker.end() == 0
+        log = worker.log.read_text()
+        assert "the brokers are back" in log
+        assert log.count("\n") - before < LINES
+    assert told(place.settings) == place.expected()
+
+
+@pytest.mark.parametrize("how", ["frozen", "killed"])
+@pytest.mark.broker
+def test_a_worker_without_brokers_obeys_sigterm_and_the_next_goes_on_from_the_checkpoint_before(
+    own_broker, how, tmp_path
+):
+    place = Place(own_broker, tmp_path)
+    with place.worker("one") as worker:
+        place.busy(worker, 0)
+        wait(lambda: contained(place.settings))
+        place.busy(worker, 1)
+        away(place, how)
+        assert worker.end() == 1
+        assert "no broker takes the last checkpoint; the next worker goes on from the one" in worker.log.read_text()
+    back(place, how)
+    with place.worker("two") as worker:
+        place.publish(2)
+        wait(lambda: contained(place.settings))
+        assert worker.end() == 0
+        assert worker.log.read_text().endswith("ended; the last checkpoint is taken\n")
+    assert told(place.settings) == place.expected()
+
+
+@pytest.mark.broker
+def test_a_worker_ends_when_brokers_take_nothing_for_stall_seconds(own_broker, tmp_path):
+    place = Place(own_broker, tmp_path, METERWATCH_STALL_SECONDS="15")
+    with place.worker("log") as worker:
+        place.busy(worker, 0)
+        wait(lambda: contained(place.settings))
+        place.busy(worker, 1)
+        place.freeze()
+        assert worker.process.wait(PATIENCE) == 1
+        said = r"what was published \d+ s ago is on no broker yet \(`stall_seconds` is 15\); this worker ends"
+        assert re.search(said, worker.log.read_text().splitlines()[-1])
