@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from math import isnan
 from pathlib import Path
 from typing import Self
 
@@ -56,7 +57,7 @@ class Feed:
 def waiting(samples: Samples) -> float | None:
     """The records that wait for judgement, None while the worker does not hold all partitions."""
     lags = {labels: value for (name, labels), value in samples.items() if name == "meterwatch_lag_records"}
-    known = [value for (_partition, topic), value in lags.items() if topic.endswith(READS)]
+    known = [value for (_, topic), value in lags.items() if topic.endswith(READS) and not isnan(value)]
     return sum(known) if len(known) == PARTITIONS else None
 
 

@@ -80,7 +80,7 @@ class App(faust.App):
 
     async def on_stop(self) -> None:
         """Ends within STOP_SECONDS and LEAVE_SECONDS, whatever the brokers do."""
-        _after(STOP_SECONDS, partial(fatal, f"nothing was handed over within {STOP_SECONDS:g} s"))
+        self._deadline = _after(STOP_SECONDS, partial(fatal, f"the hand-over did not end within {STOP_SECONDS:g} s"))
         await super().on_stop()
 
     def _create_directories(self) -> None:
@@ -111,7 +111,8 @@ class App(faust.App):
 
     async def _stop(self, *_: Any, **__: Any) -> None:
         await self.worker.stop()
-        _after(LEAVE_SECONDS, self._leave)
+        self._deadline.cancel()
+        self._deadline = _after(LEAVE_SECONDS, self._leave)
 
     def _leave(self) -> None:
         """Exits as if the group had been left; it misses this worker when its session ends."""
@@ -132,11 +133,12 @@ def credentials(settings: Settings) -> faust.SASLCredentials | faust.SSLCredenti
     return faust.SSLCredentials(context=context) if context else None
 
 
-def _after(seconds: float, end: Callable[[], object]) -> None:
+def _after(seconds: float, end: Callable[[], object]) -> threading.Timer:
     """Ends the process by a thread, which no event loop holds up."""
     timer = threading.Timer(seconds, end)
     timer.daemon = True
     timer.start()
+    return timer
 
 
 def run(settings: Settings) -> None:

@@ -66,7 +66,7 @@ async def ensure(settings: Settings) -> list[TopicState]:
     except KafkaError as error:
         raise UnansweredError(settings, error) from None
     finally:
-        await admin.close()
+        await answered(admin.close())
 
 
 async def _ensure(admin: AIOKafkaAdminClient, settings: Settings) -> list[TopicState]:

@@ -9,12 +9,14 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError
+from faust.types import TP
 
 from detectors.engine import Engine
 from replay.history import Source
@@ -27,9 +29,12 @@ from streams.broker import Broker, BrokerUnavailableError
 from streams.cli import main
 from streams.deliveries import Deliveries
 from streams.log_limit import LIBRARY_LINES, WINDOW_SECONDS, LogLimit
+from streams.logs import UnansweredError
+from streams.metrics import Metrics
 from streams.outage import Outage
-from streams.settings import load
+from streams.settings import Settings, load
 from streams.topics import ensure
+from streams.worker import Worker
 from tests.workers import PATIENCE, WorkerProcess, contained, last_states, rows, thinned, told, wait
 
 LINES = 20  # of a log during an outage
@@ -181,6 +186,48 @@ def test_what_does_not_come_is_not_awaited_for_ever():
         assert await answered(asyncio.sleep(0, "yes")) == "yes"
 
     asyncio.run(ask())
+
+
+def test_partitions_are_taken_over_when_the_brokers_answer_again_and_not_when_the_worker_ends(monkeypatch, caplog):
+    worker, asked = Worker(load({}), Metrics()), 0
+
+    @asynccontextmanager
+    async def absent(settings: Settings) -> AsyncIterator[object]:
+        nonlocal asked
+        asked += 1
+        if asked == 3:
+            worker._stopping = True
+        raise UnansweredError(settings, KafkaTimeoutError())
+        yield object()
+
+    monkeypatch.setattr("streams.worker.reader", absent)
+    monkeypatch.setattr("streams.worker.BEAT", 0.0)
+    worker._rules_known.set()
+    asyncio.run(worker.take_over({TP(topic, 0) for topic in worker.topics}, 1))
+    assert asked == 3
+    assert caplog.text.count("partitions [0] cannot be taken over yet: no answer from the brokers at") == 3
+    assert worker.generation == -1
+
+
+def test_a_last_checkpoint_is_given_up_when_brokers_are_silent_not_when_it_takes_long(clock, monkeypatch):
+    monkeypatch.setattr("streams.worker.fatal", pytest.fail)
+    monkeypatch.setattr("streams.worker.time", clock)
+    monkeypatch.setattr("streams.worker.BEAT", 0.0)
+    worker = Worker(load({}), Metrics())
+
+    async def long(beats: int) -> None:
+        for _ in range(beats):
+            clock.now += 1
+            await asyncio.sleep(0)
+
+    asyncio.run(worker._within(long(1000)))
+
+    async def frozen() -> None:
+        worker._deliveries.watch(asyncio.get_running_loop().create_future())
+        await long(1000)
+
+    with pytest.raises(pytest.fail.Exception, match="no broker takes the last checkpoint"):
+        asyncio.run(worker._within(frozen()))
 
 
 @pytest.fixture
