@@ -24,6 +24,7 @@ VARYING = re.compile(r"0x[0-9a-f]+|'[^']*'|\"[^\"]*\"|\d+")
 EXPECTED = (  # at the start of a worker, at each rebalance, and where a step takes long
     ("aiokafka.consumer.group_coordinator", "Group Coordinator Request failed"),
     ("aiokafka.consumer.group_coordinator", "Heartbeat failed for group %s because it is rebalancing"),
+    ("aiokafka.consumer.group_coordinator", "Marking the coordinator dead"),
     ("mode.timers", "Timer "),
 )
 
