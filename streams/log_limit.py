@@ -22,8 +22,8 @@ REMEMBERED_LINES = 1_000  # different ones of which it is known when they passed
 TEMPLATE_LENGTH = 80  # characters by which two lines are told apart
 VARYING = re.compile(r"0x[0-9a-f]+|'[^']*'|\"[^\"]*\"|\d+")
 EXPECTED = (  # at the start of a worker, at each rebalance, and where a step takes long
-    ("aiokafka.consumer.group_coordinator", "Group Coordinator Request failed"),
-    ("aiokafka.consumer.group_coordinator", "Heartbeat failed for group %s because it is rebalancing"),
+    ("aiokafka.consumer.group_coordinator", "Group Coordinator Request failed: [Error 15]"),
+    ("aiokafka.consumer.group_coordinator", "Heartbeat failed for group "),
     ("aiokafka.consumer.group_coordinator", "Marking the coordinator dead"),
     ("mode.timers", "Timer "),
 )
@@ -57,9 +57,10 @@ class LogLimit(logging.Filter):
         own = record.name.partition(".")[0] == OWN
         if record.levelno >= logging.CRITICAL or (own and record.levelno < logging.WARNING):
             return True
-        if any(record.name == name and str(record.msg).startswith(start) for name, start in EXPECTED):
+        text = _text(record)
+        if any(record.name == name and text.startswith(start) for name, start in EXPECTED):
             return False
-        key = (record.name, record.getMessage() if own else _template(record))
+        key = (record.name, text if own else _template(record))
 
         with self._lock:
             self._forget(time.monotonic())
@@ -72,7 +73,7 @@ class LogLimit(logging.Filter):
         if passes and not own:
             _shorten(record)
         if repeats:
-            record.msg, record.args = f"{record.getMessage()} ({repeats:,} more like it were kept back)", ()
+            record.msg, record.args = f"{_text(record)} ({repeats:,} more like it were kept back)", ()
         return passes
 
     def _passes(self, key: tuple[str, str], now: float, *, own: bool) -> bool:
@@ -97,6 +98,14 @@ class LogLimit(logging.Filter):
 LIMIT = LogLimit()
 
 
+def _text(record: logging.LogRecord) -> str:
+    """The whole line; the bare message where its arguments do not fit it."""
+    try:
+        return record.getMessage()
+    except (TypeError, ValueError):
+        return str(record.msg)
+
+
 def _template(record: logging.LogRecord) -> str:
     """What lines have in common that differ in numbers and names, whether a library formats them itself or not."""
     return VARYING.sub("#", str(record.msg))[:TEMPLATE_LENGTH]
@@ -104,7 +113,7 @@ def _template(record: logging.LogRecord) -> str:
 
 def _shorten(record: logging.LogRecord) -> None:
     """A line of a library without what follows it; the traceback stays where no broker is the cause."""
-    text = record.getMessage().partition("\n")[0]
+    text = _text(record).partition("\n")[0]
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, KafkaError | OSError):
         text = f"{text}: {error!r}"
