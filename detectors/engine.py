@@ -22,6 +22,7 @@ from models.balance import Losses, UsualLoss
 from models.balances import Balances
 from models.bills import Bills
 from models.classes import Classes, Fleet
+from models.days import DayRows, joined
 from models.deadlines import Deadlines, Timeline
 from models.features import (
     Columns,
@@ -34,7 +35,7 @@ from models.features import (
     Standstill,
 )
 from models.filed import Filed
-from models.grid import Grid, Window, facts_of
+from models.grid import PORTION_ROWS, Grid, Window, facts_of
 from models.index import Index
 from models.ledger import Ledger
 from models.loading import Exceeding, Heat
@@ -224,9 +225,19 @@ class Engine:
 
     def tick(self, now: int) -> list[Alert]:
         """Let time pass where nothing arrives: quiet areas' windows close, deadlines fall due."""
-        alerts = self.settle_late(dict.fromkeys(self.tails.late, now - QUIET))
-        alerts += self.close(self.grid.tick(now - QUIET))
-        self.clock = np.maximum(self.clock, now)
+        return [alert for alerts in self.ticks(now) for alert in alerts]
+
+    def ticks(self, now: int) -> Iterator[list[Alert]]:
+        """The same in parts, of which none has much to do; between them the engine may be asked for a snapshot."""
+        while (then := self.grid.portion(now - QUIET) + QUIET) < now:
+            yield self.pass_time(then, now)
+        yield self.pass_time(now, now)
+
+    def pass_time(self, then: int, now: int) -> list[Alert]:
+        """Let time pass as far as `then`, on its way to `now`."""
+        alerts = self.settle_late(dict.fromkeys(self.tails.late, then - QUIET))
+        alerts += self.close(self.grid.tick(then - QUIET, now - QUIET))
+        self.clock = np.maximum(self.clock, then)
         return self.tell(self.policy.fold(alerts + self.fire()))
 
     def reconcile(self, told: Iterable[Alert]) -> list[Alert]:
@@ -331,53 +342,57 @@ class Engine:
         """Judge windows that are due, in order; those that follow one another without an amendment, all at once."""
         alerts: list[Alert] = []
         pending: dict[str, list[Window]] = {"interval": [], "day": [], "seal": []}
-
-        def flush() -> None:
-            if whole := pending["interval"]:
-                alerts.extend(self.intervals.close(*self.interval_rows(whole)))
-            if days := pending["day"]:
-                if spikes := sum(w.days[0].spikes for w in days):
-                    self.counts["readings", "flagged", "spike"] += spikes
-                alerts.extend(self.area_days.close(*self.area_day_rows(days, 0)))
-                alerts.extend(self.days.close(*self.day_rows(days, 0, self.area_days.present.given)))
-                alerts.extend(self.files.fold(*self.file_rows(days)))
-            if seals := pending["seal"]:
-                self.intervals.seal(*self.interval_rows(seals))
-                self.area_days.seal(*self.area_day_rows(seals, 0))
-                self.days.seal(*self.day_rows(seals, 0, self.area_days.sealed.given))
-                for seal in seals:
-                    self.reports.file(seal.area, seal.day, seal.days[0].meters, seal.days[0].columns["kwh"])
-            for waiting in pending.values():
-                waiting.clear()
-            held.clear()
-
-        held: set[tuple[str, int]] = set()  # of each area one day at once
+        held: dict[str, set[int]] = {"interval": set(), "day": set(), "seal": set()}  # of each area one day at once
+        rows = 0
         for window in windows:
-            if window.what == "amend" or (window.what, window.area) in held:
-                flush()
+            areas = set(window.areas.tolist()) if window.days else set[int]()
+            more = sum(len(day.meters) for day in window.days)
+            if window.what == "amend" or not areas.isdisjoint(held[window.what]) or rows + more > PORTION_ROWS:
+                alerts += self.close_all(pending)
+                rows = 0
+                pending, held = {name: [] for name in pending}, {name: set() for name in held}
             if window.what == "amend":
                 alerts += self.amend(window)
             else:
                 pending[window.what].append(window)
-                if window.what != "interval":
-                    held.add((window.what, window.area))
-        flush()
+                held[window.what] |= areas
+                rows += more
+        return alerts + self.close_all(pending)
+
+    def close_all(self, pending: dict[str, list[Window]]) -> list[Alert]:
+        """Judge windows that are due, of each kind no two days of an area."""
+        alerts: list[Alert] = []
+        if whole := pending["interval"]:
+            alerts += self.intervals.close(*self.interval_rows(whole))
+        if pending["day"]:
+            days = joined([day for window in pending["day"] for day in window.days])
+            if days.spikes:
+                self.counts["readings", "flagged", "spike"] += days.spikes
+            alerts += self.area_days.close(*self.area_day_rows(days))
+            alerts += self.days.close(*self.day_rows(days, self.area_days.present.given))
+            alerts += self.files.fold(*self.file_rows(days))
+        if seals := pending["seal"]:
+            days = joined([day for window in seals for day in window.days])
+            self.intervals.seal(*self.interval_rows(seals))
+            self.area_days.seal(*self.area_day_rows(days))
+            self.days.seal(*self.day_rows(days, self.area_days.sealed.given))
+            self.reports.file(days)
         return alerts
 
     def amend(self, window: Window) -> list[Alert]:
-        """Judge one area's open windows again."""
-        area = np.array([window.area], np.int64)
-        meters = np.unique(np.concatenate([np.zeros(0, np.int64), *(day.meters for day in window.days)]))
+        """Judge the open windows of some areas again."""
+        meters = np.unique(np.concatenate([np.zeros(0, np.int64), *(days.meters for days in window.days)]))
         balances: list[Columns] = []
 
         def area_days() -> Iterator[Rows]:
-            for n in range(len(window.days)):
-                yield self.area_day_rows([window], n)
+            for days in window.days:
+                yield self.area_day_rows(days)
                 balances.append(self.area_days.present.given)
 
-        alerts = self.intervals.amend(area, [self.interval_rows([window])]) + self.area_days.amend(area, area_days())
-        days = [self.day_rows([window], n, balance) for n, balance in enumerate(balances)]
-        return alerts + self.days.amend(meters.astype(np.int64), days)
+        areas = window.areas.astype(np.int64)
+        alerts = self.intervals.amend(areas, [self.interval_rows([window])]) + self.area_days.amend(areas, area_days())
+        rows = [self.day_rows(days, balance) for days, balance in zip(window.days, balances, strict=True)]
+        return alerts + self.days.amend(meters.astype(np.int64), rows)
 
     def interval_rows(self, windows: list[Window]) -> Rows:
         """The windows' rows of Intervals."""
@@ -389,37 +404,26 @@ class Engine:
         names, codes = self.area_names(slots)
         return Intervals(("",), np.zeros(len(slots), np.int32), names, codes, at, **columns), slots
 
-    def day_rows(self, windows: list[Window], n: int, balance: Columns) -> Rows:
-        """The n-th day of each window as Days, with the master data and what is known of its area's balance."""
-        parts = [w.days[n] for w in windows]
-        slots = np.concatenate([day.meters for day in parts]).astype(np.int64)
-        at = np.concatenate([np.full(len(day.meters), day.end) for day in parts])
-        areas = np.concatenate([np.full(len(w.days[n].meters), w.area) for w in windows])
-        columns = {name: np.concatenate([day.columns[name] for day in parts], axis=-1) for name in parts[0].columns}
-        names, codes = self.area_names(areas)
-        days = Days.build(("",), np.zeros(len(slots)), names, codes, at, **columns)
-        sizes = [len(day.meters) for day in parts]
-        beside = {f"area_{name}": np.repeat(balance[name], sizes) for name in BALANCE}
+    def day_rows(self, days: DayRows, balance: Columns) -> Rows:
+        """Rows of Days, with the master data and what is known of their areas' balances."""
+        slots, at = days.meters.astype(np.int64), np.repeat(days.ends, days.sizes)
+        names, codes = self.area_names(days.areas)
+        rows = Days.build(("",), np.zeros(len(slots)), names, np.repeat(codes, days.sizes), at, **days.columns)
+        beside = {f"area_{name}": np.repeat(balance[name], days.sizes) for name in BALANCE}
         beside["connected_days"] = self.registry.known_for(slots, at)
-        return days, slots, self.enrich(slots, days) | beside
+        return rows, slots, self.enrich(slots, rows) | beside
 
-    def area_day_rows(self, windows: list[Window], n: int) -> Rows:
-        """The n-th day of each window as AreaDays."""
-        slots = np.array([w.area for w in windows], np.int64)
-        at = np.array([w.days[n].end for w in windows], np.int64)
-        columns = {name: [w.days[n].totals[name] for w in windows] for name in windows[0].days[n].totals}
-        names, codes = self.area_names(slots)
-        return AreaDays.build(("",), np.zeros(len(slots)), names, codes, at, **columns), slots
+    def area_day_rows(self, days: DayRows) -> Rows:
+        """Rows of AreaDays."""
+        names, codes = self.area_names(days.areas)
+        return AreaDays.build(("",), np.zeros(len(codes)), names, codes, days.ends, **days.totals), days.areas
 
-    def file_rows(self, windows: list[Window]) -> tuple[Files, Codes]:
-        """The files of the windows' areas at the end of their first day."""
-        parts = [self.filed.files(self.areas.pairs[w.area][0], w.days[0].end) for w in windows]
-        sizes = [len(slots) for slots, _ in parts]
-        areas, ends = np.repeat([[w.area for w in windows], [w.days[0].end for w in windows]], sizes, axis=1)
-        columns = {name: np.concatenate([told[name] for _, told in parts]) for name in parts[0][1]}
-        slots = np.concatenate([slots for slots, _ in parts])
-        names, codes = self.area_names(areas)
-        return Files.build(("",), np.zeros(len(slots)), names, codes, ends, **columns), slots
+    def file_rows(self, days: DayRows) -> tuple[Files, Codes]:
+        """The files of some areas at the end of a day of each."""
+        names, codes = self.area_names(days.areas)
+        sizes, slots, columns = self.filed.files([names[code] for code in codes.tolist()], days.ends)
+        areas, ends = np.repeat(codes, sizes), np.repeat(days.ends, sizes)
+        return Files.build(("",), np.zeros(len(slots)), names, areas, ends, **columns), slots
 
     def area_names(self, slots: Codes) -> tuple[tuple[str, ...], Codes]:
         """The names of area slots, dictionary-encoded."""

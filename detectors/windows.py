@@ -15,7 +15,7 @@ from detectors.episodes import Episodes
 from detectors.judge import Judge
 from detectors.rule import Rule
 from models.features import Columns
-from models.grid import grouped
+from models.runs import grouped
 from schemas.alert import Alert
 from schemas.columns import Batch, Codes
 

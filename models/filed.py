@@ -2,18 +2,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 
 from models.registry import Registry, Versions
-from schemas.columns import Codes, Column, Mask
+from models.runs import whole_sums
+from schemas.columns import Codes, Column, Mask, Times
 from schemas.master import Area, Meter
 
 DAY = 86_400
 RECORD = ("until", "gateway", "customer", "tariff", "contract_until", "signed_kva", "contract_kva", "calibration_due",
           "doubled", "bad_capacity", "bad_ratio", "bad_class")  # fmt: skip
-FOUND = ("calibration_days", "contract_days", "gaps", "signed_off", "no_customer", "doubled", "bad_capacity",
-         "bad_ratio", "bad_class", "no_gateway")  # fmt: skip
 KEPT = ("customer", "tariff", "contract_until", "signed_kva")  # where one file of the area has it, every file should
 SINGLE_PHASE, LARGEST_CT, LOW_VOLTAGE = "1P2W", 2000.0, 200.0  # 10 kA on 5 A; V, above which there is no transformer
 CLASSES = {"A": "agricultural"} | dict.fromkeys("BCD", "industrial") | dict.fromkeys("EFGHIJKLMNOPQRST", "commercial")
@@ -35,48 +37,77 @@ def record_row(m: Meter, gateway: bool, doubled: int) -> list[float]:
     ]  # fmt: skip
 
 
+class Files(NamedTuple):
+    """Whose files an area has."""
+
+    area: Area | None
+    meters: list[int]
+    gateway: int  # -1 where it names none
+
+
+NO_FILES = Files(None, [], -1)
+
+
 class Filed:
     """The files of all meters, each from its effective date on."""
 
     def __init__(self, registry: Registry) -> None:
-        self.registry = registry
-        self.versions: dict[str, tuple[Area, Versions]] = {}  # by area, of the master data as it is known
+        self.registry, self.enrolled = registry, registry.meters
+        self.versions = Versions(RECORD)
+        self.known: dict[str, Files] = {}  # by area
 
-    def files(self, name: str, end: int) -> tuple[Codes, dict[str, Column]]:
-        """The meters of an area in force at the end of a day, and the columns of Files; also its gateway, if named."""
-        area = self.registry.areas.get(name)
-        if area is None:
-            return np.zeros(0, np.int64), dict.fromkeys(FOUND, np.zeros(0))
-        if name not in self.versions or self.versions[name][0] is not area:
-            self.versions[name] = area, self.compiled(area)
-        members = self.registry.members[name]
-        gateway = [self.registry.meter_index.slot(name, area.gateway)] if area.gateway else []
-        slots = np.array(sorted({*members, *gateway}), np.int64)
-        versions = self.versions[name][1]
-        rows = versions.rows(slots, np.full(len(slots), end - 1))
-        held = versions.at(rows)
+    def files(self, names: Sequence[str], ends: Times) -> tuple[Codes, Codes, dict[str, Column]]:
+        """The meters of some areas in force at the end of a day each: how many, which, and the columns of Files.
+
+        Also its gateway, where an area names one.
+        """
+        self.compile([area for name in names if (area := self.registry.areas.get(name))])
+        areas = [self.known.get(name, NO_FILES) for name in names]
+        sizes = np.array([len(area.meters) for area in areas], np.int64)
+        slots = np.fromiter(chain.from_iterable(area.meters for area in areas), np.int64, sizes.sum())
+        gateway = slots == np.repeat([area.gateway for area in areas], sizes)
+        end = np.repeat(ends, sizes)
+        rows = self.versions.rows(slots, end - 1)
+        held = self.versions.at(rows)
         there = (rows > 0) & (end <= held["until"])
-        missing = np.isin(slots, gateway) & ~there
-        columns = told(held, there, end) | {"no_gateway": missing.astype(float)}
+        missing = gateway & ~there
+        columns = told(held, there, end, sizes) | {"no_gateway": missing.astype(float)}
         kept = there | missing
-        return slots[kept], {column: values[kept] for column, values in columns.items()}
+        if kept.all():
+            return sizes, slots, columns
+        return whole_sums(kept, sizes), slots[kept], {column: values[kept] for column, values in columns.items()}
 
-    def compiled(self, area: Area) -> Versions:
-        """The records of an area by meter and effective date."""
-        versions, alike = Versions(RECORD), Counter((m.meter, m.effective) for m in area.meters)
+    def compile(self, areas: Sequence[Area]) -> None:
+        """Take in the records of those areas that are known otherwise, by meter and effective date."""
+        if self.enrolled is not self.registry.meters:  # another index
+            self.enrolled, self.versions, self.known = self.registry.meters, Versions(RECORD), {}
+        index = self.registry.meter_index
         records: dict[int, list[tuple[int, list[float]]]] = {}
-        for m in area.meters:
-            row = record_row(m, m.meter == area.gateway, alike[m.meter, m.effective] - 1)
-            records.setdefault(self.registry.meter_index.slot(area.area, m.meter), []).append((m.effective, row))
-        versions.replace(records)
-        return versions
+        for area in areas:
+            if (known := self.known.get(area.area)) and known.area is area:
+                continue
+            gateway = index.slot(area.area, area.gateway) if area.gateway else -1
+            meters = sorted({*self.registry.members[area.area], *([gateway] if area.gateway else [])})
+            records |= {slot: [] for slot in (known.meters if known else meters)}
+            alike = Counter((m.meter, m.effective) for m in area.meters)
+            ours: dict[int, list[tuple[int, list[float]]]] = {}
+            for m in area.meters:
+                row = record_row(m, m.meter == area.gateway, alike[m.meter, m.effective] - 1)
+                ours.setdefault(index.slot(area.area, m.meter), []).append((m.effective, row))
+            records |= ours
+            self.known[area.area] = Files(area, meters, gateway)
+        if records:
+            self.versions.replace(records)
 
 
-def told(held: dict[str, Column], there: Mask, end: int) -> dict[str, Column]:
-    """What is wrong with the files of an area's meters at the end of a day."""
+def told(held: dict[str, Column], there: Mask, end: Times, sizes: Codes) -> dict[str, Column]:
+    """What is wrong with the files of some areas' meters at the end of their days."""
     users = there & (held["gateway"] != 1)
     empty = {name: np.isnan(held[name]) | (held[name] == 0) for name in KEPT}
-    lacks = {name: (users & empty[name] & (users & ~empty[name]).any()).astype(float) for name in KEPT}
+    lacks = {
+        name: (users & empty[name] & np.repeat(whole_sums(users & ~empty[name], sizes) > 0, sizes)).astype(float)
+        for name in KEPT
+    }
     with np.errstate(invalid="ignore", divide="ignore"):
         signed_off = np.abs(held["signed_kva"] - held["contract_kva"]) / held["contract_kva"]
     return {

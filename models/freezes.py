@@ -111,8 +111,8 @@ def freeze(cells: Cells, told: Shown, rows: Codes, where: Codes, since: Times, f
             held[here] = column[some]
 
 
-def freeze_columns(cells: dict[str, Array], expected: Column, length: int) -> dict[str, Column]:
-    """The Days columns of every member; `expected` is how many intervals the day of so many seconds has."""
+def freeze_columns(cells: dict[str, Array], expected: Column, length: Column) -> dict[str, Column]:
+    """The Days columns of every member; `expected` is how many intervals each one's day of so many seconds has."""
     register, export = cells["registers"]
     together = cells["tariffs_at"] == cells["registers_at"]
     tariff_sum, tariffs = np.where(together, cells["tariffs"], [[np.nan], [0.0]])

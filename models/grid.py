@@ -9,9 +9,8 @@ sums are of integers or in a fixed order, so that the order of arrival cannot ch
 """
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Iterable, Iterator
-from itertools import pairwise
+from collections.abc import Collection, Iterator, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -19,14 +18,15 @@ import numpy as np
 
 from models.calendar import day_of, midnights
 from models.cells import Array, Cells
-from models.freezes import Shown, freeze, freeze_columns, freezes, highest, shown
+from models.days import DayRows, Filed, balances, columns_of, mean_of, read_share
+from models.freezes import Shown, freeze, freezes, shown
 from models.gaps import total, unknown, zeroed
-from models.heights import EVEN, LOST, height_columns, heights, keep_highest, spread_of, unbalance_factor
-from models.packed import packed, unpacked
-from models.phases import beside_gateway, hours_of, in_steps
+from models.heights import EVEN, LOST, heights, keep_highest, spread_of, unbalance_factor
+from models.packed import packed_days, unpacked_days
+from models.phases import hours_of, in_steps
 from models.registry import Registry
-from models.runs import ascending, runs, sizes_of
-from schemas.columns import Codes, Column, Mask, Readings, Status, Times
+from models.runs import ascending, runs, sizes_of, whole_sums
+from schemas.columns import Codes, Column, Mask, Readings, Status, Times, picked
 
 HOUR, DAY = 3600, 86_400
 TURN = 900  # seconds from one turn of areas to the next
@@ -35,25 +35,15 @@ SEALING = 5 * HOUR, 32  # the same of sealing, after the grace period
 SKIPPED_DAYS = 31  # silent days in a row that are closed as unread; more are passed over
 AHEAD_DAYS = 3  # open days beyond tomorrow that one area may hold
 LONE = 2 * DAY  # of one meter's time without another's reading, from which it moves its area's clock alone
-SPIKE, SPIKE_KWH = 5.0, 0.5  # times the day's third-highest interval, and at least: default of this project
 TENTH_MILLI = 10_000
 SUMS = ("gateway", "amps", "milli_va", "counted", "high_hz", "low_hz", "warmth")
 HUNDREDTH = 100  # of a degree
-TOLD_HOURS = 0.9  # of a day, in which its temperature must be told
 POINTS = 3  # of an area that must agree on its frequency: catalogue 1.5
 NOMINAL_HZ = 50.0
-LAST_DIGIT = 0.01  # kWh that a register shows, secondary
 GUESSED = 3  # an interval of which only estimates were read; else 0 unread, 1 read once, 2 more often
-
-
-class AreaDay(NamedTuple):
-    """A day of an area: its rows of Days and of AreaDays."""
-
-    end: int  # the midnight that ends it
-    meters: Codes
-    columns: dict[str, Column]  # of Days
-    totals: dict[str, float]  # of AreaDays
-    spikes: int  # meters of which one interval stands out beyond belief
+PORTION_ROWS = 16_384  # meters' days that are closed, amended or sealed together
+ROWS = 16  # of which larger areas are given multiples
+WAYS = 4  # days of an area whose places are found without looking them up
 
 
 class AreaIntervals(NamedTuple):
@@ -72,14 +62,16 @@ NO_INTERVALS = AreaIntervals(
 )  # fmt: skip
 
 
-class Window(NamedTuple):
-    """Something that became due on an area's clock, with the rows of its windows as they stand now."""
+Part = tuple[Codes, Codes, dict[str, Array], Codes]  # which areas, their days, and where the sums stand in what
 
-    what: str  # interval (of any number of areas), day, amend or seal
-    area: int
-    day: int
+
+class Window(NamedTuple):
+    """What became due on the clocks of some areas, with the rows of their windows as they stand now."""
+
+    what: str  # interval, day, amend or seal
+    areas: Codes
     intervals: AreaIntervals
-    days: list[AreaDay]
+    days: list[DayRows]  # one day of each area, or as many turns of days as the area with the most open ones has
 
 
 class Advanced(NamedTuple):
@@ -121,6 +113,9 @@ class Block:
         self.start, self.end, self.closed = start, end, closed
         self.packed = packed  # empty while the rows stand in the pools:
         self.base = self.size = self.number = 0  # from where and how many, and where its sums
+
+
+PLACED = ("day", "base", "size", "number", "start", "passed")  # of a block, in an area's places
 
 
 class AreaState:
@@ -167,6 +162,12 @@ class Grid:
         )
         self.free_rows: dict[int, list[int]] = {}  # bases by size
         self.free_sums: list[int] = []
+        self.restless: set[int] = set()  # areas with something to amend, or with a closed day that is not packed
+        self.places = Cells(  # of an area's latest days, where they stand in the pools
+            day=np.full(WAYS, -1, np.int32), base=np.zeros(WAYS, np.int32), size=np.zeros(WAYS, np.int32),
+            number=np.zeros(WAYS, np.int32), start=np.zeros(WAYS, np.int64), passed=np.zeros(WAYS, np.int64),
+            members=np.int32(0),  # that are numbered
+        )  # fmt: skip
 
     def advance(self, areas: Codes, meters: Codes, at: Times, moves: Mask) -> Advanced:
         """Move the areas' clocks by the rows that may."""
@@ -178,6 +179,7 @@ class Grid:
             if slot not in self.areas:
                 self.areas[slot] = AreaState()
                 self.clocks.room(slot + 1)
+                self.places.room(slot + 1)
         now, first = self.clocks["second"][areas], self.clocks["first_day"][areas]
         then, own = now.copy(), np.zeros(len(at), bool)
         if moving.any():
@@ -221,7 +223,7 @@ class Grid:
         since, on = at[run], meters[starts] == c["latest"][slots]
         if on.any():  # the meter that read last goes on
             since = np.where(np.repeat(on, sizes) & (run == first), np.repeat(c["since"][slots], sizes), since)
-        alone = (at - since > LONE) | np.repeat([self.single(slot) for slot in slots.tolist()], sizes)
+        alone = (at - since > LONE) | np.repeat(self.registry.size(slots) == 1, sizes)
         rival = np.where((before(holders, holder) != meters) | alone, np.minimum(at, high), 0)
         clock = highest(rival, second)
         c["top"][slots], c["holder"][slots], c["second"][slots] = tops[ends], holders[ends], clock[ends]
@@ -247,10 +249,6 @@ class Grid:
             self.drawn = np.concatenate([self.drawn, [crc32(area.encode()) for area, _ in more]])
         first, count = turns
         return first + self.drawn[slots] % count * TURN
-
-    def single(self, slot: int) -> bool:
-        """Whether the area has a single meter by the master data."""
-        return len(self.registry.members.get(self.registry.area_index.pairs[slot][0], ())) == 1
 
     def rounds(
         self, advanced: Advanced, areas: Codes, at: Times, unsettled: Collection[int]
@@ -301,45 +299,78 @@ class Grid:
             again[order[part]] = self.write(areas[some], when, meters[some], facts, some, in_order[some])
         return again
 
-    def enlist(self, state: AreaState, meters: Codes) -> None:
-        """Number the meters that have no number in their area yet."""
-        meters = meters[self.member["number"][meters] < 0]
-        fresh = meters[np.sort(np.unique(meters, return_index=True)[1])]
-        self.member["number"][fresh] = np.arange(len(state.members), len(state.members) + len(fresh))
-        state.members += fresh.tolist()
+    def enlist(self, areas: Codes, meters: Codes) -> None:
+        """Number the meters, whose areas come one after another, that have no number in their area yet."""
+        nameless = np.flatnonzero(self.member["number"][meters] < 0)
+        if not len(nameless):
+            return
+        fresh = nameless[np.sort(np.unique(meters[nameless], return_index=True)[1])]
+        areas, meters = areas[fresh], meters[fresh]
+        begins = runs(areas)
+        sizes, slots, counts = sizes_of(begins, len(areas)), areas[begins], self.places["members"]
+        first = counts[slots] - begins
+        self.member["number"][meters] = np.arange(len(meters)) + np.repeat(first, sizes)
+        counts[slots] += sizes
+        listed = meters.tolist()
+        for slot, begin, size in zip(slots.tolist(), begins.tolist(), sizes.tolist(), strict=True):
+            self.areas[slot].members += listed[begin : begin + size]
 
     def block(self, slot: int, day: int, now: int) -> Block:
         """The block of a day with room for all members; of many days ahead of the clock only the nearest are kept."""
         state = self.areas[slot]
         block = state.blocks.get(day)
         if block is None:
-            today = int(day_of(np.array([now]), self.zone)[0])
-            ahead = sorted(d for d in {*state.blocks, day} if d > today + 1) if now else []
-            for far in ahead[AHEAD_DAYS:]:
-                if far in state.blocks:
-                    self.release(state.blocks.pop(far))
+            if now and self.midnights[day - 1] >= now:
+                ahead = sorted(d for d in {*state.blocks, day} if self.midnights[d - 1] >= now)  # beyond tomorrow
+                for far in ahead[AHEAD_DAYS:]:
+                    if far in state.blocks:
+                        self.release(slot, [far])
             start, end = self.midnights[day : day + 2].tolist()
             block = state.blocks[day] = Block(start, end, closed=day <= self.clocks["last_day"][slot])
         if block.packed or not block.size:
             self.open(block)
         if block.size < len(state.members):
-            self.grow(block, -(-len(state.members) // 16) * 16)
+            self.grow(block, len(state.members))
+        if block.closed:
+            self.restless.add(slot)
+        told = (day, block.base, block.size, block.number, block.start, block.end if block.closed else 0)
+        for name, value in zip(PLACED, told, strict=True):
+            self.places[name][day % WAYS, slot] = value
         return block
+
+    def placed(self, slots: Codes, days: Codes, now: Times) -> Codes:
+        """Where days of areas stand in the pools: base, number, start, and end if closed; base -1 where given up."""
+        p, way = self.places, days % WAYS
+        found = (p["day"][way, slots] == days) & (p["size"][way, slots] >= p["members"][slots])
+        told = np.array([p[name][way, slots] for name in ("base", "number", "start", "passed")])
+        if found.all():
+            return told
+        if ((now > 0) & (self.midnights[days - 1] >= now) & ~found).any():  # a day may be given up
+            found[:] = False
+        others = np.flatnonzero(~found)
+        owners = list(zip(slots[others].tolist(), days[others].tolist(), strict=True))
+        blocks = [self.block(*owner, clock) for owner, clock in zip(owners, now[others].tolist(), strict=True)]
+        for n, (slot, day), b in zip(others.tolist(), owners, blocks, strict=True):
+            kept = self.areas[slot].blocks.get(day) is b
+            told[:, n] = b.base if kept else -1, b.number, b.start, b.end if b.closed else 0
+        return told
 
     def open(self, block: Block) -> None:
         """Give a block, new or packed, its place in the pools."""
         block.number = self.free_sums.pop() if self.free_sums else self.sums.used
         self.sums.room(block.number + 1)
         if block.packed:
-            cells = unpacked(block.packed)
-            self.grow(block, cells["kwh"].shape[-1])
-            for pool, where in ((self.rows, slice(block.base, block.base + block.size)), (self.sums, block.number)):
-                for name, array in pool.arrays.items():
-                    array[..., where] = cells[name]
+            told = unpacked_days([block.packed], self.rows.empty, self.sums.empty)
+            self.grow(block, int(told.sizes[0]))
+            for name, array in self.rows.arrays.items():
+                array[..., block.base : block.base + told.sizes[0]] = told.members[name]
+            for name, array in self.sums.arrays.items():
+                array[..., block.number] = told.areas[name][..., 0]
             block.packed = b""
 
-    def grow(self, block: Block, size: int) -> None:
-        """Move a block's rows to where there is room for more."""
+    def grow(self, block: Block, members: int) -> None:
+        """Move a block's rows to where there is room for so many members."""
+        size = room_for(members)
         spare = self.free_rows.get(size)
         base = spare.pop() if spare else self.rows.used
         self.rows.room(base + size)
@@ -347,34 +378,87 @@ class Grid:
             old = slice(block.base, block.base + block.size)
             for array in self.rows.arrays.values():
                 array[..., base : base + block.size] = array[..., old]
-            self.vacate(block)
+            self.vacate([block])
         block.base, block.size = base, size
 
-    def vacate(self, block: Block) -> None:
-        """Give a block's rows back."""
-        self.rows.clear(np.arange(block.base, block.base + block.size))
-        self.free_rows.setdefault(block.size, []).append(block.base)
+    def vacate(self, blocks: Sequence[Block]) -> None:
+        """Give the rows of some blocks back."""
+        bases, sizes = np.array([(block.base, block.size) for block in blocks]).T
+        self.rows.clear(np.repeat(bases - np.cumsum(sizes) + sizes, sizes) + np.arange(sizes.sum()))
+        for block in blocks:
+            self.free_rows.setdefault(block.size, []).append(block.base)
 
-    def release(self, block: Block) -> None:
-        """Give a block's place in the pools back."""
-        if not block.packed:
-            self.vacate(block)
-            self.sums.clear(np.array([block.number]))
-            self.free_sums.append(block.number)
-        block.base = block.size = block.number = 0
+    def give_back(self, blocks: Sequence[Block]) -> None:
+        """Give the places of some blocks in the pools back."""
+        if not blocks:
+            return
+        self.vacate(blocks)
+        numbers = [block.number for block in blocks]
+        self.sums.clear(np.array(numbers))
+        self.free_sums += numbers
+        for block in blocks:
+            block.base = block.size = block.number = 0
 
-    def cells(self, block: Block) -> dict[str, Array]:
-        """What a block holds."""
-        if block.packed:
-            return unpacked(block.packed)
-        held = {name: a[..., block.base : block.base + block.size] for name, a in self.rows.arrays.items()}
-        return held | {name: a[..., block.number] for name, a in self.sums.arrays.items()}
+    def release(self, slot: int, days: Sequence[int]) -> None:
+        """Drop some days of an area."""
+        state, place = self.areas[slot], self.places["day"]
+        for day in days:
+            if place[day % WAYS, slot] == day:
+                place[day % WAYS, slot] = -1
+        blocks = [state.blocks.pop(day) for day in days]
+        self.give_back([block for block in blocks if not block.packed])
 
-    def pack(self, block: Block) -> None:
-        """Take a block out of the pools."""
-        told = packed(self.cells(block))
-        self.release(block)
-        block.packed = told
+    def pack(self, days: Sequence[tuple[int, int]]) -> None:
+        """Take the blocks of some areas and days out of the pools."""
+        if not days:
+            return
+        blocks = [self.areas[slot].blocks[day] for slot, day in days]
+        for block, told in zip(blocks, self.as_packed(days), strict=True):
+            block.packed = told
+        slots, when = np.array(days).T
+        place = self.places["day"]
+        known = place[when % WAYS, slots] == when
+        place[when[known] % WAYS, slots[known]] = -1
+        self.give_back(blocks)
+
+    def as_packed(self, days: Sequence[tuple[int, int]]) -> list[bytes]:
+        """What the blocks of some areas and days hold, each packed."""
+        blocks = [self.areas[slot].blocks[day] for slot, day in days]
+        members = (len(self.areas[slot].members) for slot, _ in days)
+        sizes = np.array([min(block.size, count) for block, count in zip(blocks, members, strict=True)], np.int64)
+        told: list[bytes] = []
+        for part in portions(sizes):
+            held = self.filed(blocks[part], sizes[part])
+            told += packed_days(held.rows, held.sums, held.sizes)
+        return told
+
+    def filed(self, blocks: Sequence[Block | None], sizes: Codes) -> Filed:
+        """What some areas' blocks hold of so many members each; fresh cells where there is none."""
+        pooled = [n for n, block in enumerate(blocks) if block and not block.packed]
+        packed = [n for n, block in enumerate(blocks) if block and block.packed]
+        parts: list[tuple[list[int], dict[str, Array], dict[str, Array], Codes, Codes, Codes]] = []
+        if pooled:
+            bases, rooms, numbers = np.array([(b.base, b.size, b.number) for b in blocks if b and not b.packed]).T
+            parts.append((pooled, self.rows.arrays, self.sums.arrays, bases, rooms, numbers))
+        if packed:
+            told = unpacked_days([b.packed for b in blocks if b and b.packed], self.rows.empty, self.sums.empty)
+            if len(packed) == len(blocks) and np.array_equal(told.sizes, sizes):
+                return Filed(told.members, told.areas, sizes, blank=False)
+            begins = np.cumsum(told.sizes) - told.sizes
+            parts.append((packed, told.members, told.areas, begins, told.sizes, np.arange(len(packed))))
+
+        count = 1 if not parts else None
+        rows = self.rows.fresh(count or int(sizes.sum()))
+        sums = self.sums.fresh(count or len(blocks))
+        begins = np.cumsum(sizes) - sizes
+        for which, members, areas, bases, rooms, numbers in parts:
+            have = np.minimum(rooms, sizes[which])
+            here, there = spread(begins[which], have), spread(bases, have)
+            for name, array in rows.items():
+                array[..., here] = members[name][..., there]
+            for name, array in sums.items():
+                array[..., which] = areas[name][..., numbers]
+        return Filed(rows, sums, sizes, blank=not parts)
 
     def write(
         self, areas: Codes, when: tuple[Times, Times, Times], meters: Codes, facts: Facts, rows: Codes, in_order: Mask
@@ -384,21 +468,16 @@ class Grid:
         `when` is each row's day, its time and its area's clock before it.
         """
         days, at, now = when
-        if (nameless := np.flatnonzero(self.member["number"][meters] < 0)).size:
-            for part in np.split(nameless, runs(areas[nameless])[1:]):
-                self.enlist(self.areas[int(areas[part[0]])], meters[part])
+        self.enlist(areas, meters)
         begins = runs(areas, days)
-        sizes = sizes_of(begins, len(rows))
-        owners = list(zip(areas[begins].tolist(), days[begins].tolist(), strict=True))
-        blocks = [self.block(*owner, clock) for owner, clock in zip(owners, now[begins].tolist(), strict=True)]
-        kept = np.array([self.areas[a].blocks.get(d) is b for (a, d), b in zip(owners, blocks, strict=True)])
-        if not kept.all():  # a day was given up for nearer ones of the same rows
-            kept, again = np.repeat(kept, sizes), np.zeros(len(rows), bool)
+        sizes, slots = sizes_of(begins, len(rows)), areas[begins]
+        places = self.placed(slots, days[begins], now[begins])
+        base, number, start, passed = np.repeat(places, sizes, axis=1)
+        if not (kept := base >= 0).all():  # a day was given up for nearer ones of the same rows
+            again = np.zeros(len(rows), bool)
             times = (days[kept], at[kept], now[kept])
             again[kept] = self.write(areas[kept], times, meters[kept], facts, rows[kept], in_order[kept])
             return again
-        places = np.array([(b.base, b.number, b.start, b.end if b.closed else 0) for b in blocks])
-        base, number, start, passed = np.repeat(places.T, sizes, axis=1)
         cell, step = base + self.member["number"][meters], (at - start - 1) // self.interval
         r, kwh = self.rows, facts.kwh[rows]
         read = facts.read[rows]
@@ -414,8 +493,8 @@ class Grid:
             marks = np.where(seen, np.where(in_order & (parts != GUESSED), 2, parts), marks)
         r["kwh"][step, cell], r["seen"][step, cell] = kwh, marks
         stale = ~again & (at <= np.maximum(passed, np.repeat(self.clocks["closed_to"][areas[begins]], sizes)))
-        for k in np.unique(np.searchsorted(begins, np.flatnonzero(stale), side="right") - 1).tolist():
-            self.areas[owners[k][0]].dirty.add(owners[k][1])
+        for slot, day in set(zip(areas[stale].tolist(), days[stale].tolist(), strict=True)):
+            self.disturb(slot, day)
         since, fresh = at - start, ~seen | in_order
         if not fresh.all():
             rows, cell, step, number, since = (c[fresh] for c in (rows, cell, step, number, since))
@@ -446,7 +525,12 @@ class Grid:
             if r["seen"][place] == 1 and np.array_equal(r["kwh"][place], old, equal_nan=True):
                 r["kwh"][place] = new
                 if block.closed:
-                    state.dirty.add(day)
+                    self.disturb(slot, day)
+
+    def disturb(self, slot: int, day: int) -> None:
+        """Note that a closed window of an area's day is to be amended."""
+        self.areas[slot].dirty.add(day)
+        self.restless.add(slot)
 
     def keep(self, rows: Codes, cell: Codes, facts: Facts) -> None:
         """Keep the highest load and unbalance of each day."""
@@ -503,69 +587,117 @@ class Grid:
         for amps, more in zip(self.sums["amps"], np.add.reduceat(tenths, begins, axis=1), strict=True):
             np.add.at(amps, (step, number), more)
 
-    def tick(self, now: int) -> Iterator[Window]:
-        """What becomes due where the clocks of areas that have begun come as far as `now` at least."""
+    def tick(self, now: int, until: int = 0) -> Iterator[Window]:
+        """What becomes due as the clocks of areas that have begun come to `now` at least, on their way to `until`."""
         second = self.clocks["second"]
         slots = np.flatnonzero((second > 0) & (second < now))
         second[slots] = now
-        return self.due(dict.fromkeys(slots.tolist(), now))
+        return self.due(dict.fromkeys(slots.tolist(), now), max(now, until))
 
-    def due(self, ends: dict[int, int]) -> Iterator[Window]:
-        """What became due as areas' clocks reached `ends`: the intervals of all areas, then each area's days."""
+    def portion(self, now: int) -> int:
+        """How far areas' clocks may come on their way to `now` with no more than a portion of days falling due."""
+        c, second = self.clocks, self.clocks["second"]
+        slots = np.flatnonzero((second > 0) & (second < now))
+        if not len(slots):
+            return now
+        sizes, (newest, oldest) = self.places["members"][slots], self.passed(slots, np.full(len(slots), now))
+        closing = np.maximum(c["last_day"][slots], newest - SKIPPED_DAYS) + 2
+        sealing = np.maximum(c["sealed_day"][slots], oldest - SKIPPED_DAYS) + 2
+        due = np.concatenate([
+            self.midnights[closing] + self.turn(slots, CLOSING),
+            self.midnights[sealing] + self.grace + self.turn(slots, SEALING),
+        ])  # fmt: skip
+        if days := PORTION_ROWS // max(2 * int(sizes.sum()), 1):
+            return min(int(due.min()) + days * DAY, now)
+        order = np.argsort(due, kind="stable")
+        last = np.searchsorted(np.cumsum(np.tile(sizes, 2)[order]), PORTION_ROWS, side="right")
+        return min(int(due[order[last]]), now)
+
+    def passed(self, slots: Codes, clocks: Times) -> tuple[Codes, Codes]:
+        """The newest days of areas that are closed at some times of their clocks, and that are sealed."""
+        closing, sealing = clocks - self.turn(slots, CLOSING), clocks - self.grace - self.turn(slots, SEALING)
+        newest, oldest = (np.searchsorted(self.midnights, at, side="right") - 2 for at in (closing, sealing))
+        return newest, oldest
+
+    def due(self, ends: dict[int, int], until: int = 0) -> Iterator[Window]:
+        """What became due as areas' clocks reached `ends`: their intervals, then days, amendments and seals.
+
+        Days that would be passed over as the clocks go on `until` then are passed over now.
+        """
         if not ends:
             return
         slots, clock = np.array(list(ends)), np.array(list(ends.values()))
         c = self.clocks
-        before, until = c["closed_to"][slots], (clock - self.interval) // self.interval * self.interval
-        if not (passed := until > before).all():
-            slots, clock, before, until = slots[passed], clock[passed], before[passed], until[passed]
-        c["closed_to"][slots] = until
-        spans = list(zip(slots.tolist(), before.tolist(), until.tolist(), strict=True))
-        if len((rows := self.interval_rows(spans)).at):
-            yield Window("interval", -1, 0, rows, [])
-        newest = np.searchsorted(self.midnights, clock - self.turn(slots, CLOSING), side="right") - 2
-        oldest = np.searchsorted(self.midnights, clock - self.grace - self.turn(slots, SEALING), side="right") - 2
-        more = (newest > c["last_day"][slots]) | (oldest > c["sealed_day"][slots]) | (before // HOUR != until // HOUR)
-        for k in np.flatnonzero(more).tolist():
-            yield from self.close(spans[k], int(newest[k]), int(oldest[k]))
+        before, closed = c["closed_to"][slots], (clock - self.interval) // self.interval * self.interval
+        if not (passed := closed > before).all():
+            slots, clock, before, closed = slots[passed], clock[passed], before[passed], closed[passed]
+        c["closed_to"][slots] = closed
+        if len((rows := self.interval_rows(slots, before, closed)).at):
+            yield Window("interval", slots, rows, [])
+        newest, oldest = self.passed(slots, clock)
+        skipped = self.passed(slots, np.maximum(clock, until)) if until else (newest, oldest)
+        yield from self.close(slots, newest, skipped[0])
+        hourly = slots[before // HOUR != closed // HOUR]
+        yield from self.amend(hourly[[slot in self.restless for slot in hourly.tolist()]])
+        yield from self.seal(slots, oldest, skipped[1])
 
-    def close(self, span: tuple[int, int, int], newest: int, oldest: int) -> list[Window]:
-        """What became due beside intervals: days up to `newest`, seals up to `oldest`, at a full hour amendments.
+    def turns(self, slots: Codes, first: Codes, last: Codes) -> Iterator[tuple[Codes, Codes]]:
+        """Areas and a day of each, from their first to their last, a portion of them at once."""
+        for turn in range(int((last - first).max(initial=-1)) + 1):
+            some = np.flatnonzero(first + turn <= last)
+            for part in portions(self.places["members"][slots[some]]):
+                yield slots[some[part]], first[some[part]] + turn
 
-        `span` is the area and the interval of time that its clock passed.
-        """
-        slot, before, until = span
-        due: list[Window] = []
-        c, state = self.clocks, self.areas[slot]
-        last, sealed = int(c["last_day"][slot]), int(c["sealed_day"][slot])
-        for day in range(max(last + 1, newest - SKIPPED_DAYS + 1), newest + 1):
-            due.append(Window("day", slot, day, NO_INTERVALS, [self.day_row(slot, day)]))
-            if day in state.blocks:
-                state.blocks[day].closed = True
-                self.pack(state.blocks[day])
-        c["last_day"][slot] = last = max(last, newest)
-        if before // HOUR != until // HOUR:
-            if state.dirty:
-                days = range(max(sealed + 1, last - SKIPPED_DAYS + 1), last + 1)
-                rows = self.interval_rows([(slot, 0, until)])
-                due.append(Window("amend", slot, min(state.dirty), rows, [self.day_row(slot, d) for d in days]))
-                state.dirty.clear()
-            for block in state.blocks.values():
-                if block.closed and not block.packed:
-                    self.pack(block)
-        for day in range(max(sealed + 1, oldest - SKIPPED_DAYS + 1), min(oldest, last) + 1):
-            rows = self.interval_rows([(slot, *self.midnights[day : day + 2].tolist())])
-            due.append(Window("seal", slot, day, rows, [self.day_row(slot, day)]))
-            c["sealed_day"][slot] = day
-        if due and due[-1].what == "seal":
-            for day in [d for d in state.blocks if d <= c["sealed_day"][slot]]:
-                self.release(state.blocks.pop(day))
-        return due
+    def close(self, slots: Codes, newest: Codes, skipped: Codes) -> Iterator[Window]:
+        """The days of areas up to the newest, after those that are skipped."""
+        last = self.clocks["last_day"]
+        for some, days in self.turns(slots, np.maximum(last[slots] + 1, skipped - SKIPPED_DAYS + 1), newest):
+            yield Window("day", some, NO_INTERVALS, [self.day_rows(some, days)])
+            held = [(s, d) for s, d in zip(some.tolist(), days.tolist(), strict=True) if d in self.areas[s].blocks]
+            for slot, day in held:
+                self.areas[slot].blocks[day].closed = True
+            self.pack([(slot, day) for slot, day in held if not self.areas[slot].blocks[day].packed])
+        last[slots] = np.maximum(last[slots], newest)
+
+    def amend(self, slots: Codes) -> Iterator[Window]:
+        """The open windows of those areas in which something has changed; closed days are packed again."""
+        c = self.clocks
+        for part in portions(self.places["members"][slots] * SKIPPED_DAYS):
+            some = slots[part]
+            changed = some[[bool(self.areas[slot].dirty) for slot in some.tolist()]]
+            if len(changed):
+                last = c["last_day"][changed].astype(np.int64)
+                first = np.maximum(c["sealed_day"][changed] + 1, last - SKIPPED_DAYS + 1)
+                rows = self.interval_rows(changed, np.zeros(len(changed), np.int64), c["closed_to"][changed])
+                days = [self.day_rows(*turn) for turn in self.turns(changed, first, last)]
+                yield Window("amend", changed, rows, days)
+            for slot in some.tolist():
+                self.areas[slot].dirty.clear()
+                self.restless.discard(slot)
+            self.pack([
+                (slot, day) for slot in some.tolist() for day, block in self.areas[slot].blocks.items()
+                if block.closed and not block.packed
+            ])  # fmt: skip
+
+    def seal(self, slots: Codes, oldest: Codes, skipped: Codes) -> Iterator[Window]:
+        """The days of areas that can no longer change, up to the oldest that can."""
+        c = self.clocks
+        sealed, oldest = c["sealed_day"], np.minimum(oldest, c["last_day"][slots])
+        first = np.maximum(sealed[slots] + 1, skipped - SKIPPED_DAYS + 1)
+        for some, days in self.turns(slots, first, oldest):
+            rows, sealed_days = self.sealed_rows(some, days)
+            yield Window("seal", some, rows, [sealed_days])
+            sealed[some] = days
+        for slot in slots[first <= oldest].tolist():
+            if over := [day for day in self.areas[slot].blocks if day <= sealed[slot]]:
+                self.release(slot, over)
 
     def state(self) -> dict[str, Any]:
         """Everything remembered; every block packed."""
+        pooled = [(slot, day) for slot, state in self.areas.items() for day, b in state.blocks.items() if not b.packed]
+        told = dict(zip(pooled, self.as_packed(pooled), strict=True))
         blocks = [
-            (slot, day, block.start, block.end, block.closed, block.packed or packed(self.cells(block)))
+            (slot, day, block.start, block.end, block.closed, block.packed or told[slot, day])
             for slot, state in self.areas.items() for day, block in state.blocks.items()
         ]  # fmt: skip
         return {
@@ -585,97 +717,117 @@ class Grid:
             area.members, area.dirty = members.tolist(), set(dirty)
         for slot, day, start, end, closed, told in state["blocks"]:
             self.areas[slot].blocks[day] = Block(start, end, closed=closed, packed=told)
+        self.find_places()
 
-    def interval_rows(self, spans: Iterable[tuple[int, int, int]]) -> AreaIntervals:
-        """Areas' intervals with data that end in (after, until], by span of area, after and until."""
-        parts: list[tuple[Array, ...]] = []  # of each: areas, ends, and SUMS
-        pooled: list[tuple[int, int, int, int, int]] = []
+    def find_places(self) -> None:
+        """Begin with what follows from the areas: whose days are to be amended, and how many members are numbered."""
+        self.restless = {slot for slot, state in self.areas.items() if state.dirty}
+        self.places = Cells(**self.places.empty)
+        self.places.room(max(self.areas, default=-1) + 1)
+        for slot, state in self.areas.items():
+            self.places["members"][slot] = len(state.members)
 
-        def flush() -> None:
-            if not pooled:
-                return
-            slots, starts, numbers, firsts, sizes = np.array(pooled).T
-            pooled.clear()
-            k = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes - firsts, sizes)
-            number = np.repeat(numbers, sizes)
-            ends = np.repeat(starts, sizes) + (k + 1) * self.interval
-            sums = (self.sums[name][..., k, number] for name in SUMS)
-            parts.append((np.repeat(slots, sizes), ends, *sums))
+    def interval_rows(self, slots: Codes, after: Times, until: Times) -> AreaIntervals:
+        """The intervals with data of distinct areas that end in (after, until]."""
+        first, last, sealed = day_of(after + 1, self.zone), day_of(until, self.zone), self.clocks["sealed_day"][slots]
+        way = first % WAYS
+        found = (first == last) & (self.places["day"][way, slots] == first) & (first > sealed)
+        known = np.flatnonzero(found)
+        parts = [(known, first[known], self.sums.arrays, self.places["number"][way[known], slots[known]])]
+        others = [
+            (n, day, block)
+            for n in np.flatnonzero(~found).tolist()
+            for day, block in sorted(self.areas[int(slots[n])].blocks.items())
+            if max(first[n], sealed[n] + 1) <= day <= last[n]
+        ]
+        if loose := [(n, day, block.number) for n, day, block in others if not block.packed]:
+            which, days, numbers = np.array(loose).T
+            parts.append((which, days, self.sums.arrays, numbers))
+        packed = [(n, day, block.packed) for n, day, block in others if block.packed]
+        for start in range(0, len(packed), PORTION_ROWS):
+            which, days, told = zip(*packed[start : start + PORTION_ROWS], strict=True)
+            sums = unpacked_days(told, {}, {name: self.sums.empty[name] for name in SUMS}).areas
+            parts.append((np.array(which), np.array(days), sums, np.arange(len(told))))
+        return self.measured(slots, after, until, parts)
 
-        for slot, after, until in spans:
-            for block in self.crossed(slot, after, until):
-                first = max((after - block.start) // self.interval, 0)
-                last = (min(until, block.end) - block.start) // self.interval
-                if not block.packed:
-                    pooled.append((slot, block.start, block.number, first, max(last - first, 0)))
-                    continue
-                flush()
-                cells, k = unpacked(block.packed), np.arange(first, last)
-                sums = (cells[name][..., k] for name in SUMS)
-                parts.append((np.full(len(k), slot), block.start + (k + 1) * self.interval, *sums))
-        flush()
-        if not parts:
-            return NO_INTERVALS
-        parts = parts if len(parts) == 1 else [tuple(np.concatenate(p, axis=-1) for p in zip(*parts, strict=True))]
-        measured, agreed = ~np.isnan(parts[0][2][3]), parts[0][6][0] > 0
-        rows = np.flatnonzero(measured | (parts[0][5] > 0) | agreed)
-        slots, at, gateway, amps, milli_va, counted, high, low, warmth, measured, agreed = (
-            c[..., rows] for c in (*parts[0], measured, agreed)
-        )
-        coverage = np.ones(len(rows))
+    def measured(self, slots: Codes, after: Times, until: Times, parts: Sequence[Part]) -> AreaIntervals:
+        """Areas' intervals with data that end in (after, until], in parts that say where their days are held."""
+        told: list[tuple[Array, ...]] = []  # of each: which area, ends, and SUMS
+        for which, days, sums, numbers in parts:
+            start, end = self.midnights[days], self.midnights[days + 1]
+            first = np.maximum((after[which] - start) // self.interval, 0)
+            count = np.maximum((np.minimum(until[which], end) - start) // self.interval - first, 0)
+            step, number = spread(first, count), np.repeat(numbers, count)
+            ends = np.repeat(start, count) + (step + 1) * self.interval
+            told.append((np.repeat(which, count), ends, *(sums[name][..., step, number] for name in SUMS)))
+        told = told if len(told) == 1 else [tuple(np.concatenate(p, axis=-1) for p in zip(*told, strict=True))]
+        which, ends, gateway, *_, counted, high, _, _ = told[0]
+        rows = np.flatnonzero(~np.isnan(gateway[3]) | (counted > 0) | (high[0] > 0))
+        if len(parts) > 1:
+            rows = rows[np.lexsort((ends[rows], which[rows]))]
+        which, at, *columns = (column[..., rows] for column in told[0])
+        return self.as_intervals(slots[which], at, dict(zip(SUMS, columns, strict=True)))
+
+    def as_intervals(self, slots: Codes, at: Times, sums: dict[str, Array]) -> AreaIntervals:
+        """Rows of Intervals of areas' sums."""
+        gateway, counted = sums["gateway"], sums["counted"]
+        measured, agreed = ~np.isnan(gateway[3]), sums["high_hz"][0] > 0
+        coverage = np.ones(len(at))
         if not measured.all():
             summed = np.flatnonzero(~measured)
             coverage[summed] = counted[summed] / np.maximum(self.registry.users(slots[summed], at[summed]), 1)
         return AreaIntervals(slots, at, {
-            "current": np.where(measured, gateway[:3], amps / TENTH_MILLI),
-            "kva": np.where(measured, gateway[3], milli_va / 1e6), "neutral": np.where(measured, gateway[4], np.nan),
+            "current": np.where(measured, gateway[:3], sums["amps"] / TENTH_MILLI),
+            "kva": np.where(measured, gateway[3], sums["milli_va"] / 1e6),
+            "neutral": np.where(measured, gateway[4], np.nan),
             "gateway": measured.astype(float), "coverage": coverage,
-            "hz_above": np.where(agreed, high[0] - NOMINAL_HZ, np.nan),
-            "hz_below": np.where(agreed, low[0] - NOMINAL_HZ, np.nan), "temperature": mean_of(warmth),
+            "hz_above": np.where(agreed, sums["high_hz"][0] - NOMINAL_HZ, np.nan),
+            "hz_below": np.where(agreed, sums["low_hz"][0] - NOMINAL_HZ, np.nan),
+            "temperature": mean_of(sums["warmth"]),
         })  # fmt: skip
 
-    def crossed(self, slot: int, after: int, until: int) -> Iterator[Block]:
-        """An area's open days with intervals that end in (after, until]."""
-        blocks, sealed = self.areas[slot].blocks, self.clocks["sealed_day"][slot]
-        for day in sorted(blocks):
-            if day > sealed and blocks[day].start < until and blocks[day].end > after:
-                yield blocks[day]
-
-    def temperature(self, warmth: Array, length: int) -> float:
-        """The mean of a day of so many seconds, each hour counting alike; NaN where less than 90 % of them tell it."""
-        hours = np.arange(0, length // self.interval, max(HOUR // self.interval, 1))
-        degrees = mean_of(np.add.reduceat(warmth[:, : length // self.interval], hours, axis=1))
-        told = degrees[~np.isnan(degrees)]
-        return float(told.mean()) if len(told) >= TOLD_HOURS * len(hours) else np.nan
-
-    def day_row(self, slot: int, day: int) -> AreaDay:
-        """One day of an area as it stands now."""
-        state, (start, end) = self.areas[slot], self.midnights[day : day + 2].tolist()
-        area = self.registry.area_index.pairs[slot][0]
+    def held(self, slots: Codes, days: Codes) -> tuple[Codes, Filed]:
+        """The members of distinct areas, and what is held of a day of each."""
+        names = [self.registry.area_index.pairs[slot][0] for slot in slots.tolist()]
+        enrolled = [self.registry.members.get(name, []) for name in names]
+        owners = np.repeat(slots, [len(meters) for meters in enrolled])
         self.member.room(len(self.registry.meter_index))
-        self.enlist(state, np.array(self.registry.members.get(area, []), np.int32))
-        meters = np.array(state.members, np.int32)
-        held = self.cells(state.blocks[day]) if day in state.blocks else {}
-        cells = {name: widened(held.get(name), empty, len(meters)) for name, empty in self.rows.empty.items()}
-        rows = self.registry.meters.rows(meters, np.full(len(meters), end - 1))
+        self.enlist(owners, np.fromiter(chain.from_iterable(enrolled), np.int64, len(owners)))
+        states = [self.areas[slot] for slot in slots.tolist()]
+        sizes = self.places["members"][slots].astype(np.int64)
+        meters = np.fromiter(chain.from_iterable(state.members for state in states), np.int32, sizes.sum())
+        return meters, self.filed([state.blocks.get(d) for state, d in zip(states, days.tolist(), strict=True)], sizes)
+
+    def day_rows(self, slots: Codes, days: Codes) -> DayRows:
+        """A day of each of some areas as it stands now."""
+        return self.as_days(slots, days, *self.held(slots, days))
+
+    def sealed_rows(self, slots: Codes, days: Codes) -> tuple[AreaIntervals, DayRows]:
+        """The intervals of a day of each of some areas, and the day."""
+        meters, filed = self.held(slots, days)
+        begin, end = self.midnights[days], self.midnights[days + 1]
+        every = np.arange(len(slots))
+        rows = NO_INTERVALS if filed.blank else self.measured(slots, begin, end, [(every, days, filed.sums, every)])
+        return rows, self.as_days(slots, days, meters, filed)
+
+    def as_days(self, slots: Codes, days: Codes, meters: Codes, filed: Filed) -> DayRows:
+        """Rows of Days and AreaDays of what is held of a day of each of some areas."""
+        begin, end = self.midnights[days], self.midnights[days + 1]
+        until = np.repeat(end, filed.sizes)
+        rows = self.registry.meters.rows(meters, until - 1)
         master = self.registry.meters.at(rows)
-        present = ((rows > 0) & (end <= master["member_until"])) | (cells["reads"] > 0)
-        own = np.fmax(master["interval_s"], self.interval)
-        expected = np.maximum((end - start) / own, 1)
-        columns = day_columns(cells, expected) | height_columns(cells, expected, end - start)
-        columns |= freeze_columns(cells, expected, end - start) | {"top_kw": highest(cells["kwh"], own, self.interval)}
-        columns |= beside_gateway(cells["volts"], held.get("gateway_volts", self.sums.empty["gateway_volts"]), master)
-        columns["temperature"] = np.full(len(meters), self.temperature(held["warmth"], end - start) if held else np.nan)
+        present = ((rows > 0) & (until <= master["member_until"])) | (filed.rows["reads"] > 0)
+        columns, expected = columns_of(filed, master, end - begin, self.interval)
         spikes = int(np.count_nonzero(columns.pop("spike")[present]))
-        totals = read_share(columns["reads"], expected, present) | area_day(columns, master, cells["back"], present)
-        days = {name: column[..., present] for name, column in columns.items()}
-        return AreaDay(end, meters[present], days, totals, spikes)
+        totals = balances(columns, master, filed.rows["back"], present, filed.sizes)
+        sizes = whole_sums(present, filed.sizes)
+        if not present.all():
+            meters, expected = meters[present], expected[present]
+            columns = {name: picked(column, present) for name, column in columns.items()}
+        totals["read_share"] = read_share(columns["reads"], expected, sizes)
+        return DayRows(slots, days, end, sizes, meters, columns, totals, spikes)
 
 
-def mean_of(warmth: Array) -> Column:
-    """Degrees from sums of hundredths and how many they are; NaN where none are."""
-    total, count = warmth
-    return np.where(count > 0, total / np.maximum(count, 1) / HUNDREDTH, np.nan)
 
 
 def flat(cells: Array) -> Array:
@@ -685,13 +837,32 @@ def flat(cells: Array) -> Array:
     return view
 
 
-def widened(held: Array | None, empty: Array, size: int) -> Array:
-    """The cells of `size` members, fresh where none are held."""
-    have = 0 if held is None else held.shape[-1]
-    if held is not None and have >= size:
-        return held[..., :size]
-    fresh = np.repeat(empty[..., None], size - have, axis=-1)
-    return fresh if held is None else np.concatenate([held, fresh], axis=-1)
+def room_for(members: int) -> int:
+    """How many rows so many members are given, so that a few sizes do."""
+    return 1 << (members - 1).bit_length() if members <= ROWS else -(-members // ROWS) * ROWS
+
+
+def spread(begins: Codes, sizes: Codes) -> Codes:
+    """The numbers from each beginning on, so many each.
+
+    >>> spread(np.array([10, 5]), np.array([2, 3])).tolist()
+    [10, 11, 5, 6, 7]
+    """
+    return np.repeat(begins - np.cumsum(sizes) + sizes, sizes) + np.arange(sizes.sum())
+
+
+def portions(sizes: Codes) -> Iterator[slice]:
+    """Parts of areas with so many meters each, none with more than a portion of them where there are several.
+
+    >>> list(portions(np.array([PORTION_ROWS - 1, 1, 1])))
+    [slice(0, 2, None), slice(2, 3, None)]
+    """
+    start, ends = 0, np.cumsum(sizes)
+    while start < len(sizes):
+        before = int(ends[start - 1]) if start else 0
+        end = max(int(np.searchsorted(ends, before + PORTION_ROWS, side="right")), start + 1)
+        yield slice(start, end)
+        start = end
 
 
 def add(cells: Array, where: Codes, values: Array) -> None:
@@ -762,65 +933,6 @@ def unbalance_of(r: Readings, master: dict[str, Column]) -> tuple[Column, Mask]:
     return told, by_magnitude
 
 
-def day_columns(cells: dict[str, Array], expected: Column) -> dict[str, Column]:
-    """The Days columns of every member's energy; `expected` is how many intervals a full day has."""
-    kwh: Column = cells["kwh"].astype(np.float64)
-    told = (~np.isnan(kwh)).sum(axis=0)
-    coverage = np.minimum(told / expected, 1)
-    filled = zeroed(kwh)
-    total = np.where(told >= expected / 2, filled.sum(axis=0), np.nan)
-    top = np.partition(np.where(np.isnan(kwh), -np.inf, kwh), -3, axis=0)
-    third, most = top[-3], top[-1]
-    spike: Mask = (most > SPIKE * third) & (most > SPIKE_KWH) & (told >= 3)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        live = np.where(cells["volted"] > 0, cells["live"] / cells["volted"], np.nan)
-    return {"kwh": total, "coverage": coverage, "reads": cells["reads"].astype(float), "live": live,
-            "curve": cells["kwh"], "returned_kwh": cells["back"] / 1e6, "spike": spike.astype(float)}  # fmt: skip
-
-
-def read_share(reads: Column, expected: Column, present: Mask) -> dict[str, float]:
-    """The share of the readings due in a day that were got, of all meters."""
-    got, due = np.minimum(reads, expected)[present], expected[present]
-    return {"read_share": float(got.sum() / due.sum()) if len(due) else np.nan}
-
-
-def area_day(days: dict[str, Column], master: dict[str, Column], back: Times, present: Mask) -> dict[str, float]:
-    """Energy read in and out, likely unread in and out, three deviations of all that, and the lesser coverage.
-
-    Primary kWh; NaN without a gateway. What was not read of a meter is likely what its mean makes it, anything up to
-    twice as much is possible; of a meter of which less than half was read, what its contract's share of the area makes
-    likely. Registers are right to their last digit.
-    """
-    gateway, ratio = master["is_gateway"] == 1, zeroed(master["ratio"])
-    users, through = present & ~gateway, present & gateway
-    if not through.any() or not users.any() or np.isnan(master["ratio"][users]).all():
-        return dict.fromkeys(("energy_in", "energy_out", "unread_in", "unread_out", "doubt", "coverage"), np.nan)
-    micro = np.rint(zeroed(days["kwh"]) * ratio * 1e6).astype(np.int64)
-    sent = np.rint(back * ratio).astype(np.int64)
-    energy_in = int(micro[through].sum()) - int(sent[through].sum()) + int(sent[users].sum())
-    energy_out = int(micro[users].sum())
-    read, coverage = np.logical_not(np.isnan(days["kwh"])), np.maximum(days["coverage"], 0.5)
-    unread = np.rint(np.where(read, micro * (1 / coverage - 1), 0)).astype(np.int64)
-    if (dark := users & ~read).any():
-        weights = np.rint(contract_shares(master["contract_kva"], users) * 1000).astype(np.int64)
-        known = int(weights[users & read].sum())
-        unread[dark] = np.rint(weights[dark] * (energy_out / known)) if known else 0
-    milli = np.rint(np.hypot(unread[present] / 1e3, LAST_DIGIT * ratio[present] * 1e3)).astype(np.int64)
-    return {
-        "energy_in": energy_in / 1e6, "energy_out": energy_out / 1e6,
-        "unread_in": int(unread[through].sum()) / 1e6, "unread_out": int(unread[users].sum()) / 1e6,
-        "doubt": math.sqrt(3 * int(np.square(milli).sum())) / 1e3,
-        "coverage": min(float(days["coverage"][through].mean()), float(days["coverage"][users].mean())),
-    }  # fmt: skip
-
-
-def contract_shares(contract: Column, users: Mask) -> Column:
-    """By what users' energy is likely in proportion: their contract, or the mean contract where one has none."""
-    told = users & (contract > 0)
-    mean = contract[told].sum() / np.count_nonzero(told) if told.any() else 1.0
-    return np.where(told, contract, mean)
-
-
 def waves(slots: Codes) -> Iterator[Codes]:
     """Row numbers in parts that hold each slot at most once, every slot's rows in order of arrival."""
     if ascending(slots):
@@ -836,12 +948,3 @@ def waves(slots: Codes) -> Iterator[Codes]:
     by_turn = np.argsort(turn, kind="stable")
     for part in np.split(order[by_turn], np.cumsum(np.bincount(turn))[:-1]):
         yield np.sort(part)
-
-
-def grouped(codes: Codes) -> Iterator[tuple[int, Codes]]:
-    """Each code with its rows, in order of arrival."""
-    order = np.argsort(codes, kind="stable")
-    ordered = codes[order]
-    starts = np.flatnonzero(np.diff(ordered, prepend=-1)).tolist()
-    for start, end in pairwise([*starts, len(order)]):
-        yield int(ordered[start]), order[start:end]

@@ -53,8 +53,8 @@ def keep_highest(highest: Array, where: Codes, values: Column) -> None:
     highest[:, cells] = np.sort(np.concatenate([highest[:, cells], fresh]), axis=0)[-len(highest) :]
 
 
-def height_columns(cells: dict[str, Array], expected: Column, length: int) -> dict[str, Column]:
-    """The Days columns of every member; `expected` is how many intervals the day of so many seconds has."""
+def height_columns(cells: dict[str, Array], expected: Column, length: Column) -> dict[str, Column]:
+    """The Days columns of every member; `expected` is how many intervals each one's day of so many seconds has."""
     loaded, unbalanced = (cells[name] >= ENOUGH * expected for name in ("loads_told", "unbalances_told"))
     ranks = np.maximum(expected // 100 + 1, 2), np.maximum(LASTING * expected // length, 1)
     p99, lasting = (np.where(loaded, nth(cells["loads"], rank), np.nan) for rank in ranks)

@@ -11,8 +11,8 @@ from schemas.columns import Codes, Column
 class Exceeding:
     """What share of its contract a customer's load reached on each of the last 30 days, in whole per cent."""
 
-    reads: tuple[str, ...] = ("kva_p99", "contract_kva")
-    takes: tuple[str, ...] = ("suspended_kva", "at", "effective")
+    reads: tuple[str, ...] = ()  # a day of which nothing is known is one of the thirty too
+    takes: tuple[str, ...] = ("kva_p99", "contract_kva", "suspended_kva", "at", "effective")
     gives: tuple[str, ...] = ("share_fifth",)
 
     DAYS, FIFTH = 30, 5

@@ -1,20 +1,40 @@
-"""Arrays in few bytes, exactly: decimals as whole numbers, bytes of like significance side by side."""
+"""Arrays in few bytes, exactly: decimals as whole numbers, bytes of like significance side by side.
+
+The days of many areas are packed at once, and each can be read alone: it names its columns, their types and shapes.
+Those that were packed one by one are still read.
+"""
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from itertools import groupby
+from math import prod
+from operator import itemgetter
+from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from cramjam import zstd
+from numpy.typing import NDArray
 
 from models.cells import Array
 from models.saved import dumps, loads
+from schemas.columns import Codes
 
 PLACES = (2, 3, 4)  # decimals that meters tell; what has more stays a float
 NONE = -1  # for NaN
+DAY_MARK = 2  # first byte of a day that was packed with others; one packed alone begins as a map
+Columns = Mapping[str, Array]  # each of the shape (*lead, members) or (*lead, areas)
 
 
-def packed(arrays: dict[str, Array]) -> bytes:
+class Unpacked(NamedTuple):
+    """The days of some areas: the columns of all their members and of the areas, and how many members each has."""
+
+    members: dict[str, Array]
+    areas: dict[str, Array]
+    sizes: Codes
+
+
+def packed(arrays: Columns) -> bytes:
     """The arrays as bytes.
 
     >>> unpacked(packed({"kwh": np.array([0.25, np.nan], np.float32)}))["kwh"].tolist()
@@ -28,14 +48,127 @@ def packed(arrays: dict[str, Array]) -> bytes:
     return bytes(zstd.compress(dumps(tree), level=1))
 
 
-@lru_cache(maxsize=1)
 def unpacked(data: bytes) -> dict[str, Array]:
-    """The arrays that `packed` was given, not to be written to; often asked for twice in a row."""
+    """The arrays that `packed` was given, not to be written to."""
+    return arrays_of(bytes(zstd.decompress(data)))
+
+
+def packed_days(members: Columns, areas: Columns, sizes: Codes) -> list[bytes]:
+    """The day of each of some areas, from the columns of all their members and of the areas."""
+    plan = [[(name, a.dtype.str, a.shape[:-1]) for name, a in columns.items()] for columns in (members, areas)]
+    head = msgspec.msgpack.encode(plan)
+    head = bytes([DAY_MARK]) + len(head).to_bytes(2, "little") + head
+    rows, sums = planes(members), np.ascontiguousarray(planes(areas).T)
+    days = []
+    for size, end, told in zip(sizes.tolist(), np.cumsum(sizes).tolist(), sums, strict=True):
+        body = head + told.tobytes() + rows[:, end - size : end].tobytes()
+        days.append(bytes(zstd.compress(body, level=1)))
+    return days
+
+
+def unpacked_days(days: Sequence[bytes], members: Columns, areas: Columns) -> Unpacked:
+    """These columns of some days; where a day lacks one, it has the value given here, which is that of one cell."""
+    opened = [opening(bytes(zstd.decompress(day))) for day in days]
+    parts: list[Unpacked] = []
+    for plan, alike in groupby(opened, key=itemgetter(0)):
+        bodies = [body for _, body in alike]
+        parts += [together(plan, bodies, members, areas)] if plan else [alone(body, members, areas) for body in bodies]
+    counts = [int(part.sizes.sum()) for part in parts]
+    return Unpacked(
+        joined([part.members for part in parts], members, counts),
+        joined([part.areas for part in parts], areas, [len(part.sizes) for part in parts]),
+        np.concatenate([part.sizes for part in parts]),
+    )
+
+
+def opening(day: bytes) -> tuple[bytes, bytes]:
+    """The plan of a day and what follows it; no plan where it was packed alone."""
+    if day[0] != DAY_MARK:
+        return b"", day
+    end = 3 + int.from_bytes(day[1:3], "little")
+    return day[3:end], day[end:]
+
+
+def together(plan: bytes, bodies: Sequence[bytes], members: Columns, areas: Columns) -> Unpacked:
+    """The named columns of days that follow the same plan."""
+    plans = msgspec.msgpack.decode(plan)
+    width, least = (sum(map(bytes_of, columns)) for columns in plans)
+    told = [np.frombuffer(body, np.uint8) for body in bodies]
+    sizes = np.array([(len(body) - least) // width for body in told], np.int64)
+    if len(set(sizes.tolist())) == 1:
+        rows = np.stack(told)[:, least:].reshape(len(told), width, sizes[0]).transpose(1, 0, 2).reshape(width, -1)
+    else:
+        rows = np.concatenate([body[least:].reshape(width, -1) for body in told], axis=1)
+    sums = np.stack([body[:least] for body in told], axis=1)
+    return Unpacked(columns_of(rows, plans[0], members), columns_of(sums, plans[1], areas), sizes)
+
+
+def alone(tree: bytes, members: Columns, areas: Columns) -> Unpacked:
+    """The named columns of a day that was packed alone."""
+    told = arrays_of(tree)
+    own = {name: array for name, array in told.items() if name in members}
+    sums = {name: array[..., None] for name, array in told.items() if name in areas}
+    return Unpacked(own, sums, np.array([max((array.shape[-1] for array in own.values()), default=0)]))
+
+
+def arrays_of(tree: bytes) -> dict[str, Array]:
+    """The arrays of a tree that `packed` made."""
     arrays: dict[str, Array] = {}
-    for name, (dtype, shape, places, by_significance) in loads(bytes(zstd.decompress(data))).items():
+    for name, (dtype, shape, places, by_significance) in loads(tree).items():
         column = np.ascontiguousarray(by_significance.T).reshape(-1)
         arrays[name] = column.view(dtype).reshape(shape) if places is None else decimals(column, shape, places)
     return arrays
+
+
+def joined(parts: Sequence[Columns], empty: Columns, counts: Sequence[int]) -> dict[str, Array]:
+    """The named columns of some parts one after another, empty where a part has none of that name."""
+    whole: dict[str, Array] = {}
+    for name, value in empty.items():
+        told = [
+            part[name] if name in part else np.repeat(value[..., None], count, axis=-1)
+            for part, count in zip(parts, counts, strict=True)
+        ]
+        whole[name] = told[0] if len(told) == 1 else np.concatenate(told, axis=-1)
+    return whole
+
+
+def planes(columns: Columns) -> NDArray[np.uint8]:
+    """The bytes of each cell of some columns, those of like significance one after another, by cell."""
+    told: list[NDArray[np.uint8]] = []
+    for array in columns.values():
+        flat, places = array.reshape(-1, array.shape[-1]), None
+        if array.dtype == np.float32:
+            flat, places = wholes(flat)
+        as_bytes = np.ascontiguousarray(flat).view(np.uint8).reshape(*flat.shape, flat.itemsize)
+        told.append(as_bytes.transpose(2, 0, 1).reshape(-1, flat.shape[1]))
+        if places is not None:
+            told.append(places[None])
+    return np.concatenate(told)
+
+
+def bytes_of(column: tuple[str, str, Sequence[int]]) -> int:
+    """How many bytes `planes` makes of a cell of a column."""
+    kind, lead = np.dtype(column[1]), column[2]
+    return prod(lead) * kind.itemsize + (kind == np.float32)
+
+
+def columns_of(
+    told: NDArray[np.uint8], plan: Sequence[tuple[str, str, Sequence[int]]], names: Collection[str]
+) -> dict[str, Array]:
+    """The named columns of those of which `planes` gave the bytes."""
+    columns: dict[str, Array] = {}
+    start, count = 0, told.shape[1]
+    for column in plan:
+        name, kind, lead = column[0], np.dtype(column[1]), column[2]
+        end = start + prod(lead) * kind.itemsize
+        if name in names:
+            as_bytes = told[start:end].reshape(kind.itemsize, -1, count).transpose(1, 2, 0)
+            array = np.ascontiguousarray(as_bytes).reshape(-1).view(kind).reshape(-1, count)
+            if kind == np.float32:
+                array = decimals(array, array.shape, told[end])
+            columns[name] = array.reshape(*lead, count)
+        start += bytes_of(column)
+    return columns
 
 
 def wholes(array: Array) -> tuple[Array, Array]:

@@ -8,6 +8,7 @@ import numpy as np
 from models.cells import Cells
 from models.features import Columns
 from models.index import Index
+from models.runs import grouped
 from schemas.columns import Codes
 
 if TYPE_CHECKING:
@@ -79,16 +80,14 @@ class PeerScore:
         """Adds peer_score between 0 and 1; NaN before the model has seen enough, or without a change to score."""
         change, segment, areas = columns["change"], columns["residential"], columns["area"]
         score = np.full(len(slots), np.nan)
-        for area in np.unique(areas).tolist():
-            for kind in np.unique(segment[(areas == area) & ~np.isnan(segment)]).tolist():
-                rows = np.flatnonzero((areas == area) & (segment == kind) & ~np.isnan(change))
-                if not len(rows):
-                    continue
-                key, at = (self.meters.pairs[slots[rows[0]]][0], kind), int(columns["at"][rows[0]])
-                if self.learns:
-                    self.peers.learn(key, at, change[rows].tolist())
-                    continue
+        told = np.flatnonzero(~np.isnan(change) & ~np.isnan(segment))
+        for _, some in grouped(areas[told].astype(np.int64) << 1 | (segment[told] > 0)):
+            rows = told[some]
+            key = self.meters.pairs[slots[rows[0]]][0], float(segment[rows[0]])
+            at = int(columns["at"][rows[0]])
+            if self.learns:
+                self.peers.learn(key, at, change[rows].tolist())
+            elif self.peers.count(key, at - LAG) >= GRACE:
                 scorer = self.peers.scorer(key, at - LAG)
-                if self.peers.count(key, at - LAG) >= GRACE:
-                    score[rows] = [scorer.score_one(None, value) for value in change[rows].tolist()]
+                score[rows] = [scorer.score_one(None, value) for value in change[rows].tolist()]
         return {"peer_score": score}

@@ -9,6 +9,7 @@ import numpy as np
 
 from models.cells import Array, Cells
 from models.features import DAY, Columns
+from models.runs import crowded
 from schemas.columns import Codes, Column, Mask
 
 HOUR = 3600
@@ -40,18 +41,28 @@ def in_steps(volts: Column) -> Array:
     return np.where((steps > 0) & (steps <= HIGHEST), steps, 0).astype(np.uint16)
 
 
-def beside_gateway(volts: Array, gateway: Array, master: dict[str, Column]) -> dict[str, Column]:
-    """The Days column of every member, from (hours, members) and the gateway's (3, hours), both in steps."""
-    changes = len(volts) - 1
-    told = np.full((3 * changes, volts.shape[1]), np.nan, np.float32)
-    through = np.flatnonzero(master["is_gateway"] == 1)
-    if len(through) and gateway.any():
-        pt, un = master["ratio"] / master["ct"], master["un"] / STEP
-        alike = (master["is_gateway"] == 0) & (master["three_wire"] == 0) & (pt == pt[through[0]])
-        own = np.diff(np.where((volts > LIVE * un) & alike, volts, np.float32(np.nan)), axis=0)
-        theirs = np.diff(np.where(gateway > LIVE * un[through[0]], gateway, np.float32(np.nan)), axis=1)
-        apart = own - theirs[:, :, None]
-        told[:] = np.float32(STEP) * np.where(np.isnan(apart).any(axis=0), np.nan, apart).reshape(told.shape)
+def beside_gateway(volts: Array, gateway: Array, master: dict[str, Column], sizes: Codes) -> dict[str, Column]:
+    """The Days column of every member, from (hours, members) and the gateways' (3, hours, areas), both in steps.
+
+    An area has so many of the members, one area after another.
+    """
+    owner, through = np.repeat(np.arange(len(sizes)), sizes), np.flatnonzero(master["is_gateway"] == 1)
+    told = np.full((3 * (len(volts) - 1), volts.shape[1]), np.nan, np.float32)
+    first = np.full(len(sizes), -1)
+    first[owner[through][::-1]] = through[::-1]
+    compared = (first >= 0) & gateway.reshape(-1, len(sizes)).any(axis=0)
+    rows = np.flatnonzero(compared[owner])
+    if not len(rows):
+        return {"voltage_apart": told}
+    here, beside = owner[rows], first[owner[rows]]
+    pt, un = master["ratio"] / master["ct"], master["un"] / STEP
+    alike = (master["is_gateway"][rows] == 0) & (master["three_wire"][rows] == 0) & (pt[rows] == pt[beside])
+    volts = volts[:, rows]
+    own = np.diff(np.where((volts > LIVE * un[rows]) & alike, volts, np.float32(np.nan)), axis=0)
+    theirs = np.diff(np.where(gateway > LIVE * un[first], gateway, np.float32(np.nan)), axis=1)
+    apart = own - theirs[:, :, here]
+    apart = np.float32(STEP) * np.where(np.isnan(apart).any(axis=0), np.nan, apart)
+    told[:, rows] = apart.reshape(-1, len(rows))
     return {"voltage_apart": told}
 
 
@@ -90,10 +101,8 @@ class Phases:
         for phase, column in enumerate(apart):
             filed = columns["filed_phase"][rows] == phase
             out["filed_apart"][rows[filed]] = column[filed]
-        for area in np.unique(columns["area"][rows]).tolist():
-            here = rows[columns["area"][rows] == area]
-            if len(here) >= self.CROWD:
-                out["area_apart"][here] = np.median(out["found_apart"][here])
+        for _, some in crowded(columns["area"][rows], self.CROWD):
+            out["area_apart"][rows[some]] = np.median(out["found_apart"][rows[some]])
         return out
 
     def learn(self, slots: Codes, at: Array, squares: Array, pairs: Array) -> tuple[Array, Array]:
@@ -163,10 +172,9 @@ class Coupling:
         found = -dip, 1 - rest / whole, 1 - week[0] / week[1], week[0] / week[2] / noise
         for name, column in zip(self.gives, found, strict=True):
             out[name][rows[known]] = column[known]
-        for area in np.unique(columns["area"][rows[known]]).tolist():
-            mine = rows[known & able & (columns["area"][rows] == area)]
-            if len(mine) >= Phases.CROWD:
-                out["unexplained"][mine] /= np.maximum(np.median(out["unexplained"][mine]), 1)
+        told = rows[known & able]
+        for _, some in crowded(columns["area"][told], Phases.CROWD):
+            out["unexplained"][told[some]] /= np.maximum(np.median(out["unexplained"][told[some]]), 1)
         return out
 
     def sums(self, columns: Columns, rows: Codes) -> Array:
@@ -182,8 +190,7 @@ class Coupling:
         watts = np.rint(np.take(columns["curve"][every - 1 :: every], rows, axis=1) * (1000 * HOUR / own))
         x, m = np.diff(watts[: len(y) + 1], axis=0), np.full(y.shape, np.nan)
         group = columns["area"][rows].astype(np.int64) * 3 + phase
-        for one in np.unique(group).tolist():
-            mine = np.flatnonzero(group == one)
+        for _, mine in crowded(group, Phases.CROWD):
             m[:, mine] = lower_median(y[:, mine])[:, None]
         told = ~np.isnan(x + y + m)
         x, m, y = (np.where(told, column, 0) for column in (x, m, y))

@@ -6,14 +6,13 @@ What trouble there is teaches little: a day counts within half to twice the usua
 """
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from models.calendar import FESTIVAL, HOLIDAY, day_kinds, day_of, month_of
 from models.cells import Cells
 from models.features import DAY, HOUR, Columns
-from schemas.columns import Codes, Column, Mask
+from models.runs import crowded
+from schemas.columns import Codes, Column
 
 COVERED = 0.9  # of a day's intervals, measured
 HOURS = 24
@@ -43,21 +42,20 @@ def learned(
     return np.where(np.isnan(value), usual, after)
 
 
-def crowds(areas: Codes, segments: Column, told: Mask) -> Iterator[tuple[Codes, Codes]]:
-    """Rows of an area and class of customer, and those among them that are told."""
-    key = areas.astype(np.int64) << CLASSES | segments.astype(np.int64) & (1 << CLASSES) - 1
-    for crowd in np.unique(key[told]).tolist():
-        rows = np.flatnonzero(key == crowd)
-        yield rows, rows[told[rows]]
+def crowds(areas: Codes, segments: Column) -> Codes:
+    """A number for the area and class of customer of each row."""
+    return np.asarray(areas.astype(np.int64) << CLASSES | segments.astype(np.int64) & (1 << CLASSES) - 1)
 
 
 def common(areas: Codes, segments: Column, values: Column) -> Column:
     """The median of the peers' values; 0 where fewer than five have one."""
-    shared = np.zeros(len(values))
-    for rows, told in crowds(areas, segments, ~np.isnan(values)):
-        if len(told) >= PEERS:
-            shared[rows] = np.median(values[told])
-    return shared
+    told = np.flatnonzero(~np.isnan(values))
+    if len(told) < PEERS:
+        return np.zeros(len(values))
+    crowd = crowds(areas, segments)
+    medians = {one: np.median(values[told[rows]]) for one, rows in crowded(crowd[told], PEERS)}
+    known, place = np.unique(crowd, return_inverse=True)
+    return np.array([medians.get(one, 0.0) for one in known.tolist()])[place]
 
 
 def own(values: Column, shared: Column) -> Column:
@@ -432,9 +430,12 @@ class Months:
     def among(self, areas: Codes, segments: Column, size: Column) -> tuple[Column, Column, Column]:
         """How far each is above its peers' median, the peers' spread, and how many they are; NaN among too few."""
         ahead, spread, peers = np.full((3, len(size)), np.nan)
-        for _, told in crowds(areas, segments, ~np.isnan(size)):
-            peers[told] = len(told)
-            if len(told) >= PEERS:
-                ahead[told] = size[told] - np.median(size[told])
-                spread[told] = max(1.4826 * float(np.median(np.abs(ahead[told]))), self.LEAST_SPREAD)
+        known = np.flatnonzero(~np.isnan(size))
+        crowd = crowds(areas[known], segments[known])
+        _, place, counts = np.unique(crowd, return_inverse=True, return_counts=True)
+        peers[known] = counts[place]
+        for _, rows in crowded(crowd, PEERS):
+            told = known[rows]
+            ahead[told] = size[told] - np.median(size[told])
+            spread[told] = max(1.4826 * float(np.median(np.abs(ahead[told]))), self.LEAST_SPREAD)
         return ahead, spread, peers

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
@@ -11,6 +10,7 @@ from msgspec.structs import replace
 
 from models.cells import Array
 from models.index import Index
+from models.runs import runs, sizes_of
 from models.tariffs import in_force
 from schemas.columns import PHASES, SEGMENTS, Codes, Column, Times
 from schemas.master import Area, Meter, Segment, Stage, Tariff, Transformer, Wiring
@@ -26,7 +26,7 @@ VOLTAGES = (("medium_voltage", 1, 30), ("high_voltage", 30, 100), ("highest_volt
 STAGES = [Stage(stage=stage, hours=hours) for stage, hours in (
     ("reading", 24), ("checking", 24), ("review", 24), ("issue", 120), ("collection", 480))]  # fmt: skip
 DAY = 86_400
-UNKNOWN = {"is_gateway": 0.0, "effective": -1.0, "segments": 0.0}
+UNKNOWN = {"is_gateway": 0.0, "effective": -1.0, "segments": 0.0, "users": 0.0}
 
 
 def segments_code(*segments: str) -> int:
@@ -78,10 +78,14 @@ class Versions:
         rows = np.array([row for _, row in told], float).reshape(len(told), len(self.columns)).T
         order = np.argsort(keys, kind="stable")
         known = np.concatenate([self.table[:, 1:][:, kept], rows], axis=1)[:, order]
-        self.keys = keys[order]
-        self.table = np.ascontiguousarray(np.concatenate([self.table[:, :1], known], axis=1))  # else take copies it
+        self.fill(keys[order], known, int(slots.max(initial=-1)) + 1)
+
+    def fill(self, keys: Times, rows: Array, slots: int = 0) -> None:
+        """Set the whole history of all slots, of which there are so many at least."""
+        self.keys = keys
+        self.table = np.ascontiguousarray(np.concatenate([self.table[:, :1], rows], axis=1))  # else take copies it
         self.latest = int((self.keys & (1 << 33) - 1).max(initial=0))
-        self.newest = np.zeros(int(slots.max(initial=len(self.newest) - 1)) + 1, np.int64)
+        self.newest = np.zeros(max(slots, len(self.newest), int(keys[-1] >> 33) + 1 if len(keys) else 0), np.int64)
         self.newest[self.keys >> 33] = np.arange(1, len(keys) + 1)
         self.asked = np.full(1, -1), {}
 
@@ -140,19 +144,23 @@ class Registry:
         self.members: dict[str, list[int]] = {}  # meter slots by area
         self.connected: Column = np.zeros(0)  # by meter slot: since when its customer is new to the area, else NaN
         self.accounts: dict[str, dict[str, list[Meter]]] = {}  # by area and customer, where they were asked for
-        self.crowds: dict[int, tuple[list[int], list[int]]] = {}  # by area slot: since when how many users
+        self.area_of = np.zeros(0, np.int64)  # by meter slot, of those that were ever enrolled
+        self.sizes = np.zeros(0, np.int64)  # by area slot: how many meters it has
+        self.crowds: Versions | None = None  # how many users an area has, where it was asked for
 
     def clear(self) -> None:
         """Forget every area."""
         self.meters, self.transformers = Versions(METER_COLUMNS), Versions(AREA_COLUMNS)
         self.connected = np.zeros(0)
-        self.areas, self.members, self.accounts, self.crowds = {}, {}, {}, {}
+        self.area_of, self.sizes = np.zeros(0, np.int64), np.zeros(0, np.int64)
+        self.areas, self.members, self.accounts, self.crowds = {}, {}, {}, None
 
     def enroll(self, areas: Iterable[Area]) -> None:
         """Take areas in, each in place of what was known of it."""
         areas = list(areas)
         meters: dict[int, list[tuple[int, list[float]]]] = {}
         transformers: dict[int, list[tuple[int, list[float]]]] = {}
+        owners: dict[int, int] = {}
         for area in areas:
             for slot in self.members.get(area.area, []):
                 meters[slot] = []
@@ -167,12 +175,17 @@ class Registry:
             self.members[area.area] = list(ours)
             meters |= ours
             slot = self.area_index.slot(area.area, "")
-            self.crowds.pop(slot, None)
+            owners |= dict.fromkeys(ours, slot)
             transformers[slot] = [(t.effective, transformer_row(t)) for t in area.transformers]
         self.meters.replace(meters)
         self.transformers.replace(transformers)
         more = len(self.meter_index) - len(self.connected)
         self.connected = np.concatenate([self.connected, np.full(more, np.nan)])
+        self.area_of = np.concatenate([self.area_of, np.full(len(self.meter_index) - len(self.area_of), -1)])
+        self.sizes = np.concatenate([self.sizes, np.zeros(len(self.area_index) - len(self.sizes), np.int64)])
+        self.area_of[list(owners)] = list(owners.values())
+        self.sizes[list(transformers)] = [len(self.members[area.area]) for area in areas]
+        self.crowds = None
         self.connected[list(meters)] = np.nan
         for area in areas:
             for meter, since in newcomers(area).items():
@@ -208,26 +221,38 @@ class Registry:
         names = dict.fromkeys(stage.stage for stage in known.stages)
         return [in_force[name] for name in names if name in in_force]
 
+    def size(self, areas: Codes) -> Codes:
+        """How many meters some areas have by the master data."""
+        known = areas < len(self.sizes)
+        if known.all():
+            return self.sizes[areas]
+        sizes = np.zeros(len(areas), np.int64)
+        sizes[known] = self.sizes[areas[known]]
+        return sizes
+
     def users(self, areas: Codes, at: Times) -> Codes:
         """How many enrolled meters besides the gateway are in force in the intervals that end at some times."""
-        counts = []
-        for slot, end in zip(areas.tolist(), at.tolist(), strict=True):
-            if slot not in self.crowds:
-                self.crowds[slot] = self.crowd(slot)
-            since, users = self.crowds[slot]
-            counts.append(users[bisect_right(since, end) - 1])
-        return np.array(counts, np.int64)
+        if self.crowds is None:
+            self.crowds = self.counted()
+        return self.crowds.column("users", self.crowds.rows(areas, at)).astype(np.int64)
 
-    def crowd(self, area: int) -> tuple[list[int], list[int]]:
-        """Since when an area has how many users."""
-        meters = np.array(self.members.get(self.area_index.pairs[area][0], []), np.int32)
-        held = self.meters.at(1 + np.flatnonzero(np.isin(self.meters.keys >> 33, meters)))
-        marks = np.concatenate([[0.0], held["effective"] + 1, held["member_until"] + 1])
-        since = np.unique(marks[np.isfinite(marks)]).astype(np.int64).tolist()
-        return since, [self.present(meters, at) for at in since]
+    def counted(self) -> Versions:
+        """How many users each area has, and from when on."""
+        keys, held = self.meters.keys, self.meters.at(1 + np.arange(len(self.meters.keys)))
+        meters, since = keys >> 33, (keys & (1 << 33) - 1) + 1
+        replaced = np.where(np.append(meters[1:], -1) == meters, np.append(since[1:], 0), np.inf)[: len(keys)]
+        until = np.minimum(replaced, held["member_until"] + 1)
+        users, areas = (held["is_gateway"] == 0) & (until > since), self.area_of[meters] << 33
+        leaving = users & np.isfinite(until)
+        come, gone = areas[users] | since[users], areas[leaving] | until[leaving].astype(np.int64)
 
-    def present(self, meters: Codes, at: int) -> int:
-        """How many of some meters are users in the interval that ends at a time."""
-        rows = self.meters.rows(meters, np.full(len(meters), at - 1))
-        master = self.meters.at(rows)
-        return int(np.count_nonzero((rows > 0) & (master["is_gateway"] == 0) & (at <= master["member_until"])))
+        marks = np.concatenate([come, gone])
+        order = np.argsort(marks, kind="stable")
+        marks, so_far = marks[order], np.cumsum(np.repeat([1, -1], [len(come), len(gone)])[order])
+        ends = np.flatnonzero(np.append(marks[1:], -1) != marks)
+        marks, so_far = marks[ends], so_far[ends]
+        begins = runs(marks >> 33)
+        before = np.repeat(np.append(0, so_far)[begins], sizes_of(begins, len(marks)))
+        crowds = Versions(("users",))
+        crowds.fill(marks, (so_far - before)[None].astype(float))
+        return crowds

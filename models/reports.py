@@ -13,7 +13,8 @@ import msgspec
 import numpy as np
 
 from models.calendar import day_of, midnights
-from models.cells import Array, Cells
+from models.cells import Cells
+from models.days import DayRows
 from models.deadlines import NEVER, Deadlines, Timeline, Told
 from models.grid import waves
 from models.incidents import DAY, HEARD, MONTH, OPENINGS, Drop, Notebook, Report, Row
@@ -93,16 +94,20 @@ class Reports(Deadlines):
         area, meter = self.index.pairs[slot]
         return [slot] if meter else [other for other in self.index.known[area].values() if other in self.items]
 
-    def file(self, area: int, day: int, meters: Codes, kwh: Array) -> None:
-        """Take an area's sealed day in, and see what became of the use of meters a week after they reported."""
+    def file(self, sealed: DayRows) -> None:
+        """Take a sealed day of each of some areas in, and see what became of use a week after meters reported."""
         self.energy.room(len(self.registry.meter_index))
         held, last = self.energy["kwh"], self.energy["last"]
-        for missed in range(max(int(last[meters].min(initial=day)), day - DAYS) + 1, day):
-            held[missed % DAYS, meters[last[meters] < missed]] = np.nan
-        held[day % DAYS, meters], last[meters] = kwh, day
-        for slot in np.flatnonzero(self.cells["area"][: len(self.index)] == area).tolist():
+        meters, day, before = sealed.meters, np.repeat(sealed.days, sealed.sizes), last[sealed.meters]
+        for back in range(1, min(DAYS, int((day - before).max(initial=0)))):
+            missed = np.flatnonzero(before < day - back)
+            held[(day[missed] - back) % DAYS, meters[missed]] = np.nan
+        held[day % DAYS, meters], last[meters] = sealed.columns["kwh"], day
+        reported = self.cells["area"][: len(self.index)]
+        days = dict(zip(sealed.areas.tolist(), sealed.days.tolist(), strict=True))
+        for slot in np.flatnonzero(np.isin(reported, sealed.areas)).tolist():
             for report in self.items[slot].told:
-                if report.event in FOLLOWED and self.day(report.at) + WEEK == day:
+                if report.event in FOLLOWED and self.day(report.at) + WEEK == days[int(reported[slot])]:
                     self.follow(slot, report.at)
 
     def follow(self, slot: int, at: int) -> None:

@@ -1,9 +1,12 @@
-"""Runs of equal codes in rows."""
+"""Runs of rows that belong together: of equal codes, or of so many rows each."""
 from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 
-from schemas.columns import Codes
+from schemas.columns import Codes, Column, Mask
 
 
 def runs(*codes: Codes) -> Codes:
@@ -28,3 +31,40 @@ def sizes_of(begins: Codes, end: int) -> Codes:
 def ascending(codes: Codes) -> bool:
     """Whether every code is greater than the one before, so that none occurs twice."""
     return bool((codes[1:] > codes[:-1]).all())
+
+
+def grouped(codes: Codes) -> Iterator[tuple[int, Codes]]:
+    """Each code with its rows, in order of arrival."""
+    order = np.argsort(codes, kind="stable")
+    ordered = codes[order]
+    starts = runs(ordered).tolist()
+    for start, end in pairwise([*starts, len(order)]):
+        yield int(ordered[start]), order[start:end]
+
+
+def crowded(codes: Codes, least: int) -> Iterator[tuple[int, Codes]]:
+    """Each code that at least so many rows have, with its rows in order of arrival.
+
+    >>> [(code, rows.tolist()) for code, rows in crowded(np.array([7, 5, 7]), 2)]
+    [(7, [0, 2])]
+    """
+    known, places, counts = np.unique(codes, return_inverse=True, return_counts=True)
+    many = np.flatnonzero(counts[places] >= least)
+    for place, rows in grouped(places[many]):
+        yield int(known[place]), many[rows]
+
+
+def whole_sums(values: Codes | Mask, sizes: Codes) -> Codes:
+    """The sum of each run of so many integers; 0 of none."""
+    so_far = np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
+    ends = np.cumsum(sizes)
+    return np.asarray(so_far[ends] - so_far[ends - sizes])
+
+
+def float_sums(values: Column, sizes: Codes) -> Column:
+    """The sum of each run of so many floats, to the last bit as if it stood alone; 0 of none."""
+    begins, sums = np.cumsum(sizes) - sizes, np.zeros(len(sizes))
+    for size in np.unique(sizes[sizes > 0]).tolist():
+        alike = np.flatnonzero(sizes == size)
+        sums[alike] = values[begins[alike, None] + np.arange(size)].sum(axis=1)
+    return sums

@@ -7,6 +7,7 @@ import numpy as np
 
 from models.cells import Array, Cells
 from models.features import DAY, Columns
+from models.runs import grouped
 from schemas.columns import Codes, Column, Mask
 
 COVERED = 0.9  # of a user's intervals, for its day to count
@@ -53,9 +54,9 @@ class Suspects:
             slots[told], columns["at"][told], np.where(gateway == 1, columns["area_unusual_kwh"][told], energy)
         )
         out = {name: np.full(len(slots), np.nan) for name in self.gives}
-        for here in np.unique(area).tolist():
-            users = np.flatnonzero((area == here) & (gateway == 0))
-            loss = days[:, np.flatnonzero((area == here) & (gateway == 1))[0]].astype(np.float64)
+        for _, rows in grouped(area):
+            users = rows[gateway[rows] == 0]
+            loss = days[:, rows[gateway[rows] == 1][0]].astype(np.float64)
             known = ~np.isnan(loss)
             if not len(users) or np.count_nonzero(known) < LEAST:
                 continue
