@@ -202,7 +202,8 @@ class Engine:
 
     def installed(self, meter: int, at: int) -> dict[str, float]:
         """For how many days a new customer has been connected, in the first month."""
-        days = float(self.registry.known_for(np.array([meter]), np.array([at]))[0])
+        connected = self.registry.connected
+        days = (at - connected.item(meter)) / DAY if meter < len(connected) else -1.0
         return {"installed_days": round(days, 2)} if 0 <= days <= NEW else {}
 
     def step(self, batch: Batch) -> list[Alert]:

@@ -121,7 +121,7 @@ class Judge:
                 else:
                     score = scores[..., row]
                     phase = int(np.nanargmax(score)) if score.ndim else -1
-                    found = Finding(since, severity, row, phase, float(np.nanmax(score)))
+                    found = Finding(since, severity, row, phase, float(score[phase] if score.ndim else score))
                     yield self.tell(episodes, int(slots[row]), found, columns)
 
     def clear(self, episodes: Episodes, slot: int, at: int) -> Alert:

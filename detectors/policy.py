@@ -191,8 +191,8 @@ class Policy:
                 del known[key]
                 self.decided.pop(key, None)
             for alert in known.values():
-                for subject in {"", alert.subject} if alert.held else ():
-                    held.setdefault((area, subject), []).append(alert)
+                for pair in {(area, ""), (area, alert.subject)} & self.events.keys() if alert.held else ():
+                    held.setdefault(pair, []).append(alert)
         for pair, spans in list(self.events.items()):
             if pair[0] in clocks:
                 kept = [s for s in spans if max(s[1], s[2]) > clocks[pair[0]] - MEMORY

@@ -11,7 +11,7 @@ import re
 import string
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -147,15 +147,32 @@ def fields_of(text: str) -> set[str]:
     return {name for _, name, _, _ in string.Formatter().parse(text) if name}
 
 
-class Phrases(string.Formatter):
-    """Formats numbers as `str.format` does, and those that stand for a word as that word."""
+class Part(NamedTuple):
+    """A part of a template: literal text, and what it names with its format."""
 
-    def format_field(self, value: Any, spec: str) -> str:
-        """A value as its format says."""
-        return WORDS[spec][int(value)] if spec in WORDS else super().format_field(value, spec)
+    needs: frozenset[str]  # what must be known for it to stand
+    pieces: tuple[tuple[str, str | None, str], ...]
+
+    def filled(self, shown: Mapping[str, Any]) -> str:
+        """The part filled in, numbers as `str.format` does, and those that stand for a word as that word."""
+        return "".join(
+            literal if name is None else literal + formatted(shown[name], spec) for literal, name, spec in self.pieces
+        )
 
 
-PHRASES = Phrases()
+def formatted(value: Any, spec: str) -> str:
+    """A value as its format says."""
+    return WORDS[spec][int(value)] if spec in WORDS else format(value, spec)
+
+
+@lru_cache(maxsize=1024)
+def parts_of(text: str) -> tuple[Part, ...]:
+    """A template in parts, of which every other one stands in brackets."""
+    parts = []
+    for n, part in enumerate(OPTIONAL.split(text)):
+        pieces = tuple((literal, name, spec or "") for literal, name, spec, _ in string.Formatter().parse(part))
+        parts.append(Part(frozenset(fields_of(part) if n % 2 else ()), pieces))
+    return tuple(parts)
 
 
 def sentence(text: str, shown: Mapping[str, Any]) -> str:
@@ -164,11 +181,8 @@ def sentence(text: str, shown: Mapping[str, Any]) -> str:
     >>> sentence("{kva:.0f} kVA[ at {power_factor:.2f}], {filed_class:class}.", {"kva": 3, "filed_class": 1.0})
     '3 kVA, commercial.'
     """
-
-    def part(found: re.Match[str]) -> str:
-        return PHRASES.vformat(found[1], (), shown) if fields_of(found[1]) <= shown.keys() else ""
-
-    return PHRASES.vformat(OPTIONAL.sub(part, text), (), shown)
+    told = (part.filled(shown) for part in parts_of(text) if part.needs <= shown.keys())
+    return "".join(told)
 
 
 def between(trouble: Any, well: Any) -> Column:

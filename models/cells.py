@@ -48,7 +48,7 @@ class Cells:
 
     def take(self, slots: Codes) -> dict[str, Array]:
         """Copies of the cells of some slots."""
-        return {name: array[..., slots] for name, array in self.arrays.items()}
+        return {name: np.take(array, slots, axis=-1) for name, array in self.arrays.items()}
 
     def put(self, slots: Codes, taken: dict[str, Array]) -> None:
         """Write back what `take` gave."""

@@ -41,7 +41,7 @@ HUNDREDTH = 100  # of a degree
 POINTS = 3  # of an area that must agree on its frequency: catalogue 1.5
 NOMINAL_HZ = 50.0
 GUESSED = 3  # an interval of which only estimates were read; else 0 unread, 1 read once, 2 more often
-PORTION_ROWS = 16_384  # meters' days that are closed, amended or sealed together
+PORTION_ROWS = 8192  # meters' days that are closed, amended or sealed together
 ROWS = 16  # of which larger areas are given multiples
 WAYS = 4  # days of an area whose places are found without looking them up
 
@@ -439,6 +439,8 @@ class Grid:
         parts: list[tuple[list[int], dict[str, Array], dict[str, Array], Codes, Codes, Codes]] = []
         if pooled:
             bases, rooms, numbers = np.array([(b.base, b.size, b.number) for b in blocks if b and not b.packed]).T
+            if len(pooled) == len(blocks) and (rooms >= sizes).all():
+                return Filed(self.rows.take(spread(bases, sizes)), self.sums.take(numbers), sizes, blank=False)
             parts.append((pooled, self.rows.arrays, self.sums.arrays, bases, rooms, numbers))
         if packed:
             told = unpacked_days([b.packed for b in blocks if b and b.packed], self.rows.empty, self.sums.empty)
