@@ -610,10 +610,12 @@ class Grid:
             self.midnights[sealing] + self.grace + self.turn(slots, SEALING),
         ])  # fmt: skip
         if days := PORTION_ROWS // max(2 * int(sizes.sum()), 1):
-            return min(int(due.min()) + days * DAY, now)
-        order = np.argsort(due, kind="stable")
-        last = np.searchsorted(np.cumsum(np.tile(sizes, 2)[order]), PORTION_ROWS, side="right")
-        return min(int(due[order[last]]), now)
+            until = int(due.min()) + days * DAY
+        else:
+            order = np.argsort(due, kind="stable")
+            last = np.searchsorted(np.cumsum(np.tile(sizes, 2)[order]), PORTION_ROWS, side="right")
+            until = int(due[order[last]])
+        return min(-(-until // self.interval) * self.interval, now)  # a day closes when an interval has passed
 
     def passed(self, slots: Codes, clocks: Times) -> tuple[Codes, Codes]:
         """The newest days of areas that are closed at some times of their clocks, and that are sealed."""

@@ -1,0 +1,192 @@
+"""Closing, sealing and passing time cost the same for every area and quiet day, and may be cut anywhere."""
+
+from __future__ import annotations
+
+from time import process_time
+
+import numpy as np
+import pytest
+
+from detectors import engine as engines
+from detectors.engine import Engine
+from models import grid as grids
+from models.grid import Block, Grid
+from models.packed import packed, packed_days, unpacked_days
+from schemas.columns import Readings
+from schemas.master import Area, Meter
+from tests.hostile import DAY, HOUR, hostile, town
+from tests.test_promises import engine_of, exactly, same, watch
+
+MIDNIGHT = 1_772_380_800  # in Shanghai
+HOURLY = 3600
+ROUNDS = 2  # of which the quickest counts
+
+
+def areas_of(count: int, meters: int) -> list[Area]:
+    return [Area(area=f"A{a}", meters=[Meter(meter=f"M{m}") for m in range(meters)]) for a in range(count)]
+
+
+def hours(areas: list[Area], first: int, last: int) -> list[Readings]:
+    """A reading of every meter in each of some hours."""
+    names, owners = zip(*((m.meter, n) for n, area in enumerate(areas) for m in area.meters), strict=True)
+    rng, rows = np.random.default_rng(1), np.arange(len(names))
+    return [
+        Readings.build(
+            names, rows, [area.area for area in areas], owners, np.full(len(rows), MIDNIGHT + hour * HOUR),
+            kwh=rng.uniform(0.05, 0.5, len(rows)).round(2),
+        )
+        for hour in range(first, last)
+    ]  # fmt: skip
+
+
+def closing(count: int, days: int = 5) -> float:
+    """CPU seconds an area of two meters for some days, of which all but four are sealed; the quickest of some."""
+    areas, spent = areas_of(count, 2), []
+    batches = hours(areas, 1, 24 * days)
+    for _ in range(ROUNDS):
+        engine = Engine(interval=HOURLY)
+        engine.enroll(areas)
+        begun = process_time()
+        for batch in batches:
+            engine.step(batch)
+        spent.append(process_time() - begun)
+        assert (engine.grid.clocks["sealed_day"][:count] >= engine.grid.clocks["last_day"][:count] - 4).all()
+    return min(spent) / count
+
+
+def test_one_area_of_many_costs_no_more_than_one_of_few():
+    assert closing(6000) < 2 * closing(1500)
+
+
+@pytest.fixture(scope="module")
+def silent() -> tuple[list[Area], bytes]:
+    """Areas whose last readings were taken in, and the engine's snapshot."""
+    areas = areas_of(40, 25)
+    engine = Engine(interval=HOURLY)
+    engine.enroll(areas)
+    for batch in hours(areas, 1, 60):
+        engine.step(batch)
+    return areas, engine.snapshot()
+
+
+def restored(silent: tuple[list[Area], bytes]) -> Engine:
+    areas, snapshot = silent
+    engine = Engine(interval=HOURLY)
+    engine.enroll(areas)
+    engine.restore(snapshot)
+    return engine
+
+
+def passing(silent: tuple[list[Area], bytes], days: int) -> float:
+    """CPU seconds of the first tick after quiet days; the quickest of some."""
+    spent = []
+    for _ in range(ROUNDS):
+        engine = restored(silent)
+        begun = process_time()
+        engine.tick(int(engine.clock.max()) + days * DAY)
+        spent.append(process_time() - begun)
+    return min(spent)
+
+
+def test_quiet_days_cost_in_proportion_and_beyond_a_month_nothing(silent):
+    ten = passing(silent, 10)
+    assert passing(silent, 30) < 4 * ten
+    assert passing(silent, 3000) < 6 * ten
+
+
+def test_the_days_of_all_areas_are_made_at_once(silent, monkeypatch):
+    made: list[int] = []
+    whole = Grid.as_days
+
+    def counted(self, slots, *rest):
+        made.append(len(slots))
+        return whole(self, slots, *rest)
+
+    monkeypatch.setattr(Grid, "as_days", counted)
+    restored(silent).tick(MIDNIGHT + 60 * HOUR + 20 * DAY)
+    assert sum(made) > 40 * 30  # closed and sealed
+    assert len(made) < sum(made) / 10
+
+
+def test_a_long_silence_is_passed_in_parts_of_bounded_work(silent, monkeypatch):
+    monkeypatch.setattr(grids, "PORTION_ROWS", 100)
+    made: list[int] = []
+    whole = Grid.as_days
+
+    def counted(self, slots, days, meters, filed):
+        made.append(len(meters))
+        return whole(self, slots, days, meters, filed)
+
+    monkeypatch.setattr(Grid, "as_days", counted)
+    engine = restored(silent)
+    parts = []
+    for _ in engine.ticks(MIDNIGHT + 60 * HOUR + 10 * DAY):
+        parts.append(sum(made))
+        made.clear()
+    assert sum(parts) > 10 * 1000
+    assert max(parts) <= 4 * 250  # all areas of a turn or two, of sixteen
+
+
+@pytest.mark.parametrize("days", [5, 29, 200])
+def test_an_engine_saved_between_parts_goes_on_as_if_it_had_not_been(silent, monkeypatch, days):
+    now = MIDNIGHT + 60 * HOUR + days * DAY
+    whole = restored(silent).tick(now)
+    monkeypatch.setattr(grids, "PORTION_ROWS", 3000)
+    engine, told = restored(silent), []
+    for part in engine.ticks(now):
+        told += part
+        saved = engine.snapshot()
+    assert whole
+    same(told, whole)
+    again = restored((silent[0], saved))
+    assert exactly(again.tick(now + 3 * DAY)) == exactly(engine.tick(now + 3 * DAY))
+
+
+@pytest.mark.parametrize("seed", [3, 8])
+def test_portions_of_any_size_tell_the_same(seed, monkeypatch):
+    stream = hostile(seed)
+    whole = exactly(watch(stream)[1])
+    monkeypatch.setattr(grids, "PORTION_ROWS", 3)
+    monkeypatch.setattr(engines, "PORTION_ROWS", 3)
+    assert exactly(watch(stream)[1]) == whole
+
+
+def test_areas_told_together_are_told_as_each_alone():
+    stream = town(5)
+    together = engine_of(stream)
+    told = [alert for batch in stream.batches() for alert in together.step(batch)]
+    alone = []
+    for area in stream.areas:
+        engine = engine_of(stream)
+        for batch in stream.with_rows(row for row in stream.rows if row.area == area.area).batches():
+            alone += engine.step(batch)
+    same([a for a in told if a.area in {area.area for area in stream.areas}], alone)
+
+
+def test_days_packed_together_are_what_they_were_and_those_packed_alone_are_read():
+    rng, sizes = np.random.default_rng(2), np.array([2, 1, 40, 2])
+    kwh = rng.exponential(2, (24, sizes.sum())).round(2).astype(np.float32)
+    kwh[rng.random(kwh.shape) < 0.1] = np.nan
+    members = {"kwh": kwh, "reads": rng.integers(0, 25, sizes.sum()).astype(np.int32)}
+    areas = {"amps": rng.integers(0, 10**9, (3, 24, 4)), "gateway": rng.normal(0, 9, (5, 24, 4))}
+    empty = {"kwh": np.full(24, np.nan, np.float32), "reads": np.int32(0), "later": np.float32(7)}
+    none = {"amps": np.zeros((3, 24), np.int64), "gateway": np.zeros((5, 24))}
+
+    days = packed_days(members, areas, sizes)
+    days[2] = packed({n: a[..., 3:43] for n, a in members.items()} | {n: a[..., 2] for n, a in areas.items()})
+    again = unpacked_days(days, {name: np.asarray(value) for name, value in empty.items()}, none)
+    assert again.sizes.tolist() == sizes.tolist()
+    for name, array in (members | areas).items():
+        told = (again.members | again.areas)[name]
+        assert told.dtype == array.dtype
+        assert np.array_equal(told, array, equal_nan=array.dtype.kind == "f")
+    assert (again.members["later"] == 7).all()
+    assert unpacked_days(days[:2], {}, {"amps": none["amps"]}).members == {}
+
+
+def test_a_small_area_is_given_little_room():
+    engine = Engine()
+    engine.enroll(areas_of(100, 2))
+    engine.step(hours(areas_of(100, 2), 1, 2)[0])
+    assert engine.grid.rows.used <= 3 * 200
+    assert all(isinstance(b, Block) and b.size == 2 for state in engine.grid.areas.values() for b in state.blocks.values())
