@@ -69,6 +69,7 @@ from schemas.columns import (
     Invoices,
     Journeys,
     Mask,
+    Names,
     Overdue,
     Payment,
     Payments,
@@ -116,6 +117,7 @@ class Engine:
         self.channels, self.items, self.journeys = Index(), Index(), Index()
         self.bill_index, self.references, self.reporting, self.queues = Index(), Index(), Index(), Index()
         self.registry = Registry(self.meter_index, self.areas)
+        self.named: tuple[Names, list[tuple[str, str]], Codes] = (), [], np.zeros(0, np.int32)  # the last batch's areas
         self.grid = Grid(self.registry, zone, interval, grace)
         self.clock = np.zeros(0, np.int64)  # by area slot: how far any of its topics has come
         self.swept = np.zeros(0, np.int64)  # by area slot: the day on which old things were last forgotten
@@ -254,7 +256,10 @@ class Engine:
 
     def area_slots(self, batch: Batch) -> Codes:
         """The area slot of every row."""
-        slots = np.array([self.areas.slot(area, "") for area in batch.areas], np.int32)
+        names, pairs, slots = self.named
+        if names is not batch.areas or pairs is not self.areas.pairs:
+            slots = np.array([self.areas.slot(area, "") for area in batch.areas], np.int32)
+            self.named = batch.areas, self.areas.pairs, slots
         if (more := len(self.areas) - len(self.clock)) > 0:
             self.clock = np.r_[self.clock, np.zeros(more, np.int64)]
         return slots[batch.area]

@@ -32,10 +32,6 @@ class Cells:
         empty = self.empty[name]
         return np.repeat(empty[..., None], slots, axis=-1)
 
-    def fresh(self, slots: int) -> dict[str, Array]:
-        """So many fresh cells."""
-        return {name: self._fresh(name, slots) for name in self.empty}
-
     def room(self, slots: int) -> None:
         """Make cells for all slots below `slots`."""
         if slots <= self.used:

@@ -9,7 +9,7 @@ sums are of integers or in a fixed order, so that the order of arrival cannot ch
 """
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -37,11 +37,13 @@ AHEAD_DAYS = 3  # open days beyond tomorrow that one area may hold
 LONE = 2 * DAY  # of one meter's time without another's reading, from which it moves its area's clock alone
 TENTH_MILLI = 10_000
 SUMS = ("gateway", "amps", "milli_va", "counted", "high_hz", "low_hz", "warmth")
+DAY_SUMS = ("gateway_volts", "warmth")  # that a day's rows are made with
 HUNDREDTH = 100  # of a degree
 POINTS = 3  # of an area that must agree on its frequency: catalogue 1.5
 NOMINAL_HZ = 50.0
 GUESSED = 3  # an interval of which only estimates were read; else 0 unread, 1 read once, 2 more often
 PORTION_ROWS = 8192  # meters' days that are closed, amended or sealed together
+PACKED_AREAS = 64  # that are packed together, few enough for the processor's cache
 ROWS = 16  # of which larger areas are given multiples
 WAYS = 4  # days of an area whose places are found without looking them up
 
@@ -427,40 +429,41 @@ class Grid:
         members = (len(self.areas[slot].members) for slot, _ in days)
         sizes = np.array([min(block.size, count) for block, count in zip(blocks, members, strict=True)], np.int64)
         told: list[bytes] = []
-        for part in portions(sizes):
-            held = self.filed(blocks[part], sizes[part])
+        for part in (slice(start, start + PACKED_AREAS) for start in range(0, len(blocks), PACKED_AREAS)):
+            held = self.filed(blocks[part], sizes[part], self.sums.empty)
             told += packed_days(held.rows, held.sums, held.sizes)
         return told
 
-    def filed(self, blocks: Sequence[Block | None], sizes: Codes) -> Filed:
-        """What some areas' blocks hold of so many members each; fresh cells where there is none."""
+    def filed(self, blocks: Sequence[Block | None], sizes: Codes, sums: Iterable[str]) -> Filed:
+        """What some areas' blocks hold of so many members each, and these sums; fresh cells where there is none."""
+        empty = {name: self.sums.empty[name] for name in sums}
         pooled = [n for n, block in enumerate(blocks) if block and not block.packed]
         packed = [n for n, block in enumerate(blocks) if block and block.packed]
         parts: list[tuple[list[int], dict[str, Array], dict[str, Array], Codes, Codes, Codes]] = []
         if pooled:
             bases, rooms, numbers = np.array([(b.base, b.size, b.number) for b in blocks if b and not b.packed]).T
             if len(pooled) == len(blocks) and (rooms >= sizes).all():
-                return Filed(self.rows.take(spread(bases, sizes)), self.sums.take(numbers), sizes, blank=False)
+                own = {name: np.take(self.sums[name], numbers, axis=-1) for name in empty}
+                return Filed(self.rows.take(spread(bases, sizes)), own, sizes, blank=False)
             parts.append((pooled, self.rows.arrays, self.sums.arrays, bases, rooms, numbers))
         if packed:
-            told = unpacked_days([b.packed for b in blocks if b and b.packed], self.rows.empty, self.sums.empty)
+            told = unpacked_days([b.packed for b in blocks if b and b.packed], self.rows.empty, empty)
             if len(packed) == len(blocks) and np.array_equal(told.sizes, sizes):
                 return Filed(told.members, told.areas, sizes, blank=False)
             begins = np.cumsum(told.sizes) - told.sizes
             parts.append((packed, told.members, told.areas, begins, told.sizes, np.arange(len(packed))))
 
-        count = 1 if not parts else None
-        rows = self.rows.fresh(count or int(sizes.sum()))
-        sums = self.sums.fresh(count or len(blocks))
-        begins = np.cumsum(sizes) - sizes
-        for which, members, areas, bases, rooms, numbers in parts:
+        members, begins = int(sizes.sum()), np.cumsum(sizes) - sizes
+        rows = fresh(self.rows.empty, members if parts else 1)
+        areas = fresh(empty, len(blocks) if parts else 1)
+        for which, held, summed, bases, rooms, numbers in parts:
             have = np.minimum(rooms, sizes[which])
             here, there = spread(begins[which], have), spread(bases, have)
             for name, array in rows.items():
-                array[..., here] = members[name][..., there]
-            for name, array in sums.items():
-                array[..., which] = areas[name][..., numbers]
-        return Filed(rows, sums, sizes, blank=not parts)
+                array[..., here] = held[name][..., there]
+            for name, array in areas.items():
+                array[..., which] = summed[name][..., numbers]
+        return Filed(rows, areas, sizes, blank=not parts)
 
     def write(
         self, areas: Codes, when: tuple[Times, Times, Times], meters: Codes, facts: Facts, rows: Codes, in_order: Mask
@@ -790,8 +793,8 @@ class Grid:
             "temperature": mean_of(sums["warmth"]),
         })  # fmt: skip
 
-    def held(self, slots: Codes, days: Codes) -> tuple[Codes, Filed]:
-        """The members of distinct areas, and what is held of a day of each."""
+    def held(self, slots: Codes, days: Codes, sums: Iterable[str]) -> tuple[Codes, Filed]:
+        """The members of distinct areas, and what is held of a day of each, with these sums."""
         names = [self.registry.area_index.pairs[slot][0] for slot in slots.tolist()]
         enrolled = [self.registry.members.get(name, []) for name in names]
         owners = np.repeat(slots, [len(meters) for meters in enrolled])
@@ -800,15 +803,16 @@ class Grid:
         states = [self.areas[slot] for slot in slots.tolist()]
         sizes = self.places["members"][slots].astype(np.int64)
         meters = np.fromiter(chain.from_iterable(state.members for state in states), np.int32, sizes.sum())
-        return meters, self.filed([state.blocks.get(d) for state, d in zip(states, days.tolist(), strict=True)], sizes)
+        blocks = [state.blocks.get(day) for state, day in zip(states, days.tolist(), strict=True)]
+        return meters, self.filed(blocks, sizes, sums)
 
     def day_rows(self, slots: Codes, days: Codes) -> DayRows:
         """A day of each of some areas as it stands now."""
-        return self.as_days(slots, days, *self.held(slots, days))
+        return self.as_days(slots, days, *self.held(slots, days, DAY_SUMS))
 
     def sealed_rows(self, slots: Codes, days: Codes) -> tuple[AreaIntervals, DayRows]:
         """The intervals of a day of each of some areas, and the day."""
-        meters, filed = self.held(slots, days)
+        meters, filed = self.held(slots, days, (*DAY_SUMS, *SUMS))
         begin, end = self.midnights[days], self.midnights[days + 1]
         every = np.arange(len(slots))
         rows = NO_INTERVALS if filed.blank else self.measured(slots, begin, end, [(every, days, filed.sums, every)])
@@ -839,6 +843,11 @@ def flat(cells: Array) -> Array:
     view = cells.view()
     view.shape = (len(cells), -1)
     return view
+
+
+def fresh(empty: Mapping[str, Array], count: int) -> dict[str, Array]:
+    """So many fresh cells."""
+    return {name: np.repeat(value[..., None], count, axis=-1) for name, value in empty.items()}
 
 
 def room_for(members: int) -> int:
