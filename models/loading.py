@@ -25,11 +25,14 @@ class Exceeding:
         """Adds share_fifth, the fifth highest; NaN on a day that is not known, or in which the file changed."""
         contract = np.maximum(columns["contract_kva"] - columns["suspended_kva"], self.LEAST_KVA)
         share = np.where(columns["effective"] > columns["at"] - DAY, np.nan, columns["kva_p99"] / contract)
-        percent = np.where(np.isnan(share), 0, np.minimum(np.floor(100 * np.nan_to_num(share)), 255))
-        shares = np.concatenate([self.cells["shares"][1:, slots], percent[None].astype(np.uint8)])
-        self.cells["shares"][:, slots] = shares
-        fifth = np.partition(shares, -self.FIFTH, axis=0)[-self.FIFTH] / 100
-        return {"share_fifth": np.where(np.isnan(share), np.nan, fifth)}
+        known, held = ~np.isnan(share), self.cells["shares"][:, slots]
+        rows = np.flatnonzero(known | held.any(axis=0))  # what never was known does not change by a day more
+        percent = np.where(known, np.minimum(np.floor(100 * np.nan_to_num(share)), 255), 0)[rows]
+        shares = np.concatenate([held[1:, rows], percent[None].astype(np.uint8)])
+        self.cells["shares"][:, slots[rows]] = shares
+        fifth = np.full(len(slots), np.nan)
+        fifth[known] = np.partition(shares[:, known[rows]], -self.FIFTH, axis=0)[-self.FIFTH] / 100
+        return {"share_fifth": fifth}
 
 
 class Heat:
