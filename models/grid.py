@@ -669,7 +669,8 @@ class Grid:
     def amend(self, slots: Codes) -> Iterator[Window]:
         """The open windows of those areas in which something has changed; closed days are packed again."""
         c = self.clocks
-        for part in portions(self.places["members"][slots] * SKIPPED_DAYS):
+        days_open = np.clip(c["last_day"][slots] - c["sealed_day"][slots], 1, SKIPPED_DAYS)
+        for part in portions(self.places["members"][slots] * days_open):
             some = slots[part]
             changed = some[[bool(self.areas[slot].dirty) for slot in some.tolist()]]
             if len(changed):
@@ -834,8 +835,6 @@ class Grid:
             columns = {name: picked(column, present) for name, column in columns.items()}
         totals["read_share"] = read_share(columns["reads"], expected, sizes)
         return DayRows(slots, days, end, sizes, meters, columns, totals, spikes)
-
-
 
 
 def flat(cells: Array) -> Array:
