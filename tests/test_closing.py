@@ -108,6 +108,28 @@ def test_the_days_of_all_areas_are_made_at_once(silent, monkeypatch):
     assert len(made) < sum(made) / 10
 
 
+def test_areas_are_amended_together(monkeypatch):
+    areas = areas_of(50, 2)
+    engine = Engine(interval=HOURLY)
+    engine.enroll(areas)
+    batches = hours(areas, 1, 60)
+    late, batches[29] = batches[29].rows(slice(0, None, 2)), batches[29].rows(slice(1, None, 2))
+    for batch in batches:
+        engine.step(batch)
+    amended: list[int] = []
+    whole = Engine.amend
+
+    def counted(self, window):
+        amended.append(len(window.areas))
+        return whole(self, window)
+
+    monkeypatch.setattr(Engine, "amend", counted)
+    engine.step(late)
+    for batch in hours(areas, 60, 63):
+        engine.step(batch)
+    assert amended == [50]
+
+
 def test_a_long_silence_is_passed_in_parts_of_bounded_work(silent, monkeypatch):
     monkeypatch.setattr(grids, "PORTION_ROWS", 100)
     made: list[int] = []
