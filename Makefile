@@ -15,12 +15,9 @@ test: $(ready)
 	$(bin)/pytest -q -m "not broker" -n auto --dist worksteal
 	$(bin)/pytest -q -m broker
 
-fuzz: $(ready)
-	@end=$$(($$(date +%s) + 60 * $(MINUTES))); while [ $$(date +%s) -lt $$end ]; do \
-		METERWATCH_EXAMPLES=10 $(bin)/pytest -q -o faulthandler_timeout=1800 tests/fuzz || exit 1; \
-	done
-
 MINUTES ?= 5
+fuzz: $(ready)
+	$(bin)/python -m tests.fuzz $(MINUTES)
 
 KILLS ?= 100
 storm: $(ready)
