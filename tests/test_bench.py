@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from aiokafka.partitioner import DefaultPartitioner
 
-from bench import demo, detection, engine, families, live, peer, replay, steady
+from bench import demo, detection, engine, families, live, peer, replay, steady, sustained
 from bench.__main__ import FULL, QUICK, Bench
 from bench.engine import pieces, point_rules
 from bench.feed import SENT
@@ -36,10 +36,11 @@ def test_every_name_is_measured(size, monkeypatch):
     }
     for module, (name, fake) in told.items():
         monkeypatch.setattr(module, name, fake)
-    together = ("alert_latency_p50", "alert_latency_p99", "recovery_seconds")
+    monkeypatch.setattr(sustained, "measure", lambda *_, **__: some("sustained"))
+    together = ("alert_latency_p50", "alert_latency_p99", "recovery_seconds", "longest_pause_seconds")
     monkeypatch.setattr(steady, "measure", lambda *_, **__: [some(name) for name in together])
     monkeypatch.setattr(engine, "rows", lambda *, slots, **_: [some(f"engine_rows_{rows}") for rows in slots])
-    for name in ("bytes_per_meter", "meters_growth", "rules_growth"):
+    for name in ("bytes_per_meter", "meters_growth", "many_small_areas", "rules_growth"):
         monkeypatch.setattr(engine, name, lambda name=name, **_: some(name))
     bench = Bench("", Path(), size)
     assert all(name in [result.name for result in bench.measure(name)] for name in GOALS)
@@ -66,7 +67,7 @@ def test_alarms_of_the_load_come_from_its_planted_faults(history):
     load = Load(20 * AREA, engine.BEFORE_MIDNIGHT)
     judge = Engine(zone=ZONE)
     judge.enroll(load.areas())
-    before = [alert for slot in steady.days_before(20 * AREA) for alert in judge.step(slot)] if history else []
+    before = [alert for slot in sustained.days_before(20 * AREA) for alert in judge.step(slot)] if history else []
     alerts = before + [alert for slot in load.slots(24) for alert in judge.step(slot)]
     raised = [alert for alert in alerts if alert.change == "raised"]
     planted = {"voltage_loss", "meter_current_unbalance", "over_contract_capacity"}
