@@ -50,7 +50,7 @@ def columns(path: Path) -> tuple[str, ...]:
 
 
 def wanted(path: Path, names: Collection[str]) -> list[str]:
-    """Those columns of a file that are among some names, in its order. Raises SourceError for one that is there twice."""
+    """Those columns of a file that are among some names, in its order. Raises SourceError where one is there twice."""
     found = [name for name in columns(path) if name in names]
     if doubled := sorted({name for name in found if found.count(name) > 1}):
         raise SourceError(f"{path} has more than one column {', '.join(doubled)}: which one counts?")

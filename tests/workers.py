@@ -95,11 +95,11 @@ class Held:
 
 
 @contextmanager
-def held(process: Signalled, share: float) -> Iterator[None]:
+def held(process: Signalled, share: float) -> Iterator[Held]:
     """The process has a share of the time within the block."""
     holder = Held(process, share)
     try:
-        yield
+        yield holder
     finally:
         holder.release()
 
