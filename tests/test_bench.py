@@ -13,13 +13,20 @@ from bench import demo, detection, engine, families, live, peer, replay, steady,
 from bench.__main__ import FULL, QUICK, Bench
 from bench.engine import pieces, point_rules
 from bench.feed import SENT
-from bench.load import AREA, BEGIN, LASTS, ZONE, Load
+from bench.load import AREA, BEGIN, LASTS, SLOTS, ZONE, Load
+from bench.others import LIFE, EventsLoad, Others, PaymentsLoad, StagesLoad, beside, messages
 from bench.place import PARTITIONS, partition_of
-from bench.results import GOALS, RATE, Result, document, summed
+from bench.results import GOALS, RATE, Result, document, figures, summed, write
 from detectors.engine import Engine
 from detectors.rule import RULES
+from replay.send import encoded
 from schemas.alert import Alert
 from schemas.columns import Batch
+from streams.topics import PAYMENTS, READS, SOURCES
+from streams.worker import DECODERS
+from tests.workers import Samples
+
+DAILY: dict[type[Others], float] = {PaymentsLoad: 4000, StagesLoad: 2000, EventsLoad: 5000}  # rows of 100,000 meters
 
 
 def some(name: str, value: float = 1.0) -> Result:
@@ -147,3 +154,61 @@ def test_every_family_has_its_share_of_the_time():
     found = families.shares(AREA, 4)
     assert sum(found.values()) == pytest.approx(1)
     assert {"voltage", "metering", families.FEATURES, families.REST} <= set(found)
+
+
+@pytest.mark.parametrize("others", [PaymentsLoad, StagesLoad, EventsLoad])
+def test_what_comes_beside_the_readings_is_read_and_judged_as_it_came(others):
+    load, meters = Load(20 * AREA), 20 * AREA
+    judge = Engine(zone=ZONE)
+    judge.enroll(load.areas())
+    told = others(load, 3.0)
+    rows = 0
+    for _ in range(3 * SLOTS):
+        batch = told.slot()
+        messages = [(key, value, kind, 0) for key, value, kind in encoded(batch, "array")]
+        decoded, refused = DECODERS[told.topic][1](messages)
+        assert not refused
+        rows += len(batch)
+        if decoded:
+            judge.step(decoded)
+    assert judge.counts[batch.kind, "judged", ""] == judge.counts[batch.kind, "in", ""] == rows
+    assert 0.5 < rows / (3 * DAILY[others] * 3 * meters / LIFE) < 1.1
+
+
+def test_all_topics_stand_among_the_frames_of_a_quarter_hour():
+    load = Load(200 * AREA)
+    others = beside(load)
+    topics = [topic for _ in range(4) for topic, _ in messages(load, others)]
+    assert topics.count(READS) == 4 * 200
+    assert set(topics) == set(SOURCES)
+    first = topics.index(PAYMENTS)
+    assert READS in topics[:first] or READS in topics[first : first + 20]
+    assert {topics[n : n + 100].count(READS) for n in range(0, 700, 100)} <= set(range(50, 100))
+
+
+def test_small_areas_hold_as_many_meters():
+    small, usual = Load(1000, area=2), Load(1000)
+    assert (len(small.area_names), len(usual.area_names)) == (500, 2)
+    assert sum(len(area.meters) for area in small.areas()) == 1000
+    assert len(small.slot()) == len(usual.slot()) == 1000
+
+
+def scraped(**longest: float) -> Samples:
+    return Samples({("meterwatch_longest_call_seconds", (cause,)): seconds for cause, seconds in longest.items()})
+
+
+def test_the_longest_pause_is_told_by_cause_or_not_at_all():
+    buckets = {("meterwatch_loop_pause_seconds_bucket", (end,)): n for end, n in (("0.1", 7), ("0.5", 9), ("+Inf", 9))}
+    told = steady.longest_pause([scraped(step=0.2, tick=0.1), scraped(step=0.4) + Samples(buckets)])
+    assert told.median == 0.4
+    assert told.note == "step 0.4, tick 0.1; the event loop was held for 0.5 s at most"
+    silent = steady.longest_pause([Samples()])
+    assert silent.note == "not exported"
+    assert document([silent])["results"] == []
+
+
+def test_figures_of_the_full_speed_are_ratios_where_there_are_some(tmp_path):
+    results = [some("naive_peer", 5.0), some("live_packed", 300.0), summed("demo_seconds", "s", [9.0])]
+    write(tmp_path / "latest.json", results)
+    assert figures(tmp_path / "latest.json") == {"naive_peer": 1.0, "live_packed": 60.0, "demo_seconds": 9.0}
+    assert figures(tmp_path / "missing.json") == {}
