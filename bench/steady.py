@@ -10,7 +10,7 @@ from itertools import pairwise
 from operator import itemgetter
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,12 @@ KEPT_UP = 1.5  # seconds of the load that may wait meanwhile: lag is looked at o
 LOOK = 0.5  # seconds between looks
 NEAR = 0.1  # of the time between two checkpoints, by which a kill may miss their middle
 Told = tuple[float, Alert]
+
+
+class Scraped(Protocol):
+    """Whatever tells its metrics."""
+
+    def scrape(self) -> Samples: ...
 
 
 class Back(NamedTuple):
@@ -141,15 +147,17 @@ def followed(first: WorkerProcess, second: Callable[[], WorkerProcess], rate: fl
     return worker, Back(time.monotonic() - killed, away, age, interval)
 
 
-def half_way(worker: WorkerProcess) -> tuple[float, float]:
+def half_way(worker: Scraped) -> tuple[float, float]:
     """Returns when the newest checkpoints are half as old as they are apart: their age, and how far apart they are."""
     taken: defaultdict[str, list[float]] = defaultdict(list)
+    before: dict[str, float] = {}
 
     def look() -> float:
         now, ages = time.monotonic(), ages_of(worker.scrape())
         for partition, age in ages.items():
-            if not taken[partition] or now - age > taken[partition][-1] + LOOK:
+            if age < before.get(partition, np.inf):
                 taken[partition].append(now - age)
+        before.update(ages)
         return median(ages.values()) if ages else np.inf
 
     def apart() -> bool:

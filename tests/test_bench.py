@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from aiokafka.partitioner import DefaultPartitioner
 
-from bench import demo, detection, engine, families, live, peer, replay, steady, sustained
+from bench import demo, detection, engine, families, live, peer, place, replay, steady, sustained
 from bench.__main__ import FULL, QUICK, Bench
 from bench.engine import pieces, point_rules
 from bench.feed import SENT
@@ -191,6 +191,32 @@ def test_small_areas_hold_as_many_meters():
     assert (len(small.area_names), len(usual.area_names)) == (500, 2)
     assert sum(len(area.meters) for area in small.areas()) == 1000
     assert len(small.slot()) == len(usual.slot()) == 1000
+
+
+class Checkpoints:
+    """A clock, and a worker of two partitions that takes a checkpoint of each every 12 seconds, one after the other."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def scrape(self) -> Samples:
+        ages = {("meterwatch_checkpoint_age_seconds", (str(n),)): (self.now - n) % 12 for n in range(2)}
+        return Samples(ages if self.now > 3 else {})
+
+
+def test_a_worker_is_killed_half_way_between_checkpoints_however_far_apart_they_are(monkeypatch):
+    worker = Checkpoints()
+    for module in (steady, place):
+        monkeypatch.setattr(module, "time", worker)
+    age, interval = steady.half_way(worker)
+    assert interval == pytest.approx(12, abs=1)
+    assert age == pytest.approx(6, abs=1.5)
 
 
 def scraped(**longest: float) -> Samples:
