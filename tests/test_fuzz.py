@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import fuzz
+from tests.fuzz import __main__ as rounds
 
 
 def test_an_example_without_end_is_a_find(monkeypatch):
@@ -43,3 +47,18 @@ def test_what_a_test_finds_is_said():
 
     with pytest.raises(AssertionError):
         finds()
+
+
+@pytest.mark.parametrize(("code", "stuck"), [
+    ("import time; time.sleep(60)", False), ("sum(range(10**13))", True), ("raise SystemExit(3)", False),
+])  # fmt: skip
+def test_a_round_ends_when_its_time_is_over(monkeypatch, code, stuck):
+    run = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+    monkeypatch.setattr(rounds, "COMMAND", (sys.executable, "-c", run + code))
+    monkeypatch.setattr(rounds, "KEPT_SECONDS", 2.0)
+    monkeypatch.setattr(rounds, "STUCK_SECONDS", 0.001)
+    if stuck:
+        with pytest.raises(SystemExit, match="within one call"):
+            rounds.finished(1.0, time.monotonic() + 3)
+    else:
+        assert rounds.finished(1.0, time.monotonic() + 3) == 3 * ("Exit" in code)
