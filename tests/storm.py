@@ -51,7 +51,7 @@ from streams.settings import Settings, load
 from streams.topics import ALERTS, CHECKPOINTS, REGISTRY, REJECTS, ensure
 from tests.doomed import MOMENTS
 from tests.fates import Fates, balanced, fates
-from tests.hostile import DAY, Row, Stream, hostile, quieted
+from tests.hostile import DAY, Row, Stream, hostile, quieted, working
 from tests.workers import WorkerProcess, contained, last_states, records
 
 DOOMED = str(Path(__file__).with_name("doomed.py"))
@@ -83,7 +83,8 @@ def hostile_areas(count: int, seed: int) -> Stream:
     ranked: list[tuple[float, int, Row]] = []
     areas = []
     for k in range(count):
-        stream = quieted(hostile(1000 * seed + k, interval=INTERVAL), QUIET)
+        stream = hostile(1000 * seed + k, interval=INTERVAL)
+        stream = quieted(working(stream, 1000 * seed + k), QUIET)
         areas += [_renamed(area, k) for area in stream.areas]
         rows = [_travelling(row) for row in _with_forgotten(stream.rows, k) if EARLIEST <= row.at < LATEST]
         ranked += [(n / len(rows), k, replace(row, area=f"{k}-{row.area}")) for n, row in enumerate(rows)]
