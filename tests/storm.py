@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -39,7 +39,7 @@ from replay.history import Source
 from replay.send import TOPICS, Shape, encoded
 from replay.sources import open_sources
 from schemas.alert import Alert
-from schemas.columns import EARLIEST, LATEST, Batch, Readings
+from schemas.columns import EARLIEST, LATEST, Batch, Payments, Readings
 from schemas.master import Area
 from schemas.wire import decode_alert, encode_area, encode_readings
 from streams import checkpoints
@@ -48,7 +48,7 @@ from streams.local import Store, follow, identity
 from streams.logs import reader
 from streams.outbox import producer
 from streams.settings import Settings, load
-from streams.topics import ALERTS, CHECKPOINTS, REGISTRY, REJECTS, ensure
+from streams.topics import ALERTS, CHECKPOINTS, LARGEST_RECORD, REGISTRY, REJECTS, ensure
 from tests.doomed import MOMENTS
 from tests.fates import Fates, balanced, fates
 from tests.hostile import DAY, Row, Stream, hostile, quieted, working
@@ -190,16 +190,43 @@ async def publish(client: AIOKafkaProducer, settings: Settings, batches: Iterabl
             await client.send(topic, value, key, headers=[("content-type", content.encode())])
 
 
+def tampered(batch: Batch) -> Batch:
+    """The rows with other values: whoever judges them finds what is not so, and takes the true ones for duplicates."""
+    if isinstance(batch, Readings):
+        return replace(batch, u=batch.u / 2, kwh=batch.kwh * 3)
+    return replace(batch, amount=2 * batch.amount) if isinstance(batch, Payments) else batch
+
+
+def transactional(settings: Settings) -> AIOKafkaProducer:
+    """A producer whose records count when their transaction is committed."""
+    return AIOKafkaProducer(**settings.client(), transactional_id="sender", max_request_size=LARGEST_RECORD)
+
+
+async def publish_in_transactions(
+    client: AIOKafkaProducer, settings: Settings, batches: Sequence[Batch], shape: Shape
+) -> None:
+    """Sends tampered rows in a transaction that is aborted, then the true ones in one that is committed."""
+    await client.begin_transaction()
+    await publish(client, settings, map(tampered, batches), shape)
+    await client.flush()
+    await client.abort_transaction()
+    async with client.transaction():
+        await publish(client, settings, batches, shape)
+
+
 class Sender(threading.Thread):
-    """Publishes a stream in all shapes, as far as it is let."""
+    """Publishes a stream in all shapes, some of it in transactions, as far as it is let."""
 
     COUNT = 400  # portions
+    IN_TRANSACTIONS = 0.2  # of them
 
     def __init__(self, settings: Settings, stream: Stream, rng: random.Random) -> None:
         super().__init__(name="sender", daemon=True)
         self.settings, self.stream = settings, stream
         self.shapes = rng.choices(SHAPES, k=self.COUNT)
+        self.sealed = [rng.random() < self.IN_TRANSACTIONS for _ in range(self.COUNT)]
         self.rows: Counter[str] = Counter()
+        self.transactions = 0  # committed, each after one that was aborted
         self.share = 0.0  # of the stream that may be sent
         self.error: Exception | None = None
 
@@ -210,13 +237,17 @@ class Sender(threading.Thread):
             self.error = error
 
     async def _send(self) -> None:
-        async with producer(self.settings) as client:
+        async with producer(self.settings) as client, transactional(self.settings) as sealing:
             await publish_areas(client, self.settings, self.stream.areas)
             for n, portion in enumerate(portions(self.stream, self.COUNT)):
                 while n >= self.share * self.COUNT:  # noqa: ASYNC110 - another thread moves it
                     await asyncio.sleep(0.05)
-                await publish(client, self.settings, portion, self.shapes[n])
-                await client.flush()  # topics come as their rows do, also when the broker was away
+                if self.sealed[n]:
+                    await publish_in_transactions(sealing, self.settings, portion, self.shapes[n])
+                    self.transactions += 1
+                else:
+                    await publish(client, self.settings, portion, self.shapes[n])
+                    await client.flush()  # topics come as their rows do, also when the broker was away
                 self.rows.update({batch.kind: len(batch) for batch in portion})
 
     def finish(self, seconds: float) -> None:
@@ -352,6 +383,7 @@ class Storm:
             if self.restart:
                 self.restart.join()  # no broker starts when its folder is gone
         assert contained(self.settings)
+        self.figures.done["transactions aborted, and committed"] = sender.transactions
         self._compare(told, sender.rows)
         return self.figures
 
