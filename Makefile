@@ -15,16 +15,13 @@ test: $(ready)
 	$(bin)/pytest -q -m "not broker" -n auto --dist worksteal
 	$(bin)/pytest -q -m broker
 
-fuzz: $(ready)
-	@end=$$(($$(date +%s) + 60 * $(MINUTES))); while [ $$(date +%s) -lt $$end ]; do \
-		METERWATCH_EXAMPLES=10 $(bin)/pytest -q -o faulthandler_timeout=1800 tests/fuzz || exit 1; \
-	done
-
 MINUTES ?= 5
+fuzz: $(ready)
+	$(bin)/python -m tests.fuzz $(MINUTES)
 
 KILLS ?= 100
 storm: $(ready)
-	$(bin)/python -m tests.storm --kills $(KILLS) $(addprefix --seed ,$(SEED))
+	$(bin)/python -m tests.storm --kills $(KILLS) $(addprefix --seed ,$(SEED)) $(addprefix --share ,$(SHARE))
 
 bench: $(ready)
 	$(bin)/python -m bench $(ARGS)

@@ -1,4 +1,8 @@
-"""`python -m bench [--quick] [NAME ...]` measures, prints each number against its bar, and writes bench/latest.json."""
+"""`python -m bench [--quick] [--duty SHARE] [NAME ...]` measures and prints each number against its bar.
+
+At full speed it writes bench/latest.json. With a duty each process that is measured, the broker not, has that share of
+the time, and the figures of the last run at full speed stand beside it.
+"""
 from __future__ import annotations
 
 import argparse
@@ -10,10 +14,10 @@ from typing import NamedTuple
 
 from rich.console import Console
 
-from bench import demo, engine, families, live, peer, replay, steady
+from bench import demo, engine, families, live, peer, replay, steady, sustained
 from bench.load import SLOTS
-from bench.place import CHECKOUT
-from bench.results import GOALS, Result, machine, versions, write
+from bench.place import CHECKOUT, Place
+from bench.results import GOALS, Result, figures, machine, versions, write
 from bench.table import show
 from streams.broker import Broker
 
@@ -22,7 +26,7 @@ METERS = 100_000
 
 
 ROWS = frozenset({"engine_rows_100", "engine_rows_1000", "engine_rows_5000"})
-STEADY = frozenset({"alert_latency_p50", "alert_latency_p99", "recovery_seconds"})
+STEADY = frozenset({"alert_latency_p50", "alert_latency_p99", "recovery_seconds", "longest_pause_seconds"})
 
 
 class Size(NamedTuple):
@@ -34,22 +38,24 @@ class Size(NamedTuple):
     peer: int  # readings
     slots: dict[str, int]  # quarter-hours of all meters; 96 are a day with its midnight
     rows: dict[int, int]  # quarter-hours by rows a batch
-    listened: float  # seconds of alerts
-    history: bool  # whether all the days that an area holds are open when a worker is killed
+    listened: float  # seconds of alerts at most, where a day of event time takes longer
     kept: int  # meters whose state is measured
     growing: int  # quarter-hours of many meters
     many: int  # meters
+    small: int  # areas of two meters
 
 
 FULL = Size(
-    meters=METERS, runs=3, few_runs=2, peer=30_000, rows={100: 12, 1000: 12, 5000: 12}, listened=30, history=True,
-    kept=METERS, growing=8, many=1_000_000,
-    slots={"live_packed": 96, "live_json_frames": 32, "live_single": 12, "replay_parquet": 96, "rules_growth": 12},
+    meters=METERS, runs=3, few_runs=2, peer=30_000, rows={100: 12, 1000: 12, 5000: 12}, listened=120, kept=METERS,
+    growing=8, many=1_000_000, small=10_000,
+    slots={"live_packed": 96, "live_json_frames": 32, "live_single": 12, "live_payments": 192, "live_stages": 96,
+           "live_events": 384, "sustained": 96, "replay_parquet": 96, "rules_growth": 12},
 )  # fmt: skip
 QUICK = Size(
-    meters=40_000, runs=1, few_runs=1, peer=6_000, rows={100: 2, 1000: 3, 5000: 8}, listened=5, history=False,
-    kept=2_500, growing=1, many=100_000,
-    slots={"live_packed": 48, "live_json_frames": 24, "live_single": 12, "replay_parquet": 48, "rules_growth": 2},
+    meters=40_000, runs=1, few_runs=1, peer=6_000, rows={100: 2, 1000: 3, 5000: 8}, listened=5, kept=2_500, growing=1,
+    many=100_000, small=1_000,
+    slots={"live_packed": 48, "live_json_frames": 24, "live_single": 12, "live_payments": 96, "live_stages": 96,
+           "live_events": 96, "sustained": 48, "replay_parquet": 48, "rules_growth": 2},
 )  # fmt: skip
 
 
@@ -58,42 +64,53 @@ class Bench:
 
     def __init__(self, brokers: str, folder: Path, size: Size) -> None:
         self.brokers, self.folder, self.size = brokers, folder, size
-        self.live = 0.0  # readings a second, of packed frames
+        self.sustained = 0.0  # readings a second
 
     def measure(self, name: str) -> list[Result]:
         """The row of a name, and of what is measured together with it: batch sizes; alert latency and recovery."""
         size = self.size
         slots = size.slots.get(name, 0)
-        if name in live.SHAPES:
+        if name in live.SHAPES or name in live.ALONE:
             return [self.throughput(name)]
+        if name == "sustained":
+            return [self.sustain()]
         if name in ROWS:
             return engine.rows(meters=size.meters, slots=size.rows, runs=size.runs)
         if name in STEADY:
             return steady.measure(self.brokers, self.folder, meters=size.meters, rate=self.half(),
-                                  seconds=size.listened, runs=size.few_runs, history=size.history)  # fmt: skip
+                                  seconds=size.listened, runs=size.few_runs)  # fmt: skip
         return [{
             "naive_peer": lambda: peer.measure(self.brokers, self.folder, readings=size.peer, runs=size.runs),
             "replay_parquet": lambda: replay.measure(self.folder, meters=size.meters, slots=slots, runs=size.runs),
             "bytes_per_meter": lambda: engine.bytes_per_meter(meters=size.kept, days=5),
             "meters_growth": lambda: engine.meters_growth(
                 few=10_000, many=size.many, slots=size.growing, runs=size.few_runs),
+            "many_small_areas": lambda: engine.many_small_areas(
+                areas=size.small, slots=engine.CLOSING, runs=size.few_runs),
             "rules_growth": lambda: engine.rules_growth(meters=size.meters, slots=slots, runs=size.few_runs),
             "demo_seconds": lambda: demo.measure(self.folder, runs=size.few_runs),
         }[name]()]  # fmt: skip
 
     def throughput(self, name: str) -> Result:
         """One of the live rows."""
-        runs = self.size.few_runs if name == "live_single" else self.size.runs
-        slots = self.size.slots[name]
-        result = live.measure(name, self.brokers, self.folder, meters=self.size.meters, slots=slots, runs=runs)
-        self.live = result.median if name == "live_packed" else self.live
+        size = self.size
+        runs = size.few_runs if name == "live_single" or name in live.ALONE else size.runs
+        slots = size.slots[name]
+        return live.measure(name, self.brokers, self.folder, meters=size.meters, slots=slots, runs=runs)
+
+    def sustain(self) -> Result:
+        """What a worker sustains of all topics."""
+        size = self.size
+        result = sustained.measure(
+            self.brokers, self.folder, meters=size.meters, slots=size.slots["sustained"], runs=size.few_runs)
+        self.sustained = result.median
         return result
 
     def half(self) -> float:
-        """Half of what the worker does with packed frames, in readings a second; measured first where it is not yet."""
-        if not self.live:
-            self.throughput("live_packed")
-        return self.live / 2
+        """Half of what the worker sustains, in readings a second; measured first where it is not yet."""
+        if not self.sustained:
+            self.sustain()
+        return self.sustained / 2
 
 
 def main() -> None:
@@ -101,7 +118,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(GOALS)}; all when none is named")
     parser.add_argument("--quick", action="store_true", help="in two minutes: fewer readings and runs")
+    parser.add_argument("--duty", type=float, default=1.0, metavar="SHARE", help="of the time for each process: 0.5")
     told = parser.parse_args()
+    if not 0 < told.duty <= 1:
+        parser.error(f"a duty of {told.duty:g} is no share of the time")
+    Place.share = told.duty
     if unknown := set(told.names) - GOALS.keys():
         parser.error(f"there is no {', '.join(sorted(unknown))}")
     console = Console(highlight=False, soft_wrap=True)
@@ -124,9 +145,10 @@ def main() -> None:
                     failed |= next((group for group in (ROWS, STEADY) if name in group), {name})
                     console.print_exception()
     results.sort(key=lambda result: list(GOALS).index(result.name))
-    show(results, console)
-    write(LATEST, results)
-    if not told.names:
+    show(results, console, figures(LATEST) if told.duty < 1 else {})
+    if told.duty == 1:
+        write(LATEST, results)
+    if not told.names and told.duty == 1:
         families.show(families.measure(meters=bench.size.meters // 5, slots=SLOTS), console)
     console.print(f"{time.perf_counter() - began:.0f} s in all")
     if failed:

@@ -9,31 +9,51 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
-from typing import ParamSpec, TypeVar
+from typing import NamedTuple, ParamSpec, TypeVar
 
-from bench.load import SLOTS, ZONE, Load
+from bench.load import AREA, SLOTS, ZONE, Load
+from bench.place import Place
 from bench.results import RATE, Result, summed
 from detectors.engine import Engine
 from detectors.rule import RULES, Rule
 from schemas.columns import Readings
+from tests.workers import held
 
 MORNING = 36  # of a day's quarter-hours: no midnight for long
 BEFORE_MIDNIGHT = SLOTS - 4  # eight quarter-hours from here a day begins, another closes
 GROWTH_ROWS = 5_000
+SMALL = 2  # meters of a small area
+CLOSING = 24  # quarter-hours from BEFORE_MIDNIGHT on, in which all areas close a day
 TURNS = 5  # of few meters, before many and after
 KNOWN = 2  # quarter-hours until every meter has a history
 Given = ParamSpec("Given")
 Value = TypeVar("Value")
 
 
+class Alone(NamedTuple):
+    """A process of a pool, which lives as long as the pool."""
+
+    pid: int
+
+    def poll(self) -> None:
+        """It runs."""
+
+    def send_signal(self, number: int) -> None:
+        """Sends it a signal."""
+        os.kill(self.pid, number)
+
+
 def apart(function: Callable[Given, Value], *args: Given.args, **kwargs: Given.kwargs) -> Value:
     """What the function returns, computed in a fresh process."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as process:
-        return process.submit(function, *args, **kwargs).result()
+    with ExitStack() as block:
+        pool = block.enter_context(ProcessPoolExecutor(1, get_context("spawn")))
+        block.enter_context(held(Alone(pool.submit(os.getpid).result()), Place.share))
+        return pool.submit(function, *args, **kwargs).result()
 
 
 def pieces(slot: Readings, rows: int) -> Iterator[Readings]:
@@ -58,9 +78,11 @@ def judged(engine: Engine, batches: Iterable[Readings], clock: Callable[[], floa
     return spent
 
 
-def ready(meters: int, first: int = MORNING, rules: Iterable[Rule] | None = None) -> tuple[Engine, Load]:
+def ready(
+    meters: int, first: int = MORNING, rules: Iterable[Rule] | None = None, area: int = AREA
+) -> tuple[Engine, Load]:
     """An engine that knows all meters of a load."""
-    load = Load(meters, first)
+    load = Load(meters, first, area=area)
     engine = Engine(rules, zone=ZONE)
     engine.enroll(load.areas())
     judged(engine, load.slots(KNOWN))
@@ -104,6 +126,23 @@ def cost(meters: int, slots: int) -> float:
     engine, load = ready(meters, BEFORE_MIDNIGHT)
     spent = sum(judged(engine, pieces(slot, GROWTH_ROWS)) for slot in load.slots(slots))
     return spent / meters / slots
+
+
+def many_small_areas(*, areas: int, slots: int, runs: int) -> Result:
+    """Cost of a reading in many areas of two meters over that in areas of 500, over the same midnight."""
+    found = [apart(small_areas, areas, slots) for _ in range(runs)]
+    rate = median(rate for _, rate in found)
+    note = f"{areas:,} areas of {SMALL} over {SMALL * areas // AREA} of {AREA}; {rate:,.0f} readings a CPU second"
+    return summed("many_small_areas", "x", [ratio for ratio, _ in found], note)
+
+
+def small_areas(areas: int, slots: int) -> tuple[float, float]:
+    """The ratio of costs, and readings a CPU second in small areas."""
+    spent: dict[int, float] = {}
+    for size in (SMALL, AREA):
+        engine, load = ready(SMALL * areas, BEFORE_MIDNIGHT, area=size)
+        spent[size] = judged(engine, load.slots(slots))
+    return spent[SMALL] / spent[AREA], SMALL * areas * slots / spent[SMALL]
 
 
 def rules_growth(*, meters: int, slots: int, runs: int) -> Result:

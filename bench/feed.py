@@ -1,4 +1,4 @@
-"""A steady load: packed frames at an even pace, whose times of sending are written down.
+"""A steady load of all topics at an even pace; the times at which frames of readings are sent are written down.
 
 `python -m bench.feed RATE METERS SLOT SENT` is its process; the environment says where, as it does to a worker.
 """
@@ -18,12 +18,12 @@ import numpy as np
 from aiokafka import AIOKafkaProducer
 from numpy.typing import NDArray
 
-from bench.load import AREA, Load
+from bench.load import AREA, MIDNIGHT, SLOT, Load
+from bench.others import beside, messages
 from bench.place import CHECKOUT, PARTITIONS, Place, partition_of
-from schemas.wire import encode_readings
 from streams.settings import Settings, load
 from streams.topics import READS
-from tests.workers import Samples
+from tests.workers import Held, Samples
 
 SENT = np.dtype([("area", "i4"), ("at", "i8"), ("sent", "f8")])
 
@@ -37,6 +37,7 @@ class Feed:
             [sys.executable, "-m", "bench.feed", str(rate), str(meters), str(slot), str(self.path)],
             env=os.environ | place.environment, cwd=CHECKOUT,
         )  # fmt: skip
+        self.held = Held(self.process, place.share)
 
     def __enter__(self) -> Self:
         return self
@@ -46,6 +47,7 @@ class Feed:
 
     def end(self) -> None:
         """Ends it in good order."""
+        self.held.release()
         self.process.send_signal(signal.SIGTERM)
         self.process.wait()
 
@@ -55,7 +57,7 @@ class Feed:
 
 
 def waiting(samples: Samples) -> float | None:
-    """The records that wait for judgement, None while the worker does not hold all partitions."""
+    """The frames of readings that wait for judgement, None while the worker does not hold all partitions."""
     lags = {labels: value for (name, labels), value in samples.items() if name == "meterwatch_lag_records"}
     known = [value for (_, topic), value in lags.items() if topic.endswith(READS) and not isnan(value)]
     return sum(known) if len(known) == PARTITIONS else None
@@ -65,19 +67,19 @@ async def feed(settings: Settings, rate: float, load: Load, path: Path) -> None:
     """Sends for ever, or until it is cancelled."""
     producer = AIOKafkaProducer(**settings.client())
     await producer.start()
-    topic, started, count = settings.topic(READS), time.monotonic(), 0
+    others, started, count = beside(load), time.monotonic(), 0
     try:
         with path.open("wb") as log:
             while True:
-                slot = load.slot()
-                at = int(slot.at[0])
-                for area, (key, value, content_type) in enumerate(encode_readings(slot, "packed")):
+                at = MIDNIGHT + load.next * SLOT
+                for topic, (key, value, content_type) in messages(load, others):
                     if (early := started + count * AREA / rate - time.monotonic()) > 0.001:
                         await asyncio.sleep(early)
-                    log.write(np.array((area, at, time.time()), SENT).tobytes())
-                    await producer.send(topic, value, key, partition_of(key, settings.partitions),
+                    if topic == READS:
+                        log.write(np.array((int(key[1:]), at, time.time()), SENT).tobytes())
+                        count += 1
+                    await producer.send(settings.topic(topic), value, key, partition_of(key, settings.partitions),
                                         headers=[("content-type", content_type.encode())])  # fmt: skip
-                    count += 1
     finally:
         await producer.stop()
 

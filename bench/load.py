@@ -3,6 +3,7 @@
 Every area has 499 users and a gateway meter. One reading carries voltage, current, active and reactive power of three
 phases, register and interval energy. Per 100,000 meters and quarter-hour ten begin an hour of voltage loss; 200 are
 unbalanced and 100 beyond their contract throughout. Times lie in the past and go as fast as they are asked for.
+What the other topics carry is in `bench.others`.
 """
 from __future__ import annotations
 
@@ -30,16 +31,16 @@ Values = NDArray[np.float32]
 class Load:
     """So many meters, from a quarter-hour of a day on; goes on where it was last asked."""
 
-    def __init__(self, meters: int = 100_000, slot: int = 64, seed: int = 1) -> None:
-        if meters % AREA:
-            raise ValueError(f"{meters} meters do not fill areas of {AREA}")
-        self.count, self.next = meters, slot
+    def __init__(self, meters: int = 100_000, slot: int = 64, seed: int = 1, area: int = AREA) -> None:
+        if meters % area:
+            raise ValueError(f"{meters} meters do not fill areas of {area}")
+        self.count, self.next, self.size = meters, slot, area
         self.rng = rng = np.random.default_rng([seed, meters])
-        self.area_names = tuple(f"A{number:05}" for number in range(meters // AREA))
-        self.names = tuple(f"{'G' if number % AREA == 0 else 'M'}{number:07}" for number in range(meters))
+        self.area_names = tuple(f"A{number:05}" for number in range(meters // area))
+        self.names = tuple(f"{'G' if number % area == 0 else 'M'}{number:07}" for number in range(meters))
         self.subject = np.arange(meters, dtype=np.int32)
-        self.area = self.subject // AREA
-        self.gateway = self.subject % AREA == 0
+        self.area = self.subject // area
+        self.gateway = self.subject % area == 0
         self.mean_kw = np.clip(rng.lognormal(0.2, 0.5, meters), 0.3, 6).astype(np.float32)
         self.share = (1 / 3 + rng.normal(0, 0.008, (3, meters))).astype(np.float32)
         self.share[:, self._some(UNBALANCED)] = np.array([[0.7], [0.2], [0.1]], np.float32)
@@ -67,7 +68,7 @@ class Load:
         kw = self.mean_kw * shape * np.exp(np.float32(0.25) * noise[3])
         p = kw * self.share * (1 + np.float32(0.02) * noise[:3])
         p[:, self.gateway] = 0
-        p[:, self.gateway] = p.reshape(3, -1, AREA).sum(axis=2) * np.float32(LOSS / RATIO)
+        p[:, self.gateway] = p.reshape(3, -1, self.size).sum(axis=2) * np.float32(LOSS / RATIO)
         q = p * np.float32(0.3)
         u = 226 + np.float32(1.2) * noise[[1, 2, 0]]
         lost = self._lose()
@@ -93,17 +94,27 @@ class Load:
         return chosen
 
     def _master(self, number: int) -> Area:
-        numbers = range(number * AREA, (number + 1) * AREA)
+        numbers = range(number * self.size, (number + 1) * self.size)
         return Area(
-            area=self.area_names[number], section=f"S{number // 20:03}", gateway=self.names[numbers[0]],
+            area=self.area_names[number], section=section_of(number), gateway=self.names[numbers[0]],
             transformers=[Transformer(rating_kva=2000.0)],
             meters=[
                 Meter(meter=self.names[n], wiring="3P4W", ct=RATIO, segment="commercial") if n == numbers[0] else
-                Meter(meter=self.names[n], customer=f"C{n:07}", wiring="3P4W",
+                Meter(meter=self.names[n], customer=customer_of(n), wiring="3P4W",
                       contract_kva=0.5 if self.beyond[n] else 50.0)
                 for n in numbers
             ],
         )  # fmt: skip
+
+
+def section_of(area: int) -> str:
+    """The name of the section that works on an area."""
+    return f"S{area // 20:03}"
+
+
+def customer_of(meter: int) -> str:
+    """The name of a meter's customer."""
+    return f"C{meter:07}"
 
 
 def shown(values: Values, decimals: int) -> Values:

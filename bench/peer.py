@@ -13,7 +13,6 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from itertools import chain
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -27,6 +26,7 @@ from bench.place import CHECKOUT, Place
 from bench.results import RATE, Result, summed
 from schemas.wire import encode_readings
 from streams.topics import ALERTS, READS
+from tests.workers import held
 
 METERS = 5_000  # all known after the warm-up
 WARM = 6_000  # readings
@@ -106,8 +106,12 @@ def measure(brokers: str, folder: Path, *, readings: int, runs: int) -> Result:
     """So many runs over the same readings, without start-up and warm-up."""
     with Place(brokers, folder, "naive_peer") as place:
         slots = Load(METERS, 64).slots(-(-(WARM + readings) // METERS))
-        place.produce(READS, chain.from_iterable(encode_readings(slot, "single") for slot in slots))
-        found = [follow(started(place, f"naive-{number}"), readings) for number in range(runs)]
+        place.produce((READS, message) for slot in slots for message in encode_readings(slot, "single"))
+        found = []
+        for number in range(runs):
+            peer = started(place, f"naive-{number}")
+            with held(peer, place.share):
+                found.append(follow(peer, readings))
     return summed("naive_peer", RATE, [rate for rate, _ in found], f"{median(cpu for _, cpu in found):.0f} µs CPU each")
 
 

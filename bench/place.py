@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Self
@@ -13,6 +14,7 @@ from typing import Any, Self
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.partitioner import murmur2
+from aiokafka.producer.message_accumulator import BatchBuilder
 
 from replay.history import Source
 from replay.send import send
@@ -24,12 +26,15 @@ from tests.workers import Samples, WorkerProcess
 
 PARTITIONS = 8
 CHECKOUT = Path(__file__).resolve().parents[1]
-PATIENCE = 180  # seconds until something that should come is given up
+PATIENCE = 300  # seconds until something that should come is given up, on the slowest machine
+MANY = 1 << 30  # messages: as many as fill a batch of each partition
 BATCH = 512 << 10  # bytes that are produced at once
 
 
 class Place:
     """Topics under a prefix of their own, and what a worker there is told; with the block's end they are deleted."""
+
+    share = 1.0  # of the time that the processes have which are measured here
 
     def __init__(self, brokers: str, folder: Path, name: str, **settings: object) -> None:
         self.folder, self.name, self.started = folder, name, 0
@@ -62,9 +67,9 @@ class Place:
         """Fills the registry."""
         send(Source("registry", areas, iter(()), 0), self.settings.servers, prefix=self.settings.prefix)
 
-    def produce(self, topic: str, messages: Iterable[Encoded]) -> int:
-        """Puts messages on a topic in order, many at a time; how many."""
-        return asyncio.run(produce(self.settings, topic, messages))
+    def produce(self, messages: Iterable[tuple[str, Encoded]], at_once: int = MANY) -> None:
+        """Puts messages on their topics in order; so many of them may come at the same time."""
+        asyncio.run(produce(self.settings, messages, at_once))
 
     def renew(self) -> None:
         """Forgets what workers have written, so that the next one begins at the beginning."""
@@ -76,7 +81,7 @@ class Place:
         self.started += 1
         group = group or f"{self.name}-{self.started}"
         log = self.folder / f"worker-{self.name}-{self.started}.log"
-        return WorkerProcess(self.environment | {"METERWATCH_GROUP": group}, log)
+        return WorkerProcess(self.environment | {"METERWATCH_GROUP": group}, log, share=self.share)
 
 
 def total(samples: Samples, name: str) -> float:
@@ -98,32 +103,40 @@ def partition_of(key: bytes, partitions: int) -> int:
     return (murmur2(key) & 0x7FFFFFFF) % partitions
 
 
-async def produce(settings: Settings, topic: str, messages: Iterable[Encoded]) -> int:
-    """Puts messages on a topic in order, in batches that are filled here: one by one takes ten times as long."""
+async def produce(settings: Settings, messages: Iterable[tuple[str, Encoded]], at_once: int) -> None:
+    """Puts messages on their topics in order, in batches that are filled here: one by one takes ten times as long.
+
+    The broker notes when a batch has come, and workers judge topics in that order: of some messages at once no topic
+    is behind another.
+    """
     producer = AIOKafkaProducer(**settings.client(), max_batch_size=BATCH, max_request_size=4 * BATCH)
     await producer.start()
-    count, told = 0, []
-    batches = {partition: producer.create_batch() for partition in range(settings.partitions)}
+    told: list[asyncio.Future[Any]] = []
+    batches: defaultdict[tuple[str, int], BatchBuilder] = defaultdict(producer.create_batch)
 
-    async def send(partition: int) -> None:
-        told.append(await producer.send_batch(batches[partition], settings.topic(topic), partition=partition))
-        batches[partition] = producer.create_batch()
+    async def send(topic: str, partition: int) -> None:
+        batch = batches.pop((topic, partition))
+        told.append(await producer.send_batch(batch, settings.topic(topic), partition=partition))
+
+    async def flush() -> None:
+        for topic, partition in list(batches):
+            await send(topic, partition)
+        await asyncio.gather(*told)
+        told.clear()
 
     try:
-        for key, value, content_type in messages:
+        for count, (topic, (key, value, content_type)) in enumerate(messages, 1):
             partition = partition_of(key, settings.partitions)
             record: dict[str, Any] = {"key": key, "value": value, "timestamp": None,
                                       "headers": [("content-type", content_type.encode())]}  # fmt: skip
-            if batches[partition].append(**record) is None:
-                await send(partition)
-                batches[partition].append(**record)
-            count += 1
-        for partition in batches:
-            await send(partition)
-        await asyncio.gather(*told)
+            if batches[topic, partition].append(**record) is None:
+                await send(topic, partition)
+                batches[topic, partition].append(**record)
+            if count % at_once == 0:
+                await flush()
+        await flush()
     finally:
         await producer.stop()
-    return count
 
 
 async def delete(settings: Settings, topics: list[str]) -> None:

@@ -8,10 +8,11 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from math import isnan
 from pathlib import Path
 from typing import Any, NamedTuple
 
-RATE = "readings/s"
+RATE, ROWS = "readings/s", "rows/s"
 PACKAGES = ("meterwatch", "numpy", "msgspec", "faust-streaming", "aiokafka", "pyarrow", "river")
 
 
@@ -45,6 +46,10 @@ GOALS: dict[str, Goal | None] = {
     "live_packed": times(50, 110),
     "live_json_frames": times(30, 60),
     "live_single": times(25, 45),
+    "live_payments": None,
+    "live_stages": None,
+    "live_events": None,
+    "sustained": None,
     "replay_parquet": times(100, 250),
     "engine_rows_100": None,
     "engine_rows_1000": None,
@@ -52,8 +57,10 @@ GOALS: dict[str, Goal | None] = {
     "alert_latency_p50": None,
     "alert_latency_p99": Goal(1, 0.25),
     "recovery_seconds": Goal(30, 10),
+    "longest_pause_seconds": None,
     "bytes_per_meter": Goal(2048, 512),
     "meters_growth": Goal(1.5, 1.05),
+    "many_small_areas": None,
     "rules_growth": Goal(5, 3),
     "demo_seconds": None,
 }
@@ -73,7 +80,7 @@ class Result:
 
     def ratio(self, peer: Result | None) -> float | None:
         """How many times the naive peer's rate it is; None for what is no rate, or without a peer."""
-        return self.median / peer.median if peer and self.unit == RATE else None
+        return self.median / peer.median if peer and self.unit in {RATE, ROWS} else None
 
 
 def summed(name: str, unit: str, runs: Sequence[float], note: str = "") -> Result:
@@ -94,6 +101,7 @@ def document(results: Sequence[Result]) -> dict[str, Any]:
         "results": [
             {"name": r.name, "unit": r.unit, "median": r.median, "low": r.low, "high": r.high, "ratio": r.ratio(peer)}
             for r in results
+            if not isnan(r.median)
         ],
     }
 
@@ -101,6 +109,15 @@ def document(results: Sequence[Result]) -> dict[str, Any]:
 def write(path: Path, results: Sequence[Result]) -> None:
     """Writes the document."""
     path.write_text(json.dumps(document(results), indent=1) + "\n", encoding="utf-8")
+
+
+def figures(path: Path) -> dict[str, float]:
+    """What was written of every name: the ratio to the naive peer, or the median of what is no rate."""
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))["results"]
+    except OSError:
+        return {}
+    return {row["name"]: row["median"] if row["ratio"] is None else row["ratio"] for row in results}
 
 
 def machine() -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""`python -m bench.soak [MINUTES]`: a worker at half of what it can, and whether its memory and its checkpoints grow.
+"""`python -m bench.soak [MINUTES]`: a worker at half of what it sustains of all topics, and whether anything grows.
 
 Event time runs faster than the wall, several days in a few minutes, so that days open, close, are sealed and dropped.
-Writes docs/soak.csv and docs/soak.svg and prints the slopes: from when as many days are open as ever will be, and from
-when as many alerts are remembered (forty days of them) as ever will be.
+Writes soak.csv and soak.svg and prints the slopes: from the middle on, from when as many days are open as ever will be,
+and from when as many alerts are remembered (forty days of them) as ever will be. A worker that ends is started again
+and counted. A run of three minutes shows that all is well; half an hour, whether it grows.
 """
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import NormalDist
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from aiokafka.admin import AIOKafkaAdminClient
@@ -22,18 +23,22 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from numpy.typing import NDArray
 from rich.console import Console
 
-from bench.__main__ import METERS, QUICK, Bench
+from bench import sustained
 from bench.feed import Feed, waiting
 from bench.load import SLOTS, Load
 from bench.place import CHECKOUT, Place, total, wait
 from bench.plot import Curve, picture
+from bench.steady import held_at_most, longest_calls
 from streams.broker import Broker
 from streams.settings import Settings
 from streams.topics import ARRIVAL, LARGE, READS
-from tests.workers import Samples, WorkerProcess
+from tests.workers import Samples
 
+METERS = 20_000  # few, so that forty days pass in half an hour
+DAY_SLOTS = 4 * SLOTS  # quarter-hours over which it is measured what the worker sustains
 EVERY = 5.0  # seconds between samples
 FULL_AFTER = (5, 41)  # days of event time, from which no more days are open, and no more alerts remembered, than before
+ENOUGH = 12 * 2  # samples: two minutes
 KEPT = {"retention.bytes": str(512 << 20), "segment.bytes": str(64 << 20)}  # of a partition of readings
 CURVES = (
     Curve("memory", "MB resident", 1e-6),
@@ -47,12 +52,14 @@ class Sample(NamedTuple):
     """How the worker stands."""
 
     seconds: float  # since the first sample
-    days: float  # of event time
+    days: float  # of event time that were sent
     memory: float  # bytes resident
     checkpoint: float  # bytes of state in the last checkpoints
     lag: float  # frames
     alerts: float  # messages so far
     cpu: float  # seconds so far
+    pause: float  # seconds for which the event loop was held at most so far
+    restarts: int
 
 
 def main() -> None:
@@ -64,30 +71,60 @@ def main() -> None:
     console = Console(highlight=False, soft_wrap=True)
     with tempfile.TemporaryDirectory(prefix="meterwatch-soak-") as name, Broker(Path(name) / "kafka") as broker:
         folder = Path(name)
-        rate = Bench(broker.address, folder, QUICK).half()
-        console.print(f"{rate:,.0f} readings/s for {told.minutes:g} minutes")
-        place = Place(broker.address, folder, "soak")
+        rate = sustained.measure(broker.address, folder, meters=METERS, slots=DAY_SLOTS, runs=1).median / 2
+        console.print(f"{rate:,.0f} readings/s of {METERS:,} meters with all topics for {told.minutes:g} minutes")
+        place = Place(broker.address, folder, "soak", instance="one")
         asyncio.run(configure(place.settings, KEPT))
         place.enroll(Load(METERS).areas())
-        with place.worker() as worker, Feed(place, rate, METERS, 0):
+        with Restarted(place) as worker, Feed(place, rate, METERS, 0):
             wait(lambda: total(worker.scrape(), "meterwatch_judged_total"), "the worker judges")
-            samples = watch(worker, 60 * told.minutes, told.to / "soak.csv")
+            samples = watch(worker, rate, 60 * told.minutes, told.to / "soak.csv")
+            calls = longest_calls([worker.scrape()])
     (told.to / "soak.svg").write_text(picture([s.seconds / 60 for s in samples], table(samples), CURVES), "utf-8")
     tell(samples, console)
+    for cause, longest in sorted(calls.items()):
+        console.print(f"longest call of {cause:10} {longest:8.3f} s of CPU")
+
+
+class Restarted:
+    """A worker that is started again when it ends."""
+
+    def __init__(self, place: Place) -> None:
+        self.place, self.restarts = place, 0
+        self.worker = place.worker(place.name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.worker.kill()
+
+    def scrape(self) -> Samples:
+        """Its metrics; nothing while it starts."""
+        if self.worker.process.poll() is not None:
+            self.restarts += 1
+            self.worker = self.place.worker(self.place.name)
+        return self.worker.scrape()
 
 
 def tell(samples: Sequence[Sample], console: Console) -> None:
-    """Prints how much of it has grown, from when it need not grow any more."""
-    console.print(f"{samples[-1].days:.1f} days of event time passed, {samples[-1].alerts:,.0f} alert messages")
-    for days in FULL_AFTER:
-        full = [s for s in samples if s.days > days]
-        for curve in ("memory", "checkpoint", "lag") if len(full) > 5 * 60 / EVERY else ():
+    """Prints how the worker stood, and how much of it has grown from when it need not grow any more."""
+    last = samples[-1]
+    console.print(f"{last.days:.1f} days of event time, {last.alerts:,.0f} alert messages, {last.restarts} restarts")
+    lags = [s.lag for s in samples]
+    console.print(f"frames that wait: {np.median(lags):,.0f} usually, {max(lags):,.0f} at most; "
+                  f"the event loop was held for {np.nanmax([s.pause for s in samples]):g} s at most")  # fmt: skip
+    spans = {"the middle": last.seconds / 2}
+    spans |= {f"day {days}": next((s.seconds for s in samples if s.days > days), np.inf) for days in FULL_AFTER}
+    for name, begin in spans.items():
+        full = [s for s in samples if s.seconds >= begin]
+        for curve in ("memory", "checkpoint", "lag") if len(full) > ENOUGH else ():
             slope, doubt = grown([s.seconds for s in full], [getattr(s, curve) for s in full])
-            console.print(f"from day {days}: {curve:10} {slope:+16,.0f} an hour, 95 % within {doubt:,.0f}; "
+            console.print(f"from {name}: {curve:10} {slope:+16,.0f} an hour, 95 % within {doubt:,.0f}; "
                           f"mean {np.mean([getattr(s, curve) for s in full]):,.0f}")  # fmt: skip
 
 
-def watch(worker: WorkerProcess, seconds: float, path: Path) -> list[Sample]:
+def watch(worker: Restarted, rate: float, seconds: float, path: Path) -> list[Sample]:
     """A sample every few seconds, written down as it is taken."""
     samples: list[Sample] = []
     began = time.monotonic()
@@ -95,20 +132,20 @@ def watch(worker: WorkerProcess, seconds: float, path: Path) -> list[Sample]:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(Sample._fields)
         while (now := time.monotonic() - began) < seconds:
-            samples.append(sample(now, worker.scrape()))
+            samples.append(sample(now, rate * now / METERS / SLOTS, worker.scrape(), worker.restarts))
             rows.writerow(f"{value:.10g}" for value in samples[-1])
             file.flush()
             time.sleep(max(0.0, began + len(samples) * EVERY - time.monotonic()))
     return samples
 
 
-def sample(now: float, found: Samples) -> Sample:
+def sample(now: float, days: float, found: Samples, restarts: int) -> Sample:
     """The metrics at a time."""
     return Sample(
-        now, total(found, "meterwatch_judged_total") / METERS / SLOTS, total(found, "process_resident_memory_bytes"),
-        total(found, "meterwatch_checkpoint_bytes"), waiting(found) or 0.0,
+        now, days, total(found, "process_resident_memory_bytes"), total(found, "meterwatch_checkpoint_bytes"),
+        waiting(found) or 0.0,
         total(found, "meterwatch_alerts_total") + total(found, "meterwatch_alerts_held_total"),
-        total(found, "process_cpu_seconds_total"),
+        total(found, "process_cpu_seconds_total"), held_at_most([found]), restarts,
     )  # fmt: skip
 
 

@@ -1,15 +1,16 @@
-"""What a worker does under a steady load: how soon it tells, and how soon it is back when it was killed."""
+"""What a worker does under a steady load of all topics: how soon it tells, how soon it is back, how long it pauses."""
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from itertools import chain
+from itertools import pairwise
+from operator import itemgetter
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,22 +20,26 @@ from bench.feed import Feed, waiting
 from bench.load import AREA, SLOTS, Load
 from bench.place import Place, total, wait
 from bench.results import Result, summed
+from bench.sustained import CHECKPOINT_SECONDS, history
 from schemas.alert import Alert
-from schemas.columns import Readings
-from schemas.wire import decode_alert, encode_readings
+from schemas.wire import decode_alert
 from streams.cli import alert_partitions
 from streams.logs import reader
 from streams.settings import Settings
-from streams.topics import READS
-from tests.workers import WorkerProcess
+from tests.workers import Samples, WorkerProcess
 
 RULE = "voltage_loss"
-CHECKPOINT_SECONDS = 10  # six times as often as by default, so that some fall into every spell
 SETTLE = 3.0  # seconds of keeping up before anything is measured
 KEPT_UP = 1.5  # seconds of the load that may wait meanwhile: lag is looked at once a second
 LOOK = 0.5  # seconds between looks
-OPEN_DAYS = 4  # that an area holds
+NEAR = 0.1  # of the time between two checkpoints, by which a kill may miss their middle
 Told = tuple[float, Alert]
+
+
+class Scraped(Protocol):
+    """Whatever tells its metrics."""
+
+    def scrape(self) -> Samples: ...
 
 
 class Back(NamedTuple):
@@ -42,20 +47,19 @@ class Back(NamedTuple):
 
     seconds: float  # until no more waits than before
     away: float  # of them, until the new worker holds all partitions
+    age: float  # of the checkpoints when it was killed, in seconds
+    interval: float  # seconds between checkpoints
 
 
-def measure(
-    brokers: str, folder: Path, *, meters: int, rate: float, seconds: float, runs: int, history: bool
-) -> list[Result]:
-    """Alert latency in spells of so many seconds, then as many kills, all under one load.
+def measure(brokers: str, folder: Path, *, meters: int, rate: float, seconds: float, runs: int) -> list[Result]:
+    """Alert latency in spells of a day of event time or so many seconds, then as many kills, all under one load.
 
-    With a history the worker is first given a few quarter-hours of some days, so that all its days are open.
+    The worker is first given a few quarter-hours of some days, so that all its days are open.
     """
+    spell = min(seconds, SLOTS * meters / rate)
     with Place(brokers, folder, "steady", checkpoint_seconds=CHECKPOINT_SECONDS, instance="one") as place:
         place.enroll(Load(meters).areas())
-        if history:
-            slots = days_before(meters)
-            place.produce(READS, chain.from_iterable(encode_readings(slot, "packed") for slot in slots))
+        place.produce(history(meters))
         with Feed(place, rate, meters, BEFORE_MIDNIGHT) as feed, ExitStack() as workers:
 
             def start() -> WorkerProcess:
@@ -63,32 +67,15 @@ def measure(
 
             worker = start()
             settle(worker, rate)
-            told = [asyncio.run(listen(place.settings, seconds)) for _ in range(runs)]
-            kills = []
+            told = [asyncio.run(listen(place.settings, spell)) for _ in range(runs)]
+            kills, seen = [], []
             for _ in range(runs):
+                seen.append(worker.scrape())
                 worker, back = followed(worker, start, rate)
                 kills.append(back)
+            seen.append(worker.scrape())
         sent = feed.sent()
-    return [*latency(told, sent), recovery(kills)]
-
-
-def days_before(meters: int) -> Iterator[Readings]:
-    """Two quarter-hours of each of the days before; the registers end where a load's begin."""
-    load = Load(meters, BEFORE_MIDNIGHT)
-    first = load.register.copy()
-    for _ in sparse(load):
-        pass
-    used = load.register - first
-    load = Load(meters, BEFORE_MIDNIGHT)
-    load.register -= used
-    yield from sparse(load)
-
-
-def sparse(load: Load) -> Iterator[Readings]:
-    """Two quarter-hours of each of the days before."""
-    for day in range(OPEN_DAYS):
-        load.next = BEFORE_MIDNIGHT - (OPEN_DAYS - day) * SLOTS
-        yield from load.slots(2)
+    return [*latency(told, sent), recovery(kills), longest_pause(seen)]
 
 
 def settle(worker: WorkerProcess, rate: float) -> None:
@@ -100,7 +87,7 @@ def settle(worker: WorkerProcess, rate: float) -> None:
         seen.append(np.inf if behind is None else behind)
         return len(seen) == seen.maxlen and median(seen) <= KEPT_UP * rate / AREA
 
-    wait(kept_up, "the worker keeps up with half of what was measured", every=LOOK)
+    wait(kept_up, f"the worker keeps up with {rate:,.0f} readings/s, half of what it sustained", every=LOOK)
 
 
 def latency(told: Sequence[Sequence[Told]], sent: NDArray[np.void]) -> list[Result]:
@@ -141,14 +128,15 @@ def feed_rate(sent: NDArray[np.void]) -> float:
 
 def recovery(kills: Sequence[Back]) -> Result:
     """From SIGKILL half-way between two checkpoints, with a new worker at once, until no more waits than before."""
-    note = f"{median(kill.away for kill in kills):.1f} s until the state is restored and reading goes on"
+    away, age, interval = (median(getattr(kill, name) for kill in kills) for name in ("away", "age", "interval"))
+    note = f"{away:.1f} s until reading goes on; {age:.1f} s after checkpoints that come every {interval:.1f} s"
     return summed("recovery_seconds", "s", [kill.seconds for kill in kills], note)
 
 
 def followed(first: WorkerProcess, second: Callable[[], WorkerProcess], rate: float) -> tuple[WorkerProcess, Back]:
     """Kills a worker and starts the next one; that one, and how soon it is back."""
     settle(first, rate)
-    wait(lambda: half_way(first), "checkpoints are half an interval old")
+    age, interval = half_way(first)
     before = max(waiting(first.scrape()) or 0, KEPT_UP * rate / AREA)
     killed = time.monotonic()
     first.kill()
@@ -156,13 +144,38 @@ def followed(first: WorkerProcess, second: Callable[[], WorkerProcess], rate: fl
     wait(lambda: waiting(worker.scrape()) is not None, "the new worker holds all partitions")
     away = time.monotonic() - killed
     wait(lambda: caught_up(worker, before), "the new worker has caught up")
-    return worker, Back(time.monotonic() - killed, away)
+    return worker, Back(time.monotonic() - killed, away, age, interval)
 
 
-def half_way(worker: WorkerProcess) -> bool:
-    """Whether the newest checkpoints are about half an interval old."""
-    ages = [value for (name, _), value in worker.scrape().items() if name == "meterwatch_checkpoint_age_seconds"]
-    return bool(ages) and abs(median(ages) - CHECKPOINT_SECONDS / 2) < 1
+def half_way(worker: Scraped) -> tuple[float, float]:
+    """Returns when the newest checkpoints are half as old as they are apart: their age, and how far apart they are."""
+    taken: defaultdict[str, list[float]] = defaultdict(list)
+    before: dict[str, float] = {}
+
+    def look() -> float:
+        now, ages = time.monotonic(), ages_of(worker.scrape())
+        for partition, age in ages.items():
+            if age < before.get(partition, np.inf):
+                taken[partition].append(now - age)
+        before.update(ages)
+        return median(ages.values()) if ages else np.inf
+
+    def apart() -> bool:
+        look()
+        return bool(taken) and all(len(times) > 2 for times in taken.values())
+
+    wait(apart, "every partition has had three checkpoints", every=LOOK)
+    interval = median(later - sooner for times in taken.values() for sooner, later in pairwise(times[1:]))
+    until = time.monotonic() + 2 * interval
+    while abs((age := look()) - interval / 2) > NEAR * interval and time.monotonic() < until:
+        time.sleep(LOOK / 5)
+    return age, interval
+
+
+def ages_of(samples: Samples) -> dict[str, float]:
+    """Seconds since the last checkpoint of each partition."""
+    return {labels[0]: value for (name, labels), value in samples.items()
+            if name == "meterwatch_checkpoint_age_seconds"}  # fmt: skip
 
 
 def caught_up(worker: WorkerProcess, before: float) -> bool:
@@ -170,3 +183,33 @@ def caught_up(worker: WorkerProcess, before: float) -> bool:
     samples = worker.scrape()
     behind = waiting(samples)
     return total(samples, "meterwatch_judged_total") > 0 and behind is not None and behind <= before
+
+
+def longest_pause(seen: Sequence[Samples]) -> Result:
+    """The longest call of every cause, and how long the event loop was held at most, of some workers."""
+    longest = longest_calls(seen)
+    held = f"the event loop was held for {held_at_most(seen):g} s at most"
+    ordered = sorted(longest.items(), key=itemgetter(1), reverse=True)
+    note = f"{', '.join(f'{cause} {seconds:.2g}' for cause, seconds in ordered)}; {held}" if longest else "not exported"
+    return summed("longest_pause_seconds", "s", [max(longest.values(), default=np.nan)], note)
+
+
+def longest_calls(seen: Sequence[Samples]) -> dict[str, float]:
+    """Seconds of the longest call by cause."""
+    found: defaultdict[str, float] = defaultdict(float)
+    for samples in seen:
+        for (name, labels), value in samples.items():
+            if name == "meterwatch_longest_call_seconds":
+                found[labels[0]] = max(found[labels[0]], value)
+    return dict(found)
+
+
+def held_at_most(seen: Sequence[Samples]) -> float:
+    """The upper end of the highest bucket of pauses that is not empty; NaN without any."""
+    highest = np.nan
+    for samples in seen:
+        buckets = sorted((float(labels[0]), value) for (name, labels), value in samples.items()
+                         if name == "meterwatch_loop_pause_seconds_bucket")  # fmt: skip
+        filled = [end for (_, fewer), (end, more) in pairwise([(0.0, 0.0), *buckets]) if more > fewer]
+        highest = np.fmax(highest, max(filled, default=np.nan))
+    return float(highest)

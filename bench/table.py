@@ -1,7 +1,7 @@
 """The results for people: each row against its bar."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -13,11 +13,11 @@ WIDTH = 150  # columns of text, so that no number is cut
 STYLES = {"stretch": "bold green", "bar": "green", "neither": "bold red"}
 
 
-def show(results: Sequence[Result], console: Console) -> None:
-    """Prints a row for every result."""
+def show(results: Sequence[Result], console: Console, full: Mapping[str, float]) -> None:
+    """Prints a row for every result, beside it the figures at full speed where there are some."""
     peer = next((r for r in results if r.name == "naive_peer"), None)
     console.width = max(console.width, WIDTH)
-    heads = ("", "median", "low", "high", "unit", "x peer", "bar", "stretch", "reached", "")
+    heads = ("", "median", "low", "high", "unit", "x peer", "full speed", "bar", "stretch", "reached", "")
     table = Table(*heads, box=SIMPLE_HEAD, pad_edge=False)
     for head, column in zip(heads, table.columns, strict=True):
         column.no_wrap = head != ""
@@ -28,7 +28,8 @@ def show(results: Sequence[Result], console: Console) -> None:
         state = goal.state(judged) if goal and judged is not None else ""
         table.add_row(
             result.name, *(number(n) for n in (result.median, result.low, result.high)), result.unit,
-            "" if ratio is None else f"{ratio:.1f}", *lines(goal), f"[{STYLES[state]}]{state}[/]" if state else "",
+            "" if ratio is None else f"{ratio:.1f}", number(full[result.name]) if result.name in full else "",
+            *lines(goal), f"[{STYLES[state]}]{state}[/]" if state else "",
             f"[dim]{result.note}[/]",
         )  # fmt: skip
     console.print(table)

@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 
 from models.cells import Array, Cells
-from models.features import DAY, Columns
+from models.features import DAY, Columns, faded
 from schemas.columns import Codes, Column
 
 WINDOW = 7  # well-covered days
@@ -98,7 +98,7 @@ class UsualLoss:
         c, slots, expected = self.cells, slots[told], expected[told]
         at, through = columns["at"][told], columns["through_kwh"][told]
         seen, var = c["seen"][slots], c["var"][slots]
-        keep = np.minimum(np.exp2((c["then"][slots] - at) / self.HALF_LIFE), 1 - 1 / (seen + 1))
+        keep = np.minimum(faded(at - c["then"][slots], self.HALF_LIFE), 1 - 1 / (seen + 1))
         narrow = np.where(seen < self.FEW, np.inf, np.maximum(np.sqrt(var), self.LEAST * through))
         widest = np.where(seen < self.LEARNED, np.maximum(narrow, self.TOLD * np.abs(expected)), narrow)
         step = loss[told] - expected

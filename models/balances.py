@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 
 from models.cells import Cells
-from models.features import DAY, Columns
+from models.features import DAY, Columns, faded
 from schemas.columns import Codes, Payment
 
 HALF_LIFE = 14.0  # days over which the daily use fades
@@ -33,7 +33,7 @@ class Balances:
         days = (at - then) / DAY
         used = (before + topped - amount) / np.maximum(days, APART)
         known = told & (used >= 0) & (days >= APART) & (days <= LONGEST)
-        keep = np.where(daily > 0, np.exp2(-days / HALF_LIFE), 0.0)
+        keep = np.where(daily > 0, faded(days, HALF_LIFE), 0.0)
         c["daily"][slots] = daily = np.where(known, keep * daily + (1 - keep) * used, daily)
         c["topped"][slots] = topped = np.where(told, 0.0, topped + np.where(more, amount, 0.0))
         c["balance"][slots] = balance = np.where(told, amount, before)

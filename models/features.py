@@ -14,6 +14,15 @@ NEVER = 2**31  # seconds since what never was
 Columns = dict[str, Array]
 
 
+def faded(elapsed: Array, half_life: float) -> Array:
+    """What is left of a weight after some time; all of it where time has gone backward.
+
+    >>> faded(np.array([-1e15, 0.0, 14.0, 1e15]), 14.0).tolist()
+    [1.0, 1.0, 0.5, 0.0]
+    """
+    return np.exp2(-np.maximum(elapsed, 0) / half_life)
+
+
 class Feature(Protocol):
     """Columns computed from a batch and from what was before it."""
 

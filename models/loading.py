@@ -81,6 +81,7 @@ class Heat:
 
     def settled(self, oil: Column, winding: Column, load: Column, seconds: Column) -> tuple[Column, Column]:
         """Rises after so many seconds of a load: the standard's difference equations, solved for a constant load."""
+        seconds = np.maximum(seconds, 0)
         losses = (1 + load**2 * self.LOSS_RATIO) / (1 + self.LOSS_RATIO)
         to_oil, to_winding = self.OIL_RISE * losses**self.OIL_EXPONENT, self.WINDING_RISE * load**self.WINDING_EXPONENT
         oil = to_oil + (oil - to_oil) * np.exp(-seconds / self.OIL_TIME)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from models.cells import Array, Cells
-from models.features import DAY, Columns
+from models.features import DAY, Columns, faded
 from models.runs import crowded
 from schemas.columns import Codes, Column, Mask
 
@@ -108,7 +108,7 @@ class Phases:
     def learn(self, slots: Codes, at: Array, squares: Array, pairs: Array) -> tuple[Array, Array]:
         """The faded sums of some slots with a day's."""
         c = self.cells
-        keep = np.exp2((c["then"][slots] - at) / self.HALF_LIFE)
+        keep = faded(at - c["then"][slots], self.HALF_LIFE)
         c["squares"][:, slots] = keep * c["squares"][:, slots] + squares
         c["pairs"][slots] = keep * c["pairs"][slots] + pairs
         c["then"][slots] = at
@@ -164,10 +164,10 @@ class Coupling:
         today = np.stack([*left(sums, dip, network), sums[6]])
         weight = np.minimum(self.MOST * noise * sums[6] / np.maximum(today[0], LEAST**2), 1)
         weight[~(known & able)] = 1
-        week = np.exp2(-past / self.WEEK) * c["week"][:, here]
+        week = faded(past, self.WEEK) * c["week"][:, here]
         week[:, able] += today[:, able]
         known &= week[2] >= self.RECENT
-        c["usual"][:, here] = np.exp2(-past / self.USUAL) * usual + weight * sums
+        c["usual"][:, here] = faded(past, self.USUAL) * usual + weight * sums
         c["week"][:, here], c["then"][here] = week, columns["at"][rows]
         found = -dip, 1 - rest / whole, 1 - week[0] / week[1], week[0] / week[2] / noise
         for name, column in zip(self.gives, found, strict=True):

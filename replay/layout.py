@@ -134,7 +134,7 @@ def _read(path: Path, tally: Tally) -> Iterator[Batch]:
     kind = kind_of(header)
     if kind is None:
         raise SourceError(f"{path} is not of the project's layout")
-    wanted = [name for name in header if name in {*SUBJECTS[kind], "at", *kind.encodings().values(), *_cells(kind)}]
+    wanted = tables.wanted(path, {*SUBJECTS[kind], "at", *kind.encodings().values(), *_cells(kind)})
     decoder = Decoder(kind)
     if tables.suffix(path) in tables.PARQUET and _ordered(path):
         yield from ahead(decoder.batch(sheet) for sheet in _stream(path, wanted, tally))

@@ -49,6 +49,14 @@ def columns(path: Path) -> tuple[str, ...]:
     return names
 
 
+def wanted(path: Path, names: Collection[str]) -> list[str]:
+    """Those columns of a file that are among some names, in its order. Raises SourceError where one is there twice."""
+    found = [name for name in columns(path) if name in names]
+    if doubled := sorted({name for name in found if found.count(name) > 1}):
+        raise SourceError(f"{path} has more than one column {', '.join(doubled)}: which one counts?")
+    return found
+
+
 def encoding(text: bytes) -> str:
     """UTF-8, or the GB 18030 that Chinese office programs write.
 
@@ -64,8 +72,9 @@ def encoding(text: bytes) -> str:
 
 def read(path: Path, names: Collection[str], tally: Tally) -> Sheet:
     """The named columns of a file, those of a CSV file as text; rows that do not fit the header are refused."""
+    names = wanted(path, names)
     try:
-        table = pq.read_table(path, columns=list(names)) if suffix(path) in PARQUET else _read_csv(path, names, tally)
+        table = pq.read_table(path, columns=names) if suffix(path) in PARQUET else _read_csv(path, names, tally)
     except (OSError, pa.ArrowInvalid) as error:
         raise SourceError(f"{path} cannot be read: {error}") from error
     return Sheet(table, path.name, tally)

@@ -464,6 +464,22 @@ def quieted(stream: Stream, after: int) -> Stream:
     return stream.with_rows([*stream.rows, *(Row(Readings, a, s, at, blank) for a, s in subjects)])
 
 
+def working(stream: Stream, seed: int, items: int = 12) -> Stream:
+    """Beside the rows a section that takes items through five stages; some stay in one."""
+    g = np.random.default_rng([seed, 5])
+    first, last = np.quantile([row.at for row in stream.rows], [0.1, 0.9]).astype(int).tolist()
+    moves: list[Row] = []
+    for n in range(items):
+        at = int(g.integers(first, last))
+        for stage in range(1, int(g.integers(2, 7))):
+            for progress in (Progress.STARTED, Progress.FINISHED):
+                moves.append(Row(Stages, "S3", f"I{n}", at, dict(stage=f"stage{stage}", progress=progress, limit=HOUR)))
+                at += int(g.integers(60, 3 * HOUR))
+    arrivals = [(float(n), row) for n, row in enumerate(stream.rows)]
+    arrivals += [((row.at - first) / (last - first) * len(stream.rows), row) for row in moves if row.at < last]
+    return stream.with_rows(row for _, row in sorted(arrivals, key=itemgetter(0)))
+
+
 def beginnings(stream: Stream) -> set[int]:
     """Which rows are the first readings of their meters."""
     first: dict[tuple[str, str], int] = {}

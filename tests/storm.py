@@ -1,6 +1,7 @@
 """Workers and their broker killed, frozen, added and removed at random under load, and what is left of it in the end.
 
-`python -m tests.storm --kills 100` prints the figures; the seed repeats the plan, not the machine's timing.
+`python -m tests.storm --kills 100` prints the figures; the seed repeats the plan, not the machine's timing. With
+`--share 0.2` every worker has a fifth of the time from its start on.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -38,7 +39,7 @@ from replay.history import Source
 from replay.send import TOPICS, Shape, encoded
 from replay.sources import open_sources
 from schemas.alert import Alert
-from schemas.columns import EARLIEST, LATEST, Batch, Readings
+from schemas.columns import EARLIEST, LATEST, Batch, Payments, Readings
 from schemas.master import Area
 from schemas.wire import decode_alert, encode_area, encode_readings
 from streams import checkpoints
@@ -47,10 +48,10 @@ from streams.local import Store, follow, identity
 from streams.logs import reader
 from streams.outbox import producer
 from streams.settings import Settings, load
-from streams.topics import ALERTS, CHECKPOINTS, REGISTRY, REJECTS, ensure
+from streams.topics import ALERTS, CHECKPOINTS, LARGEST_RECORD, REGISTRY, REJECTS, ensure
 from tests.doomed import MOMENTS
 from tests.fates import Fates, balanced, fates
-from tests.hostile import DAY, Row, Stream, hostile, quieted
+from tests.hostile import DAY, Row, Stream, hostile, quieted, working
 from tests.workers import WorkerProcess, contained, last_states, records
 
 DOOMED = str(Path(__file__).with_name("doomed.py"))
@@ -82,7 +83,8 @@ def hostile_areas(count: int, seed: int) -> Stream:
     ranked: list[tuple[float, int, Row]] = []
     areas = []
     for k in range(count):
-        stream = quieted(hostile(1000 * seed + k, interval=INTERVAL), QUIET)
+        stream = hostile(1000 * seed + k, interval=INTERVAL)
+        stream = quieted(working(stream, 1000 * seed + k), QUIET)
         areas += [_renamed(area, k) for area in stream.areas]
         rows = [_travelling(row) for row in _with_forgotten(stream.rows, k) if EARLIEST <= row.at < LATEST]
         ranked += [(n / len(rows), k, replace(row, area=f"{k}-{row.area}")) for n, row in enumerate(rows)]
@@ -188,16 +190,43 @@ async def publish(client: AIOKafkaProducer, settings: Settings, batches: Iterabl
             await client.send(topic, value, key, headers=[("content-type", content.encode())])
 
 
+def tampered(batch: Batch) -> Batch:
+    """The rows with other values: whoever judges them finds what is not so, and takes the true ones for duplicates."""
+    if isinstance(batch, Readings):
+        return replace(batch, u=batch.u / 2, kwh=batch.kwh * 3)
+    return replace(batch, amount=2 * batch.amount) if isinstance(batch, Payments) else batch
+
+
+def transactional(settings: Settings) -> AIOKafkaProducer:
+    """A producer whose records count when their transaction is committed."""
+    return AIOKafkaProducer(**settings.client(), transactional_id="sender", max_request_size=LARGEST_RECORD)
+
+
+async def publish_in_transactions(
+    client: AIOKafkaProducer, settings: Settings, batches: Sequence[Batch], shape: Shape
+) -> None:
+    """Sends tampered rows in a transaction that is aborted, then the true ones in one that is committed."""
+    await client.begin_transaction()
+    await publish(client, settings, map(tampered, batches), shape)
+    await client.flush()
+    await client.abort_transaction()
+    async with client.transaction():
+        await publish(client, settings, batches, shape)
+
+
 class Sender(threading.Thread):
-    """Publishes a stream in all shapes, as far as it is let."""
+    """Publishes a stream in all shapes, some of it in transactions, as far as it is let."""
 
     COUNT = 400  # portions
+    IN_TRANSACTIONS = 0.2  # of them
 
     def __init__(self, settings: Settings, stream: Stream, rng: random.Random) -> None:
         super().__init__(name="sender", daemon=True)
         self.settings, self.stream = settings, stream
         self.shapes = rng.choices(SHAPES, k=self.COUNT)
+        self.sealed = [rng.random() < self.IN_TRANSACTIONS for _ in range(self.COUNT)]
         self.rows: Counter[str] = Counter()
+        self.transactions = 0  # committed, each after one that was aborted
         self.share = 0.0  # of the stream that may be sent
         self.error: Exception | None = None
 
@@ -208,19 +237,23 @@ class Sender(threading.Thread):
             self.error = error
 
     async def _send(self) -> None:
-        async with producer(self.settings) as client:
+        async with producer(self.settings) as client, transactional(self.settings) as sealing:
             await publish_areas(client, self.settings, self.stream.areas)
             for n, portion in enumerate(portions(self.stream, self.COUNT)):
                 while n >= self.share * self.COUNT:  # noqa: ASYNC110 - another thread moves it
                     await asyncio.sleep(0.05)
-                await publish(client, self.settings, portion, self.shapes[n])
-                await client.flush()  # topics come as their rows do, also when the broker was away
+                if self.sealed[n]:
+                    await publish_in_transactions(sealing, self.settings, portion, self.shapes[n])
+                    self.transactions += 1
+                else:
+                    await publish(client, self.settings, portion, self.shapes[n])
+                    await client.flush()  # topics come as their rows do, also when the broker was away
                 self.rows.update({batch.kind: len(batch) for batch in portion})
 
-    def finish(self) -> None:
-        """Sends what is left at once. Raises what went wrong."""
+    def finish(self, seconds: float) -> None:
+        """Sends what is left at once, within so many seconds. Raises what went wrong."""
         self.share = 1.0
-        self.join(SETTLING)
+        self.join(seconds)
         if self.error:
             raise self.error
         assert not self.is_alive(), "the brokers do not take the load"
@@ -231,8 +264,7 @@ class Figures:
     """What a storm did and what came of it."""
 
     seed: int
-    readings: int = 0
-    rows: int = 0
+    rows: Counter[str] = field(default_factory=Counter)  # by kind
     kills: Counter[str] = field(default_factory=Counter)  # by moment
     done: Counter[str] = field(default_factory=Counter)  # everything else
     ends: Counter[str] = field(default_factory=Counter)  # workers that ended themselves, by reason
@@ -256,8 +288,7 @@ class Figures:
             **dict(sorted(self.done.items())),
             **{f"workers that ended themselves: {reason}": n for reason, n in self.ends.most_common()},
             "times a worker took partitions over": self.takeovers,
-            "readings": self.readings,
-            "rows of all topics": self.rows,
+            **{f"rows of {kind}": n for kind, n in self.rows.most_common()},
             "alerts expected": self.expected,
             "alerts found": self.found,
             "lost": len(self.lost),
@@ -279,7 +310,6 @@ class Member:
 
     worker: WorkerProcess
     moment: str  # at which it kills itself, "never" when it does not
-    frozen: bool = False
     leaving: bool = False
 
     @property
@@ -291,8 +321,10 @@ class Member:
 class Storm:
     """Two workers, more for a while, their broker and a load; everything that happens is drawn from a seed."""
 
-    def __init__(self, broker: Broker, folder: Path, *, seed: int, kills: int, areas: int) -> None:
-        self.broker, self.folder = broker, folder
+    def __init__(
+        self, broker: Broker, folder: Path, *, seed: int, kills: int, areas: int, share: float = 1.0
+    ) -> None:
+        self.broker, self.folder, self.share = broker, folder, share
         self.environment = ENVIRONMENT | {"METERWATCH_BROKERS": broker.address}
         self.settings = load(self.environment)
         self.rng = random.Random(seed)
@@ -330,9 +362,9 @@ class Storm:
                 sender.share = self._share()
                 self._pass()
             self._calm()
-            sender.finish()
+            sender.finish(SETTLING / self.share)
             self.note("all is sent")
-            deadline = time.monotonic() + SETTLING
+            deadline = time.monotonic() + SETTLING / self.share
             while not contained(self.settings):
                 self._tend()
                 assert time.monotonic() < deadline, "the workers do not come to the end"
@@ -351,6 +383,7 @@ class Storm:
             if self.restart:
                 self.restart.join()  # no broker starts when its folder is gone
         assert contained(self.settings)
+        self.figures.done["transactions aborted, and committed"] = sender.transactions
         self._compare(told, sender.rows)
         return self.figures
 
@@ -367,9 +400,13 @@ class Storm:
         self.due.append((time.monotonic() + self.rng.uniform(least, most), next(self.ties), act))
         self.due.sort()
 
+    @property
+    def _pause_seconds(self) -> float:
+        return PAUSE / self.share
+
     def _share(self) -> float:
         """How much of the storm is over, the time since the last kill counted as a part of the next."""
-        waited = min(1.0, (time.monotonic() - self.struck) / PAUSE)
+        waited = min(1.0, (time.monotonic() - self.struck) / self._pause_seconds)
         return min(0.99, (self.figures.kills.total() + waited) / self.kills)
 
     def _pass(self) -> None:
@@ -383,8 +420,8 @@ class Storm:
 
     def _kill_when_served(self) -> None:
         """Lets a kill follow when the partitions have found their workers, or it takes too long."""
-        if self._takeovers() >= self.held + len(self.members) or time.monotonic() > self.struck + PAUSE:
-            self._after(0, 4, self._kill)
+        if self._takeovers() >= self.held + len(self.members) or time.monotonic() > self.struck + self._pause_seconds:
+            self._after(0, 4 / self.share, self._kill)
         else:
             self._after(0.3, 0.3, self._kill_when_served)
 
@@ -414,12 +451,12 @@ class Storm:
             calls = self.rng.randint(1, 2 if moment in EARLY else 12)
         log = self.folder / f"worker-{self.started}.log"
         self.started += 1
-        worker = WorkerProcess(self.environment, log, DOOMED, moment, str(calls), "worker")
+        worker = WorkerProcess(self.environment, log, DOOMED, moment, str(calls), "worker", share=self.share)
         self.members.append(Member(worker, moment))
         self.note(f"{log.name} is started, to die: {moment} {calls}")
 
     def _one(self) -> Member | None:
-        awake = [member for member in self.members if not member.frozen and member.code is None]
+        awake = [member for member in self.members if not member.worker.held.frozen and member.code is None]
         return self.rng.choice(awake) if awake else None
 
     def _kill(self) -> None:
@@ -444,17 +481,15 @@ class Storm:
     def _pause(self, name: str, least: float, most: float) -> None:
         if member := self._one():
             self.figures.done[name] += 1
-            member.frozen = True
             self.note(f"{member.worker.log.name} is {name}")
-            member.worker.process.send_signal(signal.SIGSTOP)
+            member.worker.held.freeze()
             session = self.settings.session_seconds
             self._after(least * session, most * session, partial(self._wake, member))
 
     def _wake(self, member: Member) -> None:
-        if member.code is None:
-            member.worker.process.send_signal(signal.SIGCONT)
+        if member.worker.held.frozen and member.code is None:
+            member.worker.held.wake()
             self.note(f"{member.worker.log.name} wakes")
-        member.frozen = False
 
     def _add(self) -> None:
         self.figures.done["workers added"] += 1
@@ -512,7 +547,7 @@ class Storm:
         figures, settings = self.figures, self.settings
         alerts = [decode_alert(r.value) for r in asyncio.run(records(settings, ALERTS))]
         found = last_states(alerts)
-        figures.readings, figures.rows = sent["readings"], sent.total()
+        figures.rows = sent
         figures.expected, figures.found = len(told.states), len(found)
         figures.messages, figures.necessary = len(alerts), told.messages
         figures.lost = sorted(told.states.keys() - found.keys())
@@ -566,7 +601,7 @@ def storm_over_local_runs(folder: Path, *, seed: int, kills: int, areas: int) ->
         place = follow(open_history(paths), store, identity(paths), every=1e9)
         found = store.alerts()
     figures.seconds = time.monotonic() - began
-    figures.readings, figures.rows = place.counts["readings"]["in"][""], place.rows
+    figures.rows = Counter({kind: told["in"][""] for kind, told in place.counts.items()})
     figures.expected, figures.found = len(expected), len(found)
     assert found == expected
     assert place.counts == whole.counts
@@ -584,13 +619,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.storm", description=main.__doc__)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=random.randrange(10_000))
+    parser.add_argument("--share", type=float, default=1.0, help="of the time that each worker has [default: all]")
     told = parser.parse_args()
     console = Console()
     console.print(f"seed {told.seed}")
     folder = Path(tempfile.mkdtemp(prefix="storm-"))
     console.print(f"logs in {folder}")
     with Broker(folder / "kafka") as broker:
-        storm = Storm(broker, folder, seed=told.seed, kills=told.kills, areas=max(40, told.kills))
+        areas = max(40, told.kills)
+        storm = Storm(broker, folder, seed=told.seed, kills=told.kills, areas=areas, share=told.share)
         try:
             storm.run()
         finally:

@@ -9,17 +9,24 @@ import numpy as np
 import pytest
 from aiokafka.partitioner import DefaultPartitioner
 
-from bench import demo, detection, engine, families, live, peer, replay, steady
+from bench import demo, detection, engine, families, live, peer, place, replay, steady, sustained
 from bench.__main__ import FULL, QUICK, Bench
 from bench.engine import pieces, point_rules
 from bench.feed import SENT
-from bench.load import AREA, BEGIN, LASTS, ZONE, Load
+from bench.load import AREA, BEGIN, LASTS, SLOTS, ZONE, Load
+from bench.others import LIFE, EventsLoad, Others, PaymentsLoad, StagesLoad, beside, messages
 from bench.place import PARTITIONS, partition_of
-from bench.results import GOALS, RATE, Result, document, summed
+from bench.results import GOALS, RATE, Result, document, figures, summed, write
 from detectors.engine import Engine
 from detectors.rule import RULES
+from replay.send import encoded
 from schemas.alert import Alert
 from schemas.columns import Batch
+from streams.topics import PAYMENTS, READS, SOURCES
+from streams.worker import DECODERS
+from tests.workers import Samples
+
+DAILY: dict[type[Others], float] = {PaymentsLoad: 4000, StagesLoad: 2000, EventsLoad: 5000}  # rows of 100,000 meters
 
 
 def some(name: str, value: float = 1.0) -> Result:
@@ -36,10 +43,11 @@ def test_every_name_is_measured(size, monkeypatch):
     }
     for module, (name, fake) in told.items():
         monkeypatch.setattr(module, name, fake)
-    together = ("alert_latency_p50", "alert_latency_p99", "recovery_seconds")
+    monkeypatch.setattr(sustained, "measure", lambda *_, **__: some("sustained"))
+    together = ("alert_latency_p50", "alert_latency_p99", "recovery_seconds", "longest_pause_seconds")
     monkeypatch.setattr(steady, "measure", lambda *_, **__: [some(name) for name in together])
     monkeypatch.setattr(engine, "rows", lambda *, slots, **_: [some(f"engine_rows_{rows}") for rows in slots])
-    for name in ("bytes_per_meter", "meters_growth", "rules_growth"):
+    for name in ("bytes_per_meter", "meters_growth", "many_small_areas", "rules_growth"):
         monkeypatch.setattr(engine, name, lambda name=name, **_: some(name))
     bench = Bench("", Path(), size)
     assert all(name in [result.name for result in bench.measure(name)] for name in GOALS)
@@ -66,7 +74,7 @@ def test_alarms_of_the_load_come_from_its_planted_faults(history):
     load = Load(20 * AREA, engine.BEFORE_MIDNIGHT)
     judge = Engine(zone=ZONE)
     judge.enroll(load.areas())
-    before = [alert for slot in steady.days_before(20 * AREA) for alert in judge.step(slot)] if history else []
+    before = [alert for slot in sustained.days_before(20 * AREA) for alert in judge.step(slot)] if history else []
     alerts = before + [alert for slot in load.slots(24) for alert in judge.step(slot)]
     raised = [alert for alert in alerts if alert.change == "raised"]
     planted = {"voltage_loss", "meter_current_unbalance", "over_contract_capacity"}
@@ -146,3 +154,87 @@ def test_every_family_has_its_share_of_the_time():
     found = families.shares(AREA, 4)
     assert sum(found.values()) == pytest.approx(1)
     assert {"voltage", "metering", families.FEATURES, families.REST} <= set(found)
+
+
+@pytest.mark.parametrize("others", [PaymentsLoad, StagesLoad, EventsLoad])
+def test_what_comes_beside_the_readings_is_read_and_judged_as_it_came(others):
+    load, meters = Load(20 * AREA), 20 * AREA
+    judge = Engine(zone=ZONE)
+    judge.enroll(load.areas())
+    told = others(load, 3.0)
+    rows = 0
+    for _ in range(3 * SLOTS):
+        batch = told.slot()
+        messages = [(key, value, kind, 0) for key, value, kind in encoded(batch, "array")]
+        decoded, refused = DECODERS[told.topic][1](messages)
+        assert not refused
+        rows += len(batch)
+        if decoded:
+            judge.step(decoded)
+    assert judge.counts[batch.kind, "judged", ""] == judge.counts[batch.kind, "in", ""] == rows
+    assert 0.5 < rows / (3 * DAILY[others] * 3 * meters / LIFE) < 1.1
+
+
+def test_all_topics_stand_among_the_frames_of_a_quarter_hour():
+    load = Load(200 * AREA)
+    others = beside(load)
+    topics = [topic for _ in range(4) for topic, _ in messages(load, others)]
+    assert topics.count(READS) == 4 * 200
+    assert set(topics) == set(SOURCES)
+    first = topics.index(PAYMENTS)
+    assert READS in topics[:first] or READS in topics[first : first + 20]
+    assert {topics[n : n + 100].count(READS) for n in range(0, 700, 100)} <= set(range(50, 100))
+
+
+def test_small_areas_hold_as_many_meters():
+    small, usual = Load(1000, area=2), Load(1000)
+    assert (len(small.area_names), len(usual.area_names)) == (500, 2)
+    assert sum(len(area.meters) for area in small.areas()) == 1000
+    assert len(small.slot()) == len(usual.slot()) == 1000
+
+
+class Checkpoints:
+    """A clock, and a worker of two partitions that takes a checkpoint of each every 12 seconds, one after the other."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def scrape(self) -> Samples:
+        ages = {("meterwatch_checkpoint_age_seconds", (str(n),)): (self.now - n) % 12 for n in range(2)}
+        return Samples(ages if self.now > 3 else {})
+
+
+def test_a_worker_is_killed_half_way_between_checkpoints_however_far_apart_they_are(monkeypatch):
+    worker = Checkpoints()
+    for module in (steady, place):
+        monkeypatch.setattr(module, "time", worker)
+    age, interval = steady.half_way(worker)
+    assert interval == pytest.approx(12, abs=1)
+    assert age == pytest.approx(6, abs=1.5)
+
+
+def scraped(**longest: float) -> Samples:
+    return Samples({("meterwatch_longest_call_seconds", (cause,)): seconds for cause, seconds in longest.items()})
+
+
+def test_the_longest_pause_is_told_by_cause_or_not_at_all():
+    buckets = {("meterwatch_loop_pause_seconds_bucket", (end,)): n for end, n in (("0.1", 7), ("0.5", 9), ("+Inf", 9))}
+    told = steady.longest_pause([scraped(step=0.2, tick=0.1), scraped(step=0.4) + Samples(buckets)])
+    assert told.median == 0.4
+    assert told.note == "step 0.4, tick 0.1; the event loop was held for 0.5 s at most"
+    silent = steady.longest_pause([Samples()])
+    assert silent.note == "not exported"
+    assert document([silent])["results"] == []
+
+
+def test_figures_of_the_full_speed_are_ratios_where_there_are_some(tmp_path):
+    results = [some("naive_peer", 5.0), some("live_packed", 300.0), summed("demo_seconds", "s", [9.0])]
+    write(tmp_path / "latest.json", results)
+    assert figures(tmp_path / "latest.json") == {"naive_peer": 1.0, "live_packed": 60.0, "demo_seconds": 9.0}
+    assert figures(tmp_path / "missing.json") == {}

@@ -325,6 +325,19 @@ def test_what_cannot_be_opened_says_why(tmp_path, name, content, told):
         open_source(path)
 
 
+@pytest.mark.parametrize("column", ["area", "at", "kwh"])
+@pytest.mark.parametrize("name", ["x.csv", "x.parquet"])
+def test_a_column_that_is_there_twice_says_so(tmp_path, name, column):
+    names, values = ["meter", "area", "at", "kwh", column], ["m", "a", "1700000000", "1.5", "7"]
+    path = tmp_path / name
+    if name == "x.csv":
+        path.write_text(f"{','.join(names)}\n{','.join(values)}\n", encoding="utf-8")
+    else:
+        pq.write_table(pa.Table.from_arrays([pa.array([value]) for value in values], names), path)
+    with pytest.raises(SourceError, match=f"more than one column {column}"):
+        list(open_source(path).batches)
+
+
 @pytest.mark.parametrize(("name", "values"), [("at", [[1]]), ("kwh", [[1.0]])])
 def test_a_column_of_a_foreign_type_says_so(tmp_path, name, values):
     columns = {"meter": ["m"], "area": ["a"], "at": [1_700_000_000], "kwh": [1.0]} | {name: values}

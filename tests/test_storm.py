@@ -21,6 +21,8 @@ def test_a_storm_over_the_workers_changes_nothing(tmp_path, seed):
     assert figures.kills.total() >= KILLS
     assert figures.done["broker killed and restarted (SIGKILL)"] == 2
     assert figures.expected > 300
+    assert figures.done["transactions aborted, and committed"] > 50
+    assert min(figures.rows[kind] for kind in ("readings", "events", "payments", "stages")) > 1000
     assert figures.messages > figures.necessary, "nobody had to do anything again"
 
 

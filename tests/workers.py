@@ -8,13 +8,15 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from aiokafka import TopicPartition
@@ -31,6 +33,7 @@ from streams.settings import Settings
 from streams.topics import ALERTS, CHECKPOINTS, REJECTS, SOURCES
 
 PATIENCE = 60  # seconds until a condition that should come is given up
+SLICE = 0.1  # seconds in which a process that is held to a share of the time runs once
 DECIDED = ("repeat", "storm", "budget")  # reasons to hold an alert that depend on which came first
 
 
@@ -47,10 +50,64 @@ def thinned(town: Town) -> list[Batch]:
     return batches
 
 
-class WorkerProcess:
-    """A worker in a process of its own, killed when the test ends."""
+class Signalled(Protocol):
+    """A process, as subprocess has it."""
 
-    def __init__(self, environment: dict[str, str], log: Path, *arguments: str) -> None:
+    def poll(self) -> int | None: ...
+
+    def send_signal(self, number: int, /) -> None: ...
+
+
+class Held:
+    """Gives a process a share of the time from now on, by SIGSTOP and SIGCONT; none while it is frozen."""
+
+    def __init__(self, process: Signalled, share: float) -> None:
+        self.process, self.share = process, share
+        self.frozen = self.over = False
+        self._thread = threading.Thread(target=self._take_turns, name="held", daemon=True)
+        if share < 1:
+            self._thread.start()
+
+    def freeze(self) -> None:
+        """Stops it until it is woken."""
+        self.frozen = True
+        self.process.send_signal(signal.SIGSTOP)
+
+    def wake(self) -> None:
+        """Lets it go on."""
+        self.frozen = False
+        self.process.send_signal(signal.SIGCONT)
+
+    def release(self) -> None:
+        """Gives it all of the time."""
+        self.over = True
+        if self._thread.is_alive():
+            self._thread.join()
+        self.wake()
+
+    def _take_turns(self) -> None:
+        while not self.over and self.process.poll() is None:
+            if not self.frozen:
+                self.process.send_signal(signal.SIGCONT)
+            time.sleep(SLICE * self.share)
+            self.process.send_signal(signal.SIGSTOP)
+            time.sleep(SLICE * (1 - self.share))
+
+
+@contextmanager
+def held(process: Signalled, share: float) -> Iterator[Held]:
+    """The process has a share of the time within the block."""
+    holder = Held(process, share)
+    try:
+        yield holder
+    finally:
+        holder.release()
+
+
+class WorkerProcess:
+    """A worker in a process of its own, with a share of the time; killed when the test ends."""
+
+    def __init__(self, environment: dict[str, str], log: Path, *arguments: str, share: float = 1.0) -> None:
         self.log = log
         with log.open("ab") as output:
             self.process = subprocess.Popen(
@@ -59,6 +116,7 @@ class WorkerProcess:
                 stdout=output,
                 stderr=output,
             )
+        self.held = Held(self.process, share)
 
     def __enter__(self) -> Self:
         return self
@@ -74,7 +132,7 @@ class WorkerProcess:
 
     def end(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(PATIENCE)
+        return self.process.wait(PATIENCE / self.held.share)
 
     def scrape(self) -> Samples:
         """Every sample by its name and labels; nothing before the worker answers. Raises when it has ended."""

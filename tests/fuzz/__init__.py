@@ -1,14 +1,81 @@
-"""Whatever the bytes: decoders, checkpoints, snapshots and stores. `make fuzz` goes on for minutes."""
+"""Whatever the bytes: decoders, checkpoints, snapshots and stores. `make fuzz MINUTES=n` goes on for so many minutes.
+
+In `make test` each test has a few examples, the same every time; METERWATCH_FUZZ_SECONDS gives each so many seconds of
+examples drawn anew. An example that takes EXAMPLE_SECONDS of CPU is a find: work without bound.
+"""
 from __future__ import annotations
 
 import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import wraps
+from types import FrameType
+from typing import Any
 
 from hypothesis import HealthCheck, settings
 
-EXAMPLES = float(os.environ.get("METERWATCH_EXAMPLES", "1"))
+SECONDS = float(os.environ.get("METERWATCH_FUZZ_SECONDS", "0"))  # of each test; 0 runs the few
+FEW_SECONDS = 30.0  # after which the few are not gone on with, whatever the machine
+MANY = 1_000_000  # examples: time ends them
+EXAMPLE_SECONDS = 30  # of CPU
 
 
-def bounded(examples: int) -> settings:
-    """So many examples, the same every time, unless METERWATCH_EXAMPLES asks for more."""
-    return settings(max_examples=int(examples * EXAMPLES), deadline=None, derandomize=EXAMPLES == 1,
-                    suppress_health_check=list(HealthCheck))  # fmt: skip
+class EndlessExampleError(BaseException):
+    """An example took longer than any may; no Exception, so that nobody looks for a smaller one that takes as long."""
+
+
+class TimeIsUpError(BaseException):
+    """A test has had its time: no find."""
+
+
+def bounded(few: int) -> Callable[[Any], Any]:
+    """So few examples, the same every time, or for METERWATCH_FUZZ_SECONDS as many as fit."""
+    drawn = settings(max_examples=MANY if SECONDS else few, deadline=None, derandomize=not SECONDS,
+                     suppress_health_check=list(HealthCheck))  # fmt: skip
+
+    def within_time(test: Any) -> Any:
+        test.hypothesis.inner_test = while_time_is_left(test.hypothesis.inner_test, SECONDS or FEW_SECONDS)
+        test = drawn(test)
+
+        @wraps(test)
+        def run() -> None:
+            with suppress(TimeIsUpError):
+                test()
+
+        return run
+
+    return within_time
+
+
+def while_time_is_left(judge: Callable[..., None], seconds: float) -> Callable[..., None]:
+    """The function for so many seconds from its first call on. Raises TimeIsUpError later."""
+    until = 0.0
+
+    @wraps(judge)
+    def judge_in_time(*arguments: Any, **named: Any) -> None:
+        nonlocal until
+        until = until or time.monotonic() + seconds
+        if time.monotonic() > until:
+            raise TimeIsUpError
+        with limited(EXAMPLE_SECONDS):
+            judge(*arguments, **named)
+
+    return judge_in_time
+
+
+@contextmanager
+def limited(seconds: float) -> Iterator[None]:
+    """Raises EndlessExampleError in the block when it has taken so many seconds of CPU."""
+
+    def end(_: int, __: FrameType | None) -> None:
+        raise EndlessExampleError(f"an example has taken {seconds:g} s of CPU and is not at its end")
+
+    before = signal.signal(signal.SIGPROF, end)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)

@@ -151,13 +151,13 @@ def reads_or_refuses(kind: type[Batch], messages: list[tuple[bool, Message]]) ->
     return batch
 
 
-@bounded(150)
+@bounded(37)
 @given(st.sampled_from(list(KINDS)).flatmap(lambda kind: st.tuples(st.just(kind), mixed(kind))))
 def test_a_decoder_reads_or_refuses_each_message_as_if_it_were_alone(case):
     reads_or_refuses(*case)
 
 
-@bounded(100)
+@bounded(25)
 @given(st.lists(suffered(st.just(encode_area(AREA)[1])), max_size=3), st.lists(
     st.sampled_from(list(KINDS)).flatmap(lambda kind: st.tuples(st.just(kind), mixed(kind))), min_size=1, max_size=4
 ), st.integers(-2, 40))  # fmt: skip
@@ -177,7 +177,7 @@ def test_the_engine_takes_whatever_was_decoded(areas, cases, days):
     assert engine.snapshot() == saved
 
 
-@bounded(150)
+@bounded(37)
 @given(st.lists(st.tuples(
     st.sampled_from([None, b"A1"]) | st.binary(max_size=3), st.none() | suffered(st.just(encode_area(AREA)[1]))
 ), max_size=4))  # fmt: skip
@@ -191,7 +191,7 @@ def test_areas_are_read_or_refused(told):
         assert decode_areas([(*encode_area(area), 0)]) == ([area], [])
 
 
-@bounded(150)
+@bounded(37)
 @given(suffered(st.just(encode_alert(ALERT)[1])))
 def test_an_alert_is_read_or_refused(value):
     try:
@@ -200,7 +200,7 @@ def test_an_alert_is_read_or_refused(value):
         assert error.reason in Reason  # noqa: PT017 - some inputs are fine
 
 
-@bounded(150)
+@bounded(37)
 @given(suffered(st.just(msgspec.json.encode(RULEBOOK))))
 def test_a_rulebook_is_read_or_refused_and_rules_go_by_it(value):
     try:
@@ -213,7 +213,7 @@ def test_a_rulebook_is_read_or_refused_and_rules_go_by_it(value):
     Engine().adopt(applied(rulebook))
 
 
-@bounded(200)
+@bounded(50)
 @given(suffered(sound(Readings).map(lambda messages: messages[0][1] or b"")))
 def test_a_frame_is_unpacked_or_refused(value):
     try:

@@ -29,7 +29,7 @@ SNAPSHOT = before().snapshot()
 BYTES = st.binary(max_size=16)
 
 
-@bounded(200)
+@bounded(50)
 @given(damaged(SNAPSHOT, st.just(SNAPSHOT)) | BYTES)
 def test_a_snapshot_is_whole_or_refused(value):
     restored = engine()
@@ -79,7 +79,7 @@ def logs(draw: st.DrawFn) -> list[Any]:
     return [SimpleNamespace(**message._asdict(), offset=next(offsets), partition=0, topic="t") for message in kept]
 
 
-@bounded(300)
+@bounded(75)
 @given(logs())
 def test_of_checkpoints_a_whole_one_counts_or_none(records):
     with suppress(CheckpointError):
@@ -111,7 +111,7 @@ def stored() -> tuple[bytes, bytes | None]:
             return file, store.state()
 
 
-@bounded(150)
+@bounded(37)
 @given(
     flips=st.lists(st.tuples(st.integers(0, 2**20), st.integers(1, 255)), min_size=1, max_size=3),
     cut=st.none() | st.floats(0, 1),
@@ -134,7 +134,7 @@ def test_a_damaged_store_is_refused_or_goes_on_as_if_whole(flips, cut):
             assert "store.db" in str(error)  # noqa: PT017 - some inputs are fine
 
 
-@bounded(100)
+@bounded(25)
 @given(damaged((Path(__file__).parents[2] / "deploy" / "meterwatch.toml").read_bytes(), BYTES), st.dictionaries(
     st.sampled_from([f"METERWATCH_{name.upper()}" for name in Settings.__struct_fields__]), st.text(max_size=9)
 ))  # fmt: skip
@@ -151,7 +151,7 @@ CSV = b"meter,area,at,kwh,u,register\n" + b"".join(
 )
 
 
-@bounded(60)
+@bounded(15)
 @given(damaged(CSV, st.just(CSV) | BYTES))
 def test_a_file_is_read_or_refused(value):
     with TemporaryDirectory() as folder:

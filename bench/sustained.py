@@ -1,0 +1,73 @@
+"""What a worker sustains: readings a second over a day of all topics, with everything that days bring.
+
+A midnight, closing, sealing and checkpoints as often as under a steady load: half of it is half a load on any machine.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+
+from bench.engine import BEFORE_MIDNIGHT
+from bench.live import drain
+from bench.load import SLOTS, Load
+from bench.others import beside, messages
+from bench.place import Place
+from bench.results import RATE, Result, summed
+from replay.send import encoded
+from schemas.columns import Readings
+from schemas.wire import Encoded
+from streams.topics import READS
+
+CHECKPOINT_SECONDS = 10  # six times as often as by default, so that some fall into every spell
+OPEN_DAYS = 4  # that an area holds
+AT_ONCE = 25  # messages, about as many as come at once under a steady load
+
+
+def measure(brokers: str, folder: Path, *, meters: int, slots: int, runs: int) -> Result:
+    """So many runs over the same quarter-hours from before a midnight on, with all days of every area open."""
+    found = []
+    with Place(brokers, folder, "sustained", checkpoint_seconds=CHECKPOINT_SECONDS) as place:
+        place.enroll(Load(meters).areas())
+        place.produce(history(meters))
+        place.produce(quarter_hours(meters, slots), AT_ONCE)
+        for number in range(runs):
+            if number:
+                place.renew()
+            with place.worker() as worker:
+                found.append(drain(worker, Readings.kind, 2 * OPEN_DAYS * meters, (2 * OPEN_DAYS + slots) * meters))
+    cpu = median(run.cpu for run in found)
+    note = f"{cpu:.2f} µs CPU each; all topics, a midnight, checkpoints every {CHECKPOINT_SECONDS} s"
+    return summed("sustained", RATE, [run.rate for run in found], note)
+
+
+def quarter_hours(meters: int, slots: int) -> Iterator[tuple[str, Encoded]]:
+    """The messages of so many quarter-hours, of all topics."""
+    load = Load(meters, BEFORE_MIDNIGHT)
+    others = beside(load)
+    for _ in range(slots):
+        yield from messages(load, others)
+
+
+def history(meters: int) -> Iterator[tuple[str, Encoded]]:
+    """The messages of the days before."""
+    return ((READS, message) for slot in days_before(meters) for message in encoded(slot, "packed"))
+
+
+def days_before(meters: int) -> Iterator[Readings]:
+    """Two quarter-hours of each of the days before; the registers end where a load's begin."""
+    load = Load(meters, BEFORE_MIDNIGHT)
+    first = load.register.copy()
+    for _ in sparse(load):
+        pass
+    used = load.register - first
+    load = Load(meters, BEFORE_MIDNIGHT)
+    load.register -= used
+    yield from sparse(load)
+
+
+def sparse(load: Load) -> Iterator[Readings]:
+    """Two quarter-hours of each of the days before."""
+    for day in range(OPEN_DAYS):
+        load.next = BEFORE_MIDNIGHT - (OPEN_DAYS - day) * SLOTS
+        yield from load.slots(2)

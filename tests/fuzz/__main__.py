@@ -1,0 +1,63 @@
+"""`python -m tests.fuzz MINUTES`: examples drawn anew for so many minutes and not longer; ends with 1 on a find."""
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.fuzz import test_decoders, test_state
+
+SHARE_SECONDS = 60.0  # that a test has at once
+LEAST_SECONDS = 2.0  # that are worth a round, for each test
+KEPT_SECONDS = 20.0  # of a round for its start and its end
+STUCK_SECONDS = 3.0  # of CPU after an interrupt: it is not that the machine is busy
+INTERRUPTED = 2  # pytest's exit code
+COMMAND = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/fuzz")
+
+
+def main(minutes: float) -> None:
+    """Rounds of all tests until the time is over."""
+    tests = sum(name.startswith("test_") for module in (test_decoders, test_state) for name in vars(module))
+    end = time.monotonic() + 60 * minutes
+    for seconds in shares(end, tests):
+        if code := finished(seconds, end):
+            sys.exit(code)
+
+
+def shares(end: float, tests: int) -> Iterator[float]:
+    """Seconds of each test in the rounds until the end."""
+    while (left := (end - time.monotonic() - KEPT_SECONDS) / tests) >= LEAST_SECONDS:
+        yield min(left, SHARE_SECONDS)
+
+
+def finished(seconds: float, end: float) -> int:
+    """The exit code of a round; 0 too when its last example goes on at the end, and is stopped."""
+    tests = subprocess.Popen(COMMAND, env=os.environ | {"METERWATCH_FUZZ_SECONDS": str(seconds)})
+    try:
+        return tests.wait(max(0.0, end - time.monotonic() - KEPT_SECONDS / 2))
+    except subprocess.TimeoutExpired:
+        before = used(tests)
+        tests.send_signal(signal.SIGINT)
+    try:
+        code = tests.wait(max(0.0, end - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        stuck = used(tests) - before > STUCK_SECONDS
+        tests.kill()
+        tests.wait()
+        if stuck:
+            sys.exit("a test did not end when it was interrupted: an example stands still within one call")
+        return 0
+    return 0 if code == INTERRUPTED else code
+
+
+def used(process: subprocess.Popen[bytes]) -> float:
+    """Seconds of CPU that the main thread of a process has used."""
+    return int(Path(f"/proc/{process.pid}/schedstat").read_text(encoding="ascii").split()[0]) / 1e9
+
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]))

@@ -1,0 +1,58 @@
+"""Elapsed time may be decades, and negative: what fades with it overflows nowhere (a warning is a failure here)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from detectors.engine import Engine
+from models.balances import Balances
+from models.loading import Heat
+from models.phases import Phases
+from schemas.columns import Payment, Payments
+
+NOON, DAY, DECADES = 1_772_380_800, 86_400, 80 * 365 * 86_400
+LEAPS = [(NOON, NOON - DECADES), (NOON, NOON + DECADES), (NOON - DECADES, NOON + DECADES)]
+
+
+def balances(*told: tuple[int, float]) -> list[float]:
+    feature = Balances()
+    feature.cells.room(1)
+    daily = []
+    for at, amount in told:
+        columns = {"at": at, "amount": amount, "payment": int(Payment.BALANCE), "succeeded": 1}
+        found = feature.fold(np.array([0]), {name: np.array([value]) for name, value in columns.items()})
+        daily += found["daily_yuan"].tolist()
+    return daily
+
+
+def test_an_older_balance_changes_nothing_of_what_is_used_a_day():
+    assert balances((NOON, 30.0), (NOON + DAY, 28.0), (NOON - DECADES, 5.0)) == [0.0, 2.0, 2.0]
+
+
+def test_a_balance_after_decades_tells_nothing_of_use():
+    assert balances((NOON, 30.0), (NOON + DAY, 28.0), (NOON + DECADES, 1.0)) == [0.0, 2.0, 2.0]
+
+
+@pytest.mark.parametrize("times", LEAPS)
+@pytest.mark.parametrize("amounts", [(1.0, 0.5), (0.0, 6.1e10), (6.1e10, 0.0), (9e11, -9e11), (np.nan, 1.0)])
+def test_the_engine_judges_balances_decades_apart(times, amounts):
+    row = [0] * len(times)
+    told = Payments.build(["C"], row, ["A"], row, times, payment=[int(Payment.BALANCE)] * len(times), amount=amounts)
+    assert {alert.rule for alert in Engine().step(told)} <= {"low_balance"}
+
+
+@pytest.mark.parametrize(("first", "second"), LEAPS)
+def test_sums_of_squares_keep_their_weight_where_time_goes_backward(first, second):
+    phases = Phases()
+    phases.cells.room(1)
+    for at in (first, second):
+        squares, pairs = phases.learn(np.array([0]), np.array([at]), np.full((3, 1), 4.0), np.array([2.0]))
+    assert pairs.tolist() == [4.0 if second < first else 2.0]
+    assert squares.ravel().tolist() == [8.0 if second < first else 4.0] * 3
+
+
+def test_a_transformer_does_not_heat_in_negative_time():
+    oil, winding = np.array([40.0]), np.array([20.0])
+    assert Heat(900).settled(oil, winding, np.array([1.0]), np.array([-DECADES])) == (oil, winding)
+    assert np.isfinite(Heat(900).settled(oil, winding, np.array([1.0]), np.array([DECADES]))).all()

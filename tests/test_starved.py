@@ -1,0 +1,65 @@
+"""Two workers that have a fifth of a core from their start on: they lag, live, reach checkpoints and catch up."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from streams.outbox import producer
+from tests.storm import INTERVAL, hostile_areas, portions, publish, publish_areas, undisturbed
+from tests.workers import SLICE, WorkerProcess, contained, held, told
+
+SHARE = 0.2
+PATIENCE = 300  # seconds on a busy machine; it takes some tens
+PORTIONS = 20
+
+
+@pytest.fixture
+def environment(environment):
+    return environment | {"METERWATCH_INTERVAL": str(INTERVAL)}
+
+
+async def send(settings, stream):
+    async with producer(settings) as client:
+        await publish_areas(client, settings, stream.areas)
+        for portion in portions(stream, PORTIONS):
+            await publish(client, settings, portion, "array")
+            await client.flush()
+
+
+@pytest.mark.broker
+def test_starved_workers_reach_checkpoints_and_come_to_the_end(environment, settings, tmp_path):
+    stream = hostile_areas(6, 5)
+    expected = undisturbed(stream, settings)
+    asyncio.run(send(settings, stream))
+    first, second = (WorkerProcess(environment, tmp_path / f"{n}.log", share=SHARE) for n in range(2))
+    with first, second:
+        deadline = time.monotonic() + PATIENCE
+        while not contained(settings):
+            assert first.process.poll() is second.process.poll() is None, "a worker has ended itself"
+            assert time.monotonic() < deadline, "the workers do not come to the end"
+            time.sleep(0.5)
+        assert first.end() == second.end() == 0
+    assert told(settings) == expected.states
+
+
+def state(process):
+    """Of the process as Linux tells it: T is stopped."""
+    return Path(f"/proc/{process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
+
+
+def test_a_process_that_is_held_has_its_share_and_frozen_none():
+    code = "import time\nend = time.monotonic() + 2\nwhile time.monotonic() < end: pass\nprint(time.process_time())"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    with held(process, SHARE) as holder:
+        holder.freeze()
+        time.sleep(3 * SLICE)
+        assert state(process) == "T"
+        holder.wake()
+        used, _ = process.communicate()
+    assert float(used) < 1.0, "it had half of the time, not a fifth"
