@@ -180,11 +180,6 @@ class Engine:
         """How many meters are held."""
         return len(self.meter_index)
 
-    @property
-    def begun(self) -> int:
-        """Event time of the area that has come least far; 0 when none has begun."""
-        return int(self.clock[self.clock > 0].min(initial=LATEST)) % LATEST
-
     def section(self, area: str) -> str:
         """The section that looks after an area; the area itself when it is not enrolled."""
         known = self.registry.areas.get(area)
@@ -232,9 +227,16 @@ class Engine:
 
     def ticks(self, now: int) -> Iterator[list[Alert]]:
         """The same in parts, of which none has much to do; between them the engine may be asked for a snapshot."""
-        while (then := self.grid.portion(now - QUIET) + QUIET) < now:
+        while (then := self.portion(now)) < now:
             yield self.pass_time(then, now)
         yield self.pass_time(now, now)
+
+    def portion(self, now: int) -> int:
+        """How far time may pass on its way to `now` with no more than a portion of days and of items falling due."""
+        then = self.grid.portion(now - QUIET) + QUIET
+        for _, deadlines in self.timelines():
+            then = deadlines.portion(then)
+        return then
 
     def pass_time(self, then: int, now: int) -> list[Alert]:
         """Let time pass as far as `then`, on its way to `now`."""
@@ -530,21 +532,24 @@ class Engine:
                 break
         return np.array(now, np.int64)
 
+    def timelines(self) -> tuple[tuple[Windows, Deadlines], ...]:
+        """The judges of items with deadlines, and the items."""
+        return (
+            (self.overdue, self.work), (self.backlogs, self.backlog), (self.disorder, self.ways),
+            (self.invoices, self.bills), (self.transfers, self.ledger), (self.incidents, self.reports),
+        )  # fmt: skip
+
     def fire(self) -> list[Alert]:
         """Judge the items whose next mark has passed; where a day has passed, forget what nothing can concern."""
         alerts: list[Alert] = []
         days = self.clock // DAY
         passed = np.flatnonzero(days > np.concatenate([self.swept, np.zeros(len(days) - len(self.swept), np.int64)]))
-        timelines: tuple[tuple[Windows, Deadlines], ...] = (
-            (self.overdue, self.work), (self.backlogs, self.backlog), (self.disorder, self.ways),
-            (self.invoices, self.bills), (self.transfers, self.ledger), (self.incidents, self.reports),
-        )  # fmt: skip
-        for windows, deadlines in timelines:
+        for windows, deadlines in self.timelines():
             alerts += self.settle(windows, deadlines, deadlines.due(self.clock))
         if len(passed):
             self.incidents.seal(*self.rows_of(self.reports, self.reports.seal(passed, self.clock)))
             self.backlogs.seal(*self.rows_of(self.backlog, self.backlog.seal(passed, self.clock)))
-            for windows, deadlines in timelines:
+            for windows, deadlines in self.timelines():
                 if len(ended := deadlines.finished(self.clock, self.grace, windows.troubled())):
                     windows.forget(ended)
                     deadlines.forget(ended)

@@ -18,6 +18,7 @@ from schemas.columns import Batch, Codes, Times
 
 HOUR, DAY = 3600, 86_400
 NEVER = 2**62
+PORTION_ITEMS = 1000  # that pass a mark in one call, about
 ORPHANED = 40 * DAY  # after which an end without a start, or what ended and still is in trouble, is forgotten
 Timeline = tuple[Codes, Times, dict[str, Any]]  # slots, when, and the columns of a kind
 
@@ -92,6 +93,12 @@ class Deadlines:
             return np.zeros(0, np.int64)
         area, due = self.cells["area"][: len(self.index)], self.cells["due"][: len(self.index)]
         return np.flatnonzero((area >= 0) & (due <= clock[area]))
+
+    def portion(self, until: int) -> int:
+        """How far time may pass on its way to `until` with about PORTION_ITEMS passing a mark."""
+        due = self.cells["due"][: len(self.index)]
+        due = due[(self.cells["area"][: len(self.index)] >= 0) & (due <= until)]
+        return until if len(due) <= PORTION_ITEMS else int(np.partition(due, PORTION_ITEMS)[PORTION_ITEMS])
 
     def timeline(self, slots: Codes, clock: Times) -> Timeline:
         """Every row of some items so far: slot, when, and its columns; an end is a row of mark 0."""

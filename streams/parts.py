@@ -23,8 +23,6 @@ AHEAD = 3600  # seconds of event time by which readings may be judged before wha
 AWAITED = 10.0  # seconds that a topic may keep the others waiting
 STEP_ROWS = 20_000  # rows that a chunk holds, about
 STEP_SECONDS = 0.2  # CPU that a step takes, about: what waits for the engine waits so long
-TICK_SECONDS = 0.1  # CPU that a tick takes, about
-TICK_LEAST, TICK_MOST = 900, 7200  # s of event time that a tick covers: areas take turns at closing their days
 PACE = 1_000.0  # rows a second of CPU, until the part has seen how fast its history goes
 BYTES_PER_ROW = 50.0  # of a packed frame, until the part has seen what its topics carry
 
@@ -126,8 +124,7 @@ class Part:
         self.told = Counter(engine.told)
         self._missed: dict[str, float] = {}  # by topic, since when it has nothing at hand and more is there
         self.pace = progress.pace or PACE
-        self._stride = TICK_LEAST  # s of event time that the next tick covers
-        self._catching_up = False  # whether time has passed in several ticks since the last checkpoint
+        self._catching_up = False  # whether time has passed in several portions since the last checkpoint
         self._row_bytes = dict.fromkeys(self.waiting, BYTES_PER_ROW)
         self._saved = dict(contained), dict(progress.begun)  # what the last checkpoint contains
         self._saved_at = self._moved_at = time.monotonic()
@@ -246,20 +243,11 @@ class Part:
             self.in_hand = None
             self.done(hand.chunk, rows)
 
-    def tick(self, now: int) -> Judged:
-        """Lets time pass towards a moment, as far as takes about TICK_SECONDS."""
-        began = time.thread_time()
-        reached = min(now, max(self.ticked, self.engine.begun or now) + self._stride)
-        alerts = self.engine.tick(reached)
-        seconds = time.thread_time() - began
-        self.ticked = reached
-        self._catching_up |= reached < now
-
-        if seconds < TICK_SECONDS / 4:
-            self._stride = min(self._stride * 2, TICK_MOST)
-        elif seconds > TICK_SECONDS:
-            self._stride = max(self._stride // 2, TICK_LEAST)
-        return Judged(0, alerts, [], seconds)
+    def tick(self, now: int) -> list[Alert]:
+        """Lets time pass towards a moment, by a portion of what falls due."""
+        self.ticked = self.engine.portion(now)
+        self._catching_up |= self.ticked < now
+        return self.engine.pass_time(self.ticked, now)
 
     def done(self, chunk: Chunk, rows: int) -> None:
         """The engine contains this chunk."""

@@ -398,10 +398,10 @@ class Worker:
             now = part.clock(int(time.time()))
             if now <= 0 or self.parts.get(part.number) is not part:
                 return False
-            judged = await self._engines.run("tick", part.tick, now)
-            if judged.alerts:
+            alerts = await self._engines.run("tick", part.tick, now)
+            if alerts:
                 self._check_awake()
-                await self._outbox.tell(part.number, judged.alerts, None)
+                await self._outbox.tell(part.number, alerts, None)
             return part.ticked < now
 
     async def _reconcile(self, part: Part) -> None:

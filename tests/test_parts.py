@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from detectors.engine import Engine
-from schemas.columns import Readings
+from models.deadlines import PORTION_ITEMS
+from schemas.columns import Readings, Stages
 from streams.checkpoints import Written
-from streams.parts import AWAITED, STEP_SECONDS, TICK_LEAST, TICK_MOST, Chunk, GapError, Part, Progress
+from streams.parts import AWAITED, STEP_SECONDS, Chunk, GapError, Part, Progress
 from streams.topics import EVENTS, PAYMENTS, READS, WORKFLOW
+
+START, DAY = 1_772_380_800, 86_400
 
 
 def part(meters: int = 1_000) -> Part:
@@ -262,16 +264,21 @@ def test_a_gap_names_the_place():
 
 
 def test_time_passes_in_portions_after_a_long_silence():
-    it, times = part(), []
-    it.engine.clock = np.array([0, 1_000_000, 2_000_000])
-    it.engine.tick = lambda now: times.append(now) or []  # type: ignore[method-assign, func-returns-value]
-    now = 1_000_000 + 10 * 86_400
+    """Of many items that fall due each minute, about PORTION_ITEMS do so in one call."""
+    it, count = part(), 3 * PORTION_ITEMS
+    alerts = it.engine.step(Stages.build([f"W{n}" for n in range(count)], range(count), ["S1"], [0] * count,
+                                         [START + 10 * n for n in range(count)], stages=["review"],
+                                         stage=[0] * count, limit=[DAY] * count))  # fmt: skip
+    now, times, raised = START + 30 * DAY, [], 0
+    assert not alerts
     it.keep(Written(), it.judged, it.begun)
     while it.ticked < now:
-        it.tick(now)
-    assert times[0] == 1_000_000 + TICK_LEAST
-    assert times[-1] == now
-    assert max(np.diff(times)) <= TICK_MOST
+        alerts = it.tick(now)
+        raised += sum(alert.rule == "stage_overdue" and alert.change == "raised" for alert in alerts)
+        times.append(it.ticked)
+    assert raised == count
+    assert len(times) > 6  # each item passes several marks
+    assert times == sorted(times)
     assert it.unsaved  # a checkpoint is due though no record was judged
     it.keep(Written(), it.judged, it.begun)
     it.tick(now + 1)

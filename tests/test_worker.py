@@ -246,11 +246,11 @@ def test_under_steady_flow_time_passes_as_far_as_records_are_judged(monkeypatch)
     part = worker.parts[0] = Part(0, Engine(), dict.fromkeys([REGISTRY, *SOURCES], 7), Written())
     ticks: list[int] = []
 
-    def tick(now: int) -> list[Alert]:
-        ticks.append(now)
+    def pass_time(then: int, _: int) -> list[Alert]:
+        ticks.append(then)
         return []
 
-    monkeypatch.setattr(part.engine, "tick", tick)
+    monkeypatch.setattr(part.engine, "pass_time", pass_time)
     asyncio.run(worker._tick(part))
     worker._look(part, {READS: 9})
     part.reached[READS] = 1_772_380_800
