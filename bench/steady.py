@@ -20,13 +20,15 @@ from bench.feed import Feed, waiting
 from bench.load import AREA, SLOTS, Load
 from bench.place import Place, total, wait
 from bench.results import Result, summed
-from bench.sustained import CHECKPOINT_SECONDS, history
+from bench.sustained import CHECKPOINT_SECONDS, history, sparse
 from schemas.alert import Alert
 from schemas.wire import decode_alert
 from streams.cli import alert_partitions
 from streams.logs import reader
 from streams.settings import Settings
 from tests.workers import Samples, WorkerProcess
+
+__all__ = ["measure", "sparse"]
 
 RULE = "voltage_loss"
 SETTLE = 3.0  # seconds of keeping up before anything is measured

@@ -123,7 +123,7 @@ class Part:
         self.counted = Counter(engine.counts)  # what the metrics have
         self.told = Counter(engine.told)
         self._missed: dict[str, float] = {}  # by topic, since when it has nothing at hand and more is there
-        self.pace = progress.pace or PACE
+        self._pace = progress.pace or PACE
         self._catching_up = False  # whether time has passed in several portions since the last checkpoint
         self._row_bytes = dict.fromkeys(self.waiting, BYTES_PER_ROW)
         self._saved = dict(contained), dict(progress.begun)  # what the last checkpoint contains
@@ -160,6 +160,11 @@ class Part:
         self.waiting[topic].append(Arrival(records, size, event))
         self.waiting_bytes[topic] += size
         self.filed[topic] = records[-1].offset + 1
+
+    @property
+    def pace(self) -> float:
+        """Rows that were judged in a second of CPU lately."""
+        return self._pace
 
     @property
     def settled(self) -> bool:
@@ -224,7 +229,7 @@ class Part:
 
     def judge(self, hand: InHand) -> Judged:
         """Judges the next piece of what is in hand, of about STEP_SECONDS: a history of few meters goes slowly."""
-        rows = max(1, int(self.pace * STEP_SECONDS))
+        rows = max(1, int(self._pace * STEP_SECONDS))
         whole = hand.rows == 0 and rows >= len(hand.batch)
         piece = hand.batch if whole else hand.batch.rows(slice(hand.rows, hand.rows + rows))
         began = time.thread_time()
@@ -235,7 +240,7 @@ class Part:
         """Notes that the engine contains a piece of what is in hand; the chunk is done with its last."""
         rows = hand.rows + judged.rows
         if judged.rows:
-            self.pace = judged.rows / max(judged.seconds, 1e-6)
+            self._pace = judged.rows / max(judged.seconds, 1e-6)
         topic = hand.chunk.topic
         self.begun[topic] = max(self.begun.get(topic, 0), rows)
         self.in_hand = hand._replace(rows=rows)

@@ -121,7 +121,7 @@ def test_what_is_contained_beyond_the_offsets_is_not_judged_again(monkeypatch, r
     first = part()
     first.file(READS, records(100, 102), None)
     first.begin(taken(first), Readings.build(["M1"], [0] * 6, ["A1"], [0] * 6, range(6)))
-    first.pace = 4 / STEP_SECONDS
+    first._pace = 4 / STEP_SECONDS
     assert first.in_hand
     first.contain(first.in_hand, first.judge(first.in_hand))
     assert (first.judged[READS], first.begun[READS]) == (100, 4)
