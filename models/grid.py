@@ -329,7 +329,7 @@ class Grid(Owner):
                     if far in state.blocks:
                         self.release(slot, [far])
             start, end = self.midnights[day : day + 2].tolist()
-            block = state.blocks[day] = Block(start, end, closed=day <= self.clocks["last_day"][slot])
+            block = state.blocks[day] = Block(start, end, closed=bool(day <= self.clocks["last_day"][slot]))
         if block.packed or not block.size:
             self.open(block)
         if block.size < len(state.members):
