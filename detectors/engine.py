@@ -597,8 +597,8 @@ class Engine:
             judge.room()
         afresh += loaded({name: owner for name, owner in owners.items() if not isinstance(owner, Index)}, found)
         self.resume(afresh)
-        gone = [was for name, was in found.items() if name in afresh or name not in owners if SEALED not in name]
-        self.lost += [alert for was in gone for alert in told_by(was) if alert.held != SHADOW]
+        kept = {rule.name for rule in self.rules}.difference(name.partition("/")[2] for name in afresh)
+        self.lost += [alert for alert in self.policy.standing() if alert.rule not in kept]
         return list(dict.fromkeys(name.removesuffix(SEALED) for name in afresh))
 
     def resume(self, afresh: Sequence[str]) -> None:
@@ -681,14 +681,6 @@ def loaded(owners: Mapping[str, Owner], found: Mapping[str, Saved]) -> list[str]
         except StateError as error:
             raise StateError(f"{name}: {error}") from error
     return afresh
-
-
-def told_by(was: Saved) -> list[Alert]:
-    """What was told of open episodes, by what was saved of a rule; nothing of another owner."""
-    try:
-        return list(msgspec.convert(was.columns.get("open", {}), dict[int, Alert]).values())
-    except msgspec.ValidationError:
-        return []
 
 
 def withdrawn(alert: Alert) -> Alert:

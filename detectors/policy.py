@@ -182,6 +182,10 @@ class Policy(Owner):
                 said.append(known[key])
         return said
 
+    def standing(self) -> list[Alert]:
+        """What was told last of every episode that has not ended."""
+        return [alert for alerts in self.recent.values() for alert in alerts.values() if alert.state == "raised"]
+
     def forget(self, clocks: Mapping[str, int]) -> None:
         """Drop what is older than any event or alert of some areas could still concern."""
         held: dict[tuple[str, str], list[Alert]] = {}
