@@ -83,8 +83,8 @@ def test_todays_worker_goes_on_from_the_checkpoint_of_an_older_one(
     commit, checkout, settings, environment, town, halves, expected, tmp_path
 ):
     older = environment | {"PYTHONPATH": str(checkout(commit))}
+    publish(settings, town, halves[0])  # with master data, which the oldest read to their end at their start alone
     with WorkerProcess(older, tmp_path / "older", "-P", "-m", "streams.cli", "worker") as worker:
-        publish(settings, town, halves[0])
         wait(lambda: contained(settings))
         assert worker.end() == 0
     with WorkerProcess(environment, tmp_path / "today") as worker:
