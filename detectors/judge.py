@@ -241,7 +241,7 @@ class Judge:
         """Go on after all owners were loaded, of which some start afresh. Raises StateError."""
         for cells in self.cells():
             within("how many subjects it has", cells.used, 0, len(self.index))
-        if waited := [feature for feature in self.features if type(feature).__name__ in afresh and feature.relearns]:
+        if waited := [feature for feature in self.features if type(feature).__name__ in afresh]:
             self.room()
             self.waiting.wait(waited)
 

@@ -54,7 +54,7 @@ class Feature(Owner):
 class Elapsed(Feature):
     """When each subject was last seen."""
 
-    relearns = 0
+    relearns = 1
     reads: tuple[str, ...] = ()
     takes: tuple[str, ...] = ("at",)
     gives: tuple[str, ...] = ("gap",)

@@ -118,7 +118,7 @@ def concerned(engine: Engine, afresh: Collection[str]) -> set[str]:
         for feature in judge.features:
             if f"{name}/{type(feature).__name__}" in afresh or given.intersection((*feature.reads, *feature.takes)):
                 given |= set(feature.gives)
-        rules |= {rule.name for rule in judge.rules if given.intersection(rule.reads)}
+        rules |= {rule.name for rule in judge.rules if given.intersection((*rule.reads, "gap"))}
     return rules
 
 
