@@ -8,10 +8,12 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from detectors.engine import Engine
@@ -19,7 +21,7 @@ from replay import layout
 from replay.history import Source
 from replay.send import send
 from replay.town import Town
-from schemas.columns import Batch
+from schemas.columns import Batch, Readings
 from streams.local import Store
 from streams.settings import Settings
 from tests.workers import WorkerProcess, contained, last_states, told, wait
@@ -56,8 +58,11 @@ def town() -> Town:
 
 @pytest.fixture(scope="module")
 def halves(town: Town) -> list[list[Batch]]:
-    """Two and two days."""
-    batches = list(town.batches())
+    """Two and two days, without temperatures, which not every version on the wire knows."""
+    batches = [
+        replace(batch, temperature=np.full_like(batch.temperature, np.nan)) if isinstance(batch, Readings) else batch
+        for batch in town.batches()
+    ]
     return [batches[a:b] for a, b in pairwise([0, len(batches) // 2, len(batches)])]
 
 
@@ -83,7 +88,7 @@ def test_todays_worker_goes_on_from_the_checkpoint_of_an_older_one(
     commit, checkout, settings, environment, town, halves, expected, tmp_path
 ):
     older = environment | {"PYTHONPATH": str(checkout(commit))}
-    publish(settings, town, halves[0])  # with master data, which the oldest read to their end at their start alone
+    publish(settings, town, halves[0])
     with WorkerProcess(older, tmp_path / "older", "-P", "-m", "streams.cli", "worker") as worker:
         wait(lambda: contained(settings))
         assert worker.end() == 0

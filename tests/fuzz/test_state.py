@@ -66,7 +66,7 @@ def goes_on_or_is_refused(value: bytes) -> None:
         restored.snapshot()
 
 
-@bounded(120)
+@bounded(60)
 @given(tampered(TREE["owners"]))
 def test_a_snapshot_with_something_else_in_it_is_refused_or_gone_on_from(owners):
     goes_on_or_is_refused(packed({"settings": TREE["settings"], "owners": owners}))
