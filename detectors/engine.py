@@ -143,7 +143,7 @@ class Engine:
         self.ways, self.backlog = Ways(self.journeys, self.registry), Backlog(self.work, zone, grace)
         self.peers, self.fleet = Peers(), Fleet(model_of(chosen))
         self.bills = Bills(self.bill_index, self.registry, zone)
-        self.ledger = Ledger(self.references, self.areas)
+        self.ledger = Ledger(self.references)
         self.reports = Reports(self.reporting, self.registry, zone, grace)
         self.attempted: dict[int, list[Attempt]] = {}  # by customer: the attempts within the grace period
         self.office: dict[int, tuple[int, str]] = {}  # by area: the highest stamp of payments or stages, and whose
@@ -607,6 +607,8 @@ class Engine:
         within("how many areas were swept", len(self.swept), 0, len(self.clock))
         within("a clock", self.clock, 0, 2 * LATEST)
         within("how many meters are in order", self.validation.order.used, 0, len(self.meter_index))
+        for deadlines in (self.work, self.backlog, self.ways, self.bills, self.ledger, self.reports):
+            within("an area of a timeline", deadlines.cells["area"], -1, len(self.areas) - 1)
         self.tails.resume()
         for name, judge in self.judges().items():
             start = f"{name}/"

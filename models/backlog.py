@@ -31,7 +31,7 @@ class Backlog(Deadlines):
     columns = ("stuck", "open_items", "stuck_share")
 
     def __init__(self, work: Work, zone: str, grace: int) -> None:
-        super().__init__(work.queues, work.areas)
+        super().__init__(work.queues)
         self.work, self.grace, self.midnights = work, grace, midnights(zone)
         self.cells = Cells(area=np.int32(-1), due=np.int64(NEVER), final=np.int64(0))
 
@@ -152,7 +152,7 @@ class Backlog(Deadlines):
         return self.cells.state()
 
     def load(self, state: State) -> None:
-        """Replace everything by what `state` gave. Raises StateError where a cell is of no stage or area."""
+        """Replace everything by what `state` gave. Raises StateError where a cell is of no stage."""
         self.load_cells(state)
         within("a midnight", self.cells["final"], 0, LATEST)
 

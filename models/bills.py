@@ -81,7 +81,7 @@ class Bills(Deadlines):
                "by_demand", "difference", "recomputed", "overpaid")  # fmt: skip
 
     def __init__(self, index: Index, registry: Registry, zone: str) -> None:
-        super().__init__(index, registry.area_index)
+        super().__init__(index)
         self.registry, self.zone = registry, zone
 
     def fold(self, batch: Payments, areas: Codes, sealed: Times) -> Told:

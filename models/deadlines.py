@@ -54,8 +54,8 @@ class Deadlines(Owner):
     item: type[Any]
     complete: ClassVar[bool] = True  # every pair of the index is an item
 
-    def __init__(self, index: Index, areas: Index) -> None:
-        self.index, self.areas = index, areas
+    def __init__(self, index: Index) -> None:
+        self.index = index
         self.items: dict[int, Any] = {}
         self.cells = Cells(
             area=np.int32(-1),
@@ -158,12 +158,11 @@ class Deadlines(Owner):
             raise StateError("its items are not those of its index")
 
     def load_cells(self, state: State) -> None:
-        """Replace the cells by what `state` gave. Raises StateError where one is of no item or area."""
+        """Replace the cells by what `state` gave. Raises StateError where one is of no item."""
         self.cells.load(state)
         self.earliest = np.zeros(0, np.int64)
         within("how many items it has", self.cells.used, 0, len(self.index))
         self.cells.room(len(self.index))
-        within("an area", self.cells["area"], -1, len(self.areas) - 1)
 
 
 def at_once(start: int, seconds: float) -> int:

@@ -60,8 +60,8 @@ class Ledger(Deadlines):
     kind, item = Transfers, Transfer
     columns = ("unmatched_hours", "difference", "paid", "settled")
 
-    def __init__(self, index: Index, areas: Index) -> None:
-        super().__init__(index, areas)
+    def __init__(self, index: Index) -> None:
+        super().__init__(index)
         self.firsts: dict[tuple[str, str], list[int]] = {}  # by area and channel: the first of each side
         self.entered: dict[tuple[str, str], list[tuple[int, int]]] = {}  # by area and channel: when, and the slot
 

@@ -46,7 +46,7 @@ class Reports(Deadlines):
     complete = False  # what no rule hears of has a slot too
 
     def __init__(self, index: Index, registry: Registry, zone: str, grace: int) -> None:
-        super().__init__(index, registry.area_index)
+        super().__init__(index)
         self.registry, self.zone, self.grace, self.midnights = registry, zone, grace, midnights(zone)
         self.cells = Cells(area=np.int32(-1), due=np.int64(NEVER), final=np.int64(0))
         self.energy = Cells(kwh=np.full(DAYS, np.nan, np.float32), last=np.int32(0))  # of sealed days, by meter

@@ -52,7 +52,7 @@ class Work(Deadlines):
     columns = ("share", "limit_hours", "stalled", "usual_hours")
 
     def __init__(self, index: Index, queues: Index, registry: Registry, zone: str, grace: int) -> None:
-        super().__init__(index, registry.area_index)
+        super().__init__(index)
         self.registry, self.zone, self.grace = registry, zone, grace
         self.durations, self.queues = Durations(), queues
         self.cells = Cells(
@@ -194,7 +194,7 @@ class Ways(Deadlines):
     columns = ("unfinished",)
 
     def __init__(self, index: Index, registry: Registry) -> None:
-        super().__init__(index, registry.area_index)
+        super().__init__(index)
         self.registry = registry
 
     def fold(self, batch: Stages, areas: Codes, sealed: Times) -> Told:

@@ -41,7 +41,7 @@ def test_payments_are_forgotten_once_nothing_can_concern_them():
     )  # fmt: skip
     for items, first, last in (
         (Bills(Index(), registry, "Asia/Shanghai"), [KEPT], []),
-        (Ledger(Index(), Index()), [3 * DAY], [ORPHANED]),
+        (Ledger(Index()), [3 * DAY], [ORPHANED]),
     ):
         items.fold(told, np.zeros(4, np.int64), np.zeros(4, np.int64))
         for kept in first + last:
