@@ -567,8 +567,8 @@ class Engine:
     def snapshot(self) -> bytes:
         """Everything remembered but the master data, with its layout and a checksum."""
         state = {name: saved(owner) for name, owner in self.owners().items()}
-        body = bytes(zstd.compress(dumps({"settings": self.settings(), "owners": state}), level=1))
-        return msgspec.msgpack.encode(Snapshot(LAYOUT, crc32(body), body))
+        body = memoryview(zstd.compress(dumps({"settings": self.settings(), "owners": state}), level=1))
+        return msgspec.msgpack.encode({"layout": LAYOUT, "checksum": crc32(body), "body": body})
 
     def restore(self, data: bytes) -> list[str]:
         """Go on from a snapshot; the owners that start afresh. Raises SnapshotError and changes nothing."""
