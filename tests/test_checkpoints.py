@@ -132,7 +132,7 @@ def test_where_no_manifest_can_be_read_it_is_said_what_to_do(value):
 def test_fields_of_a_later_version_are_ignored_and_those_of_an_earlier_one_missed_by_none():
     chunks, sound = encode(STATE, {"reads": 20}, 4, Written(1))
     told = msgspec.msgpack.decode(sound.value)
-    later = manifest_of(msgspec.msgpack.encode(told | {"pace": [1.0], "topics": {"reads": "id"}}), 2)
+    later = manifest_of(msgspec.msgpack.encode(told | {"tides": [1.0], "moons": {"reads": "id"}}), 2)
     assert best(*chunks, later).manifest.offsets == {"reads": 20}
     del told["taken"]
     assert best(*chunks, manifest_of(msgspec.msgpack.encode(told), 2)).manifest.taken == 0.0

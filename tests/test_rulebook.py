@@ -203,7 +203,7 @@ def test_an_edition_that_is_not_known_can_follow_one_that_is():
 def test_a_manifest_of_a_later_version_is_read():
     _, manifest = encode(b"state", {}, 4, Written(), Rulebook({"voltage_loss": edition()}))
     told = msgspec.msgpack.decode(manifest.value)
-    told["pace"] = told["rulebook"]["of"] = told["rulebook"]["rules"]["voltage_loss"]["waits"] = 3
+    told["tides"] = told["rulebook"]["of"] = told["rulebook"]["rules"]["voltage_loss"]["waits"] = 3
     read = msgspec.convert(told, Manifest)
     assert (read.set, read.rulebook) == (told["set"], Rulebook({"voltage_loss": edition()}))
 
