@@ -149,6 +149,7 @@ class Metrics:
             (self.doubted, labels.implausible()),
             (self.alerts, labels.alerts()),
             (self.held, labels.suppressed()),
+            (self.reset, labels.owners()),
         )
         for counter, label_sets in known:
             for values in label_sets:
