@@ -3,20 +3,21 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import msgspec
 import numpy as np
-from cramjam import zstd
+from cramjam import DecompressionError, zstd
 
+from detectors import older
 from detectors.judge import Judge
 from detectors.policy import Policy
 from detectors.rule import RULES, Rule
 from detectors.tails import Heard, Tails
-from detectors.windows import Rows, Windows
+from detectors.windows import SEALED, Rows, Windows
 from models.backlog import Backlog
 from models.balance import Losses, UsualLoss
 from models.balances import Balances
@@ -46,6 +47,7 @@ from models.profiles import Darkness, Form, Months, Routine, Shape
 from models.registry import Registry
 from models.reports import Reports
 from models.saved import dumps, loads
+from models.state import Attributes, Owner, Saved, StateError, saved, taken_over, within
 from models.suspects import Suspects
 from models.wiring import NeutralMismatch, PhaseLoad
 from models.work import Ways, Work
@@ -60,7 +62,6 @@ from schemas.columns import (
     Batch,
     Clocks,
     Codes,
-    Column,
     Days,
     DeviceEvents,
     Files,
@@ -80,16 +81,17 @@ from schemas.columns import (
 )
 from schemas.master import Area
 
-LAYOUT = 8  # of a snapshot; another one for every change of what is remembered
+LAYOUT = 9  # of a snapshot; what is remembered has versions of its own, by owner
 SHADOW = "shadow"
 FUTURE = 300  # seconds a stamp may be ahead of its receipt, design section 4
 DAY = 86_400
 QUIET = 2 * 3600  # how far a silent area's clock stays behind the wall's
 GRACE = 3 * DAY
-NEW = 30  # days for which alerts tell that a customer is new
 BALANCE = ("unusual_kwh", "excess_kwh")  # of an area's day, that its meters' days are held against
 TIME = itemgetter(0)  # of a payment attempt
 AGAIN = "remove the checkpoint to judge the history again from its beginning"
+OTHERWISE = f"run the version that wrote it, or {AGAIN}"
+NEEDED = ("index/meters", "index/areas", "clocks", "grid", "order")  # owners without which nothing can be gone on with
 
 
 class SnapshotError(ValueError):
@@ -104,6 +106,22 @@ class Snapshot(msgspec.Struct):
     body: bytes = b""
 
 
+class Attempt(NamedTuple):
+    """What makes a payment attempt the same as another."""
+
+    at: int
+    amount: float
+    bill: str
+    channel: str
+    succeeded: int
+
+
+class Lost(Attributes):
+    """Alerts that are to be withdrawn; where none were saved there were none."""
+
+    missed = False
+
+
 class Engine:
     """Judges every kind of batch for any number of areas; areas do not influence one another's alerts."""
 
@@ -111,12 +129,12 @@ class Engine:
         self, rules: Iterable[Rule] | None = None, zone: str = "Asia/Shanghai", interval: int = 900, grace: int = GRACE
     ) -> None:
         self.zone, self.interval, self.grace = zone, interval, grace
-        chosen = judged(RULES.values() if rules is None else rules)
+        self.rules = chosen = judged(RULES.values() if rules is None else rules)
         self.meter_index = meters = Index()
         self.areas, self.customers = Index(), Index()
         self.channels, self.items, self.journeys = Index(), Index(), Index()
         self.bill_index, self.references, self.reporting, self.queues = Index(), Index(), Index(), Index()
-        self.registry = Registry(self.meter_index, self.areas)
+        self.registry = known = Registry(self.meter_index, self.areas)
         self.named: tuple[Names, list[tuple[str, str]], Codes] = (), [], np.zeros(0, np.int32)  # the last batch's areas
         self.grid = Grid(self.registry, zone, interval, grace)
         self.clock = np.zeros(0, np.int64)  # by area slot: how far any of its topics has come
@@ -127,15 +145,16 @@ class Engine:
         self.bills = Bills(self.bill_index, self.registry, zone)
         self.ledger = Ledger(self.references)
         self.reports = Reports(self.reporting, self.registry, zone, grace)
-        self.attempted: dict[int, list[list[Any]]] = {}  # by customer: the attempts within the grace period
+        self.attempted: dict[int, list[Attempt]] = {}  # by customer: the attempts within the grace period
         self.office: dict[int, tuple[int, str]] = {}  # by area: the highest stamp of payments or stages, and whose
-        self.policy = Policy(self.section, in_shadow(chosen))
+        self.policy = Policy(known.section, in_shadow(chosen))
         self.counts: Counter[tuple[str, str, str]] = Counter()
         self.told: Counter[tuple[str, int, str, str]] = Counter()
+        self.lost: list[Alert] = []  # of episodes that were not taken over, to be withdrawn with the next step
         self.rejected: list[tuple[Batch, str]] = []  # rows that the last step did not take, with the reason
 
         def judge(kind: type[Batch], features: Sequence[Feature], index: Index) -> Judge:
-            return Judge(kind, chosen, features, index, self.enrich, self.installed if index is meters else None)
+            return Judge(kind, chosen, features, index, known.enrich, known.installed if index is meters else None)
 
         self.tails = Tails(
             Windows(lambda _: judge(Readings, [Standstill(), PhaseLoad(), NeutralMismatch()], meters)),
@@ -164,14 +183,11 @@ class Engine:
         """Judge by these rules from now on. An episode goes on, unless its rule is no longer told: it is withdrawn."""
         chosen = judged(rules)
         self.fleet.adopt(model_of(chosen))
-        owners: list[Tails | Windows | Judge] = [self.tails, *self.judges().values()]
-        gone = [episodes for owner in owners for episodes in owner.adopt(chosen) if episodes.rule.status != SHADOW]
-        alerts = [
-            msgspec.structs.replace(a, state="withdrawn", change="withdrawn", revision=a.revision + 1)
-            for episodes in gone
-            for a in episodes.open.values()
-        ]
-        told = self.tell(self.policy.fold(alerts))
+        self.rules = chosen
+        gone = [episodes for judge in self.judges().values() for episodes in judge.adopt(chosen)]
+        self.tails.refit()
+        alerts = [a for episodes in gone if episodes.rule.status != SHADOW for a in episodes.open.values()]
+        told = self.tell(self.policy.fold(map(withdrawn, alerts)))
         self.policy.shadow = in_shadow(chosen)
         return told
 
@@ -180,28 +196,9 @@ class Engine:
         """How many meters are held."""
         return len(self.meter_index)
 
-    def section(self, area: str) -> str:
-        """The section that looks after an area; the area itself when it is not enrolled."""
-        known = self.registry.areas.get(area)
-        return known.section if known else area
-
     def enroll(self, areas: Iterable[Area]) -> None:
         """Take master data in, each area in place of what was known of it."""
         self.registry.enroll(areas)
-
-    def enrich(self, slots: Codes, batch: Batch) -> dict[str, Column]:
-        """Master data columns for rows by slot, as of their event time."""
-        if isinstance(batch, (Readings, Days, Clocks)):
-            return self.registry.meters.at(self.registry.meters.rows(slots, batch.at - 1))
-        if isinstance(batch, (Intervals, AreaDays)):
-            return self.registry.transformers.at(self.registry.transformers.rows(slots, batch.at - 1))
-        return {}
-
-    def installed(self, meter: int, at: int) -> dict[str, float]:
-        """For how many days a new customer has been connected, in the first month."""
-        connected = self.registry.connected
-        days = (at - connected.item(meter)) / DAY if meter < len(connected) else -1.0
-        return {"installed_days": round(days, 2)} if 0 <= days <= NEW else {}
 
     def step(self, batch: Batch) -> list[Alert]:
         """Judge a batch. Raises TypeError for a kind that no topic carries."""
@@ -419,7 +416,7 @@ class Engine:
         rows = Days.build(("",), np.zeros(len(slots)), names, np.repeat(codes, days.sizes), at, **days.columns)
         beside = {f"area_{name}": np.repeat(balance[name], days.sizes) for name in BALANCE}
         beside["connected_days"] = self.registry.known_for(slots, at)
-        return rows, slots, self.enrich(slots, rows) | beside
+        return rows, slots, self.registry.enrich(slots, rows) | beside
 
     def area_day_rows(self, days: DayRows) -> Rows:
         """Rows of AreaDays."""
@@ -541,7 +538,7 @@ class Engine:
 
     def fire(self) -> list[Alert]:
         """Judge the items whose next mark has passed; where a day has passed, forget what nothing can concern."""
-        alerts: list[Alert] = []
+        alerts, self.lost = [withdrawn(alert) for alert in self.lost], []
         days = self.clock // DAY
         passed = np.flatnonzero(days > np.concatenate([self.swept, np.zeros(len(days) - len(self.swept), np.int64)]))
         for windows, deadlines in self.timelines():
@@ -574,73 +571,71 @@ class Engine:
 
     def snapshot(self) -> bytes:
         """Everything remembered but the master data, with its layout and a checksum."""
-        state: dict[str, Any] = {
-            "indexes": {name: index.state() for name, index in self.indexes().items()},
-            "grid": self.grid.state(),
-            "order": self.validation.order.state(),
-            "tails": self.tails.state(),
-            "clock": self.clock,
-            "swept": self.swept,
-            "work": self.work.state(),
-            "backlog": self.backlog.state(),
-            "ways": self.ways.state(),
-            "bills": self.bills.state(),
-            "ledger": self.ledger.state(),
-            "reports": self.reports.state(),
-            "peers": self.peers.state(),
-            "policy": self.policy.state(),
-            "attempted": self.attempted,
-            "office": self.office,
-            "judges": {name: judge.state() for name, judge in self.judges().items()},
-            "counts": list(self.counts.items()),
-            "told": list(self.told.items()),
-        }
-        body = bytes(zstd.compress(dumps({"settings": self.settings(), "state": state}), level=1))
-        return msgspec.msgpack.encode(Snapshot(LAYOUT, crc32(body), body))
+        state = {name: saved(owner) for name, owner in self.owners().items()}
+        body = memoryview(zstd.compress(dumps({"settings": self.settings(), "owners": state}), level=1))
+        return msgspec.msgpack.encode({"layout": LAYOUT, "checksum": crc32(body), "body": body})
 
-    def restore(self, data: bytes) -> None:
-        """Go on from a snapshot. Raises SnapshotError, and changes nothing, when it is damaged or of another layout."""
-        try:
-            told = msgspec.msgpack.decode(data, type=Snapshot)
-        except (ValueError, TypeError, RecursionError) as error:
-            raise SnapshotError(f"this is no snapshot ({error}); {AGAIN}") from error
-        if told.layout != LAYOUT:
+    def restore(self, data: bytes) -> list[str]:
+        """Go on from a snapshot; the owners that start afresh. Raises SnapshotError and changes nothing."""
+        found, settings = opened(data)
+        if settings != self.settings():
             raise SnapshotError(
-                f"the snapshot has layout {told.layout}, this version reads layout {LAYOUT}: "
-                f"run the version that wrote it, or {AGAIN}"
-            )
-        if crc32(told.body) != told.checksum:
-            raise SnapshotError(f"the snapshot is damaged, its checksum does not match; {AGAIN}")
-        saved = loads(bytes(zstd.decompress(told.body)))
-        if saved["settings"] != self.settings():
-            raise SnapshotError(
-                f"the snapshot was made with {saved['settings']}, this engine runs with {self.settings()}: "
+                f"the snapshot was made with {settings}, this engine runs with {self.settings()}: "
                 f"use the same settings, or {AGAIN}"
             )
-        state = saved["state"]
-        enrolled = list(self.registry.areas.values())
-        for name, index in self.indexes().items():
-            index.load(state["indexes"][name])
-        self.registry.clear()
-        self.registry.enroll(enrolled)
-        self.grid.load(state["grid"])
-        self.validation.order.load(state["order"])
-        self.tails.load(state["tails"])
-        self.clock, self.swept = np.array(state["clock"]), np.array(state["swept"])
-        self.work.load(state["work"])
-        self.backlog.load(state["backlog"])
-        self.ways.load(state["ways"])
-        self.bills.load(state["bills"])
-        self.ledger.load(state["ledger"])
-        self.reports.load(state["reports"])
-        self.peers.load(state["peers"])
-        self.policy.load(state["policy"])
-        self.attempted = state["attempted"]
-        self.office = {area: (stamp, whose) for area, (stamp, whose) in state["office"].items()}
+        other = Engine(self.rules, self.zone, self.interval, self.grace)
+        try:
+            afresh = other.take_over(found, self.registry.areas.values())
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise SnapshotError(f"the snapshot cannot be used: {error}; {OTHERWISE}") from error
+        vars(self).update(vars(other))
+        return afresh
+
+    def take_over(self, found: Mapping[str, Saved], areas: Iterable[Area]) -> list[str]:
+        """Load what was saved of every owner; those that start afresh. Raises StateError, and is no engine then."""
+        owners = self.owners()
+        if missing := [name for name in NEEDED if name not in found]:
+            raise StateError(f"{missing[0]} is missing")
+        afresh = loaded({name: owner for name, owner in owners.items() if isinstance(owner, Index)}, found)
+        self.registry.enroll(areas)
+        for judge in self.judges().values():
+            judge.room()
+        afresh += loaded({name: owner for name, owner in owners.items() if not isinstance(owner, Index)}, found)
+        self.resume(afresh)
+        kept = {rule.name for rule in self.rules}.difference(name.partition("/")[2] for name in afresh)
+        self.lost += [alert for alert in self.policy.standing() if alert.rule not in kept]
+        return list(dict.fromkeys(name.removesuffix(SEALED) for name in afresh))
+
+    def resume(self, afresh: Sequence[str]) -> None:
+        """Go on after all owners were loaded. Raises StateError where they do not agree with one another."""
+        within("how many areas have a clock", len(self.clock), 0, len(self.areas))
+        within("how many areas were swept", len(self.swept), 0, len(self.clock))
+        within("a clock", self.clock, 0, 2 * LATEST)
+        within("how many meters are in order", self.validation.order.used, 0, len(self.meter_index))
+        for deadlines in (self.work, self.backlog, self.ways, self.bills, self.ledger, self.reports):
+            within("an area of a timeline", deadlines.cells["area"], -1, len(self.areas) - 1)
+        self.tails.resume()
         for name, judge in self.judges().items():
-            judge.load(state["judges"][name])
-        self.counts = Counter({(kind, outcome, reason): n for (kind, outcome, reason), n in state["counts"]})
-        self.told = Counter({(rule, severity, change, held): n for (rule, severity, change, held), n in state["told"]})
+            start = f"{name}/"
+            judge.resume({owner.removeprefix(start) for owner in afresh if owner.startswith(start)})
+
+    def owners(self) -> dict[str, Owner]:
+        """Every owner of state by its name; the indexes before those that refer to them."""
+        owners: dict[str, Owner] = {f"index/{name}": index for name, index in self.indexes().items()}
+        owners |= {
+            "clocks": Attributes(self, clock=np.zeros((), np.int64), swept=np.zeros((), np.int64)),
+            "attempted": Attributes(self, attempted=dict[int, list[Attempt]]),
+            "office": Attributes(self, office=dict[int, tuple[int, str]]),
+            "counts": Attributes(self, counts=list[tuple[tuple[str, str, str], int]]),
+            "told": Attributes(self, told=list[tuple[tuple[str, int, str, str], int]]),
+            "lost": Lost(self, lost=list[Alert]),
+        }
+        owners |= {"grid": self.grid, "order": self.validation.order, "work": self.work, "backlog": self.backlog,
+                   "ways": self.ways, "bills": self.bills, "ledger": self.ledger, "reports": self.reports,
+                   "peers": self.peers, "policy": self.policy, **self.tails.owners()}  # fmt: skip
+        for name, judge in self.judges().items():
+            owners |= {f"{name}/{owner}": one for owner, one in judge.owners().items()}
+        return owners
 
     def settings(self) -> dict[str, Any]:
         """What a snapshot must have been made with."""
@@ -654,10 +649,50 @@ class Engine:
 
     def judges(self) -> dict[str, Judge | Windows]:
         """Every judge by name."""
-        return {"payments": self.payments, "attempts": self.attempts, "days": self.days, "intervals": self.intervals,
+        return {"readings": self.tails.readings, "clocks": self.tails.clocks, "payments": self.payments,
+                "attempts": self.attempts, "days": self.days, "intervals": self.intervals,
                 "area_days": self.area_days, "overdue": self.overdue, "backlogs": self.backlogs,
                 "disorder": self.disorder, "invoices": self.invoices, "transfers": self.transfers,
                 "incidents": self.incidents, "files": self.files}  # fmt: skip
+
+
+def opened(data: bytes) -> tuple[dict[str, Saved], dict[str, Any]]:
+    """What a snapshot holds of every owner, and the settings it was made with. Raises SnapshotError."""
+    try:
+        told = msgspec.msgpack.decode(data, type=Snapshot)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise SnapshotError(f"this is no snapshot ({error}); {AGAIN}") from error
+    if told.layout not in (*older.LAYOUTS, LAYOUT):
+        raise SnapshotError(
+            f"the snapshot has layout {told.layout}, this version reads layouts {older.LAYOUTS[0]} to {LAYOUT}: "
+            f"{OTHERWISE}"
+        )
+    if crc32(told.body) != told.checksum:
+        raise SnapshotError(f"the snapshot is damaged, its checksum does not match; {AGAIN}")
+    try:
+        tree = loads(memoryview(zstd.decompress(told.body)).toreadonly())
+        if told.layout == LAYOUT:
+            return msgspec.convert(tree["owners"], dict[str, Saved]), tree["settings"]
+        return older.owners(tree["state"]), tree["settings"]
+    except (DecompressionError, LookupError, TypeError, ValueError, AttributeError) as error:
+        raise SnapshotError(f"the snapshot is damaged ({error!r}); {AGAIN}") from error
+
+
+def loaded(owners: Mapping[str, Owner], found: Mapping[str, Saved]) -> list[str]:
+    """Load what was saved of some owners; those that start afresh. Raises StateError."""
+    afresh = []
+    for name, owner in owners.items():
+        try:
+            if not taken_over(owner, found.get(name)):
+                afresh.append(name)
+        except StateError as error:
+            raise StateError(f"{name}: {error}") from error
+    return afresh
+
+
+def withdrawn(alert: Alert) -> Alert:
+    """An alert whose episode is no longer known."""
+    return msgspec.structs.replace(alert, state="withdrawn", change="withdrawn", revision=alert.revision + 1)
 
 
 def judged(rules: Iterable[Rule]) -> list[Rule]:
@@ -685,8 +720,10 @@ def heard_of(r: Readings, future: Mask, strayed: Mask, in_order: Mask, now: Time
     return Heard(told, key, np.where(strayed & ~future, now, key), offset)
 
 
-def attempt_of(batch: Payments, row: int) -> list[Any]:
+def attempt_of(batch: Payments, row: int) -> Attempt:
     """What makes a payment attempt the same as another: time, amount, bill, channel and outcome."""
     amount = float(batch.amount[row])
-    return [int(batch.at[row]), amount if np.isfinite(amount) else -1.0, batch.bills[batch.bill[row]],
-            batch.channels[batch.channel[row]], int(batch.succeeded[row])]  # fmt: skip
+    return Attempt(
+        int(batch.at[row]), amount if np.isfinite(amount) else -1.0, batch.bills[batch.bill[row]],
+        batch.channels[batch.channel[row]], int(batch.succeeded[row]),
+    )  # fmt: skip

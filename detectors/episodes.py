@@ -9,6 +9,7 @@ import numpy as np
 from detectors.rule import DAY, HOUR, Rule
 from models.cells import Array, Cells
 from models.grid import waves
+from models.state import Owner, Schema, State, StateError, same_length, within
 from schemas.alert import Alert
 from schemas.columns import Batch, Clocks, Codes, Column, Intervals, Mask, Readings, Times
 
@@ -25,8 +26,10 @@ class Changes(NamedTuple):
     cleared: Column  # 1 where it cleared
 
 
-class Episodes:
+class Episodes(Owner):
     """The episodes of one rule, of the subjects that it watches: those with trouble to remember."""
+
+    expendable = True
 
     def __init__(self, rule: Rule, watching: Cells) -> None:
         self.rule = rule
@@ -115,14 +118,22 @@ class Episodes:
         nothing = {name: np.zeros((*array.shape[:-1], len(slots)), np.int64) for name, array in self.cells.items()}
         self.write(slots, nothing, np.zeros(len(slots), bool))
 
-    def state(self) -> dict[str, Array]:
+    def schema(self) -> Schema:
+        """What is remembered of a subject that is watched, and what was last told of it."""
+        cells = {name: np.zeros(array.shape[:-1], array.dtype) for name, array in self.cells.items()}
+        return {"slots": np.zeros((), self.slots.dtype), **cells, "open": dict[int, Alert]}
+
+    def state(self) -> State:
         """Everything remembered."""
-        return {"slots": self.slots} | self.cells
+        return {"slots": self.slots, **self.cells, "open": self.open}
 
-    def fits(self, state: dict[str, Array]) -> bool:
-        """Whether `state` is of a rule with as many levels."""
-        return "since" in state and len(state["since"]) == len(self.rule.levels)
-
-    def load(self, state: dict[str, Array]) -> None:
-        """Replace everything by what `state` gave."""
-        self.put(self.slots, state)
+    def load(self, state: State) -> None:
+        """Replace everything by what `state` gave; all subjects have room. Raises StateError."""
+        slots, self.open = state.get("slots", self.slots[:0]), state.get("open", {})
+        within("a subject", slots, 0, self.watching.used - 1)
+        cells = {name: state.get(name, np.zeros((*array.shape[:-1], len(slots)), array.dtype))
+                 for name, array in self.cells.items()}  # fmt: skip
+        same_length([slots, *cells.values()])
+        if (np.diff(slots) <= 0).any() or self.open.keys() != set(slots[cells["severity"] > 0].tolist()):
+            raise StateError("its open episodes are not those of its subjects")
+        self.put(self.slots, {"slots": slots, **cells})

@@ -1,7 +1,7 @@
 """Judges the rows of one kind: features, then every rule, then its episodes."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from models.cells import Array, Cells
 from models.features import Columns, Feature
 from models.grid import waves
 from models.index import Index
+from models.state import Owner, Schema, State, within
 from schemas.alert import Alert, alert_id
 from schemas.columns import PHASES, Batch, Codes, Column, Mask, Status, Times
 from schemas.events import CODES
@@ -35,6 +36,49 @@ class Finding(NamedTuple):
     score: float
 
 
+class Waiting(Owner):
+    """Subjects of which features that started afresh cannot tell yet, though their rules knew them before."""
+
+    missed = False
+
+    def __init__(self) -> None:
+        self.cells = Cells(rows=np.uint8(0))  # that are to come before they can
+        self.features: list[str] = []
+
+    def wait(self, features: Iterable[Feature]) -> None:
+        """Let all subjects wait for some features."""
+        for feature in features:
+            self.features = sorted({*self.features, type(feature).__name__})
+            self.cells["rows"][:] = np.maximum(self.cells["rows"], feature.relearns)
+
+    def hidden(self, feature: Feature, slots: Codes, given: Columns) -> Columns:
+        """What a feature gives, NaN for subjects that wait for it."""
+        if type(feature).__name__ not in self.features:
+            return given
+        waits = self.cells["rows"][slots] > 0
+        return {name: np.where(waits, np.nan, column) for name, column in given.items()}
+
+    def pass_by(self, slots: Codes) -> None:
+        """Count rows of some subjects."""
+        if self.features:
+            rows, (places, times) = self.cells["rows"], np.unique(slots, return_counts=True)
+            rows[places] -= np.minimum(rows[places], times).astype(np.uint8)
+            self.features = self.features if rows.any() else []
+
+    def schema(self) -> Schema:
+        """How many rows of each subject are to come, and the features."""
+        return {**self.cells.schema(), "features": list[str]}
+
+    def state(self) -> State:
+        """Everything remembered."""
+        return {**self.cells.state(), "features": self.features}
+
+    def load(self, state: State) -> None:
+        """Replace everything by what `state` gave."""
+        self.cells.load(state)
+        self.features = state.get("features", [])
+
+
 class Judge:
     """The features and rules of one kind, with all they remember."""
 
@@ -44,6 +88,7 @@ class Judge:
     ) -> None:  # fmt: skip
         self.kind, self.features, self.index, self.enrich, self.known = kind, features, index, enrich, known
         self.watching = Cells(rules=np.uint8(0))  # how many have trouble to remember
+        self.waiting = Waiting()
         self.given: Columns = {}  # by the features, in the last fold
         self.episodes: list[Episodes] = []
         self.adopt(rules)
@@ -69,8 +114,12 @@ class Judge:
 
     def room(self) -> None:
         """Make room for every slot of the index."""
-        for cells in (self.watching, *(feature.cells for feature in self.features)):
+        for cells in (self.watching, *self.cells()):
             cells.room(len(self.index))
+
+    def cells(self) -> list[Cells]:
+        """What is remembered of every subject, watched or not."""
+        return [*(feature.cells for feature in self.features), self.waiting.cells]
 
     def fold(self, batch: Batch, slots: Codes, more: Columns | None = None) -> list[Alert]:
         """Judge a batch; rows of a slot count in order of arrival. `more` are columns beside the batch's own."""
@@ -89,7 +138,8 @@ class Judge:
                 if any(empty(columns[name]) for name in feature.reads):
                     columns |= dict.fromkeys(feature.gives, np.broadcast_to(np.nan, len(slots)))
                 else:
-                    columns |= unfolded(feature, slots, columns, turns)
+                    columns |= self.waiting.hidden(feature, slots, unfolded(feature, slots, columns, turns))
+            self.waiting.pass_by(slots)
             self.given = {name: columns[name] for feature in self.features for name in feature.gives}
             gone = {name: missing(columns[name]) for name in self.reads}
             blank = {name for name, mask in gone.items() if mask is not None and mask.all()}
@@ -157,17 +207,17 @@ class Judge:
     def take(self, slots: Codes) -> Taken:
         """All that is remembered of some slots."""
         self.room()
-        return [(f.cells.take(slots), {}) for f in self.features] + [
+        return [(cells.take(slots), {}) for cells in self.cells()] + [
             (e.take(slots), {s: e.open[s] for s in slots.tolist() if s in e.open}) for e in self.episodes
         ]
 
     def put(self, slots: Codes, taken: Taken) -> None:
         """Go back to what `take` gave of these slots."""
         self.room()
-        for feature, (cells, _) in zip(self.features, taken, strict=False):
-            feature.cells.put(slots, cells)
-        for episodes, (cells, opened) in zip(self.episodes, taken[len(self.features) :], strict=True):
-            episodes.put(slots, cells)
+        for cells, (held, _) in zip(kept := self.cells(), taken, strict=False):
+            cells.put(slots, held)
+        for episodes, (held, opened) in zip(self.episodes, taken[len(kept) :], strict=True):
+            episodes.put(slots, held)
             for slot in slots.tolist():
                 episodes.open.pop(slot, None)
             episodes.open |= opened
@@ -175,32 +225,25 @@ class Judge:
     def forget(self, slots: Codes) -> None:
         """Make all that is remembered of some slots fresh."""
         self.room()
-        for feature in self.features:
-            feature.cells.clear(slots)
+        for cells in self.cells():
+            cells.clear(slots)
         for episodes in self.episodes:
             episodes.clear(slots)
             for slot in slots.tolist():
                 episodes.open.pop(slot, None)
 
-    def state(self) -> dict[str, Any]:
-        """Everything remembered, by owner."""
-        return {
-            "features": {type(f).__name__: f.cells.state() for f in self.features},
-            "episodes": {e.rule.name: [e.state(), {str(s): a for s, a in e.open.items()}] for e in self.episodes},
-        }
+    def owners(self) -> dict[str, Owner]:
+        """The features and rules that remember something, and what waits for them."""
+        features: dict[str, Owner] = {type(f).__name__: f for f in self.features if f.schema()}
+        return features | {e.rule.name: e for e in self.episodes} | ({"waiting": self.waiting} if features else {})
 
-    def load(self, state: dict[str, Any]) -> None:
-        """Replace everything by what `state` gave; a feature or rule that it does not know as such starts afresh."""
-        self.room()
-        for feature in self.features:
-            cells = state["features"].get(type(feature).__name__, {})
-            if feature.cells.fits(cells):
-                feature.cells.load(cells)
-        for episodes in self.episodes:
-            cells, opened = state["episodes"].get(episodes.rule.name, ({}, {}))
-            if episodes.fits(cells):
-                episodes.load(cells)
-                episodes.open = {int(s): msgspec.convert(a, Alert) for s, a in opened.items()}
+    def resume(self, afresh: Collection[str]) -> None:
+        """Go on after all owners were loaded, of which some start afresh. Raises StateError."""
+        for cells in self.cells():
+            within("how many subjects it has", cells.used, 0, len(self.index))
+        if waited := [feature for feature in self.features if type(feature).__name__ in afresh]:
+            self.room()
+            self.waiting.wait(waited)
 
 
 def missing(column: Column) -> Mask | None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 import msgspec
 
+from models.state import Owner, Schema, State
 from schemas.alert import Alert, Change
 from schemas.columns import DeviceEvents, Event
 
@@ -53,7 +53,7 @@ def explains(span: tuple[int, int, int], alert: Alert) -> bool:
     return start <= alert.raised and alert.since <= (until or start + LASTS.get(Event(event), MEMORY))
 
 
-class Policy:
+class Policy(Owner):
     """Remembers events, recent alerts and daily counts."""
 
     def __init__(self, section: Callable[[str], str], shadow: frozenset[str]) -> None:
@@ -182,6 +182,10 @@ class Policy:
                 said.append(known[key])
         return said
 
+    def standing(self) -> list[Alert]:
+        """What was told last of every episode that has not ended."""
+        return [alert for alerts in self.recent.values() for alert in alerts.values() if alert.state == "raised"]
+
     def forget(self, clocks: Mapping[str, int]) -> None:
         """Drop what is older than any event or alert of some areas could still concern."""
         held: dict[tuple[str, str], list[Alert]] = {}
@@ -208,7 +212,15 @@ class Policy:
             for count in [k for k in counter if k[1] < oldest]:
                 del counter[count]
 
-    def state(self) -> dict[str, Any]:
+    def schema(self) -> Schema:
+        """Events, recent alerts, and counts of raises."""
+        return {
+            "events": list[tuple[tuple[str, str], list[tuple[Event, int, int]]]],
+            "raises": list[tuple[tuple[str, str, str], list[int]]], "daily": list[tuple[tuple[str, int], int]],
+            "recent": list[Alert], "spent": list[tuple[tuple[str, int], int]], "decided": dict[str, str],
+        }  # fmt: skip
+
+    def state(self) -> State:
         """Everything remembered."""
         return {
             "events": list(self.events.items()), "raises": list(self.raises.items()), "daily": list(self.daily.items()),
@@ -216,14 +228,11 @@ class Policy:
             "spent": list(self.spent.items()), "decided": self.decided,
         }  # fmt: skip
 
-    def load(self, state: dict[str, Any]) -> None:
+    def load(self, state: State) -> None:
         """Replace everything by what `state` gave."""
-        self.events = {(a, m): [(e, f, u) for e, f, u in spans] for (a, m), spans in state["events"]}
-        self.raises = {(r, a, s): times for (r, a, s), times in state["raises"]}
-        self.daily = Counter({(rule, day): count for (rule, day), count in state["daily"]})
-        self.spent = Counter({(section, day): count for (section, day), count in state["spent"]})
-        self.decided = state["decided"]
-        self.recent = {}
-        for saved in state["recent"]:
-            alert = msgspec.convert(saved, Alert)
+        self.events = dict(state.get("events", ()))
+        self.raises = {who: times for who, times in state.get("raises", ()) if times}
+        self.daily, self.spent = (Counter(dict(state.get(name, ()))) for name in ("daily", "spent"))
+        self.decided, self.recent = state.get("decided", {}), {}
+        for alert in state.get("recent", ()):
             self.recent.setdefault(alert.area, {})[alert.id] = alert

@@ -34,10 +34,21 @@ def edited(rule: Rule, edition: Edition | None) -> Rule:
 
 def problems(rulebook: Rulebook, before: Rulebook = NOTHING, rules: Mapping[str, Rule] = RULES) -> list[str]:
     """Why a rulebook cannot follow the one before, a line each; approval apart."""
-    found = [fault for name, edition in rulebook.rules.items() for fault in misplaced(name, edition, rules)]
-    for name in [] if found else {**before.rules, **rulebook.rules}:
-        if name in rules:
-            found += outdated(rules[name], before.rules.get(name), rulebook.rules.get(name))
+    return strange(rulebook, rules) or unraised(rulebook, before, rules)
+
+
+def strange(rulebook: Rulebook, rules: Mapping[str, Rule] = RULES) -> list[str]:
+    """What of a rulebook this version does not know, a line each; it is judged as in code."""
+    return [fault for name, edition in rulebook.rules.items() for fault in misplaced(name, edition, rules)]
+
+
+def unraised(rulebook: Rulebook, before: Rulebook = NOTHING, rules: Mapping[str, Rule] = RULES) -> list[str]:
+    """Which versions were not raised as they must be, a line each; of editions that this version knows."""
+    found: list[str] = []
+    for name in {**before.rules, **rulebook.rules}:
+        after = rulebook.rules.get(name)
+        if name in rules and not (after and any(misfits(rules[name], after))):
+            found += outdated(rules[name], before.rules.get(name), after)
     return found
 
 

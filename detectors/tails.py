@@ -9,14 +9,12 @@ meter's readings to arrive, amends days and areas alone.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from detectors.episodes import Episodes
-from detectors.rule import Rule
 from detectors.windows import Windows
 from models.cells import Cells
 from models.features import NEVER, Columns, phase_columns
@@ -24,6 +22,7 @@ from models.gaps import total
 from models.grid import Facts, apparent
 from models.index import Index
 from models.registry import Registry
+from models.state import Owner, Schema, State, same_length, within
 from models.validation import Registers, Validation
 from models.wiring import wiring_columns
 from schemas.alert import Alert
@@ -67,7 +66,7 @@ class Heard(NamedTuple):
     offset: Column  # seconds ahead
 
 
-class Log:
+class Log(Owner):
     """Rows by meter slot, in order of arrival."""
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -121,15 +120,24 @@ class Log:
         if 2 * (left := self.size - int(np.count_nonzero(self.gone))) < self.size:
             self.fit(left * 3 // 2)
 
-    def load(self, columns: Mapping[str, Any]) -> None:
-        """Replace everything by what `columns` gave; a column that was not kept is NaN."""
+    def schema(self) -> Schema:
+        """What a row has, by column."""
+        return {name: np.zeros(array.shape[:-1], array.dtype) for name, array in self.arrays.items()}
+
+    def state(self) -> State:
+        """All rows."""
+        return self.columns()
+
+    def load(self, state: State) -> None:
+        """Replace everything by what `state` gave; a column that was not kept is NaN. Raises StateError."""
         self.gone[:] = True
         self.fit(0)
+        within("how many rows there are", same_length(state.values()), 0, len(state.get("slot", ())))
         unknown = {name: np.nan if array.dtype.kind == "f" else 0 for name, array in self.arrays.items()}
-        self.add(**{**unknown, **columns})
+        self.add(**{"slot": self.arrays["slot"], **unknown, **state})
 
 
-class Tails:
+class Tails(Owner):
     """The judges of single readings and of clocks, and the tails of meters that lack a reading."""
 
     def __init__(self, readings: Windows, clocks: Windows, index: Index, registry: Registry, interval: int) -> None:
@@ -147,14 +155,12 @@ class Tails:
         read = JUDGED | {name for rule in self.readings.present.rules for name in (*rule.reads, *rule.beside)}
         return tuple(f.name for f in fields(Readings) if f.name in read)
 
-    def adopt(self, rules: Sequence[Rule]) -> list[Episodes]:
-        """Judge by other rules; what is remembered of those that are gone or told otherwise."""
-        gone = self.readings.adopt(rules) + self.clocks.adopt(rules)
+    def refit(self) -> None:
+        """Keep the columns that other rules read."""
         self.kept = self.concerned()
         rows = self.log.columns()
         self.log = Log((*self.kept, "filed"))
         self.log.load(rows)
-        return gone
 
     def room(self) -> None:
         """Make room for every meter."""
@@ -402,25 +408,37 @@ class Tails:
         if len(slots := np.flatnonzero(going)):
             self.advance(slots, clocks[self.since["area"][slots]])
 
-    def state(self) -> dict[str, Any]:
-        """Everything remembered."""
-        return {
-            "readings": self.readings.state(), "clocks": self.clocks.state(),
-            "present": self.present.cells.state(), "sealed": self.sealed.cells.state(), "since": self.since.state(),
-            "log": self.log.columns(), "clock_log": self.clock_log.columns(),
-            "late": [[area, hour, sorted(meters)] for area, (hour, meters) in self.late.items()],
-        }  # fmt: skip
+    def owners(self) -> dict[str, Owner]:
+        """What meters were last read before their gaps, the rows since, and validation as of both."""
+        return {"tails": self, "tails/present": self.present.cells, "tails/sealed": self.sealed.cells,
+                "tails/log": self.log, "tails/clock_log": self.clock_log}  # fmt: skip
 
-    def load(self, state: dict[str, Any]) -> None:
+    def schema(self) -> Schema:
+        """When meters with a tail were last read before it, and the areas with a late reading to judge."""
+        return {**self.since.schema(), "late": list[tuple[int, int, list[int]]]}
+
+    def state(self) -> State:
+        """Everything remembered beside the rows."""
+        late = [(area, hour, sorted(meters)) for area, (hour, meters) in self.late.items()]
+        return {**self.since.state(), "late": late}
+
+    def load(self, state: State) -> None:
         """Replace everything by what `state` gave."""
-        self.readings.load(state["readings"])
-        self.clocks.load(state["clocks"])
-        self.present.cells.load(state["present"])
-        self.sealed.cells.load(state["sealed"])
-        self.since.load(state["since"])
-        self.log.load(state["log"])
-        self.clock_log.load(state["clock_log"])
-        self.late = {area: (hour, set(meters)) for area, hour, meters in state["late"]}
+        self.since.load(state)
+        self.late = {area: (hour, set(meters)) for area, hour, meters in state.get("late", ())}
+
+    def resume(self) -> None:
+        """Go on after all owners were loaded. Raises StateError where they do not agree with the index."""
+        for cells in (self.since, self.present.cells, self.sealed.cells):
+            within("how many meters a tail's cells have", cells.used, 0, len(self.index))
+        for rows in (self.log.columns(), self.clock_log.columns()):
+            within("a meter with a tail", rows["slot"], 0, len(self.index) - 1)
+            within("the time of a row in a tail", rows["at"], 0, 2 * LATEST)
+        areas = len(self.registry.area_index) - 1
+        within("the area of a tail", self.since["area"], 0, max(areas, 0))
+        within("an area with late readings", list(self.late), 0, areas)
+        for _, meters in self.late.values():
+            within("a meter with a late reading", list(meters), 0, len(self.index) - 1)
 
 
 def keys(slots: Codes, at: Times) -> Codes:

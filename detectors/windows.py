@@ -5,7 +5,7 @@ the sealed one for the subjects concerned, judges the open rows again and tells 
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -16,14 +16,18 @@ from detectors.judge import Judge
 from detectors.rule import Rule
 from models.features import Columns
 from models.runs import grouped
+from models.state import Owner, Schema, State, StateError
 from schemas.alert import Alert
 from schemas.columns import Batch, Codes
 
+SEALED = "/sealed"  # ends the names of the sealed judge's owners
 Rows = tuple[Batch, Codes] | tuple[Batch, Codes, Columns]  # a batch, its slots, and columns beside its own
 
 
-class Windows:
+class Windows(Owner):
     """A sealed and a present judge of one kind, and what was told of the rows between them."""
+
+    missed = False
 
     def __init__(self, make: Callable[[bool], Judge]) -> None:
         self.sealed, self.present = make(True), make(False)
@@ -105,17 +109,40 @@ class Windows:
         for slot in slots.tolist():
             self.told.pop(slot, None)
 
-    def state(self) -> dict[str, Any]:
-        """Everything remembered."""
-        told = [alert for alerts in self.told.values() for alert in alerts.values()]
-        return {"sealed": self.sealed.state(), "present": self.present.state(), "told": told}
+    def room(self) -> None:
+        """Make room for every slot of the index."""
+        for judge in (self.sealed, self.present):
+            judge.room()
 
-    def load(self, state: dict[str, Any]) -> None:
-        """Replace everything by what `state` gave."""
-        self.sealed.load(state["sealed"])
-        self.present.load(state["present"])
-        self.told = {}
-        self.note([msgspec.convert(alert, Alert) for alert in state["told"]])
+    def owners(self) -> dict[str, Owner]:
+        """Those of the present judge, the same of the sealed one, and what was told between them."""
+        sealed = {f"{name}{SEALED}": owner for name, owner in self.sealed.owners().items()}
+        return {**self.present.owners(), **sealed, "told": self}
+
+    def resume(self, afresh: Collection[str]) -> None:
+        """Go on after all owners were loaded, of which some start afresh. Raises StateError."""
+        self.present.resume(afresh)
+        self.sealed.resume({name.removesuffix(SEALED) for name in afresh if name.endswith(SEALED)})
+        for slot, alerts in list(self.told.items()):
+            self.told[slot] = {key: alert for key, alert in alerts.items() if alert.rule not in afresh}
+            if not self.told[slot]:
+                del self.told[slot]
+
+    def schema(self) -> Schema:
+        """What was told since the sealed rows."""
+        return {"alerts": list[Alert]}
+
+    def state(self) -> State:
+        """Everything remembered beside the judges."""
+        return {"alerts": [alert for alerts in self.told.values() for alert in alerts.values()]}
+
+    def load(self, state: State) -> None:
+        """Replace everything by what `state` gave but alerts of rules that are not judged. Raises StateError."""
+        self.told, known = {}, {episodes.rule.name for episodes in self.present.episodes}
+        alerts = [alert for alert in state.get("alerts", ()) if alert.rule in known]
+        if any(alert.subject not in self.present.index.known.get(alert.area, {}) for alert in alerts):
+            raise StateError("something was told of a subject that is not known")
+        self.note(alerts)
 
 
 def untold(old: Alert, chain: list[Alert], version: int) -> list[Alert]:

@@ -10,8 +10,9 @@ from models.calendar import midnights
 from models.cells import Array, Cells
 from models.deadlines import NEVER, Deadlines, Timeline
 from models.runs import runs
+from models.state import Schema, State, within
 from models.work import Work
-from schemas.columns import Backlogs, Codes, Stages, Times
+from schemas.columns import LATEST, Backlogs, Codes, Stages, Times
 
 
 class Stays(NamedTuple):
@@ -142,6 +143,18 @@ class Backlog(Deadlines):
         self.index.release(slots)
         self.earliest = self.earliest[:0]
 
+    def schema(self) -> Schema:
+        """The cells of every stage."""
+        return self.cells.schema()
+
+    def state(self) -> State:
+        """Everything remembered."""
+        return self.cells.state()
+
+    def load(self, state: State) -> None:
+        """Replace everything by what `state` gave. Raises StateError where a cell is of no stage."""
+        self.load_cells(state)
+        within("a midnight", self.cells["final"], 0, LATEST)
 
 def before(times: Times, nights: Times) -> Codes:
     """How many of some times are before each midnight.

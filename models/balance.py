@@ -4,16 +4,17 @@ from __future__ import annotations
 import numpy as np
 
 from models.cells import Array, Cells
-from models.features import DAY, Columns, faded
+from models.features import DAY, Columns, Feature, faded
 from schemas.columns import Codes, Column
 
 WINDOW = 7  # well-covered days
 COVERED = 0.98  # of the intervals of the gateway and of the users: catalogue, section 5
 
 
-class Losses:
+class Losses(Feature):
     """An area's line loss, day by day, as an interval: what was not read may have come in or gone out."""
 
+    relearns = 7
     reads: tuple[str, ...] = ("energy_in",)
     takes: tuple[str, ...] = ("energy_out", "unread_in", "unread_out", "doubt", "coverage")
     gives: tuple[str, ...] = ("through_kwh", "loss_kwh", "loss_third", "loss_least_third")
@@ -37,7 +38,7 @@ class Losses:
         }  # fmt: skip
 
 
-class UsualLoss:
+class UsualLoss(Feature):
     """What an area usually loses at its load, a + b E^2, and what it lost beyond that.
 
     Lines lose by the square of the load, meters and bad contacts by the hour. A day counts as one spread at most, once

@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 
 from models.cells import Cells
-from models.features import DAY, Columns, faded
+from models.features import DAY, Columns, Feature, faded
 from schemas.columns import Codes, Payment
 
 HALF_LIFE = 14.0  # days over which the daily use fades
@@ -12,7 +12,7 @@ APART = 0.25  # days that two balances must be apart to tell of use
 LONGEST = 40.0  # days after which a balance tells nothing of use
 
 
-class Balances:
+class Balances(Feature):
     """A customer's last balance, what was topped up since, and the yuan a day that balances fall by."""
 
     reads: tuple[str, ...] = ("amount",)

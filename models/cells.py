@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.state import Owner, Schema, State, same_length
 from schemas.columns import Codes
 
 Array = NDArray[Any]
 
 
-class Cells:
+class Cells(Owner):
     """Named arrays of the shape (*lead, slots); a fresh cell holds its array's empty value.
 
     >>> cells = Cells(mean=np.float64(np.nan))
@@ -56,16 +57,18 @@ class Cells:
         for name, array in self.arrays.items():
             array[..., slots] = self.empty[name][..., None]
 
-    def state(self) -> dict[str, Array]:
+    def schema(self) -> Schema:
+        """What one subject has, by column."""
+        return self.empty
+
+    def state(self) -> State:
         """The used part of every array; not a copy."""
         return {name: array[..., : self.used] for name, array in self.arrays.items()}
 
-    def fits(self, state: dict[str, Array]) -> bool:
-        """Whether `state` came from cells of the same names and shapes."""
-        shapes = {name: empty.shape for name, empty in self.empty.items()}
-        return {name: array.shape[:-1] for name, array in state.items()} == shapes
-
-    def load(self, state: dict[str, Array]) -> None:
-        """Replace everything by what `state` gave."""
-        self.arrays = {name: np.array(state[name], self.empty[name].dtype) for name in self.arrays}
-        self.used = max((a.shape[-1] for a in self.arrays.values()), default=0)
+    def load(self, state: State) -> None:
+        """Replace everything by what `state` gave; a column that is missing is fresh. Raises StateError."""
+        held = {name: state[name] for name in self.empty if name in state}
+        self.used = same_length(held.values())
+        self.arrays = {
+            name: np.array(held[name]) if name in held else self._fresh(name, self.used) for name in self.empty
+        }

@@ -5,7 +5,7 @@ import numpy as np
 
 from models.calendar import HOLIDAY
 from models.cells import Cells
-from models.features import Columns
+from models.features import Columns, Feature
 from models.profiles import CLASSES, HOURS
 from schemas.classes import ClassModel
 from schemas.columns import METER_SEGMENTS, Codes, Column
@@ -55,7 +55,7 @@ class Fleet:
         return np.where(distance <= self.reach * len(told), likely / total, np.nan)
 
 
-class Classes:
+class Classes(Feature):
     """Which class besides the filed one a meter's usual days look like; it remembers nothing of its own."""
 
     reads: tuple[str, ...] = ("usual_hours", "usual_kinds", "usual_variation")

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
-import msgspec
 import numpy as np
 
 from models.cells import Cells
 from models.index import Index
+from models.state import Owner, Schema, State, StateError, within
 from schemas.columns import Batch, Codes, Times
 
 HOUR, DAY = 3600, 86_400
@@ -47,12 +47,13 @@ class Told(NamedTuple):
     late: list[int]
 
 
-class Deadlines:
+class Deadlines(Owner):
     """The items of one kind, by slot."""
 
     kind: type[Batch]
     columns: tuple[str, ...]
     item: type[Any]
+    complete: ClassVar[bool] = True  # every pair of the index is an item
 
     def __init__(self, index: Index) -> None:
         self.index = index
@@ -146,15 +147,29 @@ class Deadlines:
             del self.items[slot]
         self.earliest = self.earliest[:0]
 
-    def state(self) -> dict[str, Any]:
-        """Everything remembered."""
-        return {"cells": self.cells.state(), "items": self.items}
+    def schema(self) -> Schema:
+        """The cells of every item, and what was told of it."""
+        return {**self.cells.schema(), "items": dict[int, self.item]}  # type: ignore[name-defined]
 
-    def load(self, state: dict[str, Any]) -> None:
-        """Replace everything by what `state` gave."""
-        self.cells.load(state["cells"])
-        self.items = {slot: msgspec.convert(saved, self.item) for slot, saved in state["items"].items()}
+    def state(self) -> State:
+        """Everything remembered."""
+        return {**self.cells.state(), "items": self.items}
+
+    def load(self, state: State) -> None:
+        """Replace everything by what `state` gave. Raises StateError where index, items and cells do not agree."""
+        self.load_cells(state)
+        self.items = state.get("items", {})
+        if self.items.keys() != set(np.flatnonzero(self.cells["area"] >= 0).tolist()):
+            raise StateError("its items are not those of its cells")
+        if self.complete and self.items.keys() != self.index.live():
+            raise StateError("its items are not those of its index")
+
+    def load_cells(self, state: State) -> None:
+        """Replace the cells by what `state` gave. Raises StateError where one is of no item."""
+        self.cells.load(state)
         self.earliest = np.zeros(0, np.int64)
+        within("how many items it has", self.cells.used, 0, len(self.index))
+        self.cells.room(len(self.index))
 
 
 def at_once(start: int, seconds: float) -> int:

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from math import ceil, log2, nan
 from typing import Any
 
+from models.state import Schema, State
+
 DAY = 86_400
 SHORTEST, FINENESS = 60.0, 8  # seconds; classes to an octave, so that a class is 9 % wide
 WINDOW = 180  # days whose stays count
@@ -12,6 +14,7 @@ LEAST = 20  # stays that must have ended; both defaults of this project
 
 Group = tuple[str, str]  # section and stage
 Counts = dict[int, int]
+Stays = tuple[tuple[int, int], int]  # first day and class, and how many
 
 
 class Durations:
@@ -63,18 +66,23 @@ class Durations:
                     del days[group]
                 self.known.pop(group, None)
 
-    def state(self) -> list[Any]:
+    def schema(self) -> Schema:
+        """Stays by group and day."""
+        begun, ended = list[tuple[Group, list[tuple[int, int]]]], list[tuple[Group, int, list[Stays]]]
+        return {"stays_begun": begun, "stays_ended": ended}
+
+    def state(self) -> State:
         """Everything remembered."""
         ended = [(group, day, list(stays.items())) for group, days in self.ended.items() for day, stays in days.items()]
-        return [[(group, list(days.items())) for group, days in self.begun.items()], ended]
+        begun = [(group, list(days.items())) for group, days in self.begun.items()]
+        return {"stays_begun": begun, "stays_ended": ended}
 
-    def load(self, state: list[Any]) -> None:
+    def load(self, state: State) -> None:
         """Replace everything by what `state` gave."""
-        self.begun = {(section, stage): dict(days) for (section, stage), days in state[0]}
+        self.begun = {group: dict(days) for group, days in state.get("stays_begun", ())}
         self.ended, self.known = {}, {}
-        for (section, stage), day, stays in state[1]:
-            kept = {(first, size): n for (first, size), n in stays}
-            self.ended.setdefault((section, stage), {})[day] = kept
+        for group, day, stays in state.get("stays_ended", ()):
+            self.ended.setdefault(group, {})[day] = dict(stays)
 
 
 def add(counts: dict[Any, int], key: Any, sign: int) -> None:

@@ -1,11 +1,12 @@
 """What is remembered of each subject and read by rules. A feature folds rows, one per slot, into further columns."""
 from __future__ import annotations
 
-from typing import Protocol
+from typing import ClassVar
 
 import numpy as np
 
 from models.cells import Array, Cells
+from models.state import Owner, Schema
 from schemas.columns import Codes, Readings
 from schemas.columns import Payment as PaymentKind
 
@@ -23,9 +24,11 @@ def faded(elapsed: Array, half_life: float) -> Array:
     return np.exp2(-np.maximum(elapsed, 0) / half_life)
 
 
-class Feature(Protocol):
-    """Columns computed from a batch and from what was before it."""
+class Feature(Owner):
+    """Columns computed from a batch and from what was before it; an empty cell means that nothing is known."""
 
+    expendable = True
+    relearns: ClassVar[int] = 31  # rows of a subject after which one that starts afresh tells as before
     cells: Cells
     reads: tuple[str, ...]  # columns without which a row neither gives nor leaves anything
     takes: tuple[str, ...]  # further columns that it looks at
@@ -33,12 +36,25 @@ class Feature(Protocol):
 
     def fold(self, slots: Codes, columns: Columns) -> Columns:
         """Further columns for rows of distinct slots, as things stood before them; then remember them."""
-        ...
+        raise NotImplementedError
+
+    def schema(self) -> Schema:
+        """What one subject has, by column."""
+        return self.cells.schema()
+
+    def state(self) -> Columns:
+        """Everything remembered."""
+        return self.cells.state()
+
+    def load(self, columns: Columns) -> None:
+        """Replace everything by what `state` gave."""
+        self.cells.load(columns)
 
 
-class Elapsed:
+class Elapsed(Feature):
     """When each subject was last seen."""
 
+    relearns = 1
     reads: tuple[str, ...] = ()
     takes: tuple[str, ...] = ("at",)
     gives: tuple[str, ...] = ("gap",)
@@ -53,9 +69,10 @@ class Elapsed:
         return {"gap": np.where(then > 0, at - then, NEVER)}
 
 
-class Standstill:
+class Standstill(Feature):
     """Energy that flowed by the power readings since the register last moved."""
 
+    relearns = 96
     reads: tuple[str, ...] = ("register_delta", "total_p")
     takes: tuple[str, ...] = ("at",)
     gives: tuple[str, ...] = ("still_kwh",)
@@ -77,7 +94,7 @@ class Standstill:
         return {"still_kwh": still}
 
 
-class DayRuns:
+class DayRuns(Feature):
     """Run lengths over a meter's closed days."""
 
     reads: tuple[str, ...] = ("reads",)
@@ -113,7 +130,7 @@ class DayRuns:
 
 
 
-class FirstMonth:
+class FirstMonth(Feature):
     """What a meter's first days tell of a customer who is new."""
 
     reads: tuple[str, ...] = ("connected_days",)
@@ -148,9 +165,10 @@ class FirstMonth:
         return {"unread_days": np.where(new, unread, np.nan), "first_load": np.where(new, load, np.nan)}
 
 
-class Failures:
+class Failures(Feature):
     """A customer's latest failed payment attempts since one went through."""
 
+    relearns = 3
     reads: tuple[str, ...] = ("succeeded",)
     takes: tuple[str, ...] = ("payment", "at")
     gives: tuple[str, ...] = ("failures_24h",)
@@ -171,9 +189,10 @@ class Failures:
         return {"failures_24h": np.where(attempt, recent, np.nan)}
 
 
-class FailureShare:
+class FailureShare(Feature):
     """How often attempts through a channel fail: lately, and usually at this hour of the week."""
 
+    relearns = 50
     reads: tuple[str, ...] = ("failed",)
     takes: tuple[str, ...] = ("at",)
     gives: tuple[str, ...] = ("failed_share", "attempts", "usual_share", "usual_spread")

@@ -22,11 +22,12 @@ from models.days import DayRows, Filed, balances, columns_of, mean_of, read_shar
 from models.freezes import Shown, freeze, freezes, shown
 from models.gaps import total, unknown, zeroed
 from models.heights import EVEN, LOST, heights, keep_highest, spread_of, unbalance_factor
-from models.packed import packed_days, unpacked_days
+from models.packed import check_day, packed_days, unpacked_days
 from models.phases import hours_of, in_steps
 from models.registry import Registry
 from models.runs import ascending, runs, sizes_of, whole_sums
-from schemas.columns import Codes, Column, Mask, Readings, Status, Times, picked
+from models.state import Owner, Schema, State, StateError, described, within
+from schemas.columns import LATEST, Codes, Column, Mask, Readings, Status, Times, picked
 
 HOUR, DAY = 3600, 86_400
 TURN = 900  # seconds from one turn of areas to the next
@@ -129,7 +130,7 @@ class AreaState:
         self.dirty: set[int] = set()
 
 
-class Grid:
+class Grid(Owner):
     """The areas' clocks and open days."""
 
     def __init__(self, registry: Registry, zone: str, interval: int, grace: int) -> None:
@@ -328,7 +329,7 @@ class Grid:
                     if far in state.blocks:
                         self.release(slot, [far])
             start, end = self.midnights[day : day + 2].tolist()
-            block = state.blocks[day] = Block(start, end, closed=day <= self.clocks["last_day"][slot])
+            block = state.blocks[day] = Block(start, end, closed=bool(day <= self.clocks["last_day"][slot]))
         if block.packed or not block.size:
             self.open(block)
         if block.size < len(state.members):
@@ -700,7 +701,14 @@ class Grid:
             if over := [day for day in self.areas[slot].blocks if day <= sealed[slot]]:
                 self.release(slot, over)
 
-    def state(self) -> dict[str, Any]:
+    def schema(self) -> Schema:
+        """The cells of areas and meters, and every open day, packed."""
+        return {
+            **self.clocks.schema(), **self.member.schema(), "areas": list[tuple[int, Array, list[int]]],
+            "blocks": list[tuple[int, int, int, int, bool, bytes]], "checksums": list[int], "cells": dict[str, str],
+        }  # fmt: skip
+
+    def state(self) -> State:
         """Everything remembered; every block packed."""
         pooled = [(slot, day) for slot, state in self.areas.items() for day, b in state.blocks.items() if not b.packed]
         told = dict(zip(pooled, self.as_packed(pooled), strict=True))
@@ -708,24 +716,52 @@ class Grid:
             (slot, day, block.start, block.end, block.closed, block.packed or told[slot, day])
             for slot, state in self.areas.items() for day, block in state.blocks.items()
         ]  # fmt: skip
-        return {
-            "clocks": self.clocks.state(), "member": self.member.state(), "blocks": blocks,
+        return self.clocks.state() | self.member.state() | {
             "areas": [(slot, np.array(a.members, np.int32), sorted(a.dirty)) for slot, a in self.areas.items()],
+            "blocks": blocks, "checksums": [crc32(block[-1]) for block in blocks], "cells": self.cells_of_day(),
         }  # fmt: skip
 
-    def load(self, state: dict[str, Any]) -> None:
-        """Replace everything by what `state` gave."""
-        self.clocks.load(state["clocks"])
-        self.member.load(state["member"])
+    def load(self, state: State) -> None:
+        """Replace everything by what `state` gave. Raises StateError where areas, members and days do not agree."""
+        self.clocks.load(state)
+        self.member.load(state)
         for pool in (self.rows, self.sums):
             pool.load({name: array[..., :0] for name, array in pool.arrays.items()})
         self.free_rows, self.free_sums, self.areas, self.drawn = {}, [], {}, self.drawn[:0]
-        for slot, members, dirty in state["areas"]:
+        for slot, members, dirty in state.get("areas", ()):
             self.areas[slot] = area = AreaState()
             area.members, area.dirty = members.tolist(), set(dirty)
-        for slot, day, start, end, closed, told in state["blocks"]:
+        self.check()
+        blocks, known = state.get("blocks", ()), state.get("cells") == self.cells_of_day()
+        if known and state.get("checksums") != [crc32(block[-1]) for block in blocks]:
+            raise StateError("a packed day is damaged")
+        for slot, day, start, end, closed, told in blocks:
+            if slot not in self.areas or day < 0 or [start, end] != self.midnights[day : day + 2].tolist():
+                raise StateError("a day is of no area, or does not begin at midnight")
+            if not known:
+                check_day(told, self.rows.empty, self.sums.empty)
             self.areas[slot].blocks[day] = Block(start, end, closed=closed, packed=told)
         self.find_places()
+
+    def cells_of_day(self) -> dict[str, str]:
+        """The schema of what a packed day holds."""
+        return described(self.rows.schema()) | described(self.sums.schema())
+
+    def check(self) -> None:
+        """Raises StateError where the cells of areas and meters do not agree with the registry and each other."""
+        within("how many areas it has", self.clocks.used, 0, len(self.registry.area_index))
+        within("how many meters it has", self.member.used, 0, len(self.registry.meter_index))
+        within("an area", list(self.areas), 0, self.clocks.used - 1)
+        for name in ("top", "second", "since", "closed_to"):
+            within(f"a time of {name}", self.clocks[name], 0, 2 * LATEST)
+        for name in ("first_day", "last_day", "sealed_day"):
+            within(f"a day of {name}", self.clocks[name], -1, len(self.midnights) - 3)
+        number = np.full(self.member.used, -1, np.int32)
+        for state in self.areas.values():
+            within("a member", state.members, 0, self.member.used - 1)
+            number[state.members] = np.arange(len(state.members))
+        if not np.array_equal(number, self.member["number"]):
+            raise StateError("its meters are not numbered as the members of their areas")
 
     def find_places(self) -> None:
         """Begin with what follows from the areas: whose days are to be amended, and how many members are numbered."""

@@ -2,11 +2,12 @@
 from __future__ import annotations
 
 from itertools import pairwise, repeat
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from models.runs import runs
+from models.state import Owner, Schema, State, StateError
 from schemas.columns import Batch, Codes, Names
 
 FREE = ("", "")
@@ -25,13 +26,15 @@ class Dictionary(NamedTuple):
 UNREAD = Dictionary((), (), np.zeros(0, np.int32), np.zeros(0, np.int32))
 
 
-class Index:
+class Index(Owner):
     """Numbers (area, subject) pairs in the order they are first seen.
 
     >>> index = Index()
     >>> index.slot("A1", "M1"), index.slot("A1", "M2"), index.slot("A1", "M1")
     (0, 1, 0)
     """
+
+    missed = False
 
     def __init__(self) -> None:
         self.pairs: list[tuple[str, str]] = []
@@ -105,16 +108,26 @@ class Index:
             self.rolls[area] = tuple(self.pairs[slot][1] for slot in slots.tolist()), slots
         return slots
 
-    def load(self, state: list[Any]) -> None:
-        """Replace everything by what `state` gave."""
+    def schema(self) -> Schema:
+        """The pairs by slot, and the slots that are free."""
+        return {"pairs": list[tuple[str, str]], "free": list[int]}
+
+    def state(self) -> State:
+        """The pairs and the free slots, in order."""
+        return {"pairs": self.pairs, "free": self.free}
+
+    def load(self, state: State) -> None:
+        """Replace everything by what `state` gave. Raises StateError where a pair or a free slot stands twice."""
         self.latest, self.rolls = UNREAD, {}
-        pairs = [(area, subject) for area, subject in state[0]]
-        self.free = list(state[1])
-        self.pairs, self.known = list(pairs), {}
-        for slot, (area, subject) in enumerate(pairs):
+        self.pairs, self.free, self.known = state.get("pairs", []), state.get("free", []), {}
+        for slot, (area, subject) in enumerate(self.pairs):
             if (area, subject) != FREE:
                 self.known.setdefault(area, {})[subject] = slot
+        if sum(map(len, self.known.values())) + self.pairs.count(FREE) != len(self.pairs):
+            raise StateError("a pair stands twice")
+        if sorted(self.free) != [slot for slot, pair in enumerate(self.pairs) if pair == FREE]:
+            raise StateError("its free slots are not those without a pair")
 
-    def state(self) -> list[Any]:
-        """The pairs and the free slots, in order."""
-        return [self.pairs, self.free]
+    def live(self) -> set[int]:
+        """The slots that are given out."""
+        return set(range(len(self.pairs))).difference(self.free)

@@ -4,18 +4,20 @@ from __future__ import annotations
 from bisect import bisect_right, insort
 from collections.abc import Iterator
 from math import isfinite, nan
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from models.bills import UNTOLD
 from models.deadlines import DAY, HOUR, NEVER, Deadlines, Moment, Told, Visit, passing
 from models.index import Index
+from models.state import Schema, State, StateError
 from schemas.columns import Codes, Payment, Payments, Times, Transfers
 
 MARKS = (12.0, 24.0, 36.0, 48.0, 72.0, 120.0, 168.0)  # hours on one side only
 LAG = 3 * DAY  # within which a line follows its payment, a weekend between; default of this project
 PAID, SETTLED = 0, 1
+Firsts = tuple[int, int]  # when a channel first told of each side
 
 
 class Entry(NamedTuple):
@@ -122,18 +124,24 @@ class Ledger(Deadlines):
         for at in sorted({entry.at for entry in entries}):
             yield Moment(at, certain=True, columns=(nan, *transfer.told(at)))
 
-    def state(self) -> dict[str, Any]:
+    def schema(self) -> Schema:
+        """The transfers, and since when each channel tells of both sides."""
+        return {**super().schema(), "firsts": list[tuple[tuple[str, str], Firsts]]}
+
+    def state(self) -> State:
         """Everything remembered."""
         return super().state() | {"firsts": list(self.firsts.items())}
 
-    def load(self, state: dict[str, Any]) -> None:
-        """Replace everything by what `state` gave."""
+    def load(self, state: State) -> None:
+        """Replace everything by what `state` gave. Raises StateError."""
         super().load(state)
-        self.firsts = {(area, channel): firsts for (area, channel), firsts in state["firsts"]}
-        self.entered = {}
+        self.firsts, self.entered = {pair: list(firsts) for pair, firsts in state.get("firsts", ())}, {}
         for slot, transfer in self.items.items():
-            for entry in transfer.entries():
-                self.entered.setdefault((self.index.pairs[slot][0], entry.channel), []).append((entry.at, slot))
+            area, entries = self.index.pairs[slot][0], transfer.entries()
+            if not entries or any((area, entry.channel) not in self.firsts for entry in entries):
+                raise StateError("a transfer has no entry, or its channel is not known")
+            for entry in entries:
+                self.entered.setdefault((area, entry.channel), []).append((entry.at, slot))
         for entered in self.entered.values():
             entered.sort()
 

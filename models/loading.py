@@ -4,11 +4,11 @@ from __future__ import annotations
 import numpy as np
 
 from models.cells import Cells
-from models.features import DAY, Columns
+from models.features import DAY, Columns, Feature
 from schemas.columns import Codes, Column
 
 
-class Exceeding:
+class Exceeding(Feature):
     """What share of its contract a customer's load reached on each of the last 30 days, in whole per cent."""
 
     reads: tuple[str, ...] = ()  # a day of which nothing is known is one of the thirty too
@@ -35,12 +35,13 @@ class Exceeding:
         return {"share_fifth": fifth}
 
 
-class Heat:
+class Heat(Feature):
     """How warm a transformer is over its ambient, by IEC 60076-7 with its constants of distribution transformers, ONAN.
 
     It begins cold and cools without load where nothing is known, so that it is never warmer than the transformer.
     """
 
+    relearns = 96
     reads: tuple[str, ...] = ("kva", "rating_kva")
     takes: tuple[str, ...] = ("at", "coverage", "temperature")
     gives: tuple[str, ...] = ("top_oil_rise", "hot_spot_rise", "heated_hours", "air")

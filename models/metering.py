@@ -5,14 +5,14 @@ import numpy as np
 
 from models.calendar import day_of, month_of
 from models.cells import Cells
-from models.features import Columns
+from models.features import Columns, Feature
 from models.validation import JUMP_KWH, ROLLOVER_SHARE, SPAN_OF_RATING
 from schemas.columns import Codes
 
 HOUR, DAY = 3600, 86_400
 
 
-class DayRegisters:
+class DayRegisters(Feature):
     """What the registers moved from one day's last reading to the next, with the caution of validation.
 
     A register that fell, or rose by more than the meter's rating could have carried, waits for the next day's: a fall
@@ -75,7 +75,7 @@ class DayRegisters:
         }  # fmt: skip
 
 
-class Accounts:
+class Accounts(Feature):
     """What power or the contract accounts for of what a register moved, and how far power and register were apart.
 
     Power that is read at moments tells a day's energy with an error: only what two standard errors leave counts.
@@ -124,7 +124,7 @@ class Accounts:
         }  # fmt: skip
 
 
-class RatioChange:
+class RatioChange(Feature):
     """Whether what a meter shows changed with the ratio on file, by the days before a change and the days after.
 
     New transformers of twice the ratio halve what the meter shows; where it shows the same, the file alone was changed.
@@ -167,7 +167,7 @@ class RatioChange:
                 for name, now, then in (("ratio_factor", ratio, former), ("shown_factor", mean, before))}  # fmt: skip
 
 
-class Demands:
+class Demands(Feature):
     """Between which bounds the demand register must stand, by the interval energies since its reset."""
 
     COVERED = 0.95  # share of a day's intervals without which a higher demand may have been missed
@@ -204,7 +204,7 @@ class Demands:
         return {"demand_floor": np.where(blind, np.nan, floor), "demand_ceiling": np.where(blind, np.nan, ceiling)}
 
 
-class MonthlyFactor:
+class MonthlyFactor(Feature):
     """A calendar month's power factor, told when its last day has closed."""
 
     COVERED = 0.9  # of the month's intervals

@@ -13,16 +13,19 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
-from cramjam import zstd
+from cramjam import DecompressionError, zstd
 from numpy.typing import NDArray
 
 from models.cells import Array
-from models.saved import dumps, loads
+from models.saved import DTYPES, dumps, loads
+from models.state import StateError
 from schemas.columns import Codes
 
 PLACES = (2, 3, 4)  # decimals that meters tell; what has more stays a float
 NONE = -1  # for NaN
 DAY_MARK = 2  # first byte of a day that was packed with others; one packed alone begins as a map
+Alone = tuple[str, tuple[int, ...], Array | None, Array]  # type, shape, decimals by column, and bytes
+Plan = list[tuple[str, str, list[int]]]  # name, type and shape per cell
 Columns = Mapping[str, Array]  # each of the shape (*lead, members) or (*lead, areas)
 
 
@@ -79,6 +82,42 @@ def unpacked_days(days: Sequence[bytes], members: Columns, areas: Columns) -> Un
         joined([part.areas for part in parts], areas, [len(part.sizes) for part in parts]),
         np.concatenate([part.sizes for part in parts]),
     )
+
+
+def check_day(day: bytes, members: Columns, areas: Columns) -> None:
+    """Raises StateError unless a packed day can be read, and its columns of these names hold such cells."""
+    try:
+        plan, body = opening(bytes(zstd.decompress(day)))
+        found = planned(plan, body) if plan else lonely(body, members)
+        for name, kind, lead in found:
+            cell = members.get(name, areas.get(name))
+            if not DTYPES.fullmatch(kind):
+                raise ValueError(f"{name} is of the type {kind}")
+            if cell is not None and (tuple(lead) != cell.shape or not np.can_cast(kind, cell.dtype, "safe")):
+                raise ValueError(f"{name} holds other cells")
+    except (DecompressionError, LookupError, TypeError, ValueError) as error:
+        raise StateError(f"a packed day cannot be read ({error})") from error
+
+
+def planned(plan: bytes, body: bytes) -> Plan:
+    """The columns of a day that was packed with others. Raises ValueError where it does not follow its plan."""
+    told = msgspec.msgpack.decode(plan, type=tuple[Plan, Plan])
+    width, least = (sum(map(bytes_of, columns)) for columns in told)
+    if not width or len(body) < least or (len(body) - least) % width:
+        raise ValueError("it is not of the length that it says")
+    return [*told[0], *told[1]]
+
+
+def lonely(tree: bytes, members: Columns) -> Plan:
+    """The columns of a day that was packed alone. Raises ValueError where one is damaged."""
+    found = msgspec.convert(loads(tree), dict[str, Alone])
+    for name, (kind, shape, places, column) in found.items():
+        decimal = places is None or (kind == "<f4" and places.shape == shape[-1:])
+        if not decimal or column.dtype != np.uint8 or column.shape != (np.dtype(kind).itemsize, prod(shape)):
+            raise ValueError(f"{name} is damaged")
+    if len({shape[-1:] for name, (_, shape, _, _) in found.items() if name in members}) > 1:
+        raise ValueError("its members' columns are not of one length")
+    return [(name, kind, list(shape[: -1 if name in members else None])) for name, (kind, shape, _, _) in found.items()]
 
 
 def opening(day: bytes) -> tuple[bytes, bytes]:

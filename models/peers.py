@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from models.cells import Cells
-from models.features import Columns
+from models.features import Columns, Feature
 from models.index import Index
 from models.runs import grouped
+from models.state import Owner, Schema, State
 from schemas.columns import Codes
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ KEPT = 8
 Key = tuple[str, float]
 
 
-class Peers:
+class Peers(Owner):
     """River's Gaussian scorer over the log change of daily kWh, per area and segment, learned on sealed days only.
 
     Its state is arrays (count, mean, variance by day), since river's pickles do not survive versions.
@@ -56,16 +57,20 @@ class Peers:
         for day in sorted(days)[:-KEPT]:
             del days[day]
 
-    def state(self) -> list[Any]:
+    def schema(self) -> Schema:
+        """Count, mean and variance by area, segment and day."""
+        return {"states": list[tuple[Key, dict[int, tuple[float, float, float]]]]}
+
+    def state(self) -> State:
         """Everything learned."""
-        return [[key, days] for key, days in self.states.items()]
+        return {"states": list(self.states.items())}
 
-    def load(self, state: list[Any]) -> None:
+    def load(self, state: State) -> None:
         """Replace everything by what `state` gave."""
-        self.states = {(a, k): {at: (n, m, v) for at, (n, m, v) in days.items()} for (a, k), days in state}
+        self.states = dict(state.get("states", ()))
 
 
-class PeerScore:
+class PeerScore(Feature):
     """Adds peer_score; the judge of sealed days learns, the other only scores."""
 
     reads: tuple[str, ...] = ("change", "residential")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from models.cells import Array, Cells
-from models.features import DAY, Columns, faded
+from models.features import DAY, Columns, Feature, faded
 from models.runs import crowded
 from schemas.columns import Codes, Column, Mask
 
@@ -66,7 +66,7 @@ def beside_gateway(volts: Array, gateway: Array, master: dict[str, Column], size
     return {"voltage_apart": told}
 
 
-class Phases:
+class Phases(Feature):
     """How far each meter's voltage departs, hour by hour, from each phase of its transformer; a week's half-life."""
 
     reads: tuple[str, ...] = ("voltage_apart",)
@@ -123,7 +123,7 @@ def departures(columns: Columns, rows: Codes) -> tuple[Array, Array]:
     return np.square(steps).sum(axis=1) * STEP**2, calm.sum(axis=0)
 
 
-class Coupling:
+class Coupling(Feature):
     """How each single-phase meter's voltage dips with the load that it registers: usually, and of late.
 
     What a meter departs from its phase by is taken to be a share of what the area's meters on that phase do, and volts

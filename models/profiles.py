@@ -10,7 +10,7 @@ import numpy as np
 
 from models.calendar import FESTIVAL, HOLIDAY, day_kinds, day_of, month_of
 from models.cells import Cells
-from models.features import DAY, HOUR, Columns
+from models.features import DAY, HOUR, Columns, Feature
 from models.runs import crowded
 from schemas.columns import Codes, Column
 
@@ -63,7 +63,7 @@ def own(values: Column, shared: Column) -> Column:
     return values - np.clip(shared, np.minimum(values, 0), np.maximum(values, 0))
 
 
-class Shape:
+class Shape(Feature):
     """The form of a day, from its curve; NaN where less than 90 % of it was measured, and of the area's own meter."""
 
     reads: tuple[str, ...] = ("curve",)
@@ -130,7 +130,7 @@ class Shape:
         return np.full((HOURS, rows), np.nan)
 
 
-class Routine:
+class Routine(Feature):
     """What a customer uses on a day of its kind, and how far below it has slid."""
 
     reads: tuple[str, ...] = ("used_kwh",)
@@ -237,7 +237,7 @@ class Routine:
         c["seen"][slots] = np.minimum(seen + ~np.isnan(used), 9999)
 
 
-class Form:
+class Form(Feature):
     """What form a customer's days usually have, and how they differ from it."""
 
     reads: tuple[str, ...] = ("used_kwh",)
@@ -304,7 +304,7 @@ class Form:
         }  # fmt: skip
 
 
-class Darkness:
+class Darkness(Feature):
     """Hours in which nothing is used though use was usual, and at which clock time they come again."""
 
     reads: tuple[str, ...] = ("used_kwh",)
@@ -364,7 +364,7 @@ class Darkness:
         }  # fmt: skip
 
 
-class Months:
+class Months(Feature):
     """A customer's months: each against the same month as it usually is, and against the peers' by capacity."""
 
     reads: tuple[str, ...] = ("used_kwh",)

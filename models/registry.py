@@ -12,7 +12,19 @@ from models.cells import Array
 from models.index import Index
 from models.runs import runs, sizes_of
 from models.tariffs import in_force
-from schemas.columns import PHASES, SEGMENTS, Codes, Column, Times
+from schemas.columns import (
+    PHASES,
+    SEGMENTS,
+    AreaDays,
+    Batch,
+    Clocks,
+    Codes,
+    Column,
+    Days,
+    Intervals,
+    Readings,
+    Times,
+)
 from schemas.master import Area, Meter, Segment, Stage, Tariff, Transformer, Wiring
 
 METER_COLUMNS = ("un", "ib", "imax", "ct", "ratio", "contract_kva", "suspended_kva", "pv_kva", "phases", "three_wire",
@@ -26,6 +38,7 @@ VOLTAGES = (("medium_voltage", 1, 30), ("high_voltage", 30, 100), ("highest_volt
 STAGES = [Stage(stage=stage, hours=hours) for stage, hours in (
     ("reading", 24), ("checking", 24), ("review", 24), ("issue", 120), ("collection", 480))]  # fmt: skip
 DAY = 86_400
+NEW = 30  # days for which alerts tell that a customer is new
 UNKNOWN = {"is_gateway": 0.0, "effective": -1.0, "segments": 0.0, "users": 0.0}
 
 
@@ -148,13 +161,6 @@ class Registry:
         self.sizes = np.zeros(0, np.int64)  # by area slot: how many meters it has
         self.crowds: Versions | None = None  # how many users an area has, where it was asked for
 
-    def clear(self) -> None:
-        """Forget every area."""
-        self.meters, self.transformers = Versions(METER_COLUMNS), Versions(AREA_COLUMNS)
-        self.connected = np.zeros(0)
-        self.area_of, self.sizes = np.zeros(0, np.int64), np.zeros(0, np.int64)
-        self.areas, self.members, self.accounts, self.crowds = {}, {}, {}, None
-
     def enroll(self, areas: Iterable[Area]) -> None:
         """Take areas in, each in place of what was known of it."""
         areas = list(areas)
@@ -190,6 +196,24 @@ class Registry:
         for area in areas:
             for meter, since in newcomers(area).items():
                 self.connected[self.meter_index.slot(area.area, meter)] = since
+
+    def section(self, area: str) -> str:
+        """The section that looks after an area; the area itself when it is not enrolled."""
+        known = self.areas.get(area)
+        return known.section if known else area
+
+    def enrich(self, slots: Codes, batch: Batch) -> dict[str, Column]:
+        """Master data columns for rows by slot, as of their event time."""
+        if isinstance(batch, (Readings, Days, Clocks)):
+            return self.meters.at(self.meters.rows(slots, batch.at - 1))
+        if isinstance(batch, (Intervals, AreaDays)):
+            return self.transformers.at(self.transformers.rows(slots, batch.at - 1))
+        return {}
+
+    def installed(self, meter: int, at: int) -> dict[str, float]:
+        """For how many days a new customer has been connected, in the first month."""
+        days = float(self.known_for(np.array([meter]), np.array([at]))[0])
+        return {"installed_days": round(days, 2)} if 0 <= days <= NEW else {}
 
     def known_for(self, meters: Codes, at: Times) -> Column:
         """Days for which some meters' customers have been connected; NaN where they are none of its newcomers."""

@@ -20,6 +20,7 @@ from models.grid import waves
 from models.incidents import DAY, HEARD, MONTH, OPENINGS, Drop, Notebook, Report, Row
 from models.index import Index
 from models.registry import Registry
+from models.state import Schema, State, within
 from schemas.columns import Codes, DeviceEvents, Event, Incidents, Times
 
 KEPT = 41 * DAY  # of what was told, before the rows that are not final
@@ -42,6 +43,7 @@ class Reports(Deadlines):
     """The reports of meters and areas, by slot."""
 
     kind, columns, item = Incidents, COLUMNS, Reported
+    complete = False  # what no rule hears of has a slot too
 
     def __init__(self, index: Index, registry: Registry, zone: str, grace: int) -> None:
         super().__init__(index)
@@ -167,14 +169,19 @@ class Reports(Deadlines):
         """Meters of which nothing that was told is remembered, and that are not in trouble."""
         return np.array([slot for slot, item in self.items.items() if not item.told and slot not in troubled], np.int64)
 
-    def state(self) -> dict[str, Any]:
-        """Everything remembered."""
-        return super().state() | {"energy": self.energy.state()}
+    def schema(self) -> Schema:
+        """The reports of meters and areas, and the energy of every meter's last days."""
+        return {**super().schema(), **self.energy.schema()}
 
-    def load(self, state: dict[str, Any]) -> None:
-        """Replace everything by what `state` gave."""
+    def state(self) -> State:
+        """Everything remembered."""
+        return super().state() | self.energy.state()
+
+    def load(self, state: State) -> None:
+        """Replace everything by what `state` gave. Raises StateError."""
         super().load(state)
-        self.energy.load(state["energy"])
+        self.energy.load(state)
+        within("how many meters it has", self.energy.used, 0, len(self.registry.meter_index))
 
 
 def report_of(batch: DeviceEvents, n: int) -> Report:

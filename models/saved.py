@@ -1,12 +1,14 @@
 """Bytes of a tree of dicts, lists, numbers, text and arrays."""
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
 import numpy as np
 
 ARRAY = 1
+DTYPES = re.compile(r"[<|](?:b1|[iuf][1248])")  # of arrays that are read
 
 
 def _pack(value: Any) -> msgspec.msgpack.Ext:
@@ -22,8 +24,11 @@ def _unpack(code: int, data: memoryview) -> Any:
     if code != ARRAY:
         raise ValueError(f"extension {code} is not an array")
     end = 2 + int.from_bytes(data[:2], "little")
-    dtype, shape = msgspec.msgpack.decode(data[2:end])
-    return np.frombuffer(data[end:], dtype).reshape(shape)
+    dtype, shape = msgspec.msgpack.decode(data[2:end], type=tuple[str, list[int]])
+    if not DTYPES.fullmatch(dtype) or min(shape, default=0) < 0:
+        raise ValueError(f"an array of type {dtype} and shape {shape}")
+    array = np.frombuffer(data[end:], dtype).reshape(shape)
+    return array if shape else array.item()
 
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=_pack)
@@ -39,9 +44,9 @@ def dumps(tree: Any) -> bytes:
     return _encoder.encode(tree)
 
 
-def loads(data: bytes) -> Any:
+def loads(data: bytes | memoryview) -> Any:
     """The tree of some bytes; arrays are read-only. Raises ValueError for what `dumps` did not write."""
     try:
         return _decoder.decode(data)
-    except (msgspec.MsgspecError, TypeError, ValueError) as error:
+    except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"not a saved tree: {error}") from error

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from models.cells import Array, Cells
-from models.features import DAY, Columns
+from models.features import DAY, Columns, Feature
 from models.runs import grouped
 from schemas.columns import Codes, Column, Mask
 
@@ -30,7 +30,7 @@ class Evidence(NamedTuple):
         return np.nan_to_num(np.arctanh(np.minimum(self.rho, SURE)) * np.sqrt(np.maximum(self.days - 5, 0)))
 
 
-class Suspects:
+class Suspects(Feature):
     """Thirty days of every user's energy; of a gateway meter, of what its area lost beyond the usual."""
 
     reads: tuple[str, ...] = ("area_unusual_kwh",)

@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 
 from models.cells import Cells
-from models.features import DAY, HOUR, Columns
+from models.features import DAY, HOUR, Columns, Feature
 from models.gaps import unknown
 from schemas.columns import Codes, Column, Flag, Readings
 
@@ -54,9 +54,10 @@ def lags(u: Column, i: Column, p: Column, q: Column) -> Column:
     return np.where(missing, np.degrees(np.arccos(np.clip(p * 1000 / (u * np.abs(i)), -1, 1))), lag)
 
 
-class NeutralMismatch:
+class NeutralMismatch(Feature):
     """How far a single-phase meter's phase and neutral currents differ, in its latest readings under load."""
 
+    relearns = 96
     reads: tuple[str, ...] = ("neutral", "most_i", "ib")
     takes: tuple[str, ...] = ("at", "elements")
     gives: tuple[str, ...] = ("mismatch_third",)
@@ -86,9 +87,10 @@ class NeutralMismatch:
         return {"mismatch_third": third}
 
 
-class PhaseLoad:
+class PhaseLoad(Feature):
     """How much of the time of late each phase of a three-phase meter carried a load."""
 
+    relearns = 96
     reads: tuple[str, ...] = ("i", "ib")
     takes: tuple[str, ...] = ("at", "elements")
     gives: tuple[str, ...] = ("busy",)

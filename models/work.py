@@ -16,6 +16,7 @@ from models.deadlines import DAY, HOUR, NEVER, Deadlines, Moment, Told, Visit, a
 from models.durations import WINDOW, Durations
 from models.index import Index
 from models.registry import Registry
+from models.state import Schema, State, StateError, within
 from schemas.columns import Codes, Journeys, Overdue, Progress, Stages, Times
 
 MARKS = (0.8, 1.0, 2.0)  # shares of the limit
@@ -114,9 +115,7 @@ class Work(Deadlines):
                 if visit.start <= now and visit.start not in item.usual:
                     day = (visit.start - self.grace) // DAY
                     item.usual[visit.start] = self.durations.usual((section, subject.rpartition("/")[2]), day)
-            for visit in item.visits()[-1:]:
-                self.cells["since"][slot], self.cells["stuck"][slot] = visit.start, self.stuck(slot, visit)
-            self.cells["again"][slot] = len(item.visits()) > 1
+            self.place(slot, item.visits())
         return super().timeline(slots, clock)
 
     def stuck(self, slot: int, visit: Visit) -> int:
@@ -147,14 +146,34 @@ class Work(Deadlines):
         """Drop the durations of some sections that nothing can ask for any more."""
         self.durations.forget({section: (now - self.grace) // DAY - WINDOW - 1 for section, now in clocks.items()})
 
-    def state(self) -> dict[str, Any]:
-        """Everything remembered."""
-        return super().state() | {"durations": self.durations.state()}
+    def schema(self) -> Schema:
+        """The items, and how long stages usually take."""
+        return {**super().schema(), **self.durations.schema()}
 
-    def load(self, state: dict[str, Any]) -> None:
-        """Replace everything by what `state` gave."""
+    def state(self) -> State:
+        """Everything remembered."""
+        return super().state() | self.durations.state()
+
+    def load(self, state: State) -> None:
+        """Replace everything by what `state` gave. Raises StateError."""
         super().load(state)
-        self.durations.load(state["durations"])
+        self.durations.load(state)
+        within("a queue", self.cells["queue"], -1, len(self.queues) - 1)
+        if "queue" not in state:
+            self.line_up()
+
+    def line_up(self) -> None:
+        """Put every item into the queue of its stage, as it is since its last visit began."""
+        for slot, item in self.items.items():
+            section, subject = self.index.pairs[slot]
+            self.cells["queue"][slot] = self.queues.slot(section, subject.rpartition("/")[2])
+            self.place(slot, item.visits())
+
+    def place(self, slot: int, visits: list[Visit]) -> None:
+        """Note of an item since when it is in its stage, from when on it is stuck, and whether it was there before."""
+        for visit in visits[-1:]:
+            self.cells["since"][slot], self.cells["stuck"][slot] = visit.start, self.stuck(slot, visit)
+        self.cells["again"][slot] = len(visits) > 1
 
 
 class Journey(msgspec.Struct):
@@ -215,3 +234,9 @@ class Ways(Deadlines):
             furthest = max((n for n, stage in enumerate(order) if stage in entered), default=0)
             missing = sum(stage not in left for stage in order[seen[0] : furthest])
             yield Moment(at, certain=True, columns=(float(missing),))
+
+    def load(self, state: State) -> None:
+        """Replace everything by what `state` gave. Raises StateError."""
+        super().load(state)
+        if not all(item.times() for item in self.items.values()):
+            raise StateError("an item has never moved")

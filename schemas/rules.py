@@ -22,7 +22,7 @@ class RulebookError(ValueError):
         super().__init__("\n".join(faults))
 
 
-class Edition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Edition(msgspec.Struct, frozen=True, kw_only=True):
     """How a rule is judged: draft and retired not at all, shadow to be counted; what is not set here is as in code."""
 
     status: Status
@@ -35,7 +35,7 @@ class Edition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     approved_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
 
 
-class Rulebook(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Rulebook(msgspec.Struct, frozen=True):
     """The editions of rules by their names; a rule without one is judged as in code."""
 
     rules: dict[str, Edition] = {}
@@ -52,14 +52,41 @@ def rulebook_of(told: Any) -> Rulebook:
 
 
 def decode_rulebook(value: bytes) -> Rulebook:
-    """A rulebook from the topic. Raises RulebookError."""
+    """A rulebook from the topic, without fields that only a later version knows. Raises RulebookError."""
+    told = editions_of(value)
+    return rulebook_of({name: known_fields(edition) for name, edition in told.items()})
+
+
+def unknown_fields(value: bytes) -> list[str]:
+    """What `decode_rulebook` leaves out, a line each. Raises RulebookError."""
+    return [
+        f"{name}: {fault}"
+        for name, edition in editions_of(value).items()
+        if isinstance(edition, dict)
+        for fault in unknown(edition)
+    ]
+
+
+def editions_of(value: bytes) -> dict[str, Any]:
+    """The editions of a rulebook from the topic, as they are told. Raises RulebookError."""
     try:
         told = msgspec.json.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RulebookError([f"this is no JSON: {error}"]) from None
-    if not isinstance(told, dict) or told.keys() != {"rules"}:
-        raise RulebookError(["a rulebook is an object with `rules` and nothing else"])
-    return rulebook_of(told["rules"])
+    if not isinstance(told, dict) or not isinstance(told.get("rules"), dict):
+        raise RulebookError(["a rulebook is an object with a table of `rules`"])
+    return told["rules"]
+
+
+def known_fields(edition: Any) -> Any:
+    """An edition without fields that it does not have here."""
+    fields = Edition.__struct_fields__
+    return {name: v for name, v in edition.items() if name in fields} if isinstance(edition, dict) else edition
+
+
+def unknown(edition: Mapping[str, Any]) -> Iterator[str]:
+    """Which fields an edition does not have here."""
+    yield from (f"Object contains unknown field `{name}`" for name in edition if name not in Edition.__struct_fields__)
 
 
 def faults_of(name: str, edition: Any) -> Iterator[str]:
@@ -80,6 +107,7 @@ def faults_of(name: str, edition: Any) -> Iterator[str]:
             msgspec.convert(edition, Edition)
         except msgspec.ValidationError as error:
             yield f"{name}: {error}"
+        yield from (f"{name}: {fault}" for fault in unknown(edition))
 
 
 def numbers(edition: Mapping[str, Any]) -> Iterator[str]:

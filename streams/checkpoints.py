@@ -15,6 +15,7 @@ last record of the partition at most two checkpoints back, however long the topi
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 import zlib
@@ -30,6 +31,8 @@ from detectors.rulebook import NOTHING
 from schemas.rules import Rulebook
 from streams.logs import read_to_end
 
+log = logging.getLogger("meterwatch")
+
 LAYOUT = 1
 CHUNK = 512 << 10  # bytes, within what brokers take by default
 SLOTS = 2
@@ -42,8 +45,21 @@ class CheckpointError(Exception):
     """A checkpoint that this version or these topics cannot go on from; says what to do."""
 
 
+class ManifestError(ValueError):
+    """A manifest that cannot be read; says why and where."""
+
+
+class Layout(msgspec.Struct):
+    """What a manifest of any layout says."""
+
+    layout: int
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What makes a checkpoint count."""
+    """What makes a checkpoint count.
+
+    A field that is added has a default, for manifests from before it; one that is not known is passed over.
+    """
 
     layout: int
     set: str  # names the chunks that belong to it
@@ -51,7 +67,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     partitions: int  # of the topics when it was taken
     offsets: dict[str, int]  # by topic, the first offset it does not contain
     checksums: list[int]  # CRC-32 of each chunk
-    taken: float  # Unix seconds
+    taken: float = 0.0  # Unix seconds
     rulebook: Rulebook = NOTHING  # by which what follows is judged
     agreed: int = -1  # offset of `alerts` before which nothing is told but what the state knows; -1 unknown
     begun: dict[str, int] = {}  # by topic, how many rows from its offset on the state contains as well
@@ -134,9 +150,13 @@ async def write(
 
 
 def whole(records: Iterable[ConsumerRecord], partitions: int) -> Checkpoint | None:
-    """The whole checkpoint that contains most, None when there is none. Raises CheckpointError on another layout."""
+    """The whole checkpoint that contains most, None when there is none.
+
+    A manifest that cannot be read is passed over. Raises CheckpointError where no other is whole.
+    """
     chunks: dict[str, dict[bytes, ConsumerRecord]] = {}
     best: Checkpoint | None = None
+    unread: ManifestError | None = None
     for record in records:
         if record.key is None or record.value is None:
             continue
@@ -146,7 +166,11 @@ def whole(records: Iterable[ConsumerRecord], partitions: int) -> Checkpoint | No
             continue
         if _header(record, "checksum") != str(zlib.crc32(record.value)):
             continue
-        manifest = _manifest(record, partitions)
+        try:
+            manifest = _manifest(record, partitions)
+        except ManifestError as error:
+            unread = error
+            continue
         mine = chunks.pop(manifest.set, {})
         found = [mine.get(slot + b"/%d" % k) for k in range(len(manifest.checksums))]
         pieces = [r.value for r, crc in zip(found, manifest.checksums, strict=True) if r and zlib.crc32(r.value) == crc]
@@ -156,6 +180,10 @@ def whole(records: Iterable[ConsumerRecord], partitions: int) -> Checkpoint | No
         checkpoint = Checkpoint(manifest, b"".join(pieces), begins)
         if best is None or checkpoint.contains >= best.contains:
             best = checkpoint
+    if unread and best is None:
+        raise CheckpointError(f"{unread}. {START_AFRESH}")
+    if unread:
+        log.warning("%s: it is passed over for an older one", unread)
     return best
 
 
@@ -177,7 +205,11 @@ async def newest(
         async for tp, records in read_to_end(consumer, left):
             kept[tp] += records
         for tp, records in kept.items():
-            found[tp.partition] = whole(records, partitions)
+            try:
+                found[tp.partition] = whole(records, partitions)
+            except CheckpointError:
+                if starts is first:
+                    raise
     return found
 
 
@@ -188,13 +220,14 @@ def _is(tail: ConsumerRecord | None, known: Written | None) -> bool:
 
 
 def _manifest(record: ConsumerRecord, partitions: int) -> Manifest:
-    layout = msgspec.msgpack.decode(record.value).get("layout")
-    if layout != LAYOUT:
-        raise CheckpointError(
-            f"partition {record.partition} of `{record.topic}` holds a checkpoint of layout {layout}; this version "
-            f"reads layout {LAYOUT}. {START_AFRESH}"
-        )
-    manifest = msgspec.msgpack.decode(record.value, type=Manifest)
+    where = f"partition {record.partition} of `{record.topic}`"
+    try:
+        layout = msgspec.msgpack.decode(record.value, type=Layout).layout
+        if layout != LAYOUT:
+            raise ManifestError(f"{where} holds a checkpoint of layout {layout}; this version reads layout {LAYOUT}")
+        manifest = msgspec.msgpack.decode(record.value, type=Manifest)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ManifestError(f"{where} holds a checkpoint whose manifest cannot be read ({error})") from error
     if manifest.partitions != partitions:
         raise CheckpointError(
             f"the checkpoints in `{record.topic}` were taken with {manifest.partitions} partitions, the topics have "

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from detectors.engine import Engine
 from detectors.policy import MUTED, SUPPLY
 from detectors.rule import RULES, Rule
+from detectors.windows import SEALED
 from schemas.columns import DeviceEvents, Payments, Readings, Stages
 from schemas.wire import Reason
 from streams import topics
@@ -56,6 +58,13 @@ def suppressed() -> Iterator[tuple[str, str]]:
                 yield name, event.name.lower()
         if name in SUPPLY:
             yield name, "area_outage"
+
+
+def owners() -> Iterator[tuple[str]]:
+    """The owners of state that may start afresh, by name."""
+    for name, owner in Engine().owners().items():
+        if owner.missed and not name.endswith(SEALED):
+            yield (name,)
 
 
 def _changes(rule: Rule) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from datetime import datetime
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 from zlib import crc32
 from zoneinfo import ZoneInfo
 
@@ -77,19 +77,19 @@ class Place(msgspec.Struct):
 class Store:
     """Alerts by id, every source's place and the engine's state, in one SQLite file."""
 
-    FIELDS = Alert.__struct_fields__
-    TABLES = """
-    CREATE TABLE IF NOT EXISTS alerts (
-        id TEXT PRIMARY KEY, rule TEXT, version INT, kind TEXT, area TEXT, subject TEXT, state TEXT, change TEXT,
-        revision INT, severity INT, since INT, raised INT, at INT, score REAL, phase TEXT, evidence TEXT, held TEXT,
-        en TEXT, zh TEXT, code TEXT
-    ) WITHOUT ROWID;
-    CREATE TABLE IF NOT EXISTS places (source TEXT PRIMARY KEY, place BLOB, checksum INT);
-    CREATE TABLE IF NOT EXISTS areas (area TEXT PRIMARY KEY, master BLOB, checksum INT);
-    CREATE TABLE IF NOT EXISTS engine (one INT PRIMARY KEY CHECK (one = 1), state BLOB);
-    CREATE TABLE IF NOT EXISTS rules (one INT PRIMARY KEY CHECK (one = 1), rulebook BLOB);
-    """
-    PUT = "INSERT OR REPLACE INTO alerts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    VERSION = 1  # of the tables, as `PRAGMA user_version`; raised where a column of the same name gets another meaning
+    COLUMNS: ClassVar[dict[str, dict[str, str]]] = {  # by table and name; one that an older store lacks is added
+        "alerts": {
+            "id": "TEXT PRIMARY KEY", "rule": "TEXT", "version": "INT", "kind": "TEXT", "area": "TEXT",
+            "subject": "TEXT", "state": "TEXT", "change": "TEXT", "revision": "INT", "severity": "INT",
+            "since": "INT", "raised": "INT", "at": "INT", "score": "REAL", "phase": "TEXT", "evidence": "TEXT",
+            "held": "TEXT", "en": "TEXT", "zh": "TEXT", "code": "TEXT DEFAULT ''",
+        },
+        "places": {"source": "TEXT PRIMARY KEY", "place": "BLOB", "checksum": "INT"},
+        "areas": {"area": "TEXT PRIMARY KEY", "master": "BLOB", "checksum": "INT"},
+        "engine": {"one": "INT PRIMARY KEY CHECK (one = 1)", "state": "BLOB"},
+        "rules": {"one": "INT PRIMARY KEY CHECK (one = 1)", "rulebook": "BLOB"},
+    }  # fmt: skip
 
     def __init__(self, path: Path | str) -> None:
         self.path = path
@@ -107,19 +107,37 @@ class Store:
         try:
             self.db.execute("PRAGMA journal_mode = WAL")
             self.db.execute("PRAGMA synchronous = NORMAL")
-            self.db.executescript(self.TABLES)
-            known = {
-                table: [name for _, name, *_ in self.db.execute(f"PRAGMA table_info({table})")]
-                for table in ("alerts", "places", "areas")
-            }
             (found,) = self.db.execute("PRAGMA quick_check(1)").fetchone()
+            (version,) = self.db.execute("PRAGMA user_version").fetchone()
+            if found == "ok" and version <= self.VERSION:
+                self._complete()
         except (sqlite3.Error, UnicodeDecodeError) as error:
             raise StoreError(f"{self.path} cannot be used as a store: {error}") from error
         if found != "ok":
             raise StoreError(f"{self.path} is damaged ({found}); {OTHER}")
-        if known != {"alerts": list(self.FIELDS), "places": ["source", "place", "checksum"],
-                     "areas": ["area", "master", "checksum"]}:  # fmt: skip
-            raise StoreError(f"{self.path} was written by another version; {OTHER}")
+        if version > self.VERSION:
+            raise StoreError(
+                f"{self.path} was written by a later version (its tables have version {version}, this program reads up "
+                f"to {self.VERSION}): run that version"
+            )
+
+    def _complete(self) -> None:
+        """Makes the tables and columns that are missing."""
+        self.db.execute("BEGIN IMMEDIATE")
+        for table, columns in self.COLUMNS.items():
+            made = ", ".join(f"{name} {kind}" for name, kind in columns.items())
+            self.db.execute(f"CREATE TABLE IF NOT EXISTS {table} ({made})" + " WITHOUT ROWID" * (table == "alerts"))
+            known = {name for _, name, *_ in self.db.execute(f"PRAGMA table_info({table})")}
+            for name in columns.keys() - known:
+                self.db.execute(f"ALTER TABLE {table} ADD COLUMN {name} {columns[name]}")
+        self.db.execute(f"PRAGMA user_version = {self.VERSION}")
+        self.db.execute("COMMIT")
+
+    def _put(self, table: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Writes rows of all columns of a table, each in place of the one with its key."""
+        columns = self.COLUMNS[table]
+        put = f"INSERT OR REPLACE INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"  # noqa: S608
+        self.db.executemany(put, rows)
 
     def __enter__(self) -> Self:
         return self
@@ -140,7 +158,7 @@ class Store:
         with self._usable():
             places = {
                 name: msgspec.json.decode(checked(name, place, checksum), type=Place)
-                for name, place, checksum in self.db.execute("SELECT * FROM places")
+                for name, place, checksum in self.db.execute("SELECT source, place, checksum FROM places")
             }
             (states,) = self.db.execute("SELECT count(*) FROM engine").fetchone()
             if bool(places) != bool(states):
@@ -165,11 +183,11 @@ class Store:
                 for master in [msgspec.json.encode(area)]]  # fmt: skip
         with self._usable():
             self.db.execute("BEGIN IMMEDIATE")
-            self.db.executemany("INSERT OR REPLACE INTO areas VALUES (?, ?, ?)", rows)
+            self._put("areas", rows)
             self.db.execute("COMMIT")
             return [
                 msgspec.json.decode(checked(*kept), type=Area)
-                for kept in self.db.execute("SELECT * FROM areas ORDER BY area")
+                for kept in self.db.execute("SELECT area, master, checksum FROM areas ORDER BY area")
             ]
 
     def save(self, place: Place, state: bytes, alerts: Iterable[Alert], rulebook: Rulebook = NOTHING) -> None:
@@ -178,12 +196,10 @@ class Store:
         told = msgspec.json.encode(place)
         try:
             self.db.execute("BEGIN IMMEDIATE")
-            self.db.executemany(self.PUT, rows)
-            self.db.execute(
-                "INSERT OR REPLACE INTO places VALUES (?, ?, ?)", (place.source, told, sealed(place.source, told))
-            )
-            self.db.execute("INSERT OR REPLACE INTO engine VALUES (1, ?)", (state,))
-            self.db.execute("INSERT OR REPLACE INTO rules VALUES (1, ?)", (msgspec.json.encode(rulebook),))
+            self._put("alerts", rows)
+            self._put("places", [(place.source, told, sealed(place.source, told))])
+            self._put("engine", [(1, state)])
+            self._put("rules", [(1, msgspec.json.encode(rulebook))])
             self.db.execute("COMMIT")
         except sqlite3.Error as error:
             raise StoreError(f"{self.path} cannot be written: {error}") from error
@@ -192,7 +208,8 @@ class Store:
         """The last state of every alert that was not withdrawn, as they were raised. Raises StoreError."""
         with self._usable():
             found = self.db.execute("SELECT * FROM alerts WHERE state <> 'withdrawn' ORDER BY raised, id")
-            rows = (dict(zip(self.FIELDS, row, strict=True)) for row in found)
+            names = [name for name, *_ in found.description]
+            rows = (dict(zip(names, row, strict=True)) for row in found)
             return [msgspec.convert(row | {"evidence": json.loads(row["evidence"])}, Alert) for row in rows]
 
 
@@ -201,20 +218,22 @@ def sealed(key: str, value: bytes) -> int:
     return crc32(value, crc32(key.encode()))
 
 
-def checked(key: str, value: bytes, checksum: int) -> bytes:
-    """The value of a row. Raises ValueError when it is not what was written."""
-    if sealed(key, value) != checksum:
+def checked(key: str, value: bytes, checksum: int | None) -> bytes:
+    """The value of a row; the first stores had no checksums. Raises ValueError when it is not what was written."""
+    if checksum is not None and sealed(key, value) != checksum:
         raise ValueError(f"the checksum of {key!r} does not match")
     return value
 
 
 def follow(
     source: Source, store: Store, name: str, *, every: float = CHECKPOINT_SECONDS,
-    watch: Callable[[Place], None] = lambda _: None, rulebook: Rulebook = NOTHING,
+    watch: Callable[[Place], None] = lambda _: None, say: Callable[[str], None] = lambda _: None,
+    rulebook: Rulebook = NOTHING,
 ) -> Place:  # fmt: skip
     """Read a source, of a known zone and interval, on from its place in the store to its end.
 
-    `watch` is told of every batch. What is left to read is judged by the rulebook. Raises StoreError.
+    `watch` is told of every batch, `say` what a person must know of the store. What is left to read is judged by the
+    rulebook. Raises StoreError.
     """
     place = store.place(name)
     if place.done:
@@ -224,9 +243,12 @@ def follow(
     engine.enroll(store.enroll(source.areas))
     if (state := store.state()) is not None:
         try:
-            engine.restore(state)
+            afresh = engine.restore(state)
         except SnapshotError as error:
             raise StoreError(f"{store.path}: {error}; or {OTHER}") from error
+        if afresh:
+            say(f"{store.path} was written by another version, in which these are otherwise; they start afresh: "
+                f"{', '.join(afresh)}")  # fmt: skip
     counted = Counter(engine.counts)
     told = {alert.id: alert for alert in (engine.adopt(applied(rulebook)) if rulebook != before else ())}
     then = saved = time.monotonic()
@@ -279,7 +301,7 @@ def run(
         elif before.batches:
             err.print(f"going on after {before.rows:,} rows that {store} holds")
         with Bar(err, source, quiet=as_json) as bar:
-            place = follow(source, kept, name, every=every, watch=bar, rulebook=rulebook)
+            place = follow(source, kept, name, every=every, watch=bar, say=err.print, rulebook=rulebook)
         summary = summarise(place, kept.alerts(), source)
         if as_json:
             print(msgspec.json.format(msgspec.json.encode(summary | {"list": kept.alerts()})).decode())  # noqa: T201

@@ -53,6 +53,7 @@ class Metrics:
         self.doubted = counter("doubted", "Single values taken for unknown, by reason.", "kind", "reason")
         self.alerts = counter("alerts", "Alert messages told.", "rule", "severity", "change")
         self.held = counter("alerts_held", "Alert messages that policy holds back, by reason.", "rule", "reason")
+        self.reset = counter("state_reset", "Owners of state that could not be taken over and started afresh.", "owner")
         self.step = histogram("step_seconds", "Decoding and judging one chunk of records.", STEP_BUCKETS)
         self.alert = histogram(
             "evidence_to_alert_seconds", "From the time stamp of the oldest record in the chunk that told an alert "
@@ -148,6 +149,7 @@ class Metrics:
             (self.doubted, labels.implausible()),
             (self.alerts, labels.alerts()),
             (self.held, labels.suppressed()),
+            (self.reset, labels.owners()),
         )
         for counter, label_sets in known:
             for values in label_sets:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import os
 import tomllib
 from datetime import UTC, datetime
@@ -19,8 +20,19 @@ from rich.console import Console
 
 from detectors.catalogue import facts
 from detectors.rule import RULES, Rule
-from detectors.rulebook import NOTHING, applied, changes, check, edited, problems, signed, unapproved
-from schemas.rules import Rulebook, RulebookError, decode_rulebook, rulebook_of
+from detectors.rulebook import (
+    NOTHING,
+    applied,
+    changes,
+    check,
+    edited,
+    problems,
+    signed,
+    strange,
+    unapproved,
+    unraised,
+)
+from schemas.rules import Rulebook, RulebookError, decode_rulebook, rulebook_of, unknown_fields
 from streams import topics
 from streams.answers import answered
 from streams.logs import UnansweredError, read_to_end, reader
@@ -29,6 +41,7 @@ from streams.settings import Settings
 from streams.settings import load as load_settings
 
 KEY = b"rules"
+log = logging.getLogger("meterwatch")
 
 app = typer.Typer(help="Rules: what they are set to, and publishing other settings.", no_args_is_help=True)
 out, err = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False, soft_wrap=True)
@@ -74,13 +87,19 @@ def rulebook(path: Path | None) -> Rulebook:
 
 
 def published(key: bytes | None, value: bytes | None, before: Rulebook) -> Rulebook:
-    """The rulebook of a record that follows another; a value of nothing changes nothing. Raises RulebookError."""
+    """The rulebook of a record that follows another; a value of nothing changes nothing. Raises RulebookError.
+
+    What it has of rules and settings that this version does not know is logged, and the rest in force.
+    """
     if value is None:
         return before
     if key != KEY:
         raise RulebookError([f"the key is {key!r:.40}, not {KEY!r}"])
     told = decode_rulebook(value)
-    check(told, before)
+    if faults := unraised(told, before) or unapproved(told, before):
+        raise RulebookError(faults)
+    for fault in unknown_fields(value) + strange(told):
+        log.warning("this version does not know all of the published rulebook, the rest is in force: %s", fault)
     return told
 
 

@@ -284,9 +284,16 @@ class Worker:
         for fault in problems(rulebook):
             log.error("partition %d: judged as in code, for this version has other rules: %s", number, fault)
         try:
-            engine.restore(checkpoint.state)
+            afresh = engine.restore(checkpoint.state)
         except SnapshotError as error:
             raise CheckpointError(f"partition {number}: {error}. {checkpoints.START_AFRESH}") from error
+        for owner in afresh:
+            self.metrics.reset.labels(owner).inc()
+        if afresh:
+            log.warning(
+                "partition %d: the checkpoint was written by another version; these start afresh, and rules that wait "
+                "for them cannot tell yet: %s", number, ", ".join(afresh),
+            )  # fmt: skip
         told = checkpoint.manifest
         written = Written(told.sequence, told.set, checkpoint.begins, told.taken, len(checkpoint.state), told.agreed)
         return Part(number, engine, told.offsets, written, rulebook, Progress(told.begun, told.pace))

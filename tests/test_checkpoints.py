@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import zlib
 from types import SimpleNamespace
+from typing import Any
 
+import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streams import checkpoints
-from streams.checkpoints import CHUNK, Checkpoint, CheckpointError, Written, encode, newest, whole, write
+from streams.checkpoints import CHUNK, Checkpoint, CheckpointError, Message, Written, encode, newest, whole, write
 from streams.logs import reader
 from streams.settings import load
 from streams.topics import ensure
@@ -97,6 +100,42 @@ def test_another_layout_is_refused_with_what_to_do(monkeypatch):
     monkeypatch.undo()
     with pytest.raises(CheckpointError, match="layout 0; this version reads layout 1.*start afresh"):
         whole(log(*old), 4)
+
+
+STRANGE: list[Any] = [
+    {}, [], None, 3, {"layout": 1}, {"layout": 2}, {"layout": "1"}, {"layout": 1, "set": 3},
+    {"layout": 1, "set": "x", "sequence": 2, "partitions": 4, "offsets": [], "checksums": [], "taken": 1},
+]  # fmt: skip
+UNREADABLE = [msgspec.msgpack.encode(value) for value in STRANGE] + [b"", b"\xc1", b"\xff" * 30, b"\x91" * 100_000]
+
+
+def manifest_of(value: bytes, sequence: int) -> Message:
+    """A manifest of any content, with the right checksum."""
+    sound = checkpoint(sequence, 20)[-1]
+    headers = [(name, b"%d" % zlib.crc32(value) if name == "checksum" else told) for name, told in sound.headers]
+    return Message(sound.key, value, headers)
+
+
+@pytest.mark.parametrize("value", UNREADABLE)
+def test_a_manifest_that_cannot_be_read_gives_way_to_the_older_slot(value, caplog):
+    found = best(*checkpoint(1, 10), *checkpoint(2, 20)[:-1], manifest_of(value, 2))
+    assert (found.state, found.manifest.offsets) == (STATE, {"reads": 10})
+    assert "is passed over for an older one" in caplog.text
+
+
+@pytest.mark.parametrize("value", UNREADABLE)
+def test_where_no_manifest_can_be_read_it_is_said_what_to_do(value):
+    with pytest.raises(CheckpointError, match="partition 0 of `checkpoints` holds a checkpoint .*start afresh"):
+        whole(log(*checkpoint(2, 20)[:-1], manifest_of(value, 2)), 4)
+
+
+def test_fields_of_a_later_version_are_ignored_and_those_of_an_earlier_one_missed_by_none():
+    chunks, sound = encode(STATE, {"reads": 20}, 4, Written(1))
+    told = msgspec.msgpack.decode(sound.value)
+    later = manifest_of(msgspec.msgpack.encode(told | {"tides": [1.0], "moons": {"reads": "id"}}), 2)
+    assert best(*chunks, later).manifest.offsets == {"reads": 20}
+    del told["taken"]
+    assert best(*chunks, manifest_of(msgspec.msgpack.encode(told), 2)).manifest.taken == 0.0
 
 
 def test_another_partition_count_is_refused():

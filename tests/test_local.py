@@ -128,6 +128,38 @@ def test_the_next_file_goes_on_from_the_state_of_the_last(tmp_path, undisturbed)
         assert store.alerts() == undisturbed[0]
 
 
+FORMS = {
+    "no rulebook, no code": ["DROP TABLE rules", "ALTER TABLE alerts DROP COLUMN code"],
+    "no checksums": ["ALTER TABLE places DROP COLUMN checksum", "ALTER TABLE areas DROP COLUMN checksum"],
+    "columns of a later version": ["ALTER TABLE alerts ADD COLUMN crew", "ALTER TABLE places ADD COLUMN pace"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", FORMS.values(), ids=FORMS)
+def test_a_store_with_fewer_or_more_columns_goes_on(changes, tmp_path, undisturbed):
+    town, path, half = Town(220, 3, 4), tmp_path / "older.db", undisturbed[1].batches // 2
+    with Store(path) as store:
+        follow(replace(town.source(), batches=islice(town.batches(), half)), store, "first half", every=1e9)
+    with closing(sqlite3.connect(path)) as db:
+        for change in [*changes, "PRAGMA user_version = 0"]:
+            db.execute(change)
+        db.commit()
+    said: list[str] = []
+    with Store(path) as store:
+        rest = replace(town.source(), batches=islice(town.batches(), half, None))
+        follow(rest, store, "second", every=1e9, say=said.append)
+        assert store.alerts() == undisturbed[0]
+        assert store.db.execute("PRAGMA user_version").fetchone() == (Store.VERSION,)
+    assert said == []
+
+
+def test_a_store_whose_tables_mean_something_else_says_which_version_to_run(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "later.db")) as db:
+        db.execute(f"PRAGMA user_version = {Store.VERSION + 1}")
+    with pytest.raises(StoreError, match=r"later\.db was written by a later version .*: run that version"):
+        Store(tmp_path / "later.db")
+
+
 def test_json_is_for_machines(tmp_path, capsys):
     run(["town:60x1"], tmp_path / "a.db", Settings(), as_json=True)
     told = capsys.readouterr()

@@ -89,6 +89,8 @@ def test_counters_begin_at_0_for_every_label_set():
         for reason in Reason:
             assert value(found, "rejected_total", kind=kind, reason=reason) == 0
     assert value(found, "rejected_total", kind="rules", reason="rulebook") == 0
+    for owner in ("grid", "work", "days/DayRuns", "days/zero_usage", "readings/voltage_loss"):
+        assert value(found, "state_reset_total", owner=owner) == 0
 
 
 def calls(source: str, method: str) -> Iterator[ast.Call]:

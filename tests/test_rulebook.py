@@ -13,11 +13,13 @@ import pytest
 
 from detectors.engine import Engine
 from detectors.rule import RULES
-from detectors.rulebook import applied, changes, edited, problems, unapproved
+from detectors.rulebook import NOTHING, applied, changes, edited, problems, unapproved
 from detectors.windows import Windows
 from schemas.columns import Readings
 from schemas.master import Area, Meter
 from schemas.rules import Edition, Rulebook, RulebookError, decode_rulebook, rulebook_of
+from streams.checkpoints import Manifest, Written, encode
+from streams.rules import published
 from tests.casebook import casebook
 from tests.hostile import hostile
 from tests.test_promises import engine_of, exactly, watch
@@ -164,6 +166,46 @@ def test_a_rulebook_is_the_same_after_the_topic():
 def test_what_cannot_be_read_is_a_rulebook_error(value):
     with pytest.raises(RulebookError):
         decode_rulebook(value)
+
+
+LATER = msgspec.json.encode({
+    "judged_by": "a later version",
+    "rules": {
+        "voltage_loss": msgspec.to_builtins(edition(settings={"lost": 0.8})) | {"waits": 3},
+        "zero_usage": msgspec.to_builtins(edition(settings={"nights": 4.0})),
+        "rule_of_tomorrow": msgspec.to_builtins(edition(settings={"limit": 1.0})),
+        "meter_runaway": msgspec.to_builtins(edition(status="retired")),
+    },
+})  # fmt: skip
+
+
+def test_what_a_later_version_publishes_keeps_the_rest_in_force_and_is_said(caplog):
+    told = published(b"rules", LATER, NOTHING)
+    assert published(b"rules", msgspec.json.encode(told), told) == told
+    judged = {rule.name: rule for rule in applied(told)}
+    assert judged["voltage_loss"].settings["lost"] == 0.8
+    assert judged["zero_usage"] == RULES["zero_usage"]
+    assert judged["meter_runaway"].status == "retired"
+    said = " ".join(caplog.messages)
+    for fault in ("unknown field `waits`", "no setting `nights`", "rule_of_tomorrow: there is no such rule"):
+        assert fault in said
+
+
+def test_an_edition_that_is_not_known_can_follow_one_that_is():
+    before = Rulebook({"zero_usage": edition(4, settings={"days": 9.0}), "voltage_loss": edition(3)})
+    after = Rulebook({"zero_usage": edition(5, settings={"nights": 4.0}), "voltage_loss": edition(4, status="retired")})
+    assert published(b"rules", msgspec.json.encode(after), before) == after
+    late = Rulebook(after.rules | {"voltage_loss": edition(2, status="retired")})
+    with pytest.raises(RulebookError, match="version 3 is in force"):
+        published(b"rules", msgspec.json.encode(late), before)
+
+
+def test_a_manifest_of_a_later_version_is_read():
+    _, manifest = encode(b"state", {}, 4, Written(), Rulebook({"voltage_loss": edition()}))
+    told = msgspec.msgpack.decode(manifest.value)
+    told["tides"] = told["rulebook"]["of"] = told["rulebook"]["rules"]["voltage_loss"]["waits"] = 3
+    read = msgspec.convert(told, Manifest)
+    assert (read.set, read.rulebook) == (told["set"], Rulebook({"voltage_loss": edition()}))
 
 
 AREA = Area(area="A1", meters=[Meter(meter="M1"), Meter(meter="M2")])

@@ -1,30 +1,34 @@
-"""What is remembered outlives a version or is refused; what is damaged is never used.
-
-`python -m tests.test_snapshots` writes the file of a new layout.
-"""
+"""What is remembered outlives a version; what cannot be taken over is named; what is damaged is never used."""
 from __future__ import annotations
 
 import gzip
+import hashlib
+import subprocess
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
+from zlib import crc32
 
 import msgspec
+import numpy as np
 import pytest
 from cramjam import zstd
 
-from detectors.engine import LAYOUT, Engine, SnapshotError
-from models.saved import loads
+from detectors.engine import LAYOUT, Engine, Snapshot, SnapshotError
+from models.saved import dumps, loads
 from replay.history import Source
 from schemas.alert import Alert
 from schemas.columns import Readings, Stages
 from schemas.master import Area, Meter
 from streams import checkpoints
 from streams.local import Place, Store, StoreError, follow
+from tests import goldens
 
 START = 1_772_380_800
 DATA = Path(__file__).parent / "data"
-FILE = DATA / f"state_layout{LAYOUT}.msgpack.gz"
-OLDER = [n for n in range(1, LAYOUT) if (DATA / f"state_layout{n}.msgpack.gz").exists()]
+REFUSED = (1, 6)  # layouts of the first two days
+LAST = goldens.names()[-1]
+OLDER = sorted(path.name for path in (*DATA.glob("state_layout[78].*"), *goldens.FOLDER.glob("layout8_*")))
 
 
 def engine() -> Engine:
@@ -55,20 +59,86 @@ def after(seen: Engine) -> list[Alert]:
     return seen.step(readings(200, 800)) + seen.tick(START + 6 * 86_400)
 
 
-def test_a_snapshot_of_this_layout_from_the_day_it_came_is_gone_on_from():
-    assert FILE.exists(), "a new layout: `python -m tests.test_snapshots` writes what stands for it"
+def packed(tree: object) -> bytes:
+    """A snapshot of a tree, with the right checksum."""
+    body = bytes(zstd.compress(dumps(tree)))
+    return msgspec.msgpack.encode(Snapshot(LAYOUT, crc32(body), body))
+
+
+@pytest.mark.parametrize("name", OLDER)
+def test_a_snapshot_from_before_owners_had_versions_is_gone_on_from(name):
+    path = DATA / name if name.startswith("state") else goldens.FOLDER / name
     restored = engine()
-    restored.restore(gzip.decompress(FILE.read_bytes()))
+    afresh = restored.restore(gzip.decompress(path.read_bytes()))
     told = after(restored)
     assert {alert.rule for alert in told} >= {"register_decrease", "stage_overdue"}
-    assert told == after(before()), "what is remembered has changed: give LAYOUT another number"
+    assert told == after(before())
+    assert {"index/meters", "grid", "work", "policy", "days/DayRuns", "days/Routine"}.isdisjoint(afresh)
+    assert ("ledger" in afresh) == ("firsts" not in str(goldens.opened(gzip.decompress(path.read_bytes()))["state"]))
 
 
-@pytest.mark.parametrize("layout", OLDER)
-def test_a_snapshot_of_an_older_layout_is_refused_with_what_to_do(layout, tmp_path):
+def test_what_a_golden_of_the_history_lacks_is_named():
+    restored = engine()
+    afresh = restored.restore(goldens.read("layout8_8f1eafc"))
+    assert afresh == ["backlog", "days/Coupling", "days/zero_usage", "days/voltage_current_decoupling",
+                      "backlogs/stage_batch_stuck"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", goldens.names())
+def test_every_golden_snapshot_is_gone_on_from_as_one_that_lived_through_would(name):
+    state, history = goldens.of(name)
+    lived, restored = history.seen(), history.engine()
+    afresh = restored.restore(state)
+    expected = history.told(lived)
+    assert len({alert.rule for alert in expected}) > 5
+    assert goldens.apart(expected, history.told(restored)) <= goldens.concerned(restored, afresh)
+    if name == LAST:
+        assert afresh == []
+        assert restored.snapshot() == lived.snapshot()
+
+
+def test_a_new_state_needs_a_new_golden_file():
+    state, history = goldens.of(LAST)
+    there = goldens.schemas(goldens.opened(state))
+    here = goldens.schemas(goldens.opened(history.engine().snapshot()))
+    assert here == msgspec.to_builtins(there), "what is remembered has changed: `python -m tests.goldens` writes a file"
+
+
+def test_the_goldens_are_made_with_alerts_open():
+    engines = [goldens.of(name)[1].seen() for name in goldens.names()]
+    opened = {name for e in engines for name in e.judges() if any(x.open for x in goldens.judge_of(e, name).episodes)}
+    assert opened >= {"readings", "payments", "days", "intervals", "overdue", "invoices", "transfers", "incidents"}
+    assert any(e.tails.late for e in engines)
+    assert all(len(e.areas) > 2 and e.tails.log.size for e in engines)
+
+
+def test_golden_files_are_never_written_again():
+    sums = dict(line.split()[::-1] for line in goldens.SUMS.read_text().splitlines())
+    assert {name: hashlib.sha256((goldens.FOLDER / name).read_bytes()).hexdigest() for name in sums} == sums
+    files = {path.name for path in goldens.FOLDER.glob("*.gz")} | {f"../{p.name}" for p in DATA.glob("state_*.gz")}
+    assert files == sums.keys()
+
+
+def test_golden_files_of_the_history_are_still_there():
+    listed = set(goldens.SUMS.read_text().splitlines())
+    for commit in git("log", "--format=%h", "--", str(goldens.SUMS)).split():
+        path = goldens.SUMS.relative_to(Path(__file__).parents[1])
+        assert set(git("show", f"{commit}:{path}").splitlines()) <= listed, f"{commit} had other golden files"
+
+
+def git(*words: str) -> str:
+    """What git says of this checkout."""
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists():
+        pytest.skip("this is no checkout: there is no history to compare with")
+    return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("layout", REFUSED)
+def test_a_snapshot_of_the_first_layouts_is_refused_with_what_to_do(layout, tmp_path):
     state = gzip.decompress((DATA / f"state_layout{layout}.msgpack.gz").read_bytes())
     untouched, before = engine(), engine().snapshot()
-    what = f"has layout {layout}, this version reads layout {LAYOUT}: run the version that wrote it, or remove"
+    what = f"has layout {layout}, this version reads layouts 7 to {LAYOUT}: run the version that wrote it, or remove"
     with pytest.raises(SnapshotError, match=what):
         untouched.restore(state)
     assert untouched.snapshot() == before
@@ -93,7 +163,97 @@ def test_a_flipped_bit_anywhere_is_noticed():
 def test_the_checksum_is_over_everything_that_is_restored():
     told = msgspec.msgpack.decode(before().snapshot())
     assert told.keys() == {"layout", "checksum", "body"}
-    assert loads(bytes(zstd.decompress(told["body"]))).keys() == {"settings", "state"}
+    assert loads(bytes(zstd.decompress(told["body"]))).keys() == {"settings", "owners"}
+
+
+def test_a_refused_snapshot_leaves_an_engine_as_it_was():
+    state, history = goldens.of(LAST)
+    lived, other = history.seen(), history.seen()
+    for name in ("grid", "index/meters", "policy", "work"):
+        tree = goldens.opened(state)
+        tree["owners"][name]["columns"] = dict.fromkeys(tree["owners"][name]["columns"], "spoilt")
+        with pytest.raises(SnapshotError, match=f"{name}: .*run the version that wrote it, or remove the checkpoint"):
+            lived.restore(packed(tree))
+        assert lived.snapshot() == other.snapshot()
+    assert history.told(lived) == history.told(other)
+
+
+def test_a_column_that_is_missing_is_empty_and_one_that_is_unknown_is_dropped():
+    state, history = goldens.of(LAST)
+    tree = goldens.opened(state)
+    routine = tree["owners"]["days/Routine"]["columns"]
+    del routine["degrees"], tree["owners"]["grid"]["columns"]["cells"]["warmth"]
+    routine["moon"] = np.zeros(3)
+    tree["owners"]["work"]["columns"]["tides"] = "unknown"
+    tree["owners"]["days/Tides"] = {"version": 1, "schema": {}, "columns": {"high": np.zeros(3)}}
+    restored = history.engine()
+    assert restored.restore(packed(tree)) == []
+    [feature] = [f for f in restored.days.present.features if type(f).__name__ == "Routine"]
+    assert np.isnan(feature.cells["degrees"]).all()
+    assert history.told(restored)
+
+
+def test_a_snapshot_of_a_later_version_of_an_owner_is_refused():
+    tree = goldens.opened(before().snapshot())
+    tree["owners"]["grid"]["version"] = 2
+    with pytest.raises(SnapshotError, match="grid: has version 2, this program reads up to version 1; run the version"):
+        engine().restore(packed(tree))
+
+
+def test_a_changed_meaning_goes_through_the_upgrade_of_its_owner(monkeypatch):
+    state, history = goldens.of(LAST)
+    lived, restored, lost = history.seen(), history.engine(), history.engine()
+    feature = type(lived.days.present.features[0])
+    monkeypatch.setattr(feature, "version", 2)
+    assert lost.restore(state) == [f"days/{feature.__name__}"]
+    monkeypatch.setattr(feature, "upgrade", lambda _, version, columns: columns if version == 1 else None)
+    assert restored.restore(state) == []
+    assert history.told(restored) == history.told(lived)
+
+
+@cache
+def lived_through(name: str) -> list[Alert]:
+    """What an engine tells that lived through the history of a golden."""
+    history = goldens.of(name)[1]
+    return history.told(history.seen())
+
+
+@pytest.mark.parametrize("judge", [*engine().judges()])
+def test_what_starts_afresh_is_named_and_clears_nothing_that_it_does_not_know(judge):
+    state, history = goldens.of(LAST)
+    tree = goldens.opened(state)
+    features = {type(f).__name__ for f in goldens.judge_of(history.engine(), judge).features if f.schema()}
+    names = [f"{judge}/{name}" for name in features]
+    for name in names:
+        del tree["owners"][name]
+        tree["owners"].pop(f"{name}/sealed", None)
+    restored = history.engine()
+    assert set(restored.restore(packed(tree))) == set(names)
+    again = history.engine()
+    assert again.restore(restored.snapshot()) == []
+    told, expected = history.told(restored), lived_through(LAST)
+    assert goldens.apart(expected, told) <= goldens.concerned(restored, names)
+    cleared = {alert.id for alert in told if alert.state == "cleared"}
+    assert cleared <= {alert.id for alert in expected if alert.state == "cleared"}
+    assert history.told(again) == told
+
+
+def test_alerts_of_episodes_that_were_not_taken_over_are_withdrawn():
+    state, history = goldens.of(LAST)
+    tree = goldens.opened(state)
+    for owner in tree["owners"].values():
+        if "since" in owner["columns"] and "open" in owner["columns"]:
+            owner["columns"]["since"] = np.zeros((9, len(owner["columns"]["slots"])), np.uint32)
+    restored, lived = history.engine(), history.seen()
+    open_before = [
+        alert.id for name in lived.judges() for e in goldens.judge_of(lived, name).episodes for alert in e.open.values()
+    ]
+    assert open_before
+    assert {rule.name for rule in lived.rules} <= {name.rpartition("/")[2] for name in restored.restore(packed(tree))}
+    saved, again = restored.snapshot(), history.engine()
+    assert again.restore(saved) == []
+    told = again.tick(int(again.clock.max()))
+    assert sorted(a.id for a in told if a.change == "withdrawn") == sorted(open_before)
 
 
 def test_a_checkpoint_says_the_layout_of_its_manifest():
@@ -105,7 +265,3 @@ def test_a_checkpoint_says_the_layout_of_its_manifest():
         1, {"layout", "set", "sequence", "partitions", "offsets", "checksums", "taken"})  # fmt: skip
     record = SimpleNamespace(key=manifest.key, value=manifest.value, headers=manifest.headers, partition=0, topic="t")
     assert checkpoints._manifest(record, 4).offsets == {"meter.reads": 7}
-
-
-if __name__ == "__main__":
-    FILE.write_bytes(gzip.compress(before().snapshot(), mtime=0))

@@ -86,7 +86,7 @@ def test_what_is_corrected_counts_once():
     durations.count(("S1", "review"), 0, DAY, -1)
     assert durations.usual(("S1", "review"), 9, 0.99) == pytest.approx(HOUR, rel=0.1)
     durations.forget({"S1": 9})
-    assert durations.state() == [[], []]
+    assert durations.state() == {"stays_begun": [], "stays_ended": []}
 
 
 def test_what_still_lasts_counts_as_longer_than_it_has_lasted():

@@ -4,7 +4,9 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import numpy as np
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from schemas.wire import FRAME, JSON
 from schemas.wire.records import EventRecord, Frame, PaymentRecord, ReadingRecord, StageRecord
@@ -46,6 +48,43 @@ def damaged(draw: st.DrawFn, value: bytes, others: st.SearchStrategy[bytes]) -> 
             end = draw(st.integers(at, len(value)))
             value = value[:at] + value[end:] if what == "leave out" else value[:end] + value[at:end] + value[end:]
     return value
+
+
+@st.composite
+def other_array(draw: st.DrawFn, array: NDArray[Any]) -> NDArray[Any]:
+    """An array with another type, shape, length, or another bit in one place."""
+    match draw(st.integers(0, 5)):
+        case 0:
+            return array.astype(draw(st.sampled_from(["f8", "i8", "u1", "i1", "f4", "?"])))
+        case 1:
+            return array[..., : draw(st.integers(0, array.shape[-1]))]
+        case 2:
+            return np.concatenate([array, array], axis=-1)
+        case 3:
+            return array[None]
+    bits = bytearray(array.tobytes())
+    if bits:
+        bits[draw(st.integers(0, len(bits) - 1))] ^= 1 << draw(st.integers(0, 7))
+    return np.frombuffer(bytes(bits), array.dtype).reshape(array.shape)
+
+
+@st.composite
+def tampered(draw: st.DrawFn, tree: Any) -> Any:
+    """A tree of dicts, lists and arrays with something missing, something else, or something more in one place."""
+    if isinstance(tree, np.ndarray):
+        return draw(other_array(tree))
+    keys = list(tree) if isinstance(tree, dict) else range(len(tree)) if isinstance(tree, list) else ()
+    if not keys:
+        return draw(ANYTHING | st.just(np.zeros((2, 3), np.float32)))
+    key, copy = draw(st.sampled_from(keys)), tree.copy()
+    match draw(st.integers(0, 11)):
+        case 0:
+            del copy[key]
+        case 1:
+            copy[key] = draw(ANYTHING)
+        case _:
+            copy[key] = draw(tampered(tree[key]))
+    return copy
 
 
 @st.composite

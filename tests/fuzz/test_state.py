@@ -9,21 +9,25 @@ from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
+from zlib import crc32
 
+import msgspec
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectors.engine import Engine, SnapshotError
+from detectors.engine import LAYOUT, Engine, Snapshot, SnapshotError
 from replay.history import Source, SourceError
 from replay.sources import open_sources
 from streams import checkpoints
 from streams.checkpoints import CheckpointError, Message, Written, encode, whole
 from streams.local import Place, Store, StoreError, follow
 from streams.settings import Settings, SettingsError, load
+from tests import goldens
 from tests.fates import balanced, fates
 from tests.fuzz import bounded
-from tests.fuzz.mutations import damaged
-from tests.test_snapshots import before, engine, readings
+from tests.fuzz.mutations import damaged, tampered
+from tests.test_snapshots import before, engine, packed, readings
 
 SNAPSHOT = before().snapshot()
 BYTES = st.binary(max_size=16)
@@ -41,6 +45,37 @@ def test_a_snapshot_is_whole_or_refused(value):
         assert restored.snapshot() == fresh
     else:
         assert value == restored.snapshot() == SNAPSHOT
+
+
+STATE, HISTORY = goldens.of(goldens.names()[-1])
+TREE, BODY = goldens.opened(STATE), msgspec.msgpack.decode(STATE)["body"]
+
+
+def goes_on_or_is_refused(value: bytes) -> None:
+    """Fails unless an engine refuses a snapshot and stays as it is, or goes on from it."""
+    restored = HISTORY.engine()
+    fresh = restored.snapshot()
+    try:
+        restored.restore(value)
+    except SnapshotError as error:
+        assert "remove the checkpoint" in str(error)  # noqa: PT017 - some inputs are fine
+        assert restored.snapshot() == fresh
+    else:
+        with np.errstate(all="ignore"):
+            HISTORY.told(restored)
+        restored.snapshot()
+
+
+@bounded(60)
+@given(tampered(TREE["owners"]))
+def test_a_snapshot_with_something_else_in_it_is_refused_or_gone_on_from(owners):
+    goes_on_or_is_refused(packed({"settings": TREE["settings"], "owners": owners}))
+
+
+@bounded(60)
+@given(damaged(BODY, st.just(BODY)))
+def test_a_damaged_snapshot_with_the_right_checksum_is_refused_or_gone_on_from(body):
+    goes_on_or_is_refused(msgspec.msgpack.encode(Snapshot(LAYOUT, crc32(body), body)))
 
 
 def checkpoint(sequence: int) -> tuple[bytes, dict[str, int], list[Message]]:

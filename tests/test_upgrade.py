@@ -1,0 +1,126 @@
+"""An older commit's worker and store, gone on from by today's."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from detectors.engine import Engine
+from replay import layout
+from replay.history import Source
+from replay.send import send
+from replay.town import Town
+from schemas.columns import Batch, Readings
+from streams.local import Store
+from streams.settings import Settings
+from tests.workers import WorkerProcess, contained, last_states, told, wait
+
+ROOT = Path(__file__).parents[1]
+LATEST = "df15c20"  # the last one whose state had no versions
+EARLIER = "b43326a"  # days without temperatures, and one feature with fewer columns
+FIRST = "f4350d2"  # also without a backlog and two features, and with another number of levels of a rule
+AFRESH = {"backlog", "days/Coupling", "days/FirstMonth", "days/zero_usage"}  # after FIRST, among others
+
+Checkout = Callable[[str], Path]
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A folder with the files of a commit."""
+
+    def unpack(commit: str) -> Path:
+        told = subprocess.run(["git", "archive", commit], cwd=ROOT, capture_output=True, check=False)
+        if told.returncode:
+            pytest.skip(f"the history has no commit {commit} here: {told.stderr.decode().strip()}")
+        folder = tmp_path_factory.mktemp(commit)
+        with tarfile.open(fileobj=io.BytesIO(told.stdout)) as archive:
+            archive.extractall(folder, filter="data")
+        return folder
+
+    return unpack
+
+
+@pytest.fixture(scope="module")
+def town() -> Town:
+    return Town(300, 4)
+
+
+@pytest.fixture(scope="module")
+def halves(town: Town) -> list[list[Batch]]:
+    """Two and two days, without temperatures, which not every version on the wire knows."""
+    batches = [
+        replace(batch, temperature=np.full_like(batch.temperature, np.nan)) if isinstance(batch, Readings) else batch
+        for batch in town.batches()
+    ]
+    return [batches[a:b] for a, b in pairwise([0, len(batches) // 2, len(batches)])]
+
+
+@pytest.fixture(scope="module")
+def expected(town: Town, halves: list[list[Batch]]) -> dict[str, dict[str, Any]]:
+    engine = Engine(zone=town.zone, interval=town.interval)
+    engine.enroll(town.areas)
+    alerts = last_states(alert for half in halves for batch in half for alert in engine.step(batch))
+    assert len({alert["rule"] for alert in alerts.values()}) > 3
+    return alerts
+
+
+def source(town: Town, batches: list[Batch]) -> Source:
+    return Source(town.name, town.areas, iter(batches), sum(map(len, batches)), town.zone, town.interval)
+
+
+def publish(settings: Settings, town: Town, batches: list[Batch]) -> None:
+    send(source(town, batches), settings.servers, "packed", prefix=settings.prefix)
+
+
+@pytest.mark.parametrize("commit", [LATEST, EARLIER, FIRST])
+def test_todays_worker_goes_on_from_the_checkpoint_of_an_older_one(
+    commit, checkout, settings, environment, town, halves, expected, tmp_path
+):
+    older = environment | {"PYTHONPATH": str(checkout(commit))}
+    publish(settings, town, halves[0])
+    with WorkerProcess(older, tmp_path / "older", "-P", "-m", "streams.cli", "worker") as worker:
+        wait(lambda: contained(settings))
+        assert worker.end() == 0
+    with WorkerProcess(environment, tmp_path / "today") as worker:
+        wait(lambda: "holds partitions" in worker.log.read_text())
+        publish(settings, town, halves[1])
+        wait(lambda: contained(settings))
+        counted = worker.scrape().items()
+        afresh = {labels[0] for (name, labels), n in counted if name == "meterwatch_state_reset_total" and n}
+        assert worker.end() == 0
+    if commit == FIRST:
+        assert afresh >= AFRESH
+        assert all(owner in (tmp_path / "today").read_text() for owner in afresh)
+        return
+    assert afresh == set()
+    assert told(settings) == expected
+
+
+@pytest.mark.parametrize("commit", [LATEST, EARLIER, FIRST])
+def test_todays_local_runner_goes_on_from_the_store_of_an_older_one(commit, checkout, town, halves, expected, tmp_path):
+    for name, half in zip(("first", "second"), halves, strict=True):
+        layout.write(tmp_path / name, town.areas, half)
+    run = ["-P", "-m", "streams.cli", "run"]
+    for name, path in (("first", checkout(commit)), ("second", ROOT)):
+        words = [sys.executable, *run, str(tmp_path / name), "--store", str(tmp_path / "alerts.db")]
+        env = os.environ | {"PYTHONPATH": str(path)}
+        done = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    with Store(tmp_path / "alerts.db") as store:
+        found = last_states(store.alerts())
+    if commit == FIRST:
+        assert all(owner in done.stderr for owner in AFRESH)
+        return
+    assert "afresh" not in done.stderr
+    assert found == expected
