@@ -70,6 +70,10 @@ class App(faust.App):
         """Those of some partitions for which there is room; waits a little for it."""
         return await self.worker.room(asked)
 
+    def begun_again(self, tp: TP, due: int, begins: int) -> None:
+        """A partition that has none of what was due."""
+        self.worker.begun_again(tp, due, begins)
+
     async def on_start(self) -> None:
         """Starts the worker before the first partition is assigned."""
         await super().on_start()

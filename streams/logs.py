@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Literal
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 from aiokafka.structs import ConsumerRecord
 
+from schemas.alert import Alert
+from schemas.wire import RefusedError, decode_alert
 from streams.answers import ANSWER_SECONDS, Consumer
+from streams.fetched import use
 from streams.settings import Settings
 
 FETCH = 8 << 20  # bytes of a partition at once
 FETCH_SECONDS = 0.5  # that a fetch waits for records
+Isolation = Literal["read_committed", "read_uncommitted"]
+log = logging.getLogger("meterwatch")
 
 
 class UnansweredError(Exception):
@@ -26,11 +33,19 @@ class UnansweredError(Exception):
 
 
 @asynccontextmanager
-async def reader(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
-    """A consumer that belongs to no group and commits nothing. Raises UnansweredError."""
+async def reader(
+    settings: Settings, *, isolation: Isolation = "read_committed", fetch: int = FETCH
+) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer that belongs to no group and commits nothing. Raises UnansweredError.
+
+    What it reads ends, and `end_offsets` tell, where the first open transaction begins; with read_uncommitted, where
+    the last record is.
+    """
+    use()
     consumer = Consumer(
-        **settings.client(), enable_auto_commit=False, auto_offset_reset="earliest", max_partition_fetch_bytes=FETCH
-    )
+        **settings.client(), enable_auto_commit=False, auto_offset_reset="earliest", max_partition_fetch_bytes=fetch,
+        isolation_level=isolation,
+    )  # fmt: skip
     try:
         try:
             await consumer.start()
@@ -67,3 +82,23 @@ async def read_to_end(
             if await consumer.position(tp) >= ends[tp]:
                 del open_[tp]
                 consumer.pause(tp)
+
+
+def alert_of(record: ConsumerRecord) -> Alert | None:
+    """The alert that a record of `alerts` is; None, with a word, where it is none of ours."""
+    try:
+        return decode_alert(record.value or b"")
+    except RefusedError as error:
+        reason = repr(str(error)) if record.value is not None else "it has no value"
+        place = record.offset, record.topic, record.partition
+        log.warning("offset %d of `%s`, partition %d, is passed over: %s", *place, reason)
+        return None
+
+
+def visible(text: str) -> str:
+    r"""A text in which nothing moves a terminal's cursor or turns its colours.
+
+    >>> visible("A1\x1b[2J 失压")
+    'A1\\x1b[2J 失压'
+    """
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -13,9 +13,9 @@ from schemas.alert import Alert
 from schemas.columns import Readings
 from schemas.wire import Refusal, encode_alert, encode_readings
 from streams.deliveries import Deliveries, Producer
+from streams.fetched import Damage, Record
 from streams.metrics import Metrics
 from streams.settings import Settings
-from streams.slices import Record
 from streams.topics import ALERTS, LARGEST_REJECT, REJECTS
 
 Headers = list[tuple[str, bytes]]
@@ -62,7 +62,7 @@ class Outbox:
     ) -> None:
         """Publishes what could not be read, as it came up to LARGEST_REJECT, with the reason and where it stands."""
         messages = (
-            _reject(record.key, r.value, r.reason, r.detail, topic, number, b"%d" % record.offset)
+            _reject(record.key, r.value, r.reason, r.detail, topic, number, _place(record))
             for r in refusals
             for record in [records[r.index]]
         )
@@ -117,6 +117,11 @@ class Outbox:
             seconds = max(0.0, time.time() - evidence)
             for _ in range(count):
                 self._metrics.alert.observe(seconds)
+
+
+def _place(record: Record) -> bytes:
+    last = record.last if isinstance(record, Damage) else record.offset
+    return b"%d" % record.offset if last == record.offset else b"%d-%d" % (record.offset, last)
 
 
 def _reject(

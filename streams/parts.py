@@ -7,7 +7,6 @@ from bisect import bisect_right
 from collections import Counter, deque
 from collections.abc import Mapping
 from math import inf
-from operator import attrgetter
 from typing import Any, NamedTuple
 
 from detectors.engine import Engine
@@ -16,7 +15,7 @@ from schemas.alert import Alert
 from schemas.columns import Batch
 from schemas.rules import Rulebook
 from streams.checkpoints import Written
-from streams.slices import Record
+from streams.fetched import Record, Span
 from streams.topics import READS, REGISTRY, SOURCES
 
 AHEAD = 3600  # seconds of event time by which readings may be judged before what came before them
@@ -32,21 +31,28 @@ class GapError(Exception):
 
 
 class Arrival(NamedTuple):
-    """A slice that waits for judgement, with what acknowledges it."""
+    """A slice that waits for judgement, with what acknowledges it; it may have no record."""
 
     records: list[Record]
+    ends: int  # offset behind it
     size: int  # bytes
     event: Any  # Faust's, of its last record; None when that is not here
 
     def within(self, room: float, until: float) -> int:
         """How many of the first records have about so many bytes and came by so many Unix milliseconds."""
         count = len(self.records) if self.size <= max(room, 0) else int(len(self.records) * room / self.size)
-        return min(count, bisect_right(self.records, until, key=attrgetter("timestamp"))) if until < inf else count
+        return min(count, bisect_right(self.records, until, key=came)) if until < inf else count
 
     def split(self, count: int) -> tuple[Arrival, Arrival]:
         """The first so many records, and the others."""
-        size = self.size * count // len(self.records)
-        return Arrival(self.records[:count], size, None), Arrival(self.records[count:], self.size - size, self.event)
+        size, ends = self.size * count // len(self.records), self.records[count].offset
+        rest = Arrival(self.records[count:], self.ends, self.size - size, self.event)
+        return Arrival(self.records[:count], ends, size, None), rest
+
+
+def came(record: Record) -> int:
+    """When a record came, Unix milliseconds; 0 where that is not known."""
+    return record.timestamp or 0
 
 
 class Chunk(NamedTuple):
@@ -63,7 +69,7 @@ class Chunk(NamedTuple):
     @property
     def came(self) -> float:
         """Unix seconds at which the oldest of the records came."""
-        return min(arrival.records[0].timestamp for arrival in self.arrivals) / 1000
+        return min(came(arrival.records[0]) for arrival in self.arrivals if arrival.records) / 1000
 
 
 class Judged(NamedTuple):
@@ -144,22 +150,22 @@ class Part:
             self.begun.pop(topic, None)
         self.judged[topic] = self.filed[topic] = offset
 
-    def file(self, topic: str, records: list[Record], event: Any) -> None:
+    def file(self, topic: str, span: Span, event: Any) -> None:
         """Puts a slice in its place, without records that are there already. Raises GapError when some are missing.
 
         Faust may hand a slice over twice, and drops what it fetched when a rebalance comes between.
         """
-        due = self.filed[topic]
-        if records[-1].offset < due:
+        due, records = self.filed[topic], span.records
+        if span.ends <= due:
             return
-        if records[0].offset < due:
+        if span.begins > due:
+            raise GapError(f"`{topic}`, partition {self.number}: {span.begins} came, {due} was due")
+        if span.begins < due:
             records = [record for record in records if record.offset >= due]
-        elif records[0].offset > due:
-            raise GapError(f"`{topic}`, partition {self.number}: {records[0].offset} came, {due} was due")
         size = sum(len(record.value or b"") for record in records)
-        self.waiting[topic].append(Arrival(records, size, event))
+        self.waiting[topic].append(Arrival(records, span.ends, size, event))
         self.waiting_bytes[topic] += size
-        self.filed[topic] = records[-1].offset + 1
+        self.filed[topic] = span.ends
 
     @property
     def pace(self) -> float:
@@ -175,7 +181,7 @@ class Part:
     def awaits(self) -> bool:
         """Whether records are still to be fetched that may have come before some that wait; for AWAITED seconds.
 
-        What a topic ends with need not come: the mark of a transaction, or what has been deleted since.
+        They need not come: they may have been deleted since.
         """
         missing = [t for t in SOURCES if not self.waiting[t] and self.filed[t] < self.there.get(t, 0)]
         now = time.monotonic()
@@ -195,7 +201,10 @@ class Part:
         """
         if self.waiting[REGISTRY]:
             return self._chunk(REGISTRY, STEP_ROWS)
-        heads = {topic: waiting[0].records[0].timestamp for topic in SOURCES if (waiting := self.waiting[topic])}
+        for topic in SOURCES:
+            if self.waiting[topic] and not self.waiting[topic][0].records:
+                return Chunk(topic, [self.waiting[topic].popleft()])
+        heads = {topic: came(waiting[0].records[0]) for topic in SOURCES if (waiting := self.waiting[topic])}
         if not heads or self.awaits:
             return None
         topic = min(heads, key=heads.__getitem__)
@@ -256,12 +265,13 @@ class Part:
 
     def done(self, chunk: Chunk, rows: int) -> None:
         """The engine contains this chunk."""
-        last = chunk.arrivals[-1]
-        self.judged[chunk.topic] = last.records[-1].offset + 1
+        last, records = chunk.arrivals[-1], chunk.records
+        self.judged[chunk.topic] = last.ends
         self.begun[chunk.topic] = max(self.begun.get(chunk.topic, 0) - rows, 0)
         if events := [arrival.event for arrival in chunk.arrivals if arrival.event is not None]:
             self.last_events[chunk.topic] = events[-1]
-        self.reached[chunk.topic] = last.records[-1].timestamp // 1000
+        if records and (seconds := came(records[-1]) // 1000) > 0:
+            self.reached[chunk.topic] = seconds
         if rows:
             self._row_bytes[chunk.topic] = sum(arrival.size for arrival in chunk.arrivals) / rows
 
@@ -279,12 +289,16 @@ class Part:
         self.written, self._saved, self._saved_at = written, (dict(contained), dict(begun)), time.monotonic()
         self._catching_up = False
 
-    def look(self, ends: Mapping[str, int], *, busy: bool = False) -> float:
-        """Notes where topics end; returns for how many seconds records have waited without progress, `busy` apart."""
+    def look(self, ends: Mapping[str, int], marks: Mapping[str, int] | None = None, *, busy: bool = False) -> float:
+        """Notes where topics end; returns for how many seconds records have waited without progress, `busy` apart.
+
+        Lag counts up to the high watermarks, if they are told; what waits for the end of a transaction may wait.
+        """
         now = time.monotonic()
         self.there.update(ends)
-        self.lags = {topic: max(0, end - self.judged[topic]) for topic, end in ends.items()}
-        if busy or not any(self.lags.values()) or self.place != self._seen:
+        self.lags = {topic: max(0, end - self.judged[topic]) for topic, end in (marks or ends).items()}
+        still = self.place == self._seen and any(self.judged[topic] < end for topic, end in ends.items())
+        if busy or not still:
             self._moved_at, self._seen = now, self.place
         return now - self._moved_at
 

@@ -9,18 +9,18 @@ anywhere else is undone by messages in flight. Every topic the app reads comes i
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol, cast
 
 import faust
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.consumer.fetcher import FetchResult, PartitionRecords
-from aiokafka.errors import CorruptRecordException
+from aiokafka.consumer.fetcher import FetchResult
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.transport.drivers.aiokafka import Consumer as AiokafkaConsumer
 from faust.transport.drivers.aiokafka import Transport as AiokafkaTransport
 from faust.types import TP, AppT, Message
+
+from streams.fetched import Fetch, Span, use
 
 FETCH_WAIT_MS = 50
 """How long a broker may wait for records. A partition whose last records are not taken yet is left out of the next
@@ -36,100 +36,84 @@ class Reader(Protocol):
     async def room(self, asked: Iterable[TP]) -> set[TP]:
         """Those of some partitions for which there is room; waits a little for it."""
 
-
-class Record(Protocol):
-    """What is read of a record; its topic and partition are the slice's."""
-
-    @property
-    def offset(self) -> int:
-        """Its place in the partition."""
-
-    @property
-    def timestamp(self) -> int:
-        """Unix milliseconds."""
-
-    @property
-    def key(self) -> bytes | None:
-        """The key."""
-
-    @property
-    def value(self) -> bytes | None:
-        """The value."""
-
-    @property
-    def headers(self) -> Sequence[tuple[str, bytes]]:
-        """The headers."""
+    def begun_again(self, tp: TP, due: int, begins: int) -> None:
+        """The broker gives a partition from an earlier offset on, for it has none at the one that was due."""
 
 
 class Slice:
-    """What Faust takes for one message; its value is the list of records."""
+    """What Faust takes for one message, at the last offset of its value, the span that was fetched."""
 
     __slots__ = (
         "checksum", "headers", "key", "offset", "partition", "serialized_key_size", "serialized_value_size",
         "timestamp", "timestamp_type", "topic", "value",
     )  # fmt: skip
 
-    def __init__(self, tp: TP, records: list[Record]) -> None:
-        last = records[-1]
-        self.topic, self.partition, self.offset = tp.topic, tp.partition, last.offset
-        self.timestamp, self.timestamp_type = last.timestamp, 1
-        self.headers, self.key, self.value, self.checksum = (), None, records, None
+    def __init__(self, tp: TP, span: Span) -> None:
+        self.topic, self.partition, self.offset = tp.topic, tp.partition, span.ends - 1
+        self.timestamp, self.timestamp_type = (span.records[-1].timestamp or 0) if span.records else 0, 1
+        self.headers, self.key, self.value, self.checksum = (), None, span, None
         self.serialized_key_size = self.serialized_value_size = 0
 
 
-class SliceSchema(faust.Schema[None, list[Record]]):
+class SliceSchema(faust.Schema[None, Span]):
     """Takes a slice as it is."""
 
     def loads_key(self, app: AppT, message: Message, **_: Any) -> None:
         """A slice has no key."""
 
-    def loads_value(self, app: AppT, message: Message, **_: Any) -> list[Record]:
-        """The records of the slice."""
-        return cast(list[Record], message.value)
+    def loads_value(self, app: AppT, message: Message, **_: Any) -> Span:
+        """The span of the slice."""
+        return cast(Span, message.value)
 
 
-class Batches:
-    """What was fetched of a partition, a batch of records at a time: aiokafka's own way costs 2 µs a record more."""
+class Whole:
+    """What was fetched of a partition, as one span: aiokafka's own way costs 2 µs a record more."""
 
-    def __init__(self, fetched: PartitionRecords) -> None:
-        self._records, self._check_crcs = fetched._records, fetched._check_crcs  # noqa: SLF001 - no other way in
-        self.next_fetch_offset: int = fetched.next_fetch_offset
+    def __init__(self, fetch: Fetch) -> None:
+        self._fetch = fetch
 
-    def __iter__(self) -> Iterator[list[Record]]:
-        while self._records.has_next():
-            batch = self._records.next_batch()
-            if self._check_crcs and not batch.validate_crc():
-                raise CorruptRecordException(f"a checksum does not match after offset {self.next_fetch_offset}")
-            if not batch.is_control_batch:
-                yield [record for record in batch if record.offset >= self.next_fetch_offset]
-            self.next_fetch_offset = batch.next_offset
+    @property
+    def next_fetch_offset(self) -> int:
+        """Where to read on."""
+        return self._fetch.next_fetch_offset
+
+    def __iter__(self) -> Iterator[Span]:
+        """The span, also where it has no record: control batches, or aborted ones, move the place to read on."""
+        if (span := self._fetch.span()).ends > span.begins:
+            yield span
 
 
-class Fetched(OrderedDict[TopicPartition, Any]):
-    """aiokafka's table of what was fetched and not taken yet, in batches."""
+class Table(OrderedDict[TopicPartition, Any]):
+    """aiokafka's table of what was fetched and not taken yet, in spans."""
 
     def __setitem__(self, tp: TopicPartition, result: Any) -> None:
         if isinstance(result, FetchResult):
-            result._partition_records = Batches(result._partition_records)  # noqa: SLF001 - no other way in
+            result._partition_records = Whole(result._partition_records)  # noqa: SLF001 - no other way in
         super().__setitem__(tp, result)
 
 
 class Thread(AIOKafkaConsumerThread):
-    """Faust's thread for a consumer, with a shorter wait and records in batches."""
+    """Faust's thread for a consumer, with a shorter wait, records in spans, and none of aborted transactions."""
 
     async def on_start(self) -> None:
         """Runs in the thread, before anything is fetched."""
+        use()
         await super().on_start()
-        self._ensure_consumer()._fetcher._records = Fetched()  # noqa: SLF001 - no other way in
+        self._ensure_consumer()._fetcher._records = Table()  # noqa: SLF001 - no other way in
 
     def _create_worker_consumer(self, transport: AiokafkaTransport) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001 - Faust has no setting for it
+        consumer._isolation_level = "read_committed"  # noqa: SLF001 - as above, but for its own transactions
         return consumer
 
 
 class Consumer(AiokafkaConsumer):
     """Faust's consumer, in slices and from the checkpoint on."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._places: dict[TP, int] = {}  # where the next span of a partition is to begin
 
     @property
     def member(self) -> str:
@@ -143,23 +127,31 @@ class Consumer(AiokafkaConsumer):
     async def _getmany(
         self, active_partitions: set[TP] | None, timeout: float  # noqa: ASYNC109 - Faust names it
     ) -> Mapping[TP, list[Any]]:
-        wanted = await cast(Reader, self.app).room(active_partitions or ())
+        reader = cast(Reader, self.app)
+        wanted = await reader.room(active_partitions or ())
         if not wanted:
             return {}
+        before = dict(self._places)
         fetched = await super()._getmany(wanted, timeout)
-        whole = {tp: list(chain.from_iterable(batches)) for tp, batches in fetched.items()}
-        return {tp: [Slice(tp, records)] for tp, records in whole.items() if records}
+        for tp, (span,) in fetched.items():
+            if (due := self._places.get(tp)) is not None and due == before.get(tp):  # else it was sought meanwhile
+                if span.begins < due:
+                    reader.begun_again(tp, due, span.begins)
+                self._places[tp] = span.ends
+        return {tp: [Slice(tp, span)] for tp, (span,) in fetched.items()}
 
     async def perform_seek(self) -> None:
         """Seeks to where the app says, else to what was committed."""
+        self._places.clear()
         await super().perform_seek()
         reader = cast(Reader, self.app)
         for tp in self.assignment():
             if (offset := reader.next_offset(tp)) is not None:
                 await self.seek(tp, offset)
+                self._places[tp] = offset
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
-        """Between the last offsets of two slices there is no gap."""
+        """Between two slices there is no gap."""
 
     def _new_offset(self, tp: TP) -> int | None:
         """What may be committed: a slice is acknowledged after all before it, so the highest covers them."""

@@ -15,7 +15,8 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, NoReturn, cast
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -31,8 +32,6 @@ from schemas.rules import RulebookError
 from schemas.wire import (
     Message,
     Refusal,
-    RefusedError,
-    decode_alert,
     decode_areas,
     decode_events,
     decode_payments,
@@ -43,14 +42,15 @@ from streams import checkpoints
 from streams.answers import answered
 from streams.checkpoints import CheckpointError, Written
 from streams.deliveries import Deliveries, Producer
-from streams.logs import UnansweredError, read_to_end, reader
+from streams.fetched import Record, Span
+from streams.intake import messages_of, refusals_of, sound
+from streams.logs import UnansweredError, alert_of, read_to_end, reader
 from streams.metrics import Metrics
 from streams.outage import Outage
 from streams.outbox import Outbox
 from streams.parts import GapError, Part, Progress
 from streams.rules import published
 from streams.settings import Settings
-from streams.slices import Record
 from streams.thread import EngineThread
 from streams.topics import ALERTS, CHECKPOINTS, EVENTS, PAYMENTS, READS, REGISTRY, RULES, SOURCES, WORKFLOW
 
@@ -61,6 +61,7 @@ PULSE = 0.1  # seconds between looks at how late the event loop is
 SLEEP = 0.8  # of a session: the last heartbeat may have been a while before
 ANSWER = 5.0  # seconds that the brokers have to say where their partitions end
 SILENT_SECONDS = 10.0  # without an answer, after which brokers count as away: a last checkpoint waits no longer
+NOWHERE: Mapping[str, int] = MappingProxyType({})
 
 
 class Captured(NamedTuple):
@@ -162,15 +163,15 @@ class Worker:
     async def file(self, event: EventT[Any]) -> None:
         """Puts a slice where it waits for judgement."""
         message = event.message
-        topic, records = self.topics[message.topic], cast(list[Record], event.value)
+        topic, span = self.topics[message.topic], cast(Span, event.value)
         while message.generation_id == self.generation and (part := self.parts.get(message.partition)):
             try:
-                part.file(topic, records, event)
+                part.file(topic, span, event)
             except GapError as gap:
                 due = part.filed[topic]
-                await self._explain(gap, TopicPartition(message.topic, message.partition), due, records[0].offset)
+                await self._explain(gap, TopicPartition(message.topic, message.partition), span.begins)
                 if part.filed[topic] == due:
-                    part.skip(topic, records[0].offset)
+                    part.skip(topic, span.begins)
                 continue
             self._arrived.set()
             return
@@ -344,16 +345,20 @@ class Worker:
         chunk = part.take()
         if chunk is None:
             return False
+        records, damage = sound(chunk.records)
+        if damage:
+            kind = REGISTRY if chunk.topic == REGISTRY else DECODERS[chunk.topic][0]
+            await self._refuse(part, chunk.topic, kind, damage, refusals_of(damage))
         if chunk.topic == REGISTRY:
-            await self._enroll(part, chunk.records)
+            await self._enroll(part, records)
             part.done(chunk, 0)
             return True
 
         kind, decode = DECODERS[chunk.topic]
-        batch, refusals = await self._engines.run("decode", _decoded, decode, chunk.records)
+        batch, refusals = await self._engines.run("decode", _decoded, decode, records)
         part.begin(chunk, batch)
         if refusals:
-            await self._refuse(part, chunk.topic, kind, chunk.records, refusals)
+            await self._refuse(part, chunk.topic, kind, records, refusals)
         return True
 
     async def _step(self, part: Part) -> None:
@@ -419,7 +424,7 @@ class Worker:
             try:
                 async with reader(self.settings) as consumer:
                     async for _, records in read_to_end(consumer, {tp: part.agreed}, {tp: end}):
-                        told += await self._engines.run("reconcile", list, _alerts_of(records))
+                        told += await self._engines.run("reconcile", _alerts_of, records)
             except (KafkaError, UnansweredError) as error:
                 log.warning("partition %d: what was told before cannot be read yet: %r", part.number, error)
                 return
@@ -479,7 +484,8 @@ class Worker:
     async def _watch(self) -> NoReturn:
         """Measures lag, and ends the process when there is no progress."""
         rules = [TopicPartition(self.settings.topic(RULES), 0)]  # asked about while no part is held
-        async with reader(self.settings) as consumer:
+        uncommitted = reader(self.settings, isolation="read_uncommitted")
+        async with reader(self.settings) as stable, uncommitted as whole:
             while True:
                 await asyncio.sleep(BEAT)
                 self._check_assignment()
@@ -487,14 +493,19 @@ class Worker:
                 tps = [TopicPartition(topic, part.number) for part in parts for topic in self.topics]
                 asked = time.monotonic()
                 try:
-                    ends = await answered(consumer.end_offsets(tps or rules), ANSWER)
+                    ends = await answered(stable.end_offsets(tps or rules), ANSWER)
+                    marks = await answered(whole.end_offsets(tps or rules), ANSWER)
                 except KafkaError:
                     self._unanswered += BEAT + min(time.monotonic() - asked, ANSWER)
                     continue
                 self._unanswered = 0.0
                 self.metrics.answered()
                 for part in parts:
-                    self._look(part, {tp.topic: end for tp, end in ends.items() if tp.partition == part.number})
+                    self._look(part, self._of(part, ends), self._of(part, marks))
+
+    def _of(self, part: Part, offsets: Mapping[TopicPartition, int]) -> dict[str, int]:
+        """What a part has of offsets, by topic."""
+        return {self.topics[tp.topic]: offset for tp, offset in offsets.items() if tp.partition == part.number}
 
     def _check_assignment(self) -> None:
         """Ends the process when it has not come to hold what it is assigned."""
@@ -502,11 +513,11 @@ class Worker:
         if self._assigned != set(self.parts) and waited > self.settings.stall_seconds:
             fatal(f"after {waited:.0f} s this worker holds partitions {sorted(self.parts)} and not {self._assigned}")
 
-    def _look(self, part: Part, ends: dict[str, int]) -> None:
+    def _look(self, part: Part, ends: Mapping[str, int], marks: Mapping[str, int] = NOWHERE) -> None:
+        """Takes note of where a part's topics end, for who reads what is committed, and beyond that."""
         if self.parts.get(part.number) is not part:
             return
-        there = {self.topics[topic]: end for topic, end in ends.items()}
-        if (still := part.look(there, busy=self._engines.busy)) > self.settings.stall_seconds:
+        if (still := part.look(ends, marks, busy=self._engines.busy)) > self.settings.stall_seconds:
             told = f"has {sum(part.lags.values())} records waiting and has not moved for {still:.0f} s: {part.lags}"
             fatal(f"partition {part.number} {told}")
         self.metrics.measured(part.number, {self.settings.topic(name): lag for name, lag in part.lags.items()})
@@ -564,22 +575,23 @@ class Worker:
         self._outage.look(fault, max(self._unanswered, self._deliveries.silence))
         self.metrics.brokers_answer.set(not fault)
 
-    async def _explain(self, gap: GapError, tp: TopicPartition, due: int, came: int) -> None:
-        """Returns when the brokers have nothing between two offsets; else a record was lost here: ends the process."""
-        if self.topics[tp.topic] == REGISTRY:
-            return  # compacted
-        record: ConsumerRecord | None = None
-        while record is None:
+    async def _explain(self, gap: GapError, tp: TopicPartition, came: int) -> None:
+        """Returns when the brokers have nothing before an offset any more; else it was lost here: ends the process."""
+        first = -1
+        while first < 0:
             try:
                 async with reader(self.settings) as consumer:
-                    consumer.assign([tp])
-                    consumer.seek(tp, due)
-                    record = await answered(consumer.getone(tp))
+                    first = (await answered(consumer.beginning_offsets([tp])))[tp]
             except (KafkaError, UnansweredError) as error:
                 log.warning("%s, and the brokers do not say why yet: %s", gap, error)
-        if record.offset < came:
-            fatal(f"{gap}, and {record.offset} exists")
+        if first < came:
+            fatal(f"{gap}, and {first} exists")
         log.warning("%s: the brokers have no record between", gap)
+
+    def begun_again(self, tp: TP, due: int, begins: int) -> None:
+        """Ends the process: a partition has none of what was due and is read from its beginning."""
+        place = f"`{tp.topic}`, partition {tp.partition}"
+        fatal(f"{place} begins again at {begins}, and {due} was due: the topic is not the one it was")
 
     async def _serve(self, task: Callable[[], Any]) -> NoReturn:
         try:
@@ -594,43 +606,19 @@ class Worker:
         fatal("a task has ended")
 
 
-def _alerts_of(records: Iterable[ConsumerRecord]) -> Iterator[Alert]:
-    """What stands on `alerts`; what is none there is not ours."""
-    for record in records:
-        try:
-            yield decode_alert(record.value or b"")
-        except RefusedError as error:
-            log.warning("offset %d of `%s`, partition %d: %s", record.offset, record.topic, record.partition, error)
+def _alerts_of(records: Sequence[ConsumerRecord]) -> list[Alert]:
+    return [alert for record in records if (alert := alert_of(record))]
 
 
 def _decoded(decode: Decode, records: Sequence[Record]) -> tuple[Batch | None, list[Refusal]]:
-    return decode(_messages(records))
+    return decode(messages_of(records))
 
 
 def _enrolled(engine: Engine, records: Sequence[Record]) -> list[Refusal]:
     """Takes master data in; what could not be read."""
-    areas, refusals = decode_areas(_messages(records))
+    areas, refusals = decode_areas(messages_of(records))
     engine.enroll(areas)
     return refusals
-
-
-def _messages(records: Iterable[Record]) -> list[Message]:
-    """The records for a decoder; most have the headers of the one before."""
-    messages: list[Message] = []
-    headers: Sequence[tuple[str, bytes | None]] = ()
-    content_type = ""
-    for record in records:
-        if (told := record.headers) != headers:
-            headers, content_type = told, _content_type(told)
-        messages.append((record.key, record.value, content_type, record.timestamp // 1000))
-    return messages
-
-
-def _content_type(headers: Sequence[tuple[str, bytes | None]]) -> str:
-    for name, value in headers:
-        if name == "content-type":
-            return (value or b"").decode("ascii", "replace")
-    return ""
 
 
 def _start(tp: TopicPartition, contained: int | None, first: int, end: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from detectors.engine import Engine
 from models.deadlines import PORTION_ITEMS
 from schemas.columns import Readings, Stages
 from streams.checkpoints import Written
+from streams.fetched import Span
 from streams.parts import AWAITED, STEP_SECONDS, Chunk, GapError, Part, Progress
 from streams.topics import EVENTS, PAYMENTS, READS, WORKFLOW
 
@@ -38,9 +40,11 @@ def records(first, last):
     return came(first, ((900 + offset) * 1000 for offset in range(first, last)))
 
 
-def came(first, timestamps):
-    """Records from an offset on that came at these milliseconds."""
-    return [SimpleNamespace(offset=first + n, value=b"x" * 10, timestamp=at) for n, at in enumerate(timestamps)]
+def came(first, timestamps, ends=None):
+    """Records from an offset on that came at these milliseconds, in a span to their end or behind it."""
+    at = enumerate(timestamps, first)
+    them: list[Any] = [SimpleNamespace(offset=place, value=b"x" * 10, timestamp=came) for place, came in at]
+    return Span(first, them, first + len(them) if ends is None else ends)
 
 
 @given(st.lists(st.tuples(st.integers(90, 130), st.integers(1, 20)), max_size=30))
@@ -192,7 +196,7 @@ def test_nothing_is_judged_while_what_may_have_come_before_is_still_to_be_fetche
 def test_what_does_not_come_keeps_nobody_waiting_for_ever(monkeypatch):
     it, now = part(), 1000.0
     monkeypatch.setattr("streams.parts.time", SimpleNamespace(monotonic=lambda: now))
-    it.look({READS: 101, PAYMENTS: 1})  # the mark of a transaction
+    it.look({READS: 101, PAYMENTS: 1})  # deleted meanwhile
     it.file(READS, came(100, [300]), None)
     assert it.take() is None
     now += AWAITED
@@ -205,8 +209,38 @@ def test_records_larger_than_a_chunk_and_empty_ones_after_them_are_taken():
     it = part(meters=0)
     it.file(PAYMENTS, came(0, [100]), None)
     it.file(READS, came(100, [50]), None)
-    it.file(READS, [SimpleNamespace(offset=101, value=None, timestamp=60)], None)
+    it.file(READS, Span(101, [SimpleNamespace(offset=101, value=None, timestamp=60)], 102), None)
     assert order(it) == [(READS, [100, 101]), (PAYMENTS, [0])]
+
+
+def test_a_span_without_records_is_taken_at_once_and_acknowledges_what_it_covers():
+    it = part()
+    it.look({READS: 103, EVENTS: 2, PAYMENTS: 1})
+    it.file(READS, came(100, [300]), "to 101")
+    it.file(READS, Span(101, [], 103), "to 103")
+    it.file(EVENTS, Span(0, [], 2), "to 2")
+    while chunk := it.take():
+        it.done(chunk, len(chunk.records))
+    assert (it.judged[EVENTS], it.last_events) == (2, {EVENTS: "to 2"})  # payments are awaited
+    it.file(PAYMENTS, Span(0, [], 1), None)
+    while chunk := it.take():
+        it.done(chunk, len(chunk.records))
+    assert it.look({READS: 103, EVENTS: 2, PAYMENTS: 1}) == 0
+    assert not any(it.lags.values())
+    assert it.last_events[READS] == "to 103"
+
+
+def test_what_waits_for_the_end_of_a_transaction_lags_and_is_no_standstill(monkeypatch):
+    it = part()
+    now = 1000.0
+    monkeypatch.setattr("streams.parts.time", SimpleNamespace(monotonic=lambda: now))
+    assert it.look({READS: 100}, {READS: 104}) == 0
+    now += 500
+    assert it.look({READS: 100}, {READS: 104}) == 0
+    assert it.lags == {READS: 4}
+    assert not it.awaits
+    now += 5
+    assert it.look({READS: 104}, {READS: 104}) == 5
 
 
 def test_settled_is_what_has_judged_all_that_another_may_have_told_of():

@@ -6,75 +6,58 @@ import asyncio
 from types import SimpleNamespace
 
 import pytest
-from aiokafka import TopicPartition
 from aiokafka.consumer.fetcher import FetchResult, PartitionRecords
 from aiokafka.consumer.subscription_state import Assignment
-from aiokafka.errors import CorruptRecordException
-from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from faust.types import TP
 
 from streams import worker
+from streams.fetched import Fetch, Span, Unread
 from streams.metrics import Metrics
 from streams.settings import Settings
-from streams.slices import Batches, Fetched, Slice
+from streams.slices import Slice, Table
 from streams.worker import Worker
-
-FIRST = 100  # offset
-TP_3 = TopicPartition("meter.reads", 3)
-
-
-def batch(first: int, count: int, magic: int = 2) -> bytes:
-    builder = DefaultRecordBatchBuilder(magic, 0, False, -1, -1, -1, 1 << 20)
-    for k in range(count):
-        builder.append(k, 1_700_000_000_000 + k, b"A1", b"value %d" % (first + k), [("content-type", b"json")])
-    whole = builder.build()
-    whole[:8] = first.to_bytes(8, "big")
-    return bytes(whole)
-
-
-def fetched(content: bytes, offset: int) -> PartitionRecords:
-    return PartitionRecords(TP_3, MemoryRecords(content), None, offset, None, None, True, 0)
+from tests.test_fetched import FIRST, TP_3, batch, marker, shown
 
 
 @pytest.mark.parametrize("offset", [FIRST, FIRST + 2, FIRST + 5])
-def test_batches_hold_what_aiokafka_gives_one_by_one(offset):
+def test_a_span_holds_what_aiokafka_gives_one_by_one(offset):
     content = batch(FIRST, 5) + batch(FIRST + 5, 3)
-    usual = fetched(content, offset)
-    expected = [(r.offset, r.timestamp, r.key, r.value, tuple(r.headers)) for r in usual]
-    batches = Batches(fetched(content, offset))
-    assert [(r.offset, r.timestamp, r.key, r.value, tuple(r.headers)) for part in batches for r in part] == expected
+    usual = PartitionRecords(TP_3, MemoryRecords(content), None, offset, None, None, True, 0)
+    expected = [shown(record) for record in usual]
+    fetch = Fetch(TP_3, Unread(content), None, offset, None, None, True, 0)
+    span = fetch.span()
+    assert [shown(record) for record in span.records] == expected
     assert len(expected) == FIRST + 8 - offset
-    assert batches.next_fetch_offset == usual.next_fetch_offset == FIRST + 8
+    assert span.begins == offset
+    assert span.ends == fetch.next_fetch_offset == usual.next_fetch_offset == FIRST + 8
 
 
-def test_a_batch_whose_checksum_does_not_match_is_not_taken():
-    spoilt = bytearray(batch(FIRST, 5) + batch(FIRST + 5, 3))
-    spoilt[-1] ^= 1
-    batches = Batches(fetched(bytes(spoilt), FIRST))
-    parts = iter(batches)
-    assert len(next(parts)) == 5
-    with pytest.raises(CorruptRecordException):
-        next(parts)
-    assert batches.next_fetch_offset == FIRST + 5
-
-
-def test_a_fetch_is_taken_in_batches_and_moves_the_place_to_read_on():
-    async def take() -> tuple[list[int], int]:
+@pytest.mark.parametrize(("content", "offsets"), [
+    (batch(FIRST, 5) + batch(FIRST + 5, 3), [*range(FIRST, FIRST + 8)]),
+    (batch(FIRST, 5) + batch(FIRST + 5, 3)[:-1], [*range(FIRST, FIRST + 5)]),
+    (marker(FIRST, 7, commit=True) + marker(FIRST + 1, 7, commit=False), []),
+])  # fmt: skip
+def test_a_fetch_is_taken_as_a_span_and_moves_the_place_to_read_on(content, offsets):
+    async def take() -> tuple[list[Span], int]:
         assignment = Assignment([TP_3])
         assignment.state_value(TP_3).reset_to(FIRST)
-        content = batch(FIRST, 5) + batch(FIRST + 5, 3)
-        table = Fetched()
-        table[TP_3] = FetchResult(TP_3, assignment=assignment, partition_records=fetched(content, FIRST), backoff=0.1)
-        return [len(part) for part in table[TP_3].getall(None)], assignment.state_value(TP_3).position
+        fetch = Fetch(TP_3, Unread(content), None, FIRST, None, None, True, 1)
+        table = Table()
+        table[TP_3] = FetchResult(TP_3, assignment=assignment, partition_records=fetch, backoff=0.1)
+        return table[TP_3].getall(None), assignment.state_value(TP_3).position
 
-    assert asyncio.run(take()) == ([5, 3], FIRST + 8)
+    (span,), position = asyncio.run(take())
+    assert [record.offset for record in span.records] == offsets
+    assert (span.begins, span.ends, position) == (FIRST, FIRST + (len(offsets) or 2), FIRST + (len(offsets) or 2))
 
 
-def test_a_slice_stands_at_its_last_record():
-    records = [record for part in Batches(fetched(batch(FIRST, 5), FIRST)) for record in part]
-    it = Slice(TP("meter.reads", 3), records)
+def test_a_slice_stands_at_its_last_offset():
+    span = Fetch(TP_3, Unread(batch(FIRST, 5)), None, FIRST, None, None, True, 0).span()
+    it = Slice(TP("meter.reads", 3), span)
     assert (it.topic, it.partition, it.offset, it.timestamp) == ("meter.reads", 3, FIRST + 4, 1_700_000_000_004)
+    it = Slice(TP("meter.reads", 3), Span(FIRST, [], FIRST + 2))
+    assert (it.offset, it.timestamp, it.value.records) == (FIRST + 1, 0, [])
 
 
 def test_what_has_its_share_waiting_is_not_fetched_and_keeps_no_other_away(monkeypatch):

@@ -121,9 +121,12 @@ def decode_areas(messages: Sequence[Message]) -> tuple[list[Area], list[Refusal]
 def decode_alert(value: bytes) -> Alert:
     """The alert. Raises RefusedError."""
     try:
-        return ALERTS.decode(value)
+        alert = ALERTS.decode(value)
     except (ValueError, RecursionError) as error:
         raise refused(error) from error
+    if not all(0 <= at < LATEST for at in (alert.since, alert.raised, alert.at)):
+        raise RefusedError(Reason.BAD_TIME, "since, raised or at is not within 1970 to 2100 in Unix seconds")
+    return alert
 
 
 def _decode(kind: type[B], messages: Sequence[Message]) -> tuple[B | None, list[Refusal]]:

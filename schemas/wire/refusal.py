@@ -31,6 +31,9 @@ class Reason(StrEnum):
     BAD_ID = "bad_id"  # empty, longer than 128 characters, or not printable
     NO_AREA = "no_area"  # neither in the key nor in the value
     AREA_MISMATCH = "area_mismatch"  # key and value name different areas
+    CORRUPT = "corrupt"  # a batch or a record of the log: its checksum, its lengths or what it is compressed to
+    UNKNOWN_CODEC = "unknown_codec"  # how a batch is compressed
+    UNKNOWN_MAGIC = "unknown_magic"  # of a batch's layout
 
 
 class Refusal(msgspec.Struct, frozen=True):

@@ -1,0 +1,282 @@
+"""Whatever the bytes of a fetch, all that can be read of them is read, and the rest is damage with its place."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from typing import Any
+
+import cramjam
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.codec import gzip_encode, lz4_encode, snappy_encode, zstd_encode
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
+from aiokafka.record.util import calc_crc32c
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.wire import Reason
+from streams import fetched
+from streams.fetched import GZIP, HEADER, LZ4, SNAPPY, ZSTD, Damage, Fetch, Span, Unread
+
+FIRST = 100  # offset
+AT = 1_700_000_000_000
+TP_3 = TopicPartition("meter.reads", 3)
+COMPRESSED = {
+    GZIP: gzip_encode, SNAPPY: snappy_encode, LZ4: lz4_encode, ZSTD: zstd_encode,
+}  # fmt: skip
+
+
+def batch(
+    first: int, count: int = 1, *, producer: int = -1, transactional: bool = False, control: bool = False,
+    key: bytes = b"A1",
+) -> bytes:
+    builder = DefaultRecordBatchBuilder(2, 0, transactional, producer, 0 if producer >= 0 else -1, 0, 1 << 20)
+    for k in range(count):
+        builder.append(k, AT + k, key, b"value %d" % (first + k), [("content-type", b"json")])
+    return stamped(bytes(builder.build()), first, 0x20 if control else 0)
+
+
+def stamped(whole: bytes, first: int, attributes: int = 0) -> bytes:
+    """A batch at an offset, with further attributes and a checksum that fits again."""
+    fields = list(HEADER.unpack_from(whole))
+    fields[0], fields[1] = first, len(whole) - 12
+    fields[5] |= attributes
+    whole = HEADER.pack(*fields) + whole[HEADER.size :]
+    return whole[:17] + struct.pack(">I", calc_crc32c(whole[21:])) + whole[21:]
+
+
+def compressed(first: int, codec: int, content: bytes, count: int = 3) -> bytes:
+    return stamped(batch(first, count)[: HEADER.size] + content, first, codec)
+
+
+def marker(offset: int, producer: int, *, commit: bool) -> bytes:
+    return batch(offset, producer=producer, transactional=True, control=True, key=b"\0\0" + bytes([0, commit]))
+
+
+def fetch(content: bytes, offset: int = FIRST, aborted: Any = None) -> Span:
+    return Fetch(TP_3, Unread(content), aborted, offset, None, None, True, 1).span()
+
+
+def shown(record: Any) -> tuple[Any, ...]:
+    return record.offset, record.timestamp, record.key, record.value, tuple(record.headers)
+
+
+def offsets(span: Span) -> list[int]:
+    return [record.offset for record in span.records if not isinstance(record, Damage)]
+
+
+def damages(span: Span) -> list[tuple[int, int, Reason]]:
+    return [(record.offset, record.last, record.reason) for record in span.records if isinstance(record, Damage)]
+
+
+def test_aborted_transactions_are_left_out_among_committed_ones_and_others():
+    content = (
+        batch(100, 2, producer=7, transactional=True)  # aborted at 108
+        + batch(102, 2, producer=8, transactional=True)  # committed at 109
+        + batch(104, 2)
+        + batch(106, 2, producer=7, transactional=True)
+        + marker(108, 7, commit=False)
+        + marker(109, 8, commit=True)
+        + batch(110, 2, producer=7, transactional=True)  # its next, committed
+        + marker(112, 7, commit=True)
+        + batch(113, 1, producer=7, transactional=True)  # and again aborted
+        + batch(114, 1, producer=9)  # idempotent only
+        + marker(115, 7, commit=False)
+    )
+    span = fetch(content, aborted=[(7, 113), (7, 100)])
+    assert offsets(span) == [102, 103, 104, 105, 110, 111, 114]
+    assert (span.begins, span.ends) == (100, 116)
+    assert offsets(fetch(content[len(batch(100, 2)) :], 102, [(7, 100), (7, 113)])) == offsets(span)
+
+
+def test_a_span_of_markers_alone_moves_on():
+    assert fetch(marker(FIRST, 7, commit=True)) == (FIRST, [], FIRST + 1)
+    content = batch(FIRST, 3, producer=7, transactional=True) + marker(103, 7, commit=False)
+    assert fetch(content, aborted=[(7, FIRST)]) == (FIRST, [], FIRST + 4)
+
+
+def test_a_compacted_tail_moves_on():
+    whole = batch(FIRST, 2)
+    fields = list(HEADER.unpack_from(whole))
+    fields[6] = 9  # its last record was at 109, once
+    span = fetch(stamped(HEADER.pack(*fields) + whole[HEADER.size :], FIRST))
+    assert (offsets(span), damages(span), span.ends) == ([100, 101], [], 110)
+
+
+@pytest.mark.parametrize("codec", COMPRESSED)
+def test_every_compression_is_read(codec):
+    plain = batch(FIRST, 3)
+    span = fetch(compressed(FIRST, codec, COMPRESSED[codec](plain[HEADER.size :])) + batch(103))
+    assert list(map(shown, span.records)) == list(map(shown, fetch(plain + batch(103)).records))
+
+
+def test_raw_snappy_and_members_of_gzip_are_read():
+    plain = batch(FIRST, 3)
+    content, expected = plain[HEADER.size :], list(map(shown, fetch(plain).records))
+    members = gzip.compress(content[:9]) + gzip.compress(content[9:])
+    for codec, packed in ((SNAPPY, bytes(cramjam.snappy.compress_raw(content))), (GZIP, members)):
+        assert list(map(shown, fetch(compressed(FIRST, codec, packed)).records)) == expected
+
+
+@pytest.mark.parametrize("codec", COMPRESSED)
+def test_what_would_come_to_too_much_is_rejected(codec, monkeypatch):
+    monkeypatch.setattr(fetched, "LARGEST_BATCH", 1 << 20)
+    span = fetch(compressed(FIRST, codec, COMPRESSED[codec](bytes(2 << 20))) + batch(103))
+    assert (damages(span), offsets(span), span.ends) == ([(100, 102, Reason.TOO_LARGE)], [103], 104)
+
+
+def test_much_that_is_compressed_is_taken_bit_by_bit(monkeypatch):
+    monkeypatch.setattr(fetched, "LARGEST_BATCH", 150)
+    one = [compressed(first, ZSTD, zstd_encode(batch(first, 3)[HEADER.size :])) for first in (100, 103, 106)]
+    ends, taken = FIRST, []
+    while ends < 109:
+        span = fetch(b"".join(one[(ends - FIRST) // 3 :]), ends)
+        taken += offsets(span)
+        assert ends < span.ends
+        ends = span.ends
+    assert taken == list(range(100, 109))
+
+
+@pytest.mark.parametrize(("spoil", "reason"), [
+    (lambda whole: whole[:-1] + bytes([whole[-1] ^ 1]), Reason.CORRUPT),  # its last byte
+    (lambda whole: whole[:25] + b"\xff" + whole[26:], Reason.CORRUPT),  # how many offsets it has
+    (lambda whole: stamped(whole, 103, 5), Reason.UNKNOWN_CODEC),
+    (lambda whole: stamped(whole, 103, GZIP), Reason.CORRUPT),
+    (lambda whole: stamped(whole, 103, LZ4), Reason.CORRUPT),
+    (lambda whole: stamped(whole, 103, SNAPPY), Reason.CORRUPT),
+    (lambda whole: stamped(whole, 103, ZSTD), Reason.CORRUPT),
+    (lambda whole: whole[:16] + b"\x03" + whole[17:], Reason.UNKNOWN_MAGIC),
+    (lambda whole: whole[:16] + b"\xff" + whole[17:], Reason.UNKNOWN_MAGIC),
+    (lambda whole: whole[:16] + b"\x01" + whole[17:], Reason.CORRUPT),  # a layout that it is not in
+    (lambda whole: whole[:8] + struct.pack(">i", 20) + whole[12:32], Reason.CORRUPT),  # shorter than its header
+])  # fmt: skip
+def test_a_batch_that_cannot_be_read_is_damage_and_reading_goes_on_behind(spoil, reason):
+    broken = spoil(batch(103, 5))
+    span = fetch(batch(FIRST, 3) + broken + batch(108, 2))
+    assert damages(span) == [(103, 107, reason)]
+    assert offsets(span) == [100, 101, 102, 108, 109]
+    (damage,) = (record for record in span.records if isinstance(record, Damage))
+    assert damage.value == broken
+    assert damage.detail
+    assert span.ends == 110
+
+
+def test_a_batch_that_cannot_be_read_at_the_end_ends_where_its_header_says():
+    span = fetch(batch(103, 5)[:-1] + b"?", 104)
+    assert (damages(span), span.ends) == ([(104, 107, Reason.CORRUPT)], 108)
+
+
+@pytest.mark.parametrize("length", [-(1 << 31), -1, 0, 13, 1 << 30])
+def test_a_length_that_is_none_passes_over_an_offset(length):
+    whole = batch(FIRST)
+    span = fetch(whole[:8] + struct.pack(">i", length) + whole[12:])
+    assert (damages(span), span.ends) == ([(FIRST, FIRST, Reason.CORRUPT)], FIRST + 1)
+
+
+def varint(number: int) -> bytes:
+    number, out = number << 1 if number >= 0 else (-number << 1) - 1, b""
+    while number > 0x7F:
+        out, number = out + bytes([number & 0x7F | 0x80]), number >> 7
+    return out + bytes([number])
+
+
+def record(offset: int, name: bytes = b"trace", *, delta: bytes | None = None, size: int = 2) -> bytes:
+    body = b"\0" + varint(0) + (varint(offset - FIRST) if delta is None else delta) + varint(size) + b"A1"
+    body += varint(1) + b"v" + varint(1) + varint(len(name)) + name + varint(-1)
+    return varint(len(body)) + body
+
+
+def of_records(*records: bytes, count: int | None = None) -> bytes:
+    whole = batch(FIRST, len(records))
+    fields = list(HEADER.unpack_from(whole))
+    fields[12] = len(records) if count is None else count
+    return stamped(HEADER.pack(*fields) + b"".join(records), FIRST)
+
+
+def test_a_header_name_that_is_not_utf8_costs_nothing():
+    span = fetch(of_records(record(100), record(101, name=b"trace-\xe4"), record(102)))
+    assert damages(span) == []
+    names = ["trace", "trace-\ufffd", "trace"]
+    expected = [(offset, AT, b"A1", b"v", ((name, None),)) for offset, name in enumerate(names, 100)]
+    assert list(map(shown, span.records)) == expected
+
+
+@pytest.mark.parametrize("broken", [
+    varint(3) + b"\0\0\0",  # ends within the record
+    record(101)[:-1] + b"\xff",  # a number that has no end
+    record(101, delta=b"\xff" * 12),
+    record(101, delta=varint(-5)),
+    record(101, delta=varint(1 << 40)),
+    record(101, size=(1 << 63) - 1),
+    record(101, size=1 << 40),
+    record(101, size=-7),
+])  # fmt: skip
+def test_a_record_that_cannot_be_read_is_damage_alone(broken):
+    span = fetch(of_records(record(100), broken, record(102)) + batch(103))
+    assert damages(span) == [(101, 101, Reason.CORRUPT)]
+    assert offsets(span) == [100, 102, 103]
+
+
+@pytest.mark.parametrize("broken", [varint(1 << 40) + b"?", varint(-3) + b"?", b"\xff" * 20])
+def test_a_record_of_no_length_is_damage_to_the_end_of_its_batch(broken):
+    span = fetch(of_records(record(100), broken, record(102)) + batch(103))
+    assert damages(span) == [(101, 102, Reason.CORRUPT)]
+    assert offsets(span) == [100, 103]
+
+
+@pytest.mark.parametrize(("count", "read"), [(-1, 0), (1, 1), (1 << 30, 3)])
+def test_a_wrong_count_of_records_hides_none(count, read):
+    span = fetch(of_records(record(100), record(101), record(102), count=count) + batch(103))
+    assert offsets(span) == [*range(100, 100 + read), 103]
+    assert damages(span) == ([(100 + read, 102, Reason.CORRUPT)] if read < 3 else [])
+
+
+def test_old_layouts_are_read_beside_the_new():
+    parts = []
+    for magic, first in ((0, 100), (1, 101)):
+        builder = LegacyRecordBatchBuilder(magic, 0, 1 << 10)
+        builder.append(first, AT, b"A1", b"v")
+        parts.append(bytes(builder.build()))
+    assert offsets(fetch(batch(98, 2) + b"".join(parts) + batch(102), 98)) == [98, 99, 100, 101, 102]
+
+
+def places(span: Span) -> list[int]:
+    """The first and last offsets of all that is in a span."""
+    return [place for r in span.records for place in ((r.offset, r.last) if isinstance(r, Damage) else (r.offset,))]
+
+
+def spoilt(data: st.DataObject, whole: bytes, begin: int = 0) -> bytes:
+    content = bytearray(whole)
+    for _ in range(data.draw(st.integers(1, 6))):
+        content[data.draw(st.integers(begin, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    return bytes(content)
+
+
+@given(st.data())
+def test_whatever_is_fetched_ends_in_order_and_moves_on(data):
+    whole = batch(FIRST, 3) + compressed(103, ZSTD, zstd_encode(batch(103, 3)[HEADER.size :])) + batch(106, 3)
+    content = spoilt(data, whole)[: data.draw(st.integers(12, len(whole)))]
+    span = fetch(content)
+    assert span.ends > FIRST
+    assert places(span) == sorted(places(span))
+    assert all(FIRST <= place < span.ends for place in places(span))
+
+
+@given(st.data())
+def test_whatever_the_records_of_a_batch_are_each_offset_is_read_or_rejected(data):
+    broken = stamped(spoilt(data, batch(FIRST, 5), HEADER.size), FIRST)
+    span = fetch(broken + batch(105))
+    read, lost = offsets(span), [k for first, last, _ in damages(span) for k in range(first, last + 1)]
+    assert sorted(read + lost) == [*range(100, 106)]
+
+
+def test_readers_pass_over_damage_with_a_word(caplog):
+    content = batch(FIRST, 3)[:-1] + b"?" + batch(103, 2)
+    it = Fetch(TP_3, Unread(content), None, FIRST, None, None, True, 1)
+    assert [record.offset for record in it] == [103, 104]
+    assert it.next_fetch_offset == 105
+    assert "offsets 100 to 102 of `meter.reads`, partition 3" in caplog.text
+
+

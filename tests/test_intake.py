@@ -1,0 +1,263 @@
+"""What a worker reads on a real broker: transactions, records that cannot be read, and records that are not its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from kafka import KafkaProducer
+
+from detectors.rulebook import NOTHING
+from streams.broker import Broker
+from streams.fetched import LZ4
+from streams.logs import alert_of
+from streams.rules import newest
+from streams.settings import Settings, load
+from streams.topics import ALERTS, CHECKPOINTS, READS, REGISTRY, REJECTS, RULES, ensure
+from tests.test_fetched import stamped
+from tests.workers import Samples, WorkerProcess, contained, records, told, wait
+
+AT = 1_709_251_200  # 2024-03-01T00:00:00Z
+STALL = "3"  # seconds
+JSON = (("content-type", b"application/json"),)
+Rows = Sequence[dict[str, Any]]
+
+
+def registers(area: str, first: int = 1, steps: int = 4) -> list[dict[str, Any]]:
+    """Registers of three meters of an area, a quarter of an hour apart."""
+    return [
+        {"meter": meter, "area": area, "at": AT + 900 * k, "register": 1000 + 0.1 * k}
+        for k in range(first, first + steps)
+        for meter in ("M1", "M2", "M3")
+    ]
+
+
+def area_of(name: str) -> dict[str, Any]:
+    return {"area": name, "meters": [{"meter": m, "customer": f"C{m}", "effective": 1} for m in ("M1", "M2", "M3")]}
+
+
+class Sender:
+    """A producer of JSON, perhaps in transactions, that are open until they are ended."""
+
+    def __init__(self, settings: Settings, transaction: str | None = None) -> None:
+        self._settings, self._transaction = settings, transaction
+
+    async def __aenter__(self) -> Self:
+        self.producer = AIOKafkaProducer(
+            bootstrap_servers=self._settings.servers, transactional_id=self._transaction
+        )  # fmt: skip
+        await self.producer.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.producer.stop()
+
+    async def send(self, topic: str, rows: Rows, partition: int | None = None) -> None:
+        for row in rows:
+            value, key = json.dumps(row).encode(), row["area"].encode()
+            await self.producer.send_and_wait(
+                self._settings.topic(topic), value, key, partition, headers=list(JSON)
+            )  # fmt: skip
+
+
+class Name(str):
+    """The name of a header that is not UTF-8, as clients may write it that take names for bytes."""
+
+    __slots__ = ()
+
+    def encode(self, *_: Any) -> bytes:
+        return b"trace-\xe4"
+
+
+async def send(
+    settings: Settings, topic: str, rows: Rows, *, transaction: str | None = None, abort: bool = False
+) -> None:
+    async with Sender(settings, transaction) as sender:
+        if transaction:
+            await sender.producer.begin_transaction()
+        await sender.send(topic, rows)
+        if transaction:
+            await (sender.producer.abort_transaction() if abort else sender.producer.commit_transaction())
+
+
+def lag(worker: WorkerProcess) -> float:
+    samples = worker.scrape()
+    return sum(value for (name, _), value in samples.items() if name == "meterwatch_lag_records")
+
+
+def judged(worker: WorkerProcess) -> float:
+    return worker.scrape()["meterwatch_judged_total", ("readings",)]
+
+
+def balanced(counted: Samples, kind: str) -> Counter[str]:
+    """What became of the rows of a kind, which are those that came."""
+    outcomes = Counter[str]()
+    for (name, labels), value in counted.items():
+        if labels[:1] == (kind,):
+            outcomes[name.removeprefix("meterwatch_").removesuffix("_total")] += int(value)
+    assert outcomes["rows"] == sum(outcomes[name] for name in ("judged", "rejected", "duplicate", "late"))
+    return outcomes
+
+
+def lives(worker: WorkerProcess, seconds: float) -> None:
+    """A worker goes on for longer than it may stand still."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        assert worker.process.poll() is None
+        time.sleep(0.2)
+
+
+@pytest.fixture
+def brief(environment):
+    return environment | {"METERWATCH_STALL_SECONDS": STALL}
+
+
+def test_the_mark_of_a_transaction_at_the_end_is_no_lag(settings, brief, tmp_path):
+    asyncio.run(send(settings, REGISTRY, [area_of("A1"), area_of("A2")], transaction="files"))
+    asyncio.run(send(settings, READS, registers("A1") + registers("A2"), transaction="head-end"))
+    asyncio.run(send(settings, READS, registers("A1", 9), transaction="head-end", abort=True))
+    for turn in ("first", "again"):
+        with WorkerProcess(brief, tmp_path / turn) as worker:
+            wait(lambda: contained(settings))
+            lives(worker, 2 * float(STALL))
+            assert lag(worker) == 0
+            if turn == "first":
+                assert judged(worker) == 24
+                asyncio.run(send(settings, REGISTRY, [area_of("A3")], transaction="files"))
+                lives(worker, 2 * float(STALL))
+                assert lag(worker) == 0
+            assert worker.end() == 0
+
+
+def test_what_was_aborted_is_not_judged_and_what_is_open_waits(settings, brief, tmp_path):
+    async def interleave() -> None:
+        async with Sender(settings, "one") as one, Sender(settings, "two") as two, Sender(settings) as plain:
+            await one.producer.begin_transaction()
+            await two.producer.begin_transaction()
+            for k in range(4):
+                await one.send(READS, registers("A1", 1 + k, 1))
+                await two.send(READS, registers("A1", 11 + k, 1))
+                await plain.send(READS, registers("A1", 21 + k, 1))
+            await one.producer.abort_transaction()
+            await plain.send(READS, registers("A1", 31, 1))
+            await two.producer.commit_transaction()
+            await one.producer.begin_transaction()
+            await one.send(READS, registers("A1", 41, 2))
+            await one.producer.commit_transaction()
+            await one.producer.begin_transaction()
+            await one.send(READS, registers("A1", 51, 2))
+            await plain.send(READS, registers("A1", 61, 2))
+            await one.producer.abort_transaction()
+
+    async def leave_open(worker: WorkerProcess) -> None:
+        async with Sender(settings, "three") as three, Sender(settings) as plain:
+            await three.producer.begin_transaction()
+            await three.send(READS, registers("A1", 71, 2))
+            await plain.send(READS, registers("A1", 81, 2))
+            await asyncio.to_thread(wait, lambda: lag(worker) == 12)
+            await asyncio.to_thread(lives, worker, 2 * float(STALL))
+            assert judged(worker) == done
+            await three.producer.commit_transaction()
+
+    asyncio.run(send(settings, REGISTRY, [area_of("A1")]))
+    asyncio.run(interleave())
+    done = 3 * (4 + 4 + 1 + 2 + 2)
+    with WorkerProcess(brief, tmp_path / "log") as worker:
+        wait(lambda: judged(worker) == done)
+        wait(lambda: contained(settings))
+        lives(worker, 2 * float(STALL))
+        asyncio.run(leave_open(worker))
+        wait(lambda: judged(worker) == done + 12)
+        wait(lambda: lag(worker) == 0)
+        assert worker.end() == 0
+    assert told(settings) == {}
+
+
+def test_a_header_name_that_is_not_utf8_costs_nothing(settings, environment, tmp_path):
+    producer = KafkaProducer(bootstrap_servers=settings.servers)
+    for n, row in enumerate(registers("A1")):
+        headers = [(Name("trace"), b"1")] if n == 4 else list(JSON)
+        producer.send(settings.topic(READS), json.dumps(row).encode(), b"A1", headers=headers)
+    for topic in (REGISTRY, RULES, ALERTS):
+        producer.send(settings.topic(topic), b"?", b"A1", headers=[(Name("trace"), b"1")], partition=0)
+    producer.close()
+    asyncio.run(send(settings, REGISTRY, [area_of("A1")]))
+    with WorkerProcess(environment, tmp_path / "log") as worker:
+        wait(lambda: contained(settings))
+        wait(lambda: judged(worker) == 12)
+        assert worker.end() == 0
+    rejected = asyncio.run(records(settings, REJECTS))
+    assert [(record.value, dict(record.headers)["reason"]) for record in rejected] == [(b"?", b"not_json")]
+
+
+def batches_of(segment: Path) -> list[tuple[int, bytearray]]:
+    """The batches of a segment with where they begin."""
+    content, at, found = segment.read_bytes(), 0, []
+    while at < len(content):
+        end = at + 12 + int.from_bytes(content[at + 8 : at + 12], "big")
+        found.append((at, bytearray(content[at:end])))
+        at = end
+    return found
+
+
+def spoil(broker: Broker, topic: str, partition: int, how: Callable[[bytes], bytes], which: int) -> bytes:
+    """Puts another batch in the place of one on the disk of a broker that is down."""
+    segment = broker.folder / "data" / f"{topic}-{partition}" / f"{0:020}.log"
+    at, whole = batches_of(segment)[which]
+    broken = how(bytes(whole))
+    with segment.open("r+b") as file:
+        file.seek(at)
+        file.write(broken)
+    return broken
+
+
+def flipped(whole: bytes) -> bytes:
+    return whole[:-3] + bytes([whole[-3] ^ 0x10]) + whole[-2:]
+
+
+def test_batches_that_are_damaged_on_a_brokers_disk_are_rejected_and_reading_goes_on(tmp_path, environment):
+    ways: list[tuple[Callable[[bytes], bytes], str]] = [
+        (flipped, "corrupt"),
+        (lambda whole: stamped(whole, int.from_bytes(whole[:8], "big"), 7), "unknown_codec"),
+        (lambda whole: stamped(whole, int.from_bytes(whole[:8], "big"), LZ4), "corrupt"),
+        (lambda whole: whole[:16] + b"\x09" + whole[17:], "unknown_magic"),
+    ]
+    with Broker(tmp_path / "kafka") as broker:
+        environment = environment | {"METERWATCH_BROKERS": broker.address, "METERWATCH_PARTITIONS": "1"}
+        settings = load(environment)
+        asyncio.run(ensure(settings))
+        asyncio.run(send(settings, REGISTRY, [area_of("A0"), area_of("A1")]))
+        asyncio.run(send(settings, READS, registers("A1")))
+        with WorkerProcess(environment, tmp_path / "first") as worker:
+            wait(lambda: contained(settings))
+            wait(lambda: judged(worker) == 12)
+            assert worker.end() == 0
+        asyncio.run(send(settings, READS, registers("A1", 11)))
+        asyncio.run(send(settings, ALERTS, [{"area": "A1"}, {"area": "A1"}]))
+        asyncio.run(send(settings, RULES, [{"area": "A1"}, {"area": "A1"}]))
+        broker.stop()
+        broken = [spoil(broker, settings.topic(READS), 0, how, 12 + 3 * k) for k, (how, _) in enumerate(ways)]
+        for topic in (REGISTRY, ALERTS, RULES):
+            spoil(broker, settings.topic(topic), 0, flipped, 0)
+        spoil(broker, settings.topic(CHECKPOINTS), 0, flipped, -1)  # its older slot is gone on from
+        broker.start()
+        with WorkerProcess(environment, tmp_path / "second") as worker:
+            wait(lambda: contained(settings))
+            wait(lambda: worker.scrape()["meterwatch_rejected_total", ("readings", "corrupt")] == 2)
+            counted = worker.scrape()
+            assert worker.end() == 0
+        found = asyncio.run(records(settings, REJECTS))
+        listed = [alert_of(record) for record in asyncio.run(records(settings, ALERTS))]
+        rulebook = asyncio.run(newest(settings))
+    assert (listed, rulebook) == ([None], NOTHING)
+    assert [(r.value, dict(r.headers)["reason"].decode(), int(dict(r.headers)["offset"])) for r in found] == [
+        (whole, reason, 12 + 3 * k) for k, (whole, (_, reason)) in enumerate(zip(broken, ways, strict=True))
+    ]
+    assert balanced(counted, "readings")["rejected"] == 4
