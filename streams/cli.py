@@ -7,7 +7,7 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -19,8 +19,8 @@ import typer
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from replay.history import Source, Tally
 from replay.layout import read_areas
@@ -28,11 +28,10 @@ from replay.send import SendError, Shape
 from replay.send import send as publish
 from replay.sources import open_sources
 from schemas.alert import Alert
-from schemas.wire import decode_alert
 from streams import rules
 from streams import topics as names
 from streams.log_limit import LIMIT
-from streams.logs import UnansweredError, read_to_end, reader
+from streams.logs import UnansweredError, alert_of, read_to_end, reader, visible
 from streams.rules import RulesFile
 from streams.settings import Settings, load
 
@@ -44,7 +43,7 @@ registry = typer.Typer(help="Master data: areas with their meters, customers and
 app.add_typer(registry, name="registry")
 app.add_typer(rules.app, name="rules")
 
-out, err = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False)
+out, err = Console(highlight=False, markup=False, soft_wrap=True), Console(stderr=True, highlight=False)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Sources = Annotated[list[str], typer.Argument(help="Files, folders, or `town` for a simulated one.")]
@@ -262,14 +261,15 @@ def send_source(settings: Settings, source: Source, shape: Shape, speed: float |
             out.print(f"{count:12,} {done}: {reason}, first at {source.tally.first[reason]}")
 
 
-async def told_alerts(settings: Settings, *, past: bool) -> AsyncIterator[Alert]:
+async def told_alerts(settings: Settings, *, past: bool) -> AsyncGenerator[Alert, None]:
     """Alerts as they are told, for ever."""
     async with reader(settings) as consumer:
         tps = alert_partitions(settings)
         consumer.assign(tps)
         await (consumer.seek_to_beginning if past else consumer.seek_to_end)(*tps)
         async for record in consumer:
-            yield decode_alert(record.value)
+            if alert := alert_of(record):
+                yield alert
 
 
 async def last_states(settings: Settings) -> list[Alert]:
@@ -278,7 +278,11 @@ async def last_states(settings: Settings) -> list[Alert]:
     async with reader(settings) as consumer:
         starts = await consumer.beginning_offsets(alert_partitions(settings))
         async for _, records in read_to_end(consumer, starts):
-            last |= {alert.id: alert for record in records for alert in [decode_alert(record.value)]}
+            for record in records:
+                if alert := alert_of(record):
+                    last[alert.id] = alert
+                elif record.value is None:
+                    last.pop((record.key or b"").decode(errors="replace"), None)
     standing = (alert for alert in last.values() if alert.state != "withdrawn")
     return sorted(standing, key=lambda alert: (alert.raised, alert.id))
 
@@ -288,14 +292,15 @@ def alert_partitions(settings: Settings) -> list[TopicPartition]:
     return [TopicPartition(settings.topic(names.ALERTS), number) for number in range(settings.partitions)]
 
 
-def line(alert: Alert, zone: ZoneInfo, *, chinese: bool) -> str:
+def line(alert: Alert, zone: ZoneInfo, *, chinese: bool) -> Text:
     """An alert for people."""
     when = datetime.fromtimestamp(alert.at, zone).strftime("%Y-%m-%d %H:%M")
-    held = f" [dim](held: {alert.held})[/]" if alert.held else ""
-    colour = COLOURS[alert.severity] if alert.change in ("raised", "escalated") else "dim"
+    held = f" (held: {alert.held})" if alert.held else ""
+    colour = COLOURS.get(alert.severity, "dim") if alert.change in ("raised", "escalated") else "dim"
     where = f"{alert.area} {alert.subject}" if alert.subject != alert.area else alert.area
-    said = escape(f"{where:24} {alert.zh if chinese else alert.en}")
-    return f"{when} [{colour}]{alert.severity} {alert.change:9}[/] {said}{held}"
+    said = visible(f"{where:24} {alert.zh if chinese else alert.en}")
+    change = f"{alert.severity} {alert.change:9}"
+    return Text.assemble(f"{when} ", (change, colour), f" {said}", (visible(held), "dim"))
 
 
 def show_json(value: Any) -> None:

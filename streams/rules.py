@@ -35,7 +35,7 @@ from detectors.rulebook import (
 from schemas.rules import Rulebook, RulebookError, decode_rulebook, rulebook_of, unknown_fields
 from streams import topics
 from streams.answers import answered
-from streams.logs import UnansweredError, read_to_end, reader
+from streams.logs import UnansweredError, read_to_end, reader, visible
 from streams.outbox import producer
 from streams.settings import Settings
 from streams.settings import load as load_settings
@@ -44,7 +44,8 @@ KEY = b"rules"
 log = logging.getLogger("meterwatch")
 
 app = typer.Typer(help="Rules: what they are set to, and publishing other settings.", no_args_is_help=True)
-out, err = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False, soft_wrap=True)
+out = Console(highlight=False, markup=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 RulesFile = Annotated[Path | None, typer.Option("--rules", help="A rulebook such as deploy/rules.toml.")]
 File = Annotated[Path, typer.Argument(help="A rulebook such as deploy/rules.toml.")]
@@ -114,7 +115,7 @@ async def newest(settings: Settings) -> Rulebook:
                 try:
                     found = published(record.key, record.value, found)
                 except RulebookError as error:
-                    err.print(f"offset {record.offset} of `{tp.topic}` is passed over: {error}")
+                    err.print(f"offset {record.offset} of `{tp.topic}` is passed over: {visible(str(error))}")
     return found
 
 
@@ -152,9 +153,9 @@ def show(context: typer.Context, name: str, rules: RulesFile = None, on_topic: P
         raise ValueError(f"there is no rule {name}" + (f"; did you mean {near[0]}?" if near else ""))
     rule = found[name]
     out.print(f"{name}, {rule.title[0]} {rule.title[1]}: {rule.status}, version {rule.version}\n")
-    out.print(f"{inspect.getdoc(rule.judge)}\n", markup=False)
+    out.print(f"{inspect.getdoc(rule.judge)}\n")
     for line in facts(rule):
-        out.print(line, markup=False)
+        out.print(line)
     out.print(f"- Cases: tests/cases/{name}.toml")
 
 

@@ -8,7 +8,9 @@ import os
 import re
 import sys
 import time
+from contextlib import aclosing
 
+import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -20,7 +22,7 @@ from replay.town import Town
 from schemas.alert import Alert
 from schemas.wire import encode_alert
 from streams import rules
-from streams.cli import main
+from streams.cli import main, told_alerts
 from streams.settings import load
 from streams.topics import ALERTS, TOPICS
 
@@ -176,6 +178,59 @@ def test_alerts_are_listed_by_their_last_state(command, on_broker, broker):
     _, output, _ = command("alerts", "--once", "--held", "--json")
     assert [json.loads(line)["id"] for line in output.splitlines()] == ["a1", "a2"]
 
+
+def test_what_is_no_alert_is_passed_over_with_a_word(command, on_broker, broker, caplog):
+    command("topics")
+    prefix = "test_what_is_no_alert_is_passed_over_with_a_word."
+    settings = load({"METERWATCH_BROKERS": broker.address, "METERWATCH_PREFIX": prefix, "METERWATCH_PARTITIONS": "2"})
+    odd = replace(ALERT, id="a2", severity=9, raised=ALERT.at + 1, en="[/red] \x1b[2J", held="[/x]\r")
+    values = [
+        encode_alert(ALERT)[1], None, b"", b"{", b"\xff", b"[" * 5_000, encode_alert(odd)[1],
+        encode_alert(replace(ALERT, id="a3"))[1], msgspec.json.encode(replace(ALERT, at=10**18)),
+    ]  # fmt: skip
+
+    async def tell() -> None:
+        async with AIOKafkaProducer(bootstrap_servers=broker.address, transactional_id="somebody") as producer:
+            for value in values:
+                async with producer.transaction():
+                    await producer.send_and_wait(settings.topic(ALERTS), value, b"a9", 0)
+            async with producer.transaction():
+                await producer.send_and_wait(settings.topic(ALERTS), None, b"a3", 0)
+            await producer.begin_transaction()
+            await producer.send_and_wait(settings.topic(ALERTS), encode_alert(replace(ALERT, id="a4"))[1], b"a4", 0)
+            await producer.abort_transaction()
+
+    async def follow() -> list[str]:
+        async with aclosing(told_alerts(settings, past=True)) as alerts:
+            return [(await anext(alerts)).id for _ in range(3)]
+
+    asyncio.run(tell())
+    code, output, _ = command("alerts", "--once", "--held")
+    assert code == 0
+    assert output.splitlines() == [
+        "2026-03-02 00:00 1 raised    A1 M1                    Phase A [of 3] has lost its voltage.",
+        "2026-03-02 00:00 9 raised    A1 M1                    [/red] \\x1b[2J (held: [/x]\\r)",
+    ]
+    assert caplog.text.count("is passed over") == 7
+    assert "it has no value" in caplog.text
+    assert asyncio.run(follow()) == ["a1", "a2", "a3"]
+
+
+def test_what_is_no_rulebook_is_passed_over_with_a_word(command, on_broker, broker):
+    command("topics")
+    topic = "test_what_is_no_rulebook_is_passed_over_with_a_word.rules"
+
+    async def tell() -> None:
+        async with AIOKafkaProducer(bootstrap_servers=broker.address, transactional_id="somebody else") as producer:
+            for value in (None, b"", b"\xff", b"[" * 5_000, b'{"rules": {"[/red]\\u001b": 1}}', b"7", b'{"rules": []}'):
+                async with producer.transaction():
+                    await producer.send_and_wait(topic, value, rules.KEY, 0)
+
+    asyncio.run(tell())
+    code, output, error = command("rules", "list", "--published", "--json")
+    assert (code, len(json.loads(output))) == (0, len(RULES))
+    assert error.count("is passed over") == 6
+    assert "\x1b" not in error
 
 
 CHANGED = """
