@@ -7,7 +7,7 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -28,6 +28,7 @@ from replay.send import SendError, Shape
 from replay.send import send as publish
 from replay.sources import open_sources
 from schemas.alert import Alert
+from schemas.columns import Batch, Stages
 from streams import rules
 from streams import topics as names
 from streams.log_limit import LIMIT
@@ -244,6 +245,8 @@ def demo(
 def send_source(settings: Settings, source: Source, shape: Shape, speed: float | None, *, json: bool) -> None:
     """Publishes a history, shows how far it has come, and in the end what was sent. Raises SendError, TopicError."""
     asyncio.run(names.ensure(settings))
+    seen: set[str] = set()
+    source = replace(source, batches=noted(source.batches, seen))
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True, disable=json or not err.is_terminal) as bar:
         task = bar.add_task(source.name, total=source.rows or None)
@@ -259,6 +262,17 @@ def send_source(settings: Settings, source: Source, shape: Shape, speed: float |
     for done, reasons in (("left out", source.refused), ("mended", source.tally.mended)):
         for reason, count in reasons.items():
             out.print(f"{count:12,} {done}: {reason}, first at {source.tally.first[reason]}")
+    if strangers := sorted(seen.difference(area.area for area in source.areas)):
+        told = f"{len(strangers)} areas came without a record, such as {strangers[0]}"
+        out.print(f"{told}: workers reject what the registry does not know, see `unknown_area`")
+
+
+def noted(batches: Iterator[Batch], areas: set[str]) -> Iterator[Batch]:
+    """The same batches; areas that need a record of the registry are noted."""
+    for batch in batches:
+        if not isinstance(batch, Stages):
+            areas.update(batch.areas)
+        yield batch
 
 
 async def told_alerts(settings: Settings, *, past: bool) -> AsyncGenerator[Alert, None]:

@@ -51,6 +51,8 @@ class Metrics:
         }
         self.rejected = counter("rejected", "Rows rejected, by reason.", "kind", "reason")
         self.doubted = counter("doubted", "Single values taken for unknown, by reason.", "kind", "reason")
+        self.misplaced = counter("misplaced", "Rows of areas that belong to another partition.", "kind")
+        self.unknown_rows = counter("unknown_rows", "Events and payments of nobody whom the registry has.", "kind")
         self.alerts = counter("alerts", "Alert messages told.", "rule", "severity", "change")
         self.held = counter("alerts_held", "Alert messages that policy holds back, by reason.", "rule", "reason")
         self.reset = counter("state_reset", "Owners of state that could not be taken over and started afresh.", "owner")
@@ -74,6 +76,7 @@ class Metrics:
         self.checkpoint_age = gauge("checkpoint_age_seconds", "Since the last checkpoint was taken.", "partition")
         self.checkpoint_bytes = gauge("checkpoint_bytes", "State in the last checkpoint.", "partition")
         self.meters = gauge("meters", "Meters held.", "partition")
+        self.unknown_meters = gauge("unknown_meters", "Meters held that no record of the registry has.", "partition")
         self._begin()
 
     def serve(self, host: str, port: int) -> int:
@@ -134,7 +137,11 @@ class Metrics:
         """Takes the gauges of a part away that others hold now."""
         for topic in topics:
             _drop(self.lag, topic, str(partition))
-        for gauge in (self.lag_time, self.checkpoint_time, self.checkpoint_age, self.checkpoint_bytes, self.meters):
+        gauges = (
+            self.lag_time, self.checkpoint_time, self.checkpoint_age, self.checkpoint_bytes, self.meters,
+            self.unknown_meters,
+        )  # fmt: skip
+        for gauge in gauges:
             _drop(gauge, str(partition))
 
     def _begin(self) -> None:
@@ -150,6 +157,8 @@ class Metrics:
             (self.alerts, labels.alerts()),
             (self.held, labels.suppressed()),
             (self.reset, labels.owners()),
+            (self.misplaced, [(kind,) for kind in labels.KINDS]),
+            (self.unknown_rows, [("events",), ("payments",)]),
         )
         for counter, label_sets in known:
             for values in label_sets:

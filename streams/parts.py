@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from detectors.engine import Engine
 from detectors.rulebook import NOTHING
 from schemas.alert import Alert
-from schemas.columns import Batch
+from schemas.columns import Batch, Mask
 from schemas.rules import Rulebook
 from streams.checkpoints import Written
 from streams.fetched import Record, Span
@@ -87,6 +87,7 @@ class InHand(NamedTuple):
     chunk: Chunk
     batch: Batch
     rows: int  # that the engine contains
+    kept: Mask | None = None  # those of all that may be judged, None for all
 
 
 class Progress(NamedTuple):
@@ -229,26 +230,31 @@ class Part:
         self.waiting_bytes[topic] -= sum(arrival.size for arrival in taken)
         return Chunk(topic, taken)
 
-    def begin(self, chunk: Chunk, batch: Batch | None) -> None:
-        """Takes a chunk in hand, as decoded; rows that the engine contains already are not judged again."""
+    def begin(self, chunk: Chunk, batch: Batch | None, kept: Mask | None = None) -> None:
+        """Takes a chunk in hand, as decoded; rows that the engine contains already are not judged again.
+
+        Rows that are not kept count all the same, for another time others may be.
+        """
         if batch is None:
             self.done(chunk, 0)
         else:
-            self.in_hand = InHand(chunk, batch, min(self.begun.get(chunk.topic, 0), len(batch)))
+            self.in_hand = InHand(chunk, batch, min(self.begun.get(chunk.topic, 0), len(batch)), kept)
 
     def judge(self, hand: InHand) -> Judged:
         """Judges the next piece of what is in hand, of about STEP_SECONDS: a history of few meters goes slowly."""
         rows = max(1, int(self._pace * STEP_SECONDS))
         whole = hand.rows == 0 and rows >= len(hand.batch)
-        piece = hand.batch if whole else hand.batch.rows(slice(hand.rows, hand.rows + rows))
+        part = slice(hand.rows, hand.rows + rows)
+        piece = hand.batch if whole else hand.batch.rows(part)
+        kept = piece if hand.kept is None else piece.rows(hand.kept[part])
         began = time.thread_time()
-        alerts = self.engine.step(piece)
+        alerts = self.engine.step(kept)
         return Judged(len(piece), alerts, self.engine.rejected, time.thread_time() - began)
 
     def contain(self, hand: InHand, judged: Judged) -> None:
         """Notes that the engine contains a piece of what is in hand; the chunk is done with its last."""
         rows = hand.rows + judged.rows
-        if judged.rows:
+        if judged.rows and hand.kept is None:
             self._pace = judged.rows / max(judged.seconds, 1e-6)
         topic = hand.chunk.topic
         self.begun[topic] = max(self.begun.get(topic, 0), rows)

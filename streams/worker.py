@@ -27,12 +27,10 @@ from faust.types import TP, EventT
 from detectors.engine import Engine, SnapshotError
 from detectors.rulebook import NOTHING, applied, changes, problems
 from schemas.alert import Alert
-from schemas.columns import Batch, Readings
+from schemas.columns import Readings
 from schemas.rules import RulebookError
 from schemas.wire import (
-    Message,
     Refusal,
-    decode_areas,
     decode_events,
     decode_payments,
     decode_readings,
@@ -43,7 +41,7 @@ from streams.answers import answered
 from streams.checkpoints import CheckpointError, Written
 from streams.deliveries import Deliveries, Producer
 from streams.fetched import Record, Span
-from streams.intake import messages_of, refusals_of, sound
+from streams.intake import Decode, Intake, refusals_of, sound
 from streams.logs import UnansweredError, alert_of, read_to_end, reader
 from streams.metrics import Metrics
 from streams.outage import Outage
@@ -75,7 +73,6 @@ class Captured(NamedTuple):
     events: dict[str, EventT[Any]]  # that are acknowledged when it is written
 
 
-Decode = Callable[[Sequence[Message]], tuple[Batch | None, list[Refusal]]]
 DECODERS: dict[str, tuple[str, Decode]] = {
     READS: ("readings", decode_readings),
     EVENTS: ("events", decode_events),
@@ -108,6 +105,7 @@ class Worker:
         self._stopping = False
         self._kept: dict[int, Part] = {}  # handed over, and perhaps taken back unchanged
         self._engines = EngineThread(metrics)
+        self._intake = Intake(settings, metrics)
         self._turn = asyncio.Lock()  # held by whoever moves an engine or the parts
         self._writing = asyncio.Lock()  # held while a checkpoint is written; taken before the turn
         self._arrived = asyncio.Event()
@@ -355,10 +353,11 @@ class Worker:
             return True
 
         kind, decode = DECODERS[chunk.topic]
-        batch, refusals = await self._engines.run("decode", _decoded, decode, records)
-        part.begin(chunk, batch)
-        if refusals:
-            await self._refuse(part, chunk.topic, kind, records, refusals)
+        registry = part.engine.registry
+        decoded = await self._engines.run("decode", self._intake.decode, part.number, registry, decode, records)
+        part.begin(chunk, decoded.batch, decoded.kept)
+        if decoded.refusals:
+            await self._refuse(part, chunk.topic, kind, records, decoded.refusals)
         return True
 
     async def _step(self, part: Part) -> None:
@@ -377,7 +376,7 @@ class Worker:
             await self._outbox.tell(part.number, judged.alerts, hand.chunk.came)
 
     async def _enroll(self, part: Part, records: Sequence[Record]) -> None:
-        refusals = await self._engines.run("enroll", _enrolled, part.engine, records)
+        refusals = await self._engines.run("enroll", self._intake.enroll, part.number, part.engine, records)
         if refusals:
             await self._refuse(part, REGISTRY, REGISTRY, records, refusals)
 
@@ -530,6 +529,8 @@ class Worker:
         self.metrics.tell(Counter(engine.told) - part.told)
         part.counted, part.told = Counter(engine.counts), Counter(engine.told)
         self.metrics.meters.labels(str(part.number)).set(engine.meters)
+        strangers = self._intake.unknown_meters(part.number, engine)
+        self.metrics.unknown_meters.labels(str(part.number)).set(strangers)
         self.metrics.saved(part.number, part.written.taken, part.written.size)
 
     async def _beat(self) -> NoReturn:
@@ -608,17 +609,6 @@ class Worker:
 
 def _alerts_of(records: Sequence[ConsumerRecord]) -> list[Alert]:
     return [alert for record in records if (alert := alert_of(record))]
-
-
-def _decoded(decode: Decode, records: Sequence[Record]) -> tuple[Batch | None, list[Refusal]]:
-    return decode(messages_of(records))
-
-
-def _enrolled(engine: Engine, records: Sequence[Record]) -> list[Refusal]:
-    """Takes master data in; what could not be read."""
-    areas, refusals = decode_areas(messages_of(records))
-    engine.enroll(areas)
-    return refusals
 
 
 def _start(tp: TopicPartition, contained: int | None, first: int, end: int) -> int:

@@ -40,6 +40,7 @@ def environment(broker: Broker, request: pytest.FixtureRequest) -> dict[str, str
         "METERWATCH_CHECKPOINT_SECONDS": "0.5",
         "METERWATCH_SESSION_SECONDS": "6",
         "METERWATCH_METRICS_PORT": "0",
+        "METERWATCH_UNKNOWN_AREA": "judge",  # most tests send no master data
     }
 
 

@@ -66,7 +66,7 @@ SETTLING = 300  # seconds until everything is judged when the storm is over
 MOST = 4  # workers at once
 ENVIRONMENT = {
     "METERWATCH_CLOCK": "stream", "METERWATCH_INTERVAL": str(INTERVAL), "METERWATCH_CHECKPOINT_SECONDS": "1",
-    "METERWATCH_SESSION_SECONDS": "6", "METERWATCH_METRICS_PORT": "0",
+    "METERWATCH_SESSION_SECONDS": "6", "METERWATCH_METRICS_PORT": "0", "METERWATCH_UNKNOWN_AREA": "judge",
 }  # fmt: skip
 RESTARTS = 3  # that a broker may need
 PAUSE = 15.0  # seconds that partitions may take to find their workers before the next kill

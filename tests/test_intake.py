@@ -7,25 +7,42 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.structs import ConsumerRecord
 from kafka import KafkaProducer
 
 from detectors.rulebook import NOTHING
+from replay.sources import open_sources
 from streams.broker import Broker
+from streams.cli import send_source
 from streams.fetched import LZ4
+from streams.intake import partition_of
 from streams.logs import alert_of
 from streams.rules import newest
 from streams.settings import Settings, load
-from streams.topics import ALERTS, CHECKPOINTS, READS, REGISTRY, REJECTS, RULES, ensure
+from streams.topics import (
+    ALERTS,
+    CHECKPOINTS,
+    EVENTS,
+    PAYMENTS,
+    READS,
+    REGISTRY,
+    REJECTS,
+    RULES,
+    WORKFLOW,
+    ensure,
+)
 from tests.test_fetched import stamped
 from tests.workers import Samples, WorkerProcess, contained, records, told, wait
 
 AT = 1_709_251_200  # 2024-03-01T00:00:00Z
 STALL = "3"  # seconds
+DATA = Path(__file__).parent / "data"
 JSON = (("content-type", b"application/json"),)
 Rows = Sequence[dict[str, Any]]
 
@@ -50,21 +67,20 @@ class Sender:
         self._settings, self._transaction = settings, transaction
 
     async def __aenter__(self) -> Self:
-        self.producer = AIOKafkaProducer(
-            bootstrap_servers=self._settings.servers, transactional_id=self._transaction
-        )  # fmt: skip
+        self.producer = AIOKafkaProducer(bootstrap_servers=self._settings.servers, transactional_id=self._transaction)
         await self.producer.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.producer.stop()
 
-    async def send(self, topic: str, rows: Rows, partition: int | None = None) -> None:
+    async def send(self, topic: str, rows: Rows, partition: int | None = None, *, keyed: bool = True) -> None:
         for row in rows:
-            value, key = json.dumps(row).encode(), row["area"].encode()
-            await self.producer.send_and_wait(
-                self._settings.topic(topic), value, key, partition, headers=list(JSON)
-            )  # fmt: skip
+            key = str(row.get("area", row.get("section"))).encode()
+            await self.put(topic, json.dumps(row).encode(), key if keyed else None, partition)
+
+    async def put(self, topic: str, value: bytes, key: bytes | None, partition: int | None) -> None:
+        await self.producer.send_and_wait(self._settings.topic(topic), value, key, partition, headers=list(JSON))
 
 
 class Name(str):
@@ -261,3 +277,120 @@ def test_batches_that_are_damaged_on_a_brokers_disk_are_rejected_and_reading_goe
         (whole, reason, 12 + 3 * k) for k, (whole, (_, reason)) in enumerate(zip(broken, ways, strict=True))
     ]
     assert balanced(counted, "readings")["rejected"] == 4
+
+
+def of(settings: Settings, partition: int, count: int = 2) -> list[str]:
+    """Areas of a partition."""
+    names = (f"A{k}" for k in range(10_000))
+    return list(islice((name for name in names if partition_of(name, settings.partitions) == partition), count))
+
+
+def reasons(rejected: Sequence[ConsumerRecord]) -> Counter[tuple[str, str]]:
+    """How many records were rejected from which topic with which reason."""
+    return Counter((dict(r.headers)["topic"].decode(), dict(r.headers)["reason"].decode()) for r in rejected)
+
+
+@pytest.mark.parametrize("misplaced", ["reject", "judge"])
+def test_an_area_in_another_partition_than_its_own_is_rejected_and_named(settings, environment, tmp_path, misplaced):
+    """As by librdkafka's default partitioner, and by a client that tells no key."""
+    (here, there, keyless), (other,) = of(settings, 1, 3), of(settings, 2, 1)
+    now = time.time()
+    rows: dict[str, dict[str, Any]] = {
+        READS: {"meter": "M1", "at": AT, "kwh": 1}, EVENTS: {"meter": "M1", "at": AT, "event": "cover_open"},
+        PAYMENTS: {"customer": "CM1", "at": int(now), "payment": "topup", "amount": 1},
+    }  # fmt: skip
+
+    async def scatter() -> None:
+        async with Sender(settings) as sender:
+            for area in (here, there, keyless):
+                await sender.send(REGISTRY, [area_of(area)], 1)
+            await sender.send(REGISTRY, [area_of(other)], 1)
+            for topic, row in rows.items():
+                await sender.send(topic, [row | {"area": here}, row | {"area": there}], 1)
+                await sender.send(topic, [row | {"area": there}, row | {"area": other}], 0)
+                await sender.send(topic, [row | {"area": here}, row | {"area": other}], 1, keyed=False)
+            stage = {"item": "W1", "at": int(now), "stage": "review", "progress": "started"}
+            await sender.send(WORKFLOW, [stage | {"section": here}], 1)
+            await sender.send(WORKFLOW, [stage | {"section": here}], 3)
+            both = [rows[READS] | {"area": area, "at": AT + 900} for area in (here, other)]
+            await sender.put(READS, json.dumps(both).encode(), None, 1)
+
+    asyncio.run(scatter())
+    with WorkerProcess(environment | {"METERWATCH_MISPLACED": misplaced}, tmp_path / "log") as worker:
+        wait(lambda: contained(settings))
+        wait(lambda: worker.scrape()["meterwatch_rows_total", ("readings",)] == 8)
+        time.sleep(2)
+        counted, said = worker.scrape(), worker.log.read_text()
+        assert worker.end() == 0
+    found = reasons(asyncio.run(records(settings, REJECTS)))
+    for kind, count in (("readings", 4), ("events", 3), ("payments", 3), ("stages", 1)):
+        assert counted["meterwatch_misplaced_total", (kind,)] == count
+        balanced(counted, kind)
+    assert said.count("wrong_partition: ") == 3  # once for each partition that has any
+    assert f"{there} belongs to partition 1 by Kafka's murmur2, not to 0" in said
+    if misplaced == "judge":
+        assert not found
+        return
+    assert found == {
+        (settings.topic(REGISTRY), "wrong_partition"): 1, (settings.topic(WORKFLOW), "wrong_partition"): 1,
+        **{(settings.topic(topic), "wrong_partition"): 2 for topic in rows},
+        **{(settings.topic(topic), "no_key"): 1 for topic in (EVENTS, PAYMENTS)}, (settings.topic(READS), "no_key"): 2,
+    }  # fmt: skip
+
+
+def test_an_area_that_no_registry_knows_is_rejected_and_meters_that_it_does_not_know_are_counted(
+    settings, environment, tmp_path
+):
+    known, unknown = of(settings, 1)
+    environment = {name: value for name, value in environment.items() if name != "METERWATCH_UNKNOWN_AREA"}
+    strangers = [row | {"meter": "M9"} for row in registers(known)]
+    later = [row | {"area": unknown} for row in registers(known, 21)]
+    payment = {"at": int(time.time()), "payment": "topup", "amount": 1, "area": known}
+
+    async def fill() -> None:
+        await send(settings, REGISTRY, [area_of(known)])
+        await send(settings, READS, registers(known) + strangers)
+        await send(settings, READS, [row | {"area": unknown} for row in registers(known)])
+        opened = {"area": known, "at": AT, "event": "cover_open"}
+        await send(settings, EVENTS, [opened | {"meter": meter} for meter in ("M1", "M8")])
+        await send(settings, EVENTS, [{"area": unknown, "at": AT, "event": "planned_outage"}])
+        await send(settings, PAYMENTS, [payment | {"customer": name} for name in ("CM1", "C8", "C9")])
+
+    asyncio.run(fill())
+    with WorkerProcess(environment, tmp_path / "log") as worker:
+        wait(lambda: contained(settings))
+        wait(lambda: worker.scrape()["meterwatch_unknown_meters", ("1",)] == 1)
+        counted = worker.scrape()
+        assert balanced(counted, "readings")["rejected"] == 12
+        asyncio.run(send(settings, REGISTRY, [area_of(unknown)]))
+        wait(lambda: worker.scrape()["meterwatch_meters", ("1",)] == 7)
+        asyncio.run(send(settings, READS, later))
+        wait(lambda: worker.scrape()["meterwatch_rows_total", ("readings",)] == 48)
+        assert worker.scrape()["meterwatch_rejected_total", ("readings", "no_area")] == 12
+        said = worker.log.read_text()
+        assert worker.end() == 0
+    assert counted["meterwatch_unknown_rows_total", ("events",)] == 1
+    assert counted["meterwatch_unknown_rows_total", ("payments",)] == 2
+    assert counted["meterwatch_rejected_total", ("events", "no_area")] == 1
+    assert said.count("1 meters are in no record of the registry, such as M9 of " + known) == 1
+    assert f"the registry has no record of 1 areas, such as {unknown}" in said
+    found = reasons(asyncio.run(records(settings, REJECTS)))
+    assert found == {(settings.topic(READS), "no_area"): 12, (settings.topic(EVENTS), "no_area"): 1}
+
+
+def test_files_that_are_sent_come_with_the_areas_that_their_layout_infers(settings, environment, tmp_path, capsys):
+    environment = {name: value for name, value in environment.items() if name != "METERWATCH_UNKNOWN_AREA"}
+    source = open_sources([DATA / "garden4_current.csv.gz", DATA / "garden4_voltage.csv.gz"])
+    send_source(settings, source, "packed", None, json=False)
+    assert "without a record" not in capsys.readouterr().out
+    with WorkerProcess(environment, tmp_path / "log") as worker:
+        wait(lambda: contained(settings))
+        wait(lambda: worker.scrape()["meterwatch_rows_total", ("readings",)] == source.rows)
+        assert balanced(worker.scrape(), "readings")["rejected"] == 0
+        assert worker.end() == 0
+
+
+def test_files_whose_areas_have_no_record_are_named_when_they_are_sent(settings, tmp_path, capsys):
+    (tmp_path / "own.csv").write_text("meter,area,at,kwh\nM1,A7,2026-03-01T00:00:00Z,1\n")
+    send_source(settings, open_sources([tmp_path / "own.csv"]), "packed", None, json=False)
+    assert "1 areas came without a record, such as A7" in capsys.readouterr().out

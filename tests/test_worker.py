@@ -146,7 +146,7 @@ def test_what_cannot_be_read_is_rejected_with_its_reason(settings, environment, 
         ) as producer:
             for value in [*poison, good]:
                 headers = [("content-type", JSON.encode())] if value == good else []
-                await producer.send_and_wait(settings.topic(READS), value, b"A1", 2, headers=headers)
+                await producer.send_and_wait(settings.topic(READS), value, b"A1", headers=headers)
 
     asyncio.run(produce())
     with WorkerProcess(environment, tmp_path / "log") as worker:
@@ -162,7 +162,7 @@ def test_what_cannot_be_read_is_rejected_with_its_reason(settings, environment, 
         assert headers.pop("reason")
         assert headers.pop("detail")
         size = str(len(poison[offset]))
-        assert headers == {"topic": settings.topic(READS), "partition": "2", "offset": str(offset), "bytes": size}
+        assert headers == {"topic": settings.topic(READS), "partition": "3", "offset": str(offset), "bytes": size}
         assert counted["meterwatch_rejected_total", ("readings", dict(record.headers)["reason"].decode())] > 0
 
 
@@ -171,7 +171,7 @@ def test_a_reading_from_the_future_is_set_aside(settings, environment, tmp_path)
 
     async def produce() -> None:
         async with AIOKafkaProducer(bootstrap_servers=settings.brokers) as producer:
-            await producer.send_and_wait(settings.topic(READS), value, b"A1", 1)
+            await producer.send_and_wait(settings.topic(READS), value, b"A1")
 
     asyncio.run(produce())
     with WorkerProcess(environment, tmp_path / "log") as worker:

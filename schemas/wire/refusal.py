@@ -29,8 +29,10 @@ class Reason(StrEnum):
     OUT_OF_RANGE = "out_of_range"  # a number that measures nothing
     BAD_TIME = "bad_time"  # unreadable, without offset, not from 2000 on and before 2100, or ahead of the broker
     BAD_ID = "bad_id"  # empty, longer than 128 characters, or not printable
-    NO_AREA = "no_area"  # neither in the key nor in the value
+    NO_AREA = "no_area"  # neither in the key nor in the value, or none that the registry has
     AREA_MISMATCH = "area_mismatch"  # key and value name different areas
+    WRONG_PARTITION = "wrong_partition"  # not the one that the area belongs to
+    NO_KEY = "no_key"  # nor the right partition
     CORRUPT = "corrupt"  # a batch or a record of the log: its checksum, its lengths or what it is compressed to
     UNKNOWN_CODEC = "unknown_codec"  # how a batch is compressed
     UNKNOWN_MAGIC = "unknown_magic"  # of a batch's layout
