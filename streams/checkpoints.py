@@ -38,6 +38,7 @@ CHUNK = 512 << 10  # bytes, within what brokers take by default
 SLOTS = 2
 MANIFEST = "manifest"
 NOTHING_BEGUN: Mapping[str, int] = MappingProxyType({})
+UNMARKED: Mapping[str, Mark] = MappingProxyType({})
 WRITER = os.urandom(6).hex()  # this process among all that write checkpoints
 
 
@@ -53,6 +54,19 @@ class Layout(msgspec.Struct):
     """What a manifest of any layout says."""
 
     layout: int
+
+
+class Mark(NamedTuple):
+    """What tells a record from another in its place."""
+
+    offset: int
+    timestamp: int  # Unix milliseconds, 0 unknown
+    checksum: int  # CRC-32 of key and value
+
+
+def mark_of(offset: int, timestamp: int | None, key: bytes | None, value: bytes | None) -> Mark:
+    """The mark of a record."""
+    return Mark(offset, timestamp or 0, zlib.crc32(value or b"", zlib.crc32(key or b"")))
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -72,6 +86,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     agreed: int = -1  # offset of `alerts` before which nothing is told but what the state knows; -1 unknown
     begun: dict[str, int] = {}  # by topic, how many rows from its offset on the state contains as well
     pace: float = 0.0  # rows that were judged in a second of CPU; 0 unknown
+    marks: dict[str, Mark] = {}  # by topic, the last record that the state contains
+    epoch: int = 0  # how often a topic that was another was judged from its beginning
 
 
 class Checkpoint(NamedTuple):
@@ -82,9 +98,10 @@ class Checkpoint(NamedTuple):
     begins: int
 
     @property
-    def contains(self) -> tuple[int, int]:
-        """How many offsets of all topics it is past, and how many rows beyond them."""
-        return sum(self.manifest.offsets.values()), sum(self.manifest.begun.values())
+    def contains(self) -> tuple[int, int, int]:
+        """How many offsets of all topics it is past since they were judged anew, and how many rows beyond them."""
+        manifest = self.manifest
+        return manifest.epoch, sum(manifest.offsets.values()), sum(manifest.begun.values())
 
 
 class Written(NamedTuple):
@@ -108,7 +125,8 @@ class Message(NamedTuple):
 
 def encode(
     state: bytes, offsets: Mapping[str, int], partitions: int, last: Written, rulebook: Rulebook = NOTHING,
-    agreed: int = -1, begun: Mapping[str, int] = NOTHING_BEGUN, pace: float = 0.0,
+    agreed: int = -1, begun: Mapping[str, int] = NOTHING_BEGUN, pace: float = 0.0, marks: Mapping[str, Mark] = UNMARKED,
+    epoch: int = 0,
 ) -> tuple[list[Message], Message]:
     """The chunks and the manifest of the checkpoint that follows the last."""
     sequence = last.sequence + 1
@@ -120,6 +138,7 @@ def encode(
         layout=LAYOUT, set=name, sequence=sequence, partitions=partitions, offsets=dict(offsets),
         checksums=[zlib.crc32(piece) for piece in pieces], taken=time.time(), rulebook=rulebook,
         agreed=agreed, begun={topic: rows for topic, rows in begun.items() if rows}, pace=pace,
+        marks=dict(marks), epoch=epoch,
     )  # fmt: skip
     chunks = [Message(f"{slot}/{k}".encode(), piece, headers) for k, piece in enumerate(pieces)]
     value = msgspec.msgpack.encode(manifest)
@@ -138,9 +157,13 @@ async def write(
     agreed: int = -1,
     begun: Mapping[str, int] = NOTHING_BEGUN,
     pace: float = 0.0,
+    marks: Mapping[str, Mark] = UNMARKED,
+    epoch: int = 0,
 ) -> Written:
     """Writes the checkpoint that follows the last; it counts when this returns. Raises KafkaError."""
-    chunks, manifest = await asyncio.to_thread(encode, state, offsets, partitions, last, rulebook, agreed, begun, pace)
+    chunks, manifest = await asyncio.to_thread(
+        encode, state, offsets, partitions, last, rulebook, agreed, begun, pace, marks, epoch
+    )
     sent = [await producer.send(tp.topic, m.value, m.key, tp.partition, headers=m.headers) for m in chunks]
     places = await asyncio.gather(*sent)
     end = await producer.send_and_wait(tp.topic, manifest.value, manifest.key, tp.partition, headers=manifest.headers)

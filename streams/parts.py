@@ -14,8 +14,8 @@ from detectors.rulebook import NOTHING
 from schemas.alert import Alert
 from schemas.columns import Batch, Mask
 from schemas.rules import Rulebook
-from streams.checkpoints import Written
-from streams.fetched import Record, Span
+from streams.checkpoints import UNMARKED, Mark, Written, mark_of
+from streams.fetched import Damage, Record, Span
 from streams.topics import READS, REGISTRY, SOURCES
 
 AHEAD = 3600  # seconds of event time by which readings may be judged before what came before them
@@ -95,6 +95,8 @@ class Progress(NamedTuple):
 
     begun: Mapping[str, int]
     pace: float  # rows a second of CPU, 0 unknown
+    marks: Mapping[str, Mark] = UNMARKED  # by topic, the last record judged
+    epoch: int = 0  # how often a topic that was another was judged from its beginning
 
 
 NO_PROGRESS = Progress({}, 0.0)
@@ -120,6 +122,8 @@ class Part:
         self.begun = dict(progress.begun)  # by topic, how many rows of what is next the engine contains already
         self.in_hand: InHand | None = None
         self.filed = dict(contained)  # by topic, the next offset to file
+        self.marks = dict(progress.marks)  # by topic, the last record judged
+        self.epoch = progress.epoch  # how often a topic that was another has been judged from its beginning
         self.written = written  # the last whole checkpoint
         self.there: dict[str, int] = {}  # by topic, where it ended when last looked at
         self.lags: Mapping[str, int] = {}  # by topic, records not judged when last looked at; empty before
@@ -144,6 +148,13 @@ class Part:
         self.alerts = alerts
         self.agreed = alerts if self.written.agreed < 0 else min(self.written.agreed, alerts)
         self.reconciled = False
+
+    def start_anew(self, topic: str, offset: int) -> None:
+        """Goes on with a topic that is another, from its beginning."""
+        self.start(topic, offset)
+        self.marks.pop(topic, None)
+        self.epoch += 1
+        self._saved = {}, {}
 
     def start(self, topic: str, offset: int) -> None:
         """Goes on with a topic at an offset."""
@@ -276,8 +287,9 @@ class Part:
         self.begun[chunk.topic] = max(self.begun.get(chunk.topic, 0) - rows, 0)
         if events := [arrival.event for arrival in chunk.arrivals if arrival.event is not None]:
             self.last_events[chunk.topic] = events[-1]
-        if records and (seconds := came(records[-1]) // 1000) > 0:
-            self.reached[chunk.topic] = seconds
+        if records and not isinstance(newest := records[-1], Damage):
+            self.marks[chunk.topic] = mark_of(newest.offset, newest.timestamp, newest.key, newest.value)
+            self.reached[chunk.topic] = came(newest) // 1000
         if rows:
             self._row_bytes[chunk.topic] = sum(arrival.size for arrival in chunk.arrivals) / rows
 

@@ -62,6 +62,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     clock: Literal["wall", "stream"] = "wall"  # stream: for a worker that is fed history
     misplaced: Literal["reject", "judge"] = "reject"  # rows of areas that belong to another partition
     unknown_area: Literal["reject", "judge"] = "reject"  # rows of areas that the registry has no record of
+    topic_changed: Literal["stop", "judge"] = "stop"  # when a source topic is another than was judged; judge: anew
     checkpoint_seconds: Seconds = 60.0
     stall_seconds: Seconds = 120.0  # without progress on waiting records, or on what it publishes, a worker then ends
     session_seconds: Annotated[float, msgspec.Meta(ge=6, le=300)] = 45.0  # silence after which the group drops a worker

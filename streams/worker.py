@@ -38,7 +38,7 @@ from schemas.wire import (
 )
 from streams import checkpoints
 from streams.answers import answered
-from streams.checkpoints import CheckpointError, Written
+from streams.checkpoints import CheckpointError, Mark, Written
 from streams.deliveries import Deliveries, Producer
 from streams.fetched import Record, Span
 from streams.intake import Decode, Intake, refusals_of, sound
@@ -47,6 +47,7 @@ from streams.metrics import Metrics
 from streams.outage import Outage
 from streams.outbox import Outbox
 from streams.parts import GapError, Part, Progress
+from streams.places import advice, change_of, marks_at
 from streams.rules import published
 from streams.settings import Settings
 from streams.thread import EngineThread
@@ -71,6 +72,7 @@ class Captured(NamedTuple):
     pace: float  # rows a second of CPU
     agreed: int  # as in the manifest
     events: dict[str, EventT[Any]]  # that are acknowledged when it is written
+    marks: dict[str, Mark]  # as in the manifest
 
 
 DECODERS: dict[str, tuple[str, Decode]] = {
@@ -187,7 +189,8 @@ class Worker:
         held = set(assigned)
         numbers = {tp.partition for tp in held}
         if held != {TP(topic, number) for topic in self.topics for number in numbers}:
-            fatal(f"partitions of one number come apart ({sorted(held)}): do all workers read the same topics?")
+            missing = sorted(set(self.topics) - {tp.topic for tp in held})
+            fatal(f"partitions of one number come apart: do all workers read the same topics, and is {missing} there?")
         await self._rules_known.wait()
         async with self._writing, self._turn:
             started = time.monotonic()
@@ -262,18 +265,45 @@ class Worker:
                 parts[number] = await self._engines.run("restore", self._revive, number, found[number])
             else:
                 parts[number] = self._kept[number]
-            here = {self.topics[tp.topic]: ends[tp] for tp in tps if tp.partition == number}
-            parts[number].resume(here, alerts[self._alerts(number)], until)
-            for tp in (tp for tp in tps if tp.partition == number):
-                name = self.topics[tp.topic]
-                if name != REGISTRY:
-                    parts[number].start(name, _start(tp, parts[number].judged.get(name), first[tp], ends[tp]))
+            parts[number].resume(self._of(parts[number], ends), alerts[self._alerts(number)], until)
+        await self._read_on(parts, first, ends)
         registry = [TopicPartition(self.settings.topic(REGISTRY), number) for number in numbers]
         async for tp, records in read_to_end(consumer, {tp: first[tp] for tp in registry}):
             await self._enroll(parts[tp.partition], records)
         for tp in registry:
             parts[tp.partition].start(REGISTRY, ends[tp])
         return parts
+
+    async def _read_on(
+        self, parts: Mapping[int, Part], first: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
+    ) -> None:
+        """Has parts go on with their source topics after what they contain. Raises CheckpointError."""
+        sources = {tp: (parts[tp.partition], self.topics[tp.topic]) for tp in ends if self.topics[tp.topic] != REGISTRY}
+        marks = {tp: mark for tp, (part, topic) in sources.items() if (mark := part.marks.get(topic))}
+        places = {tp: mark.offset for tp, mark in marks.items() if first[tp] <= mark.offset < ends[tp]}
+        found = await marks_at(self.settings, places)
+        for tp, (part, topic) in sources.items():
+            contained = part.judged.get(topic)
+            if contained is None:
+                part.start(topic, first[tp])
+            elif change := change_of(contained, marks.get(tp), found.get(tp), ends[tp]):
+                if self.settings.topic_changed == "stop":
+                    raise CheckpointError(advice(tp, contained, change))
+                log.warning("%s; it is judged from its beginning", advice(tp, contained, change))
+                part.start_anew(topic, first[tp])
+            else:
+                part.start(topic, max(contained, first[tp]))
+                self._lose(part, topic, contained, first[tp])
+
+    def _lose(self, part: Part, topic: str, due: int, first: int) -> None:
+        """Notes that records are gone that were not judged."""
+        if due >= first:
+            return
+        name = self.settings.topic(topic)
+        log.warning(
+            "`%s`, partition %d: records %d to %d are gone before they were judged; retention is too short",
+            name, part.number, due, first - 1,
+        )  # fmt: skip
 
     def _revive(self, number: int, checkpoint: checkpoints.Checkpoint | None) -> Part:
         rulebook = checkpoint.manifest.rulebook if checkpoint else self.rulebook
@@ -295,7 +325,8 @@ class Worker:
             )  # fmt: skip
         told = checkpoint.manifest
         written = Written(told.sequence, told.set, checkpoint.begins, told.taken, len(checkpoint.state), told.agreed)
-        return Part(number, engine, told.offsets, written, rulebook, Progress(told.begun, told.pace))
+        progress = Progress(told.begun, told.pace, told.marks, told.epoch)
+        return Part(number, engine, told.offsets, written, rulebook, progress)
 
     async def _follow_rules(self) -> NoReturn:
         """Keeps to what is published of rules."""
@@ -462,7 +493,7 @@ class Worker:
         offsets = {topic: part.judged[topic] for topic in SOURCES}
         begun = {topic: part.begun.get(topic, 0) for topic in SOURCES}
         state = await self._engines.run("snapshot", part.engine.snapshot)
-        return Captured(state, offsets, begun, part.pace, part.agreed, dict(part.last_events))
+        return Captured(state, offsets, begun, part.pace, part.agreed, dict(part.last_events), dict(part.marks))
 
     async def _write(self, part: Part, captured: Captured) -> None:
         await self._outbox.settle(part.number)
@@ -472,7 +503,7 @@ class Worker:
             written = await checkpoints.write(
                 self._producer, tp, captured.state, captured.offsets, partitions=self.settings.partitions,
                 last=part.written, rulebook=part.rulebook, agreed=captured.agreed, begun=captured.begun,
-                pace=captured.pace,
+                pace=captured.pace, marks=captured.marks, epoch=part.epoch,
             )  # fmt: skip
         except KafkaError as error:
             fatal(f"`{tp.topic}` does not take a checkpoint: {error!r}")
@@ -609,21 +640,3 @@ class Worker:
 
 def _alerts_of(records: Sequence[ConsumerRecord]) -> list[Alert]:
     return [alert for record in records if (alert := alert_of(record))]
-
-
-def _start(tp: TopicPartition, contained: int | None, first: int, end: int) -> int:
-    """Where to read a source partition on: after what the checkpoint contains, else from its earliest record."""
-    if contained is None:
-        return first
-    if contained > end:
-        raise CheckpointError(
-            f"the checkpoint contains `{tp.topic}`, partition {tp.partition} up to {contained}, which ends at {end}: "
-            f"the topic is not the one it was taken from. {checkpoints.START_AFRESH}"
-        )
-    if contained < first:
-        log.warning(
-            "`%s`, partition %d: records %d to %d are gone before they were judged; retention is too short",
-            tp.topic, tp.partition, contained, first - 1,
-        )  # fmt: skip
-        return first
-    return contained

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import ConsumerRecord
 from kafka import KafkaProducer
 
@@ -38,7 +39,7 @@ from streams.topics import (
     ensure,
 )
 from tests.test_fetched import stamped
-from tests.workers import Samples, WorkerProcess, contained, records, told, wait
+from tests.workers import PATIENCE, Samples, WorkerProcess, contained, records, told, wait
 
 AT = 1_709_251_200  # 2024-03-01T00:00:00Z
 STALL = "3"  # seconds
@@ -110,6 +111,10 @@ def lag(worker: WorkerProcess) -> float:
 
 def judged(worker: WorkerProcess) -> float:
     return worker.scrape()["meterwatch_judged_total", ("readings",)]
+
+
+def await_judged(worker: WorkerProcess, count: int) -> None:
+    wait(lambda: judged(worker) == count)
 
 
 def balanced(counted: Samples, kind: str) -> Counter[str]:
@@ -394,3 +399,54 @@ def test_files_whose_areas_have_no_record_are_named_when_they_are_sent(settings,
     (tmp_path / "own.csv").write_text("meter,area,at,kwh\nM1,A7,2026-03-01T00:00:00Z,1\n")
     send_source(settings, open_sources([tmp_path / "own.csv"]), "packed", None, json=False)
     assert "1 areas came without a record, such as A7" in capsys.readouterr().out
+
+
+async def renewed(settings: Settings, *topics: str) -> None:
+    """Deletes topics and creates them again, empty."""
+    names = [settings.topic(topic) for topic in topics]
+    admin = AIOKafkaAdminClient(**settings.client())
+    await admin.start()
+    try:
+        await admin.delete_topics(names)
+        while any(not topic["error_code"] for topic in await admin.describe_topics(names)):  # noqa: ASYNC110
+            await asyncio.sleep(0.2)
+    finally:
+        await admin.close()
+    await ensure(settings)
+
+
+@pytest.mark.parametrize("more", [-3, 0, 6])
+def test_another_topic_stops_the_worker_or_is_judged_from_its_beginning(settings, environment, tmp_path, more):
+    """The topic has fewer records than were judged, as many, or more."""
+    asyncio.run(send(settings, REGISTRY, [area_of("A1")]))
+    asyncio.run(send(settings, READS, registers("A1")))
+    with WorkerProcess(environment, tmp_path / "first") as worker:
+        wait(lambda: contained(settings))
+        assert worker.end() == 0
+    asyncio.run(renewed(settings, READS))
+    asyncio.run(send(settings, READS, registers("A1", 11, 4 + more // 3)))
+    with WorkerProcess(environment, tmp_path / "second") as worker:
+        assert worker.process.wait(PATIENCE) == 1
+        said = worker.log.read_text()
+    change = "it ends at 9" if more < 0 else "record 11 is not the one that was judged"
+    assert f"the checkpoint contains `{settings.topic(READS)}`, partition 3 up to 12, and {change}" in said
+    assert 'With `topic_changed = "judge"`' in said
+    for count in (12 + more, 0):
+        with WorkerProcess(environment | {"METERWATCH_TOPIC_CHANGED": "judge"}, tmp_path / f"{count}") as worker:
+            wait(lambda: "holds partitions" in worker.log.read_text() and contained(settings))
+            await_judged(worker, count)
+            assert worker.end() == 0
+        assert ("it is judged from its beginning" in worker.log.read_text()) == (count > 0)
+
+
+def test_a_topic_that_is_made_anew_under_a_worker_ends_it(settings, environment, tmp_path):
+    asyncio.run(send(settings, REGISTRY, [area_of("A1")]))
+    asyncio.run(send(settings, READS, registers("A1")))
+    with WorkerProcess(environment, tmp_path / "log") as worker:
+        wait(lambda: contained(settings))
+        asyncio.run(renewed(settings, READS))
+        asyncio.run(send(settings, READS, registers("A1", 11, 2)))
+        assert worker.process.wait(PATIENCE) == 1
+    with WorkerProcess(environment | {"METERWATCH_TOPIC_CHANGED": "judge"}, tmp_path / "again") as worker:
+        wait(lambda: contained(settings))
+        wait(lambda: judged(worker) == 6)

@@ -43,7 +43,7 @@ def records(first, last):
 def came(first, timestamps, ends=None):
     """Records from an offset on that came at these milliseconds, in a span to their end or behind it."""
     at = enumerate(timestamps, first)
-    them: list[Any] = [SimpleNamespace(offset=place, value=b"x" * 10, timestamp=came) for place, came in at]
+    them: list[Any] = [SimpleNamespace(offset=place, key=b"", value=b"x" * 10, timestamp=came) for place, came in at]
     return Span(first, them, first + len(them) if ends is None else ends)
 
 
@@ -209,7 +209,7 @@ def test_records_larger_than_a_chunk_and_empty_ones_after_them_are_taken():
     it = part(meters=0)
     it.file(PAYMENTS, came(0, [100]), None)
     it.file(READS, came(100, [50]), None)
-    it.file(READS, Span(101, [SimpleNamespace(offset=101, value=None, timestamp=60)], 102), None)
+    it.file(READS, Span(101, [SimpleNamespace(offset=101, key=b"", value=None, timestamp=60)], 102), None)
     assert order(it) == [(READS, [100, 101]), (PAYMENTS, [0])]
 
 

@@ -1,0 +1,49 @@
+"""Where a part reads its topics on, and whether they are the topics that its checkpoint was taken from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from aiokafka import TopicPartition
+
+from streams.checkpoints import START_AFRESH, Mark, mark_of
+from streams.logs import read_to_end, reader
+from streams.settings import Settings
+
+FETCH = 16 << 10  # bytes of a partition, and a batch at least
+
+
+async def marks_at(settings: Settings, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, Mark]:
+    """The marks of the records that stand at some offsets, whether their transactions were aborted or not."""
+    found: dict[TopicPartition, Mark] = {}
+    if offsets:
+        async with reader(settings, isolation="read_uncommitted", fetch=FETCH) as consumer:
+            ends = {tp: offset + 1 for tp, offset in offsets.items()}
+            async for tp, records in read_to_end(consumer, offsets, ends):
+                for record in records:
+                    found[tp] = mark_of(record.offset, record.timestamp, record.key, record.value)
+    return found
+
+
+def change_of(contained: int, mark: Mark | None, found: Mark | None, end: int) -> str:
+    """How a topic shows that it is another than the one that was judged up to an offset, "" where it does not.
+
+    >>> change_of(100, Mark(99, 5, 7), Mark(99, 5, 7), 100), change_of(100, None, None, 200)
+    ('', '')
+    >>> change_of(100, Mark(99, 5, 7), Mark(99, 6, 7), 200)
+    'record 99 is not the one that was judged'
+    """
+    if contained > end:
+        return f"it ends at {end}"
+    if mark and found and mark != found:
+        return f"record {mark.offset} is not the one that was judged"
+    return ""
+
+
+def advice(tp: TopicPartition, contained: int, change: str) -> str:
+    """What to do about a topic that is another."""
+    return (
+        f"the checkpoint contains `{tp.topic}`, partition {tp.partition} up to {contained}, and {change}: the topic is "
+        'not the one it was taken from. With `topic_changed = "judge"` the worker keeps what it knows and judges the '
+        f"topic from its beginning. {START_AFRESH}"
+    )
