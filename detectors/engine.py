@@ -4,6 +4,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from operator import itemgetter
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -37,6 +38,7 @@ from models.features import (
 )
 from models.filed import Filed
 from models.grid import PORTION_ROWS, Grid, Window, facts_of
+from models.holes import Holes, Lapses
 from models.index import Index
 from models.ledger import Ledger
 from models.loading import Exceeding, Heat
@@ -178,6 +180,13 @@ class Engine:
         self.transfers = Windows(lambda _: judge(Transfers, [], self.references))
         self.incidents = Windows(lambda _: judge(Incidents, [], self.reporting))
         self.filed, self.files = Filed(self.registry), judge(Files, [], meters)
+        self.holes = Holes()
+        lost: dict[type[Batch], tuple[Deadlines, ...]] = {
+            Stages: (self.work, self.ways), Payments: (self.bills, self.ledger), DeviceEvents: (self.reports,)
+        }  # fmt: skip
+        for kind, timelines in lost.items():
+            for deadlines in timelines:
+                deadlines.lost = partial(self.holes.of, kind.kind)
 
     def adopt(self, rules: Iterable[Rule]) -> list[Alert]:
         """Judge by these rules from now on. An episode goes on, unless its rule is no longer told: it is withdrawn."""
@@ -200,12 +209,33 @@ class Engine:
         """Take master data in, each area in place of what was known of it."""
         self.registry.enroll(areas)
 
+    @property
+    def holed(self) -> Lapses:
+        """Of which spans of time rows were lost."""
+        return self.holes.spans
+
+    @holed.setter
+    def holed(self, spans: Lapses) -> None:
+        self.holes.spans = spans
+
+    def lose(self, kind: type[Batch]) -> None:
+        """Rows of a kind are gone that came after those judged: what they may have told cannot be told to be missing.
+
+        What has been raised stays until something is known again.
+        """
+        self.holes.open(kind.kind, self.clock)
+        if kind is Payments:
+            for feature in self.payments.features:
+                if isinstance(feature, (Failures, Balances)):
+                    feature.doubt()
+
     def step(self, batch: Batch) -> list[Alert]:
         """Judge a batch. Raises TypeError for a kind that no topic carries."""
         self.rejected = []
         if not len(batch):
             return []
         areas = self.area_slots(batch)
+        self.holes.close(batch.kind, areas, batch.at)
         self.counts[batch.kind, "in", ""] += len(batch)
         if isinstance(batch, Readings):
             alerts, gone = self.step_readings(batch, areas)
@@ -373,19 +403,22 @@ class Engine:
             days = joined([day for window in pending["day"] for day in window.days])
             if days.spikes:
                 self.counts["readings", "flagged", "spike"] += days.spikes
-            alerts += self.area_days.close(*self.area_day_rows(days))
-            alerts += self.days.close(*self.day_rows(days, self.area_days.present.given))
-            alerts += self.files.fold(*self.file_rows(days))
+            if len((days := self.whole(days)).areas):
+                alerts += self.area_days.close(*self.area_day_rows(days))
+                alerts += self.days.close(*self.day_rows(days, self.area_days.present.given))
+                alerts += self.files.fold(*self.file_rows(days))
         if seals := pending["seal"]:
             days = joined([day for window in seals for day in window.days])
             self.intervals.seal(*self.interval_rows(seals))
-            self.area_days.seal(*self.area_day_rows(days))
-            self.days.seal(*self.day_rows(days, self.area_days.sealed.given))
-            self.reports.file(days)
+            if len((days := self.whole(days)).areas):
+                self.area_days.seal(*self.area_day_rows(days))
+                self.days.seal(*self.day_rows(days, self.area_days.sealed.given))
+                self.reports.file(days)
         return alerts
 
     def amend(self, window: Window) -> list[Alert]:
         """Judge the open windows of some areas again."""
+        window = window._replace(days=[whole for days in window.days if len((whole := self.whole(days)).areas)])
         meters = np.unique(np.concatenate([np.zeros(0, np.int64), *(days.meters for days in window.days)]))
         balances: list[Columns] = []
 
@@ -398,6 +431,14 @@ class Engine:
         alerts = self.intervals.amend(areas, [self.interval_rows([window])]) + self.area_days.amend(areas, area_days())
         rows = [self.day_rows(days, balance) for days, balance in zip(window.days, balances, strict=True)]
         return alerts + self.days.amend(meters.astype(np.int64), rows)
+
+    def whole(self, days: DayRows) -> DayRows:
+        """The days of areas of which no readings were lost."""
+        if Readings.kind not in self.holes.spans:
+            return days
+        pairs = zip(days.areas.tolist(), days.ends.tolist(), strict=True)
+        lost = [self.holes.touch(Readings.kind, area, end - DAY, end) for area, end in pairs]
+        return days.of(~np.array(lost, bool))
 
     def interval_rows(self, windows: list[Window]) -> Rows:
         """The windows' rows of Intervals."""
@@ -623,7 +664,7 @@ class Engine:
         """Every owner of state by its name; the indexes before those that refer to them."""
         owners: dict[str, Owner] = {f"index/{name}": index for name, index in self.indexes().items()}
         owners |= {
-            "clocks": Attributes(self, clock=np.zeros((), np.int64), swept=np.zeros((), np.int64)),
+            "clocks": Attributes(self, clock=np.zeros((), np.int64), swept=np.zeros((), np.int64), holed=Lapses),
             "attempted": Attributes(self, attempted=dict[int, list[Attempt]]),
             "office": Attributes(self, office=dict[int, tuple[int, str]]),
             "counts": Attributes(self, counts=list[tuple[tuple[str, str, str], int]]),

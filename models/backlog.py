@@ -114,6 +114,9 @@ class Backlog(Deadlines):
         if earlier:
             stays = np.concatenate([stays, np.array(earlier, np.int64).T], axis=1)
         stage, start, stuck, end = stays
+        for since, until in self.work.lost(area):  # what may have ended with lost rows is open until then
+            unsure = (end == NEVER) & (start <= until)
+            end = np.where(unsure, np.maximum(start, since), end)
         return Stays(stage, start, np.maximum(stuck, start + 1), end)
 
     def seal(self, areas: Codes, clock: Times) -> Timeline:

@@ -39,3 +39,7 @@ class Balances(Feature):
         c["balance"][slots] = balance = np.where(told, amount, before)
         c["then"][slots] = np.where(told, at, then)
         return {"balance": np.where(told | more, balance + topped, np.nan), "daily_yuan": daily}
+
+    def doubt(self) -> None:
+        """Rows are gone: one of them may have been a top-up."""
+        self.cells["balance"][...] = np.nan

@@ -79,6 +79,7 @@ class Bills(Deadlines):
     kind, item = Invoices, Bill
     columns = ("overdue_days", "unpaid", "penalty", "credit", "cutoff_days", "notice_days", "read_off", "short_kwh",
                "by_demand", "difference", "recomputed", "overpaid")  # fmt: skip
+    awaits = ("overdue_days", "read_off", "short_kwh")
 
     def __init__(self, index: Index, registry: Registry, zone: str) -> None:
         super().__init__(index)
@@ -122,6 +123,11 @@ class Bills(Deadlines):
     def finished(self, clock: Times, grace: int, troubled: Collection[int]) -> Codes:
         """Bills that were paid so long ago that no second payment is looked for, or were never issued."""
         return super().finished(clock, max(grace, KEPT), troubled)
+
+    def since(self, slot: int, at: int) -> int:
+        """From the first that was told of it."""
+        bill = self.items[slot]
+        return min(when for when, *_ in (*bill.issues, *bill.paid))
 
     def arrears(self, slot: int, at: int, days: float) -> tuple[float, ...]:
         """What is told of a bill that is late by some days, from penalty to notice_days."""

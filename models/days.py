@@ -46,6 +46,14 @@ class DayRows(NamedTuple):
     totals: dict[str, Column]  # of AreaDays
     spikes: int  # meters of which one interval stands out beyond belief
 
+    def of(self, kept: Mask) -> DayRows:
+        """The days of some of the areas."""
+        rows = np.repeat(kept, self.sizes)
+        columns = {name: column[..., rows] for name, column in self.columns.items()}
+        totals = {name: column[kept] for name, column in self.totals.items()}
+        places = (self.areas[kept], self.days[kept], self.ends[kept], self.sizes[kept])
+        return DayRows(*places, self.meters[rows], columns, totals, self.spikes)
+
 
 def joined(parts: Sequence[DayRows]) -> DayRows:
     """The days of areas one after another."""

@@ -6,6 +6,7 @@ which it is told.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from math import nan
 from operator import itemgetter
 from typing import Any, ClassVar, NamedTuple
 
@@ -54,9 +55,12 @@ class Deadlines(Owner):
     columns: tuple[str, ...]
     item: type[Any]
     complete: ClassVar[bool] = True  # every pair of the index is an item
+    awaits: tuple[str, ...] = ()  # columns that are above 0 for lack of something
+    ever = False  # whether they may be so at moments that are certain
 
     def __init__(self, index: Index) -> None:
         self.index = index
+        self.lost: Callable[[int], Sequence[tuple[int, int]]] = nothing_lost  # by area slot, spans of lost rows
         self.items: dict[int, Any] = {}
         self.cells = Cells(
             area=np.int32(-1),
@@ -106,15 +110,30 @@ class Deadlines(Owner):
         rows: list[tuple[Any, ...]] = []
         for slot in slots.tolist():
             now, due = int(clock[self.cells["area"][slot]]), NEVER
+            lost = self.lost(int(self.cells["area"][slot]))
             for at, certain, columns in sorted(self.moments(slot), key=itemgetter(0)):
                 if certain or at <= now:
-                    rows.append((slot, at, *columns))
+                    doubted = lost and (self.ever or not certain)  # what has ended is told from end to end
+                    rows.append((slot, at, *(self.unsure(slot, at, columns) if doubted else columns)))
                 else:
                     due = min(due, at)
             self.cells["due"][slot] = due
         self.survey(len(clock))
         where, when, *told = zip(*rows, strict=True) if rows else ((),) * (2 + len(self.columns))
         return np.array(where, np.int64), np.array(when, np.int64), dict(zip(self.columns, told, strict=True))
+
+    def unsure(self, slot: int, at: int, columns: tuple[float, ...]) -> tuple[float, ...]:
+        """The columns of a moment, NaN where what is missing may have come in a span of lost rows."""
+        start = self.since(slot, at)
+        if not any(since < at and start <= until for since, until in self.lost(int(self.cells["area"][slot]))):
+            return columns
+        named = zip(self.columns, columns, strict=True)
+        return tuple(nan if name in self.awaits and value > 0 else value for name, value in named)
+
+    def since(self, slot: int, at: int) -> int:
+        """From when on what an item lacks at a time may have come."""
+        starts = [visit.start for visit in self.visits(slot)]
+        return max((start for start in starts if start <= at), default=min(starts, default=at))
 
     def visits(self, slot: int) -> list[Visit]:
         """When an item was open."""
@@ -170,6 +189,11 @@ class Deadlines(Owner):
         self.earliest = np.zeros(0, np.int64)
         within("how many items it has", self.cells.used, 0, len(self.index))
         self.cells.room(len(self.index))
+
+
+def nothing_lost(_: int) -> Sequence[tuple[int, int]]:
+    """No spans."""
+    return ()
 
 
 def at_once(start: int, seconds: float) -> int:

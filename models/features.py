@@ -188,6 +188,10 @@ class Failures(Feature):
         recent = ((after > 0) & (after > at - DAY)).sum(axis=0)
         return {"failures_24h": np.where(attempt, recent, np.nan)}
 
+    def doubt(self) -> None:
+        """Rows are gone: one of them may have gone through."""
+        self.cells["failed"][...] = 0
+
 
 class FailureShare(Feature):
     """How often attempts through a channel fail: lately, and usually at this hour of the week."""

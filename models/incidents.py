@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from schemas.columns import Event
@@ -58,7 +58,10 @@ class Drop(NamedTuple):
 class Notebook:
     """The reports of a meter, those of its whole area, and what became of its use."""
 
-    def __init__(self, told: list[Report], wide: list[Report], drops: list[Drop]) -> None:
+    def __init__(
+        self, told: list[Report], wide: list[Report], drops: list[Drop], lost: Sequence[tuple[int, int]] = ()
+    ) -> None:
+        self.lost = lost  # spans of which reports were lost
         self.by_event: dict[int, list[Report]] = defaultdict(list)
         for report in told:
             self.by_event[report.event].append(report)
@@ -66,6 +69,10 @@ class Notebook:
         self.inspected = [report.at for report in self.of({Event.INSPECTED})]
         visits = [*self.of(VISITS), *(report for report in wide if report.event in VISITS)]
         self.visits = [(r.at - ORDERED, max(r.until, r.at) + ORDERED) for r in visits]
+
+    def unsure(self, start: int, end: int) -> bool:
+        """Whether a report from one time to another may have been lost."""
+        return any(since < end and start <= until for since, until in self.lost)
 
     def of(self, events: Collection[Event]) -> list[Report]:
         """The reports of some events, in order of time."""
@@ -89,7 +96,11 @@ class Notebook:
     def unordered(self, events: Collection[Event], name: str) -> Iterator[Row]:
         """What was done without a work order or a visit: counted when it is told, and when an order has had its day."""
         reports = self.of(events)
-        alone = [r for r in reports if not any(since <= r.at <= until for since, until in self.visits)]
+        alone = [
+            r for r in reports
+            if not any(since <= r.at <= until for since, until in self.visits)
+            and not self.unsure(r.at - ORDERED, r.at + ORDERED)
+        ]  # fmt: skip
         moments = {(at, r.event) for r in reports for at in (r.at, r.at + ORDERED)}
         moments |= {(d.seen, r.event) for d in self.drops for r in alone if d.of == r.at}
         moments |= {(at, int(Event.INSPECTED)) for at in self.inspected}
@@ -100,8 +111,9 @@ class Notebook:
     def fields(self) -> Iterator[Row]:
         """Magnetic fields: the longest since the last inspection."""
         ends = [report.at for report in self.of({Event.MAGNETIC_FIELD_END})]
-        fields = self.of({Event.MAGNETIC_FIELD})
-        length = {r: min([r.length, *(end - r.at for end in ends if end >= r.at)]) for r in fields}
+        told = self.of({Event.MAGNETIC_FIELD})
+        length = {r: min([r.length, *(end - r.at for end in ends if end >= r.at)]) for r in told}
+        fields = [r for r in told if length[r] <= LONG or not self.unsure(r.at, r.at + LONG)]
         moments = {math.ceil(r.at + min(some, LONG)) for r, some in length.items()}
         moments |= {math.ceil(r.at + some) for r, some in length.items() if some < math.inf}
         moments |= {d.seen for d in self.drops if any(d.of == r.at for r in fields)}
@@ -122,9 +134,12 @@ class Notebook:
 
     def relay(self) -> Iterator[Row]:
         """How often in a row the relay did not do as it was told."""
-        failures = 0
+        failures, before = 0.0, 0
         for report in self.of(RELAY):
             failures = failures + 1 if report.event == Event.RELAY_FAILED else 0
+            if failures > 1 and self.unsure(before, report.at):
+                failures = math.nan  # until it answers
+            before = report.at
             yield Row(report.at, report.event, {"relay_failures": failures})
 
     def outages(self) -> Iterator[Row]:
@@ -135,6 +150,10 @@ class Notebook:
         ons = [r.at for r in self.wide if r.event == Event.POWER_ON]
         shared = [(r.at - NEAR, r.until or min([on for on in ons if on > r.at], default=r.at + DAY))
                   for r in self.wide if r.event == Event.POWER_OFF]  # fmt: skip
-        own = [r.at for r in offs if not any(since <= r.at <= until for since, until in planned + shared)]
+        own = [
+            r.at for r in offs
+            if not any(since <= r.at <= until for since, until in planned + shared)
+            and not self.unsure(r.at - DAY, r.at)
+        ]  # fmt: skip
         for at in sorted({at for r in offs for at in (r.at, r.at + MONTH)}):
             yield Row(at, Event.POWER_OFF, {"outages": sum(at - MONTH < off <= at for off in own)})

@@ -59,6 +59,8 @@ class Ledger(Deadlines):
 
     kind, item = Transfers, Transfer
     columns = ("unmatched_hours", "difference", "paid", "settled")
+    awaits = ("unmatched_hours",)
+    ever = True  # a line may come twice, and the first be lost
 
     def __init__(self, index: Index) -> None:
         super().__init__(index)
@@ -123,6 +125,12 @@ class Ledger(Deadlines):
             yield Moment(at, certain, (hours if awaited or not hours else nan, nan, *transfer.told(at)[1:]))
         for at in sorted({entry.at for entry in entries}):
             yield Moment(at, certain=True, columns=(nan, *transfer.told(at)))
+
+    def since(self, slot: int, at: int) -> int:
+        """From its first side on; a line's payment may have come before it."""
+        transfer = self.items[slot]
+        first = transfer.entries()[0]
+        return first.at if first in transfer.paid else first.at - LAG
 
     def schema(self) -> Schema:
         """The transfers, and since when each channel tells of both sides."""

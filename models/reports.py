@@ -138,7 +138,8 @@ class Reports(Deadlines):
         item, (area, meter) = self.items[slot], self.index.pairs[slot]
         whole = self.items.get(self.index.known[area].get("", -1)) if meter else None
         drops = [Drop(at, self.seen(at), share) for at, share in item.drops.items()]
-        return Notebook(item.told, whole.told if whole else [], drops).rows()
+        lost = self.lost(int(self.cells["area"][slot]))
+        return Notebook(item.told, whole.told if whole else [], drops, lost).rows()
 
     def timeline(self, slots: Codes, clock: Times) -> Timeline:
         """Every row of some meters that is not final, as far as their areas' clocks have come."""

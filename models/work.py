@@ -50,6 +50,7 @@ class Work(Deadlines):
 
     kind, item = Overdue, WorkItem
     columns = ("share", "limit_hours", "stalled", "usual_hours")
+    awaits = ("share", "stalled")
 
     def __init__(self, index: Index, queues: Index, registry: Registry, zone: str, grace: int) -> None:
         super().__init__(index)
@@ -192,6 +193,8 @@ class Ways(Deadlines):
 
     kind, item = Journeys, Journey
     columns = ("unfinished",)
+    awaits = ("unfinished",)
+    ever = True
 
     def __init__(self, index: Index, registry: Registry) -> None:
         super().__init__(index)
@@ -213,6 +216,10 @@ class Ways(Deadlines):
                 times.append(at)
             self.note(told, n, slot, areas[n], at, new=new)
         return told
+
+    def since(self, slot: int, at: int) -> int:
+        """From its first move on."""
+        return self.items[slot].times()[0]
 
     def order(self, slot: int) -> list[str]:
         """The stages of an item's section, as they were when it set out."""

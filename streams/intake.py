@@ -190,10 +190,12 @@ def refusals_of(damage: Sequence[Damage]) -> list[Refusal]:
     ]
 
 
-def sound(records: Sequence[Record]) -> tuple[list[Record], list[Damage]]:
+def sound(records: list[Record]) -> tuple[list[Record], list[Damage]]:
     """The records that could be read, and the damage between them."""
-    damage = [record for record in records if type(record) is Damage]
-    return [record for record in records if type(record) is not Damage] if damage else list(records), damage
+    if Damage not in set(map(type, records)):
+        return records, []
+    damage = [record for record in records if isinstance(record, Damage)]
+    return [record for record in records if not isinstance(record, Damage)], damage
 
 
 def messages_of(records: Sequence[Record]) -> list[Message]:

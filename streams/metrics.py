@@ -53,6 +53,7 @@ class Metrics:
         self.doubted = counter("doubted", "Single values taken for unknown, by reason.", "kind", "reason")
         self.misplaced = counter("misplaced", "Rows of areas that belong to another partition.", "kind")
         self.unknown_rows = counter("unknown_rows", "Events and payments of nobody whom the registry has.", "kind")
+        self.gone = counter("gone", "Offsets deleted before they were judged.", "topic", "partition")
         self.alerts = counter("alerts", "Alert messages told.", "rule", "severity", "change")
         self.held = counter("alerts_held", "Alert messages that policy holds back, by reason.", "rule", "reason")
         self.reset = counter("state_reset", "Owners of state that could not be taken over and started afresh.", "owner")

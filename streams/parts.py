@@ -133,6 +133,7 @@ class Part:
         self.last_events: dict[str, Any] = {}  # by topic, Faust's event of the last slice judged
         self.counted = Counter(engine.counts)  # what the metrics have
         self.told = Counter(engine.told)
+        self._stranded: dict[str, float] = {}  # by topic, since when what comes next is deleted
         self._missed: dict[str, float] = {}  # by topic, since when it has nothing at hand and more is there
         self._pace = progress.pace or PACE
         self._catching_up = False  # whether time has passed in several portions since the last checkpoint
@@ -200,8 +201,18 @@ class Part:
         self._missed = {topic: self._missed.get(topic, now) for topic in missing}
         return any(now - since < AWAITED for since in self._missed.values())
 
+    def stranded(self, topic: str, first: int) -> bool:
+        """Whether nothing waits of a topic, and what comes next has been deleted for AWAITED seconds."""
+        if self.filed[topic] >= first or self.judged[topic] < self.filed[topic]:
+            self._stranded.pop(topic, None)
+            return False
+        now = time.monotonic()
+        return now - self._stranded.setdefault(topic, now) >= AWAITED
+
     def skip(self, topic: str, offset: int) -> None:
         """Files on at an offset: there is nothing before it."""
+        if self.judged[topic] == self.filed[topic]:
+            self.begun.pop(topic, None)
         self.filed[topic] = offset
 
     def take(self) -> Chunk | None:

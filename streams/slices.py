@@ -140,6 +140,11 @@ class Consumer(AiokafkaConsumer):
                 self._places[tp] = span.ends
         return {tp: [Slice(tp, span)] for tp, (span,) in fetched.items()}
 
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Until the next seek partitions are read from what was committed."""
+        self._places.clear()
+        await super().on_partitions_revoked(revoked)
+
     async def perform_seek(self) -> None:
         """Seeks to where the app says, else to what was committed."""
         self._places.clear()

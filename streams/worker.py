@@ -27,7 +27,7 @@ from faust.types import TP, EventT
 from detectors.engine import Engine, SnapshotError
 from detectors.rulebook import NOTHING, applied, changes, problems
 from schemas.alert import Alert
-from schemas.columns import Readings
+from schemas.columns import Batch, DeviceEvents, Payments, Readings, Stages
 from schemas.rules import RulebookError
 from schemas.wire import (
     Refusal,
@@ -81,6 +81,7 @@ DECODERS: dict[str, tuple[str, Decode]] = {
     PAYMENTS: ("payments", decode_payments),
     WORKFLOW: ("stages", decode_stages),
 }
+KINDS: dict[str, type[Batch]] = {READS: Readings, EVENTS: DeviceEvents, PAYMENTS: Payments, WORKFLOW: Stages}
 log = logging.getLogger("meterwatch")
 
 
@@ -108,6 +109,7 @@ class Worker:
         self._kept: dict[int, Part] = {}  # handed over, and perhaps taken back unchanged
         self._engines = EngineThread(metrics)
         self._intake = Intake(settings, metrics)
+        self._suspects: set[int] = set()  # partitions of which a topic may be another than was judged
         self._turn = asyncio.Lock()  # held by whoever moves an engine or the parts
         self._writing = asyncio.Lock()  # held while a checkpoint is written; taken before the turn
         self._arrived = asyncio.Event()
@@ -170,8 +172,10 @@ class Worker:
             except GapError as gap:
                 due = part.filed[topic]
                 await self._explain(gap, TopicPartition(message.topic, message.partition), span.begins)
-                if part.filed[topic] == due:
-                    part.skip(topic, span.begins)
+                async with self._turn:
+                    if part.filed[topic] == due:
+                        await self._lose(part, topic, due, span.begins)
+                        part.skip(topic, span.begins)
                 continue
             self._arrived.set()
             return
@@ -278,32 +282,48 @@ class Worker:
         self, parts: Mapping[int, Part], first: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
     ) -> None:
         """Has parts go on with their source topics after what they contain. Raises CheckpointError."""
-        sources = {tp: (parts[tp.partition], self.topics[tp.topic]) for tp in ends if self.topics[tp.topic] != REGISTRY}
-        marks = {tp: mark for tp, (part, topic) in sources.items() if (mark := part.marks.get(topic))}
-        places = {tp: mark.offset for tp, mark in marks.items() if first[tp] <= mark.offset < ends[tp]}
-        found = await marks_at(self.settings, places)
-        for tp, (part, topic) in sources.items():
+        changes = await self._changes(parts, first, ends)
+        for tp in (tp for tp in ends if self.topics[tp.topic] != REGISTRY):
+            part, topic = parts[tp.partition], self.topics[tp.topic]
             contained = part.judged.get(topic)
+            self.metrics.gone.labels(tp.topic, str(tp.partition))  # begins at 0
             if contained is None:
                 part.start(topic, first[tp])
-            elif change := change_of(contained, marks.get(tp), found.get(tp), ends[tp]):
+            elif change := changes.get(tp):
                 if self.settings.topic_changed == "stop":
-                    raise CheckpointError(advice(tp, contained, change))
-                log.warning("%s; it is judged from its beginning", advice(tp, contained, change))
+                    raise CheckpointError(change)
+                log.warning("%s; it is judged from its beginning", change)
                 part.start_anew(topic, first[tp])
             else:
                 part.start(topic, max(contained, first[tp]))
-                self._lose(part, topic, contained, first[tp])
+                await self._lose(part, topic, contained, first[tp])
 
-    def _lose(self, part: Part, topic: str, due: int, first: int) -> None:
-        """Notes that records are gone that were not judged."""
-        if due >= first:
+    async def _changes(
+        self, parts: Mapping[int, Part], first: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
+    ) -> dict[TopicPartition, str]:
+        """The source topics that are others than were judged, and what to do about each."""
+        marks: dict[TopicPartition, Mark] = {}
+        judged: dict[TopicPartition, int] = {}
+        for tp in ends:
+            topic, part = self.topics[tp.topic], parts[tp.partition]
+            if topic != REGISTRY and topic in part.judged:
+                judged[tp] = part.judged[topic]
+                if topic in part.marks:
+                    marks[tp] = part.marks[topic]
+        places = {tp: mark.offset for tp, mark in marks.items() if first[tp] <= mark.offset < ends[tp]}
+        found = await marks_at(self.settings, places)
+        changes = {tp: change_of(at, marks.get(tp), found.get(tp), ends[tp]) for tp, at in judged.items()}
+        return {tp: advice(tp, judged[tp], change) for tp, change in changes.items() if change}
+
+    async def _lose(self, part: Part, topic: str, due: int, first: int) -> None:
+        """Notes that records were deleted before they were judged; what may have come with them cannot be told."""
+        if due >= first or topic == REGISTRY:
             return
         name = self.settings.topic(topic)
-        log.warning(
-            "`%s`, partition %d: records %d to %d are gone before they were judged; retention is too short",
-            name, part.number, due, first - 1,
-        )  # fmt: skip
+        told = "are gone before they were judged; retention is too short, and what they may have told is not missed"
+        log.warning("`%s`, partition %d: records %d to %d %s", name, part.number, due, first - 1, told)
+        self.metrics.gone.labels(name, str(part.number)).inc(first - due)
+        await self._engines.run("restore", part.engine.lose, KINDS[topic])
 
     def _revive(self, number: int, checkpoint: checkpoints.Checkpoint | None) -> Part:
         rulebook = checkpoint.manifest.rulebook if checkpoint else self.rulebook
@@ -525,13 +545,36 @@ class Worker:
                 try:
                     ends = await answered(stable.end_offsets(tps or rules), ANSWER)
                     marks = await answered(whole.end_offsets(tps or rules), ANSWER)
+                    first = await answered(stable.beginning_offsets(tps or rules), ANSWER)
                 except KafkaError:
                     self._unanswered += BEAT + min(time.monotonic() - asked, ANSWER)
                     continue
                 self._unanswered = 0.0
                 self.metrics.answered()
+                await self._check_suspects(first, marks)
                 for part in parts:
                     self._look(part, self._of(part, ends), self._of(part, marks))
+                    await self._pass_over(part, self._of(part, first))
+
+    async def _check_suspects(
+        self, first: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
+    ) -> None:
+        """Ends the process when a topic under suspicion is another than was judged."""
+        suspects = {number: part for number, part in self.parts.items() if number in self._suspects}
+        self._suspects.clear()
+        with contextlib.suppress(KafkaError, UnansweredError):
+            here = {tp: end for tp, end in ends.items() if tp.partition in suspects and tp.topic in self.topics}
+            for change in (await self._changes(suspects, first, here)).values():
+                fatal(change)
+
+    async def _pass_over(self, part: Part, first: Mapping[str, int]) -> None:
+        """Goes on behind what was deleted of topics of which nothing came since."""
+        for topic, offset in first.items():
+            if part.stranded(topic, offset):
+                async with self._turn:
+                    if self.parts.get(part.number) is part and part.stranded(topic, offset):
+                        await self._lose(part, topic, part.judged[topic], offset)
+                        part.start(topic, offset)
 
     def _of(self, part: Part, offsets: Mapping[TopicPartition, int]) -> dict[str, int]:
         """What a part has of offsets, by topic."""
@@ -621,9 +664,9 @@ class Worker:
         log.warning("%s: the brokers have no record between", gap)
 
     def begun_again(self, tp: TP, due: int, begins: int) -> None:
-        """Ends the process: a partition has none of what was due and is read from its beginning."""
-        place = f"`{tp.topic}`, partition {tp.partition}"
-        fatal(f"{place} begins again at {begins}, and {due} was due: the topic is not the one it was")
+        """Suspects a topic of being another: it has none of what was due."""
+        log.warning("`%s`, partition %d begins again at %d, and %d was due", tp.topic, tp.partition, begins, due)
+        self._suspects.add(tp.partition)
 
     async def _serve(self, task: Callable[[], Any]) -> NoReturn:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -12,8 +13,8 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import ConsumerRecord
 from kafka import KafkaProducer
 
@@ -23,7 +24,7 @@ from streams.broker import Broker
 from streams.cli import send_source
 from streams.fetched import LZ4
 from streams.intake import partition_of
-from streams.logs import alert_of
+from streams.logs import alert_of, reader
 from streams.rules import newest
 from streams.settings import Settings, load
 from streams.topics import (
@@ -450,3 +451,56 @@ def test_a_topic_that_is_made_anew_under_a_worker_ends_it(settings, environment,
     with WorkerProcess(environment | {"METERWATCH_TOPIC_CHANGED": "judge"}, tmp_path / "again") as worker:
         wait(lambda: contained(settings))
         wait(lambda: judged(worker) == 6)
+
+
+async def deleted(settings: Settings, topic: str) -> None:
+    """Deletes all records that a topic has."""
+    admin = AIOKafkaAdminClient(**settings.client())
+    await admin.start()
+    try:
+        async with reader(settings) as consumer:
+            tps = [TopicPartition(settings.topic(topic), number) for number in range(settings.partitions)]
+            ends = await consumer.end_offsets(tps)
+        await admin.delete_records({tp: RecordsToDelete(end) for tp, end in ends.items()})
+    finally:
+        await admin.close()
+
+
+def gone(worker: WorkerProcess) -> dict[str, float]:
+    samples = worker.scrape().items()
+    return {labels[1]: value for (name, labels), value in samples if name == "meterwatch_gone_total" and value}
+
+
+def test_records_that_were_deleted_before_they_were_judged_are_counted(settings, brief, tmp_path):
+    reads = settings.topic(READS)
+    asyncio.run(send(settings, REGISTRY, [area_of("A1")]))
+    asyncio.run(send(settings, READS, registers("A1")))
+    with WorkerProcess(brief, tmp_path / "first") as worker:
+        wait(lambda: contained(settings))
+        assert worker.end() == 0
+    asyncio.run(send(settings, READS, registers("A1", 11)))
+    asyncio.run(deleted(settings, READS))
+    with WorkerProcess(brief, tmp_path / "second") as worker:
+        wait(lambda: contained(settings) and "holds partitions" in worker.log.read_text())
+        wait(lambda: gone(worker) == {reads: 12})
+        assert "records 12 to 23 are gone before they were judged" in worker.log.read_text()
+        asyncio.run(send(settings, READS, registers("A1", 21)))
+        wait(lambda: judged(worker) == 12)
+        assert worker.end() == 0
+
+
+def test_records_that_are_deleted_while_a_worker_stands_before_them_stop_nobody(settings, brief, tmp_path):
+    """The worker is held while they come and go."""
+    asyncio.run(send(settings, REGISTRY, [area_of("A1")]))
+    asyncio.run(send(settings, READS, registers("A1")))
+    patient = brief | {"METERWATCH_SESSION_SECONDS": "30", "METERWATCH_STALL_SECONDS": "30"}
+    with WorkerProcess(patient, tmp_path / "log") as worker:
+        wait(lambda: contained(settings))
+        worker.process.send_signal(signal.SIGSTOP)
+        asyncio.run(send(settings, READS, registers("A1", 11)))
+        asyncio.run(deleted(settings, READS))
+        worker.process.send_signal(signal.SIGCONT)
+        wait(lambda: gone(worker).get(settings.topic(READS), 0) + judged(worker) == 24)
+        asyncio.run(send(settings, READS, registers("A1", 21)))
+        wait(lambda: contained(settings))
+        assert worker.end() == 0

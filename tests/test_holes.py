@@ -1,0 +1,158 @@
+"""Rows that were lost before they were judged: what may have come with them is not told to be missing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+
+from detectors.engine import Engine
+from models.holes import Holes, Span
+from schemas.columns import Batch, DeviceEvents, Event, Payment, Payments, Progress, Readings, Stages
+from tests.storm import hostile_areas, portions
+from tests.workers import last_states
+
+DAY, HOUR = 86_400, 3600
+START = 1_772_380_800
+ABSENCES = {
+    "payment_reconcile", "arrears_tier", "read_date_wrong", "stage_overdue", "stage_stall", "stage_disorder",
+    "stage_batch_stuck", "seal_or_cover_event", "param_change_unordered", "magnetic_field", "relay_unanswered",
+    "frequent_outage", "read_success_rate", "read_failure", "meter_runaway", "payment_failure_repeat", "low_balance",
+}  # fmt: skip
+
+
+def test_a_span_lasts_a_day_beyond_the_first_row_that_came_since():
+    holes = Holes()
+    holes.open("payments", np.array([10, 20]))
+    assert holes.of("payments", 0) == [Span(10, 2**62)]
+    assert holes.of("payments", 2) == [Span(0, 2**62)]  # an area that was not known
+    assert holes.of("stages", 0) == []
+    holes.close("payments", np.array([2, 0, 2, 0]), np.array([70, 5, 50, 900]))
+    assert holes.of("payments", 0) == [Span(10, 10 + DAY)]
+    assert holes.of("payments", 1) == [Span(20, 2**62)]
+    assert holes.of("payments", 2) == [Span(0, 70 + DAY)]
+    for _ in range(20):
+        holes.open("payments", np.array([10**6]))
+    assert len(holes.of("payments", 1)) == 8
+    assert holes.touch("payments", 0, 11, 12)
+
+
+def paid(at: list[int], kinds: list[Payment], references: list[str]) -> Payments:
+    """Of two customers in turn: one alone moves no clock."""
+    count = len(at)
+    return Payments.build(
+        ["C0", "C1"], [n // 2 % 2 for n in range(count)], ["A1"], [0] * count, at, payment=kinds, amount=[10.0] * count,
+        references=references, reference=list(range(count)), channels=["bank"], channel=[0] * count,
+        succeeded=[1] * count,
+    )  # fmt: skip
+
+
+def told(engine: Engine, *batches: Batch) -> Counter[tuple[str, str]]:
+    """Rules and subjects of the alerts that stand in the end."""
+    states = last_states(alert for batch in batches for alert in engine.step(batch))
+    return Counter((alert["rule"], alert["subject"]) for alert in states.values())
+
+
+def settling(first: int, last: int) -> Payments:
+    """A payment every six hours, each settled three hours later."""
+    hours = range(first, last, 6)
+    at = [START + HOUR * hour + late for hour in hours for late in (0, 3 * HOUR)]
+    names = [f"R{hour}" for hour in hours for _ in range(2)]
+    return paid(at, [Payment.PAYMENT, Payment.SETTLEMENT] * len(hours), names)
+
+
+def alone(hour: int, name: str) -> Payments:
+    return paid([START + hour * HOUR], [Payment.PAYMENT], [name])
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_settlement_that_may_have_been_lost_is_not_missed(lost):
+    engine = Engine()
+    assert not told(engine, settling(0, 240), alone(240, "open"))
+    if lost:
+        engine.lose(Payments)
+        restored = Engine()
+        restored.restore(engine.snapshot())
+        engine = restored
+    parts = settling(402, 480), alone(403, "near"), settling(480, 540), alone(540, "later"), settling(546, 700)
+    found = told(engine, *parts)
+    unsure = [] if lost else ["C0/near", "C0/open"]
+    assert sorted(subject for rule, subject in found if rule == "payment_reconcile") == ["C0/later", *unsure]
+
+
+def test_what_was_raised_before_stays_and_clears_when_its_settlement_comes():
+    engine = Engine()
+    before = told(engine, settling(0, 240), alone(240, "open"), settling(246, 288))
+    assert before == {("payment_reconcile", "C0/open"): 1}
+    engine.lose(Payments)
+    assert not [alert for alert in engine.step(settling(402, 480)) if alert.subject == "C0/open"]
+    [alert] = engine.step(paid([START + 481 * HOUR], [Payment.SETTLEMENT], ["open"]))
+    assert (alert.subject, alert.change) == ("C0/open", "cleared")
+
+
+def begun(*hours: int) -> Stages:
+    """Work that begins at some hours and may take one."""
+    names, count = [f"W{hour}" for hour in hours], len(hours)
+    return Stages.build(
+        names, list(range(count)), ["S1"], [0] * count, [START + hour * HOUR for hour in hours], stages=["review"],
+        stage=[0] * count, progress=[Progress.STARTED] * count, limit=[3600.0] * count,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_work_that_may_have_been_done_is_not_overdue(lost):
+    engine = Engine()
+    assert not told(engine, begun(0))
+    if lost:
+        engine.lose(Stages)
+    found = told(engine, begun(6, 60, 61, 90, 91))
+    overdue = {subject for rule, subject in found if rule == "stage_overdue"}
+    assert overdue == {"W60/review", "W61/review"} | ({"W0/review", "W6/review"} if not lost else set())
+
+
+def reported(events: list[Event], at: list[int]) -> DeviceEvents:
+    count = len(events)
+    return DeviceEvents.build(["M1"], [0] * count, ["A1"], [0] * count, at, event=events)
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_meter_that_may_have_been_opened_by_order_is_not_suspected(lost):
+    engine = Engine()
+    engine.step(reported([Event.COVER_CLOSED], [START]))
+    if lost:
+        engine.lose(DeviceEvents)
+    found = told(engine, reported([Event.COVER_OPEN], [START + HOUR]), reported([Event.BATTERY_LOW], [START + 3 * DAY]))
+    found += Counter((alert.rule, alert.subject) for alert in engine.tick(START + 6 * DAY))
+    assert bool(found["seal_or_cover_event", "M1"]) != lost
+    found = told(engine, reported([Event.COVER_OPEN], [START + 9 * DAY]))
+    found += Counter((alert.rule, alert.subject) for alert in engine.tick(START + 12 * DAY))
+    assert found["seal_or_cover_event", "M1"] or not lost
+
+
+def test_a_hole_in_hostile_streams_accuses_nobody_of_what_it_lacks():
+    stream = hostile_areas(4, 5)
+    cut = list(portions(stream, 6))
+
+    def watch(parts: list[list[Batch]], lost: int | None) -> dict[str, dict[str, Any]]:
+        engine = Engine(zone=stream.zone, interval=stream.interval)
+        engine.enroll(stream.areas)
+        alerts = []
+        for n, part in enumerate(parts):
+            if n == lost:
+                for kind in (Readings, Payments, Stages, DeviceEvents):
+                    engine.lose(kind)
+            alerts += [alert for batch in part for alert in engine.step(batch)]
+        return last_states(alerts)
+
+    undisturbed = watch(cut, None)
+    known = {(alert["rule"], alert["area"], alert["subject"]) for alert in undisturbed.values()}
+
+    def accused(lost: int | None) -> set[str]:
+        states = watch(cut[:3] + cut[5:], lost)
+        fresh = [states[key] for key in states.keys() - undisturbed.keys()]
+        return {a["rule"] for a in fresh if (a["rule"], a["area"], a["subject"]) not in known} & ABSENCES
+
+    assert accused(3) == set()
+    assert "payment_reconcile" in accused(None)
