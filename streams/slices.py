@@ -26,6 +26,9 @@ FETCH_WAIT_MS = 50
 """How long a broker may wait for records. A partition whose last records are not taken yet is left out of the next
 request, and gets no other before that is answered: by Faust's own 1.5 s a worker stood still for most of the time."""
 
+FULL_WAIT_SECONDS = 0.02
+"""How long the partitions that have room may be waited for while others have none: theirs is free again soon."""
+
 
 class Reader(Protocol):
     """What the transport asks of its app."""
@@ -128,11 +131,12 @@ class Consumer(AiokafkaConsumer):
         self, active_partitions: set[TP] | None, timeout: float  # noqa: ASYNC109 - Faust names it
     ) -> Mapping[TP, list[Any]]:
         reader = cast(Reader, self.app)
-        wanted = await reader.room(active_partitions or ())
+        asked = active_partitions or set()
+        wanted = await reader.room(asked)
         if not wanted:
             return {}
         before = dict(self._places)
-        fetched = await super()._getmany(wanted, timeout)
+        fetched = await super()._getmany(wanted, timeout if wanted == asked else min(timeout, FULL_WAIT_SECONDS))
         for tp, (span,) in fetched.items():
             if (due := self._places.get(tp)) is not None and due == before.get(tp):  # else it was sought meanwhile
                 if span.begins < due:
