@@ -92,8 +92,9 @@ class Intake:
         newest = engine.registry.meters.newest[: len(index)]
         unknown = len(index) - len(index.free) - int(np.count_nonzero(newest))
         if unknown > 0 and (number, STRANGERS) not in self._said:
-            known = {slot for slots in engine.registry.members.values() for slot in slots}
-            area, meter = next(pair for k, pair in enumerate(index.pairs) if k not in known and pair != FREE)
+            known = {slot for slots in list(engine.registry.members.values()) for slot in slots}
+            strangers = (pair for k, pair in enumerate(index.pairs) if k not in known and pair != FREE)
+            area, meter = next(strangers, FREE)
             detail = f"{unknown} meters are in no record of the registry, such as {meter} of {area}"
             self._say(number, STRANGERS, detail, silence=inf)
         return max(unknown, 0)

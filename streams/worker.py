@@ -599,9 +599,10 @@ class Worker:
     def _count(self, part: Part) -> None:
         """Brings the metrics up to what the engine has counted."""
         engine = part.engine
-        self.metrics.count(Counter(engine.counts) - part.counted)
-        self.metrics.tell(Counter(engine.told) - part.told)
-        part.counted, part.told = Counter(engine.counts), Counter(engine.told)
+        counted, told = Counter(engine.counts), Counter(engine.told)  # copied once: the engine's thread counts on
+        self.metrics.count(counted - part.counted)
+        self.metrics.tell(told - part.told)
+        part.counted, part.told = counted, told
         self.metrics.meters.labels(str(part.number)).set(engine.meters)
         strangers = self._intake.unknown_meters(part.number, engine)
         self.metrics.unknown_meters.labels(str(part.number)).set(strangers)
@@ -659,6 +660,7 @@ class Worker:
                     first = (await answered(consumer.beginning_offsets([tp])))[tp]
             except (KafkaError, UnansweredError) as error:
                 log.warning("%s, and the brokers do not say why yet: %s", gap, error)
+                await asyncio.sleep(BEAT)
         if first < came:
             fatal(f"{gap}, and {first} exists")
         log.warning("%s: the brokers have no record between", gap)

@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 from types import SimpleNamespace
 
+import faust.transport.drivers.aiokafka
 import pytest
 from aiokafka.consumer.fetcher import FetchResult, PartitionRecords
 from aiokafka.consumer.subscription_state import Assignment
 from aiokafka.record.memory_records import MemoryRecords
 from faust.types import TP
 
-from streams import worker
+from streams import slices, worker
 from streams.fetched import Fetch, Span, Unread
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.slices import Slice, Table
 from streams.worker import Worker
 from tests.test_fetched import FIRST, TP_3, batch, marker, shown
+
+TP_1, TP_2 = TP("meter.reads", 1), TP("meter.reads", 2)
 
 
 @pytest.mark.parametrize("offset", [FIRST, FIRST + 2, FIRST + 5])
@@ -73,3 +76,21 @@ def test_what_has_its_share_waiting_is_not_fetched_and_keeps_no_other_away(monke
     assert asyncio.run(ask(share, share)) == {TP("meter.reads", 3), TP("payments", 3)}
     assert asyncio.run(ask(100 * share, 0)) == {TP("payments", 3)}
     assert asyncio.run(ask(share + 1, share + 1)) == set()
+
+
+@pytest.mark.parametrize(("wanted", "longest"), [({TP_1}, slices.FULL_WAIT_SECONDS), ({TP_1, TP_2}, 1.0)])
+def test_partitions_with_room_are_not_waited_for_while_others_have_none(monkeypatch, wanted, longest):
+    waits = []
+
+    async def getmany(_, partitions, timeout):  # noqa: ASYNC109 - as Faust has it
+        waits.append((partitions, timeout))
+        return {}
+
+    async def room(asked):
+        return wanted
+
+    monkeypatch.setattr(faust.transport.drivers.aiokafka.Consumer, "_getmany", getmany)
+    consumer = object.__new__(slices.Consumer)
+    vars(consumer).update(app=SimpleNamespace(room=room), _places={})
+    asyncio.run(consumer._getmany({TP_1, TP_2}, 1.0))
+    assert waits == [(wanted, longest)]
