@@ -43,8 +43,8 @@ def times(bar: float, stretch: float) -> Goal:
 
 GOALS: dict[str, Goal | None] = {
     "naive_peer": None,
-    "live_packed": times(50, 110),
-    "live_json_frames": times(30, 60),
+    "live_packed": times(65, 110),
+    "live_json_frames": times(32, 60),
     "live_single": times(25, 45),
     "live_payments": None,
     "live_stages": None,
@@ -55,13 +55,13 @@ GOALS: dict[str, Goal | None] = {
     "engine_rows_1000": None,
     "engine_rows_5000": None,
     "alert_latency_p50": None,
-    "alert_latency_p99": Goal(1, 0.25),
-    "recovery_seconds": Goal(30, 10),
-    "longest_pause_seconds": None,
-    "bytes_per_meter": Goal(2048, 512),
-    "meters_growth": Goal(1.5, 1.05),
+    "alert_latency_p99": Goal(0.6, 0.25),
+    "recovery_seconds": Goal(20, 10),
+    "longest_pause_seconds": Goal(0.25, 0.05),
+    "bytes_per_meter": Goal(1331, 512),
+    "meters_growth": Goal(1.2, 1.05),
     "many_small_areas": None,
-    "rules_growth": Goal(5, 3),
+    "rules_growth": Goal(2, 1.5),
     "demo_seconds": None,
 }
 """Every name there is, with its goal where the design sets one."""

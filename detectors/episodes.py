@@ -67,7 +67,7 @@ class Episodes(Owner):
         since, severity, well = held["since"], held["severity"], held["well"]
         up = severity > 0
         best = np.where(up, severity, 99)
-        broken = np.zeros(len(s), bool) if gap is None else ~up & (gap > self.lull)
+        broken = np.zeros(len(s), bool) if gap is None else ~up & ~(gap <= self.lull)  # NaN: it cannot be told
         first = since[0]
         for n, level in enumerate(levels):
             start, reached = since[n], x >= level.score

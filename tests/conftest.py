@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 from collections.abc import Generator, Iterator
@@ -16,6 +17,20 @@ from streams.topics import ensure
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # machines differ
 hypothesis.settings.load_profile("untimed")
+LOGGERS = ("aiokafka", "faust", "kafka", "meterwatch", "mode")
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """A command that runs in the process of its test sets up the log of the whole process."""
+    loggers = [logging.getLogger(), *map(logging.getLogger, LOGGERS)]
+    levels = [logger.level for logger in loggers]
+    handlers = {handler: [*handler.filters] for handler in logging.getLogger().handlers}
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
+    for handler, filters in handlers.items():
+        handler.filters[:] = filters
 
 
 @pytest.fixture(scope="session")
