@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Sequence
 from typing import TypeVar
 
@@ -11,6 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaTimeoutError
 
 ANSWER_SECONDS = 15.0  # that brokers have for an answer
+STOP_SECONDS = 0.5  # that a client has to stop before it is asked again
 
 Answer = TypeVar("Answer")
 
@@ -34,9 +34,17 @@ class Consumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has no types
         await answered(super().start())
 
     async def stop(self) -> None:
-        """Disconnects, in any case."""
-        with contextlib.suppress(KafkaTimeoutError):
-            await answered(super().stop())
+        """Disconnects, in any case.
+
+        aiokafka's fetcher loses a cancellation that comes just when its partitions change, and is waited for in vain.
+        """
+        stopping = asyncio.ensure_future(super().stop())
+        for _ in range(round(ANSWER_SECONDS / STOP_SECONDS)):
+            if (await asyncio.wait({stopping}, timeout=STOP_SECONDS))[0]:
+                stopping.result()
+                return
+            self._fetcher._fetch_task.cancel()  # noqa: SLF001 - no other way in
+        stopping.cancel()
 
     async def beginning_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         """Where partitions begin."""

@@ -66,6 +66,8 @@ async def read_to_end(
     """
     ends = await consumer.end_offsets(list(starts)) if ends is None else ends
     open_ = {tp: end for tp, end in ends.items() if starts[tp] < end}
+    if not open_:
+        return
     consumer.assign(list(open_))
     for tp in open_:
         consumer.seek(tp, starts[tp])

@@ -12,8 +12,10 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import aiokafka
 import pytest
 from aiokafka.errors import (
     CoordinatorNotAvailableError,
@@ -28,7 +30,7 @@ from replay.history import Source
 from replay.layout import write_areas
 from replay.send import send
 from replay.town import Town
-from streams import deliveries, log_limit
+from streams import answers, deliveries, log_limit
 from streams.answers import answered
 from streams.broker import Broker, BrokerUnavailableError
 from streams.cli import main
@@ -382,3 +384,19 @@ def test_a_worker_ends_when_brokers_take_nothing_for_stall_seconds(own_broker, t
         assert worker.process.wait(PATIENCE) == 1
         said = r"what was published \d+ s ago is on no broker yet \(`stall_seconds` is 15\); this worker ends"
         assert re.search(said, worker.log.read_text().splitlines()[-1])
+
+
+def test_a_client_whose_fetcher_has_lost_its_cancellation_stops(monkeypatch):
+    """As aiokafka's does when partitions change and the client stops at once."""
+    monkeypatch.setattr(answers, "STOP_SECONDS", 0.01)
+    released = asyncio.Event()
+
+    async def stop(_) -> None:
+        await released.wait()
+
+    monkeypatch.setattr(aiokafka.AIOKafkaConsumer, "stop", stop)
+    consumer = object.__new__(answers.Consumer)
+    consumer._closed = True
+    consumer._fetcher = SimpleNamespace(_fetch_task=SimpleNamespace(cancel=released.set))
+    asyncio.run(asyncio.wait_for(consumer.stop(), 5))
+    assert released.is_set()
