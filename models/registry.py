@@ -190,7 +190,7 @@ class Registry:
         self.area_of = np.concatenate([self.area_of, np.full(len(self.meter_index) - len(self.area_of), -1)])
         self.sizes = np.concatenate([self.sizes, np.zeros(len(self.area_index) - len(self.sizes), np.int64)])
         self.area_of[list(owners)] = list(owners.values())
-        self.sizes[list(transformers)] = [len(self.members[area.area]) for area in areas]
+        self.sizes[list(transformers)] = [len(self.members[self.area_index.pairs[slot][0]]) for slot in transformers]
         self.crowds = None
         self.connected[list(meters)] = np.nan
         for area in areas:

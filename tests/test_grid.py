@@ -125,3 +125,18 @@ def test_master_data_given_anew_are_those_told():
         registry.enroll([area(Meter(meter="M", contract_kva=contract))])
         rows = registry.meters.rows(first, np.array([START]))
         assert registry.meters.at(rows)["contract_kva"].tolist() == [contract]
+
+
+def test_an_area_that_comes_several_times_at_once_is_as_it_came_last():
+    """As on a topic that has not been compacted yet."""
+    first = Area(area="A1", meters=[Meter(meter="M1"), Meter(meter="M2")])
+    last = Area(area="A1", meters=[Meter(meter="M2"), Meter(meter="M3"), Meter(meter="M4")])
+    other = Area(area="A2", meters=[Meter(meter="M5")])
+    together, apart = Engine(), Engine()
+    together.enroll([first, other, last])
+    for area in (first, other, last):
+        apart.enroll([area])
+    for name in ("sizes", "area_of", "connected"):
+        np.testing.assert_array_equal(getattr(together.registry, name), getattr(apart.registry, name))
+    assert together.registry.members == apart.registry.members
+    assert together.registry.sizes.tolist() == [3, 1]
