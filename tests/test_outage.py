@@ -303,7 +303,7 @@ class Place:
         asyncio.run(ensure(self.settings))
 
     def publish(self, third: int) -> int:
-        """Sends a third; the rows so far."""
+        """Sends a third; its rows."""
         size = len(self.history) // 3
         end = (third + 1) * size if third < 2 else None
         batches = self.history[third * size : end]
@@ -311,10 +311,10 @@ class Place:
             self.town.name, self.town.areas, iter(batches), sum(map(len, batches)), self.town.zone, self.town.interval
         )
         send(source, self.settings.servers, prefix=self.settings.prefix)
-        return sum(map(len, self.history[:end]))
+        return sum(map(len, batches))
 
-    def worker(self, name: str) -> WorkerProcess:
-        return WorkerProcess(self.environment, self.folder / name)
+    def worker(self, name: str, **changed: str) -> WorkerProcess:
+        return WorkerProcess(self.environment | changed, self.folder / name)
 
     def expected(self) -> dict[str, dict[str, Any]]:
         """What an engine says that nothing disturbs."""
@@ -323,9 +323,10 @@ class Place:
         return last_states(alert for batch in self.history for alert in engine.step(batch))
 
     def busy(self, worker: WorkerProcess, third: int) -> None:
-        """Returns when a worker has judged a third that no checkpoint holds yet."""
+        """Returns when a worker has judged a third; where checkpoints are far between, none holds it yet."""
+        before = rows(worker.scrape())
         sent = self.publish(third)
-        wait(lambda: rows(worker.scrape()) == sent)
+        wait(lambda: rows(worker.scrape()) == before + sent)
 
     def freeze(self) -> None:
         self._running.send_signal(signal.SIGSTOP)
@@ -357,16 +358,23 @@ def test_a_worker_waits_for_brokers_in_few_words_goes_on_and_obeys_sigterm_while
         wait(lambda: contained(place.settings))
         assert worker.scrape()["meterwatch_broker_answer_time_seconds", ()] > answer
 
+        log = worker.log.read_text()
+        assert log.count("the brokers are back after") == 1
+        assert log.count("\n") - before < LINES
+        assert worker.end() == 0
+
+    with place.worker("two", METERWATCH_CHECKPOINT_SECONDS="3600") as worker:
         place.busy(worker, 2)
+        before = worker.log.read_text().count("\n")
         own_broker.kill()
         wait(lambda: worker.scrape()["meterwatch_brokers_answer", ()] == 0)
         assert worker.end() == 1
         log = worker.log.read_text()
-        assert log.count("the brokers are back after") == 1
         assert "no broker takes the last checkpoint; the next worker goes on from the one before" in log
         assert log.count("\n") - before < LINES
+
     own_broker.start()
-    with place.worker("two") as worker:
+    with place.worker("three") as worker:
         wait(lambda: contained(place.settings))
         assert worker.end() == 0
         assert worker.log.read_text().endswith("ended; the last checkpoint is taken\n")
