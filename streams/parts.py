@@ -18,7 +18,7 @@ from streams.checkpoints import UNMARKED, Mark, Written, mark_of
 from streams.fetched import Damage, Record, Span
 from streams.topics import READS, REGISTRY, SOURCES
 
-AHEAD = 3600  # seconds of event time by which readings may be judged before what came before them
+AHEAD = 3600  # seconds of event time by which a topic may be judged before what came before it
 AWAITED = 10.0  # seconds that a topic may keep the others waiting
 STEP_ROWS = 20_000  # rows that a chunk holds, about
 STEP_SECONDS = 0.2  # CPU that a step takes, about: what waits for the engine waits so long
@@ -219,8 +219,9 @@ class Part:
         """Records of the topic whose next came first; None when there are none, or while some are awaited.
 
         Topics are judged in the order in which their records came, since a payment of last week is late when readings
-        of today are judged before it. Only readings may go ahead of others that wait, by what the part's meters tell
-        in AHEAD and by STEP_ROWS.
+        of today are judged before it. Readings may go ahead of others that wait, by what the part's meters tell in
+        AHEAD and by STEP_ROWS. The others may go ahead of one another where no reading came between, by AHEAD: single
+        rows of topics that alternate would each be a step.
         """
         if self.waiting[REGISTRY]:
             return self._chunk(REGISTRY, STEP_ROWS)
@@ -234,7 +235,10 @@ class Part:
         del heads[topic]
         if topic == READS and heads:
             return self._chunk(READS, min(STEP_ROWS, self.engine.meters * AHEAD // self.engine.interval))
-        return self._chunk(topic, STEP_ROWS, min(heads.values(), default=inf))
+        until = min(heads.values(), default=inf)
+        if READS in heads:
+            until = min(heads[READS], until + 1000 * AHEAD)
+        return self._chunk(topic, STEP_ROWS, until)
 
     def _chunk(self, topic: str, rows: int, until: float = inf) -> Chunk:
         """About so many rows of what waits, at least a record, and none that came after so many milliseconds."""
