@@ -20,7 +20,9 @@ from schemas.wire import Encoded
 from streams.topics import READS
 
 CHECKPOINT_SECONDS = 10  # six times as often as by default, so that some fall into every spell
-OPEN_DAYS = 4  # that an area holds
+SPARSE_DAYS = (4, 3, 2)  # days before, of which two quarter-hours are told, so that they are open
+WHOLE = 160  # quarter-hours right before that lack none: nobody waits for readings of the days before any more
+KNOWN = 2 * len(SPARSE_DAYS) + WHOLE  # quarter-hours of history
 AT_ONCE = 25  # messages, about as many as come at once under a steady load
 
 
@@ -35,7 +37,7 @@ def measure(brokers: str, folder: Path, *, meters: int, slots: int, runs: int) -
             if number:
                 place.renew()
             with place.worker() as worker:
-                found.append(drain(worker, Readings.kind, 2 * OPEN_DAYS * meters, (2 * OPEN_DAYS + slots) * meters))
+                found.append(drain(worker, Readings.kind, KNOWN * meters, (KNOWN + slots) * meters))
     cpu = median(run.cpu for run in found)
     note = f"{cpu:.2f} µs CPU each; all topics, a midnight, checkpoints every {CHECKPOINT_SECONDS} s"
     return summed("sustained", RATE, [run.rate for run in found], note)
@@ -55,7 +57,7 @@ def history(meters: int) -> Iterator[tuple[str, Encoded]]:
 
 
 def days_before(meters: int) -> Iterator[Readings]:
-    """Two quarter-hours of each of the days before; the registers end where a load's begin."""
+    """The quarter-hours of history; the registers end where a load's begin."""
     load = Load(meters, BEFORE_MIDNIGHT)
     first = load.register.copy()
     for _ in sparse(load):
@@ -67,7 +69,9 @@ def days_before(meters: int) -> Iterator[Readings]:
 
 
 def sparse(load: Load) -> Iterator[Readings]:
-    """Two quarter-hours of each of the days before."""
-    for day in range(OPEN_DAYS):
-        load.next = BEFORE_MIDNIGHT - (OPEN_DAYS - day) * SLOTS
+    """Two quarter-hours of each of some days, and forty whole hours."""
+    for days in SPARSE_DAYS:
+        load.next = BEFORE_MIDNIGHT - days * SLOTS
         yield from load.slots(2)
+    load.next = BEFORE_MIDNIGHT - WHOLE
+    yield from load.slots(WHOLE)

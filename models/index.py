@@ -76,6 +76,8 @@ class Index(Owner):
         names, areas = batch.names, batch.areas
         if names is not self.latest.names or areas != self.latest.areas:
             self.latest = self.look_up(batch)
+        elif len(batch) and self.latest.slot[batch.subject[0]] < 0:  # the next piece of a batch
+            self.latest = completed(self.latest, self.look_up(batch))
         slots = self.latest.slot[batch.subject]
         rows = ((slots < 0) | (self.latest.area[batch.subject] != batch.area)).nonzero()[0]
         if len(rows):
@@ -131,3 +133,10 @@ class Index(Owner):
     def live(self) -> set[int]:
         """The slots that are given out."""
         return set(range(len(self.pairs))).difference(self.free)
+
+
+def completed(known: Dictionary, found: Dictionary) -> Dictionary:
+    """What is known of a batch's names, and of the others what has been found since."""
+    unknown = known.slot < 0
+    slot = np.where(unknown, found.slot, known.slot)
+    return known._replace(slot=slot, area=np.where(unknown, found.area, known.area))

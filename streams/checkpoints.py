@@ -38,6 +38,7 @@ CHUNK = 512 << 10  # bytes, within what brokers take by default
 SLOTS = 2
 MANIFEST = "manifest"
 NOTHING_BEGUN: Mapping[str, int] = MappingProxyType({})
+UNKNOWN_PACES: Mapping[str, float] = MappingProxyType({})
 UNMARKED: Mapping[str, Mark] = MappingProxyType({})
 WRITER = os.urandom(6).hex()  # this process among all that write checkpoints
 
@@ -85,7 +86,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     rulebook: Rulebook = NOTHING  # by which what follows is judged
     agreed: int = -1  # offset of `alerts` before which nothing is told but what the state knows; -1 unknown
     begun: dict[str, int] = {}  # by topic, how many rows from its offset on the state contains as well
-    pace: float = 0.0  # rows that were judged in a second of CPU; 0 unknown
+    paces: dict[str, float] = {}  # by topic, rows that were judged in a second of CPU
     marks: dict[str, Mark] = {}  # by topic, the last record that the state contains
     epoch: int = 0  # how often a topic that was another was judged from its beginning
 
@@ -125,8 +126,8 @@ class Message(NamedTuple):
 
 def encode(
     state: bytes, offsets: Mapping[str, int], partitions: int, last: Written, rulebook: Rulebook = NOTHING,
-    agreed: int = -1, begun: Mapping[str, int] = NOTHING_BEGUN, pace: float = 0.0, marks: Mapping[str, Mark] = UNMARKED,
-    epoch: int = 0,
+    agreed: int = -1, begun: Mapping[str, int] = NOTHING_BEGUN,
+    paces: Mapping[str, float] = UNKNOWN_PACES, marks: Mapping[str, Mark] = UNMARKED, epoch: int = 0,
 ) -> tuple[list[Message], Message]:
     """The chunks and the manifest of the checkpoint that follows the last."""
     sequence = last.sequence + 1
@@ -137,7 +138,7 @@ def encode(
     manifest = Manifest(
         layout=LAYOUT, set=name, sequence=sequence, partitions=partitions, offsets=dict(offsets),
         checksums=[zlib.crc32(piece) for piece in pieces], taken=time.time(), rulebook=rulebook,
-        agreed=agreed, begun={topic: rows for topic, rows in begun.items() if rows}, pace=pace,
+        agreed=agreed, begun={topic: rows for topic, rows in begun.items() if rows}, paces=dict(paces),
         marks=dict(marks), epoch=epoch,
     )  # fmt: skip
     chunks = [Message(f"{slot}/{k}".encode(), piece, headers) for k, piece in enumerate(pieces)]
@@ -156,13 +157,13 @@ async def write(
     rulebook: Rulebook = NOTHING,
     agreed: int = -1,
     begun: Mapping[str, int] = NOTHING_BEGUN,
-    pace: float = 0.0,
+    paces: Mapping[str, float] = UNKNOWN_PACES,
     marks: Mapping[str, Mark] = UNMARKED,
     epoch: int = 0,
 ) -> Written:
     """Writes the checkpoint that follows the last; it counts when this returns. Raises KafkaError."""
     chunks, manifest = await asyncio.to_thread(
-        encode, state, offsets, partitions, last, rulebook, agreed, begun, pace, marks, epoch
+        encode, state, offsets, partitions, last, rulebook, agreed, begun, paces, marks, epoch
     )
     sent = [await producer.send(tp.topic, m.value, m.key, tp.partition, headers=m.headers) for m in chunks]
     places = await asyncio.gather(*sent)

@@ -22,7 +22,7 @@ AHEAD = 3600  # seconds of event time by which a topic may be judged before what
 AWAITED = 10.0  # seconds that a topic may keep the others waiting
 STEP_ROWS = 20_000  # rows that a chunk holds, about
 STEP_SECONDS = 0.2  # CPU that a step takes, about: what waits for the engine waits so long
-PACE = 1_000.0  # rows a second of CPU, until the part has seen how fast its history goes
+PACE = 1_000.0  # rows a second of CPU, until the part has seen how fast a topic goes
 BYTES_PER_ROW = 50.0  # of a packed frame, until the part has seen what its topics carry
 
 
@@ -94,12 +94,12 @@ class Progress(NamedTuple):
     """What a checkpoint says beside its offsets: rows judged from there on, and how fast the part has been."""
 
     begun: Mapping[str, int]
-    pace: float  # rows a second of CPU, 0 unknown
+    paces: Mapping[str, float]  # by topic, rows a second of CPU
     marks: Mapping[str, Mark] = UNMARKED  # by topic, the last record judged
     epoch: int = 0  # how often a topic that was another was judged from its beginning
 
 
-NO_PROGRESS = Progress({}, 0.0)
+NO_PROGRESS = Progress({}, {})
 
 
 class Part:
@@ -135,7 +135,7 @@ class Part:
         self.told = Counter(engine.told)
         self._stranded: dict[str, float] = {}  # by topic, since when what comes next is deleted
         self._missed: dict[str, float] = {}  # by topic, since when it has nothing at hand and more is there
-        self._pace = progress.pace or PACE
+        self._paces = dict(progress.paces)
         self._catching_up = False  # whether time has passed in several portions since the last checkpoint
         self._row_bytes = dict.fromkeys(self.waiting, BYTES_PER_ROW)
         self._saved = dict(contained), dict(progress.begun)  # what the last checkpoint contains
@@ -181,9 +181,9 @@ class Part:
         self.filed[topic] = span.ends
 
     @property
-    def pace(self) -> float:
-        """Rows that were judged in a second of CPU lately."""
-        return self._pace
+    def paces(self) -> dict[str, float]:
+        """By topic, rows that were judged in a second of CPU lately."""
+        return dict(self._paces)
 
     @property
     def settled(self) -> bool:
@@ -268,7 +268,7 @@ class Part:
 
     def judge(self, hand: InHand) -> Judged:
         """Judges the next piece of what is in hand, of about STEP_SECONDS: a history of few meters goes slowly."""
-        rows = max(1, int(self._pace * STEP_SECONDS))
+        rows = max(1, int(self._paces.get(hand.chunk.topic, PACE) * STEP_SECONDS))
         whole = hand.rows == 0 and rows >= len(hand.batch)
         part = slice(hand.rows, hand.rows + rows)
         piece = hand.batch if whole else hand.batch.rows(part)
@@ -280,9 +280,9 @@ class Part:
     def contain(self, hand: InHand, judged: Judged) -> None:
         """Notes that the engine contains a piece of what is in hand; the chunk is done with its last."""
         rows = hand.rows + judged.rows
-        if judged.rows and hand.kept is None:
-            self._pace = judged.rows / max(judged.seconds, 1e-6)
         topic = hand.chunk.topic
+        if judged.rows and hand.kept is None:
+            self._paces[topic] = judged.rows / max(judged.seconds, 1e-6)
         self.begun[topic] = max(self.begun.get(topic, 0), rows)
         self.in_hand = hand._replace(rows=rows)
         if rows == len(hand.batch):

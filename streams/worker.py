@@ -69,7 +69,7 @@ class Captured(NamedTuple):
     state: bytes
     offsets: dict[str, int]  # by topic, the next to judge
     begun: dict[str, int]  # by topic, how many rows from there on are judged already
-    pace: float  # rows a second of CPU
+    paces: dict[str, float]  # by topic, rows a second of CPU
     agreed: int  # as in the manifest
     events: dict[str, EventT[Any]]  # that are acknowledged when it is written
     marks: dict[str, Mark]  # as in the manifest
@@ -345,7 +345,7 @@ class Worker:
             )  # fmt: skip
         told = checkpoint.manifest
         written = Written(told.sequence, told.set, checkpoint.begins, told.taken, len(checkpoint.state), told.agreed)
-        progress = Progress(told.begun, told.pace, told.marks, told.epoch)
+        progress = Progress(told.begun, told.paces, told.marks, told.epoch)
         return Part(number, engine, told.offsets, written, rulebook, progress)
 
     async def _follow_rules(self) -> NoReturn:
@@ -513,7 +513,7 @@ class Worker:
         offsets = {topic: part.judged[topic] for topic in SOURCES}
         begun = {topic: part.begun.get(topic, 0) for topic in SOURCES}
         state = await self._engines.run("snapshot", part.engine.snapshot)
-        return Captured(state, offsets, begun, part.pace, part.agreed, dict(part.last_events), dict(part.marks))
+        return Captured(state, offsets, begun, part.paces, part.agreed, dict(part.last_events), dict(part.marks))
 
     async def _write(self, part: Part, captured: Captured) -> None:
         await self._outbox.settle(part.number)
@@ -523,7 +523,7 @@ class Worker:
             written = await checkpoints.write(
                 self._producer, tp, captured.state, captured.offsets, partitions=self.settings.partitions,
                 last=part.written, rulebook=part.rulebook, agreed=captured.agreed, begun=captured.begun,
-                pace=captured.pace, marks=captured.marks, epoch=part.epoch,
+                paces=captured.paces, marks=captured.marks, epoch=part.epoch,
             )  # fmt: skip
         except KafkaError as error:
             fatal(f"`{tp.topic}` does not take a checkpoint: {error!r}")

@@ -112,6 +112,26 @@ def test_a_step_of_a_slow_history_is_short(monkeypatch):
     assert (it.judged[READS], it.begun[READS]) == (101, 0)
 
 
+def test_a_topic_of_few_slow_rows_makes_no_pieces_of_the_others(monkeypatch):
+    it, clock, steps = part(), [0.0], []
+
+    def step(batch):
+        clock[0] += 0.004 + len(batch) / 100_000
+        steps.append((batch.kind, len(batch)))
+        return []
+
+    monkeypatch.setattr("streams.parts.time.thread_time", lambda: clock[0])
+    monkeypatch.setattr(it.engine, "step", step)
+    judged_in_pieces(it, 20_000)
+    steps.clear()
+    it.file(WORKFLOW, came(0, [0]), None)
+    it.begin(taken(it), Stages.build(["W1"], [0], ["S1"], [0], [0], stages=["s"]))
+    assert it.in_hand
+    it.contain(it.in_hand, it.judge(it.in_hand))
+    judged_in_pieces(it, 19_000)
+    assert steps == [("stages", 1), ("readings", 19_000)]
+
+
 @pytest.mark.parametrize("records_again", [1, 2])
 def test_what_is_contained_beyond_the_offsets_is_not_judged_again(monkeypatch, records_again):
     """However the rows that follow the offsets come the next time: in one chunk or in several."""
@@ -125,12 +145,12 @@ def test_what_is_contained_beyond_the_offsets_is_not_judged_again(monkeypatch, r
     first = part()
     first.file(READS, records(100, 102), None)
     first.begin(taken(first), Readings.build(["M1"], [0] * 6, ["A1"], [0] * 6, range(6)))
-    first._pace = 4 / STEP_SECONDS
+    first._paces[READS] = 4 / STEP_SECONDS
     assert first.in_hand
     first.contain(first.in_hand, first.judge(first.in_hand))
     assert (first.judged[READS], first.begun[READS]) == (100, 4)
 
-    second = Part(3, Engine(), first.judged, Written(), progress=Progress(first.begun, first.pace))
+    second = Part(3, Engine(), first.judged, Written(), progress=Progress(first.begun, first.paces))
     second.start(READS, 100)
     for offset in range(100, 102, 2 // records_again):
         second.file(READS, records(offset, offset + 2 // records_again), None)

@@ -1,0 +1,41 @@
+"""An index numbers every row's area and subject alike, whatever it has cached of the batch before."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.index import RUN, Index
+from schemas.columns import Readings
+
+AREAS = 4
+NAMES = 3 * RUN  # of an area
+
+
+def whole() -> Readings:
+    """Two readings of every meter, as two frames of each area tell them."""
+    names = [f"M{number}" for number in range(NAMES)] * AREAS * 2
+    areas = np.tile(np.repeat(np.arange(AREAS), NAMES), 2)
+    return Readings.build(names, np.arange(len(names)), [f"A{n}" for n in range(AREAS)], areas, np.arange(len(names)))
+
+
+@given(cuts=st.lists(st.integers(1, 2 * AREAS * NAMES - 1), max_size=4))
+def test_pieces_of_a_batch_have_the_slots_of_their_rows(cuts):
+    batch, pieces, single = whole(), Index(), Index()
+    ends = [0, *sorted(set(cuts)), len(batch)]
+    for first, last in zip(ends, ends[1:], strict=False):
+        piece = batch.rows(slice(first, last))
+        expected = [single.slot(f"A{piece.area[row]}", piece.names[piece.subject[row]]) for row in range(len(piece))]
+        assert pieces.slots(piece).tolist() == expected
+
+
+@pytest.mark.parametrize("cut", [NAMES, AREAS * NAMES])
+def test_names_of_a_further_piece_are_looked_up_together(monkeypatch, cut):
+    index, batch = Index(), whole()
+    index.slots(batch)
+    monkeypatch.setattr(index, "slot", lambda *_: pytest.fail("looked up alone"))
+    again = whole()
+    index.slots(again.rows(slice(0, cut)))
+    index.slots(again.rows(slice(cut, None)))
