@@ -56,18 +56,20 @@ class Back(NamedTuple):
 def measure(brokers: str, folder: Path, *, meters: int, rate: float, seconds: float, runs: int) -> list[Result]:
     """Alert latency in spells of a day of event time or so many seconds, then as many kills, all under one load.
 
-    The worker is first given a few quarter-hours of some days, so that all its days are open.
+    The worker is first given some days of history, so that all its days are open.
     """
     spell = min(seconds, SLOTS * meters / rate)
     with Place(brokers, folder, "steady", checkpoint_seconds=CHECKPOINT_SECONDS, instance="one") as place:
         place.enroll(Load(meters).areas())
         place.produce(history(meters))
-        with Feed(place, rate, meters, BEFORE_MIDNIGHT) as feed, ExitStack() as workers:
+        with ExitStack() as held:
 
             def start() -> WorkerProcess:
-                return workers.enter_context(place.worker(place.name))
+                return held.enter_context(place.worker(place.name))
 
             worker = start()
+            wait(lambda: waiting(worker.scrape()) == 0, "the history is judged", every=LOOK)
+            feed = held.enter_context(Feed(place, rate, meters, BEFORE_MIDNIGHT))
             settle(worker, rate)
             told = [asyncio.run(listen(place.settings, spell)) for _ in range(runs)]
             kills, seen = [], []

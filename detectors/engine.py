@@ -581,17 +581,19 @@ class Engine:
         """Judge the items whose next mark has passed; where a day has passed, forget what nothing can concern."""
         alerts, self.lost = [withdrawn(alert) for alert in self.lost], []
         days = self.clock // DAY
-        passed = np.flatnonzero(days > np.concatenate([self.swept, np.zeros(len(days) - len(self.swept), np.int64)]))
+        self.swept = np.concatenate([self.swept, np.zeros(len(days) - len(self.swept), np.int64)])
+        passed = np.flatnonzero(days > self.swept)
         for windows, deadlines in self.timelines():
             alerts += self.settle(windows, deadlines, deadlines.due(self.clock))
         if len(passed):
+            passed = self.tails.portion(passed)  # the others with the next batch
             self.incidents.seal(*self.rows_of(self.reports, self.reports.seal(passed, self.clock)))
             self.backlogs.seal(*self.rows_of(self.backlog, self.backlog.seal(passed, self.clock)))
             for windows, deadlines in self.timelines():
                 if len(ended := deadlines.finished(self.clock, self.grace, windows.troubled())):
                     windows.forget(ended)
                     deadlines.forget(ended)
-            self.swept = days
+            self.swept[passed] = days[passed]
             self.tails.expire(passed, self.grid.clocks["second"])
             clocks = {self.areas.pairs[area][0]: int(self.clock[area]) for area in passed.tolist()}
             self.policy.forget(clocks)

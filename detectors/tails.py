@@ -42,6 +42,7 @@ from schemas.columns import (
 
 HOUR = 3600
 GAP = 1.5  # of a meter's interval: readings further apart have one missing between them
+EXPIRED_ROWS = 100_000  # of tails that are let go of at once
 PATIENCE = 86_400  # seconds after a reading within which those missing before it may come
 LOGGED = COLUMN_TYPES | {"slot": np.int32, "filed": np.float32}
 JUDGED = frozenset({"at", "register", "kwh", "u", "i", "p", "q", "neutral", "terminal_p", "flags", "clock_offset",
@@ -101,14 +102,23 @@ class Log(Owner):
             self.fit(self.size)
         return {name: array[..., : self.size] for name, array in self.arrays.items()}
 
-    def of(self, slots: Codes) -> tuple[Codes, dict[str, Any]]:
-        """The rows of some slots, by slot and then by time, and where they stand."""
+    def places(self, slots: Codes) -> Codes:
+        """Where the rows of some slots stand."""
         held = self.arrays["slot"][: self.size]
         ours = np.zeros(max(int(held.max(initial=-1)), int(slots.max(initial=-1))) + 1, bool)
         ours[slots] = True
-        rows = np.flatnonzero(ours[held] & ~self.gone[: self.size])
-        rows = rows[np.lexsort((self.arrays["at"][rows], held[rows]))]
+        return np.flatnonzero(ours[held] & ~self.gone[: self.size])
+
+    def of(self, slots: Codes) -> tuple[Codes, dict[str, Any]]:
+        """The rows of some slots, by slot and then by time, and where they stand."""
+        rows = self.places(slots)
+        rows = rows[np.lexsort((self.arrays["at"][rows], self.arrays["slot"][rows]))]
         return rows, {name: array[..., rows] for name, array in self.arrays.items()}
+
+    def sizes(self, slots: Codes) -> Codes:
+        """How many rows each of some slots has."""
+        held = self.arrays["slot"][: self.size][~self.gone[: self.size]]
+        return np.bincount(held, minlength=int(slots.max(initial=-1)) + 1)[slots]
 
     def put(self, name: str, rows: Codes, values: Any) -> None:
         """Put values in a column of the rows that stand there."""
@@ -229,7 +239,7 @@ class Tails(Owner):
         if len(slots):
             self.since["at"][slots] = 0
             for log in (self.log, self.clock_log):
-                log.drop(log.of(slots)[0])
+                log.drop(log.places(slots))
             for windows in (self.readings, self.clocks):
                 windows.mark(slots)
 
@@ -399,6 +409,15 @@ class Tails(Owner):
         self.clocks.seal(*clocks_of({name: column[past] for name, column in seen.items()}))
         self.clock_log.drop(places[past])
         np.maximum.at(self.since["at"], where, done["at"])
+
+    def portion(self, areas: Codes) -> Codes:
+        """The first of some areas that have no more than EXPIRED_ROWS in tails together, or one."""
+        if self.log.size <= EXPIRED_ROWS:
+            return areas
+        slots = np.flatnonzero(self.since["at"] > 0)
+        where = self.since["area"][slots]
+        rows = np.bincount(where, self.log.sizes(slots), int(areas.max()) + 1)[areas]
+        return areas[: max(1, int(np.searchsorted(np.cumsum(rows), EXPIRED_ROWS, "right")))]
 
     def expire(self, areas: Codes, clocks: Times) -> None:
         """Let go of the gaps of some areas that wait no longer, by the clocks of all areas."""

@@ -12,6 +12,7 @@ from typing import Any, cast
 import faust
 from aiokafka.errors import KafkaError
 from faust import Stream
+from faust.tables import TableManager
 from faust.types import TP, EventT, StreamT
 
 from streams.metrics import Metrics
@@ -27,6 +28,15 @@ REBALANCE_SECONDS = 60.0  # that a hand-over may take at least before the group 
 POLL_STALLS = 10.0  # times `stall_seconds` without a fetch: the worker's own watch ends it long before
 STOP_SECONDS = 60.0  # in which a worker that is to end hands over
 LEAVE_SECONDS = 10.0  # in which it then leaves the group
+
+
+class NoTables(TableManager):
+    """Starts at once: Faust's own waits a second for tables to be declared."""
+
+    async def on_start(self) -> None:
+        """Says that there are no tables, and lets the consumer subscribe."""
+        await self._update_channels()
+        await self.recovery.start()
 
 
 class App(faust.App):
@@ -51,6 +61,7 @@ class App(faust.App):
             topic_disable_leader=True,
             topic_allow_declare=False,
             web_enabled=False,
+            TableManager=NoTables,
         )
         self.instance, self.member = settings.instance, ""
         self.transport = Transport(self.conf.broker, self)

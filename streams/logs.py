@@ -20,6 +20,7 @@ from streams.settings import Settings
 
 FETCH = 8 << 20  # bytes of a partition at once
 FETCH_SECONDS = 0.5  # that a fetch waits for records
+FETCH_WAIT_MS = 500  # that a broker holds a request without records back, and the next one on the same connection
 Isolation = Literal["read_committed", "read_uncommitted"]
 log = logging.getLogger("meterwatch")
 
@@ -34,7 +35,7 @@ class UnansweredError(Exception):
 
 @asynccontextmanager
 async def reader(
-    settings: Settings, *, isolation: Isolation = "read_committed", fetch: int = FETCH
+    settings: Settings, *, isolation: Isolation = "read_committed", fetch: int = FETCH, wait_ms: int = FETCH_WAIT_MS
 ) -> AsyncIterator[AIOKafkaConsumer]:
     """A consumer that belongs to no group and commits nothing. Raises UnansweredError.
 
@@ -44,7 +45,7 @@ async def reader(
     use()
     consumer = Consumer(
         **settings.client(), enable_auto_commit=False, auto_offset_reset="earliest", max_partition_fetch_bytes=fetch,
-        isolation_level=isolation,
+        fetch_max_wait_ms=wait_ms, isolation_level=isolation,
     )  # fmt: skip
     try:
         try:

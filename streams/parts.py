@@ -21,7 +21,7 @@ from streams.topics import READS, REGISTRY, SOURCES
 AHEAD = 3600  # seconds of event time by which a topic may be judged before what came before it
 AWAITED = 10.0  # seconds that a topic may keep the others waiting
 STEP_ROWS = 20_000  # rows that a chunk holds, about
-STEP_SECONDS = 0.2  # CPU that a step takes, about: what waits for the engine waits so long
+STEP_SECONDS = 0.1  # CPU that a step takes, about: what waits for the engine waits for a few
 PACE = 1_000.0  # rows a second of CPU, until the part has seen how fast a topic goes
 BYTES_PER_ROW = 50.0  # of a packed frame, until the part has seen what its topics carry
 
@@ -282,7 +282,9 @@ class Part:
         rows = hand.rows + judged.rows
         topic = hand.chunk.topic
         if judged.rows and hand.kept is None:
-            self._paces[topic] = judged.rows / max(judged.seconds, 1e-6)
+            pace = judged.rows / max(judged.seconds, 1e-6)
+            if judged.seconds > STEP_SECONDS / 4 or pace > self._paces.get(topic, PACE):  # else its rows were few
+                self._paces[topic] = pace
         self.begun[topic] = max(self.begun.get(topic, 0), rows)
         self.in_hand = hand._replace(rows=rows)
         if rows == len(hand.batch):

@@ -26,6 +26,10 @@ FETCH_WAIT_MS = 50
 """How long a broker may wait for records. A partition whose last records are not taken yet is left out of the next
 request, and gets no other before that is answered: by Faust's own 1.5 s a worker stood still for most of the time."""
 
+FETCH_MIN_BYTES = 256 << 10
+"""How much a broker gathers within that wait. Answered frame by frame, the thread of the fetches takes a third of the
+interpreter's time from the engine, and alerts of a steady load come four times as late."""
+
 FULL_WAIT_SECONDS = 0.02
 """How long the partitions that have room may be waited for while others have none: theirs is free again soon."""
 
@@ -107,6 +111,7 @@ class Thread(AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: AiokafkaTransport) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001 - Faust has no setting for it
+        consumer._fetch_min_bytes = FETCH_MIN_BYTES  # noqa: SLF001 - as above
         consumer._isolation_level = "read_committed"  # noqa: SLF001 - as above, but for its own transactions
         return consumer
 

@@ -55,11 +55,13 @@ from streams.topics import ALERTS, CHECKPOINTS, EVENTS, PAYMENTS, READS, REGISTR
 
 WAITING_BYTES = 32 << 20  # that may wait for judgement before nothing more is fetched
 ROOM_SECONDS = 1.0  # that a fetch waits for room: Faust may want to stop
+TOGETHER = 2  # parts that are judged at once
 BEAT = 1.0  # seconds between looks at progress, lag and clock
 PULSE = 0.1  # seconds between looks at how late the event loop is
 SLEEP = 0.8  # of a session: the last heartbeat may have been a while before
 ANSWER = 5.0  # seconds that the brokers have to say where their partitions end
 SILENT_SECONDS = 10.0  # without an answer, after which brokers count as away: a last checkpoint waits no longer
+HASTE_MS = 20  # that a broker holds a request back while a take-over has others to ask
 NOWHERE: Mapping[str, int] = MappingProxyType({})
 
 
@@ -200,8 +202,8 @@ class Worker:
             started = time.monotonic()
             while not self._stopping:
                 try:
-                    async with reader(self.settings) as consumer:
-                        self.parts = await self._restore(consumer, sorted(numbers))
+                    async with reader(self.settings, wait_ms=HASTE_MS) as consumer, reader(self.settings) as asked:
+                        self.parts = await self._restore(consumer, asked, sorted(numbers))
                     break
                 except CheckpointError as error:
                     fatal(str(error))
@@ -255,13 +257,18 @@ class Worker:
     def _alerts(self, number: int) -> TopicPartition:
         return TopicPartition(self.settings.topic(ALERTS), number)
 
-    async def _restore(self, consumer: AIOKafkaConsumer, numbers: Sequence[int]) -> dict[int, Part]:
+    async def _restore(
+        self, consumer: AIOKafkaConsumer, asked: AIOKafkaConsumer, numbers: Sequence[int]
+    ) -> dict[int, Part]:
+        """Parts as their checkpoints have them; a consumer that is fetching answers late where topics end."""
         known = {number: part.written for number, part in self._kept.items()}
         topic, partitions = self.settings.topic(CHECKPOINTS), self.settings.partitions
-        found = await checkpoints.newest(consumer, topic, numbers, known, partitions)
         tps = [TopicPartition(topic, number) for topic in self.topics for number in numbers]
-        first, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
-        alerts = await consumer.end_offsets([self._alerts(number) for number in numbers])
+        told = [self._alerts(number) for number in numbers]
+        found, first = await asyncio.gather(
+            checkpoints.newest(consumer, topic, numbers, known, partitions), asked.beginning_offsets([*tps, *told])
+        )
+        ends, alerts = await asked.end_offsets(tps), await asked.end_offsets(told)
         until = int(time.time()) if self.settings.clock == "wall" else 0
         parts: dict[int, Part] = {}
         for number in numbers:
@@ -373,21 +380,31 @@ class Worker:
         self.rulebook = rulebook
 
     async def _judge(self) -> NoReturn:
-        """Judges a piece of each part in turn: whoever needs an engine or the parts waits for one piece at most."""
+        """Judges a piece of each part in turn, of TOGETHER parts at once: the engines' thread waits for no other.
+
+        Whoever needs an engine or the parts waits for so many pieces at most.
+        """
         while True:
             self._arrived.clear()
             busy = False
-            for number in list(self.parts):
+            numbers = list(self.parts)
+            for first in range(0, len(numbers), TOGETHER):
                 async with self._turn:
-                    part = self.parts.get(number)
-                    if part and (part.in_hand or await self._take(part)):
-                        busy = True
-                        await self._step(part)
-                        self._room.set()
+                    moved = await asyncio.gather(*map(self._advance, numbers[first : first + TOGETHER]))
+                busy |= any(moved)
                 await asyncio.sleep(0)
             if not busy:
                 with contextlib.suppress(TimeoutError):  # a part may have waited long enough for a topic
                     await asyncio.wait_for(self._arrived.wait(), BEAT)
+
+    async def _advance(self, number: int) -> bool:
+        """Judges a piece of a part; whether there was something."""
+        part = self.parts.get(number)
+        if not part or not (part.in_hand or await self._take(part)):
+            return False
+        await self._step(part)
+        self._room.set()
+        return True
 
     async def _take(self, part: Part) -> bool:
         """Takes what is next of a part in hand; whether there was something."""

@@ -9,12 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from detectors.engine import Engine
 from detectors.rule import RULES
+from detectors.tails import EXPIRED_ROWS
 from schemas.columns import Batch, DeviceEvents, Event, Payment, Payments, Readings, Stages
 from schemas.master import Area, Meter
 
@@ -187,6 +189,19 @@ def entered(day: int, sections: int) -> Batch:
         START + day * DAY + np.arange(180), stages=[f"stage{n}" for n in range(60 // sections)],
         stage=places // sections, limit=np.full(180, float(DAY)),
     )  # fmt: skip
+
+
+def test_tails_that_wait_no_longer_are_let_go_of_in_portions():
+    """Every meter of a town lacks its first reading; when a day has passed all their readings are final at once."""
+    engine, left = Engine(), [0]
+    engine.enroll(town(12, 200))
+    engine.step(readings(12, 200, 0, 1))
+    for first in range(2, 146, 4):
+        engine.step(readings(12, 200, first, 4))
+        left.append(int(np.count_nonzero(~engine.tails.log.gone[: engine.tails.log.size])))
+    assert max(left) > 2 * EXPIRED_ROWS
+    assert left[-1] == 0
+    assert max(before - after for before, after in pairwise(left)) <= EXPIRED_ROWS
 
 
 @pytest.mark.parametrize("what", FIRST)

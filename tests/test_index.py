@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -25,7 +27,7 @@ def whole() -> Readings:
 def test_pieces_of_a_batch_have_the_slots_of_their_rows(cuts):
     batch, pieces, single = whole(), Index(), Index()
     ends = [0, *sorted(set(cuts)), len(batch)]
-    for first, last in zip(ends, ends[1:], strict=False):
+    for first, last in pairwise(ends):
         piece = batch.rows(slice(first, last))
         expected = [single.slot(f"A{piece.area[row]}", piece.names[piece.subject[row]]) for row in range(len(piece))]
         assert pieces.slots(piece).tolist() == expected
