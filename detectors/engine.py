@@ -582,7 +582,7 @@ class Engine:
         alerts, self.lost = [withdrawn(alert) for alert in self.lost], []
         days = self.clock // DAY
         self.swept = np.concatenate([self.swept, np.zeros(len(days) - len(self.swept), np.int64)])
-        passed = np.flatnonzero(days > self.swept)
+        passed: Codes = np.flatnonzero(days > self.swept)
         for windows, deadlines in self.timelines():
             alerts += self.settle(windows, deadlines, deadlines.due(self.clock))
         if len(passed):
