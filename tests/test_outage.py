@@ -204,7 +204,7 @@ def test_partitions_are_taken_over_when_the_brokers_answer_again_and_not_when_th
     worker, asked = Worker(load({}), Metrics()), 0
 
     @asynccontextmanager
-    async def absent(settings: Settings) -> AsyncIterator[object]:
+    async def absent(settings: Settings, **_: object) -> AsyncIterator[object]:
         nonlocal asked
         asked += 1
         if asked == 3:
