@@ -89,6 +89,9 @@ FUTURE = 300  # seconds a stamp may be ahead of its receipt, design section 4
 DAY = 86_400
 QUIET = 2 * 3600  # how far a silent area's clock stays behind the wall's
 GRACE = 3 * DAY
+SILENCE = DAY // 4  # of an area, after which days may fall due all at once
+STEP_DAYS = 2_000  # of meters that a step may close, about
+TAIL_ROWS = 30  # that are judged again at the cost of a day
 BALANCE = ("unusual_kwh", "excess_kwh")  # of an area's day, that its meters' days are held against
 TIME = itemgetter(0)  # of a payment attempt
 AGAIN = "remove the checkpoint to judge the history again from its beginning"
@@ -247,6 +250,31 @@ class Engine:
             raise TypeError(f"no topic carries {batch.kind}")
         self.counts[batch.kind, "judged", ""] += len(batch) - gone
         return self.tell(self.policy.fold(alerts + self.fire()))
+
+    def reach(self, batch: Batch) -> int:
+        """How many of a batch's first rows may be judged at once: few where areas that were silent have days to close.
+
+        So the cost of a step is bounded by what falls due, as that of time that passes by itself (`portion`).
+        """
+        if not isinstance(batch, Readings) or not len(batch):
+            return len(batch)
+        areas = self.area_slots(batch)
+        silence = np.where(self.clock[areas] > 0, batch.at - self.clock[areas], 0)
+        due = np.flatnonzero((silence > SILENCE) | np.isin(areas, list(self.tails.late)))
+        if not len(due):
+            return len(batch)
+        _, places, rows = np.unique(areas[due], return_index=True, return_counts=True)
+        moved = rows > 1  # a single stamp moves no clock
+        order = np.argsort(places[moved])
+        first = due[places[moved]][order]
+        weights = [self.weight(int(areas[row]), silence[row] / DAY) for row in first.tolist()]
+        reached = max(int(np.searchsorted(np.cumsum(weights), STEP_DAYS, "right")), 1)
+        return int(first[reached]) if reached < len(first) else len(batch)
+
+    def weight(self, area: int, days: float) -> float:
+        """About how many days of a meter an area has to close after so many days of silence, or to judge again."""
+        meters = len(self.meter_index.known.get(self.areas.pairs[area][0], ()))
+        return meters * days + self.tails.late_rows(area) / TAIL_ROWS
 
     def tick(self, now: int) -> list[Alert]:
         """Let time pass where nothing arrives: quiet areas' windows close, deadlines fall due."""

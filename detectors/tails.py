@@ -11,6 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ from models.gaps import total
 from models.grid import Facts, apparent
 from models.index import Index
 from models.registry import Registry
+from models.runs import runs
 from models.state import Owner, Schema, State, same_length, within
 from models.validation import Registers, Validation
 from models.wiring import wiring_columns
@@ -109,10 +111,14 @@ class Log(Owner):
         ours[slots] = True
         return np.flatnonzero(ours[held] & ~self.gone[: self.size])
 
+    def ordered(self, slots: Codes) -> Codes:
+        """Where the rows of some slots stand, by slot and then by time."""
+        rows = self.places(slots)
+        return rows[np.lexsort((self.arrays["at"][rows], self.arrays["slot"][rows]))]
+
     def of(self, slots: Codes) -> tuple[Codes, dict[str, Any]]:
         """The rows of some slots, by slot and then by time, and where they stand."""
-        rows = self.places(slots)
-        rows = rows[np.lexsort((self.arrays["at"][rows], self.arrays["slot"][rows]))]
+        rows = self.ordered(slots)
         return rows, {name: array[..., rows] for name, array in self.arrays.items()}
 
     def sizes(self, slots: Codes) -> Codes:
@@ -330,21 +336,31 @@ class Tails(Owner):
 
     def awaited(self, slots: Codes, at: Times, since: Times, now: Times) -> list[int]:
         """Which late readings fall where one is missing and waited for, as those before them leave it."""
-        log = self.log.of(np.unique(slots))[1]
-        have, widest = keys(log["slot"], log["at"]).tolist(), self.widest(log["slot"], log["at"]).tolist()
-        columns = keys(slots, at), keys(slots, since), now, self.widest(slots, at)
+        rows = self.log.ordered(np.unique(slots))
+        held, times = self.log.arrays["slot"][rows], self.log.arrays["at"][rows]
+        tails: dict[int, tuple[list[int], list[float]]] = {}
+        widest = self.widest(held, times)
+        for first, last in pairwise([*runs(held).tolist(), len(held)]):
+            tails[int(held[first])] = times[first:last].tolist(), widest[first:last].tolist()
+
         joined = []
-        for n, (key, least, clock, wide) in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
-            place = bisect_left(have, key)
-            behind = have[place] if place < len(have) else 0
-            if behind <= key or behind >> 33 != key >> 33:
+        columns = slots, at, since, now, self.widest(slots, at)
+        for n, (slot, time, least, clock, wide) in enumerate(zip(*(c.tolist() for c in columns), strict=True)):
+            have, widths = tails.get(slot, ([], []))
+            place = bisect_left(have, time)
+            if place == len(have) or have[place] == time:
                 continue
             before = max(have[place - 1] if place else 0, least)
-            if behind - before > widest[place] and clock <= behind % (1 << 33) + PATIENCE:
-                have.insert(place, key)
-                widest.insert(place, wide)
+            if have[place] - before > widths[place] and clock <= have[place] + PATIENCE:
+                have.insert(place, time)
+                widths.insert(place, wide)
                 joined.append(n)
         return joined
+
+    def late_rows(self, area: int) -> int:
+        """How many rows are judged again when the clock of an area comes to another hour."""
+        meters = self.late[area][1] if area in self.late else ()
+        return int(self.log.sizes(np.array(sorted(meters), np.int64)).sum())
 
     def due(self, clocks: Mapping[int, int]) -> Codes:
         """The meters with a late reading to judge: of areas whose clocks have come to another hour."""
@@ -458,11 +474,6 @@ class Tails(Owner):
         within("an area with late readings", list(self.late), 0, areas)
         for _, meters in self.late.values():
             within("a meter with a late reading", list(meters), 0, len(self.index) - 1)
-
-
-def keys(slots: Codes, at: Times) -> Codes:
-    """Numbers in the order of slots and then of times."""
-    return slots.astype(np.int64) << 33 | at
 
 
 def clocks_of(rows: dict[str, Any]) -> tuple[Batch, Codes]:

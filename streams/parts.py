@@ -270,9 +270,10 @@ class Part:
         """Judges the next piece of what is in hand, of about STEP_SECONDS: a history of few meters goes slowly."""
         rows = max(1, int(self._paces.get(hand.chunk.topic, PACE) * STEP_SECONDS))
         whole = hand.rows == 0 and rows >= len(hand.batch)
-        part = slice(hand.rows, hand.rows + rows)
-        piece = hand.batch if whole else hand.batch.rows(part)
-        kept = piece if hand.kept is None else piece.rows(hand.kept[part])
+        piece = hand.batch if whole else hand.batch.rows(slice(hand.rows, hand.rows + rows))
+        if (reach := self.engine.reach(piece)) < len(piece):
+            piece = piece.rows(slice(0, reach))
+        kept = piece if hand.kept is None else piece.rows(hand.kept[hand.rows : hand.rows + len(piece)])
         began = time.thread_time()
         alerts = self.engine.step(kept)
         return Judged(len(piece), alerts, self.engine.rejected, time.thread_time() - began)

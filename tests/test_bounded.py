@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from detectors.engine import Engine
+from detectors.engine import STEP_DAYS, TAIL_ROWS, Engine
 from detectors.rule import RULES
 from detectors.tails import EXPIRED_ROWS
 from schemas.columns import Batch, DeviceEvents, Event, Payment, Payments, Readings, Stages
@@ -106,6 +106,16 @@ def restored(meters: int) -> Call:
     return lambda: engine.restore(saved)
 
 
+def late(meters: int) -> Call:
+    """Seven hours of readings that come when those after them have been judged."""
+    engine = Engine()
+    engine.enroll(town(2, meters))
+    engine.step(readings(2, meters, 0, 1))
+    engine.step(readings(2, meters, 30, 30))
+    missing = readings(2, meters, 1, 29)
+    return lambda: engine.step(missing)
+
+
 def reconciled(meters: int) -> Call:
     engine = Engine()
     engine.enroll(town(5, meters))
@@ -131,6 +141,7 @@ def enrolled_one_by_one(areas: int) -> Call:
 CALLS: dict[str, Callable[[int], Call]] = {
     "rows of readings": lambda n: stepped(readings(2, 10, 0, n), town(2, 10)),
     "areas of readings": lambda n: stepped(readings(n, 2, 0, 8), town(n, 2)),
+    "late readings of as many meters": late,
     "rows of work": lambda n: stepped(stages(2 * n, 20, 5)),
     "rows of work out of order": lambda n: stepped(stages(2 * n, 20, 5, disorder=True)),
     "sections": lambda n: stepped(stages(2 * n, n, 3)),
@@ -189,6 +200,31 @@ def entered(day: int, sections: int) -> Batch:
         START + day * DAY + np.arange(180), stages=[f"stage{n}" for n in range(60 // sections)],
         stage=places // sections, limit=np.full(180, float(DAY)),
     )  # fmt: skip
+
+
+def test_a_step_reaches_as_far_as_days_that_fall_due_allow():
+    areas, meters = 40, 100
+    engine = lived(areas, meters)
+    assert engine.reach(readings(areas, meters, 9, 1)) == areas * meters
+
+    quiet = readings(areas, meters, 96 * 30, 2)
+    assert engine.reach(quiet) == meters  # days of one area are more than a step may close
+    two_days = readings(areas, meters, 96 * 2, 2)
+    assert engine.reach(two_days) == meters * (STEP_DAYS // (2 * meters))
+
+    stray = readings(areas, meters, 9, 1)
+    stray.at[:: 2 * meters] += 90 * DAY
+    assert engine.reach(stray) == areas * meters  # a stamp alone moves no clock
+
+
+def test_a_step_reaches_few_areas_that_have_much_to_judge_again():
+    areas, meters = 20, 200
+    engine = Engine()
+    engine.enroll(town(areas, meters))
+    engine.step(readings(areas, meters, 0, 1))
+    engine.step(readings(areas, meters, 30, 40))
+    engine.step(readings(areas, meters, 10, 1))
+    assert engine.reach(readings(areas, meters, 70, 1)) == meters * (STEP_DAYS * TAIL_ROWS // (41 * meters))
 
 
 def test_tails_that_wait_no_longer_are_let_go_of_in_portions():
