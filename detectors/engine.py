@@ -17,7 +17,7 @@ from detectors import older
 from detectors.judge import Judge
 from detectors.policy import Policy
 from detectors.rule import RULES, Rule
-from detectors.tails import Heard, Tails
+from detectors.tails import HOUR, Heard, Tails
 from detectors.windows import SEALED, Rows, Windows
 from models.backlog import Backlog
 from models.balance import Losses, UsualLoss
@@ -260,14 +260,14 @@ class Engine:
             return len(batch)
         areas = self.area_slots(batch)
         silence = np.where(self.clock[areas] > 0, batch.at - self.clock[areas], 0)
-        due = np.flatnonzero((silence > SILENCE) | np.isin(areas, list(self.tails.late)))
+        due = np.flatnonzero((silence > SILENCE) | (batch.at // HOUR > self.tails.late_hours(len(self.clock))[areas]))
         if not len(due):
             return len(batch)
         _, places, rows = np.unique(areas[due], return_index=True, return_counts=True)
         moved = rows > 1  # a single stamp moves no clock
         order = np.argsort(places[moved])
         first = due[places[moved]][order]
-        weights = [self.weight(int(areas[row]), silence[row] / DAY) for row in first.tolist()]
+        weights = [self.weight(int(areas[row]), float(silence[row]) / DAY) for row in first.tolist()]
         reached = max(int(np.searchsorted(np.cumsum(weights), STEP_DAYS, "right")), 1)
         return int(first[reached]) if reached < len(first) else len(batch)
 

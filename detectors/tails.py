@@ -357,6 +357,13 @@ class Tails(Owner):
                 joined.append(n)
         return joined
 
+    def late_hours(self, areas: int) -> Times:
+        """By area, the hour after which late readings are judged; none comes after where there are none."""
+        hours = np.full(areas, LATEST)
+        for area, (hour, _) in self.late.items():
+            hours[area] = hour
+        return hours
+
     def late_rows(self, area: int) -> int:
         """How many rows are judged again when the clock of an area comes to another hour."""
         meters = self.late[area][1] if area in self.late else ()

@@ -224,7 +224,8 @@ def test_a_step_reaches_few_areas_that_have_much_to_judge_again():
     engine.step(readings(areas, meters, 0, 1))
     engine.step(readings(areas, meters, 30, 40))
     engine.step(readings(areas, meters, 10, 1))
-    assert engine.reach(readings(areas, meters, 70, 1)) == meters * (STEP_DAYS * TAIL_ROWS // (41 * meters))
+    assert engine.reach(readings(areas, meters, 70, 1)) == areas * meters  # of the same hour
+    assert engine.reach(readings(areas, meters, 72, 1)) == meters * (STEP_DAYS * TAIL_ROWS // (41 * meters))
 
 
 def test_tails_that_wait_no_longer_are_let_go_of_in_portions():
