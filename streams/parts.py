@@ -12,17 +12,18 @@ from typing import Any, NamedTuple
 from detectors.engine import Engine
 from detectors.rulebook import NOTHING
 from schemas.alert import Alert
-from schemas.columns import Batch, Mask
+from schemas.columns import Batch, DeviceEvents, Mask, Payments, Readings, Stages
 from schemas.rules import Rulebook
 from streams.checkpoints import UNMARKED, Mark, Written, mark_of
 from streams.fetched import Damage, Record, Span
-from streams.topics import READS, REGISTRY, SOURCES
+from streams.topics import EVENTS, PAYMENTS, READS, REGISTRY, SOURCES, WORKFLOW
 
 AHEAD = 3600  # seconds of event time by which a topic may be judged before what came before it
 AWAITED = 10.0  # seconds that a topic may keep the others waiting
 STEP_ROWS = 20_000  # rows that a chunk holds, about
 STEP_SECONDS = 0.1  # CPU that a step takes, about: what waits for the engine waits for a few
 PACE = 1_000.0  # rows a second of CPU, until the part has seen how fast a topic goes
+KINDS = {READS: Readings.kind, EVENTS: DeviceEvents.kind, PAYMENTS: Payments.kind, WORKFLOW: Stages.kind}
 BYTES_PER_ROW = 50.0  # of a packed frame, until the part has seen what its topics carry
 
 
@@ -219,9 +220,8 @@ class Part:
         """Records of the topic whose next came first; None when there are none, or while some are awaited.
 
         Topics are judged in the order in which their records came, since a payment of last week is late when readings
-        of today are judged before it. Readings may go ahead of others that wait, by what the part's meters tell in
-        AHEAD and by STEP_ROWS. The others may go ahead of one another where no reading came between, by AHEAD: single
-        rows of topics that alternate would each be a step.
+        of today are judged before it. What the part is told in AHEAD may go ahead: readings of all that waits, up to
+        STEP_ROWS, and others of one another up to the next reading. Else single rows that alternate were a step each.
         """
         if self.waiting[REGISTRY]:
             return self._chunk(REGISTRY, STEP_ROWS)
@@ -234,18 +234,24 @@ class Part:
         topic = min(heads, key=heads.__getitem__)
         del heads[topic]
         if topic == READS and heads:
-            return self._chunk(READS, min(STEP_ROWS, self.engine.meters * AHEAD // self.engine.interval))
-        until = min(heads.values(), default=inf)
+            return self._chunk(READS, min(STEP_ROWS, self._ahead(READS)))
+        chunk = self._chunk(topic, STEP_ROWS, min(heads.values(), default=inf))
         if READS in heads:
-            until = min(heads[READS], until + 1000 * AHEAD)
-        return self._chunk(topic, STEP_ROWS, until)
+            chunk.arrivals.extend(self._chunk(topic, self._ahead(topic), heads[READS], least=0).arrivals)
+        return chunk
 
-    def _chunk(self, topic: str, rows: int, until: float = inf) -> Chunk:
-        """About so many rows of what waits, at least a record, and none that came after so many milliseconds."""
+    def _ahead(self, topic: str) -> int:
+        """About how many rows of a topic come in AHEAD, by what came with the readings so far."""
+        readings = self.engine.meters * AHEAD // self.engine.interval
+        told, beside = (self.engine.counts[kind, "in", ""] for kind in (KINDS[READS], KINDS[topic]))
+        return readings if topic == READS else int(readings * beside / max(told, 1))
+
+    def _chunk(self, topic: str, rows: int, until: float = inf, least: int = 1) -> Chunk:
+        """About so many rows of what waits, some records at least, and no other that came after some milliseconds."""
         waiting, room = self.waiting[topic], rows * self._row_bytes[topic]
         taken: list[Arrival] = []
         while waiting:
-            count = max(waiting[0].within(room, until), not taken)
+            count = max(waiting[0].within(room, until), 0 if taken else least)
             if count < len(waiting[0].records):
                 if count:
                     first, waiting[0] = waiting[0].split(count)

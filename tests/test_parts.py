@@ -176,27 +176,24 @@ def test_what_came_first_is_judged_first_and_events_before_readings_that_came_at
     it.file(READS, came(100, [200, 300]), None)
     it.file(READS, came(102, [400]), None)
     assert order(it) == [
-        (EVENTS, [0, 1]), (PAYMENTS, [0]), (READS, [100, 101, 102]), (EVENTS, [2]), (PAYMENTS, [1])
+        (EVENTS, [0]), (PAYMENTS, [0]), (EVENTS, [1]), (READS, [100, 101, 102]), (EVENTS, [2]), (PAYMENTS, [1])
     ]  # fmt: skip
     assert not any(it.waiting_bytes.values())
 
 
-def test_others_go_ahead_of_one_another_where_no_reading_came_between_by_an_hour_at_most():
+def test_others_go_ahead_of_one_another_up_to_the_next_reading_by_what_comes_in_an_hour():
     it = part()
-    hour = 3_600_000
-    it.file(EVENTS, came(0, [100, 300, hour + 200, hour + 201]), None)
-    it.file(PAYMENTS, came(0, [150, 200, 700, hour + 300]), None)
-    it.file(WORKFLOW, came(0, [200]), None)
-    it.file(READS, came(100, [400, hour + 500]), None)
+    it._row_bytes |= dict.fromkeys((EVENTS, PAYMENTS, WORKFLOW), 10.0)
+    it.engine.counts["readings", "in", ""] = 100_000
+    it.engine.counts["events", "in", ""] = it.engine.counts["payments", "in", ""] = 50  # two in an hour
+    it.file(EVENTS, came(0, [100, 110, 300, 310, 320, 330]), None)
+    it.file(PAYMENTS, came(0, [150, 200, 700]), None)
+    it.file(WORKFLOW, came(0, [200, 340]), None)
+    it.file(READS, came(100, [400, 500]), None)
     assert order(it) == [
-        (EVENTS, [0, 1]), (PAYMENTS, [0, 1]), (WORKFLOW, [0]), (READS, [100, 101]), (PAYMENTS, [2]),
-        (EVENTS, [2, 3]), (PAYMENTS, [3]),
+        (EVENTS, [0, 1, 2, 3]), (PAYMENTS, [0, 1]), (WORKFLOW, [0]), (EVENTS, [4, 5]), (WORKFLOW, [1]),
+        (READS, [100, 101]), (PAYMENTS, [2]),
     ]  # fmt: skip
-
-    it.file(PAYMENTS, came(4, [0, hour, 2 * hour]), None)
-    it.file(EVENTS, came(4, [10]), None)
-    it.file(READS, came(102, [3 * hour]), None)
-    assert order(it) == [(PAYMENTS, [4, 5]), (EVENTS, [4]), (PAYMENTS, [6]), (READS, [102])]
 
 
 def test_readings_go_ahead_of_others_by_an_hour_at_most():
