@@ -17,7 +17,8 @@ from faust.types import TP, EventT, StreamT
 
 from streams.metrics import Metrics
 from streams.settings import Settings
-from streams.slices import Consumer, SliceSchema, Transport
+from streams.slices import Consumer, InOrder, SliceSchema, Transport
+from streams.topics import REGISTRY
 from streams.worker import Worker, fatal, log
 
 BUFFER = 4096  # slices that an agent may have before it: never full, for a partition of a full one is not fetched
@@ -62,6 +63,7 @@ class App(faust.App):
             topic_allow_declare=False,
             web_enabled=False,
             TableManager=NoTables,
+            ConsumerScheduler=InOrder,
         )
         self.instance, self.member = settings.instance, ""
         self.transport = Transport(self.conf.broker, self)
@@ -80,6 +82,10 @@ class App(faust.App):
     async def room(self, asked: Iterable[TP]) -> set[TP]:
         """Those of some partitions for which there is room; waits a little for it."""
         return await self.worker.room(asked)
+
+    def first(self, tp: TP) -> bool:
+        """Master data before what is judged by it."""
+        return self.worker.topics[tp.topic] == REGISTRY
 
     def begun_again(self, tp: TP, due: int, begins: int) -> None:
         """A partition that has none of what was due."""

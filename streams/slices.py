@@ -18,6 +18,7 @@ from aiokafka.consumer.fetcher import FetchResult
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.transport.drivers.aiokafka import Consumer as AiokafkaConsumer
 from faust.transport.drivers.aiokafka import Transport as AiokafkaTransport
+from faust.transport.utils import DefaultSchedulingStrategy
 from faust.types import TP, AppT, Message
 
 from streams.fetched import Fetch, Span, use
@@ -42,6 +43,9 @@ class Reader(Protocol):
 
     async def room(self, asked: Iterable[TP]) -> set[TP]:
         """Those of some partitions for which there is room; waits a little for it."""
+
+    def first(self, tp: TP) -> bool:
+        """Whether what was fetched of a partition is handed out before what was fetched of others with it."""
 
     def begun_again(self, tp: TP, due: int, begins: int) -> None:
         """The broker gives a partition from an earlier offset on, for it has none at the one that was due."""
@@ -147,7 +151,8 @@ class Consumer(AiokafkaConsumer):
                 if span.begins < due:
                     reader.begun_again(tp, due, span.begins)
                 self._places[tp] = span.ends
-        return {tp: [Slice(tp, span)] for tp, (span,) in fetched.items()}
+        ordered = sorted(fetched.items(), key=lambda item: not reader.first(item[0]))
+        return {tp: [Slice(tp, span)] for tp, (span,) in ordered}
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Until the next seek partitions are read from what was committed."""
@@ -175,6 +180,14 @@ class Consumer(AiokafkaConsumer):
         acked.clear()
         self._acked_index[tp].clear()
         return highest + 1
+
+
+class InOrder(DefaultSchedulingStrategy):
+    """Hands slices out as they come; Faust's own takes turns among topics."""
+
+    def iterate(self, records: Mapping[TP, list[Any]]) -> Iterator[tuple[TP, Any]]:
+        """Each slice, with its partition."""
+        return ((tp, record) for tp, found in records.items() for record in found)
 
 
 class Transport(AiokafkaTransport):
