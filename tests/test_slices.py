@@ -94,3 +94,21 @@ def test_partitions_with_room_are_not_waited_for_while_others_have_none(monkeypa
     vars(consumer).update(app=SimpleNamespace(room=room), _places={})
     asyncio.run(consumer._getmany({TP_1, TP_2}, 1.0))
     assert waits == [(wanted, longest)]
+
+
+def test_master_data_are_handed_out_before_what_came_with_them(monkeypatch):
+    registry = [TP("registry", number) for number in (2, 5)]
+
+    async def getmany(*_):
+        return {tp: [Span(0, [], 1)] for tp in (TP_1, registry[1], TP_2, registry[0])}
+
+    async def room(asked):
+        return asked
+
+    monkeypatch.setattr(faust.transport.drivers.aiokafka.Consumer, "_getmany", getmany)
+    consumer = object.__new__(slices.Consumer)
+    app = SimpleNamespace(room=room, first=registry.__contains__)
+    vars(consumer).update(app=app, _places={})
+    fetched = asyncio.run(consumer._getmany({TP_1, TP_2, *registry}, 1.0))
+    scheduler = slices.InOrder()  # type: ignore[abstract]  # Faust declares its constructor so
+    assert [tp for tp, _ in scheduler.iterate(fetched)] == [registry[1], registry[0], TP_1, TP_2]
