@@ -383,7 +383,7 @@ def test_a_worker_waits_for_brokers_in_few_words_goes_on_and_obeys_sigterm_while
 
 @pytest.mark.broker
 def test_a_worker_ends_when_brokers_take_nothing_for_stall_seconds(own_broker, tmp_path):
-    place = Place(own_broker, tmp_path, METERWATCH_STALL_SECONDS="15")
+    place = Place(own_broker, tmp_path, METERWATCH_STALL_SECONDS="15", METERWATCH_CHECKPOINT_SECONDS="10")
     with place.worker("log") as worker:
         place.busy(worker, 0)
         wait(lambda: contained(place.settings))
