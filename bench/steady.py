@@ -62,14 +62,14 @@ def measure(brokers: str, folder: Path, *, meters: int, rate: float, seconds: fl
     with Place(brokers, folder, "steady", checkpoint_seconds=CHECKPOINT_SECONDS, instance="one") as place:
         place.enroll(Load(meters).areas())
         place.produce(history(meters))
-        with ExitStack() as held:
+        with ExitStack() as processes:
 
             def start() -> WorkerProcess:
-                return held.enter_context(place.worker(place.name))
+                return processes.enter_context(place.worker(place.name))
 
             worker = start()
             wait(lambda: waiting(worker.scrape()) == 0, "the history is judged", every=LOOK)
-            feed = held.enter_context(Feed(place, rate, meters, BEFORE_MIDNIGHT))
+            feed = processes.enter_context(Feed(place, rate, meters, BEFORE_MIDNIGHT))
             settle(worker, rate)
             told = [asyncio.run(listen(place.settings, spell)) for _ in range(runs)]
             kills, seen = [], []

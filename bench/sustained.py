@@ -20,8 +20,8 @@ from schemas.wire import Encoded
 from streams.topics import READS
 
 CHECKPOINT_SECONDS = 10  # six times as often as by default, so that some fall into every spell
-SPARSE_DAYS = (4, 3, 2)  # days before, of which two quarter-hours are told, so that they are open
-WHOLE = 160  # quarter-hours right before that lack none: nobody waits for readings of the days before any more
+SPARSE_DAYS = (4, 3, 2)  # days before the load; two quarter-hours of each have readings, so that it is open
+WHOLE = 160  # quarter-hours right before the load, all with readings: the gaps of the sparse days are given up
 KNOWN = 2 * len(SPARSE_DAYS) + WHOLE  # quarter-hours of history
 AT_ONCE = 25  # messages, about as many as come at once under a steady load
 

@@ -259,22 +259,18 @@ class Engine:
         if not isinstance(batch, Readings) or not len(batch):
             return len(batch)
         areas = self.area_slots(batch)
-        silence = np.where(self.clock[areas] > 0, batch.at - self.clock[areas], 0)
+        silence = np.where(self.clock[areas] > 0, np.maximum(batch.at - self.clock[areas], 0), 0)
         due = np.flatnonzero((silence > SILENCE) | (batch.at // HOUR > self.tails.late_hours(len(self.clock))[areas]))
-        if not len(due):
-            return len(batch)
         _, places, rows = np.unique(areas[due], return_index=True, return_counts=True)
-        moved = rows > 1  # a single stamp moves no clock
-        order = np.argsort(places[moved])
-        first = due[places[moved]][order]
-        weights = [self.weight(int(areas[row]), float(silence[row]) / DAY) for row in first.tolist()]
-        reached = max(int(np.searchsorted(np.cumsum(weights), STEP_DAYS, "right")), 1)
-        return int(first[reached]) if reached < len(first) else len(batch)
+        first = np.sort(due[places[rows > 1]])  # a single row moves no clock
+        if not len(first):
+            return len(batch)
 
-    def weight(self, area: int, days: float) -> float:
-        """About how many days of a meter an area has to close after so many days of silence, or to judge again."""
-        meters = len(self.meter_index.known.get(self.areas.pairs[area][0], ()))
-        return meters * days + self.tails.late_rows(area) / TAIL_ROWS
+        silent = areas[first].tolist()
+        meters = [len(self.meter_index.known.get(self.areas.pairs[area][0], ())) for area in silent]
+        days = np.array(meters) * silence[first] / DAY + self.tails.late_rows(silent) / TAIL_ROWS
+        reached = max(int(np.searchsorted(np.cumsum(days), STEP_DAYS, "right")), 1)
+        return int(first[reached]) if reached < len(first) else len(batch)
 
     def tick(self, now: int) -> list[Alert]:
         """Let time pass where nothing arrives: quiet areas' windows close, deadlines fall due."""

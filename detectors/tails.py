@@ -9,9 +9,9 @@ meter's readings to arrive, amends days and areas alone.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -364,10 +364,12 @@ class Tails(Owner):
             hours[area] = hour
         return hours
 
-    def late_rows(self, area: int) -> int:
-        """How many rows are judged again when the clock of an area comes to another hour."""
-        meters = self.late[area][1] if area in self.late else ()
-        return int(self.log.sizes(np.array(sorted(meters), np.int64)).sum())
+    def late_rows(self, areas: Sequence[int]) -> Codes:
+        """How many rows of each of some areas are judged again when an hour ends."""
+        meters = [list(self.late[area][1]) if area in self.late else [] for area in areas]
+        sizes = self.log.sizes(np.array(list(chain(*meters)), np.int64))
+        ends = np.cumsum(list(map(len, meters)))
+        return np.diff(np.concatenate([[0], np.cumsum(sizes)])[ends], prepend=0)
 
     def due(self, clocks: Mapping[int, int]) -> Codes:
         """The meters with a late reading to judge: of areas whose clocks have come to another hour."""

@@ -84,7 +84,7 @@ class App(faust.App):
         return await self.worker.room(asked)
 
     def first(self, tp: TP) -> bool:
-        """Master data before what is judged by it."""
+        """True for master data: they are filed before the rows that are judged by them."""
         return self.worker.topics[tp.topic] == REGISTRY
 
     def begun_again(self, tp: TP, due: int, begins: int) -> None:

@@ -23,8 +23,8 @@ AWAITED = 10.0  # seconds that a topic may keep the others waiting
 STEP_ROWS = 20_000  # rows that a chunk holds, about
 STEP_SECONDS = 0.1  # CPU that a step takes, about: what waits for the engine waits for a few
 PACE = 1_000.0  # rows a second of CPU, until the part has seen how fast a topic goes
-KINDS = {READS: Readings.kind, EVENTS: DeviceEvents.kind, PAYMENTS: Payments.kind, WORKFLOW: Stages.kind}
 BYTES_PER_ROW = 50.0  # of a packed frame, until the part has seen what its topics carry
+KINDS: dict[str, type[Batch]] = {READS: Readings, EVENTS: DeviceEvents, PAYMENTS: Payments, WORKFLOW: Stages}
 
 
 class GapError(Exception):
@@ -220,8 +220,8 @@ class Part:
         """Records of the topic whose next came first; None when there are none, or while some are awaited.
 
         Topics are judged in the order in which their records came, since a payment of last week is late when readings
-        of today are judged before it. What the part is told in AHEAD may go ahead: readings of all that waits, up to
-        STEP_ROWS, and others of one another up to the next reading. Else single rows that alternate were a step each.
+        of today are judged before it. The rows that a part receives in AHEAD may go ahead: readings of all others, up
+        to STEP_ROWS, and the others of one another, up to the next reading. So rows that alternate share a step.
         """
         if self.waiting[REGISTRY]:
             return self._chunk(REGISTRY, STEP_ROWS)
@@ -241,10 +241,13 @@ class Part:
         return chunk
 
     def _ahead(self, topic: str) -> int:
-        """About how many rows of a topic come in AHEAD, by what came with the readings so far."""
+        """About how many rows of a topic a part receives in AHEAD, by the readings and rows received so far."""
+        received = self.engine.counts
         readings = self.engine.meters * AHEAD // self.engine.interval
-        told, beside = (self.engine.counts[kind, "in", ""] for kind in (KINDS[READS], KINDS[topic]))
-        return readings if topic == READS else int(readings * beside / max(told, 1))
+        if topic == READS:
+            return readings
+        share = received[KINDS[topic].kind, "in", ""] / max(received[Readings.kind, "in", ""], 1)
+        return int(readings * share)
 
     def _chunk(self, topic: str, rows: int, until: float = inf, least: int = 1) -> Chunk:
         """About so many rows of what waits, some records at least, and no other that came after some milliseconds."""
@@ -276,11 +279,11 @@ class Part:
         """Judges the next piece of what is in hand, of about STEP_SECONDS: a history of few meters goes slowly."""
         rows = max(1, int(self._paces.get(hand.chunk.topic, PACE) * STEP_SECONDS))
         whole = hand.rows == 0 and rows >= len(hand.batch)
+        began = time.thread_time()
         piece = hand.batch if whole else hand.batch.rows(slice(hand.rows, hand.rows + rows))
         if (reach := self.engine.reach(piece)) < len(piece):
             piece = piece.rows(slice(0, reach))
         kept = piece if hand.kept is None else piece.rows(hand.kept[hand.rows : hand.rows + len(piece)])
-        began = time.thread_time()
         alerts = self.engine.step(kept)
         return Judged(len(piece), alerts, self.engine.rejected, time.thread_time() - began)
 

@@ -115,7 +115,7 @@ class Thread(AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: AiokafkaTransport) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001 - Faust has no setting for it
-        consumer._fetch_min_bytes = FETCH_MIN_BYTES  # noqa: SLF001 - as above
+        consumer._fetch_min_bytes = FETCH_MIN_BYTES  # noqa: SLF001 - Faust has no setting for it
         consumer._isolation_level = "read_committed"  # noqa: SLF001 - as above, but for its own transactions
         return consumer
 

@@ -27,7 +27,7 @@ from faust.types import TP, EventT
 from detectors.engine import Engine, SnapshotError
 from detectors.rulebook import NOTHING, applied, changes, problems
 from schemas.alert import Alert
-from schemas.columns import Batch, DeviceEvents, Payments, Readings, Stages
+from schemas.columns import Readings
 from schemas.rules import RulebookError
 from schemas.wire import (
     Refusal,
@@ -46,7 +46,7 @@ from streams.logs import UnansweredError, alert_of, read_to_end, reader
 from streams.metrics import Metrics
 from streams.outage import Outage
 from streams.outbox import Outbox
-from streams.parts import GapError, Part, Progress
+from streams.parts import KINDS, GapError, Part, Progress
 from streams.places import advice, change_of, marks_at
 from streams.rules import published
 from streams.settings import Settings
@@ -83,7 +83,6 @@ DECODERS: dict[str, tuple[str, Decode]] = {
     PAYMENTS: ("payments", decode_payments),
     WORKFLOW: ("stages", decode_stages),
 }
-KINDS: dict[str, type[Batch]] = {READS: Readings, EVENTS: DeviceEvents, PAYMENTS: Payments, WORKFLOW: Stages}
 log = logging.getLogger("meterwatch")
 
 
@@ -260,15 +259,15 @@ class Worker:
     async def _restore(
         self, consumer: AIOKafkaConsumer, asked: AIOKafkaConsumer, numbers: Sequence[int]
     ) -> dict[int, Part]:
-        """Parts as their checkpoints have them; a consumer that is fetching answers late where topics end."""
+        """Parts as their checkpoints have them; `asked` answers at once where topics end, for it fetches nothing."""
         known = {number: part.written for number, part in self._kept.items()}
         topic, partitions = self.settings.topic(CHECKPOINTS), self.settings.partitions
         tps = [TopicPartition(topic, number) for topic in self.topics for number in numbers]
-        told = [self._alerts(number) for number in numbers]
+        alert_tps = [self._alerts(number) for number in numbers]
         found, first = await asyncio.gather(
-            checkpoints.newest(consumer, topic, numbers, known, partitions), asked.beginning_offsets([*tps, *told])
+            checkpoints.newest(consumer, topic, numbers, known, partitions), asked.beginning_offsets([*tps, *alert_tps])
         )
-        ends, alerts = await asked.end_offsets(tps), await asked.end_offsets(told)
+        ends, alerts = await asked.end_offsets(tps), await asked.end_offsets(alert_tps)
         until = int(time.time()) if self.settings.clock == "wall" else 0
         parts: dict[int, Part] = {}
         for number in numbers:
@@ -380,9 +379,9 @@ class Worker:
         self.rulebook = rulebook
 
     async def _judge(self) -> NoReturn:
-        """Judges a piece of each part in turn, of TOGETHER parts at once: the engines' thread waits for no other.
+        """Judges a piece of each part in turn, of TOGETHER parts at once, so that the engines' thread is kept busy.
 
-        Whoever needs an engine or the parts waits for so many pieces at most.
+        A call that needs an engine or the parts waits for TOGETHER pieces at most.
         """
         while True:
             self._arrived.clear()

@@ -20,7 +20,8 @@ def whole() -> Readings:
     """Two readings of every meter, as two frames of each area tell them."""
     names = [f"M{number}" for number in range(NAMES)] * AREAS * 2
     areas = np.tile(np.repeat(np.arange(AREAS), NAMES), 2)
-    return Readings.build(names, np.arange(len(names)), [f"A{n}" for n in range(AREAS)], areas, np.arange(len(names)))
+    rows = np.arange(len(names))
+    return Readings.build(names, rows, [f"A{number}" for number in range(AREAS)], areas, rows)
 
 
 @given(cuts=st.lists(st.integers(1, 2 * AREAS * NAMES - 1), max_size=4))
@@ -29,7 +30,8 @@ def test_pieces_of_a_batch_have_the_slots_of_their_rows(cuts):
     ends = [0, *sorted(set(cuts)), len(batch)]
     for first, last in pairwise(ends):
         piece = batch.rows(slice(first, last))
-        expected = [single.slot(f"A{piece.area[row]}", piece.names[piece.subject[row]]) for row in range(len(piece))]
+        pairs = zip(piece.area, piece.subject, strict=True)
+        expected = [single.slot(piece.areas[area], piece.names[subject]) for area, subject in pairs]
         assert pieces.slots(piece).tolist() == expected
 
 
