@@ -13,9 +13,10 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import faust
 from river.anomaly import HalfSpaceTrees
@@ -102,17 +103,26 @@ def serve(brokers: str, prefix: str, group: str) -> None:
     worker.execute_from_commandline()
 
 
-def measure(brokers: str, folder: Path, *, readings: int, runs: int) -> Result:
-    """So many runs over the same readings, without start-up and warm-up."""
-    with Place(brokers, folder, "naive_peer") as place:
+class Run(NamedTuple):
+    """Once it is warm."""
+
+    rate: float  # readings a second
+    cpu: float  # microseconds of its CPU a reading
+
+
+def measure(brokers: str, folder: Path, *, readings: int, number: int) -> Run:
+    """One run, without start-up and warm-up; each of a broker has a number of its own."""
+    with Place(brokers, folder, f"naive_peer_{number}") as place:
         slots = Load(METERS, 64).slots(-(-(WARM + readings) // METERS))
         place.produce((READS, message) for slot in slots for message in encode_readings(slot, "single"))
-        found = []
-        for number in range(runs):
-            peer = started(place, f"naive-{number}")
-            with held(peer, place.share):
-                found.append(follow(peer, readings))
-    return summed("naive_peer", RATE, [rate for rate, _ in found], f"{median(cpu for _, cpu in found):.0f} µs CPU each")
+        peer = started(place, f"naive-{number}")
+        with held(peer, place.share):
+            return follow(peer, readings)
+
+
+def row(runs: Sequence[Run]) -> Result:
+    """All runs of a bench as its row."""
+    return summed("naive_peer", RATE, [run.rate for run in runs], f"{median(run.cpu for run in runs):.0f} µs CPU each")
 
 
 def started(place: Place, group: str) -> subprocess.Popen[bytes]:
@@ -125,8 +135,8 @@ def started(place: Place, group: str) -> subprocess.Popen[bytes]:
         )  # fmt: skip
 
 
-def follow(process: subprocess.Popen[bytes], readings: int) -> tuple[float, float]:
-    """Readings a second, and microseconds of CPU each; ends the process. Raises RuntimeError when it ends itself."""
+def follow(process: subprocess.Popen[bytes], readings: int) -> Run:
+    """What it does until so many readings; ends the process. Raises RuntimeError when it ends itself."""
     begun: tuple[float, ...] = ()
     try:
         for line in process.stdout or ():
@@ -135,7 +145,7 @@ def follow(process: subprocess.Popen[bytes], readings: int) -> tuple[float, floa
                 begun = count, wall, cpu
             if begun and count >= WARM + readings:
                 done = count - begun[0]
-                return done / (wall - begun[1]), 1e6 * (cpu - begun[2]) / done
+                return Run(done / (wall - begun[1]), 1e6 * (cpu - begun[2]) / done)
     finally:
         process.kill()
         process.wait()

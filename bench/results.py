@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from math import isnan
+from math import isnan, nan
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -77,29 +77,30 @@ class Result:
     low: float
     high: float
     note: str = ""
+    peer: float = nan  # rate of the naive peer beside it
 
-    def ratio(self, peer: Result | None) -> float | None:
+    @property
+    def ratio(self) -> float | None:
         """How many times the naive peer's rate it is; None for what is no rate, or without a peer."""
-        return self.median / peer.median if peer and self.unit in {RATE, ROWS} else None
+        return None if self.unit not in {RATE, ROWS} or isnan(self.peer) else self.median / self.peer
 
 
 def summed(name: str, unit: str, runs: Sequence[float], note: str = "") -> Result:
     """The median of the runs, the lowest and the highest.
 
     >>> summed("demo_seconds", "s", [3.0, 1.0, 2.0])
-    Result(name='demo_seconds', unit='s', median=2.0, low=1.0, high=3.0, note='')
+    Result(name='demo_seconds', unit='s', median=2.0, low=1.0, high=3.0, note='', peer=nan)
     """
     return Result(name, unit, statistics.median(runs), min(runs), max(runs), note)
 
 
 def document(results: Sequence[Result]) -> dict[str, Any]:
     """What is written for machines."""
-    peer = next((r for r in results if r.name == "naive_peer"), None)
     return {
         "machine": machine(),
         "versions": versions(),
         "results": [
-            {"name": r.name, "unit": r.unit, "median": r.median, "low": r.low, "high": r.high, "ratio": r.ratio(peer)}
+            {"name": r.name, "unit": r.unit, "median": r.median, "low": r.low, "high": r.high, "ratio": r.ratio}
             for r in results
             if not isnan(r.median)
         ],

@@ -15,7 +15,6 @@ STYLES = {"stretch": "bold green", "bar": "green", "neither": "bold red"}
 
 def show(results: Sequence[Result], console: Console, full: Mapping[str, float]) -> None:
     """Prints a row for every result, beside it the figures at full speed where there are some."""
-    peer = next((r for r in results if r.name == "naive_peer"), None)
     console.width = max(console.width, WIDTH)
     heads = ("", "median", "low", "high", "unit", "x peer", "full speed", "bar", "stretch", "reached", "")
     table = Table(*heads, box=SIMPLE_HEAD, pad_edge=False)
@@ -23,7 +22,7 @@ def show(results: Sequence[Result], console: Console, full: Mapping[str, float])
         column.no_wrap = head != ""
         column.justify = "left" if head in {"", "unit", "reached"} else "right"
     for result in results:
-        goal, ratio = GOALS[result.name], result.ratio(peer)
+        goal, ratio = GOALS[result.name], result.ratio
         judged = ratio if goal and goal.relative else result.median
         state = goal.state(judged) if goal and judged is not None else ""
         table.add_row(

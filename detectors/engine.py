@@ -638,9 +638,12 @@ class Engine:
 
     def snapshot(self) -> bytes:
         """Everything remembered but the master data, with its layout and a checksum."""
+        return packed(self.capture())
+
+    def capture(self) -> bytes:
+        """Everything remembered but the master data, to be packed; the part that no step may come between."""
         state = {name: saved(owner) for name, owner in self.owners().items()}
-        body = memoryview(zstd.compress(dumps({"settings": self.settings(), "owners": state}), level=1))
-        return msgspec.msgpack.encode({"layout": LAYOUT, "checksum": crc32(body), "body": body})
+        return dumps({"settings": self.settings(), "owners": state})
 
     def restore(self, data: bytes) -> list[str]:
         """Go on from a snapshot; the owners that start afresh. Raises SnapshotError and changes nothing."""
@@ -721,6 +724,12 @@ class Engine:
                 "area_days": self.area_days, "overdue": self.overdue, "backlogs": self.backlogs,
                 "disorder": self.disorder, "invoices": self.invoices, "transfers": self.transfers,
                 "incidents": self.incidents, "files": self.files}  # fmt: skip
+
+
+def packed(captured: bytes) -> bytes:
+    """What was captured, compressed, with its layout and a checksum; other threads go on meanwhile."""
+    body = memoryview(zstd.compress(captured, level=1))
+    return msgspec.msgpack.encode({"layout": LAYOUT, "checksum": crc32(body), "body": body})
 
 
 def opened(data: bytes) -> tuple[dict[str, Saved], dict[str, Any]]:

@@ -24,7 +24,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 from faust.types import TP, EventT
 
-from detectors.engine import Engine, SnapshotError
+from detectors.engine import Engine, SnapshotError, packed
 from detectors.rulebook import NOTHING, applied, changes, problems
 from schemas.alert import Alert
 from schemas.columns import Readings
@@ -68,7 +68,7 @@ NOWHERE: Mapping[str, int] = MappingProxyType({})
 class Captured(NamedTuple):
     """What a checkpoint is to hold."""
 
-    state: bytes
+    state: bytes  # as `Engine.capture` gives it
     offsets: dict[str, int]  # by topic, the next to judge
     begun: dict[str, int]  # by topic, how many rows from there on are judged already
     paces: dict[str, float]  # by topic, rows a second of CPU
@@ -528,16 +528,17 @@ class Worker:
             part.agreed = max(part.agreed, self._outbox.told.get(part.number, 0))
         offsets = {topic: part.judged[topic] for topic in SOURCES}
         begun = {topic: part.begun.get(topic, 0) for topic in SOURCES}
-        state = await self._engines.run("snapshot", part.engine.snapshot)
+        state = await self._engines.run("snapshot", part.engine.capture)
         return Captured(state, offsets, begun, part.paces, part.agreed, dict(part.last_events), dict(part.marks))
 
     async def _write(self, part: Part, captured: Captured) -> None:
+        state = await asyncio.to_thread(packed, captured.state)
         await self._outbox.settle(part.number)
         self._check_awake()
         tp = TopicPartition(self.settings.topic(CHECKPOINTS), part.number)
         try:
             written = await checkpoints.write(
-                self._producer, tp, captured.state, captured.offsets, partitions=self.settings.partitions,
+                self._producer, tp, state, captured.offsets, partitions=self.settings.partitions,
                 last=part.written, rulebook=part.rulebook, agreed=captured.agreed, begun=captured.begun,
                 paces=captured.paces, marks=captured.marks, epoch=part.epoch,
             )  # fmt: skip

@@ -33,11 +33,15 @@ def some(name: str, value: float = 1.0) -> Result:
     return summed(name, RATE, [value])
 
 
+def held_against(rate: float, *results: Result) -> list[Result]:
+    return [replace(result, peer=rate) for result in results]
+
+
 @pytest.mark.parametrize("size", [QUICK, FULL])
 def test_every_name_is_measured(size, monkeypatch):
     told = {
         live: ("measure", lambda name, *_, **__: some(name)),
-        peer: ("measure", lambda *_, **__: some("naive_peer")),
+        peer: ("measure", lambda *_, **__: peer.Run(5.0, 200.0)),
         replay: ("measure", lambda *_, **__: some("replay_parquet")),
         demo: ("measure", lambda *_, **__: some("demo_seconds")),
     }
@@ -50,11 +54,25 @@ def test_every_name_is_measured(size, monkeypatch):
     for name in ("bytes_per_meter", "meters_growth", "many_small_areas", "rules_growth"):
         monkeypatch.setattr(engine, name, lambda name=name, **_: some(name))
     bench = Bench("", Path(), size)
-    assert all(name in [result.name for result in bench.measure(name)] for name in GOALS)
+    found = {name: bench.measure(name) for name in GOALS}
+    found["naive_peer"] = bench.summary()
+    assert all(name in [result.name for result in results] for name, results in found.items())
+
+
+def test_the_peer_runs_before_and_after_what_is_held_against_it(monkeypatch):
+    rates = iter([4.0, 6.0, 10.0])
+    monkeypatch.setattr(peer, "measure", lambda *_, **__: peer.Run(next(rates), 200.0))
+    monkeypatch.setattr(live, "measure", lambda name, *_, **__: some(name, 80.0))
+    bench = Bench("", Path(), QUICK)
+    assert bench.measure("live_packed")[0].ratio is None
+    bench.measure("naive_peer")
+    assert [bench.measure(name)[0].ratio for name in ("live_packed", "live_single", "live_events")] == [16.0, 10.0, 8.0]
+    assert [(row.median, row.ratio) for row in bench.summary()] == [(6.0, 1.0)]
 
 
 def test_a_rate_is_told_as_a_ratio_to_the_peer_of_the_same_run():
-    rows = document([some("naive_peer", 5.0), some("live_packed", 300.0), summed("demo_seconds", "s", [9.0])])
+    demo_row = summed("demo_seconds", "s", [9.0])
+    rows = document(held_against(5.0, some("naive_peer", 5.0), some("live_packed", 300.0), demo_row))
     assert [row["ratio"] for row in rows["results"]] == [1.0, 60.0, None]
     assert document([some("live_packed")])["results"][0]["ratio"] is None
     assert rows["results"][1].keys() == {"name", "unit", "median", "low", "high", "ratio"}
@@ -236,7 +254,7 @@ def test_the_longest_pause_is_told_by_cause_or_not_at_all():
 
 
 def test_figures_of_the_full_speed_are_ratios_where_there_are_some(tmp_path):
-    results = [some("naive_peer", 5.0), some("live_packed", 300.0), summed("demo_seconds", "s", [9.0])]
+    results = held_against(5.0, some("naive_peer", 5.0), some("live_packed", 300.0), summed("demo_seconds", "s", [9.0]))
     write(tmp_path / "latest.json", results)
     assert figures(tmp_path / "latest.json") == {"naive_peer": 1.0, "live_packed": 60.0, "demo_seconds": 9.0}
     assert figures(tmp_path / "missing.json") == {}
