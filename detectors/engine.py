@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -296,10 +296,13 @@ class Engine:
         self.clock = np.maximum(self.clock, then)
         return self.tell(self.policy.fold(alerts + self.fire()))
 
-    def reconcile(self, told: Iterable[Alert]) -> list[Alert]:
-        """What sets right the messages of an engine before this one; all rows that it judged have been judged here."""
+    def reconcile(self, told: Iterable[Alert], published: Container[str] = ()) -> list[Alert]:
+        """What sets right the messages of an engine before this one; all rows that it judged have been judged here.
+
+        `published` are the ids of alerts of which this engine has given out messages since.
+        """
         clocks = {area: clock for (area, _), clock in zip(self.areas.pairs, self.clock.tolist(), strict=False)}
-        return self.tell(self.policy.reconcile(told, clocks))
+        return self.tell(self.policy.reconcile(told, clocks, published))
 
     def tell(self, alerts: list[Alert]) -> list[Alert]:
         """Count what was found and give out what is not in shadow."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 
 import msgspec
 
@@ -157,10 +157,13 @@ class Policy(Owner):
             return float("inf")
         return max(STORM_LEAST, STORM_TIMES * sum(past) / len(past))
 
-    def reconcile(self, told: Iterable[Alert], clocks: Mapping[str, int]) -> list[Alert]:
+    def reconcile(
+        self, told: Iterable[Alert], clocks: Mapping[str, int], published: Container[str] = ()
+    ) -> list[Alert]:
         """What sets right the messages of an engine before, which judged the same rows in another order of topics.
 
         This one's own word where that was another, a withdrawal where it knows no such alert and has forgotten none.
+        Of what it has published since by itself the last word is its own, though it may have forgotten that too.
         """
         last: dict[str, Alert] = {}
         revisions: Counter[str] = Counter()
@@ -170,7 +173,8 @@ class Policy(Owner):
         said = []
         for key, old in last.items():
             known = self.recent.setdefault(old.area, {})
-            if key not in known and old.state != "raised" and old.at < clocks.get(old.area, 0) - MEMORY:
+            forgotten = old.state != "raised" and old.at < clocks.get(old.area, 0) - MEMORY
+            if key not in known and (forgotten or key in published):
                 continue
             mine = known.get(key) or msgspec.structs.replace(old, state="withdrawn")
             if mine.revision > revisions[key]:

@@ -119,6 +119,7 @@ class Part:
         self.agreed = written.agreed  # offset of `alerts` before which nothing is told but what this engine knows
         self.alerts = 0  # offset of `alerts` at which they ended when the part was taken over
         self.reconciled = False  # whether what another worker told until then has been set right
+        self.published: set[str] = set()  # ids of alerts of which messages were published since, until it is
         self.judged = dict(contained)  # by topic, the next offset to judge: the engine contains what is before
         self.begun = dict(progress.begun)  # by topic, how many rows of what is next the engine contains already
         self.in_hand: InHand | None = None
@@ -150,6 +151,7 @@ class Part:
         self.alerts = alerts
         self.agreed = alerts if self.written.agreed < 0 else min(self.written.agreed, alerts)
         self.reconciled = False
+        self.published.clear()
 
     def start_anew(self, topic: str, offset: int) -> None:
         """Goes on with a topic that is another, from its beginning."""

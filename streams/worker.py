@@ -438,9 +438,16 @@ class Worker:
         for rows, reason in judged.rejected:
             if isinstance(rows, Readings):  # what else the engine rejects, the wire has refused before
                 await self._outbox.set_aside(topic, part.number, records, rows, reason)
-        if judged.alerts:
-            self._check_awake()
-            await self._outbox.tell(part.number, judged.alerts, hand.chunk.came)
+        await self._publish(part, judged.alerts, hand.chunk.came)
+
+    async def _publish(self, part: Part, alerts: Sequence[Alert], evidence: float | None) -> None:
+        """Publishes alerts of a part; evidence is when their records were sent, None for a timer's alerts."""
+        if not alerts:
+            return
+        self._check_awake()
+        if not part.reconciled:
+            part.published.update(alert.id for alert in alerts)
+        await self._outbox.tell(part.number, alerts, evidence)
 
     async def _enroll(self, part: Part, records: Sequence[Record]) -> None:
         refusals = await self._engines.run("enroll", self._intake.enroll, part.number, part.engine, records)
@@ -477,9 +484,7 @@ class Worker:
             if now <= 0 or self.parts.get(part.number) is not part:
                 return False
             alerts = await self._engines.run("tick", part.tick, now)
-            if alerts:
-                self._check_awake()
-                await self._outbox.tell(part.number, alerts, None)
+            await self._publish(part, alerts, None)
             return part.ticked < now
 
     async def _reconcile(self, part: Part) -> None:
@@ -498,9 +503,10 @@ class Worker:
             if self.parts.get(part.number) is not part or part.alerts != end:
                 return
             part.agreed, part.reconciled = end, True
-            if alerts := await self._engines.run("reconcile", part.engine.reconcile, told):
-                self._check_awake()
-                await self._outbox.tell(part.number, alerts, None)
+            alerts = await self._engines.run("reconcile", part.engine.reconcile, told, part.published)
+            part.published.clear()
+            await self._publish(part, alerts, None)
+            if alerts:
                 log.info("partition %d: sets right %d alerts of %d told before", part.number, len(alerts), len(told))
 
     async def _adopt(self, part: Part) -> None:
@@ -509,9 +515,8 @@ class Worker:
             if self.parts.get(part.number) is not part:
                 return
             part.rulebook = self.rulebook
-            if alerts := await self._engines.run("adopt", part.engine.adopt, applied(part.rulebook)):
-                self._check_awake()
-                await self._outbox.tell(part.number, alerts, None)
+            alerts = await self._engines.run("adopt", part.engine.adopt, applied(part.rulebook))
+            await self._publish(part, alerts, None)
             await self._write(part, await self._capture(part))
             log.info("partition %d goes on by another rulebook", part.number)
 

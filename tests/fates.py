@@ -22,12 +22,13 @@ def fates(*engines: Engine) -> Fates:
 def settled(told: Fates) -> Fates:
     """What is the same however topics interleave.
 
-    A payment or a line that is told again as the grace period ends counts as a duplicate or as late by how far readings
-    have moved the area's clock meanwhile; its alerts are the same.
+    A payment, a line or a device event that comes again as what is known of it is let go counts as a duplicate or as
+    late by how far readings have moved the area's clock meanwhile; its alerts are the same.
     """
     found = {kind: Counter(rows) for kind, rows in told.items()}
-    if payments := found.get("payments"):
-        payments["late"] += payments.pop("duplicate", 0)
+    for kind in ("payments", "events"):
+        if rows := found.get(kind):
+            rows["late"] += rows.pop("duplicate", 0)
     return found
 
 

@@ -177,6 +177,13 @@ class TestAnEngineBeforeToldMore:
         assert len(policy().reconcile(told, {"A1": NOON + MEMORY})) == 1
         assert len(policy().reconcile([alert()], {"A1": NOON + MEMORY + 1})) == 1  # raised is never forgotten
 
+    def test_of_what_this_one_has_told_since_and_forgotten_left_alone(self):
+        it, later = policy(), {"A1": NOON + MEMORY + DAY}
+        [raised, _] = it.fold([alert(), alert(state="cleared")])
+        it.forget(later)
+        assert raised.id not in it.recent["A1"]
+        assert it.reconcile([alert()], later, {raised.id}) == []
+
     def test_withdrawn_already_left_alone(self):
         it = policy()
         assert it.reconcile([alert(), alert(state="withdrawn", revision=1)], {"A1": NOON}) == []
