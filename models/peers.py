@@ -1,6 +1,7 @@
 """An online model per area and segment: how unusual a meter's day is beside its peers' days."""
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,11 @@ GRACE = 100  # days of peers before the model can tell
 LAG = 4 * 86_400 - 7200  # seconds between a day and the sealed days it is scored by; less than days of 23 hours
 KEPT = 8
 Key = tuple[str, float]
+
+
+def load() -> None:
+    """Imports river, which takes a second, so that no step has to."""
+    import_module("river.anomaly")
 
 
 class Peers(Owner):

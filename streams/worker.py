@@ -26,6 +26,7 @@ from faust.types import TP, EventT
 
 from detectors.engine import Engine, SnapshotError, packed
 from detectors.rulebook import NOTHING, applied, changes, problems
+from models import peers
 from schemas.alert import Alert
 from schemas.columns import Readings
 from schemas.rules import RulebookError
@@ -383,6 +384,7 @@ class Worker:
 
         A call that needs an engine or the parts waits for TOGETHER pieces at most.
         """
+        loaded: asyncio.Future[None] | None = None
         while True:
             self._arrived.clear()
             busy = False
@@ -393,6 +395,8 @@ class Worker:
                 busy |= any(moved)
                 await asyncio.sleep(0)
             if not busy:
+                if numbers and loaded is None:
+                    loaded = asyncio.ensure_future(asyncio.to_thread(peers.load))
                 with contextlib.suppress(TimeoutError):  # a part may have waited long enough for a topic
                     await asyncio.wait_for(self._arrived.wait(), BEAT)
 
