@@ -25,6 +25,7 @@ from streams.settings import Settings, load
 from streams.topics import READS
 from tests.workers import Held, Samples
 
+LAG = "meterwatch_lag_records"
 SENT = np.dtype([("area", "i4"), ("at", "i8"), ("sent", "f8")])
 
 
@@ -58,7 +59,7 @@ class Feed:
 
 def waiting(samples: Samples) -> float | None:
     """The frames of readings that wait for judgement, None while the worker does not hold all partitions."""
-    lags = {labels: value for (name, labels), value in samples.items() if name == "meterwatch_lag_records"}
+    lags = {labels: value for (name, labels), value in samples.items() if name == LAG}
     known = [value for (_, topic), value in lags.items() if topic.endswith(READS) and not isnan(value)]
     return sum(known) if len(known) == PARTITIONS else None
 

@@ -18,6 +18,7 @@ from schemas.wire import Encoded
 from streams.topics import READS
 from tests.workers import Samples, WorkerProcess
 
+ROWS_JUDGED, STEPS, CPU = "meterwatch_rows_total", "meterwatch_step_seconds_count", "process_cpu_seconds_total"
 LOOK = 0.1  # seconds between looks at the beginning and the end of a run
 CHECKPOINT_SECONDS = 20  # thrice as often as by default, so that a run has its share
 SHAPES: dict[str, Shape] = {"live_packed": "packed", "live_json_frames": "array", "live_single": "single"}
@@ -92,20 +93,20 @@ def drain(worker: WorkerProcess, kind: str, known: int, rows: int) -> Run:
     if ended == began:
         raise RuntimeError(f"all {rows:,} rows were judged before anybody looked: measure more")
     left = rows - judged(first, kind)
-    cpu = total(last, "process_cpu_seconds_total") - total(first, "process_cpu_seconds_total")
+    cpu = total(last, CPU) - total(first, CPU)
     return Run(left / (ended - began), 1e6 * cpu / left)
 
 
 def look(worker: WorkerProcess) -> tuple[float, Samples]:
     """The metrics, and when they were read."""
-    return time.perf_counter(), worker.scrape()
+    return time.perf_counter(), worker.scrape(ROWS_JUDGED, STEPS, CPU)
 
 
 def judged(samples: Samples, kind: str) -> float:
     """How many rows of a kind were judged, told once a second."""
-    return samples["meterwatch_rows_total", (kind,)]
+    return samples[ROWS_JUDGED, (kind,)]
 
 
 def chunks(samples: Samples) -> float:
     """How many chunks were judged."""
-    return total(samples, "meterwatch_step_seconds_count")
+    return total(samples, STEPS)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.engine import BEFORE_MIDNIGHT
-from bench.feed import Feed, waiting
+from bench.feed import LAG, Feed, waiting
 from bench.load import AREA, SLOTS, Load
 from bench.place import Place, total, wait
 from bench.results import Result, summed
@@ -31,6 +31,7 @@ from tests.workers import Samples, WorkerProcess
 __all__ = ["measure", "sparse"]
 
 RULE = "voltage_loss"
+AGE, JUDGED = "meterwatch_checkpoint_age_seconds", "meterwatch_judged_total"
 SETTLE = 3.0  # seconds of keeping up before anything is measured
 KEPT_UP = 1.5  # seconds of the load that may wait meanwhile: lag is looked at once a second
 LOOK = 0.5  # seconds between looks
@@ -41,7 +42,7 @@ Told = tuple[float, Alert]
 class Scraped(Protocol):
     """Whatever tells its metrics."""
 
-    def scrape(self) -> Samples: ...
+    def scrape(self, *names: str) -> Samples: ...
 
 
 class Back(NamedTuple):
@@ -68,7 +69,7 @@ def measure(brokers: str, folder: Path, *, meters: int, rate: float, seconds: fl
                 return processes.enter_context(place.worker(place.name))
 
             worker = start()
-            wait(lambda: waiting(worker.scrape()) == 0, "the history is judged", every=LOOK)
+            wait(lambda: waiting(worker.scrape(LAG)) == 0, "the history is judged", every=LOOK)
             feed = processes.enter_context(Feed(place, rate, meters, BEFORE_MIDNIGHT))
             settle(worker, rate)
             told = [asyncio.run(listen(place.settings, spell)) for _ in range(runs)]
@@ -87,7 +88,7 @@ def settle(worker: WorkerProcess, rate: float) -> None:
     seen: deque[float] = deque(maxlen=round(SETTLE / LOOK))
 
     def kept_up() -> bool:
-        behind = waiting(worker.scrape())
+        behind = waiting(worker.scrape(LAG))
         seen.append(np.inf if behind is None else behind)
         return len(seen) == seen.maxlen and median(seen) <= KEPT_UP * rate / AREA
 
@@ -141,13 +142,13 @@ def followed(first: WorkerProcess, second: Callable[[], WorkerProcess], rate: fl
     """Kills a worker and starts the next one; that one, and how soon it is back."""
     settle(first, rate)
     age, interval = half_way(first)
-    before = max(waiting(first.scrape()) or 0, KEPT_UP * rate / AREA)
+    before = max(waiting(first.scrape(LAG)) or 0, KEPT_UP * rate / AREA)
     killed = time.monotonic()
     first.kill()
     worker = second()
-    wait(lambda: waiting(worker.scrape()) is not None, "the new worker holds all partitions")
+    wait(lambda: waiting(worker.scrape(LAG)) is not None, "the new worker holds all partitions", every=LOOK / 5)
     away = time.monotonic() - killed
-    wait(lambda: caught_up(worker, before), "the new worker has caught up")
+    wait(lambda: caught_up(worker, before), "the new worker has caught up", every=LOOK)
     return worker, Back(time.monotonic() - killed, away, age, interval)
 
 
@@ -157,7 +158,7 @@ def half_way(worker: Scraped) -> tuple[float, float]:
     before: dict[str, float] = {}
 
     def look() -> float:
-        now, ages = time.monotonic(), ages_of(worker.scrape())
+        now, ages = time.monotonic(), ages_of(worker.scrape(AGE))
         for partition, age in ages.items():
             if age < before.get(partition, np.inf):
                 taken[partition].append(now - age)
@@ -179,14 +180,14 @@ def half_way(worker: Scraped) -> tuple[float, float]:
 def ages_of(samples: Samples) -> dict[str, float]:
     """Seconds since the last checkpoint of each partition."""
     return {labels[0]: value for (name, labels), value in samples.items()
-            if name == "meterwatch_checkpoint_age_seconds"}  # fmt: skip
+            if name == AGE}  # fmt: skip
 
 
 def caught_up(worker: WorkerProcess, before: float) -> bool:
     """Whether no more records wait than before."""
-    samples = worker.scrape()
+    samples = worker.scrape(LAG, JUDGED)
     behind = waiting(samples)
-    return total(samples, "meterwatch_judged_total") > 0 and behind is not None and behind <= before
+    return total(samples, JUDGED) > 0 and behind is not None and behind <= before
 
 
 def longest_pause(seen: Sequence[Samples]) -> Result:

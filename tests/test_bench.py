@@ -225,7 +225,7 @@ class Checkpoints:
     def sleep(self, seconds: float) -> None:
         self.now += seconds
 
-    def scrape(self) -> Samples:
+    def scrape(self, *_: str) -> Samples:
         ages = {("meterwatch_checkpoint_age_seconds", (str(n),)): (self.now - n) % 12 for n in range(2)}
         return Samples(ages if self.now > 3 else {})
 

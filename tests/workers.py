@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.parse
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -134,14 +135,18 @@ class WorkerProcess:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(PATIENCE / self.held.share)
 
-    def scrape(self) -> Samples:
-        """Every sample by its name and labels; nothing before the worker answers. Raises when it has ended."""
+    def scrape(self, *names: str) -> Samples:
+        """Samples of some names, or of all, by name and labels; nothing before the worker answers.
+
+        All of them take a twentieth of a second of the worker's CPU and of the reader's. Raises when it has ended.
+        """
         if self.process.poll() is not None:
             raise RuntimeError(f"the worker has ended with {self.process.returncode}")
         found = re.search(r"metrics on (http\S+)", self.log.read_text(errors="replace"))
         if not found:
             return Counter()
-        with urllib.request.urlopen(found[1], timeout=30) as answer:  # noqa: S310 - what the worker said itself
+        asked = urllib.parse.urlencode([("name[]", name) for name in names])
+        with urllib.request.urlopen(f"{found[1]}?{asked}", timeout=30) as answer:  # noqa: S310 - what the worker said itself
             text = answer.read().decode()
         return Counter({
             (sample.name, tuple(value for _, value in sorted(sample.labels.items()))): sample.value
