@@ -49,7 +49,7 @@ from models.profiles import Darkness, Form, Months, Routine, Shape
 from models.registry import Registry
 from models.reports import Reports
 from models.saved import dumps, loads
-from models.state import Attributes, Owner, Saved, StateError, saved, taken_over, within
+from models.state import Attributes, Owner, Saved, StateError, as_it_stands, taken_over, within
 from models.suspects import Suspects
 from models.wiring import NeutralMismatch, PhaseLoad
 from models.work import Ways, Work
@@ -83,6 +83,7 @@ from schemas.columns import (
 )
 from schemas.master import Area
 
+Capture = dict[str, Any]  # settings, and what is saved of every owner
 LAYOUT = 9  # of a snapshot; what is remembered has versions of its own, by owner
 SHADOW = "shadow"
 FUTURE = 300  # seconds a stamp may be ahead of its receipt, design section 4
@@ -643,10 +644,10 @@ class Engine:
         """Everything remembered but the master data, with its layout and a checksum."""
         return packed(self.capture())
 
-    def capture(self) -> bytes:
-        """Everything remembered but the master data, to be packed; the part that no step may come between."""
-        state = {name: saved(owner) for name, owner in self.owners().items()}
-        return dumps({"settings": self.settings(), "owners": state})
+    def capture(self) -> Capture:
+        """Everything remembered but the master data, for `packed`; later steps do not reach it."""
+        state = {name: as_it_stands(owner) for name, owner in self.owners().items()}
+        return {"settings": self.settings(), "owners": state}
 
     def restore(self, data: bytes) -> list[str]:
         """Go on from a snapshot; the owners that start afresh. Raises SnapshotError and changes nothing."""
@@ -729,9 +730,9 @@ class Engine:
                 "incidents": self.incidents, "files": self.files}  # fmt: skip
 
 
-def packed(captured: bytes) -> bytes:
+def packed(captured: Capture) -> bytes:
     """What was captured, compressed, with its layout and a checksum; other threads go on meanwhile."""
-    body = memoryview(zstd.compress(captured, level=1))
+    body = memoryview(zstd.compress(dumps(captured), level=1))
     return msgspec.msgpack.encode({"layout": LAYOUT, "checksum": crc32(body), "body": body})
 
 

@@ -17,7 +17,8 @@ def _pack(value: Any) -> msgspec.msgpack.Ext:
     if not isinstance(value, np.ndarray):
         raise TypeError(f"a snapshot cannot hold {type(value).__name__}")
     head = msgspec.msgpack.encode((value.dtype.str, value.shape))
-    return msgspec.msgpack.Ext(ARRAY, len(head).to_bytes(2, "little") + head + np.ascontiguousarray(value).tobytes())
+    parts = len(head).to_bytes(2, "little"), head, np.ascontiguousarray(value).data
+    return msgspec.msgpack.Ext(ARRAY, b"".join(parts))
 
 
 def _unpack(code: int, data: memoryview) -> Any:
@@ -33,6 +34,11 @@ def _unpack(code: int, data: memoryview) -> Any:
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=_pack)
 _decoder = msgspec.msgpack.Decoder(ext_hook=_unpack)
+
+
+def captured(value: Any) -> Any:
+    """A value for `dumps` that later changes do not reach: a copy of an array, the bytes of anything else."""
+    return value.copy() if isinstance(value, np.ndarray) else msgspec.Raw(dumps(value))
 
 
 def dumps(tree: Any) -> bytes:

@@ -16,6 +16,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from models.saved import captured
+
 State = dict[str, Any]  # by column
 Schema = Mapping[str, Any]  # by column: an array as one subject without history has it, or the type of plain values
 
@@ -59,6 +61,13 @@ class Owner:
 def saved(owner: Owner) -> Saved:
     """The state of an owner, with its schema."""
     return Saved(owner.version, described(owner.schema()), owner.state())
+
+
+def as_it_stands(owner: Owner) -> Saved:
+    """The state of an owner, with its schema; what the owner does later does not reach it."""
+    found = saved(owner)
+    columns = {name: captured(value) for name, value in found.columns.items()}
+    return Saved(found.version, found.schema, columns)
 
 
 def taken_over(owner: Owner, found: Saved | None) -> bool:

@@ -24,7 +24,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 from faust.types import TP, EventT
 
-from detectors.engine import Engine, SnapshotError, packed
+from detectors.engine import Capture, Engine, SnapshotError, packed
 from detectors.rulebook import NOTHING, applied, changes, problems
 from models import peers
 from schemas.alert import Alert
@@ -69,7 +69,7 @@ NOWHERE: Mapping[str, int] = MappingProxyType({})
 class Captured(NamedTuple):
     """What a checkpoint is to hold."""
 
-    state: bytes  # as `Engine.capture` gives it
+    state: Capture
     offsets: dict[str, int]  # by topic, the next to judge
     begun: dict[str, int]  # by topic, how many rows from there on are judged already
     paces: dict[str, float]  # by topic, rows a second of CPU

@@ -7,15 +7,14 @@ import subprocess
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
-from zlib import crc32
 
 import msgspec
 import numpy as np
 import pytest
 from cramjam import zstd
 
-from detectors.engine import LAYOUT, Engine, Snapshot, SnapshotError
-from models.saved import dumps, loads
+from detectors.engine import LAYOUT, Engine, SnapshotError, packed
+from models.saved import loads
 from replay.history import Source
 from schemas.alert import Alert
 from schemas.columns import Readings, Stages
@@ -23,6 +22,7 @@ from schemas.master import Area, Meter
 from streams import checkpoints
 from streams.local import Place, Store, StoreError, follow
 from tests import goldens
+from tests.storm import hostile_areas, portions
 
 START = 1_772_380_800
 DATA = Path(__file__).parent / "data"
@@ -57,12 +57,6 @@ def before() -> Engine:
 def after(seen: Engine) -> list[Alert]:
     """What is told of the days that follow."""
     return seen.step(readings(200, 800)) + seen.tick(START + 6 * 86_400)
-
-
-def packed(tree: object) -> bytes:
-    """A snapshot of a tree, with the right checksum."""
-    body = bytes(zstd.compress(dumps(tree)))
-    return msgspec.msgpack.encode(Snapshot(LAYOUT, crc32(body), body))
 
 
 @pytest.mark.parametrize("name", OLDER)
@@ -158,6 +152,20 @@ def test_a_flipped_bit_anywhere_is_noticed():
             with pytest.raises(SnapshotError, match="run the version that wrote it|remove the checkpoint"):
                 untouched.restore(spoilt)
     assert untouched.snapshot() == fresh
+
+
+def test_what_is_captured_is_not_reached_by_later_steps():
+    stream = hostile_areas(4, 11)
+    seen = Engine(interval=900)
+    seen.enroll(stream.areas)
+    changed = 0
+    for portion in portions(stream, 12):
+        captured, state = seen.capture(), seen.snapshot()
+        for batch in portion:
+            seen.step(batch)
+        assert packed(captured) == state
+        changed += seen.snapshot() != state
+    assert changed >= 10
 
 
 def test_the_checksum_is_over_everything_that_is_restored():

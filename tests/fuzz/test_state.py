@@ -16,7 +16,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectors.engine import LAYOUT, Engine, Snapshot, SnapshotError
+from detectors.engine import LAYOUT, Engine, Snapshot, SnapshotError, packed
 from replay.history import Source, SourceError
 from replay.sources import open_sources
 from streams import checkpoints
@@ -27,7 +27,7 @@ from tests import goldens
 from tests.fates import balanced, fates
 from tests.fuzz import bounded
 from tests.fuzz.mutations import damaged, tampered
-from tests.test_snapshots import before, engine, packed, readings
+from tests.test_snapshots import before, engine, readings
 
 SNAPSHOT = before().snapshot()
 BYTES = st.binary(max_size=16)
