@@ -93,6 +93,7 @@ GRACE = 3 * DAY
 SILENCE = DAY // 4  # of an area, after which days may fall due all at once
 STEP_DAYS = 2_000  # of meters that a step may close, about
 TAIL_ROWS = 30  # that are judged again at the cost of a day
+UNPACKED_MEMBERS = 2  # of a day that is unpacked, at the cost of a day that is closed
 BALANCE = ("unusual_kwh", "excess_kwh")  # of an area's day, that its meters' days are held against
 TIME = itemgetter(0)  # of a payment attempt
 AGAIN = "remove the checkpoint to judge the history again from its beginning"
@@ -255,23 +256,26 @@ class Engine:
     def reach(self, batch: Batch) -> int:
         """How many of a batch's first rows may be judged at once: few where areas that were silent have days to close.
 
-        So the cost of a step is bounded by what falls due, as that of time that passes by itself (`portion`).
+        Few also where days have to be unpacked, as right after a restore. So the cost of a step is bounded by what
+        falls due, as that of time that passes by itself (`portion`).
         """
         if not isinstance(batch, Readings) or not len(batch):
             return len(batch)
         areas = self.area_slots(batch)
+        cost = np.zeros(len(batch))  # in days of meters, at the row that brings it
         silence = np.where(self.clock[areas] > 0, np.maximum(batch.at - self.clock[areas], 0), 0)
         due = np.flatnonzero((silence > SILENCE) | (batch.at // HOUR > self.tails.late_hours(len(self.clock))[areas]))
         _, places, rows = np.unique(areas[due], return_index=True, return_counts=True)
         first = np.sort(due[places[rows > 1]])  # a single row moves no clock
-        if not len(first):
-            return len(batch)
-
         silent = areas[first].tolist()
         meters = [len(self.meter_index.known.get(self.areas.pairs[area][0], ())) for area in silent]
-        days = np.array(meters) * silence[first] / DAY + self.tails.late_rows(silent) / TAIL_ROWS
-        reached = max(int(np.searchsorted(np.cumsum(days), STEP_DAYS, "right")), 1)
-        return int(first[reached]) if reached < len(first) else len(batch)
+        cost[first] = np.array(meters) * silence[first] / DAY + self.tails.late_rows(silent) / TAIL_ROWS
+
+        opened, members = self.grid.packed(areas, batch.at)
+        cost[opened] += members / UNPACKED_MEMBERS
+        costly = np.flatnonzero(cost)
+        reached = max(int(np.searchsorted(np.cumsum(cost[costly]), STEP_DAYS, "right")), 1)
+        return int(costly[reached]) if reached < len(costly) else len(batch)
 
     def tick(self, now: int) -> list[Alert]:
         """Let time pass where nothing arrives: quiet areas' windows close, deadlines fall due."""

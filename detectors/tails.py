@@ -368,7 +368,7 @@ class Tails(Owner):
         """How many rows of each of some areas are judged again when an hour ends."""
         meters = [list(self.late[area][1]) if area in self.late else [] for area in areas]
         sizes = self.log.sizes(np.array(list(chain(*meters)), np.int64))
-        ends = np.cumsum(list(map(len, meters)))
+        ends = np.cumsum(list(map(len, meters)), dtype=np.int64)
         return np.diff(np.concatenate([[0], np.cumsum(sizes)])[ends], prepend=0)
 
     def due(self, clocks: Mapping[int, int]) -> Codes:

@@ -358,6 +358,22 @@ class Grid(Owner):
             told[:, n] = b.base if kept else -1, b.number, b.start, b.end if b.closed else 0
         return told
 
+    def packed(self, slots: Codes, at: Times) -> tuple[Codes, Codes]:
+        """Where rows of areas are the first of a day that lies packed, and how many members that has."""
+        days = day_of(at, self.zone)
+        known = slots < self.places["day"].shape[1]
+        here = np.flatnonzero(known)
+        away = here[self.places["day"][days[here] % WAYS, slots[here]] != days[here]]
+        _, first = np.unique(slots[away].astype(np.int64) << 32 | days[away], return_index=True)
+        found = [row for row in away[np.sort(first)].tolist() if self._is_packed(int(slots[row]), int(days[row]))]
+        rows = np.array(found, np.int64)
+        return rows, self.places["members"][slots[rows]]
+
+    def _is_packed(self, slot: int, day: int) -> bool:
+        state = self.areas.get(slot)
+        block = state.blocks.get(day) if state else None
+        return block is not None and bool(block.packed)
+
     def open(self, block: Block) -> None:
         """Give a block, new or packed, its place in the pools."""
         block.number = self.free_sums.pop() if self.free_sums else self.sums.used

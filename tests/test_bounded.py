@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from detectors.engine import STEP_DAYS, TAIL_ROWS, Engine
+from detectors.engine import STEP_DAYS, TAIL_ROWS, UNPACKED_MEMBERS, Engine
 from detectors.rule import RULES
 from detectors.tails import EXPIRED_ROWS
 from schemas.columns import Batch, DeviceEvents, Event, Payment, Payments, Readings, Stages
@@ -215,6 +215,18 @@ def test_a_step_reaches_as_far_as_days_that_fall_due_allow():
     stray = readings(areas, meters, 9, 1)
     stray.at[:: 2 * meters] += 90 * DAY
     assert engine.reach(stray) == areas * meters  # a stamp alone moves no clock
+
+
+def test_a_step_reaches_few_areas_whose_days_have_to_be_unpacked():
+    areas, meters = 60, 100
+    before, engine = lived(areas, meters), Engine()
+    engine.enroll(town(areas, meters))
+    engine.restore(before.snapshot())
+    batch = readings(areas, meters, 8, 1)
+    assert before.reach(batch) == areas * meters
+    assert engine.reach(batch) == meters * (STEP_DAYS * UNPACKED_MEMBERS // meters)
+    engine.step(batch)
+    assert engine.reach(readings(areas, meters, 9, 1)) == areas * meters
 
 
 def test_a_step_reaches_few_areas_that_have_much_to_judge_again():
