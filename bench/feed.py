@@ -1,6 +1,7 @@
 """A steady load of all topics at an even pace; the times at which frames of readings are sent are written down.
 
-`python -m bench.feed RATE METERS SLOT SENT` is its process; the environment says where, as it does to a worker.
+`python -m bench.feed RATE METERS SLOT AHEAD SENT` is its process; the environment says where, as it does to a worker.
+What it sends in the first AHEAD seconds is made before, so that the load takes little of the machine while it lasts.
 """
 from __future__ import annotations
 
@@ -10,6 +11,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
+from collections.abc import AsyncIterator
 from math import isnan
 from pathlib import Path
 from typing import Self
@@ -21,24 +24,27 @@ from numpy.typing import NDArray
 from bench.load import AREA, MIDNIGHT, SLOT, Load
 from bench.others import beside, messages
 from bench.place import CHECKOUT, PARTITIONS, Place, partition_of
+from schemas.wire import Encoded
 from streams.settings import Settings, load
 from streams.topics import READS
 from tests.workers import Held, Samples
 
 LAG = "meterwatch_lag_records"
+Quarter = tuple[int, list[tuple[str, Encoded]]]  # its time, and its messages with their topics
 SENT = np.dtype([("area", "i4"), ("at", "i8"), ("sent", "f8")])
 
 
 class Feed:
-    """The process, ended with the block; what it has sent can be read then."""
+    """The process, which sends once it is told to and ends with the block; what it has sent can be read then."""
 
-    def __init__(self, place: Place, rate: float, meters: int, slot: int) -> None:
-        self.rate, self.path = rate, place.folder / f"sent-{place.name}"
+    def __init__(self, place: Place, rate: float, meters: int, slot: int, *, ahead: float = 0.0) -> None:
+        self.path = place.folder / f"sent-{place.name}"
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "bench.feed", str(rate), str(meters), str(slot), str(self.path)],
-            env=os.environ | place.environment, cwd=CHECKOUT,
+            [sys.executable, "-m", "bench.feed", *map(str, (rate, meters, slot, ahead, self.path))],
+            env=os.environ | place.environment, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
-        self.held = Held(self.process, place.share)
+        self.share = place.share
+        self.held: Held | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -46,9 +52,17 @@ class Feed:
     def __exit__(self, *_: object) -> None:
         self.end()
 
+    def begin(self) -> None:
+        """Has it send, as soon as the first messages are made. Raises RuntimeError when it has ended."""
+        if not (self.process.stdout and self.process.stdout.readline()):
+            raise RuntimeError("the feed has ended by itself")
+        self.held = Held(self.process, self.share)
+        self.process.send_signal(signal.SIGUSR1)
+
     def end(self) -> None:
         """Ends it in good order."""
-        self.held.release()
+        if self.held:
+            self.held.release()
         self.process.send_signal(signal.SIGTERM)
         self.process.wait()
 
@@ -64,16 +78,33 @@ def waiting(samples: Samples) -> float | None:
     return sum(known) if len(known) == PARTITIONS else None
 
 
-async def feed(settings: Settings, rate: float, load: Load, path: Path) -> None:
+class Quarters:
+    """The messages of one quarter-hour after the other, each with its time; some of them made before."""
+
+    def __init__(self, load: Load, made: int) -> None:
+        self._load, self._others = load, beside(load)
+        self._made = deque(self._next() for _ in range(max(made, 1)))
+
+    async def __aiter__(self) -> AsyncIterator[Quarter]:
+        while True:
+            coming = None if len(self._made) > 1 else asyncio.ensure_future(asyncio.to_thread(self._next))
+            yield self._made.popleft()
+            if coming:
+                self._made.append(await coming)
+
+    def _next(self) -> Quarter:
+        return MIDNIGHT + self._load.next * SLOT, list(messages(self._load, self._others))
+
+
+async def feed(settings: Settings, rate: float, quarters: Quarters, path: Path) -> None:
     """Sends for ever, or until it is cancelled."""
     producer = AIOKafkaProducer(**settings.client())
     await producer.start()
-    others, started, count = beside(load), time.monotonic(), 0
+    started, count = time.monotonic(), 0
     try:
         with path.open("wb") as log:
-            while True:
-                at = MIDNIGHT + load.next * SLOT
-                for topic, (key, value, content_type) in messages(load, others):
+            async for at, told in quarters:
+                for topic, (key, value, content_type) in told:
                     if (early := started + count * AREA / rate - time.monotonic()) > 0.001:
                         await asyncio.sleep(early)
                     if topic == READS:
@@ -85,13 +116,17 @@ async def feed(settings: Settings, rate: float, load: Load, path: Path) -> None:
         await producer.stop()
 
 
-def main(rate: str, meters: str, slot: str, path: str) -> None:
-    """Sends until it is ended."""
+def main(rate: str, meters: str, slot: str, ahead: str, path: str) -> None:
+    """Says when the first messages are made, sends when it hears SIGUSR1, and until it is ended."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    quarters = Quarters(Load(int(meters), int(slot)), round(float(ahead) * float(rate) / int(meters)))
+    print("ready", flush=True)
+    signal.sigwait({signal.SIGUSR1})
 
     async def run() -> None:
         task = asyncio.current_task()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel if task else int)
-        await feed(load(os.environ), float(rate), Load(int(meters), int(slot)), Path(path))
+        await feed(load(os.environ), float(rate), quarters, Path(path))
 
     try:
         asyncio.run(run())

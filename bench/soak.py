@@ -76,7 +76,8 @@ def main() -> None:
         place = Place(broker.address, folder, "soak", instance="one")
         asyncio.run(configure(place.settings, KEPT))
         place.enroll(Load(METERS).areas())
-        with Restarted(place) as worker, Feed(place, rate, METERS, 0):
+        with Restarted(place) as worker, Feed(place, rate, METERS, 0) as feed:
+            feed.begin()
             wait(lambda: total(worker.scrape(), "meterwatch_judged_total"), "the worker judges")
             samples = watch(worker, rate, 60 * told.minutes, told.to / "soak.csv")
             calls = longest_calls([worker.scrape()])

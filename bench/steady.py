@@ -35,6 +35,7 @@ AGE, JUDGED = "meterwatch_checkpoint_age_seconds", "meterwatch_judged_total"
 SETTLE = 3.0  # seconds of keeping up before anything is measured
 KEPT_UP = 1.5  # seconds of the load that may wait meanwhile: lag is looked at once a second
 LOOK = 0.5  # seconds between looks
+RECOVERED = 90.0  # seconds within which a kill is waited for and got over, mostly
 NEAR = 0.1  # of the time between two checkpoints, by which a kill may miss their middle
 Told = tuple[float, Alert]
 
@@ -68,9 +69,11 @@ def measure(brokers: str, folder: Path, *, meters: int, rate: float, seconds: fl
             def start() -> WorkerProcess:
                 return processes.enter_context(place.worker(place.name))
 
+            ahead = runs * (spell + RECOVERED)
+            feed = processes.enter_context(Feed(place, rate, meters, BEFORE_MIDNIGHT, ahead=ahead))
             worker = start()
             wait(lambda: waiting(worker.scrape(LAG)) == 0, "the history is judged", every=LOOK)
-            feed = processes.enter_context(Feed(place, rate, meters, BEFORE_MIDNIGHT))
+            feed.begin()
             settle(worker, rate)
             told = [asyncio.run(listen(place.settings, spell)) for _ in range(runs)]
             kills, seen = [], []
