@@ -13,7 +13,7 @@ import msgspec
 
 from models.state import Owner, Schema, State
 from schemas.alert import Alert, Change
-from schemas.columns import DeviceEvents, Event
+from schemas.columns import LATEST, DeviceEvents, Event
 
 DAY = 86_400
 MEMORY = 40 * DAY
@@ -26,7 +26,7 @@ SUPPLY = frozenset({"voltage_loss", "phase_break", "all_voltage_loss", "current_
                     "read_failure", "read_success_rate", "area_loss_high", "area_loss_correlation",
                     "model_score"})  # fmt: skip
 PROFILES = frozenset({"step_drop", "usage_fluctuation", "timed_zero_block", "clipped_profile", "flat_profile"})
-MUTED = {
+MUTED: dict[int, frozenset[str]] = {
     Event.PLANNED_OUTAGE: SUPPLY,
     Event.VACANCY: PROFILES | {"zero_usage", "area_loss_correlation", "model_score", "current_break", "tou_inversion",
                                "peer_shortfall", "low_usage"},
@@ -37,20 +37,21 @@ MUTED = {
     },
 }
 EXPLAINS = frozenset({*MUTED, Event.POWER_OFF, Event.POWER_ON})  # events by which alerts are held back
-LASTS = {Event.METER_CHANGE: 7 * DAY}  # of an event that names no end
+LASTS: dict[int, int] = {Event.METER_CHANGE: 7 * DAY}  # of an event that names no end
 
-Spans = dict[tuple[str, str], list[tuple[int, int, int]]]  # area and meter ("" for all): event, from, until
+Span = tuple[int, int, int]  # event, from, until
+Spans = dict[tuple[str, str], list[Span]]  # by area and meter, "" for all
 
 
-def by_time(span: tuple[int, int, int]) -> tuple[int, tuple[int, int, int]]:
+def by_time(span: Span) -> tuple[int, Span]:
     """In which order an event stands among those of its meter."""
     return span[1], span
 
 
-def explains(span: tuple[int, int, int], alert: Alert) -> bool:
+def explains(span: Span, alert: Alert) -> bool:
     """Whether an event lasted while an alert was raised."""
     event, start, until = span
-    return start <= alert.raised and alert.since <= (until or start + LASTS.get(Event(event), MEMORY))
+    return start <= alert.raised and alert.since <= (until or start + LASTS.get(event, MEMORY))
 
 
 class Policy(Owner):
@@ -83,22 +84,24 @@ class Policy(Owner):
 
     def notice(self, batch: DeviceEvents) -> tuple[list[Alert], list[int]]:
         """Remember events; alerts they now hold or let go, and the rows that were known already."""
-        again, areas = [], set()
+        again = []
+        fresh: dict[str, list[tuple[str, Span]]] = {}  # by area: what may explain alerts, with its meter
         for n in range(len(batch)):
             area, meter = batch.areas[batch.area[n]], batch.names[batch.subject[n]]
-            event, at = int(batch.event[n]), int(batch.at[n])
+            span = int(batch.event[n]), int(batch.at[n]), int(batch.until[n])
             spans = self.events.setdefault((area, meter), [])
-            row = event, at, int(batch.until[n])
-            place = bisect_left(spans, by_time(row), key=by_time)
-            if place < len(spans) and spans[place] == row:
+            place = bisect_left(spans, by_time(span), key=by_time)
+            if place < len(spans) and spans[place] == span:
                 again.append(n)
                 continue
-            spans.insert(place, row)
-            if event in EXPLAINS:
-                areas.add(area)
+            spans.insert(place, span)
+            if span[0] in EXPLAINS:
+                fresh.setdefault(area, []).append((meter, span))
+
         revised = []
-        for area in sorted(areas):
-            for key, old in sorted(self.recent.get(area, {}).items()):
+        for area, told in sorted(fresh.items()):
+            for key in sorted(self._concerned(area, told)):
+                old = self.recent[area][key]
                 held = self.mute(old) or self.inhibit(old) or self.decided.get(key, "")
                 if held != old.held:
                     new = msgspec.structs.replace(old, held=held, change="revised", revision=old.revision + 1)
@@ -106,11 +109,38 @@ class Policy(Owner):
                     revised.append(new)
         return revised, again
 
+    def _concerned(self, area: str, fresh: Iterable[tuple[str, Span]]) -> list[str]:
+        """The ids of recent alerts of an area that new events may hold back or let go."""
+        muting: dict[str, list[Span]] = {}
+        off = LATEST
+        for meter, span in fresh:
+            if span[0] in MUTED:
+                muting.setdefault(meter, []).append(span)
+            elif not meter:
+                off = min(off, self._off_since(area, span))
+
+        found = []
+        for key, alert in self.recent.get(area, {}).items():
+            spans = [*muting.get("", ()), *(muting.get(alert.subject, ()) if alert.subject else ())]
+            muted = any(alert.rule in MUTED[span[0]] and explains(span, alert) for span in spans)
+            if muted or (alert.raised >= off and alert.rule in SUPPLY):
+                found.append(key)
+        return found
+
+    def _off_since(self, area: str, span: Span) -> int:
+        """Since when an area had been without power at an event, or the event's own time."""
+        spans, since = self.events[area, ""], span[1]
+        for event, at, _ in reversed(spans[: bisect_left(spans, by_time(span), key=by_time)]):
+            if event == Event.POWER_ON:
+                break
+            since = at if event == Event.POWER_OFF else since
+        return since
+
     def mute(self, alert: Alert) -> str:
         """Whether a planned outage, a vacancy or a meter change explains it."""
         for span in self.events.get((alert.area, ""), []) + self.events.get((alert.area, alert.subject), []):
             event = span[0]
-            if event in MUTED and alert.rule in MUTED[Event(event)] and explains(span, alert):
+            if event in MUTED and alert.rule in MUTED[event] and explains(span, alert):
                 return Event(event).name.lower()
         return ""
 

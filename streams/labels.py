@@ -8,7 +8,7 @@ from detectors.engine import Engine
 from detectors.policy import MUTED, SUPPLY
 from detectors.rule import RULES, Rule
 from detectors.windows import SEALED
-from schemas.columns import DeviceEvents, Payments, Readings, Stages
+from schemas.columns import DeviceEvents, Event, Payments, Readings, Stages
 from schemas.wire import Reason
 from streams import topics
 
@@ -55,7 +55,7 @@ def suppressed() -> Iterator[tuple[str, str]]:
             yield name, reason
         for event, rules in MUTED.items():
             if name in rules:
-                yield name, event.name.lower()
+                yield name, Event(event).name.lower()
         if name in SUPPLY:
             yield name, "area_outage"
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from detectors.engine import STEP_DAYS, TAIL_ROWS, UNPACKED_MEMBERS, Engine
+from detectors.policy import by_time
 from detectors.rule import RULES
 from detectors.tails import EXPIRED_ROWS
 from schemas.columns import Batch, DeviceEvents, Event, Payment, Payments, Readings, Stages
@@ -124,6 +125,20 @@ def reconciled(meters: int) -> Call:
     return lambda: engine.reconcile(told)
 
 
+def explained(meters: int) -> Call:
+    """Ten meters are changed, one by one, in an area that has as many alerts and as many outages."""
+    engine = lived(2, meters)
+    outages = [(int(Event.POWER_OFF), START - DAY - 60 * n, START - DAY) for n in range(meters)]
+    engine.policy.events["A1", ""] = sorted(outages, key=by_time)
+    change = np.array([Event.METER_CHANGE])
+
+    def step() -> None:
+        for n in range(10):
+            engine.step(DeviceEvents.build([f"M1-{n}"], [0], ["A1"], [0], [START], event=change))
+
+    return step
+
+
 def adopted(meters: int) -> Call:
     engine = lived(5, meters)
     return lambda: engine.adopt([RULES["register_decrease"]])
@@ -156,6 +171,7 @@ CALLS: dict[str, Callable[[int], Call]] = {
     "events of one meter": lambda n: stepped(events(4 * n, 1, Event.COVER_OPEN)),
     "outages of an area": lambda n: stepped(events(4 * n, 1, Event.POWER_OFF, whole=True)),
     "events of as many meters": lambda n: stepped(events(4 * n, 4 * n, Event.COVER_OPEN)),
+    "meters that are changed beside alerts": explained,
     "areas that close a day": lambda n: ticked(n, 2, 2),
     "meters that close a day": lambda n: ticked(2, n, 2),
     "quiet days": lambda n: ticked(2, 5, n // 40),

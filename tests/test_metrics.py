@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from detectors import policy
 from detectors.engine import Engine
 from detectors.rule import RULES
+from schemas.columns import Event
 from schemas.wire import Reason
 from streams import labels
 from streams.checkpoints import Written
@@ -122,7 +123,7 @@ def test_no_reason_is_produced_that_the_table_lacks():
 
     decided = {word for function in ("decide", "inhibit") for word in _returned(function)}
     known = {reason for _, reason in labels.suppressed()}
-    assert decided | {event.name.lower() for event in policy.MUTED} | {"shadow"} == known
+    assert decided | {Event(event).name.lower() for event in policy.MUTED} | {"shadow"} == known
 
 
 def _returned(function: str) -> set[str]:

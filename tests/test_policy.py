@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from detectors.policy import BUDGET, MEMORY, REPEATS, STORM_LEAST, Policy
 from models.state import Saved, saved, taken_over
@@ -134,6 +136,32 @@ def test_it_goes_on_from_its_state():
     assert taken_over(again, msgspec.msgpack.decode(msgspec.msgpack.encode(saved(it)), type=Saved))
     assert msgspec.msgpack.encode(saved(again)) == msgspec.msgpack.encode(saved(it))
     assert held(again.fold([alert(subject="M2")])) == ["planned_outage"]
+
+
+RULES = ("zero_usage", "voltage_loss", "register_decrease", "stage_overdue")
+KINDS = (Event.POWER_OFF, Event.POWER_ON, Event.PLANNED_OUTAGE, Event.VACANCY, Event.METER_CHANGE, Event.COVER_OPEN)
+WHO, HOURS = st.sampled_from(["", "M1", "M2"]), st.integers(0, 60)
+ALERTS = st.builds(
+    lambda rule, meter, raised, lasted: alert(
+        rule, subject=meter or "A1", raised=NOON + HOUR * raised, since=NOON + HOUR * (raised - lasted)),
+    st.sampled_from(RULES), WHO, HOURS, st.integers(0, 30),
+)  # fmt: skip
+EVENTS = st.builds(
+    lambda kind, meter, at, lasts: event(kind, NOON + HOUR * at, NOON + HOUR * (at + lasts) if lasts else 0, meter),
+    st.sampled_from(KINDS), WHO, HOURS, st.integers(0, 40),
+)  # fmt: skip
+
+
+@given(st.lists(st.one_of(ALERTS, EVENTS), max_size=14))
+def test_whatever_comes_when_what_was_told_is_held_as_all_events_say(told):
+    it = policy()
+    for one in told:
+        if isinstance(one, Alert):
+            it.fold([one])
+        else:
+            it.notice(one)
+        for known in it.recent.get("A1", {}).values():
+            assert known.held == (it.mute(known) or it.inhibit(known) or it.decided.get(known.id, ""))
 
 
 class TestAnEngineBeforeToldMore:
