@@ -35,7 +35,7 @@ SENT = np.dtype([("area", "i4"), ("at", "i8"), ("sent", "f8")])
 
 
 class Feed:
-    """The process, which sends once it is told to and ends with the block; what it has sent can be read then."""
+    """The process: it sends from `begin` until the block ends; what it has sent can be read then."""
 
     def __init__(self, place: Place, rate: float, meters: int, slot: int, *, ahead: float = 0.0) -> None:
         self.path = place.folder / f"sent-{place.name}"
@@ -103,8 +103,8 @@ async def feed(settings: Settings, rate: float, quarters: Quarters, path: Path) 
     started, count = time.monotonic(), 0
     try:
         with path.open("wb") as log:
-            async for at, told in quarters:
-                for topic, (key, value, content_type) in told:
+            async for at, quarter in quarters:
+                for topic, (key, value, content_type) in quarter:
                     if (early := started + count * AREA / rate - time.monotonic()) > 0.001:
                         await asyncio.sleep(early)
                     if topic == READS:

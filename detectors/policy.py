@@ -99,8 +99,8 @@ class Policy(Owner):
                 fresh.setdefault(area, []).append((meter, span))
 
         revised = []
-        for area, told in sorted(fresh.items()):
-            for key in sorted(self._concerned(area, told)):
+        for area, events in sorted(fresh.items()):
+            for key in sorted(self._concerned(area, events)):
                 old = self.recent[area][key]
                 held = self.mute(old) or self.inhibit(old) or self.decided.get(key, "")
                 if held != old.held:

@@ -365,8 +365,10 @@ class Grid(Owner):
         here = np.flatnonzero(known)
         away = here[self.places["day"][days[here] % WAYS, slots[here]] != days[here]]
         _, first = np.unique(slots[away].astype(np.int64) << 32 | days[away], return_index=True)
-        found = [row for row in away[np.sort(first)].tolist() if self._is_packed(int(slots[row]), int(days[row]))]
-        rows = np.array(found, np.int64)
+        firsts = away[np.sort(first)]
+        days_of_areas = zip(slots[firsts].tolist(), days[firsts].tolist(), strict=True)
+        packed = [self._is_packed(slot, day) for slot, day in days_of_areas]
+        rows = firsts[np.array(packed, np.bool_)]
         return rows, self.places["members"][slots[rows]]
 
     def _is_packed(self, slot: int, day: int) -> bool:
