@@ -23,6 +23,8 @@ def main(minutes: float) -> None:
     """Rounds of all tests until the time is over."""
     tests = sum(name.startswith("test_") for module in (test_decoders, test_state) for name in vars(module))
     end = time.monotonic() + 60 * minutes
+    if next(shares(end, tests), None) is None:
+        sys.exit(f"{minutes:g} minutes are too few for a round of {tests} tests: one takes a minute")
     for seconds in shares(end, tests):
         if code := finished(seconds, end):
             sys.exit(code)
