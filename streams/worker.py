@@ -44,6 +44,7 @@ from streams.deliveries import Deliveries, Producer
 from streams.fetched import Record, Span
 from streams.intake import Decode, Intake, refusals_of, sound
 from streams.logs import UnansweredError, alert_of, read_to_end, reader
+from streams.memory import give_back
 from streams.metrics import Metrics
 from streams.outage import Outage
 from streams.outbox import Outbox
@@ -556,6 +557,7 @@ class Worker:
         part.keep(written, captured.offsets, captured.begun)
         for event in captured.events.values():
             event.ack()
+        await asyncio.to_thread(give_back)
 
     async def _watch(self) -> NoReturn:
         """Measures lag, and ends the process when there is no progress."""
