@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from itertools import pairwise, repeat
@@ -30,6 +30,7 @@ class Tally:
     refused: Counter[str] = field(default_factory=Counter)
     mended: Counter[str] = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)  # what else a reader of the result should know, a sentence each
 
     def refuse(self, reason: str, where: str, count: int = 1) -> None:
         """Count cells or rows that are left out."""
@@ -38,6 +39,11 @@ class Tally:
     def mend(self, reason: str, where: str, count: int = 1) -> None:
         """Count cells that are taken after a repair."""
         self._add(self.mended, reason, where, count)
+
+    def reasons(self, told: Mapping[str, int]) -> list[str]:
+        """Reasons with how often and where each was first met, the most frequent first."""
+        ordered = sorted(told.items(), key=lambda item: (-item[1], item[0]))
+        return [f"{reason} {count:,}, first at {self.first[reason]}" for reason, count in ordered]
 
     def _add(self, counter: Counter[str], reason: str, where: str, count: int) -> None:
         if count:

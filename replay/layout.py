@@ -134,7 +134,10 @@ def _read(path: Path, tally: Tally) -> Iterator[Batch]:
     kind = kind_of(header)
     if kind is None:
         raise SourceError(f"{path} is not of the project's layout")
-    wanted = tables.wanted(path, {*SUBJECTS[kind], "at", *kind.encodings().values(), *_cells(kind)})
+    codes = set(kind.encodings().values()) - {"subject", "area"}
+    known = {*SUBJECTS[kind], "at", *codes, *_cells(kind)}
+    wanted = tables.wanted(path, known)
+    tables.note_unknown(path, known, tally)
     decoder = Decoder(kind)
     if tables.suffix(path) in tables.PARQUET and _ordered(path):
         yield from ahead(decoder.batch(sheet) for sheet in _stream(path, wanted, tally))

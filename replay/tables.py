@@ -4,23 +4,25 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from datetime import UTC, datetime, tzinfo
+from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from replay import delimited, numerals
 from replay.history import Names, SourceError, Tally
 from schemas.columns import EARLIEST, LATEST, Codes, Mask, Times
 from schemas.wire.records import LARGEST_NUMBER, LONGEST_ID
 
 CSV, PARQUET, JSON_LINES = (".csv", ".csv.gz"), (".parquet",), (".jsonl",)
 LONGEST_DATE = len("20160301")
-NUMBER = r"^\s*([-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[nN][aA][nN])\s*$"
+COMMA = r"^\s*[-+]?\d*,\d+\s*$"
 
 
 def suffix(path: Path) -> str:
@@ -35,18 +37,9 @@ def suffix(path: Path) -> str:
 def columns(path: Path) -> tuple[str, ...]:
     """The column names of a CSV or Parquet file. Raises SourceError when there are none."""
     try:
-        if suffix(path) in PARQUET:
-            return tuple(pq.read_schema(path).names)
-        with pa.input_stream(str(path)) as stream:
-            head = stream.read(1 << 16)
+        return tuple(pq.read_schema(path).names) if suffix(path) in PARQUET else delimited.head(path).names
     except (OSError, pa.ArrowInvalid) as error:
         raise SourceError(f"{path} cannot be read: {error}") from error
-    line = head.split(b"\n", 1)[0]
-    text = line.decode(encoding(line), "replace").lstrip("\ufeff")
-    names = tuple(name.strip().strip('"') for name in text.split(","))
-    if names == ("",):
-        raise SourceError(f"{path} is empty: its first line should name the columns")
-    return names
 
 
 def wanted(path: Path, names: Collection[str]) -> list[str]:
@@ -57,52 +50,24 @@ def wanted(path: Path, names: Collection[str]) -> list[str]:
     return found
 
 
-def encoding(text: bytes) -> str:
-    """UTF-8, or the GB 18030 that Chinese office programs write.
-
-    >>> encoding("电压".encode("gb18030"))
-    'gb18030'
-    """
-    try:
-        text.decode("utf-8")
-    except UnicodeDecodeError:
-        return "gb18030"
-    return "utf-8"
+def note_unknown(path: Path, names: Collection[str], tally: Tally) -> None:
+    """Note the columns of a file that are not among some names, each with the nearest of them."""
+    known = {name.lower(): name for name in names}
+    for column in filter(None, columns(path)):
+        if column not in names:
+            nearest = get_close_matches(column.lower(), known, 1)
+            meant = f"; did you mean {known[nearest[0]]}?" if nearest else ""
+            tally.notes.append(f"{path.name}: the column {column!r} is not known and left out{meant}")
 
 
 def read(path: Path, names: Collection[str], tally: Tally) -> Sheet:
     """The named columns of a file, those of a CSV file as text; rows that do not fit the header are refused."""
     names = wanted(path, names)
     try:
-        table = pq.read_table(path, columns=names) if suffix(path) in PARQUET else _read_csv(path, names, tally)
+        table = pq.read_table(path, columns=names) if suffix(path) in PARQUET else delimited.read(path, names, tally)
     except (OSError, pa.ArrowInvalid) as error:
         raise SourceError(f"{path} cannot be read: {error}") from error
     return Sheet(table, path.name, tally)
-
-
-def _read_csv(path: Path, names: Collection[str], tally: Tally) -> pa.Table:
-    header = columns(path)
-
-    def refuse(row: Any) -> str:
-        tally.refuse("the row has more or fewer cells than the header", f"{path.name}: {row.text[:80]}")
-        return "skip"
-
-    with pa.input_stream(str(path)) as stream:
-        content = stream.read()
-    if not content.isascii():
-        line = content[: content.find(b"\n") + 1]
-        text = content.decode(encoding(content if line.isascii() else line), "replace")
-        tally.refuse("a character of no encoding", path.name, text.count("\ufffd"))
-        content = text.encode()
-    return pyarrow.csv.read_csv(
-        pa.py_buffer(content),
-        read_options=pyarrow.csv.ReadOptions(column_names=header, skip_rows=1),
-        parse_options=pyarrow.csv.ParseOptions(invalid_row_handler=refuse),
-        convert_options=pyarrow.csv.ConvertOptions(
-            column_types=dict.fromkeys(header, pa.string()), include_columns=list(names), null_values=[""],
-            strings_can_be_null=True, quoted_strings_can_be_null=True,
-        ),
-    )  # fmt: skip
 
 
 class Sheet:
@@ -130,11 +95,9 @@ class Sheet:
         cells = self.table[column]
         if _is_text(cells.type):
             try:
-                cells = cells.cast(pa.float64())
+                cells = self._numerals(column, cells) if self.mark == "," else cells.cast(pa.float64())
             except pa.ArrowInvalid:
-                fine = pc.match_substring_regex(cells, NUMBER)
-                self._refuse(np.equal(fine.to_numpy(), False), f"{column} is no number", cells)
-                cells = pc.utf8_trim_whitespace(pc.if_else(fine, cells, None)).cast(pa.float64())
+                cells = self._numerals(column, cells)
         if not (pa.types.is_float32(cells.type) or pa.types.is_float64(cells.type)):
             cells = self._cast(column, cells, pa.float64())
         values: NDArray[np.floating[Any]] = cells.to_numpy()
@@ -183,6 +146,22 @@ class Sheet:
             self._refuse(fine & wrong, reason)
             fine &= ~wrong
         return fine
+
+    @cached_property
+    def mark(self) -> numerals.Mark:
+        """The decimal mark of the file's numbers."""
+        return numerals.decimal_mark(column for column in self.table.columns if _is_text(column.type))
+
+    def _numerals(self, column: str, cells: pa.ChunkedArray) -> pa.ChunkedArray:
+        told = numerals.plain(cells, self.mark)
+        wrong = pc.and_(pc.is_null(told), pc.is_valid(cells)).to_numpy()
+        apart = " where others have points" if self.mark == "both" else ""
+        comma = wrong & np.equal(pc.fill_null(pc.match_substring_regex(cells, COMMA), False).to_numpy(), True)
+        self._refuse(comma, f"{column} has a comma{apart}, of decimals or of thousands", cells)
+        self._refuse(wrong & ~comma, f"{column} is no number", cells)
+        if self.mark == ",":
+            self.tally.mend("a decimal comma", f"{self.name}: {column}", int(pc.count(told).as_py()))
+        return told.cast(pa.float64())
 
     def _cast(self, column: str, cells: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
         try:

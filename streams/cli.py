@@ -262,6 +262,8 @@ def send_source(settings: Settings, source: Source, shape: Shape, speed: float |
     for done, reasons in (("left out", source.refused), ("mended", source.tally.mended)):
         for reason, count in reasons.items():
             out.print(f"{count:12,} {done}: {reason}, first at {source.tally.first[reason]}")
+    for note in source.tally.notes:
+        out.print(note)
     if strangers := sorted(seen.difference(area.area for area in source.areas)):
         told = f"{len(strangers)} areas came without a record, such as {strangers[0]}"
         out.print(f"{told}: workers reject what the registry does not know, see `unknown_area`")

@@ -302,6 +302,9 @@ def run(
             err.print(f"going on after {before.rows:,} rows that {store} holds")
         with Bar(err, source, quiet=as_json) as bar:
             place = follow(source, kept, name, every=every, watch=bar, say=err.print, rulebook=rulebook)
+        if not place.rows:
+            why = "; ".join(source.tally.reasons(source.refused)) or "there are no rows"
+            raise ValueError(f"nothing could be read of {source.name}: {why}")
         summary = summarise(place, kept.alerts(), source)
         if as_json:
             print(msgspec.json.format(msgspec.json.encode(summary | {"list": kept.alerts()})).decode())  # noqa: T201
@@ -350,7 +353,8 @@ def summarise(place: Place, alerts: Sequence[Alert], source: Source) -> dict[str
         "counts": {kind: {outcome: outcomes.get(outcome, {}) if outcome in REASONED
                           else sum(outcomes.get(outcome, {}).values()) for outcome in OUTCOMES}
                    for kind, outcomes in place.counts.items()},
-        "refused": dict(source.refused), "mended": dict(source.tally.mended),
+        "refused": dict(source.refused), "mended": dict(source.tally.mended), "first": source.tally.first,
+        "notes": source.tally.notes,
         "alerts": {
             rule: {"told": n["told"], "held": n["held"], "open": n["raised"],
                    "told_per_1000_meters_per_day": round(1000 * n["told"] / meter_days, 3) if meter_days else None}
@@ -373,14 +377,12 @@ def show(summary: dict[str, Any], console: Console) -> None:
         told = (outcomes[outcome] for outcome in OUTCOMES[1:])
         rows.add_row(kind, *(f"{sum(n.values()) if isinstance(n, dict) else n:,}" for n in told))
     console.print(rows)
-    for what, reasons in (
-        *((o, sum((Counter(n[o]) for n in summary["counts"].values()), Counter[str]())) for o in REASONED),
-        ("refused by the reader", summary["refused"]),
-        ("mended by the reader", summary["mended"]),
-    ):
+    for what in REASONED:
+        reasons = sum((Counter(outcomes[what]) for outcomes in summary["counts"].values()), Counter[str]())
         if reasons:
             each = ", ".join(f"{reason} {n:,}" for reason, n in sorted(reasons.items()))
             console.print(f"{what}: {each}", soft_wrap=True)
+    _show_reading(summary, console)
     alerts = Table("alerts", "told", "still open", "held back", "per 1,000 meters and day", box=None, pad_edge=False)
     for column in alerts.columns[1:]:
         column.justify = "right"
@@ -389,6 +391,19 @@ def show(summary: dict[str, Any], console: Console) -> None:
         counts = (f"{n[what]:,}" for what in ("told", "open", "held"))
         alerts.add_row(rule, *counts, "" if rate is None else f"{rate:.2f}")
     console.print(alerts if summary["alerts"] else "no alerts")
+
+
+def _show_reading(summary: dict[str, Any], console: Console) -> None:
+    """Print what the reader left out, with how much of the rows that is, what it mended, and what it did not know."""
+    rows = summary["rows"] + sum(summary["refused"].values())
+    for reason, count in summary["refused"].items():
+        place = f"{count / rows:.1%} of the rows, first at {summary['first'][reason]}"
+        console.print(f"refused by the reader: {reason} {count:,}, {place}", soft_wrap=True, markup=False)
+    for reason, count in summary["mended"].items():
+        place = f"first at {summary['first'][reason]}"
+        console.print(f"mended by the reader: {reason} {count:,}, {place}", soft_wrap=True, markup=False)
+    for note in summary["notes"]:
+        console.print(note, soft_wrap=True, markup=False)
 
 
 def _stamp(at: int, zone: str) -> str:

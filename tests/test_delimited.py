@@ -1,0 +1,131 @@
+"""Delimited text as people save it, and numbers in any country's way."""
+from __future__ import annotations
+
+import csv
+import io
+from math import isnan
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from replay import delimited
+from replay.history import SourceError, Tally
+from replay.sources import open_source
+from replay.tables import read
+from schemas.columns import Readings
+
+ROWS = [("M1", "A1", "1700000000", "0.5"), ("M2", "A1", "1700000000", "1.25")]
+HEADER = ("meter", "area", "at", "kwh")
+
+
+def written(tmp_path, content, name="readings.csv"):
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def told(path):
+    """Who used how much, by the reader."""
+    source = open_source(path)
+    batches = [batch for batch in source.batches if isinstance(batch, Readings)]
+    return [(b.names[b.subject[n]], float(b.kwh[n])) for b in batches for n in range(len(b))], source.tally
+
+
+def text(delimiter=",", header=HEADER, rows=ROWS, end="\n", decimal="."):
+    lines = [delimiter.join(header), *(delimiter.join(row).replace(".", decimal) for row in rows)]
+    return end.join(lines) + end
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        text(),
+        text(end="\r\n"),
+        text(end="\r"),
+        text(";"),
+        text("\t"),
+        text("|"),
+        text(";", decimal=","),
+        "sep=;\n" + text(";", decimal=","),
+        text().replace("meter,", '"meter",').replace("M1", '"M1"'),
+        text(header=(*HEADER, '"site, as billed"'), rows=[(*row, '"Harbour Road 1, rear"') for row in ROWS]),
+        text(header=(*HEADER, '"site\nas billed"'), rows=[(*row, '"two\nlines"') for row in ROWS]),
+        text(header=(*HEADER, '="note"'), rows=[(*row, "") for row in ROWS]),
+        text(rows=[(*row, "") for row in ROWS]),  # rows that end with a comma
+        text(header=(*HEADER, ""), rows=[(*row, "") for row in ROWS]),
+        text(header=(*HEADER, "", ""), rows=[(*row, "x", "y") for row in ROWS]),
+        text().encode("utf-8-sig"),
+        text("\t").encode("utf-16"),
+        text(header=(*HEADER, "备注"), rows=[(*row, "正常") for row in ROWS]).encode("gb18030"),
+    ],
+    ids=lambda content: repr(content[:40]),
+)
+def test_the_same_rows_however_they_were_saved(tmp_path, content):
+    found, tally = told(written(tmp_path, content))
+    assert found == [("M1", 0.5), ("M2", 1.25)]
+    assert not tally.refused
+
+
+def test_a_column_that_comes_twice_is_an_error_in_a_line(tmp_path):
+    with pytest.raises(SourceError, match="more than one column kwh"):
+        told(written(tmp_path, text(header=(*HEADER, "kwh"), rows=[(*row, "1") for row in ROWS])))
+
+
+def test_rows_that_an_open_quote_swallows_are_counted_each(tmp_path):
+    rows = [ROWS[0], ('"M3', "A1", "1700000000", "1"), *[ROWS[1]] * 7]
+    found, tally = told(written(tmp_path, text(rows=rows)))
+    assert found == [("M1", 0.5)]
+    assert tally.refused == {delimited.SWALLOWED: 8}
+    assert tally.first[delimited.SWALLOWED] == "readings.csv row 2"
+
+
+def test_a_refusal_says_where_and_repeats_no_row(tmp_path):
+    rows = [ROWS[0], ("Mrs Jones", "A1", "1700000000", "1", "5"), ROWS[1]]
+    _, tally = told(written(tmp_path, text(rows=rows)))
+    assert tally.first == {delimited.RAGGED: "readings.csv row 2"}
+
+
+@pytest.mark.parametrize(
+    ("cells", "values"),
+    [
+        (["1,5", "1.234,5", "2.345", "7", "-0,25"], [1.5, 1234.5, 2345.0, 7.0, -0.25]),
+        (["1.5", "1,234.5", "2,345", "7", "-0.25"], [1.5, 1234.5, 2345.0, 7.0, -0.25]),
+        (["1 234,5", "1\u00a0234,5", "1\u202f234,5", "12,5"], [1234.5, 1234.5, 1234.5, 12.5]),
+        (["1'234.5", "1e3", " 2 ", "nan", "2,5e3"], [1234.5, 1000.0, 2.0, None, None]),
+        (["1,234", "2"], [None, 2.0]),  # a thousand, or one
+        (["1,5", "2.5", "3"], [None, 2.5, 3.0]),
+        (["0,123", "1,234"], [0.123, 1.234]),
+    ],
+)
+def test_the_decimal_mark_is_decided_over_the_file(tmp_path, cells, values):
+    tally = Tally()
+    content = "meter;kwh\n" + "".join(f"M;{cell}\n" for cell in cells)
+    found = read(written(tmp_path, content), ["kwh"], tally).numbers("kwh").tolist()
+    assert [None if isnan(value) else value for value in found] == values
+    assert tally.refused.total() == values.count(None) - cells.count("nan")
+
+
+def test_a_mark_of_one_column_holds_for_the_others(tmp_path):
+    sheet = read(written(tmp_path, "u;kwh\n230,4;1.234\n"), ["u", "kwh"], Tally())
+    assert sheet.numbers("kwh").tolist() == [1234.0]
+
+
+CELL = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), max_size=8)
+
+
+@settings(max_examples=200)
+@given(st.data())
+def test_whatever_a_program_writes_is_read_as_it_was(tmp_path_factory, data):
+    names = data.draw(st.lists(CELL.filter(lambda name: name == delimited.clean(name) != ""), min_size=2, unique=True))
+    rows = data.draw(st.lists(st.lists(CELL, min_size=len(names), max_size=len(names)), min_size=1, max_size=5))
+    delimiter = data.draw(st.sampled_from(delimited.DELIMITERS))
+    out = io.StringIO()
+    csv.writer(out, delimiter=delimiter, quoting=csv.QUOTE_ALL).writerows([names, *rows])
+    path = written(tmp_path_factory.mktemp("csv"), out.getvalue())
+    assert delimited.head(path).names == tuple(names)
+    tally = Tally()
+    table = delimited.read(path, names, tally)
+    columns = [[cell or None for cell in column] for column in zip(*rows, strict=True)]
+    assert [table[name].to_pylist() for name in names] == columns
+    assert not tally.refused
