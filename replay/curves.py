@@ -103,11 +103,11 @@ def _read(path: Path, register: Register, tally: Tally) -> Curves:
     again = np.ones(len(sheet), np.bool_)
     again[first] = False
     keep = sheet.keep(
-        (meter < 0, f"{names['meter']} is missing"),
-        (area < 0, f"{names['area']} is missing"),
-        (np.isnan(midnight), f"{names['day']} is no day"),
-        (letter < 0, f"{names['phase']} is not A, B or C"),
-        (again, "a second row of the same meter, day and phase"),
+        (meter < 0, f"{names['meter']} is missing", names["meter"]),
+        (area < 0, f"{names['area']} is missing", names["area"]),
+        (np.isnan(midnight), sheet.no_time(names["day"]), names["day"]),
+        (letter < 0, f"{names['phase']} is not A, B or C", names["phase"]),
+        (again, "a second row of the same meter, day and phase", names["day"]),
     )
     ratio = sheet.numbers(names["ratio"]) if "ratio" in names else np.full(len(sheet), np.nan)
     return Curves(

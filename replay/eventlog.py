@@ -32,7 +32,9 @@ def open_files(paths: Sequence[Path], tally: Tally) -> Source:
         case, activity = sheet.texts("case_id", cases), sheet.texts("activity", activities)
         at, timed = sheet.times("timestamp")
         keep = sheet.keep(
-            (case < 0, "case_id is missing"), (activity < 0, "activity is missing"), (~timed, "timestamp is no time")
+            (case < 0, "case_id is missing", "case_id"),
+            (activity < 0, "activity is missing", "activity"),
+            (~timed, sheet.no_time("timestamp"), "timestamp"),
         )
         parts.append((case[keep], activity[keep], at[keep]))
     case, activity, at = (np.concatenate(column) for column in zip(*parts, strict=True))

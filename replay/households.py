@@ -38,7 +38,9 @@ def open_files(paths: Sequence[Path], tally: Tally) -> Source:
         sheet = tables.read(path, (customer, when, energy), tally)
         who, (at, timed), kwh = sheet.texts(customer, seen), sheet.times(when), sheet.numbers(energy).astype(np.float64)
         keep = sheet.keep(
-            (who < 0, f"{customer} is missing"), (~timed, f"{when} is no time"), (np.isnan(kwh), f"{energy} is missing")
+            (who < 0, f"{customer} is missing", customer),
+            (~timed, sheet.no_time(when), when),
+            (np.isnan(kwh), f"{energy} is missing", energy),
         )
         parts.append((who[keep], at[keep] - STANDARD_TIME, kwh[keep]))
     who, at, kwh = (np.concatenate(column) for column in zip(*parts, strict=True))

@@ -203,21 +203,21 @@ class Decoder:
         subject, area = SUBJECTS[self.kind]
         at, timed = sheet.times("at")
         told: dict[str, Any] = {"at": at}
-        faults = [(~timed, "at is no time")]
+        faults = [(~timed, sheet.no_time("at"), "at")]
         for codes, (names, seen) in self.names.items():
             column = {"subject": subject, "area": area}.get(codes, codes)
             there = column in sheet.table.column_names
             numbers = sheet.texts(column, seen) if there else np.full(len(sheet), -1, np.int32)
             if (self.kind, codes) in OPTIONAL:
                 numbers = np.where(numbers < 0, seen.numbers([""])[0], numbers)
-            faults.append((numbers < 0, f"{column} is missing"))
+            faults.append((numbers < 0, f"{column} is missing", column))
             told |= {codes: numbers, names: seen.names}
         for name, (column, phase) in _cells(self.kind).items():
             if name not in sheet.table.column_names:
                 continue
             if name in WORDS:
                 told[name], known = _words(sheet, name)
-                faults.append((~known, f"{name} is no known word"))
+                faults.append((~known, f"{name} is no known word", name))
             elif COLUMN_TYPES[column] is np.int64:
                 told[name] = sheet.times_or_none(name)
             elif phase is None:

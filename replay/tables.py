@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, tzinfo
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from replay import delimited, numerals
 from replay.history import Names, SourceError, Tally
+from replay.moments import seconds_of, seconds_of_numbers
 from schemas.columns import EARLIEST, LATEST, Codes, Mask, Times
 from schemas.wire.records import LARGEST_NUMBER, LONGEST_ID
 
 CSV, PARQUET, JSON_LINES = (".csv", ".csv.gz"), (".parquet",), (".jsonl",)
-LONGEST_DATE = len("20160301")
 COMMA = r"^\s*[-+]?\d*,\d+\s*$"
 
 
@@ -75,6 +75,7 @@ class Sheet:
 
     def __init__(self, table: pa.Table, name: str, tally: Tally, start: int = 0) -> None:
         self.table, self.name, self.tally, self.start = table, name, tally, start
+        self.unclear: set[str] = set()  # columns of dates of which nobody can tell whether the day comes first
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -108,21 +109,8 @@ class Sheet:
         return values
 
     def times(self, column: str) -> tuple[Times, Mask]:
-        """Unix seconds and which cells hold a time from 2000 to 2100.
-
-        A time is a number of seconds, a timestamp or ISO 8601 text, in UTC when it names no zone.
-        """
-        cells = self.table[column]
-        if pa.types.is_date(cells.type):
-            cells = cells.cast(pa.timestamp("s"))
-        if pa.types.is_timestamp(cells.type):
-            cells = cells.cast(pa.timestamp("s", cells.type.tz), safe=False).cast(pa.int64())
-        if _is_text(cells.type):
-            try:
-                cells = cells.cast(pa.int64())
-            except pa.ArrowInvalid:
-                return _within(self.moments(column, UTC))
-        return _within(np.asarray(self._cast(column, cells, pa.float64()).to_numpy(), np.float64))
+        """Unix seconds and which cells hold a time from 2000 to 2100, in UTC where they name no zone."""
+        return _within(self.moments(column, UTC))
 
     def times_or_none(self, column: str) -> Times:
         """Unix seconds, 0 where the cell is empty or 0; what else is no time is refused and 0."""
@@ -130,20 +118,45 @@ class Sheet:
         cells = self.table[column]
         zero = pc.equal(cells, 0) if pa.types.is_integer(cells.type) else pc.equal(cells.cast(pa.string()), "0")
         empty = np.asarray(pc.fill_null(zero, True).to_numpy(), np.bool_)
-        self._refuse(~good & ~empty, f"{column} is no time", cells)
+        self._refuse(~good & ~empty, self.no_time(column), cells)
         return seconds
 
     def moments(self, column: str, zone: tzinfo) -> NDArray[np.float64]:
-        """Unix seconds of ISO 8601 text, in the zone when it names none; NaN where there is no time."""
-        seen = Names()
-        cells = self.texts(column, seen)
-        return np.array([*(moment(text, zone) for text in seen.names), math.nan])[cells]
+        """Unix seconds of timestamps, numbers or text, in the zone where they name none; NaN where there is no time."""
+        cells = self.table[column]
+        if pa.types.is_date(cells.type):
+            cells = cells.cast(pa.timestamp("s"))
+        if pa.types.is_timestamp(cells.type):
+            return self._timestamps(cells, zone)
+        if not _is_text(cells.type):
+            return seconds_of_numbers(np.asarray(self._cast(column, cells, pa.float64()).to_numpy(), np.float64), zone)
 
-    def keep(self, *faults: tuple[Mask, str]) -> Mask:
-        """The rows that have no fault; every other is refused for its first."""
+        seen = Names()
+        numbers = self.texts(column, seen)
+        seconds, first = seconds_of(seen.names, zone)
+        if first in ("day", "month"):
+            self.tally.notes.append(f"{self.name}: dates of the column {column} are read with the {first} first")
+        elif not first:
+            self.unclear.add(column)
+        return np.array([*seconds, math.nan])[numbers]
+
+    def no_time(self, column: str) -> str:
+        """Why a cell of a column is no time."""
+        if column in self.unclear:
+            return f"{column} may have the day or the month first"
+        return f"{column} is no time"
+
+    def _timestamps(self, cells: pa.ChunkedArray, zone: tzinfo) -> NDArray[np.float64]:
+        if cells.type.tz is None and zone is not UTC:
+            cells = pc.assume_timezone(cells, str(zone), ambiguous="earliest", nonexistent="earliest")
+        seconds = cells.cast(pa.timestamp("s", cells.type.tz), safe=False).cast(pa.int64())
+        return np.asarray(seconds.cast(pa.float64()).to_numpy(), np.float64)
+
+    def keep(self, *faults: tuple[Mask, str, str]) -> Mask:
+        """The rows that have no fault; every other is refused for its first, with a cell of the column named last."""
         fine = np.ones(len(self), np.bool_)
-        for wrong, reason in faults:
-            self._refuse(fine & wrong, reason)
+        for wrong, reason, column in faults:
+            self._refuse(fine & wrong, reason, self.table[column] if column in self.table.column_names else None)
             fine &= ~wrong
         return fine
 
@@ -199,20 +212,3 @@ def _is_text(kind: pa.DataType) -> bool:
 def _within(seconds: NDArray[np.float64]) -> tuple[Times, Mask]:
     good = (seconds >= EARLIEST) & (seconds < LATEST)
     return np.where(good, seconds, 0).astype(np.int64), good
-
-
-def moment(text: str, zone: tzinfo) -> float:
-    """Unix seconds of ISO 8601 text, slashes allowed, in the zone when it names none, or of digits; else NaN.
-
-    >>> moment("1970-01-02", UTC), moment("1970/1/2 00:00:05", UTC), moment("900000000", UTC), moment("noon", UTC)
-    (86400.0, 86405.0, 900000000.0, nan)
-    """
-    if len(text) > LONGEST_DATE and text.isdecimal():
-        return float(text)
-    day, _, clock = text.strip().replace("/", "-").partition(" ")
-    padded = "-".join(part.zfill(2) for part in day.split("-"))
-    try:
-        told = datetime.fromisoformat(f"{padded} {clock}".strip())
-    except ValueError:
-        return math.nan
-    return (told if told.tzinfo else told.replace(tzinfo=zone)).timestamp()

@@ -172,12 +172,12 @@ def test_every_bad_cell_is_counted_and_the_rest_lives(tmp_path):
         "00:00:00 is no number": 1,
         "00:00:00 is larger than any quantity": 1,
         "电表局编号 is missing": 1,
-        "日期 is no day": 1,
+        "日期 is no time": 1,
         "相序 is not A, B or C": 1,
         "a second row of the same meter, day and phase": 1,
         "the row has more or fewer cells than the header": 1,
     }
-    assert source.tally.first["日期 is no day"] == "i.csv row 3"
+    assert source.tally.first["日期 is no time"] == "i.csv row 3: '2016-02-30'"
     assert readings.at.tolist() == [seconds("2016-01-01T00:15", CHINA), seconds("2016-01-03", CHINA)]
     assert readings.i[0, 0] == np.float32(0.5)
     assert readings.i[1, 1] == np.float32(0.25)
