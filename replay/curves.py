@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from replay import tables
-from replay.history import Names, Source, SourceError, Tally, pieces
+from replay.history import Names, Source, Tally, nothing_read, pieces
 from schemas.columns import PHASES, Codes, Readings, Times
 from schemas.master import Area, Meter
 
@@ -64,7 +64,7 @@ def open_files(paths: Sequence[Path], tally: Tally) -> Source:
     register = Register()
     files = [_read(path, register, tally) for path in paths]
     if not any(np.isfinite(file.values).any() for file in files):
-        raise SourceError(f"{' + '.join(path.name for path in paths)}: no row holds a value")
+        raise nothing_read(" + ".join(path.name for path in paths), tally)
     home = np.zeros(len(register.meters.names), np.int32)
     for file in files:
         home[file.meter] = file.area
@@ -92,9 +92,9 @@ def _read(path: Path, register: Register, tally: Tally) -> Curves:
     seconds = {name: sum(int(t or 0) * s for t, s in zip(m.groups(), (3600, 60, 1), strict=True))
                for name, m in moments.items() if m}  # fmt: skip
     sheet = tables.read(path, [*names.values(), *seconds], tally)
-    phases = Names()
-    midnight, phase = sheet.moments(names["day"], ZoneInfo(ZONE)), sheet.texts(names["phase"], phases)
-    letter = np.array([*(PHASES.index(text[0]) if text[0] in PHASES else -1 for text in phases.names), -1])[phase]
+    midnight, (phases, phase) = sheet.moments(names["day"], ZoneInfo(ZONE)), sheet.words(names["phase"])
+    initials = [text.strip()[:1].upper() for text in phases]
+    letter = np.array([*(PHASES.index(one) if one in PHASES else -1 for one in initials), -1])[phase]
     meter, area = _ids(sheet, names["meter"], register.meters), _ids(sheet, names["area"], register.areas)
     nobody = np.full(len(sheet), -1, np.int32)
     customer = _ids(sheet, names["customer"], register.customers) if "customer" in names else nobody
@@ -103,8 +103,8 @@ def _read(path: Path, register: Register, tally: Tally) -> Curves:
     again = np.ones(len(sheet), np.bool_)
     again[first] = False
     keep = sheet.keep(
-        (meter < 0, f"{names['meter']} is missing", names["meter"]),
-        (area < 0, f"{names['area']} is missing", names["area"]),
+        *sheet.id_faults(names["meter"], meter),
+        *sheet.id_faults(names["area"], area),
         (np.isnan(midnight), sheet.no_time(names["day"]), names["day"]),
         (letter < 0, f"{names['phase']} is not A, B or C", names["phase"]),
         (again, "a second row of the same meter, day and phase", names["day"]),
@@ -127,14 +127,14 @@ def _read(path: Path, register: Register, tally: Tally) -> Curves:
 def _ids(sheet: tables.Sheet, column: str, register: Names) -> Codes:
     """The number of each id, with the leading zeros that a spreadsheet took: ids of digits are equally long."""
     seen = Names()
-    cells = sheet.texts(column, seen)
+    cells = sheet.ids(column, seen)
     width = max((len(text) for text in seen.names if text.isdigit()), default=0)
     whole = [text.zfill(width) if text.isdigit() else text for text in seen.names]
-    short = np.array([*(a != b for a, b in zip(whole, seen.names, strict=True)), False])[cells]
+    short = np.array([*(a != b for a, b in zip(whole, seen.names, strict=True)), False, False])[cells]
     if short.any():
         place = f"{sheet.name} row {np.argmax(short) + 1}: {seen.names[cells[np.argmax(short)]]}"
         sheet.tally.mend(f"{column} had lost its leading zeros", place, int(short.sum()))
-    return np.append(register.numbers(whole), np.int32(-1))[cells]
+    return np.append(register.numbers(whole), np.array([tables.LOST, tables.MISSING], np.int32))[cells]
 
 
 def _joined(files: Sequence[Curves], home: Codes, register: Register, tally: Tally) -> Readings:

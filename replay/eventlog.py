@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from replay import tables
-from replay.history import Names, Source, SourceError, Tally, pieces
+from replay.history import Names, Source, Tally, nothing_read, pieces
 from schemas.columns import Codes, Progress, Stages, Times
 
 SECTION = "workflow"
@@ -29,18 +29,18 @@ def open_files(paths: Sequence[Path], tally: Tally) -> Source:
     parts = []
     for path in paths:
         sheet = tables.read(path, COLUMNS, tally)
-        case, activity = sheet.texts("case_id", cases), sheet.texts("activity", activities)
+        case, activity = sheet.ids("case_id", cases), sheet.ids("activity", activities)
         at, timed = sheet.times("timestamp")
         keep = sheet.keep(
-            (case < 0, "case_id is missing", "case_id"),
-            (activity < 0, "activity is missing", "activity"),
+            *sheet.id_faults("case_id", case),
+            *sheet.id_faults("activity", activity),
             (~timed, sheet.no_time("timestamp"), "timestamp"),
         )
         parts.append((case[keep], activity[keep], at[keep]))
     case, activity, at = (np.concatenate(column) for column in zip(*parts, strict=True))
     name = " + ".join(path.name for path in paths)
     if not len(case):
-        raise SourceError(f"{name}: no row holds an event")
+        raise nothing_read(name, tally)
     stages = _stages(case, activity, at, cases.names, activities.names)
     return Source(name=name, areas=[], batches=pieces(stages), rows=len(stages), zone="UTC", tally=tally)
 

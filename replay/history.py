@@ -51,6 +51,12 @@ class Tally:
             self.first.setdefault(reason, where)
 
 
+def nothing_read(name: str, tally: Tally) -> SourceError:
+    """What to say of a history of which no row could be taken."""
+    why = "; ".join(tally.reasons(tally.refused)) or "it has no rows"
+    return SourceError(f"nothing could be read of {name}: {why}")
+
+
 @dataclass
 class Source:
     """A history that can be read once."""
@@ -80,7 +86,7 @@ class Names:
     def __init__(self) -> None:
         self._number: dict[str, int] = {}
         self._names: tuple[str, ...] = ()
-        self.latest: tuple[Any, Codes] | None = None  # the words a reader numbered last, and their numbers
+        self.latest: Any = None  # the words that a reader numbered last, and what it found
 
     def numbers(self, names: Iterable[str]) -> Codes:
         """The number of each name, new ones included."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from replay import tables
-from replay.history import Names, Source, SourceError, Tally, pieces
+from replay.history import Names, Source, Tally, nothing_read, pieces
 from schemas.columns import Readings
 from schemas.master import Area, Meter
 
@@ -36,9 +36,9 @@ def open_files(paths: Sequence[Path], tally: Tally) -> Source:
         spelt = {name.lower(): name for name in tables.columns(path)}
         customer, when, energy = (spelt[name] for name in COLUMNS)
         sheet = tables.read(path, (customer, when, energy), tally)
-        who, (at, timed), kwh = sheet.texts(customer, seen), sheet.times(when), sheet.numbers(energy).astype(np.float64)
+        who, (at, timed), kwh = sheet.ids(customer, seen), sheet.times(when), sheet.numbers(energy).astype(np.float64)
         keep = sheet.keep(
-            (who < 0, f"{customer} is missing", customer),
+            *sheet.id_faults(customer, who),
             (~timed, sheet.no_time(when), when),
             (np.isnan(kwh), f"{energy} is missing", energy),
         )
@@ -47,7 +47,7 @@ def open_files(paths: Sequence[Path], tally: Tally) -> Source:
     order = np.lexsort((who, at))
     name = " + ".join(path.name for path in paths)
     if not len(order):
-        raise SourceError(f"{name}: no row holds a reading")
+        raise nothing_read(name, tally)
     readings = Readings.build(seen.names, who[order], [AREA], np.zeros(len(order)), at[order], kwh=kwh[order])
     there, first = np.unique(who[order], return_index=True)
     meters = [

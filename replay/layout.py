@@ -207,10 +207,10 @@ class Decoder:
         for codes, (names, seen) in self.names.items():
             column = {"subject": subject, "area": area}.get(codes, codes)
             there = column in sheet.table.column_names
-            numbers = sheet.texts(column, seen) if there else np.full(len(sheet), -1, np.int32)
+            numbers = sheet.ids(column, seen) if there else np.full(len(sheet), tables.MISSING, np.int32)
             if (self.kind, codes) in OPTIONAL:
-                numbers = np.where(numbers < 0, seen.numbers([""])[0], numbers)
-            faults.append((numbers < 0, f"{column} is missing", column))
+                numbers = np.where(numbers == tables.MISSING, seen.numbers([""])[0], numbers)
+            faults += sheet.id_faults(column, numbers)
             told |= {codes: numbers, names: seen.names}
         for name, (column, phase) in _cells(self.kind).items():
             if name not in sheet.table.column_names:
@@ -233,8 +233,8 @@ class Decoder:
 
 def _words(sheet: tables.Sheet, column: str) -> tuple[NDArray[np.uint8], Mask]:
     """The code of each cell's word and which words are known; an empty status is measured."""
-    seen = Names()
-    cells = sheet.texts(column, seen)
+    words, cells = sheet.words(column)
     codes = {word: code for code, word in enumerate(WORDS[column])}
-    numbers = np.array([*(codes.get(word.lower(), -1) for word in seen.names), 0 if column == "status" else -1])[cells]
+    empty = 0 if column == "status" else -1
+    numbers = np.array([*(codes.get(word.strip().lower(), -1) for word in words), empty])[cells]
     return np.maximum(numbers, 0).astype(np.uint8), numbers >= 0

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import UTC, tzinfo
 from difflib import get_close_matches
 from functools import cached_property
@@ -17,11 +17,14 @@ from numpy.typing import NDArray
 
 from replay import delimited, numerals
 from replay.history import Names, SourceError, Tally
+from replay.ids import clean, has_lost_digits, is_id
 from replay.moments import seconds_of, seconds_of_numbers
 from schemas.columns import EARLIEST, LATEST, Codes, Mask, Times
-from schemas.wire.records import LARGEST_NUMBER, LONGEST_ID
+from schemas.wire.records import LARGEST_NUMBER
 
 CSV, PARQUET, JSON_LINES = (".csv", ".csv.gz"), (".parquet",), (".jsonl",)
+MISSING, LOST = -1, -2  # for the number of an id
+Fault = tuple[Mask, str, str]  # rows, why they are refused, and the column that shows it
 COMMA = r"^\s*[-+]?\d*,\d+\s*$"
 
 
@@ -80,16 +83,45 @@ class Sheet:
     def __len__(self) -> int:
         return int(self.table.num_rows)
 
-    def texts(self, column: str, seen: Names) -> Codes:
-        """The number of each cell's text among the names seen; -1 where it is empty or no id."""
-        cells = self.table[column]
-        if not (pa.types.is_dictionary(cells.type) and _is_text(cells.type.value_type)):
-            cells = self._cast(column, cells, pa.string()).dictionary_encode()
-        parts = [np.full(0, -1, np.int32)]
-        for chunk in cells.chunks:
+    def ids(self, column: str, seen: Names) -> Codes:
+        """The number of each cell's id among the names seen; MISSING where it is empty or no id, LOST without digits.
+
+        What programs put around an id is taken off, and counted.
+        """
+        numbers, mended = [np.full(0, MISSING, np.int32)], [np.zeros(0, np.bool_)]
+        for chunk in self._distinct(column).chunks:
+            if seen.latest is None or not seen.latest[0].equals(chunk.dictionary):
+                seen.latest = chunk.dictionary, *_numbered(chunk.dictionary.to_pylist(), seen)
             codes = chunk.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-            parts.append(_numbered(chunk.dictionary, seen)[codes])
-        return np.concatenate(parts)
+            numbers.append(seen.latest[1][codes])
+            mended.append(seen.latest[2][codes])
+        rows = np.flatnonzero(np.concatenate(mended))
+        if len(rows):
+            place = f"{self.name} row {self.start + rows[0] + 1}: {self.table[column][int(rows[0])].as_py()!r}"
+            self.tally.mend(f"{column} had something around it", place, len(rows))
+        return np.concatenate(numbers)
+
+    def id_faults(self, column: str, numbers: Codes) -> tuple[Fault, Fault]:
+        """Which rows lack an id, for `keep`."""
+        return (
+            (numbers == LOST, f"{column} has lost digits, as numbers do in a spreadsheet", column),
+            (numbers == MISSING, f"{column} is missing", column),
+        )
+
+    def words(self, column: str) -> tuple[list[str], Codes]:
+        """The distinct texts of a column, and which of them each cell holds; -1 where it is empty."""
+        seen = Names()
+        parts = [np.full(0, -1, np.int32)]
+        for chunk in self._distinct(column).chunks:
+            codes = chunk.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+            parts.append(np.append(seen.numbers(chunk.dictionary.to_pylist()), np.int32(-1))[codes])
+        return list(seen.names), np.concatenate(parts)
+
+    def _distinct(self, column: str) -> pa.ChunkedArray:
+        cells = self.table[column]
+        if pa.types.is_dictionary(cells.type) and _is_text(cells.type.value_type):
+            return cells
+        return self._cast(column, cells, pa.string()).dictionary_encode()
 
     def numbers(self, column: str) -> NDArray[np.floating[Any]]:
         """The cells, of a file that tells their precision in that; NaN where empty, or no number of sane size."""
@@ -131,9 +163,8 @@ class Sheet:
         if not _is_text(cells.type):
             return seconds_of_numbers(np.asarray(self._cast(column, cells, pa.float64()).to_numpy(), np.float64), zone)
 
-        seen = Names()
-        numbers = self.texts(column, seen)
-        seconds, first = seconds_of(seen.names, zone)
+        words, numbers = self.words(column)
+        seconds, first = seconds_of(words, zone)
         if first in ("day", "month"):
             self.tally.notes.append(f"{self.name}: dates of the column {column} are read with the {first} first")
         elif not first:
@@ -152,7 +183,7 @@ class Sheet:
         seconds = cells.cast(pa.timestamp("s", cells.type.tz), safe=False).cast(pa.int64())
         return np.asarray(seconds.cast(pa.float64()).to_numpy(), np.float64)
 
-    def keep(self, *faults: tuple[Mask, str, str]) -> Mask:
+    def keep(self, *faults: Fault) -> Mask:
         """The rows that have no fault; every other is refused for its first, with a cell of the column named last."""
         fine = np.ones(len(self), np.bool_)
         for wrong, reason, column in faults:
@@ -185,24 +216,24 @@ class Sheet:
     def _refuse(self, wrong: Mask, reason: str, cells: pa.ChunkedArray | None = None) -> None:
         rows = np.flatnonzero(wrong)
         if len(rows):
-            told = "" if cells is None else f": {cells[int(rows[0])].as_py()!r}"
+            cell = None if cells is None else cells[int(rows[0])].as_py()
+            told = "" if cell is None else f": {cell!r}"
             self.tally.refuse(reason, f"{self.name} row {self.start + rows[0] + 1}{told}", len(rows))
 
 
-def _numbered(words: pa.Array, seen: Names) -> Codes:
-    """The number of each word, -1 for what is no id and for the last, which stands for empty."""
-    if seen.latest is None or not seen.latest[0].equals(words):
-        ids = words.to_pylist()
-        number = np.append(seen.known(ids), np.int32(-1))
-        fresh = [k for k in np.flatnonzero(number[:-1] < 0).tolist() if is_id(ids[k])]
-        number[fresh] = seen.numbers(ids[k] for k in fresh)
-        seen.latest = words, number
-    return seen.latest[1]
-
-
-def is_id(text: str) -> bool:
-    """Whether a subject may be called so."""
-    return 0 < len(text) <= LONGEST_ID and text.isprintable()
+def _numbered(words: Sequence[str], seen: Names) -> tuple[Codes, Mask]:
+    """The number of each word and whether it was mended; of the last, which stands for empty, too."""
+    number = np.append(seen.known(words), np.int32(MISSING))
+    mended = np.zeros(len(number), np.bool_)
+    fresh = {}
+    for k in np.flatnonzero(number[:-1] < 0).tolist():
+        told = clean(words[k])
+        if has_lost_digits(told):
+            number[k] = LOST
+        elif is_id(told):
+            fresh[k], mended[k] = told, told != words[k]
+    number[list(fresh)] = seen.numbers(fresh.values())
+    return number, mended
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -27,7 +27,7 @@ from rich.table import Table
 
 from detectors.engine import Engine, SnapshotError
 from detectors.rulebook import NOTHING, applied
-from replay.history import Source
+from replay.history import Source, nothing_read
 from replay.sources import open_sources
 from schemas.alert import Alert
 from schemas.master import Area
@@ -303,8 +303,7 @@ def run(
         with Bar(err, source, quiet=as_json) as bar:
             place = follow(source, kept, name, every=every, watch=bar, say=err.print, rulebook=rulebook)
         if not place.rows:
-            why = "; ".join(source.tally.reasons(source.refused)) or "there are no rows"
-            raise ValueError(f"nothing could be read of {source.name}: {why}")
+            raise nothing_read(source.name, source.tally)
         summary = summarise(place, kept.alerts(), source)
         if as_json:
             print(msgspec.json.format(msgspec.json.encode(summary | {"list": kept.alerts()})).decode())  # noqa: T201

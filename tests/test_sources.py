@@ -313,9 +313,9 @@ def test_files_of_one_kind_interleave_and_keep_their_names(tmp_path):
         ("x.parquet", "no parquet", "cannot be read"),
         ("x.csv.gz", "no gzip", "cannot be read"),
         ("x.txt", "a", "does not end in"),
-        ("x.csv", "case_id,activity,timestamp\n", "no row holds an event"),
-        ("x.csv", "customer_id,reading_datetime,general_supply_kwh\n,,\n", "no row holds a reading"),
-        ("x.csv", "台区编号,电表局编号,日期,相序,00:00\nA,M,2016-01-01,A相,\n", "no row holds a value"),
+        ("x.csv", "case_id,activity,timestamp\n", "nothing could be read of x.csv"),
+        ("x.csv", "customer_id,reading_datetime,general_supply_kwh\n,,\n", "nothing could be read of x.csv"),
+        ("x.csv", "台区编号,电表局编号,日期,相序,00:00\nA,M,2016-01-01,A相,\n", "nothing could be read of x.csv"),
     ],
 )
 def test_what_cannot_be_opened_says_why(tmp_path, name, content, told):

@@ -1,0 +1,67 @@
+"""Ids of files: text that programs have put things around, or made numbers of."""
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from replay.history import SourceError
+from replay.ids import clean, has_lost_digits, is_id
+from replay.sources import open_source, open_sources
+from schemas.columns import Readings
+
+AROUND = [
+    "{}", " {}", "{} ", "\t{}", "{}\t", "\x1f{}", "\ufeff{}", "\u200b{}", "\u00a0{}", '="{}"', "'{}", '"{}"', ' ="{} " ',
+]  # fmt: skip
+CURVE = "台区编号,电表局编号,{},相序,06:00:00\n{},{},2023-05-01,A相,{}\n"
+
+
+@pytest.mark.parametrize("form", AROUND)
+def test_a_meter_is_the_same_in_both_files_whatever_stands_around_its_id(tmp_path, form):
+    cell = '"' + form.format("3700").replace('"', '""') + '"'
+    (tmp_path / "i.csv").write_text(CURVE.format("日期", "T", cell, 0.5), encoding="utf-8")
+    voltages = CURVE.format("数据日期", "T", "3700", 229).replace("相序", "电压所属相序")
+    (tmp_path / "u.csv").write_text(voltages, encoding="utf-8")
+    source = open_sources([tmp_path / "i.csv", tmp_path / "u.csv"])
+    [batch] = source.batches
+    assert isinstance(batch, Readings)
+    assert batch.names == ("3700",)
+    assert (batch.u[0, 0], batch.i[0, 0]) == (229, 0.5)
+    assert source.tally.mended.total() == (form != "{}")
+
+
+@pytest.mark.parametrize("text", ["2.31282E+13", "2,31282E+13", "7.22e+13", "1E+22"])
+def test_an_id_that_has_lost_digits_is_nobodys(tmp_path, text):
+    path = tmp_path / "readings.csv"
+    path.write_text(f"meter;area;at;kwh\nM1;A;2024-01-01;1\n{text};A;2024-01-01;1\n")
+    source = open_source(path)
+    [batch] = source.batches
+    assert batch.names == ("M1",)
+    reason = "meter has lost digits, as numbers do in a spreadsheet"
+    assert source.tally.refused == {reason: 1}
+    assert source.tally.first[reason] == f"readings.csv row 2: {text!r}"
+
+
+def test_a_reference_that_has_lost_digits_is_no_empty_one(tmp_path):
+    path = tmp_path / "payments.csv"
+    path.write_text("customer,area,at,payment,amount,bill,reference\nC,A,2024-01-01,payment,5,B,4.5E+18\n")
+    assert not list(open_source(path).batches)
+
+
+def test_a_curve_without_a_meter_that_can_be_told_says_why(tmp_path):
+    path = tmp_path / "i.csv"
+    path.write_text(CURVE.format("日期", "T", "2.31282E+13", 0.5), encoding="utf-8")
+    with pytest.raises(SourceError, match="nothing could be read of i.csv: 电表局编号 has lost digits"):
+        open_source(path)
+
+
+@pytest.mark.parametrize("text", ["1E10", "E+13", "12E+3", "M1", "0012", "3700000000012"])
+def test_what_only_looks_like_it_is_an_id(text):
+    assert not has_lost_digits(text)
+
+
+@given(st.text(max_size=20))
+def test_an_id_is_clean_once_and_for_all(text):
+    told = clean(text)
+    assert clean(f" {told}\t") == clean(told)
+    assert not is_id(told) or told == told.strip()
