@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
+from fcntl import LOCK_EX, LOCK_NB, flock
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
@@ -144,6 +145,16 @@ class Store:
 
     def __exit__(self, *_: object) -> None:
         self.db.close()
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Keeps other runs away from the store. Raises StoreError when one is at it."""
+        with Path(f"{self.path}-lock").open("wb") as lock:
+            try:
+                flock(lock, LOCK_EX | LOCK_NB)
+            except BlockingIOError as error:
+                raise StoreError(f"another run is writing to {self.path}: wait for its end, or {OTHER}") from error
+            yield
 
     @contextmanager
     def _usable(self) -> Iterator[None]:
@@ -291,11 +302,15 @@ def run(
     about it, for a source or a store that cannot be used.
     """
     out, err = Console(highlight=False), Console(stderr=True, highlight=False)
-    with Store(store) as kept:
+    with Store(store) as kept, kept.claimed():
         told = open_sources(paths)
         source = replace(told, zone=told.zone or settings.zone, interval=told.interval or settings.interval)
         name = identity(paths)
         before = kept.place(name)
+        if before.batches and kept.rulebook() != rulebook:
+            if before.done:
+                raise StoreError(f"{store} holds all of {source.name} as other rules judged it; {OTHER}")
+            err.print(f"{store} holds {before.rows:,} rows as other rules judged them; these hold for what follows")
         if before.done:
             err.print(f"{store} holds all of {source.name}: nothing new to read")
         elif before.batches:

@@ -23,6 +23,7 @@ from schemas.alert import Alert
 from schemas.wire import encode_alert
 from streams import rules
 from streams.cli import main, told_alerts
+from streams.local import Store
 from streams.settings import load
 from streams.topics import ALERTS, TOPICS
 
@@ -285,17 +286,30 @@ def test_a_rulebook_is_checked(command, tmp_path):
     assert command("rules", "check", "nowhere.toml") == (2, "", "error: nowhere.toml: there is no such file\n")
 
 
-def test_a_run_takes_a_rulebook_that_is_approved(command, tmp_path):
-    file = tmp_path / "rules.toml"
-    file.write_text(CHANGED)
-    code, _, error = command("run", "town:60x1", "--rules", "rules.toml")
-    assert (code, error) == (2, "error: rules.toml: voltage_deviation: version 2 is not approved\n")
-    file.write_text(CHANGED + 'approved_by = "Wang"\napproved_at = 2026-03-02T08:00:00+08:00\n')
-    code, output, _ = command("run", "town:60x1", "--rules", "rules.toml", "--json")
+def test_a_run_takes_a_rulebook_that_nobody_has_approved_and_says_so(command, tmp_path):
+    (tmp_path / "rules.toml").write_text(CHANGED)
+    code, output, error = command("run", "town:60x1", "--rules", "rules.toml", "--json")
     assert code == 0
+    assert error == "rules.toml: voltage_deviation: version 2 is not approved; it holds for this run alone\n"
     versions = {alert["rule"]: alert["version"] for alert in json.loads(output)["list"]}
     assert versions.pop("voltage_deviation") == 2
     assert {*versions.values()} <= {1}
+
+
+def test_a_store_that_other_rules_have_made_is_not_shown_as_these_rules_word(command, tmp_path):
+    (tmp_path / "rules.toml").write_text(CHANGED)
+    assert command("run", "town:60x1")[0] == 0
+    code, output, error = command("run", "town:60x1", "--rules", "rules.toml")
+    assert (code, output) == (2, "")
+    assert error.endswith("holds all of town:60x1:1 as other rules judged it; choose another file with --store\n")
+
+
+def test_two_runs_do_not_write_into_one_store_at_once(command, tmp_path):
+    with Store(tmp_path / "meterwatch.db") as store, store.claimed():
+        code, _, error = command("run", "town:60x1")
+    assert (code, error.count("\n")) == (2, 1)
+    assert error.startswith("error: another run is writing to meterwatch.db: wait for its end")
+    assert command("run", "town:60x1")[0] == 0
 
 
 def test_a_rulebook_is_published_by_two(command, on_broker, tmp_path, monkeypatch):

@@ -11,7 +11,8 @@ from replay.sources import open_source, open_sources
 from schemas.columns import Readings
 
 AROUND = [
-    "{}", " {}", "{} ", "\t{}", "{}\t", "\x1f{}", "\ufeff{}", "\u200b{}", "\u00a0{}", '="{}"', "'{}", '"{}"', ' ="{} " ',
+    "{}", " {}", "{} ", "\t{}", "{}\t", "\x1f{}", "\ufeff{}", "\u200b{}", "\u00a0{}", '="{}"', "'{}", '"{}"',
+    ' ="{} " ',
 ]  # fmt: skip
 CURVE = "台区编号,电表局编号,{},相序,06:00:00\n{},{},2023-05-01,A相,{}\n"
 
