@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from replay import tables
+from replay import inferred, tables
 from replay.history import Names, Source, Tally, nothing_read, pieces
 from schemas.columns import PHASES, Codes, Readings, Times
 from schemas.master import Area, Meter
@@ -70,6 +70,7 @@ def open_files(paths: Sequence[Path], tally: Tally) -> Source:
         home[file.meter] = file.area
     readings = _joined(files, home, register, tally)
     areas = _areas(files, home, readings, register)
+    _note_supplies(areas, tally)
     return Source(
         name=" + ".join(path.name for path in paths),
         areas=areas,
@@ -79,6 +80,16 @@ def open_files(paths: Sequence[Path], tally: Tally) -> Source:
         interval=min(meter.interval_s for area in areas for meter in area.meters),
         tally=tally,
     )
+
+
+def _note_supplies(areas: Sequence[Area], tally: Tally) -> None:
+    """Note the meters whose voltages show other than the usual supply."""
+    told: dict[inferred.Supply, set[str]] = {}
+    for meter in (meter for area in areas for meter in area.meters if meter.un_v != inferred.CHINA[-1]):
+        told.setdefault(inferred.Supply(meter.wiring, meter.un_v), set()).add(meter.meter)
+    for (wiring, un_v), meters in sorted(told.items()):
+        who = f"{len(meters):,} meters, such as {min(meters)},"
+        tally.notes.append(f"{who} are {wiring} of {un_v:g} V by what they show")
 
 
 def _headers(columns: Collection[str]) -> dict[str, str]:
@@ -163,11 +174,13 @@ def _areas(files: Sequence[Curves], home: Codes, readings: Readings, register: R
     meter, day, phase, ratio, customer = (np.concatenate([getattr(f, name) for f in files]) for name in columns)
     order = np.lexsort((day, meter))
     groups = np.split(order, np.flatnonzero(np.diff(meter[order])) + 1)
-    steps = _steps(readings)
+    steps, supplies = inferred.steps(readings), inferred.supplies(readings)
     meters: dict[int, list[Meter]] = {}
     for rows in groups:
         number = int(meter[rows[0]])
         told = rows[np.isfinite(ratio[rows])]
+        usual = inferred.Supply("3P4W" if (phase[rows] > 0).any() else "1P2W", inferred.CHINA[-1])
+        supply = supplies.get(number, usual)
         changed = told[np.flatnonzero(np.diff(ratio[told], prepend=np.nan) != 0)]
         eras = {int(day[row]): float(ratio[row]) for row in changed} or {0: 1.0}
         eras[int(day[rows[0]])] = eras.pop(min(eras))
@@ -176,7 +189,8 @@ def _areas(files: Sequence[Curves], home: Codes, readings: Readings, register: R
                 meter=register.meters.names[number],
                 customer=register.customers.names[customer[rows[0]]] if customer[rows[0]] >= 0 else "",
                 effective=effective,
-                wiring="3P4W" if (phase[rows] > 0).any() else "1P2W",
+                wiring=supply.wiring,
+                un_v=supply.un_v,
                 ib_a=1.5 if ct > 1 else 5.0,  # the common meters, 1.5(6) A and 5(60) A: default of this project
                 imax_a=6.0 if ct > 1 else 60.0,
                 ct=ct,
@@ -190,15 +204,3 @@ def _areas(files: Sequence[Curves], home: Codes, readings: Readings, register: R
         gateway = behind.pop() if len(behind) == 1 and len({m.meter for m in here}) > 1 else ""
         areas.append(Area(area=register.areas.names[number], gateway=gateway, meters=here))
     return areas
-
-
-def _steps(readings: Readings) -> dict[int, int]:
-    """The usual seconds between the readings of each meter that has two."""
-    order = np.lexsort((readings.at, readings.subject))
-    meter, gap = readings.subject[order][1:], np.diff(readings.at[order])
-    same = meter == readings.subject[order][:-1]
-    meter, gap = meter[same], gap[same]
-    order = np.lexsort((gap, meter))
-    starts = np.flatnonzero(np.diff(meter[order], prepend=-1))
-    sizes = np.diff(np.append(starts, len(order)))
-    return dict(zip(meter[order][starts].tolist(), gap[order][starts + sizes // 2].tolist(), strict=True))

@@ -1,0 +1,65 @@
+"""What readings show of their meters where nobody says."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from replay.inferred import steps, supplies
+from replay.sources import open_sources
+from schemas.columns import Readings
+
+NAN = float("nan")
+
+
+def of(voltages, meters=1, rows=4, step=900):
+    """The same voltages of some meters, again and again."""
+    number = np.tile(np.arange(meters), rows)
+    u = np.repeat(np.array(voltages, float)[:, None], len(number), axis=1)
+    names, at = [f"M{n}" for n in range(meters)], 1_700_000_000 + step * (np.arange(len(number)) // meters)
+    return Readings.build(names, number, ["A"], 0 * number, at, u=u)
+
+
+@pytest.mark.parametrize(
+    ("voltages", "supply"),
+    [
+        ((102, 0, 101.6), ("3P3W", 100)),
+        ((102, NAN, 101.6), ("3P3W", 100)),
+        ((58.2, 58.0, 57.9), ("3P4W", 57.7)),
+        ((231, 229, 230), ("3P4W", 220)),
+        ((100, 101, 99), ("3P4W", 100)),
+        ((231, NAN, NAN), None),  # a single phase
+        ((110, NAN, NAN), None),  # and one with half its voltage
+        ((231, 0, 230), None),  # B has failed
+        ((0, 57.7, 57.7), None),  # A has
+        ((231, 120, 230), None),  # B is loose
+        ((150, 150, 150), None),
+        ((NAN, NAN, NAN), None),
+    ],
+)
+def test_a_supply_is_told_by_voltages_or_not_at_all(voltages, supply):
+    assert supplies(of(voltages, meters=2)) == ({0: supply, 1: supply} if supply else {})
+
+
+def test_the_usual_step_of_each_meter():
+    hourly = of((230, 230, 230), meters=2, rows=5, step=3600)
+    assert steps(hourly) == {0: 3600, 1: 3600}
+    assert steps(of((230, 230, 230), rows=1)) == {}
+
+
+def test_meters_behind_voltage_transformers_bring_no_voltage_alert_and_are_noted(tmp_path):
+    moments = [f"{n // 4:02d}:{n % 4 * 15:02d}:00" for n in range(48)]
+    head = ",".join(["台区编号", "电表局编号", "日期", "电压所属相序", *moments])
+    rows = [
+        ",".join(["T", meter, "2023-05-01", f"{phase}相", *[str(volt)] * len(moments)])
+        for meter, volts in (("M1", (102, 0, 101.6)), ("M2", (58.2, 58.0, 57.9)), ("M3", (230, 231, 229)))
+        for phase, volt in zip("ABC", volts, strict=True)
+    ]
+    (tmp_path / "u.csv").write_text("\n".join([head, *rows]) + "\n", encoding="utf-8")
+    source = open_sources([tmp_path / "u.csv"])
+    [area] = source.areas
+    assert [(m.meter, m.wiring, m.un_v) for m in area.meters] == [
+        ("M1", "3P3W", 100.0), ("M2", "3P4W", 57.7), ("M3", "3P4W", 220.0)]  # fmt: skip
+    assert source.tally.notes == [
+        "1 meters, such as M1, are 3P3W of 100 V by what they show",
+        "1 meters, such as M2, are 3P4W of 57.7 V by what they show",
+    ]
