@@ -67,6 +67,7 @@ class Source:
     rows: int  # about, for a progress bar; 0 when unknown
     zone: str = ""  # in which its days end, "" when it does not say
     interval: int = 0  # seconds between a meter's readings, usually; 0 when it does not say
+    steps: dict[tuple[str, str], int] = field(default_factory=dict)  # by area and meter, as the readings show them
     tally: Tally = field(default_factory=Tally)
 
     @property

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import fields
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,11 +18,13 @@ from numpy.typing import NDArray
 
 from replay import tables
 from replay.history import Names, Source, SourceError, Tally, ahead, merge, pieces
+from replay.inferred import sure_steps
 from schemas.columns import COLUMN_TYPES, PHASE_COLUMNS, Batch, DeviceEvents, Mask, Payments, Readings, Stages
 from schemas.master import Area
 from schemas.wire.records import WORDS
 
 ROWS = 32_768  # decoded at a time
+LOOKED_AT = 100_000  # rows of a file that show how often its readings come
 DICTIONARY = 16 << 20  # bytes of names that are written once; beyond them a file holds a name with every row
 SUBJECTS: dict[type[Batch], tuple[str, str]] = {
     DeviceEvents: ("meter", "area"),
@@ -49,15 +52,45 @@ def recognises(columns: Collection[str]) -> bool:
 
 
 def open_files(paths: Sequence[Path], tally: Tally) -> Source:
-    """The files as one history; their areas are told elsewhere."""
+    """The files as one history, with the steps that its readings show; their areas are told elsewhere."""
     rows = sum(pq.read_metadata(path).num_rows for path in paths if tables.suffix(path) in tables.PARQUET)
+    parts = []
+    steps: dict[tuple[str, str], int] = {}
+    for path in paths:
+        batches = _read(path, tally)
+        first = list(_first(batches))
+        steps |= _steps([batch for batch in first if isinstance(batch, Readings)])
+        parts.append(chain(first, batches))
     return Source(
         name=" + ".join(path.name for path in paths),
         areas=[],
-        batches=merge([_read(path, tally) for path in paths]),
+        batches=merge(parts),
         rows=rows,
+        steps=steps,
         tally=tally,
     )
+
+
+def _steps(batches: Sequence[Readings]) -> dict[tuple[str, str], int]:
+    """The steps that meters keep, by area and meter."""
+    if not batches:
+        return {}
+    readings = Readings.join(batches)
+    areas = dict(zip(readings.subject.tolist(), readings.area.tolist(), strict=True))
+    return {
+        (readings.areas[areas[number]], readings.names[number]): step
+        for number, step in sure_steps(readings).items()
+    }
+
+
+def _first(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The batches until they have LOOKED_AT rows."""
+    rows = 0
+    for batch in batches:
+        yield batch
+        rows += len(batch)
+        if rows >= LOOKED_AT:
+            return
 
 
 def read_areas(path: Path, tally: Tally) -> list[Area]:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from replay import curves, eventlog, households, layout, tables
 from replay.history import Source, SourceError, Tally, merge
+from replay.inferred import with_steps
 from replay.town import named_town
 from schemas.master import Area
 
@@ -61,14 +62,15 @@ def open_sources(paths: Iterable[str | Path]) -> Source:
     if len(zones) > 1:
         raise SourceError(f"histories of different zones ({', '.join(sorted(zones))}) must be opened apart")
     areas = {area.area: area for area in chain(*(part.areas for part in parts), told)}
-    steps = [meter.interval_s for area in areas.values() for meter in area.meters]
+    steps = {key: step for part in parts for key, step in part.steps.items()}
+    known, interval = with_steps(areas.values(), steps, tally.notes)
     return Source(
         name=" + ".join(part.name for part in parts),
-        areas=list(areas.values()),
+        areas=known,
         batches=merge([part.batches for part in parts]),
         rows=sum(part.rows for part in parts),
         zone="".join(zones),
-        interval=min(steps, default=0),
+        interval=interval or min((part.interval for part in parts if part.interval), default=0),
         tally=tally,
     )
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from replay.inferred import steps, supplies
+from replay.inferred import steps, supplies, sure_steps, with_steps
 from replay.sources import open_sources
 from schemas.columns import Readings
+from schemas.master import Area, Meter
 
 NAN = float("nan")
 
@@ -44,6 +45,49 @@ def test_the_usual_step_of_each_meter():
     hourly = of((230, 230, 230), meters=2, rows=5, step=3600)
     assert steps(hourly) == {0: 3600, 1: 3600}
     assert steps(of((230, 230, 230), rows=1)) == {}
+
+
+@pytest.mark.parametrize(
+    ("gaps", "step"),
+    [
+        ([3600] * 4, 3600),
+        ([1800] * 9 + [7200], 1800),
+        ([900] * 3, None),
+        ([900, 1800, 2700, 3600], None),
+        ([30] * 9, None),
+    ],
+)
+def test_a_step_is_sure_when_most_gaps_are_alike(gaps, step):
+    at = 1_700_000_000 + np.cumsum([0, *gaps])
+    readings = Readings.build(["M"], 0 * at, ["A"], 0 * at, at, kwh=np.ones(len(at)))
+    assert sure_steps(readings) == ({0: step} if step else {})
+
+
+STEPS = {("A", "M1"): 3600, ("A", "M2"): 3600, ("B", "M3"): 1800}
+
+
+def test_what_readings_show_holds_where_master_data_say_nothing():
+    notes: list[str] = []
+    areas, interval = with_steps([Area(area="A", meters=[Meter(meter="M1"), Meter(meter="M4")])], STEPS, notes)
+    assert interval == 3600
+    steps = {(area.area, meter.meter): meter.interval_s for area in areas for meter in area.meters}
+    assert steps == {("A", "M1"): 3600, ("A", "M4"): 900, ("B", "M3"): 1800}
+    assert notes == ["readings come every 3,600 s by what they show"]
+
+
+def test_what_master_data_say_holds():
+    told = [Area(area="A", meters=[Meter(meter="M1", interval_s=1800), Meter(meter="M2")])]
+    assert with_steps(told, STEPS, []) == (told, 900)
+    assert with_steps([], {}, []) == ([], 0)
+
+
+def test_hourly_files_are_judged_as_hourly(tmp_path):
+    at = 1_700_000_000 // 3600 * 3600 + 3600 * np.arange(72)
+    rows = "".join(f"{meter},A,{when},0.5\n" for when in at for meter in ("M1", "M2"))
+    (tmp_path / "readings.csv").write_text(f"meter,area,at,kwh\n{rows}")
+    source = open_sources([tmp_path / "readings.csv"])
+    assert source.interval == 3600
+    assert sum(map(len, source.batches)) == 144
 
 
 def test_meters_behind_voltage_transformers_bring_no_voltage_alert_and_are_noted(tmp_path):
