@@ -21,6 +21,7 @@ from replay.history import Names, Source, SourceError, Tally, ahead, merge, piec
 from replay.inferred import sure_steps
 from schemas.columns import COLUMN_TYPES, PHASE_COLUMNS, Batch, DeviceEvents, Mask, Payments, Readings, Stages
 from schemas.master import Area
+from schemas.wire import RefusedError, check_texts
 from schemas.wire.records import WORDS
 
 ROWS = 32_768  # decoded at a time
@@ -100,8 +101,10 @@ def read_areas(path: Path, tally: Tally) -> list[Area]:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 try:
-                    areas.append(msgspec.json.decode(line, type=Area))
-                except msgspec.DecodeError as error:
+                    area = msgspec.json.decode(line, type=Area)
+                    check_texts(area)
+                    areas.append(area)
+                except (msgspec.DecodeError, RefusedError) as error:
                     tally.refuse("the line is no area", f"{path.name} line {number}: {error}")
     return areas
 

@@ -27,7 +27,7 @@ from schemas.columns import (
     Readings,
     Stages,
 )
-from schemas.master import Area, Meter, Transformer
+from schemas.master import Area, Meter, Stage, Tariff, Transformer
 from schemas.wire import (
     FRAME,
     JSON,
@@ -537,6 +537,25 @@ def test_a_bad_area_is_refused_with_its_reason(value, reason):
     areas, refusals = decode_areas([said(value), (*encode_area(AREA), 0)])
     assert areas == [AREA]
     assert [(refusal.reason, refusal.index) for refusal in refusals] == [(reason, 0)]
+
+
+TEXTS = [
+    (name, kind, field.name)
+    for name, kind in (("", Area), ("tariffs", Tariff), ("stages", Stage), ("meters", Meter))
+    for field in msgspec.structs.fields(kind)
+    if field.type is str
+]
+
+
+@pytest.mark.parametrize(("name", "kind", "field"), TEXTS)
+@pytest.mark.parametrize("text", ["\x1b[31m", "a\nb", "\u202e", "x" * 129, "\x00"])
+def test_no_text_of_master_data_moves_a_cursor_or_is_longer_than_an_id(name, kind, field, text):
+    needed = {"tariff": "T", "stage": "S", "meter": "M", "flat": 0.5, "area": "A1"}
+    told = {one.name: needed[one.name] for one in msgspec.structs.fields(kind) if one.name in needed} | {field: text}
+    record = told if kind is Area else {"area": "A1", name: [told]}
+    areas, refusals = decode_areas([said(msgspec.json.encode(record))])
+    assert not areas
+    assert [refusal.reason for refusal in refusals] == [Reason.BAD_ID]
 
 
 ALERT = Alert(

@@ -1,6 +1,7 @@
 """What stands in Kafka messages: records in JSON, frames in msgpack, and how they become batches and come of them."""
 from schemas.wire.decoding import (
     Message,
+    check_texts,
     decode_alert,
     decode_areas,
     decode_events,
@@ -21,7 +22,7 @@ from schemas.wire.records import FRAME, JSON
 from schemas.wire.refusal import Reason, Refusal, RefusedError
 
 __all__ = [
-    "FRAME", "JSON", "Encoded", "Message", "Reason", "Refusal", "RefusedError", "decode_alert", "decode_areas",
-    "decode_events", "decode_payments", "decode_readings", "decode_stages", "encode_alert", "encode_area",
-    "encode_events", "encode_payments", "encode_readings", "encode_stages",
+    "FRAME", "JSON", "Encoded", "Message", "Reason", "Refusal", "RefusedError", "check_texts", "decode_alert",
+    "decode_areas", "decode_events", "decode_payments", "decode_readings", "decode_stages", "encode_alert",
+    "encode_area", "encode_events", "encode_payments", "encode_readings", "encode_stages",
 ]  # fmt: skip

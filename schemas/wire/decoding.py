@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from schemas.alert import Alert
 from schemas.columns import EARLIEST, LATEST, Batch, Codes, DeviceEvents, Names, Payments, Readings, Stages
-from schemas.master import Area
+from schemas.master import Area, texts
 from schemas.wire.assembly import coded, column, events, faults
 from schemas.wire.frame import pack, stack, unpack
 from schemas.wire.records import (
@@ -108,8 +108,7 @@ def decode_areas(messages: Sequence[Message]) -> tuple[list[Area], list[Refusal]
             if isinstance(shape, RefusedError):
                 raise shape
             area = AREAS.decode(value)
-            for name in (area.area, *(meter.meter for meter in area.meters)):
-                _check_id(name)
+            check_texts(area)
             _agreed(area.area, _area(key))
         except (ValueError, RecursionError) as error:
             refusals.append(_refusal(value, error, index))
@@ -172,6 +171,14 @@ def _area(key: bytes | None) -> str:
         raise RefusedError(Reason.NOT_UTF8, f"key: {error}") from error
     _check_id(text)
     return text
+
+
+def check_texts(area: Area) -> None:
+    """Raises RefusedError where text of a record is longer than an id or not printable."""
+    for name in (area.area, *(meter.meter for meter in area.meters)):
+        _check_id(name)
+    for text in filter(None, texts(area)):
+        _check_id(text)
 
 
 def _check_id(text: str) -> None:
