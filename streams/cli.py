@@ -9,7 +9,6 @@ import os
 import sys
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 from zoneinfo import ZoneInfo
@@ -20,7 +19,6 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
 from replay.history import Source, Tally
 from replay.layout import read_areas
@@ -31,8 +29,9 @@ from schemas.alert import Alert
 from schemas.columns import Batch, Stages
 from streams import rules
 from streams import topics as names
+from streams.lines import line
 from streams.log_limit import LIMIT
-from streams.logs import UnansweredError, alert_of, read_to_end, reader, visible
+from streams.logs import UnansweredError, alert_of, read_to_end, reader
 from streams.rules import RulesFile
 from streams.settings import Settings, load
 
@@ -55,7 +54,6 @@ SettingsFile = Annotated[
 UNCOLLECTED = 100_000
 """Objects made and not freed before a collection: by Python's own 700 a worker on single readings spent 40 %
 of its time looking through records that wait, none of them garbage."""
-COLOURS = {1: "bold red", 2: "red", 3: "yellow", 4: "cyan"}
 
 
 def main() -> NoReturn:
@@ -174,12 +172,13 @@ def run(
     sources: Sources,
     store: Annotated[Path, typer.Option(help="Where alerts and progress are kept.")] = Path("meterwatch.db"),
     rules_file: RulesFile = None,
+    top: Annotated[int, typer.Option(help="How many alerts are shown, the gravest first.", min=0)] = 10,
     json: Json = False,
 ) -> None:
     """Watches a history without a broker; a run that was interrupted goes on where it stopped."""
     from streams import local  # noqa: PLC0415 - the other commands start faster without the engine
 
-    local.run(sources, store, told(context), as_json=json, rulebook=rules.rulebook(rules_file))
+    local.run(sources, store, told(context), as_json=json, rulebook=rules.rulebook(rules_file), top=top)
 
 
 @app.command()
@@ -306,17 +305,6 @@ async def last_states(settings: Settings) -> list[Alert]:
 def alert_partitions(settings: Settings) -> list[TopicPartition]:
     """All partitions of the alert topic."""
     return [TopicPartition(settings.topic(names.ALERTS), number) for number in range(settings.partitions)]
-
-
-def line(alert: Alert, zone: ZoneInfo, *, chinese: bool) -> Text:
-    """An alert for people."""
-    when = datetime.fromtimestamp(alert.at, zone).strftime("%Y-%m-%d %H:%M")
-    held = f" (held: {alert.held})" if alert.held else ""
-    colour = COLOURS.get(alert.severity, "dim") if alert.change in ("raised", "escalated") else "dim"
-    where = f"{alert.area} {alert.subject}" if alert.subject != alert.area else alert.area
-    said = visible(f"{where:24} {alert.zh if chinese else alert.en}")
-    change = f"{alert.severity} {alert.change:9}"
-    return Text.assemble(f"{when} ", (change, colour), f" {said}", (visible(held), "dim"))
 
 
 def show_json(value: Any) -> None:

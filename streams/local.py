@@ -33,6 +33,7 @@ from replay.sources import open_sources
 from schemas.alert import Alert
 from schemas.master import Area
 from schemas.rules import Rulebook, decode_rulebook
+from streams.lines import gravest, line
 from streams.settings import Settings
 
 DAY = 86_400
@@ -294,9 +295,9 @@ def identity(paths: Sequence[str]) -> str:
 
 def run(
     paths: Sequence[str], store: Path, settings: Settings, *, as_json: bool = False, every: float = CHECKPOINT_SECONDS,
-    rulebook: Rulebook = NOTHING,
+    rulebook: Rulebook = NOTHING, top: int = 0,
 ) -> None:  # fmt: skip
-    """Watch files, folders or a simulated town; print what was found.
+    """Watch files, folders or a simulated town; print what was found, and so many of the alerts.
 
     The settings' zone and interval hold where the source does not say its own. Raises ValueError, with what to do
     about it, for a source or a store that cannot be used.
@@ -319,11 +320,14 @@ def run(
             place = follow(source, kept, name, every=every, watch=bar, say=err.print, rulebook=rulebook)
         if not place.rows:
             raise nothing_read(source.name, source.tally)
-        summary = summarise(place, kept.alerts(), source)
+        alerts = kept.alerts()
+        summary = summarise(place, alerts, source)
         if as_json:
-            print(msgspec.json.format(msgspec.json.encode(summary | {"list": kept.alerts()})).decode())  # noqa: T201
-        else:
-            show(summary, out)
+            print(msgspec.json.format(msgspec.json.encode(summary | {"list": alerts})).decode())  # noqa: T201
+            return
+        show(summary, out)
+        for alert in gravest(alerts, top):
+            out.print(line(alert, ZoneInfo(source.zone), chinese=False), soft_wrap=True)
 
 
 class Bar:

@@ -304,6 +304,15 @@ def test_a_store_that_other_rules_have_made_is_not_shown_as_these_rules_word(com
     assert error.endswith("holds all of town:60x1:1 as other rules judged it; choose another file with --store\n")
 
 
+def test_a_run_shows_its_gravest_alerts(command):
+    code, output, _ = command("run", "town:60x6", "--top", "3", "--store", "a.db")
+    assert code == 0
+    shown = [text for text in output.splitlines() if re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d ", text)]
+    assert [text.split()[2] for text in shown] == ["1"] * 3
+    assert "held" not in " ".join(shown)
+    assert "Suspected" not in command("run", "town:60x6", "--top", "0", "--store", "b.db")[1]
+
+
 def test_two_runs_do_not_write_into_one_store_at_once(command, tmp_path):
     with Store(tmp_path / "meterwatch.db") as store, store.claimed():
         code, _, error = command("run", "town:60x1")

@@ -1,0 +1,31 @@
+"""Alerts as lines of a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from rich.text import Text
+
+from schemas.alert import Alert
+from streams.logs import visible
+
+COLOURS = {1: "bold red", 2: "red", 3: "yellow", 4: "cyan"}
+
+
+def line(alert: Alert, zone: ZoneInfo, *, chinese: bool) -> Text:
+    """An alert for people."""
+    when = datetime.fromtimestamp(alert.at, zone).strftime("%Y-%m-%d %H:%M")
+    held = f" (held: {alert.held})" if alert.held else ""
+    colour = COLOURS.get(alert.severity, "dim") if alert.change in ("raised", "escalated") else "dim"
+    where = f"{alert.area} {alert.subject}" if alert.subject != alert.area else alert.area
+    said = visible(f"{where:24} {alert.zh if chinese else alert.en}")
+    change = f"{alert.severity} {alert.change:9}"
+    return Text.assemble(f"{when} ", (change, colour), f" {said}", (visible(held), "dim"))
+
+
+def gravest(alerts: Iterable[Alert], count: int) -> list[Alert]:
+    """So many alerts that are not held back: the gravest first, of those the latest."""
+    told = [alert for alert in alerts if not alert.held]
+    return sorted(told, key=lambda alert: (alert.severity, -alert.raised, alert.id))[:count]
