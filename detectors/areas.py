@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.rule import DAY, rule
+from detectors.rule import DAY, NOT_KNOWN, Level, rule
 from schemas.columns import AreaDays, Column, Days
 
 
@@ -38,21 +38,28 @@ def read_success_rate(read_share: Column, *, limit: float = 0.98) -> Column:
 
 
 @rule(
-    Days, severity=1, hold=2 * DAY, release=6 * DAY, title=("Use that goes with the area's loss", "台区线损关联"),
-    text=(("Suspected: area loss goes with the meter, {suspect_rho:.0%}: {suspect_kwh:.0f} kWh a day (limit {least:g})."
+    Days, severity=2, worse=(Level(2.0, 1, 0),), hold=2 * DAY, release=6 * DAY,
+    title=("Use that goes with the area's loss", "台区线损关联"),
+    text=(("Suspected: what the area loses beyond the usual goes with this meter's use, at a correlation of "
+           "{suspect_rho:.2f} in {suspect_days:.0f} days; {suspect_kwh:.0f} kWh a day may be missing (limit {least:g})."
            "[ Its voltage is {found_apart:.2f} V off this transformer's, the area's others {area_apart:.2f} V.]"),
-          ("疑似:台区损失与本表电量相关({suspect_rho:.0%}),每天约{suspect_kwh:.0f}kWh(限值{least:g})。"
+          ("疑似:台区超常线损电量与该户用电量相关系数{suspect_rho:.2f}({suspect_days:.0f}天),"
+           "估算少计约{suspect_kwh:.0f}kWh/日(限值{least:g})。"
            "[其电压变化与本台区变压器相差{found_apart:.2f}V,本台区其他电表为{area_apart:.2f}V。]")),
 )  # fmt: skip
 def area_loss_correlation(
-    suspect_rho: Column, suspect_days: Column, suspect_kwh: Column, area_excess_kwh: Column, *, correlated: float = 0.6,
-    chance: float = 3.5, least: float = 10.0,
+    suspect_rho: Column, suspect_days: Column, suspect_kwh: Column, area_excess_kwh: Column,
+    unexplained: Column = NOT_KNOWN, slide: Column = NOT_KNOWN, *, correlated: float = 0.6, chance: float = 3.5,
+    least: float = 10.0, dips: float = 1.8, drop: float = 8.0,
 ) -> Column:  # fmt: skip
     """Of the users of an area that loses too much, one whose energy explains it: correlation 0.6 and 10 kWh a day.
 
     Either a share is missing always, by Pearson and by rank, beside the area's load; or use fell as the loss rose. No
     less than chance makes in hundreds of users (3.5 deviations of Fisher's z), three days in a row; well once the area
-    is. Cut-offs: defaults of this project.
+    is. One statistic is no proof: it is of severity 1 where the customer's own history says so too, by the limits of
+    `voltage_current_decoupling` or `step_drop`. Cut-offs: defaults of this project.
     """
     line = np.maximum(correlated, np.tanh(chance / np.sqrt(np.maximum(suspect_days - 5, 1))))
-    return np.where(area_excess_kwh > 0, np.minimum(suspect_rho / line, suspect_kwh / least), 0.0)
+    score = np.where(area_excess_kwh > 0, np.minimum(suspect_rho / line, suspect_kwh / least), 0.0)
+    twice = (unexplained >= dips) | (slide >= drop)
+    return np.where(twice & (score >= 1), 1 + score, np.minimum(score, 1.9))

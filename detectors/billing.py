@@ -9,8 +9,10 @@ from schemas.columns import Column, Invoices
 
 @rule(
     Invoices, severity=2, hold=DAY, title=("Wrong read date", "抄表日期不符"),
-    text=("The reading billed is {read_off:.1f} hours off its day and {short_kwh:.1f} kWh below the month-end freeze.",
-          "结算示数抄录时间偏离规定{read_off:.1f}小时,比月末冻结示数低{short_kwh:.1f}kWh,24小时内未补抄。"),
+    text=(("The reading that was billed is wrong[: taken {read_off:.1f} hours off its day][: {short_kwh:.1f} kWh below "
+           "the month-end freeze]."),
+          ("结算示数有误[:抄录时间偏离规定{read_off:.1f}小时][:比月末冻结示数低{short_kwh:.1f}kWh],"
+           "24小时内未补抄。")),
 )  # fmt: skip
 def read_date_wrong(
     read_off: Column, short_kwh: Column, by_demand: Column, *, demand_hours: float = 1.0, other_hours: float = 24.0,

@@ -29,9 +29,9 @@ def over_contract_capacity(
 @rule(
     Days, severity=2, release=30 * DAY, title=("Suspected capacity expansion", "疑似私自增容"),
     text=(("Suspected expansion: {kva_2h:.1f} kVA lasted for two hours of the day at a contract of "
-           "{contract_kva:.0f} kVA; the fifth highest day of 30 reached {share_fifth:.0%} of it."),
-          ("疑似私自增容:当日累计两小时达{kva_2h:.1f}kVA,合同容量{contract_kva:.0f}kVA;"
-           "近30天中第五高日达合同容量的{share_fifth:.0%}。")),
+           "{contract_kva:.0f} kVA[; the fifth highest day of 30 reached {share_fifth:.0%} of it]."),
+          ("疑似私自增容:当日累计两小时达{kva_2h:.1f}kVA,合同容量{contract_kva:.0f}kVA"
+           "[;近30天中第五高日达合同容量的{share_fifth:.0%}]。")),
 )  # fmt: skip
 def capacity_expansion(
     share_fifth: Column, kva_2h: Column, contract_kva: Column, suspended_kva: Column, *, share: float = 1.10,
@@ -179,18 +179,22 @@ def low_power_factor(
 
 
 @rule(
-    Days, severity=3, clear=0.99, segments={"agricultural": {"least": 0.80, "least_large": 0.80}},
+    Days, severity=3, clear=0.99,
+    segments={"industrial": {"least_large": 0.90}, "agricultural": {"least": 0.80, "least_large": 0.80}},
     title=("Low power factor of a month", "月功率因数不达标"),
-    text=("A month's power factor of {month_factor:.2f} (due {least:.2f}, from {large:.0f} kVA {least_large:.2f}).",
-          "月功率因数{month_factor:.2f}(标准:{large:.0f}kVA及以上{least_large:.2f},以下{least:.2f})。"),
+    text=(("A month's power factor of {month_factor:.2f} at {contract_kva:.0f} kVA (due {least:.2f}, from {large:.0f} "
+           "kVA {least_large:.2f})."),
+          "月功率因数{month_factor:.2f},合同容量{contract_kva:.0f}kVA(标准{least:.2f},{large:.0f}kVA及以上{least_large:.2f})。"),
 )  # fmt: skip
 def monthly_power_factor(
     month_factor: Column, contract_kva: Column, residential: Column, pv_kva: Column, *, least: float = 0.85,
-    least_large: float = 0.90, large: float = 100.0,
+    least_large: float = 0.85, large: float = 160.0, smallest: float = 100.0,
 ) -> Column:  # fmt: skip
-    """A calendar month's power factor below 0.90 from 100 kVA on, 0.85 below, 0.80 on farms (功率因数). Catalogue 1.4.
+    """A calendar month's power factor below 0.90 in industry from 160 kVA on, 0.80 on farms, else 0.85 (功率因数).
 
-    Homes are not charged by it, and generation behind the meter takes from the active energy alone: cannot tell.
+    By 功率因数调整电费办法 of 1983, which begins at 100 kVA. Homes and smaller customers are not charged by it, and
+    generation behind the meter takes from the active energy alone: cannot tell.
     """
     due = np.where(contract_kva >= large, least_large, least)
-    return np.where((residential == 0) & (pv_kva == 0), 1 + due - month_factor, np.nan)
+    charged = (contract_kva >= smallest) & (residential == 0) & (pv_kva == 0)
+    return np.where(charged, 1 + due - month_factor, np.nan)

@@ -41,8 +41,9 @@ def file_inconsistency(
 
 @rule(
     Files, severity=4, title=("Contract incomplete", "合同缺项"),
-    text=("The contract lacks {gaps:.0f} fields; its capacity is {signed_off:.0%} off the file's (limit {limit:.0%}).",
-          "合同缺{gaps:.0f}项,签约容量与档案相差{signed_off:.0%}(限值{limit:.0%})。"),
+    text=(("The contract lacks {gaps:.0f} fields[; its capacity is {signed_off:.0%} off the file's "
+           "(limit {limit:.0%})]."),
+          "供用电合同缺{gaps:.0f}项[,签约容量与档案相差{signed_off:.0%}(限值{limit:.0%})]。"),
 )  # fmt: skip
 def contract_gap(gaps: Column, signed_off: Column, *, limit: float = 0.01) -> Column:
     """Tariff, term or signed capacity missing where the area's other contracts tell it, or not the file's (合同缺项).

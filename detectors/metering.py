@@ -142,25 +142,34 @@ def ct_ratio_step(
 
 @rule(
     Days, severity=2, hold=1, release=7 * DAY, title=("Export without registered generation", "反向电量异常"),
-    text=("{export_kwh:.1f} kWh flowed back in a day (limit {least:.1f}), and no generation is on file.",
-          "日反向电量{export_kwh:.1f}kWh(限值{least:.1f}kWh),档案无发电登记。"),
+    text=(("{export_kwh:.1f} kWh flowed back in a day (limit {least:.1f}, or two of the register's last digits), and "
+           "no generation is on file."),
+          "日反向电量{export_kwh:.1f}kWh(一次侧,限值{least:.1f}kWh或示值两个末位),档案无分布式电源。"),
 )  # fmt: skip
-def unregistered_reverse(export_kwh: Column, pv_kva: Column, *, least: float = 1.0, quiet: float = 0.1) -> Column:
+def unregistered_reverse(
+    export_kwh: Column, pv_kva: Column, ratio: Column, *, least: float = 1.0, quiet: float = 0.1, digit: float = 0.01
+) -> Column:
     """More than 1 kWh a day exported, two days, without generation on file (反向电量). Default of this project.
 
-    A week without, or with the generation on file, clears it.
+    Behind transformers it is two of the register's last digits where that is more. A week without, or with the
+    generation on file, clears it.
     """
-    return between((export_kwh > least) & (pv_kva == 0), (export_kwh < quiet * least) | (pv_kva > 0))
+    limit = np.maximum(least, 2 * digit * ratio)
+    return between((export_kwh > limit) & (pv_kva == 0), (export_kwh < quiet * limit) | (pv_kva > 0))
 
 
 @rule(
     Days, severity=1, title=("Use after the supply was stopped", "停电销户后用电"),
-    text=("{stopped_kwh:.2f} kWh were used since the supply was stopped or the account closed (limit {least:.2f}).",
-          "停电或销户后仍用电{stopped_kwh:.2f}kWh(限值{least:.2f}kWh)。"),
+    text=(("{stopped_kwh:.2f} kWh were used since the supply was stopped or the account closed (limit {least:.2f}, or "
+           "two of the register's last digits)."),
+          "停电或销户后仍用电{stopped_kwh:.2f}kWh(一次侧,限值{least:.2f}kWh或示值两个末位)。"),
 )  # fmt: skip
-def use_after_stop(stopped_kwh: Column, *, least: float = 0.1) -> Column:
-    """More than 0.1 kWh since the supply was stopped (销户停电用电); resumed supply clears it. Catalogue 1.3."""
-    return between(stopped_kwh > least, stopped_kwh == 0)
+def use_after_stop(stopped_kwh: Column, ratio: Column, *, least: float = 0.1, digit: float = 0.01) -> Column:
+    """More than 0.1 kWh since the supply was stopped (销户停电用电); resumed supply clears it. Catalogue 1.3.
+
+    Behind transformers it is two of the register's last digits where that is more.
+    """
+    return between(stopped_kwh > np.maximum(least, 2 * digit * ratio), stopped_kwh == 0)
 
 
 @rule(

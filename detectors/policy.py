@@ -1,7 +1,8 @@
 """What stands between rules and readers: stages in a row, each of which may hold an alert back and says why.
 
 A held alert is still told, marked with its reason, so that it is counted and can be looked up. Mute and inhibit follow
-the events of an area by event time, whichever came first; repeat, storm and budget are decided once, when it is raised.
+the events of an area by event time, whichever came first; repeat, storm and budget are decided when it is raised. Storm
+and budget brake what can wait: an alert of severity 1 or 2 breaks through them, and one that escalates is decided anew.
 """
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from collections.abc import Callable, Container, Iterable, Mapping
 
 import msgspec
 
+from detectors.rule import RULES
 from models.state import Owner, Schema, State
 from schemas.alert import Alert, Change
 from schemas.columns import LATEST, DeviceEvents, Event
@@ -20,6 +22,9 @@ MEMORY = 40 * DAY
 REPEATS = 3  # raises of one rule and subject within a day before the next is held; default of this project
 STORM_TIMES, STORM_LEAST, STORM_DAYS = 3.0, 50, 3  # catalogue section 5: brake above 3 times the forecast
 BUDGET = 500  # alerts of one section and day; default of this project
+APART = ("files", "payments")  # families with a budget of their own: they come by the hundred on one day
+GRAVE = 2  # severity from which no brake holds an alert back
+BRAKES = frozenset({"storm", "budget"})
 
 SUPPLY = frozenset({"voltage_loss", "phase_break", "all_voltage_loss", "current_loss", "current_break",
                     "meter_voltage_unbalance", "voltage_deviation", "voltage_sag", "meter_stopped", "zero_usage",
@@ -48,6 +53,11 @@ def by_time(span: Span) -> tuple[int, Span]:
     return span[1], span
 
 
+def _gravest_first(alert: Alert) -> tuple[int, float]:
+    """In which order alerts that come at once are decided."""
+    return alert.severity, -alert.score
+
+
 def explains(span: Span, alert: Alert) -> bool:
     """Whether an event lasted while an alert was raised."""
     event, start, until = span
@@ -63,18 +73,27 @@ class Policy(Owner):
         self.recent: dict[str, dict[str, Alert]] = {}  # by area and id
         self.raises: dict[tuple[str, str, str], list[int]] = {}  # by rule, area and subject
         self.daily: Counter[tuple[str, int]] = Counter()  # raises by rule and day
-        self.spent: Counter[tuple[str, int]] = Counter()  # raises by section and day
+        self.spent: Counter[tuple[str, str, int]] = Counter()  # raises by section, family with a budget apart, and day
         self.decided: dict[str, str] = {}  # by id, while it may still change
 
     def fold(self, alerts: Iterable[Alert]) -> list[Alert]:
-        """The alerts, each with the reason for which it is held."""
-        return [self.judge(alert) for alert in alerts]
+        """The alerts, each with the reason for which it is held; of what comes at once the gravest is decided first."""
+        folded = list(alerts)
+        reasons = [self._explained(alert) for alert in folded]
+        self._decide(alert for alert, reason in zip(folded, reasons, strict=True) if not reason)
+        return [
+            self._remembered(alert, reason or self.decided[alert.id])
+            for alert, reason in zip(folded, reasons, strict=True)
+        ]
 
-    def judge(self, alert: Alert) -> Alert:
-        """One alert with the first reason any stage gives."""
-        if alert.rule in self.shadow:
-            return msgspec.structs.replace(alert, held="shadow")
-        held = self.mute(alert) or self.inhibit(alert) or self.decide(alert)
+    def _explained(self, alert: Alert) -> str:
+        """Why an alert is held for what it is, or what has happened around it."""
+        return "shadow" if alert.rule in self.shadow else self.mute(alert) or self.inhibit(alert)
+
+    def _remembered(self, alert: Alert, held: str) -> Alert:
+        """An alert as it is told, remembered unless its rule is in shadow."""
+        if held == "shadow":
+            return msgspec.structs.replace(alert, held=held)
         revision = alert.revision
         if (known := self.recent.get(alert.area, {}).get(alert.id)) is not None:
             revision = max(revision, known.revision + 1)  # an event may have revised what was told
@@ -159,25 +178,44 @@ class Policy(Owner):
                 off = 0
         return ""
 
-    def decide(self, alert: Alert) -> str:
-        """Repeat limit, storm brake and budget, decided when the episode is first raised."""
-        if alert.id in self.decided:
-            return self.decided[alert.id]
-        key, day = (alert.rule, alert.area, alert.subject), alert.raised // DAY
+    def _decide(self, alerts: Iterable[Alert]) -> None:
+        """Repeat limit, storm brake and budget for what is new or has escalated while a brake held it."""
+        fresh: dict[str, Alert] = {}
+        for alert in alerts:
+            if alert.id not in fresh and self._settled(alert):
+                continue
+            if alert.id not in self.decided:
+                self.decided[alert.id] = self._repeat(alert)
+            fresh[alert.id] = min(fresh.get(alert.id, alert), alert, key=_gravest_first)
+
+        for alert in sorted(fresh.values(), key=_gravest_first):
+            if self.decided[alert.id] != "repeat":
+                self.decided[alert.id] = self._brake(alert)
+
+    def _settled(self, alert: Alert) -> bool:
+        """Whether it stays at what was decided of an episode."""
+        return alert.id in self.decided and not (self.decided[alert.id] in BRAKES and alert.change == "escalated")
+
+    def _repeat(self, alert: Alert) -> str:
+        """Whether the same was raised too often within a day before."""
+        key = (alert.rule, alert.area, alert.subject)
         times = [at for at in self.raises.get(key, []) if at > alert.raised - DAY]
         self.raises[key] = [*times, alert.raised]
+        return "repeat" if len(times) >= REPEATS else ""
+
+    def _brake(self, alert: Alert) -> str:
+        """Whether a day has brought more than its forecast or its budget; nothing brakes what is grave."""
+        day = (alert.at if alert.change == "escalated" else alert.raised) // DAY
+        family = RULES[alert.rule].family if alert.rule in RULES else ""
+        budget = (self.section(alert.area), family if family in APART else "", day)
         self.daily[alert.rule, day] += 1
-        section = self.section(alert.area)
-        self.spent[section, day] += 1
-        reason = ""
-        if len(times) >= REPEATS:
-            reason = "repeat"
-        elif self.daily[alert.rule, day] > self.forecast(alert.rule, day):
-            reason = "storm"
-        elif self.spent[section, day] > BUDGET:
-            reason = "budget"
-        self.decided[alert.id] = reason
-        return reason
+        self.spent[budget] += 1
+
+        if alert.severity <= GRAVE:
+            return ""
+        if self.daily[alert.rule, day] > self.forecast(alert.rule, day):
+            return "storm"
+        return "budget" if self.spent[budget] > BUDGET else ""
 
     def forecast(self, rule: str, day: int) -> float:
         """How many raises of a rule a day may bring; unlimited before enough days were seen."""
@@ -242,16 +280,17 @@ class Policy(Owner):
         for who in [k for k, times in self.raises.items() if k[1] in clocks and times[-1] < clocks[k[1]] - MEMORY]:
             del self.raises[who]
         oldest = (min(clocks.values()) - MEMORY) // DAY
-        for counter in (self.daily, self.spent):
-            for count in [k for k in counter if k[1] < oldest]:
-                del counter[count]
+        for raised in [key for key in self.daily if key[-1] < oldest]:
+            del self.daily[raised]
+        for told in [key for key in self.spent if key[-1] < oldest]:
+            del self.spent[told]
 
     def schema(self) -> Schema:
         """Events, recent alerts, and counts of raises."""
         return {
             "events": list[tuple[tuple[str, str], list[tuple[Event, int, int]]]],
             "raises": list[tuple[tuple[str, str, str], list[int]]], "daily": list[tuple[tuple[str, int], int]],
-            "recent": list[Alert], "spent": list[tuple[tuple[str, int], int]], "decided": dict[str, str],
+            "recent": list[Alert], "budgets": list[tuple[tuple[str, str, int], int]], "decided": dict[str, str],
         }  # fmt: skip
 
     def state(self) -> State:
@@ -259,14 +298,14 @@ class Policy(Owner):
         return {
             "events": list(self.events.items()), "raises": list(self.raises.items()), "daily": list(self.daily.items()),
             "recent": [a for alerts in self.recent.values() for a in alerts.values()],
-            "spent": list(self.spent.items()), "decided": self.decided,
+            "budgets": list(self.spent.items()), "decided": self.decided,
         }  # fmt: skip
 
     def load(self, state: State) -> None:
         """Replace everything by what `state` gave."""
         self.events = dict(state.get("events", ()))
         self.raises = {who: times for who, times in state.get("raises", ()) if times}
-        self.daily, self.spent = (Counter(dict(state.get(name, ()))) for name in ("daily", "spent"))
+        self.daily, self.spent = Counter(dict(state.get("daily", ()))), Counter(dict(state.get("budgets", ())))
         self.decided, self.recent = state.get("decided", {}), {}
         for alert in state.get("recent", ()):
             self.recent.setdefault(alert.area, {})[alert.id] = alert

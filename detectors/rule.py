@@ -2,7 +2,8 @@
 
 Positional parameters name the columns it reads, keyword-only parameters are its settings: each a number, or a column
 of numbers where segments differ. It returns a score per row, or per phase and row: 1 or more is trouble, below `clear`
-is well again, between the two nothing changes, NaN cannot tell. A row in which any column it reads is NaN is NaN.
+is well again, between the two nothing changes, NaN cannot tell. A row in which any column it reads is NaN is NaN, but
+for those columns that have a default, which it hears where they are known.
 """
 from __future__ import annotations
 
@@ -24,6 +25,7 @@ from schemas.rules import Status
 
 Segments = Mapping[str, Mapping[str, float]]  # settings by segment
 MINUTE, HOUR, DAY = 60, 3600, 86_400
+NOT_KNOWN = np.array(np.nan)  # the default of a column that a rule hears
 OPTIONAL = re.compile(r"\[([^\]]*)\]")
 WORDS = {"class": METER_SEGMENTS, "类别": ("居民", "商业", "工业", "农业"), "phase": PHASES}
 """By format, of what has a number."""
@@ -55,6 +57,7 @@ class Rule:
     version: int = 1
     segments: Segments = field(default_factory=dict)  # what is set otherwise there
     model: ClassModel | None = None  # by which it is judged
+    hears: tuple[str, ...] = ()  # columns that may be NaN in a row that is judged
 
     def __post_init__(self) -> None:
         for segment, settings in self.segments.items():
@@ -91,13 +94,13 @@ class Rule:
 
     @cached_property
     def beside(self) -> tuple[str, ...]:
-        """Columns that it tells where they are known, and judges without."""
+        """Columns that it hears or tells where they are known, and judges without."""
         told = {name for text in self.text for part in OPTIONAL.findall(text) for name in fields_of(part)}
-        return tuple(sorted(told - {*self.reads, *self.settings}))
+        return tuple(sorted(({*self.hears} | told) - {*self.reads, *self.settings}))
 
     def score(self, columns: Mapping[str, Any], gone: Mapping[str, Mask | None]) -> Column:
         """Scores of the shape (rows,) or (3, rows); `gone` masks the NaN of each column, None where it has none."""
-        told = [columns[name] for name in self.reads]
+        told = [columns[name] for name in (*self.reads, *self.hears)]
         score = np.asarray(self.judge(*told, **self.in_force(columns.get("segments"))), np.float64)
         masks = [mask for name in self.reads if (mask := gone[name]) is not None]
         if not masks:
@@ -131,11 +134,12 @@ def rule(
         if (name := judge.__name__) in RULES:
             raise ValueError(f"two rules are called {name}")
         parameters = inspect.signature(judge).parameters.values()
+        columns = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
         RULES[name] = Rule(
             name, kind, (Level(1.0, severity, hold), *worse), release, clear, judge,
-            tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD),
+            tuple(p.name for p in columns if p.default is p.empty),
             {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}, title, text, status,
-            segments=dict(segments),
+            segments=dict(segments), hears=tuple(p.name for p in columns if p.default is not p.empty),
         )  # fmt: skip
         return judge
 

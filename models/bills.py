@@ -4,25 +4,28 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Collection, Iterator
 from itertools import accumulate, zip_longest
-from math import isfinite, isnan, nan
+from math import inf, isfinite, isnan, nan
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
 from models.calendar import from_day_of_month, from_month_end, midnight, new_year
+from models.days import LAST_DIGIT
 from models.deadlines import DAY, HOUR, NEVER, Deadlines, Moment, Told, Visit, passing
 from models.index import Index
 from models.registry import Registry
 from models.tariffs import Used
 from models.tariffs import amount as amount_of
 from schemas.columns import EARLIEST, LATEST, Codes, Invoices, Payment, Payments, Times
+from schemas.master import Meter
 
 MARKS = (1.0, 7.0, 15.0, 30.0)  # days after the due date
 HOME, OTHER, PRIOR = 0.001, 0.002, 0.003  # a day of what homes owe, others, and others of past years
 UNTOLD = -1e15  # beyond what the wire lets through
 CREDIT = {"A": 1.0, "D": -1.0}
 CUTOFF, NOTICE_HOME, NOTICE_OTHER = 30, 7, 3  # days overdue after which supply may be cut off, and of notice before it
+REBATED = 1_688_140_800  # 2023-07-01 in China, when the first month with a rebate on demand was billed
 KEPT = 15 * DAY  # of a bill that is paid, for what may be paid once more
 
 
@@ -149,7 +152,7 @@ class Bills(Deadlines):
         return float(sum(max(bill.unpaid(d), 0.0) * (HOME if home else PRIOR if d > year else OTHER) for d in days))
 
     def issued(self, area: str, customer: str, issue: Issue) -> tuple[float, ...]:
-        """What is told of an issue, from read_off on."""
+        """What is told of an issue, from read_off on; of read_off and short_kwh the one that is not known is -inf."""
         account, tariff = self.registry.account(area, customer, issue.at)
         by_demand = account is not None and (account.declared_kw is not None or (tariff and tariff.demand) is not None)
         day = account.read_day if account else 0
@@ -158,11 +161,12 @@ class Bills(Deadlines):
             zone = self.zone
             off = from_month_end(issue.read_at, zone) if by_demand else from_day_of_month(issue.read_at, day, zone)
         if UNTOLD not in (issue.read_register, issue.frozen_register):
-            short = max(issue.frozen_register - issue.read_register, 0.0)
+            short = short_of(issue, account)
         if not isnan(short) or not isnan(off):
-            short, off = (0.0 if isnan(value) else value for value in (short, off))
+            short, off = (-inf if isnan(value) else value for value in (short, off))
         if account and tariff:
-            recomputed = amount_of(tariff, account, Used(*(nan if v == UNTOLD else v for v in issue.used)))
+            used = Used(*(nan if v == UNTOLD else v for v in issue.used))
+            recomputed = amount_of(tariff, account, used, rebate=issue.at >= REBATED)
         difference = nan if issue.amount == UNTOLD else issue.amount - recomputed
         return off / HOUR, short, float(by_demand), difference, recomputed
 
@@ -170,12 +174,19 @@ class Bills(Deadlines):
 UNKNOWN = (nan,) * len(Bills.columns)
 
 
+def short_of(issue: Issue, account: Meter | None) -> float:
+    """Primary kWh that the reading billed is below the freeze; none within the last digits of both."""
+    shown = issue.frozen_register - issue.read_register
+    ratio = account.ct * account.pt if account else 1.0
+    return shown * ratio if shown > 2 * LAST_DIGIT else 0.0
+
+
 def issue_of(batch: Payments, row: int) -> Issue:
     """A bill as a row tells it."""
     amount, read, frozen, *used = (
         float(number) if isfinite(number := getattr(batch, name)[row]) else UNTOLD
         for name in ("amount", "read_register", "frozen_register", "billed_kwh", "billed_sharp", "billed_peak",
-                     "billed_valley", "billed_kvarh", "billed_demand", "year_kwh")
+                     "billed_valley", "billed_kvarh", "billed_demand", "year_kwh", "billed_deep_valley")
     )  # fmt: skip
     return Issue(int(batch.at[row]), int(batch.due[row]), amount, int(batch.read_at[row]), read, frozen, tuple(used))
 

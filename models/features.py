@@ -98,19 +98,20 @@ class DayRuns(Feature):
     """Run lengths over a meter's closed days."""
 
     reads: tuple[str, ...] = ("reads",)
-    takes: tuple[str, ...] = ("at", "kwh", "coverage", "live", "stopped", "area_excess_kwh")
+    takes: tuple[str, ...] = ("at", "kwh", "coverage", "live", "stopped", "area_excess_kwh", "ratio")
     gives: tuple[str, ...] = ("zero_days", "missing_days", "usual_kwh", "lossy", "lost_kwh")
 
     def __init__(self) -> None:
         self.cells = Cells(zero=np.int32(0), missing=np.int32(0), usual=np.float64(np.nan))
 
     def fold(self, slots: Codes, columns: Columns) -> Columns:
-        """Adds zero_days, missing_days and usual_kwh, the fading mean over days with use (a month's half-life).
+        """Adds zero_days, missing_days and usual_kwh, primary, the fading mean over days with use (28 days' half-life).
 
         Days after the supply was stopped are no zero days. lossy is 1 where the area surely loses more than usual, and
         lost_kwh how much; 0 and NaN where it does not, or nobody knows.
         """
-        c, kwh, lost = self.cells, columns["kwh"].astype(np.float64), columns["area_excess_kwh"]
+        c, lost = self.cells, columns["area_excess_kwh"]
+        kwh = columns["kwh"] * np.nan_to_num(columns["ratio"], nan=1.0)  # as shown where no file says
         usual = c["usual"][slots]
         zero = (kwh == 0) & (columns["coverage"] >= 0.9) & ~(columns["live"] < 0.5)
         used = kwh > 0

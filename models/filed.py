@@ -114,6 +114,6 @@ def told(held: dict[str, Column], there: Mask, end: Times, sizes: Codes) -> dict
         "calibration_days": (end - held["calibration_due"]) / DAY,
         "contract_days": (held["contract_until"] - end) / DAY,
         "gaps": lacks["tariff"] + lacks["contract_until"] + lacks["signed_kva"],
-        "signed_off": np.where(np.isfinite(signed_off), signed_off, 0.0), "no_customer": lacks["customer"],
+        "signed_off": np.where(np.isfinite(signed_off), signed_off, -np.inf), "no_customer": lacks["customer"],
         **{name: np.where(there, held[name], 0.0) for name in ("doubled", "bad_capacity", "bad_ratio", "bad_class")},
     }  # fmt: skip

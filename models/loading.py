@@ -22,7 +22,7 @@ class Exceeding(Feature):
         self.cells = Cells(shares=np.zeros(self.DAYS, np.uint8))  # 0 where it is not known, 255 from 2.55 on
 
     def fold(self, slots: Codes, columns: Columns) -> Columns:
-        """Adds share_fifth, the fifth highest; NaN on a day that is not known, or in which the file changed."""
+        """Adds share_fifth, the fifth highest, -inf until five are known; NaN on a day unknown, or of a new file."""
         contract = np.maximum(columns["contract_kva"] - columns["suspended_kva"], self.LEAST_KVA)
         share = np.where(columns["effective"] > columns["at"] - DAY, np.nan, columns["kva_p99"] / contract)
         known, held = ~np.isnan(share), self.cells["shares"][:, slots]
@@ -31,7 +31,8 @@ class Exceeding(Feature):
         shares = np.concatenate([held[1:, rows], percent[None].astype(np.uint8)])
         self.cells["shares"][:, slots[rows]] = shares
         fifth = np.full(len(slots), np.nan)
-        fifth[known] = np.partition(shares[:, known[rows]], -self.FIFTH, axis=0)[-self.FIFTH] / 100
+        percent = np.partition(shares[:, known[rows]], -self.FIFTH, axis=0)[-self.FIFTH]
+        fifth[known] = np.where(percent > 0, percent / 100, -np.inf)
         return {"share_fifth": fifth}
 
 

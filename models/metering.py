@@ -22,7 +22,7 @@ class DayRegisters(Feature):
     reads: tuple[str, ...] = ("register",)
     takes: tuple[str, ...] = (
         "at", "register_age", "export_register", "tariff_sum", "tariffs", "effective", "register_span", "un", "imax",
-        "phases", "stopped",
+        "phases", "stopped", "ratio",
     )  # fmt: skip
     gives: tuple[str, ...] = ("register_kwh", "span_hours", "export_kwh", "tariff_gap", "stopped_kwh", "midnights")
 
@@ -36,7 +36,8 @@ class DayRegisters(Feature):
         """Adds register_kwh over span_hours, export_kwh, tariff_gap, stopped_kwh, and midnights.
 
         tariff_gap is NaN where fewer tariffs are shown than before; stopped_kwh is what was used since the supply was
-        stopped; midnights is 1 where both readings were of midnight itself.
+        stopped. export_kwh and stopped_kwh are primary, the others as the meter shows them. midnights is 1 where both
+        readings were of midnight itself.
         """
         c, x = self.cells, columns
         register, then, before = x["register"], x["at"] - x["register_age"], c["read"][slots]
@@ -68,9 +69,9 @@ class DayRegisters(Feature):
             c[name][slots[have]] = values[have]
         return {
             "register_kwh": moved, "span_hours": hours,
-            "export_kwh": np.where((out >= 0) & ~(out > most), out, np.nan),
+            "export_kwh": np.where((out >= 0) & ~(out > most), out * x["ratio"], np.nan),
             "tariff_gap": np.where(x["tariffs"] >= tariffs, np.minimum(apart, span - apart), np.nan),
-            "stopped_kwh": np.where(have & ~np.isnan(x["stopped"]), stopped_kwh, np.nan),
+            "stopped_kwh": np.where(have & ~np.isnan(x["stopped"]), stopped_kwh * x["ratio"], np.nan),
             "midnights": np.where(np.isnan(moved), np.nan, midnights),
         }  # fmt: skip
 

@@ -49,7 +49,7 @@ class Reports(Deadlines):
         super().__init__(index)
         self.registry, self.zone, self.grace, self.midnights = registry, zone, grace, midnights(zone)
         self.cells = Cells(area=np.int32(-1), due=np.int64(NEVER), final=np.int64(0))
-        self.energy = Cells(kwh=np.full(DAYS, np.nan, np.float32), last=np.int32(0))  # of sealed days, by meter
+        self.energy = Cells(kwh=np.full(DAYS, np.nan, np.float32), last=np.int32(0))  # primary, sealed days, by meter
 
     def parts(self, batch: DeviceEvents, slots: Codes) -> Iterator[Codes]:
         """Rows in parts that hold each meter at most once; a row of a whole area stands alone."""
@@ -104,7 +104,10 @@ class Reports(Deadlines):
         for back in range(1, min(DAYS, int((day - before).max(initial=0)))):
             missed = np.flatnonzero(before < day - back)
             held[(day[missed] - back) % DAYS, meters[missed]] = np.nan
-        held[day % DAYS, meters], last[meters] = sealed.columns["kwh"], day
+        records = self.registry.meters.rows(meters, np.repeat(sealed.ends, sealed.sizes) - 1)
+        ratio = self.registry.meters.at(records)["ratio"]
+        held[day % DAYS, meters] = sealed.columns["kwh"] * np.nan_to_num(ratio, nan=1.0)  # as shown where no file says
+        last[meters] = day
         reported = self.cells["area"][: len(self.index)]
         days = dict(zip(sealed.areas.tolist(), sealed.days.tolist(), strict=True))
         for slot in np.flatnonzero(np.isin(reported, sealed.areas)).tolist():
@@ -120,7 +123,10 @@ class Reports(Deadlines):
             return
         days = np.arange(1, WEEK + 1)
         before, after = (self.energy["kwh"][(day + d) % DAYS, meter].astype(np.float64) for d in (-days, days))
-        if min((~np.isnan(before)).sum(), (~np.isnan(after)).sum()) >= FEW and np.nanmean(before) > FLOOR:
+        if min((~np.isnan(before)).sum(), (~np.isnan(after)).sum()) < FEW:
+            return
+
+        if np.nanmean(before) > FLOOR:
             self.items[slot].drops[at] = max(float(1 - np.nanmean(after) / np.nanmean(before)), 0.0)
             self.cells["due"][slot] = min(int(self.cells["due"][slot]), self.seen(at))
             self.earliest = self.earliest[:0]

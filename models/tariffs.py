@@ -8,6 +8,8 @@ from typing import NamedTuple
 from schemas.master import Meter, Tariff
 
 OVER, DOUBLE = 1.05, 2.0  # demand above 105 % of the declared counts twice
+LEAST_DECLARED = 0.4  # of the capacity, below which a declared demand does not count
+BUSY = 260.0  # kWh of a month for each kVA of the contract, from which demand costs less
 STEEP, STEEPER = 20, 25  # hundredths below the standard power factor, beyond which one costs 1 % and 2 %, not 0.5 %
 BEST = {80: 92, 85: 94, 90: 95}  # by the standard, above which power factor nothing more is taken off
 
@@ -22,23 +24,28 @@ class Used(NamedTuple):
     kvarh: float = nan
     demand: float = nan
     year_kwh: float = nan  # before this bill
+    deep_valley: float = nan
 
 
-def amount(tariff: Tariff, account: Meter, used: Used) -> float:
+def amount(tariff: Tariff, account: Meter, used: Used, *, rebate: bool = False) -> float:
     """Yuan to be billed, to the fen; NaN when something the tariff charges for is not told.
+
+    `rebate` is whether the demand of those who use much of their capacity costs less (发改价格〔2023〕526号).
 
     >>> amount(Tariff(tariff="T", flat=0.5), Meter(meter="M1"), Used(kwh=90))
     45.0
     """
-    fee = energy_fee(tariff, used) + basic_fee(tariff, account, used.demand)
+    fee = energy_fee(tariff, used) + basic_fee(tariff, account, used, rebate=rebate)
     if tariff.power_factor is not None:
-        fee *= 1 + adjustment(tariff.power_factor, power_factor(used.kwh, used.kvarh))
+        adjusted = fee - (tariff.surcharge or 0.0) * used.kwh
+        fee += adjusted * adjustment(tariff.power_factor, power_factor(used.kwh, used.kvarh))
     return round(fee + tier_fee(tariff, used), 2)
 
 
 def energy_fee(tariff: Tariff, used: Used) -> float:
     """For energy by hours; what is in no priced hours is flat."""
-    hours = ((used.sharp, tariff.sharp), (used.peak, tariff.peak), (used.valley, tariff.valley))
+    hours = ((used.sharp, tariff.sharp), (used.peak, tariff.peak), (used.valley, tariff.valley),
+             (used.deep_valley, tariff.deep_valley))  # fmt: skip
     priced = [(kwh, price) for kwh, price in hours if price is not None]
     flat = used.kwh - sum(kwh for kwh, _ in priced)
     return flat * tariff.flat + sum(kwh * price for kwh, price in priced)
@@ -59,16 +66,21 @@ def above(value: float, limit: float) -> float:
     return nan if isnan(value) else max(value - limit, 0.0)
 
 
-def basic_fee(tariff: Tariff, account: Meter, demand: float) -> float:
+def basic_fee(tariff: Tariff, account: Meter, used: Used, *, rebate: bool) -> float:
     """Of a two-part tariff: by capacity less what is suspended, or by the declared demand; above 105 % of it double."""
+    contract = nan if account.contract_kva is None else account.contract_kva
     if tariff.capacity is not None:
-        contract = nan if account.contract_kva is None else account.contract_kva
         return tariff.capacity * (contract - account.suspended_kva)
     if tariff.demand is None:
         return 0.0
+
+    price = tariff.demand
+    if rebate and tariff.demand_rebate:
+        price *= 1 - tariff.demand_rebate * (used.kwh >= BUSY * contract) if contract > 0 else nan
     if account.declared_kw is None:
-        return tariff.demand * demand
-    return tariff.demand * (account.declared_kw + DOUBLE * above(demand, OVER * account.declared_kw))
+        return price * used.demand
+    declared = account.declared_kw if isnan(contract) else max(account.declared_kw, LEAST_DECLARED * contract)
+    return price * (declared + DOUBLE * above(used.demand, OVER * declared))
 
 
 def power_factor(kwh: float, kvarh: float) -> float:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from models.bills import REBATED
 from models.calendar import midnight, months_around
 from models.tariffs import Used, amount
 from replay.happenings import DAY, HOUR, Planted
@@ -110,7 +111,7 @@ class _Bills:
         """A bill of so many kWh, read at midnight as the month began."""
         grid, meter = self.grid, self.grid.meter(row, self.start)
         used = Used(kwh, 0.0, 0.42 * kwh, 0.18 * kwh, round(kwh * float(grid.tan[row])), 0.8 * float(grid.cap_kw[row]))
-        total = amount(TARIFFS[SEGMENTS[grid.segment[row]]], meter, used)
+        total = amount(TARIFFS[SEGMENTS[grid.segment[row]]], meter, used, rebate=at >= REBATED)
         return Row(at, row, Payment.BILL, total, due=self.due, used=used, read_at=self.month)
 
     def _balance(self, row: int, *, prudent: bool) -> list[Row]:

@@ -107,6 +107,9 @@ class Event(IntEnum):
     READ_FAILURE = 43
     UNKNOWN_METER = 44
     FOREIGN_METER = 45  # of another area
+    METER_FAULT = 46  # the meter reports itself, or its supply, broken
+    HARMONICS = 47
+    VOLTAGE_DEVIATION = 48  # beyond a limit, above or below
 
 
 class Progress(IntEnum):
@@ -302,10 +305,11 @@ class Payments(Batch):
     billed_kwh: Column  # kWh of a bill, primary
     billed_sharp: Column  # kWh of it in the tariff's sharp hours (尖)
     billed_peak: Column  # the same in the peak hours (峰)
-    billed_valley: Column  # the same in the valley hours (谷); the rest is flat
+    billed_valley: Column  # the same in the valley hours (谷); the rest, deep valley apart, is flat
     billed_kvarh: Column  # kvarh of a bill
     billed_demand: Column  # kW, the month's highest demand, primary
     year_kwh: Column  # kWh billed in the year before this bill
+    billed_deep_valley: Column  # kWh of it in the tariff's deep valley (深谷)
 
     @classmethod
     def encodings(cls) -> dict[str, str]:
@@ -537,7 +541,7 @@ COLUMN_TYPES: dict[str, Any] = {
     "references": str, "reference": np.int32, "succeeded": np.uint8, "due": np.int64, "read_at": np.int64,
     "read_register": np.float64, "frozen_register": np.float64, "billed_kwh": np.float64, "billed_sharp": np.float64,
     "billed_peak": np.float64, "billed_valley": np.float64, "billed_kvarh": np.float64, "billed_demand": np.float64,
-    "year_kwh": np.float64,
+    "year_kwh": np.float64, "billed_deep_valley": np.float64,
     "stages": str, "stage": np.int32, "progress": np.uint8, "limit": np.float64,
     "offset": np.float64, "failed": np.float32, "overdue_days": np.float64, "unpaid": np.float64, "penalty": np.float64,
     "share": np.float64,

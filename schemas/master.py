@@ -52,10 +52,13 @@ class Tariff(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     sharp: PerKwh = None  # 尖
     peak: PerKwh = None  # 峰
     valley: PerKwh = None  # 谷
+    deep_valley: PerKwh = None  # 深谷
+    surcharge: PerKwh = None  # of each price, for funds (政府性基金及附加), which the power factor does not adjust
     tiers: list[Tier] = msgspec.field(default_factory=list)  # residential (阶梯)
     tiers_of: Literal["month", "year"] = "year"
     demand: Annotated[Positive | None, quantity("CNY/kW")] = None  # of a month's demand
     capacity: Annotated[Positive | None, quantity("CNY/kVA")] = None  # of the contract's capacity, a month
+    demand_rebate: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.1  # of `demand`, from 260 kWh a kVA and month on
     power_factor: Annotated[float, msgspec.Meta(ge=0.8, le=0.9)] | None = None  # the standard that adjusts bills
 
 

@@ -47,7 +47,7 @@ GOLDEN = (5**0.5 - 1) / 2
 SHOWS = ("fires", "near miss", "cannot tell", "clears", "false positive")
 ABSENT: dict[str, Any] = {"status": 0, "received": 0} | dict.fromkeys(PHASE_COLUMNS, [np.nan] * 3)
 BILLED = ("read_register", "frozen_register", "billed_kwh", "billed_sharp", "billed_peak", "billed_valley",
-          "billed_kvarh", "billed_demand", "year_kwh")  # fmt: skip
+          "billed_kvarh", "billed_demand", "year_kwh", "billed_deep_valley")  # fmt: skip
 MOMENTS = ("effective", "until", "stopped", "calibration_due", "contract_until")  # in master data
 Row = dict[str, str]
 

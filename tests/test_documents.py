@@ -45,7 +45,7 @@ def test_every_reference_leads_somewhere(whole):
 
 
 BARE = {"score", "evidence", "ct", "pt", "meter_ratio", "demand_resets", "flags", "register_digits", "rows", "severity",
-        "revision", "version", "settings", "segments", "power_factor", "read_day",
+        "revision", "version", "settings", "segments", "power_factor", "demand_rebate", "read_day",
         "mean", "scale", "weights", "bias", "reach", "meters"}  # fmt: skip
 
 

@@ -5,7 +5,7 @@ import msgspec
 import pytest
 
 from schemas.columns import Event
-from schemas.events import CODES, TABLES, UNCHECKED, event_of
+from schemas.events import CODES, TABLES, event_of
 from schemas.wire import Reason, decode_events
 
 AT = 1_772_380_800
@@ -24,6 +24,12 @@ def decoded(*records):
     ("dlt698.45", "310d", "meter_runaway"),
     ("376.1", "ERC38", "terminal_open"),
     ("376.1", "37", "cover_open"),
+    ("dlt698.45", "300C", "low_power_factor"),
+    ("dlt698.45", "3015", "param_change"),
+    ("dlt698.45", "3106", "power_off"),
+    ("dlt645-2007", "03300D01", "cover_open"),
+    ("dlt645-2007", "10-02-FF-0A", "voltage_loss"),
+    ("376.1", "ERC34", "current_loss"),
     ("gxf", "STRONG_DC_FIELD_DETECTED", "magnetic_field"),
     ("gxf", "PHASE_OUTAGE_DETECTED_L_1", "phase_break"),
     ("iec61968-9", "3.26.0.85", "power_off"),
@@ -47,15 +53,31 @@ def test_what_means_nothing_is_refused_alone(record, reason):
     assert decoded({"event": "vacancy"}, record, {"event": "cover_open"}) == (["vacancy", "cover_open"], [reason])
 
 
+def as_written(system, code):
+    """A code of a table as a head-end writes it."""
+    return {"iec61968-9": f"3.{code}", "dlt645-2007": f"{code}01"}.get(system, code)
+
+
 def test_every_code_is_found_as_it_is_written():
     for system, table in TABLES.items():
         for code, event in table.items():
-            assert event_of(system, f"3.{code}" if system == "iec61968-9" else code) is event
+            assert event_of(system, as_written(system, code)) is event
 
 
 def test_the_code_of_a_word_means_that_word():
     assert all(event_of("iec61968-9", code) is event for event, code in CODES.items())
 
 
-def test_what_was_not_checked_is_in_its_table():
-    assert all(set(codes) <= TABLES[system].keys() for system, codes in UNCHECKED.items())
+@pytest.mark.parametrize(("system", "code"), [("dlt698.45", "3106"), ("376.1", "ERC14"), ("376.1", "14")])
+def test_a_terminal_without_power_tells_it_of_its_area(system, code):
+    record = {"at": AT, "until": AT + 3600, "meter": "T1", "system": system, "code": code}
+    batch, refusals = decode_events([(b"A1", msgspec.json.encode(record), "", 0)])
+    assert batch is not None
+    assert not refusals
+    assert batch.names == ("",)
+    assert (Event(batch.event[0]), int(batch.until[0])) == (Event.POWER_OFF, AT + 3600)
+
+
+def test_how_many_records_there_were_is_no_event():
+    assert decoded({"system": "dlt645-2007", "code": "03300D00"}) == ([], [Reason.UNKNOWN_CODE])
+    assert decoded({"system": "dlt645-2007", "code": "03300D0B"}) == ([], [Reason.UNKNOWN_CODE])

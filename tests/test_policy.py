@@ -217,3 +217,54 @@ class TestAnEngineBeforeToldMore:
         assert it.reconcile([alert(), alert(state="withdrawn", revision=1)], {"A1": NOON}) == []
         [again] = it.fold([alert()])
         assert again.revision == 2
+
+
+class TestABrake:
+    """What holds back by number holds back what can wait."""
+
+    def test_lets_the_grave_through(self):
+        it = policy()
+        it.fold(alert("contract_expiry", subject=f"M{n}", severity=4) for n in range(BUDGET + 1))
+        it.fold(alert(subject=f"M{n}") for n in range(BUDGET + 1))
+        assert held(it.fold([alert("all_voltage_loss", severity=1), alert("phase_break", severity=2)])) == ["", ""]
+        assert held(it.fold([alert("step_drop", severity=3)])) == ["budget"]
+
+    def test_lets_the_grave_of_a_storm_through(self):
+        it = policy()
+        for day in range(7):
+            it.fold([alert("arrears_tier", subject=f"M{n}", raised=NOON + day * DAY, since=NOON + day * DAY, severity=4)
+                     for n in range(20)])  # fmt: skip
+        due = [alert("arrears_tier", subject=f"S{n}", raised=NOON + 7 * DAY, since=NOON + 7 * DAY, severity=4)
+               for n in range(500)]  # fmt: skip
+        assert "storm" in held(it.fold(due))
+        later = NOON + 30 * DAY
+        escalated = [msgspec.structs.replace(a, change="escalated", severity=1, at=later) for a in due]
+        assert set(held(it.fold(escalated))) == {""}
+
+    def test_takes_the_lowest_score_of_what_comes_at_once(self):
+        it = policy()
+        told = it.fold(alert(subject=f"M{n}", score=1.0 + n) for n in range(BUDGET + 10))
+        assert held(told) == ["budget"] * 10 + [""] * BUDGET
+
+    def test_keeps_files_and_payments_apart(self):
+        it = policy()
+        it.fold(alert("contract_expiry", subject=f"M{n}", severity=4) for n in range(BUDGET + 1))
+        it.fold(alert("payment_conflict", subject=f"M{n}") for n in range(BUDGET + 1))
+        assert held(it.fold([alert()])) == [""]
+        assert held(it.fold([alert("calibration_due", severity=4), alert("low_balance")])) == ["budget", "budget"]
+
+    def test_that_holds_what_escalates_decides_anew(self):
+        it = policy()
+        *_, braked = it.fold(alert(subject=f"M{n:03}") for n in range(BUDGET + 1))
+        assert braked.held == "budget"
+        same = msgspec.structs.replace(braked, change="revised")
+        assert held(it.fold([same])) == ["budget"]
+        next_day = msgspec.structs.replace(braked, change="escalated", at=NOON + DAY)
+        assert held(it.fold([next_day])) == [""]
+
+    def test_decides_once_of_what_is_raised_and_escalates_at_once(self):
+        it = policy()
+        it.fold(alert(subject=f"M{n}") for n in range(BUDGET + 1))
+        first = alert("step_drop", score=1.1)
+        graver = msgspec.structs.replace(first, change="escalated", severity=2, score=2.0, revision=1)
+        assert held(it.fold([first, graver])) == ["", ""]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.columns import COLUMN_TYPES, EARLIEST, LATEST, PHASE_COLUMNS, Batch, Codes, Mask, Names
-from schemas.events import System, event_of
+from schemas.events import System, event_of, of_the_area
 from schemas.wire.records import LARGEST_NUMBER, WORDS
 from schemas.wire.refusal import Reason, RefusedError
 
@@ -70,6 +70,16 @@ def events(
             astray[row] = RefusedError(Reason.MISSING_FIELD, "Object missing required field `event`, and has no code")
         told.append(word or meant or WORDS["event"][0])
     return tuple(told), astray
+
+
+def subjects(
+    meters: tuple[str, ...], systems: tuple[System | None, ...], codes: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The meter of each device event, "" where its code tells of the whole area."""
+    if not any(systems):
+        return meters
+    told = zip(meters, systems, codes, strict=True)
+    return tuple("" if of_the_area(system, code) else meter for meter, system, code in told)
 
 
 def times(values: Sequence[int | datetime]) -> NDArray[np.int64]:

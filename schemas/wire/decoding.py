@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from schemas.alert import Alert
 from schemas.columns import EARLIEST, LATEST, Batch, Codes, DeviceEvents, Names, Payments, Readings, Stages
 from schemas.master import Area, texts
-from schemas.wire.assembly import coded, column, events, faults
+from schemas.wire.assembly import coded, column, events, faults, subjects
 from schemas.wire.frame import pack, stack, unpack
 from schemas.wire.records import (
     FRAME,
@@ -341,7 +341,9 @@ class _Intake(Generic[B]):
         columns: dict[str, Any] = {}
         columns["areas"], columns["area"], astray = self.agreed(told.pop("area"), messages)
         if self.kind is DeviceEvents:
-            told["event"], unread = events(told["event"], told.pop("system"), told.pop("code"))
+            systems, codes = told.pop("system"), told.pop("code")
+            told["event"], unread = events(told["event"], systems, codes)
+            told["subject"] = subjects(told["subject"], systems, codes)
             astray = unread | astray
         for names, codes in self.kind.encodings().items():
             if codes in told:

@@ -79,7 +79,7 @@ class EventRecord(Struct, gc=False, omit_defaults=True, forbid_unknown_fields=Tr
         "phase_break", "all_voltage_loss", "current_loss", "current_break", "overcurrent", "reverse_power",
         "reverse_sequence", "unbalance", "overload", "demand_exceeded", "low_power_factor", "neutral_current",
         "energy_mismatch", "register_decrease", "meter_runaway", "meter_stopped", "read_failure", "unknown_meter",
-        "foreign_meter",
+        "foreign_meter", "meter_fault", "harmonics", "voltage_deviation",
     ] | None = None  # fmt: skip
     system: Annotated[System | None, told("Whose code it is, where a code stands for the event")] = None
     code: Annotated[Id, told("The event's code in that system, such as 301B, ERC37 or 3.12.141.212")] = ""
@@ -113,6 +113,7 @@ class PaymentRecord(Struct, gc=False, omit_defaults=True, forbid_unknown_fields=
     billed_kvarh: Annotated[Number | None, told("Reactive energy of a bill", "kvarh")] = None
     billed_demand: Annotated[Number | None, told("Highest demand of a bill's month, primary", "kW")] = None
     year_kwh: Annotated[Number | None, told("Energy billed in the year before this bill", "kWh")] = None
+    billed_deep_valley: Annotated[Number | None, told("Energy of it in the deep valley (深谷)", "kWh")] = None
 
 
 class StageRecord(

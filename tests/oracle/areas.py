@@ -155,7 +155,8 @@ def energy_of(
             m = record(area, meter, end)
             read = [f for f in believed.get(meter, []) if start < f["at"] <= end]
             if end + 3 * DAY <= clock and ((m and not 0 < m.until < end) or any(not f["estimated"] for f in read)):
-                used.setdefault(meter, {})[day] = end, day_of(m, read, start, end, interval)["kwh"]
+                ratio = m.ct * m.pt if m else 1
+                used.setdefault(meter, {})[day] = end, ratio * day_of(m, read, start, end, interval)["kwh"]
     return used
 
 
@@ -189,6 +190,7 @@ def lived(diary: list[Facts]) -> Iterator[Facts]:
     zeros = missing = 0
     usual = NAN
     for day in exceeded(diary):
+        kwh = day["kwh"] * (1 if math.isnan(day["ratio"]) else day["ratio"])
         zero = day["kwh"] == 0 and day["coverage"] >= 0.9 and not day["live"] < 0.5
         used = day["kwh"] > 0
         stopped = bool(m := day["record"]) and 0 < m.stopped <= day["at"]
@@ -196,7 +198,7 @@ def lived(diary: list[Facts]) -> Iterator[Facts]:
         missing = 0 if day["reads"] else missing + 1
         yield day | {"zero_days": zeros if zero or used else NAN, "missing_days": missing, "usual": usual}
         if used:
-            usual = day["kwh"] if math.isnan(usual) else usual + (1 - 2 ** (-1 / 28)) * (day["kwh"] - usual)
+            usual = kwh if math.isnan(usual) else usual + (1 - 2 ** (-1 / 28)) * (kwh - usual)
 
 
 def newcomer(area: Area | None, meter: str) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from schemas.master import Area, Meter
 from tests.hostile import DAY
 from tests.oracle.meters import record
@@ -45,5 +47,5 @@ def looked_at(m: Meter, area: Area, users: list[Meter], end: int) -> Facts:
     return {
         "at": end, "late": (end - m.calibration_due) / DAY if m.calibration_due else None,
         "left": (m.contract_until - end) / DAY if m.contract_until else None, "gaps": gaps, "faults": faults,
-        "off": abs(m.signed_kva - m.contract_kva) / m.contract_kva if m.signed_kva and m.contract_kva else 0.0,
+        "off": abs(m.signed_kva - m.contract_kva) / m.contract_kva if m.signed_kva and m.contract_kva else -math.inf,
     }  # fmt: skip

@@ -56,7 +56,7 @@ def exceeded(diary: list[Facts]) -> Iterator[Facts]:
         share = NAN if changed else day["kva_p99"] / max(day["contract"] - day["suspended"], 1)
         shares = [*shares, 0 if math.isnan(share) else min(math.floor(100 * share), 255)][-30:]
         fifth = sorted([0, 0, 0, 0, 0, *shares])[-5] / 100
-        yield day | {"fifth": NAN if math.isnan(share) else fifth}
+        yield day | {"fifth": NAN if math.isnan(share) else fifth or -math.inf}
 
 
 def heated(rows: list[Facts], interval: int) -> Iterator[Facts]:

@@ -73,14 +73,15 @@ class Ledger:
         good, midnight = confirmed or not (fell or leapt), day["register_at"] == day["at"]
         moved = moved if good and not fell else NAN
         apart = abs(register - day["tariff_sum"]) % (span if m else math.inf)
+        ratio = m.ct * m.pt if m else NAN
         told = {
-            "register_kwh": moved, "hours": hours, "export_kwh": out if out >= 0 and not out > most else NAN,
+            "register_kwh": moved, "hours": hours, "export_kwh": out * ratio if out >= 0 and not out > most else NAN,
             "tariff_gap": min(apart, span - apart if m else apart) if day["tariffs"] >= self.tariffs else NAN,
             "midnights": NAN if math.isnan(moved) else midnight and self.midnight and hours < 36,
         }  # fmt: skip
         since_stop = bool(m and 0 < m.stopped <= self.read)
         self.stopped = self.stopped + total([0.0, moved]) if since_stop else 0.0
-        told["stopped_kwh"] = self.stopped if m else NAN
+        told["stopped_kwh"] = self.stopped * ratio if m else NAN
         self.export = self.export if math.isnan(day["export_register"]) else day["export_register"]
         self.tariffs = max(self.tariffs, day["tariffs"])
         if good:
@@ -185,7 +186,9 @@ def metered(diary: Iterable[Facts], zone: str) -> Iterator[Facts]:
         told = day | {
             "factor": factor, "declared_kw": m.declared_kw or NAN if m else NAN, "pv_kva": m.pv_kva if m else NAN,
             "contract_kva": NAN if m is None or m.contract_kva is None else m.contract_kva,
-            "farm": m is not None and m.segment == "agricultural", **ledger.enter(day), **demands.enter(day),
+            "farm": m is not None and m.segment == "agricultural",
+            "industrial": m is not None and m.segment == "industrial",
+            **ledger.enter(day), **demands.enter(day),
         }  # fmt: skip
         yield told | ratios.enter(told) | accounted(told, past)
 
@@ -209,8 +212,9 @@ def demand_error(f: Facts) -> float:
 
 
 def factor_short(f: Facts) -> float:
-    due = 0.80 if f["farm"] else 0.90 if f["contract_kva"] >= 100 else 0.85
-    return 1 + due - f["factor"] if f["residential"] == 0 and f["pv_kva"] == 0 else NAN
+    due = 0.80 if f["farm"] else 0.90 if f["industrial"] and f["contract_kva"] >= 160 else 0.85
+    charged = f["contract_kva"] >= 100 and f["residential"] == 0 and f["pv_kva"] == 0
+    return 1 + due - f["factor"] if charged else NAN
 
 
 METERED = {
@@ -225,9 +229,11 @@ METERED = {
                           abs(f["meter_ratio"] / f["ratio"] - 1) < 0.01), "meter_ratio", "ratio"), 1, 2 * DAY),
     "ct_ratio_step": Rule(whole(ratio_step, "ratio_factor", "shown_factor"), 2, 2 * DAY, DAY),
     "unregistered_reverse": Rule(whole(
-        lambda f: between(f["export_kwh"] > 1 and f["pv_kva"] == 0, f["export_kwh"] < 0.1 or f["pv_kva"] > 0),
+        lambda f: between(f["export_kwh"] > max(1, 0.02 * f["ratio"]) and f["pv_kva"] == 0,
+                          f["export_kwh"] < max(0.1, 0.002 * f["ratio"]) or f["pv_kva"] > 0),
         "export_kwh", "pv_kva"), 2, 1, 7 * DAY),
-    "use_after_stop": Rule(whole(lambda f: between(f["stopped_kwh"] > 0.1, f["stopped_kwh"] == 0), "stopped_kwh"), 1),
+    "use_after_stop": Rule(whole(
+        lambda f: between(f["stopped_kwh"] > max(0.1, 0.02 * f["ratio"]), f["stopped_kwh"] == 0), "stopped_kwh"), 1),
     "demand_register_error": Rule(whole(demand_error, "demand", "floor", "ceiling"), 2, clear=0.97),
     "demand_over_contract": Rule(whole(
         lambda f: f["demand"] * f["ratio"] / f["declared_kw"] / 1.05, "demand", "ratio", "declared_kw"),

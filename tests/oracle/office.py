@@ -192,8 +192,9 @@ def read_facts(row: Row, master: Area | None, zone: str) -> Facts:
                     for f in [(firsts[0] - timedelta(days=1)).replace(day=1), *firsts]]  # fmt: skip
             off = min(max(s.timestamp() - read, read - e.timestamp(), 0) for s, e in days) / HOUR
     short = max(row.columns["frozen_register"] - row.columns["read_register"], 0)
+    short = 0 if short <= 0.02 else short * (known[0].ct * known[0].pt if known else 1)
     if math.isnan(short) != math.isnan(off):
-        short, off = (0.0 if math.isnan(value) else value for value in (short, off))
+        short, off = (-math.inf if math.isnan(value) else value for value in (short, off))
     return {"off": off, "short": short, "by_demand": known is not None and known[1].demand is not None}
 
 
@@ -207,9 +208,14 @@ def recomputed(row: Row, master: Area | None) -> Facts:
     if tariff.peak is not None:
         fee += c["billed_peak"] * (tariff.peak - tariff.flat)
     if tariff.demand is not None and meter.declared_kw is not None:
-        fee += tariff.demand * meter.declared_kw
-        if math.isnan(c["billed_demand"]) or c["billed_demand"] > 1.05 * meter.declared_kw:
-            fee += 2 * tariff.demand * (c["billed_demand"] - 1.05 * meter.declared_kw)
+        contract = meter.contract_kva or NAN
+        declared = max(meter.declared_kw, 0.4 * contract) if contract > 0 else meter.declared_kw
+        price = tariff.demand
+        if row.at >= datetime(2023, 7, 1, tzinfo=ZoneInfo("Asia/Shanghai")).timestamp():
+            price *= 0.9 if c["billed_kwh"] >= 260 * contract else 1.0 if contract > 0 else NAN
+        fee += price * declared
+        if math.isnan(c["billed_demand"]) or c["billed_demand"] > 1.05 * declared:
+            fee += 2 * price * (c["billed_demand"] - 1.05 * declared)
     return {"billed": c["amount"], "recomputed": fee}
 
 

@@ -47,7 +47,8 @@ def burst(f: Facts) -> float:
 def suspicion(f: Facts) -> float:
     """How far a user's energy explains a loss, beyond what chance makes of as few days."""
     line = max(0.6, math.tanh(3.5 / math.sqrt(max(f["suspect_days"] - 5, 1))))
-    return min(f["rho"] / line, f["explained"] / 10) if f["excess"] > 0 else 0.0
+    score = min(f["rho"] / line, f["explained"] / 10) if f["excess"] > 0 else 0.0
+    return 1 + score if score >= 1 and (f["unexplained"] >= 1.8 or f["slide"] >= 8) else min(score, 1.9)
 
 
 def usual_line(f: Facts) -> float:
@@ -136,7 +137,7 @@ INTERVALS = {
 DAYS = {
     "zero_usage": Rule(unused, 3, 0, 2 * DAY, worse=((2.0, 2, 0),)),
     "read_failure": Rule(lambda f: f["missing_days"] / 3, 3),
-    "area_loss_correlation": Rule(whole(suspicion, "rho", "excess"), 1, 2 * DAY, 6 * DAY),
+    "area_loss_correlation": Rule(whole(suspicion, "rho", "excess"), 2, 2 * DAY, 6 * DAY, worse=((2.0, 1, 0),)),
     "step_drop": Rule(whole(
         lambda f: gated(min(f["slide"] / 8, 0.6 / max(f["kept"], 0.01)),
                         f["kept_standing"] <= 0.75 and f["beyond"] >= math.log(0.1) and known(f) and f["pv"] == 0

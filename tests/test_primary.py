@@ -1,0 +1,64 @@
+"""A customer behind current transformers is judged as the same customer at a meter without: limits are primary."""
+from __future__ import annotations
+
+from dataclasses import replace
+
+import msgspec
+import pytest
+
+import detectors  # noqa: F401 - its rules come with it
+from detectors.engine import Engine
+from detectors.rule import RULES
+from schemas.alert import Alert
+from schemas.columns import Batch
+from tests.casebook import Case, Watched, batches, casebook, expected, master, moment, rules_with_a_file, told, written
+
+RATIO = 4.0
+SECONDARY = ("register", "export_register", "kwh", "i", "p", "q", "register_sharp", "register_peak", "register_flat",
+             "register_valley", "demand", "neutral", "terminal_p", "read_register", "frozen_register")  # fmt: skip
+OF_THE_METER = {  # rules whose limits are those of the meter itself, whatever is before it
+    "share of the basic current": (
+        "all_voltage_loss", "current_break", "current_loss", "meter_current_unbalance", "meter_overcurrent",
+        "neutral_phase_mismatch", "phase_break", "relay_mismatch", "reverse_polarity", "voltage_loss",
+    ),
+    "what the meter can carry or count": (
+        "meter_runaway", "meter_stopped", "register_decrease", "register_sum_mismatch", "register_interval_sum",
+    ),
+    "the last digits of many meters": ("area_loss_high",),
+    "the file, in which a ratio is another file": ("file_inconsistency",),
+}  # fmt: skip
+JUDGED = [rule for rule in rules_with_a_file() if all(rule not in rules for rules in OF_THE_METER.values())]
+CASES = [
+    pytest.param(rule, case, id=f"{rule}: {case.name}")
+    for rule in JUDGED
+    for case in casebook(rule).case
+    if case.known and "  ct" not in case.meters and case.shows in ("fires", "near miss")
+]
+
+
+def behind_transformers(batch: Batch) -> Batch:
+    """The same rows as meters behind current transformers show them."""
+    shown = {name: getattr(batch, name) / RATIO for name in SECONDARY if hasattr(batch, name)}
+    return replace(batch, **shown)
+
+
+def alerts_of(case: Case, rule: str) -> list[Alert]:
+    area, model = master(case), casebook(rule).model
+    watched = Watched.of(replace(RULES[rule], model=model) if RULES[rule].modelled else RULES[rule])
+    engine = Engine([watched], interval=case.interval)
+    engine.enroll([msgspec.structs.replace(area, meters=[msgspec.structs.replace(m, ct=RATIO) for m in area.meters])])
+
+    alerts = [alert for batch in batches(case) for alert in engine.step(behind_transformers(batch))]
+    return alerts + (engine.tick(moment(case.now)) if case.now else [])
+
+
+@pytest.mark.parametrize(("rule", "case"), CASES)
+def test_a_case_behind_current_transformers(rule, case):
+    want = expected(case)
+    columns = tuple(want[0]) if want else None
+    alerts = alerts_of(case, rule)
+    assert written(told(alerts, columns) if columns else told(alerts)) == written(want)
+
+
+def test_rules_of_the_meter_are_rules():
+    assert {rule for rules in OF_THE_METER.values() for rule in rules} <= RULES.keys()
