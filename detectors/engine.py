@@ -4,6 +4,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -121,6 +122,7 @@ class Attempt(NamedTuple):
     bill: str
     channel: str
     succeeded: int
+    reference: str = ""
 
 
 class Lost(Attributes):
@@ -539,8 +541,11 @@ class Engine:
             belated += len(late)
             alerts += self.settle(windows, deadlines, np.array(sorted(touched), np.int64))
         tried = (batch.payment == Payment.PAYMENT) | (batch.payment == Payment.TOPUP)
+        of_no_bill = np.array([not name for name in batch.bills], bool)[batch.bill]
+        reversals = (batch.payment == Payment.REVERSAL) & of_no_bill
+        amounts = np.where(reversals, -np.abs(batch.amount), batch.amount)
         slots = self.customers.slots(batch)
-        for row in np.flatnonzero(tried).tolist():
+        for row in np.flatnonzero(tried | reversals).tolist():
             attempts = self.attempted.setdefault(int(slots[row]), [])
             attempt = attempt_of(batch, row)
             same_time = slice(
@@ -550,13 +555,15 @@ class Engine:
                 fresh[row] = False
                 continue
             newest = attempts[-1][0] if attempts else 0
-            tried[row] = attempt[0] >= newest  # an older one tells nothing of a run of failures
+            tried[row] &= attempt[0] >= newest  # an older one tells nothing of a run of failures
+            if batch.payment[row] == Payment.TOPUP and (yuan := taken_back(attempt, attempts[:place])):
+                amounts[row] = -yuan
             if attempt[0] > newest - self.grace:
                 attempts.insert(place, attempt)
             del attempts[: bisect_right(attempts, newest - self.grace, key=TIME)]
-        told = (tried & fresh) | (batch.payment == Payment.BALANCE)
+        told = ((tried | reversals) & fresh) | (batch.payment == Payment.BALANCE)
         if told.any():
-            alerts += self.payments.fold(batch.rows(told), slots[told])
+            alerts += self.payments.fold(replace(batch, amount=amounts).rows(told), slots[told])
         if (tried & fresh).any():
             part = batch.rows(tried & fresh)
             seen = Attempts(
@@ -805,9 +812,28 @@ def heard_of(r: Readings, future: Mask, strayed: Mask, in_order: Mask, now: Time
 
 
 def attempt_of(batch: Payments, row: int) -> Attempt:
-    """What makes a payment attempt the same as another: time, amount, bill, channel and outcome."""
+    """What makes a payment attempt the same as another: time, amount, bill, channel, outcome and its own number.
+
+    What takes a payment back has a negative amount.
+    """
     amount = float(batch.amount[row])
+    if batch.payment[row] == Payment.REVERSAL:
+        amount = -abs(amount)
     return Attempt(
         int(batch.at[row]), amount if np.isfinite(amount) else -1.0, batch.bills[batch.bill[row]],
-        batch.channels[batch.channel[row]], int(batch.succeeded[row]),
+        batch.channels[batch.channel[row]], int(batch.succeeded[row]), batch.references[batch.reference[row]],
     )  # fmt: skip
+
+
+def taken_back(attempt: Attempt, before: Sequence[Attempt]) -> float:
+    """Yuan that a failed attempt takes back: those that went through under its number before; 0 where none did.
+
+    >>> taken_back(Attempt(9, 10.0, "", "app", 0, "T1"), [Attempt(5, 10.0, "", "app", 1, "T1")])
+    10.0
+    >>> taken_back(Attempt(9, 10.0, "", "app", 0, "T1"), [])
+    0.0
+    """
+    if attempt.succeeded or not attempt.reference:
+        return 0.0
+    last = next((known for known in reversed(before) if known.reference == attempt.reference), None)
+    return last.amount if last and last.succeeded else 0.0

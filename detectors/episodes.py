@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from detectors.rule import DAY, HOUR, Rule
+from detectors.rule import DAY, DISPROVED, HOUR, Rule
 from models.cells import Array, Cells
 from models.grid import waves
 from models.state import Owner, Schema, State, StateError, same_length, within
@@ -77,7 +77,7 @@ class Episodes(Owner):
             first = start if n == 0 else first
         calm = x < self.rule.clear
         well = np.where(up & calm, np.where(well == 0, t, np.minimum(well, t)), 0)
-        fall = up & calm & (t - well >= self.rule.release)
+        fall = up & calm & ((t - well >= self.rule.release) | (x == DISPROVED))
         rise = (best < 99) & (best != severity) & ~fall
         now = np.where(fall, 0, np.where(best < 99, best, 0))
         since[:, fall] = well[fall] = 0

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.rule import DAY, HOUR, Level, between, gated, rule
+from detectors.rule import DAY, DISPROVED, HOUR, Level, between, gated, rule
 from schemas.columns import Clocks, Column, Days, Readings
 
 
@@ -23,8 +23,12 @@ def meter_stopped(register_delta: Column, still_kwh: Column, *, least: float = 0
           "疑似倒走:示值下降{register_drop:.2f}kWh,经再次抄读确认。"),
 )  # fmt: skip
 def register_decrease(register_drop: Column, *, least: float = 0.01) -> Column:
-    """The register fell by more than its last digit, confirmed by re-read, no rollover or change-out (倒走, ERC27)."""
-    return between(register_drop > least, register_drop <= least)
+    """The register fell by more than its last digit, confirmed by re-read, no rollover or change-out (倒走, ERC27).
+
+    One that stands where it stood before, and went on as it could, never fell: the episode ends at once.
+    """
+    score = between(register_drop > least, register_drop <= least)
+    return np.where(np.isneginf(register_drop), DISPROVED, score)
 
 
 @rule(

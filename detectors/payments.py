@@ -65,7 +65,7 @@ def arrears_tier(
     A day counts half at the best credit level, A, and 2.2 times at the worst, D: a tier later, and from the 7th day on
     a tier sooner. The penalty a day is 1 per mille for homes, 2 for others, 3 for others' debts of past years; supply
     may be cut off after 30 days, homes having had 7 days' notice, others 3: catalogue 1.6, the due date standing for
-    the demand.
+    the demand. A payment that is taken back makes the bill unpaid again, late from then on or from when it was due.
     """
     weight = np.where(credit > 0, good, np.where(credit < 0, poor, 1.0))
     return np.where(unpaid > 0, overdue_days * weight, 0.0)
@@ -79,7 +79,7 @@ def arrears_tier(
 def bill_overpaid(overpaid: Column, *, least: float = 1.0) -> Column:
     """More was paid on a bill than it is for, by 1 yuan (重复缴费或多缴). Catalogue 1.6, there of `payment_reconcile`.
 
-    Looked for until 15 days after the bill was paid: default of this project.
+    Looked for until 30 days after the bill was paid: default of this project.
     """
     return overpaid / least
 

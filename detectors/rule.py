@@ -3,7 +3,7 @@
 Positional parameters name the columns it reads, keyword-only parameters are its settings: each a number, or a column
 of numbers where segments differ. It returns a score per row, or per phase and row: 1 or more is trouble, below `clear`
 is well again, between the two nothing changes, NaN cannot tell. A row in which any column it reads is NaN is NaN, but
-for those columns that have a default, which it hears where they are known.
+for those columns that have a default, which it hears where they are known. DISPROVED ends an episode at once.
 """
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from schemas.rules import Status
 Segments = Mapping[str, Mapping[str, float]]  # settings by segment
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 NOT_KNOWN = np.array(np.nan)  # the default of a column that a rule hears
+DISPROVED = -np.inf  # the score of a row by which there never was any trouble
 OPTIONAL = re.compile(r"\[([^\]]*)\]")
 WORDS = {"class": METER_SEGMENTS, "类别": ("居民", "商业", "工业", "农业"), "phase": PHASES}
 """By format, of what has a number."""

@@ -25,11 +25,15 @@ class Balances(Feature):
         )  # fmt: skip
 
     def fold(self, slots: Codes, columns: Columns) -> Columns:
-        """Adds balance, by the last that was told and what was topped up since, and daily_yuan, 0 while unknown."""
+        """Adds balance, by the last that was told and what was topped up since, and daily_yuan, 0 while unknown.
+
+        What is taken back of a top-up has a negative amount.
+        """
         c, at, amount = self.cells, columns["at"], columns["amount"]
         then, before, topped, daily = (c[name][slots] for name in ("then", "balance", "topped", "daily"))
         told = (columns["payment"] == Payment.BALANCE) & np.isfinite(amount) & (at > then)
-        more = (columns["payment"] == Payment.TOPUP) & (columns["succeeded"] == 1) & np.isfinite(amount) & (at >= then)
+        topped_up = (columns["payment"] == Payment.TOPUP) & ((columns["succeeded"] == 1) | (amount < 0))
+        more = (topped_up | (columns["payment"] == Payment.REVERSAL)) & np.isfinite(amount) & (at >= then)
         days = (at - then) / DAY
         used = (before + topped - amount) / np.maximum(days, APART)
         known = told & (used >= 0) & (days >= APART) & (days <= LONGEST)

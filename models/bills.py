@@ -1,7 +1,7 @@
 """Bills: how they were issued, what was paid on them, and what they should come to."""
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_right, insort
 from collections.abc import Collection, Iterator
 from itertools import accumulate, zip_longest
 from math import inf, isfinite, isnan, nan
@@ -26,7 +26,8 @@ UNTOLD = -1e15  # beyond what the wire lets through
 CREDIT = {"A": 1.0, "D": -1.0}
 CUTOFF, NOTICE_HOME, NOTICE_OTHER = 30, 7, 3  # days overdue after which supply may be cut off, and of notice before it
 REBATED = 1_688_140_800  # 2023-07-01 in China, when the first month with a rebate on demand was billed
-KEPT = 15 * DAY  # of a bill that is paid, for what may be paid once more
+KEPT = 30 * DAY  # of a bill that is paid, for what may be paid once more or taken back
+LEAST_OPEN = 0.005  # yuan, below which nothing is open
 
 
 class Issue(NamedTuple):
@@ -41,19 +42,33 @@ class Issue(NamedTuple):
     used: tuple[float, ...]  # as Used
 
 
+class Paid(NamedTuple):
+    """A payment on a bill; a negative one takes back what was paid."""
+
+    at: int
+    amount: float  # yuan
+    reference: str = ""  # its number, "" where it has none
+
+
 class Bill(msgspec.Struct):
-    """What was told of a bill: how it was issued, perhaps again, and what was paid on it."""
+    """What was told of a bill: how it was issued, perhaps again, what was paid on it, and what was taken back."""
 
     customer: str = ""
     issues: list[Issue] = []  # in order of time
-    paid: list[tuple[int, float]] = []  # when and yuan
+    paid: list[Paid] = []  # the same
+    returned: list[tuple[int, str]] = []  # when a payment was told to have failed, and its number
 
     def visits(self) -> list[Visit]:
-        """From the due date until the amount was paid; none before it was issued, and no marks without a due date."""
+        """When it was open, from the due date on; none before it was issued, and no marks without a due date."""
         if not self.issues:
             return []
         last = self.issues[-1]
-        return [Visit(last.due, DAY if last.due else 0, settled(self.paid, self.owed, last.at))]
+        spells = unpaid_spells(self.entries(), self.owed, last.at, last.due)
+        return [Visit(start, DAY if last.due else 0, done) for start, done in spells]
+
+    def entries(self) -> list[tuple[int, float]]:
+        """What was paid and taken back, in order of time."""
+        return [*entries_of(self.paid, self.returned)]
 
     @property
     def owed(self) -> float:
@@ -62,13 +77,14 @@ class Bill(msgspec.Struct):
 
     def unpaid(self, at: int) -> float:
         """Yuan that are open at a time."""
-        return self.owed - sum(amount for when, amount in self.paid if when <= at)
+        return self.owed - sum(amount for when, amount in self.entries() if when <= at)
 
     def overpaid(self) -> Iterator[tuple[int, float]]:
         """Yuan paid above the issue in force, by time of every issue and payment; NaN where no amount is owed yet."""
+        entries = self.entries()
         issued = [issue.at for issue in self.issues]
-        paid = [at for at, _ in self.paid]
-        sums = [0.0, *accumulate(amount for _, amount in self.paid)]
+        paid = [at for at, _ in entries]
+        sums = [0.0, *accumulate(amount for _, amount in entries)]
 
         for at in sorted({*issued, *paid}):
             known = bisect_right(issued, at)
@@ -92,20 +108,18 @@ class Bills(Deadlines):
         """Note bills and what was paid on them; `sealed` is by row the time before which a paid bill cannot change."""
         told = Told(set(), [], [])
         for n in range(len(batch)):
-            kind, name, at = int(batch.payment[n]), batch.bills[batch.bill[n]], int(batch.at[n])
-            issued = kind == Payment.BILL
-            if not name or not (issued or (kind == Payment.PAYMENT and batch.succeeded[n])):
+            name, at = batch.bills[batch.bill[n]], int(batch.at[n])
+            news = news_of(batch, n)
+            if not name or news is None:
                 continue
             slot = self.open(batch.areas[batch.area[n]], f"{batch.names[batch.subject[n]]}/{name}", at, sealed[n])
             if slot < 0:
                 told.late.append(n)
                 continue
             bill = self.items.setdefault(slot, Bill(customer=batch.names[batch.subject[n]]))
-            news = issue_of(batch, n) if issued else (at, float(np.nan_to_num(batch.amount[n])))
-            known: list[Any] = bill.issues if issued else bill.paid
-            if new := news not in known:
-                known.append(news)
-                known.sort()
+            known: list[Any] = getattr(bill, news.of)
+            if new := news.told not in known:
+                insort(known, news.told)
             self.note(told, n, slot, areas[n], at, new=new)
         return told
 
@@ -130,7 +144,7 @@ class Bills(Deadlines):
     def since(self, slot: int, at: int) -> int:
         """From the first that was told of it."""
         bill = self.items[slot]
-        return min(when for when, *_ in (*bill.issues, *bill.paid))
+        return min(when for when, *_ in (*bill.issues, *bill.paid, *bill.returned))
 
     def arrears(self, slot: int, at: int, days: float) -> tuple[float, ...]:
         """What is told of a bill that is late by some days, from penalty to notice_days."""
@@ -191,17 +205,69 @@ def issue_of(batch: Payments, row: int) -> Issue:
     return Issue(int(batch.at[row]), int(batch.due[row]), amount, int(batch.read_at[row]), read, frozen, tuple(used))
 
 
-def settled(paid: list[tuple[int, float]], amount: float, issued: int) -> int:
-    """When what was paid reached the amount, or never; at once where nothing is to pay.
+class News(NamedTuple):
+    """What a row tells of a bill, and to which list of it that belongs."""
 
-    >>> settled([(20, 60.0), (10, 50.0)], 100.0, 5), settled([], 0.0, 5)
-    (20, 5)
+    of: str
+    told: Any
+
+
+def news_of(batch: Payments, row: int) -> News | None:
+    """What a row tells of a bill: an issue, a payment, or that one is taken back; None where it tells nothing."""
+    kind, at = int(batch.payment[row]), int(batch.at[row])
+    reference, amount = batch.references[batch.reference[row]], float(np.nan_to_num(batch.amount[row]))
+    if kind == Payment.BILL:
+        return News("issues", issue_of(batch, row))
+    if kind == Payment.PAYMENT and batch.succeeded[row]:
+        return News("paid", Paid(at, amount, reference))
+    if kind == Payment.REVERSAL and not reference:
+        return News("paid", Paid(at, -abs(amount)))
+    if kind in (Payment.PAYMENT, Payment.REVERSAL) and reference:
+        return News("returned", (at, reference))
+    return None
+
+
+def entries_of(paid: list[Paid], returned: list[tuple[int, str]]) -> Iterator[tuple[int, float]]:
+    """What was paid and taken back: a number that fails takes back all that was paid under it before.
+
+    One that fails in the same second was tried again, and went through.
+
+    >>> list(entries_of([Paid(10, 100.0, "R1"), Paid(30, 100.0, "R1")], [(5, "R1"), (20, "R1"), (25, "R1")]))
+    [(10, 100.0), (20, -100.0), (30, 100.0)]
     """
-    if amount < 0.005:
-        return issued
-    total = 0.0
-    for at, part in sorted(paid):
+    standing: dict[str, float] = {}
+    failures = [(at, 0, 0.0, reference) for at, reference in returned]
+    payments = [(payment.at, 1, payment.amount, payment.reference) for payment in paid]
+    for at, went, amount, reference in sorted(failures + payments):
+        if went:
+            standing[reference] = standing.get(reference, 0.0) + amount
+            yield at, amount
+        elif taken_back := standing.pop(reference, 0.0):
+            yield at, -taken_back
+
+
+def unpaid_spells(entries: list[tuple[int, float]], amount: float, issued: int, due: int) -> Iterator[tuple[int, int]]:
+    """From when until when a bill was open: since it is due, and again since a payment was taken back.
+
+    >>> list(unpaid_spells([(10, 50.0), (20, 60.0)], 100.0, 5, 15)) == [(15, 20)]
+    True
+    >>> list(unpaid_spells([(20, 100.0), (30, -100.0)], 100.0, 5, 15)) == [(15, 20), (30, NEVER)]
+    True
+    >>> list(unpaid_spells([], 0.0, 5, 15))
+    [(15, 5)]
+    """
+    if amount < LEAST_OPEN:
+        yield due, issued
+        return
+
+    total, start, is_open = 0.0, due, True
+    for at, part in entries:
         total += part
-        if total >= amount - 0.005:
-            return at
-    return NEVER
+        covered = total >= amount - LEAST_OPEN
+        if is_open and covered:
+            yield start, at
+        elif not is_open and not covered:
+            start = max(due, at)
+        is_open = not covered
+    if is_open:
+        yield start, NEVER

@@ -34,13 +34,18 @@ class Transfer(msgspec.Struct):
 
     paid: list[Entry] = []
     settled: list[Entry] = []
+    failed: list[int] = []  # when it was told to have failed
 
     def visits(self) -> list[Visit]:
-        """From the first side until both are told; none before that."""
-        if not (self.paid and self.settled):
-            return []
-        start, done = sorted((self.paid[0].at, self.settled[0].at))
-        return [Visit(start, HOUR, done)]
+        """From the first side until both are told, or what was paid is taken back; none before that."""
+        both = max(side[0].at if side else NEVER for side in (self.paid, self.settled))
+        done = min(both, self.returned)
+        return [Visit(self.entries()[0].at, HOUR, done)] if done < NEVER else []
+
+    @property
+    def returned(self) -> int:
+        """When what was paid was taken back, or never."""
+        return min((at for at in self.failed if self.paid and at > self.paid[0].at), default=NEVER)
 
     def entries(self) -> list[Entry]:
         """Both sides, in order of time."""
@@ -51,7 +56,8 @@ class Transfer(msgspec.Struct):
         sides = [[entry.amount for entry in side if entry.at <= at] for side in (self.paid, self.settled)]
         paid, settled = (nan if UNTOLD in side or not side else sum(side) for side in sides)
         due, come = (sum(side or other[:1]) for side, other in (sides, sides[::-1]))
-        return nan if UNTOLD in sides[0] + sides[1] else round(come - due, 2), paid, settled
+        unsure = UNTOLD in sides[0] + sides[1] or self.returned <= at
+        return nan if unsure else round(come - due, 2), paid, settled
 
 
 class Ledger(Deadlines):
@@ -73,7 +79,8 @@ class Ledger(Deadlines):
         for n in range(len(batch)):
             kind, reference, at = int(batch.payment[n]), batch.references[batch.reference[n]], int(batch.at[n])
             line = kind == Payment.SETTLEMENT
-            if not reference or not (line or (kind in (Payment.PAYMENT, Payment.TOPUP) and batch.succeeded[n])):
+            failed = kind == Payment.REVERSAL or not batch.succeeded[n]
+            if not reference or kind not in (Payment.PAYMENT, Payment.TOPUP, Payment.SETTLEMENT, Payment.REVERSAL):
                 continue
             area = batch.areas[batch.area[n]]
             slot = self.open(area, f"{batch.names[batch.subject[n]]}/{reference}", at, sealed[n])
@@ -81,6 +88,11 @@ class Ledger(Deadlines):
                 told.late.append(n)
                 continue
             transfer = self.items.setdefault(slot, Transfer())
+            if failed and not line:
+                if new := at not in transfer.failed:
+                    insort(transfer.failed, at)
+                self.note(told, n, slot, areas[n], at, new=new)
+                continue
             amount = float(batch.amount[n])
             entry = Entry(at, amount if isfinite(amount) else UNTOLD, batch.bills[batch.bill[n]],
                           batch.channels[batch.channel[n]])  # fmt: skip
@@ -118,6 +130,8 @@ class Ledger(Deadlines):
         """
         transfer, area = self.items[slot], self.index.pairs[slot][0]
         entries = transfer.entries()
+        if not entries:
+            return
         first = entries[0]
         awaited = self.awaited(area, first, line=first not in transfer.paid)
         visits = transfer.visits() or [Visit(first.at, HOUR, NEVER)]
@@ -129,7 +143,9 @@ class Ledger(Deadlines):
     def since(self, slot: int, at: int) -> int:
         """From its first side on; a line's payment may have come before it."""
         transfer = self.items[slot]
-        first = transfer.entries()[0]
+        if not (entries := transfer.entries()):
+            return at
+        first = entries[0]
         return first.at if first in transfer.paid else first.at - LAG
 
     def schema(self) -> Schema:
@@ -146,7 +162,7 @@ class Ledger(Deadlines):
         self.firsts, self.entered = {pair: list(firsts) for pair, firsts in state.get("firsts", ())}, {}
         for slot, transfer in self.items.items():
             area, entries = self.index.pairs[slot][0], transfer.entries()
-            if not entries or any((area, entry.channel) not in self.firsts for entry in entries):
+            if not (entries or transfer.failed) or any((area, entry.channel) not in self.firsts for entry in entries):
                 raise StateError("a transfer has no entry, or its channel is not known")
             for entry in entries:
                 self.entered.setdefault((area, entry.channel), []).append((entry.at, slot))

@@ -21,6 +21,7 @@ LUMP_INTERVALS = 4  # intervals missing before one that holds all their energy i
 LUMP_KWH = 0.5
 JUMP_KWH = 1.0  # beyond what the meter's rating could have carried since, a higher register waits for a second one
 DAY = 86_400
+RETURNS = 30 * DAY  # within which a register that is back on its path shows that it never left it
 REGISTERS = ("register", "export_register", "register_sharp", "register_peak", "register_flat", "register_valley")
 CURVES = ("kwh", "u", "i", "p", "q", "neutral", "frequency", "temperature", "thd", "u_angle", "demand", "terminal_p")
 SIGNED = frozenset({"i", "p", "q", "neutral", "terminal_p", "u_angle", "temperature"})
@@ -36,7 +37,7 @@ class Registers(NamedTuple):
     """What the registers say of the rows of a wave."""
 
     delta: Column  # kWh since the last good register, rollover unwrapped, NaN when unknown
-    drop: Column  # kWh a confirmed decrease took away, 0 without one, NaN while it may be transient
+    drop: Column  # kWh a confirmed decrease took away, NaN while it may be transient, -inf where it proved to be none
     stale: Mask  # the row repeats the reading before it
 
 
@@ -47,6 +48,8 @@ class Validation:
         self.cells = Cells(
             register=np.float64(np.nan), read=np.int64(0),  # the last good register and when it was read
             odd=np.float64(np.nan),  # a register out of line that a second one has not confirmed yet
+            before=np.float64(np.nan), before_read=np.int64(0),  # the good one before a fall or leap that was confirmed
+            dip=np.float64(0),  # by how much that fell; 0 where it leapt
             clock=np.float64(np.nan),  # the meter's own time at its last reading
             version=np.float64(-1),  # since when its master data are in force
         )  # fmt: skip
@@ -148,15 +151,18 @@ class Validation:
         taken: tuple[Any, ...] = (r.at, r.register, clock, r.kwh, *known, rated_kw)
         turns = list(waves(slots))
         if len(turns) == 1:
-            delta, drop, stale, lump = self.turn(slots, *taken)
+            delta, drop, stale, lump, zero = self.turn(slots, *taken)
         else:
-            delta, drop, stale, lump = np.empty(rows), np.empty(rows), np.empty(rows, bool), np.empty(rows, bool)
+            delta, drop = np.empty(rows), np.empty(rows)
+            stale, lump, zero = np.empty(rows, bool), np.empty(rows, bool), np.empty(rows, bool)
             for turn in turns:
                 found = self.turn(slots[turn], *(column[turn] for column in taken))
-                delta[turn], drop[turn], stale[turn], lump[turn] = found
+                delta[turn], drop[turn], stale[turn], lump[turn], zero[turn] = found
         told: dict[str, Column] = {}
         if stale.any():
             told = {name: self.doubt(getattr(r, name), stale, "repeated_snapshot") for name in TOLD}
+        if zero.any():
+            told["register"] = self.doubt(told.get("register", r.register), zero, "register_zero")
         if lump.any():
             told["kwh"] = self.doubt(told.get("kwh", r.kwh), lump, "backfill_lump")
         return replaced(r, **told), Registers(delta, drop, stale)
@@ -164,36 +170,50 @@ class Validation:
     def turn(
         self, slots: Codes, at: Times, register: Column, clock: Column, kwh: Column, version: Column, span: Column,
         interval: Column, rated_kw: Column,
-    ) -> tuple[Column, Column, Mask, Mask]:  # fmt: skip
-        """Delta, drop, which rows repeat the one before and which are lumps, for one row per meter."""
+    ) -> tuple[Column, Column, Mask, Mask, Mask]:  # fmt: skip
+        """Delta, drop, which rows repeat the one before, are lumps, and fell to nothing, for one row per meter."""
         c = self.cells
         have = ~np.isnan(register)
         changed = c["version"][slots] != version
         last = np.where(changed, np.nan, c["register"][slots])
         odd = c["odd"][slots]
         stale = have & (register == last) & (clock <= c["clock"][slots])
-        have &= ~stale
-        seconds = np.where(np.isnan(last), np.nan, at - c["read"][slots])
+        rolled = (register < last) & (last > ROLLOVER_SHARE * span) & (register < (1 - ROLLOVER_SHARE) * span)
+        zero = have & (register == 0) & (last > 0) & ~rolled
+        have &= ~(stale | zero)
+        read = c["read"][slots]
+        seconds = np.where(np.isnan(last), np.nan, at - read)
         delta = register - last
-        rolled = (delta < 0) & (last > ROLLOVER_SHARE * span) & (register < (1 - ROLLOVER_SHARE) * span)
         delta = np.where(rolled, delta + span, delta)
         most = rated_kw * seconds / 3600 + JUMP_KWH
         most = np.where(np.isnan(most), np.inf, most)
         fell, leapt = have & (delta < 0), have & (delta > most)
+        before = np.where(changed, np.nan, c["before"][slots])
+        since = at - c["before_read"][slots]
+        dip = c["dip"][slots]
+        at_once = (dip >= JUMP_KWH) & (before - last >= dip / 2)  # what runs on comes there step by step
+        back = have & (fell | leapt | at_once) & (register >= before) & (since <= RETURNS)
+        back &= ~(register - before > rated_kw * since / 3600 + JUMP_KWH)
+        fell, leapt = fell & ~back, leapt & ~back
         confirmed = fell & (odd < last) & (register >= odd)
         settled = leapt & (odd > last) & (register >= odd) & (register - odd <= most)
         for reason, found in (("transient_low", odd < last), ("transient_high", odd > last)):
             if count := int(np.count_nonzero(have & ~fell & ~leapt & found)):
                 self.doubts[reason] += count
         drop = np.where(confirmed, last - odd, np.where(fell, np.nan, np.where(have, 0.0, np.nan)))
+        drop = np.where(back & (dip > 0), -np.inf, drop)
         good = have & ((~fell & ~leapt) | confirmed | settled)
-        lump = (seconds > LUMP_INTERVALS * interval) & (kwh >= 0.95 * delta) & (kwh > LUMP_KWH) & good
+        lump = (seconds > LUMP_INTERVALS * interval) & (kwh >= 0.95 * delta) & (kwh > LUMP_KWH) & good & ~back
         c["register"][slots] = np.where(good, register, last)
-        c["read"][slots] = np.where(good, at, c["read"][slots])
+        c["read"][slots] = np.where(good, at, read)
         c["odd"][slots] = np.where(have, np.where(good, np.nan, register), odd)
+        jumped = confirmed | settled
+        c["before"][slots] = np.where(jumped, last, np.where(back, np.nan, before))
+        c["before_read"][slots] = np.where(jumped, read, c["before_read"][slots])
+        c["dip"][slots] = np.where(jumped, np.where(confirmed, last - odd, 0.0), dip)
         c["clock"][slots] = np.where(np.isnan(clock), c["clock"][slots], clock)
         c["version"][slots] = version
-        return np.where(good & ~confirmed & ~settled, delta, np.nan), drop, stale, lump
+        return np.where(good & ~jumped & ~back, delta, np.nan), drop, stale, lump, zero
 
 
 def doubtful(column: Column, bound: Column | None, *, signed: bool) -> bool:

@@ -56,6 +56,7 @@ class Payment(IntEnum):
     TOPUP = 2
     BALANCE = 3
     SETTLEMENT = 4
+    REVERSAL = 5  # takes back what was paid under its reference, or its amount
 
 
 class Event(IntEnum):

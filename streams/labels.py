@@ -20,7 +20,7 @@ REFUSED_BY_ENGINE = {  # by kind, the reasons beside those of the wire
 }
 IMPLAUSIBLE = (  # reasons for which a single value of a reading is taken for unknown
     "sentinel", "not_finite", "estimated", "negative", "beyond_bound", "repeated_snapshot", "backfill_lump",
-    "transient_low", "transient_high",
+    "transient_low", "transient_high", "register_zero",
 )  # fmt: skip
 RULEBOOK = "rulebook"  # the reason for which what was published on `rules` is refused
 LIMITS = ("repeat", "storm", "budget", "shadow")  # reasons for which any rule's alert is suppressed

@@ -407,7 +407,7 @@ def paid(g: np.random.Generator, area: Area, start: int, end: int) -> list[Row]:
 
 def settled(rows: list[Row], seed: int, end: int) -> list[Row]:
     """Numbers for payments, some of which come once more, and the lines that settle them, missing, twice or off."""
-    g = np.random.default_rng([seed, 3])
+    g, banks = np.random.default_rng([seed, 3]), np.random.default_rng([seed, 4])
     lines: list[Row] = []
     for n, row in enumerate(rows):
         if row.kind is Payments and row.columns["payment"] in (Payment.PAYMENT, Payment.TOPUP) and g.random() < 0.8:
@@ -420,7 +420,17 @@ def settled(rows: list[Row], seed: int, end: int) -> list[Row]:
             lines += [replace(row, at=at, columns=told) for at in times if at <= end]
             if row.columns["bill"] and g.random() < 0.5:
                 lines.append(replace(row, at=min(row.at + HOUR, end), columns=row.columns | dict(reference=f"T{n}")))
+            if row.columns["payment"] == Payment.PAYMENT and banks.random() < 0.3:
+                lines.append(returned(banks, row, end))
     return lines
+
+
+def returned(g: np.random.Generator, row: Row, end: int) -> Row:
+    """A row by which a payment is taken back, or by which it had failed before it went through."""
+    at = min(row.at + int(g.integers(-HOUR, 3 * DAY)), end)
+    ways = (dict(succeeded=0), dict(payment=Payment.REVERSAL), dict(amount=-row.columns["amount"], reference=f"B{at}"),
+            dict(payment=Payment.REVERSAL, reference=""))  # fmt: skip
+    return replace(row, at=at, columns=row.columns | ways[int(g.integers(len(ways)))])
 
 
 def issues(g: np.random.Generator, issued: int, end: int) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -95,7 +95,7 @@ class PaymentRecord(Struct, gc=False, omit_defaults=True, forbid_unknown_fields=
 
     subject: Annotated[Id, told("Customer")]
     at: Instant
-    payment: Literal["bill", "payment", "topup", "balance", "settlement"]
+    payment: Literal["bill", "payment", "topup", "balance", "settlement", "reversal"]
     area: AreaId = ""
     amount: Annotated[Number | None, told("Amount", "CNY")] = None
     bill: Annotated[Id, told("The bill it is or settles, where it names one")] = ""

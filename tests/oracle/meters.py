@@ -76,15 +76,16 @@ class Notebook:
     """What a meter's registers and clock have said so far."""
 
     def __init__(self) -> None:
-        self.register = self.odd = self.clock = NAN
-        self.read = self.then = 0
+        self.register = self.odd = self.clock = self.before = NAN
+        self.read = self.then = self.before_read = 0
+        self.dip = 0.0
         self.still = 0.0
         self.record: Meter | None = None
 
     def take(self, f: Facts, m: Meter | None) -> None:
         """Adds delta, drop and still to a reading, and takes away what it cannot have measured."""
         if m is not self.record:
-            self.register = self.odd = NAN
+            self.register = self.odd = self.before = NAN
         self.record = m
         register, clock = f["register"], f["at"] + f["clock_offset"]
         if register == self.register and clock <= self.clock:  # a repeated snapshot
@@ -92,12 +93,24 @@ class Notebook:
             f |= dict.fromkeys(("kwh", "kva", "neutral", "terminal_p", "frequency", "temperature"), NAN)
             register = NAN
         self.clock = self.clock if math.isnan(clock) else clock
+        past_the_top = m and register < self.register and self.register > 0.9 * 10**m.register_digits > 9 * register
+        if register == 0 < self.register and not past_the_top:
+            register = f["register"] = NAN
         delta, drop = register - self.register, 0.0 if not math.isnan(register) else NAN
-        if m and delta < 0 and self.register > 0.9 * 10**m.register_digits > 9 * register:
+        if m and past_the_top:
             delta += 10**m.register_digits
         seconds = f["at"] - self.read
         most = 2 * m.un_v * m.imax_a * (1 if m.wiring == "1P2W" else 3) / 1000 * seconds / HOUR + 1 if m else math.inf
         fell, leapt = delta < 0, delta > most
+        away = f["at"] - self.before_read
+        could = 2 * m.un_v * m.imax_a * (1 if m.wiring == "1P2W" else 3) / 1000 * away / HOUR + 1 if m else math.inf
+        at_once = self.dip >= 1 and self.before - self.register >= self.dip / 2
+        moved = fell or leapt or at_once
+        if moved and 0 <= register - self.before <= could and away <= 30 * 24 * HOUR:  # it never was away
+            drop, delta = -math.inf if self.dip else 0.0, NAN
+            self.register, self.read, self.odd, self.before = register, f["at"], NAN, NAN
+            fell = leapt = False
+            register = NAN
         again = self.odd <= register <= (self.odd + most if leapt else math.inf)
         if (fell and not (self.odd < self.register and again)) or (leapt and not (self.odd > self.register and again)):
             self.odd, delta, drop = register, NAN, NAN if fell else 0.0  # perhaps transient: wait for a second one
@@ -105,7 +118,8 @@ class Notebook:
             if m and seconds > 4 * m.interval_s and f["kwh"] > 0.5 and f["kwh"] >= 0.95 * delta:
                 f["kwh"] = NAN  # a backfill lump
             drop = self.register - self.odd if fell else drop
-            delta = NAN if fell or leapt else delta
+            if fell or leapt:
+                delta, self.before, self.before_read, self.dip = NAN, self.register, self.read, drop if fell else 0.0
             self.register, self.read, self.odd = register, f["at"], NAN
         power = total(f["p"])
         still = NAN

@@ -110,27 +110,51 @@ def bills_told(area: str, master: Area | None, zone: str, rows: list[Row], clock
 
 def overdue(bill: Row, mine: list[Row], clock: int) -> list[Facts]:
     """What is unpaid of a bill, one, seven, fifteen and thirty days after it was due."""
-    paid = sorted((r.at, r.columns["amount"]) for r in mine
-                  if r.columns["payment"] == Payment.PAYMENT and r.columns["succeeded"])  # fmt: skip
-    settled = next((at for n, (at, _) in enumerate(paid, 1)
-                    if sum(a for _, a in paid[:n]) >= bill.columns["amount"]), math.inf)  # fmt: skip
+    paid = kept(mine)
     facts: list[Facts] = []
-    for days in (1, 7, 15, 30):
-        at = bill.columns["due"] + days * DAY
-        if at < (clock + 1 if settled == math.inf else settled):
-            unpaid = bill.columns["amount"] - sum(a for when, a in paid if when <= at)
-            facts.append({"at": at, "days": days, "unpaid": unpaid})
-    if settled < math.inf:
-        facts.append({"at": settled, "days": 0, "unpaid": 0})
+    since, is_open = bill.columns["due"], True
+    for n, at in enumerate([*(at for at, _ in paid), clock + 1], 1):
+        covered = sum(a for _, a in paid[:n]) >= bill.columns["amount"] and n <= len(paid)
+        if is_open and (covered or n > len(paid)):
+            for days in (1, 7, 15, 30):
+                late = since + days * DAY
+                unpaid = bill.columns["amount"] - sum(a for when, a in paid if when <= late)
+                facts += [{"at": late, "days": days, "unpaid": unpaid}] * (late < at)
+            facts += [{"at": at, "days": 0, "unpaid": 0}] * covered
+        elif not is_open and not covered:
+            since = max(bill.columns["due"], at)
+        is_open = not covered
     return sorted(facts, key=itemgetter("at"))
+
+
+def kept(mine: list[Row]) -> list[tuple[int, float]]:
+    """What was paid on a bill and what of it was taken back, in order of time."""
+    told: list[tuple[int, float]] = []
+    payments = [r for r in mine if r.columns["payment"] in (Payment.PAYMENT, Payment.REVERSAL)]
+    for row in sorted(payments, key=lambda r: (r.at, went(r))):
+        amount, number = row.columns["amount"], row.columns.get("reference")
+        if went(row):
+            told.append((row.at, amount))
+        elif number:
+            under = [r for r in payments if r.columns.get("reference") == number]
+            failed = [r.at for r in under if not went(r) and r.at < row.at]
+            back = sum(r.columns["amount"] for r in under if went(r) and max(failed, default=0) <= r.at < row.at)
+            told += [(row.at, -back)] * bool(back)
+        elif row.columns["payment"] == Payment.REVERSAL:
+            told.append((row.at, -abs(amount)))
+    return told
+
+
+def went(row: Row) -> bool:
+    """Whether something was paid by it."""
+    return bool(row.columns["payment"] == Payment.PAYMENT and row.columns["succeeded"])
 
 
 def overpaid(issues: list[Row], mine: list[Row]) -> Iterator[Facts]:
     """By how much what was paid is above the bill as it stood, at every row since it was issued."""
     for at in sorted({r.at for r in mine}):
         amounts = [r.columns["amount"] for r in issues if r.at <= at]
-        paid = [r.columns["amount"] for r in mine
-                if r.at <= at and r.columns["payment"] == Payment.PAYMENT and r.columns["succeeded"]]  # fmt: skip
+        paid = [amount for when, amount in kept(mine) if when <= at]
         if amounts:
             yield {"at": at, "overpaid": sum(paid) - amounts[-1]}
 
@@ -145,7 +169,9 @@ def transfers_told(area: str, rows: list[Row], clock: int) -> Endings:
         both = [r for r in mine if (r.subject, r.columns["reference"]) == (customer, number)]
         facts: list[Facts] = []
         first, others = both[0], [r for r in both if is_line(r) != is_line(both[0])]
-        until = others[0].at if others else clock + 1
+        begun = min((r.at for r in both if not is_line(r)), default=math.inf)
+        back = min((r.at for r in rows if took_back(r, customer, number) and r.at > begun), default=math.inf)
+        until = min(others[0].at if others else clock + 1, back)
         channel = [r for r in mine if r.columns["channel"] == first.columns["channel"]]
         for hours in (12, 24, 36, 48, 72, 120, 168):
             at = first.at + hours * HOUR
@@ -153,13 +179,20 @@ def transfers_told(area: str, rows: list[Row], clock: int) -> Endings:
             expected = any(r.at < before for r in channel if is_line(r) != is_line(first))
             if at < until and expected:
                 facts.append({"at": at, "hours": hours, "off": NAN})
-        facts += [{"at": until, "hours": 0, "off": NAN}] * bool(others)
+        facts += [{"at": until, "hours": 0, "off": NAN}] * (bool(others) or back <= clock)
         for at in dict.fromkeys(r.at for r in both):
             lines = [r.columns["amount"] for r in both if r.at <= at and is_line(r)]
             paid = [r.columns["amount"] for r in both if r.at <= at and not is_line(r)]
-            facts.append({"at": at, "hours": NAN, "off": sum(lines or paid[:1]) - sum(paid or lines[:1])})
+            off = NAN if at >= back else sum(lines or paid[:1]) - sum(paid or lines[:1])
+            facts.append({"at": at, "hours": NAN, "off": off})
         judge(TRANSFERS, area, f"{customer}/{number}", sorted(facts, key=itemgetter("at")), told)
     return told
+
+
+def took_back(row: Row, customer: str, number: str) -> bool:
+    """Whether a customer's number is told to have failed."""
+    failed = row.columns["payment"] == Payment.REVERSAL or not row.columns["succeeded"]
+    return failed and not is_line(row) and (row.subject, row.columns.get("reference")) == (customer, number)
 
 
 def is_line(row: Row) -> bool:

@@ -69,7 +69,7 @@ class Watch:
                      if score >= line and at - self.runs[n] >= hold), default=0)  # fmt: skip
         if self.severity and score < rule.clear:
             self.calm = at if self.calm is None else min(self.calm, at)
-            if at - self.calm >= rule.release:
+            if at - self.calm >= rule.release or score == -math.inf:
                 self.endings[self.since] = self.endings[self.since]._replace(state="cleared", at=at)
                 self.severity, self.calm, self.runs = 0, None, {}
         else:
