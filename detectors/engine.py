@@ -340,7 +340,8 @@ class Engine:
             if refused.any():
                 self.reject(r, refused, reason)
         in_order, before, strayed = self.validation.sequence(slots, r.at, kept, now)
-        heard = heard_of(r, future, strayed & ~own & in_order, in_order, now)
+        behind = self.validation.behind(slots, r, late & (r.at < before))
+        heard = heard_of(r, future | behind, strayed & ~own & in_order, in_order, now)
         master = self.registry.meters.at(self.registry.meters.rows(slots, r.at - 1))
         alerts: list[Alert] = []
         again = np.zeros(len(r), bool)
@@ -801,14 +802,14 @@ def in_shadow(rules: Iterable[Rule]) -> frozenset[str]:
     return frozenset(rule.name for rule in rules if rule.status == SHADOW)
 
 
-def heard_of(r: Readings, future: Mask, strayed: Mask, in_order: Mask, now: Times) -> Heard:
-    """What readings tell of their meters' clocks; one that keeps a day ahead of its area has strayed."""
-    told = future | strayed | (in_order & np.isfinite(r.clock_offset))
+def heard_of(r: Readings, off: Mask, strayed: Mask, in_order: Mask, now: Times) -> Heard:
+    """What readings tell of their meters' clocks: by their receipt where they are off, else by their area's clock."""
+    told = off | strayed | (in_order & np.isfinite(r.clock_offset))
     if not told.any():
         return Heard(told, r.at, r.at, r.clock_offset)
-    offset = np.where(future, r.at - r.received, np.where(strayed, r.at - now, r.clock_offset.astype(np.float64)))
-    key = np.where(future, r.received, r.at)
-    return Heard(told, key, np.where(strayed & ~future, now, key), offset)
+    offset = np.where(off, r.at - r.received, np.where(strayed, r.at - now, r.clock_offset.astype(np.float64)))
+    key = np.where(off, r.received, r.at)
+    return Heard(told, key, np.where(strayed & ~off, now, key), offset)
 
 
 def attempt_of(batch: Payments, row: int) -> Attempt:

@@ -21,6 +21,7 @@ LUMP_INTERVALS = 4  # intervals missing before one that holds all their energy i
 LUMP_KWH = 0.5
 JUMP_KWH = 1.0  # beyond what the meter's rating could have carried since, a higher register waits for a second one
 DAY = 86_400
+STEADY = 300  # seconds by which two delays may differ and still be the same clock's; default of this project
 RETURNS = 30 * DAY  # within which a register that is back on its path shows that it never left it
 REGISTERS = ("register", "export_register", "register_sharp", "register_peak", "register_flat", "register_valley")
 CURVES = ("kwh", "u", "i", "p", "q", "neutral", "frequency", "temperature", "thd", "u_angle", "demand", "terminal_p")
@@ -56,6 +57,7 @@ class Validation:
         self.order = Cells(
             last=np.int64(0),  # event time of the last reading in order
             clock_then=np.int64(0),  # its area's clock at its last reading
+            lag=np.int64(0), lag_received=np.int64(0),  # by how much its last late reading was behind its receipt
         )
         self.doubts: Counter[str] = Counter()
 
@@ -136,6 +138,22 @@ class Validation:
             forward[rows] = go
             last[here[go]] = at[rows][go]
         return forward, before, strayed
+
+    def behind(self, slots: Codes, r: Readings, late: Mask) -> Mask:
+        """Which late rows tell that their meter's clock is behind: as far as the one before, though received later.
+
+        What was held back and sent on comes at once, or ever less late; so it tells nothing.
+        """
+        told = np.zeros(len(r), bool)
+        rows = np.flatnonzero(late & (r.received > 0) & (r.received - r.at > DAY))
+        for part in waves(slots[rows]):
+            here, where = rows[part], slots[rows[part]]
+            lag, received = r.received[here] - r.at[here], r.received[here]
+            before = self.order["lag_received"][where]
+            steady = np.abs(lag - self.order["lag"][where]) <= STEADY
+            told[here] = steady & (before > 0) & (received > before)
+            self.order["lag"][where], self.order["lag_received"][where] = lag, received
+        return told
 
     def fold(
         self, slots: Codes, r: Readings, master: dict[str, Column]

@@ -1,4 +1,4 @@
-"""A history: its areas, and its batches in event-time order."""
+"""A history: its areas, and its batches in the order in which they arrived."""
 from __future__ import annotations
 
 from collections import Counter
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.columns import Batch, Codes, DeviceEvents, Payments, Readings, Stages
+from schemas.columns import Batch, Codes, DeviceEvents, Payments, Readings, Stages, Times
 from schemas.master import Area
 
 ROWS = 20_000  # that a batch has, about: rows of one time stay together
@@ -106,23 +106,46 @@ class Names:
         return self._names
 
 
-def edges(at: NDArray[np.int64], rows: int = ROWS) -> list[int]:
+def edges(times: NDArray[np.int64], rows: int = ROWS) -> list[int]:
     """Where to cut ordered times so that a piece has about so many rows and no time is split.
 
     >>> edges(np.array([1, 1, 1, 2, 3]), rows=2)
     [0, 3, 5]
     """
     cuts, here = [0], 0
-    while here < len(at):
-        last = at[min(here + rows, len(at)) - 1]
-        here = int(np.searchsorted(at, last, "right"))
+    while here < len(times):
+        last = times[min(here + rows, len(times)) - 1]
+        here = int(np.searchsorted(times, last, "right"))
         cuts.append(here)
     return cuts
 
 
+def arrivals(batch: Batch) -> Times:
+    """When each row arrived: readings by their receipt, where it is told; all else at its own time."""
+    if not isinstance(batch, Readings) or not batch.received.any():
+        return batch.at
+    return np.where(batch.received > 0, batch.received, batch.at)
+
+
+def arranged(batch: Batch) -> Batch:
+    """A batch in order of arrival; what arrived together, in order of time."""
+    return batch.rows(np.lexsort((batch.at, arrivals(batch))))
+
+
+def in_order(batch: Batch) -> Batch:
+    """A batch, arranged if it is not."""
+    return batch if (np.diff(arrivals(batch)) >= 0).all() else arranged(batch)
+
+
+def turns(batch: Batch) -> NDArray[np.int64]:
+    """Which turn each row of an arranged batch has: rows of one arrival and one time have the same."""
+    arrived = arrivals(batch)
+    return np.cumsum((np.diff(arrived, prepend=0) != 0) | (np.diff(batch.at, prepend=0) != 0))
+
+
 def pieces(batch: Batch, rows: int = ROWS) -> Iterator[Batch]:
-    """An ordered batch, cut at its edges."""
-    return (batch.rows(slice(a, b)) for a, b in pairwise(edges(batch.at, rows)))
+    """An arranged batch, cut at its edges."""
+    return (batch.rows(slice(a, b)) for a, b in pairwise(edges(turns(batch), rows)))
 
 
 def ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
@@ -135,7 +158,7 @@ def ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
 
 
 def merge(parts: Sequence[Iterator[Batch]]) -> Iterator[Batch]:
-    """Parts, each ordered and without split times, as one history in event-time order.
+    """Parts, each without split times, as one history in order of arrival, as far as the parts are.
 
     Where kinds are mixed a batch covers an hour at most, and events, payments and stages come before the readings
     of the same hour.
@@ -143,17 +166,18 @@ def merge(parts: Sequence[Iterator[Batch]]) -> Iterator[Batch]:
     if len(parts) == 1:
         yield from parts[0]
         return
-    heads: list[Batch | None] = [next(part, None) for part in parts]
+    ordered = [map(in_order, part) for part in parts]
+    heads: list[Batch | None] = [next(part, None) for part in ordered]
     common = Common()
     while live := [head for head in heads if head is not None]:
-        horizon = min(int(head.at[-1]) for head in live)
+        horizon = min(int(arrivals(head)[-1]) for head in live)
         if len({head.kind for head in live}) > 1:
-            horizon = min(horizon, (min(int(head.at[0]) for head in live) // SPAN + 1) * SPAN - 1)
+            horizon = min(horizon, (min(int(arrivals(head)[0]) for head in live) // SPAN + 1) * SPAN - 1)
         ready: dict[type[Batch], list[tuple[int, Batch]]] = {}
         for k, head in enumerate(heads):
-            if head is not None and (cut := int(np.searchsorted(head.at, horizon, "right"))):
+            if head is not None and (cut := int(np.searchsorted(arrivals(head), horizon, "right"))):
                 ready.setdefault(type(head), []).append((k, head.rows(slice(0, cut))))
-                heads[k] = head.rows(slice(cut, None)) if cut < len(head) else next(parts[k], None)
+                heads[k] = head.rows(slice(cut, None)) if cut < len(head) else next(ordered[k], None)
         for kind in KINDS:
             if kind in ready:
                 yield common.join(kind, ready[kind])
@@ -179,7 +203,7 @@ class Common:
             if column.name not in columns:
                 columns[column.name] = np.concatenate([getattr(b, column.name) for _, b in batches], axis=-1)
         joined = kind(**columns)
-        return joined if len(batches) == 1 else joined.rows(np.argsort(joined.at, kind="stable"))
+        return joined if len(batches) == 1 else arranged(joined)
 
     def _numbers(self, seen: Names, place: tuple[int, type[Batch], str], names: tuple[str, ...]) -> Codes:
         last = self._last.get(place)

@@ -12,12 +12,13 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from replay import tables
-from replay.history import Names, Source, SourceError, Tally, ahead, merge, pieces
+from replay.history import Names, Source, SourceError, Tally, ahead, arranged, merge, pieces
 from replay.inferred import sure_steps
 from schemas.columns import COLUMN_TYPES, PHASE_COLUMNS, Batch, DeviceEvents, Mask, Payments, Readings, Stages
 from schemas.master import Area
@@ -25,6 +26,7 @@ from schemas.wire import RefusedError, check_texts
 from schemas.wire.records import WORDS
 
 ROWS = 32_768  # decoded at a time
+SORTED_ROWS = 5_000_000  # of a file, up to which it is read whole to be sorted
 LOOKED_AT = 100_000  # rows of a file that show how often its readings come
 DICTIONARY = 16 << 20  # bytes of names that are written once; beyond them a file holds a name with every row
 SUBJECTS: dict[type[Batch], tuple[str, str]] = {
@@ -175,33 +177,51 @@ def _read(path: Path, tally: Tally) -> Iterator[Batch]:
     wanted = tables.wanted(path, known)
     tables.note_unknown(path, known, tally)
     decoder = Decoder(kind)
-    if tables.suffix(path) in tables.PARQUET and _ordered(path):
-        yield from ahead(decoder.batch(sheet) for sheet in _stream(path, wanted, tally))
+    order = _order(path) if tables.suffix(path) in tables.PARQUET else ""
+    if order:
+        batches = (decoder.batch(sheet) for sheet in _stream(path, wanted, tally))
+        yield from ahead(batches if order == "arrival" else map(arranged, batches))
         return
     batch = decoder.batch(tables.read(path, wanted, tally))
-    yield from pieces(batch.rows(np.argsort(batch.at, kind="stable")))
+    yield from pieces(arranged(batch))
 
 
-def _ordered(path: Path) -> bool:
-    """Whether the rows of a Parquet file are in time order."""
-    kind = pq.read_schema(path).field("at").type
-    if not (pa.types.is_integer(kind) or pa.types.is_timestamp(kind)):
-        return False
-    last = None
+def _order(path: Path) -> str:
+    """In which order a Parquet file can be read as it stands: of arrival, or of time where sorting it is too much."""
+    schema = pq.read_schema(path)
+    times = [name for name in ("at", "received") if name in schema.names]
+    kinds = {schema.field(name).type for name in times}
+    if len(kinds) > 1 or not all(pa.types.is_integer(kind) or pa.types.is_timestamp(kind) for kind in kinds):
+        return ""
+    last: tuple[int, int] | None = None
+    by_time = by_arrival = True
     with pq.ParquetFile(path) as file:
-        for part in file.iter_batches(1 << 20, columns=["at"]):
-            at = part.column(0)
-            if at.null_count:
-                return False
-            values = at.cast(pa.int64()).to_numpy()
-            if (len(values) and last is not None and values[0] < last) or (np.diff(values) < 0).any():
-                return False
-            last = values[-1] if len(values) else last
-    return True
+        for part in file.iter_batches(1 << 20, columns=times):
+            at, arrived = np.asarray(part.column("at").fill_null(-1).cast(pa.int64())), _arrivals(part)
+            if part.column("at").null_count:
+                return ""
+            if last is not None:
+                at, arrived = np.r_[last[0], at], np.r_[last[1], arrived]
+            later = np.diff(arrived)
+            by_time &= bool((np.diff(at) >= 0).all())
+            by_arrival &= bool(((later > 0) | ((later == 0) & (np.diff(at) >= 0))).all())
+            last = (int(at[-1]), int(arrived[-1])) if len(at) else last
+        if by_arrival:
+            return "arrival"
+        return "time" if by_time and file.metadata.num_rows > SORTED_ROWS else ""
+
+
+def _arrivals(rows: pa.RecordBatch | pa.Table) -> NDArray[np.int64]:
+    """When each row of a Parquet file arrived, in the file's own unit: its receipt where it is told, else its time."""
+    at = rows.column("at").cast(pa.int64())
+    if "received" not in rows.schema.names:
+        return np.asarray(at)
+    received = rows.column("received").cast(pa.int64())
+    return np.asarray(pc.if_else(pc.greater(pc.fill_null(received, 0), 0), received, at))
 
 
 def _stream(path: Path, wanted: Sequence[str], tally: Tally) -> Iterator[tables.Sheet]:
-    """An ordered Parquet file in sheets of about ROWS rows that split no time, without columns that are empty."""
+    """A Parquet file as it stands in sheets of about ROWS rows that split no time, without columns that are empty."""
     words = [field.name for field in pq.read_schema(path) if pa.types.is_string(field.type)]
     with pq.ParquetFile(path, read_dictionary=words) as file:
         told = [name for name in wanted if name == "at" or not _empty(file.metadata, name)]
@@ -209,8 +229,8 @@ def _stream(path: Path, wanted: Sequence[str], tally: Tally) -> Iterator[tables.
         for part in file.iter_batches(ROWS, columns=told):
             table = pa.Table.from_batches([part])
             table = pa.concat_tables([held, table]) if len(held) else table
-            at = table["at"].cast(pa.int64()).to_numpy()
-            cut = int(np.searchsorted(at, at[-1]))
+            at = np.asarray(table["at"].cast(pa.int64()))
+            cut = int(np.flatnonzero(at != at[-1])[-1]) + 1 if (at != at[-1]).any() else 0
             if cut:
                 yield tables.Sheet(table.slice(0, cut), path.name, tally, start)
             start, held = start + cut, table.slice(cut)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
-from replay.history import Common, Source, edges
+from replay.history import Common, Source, arrivals, edges, turns
 from schemas.columns import Batch, DeviceEvents, Payments, Readings, Stages
 from schemas.wire import (
     Encoded,
@@ -77,7 +77,7 @@ def send(
             _publish(producer, topic, encoded(batch, shape))
             sent[topic] += len(batch)
             if progress:
-                progress(sent.total() - len(source.areas), int(batch.at[-1]))
+                progress(sent.total() - len(source.areas), int(arrivals(batch)[-1]))
     finally:
         producer.close(timeout=10)
     return sent
@@ -114,9 +114,10 @@ def paced(batches: Iterator[Batch], speed: float) -> Iterator[Batch]:
     """The rows of each time when it is their turn, so many seconds of history in a second."""
     began, first = time.monotonic(), None
     for batch in batches:
-        first = int(batch.at[0]) if first is None else first
-        for a, b in pairwise(edges(batch.at, rows=1)):
-            time.sleep(max(began + (int(batch.at[a]) - first) / speed - time.monotonic(), 0))
+        arrived = arrivals(batch)
+        first = int(arrived[0]) if first is None else first
+        for a, b in pairwise(edges(turns(batch), rows=1)):
+            time.sleep(max(began + (int(arrived[a]) - first) / speed - time.monotonic(), 0))
             yield batch.rows(slice(a, b))
 
 

@@ -40,7 +40,7 @@ def open_source(path: str | Path) -> Source:
 
 
 def open_sources(paths: Iterable[str | Path]) -> Source:
-    """One history of several files, folders and simulated towns, in event-time order. Raises SourceError.
+    """One history of several files, folders and simulated towns, in order of arrival. Raises SourceError.
 
     Areas told in JSON lines replace those that a layout infers.
     """

@@ -173,12 +173,14 @@ def run(
     store: Annotated[Path, typer.Option(help="Where alerts and progress are kept.")] = Path("meterwatch.db"),
     rules_file: RulesFile = None,
     top: Annotated[int, typer.Option(help="How many alerts are shown, the gravest first.", min=0)] = 10,
+    report: Annotated[Path | None, typer.Option(help="Where to write a page with the alerts and their curves.")] = None,
     json: Json = False,
 ) -> None:
     """Watches a history without a broker; a run that was interrupted goes on where it stopped."""
     from streams import local  # noqa: PLC0415 - the other commands start faster without the engine
 
-    local.run(sources, store, told(context), as_json=json, rulebook=rules.rulebook(rules_file), top=top)
+    local.run(sources, store, told(context), as_json=json, rulebook=rules.rulebook(rules_file), top=top,
+              report=report)  # fmt: skip
 
 
 @app.command()

@@ -23,8 +23,7 @@ from replay.town import Town
 from schemas.alert import Alert
 from schemas.columns import Readings
 from schemas.rules import Rulebook
-from streams.evidence import Evidence
-from streams.report import SEVERITY, Watched, page, waited
+from streams.report import SEVERITY, Simulated, Watched, page, pictured, waited
 
 SHOWN = 14  # alarms on the screen
 REDRAW = 0.12  # seconds
@@ -127,19 +126,15 @@ class Watch:
 
     def report(self, result: Score) -> Watched:
         """All that the report needs; reads the town a second time for the curves."""
-        first: dict[str, Alert] = {}
-        for alert in (*(f.alert for f in result.findings if f.alert), *result.false, *result.right):
-            first.setdefault(alert.rule, alert)
-        evidence = Evidence(first.values(), self.town.areas, self.town.zone)
-        for batch in self.town.batches():
-            evidence.watch(batch)
-        pictures = [(a, p) for a in first.values() if (p := evidence.picture(a)) is not None]
+        shown = [*(f.alert for f in result.findings if f.alert), *result.false, *result.right]
+        pictures = pictured(shown, self.town.areas, self.town.zone, self.town.batches())
         middle, high = np.percentile(self.waits, (50, 99)) * 1000
         return Watched(
             title="What the watch saw in a simulated town",
             zone=self.town.zone, start=self.town.start, end=self.town.end, meters=len(self.town.grid),
-            readings=self.readings, seconds=self.seconds, step_ms=(middle, high), counts=self.engine.counts,
-            score=result, decoys=self.town.decoys, pictures=pictures,
+            readings=self.readings, seconds=self.seconds, counts=self.engine.counts,
+            alerts=[*result.right, *result.false, *result.held], pictures=pictures,
+            simulated=Simulated(result, self.town.decoys, (middle, high)),
         )  # fmt: skip
 
 

@@ -233,7 +233,7 @@ class Evidence:
         self.areas = {area.area: area for area in areas}
         self.office_areas = {a.area for a in self.alerts if a.kind in MONEY | WORK}
         self.meters = {a.subject or self.areas[a.area].gateway for a in self.alerts if a.area in self.areas} - {""}
-        self.lossy = {a.area for a in self.alerts if a.kind == "area_days"}
+        self.lossy = {a.area for a in self.alerts if a.kind == "area_days" and a.area in self.areas}
         self.ratio = {m.meter: m.ct * m.pt for name in self.lossy for m in self.areas[name].meters}
         self.readings: dict[str, list[tuple[Any, ...]]] = {}
         self.energy: Counter[tuple[str, bool, int]] = Counter()  # kWh by area, whether at the gateway, day
@@ -276,7 +276,7 @@ class Evidence:
     def picture(self, alert: Alert) -> Curve | Timeline | None:
         """What the alert was judged on; None when nothing was kept."""
         if alert.kind == "area_days":
-            return self._loss(alert)
+            return self._loss(alert) if self.energy else None
         if alert.kind in WORK:
             return self._work(alert)
         if alert.kind in MONEY:

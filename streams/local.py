@@ -28,12 +28,13 @@ from rich.table import Table
 
 from detectors.engine import Engine, SnapshotError
 from detectors.rulebook import NOTHING, applied
-from replay.history import Source, nothing_read
+from replay.history import Source, arrivals, nothing_read
 from replay.sources import open_sources
 from schemas.alert import Alert
 from schemas.master import Area
 from schemas.rules import Rulebook, decode_rulebook
 from streams.lines import gravest, line
+from streams.report import Watched, page, pictured
 from streams.settings import Settings
 
 DAY = 86_400
@@ -267,8 +268,9 @@ def follow(
     for batch in islice(source.batches, place.batches, None):
         told.update((alert.id, alert) for alert in engine.step(batch))
         place.batches += 1
-        place.first = min(place.first or 1 << 62, int(batch.at.min(initial=1 << 62)))
-        place.last = max(place.last, int(batch.at.max(initial=0)))
+        arrived = arrivals(batch)
+        place.first = min(place.first or 1 << 62, int(arrived.min(initial=1 << 62)))
+        place.last = max(place.last, int(arrived.max(initial=0)))
         now = time.monotonic()
         place.seconds, then = place.seconds + now - then, now
         place.meters = engine.meters
@@ -295,9 +297,9 @@ def identity(paths: Sequence[str]) -> str:
 
 def run(
     paths: Sequence[str], store: Path, settings: Settings, *, as_json: bool = False, every: float = CHECKPOINT_SECONDS,
-    rulebook: Rulebook = NOTHING, top: int = 0,
+    rulebook: Rulebook = NOTHING, top: int = 0, report: Path | None = None,
 ) -> None:  # fmt: skip
-    """Watch files, folders or a simulated town; print what was found, and so many of the alerts.
+    """Watch files, folders or a simulated town; print what was found, and so many of the alerts; write the report.
 
     The settings' zone and interval hold where the source does not say its own. Raises ValueError, with what to do
     about it, for a source or a store that cannot be used.
@@ -321,6 +323,8 @@ def run(
         if not place.rows:
             raise nothing_read(source.name, source.tally)
         alerts = kept.alerts()
+        if report:
+            report.write_text(page(watched(place, alerts, source, paths)), encoding="utf-8")
         summary = summarise(place, alerts, source)
         if as_json:
             print(msgspec.json.format(msgspec.json.encode(summary | {"list": alerts})).decode())  # noqa: T201
@@ -328,6 +332,8 @@ def run(
         show(summary, out)
         for alert in gravest(alerts, top):
             out.print(line(alert, ZoneInfo(source.zone), chinese=False), soft_wrap=True)
+        if report:
+            out.print(f"The report, with the curves: [bold]{report}[/]", soft_wrap=True)
 
 
 class Bar:
@@ -356,6 +362,20 @@ class Bar:
         if tenth > self.tenth and self.progress.disable and not self.quiet:
             self.console.print(f"{min(tenth, 10) * 10:3d} %  {day}  {place.rows:,} rows  {rate}")
         self.tenth = max(self.tenth, tenth)
+
+
+def watched(place: Place, alerts: Sequence[Alert], source: Source, paths: Sequence[str]) -> Watched:
+    """All that the report needs; reads the source a second time for the curves."""
+    shown = gravest(alerts, len(alerts))
+    pictures = pictured(shown, source.areas, source.zone, open_sources(paths).batches)
+    counts = {(kind, outcome, reason): n for kind, outcomes in place.counts.items()
+              for outcome, reasons in outcomes.items() for reason, n in reasons.items()}  # fmt: skip
+    readings = sum(n for (kind, outcome, _), n in counts.items() if (kind, outcome) == ("readings", "in"))
+    return Watched(
+        title=f"What the watch saw in {source.name}", zone=source.zone, start=place.first, end=place.last,
+        meters=place.meters, readings=readings, seconds=place.seconds, counts=counts, alerts=alerts,
+        pictures=pictures,
+    )  # fmt: skip
 
 
 def summarise(place: Place, alerts: Sequence[Alert], source: Source) -> dict[str, Any]:

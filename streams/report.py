@@ -1,4 +1,7 @@
-"""The report: one HTML page that opens offline, with what was planted, what was found, and the curves behind it."""
+"""The report: one HTML page that opens offline, with what was told and the curves behind it.
+
+Of a simulated town also what was planted in it, and what of that was found.
+"""
 from __future__ import annotations
 
 from collections import Counter
@@ -15,12 +18,26 @@ from detectors.rule import RULES
 from replay.happenings import Planted
 from replay.scoring import Finding, Score
 from schemas.alert import Alert
-from streams.evidence import Curve, Span, Timeline
+from schemas.columns import Batch
+from schemas.master import Area
+from streams.evidence import Curve, Evidence, Span, Timeline
+from streams.lines import gravest
+from streams.logs import visible
 
 HOUR, DAY = 3600, 86_400
 WIDTH, HEIGHT = 560.0, 212.0
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 6.0, 26.0, 22.0
+LISTED, GRAVE = 100, 2  # alarms in the list, and the severity from which somebody drives out soon
 SEVERITY = {1: "same day", 2: "within 3 days", 3: "batch", 4: "information"}
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """What is known of a town that was made."""
+
+    score: Score
+    decoys: Sequence[Planted]
+    step_ms: tuple[float, float]  # median and 99th percentile
 
 
 @dataclass(frozen=True)
@@ -34,29 +51,92 @@ class Watched:
     meters: int
     readings: int
     seconds: float
-    step_ms: tuple[float, float]  # median and 99th percentile
-    counts: Mapping[tuple[str, str, str], int]  # of the engine
-    score: Score
-    decoys: Sequence[Planted]
+    counts: Mapping[tuple[str, str, str], int]  # rows by kind, outcome and reason
+    alerts: Sequence[Alert]  # the last state of each
     pictures: Sequence[tuple[Alert, Curve | Timeline]]
+    simulated: Simulated | None = None
+
+    @property
+    def told(self) -> list[Alert]:
+        """Those that policy does not hold back."""
+        return [alert for alert in self.alerts if not alert.held]
+
+    @property
+    def days(self) -> float:
+        """How many it covers."""
+        return max((self.end - self.start) / DAY, 1 / 24)
+
+
+def pictured(
+    alerts: Iterable[Alert], areas: Iterable[Area], zone: str, batches: Iterable[Batch]
+) -> list[tuple[Alert, Curve | Timeline]]:
+    """The first of some alerts of each rule with what it was judged on, from another reading of the history."""
+    first: dict[str, Alert] = {}
+    for alert in alerts:
+        first.setdefault(alert.rule, alert)
+    evidence = Evidence(first.values(), areas, zone)
+    for batch in batches:
+        evidence.watch(batch)
+    return [(alert, found) for alert in first.values() if (found := evidence.picture(alert)) is not None]
 
 
 def page(run: Watched) -> str:
     """The whole page."""
-    parts = [_header(run), _planted(run), _false(run), _evidence(run), _by_rule(run), _rows(run)]
+    town = run.simulated
+    found = [_town_header(run, town), _planted(run, town), _false(run, town)] if town else [_header(run), _told(run)]
+    parts = [*found, _evidence(run), _by_rule(run), _rows(run)]
+    made = (
+        " The town is simulated: interval means, one transformer an area, lines that lose 2 to 3.5 %, one reading in "
+        "two hundred lost. What is found here shows that the rules work as written, not how often a real town will "
+        "trouble them."
+    )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(run.title)}</title><style>{files('streams').joinpath('report.css').read_text('utf-8')}</style>"
         f"</head><body><main>{''.join(parts)}"
-        "<footer>Alarms suspect; a person decides. The town is simulated: interval means, one transformer an area, "
-        "lines that lose 2 to 3.5 %, one reading in two hundred lost. What is found here shows that the rules work as "
-        "written, not how often a real town will trouble them.</footer></main></body></html>"
+        f"<footer>Alarms suspect; a person decides.{made if town else ''}</footer></main></body></html>"
     )  # fmt: skip
 
 
 def _header(run: Watched) -> str:
-    score, days = run.score, (run.end - run.start) / DAY
+    told, standing = len(run.told), sum(alert.state == "raised" for alert in run.told)
+    lede = (
+        f"{run.meters:,} meters and {run.readings:,} readings of {run.days:,.0f} days. {told:,} alarms were told, of "
+        f"which {standing:,} still stand; {len(run.alerts) - told:,} more were held back by policy."
+    )
+    figures = (
+        (f"{sum(alert.severity <= GRAVE for alert in run.told):,}", "alarms for the same day or within 3 days"),
+        (f"{told:,}", "alarms told in all"),
+        (f"{1000 * told / max(run.meters, 1) / run.days:.2f}", "told per 1,000 meters and day"),
+        (f"{run.readings / max(run.seconds, 1e-9) / 1000:,.1f} k/s", "readings, one process"),
+    )
+    return _opening(run.title, lede, figures)
+
+
+def _opening(title: str, lede: str, figures: Iterable[tuple[str, str]]) -> str:
+    items = "".join(f"<li><b>{escape(value)}</b><span>{escape(name)}</span></li>" for value, name in figures)
+    return (f'<p class="kicker">meterwatch</p><h1>{escape(title)}</h1><p class="lede">{escape(lede)}</p>'
+            f'<ul class="figures">{items}</ul>')  # fmt: skip
+
+
+def _told(run: Watched) -> str:
+    """The gravest alarms, a row each."""
+    if not run.told:
+        return "<h2>What was told</h2><p class=about>Nothing.</p>"
+    rows = [
+        (f'<span class="badge s{a.severity}">{escape(SEVERITY[a.severity])}</span>', _whole(RULES[a.rule].title[0]),
+         _whole(visible(f"{a.area} {a.subject}")), _whole(_stamp(a.raised, run.zone)), escape(a.state),
+         escape(visible(a.en)))
+        for a in gravest(run.told, LISTED)
+    ]  # fmt: skip
+    more = f"<p class=about>and {len(run.told) - LISTED:,} more</p>" if len(run.told) > LISTED else ""
+    heads = ("how soon", "what", "where", "raised", "now", "what it said")
+    return f"<h2>What was told</h2><p class=about>The gravest first.</p>{_table(heads, rows)}{more}"
+
+
+def _town_header(run: Watched, town: Simulated) -> str:
+    score, days = town.score, run.days
     false = len(score.false)
     missed = len(score.findings) - score.found
     lede = (
@@ -68,11 +148,9 @@ def _header(run: Watched) -> str:
         (f"{score.found} of {len(score.findings)}", "planted faults found"),
         (f"{false}", f"false {'alarm' if false == 1 else 'alarms'} of {len(score.right) + false} told"),
         (f"{run.readings / run.seconds / 1000:,.0f} k/s", "readings, one process"),
-        (f"{run.step_ms[0]:.0f} · {run.step_ms[1]:.0f} ms", "to judge an hour of the town, median · p99"),
+        (f"{town.step_ms[0]:.0f} · {town.step_ms[1]:.0f} ms", "to judge an hour of the town, median · p99"),
     )
-    items = "".join(f"<li><b>{escape(value)}</b><span>{escape(name)}</span></li>" for value, name in figures)
-    return (f'<p class="kicker">meterwatch</p><h1>{escape(run.title)}</h1><p class="lede">{escape(lede)}</p>'
-            f'<ul class="figures">{items}</ul>')  # fmt: skip
+    return _opening(run.title, lede, figures)
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterable[int] = ()) -> str:
@@ -86,9 +164,9 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterabl
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def _planted(run: Watched) -> str:
+def _planted(run: Watched, town: Simulated) -> str:
     rows = []
-    for finding in sorted(run.score.findings, key=lambda f: (f.planted.start, f.planted.kind)):
+    for finding in sorted(town.score.findings, key=lambda f: (f.planted.start, f.planted.kind)):
         fault, alert = finding.planted, finding.alert
         found = (_whole(alert.rule), waited(finding.days)) if alert else ('<span class="missed">missed</span>', "")
         what = f'{escape(fault.kind.replace("_", " "))}<small>{escape(fault.note)}</small>'
@@ -127,8 +205,8 @@ def _strip(run: Watched, finding: Finding) -> str:
     )
 
 
-def _false(run: Watched) -> str:
-    score, truth = run.score, {decoy.subject: decoy.note for decoy in run.decoys}
+def _false(run: Watched, town: Simulated) -> str:
+    score, truth = town.score, {decoy.subject: decoy.note for decoy in town.decoys}
     told = len(score.right) + len(score.false)
     about = (f"{len(score.right)} of the {told} alarms tell of a planted fault or of its consequences. "
              f"{len(score.held)} more were held back by policy.")  # fmt: skip
@@ -164,16 +242,18 @@ def _evidence(run: Watched) -> str:
 
 
 def _by_rule(run: Watched) -> str:
-    told = Counter(a.rule for a in (*run.score.right, *run.score.false))
-    false, held = Counter(a.rule for a in run.score.false), Counter(a.rule for a in run.score.held)
-    days = run.meters / 1000 * (run.end - run.start) / DAY
+    told = Counter(a.rule for a in run.told)
+    held = Counter(a.rule for a in run.alerts if a.held)
+    false = Counter(a.rule for a in run.simulated.score.false) if run.simulated else None
+    meter_days = max(run.meters, 1) / 1000 * run.days
     rows = [
-        (f"{escape(RULES[rule].title[0])} <span class=soft>{escape(rule)}</span>",
-         f"{told[rule]:,}", f"{false[rule]:,}", f"{held[rule]:,}", f"{told[rule] / days:.3f}")
+        (f"{escape(RULES[rule].title[0])} <span class=soft>{escape(rule)}</span>", f"{told[rule]:,}",
+         *([] if false is None else [f"{false[rule]:,}"]), f"{held[rule]:,}", f"{told[rule] / meter_days:.3f}")
         for rule, _ in (told + held).most_common()
     ]  # fmt: skip
-    heads = ("rule", "told", "of these false", "held back", "told per 1,000 meters and day")
-    return f"<h2>Alarms by rule</h2>{_table(heads, rows, (1, 2, 3, 4))}"
+    heads = ("rule", "told", *([] if false is None else ["of these false"]), "held back",
+             "told per 1,000 meters and day")  # fmt: skip
+    return f"<h2>Alarms by rule</h2>{_table(heads, rows, range(1, len(heads)))}"
 
 
 def _rows(run: Watched) -> str:

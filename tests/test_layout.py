@@ -1,7 +1,7 @@
 """The project's own layout: written and read back the same."""
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import pairwise
 
 import numpy as np
@@ -76,6 +76,35 @@ def test_a_parquet_file_in_disorder_is_sorted(tmp_path):
     batches = list(open_source(tmp_path).batches)
     assert (np.diff(np.concatenate([b.at for b in batches])) >= 0).all()
     assert told(batches) == told([readings])
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv"])
+def test_readings_come_in_the_order_in_which_they_were_received(tmp_path, form):
+    areas, (readings, *_) = history()
+    received = START + np.random.default_rng(2).permutation(len(readings))
+    layout.write(tmp_path / "town", areas, [replace(readings, received=received)], form)
+    batches = list(open_source(tmp_path / "town").batches)
+    told_of = [batch.received for batch in batches if isinstance(batch, Readings)]
+    assert np.concatenate(told_of).tolist() == sorted(received.tolist())
+
+
+def test_what_was_received_at_once_comes_in_order_of_time(tmp_path):
+    areas, (readings, *_) = history()
+    by_meter = readings.rows(np.argsort(readings.subject, kind="stable"))
+    layout.write(tmp_path, areas, [by_meter])
+    batches = list(open_source(tmp_path).batches)
+    assert (np.diff(np.concatenate([b.at for b in batches])) >= 0).all()
+
+
+def test_a_file_too_long_to_be_sorted_comes_in_order_of_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(layout, "SORTED_ROWS", 100)
+    monkeypatch.setattr(layout, "ROWS", 200)
+    areas, (readings, *_) = history()
+    received = readings.at + np.random.default_rng(2).integers(0, 5000, len(readings))
+    layout.write(tmp_path, areas, [replace(readings, received=received)])
+    batches = list(open_source(tmp_path).batches)
+    assert all(a.at.max() <= b.at.min() for a, b in pairwise(batches))
+    assert told(batches) == told([replace(readings, received=received)])
 
 
 def test_batches_share_their_names_and_split_no_time(tmp_path, monkeypatch):

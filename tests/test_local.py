@@ -160,6 +160,21 @@ def test_a_store_whose_tables_mean_something_else_says_which_version_to_run(tmp_
         Store(tmp_path / "later.db")
 
 
+def test_a_report_shows_what_was_told_and_the_curves_behind_it(tmp_path, capsys):
+    file, page = tmp_path / "reads.csv", tmp_path / "out.html"
+    rows = [f"<M1>,A1,2026-03-02T{hour:02}:{minute:02}:00+08:00,{0 if hour >= 6 else 220},220,220,1,1,1"
+            for hour in range(24) for minute in range(0, 60, 15)]  # fmt: skip
+    file.write_text("\n".join(["meter,area,at,ua,ub,uc,ia,ib,ic", *rows]), "utf-8")
+    run([str(file)], tmp_path / "s.db", Settings(zone="Asia/Shanghai"), report=page)
+    told = page.read_text("utf-8")
+    assert "Voltage loss" in told or "Phase break" in told
+    assert "<svg class=\"chart\"" in told
+    assert "&lt;M1&gt;" in told
+    assert "<M1>" not in told
+    assert "planted" not in told
+    assert str(page) in capsys.readouterr().out.replace("\n", "")
+
+
 def test_json_is_for_machines(tmp_path, capsys):
     run(["town:60x1"], tmp_path / "a.db", Settings(), as_json=True)
     told = capsys.readouterr()

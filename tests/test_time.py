@@ -97,6 +97,41 @@ def test_a_clock_a_day_ahead_is_told_and_moves_no_other():
     assert {(alert.rule, alert.subject) for alert in told if alert.rule == "clock_drift"} == {("clock_drift", "M2")}
 
 
+class TestAClockThatWentBack:
+    """Late readings with their receipt: a clock that is behind is told, what was held back and sent on is not."""
+
+    @staticmethod
+    def told(lag: Iterable[int]) -> list[tuple[str, str]]:
+        """What is told of M1 once its readings, an hour apart, are received so many seconds after their stamps."""
+        engine = engine_of()
+        engine.step(readings(START, 8))
+        engine.step(readings(START + 20 * DAY, 8))
+        received = START + 20 * DAY + 9 * QUARTER + HOUR * np.arange(6)
+        at = received - np.array(list(lag))
+        rows = Readings.build(["M1"], np.zeros(6), ["A1"], np.zeros(6), at, kwh=np.ones(6), received=received)
+        return [(alert.rule, alert.subject) for alert in engine.step(rows) if alert.rule == "clock_drift"]
+
+    def test_is_told(self):
+        assert self.told([10 * DAY] * 6) == [("clock_drift", "M1")]
+
+    def test_is_told_though_stamps_are_rounded(self):
+        assert self.told([10 * DAY + n % 2 * 60 for n in range(6)]) == [("clock_drift", "M1")]
+
+    def test_is_not_what_is_sent_on_ever_less_late(self):
+        assert self.told([10 * DAY - n * HOUR for n in range(6)]) == []
+
+    def test_is_not_what_has_not_been_before_the_meters_own_stamps(self):
+        engine = engine_of()
+        engine.step(readings(START, 8))
+        others = readings(START + 20 * DAY, 8)
+        engine.step(others.rows(others.subject != 1))
+        received = START + 20 * DAY + 9 * QUARTER + HOUR * np.arange(6)
+        queued = Readings.build(["M1"], np.zeros(6), ["A1"], np.zeros(6), received - 10 * DAY, kwh=np.ones(6),
+                                received=received)  # fmt: skip
+        assert not [alert for alert in engine.step(queued) if alert.rule == "clock_drift"]
+
+
+
 @pytest.mark.parametrize("ahead", [HOUR, DAY, 365 * DAY, 2**31 - START])
 def test_a_reading_from_the_future_is_set_aside_by_when_the_broker_got_it(ahead):
     engine, told = engine_of(), []
