@@ -167,6 +167,18 @@ def send(
 
 
 @app.command()
+def inspect(context: typer.Context, sources: Sources, json: Json = False) -> None:
+    """Shows what a history holds, as it was understood, and which rules can judge it."""
+    from streams.understood import show, understood  # noqa: PLC0415 - as `run`
+
+    found = understood(sources, told(context))
+    if json:
+        show_json(found)
+        return
+    show(found, out)
+
+
+@app.command()
 def run(
     context: typer.Context,
     sources: Sources,

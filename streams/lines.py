@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from rich.text import Text
 
 from schemas.alert import Alert
 from streams.logs import visible
+from streams.times import stamp
 
 COLOURS = {1: "bold red", 2: "red", 3: "yellow", 4: "cyan"}
 
 
 def line(alert: Alert, zone: ZoneInfo, *, chinese: bool) -> Text:
     """An alert for people."""
-    when = datetime.fromtimestamp(alert.at, zone).strftime("%Y-%m-%d %H:%M")
+    when = stamp(alert.at, zone.key)
     held = f" (held: {alert.held})" if alert.held else ""
     colour = COLOURS.get(alert.severity, "dim") if alert.change in ("raised", "escalated") else "dim"
     where = f"{alert.area} {alert.subject}" if alert.subject != alert.area else alert.area

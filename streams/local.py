@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
 from fcntl import LOCK_EX, LOCK_NB, flock
 from hashlib import blake2b
 from itertools import islice
@@ -36,6 +35,7 @@ from schemas.rules import Rulebook, decode_rulebook
 from streams.lines import gravest, line
 from streams.report import Watched, page, pictured
 from streams.settings import Settings
+from streams.times import stamp
 
 DAY = 86_400
 OUTCOMES = ("in", "judged", "rejected", "duplicate", "late", "doubted")  # of rows; of single values the last
@@ -356,7 +356,7 @@ class Bar:
 
     def __call__(self, place: Place) -> None:
         """Show the place."""
-        day, rate = _stamp(place.last, self.source.zone), f"{place.rows / max(place.seconds, 1e-9):,.0f} rows/s"
+        day, rate = stamp(place.last, self.source.zone), f"{place.rows / max(place.seconds, 1e-9):,.0f} rows/s"
         self.progress.update(self.task, completed=place.rows, day=day, rate=rate)
         tenth = 10 * place.rows // self.source.rows if self.source.rows else 0
         if tenth > self.tenth and self.progress.disable and not self.quiet:
@@ -387,7 +387,7 @@ def summarise(place: Place, alerts: Sequence[Alert], source: Source) -> dict[str
     return {
         "source": source.name, "meters": place.meters, "rows": place.rows, "seconds": round(place.seconds, 3),
         "rows_per_second": round(place.rows / max(place.seconds, 1e-9)),
-        "from": _stamp(place.first, source.zone), "to": _stamp(place.last, source.zone), "days": round(place.days, 2),
+        "from": stamp(place.first, source.zone), "to": stamp(place.last, source.zone), "days": round(place.days, 2),
         "counts": {kind: {outcome: outcomes.get(outcome, {}) if outcome in REASONED
                           else sum(outcomes.get(outcome, {}).values()) for outcome in OUTCOMES}
                    for kind, outcomes in place.counts.items()},
@@ -442,7 +442,3 @@ def _show_reading(summary: dict[str, Any], console: Console) -> None:
         console.print(f"mended by the reader: {reason} {count:,}, {place}", soft_wrap=True, markup=False)
     for note in summary["notes"]:
         console.print(note, soft_wrap=True, markup=False)
-
-
-def _stamp(at: int, zone: str) -> str:
-    return datetime.fromtimestamp(at, ZoneInfo(zone)).strftime("%Y-%m-%d %H:%M")

@@ -168,7 +168,7 @@ def test_a_report_shows_what_was_told_and_the_curves_behind_it(tmp_path, capsys)
     run([str(file)], tmp_path / "s.db", Settings(zone="Asia/Shanghai"), report=page)
     told = page.read_text("utf-8")
     assert "Voltage loss" in told or "Phase break" in told
-    assert "<svg class=\"chart\"" in told
+    assert '<svg class="chart"' in told
     assert "&lt;M1&gt;" in told
     assert "<M1>" not in told
     assert "planted" not in told

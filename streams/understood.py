@@ -1,0 +1,188 @@
+"""What a source holds, as it was understood: columns, ids, times, what was left out, and which rules can judge it."""
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from detectors.needs import Needs
+from detectors.rule import RULES
+from replay.history import arrivals, nothing_read
+from replay.sources import open_sources
+from schemas.columns import Batch, DeviceEvents, Event, Payment, Payments, Stages
+from schemas.documents import schema
+from streams.settings import Settings
+from streams.times import stamp
+
+RECORDS = {"readings": "reading", "events": "event", "payments": "payment", "stages": "stage"}
+MASTER = " of the master data"
+SUBJECTS = {"readings": "meters", "events": "devices", "payments": "customers", "stages": "items"}
+
+
+@dataclass
+class Range:
+    """The values of a column: how many are known, the lowest and the highest."""
+
+    known: int = 0
+    lowest: float = np.inf
+    highest: float = -np.inf
+
+    def add(self, values: np.ndarray[Any, Any]) -> None:
+        """Take values in."""
+        known = values[np.isfinite(values)]
+        self.known += known.size
+        self.lowest = min(self.lowest, float(known.min(initial=np.inf)))
+        self.highest = max(self.highest, float(known.max(initial=-np.inf)))
+
+
+@dataclass
+class Rows:
+    """The rows of one kind."""
+
+    rows: int = 0
+    first: int = 1 << 62  # when the first and the last arrived
+    last: int = 0
+    subjects: set[str] = field(default_factory=set)
+    areas: set[str] = field(default_factory=set)
+    words: Counter[str] = field(default_factory=Counter)  # of events, payments and stages
+    columns: dict[str, Range] = field(default_factory=dict)
+
+    def add(self, batch: Batch) -> None:
+        """Take a batch in."""
+        self.rows += len(batch)
+        arrived = arrivals(batch)
+        self.first, self.last = min(self.first, int(arrived[0])), max(self.last, int(arrived[-1]))
+        self.subjects.update(batch.names[code] for code in np.unique(batch.subject).tolist())
+        self.areas.update(batch.areas[code] for code in np.unique(batch.area).tolist())
+        self.words.update(words(batch))
+        for column in fields(batch):
+            values = getattr(batch, column.name)
+            if isinstance(values, np.ndarray) and values.dtype.kind == "f":
+                self.columns.setdefault(column.name, Range()).add(values)
+
+
+def words(batch: Batch) -> Iterator[str]:
+    """What each row of events, payments or stages tells."""
+    if isinstance(batch, DeviceEvents):
+        yield from (Event(code).name.lower() for code in batch.event.tolist())
+    elif isinstance(batch, Payments):
+        yield from (Payment(code).name.lower() for code in batch.payment.tolist())
+    elif isinstance(batch, Stages):
+        yield from (batch.stages[code] for code in batch.stage.tolist())
+
+
+def understood(paths: Sequence[str], settings: Settings) -> dict[str, Any]:
+    """What a source holds, as plain data. Raises ValueError for one of which nothing can be read."""
+    told = open_sources(paths)
+    source = replace(told, zone=told.zone or settings.zone, interval=told.interval or settings.interval)
+    needs = Needs(source.areas, source.zone, source.interval)
+    kinds: dict[str, Rows] = {}
+    for batch in source.batches:
+        if len(batch):
+            kinds.setdefault(batch.kind, Rows()).add(batch)
+            needs.step(batch)
+    if not kinds:
+        raise nothing_read(source.name, source.tally)
+
+    lacks = {name: needs.lacks(name) for name in sorted(RULES)}
+    return {
+        "source": source.name, "zone": source.zone, "interval": source.interval,
+        "zone_from": "source" if told.zone else "settings", "interval_from": "source" if told.interval else "settings",
+        "steps": dict(Counter(source.steps.values()).most_common()), "areas_with_a_file": len(source.areas),
+        "kinds": {kind: _plain(kind, rows, source.zone) for kind, rows in kinds.items()},
+        "refused": dict(source.refused), "mended": dict(source.tally.mended), "first": source.tally.first,
+        "notes": source.tally.notes,
+        "rules": {"judge": [name for name, lack in lacks.items() if not lack],
+                  "lack": {name: lack for name, lack in lacks.items() if lack}},
+    }  # fmt: skip
+
+
+def _plain(kind: str, rows: Rows, zone: str) -> dict[str, Any]:
+    properties = schema(RECORDS[kind])["properties"]
+    columns = {
+        name: {"unit": properties.get(name, {}).get("x-unit", ""), "known": of.known,
+               "lowest": of.lowest, "highest": of.highest}
+        for name, of in rows.columns.items() if of.known
+    }  # fmt: skip
+    return {
+        "rows": rows.rows, "from": stamp(rows.first, zone), "to": stamp(rows.last, zone),
+        SUBJECTS[kind]: len(rows.subjects), "areas": len(rows.areas), "ids": shape_of(rows.subjects),
+        "words": dict(rows.words.most_common()), "columns": columns,
+    }  # fmt: skip
+
+
+def shape_of(ids: Iterable[str]) -> str:
+    """How ids look, without one of them: a letter, a digit and how often.
+
+    >>> shape_of(["0012", "0931", "M17"])
+    '9999 (2), A99 (1)'
+    """
+    shapes = Counter(re.sub(r"[^\W\d_]", "A", re.sub(r"\d", "9", name)) for name in ids)
+    return ", ".join(f"{shape} ({count:,})" for shape, count in shapes.most_common(3))
+
+
+def show(found: dict[str, Any], console: Console) -> None:
+    """Print it for people."""
+    zone, every = (f"{found[name]} ({'as the source says' if found[f'{name}_from'] == 'source' else 'by the settings'})"
+                   for name in ("zone", "interval"))  # fmt: skip
+    console.print(f"{found['source']}: days of {zone}, readings every {every} s", soft_wrap=True)
+    for seconds, count in list(found["steps"].items())[:5]:
+        console.print(f"  {count:,} meters every {seconds} s")
+    for kind, of in found["kinds"].items():
+        _show_kind(kind, of, console)
+    _show_left_out(found, console)
+    _show_rules(found["rules"], console)
+
+
+def _show_kind(kind: str, of: dict[str, Any], console: Console) -> None:
+    subjects = SUBJECTS[kind]
+    console.print(f"\n{kind}: {of['rows']:,} rows of {of[subjects]:,} {subjects} in {of['areas']:,} areas, "
+                  f"{of['from']} to {of['to']}; ids like {of['ids']}", soft_wrap=True)  # fmt: skip
+    if of["words"]:
+        console.print(", ".join(f"{word} {n:,}" for word, n in of["words"].items()), soft_wrap=True, markup=False)
+    table = Table("column", "unit", "known", "lowest", "highest", box=None, pad_edge=False)
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for name, told in of["columns"].items():
+        table.add_row(name, told["unit"], f"{told['known']:,}", f"{told['lowest']:g}", f"{told['highest']:g}")
+    if of["columns"]:
+        console.print(table)
+
+
+def _show_left_out(found: dict[str, Any], console: Console) -> None:
+    for what in ("refused", "mended"):
+        for reason, count in found[what].items():
+            where = f"{what}: {reason} {count:,}, first at {found['first'][reason]}"
+            console.print(where, soft_wrap=True, markup=False)
+    for note in found["notes"]:
+        console.print(note, soft_wrap=True, markup=False)
+
+
+def _show_rules(rules: dict[str, Any], console: Console) -> None:
+    judge, lack = rules["judge"], rules["lack"]
+    console.print(f"\n{len(judge)} of {len(judge) + len(lack)} rules can judge this: {', '.join(judge) or 'none'}",
+                  soft_wrap=True)  # fmt: skip
+    together: dict[str, list[str]] = {}
+    for name, lacking in lack.items():
+        together.setdefault(_joined(lacking), []).append(name)
+    table = Table("lacking", "rules that cannot tell for it", box=None, pad_edge=False)
+    for lacking, names in sorted(together.items(), key=lambda item: -len(item[1])):
+        table.add_row(lacking, ", ".join(names))
+    console.print(table)
+
+
+def _joined(lacking: Sequence[str]) -> str:
+    """What is lacking, columns of the master data together.
+
+    >>> _joined(["i", "ib of the master data", "un of the master data"])
+    'i; of the master data ib, un'
+    """
+    master = [name.removesuffix(MASTER) for name in lacking if name.endswith(MASTER)]
+    others = [name for name in lacking if not name.endswith(MASTER)]
+    return "; ".join([*others, *([f"of the master data {', '.join(master)}"] if master else [])])
