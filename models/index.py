@@ -61,6 +61,16 @@ class Index(Owner):
             known[pair[1]] = slot
         return slot
 
+    def shared(self) -> int:
+        """How many subjects stand in more than one area.
+
+        >>> index = Index()
+        >>> index.slot("A1", "M1"), index.slot("A1", "M2"), index.slot("A2", "M1"), index.shared()
+        (0, 1, 2, 1)
+        """
+        areas = Counter(subject for known in self.known.values() for subject in known)
+        return sum(count > 1 for count in areas.values())
+
     def release(self, slots: Codes) -> None:
         """Forget some pairs; their slots are given out again."""
         self.latest = UNREAD

@@ -57,6 +57,7 @@ class Place(msgspec.Struct):
     last: int = 0
     seconds: float = 0.0
     meters: int = 0
+    shared: int = 0  # of the meters, those that stand in more than one area
     done: bool = False
     counts: dict[str, dict[str, dict[str, int]]] = {}  # rows by kind, outcome and reason
 
@@ -280,7 +281,7 @@ def follow(
         if now - saved >= every:
             store.save(place, engine.snapshot(), told.values(), rulebook)
             saved, told = time.monotonic(), {}
-    place.done = True
+    place.done, place.shared = True, engine.meter_index.shared()
     store.save(place, engine.snapshot(), told.values(), rulebook)
     return place
 
@@ -378,6 +379,13 @@ def watched(place: Place, alerts: Sequence[Alert], source: Source, paths: Sequen
     )  # fmt: skip
 
 
+def notes_of(place: Place) -> list[str]:
+    """What a reader of the result should know of its meters."""
+    if not place.shared:
+        return []
+    return [f"{place.shared:,} ids of meters stand in more than one area: each is judged there as a meter of its own"]
+
+
 def summarise(place: Place, alerts: Sequence[Alert], source: Source) -> dict[str, Any]:
     """What a run came to, as plain data."""
     meter_days = place.meters * place.days
@@ -392,7 +400,7 @@ def summarise(place: Place, alerts: Sequence[Alert], source: Source) -> dict[str
                           else sum(outcomes.get(outcome, {}).values()) for outcome in OUTCOMES}
                    for kind, outcomes in place.counts.items()},
         "refused": dict(source.refused), "mended": dict(source.tally.mended), "first": source.tally.first,
-        "notes": source.tally.notes,
+        "notes": [*source.tally.notes, *notes_of(place)],
         "alerts": {
             rule: {"told": n["told"], "held": n["held"], "open": n["raised"],
                    "told_per_1000_meters_per_day": round(1000 * n["told"] / meter_days, 3) if meter_days else None}
