@@ -1,6 +1,7 @@
 """Dense slots for subjects: the same area and subject have the same slot for good."""
 from __future__ import annotations
 
+from collections import Counter
 from itertools import pairwise, repeat
 from typing import NamedTuple
 

@@ -180,7 +180,7 @@ def test_a_meter_in_two_areas_is_told(tmp_path, capsys):
     file.write_text("meter,area,at,kwh\nM1,A1,2026-03-01T01:00:00Z,1\nM1,A2,2026-03-01T01:00:00Z,1\n"
                     "M2,A2,2026-03-01T01:00:00Z,1\n", "utf-8")  # fmt: skip
     run([str(file)], tmp_path / "s.db", Settings())
-    assert "1 ids of meters stand in more than one area" in capsys.readouterr().out
+    assert "ids of meters that stand in more than one area: 1;" in capsys.readouterr().out
 
 
 def test_json_is_for_machines(tmp_path, capsys):
