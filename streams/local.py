@@ -383,7 +383,7 @@ def notes_of(place: Place) -> list[str]:
     """What a reader of the result should know of its meters."""
     if not place.shared:
         return []
-    return [f"ids of meters that stand in more than one area: {place.shared:,}; each is judged there as a meter of its own"]
+    return [f"ids of meters that stand in more than one area: {place.shared:,}; each is judged there as another meter"]
 
 
 def summarise(place: Place, alerts: Sequence[Alert], source: Source) -> dict[str, Any]:
