@@ -1,4 +1,4 @@
-"""A workflow's event log: case_id, activity, timestamp and perhaps resource.
+"""A workflow's event log: case_id, activity, timestamp and perhaps a deadline, by these names or by those of XES.
 
 Each activity starts a stage, the next event of its case finishes it. An activity that is the last of its case more
 often than not ends the case: it starts no stage, so that a case that is done is not overdue for ever.
@@ -15,12 +15,16 @@ from replay.history import Names, Source, Tally, nothing_read, pieces
 from schemas.columns import Codes, Progress, Stages, Times
 
 SECTION = "workflow"
-COLUMNS = ("case_id", "activity", "timestamp")
+NAMES = {
+    "case_id": ("case_id", "case:concept:name"), "activity": ("activity", "concept:name"),
+    "timestamp": ("timestamp", "time:timestamp"),
+}  # fmt: skip
+DEADLINES = ("deadline", "due", "due_date")  # when the activity should have ended
 
 
 def recognises(columns: Collection[str]) -> bool:
     """Whether the columns are an event log's."""
-    return set(COLUMNS) <= set(columns)
+    return all(set(names) & set(columns) for names in NAMES.values())
 
 
 def open_files(paths: Sequence[Path], tally: Tally) -> Source:
@@ -28,26 +32,33 @@ def open_files(paths: Sequence[Path], tally: Tally) -> Source:
     cases, activities = Names(), Names()
     parts = []
     for path in paths:
-        sheet = tables.read(path, COLUMNS, tally)
-        case, activity = sheet.ids("case_id", cases), sheet.ids("activity", activities)
-        at, timed = sheet.times("timestamp")
+        columns = tables.columns(path)
+        of_case, of_activity, of_time = (next(name for name in names if name in columns) for names in NAMES.values())
+        of_deadline = next((name for name in DEADLINES if name in columns), "")
+        sheet = tables.read(path, [name for name in (of_case, of_activity, of_time, of_deadline) if name], tally)
+        case, activity = sheet.ids(of_case, cases), sheet.ids(of_activity, activities)
+        at, timed = sheet.times(of_time)
+        due = sheet.times_or_none(of_deadline) if of_deadline else np.zeros(len(sheet), np.int64)
         keep = sheet.keep(
-            *sheet.id_faults("case_id", case),
-            *sheet.id_faults("activity", activity),
-            (~timed, sheet.no_time("timestamp"), "timestamp"),
+            *sheet.id_faults(of_case, case),
+            *sheet.id_faults(of_activity, activity),
+            (~timed, sheet.no_time(of_time), of_time),
         )
-        parts.append((case[keep], activity[keep], at[keep]))
-    case, activity, at = (np.concatenate(column) for column in zip(*parts, strict=True))
+        parts.append((case[keep], activity[keep], at[keep], due[keep]))
+    case, activity, at, due = (np.concatenate(column) for column in zip(*parts, strict=True))
     name = " + ".join(path.name for path in paths)
     if not len(case):
         raise nothing_read(name, tally)
-    stages = _stages(case, activity, at, cases.names, activities.names)
+    stages = _stages(case, activity, at, due, cases.names, activities.names)
     return Source(name=name, areas=[], batches=pieces(stages), rows=len(stages), zone="UTC", tally=tally)
 
 
-def _stages(case: Codes, activity: Codes, at: Times, cases: tuple[str, ...], activities: tuple[str, ...]) -> Stages:
+def _stages(
+    case: Codes, activity: Codes, at: Times, due: Times, cases: tuple[str, ...], activities: tuple[str, ...]
+) -> Stages:
     order = np.lexsort((np.arange(len(at)), at, case))
-    case, activity, at = case[order], activity[order], at[order]
+    case, activity, at, due = case[order], activity[order], at[order], due[order]
+    limit = np.where(due > at, (due - at).astype(np.float64), np.nan)
     last = np.append(np.diff(case) != 0, True)
     ends = np.bincount(activity[last], minlength=len(activities)) * 2 > np.bincount(activity, minlength=len(activities))
     starts = ~ends[activity]
@@ -56,8 +67,9 @@ def _stages(case: Codes, activity: Codes, at: Times, cases: tuple[str, ...], act
     when = np.concatenate([at[finishes + 1], at[starts]])
     progress = np.repeat([Progress.FINISHED, Progress.STARTED], [len(finishes), starts.sum()])
     order = np.lexsort((rows * 2 + progress, when))  # a stage finishes before the next one of its case starts
-    rows = rows[order]
+    rows, progress = rows[order], progress[order]
     return Stages.build(
         cases, case[rows], [SECTION], np.zeros(len(rows)), when[order],
-        stages=activities, stage=activity[rows], progress=progress[order],
+        stages=activities, stage=activity[rows], progress=progress,
+        limit=np.where(progress == Progress.STARTED, limit[rows], np.nan),
     )  # fmt: skip

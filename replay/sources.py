@@ -29,7 +29,7 @@ LAYOUTS = tuple(
         ("the project's own layout (meter, area, at, ...)", layout),
         ("a utility's curve export (电表局编号, 日期, 相序, 00:00:00, ...)", curves),
         ("household energy (customer_id, reading_datetime, general_supply_kwh)", households),
-        ("an event log (case_id, activity, timestamp)", eventlog),
+        ("an event log (case_id, activity, timestamp, or the names of XES)", eventlog),
     )
 )
 

@@ -265,6 +265,21 @@ def test_an_activity_starts_a_stage_and_the_next_event_finishes_it(tmp_path):
     assert source.refused == {"case_id is missing": 1}
 
 
+def test_a_log_by_the_names_of_xes_and_its_deadlines_are_read(tmp_path):
+    (tmp_path / "log.csv").write_text(
+        "case:concept:name,concept:name,time:timestamp,deadline\n"
+        "a,read,2026-03-02T01:00:00Z,2026-03-02T02:00:00Z\n"
+        "a,check,2026-03-02T01:30:00Z,\n"
+        "a,billed,2026-03-02T03:00:00Z,\n"
+    )
+    stages = rows(open_source(tmp_path))
+    started = stages.progress == Progress.STARTED
+    assert [stages.stages[code] for code in stages.stage[started]] == ["read", "check"]
+    assert stages.limit[started].tolist()[0] == 3600
+    assert np.isnan(stages.limit[started][1])
+    assert np.isnan(stages.limit[~started]).all()
+
+
 def test_the_billing_workflow_closes_its_cases():
     source = open_source(HOSPITAL)
     stages = rows(source)
