@@ -147,10 +147,20 @@ def mean_of(warmth: Array) -> Column:
     return np.where(count > 0, total / np.maximum(count, 1) / HUNDREDTH, np.nan)
 
 
-def read_share(reads: Column, expected: Column, sizes: Codes) -> Column:
-    """The share of the readings due in each area's day that were got, of all meters."""
-    got, due = float_sums(np.minimum(reads, expected), sizes), float_sums(expected, sizes)
-    return np.where(sizes > 0, got / np.where(sizes > 0, due, 1), np.nan)
+def read_shares(reads: Column, expected: Column, sizes: Codes) -> tuple[Column, Column]:
+    """The share of the readings due in each area's day that were got: of all meters, and of all but the worst read."""
+    got = np.minimum(reads, expected)
+    area = np.repeat(np.arange(len(sizes)), sizes)
+    by_need = np.lexsort((expected, expected - got, area))
+    others = np.ones(len(got), bool)
+    others[by_need[np.cumsum(sizes)[sizes > 0] - 1]] = False
+    return _share(got, expected, sizes), _share(got[others], expected[others], np.maximum(sizes - 1, 0))
+
+
+def _share(got: Column, due: Column, sizes: Codes) -> Column:
+    """What was got of what was due in each area; NaN where nothing was."""
+    all_due = float_sums(due, sizes)
+    return np.where(all_due > 0, float_sums(got, sizes) / np.where(all_due > 0, all_due, 1), np.nan)
 
 
 def balances(

@@ -18,7 +18,7 @@ import numpy as np
 
 from models.calendar import day_of, midnights
 from models.cells import Array, Cells
-from models.days import DayRows, Filed, balances, columns_of, mean_of, read_share
+from models.days import DayRows, Filed, balances, columns_of, mean_of, read_shares
 from models.freezes import Shown, freeze, freezes, shown
 from models.gaps import total, unknown, zeroed
 from models.heights import EVEN, LOST, heights, keep_highest, spread_of, unbalance_factor
@@ -887,7 +887,7 @@ class Grid(Owner):
         if not present.all():
             meters, expected = meters[present], expected[present]
             columns = {name: picked(column, present) for name, column in columns.items()}
-        totals["read_share"] = read_share(columns["reads"], expected, sizes)
+        totals["read_share"], totals["others_share"] = read_shares(columns["reads"], expected, sizes)
         return DayRows(slots, days, end, sizes, meters, columns, totals, spikes)
 
 

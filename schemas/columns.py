@@ -522,6 +522,7 @@ class AreaDays(Batch):
     doubt: Column  # kWh, three standard deviations of the unread and of the registers' last digits
     coverage: Column  # the lesser share of the gateway's and of the users' intervals that were read
     read_share: Column  # readings got of those due, of all meters
+    others_share: Column  # the same of all meters but the one that lacks most
 
 
 COLUMN_TYPES: dict[str, Any] = {
@@ -561,6 +562,7 @@ COLUMN_TYPES: dict[str, Any] = {
     "current": np.float32, "kva": np.float32, "gateway": np.float32, "hz_above": np.float32, "hz_below": np.float32,
     "energy_in": np.float64, "energy_out": np.float64,
     "unread_in": np.float64, "unread_out": np.float64, "doubt": np.float64, "read_share": np.float32,
+    "others_share": np.float32,
 }  # fmt: skip
 PHASE_COLUMNS = frozenset({"u", "i", "p", "q", "thd", "u_angle", "current"})
 CURVES = frozenset({"curve", "voltage_apart"})  # with a leading axis of intervals

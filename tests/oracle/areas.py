@@ -134,8 +134,12 @@ def days_told(
         followed(today, followers, area.gateway if area else "")
         coupled(today, couplers, interval)
         if today and end >= begun:
-            got, due = (sum(counts) for counts in zip(*(day["share"] for day in today.values()), strict=True))
-            balances.append({"at": end, "read_share": got / due} | balance(today, area.gateway if area else ""))
+            shares = sorted((day["share"] for day in today.values()), key=lambda share: (share[1] - share[0], share[1]))
+            got, due = (sum(counts) for counts in zip(*shares, strict=True))
+            others = [sum(counts) for counts in zip(*shares[:-1], strict=True)]
+            rest = others[0] / others[1] if others and others[1] else NAN
+            counted = {"at": end, "read_share": got / due, "others_share": rest}
+            balances.append(counted | balance(today, area.gateway if area else ""))
     told_balances = list(losses(balances))
     suspect(diaries, told_balances, area.gateway if area else "")
     for meter, diary in diaries.items():
