@@ -38,7 +38,8 @@ def model_score(peer_score: Column, *, top: float = 0.999) -> Column:
 
 
 @rule(
-    Days, severity=2, hold=4 * DAY, release=14 * DAY, title=("Sustained drop", "电量突降"),
+    Days, severity=3, worse=(Level(1.0, 2, 7 * DAY),), hold=4 * DAY, release=14 * DAY,
+    title=("Sustained drop", "电量突降"),
     text=(("Lately {kept:.0%} of the expected {expected_kwh:.1f} kWh a day (limit {level:.0%}), peers considered[, on "
            "a slide of {slide_days:.0f} days]; the standing load fell to {kept_standing:.0%} too: hardly just empty."),
           ("近日用电为应有日电量{expected_kwh:.1f}kWh的{kept:.0%}(限值{level:.0%}),已扣除同类变化"
@@ -46,16 +47,17 @@ def model_score(peer_score: Column, *, top: float = 0.999) -> Column:
 )  # fmt: skip
 def step_drop(
     slide: Column, excess: Column, kept: Column, kept_standing: Column, expected_kwh: Column, known_days: Column,
-    pv_kva: Column, suspended_kva: Column, *, limit: float = 8.0, level: float = 0.6, standing: float = 0.75,
-    nothing: float = 0.1, history: float = 28.0, usual: float = 1.0,
+    emptied: Column, pv_kva: Column, suspended_kva: Column, *, limit: float = 8.0, level: float = 0.6,
+    standing: float = 0.75, nothing: float = 0.1, history: float = 28.0, usual: float = 1.0,
 ) -> Column:  # fmt: skip
     """Five days at 60 % of the usual or less, a shortfall of 8 spreads that peers do not share (电量突降).
 
-    The standing load must have fallen too: an empty home keeps it, a bypass does not. Nor is anything suspended.
-    Defaults of this project.
+    More severe after eight. The standing load must have fallen too: an empty home keeps it, a bypass does not. Nor is
+    anything suspended, nor do people come back: use that returns after next to nothing is no drop. Defaults of this
+    project.
     """
     score = np.minimum(slide / limit, level / np.maximum(kept, 0.01))
-    lives = (kept_standing <= standing) & (excess >= np.log(nothing)) & ~(suspended_kva > 0)
+    lives = (kept_standing <= standing) & (excess >= np.log(nothing)) & (emptied == 0) & ~(suspended_kva > 0)
     return gated(score, lives & (known_days >= history) & (expected_kwh >= usual) & (pv_kva == 0))
 
 
@@ -68,15 +70,16 @@ def step_drop(
 )  # fmt: skip
 def usage_fluctuation(
     excess: Column, spread: Column, kept_standing: Column, expected_kwh: Column, known_days: Column,
-    suspended_kva: Column, *, times: float = 1.5, spreads: float = 3.0, standing: float = 0.75, nothing: float = 0.1,
-    history: float = 28.0, usual: float = 1.0,
+    emptied: Column, suspended_kva: Column, *, times: float = 1.5, spreads: float = 3.0, standing: float = 0.75,
+    nothing: float = 0.1, history: float = 28.0, usual: float = 1.0,
 ) -> Column:  # fmt: skip
     """Three days beyond 1.5 times the expected use either way, households 2, and 3 of its own spreads (电量波动).
 
-    A fall counts where the standing load fell too, something is left and nothing suspended. Defaults of this project.
+    A fall counts where the standing load fell too, something is left, nothing suspended, and nobody comes back to where
+    next to nothing was used. Defaults of this project.
     """
     score = np.abs(excess) / np.maximum(np.log(times), spreads * spread)
-    fell = (kept_standing <= standing) & (excess >= np.log(nothing)) & ~(suspended_kva > 0)
+    fell = (kept_standing <= standing) & (excess >= np.log(nothing)) & ~(suspended_kva > 0) & (emptied == 0)
     return gated(score, ((excess > 0) | fell) & (known_days >= history) & (expected_kwh >= usual))
 
 
@@ -106,16 +109,18 @@ def timed_zero_block(
            "平时高峰为{usual_high_kwh:.3f}kWh。")),
 )  # fmt: skip
 def clipped_profile(
-    clipped_days: Column, clip_kwh: Column, usual_high_kwh: Column, excess: Column, known_days: Column, pv_kva: Column,
-    *, days: float = 5.0, high: float = 1.3, level: float = 0.5, history: float = 28.0,
+    clipped_days: Column, clip_kwh: Column, usual_high_kwh: Column, excess: Column, expected_kwh: Column,
+    known_days: Column, pv_kva: Column, *, days: float = 5.0, high: float = 1.3, level: float = 0.5,
+    history: float = 28.0, usual: float = 3.0,
 ) -> Column:  # fmt: skip
     """Five days whose top is the same and shared by many intervals, well below the usual peaks (负荷削顶).
 
-    A twentieth of the intervals lie within 1 % of it, and the usual 95th percentile is 1.3 times it. Defaults of this
-    project.
+    A twentieth of the intervals lie within 1 % of it, and the usual 95th percentile is 1.3 times it. The form of less
+    than 3 kWh a day says little. Defaults of this project.
     """
     score = np.minimum(clipped_days / days, usual_high_kwh / (high * clip_kwh))
-    return gated(score, (excess >= np.log(level)) & (known_days >= history) & (pv_kva == 0))
+    known = (known_days >= history) & (expected_kwh >= usual)
+    return gated(score, (excess >= np.log(level)) & known & (pv_kva == 0))
 
 
 @rule(
@@ -127,18 +132,20 @@ def clipped_profile(
 )  # fmt: skip
 def flat_profile(
     variation: Column, usual_variation: Column, rhythm: Column, usual_rhythm: Column, excess: Column,
-    known_days: Column, pv_kva: Column, *, flat: float = 0.05, faint: float = 0.2, calm: float = 0.5,
-    varied: float = 0.2, level: float = 0.35, most: float = 1.2, history: float = 28.0,
+    expected_kwh: Column, known_days: Column, pv_kva: Column, *, flat: float = 0.05, faint: float = 0.2,
+    calm: float = 0.5, varied: float = 0.2, level: float = 0.35, most: float = 1.2, history: float = 28.0,
+    usual: float = 3.0,
 ) -> Column:  # fmt: skip
     """Three days without ups and downs, or with a fifth of the daily swing, at much the same energy (负荷曲线平直).
 
-    Hours spread by under 5 % of the mean, or by half as much as usual with that faint swing. Defaults of this project.
+    Hours spread by under 5 % of the mean, or by half as much as usual with that faint swing. The form of less than
+    3 kWh a day says little. Defaults of this project.
     """
     swing = faint * usual_rhythm / np.maximum(rhythm, 0.005)
     quiet = calm * usual_variation / np.maximum(variation, 0.005)
     score = np.maximum(flat / np.maximum(variation, 0.005), np.minimum(swing, quiet))
     fed = (excess >= np.log(level)) & (excess <= np.log(most)) & (usual_variation >= varied)
-    return gated(score, fed & (known_days >= history) & (pv_kva == 0))
+    return gated(score, fed & (known_days >= history) & (expected_kwh >= usual) & (pv_kva == 0))
 
 
 @rule(
@@ -149,15 +156,16 @@ def flat_profile(
            "总电量为平时的{kept_lately:.0%}。")),
 )  # fmt: skip
 def tou_inversion(
-    valley_rise: Column, kept_lately: Column, known_days: Column, pv_kva: Column, *, rise: float = 0.2,
-    within: float = 0.1, history: float = 28.0,
+    valley_rise: Column, kept_lately: Column, expected_kwh: Column, known_days: Column, pv_kva: Column, *,
+    rise: float = 0.2, within: float = 0.1, history: float = 28.0, usual: float = 3.0,
 ) -> Column:  # fmt: skip
     """A fifth of the use has moved into the tariff's valley hours, the total within 10 % (峰谷倒置).
 
-    Defaults of this project.
+    The form of less than 3 kWh a day says little. Defaults of this project.
     """
     same = np.abs(np.log(np.maximum(kept_lately, 0.01))) <= np.log1p(within)
-    return gated(valley_rise / rise, same & (known_days >= history) & (pv_kva == 0))
+    known = (known_days >= history) & (expected_kwh >= usual)
+    return gated(valley_rise / rise, same & known & (pv_kva == 0))
 
 
 @rule(

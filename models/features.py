@@ -135,7 +135,7 @@ class FirstMonth(Feature):
     """What a meter's first days tell of a customer who is new."""
 
     reads: tuple[str, ...] = ("connected_days",)
-    takes: tuple[str, ...] = ("reads", "kwh", "coverage", "register", "ratio", "contract_kva")
+    takes: tuple[str, ...] = ("reads", "kwh", "coverage", "ratio", "contract_kva")
     gives: tuple[str, ...] = ("unread_days", "first_load")
 
     FIRST = 1.05  # days after which the first is surely closed, even one of 25 hours
@@ -145,7 +145,7 @@ class FirstMonth(Feature):
         self.cells = Cells(days=np.uint8(0), read=np.bool_(0), kwh=np.float64(0), last=np.float32(0))
 
     def fold(self, slots: Codes, columns: Columns) -> Columns:
-        """Adds unread_days, -inf once a reading showed energy, and first_load, the mean of kW to the contract's kVA.
+        """Adds unread_days, -inf once anything was read, and first_load, the mean of kW to the contract's kVA.
 
         That is inf before 30 days and while fewer than 15 are known. NaN for customers who are not new, or were
         connected before the area's history began; after 60 days they are as if all were well, for a day.
@@ -156,7 +156,7 @@ class FirstMonth(Feature):
         new = begins | ((last > 0) & (day > last) & (day <= self.LAST + 1))
         days, read, used = (np.where(begins, 0, c[name][slots]) for name in ("days", "read", "kwh"))
         shown, told = ~np.isnan(kwh), columns["reads"] > 0
-        read = (read > 0) | (told & (shown | ~np.isnan(columns["register"])))
+        read = (read > 0) | told
         days, used = days + shown, used + np.where(shown, kwh / columns["coverage"] * columns["ratio"], 0)
         for name, values in (("days", days), ("read", read), ("kwh", used), ("last", day)):
             c[name][slots[new]] = values[new]

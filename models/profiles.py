@@ -137,7 +137,7 @@ class Routine(Feature):
     takes: tuple[str, ...] = ("at", "area", "segments", "standing", "day_kind", "temperature")
     gives: tuple[str, ...] = (
         "expected_kwh", "change", "excess", "spread", "known_days", "kept", "kept_standing", "slide", "slide_days",
-        "usual_kinds",
+        "usual_kinds", "emptied",
     )  # fmt: skip
 
     RECENT = fading(2.0)
@@ -145,6 +145,7 @@ class Routine(Feature):
     LEAST = 0.05  # kWh beside which changes do not count
     TELLING = 0.1  # of the expected use, that a standing load must be for its fall to say something
     LEARNED = fading(60.0)  # of what weather does to a customer
+    EMPTY, LIVED_IN = 0.1, 0.6  # of the expected use: below the one nobody is there, from the other on somebody is
     DOUBT = 2.0  # squares of ten degrees that speak against it at first
     MOST = 1.0  # log of the use that ten degrees may move
 
@@ -157,6 +158,7 @@ class Routine(Feature):
             standing=np.float32(np.nan), stands=np.float32(0), stood=np.float32(0),
             degrees=np.full(2, np.nan, np.float32),  # tens of them to heat and to cool on a usual day
             squares=np.zeros(2, np.float32), moved=np.zeros(2, np.float32),  # of changes of them, and of use with them
+            emptied=np.bool_(0),
         )  # fmt: skip
 
     def fold(self, slots: Codes, columns: Columns) -> Columns:
@@ -166,7 +168,8 @@ class Routine(Feature):
         weather has done to this customer; change, the log of the use over it, and
         excess, what the peers do not share of that; spread, the usual size of the excess; known_days; kept and
         kept_standing, the share of the expected use and of the usual standing load that the last few days reached;
-        slide, the cumulative sum of shortfalls in spreads (k = 0.5), and slide_days, how long it has lasted;
+        slide, the cumulative sum of shortfalls in spreads (k = 0.5), and slide_days, how long it has lasted; emptied, 1
+        since next to nothing of the expected use was left, until most of it is there again;
         usual_kinds, each kind of day's use over the level.
         """
         c, rows = self.cells, np.arange(len(slots))
@@ -189,16 +192,19 @@ class Routine(Feature):
         standing = np.where(told, columns["standing"], np.nan)
         stands = np.where(np.isnan(standing), held["stands"], keep * held["stands"] + standing)
         stood = np.where(np.isnan(standing), held["stood"], keep * held["stood"] + held["standing"])
+        kept = recent / excused
+        emptied = (held["emptied"] > 0) & ~(told & (kept >= self.LIVED_IN)) | (told & (kept < self.EMPTY))
         rate = np.where(slide >= SUSPECT, 0.25, 1.0)
         self.learn(slots, held, used / np.exp(weather), kind, rate, excess, standing)
         self.feel(slots, held, degrees, change + weather, rate)
         for name, value in (("slide", slide), ("slide_days", days), ("used", recent), ("excused", excused),
-                            ("stands", stands), ("stood", np.where(np.isnan(stood), 0, stood))):  # fmt: skip
+                            ("stands", stands), ("stood", np.where(np.isnan(stood), 0, stood)),
+                            ("emptied", emptied)):  # fmt: skip
             c[name][slots] = value
         gone = {name: np.where(told, value, np.nan) for name, value in {
-            "expected_kwh": expected, "excess": excess, "spread": spread, "known_days": seen, "kept": recent / excused,
+            "expected_kwh": expected, "excess": excess, "spread": spread, "known_days": seen, "kept": kept,
             "kept_standing": np.where(stood * HOURS >= self.TELLING * excused, stands / stood, np.nan),
-            "slide": slide, "slide_days": days,
+            "slide": slide, "slide_days": days, "emptied": emptied.astype(float),
         }.items()}  # fmt: skip
         return {"change": change, "usual_kinds": held["kinds"]} | gone
 

@@ -229,7 +229,7 @@ def first_month(diary: Iterator[Facts], since: float) -> Iterator[Facts]:
             told = {"unread": -math.inf, "load": math.inf}
             if not math.isnan(day["kwh"]):
                 kw.append(day["kwh"] / day["coverage"] * day["ratio"] / 24)
-            read = read or (day["reads"] > 0 and not (math.isnan(day["kwh"]) and math.isnan(day["register"])))
+            read = read or day["reads"] > 0
             if age <= 60 and not read:
                 told["unread"] = age
             if 30 <= age <= 60 and len(kw) >= 15 and day["contract"] > 0:

@@ -33,6 +33,7 @@ class Page:
     kinds: dict[str, float] = field(default_factory=lambda: {str(n): 1.0 for n in range(7)})
     spread: float = 0.15
     slide: float = 0.0
+    emptied: bool = False  # since next to nothing was left
     standing: float = NAN
     recent: list[tuple[float, float]] = field(default_factory=list)  # used and expected
     stood: list[tuple[float, float]] = field(default_factory=list)  # standing load and the usual one
@@ -218,7 +219,7 @@ def felt(page: Page, f: Facts, change: float, rate: float) -> None:
 
 def routine(page: Page, f: Facts, change: float, excess: float) -> None:
     """The customer's expected use, its slide, and what of it is kept."""
-    f |= dict.fromkeys(("expected", "beyond", "spread", "known", "kept", "kept_standing", "slide"), NAN)
+    f |= dict.fromkeys(("expected", "beyond", "spread", "known", "kept", "kept_standing", "slide", "emptied"), NAN)
     if f["kind"] == "festival" or "used" not in f["shape"]:
         return
     used, here = f["shape"]["used"], page.kinds.get(f["kind"], NAN)
@@ -234,6 +235,8 @@ def routine(page: Page, f: Facts, change: float, excess: float) -> None:
         due, usual = (faded([pair[1] for pair in pairs], 2) for pairs in (page.recent, page.stood))
         f |= {"expected": expected, "beyond": excess, "spread": page.spread, "known": page.seen, "slide": page.slide}
         f["kept"] = share_of(page.recent, 2)
+        page.emptied = f["kept"] < 0.1 or (page.emptied and not f["kept"] >= 0.6)
+        f["emptied"] = page.emptied
         f["kept_standing"] = share_of(page.stood, 2) if 24 * usual >= 0.1 * due else NAN
     rate = 0.25 if page.slide >= 4 else 1.0
     felt(page, f, change, rate)

@@ -68,7 +68,8 @@ def flatness(f: Facts) -> float:
         return NAN
     calm = min(0.2 * f["usual_rhythm"] / max(rhythm, 0.005), 0.5 * f["usual_variation"] / max(variation, 0.005))
     usual = math.log(0.35) <= f["beyond"] <= math.log(1.2) and f["usual_variation"] >= 0.2
-    return gated(max(0.05 / max(variation, 0.005), calm), usual and f["known"] >= 28 and f["pv"] == 0)
+    known = f["known"] >= 28 and f["expected"] >= 3
+    return gated(max(0.05 / max(variation, 0.005), calm), usual and known and f["pv"] == 0)
 
 
 def unused(f: Facts) -> float:
@@ -141,26 +142,27 @@ DAYS = {
     "step_drop": Rule(whole(
         lambda f: gated(min(f["slide"] / 8, 0.6 / max(f["kept"], 0.01)),
                         f["kept_standing"] <= 0.75 and f["beyond"] >= math.log(0.1) and known(f) and f["pv"] == 0
-                        and not f["suspended"] > 0),
-        "slide", "beyond", "kept", "kept_standing", "expected", "known", "pv"), 2, 4 * DAY, 14 * DAY),
+                        and not f["suspended"] > 0 and not f["emptied"]),
+        "slide", "beyond", "kept", "kept_standing", "expected", "known", "pv"), 3, 4 * DAY, 14 * DAY,
+        worse=((1.0, 2, 7 * DAY),)),
     "usage_fluctuation": Rule(whole(
         lambda f: gated(abs(f["beyond"]) / max(math.log(2 if f["residential"] else 1.5), 3 * f["spread"]),
                         known(f) and (f["beyond"] > 0 or (f["kept_standing"] <= 0.75 and f["beyond"] >= LEFT
-                                                           and not f["suspended"] > 0))),
+                                                           and not f["suspended"] > 0 and not f["emptied"]))),
         "beyond", "spread", "kept_standing", "expected", "known"), 3, 2 * DAY, 5 * DAY),
     "timed_zero_block": Rule(whole(
         lambda f: gated(f["dark_days"] / 3, f["dark_before"] <= 0.15 and f["live"] >= 0.9 and f["known"] >= 28
                         and f["pv"] == 0), "dark_days", "dark_before", "live", "known", "pv"), 2, 0, 7 * DAY),
     "clipped_profile": Rule(whole(
         lambda f: gated(min(f["clipped"] / 5, f["usual_high"] / 1.3 / f["clip"]),
-                        f["beyond"] >= math.log(0.5) and f["known"] >= 28 and f["pv"] == 0),
+                        f["beyond"] >= math.log(0.5) and f["known"] >= 28 and f["expected"] >= 3 and f["pv"] == 0),
         "clipped", "clip", "usual_high", "beyond", "known", "pv"), 2, 0, 7 * DAY),
     "flat_profile": Rule(
         whole(flatness, "usual_variation", "usual_rhythm", "beyond", "known", "pv"), 3, 2 * DAY, 4 * DAY
     ),
     "tou_inversion": Rule(whole(
         lambda f: gated(f["valley_rise"] / 0.2, abs(math.log(max(f["kept_week"], 0.01))) <= math.log(1.1)
-                        and f["known"] >= 28 and f["pv"] == 0),
+                        and f["known"] >= 28 and f["expected"] >= 3 and f["pv"] == 0),
         "valley_rise", "kept_week", "known", "pv"), 3, 2 * DAY, 14 * DAY),
     "peer_shortfall": Rule(whole(
         lambda f: gated(f["below"] / 3, f["peers"] >= 30 and f["usual_rhythm"] >= 0.15 and f["month"] > 0),
