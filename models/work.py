@@ -30,6 +30,8 @@ class WorkItem(msgspec.Struct):
 
     starts: dict[int, tuple[float, bool]] = {}  # by time the limit in seconds, and whether working days alone count
     ends: list[int] = []  # in order of time
+    pauses: list[int] = []  # the same
+    resumes: list[int] = []  # the same
     usual: dict[int, float] = {}  # by start, within which time such stages were done before it
     counted: dict[int, int | None] = {}  # ends, None while there is none, of the visits that tell what is usual
 
@@ -43,6 +45,32 @@ class WorkItem(msgspec.Struct):
                 done = self.ends[after] if after < len(self.ends) else NEVER
                 visits.append(Visit(start, self.starts[start][0], done))
         return visits
+
+
+    def paused(self) -> Iterator[tuple[int, int]]:
+        """From when until when its clock stands still: each pause until it is resumed."""
+        until = 0
+        for since in self.pauses:
+            if until <= since:
+                after = bisect_left(self.resumes, since)
+                until = self.resumes[after] if after < len(self.resumes) else NEVER
+                yield since, until
+
+    def put_off(self, start: int, at: int) -> int:
+        """When a moment that was to come at a time comes, by the pauses since a start; never while it is paused.
+
+        >>> WorkItem(pauses=[20], resumes=[50]).put_off(10, 30)
+        60
+        >>> WorkItem(pauses=[20]).put_off(10, 30) == NEVER, WorkItem(pauses=[40]).put_off(10, 30)
+        (True, 30)
+        """
+        for since, until in self.paused():
+            if until <= start:
+                continue
+            if since >= at:
+                break
+            at = NEVER if until == NEVER else at + until - max(since, start)
+        return at
 
 
 class Work(Deadlines):
@@ -77,13 +105,20 @@ class Work(Deadlines):
                 item.starts[at] = max(item.starts.get(at, limit), limit)
                 if at < sealed[n]:
                     item.usual.setdefault(at, nan)
-            elif new := at not in item.ends:
-                insort(item.ends, at)
+            else:
+                known = self.moves(item, int(batch.progress[n]))
+                if new := at not in known:
+                    insort(known, at)
             self.note(told, n, slot, areas[n], at, new=new)
             self.cells["queue"][slot] = self.queues.slot(section, stage)
             if new:
                 self.learn(item, (section, stage), int(sealed[n]))
         return told
+
+    @staticmethod
+    def moves(item: WorkItem, progress: int) -> list[int]:
+        """When an item was told to end, to pause or to go on."""
+        return {Progress.FINISHED: item.ends, Progress.PAUSED: item.pauses}.get(Progress(progress), item.resumes)
 
     def limit(self, section: str, stage: str, at: int, own: float) -> tuple[float, bool]:
         """The seconds that an item may stay, 0 when nobody says, and whether working days alone count."""
@@ -123,11 +158,20 @@ class Work(Deadlines):
         """From when on an item is stuck in a visit: past its limit, or stalled."""
         usual = self.items[slot].usual.get(visit.start, nan)
         late = self.after(slot, visit.start, LATE * visit.unit) if visit.unit > 0 else NEVER
-        return min(late, at_once(visit.start, STALLED * usual) if usual > 0 else NEVER)
+        return min(late, self.passed(slot, visit.start, STALLED * usual) if usual > 0 else NEVER)
 
     def after(self, slot: int, start: int, seconds: float) -> int:
-        """When so many seconds have passed since an item entered its stage, working days alone where they count."""
-        return worked_after(start, seconds, self.zone) if self.items[slot].starts[start][1] else at_once(start, seconds)
+        """When so many seconds have passed since an item entered its stage, working days alone where they count.
+
+        What it was paused for is added as it passes by the calendar.
+        """
+        item = self.items[slot]
+        at = worked_after(start, seconds, self.zone) if item.starts[start][1] else at_once(start, seconds)
+        return item.put_off(start, at)
+
+    def passed(self, slot: int, start: int, seconds: float) -> int:
+        """The same, whatever the days."""
+        return self.items[slot].put_off(start, at_once(start, seconds))
 
     def moments(self, slot: int) -> Iterator[Moment]:
         """Of every visit the marks of its limit, those of what is usual, and the end."""
@@ -139,7 +183,7 @@ class Work(Deadlines):
             for at, certain, share in passing(visit, MARKS, partial(self.after, slot)):
                 if share:
                     yield Moment(at, certain, (share, limit / HOUR, nan, nan))
-            for at, certain, times in passing(visit._replace(unit=usual), STALLS):
+            for at, certain, times in passing(visit._replace(unit=usual), STALLS, partial(self.passed, slot)):
                 ended = (0.0, limit / HOUR) if not times else (nan, nan)
                 yield Moment(at, certain, (*ended, times, usual / HOUR))
 
@@ -205,6 +249,8 @@ class Ways(Deadlines):
         told = Told(set(), [], [])
         for n in range(len(batch)):
             section, stage, at = batch.areas[batch.area[n]], batch.stages[batch.stage[n]], int(batch.at[n])
+            if batch.progress[n] not in (Progress.STARTED, Progress.FINISHED):
+                continue
             if all(known.stage != stage for known in self.registry.stages(section, at)):
                 continue
             slot = self.open(section, batch.names[batch.subject[n]], at, sealed[n])

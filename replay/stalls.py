@@ -52,7 +52,7 @@ def note(batch: Stages, stays: Stays) -> None:
         item, at = stays[batch.areas[batch.area[n]], subject], int(batch.at[n])
         if batch.progress[n] == Progress.STARTED:
             item.starts[at] = 0.0, False
-        else:
+        elif batch.progress[n] == Progress.FINISHED:
             item.ends.append(at)
 
 

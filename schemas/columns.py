@@ -118,6 +118,8 @@ class Progress(IntEnum):
 
     STARTED = 0
     FINISHED = 1
+    PAUSED = 2  # it waits for somebody else: its limit stands still
+    RESUMED = 3
 
 
 def constant(column: NDArray[Any]) -> bool:

@@ -305,7 +305,7 @@ class Evidence:
                 if row["progress"] == Progress.STARTED:
                     limit = 0 if np.isnan(row["limit"]) else int(row["at"] + row["limit"])
                     spans[row["stage"]] = Span(row["stage"], row["at"], 0, limit)
-                elif row["stage"] in spans:
+                elif row["progress"] == Progress.FINISHED and row["stage"] in spans:
                     spans[row["stage"]] = spans[row["stage"]]._replace(end=row["at"])
         return Timeline(spans=list(spans.values()))
 

@@ -459,7 +459,18 @@ def staged(g: np.random.Generator, start: int, end: int) -> list[Row]:
         if g.random() < 0.7:
             done = begun + int(g.integers(-HOUR, 2 * DAY))
             rows.append(Row(Stages, section, f"W{n}", done, dict(stage=stage, progress=Progress.FINISHED, limit=NAN)))
+        for at, progress in waits(np.random.default_rng([start, n]), begun):
+            rows.append(Row(Stages, section, f"W{n}", at, dict(stage=stage, progress=progress, limit=NAN)))
     return rows
+
+
+def waits(g: np.random.Generator, begun: int) -> Iterator[tuple[int, Progress]]:
+    """When an item waits for somebody else, and goes on; some never do."""
+    at = begun
+    for _ in range(int(g.choice(3, p=[0.6, 0.3, 0.1]))):
+        yield (at := at + int(g.integers(-HOUR, 6 * HOUR))), Progress.PAUSED
+        if g.random() < 0.8:
+            yield (at := at + int(g.integers(0, 9 * HOUR))), Progress.RESUMED
 
 
 # What can happen on the way.

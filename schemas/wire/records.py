@@ -124,7 +124,7 @@ class StageRecord(
     subject: Annotated[Id, told("Work item")]
     at: Instant
     stage: Id
-    progress: Literal["started", "finished"]
+    progress: Literal["started", "finished", "paused", "resumed"]
     area: Annotated[Id, told("Section that works on it; the message key's when absent, equal to it when given")] = ""
     limit: Annotated[Number | None, told("How long the stage may take, when not the section's own limit", "s")] = None
 

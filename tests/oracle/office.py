@@ -258,6 +258,7 @@ def work_told(section: str, master: Area | None, zone: str, rows: list[Row], clo
     order = [stage.stage for stage in master.stages] if master and master.stages else list(LIMITS)
     every = {item: visits_of([r for r in rows if (r.subject, r.columns["stage"]) == item])
              for item in dict.fromkeys((r.subject, r.columns["stage"]) for r in rows)}  # fmt: skip
+    waits = {item: waits_of([r for r in rows if (r.subject, r.columns["stage"]) == item]) for item in every}
     for (subject, stage), visits in every.items():
         late: list[Facts] = []
         stalled: list[Facts] = []
@@ -266,9 +267,11 @@ def work_told(section: str, master: Area | None, zone: str, rows: list[Row], clo
             until = clock + 1 if done == math.inf else done
             for share in (0.8, 1.0, 2.0):
                 at = worked_after(row.at, round(share * limit), zone) if working else row.at + round(share * limit)
+                at = put_off(waits[subject, stage], row.at, at)
                 late += [{"at": at, "share": share}] * (limit > 0 and at < until)
             usual = usual_of([v for (_, other), visits in every.items() if other == stage for v in visits], row.at)
-            marks = [(row.at + round(m * usual), m) for m in (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)] if usual else []
+            marks = [(put_off(waits[subject, stage], row.at, row.at + round(m * usual)), m)
+                     for m in (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)] if usual else []  # fmt: skip
             stalled += [{"at": at, "stalled": times} for at, times in marks if at < until and row.at <= clock]
             if done < math.inf:
                 late.append({"at": done, "share": 0.0})
@@ -276,15 +279,35 @@ def work_told(section: str, master: Area | None, zone: str, rows: list[Row], clo
         judge(OVERDUE, section, f"{subject}/{stage}", sorted(late, key=itemgetter("at")), told)
         judge(STALLED, section, f"{subject}/{stage}", sorted(stalled, key=itemgetter("at")), told)
     for stage in dict.fromkeys(stage for _, stage in every):
-        judge(BACKLOGS, section, stage, stuck(every, stage, master, zone, clock), told)
+        judge(BACKLOGS, section, stage, stuck(every, waits, stage, master, zone, clock), told)
     for subject in dict.fromkeys(r.subject for r in rows):
-        judge(DISORDER, section, subject, left_out([r for r in rows if r.subject == subject], order), told)
+        mine = [r for r in rows if r.subject == subject and r.columns["progress"] in (0, 1)]
+        judge(DISORDER, section, subject, left_out(mine, order), told)
     return told
 
 
+def waits_of(rows: list[Row]) -> list[tuple[int, float]]:
+    """From when until when an item waited for somebody else."""
+    resumed = sorted(r.at for r in rows if r.columns["progress"] == Progress.RESUMED)
+    waits: list[tuple[int, float]] = []
+    for at in sorted(r.at for r in rows if r.columns["progress"] == Progress.PAUSED):
+        if not waits or at >= waits[-1][1]:
+            waits.append((at, min((until for until in resumed if until >= at), default=math.inf)))
+    return waits
+
+
+def put_off(waits: list[tuple[int, float]], start: int, at: float) -> float:
+    """When something comes that was due at a time, when every wait since the start is added."""
+    for since, until in waits:
+        if until > start and since < at:
+            at += until - max(since, start)
+    return at
+
+
 def stuck(
-    every: dict[tuple[str, str], list[tuple[Row, float]]], stage: str, master: Area | None, zone: str, clock: int
-) -> list[Facts]:
+    every: dict[tuple[str, str], list[tuple[Row, float]]], waits: dict[tuple[str, str], list[tuple[int, float]]],
+    stage: str, master: Area | None, zone: str, clock: int,
+) -> list[Facts]:  # fmt: skip
     """How many items stand in a stage overdue or stalled at every midnight, of all that the section has open."""
     visits = [(other, row, done) for (_, other), visits in every.items() for row, done in visits]
     since: list[tuple[str, Row, float, float]] = []
@@ -292,7 +315,9 @@ def stuck(
         limit, working = limit_of(row, master)
         late = worked_after(row.at, round(limit), zone) if working else row.at + round(limit)
         usual = usual_of([(r, d) for name, r, d in visits if name == other], row.at)
-        times = [late] * (limit > 0) + [row.at + round(2 * usual)] * (usual > 0)
+        waited = waits[row.subject, other]
+        times = [put_off(waited, row.at, late)] * (limit > 0)
+        times += [put_off(waited, row.at, row.at + round(2 * usual))] * (usual > 0)
         since.append((other, row, done, min(times, default=math.inf)))
     first = datetime.fromtimestamp(min(row.at for _, row, _ in visits), ZoneInfo(zone)).date() if visits else None
     facts: list[Facts] = []
