@@ -266,8 +266,8 @@ def work_told(section: str, master: Area | None, zone: str, rows: list[Row], clo
             limit, working = limit_of(row, master)
             until = clock + 1 if done == math.inf else done
             for share in (0.8, 1.0, 2.0):
-                at = worked_after(row.at, round(share * limit), zone) if working else row.at + round(share * limit)
-                at = put_off(waits[subject, stage], row.at, at)
+                due = worked_after(row.at, round(share * limit), zone) if working else row.at + round(share * limit)
+                at = put_off(waits[subject, stage], row.at, due)
                 late += [{"at": at, "share": share}] * (limit > 0 and at < until)
             usual = usual_of([v for (_, other), visits in every.items() if other == stage for v in visits], row.at)
             marks = [(put_off(waits[subject, stage], row.at, row.at + round(m * usual)), m)
