@@ -28,15 +28,16 @@ def area_loss_high(
 
 
 @rule(
-    AreaDays, severity=3, hold=DAY, title=("Low reading success", "采集成功率低"),
+    AreaDays, severity=3, hold=DAY, clear=0.5, meaning=2, title=("Low reading success", "采集成功率低"),
     text=(("[Of the readings due in a day {read_share:.1%} arrived; ]without the meter that lacks most it is "
            "{others_share:.1%} (limit {limit:.1%})."),
           "[当日采集成功率{read_share:.1%},]除缺数最多的一户外{others_share:.1%},低于{limit:.1%}。"),
 )  # fmt: skip
 def read_success_rate(others_share: Column, *, limit: float = 0.98) -> Column:
-    """Under 98 % of an area's readings arrived, two days in a row (采集成功率). Default of this project.
+    """Under 98 % of an area's readings arrived, two days in a row (采集成功率), until 99 % do.
 
     The meter that lacks most is left out: below fifty meters a single one is 2 %, and `read_failure` tells of it.
+    Defaults of this project.
     """
     return (1 - others_share) / (1 - limit)
 

@@ -193,7 +193,7 @@ def monthly_power_factor(
     """A calendar month's power factor below 0.90 in industry from 160 kVA on, 0.80 on farms, else 0.85 (功率因数).
 
     By 功率因数调整电费办法 of 1983, which begins at 100 kVA. Homes and smaller customers are not charged by it, and
-    generation behind the meter takes from the active energy alone: cannot tell.
+    generation behind the meter takes from the active energy alone: cannot tell. Catalogue 1.4.
     """
     due = np.where(contract_kva >= large, least_large, least)
     charged = (contract_kva >= smallest) & (residential == 0) & (pv_kva == 0)

@@ -53,8 +53,8 @@ def step_drop(
     """Five days at 60 % of the usual or less, a shortfall of 8 spreads that peers do not share (电量突降).
 
     More severe after eight. The standing load must have fallen too: an empty home keeps it, a bypass does not. Nor is
-    anything suspended, nor do people come back: use that returns after next to nothing is no drop. Defaults of this
-    project.
+    anything suspended, nor do people come back: use that returns after next to nothing is no drop. The limits:
+    defaults of this project.
     """
     score = np.minimum(slide / limit, level / np.maximum(kept, 0.01))
     lives = (kept_standing <= standing) & (excess >= np.log(nothing)) & (emptied == 0) & ~(suspended_kva > 0)

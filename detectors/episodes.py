@@ -32,7 +32,7 @@ class Episodes(Owner):
     expendable = True
 
     def __init__(self, rule: Rule, watching: Cells) -> None:
-        self.rule = rule
+        self.rule, self.version = rule, rule.meaning
         self.watching = watching  # by subject, how many rules watch it
         self.lull = max(LULLS.get(rule.kind, 0), rule.levels[0].hold)
         self.slots = np.zeros(0, np.int32)  # in ascending order
@@ -126,6 +126,15 @@ class Episodes(Owner):
     def state(self) -> State:
         """Everything remembered."""
         return {"slots": self.slots, **self.cells, "open": self.open}
+
+    def reshaped(self, columns: State) -> State:
+        """With as many levels as the rule has: a run at a level that is new begins with the next row."""
+        since = columns.get("since")
+        if not isinstance(since, np.ndarray) or since.ndim != 2:
+            return columns
+        levels, held = len(self.rule.levels), since[: len(self.rule.levels)]
+        more = np.zeros((levels - len(held), since.shape[1]), since.dtype)
+        return columns | {"since": np.concatenate([held, more])}
 
     def load(self, state: State) -> None:
         """Replace everything by what `state` gave; all subjects have room. Raises StateError."""

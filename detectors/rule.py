@@ -59,6 +59,7 @@ class Rule:
     segments: Segments = field(default_factory=dict)  # what is set otherwise there
     model: ClassModel | None = None  # by which it is judged
     hears: tuple[str, ...] = ()  # columns that may be NaN in a row that is judged
+    meaning: int = 1  # raised where its scores mean something else, so that no open episode goes on
 
     def __post_init__(self) -> None:
         for segment, settings in self.segments.items():
@@ -124,7 +125,7 @@ RULES: dict[str, Rule] = {}
 def rule(
     kind: type[Batch], *, title: tuple[str, str], text: tuple[str, str], severity: int, hold: int = 0, release: int = 0,
     clear: float = 0.9, worse: tuple[Level, ...] = (), status: Status = "published",
-    segments: Segments = MappingProxyType({}),
+    segments: Segments = MappingProxyType({}), meaning: int = 1,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:  # fmt: skip
     """Add the decorated function to RULES under its own name. Raises ValueError when the name is taken.
 
@@ -140,7 +141,7 @@ def rule(
             name, kind, (Level(1.0, severity, hold), *worse), release, clear, judge,
             tuple(p.name for p in columns if p.default is p.empty),
             {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}, title, text, status,
-            segments=dict(segments), hears=tuple(p.name for p in columns if p.default is not p.empty),
+            segments=dict(segments), meaning=meaning, hears=tuple(p.name for p in columns if p.default is not p.empty),
         )  # fmt: skip
         return judge
 

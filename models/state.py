@@ -37,7 +37,7 @@ class Saved(msgspec.Struct):
 class Owner:
     """What remembers something between batches."""
 
-    version: ClassVar[int] = 1  # raised where columns of the same name and type get another meaning
+    version: int = 1  # raised where columns of the same name and type get another meaning
     expendable: ClassVar[bool] = False  # starts afresh where it cannot take over what was saved
     missed: ClassVar[bool] = True  # something is lost where nothing was saved of it
 
@@ -52,6 +52,10 @@ class Owner:
     def load(self, state: State) -> None:
         """Replace everything by columns of the schema; one that is missing is empty. Raises StateError."""
         raise NotImplementedError
+
+    def reshaped(self, columns: State) -> State:
+        """Columns of another shape as this one has them, where it knows how."""
+        return columns
 
     def upgrade(self, version: int, columns: State) -> State | None:
         """State of an older version as this one means them; None where that cannot be told from them."""
@@ -91,7 +95,7 @@ def fitted(owner: Owner, found: Saved) -> State | None:
         columns = owner.upgrade(found.version, found.columns)
     if columns is None:
         return None
-    schema = owner.schema()
+    schema, columns = owner.schema(), owner.reshaped(columns)
     return {name: fit(name, value, schema[name]) for name, value in columns.items() if name in schema}
 
 

@@ -27,7 +27,8 @@ TOPPED_UP, LEFT = 200.0, 8  # yuan, and days of use that are left when the prude
 SETTLES = 3 * HOUR  # after midnight, of the day before
 
 
-BILLED = ("billed_kwh", "billed_sharp", "billed_peak", "billed_valley", "billed_kvarh", "billed_demand", "year_kwh")
+BILLED = ("billed_kwh", "billed_sharp", "billed_peak", "billed_valley", "billed_kvarh", "billed_demand", "year_kwh",
+          "billed_deep_valley")  # fmt: skip
 
 
 class Row(NamedTuple):

@@ -124,7 +124,8 @@ def shape_of(ids: Iterable[str]) -> str:
     '9999 (2), A99 (1)'
     """
     shapes = Counter(re.sub(r"[^\W\d_]", "A", re.sub(r"\d", "9", name)) for name in ids)
-    return ", ".join(f"{shape} ({count:,})" for shape, count in shapes.most_common(3))
+    most = sorted(shapes.items(), key=lambda item: (-item[1], item[0]))[:3]
+    return ", ".join(f"{shape} ({count:,})" for shape, count in most)
 
 
 def show(found: dict[str, Any], console: Console) -> None:

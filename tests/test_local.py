@@ -18,10 +18,12 @@ import pytest
 
 from detectors.engine import Engine
 from detectors.rulebook import applied
+from replay import layout
 from replay.history import Source, SourceError
 from replay.town import Town
 from schemas.alert import Alert
 from schemas.columns import Readings
+from schemas.master import Area, Meter
 from schemas.rules import Rulebook
 from streams.local import Store, StoreError, follow, identity, run
 from streams.settings import Settings
@@ -161,11 +163,12 @@ def test_a_store_whose_tables_mean_something_else_says_which_version_to_run(tmp_
 
 
 def test_a_report_shows_what_was_told_and_the_curves_behind_it(tmp_path, capsys):
-    file, page = tmp_path / "reads.csv", tmp_path / "out.html"
+    folder, page = tmp_path / "history", tmp_path / "out.html"
+    layout.write(folder, [Area(area="A1", meters=[Meter(meter="<M1>", wiring="3P4W")])], [], "csv")
     rows = [f"<M1>,A1,2026-03-02T{hour:02}:{minute:02}:00+08:00,{0 if hour >= 6 else 220},220,220,1,1,1"
             for hour in range(24) for minute in range(0, 60, 15)]  # fmt: skip
-    file.write_text("\n".join(["meter,area,at,ua,ub,uc,ia,ib,ic", *rows]), "utf-8")
-    run([str(file)], tmp_path / "s.db", Settings(zone="Asia/Shanghai"), report=page)
+    (folder / "reads.csv").write_text("\n".join(["meter,area,at,ua,ub,uc,ia,ib,ic", *rows]), "utf-8")
+    run([str(folder)], tmp_path / "s.db", Settings(zone="Asia/Shanghai"), report=page)
     told = page.read_text("utf-8")
     assert "Voltage loss" in told or "Phase break" in told
     assert '<svg class="chart"' in told

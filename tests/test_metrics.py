@@ -121,17 +121,23 @@ def test_no_reason_is_produced_that_the_table_lacks():
             refused |= words(node.iter)
     assert refused == {reason for reasons in labels.REFUSED_BY_ENGINE.values() for reason in reasons}
 
-    decided = {word for function in ("decide", "inhibit") for word in _returned(function)}
+    decided = {word for function in ("_repeat", "_brake", "inhibit") for word in _returned(function)}
     known = {reason for _, reason in labels.suppressed()}
     assert decided | {Event(event).name.lower() for event in policy.MUTED} | {"shadow"} == known
+
+
+def _sides(value: ast.expr) -> tuple[ast.expr, ...]:
+    """What an expression may come to."""
+    return (value.body, value.orelse) if isinstance(value, ast.IfExp) else (value,)
 
 
 def _returned(function: str) -> set[str]:
     """The reasons that a stage of policy gives."""
     tree = ast.parse((ROOT / "detectors/policy.py").read_text())
     [found] = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == function]
-    given = [n.value for n in ast.walk(found) if isinstance(n, ast.Return | ast.Assign)]
-    return {n.value for n in given if isinstance(n, ast.Constant) and isinstance(n.value, str) and n.value}
+    given = [n.value for n in ast.walk(found) if isinstance(n, ast.Return) and n.value is not None]
+    sides = [side for value in given for side in _sides(value)]
+    return {n.value for n in sides if isinstance(n, ast.Constant) and isinstance(n.value, str) and n.value}
 
 
 def test_what_an_engine_counts_has_a_series_that_was_there_before():

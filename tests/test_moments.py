@@ -102,7 +102,7 @@ def test_a_file_says_how_its_dates_were_read(tmp_path):
     source = open_source(path)
     [batch] = source.batches
     assert len(batch) == 10
-    assert source.tally.notes == ["readings.csv: dates of the column at are read with the day first"]
+    assert "readings.csv: dates of the column at are read with the day first" in source.tally.notes
 
 
 def test_a_date_that_may_be_two_is_refused_with_its_place(tmp_path):

@@ -74,7 +74,7 @@ def test_a_snapshot_from_before_owners_had_versions_is_gone_on_from(name):
 def test_what_a_golden_of_the_history_lacks_is_named():
     restored = engine()
     afresh = restored.restore(goldens.read("layout8_8f1eafc"))
-    assert afresh == ["backlog", "days/Coupling", "days/zero_usage", "days/voltage_current_decoupling",
+    assert afresh == ["backlog", "days/Coupling", "days/voltage_current_decoupling", "area_days/read_success_rate",
                       "backlogs/stage_batch_stuck"]  # fmt: skip
 
 
@@ -251,7 +251,7 @@ def test_alerts_of_episodes_that_were_not_taken_over_are_withdrawn():
     tree = goldens.opened(state)
     for owner in tree["owners"].values():
         if "since" in owner["columns"] and "open" in owner["columns"]:
-            owner["columns"]["since"] = np.zeros((9, len(owner["columns"]["slots"])), np.uint32)
+            owner["columns"]["since"] = owner["columns"]["since"].astype(np.float64)
     restored, lived = history.engine(), history.seen()
     open_before = [
         alert.id for name in lived.judges() for e in goldens.judge_of(lived, name).episodes for alert in e.open.values()
@@ -262,6 +262,18 @@ def test_alerts_of_episodes_that_were_not_taken_over_are_withdrawn():
     assert again.restore(saved) == []
     told = again.tick(int(again.clock.max()))
     assert sorted(a.id for a in told if a.change == "withdrawn") == sorted(open_before)
+
+
+def test_episodes_go_on_though_their_rules_have_other_levels():
+    state, history = goldens.of(LAST)
+    tree = goldens.opened(state)
+    for owner in tree["owners"].values():
+        if "since" in owner["columns"] and "open" in owner["columns"]:
+            since = owner["columns"]["since"]
+            owner["columns"]["since"] = np.concatenate([since, np.zeros_like(since)])
+    restored = history.engine()
+    assert restored.restore(packed(tree)) == []
+    assert history.told(restored) == lived_through(LAST)
 
 
 def test_a_checkpoint_says_the_layout_of_its_manifest():

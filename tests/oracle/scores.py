@@ -184,7 +184,7 @@ DAYS = {
 }
 BALANCES = {"area_loss_high": Rule(whole(
     lambda f: max(f["third"] / usual_line(f), f["least"] / -0.01), "third", "least", "mean"), 2, 0, 6 * DAY),
-    "read_success_rate": Rule(lambda f: (1 - f["others_share"]) / 0.02, 3, DAY),
+    "read_success_rate": Rule(lambda f: (1 - f["others_share"]) / 0.02, 3, DAY, clear=0.5),
 }  # fmt: skip
 PAYMENTS = {"payment_failure_repeat": Rule(lambda f: between(f["failures"] >= 3, f["failures"] == 0), 2)}
 ATTEMPTS = {"payment_failure_burst": Rule(burst, 2, 10 * MINUTE, HOUR // 2)}
