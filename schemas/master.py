@@ -43,8 +43,11 @@ class Tier(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     extra: Annotated[Positive, quantity("CNY/kWh")]  # on top of every lower tier
 
 
-class Tariff(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What energy and demand cost from its effective time on; None is not part of the tariff."""
+class Tariff(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What energy and demand cost from its effective time on; None is not part of the tariff.
+
+    Defaults are not written, so that an older program can read what does not use a newer field.
+    """
 
     tariff: str
     effective: Moment = 0

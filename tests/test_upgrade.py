@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 
 from detectors.engine import Engine
+from detectors.rule import RULES
 from replay import layout
 from replay.history import Source
 from replay.send import send
@@ -29,8 +31,11 @@ from tests.workers import WorkerProcess, contained, last_states, told, wait
 ROOT = Path(__file__).parents[1]
 LATEST = "df15c20"  # the last one whose state had no versions
 EARLIER = "b43326a"  # days without temperatures, and one feature with fewer columns
-FIRST = "f4350d2"  # also without a backlog and two features, and with another number of levels of a rule
-AFRESH = {"backlog", "days/Coupling", "days/FirstMonth", "days/zero_usage"}  # after FIRST, among others
+FIRST = "f4350d2"  # also without a backlog and two features, and with fewer levels of a rule
+AFRESH = {"backlog", "days/Coupling", "days/FirstMonth"}  # after FIRST, among others
+RESTATED = {rule.name for rule in RULES.values() if rule.meaning > 1}  # their scores mean something else since
+REWORDED = {"read_date_wrong"}  # said 0 of what was not known
+SAID = {"en", "zh", "evidence"}
 
 Checkout = Callable[[str], Path]
 
@@ -75,6 +80,14 @@ def expected(town: Town, halves: list[list[Batch]]) -> dict[str, dict[str, Any]]
     return alerts
 
 
+def but_restated(states: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The alerts of rules that mean what they meant, without what is said where that is worded otherwise."""
+    return {
+        key: {name: value for name, value in alert.items() if alert["rule"] not in REWORDED or name not in SAID}
+        for key, alert in states.items() if alert["rule"] not in RESTATED
+    }  # fmt: skip
+
+
 def source(town: Town, batches: list[Batch]) -> Source:
     return Source(town.name, town.areas, iter(batches), sum(map(len, batches)), town.zone, town.interval)
 
@@ -104,8 +117,8 @@ def test_todays_worker_goes_on_from_the_checkpoint_of_an_older_one(
         assert afresh >= AFRESH
         assert all(owner in (tmp_path / "today").read_text() for owner in afresh)
         return
-    assert afresh == set()
-    assert told(settings) == expected
+    assert {name.rpartition("/")[2] for name in afresh} == RESTATED
+    assert but_restated(told(settings)) == but_restated(expected)
 
 
 @pytest.mark.parametrize("commit", [LATEST, EARLIER, FIRST])
@@ -123,5 +136,7 @@ def test_todays_local_runner_goes_on_from_the_store_of_an_older_one(commit, chec
     if commit == FIRST:
         assert all(owner in done.stderr for owner in AFRESH)
         return
-    assert "afresh" not in done.stderr
-    assert found == expected
+    afresh = re.search(r"afresh: ((?:\S+, )*\S+)", " ".join(done.stderr.split()))
+    assert afresh is not None
+    assert {name.rpartition("/")[2] for name in afresh[1].split(", ")} == RESTATED
+    assert but_restated(found) == but_restated(expected)
