@@ -19,6 +19,7 @@ from schemas.columns import PHASES, Batch, Flag, Payment, Payments, Progress, Re
 from schemas.master import Area, Meter
 
 HOUR, DAY = 3600, 86_400
+LOSS = "area_loss_high"
 MONEY, WORK = {"payments", "attempts", "invoices", "transfers"}, {"overdue", "journeys"}  # kinds of alerts
 COLUMNS = ("at", "register", "kwh", "u", "i", "p", "q", "neutral", "terminal_p", "flags", "clock_offset")
 Numbers = NDArray[np.float64]
@@ -233,7 +234,7 @@ class Evidence:
         self.areas = {area.area: area for area in areas}
         self.office_areas = {a.area for a in self.alerts if a.kind in MONEY | WORK}
         self.meters = {a.subject or self.areas[a.area].gateway for a in self.alerts if a.area in self.areas} - {""}
-        self.lossy = {a.area for a in self.alerts if a.kind == "area_days" and a.area in self.areas}
+        self.lossy = {a.area for a in self.alerts if a.rule == LOSS and a.area in self.areas}
         self.ratio = {m.meter: m.ct * m.pt for name in self.lossy for m in self.areas[name].meters}
         self.readings: dict[str, list[tuple[Any, ...]]] = {}
         self.energy: Counter[tuple[str, bool, int]] = Counter()  # kWh by area, whether at the gateway, day
@@ -276,7 +277,7 @@ class Evidence:
     def picture(self, alert: Alert) -> Curve | Timeline | None:
         """What the alert was judged on; None when nothing was kept."""
         if alert.kind == "area_days":
-            return self._loss(alert) if self.energy else None
+            return self._loss(alert) if alert.rule == LOSS and self.energy else None
         if alert.kind in WORK:
             return self._work(alert)
         if alert.kind in MONEY:
@@ -287,7 +288,8 @@ class Evidence:
             return None
         columns = {name: np.concatenate([part[k] for part in parts], axis=-1) for k, name in enumerate(COLUMNS)}
         case = Case(alert, area, columns, self.zone)
-        return CURVES.get(alert.rule, _usual)(case)
+        drawn = CURVES.get(alert.rule, _usual)(case)
+        return drawn if any(np.isfinite(values).any() for values in drawn.series.values()) else None
 
     def _loss(self, alert: Alert) -> Curve:
         days = np.array(sorted({day for area, _, day in self.energy if area == alert.area}))

@@ -23,6 +23,7 @@ from schemas.master import Area
 from streams.evidence import Curve, Evidence, Span, Timeline
 from streams.lines import gravest
 from streams.logs import visible
+from streams.times import stamp
 
 HOUR, DAY = 3600, 86_400
 WIDTH, HEIGHT = 560.0, 212.0
@@ -125,13 +126,13 @@ def _told(run: Watched) -> str:
     if not run.told:
         return "<h2>What was told</h2><p class=about>Nothing.</p>"
     rows = [
-        (f'<span class="badge s{a.severity}">{escape(SEVERITY[a.severity])}</span>', _whole(RULES[a.rule].title[0]),
-         _whole(visible(f"{a.area} {a.subject}")), _whole(_stamp(a.raised, run.zone)), escape(a.state),
-         escape(visible(a.en)))
+        (f'<span class="badge s{a.severity}">{escape(SEVERITY[a.severity])}</span>',
+         f"{_whole(RULES[a.rule].title[0])}<small>{_whole(visible(f'{a.area} {a.subject}'))}</small>",
+         f"{_whole(stamp(a.raised, run.zone))}<small>{escape(a.state)}</small>", escape(visible(a.en)))
         for a in gravest(run.told, LISTED)
     ]  # fmt: skip
     more = f"<p class=about>and {len(run.told) - LISTED:,} more</p>" if len(run.told) > LISTED else ""
-    heads = ("how soon", "what", "where", "raised", "now", "what it said")
+    heads = ("how soon", "what and where", "raised", "what it said")
     return f"<h2>What was told</h2><p class=about>The gravest first.</p>{_table(heads, rows)}{more}"
 
 

@@ -178,6 +178,15 @@ def test_a_report_shows_what_was_told_and_the_curves_behind_it(tmp_path, capsys)
     assert str(page) in capsys.readouterr().out.replace("\n", "")
 
 
+def test_a_report_of_real_curves_shows_what_can_be_drawn(tmp_path):
+    files = [str(file) for file in sorted((Path(__file__).parent / "data").glob("garden4_*"))]
+    run(files, tmp_path / "s.db", Settings(), report=tmp_path / "out.html")
+    told = (tmp_path / "out.html").read_text("utf-8")
+    assert "Low reading success" in told
+    assert "Current unbalance at the meter" in told
+    assert told.count('<svg class="chart"') == 2
+
+
 def test_a_meter_in_two_areas_is_told(tmp_path, capsys):
     file = tmp_path / "reads.csv"
     file.write_text("meter,area,at,kwh\nM1,A1,2026-03-01T01:00:00Z,1\nM1,A2,2026-03-01T01:00:00Z,1\n"
