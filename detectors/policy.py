@@ -305,7 +305,8 @@ class Policy(Owner):
         """Replace everything by what `state` gave."""
         self.events = dict(state.get("events", ()))
         self.raises = {who: times for who, times in state.get("raises", ()) if times}
-        self.daily, self.spent = Counter(dict(state.get("daily", ()))), Counter(dict(state.get("budgets", ())))
+        self.daily = Counter(dict(state.get("daily", ())))
+        self.spent = Counter(dict(state.get("budgets", ())))
         self.decided, self.recent = state.get("decided", {}), {}
         for alert in state.get("recent", ()):
             self.recent.setdefault(alert.area, {})[alert.id] = alert

@@ -105,7 +105,7 @@ class Reports(Deadlines):
             missed = np.flatnonzero(before < day - back)
             held[(day[missed] - back) % DAYS, meters[missed]] = np.nan
         records = self.registry.meters.rows(meters, np.repeat(sealed.ends, sealed.sizes) - 1)
-        ratio = self.registry.meters.at(records)["ratio"]
+        ratio = self.registry.meters.column("ratio", records)
         held[day % DAYS, meters] = sealed.columns["kwh"] * np.nan_to_num(ratio, nan=1.0)  # as shown where no file says
         last[meters] = day
         reported = self.cells["area"][: len(self.index)]

@@ -145,6 +145,8 @@ class Validation:
         What was held back and sent on comes at once, or ever less late; so it tells nothing.
         """
         told = np.zeros(len(r), bool)
+        if not late.any():
+            return told
         rows = np.flatnonzero(late & (r.received > 0) & (r.received - r.at > DAY))
         for part in waves(slots[rows]):
             here, where = rows[part], slots[rows[part]]

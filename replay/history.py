@@ -170,12 +170,16 @@ def merge(parts: Sequence[Iterator[Batch]]) -> Iterator[Batch]:
     heads: list[Batch | None] = [next(part, None) for part in ordered]
     common = Common()
     while live := [head for head in heads if head is not None]:
-        horizon = min(int(arrivals(head)[-1]) for head in live)
+        arrived = [None if head is None else arrivals(head) for head in heads]
+        told = [times for times in arrived if times is not None]
+        horizon = min(int(times[-1]) for times in told)
         if len({head.kind for head in live}) > 1:
-            horizon = min(horizon, (min(int(arrivals(head)[0]) for head in live) // SPAN + 1) * SPAN - 1)
+            horizon = min(horizon, (min(int(times[0]) for times in told) // SPAN + 1) * SPAN - 1)
         ready: dict[type[Batch], list[tuple[int, Batch]]] = {}
-        for k, head in enumerate(heads):
-            if head is not None and (cut := int(np.searchsorted(arrivals(head), horizon, "right"))):
+        for k, (head, times) in enumerate(zip(heads, arrived, strict=True)):
+            if head is None or times is None:
+                continue
+            if cut := int(np.searchsorted(times, horizon, "right")):
                 ready.setdefault(type(head), []).append((k, head.rows(slice(0, cut))))
                 heads[k] = head.rows(slice(cut, None)) if cut < len(head) else next(ordered[k], None)
         for kind in KINDS:

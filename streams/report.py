@@ -84,8 +84,8 @@ def pictured(
 def page(run: Watched) -> str:
     """The whole page."""
     town = run.simulated
-    found = [_town_header(run, town), _planted(run, town), _false(run, town)] if town else [_header(run), _told(run)]
-    parts = [*found, _evidence(run), _by_rule(run), _rows(run)]
+    opening = _of_a_town(run, town) if town else [_header(run), _told(run)]
+    parts = [*opening, _evidence(run), _by_rule(run), _rows(run)]
     made = (
         " The town is simulated: interval means, one transformer an area, lines that lose 2 to 3.5 %, one reading in "
         "two hundred lost. What is found here shows that the rules work as written, not how often a real town will "
@@ -98,6 +98,10 @@ def page(run: Watched) -> str:
         f"</head><body><main>{''.join(parts)}"
         f"<footer>Alarms suspect; a person decides.{made if town else ''}</footer></main></body></html>"
     )  # fmt: skip
+
+
+def _of_a_town(run: Watched, town: Simulated) -> list[str]:
+    return [_town_header(run, town), _planted(run, town), _false(run, town)]
 
 
 def _header(run: Watched) -> str:
