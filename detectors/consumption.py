@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.rule import DAY, Level, gated, rule
+from detectors.rule import DAY, NOT_KNOWN, Level, gated, rule
 from schemas.columns import Column, Days
 
 
@@ -23,6 +23,32 @@ def zero_usage(
     More severe where the area loses more than usual (catalogue 1.6): the score is 2 or more there, elsewhere below 2.
     """
     score = gated(zero_days / days, usual_kwh > usual)
+    return np.where((lossy > 0) & (score >= 1), 1 + score, np.minimum(score, 1.9))
+
+
+@rule(
+    Days, severity=3, worse=(Level(2.0, 2, 6 * DAY),), hold=6 * DAY, release=2 * DAY,
+    title=("Next to no use left", "电量骤降近零"),
+    text=(("For a week under {nothing:.0%} of the expected {expected_kwh:.1f} kWh a day, last {left:.1%}[; the "
+           "standing load is at {kept_standing:.0%}][; the voltage was there for {live:.0%} of the day][; peers are at "
+           "{peers_left:.0%}][; the area loses {lost_kwh:.1f} kWh a day beyond the usual]. So is an empty home."),
+          ("一周来不足应有日电量{expected_kwh:.1f}kWh的{nothing:.0%},最近为{left:.1%}[;基础负荷为平时的{kept_standing:.0%}]"
+           "[;全天{live:.0%}时间电压正常][;同类用户为平时的{peers_left:.0%}][;本台区日损失电量超常{lost_kwh:.1f}kWh]。"
+           "空置亦如此。")),
+)  # fmt: skip
+def near_zero_usage(
+    left: Column, used_kwh: Column, expected_kwh: Column, known_days: Column, lossy: Column, suspended_kva: Column,
+    pv_kva: Column, last_year_kwh: Column = NOT_KNOWN, *, nothing: float = 0.1, season: float = 0.3,
+    history: float = 28.0, usual: float = 1.0,
+) -> Column:  # fmt: skip
+    """A week under a tenth of the expected use, yet not nothing, told by the eighth day (电量骤降近零).
+
+    Nor was it so at this time of last year. More severe where the area loses more than usual; what speaks for a vacancy
+    stands beside it. Nothing at all is `zero_usage`. Defaults of this project.
+    """
+    score = nothing / np.maximum(left, 0.001)
+    fell = (used_kwh > 0) & ~(suspended_kva > 0) & ~(used_kwh > season * last_year_kwh)
+    score = gated(score, fell & (known_days >= history) & (expected_kwh >= usual) & (pv_kva == 0))
     return np.where((lossy > 0) & (score >= 1), 1 + score, np.minimum(score, 1.9))
 
 
@@ -47,17 +73,19 @@ def model_score(peer_score: Column, *, top: float = 0.999) -> Column:
 )  # fmt: skip
 def step_drop(
     slide: Column, excess: Column, kept: Column, kept_standing: Column, expected_kwh: Column, known_days: Column,
-    emptied: Column, pv_kva: Column, suspended_kva: Column, *, limit: float = 8.0, level: float = 0.6,
+    emptied: Column, pv_kva: Column, suspended_kva: Column, used_kwh: Column = NOT_KNOWN,
+    kept_year: Column = NOT_KNOWN, before_kwh: Column = NOT_KNOWN, *, limit: float = 8.0, level: float = 0.6,
     standing: float = 0.75, nothing: float = 0.1, history: float = 28.0, usual: float = 1.0,
 ) -> Column:  # fmt: skip
     """Five days at 60 % of the usual or less, a shortfall of 8 spreads that peers do not share (电量突降).
 
-    More severe after eight. The standing load must have fallen too: an empty home keeps it, a bypass does not. Nor is
-    anything suspended, nor do people come back: use that returns after next to nothing is no drop. The limits:
-    defaults of this project.
+    More severe after eight. From the second year on it must be so of what the season brought the year before too. The
+    standing load must have fallen: an empty home keeps it, a bypass does not. Nor is anything suspended, nor do people
+    come back: use that returns after next to nothing is no drop. The limits: defaults of this project.
     """
-    score = np.minimum(slide / limit, level / np.maximum(kept, 0.01))
-    lives = (kept_standing <= standing) & (excess >= np.log(nothing)) & (emptied == 0) & ~(suspended_kva > 0)
+    score = np.minimum(slide / limit, level / np.maximum(np.fmax(kept, kept_year), 0.01))
+    lives = (excess >= np.log(nothing)) & (emptied == 0) & ~(used_kwh < nothing * before_kwh) & ~(suspended_kva > 0)
+    lives &= kept_standing <= standing
     return gated(score, lives & (known_days >= history) & (expected_kwh >= usual) & (pv_kva == 0))
 
 
@@ -70,17 +98,23 @@ def step_drop(
 )  # fmt: skip
 def usage_fluctuation(
     excess: Column, spread: Column, kept_standing: Column, expected_kwh: Column, known_days: Column,
-    emptied: Column, suspended_kva: Column, *, times: float = 1.5, spreads: float = 3.0, standing: float = 0.75,
-    nothing: float = 0.1, history: float = 28.0, usual: float = 1.0,
+    emptied: Column, suspended_kva: Column, pv_kva: Column, used_kwh: Column = NOT_KNOWN,
+    kept_year: Column = NOT_KNOWN, before_kwh: Column = NOT_KNOWN, *, times: float = 1.5, spreads: float = 3.0,
+    standing: float = 0.75, nothing: float = 0.1, history: float = 28.0, usual: float = 1.0,
 ) -> Column:  # fmt: skip
     """Three days beyond 1.5 times the expected use either way, households 2, and 3 of its own spreads (电量波动).
 
-    A fall counts where the standing load fell too, something is left, nothing suspended, and nobody comes back to where
-    next to nothing was used. Defaults of this project.
+    From the second year on also beyond what the season brought the year before. A fall counts where the standing load
+    fell too, something is left, nothing suspended, and nobody comes back to where next to nothing was used; a rise that
+    ends a vacancy of months does not. Defaults of this project.
     """
-    score = np.abs(excess) / np.maximum(np.log(times), spreads * spread)
-    fell = (kept_standing <= standing) & (excess >= np.log(nothing)) & ~(suspended_kva > 0) & (emptied == 0)
-    return gated(score, ((excess > 0) | fell) & (known_days >= history) & (expected_kwh >= usual))
+    sign = np.sign(excess)
+    moved = np.fmin(np.abs(excess), sign * np.log(np.maximum(kept_year, 0.01)))
+    score = np.maximum(moved, 0) / np.maximum(np.log(times), spreads * spread)
+    fell = (excess >= np.log(nothing)) & (emptied == 0) & ~(used_kwh < nothing * before_kwh) & ~(suspended_kva > 0)
+    fell &= kept_standing <= standing
+    rose = (excess > 0) & ~(used_kwh <= times * before_kwh)
+    return gated(score, (rose | fell) & (known_days >= history) & (expected_kwh >= usual) & (pv_kva == 0))
 
 
 @rule(

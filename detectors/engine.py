@@ -174,7 +174,7 @@ class Engine:
         self.payments = judge(Payments, [Failures(), Balances()], self.customers)
         self.attempts = judge(Attempts, [FailureShare()], self.channels)
         self.days = Windows(lambda sealed: judge(Days, [
-            DayRuns(), FirstMonth(), Exceeding(), Shape(zone, interval), Routine(), Form(), Darkness(), Months(zone),
+            DayRuns(), FirstMonth(), Exceeding(), Shape(zone, interval), Months(zone), Routine(), Form(), Darkness(),
             Suspects(), Phases(), Coupling(interval), PeerScore(self.peers, meters, sealed), Classes(self.fleet),
             DayRegisters(), Accounts(), RatioChange(), Demands(), MonthlyFactor(zone),
         ], meters))  # fmt: skip

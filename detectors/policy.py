@@ -28,9 +28,11 @@ BRAKES = frozenset({"storm", "budget"})
 
 SUPPLY = frozenset({"voltage_loss", "phase_break", "all_voltage_loss", "current_loss", "current_break",
                     "meter_voltage_unbalance", "voltage_deviation", "voltage_sag", "meter_stopped", "zero_usage",
+                    "near_zero_usage",
                     "read_failure", "read_success_rate", "area_loss_high", "area_loss_correlation",
                     "model_score"})  # fmt: skip
-PROFILES = frozenset({"step_drop", "usage_fluctuation", "timed_zero_block", "clipped_profile", "flat_profile"})
+PROFILES = frozenset({"step_drop", "usage_fluctuation", "near_zero_usage", "timed_zero_block", "clipped_profile",
+                      "flat_profile"})  # fmt: skip
 MUTED: dict[int, frozenset[str]] = {
     Event.PLANNED_OUTAGE: SUPPLY,
     Event.VACANCY: PROFILES | {"zero_usage", "area_loss_correlation", "model_score", "current_break", "tou_inversion",

@@ -12,7 +12,7 @@ from models.calendar import FESTIVAL, HOLIDAY, day_kinds, day_of, month_of
 from models.cells import Cells
 from models.features import DAY, HOUR, Columns, Feature
 from models.runs import crowded
-from schemas.columns import Codes, Column
+from schemas.columns import Codes, Column, Mask
 
 COVERED = 0.9  # of a day's intervals, measured
 HOURS = 24
@@ -25,6 +25,7 @@ LEAST_SPREAD = 0.15  # of a customer's daily changes: nobody is steadier
 COLD, WARM = 15.0, 24.0  # deg C below which one heats, above which one cools
 SLIDE, CAP = 0.5, 16.0  # spreads that a day may fall short, and how much shortfall is remembered
 SUSPECT = 4.0  # shortfall from which a day teaches a quarter
+FOR_GOOD = 90  # days of a slide from which on they teach in full: what has lasted so long is becoming the usual
 
 
 def fading(half_life: float) -> float:
@@ -33,10 +34,11 @@ def fading(half_life: float) -> float:
 
 
 def learned(
-    usual: Column, value: Column, seen: Column, rate: Column | float = 1.0, least: float = LITTLE
+    usual: Column, value: Column, seen: Column, rate: Column | float = 1.0, least: float = LITTLE,
+    untamed: Mask | bool = False,
 ) -> Column:  # fmt: skip
     """The usual after a day's value, within half to twice the usual after the first week; NaN teaches nothing."""
-    tamed = np.where(seen < YOUNG, value, np.clip(value, usual / 2, 2 * usual + least))
+    tamed = np.where((seen < YOUNG) | untamed, value, np.clip(value, usual / 2, 2 * usual + least))
     share = np.maximum(1 - fading(HALF_LIFE), 1 / (seen + 1)) * rate
     after = np.where(np.isnan(usual), value, usual + share * (tamed - usual))
     return np.where(np.isnan(value), usual, after)
@@ -48,19 +50,19 @@ def crowds(areas: Codes, segments: Column) -> Codes:
 
 
 def common(areas: Codes, segments: Column, values: Column) -> Column:
-    """The median of the peers' values; 0 where fewer than five have one."""
+    """The median of the peers' values; NaN where fewer than five have one."""
     told = np.flatnonzero(~np.isnan(values))
     if len(told) < PEERS:
-        return np.zeros(len(values))
+        return np.full(len(values), np.nan)
     crowd = crowds(areas, segments)
     medians = {one: np.median(values[told[rows]]) for one, rows in crowded(crowd[told], PEERS)}
     known, place = np.unique(crowd, return_inverse=True)
-    return np.array([medians.get(one, 0.0) for one in known.tolist()])[place]
+    return np.array([medians.get(one, np.nan) for one in known.tolist()])[place]
 
 
 def own(values: Column, shared: Column) -> Column:
-    """What is left of values without what the peers have in the same direction."""
-    return values - np.clip(shared, np.minimum(values, 0), np.maximum(values, 0))
+    """What is left of values without what the peers, where there are enough, have in the same direction."""
+    return values - np.clip(np.nan_to_num(shared), np.minimum(values, 0), np.maximum(values, 0))
 
 
 class Shape(Feature):
@@ -134,10 +136,10 @@ class Routine(Feature):
     """What a customer uses on a day of its kind, and how far below it has slid."""
 
     reads: tuple[str, ...] = ("used_kwh",)
-    takes: tuple[str, ...] = ("at", "area", "segments", "standing", "day_kind", "temperature")
+    takes: tuple[str, ...] = ("at", "area", "segments", "standing", "day_kind", "temperature", "last_year_kwh")
     gives: tuple[str, ...] = (
         "expected_kwh", "change", "excess", "spread", "known_days", "kept", "kept_standing", "slide", "slide_days",
-        "usual_kinds", "emptied",
+        "usual_kinds", "emptied", "left", "peers_left", "kept_year", "before_kwh",
     )  # fmt: skip
 
     RECENT = fading(2.0)
@@ -158,7 +160,7 @@ class Routine(Feature):
             standing=np.float32(np.nan), stands=np.float32(0), stood=np.float32(0),
             degrees=np.full(2, np.nan, np.float32),  # tens of them to heat and to cool on a usual day
             squares=np.zeros(2, np.float32), moved=np.zeros(2, np.float32),  # of changes of them, and of use with them
-            emptied=np.bool_(0),
+            emptied=np.bool_(0), year=np.float32(np.nan), before=np.float32(np.nan),
         )  # fmt: skip
 
     def fold(self, slots: Codes, columns: Columns) -> Columns:
@@ -169,8 +171,10 @@ class Routine(Feature):
         excess, what the peers do not share of that; spread, the usual size of the excess; known_days; kept and
         kept_standing, the share of the expected use and of the usual standing load that the last few days reached;
         slide, the cumulative sum of shortfalls in spreads (k = 0.5), and slide_days, how long it has lasted; emptied, 1
-        since next to nothing of the expected use was left, until most of it is there again;
-        usual_kinds, each kind of day's use over the level.
+        since next to nothing of the expected use was left, until most of it is there again; left, the share of the
+        expected use that is there today, peers considered, and peers_left, what the peers have left of theirs, NaN of
+        fewer than five; kept_year, the share of what last year's calendar brought; before_kwh, the level before next to
+        nothing was left, until people are back; usual_kinds, each kind of day's use over the level.
         """
         c, rows = self.cells, np.arange(len(slots))
         kind = np.where(np.isnan(columns["day_kind"]), 0, columns["day_kind"]).astype(np.int64)
@@ -181,7 +185,8 @@ class Routine(Feature):
         weather, degrees = self.weather(held, columns["temperature"])
         expected = level * here * np.exp(weather)
         change = np.log((used + self.LEAST) / (expected + self.LEAST))
-        excess = own(change, common(columns["area"], columns["segments"], change))
+        peers = common(columns["area"], columns["segments"], change)
+        excess = own(change, peers)
         told = ~np.isnan(excess)
         slide = np.clip(held["slide"] - np.clip(excess / spread, -3, 3) - SLIDE, 0, CAP)
         slide = np.where(told, np.where(seen < HALF_LIFE, 0.0, slide), held["slide"])
@@ -194,19 +199,34 @@ class Routine(Feature):
         stood = np.where(np.isnan(standing), held["stood"], keep * held["stood"] + held["standing"])
         kept = recent / excused
         emptied = (held["emptied"] > 0) & ~(told & (kept >= self.LIVED_IN)) | (told & (kept < self.EMPTY))
-        rate = np.where(slide >= SUSPECT, 0.25, 1.0)
-        self.learn(slots, held, used / np.exp(weather), kind, rate, excess, standing)
+        year = self.last_year(held["year"], columns["last_year_kwh"], told)
+
+        before = np.where(told & emptied & np.isnan(held["before"]), level, held["before"])
+        back = told & (recent * (1 - keep) >= self.LIVED_IN * before)
+        kept_before = np.where(back | ((slide == 0) & ~emptied), np.nan, before)
+        for_good = (slide >= SUSPECT) & (days >= FOR_GOOD)
+        rate = np.where((slide >= SUSPECT) & ~for_good, 0.25, 1.0)
+        held_now = held | {"level": np.where(back, before, level)}
+        self.learn(slots, held_now, used / np.exp(weather), kind, rate, excess, standing, for_good)
         self.feel(slots, held, degrees, change + weather, rate)
+
         for name, value in (("slide", slide), ("slide_days", days), ("used", recent), ("excused", excused),
                             ("stands", stands), ("stood", np.where(np.isnan(stood), 0, stood)),
-                            ("emptied", emptied)):  # fmt: skip
+                            ("emptied", emptied), ("year", year), ("before", kept_before)):  # fmt: skip
             c[name][slots] = value
         gone = {name: np.where(told, value, np.nan) for name, value in {
             "expected_kwh": expected, "excess": excess, "spread": spread, "known_days": seen, "kept": kept,
             "kept_standing": np.where(stood * HOURS >= self.TELLING * excused, stands / stood, np.nan),
-            "slide": slide, "slide_days": days, "emptied": emptied.astype(float),
+            "slide": slide, "slide_days": days, "emptied": emptied.astype(float), "left": np.exp(excess),
+            "peers_left": np.exp(peers), "kept_year": recent / year, "before_kwh": before,
         }.items()}  # fmt: skip
         return {"change": change, "usual_kinds": held["kinds"]} | gone
+
+    def last_year(self, held: Column, kwh: Column, told: Column) -> Column:
+        """The fading sum of what last year's calendar brought, as `used` is that of what was used."""
+        steady = kwh / (1 - self.RECENT)
+        after = np.where(np.isnan(held), steady, self.RECENT * held + kwh)
+        return np.where(told, after, held)
 
     def weather(self, held: Columns, temperature: Column) -> tuple[Column, Column]:
         """The log by which the weather moves a day's use, else 0; and the tens of degrees to heat and to cool."""
@@ -226,9 +246,10 @@ class Routine(Feature):
         c["degrees"][:, slots] = np.where(told, after, held["degrees"])
 
     def learn(
-        self, slots: Codes, held: Columns, used: Column, kind: Codes, rate: Column, excess: Column, standing: Column
-    ) -> None:
-        """Take a day into the usual."""
+        self, slots: Codes, held: Columns, used: Column, kind: Codes, rate: Column, excess: Column, standing: Column,
+        for_good: Mask,
+    ) -> None:  # fmt: skip
+        """Take a day into the usual, one of a slide that is for good as it is."""
         c, seen, rows = self.cells, held["seen"], np.arange(len(slots))
         level, here = held["level"], held["kinds"][kind, rows]
         share = used / level
@@ -236,10 +257,10 @@ class Routine(Feature):
         first = np.where(rate < 1, np.nan, share)
         turned = np.where(np.isnan(here), first, here + sooner * (np.clip(share, here / 2, 2 * here + 0.1) - here))
         c["kinds"][kind, slots] = np.where(np.isfinite(turned), turned, here)
-        c["level"][slots] = learned(level, np.where(here > 0, used / here, np.nan), seen, rate, 10 * LITTLE)
+        c["level"][slots] = learned(level, np.where(here > 0, used / here, np.nan), seen, rate, 10 * LITTLE, for_good)
         size = np.minimum(np.abs(excess) * 1.25, np.where(seen < YOUNG, np.inf, 3 * held["spread"]))
         c["spread"][slots] = np.maximum(learned(held["spread"], size, seen, rate), LEAST_SPREAD)
-        c["standing"][slots] = learned(held["standing"], standing, seen, rate)
+        c["standing"][slots] = learned(held["standing"], standing, seen, rate, untamed=for_good)
         c["seen"][slots] = np.minimum(seen + ~np.isnan(used), 9999)
 
 
@@ -375,10 +396,11 @@ class Months(Feature):
 
     reads: tuple[str, ...] = ("used_kwh",)
     takes: tuple[str, ...] = ("at", "area", "segments", "contract_kva", "suspended_kva")
-    gives: tuple[str, ...] = ("month_kwh", "own_share", "peer_share", "below_peers", "peers")
+    gives: tuple[str, ...] = ("month_kwh", "own_share", "peer_share", "below_peers", "peers", "last_year_kwh")
 
     DAYS = 20  # told, of a month that counts
     FEW = 3  # months that stand for one not met before
+    MIDDLE = 15.5  # day of a month
     LEAST_SPREAD = 0.3  # of the peers' logarithms
 
     def __init__(self, zone: str) -> None:
@@ -393,12 +415,15 @@ class Months(Feature):
 
         month_kwh, a day of it; own_share of the same month's usual, or of the median month in the first year;
         peer_share of the peers' median by contract capacity, below_peers, robust deviations under it, and how many
-        peers. A share that cannot be told is infinite where the other can.
+        peers. A share that cannot be told is infinite where the other can. last_year_kwh, what a day at this time of
+        the year used in the years before, between the middles of months; NaN in the first year.
         """
         c, rows = self.cells, np.arange(len(slots))
         held = {name: c[name][..., slots].astype(np.float64) for name in c.arrays}
         told, used = ~np.isnan(columns["used_kwh"]), columns["used_kwh"]
-        month = month_of(day_of(columns["at"], self.zone))[0] % 12
+        month, day = month_of(day_of(columns["at"], self.zone))
+        month = month % 12
+        last_year = self.season(held["usual"], month, day)
         ended = told & (held["month"] >= 0) & (held["month"] != month)
         last, share = held["last"], held["share"]
         if ended.any():
@@ -423,8 +448,17 @@ class Months(Feature):
             "month_kwh": np.where(told, last, np.nan),
             "own_share": np.where(unknown | ~told, np.nan, np.where(np.isnan(share), np.inf, share)),
             "peer_share": np.where(unknown | ~told, np.nan, np.where(np.isnan(ahead), np.inf, np.exp(ahead))),
-            "below_peers": np.where(told, -ahead / spread, np.nan), "peers": peers,
+            "below_peers": np.where(told, -ahead / spread, np.nan), "peers": peers, "last_year_kwh": last_year,
         }  # fmt: skip
+
+    def season(self, usual: Column, month: Codes, day: Codes) -> Column:
+        """What is usual at a day of a month, between the middles of it and of the nearer other month."""
+        rows = np.arange(len(month))
+        from_middle = (day - self.MIDDLE) / (2 * self.MIDDLE)
+        here = usual[month, rows]
+        other = usual[(month + np.where(from_middle < 0, -1, 1)) % 12, rows]
+        between = here + np.abs(from_middle) * (other - here)
+        return np.where(np.isnan(between), here, between)
 
     def middle(self, usual: Column) -> Column:
         """The median of the months known, where three are."""

@@ -50,6 +50,8 @@ def altered(who: int, days: np.ndarray, n: np.ndarray) -> np.ndarray:
         days[40:] *= np.where(n[40:, None] % 7 < 5, 0.5, 1.0)
     elif who == 9:
         days[45:48] = np.nan
+    elif who == 14:
+        days[late] *= 0.05
     return days
 
 

@@ -33,7 +33,10 @@ class Page:
     kinds: dict[str, float] = field(default_factory=lambda: {str(n): 1.0 for n in range(7)})
     spread: float = 0.15
     slide: float = 0.0
+    slid: int = 0  # days of it
     emptied: bool = False  # since next to nothing was left
+    before: float = NAN  # the level before that
+    year: float = NAN  # what last year's calendar brought of late
     standing: float = NAN
     recent: list[tuple[float, float]] = field(default_factory=list)  # used and expected
     stood: list[tuple[float, float]] = field(default_factory=list)  # standing load and the usual one
@@ -77,11 +80,13 @@ def kind_of(day: date, zone: str) -> str:
     return "holiday" if any(d in public for d in row) else str(day.weekday())
 
 
-def learned(usual: float, value: float, seen: float, rate: float = 1.0, least: float = 0.05) -> float:
+def learned(
+    usual: float, value: float, seen: float, rate: float = 1.0, least: float = 0.05, *, untamed: bool = False
+) -> float:  # fmt: skip
     """The usual after one more day's value."""
     if math.isnan(value) or math.isnan(usual):
         return usual if math.isnan(value) else value
-    tamed = value if seen < 7 else min(max(value, usual / 2), 2 * usual + least)
+    tamed = value if seen < 7 or untamed else min(max(value, usual / 2), 2 * usual + least)
     return usual + max(DAYWISE, 1 / (seen + 1)) * rate * (tamed - usual)
 
 
@@ -136,7 +141,8 @@ def share_of(pairs: list[tuple[float, float]], half_life: float) -> float:
 
 
 def without(value: float, shared: float) -> float:
-    """What is left of a value without what is shared in the same direction."""
+    """What is left of a value without what is shared in the same direction, if anything is."""
+    shared = 0.0 if math.isnan(shared) else shared
     return value - (min(max(shared, 0), value) if value > 0 else max(min(shared, 0), value))
 
 
@@ -146,9 +152,9 @@ def peers_of(today: Today, meter: str) -> list[str]:
 
 
 def shared(today: Today, meter: str, values: dict[str, float]) -> float:
-    """The median of the peers' values; 0 of fewer than five."""
+    """The median of the peers' values; NaN of fewer than five."""
     known = [values[name] for name in peers_of(today, meter) if not math.isnan(values.get(name, NAN))]
-    return median(known) if len(known) >= 5 else 0.0
+    return median(known) if len(known) >= 5 else NAN
 
 
 def profiled(today: Today, pages: dict[str, Page], end: int, zone: str, temperature: float) -> None:
@@ -158,17 +164,20 @@ def profiled(today: Today, pages: dict[str, Page], end: int, zone: str, temperat
     kind = kind_of(day, zone)
     for f in today.values():
         f |= {"kind": kind, "pv": f["record"].pv_kva if f["record"] else NAN, "degrees": degrees}
-    changes = {name: change(pages.setdefault(name, Page()), f) for name, f in today.items()}
+    for name, f in today.items():
+        month(pages.setdefault(name, Page()), f, day)
+    changes = {name: change(pages[name], f) for name, f in today.items()}
     for name, f in today.items():
         classed(pages[name], f)
-    excess = {name: without(change, shared(today, name, changes)) for name, change in changes.items()}
+    peers = {name: shared(today, name, changes) for name in today}
+    excess = {name: without(change, peers[name]) for name, change in changes.items()}
     for name, f in today.items():
+        f["peers_left"] = math.exp(peers[name])
         routine(pages[name], f, changes[name], excess[name])
     rises = {name: formed(pages[name], f) for name, f in today.items()}
     for name, f in today.items():
         f["valley_rise"] = without(rises[name], shared(today, name, rises))
         darkness(pages[name], f)
-        month(pages[name], f, day.month)
     sizes = {name: size(f) for name, f in today.items()}
     for name, f in today.items():
         standing(f, sizes[name], [s for peer in peers_of(today, name) if not math.isnan(s := sizes[peer])])
@@ -219,7 +228,8 @@ def felt(page: Page, f: Facts, change: float, rate: float) -> None:
 
 def routine(page: Page, f: Facts, change: float, excess: float) -> None:
     """The customer's expected use, its slide, and what of it is kept."""
-    f |= dict.fromkeys(("expected", "beyond", "spread", "known", "kept", "kept_standing", "slide", "emptied"), NAN)
+    f |= dict.fromkeys(("expected", "beyond", "spread", "known", "kept", "kept_standing", "slide", "emptied", "left",
+                        "used", "kept_year", "before"), NAN)  # fmt: skip
     if f["kind"] == "festival" or "used" not in f["shape"]:
         return
     used, here = f["shape"]["used"], page.kinds.get(f["kind"], NAN)
@@ -228,6 +238,7 @@ def routine(page: Page, f: Facts, change: float, excess: float) -> None:
     if not math.isnan(excess):
         slid = page.slide - min(max(excess / page.spread, -3), 3) - 0.5
         page.slide = max(min(slid, 16), 0) if page.seen >= 28 else 0.0
+        page.slid = page.slid + 1 if page.slide else 0
         page.recent.append((used, expected * math.exp(change - excess)))
         stands = f["shape"]["standing"]
         if not math.isnan(stands):
@@ -238,7 +249,9 @@ def routine(page: Page, f: Facts, change: float, excess: float) -> None:
         page.emptied = f["kept"] < 0.1 or (page.emptied and not f["kept"] >= 0.6)
         f["emptied"] = page.emptied
         f["kept_standing"] = share_of(page.stood, 2) if 24 * usual >= 0.1 * due else NAN
-    rate = 0.25 if page.slide >= 4 else 1.0
+        vacated(page, f, used)
+    lasting = page.slide >= 4 and page.slid >= 90
+    rate = 0.25 if page.slide >= 4 and not lasting else 1.0
     felt(page, f, change, rate)
     used /= math.exp(f["weather"])
     part = used / page.level if page.level else math.inf if used else NAN
@@ -247,11 +260,25 @@ def routine(page: Page, f: Facts, change: float, excess: float) -> None:
         page.kinds[f["kind"]] = here + sooner * (min(max(part, here / 2), 2 * here + 0.1) - here)
     elif rate == 1 and math.isfinite(part):
         page.kinds[f["kind"]] = part
-    page.level = learned(page.level, used / here if here > 0 else NAN, page.seen, rate, 0.5)
+    page.level = learned(page.level, used / here if here > 0 else NAN, page.seen, rate, 0.5, untamed=lasting)
     distance = abs(excess) * 1.25 if page.seen < 7 else min(abs(excess) * 1.25, 3 * page.spread)
     page.spread = max(learned(page.spread, distance, page.seen, rate), 0.15)
-    page.standing = learned(page.standing, stands, page.seen, rate)
+    page.standing = learned(page.standing, stands, page.seen, rate, untamed=lasting)
     page.seen += 1
+
+
+def vacated(page: Page, f: Facts, used: float) -> None:
+    """The level before next to nothing was left, which counts again once people are back; and last year's use."""
+    keep, recent = 2 ** (-1 / 2), faded([pair[0] for pair in page.recent], 2)
+    page.year = f["last_year"] / (1 - keep) if math.isnan(page.year) else keep * page.year + f["last_year"]
+    if page.emptied and math.isnan(page.before):
+        page.before = page.level
+    f |= {"left": math.exp(f["beyond"]), "used": used, "before": page.before}
+    f["kept_year"] = recent / page.year if page.year else NAN
+    if recent * (1 - keep) >= 0.6 * page.before:
+        page.level, page.before = page.before, NAN
+    elif not page.slide and not page.emptied:
+        page.before = NAN
 
 
 def formed(page: Page, f: Facts) -> float:
@@ -301,8 +328,17 @@ def darkness(page: Page, f: Facts) -> None:
     page.hours = [learned(page.hours[h], hours[h], f["known"], 0.25 if dark[h] else 1.0) for h in range(24)]
 
 
-def month(page: Page, f: Facts, number: int) -> None:
+def season(page: Page, day: date) -> float:
+    """What a day at this time of the year used in years before, between the middles of two months."""
+    here = page.months.get(day.month, NAN)
+    off = (day.day - 15.5) / 31
+    other = page.months.get((day.month - 1 + (1 if off >= 0 else -1)) % 12 + 1, NAN)
+    return here if math.isnan(other) else here + abs(off) * (other - here)
+
+
+def month(page: Page, f: Facts, day: date) -> None:
     """The last whole month, and its share of what that month usually is."""
+    f["last_year"], number = season(page, day), day.month
     f |= {"month": NAN, "own_share": NAN, "last": page.last}
     if "used" not in f["shape"]:
         return

@@ -72,6 +72,38 @@ def flatness(f: Facts) -> float:
     return gated(max(0.05 / max(variation, 0.005), calm), usual and known and f["pv"] == 0)
 
 
+def vacant(f: Facts) -> bool:
+    """Whether what is left is what was left when nobody was there, or nothing may be asked of it."""
+    still = f["emptied"] or f["used"] < 0.1 * f["before"]
+    return bool(still or f["beyond"] < LEFT or f["suspended"] > 0)
+
+
+def dropped(f: Facts) -> float:
+    """How far the last days are below what is usual, and below last year's."""
+    kept = max(f["kept"], f["kept_year"]) if f["kept_year"] >= 0 else f["kept"]
+    score = min(f["slide"] / 8, 0.6 / max(kept, 0.01))
+    return gated(score, f["kept_standing"] <= 0.75 and not vacant(f) and known(f) and f["pv"] == 0)
+
+
+def fluctuation(f: Facts) -> float:
+    """How far a day is from what is usual, and from last year's."""
+    rises = f["beyond"] > 0
+    beyond = abs(f["beyond"])
+    if f["kept_year"] >= 0:
+        year = math.log(max(f["kept_year"], 0.01)) * (1 if rises else -1)
+        beyond = max(min(beyond, year), 0)
+    times = 2 if f["residential"] else 1.5
+    counts = not f["used"] <= times * f["before"] if rises else f["kept_standing"] <= 0.75 and not vacant(f)
+    return gated(beyond / max(math.log(times), 3 * f["spread"]), counts and known(f) and f["pv"] == 0)
+
+
+def nearly_nothing(f: Facts) -> float:
+    """How far a day is below a tenth of what is usual; a lossy area makes it worse."""
+    fell = f["used"] > 0 and not f["suspended"] > 0 and not f["used"] > 0.3 * f["last_year"]
+    score = gated(0.1 / max(f["left"], 0.001), fell and known(f) and f["pv"] == 0)
+    return score + 1 if score >= 1 and f["excess"] > 0 else min(score, 1.9)
+
+
 def unused(f: Facts) -> float:
     """How long a customer has used nothing; a lossy area makes it worse."""
     score = gated(f["zero_days"] / (30 if f["residential"] else 7), f["usual"] > 0.5)
@@ -139,17 +171,16 @@ DAYS = {
     "zero_usage": Rule(unused, 3, 0, 2 * DAY, worse=((2.0, 2, 0),)),
     "read_failure": Rule(lambda f: f["missing_days"] / 3, 3),
     "area_loss_correlation": Rule(whole(suspicion, "rho", "excess"), 2, 2 * DAY, 6 * DAY, worse=((2.0, 1, 0),)),
-    "step_drop": Rule(whole(
-        lambda f: gated(min(f["slide"] / 8, 0.6 / max(f["kept"], 0.01)),
-                        f["kept_standing"] <= 0.75 and f["beyond"] >= math.log(0.1) and known(f) and f["pv"] == 0
-                        and not f["suspended"] > 0 and not f["emptied"]),
-        "slide", "beyond", "kept", "kept_standing", "expected", "known", "pv"), 3, 4 * DAY, 14 * DAY,
-        worse=((1.0, 2, 7 * DAY),)),
-    "usage_fluctuation": Rule(whole(
-        lambda f: gated(abs(f["beyond"]) / max(math.log(2 if f["residential"] else 1.5), 3 * f["spread"]),
-                        known(f) and (f["beyond"] > 0 or (f["kept_standing"] <= 0.75 and f["beyond"] >= LEFT
-                                                           and not f["suspended"] > 0 and not f["emptied"]))),
-        "beyond", "spread", "kept_standing", "expected", "known"), 3, 2 * DAY, 5 * DAY),
+    "near_zero_usage": Rule(
+        whole(nearly_nothing, "left", "expected", "known", "pv"), 3, 6 * DAY, 2 * DAY, worse=((2.0, 2, 6 * DAY),)
+    ),
+    "step_drop": Rule(
+        whole(dropped, "slide", "beyond", "kept", "kept_standing", "expected", "known", "pv"), 3, 4 * DAY, 14 * DAY,
+        worse=((1.0, 2, 7 * DAY),)
+    ),
+    "usage_fluctuation": Rule(
+        whole(fluctuation, "beyond", "spread", "kept_standing", "expected", "known", "pv"), 3, 2 * DAY, 5 * DAY
+    ),
     "timed_zero_block": Rule(whole(
         lambda f: gated(f["dark_days"] / 3, f["dark_before"] <= 0.15 and f["live"] >= 0.9 and f["known"] >= 28
                         and f["pv"] == 0), "dark_days", "dark_before", "live", "known", "pv"), 2, 0, 7 * DAY),
