@@ -72,20 +72,20 @@ def model_score(peer_score: Column, *, top: float = 0.999) -> Column:
            "[,已走低{slide_days:.0f}天];基础负荷也降至{kept_standing:.0%},不像单纯空置。")),
 )  # fmt: skip
 def step_drop(
-    slide: Column, excess: Column, kept: Column, kept_standing: Column, expected_kwh: Column, known_days: Column,
-    emptied: Column, pv_kva: Column, suspended_kva: Column, used_kwh: Column = NOT_KNOWN,
+    slide: Column, excess: Column, kept: Column, expected_kwh: Column, known_days: Column, emptied: Column,
+    pv_kva: Column, suspended_kva: Column, kept_standing: Column = NOT_KNOWN, used_kwh: Column = NOT_KNOWN,
     kept_year: Column = NOT_KNOWN, before_kwh: Column = NOT_KNOWN, *, limit: float = 8.0, level: float = 0.6,
-    standing: float = 0.75, nothing: float = 0.1, history: float = 28.0, usual: float = 1.0,
+    standing: float = 0.75, in_step: float = 1.5, nothing: float = 0.1, history: float = 28.0, usual: float = 1.0,
 ) -> Column:  # fmt: skip
     """Five days at 60 % of the usual or less, a shortfall of 8 spreads that peers do not share (电量突降).
 
     More severe after eight. From the second year on it must be so of what the season brought the year before too. The
-    standing load must have fallen: an empty home keeps it, a bypass does not. Nor is anything suspended, nor do people
-    come back: use that returns after next to nothing is no drop. The limits: defaults of this project.
+    standing load must have fallen in step: an empty home keeps it, or most of it, a bypass does not. Nor is anything
+    suspended, nor do people come back: use that returns after next to nothing is no drop. Defaults of this project.
     """
     score = np.minimum(slide / limit, level / np.maximum(np.fmax(kept, kept_year), 0.01))
     lives = (excess >= np.log(nothing)) & (emptied == 0) & ~(used_kwh < nothing * before_kwh) & ~(suspended_kva > 0)
-    lives &= kept_standing <= standing
+    lives &= kept_standing <= np.minimum(standing, in_step * kept)
     return gated(score, lives & (known_days >= history) & (expected_kwh >= usual) & (pv_kva == 0))
 
 
@@ -97,22 +97,22 @@ def step_drop(
           ("日电量与应有值相差{times:.1f}倍以上,已扣除同类用户的共同变化:[{used_kwh:.1f}kWh,]应有{expected_kwh:.1f}kWh。")),
 )  # fmt: skip
 def usage_fluctuation(
-    excess: Column, spread: Column, kept_standing: Column, expected_kwh: Column, known_days: Column,
-    emptied: Column, suspended_kva: Column, pv_kva: Column, used_kwh: Column = NOT_KNOWN,
+    excess: Column, spread: Column, kept: Column, expected_kwh: Column, known_days: Column, emptied: Column,
+    suspended_kva: Column, pv_kva: Column, kept_standing: Column = NOT_KNOWN, used_kwh: Column = NOT_KNOWN,
     kept_year: Column = NOT_KNOWN, before_kwh: Column = NOT_KNOWN, *, times: float = 1.5, spreads: float = 3.0,
-    standing: float = 0.75, nothing: float = 0.1, history: float = 28.0, usual: float = 1.0,
+    standing: float = 0.75, in_step: float = 1.5, nothing: float = 0.1, history: float = 28.0, usual: float = 1.0,
 ) -> Column:  # fmt: skip
     """Three days beyond 1.5 times the expected use either way, households 2, and 3 of its own spreads (电量波动).
 
     From the second year on also beyond what the season brought the year before. A fall counts where the standing load
-    fell too, something is left, nothing suspended, and nobody comes back to where next to nothing was used; a rise that
-    ends a vacancy of months does not. Defaults of this project.
+    fell in step, something is left, nothing suspended, and nobody comes back to where next to nothing was used; a rise
+    that ends a vacancy of months does not. Defaults of this project.
     """
     sign = np.sign(excess)
     moved = np.fmin(np.abs(excess), sign * np.log(np.maximum(kept_year, 0.01)))
     score = np.maximum(moved, 0) / np.maximum(np.log(times), spreads * spread)
     fell = (excess >= np.log(nothing)) & (emptied == 0) & ~(used_kwh < nothing * before_kwh) & ~(suspended_kva > 0)
-    fell &= kept_standing <= standing
+    fell &= kept_standing <= np.minimum(standing, in_step * kept)
     rose = (excess > 0) & ~(used_kwh <= times * before_kwh)
     return gated(score, (rose | fell) & (known_days >= history) & (expected_kwh >= usual) & (pv_kva == 0))
 

@@ -204,6 +204,7 @@ class Routine(Feature):
         before = np.where(told & emptied & np.isnan(held["before"]), level, held["before"])
         back = told & (recent * (1 - keep) >= self.LIVED_IN * before)
         kept_before = np.where(back | ((slide == 0) & ~emptied), np.nan, before)
+        days = np.where(back, 0, days)
         for_good = (slide >= SUSPECT) & (days >= FOR_GOOD)
         rate = np.where((slide >= SUSPECT) & ~for_good, 0.25, 1.0)
         held_now = held | {"level": np.where(back, before, level)}

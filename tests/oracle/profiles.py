@@ -276,7 +276,7 @@ def vacated(page: Page, f: Facts, used: float) -> None:
     f |= {"left": math.exp(f["beyond"]), "used": used, "before": page.before}
     f["kept_year"] = recent / page.year if page.year else NAN
     if recent * (1 - keep) >= 0.6 * page.before:
-        page.level, page.before = page.before, NAN
+        page.level, page.before, page.slid = page.before, NAN, 0
     elif not page.slide and not page.emptied:
         page.before = NAN
 

@@ -75,14 +75,15 @@ def flatness(f: Facts) -> float:
 def vacant(f: Facts) -> bool:
     """Whether what is left is what was left when nobody was there, or nothing may be asked of it."""
     still = f["emptied"] or f["used"] < 0.1 * f["before"]
-    return bool(still or f["beyond"] < LEFT or f["suspended"] > 0)
+    stands = not f["kept_standing"] <= min(0.75, 1.5 * f["kept"])
+    return bool(still or stands or f["beyond"] < LEFT or f["suspended"] > 0)
 
 
 def dropped(f: Facts) -> float:
     """How far the last days are below what is usual, and below last year's."""
     kept = max(f["kept"], f["kept_year"]) if f["kept_year"] >= 0 else f["kept"]
     score = min(f["slide"] / 8, 0.6 / max(kept, 0.01))
-    return gated(score, f["kept_standing"] <= 0.75 and not vacant(f) and known(f) and f["pv"] == 0)
+    return gated(score, not vacant(f) and known(f) and f["pv"] == 0)
 
 
 def fluctuation(f: Facts) -> float:
@@ -93,7 +94,7 @@ def fluctuation(f: Facts) -> float:
         year = math.log(max(f["kept_year"], 0.01)) * (1 if rises else -1)
         beyond = max(min(beyond, year), 0)
     times = 2 if f["residential"] else 1.5
-    counts = not f["used"] <= times * f["before"] if rises else f["kept_standing"] <= 0.75 and not vacant(f)
+    counts = not f["used"] <= times * f["before"] if rises else not vacant(f)
     return gated(beyond / max(math.log(times), 3 * f["spread"]), counts and known(f) and f["pv"] == 0)
 
 
@@ -175,11 +176,11 @@ DAYS = {
         whole(nearly_nothing, "left", "expected", "known", "pv"), 3, 6 * DAY, 2 * DAY, worse=((2.0, 2, 6 * DAY),)
     ),
     "step_drop": Rule(
-        whole(dropped, "slide", "beyond", "kept", "kept_standing", "expected", "known", "pv"), 3, 4 * DAY, 14 * DAY,
+        whole(dropped, "slide", "beyond", "kept", "expected", "known", "pv"), 3, 4 * DAY, 14 * DAY,
         worse=((1.0, 2, 7 * DAY),)
     ),
     "usage_fluctuation": Rule(
-        whole(fluctuation, "beyond", "spread", "kept_standing", "expected", "known", "pv"), 3, 2 * DAY, 5 * DAY
+        whole(fluctuation, "beyond", "spread", "kept", "expected", "known", "pv"), 3, 2 * DAY, 5 * DAY
     ),
     "timed_zero_block": Rule(whole(
         lambda f: gated(f["dark_days"] / 3, f["dark_before"] <= 0.15 and f["live"] >= 0.9 and f["known"] >= 28

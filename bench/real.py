@@ -1,0 +1,186 @@
+"""`python -m bench.real DATA` judges the real data sets of a folder and writes the tables of docs/real-data.md.
+
+With `--check` it writes nothing and fails where a table is no longer true. What was read in the raw data of an alert
+stands in bench/verdicts.toml; an alert that nobody has read so is shown as such.
+"""
+from __future__ import annotations
+
+import argparse
+import sys
+import tomllib
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from zlib import crc32
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from detectors.engine import Engine
+from models.features import DAY
+from replay.sources import open_sources
+from replay.stalls import compare
+from schemas.alert import Alert
+from schemas.columns import Readings
+
+CHECKOUT = Path(__file__).parents[1]
+PAGE, VERDICTS = CHECKOUT / "docs" / "real-data.md", Path(__file__).with_name("verdicts.toml")
+THEFT = frozenset({"step_drop", "usage_fluctuation", "near_zero_usage", "zero_usage", "low_usage", "peer_shortfall",
+                   "timed_zero_block", "clipped_profile", "flat_profile", "tou_inversion"})  # fmt: skip
+FEW = 1000  # stays of a stage that share a line with others
+
+
+class Verdict(msgspec.Struct, forbid_unknown_fields=True):
+    """What a person found in the raw data of an alert."""
+
+    rule: str
+    subject: str
+    day: str  # of the alert, as it was raised
+    worth: bool  # a visit
+    found: str
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A history after its watch: what was told, and on how many days each meter was watched."""
+
+    zone: str
+    alerts: list[Alert]  # neither withdrawn nor held back, in order of time
+    days: dict[str, float]  # by meter
+
+    def day(self, at: int) -> str:
+        """The local date of a moment."""
+        return datetime.fromtimestamp(at, ZoneInfo(self.zone)).date().isoformat()
+
+    def rate(self, rules: Collection[str], meters: Collection[str]) -> float:
+        """Alerts of some rules at some meters, or at none, per 1,000 meters and day."""
+        told = sum(alert.rule in rules and (alert.subject in meters or not alert.subject) for alert in self.alerts)
+        return 1000 * told / sum(self.days[meter] for meter in meters)
+
+
+def judged(paths: Sequence[Path], zone: str) -> Judged:
+    """Watch a history by the rules as the code sets them."""
+    told = open_sources(paths)
+    source = replace(told, zone=told.zone or zone, interval=told.interval or 900)
+    engine = Engine(zone=source.zone, interval=source.interval)
+    engine.enroll(source.areas)
+
+    alerts: dict[str, Alert] = {}
+    first: dict[str, int] = {}
+    last: dict[str, int] = {}
+    for batch in source.batches:
+        alerts |= {alert.id: alert for alert in engine.step(batch)}
+        if isinstance(batch, Readings):
+            for code, at in zip(batch.subject.tolist(), batch.at.tolist(), strict=True):
+                meter = batch.names[code]
+                first.setdefault(meter, at)
+                last[meter] = at
+
+    shown = [alert for alert in alerts.values() if alert.state != "withdrawn" and not alert.held]
+    days = {meter: (last[meter] - at) / DAY for meter, at in first.items()}
+    return Judged(source.zone, sorted(shown, key=lambda alert: (alert.raised, alert.rule, alert.subject)), days)
+
+
+def half(meter: str) -> int:
+    """The half of the homes that an id falls into, drawn from the id alone."""
+    return crc32(meter.encode()) & 1
+
+
+def rates(history: Judged) -> Iterator[str]:
+    """How often each rule told, in all, in either half of the homes, and with any one home left out."""
+    meters = sorted(history.days)
+    halves = [[meter for meter in meters if half(meter) == n] for n in (0, 1)]
+    others = [[meter for meter in meters if meter != gone] for gone in meters]
+    counts = Counter(alert.rule for alert in history.alerts)
+
+    yield "| Rule | Alerts | Per 1,000 meters and day | First half | Second half | One home left out |"
+    yield "|---|---|---|---|---|---|"
+    rows: list[tuple[str, Collection[str]]] = [(f"`{rule}`", {rule}) for rule, _ in counts.most_common()]
+    rows += [("of use and its form", THEFT), ("all", counts.keys())]
+    for name, rules in rows:
+        without = [history.rate(rules, some) for some in others]
+        parts = " | ".join(f"{history.rate(rules, some):.2f}" for some in (meters, *halves))
+        told = sum(counts[rule] for rule in rules)
+        yield f"| {name} | {told} | {parts} | {min(without):.2f} to {max(without):.2f} |"
+
+
+def listed(history: Judged, rules: Collection[str], verdicts: Iterable[Verdict]) -> Iterator[str]:
+    """Every alert of some rules, with what was found in the raw data."""
+    known = {(verdict.rule, verdict.subject, verdict.day): verdict for verdict in verdicts}
+    yield "| Alert | Severity | Meter | From, to | Worth a visit? |"
+    yield "|---|---|---|---|---|"
+    for alert in history.alerts:
+        if alert.rule not in rules:
+            continue
+        until = history.day(alert.at) if alert.state == "cleared" else "not cleared"
+        verdict = known.get((alert.rule, alert.subject, history.day(alert.raised)))
+        found = f"{'Yes' if verdict.worth else 'No'}: {verdict.found}" if verdict else "not read"
+        span = f"{history.day(alert.since)}, {until}"
+        yield f"| `{alert.rule}` | {alert.severity} | {alert.subject or 'the area'} | {span} | {found} |"
+
+
+def stays(path: Path) -> Iterator[str]:
+    """What was told of each stage's stays, and of the longest."""
+    source = open_sources([path])
+    yield "| Stage | Stays | Told | Longest 5 % | Of them told | Days before the end (median) |"
+    yield "|---|---|---|---|---|---|"
+    stages = compare(source.areas, source.batches, source.zone)
+    for stage in stages:
+        if stage.stays >= FEW:
+            days = f"{stage.days:.0f}" if stage.found else ""
+            yield (f"| {stage.stage} | {stage.stays:,} | {stage.told:,} | {stage.longest:,} | {stage.found:,} | "
+                   f"{days} |")  # fmt: skip
+    rare = [stage for stage in stages if stage.stays < FEW]
+    told, found = sum(stage.told for stage in stages), sum(stage.found for stage in stages)
+    sums = [sum(counts) for counts in zip(*(stage[1:5] for stage in rare), strict=True)]
+    yield f"| {len(rare)} rarer ones | {' | '.join(f'{count:,}' for count in sums)} | |"
+    yield ""
+    yield f"Of {told:,} alerts {found:,} ({found / told:.0%}) are about the longest 5 % of their stage."
+
+
+def tables(data: Path) -> dict[str, list[str]]:
+    """Every table of the page, by the mark at which it stands."""
+    verdicts = msgspec.convert(tomllib.loads(VERDICTS.read_text("utf-8"))["verdict"], list[Verdict])
+    area = judged(sorted(data.glob("garden4_*")), "Asia/Shanghai")
+    homes = judged([data / "sgsc_25households_halfhourly.parquet"], "Australia/Sydney")
+    return {
+        "garden4": [*listed(area, {alert.rule for alert in area.alerts}, verdicts)],
+        "households": [*rates(homes)],
+        "household alerts": [*listed(homes, THEFT, verdicts)],
+        "hospital": [*stays(data / "hospital_billing_stages.parquet")],
+    }
+
+
+def filled(page: str, made: dict[str, list[str]]) -> str:
+    """The page with its tables replaced. Raises ValueError for one that has no place in it."""
+    for name, lines in made.items():
+        begin, end = f"<!-- {name}: made by python -m bench.real -->\n", f"<!-- end of {name} -->"
+        if begin not in page or end not in page:
+            raise ValueError(f"the page has no place for {name}")
+        head, rest = page.split(begin)
+        page = head + begin + "\n".join(lines) + "\n" + end + rest.split(end, 1)[1]
+    return page
+
+
+def main() -> int:
+    """Writes or checks the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path, help="the folder with the data sets")
+    parser.add_argument("--check", action="store_true", help="write nothing, and fail where a table is no longer true")
+    options = parser.parse_args()
+    page = PAGE.read_text("utf-8")
+    made = filled(page, tables(options.data))
+    if not options.check:
+        PAGE.write_text(made, "utf-8")
+        return 0
+    for old, new in zip(page.splitlines(), made.splitlines(), strict=False):
+        if old != new:
+            print(f"is   {old}\nmade {new}", file=sys.stderr)
+            return 1
+    return int(page != made)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
