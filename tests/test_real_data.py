@@ -1,0 +1,52 @@
+"""docs/real-data.md says what its command makes of the real data sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.real import PAGE, THEFT, Judged, filled, half, listed, rates, tables
+from detectors.rule import RULES
+from schemas.alert import Alert
+
+WHOLE = Path(__file__).parents[2] / "shared" / "data"
+DAY = 86_400
+
+
+def alert(rule: str, subject: str, day: int) -> Alert:
+    return Alert(
+        id=f"{rule} {subject} {day}", rule=rule, version=1, kind="days", area="A1", subject=subject, state="raised",
+        change="raised", revision=0, severity=3, since=day * DAY, raised=day * DAY, at=day * DAY, score=1.0, phase="",
+        evidence={}, held="", en="", zh="",
+    )  # fmt: skip
+
+
+@pytest.mark.skipif(not WHOLE.exists(), reason="the whole data sets do not lie beside this checkout")
+def test_the_page_is_what_the_command_makes_of_the_data():
+    page = PAGE.read_text("utf-8")
+    assert filled(page, tables(WHOLE)) == page
+
+
+def test_rates_are_over_each_meters_own_days_in_all_halves_and_without_any_one():
+    one, other = next(
+        (a, b) for a in map(str, range(9)) for b in map(str, range(9)) if (half(a), half(b)) == (0, 1)
+    )
+    history = Judged("UTC", [alert("step_drop", one, 3), alert("zero_usage", one, 9)], {one: 500.0, other: 1500.0})
+    rows = {line.split("|")[1].strip(): line for line in rates(history)}
+    assert rows["`step_drop`"].endswith("| 1 | 0.50 | 2.00 | 0.00 | 0.00 to 2.00 |")
+    assert rows["of use and its form"].endswith("| 2 | 1.00 | 4.00 | 0.00 | 0.00 to 4.00 |")
+
+
+def test_an_alert_that_nobody_has_read_in_the_raw_data_is_shown_as_such():
+    history = Judged("UTC", [alert("step_drop", "M1", 3)], {"M1": 9.0})
+    assert [*listed(history, THEFT, [])][-1] == "| `step_drop` | 3 | M1 | 1970-01-04, not cleared | not read |"
+
+
+def test_the_family_is_of_rules_that_are_there():
+    assert THEFT <= RULES.keys()
+
+
+def test_a_page_without_a_place_for_a_table_is_refused():
+    with pytest.raises(ValueError, match="no place for garden4"):
+        filled("nothing here", {"garden4": []})
