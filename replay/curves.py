@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -59,7 +58,7 @@ def recognises(columns: Collection[str]) -> bool:
     return {"area", "meter", "day", "phase"} <= _headers(columns).keys() and any(map(CLOCK.fullmatch, columns))
 
 
-def open_files(paths: Sequence[Path], tally: Tally) -> Source:
+def open_files(paths: Sequence[tables.File], tally: Tally) -> Source:
     """The curves of several files as one history of readings."""
     register = Register()
     files = [_read(path, register, tally) for path in paths]
@@ -96,7 +95,7 @@ def _headers(columns: Collection[str]) -> dict[str, str]:
     return {what: name for what, names in HEADERS.items() for name in names if name in columns}
 
 
-def _read(path: Path, register: Register, tally: Tally) -> Curves:
+def _read(path: tables.File, register: Register, tally: Tally) -> Curves:
     header = tables.columns(path)
     names = _headers(header)
     moments = {name: CLOCK.fullmatch(name) for name in header}

@@ -6,7 +6,6 @@ often than not ends the case: it starts no stage, so that a case that is done is
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -27,7 +26,7 @@ def recognises(columns: Collection[str]) -> bool:
     return all(set(names) & set(columns) for names in NAMES.values())
 
 
-def open_files(paths: Sequence[Path], tally: Tally) -> Source:
+def open_files(paths: Sequence[tables.File], tally: Tally) -> Source:
     """The logs of all files as one history of stages, all of one section."""
     cases, activities = Names(), Names()
     parts = []

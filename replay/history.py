@@ -68,6 +68,7 @@ class Source:
     zone: str = ""  # in which its days end, "" when it does not say
     interval: int = 0  # seconds between a meter's readings, usually; 0 when it does not say
     steps: dict[tuple[str, str], int] = field(default_factory=dict)  # by area and meter, as the readings show them
+    read_as: dict[str, str] = field(default_factory=dict)  # the layout of each file or sheet
     tally: Tally = field(default_factory=Tally)
 
     @property

@@ -92,7 +92,7 @@ def understood(paths: Sequence[str], settings: Settings) -> dict[str, Any]:
 
     lacks = {name: needs.lacks(name) for name in sorted(RULES)}
     return {
-        "source": source.name, "zone": source.zone, "interval": source.interval,
+        "source": source.name, "read_as": source.read_as, "zone": source.zone, "interval": source.interval,
         "zone_from": "source" if told.zone else "settings", "interval_from": "source" if told.interval else "settings",
         "steps": dict(Counter(source.steps.values()).most_common()), "areas_with_a_file": len(source.areas),
         "kinds": {kind: _plain(kind, rows, source.zone) for kind, rows in kinds.items()},
@@ -133,6 +133,8 @@ def show(found: dict[str, Any], console: Console) -> None:
     zone, every = (f"{found[name]} ({'as the source says' if found[f'{name}_from'] == 'source' else 'by the settings'})"
                    for name in ("zone", "interval"))  # fmt: skip
     console.print(f"{found['source']}: days of {zone}, readings every {every} s", soft_wrap=True)
+    for file, layout in found["read_as"].items():
+        console.print(f"  {file} is read as {layout}", soft_wrap=True, markup=False)
     for seconds, count in list(found["steps"].items())[:5]:
         console.print(f"  {count:,} meters every {seconds} s")
     for kind, of in found["kinds"].items():

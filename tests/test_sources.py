@@ -327,7 +327,7 @@ def test_files_of_one_kind_interleave_and_keep_their_names(tmp_path):
         ("x.csv", "", "is empty"),
         ("x.parquet", "no parquet", "cannot be read"),
         ("x.csv.gz", "no gzip", "cannot be read"),
-        ("x.txt", "a", "does not end in"),
+        ("x.txt", "a", "no line that names the columns"),
         ("x.csv", "case_id,activity,timestamp\n", "nothing could be read of x.csv"),
         ("x.csv", "customer_id,reading_datetime,general_supply_kwh\n,,\n", "nothing could be read of x.csv"),
         ("x.csv", "台区编号,电表局编号,日期,相序,00:00\nA,M,2016-01-01,A相,\n", "nothing could be read of x.csv"),
