@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -39,17 +40,28 @@ def check(path: Path) -> None:
 
 def beginning(path: Path) -> bytes:
     """The first bytes, unpacked. Raises SourceError."""
-    return _read(path, HEAD)
+    left = HEAD
+    parts = []
+    for chunk in _chunks(path, HEAD):
+        parts.append(chunk[:left])
+        left -= len(chunk)
+        if left <= 0:
+            break
+    return b"".join(parts)
 
 
-def whole(path: Path, most: int = MOST_BYTES) -> bytes:
+def whole(path: Path, most: int) -> bytes:
     """All bytes, unpacked. Raises SourceError, also where they are too many to be read whole."""
-    content = _read(path, most + 1)
-    if len(content) > most:
-        raise SourceError(f"{path} holds more than {most >> 20:,} MiB of text, too much to be read whole: {SPLIT}")
-    if content.count(b"\n") > MOST_ROWS:
-        raise SourceError(f"{path} has more than {MOST_ROWS:,} rows, too many to be read whole: {SPLIT}")
-    return content
+    size = rows = 0
+    parts = []
+    for chunk in _chunks(path, CHUNK):
+        parts.append(chunk)
+        size, rows = size + len(chunk), rows + chunk.count(b"\n")
+        if size > most:
+            raise SourceError(f"{path} holds more than {most >> 20:,} MiB of text, too much to be read whole: {SPLIT}")
+        if rows > MOST_ROWS:
+            raise SourceError(f"{path} has more than {MOST_ROWS:,} rows, too many to be read whole: {SPLIT}")
+    return b"".join(parts)
 
 
 def magic(path: Path) -> bytes:
@@ -67,17 +79,16 @@ def is_parquet(path: Path) -> bool:
     return magic(path).startswith(b"PAR1") or path.suffix.lower() == ".parquet"
 
 
-def _read(path: Path, most: int) -> bytes:
+def _chunks(path: Path, size: int) -> Iterator[bytes]:
+    """The bytes, unpacked, so many at a time. Raises SourceError."""
     first = magic(path)
     for mark, what in OTHERS.items():
         if first.startswith(mark):
             raise SourceError(f"{path} is {what}")
     packing = next((name for mark, name in PACKED.items() if first.startswith(mark)), "detect")
-    content = bytearray()
     try:
         with pa.input_stream(str(path), compression=packing) as stream:
-            while len(content) < most and (chunk := stream.read(min(CHUNK, most - len(content)))):
-                content += chunk
+            while chunk := stream.read(size):
+                yield chunk
     except (OSError, pa.ArrowInvalid) as error:
         raise SourceError(f"{path} cannot be read: {error}") from error
-    return bytes(content)

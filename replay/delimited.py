@@ -125,7 +125,7 @@ def below(path: Path, lines: int, tally: Tally) -> pa.Table:
 
 def _read(path: Path, lines: int, tally: Tally) -> tuple[bytes, Head]:
     """The rows below the header, which stands below so many lines, and the header."""
-    content = _lines(contents.whole(path, contents.MOST_UNFOLDED) if lines else contents.whole(path))
+    content = _lines(contents.whole(path, contents.MOST_UNFOLDED if lines else contents.MOST_BYTES))
     found = head_of(content[: contents.HEAD], path)
     content = _as_utf8(content, found.encoding, path, tally)
     if lines:

@@ -112,10 +112,12 @@ def open_sources(paths: Iterable[str | Path]) -> Source:
 
 def _files(path: Path) -> list[Path]:
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if _is_named(file))
+        files = sorted(file for file in path.iterdir() if _is_named(file) and not file.is_dir())
         if not files:
             raise SourceError(f"{path} holds no file that ends in {', '.join(ENDINGS)}")
         return files
+    if str(path) == "-":
+        raise SourceError("standard input is no source: a history is read from its beginning more than once, save it")
     if not path.exists():
         raise SourceError(f"{path} does not exist")
     return [path]

@@ -90,7 +90,9 @@ def read(file: File, names: Collection[str], tally: Tally) -> Sheet:
         if pq.read_metadata(file).num_rows > contents.MOST_ROWS:
             too_many = f"more than {contents.MOST_ROWS:,} rows that are in no order, too many to be read whole"
             raise SourceError(f"{file} has {too_many}: {contents.SPLIT}")
-        return Sheet(pq.read_table(file, columns=names), file.name, tally)
+        words = [field.name for field in pq.read_schema(file) if _is_text(field.type)]
+        table = pq.read_table(file, columns=names, read_dictionary=words)
+        return Sheet(_written_out(table, file), file.name, tally)
     except (OSError, pa.ArrowInvalid) as error:
         raise SourceError(f"{file} cannot be read: {error}") from error
 
@@ -265,6 +267,19 @@ def _numbered(words: Sequence[str], seen: Names) -> tuple[Codes, Mask]:
             fresh[k], mended[k] = told, told != words[k]
     number[list(fresh)] = seen.numbers(fresh.values())
     return number, mended
+
+
+def _written_out(table: pa.Table, file: Path) -> pa.Table:
+    """The table with its words in each row. Raises SourceError where that is too much."""
+    for number, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type) and _is_text(field.type.value_type):
+            chunks = table[field.name].chunks
+            lengths = (pc.sum(pc.binary_length(chunk.dictionary).take(chunk.indices)).as_py() for chunk in chunks)
+            if sum(filter(None, lengths)) > contents.MOST_BYTES:
+                text = f"more than {contents.MOST_BYTES >> 20:,} MiB of text in the column {field.name}"
+                raise SourceError(f"{file} holds {text}: {contents.SPLIT}")
+            table = table.set_column(number, field.name, table[field.name].cast(field.type.value_type))
+    return table
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -5,6 +5,7 @@ Rows are read one by one. What would unfold beyond any sheet's size, or has a do
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
+from contextlib import closing
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
@@ -49,12 +50,11 @@ def sheets(path: Path, known: Callable[[Collection[str]], bool], tally: Tally) -
     _check(path)
     found, others = [], []
     try:
-        book = load_workbook(path, read_only=True, data_only=True)
-        for sheet in book.worksheets:
-            held = _held(f"{path.name} {sheet.title}", _rows(sheet, path), known)
-            found += [held] if held else []
-            others += [] if held else [sheet.title]
-        book.close()
+        with path.open("rb") as file, closing(load_workbook(file, read_only=True, data_only=True)) as book:
+            for sheet in book.worksheets:
+                held = _held(f"{path.name} {sheet.title}", _rows(sheet, path), known)
+                found += [held] if held else []
+                others += [] if held else [sheet.title]
     except SourceError:
         raise
     except Exception as error:
