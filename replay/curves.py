@@ -62,6 +62,9 @@ def open_files(paths: Sequence[tables.File], tally: Tally) -> Source:
     """The curves of several files as one history of readings."""
     register = Register()
     files = [_read(path, register, tally) for path in paths]
+    for file in files:
+        meters = (register.meters.names[number] for number in np.unique(file.meter).tolist())
+        tally.named.add("meters", file.name, "voltages" if file.voltage else "currents", meters)
     if not any(np.isfinite(file.values).any() for file in files):
         raise nothing_read(" + ".join(path.name for path in paths), tally)
     home = np.zeros(len(register.meters.names), np.int32)

@@ -61,7 +61,7 @@ def open_files(paths: Sequence[tables.File], tally: Tally) -> Source:
     parts = []
     steps: dict[tuple[str, str], int] = {}
     for path in paths:
-        batches = _read(path, tally)
+        batches = tally.named.note(path.name, _read(path, tally))
         first = list(_first(batches))
         steps |= _steps([batch for batch in first if isinstance(batch, Readings)])
         parts.append(chain(first, batches))
@@ -110,6 +110,9 @@ def read_areas(path: Path, tally: Tally) -> list[Area]:
                     area = msgspec.json.decode(line, type=Area)
                     check_texts(area)
                     areas.append(area)
+                    tally.named.add("meters", path.name, "areas", (meter.meter for meter in area.meters))
+                    customers = (meter.customer for meter in area.meters if meter.customer)
+                    tally.named.add("customers", path.name, "areas", customers)
                 except (msgspec.DecodeError, RefusedError) as error:
                     tally.refuse("the line is no area", f"{path.name} line {number}: {error}")
     return areas

@@ -89,7 +89,7 @@ def open_sources(paths: Iterable[str | Path]) -> Source:
             found.setdefault(kind, []).append(file)
             read_as[file.name] = kind.name
     parts = [town.source() for town in towns.values() if town]
-    parts += [kind.open_files(group, tally) for kind, group in found.items()]
+    parts += [_opened(kind, group, tally) for kind, group in found.items()]
     if not parts:
         raise SourceError(f"{' '.join(map(str, towns)) or 'nothing'} holds no history")
     zones = {part.zone for part in parts} - {""}
@@ -108,6 +108,13 @@ def open_sources(paths: Iterable[str | Path]) -> Source:
         read_as=read_as,
         tally=tally,
     )
+
+
+def _opened(kind: Layout | Format, files: Sequence[tables.File], tally: Tally) -> Source:
+    source = kind.open_files(files, tally)
+    if kind.open_files not in (layout.open_files, curves.open_files):  # which know what each file names
+        source.batches = tally.named.note(source.name, source.batches)
+    return source
 
 
 def _files(path: Path) -> list[Path]:

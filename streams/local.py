@@ -59,6 +59,7 @@ class Place(msgspec.Struct):
     meters: int = 0
     shared: int = 0  # of the meters, those that stand in more than one area
     done: bool = False
+    strangers: list[str] = []  # a line for each file with ids that are in no other file
     counts: dict[str, dict[str, dict[str, int]]] = {}  # rows by kind, outcome and reason
 
     @property
@@ -282,6 +283,7 @@ def follow(
             store.save(place, engine.snapshot(), told.values(), rulebook)
             saved, told = time.monotonic(), {}
     place.done, place.shared = True, engine.meter_index.shared()
+    place.strangers = source.tally.named.strangers()
     store.save(place, engine.snapshot(), told.values(), rulebook)
     return place
 
@@ -382,8 +384,9 @@ def watched(place: Place, alerts: Sequence[Alert], source: Source, paths: Sequen
 def notes_of(place: Place) -> list[str]:
     """What a reader of the result should know of its meters."""
     if not place.shared:
-        return []
-    return [f"ids of meters that stand in more than one area: {place.shared:,}; each is judged there as another meter"]
+        return place.strangers
+    shared = f"ids of meters that stand in more than one area: {place.shared:,}; each is judged there as another meter"
+    return [*place.strangers, shared]
 
 
 def summarise(place: Place, alerts: Sequence[Alert], source: Source) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def understood(paths: Sequence[str], settings: Settings) -> dict[str, Any]:
         "steps": dict(Counter(source.steps.values()).most_common()), "areas_with_a_file": len(source.areas),
         "kinds": {kind: _plain(kind, rows, source.zone) for kind, rows in kinds.items()},
         "refused": dict(source.refused), "mended": dict(source.tally.mended), "first": source.tally.first,
-        "notes": source.tally.notes,
+        "notes": [*source.tally.notes, *source.tally.named.strangers()],
         "rules": {"judge": [name for name, lack in lacks.items() if not lack],
                   "lack": {name: lack for name, lack in lacks.items() if lack}},
     }  # fmt: skip
