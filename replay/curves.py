@@ -143,11 +143,11 @@ def _ids(sheet: tables.Sheet, column: str, register: Names) -> Codes:
     cells = sheet.ids(column, seen)
     width = max((len(text) for text in seen.names if text.isdigit()), default=0)
     whole = [text.zfill(width) if text.isdigit() else text for text in seen.names]
-    short = np.array([*(a != b for a, b in zip(whole, seen.names, strict=True)), False, False])[cells]
+    short = np.array([*(a != b for a, b in zip(whole, seen.names, strict=True)), False, False, False])[cells]
     if short.any():
         place = f"{sheet.name} row {np.argmax(short) + 1}: {seen.names[cells[np.argmax(short)]]}"
         sheet.tally.mend(f"{column} had lost its leading zeros", place, int(short.sum()))
-    return np.append(register.numbers(whole), np.array([tables.LOST, tables.MISSING], np.int32))[cells]
+    return np.append(register.numbers(whole), np.array([tables.NO_ID, tables.LOST, tables.MISSING], np.int32))[cells]
 
 
 def _joined(files: Sequence[Curves], home: Codes, register: Register, tally: Tally) -> Readings:

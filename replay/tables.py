@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from difflib import get_close_matches
 from functools import cached_property
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,10 @@ from replay.history import Names, SourceError, Tally
 from replay.ids import clean, has_lost_digits, is_id
 from replay.moments import seconds_of, seconds_of_numbers
 from schemas.columns import EARLIEST, LATEST, Codes, Mask, Times
-from schemas.wire.records import LARGEST_NUMBER
+from schemas.wire.records import LARGEST_NUMBER, LONGEST_ID
 
 JSON_LINES = ".jsonl"
-MISSING, LOST = -1, -2  # for the number of an id
+MISSING, LOST, NO_ID = -1, -2, -3  # for the number of an id
 Fault = tuple[Mask, str, str]  # rows, why they are refused, and the column that shows it
 COMMA = r"^\s*[-+]?\d*,\d+\s*$"
 
@@ -116,8 +117,20 @@ class Sheet:
                 table = table.set_column(number, name, pc.if_else(told, pa.scalar(None, table[name].type), table[name]))
         return Sheet(table, self.name, self.tally, self.start)
 
+    def shortened(self, column: str) -> Sheet:
+        """The same rows, with texts too long for an id cut to a beginning that no other has."""
+        words, cells = self.words(column)
+        cut = [word if len(word) <= LONGEST_ID else f"{word[: LONGEST_ID - 10]} {_digest(word)}" for word in words]
+        if cut == words:
+            return self
+        longer = np.array([*(a != b for a, b in zip(cut, words, strict=True)), False])[cells]
+        self.tally.mend(f"{column} is longer than {LONGEST_ID} characters and was cut", self.name, int(longer.sum()))
+        texts = pa.array([*cut, None], pa.string()).take(pa.array(cells % (len(cut) + 1)))
+        table = self.table.set_column(self.table.column_names.index(column), column, texts)
+        return Sheet(table, self.name, self.tally, self.start)
+
     def ids(self, column: str, seen: Names) -> Codes:
-        """The number of each cell's id among the names seen; MISSING where it is empty or no id, LOST without digits.
+        """The number of each cell's id among the names seen; MISSING where it is empty, LOST without digits, or NO_ID.
 
         What programs put around an id is taken off, and counted.
         """
@@ -134,9 +147,10 @@ class Sheet:
             self.tally.mend(f"{column} had something around it", place, len(rows))
         return np.concatenate(numbers)
 
-    def id_faults(self, column: str, numbers: Codes) -> tuple[Fault, Fault]:
+    def id_faults(self, column: str, numbers: Codes) -> tuple[Fault, Fault, Fault]:
         """Which rows lack an id, for `keep`."""
         return (
+            (numbers == NO_ID, f"{column} is longer than {LONGEST_ID} characters, or cannot be printed", ""),
             (numbers == LOST, f"{column} has lost digits, as numbers do in a spreadsheet", column),
             (numbers == MISSING, f"{column} is missing", column),
         )
@@ -265,6 +279,8 @@ def _numbered(words: Sequence[str], seen: Names) -> tuple[Codes, Mask]:
             number[k] = LOST
         elif is_id(told):
             fresh[k], mended[k] = told, told != words[k]
+        elif told:
+            number[k] = NO_ID
     number[list(fresh)] = seen.numbers(fresh.values())
     return number, mended
 
@@ -280,6 +296,10 @@ def _written_out(table: pa.Table, file: Path) -> pa.Table:
                 raise SourceError(f"{file} holds {text}: {contents.SPLIT}")
             table = table.set_column(number, field.name, table[field.name].cast(field.type.value_type))
     return table
+
+
+def _digest(word: str) -> str:
+    return blake2b(word.encode(), digest_size=4).hexdigest()
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from detectors.engine import Engine, SnapshotError
+from detectors.engine import SHADOW, Engine, SnapshotError
 from detectors.rulebook import NOTHING, applied
 from replay.history import Source, arrivals, nothing_read
 from replay.sources import open_sources
@@ -219,10 +219,14 @@ class Store:
         except sqlite3.Error as error:
             raise StoreError(f"{self.path} cannot be written: {error}") from error
 
-    def alerts(self) -> list[Alert]:
-        """The last state of every alert that was not withdrawn, as they were raised. Raises StoreError."""
+    def alerts(self, *, shadow: bool = False) -> list[Alert]:
+        """The last state of every alert that was not withdrawn, as they were raised; those in shadow where asked for.
+
+        Raises StoreError.
+        """
+        chosen = "" if shadow else f" AND held <> '{SHADOW}'"
         with self._usable():
-            found = self.db.execute("SELECT * FROM alerts WHERE state <> 'withdrawn' ORDER BY raised, id")
+            found = self.db.execute(f"SELECT * FROM alerts WHERE state <> 'withdrawn'{chosen} ORDER BY raised, id")  # noqa: S608
             names = [name for name, *_ in found.description]
             rows = (dict(zip(names, row, strict=True)) for row in found)
             return [msgspec.convert(row | {"evidence": json.loads(row["evidence"])}, Alert) for row in rows]
@@ -268,7 +272,7 @@ def follow(
     told = {alert.id: alert for alert in (engine.adopt(applied(rulebook)) if rulebook != before else ())}
     then = saved = time.monotonic()
     for batch in islice(source.batches, place.batches, None):
-        told.update((alert.id, alert) for alert in engine.step(batch))
+        told.update((alert.id, alert) for alert in [*engine.step(batch), *engine.shadowed])
         place.batches += 1
         arrived = arrivals(batch)
         place.first = min(place.first or 1 << 62, int(arrived.min(initial=1 << 62)))
@@ -325,12 +329,13 @@ def run(
             place = follow(source, kept, name, every=every, watch=bar, say=err.print, rulebook=rulebook)
         if not place.rows:
             raise nothing_read(source.name, source.tally)
-        alerts = kept.alerts()
+        judged = kept.alerts(shadow=True)
+        alerts = [alert for alert in judged if alert.held != SHADOW]
         if report:
             report.write_text(page(watched(place, alerts, source, paths)), encoding="utf-8")
-        summary = summarise(place, alerts, source)
+        summary = summarise(place, judged, source)
         if as_json:
-            print(msgspec.json.format(msgspec.json.encode(summary | {"list": alerts})).decode())  # noqa: T201
+            print(msgspec.json.format(msgspec.json.encode(summary | {"list": judged})).decode())  # noqa: T201
             return
         show(summary, out)
         for alert in gravest(alerts, top):
@@ -394,7 +399,8 @@ def summarise(place: Place, alerts: Sequence[Alert], source: Source) -> dict[str
     meter_days = place.meters * place.days
     rules: dict[str, Counter[str]] = {}
     for alert in alerts:
-        rules.setdefault(alert.rule, Counter()).update(["held"] if alert.held else ["told", alert.state])
+        fate = [SHADOW] if alert.held == SHADOW else ["held"] if alert.held else ["told", alert.state]
+        rules.setdefault(alert.rule, Counter()).update(fate)
     return {
         "source": source.name, "meters": place.meters, "rows": place.rows, "seconds": round(place.seconds, 3),
         "rows_per_second": round(place.rows / max(place.seconds, 1e-9)),
@@ -405,7 +411,7 @@ def summarise(place: Place, alerts: Sequence[Alert], source: Source) -> dict[str
         "refused": dict(source.refused), "mended": dict(source.tally.mended), "first": source.tally.first,
         "notes": [*source.tally.notes, *notes_of(place)],
         "alerts": {
-            rule: {"told": n["told"], "held": n["held"], "open": n["raised"],
+            rule: {"told": n["told"], "held": n["held"], "shadow": n[SHADOW], "open": n["raised"],
                    "told_per_1000_meters_per_day": round(1000 * n["told"] / meter_days, 3) if meter_days else None}
             for rule, n in sorted(rules.items())
         },
@@ -435,11 +441,12 @@ def show(summary: dict[str, Any], console: Console) -> None:
     alerts = Table("alerts", "told", "still open", "held back", "per 1,000 meters and day", box=None, pad_edge=False)
     for column in alerts.columns[1:]:
         column.justify = "right"
-    for rule, n in sorted(summary["alerts"].items(), key=lambda item: -item[1]["told"]):
+    shown = {rule: n for rule, n in summary["alerts"].items() if n["told"] or n["held"]}
+    for rule, n in sorted(shown.items(), key=lambda item: -item[1]["told"]):
         rate = n["told_per_1000_meters_per_day"]
         counts = (f"{n[what]:,}" for what in ("told", "open", "held"))
         alerts.add_row(rule, *counts, "" if rate is None else f"{rate:.2f}")
-    console.print(alerts if summary["alerts"] else "no alerts")
+    console.print(alerts if shown else "no alerts")
 
 
 def _show_reading(summary: dict[str, Any], console: Console) -> None:

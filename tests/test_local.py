@@ -130,6 +130,24 @@ def test_the_next_file_goes_on_from_the_state_of_the_last(tmp_path, undisturbed)
         assert store.alerts() == undisturbed[0]
 
 
+def test_json_carries_what_is_in_shadow_marked_and_people_are_not_shown_it(tmp_path, capsys, undisturbed):
+    book = Rulebook({"meter_current_unbalance": edition(status="shadow")})
+    for _ in range(2):  # the second reads nothing new
+        run([TOWN], tmp_path / "a.db", Settings(), as_json=True, rulebook=book)
+        found = json.loads(capsys.readouterr().out)
+        of_rule = [alert for alert in found["list"] if alert["rule"] == "meter_current_unbalance"]
+        assert {alert["held"] for alert in of_rule} == {"shadow"}
+        before = [alert.id for alert in undisturbed[0] if alert.rule == "meter_current_unbalance"]
+        assert {alert["id"] for alert in of_rule} == set(before)
+        assert found["alerts"]["meter_current_unbalance"]["shadow"] == len(before) > 0
+        assert found["alerts"]["meter_current_unbalance"]["told"] == 0
+    run([TOWN], tmp_path / "a.db", Settings(), rulebook=book, top=999, report=tmp_path / "a.html")
+    shown = capsys.readouterr().out + (tmp_path / "a.html").read_text("utf-8")
+    assert "meter_current_unbalance" not in shown
+    with Store(tmp_path / "a.db") as store:
+        assert not [alert for alert in store.alerts() if alert.rule == "meter_current_unbalance"]
+
+
 FORMS = {
     "no rulebook, no code": ["DROP TABLE rules", "ALTER TABLE alerts DROP COLUMN code"],
     "no checksums": ["ALTER TABLE places DROP COLUMN checksum", "ALTER TABLE areas DROP COLUMN checksum"],
