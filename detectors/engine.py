@@ -213,6 +213,11 @@ class Engine:
         """How many meters are held."""
         return len(self.meter_index)
 
+    @property
+    def heard(self) -> Times:
+        """When each meter was last heard in order, by its slot; 0 where never."""
+        return self.validation.order["last"]
+
     def enroll(self, areas: Iterable[Area]) -> None:
         """Take master data in, each area in place of what was known of it."""
         self.registry.enroll(areas)

@@ -21,6 +21,7 @@ from zlib import crc32
 from zoneinfo import ZoneInfo
 
 import msgspec
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -30,6 +31,7 @@ from detectors.rulebook import NOTHING, applied
 from replay.history import Source, arrivals, nothing_read
 from replay.sources import open_sources
 from schemas.alert import Alert
+from schemas.columns import LATEST, Batch, Readings, Times
 from schemas.master import Area
 from schemas.rules import Rulebook, decode_rulebook
 from streams.lines import gravest, line
@@ -57,6 +59,7 @@ class Place(msgspec.Struct):
     last: int = 0
     seconds: float = 0.0
     meters: int = 0
+    meter_days: float = 0.0  # of each meter from its first reading to its last
     shared: int = 0  # of the meters, those that stand in more than one area
     done: bool = False
     strangers: list[str] = []  # a line for each file with ids that are in no other file
@@ -272,11 +275,13 @@ def follow(
     told = {alert.id: alert for alert in (engine.adopt(applied(rulebook)) if rulebook != before else ())}
     then = saved = time.monotonic()
     for batch in islice(source.batches, place.batches, None):
+        heard = engine.heard.copy()
         told.update((alert.id, alert) for alert in [*engine.step(batch), *engine.shadowed])
         place.batches += 1
         arrived = arrivals(batch)
         place.first = min(place.first or 1 << 62, int(arrived.min(initial=1 << 62)))
         place.last = max(place.last, int(arrived.max(initial=0)))
+        place.meter_days += watched_days(engine, batch, heard, place.first)
         now = time.monotonic()
         place.seconds, then = place.seconds + now - then, now
         place.meters = engine.meters
@@ -290,6 +295,25 @@ def follow(
     place.strangers = source.tally.named.strangers()
     store.save(place, engine.snapshot(), told.values(), rulebook)
     return place
+
+
+def watched_days(engine: Engine, batch: Batch, heard: Times, first: int) -> float:
+    """Days by which a batch has brought its meters on, all together, from when each was heard before it.
+
+    A new meter is watched from its first row on, one that other sources brought from this one's first row on.
+    """
+    if not isinstance(batch, Readings):
+        return 0.0
+    after = engine.heard
+    before = np.zeros(len(after), np.int64)
+    before[: len(heard)] = np.where(heard > 0, np.maximum(heard, first), 0)
+    slots = engine.meter_index.slots(batch)
+    new = before[slots] == 0
+    if new.any():
+        begun = np.full(len(after), LATEST)
+        np.minimum.at(begun, slots[new], arrivals(batch)[new])
+        before = np.where(before == 0, begun, before)
+    return float(np.maximum(after - before, 0).sum()) / DAY
 
 
 def identity(paths: Sequence[str]) -> str:
@@ -381,8 +405,8 @@ def watched(place: Place, alerts: Sequence[Alert], source: Source, paths: Sequen
     readings = sum(n for (kind, outcome, _), n in counts.items() if (kind, outcome) == ("readings", "in"))
     return Watched(
         title=f"What the watch saw in {source.name}", zone=source.zone, start=place.first, end=place.last,
-        meters=place.meters, readings=readings, seconds=place.seconds, counts=counts, alerts=alerts,
-        pictures=pictures,
+        meters=place.meters, meter_days=place.meter_days, readings=readings, seconds=place.seconds, counts=counts,
+        alerts=alerts, pictures=pictures,
     )  # fmt: skip
 
 
@@ -396,7 +420,6 @@ def notes_of(place: Place) -> list[str]:
 
 def summarise(place: Place, alerts: Sequence[Alert], source: Source) -> dict[str, Any]:
     """What a run came to, as plain data."""
-    meter_days = place.meters * place.days
     rules: dict[str, Counter[str]] = {}
     for alert in alerts:
         fate = [SHADOW] if alert.held == SHADOW else ["held"] if alert.held else ["told", alert.state]
@@ -405,6 +428,7 @@ def summarise(place: Place, alerts: Sequence[Alert], source: Source) -> dict[str
         "source": source.name, "meters": place.meters, "rows": place.rows, "seconds": round(place.seconds, 3),
         "rows_per_second": round(place.rows / max(place.seconds, 1e-9)),
         "from": stamp(place.first, source.zone), "to": stamp(place.last, source.zone), "days": round(place.days, 2),
+        "meter_days": round(place.meter_days, 2),
         "counts": {kind: {outcome: outcomes.get(outcome, {}) if outcome in REASONED
                           else sum(outcomes.get(outcome, {}).values()) for outcome in OUTCOMES}
                    for kind, outcomes in place.counts.items()},
@@ -412,7 +436,8 @@ def summarise(place: Place, alerts: Sequence[Alert], source: Source) -> dict[str
         "notes": [*source.tally.notes, *notes_of(place)],
         "alerts": {
             rule: {"told": n["told"], "held": n["held"], "shadow": n[SHADOW], "open": n["raised"],
-                   "told_per_1000_meters_per_day": round(1000 * n["told"] / meter_days, 3) if meter_days else None}
+                   "told_per_1000_meters_per_day": round(1000 * n["told"] / place.meter_days, 3)
+                   if place.meter_days else None}
             for rule, n in sorted(rules.items())
         },
     }  # fmt: skip

@@ -14,6 +14,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from detectors.engine import Engine
@@ -25,7 +26,7 @@ from schemas.alert import Alert
 from schemas.columns import Readings
 from schemas.master import Area, Meter
 from schemas.rules import Rulebook
-from streams.local import Store, StoreError, follow, identity, run
+from streams.local import Store, StoreError, follow, identity, run, summarise
 from streams.settings import Settings
 from tests.test_rulebook import edition
 
@@ -146,6 +147,41 @@ def test_json_carries_what_is_in_shadow_marked_and_people_are_not_shown_it(tmp_p
     assert "meter_current_unbalance" not in shown
     with Store(tmp_path / "a.db") as store:
         assert not [alert for alert in store.alerts() if alert.rule == "meter_current_unbalance"]
+
+
+def test_each_meter_is_watched_from_its_first_reading_to_its_last(tmp_path, capsys):
+    hour, day = 3600, 86_400
+    begin = 1_772_323_200
+    spans = {"M1": (0, 40), "M2": (30, 40), "M3": (0, 2), "M4": (39, 39)}  # days of the first and the last reading
+    rows = sorted((begin + first * day + k * hour, meter) for meter, (first, last) in spans.items()
+                  for k in range((last - first) * 24 + 1))  # fmt: skip
+    (tmp_path / "reads.csv").write_text(
+        "meter,area,at,kwh\n" + "".join(f"{meter},A1,{at},{(at // hour) % 24 / 12 + 0.1}\n" for at, meter in rows)
+    )
+    for every in (1e9, 0.0):
+        store = tmp_path / f"{every}.db"
+        run([str(tmp_path / "reads.csv")], store, Settings(zone="UTC"), as_json=True, every=every)
+        found = json.loads(capsys.readouterr().out)
+        assert found["meter_days"] == pytest.approx(40 + 10 + 2)
+
+
+def test_a_rate_says_so_where_nobody_was_watched(undisturbed):
+    alerts, place = undisturbed
+    told = {alert.rule for alert in alerts if not alert.held}
+    for days, rate in ((52.0, lambda n: round(1000 * n / 52, 3)), (0.0, lambda n: None)):
+        found = summarise(msgspec.structs.replace(place, meter_days=days), alerts, Town(220, 3, 4).source())
+        assert {n["told_per_1000_meters_per_day"] == rate(n["told"]) for n in found["alerts"].values()} == {True}
+        assert told <= found["alerts"].keys()
+
+
+def test_days_are_added_up_the_same_in_a_store_that_is_gone_on_with(tmp_path, undisturbed):
+    town, half = Town(220, 3, 4), undisturbed[1].batches // 2
+    with Store(tmp_path / "one.db") as store:
+        first = follow(replace(town.source(), batches=islice(town.batches(), half)), store, "first", every=1e9)
+        second = follow(replace(town.source(), batches=islice(town.batches(), half, None)), store, "second")
+        days = first.meter_days + second.meter_days
+        assert days == pytest.approx(undisturbed[1].meter_days, rel=0.01)
+        assert days == pytest.approx(len(town.grid) * 3, rel=0.05)
 
 
 FORMS = {
