@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fcntl import LOCK_EX, LOCK_NB, flock
 from hashlib import blake2b
 from itertools import islice
@@ -28,7 +28,7 @@ from rich.table import Table
 
 from detectors.engine import SHADOW, Engine, SnapshotError
 from detectors.rulebook import NOTHING, applied
-from replay.history import Source, arrivals, nothing_read
+from replay.history import Source, arrivals, nothing_read, turns
 from replay.sources import open_sources
 from schemas.alert import Alert
 from schemas.columns import LATEST, Batch, Readings, Times
@@ -43,6 +43,8 @@ DAY = 86_400
 OUTCOMES = ("in", "judged", "rejected", "duplicate", "late", "doubted")  # of rows; of single values the last
 REASONED = ("rejected", "doubted")
 CHECKPOINT_SECONDS = 2.0
+STEP_SECONDS = 1.0  # that a step is to take, so that progress is saved and shown by time and not by rows
+FIRST_ROWS = 500  # of the first step, from which the pace is learned
 OTHER = "choose another file with --store"
 
 
@@ -55,6 +57,7 @@ class Place(msgspec.Struct):
 
     source: str
     batches: int = 0
+    within: int = 0  # rows judged of the batch after those
     first: int = 0  # event time, 0 before the first row
     last: int = 0
     seconds: float = 0.0
@@ -274,15 +277,17 @@ def follow(
     counted = Counter(engine.counts)
     told = {alert.id: alert for alert in (engine.adopt(applied(rulebook)) if rulebook != before else ())}
     then = saved = time.monotonic()
-    for batch in islice(source.batches, place.batches, None):
+    pace = Pace()
+    for part, last in portions(source.batches, place, pace):
         heard = engine.heard.copy()
-        told.update((alert.id, alert) for alert in [*engine.step(batch), *engine.shadowed])
-        place.batches += 1
-        arrived = arrivals(batch)
+        told.update((alert.id, alert) for alert in [*engine.step(part), *engine.shadowed])
+        place.batches, place.within = (place.batches + 1, 0) if last else (place.batches, place.within + len(part))
+        arrived = arrivals(part)
         place.first = min(place.first or 1 << 62, int(arrived.min(initial=1 << 62)))
         place.last = max(place.last, int(arrived.max(initial=0)))
-        place.meter_days += watched_days(engine, batch, heard, place.first)
+        place.meter_days += watched_days(engine, part, heard, place.first)
         now = time.monotonic()
+        pace.rows = max(int(len(part) / max(now - then, 1e-6) * STEP_SECONDS), 1)
         place.seconds, then = place.seconds + now - then, now
         place.meters = engine.meters
         place.count(Counter(engine.counts) - counted)
@@ -295,6 +300,28 @@ def follow(
     place.strangers = source.tally.named.strangers()
     store.save(place, engine.snapshot(), told.values(), rulebook)
     return place
+
+
+@dataclass
+class Pace:
+    """How many rows are judged at a time."""
+
+    rows: int = FIRST_ROWS
+
+
+def portions(batches: Iterable[Batch], place: Place, pace: Pace) -> Iterator[tuple[Batch, bool]]:
+    """What is left from a place on, as many rows at a time as the pace says, and whether they end their batch."""
+    for batch in islice(batches, place.batches, None):
+        done = place.within
+        while True:
+            end = len(batch)
+            if pace.rows < end - done:
+                turn = turns(batch)
+                end = int(np.searchsorted(turn, turn[done + pace.rows - 1], "right"))  # together what came at once
+            yield batch if end - done == len(batch) else batch.rows(slice(done, end)), end == len(batch)
+            done = end
+            if done >= len(batch):
+                break
 
 
 def watched_days(engine: Engine, batch: Batch, heard: Times, first: int) -> float:

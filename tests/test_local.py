@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from contextlib import closing
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import msgspec
@@ -21,12 +21,13 @@ from detectors.engine import Engine
 from detectors.rulebook import applied
 from replay import layout
 from replay.history import Source, SourceError
+from replay.sources import open_sources
 from replay.town import Town
 from schemas.alert import Alert
 from schemas.columns import Readings
 from schemas.master import Area, Meter
 from schemas.rules import Rulebook
-from streams.local import Store, StoreError, follow, identity, run, summarise
+from streams.local import Pace, Place, Store, StoreError, follow, identity, portions, run, summarise
 from streams.settings import Settings
 from tests.test_rulebook import edition
 
@@ -163,6 +164,54 @@ def test_each_meter_is_watched_from_its_first_reading_to_its_last(tmp_path, caps
         run([str(tmp_path / "reads.csv")], store, Settings(zone="UTC"), as_json=True, every=every)
         found = json.loads(capsys.readouterr().out)
         assert found["meter_days"] == pytest.approx(40 + 10 + 2)
+
+
+def test_a_run_is_cut_by_time_and_goes_on_within_a_batch(tmp_path, undisturbed, monkeypatch):
+    """However little is judged at a time, and wherever it stops, the alerts are those of an undisturbed run."""
+    monkeypatch.setattr("streams.local.STEP_SECONDS", 0.03)
+    seen: list[tuple[int, int]] = []
+
+    def stop(place):
+        seen.append((place.batches, place.within))
+        if len(seen) % 40 == 39:
+            raise KeyboardInterrupt
+
+    with Store(tmp_path / "cut.db") as store:
+        for _ in range(1000):
+            try:
+                place = follow(Town(220, 3, 4).source(), store, TOWN, every=0.0, watch=stop)
+                break
+            except KeyboardInterrupt:
+                kept = store.place(TOWN)
+                assert (kept.batches, kept.within) == seen[-2]  # saved before the last, which was not
+        assert store.alerts() == undisturbed[0]
+    assert place.counts == undisturbed[1].counts
+    assert place.meter_days == pytest.approx(undisturbed[1].meter_days)
+    assert any(within for _, within in seen)
+
+
+def test_the_pace_is_learned(tmp_path, monkeypatch):
+    rows = "".join(f"M1,A1,{1_704_067_200 + 86_400 * k},{k % 7}\n" for k in range(120))
+    (tmp_path / "daily.csv").write_text("meter,area,at,kwh\n" + rows)
+    seen: list[int] = []
+    with Store(tmp_path / "a.db") as store:
+        monkeypatch.setattr(Pace, "__init__", lambda pace: setattr(pace, "rows", 50))
+        source = replace(open_sources([tmp_path / "daily.csv"]), zone="UTC", interval=86_400)
+        follow(source, store, "daily", watch=lambda place: seen.append(place.rows))
+    assert seen[0] == 50
+    assert seen[-1] == 120
+    assert len(seen) >= 2
+
+
+def test_rows_that_came_at_once_are_judged_at_once(tmp_path):
+    rows = "".join(f"M{m},A1,{1_704_067_200 + 3600 * k},{m + 1}\n" for k in range(9) for m in range(90))
+    (tmp_path / "a.csv").write_text("meter,area,at,kwh\n" + rows)
+    batches = list(open_sources([tmp_path / "a.csv"]).batches)
+    for pace in (1, 7, 90, 91, 10_000):
+        parts = list(portions(iter(batches), Place("a"), Pace(pace)))
+        assert sum(len(part) for part, _ in parts) == 810
+        assert [last for _, last in parts].count(True) == len(batches)
+        assert all(one.at[-1] < two.at[0] for (one, _), (two, _) in pairwise(parts))
 
 
 def test_a_rate_says_so_where_nobody_was_watched(undisturbed):
