@@ -130,9 +130,10 @@ def shape_of(ids: Iterable[str]) -> str:
 
 def show(found: dict[str, Any], console: Console) -> None:
     """Print it for people."""
-    zone, every = (f"{found[name]} ({'as the source says' if found[f'{name}_from'] == 'source' else 'by the settings'})"
-                   for name in ("zone", "interval"))  # fmt: skip
-    console.print(f"{found['source']}: days of {zone}, readings every {every} s", soft_wrap=True)
+    by_zone, by_interval = ("as the source says" if found[f"{name}_from"] == "source" else "by the settings"
+                            for name in ("zone", "interval"))  # fmt: skip
+    zone, every = f"{found['zone']} ({by_zone})", f"{found['interval']:,} s ({by_interval})"
+    console.print(f"{found['source']}: days of {zone}, readings every {every}", soft_wrap=True)
     for file, layout in found["read_as"].items():
         console.print(f"  {file} is read as {layout}", soft_wrap=True, markup=False)
     for seconds, count in list(found["steps"].items())[:5]:

@@ -471,3 +471,19 @@ def test_a_workbook_without_the_extra_is_refused_with_the_way(tmp_path, monkeypa
     monkeypatch.setitem(sys.modules, "openpyxl", None)
     with pytest.raises(SourceError, match=r"install meterwatch\[xlsx\], or save each sheet as CSV"):
         open_source(path)
+
+
+def test_a_meter_is_known_with_a_current_that_lets_through_what_it_shows(tmp_path):
+    path = written(tmp_path, nem12(register(nmi="1"), day([200] * 48), register(nmi="2"), day([0.5] * 48)))
+    (area,) = open_source(path).areas
+    assert [(meter.meter, meter.un_v, meter.ct, meter.imax_a, meter.interval_s) for meter in area.meters] == [
+        ("1", 230, 1, 1740, 1800),
+        ("2", 230, 1, 60, 1800),
+    ]
+    assert {meter.effective for meter in area.meters} == {int(whole(path).at[0]) - 1800}
+
+
+def test_the_page_shows_what_inspect_prints():
+    from tests.examples import PAGE, page
+
+    assert PAGE.read_text("utf-8") == page(), "`python -m tests.examples` writes it anew"

@@ -18,6 +18,7 @@ from replay.formats.readings import KW, KWH, NO_FLOW_BACK, Part, history
 from replay.history import Names, Source, SourceError, Tally
 from schemas.columns import EARLIEST, LATEST, Codes
 
+UN_V = 230.0
 AREA = "Enedis"
 ZONE = "Europe/Paris"
 TIME, VALUE, POINT, UNIT, BUSINESS = "horodate", "valeur", "identifiant prm", "unite", "grandeur metier"
@@ -35,7 +36,7 @@ def open_files(paths: Sequence[tables.File], tally: Tally) -> Source:
     """The load curves of all files as one history of readings."""
     seen = Names()
     parts = [_part(path, seen, tally) for path in paths]
-    return history(" + ".join(path.name for path in paths), seen.names, AREA, ZONE, parts, tally)
+    return history(" + ".join(path.name for path in paths), seen.names, AREA, ZONE, parts, tally, un_v=UN_V)
 
 
 def _part(path: tables.File, seen: Names, tally: Tally) -> Part:

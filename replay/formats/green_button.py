@@ -22,6 +22,7 @@ from replay.formats.readings import KWH, NO_FLOW_BACK, Part, history
 from replay.history import Names, Source, SourceError, Tally
 from schemas.columns import EARLIEST, LATEST, Status
 
+UN_V = 240.0  # between the two lines of a house
 AREA = "Green Button"
 CSV = ("type", "date", "start time", "end time")
 USAGE = re.compile(r"(?:usage|import)(?: \((\w+)\))?", re.IGNORECASE)
@@ -51,7 +52,7 @@ def open_csv(paths: Sequence[tables.File], tally: Tally) -> Source:
     seen = Names()
     parts = [_spreadsheet(path, seen, tally) for path in paths]
     tally.notes.append(f"Green Button: {OWN_CLOCK}")
-    return history(" + ".join(path.name for path in paths), seen.names, AREA, "UTC", parts, tally)
+    return history(" + ".join(path.name for path in paths), seen.names, AREA, "UTC", parts, tally, un_v=UN_V)
 
 
 def _spreadsheet(path: tables.File, seen: Names, tally: Tally) -> Part:
@@ -130,7 +131,7 @@ def open_feed(paths: Sequence[tables.File], tally: Tally) -> Source:
     nothing = Part(empty.astype(np.int32), empty.astype(np.int64),
                    {"kwh": empty, "register": empty, "status": empty.astype(np.uint8)})  # fmt: skip
     name = " + ".join(path.name for path in paths)
-    return history(name, seen.names, AREA, _zone(offsets), [nothing, *parts], tally)
+    return history(name, seen.names, AREA, _zone(offsets), [nothing, *parts], tally, un_v=UN_V)
 
 
 class Feed:

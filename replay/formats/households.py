@@ -15,7 +15,6 @@ import numpy as np
 from replay import tables
 from replay.formats.readings import Part, history
 from replay.history import Names, Source, SourceError, Tally
-from schemas.master import Area, Meter
 
 INTERVAL = 1800
 EMPTY = "(?i:null)"
@@ -60,18 +59,8 @@ def open_files(paths: Sequence[tables.File], tally: Tally) -> Source:
     if any(other is not trial for other, _ in trials):
         raise SourceError(f"households of two trials ({' and '.join(map(str, paths))}) must be opened apart")
 
-    who, at = (np.concatenate([getattr(part, column) for part in parts]) for column in ("who", "at"))
-    there, number = np.unique(who, return_inverse=True)
-    first = np.full(len(there), np.iinfo(np.int64).max)
-    np.minimum.at(first, number, at)
-    meters = [
-        Meter(meter=seen.names[k], customer=seen.names[k], effective=start, un_v=230.0, interval_s=INTERVAL)
-        for k, start in zip(there, (first - INTERVAL).tolist(), strict=True)
-    ]
     name = " + ".join(path.name for path in paths)
-    source = history(name, seen.names, trial.area, trial.zone, parts, tally, [Area(area=trial.area, meters=meters)])
-    source.interval, source.steps = INTERVAL, {}
-    return source
+    return history(name, seen.names, trial.area, trial.zone, parts, tally, un_v=230.0, interval=INTERVAL)
 
 
 def _trial(columns: Collection[str]) -> tuple[Trial, tuple[str, ...]] | None:

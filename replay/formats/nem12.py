@@ -20,6 +20,7 @@ from replay.formats.readings import KWH, NO_FLOW_BACK, Part, history
 from replay.history import Names, Source, SourceError, Tally
 from schemas.columns import Status
 
+UN_V = 230.0
 AREA = "NEM12"
 ZONE = "Australia/Brisbane"  # ten hours ahead of UTC without daylight saving
 MARKET_TIME = 36_000  # seconds ahead of UTC
@@ -76,7 +77,7 @@ def open_files(paths: Sequence[tables.File], tally: Tally) -> Source:
     parts = [_part(nmi, day, registers, seen) for (nmi, day), registers in days.items()]
     empty = Part(np.zeros(0, np.int32), np.zeros(0, np.int64), {"kwh": np.zeros(0), "status": np.zeros(0, np.uint8)})
     name = " + ".join(path.name for path in paths)
-    return history(name, seen.names, AREA, ZONE, [empty, *parts], tally)
+    return history(name, seen.names, AREA, ZONE, [empty, *parts], tally, un_v=UN_V)
 
 
 def _read(path: Path, days: dict[tuple[str, int], dict[str, Day]], tally: Tally) -> None:

@@ -23,6 +23,7 @@ from replay.formats.readings import Part, history, one_phase
 from replay.history import Names, Source, Tally
 from schemas.columns import EARLIEST
 
+UN_V = 230.0
 AREA = "UCI"
 HOUSEHOLD = ("Date", "Time", "Global_active_power", "Global_reactive_power", "Voltage", "Global_intensity")
 CLIENT = re.compile(r"MT_\d{3}")
@@ -56,7 +57,7 @@ def open_household(paths: Sequence[tables.File], tally: Tally) -> Source:
         kept = {name: values[..., keep] for name, values in columns.items()}
         parts.append(Part(np.zeros(keep.sum(), np.int32), at[keep], kept))
     tally.notes.append("UCI household power: times name no zone: days are those of the file's own clock")
-    return history(" + ".join(path.name for path in paths), ["household"], AREA, "UTC", parts, tally)
+    return history(" + ".join(path.name for path in paths), ["household"], AREA, "UTC", parts, tally, un_v=UN_V)
 
 
 def recognises_clients(columns: Collection[str]) -> bool:
@@ -84,7 +85,7 @@ def open_clients(paths: Sequence[tables.File], tally: Tally) -> Source:
             there = keep & np.isfinite(kwh) & (np.cumsum(np.nan_to_num(kwh) > 0) > 0)
             who = np.full(there.sum(), seen.numbers([name])[0], np.int32)
             parts.append(Part(who, at[there].astype(np.int64), {"kwh": kwh[there]}))
-    return history(" + ".join(path.name for path in paths), seen.names, AREA, str(PORTUGAL), parts, tally)
+    return history(" + ".join(path.name for path in paths), seen.names, AREA, str(PORTUGAL), parts, tally, un_v=UN_V)
 
 
 def of_quarter(wall: float) -> tuple[float, bool]:
