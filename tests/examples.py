@@ -14,8 +14,8 @@ PAGE = Path(__file__).parent.parent / "docs" / "inspect.md"
 EXAMPLES = {"nem12.csv": "NEM12", "green_button.xml": "Green Button XML", "london.csv": "Low Carbon London"}
 OPENING = """# What `inspect` prints
 
-Three small made files in layouts of others, which [data-layout.md](data-layout.md) describes. `python -m tests.examples`
-writes this page, and a test holds it against what is printed.
+Three small made files in layouts of others, which [data-layout.md](data-layout.md) describes. The page is written by
+`python -m tests.examples`, and a test holds it against what is printed.
 """
 
 

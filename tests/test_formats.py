@@ -304,6 +304,13 @@ def test_uci_household_power_by_the_minute(tmp_path):
     assert np.isnan(readings.u[1:]).all()
 
 
+def test_days_with_slashes_are_as_the_layout_is_known_to_tell_them(tmp_path):
+    power = written(tmp_path, POWER + "1/2/2007;00:01:00;6.0;0.4;233.0;18.0;0;1;17\n", "power.txt")
+    assert told(power)[0]["household"][0][0] == "2007-02-01T00:01"
+    button = written(tmp_path, HEADER + "Electric usage,1/2/2007,00:00,00:59,1,kWh,,\n", "button.csv")
+    assert told(button)[0]["button"][0][0] == "2007-01-02T01:00"
+
+
 def diagrams(*rows):
     return '"";"MT_001";"MT_002"\n' + "".join(f'"{at}";{one};{two}\n' for at, one, two in rows)
 

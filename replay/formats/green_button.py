@@ -14,11 +14,9 @@ from pathlib import Path
 from xml.parsers import expat
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from replay import contents, tables
-from replay.formats.readings import KWH, NO_FLOW_BACK, Part, history
+from replay.formats.readings import KWH, MONTH_FIRST, NO_FLOW_BACK, Part, clock, history
 from replay.history import Names, Source, SourceError, Tally
 from schemas.columns import EARLIEST, LATEST, Status
 
@@ -64,11 +62,10 @@ def _spreadsheet(path: tables.File, seen: Names, tally: Tally) -> Part:
     if not unit and not units:
         raise SourceError(f"{path} is Green Button and tells no unit: call its column USAGE (kWh)")
     names = [kind, date, start, end, usage, *([units] if units else [])]
-    table = tables.read(path, names, tally).table
+    sheet = tables.read(path, names, tally)
     for name in (start, end):
-        when = pc.binary_join_element_wise(table[date].cast(pa.string()), table[name].cast(pa.string()), " ")
-        table = table.set_column(table.column_names.index(name), name, when)
-    sheet = tables.Sheet(table, path.name, tally)
+        when = clock(sheet, date, name, MONTH_FIRST)
+        sheet = tables.Sheet(sheet.table.set_column(names.index(name), name, when), path.name, tally)
     began, ended = sheet.moments(start, UTC), sheet.moments(end, UTC)
     ended = np.where(ended < began, ended + DAY, ended)
     ended += np.where((ended - began) % 300 == 240, 60, 0)  # 00:00 to 00:14 is until 00:15

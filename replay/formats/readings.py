@@ -5,15 +5,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from replay.history import Source, Tally, nothing_read, pieces
 from replay.inferred import USUAL_STEP, sure_steps
+from replay.tables import Sheet
 from schemas.columns import Codes, Readings, Times
 from schemas.master import Area, Meter
 
 KWH = {"wh": 1e-3, "kwh": 1.0, "mwh": 1e3, "gwh": 1e6}  # by unit of energy
 KW = {"w": 1e-3, "kw": 1.0, "mw": 1e3}  # by unit of power
+SLASHES = r"^\s*(\d{1,2})/(\d{1,2})/(\d{4})\s*$"
+DAY_FIRST, MONTH_FIRST = r"\3-\2-\1", r"\3-\1-\2"
 NO_FLOW_BACK = "energy that flows back has no column of its own per interval"
 
 
@@ -65,6 +70,12 @@ def _meters(readings: Readings, steps: Mapping[int, int], un_v: float, usual: in
             un_v=un_v, imax_a=max(60.0, float(np.ceil(amps))), interval_s=step,
         ))  # fmt: skip
     return meters
+
+
+def clock(sheet: Sheet, day: str, hour: str, order: str) -> pa.ChunkedArray:
+    """The texts of a day and an hour together; a day with slashes is told in the order that the layout is known for."""
+    days, hours = (sheet.table[name].cast(pa.string()) for name in (day, hour))
+    return pc.binary_join_element_wise(pc.replace_substring_regex(days, SLASHES, order), hours, " ")
 
 
 def one_phase(values: NDArray[Any]) -> NDArray[np.float32]:

@@ -14,12 +14,10 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from replay import tables
-from replay.formats.readings import Part, history, one_phase
+from replay.formats.readings import DAY_FIRST, Part, clock, history, one_phase
 from replay.history import Names, Source, Tally
 from schemas.columns import EARLIEST
 
@@ -41,9 +39,8 @@ def open_household(paths: Sequence[tables.File], tally: Tally) -> Source:
     parts = []
     for path in paths:
         sheet = tables.read(path, HOUSEHOLD, tally).without("[?]")
-        table = sheet.table
-        when = pc.binary_join_element_wise(table["Date"].cast(pa.string()), table["Time"].cast(pa.string()), " ")
-        sheet = tables.Sheet(table.append_column("Date Time", when), path.name, tally)
+        when = clock(sheet, "Date", "Time", DAY_FIRST)
+        sheet = tables.Sheet(sheet.table.append_column("Date Time", when), path.name, tally)
         at, timed = sheet.times("Date Time")
         active, reactive, voltage, current = (sheet.numbers(name) for name in HOUSEHOLD[2:])
         keep = sheet.keep(

@@ -37,7 +37,8 @@ def is_workbook(path: Path) -> bool:
         raise SourceError(f"{path} cannot be read: {error}") from error
     if any(name.startswith("xl/") for name in names):
         return True
-    raise SourceError(f"{path} is a zip: unpack it first")
+    what = "an OpenDocument sheet: save it as xlsx" if "mimetype" in names else "a zip: unpack it first"
+    raise SourceError(f"{path} is {what}")
 
 
 def sheets(path: Path, known: Callable[[Collection[str]], bool], tally: Tally) -> list[Held]:
