@@ -270,6 +270,14 @@ def test_a_broken_feed_is_an_error_in_a_line(tmp_path, content, reason):
     assert NAME not in str(error.value)
 
 
+def test_exported_energy_of_green_button_csv_is_said_to_be_left_out(tmp_path):
+    row = "Electric usage,2024-03-01,00:00,00:59,1.5,0.5,$0.05,\n"
+    header = "TYPE,DATE,START TIME,END TIME,IMPORT (kWh),EXPORT (kWh),COST,NOTES\n"
+    found, source = told(written(tmp_path, header + row))
+    assert found == {"file": [("2024-03-01T01:00", 1.5)]}
+    assert "EXPORT (kWh) is left out" in str(source.tally.notes)
+
+
 # the others
 
 
@@ -350,6 +358,22 @@ def test_an_enedis_curve_is_power_until_its_time(tmp_path, minutes, kwh, code):
     assert at[0] == f"{begin + timedelta(minutes=minutes - 120):%Y-%m-%dT%H:%M}"
     np.testing.assert_allclose(energy, kwh, rtol=1e-5)
     assert (source.zone, source.interval) == ("Europe/Paris", minutes * 60)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "kwh"),
+    [
+        ([30, 60, 90, 180, 210], [0.5, 0.5, 0.5, 0.5, 0.5]),  # a hole
+        ([30, 60, 120, 180, 240], [0.5, 0.5, 1.0, 1.0, 1.0]),  # another step from then on
+        ([30, -60, 90, 120], [0.5, 0.5, 0.5]),  # a row without a value
+    ],
+)
+def test_a_power_does_not_hold_over_a_hole(tmp_path, minutes, kwh):
+    begin = datetime(2021, 9, 2, tzinfo=UTC)
+    rows = "".join(f"{begin + timedelta(minutes=abs(one)):%Y-%m-%dT%H:%M:%S}+02:00;{1000 if one > 0 else ''}\n"
+                   for one in minutes)  # fmt: skip
+    found, _ = told(written(tmp_path, ENEDIS + rows))
+    assert [energy for _, energy in found["30001610071843"]] == kwh
 
 
 def test_an_enedis_curve_with_all_in_each_row(tmp_path):

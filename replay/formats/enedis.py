@@ -1,7 +1,7 @@
 """A load curve as Enedis gives it to customers in France: mean power until each time, of one delivery point or more.
 
 The delivery point and the unit stand in each row, or above the header. A power holds for the time since the row before
-it, where that is a usual step; where hours occur twice, the second is the later one.
+it, or until the row after where that is less; where hours occur twice, the second is the later one.
 """
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from replay import tables
 from replay.formats.readings import KW, KWH, NO_FLOW_BACK, Part, history
 from replay.history import Names, Source, SourceError, Tally
-from schemas.columns import EARLIEST, LATEST, Codes
+from schemas.columns import EARLIEST, LATEST, Codes, Mask
 
 UN_V = 230.0
 AREA = "Enedis"
@@ -56,16 +56,17 @@ def _part(path: tables.File, seen: Names, tally: Tally) -> Part:
     power = np.array([KW.get(unit.lower(), np.nan) for unit in units])
     energy = np.array([KWH.get(unit.lower(), np.nan) for unit in units])
     produced = np.array([word.upper().startswith("PROD") for word in business], np.bool_)
+    timed = (at >= EARLIEST) & (at < LATEST)
+    held = _held(who, at, timed & (who >= 0) & ~produced)
     keep = sheet.keep(
         *sheet.id_faults(others[POINT] or POINT, who),
-        (~((at >= EARLIEST) & (at < LATEST)), sheet.no_time(when), when),
+        (~timed, sheet.no_time(when), when),
         (produced, NO_FLOW_BACK, others[BUSINESS]),
         (np.isnan(power) & np.isnan(energy), "the unit is none of power or energy", others[UNIT]),
         (np.isnan(values), f"{value} is missing", value),
     )
-    who, when_ended = who[keep], at[keep].astype(np.int64)
-    factor = np.where(np.isnan(energy), power * _held(who, when_ended, keep) / HOUR, energy)
-    return Part(who, when_ended, {"kwh": (values * factor)[keep]})
+    factor = np.where(np.isnan(energy), power * held / HOUR, energy)
+    return Part(who[keep], at[keep].astype(np.int64), {"kwh": (values * factor)[keep]})
 
 
 def _above(path: tables.File) -> dict[str, str]:
@@ -106,14 +107,18 @@ def _is_twice(at: float) -> bool:
     return now.utcoffset() != later.utcoffset()
 
 
-def _held(who: Codes, at: NDArray[np.int64], keep: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """For how many seconds each row's power held, by all rows; rows that are not kept have none."""
-    order = np.lexsort((at, who))
-    gap = np.diff(at[order], prepend=0)
-    gap[np.diff(who[order], prepend=-1) != 0] = 0
+def _held(who: Codes, at: NDArray[np.float64], rows: Mask) -> NDArray[np.float64]:
+    """For how many seconds the power of some rows held; NaN for the others.
+
+    It is the lesser of the times since the row before and until the row after, so that a hole does not count.
+    """
+    order = np.flatnonzero(rows)[np.lexsort((at[rows], who[rows]))]
+    same = np.diff(who[order]) == 0
+    gap = np.where(same, np.diff(at[order]), 0)
     usual = gap[np.isin(gap, STEPS)]
     step = float(np.median(usual)) if len(usual) else np.nan
-    held = np.full(len(keep), np.nan)
-    rows = np.flatnonzero(keep)
-    held[rows[order]] = np.where(np.isin(gap, STEPS), gap, step)
+    between = np.where(np.isin(gap, STEPS), gap, np.inf)
+    least = np.minimum(np.append(np.inf, between), np.append(between, np.inf))[: len(order)]
+    held = np.full(len(rows), np.nan)
+    held[order] = np.where(np.isfinite(least), least, step)
     return held

@@ -24,6 +24,7 @@ UN_V = 240.0  # between the two lines of a house
 AREA = "Green Button"
 CSV = ("type", "date", "start time", "end time")
 USAGE = re.compile(r"(?:usage|import)(?: \((\w+)\))?", re.IGNORECASE)
+EXPORT = re.compile(r"export(?: \(\w+\))?", re.IGNORECASE)
 ACCOUNT = re.compile(r"account(?: number)?:?", re.IGNORECASE)
 ELECTRIC = re.compile(r"electric", re.IGNORECASE)
 DAY = 86_400
@@ -61,6 +62,8 @@ def _spreadsheet(path: tables.File, seen: Names, tally: Tally) -> Part:
     units = spelt.get("units", "")
     if not unit and not units:
         raise SourceError(f"{path} is Green Button and tells no unit: call its column USAGE (kWh)")
+    if exported := next(filter(EXPORT.fullmatch, header), ""):
+        tally.notes.append(f"{path.name}: {exported} is left out: {NO_FLOW_BACK}")
     names = [kind, date, start, end, usage, *([units] if units else [])]
     sheet = tables.read(path, names, tally)
     for name in (start, end):
