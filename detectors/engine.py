@@ -161,6 +161,7 @@ class Engine:
         self.told: Counter[tuple[str, int, str, str]] = Counter()
         self.lost: list[Alert] = []  # of episodes that were not taken over, to be withdrawn with the next step
         self.rejected: list[tuple[Batch, str]] = []  # rows that the last step did not take, with the reason
+        self.shadowed: list[Alert] = []  # that have been in shadow since the last step began
 
         def judge(kind: type[Batch], features: Sequence[Feature], index: Index) -> Judge:
             return Judge(kind, chosen, features, index, known.enrich, known.installed if index is meters else None)
@@ -212,6 +213,11 @@ class Engine:
         """How many meters are held."""
         return len(self.meter_index)
 
+    @property
+    def heard(self) -> Times:
+        """When each meter was last heard in order, by its slot; 0 where never."""
+        return self.validation.order["last"]
+
     def enroll(self, areas: Iterable[Area]) -> None:
         """Take master data in, each area in place of what was known of it."""
         self.registry.enroll(areas)
@@ -238,7 +244,7 @@ class Engine:
 
     def step(self, batch: Batch) -> list[Alert]:
         """Judge a batch. Raises TypeError for a kind that no topic carries."""
-        self.rejected = []
+        self.rejected, self.shadowed = [], []
         if not len(batch):
             return []
         areas = self.area_slots(batch)
@@ -312,9 +318,10 @@ class Engine:
         return self.tell(self.policy.reconcile(told, clocks, published))
 
     def tell(self, alerts: list[Alert]) -> list[Alert]:
-        """Count what was found and give out what is not in shadow."""
+        """Count what was found, give out what is not in shadow, and keep what is until the next step."""
         for alert in alerts:
             self.told[alert.rule, alert.severity, alert.change, alert.held] += 1
+        self.shadowed += [alert for alert in alerts if alert.held == SHADOW]
         return [alert for alert in alerts if alert.held != SHADOW]
 
     def area_slots(self, batch: Batch) -> Codes:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -59,10 +58,13 @@ def recognises(columns: Collection[str]) -> bool:
     return {"area", "meter", "day", "phase"} <= _headers(columns).keys() and any(map(CLOCK.fullmatch, columns))
 
 
-def open_files(paths: Sequence[Path], tally: Tally) -> Source:
+def open_files(paths: Sequence[tables.File], tally: Tally) -> Source:
     """The curves of several files as one history of readings."""
     register = Register()
     files = [_read(path, register, tally) for path in paths]
+    for file in files:
+        meters = (register.meters.names[number] for number in np.unique(file.meter).tolist())
+        tally.named.add("meters", file.name, "voltages" if file.voltage else "currents", meters)
     if not any(np.isfinite(file.values).any() for file in files):
         raise nothing_read(" + ".join(path.name for path in paths), tally)
     home = np.zeros(len(register.meters.names), np.int32)
@@ -96,7 +98,7 @@ def _headers(columns: Collection[str]) -> dict[str, str]:
     return {what: name for what, names in HEADERS.items() for name in names if name in columns}
 
 
-def _read(path: Path, register: Register, tally: Tally) -> Curves:
+def _read(path: tables.File, register: Register, tally: Tally) -> Curves:
     header = tables.columns(path)
     names = _headers(header)
     moments = {name: CLOCK.fullmatch(name) for name in header}
@@ -141,11 +143,11 @@ def _ids(sheet: tables.Sheet, column: str, register: Names) -> Codes:
     cells = sheet.ids(column, seen)
     width = max((len(text) for text in seen.names if text.isdigit()), default=0)
     whole = [text.zfill(width) if text.isdigit() else text for text in seen.names]
-    short = np.array([*(a != b for a, b in zip(whole, seen.names, strict=True)), False, False])[cells]
+    short = np.array([*(a != b for a, b in zip(whole, seen.names, strict=True)), False, False, False])[cells]
     if short.any():
         place = f"{sheet.name} row {np.argmax(short) + 1}: {seen.names[cells[np.argmax(short)]]}"
         sheet.tally.mend(f"{column} had lost its leading zeros", place, int(short.sum()))
-    return np.append(register.numbers(whole), np.array([tables.LOST, tables.MISSING], np.int32))[cells]
+    return np.append(register.numbers(whole), np.array([tables.NO_ID, tables.LOST, tables.MISSING], np.int32))[cells]
 
 
 def _joined(files: Sequence[Curves], home: Codes, register: Register, tally: Tally) -> Readings:

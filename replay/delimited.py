@@ -5,16 +5,18 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.csv
 
+from replay import contents
 from replay.history import SourceError, Tally
 
-HEAD = 1 << 16  # bytes in which the header is looked for
+SEARCHED = 40  # lines in which the one that names the columns is looked for
+LONGEST_LINE = 1 << 20  # bytes
 DELIMITERS = ",;\t|"
 HINT = re.compile(r"""sep=(.)\r?\n""")  # a first line that spreadsheets write and read: the delimiter of the others
 MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
@@ -34,15 +36,42 @@ class Head(NamedTuple):
 
 def head(path: Path) -> Head:
     """The header of a file. Raises SourceError when there is none, OSError and ArrowInvalid as reading does."""
-    with pa.input_stream(str(path)) as stream:
-        content = stream.read(HEAD)
-    return head_of(content, path)
+    return head_of(contents.beginning(path), path)
+
+
+def heads(path: Path) -> Iterator[tuple[int, Head]]:
+    """What the header would be, did it stand below so many lines. Raises SourceError as `head` does."""
+    content = _beginning(path)
+    for line in range(min(content.count(b"\n"), SEARCHED)):
+        rest = content[_end_of_lines(content, line) :]
+        if rest[:1].strip():  # not an empty line
+            try:
+                yield line, head_of(rest, path)
+            except SourceError:
+                continue
+
+
+def is_header(path: Path) -> bool:
+    """Whether the first line can only name columns: no cell of it holds a digit alone, and the next row has numbers."""
+    rows = [row for row in above(path, SEARCHED) if any(row)][:2]
+    return len(rows) == 2 and not any(map(_is_value, rows[0])) and any(map(_is_value, rows[1]))
+
+
+def above(path: Path, lines: int) -> list[list[str]]:
+    """The cells of the first lines."""
+    content = _beginning(path)
+    told = content[: _end_of_lines(content, lines)].decode("utf-8", "replace")
+    delimiter = max(DELIMITERS, key=told.count)
+    return [[clean(cell) for cell in row] for row in csv.reader(told.splitlines(), delimiter=delimiter)]
 
 
 def head_of(content: bytes, path: Path) -> Head:
     """The header at the beginning of some text. Raises SourceError when there is none."""
     code = encoding(content)
     text = _lines(content).decode(code, "replace")
+    if len(content) >= contents.HEAD and "\n" not in text:
+        which = "its first line, which should name the columns,"
+        raise SourceError(f"{path}: {which} is longer than {contents.HEAD:,} bytes")
     hint = HINT.match(text)
     begins = hint.end() if hint else 0
     records = {one: _record(text[begins:], one) for one in (hint[1] if hint else DELIMITERS)}
@@ -83,15 +112,33 @@ def clean(name: str) -> str:
 
 def read(path: Path, names: Sequence[str], tally: Tally) -> pa.Table:
     """The named columns as text, "" where a cell is empty; rows that do not fit the header are refused."""
-    with pa.input_stream(str(path)) as stream:
-        content = _lines(stream.read())
-    found = head_of(content[:HEAD], path)
+    content, found = _read(path, 0, tally)
+    places = [found.names.index(name) for name in names]
+    return _table(content, found, places, path, tally)
+
+
+def below(path: Path, lines: int, tally: Tally) -> pa.Table:
+    """All columns as text, of a header that stands below so many lines."""
+    content, found = _read(path, lines, tally)
+    return _table(content, found, [place for place, name in enumerate(found.names) if name], path, tally)
+
+
+def _read(path: Path, lines: int, tally: Tally) -> tuple[bytes, Head]:
+    """The rows below the header, which stands below so many lines, and the header."""
+    content = _lines(contents.whole(path, contents.MOST_UNFOLDED if lines else contents.MOST_BYTES))
+    found = head_of(content[: contents.HEAD], path)
     content = _as_utf8(content, found.encoding, path, tally)
-    rows = content[_end_of_lines(content, found.lines) :]
+    if lines:
+        content = content[_end_of_lines(content, lines) :]
+        found = head_of(content[: contents.HEAD], path)
+    return content[_end_of_lines(content, found.lines) :], found
+
+
+def _table(rows: bytes, found: Head, places: Sequence[int], path: Path, tally: Tally) -> pa.Table:
+    names = [found.names[place] for place in places]
     columns = [str(place) for place in range(len(found.names) + _ends_with_delimiter(rows, found))]
-    places = [str(found.names.index(name)) for name in names]
     if not rows.strip():
-        return pa.table({name: pa.array([], pa.string()) for name in names})
+        return pa.Table.from_arrays([pa.array([], pa.string()) for _ in names], names)
 
     def refuse(row: pyarrow.csv.InvalidRow) -> str:
         swallowed = row.text.count("\n")
@@ -99,16 +146,27 @@ def read(path: Path, names: Sequence[str], tally: Tally) -> pa.Table:
         tally.refuse(SWALLOWED if swallowed else RAGGED, where, swallowed + 1)
         return "skip"
 
-    table = pyarrow.csv.read_csv(
-        pa.py_buffer(rows),
-        read_options=pyarrow.csv.ReadOptions(column_names=columns, use_threads=False),  # so that rows have numbers
-        parse_options=pyarrow.csv.ParseOptions(delimiter=found.delimiter, invalid_row_handler=refuse),
-        convert_options=pyarrow.csv.ConvertOptions(
-            column_types=dict.fromkeys(columns, pa.string()), include_columns=places, null_values=[""],
-            strings_can_be_null=True, quoted_strings_can_be_null=True,
-        ),
-    )  # fmt: skip
-    return table.rename_columns(list(names))
+    try:
+        table = pyarrow.csv.read_csv(
+            pa.py_buffer(rows),
+            read_options=pyarrow.csv.ReadOptions(  # one thread, so that rows have numbers
+                column_names=columns, use_threads=False, block_size=LONGEST_LINE
+            ),
+            parse_options=pyarrow.csv.ParseOptions(delimiter=found.delimiter, invalid_row_handler=refuse),
+            convert_options=pyarrow.csv.ConvertOptions(
+                column_types=dict.fromkeys(columns, pa.string()), include_columns=[str(place) for place in places],
+                null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=True,
+            ),
+        )  # fmt: skip
+    except pa.ArrowInvalid as error:
+        why = f"a row is longer than {LONGEST_LINE:,} bytes, or it is no text"
+        raise SourceError(f"{path} cannot be read: {why}") from error
+    return table.rename_columns(names)
+
+
+def _is_value(cell: str) -> bool:
+    """Whether a cell holds a number or a time, and not a name."""
+    return re.fullmatch(r"[\d.,:/ +\-TZ%]*\d[\d.,:/ +\-TZ%]*", cell) is not None
 
 
 def _record(text: str, delimiter: str) -> tuple[list[str], int] | None:
@@ -136,6 +194,12 @@ def _as_utf8(content: bytes, code: str, path: Path, tally: Tally) -> bytes:
     return text.encode()
 
 
+def _beginning(path: Path) -> bytes:
+    """The beginning of a file as UTF-8."""
+    content = _lines(contents.beginning(path))
+    return content.decode(encoding(content), "replace").lstrip("\ufeff").encode("utf-8", "replace")
+
+
 def _end_of_lines(content: bytes, lines: int) -> int:
     place = 0
     for _ in range(lines):
@@ -145,5 +209,5 @@ def _end_of_lines(content: bytes, lines: int) -> int:
 
 def _ends_with_delimiter(rows: bytes, found: Head) -> int:
     """1 when the first row has one cell more than the header, and that is empty."""
-    record = _record(rows[:HEAD].decode("utf-8", "replace"), found.delimiter)
+    record = _record(rows[: contents.HEAD].decode("utf-8", "replace"), found.delimiter)
     return int(record is not None and len(record[0]) == len(found.names) + 1 and not record[0][-1])

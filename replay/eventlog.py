@@ -6,7 +6,6 @@ often than not ends the case: it starts no stage, so that a case that is done is
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -27,7 +26,7 @@ def recognises(columns: Collection[str]) -> bool:
     return all(set(names) & set(columns) for names in NAMES.values())
 
 
-def open_files(paths: Sequence[Path], tally: Tally) -> Source:
+def open_files(paths: Sequence[tables.File], tally: Tally) -> Source:
     """The logs of all files as one history of stages, all of one section."""
     cases, activities = Names(), Names()
     parts = []
@@ -36,6 +35,7 @@ def open_files(paths: Sequence[Path], tally: Tally) -> Source:
         of_case, of_activity, of_time = (next(name for name in names if name in columns) for names in NAMES.values())
         of_deadline = next((name for name in DEADLINES if name in columns), "")
         sheet = tables.read(path, [name for name in (of_case, of_activity, of_time, of_deadline) if name], tally)
+        sheet = sheet.shortened(of_activity)
         case, activity = sheet.ids(of_case, cases), sheet.ids(of_activity, activities)
         at, timed = sheet.times(of_time)
         due = sheet.times_or_none(of_deadline) if of_deadline else np.zeros(len(sheet), np.int64)

@@ -17,10 +17,54 @@ from schemas.master import Area
 ROWS = 20_000  # that a batch has, about: rows of one time stay together
 SPAN = 3600  # seconds that a batch covers at most where kinds are mixed
 KINDS: tuple[type[Batch], ...] = (DeviceEvents, Payments, Stages, Readings)
+WHO: dict[type[Batch], str] = {DeviceEvents: "meters", Readings: "meters", Payments: "customers"}
+EXAMPLES, MOST_LINES = 3, 10  # ids that a line names, and lines
 
 
 class SourceError(ValueError):
     """A file or folder that cannot be read as a history."""
+
+
+@dataclass
+class Named:
+    """The meters and customers that each file names, to tell which of them no other file does."""
+
+    ids: dict[tuple[str, str, str], set[str]] = field(default_factory=dict)  # by what they are, file, and its content
+
+    def add(self, what: str, file: str, content: str, ids: Iterable[str]) -> None:
+        """Take in ids that a file of some content names."""
+        self.ids.setdefault((what, file, content), set()).update(ids)
+
+    def note(self, file: str, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The same batches, whose meters and customers are noted as the file's; names keep their numbers."""
+        noted: dict[str, NDArray[np.bool_]] = {}
+        for batch in batches:
+            if what := WHO.get(type(batch)):
+                fresh = np.zeros(len(batch.names), np.bool_)
+                fresh[batch.subject] = True
+                before = noted.get(batch.kind, fresh[:0])
+                noted[batch.kind] = fresh.copy()
+                noted[batch.kind][: len(before)] |= before
+                fresh[: len(before)] &= ~before
+                ids = (batch.names[number] for number in np.flatnonzero(fresh).tolist())
+                self.add(what, file, batch.kind, filter(None, ids))
+            yield batch
+
+    def strangers(self) -> list[str]:
+        """For each file, how many of its ids are in no other one; nothing of files that only share out the ids."""
+        lines = []
+        for what in sorted({what for what, *_ in self.ids}):
+            files = {(file, content): ids for (of, file, content), ids in self.ids.items() if of == what and ids}
+            times = Counter(one for ids in files.values() for one in ids)
+            if len({content for _, content in files}) == 1 and times.total() == len(times):
+                continue
+            for (file, _), ids in files.items():
+                alone = sorted(one for one in ids if times[one] == 1)
+                if alone and len(files) > 1:
+                    told = f"{len(alone):,} of {len(ids):,} {what} are in none of the other files"
+                    lines.append(f"{file}: {told}, such as {', '.join(alone[:EXAMPLES])}")
+        more = [f"as in {len(lines) - MOST_LINES:,} more files"] if len(lines) > MOST_LINES else []
+        return [*lines[:MOST_LINES], *more]
 
 
 @dataclass
@@ -31,6 +75,7 @@ class Tally:
     mended: Counter[str] = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)  # what else a reader of the result should know, a sentence each
+    named: Named = field(default_factory=Named)
 
     def refuse(self, reason: str, where: str, count: int = 1) -> None:
         """Count cells or rows that are left out."""
@@ -68,6 +113,7 @@ class Source:
     zone: str = ""  # in which its days end, "" when it does not say
     interval: int = 0  # seconds between a meter's readings, usually; 0 when it does not say
     steps: dict[tuple[str, str], int] = field(default_factory=dict)  # by area and meter, as the readings show them
+    read_as: dict[str, str] = field(default_factory=dict)  # the layout of each file or sheet
     tally: Tally = field(default_factory=Tally)
 
     @property

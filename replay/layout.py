@@ -17,7 +17,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from replay import tables
+from replay import contents, tables
 from replay.history import Names, Source, SourceError, Tally, ahead, arranged, merge, pieces
 from replay.inferred import sure_steps
 from schemas.columns import COLUMN_TYPES, PHASE_COLUMNS, Batch, DeviceEvents, Mask, Payments, Readings, Stages
@@ -28,6 +28,7 @@ from schemas.wire.records import WORDS
 ROWS = 32_768  # decoded at a time
 SORTED_ROWS = 5_000_000  # of a file, up to which it is read whole to be sorted
 LOOKED_AT = 100_000  # rows of a file that show how often its readings come
+LONGEST_AREA = 64 << 20  # bytes of a line of master data
 DICTIONARY = 16 << 20  # bytes of names that are written once; beyond them a file holds a name with every row
 SUBJECTS: dict[type[Batch], tuple[str, str]] = {
     DeviceEvents: ("meter", "area"),
@@ -54,13 +55,13 @@ def recognises(columns: Collection[str]) -> bool:
     return kind_of(columns) is not None
 
 
-def open_files(paths: Sequence[Path], tally: Tally) -> Source:
+def open_files(paths: Sequence[tables.File], tally: Tally) -> Source:
     """The files as one history, with the steps that its readings show; their areas are told elsewhere."""
-    rows = sum(pq.read_metadata(path).num_rows for path in paths if tables.suffix(path) in tables.PARQUET)
+    rows = sum(pq.read_metadata(path).num_rows for path in paths if isinstance(path, Path) and tables.is_parquet(path))
     parts = []
     steps: dict[tuple[str, str], int] = {}
     for path in paths:
-        batches = _read(path, tally)
+        batches = tally.named.note(path.name, _read(path, tally))
         first = list(_first(batches))
         steps |= _steps([batch for batch in first if isinstance(batch, Readings)])
         parts.append(chain(first, batches))
@@ -98,14 +99,20 @@ def _first(batches: Iterator[Batch]) -> Iterator[Batch]:
 
 def read_areas(path: Path, tally: Tally) -> list[Area]:
     """The areas of a JSON lines file; a line that is none is refused."""
+    contents.check(path)
     areas = []
     with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
+        for number, line in enumerate(iter(lambda: lines.readline(LONGEST_AREA), b""), 1):
+            if len(line) == LONGEST_AREA:
+                raise SourceError(f"{path} line {number} is longer than {LONGEST_AREA >> 20} MiB: it is no area")
             if line.strip():
                 try:
                     area = msgspec.json.decode(line, type=Area)
                     check_texts(area)
                     areas.append(area)
+                    tally.named.add("meters", path.name, "areas", (meter.meter for meter in area.meters))
+                    customers = (meter.customer for meter in area.meters if meter.customer)
+                    tally.named.add("customers", path.name, "areas", customers)
                 except (msgspec.DecodeError, RefusedError) as error:
                     tally.refuse("the line is no area", f"{path.name} line {number}: {error}")
     return areas
@@ -167,7 +174,7 @@ def _table(batch: Batch) -> pa.Table:
     return pa.table(columns)
 
 
-def _read(path: Path, tally: Tally) -> Iterator[Batch]:
+def _read(path: tables.File, tally: Tally) -> Iterator[Batch]:
     header = tables.columns(path)
     kind = kind_of(header)
     if kind is None:
@@ -177,8 +184,7 @@ def _read(path: Path, tally: Tally) -> Iterator[Batch]:
     wanted = tables.wanted(path, known)
     tables.note_unknown(path, known, tally)
     decoder = Decoder(kind)
-    order = _order(path) if tables.suffix(path) in tables.PARQUET else ""
-    if order:
+    if isinstance(path, Path) and tables.is_parquet(path) and (order := _order(path)):
         batches = (decoder.batch(sheet) for sheet in _stream(path, wanted, tally))
         yield from ahead(batches if order == "arrival" else map(arranged, batches))
         return
@@ -234,6 +240,8 @@ def _stream(path: Path, wanted: Sequence[str], tally: Tally) -> Iterator[tables.
             if cut:
                 yield tables.Sheet(table.slice(0, cut), path.name, tally, start)
             start, held = start + cut, table.slice(cut)
+            if len(held) > SORTED_ROWS:
+                raise SourceError(f"{path} has more than {SORTED_ROWS:,} rows of one time, which no history has")
         if len(held):
             yield tables.Sheet(held, path.name, tally, start)
 

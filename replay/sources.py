@@ -1,12 +1,14 @@
 """Opens history of any layout: by its columns, not by its name."""
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from replay import curves, eventlog, households, layout, tables
+from replay import contents, curves, delimited, eventlog, layout, tables
+from replay.formats import enedis, green_button, households, nem12, uci, wide, workbook
 from replay.history import Source, SourceError, Tally, merge
 from replay.inferred import with_steps
 from replay.town import named_town
@@ -14,23 +16,52 @@ from schemas.master import Area
 
 __all__ = ["Source", "SourceError", "open_source", "open_sources"]
 
+ENDINGS = (".csv", ".tsv", ".txt", ".parquet", ".jsonl", ".xlsx", ".xml", ".nem12")  # of a folder's files
+PACKED = (".gz", ".zst", ".bz2")
+WAY = "write its rows with the columns meter, area, at and kwh, see docs/data-layout.md"
+
 
 class Layout(NamedTuple):
     """A layout of history."""
 
     name: str
     recognises: Callable[[Collection[str]], bool]
-    open_files: Callable[[Sequence[Path], Tally], Source]
+    open_files: Callable[[Sequence[tables.File], Tally], Source]
 
 
-LAYOUTS = tuple(
-    Layout(name, module.recognises, module.open_files)
-    for name, module in (
-        ("the project's own layout (meter, area, at, ...)", layout),
-        ("a utility's curve export (电表局编号, 日期, 相序, 00:00:00, ...)", curves),
-        ("household energy (customer_id, reading_datetime, general_supply_kwh)", households),
-        ("an event log (case_id, activity, timestamp, or the names of XES)", eventlog),
-    )
+class Format(NamedTuple):
+    """A format of text that is no table."""
+
+    name: str
+    recognises: Callable[[str], bool]  # how it begins
+    open_files: Callable[[Sequence[tables.File], Tally], Source]
+
+
+LAYOUTS = (
+    Layout("the project's own layout (meter, area, at, ...)", layout.recognises, layout.open_files),
+    Layout("a utility's curve export (电表局编号, 日期, 相序, 00:00:00, ...)", curves.recognises, curves.open_files),
+    Layout("household energy (customer_id, reading_datetime, general_supply_kwh; LCLid, DateTime, KWH/hh)",
+           households.recognises, households.open_files),
+    Layout("an event log (case_id, activity, timestamp, or the names of XES)",
+           eventlog.recognises, eventlog.open_files),
+    Layout("Green Button CSV (TYPE, DATE, START TIME, END TIME, USAGE)",
+           green_button.recognises_csv, green_button.open_csv),
+    Layout("an Enedis load curve (Horodate, Valeur)", enedis.recognises, enedis.open_files),
+    Layout("UCI household power (Date, Time, Global_active_power, Voltage)",
+           uci.recognises_household, uci.open_household),
+    Layout("UCI ElectricityLoadDiagrams (MT_001, ...)", uci.recognises_clients, uci.open_clients),
+    Layout("a row per meter and day (meter, day, unit, 00:30, 01:00, ...)", wide.recognises_days, wide.open_days),
+    Layout("a column per meter (time, M1 (kWh), M2 (kWh), ...)", wide.recognises_meters, wide.open_meters),
+)  # fmt: skip
+FORMATS = (
+    Format("NEM12", nem12.recognises, nem12.open_files),
+    Format("Green Button XML", green_button.recognises_feed, green_button.open_feed),
+)
+UNREAD = (  # how a text begins that is known and not read
+    (nem12.is_nem13, "NEM13, reads of registers: write each read with the columns meter, area, at and register"),
+    (re.compile(r"\s*UN[AB][:+]").match, f"EDIFACT (MSCONS): {WAY}"),
+    (re.compile(r"\s*[\[{]").match, f"JSON: {WAY}; areas go into a file that ends in .jsonl"),
+    (re.compile(r"\s*<").match, f"XML of no known kind: {WAY}"),
 )
 
 
@@ -48,14 +79,17 @@ def open_sources(paths: Iterable[str | Path]) -> Source:
     towns = {path: None if Path(path).exists() else named_town(str(path)) for path in paths}
     files = list(dict.fromkeys(chain.from_iterable(_files(Path(path)) for path, town in towns.items() if not town)))
     told: list[Area] = []
-    found: dict[Layout, list[Path]] = {}
-    for file in files:
-        if tables.suffix(file) in tables.JSON_LINES:
-            told += layout.read_areas(file, tally)
-        else:
-            found.setdefault(_layout(file), []).append(file)
+    found: dict[Layout | Format, list[tables.File]] = {}
+    read_as: dict[str, str] = {}
+    for path in files:
+        if path.suffix.lower() == tables.JSON_LINES:
+            told += layout.read_areas(path, tally)
+            continue
+        for kind, file in _recognised(path, tally):
+            found.setdefault(kind, []).append(file)
+            read_as[file.name] = kind.name
     parts = [town.source() for town in towns.values() if town]
-    parts += [kind.open_files(group, tally) for kind, group in found.items()]
+    parts += [_opened(kind, group, tally) for kind, group in found.items()]
     if not parts:
         raise SourceError(f"{' '.join(map(str, towns)) or 'nothing'} holds no history")
     zones = {part.zone for part in parts} - {""}
@@ -71,30 +105,78 @@ def open_sources(paths: Iterable[str | Path]) -> Source:
         rows=sum(part.rows for part in parts),
         zone="".join(zones),
         interval=interval or min((part.interval for part in parts if part.interval), default=0),
+        read_as=read_as,
         tally=tally,
     )
 
 
+def _opened(kind: Layout | Format, files: Sequence[tables.File], tally: Tally) -> Source:
+    source = kind.open_files(files, tally)
+    if kind.open_files not in (layout.open_files, curves.open_files):  # which know what each file names
+        source.batches = tally.named.note(source.name, source.batches)
+    return source
+
+
 def _files(path: Path) -> list[Path]:
-    known = (*tables.CSV, *tables.PARQUET, *tables.JSON_LINES)
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if tables.suffix(file) in known)
+        files = sorted(file for file in path.iterdir() if _is_named(file) and not file.is_dir())
         if not files:
-            raise SourceError(f"{path} holds no file that ends in {', '.join(known)}")
+            raise SourceError(f"{path} holds no file that ends in {', '.join(ENDINGS)}")
         return files
+    if str(path) == "-":
+        raise SourceError("standard input is no source: a history is read from its beginning more than once, save it")
     if not path.exists():
         raise SourceError(f"{path} does not exist")
-    if tables.suffix(path) not in known:
-        raise SourceError(f"{path} does not end in {', '.join(known)}")
     return [path]
 
 
-def _layout(path: Path) -> Layout:
-    columns = tables.columns(path)
-    for known in LAYOUTS:
-        if known.recognises(columns):
-            return known
-    raise SourceError(
-        f"{path} has the columns {', '.join(columns[:8])}{', ...' if len(columns) > 8 else ''}; "
-        f"known are {'; '.join(known.name for known in LAYOUTS)}"
-    )
+def _is_named(file: Path) -> bool:
+    """Whether a file of a folder ends as history does, packed or not."""
+    ending = file.with_suffix("").suffix if file.suffix.lower() in PACKED else file.suffix
+    return ending.lower() in ENDINGS
+
+
+def _recognised(path: Path, tally: Tally) -> list[tuple[Layout | Format, tables.File]]:
+    """The tables of a file with their layouts, known by what they hold. Raises SourceError where none is known."""
+    if workbook.is_workbook(path):
+        held = workbook.sheets(path, lambda columns: _layout(columns) is not None, tally)
+        return [(kind, sheet) for sheet in held if (kind := _layout(tables.columns(sheet)))]
+    if contents.is_parquet(path):
+        if kind := _layout(tables.columns(path)):
+            return [(kind, path)]
+        raise _unknown(path, tables.columns(path))
+    begins = contents.beginning(path)
+    text = begins.decode(delimited.encoding(begins), "replace").lstrip("\ufeff")
+    for form in FORMATS:
+        if form.recognises(text):
+            return [(form, path)]
+    for is_unread, what in UNREAD:
+        if is_unread(text):
+            raise SourceError(f"{path} is {what}")
+    return [_below(path, tally)]
+
+
+def _below(path: Path, tally: Tally) -> tuple[Layout, tables.File]:
+    """The table of a text whose header stands in its first line, or below some others."""
+    first = delimited.head(path)
+    if kind := _layout(first.names):
+        return kind, path
+    for lines, head in delimited.heads(path):
+        if kind := _layout(head.names):
+            above = tuple(map(tuple, delimited.above(path, lines)))
+            return kind, tables.Held(path.name, delimited.below(path, lines, tally), above)
+    raise _unknown(path, first.names if delimited.is_header(path) else ())
+
+
+def _layout(columns: Collection[str]) -> Layout | None:
+    return next((known for known in LAYOUTS if known.recognises(columns)), None)
+
+
+def _unknown(path: Path, columns: Sequence[str]) -> SourceError:
+    """What to say of a table of no known layout; of a first line that may be no header nothing is repeated."""
+    names = "; ".join(known.name for known in (*LAYOUTS, *FORMATS))
+    if not columns:
+        return SourceError(f"{path} has no line that names the columns: {WAY}; known are {names}")
+    told = ", ".join(name[:40] for name in columns[:8])
+    more = ", ..." if len(columns) > 8 else ""
+    return SourceError(f"{path} has the columns {told}{more}; known are {names}; of another: {WAY}")

@@ -15,7 +15,7 @@ from schemas.alert import Alert
 from schemas.columns import Batch, Progress, Stages
 from schemas.master import Area
 
-Stays = dict[tuple[str, str], WorkItem]  # by section, and item/stage
+Stays = dict[tuple[str, str, str], WorkItem]  # by section, item and stage
 LONGEST = 0.05  # of a stage's stays
 
 
@@ -48,8 +48,8 @@ def compare(areas: Iterable[Area], batches: Iterable[Batch], zone: str) -> list[
 def note(batch: Stages, stays: Stays) -> None:
     """Keep who entered and left which stage when."""
     for n in range(len(batch)):
-        subject = f"{batch.names[batch.subject[n]]}/{batch.stages[batch.stage[n]]}"
-        item, at = stays[batch.areas[batch.area[n]], subject], int(batch.at[n])
+        name, stage = batch.names[batch.subject[n]], batch.stages[batch.stage[n]]
+        item, at = stays[batch.areas[batch.area[n]], name, stage], int(batch.at[n])
         if batch.progress[n] == Progress.STARTED:
             item.starts[at] = 0.0, False
         elif batch.progress[n] == Progress.FINISHED:
@@ -63,12 +63,12 @@ def looked_back(stays: Stays, alerts: Iterable[Alert], end: int) -> list[Stage]:
         if alert.state != "withdrawn":
             raised[alert.area, alert.subject].append(alert.raised)
     took: dict[str, list[tuple[int, int]]] = defaultdict(list)  # by stage: how long, and when it was told, 0 for never
-    for key, item in stays.items():
+    for (section, name, stage), item in stays.items():
         item.ends.sort()
         for visit in item.visits():
             done = min(visit.done, end)
-            when = next((at for at in raised.get(key, ()) if visit.start < at <= done), 0)
-            took[key[1].rpartition("/")[2]].append((done - visit.start, when - visit.start if when else 0))
+            when = next((at for at in raised.get((section, f"{name}/{stage}"), ()) if visit.start < at <= done), 0)
+            took[stage].append((done - visit.start, when - visit.start if when else 0))
     stages = []
     for stage, pairs in took.items():
         length, told = np.array(pairs).T

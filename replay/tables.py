@@ -3,9 +3,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from difflib import get_close_matches
 from functools import cached_property
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -15,37 +17,52 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from replay import delimited, numerals
+from replay import contents, delimited, numerals
 from replay.history import Names, SourceError, Tally
 from replay.ids import clean, has_lost_digits, is_id
 from replay.moments import seconds_of, seconds_of_numbers
 from schemas.columns import EARLIEST, LATEST, Codes, Mask, Times
-from schemas.wire.records import LARGEST_NUMBER
+from schemas.wire.records import LARGEST_NUMBER, LONGEST_ID
 
-CSV, PARQUET, JSON_LINES = (".csv", ".csv.gz"), (".parquet",), (".jsonl",)
-MISSING, LOST = -1, -2  # for the number of an id
+JSON_LINES = ".jsonl"
+MISSING, LOST, NO_ID = -1, -2, -3  # for the number of an id
 Fault = tuple[Mask, str, str]  # rows, why they are refused, and the column that shows it
 COMMA = r"^\s*[-+]?\d*,\d+\s*$"
 
 
-def suffix(path: Path) -> str:
-    """The ending that tells the form, with a .gz before it kept.
+@dataclass(frozen=True, eq=False)
+class Held:
+    """A table that stands on a sheet of a file, or below some lines of it."""
 
-    >>> suffix(Path("a/garden.CSV.gz")), suffix(Path("2016.readings.parquet"))
-    ('.csv.gz', '.parquet')
-    """
-    return "".join(path.suffixes[-2:]).lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
+    name: str
+    table: pa.Table
+    above: tuple[tuple[str, ...], ...] = ()  # the rows above the header
+
+    def __str__(self) -> str:
+        return self.name
 
 
-def columns(path: Path) -> tuple[str, ...]:
-    """The column names of a CSV or Parquet file. Raises SourceError when there are none."""
+File = Path | Held
+
+
+def is_parquet(file: File) -> bool:
+    """Whether the rows stand in Parquet. Raises SourceError."""
+    return isinstance(file, Path) and contents.is_parquet(file)
+
+
+def columns(file: File) -> tuple[str, ...]:
+    """The column names of a table. Raises SourceError when there are none."""
+    if isinstance(file, Held):
+        return tuple(file.table.column_names)
+    if not is_parquet(file):
+        return delimited.head(file).names
     try:
-        return tuple(pq.read_schema(path).names) if suffix(path) in PARQUET else delimited.head(path).names
+        return tuple(pq.read_schema(file).names)
     except (OSError, pa.ArrowInvalid) as error:
-        raise SourceError(f"{path} cannot be read: {error}") from error
+        raise SourceError(f"{file} cannot be read: {error}") from error
 
 
-def wanted(path: Path, names: Collection[str]) -> list[str]:
+def wanted(path: File, names: Collection[str]) -> list[str]:
     """Those columns of a file that are among some names, in its order. Raises SourceError where one is there twice."""
     found = [name for name in columns(path) if name in names]
     if doubled := sorted({name for name in found if found.count(name) > 1}):
@@ -53,7 +70,7 @@ def wanted(path: Path, names: Collection[str]) -> list[str]:
     return found
 
 
-def note_unknown(path: Path, names: Collection[str], tally: Tally) -> None:
+def note_unknown(path: File, names: Collection[str], tally: Tally) -> None:
     """Note the columns of a file that are not among some names, each with the nearest of them."""
     known = {name.lower(): name for name in names}
     for column in filter(None, columns(path)):
@@ -63,14 +80,22 @@ def note_unknown(path: Path, names: Collection[str], tally: Tally) -> None:
             tally.notes.append(f"{path.name}: the column {column!r} is not known and left out{meant}")
 
 
-def read(path: Path, names: Collection[str], tally: Tally) -> Sheet:
-    """The named columns of a file, those of a CSV file as text; rows that do not fit the header are refused."""
-    names = wanted(path, names)
+def read(file: File, names: Collection[str], tally: Tally) -> Sheet:
+    """The named columns of a table, those of CSV as text; rows that do not fit the header are refused."""
+    names = wanted(file, names)
+    if isinstance(file, Held):
+        return Sheet(file.table.select(names), file.name, tally)
+    if not is_parquet(file):
+        return Sheet(delimited.read(file, names, tally), file.name, tally)
     try:
-        table = pq.read_table(path, columns=names) if suffix(path) in PARQUET else delimited.read(path, names, tally)
+        if pq.read_metadata(file).num_rows > contents.MOST_ROWS:
+            too_many = f"more than {contents.MOST_ROWS:,} rows that are in no order, too many to be read whole"
+            raise SourceError(f"{file} has {too_many}: {contents.SPLIT}")
+        words = [field.name for field in pq.read_schema(file) if _is_text(field.type)]
+        table = pq.read_table(file, columns=names, read_dictionary=words)
+        return Sheet(_written_out(table, file), file.name, tally)
     except (OSError, pa.ArrowInvalid) as error:
-        raise SourceError(f"{path} cannot be read: {error}") from error
-    return Sheet(table, path.name, tally)
+        raise SourceError(f"{file} cannot be read: {error}") from error
 
 
 class Sheet:
@@ -83,8 +108,29 @@ class Sheet:
     def __len__(self) -> int:
         return int(self.table.num_rows)
 
+    def without(self, pattern: str) -> Sheet:
+        """The same rows, with no text in the cells that match a pattern as a whole."""
+        table = self.table
+        for number, name in enumerate(table.column_names):
+            if _is_text(table[name].type):
+                told = pc.match_substring_regex(table[name], rf"^\s*({pattern})\s*$")
+                table = table.set_column(number, name, pc.if_else(told, pa.scalar(None, table[name].type), table[name]))
+        return Sheet(table, self.name, self.tally, self.start)
+
+    def shortened(self, column: str) -> Sheet:
+        """The same rows, with texts too long for an id cut to a beginning that no other has."""
+        words, cells = self.words(column)
+        cut = [word if len(word) <= LONGEST_ID else f"{word[: LONGEST_ID - 10]} {_digest(word)}" for word in words]
+        if cut == words:
+            return self
+        longer = np.array([*(a != b for a, b in zip(cut, words, strict=True)), False])[cells]
+        self.tally.mend(f"{column} is longer than {LONGEST_ID} characters and was cut", self.name, int(longer.sum()))
+        texts = pa.array([*cut, None], pa.string()).take(pa.array(cells % (len(cut) + 1)))
+        table = self.table.set_column(self.table.column_names.index(column), column, texts)
+        return Sheet(table, self.name, self.tally, self.start)
+
     def ids(self, column: str, seen: Names) -> Codes:
-        """The number of each cell's id among the names seen; MISSING where it is empty or no id, LOST without digits.
+        """The number of each cell's id among the names seen; MISSING where it is empty, LOST without digits, or NO_ID.
 
         What programs put around an id is taken off, and counted.
         """
@@ -101,9 +147,10 @@ class Sheet:
             self.tally.mend(f"{column} had something around it", place, len(rows))
         return np.concatenate(numbers)
 
-    def id_faults(self, column: str, numbers: Codes) -> tuple[Fault, Fault]:
+    def id_faults(self, column: str, numbers: Codes) -> tuple[Fault, Fault, Fault]:
         """Which rows lack an id, for `keep`."""
         return (
+            (numbers == NO_ID, f"{column} is longer than {LONGEST_ID} characters, or cannot be printed", ""),
             (numbers == LOST, f"{column} has lost digits, as numbers do in a spreadsheet", column),
             (numbers == MISSING, f"{column} is missing", column),
         )
@@ -232,8 +279,27 @@ def _numbered(words: Sequence[str], seen: Names) -> tuple[Codes, Mask]:
             number[k] = LOST
         elif is_id(told):
             fresh[k], mended[k] = told, told != words[k]
+        elif told:
+            number[k] = NO_ID
     number[list(fresh)] = seen.numbers(fresh.values())
     return number, mended
+
+
+def _written_out(table: pa.Table, file: Path) -> pa.Table:
+    """The table with its words in each row. Raises SourceError where that is too much."""
+    for number, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type) and _is_text(field.type.value_type):
+            chunks = table[field.name].chunks
+            lengths = (pc.sum(pc.binary_length(chunk.dictionary).take(chunk.indices)).as_py() for chunk in chunks)
+            if sum(filter(None, lengths)) > contents.MOST_BYTES:
+                text = f"more than {contents.MOST_BYTES >> 20:,} MiB of text in the column {field.name}"
+                raise SourceError(f"{file} holds {text}: {contents.SPLIT}")
+            table = table.set_column(number, field.name, table[field.name].cast(field.type.value_type))
+    return table
+
+
+def _digest(word: str) -> str:
+    return blake2b(word.encode(), digest_size=4).hexdigest()
 
 
 def _is_text(kind: pa.DataType) -> bool:

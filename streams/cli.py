@@ -205,10 +205,12 @@ def stalls(sources: Sources, json: Json = False) -> None:
     if json:
         show_json([stage._asdict() for stage in stages])
         return
-    out.print(f"{'stage':24}{'stays':>9}{'told':>7}{'longest 5 %':>13}{'of them told':>14}{'days before the end':>21}")
+    width = max((len(stage.stage) for stage in stages), default=0) + 2
+    figures = f"{'stays':>9}{'told':>7}{'longest 5 %':>13}{'of them told':>14}{'days before the end':>21}"
+    out.print(f"{'stage':{width}}{figures}")
     for stage in stages:
         name, stays, told, longest, found, days = stage
-        out.print(f"{name:24}{stays:9,}{told:7,}{longest:13,}{found:14,}{f'{days:.1f}' if found else '-':>21}")
+        out.print(f"{name:{width}}{stays:9,}{told:7,}{longest:13,}{found:14,}{f'{days:.1f}' if found else '-':>21}")
 
 
 @app.command()

@@ -132,6 +132,7 @@ class Watch:
         return Watched(
             title="What the watch saw in a simulated town",
             zone=self.town.zone, start=self.town.start, end=self.town.end, meters=len(self.town.grid),
+            meter_days=len(self.town.grid) * self.town.days,
             readings=self.readings, seconds=self.seconds, counts=self.engine.counts,
             alerts=[*result.right, *result.false, *result.held], pictures=pictures,
             simulated=Simulated(result, self.town.decoys, (middle, high)),

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fcntl import LOCK_EX, LOCK_NB, flock
 from hashlib import blake2b
 from itertools import islice
@@ -21,15 +21,17 @@ from zlib import crc32
 from zoneinfo import ZoneInfo
 
 import msgspec
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from detectors.engine import Engine, SnapshotError
+from detectors.engine import SHADOW, Engine, SnapshotError
 from detectors.rulebook import NOTHING, applied
-from replay.history import Source, arrivals, nothing_read
+from replay.history import Source, arrivals, nothing_read, turns
 from replay.sources import open_sources
 from schemas.alert import Alert
+from schemas.columns import LATEST, Batch, Readings, Times
 from schemas.master import Area
 from schemas.rules import Rulebook, decode_rulebook
 from streams.lines import gravest, line
@@ -41,6 +43,8 @@ DAY = 86_400
 OUTCOMES = ("in", "judged", "rejected", "duplicate", "late", "doubted")  # of rows; of single values the last
 REASONED = ("rejected", "doubted")
 CHECKPOINT_SECONDS = 2.0
+STEP_SECONDS = 1.0  # that a step is to take, so that progress is saved and shown by time and not by rows
+FIRST_ROWS = 500  # of the first step, from which the pace is learned
 OTHER = "choose another file with --store"
 
 
@@ -53,12 +57,15 @@ class Place(msgspec.Struct):
 
     source: str
     batches: int = 0
+    within: int = 0  # rows judged of the batch after those
     first: int = 0  # event time, 0 before the first row
     last: int = 0
     seconds: float = 0.0
     meters: int = 0
+    meter_days: float = 0.0  # of each meter from its first reading to its last
     shared: int = 0  # of the meters, those that stand in more than one area
     done: bool = False
+    strangers: list[str] = []  # a line for each file with ids that are in no other file
     counts: dict[str, dict[str, dict[str, int]]] = {}  # rows by kind, outcome and reason
 
     @property
@@ -218,10 +225,14 @@ class Store:
         except sqlite3.Error as error:
             raise StoreError(f"{self.path} cannot be written: {error}") from error
 
-    def alerts(self) -> list[Alert]:
-        """The last state of every alert that was not withdrawn, as they were raised. Raises StoreError."""
+    def alerts(self, *, shadow: bool = False) -> list[Alert]:
+        """The last state of every alert that was not withdrawn, as they were raised; those in shadow where asked for.
+
+        Raises StoreError.
+        """
+        chosen = "" if shadow else f" AND held <> '{SHADOW}'"
         with self._usable():
-            found = self.db.execute("SELECT * FROM alerts WHERE state <> 'withdrawn' ORDER BY raised, id")
+            found = self.db.execute(f"SELECT * FROM alerts WHERE state <> 'withdrawn'{chosen} ORDER BY raised, id")  # noqa: S608
             names = [name for name, *_ in found.description]
             rows = (dict(zip(names, row, strict=True)) for row in found)
             return [msgspec.convert(row | {"evidence": json.loads(row["evidence"])}, Alert) for row in rows]
@@ -266,13 +277,17 @@ def follow(
     counted = Counter(engine.counts)
     told = {alert.id: alert for alert in (engine.adopt(applied(rulebook)) if rulebook != before else ())}
     then = saved = time.monotonic()
-    for batch in islice(source.batches, place.batches, None):
-        told.update((alert.id, alert) for alert in engine.step(batch))
-        place.batches += 1
-        arrived = arrivals(batch)
+    pace = Pace()
+    for part, last in portions(source.batches, place, pace):
+        heard = engine.heard.copy()
+        told.update((alert.id, alert) for alert in [*engine.step(part), *engine.shadowed])
+        place.batches, place.within = (place.batches + 1, 0) if last else (place.batches, place.within + len(part))
+        arrived = arrivals(part)
         place.first = min(place.first or 1 << 62, int(arrived.min(initial=1 << 62)))
         place.last = max(place.last, int(arrived.max(initial=0)))
+        place.meter_days += watched_days(engine, part, heard, place.first)
         now = time.monotonic()
+        pace.rows = max(int(len(part) / max(now - then, 1e-6) * STEP_SECONDS), 1)
         place.seconds, then = place.seconds + now - then, now
         place.meters = engine.meters
         place.count(Counter(engine.counts) - counted)
@@ -282,8 +297,50 @@ def follow(
             store.save(place, engine.snapshot(), told.values(), rulebook)
             saved, told = time.monotonic(), {}
     place.done, place.shared = True, engine.meter_index.shared()
+    place.strangers = source.tally.named.strangers()
     store.save(place, engine.snapshot(), told.values(), rulebook)
     return place
+
+
+@dataclass
+class Pace:
+    """How many rows are judged at a time."""
+
+    rows: int = FIRST_ROWS
+
+
+def portions(batches: Iterable[Batch], place: Place, pace: Pace) -> Iterator[tuple[Batch, bool]]:
+    """What is left from a place on, as many rows at a time as the pace says, and whether they end their batch."""
+    for batch in islice(batches, place.batches, None):
+        done = place.within
+        while True:
+            end = len(batch)
+            if pace.rows < end - done:
+                turn = turns(batch)
+                end = int(np.searchsorted(turn, turn[done + pace.rows - 1], "right"))  # together what came at once
+            yield batch if end - done == len(batch) else batch.rows(slice(done, end)), end == len(batch)
+            done = end
+            if done >= len(batch):
+                break
+
+
+def watched_days(engine: Engine, batch: Batch, heard: Times, first: int) -> float:
+    """Days by which a batch has brought its meters on, all together, from when each was heard before it.
+
+    A new meter is watched from its first row on, one that other sources brought from this one's first row on.
+    """
+    if not isinstance(batch, Readings):
+        return 0.0
+    after = engine.heard
+    before = np.zeros(len(after), np.int64)
+    before[: len(heard)] = np.where(heard > 0, np.maximum(heard, first), 0)
+    slots = engine.meter_index.slots(batch)
+    new = before[slots] == 0
+    if new.any():
+        begun = np.full(len(after), LATEST)
+        np.minimum.at(begun, slots[new], arrivals(batch)[new])
+        before = np.where(before == 0, begun, before)
+    return float(np.maximum(after - before, 0).sum()) / DAY
 
 
 def identity(paths: Sequence[str]) -> str:
@@ -323,12 +380,13 @@ def run(
             place = follow(source, kept, name, every=every, watch=bar, say=err.print, rulebook=rulebook)
         if not place.rows:
             raise nothing_read(source.name, source.tally)
-        alerts = kept.alerts()
+        judged = kept.alerts(shadow=True)
+        alerts = [alert for alert in judged if alert.held != SHADOW]
         if report:
             report.write_text(page(watched(place, alerts, source, paths)), encoding="utf-8")
-        summary = summarise(place, alerts, source)
+        summary = summarise(place, judged, source)
         if as_json:
-            print(msgspec.json.format(msgspec.json.encode(summary | {"list": alerts})).decode())  # noqa: T201
+            print(msgspec.json.format(msgspec.json.encode(summary | {"list": judged})).decode())  # noqa: T201
             return
         show(summary, out)
         for alert in gravest(alerts, top):
@@ -374,36 +432,39 @@ def watched(place: Place, alerts: Sequence[Alert], source: Source, paths: Sequen
     readings = sum(n for (kind, outcome, _), n in counts.items() if (kind, outcome) == ("readings", "in"))
     return Watched(
         title=f"What the watch saw in {source.name}", zone=source.zone, start=place.first, end=place.last,
-        meters=place.meters, readings=readings, seconds=place.seconds, counts=counts, alerts=alerts,
-        pictures=pictures,
+        meters=place.meters, meter_days=place.meter_days, readings=readings, seconds=place.seconds, counts=counts,
+        alerts=alerts, pictures=pictures,
     )  # fmt: skip
 
 
 def notes_of(place: Place) -> list[str]:
     """What a reader of the result should know of its meters."""
     if not place.shared:
-        return []
-    return [f"ids of meters that stand in more than one area: {place.shared:,}; each is judged there as another meter"]
+        return place.strangers
+    shared = f"ids of meters that stand in more than one area: {place.shared:,}; each is judged there as another meter"
+    return [*place.strangers, shared]
 
 
 def summarise(place: Place, alerts: Sequence[Alert], source: Source) -> dict[str, Any]:
     """What a run came to, as plain data."""
-    meter_days = place.meters * place.days
     rules: dict[str, Counter[str]] = {}
     for alert in alerts:
-        rules.setdefault(alert.rule, Counter()).update(["held"] if alert.held else ["told", alert.state])
+        fate = [SHADOW] if alert.held == SHADOW else ["held"] if alert.held else ["told", alert.state]
+        rules.setdefault(alert.rule, Counter()).update(fate)
     return {
         "source": source.name, "meters": place.meters, "rows": place.rows, "seconds": round(place.seconds, 3),
         "rows_per_second": round(place.rows / max(place.seconds, 1e-9)),
         "from": stamp(place.first, source.zone), "to": stamp(place.last, source.zone), "days": round(place.days, 2),
+        "meter_days": round(place.meter_days, 2),
         "counts": {kind: {outcome: outcomes.get(outcome, {}) if outcome in REASONED
                           else sum(outcomes.get(outcome, {}).values()) for outcome in OUTCOMES}
                    for kind, outcomes in place.counts.items()},
         "refused": dict(source.refused), "mended": dict(source.tally.mended), "first": source.tally.first,
         "notes": [*source.tally.notes, *notes_of(place)],
         "alerts": {
-            rule: {"told": n["told"], "held": n["held"], "open": n["raised"],
-                   "told_per_1000_meters_per_day": round(1000 * n["told"] / meter_days, 3) if meter_days else None}
+            rule: {"told": n["told"], "held": n["held"], "shadow": n[SHADOW], "open": n["raised"],
+                   "told_per_1000_meters_per_day": round(1000 * n["told"] / place.meter_days, 3)
+                   if place.meter_days else None}
             for rule, n in sorted(rules.items())
         },
     }  # fmt: skip
@@ -432,11 +493,12 @@ def show(summary: dict[str, Any], console: Console) -> None:
     alerts = Table("alerts", "told", "still open", "held back", "per 1,000 meters and day", box=None, pad_edge=False)
     for column in alerts.columns[1:]:
         column.justify = "right"
-    for rule, n in sorted(summary["alerts"].items(), key=lambda item: -item[1]["told"]):
+    shown = {rule: n for rule, n in summary["alerts"].items() if n["told"] or n["held"]}
+    for rule, n in sorted(shown.items(), key=lambda item: -item[1]["told"]):
         rate = n["told_per_1000_meters_per_day"]
         counts = (f"{n[what]:,}" for what in ("told", "open", "held"))
         alerts.add_row(rule, *counts, "" if rate is None else f"{rate:.2f}")
-    console.print(alerts if summary["alerts"] else "no alerts")
+    console.print(alerts if shown else "no alerts")
 
 
 def _show_reading(summary: dict[str, Any], console: Console) -> None:

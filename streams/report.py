@@ -50,6 +50,7 @@ class Watched:
     start: int
     end: int
     meters: int
+    meter_days: float  # that the meters were watched, all together
     readings: int
     seconds: float
     counts: Mapping[tuple[str, str, str], int]  # rows by kind, outcome and reason
@@ -61,6 +62,10 @@ class Watched:
     def told(self) -> list[Alert]:
         """Those that policy does not hold back."""
         return [alert for alert in self.alerts if not alert.held]
+
+    def rate(self, told: int) -> float:
+        """So many alerts, per 1,000 meters and day; NaN where no meter was watched."""
+        return 1000 * told / self.meter_days if self.meter_days else float("nan")
 
     @property
     def days(self) -> float:
@@ -113,7 +118,7 @@ def _header(run: Watched) -> str:
     figures = (
         (f"{sum(alert.severity <= GRAVE for alert in run.told):,}", "alarms for the same day or within 3 days"),
         (f"{told:,}", "alarms told in all"),
-        (f"{1000 * told / max(run.meters, 1) / run.days:.2f}", "told per 1,000 meters and day"),
+        (f"{run.rate(told):.2f}", "told per 1,000 meters and day"),
         (f"{run.readings / max(run.seconds, 1e-9) / 1000:,.1f} k/s", "readings, one process"),
     )
     return _opening(run.title, lede, figures)
@@ -250,10 +255,9 @@ def _by_rule(run: Watched) -> str:
     told = Counter(a.rule for a in run.told)
     held = Counter(a.rule for a in run.alerts if a.held)
     false = Counter(a.rule for a in run.simulated.score.false) if run.simulated else None
-    meter_days = max(run.meters, 1) / 1000 * run.days
     rows = [
         (f"{escape(RULES[rule].title[0])} <span class=soft>{escape(rule)}</span>", f"{told[rule]:,}",
-         *([] if false is None else [f"{false[rule]:,}"]), f"{held[rule]:,}", f"{told[rule] / meter_days:.3f}")
+         *([] if false is None else [f"{false[rule]:,}"]), f"{held[rule]:,}", f"{run.rate(told[rule]):.3f}")
         for rule, _ in (told + held).most_common()
     ]  # fmt: skip
     heads = ("rule", "told", *([] if false is None else ["of these false"]), "held back",

@@ -92,12 +92,12 @@ def understood(paths: Sequence[str], settings: Settings) -> dict[str, Any]:
 
     lacks = {name: needs.lacks(name) for name in sorted(RULES)}
     return {
-        "source": source.name, "zone": source.zone, "interval": source.interval,
+        "source": source.name, "read_as": source.read_as, "zone": source.zone, "interval": source.interval,
         "zone_from": "source" if told.zone else "settings", "interval_from": "source" if told.interval else "settings",
         "steps": dict(Counter(source.steps.values()).most_common()), "areas_with_a_file": len(source.areas),
         "kinds": {kind: _plain(kind, rows, source.zone) for kind, rows in kinds.items()},
         "refused": dict(source.refused), "mended": dict(source.tally.mended), "first": source.tally.first,
-        "notes": source.tally.notes,
+        "notes": [*source.tally.notes, *source.tally.named.strangers()],
         "rules": {"judge": [name for name, lack in lacks.items() if not lack],
                   "lack": {name: lack for name, lack in lacks.items() if lack}},
     }  # fmt: skip
@@ -130,9 +130,12 @@ def shape_of(ids: Iterable[str]) -> str:
 
 def show(found: dict[str, Any], console: Console) -> None:
     """Print it for people."""
-    zone, every = (f"{found[name]} ({'as the source says' if found[f'{name}_from'] == 'source' else 'by the settings'})"
-                   for name in ("zone", "interval"))  # fmt: skip
-    console.print(f"{found['source']}: days of {zone}, readings every {every} s", soft_wrap=True)
+    by_zone, by_interval = ("as the source says" if found[f"{name}_from"] == "source" else "by the settings"
+                            for name in ("zone", "interval"))  # fmt: skip
+    zone, every = f"{found['zone']} ({by_zone})", f"{found['interval']:,} s ({by_interval})"
+    console.print(f"{found['source']}: days of {zone}, readings every {every}", soft_wrap=True)
+    for file, layout in found["read_as"].items():
+        console.print(f"  {file} is read as {layout}", soft_wrap=True, markup=False)
     for seconds, count in list(found["steps"].items())[:5]:
         console.print(f"  {count:,} meters every {seconds} s")
     for kind, of in found["kinds"].items():

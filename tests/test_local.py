@@ -11,21 +11,23 @@ import time
 from collections import Counter
 from contextlib import closing
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from detectors.engine import Engine
 from detectors.rulebook import applied
 from replay import layout
 from replay.history import Source, SourceError
+from replay.sources import open_sources
 from replay.town import Town
 from schemas.alert import Alert
 from schemas.columns import Readings
 from schemas.master import Area, Meter
 from schemas.rules import Rulebook
-from streams.local import Store, StoreError, follow, identity, run
+from streams.local import Pace, Place, Store, StoreError, follow, identity, portions, run, summarise
 from streams.settings import Settings
 from tests.test_rulebook import edition
 
@@ -128,6 +130,107 @@ def test_the_next_file_goes_on_from_the_state_of_the_last(tmp_path, undisturbed)
         follow(Source("one", town.areas, iter(batches[:half]), 0, town.zone, town.interval), store, "one")
         follow(Source("two", [], iter(batches[half:]), 0, town.zone, town.interval), store, "two")
         assert store.alerts() == undisturbed[0]
+
+
+def test_json_carries_what_is_in_shadow_marked_and_people_are_not_shown_it(tmp_path, capsys, undisturbed):
+    book = Rulebook({"meter_current_unbalance": edition(status="shadow")})
+    for _ in range(2):  # the second reads nothing new
+        run([TOWN], tmp_path / "a.db", Settings(), as_json=True, rulebook=book)
+        found = json.loads(capsys.readouterr().out)
+        of_rule = [alert for alert in found["list"] if alert["rule"] == "meter_current_unbalance"]
+        assert {alert["held"] for alert in of_rule} == {"shadow"}
+        before = [alert.id for alert in undisturbed[0] if alert.rule == "meter_current_unbalance"]
+        assert {alert["id"] for alert in of_rule} == set(before)
+        assert found["alerts"]["meter_current_unbalance"]["shadow"] == len(before) > 0
+        assert found["alerts"]["meter_current_unbalance"]["told"] == 0
+    run([TOWN], tmp_path / "a.db", Settings(), rulebook=book, top=999, report=tmp_path / "a.html")
+    shown = capsys.readouterr().out + (tmp_path / "a.html").read_text("utf-8")
+    assert "meter_current_unbalance" not in shown
+    with Store(tmp_path / "a.db") as store:
+        assert not [alert for alert in store.alerts() if alert.rule == "meter_current_unbalance"]
+
+
+def test_each_meter_is_watched_from_its_first_reading_to_its_last(tmp_path, capsys):
+    hour, day = 3600, 86_400
+    begin = 1_772_323_200
+    spans = {"M1": (0, 40), "M2": (30, 40), "M3": (0, 2), "M4": (39, 39)}  # days of the first and the last reading
+    rows = sorted((begin + first * day + k * hour, meter) for meter, (first, last) in spans.items()
+                  for k in range((last - first) * 24 + 1))  # fmt: skip
+    (tmp_path / "reads.csv").write_text(
+        "meter,area,at,kwh\n" + "".join(f"{meter},A1,{at},{(at // hour) % 24 / 12 + 0.1}\n" for at, meter in rows)
+    )
+    for every in (1e9, 0.0):
+        store = tmp_path / f"{every}.db"
+        run([str(tmp_path / "reads.csv")], store, Settings(zone="UTC"), as_json=True, every=every)
+        found = json.loads(capsys.readouterr().out)
+        assert found["meter_days"] == pytest.approx(40 + 10 + 2)
+
+
+def test_a_run_is_cut_by_time_and_goes_on_within_a_batch(tmp_path, undisturbed, monkeypatch):
+    """However little is judged at a time, and wherever it stops, the alerts are those of an undisturbed run."""
+    monkeypatch.setattr("streams.local.STEP_SECONDS", 0.03)
+    seen: list[tuple[int, int]] = []
+
+    def stop(place):
+        seen.append((place.batches, place.within))
+        if len(seen) % 40 == 39:
+            raise KeyboardInterrupt
+
+    with Store(tmp_path / "cut.db") as store:
+        for _ in range(1000):
+            try:
+                place = follow(Town(220, 3, 4).source(), store, TOWN, every=0.0, watch=stop)
+                break
+            except KeyboardInterrupt:
+                kept = store.place(TOWN)
+                assert (kept.batches, kept.within) == seen[-2]  # saved before the last, which was not
+        assert store.alerts() == undisturbed[0]
+    assert place.counts == undisturbed[1].counts
+    assert place.meter_days == pytest.approx(undisturbed[1].meter_days)
+    assert any(within for _, within in seen)
+
+
+def test_the_pace_is_learned(tmp_path, monkeypatch):
+    rows = "".join(f"M1,A1,{1_704_067_200 + 86_400 * k},{k % 7}\n" for k in range(120))
+    (tmp_path / "daily.csv").write_text("meter,area,at,kwh\n" + rows)
+    seen: list[int] = []
+    with Store(tmp_path / "a.db") as store:
+        monkeypatch.setattr(Pace, "__init__", lambda pace: setattr(pace, "rows", 50))
+        source = replace(open_sources([tmp_path / "daily.csv"]), zone="UTC", interval=86_400)
+        follow(source, store, "daily", watch=lambda place: seen.append(place.rows))
+    assert seen[0] == 50
+    assert seen[-1] == 120
+    assert len(seen) >= 2
+
+
+def test_rows_that_came_at_once_are_judged_at_once(tmp_path):
+    rows = "".join(f"M{m},A1,{1_704_067_200 + 3600 * k},{m + 1}\n" for k in range(9) for m in range(90))
+    (tmp_path / "a.csv").write_text("meter,area,at,kwh\n" + rows)
+    batches = list(open_sources([tmp_path / "a.csv"]).batches)
+    for pace in (1, 7, 90, 91, 10_000):
+        parts = list(portions(iter(batches), Place("a"), Pace(pace)))
+        assert sum(len(part) for part, _ in parts) == 810
+        assert [last for _, last in parts].count(True) == len(batches)
+        assert all(one.at[-1] < two.at[0] for (one, _), (two, _) in pairwise(parts))
+
+
+def test_a_rate_says_so_where_nobody_was_watched(undisturbed):
+    alerts, place = undisturbed
+    told = {alert.rule for alert in alerts if not alert.held}
+    for days, rate in ((52.0, lambda n: round(1000 * n / 52, 3)), (0.0, lambda n: None)):
+        found = summarise(msgspec.structs.replace(place, meter_days=days), alerts, Town(220, 3, 4).source())
+        assert {n["told_per_1000_meters_per_day"] == rate(n["told"]) for n in found["alerts"].values()} == {True}
+        assert told <= found["alerts"].keys()
+
+
+def test_days_are_added_up_the_same_in_a_store_that_is_gone_on_with(tmp_path, undisturbed):
+    town, half = Town(220, 3, 4), undisturbed[1].batches // 2
+    with Store(tmp_path / "one.db") as store:
+        first = follow(replace(town.source(), batches=islice(town.batches(), half)), store, "first", every=1e9)
+        second = follow(replace(town.source(), batches=islice(town.batches(), half, None)), store, "second")
+        days = first.meter_days + second.meter_days
+        assert days == pytest.approx(undisturbed[1].meter_days, rel=0.01)
+        assert days == pytest.approx(len(town.grid) * 3, rel=0.05)
 
 
 FORMS = {

@@ -280,6 +280,28 @@ def test_a_log_by_the_names_of_xes_and_its_deadlines_are_read(tmp_path):
     assert np.isnan(stages.limit[~started]).all()
 
 
+def test_names_too_long_for_an_id_are_cut_and_stay_apart(tmp_path):
+    one, two = "prüfen " * 40 + "A", "prüfen " * 40 + "B"
+    rows = "".join(f"c{n},{stage},2026-03-02T0{n}:00:00Z\n" for n in range(4) for stage in (one, two, "end/ed"))
+    (tmp_path / "log.csv").write_text("case_id,activity,timestamp\n" + rows, "utf-8")
+    source = open_source(tmp_path)
+    assert len({name for name in rows_of_stages(source) if name.startswith("prüfen")}) == 2
+    assert source.tally.mended == {"activity is longer than 128 characters and was cut": 8}
+    assert not source.refused
+
+
+def rows_of_stages(source):
+    return [stages.stages[code] for stages in source.batches if isinstance(stages, Stages) for code in stages.stage]
+
+
+def test_an_id_that_is_too_long_is_refused_as_that_and_not_repeated(tmp_path):
+    (tmp_path / "x.csv").write_text(f"meter,area,at,kwh\n{'M' * 129},A,1700000000,1\nM,A,1700000000,1\n")
+    source = open_source(tmp_path)
+    assert len(rows(source)) == 1
+    assert source.refused == {"meter is longer than 128 characters, or cannot be printed": 1}
+    assert source.tally.first.popitem()[1] == "x.csv row 1"
+
+
 def test_the_billing_workflow_closes_its_cases():
     source = open_source(HOSPITAL)
     stages = rows(source)
@@ -327,7 +349,7 @@ def test_files_of_one_kind_interleave_and_keep_their_names(tmp_path):
         ("x.csv", "", "is empty"),
         ("x.parquet", "no parquet", "cannot be read"),
         ("x.csv.gz", "no gzip", "cannot be read"),
-        ("x.txt", "a", "does not end in"),
+        ("x.txt", "a", "no line that names the columns"),
         ("x.csv", "case_id,activity,timestamp\n", "nothing could be read of x.csv"),
         ("x.csv", "customer_id,reading_datetime,general_supply_kwh\n,,\n", "nothing could be read of x.csv"),
         ("x.csv", "台区编号,电表局编号,日期,相序,00:00\nA,M,2016-01-01,A相,\n", "nothing could be read of x.csv"),

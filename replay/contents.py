@@ -1,0 +1,94 @@
+"""What a file holds, in bounded memory: packed or not, known by its first bytes; pipes and devices are refused."""
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from replay.history import SourceError
+
+MOST_BYTES = 1 << 30  # of text that is read whole, unpacked
+MOST_UNFOLDED = 1 << 28  # of text whose parts become objects of their own
+MOST_ROWS = 20_000_000  # of a table that is read whole
+HEAD = 1 << 18  # bytes in which the header, or what tells a format, is looked for
+CHUNK = 1 << 24  # bytes read at a time
+PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2"}
+OTHERS = {
+    b"PK\x05\x06": "an empty zip: give the file that should be in it",
+    b"7z\xbc\xaf": "a 7z archive: unpack it first",
+    b"\xfd7zXZ": "packed with xz: unpack it first",
+    b"Rar!": "a rar archive: unpack it first",
+    b"\xd0\xcf\x11\xe0": "an old workbook (xls): save it as xlsx or CSV",
+    b"%PDF": "a PDF: ask for the same as CSV",
+    b"SQLite format 3": "a database: write its table as CSV or Parquet",
+}
+SPLIT = "split it by time, or write it as Parquet in order of time"
+
+
+def check(path: Path) -> None:
+    """Raises SourceError for what is there and cannot be read from its beginning again: a pipe, a socket, a device."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error.strerror}") from error
+    if not stat.S_ISREG(mode):
+        what = "a pipe" if stat.S_ISFIFO(mode) else "no file, but a device or a socket"
+        raise SourceError(f"{path} is {what}: save what comes out of it as a file")
+
+
+def beginning(path: Path) -> bytes:
+    """The first bytes, unpacked. Raises SourceError."""
+    left = HEAD
+    parts = []
+    for chunk in _chunks(path, HEAD):
+        parts.append(chunk[:left])
+        left -= len(chunk)
+        if left <= 0:
+            break
+    return b"".join(parts)
+
+
+def whole(path: Path, most: int) -> bytes:
+    """All bytes, unpacked. Raises SourceError, also where they are too many to be read whole."""
+    size = rows = 0
+    parts = []
+    for chunk in _chunks(path, CHUNK):
+        parts.append(chunk)
+        size, rows = size + len(chunk), rows + chunk.count(b"\n")
+        if size > most:
+            raise SourceError(f"{path} holds more than {most >> 20:,} MiB of text, too much to be read whole: {SPLIT}")
+        if rows > MOST_ROWS:
+            raise SourceError(f"{path} has more than {MOST_ROWS:,} rows, too many to be read whole: {SPLIT}")
+    return b"".join(parts)
+
+
+def magic(path: Path) -> bytes:
+    """The first bytes as they stand in the file. Raises SourceError."""
+    check(path)
+    try:
+        with path.open("rb") as file:
+            return file.read(16)
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether the file is Parquet, by its first bytes or by its name."""
+    return magic(path).startswith(b"PAR1") or path.suffix.lower() == ".parquet"
+
+
+def _chunks(path: Path, size: int) -> Iterator[bytes]:
+    """The bytes, unpacked, so many at a time. Raises SourceError."""
+    first = magic(path)
+    for mark, what in OTHERS.items():
+        if first.startswith(mark):
+            raise SourceError(f"{path} is {what}")
+    packing = next((name for mark, name in PACKED.items() if first.startswith(mark)), "detect")
+    try:
+        with pa.input_stream(str(path), compression=packing) as stream:
+            while chunk := stream.read(size):
+                yield chunk
+    except (OSError, pa.ArrowInvalid) as error:
+        raise SourceError(f"{path} cannot be read: {error}") from error

@@ -1,0 +1,73 @@
+"""Half-hourly household energy as two trials published it, a row per household and half hour that ends then.
+
+Smart Grid, Smart City (New South Wales, 2012 to 2014) tells Eastern Standard Time all year: no hour is missing or
+double when daylight saving changes, the households' habits move by an hour instead, and gaps are whole two-hour
+uploads that end on the even hour. Low Carbon London (2011 to 2014) tells UTC: every day has 48 half hours, the first
+of a household ends at 00:30 and the last at midnight. Each household is its own customer and meter.
+"""
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from replay import tables
+from replay.formats.readings import Part, history
+from replay.history import Names, Source, SourceError, Tally
+
+INTERVAL = 1800
+EMPTY = "(?i:null)"
+
+
+class Trial(NamedTuple):
+    """Where a trial was, and how it calls its columns."""
+
+    area: str
+    zone: str
+    ahead: int  # seconds of its clock ahead of UTC
+    columns: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]  # names of the household, the time, the energy
+
+
+TRIALS = (
+    Trial("SGSC", "Australia/Sydney", 36_000, (("customer_id",), ("reading_datetime",), ("general_supply_kwh",))),
+    Trial("LCL", "Europe/London", 0, (("lclid",), ("datetime", "tstp"), ("kwh/hh (per half hour)", "energy(kwh/hh)"))),
+)
+
+
+def recognises(columns: Collection[str]) -> bool:
+    """Whether the columns are a trial's."""
+    return _trial(columns) is not None
+
+
+def open_files(paths: Sequence[tables.File], tally: Tally) -> Source:
+    """The households of all files as one history of readings."""
+    seen = Names()
+    parts = []
+    trials = [found for path in paths if (found := _trial(tables.columns(path)))]
+    for path, (trial, names) in zip(paths, trials, strict=True):
+        customer, when, energy = names
+        sheet = tables.read(path, names, tally).without(EMPTY)
+        who, (at, timed), kwh = sheet.ids(customer, seen), sheet.times(when), sheet.numbers(energy).astype(np.float64)
+        keep = sheet.keep(
+            *sheet.id_faults(customer, who),
+            (~timed, sheet.no_time(when), when),
+            (np.isnan(kwh), f"{energy} is missing", energy),
+        )
+        parts.append(Part(who[keep], at[keep] - trial.ahead, {"kwh": kwh[keep]}))
+    trial, _ = trials[0]
+    if any(other is not trial for other, _ in trials):
+        raise SourceError(f"households of two trials ({' and '.join(map(str, paths))}) must be opened apart")
+
+    name = " + ".join(path.name for path in paths)
+    return history(name, seen.names, trial.area, trial.zone, parts, tally, un_v=230.0, interval=INTERVAL)
+
+
+def _trial(columns: Collection[str]) -> tuple[Trial, tuple[str, ...]] | None:
+    """The trial whose columns these are, and how the file spells them."""
+    spelt = {name.lower(): name for name in columns}
+    for trial in TRIALS:
+        names = tuple(next((spelt[one] for one in known if one in spelt), "") for known in trial.columns)
+        if all(names):
+            return trial, names
+    return None

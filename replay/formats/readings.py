@@ -1,0 +1,83 @@
+"""What every format ends in: readings of meters in one area, in order of time."""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from replay.history import Source, Tally, nothing_read, pieces
+from replay.inferred import USUAL_STEP, sure_steps
+from replay.tables import Sheet
+from schemas.columns import Codes, Readings, Times
+from schemas.master import Area, Meter
+
+KWH = {"wh": 1e-3, "kwh": 1.0, "mwh": 1e3, "gwh": 1e6}  # by unit of energy
+KW = {"w": 1e-3, "kw": 1.0, "mw": 1e3}  # by unit of power
+SLASHES = r"^\s*(\d{1,2})/(\d{1,2})/(\d{4})\s*$"
+DAY_FIRST, MONTH_FIRST = r"\3-\2-\1", r"\3-\1-\2"
+NO_FLOW_BACK = "energy that flows back has no column of its own per interval"
+
+
+class Part(NamedTuple):
+    """Rows of one file."""
+
+    who: Codes  # into the names of all parts
+    at: Times  # when the interval ended
+    columns: dict[str, NDArray[Any]]  # of Readings
+
+
+def history(
+    name: str, names: Sequence[str], area: str, zone: str, parts: Sequence[Part], tally: Tally, *,
+    un_v: float = 0.0, interval: int = 0,
+) -> Source:  # fmt: skip
+    """The parts as one history. Raises SourceError when there is no row.
+
+    Where the nominal voltage is told, each meter is its own customer, directly metered, and known from the first day.
+    """
+    who, at = (np.concatenate([getattr(part, column) for part in parts]) for column in ("who", "at"))
+    if not len(at):
+        raise nothing_read(name, tally)
+    order = np.lexsort((who, at))
+    columns = {
+        column: np.concatenate([part.columns[column] for part in parts], axis=-1)[..., order]
+        for column in parts[0].columns
+    }
+    readings = Readings.build(names, who[order], [area], np.zeros(len(order)), at[order], **columns)
+    steps = sure_steps(readings)
+    known = [Area(area=area, meters=_meters(readings, steps, un_v, interval or USUAL_STEP))] if un_v else []
+    return Source(
+        name=name, areas=known, batches=pieces(readings), rows=len(readings), zone=zone, interval=interval,
+        steps={(area, readings.names[number]): step for number, step in steps.items()} if not interval else {},
+        tally=tally,
+    )  # fmt: skip
+
+
+def _meters(readings: Readings, steps: Mapping[int, int], un_v: float, usual: int) -> list[Meter]:
+    """The record of each meter, of a current that lets through what the readings show."""
+    there, first = np.unique(readings.subject, return_index=True)
+    most = np.zeros(len(readings.names))
+    np.fmax.at(most, readings.subject, readings.kwh.astype(np.float64))
+    meters = []
+    for number, row in zip(there.tolist(), first.tolist(), strict=True):
+        step = steps.get(number, usual)
+        amps = most[number] * 3_600_000 / step / un_v
+        meters.append(Meter(
+            meter=readings.names[number], customer=readings.names[number], effective=int(readings.at[row]) - step,
+            un_v=un_v, imax_a=max(60.0, float(np.ceil(amps))), interval_s=step,
+        ))  # fmt: skip
+    return meters
+
+
+def clock(sheet: Sheet, day: str, hour: str, order: str) -> pa.ChunkedArray:
+    """The texts of a day and an hour together; a day with slashes is told in the order that the layout is known for."""
+    days, hours = (sheet.table[name].cast(pa.string()) for name in (day, hour))
+    return pc.binary_join_element_wise(pc.replace_substring_regex(days, SLASHES, order), hours, " ")
+
+
+def one_phase(values: NDArray[Any]) -> NDArray[np.float32]:
+    """The values as phase A, of which alone a meter of one phase knows."""
+    return np.stack([values, *np.full((2, len(values)), np.nan)]).astype(np.float32)

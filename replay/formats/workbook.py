@@ -1,0 +1,152 @@
+"""Workbooks (xlsx): each sheet is a table, whose cells become the text that CSV would hold.
+
+Rows are read one by one. What would unfold beyond any sheet's size, or has a document type, is refused before it does.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import closing
+from datetime import date, datetime, time, timedelta
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile, ZipFile
+
+import pyarrow as pa
+
+from replay import contents
+from replay.delimited import SEARCHED, clean
+from replay.history import SourceError, Tally
+from replay.tables import Held
+
+MOST_ROWS, MOST_COLUMNS = 1_048_576, 16_384  # of a sheet
+ROWS = 50_000  # that are turned into columns at a time
+CHUNK = 1 << 20  # bytes of a part that are looked through at a time
+LONG_NUMBER = 10**15  # from which on a workbook has lost digits
+DOCTYPES = (b"<!DOCTYPE", "<!DOCTYPE".encode("utf-16-le"), "<!DOCTYPE".encode("utf-16-be"))
+Row = list[str | None]
+
+
+def is_workbook(path: Path) -> bool:
+    """Whether the file is a workbook. Raises SourceError for any other zip."""
+    if not contents.magic(path).startswith(b"PK\x03\x04"):
+        return False
+    try:
+        with ZipFile(path) as file:
+            names = file.namelist()
+    except (BadZipFile, OSError) as error:
+        raise SourceError(f"{path} cannot be read: {error}") from error
+    if any(name.startswith("xl/") for name in names):
+        return True
+    what = "an OpenDocument sheet: save it as xlsx" if "mimetype" in names else "a zip: unpack it first"
+    raise SourceError(f"{path} is {what}")
+
+
+def sheets(path: Path, known: Callable[[Collection[str]], bool], tally: Tally) -> list[Held]:
+    """The sheets that have a header of a known layout. Raises SourceError where none has."""
+    try:
+        from openpyxl import load_workbook  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        way = "install meterwatch[xlsx], or save each sheet as CSV"
+        raise SourceError(f"{path} is a workbook, which needs one more package: {way}") from error
+    _check(path)
+    found, others = [], []
+    try:
+        with path.open("rb") as file, closing(load_workbook(file, read_only=True, data_only=True)) as book:
+            for sheet in book.worksheets:
+                held = _held(f"{path.name} {sheet.title}", _rows(sheet, path), known)
+                found += [held] if held else []
+                others += [] if held else [sheet.title]
+    except SourceError:
+        raise
+    except Exception as error:
+        raise SourceError(f"{path} cannot be read as a workbook: {type(error).__name__}") from error
+    if not found:
+        raise SourceError(f"{path} has no sheet with the columns of a known layout in its first {SEARCHED} rows")
+    tally.notes += [f"{path.name}: the sheet {title!r} is of no known layout and left out" for title in others]
+    return found
+
+
+def _check(path: Path) -> None:
+    """Raises SourceError where a part has a document type, or all unpack to more than is read whole."""
+    left = contents.MOST_BYTES
+    try:
+        with ZipFile(path) as file:
+            for part in file.infolist():
+                is_xml = part.filename.endswith((".xml", ".rels"))
+                with file.open(part) as stream:
+                    before = b""
+                    while left >= 0 and (chunk := stream.read(CHUNK)):
+                        left -= len(chunk)
+                        if is_xml and any(mark in before + chunk for mark in DOCTYPES):
+                            raise SourceError(f"{path} has a document type (DTD), as no workbook has: it is not read")
+                        before = chunk[-32:]
+    except (BadZipFile, OSError, NotImplementedError, RuntimeError, EOFError) as error:
+        raise SourceError(f"{path} cannot be read: {error}") from error
+    if left < 0:
+        raise SourceError(f"{path} unpacks to more than {contents.MOST_BYTES >> 20:,} MiB: save its sheets as CSV")
+
+
+def _rows(sheet: Any, path: Path) -> Iterator[Row]:
+    """The rows of a sheet that are not empty, as text."""
+    for number, cells in enumerate(sheet.iter_rows(), 1):
+        if number > MOST_ROWS:
+            raise SourceError(f"{path} has more rows than a sheet may have")
+        row = [text_of(cell.value, getattr(cell, "number_format", "")) for cell in cells[:MOST_COLUMNS]]
+        if any(row):
+            yield row
+
+
+def _held(name: str, rows: Iterator[Row], known: Callable[[Collection[str]], bool]) -> Held | None:
+    """The table below the first row that a layout knows; None where none of the first rows is known."""
+    above: list[tuple[str, ...]] = []
+    for row in rows:
+        header = tuple(clean(cell or "") for cell in row)
+        if known(header):
+            break
+        above.append(header)
+        if len(above) >= SEARCHED:
+            return None
+    else:
+        return None
+
+    while header and not header[-1]:
+        header = header[:-1]
+    parts, held = [], []
+    for row in rows:
+        held.append([*row[: len(header)], *[None] * (len(header) - len(row))])
+        if len(held) == ROWS:
+            parts.append(_table(header, held))
+            held = []
+    parts.append(_table(header, held))
+    return Held(name, pa.concat_tables(parts), tuple(above))
+
+
+def _table(header: tuple[str, ...], rows: list[Row]) -> pa.Table:
+    columns = zip(*rows, strict=True) if rows else ([] for _ in header)
+    return pa.Table.from_arrays([pa.array(list(column), pa.string()) for column in columns], list(header))
+
+
+def text_of(value: object, shown: str = "") -> str | None:  # noqa: PLR0911 - a return for each type
+    """A cell as CSV would hold it; a number that is shown with leading zeros has them.
+
+    >>> text_of(231282.0), text_of(7, "00000"), text_of(0.25), text_of(datetime(2024, 3, 1, 0, 15)), text_of(" ")
+    ('231282', '00007', '0.25', '2024-03-01 00:15:00', None)
+    """
+    match value:
+        case None:
+            return None
+        case bool():
+            return str(int(value))
+        case int() | float() if abs(value) >= LONG_NUMBER:
+            return f"{value:E}"
+        case int() | float() if value == int(value):
+            return str(int(value)).zfill(len(shown) if shown and not shown.strip("0") else 0)
+        case datetime():
+            return (value + timedelta(milliseconds=500)).replace(microsecond=0).isoformat(" ")
+        case date() | time():
+            return value.isoformat()
+        case timedelta():
+            seconds = round(value.total_seconds())
+            return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+        case _:
+            return str(value) if str(value).strip() else None
