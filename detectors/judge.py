@@ -12,7 +12,7 @@ from detectors.episodes import Episodes
 from detectors.rule import Rule, sentence
 from models.cells import Array, Cells
 from models.features import Columns, Feature
-from models.grid import waves
+from models.turns import waves
 from models.index import Index
 from models.state import Owner, Schema, State, within
 from schemas.alert import Alert, alert_id
@@ -164,15 +164,14 @@ class Judge:
         if (blind := np.isnan(worst)).any():
             rows, worst = rows[~blind], worst[~blind]
         gap = columns["gap"][rows] if "gap" in columns else None
-        for changes in episodes.fold(rows, slots[rows], at[rows], worst, gap):
-            for row, since, severity, cleared in zip(*(c.tolist() for c in changes), strict=True):
-                if cleared:
-                    yield self.clear(episodes, int(slots[row]), int(at[row]))
-                else:
-                    score = scores[..., row]
-                    phase = int(np.nanargmax(score)) if score.ndim else -1
-                    found = Finding(since, severity, row, phase, float(score[phase] if score.ndim else score))
-                    yield self.tell(episodes, int(slots[row]), found, columns)
+        for row, since, severity in episodes.fold(rows, slots[rows], at[rows], worst, gap):
+            if not severity:
+                yield self.clear(episodes, int(slots[row]), int(at[row]))
+            else:
+                score = scores[..., row]
+                phase = int(np.nanargmax(score)) if score.ndim else -1
+                found = Finding(since, severity, row, phase, float(score[phase] if score.ndim else score))
+                yield self.tell(episodes, int(slots[row]), found, columns)
 
     def clear(self, episodes: Episodes, slot: int, at: int) -> Alert:
         """End the episode of a slot."""
@@ -275,8 +274,8 @@ def worst_of(scores: Column, clear: float, elements: Column) -> Column:
 
 
 def unfolded(feature: Feature, slots: Codes, columns: Columns, turns: list[Codes]) -> Columns:
-    """A feature's columns for a whole batch, folded turn by turn."""
-    if len(turns) == 1:
+    """A feature's columns for a whole batch, folded turn by turn where it must be."""
+    if len(turns) == 1 or not feature.distinct:
         return feature.fold(slots, columns)
     taken = {name: columns[name] for name in (*feature.reads, *feature.takes)}
     told: Columns = {}

@@ -27,6 +27,7 @@ from models.phases import hours_of, in_steps
 from models.registry import Registry
 from models.runs import ascending, runs, sizes_of, whole_sums
 from models.state import Owner, Schema, State, StateError, described, within
+from models.turns import waves
 from schemas.columns import LATEST, Codes, Column, Mask, Readings, Status, Times, picked
 
 HOUR, DAY = 3600, 86_400
@@ -262,26 +263,50 @@ class Grid(Owner):
         of its window, or an area is unsettled, its rows come round by round, else all at once.
         """
         order, starts, now, then, _, _ = advanced
-        moved = (now // self.interval != then // self.interval)[order]
-        turn = np.cumsum(moved) - moved  # of each area's rows, how often its clock moved before
-        turn -= np.repeat(turn[starts], sizes_of(starts, len(at)))
-        ends: list[dict[int, int]] = [{} for _ in range(int(turn[moved].max(initial=-1)) + 1)]
-        leaps = order[moved]
-        for n, slot, end in zip(turn[moved].tolist(), areas[leaps].tolist(), then[leaps].tolist(), strict=True):
-            ends[n][slot] = end
         tardy = np.unique(areas[at <= (now // self.interval - 1) * self.interval])
         slow = np.isin(areas, [*tardy.tolist(), *unsettled]) if len(tardy) or unsettled else np.zeros(len(at), bool)
+        moved = order[(now // self.interval != then // self.interval)[order]]
+        if not slow.all():
+            moved = moved[slow[moved] | self.eventful(areas[moved], now[moved], then[moved])]
+        leapt = np.zeros(len(at), np.int64)
+        leapt[moved] = 1
+        leapt = leapt[order]
+        turn = np.cumsum(leapt) - leapt  # of each area's rows, how often its clock moved before
+        turn -= np.repeat(turn[starts], sizes_of(starts, len(at)))
+        turns = np.empty(len(at), np.int64)
+        turns[order] = turn
+        ends: list[dict[int, int]] = [{} for _ in range(int(turns[moved].max(initial=-1)) + 1)]
+        for n, slot, end in zip(turns[moved].tolist(), areas[moved].tolist(), then[moved].tolist(), strict=True):
+            ends[n][slot] = end
         if not slow.any():
             yield np.arange(len(at)), ends[0] if ends else {}
             yield from ((order[:0], end) for end in ends[1:])
             return
-        turns = np.empty(len(at), np.int64)
-        turns[order] = turn
         turns[~slow] = 0
         by_turn = np.argsort(turns, kind="stable")
         count = max(int(turns[by_turn[-1]]) + 1, len(ends))
         for n, rows in enumerate(np.split(by_turn, np.searchsorted(turns[by_turn], np.arange(1, count)))):
             yield rows, ends[n] if n < len(ends) else {}
+
+    def eventful(self, areas: Codes, now: Times, then: Times) -> Mask:
+        """With which moves of areas' clocks more may fall due than intervals, which close with the next as well.
+
+        These are an area's first and last, those after which other days are closed or sealed, and the first that comes
+        to another hour, in which what the rows have amended is judged again.
+        """
+        begins = runs(areas)
+        told = np.zeros(len(areas), bool)
+        told[begins] = told[begins[1:] - 1] = told[-1:] = True
+        hours, came = (self.closing(clock) // HOUR for clock in (then, now))
+        for passed in self.passed(areas, then):
+            told[1:] |= passed[1:] != passed[:-1]
+        changes = np.flatnonzero(hours != came)
+        told[changes[runs(areas[changes])]] = True
+        return told
+
+    def closing(self, clocks: Times) -> Times:
+        """Until when the intervals of areas are closed by some times of their clocks."""
+        return (clocks - self.interval) // self.interval * self.interval
 
     def file(
         self, areas: Codes, at: Times, now: Times, meters: Codes, facts: Facts, rows: Codes, in_order: Mask
@@ -654,7 +679,7 @@ class Grid(Owner):
             return
         slots, clock = np.array(list(ends)), np.array(list(ends.values()))
         c = self.clocks
-        before, closed = c["closed_to"][slots], (clock - self.interval) // self.interval * self.interval
+        before, closed = c["closed_to"][slots], self.closing(clock)
         if not (passed := closed > before).all():
             slots, clock, before, closed = slots[passed], clock[passed], before[passed], closed[passed]
         c["closed_to"][slots] = closed
@@ -997,20 +1022,3 @@ def unbalance_of(r: Readings, master: dict[str, Column]) -> tuple[Column, Mask]:
     value = np.where(known, np.where(np.isnan(by_angle), spread_of(u), by_angle), np.nan)
     told[rows], by_magnitude[rows] = value, np.isnan(by_angle) & ~np.isnan(value)
     return told, by_magnitude
-
-
-def waves(slots: Codes) -> Iterator[Codes]:
-    """Row numbers in parts that hold each slot at most once, every slot's rows in order of arrival."""
-    if ascending(slots):
-        if len(slots):
-            yield np.arange(len(slots))
-        return
-    order = np.argsort(slots, kind="stable")
-    starts = runs(slots[order])
-    if len(starts) == len(slots):
-        yield np.arange(len(slots))
-        return
-    turn = np.arange(len(slots)) - np.repeat(starts, sizes_of(starts, len(slots)))
-    by_turn = np.argsort(turn, kind="stable")
-    for part in np.split(order[by_turn], np.cumsum(np.bincount(turn))[:-1]):
-        yield np.sort(part)

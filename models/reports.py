@@ -16,7 +16,7 @@ from models.calendar import day_of, midnights
 from models.cells import Cells
 from models.days import DayRows
 from models.deadlines import NEVER, Deadlines, Timeline, Told
-from models.grid import waves
+from models.turns import waves
 from models.incidents import DAY, HEARD, MONTH, OPENINGS, Drop, Notebook, Report, Row
 from models.index import Index
 from models.registry import Registry

@@ -9,7 +9,7 @@ import numpy as np
 
 from models.cells import Cells
 from models.gaps import unknown
-from models.grid import waves
+from models.turns import waves
 from models.runs import ascending
 from schemas.columns import Codes, Column, Mask, Readings, Status, Times
 
