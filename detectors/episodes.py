@@ -1,7 +1,6 @@
 """From scores to episodes: raise after `hold` seconds of trouble, escalate, clear after `release` seconds of well."""
 from __future__ import annotations
 
-from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -73,9 +72,9 @@ class Episodes(Owner):
         subjects, places = np.unique(slots, return_inverse=True)
         held = self.held(subjects)
         standing = [Standing(*told) for told in zip(*(held[name].T.tolist() for name in held), strict=True)]
-        gaps = repeat(0) if gap is None else gap.tolist()
+        gap = np.zeros(len(rows)) if gap is None else gap
         found: list[tuple[int, Change]] = []
-        for row, place, t, x, apart in zip(rows.tolist(), places.tolist(), at.tolist(), score.tolist(), gaps):
+        for row, place, t, x, apart in zip(*(c.tolist() for c in (rows, places, at, score, gap)), strict=True):
             one = standing[place]
             one.rows += 1
             if (since := self.turn(one, t, x, apart)) is not None:
@@ -94,7 +93,7 @@ class Episodes(Owner):
         return held
 
     def moving(self, slots: Codes, t: Times, x: Column) -> Mask:
-        """The rows of slots of which any may change what is remembered: all but those whose trouble goes on as it was."""
+        """The rows of slots of which one may change what is remembered; none does where trouble goes on as it was."""
         subjects, places = np.unique(slots, return_inverse=True)
         held = self.held(subjects)
         severity = held["severity"][places]

@@ -12,9 +12,9 @@ from detectors.episodes import Episodes
 from detectors.rule import Rule, sentence
 from models.cells import Array, Cells
 from models.features import Columns, Feature
-from models.turns import waves
 from models.index import Index
 from models.state import Owner, Schema, State, within
+from models.turns import waves
 from schemas.alert import Alert, alert_id
 from schemas.columns import PHASES, Batch, Codes, Column, Mask, Status, Times
 from schemas.events import CODES
@@ -121,8 +121,13 @@ class Judge:
         """What is remembered of every subject, watched or not."""
         return [*(feature.cells for feature in self.features), self.waiting.cells]
 
-    def fold(self, batch: Batch, slots: Codes, more: Columns | None = None) -> list[Alert]:
-        """Judge a batch; rows of a slot count in order of arrival. `more` are columns beside the batch's own."""
+    def fold(
+        self, batch: Batch, slots: Codes, more: Columns | None = None, turns: list[Codes] | None = None
+    ) -> list[Alert]:
+        """Judge a batch; rows of a slot count in order of arrival, or in turns that are told.
+
+        `more` are columns beside the batch's own.
+        """
         if not len(slots):
             return []
         self.room()
@@ -131,7 +136,7 @@ class Judge:
         if self.segmented and "segments" in columns:
             columns["segments"] = columns["segments"].astype(np.intp)
         alerts: list[Alert] = []
-        turns = list(waves(slots))
+        turns = turns or list(waves(slots))
         watched = np.flatnonzero(self.watching["rules"][slots])
         with np.errstate(invalid="ignore", divide="ignore"):
             for feature in self.features:

@@ -76,16 +76,17 @@ class Heat(Feature):
         then = turns.earlier(at, c["then"][slots], known)
         gap = np.where(then > 0, at - then, self.interval)
         idle = np.where(gap <= self.bridged, 0, gap - self.interval)
-        begins = (then <= 0) | (idle > 0)
-        since = np.where(begins, at - self.interval, turns.earlier(at - self.interval, c["since"][slots], known & begins))
+        starts, begins = at - self.interval, (then <= 0) | (idle > 0)
+        since = np.where(begins, starts, turns.earlier(starts, c["since"][slots], known & begins))
         c["then"][slots[known]], c["since"][slots[known]] = at[known], since[known]
 
-        still = self.course(np.zeros(len(slots)), idle)
-        under_load = self.course(np.where(known, load, 0.0), gap - idle)
-        oil, winding = (
-            settled(turns.scan(c[name], settled, *way, known), *way, known)
-            for name, way in zip(("oil", "winding"), ((*a, *b) for a, b in zip(still, under_load)))
-        )
+        rises = []
+        cold, loaded = np.zeros(len(slots)), np.where(known, load, 0.0)
+        ways = zip(self.course(cold, idle), self.course(loaded, gap - idle), strict=True)
+        for name, (still, under_load) in zip(("oil", "winding"), ways, strict=True):
+            way = (*still, *under_load, known)
+            rises.append(settled(turns.scan(c[name], settled, *way), *way))
+        oil, winding = rises
         told = (oil, oil + winding, (at - since) / 3600, np.where(at - latest <= self.FRESH, air, np.inf))
         return {name: np.where(known, value, np.nan) for name, value in zip(self.gives, told, strict=True)}
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.cells import Cells
+from models.cells import Array, Cells
 from models.features import DAY, HOUR, Columns, Feature
 from models.gaps import unknown
 from models.turns import Turns
@@ -80,11 +80,10 @@ class NeutralMismatch(Feature):
         if len(rows := np.flatnonzero(loaded)):
             line, neutral, at, here = line[rows], neutral[rows], columns["at"][rows], slots[rows]
             share = np.abs(line - neutral) / np.maximum(line, neutral)
-            turns, latest = Turns(here), []
-            for name, now in (("share", share), ("then", at)):
-                now = now.astype(self.cells[name].dtype)
-                latest.append(pushed(turns.scan(self.cells[name], pushed, now), now))
-            shares, times = latest
+            turns, c = Turns(here), self.cells
+            share, then = share.astype(np.float32), at.astype(np.uint32)
+            shares = pushed(turns.scan(c["share"], pushed, share), share)
+            times = pushed(turns.scan(c["then"], pushed, then), then)
             largest = np.sort(np.where(times > at - DAY, shares, -np.inf), axis=0)[-self.NEEDED]
             third[rows] = np.where(np.isinf(largest), np.nan, largest)
         return {"mismatch_third": third}
@@ -119,7 +118,7 @@ class PhaseLoad(Feature):
         return {"busy": busy}
 
 
-def pushed(before: Column, now: Column) -> Column:
+def pushed(before: Array, now: Array) -> Array:
     """The latest values of each row, oldest first, with one more."""
     return np.concatenate([before[1:], now[None]])
 
