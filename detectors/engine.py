@@ -52,6 +52,7 @@ from models.reports import Reports
 from models.saved import dumps, loads
 from models.state import Attributes, Owner, Saved, StateError, as_it_stands, taken_over, within
 from models.suspects import Suspects
+from models.turns import waves
 from models.wiring import NeutralMismatch, PhaseLoad
 from models.work import Ways, Work
 from schemas.alert import Alert
@@ -500,7 +501,8 @@ class Engine:
     def area_day_rows(self, days: DayRows) -> Rows:
         """Rows of AreaDays."""
         names, codes = self.area_names(days.areas)
-        return AreaDays.build(("",), np.zeros(len(codes)), names, codes, days.ends, **days.totals), days.areas
+        rows = AreaDays.build(("",), np.zeros(len(codes)), names, codes, days.ends, **days.totals)
+        return rows, days.areas, None, list(waves(days.areas))
 
     def file_rows(self, days: DayRows) -> tuple[Files, Codes]:
         """The files of some areas at the end of a day of each."""

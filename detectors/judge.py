@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -124,9 +125,9 @@ class Judge:
     def fold(
         self, batch: Batch, slots: Codes, more: Columns | None = None, turns: list[Codes] | None = None
     ) -> list[Alert]:
-        """Judge a batch; rows of a slot count in order of arrival, or in turns that are told.
+        """Judge a batch; rows of a slot count in order of arrival. `more` are columns beside the batch's own.
 
-        `more` are columns beside the batch's own.
+        Where turns are given, rows count turn by turn, and alerts are told in order of time.
         """
         if not len(slots):
             return []
@@ -136,7 +137,7 @@ class Judge:
         if self.segmented and "segments" in columns:
             columns["segments"] = columns["segments"].astype(np.intp)
         alerts: list[Alert] = []
-        turns = turns or list(waves(slots))
+        ordered, turns = bool(turns), turns or list(waves(slots))
         watched = np.flatnonzero(self.watching["rules"][slots])
         with np.errstate(invalid="ignore", divide="ignore"):
             for feature in self.features:
@@ -151,7 +152,7 @@ class Judge:
             for episodes in self.episodes:
                 if blank.isdisjoint(episodes.rule.reads):
                     alerts += self.judge(episodes, batch.at, columns, gone, slots, watched, distinct=len(turns) == 1)
-        return alerts
+        return sorted(alerts, key=attrgetter("at")) if ordered else alerts
 
     def judge(
         self, episodes: Episodes, at: Times, columns: Columns, gone: Missing, slots: Codes, watched: Codes, *,

@@ -21,7 +21,7 @@ from schemas.alert import Alert
 from schemas.columns import Batch, Codes
 
 SEALED = "/sealed"  # ends the names of the sealed judge's owners
-Rows = tuple[Batch, Codes] | tuple[Batch, Codes, Columns] | tuple[Batch, Codes, Columns, list[Codes]]
+Rows = tuple[Batch, Codes] | tuple[Batch, Codes, Columns] | tuple[Batch, Codes, Columns | None, list[Codes]]
 """A batch, its slots, columns beside its own, and in which turns its rows count."""
 
 
