@@ -135,9 +135,10 @@ class Episodes(Owner):
     def write(self, slots: Codes, cells: dict[str, Array], watched: Mask) -> None:
         """Remember what some slots have now, and forget those that are not watched."""
         place, known = self.places(slots)
-        for name, array in self.cells.items():
-            array[..., place[known]] = cells[name][..., known]
         left, come = known & ~watched, watched & ~known
+        if known.any():
+            for name, array in self.cells.items():
+                array[..., place[known]] = cells[name][..., known]
         if left.any() or come.any():
             self.watching["rules"][slots[left]] -= 1
             self.watching["rules"][slots[come]] += 1
