@@ -418,8 +418,8 @@ class Engine:
         for window in windows:
             areas = set(window.areas.tolist()) if window.days else set[int]()
             more = sum(len(day.meters) for day in window.days)
-            again = any(not areas.isdisjoint(held[what]) for what in {window.what, "day"} & held.keys() if areas)
-            if window.what == "amend" or again or rows + more > PORTION_ROWS:
+            before = held["day"] | held.get(window.what, set())  # a day is closed before it is sealed
+            if window.what == "amend" or not areas.isdisjoint(before) or rows + more > PORTION_ROWS:
                 alerts += self.close_all(pending)
                 rows = 0
                 pending, held = {name: [] for name in pending}, {name: set() for name in held}
