@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from rich.console import Console
 
-from bench import demo, engine, families, live, peer, replay, steady, sustained
+from bench import demo, engine, families, history, live, peer, replay, steady, sustained
 from bench.load import SLOTS
 from bench.place import CHECKOUT, Place
 from bench.results import GOALS, Result, figures, machine, versions, write
@@ -46,17 +46,18 @@ class Size(NamedTuple):
     growing: int  # quarter-hours of many meters
     many: int  # meters
     small: int  # areas of two meters
+    days: int  # of the histories of few meters
 
 
 FULL = Size(
     meters=METERS, runs=3, few_runs=2, peer=30_000, rows={100: 12, 1000: 12, 5000: 12}, listened=120, kept=METERS,
-    growing=8, many=1_000_000, small=10_000,
+    growing=8, many=1_000_000, small=10_000, days=730,
     slots={"live_packed": 96, "live_json_frames": 32, "live_single": 12, "live_payments": 96, "live_stages": 96,
            "live_events": 96, "sustained": 96, "replay_parquet": 96, "rules_growth": 12},
 )  # fmt: skip
 QUICK = Size(
     meters=40_000, runs=1, few_runs=1, peer=6_000, rows={100: 2, 1000: 3, 5000: 8}, listened=5, kept=2_500, growing=1,
-    many=100_000, small=1_000,
+    many=100_000, small=1_000, days=120,
     slots={"live_packed": 48, "live_json_frames": 24, "live_single": 12, "live_payments": 96, "live_stages": 96,
            "live_events": 96, "sustained": 48, "replay_parquet": 48, "rules_growth": 2},
 )  # fmt: skip
@@ -108,6 +109,8 @@ class Bench:
             return [self.sustain()]
         if name in ROWS:
             return engine.rows(meters=size.meters, slots=size.rows, runs=size.runs)
+        if name in history.MADE:
+            return [history.measure(name, days=size.days, runs=size.runs)]
         if name in STEADY:
             return steady.measure(self.brokers, self.folder, meters=size.meters, rate=self.half(),
                                   seconds=size.listened, runs=size.few_runs)  # fmt: skip

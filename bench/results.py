@@ -62,6 +62,8 @@ GOALS: dict[str, Goal | None] = {
     "meters_growth": Goal(1.2, 1.05),
     "many_small_areas": None,
     "rules_growth": Goal(2, 1.5),
+    "history_small_area": None,
+    "history_households": None,
     "demo_seconds": None,
 }
 """Every name there is, with its goal where the design sets one."""

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -52,6 +52,7 @@ from models.reports import Reports
 from models.saved import dumps, loads
 from models.state import Attributes, Owner, Saved, StateError, as_it_stands, taken_over, within
 from models.suspects import Suspects
+from models.turns import waves
 from models.wiring import NeutralMismatch, PhaseLoad
 from models.work import Ways, Work
 from schemas.alert import Alert
@@ -424,7 +425,8 @@ class Engine:
         for window in windows:
             areas = set(window.areas.tolist()) if window.days else set[int]()
             more = sum(len(day.meters) for day in window.days)
-            if window.what == "amend" or not areas.isdisjoint(held[window.what]) or rows + more > PORTION_ROWS:
+            before = held["day"] | held.get(window.what, set())  # a day is closed before it is sealed
+            if window.what == "amend" or not areas.isdisjoint(before) or rows + more > PORTION_ROWS:
                 alerts += self.close_all(pending)
                 rows = 0
                 pending, held = {name: [] for name in pending}, {name: set() for name in held}
@@ -437,8 +439,16 @@ class Engine:
         return alerts + self.close_all(pending)
 
     def close_all(self, pending: dict[str, list[Window]]) -> list[Alert]:
-        """Judge windows that are due, of each kind no two days of an area."""
+        """Judge windows that are due, of each kind no two of an area with days; what is sealed comes first."""
         alerts: list[Alert] = []
+        if seals := pending["seal"]:
+            days = joined([day for window in seals for day in window.days])
+            self.intervals.seal(*self.interval_rows(seals))
+            if len((days := self.whole(days)).areas):
+                self.area_days.seal(*self.area_day_rows(days))
+                self.days.seal(*self.day_rows(days, self.area_days.sealed.given))
+                for part in days.apart():
+                    self.reports.file(part)
         if whole := pending["interval"]:
             alerts += self.intervals.close(*self.interval_rows(whole))
         if pending["day"]:
@@ -446,16 +456,10 @@ class Engine:
             if days.spikes:
                 self.counts["readings", "flagged", "spike"] += days.spikes
             if len((days := self.whole(days)).areas):
-                alerts += self.area_days.close(*self.area_day_rows(days))
-                alerts += self.days.close(*self.day_rows(days, self.area_days.present.given))
-                alerts += self.files.fold(*self.file_rows(days))
-        if seals := pending["seal"]:
-            days = joined([day for window in seals for day in window.days])
-            self.intervals.seal(*self.interval_rows(seals))
-            if len((days := self.whole(days)).areas):
-                self.area_days.seal(*self.area_day_rows(days))
-                self.days.seal(*self.day_rows(days, self.area_days.sealed.given))
-                self.reports.file(days)
+                told = self.area_days.close(*self.area_day_rows(days))
+                told += self.days.close(*self.day_rows(days, self.area_days.present.given))
+                told += self.files.fold(*self.file_rows(days))
+                alerts += sorted(told, key=attrgetter("at"))
         return alerts
 
     def amend(self, window: Window) -> list[Alert]:
@@ -499,12 +503,13 @@ class Engine:
         rows = Days.build(("",), np.zeros(len(slots)), names, np.repeat(codes, days.sizes), at, **days.columns)
         beside = {f"area_{name}": np.repeat(balance[name], days.sizes) for name in BALANCE}
         beside["connected_days"] = self.registry.known_for(slots, at)
-        return rows, slots, self.registry.enrich(slots, rows) | beside
+        return rows, slots, self.registry.enrich(slots, rows) | beside, days.turns()
 
     def area_day_rows(self, days: DayRows) -> Rows:
         """Rows of AreaDays."""
         names, codes = self.area_names(days.areas)
-        return AreaDays.build(("",), np.zeros(len(codes)), names, codes, days.ends, **days.totals), days.areas
+        rows = AreaDays.build(("",), np.zeros(len(codes)), names, codes, days.ends, **days.totals)
+        return rows, days.areas, None, list(waves(days.areas))
 
     def file_rows(self, days: DayRows) -> tuple[Files, Codes]:
         """The files of some areas at the end of a day of each."""

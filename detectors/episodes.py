@@ -1,29 +1,38 @@
 """From scores to episodes: raise after `hold` seconds of trouble, escalate, clear after `release` seconds of well."""
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from detectors.rule import DAY, DISPROVED, HOUR, Rule
 from models.cells import Array, Cells
-from models.grid import waves
 from models.state import Owner, Schema, State, StateError, same_length, within
 from schemas.alert import Alert
 from schemas.columns import Batch, Clocks, Codes, Column, Intervals, Mask, Readings, Times
 
 LULLS: dict[type[Batch], int] = {Readings: 2 * HOUR, Intervals: 2 * HOUR, Clocks: 3 * DAY}
 # observations further apart than this, and than the hold, do not make one run; other kinds have no gaps
+NONE = 99  # no severity
+FEW = 100  # rows that are judged one by one without asking first which of them may change anything
 
 
-class Changes(NamedTuple):
-    """Rows at which an episode changed, with when its trouble began and its severity now."""
+class Change(NamedTuple):
+    """A row at which an episode changed, with when its trouble began and its severity now, 0 where it cleared."""
 
-    rows: Codes
-    since: Times
-    severity: Codes
-    cleared: Column  # 1 where it cleared
+    row: int
+    since: int
+    severity: int
+
+
+class Standing:
+    """How a subject stands: since when it is in trouble at each level, since when well though raised, how severe."""
+
+    __slots__ = ("rows", "severity", "since", "well")
+
+    def __init__(self, since: list[int], well: int, severity: int) -> None:
+        self.since, self.well, self.severity = since, well, severity
+        self.rows = 0  # judged in this fold
 
 
 class Episodes(Owner):
@@ -50,47 +59,86 @@ class Episodes(Owner):
         place = np.minimum(np.searchsorted(self.slots, slots), len(self.slots) - 1)
         return place, self.slots[place] == slots
 
-    def fold(self, rows: Codes, slots: Codes, at: Times, score: Column, gap: Column | None) -> Iterator[Changes]:
-        """Judge rows in order of arrival; `gap` is the seconds since the slot's previous row. NaN changes nothing.
+    def fold(self, rows: Codes, slots: Codes, at: Times, score: Column, gap: Column | None) -> list[Change]:
+        """Judge rows in order of arrival; `gap` is the seconds since the slot's previous row. None is NaN.
 
-        Slots, times, scores and gaps are those of the rows.
+        Slots, times, scores and gaps are those of the rows. Each slot's first change is told before any slot's second.
         """
-        for part in waves(slots):
-            yield self.turn(rows[part], slots[part], at[part], score[part], None if gap is None else gap[part])
+        if len(rows) > FEW and not (mine := self.moving(slots, at, score)).all():
+            rows, slots, at, score = rows[mine], slots[mine], at[mine], score[mine]
+            gap = None if gap is None else gap[mine]
+        if not len(rows):
+            return []
+        subjects, places = np.unique(slots, return_inverse=True)
+        held = self.held(subjects)
+        standing = [Standing(*told) for told in zip(*(held[name].T.tolist() for name in held), strict=True)]
+        gap = np.zeros(len(rows)) if gap is None else gap
+        found: list[tuple[int, Change]] = []
+        for row, place, t, x, apart in zip(*(c.tolist() for c in (rows, places, at, score, gap)), strict=True):
+            one = standing[place]
+            one.rows += 1
+            if (since := self.turn(one, t, x, apart)) is not None:
+                found.append((one.rows, Change(row, since, one.severity)))
 
-    def turn(self, rows: Codes, s: Codes, t: Times, x: Column, gap: Column | None) -> Changes:
-        """Judge rows of distinct slots, none of them NaN."""
-        levels, (place, known) = self.rule.levels, self.places(s)
-        held = {name: np.zeros((*array.shape[:-1], len(s)), np.int64) for name, array in self.cells.items()}
+        now = {name: np.array([getattr(one, name) for one in standing]).T for name in held}
+        self.write(subjects, now, (now["severity"] > 0) | (now["since"][0] > 0))
+        return [change for _, change in sorted(found)]
+
+    def held(self, slots: Codes) -> dict[str, Array]:
+        """What is remembered of some slots, 0 of those that are not watched."""
+        place, known = self.places(slots)
+        held = {name: np.zeros((*array.shape[:-1], len(slots)), np.int64) for name, array in self.cells.items()}
         for name, array in self.cells.items():
             held[name][..., known] = array[..., place[known]]
-        since, severity, well = held["since"], held["severity"], held["well"]
-        up = severity > 0
-        best = np.where(up, severity, 99)
-        broken = np.zeros(len(s), bool) if gap is None else ~up & ~(gap <= self.lull)  # NaN: it cannot be told
-        first = since[0]
-        for n, level in enumerate(levels):
-            start, reached = since[n], x >= level.score
-            start = np.where(reached, np.where((start == 0) | broken, t, start), np.where(up & (n == 0), start, 0))
-            best = np.where(reached & (t - start >= level.hold), np.minimum(best, level.severity), best)
-            since[n] = start
-            first = start if n == 0 else first
-        calm = x < self.rule.clear
-        well = np.where(up & calm, np.where(well == 0, t, np.minimum(well, t)), 0)
-        fall = up & calm & ((t - well >= self.rule.release) | (x == DISPROVED))
-        rise = (best < 99) & (best != severity) & ~fall
-        now = np.where(fall, 0, np.where(best < 99, best, 0))
-        since[:, fall] = well[fall] = 0
-        self.write(s, {"since": since, "well": well, "severity": now}, (now > 0) | (since[0] > 0))
-        changed = rise | fall
-        return Changes(rows[changed], first[changed], now[changed], fall[changed].astype(float))
+        return held
+
+    def moving(self, slots: Codes, t: Times, x: Column) -> Mask:
+        """The rows of slots of which one may change what is remembered; none does where trouble goes on as it was."""
+        subjects, places = np.unique(slots, return_inverse=True)
+        held = self.held(subjects)
+        severity = held["severity"][places]
+        still = (severity > 0) & (x >= self.rule.clear) & (held["well"][places] == 0)
+        for n, level in enumerate(self.rule.levels):
+            since = held["since"][n, places]
+            worse = (level.severity < severity) & (t - since >= level.hold)
+            still &= np.where(x >= level.score, (since > 0) & ~worse, (n == 0) | (since == 0))
+        return (np.bincount(places, ~still) > 0)[places]
+
+    def turn(self, one: Standing, t: int, x: float, gap: float) -> int | None:
+        """Judge a row of a subject; since when there was trouble, where its episode changed."""
+        up = one.severity > 0
+        broken = not up and not gap <= self.lull  # NaN: it cannot be told
+        best = one.severity or NONE
+        for n, level in enumerate(self.rule.levels):
+            if x >= level.score:
+                if broken or not one.since[n]:
+                    one.since[n] = t
+                if t - one.since[n] >= level.hold:
+                    best = min(best, level.severity)
+            elif n or not up:
+                one.since[n] = 0
+
+        since = one.since[0]
+        if up and x < self.rule.clear:
+            one.well = min(one.well or t, t)
+            if t - one.well >= self.rule.release or x == DISPROVED:
+                one.since, one.well, one.severity = [0] * len(one.since), 0, 0
+                return since
+        else:
+            one.well = 0
+        if best in (NONE, one.severity):
+            one.since = one.since if since or up else [0] * len(one.since)
+            return None
+        one.severity = best
+        return since
 
     def write(self, slots: Codes, cells: dict[str, Array], watched: Mask) -> None:
         """Remember what some slots have now, and forget those that are not watched."""
         place, known = self.places(slots)
-        for name, array in self.cells.items():
-            array[..., place[known]] = cells[name][..., known]
         left, come = known & ~watched, watched & ~known
+        if known.any():
+            for name, array in self.cells.items():
+                array[..., place[known]] = cells[name][..., known]
         if left.any() or come.any():
             self.watching["rules"][slots[left]] -= 1
             self.watching["rules"][slots[come]] += 1

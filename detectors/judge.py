@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -12,9 +13,9 @@ from detectors.episodes import Episodes
 from detectors.rule import Rule, sentence
 from models.cells import Array, Cells
 from models.features import Columns, Feature
-from models.grid import waves
 from models.index import Index
 from models.state import Owner, Schema, State, within
+from models.turns import waves
 from schemas.alert import Alert, alert_id
 from schemas.columns import PHASES, Batch, Codes, Column, Mask, Status, Times
 from schemas.events import CODES
@@ -121,8 +122,13 @@ class Judge:
         """What is remembered of every subject, watched or not."""
         return [*(feature.cells for feature in self.features), self.waiting.cells]
 
-    def fold(self, batch: Batch, slots: Codes, more: Columns | None = None) -> list[Alert]:
-        """Judge a batch; rows of a slot count in order of arrival. `more` are columns beside the batch's own."""
+    def fold(
+        self, batch: Batch, slots: Codes, more: Columns | None = None, turns: list[Codes] | None = None
+    ) -> list[Alert]:
+        """Judge a batch; rows of a slot count in order of arrival. `more` are columns beside the batch's own.
+
+        Where turns are given, rows count turn by turn, and alerts are told in order of time.
+        """
         if not len(slots):
             return []
         self.room()
@@ -131,7 +137,7 @@ class Judge:
         if self.segmented and "segments" in columns:
             columns["segments"] = columns["segments"].astype(np.intp)
         alerts: list[Alert] = []
-        turns = list(waves(slots))
+        ordered, turns = bool(turns), turns or list(waves(slots))
         watched = np.flatnonzero(self.watching["rules"][slots])
         with np.errstate(invalid="ignore", divide="ignore"):
             for feature in self.features:
@@ -146,7 +152,7 @@ class Judge:
             for episodes in self.episodes:
                 if blank.isdisjoint(episodes.rule.reads):
                     alerts += self.judge(episodes, batch.at, columns, gone, slots, watched, distinct=len(turns) == 1)
-        return alerts
+        return sorted(alerts, key=attrgetter("at")) if ordered else alerts
 
     def judge(
         self, episodes: Episodes, at: Times, columns: Columns, gone: Missing, slots: Codes, watched: Codes, *,
@@ -164,15 +170,14 @@ class Judge:
         if (blind := np.isnan(worst)).any():
             rows, worst = rows[~blind], worst[~blind]
         gap = columns["gap"][rows] if "gap" in columns else None
-        for changes in episodes.fold(rows, slots[rows], at[rows], worst, gap):
-            for row, since, severity, cleared in zip(*(c.tolist() for c in changes), strict=True):
-                if cleared:
-                    yield self.clear(episodes, int(slots[row]), int(at[row]))
-                else:
-                    score = scores[..., row]
-                    phase = int(np.nanargmax(score)) if score.ndim else -1
-                    found = Finding(since, severity, row, phase, float(score[phase] if score.ndim else score))
-                    yield self.tell(episodes, int(slots[row]), found, columns)
+        for row, since, severity in episodes.fold(rows, slots[rows], at[rows], worst, gap):
+            if not severity:
+                yield self.clear(episodes, int(slots[row]), int(at[row]))
+            else:
+                score = scores[..., row]
+                phase = int(np.nanargmax(score)) if score.ndim else -1
+                found = Finding(since, severity, row, phase, float(score[phase] if score.ndim else score))
+                yield self.tell(episodes, int(slots[row]), found, columns)
 
     def clear(self, episodes: Episodes, slot: int, at: int) -> Alert:
         """End the episode of a slot."""
@@ -275,8 +280,8 @@ def worst_of(scores: Column, clear: float, elements: Column) -> Column:
 
 
 def unfolded(feature: Feature, slots: Codes, columns: Columns, turns: list[Codes]) -> Columns:
-    """A feature's columns for a whole batch, folded turn by turn."""
-    if len(turns) == 1:
+    """A feature's columns for a whole batch, folded turn by turn where it must be."""
+    if len(turns) == 1 or not feature.distinct:
         return feature.fold(slots, columns)
     taken = {name: columns[name] for name in (*feature.reads, *feature.takes)}
     told: Columns = {}

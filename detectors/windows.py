@@ -21,7 +21,8 @@ from schemas.alert import Alert
 from schemas.columns import Batch, Codes
 
 SEALED = "/sealed"  # ends the names of the sealed judge's owners
-Rows = tuple[Batch, Codes] | tuple[Batch, Codes, Columns]  # a batch, its slots, and columns beside its own
+Rows = tuple[Batch, Codes] | tuple[Batch, Codes, Columns] | tuple[Batch, Codes, Columns | None, list[Codes]]
+"""A batch, its slots, columns beside its own, and in which turns its rows count."""
 
 
 class Windows(Owner):
@@ -44,9 +45,11 @@ class Windows(Owner):
                 del self.told[slot]
         return gone
 
-    def close(self, batch: Batch, slots: Codes, more: Columns | None = None) -> list[Alert]:
+    def close(
+        self, batch: Batch, slots: Codes, more: Columns | None = None, turns: list[Codes] | None = None
+    ) -> list[Alert]:
         """Judge rows that closed in order."""
-        return self.note(self.present.fold(batch, slots, more))
+        return self.note(self.present.fold(batch, slots, more, turns))
 
     def note(self, alerts: list[Alert]) -> list[Alert]:
         """Keep what is told."""
@@ -83,9 +86,11 @@ class Windows(Owner):
             if alert.state == "raised" and slot in known[alert.rule].open:
                 known[alert.rule].open[slot] = alert
 
-    def seal(self, batch: Batch, slots: Codes, more: Columns | None = None) -> None:
+    def seal(
+        self, batch: Batch, slots: Codes, more: Columns | None = None, turns: list[Codes] | None = None
+    ) -> None:
         """Take rows, in order, as final."""
-        self.sealed.fold(batch, slots, more)
+        self.sealed.fold(batch, slots, more, turns)
         open_to_change = np.flatnonzero(np.isin(slots, list(self.told)))
         for slot, rows in grouped(slots[open_to_change]):
             until = int(batch.at[open_to_change[rows[-1]]])

@@ -4,7 +4,7 @@ Each area's day comes out as if it stood alone: sums are of integers, or add up 
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +14,8 @@ from models.freezes import freeze_columns, highest
 from models.gaps import zeroed
 from models.heights import height_columns
 from models.phases import beside_gateway
-from models.runs import float_sums, whole_sums
+from models.runs import float_sums, spread, whole_sums
+from models.turns import waves
 from schemas.columns import COLUMN_TYPES, Codes, Column, Mask, Times, one_after_another
 
 HOUR = 3600
@@ -53,6 +54,20 @@ class DayRows(NamedTuple):
         totals = {name: column[kept] for name, column in self.totals.items()}
         places = (self.areas[kept], self.days[kept], self.ends[kept], self.sizes[kept])
         return DayRows(*places, self.meters[rows], columns, totals, self.spikes)
+
+    def apart(self) -> Iterator[DayRows]:
+        """The days in parts that hold one of each area, every area's days in order."""
+        turns = list(waves(self.areas))
+        if len(turns) == 1:
+            yield self
+            return
+        for turn in turns:
+            yield self.of(np.isin(np.arange(len(self.areas)), turn))
+
+    def turns(self) -> list[Codes]:
+        """The rows of Days in the same parts."""
+        begins = np.cumsum(self.sizes) - self.sizes
+        return [spread(begins[turn], self.sizes[turn]) for turn in waves(self.areas)]
 
 
 def joined(parts: Sequence[DayRows]) -> DayRows:

@@ -1,4 +1,4 @@
-"""What is remembered of each subject and read by rules. A feature folds rows, one per slot, into further columns."""
+"""What is remembered of each subject and read by rules. A feature folds rows into further columns."""
 from __future__ import annotations
 
 from typing import ClassVar
@@ -7,7 +7,8 @@ import numpy as np
 
 from models.cells import Array, Cells
 from models.state import Owner, Schema
-from schemas.columns import Codes, Readings
+from models.turns import Turns
+from schemas.columns import Codes, Mask, Readings
 from schemas.columns import Payment as PaymentKind
 
 HOUR, DAY = 3600, 86_400
@@ -29,13 +30,14 @@ class Feature(Owner):
 
     expendable = True
     relearns: ClassVar[int] = 31  # rows of a subject after which one that starts afresh tells as before
+    distinct: ClassVar[bool] = True  # it folds rows of distinct slots; else any, each slot's in order of arrival
     cells: Cells
     reads: tuple[str, ...]  # columns without which a row neither gives nor leaves anything
     takes: tuple[str, ...]  # further columns that it looks at
     gives: tuple[str, ...]
 
     def fold(self, slots: Codes, columns: Columns) -> Columns:
-        """Further columns for rows of distinct slots, as things stood before them; then remember them."""
+        """Further columns for rows, as things stood before each; then remember them."""
         raise NotImplementedError
 
     def schema(self) -> Schema:
@@ -54,6 +56,7 @@ class Feature(Owner):
 class Elapsed(Feature):
     """When each subject was last seen."""
 
+    distinct = False
     relearns = 1
     reads: tuple[str, ...] = ()
     takes: tuple[str, ...] = ("at",)
@@ -64,7 +67,8 @@ class Elapsed(Feature):
 
     def fold(self, slots: Codes, columns: Columns) -> Columns:
         """Adds gap, the seconds since the subject's previous row."""
-        then, at = self.cells["then"][slots], columns["at"]
+        at = columns["at"]
+        then = Turns(slots).earlier(at, self.cells["then"][slots])
         self.cells["then"][slots] = at
         return {"gap": np.where(then > 0, at - then, NEVER)}
 
@@ -72,7 +76,7 @@ class Elapsed(Feature):
 class Standstill(Feature):
     """Energy that flowed by the power readings since the register last moved."""
 
-    relearns = 96
+    relearns, distinct = 96, False
     reads: tuple[str, ...] = ("register_delta", "total_p")
     takes: tuple[str, ...] = ("at",)
     gives: tuple[str, ...] = ("still_kwh",)
@@ -82,16 +86,19 @@ class Standstill(Feature):
 
     def fold(self, slots: Codes, columns: Columns) -> Columns:
         """Adds still_kwh, NaN without register or power."""
-        c = self.cells
+        c, at, turns = self.cells, columns["at"], Turns(slots)
         moved, power = columns["register_delta"], columns["total_p"].astype(np.float64)
-        then = c["then"][slots]
-        hours = np.where(then > 0, np.minimum(columns["at"] - then, HOUR), 0) / HOUR
-        flowed = c["still"][slots] + np.maximum(power, 0) * hours
-        still = np.where(np.isnan(moved) | np.isnan(power), np.nan, np.where(moved > 0, 0.0, flowed))
-        known = ~np.isnan(still)
-        c["still"][slots[known]] = still[known]
-        c["then"][slots[known]] = columns["at"][known]
-        return {"still_kwh": still}
+        known = ~(np.isnan(moved) | np.isnan(power))
+        then = turns.earlier(at, c["then"][slots], known)
+        hours = np.where(then > 0, np.minimum(at - then, HOUR), 0) / HOUR
+        flow, still = np.maximum(power, 0) * hours, known & ~(moved > 0)
+
+        def step(before: Array, flow: Array, still: Mask, known: Mask) -> Array:
+            return np.where(still, before + flow, np.where(known, 0.0, before))
+
+        flowed = turns.scan(c["still"], step, flow, still, known) + flow
+        c["then"][slots[known]] = at[known]
+        return {"still_kwh": np.where(known, np.where(still, flowed, 0.0), np.nan)}
 
 
 class DayRuns(Feature):

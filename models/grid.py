@@ -25,14 +25,17 @@ from models.heights import EVEN, LOST, heights, keep_highest, spread_of, unbalan
 from models.packed import check_day, packed_days, unpacked_days
 from models.phases import hours_of, in_steps
 from models.registry import Registry
-from models.runs import ascending, runs, sizes_of, whole_sums
+from models.runs import ascending, runs, sizes_of, spread, whole_sums
 from models.state import Owner, Schema, State, StateError, described, within
+from models.turns import waves
 from schemas.columns import LATEST, Codes, Column, Mask, Readings, Status, Times, picked
 
 HOUR, DAY = 3600, 86_400
 TURN = 900  # seconds from one turn of areas to the next
 CLOSING = HOUR, 16  # seconds after midnight of the first turn to close days, and how many turns there are
 SEALING = 5 * HOUR, 32  # the same of sealing, after the grace period
+TOGETHER = 3  # days of an area that are closed at once, and sealed, so that each is scored by the peers' days before it
+SCORED = 4 * DAY  # before a day, the newest by which it is scored
 SKIPPED_DAYS = 31  # silent days in a row that are closed as unread; more are passed over
 AHEAD_DAYS = 3  # open days beyond tomorrow that one area may hold
 LONE = 2 * DAY  # of one meter's time without another's reading, from which it moves its area's clock alone
@@ -135,6 +138,7 @@ class Grid(Owner):
 
     def __init__(self, registry: Registry, zone: str, interval: int, grace: int) -> None:
         self.registry, self.zone, self.interval, self.grace = registry, zone, interval, grace
+        self.together = TOGETHER if grace <= SCORED - DAY else 1
         self.midnights = midnights(zone)
         self.areas: dict[int, AreaState] = {}
         self.drawn = np.zeros(0, np.int64)  # of an area, by which it takes its turn
@@ -262,26 +266,50 @@ class Grid(Owner):
         of its window, or an area is unsettled, its rows come round by round, else all at once.
         """
         order, starts, now, then, _, _ = advanced
-        moved = (now // self.interval != then // self.interval)[order]
-        turn = np.cumsum(moved) - moved  # of each area's rows, how often its clock moved before
-        turn -= np.repeat(turn[starts], sizes_of(starts, len(at)))
-        ends: list[dict[int, int]] = [{} for _ in range(int(turn[moved].max(initial=-1)) + 1)]
-        leaps = order[moved]
-        for n, slot, end in zip(turn[moved].tolist(), areas[leaps].tolist(), then[leaps].tolist(), strict=True):
-            ends[n][slot] = end
         tardy = np.unique(areas[at <= (now // self.interval - 1) * self.interval])
         slow = np.isin(areas, [*tardy.tolist(), *unsettled]) if len(tardy) or unsettled else np.zeros(len(at), bool)
+        moved = order[(now // self.interval != then // self.interval)[order]]
+        if not slow.all():
+            moved = moved[slow[moved] | self.eventful(areas[moved], now[moved], then[moved])]
+        leapt = np.zeros(len(at), np.int64)
+        leapt[moved] = 1
+        leapt = leapt[order]
+        turn = np.cumsum(leapt) - leapt  # of each area's rows, how often its clock moved before
+        turn -= np.repeat(turn[starts], sizes_of(starts, len(at)))
+        turns = np.empty(len(at), np.int64)
+        turns[order] = turn
+        ends: list[dict[int, int]] = [{} for _ in range(int(turns[moved].max(initial=-1)) + 1)]
+        for n, slot, end in zip(turns[moved].tolist(), areas[moved].tolist(), then[moved].tolist(), strict=True):
+            ends[n][slot] = end
         if not slow.any():
             yield np.arange(len(at)), ends[0] if ends else {}
             yield from ((order[:0], end) for end in ends[1:])
             return
-        turns = np.empty(len(at), np.int64)
-        turns[order] = turn
         turns[~slow] = 0
         by_turn = np.argsort(turns, kind="stable")
         count = max(int(turns[by_turn[-1]]) + 1, len(ends))
         for n, rows in enumerate(np.split(by_turn, np.searchsorted(turns[by_turn], np.arange(1, count)))):
             yield rows, ends[n] if n < len(ends) else {}
+
+    def eventful(self, areas: Codes, now: Times, then: Times) -> Mask:
+        """With which moves of areas' clocks something falls due that cannot wait for a later one of the same rows.
+
+        These are an area's first and last, the first that comes to another hour, in which what the rows have amended is
+        judged again, and those that close the last of a few days.
+        """
+        begins = runs(areas)
+        told = np.zeros(len(areas), bool)
+        told[begins] = told[begins[1:] - 1] = told[-1:] = True
+        hours, came = (self.closing(clock) // HOUR for clock in (then, now))
+        changes = np.flatnonzero(hours != came)
+        told[changes[runs(areas[changes])]] = True
+        few = self.passed(areas, then)[0] // self.together
+        told[1:] |= few[1:] != few[:-1]
+        return told
+
+    def closing(self, clocks: Times) -> Times:
+        """Until when the intervals of areas are closed by some times of their clocks."""
+        return (clocks - self.interval) // self.interval * self.interval
 
     def file(
         self, areas: Codes, at: Times, now: Times, meters: Codes, facts: Facts, rows: Codes, in_order: Mask
@@ -654,7 +682,7 @@ class Grid(Owner):
             return
         slots, clock = np.array(list(ends)), np.array(list(ends.values()))
         c = self.clocks
-        before, closed = c["closed_to"][slots], (clock - self.interval) // self.interval * self.interval
+        before, closed = c["closed_to"][slots], self.closing(clock)
         if not (passed := closed > before).all():
             slots, clock, before, closed = slots[passed], clock[passed], before[passed], closed[passed]
         c["closed_to"][slots] = closed
@@ -662,22 +690,29 @@ class Grid(Owner):
             yield Window("interval", slots, rows, [])
         newest, oldest = self.passed(slots, clock)
         skipped = self.passed(slots, np.maximum(clock, until)) if until else (newest, oldest)
+        if len(ready := np.flatnonzero(newest > c["last_day"][slots])):  # what is known of peers comes before
+            ready = ready[[slot not in self.restless for slot in slots[ready].tolist()]]
+            yield from self.seal(slots[ready], oldest[ready], skipped[1][ready])
         yield from self.close(slots, newest, skipped[0])
         hourly = slots[before // HOUR != closed // HOUR]
         yield from self.amend(hourly[[slot in self.restless for slot in hourly.tolist()]])
         yield from self.seal(slots, oldest, skipped[1])
 
-    def turns(self, slots: Codes, first: Codes, last: Codes) -> Iterator[tuple[Codes, Codes]]:
-        """Areas and a day of each, from their first to their last, a portion of them at once."""
-        for turn in range(int((last - first).max(initial=-1)) + 1):
-            some = np.flatnonzero(first + turn <= last)
+    def turns(self, slots: Codes, first: Codes, last: Codes, most: int = 1) -> Iterator[tuple[Codes, Codes]]:
+        """Areas and days of theirs, from the first to the last, so many of each and a portion of them at once."""
+        count = int((last - first).max(initial=-1)) + 1
+        for turn in range(0, count, most):
+            steps = np.arange(turn, min(turn + most, count))[:, None]
+            step, some = np.nonzero(first + steps <= last)
+            days = first[some] + steps[step, 0]
             for part in portions(self.places["members"][slots[some]]):
-                yield slots[some[part]], first[some[part]] + turn
+                yield slots[some[part]], days[part]
 
     def close(self, slots: Codes, newest: Codes, skipped: Codes) -> Iterator[Window]:
         """The days of areas up to the newest, after those that are skipped."""
         last = self.clocks["last_day"]
-        for some, days in self.turns(slots, np.maximum(last[slots] + 1, skipped - SKIPPED_DAYS + 1), newest):
+        first = np.maximum(last[slots] + 1, skipped - SKIPPED_DAYS + 1)
+        for some, days in self.turns(slots, first, newest, self.together):
             yield Window("day", some, NO_INTERVALS, [self.day_rows(some, days)])
             held = [(s, d) for s, d in zip(some.tolist(), days.tolist(), strict=True) if d in self.areas[s].blocks]
             for slot, day in held:
@@ -711,7 +746,7 @@ class Grid(Owner):
         c = self.clocks
         sealed, oldest = c["sealed_day"], np.minimum(oldest, c["last_day"][slots])
         first = np.maximum(sealed[slots] + 1, skipped - SKIPPED_DAYS + 1)
-        for some, days in self.turns(slots, first, oldest):
+        for some, days in self.turns(slots, first, oldest, self.together):
             rows, sealed_days = self.sealed_rows(some, days)
             yield Window("seal", some, rows, [sealed_days])
             sealed[some] = days
@@ -908,15 +943,6 @@ def room_for(members: int) -> int:
     return 1 << (members - 1).bit_length() if members <= ROWS else -(-members // ROWS) * ROWS
 
 
-def spread(begins: Codes, sizes: Codes) -> Codes:
-    """The numbers from each beginning on, so many each.
-
-    >>> spread(np.array([10, 5]), np.array([2, 3])).tolist()
-    [10, 11, 5, 6, 7]
-    """
-    return np.repeat(begins - np.cumsum(sizes) + sizes, sizes) + np.arange(sizes.sum())
-
-
 def portions(sizes: Codes) -> Iterator[slice]:
     """Parts of areas with so many meters each, none with more than a portion of them where there are several.
 
@@ -997,20 +1023,3 @@ def unbalance_of(r: Readings, master: dict[str, Column]) -> tuple[Column, Mask]:
     value = np.where(known, np.where(np.isnan(by_angle), spread_of(u), by_angle), np.nan)
     told[rows], by_magnitude[rows] = value, np.isnan(by_angle) & ~np.isnan(value)
     return told, by_magnitude
-
-
-def waves(slots: Codes) -> Iterator[Codes]:
-    """Row numbers in parts that hold each slot at most once, every slot's rows in order of arrival."""
-    if ascending(slots):
-        if len(slots):
-            yield np.arange(len(slots))
-        return
-    order = np.argsort(slots, kind="stable")
-    starts = runs(slots[order])
-    if len(starts) == len(slots):
-        yield np.arange(len(slots))
-        return
-    turn = np.arange(len(slots)) - np.repeat(starts, sizes_of(starts, len(slots)))
-    by_turn = np.argsort(turn, kind="stable")
-    for part in np.split(order[by_turn], np.cumsum(np.bincount(turn))[:-1]):
-        yield np.sort(part)

@@ -5,7 +5,8 @@ import numpy as np
 
 from models.cells import Cells
 from models.features import DAY, Columns, Feature
-from schemas.columns import Codes, Column
+from models.turns import Turns
+from schemas.columns import Codes, Column, Mask
 
 
 class Exceeding(Feature):
@@ -42,7 +43,7 @@ class Heat(Feature):
     It begins cold and cools without load where nothing is known, so that it is never warmer than the transformer.
     """
 
-    relearns = 96
+    relearns, distinct = 96, False
     reads: tuple[str, ...] = ("kva", "rating_kva")
     takes: tuple[str, ...] = ("at", "coverage", "temperature")
     gives: tuple[str, ...] = ("top_oil_rise", "hot_spot_rise", "heated_hours", "air")
@@ -64,27 +65,46 @@ class Heat(Feature):
 
         That is the temperature of the air in deg C, as last told within six hours, infinite where it was not.
         """
-        c, at = self.cells, columns["at"]
-        felt = ~np.isnan(columns["temperature"])
-        c["air"][slots[felt]], c["felt"][slots[felt]] = columns["temperature"][felt], at[felt]
-        air = np.where(at - c["felt"][slots] <= self.FRESH, c["air"][slots], np.inf)
+        c, at, turns = self.cells, columns["at"], Turns(slots)
+        warmth, felt = columns["temperature"], ~np.isnan(columns["temperature"])
+        latest = np.where(felt, at, turns.earlier(at, c["felt"][slots], felt))
+        air = np.where(felt, warmth, turns.earlier(warmth, c["air"][slots], felt))
+        c["air"][slots[felt]], c["felt"][slots[felt]] = warmth[felt], at[felt]
+
         load = (columns["kva"] / columns["rating_kva"]).astype(np.float64)
         known = ~np.isnan(load) & (columns["coverage"] >= self.LEAST)
-        oil, winding, then, since = (c[name][slots] for name in ("oil", "winding", "then", "since"))
+        then = turns.earlier(at, c["then"][slots], known)
         gap = np.where(then > 0, at - then, self.interval)
         idle = np.where(gap <= self.bridged, 0, gap - self.interval)
-        oil, winding = self.settled(oil, winding, np.zeros(len(slots)), idle)
-        oil, winding = self.settled(oil, winding, np.where(known, load, 0.0), gap - idle)
-        since = np.where((then > 0) & (idle == 0), since, at - self.interval)
-        for name, value in (("oil", oil), ("winding", winding), ("then", at), ("since", since)):
-            c[name][slots[known]] = value[known]
-        told = (oil, oil + winding, (at - since) / 3600, air)
+        starts, begins = at - self.interval, (then <= 0) | (idle > 0)
+        since = np.where(begins, starts, turns.earlier(starts, c["since"][slots], known & begins))
+        c["then"][slots[known]], c["since"][slots[known]] = at[known], since[known]
+
+        rises = []
+        cold, loaded = np.zeros(len(slots)), np.where(known, load, 0.0)
+        ways = zip(self.course(cold, idle), self.course(loaded, gap - idle), strict=True)
+        for name, (still, under_load) in zip(("oil", "winding"), ways, strict=True):
+            way = (*still, *under_load, known)
+            rises.append(settled(turns.scan(c[name], settled, *way), *way))
+        oil, winding = rises
+        told = (oil, oil + winding, (at - since) / 3600, np.where(at - latest <= self.FRESH, air, np.inf))
         return {name: np.where(known, value, np.nan) for name, value in zip(self.gives, told, strict=True)}
 
-    def settled(self, oil: Column, winding: Column, load: Column, seconds: Column) -> tuple[Column, Column]:
-        """Rises after so many seconds of a load: the standard's difference equations, solved for a constant load."""
+    def course(self, load: Column, seconds: Column) -> tuple[tuple[Column, Column], tuple[Column, Column]]:
+        """Which rises oil and winding tend to under a load, and what share of the way is left after so many seconds.
+
+        By the standard's difference equations, solved for a constant load.
+        """
         seconds = np.maximum(seconds, 0)
         losses = (1 + load**2 * self.LOSS_RATIO) / (1 + self.LOSS_RATIO)
         to_oil, to_winding = self.OIL_RISE * losses**self.OIL_EXPONENT, self.WINDING_RISE * load**self.WINDING_EXPONENT
-        oil = to_oil + (oil - to_oil) * np.exp(-seconds / self.OIL_TIME)
-        return oil, to_winding + (winding - to_winding) * np.exp(-seconds / self.WINDING_TIME)
+        return (
+            (to_oil, np.exp(-seconds / self.OIL_TIME)),
+            (to_winding, np.exp(-seconds / self.WINDING_TIME)),
+        )
+
+
+def settled(rise: Column, to_idle: Column, idle: Column, to_loaded: Column, loaded: Column, known: Mask) -> Column:
+    """A rise after a time without load and one under load, of which both the end and the share left are given."""
+    after = to_idle + (rise - to_idle) * idle
+    return np.where(known, to_loaded + (after - to_loaded) * loaded, rise)

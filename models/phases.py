@@ -115,9 +115,14 @@ class Phases(Feature):
         return c["squares"][:, slots].astype(np.float64), c["pairs"][slots].astype(np.float64)
 
 
+def by_hour(apart: Array, rows: Codes) -> Array:
+    """Of some rows the values of three phases' hours, (3, hours, rows)."""
+    return np.take(apart, rows, axis=1).reshape(3, len(apart) // 3, len(rows))
+
+
 def departures(columns: Columns, rows: Codes) -> tuple[Array, Array]:
     """The sums of squares (3, rows) in V^2 of a day's hourly departures, and of how many, without leaps."""
-    apart = np.take(columns["voltage_apart"], rows, axis=1).reshape(3, -1, len(rows))
+    apart = by_hour(columns["voltage_apart"], rows)
     calm: Mask = np.abs(apart).min(axis=0) <= LEAP * columns["un"][rows]
     steps = np.where(calm, np.rint(apart / np.float32(STEP)), 0).astype(np.float64)
     return np.square(steps).sum(axis=1) * STEP**2, calm.sum(axis=0)
@@ -183,7 +188,7 @@ class Coupling(Feature):
         In order xx, xm, mm, xy, my, yy and 1.
         """
         phase, every = columns["sure_phase"][rows].astype(np.intp), stride(self.interval)
-        apart = np.take(columns["voltage_apart"], rows, axis=1).reshape(3, -1, len(rows))
+        apart = by_hour(columns["voltage_apart"], rows)
         y = np.rint(np.take_along_axis(apart, phase[None, None], axis=0)[0] / np.float32(STEP)).astype(np.float64)
         y[np.abs(y) > LEAP / STEP * columns["un"][rows]] = np.nan
         own = np.fmax(columns["interval_s"][rows], self.interval)

@@ -16,11 +16,11 @@ from models.calendar import day_of, midnights
 from models.cells import Cells
 from models.days import DayRows
 from models.deadlines import NEVER, Deadlines, Timeline, Told
-from models.grid import waves
 from models.incidents import DAY, HEARD, MONTH, OPENINGS, Drop, Notebook, Report, Row
 from models.index import Index
 from models.registry import Registry
 from models.state import Schema, State, within
+from models.turns import waves
 from schemas.columns import Codes, DeviceEvents, Event, Incidents, Times
 
 KEPT = 41 * DAY  # of what was told, before the rows that are not final

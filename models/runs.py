@@ -28,6 +28,15 @@ def sizes_of(begins: Codes, end: int) -> Codes:
     return np.concatenate([begins[1:], [end]]) - begins
 
 
+def spread(begins: Codes, sizes: Codes) -> Codes:
+    """The numbers from each beginning on, so many each.
+
+    >>> spread(np.array([10, 5]), np.array([2, 3])).tolist()
+    [10, 11, 5, 6, 7]
+    """
+    return np.repeat(begins - np.cumsum(sizes) + sizes, sizes) + np.arange(sizes.sum())
+
+
 def ascending(codes: Codes) -> bool:
     """Whether every code is greater than the one before, so that none occurs twice."""
     return bool((codes[1:] > codes[:-1]).all())

@@ -9,8 +9,8 @@ import numpy as np
 
 from models.cells import Cells
 from models.gaps import unknown
-from models.grid import waves
 from models.runs import ascending
+from models.turns import waves
 from schemas.columns import Codes, Column, Mask, Readings, Status, Times
 
 FULL = (0xFFFFFFFF, 0x7FFFFFFF, -0x80000000)  # what a meter sends for "no value", with any number of decimals

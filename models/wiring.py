@@ -3,10 +3,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.cells import Cells
+from models.cells import Array, Cells
 from models.features import DAY, HOUR, Columns, Feature
 from models.gaps import unknown
-from schemas.columns import Codes, Column, Flag, Readings
+from models.turns import Turns
+from schemas.columns import Codes, Column, Flag, Mask, Readings
 
 FLAGS = {"reversed_sequence": Flag.REVERSED_SEQUENCE, "relay_open": Flag.RELAY_OPEN}
 
@@ -57,7 +58,7 @@ def lags(u: Column, i: Column, p: Column, q: Column) -> Column:
 class NeutralMismatch(Feature):
     """How far a single-phase meter's phase and neutral currents differ, in its latest readings under load."""
 
-    relearns = 96
+    relearns, distinct = 96, False
     reads: tuple[str, ...] = ("neutral", "most_i", "ib")
     takes: tuple[str, ...] = ("at", "elements")
     gives: tuple[str, ...] = ("mismatch_third",)
@@ -79,10 +80,11 @@ class NeutralMismatch(Feature):
         if len(rows := np.flatnonzero(loaded)):
             line, neutral, at, here = line[rows], neutral[rows], columns["at"][rows], slots[rows]
             share = np.abs(line - neutral) / np.maximum(line, neutral)
-            for name, now in (("share", share), ("then", at)):
-                self.cells[name][:, here] = np.concatenate([self.cells[name][1:, here], now[None]])
-            recent = self.cells["then"][:, here] > at - DAY
-            largest = np.sort(np.where(recent, self.cells["share"][:, here], -np.inf), axis=0)[-self.NEEDED]
+            turns, c = Turns(here), self.cells
+            share, then = share.astype(np.float32), at.astype(np.uint32)
+            shares = pushed(turns.scan(c["share"], pushed, share), share)
+            times = pushed(turns.scan(c["then"], pushed, then), then)
+            largest = np.sort(np.where(times > at - DAY, shares, -np.inf), axis=0)[-self.NEEDED]
             third[rows] = np.where(np.isinf(largest), np.nan, largest)
         return {"mismatch_third": third}
 
@@ -90,7 +92,7 @@ class NeutralMismatch(Feature):
 class PhaseLoad(Feature):
     """How much of the time of late each phase of a three-phase meter carried a load."""
 
-    relearns = 96
+    relearns, distinct = 96, False
     reads: tuple[str, ...] = ("i", "ib")
     takes: tuple[str, ...] = ("at", "elements")
     gives: tuple[str, ...] = ("busy",)
@@ -106,11 +108,21 @@ class PhaseLoad(Feature):
         busy = np.full((3, len(slots)), np.nan, np.float32)
         if len(rows := np.flatnonzero(columns["elements"] > 1)):
             c, here, at = self.cells, slots[rows], columns["at"][rows]
-            amps, then = np.abs(np.take(columns["i"], rows, axis=1)), c["then"][here]
-            busy[:, rows] = before = np.take(c["busy"], here, axis=1)
+            amps, turns = np.abs(np.take(columns["i"], rows, axis=1)), Turns(here)
+            known = ~np.isnan(amps)
+            told = known.any(axis=0)
+            then = turns.earlier(at, c["then"][here], told)
             new = np.where(then > 0, np.minimum(at - then, self.LONGEST) / self.LIFE, 0).astype(np.float32)
-            after = before + new * ((amps > self.LOAD * columns["ib"][rows]) - before)
-            if (missing := np.isnan(amps)).any():
-                after, at = np.where(missing, before, after), np.where(missing.all(axis=0), then, at)
-            c["busy"][:, here], c["then"][here] = after, at
+            busy[:, rows] = turns.scan(c["busy"], grown, new * known, amps > self.LOAD * columns["ib"][rows])
+            c["then"][here[told]] = at[told]
         return {"busy": busy}
+
+
+def pushed(before: Array, now: Array) -> Array:
+    """The latest values of each row, oldest first, with one more."""
+    return np.concatenate([before[1:], now[None]])
+
+
+def grown(share: Column, new: Column, loaded: Mask) -> Column:
+    """A fading share with what was new of it."""
+    return share + new * (loaded - share)

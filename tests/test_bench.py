@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from aiokafka.partitioner import DefaultPartitioner
 
-from bench import demo, detection, engine, families, live, peer, place, replay, steady, sustained
+from bench import demo, detection, engine, families, history, live, peer, place, replay, steady, sustained
 from bench.__main__ import FULL, QUICK, Bench
 from bench.engine import pieces, point_rules
 from bench.feed import SENT
@@ -44,6 +44,7 @@ def test_every_name_is_measured(size, monkeypatch):
         peer: ("measure", lambda *_, **__: peer.Run(5.0, 200.0)),
         replay: ("measure", lambda *_, **__: some("replay_parquet")),
         demo: ("measure", lambda *_, **__: some("demo_seconds")),
+        history: ("measure", lambda name, **_: some(name)),
     }
     for module, (name, fake) in told.items():
         monkeypatch.setattr(module, name, fake)

@@ -1,0 +1,140 @@
+"""Long histories of few meters: many moments are judged in one call, and nothing is told otherwise for it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from bench.history import MADE, NAMES
+from detectors.engine import Engine
+from detectors.episodes import Episodes
+from detectors.judge import Judge
+from detectors.rule import DISPROVED, RULES
+from models.cells import Cells
+from models.features import DAY, HOUR, Elapsed, Feature, Standstill
+from models.loading import Heat
+from models.saved import dumps
+from models.turns import Turns, waves
+from models.wiring import NeutralMismatch, PhaseLoad
+from schemas.alert import Alert
+from schemas.columns import Batch, Readings
+
+SLOTS, ROWS = 5, 400
+FEATURES = {
+    "elapsed": Elapsed, "standstill": Standstill, "neutral": NeutralMismatch, "load": PhaseLoad,
+    "heat": lambda: Heat(900),
+}  # fmt: skip
+
+
+def drawn(seed: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Rows of some slots in order of time, with the columns that the features read, some of them unknown."""
+    rng = np.random.default_rng(seed)
+
+    def some(values: np.ndarray, share: float = 0.2) -> np.ndarray:
+        return np.where(rng.random(values.shape) < share, np.nan, values)
+
+    at = 10**9 + np.cumsum(rng.choice([0, 60, 900, 5 * HOUR], ROWS))
+    columns = {
+        "at": at, "register_delta": some(rng.choice([0.0, 0.5], ROWS)),
+        "total_p": some(rng.normal(1, 1, ROWS)).astype(np.float32),
+        "neutral": some(rng.normal(3, 1, ROWS)).astype(np.float32),
+        "most_i": some(rng.gamma(2, 1, ROWS)).astype(np.float32), "ib": np.full(ROWS, 5.0, np.float32),
+        "elements": rng.choice([1.0, 3.0], ROWS), "i": some(rng.gamma(2, 0.2, (3, ROWS))).astype(np.float32),
+        "kva": some(rng.gamma(2, 100, ROWS)).astype(np.float32), "rating_kva": np.full(ROWS, 200.0, np.float32),
+        "coverage": rng.choice([0.5, 1.0], ROWS), "temperature": some(rng.normal(20, 5, ROWS), 0.7).astype(np.float32),
+    }  # fmt: skip
+    return rng.integers(0, SLOTS, ROWS), columns
+
+
+@pytest.mark.parametrize("name", FEATURES)
+@pytest.mark.parametrize("seed", range(3))
+def test_a_feature_tells_of_many_rows_what_it_tells_of_each_alone(name: str, seed: int):
+    slots, columns = drawn(seed)
+    whole, alone = FEATURES[name](), FEATURES[name]()
+    for feature in (whole, alone):
+        feature.cells.room(SLOTS)
+    told = whole.fold(slots, columns)
+    each = [one_by_one(alone, slots, columns, row) for row in range(ROWS)]
+    for column in whole.gives:
+        np.testing.assert_array_equal(told[column], np.concatenate([row[column] for row in each], axis=-1))
+    for column, held in alone.cells.arrays.items():
+        np.testing.assert_array_equal(whole.cells[column], held)
+
+
+def one_by_one(feature: Feature, slots: np.ndarray, columns: dict[str, np.ndarray], row: int) -> dict[str, np.ndarray]:
+    part = slice(row, row + 1)
+    return feature.fold(slots[part], {name: column[..., part] for name, column in columns.items()})
+
+
+@pytest.mark.parametrize("name", ["current_loss", "meter_current_unbalance", "read_failure", "voltage_loss"])
+@pytest.mark.parametrize("seed", range(5))
+def test_episodes_of_many_rows_are_those_of_each_row_alone(name: str, seed: int):
+    rng = np.random.default_rng(seed)
+    slots, at = rng.integers(0, SLOTS, ROWS), 10**9 + np.cumsum(rng.choice([60, 900, 3 * HOUR], ROWS))
+    lasting = np.repeat(rng.choice([0.2, 0.95, 1.0, 1.3, 2.5, DISPROVED], ROWS // 8), 8)
+    score = np.where(rng.random(ROWS) < 0.9, lasting, rng.choice([0.2, 0.95, 1.0], ROWS))
+    gap = np.where(rng.random(ROWS) < 0.1, np.nan, rng.choice([900.0, 9 * HOUR], ROWS))
+    rows: tuple[Any, ...] = np.arange(ROWS), slots, at, score, gap
+    whole, alone = watched(name), watched(name)
+    told = whole.fold(*rows)
+    assert told
+    assert sorted(told) == [change for n in range(ROWS) for change in alone.fold(*(c[n : n + 1] for c in rows))]
+    for key, held in alone.cells.items():
+        np.testing.assert_array_equal(whole.cells[key], held)
+
+
+def watched(name: str) -> Episodes:
+    watching = Cells(rules=np.uint8(0))
+    watching.room(SLOTS)
+    return Episodes(RULES[name], watching)
+
+
+def test_rows_take_turns_in_order_of_arrival():
+    slots = np.array([7, 5, 7, 7, 5])
+    assert [turn.tolist() for turn in waves(slots)] == [[0, 1], [2, 4], [3]]
+    told = Turns(slots).earlier(np.arange(5.0), np.full(5, -1.0), np.array([True, True, False, True, True]))
+    assert told.tolist() == [-1, -1, 0, 0, 1]
+
+
+def history(days: int) -> Readings:
+    """A small area of which a part comes late, with an hour in which nothing is read."""
+    make, _ = MADE["history_small_area"]
+    rows = make(days)
+    rows = rows.rows(rows.at % (7 * DAY) > HOUR)
+    arrival = rows.at + np.where(np.arange(len(rows)) % 211 == 0, 7 * HOUR, 0)
+    return rows.rows(np.argsort(arrival, kind="stable"))
+
+
+def judged(batches: list[Batch]) -> tuple[Counter[bytes], dict[str, bytes]]:
+    """What is told of some batches, and what is remembered after them but for how the rows of tails are laid out."""
+    engine = Engine(interval=900)
+    told = [alert for batch in batches for alert in engine.step(batch)]
+    kept = {name: dumps(held) for name, held in engine.capture()["owners"].items() if not name.startswith("tails")}
+    return Counter(map(msgspec.json.encode, told)), kept
+
+
+def test_a_history_in_one_batch_tells_what_it_tells_in_pieces():
+    rows = history(24)
+    cuts = [0, *(np.flatnonzero(np.diff(rows.at // (6 * HOUR)) > 0) + 1).tolist(), len(rows)]
+    assert judged([rows]) == judged([rows.rows(slice(a, b)) for a, b in pairwise(cuts)])
+
+
+def test_what_is_called_follows_days_and_not_moments(monkeypatch):
+    make, interval = MADE["history_households"]
+    calls: Counter[str] = Counter()
+    fold = Judge.fold
+
+    def counted(self: Judge, batch: Batch, *rest: Any) -> list[Alert]:
+        calls[batch.kind] += 1
+        return fold(self, batch, *rest)
+
+    monkeypatch.setattr(Judge, "fold", counted)
+    Engine(interval=interval).step(make(days := 30))
+    assert len(NAMES) * days * 48 == 36_000
+    assert calls["intervals"] <= days
+    assert calls["days"] <= days
