@@ -15,6 +15,7 @@ from schemas.columns import Batch, Clocks, Codes, Column, Intervals, Mask, Readi
 
 LULLS: dict[type[Batch], int] = {Readings: 2 * HOUR, Intervals: 2 * HOUR, Clocks: 3 * DAY}
 # observations further apart than this, and than the hold, do not make one run; other kinds have no gaps
+WEEK_DAYS = 7
 
 
 class Changes(NamedTuple):
@@ -41,6 +42,12 @@ class Episodes(Owner):
             "well": np.zeros(0, np.uint32),  # start of the calm while raised
             "severity": np.zeros(0, np.uint8),  # 0 when not raised
         }
+        if rule.chronic:
+            self.cells |= {
+                "spent": np.zeros((WEEK_DAYS, 0), np.uint32),  # seconds of trouble in each of the last days
+                "day": np.zeros(0, np.uint32),  # the last of them
+                "told": np.zeros(0, np.uint32),  # when it was told last
+            }
         self.open: dict[int, Alert] = {}  # what was last told of each raised episode
 
     def places(self, slots: Codes) -> tuple[Codes, Mask]:
@@ -79,11 +86,32 @@ class Episodes(Owner):
         well = np.where(up & calm, np.where(well == 0, t, np.minimum(well, t)), 0)
         fall = up & calm & ((t - well >= self.rule.release) | (x == DISPROVED))
         rise = (best < 99) & (best != severity) & ~fall
+        if self.rule.chronic:
+            spent = np.zeros(len(s)) if gap is None else np.where((gap <= self.lull) & (x >= 1), gap, 0)
+            rise |= self.lasts(held, t, spent.astype(np.int64), first) & up & (x >= 1)
+            held["told"] = np.where(rise, t, held["told"])
         now = np.where(fall, 0, np.where(best < 99, best, 0))
         since[:, fall] = well[fall] = 0
-        self.write(s, {"since": since, "well": well, "severity": now}, (now > 0) | (since[0] > 0))
+        self.write(s, held | {"since": since, "well": well, "severity": now}, (now > 0) | (since[0] > 0))
         changed = rise | fall
         return Changes(rows[changed], first[changed], now[changed], fall[changed].astype(float))
+
+    @staticmethod
+    def lasts(held: dict[str, Array], t: Times, spent: Codes, since: Times) -> Mask:
+        """Add the seconds of trouble that rows bring; which rows come a day after the raise, or a week later."""
+        today, before, told = t // DAY, held["day"], held["told"]
+        for day in range(WEEK_DAYS):
+            held["spent"][day, today - (today - day) % WEEK_DAYS > before] = 0
+        held["spent"][today % WEEK_DAYS, np.arange(len(t))] += spent
+        held["day"] = np.maximum(today, before)
+        return (told > 0) & (t - told >= np.where(told - since < DAY, DAY, WEEK_DAYS * DAY))
+
+    def hours(self, slot: int) -> dict[str, float]:
+        """For how many hours of the last seven days a chronic state was there."""
+        if not self.rule.chronic:
+            return {}
+        place, _ = self.places(np.array([slot]))
+        return {"week_hours": round(float(self.cells["spent"][:, place[0]].sum()) / HOUR, 2)}
 
     def write(self, slots: Codes, cells: dict[str, Array], watched: Mask) -> None:
         """Remember what some slots have now, and forget those that are not watched."""

@@ -15,7 +15,7 @@ from models.features import Columns, Feature
 from models.grid import waves
 from models.index import Index
 from models.state import Owner, Schema, State, within
-from schemas.alert import Alert, alert_id
+from schemas.alert import Alert, Change, alert_id
 from schemas.columns import PHASES, Batch, Codes, Column, Mask, Status, Times
 from schemas.events import CODES
 
@@ -23,6 +23,7 @@ Missing = Mapping[str, Mask | None]  # which rows of a column are NaN; None wher
 Enrich = Callable[[Codes, Any], Columns]
 Known = Callable[[int, int], dict[str, float]]
 NEW = ("[ The customer was connected {installed_days:.0f} days ago.]", "[该用户{installed_days:.0f}天前新装。]")
+WEEK = ("[ It was so for {week_hours:.1f} hours of the last seven days.]", "[近七天累计{week_hours:.1f}小时。]")
 Taken = list[tuple[dict[str, Array], dict[int, Alert]]]
 
 
@@ -186,20 +187,20 @@ class Judge:
         since, severity, row, phase, score = found
         rule, (area, subject), at = episodes.rule, self.index.pairs[slot], int(columns["at"][row])
         evidence, shown = evidence_of(rule, columns, row, phase)
-        if self.known:
-            evidence |= (known := self.known(slot, at))
-            shown |= known
-        code = CODES.get(columns["event"][row], "") if "event" in columns else ""
         last = episodes.open.get(slot)
+        known = (episodes.hours(slot) if last else {}) | (self.known(slot, at) if self.known else {})
+        evidence, shown = evidence | known, shown | known
+        code = CODES.get(columns["event"][row], "") if "event" in columns else ""
         if "status" in columns and columns["status"][row] == Status.EDITED:
             evidence["edited"] = 1.0
         alert = Alert(
             id=alert_id(rule.name, area, subject, since), rule=rule.name, version=rule.version, kind=rule.kind.kind,
-            area=area, subject=subject, state="raised", change="escalated" if last else "raised",
+            area=area, subject=subject, state="raised", change=change_of(severity, last),
             revision=last.revision + 1 if last else 0, severity=severity, since=since,
             raised=last.raised if last else at, at=at, score=number(score), phase=PHASES[phase] if phase >= 0 else "",
-            evidence=evidence, held=last.held if last else "", en=sentence(rule.text[0] + NEW[0], shown),
-            zh=sentence(rule.text[1] + NEW[1], shown), code=code,
+            evidence=evidence, held=last.held if last else "",
+            en=sentence(rule.text[0] + WEEK[0] + NEW[0], shown), zh=sentence(rule.text[1] + WEEK[1] + NEW[1], shown),
+            code=code,
         )  # fmt: skip
         episodes.open[slot] = alert
         return alert
@@ -244,6 +245,13 @@ class Judge:
         if waited := [feature for feature in self.features if type(feature).__name__ in afresh]:
             self.room()
             self.waiting.wait(waited)
+
+
+def change_of(severity: int, last: Alert | None) -> Change:
+    """What an alert of a severity adds to what was told last."""
+    if last is None:
+        return "raised"
+    return "escalated" if severity < last.severity else "revised"
 
 
 def missing(column: Column) -> Mask | None:

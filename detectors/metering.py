@@ -145,7 +145,7 @@ def ct_ratio_step(
 
 
 @rule(
-    Days, severity=2, hold=1, release=7 * DAY, title=("Export without registered generation", "反向电量异常"),
+    Days, severity=2, hold=1, release=30 * DAY, title=("Export without registered generation", "反向电量异常"),
     text=(("{export_kwh:.1f} kWh flowed back in a day (limit {least:.1f}, or two of the register's last digits), and "
            "no generation is on file."),
           "日反向电量{export_kwh:.1f}kWh(一次侧,限值{least:.1f}kWh或示值两个末位),档案无分布式电源。"),
@@ -155,11 +155,11 @@ def unregistered_reverse(
 ) -> Column:
     """More than 1 kWh a day exported, two days, without generation on file (反向电量). Default of this project.
 
-    Behind transformers it is two of the register's last digits where that is more. A week without, or with the
-    generation on file, clears it.
+    Behind transformers it is two of the register's last digits where that is more. A month without clears it, so
+    that dull weeks do not; generation on file does at once.
     """
     limit = np.maximum(least, 2 * digit * ratio)
-    return between((export_kwh > limit) & (pv_kva == 0), (export_kwh < quiet * limit) | (pv_kva > 0))
+    return np.where(pv_kva > 0, DISPROVED, between(export_kwh > limit, export_kwh < quiet * limit))
 
 
 @rule(

@@ -25,6 +25,7 @@ from schemas.rules import Status
 
 Segments = Mapping[str, Mapping[str, float]]  # settings by segment
 MINUTE, HOUR, DAY = 60, 3600, 86_400
+RETURNS = 2 * DAY  # calm that ends a chronic state: one that returns every evening is one; default of this project
 NOT_KNOWN = np.array(np.nan)  # the default of a column that a rule hears
 DISPROVED = -np.inf  # the score of a row by which there never was any trouble
 OPTIONAL = re.compile(r"\[([^\]]*)\]")
@@ -60,6 +61,7 @@ class Rule:
     model: ClassModel | None = None  # by which it is judged
     hears: tuple[str, ...] = ()  # columns that may be NaN in a row that is judged
     meaning: int = 1  # raised where its scores mean something else, so that no open episode goes on
+    chronic: bool = False  # it comes and goes by the hour: told again after a day and every week, with its hours
 
     def __post_init__(self) -> None:
         for segment, settings in self.segments.items():
@@ -125,11 +127,12 @@ RULES: dict[str, Rule] = {}
 def rule(
     kind: type[Batch], *, title: tuple[str, str], text: tuple[str, str], severity: int, hold: int = 0, release: int = 0,
     clear: float = 0.9, worse: tuple[Level, ...] = (), status: Status = "published",
-    segments: Segments = MappingProxyType({}), meaning: int = 1,
+    segments: Segments = MappingProxyType({}), meaning: int = 1, chronic: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:  # fmt: skip
     """Add the decorated function to RULES under its own name. Raises ValueError when the name is taken.
 
-    `segments` holds the settings of the rows that belong to one: `segments={"residential": {"days": 30}}`.
+    `segments` holds the settings of the rows that belong to one: `segments={"residential": {"days": 30}}`. What is
+    `chronic` is well again after RETURNS at the earliest.
     """
 
     def register(judge: Callable[..., Any]) -> Callable[..., Any]:
@@ -138,10 +141,11 @@ def rule(
         parameters = inspect.signature(judge).parameters.values()
         columns = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
         RULES[name] = Rule(
-            name, kind, (Level(1.0, severity, hold), *worse), release, clear, judge,
+            name, kind, (Level(1.0, severity, hold), *worse), max(release, RETURNS * chronic), clear, judge,
             tuple(p.name for p in columns if p.default is p.empty),
             {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}, title, text, status,
-            segments=dict(segments), meaning=meaning, hears=tuple(p.name for p in columns if p.default is not p.empty),
+            segments=dict(segments), meaning=meaning, chronic=chronic,
+            hears=tuple(p.name for p in columns if p.default is not p.empty),
         )  # fmt: skip
         return judge
 
