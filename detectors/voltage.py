@@ -141,7 +141,8 @@ def voltage_deviation(
 ) -> Column:
     """Supply voltage outside GB/T 12325-2008: +-7 %, 220 V +7/-10 %. Below 60 % it is a break, no deviation.
 
-    From 35 kV the standard limits the sum of both deviations to 10 %, which one reading can only break alone.
+    From 35 kV the standard limits the sum of both deviations to 10 %, which one reading can only break alone. Elsewhere
+    the setting `voltage_limits` gives the limits of the country.
     """
     ratio = u / un
     trouble = (ratio > over) | ((ratio < under) & (ratio > dead))
