@@ -49,6 +49,7 @@ from models.phases import Coupling, Phases
 from models.profiles import Darkness, Form, Months, Routine, Shape
 from models.registry import Registry
 from models.reports import Reports
+from models.runs import whole_sums
 from models.saved import dumps, loads
 from models.state import Attributes, Owner, Saved, StateError, as_it_stands, taken_over, within
 from models.suspects import Suspects
@@ -491,6 +492,7 @@ class Engine:
         names, codes = self.area_names(days.areas)
         rows = Days.build(("",), np.zeros(len(slots)), names, np.repeat(codes, days.sizes), at, **days.columns)
         beside = {f"area_{name}": np.repeat(balance[name], days.sizes) for name in BALANCE}
+        beside["area_reads"] = np.repeat(whole_sums(days.columns["reads"] > 0, days.sizes), days.sizes)
         beside["connected_days"] = self.registry.known_for(slots, at)
         return rows, slots, self.registry.enrich(slots, rows) | beside
 

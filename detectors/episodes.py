@@ -24,7 +24,7 @@ class Changes(NamedTuple):
     rows: Codes
     since: Times
     severity: Codes
-    cleared: Column  # 1 where it cleared
+    cleared: Column  # 1 where it cleared, 2 where it was disproved
 
 
 class Episodes(Owner):
@@ -94,7 +94,7 @@ class Episodes(Owner):
         since[:, fall] = well[fall] = 0
         self.write(s, held | {"since": since, "well": well, "severity": now}, (now > 0) | (since[0] > 0))
         changed = rise | fall
-        return Changes(rows[changed], first[changed], now[changed], fall[changed].astype(float))
+        return Changes(rows[changed], first[changed], now[changed], (fall * (1.0 + (x == DISPROVED)))[changed])
 
     @staticmethod
     def lasts(held: dict[str, Array], t: Times, spent: Codes, since: Times) -> Mask:

@@ -168,19 +168,21 @@ class Judge:
         for changes in episodes.fold(rows, slots[rows], at[rows], worst, gap):
             for row, since, severity, cleared in zip(*(c.tolist() for c in changes), strict=True):
                 if cleared:
-                    yield self.clear(episodes, int(slots[row]), int(at[row]))
+                    yield self.clear(episodes, int(slots[row]), int(at[row]), disproved=cleared > 1)
                 else:
                     score = scores[..., row]
                     phase = int(np.nanargmax(score)) if score.ndim else -1
                     found = Finding(since, severity, row, phase, float(score[phase] if score.ndim else score))
                     yield self.tell(episodes, int(slots[row]), found, columns)
 
-    def clear(self, episodes: Episodes, slot: int, at: int) -> Alert:
+    def clear(self, episodes: Episodes, slot: int, at: int, *, disproved: bool) -> Alert:
         """End the episode of a slot."""
-        last = episodes.open.pop(slot)
+        last, rule = episodes.open.pop(slot), episodes.rule
+        en, zh = rule.ends if disproved else ("", "")
         return msgspec.structs.replace(
-            last, state="cleared", change="cleared", revision=last.revision + 1, at=at, version=episodes.rule.version
-        )
+            last, state="cleared", change="cleared", revision=last.revision + 1, at=at, version=rule.version,
+            en=last.en + en, zh=last.zh + zh,
+        )  # fmt: skip
 
     def tell(self, episodes: Episodes, slot: int, found: Finding, columns: Columns) -> Alert:
         """Raise or escalate the episode of a slot, on one row's evidence."""
