@@ -20,6 +20,7 @@ from tests.oracle.scores import BALANCES, DAYS, INTERVALS
 from tests.oracle.suspects import suspect
 from tests.oracle.watch import Endings, Facts, judge, most, total
 from tests.oracle.wiring import NEUTRAL
+
 GONE = 60  # days without a reading
 
 
