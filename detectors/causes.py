@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 
 from detectors.rule import RULES
+from models.incidents import LONG, OPENINGS, ORDERED, VISITS
 from schemas.alert import Alert, Change, alert_id
+from schemas.columns import Event
 
 DAY = 86_400
 MANY = 20  # subjects of an area that a rule tells on one day, from which one notice stands for them
@@ -20,6 +22,13 @@ EXPLAINED = "explained_alerts"  # evidence of a failure that explains others
 EXPLAINS = (" It explains", "由此引起的用户告警")  # what a sentence goes on with
 FAILURES: dict[str, frozenset[str]] = {"read_success_rate": frozenset({"read_failure", "new_install_check"})}
 """By rule of a whole area, the rules of its meters that are raised by the same failure."""
+
+SECONDED = frozenset({"area_loss_correlation"})  # rules of one statistic, graver with a second kind of evidence
+SECOND = {"openings": (" The meter was opened without an order near in time.", "邻近时间电表无工单开启。"),
+          "fields": (" A magnetic field was at the meter near in time.", "邻近时间有恒定磁场作用于电表。")}  # fmt: skip
+NEAR = 30 * DAY  # before an episode began, or after: default of this project
+EVIDENCE = OPENINGS | VISITS | {Event.MAGNETIC_FIELD, Event.MAGNETIC_FIELD_END}
+Span = tuple[int, int, int]  # event, from, until
 
 
 class Crowd(NamedTuple):
@@ -108,3 +117,31 @@ def notice_of(crowd: Crowd, members: Sequence[Alert], known: Alert | None) -> Al
         en=f"{len(subjects)} alerts of one day and kind in one: {named(subjects)}. The gravest: {gravest.en}",
         zh=f"同日同类告警{len(subjects)}条合并为一条:{named(subjects)}。其中最重:{gravest.zh}",
     )  # fmt: skip
+
+
+def speaks_for(alert: Alert, reports: Sequence[Span], wide: Sequence[Span]) -> dict[str, int]:
+    """What a meter reported near an alert in time that is evidence too: openings without an order, magnetic fields."""
+    visits = [(at - ORDERED, max(until, at) + ORDERED) for event, at, until in (*reports, *wide) if event in VISITS]
+    ends = [at for event, at, _ in reports if event == Event.MAGNETIC_FIELD_END]
+    near = [(event, at, until) for event, at, until in reports if alert.since - NEAR <= at <= alert.since + NEAR]
+    fields = [(at, min([end for end in (until, *ends) if end > at], default=at + LONG))
+              for event, at, until in near if event == Event.MAGNETIC_FIELD]  # fmt: skip
+    openings = [at for event, at, _ in near if event in OPENINGS]
+    return {
+        "openings": sum(not any(start <= at <= end for start, end in visits) for at in openings),
+        "fields": sum(end - at >= LONG for at, end in fields),
+    }
+
+
+def seconded(alert: Alert, found: Mapping[str, int]) -> Alert:
+    """An alert with a second kind of evidence, of severity 1 with any; as its rule tells it without."""
+    en, zh = alert.en, alert.zh
+    for first, second in SECOND.values():
+        en, zh = en.replace(first, ""), zh.replace(second, "")
+    evidence = {name: value for name, value in alert.evidence.items() if name not in SECOND}
+    severity = max(level.severity for level in RULES[alert.rule].levels)
+    severity = min([severity, *(level.severity for level in RULES[alert.rule].levels if alert.score >= level.score)])
+    for name in (name for name, count in found.items() if count):
+        severity, evidence[name] = 1, float(found[name])
+        en, zh = en + SECOND[name][0], zh + SECOND[name][1]
+    return msgspec.structs.replace(alert, severity=severity, evidence=evidence, en=en, zh=zh)

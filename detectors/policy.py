@@ -15,8 +15,10 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 import msgspec
 
 from detectors.causes import (
+    EVIDENCE,
     FAILURES,
     GRAVE,
+    SECONDED,
     Crowd,
     crowd_of,
     explaining,
@@ -24,6 +26,8 @@ from detectors.causes import (
     family,
     is_notice,
     notice_of,
+    seconded,
+    speaks_for,
 )
 from detectors.rule import RULES
 from models.state import Owner, Schema, State
@@ -157,7 +161,7 @@ class Policy(Owner):
             if known.state == "raised" and known.held not in UNEXPLAINED and not self._reason(alert):
                 told.append(known := self._revised(known, held))
             revision = max(revision, known.revision + 1)  # an event may have revised what was told
-        alert = msgspec.structs.replace(alert, held=held, revision=revision)
+        alert = self._seconded(msgspec.structs.replace(alert, held=held, revision=revision))
         if alert.rule in FAILURES:
             alert = explaining(alert, self._explained(alert))
         self._remember(alert)
@@ -181,9 +185,9 @@ class Policy(Owner):
             if not self.crowds[crowd]:
                 del self.crowds[crowd]
 
-    def _revised(self, alert: Alert, held: str) -> Alert:
-        """An alert held otherwise than it was told."""
-        revised = msgspec.structs.replace(alert, held=held, change="revised", revision=alert.revision + 1)
+    def _revised(self, alert: Alert, held: str, change: Change = "revised") -> Alert:
+        """An alert told otherwise than it was."""
+        revised = msgspec.structs.replace(alert, held=held, change=change, revision=alert.revision + 1)
         self._remember(revised)
         return revised
 
@@ -200,7 +204,7 @@ class Policy(Owner):
                 again.append(n)
                 continue
             spans.insert(place, span)
-            if span[0] in EXPLAINS:
+            if span[0] in EXPLAINS or span[0] in EVIDENCE:
                 fresh.setdefault(area, []).append((meter, span))
 
         revised: list[Alert] = []
@@ -213,16 +217,18 @@ class Policy(Owner):
         """The ids of recent alerts of an area that new events may hold back or let go."""
         muting: dict[str, list[Span]] = {}
         off = LATEST
+        reported = {meter for meter, span in fresh if span[0] in EVIDENCE}
         for meter, span in fresh:
             if span[0] in MUTED:
                 muting.setdefault(meter, []).append(span)
-            elif not meter:
+            elif not meter and span[0] not in EVIDENCE:
                 off = min(off, self._off_since(area, span))
 
         found = []
         for key, alert in self.recent.get(area, {}).items():
             spans = [*muting.get("", ()), *(muting.get(alert.subject, ()) if alert.subject else ())]
             muted = any(alert.rule in MUTED[span[0]] and explains(span, alert) for span in spans)
+            muted |= alert.rule in SECONDED and not reported.isdisjoint({"", alert.subject})
             if muted or (alert.raised >= off and alert.rule in SUPPLY):
                 found.append(key)
         return found
@@ -297,10 +303,18 @@ class Policy(Owner):
             known = self.recent[area][key]
             held = self._held(known)
             if known.held == NOTICE and not self._reason(known):
-                continue
-            if held != known.held:
-                told.append(self._revised(known, held))
+                held = NOTICE
+            new = self._seconded(known)
+            if held != known.held or new != known:
+                told.append(self._revised(new, held, "escalated" if new.severity < known.severity else "revised"))
         return told
+
+    def _seconded(self, alert: Alert) -> Alert:
+        """An alert with the second evidence that the reports of its meter give."""
+        if alert.rule not in SECONDED or alert.state == "withdrawn":
+            return alert
+        spans = self.events.get((alert.area, alert.subject), [])
+        return seconded(alert, speaks_for(alert, spans, self.events.get((alert.area, ""), [])))
 
     def _follow(self, area: str, told: list[Alert], start: int) -> list[Alert]:
         """What else is to be told after some messages: what a failure explains, and the notices of many alerts.

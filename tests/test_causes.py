@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import msgspec
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -204,6 +205,74 @@ def test_a_fault_of_a_whole_column_of_files_is_one_notice():
     files = [alert("file_inconsistency", subject=f"M{n}", severity=4, evidence=FILED) for n in range(MANY_FILES)]
     other = alert("file_inconsistency", subject="M9", severity=4, evidence=FILED | {"bad_capacity": 0, "bad_ratio": 1})
     assert held(it.fold([*files, other])) == ["notice"] * MANY_FILES + ["", ""]
+
+
+LOSS = "area_loss_correlation"
+
+
+def suspected(**more) -> Alert:
+    return alert(LOSS, severity=2, score=1.2, en="It goes with the loss.", zh="相关。", **more)
+
+
+class TestASecondEvidence:
+    """An area's loss that goes with a meter's use is one statistic: an opening or a magnet is another evidence."""
+
+    @pytest.mark.parametrize(
+        ("report", "name"),
+        [(Event.COVER_OPEN, "openings"), (Event.TERMINAL_OPEN, "openings"), (Event.MAGNETIC_FIELD, "fields")],
+    )
+    @pytest.mark.parametrize("days", [-29, 5])
+    def test_makes_it_grave_whichever_comes_first(self, report, name, days):
+        before, after = policy(), policy()
+        opened = event(report, NOON + days * DAY, meter="M1")
+        before.notice(opened)
+        [told] = before.fold([suspected()])
+        after.fold([suspected()])
+        [revised], _ = after.notice(opened)
+        assert (told.severity, told.change, told.evidence[name]) == (1, "raised", 1)
+        assert (revised.severity, revised.change, revised.en, revised.zh) == (1, "escalated", told.en, told.zh)
+        assert told.en.startswith("It goes with the loss. ")
+
+    @pytest.mark.parametrize(
+        "reports",
+        [
+            [event(Event.COVER_OPEN, NOON, meter="M2")],
+            [event(Event.COVER_OPEN, NOON - 31 * DAY, meter="M1")],
+            [event(Event.COVER_OPEN, NOON, meter="M1"), event(Event.WORK_ORDER, NOON + HOUR, meter="M1")],
+            [event(Event.MAGNETIC_FIELD, NOON, NOON + 30, meter="M1")],
+            [event(Event.MAGNETIC_FIELD, NOON, meter="M1"), event(Event.MAGNETIC_FIELD_END, NOON + 9, meter="M1")],
+            [event(Event.COVER_CLOSED, NOON, meter="M1")],
+        ],
+        ids=["another meter", "long ago", "with an order", "a short field", "a field that ended", "closed"],
+    )
+    def test_is_not(self, reports):
+        before, after = policy(), policy()
+        [told] = after.fold([suspected()])
+        for report in reports:
+            before.notice(report)
+            after.notice(report)
+        assert [a.severity for a in before.fold([suspected()])] == [2]
+        assert [a.severity for a in after.standing()] == [2]
+        assert [a.en for a in after.standing()] == [told.en]
+
+    def test_of_an_order_that_is_told_late_no_longer_counts(self):
+        it = policy()
+        it.notice(event(Event.COVER_OPEN, NOON, meter="M1"))
+        it.fold([suspected()])
+        [revised], _ = it.notice(event(Event.WORK_ORDER, NOON - HOUR, meter="M1"))
+        assert (revised.severity, revised.change, revised.en) == (2, "revised", "It goes with the loss.")
+
+    def test_stays_when_it_ends(self):
+        it = policy()
+        it.notice(event(Event.COVER_OPEN, NOON, meter="M1"))
+        it.fold([suspected()])
+        [end] = it.fold([suspected(state="cleared", change="cleared", at=NOON + DAY)])
+        assert (end.severity, end.evidence["openings"]) == (1, 1)
+
+    def test_is_none_for_other_rules(self):
+        it = policy()
+        it.notice(event(Event.COVER_OPEN, NOON, meter="M1"))
+        assert [a.severity for a in it.fold([alert("step_drop")])] == [3]
 
 
 SUBJECTS = st.integers(0, MANY + 3)
