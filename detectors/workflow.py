@@ -25,8 +25,9 @@ def stage_overdue(share: Column, limit_hours: Column, *, warn: float = 0.80) -> 
 def stage_stall(stalled: Column, usual_hours: Column, *, times: float = 2.0) -> Column:  # noqa: ARG001 - evidence
     """No event for twice the time in which 95 % of what the section did in that stage was done. Catalogue 1.7.
 
-    Learned from stays of 180 days, 20 of them ended, as known three days before this began: defaults of this project.
-    Judged at 1, 1.5, 2, 2.5, 3, 4, 6 and 8 times.
+    Learned from stays of 180 days, 20 of them ended, as known three days before this began, without the time for which
+    they were paused. Where many never end, usual is within which those older than 90 days that ended did; a stage in
+    which nearly none ends is the last, and cannot stall. Defaults of this project. Judged at 1 to 8 times.
     """
     return stalled / times
 
