@@ -8,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from detectors.rule import RULES
-from models.incidents import LONG, OPENINGS, ORDERED, VISITS
+from models.incidents import LONG, OPENINGS, ORDERED, VISITS, all_called_off
 from schemas.alert import Alert, Change, alert_id
 from schemas.columns import Event
 
@@ -119,9 +119,16 @@ def notice_of(crowd: Crowd, members: Sequence[Alert], known: Alert | None) -> Al
     )  # fmt: skip
 
 
+def in_force(spans: Sequence[Span]) -> list[Span]:
+    """Events without those that were called off, whichever came first."""
+    off = all_called_off(spans)
+    return [span for span in spans if span[:2] not in off]
+
+
 def speaks_for(alert: Alert, reports: Sequence[Span], wide: Sequence[Span]) -> dict[str, int]:
     """What a meter reported near an alert in time that is evidence too: openings without an order, magnetic fields."""
-    visits = [(at - ORDERED, max(until, at) + ORDERED) for event, at, until in (*reports, *wide) if event in VISITS]
+    sent = in_force(reports) + in_force(wide)
+    visits = [(at - ORDERED, max(until, at) + ORDERED) for event, at, until in sent if event in VISITS]
     ends = [at for event, at, _ in reports if event == Event.MAGNETIC_FIELD_END]
     near = [(event, at, until) for event, at, until in reports if alert.since - NEAR <= at <= alert.since + NEAR]
     fields = [(at, min([end for end in (until, *ends) if end > at], default=at + LONG))

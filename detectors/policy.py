@@ -24,12 +24,14 @@ from detectors.causes import (
     explaining,
     fails,
     family,
+    in_force,
     is_notice,
     notice_of,
     seconded,
     speaks_for,
 )
 from detectors.rule import RULES
+from models.incidents import called_off
 from models.state import Owner, Schema, State
 from schemas.alert import Alert, Change
 from schemas.columns import LATEST, DeviceEvents, Event
@@ -220,7 +222,8 @@ class Policy(Owner):
         reported = {meter for meter, span in fresh if span[0] in EVIDENCE}
         for meter, span in fresh:
             if span[0] in MUTED:
-                muting.setdefault(meter, []).append(span)
+                until = 0 if called_off(*span) else span[2]
+                muting.setdefault(meter, []).append((span[0], span[1], until))
             elif not meter and span[0] not in EVIDENCE:
                 off = min(off, self._off_since(area, span))
 
@@ -244,7 +247,8 @@ class Policy(Owner):
 
     def mute(self, alert: Alert) -> str:
         """Whether a planned outage, a vacancy or a meter change explains it."""
-        for span in self.events.get((alert.area, ""), []) + self.events.get((alert.area, alert.subject), []):
+        wide, own = self.events.get((alert.area, ""), []), self.events.get((alert.area, alert.subject), [])
+        for span in in_force(wide) + in_force(own):
             event = span[0]
             muted = event in MUTED and alert.rule in MUTED[event] and explains(span, alert)
             if muted and not self.outlasts(alert, end_of(span)):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from detectors.causes import COUNT, EXPLAINED, MANY, MANY_FILES, NAMED
 from detectors.engine import Engine
 from detectors.policy import Policy
+from detectors.rule import RULES
 from models.state import Saved, saved, taken_over
 from schemas.alert import Alert
 from schemas.columns import Event, Readings
@@ -205,6 +206,36 @@ def test_a_fault_of_a_whole_column_of_files_is_one_notice():
     files = [alert("file_inconsistency", subject=f"M{n}", severity=4, evidence=FILED) for n in range(MANY_FILES)]
     other = alert("file_inconsistency", subject="M9", severity=4, evidence=FILED | {"bad_capacity": 0, "bad_ratio": 1})
     assert held(it.fold([*files, other])) == ["notice"] * MANY_FILES + ["", ""]
+
+
+class TestWhatIsCalledOff:
+    @pytest.mark.parametrize("kind", [Event.PLANNED_OUTAGE, Event.VACANCY])
+    @pytest.mark.parametrize("meter", ["", "M1"])
+    def test_explains_nothing_any_more(self, kind, meter):
+        before, after, reason = policy(), policy(), kind.name.lower()
+        planned = event(kind, NOON - HOUR, NOON + 9 * DAY, meter=meter)
+        off = event(kind, NOON - HOUR, NOON - HOUR, meter=meter)
+        before.notice(off)
+        before.notice(planned)
+        after.notice(planned)
+        assert held(before.fold([alert()])) == [""]
+        assert held(after.fold([alert()])) == [reason]
+        [revised], _ = after.notice(off)
+        assert (revised.held, revised.change) == ("", "revised")
+
+    def test_is_what_begins_then_and_no_other(self):
+        it = policy()
+        it.notice(event(Event.PLANNED_OUTAGE, NOON - HOUR, NOON + HOUR))
+        it.notice(event(Event.PLANNED_OUTAGE, NOON - 2 * HOUR, NOON - 2 * HOUR))
+        assert held(it.fold([alert()])) == ["planned_outage"]
+
+    def test_no_longer_covers_an_opening(self):
+        engine = Engine([RULES["seal_or_cover_event"]])
+        order, opened = START + 2 * DAY, START + 2 * DAY + HOUR
+        engine.step(event(Event.WORK_ORDER, order, order + DAY, meter="M1"))
+        assert engine.step(event(Event.COVER_OPEN, opened, meter="M1")) == []
+        told = engine.step(event(Event.WORK_ORDER, order, order, meter="M1")) + engine.tick(START + 9 * DAY)
+        assert [(a.rule, a.change) for a in told] == [("seal_or_cover_event", "raised")]
 
 
 LOSS = "area_loss_correlation"
