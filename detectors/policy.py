@@ -520,4 +520,5 @@ class Policy(Owner):
         self.recent, self.crowds = {}, {}
         for alert in state.get("recent", ()):
             self._remember(alert)
-        self.touched = {}
+        if "swept" in state:  # else an older version had no notices
+            self.touched = {}

@@ -11,7 +11,7 @@ DAY = 86_400
 SHORTEST, FINENESS = 60.0, 8  # seconds; classes to an octave, so that a class is 9 % wide
 WINDOW = 180  # days whose stays count
 LEAST = 20  # stays that must have ended
-OLD = 90  # days after which what has not ended is likely not to; all three defaults of this project
+OLD, NEARLY = 90, 0.99  # days after which what has not ended is likely not to, and the share of what ended that counts
 
 Group = tuple[str, str]  # section and stage
 Counts = dict[int, int]
@@ -44,7 +44,8 @@ class Durations:
         """Seconds within which such a share of what began before a day was done; NaN where it is not known.
 
         What still lasted then counts as longer than it had lasted (Kaplan-Meier), else only short stays would be usual
-        at first. Where many never end, as in a stage that may be the last, those count that ended of what is OLD.
+        at first. Where many never end, as in a stage that may be the last, it is the time in which NEARLY all were done
+        that ended of what is OLD. All of this is by default of this project.
         """
         known = self.known.setdefault(group, {})
         if (before, share) not in known:
@@ -61,7 +62,7 @@ class Durations:
             for first, n in lasting.items():
                 add(longer, class_of((before - first) * DAY), n)
             of_all = quantile(ended, longer, share)
-            known[before, share] = quantile(of_old, {}, share) if isnan(of_all) else of_all
+            known[before, share] = quantile(of_old, {}, NEARLY) if isnan(of_all) else of_all
         return known[before, share]
 
     def forget(self, before: Mapping[str, int]) -> None:

@@ -393,17 +393,17 @@ def usual_of(visits: list[tuple[Row, float, float]], start: int) -> float:
     ended = [eighth_of_octave(took) for _, done, took in mine if done < last * DAY]
     lasting = [eighth_of_octave((last - row.at // DAY) * DAY) for row, done, _ in mine if done >= last * DAY]
     old = [eighth_of_octave(took) for row, done, took in mine if done < last * DAY and row.at // DAY < last - 90]
-    return until_95(ended, lasting) or until_95(old, [])
+    return until_done(ended, lasting, 0.05) or until_done(old, [], 0.01)
 
 
-def until_95(ended: list[int], lasting: list[int]) -> float:
-    """Within which time 95 % were done; 0 when they were not, or fewer than 20 were."""
+def until_done(ended: list[int], lasting: list[int], left: float) -> float:
+    """Within which time all but some were done; 0 when they were not, or fewer than 20 were."""
     if len(ended) < 20:
         return 0
     share = 1.0
     for step in sorted({*ended, *lasting}):
         share *= 1 - ended.count(step) / (sum(e >= step for e in ended) + sum(e >= step for e in lasting))
-        if share <= 0.05 + 1e-9:
+        if share <= left + 1e-9:
             return 60 * 2 ** (step / 8)
     return 0
 
