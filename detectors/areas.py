@@ -62,7 +62,8 @@ def area_loss_correlation(
     Either a share is missing always, by Pearson and by rank, beside the area's load; or use fell as the loss rose. No
     less than chance makes in hundreds of users (3.5 deviations of Fisher's z), three days in a row; well once the area
     is. One statistic is no proof: it is of severity 1 where the customer's own history says so too, by the limits of
-    `voltage_current_decoupling` or `step_drop`. Cut-offs: defaults of this project.
+    `voltage_current_decoupling` or `step_drop`, or an opening without an order or a magnetic field within 30 days.
+    Cut-offs: defaults of this project.
     """
     line = np.maximum(correlated, np.tanh(chance / np.sqrt(np.maximum(suspect_days - 5, 1))))
     score = np.where(area_excess_kwh > 0, np.minimum(suspect_rho / line, suspect_kwh / least), 0.0)

@@ -38,7 +38,7 @@ def zero_usage(
 )  # fmt: skip
 def near_zero_usage(
     left: Column, used_kwh: Column, expected_kwh: Column, known_days: Column, lossy: Column, suspended_kva: Column,
-    pv_kva: Column, last_year_kwh: Column = NOT_KNOWN, *, nothing: float = 0.1, season: float = 0.3,
+    pv_kva: Column, year_least_kwh: Column = NOT_KNOWN, *, nothing: float = 0.1, season: float = 0.3,
     history: float = 28.0, usual: float = 1.0,
 ) -> Column:  # fmt: skip
     """A week under a tenth of the expected use, yet not nothing, told by the eighth day (电量骤降近零).
@@ -47,9 +47,9 @@ def near_zero_usage(
     stands beside it. Nothing at all is `zero_usage`. Defaults of this project.
     """
     score = nothing / np.maximum(left, 0.001)
-    fell = (used_kwh > 0) & ~(suspended_kva > 0) & ~(used_kwh > season * last_year_kwh)
-    score = gated(score, fell & (known_days >= history) & (expected_kwh >= usual) & (pv_kva == 0))
-    return np.where((lossy > 0) & (score >= 1), 1 + score, np.minimum(score, 1.9))
+    fell = (used_kwh > 0) & ~(suspended_kva > 0) & ~(used_kwh > season * year_least_kwh)
+    judged = gated(score, fell & (known_days >= history) & (expected_kwh >= usual) & (pv_kva == 0))
+    return np.where((lossy > 0) & (judged >= 1), 1 + judged, np.minimum(judged, 1.9))
 
 
 @rule(
@@ -99,8 +99,9 @@ def step_drop(
 def usage_fluctuation(
     excess: Column, spread: Column, kept: Column, expected_kwh: Column, known_days: Column, emptied: Column,
     suspended_kva: Column, pv_kva: Column, kept_standing: Column = NOT_KNOWN, used_kwh: Column = NOT_KNOWN,
-    kept_year: Column = NOT_KNOWN, before_kwh: Column = NOT_KNOWN, *, times: float = 1.5, spreads: float = 3.0,
-    standing: float = 0.75, in_step: float = 1.5, nothing: float = 0.1, history: float = 28.0, usual: float = 1.0,
+    kept_year: Column = NOT_KNOWN, over_year: Column = NOT_KNOWN, before_kwh: Column = NOT_KNOWN, *,
+    times: float = 1.5, spreads: float = 3.0, standing: float = 0.75, in_step: float = 1.5, nothing: float = 0.1,
+    history: float = 28.0, usual: float = 1.0,
 ) -> Column:  # fmt: skip
     """Three days beyond 1.5 times the expected use either way, households 2, and 3 of its own spreads (电量波动).
 
@@ -108,8 +109,8 @@ def usage_fluctuation(
     fell in step, something is left, nothing suspended, and nobody comes back to where next to nothing was used; a rise
     that ends a vacancy of months does not. Defaults of this project.
     """
-    sign = np.sign(excess)
-    moved = np.fmin(np.abs(excess), sign * np.log(np.maximum(kept_year, 0.01)))
+    year = np.where(excess > 0, np.log(np.maximum(over_year, 0.01)), -np.log(np.maximum(kept_year, 0.01)))
+    moved = np.fmin(np.abs(excess), year)
     score = np.maximum(moved, 0) / np.maximum(np.log(times), spreads * spread)
     fell = (excess >= np.log(nothing)) & (emptied == 0) & ~(used_kwh < nothing * before_kwh) & ~(suspended_kva > 0)
     fell &= kept_standing <= np.minimum(standing, in_step * kept)

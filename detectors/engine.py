@@ -49,6 +49,7 @@ from models.phases import Coupling, Phases
 from models.profiles import Darkness, Form, Months, Routine, Shape
 from models.registry import Registry
 from models.reports import Reports
+from models.runs import whole_sums
 from models.saved import dumps, loads
 from models.state import Attributes, Owner, Saved, StateError, as_it_stands, taken_over, within
 from models.suspects import Suspects
@@ -97,6 +98,8 @@ STEP_DAYS = 2_000  # of meters that a step may close, about
 TAIL_ROWS = 30  # that are judged again at the cost of a day
 UNPACKED_MEMBERS = 2  # of a day that is unpacked, at the cost of a day that is closed
 BALANCE = ("unusual_kwh", "excess_kwh")  # of an area's day, that its meters' days are held against
+OF_METERS = frozenset({Readings.kind, Clocks.kind, Days.kind, Files.kind})  # whose subjects are meters
+MOVED = (" The meter has left the area.", "该表已移出本台区。")
 TIME = itemgetter(0)  # of a payment attempt
 AGAIN = "remove the checkpoint to judge the history again from its beginning"
 OTHERWISE = f"run the version that wrote it, or {AGAIN}"
@@ -220,8 +223,25 @@ class Engine:
         return self.validation.order["last"]
 
     def enroll(self, areas: Iterable[Area]) -> None:
-        """Take master data in, each area in place of what was known of it."""
+        """Take master data in, each area in place of what was known of it; what a meter had open where it left ends."""
+        areas = list(areas)
+        before = {area.area: self.registry.members.get(area.area, ()) for area in areas}
         self.registry.enroll(areas)
+        for area, meters in before.items():
+            if left := sorted(set(meters).difference(self.registry.members[area])):
+                self.leave(area, np.array(left))
+
+    def leave(self, area: str, meters: Codes) -> None:
+        """End the episodes of meters that an area has no more, and begin with them anew should they come back."""
+        names = {self.meter_index.pairs[slot][1] for slot in meters.tolist()}
+        slot = self.areas.slot(area, "")
+        now = int(self.clock[slot]) if slot < len(self.clock) else 0
+        self.lost += [
+            moved(alert, now) for alert in self.policy.recent.get(area, {}).values()
+            if alert.state == "raised" and alert.kind in OF_METERS and alert.subject in names
+        ]  # fmt: skip
+        for judge in (self.tails.readings, self.tails.clocks, self.days, self.files):
+            judge.forget(meters)
 
     @property
     def holed(self) -> Lapses:
@@ -502,6 +522,7 @@ class Engine:
         names, codes = self.area_names(days.areas)
         rows = Days.build(("",), np.zeros(len(slots)), names, np.repeat(codes, days.sizes), at, **days.columns)
         beside = {f"area_{name}": np.repeat(balance[name], days.sizes) for name in BALANCE}
+        beside["area_reads"] = np.repeat(whole_sums(days.columns["reads"] > 0, days.sizes), days.sizes)
         beside["connected_days"] = self.registry.known_for(slots, at)
         return rows, slots, self.registry.enrich(slots, rows) | beside, days.turns()
 
@@ -631,7 +652,7 @@ class Engine:
 
     def fire(self) -> list[Alert]:
         """Judge the items whose next mark has passed; where a day has passed, forget what nothing can concern."""
-        alerts, self.lost = [withdrawn(alert) for alert in self.lost], []
+        alerts, self.lost = [withdrawn(a) if a.state == "raised" else a for a in self.lost], []
         days = self.clock // DAY
         self.swept = np.concatenate([self.swept, np.zeros(len(days) - len(self.swept), np.int64)])
         passed: Codes = np.flatnonzero(days > self.swept)
@@ -797,6 +818,14 @@ def loaded(owners: Mapping[str, Owner], found: Mapping[str, Saved]) -> list[str]
 def withdrawn(alert: Alert) -> Alert:
     """An alert whose episode is no longer known."""
     return msgspec.structs.replace(alert, state="withdrawn", change="withdrawn", revision=alert.revision + 1)
+
+
+def moved(alert: Alert, now: int) -> Alert:
+    """An alert of a meter that has left its area."""
+    return msgspec.structs.replace(
+        alert, state="cleared", change="cleared", revision=alert.revision + 1, at=max(alert.at, now),
+        en=alert.en + MOVED[0], zh=alert.zh + MOVED[1],
+    )  # fmt: skip
 
 
 def judged(rules: Iterable[Rule]) -> list[Rule]:

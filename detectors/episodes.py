@@ -15,6 +15,7 @@ LULLS: dict[type[Batch], int] = {Readings: 2 * HOUR, Intervals: 2 * HOUR, Clocks
 # observations further apart than this, and than the hold, do not make one run; other kinds have no gaps
 NONE = 99  # no severity
 FEW = 100  # rows that are judged one by one without asking first which of them may change anything
+WEEK_DAYS = 7
 
 
 class Change(NamedTuple):
@@ -23,16 +24,43 @@ class Change(NamedTuple):
     row: int
     since: int
     severity: int
+    disproved: bool
+    week_s: int  # seconds of trouble in the last seven days, of a chronic state
 
 
 class Standing:
-    """How a subject stands: since when it is in trouble at each level, since when well though raised, how severe."""
+    """How a subject stands: since when it is in trouble at each level, since when well though raised, how severe.
 
-    __slots__ = ("rows", "severity", "since", "well")
+    Of a chronic state also the seconds of trouble in each of the last days, the last of these, and when it was told.
+    """
 
-    def __init__(self, since: list[int], well: int, severity: int) -> None:
+    __slots__ = ("day", "rows", "severity", "since", "spent", "told", "well")
+
+    def __init__(
+        self, since: list[int], well: int, severity: int, spent: list[int] | None = None, day: int = 0, told: int = 0
+    ) -> None:
         self.since, self.well, self.severity = since, well, severity
+        self.spent, self.day, self.told = spent or [0] * WEEK_DAYS, day, told
         self.rows = 0  # judged in this fold
+
+    def forget(self) -> None:
+        """Be as if nothing had been."""
+        self.since, self.well, self.severity = [0] * len(self.since), 0, 0
+        self.spent, self.day, self.told = [0] * WEEK_DAYS, 0, 0
+
+    def spend(self, t: int, seconds: int) -> None:
+        """Add seconds of trouble to those of a row's day, and drop those of days before the last seven."""
+        today = t // DAY
+        for day in range(WEEK_DAYS):
+            if today - (today - day) % WEEK_DAYS > self.day:
+                self.spent[day] = 0
+        self.spent[today % WEEK_DAYS] += seconds
+        self.day = max(today, self.day)
+
+    def lasts(self, t: int) -> bool:
+        """Whether a row comes a day after the raise, or a week after it was told last."""
+        again = DAY if self.told - self.since[0] < DAY else WEEK_DAYS * DAY
+        return self.told > 0 and t - self.told >= again
 
 
 class Episodes(Owner):
@@ -50,6 +78,12 @@ class Episodes(Owner):
             "well": np.zeros(0, np.uint32),  # start of the calm while raised
             "severity": np.zeros(0, np.uint8),  # 0 when not raised
         }
+        if rule.chronic:
+            self.cells |= {
+                "spent": np.zeros((WEEK_DAYS, 0), np.uint32),  # seconds of trouble in each of the last days
+                "day": np.zeros(0, np.uint32),  # the last of them
+                "told": np.zeros(0, np.uint32),  # when it was told last
+            }
         self.open: dict[int, Alert] = {}  # what was last told of each raised episode
 
     def places(self, slots: Codes) -> tuple[Codes, Mask]:
@@ -64,7 +98,7 @@ class Episodes(Owner):
 
         Slots, times, scores and gaps are those of the rows. Each slot's first change is told before any slot's second.
         """
-        if len(rows) > FEW and not (mine := self.moving(slots, at, score)).all():
+        if len(rows) > FEW and not self.rule.chronic and not (mine := self.moving(slots, at, score)).all():
             rows, slots, at, score = rows[mine], slots[mine], at[mine], score[mine]
             gap = None if gap is None else gap[mine]
         if not len(rows):
@@ -78,7 +112,7 @@ class Episodes(Owner):
             one = standing[place]
             one.rows += 1
             if (since := self.turn(one, t, x, apart)) is not None:
-                found.append((one.rows, Change(row, since, one.severity)))
+                found.append((one.rows, Change(row, since, one.severity, x == DISPROVED, sum(one.spent))))
 
         now = {name: np.array([getattr(one, name) for one in standing]).T for name in held}
         self.write(subjects, now, (now["severity"] > 0) | (now["since"][0] > 0))
@@ -105,7 +139,7 @@ class Episodes(Owner):
         return (np.bincount(places, ~still) > 0)[places]
 
     def turn(self, one: Standing, t: int, x: float, gap: float) -> int | None:
-        """Judge a row of a subject; since when there was trouble, where its episode changed."""
+        """Judge a row of a subject; since when there was trouble, where its episode changed or is told again."""
         up = one.severity > 0
         broken = not up and not gap <= self.lull  # NaN: it cannot be told
         best = one.severity or NONE
@@ -122,15 +156,23 @@ class Episodes(Owner):
         if up and x < self.rule.clear:
             one.well = min(one.well or t, t)
             if t - one.well >= self.rule.release or x == DISPROVED:
-                one.since, one.well, one.severity = [0] * len(one.since), 0, 0
+                one.forget()
                 return since
         else:
             one.well = 0
-        if best in (NONE, one.severity):
-            one.since = one.since if since or up else [0] * len(one.since)
+        again = self.rule.chronic and self.again(one, t, x, gap)
+        if best in (NONE, one.severity) and not again:
+            if not since and not up:
+                one.forget()
             return None
-        one.severity = best
+        one.severity, one.told = best, t if self.rule.chronic else 0
         return since
+
+    def again(self, one: Standing, t: int, x: float, gap: float) -> bool:
+        """Add a row of a chronic state to its week; whether it is to be told again."""
+        trouble = x >= self.rule.levels[0].score
+        one.spend(t, int(gap) if trouble and gap <= self.lull else 0)
+        return trouble and one.severity > 0 and one.lasts(t)
 
     def write(self, slots: Codes, cells: dict[str, Array], watched: Mask) -> None:
         """Remember what some slots have now, and forget those that are not watched."""

@@ -10,13 +10,13 @@ import msgspec
 import numpy as np
 
 from detectors.episodes import Episodes
-from detectors.rule import Rule, sentence
+from detectors.rule import HOUR, Rule, sentence
 from models.cells import Array, Cells
 from models.features import Columns, Feature
 from models.index import Index
 from models.state import Owner, Schema, State, within
 from models.turns import waves
-from schemas.alert import Alert, alert_id
+from schemas.alert import Alert, Change, alert_id
 from schemas.columns import PHASES, Batch, Codes, Column, Mask, Status, Times
 from schemas.events import CODES
 
@@ -24,6 +24,7 @@ Missing = Mapping[str, Mask | None]  # which rows of a column are NaN; None wher
 Enrich = Callable[[Codes, Any], Columns]
 Known = Callable[[int, int], dict[str, float]]
 NEW = ("[ The customer was connected {installed_days:.0f} days ago.]", "[该用户{installed_days:.0f}天前新装。]")
+WEEK = ("[ It was so for {week_hours:.1f} hours of the last seven days.]", "[近七天累计{week_hours:.1f}小时。]")
 Taken = list[tuple[dict[str, Array], dict[int, Alert]]]
 
 
@@ -35,6 +36,7 @@ class Finding(NamedTuple):
     row: int
     phase: int
     score: float
+    week_s: int = 0  # seconds of trouble in the last seven days, of a chronic state
 
 
 class Waiting(Owner):
@@ -170,41 +172,47 @@ class Judge:
         if (blind := np.isnan(worst)).any():
             rows, worst = rows[~blind], worst[~blind]
         gap = columns["gap"][rows] if "gap" in columns else None
-        for row, since, severity in episodes.fold(rows, slots[rows], at[rows], worst, gap):
-            if not severity:
-                yield self.clear(episodes, int(slots[row]), int(at[row]))
-            else:
-                score = scores[..., row]
-                phase = int(np.nanargmax(score)) if score.ndim else -1
-                found = Finding(since, severity, row, phase, float(score[phase] if score.ndim else score))
-                yield self.tell(episodes, int(slots[row]), found, columns)
+        for change in episodes.fold(rows, slots[rows], at[rows], worst, gap):
+            row, slot = change.row, int(slots[change.row])
+            if not change.severity:
+                yield self.clear(episodes, slot, int(at[row]), disproved=change.disproved)
+                continue
+            score = scores[..., row]
+            phase = int(np.nanargmax(score)) if score.ndim else -1
+            worth = float(score[phase] if score.ndim else score)
+            found = Finding(change.since, change.severity, row, phase, worth, change.week_s)
+            yield self.tell(episodes, slot, found, columns)
 
-    def clear(self, episodes: Episodes, slot: int, at: int) -> Alert:
+    def clear(self, episodes: Episodes, slot: int, at: int, *, disproved: bool) -> Alert:
         """End the episode of a slot."""
-        last = episodes.open.pop(slot)
+        last, rule = episodes.open.pop(slot), episodes.rule
+        en, zh = rule.ends if disproved else ("", "")
         return msgspec.structs.replace(
-            last, state="cleared", change="cleared", revision=last.revision + 1, at=at, version=episodes.rule.version
-        )
+            last, state="cleared", change="cleared", revision=last.revision + 1, at=at, version=rule.version,
+            en=last.en + en, zh=last.zh + zh,
+        )  # fmt: skip
 
     def tell(self, episodes: Episodes, slot: int, found: Finding, columns: Columns) -> Alert:
         """Raise or escalate the episode of a slot, on one row's evidence."""
-        since, severity, row, phase, score = found
+        since, severity, row, phase, score, week_s = found
         rule, (area, subject), at = episodes.rule, self.index.pairs[slot], int(columns["at"][row])
         evidence, shown = evidence_of(rule, columns, row, phase)
-        if self.known:
-            evidence |= (known := self.known(slot, at))
-            shown |= known
-        code = CODES.get(columns["event"][row], "") if "event" in columns else ""
         last = episodes.open.get(slot)
+        known = self.known(slot, at) if self.known else {}
+        if last and rule.chronic:
+            known = {"week_hours": round(week_s / HOUR, 2)} | known
+        evidence, shown = evidence | known, shown | known
+        code = CODES.get(columns["event"][row], "") if "event" in columns else ""
         if "status" in columns and columns["status"][row] == Status.EDITED:
             evidence["edited"] = 1.0
         alert = Alert(
             id=alert_id(rule.name, area, subject, since), rule=rule.name, version=rule.version, kind=rule.kind.kind,
-            area=area, subject=subject, state="raised", change="escalated" if last else "raised",
+            area=area, subject=subject, state="raised", change=change_of(severity, last),
             revision=last.revision + 1 if last else 0, severity=severity, since=since,
             raised=last.raised if last else at, at=at, score=number(score), phase=PHASES[phase] if phase >= 0 else "",
-            evidence=evidence, held=last.held if last else "", en=sentence(rule.text[0] + NEW[0], shown),
-            zh=sentence(rule.text[1] + NEW[1], shown), code=code,
+            evidence=evidence, held=last.held if last else "",
+            en=sentence(rule.text[0] + WEEK[0] + NEW[0], shown), zh=sentence(rule.text[1] + WEEK[1] + NEW[1], shown),
+            code=code,
         )  # fmt: skip
         episodes.open[slot] = alert
         return alert
@@ -249,6 +257,13 @@ class Judge:
         if waited := [feature for feature in self.features if type(feature).__name__ in afresh]:
             self.room()
             self.waiting.wait(waited)
+
+
+def change_of(severity: int, last: Alert | None) -> Change:
+    """What an alert of a severity adds to what was told last."""
+    if last is None:
+        return "raised"
+    return "escalated" if severity < last.severity else "revised"
 
 
 def missing(column: Column) -> Mask | None:

@@ -45,9 +45,14 @@ def clock_drift(offset: Column, *, warn: float = 300.0) -> Column:
     Days, severity=3, title=("Point not read", "抄表失败"),
     text=("Nothing was read for {missing_days:.0f} days (limit {days:.0f}); a supplementary reading is due.",
           "连续{missing_days:.0f}天无抄表数据(限值{days:.0f}天),需补抄。"),
+    ends=(" The meter is gone: still nothing, though its area is read.", "该表已失联,台区其他表均有数据,按拆除处理。"),
 )  # fmt: skip
 def read_failure(missing_days: Column, *, days: float = 3.0) -> Column:
-    """No daily reading for 3 days (抄表失败, ERC39 logic)."""
+    """No daily reading for 3 days (抄表失败, ERC39 logic).
+
+    After 60 days without a reading the meter counts as gone, if its area is read: that ends it. What is read again is
+    new. Default of this project.
+    """
     return missing_days / days
 
 
@@ -145,21 +150,22 @@ def ct_ratio_step(
 
 
 @rule(
-    Days, severity=2, hold=1, release=7 * DAY, title=("Export without registered generation", "反向电量异常"),
+    Days, severity=2, hold=1, release=30 * DAY, title=("Export without registered generation", "反向电量异常"),
     text=(("{export_kwh:.1f} kWh flowed back in a day (limit {least:.1f}, or two of the register's last digits), and "
            "no generation is on file."),
           "日反向电量{export_kwh:.1f}kWh(一次侧,限值{least:.1f}kWh或示值两个末位),档案无分布式电源。"),
+    ends=(" It is on file now.", "现已有档案。"),
 )  # fmt: skip
 def unregistered_reverse(
     export_kwh: Column, pv_kva: Column, ratio: Column, *, least: float = 1.0, quiet: float = 0.1, digit: float = 0.01
 ) -> Column:
     """More than 1 kWh a day exported, two days, without generation on file (反向电量). Default of this project.
 
-    Behind transformers it is two of the register's last digits where that is more. A week without, or with the
-    generation on file, clears it.
+    Behind transformers it is two of the register's last digits where that is more. A month without clears it, so
+    that dull weeks do not; generation on file does at once.
     """
     limit = np.maximum(least, 2 * digit * ratio)
-    return between((export_kwh > limit) & (pv_kva == 0), (export_kwh < quiet * limit) | (pv_kva > 0))
+    return np.where(pv_kva > 0, DISPROVED, between(export_kwh > limit, export_kwh < quiet * limit))
 
 
 @rule(

@@ -1,18 +1,37 @@
 """What stands between rules and readers: stages in a row, each of which may hold an alert back and says why.
 
 A held alert is still told, marked with its reason, so that it is counted and can be looked up. Mute and inhibit follow
-the events of an area by event time, whichever came first; repeat, storm and budget are decided when it is raised. Storm
-and budget brake what can wait: an alert of severity 1 or 2 breaks through them, and one that escalates is decided anew.
+the events of an area by event time, whichever came first, and the failure of an area explains its meters' alerts; what
+lasts longer than its explanation is told. Repeat, storm and budget are decided when it is raised. Storm and
+budget brake what can wait: an alert of severity 1 or 2 breaks through them, and one that escalates is decided anew. Of
+very many alerts of one rule, area and day one notice is told, which names them.
 """
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
 import msgspec
 
+from detectors.causes import (
+    EVIDENCE,
+    FAILURES,
+    GRAVE,
+    SECONDED,
+    Crowd,
+    crowd_of,
+    explaining,
+    fails,
+    family,
+    in_force,
+    is_notice,
+    notice_of,
+    seconded,
+    speaks_for,
+)
 from detectors.rule import RULES
+from models.incidents import called_off
 from models.state import Owner, Schema, State
 from schemas.alert import Alert, Change
 from schemas.columns import LATEST, DeviceEvents, Event
@@ -23,8 +42,11 @@ REPEATS = 3  # raises of one rule and subject within a day before the next is he
 STORM_TIMES, STORM_LEAST, STORM_DAYS = 3.0, 50, 3  # catalogue section 5: brake above 3 times the forecast
 BUDGET = 500  # alerts of one section and day; default of this project
 APART = ("files", "payments")  # families with a budget of their own: they come by the hundred on one day
-GRAVE = 2  # severity from which no brake holds an alert back
 BRAKES = frozenset({"storm", "budget"})
+ARRIVING = frozenset({"readings", "clocks", "payments", "attempts"})  # kinds judged as rows come, not all at once
+AREA_FAILURE, NOTICE = "area_failure", "notice"  # reasons
+UNEXPLAINED = BRAKES | {"", "repeat", NOTICE}
+NEVER = 2**62
 
 SUPPLY = frozenset({"voltage_loss", "phase_break", "all_voltage_loss", "current_loss", "current_break",
                     "meter_voltage_unbalance", "voltage_deviation", "voltage_sag", "meter_stopped", "zero_usage",
@@ -46,7 +68,7 @@ MUTED: dict[int, frozenset[str]] = {
 EXPLAINS = frozenset({*MUTED, Event.POWER_OFF, Event.POWER_ON})  # events by which alerts are held back
 LASTS: dict[int, int] = {Event.METER_CHANGE: 7 * DAY}  # of an event that names no end
 
-Span = tuple[int, int, int]  # event, from, until
+Span = tuple[int, int, int]  # event, from, until, 0 when that is not known
 Spans = dict[tuple[str, str], list[Span]]  # by area and meter, "" for all
 
 
@@ -66,6 +88,25 @@ def explains(span: Span, alert: Alert) -> bool:
     return start <= alert.raised and alert.since <= (until or start + LASTS.get(event, MEMORY))
 
 
+def end_of(span: Span) -> int:
+    """When what an event says is over."""
+    event, start, until = span
+    return until or (start + LASTS[event] if event in LASTS else NEVER)
+
+
+def lots(alerts: Iterable[Alert]) -> Iterator[list[Alert]]:
+    """The alerts of each area in order, those together that fell due at one moment."""
+    by_area: dict[str, list[list[Alert]]] = {}
+    for alert in alerts:
+        mine = by_area.setdefault(alert.area, [])
+        last = mine[-1][-1] if mine else alert
+        if not mine or alert.at != last.at or not ARRIVING.isdisjoint({alert.kind, last.kind}):
+            mine.append([])
+        mine[-1].append(alert)
+    for found in by_area.values():
+        yield from found
+
+
 class Policy(Owner):
     """Remembers events, recent alerts and daily counts."""
 
@@ -77,31 +118,82 @@ class Policy(Owner):
         self.daily: Counter[tuple[str, int]] = Counter()  # raises by rule and day
         self.spent: Counter[tuple[str, str, int]] = Counter()  # raises by section, family with a budget apart, and day
         self.decided: dict[str, str] = {}  # by id, while it may still change
+        self.crowds: dict[Crowd, set[str]] = {}  # ids of the alerts that may share a notice
+        self.touched: dict[Crowd, None] = {}  # those that have changed, in order
+        self.swept: dict[str, int] = {}  # by area: the last midnight at which what lasts was looked for
+        self.passed: dict[str, int] = {}  # by area: the midnight that has passed since
 
     def fold(self, alerts: Iterable[Alert]) -> list[Alert]:
-        """The alerts, each with the reason for which it is held; of what comes at once the gravest is decided first."""
-        folded = list(alerts)
-        reasons = [self._explained(alert) for alert in folded]
-        self._decide(alert for alert, reason in zip(folded, reasons, strict=True) if not reason)
-        return [
-            self._remembered(alert, reason or self.decided[alert.id])
-            for alert, reason in zip(folded, reasons, strict=True)
-        ]
+        """The alerts, each with the reason for which it is held, and what others become by them.
 
-    def _explained(self, alert: Alert) -> str:
+        Of what comes at once the gravest is decided first.
+        """
+        folded, told = list(alerts), list[Alert]()
+        coming = [alert for alert in folded if alert.rule in FAILURES]
+        self._decide(
+            alert for alert in folded
+            if not self._reason(alert) and not any(fails(failure, alert) for failure in coming)
+        )  # fmt: skip
+        for lot in lots(folded):
+            start = len(told)
+            for alert in sorted(lot, key=lambda alert: alert.rule not in FAILURES):
+                told += self._told(alert)
+            told += self._follow(lot[0].area, told, start)
+        self.swept |= self.passed
+        for area in self.passed:
+            told += self._outlasting(area)
+        self.passed = {}
+        return told
+
+    def _reason(self, alert: Alert) -> str:
         """Why an alert is held for what it is, or what has happened around it."""
-        return "shadow" if alert.rule in self.shadow else self.mute(alert) or self.inhibit(alert)
+        if alert.rule in self.shadow:
+            return "shadow"
+        return self.mute(alert) or self.inhibit(alert) or self.failure(alert)
 
-    def _remembered(self, alert: Alert, held: str) -> Alert:
-        """An alert as it is told, remembered unless its rule is in shadow."""
+    def _held(self, alert: Alert) -> str:
+        """Why it is held, other alerts apart that come with it."""
+        return "" if is_notice(alert) else self._reason(alert) or self.decided.get(alert.id, "")
+
+    def _told(self, alert: Alert) -> list[Alert]:
+        """An alert as it is told, remembered unless its rule is in shadow; before it that it has been let go."""
+        held = self._held(alert)
         if held == "shadow":
-            return msgspec.structs.replace(alert, held=held)
-        revision = alert.revision
+            return [msgspec.structs.replace(alert, held=held)]
+        told, revision = [], alert.revision
         if (known := self.recent.get(alert.area, {}).get(alert.id)) is not None:
+            if known.state == "raised" and known.held not in UNEXPLAINED and not self._reason(alert):
+                told.append(known := self._revised(known, held))
             revision = max(revision, known.revision + 1)  # an event may have revised what was told
-        alert = msgspec.structs.replace(alert, held=held, revision=revision)
-        self.recent.setdefault(alert.area, {})[alert.id] = alert
-        return alert
+        alert = self._seconded(msgspec.structs.replace(alert, held=held, revision=revision))
+        if alert.rule in FAILURES:
+            alert = explaining(alert, self._explained(alert))
+        self._remember(alert)
+        return [*told, alert]
+
+    def _remember(self, alert: Alert) -> None:
+        """Keep an alert as it was told last, and among those with which it may share a notice."""
+        known = self.recent.setdefault(alert.area, {})
+        if alert.id in known:
+            self._leave(known[alert.id])
+        known[alert.id] = alert
+        if crowd := crowd_of(alert):
+            self.crowds.setdefault(crowd, set()).add(alert.id)
+            self.touched[crowd] = None
+
+    def _leave(self, alert: Alert) -> None:
+        """Take an alert away from those with which it may share a notice."""
+        if (crowd := crowd_of(alert)) and crowd in self.crowds:
+            self.touched[crowd] = None
+            self.crowds[crowd].discard(alert.id)
+            if not self.crowds[crowd]:
+                del self.crowds[crowd]
+
+    def _revised(self, alert: Alert, held: str, change: Change = "revised") -> Alert:
+        """An alert told otherwise than it was."""
+        revised = msgspec.structs.replace(alert, held=held, change=change, revision=alert.revision + 1)
+        self._remember(revised)
+        return revised
 
     def notice(self, batch: DeviceEvents) -> tuple[list[Alert], list[int]]:
         """Remember events; alerts they now hold or let go, and the rows that were known already."""
@@ -116,34 +208,32 @@ class Policy(Owner):
                 again.append(n)
                 continue
             spans.insert(place, span)
-            if span[0] in EXPLAINS:
+            if span[0] in EXPLAINS or span[0] in EVIDENCE:
                 fresh.setdefault(area, []).append((meter, span))
 
-        revised = []
+        revised: list[Alert] = []
         for area, events in sorted(fresh.items()):
-            for key in sorted(self._concerned(area, events)):
-                old = self.recent[area][key]
-                held = self.mute(old) or self.inhibit(old) or self.decided.get(key, "")
-                if held != old.held:
-                    new = msgspec.structs.replace(old, held=held, change="revised", revision=old.revision + 1)
-                    self.recent[area][key] = new
-                    revised.append(new)
+            told = self._again(area, self._concerned(area, events))
+            revised += told + self._follow(area, told, 0)
         return revised, again
 
     def _concerned(self, area: str, fresh: Iterable[tuple[str, Span]]) -> list[str]:
         """The ids of recent alerts of an area that new events may hold back or let go."""
         muting: dict[str, list[Span]] = {}
         off = LATEST
+        reported = {meter for meter, span in fresh if span[0] in EVIDENCE}
         for meter, span in fresh:
             if span[0] in MUTED:
-                muting.setdefault(meter, []).append(span)
-            elif not meter:
+                until = 0 if called_off(*span) else span[2]
+                muting.setdefault(meter, []).append((span[0], span[1], until))
+            elif not meter and span[0] not in EVIDENCE:
                 off = min(off, self._off_since(area, span))
 
         found = []
         for key, alert in self.recent.get(area, {}).items():
             spans = [*muting.get("", ()), *(muting.get(alert.subject, ()) if alert.subject else ())]
             muted = any(alert.rule in MUTED[span[0]] and explains(span, alert) for span in spans)
+            muted |= alert.rule in SECONDED and not reported.isdisjoint({"", alert.subject})
             if muted or (alert.raised >= off and alert.rule in SUPPLY):
                 found.append(key)
         return found
@@ -159,9 +249,11 @@ class Policy(Owner):
 
     def mute(self, alert: Alert) -> str:
         """Whether a planned outage, a vacancy or a meter change explains it."""
-        for span in self.events.get((alert.area, ""), []) + self.events.get((alert.area, alert.subject), []):
+        wide, own = self.events.get((alert.area, ""), []), self.events.get((alert.area, alert.subject), [])
+        for span in in_force(wide) + in_force(own):
             event = span[0]
-            if event in MUTED and alert.rule in MUTED[event] and explains(span, alert):
+            muted = event in MUTED and alert.rule in MUTED[event] and explains(span, alert)
+            if muted and not self.outlasts(alert, end_of(span)):
                 return Event(event).name.lower()
         return ""
 
@@ -175,10 +267,121 @@ class Policy(Owner):
                 off = off or at
                 end = until
             elif event == Event.POWER_ON and off:
-                if off <= alert.raised and alert.since <= (end or min(at, off + DAY)):
+                over = end or min(at, off + DAY)
+                if off <= alert.raised and alert.since <= over and not self.outlasts(alert, over):
                     return "area_outage"
                 off = 0
         return ""
+
+    def failure(self, alert: Alert) -> str:
+        """Whether a failure of the whole area explains it."""
+        if not any(alert.rule in rules for rules in FAILURES.values()):
+            return ""
+        for failure in self._failures(alert.area):
+            over = NEVER if failure.state == "raised" else failure.at
+            if fails(failure, alert) and not self.outlasts(alert, over):
+                return AREA_FAILURE
+        return ""
+
+    def _failures(self, area: str) -> list[Alert]:
+        """The failures of an area that are remembered."""
+        return [alert for alert in self.recent.get(area, {}).values() if alert.rule in FAILURES]
+
+    def outlasts(self, alert: Alert, over: int) -> bool:
+        """Whether it still lasts at a midnight half a day after what explained it, and after the calm that ends it."""
+        if over == NEVER:
+            return False
+        release = RULES[alert.rule].release if alert.rule in RULES else 0
+        lasting = alert.state == "raised"
+        seen = max(alert.at, self.swept.get(alert.area, 0)) if lasting else alert.at
+        return seen >= -(-(over + release + DAY // 2) // DAY) * DAY
+
+    def _outlasting(self, area: str) -> list[Alert]:
+        """The alerts of an area that last longer than what explained them."""
+        held = [key for key, alert in self.recent.get(area, {}).items() if alert.held and alert.state == "raised"]
+        told = self._again(area, held)
+        return told + self._follow(area, told, 0)
+
+    def _again(self, area: str, keys: Iterable[str]) -> list[Alert]:
+        """Those of some alerts that are held otherwise now; what is in a notice stays in it unless it is explained."""
+        told = []
+        for key in sorted(keys):
+            known = self.recent[area][key]
+            held = self._held(known)
+            if known.held == NOTICE and not self._reason(known):
+                held = NOTICE
+            new = self._seconded(known)
+            if held != known.held or new != known:
+                told.append(self._revised(new, held, "escalated" if new.severity < known.severity else "revised"))
+        return told
+
+    def _seconded(self, alert: Alert) -> Alert:
+        """An alert with the second evidence that the reports of its meter give."""
+        if alert.rule not in SECONDED or alert.state == "withdrawn":
+            return alert
+        spans = self.events.get((alert.area, alert.subject), [])
+        return seconded(alert, speaks_for(alert, spans, self.events.get((alert.area, ""), [])))
+
+    def _follow(self, area: str, told: list[Alert], start: int) -> list[Alert]:
+        """What else is to be told after some messages: what a failure explains, and the notices of many alerts.
+
+        A message that has not gone out is mended in its place.
+        """
+        fresh = {alert.id: n for n, alert in enumerate(told) if n >= start}
+        more: list[Alert] = []
+
+        def give(alert: Alert) -> None:
+            if (n := fresh.get(alert.id)) is not None:
+                alert = msgspec.structs.replace(alert, change=told[n].change, revision=told[n].revision)
+                told[n] = alert
+                self._remember(alert)
+            else:
+                more.append(alert)
+
+        concerned = [alert for alert in told[start:] if alert.held != "shadow" and alert.area == area]
+        if any(alert.rule in FAILURES for alert in concerned):
+            children = [key for key, alert in self.recent.get(area, {}).items()
+                        if any(alert.rule in rules for rules in FAILURES.values())]  # fmt: skip
+            for alert in self._again(area, children):
+                give(alert)
+                concerned.append(alert)
+        if any(alert.rule in rules for alert in concerned for rules in FAILURES.values()):
+            for failure in self._failures(area):
+                new = explaining(failure, self._explained(failure))
+                if new != failure:
+                    give(self._revised(new, new.held))
+        while self.touched:
+            crowd = next(iter(self.touched))
+            for alert in self._gathered(crowd):
+                give(alert)
+            del self.touched[crowd]
+        return more
+
+    def _explained(self, failure: Alert) -> set[str]:
+        """The meters whose alerts a failure explains."""
+        held = (alert for alert in self.recent.get(failure.area, {}).values() if alert.held == AREA_FAILURE)
+        return {alert.subject for alert in held if fails(failure, alert)}
+
+    def _gathered(self, crowd: Crowd) -> Iterator[Alert]:
+        """Those of some alerts that go into their notice or leave it, and the notice."""
+        known = self.recent[crowd.area]
+        members = [known[key] for key in sorted(self.crowds.get(crowd, ())) if not self._reason(known[key])]
+        many, notice = len({alert.subject for alert in members}) >= crowd.least, known.get(crowd.id)
+        for alert in members:
+            held = NOTICE if many else self._held(alert)
+            if held != alert.held:
+                yield self._revised(alert, held)
+        if many:
+            members = [known[alert.id] for alert in members]
+            new = notice_of(crowd, members, notice)
+            if notice is None or new != msgspec.structs.replace(notice, change=new.change, revision=new.revision):
+                self._remember(new)
+                yield new
+        elif notice and notice.state != "withdrawn":
+            gone: Change = "withdrawn"
+            new = msgspec.structs.replace(notice, state=gone, change=gone, revision=notice.revision + 1)
+            self._remember(new)
+            yield new
 
     def _decide(self, alerts: Iterable[Alert]) -> None:
         """Repeat limit, storm brake and budget for what is new or has escalated while a brake held it."""
@@ -206,14 +409,14 @@ class Policy(Owner):
         return "repeat" if len(times) >= REPEATS else ""
 
     def _brake(self, alert: Alert) -> str:
-        """Whether a day has brought more than its forecast or its budget; nothing brakes what is grave."""
+        """Whether a day has brought more than its forecast or its budget; not of what is grave or explains others."""
         day = (alert.at if alert.change == "escalated" else alert.raised) // DAY
-        family = RULES[alert.rule].family if alert.rule in RULES else ""
-        budget = (self.section(alert.area), family if family in APART else "", day)
+        module = family(alert.rule)
+        budget = (self.section(alert.area), module if module in APART else "", day)
         self.daily[alert.rule, day] += 1
         self.spent[budget] += 1
 
-        if alert.severity <= GRAVE:
+        if alert.severity <= GRAVE or alert.rule in FAILURES:
             return ""
         if self.daily[alert.rule, day] > self.forecast(alert.rule, day):
             return "storm"
@@ -265,9 +468,14 @@ class Policy(Owner):
         held: dict[tuple[str, str], list[Alert]] = {}
         for area, clock in clocks.items():
             known = self.recent.get(area, {})
+            self.passed[area] = clock // DAY * DAY
             for key in [k for k, a in known.items() if a.state != "raised" and a.at < clock - MEMORY]:
-                del known[key]
+                crowd = crowd_of(known[key])
+                if crowd and (notice := known.get(crowd.id)) and notice.state == "raised":
+                    continue
+                self._leave(known.pop(key))
                 self.decided.pop(key, None)
+            self.touched = {}
             for alert in known.values():
                 for pair in {(area, ""), (area, alert.subject)} & self.events.keys() if alert.held else ():
                     held.setdefault(pair, []).append(alert)
@@ -293,6 +501,7 @@ class Policy(Owner):
             "events": list[tuple[tuple[str, str], list[tuple[Event, int, int]]]],
             "raises": list[tuple[tuple[str, str, str], list[int]]], "daily": list[tuple[tuple[str, int], int]],
             "recent": list[Alert], "budgets": list[tuple[tuple[str, str, int], int]], "decided": dict[str, str],
+            "swept": dict[str, int],
         }  # fmt: skip
 
     def state(self) -> State:
@@ -300,7 +509,7 @@ class Policy(Owner):
         return {
             "events": list(self.events.items()), "raises": list(self.raises.items()), "daily": list(self.daily.items()),
             "recent": [a for alerts in self.recent.values() for a in alerts.values()],
-            "budgets": list(self.spent.items()), "decided": self.decided,
+            "budgets": list(self.spent.items()), "decided": self.decided, "swept": self.swept,
         }  # fmt: skip
 
     def load(self, state: State) -> None:
@@ -309,6 +518,9 @@ class Policy(Owner):
         self.raises = {who: times for who, times in state.get("raises", ()) if times}
         self.daily = Counter(dict(state.get("daily", ())))
         self.spent = Counter(dict(state.get("budgets", ())))
-        self.decided, self.recent = state.get("decided", {}), {}
+        self.decided, self.swept = state.get("decided", {}), state.get("swept", {})
+        self.recent, self.crowds = {}, {}
         for alert in state.get("recent", ()):
-            self.recent.setdefault(alert.area, {})[alert.id] = alert
+            self._remember(alert)
+        if "swept" in state:  # else an older version had no notices
+            self.touched = {}

@@ -8,7 +8,7 @@ from schemas.columns import Column, Days, Intervals, Readings
 
 
 @rule(
-    Readings, severity=3, hold=5 * MINUTE, release=5 * MINUTE, clear=0.95, title=("Voltage harmonics", "谐波超限"),
+    Readings, severity=3, hold=5 * MINUTE, chronic=True, clear=0.95, title=("Voltage harmonics", "谐波超限"),
     segments={"medium_voltage": {"limit": 4.0}, "high_voltage": {"limit": 3.0}, "highest_voltage": {"limit": 2.0}},
     text=("Harmonics distort the voltage of phase {phase} by {thd:.2f} % (limit {limit:.0f} %).",
           "谐波超限:{phase}相电压总谐波畸变率{thd:.2f}%(限值{limit:.0f}%)。"),

@@ -25,8 +25,9 @@ from schemas.rules import Status
 
 Segments = Mapping[str, Mapping[str, float]]  # settings by segment
 MINUTE, HOUR, DAY = 60, 3600, 86_400
+RETURNS = 2 * DAY  # calm that ends a chronic state: one that returns every evening is one; default of this project
 NOT_KNOWN = np.array(np.nan)  # the default of a column that a rule hears
-DISPROVED = -np.inf  # the score of a row by which there never was any trouble
+DISPROVED = -np.inf  # the score of a row by which the trouble is over, or never was
 OPTIONAL = re.compile(r"\[([^\]]*)\]")
 WORDS = {"class": METER_SEGMENTS, "类别": ("居民", "商业", "工业", "农业"), "phase": PHASES}
 """By format, of what has a number."""
@@ -60,6 +61,8 @@ class Rule:
     model: ClassModel | None = None  # by which it is judged
     hears: tuple[str, ...] = ()  # columns that may be NaN in a row that is judged
     meaning: int = 1  # raised where its scores mean something else, so that no open episode goes on
+    chronic: bool = False  # it comes and goes by the hour: told again after a day and every week, with its hours
+    ends: tuple[str, str] = ("", "")  # what is said beside the sentence where it is DISPROVED
 
     def __post_init__(self) -> None:
         for segment, settings in self.segments.items():
@@ -125,11 +128,13 @@ RULES: dict[str, Rule] = {}
 def rule(
     kind: type[Batch], *, title: tuple[str, str], text: tuple[str, str], severity: int, hold: int = 0, release: int = 0,
     clear: float = 0.9, worse: tuple[Level, ...] = (), status: Status = "published",
-    segments: Segments = MappingProxyType({}), meaning: int = 1,
+    segments: Segments = MappingProxyType({}), meaning: int = 1, chronic: bool = False,
+    ends: tuple[str, str] = ("", ""),
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:  # fmt: skip
     """Add the decorated function to RULES under its own name. Raises ValueError when the name is taken.
 
-    `segments` holds the settings of the rows that belong to one: `segments={"residential": {"days": 30}}`.
+    `segments` holds the settings of the rows that belong to one: `segments={"residential": {"days": 30}}`. What is
+    `chronic` is well again after RETURNS at the earliest.
     """
 
     def register(judge: Callable[..., Any]) -> Callable[..., Any]:
@@ -138,10 +143,11 @@ def rule(
         parameters = inspect.signature(judge).parameters.values()
         columns = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
         RULES[name] = Rule(
-            name, kind, (Level(1.0, severity, hold), *worse), release, clear, judge,
+            name, kind, (Level(1.0, severity, hold), *worse), max(release, RETURNS * chronic), clear, judge,
             tuple(p.name for p in columns if p.default is p.empty),
             {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}, title, text, status,
-            segments=dict(segments), meaning=meaning, hears=tuple(p.name for p in columns if p.default is not p.empty),
+            segments=dict(segments), meaning=meaning, chronic=chronic, ends=ends,
+            hears=tuple(p.name for p in columns if p.default is not p.empty),
         )  # fmt: skip
         return judge
 

@@ -13,6 +13,23 @@ from schemas.rules import Edition, Rulebook, RulebookError
 
 PUBLISHED = "published"
 NOTHING = Rulebook()  # all rules as in code
+VOLTAGE_LIMITS: dict[str, tuple[dict[str, float], dict[str, dict[str, float]]]] = {
+    "china": ({}, {}),  # GB/T 12325-2008, as in code
+    "europe": ({"over": 1.10, "under": 0.90}, {}),  # EN 50160
+    "britain": (  # Electricity Safety, Quality and Continuity Regulations 2002: +10/-6 %, high voltage +-6 %
+        {"over": 1.10, "under": 0.94},
+        {"single_phase": {"under": 0.94}, "medium_voltage": {"over": 1.06, "under": 0.94},
+         "high_voltage": {"over": 1.06, "under": 0.94}},
+    ),
+}  # fmt: skip
+"""By country, the limits of `voltage_deviation`: settings, and settings by segment."""
+
+
+def rules_of(limits: str) -> Mapping[str, Rule]:
+    """The rules as in code, with the voltage limits of a country."""
+    settings, segments = VOLTAGE_LIMITS[limits]
+    rule = RULES["voltage_deviation"]
+    return {**RULES, rule.name: replace(rule.tuned(**settings), segments={**rule.segments, **segments})}
 
 
 def applied(rulebook: Rulebook, rules: Mapping[str, Rule] = RULES) -> list[Rule]:
@@ -118,6 +135,7 @@ def misfits(rule: Rule, edition: Edition) -> Iterator[str]:
             yield f"there is no setting `{setting}`; it has {has}"
         elif not alike(value, rule.settings[setting]):
             yield f"`{setting}` is {value:g}, not of the sign of the code's {rule.settings[setting]:g}"
+    yield from crossed(rule, edition)
     if edition.model and not rule.modelled:
         yield "it is judged by no model"
     for segment, settings in edition.segments.items():
@@ -129,6 +147,18 @@ def misfits(rule: Rule, edition: Edition) -> Iterator[str]:
             elif not alike(value, rule.settings[setting]):
                 told = f"`{setting}` in the segment {segment} is {value:g}"
                 yield f"{told}, not of the sign of the code's {rule.settings[setting]:g}"
+
+
+def crossed(rule: Rule, edition: Edition) -> Iterator[str]:
+    """Whether an edition's band has no inside: what is nominal must be within it."""
+    if not {"under", "over"} <= rule.settings.keys():
+        return
+    base = {**rule.settings, **edition.settings}
+    for segment in ("", *edition.segments):
+        band = base | dict(rule.segments.get(segment, {})) | edition.segments.get(segment, {})
+        if not band["under"] < 1 < band["over"]:
+            where = f" in the segment {segment}" if segment else ""
+            yield f"`under` {band['under']:g} and `over` {band['over']:g}{where} must be below and above 1"
 
 
 def alike(value: float, own: float) -> bool:

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.rule import DAY, HOUR, MINUTE, Level, between, gated, rule
+from detectors.rule import HOUR, MINUTE, Level, between, gated, rule
 from schemas.columns import Column, Readings
 
 WIDE = {"under": 0.90, "over": 1.10}
@@ -65,7 +65,7 @@ def all_voltage_loss(
 
 
 @rule(
-    Readings, severity=3, hold=HOUR, release=HOUR, title=("Open current circuit", "断流"),
+    Readings, severity=3, hold=HOUR, chronic=True, title=("Open current circuit", "断流"),
     text=("Suspected open current circuit: phase {phase}, usually loaded ({busy:.0%}), carries {i:.3f} A at {u:.1f} V.",
           "疑似断流:{phase}相电压{u:.1f}V而电流仅{i:.3f}A,此前{busy:.0%}的时间带载。"),
 )  # fmt: skip
@@ -82,7 +82,7 @@ def current_break(
 
 
 @rule(
-    Readings, severity=2, hold=MINUTE, release=MINUTE, title=("Voltage unbalance at the meter", "电压不平衡"),
+    Readings, severity=2, hold=MINUTE, chronic=True, title=("Voltage unbalance at the meter", "电压不平衡"),
     text=("Suspected broken neutral: phase {phase} over {limit:.0%} off the mean: {u_a:.0f}, {u_b:.0f}, {u_c:.0f} V.",
           "疑似中性线断线:{phase}相偏离三相平均超过{limit:.0%}({u_a:.0f}/{u_b:.0f}/{u_c:.0f}V)。"),
 )  # fmt: skip
@@ -99,7 +99,7 @@ def meter_voltage_unbalance(
 
 
 @rule(
-    Readings, severity=1, hold=15 * MINUTE, release=15 * MINUTE, title=("Reverse polarity", "反极性"),
+    Readings, severity=1, hold=15 * MINUTE, chronic=True, title=("Reverse polarity", "反极性"),
     text=("Suspected reverse polarity on phase {phase}: {p:.3f} kW flow back at a point without registered generation.",
           "疑似反极性:{phase}相有功{p:.3f}kW反向,该点无发电备案。"),
 )  # fmt: skip
@@ -114,7 +114,7 @@ def reverse_polarity(
 
 
 @rule(
-    Readings, severity=3, hold=HOUR, release=DAY, worse=(Level(3.0, 2, HOUR),),
+    Readings, severity=3, hold=HOUR, chronic=True, worse=(Level(3.0, 2, HOUR),),
     title=("Current unbalance at the meter", "电流不平衡"),
     text=("Phase currents differ: phase {phase} carries {i:.2f} A beside a mean of {mean_i:.2f} A (limit {limit:.0%}).",
           "电流不平衡:{phase}相{i:.2f}A,三相平均{mean_i:.2f}A(限值{limit:.0%})。"),
@@ -124,13 +124,13 @@ def meter_current_unbalance(
 ) -> Column:
     """Phase currents far from their mean (电流不平衡): 30 %, severe 90 %, raised above 5 % Ib only: meter defaults.
 
-    An hour to raise and a calm day to clear: default of this project.
+    An hour to raise: default of this project.
     """
     return gated(np.abs(np.abs(i) - mean_i) / mean_i / limit, most_i > load * ib)
 
 
 @rule(
-    Readings, severity=3, hold=HOUR // 2, release=HOUR // 2,
+    Readings, severity=3, hold=HOUR // 2, chronic=True,
     segments={"single_phase": {"under": 0.90}, "high_voltage": WIDE, "highest_voltage": WIDE},
     title=("Voltage deviation", "电压越限"),
     text=("Supply voltage of phase {phase} outside its band: {u:.1f} V, not {under:.0%} to {over:.0%} of {un:.0f} V.",
@@ -141,7 +141,8 @@ def voltage_deviation(
 ) -> Column:
     """Supply voltage outside GB/T 12325-2008: +-7 %, 220 V +7/-10 %. Below 60 % it is a break, no deviation.
 
-    From 35 kV the standard limits the sum of both deviations to 10 %, which one reading can only break alone.
+    From 35 kV the standard limits the sum of both deviations to 10 %, which one reading can only break alone. Elsewhere
+    the setting `voltage_limits` gives the limits of the country.
     """
     ratio = u / un
     trouble = (ratio > over) | ((ratio < under) & (ratio > dead))

@@ -60,7 +60,7 @@ def neutral_phase_mismatch(most_i: Column, neutral: Column, mismatch_third: Colu
 
 
 @rule(
-    Intervals, severity=2, hold=HOUR // 2, release=HOUR // 2, segments={"dyn11": {"limit": 0.40}},
+    Intervals, severity=2, hold=HOUR // 2, chronic=True, segments={"dyn11": {"limit": 0.40}},
     title=("Neutral overload", "中性线过流"),
     text=("The neutral carries {neutral:.0f} A, over {limit:.0%} of the rated current of {rating_kva:.0f} kVA.",
           "变压器中性线电流{neutral:.0f}A,超过{rating_kva:.0f}kVA额定电流的{limit:.0%}。"),

@@ -19,14 +19,15 @@ def stage_overdue(share: Column, limit_hours: Column, *, warn: float = 0.80) -> 
 
 @rule(
     Overdue, severity=2, title=("Stage stalled", "环节停滞"),
-    text=("It has stood for {stalled:.1f} times the {usual_hours:.1f} hours within which 95 % of such stages end.",
-          "该环节停留时间已达同类环节95%完成时长({usual_hours:.1f}小时)的{stalled:.1f}倍,无进展。"),
+    text=("It has stood for {stalled:.1f} times the {usual_hours:.1f} hours in which 95 % of such stages that end do.",
+          "该环节停留时间已达同类已办结环节95%完成时长({usual_hours:.1f}小时)的{stalled:.1f}倍,无进展。"),
 )  # fmt: skip
 def stage_stall(stalled: Column, usual_hours: Column, *, times: float = 2.0) -> Column:  # noqa: ARG001 - evidence
     """No event for twice the time in which 95 % of what the section did in that stage was done. Catalogue 1.7.
 
-    Learned from stays of 180 days, 20 of them ended, as known three days before this began: defaults of this project.
-    Judged at 1, 1.5, 2, 2.5, 3, 4, 6 and 8 times.
+    Learned from stays of 180 days, 20 of them ended, as known three days before this began, without the time for which
+    they were paused. Where many never end, usual is in which 99 % did of what is older than 90 days and ended; a
+    stage in which nearly none ends is the last, and cannot stall. Defaults of this project. Judged at 1 to 8 times.
     """
     return stalled / times
 

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import ceil, log2, nan
+from math import ceil, isnan, log2, nan
 from typing import Any
 
 from models.state import Schema, State
@@ -10,7 +10,8 @@ from models.state import Schema, State
 DAY = 86_400
 SHORTEST, FINENESS = 60.0, 8  # seconds; classes to an octave, so that a class is 9 % wide
 WINDOW = 180  # days whose stays count
-LEAST = 20  # stays that must have ended; both defaults of this project
+LEAST = 20  # stays that must have ended
+OLD, NEARLY = 90, 0.99  # days after which what has not ended is likely not to, and the share of what ended that counts
 
 Group = tuple[str, str]  # section and stage
 Counts = dict[int, int]
@@ -25,12 +26,16 @@ class Durations:
         self.ended: dict[Group, dict[int, dict[tuple[int, int], int]]] = {}  # by group and day: by first day and class
         self.known: dict[Group, dict[tuple[int, float], float]] = {}  # quantiles that were asked for, by day and share
 
-    def count(self, group: Group, start: int, done: int | None, sign: int) -> None:
-        """Add a stay that lasts until `done`, None while it does, or take it away again."""
+    def count(self, group: Group, start: int, done: int | None, sign: int, waited: int = 0) -> None:
+        """Add a stay that lasts until `done`, None while it does, or take it away again.
+
+        The seconds for which it was paused do not count.
+        """
         first = start // DAY
         add(self.begun.setdefault(group, {}), first, sign)
         if done is not None:
-            add(self.ended.setdefault(group, {}).setdefault(done // DAY, {}), (first, class_of(done - start)), sign)
+            stays = self.ended.setdefault(group, {}).setdefault(done // DAY, {})
+            add(stays, (first, class_of(done - start - waited)), sign)
         known = self.known.get(group, {})
         for later in [asked for asked in known if asked[0] > first]:
             del known[later]
@@ -39,21 +44,25 @@ class Durations:
         """Seconds within which such a share of what began before a day was done; NaN where it is not known.
 
         What still lasted then counts as longer than it had lasted (Kaplan-Meier), else only short stays would be usual
-        at first.
+        at first. Where many never end, as in a stage that may be the last, it is the time in which NEARLY all were done
+        that ended of what is OLD. All of this is by default of this project.
         """
         known = self.known.setdefault(group, {})
         if (before, share) not in known:
             lasting = {day: n for day, n in self.begun.get(group, {}).items() if before - WINDOW <= day < before}
             ended: Counts = {}
+            of_old: Counts = {}
             for day, stays in self.ended.get(group, {}).items():
                 for (first, size), n in stays.items() if day < before else ():
                     if first in lasting:
                         lasting[first] -= n
                         add(ended, size, n)
+                        add(of_old, size, n * (first < before - OLD))
             longer: Counts = {}
             for first, n in lasting.items():
                 add(longer, class_of((before - first) * DAY), n)
-            known[before, share] = quantile(ended, longer, share)
+            of_all = quantile(ended, longer, share)
+            known[before, share] = quantile(of_old, {}, NEARLY) if isnan(of_all) else of_all
         return known[before, share]
 
     def forget(self, before: Mapping[str, int]) -> None:

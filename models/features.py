@@ -105,8 +105,10 @@ class DayRuns(Feature):
     """Run lengths over a meter's closed days."""
 
     reads: tuple[str, ...] = ("reads",)
-    takes: tuple[str, ...] = ("at", "kwh", "coverage", "live", "stopped", "area_excess_kwh", "ratio")
+    takes: tuple[str, ...] = ("at", "kwh", "coverage", "live", "stopped", "area_excess_kwh", "area_reads", "ratio")
     gives: tuple[str, ...] = ("zero_days", "missing_days", "usual_kwh", "lossy", "lost_kwh")
+
+    GONE = 60  # days without a reading after which a meter counts as gone; default of this project
 
     def __init__(self) -> None:
         self.cells = Cells(zero=np.int32(0), missing=np.int32(0), usual=np.float64(np.nan))
@@ -115,7 +117,8 @@ class DayRuns(Feature):
         """Adds zero_days, missing_days and usual_kwh, primary, the fading mean over days with use (28 days' half-life).
 
         Days after the supply was stopped are no zero days. lossy is 1 where the area surely loses more than usual, and
-        lost_kwh how much; 0 and NaN where it does not, or nobody knows.
+        lost_kwh how much; 0 and NaN where it does not, or nobody knows. missing_days is -inf of a meter that is gone:
+        not read for long, though its area is.
         """
         c, lost = self.cells, columns["area_excess_kwh"]
         kwh = columns["kwh"] * np.nan_to_num(columns["ratio"], nan=1.0)  # as shown where no file says
@@ -125,12 +128,13 @@ class DayRuns(Feature):
         supplied = ~(columns["stopped"] <= columns["at"])
         zeros = np.where(zero, c["zero"][slots] + 1, np.where(used, 0, c["zero"][slots])) * supplied
         missing = np.where(columns["reads"] > 0, 0, c["missing"][slots] + 1)
+        missing = np.where((missing == self.GONE + 1) & ~(columns["area_reads"] > 0), self.GONE, missing)
         c["zero"][slots], c["missing"][slots] = zeros, missing
         keep = 2.0 ** (-1 / 28)
         c["usual"][slots] = np.where(used, np.where(np.isnan(usual), kwh, usual + (1 - keep) * (kwh - usual)), usual)
         return {
             "zero_days": np.where(zero | used, zeros, np.nan),
-            "missing_days": missing.astype(float),
+            "missing_days": np.where(missing > self.GONE, -np.inf, missing),
             "usual_kwh": usual,
             "lossy": (lost > 0).astype(float),
             "lost_kwh": np.where(lost > 0, lost, np.nan),

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from schemas.columns import Event
@@ -18,10 +18,21 @@ OPENINGS = frozenset({Event.COVER_OPEN, Event.TERMINAL_OPEN, Event.DOOR_OPEN})
 CHANGES = frozenset({Event.PARAM_CHANGE})
 DISTURBANCES = frozenset({Event.VOLTAGE_SAG, Event.VOLTAGE_SWELL, Event.INTERRUPTION})
 VISITS = frozenset({Event.WORK_ORDER, Event.INSPECTED, Event.METER_CHANGE})
+ARRANGED = frozenset({Event.PLANNED_OUTAGE, Event.VACANCY, Event.WORK_ORDER})  # what may be called off
 RELAY = frozenset({Event.RELAY_OPENED, Event.RELAY_CLOSED, Event.RELAY_FAILED})
 HEARD = OPENINGS | CHANGES | DISTURBANCES | VISITS | RELAY | {
     Event.MAGNETIC_FIELD, Event.MAGNETIC_FIELD_END, Event.POWER_OFF, Event.POWER_ON, Event.PLANNED_OUTAGE,
 }  # fmt: skip
+
+
+def called_off(event: int, at: int, until: int) -> bool:
+    """Whether what is told calls off what was to begin then: it ends as it begins."""
+    return event in ARRANGED and until == at
+
+
+def all_called_off(told: Iterable[tuple[int, int, int]]) -> set[tuple[int, int]]:
+    """Which events, and of when, were called off; told are events, from when until when."""
+    return {(event, at) for event, at, until in told if called_off(event, at, until)}
 
 
 class Report(NamedTuple):
@@ -55,6 +66,12 @@ class Drop(NamedTuple):
     share: float
 
 
+def in_force(reports: list[Report]) -> list[Report]:
+    """Reports without those that were called off, whichever came first."""
+    off = all_called_off((r.event, r.at, r.until) for r in reports)
+    return [report for report in reports if (report.event, report.at) not in off]
+
+
 class Notebook:
     """The reports of a meter, those of its whole area, and what became of its use."""
 
@@ -63,9 +80,9 @@ class Notebook:
     ) -> None:
         self.lost = lost  # spans of which reports were lost
         self.by_event: dict[int, list[Report]] = defaultdict(list)
-        for report in told:
+        for report in in_force(told):
             self.by_event[report.event].append(report)
-        self.wide, self.drops = wide, drops
+        self.wide, self.drops = in_force(wide), drops
         self.inspected = [report.at for report in self.of({Event.INSPECTED})]
         visits = [*self.of(VISITS), *(report for report in wide if report.event in VISITS)]
         self.visits = [(r.at - ORDERED, max(r.until, r.at) + ORDERED) for r in visits]

@@ -136,10 +136,11 @@ class Routine(Feature):
     """What a customer uses on a day of its kind, and how far below it has slid."""
 
     reads: tuple[str, ...] = ("used_kwh",)
-    takes: tuple[str, ...] = ("at", "area", "segments", "standing", "day_kind", "temperature", "last_year_kwh")
+    takes: tuple[str, ...] = ("at", "area", "segments", "standing", "day_kind", "temperature", "year_least_kwh",
+                              "year_most_kwh")  # fmt: skip
     gives: tuple[str, ...] = (
         "expected_kwh", "change", "excess", "spread", "known_days", "kept", "kept_standing", "slide", "slide_days",
-        "usual_kinds", "emptied", "left", "peers_left", "kept_year", "before_kwh",
+        "usual_kinds", "emptied", "left", "peers_left", "kept_year", "over_year", "before_kwh",
     )  # fmt: skip
 
     RECENT = fading(2.0)
@@ -160,7 +161,7 @@ class Routine(Feature):
             standing=np.float32(np.nan), stands=np.float32(0), stood=np.float32(0),
             degrees=np.full(2, np.nan, np.float32),  # tens of them to heat and to cool on a usual day
             squares=np.zeros(2, np.float32), moved=np.zeros(2, np.float32),  # of changes of them, and of use with them
-            emptied=np.bool_(0), year=np.float32(np.nan), before=np.float32(np.nan),
+            emptied=np.bool_(0), before=np.float32(np.nan), year_least=np.float32(np.nan), year_most=np.float32(np.nan),
         )  # fmt: skip
 
     def fold(self, slots: Codes, columns: Columns) -> Columns:
@@ -173,8 +174,9 @@ class Routine(Feature):
         slide, the cumulative sum of shortfalls in spreads (k = 0.5), and slide_days, how long it has lasted; emptied, 1
         since next to nothing of the expected use was left, until most of it is there again; left, the share of the
         expected use that is there today, peers considered, and peers_left, what the peers have left of theirs, NaN of
-        fewer than five; kept_year, the share of what last year's calendar brought; before_kwh, the level before next to
-        nothing was left, until people are back; usual_kinds, each kind of day's use over the level.
+        fewer than five; kept_year and over_year, the last few days over the least and the most that this time of the
+        year brought before; before_kwh, the level before next to nothing was left, until people are back; usual_kinds,
+        each kind of day's use over the level.
         """
         c, rows = self.cells, np.arange(len(slots))
         kind = np.where(np.isnan(columns["day_kind"]), 0, columns["day_kind"]).astype(np.int64)
@@ -199,7 +201,7 @@ class Routine(Feature):
         stood = np.where(np.isnan(standing), held["stood"], keep * held["stood"] + held["standing"])
         kept = recent / excused
         emptied = (held["emptied"] > 0) & ~(told & (kept >= self.LIVED_IN)) | (told & (kept < self.EMPTY))
-        year = self.last_year(held["year"], columns["last_year_kwh"], told)
+        year = {name: self.last_year(held[name], columns[f"{name}_kwh"], told) for name in ("year_least", "year_most")}
 
         before = np.where(told & emptied & np.isnan(held["before"]), level, held["before"])
         back = told & (recent * (1 - keep) >= self.LIVED_IN * before)
@@ -213,18 +215,19 @@ class Routine(Feature):
 
         for name, value in (("slide", slide), ("slide_days", days), ("used", recent), ("excused", excused),
                             ("stands", stands), ("stood", np.where(np.isnan(stood), 0, stood)),
-                            ("emptied", emptied), ("year", year), ("before", kept_before)):  # fmt: skip
+                            ("emptied", emptied), ("before", kept_before), *year.items()):  # fmt: skip
             c[name][slots] = value
         gone = {name: np.where(told, value, np.nan) for name, value in {
             "expected_kwh": expected, "excess": excess, "spread": spread, "known_days": seen, "kept": kept,
             "kept_standing": np.where(stood * HOURS >= self.TELLING * excused, stands / stood, np.nan),
             "slide": slide, "slide_days": days, "emptied": emptied.astype(float), "left": np.exp(excess),
-            "peers_left": np.exp(peers), "kept_year": recent / year, "before_kwh": before,
+            "peers_left": np.exp(peers), "kept_year": recent / year["year_least"],
+            "over_year": recent / year["year_most"], "before_kwh": before,
         }.items()}  # fmt: skip
         return {"change": change, "usual_kinds": held["kinds"]} | gone
 
     def last_year(self, held: Column, kwh: Column, told: Column) -> Column:
-        """The fading sum of what last year's calendar brought, as `used` is that of what was used."""
+        """The fading sum of what this time of the year brought before, as `used` is that of what was used."""
         steady = kwh / (1 - self.RECENT)
         after = np.where(np.isnan(held), steady, self.RECENT * held + kwh)
         return np.where(told, after, held)
@@ -397,11 +400,11 @@ class Months(Feature):
 
     reads: tuple[str, ...] = ("used_kwh",)
     takes: tuple[str, ...] = ("at", "area", "segments", "contract_kva", "suspended_kva")
-    gives: tuple[str, ...] = ("month_kwh", "own_share", "peer_share", "below_peers", "peers", "last_year_kwh")
+    gives: tuple[str, ...] = ("month_kwh", "own_share", "peer_share", "below_peers", "peers", "year_least_kwh",
+                              "year_most_kwh")  # fmt: skip
 
     DAYS = 20  # told, of a month that counts
     FEW = 3  # months that stand for one not met before
-    MIDDLE = 15.5  # day of a month
     LEAST_SPREAD = 0.3  # of the peers' logarithms
 
     def __init__(self, zone: str) -> None:
@@ -416,15 +419,15 @@ class Months(Feature):
 
         month_kwh, a day of it; own_share of the same month's usual, or of the median month in the first year;
         peer_share of the peers' median by contract capacity, below_peers, robust deviations under it, and how many
-        peers. A share that cannot be told is infinite where the other can. last_year_kwh, what a day at this time of
-        the year used in the years before, between the middles of months; NaN in the first year.
+        peers. A share that cannot be told is infinite where the other can. year_least_kwh and year_most_kwh, what a day
+        of this month, of the one before and of the one after used in the years before; NaN where this month is unknown.
         """
         c, rows = self.cells, np.arange(len(slots))
         held = {name: c[name][..., slots].astype(np.float64) for name in c.arrays}
         told, used = ~np.isnan(columns["used_kwh"]), columns["used_kwh"]
-        month, day = month_of(day_of(columns["at"], self.zone))
-        month = month % 12
-        last_year = self.season(held["usual"], month, day)
+        month = month_of(day_of(columns["at"], self.zone))[0] % 12
+        around = held["usual"][(month + np.array([[-1], [0], [1]])) % 12, rows]
+        around = np.where(np.isnan(around[1]), np.nan, around)
         ended = told & (held["month"] >= 0) & (held["month"] != month)
         last, share = held["last"], held["share"]
         if ended.any():
@@ -449,17 +452,9 @@ class Months(Feature):
             "month_kwh": np.where(told, last, np.nan),
             "own_share": np.where(unknown | ~told, np.nan, np.where(np.isnan(share), np.inf, share)),
             "peer_share": np.where(unknown | ~told, np.nan, np.where(np.isnan(ahead), np.inf, np.exp(ahead))),
-            "below_peers": np.where(told, -ahead / spread, np.nan), "peers": peers, "last_year_kwh": last_year,
+            "below_peers": np.where(told, -ahead / spread, np.nan), "peers": peers,
+            "year_least_kwh": np.fmin.reduce(around), "year_most_kwh": np.fmax.reduce(around),
         }  # fmt: skip
-
-    def season(self, usual: Column, month: Codes, day: Codes) -> Column:
-        """What is usual at a day of a month, between the middles of it and of the nearer other month."""
-        rows = np.arange(len(month))
-        from_middle = (day - self.MIDDLE) / (2 * self.MIDDLE)
-        here = usual[month, rows]
-        other = usual[(month + np.where(from_middle < 0, -1, 1)) % 12, rows]
-        between = here + np.abs(from_middle) * (other - here)
-        return np.where(np.isnan(between), here, between)
 
     def middle(self, usual: Column) -> Column:
         """The median of the months known, where three are."""

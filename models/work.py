@@ -34,6 +34,7 @@ class WorkItem(msgspec.Struct):
     resumes: list[int] = []  # the same
     usual: dict[int, float] = {}  # by start, within which time such stages were done before it
     counted: dict[int, int | None] = {}  # ends, None while there is none, of the visits that tell what is usual
+    waited: dict[int, int] = {}  # by start, the seconds for which such a visit was paused
 
     def visits(self) -> list[Visit]:
         """Each start with the first end after it; a start while the stage is open tells nothing new."""
@@ -46,7 +47,6 @@ class WorkItem(msgspec.Struct):
                 visits.append(Visit(start, self.starts[start][0], done))
         return visits
 
-
     def paused(self) -> Iterator[tuple[int, int]]:
         """From when until when its clock stands still: each pause until it is resumed."""
         until = 0
@@ -55,6 +55,12 @@ class WorkItem(msgspec.Struct):
                 after = bisect_left(self.resumes, since)
                 until = self.resumes[after] if after < len(self.resumes) else NEVER
                 yield since, until
+
+    def waited_for(self, start: int, done: int | None) -> int:
+        """For how many seconds it was paused in a visit that has ended."""
+        if done is None:
+            return 0
+        return sum(max(min(until, done) - max(since, start), 0) for since, until in self.paused())
 
     def put_off(self, start: int, at: int) -> int:
         """When a moment that was to come at a time comes, by the pauses since a start; never while it is paused.
@@ -131,16 +137,21 @@ class Work(Deadlines):
         """Count the visits as they are now; what began or ended before the seal stays as it is."""
         visits = {v.start: None if v.done == NEVER else v.done for v in item.visits()}
         now: dict[int, int | None] = {}
+        waits: dict[int, int] = {}
         for start in {*item.counted, *visits}:
             before, done = item.counted.get(start, UNCOUNTED), visits.get(start, UNCOUNTED)
             if start < sealed and (UNCOUNTED in {before, done} or (before or done or sealed) < sealed):
                 done = before
+            was = item.waited.get(start, 0)
+            waited = was if before == done and (done or sealed) < sealed else item.waited_for(start, done)
             if done != UNCOUNTED:
                 now[start] = done
-            for counted, sign in ((before, -1), (done, 1)):
-                if before != done and counted != UNCOUNTED:
-                    self.durations.count(group, start, counted, sign)
-        item.counted = now
+            if waited:
+                waits[start] = waited
+            for counted, paused, sign in ((before, was, -1), (done, waited, 1)):
+                if (before, was) != (done, waited) and counted != UNCOUNTED:
+                    self.durations.count(group, start, counted, sign, paused)
+        item.counted, item.waited = now, waits
 
     def timeline(self, slots: Codes, clock: Times) -> tuple[Codes, Times, dict[str, Any]]:
         """Every row of some items so far. What is usual counts as it was known when the stage was entered."""

@@ -10,12 +10,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from enum import IntEnum, IntFlag
 from functools import lru_cache
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 Column = NDArray[np.floating[Any]]
+Secondary = Annotated[Column, "secondary"]  # energy, power or current as the meter shows it
+Primary = Annotated[Column, "primary"]  # the same of the customer or the transformer: times CT and PT
 Codes = NDArray[np.integer[Any]]
 Times = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -247,25 +249,25 @@ class Readings(Batch):
     kind: ClassVar[str] = "readings"
     segments: ClassVar[tuple[str, ...]] = METER_SEGMENTS
 
-    register: Column  # kWh imported since ever, secondary
-    export_register: Column  # kWh exported since ever, secondary
-    kwh: Column  # kWh imported in the interval, secondary
+    register: Secondary  # kWh imported since ever, secondary
+    export_register: Secondary  # kWh exported since ever, secondary
+    kwh: Secondary  # kWh imported in the interval, secondary
     u: Column  # (3, rows) V, secondary
-    i: Column  # (3, rows) A, secondary
-    p: Column  # (3, rows) kW, secondary, negative when it flows back
-    q: Column  # (3, rows) kvar, secondary
-    register_sharp: Column  # kWh of the register that the tariff's sharp hours (尖) move, secondary
-    register_peak: Column  # the same of the peak hours (峰)
-    register_flat: Column  # the same of the flat hours (平)
-    register_valley: Column  # the same of the valley hours (谷)
-    demand: Column  # kW, the highest demand since the register of demand was reset, secondary
+    i: Secondary  # (3, rows) A, secondary
+    p: Secondary  # (3, rows) kW, secondary, negative when it flows back
+    q: Secondary  # (3, rows) kvar, secondary
+    register_sharp: Secondary  # kWh of the register that the tariff's sharp hours (尖) move, secondary
+    register_peak: Secondary  # the same of the peak hours (峰)
+    register_flat: Secondary  # the same of the flat hours (平)
+    register_valley: Secondary  # the same of the valley hours (谷)
+    demand: Secondary  # kW, the highest demand since the register of demand was reset, secondary
     demand_resets: Column  # how often that was
-    neutral: Column  # A through the neutral conductor, secondary
+    neutral: Secondary  # A through the neutral conductor, secondary
     frequency: Column  # Hz
     temperature: Column  # deg C of the air outside, as a terminal measures it for its area
     thd: Column  # (3, rows) % total harmonic distortion of the voltage
     u_angle: Column  # (3, rows) degrees between the voltages, whichever way and from wherever they are counted
-    terminal_p: Column  # kW, all phases, as the terminal measures them beside the meter, secondary
+    terminal_p: Secondary  # kW, all phases, as the terminal measures them beside the meter, secondary
     meter_ratio: Column  # CT x PT ratio that the meter or its terminal is set to
     flags: Column  # Flag bits
     clock_offset: Column  # seconds the meter's clock is ahead of the head-end's when it was read
@@ -303,16 +305,16 @@ class Payments(Batch):
     succeeded: NDArray[np.uint8]  # 1 when the attempt went through
     due: Times  # of a bill, else 0
     read_at: Times  # when the register was read for a bill, 0 when unknown
-    read_register: Column  # kWh of the register to which a bill counts, secondary
-    frozen_register: Column  # kWh of the register as it was frozen when the bill's month ended, secondary
-    billed_kwh: Column  # kWh of a bill, primary
-    billed_sharp: Column  # kWh of it in the tariff's sharp hours (尖)
-    billed_peak: Column  # the same in the peak hours (峰)
-    billed_valley: Column  # the same in the valley hours (谷); the rest, deep valley apart, is flat
-    billed_kvarh: Column  # kvarh of a bill
-    billed_demand: Column  # kW, the month's highest demand, primary
-    year_kwh: Column  # kWh billed in the year before this bill
-    billed_deep_valley: Column  # kWh of it in the tariff's deep valley (深谷)
+    read_register: Secondary  # kWh of the register to which a bill counts, secondary
+    frozen_register: Secondary  # kWh of the register as it was frozen when the bill's month ended, secondary
+    billed_kwh: Primary  # kWh of a bill, primary
+    billed_sharp: Primary  # kWh of it in the tariff's sharp hours (尖)
+    billed_peak: Primary  # the same in the peak hours (峰)
+    billed_valley: Primary  # the same in the valley hours (谷); the rest, deep valley apart, is flat
+    billed_kvarh: Primary  # kvarh of a bill
+    billed_demand: Primary  # kW, the month's highest demand, primary
+    year_kwh: Primary  # kWh billed in the year before this bill
+    billed_deep_valley: Primary  # kWh of it in the tariff's deep valley (深谷)
 
     @classmethod
     def encodings(cls) -> dict[str, str]:
@@ -371,7 +373,7 @@ class Invoices(Batch):
     cutoff_days: Column  # until supply may be cut off, if notice is given now
     notice_days: Column  # that the notice must come before
     read_off: Column  # hours between the reading and the moment, or the day, at which the contract wants it
-    short_kwh: Column  # kWh that the register frozen at the month's end is above the reading billed, secondary
+    short_kwh: Secondary  # kWh that the register frozen at the month's end is above the reading billed, secondary
     by_demand: Column  # 1 where the tariff has a price of demand
     difference: Column  # yuan that it is above what the tariff gives
     recomputed: Column  # yuan by the tariff
@@ -465,27 +467,27 @@ class Days(Batch):
     kind: ClassVar[str] = "days"
     segments: ClassVar[tuple[str, ...]] = METER_SEGMENTS
 
-    kwh: Column  # kWh imported, secondary; NaN below half coverage
+    kwh: Secondary  # kWh imported, secondary; NaN below half coverage
     coverage: Column  # share of the day's intervals that were read
     reads: Column  # readings of any kind in the day
     live: Column  # share of the day's readings with voltage on some phase, NaN when none has a voltage
-    curve: Column  # (intervals, rows) kWh of each interval since midnight, secondary; NaN where none was read
-    register: Column  # kWh at the day's last reading that shows a register, secondary
+    curve: Secondary  # (intervals, rows) kWh of each interval since midnight, secondary; NaN where none was read
+    register: Secondary  # kWh at the day's last reading that shows a register, secondary
     register_age: Column  # seconds from that reading to midnight
-    export_register: Column  # kWh exported, of the same reading
-    tariff_sum: Column  # kWh of the tariffs' registers together, of the same reading
+    export_register: Secondary  # kWh exported, of the same reading
+    tariff_sum: Secondary  # kWh of the tariffs' registers together, of the same reading
     tariffs: Column  # how many of them that reading shows
-    mean_kw: Column  # mean of the power drawn, secondary; NaN below half coverage
-    mean_kw_error: Column  # its standard error where power is read at moments of the intervals
-    mean_kvar: Column  # mean of the reactive power without its sign, where it is told beside all power
+    mean_kw: Secondary  # mean of the power drawn, secondary; NaN below half coverage
+    mean_kw_error: Secondary  # its standard error where power is read at moments of the intervals
+    mean_kvar: Secondary  # mean of the reactive power without its sign, where it is told beside all power
     power_coverage: Column  # share of the day's intervals with power
-    returned_kwh: Column  # kWh that flowed back by the power readings, secondary
-    top_kw: Column  # highest mean power of an interval, of those that follow one that was read, secondary
-    demand: Column  # kW of the demand register at the day's last reading that shows it, secondary
+    returned_kwh: Secondary  # kWh that flowed back by the power readings, secondary
+    top_kw: Secondary  # highest mean power of an interval, of those that follow one that was read, secondary
+    demand: Secondary  # kW of the demand register at the day's last reading that shows it, secondary
     demand_resets: Column  # how often it was reset, of the same reading
     meter_ratio: Column  # CT x PT ratio that the meter was last set to in the day
-    kva_p99: Column  # primary kVA below which 99 % of the readings lie, the second highest at a quarter-hour
-    kva_2h: Column  # primary kVA reached for two hours of the day in all; both NaN below 90 % coverage
+    kva_p99: Primary  # primary kVA below which 99 % of the readings lie, the second highest at a quarter-hour
+    kva_2h: Primary  # primary kVA reached for two hours of the day in all; both NaN below 90 % coverage
     unbalance_p95: Column  # of the voltages, below which 95 % of the readings lie; NaN below 90 % coverage
     unbalance_top: Column  # the highest
     by_magnitude: Column  # share of them that come from magnitudes alone, for lack of angles
@@ -500,9 +502,9 @@ class Intervals(Batch):
     kind: ClassVar[str] = "intervals"
     segments: ClassVar[tuple[str, ...]] = AREA_SEGMENTS
 
-    current: Column  # (3, rows) primary A of the gateway meter, else the sum of the users'
-    kva: Column  # apparent power, primary
-    neutral: Column  # primary A through the transformer's neutral, by the gateway meter
+    current: Primary  # (3, rows) primary A of the gateway meter, else the sum of the users'
+    kva: Primary  # apparent power, primary
+    neutral: Primary  # primary A through the transformer's neutral, by the gateway meter
     gateway: Column  # 1 when measured by the gateway meter, 0 when summed over users
     hz_above: Column  # Hz above nominal that at least three of the area's meters show; NaN where fewer tell
     hz_below: Column  # the same below
@@ -517,11 +519,11 @@ class AreaDays(Batch):
     kind: ClassVar[str] = "area_days"
     segments: ClassVar[tuple[str, ...]] = AREA_SEGMENTS
 
-    energy_in: Column  # kWh through the gateway meter, primary
-    energy_out: Column  # kWh of all users, primary
-    unread_in: Column  # kWh that likely came in besides, where intervals were not read
-    unread_out: Column  # kWh that the users likely used besides
-    doubt: Column  # kWh, three standard deviations of the unread and of the registers' last digits
+    energy_in: Primary  # kWh through the gateway meter, primary
+    energy_out: Primary  # kWh of all users, primary
+    unread_in: Primary  # kWh that likely came in besides, where intervals were not read
+    unread_out: Primary  # kWh that the users likely used besides
+    doubt: Primary  # kWh, three standard deviations of the unread and of the registers' last digits
     coverage: Column  # the lesser share of the gateway's and of the users' intervals that were read
     read_share: Column  # readings got of those due, of all meters
     others_share: Column  # the same of all meters but the one that lacks most

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from detectors.causes import FAILURES
 from detectors.engine import Engine
-from detectors.policy import MUTED, SUPPLY
+from detectors.policy import AREA_FAILURE, MUTED, NOTICE, SUPPLY
 from detectors.rule import RULES, Rule
 from detectors.windows import SEALED
 from schemas.columns import DeviceEvents, Event, Payments, Readings, Stages
@@ -23,7 +24,7 @@ IMPLAUSIBLE = (  # reasons for which a single value of a reading is taken for un
     "transient_low", "transient_high", "register_zero",
 )  # fmt: skip
 RULEBOOK = "rulebook"  # the reason for which what was published on `rules` is refused
-LIMITS = ("repeat", "storm", "budget", "shadow")  # reasons for which any rule's alert is suppressed
+LIMITS = ("repeat", "storm", "budget", "shadow", NOTICE)  # reasons for which any rule's alert is suppressed
 
 
 def rejects() -> Iterator[tuple[str, str]]:
@@ -58,6 +59,8 @@ def suppressed() -> Iterator[tuple[str, str]]:
                 yield name, Event(event).name.lower()
         if name in SUPPLY:
             yield name, "area_outage"
+        if any(name in rules for rules in FAILURES.values()):
+            yield name, AREA_FAILURE
 
 
 def owners() -> Iterator[tuple[str]]:

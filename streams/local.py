@@ -9,7 +9,7 @@ import json
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fcntl import LOCK_EX, LOCK_NB, flock
@@ -27,7 +27,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from detectors.engine import SHADOW, Engine, SnapshotError
-from detectors.rulebook import NOTHING, applied
+from detectors.rule import RULES, Rule
+from detectors.rulebook import NOTHING, applied, rules_of
 from replay.history import Source, arrivals, nothing_read, turns
 from replay.sources import open_sources
 from schemas.alert import Alert
@@ -253,7 +254,7 @@ def checked(key: str, value: bytes, checksum: int | None) -> bytes:
 def follow(
     source: Source, store: Store, name: str, *, every: float = CHECKPOINT_SECONDS,
     watch: Callable[[Place], None] = lambda _: None, say: Callable[[str], None] = lambda _: None,
-    rulebook: Rulebook = NOTHING,
+    rulebook: Rulebook = NOTHING, rules: Mapping[str, Rule] = RULES,
 ) -> Place:  # fmt: skip
     """Read a source, of a known zone and interval, on from its place in the store to its end.
 
@@ -264,7 +265,7 @@ def follow(
     if place.done:
         return place
     before = store.rulebook()
-    engine = Engine(applied(before), zone=source.zone, interval=source.interval)
+    engine = Engine(applied(before, rules), zone=source.zone, interval=source.interval)
     engine.enroll(store.enroll(source.areas))
     if (state := store.state()) is not None:
         try:
@@ -275,7 +276,7 @@ def follow(
             say(f"{store.path} was written by another version, in which these are otherwise; they start afresh: "
                 f"{', '.join(afresh)}")  # fmt: skip
     counted = Counter(engine.counts)
-    told = {alert.id: alert for alert in (engine.adopt(applied(rulebook)) if rulebook != before else ())}
+    told = {alert.id: alert for alert in (engine.adopt(applied(rulebook, rules)) if rulebook != before else ())}
     then = saved = time.monotonic()
     pace = Pace()
     for part, last in portions(source.batches, place, pace):
@@ -377,7 +378,8 @@ def run(
         elif before.batches:
             err.print(f"going on after {before.rows:,} rows that {store} holds")
         with Bar(err, source, quiet=as_json) as bar:
-            place = follow(source, kept, name, every=every, watch=bar, say=err.print, rulebook=rulebook)
+            place = follow(source, kept, name, every=every, watch=bar, say=err.print, rulebook=rulebook,
+                           rules=rules_of(settings.voltage_limits))
         if not place.rows:
             raise nothing_read(source.name, source.tally)
         judged = kept.alerts(shadow=True)

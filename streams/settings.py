@@ -59,6 +59,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     replication: Positive = 1
     zone: str = "Asia/Shanghai"  # in which days end
     interval: Positive = 900  # seconds between a meter's readings, usually
+    voltage_limits: Literal["china", "europe", "britain"] = "china"  # by whose law `voltage_deviation` judges
     clock: Literal["wall", "stream"] = "wall"  # stream: for a worker that is fed history
     misplaced: Literal["reject", "judge"] = "reject"  # rows of areas that belong to another partition
     unknown_area: Literal["reject", "judge"] = "reject"  # rows of areas that the registry has no record of

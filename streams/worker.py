@@ -25,7 +25,7 @@ from aiokafka.structs import ConsumerRecord
 from faust.types import TP, EventT
 
 from detectors.engine import Capture, Engine, SnapshotError, packed
-from detectors.rulebook import NOTHING, applied, changes, problems
+from detectors.rulebook import NOTHING, applied, changes, problems, rules_of
 from models import peers
 from schemas.alert import Alert
 from schemas.columns import Readings
@@ -104,6 +104,7 @@ class Worker:
         self.topics = {settings.topic(name): name for name in (REGISTRY, *SOURCES)}
         self.parts: dict[int, Part] = {}
         self.generation = -1  # of the group, in which the parts were taken over
+        self.rules = rules_of(settings.voltage_limits)
         self.rulebook = NOTHING  # the last that was published and fits; each part goes on by it in its own time
         self._rules_known = asyncio.Event()
         self._assigned: set[int] | None = None  # numbers, None while the group changes hands
@@ -335,7 +336,7 @@ class Worker:
 
     def _revive(self, number: int, checkpoint: checkpoints.Checkpoint | None) -> Part:
         rulebook = checkpoint.manifest.rulebook if checkpoint else self.rulebook
-        engine = Engine(applied(rulebook), zone=self.settings.zone, interval=self.settings.interval)
+        engine = Engine(applied(rulebook, self.rules), zone=self.settings.zone, interval=self.settings.interval)
         if checkpoint is None:
             return Part(number, engine, {}, Written(), rulebook)
         for fault in problems(rulebook):
@@ -520,7 +521,7 @@ class Worker:
             if self.parts.get(part.number) is not part:
                 return
             part.rulebook = self.rulebook
-            alerts = await self._engines.run("adopt", part.engine.adopt, applied(part.rulebook))
+            alerts = await self._engines.run("adopt", part.engine.adopt, applied(part.rulebook, self.rules))
             await self._publish(part, alerts, None)
             await self._write(part, await self._capture(part))
             log.info("partition %d goes on by another rulebook", part.number)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 from cramjam import zstd
 
+from detectors.causes import FAILURES
 from detectors.engine import Engine
 from detectors.judge import Judge
 from detectors.windows import Windows
@@ -119,7 +120,19 @@ def concerned(engine: Engine, afresh: Collection[str]) -> set[str]:
             if f"{name}/{type(feature).__name__}" in afresh or given.intersection((*feature.reads, *feature.takes)):
                 given |= set(feature.gives)
         rules |= {rule.name for rule in judge.rules if given.intersection((*rule.reads, "gap"))}
-    return rules
+    return rules.union(*(FAILURES.get(rule, ()) for rule in rules))
+
+
+def before_causes(state: bytes, engine: Engine) -> set[str]:
+    """The rules whose episodes ended sooner when a snapshot was made, and whose alerts were told without a notice."""
+    owners, crowds = opened(state)["owners"], engine.policy.crowds
+    apart = set() if "swept" in owners["policy"]["schema"] else {
+        crowd.rule for crowd, members in crowds.items() if len(members) >= crowd.least
+    }  # fmt: skip
+    return apart | {
+        rule.name for name in engine.judges() for rule in judge_of(engine, name).rules
+        if rule.chronic and "spent" not in owners.get(f"{name}/{rule.name}", {}).get("schema", {})
+    }  # fmt: skip
 
 
 def judge_of(engine: Engine, name: str) -> Judge:

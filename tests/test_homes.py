@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ def lived(
     g = np.random.default_rng(seed)
     days = np.asarray(levels)[:, None] * SHAPE / SHAPE.sum() * np.exp(g.normal(0, SPREAD, (len(levels), SIZE)))
     days[nights_until:, :2] = 0
-    meter = Meter(meter="M1", segment=segment, pv_kva=pv_kva, interval_s=INTERVAL)
+    meter = Meter(meter="M1", segment=cast("Any", segment), pv_kva=pv_kva, interval_s=INTERVAL)
     plain = dict(u=np.full(3, NAN, np.float32), register=NAN, clock_offset=NAN, received=0, status=0)
     rows = tuple(
         Row(Readings, "A1", "M1", START + INTERVAL * (n + 1), plain | {"kwh": np.float32(round(kwh, 3))})

@@ -123,7 +123,8 @@ def test_no_reason_is_produced_that_the_table_lacks():
 
     decided = {word for function in ("_repeat", "_brake", "inhibit") for word in _returned(function)}
     known = {reason for _, reason in labels.suppressed()}
-    assert decided | {Event(event).name.lower() for event in policy.MUTED} | {"shadow"} == known
+    joined = {policy.AREA_FAILURE, policy.NOTICE}
+    assert decided | joined | {Event(event).name.lower() for event in policy.MUTED} | {"shadow"} == known
 
 
 def _sides(value: ast.expr) -> tuple[ast.expr, ...]:

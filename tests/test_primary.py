@@ -1,7 +1,10 @@
 """A customer behind current transformers is judged as the same customer at a meter without: limits are primary."""
 from __future__ import annotations
 
+import inspect
+import re
 from dataclasses import replace
+from typing import get_type_hints
 
 import msgspec
 import pytest
@@ -14,8 +17,6 @@ from schemas.columns import Batch
 from tests.casebook import Case, Watched, batches, casebook, expected, master, moment, rules_with_a_file, told, written
 
 RATIO = 4.0
-SECONDARY = ("register", "export_register", "kwh", "i", "p", "q", "register_sharp", "register_peak", "register_flat",
-             "register_valley", "demand", "neutral", "terminal_p", "read_register", "frozen_register")  # fmt: skip
 OF_THE_METER = {  # rules whose limits are those of the meter itself, whatever is before it
     "share of the basic current": (
         "all_voltage_loss", "current_break", "current_loss", "meter_current_unbalance", "meter_overcurrent",
@@ -36,9 +37,41 @@ CASES = [
 ]
 
 
+def sided(kind: type[Batch]) -> dict[str, set[str]]:
+    """The columns of a kind that are secondary, and those that are primary."""
+    hints = get_type_hints(kind, include_extras=True)
+    return {side: {name for name, hint in hints.items() if side in getattr(hint, "__metadata__", ())}
+            for side in ("secondary", "primary")}  # fmt: skip
+
+
+def measures(name: str, comment: str) -> bool:
+    """Whether a column is energy, power or current, by its name or its unit."""
+    by_name = re.search(r"(^|_)(kwh|kw|kva|kvar|kvarh|register|energy|current|neutral|tariff_sum)(_|$)", name)
+    return bool(by_name or re.match(r"(\(.*\) |primary )?(kWh|kW|kvar|kvarh|kVA|A)\b", comment))
+
+
+def commented(kind: type[Batch]) -> dict[str, str]:
+    """The columns of a kind with what is said of them."""
+    told = re.findall(r"^    (\w+): [\w\[\].]+(?:  # (.*))?$", inspect.getsource(kind), re.MULTILINE)
+    return dict(told)
+
+
+BATCHES: list[type[Batch]] = Batch.__subclasses__()
+
+
+@pytest.mark.parametrize("kind", BATCHES, ids=[kind.kind for kind in BATCHES])
+def test_every_energy_power_and_current_says_on_which_side_it_is(kind):
+    sides, untold = sided(kind), {"register_age", "limit_hours"}
+    assert not sides["secondary"] & sides["primary"]
+    found = {name for name, comment in commented(kind).items() if measures(name, comment)} - untold
+    assert found <= sides["secondary"] | sides["primary"]
+    for side, other in (("secondary", "primary"), ("primary", "secondary")):
+        assert [name for name in sides[side] if other in commented(kind)[name]] == []
+
+
 def behind_transformers(batch: Batch) -> Batch:
     """The same rows as meters behind current transformers show them."""
-    shown = {name: getattr(batch, name) / RATIO for name in SECONDARY if hasattr(batch, name)}
+    shown = {name: getattr(batch, name) / RATIO for name in sided(type(batch))["secondary"]}
     return replace(batch, **shown)
 
 

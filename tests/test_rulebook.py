@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import msgspec
 import numpy as np
@@ -13,13 +13,15 @@ import pytest
 
 from detectors.engine import Engine
 from detectors.rule import RULES
-from detectors.rulebook import NOTHING, applied, changes, edited, problems, unapproved
+from detectors.rulebook import NOTHING, VOLTAGE_LIMITS, applied, changes, edited, problems, rules_of, unapproved
 from detectors.windows import Windows
+from models.registry import segments_code
 from schemas.columns import Readings
 from schemas.master import Area, Meter
 from schemas.rules import Edition, Rulebook, RulebookError, decode_rulebook, rulebook_of
 from streams.checkpoints import Manifest, Written, encode
 from streams.rules import published
+from streams.settings import Settings
 from tests.casebook import casebook
 from tests.hostile import hostile
 from tests.test_promises import engine_of, exactly, watch
@@ -93,6 +95,10 @@ FIT = [
      "zero_usage: `days` is 0, not of the sign of the code's 7"),
     ('[area_loss_high]\nstatus = "published"\nversion = 2\nsegments.yyn0.negative = 0.01',
      "area_loss_high: `negative` in the segment yyn0 is 0.01, not of the sign of the code's -0.01"),
+    ('[voltage_deviation]\nstatus = "published"\nversion = 2\nsettings.over = 0.95',
+     "voltage_deviation: `under` 0.93 and `over` 0.95 must be below and above 1"),
+    ('[voltage_deviation]\nstatus = "published"\nversion = 2\nsegments.single_phase.under = 230.0',
+     "voltage_deviation: `under` 230 and `over` 1.07 in the segment single_phase must be below and above 1"),
     ('[voltage_loss]\nstatus = "published"\nversion = 1\nsettings.lost = 0.8', RAISE),
     ('[voltage_loss]\nstatus = "retired"\nversion = 1', RAISE),
 ]  # fmt: skip
@@ -235,7 +241,7 @@ def test_an_episode_goes_on_and_what_is_told_after_the_change_has_its_version():
     [raised] = engine.step(volts(1, 238, 238, 238))
     assert engine.adopt(applied(deviation(settings={"over": 1.05}))) == []
     assert engine.step(volts(4, 230, 230, 230)) == []  # well by the old band, not by the new
-    [cleared] = engine.step(volts(7, 225, 225, 225))
+    [cleared] = engine.step(volts(7, *[225.0] * 193))  # two days
     assert (cleared.id, cleared.change, raised.version, cleared.version) == (raised.id, "cleared", 1, 2)
 
 
@@ -308,3 +314,31 @@ def test_an_engine_restored_goes_on_as_the_one_that_went_on_by_other_rules(seed)
         assert watching(other) == watching(engine)
         assert exactly(other.step(batch)) == exactly(engine.step(batch))
         assert other.snapshot() == engine.snapshot()
+
+
+@pytest.mark.parametrize(
+    ("limits", "wiring", "well", "off"),
+    [
+        ("china", "1P2W", (0.91, 1.06), (0.89, 1.08)), ("china", "3P4W", (0.94, 1.06), (0.92, 1.08)),
+        ("europe", "1P2W", (0.91, 1.09), (0.89, 1.11)), ("europe", "3P4W", (0.91, 1.09), (0.89, 1.11)),
+        ("britain", "1P2W", (0.95, 1.09), (0.93, 1.11)), ("britain", "3P4W", (0.95, 1.09), (0.93, 1.11)),
+    ],
+)  # fmt: skip
+def test_voltage_is_judged_by_the_law_of_the_country(limits, wiring, well, off):
+    rule = rules_of(limits)["voltage_deviation"]
+    segment = segments_code({"1P2W": "single_phase", "3P4W": "four_wire"}[wiring])
+    columns = {"u": 230 * np.array([*well, *off]), "un": np.full(4, 230.0), "segments": np.full(4, segment)}
+    assert (rule.score(columns, {"u": None, "un": None}) >= 1).tolist() == [False, False, True, True]
+
+
+def test_no_other_rule_depends_on_the_country():
+    assert rules_of("china") == dict(RULES)
+    for limits in VOLTAGE_LIMITS:
+        assert {n for n, rule in rules_of(limits).items() if rule != RULES[n]} <= {"voltage_deviation"}
+    assert set(get_args(get_type_hints(Settings)["voltage_limits"])) == VOLTAGE_LIMITS.keys()
+
+
+def test_a_rulebook_goes_above_the_law():
+    told = Rulebook({"voltage_deviation": edition(settings={"over": 1.12})})
+    [rule] = (r for r in applied(told, rules_of("britain")) if r.name == "voltage_deviation")
+    assert (rule.settings["over"], rule.segments["single_phase"]) == (1.12, {"under": 0.94})

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import string
 import textwrap
 from dataclasses import replace
 from functools import cache
@@ -139,6 +140,32 @@ def is_told_in_both_languages(judged, columns):
             assert "nan" not in sentence(text, shown)
 
 
+def limits_of(judged):
+    """The settings of a rule, also those of segments."""
+    yield from judged.settings.items()
+    for settings in judged.segments.values():
+        yield from settings.items()
+
+
+def names_no_number_but_evidence(judged, columns):
+    """What a sentence says in numbers is evidence, or a limit; what stands in it for good, the rule's text explains."""
+    limits = {name: [float(v) for n, v in limits_of(judged) if n == name] for name, _ in limits_of(judged)}
+    score = scored(judged, columns)
+    for row in np.flatnonzero(worst(score) >= 1)[:20]:
+        phase = int(np.nanargmax(score[:, row])) if score.ndim == 2 else -1
+        evidence, shown = evidence_of(judged, columns, row, phase)
+        assert all(np.isfinite(value) for value in evidence.values())
+        for name in {name for text in judged.text for name in fields_of(text)} & shown.keys() - {"phase"}:
+            told = [value for key, value in evidence.items() if key in (name, *(f"{name}_{p}" for p in "abc"))]
+            assert shown[name] in told + limits.get(name, []), f"the sentence names {name}, which is no evidence"
+
+    for text in judged.text:
+        literal = "".join(part for part, *_ in string.Formatter().parse(text))
+        source = inspect.getsource(judged.judge)
+        for number in re.findall(r"\d+", literal):
+            assert number in re.findall(r"\d+", source), f"{number} stands in the sentence, and nowhere in the rule"
+
+
 def does_not_accuse(judged, columns):
     for text in (*judged.title, *judged.text):
         assert not ACCUSES.search(text), f"{text!r} accuses; a person decides"
@@ -190,7 +217,8 @@ def does_not_chatter(judged, columns):
 
 
 CHECKS = (is_pure, is_row_by_row, cannot_tell_without_a_column, takes_settings_as_columns, is_documented,
-          is_told_in_both_languages, does_not_accuse, has_sane_levels, is_short, does_not_chatter)  # fmt: skip
+          is_told_in_both_languages, names_no_number_but_evidence,
+          does_not_accuse, has_sane_levels, is_short, does_not_chatter)  # fmt: skip
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
@@ -304,6 +332,7 @@ BAD = [
     (is_told_in_both_languages, unregistered(fine, text=("Phase {phase}: {u:.0f} V.", "Phase {phase}: {u:.0f} V."))),
     (is_told_in_both_languages, unregistered(fine, text=("Phase {phase}: {u:.0f} V.", "{phase}相失压。"))),
     (is_told_in_both_languages, unregistered(fine, text=("Phase {phase} is low.", "{phase}相失压。"))),
+    (names_no_number_but_evidence, unregistered(fine, text=("Phase {phase}: {u:.0f} V, 17 %.", "{phase}相{u:.0f}V。"))),
     (does_not_accuse, unregistered(fine, text=("Theft on phase {phase}: {u:.0f} V.", "{phase}相{u:.0f}V。"))),
     (does_not_accuse, unregistered(fine, text=("Phase {phase}: {u:.0f} V.", "用户窃电:{phase}相{u:.0f}V。"))),
     (has_sane_levels, unregistered(fine, worse=(Level(2.0, 3, 0),))),

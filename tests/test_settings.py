@@ -37,6 +37,7 @@ def test_the_environment_wins_over_the_file(file):
         ({"METERWATCH_PARTITIONS": "0"}, "METERWATCH_PARTITIONS: Expected `int` >= 1 - at `partitions`"),
         ({"METERWATCH_COLOUR": "red"}, "METERWATCH_COLOUR: there is no setting `colour`"),
         ({"METERWATCH_CLOCK": "moon"}, "METERWATCH_CLOCK: Invalid enum value 'moon' - at `clock`"),
+        ({"METERWATCH_VOLTAGE_LIMITS": "mars"}, "METERWATCH_VOLTAGE_LIMITS: Invalid enum value 'mars'"),
         ({"METERWATCH_BROKERS": "kafka"}, "METERWATCH_BROKERS: `brokers` has 'kafka', which is not host:port"),
         ({"METERWATCH_ZONE": "Moon/Sea"}, "METERWATCH_ZONE: `zone` is 'Moon/Sea', which is not a time zone"),
         ({"METERWATCH_SECURITY_PROTOCOL": "SASL_SSL"}, "needs `sasl_username` and `sasl_password`"),

@@ -95,3 +95,42 @@ def test_what_still_lasts_counts_as_longer_than_it_has_lasted():
         durations.count(("S1", "review"), 0, HOUR if n < 30 else None, 1)
     assert np.isnan(durations.usual(("S1", "review"), 9))
     assert durations.usual(("S1", "review"), 9, 0.75) == pytest.approx(HOUR, rel=0.1)
+
+
+def test_where_many_never_end_the_old_ones_that_ended_tell_what_is_usual():
+    durations, group = Durations(), ("S1", "last")
+    for n in range(100):
+        durations.count(group, n * DAY, None if n % 5 == 0 else n * DAY + HOUR, 1)
+    assert np.isnan(durations.usual(group, 60))  # what began in three months may still end
+    assert durations.usual(group, 130) == pytest.approx(HOUR, rel=0.1)
+
+
+def test_what_always_is_the_last_is_known_as_an_end():
+    durations, group = Durations(), ("S1", "billed")
+    for n in range(100):
+        durations.count(group, n * DAY, n * DAY + HOUR if n % 10 == 0 else None, 1)
+    assert np.isnan(durations.usual(group, 130))
+
+
+def stage_rows(item: str, *moves: tuple[Progress, int]) -> list[Row]:
+    return [Row(Stages, "S9", item, at, dict(stage="survey", limit=NAN, progress=move)) for move, at in moves]
+
+
+def test_waiting_for_somebody_else_is_not_usual():
+    """Stays of two hours, each with a day of waiting: what lasts for five hours has stalled."""
+    start, rows = 1_772_380_800, list[Row]()
+    for n in range(30):
+        at = start + n * HOUR
+        rows += stage_rows(
+            f"W{n}", (Progress.STARTED, at), (Progress.PAUSED, at + HOUR), (Progress.RESUMED, at + HOUR + DAY),
+            (Progress.FINISHED, at + 2 * HOUR + DAY),
+        )  # fmt: skip
+    late = start + 8 * DAY
+    rows += stage_rows("W99", (Progress.STARTED, late)) + stage_rows("W98", (Progress.STARTED, late + 20 * HOUR))
+    rows += stage_rows("W97", (Progress.STARTED, late + 21 * HOUR))
+    stream = Stream([], tuple(sorted(rows, key=lambda row: row.at)), "Asia/Shanghai", 900)
+    stalled = [a for a in watch(stream)[1] if a.rule == "stage_stall"]
+    assert [a.subject for a in stalled] == ["W99/survey"]
+    assert stalled[0].evidence["usual_hours"] == pytest.approx(2, rel=0.1)
+    agree(stream)
+    agree(duplicated(shuffled(stream, 1, 20 * HOUR), 1))

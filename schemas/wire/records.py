@@ -85,7 +85,7 @@ class EventRecord(Struct, gc=False, omit_defaults=True, forbid_unknown_fields=Tr
     code: Annotated[Id, told("The event's code in that system, such as 301B, ERC37 or 3.12.141.212")] = ""
     subject: Annotated[Id, told("Meter; absent when the whole area is meant")] = ""
     area: AreaId = ""
-    until: Annotated[Instant, told("End of what lasts; absent when open or a moment")] = 0
+    until: Annotated[Instant, told("End of what lasts; absent when open or a moment; as `at`, it is called off")] = 0
     residual: Annotated[Number | None, told("Lowest or highest voltage of a sag, swell or interruption", "pu")] = None
     seconds: Annotated[Number | None, told("How long it lasted, where `until` is too coarse", "s")] = None
 

@@ -21,6 +21,8 @@ from tests.oracle.suspects import suspect
 from tests.oracle.watch import Endings, Facts, judge, most, total
 from tests.oracle.wiring import NEUTRAL
 
+GONE = 60  # days without a reading
+
 
 def midnights(stream: Stream) -> list[int]:
     """Every local midnight from the day of the first reading on."""
@@ -129,6 +131,7 @@ def days_told(
         for meter, day in today.items():
             m = day["record"]
             day["shape"] = shape(m, area is not None and meter == area.gateway, day["curve"], interval) if m else {}
+            day["area_read"] = any(other["reads"] for other in today.values())
             diaries[meter].append(day)
         profiled(today, pages, end, zone, warmth_of(believed, start, end, interval))
         followed(today, followers, area.gateway if area else "")
@@ -199,8 +202,9 @@ def lived(diary: list[Facts]) -> Iterator[Facts]:
         used = day["kwh"] > 0
         stopped = bool(m := day["record"]) and 0 < m.stopped <= day["at"]
         zeros = 0 if stopped else zeros + 1 if zero else 0 if used else zeros
-        missing = 0 if day["reads"] else missing + 1
-        yield day | {"zero_days": zeros if zero or used else NAN, "missing_days": missing, "usual": usual}
+        missing = 0 if day["reads"] else missing + 1 if missing != GONE or day["area_read"] else missing
+        unread = missing if missing <= GONE else -math.inf
+        yield day | {"zero_days": zeros if zero or used else NAN, "missing_days": unread, "usual": usual}
         if used:
             usual = kwh if math.isnan(usual) else usual + (1 - 2 ** (-1 / 28)) * (kwh - usual)
 

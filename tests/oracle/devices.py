@@ -17,6 +17,10 @@ Used = dict[str, dict[int, tuple[int, float]]]  # by meter and day: the day's en
 def devices_told(area: str, rows: list[Row], clock: int, used: Used, nights: list[int]) -> Endings:
     """How the episodes end that stem from reports of meters, as far as the area's clock has come."""
     told: Endings = {}
+    arranged = (Event.WORK_ORDER, Event.PLANNED_OUTAGE)
+    off = {(row.subject, row.columns["event"], row.at) for row in rows
+           if row.columns["until"] == row.at and row.columns["event"] in arranged}  # fmt: skip
+    rows = [row for row in rows if (row.subject, row.columns["event"], row.at) not in off]
     wide = [row for row in rows if not row.subject]
     for subject in dict.fromkeys(row.subject for row in rows):
         mine = sorted((row for row in rows if row.subject == subject), key=lambda row: row.at)

@@ -229,9 +229,9 @@ METERED = {
                           abs(f["meter_ratio"] / f["ratio"] - 1) < 0.01), "meter_ratio", "ratio"), 1, 2 * DAY),
     "ct_ratio_step": Rule(whole(ratio_step, "ratio_factor", "shown_factor"), 2, 2 * DAY, DAY),
     "unregistered_reverse": Rule(whole(
-        lambda f: between(f["export_kwh"] > max(1, 0.02 * f["ratio"]) and f["pv_kva"] == 0,
-                          f["export_kwh"] < max(0.1, 0.002 * f["ratio"]) or f["pv_kva"] > 0),
-        "export_kwh", "pv_kva"), 2, 1, 7 * DAY),
+        lambda f: -math.inf if f["pv_kva"] > 0 else between(
+            f["export_kwh"] > max(1, 0.02 * f["ratio"]), f["export_kwh"] < max(0.1, 0.002 * f["ratio"])),
+        "export_kwh", "pv_kva"), 2, 1, 30 * DAY),
     "use_after_stop": Rule(whole(
         lambda f: between(f["stopped_kwh"] > max(0.1, 0.02 * f["ratio"]), f["stopped_kwh"] == 0), "stopped_kwh"), 1),
     "demand_register_error": Rule(whole(demand_error, "demand", "floor", "ceiling"), 2, clear=0.97),

@@ -269,7 +269,8 @@ def work_told(section: str, master: Area | None, zone: str, rows: list[Row], clo
                 due = worked_after(row.at, round(share * limit), zone) if working else row.at + round(share * limit)
                 at = put_off(waits[subject, stage], row.at, due)
                 late += [{"at": at, "share": share}] * (limit > 0 and at < until)
-            usual = usual_of([v for (_, other), visits in every.items() if other == stage for v in visits], row.at)
+            alike = [key for key in every if key[1] == stage]
+            usual = usual_of([v for key in alike for v in timed(every[key], waits[key])], row.at)
             marks = [(put_off(waits[subject, stage], row.at, row.at + round(m * usual)), m)
                      for m in (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)] if usual else []  # fmt: skip
             stalled += [{"at": at, "stalled": times} for at, times in marks if at < until and row.at <= clock]
@@ -314,7 +315,8 @@ def stuck(
     for other, row, done in visits:
         limit, working = limit_of(row, master)
         late = worked_after(row.at, round(limit), zone) if working else row.at + round(limit)
-        usual = usual_of([(r, d) for name, r, d in visits if name == other], row.at)
+        alike = [(r, d) for name, r, d in visits if name == other]
+        usual = usual_of([v for r, d in alike for v in timed([(r, d)], waits[r.subject, other])], row.at)
         waited = waits[row.subject, other]
         times = [put_off(waited, row.at, late)] * (limit > 0)
         times += [put_off(waited, row.at, row.at + round(2 * usual))] * (usual > 0)
@@ -372,21 +374,36 @@ def works(day: date, zone: str) -> bool:
     return False
 
 
-def usual_of(visits: list[tuple[Row, float]], start: int) -> float:
+def timed(visits: list[tuple[Row, float]], waits: list[tuple[int, float]]) -> list[tuple[Row, float, float]]:
+    """Visits with the time that was worked in them; what waited in one that has not ended is not known yet."""
+    return [
+        (row, done, done - row.at - (sum(max(min(until, done) - max(since, row.at), 0) for since, until in waits)
+                                     if done < math.inf else 0))
+        for row, done in visits
+    ]  # fmt: skip
+
+
+def usual_of(visits: list[tuple[Row, float, float]], start: int) -> float:
     """Within which time 95 % of what began in half a year was done, as known three days before; 0 when it was not.
 
     What still lasted then leaves the count at the time it had lasted (Kaplan and Meier).
     """
     last = (start - 3 * DAY) // DAY
-    mine = [(row, done) for row, done in visits if last - 180 <= row.at // DAY < last]
-    ended = [eighth_of_octave(done - row.at) for row, done in mine if done < last * DAY]
-    lasting = [eighth_of_octave((last - row.at // DAY) * DAY) for row, done in mine if done >= last * DAY]
+    mine = [visit for visit in visits if last - 180 <= visit[0].at // DAY < last]
+    ended = [eighth_of_octave(took) for _, done, took in mine if done < last * DAY]
+    lasting = [eighth_of_octave((last - row.at // DAY) * DAY) for row, done, _ in mine if done >= last * DAY]
+    old = [eighth_of_octave(took) for row, done, took in mine if done < last * DAY and row.at // DAY < last - 90]
+    return until_done(ended, lasting, 0.05) or until_done(old, [], 0.01)
+
+
+def until_done(ended: list[int], lasting: list[int], left: float) -> float:
+    """Within which time all but some were done; 0 when they were not, or fewer than 20 were."""
     if len(ended) < 20:
         return 0
     share = 1.0
     for step in sorted({*ended, *lasting}):
         share *= 1 - ended.count(step) / (sum(e >= step for e in ended) + sum(e >= step for e in lasting))
-        if share <= 0.05 + 1e-9:
+        if share <= left + 1e-9:
             return 60 * 2 ** (step / 8)
     return 0
 

@@ -36,7 +36,7 @@ class Page:
     slid: int = 0  # days of it
     emptied: bool = False  # since next to nothing was left
     before: float = NAN  # the level before that
-    year: float = NAN  # what last year's calendar brought of late
+    year: dict[str, float] = field(default_factory=lambda: {"least": NAN, "most": NAN})  # what it brought before
     standing: float = NAN
     recent: list[tuple[float, float]] = field(default_factory=list)  # used and expected
     stood: list[tuple[float, float]] = field(default_factory=list)  # standing load and the usual one
@@ -229,7 +229,7 @@ def felt(page: Page, f: Facts, change: float, rate: float) -> None:
 def routine(page: Page, f: Facts, change: float, excess: float) -> None:
     """The customer's expected use, its slide, and what of it is kept."""
     f |= dict.fromkeys(("expected", "beyond", "spread", "known", "kept", "kept_standing", "slide", "emptied", "left",
-                        "used", "kept_year", "before"), NAN)  # fmt: skip
+                        "used", "kept_year", "over_year", "before"), NAN)  # fmt: skip
     if f["kind"] == "festival" or "used" not in f["shape"]:
         return
     used, here = f["shape"]["used"], page.kinds.get(f["kind"], NAN)
@@ -270,11 +270,13 @@ def routine(page: Page, f: Facts, change: float, excess: float) -> None:
 def vacated(page: Page, f: Facts, used: float) -> None:
     """The level before next to nothing was left, which counts again once people are back; and last year's use."""
     keep, recent = 2 ** (-1 / 2), faded([pair[0] for pair in page.recent], 2)
-    page.year = f["last_year"] / (1 - keep) if math.isnan(page.year) else keep * page.year + f["last_year"]
+    for name, before in page.year.items():
+        page.year[name] = f[name] / (1 - keep) if math.isnan(before) else keep * before + f[name]
     if page.emptied and math.isnan(page.before):
         page.before = page.level
     f |= {"left": math.exp(f["beyond"]), "used": used, "before": page.before}
-    f["kept_year"] = recent / page.year if page.year else NAN
+    f["kept_year"] = recent / page.year["least"] if page.year["least"] else NAN
+    f["over_year"] = recent / page.year["most"] if page.year["most"] else NAN
     if recent * (1 - keep) >= 0.6 * page.before:
         page.level, page.before, page.slid = page.before, NAN, 0
     elif not page.slide and not page.emptied:
@@ -328,17 +330,12 @@ def darkness(page: Page, f: Facts) -> None:
     page.hours = [learned(page.hours[h], hours[h], f["known"], 0.25 if dark[h] else 1.0) for h in range(24)]
 
 
-def season(page: Page, day: date) -> float:
-    """What a day at this time of the year used in years before, between the middles of two months."""
-    here = page.months.get(day.month, NAN)
-    off = (day.day - 15.5) / 31
-    other = page.months.get((day.month - 1 + (1 if off >= 0 else -1)) % 12 + 1, NAN)
-    return here if math.isnan(other) else here + abs(off) * (other - here)
-
-
 def month(page: Page, f: Facts, day: date) -> None:
     """The last whole month, and its share of what that month usually is."""
-    f["last_year"], number = season(page, day), day.month
+    number = day.month
+    around = [page.months.get((number + step - 1) % 12 + 1, NAN) for step in (-1, 0, 1)]
+    known = [kwh for kwh in around if not math.isnan(kwh) and not math.isnan(around[1])]
+    f |= {"least": min(known, default=NAN), "most": max(known, default=NAN)}
     f |= {"month": NAN, "own_share": NAN, "last": page.last}
     if "used" not in f["shape"]:
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from tests.hostile import DAY, HOUR, NAN
-from tests.oracle.watch import MINUTE, Facts, Rule, between, by_phase, gated, total, whole
+from tests.oracle.watch import MINUTE, RETURNS, Facts, Rule, between, by_phase, gated, total, whole
 
 
 def voltage_deviation(f: Facts, n: int) -> float:
@@ -90,9 +90,9 @@ def fluctuation(f: Facts) -> float:
     """How far a day is from what is usual, and from last year's."""
     rises = f["beyond"] > 0
     beyond = abs(f["beyond"])
-    if f["kept_year"] >= 0:
-        year = math.log(max(f["kept_year"], 0.01)) * (1 if rises else -1)
-        beyond = max(min(beyond, year), 0)
+    year = f["over_year"] if rises else f["kept_year"]
+    if year >= 0:
+        beyond = max(min(beyond, math.log(max(year, 0.01)) * (1 if rises else -1)), 0)
     times = 2 if f["residential"] else 1.5
     counts = not f["used"] <= times * f["before"] if rises else not vacant(f)
     return gated(beyond / max(math.log(times), 3 * f["spread"]), counts and known(f) and f["pv"] == 0)
@@ -100,7 +100,7 @@ def fluctuation(f: Facts) -> float:
 
 def nearly_nothing(f: Facts) -> float:
     """How far a day is below a tenth of what is usual; a lossy area makes it worse."""
-    fell = f["used"] > 0 and not f["suspended"] > 0 and not f["used"] > 0.3 * f["last_year"]
+    fell = f["used"] > 0 and not f["suspended"] > 0 and not f["used"] > 0.3 * f["least"]
     score = gated(0.1 / max(f["left"], 0.001), fell and known(f) and f["pv"] == 0)
     return score + 1 if score >= 1 and f["excess"] > 0 else min(score, 1.9)
 
@@ -129,29 +129,31 @@ READINGS = {
         lambda f, n: between(f["p"][n] < -0.005 * f["un"] * f["ib"] / 1000 and f["pv_kva"] == 0
                              and (total(f["p"]) < 0 if f["elements"] == 2 else f["most_p"] > 0 or f["elements"] == 1),
                              f["p"][n] >= 0),
-        "p", "un", "ib", "pv_kva"), 1, 15 * MINUTE, 15 * MINUTE, lull=2 * HOUR),
+        "p", "un", "ib", "pv_kva"), 1, 15 * MINUTE, RETURNS, lull=2 * HOUR, chronic=True),
     "meter_current_unbalance": Rule(by_phase(
         lambda f, n: gated(abs(abs(f["i"][n]) - f["mean_i"]) / f["mean_i"] / 0.3, f["most_i"] > 0.05 * f["ib"])
-        if f["mean_i"] else NAN, "i", "mean_i", "ib"), 3, HOUR, DAY, worse=((3.0, 2, HOUR),), lull=2 * HOUR),
-    "voltage_deviation": Rule(by_phase(voltage_deviation, "u", "un"), 3, HOUR // 2, HOUR // 2, lull=2 * HOUR),
+        if f["mean_i"] else NAN, "i", "mean_i", "ib"), 3, HOUR, RETURNS, worse=((3.0, 2, HOUR),), lull=2 * HOUR,
+        chronic=True),
+    "voltage_deviation": Rule(by_phase(voltage_deviation, "u", "un"), 3, HOUR // 2, RETURNS, lull=2 * HOUR,
+                              chronic=True),
     "over_contract_capacity": Rule(whole(
         lambda f: f["kva"] / max(f["contract_kva"] - f["suspended_kva"], 1.0) / 1.05, "kva", "contract_kva"),
-        3, 2 * HOUR, DAY, 1 / 1.05, ((1.2 / 1.05, 2, 2 * HOUR),), 2 * HOUR),
+        3, 2 * HOUR, RETURNS, 1 / 1.05, ((1.2 / 1.05, 2, 2 * HOUR),), 2 * HOUR, chronic=True),
     "low_power_factor": Rule(whole(
         lambda f: gated(1.3 - abs(f["total_p"]) * f["ratio"] / f["kva"], f["most_i"] > 0.05 * f["ib"])
         if f["pv_kva"] == 0 and f["kva"] else NAN, "total_p", "kva", "ratio", "most_i", "ib", "pv_kva"),
-        3, HOUR, HOUR, lull=2 * HOUR),
-    "suspended_use": Rule(whole(suspended_use, "kva", "contract_kva", "suspended_kva"), 1, HOUR, DAY, 1 / 1.05,
-                          lull=2 * HOUR),
+        3, HOUR, RETURNS, lull=2 * HOUR, chronic=True),
+    "suspended_use": Rule(whole(suspended_use, "kva", "contract_kva", "suspended_kva"), 1, HOUR, RETURNS, 1 / 1.05,
+                          lull=2 * HOUR, chronic=True),
     "customer_transformer_overload": Rule(whole(
         lambda f: f["kva"] / (f["own_kva"] - f["suspended_kva"]) / 0.8 if f["own_kva"] > f["suspended_kva"] else NAN,
-        "kva", "own_kva", "suspended_kva"), 3, 2 * HOUR, DAY, 0.75 / 0.8,
-        ((1 / 0.8, 2, 2 * HOUR), (1.5 / 0.8, 1, 15 * MINUTE)), 2 * HOUR),
+        "kva", "own_kva", "suspended_kva"), 3, 2 * HOUR, RETURNS, 0.75 / 0.8,
+        ((1 / 0.8, 2, 2 * HOUR), (1.5 / 0.8, 1, 15 * MINUTE)), 2 * HOUR, chronic=True),
     "meter_overcurrent": Rule(by_phase(
         lambda f, n: abs(f["i"][n]) / (min(f["imax"], 5) if f["ct"] > 1 else f["imax"]) / 1.2, "i", "imax"),
-        2, MINUTE, MINUTE, 1.05 / 1.2, lull=2 * HOUR),
-    "harmonics_thd": Rule(by_phase(lambda f, n: f["thd"][n] / 5, "thd", "un"), 3, 5 * MINUTE, 5 * MINUTE, 0.95,
-                          lull=2 * HOUR),
+        2, MINUTE, RETURNS, 1.05 / 1.2, lull=2 * HOUR, chronic=True),
+    "harmonics_thd": Rule(by_phase(lambda f, n: f["thd"][n] / 5, "thd", "un"), 3, 5 * MINUTE, RETURNS, 0.95,
+                          lull=2 * HOUR, chronic=True),
     "meter_stopped": Rule(whole(
         lambda f: between(f["delta"] == 0 and f["still"] >= 0.1, f["delta"] > 0), "delta", "still"), 1, 4 * HOUR,
         lull=2 * HOUR),
@@ -161,12 +163,12 @@ READINGS = {
 CLOCKS = {"clock_drift": Rule(lambda f: abs(f["offset"]) / 300, 4, 1, 0, 0.4, ((2.0, 3, 1),), 3 * DAY)}
 INTERVALS = {
     "transformer_overload": Rule(
-        lambda f: f["kva"] / f["rating_kva"] / 0.8 if f["coverage"] >= 0.9 else NAN, 3, 2 * HOUR, HOUR, 0.75 / 0.8,
-        ((1 / 0.8, 2, 2 * HOUR), (1.5 / 0.8, 1, 15 * MINUTE)), 2 * HOUR),
-    "transformer_thermal": Rule(thermal, 1, 15 * MINUTE, 0, 0.95, lull=2 * HOUR),
+        lambda f: f["kva"] / f["rating_kva"] / 0.8 if f["coverage"] >= 0.9 else NAN, 3, 2 * HOUR, RETURNS, 0.75 / 0.8,
+        ((1 / 0.8, 2, 2 * HOUR), (1.5 / 0.8, 1, 15 * MINUTE)), 2 * HOUR, chronic=True),
+    "transformer_thermal": Rule(thermal, 1, 15 * MINUTE, RETURNS, 0.95, lull=2 * HOUR, chronic=True),
     "frequency_deviation": Rule(whole(lambda f: max(f["above"], f["below"]) / 0.2, "above", "below"), 3, MINUTE, MINUTE,
                                 lull=2 * HOUR),
-    "area_load_unbalance": Rule(load_unbalance, 3, 2 * HOUR, HOUR, lull=2 * HOUR),
+    "area_load_unbalance": Rule(load_unbalance, 3, 2 * HOUR, RETURNS, lull=2 * HOUR, chronic=True),
 }  # fmt: skip
 DAYS = {
     "zero_usage": Rule(unused, 3, 0, 2 * DAY, worse=((2.0, 2, 0),)),

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 from tests.hostile import NAN
 
 MINUTE = 60
+DAY = 86_400
+RETURNS, WEEK = 2 * DAY, 7 * DAY
 Facts = dict[str, Any]
 Key = tuple[str, str, str, int]  # rule, area, subject, since
 
@@ -39,6 +41,7 @@ class Rule:
     clear: float = 0.9
     worse: tuple[tuple[float, int, int], ...] = ()  # score, severity, hold
     lull: float = math.inf
+    chronic: bool = False  # told again after a day, then every week
 
 
 @dataclass
@@ -50,6 +53,7 @@ class Watch:
     calm: int | None = None
     severity: int = 0
     since: int = 0
+    told: int = 0
     endings: dict[int, Ending] = field(default_factory=dict)
 
     def see(self, at: int, score: float, phase: str, gap: float) -> None:
@@ -77,7 +81,14 @@ class Watch:
             if worst and (not self.severity or worst < self.severity):
                 raised = self.endings[self.since].raised if self.severity else at
                 self.severity, self.since = worst, self.runs[0]
-                self.endings[self.since] = Ending("raised", worst, raised, at, score, phase)
+                self.endings[self.since], self.told = Ending("raised", worst, raised, at, score, phase), at
+            elif rule.chronic and self.severity and score >= 1 and at - self.told >= self.pause():
+                told = self.endings[self.since]
+                self.endings[self.since], self.told = told._replace(at=at, score=score, phase=phase), at
+
+    def pause(self) -> int:
+        """Seconds after which a chronic state is told again."""
+        return DAY if self.told - self.since < DAY else WEEK
 
 
 def between(trouble: bool, well: bool) -> float:

@@ -7,7 +7,7 @@ import math
 from schemas.columns import Flag
 from schemas.master import Meter
 from tests.hostile import DAY, HOUR, NAN
-from tests.oracle.watch import MINUTE, Facts, Rule, between, by_phase, gated, total, whole
+from tests.oracle.watch import MINUTE, RETURNS, Facts, Rule, between, by_phase, gated, total, whole
 
 
 def wired(f: Facts, m: Meter | None) -> None:
@@ -100,8 +100,9 @@ WIRING = {
     "wrong_wiring_vector": Rule(by_phase(wrong_angles, "lag", "i", "ib", "pv_kva"), 1, DAY, DAY, lull=DAY),
     "meter_voltage_unbalance": Rule(by_phase(
         lambda f, n: NAN if math.isnan(sum(f["u"])) else adrift(f, n), "u", "lowest_u", "highest_u", "un"),
-        2, MINUTE, MINUTE, lull=2 * HOUR),
-    "current_break": Rule(by_phase(idle, "u", "i", "busy", "most_i", "un", "ib"), 3, HOUR, HOUR, lull=2 * HOUR),
+        2, MINUTE, RETURNS, lull=2 * HOUR, chronic=True),
+    "current_break": Rule(by_phase(idle, "u", "i", "busy", "most_i", "un", "ib"), 3, HOUR, RETURNS, lull=2 * HOUR,
+                          chronic=True),
     "neutral_phase_mismatch": Rule(whole(neutral_off, "most_i", "neutral", "third"), 2, 0, 7 * DAY,
                                    worse=((2.5, 1, HOUR // 2),), lull=2 * HOUR),
     "power_differential": Rule(whole(differential, "whole_p", "terminal_p", "un", "ib"), 2, HOUR // 2, DAY,
@@ -113,4 +114,4 @@ WIRING = {
 }  # fmt: skip
 NEUTRAL = {"neutral_current_high": Rule(whole(
     lambda f: abs(f["neutral"]) / (f["rating_kva"] * 1000 / (math.sqrt(3) * 400)) / (0.4 if f["dyn11"] else 0.25),
-    "neutral", "rating_kva"), 2, HOUR // 2, HOUR // 2, lull=2 * HOUR)}  # fmt: skip
+    "neutral", "rating_kva"), 2, HOUR // 2, RETURNS, lull=2 * HOUR, chronic=True)}  # fmt: skip

@@ -1,0 +1,154 @@
+"""One cause, one alert: what the failure of an area explains, and the notice into which many alerts of a day go."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from detectors.rule import RULES
+from models.incidents import LONG, OPENINGS, ORDERED, VISITS, all_called_off
+from schemas.alert import Alert, Change, alert_id
+from schemas.columns import Event
+
+DAY = 86_400
+MANY = 20  # subjects of an area that a rule tells on one day, from which one notice stands for them
+MANY_FILES = 3  # the same of a fault in files, which comes with a whole column; both defaults of this project
+GRAVE = 2  # severity from which an alert is always told by itself
+NAMED = 20  # subjects that a sentence names
+COUNT = "alerts"  # evidence that a notice alone has
+EXPLAINED = "explained_alerts"  # evidence of a failure that explains others
+EXPLAINS = (" It explains", "由此引起的用户告警")  # what a sentence goes on with
+FAILURES: dict[str, frozenset[str]] = {"read_success_rate": frozenset({"read_failure", "new_install_check"})}
+"""By rule of a whole area, the rules of its meters that are raised by the same failure."""
+
+SECONDED = frozenset({"area_loss_correlation"})  # rules of one statistic, graver with a second kind of evidence
+SECOND = {"openings": (" The meter was opened without an order near in time.", "邻近时间电表无工单开启。"),
+          "fields": (" A magnetic field was at the meter near in time.", "邻近时间有恒定磁场作用于电表。")}  # fmt: skip
+NEAR = 30 * DAY  # before an episode began, or after: default of this project
+EVIDENCE = OPENINGS | VISITS | {Event.MAGNETIC_FIELD, Event.MAGNETIC_FIELD_END}
+Span = tuple[int, int, int]  # event, from, until
+
+
+class Crowd(NamedTuple):
+    """What the alerts of one notice share."""
+
+    area: str
+    rule: str
+    day: int
+    fault: str  # of a file
+
+    @property
+    def id(self) -> str:
+        """The id of its notice."""
+        return alert_id(self.rule, self.area, f"notice {self.fault}", self.day * DAY)
+
+    @property
+    def least(self) -> int:
+        """From how many subjects on there is a notice."""
+        return MANY_FILES if family(self.rule) == "files" else MANY
+
+
+def family(rule: str) -> str:
+    """The family of a rule, "" where it is not known."""
+    return RULES[rule].family if rule in RULES else ""
+
+
+def is_notice(alert: Alert) -> bool:
+    """Whether an alert stands for many."""
+    return COUNT in alert.evidence
+
+
+def of_area(alert: Alert) -> bool:
+    """Whether an alert is about a whole area."""
+    return alert.subject in ("", alert.area)
+
+
+def crowd_of(alert: Alert) -> Crowd | None:
+    """Whom an alert would share a notice with; None where it is told by itself."""
+    if of_area(alert) or is_notice(alert) or alert.severity <= GRAVE or alert.state == "withdrawn":
+        return None
+    faults = sorted(name for name, value in alert.evidence.items() if value > 0)
+    fault = " ".join(faults) if family(alert.rule) == "files" else ""
+    return Crowd(alert.area, alert.rule, alert.raised // DAY, fault)
+
+
+def fails(failure: Alert, alert: Alert) -> bool:
+    """Whether the failure of an area explains an alert of one of its meters, as far as it lasts."""
+    return (
+        alert.rule in FAILURES.get(failure.rule, ()) and failure.state != "withdrawn" and not failure.held
+        and not of_area(alert) and failure.since <= alert.since
+        and (failure.state == "raised" or alert.raised <= failure.at)
+    )  # fmt: skip
+
+
+def named(subjects: Collection[str]) -> str:
+    """The first of some subjects."""
+    return ", ".join(sorted(subjects)[:NAMED])
+
+
+def explaining(failure: Alert, subjects: Collection[str]) -> Alert:
+    """A failure with the meters whose alerts it explains, in place of those it had."""
+    evidence = {name: value for name, value in failure.evidence.items() if name != EXPLAINED}
+    en, zh = failure.en.partition(EXPLAINS[0])[0], failure.zh.partition(EXPLAINS[1])[0]
+    if subjects:
+        count = len(subjects)
+        evidence[EXPLAINED] = float(count)
+        en += f"{EXPLAINS[0]} {count} alerts of its meters, among them {named(subjects)}."
+        zh += f"{EXPLAINS[1]}{count}条,包括{named(subjects)}。"
+    return msgspec.structs.replace(failure, evidence=evidence, en=en, zh=zh)
+
+
+def notice_of(crowd: Crowd, members: Sequence[Alert], known: Alert | None) -> Alert:
+    """The notice that stands for some alerts, after what was known of it."""
+    gravest = min(members, key=lambda alert: (alert.severity, -alert.score, alert.id))
+    subjects = {alert.subject for alert in members}
+    lasting = [alert for alert in members if alert.state == "raised"]
+    last = max(alert.raised if lasting else alert.at for alert in members)
+    change: Change = "raised"
+    if known and known.state != "withdrawn":
+        change = "revised" if (known.state == "raised") == bool(lasting) else "raised" if lasting else "cleared"
+    return msgspec.structs.replace(
+        gravest, id=crowd.id, subject="", state="raised" if lasting else "cleared", change=change,
+        revision=known.revision + 1 if known else 0, since=min(alert.since for alert in members),
+        raised=min(alert.raised for alert in members), at=last, phase="", held="",
+        evidence=gravest.evidence | {COUNT: float(len(subjects))},
+        en=f"{len(subjects)} alerts of one day and kind in one: {named(subjects)}. The gravest: {gravest.en}",
+        zh=f"同日同类告警{len(subjects)}条合并为一条:{named(subjects)}。其中最重:{gravest.zh}",
+    )  # fmt: skip
+
+
+def in_force(spans: Sequence[Span]) -> list[Span]:
+    """Events without those that were called off, whichever came first."""
+    off = all_called_off(spans)
+    return [span for span in spans if span[:2] not in off]
+
+
+def speaks_for(alert: Alert, reports: Sequence[Span], wide: Sequence[Span]) -> dict[str, int]:
+    """What a meter reported near an alert in time that is evidence too: openings without an order, magnetic fields."""
+    sent = in_force(reports) + in_force(wide)
+    visits = [(at - ORDERED, max(until, at) + ORDERED) for event, at, until in sent if event in VISITS]
+    ends = [at for event, at, _ in reports if event == Event.MAGNETIC_FIELD_END]
+    near = [(event, at, until) for event, at, until in reports if alert.since - NEAR <= at <= alert.since + NEAR]
+    fields = [(at, min([end for end in (until, *ends) if end > at], default=at + LONG))
+              for event, at, until in near if event == Event.MAGNETIC_FIELD]  # fmt: skip
+    openings = [at for event, at, _ in near if event in OPENINGS]
+    return {
+        "openings": sum(not any(start <= at <= end for start, end in visits) for at in openings),
+        "fields": sum(end - at >= LONG for at, end in fields),
+    }
+
+
+def seconded(alert: Alert, found: Mapping[str, int]) -> Alert:
+    """An alert with a second kind of evidence, of severity 1 with any; as its rule tells it without."""
+    en, zh = alert.en, alert.zh
+    for first, second in SECOND.values():
+        en, zh = en.replace(first, ""), zh.replace(second, "")
+    evidence = {name: value for name, value in alert.evidence.items() if name not in SECOND}
+    severity = max(level.severity for level in RULES[alert.rule].levels)
+    severity = min([severity, *(level.severity for level in RULES[alert.rule].levels if alert.score >= level.score)])
+    for name in (name for name, count in found.items() if count):
+        severity, evidence[name] = 1, float(found[name])
+        en, zh = en + SECOND[name][0], zh + SECOND[name][1]
+    return msgspec.structs.replace(alert, severity=severity, evidence=evidence, en=en, zh=zh)

@@ -1,0 +1,84 @@
+"""States that come and go by the hour: one episode, told again after a day and every week, with its hours."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from detectors.engine import Engine
+from detectors.rule import RETURNS, RULES
+from schemas.alert import Alert
+from schemas.columns import Intervals, Readings
+from schemas.master import Area, Meter
+
+DAY, HOUR = 86_400, 3600
+START = 1_772_380_800  # Monday 2026-03-02 in Shanghai
+LIVE = (Readings, Intervals)
+CHRONIC = sorted(rule.name for rule in RULES.values() if rule.chronic)
+
+
+def engine() -> Engine:
+    it = Engine([RULES["voltage_deviation"]])
+    it.enroll([Area(area="A1", meters=[Meter(meter="M1", wiring="1P2W"), Meter(meter="M2", wiring="1P2W")])])
+    return it
+
+
+def nights(first: int, days: int, volts: float, hours: float) -> Readings:
+    """Quarter-hours of days that begin with so many hours of a voltage."""
+    at = START + first * DAY + 900 * np.arange(1, 96 * days + 1)
+    low = (at - START) % DAY <= hours * HOUR
+    low &= (at - START) % DAY > 0
+    u = np.where(low, volts, 225.0)
+    both = np.repeat(u, 2)
+    absent = np.full(2 * len(at), np.nan)
+    return Readings.build(
+        ["M1", "M2"], np.tile([0, 1], len(at)), ["A1"], np.zeros(2 * len(at)), np.repeat(at, 2),
+        u=np.stack([np.where(np.arange(2 * len(at)) % 2, 225.0, both), absent, absent]),
+    )  # fmt: skip
+
+
+def test_the_hours_of_seven_days_are_told():
+    told = engine().step(nights(0, 15, 238.0, 6))
+    assert [a.change for a in told] == ["raised", "revised", "revised"]
+    assert "week_hours" not in told[0].evidence
+    assert [a.evidence["week_hours"] for a in told[1:]] == [6.5, pytest.approx(6 * 6 + 0.75)]
+    assert told[1].en.endswith("It was so for 6.5 hours of the last seven days.")
+    assert told[1].zh.endswith("近七天累计6.5小时。")
+
+
+def test_what_was_a_fortnight_ago_does_not_count():
+    it = engine()
+    it.step(nights(0, 2, 238.0, 12))
+    [again] = it.step(nights(2, 8, 238.0, 1))
+    assert again.change == "revised"
+    assert again.evidence["week_hours"] <= 11  # of 32
+
+
+def test_a_restored_engine_goes_on_counting():
+    it, other = engine(), engine()
+    for first in (0, 5):
+        told = it.step(nights(first, 5, 238.0, 6))
+        assert [alert.evidence for alert in other.step(nights(first, 5, 238.0, 6))] == [a.evidence for a in told]
+        saved, other = it.snapshot(), engine()
+        other.restore(saved)
+
+
+@pytest.mark.parametrize("name", CHRONIC)
+def test_a_chronic_rule_is_live_and_waits_for_its_return(name):
+    assert RULES[name].kind in LIVE
+    assert RULES[name].release >= RETURNS
+
+
+def test_no_rule_of_supply_or_load_tells_every_evening():
+    """By family: what is judged at every reading lasts for days, or is a fault that a visit ends."""
+    faults = {
+        "voltage_loss", "phase_break", "current_loss", "all_voltage_loss", "frequency_deviation", "reverse_sequence",
+        "relay_mismatch", "meter_stopped",
+    }  # fmt: skip
+    brief = {rule.name for rule in RULES.values() if rule.kind in LIVE and rule.release < DAY}
+    assert brief == faults
+
+
+def test_shown_alerts_are_of_one_id():
+    told: list[Alert] = engine().step(nights(0, 9, 238.0, 6))
+    assert len({alert.id for alert in told}) == 1
