@@ -25,11 +25,12 @@ GONE = 60  # days without a reading
 
 
 def midnights(stream: Stream) -> list[int]:
-    """Every local midnight from the day of the first reading on."""
+    """Every local midnight from the day of the first reading on, to days after the last row."""
     zone = ZoneInfo(stream.zone)
     first = min((row.at for row in stream.rows if row.kind is Readings), default=min(row.at for row in stream.rows))
     day = datetime.fromtimestamp(first - 1, zone).replace(hour=0, minute=0, second=0)
-    days = [day + timedelta(n) for n in range(80)]
+    last = max(row.at for row in stream.rows)
+    days = [day + timedelta(n) for n in range(80 + (last - first) // DAY)]
     return [int(datetime(d.year, d.month, d.day, tzinfo=zone).timestamp()) for d in days]
 
 
