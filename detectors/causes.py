@@ -1,4 +1,4 @@
-"""One cause, one alert: what the failure of an area explains, and the notice into which many alerts of a day go."""
+"""One cause, one alert: what an area's failure explains, one trouble by several rules, many alerts of a day."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 from detectors.rule import RULES
 from models.incidents import LONG, OPENINGS, ORDERED, VISITS, all_called_off
 from schemas.alert import Alert, Change, alert_id
-from schemas.columns import Event
+from schemas.columns import LATEST, Event
 
 DAY = 86_400
 MANY = 20  # subjects of an area that a rule tells on one day, from which one notice stands for them
@@ -22,6 +22,13 @@ EXPLAINED = "explained_alerts"  # evidence of a failure that explains others
 EXPLAINS = (" It explains", "由此引起的用户告警")  # what a sentence goes on with
 FAILURES: dict[str, frozenset[str]] = {"read_success_rate": frozenset({"read_failure", "new_install_check"})}
 """By rule of a whole area, the rules of its meters that are raised by the same failure."""
+
+ON_USE = frozenset({"step_drop", "usage_fluctuation", "near_zero_usage", "zero_usage", "low_usage"})
+"""Rules that tell of one trouble with a customer's use."""
+
+CALM = 14 * DAY  # after which another trouble is another episode: default of this project
+ALSO = "also_"  # evidence of an alert for each other rule that tells of the same, with its score
+ALSO_TOLD = (" The same is told by", "同一情况另见")  # what a sentence goes on with
 
 SECONDED = frozenset({"area_loss_correlation"})  # rules of one statistic, graver with a second kind of evidence
 SECOND = {"openings": (" The meter was opened without an order near in time.", "邻近时间电表无工单开启。"),
@@ -98,6 +105,37 @@ def explaining(failure: Alert, subjects: Collection[str]) -> Alert:
         en += f"{EXPLAINS[0]} {count} alerts of its meters, among them {named(subjects)}."
         zh += f"{EXPLAINS[1]}{count}条,包括{named(subjects)}。"
     return msgspec.structs.replace(failure, evidence=evidence, en=en, zh=zh)
+
+
+def same_trouble(alert: Alert, others: Sequence[Alert]) -> list[Alert]:
+    """Those of the alerts on a customer's use that go on from one another within two weeks, and this one among them."""
+    chain: list[Alert] = []
+    until = 0
+    for one in sorted([alert, *others], key=lambda one: (one.since, one.id)):
+        if chain and one.since > until + CALM:
+            if alert in chain:
+                break
+            chain = []
+        until = max(until if chain else 0, one.at if one.state == "cleared" else LATEST)
+        chain.append(one)
+    return chain
+
+
+def speaker(chain: Sequence[Alert]) -> Alert:
+    """The alert that speaks for others of the same trouble: one that lasts, then the gravest, then the first."""
+    return min(chain, key=lambda one: (one.state != "raised", one.severity, one.raised, one.id))
+
+
+def joined(alert: Alert, others: Sequence[Alert]) -> Alert:
+    """An alert that names the other rules which tell of the same, in place of those that it named."""
+    evidence = {name: value for name, value in alert.evidence.items() if not name.startswith(ALSO)}
+    en, zh = alert.en.partition(ALSO_TOLD[0])[0], alert.zh.partition(ALSO_TOLD[1])[0]
+    scores = {one.rule: one.score for one in sorted(others, key=lambda one: (one.raised, one.id))}
+    if scores:
+        evidence |= {ALSO + rule: score for rule, score in scores.items()}
+        en += f"{ALSO_TOLD[0]} {', '.join(scores)}."
+        zh += f"{ALSO_TOLD[1]}{'、'.join(scores)}。"
+    return msgspec.structs.replace(alert, evidence=evidence, en=en, zh=zh)
 
 
 def notice_of(crowd: Crowd, members: Sequence[Alert], known: Alert | None) -> Alert:

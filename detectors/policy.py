@@ -18,6 +18,7 @@ from detectors.causes import (
     EVIDENCE,
     FAILURES,
     GRAVE,
+    ON_USE,
     SECONDED,
     Crowd,
     crowd_of,
@@ -26,8 +27,11 @@ from detectors.causes import (
     family,
     in_force,
     is_notice,
+    joined,
     notice_of,
+    same_trouble,
     seconded,
+    speaker,
     speaks_for,
 )
 from detectors.rule import RULES
@@ -44,7 +48,7 @@ BUDGET = 500  # alerts of one section and day; default of this project
 APART = ("files", "payments")  # families with a budget of their own: they come by the hundred on one day
 BRAKES = frozenset({"storm", "budget"})
 ARRIVING = frozenset({"readings", "clocks", "payments", "attempts"})  # kinds judged as rows come, not all at once
-AREA_FAILURE, NOTICE = "area_failure", "notice"  # reasons
+AREA_FAILURE, NOTICE, SAME = "area_failure", "notice", "same_trouble"  # reasons
 UNEXPLAINED = BRAKES | {"", "repeat", NOTICE}
 NEVER = 2**62
 
@@ -119,6 +123,7 @@ class Policy(Owner):
         self.spent: Counter[tuple[str, str, int]] = Counter()  # raises by section, family with a budget apart, and day
         self.decided: dict[str, str] = {}  # by id, while it may still change
         self.crowds: dict[Crowd, set[str]] = {}  # ids of the alerts that may share a notice
+        self.on_use: dict[tuple[str, str], set[str]] = {}  # ids of the alerts on a customer's use, by area and subject
         self.touched: dict[Crowd, None] = {}  # those that have changed, in order
         self.swept: dict[str, int] = {}  # by area: the last midnight at which what lasts was looked for
         self.passed: dict[str, int] = {}  # by area: the midnight that has passed since
@@ -149,6 +154,10 @@ class Policy(Owner):
         """Why an alert is held for what it is, or what has happened around it."""
         if alert.rule in self.shadow:
             return "shadow"
+        return self._around(alert) or self.spoken_for(alert)
+
+    def _around(self, alert: Alert) -> str:
+        """Why an alert is held by what has happened around it."""
         return self.mute(alert) or self.inhibit(alert) or self.failure(alert)
 
     def _held(self, alert: Alert) -> str:
@@ -168,6 +177,8 @@ class Policy(Owner):
         alert = self._seconded(msgspec.structs.replace(alert, held=held, revision=revision))
         if alert.rule in FAILURES:
             alert = explaining(alert, self._explained(alert))
+        if alert.rule in ON_USE and not held:
+            alert = joined(alert, self._others(alert))
         self._remember(alert)
         return [*told, alert]
 
@@ -177,12 +188,18 @@ class Policy(Owner):
         if alert.id in known:
             self._leave(known[alert.id])
         known[alert.id] = alert
+        if alert.rule in ON_USE:
+            self.on_use.setdefault((alert.area, alert.subject), set()).add(alert.id)
         if crowd := crowd_of(alert):
             self.crowds.setdefault(crowd, set()).add(alert.id)
             self.touched[crowd] = None
 
     def _leave(self, alert: Alert) -> None:
-        """Take an alert away from those with which it may share a notice."""
+        """Take an alert away from those with which it may share a notice, or the same trouble."""
+        if (mine := self.on_use.get((alert.area, alert.subject))) is not None:
+            mine.discard(alert.id)
+            if not mine:
+                del self.on_use[alert.area, alert.subject]
         if (crowd := crowd_of(alert)) and crowd in self.crowds:
             self.touched[crowd] = None
             self.crowds[crowd].discard(alert.id)
@@ -283,6 +300,25 @@ class Policy(Owner):
                 return AREA_FAILURE
         return ""
 
+    def spoken_for(self, alert: Alert) -> str:
+        """Whether another alert on the same customer's use speaks for it."""
+        if alert.rule not in ON_USE:
+            return ""
+        chain = same_trouble(alert, self._beside(alert))
+        return "" if alert.state == "withdrawn" or speaker(chain).id == alert.id else SAME
+
+    def _beside(self, alert: Alert) -> list[Alert]:
+        """The other alerts on a customer's use that nothing explains."""
+        known = self.recent.get(alert.area, {})
+        others = (known[key] for key in sorted(self.on_use.get((alert.area, alert.subject), ())) if key != alert.id)
+        return [other for other in others if other.state != "withdrawn" and not self._around(other)]
+
+    def _others(self, alert: Alert) -> list[Alert]:
+        """The alerts of the same trouble for which an alert speaks."""
+        if alert.state == "withdrawn":
+            return []
+        return [other for other in same_trouble(alert, self._beside(alert)) if other.id != alert.id]
+
     def _failures(self, area: str) -> list[Alert]:
         """The failures of an area that are remembered."""
         return [alert for alert in self.recent.get(area, {}).values() if alert.rule in FAILURES]
@@ -311,6 +347,8 @@ class Policy(Owner):
             if known.held == NOTICE and not self._reason(known):
                 held = NOTICE
             new = self._seconded(known)
+            if new.rule in ON_USE:
+                new = joined(new, () if held else self._others(new))
             if held != known.held or new != known:
                 told.append(self._revised(new, held, "escalated" if new.severity < known.severity else "revised"))
         return told
@@ -350,6 +388,9 @@ class Policy(Owner):
                 new = explaining(failure, self._explained(failure))
                 if new != failure:
                     give(self._revised(new, new.held))
+        for subject in sorted({alert.subject for alert in concerned if alert.rule in ON_USE}):
+            for alert in self._again(area, self.on_use.get((area, subject), ())):
+                give(alert)
         while self.touched:
             crowd = next(iter(self.touched))
             for alert in self._gathered(crowd):
@@ -519,7 +560,7 @@ class Policy(Owner):
         self.daily = Counter(dict(state.get("daily", ())))
         self.spent = Counter(dict(state.get("budgets", ())))
         self.decided, self.swept = state.get("decided", {}), state.get("swept", {})
-        self.recent, self.crowds = {}, {}
+        self.recent, self.crowds, self.on_use = {}, {}, {}
         for alert in state.get("recent", ()):
             self._remember(alert)
         if "swept" in state:  # else an older version had no notices

@@ -103,6 +103,78 @@ class TestAFailureOfTheArea:
         assert again.fold([]) == it.fold([])
 
 
+class TestOneTroubleOfACustomer:
+    def drop(self, **more) -> Alert:
+        return alert("step_drop", **more)
+
+    def wave(self, **more) -> Alert:
+        return alert("usage_fluctuation", **more)
+
+    def test_is_told_by_the_first_of_its_rules_which_names_the_others(self):
+        it = policy()
+        [first] = it.fold([self.wave(en="Less.", zh="少。")])
+        told = last(it.fold([self.drop(since=NOON + DAY, raised=NOON + 2 * DAY, at=NOON + 2 * DAY, score=1.5)]))
+        assert (first.held, first.en) == ("", "Less.")
+        assert told["step_drop", "M1"].held == "same_trouble"
+        assert told["usage_fluctuation", "M1"].en == "Less. The same is told by step_drop."
+        assert told["usage_fluctuation", "M1"].zh == "少。同一情况另见step_drop。"
+        assert told["usage_fluctuation", "M1"].evidence["also_step_drop"] == 1.5
+
+    def test_is_told_by_the_gravest(self):
+        it = policy()
+        it.fold([self.wave(), self.drop(raised=NOON + DAY, at=NOON + DAY)])
+        told = last(it.fold([self.drop(severity=2, change="escalated", revision=1, at=NOON + 8 * DAY)]))
+        assert (told["step_drop", "M1"].held, told["usage_fluctuation", "M1"].held) == ("", "same_trouble")
+        assert "also_usage_fluctuation" in told["step_drop", "M1"].evidence
+
+    def test_is_told_by_what_lasts(self):
+        it = policy()
+        it.fold([self.wave(), self.drop()])
+        told = last(it.fold([self.drop(state="cleared", change="cleared", revision=1, at=NOON + 8 * DAY)]))
+        speaks = {rule for (rule, _), one in told.items() if not one.held}
+        assert [a.rule for a in it.standing() if not a.held] == ["usage_fluctuation"]
+        assert speaks <= {"usage_fluctuation"}
+
+    def test_is_another_after_two_weeks_of_calm(self):
+        it = policy()
+        it.fold([self.wave(), self.wave(state="cleared", change="cleared", revision=1, at=NOON + 3 * DAY)])
+        near = self.drop(since=NOON + 16 * DAY, raised=NOON + 17 * DAY)
+        far = self.drop(since=NOON + 18 * DAY, raised=NOON + 19 * DAY, id="far")
+        assert last(it.fold([near]))["step_drop", "M1"].held == ""  # it lasts, the other does not
+        assert [a.held for a in it.recent["A1"].values() if a.rule == "usage_fluctuation"] == ["same_trouble"]
+        other = policy()
+        other.fold([self.wave(), self.wave(state="cleared", change="cleared", revision=1, at=NOON + 3 * DAY)])
+        assert held(other.fold([far])) == [""]
+        assert [a.held for a in other.recent["A1"].values() if a.rule == "usage_fluctuation"] == [""]
+
+    def test_is_the_customers_own(self):
+        assert held(policy().fold([self.wave(), self.drop(subject="M2"), self.drop(area="A2")])) == [""] * 3
+
+    def test_that_an_event_explains_speaks_for_nobody(self):
+        it = policy()
+        it.notice(event(Event.PLANNED_OUTAGE, NOON - HOUR, NOON + 90 * DAY, meter="M1"))
+        told = last(it.fold([alert("zero_usage"), self.wave()]))
+        assert {rule: one.held for (rule, _), one in told.items()} == {
+            "zero_usage": "planned_outage", "usage_fluctuation": "",
+        }  # fmt: skip
+
+    def test_that_is_withdrawn_lets_the_other_speak(self):
+        it = policy()
+        it.fold([self.wave(), self.drop()])
+        speaker = next(a for a in it.standing() if not a.held)
+        gone = msgspec.structs.replace(speaker, state="withdrawn", change="withdrawn", revision=1)
+        told = last(it.fold([gone]))
+        assert [one.held for (rule, _), one in told.items() if rule != speaker.rule] == [""]
+        assert not any(name.startswith("also_") for one in told.values() for name in one.evidence)
+
+    def test_goes_on_from_its_state(self):
+        it, again = policy(), policy()
+        it.fold([self.wave(), self.drop()])
+        assert taken_over(again, msgspec.msgpack.decode(msgspec.msgpack.encode(saved(it)), type=Saved))
+        end = [self.wave(state="cleared", change="cleared", revision=1, at=NOON + DAY)]
+        assert again.fold(end) == it.fold(end)
+
+
 class TestAnEventThatIsOver:
     def test_lets_go_of_what_lasts(self):
         it = policy()
@@ -218,8 +290,8 @@ class TestWhatIsCalledOff:
         before.notice(off)
         before.notice(planned)
         after.notice(planned)
-        assert held(before.fold([alert()])) == [""]
-        assert held(after.fold([alert()])) == [reason]
+        assert held(before.fold([alert("zero_usage")])) == [""]
+        assert held(after.fold([alert("zero_usage")])) == [reason]
         [revised], _ = after.notice(off)
         assert (revised.held, revised.change) == ("", "revised")
 
