@@ -33,13 +33,16 @@ def area_loss_high(
            "{others_share:.1%} (limit {limit:.1%})."),
           "[当日采集成功率{read_share:.1%},]除缺数最多的一户外{others_share:.1%},低于{limit:.1%}。"),
 )  # fmt: skip
-def read_success_rate(others_share: Column, *, limit: float = 0.98) -> Column:
+def read_success_rate(
+    others_share: Column, usual_read: Column = NOT_KNOWN, *, limit: float = 0.98, due: float = 0.5
+) -> Column:  # fmt: skip
     """Under 98 % of an area's readings arrived, two days in a row (采集成功率), until 99 % do.
 
-    The meter that lacks most is left out: below fifty meters a single one is 2 %, and `read_failure` tells of it.
-    Defaults of this project.
+    The meter that lacks most is left out: below fifty meters a single one is 2 %, and `read_failure` tells of it. On a
+    day of the week on which the area is not usually read nothing is due. Defaults of this project.
     """
-    return (1 - others_share) / (1 - limit)
+    score = (1 - others_share) / (1 - limit)
+    return np.where((usual_read < due) & (score >= 1), np.nan, score)
 
 
 @rule(

@@ -21,7 +21,7 @@ from detectors.rule import RULES, Rule
 from detectors.tails import HOUR, Heard, Tails
 from detectors.windows import SEALED, Rows, Windows
 from models.backlog import Backlog
-from models.balance import Losses, UsualLoss
+from models.balance import Losses, ReadDays, UsualLoss
 from models.balances import Balances
 from models.bills import Bills
 from models.classes import Classes, Fleet
@@ -184,7 +184,7 @@ class Engine:
             DayRegisters(), Accounts(), RatioChange(), Demands(), MonthlyFactor(zone),
         ], meters))  # fmt: skip
         self.intervals = Windows(lambda _: judge(Intervals, [Elapsed(), Heat(interval)], self.areas))
-        self.area_days = Windows(lambda _: judge(AreaDays, [Losses(), UsualLoss()], self.areas))
+        self.area_days = Windows(lambda _: judge(AreaDays, [Losses(), UsualLoss(), ReadDays(zone)], self.areas))
         self.overdue = Windows(lambda _: judge(Overdue, [], self.items))
         self.backlogs = Windows(lambda _: judge(Backlogs, [], self.queues))
         self.disorder = Windows(lambda _: judge(Journeys, [], self.journeys))

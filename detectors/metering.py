@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.rule import DAY, DISPROVED, HOUR, Level, between, gated, rule
+from detectors.rule import DAY, DISPROVED, HOUR, NOT_KNOWN, Level, between, gated, rule
 from schemas.columns import Clocks, Column, Days, Readings
 
 
@@ -43,17 +43,18 @@ def clock_drift(offset: Column, *, warn: float = 300.0) -> Column:
 
 @rule(
     Days, severity=3, title=("Point not read", "抄表失败"),
-    text=("Nothing was read for {missing_days:.0f} days (limit {days:.0f}); a supplementary reading is due.",
-          "连续{missing_days:.0f}天无抄表数据(限值{days:.0f}天),需补抄。"),
+    text=(("Nothing was read for {missing_days:.0f} days (limit {days:.0f}[, and {unread_usual:.0f} more as this meter "
+           "is read on chosen days]); a supplementary reading is due."),
+          "连续{missing_days:.0f}天无抄表数据(限值{days:.0f}天[,该表按选定日抄表,另加{unread_usual:.0f}天]),需补抄。"),
     ends=(" The meter is gone: still nothing, though its area is read.", "该表已失联,台区其他表均有数据,按拆除处理。"),
 )  # fmt: skip
-def read_failure(missing_days: Column, *, days: float = 3.0) -> Column:
-    """No daily reading for 3 days (抄表失败, ERC39 logic).
+def read_failure(missing_days: Column, unread_usual: Column = NOT_KNOWN, *, days: float = 3.0) -> Column:
+    """No daily reading for 3 days (抄表失败, ERC39 logic), more of a meter that is read on chosen days.
 
     After 60 days without a reading the meter counts as gone, if its area is read: that ends it. What is read again is
     new. Default of this project.
     """
-    return missing_days / days
+    return missing_days / (days + np.nan_to_num(unread_usual))
 
 
 @rule(

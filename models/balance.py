@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from models.calendar import day_of
 from models.cells import Array, Cells
 from models.features import DAY, Columns, Feature, faded
 from schemas.columns import Codes, Column
@@ -36,6 +37,36 @@ class Losses(Feature):
             "through_kwh": np.where(told, through, np.nan), "loss_kwh": loss,
             "loss_third": np.where(told, third, np.nan), "loss_least_third": np.where(told, least, np.nan),
         }  # fmt: skip
+
+
+class ReadDays(Feature):
+    """On which days of the week an area is read at all."""
+
+    reads: tuple[str, ...] = ("read_share",)
+    takes: tuple[str, ...] = ("at",)
+    gives: tuple[str, ...] = ("usual_read",)
+
+    TAUGHT = 0.3  # of a day, to the usual of its weekday
+    WEEK = 7 * DAY
+
+    def __init__(self, zone: str) -> None:
+        self.zone = zone
+        self.cells = Cells(usual=np.full(7, np.nan, np.float32), read=np.int64(0))  # by weekday; when something was
+
+    def fold(self, slots: Codes, columns: Columns) -> Columns:
+        """Adds usual_read, the share that arrived on earlier days of this weekday; NaN before the first.
+
+        A week without any reading is a failure, and teaches nothing.
+        """
+        c, at, share = self.cells, columns["at"], columns["read_share"].astype(np.float64)
+        weekday = day_of(at, self.zone) % 7
+        usual = c["usual"][weekday, slots].astype(np.float64)
+        lately = np.where(share > 0, at, c["read"][slots])
+        after = np.where(np.isnan(usual), share, usual + self.TAUGHT * (share - usual))
+        told = ~np.isnan(share) & (at - lately < self.WEEK)
+        c["usual"][weekday, slots] = np.where(told, after, usual)
+        c["read"][slots] = lately
+        return {"usual_read": usual}
 
 
 class UsualLoss(Feature):

@@ -106,19 +106,26 @@ class DayRuns(Feature):
 
     reads: tuple[str, ...] = ("reads",)
     takes: tuple[str, ...] = ("at", "kwh", "coverage", "live", "stopped", "area_excess_kwh", "area_reads", "ratio")
-    gives: tuple[str, ...] = ("zero_days", "missing_days", "usual_kwh", "lossy", "lost_kwh")
+    gives: tuple[str, ...] = ("zero_days", "missing_days", "unread_usual", "usual_kwh", "lossy", "lost_kwh")
 
+    APART = 8.0  # readings over which it fades how many days they are apart
+    SELDOM = 1.5  # days apart from which on a meter is read on chosen days
+    MORE = 1.5  # times as long as usual
     GONE = 60  # days without a reading after which a meter counts as gone; default of this project
 
     def __init__(self) -> None:
-        self.cells = Cells(zero=np.int32(0), missing=np.int32(0), usual=np.float64(np.nan))
+        self.cells = Cells(
+            zero=np.int32(0), missing=np.int32(0), usual=np.float64(np.nan),
+            apart=np.float32(np.nan),  # days from one reading to the next, 0 after the first
+        )  # fmt: skip
 
     def fold(self, slots: Codes, columns: Columns) -> Columns:
         """Adds zero_days, missing_days and usual_kwh, primary, the fading mean over days with use (28 days' half-life).
 
         Days after the supply was stopped are no zero days. lossy is 1 where the area surely loses more than usual, and
         lost_kwh how much; 0 and NaN where it does not, or nobody knows. missing_days is -inf of a meter that is gone:
-        not read for long, though its area is.
+        not read for long, though its area is. unread_usual, half as many days again as are usual without a reading,
+        NaN of a meter that is read on most days.
         """
         c, lost = self.cells, columns["area_excess_kwh"]
         kwh = columns["kwh"] * np.nan_to_num(columns["ratio"], nan=1.0)  # as shown where no file says
@@ -127,14 +134,21 @@ class DayRuns(Feature):
         used = kwh > 0
         supplied = ~(columns["stopped"] <= columns["at"])
         zeros = np.where(zero, c["zero"][slots] + 1, np.where(used, 0, c["zero"][slots])) * supplied
-        missing = np.where(columns["reads"] > 0, 0, c["missing"][slots] + 1)
-        missing = np.where((missing == self.GONE + 1) & ~(columns["area_reads"] > 0), self.GONE, missing)
+        read, before, apart = columns["reads"] > 0, c["missing"][slots], c["apart"][slots].astype(np.float64)
+        unread = np.where(apart >= self.SELDOM, np.floor(self.MORE * (apart - 1)), 0).astype(np.int64)
+        gone = self.GONE + unread
+        missing = np.where(read, 0, before + 1)
+        missing = np.where((missing == gone + 1) & ~(columns["area_reads"] > 0), gone, missing)
         c["zero"][slots], c["missing"][slots] = zeros, missing
+        share = np.where(apart == 0, 1, 1 - 2 ** (-1 / self.APART))
+        later = np.where(np.isnan(apart) | (before > gone), 0, apart + share * (before + 1 - apart))
+        c["apart"][slots] = np.where(read, later, apart)
         keep = 2.0 ** (-1 / 28)
         c["usual"][slots] = np.where(used, np.where(np.isnan(usual), kwh, usual + (1 - keep) * (kwh - usual)), usual)
         return {
             "zero_days": np.where(zero | used, zeros, np.nan),
-            "missing_days": np.where(missing > self.GONE, -np.inf, missing),
+            "missing_days": np.where(missing > gone, -np.inf, missing),
+            "unread_usual": np.where(unread > 0, unread, np.nan),
             "usual_kwh": usual,
             "lossy": (lost > 0).astype(float),
             "lost_kwh": np.where(lost > 0, lost, np.nan),

@@ -144,7 +144,7 @@ def days_told(
             rest = others[0] / others[1] if others and others[1] else NAN
             counted = {"at": end, "read_share": got / due, "others_share": rest}
             balances.append(counted | balance(today, area.gateway if area else ""))
-    told_balances = list(losses(balances))
+    told_balances = list(read_days(losses(balances), zone))
     suspect(diaries, told_balances, area.gateway if area else "")
     for meter, diary in diaries.items():
         facts = first_month(metered(lived(diary), zone), newcomer(area, meter))
@@ -196,16 +196,22 @@ def day_of(m: Meter | None, read: list[Facts], start: int, end: int, interval: i
 def lived(diary: list[Facts]) -> Iterator[Facts]:
     """A meter's days with what a reader of its diary would have counted."""
     zeros = missing = 0
-    usual = NAN
+    usual = apart = NAN
     for day in exceeded(diary):
         kwh = day["kwh"] * (1 if math.isnan(day["ratio"]) else day["ratio"])
         zero = day["kwh"] == 0 and day["coverage"] >= 0.9 and not day["live"] < 0.5
         used = day["kwh"] > 0
         stopped = bool(m := day["record"]) and 0 < m.stopped <= day["at"]
         zeros = 0 if stopped else zeros + 1 if zero else 0 if used else zeros
-        missing = 0 if day["reads"] else missing + 1 if missing != GONE or day["area_read"] else missing
-        unread = missing if missing <= GONE else -math.inf
-        yield day | {"zero_days": zeros if zero or used else NAN, "missing_days": unread, "usual": usual}
+        seldom = math.floor(1.5 * (apart - 1)) if apart >= 1.5 else 0
+        gone, before = GONE + seldom, missing
+        missing = 0 if day["reads"] else missing + 1 if missing != gone or day["area_read"] else missing
+        unread = missing if missing <= gone else -math.inf
+        yield day | {"zero_days": zeros if zero or used else NAN, "missing_days": unread, "usual": usual,
+                     "unread_usual": seldom}  # fmt: skip
+        if day["reads"]:
+            taught = 1 if apart == 0 else 1 - 2 ** (-1 / 8)
+            apart = 0.0 if math.isnan(apart) or before > gone else apart + taught * (before + 1 - apart)
         if used:
             usual = kwh if math.isnan(usual) else usual + (1 - 2 ** (-1 / 28)) * (kwh - usual)
 
@@ -270,6 +276,19 @@ def balance(today: dict[str, Facts], gateway: str) -> Facts:
     digits = [0.01 * total([0.0, d["ratio"]]) for d in today.values()]
     doubt = math.sqrt(3 * (sum(x * x for x in [*gaps, gap, *digits])))
     return {"in": put_in + gap, "loss": put_in + gap - taken - sum(gaps), "doubt": doubt}
+
+
+def read_days(balances: Iterable[Facts], zone: str) -> Iterator[Facts]:
+    """An area's days with the share of readings that usually arrives on such a weekday."""
+    usual: dict[int, float] = {}
+    read = 0
+    for day in balances:
+        share, weekday = day["read_share"], datetime.fromtimestamp(day["at"] - 1, ZoneInfo(zone)).weekday()
+        yield day | {"usual_read": usual.get(weekday, NAN)}
+        read = day["at"] if share > 0 else read
+        if day["at"] - read < 7 * DAY:
+            known = usual.get(weekday, share)
+            usual[weekday] = known + 0.3 * (share - known)
 
 
 def losses(balances: list[Facts]) -> Iterator[Facts]:

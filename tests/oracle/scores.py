@@ -172,7 +172,7 @@ INTERVALS = {
 }  # fmt: skip
 DAYS = {
     "zero_usage": Rule(unused, 3, 0, 2 * DAY, worse=((2.0, 2, 0),)),
-    "read_failure": Rule(lambda f: f["missing_days"] / 3, 3),
+    "read_failure": Rule(lambda f: f["missing_days"] / (3 + f["unread_usual"]), 3),
     "area_loss_correlation": Rule(whole(suspicion, "rho", "excess"), 2, 2 * DAY, 6 * DAY, worse=((2.0, 1, 0),)),
     "near_zero_usage": Rule(
         whole(nearly_nothing, "left", "expected", "known", "pv"), 3, 6 * DAY, 2 * DAY, worse=((2.0, 2, 6 * DAY),)
@@ -218,7 +218,9 @@ DAYS = {
 }
 BALANCES = {"area_loss_high": Rule(whole(
     lambda f: max(f["third"] / usual_line(f), f["least"] / -0.01), "third", "least", "mean"), 2, 0, 6 * DAY),
-    "read_success_rate": Rule(lambda f: (1 - f["others_share"]) / 0.02, 3, DAY, clear=0.5),
+    "read_success_rate": Rule(
+        lambda f: NAN if f["usual_read"] < 0.5 and f["others_share"] <= 0.98 else (1 - f["others_share"]) / 0.02,
+        3, DAY, clear=0.5),
 }  # fmt: skip
 PAYMENTS = {"payment_failure_repeat": Rule(lambda f: between(f["failures"] >= 3, f["failures"] == 0), 2)}
 ATTEMPTS = {"payment_failure_burst": Rule(burst, 2, 10 * MINUTE, HOUR // 2)}

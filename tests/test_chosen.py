@@ -1,0 +1,73 @@
+"""Places that are read on chosen days only are known as such, and told when they are missed longer than usual."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from schemas.columns import Readings
+from schemas.master import Area, Meter
+from tests.hostile import DAY, HOUR, NAN, Row, Stream, quieted
+from tests.test_promises import agree, last, watch
+
+START = 1_772_380_800  # Monday 2026-03-02 in Shanghai
+DAYS = 150
+CALENDARS: dict[str, Callable[[int], bool]] = {
+    "Mondays and Thursdays": lambda day: day % 7 in (0, 3),
+    "Mondays": lambda day: day % 7 == 0,
+    "every fifth day": lambda day: day % 5 == 0,
+    "every month": lambda day: day % 30 == 0,
+}
+
+
+def read_on(days: dict[str, Iterable[int]]) -> Stream:
+    """Meters of an area that tell of a day's energy at noon, each on days of its own."""
+    meters = [Meter(meter=meter, interval_s=DAY) for meter in days]
+    plain = dict(u=np.full(3, NAN, np.float32), register=NAN, clock_offset=NAN, received=0, status=0)
+    rows = [
+        Row(Readings, "A1", meter, START + day * DAY + 12 * HOUR, plain | {"kwh": np.float32(5)})
+        for meter, mine in days.items() for day in mine
+    ]  # fmt: skip
+    rows.sort(key=lambda row: (row.at, row.subject))
+    return Stream([Area(area="A1", meters=meters)], tuple(rows), "Asia/Shanghai", 3600)
+
+
+def raised(stream: Stream, rule: str) -> list[tuple[str, int]]:
+    """The subjects of a rule's alerts and the days on which they were raised."""
+    alerts = [alert for alert in last(watch(stream)[1]).values() if alert.rule == rule and not alert.held]
+    return sorted((alert.subject, (alert.raised - START) // DAY) for alert in alerts)
+
+
+@pytest.mark.parametrize("calendar", CALENDARS)
+def test_a_meter_among_others_is_missed_only_beyond_what_is_usual(calendar: str):
+    mine = [day for day in range(DAYS) if CALENDARS[calendar](day)]
+    apart = max(b - a for a, b in pairwise(mine))
+    others = {f"M{n}": range(DAYS) for n in range(1, 60)}
+    usual = raised(read_on(others | {"M0": mine}), "read_failure")
+    assert all(day <= mine[1] for _, day in usual)  # before its second reading nobody can know
+
+    stopped = [day for day in mine if day < 95]
+    missed = [day for _, day in raised(read_on(others | {"M0": stopped}), "read_failure") if day > mine[1]]
+    assert len(missed) == 1
+    assert stopped[-1] + apart < missed[0] <= stopped[-1] + 1.5 * apart + 5
+
+
+def test_an_area_that_is_read_on_working_days_does_not_fail_at_weekends_but_when_it_stops():
+    worked = [day for day in range(DAYS) if day % 7 < 5]
+    stream = read_on({f"M{n}": worked for n in range(30)})
+    assert [day for _, day in raised(stream, "read_success_rate") if day > 14] == []
+    stops = [day for day in worked if not 100 <= day < 118]
+    stream = read_on({f"M{n}": stops for n in range(30)})
+    assert [day for _, day in raised(stream, "read_success_rate") if day > 14] == [102]
+
+
+def test_the_slow_twin_agrees():
+    days: dict[str, Iterable[int]] = {f"M{n}": range(DAYS) for n in range(4)}
+    for name, chosen in CALENDARS.items():
+        days[name] = [day for day in range(DAYS) if chosen(day) and day != 70]
+    agree(quieted(read_on(days), DAY))
+    worked = [day for day in range(DAYS) if day % 7 < 5 and not 100 <= day < 118]
+    agree(quieted(read_on({f"M{n}": worked for n in range(8)}), DAY))
