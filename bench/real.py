@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import sys
 import tomllib
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -27,8 +26,9 @@ from schemas.columns import Readings
 
 CHECKOUT = Path(__file__).parents[1]
 PAGE, VERDICTS = CHECKOUT / "docs" / "real-data.md", Path(__file__).with_name("verdicts.toml")
-THEFT = frozenset({"step_drop", "usage_fluctuation", "near_zero_usage", "zero_usage", "low_usage", "peer_shortfall",
-                   "timed_zero_block", "clipped_profile", "flat_profile", "tou_inversion"})  # fmt: skip
+THEFT = frozenset({"step_drop", "near_zero_usage", "low_usage", "peer_shortfall", "timed_zero_block",
+                   "clipped_profile", "flat_profile", "tou_inversion"})  # fmt: skip
+ON_USE = THEFT | {"usage_fluctuation", "zero_usage"}
 FEW = 1000  # stays of a stage that share a line with others
 
 
@@ -54,9 +54,9 @@ class Judged:
         """The local date of a moment."""
         return datetime.fromtimestamp(at, ZoneInfo(self.zone)).date().isoformat()
 
-    def rate(self, rules: Collection[str], meters: Collection[str]) -> float:
-        """Alerts of some rules at some meters, or at none, per 1,000 meters and day."""
-        told = sum(alert.rule in rules and (alert.subject in meters or not alert.subject) for alert in self.alerts)
+    def rate(self, alerts: Iterable[Alert], meters: Collection[str]) -> float:
+        """Those of some alerts that are about some meters, or about the area, per 1,000 meters and day."""
+        told = sum(alert.subject in meters or not alert.subject for alert in alerts)
         return 1000 * told / sum(self.days[meter] for meter in meters)
 
 
@@ -83,6 +83,12 @@ def judged(paths: Sequence[Path], zone: str) -> Judged:
     return Judged(source.zone, sorted(shown, key=lambda alert: (alert.raised, alert.rule, alert.subject)), days)
 
 
+def suspects(alert: Alert) -> bool:
+    """Whether an alert speaks of theft: of a fall of use, or of a form that it should not have."""
+    fell = alert.rule == "usage_fluctuation" and alert.evidence["excess"] < 0
+    return fell or alert.rule in THEFT
+
+
 def half(meter: str) -> int:
     """The half of the homes that an id falls into, drawn from the id alone."""
     return crc32(meter.encode()) & 1
@@ -93,22 +99,26 @@ def rates(history: Judged) -> Iterator[str]:
     meters = sorted(history.days)
     halves = [[meter for meter in meters if half(meter) == n] for n in (0, 1)]
     others = [[meter for meter in meters if meter != gone] for gone in meters]
-    counts = Counter(alert.rule for alert in history.alerts)
+    by_rule: dict[str, list[Alert]] = {}
+    for alert in history.alerts:
+        by_rule.setdefault(f"`{alert.rule}`", []).append(alert)
+    groups = sorted(by_rule.items(), key=lambda group: -len(group[1]))
+    groups.append(("a fall or a form that may be theft", [alert for alert in history.alerts if suspects(alert)]))
+    groups.append(("all on use", [alert for alert in history.alerts if alert.rule in ON_USE]))
+    groups.append(("all", history.alerts))
 
     yield "| Rule | Alerts | Per 1,000 meters and day | First half | Second half | One home left out |"
     yield "|---|---|---|---|---|---|"
-    rows: list[tuple[str, Collection[str]]] = [(f"`{rule}`", {rule}) for rule, _ in counts.most_common()]
-    rows += [("of use and its form", THEFT), ("all", counts.keys())]
-    for name, rules in rows:
-        without = [history.rate(rules, some) for some in others]
-        parts = " | ".join(f"{history.rate(rules, some):.2f}" for some in (meters, *halves))
-        told = sum(counts[rule] for rule in rules)
-        yield f"| {name} | {told} | {parts} | {min(without):.2f} to {max(without):.2f} |"
+    for name, alerts in groups:
+        without = [history.rate(alerts, some) for some in others]
+        parts = " | ".join(f"{history.rate(alerts, some):.2f}" for some in (meters, *halves))
+        yield f"| {name} | {len(alerts)} | {parts} | {min(without):.2f} to {max(without):.2f} |"
 
 
 def listed(history: Judged, rules: Collection[str], verdicts: Iterable[Verdict]) -> Iterator[str]:
     """Every alert of some rules, with what was found in the raw data."""
     known = {(verdict.rule, verdict.subject, verdict.day): verdict for verdict in verdicts}
+    worth: list[bool] = []
     yield "| Alert | Severity | Meter | From, to | Worth a visit? |"
     yield "|---|---|---|---|---|"
     for alert in history.alerts:
@@ -119,6 +129,9 @@ def listed(history: Judged, rules: Collection[str], verdicts: Iterable[Verdict])
         found = f"{'Yes' if verdict.worth else 'No'}: {verdict.found}" if verdict else "not read"
         span = f"{history.day(alert.since)}, {until}"
         yield f"| `{alert.rule}` | {alert.severity} | {alert.subject or 'the area'} | {span} | {found} |"
+        worth += [verdict.worth] if verdict else []
+    yield ""
+    yield f"Of {len(worth)} that were read in the raw data {sum(worth)} were worth a visit."
 
 
 def stays(path: Path) -> Iterator[str]:
@@ -148,7 +161,7 @@ def tables(data: Path) -> dict[str, list[str]]:
     return {
         "garden4": [*listed(area, {alert.rule for alert in area.alerts}, verdicts)],
         "households": [*rates(homes)],
-        "household alerts": [*listed(homes, THEFT, verdicts)],
+        "household alerts": [*listed(homes, ON_USE, verdicts)],
         "hospital": [*stays(data / "hospital_billing_stages.parquet")],
     }
 
