@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
@@ -138,22 +139,67 @@ def joined(alert: Alert, others: Sequence[Alert]) -> Alert:
     return msgspec.structs.replace(alert, evidence=evidence, en=en, zh=zh)
 
 
-def notice_of(crowd: Crowd, members: Sequence[Alert], known: Alert | None) -> Alert:
-    """The notice that stands for some alerts, after what was known of it."""
+class Gathering:
+    """The alerts that may share a notice, without those that something explains; a change costs the same in any size."""
+
+    def __init__(self) -> None:
+        self.members: dict[str, Alert] = {}
+        self.of_subject: dict[str, set[str]] = {}  # ids
+        self.subjects: list[str] = []  # in order
+        self.lasting = 0
+
+    def put(self, alert: Alert) -> None:
+        """Take an alert in, in place of what was known of it."""
+        self.drop(alert.id)
+        self.members[alert.id] = alert
+        self.lasting += alert.state == "raised"
+        if alert.subject not in self.of_subject:
+            self.of_subject[alert.subject] = set()
+            insort(self.subjects, alert.subject)
+        self.of_subject[alert.subject].add(alert.id)
+
+    def drop(self, key: str) -> None:
+        """Let an alert go, if it is there."""
+        if (alert := self.members.pop(key, None)) is None:
+            return
+        self.lasting -= alert.state == "raised"
+        mine = self.of_subject[alert.subject]
+        mine.discard(key)
+        if not mine:
+            del self.of_subject[alert.subject]
+            del self.subjects[bisect_left(self.subjects, alert.subject)]
+
+    def named(self) -> list[Alert]:
+        """The alerts of the subjects that a sentence names."""
+        return [self.members[key] for subject in self.subjects[:NAMED] for key in sorted(self.of_subject[subject])]
+
+
+def counted(subjects: int) -> int:
+    """How many subjects a notice speaks of: from a hundred on in two digits, so that not every one is a message.
+
+    >>> [counted(subjects) for subjects in (20, 99, 104, 1270)]
+    [20, 99, 100, 1200]
+    """
+    step = 10 ** max(len(str(subjects)) - 2, 0)
+    return subjects // step * step
+
+
+def notice_of(crowd: Crowd, gathering: Gathering, at: int, known: Alert | None) -> Alert:
+    """The notice that stands for some alerts since their latest change, after what was known of it."""
+    members, lasting = gathering.named(), gathering.lasting > 0
     gravest = min(members, key=lambda alert: (alert.severity, -alert.score, alert.id))
-    subjects = {alert.subject for alert in members}
-    lasting = [alert for alert in members if alert.state == "raised"]
-    last = max(alert.raised if lasting else alert.at for alert in members)
+    count, names = counted(len(gathering.subjects)), ", ".join(gathering.subjects[:NAMED])
     change: Change = "raised"
     if known and known.state != "withdrawn":
-        change = "revised" if (known.state == "raised") == bool(lasting) else "raised" if lasting else "cleared"
+        change = "revised" if (known.state == "raised") == lasting else "raised" if lasting else "cleared"
+    more = count < len(gathering.subjects)
     return msgspec.structs.replace(
         gravest, id=crowd.id, subject="", state="raised" if lasting else "cleared", change=change,
         revision=known.revision + 1 if known else 0, since=min(alert.since for alert in members),
-        raised=min(alert.raised for alert in members), at=last, phase="", held="",
-        evidence=gravest.evidence | {COUNT: float(len(subjects))},
-        en=f"{len(subjects)} alerts of one day and kind in one: {named(subjects)}. The gravest: {gravest.en}",
-        zh=f"同日同类告警{len(subjects)}条合并为一条:{named(subjects)}。其中最重:{gravest.zh}",
+        raised=min(alert.raised for alert in members), at=at, phase="", held="",
+        evidence=gravest.evidence | {COUNT: float(count)},
+        en=f"{count}{' or more' * more} alerts of one day and kind in one: {names}. The gravest of these: {gravest.en}",
+        zh=f"同日同类告警{count}条{'以上' * more}合并为一条:{names}。其中最重:{gravest.zh}",
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -21,6 +21,7 @@ from detectors.causes import (
     ON_USE,
     SECONDED,
     Crowd,
+    Gathering,
     crowd_of,
     explaining,
     fails,
@@ -122,9 +123,10 @@ class Policy(Owner):
         self.daily: Counter[tuple[str, int]] = Counter()  # raises by rule and day
         self.spent: Counter[tuple[str, str, int]] = Counter()  # raises by section, family with a budget apart, and day
         self.decided: dict[str, str] = {}  # by id, while it may still change
-        self.crowds: dict[Crowd, set[str]] = {}  # ids of the alerts that may share a notice
+        self.crowds: dict[Crowd, Gathering] = {}  # of alerts that may share a notice
+        self.failing: dict[str, set[str]] = {}  # ids of the failures of an area
         self.on_use: dict[tuple[str, str], set[str]] = {}  # ids of the alerts on a customer's use, by area and subject
-        self.touched: dict[Crowd, None] = {}  # those that have changed, in order
+        self.touched: dict[Crowd, set[str]] = {}  # ids of those that have changed
         self.swept: dict[str, int] = {}  # by area: the last midnight at which what lasts was looked for
         self.passed: dict[str, int] = {}  # by area: the midnight that has passed since
 
@@ -190,9 +192,10 @@ class Policy(Owner):
         known[alert.id] = alert
         if alert.rule in ON_USE:
             self.on_use.setdefault((alert.area, alert.subject), set()).add(alert.id)
+        if alert.rule in FAILURES:
+            self.failing.setdefault(alert.area, set()).add(alert.id)
         if crowd := crowd_of(alert):
-            self.crowds.setdefault(crowd, set()).add(alert.id)
-            self.touched[crowd] = None
+            self.touched.setdefault(crowd, set()).add(alert.id)
 
     def _leave(self, alert: Alert) -> None:
         """Take an alert away from those with which it may share a notice, or the same trouble."""
@@ -200,10 +203,11 @@ class Policy(Owner):
             mine.discard(alert.id)
             if not mine:
                 del self.on_use[alert.area, alert.subject]
+        self.failing.get(alert.area, set()).discard(alert.id)
         if (crowd := crowd_of(alert)) and crowd in self.crowds:
-            self.touched[crowd] = None
-            self.crowds[crowd].discard(alert.id)
-            if not self.crowds[crowd]:
+            self.touched.setdefault(crowd, set())
+            self.crowds[crowd].drop(alert.id)
+            if not self.crowds[crowd].members:
                 del self.crowds[crowd]
 
     def _revised(self, alert: Alert, held: str, change: Change = "revised") -> Alert:
@@ -321,7 +325,7 @@ class Policy(Owner):
 
     def _failures(self, area: str) -> list[Alert]:
         """The failures of an area that are remembered."""
-        return [alert for alert in self.recent.get(area, {}).values() if alert.rule in FAILURES]
+        return [self.recent[area][key] for key in sorted(self.failing.get(area, ()))]
 
     def outlasts(self, alert: Alert, over: int) -> bool:
         """Whether it still lasts at a midnight half a day after what explained it, and after the calm that ends it."""
@@ -392,8 +396,8 @@ class Policy(Owner):
             for alert in self._again(area, self.on_use.get((area, subject), ())):
                 give(alert)
         while self.touched:
-            crowd = next(iter(self.touched))
-            for alert in self._gathered(crowd):
+            crowd, keys = next(iter(self.touched.items()))
+            for alert in self._gathered(crowd, keys.copy()):
                 give(alert)
             del self.touched[crowd]
         return more
@@ -403,26 +407,45 @@ class Policy(Owner):
         held = (alert for alert in self.recent.get(failure.area, {}).values() if alert.held == AREA_FAILURE)
         return {alert.subject for alert in held if fails(failure, alert)}
 
-    def _gathered(self, crowd: Crowd) -> Iterator[Alert]:
+    def _gather(self, crowd: Crowd, keys: Iterable[str]) -> Gathering:
+        """Those that may share a notice, after some of them have changed."""
+        known, gathering = self.recent[crowd.area], self.crowds.setdefault(crowd, Gathering())
+        for key in keys:
+            alert = known.get(key)
+            if alert is None or crowd_of(alert) != crowd or self._reason(alert):
+                gathering.drop(key)
+            else:
+                gathering.put(alert)
+        return gathering
+
+    def _gathered(self, crowd: Crowd, keys: Collection[str]) -> Iterator[Alert]:
         """Those of some alerts that go into their notice or leave it, and the notice."""
         known = self.recent[crowd.area]
-        members = [known[key] for key in sorted(self.crowds.get(crowd, ())) if not self._reason(known[key])]
-        many, notice = len({alert.subject for alert in members}) >= crowd.least, known.get(crowd.id)
-        for alert in members:
+        notice, gathering = known.get(crowd.id), self._gather(crowd, keys)
+        many = len(gathering.subjects) >= crowd.least
+        stood = notice is not None and notice.state != "withdrawn"
+        for key in sorted(keys if many == stood else gathering.members):
+            if (alert := gathering.members.get(key)) is None:
+                continue
             held = NOTICE if many else self._held(alert)
             if held != alert.held:
-                yield self._revised(alert, held)
+                yield (revised := self._revised(alert, held))
+                gathering.put(revised)
+
         if many:
-            members = [known[alert.id] for alert in members]
-            new = notice_of(crowd, members, notice)
-            if notice is None or new != msgspec.structs.replace(notice, change=new.change, revision=new.revision):
+            latest = max((known[key].at for key in keys if key in known), default=0)
+            new = notice_of(crowd, gathering, max(latest, notice.at if notice else 0), notice)
+            same = notice and msgspec.structs.replace(notice, change=new.change, revision=new.revision, at=new.at)
+            if new != same:
                 self._remember(new)
                 yield new
-        elif notice and notice.state != "withdrawn":
+        elif notice and stood:
             gone: Change = "withdrawn"
             new = msgspec.structs.replace(notice, state=gone, change=gone, revision=notice.revision + 1)
             self._remember(new)
             yield new
+        if not gathering.members:
+            del self.crowds[crowd]
 
     def _decide(self, alerts: Iterable[Alert]) -> None:
         """Repeat limit, storm brake and budget for what is new or has escalated while a brake held it."""
@@ -560,8 +583,10 @@ class Policy(Owner):
         self.daily = Counter(dict(state.get("daily", ())))
         self.spent = Counter(dict(state.get("budgets", ())))
         self.decided, self.swept = state.get("decided", {}), state.get("swept", {})
-        self.recent, self.crowds, self.on_use = {}, {}, {}
+        self.recent, self.crowds, self.on_use, self.failing, self.touched = {}, {}, {}, {}, {}
         for alert in state.get("recent", ()):
             self._remember(alert)
         if "swept" in state:  # else an older version had no notices
+            for crowd, keys in self.touched.items():
+                self._gather(crowd, keys)
             self.touched = {}

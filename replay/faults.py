@@ -32,7 +32,8 @@ from schemas.columns import Event, Mask
 
 LOADED = ("over_contract_capacity", "capacity_expansion", "customer_transformer_overload", "meter_overcurrent",
           "demand_over_contract", "usage_fluctuation")  # fmt: skip
-LESS = (*MISSING, "step_drop", "usage_fluctuation", "low_usage", "peer_shortfall", "zero_usage")  # is registered
+LESS = (*MISSING, "step_drop", "usage_fluctuation", "low_usage", "peer_shortfall", "zero_usage",
+        "near_zero_usage")  # is registered
 EVENLY = (*MISSING, "energy_ratio_error", "usage_fluctuation", "register_interval_sum")
 
 
@@ -334,6 +335,8 @@ SLOW = Kinds(
               times=8, needs=12, earliest=32, after=lambda row, _, b: current(row, slice(None), 0.14, b), echoes=LESS),
         Fault("usage_fluctuation", "three times the use from one day on", home, times=8, needs=10, earliest=32,
               before=lambda row, _, b: load(row, 3, b), echoes=LOADED),
+        Fault("near_zero_usage", "all but a twenty-fifth of the use goes around the meter", home, times=8, needs=12,
+              earliest=32, after=lambda row, _, b: current(row, slice(None), 0.04, b), echoes=LESS),
         Fault("step_drop", "60 % of the use go around the meter", home, times=8, needs=12, earliest=32,
               after=lambda row, _, b: current(row, slice(None), 0.4, b), echoes=LESS),
     ),

@@ -127,7 +127,7 @@ def before_causes(state: bytes, engine: Engine) -> set[str]:
     """The rules whose episodes ended sooner when a snapshot was made, and whose alerts were told without a notice."""
     owners, crowds = opened(state)["owners"], engine.policy.crowds
     apart = set() if "swept" in owners["policy"]["schema"] else {
-        crowd.rule for crowd, members in crowds.items() if len(members) >= crowd.least
+        crowd.rule for crowd, gathering in crowds.items() if len(gathering.members) >= crowd.least
     }  # fmt: skip
     return apart | {
         rule.name for name in engine.judges() for rule in judge_of(engine, name).rules

@@ -264,6 +264,18 @@ class TestVeryMany:
         *_, notice = it.fold(unread(n, raised=when, since=when) for n in range(300))
         assert (notice.held, notice.evidence[COUNT]) == ("", 300)
 
+    def test_cost_each_the_same_however_many_they_are(self, monkeypatch):
+        asked = Counter()
+        real = Policy._reason
+        monkeypatch.setattr(Policy, "_reason", lambda self, alert: asked.update([size]) or real(self, alert))
+        messages = {}
+        for size in (200, 1600):
+            it = policy()
+            come = [unread(n, raised=NOON + n, since=NOON + n, at=NOON + n) for n in range(size)]
+            messages[size] = sum(len(it.fold([one])) for one in come) - size
+        assert asked[1600] <= 9 * asked[200]
+        assert messages[1600] <= 2 * messages[200]
+
     def test_are_kept_as_long_as_their_notice_lasts(self):
         it = policy()
         it.fold(unread(n) for n in range(MANY))
