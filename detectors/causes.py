@@ -140,7 +140,7 @@ def joined(alert: Alert, others: Sequence[Alert]) -> Alert:
 
 
 class Gathering:
-    """The alerts that may share a notice, without those that something explains; a change costs the same in any size."""
+    """The alerts that may share a notice, without those that something explains; each costs the same in any size."""
 
     def __init__(self) -> None:
         self.members: dict[str, Alert] = {}
