@@ -184,8 +184,8 @@ def counted(subjects: int) -> int:
     return subjects // step * step
 
 
-def notice_of(crowd: Crowd, gathering: Gathering, at: int, known: Alert | None) -> Alert:
-    """The notice that stands for some alerts since their latest change, after what was known of it."""
+def notice_of(crowd: Crowd, gathering: Gathering, known: Alert | None) -> Alert:
+    """The notice that stands for some alerts, after what was known of it; its times are those of the alerts it names."""
     members, lasting = gathering.named(), gathering.lasting > 0
     gravest = min(members, key=lambda alert: (alert.severity, -alert.score, alert.id))
     count, names = counted(len(gathering.subjects)), ", ".join(gathering.subjects[:NAMED])
@@ -196,7 +196,8 @@ def notice_of(crowd: Crowd, gathering: Gathering, at: int, known: Alert | None) 
     return msgspec.structs.replace(
         gravest, id=crowd.id, subject="", state="raised" if lasting else "cleared", change=change,
         revision=known.revision + 1 if known else 0, since=min(alert.since for alert in members),
-        raised=min(alert.raised for alert in members), at=at, phase="", held="",
+        raised=min(alert.raised for alert in members),
+        at=max(alert.raised if lasting else alert.at for alert in members), phase="", held="",
         evidence=gravest.evidence | {COUNT: float(count)},
         en=f"{count}{' or more' * more} alerts of one day and kind in one: {names}. The gravest of these: {gravest.en}",
         zh=f"同日同类告警{count}条{'以上' * more}合并为一条:{names}。其中最重:{gravest.zh}",

@@ -433,9 +433,8 @@ class Policy(Owner):
                 gathering.put(revised)
 
         if many:
-            latest = max((known[key].at for key in keys if key in known), default=0)
-            new = notice_of(crowd, gathering, max(latest, notice.at if notice else 0), notice)
-            same = notice and msgspec.structs.replace(notice, change=new.change, revision=new.revision, at=new.at)
+            new = notice_of(crowd, gathering, notice)
+            same = notice and msgspec.structs.replace(notice, change=new.change, revision=new.revision)
             if new != same:
                 self._remember(new)
                 yield new

@@ -39,10 +39,10 @@ def lived(
 
 
 def told(stream: Stream) -> dict[str, tuple[int, int, str]]:
-    """Of each rule on use the day on which it was first raised, that of the last change, and how it stands."""
+    """Of each rule on use, though another speak for it, the days of its first raise and last change, and its state."""
     found: dict[str, tuple[int, int, str]] = {}
     for alert in sorted(last(watch(stream)[1]).values(), key=lambda alert: alert.raised):
-        if alert.rule in ON_USE and not alert.held:
+        if alert.rule in ON_USE and alert.held in ("", "same_trouble"):
             first = found.get(alert.rule, ((alert.raised - START) // DAY, 0, ""))[0]
             found[alert.rule] = first, (alert.at - START) // DAY, alert.state
     return found
