@@ -185,7 +185,7 @@ def counted(subjects: int) -> int:
 
 
 def notice_of(crowd: Crowd, gathering: Gathering, known: Alert | None) -> Alert:
-    """The notice that stands for some alerts, after what was known of it; its times are those of the alerts it names."""
+    """The notice that stands for some alerts, after what was known of it; its times are those of what it names."""
     members, lasting = gathering.named(), gathering.lasting > 0
     gravest = min(members, key=lambda alert: (alert.severity, -alert.score, alert.id))
     count, names = counted(len(gathering.subjects)), ", ".join(gathering.subjects[:NAMED])
