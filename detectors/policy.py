@@ -585,7 +585,7 @@ class Policy(Owner):
         self.recent, self.crowds, self.on_use, self.failing, self.touched = {}, {}, {}, {}, {}
         for alert in state.get("recent", ()):
             self._remember(alert)
+        for crowd, keys in self.touched.items():
+            self._gather(crowd, keys)
         if "swept" in state:  # else an older version had no notices
-            for crowd, keys in self.touched.items():
-                self._gather(crowd, keys)
             self.touched = {}

@@ -119,8 +119,9 @@ def concerned(engine: Engine, afresh: Collection[str]) -> set[str]:
         for feature in judge.features:
             if f"{name}/{type(feature).__name__}" in afresh or given.intersection((*feature.reads, *feature.takes)):
                 given |= set(feature.gives)
-        rules |= {rule.name for rule in judge.rules if given.intersection((*rule.reads, "gap"))}
-    return rules.union(*(FAILURES.get(rule, ()) for rule in rules))
+        rules |= {rule.name for rule in judge.rules if given.intersection((*rule.reads, *rule.hears, "gap"))}
+    explained = {failure for failure, others in FAILURES.items() if not rules.isdisjoint(others)}
+    return rules.union(explained, *(FAILURES.get(rule, ()) for rule in rules))
 
 
 def before_causes(state: bytes, engine: Engine) -> set[str]:
