@@ -231,9 +231,11 @@ class Store:
 
         Raises StoreError.
         """
-        chosen = "" if shadow else f" AND held <> '{SHADOW}'"
         with self._usable():
-            found = self.db.execute(f"SELECT * FROM alerts WHERE state <> 'withdrawn'{chosen} ORDER BY raised, id")  # noqa: S608
+            found = self.db.execute(
+                "SELECT * FROM alerts WHERE state <> 'withdrawn' AND (? OR held <> ?) ORDER BY raised, id",
+                (shadow, SHADOW),
+            )
             names = [name for name, *_ in found.description]
             rows = (dict(zip(names, row, strict=True)) for row in found)
             return [msgspec.convert(row | {"evidence": json.loads(row["evidence"])}, Alert) for row in rows]

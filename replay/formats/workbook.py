@@ -58,7 +58,7 @@ def sheets(path: Path, known: Callable[[Collection[str]], bool], tally: Tally) -
                 others += [] if held else [sheet.title]
     except SourceError:
         raise
-    except Exception as error:
+    except Exception as error:  # openpyxl raises whatever its parsers do on a damaged part
         raise SourceError(f"{path} cannot be read as a workbook: {type(error).__name__}") from error
     if not found:
         raise SourceError(f"{path} has no sheet with the columns of a known layout in its first {SEARCHED} rows")
