@@ -103,7 +103,8 @@ def explaining(failure: Alert, subjects: Collection[str]) -> Alert:
     if subjects:
         count = len(subjects)
         evidence[EXPLAINED] = float(count)
-        en += f"{EXPLAINS[0]} {count} alerts of its meters, among them {named(subjects)}."
+        en += EXPLAINS[0] + (f" {count} alerts of its meters, among them" if count > 1 else " the alert of its meter")
+        en += f" {named(subjects)}."
         zh += f"{EXPLAINS[1]}{count}条,包括{named(subjects)}。"
     return msgspec.structs.replace(failure, evidence=evidence, en=en, zh=zh)
 
@@ -134,8 +135,9 @@ def joined(alert: Alert, others: Sequence[Alert]) -> Alert:
     scores = {one.rule: one.score for one in sorted(others, key=lambda one: (one.raised, one.id))}
     if scores:
         evidence |= {ALSO + rule: score for rule, score in scores.items()}
-        en += f"{ALSO_TOLD[0]} {', '.join(scores)}."
-        zh += f"{ALSO_TOLD[1]}{'、'.join(scores)}。"
+        titles = [RULES[rule].title for rule in scores]
+        en += f"{ALSO_TOLD[0]} {', '.join(repr(title) for title, _ in titles)}."
+        zh += f"{ALSO_TOLD[1]}{'、'.join(title for _, title in titles)}。"
     return msgspec.structs.replace(alert, evidence=evidence, en=en, zh=zh)
 
 

@@ -47,6 +47,10 @@ class TestAFailureOfTheArea:
         assert whole.en == "Few readings. It explains 3 alerts of its meters, among them M1, M2, M3."
         assert whole.zh == "少。由此引起的用户告警3条,包括M1, M2, M3。"
 
+    def test_says_so_of_a_single_one(self):
+        told = last(policy().fold([failure(en="Few readings."), unread()]))
+        assert told["read_success_rate", ""].en == "Few readings. It explains the alert of its meter M1."
+
     def test_is_told_once_of_all_that_falls_due_with_it(self):
         told = policy().fold([*(unread(n) for n in range(9)), failure()])
         assert Counter(alert.rule for alert in told) == {"read_failure": 9, "read_success_rate": 1}
@@ -116,8 +120,8 @@ class TestOneTroubleOfACustomer:
         told = last(it.fold([self.drop(since=NOON + DAY, raised=NOON + 2 * DAY, at=NOON + 2 * DAY, score=1.5)]))
         assert (first.held, first.en) == ("", "Less.")
         assert told["step_drop", "M1"].held == "same_trouble"
-        assert told["usage_fluctuation", "M1"].en == "Less. The same is told by step_drop."
-        assert told["usage_fluctuation", "M1"].zh == "少。同一情况另见step_drop。"
+        assert told["usage_fluctuation", "M1"].en == "Less. The same is told by 'Sustained drop'."
+        assert told["usage_fluctuation", "M1"].zh == "少。同一情况另见电量突降。"
         assert told["usage_fluctuation", "M1"].evidence["also_step_drop"] == 1.5
 
     def test_is_told_by_the_gravest(self):
