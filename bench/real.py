@@ -44,10 +44,10 @@ class Verdict(msgspec.Struct, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Judged:
-    """A history after its watch: what was told, and on how many days each meter was watched."""
+    """A history after it was judged: its alerts, and on how many days each meter was read."""
 
     zone: str
-    alerts: list[Alert]  # neither withdrawn nor held back, in order of time
+    alerts: list[Alert]  # neither withdrawn nor suppressed, in order of time
     days: dict[str, float]  # by meter
 
     def day(self, at: int) -> str:
@@ -56,14 +56,14 @@ class Judged:
 
     def rate(self, alerts: Iterable[Alert], meters: Collection[str]) -> float:
         """Those of some alerts that are about some meters, or about the area, per 1,000 meters and day."""
-        told = sum(alert.subject in meters or not alert.subject for alert in alerts)
-        return 1000 * told / sum(self.days[meter] for meter in meters)
+        count = sum(alert.subject in meters or not alert.subject for alert in alerts)
+        return 1000 * count / sum(self.days[meter] for meter in meters)
 
 
 def judged(paths: Sequence[Path], zone: str) -> Judged:
-    """Watch a history by the rules as the code sets them."""
-    told = open_sources(paths)
-    source = replace(told, zone=told.zone or zone, interval=told.interval or 900)
+    """Judge a history by the rules as the code sets them."""
+    source = open_sources(paths)
+    source = replace(source, zone=source.zone or zone, interval=source.interval or 900)
     engine = Engine(zone=source.zone, interval=source.interval)
     engine.enroll(source.areas)
 
@@ -95,7 +95,7 @@ def half(meter: str) -> int:
 
 
 def rates(history: Judged) -> Iterator[str]:
-    """How often each rule told, in all, in either half of the homes, and with any one home left out."""
+    """How often each rule raised an alert, in all, in either half of the homes, and with any one home left out."""
     meters = sorted(history.days)
     halves = [[meter for meter in meters if half(meter) == n] for n in (0, 1)]
     others = [[meter for meter in meters if meter != gone] for gone in meters]
@@ -135,7 +135,7 @@ def listed(history: Judged, rules: Collection[str], verdicts: Iterable[Verdict])
 
 
 def stays(path: Path) -> Iterator[str]:
-    """What was told of each stage's stays, and of the longest."""
+    """How many of each stage's stays raised an alert, and of the longest."""
     source = open_sources([path])
     yield "| Stage | Stays | Told | Longest 5 % | Of them told | Days before the end (median) |"
     yield "|---|---|---|---|---|---|"
@@ -146,11 +146,11 @@ def stays(path: Path) -> Iterator[str]:
             yield (f"| {stage.stage} | {stage.stays:,} | {stage.told:,} | {stage.longest:,} | {stage.found:,} | "
                    f"{days} |")  # fmt: skip
     rare = [stage for stage in stages if stage.stays < FEW]
-    told, found = sum(stage.told for stage in stages), sum(stage.found for stage in stages)
+    alerts, found = sum(stage.told for stage in stages), sum(stage.found for stage in stages)
     sums = [sum(counts) for counts in zip(*(stage[1:5] for stage in rare), strict=True)]
     yield f"| {len(rare)} rarer ones | {' | '.join(f'{count:,}' for count in sums)} | |"
     yield ""
-    yield f"Of {told:,} alerts {found:,} ({found / told:.0%}) are about the longest 5 % of their stage."
+    yield f"Of {alerts:,} alerts {found:,} ({found / alerts:.0%}) are about the longest 5 % of their stage."
 
 
 def tables(data: Path) -> dict[str, list[str]]:

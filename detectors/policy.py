@@ -283,7 +283,7 @@ class Policy(Owner):
         if alert.rule not in SUPPLY:
             return ""
         off = end = 0
-        for event, at, until in [*self.events.get((alert.area, ""), []), (int(Event.POWER_ON), 2**62, 0)]:
+        for event, at, until in [*self.events.get((alert.area, ""), []), (int(Event.POWER_ON), NEVER, 0)]:
             if event == Event.POWER_OFF:
                 off = off or at
                 end = until
