@@ -136,9 +136,9 @@ def _run(task: Callable[[], Digest]) -> Digest:
 def main() -> int:
     """Compares the digests with those that stand in the file, or writes them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", type=Path, nargs="?", help="the folder with the real data sets; without it they are left out")
+    parser.add_argument("data", type=Path, nargs="?", help="the folder with the real data sets")
     parser.add_argument("--write", action="store_true", help="write bench/digests.toml")
-    parser.add_argument("--lines", type=Path, metavar="FOLDER", help="write each stream's lines to a file of this folder")
+    parser.add_argument("--lines", type=Path, metavar="FOLDER", help="write the lines to files")
     options = parser.parse_args()
 
     with ProcessPoolExecutor(cpu_count(), get_context("spawn")) as pool:
