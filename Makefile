@@ -21,7 +21,7 @@ fuzz: $(ready)
 
 KILLS ?= 100
 storm: $(ready)
-	$(bin)/python -m tests.storm --kills $(KILLS) $(addprefix --seed ,$(SEED)) $(addprefix --share ,$(SHARE))
+	$(bin)/python -m tests.chaos --kills $(KILLS) $(addprefix --seed ,$(SEED)) $(addprefix --share ,$(SHARE))
 
 bench: $(ready)
 	$(bin)/python -m bench $(ARGS)

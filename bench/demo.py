@@ -6,11 +6,11 @@ import sys
 import time
 from pathlib import Path
 
-from bench.place import CHECKOUT, Place
 from bench.results import Result, summed
-from tests.workers import held
+from bench.testbed import CHECKOUT_FOLDER, Testbed
+from tests.workers import cpu_limited
 
-COMMAND = (sys.executable, "-m", "streams.cli", "demo", "--report")
+DEMO_COMMAND = (sys.executable, "-m", "streams.cli", "demo", "--report")
 
 
 def measure(folder: Path, *, runs: int) -> Result:
@@ -18,8 +18,8 @@ def measure(folder: Path, *, runs: int) -> Result:
     found = []
     for _ in range(runs):
         began = time.perf_counter()
-        demo = subprocess.Popen([*COMMAND, folder / "demo.html"], stdout=subprocess.DEVNULL, cwd=CHECKOUT)
-        with held(demo, Place.share):
+        demo = subprocess.Popen([*DEMO_COMMAND, folder / "demo.html"], stdout=subprocess.DEVNULL, cwd=CHECKOUT_FOLDER)
+        with cpu_limited(demo, Testbed.share):
             if code := demo.wait():
                 raise RuntimeError(f"the demo has ended with {code}")
         found.append(time.perf_counter() - began)

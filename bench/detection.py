@@ -21,25 +21,26 @@ import numpy as np
 
 from detectors.engine import Engine
 from detectors.rule import RULES
-from models.features import DAY, Columns
+from models.features import Columns
 from models.suspects import Suspects
-from replay.attacks import ATTACKS, attacked
+from replay.attacks import THEFT_ATTACKS, attacked
 from replay.decoys import decoys, spring_festival
-from replay.faults import EVERY, SLOW, SMALL
+from replay.faults import ALL_FAULTS, SLOW_FAULTS, SMALL_FAULTS
 from replay.happenings import Planted
 from replay.network import build_grid
 from replay.scoring import Score, score
-from replay.town import START, Town
+from replay.town import START_TIME, Town
 from schemas.alert import Alert
 from schemas.columns import Codes
+from schemas.units import DAY_SECONDS
 from streams.report import waited
 
-KWH = (15.0, 25.0)  # a day that a customer uses at least who is to hide some of it
-KNOWN = 29  # days that a customer is known before a theft that begins in the history
-NEW_YEAR = START - 13 * DAY  # Tuesday 2026-02-17, first of the lunar year
+DAILY_KWH = (15.0, 25.0)  # a day that a customer uses at least who is to hide some of it
+KNOWN_DAYS = 29  # days that a customer is known before a theft that begins in the history
+NEW_YEAR = START_TIME - 13 * DAY_SECONDS  # Tuesday 2026-02-17, first of the lunar year
 
 
-class Noted(Suspects):
+class _NotedSuspects(Suspects):
     """Remembers how strong the evidence against every meter was at best since a moment."""
 
     def __init__(self) -> None:
@@ -68,7 +69,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Run:
+class DetectionRun:
     """One town, watched."""
 
     found: list[Found]
@@ -77,11 +78,11 @@ class Run:
     weeks: float  # of 10,000 meters
 
 
-def watch(town: Town) -> tuple[dict[str, Alert], Engine, Noted]:
+def _judge_town(town: Town) -> tuple[dict[str, Alert], Engine, _NotedSuspects]:
     """The last state of every alert of a town."""
     engine = Engine(zone=town.zone, interval=town.interval)
-    noted = Noted()
-    features: Any = engine.days.present.features
+    noted = _NotedSuspects()
+    features: Any = engine.days.live.features
     features[[type(f) for f in features].index(Suspects)] = noted
     engine.enroll(town.areas)
     last: dict[str, Alert] = {}
@@ -90,7 +91,7 @@ def watch(town: Town) -> tuple[dict[str, Alert], Engine, Noted]:
     return last, engine, noted
 
 
-def told(town: Town, result: Score, *, clean: bool = False) -> Run:
+def _run_of(town: Town, result: Score, *, clean: bool = False) -> DetectionRun:
     """What the watch of a town comes to."""
     found = [Found(f.planted.kind, f.planted.note, f.planted.rules, f.alert.rule if f.alert else "", f.days)
              for f in result.findings]  # fmt: skip
@@ -101,45 +102,45 @@ def told(town: Town, result: Score, *, clean: bool = False) -> Run:
     for finding in result.findings:
         if finding.alert is None:
             print(f"{town.name}: missed: {finding.planted}", file=sys.stderr)
-    return Run(found, Counter(a.rule for a in result.false), clean, len(town.grid) * town.days / 70_000)
+    return DetectionRun(found, Counter(a.rule for a in result.false), clean, len(town.grid) * town.days / 70_000)
 
 
-def of_every_kind(meters: int, days: int, seed: int) -> Run:
+def _of_every_kind(meters: int, days: int, seed: int) -> DetectionRun:
     """A town in which everything happens that days or weeks can show; what befalls areas takes turns."""
-    first = 3 * seed % len(EVERY.areas)
-    kinds = replace(EVERY, areas=EVERY.areas[first:] + EVERY.areas[:first])
+    first = 3 * seed % len(ALL_FAULTS.areas)
+    kinds = replace(ALL_FAULTS, areas=ALL_FAULTS.areas[first:] + ALL_FAULTS.areas[:first])
     town = Town(meters, days, seed, kinds=kinds)
-    return told(town, score(town.planted, watch(town)[0].values()))
+    return _run_of(town, score(town.planted, _judge_town(town)[0].values()))
 
 
-def of_small_ones(meters: int, days: int, seed: int) -> Run:
+def _of_small_faults(meters: int, days: int, seed: int) -> DetectionRun:
     """A town of faults little beyond their rules' limits."""
-    town = Town(meters, days, seed, kinds=SMALL)
-    return told(town, score(town.planted, watch(town)[0].values()))
+    town = Town(meters, days, seed, kinds=SMALL_FAULTS)
+    return _run_of(town, score(town.planted, _judge_town(town)[0].values()))
 
 
-def of_months(meters: int, days: int, seed: int) -> Run:
+def _of_months(meters: int, days: int, seed: int) -> DetectionRun:
     """A town in which something happens that only months can show."""
-    town = Town(meters, days, seed, kinds=SLOW)
-    return told(town, score(town.planted, watch(town)[0].values()))
+    town = Town(meters, days, seed, kinds=SLOW_FAULTS)
+    return _run_of(town, score(town.planted, _judge_town(town)[0].values()))
 
 
-def clean(meters: int, days: int, seed: int) -> Run:
+def _clean_town(meters: int, days: int, seed: int) -> DetectionRun:
     """A town in which nothing is wrong; every other goes through Spring Festival."""
     festive = seed % 2 == 0
-    start = START - 6 * 7 * DAY if festive else START
+    start = START_TIME - 6 * 7 * DAY_SECONDS if festive else START_TIME
     town = Town(meters, days, seed, kinds=decoys(build_grid(meters, seed)), start=start)
     town.happenings += spring_festival(town.grid, seed, NEW_YEAR) if festive else ()
-    return told(town, score([], watch(town)[0].values()), clean=True)
+    return _run_of(town, score([], _judge_town(town)[0].values()), clean=True)
 
 
-def of_thefts(meters: int, days: int, seed: int) -> Run:
+def _of_thefts(meters: int, days: int, seed: int) -> DetectionRun:
     """A quiet town in which one customer in three of four areas registers less than it uses."""
     town = Town(meters, days, seed, faults=False)
-    thefts = list(planted_thefts(town, seed))
-    last, engine, noted = watch(town)
+    thefts = list(_planted_thefts(town, seed))
+    last, engine, noted = _judge_town(town)
     result = score([planted for planted, _ in thefts], last.values())
-    run, found = told(town, result), []
+    run, found = _run_of(town, result), []
     for one, (planted, always) in zip(run.found, thefts, strict=True):
         slot = engine.meter_index.slot(planted.area, planted.subject)
         others = [rho for s, rho in noted.best.items() if engine.meter_index.pairs[s][0] == planted.area and s != slot]
@@ -148,60 +149,60 @@ def of_thefts(meters: int, days: int, seed: int) -> Run:
     return replace(run, found=found)
 
 
-def planted_thefts(town: Town, seed: int) -> Iterator[tuple[Planted, bool]]:
+def _planted_thefts(town: Town, seed: int) -> Iterator[tuple[Planted, bool]]:
     """One theft in three of four areas, kinds in turn; a third of them from the first day on."""
-    grid, rng, kinds = town.grid, np.random.default_rng([seed, 7]), list(ATTACKS)
+    grid, rng, kinds = town.grid, np.random.default_rng([seed, 7]), list(THEFT_ATTACKS)
     for n, area in enumerate(a for a in range(len(grid.areas)) if a % 4 < 3):
         kind, always = kinds[(n + 3 * seed) % len(kinds)], (n + seed) % 3 == 2
-        big = (grid.area == area) & ~grid.gateway & (grid.pv_kw == 0) & (24 * grid.mean_kw > rng.uniform(*KWH))
+        big = (grid.area == area) & ~grid.gateway & (grid.pv_kw == 0) & (24 * grid.mean_kw > rng.uniform(*DAILY_KWH))
         row = int(rng.choice(np.flatnonzero(big & ~grid.three)))
-        start = town.start if always else town.start + (KNOWN + int(rng.integers(0, 5))) * DAY
+        start = town.start if always else town.start + (KNOWN_DAYS + int(rng.integers(0, 5))) * DAY_SECONDS
         happening = attacked(grid, kind, row, (start, town.end), seed)
         town.happenings.append(happening)
         if happening.planted:
             yield happening.planted, always
 
 
-Job = tuple[Callable[[int, int, int], Run], int, int, int]  # what is planted, meters, days, seed
+Job = tuple[Callable[[int, int, int], DetectionRun], int, int, int]  # what is planted, meters, days, seed
 
 
 def jobs(quick: bool) -> list[Job]:
     """The towns, those that take longest first; the quick ones are too small and too short to find much."""
     if quick:
-        return [(of_every_kind, 300, 6, 1), (of_thefts, 120, 3, 1), (clean, 120, 3, 2)]
-    sizes = ((of_thefts, 3000, 50, 6), (clean, 3000, 56, 2), (of_months, 800, 76, 3), (of_every_kind, 3000, 21, 4),
-             (of_small_ones, 3000, 21, 2))  # fmt: skip
+        return [(_of_every_kind, 300, 6, 1), (_of_thefts, 120, 3, 1), (_clean_town, 120, 3, 2)]
+    sizes = ((_of_thefts, 3000, 50, 6), (_clean_town, 3000, 56, 2), (_of_months, 800, 76, 3), (_of_every_kind, 3000, 21, 4),
+             (_of_small_faults, 3000, 21, 2))  # fmt: skip
     return [(plant, meters, days, seed + 1) for plant, meters, days, seeds in sizes for seed in range(seeds)]
 
 
-def family(rules: Iterable[str]) -> str:
+def _family(rules: Iterable[str]) -> str:
     """The family of the first of some rules."""
     return next(RULES[name].judge.__module__.rpartition(".")[2] for name in rules)
 
 
-def page(runs: list[Run]) -> Iterator[str]:
+def page(runs: list[DetectionRun]) -> Iterator[str]:
     """The tables of docs/detection.md, line by line."""
     quiet = [run for run in runs if run.clean]
     weeks, false = sum(run.weeks for run in quiet), Counter[str]()
     beside, amid = Counter[str](), sum(run.weeks for run in runs if not run.clean)
     for run in runs:
         (false if run.clean else beside).update(run.false)
-    planted = [f for run in runs for f in run.found if f.kind not in ATTACKS]
+    planted = [f for run in runs for f in run.found if f.kind not in THEFT_ATTACKS]
     small = [f for f in planted if f.kind.startswith("small_")]
     for part in ([f for f in planted if f not in small], small):
         if part:
-            yield from faults(part, false, weeks)
+            yield from _faults(part, false, weeks)
             yield ""
     yield "| Theft | What is registered | Begins | Found | After, median | At worst | Rank | Told first by |"
     yield "|---|---|---|---|---|---|---|---|"
-    for kind, attack in ATTACKS.items():
+    for kind, attack in THEFT_ATTACKS.items():
         for always in (False, True):
             mine = [f for run in runs for f in run.found if f.kind == kind and f.always == always]
             if mine:
                 by_rule = Counter(f.by for f in mine if f.by)
                 ranks = [f.rank for f in mine if f.by and f.rank]
-                yield (f"| {kind} | {attack.note} | {'before' if always else 'in'} the history | {many(mine)} | "
-                       f"{when(mine)} | {when(mine, 100)} | {f'{np.median(ranks):.0f}' if ranks else ''} | "
+                yield (f"| {kind} | {attack.note} | {'before' if always else 'in'} the history | {_found_count(mine)} | "
+                       f"{_found_after(mine)} | {_found_after(mine, 100)} | {f'{np.median(ranks):.0f}' if ranks else ''} | "
                        f"{', '.join(f'`{rule}` {n}' for rule, n in by_rule.most_common())} |")  # fmt: skip
     yield ""
     yield "| False alarms | In clean towns | A week, 10,000 meters | Beside what was planted | A week, 10,000 meters |"
@@ -215,37 +216,37 @@ def page(runs: list[Run]) -> Iterator[str]:
            f"is not in the last table told nothing falsely.")  # fmt: skip
 
 
-def faults(found: list[Found], false: Counter[str], weeks: float) -> Iterator[str]:
+def _faults(found: list[Found], false: Counter[str], weeks: float) -> Iterator[str]:
     """What became of each kind of fault, in the order of the families of rules."""
     yield "| What is wrong | Told by | Found | After, median | At worst | False |"
     yield "|---|---|---|---|---|---|"
     kinds = {f.kind: f for f in reversed(found)}
-    for kind, one in sorted(kinds.items(), key=lambda item: (family(item[1].rules), item[1].rules, item[0])):
+    for kind, one in sorted(kinds.items(), key=lambda item: (_family(item[1].rules), item[1].rules, item[0])):
         mine = [f for f in found if f.kind == kind]
         by = dict.fromkeys(rule for f in mine for rule in ([f.by] if f.by else f.rules))
         rate = sum(false[rule] for rule in by) / weeks
-        yield (f"| {one.note} | {', '.join(f'`{rule}`' for rule in by)} | {many(mine)} | {when(mine)} | "
-               f"{when(mine, 100)} | {rate:.1f} |")  # fmt: skip
+        yield (f"| {one.note} | {', '.join(f'`{rule}`' for rule in by)} | {_found_count(mine)} | {_found_after(mine)} | "
+               f"{_found_after(mine, 100)} | {rate:.1f} |")  # fmt: skip
 
 
-def many(found: list[Found]) -> str:
+def _found_count(found: list[Found]) -> str:
     """How many were found."""
     return f"{sum(bool(f.by) for f in found)} of {len(found)}"
 
 
-def when(found: list[Found], percent: float = 50) -> str:
+def _found_after(found: list[Found], percent: float = 50) -> str:
     """After how long they were found."""
     days = [f.days for f in found if f.by]
     return waited(max(float(np.percentile(days, percent)), 0.0)) if days else ""
 
 
-def measure(quick: bool = False, processes: int | None = None) -> list[Run]:
+def _measure(quick: bool = False, processes: int | None = None) -> list[DetectionRun]:
     """Watches all towns, several at a time."""
     with ProcessPoolExecutor(processes or cpu_count(), get_context("spawn")) as pool:
-        return list(pool.map(watched, jobs(quick)))
+        return list(pool.map(run_job, jobs(quick)))
 
 
-def watched(job: Job) -> Run:
+def run_job(job: Job) -> DetectionRun:
     """One town, watched."""
     plant, meters, days, seed = job
     return plant(meters, days, seed)
@@ -257,7 +258,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small towns, to see that it works")
     parser.add_argument("--processes", type=int, help="as many as there are processors, unless told")
     asked = parser.parse_args()
-    print("\n".join(page(measure(asked.quick, asked.processes))))
+    print("\n".join(page(_measure(asked.quick, asked.processes))))
 
 
 if __name__ == "__main__":

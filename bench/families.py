@@ -12,19 +12,19 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from bench.engine import GROWTH_ROWS, MORNING, apart, pieces
-from bench.load import ZONE, Load
+from bench.engine import GROWTH_ROWS, MORNING_SLOT, in_fresh_process, split_slot
+from bench.load import LOAD_ZONE, Load
 from detectors import judge
 from detectors.engine import Engine
 from detectors.judge import Judge
 
-FEATURES = "features"  # what rules read beside the batch
-REST = "all else"  # clocks, validation, windows, policy
+FEATURES_FAMILY = "features"  # what rules read beside the batch
+REST_FAMILY = "all else"  # clocks, validation, windows, policy
 
 
 def measure(*, meters: int, slots: int) -> dict[str, float]:
     """The share of an engine's time by family, of features and of all else, largest first."""
-    return apart(shares, meters, slots)
+    return in_fresh_process(shares, meters, slots)
 
 
 def shares(meters: int, slots: int) -> dict[str, float]:
@@ -44,18 +44,18 @@ def shares(meters: int, slots: int) -> dict[str, float]:
     def family(_: Judge, episodes: Any, *__: Any) -> str:
         return str(episodes.rule.judge.__module__).rpartition(".")[2]
 
-    load, engine, whole = Load(meters, MORNING), Engine(zone=ZONE), 0.0
+    load, engine, whole = Load(meters, MORNING_SLOT), Engine(zone=LOAD_ZONE), 0.0
     engine.enroll(load.areas())
     with (
-        patch.object(Judge, "judge", timed(family, Judge.judge)),
-        patch.object(judge, "unfolded", timed(lambda *_: FEATURES, judge.unfolded)),
+        patch.object(Judge, "judge", timed(family, Judge._judge_rule)),
+        patch.object(judge, "unfolded", timed(lambda *_: FEATURES_FAMILY, judge.unfolded)),
     ):
         for slot in load.slots(slots):
-            for piece in pieces(slot, GROWTH_ROWS):
+            for piece in split_slot(slot, GROWTH_ROWS):
                 began = time.process_time()
                 engine.step(piece)
                 whole += time.process_time() - began
-    spent[REST] = whole - sum(spent.values())
+    spent[REST_FAMILY] = whole - sum(spent.values())
     return {name: seconds / whole for name, seconds in sorted(spent.items(), key=itemgetter(1), reverse=True)}
 
 

@@ -21,68 +21,68 @@ import numpy as np
 from aiokafka import AIOKafkaProducer
 from numpy.typing import NDArray
 
-from bench.load import AREA, MIDNIGHT, SLOT, Load
-from bench.others import beside, messages
-from bench.place import CHECKOUT, PARTITIONS, Place, partition_of
+from bench.load import AREA_METERS, FIRST_MIDNIGHT, SLOT_SECONDS, Load
+from bench.others import messages, topic_loads
+from bench.testbed import CHECKOUT_FOLDER, PARTITION_COUNT, Testbed, partition_of
 from schemas.wire import Encoded
 from streams.settings import Settings, load
-from streams.topics import READS
-from tests.workers import Held, Samples
+from streams.topics import READS_TOPIC
+from tests.workers import CpuShare, Samples
 
-LAG = "meterwatch_lag_records"
+LAG_METRIC = "meterwatch_lag_records"
 Quarter = tuple[int, list[tuple[str, Encoded]]]  # its time, and its messages with their topics
-SENT = np.dtype([("area", "i4"), ("at", "i8"), ("sent", "f8")])
+SENT_DTYPE = np.dtype([("area", "i4"), ("at", "i8"), ("sent", "f8")])
 
 
 class Feed:
     """The process: it sends from `begin` until the block ends; what it has sent can be read then."""
 
-    def __init__(self, place: Place, rate: float, meters: int, slot: int, *, ahead: float = 0.0) -> None:
-        self.path = place.folder / f"sent-{place.name}"
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "bench.feed", *map(str, (rate, meters, slot, ahead, self.path))],
-            env=os.environ | place.environment, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True,
+    def __init__(self, testbed: Testbed, rate: float, meters: int, slot: int, *, ahead: float = 0.0) -> None:
+        self._path = testbed.folder / f"sent-{testbed.name}"
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "bench.feed", *map(str, (rate, meters, slot, ahead, self._path))],
+            env=os.environ | testbed.environment, cwd=CHECKOUT_FOLDER, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
-        self.share = place.share
-        self.held: Held | None = None
+        self._share = testbed.share
+        self._throttle: CpuShare | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.end()
+        self._end()
 
     def begin(self) -> None:
         """Has it send, as soon as the first messages are made. Raises RuntimeError when it has ended."""
-        if not (self.process.stdout and self.process.stdout.readline()):
+        if not (self._process.stdout and self._process.stdout.readline()):
             raise RuntimeError("the feed has ended by itself")
-        self.held = Held(self.process, self.share)
-        self.process.send_signal(signal.SIGUSR1)
+        self._throttle = CpuShare(self._process, self._share)
+        self._process.send_signal(signal.SIGUSR1)
 
-    def end(self) -> None:
+    def _end(self) -> None:
         """Ends it in good order."""
-        if self.held:
-            self.held.release()
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait()
+        if self._throttle:
+            self._throttle.release()
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait()
 
     def sent(self) -> NDArray[np.void]:
         """What was sent: the number of the area, the time of the readings, and when."""
-        return np.fromfile(self.path, SENT)
+        return np.fromfile(self._path, SENT_DTYPE)
 
 
 def waiting(samples: Samples) -> float | None:
     """The frames of readings that wait for judgement, None while the worker does not hold all partitions."""
-    lags = {labels: value for (name, labels), value in samples.items() if name == LAG}
-    known = [value for (_, topic), value in lags.items() if topic.endswith(READS) and not isnan(value)]
-    return sum(known) if len(known) == PARTITIONS else None
+    lags = {labels: value for (name, labels), value in samples.items() if name == LAG_METRIC}
+    known = [value for (_, topic), value in lags.items() if topic.endswith(READS_TOPIC) and not isnan(value)]
+    return sum(known) if len(known) == PARTITION_COUNT else None
 
 
-class Quarters:
+class _Quarters:
     """The messages of one quarter-hour after the other, each with its time; some of them made before."""
 
     def __init__(self, load: Load, made: int) -> None:
-        self._load, self._others = load, beside(load)
+        self._load, self._others = load, topic_loads(load)
         self._made = deque(self._next() for _ in range(max(made, 1)))
 
     async def __aiter__(self) -> AsyncIterator[Quarter]:
@@ -93,10 +93,10 @@ class Quarters:
                 self._made.append(await coming)
 
     def _next(self) -> Quarter:
-        return MIDNIGHT + self._load.next * SLOT, list(messages(self._load, self._others))
+        return FIRST_MIDNIGHT + self._load.next * SLOT_SECONDS, list(messages(self._load, self._others))
 
 
-async def feed(settings: Settings, rate: float, quarters: Quarters, path: Path) -> None:
+async def _feed(settings: Settings, rate: float, quarters: _Quarters, path: Path) -> None:
     """Sends for ever, or until it is cancelled."""
     producer = AIOKafkaProducer(**settings.client())
     await producer.start()
@@ -105,10 +105,10 @@ async def feed(settings: Settings, rate: float, quarters: Quarters, path: Path) 
         with path.open("wb") as log:
             async for at, quarter in quarters:
                 for topic, (key, value, content_type) in quarter:
-                    if (early := started + count * AREA / rate - time.monotonic()) > 0.001:
+                    if (early := started + count * AREA_METERS / rate - time.monotonic()) > 0.001:
                         await asyncio.sleep(early)
-                    if topic == READS:
-                        log.write(np.array((int(key[1:]), at, time.time()), SENT).tobytes())
+                    if topic == READS_TOPIC:
+                        log.write(np.array((int(key[1:]), at, time.time()), SENT_DTYPE).tobytes())
                         count += 1
                     await producer.send(settings.topic(topic), value, key, partition_of(key, settings.partitions),
                                         headers=[("content-type", content_type.encode())])  # fmt: skip
@@ -119,14 +119,14 @@ async def feed(settings: Settings, rate: float, quarters: Quarters, path: Path) 
 def main(rate: str, meters: str, slot: str, ahead: str, path: str) -> None:
     """Says when the first messages are made, sends when it hears SIGUSR1, and until it is ended."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
-    quarters = Quarters(Load(int(meters), int(slot)), round(float(ahead) * float(rate) / int(meters)))
+    quarters = _Quarters(Load(int(meters), int(slot)), round(float(ahead) * float(rate) / int(meters)))
     print("ready", flush=True)
     signal.sigwait({signal.SIGUSR1})
 
     async def run() -> None:
         task = asyncio.current_task()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel if task else int)
-        await feed(load(os.environ), float(rate), quarters, Path(path))
+        await _feed(load(os.environ), float(rate), quarters, Path(path))
 
     try:
         asyncio.run(run())

@@ -11,65 +11,65 @@ from statistics import median
 
 import numpy as np
 
-from bench.engine import apart
-from bench.load import MIDNIGHT, ZONE
-from bench.results import RATE, Result, summed
+from bench.engine import in_fresh_process
+from bench.load import FIRST_MIDNIGHT, LOAD_ZONE
+from bench.results import READINGS_PER_SECOND, Result, summed
 from detectors.engine import Engine
-from replay.history import pieces
+from replay.history import split_batch
 from schemas.columns import Readings
+from schemas.units import DAY_SECONDS, HOUR_SECONDS
 
-DAY, HOUR = 86_400, 3600
-METERS = 25
-ALONE = 0.75  # of the days, on which one meter alone is read
-AREA = ("area",)
-NAMES = tuple(f"meter {number}" for number in range(METERS))
+METER_COUNT = 25
+ALONE_SHARE = 0.75  # of the days, on which one meter alone is read
+AREA_NAMES = ("area",)
+METER_NAMES = tuple(f"meter {number}" for number in range(METER_COUNT))
 
 
-def small_area(days: int) -> Readings:
+def _small_area(days: int) -> Readings:
     """Currents and voltages of one meter every quarter of an hour, and of all of them by the hour in the end."""
-    first, others = np.arange(1, days * 96 + 1) * 900, np.arange(int(ALONE * days) * 24 + 1, days * 24 + 1) * HOUR
-    at = np.concatenate([first, np.repeat(others, METERS - 1)])
-    meter = np.concatenate([np.zeros(len(first), np.int64), np.tile(np.arange(1, METERS), len(others))])
+    first, others = np.arange(1, days * 96 + 1) * 900, np.arange(int(ALONE_SHARE * days) * 24 + 1, days * 24 + 1) * HOUR_SECONDS
+    at = np.concatenate([first, np.repeat(others, METER_COUNT - 1)])
+    meter = np.concatenate([np.zeros(len(first), np.int64), np.tile(np.arange(1, METER_COUNT), len(others))])
     rng = np.random.default_rng(1)
     u = np.round(rng.normal(228, 2.5, (3, len(at))), 1)
     i = np.round(rng.gamma(2, 0.4, (3, len(at))), 2)
-    return arranged(meter, at, u=u, i=i)
+    return _arranged(meter, at, u=u, i=i)
 
 
-def households(days: int) -> Readings:
+def _households(days: int) -> Readings:
     """Energy of each by the half-hour."""
-    at = np.repeat(np.arange(1, days * 48 + 1) * HOUR // 2, METERS)
-    evening = 1 + (at % DAY > 17 * HOUR)
+    at = np.repeat(np.arange(1, days * 48 + 1) * HOUR_SECONDS // 2, METER_COUNT)
+    evening = 1 + (at % DAY_SECONDS > 17 * HOUR_SECONDS)
     kwh = np.round(np.random.default_rng(2).gamma(1.5, 0.15 * evening), 3)
-    return arranged(np.tile(np.arange(METERS), days * 48), at, kwh=kwh)
+    return _arranged(np.tile(np.arange(METER_COUNT), days * 48), at, kwh=kwh)
 
 
-def arranged(meter: np.ndarray, at: np.ndarray, **columns: np.ndarray) -> Readings:
+def _arranged(meter: np.ndarray, at: np.ndarray, **columns: np.ndarray) -> Readings:
     """Readings in order of time."""
-    rows = Readings.build(NAMES, meter, AREA, np.zeros(len(at)), at + MIDNIGHT, **columns)
-    return rows.rows(np.argsort(at, kind="stable"))
+    rows = Readings.build(METER_NAMES, meter, AREA_NAMES, np.zeros(len(at)), at + FIRST_MIDNIGHT, **columns)
+    return rows.select(np.argsort(at, kind="stable"))
 
 
-MADE: dict[str, tuple[Callable[[int], Readings], int]] = {
-    "history_small_area": (small_area, 900), "history_households": (households, 1800),
+HISTORY_MAKERS: dict[str, tuple[Callable[[int], Readings], int]] = {
+    "history_small_area": (_small_area, 900), "history_households": (_households, 1800),
 }  # fmt: skip
 """Of each row how its readings are made, and seconds between them."""
 
 
 def measure(name: str, *, days: int, runs: int) -> Result:
     """Readings a CPU second of the engine, over so many days of a row's history."""
-    found = [apart(judged, name, days) for _ in range(runs)]
+    found = [in_fresh_process(_judging_rate, name, days) for _ in range(runs)]
     spent = [readings / rate for readings, rate in found]
-    note = f"a CPU second; {found[0][0]:,} readings of {METERS} meters in {days} days, {median(spent):.1f} s of CPU"
-    return summed(name, RATE, [rate for _, rate in found], note)
+    note = f"a CPU second; {found[0][0]:,} readings of {METER_COUNT} meters in {days} days, {median(spent):.1f} s of CPU"
+    return summed(name, READINGS_PER_SECOND, [rate for _, rate in found], note)
 
 
-def judged(name: str, days: int) -> tuple[int, float]:
+def _judging_rate(name: str, days: int) -> tuple[int, float]:
     """How many readings there are, and how many of them the engine takes a CPU second."""
-    make, interval = MADE[name]
+    make, interval = HISTORY_MAKERS[name]
     readings = make(days)
-    engine = Engine(zone=ZONE, interval=interval)
+    engine = Engine(zone=LOAD_ZONE, interval=interval)
     began = time.process_time()
-    for batch in pieces(readings):
+    for batch in split_batch(readings):
         engine.step(batch)
     return len(readings), len(readings) / (time.process_time() - began)

@@ -9,12 +9,12 @@ from itertools import chain
 from pathlib import Path
 from statistics import median, quantiles
 
-PACKAGES = ("schemas", "models", "detectors", "replay", "streams")
+PACKAGE_NAMES = ("schemas", "models", "detectors", "replay", "streams")
 LONG_LINES = 15  # code lines from which a function needs paragraphs
-FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+FUNCTION_NODES = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-class Source:
+class SourceModule:
     """A module with its syntax tree and the lines that hold code."""
 
     def __init__(self, path: Path) -> None:
@@ -35,7 +35,7 @@ class Source:
 
     def functions(self) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
         """All functions and methods."""
-        return (node for node in ast.walk(self.tree) if isinstance(node, FUNCTIONS))
+        return (node for node in ast.walk(self.tree) if isinstance(node, FUNCTION_NODES))
 
     def long_functions(self) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
         """The functions of at least LONG_LINES code lines."""
@@ -55,32 +55,32 @@ class Source:
 def _docstring_lines(node: ast.AST) -> range:
     """The lines of a node's docstring."""
     body = getattr(node, "body", None)
-    if not isinstance(node, (*FUNCTIONS, ast.ClassDef, ast.Module)) or not body:
+    if not isinstance(node, (*FUNCTION_NODES, ast.ClassDef, ast.Module)) or not body:
         return range(0)
     first = body[0]
     text = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
     return range(first.lineno, first.end_lineno + 1) if text else range(0)
 
 
-def local_names(function: ast.AST) -> set[str]:
+def _local_names(function: ast.AST) -> set[str]:
     """The variables that a function binds, its parameters left out."""
     return {node.id for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
 
 
-def methods(sources: list[Source]) -> list[str]:
+def _methods(sources: list[SourceModule]) -> list[str]:
     """The names of all methods but dunder ones."""
     classes = (node for source in sources for node in ast.walk(source.tree) if isinstance(node, ast.ClassDef))
-    members = (member.name for node in classes for member in node.body if isinstance(member, FUNCTIONS))
+    members = (member.name for node in classes for member in node.body if isinstance(member, FUNCTION_NODES))
     return [name for name in members if not name.startswith("__")]
 
 
-def row(name: str, sources: list[Source]) -> str:
+def _row(name: str, sources: list[SourceModule]) -> str:
     """The figures of some modules as a line of a table."""
     code = sum(len(source.code) for source in sources)
     long = [(source, function) for source in sources for function in source.long_functions()]
     dense = sum(not source.has_paragraphs(function) for source, function in long)
-    counts = sorted(len(local_names(function)) for _, function in long)
-    names = methods(sources)
+    counts = sorted(len(_local_names(function)) for _, function in long)
+    names = _methods(sources)
     private = sum(name.startswith("_") for name in names)
     largest = max(len(source.lines) for source in sources)
     return (
@@ -90,23 +90,23 @@ def row(name: str, sources: list[Source]) -> str:
     )
 
 
-def figures(checkout: Path) -> Iterator[str]:
+def _figures(checkout: Path) -> Iterator[str]:
     """The table of a checkout, a line a package and one for all of them."""
-    packages = {name: [Source(path) for path in sorted((checkout / name).rglob("*.py"))] for name in PACKAGES}
+    packages = {name: [SourceModule(path) for path in sorted((checkout / name).rglob("*.py"))] for name in PACKAGE_NAMES}
     yield (
         "| Package | Files | Code lines | Nodes a line | Long functions without a paragraph | "
         "Their locals, median / p90 | Methods, public / private | Largest file |"
     )
     yield "|---|---|---|---|---|---|---|---|"
     for name, sources in packages.items():
-        yield row(name, sources)
-    yield row("all", list(chain.from_iterable(packages.values())))
+        yield _row(name, sources)
+    yield _row("all", list(chain.from_iterable(packages.values())))
 
 
 def main() -> None:
     """Prints the table."""
     checkout = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[1]
-    print("\n".join(figures(checkout)))
+    print("\n".join(_figures(checkout)))
 
 
 if __name__ == "__main__":

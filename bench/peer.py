@@ -23,18 +23,18 @@ from river.anomaly import HalfSpaceTrees
 from river.stats import EWMean, EWVar
 
 from bench.load import Load
-from bench.place import CHECKOUT, Place
-from bench.results import RATE, Result, summed
+from bench.results import READINGS_PER_SECOND, Result, summed
+from bench.testbed import CHECKOUT_FOLDER, Testbed
 from schemas.wire import encode_readings
-from streams.topics import ALERTS, READS
-from tests.workers import held
+from streams.topics import ALERTS_TOPIC, READS_TOPIC
+from tests.workers import cpu_limited
 
-METERS = 5_000  # all known after the warm-up
-WARM = 6_000  # readings
-SAID = 1_000  # readings between two words
+PEER_METERS = 5_000  # all known after the warm-up
+WARM_UP_READINGS = 6_000  # readings
+PROGRESS_READINGS = 1_000  # readings between two words
 
 
-class Reading(faust.Record, serializer="json"):
+class _Reading(faust.Record, serializer="json"):
     """A reading as it travels."""
 
     meter: str
@@ -47,7 +47,7 @@ class Reading(faust.Record, serializer="json"):
     q: list[float]
 
 
-class Alarm(faust.Record, serializer="json"):
+class _Alarm(faust.Record, serializer="json"):
     """What a rule says."""
 
     meter: str
@@ -65,12 +65,12 @@ class Usual:
         self.mean, self.variance = EWMean(0.05), EWVar(0.05)
 
 
-def serve(brokers: str, prefix: str, group: str) -> None:
+def _serve(brokers: str, prefix: str, group: str) -> None:
     """Runs the app until it is killed."""
     app = faust.App(group, broker=f"aiokafka://{brokers}", store="memory://", web_enabled=False,
                     topic_allow_declare=False, topic_disable_leader=True)  # fmt: skip
-    reads = app.topic(prefix + READS, value_type=Reading)
-    alarms = app.topic(prefix + ALERTS, value_type=Alarm)
+    reads = app.topic(prefix + READS_TOPIC, value_type=_Reading)
+    alarms = app.topic(prefix + ALERTS_TOPIC, value_type=_Alarm)
     usual: defaultdict[str, Usual] = defaultdict(Usual)
     trees = HalfSpaceTrees(limits={"u": (0, 300), "i": (0, 60), "p": (0, 20), "kwh": (0, 5)}, seed=1)
     count = 0
@@ -92,9 +92,9 @@ def serve(brokers: str, prefix: str, group: str) -> None:
                 ("unusual", score > 0.99 and abs(reading.kwh - mean) > 6 * spread > 0),
             ):
                 if trouble:
-                    await alarms.send(key=reading.meter, value=Alarm(reading.meter, reading.at, rule, score))
+                    await alarms.send(key=reading.meter, value=_Alarm(reading.meter, reading.at, rule, score))
             count += 1
-            if count % SAID == 0:
+            if count % PROGRESS_READINGS == 0:
                 print(json.dumps([count, time.perf_counter(), time.process_time()]), flush=True)
 
     worker = faust.Worker(app, loglevel="WARN", quiet=True, redirect_stdouts=False)
@@ -103,49 +103,49 @@ def serve(brokers: str, prefix: str, group: str) -> None:
     worker.execute_from_commandline()
 
 
-class Run(NamedTuple):
+class PeerRun(NamedTuple):
     """Once it is warm."""
 
     rate: float  # readings a second
     cpu: float  # microseconds of its CPU a reading
 
 
-def measure(brokers: str, folder: Path, *, readings: int, number: int) -> Run:
+def measure(brokers: str, folder: Path, *, readings: int, number: int) -> PeerRun:
     """One run, without start-up and warm-up; each of a broker has a number of its own."""
-    with Place(brokers, folder, f"naive_peer_{number}") as place:
-        slots = Load(METERS, 64).slots(-(-(WARM + readings) // METERS))
-        place.produce((READS, message) for slot in slots for message in encode_readings(slot, "single"))
-        peer = started(place, f"naive-{number}")
-        with held(peer, place.share):
-            return follow(peer, readings)
+    with Testbed(brokers, folder, f"naive_peer_{number}") as place:
+        slots = Load(PEER_METERS, 64).slots(-(-(WARM_UP_READINGS + readings) // PEER_METERS))
+        place.produce((READS_TOPIC, message) for slot in slots for message in encode_readings(slot, "single"))
+        peer = _start(place, f"naive-{number}")
+        with cpu_limited(peer, place.share):
+            return _follow(peer, readings)
 
 
-def row(runs: Sequence[Run]) -> Result:
+def row(runs: Sequence[PeerRun]) -> Result:
     """All runs of a bench as its row."""
-    return summed("naive_peer", RATE, [run.rate for run in runs], f"{median(run.cpu for run in runs):.0f} µs CPU each")
+    return summed("naive_peer", READINGS_PER_SECOND, [run.rate for run in runs], f"{median(run.cpu for run in runs):.0f} µs CPU each")
 
 
-def started(place: Place, group: str) -> subprocess.Popen[bytes]:
+def _start(testbed: Testbed, group: str) -> subprocess.Popen[bytes]:
     """The peer's process."""
-    with (place.folder / f"{group}.log").open("wb") as log:
+    with (testbed.folder / f"{group}.log").open("wb") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "bench.peer", place.settings.brokers, place.settings.prefix, group],
-            stdout=subprocess.PIPE, stderr=log, cwd=CHECKOUT,
-            env=os.environ | {"APP_DATADIR": str(place.folder / f"{group}-data")},
+            [sys.executable, "-m", "bench.peer", testbed.settings.brokers, testbed.settings.prefix, group],
+            stdout=subprocess.PIPE, stderr=log, cwd=CHECKOUT_FOLDER,
+            env=os.environ | {"APP_DATADIR": str(testbed.folder / f"{group}-data")},
         )  # fmt: skip
 
 
-def follow(process: subprocess.Popen[bytes], readings: int) -> Run:
+def _follow(process: subprocess.Popen[bytes], readings: int) -> PeerRun:
     """What it does until so many readings; ends the process. Raises RuntimeError when it ends itself."""
     begun: tuple[float, ...] = ()
     try:
         for line in process.stdout or ():
             count, wall, cpu = json.loads(line)
-            if count == WARM:
+            if count == WARM_UP_READINGS:
                 begun = count, wall, cpu
-            if begun and count >= WARM + readings:
+            if begun and count >= WARM_UP_READINGS + readings:
                 done = count - begun[0]
-                return Run(done / (wall - begun[1]), 1e6 * (cpu - begun[2]) / done)
+                return PeerRun(done / (wall - begun[1]), 1e6 * (cpu - begun[2]) / done)
     finally:
         process.kill()
         process.wait()
@@ -153,4 +153,4 @@ def follow(process: subprocess.Popen[bytes], readings: int) -> Run:
 
 
 if __name__ == "__main__":
-    serve(*sys.argv[1:])
+    _serve(*sys.argv[1:])

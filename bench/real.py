@@ -18,18 +18,18 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from detectors.engine import Engine
-from models.features import DAY
 from replay.sources import open_sources
 from replay.stalls import compare
 from schemas.alert import Alert
 from schemas.columns import Readings
+from schemas.units import DAY_SECONDS
 
-CHECKOUT = Path(__file__).parents[1]
-PAGE, VERDICTS = CHECKOUT / "docs" / "real-data.md", Path(__file__).with_name("verdicts.toml")
-THEFT = frozenset({"step_drop", "near_zero_usage", "low_usage", "peer_shortfall", "timed_zero_block",
+CHECKOUT_FOLDER = Path(__file__).parents[1]
+PAGE_FILE, VERDICTS_FILE = CHECKOUT_FOLDER / "docs" / "real-data.md", Path(__file__).with_name("verdicts.toml")
+THEFT_RULES = frozenset({"step_drop", "near_zero_usage", "low_usage", "peer_shortfall", "timed_zero_block",
                    "clipped_profile", "flat_profile", "tou_inversion"})  # fmt: skip
-ON_USE = THEFT | {"usage_fluctuation", "zero_usage"}
-FEW = 1000  # stays of a stage that share a line with others
+ON_USE = THEFT_RULES | {"usage_fluctuation", "zero_usage"}
+FEW_STAYS = 1000  # stays of a stage that share a line with others
 
 
 class Verdict(msgspec.Struct, forbid_unknown_fields=True):
@@ -60,7 +60,7 @@ class Judged:
         return 1000 * count / sum(self.days[meter] for meter in meters)
 
 
-def judged(paths: Sequence[Path], zone: str) -> Judged:
+def _judged(paths: Sequence[Path], zone: str) -> Judged:
     """Judge a history by the rules as the code sets them."""
     source = open_sources(paths)
     source = replace(source, zone=source.zone or zone, interval=source.interval or 900)
@@ -78,15 +78,15 @@ def judged(paths: Sequence[Path], zone: str) -> Judged:
                 first.setdefault(meter, at)
                 last[meter] = at
 
-    shown = [alert for alert in alerts.values() if alert.state != "withdrawn" and not alert.held]
-    days = {meter: (last[meter] - at) / DAY for meter, at in first.items()}
+    shown = [alert for alert in alerts.values() if alert.state != "withdrawn" and not alert.suppressed_by]
+    days = {meter: (last[meter] - at) / DAY_SECONDS for meter, at in first.items()}
     return Judged(source.zone, sorted(shown, key=lambda alert: (alert.raised, alert.rule, alert.subject)), days)
 
 
-def suspects(alert: Alert) -> bool:
+def _suspects_theft(alert: Alert) -> bool:
     """Whether an alert speaks of theft: of a fall of use, or of a form that it should not have."""
     fell = alert.rule == "usage_fluctuation" and alert.evidence["excess"] < 0
-    return fell or alert.rule in THEFT
+    return fell or alert.rule in THEFT_RULES
 
 
 def half(meter: str) -> int:
@@ -103,7 +103,7 @@ def rates(history: Judged) -> Iterator[str]:
     for alert in history.alerts:
         by_rule.setdefault(f"`{alert.rule}`", []).append(alert)
     groups = sorted(by_rule.items(), key=lambda group: -len(group[1]))
-    groups.append(("a fall or a form that may be theft", [alert for alert in history.alerts if suspects(alert)]))
+    groups.append(("a fall or a form that may be theft", [alert for alert in history.alerts if _suspects_theft(alert)]))
     groups.append(("all on use", [alert for alert in history.alerts if alert.rule in ON_USE]))
     groups.append(("all", history.alerts))
 
@@ -134,18 +134,18 @@ def listed(history: Judged, rules: Collection[str], verdicts: Iterable[Verdict])
     yield f"Of {len(worth)} that were read in the raw data {sum(worth)} were worth a visit."
 
 
-def stays(path: Path) -> Iterator[str]:
+def _stays(path: Path) -> Iterator[str]:
     """How many of each stage's stays raised an alert, and of the longest."""
     source = open_sources([path])
     yield "| Stage | Stays | Told | Longest 5 % | Of them told | Days before the end (median) |"
     yield "|---|---|---|---|---|---|"
     stages = compare(source.areas, source.batches, source.zone)
     for stage in stages:
-        if stage.stays >= FEW:
+        if stage.stays >= FEW_STAYS:
             days = f"{stage.days:.0f}" if stage.found else ""
             yield (f"| {stage.stage} | {stage.stays:,} | {stage.told:,} | {stage.longest:,} | {stage.found:,} | "
                    f"{days} |")  # fmt: skip
-    rare = [stage for stage in stages if stage.stays < FEW]
+    rare = [stage for stage in stages if stage.stays < FEW_STAYS]
     alerts, found = sum(stage.told for stage in stages), sum(stage.found for stage in stages)
     sums = [sum(counts) for counts in zip(*(stage[1:5] for stage in rare), strict=True)]
     yield f"| {len(rare)} rarer ones | {' | '.join(f'{count:,}' for count in sums)} | |"
@@ -155,14 +155,14 @@ def stays(path: Path) -> Iterator[str]:
 
 def tables(data: Path) -> dict[str, list[str]]:
     """Every table of the page, by the mark at which it stands."""
-    verdicts = msgspec.convert(tomllib.loads(VERDICTS.read_text("utf-8"))["verdict"], list[Verdict])
-    area = judged(sorted(data.glob("garden4_*")), "Asia/Shanghai")
-    homes = judged([data / "sgsc_25households_halfhourly.parquet"], "Australia/Sydney")
+    verdicts = msgspec.convert(tomllib.loads(VERDICTS_FILE.read_text("utf-8"))["verdict"], list[Verdict])
+    area = _judged(sorted(data.glob("garden4_*")), "Asia/Shanghai")
+    homes = _judged([data / "sgsc_25households_halfhourly.parquet"], "Australia/Sydney")
     return {
         "garden4": [*listed(area, {alert.rule for alert in area.alerts}, verdicts)],
         "households": [*rates(homes)],
         "household alerts": [*listed(homes, ON_USE, verdicts)],
-        "hospital": [*stays(data / "hospital_billing_stages.parquet")],
+        "hospital": [*_stays(data / "hospital_billing_stages.parquet")],
     }
 
 
@@ -183,10 +183,10 @@ def main() -> int:
     parser.add_argument("data", type=Path, help="the folder with the data sets")
     parser.add_argument("--check", action="store_true", help="write nothing, and fail where a table is no longer true")
     options = parser.parse_args()
-    page = PAGE.read_text("utf-8")
+    page = PAGE_FILE.read_text("utf-8")
     made = filled(page, tables(options.data))
     if not options.check:
-        PAGE.write_text(made, "utf-8")
+        PAGE_FILE.write_text(made, "utf-8")
         return 0
     for old, new in zip(page.splitlines(), made.splitlines(), strict=False):
         if old != new:

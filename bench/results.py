@@ -12,8 +12,8 @@ from math import isnan, nan
 from pathlib import Path
 from typing import Any, NamedTuple
 
-RATE, ROWS = "readings/s", "rows/s"
-PACKAGES = ("meterwatch", "numpy", "msgspec", "faust-streaming", "aiokafka", "pyarrow", "river")
+READINGS_PER_SECOND, ROWS_PER_SECOND = "readings/s", "rows/s"
+MEASURED_PACKAGES = ("meterwatch", "numpy", "msgspec", "faust-streaming", "aiokafka", "pyarrow", "river")
 
 
 class Goal(NamedTuple):
@@ -36,21 +36,21 @@ class Goal(NamedTuple):
         return "neither"
 
 
-def times(bar: float, stretch: float) -> Goal:
+def _times(bar: float, stretch: float) -> Goal:
     """So many times the naive peer's rate."""
     return Goal(bar, stretch, relative=True, most=False)
 
 
-GOALS: dict[str, Goal | None] = {
+ROW_GOALS: dict[str, Goal | None] = {
     "naive_peer": None,
-    "live_packed": times(65, 110),
-    "live_json_frames": times(32, 60),
-    "live_single": times(25, 45),
+    "live_packed": _times(65, 110),
+    "live_json_frames": _times(32, 60),
+    "live_single": _times(25, 45),
     "live_payments": None,
     "live_stages": None,
     "live_events": None,
     "sustained": None,
-    "replay_parquet": times(100, 250),
+    "replay_parquet": _times(100, 250),
     "engine_rows_100": None,
     "engine_rows_1000": None,
     "engine_rows_5000": None,
@@ -84,7 +84,7 @@ class Result:
     @property
     def ratio(self) -> float | None:
         """How many times the naive peer's rate it is; None for what is no rate, or without a peer."""
-        return None if self.unit not in {RATE, ROWS} or isnan(self.peer) else self.median / self.peer
+        return None if self.unit not in {READINGS_PER_SECOND, ROWS_PER_SECOND} or isnan(self.peer) else self.median / self.peer
 
 
 def summed(name: str, unit: str, runs: Sequence[float], note: str = "") -> Result:
@@ -126,11 +126,11 @@ def figures(path: Path) -> dict[str, float]:
 def machine() -> dict[str, Any]:
     """The processor, its cores, the memory and the system."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return {"processor": processor(), "cores": os.cpu_count(), "memory_gib": round(memory, 1),
+    return {"processor": _processor(), "cores": os.cpu_count(), "memory_gib": round(memory, 1),
             "system": f"{platform.system()} {platform.release()} {platform.machine()}"}  # fmt: skip
 
 
-def processor() -> str:
+def _processor() -> str:
     """The processor's name as the system gives it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -141,4 +141,4 @@ def processor() -> str:
 
 def versions() -> dict[str, str]:
     """Python's and those of the packages that matter."""
-    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+    return {"python": platform.python_version()} | {name: version(name) for name in MEASURED_PACKAGES}

@@ -25,30 +25,30 @@ from rich.console import Console
 
 from bench import sustained
 from bench.feed import Feed, waiting
-from bench.load import SLOTS, Load
-from bench.place import CHECKOUT, Place, total, wait
-from bench.plot import Curve, picture
-from bench.steady import held_at_most, longest_calls
+from bench.load import SLOTS_PER_DAY, Load
+from bench.plot import PlotCurve, picture
+from bench.steady import longest_calls, pause_at_most
+from bench.testbed import CHECKOUT_FOLDER, Testbed, total, wait
 from streams.broker import Broker
 from streams.settings import Settings
-from streams.topics import ARRIVAL, LARGE, READS
+from streams.topics import LARGE_CONFIG, READS_TOPIC, RECEIPT_TIME_CONFIG
 from tests.workers import Samples
 
-METERS = 20_000  # few, so that forty days pass in half an hour
-DAY_SLOTS = 4 * SLOTS  # quarter-hours over which it is measured what the worker sustains
-EVERY = 5.0  # seconds between samples
+SOAK_METERS = 20_000  # few, so that forty days pass in half an hour
+MEASURED_SLOTS = 4 * SLOTS_PER_DAY  # quarter-hours over which it is measured what the worker sustains
+SAMPLE_SECONDS = 5.0  # seconds between samples
 FULL_AFTER = (5, 41)  # days of event time, from which no more days are open, and no more alerts remembered, than before
-ENOUGH = 12 * 2  # samples: two minutes
-KEPT = {"retention.bytes": str(512 << 20), "segment.bytes": str(64 << 20)}  # of a partition of readings
-CURVES = (
-    Curve("memory", "MB resident", 1e-6),
-    Curve("checkpoint", "MB in the last checkpoints", 1e-6),
-    Curve("lag", "frames that wait", 1.0),
-    Curve("alerts", "alert messages so far", 1.0),
+ENOUGH_SAMPLES = 12 * 2  # samples: two minutes
+READINGS_RETENTION = {"retention.bytes": str(512 << 20), "segment.bytes": str(64 << 20)}  # of a partition of readings
+PLOT_CURVES = (
+    PlotCurve("memory", "MB resident", 1e-6),
+    PlotCurve("checkpoint", "MB in the last checkpoints", 1e-6),
+    PlotCurve("lag", "frames that wait", 1.0),
+    PlotCurve("alerts", "alert messages so far", 1.0),
 )
 
 
-class Sample(NamedTuple):
+class _Sample(NamedTuple):
     """How the worker stands."""
 
     seconds: float  # since the first sample
@@ -66,49 +66,49 @@ def main() -> None:
     """Runs it."""
     parser = argparse.ArgumentParser(prog="python -m bench.soak", description=__doc__)
     parser.add_argument("minutes", nargs="?", type=float, default=30.0, help="[default: 30]")
-    parser.add_argument("--to", type=Path, default=CHECKOUT / "docs", help="the folder of CSV and picture")
+    parser.add_argument("--to", type=Path, default=CHECKOUT_FOLDER / "docs", help="the folder of CSV and picture")
     told = parser.parse_args()
     console = Console(highlight=False, soft_wrap=True)
     with tempfile.TemporaryDirectory(prefix="meterwatch-soak-") as name, Broker(Path(name) / "kafka") as broker:
         folder = Path(name)
-        rate = sustained.measure(broker.address, folder, meters=METERS, slots=DAY_SLOTS, runs=1).median / 2
-        console.print(f"{rate:,.0f} readings/s of {METERS:,} meters with all topics for {told.minutes:g} minutes")
-        place = Place(broker.address, folder, "soak", instance="one")
-        asyncio.run(configure(place.settings, KEPT))
-        place.enroll(Load(METERS).areas())
-        with Restarted(place) as worker, Feed(place, rate, METERS, 0) as feed:
+        rate = sustained.measure(broker.address, folder, meters=SOAK_METERS, slots=MEASURED_SLOTS, runs=1).median / 2
+        console.print(f"{rate:,.0f} readings/s of {SOAK_METERS:,} meters with all topics for {told.minutes:g} minutes")
+        place = Testbed(broker.address, folder, "soak", instance="one")
+        asyncio.run(_configure(place.settings, READINGS_RETENTION))
+        place.enroll(Load(SOAK_METERS).areas())
+        with _RestartedWorker(place) as worker, Feed(place, rate, SOAK_METERS, 0) as feed:
             feed.begin()
             wait(lambda: total(worker.scrape(), "meterwatch_judged_total"), "the worker judges")
-            samples = watch(worker, rate, 60 * told.minutes, told.to / "soak.csv")
+            samples = _take_samples(worker, rate, 60 * told.minutes, told.to / "soak.csv")
             calls = longest_calls([worker.scrape()])
-    (told.to / "soak.svg").write_text(picture([s.seconds / 60 for s in samples], table(samples), CURVES), "utf-8")
-    tell(samples, console)
+    (told.to / "soak.svg").write_text(picture([s.seconds / 60 for s in samples], _columns_of(samples), PLOT_CURVES), "utf-8")
+    _show(samples, console)
     for cause, longest in sorted(calls.items()):
         console.print(f"longest call of {cause:10} {longest:8.3f} s of CPU")
 
 
-class Restarted:
+class _RestartedWorker:
     """A worker that is started again when it ends."""
 
-    def __init__(self, place: Place) -> None:
-        self.place, self.restarts = place, 0
-        self.worker = place.worker(place.name)
+    def __init__(self, testbed: Testbed) -> None:
+        self._testbed, self.restarts = testbed, 0
+        self._worker = testbed.worker(testbed.name)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.worker.kill()
+        self._worker.kill()
 
     def scrape(self) -> Samples:
         """Its metrics; nothing while it starts."""
-        if self.worker.process.poll() is not None:
+        if self._worker.process.poll() is not None:
             self.restarts += 1
-            self.worker = self.place.worker(self.place.name)
-        return self.worker.scrape()
+            self._worker = self._testbed.worker(self._testbed.name)
+        return self._worker.scrape()
 
 
-def tell(samples: Sequence[Sample], console: Console) -> None:
+def _show(samples: Sequence[_Sample], console: Console) -> None:
     """Prints how the worker stood, and how much of it has grown from when it need not grow any more."""
     last = samples[-1]
     console.print(f"{last.days:.1f} days of event time, {last.alerts:,.0f} alert messages, {last.restarts} restarts")
@@ -119,48 +119,48 @@ def tell(samples: Sequence[Sample], console: Console) -> None:
     spans |= {f"day {days}": next((s.seconds for s in samples if s.days > days), np.inf) for days in FULL_AFTER}
     for name, begin in spans.items():
         full = [s for s in samples if s.seconds >= begin]
-        for curve in ("memory", "checkpoint", "lag") if len(full) > ENOUGH else ():
-            slope, doubt = grown([s.seconds for s in full], [getattr(s, curve) for s in full])
+        for curve in ("memory", "checkpoint", "lag") if len(full) > ENOUGH_SAMPLES else ():
+            slope, doubt = _growth_per_hour([s.seconds for s in full], [getattr(s, curve) for s in full])
             console.print(f"from {name}: {curve:10} {slope:+16,.0f} an hour, 95 % within {doubt:,.0f}; "
                           f"mean {np.mean([getattr(s, curve) for s in full]):,.0f}")  # fmt: skip
 
 
-def watch(worker: Restarted, rate: float, seconds: float, path: Path) -> list[Sample]:
+def _take_samples(worker: _RestartedWorker, rate: float, seconds: float, path: Path) -> list[_Sample]:
     """A sample every few seconds, written down as it is taken."""
-    samples: list[Sample] = []
+    samples: list[_Sample] = []
     began = time.monotonic()
     with path.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(Sample._fields)
+        rows.writerow(_Sample._fields)
         while (now := time.monotonic() - began) < seconds:
-            samples.append(sample(now, rate * now / METERS / SLOTS, worker.scrape(), worker.restarts))
+            samples.append(_sample_of(now, rate * now / SOAK_METERS / SLOTS_PER_DAY, worker.scrape(), worker.restarts))
             rows.writerow(f"{value:.10g}" for value in samples[-1])
             file.flush()
-            time.sleep(max(0.0, began + len(samples) * EVERY - time.monotonic()))
+            time.sleep(max(0.0, began + len(samples) * SAMPLE_SECONDS - time.monotonic()))
     return samples
 
 
-def sample(now: float, days: float, found: Samples, restarts: int) -> Sample:
+def _sample_of(now: float, days: float, found: Samples, restarts: int) -> _Sample:
     """The metrics at a time."""
-    return Sample(
+    return _Sample(
         now, days, total(found, "process_resident_memory_bytes"), total(found, "meterwatch_checkpoint_bytes"),
         waiting(found) or 0.0,
         total(found, "meterwatch_alerts_total") + total(found, "meterwatch_alerts_held_total"),
-        total(found, "process_cpu_seconds_total"), held_at_most([found]), restarts,
+        total(found, "process_cpu_seconds_total"), pause_at_most([found]), restarts,
     )  # fmt: skip
 
 
-def table(samples: Sequence[Sample]) -> dict[str, list[float]]:
+def _columns_of(samples: Sequence[_Sample]) -> dict[str, list[float]]:
     """The samples by column."""
-    return {name: [getattr(s, name) for s in samples] for name in Sample._fields}
+    return {name: [getattr(s, name) for s in samples] for name in _Sample._fields}
 
 
-def grown(seconds: Sequence[float], values: Sequence[float]) -> tuple[float, float]:
+def _growth_per_hour(seconds: Sequence[float], values: Sequence[float]) -> tuple[float, float]:
     """Growth an hour and half the width of its 95 % interval, of a line through the medians of the minutes.
 
     What is sampled often is not independent: a minute counts as one observation.
 
-    >>> slope, doubt = grown([10.0 * n for n in range(360)], [5.0 * n for n in range(360)])
+    >>> slope, doubt = _growth_per_hour([10.0 * n for n in range(360)], [5.0 * n for n in range(360)])
     >>> round(slope), round(doubt)
     (1800, 0)
     """
@@ -174,13 +174,13 @@ def grown(seconds: Sequence[float], values: Sequence[float]) -> tuple[float, flo
     return slope, NormalDist().inv_cdf(0.975) * error
 
 
-async def configure(settings: Settings, told: dict[str, str]) -> None:
+async def _configure(settings: Settings, topic_config: dict[str, str]) -> None:
     """Sets the readings' topic so that old readings go, else the disk fills."""
     admin = AIOKafkaAdminClient(**settings.client())
     await admin.start()
     try:
-        configs = LARGE | ARRIVAL | told
-        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, settings.topic(READS), configs)])
+        configs = LARGE_CONFIG | RECEIPT_TIME_CONFIG | topic_config
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, settings.topic(READS_TOPIC), configs)])
     finally:
         await admin.close()
 

@@ -7,34 +7,34 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from bench.results import GOALS, Goal, Result
+from bench.results import ROW_GOALS, Goal, Result
 
-WIDTH = 150  # columns of text, so that no number is cut
-STYLES = {"stretch": "bold green", "bar": "green", "neither": "bold red"}
+TABLE_WIDTH = 150  # columns of text, so that no number is cut
+STATE_STYLES = {"stretch": "bold green", "bar": "green", "neither": "bold red"}
 
 
 def show(results: Sequence[Result], console: Console, full: Mapping[str, float]) -> None:
     """Prints a row for every result, beside it the figures at full speed where there are some."""
-    console.width = max(console.width, WIDTH)
+    console.width = max(console.width, TABLE_WIDTH)
     heads = ("", "median", "low", "high", "unit", "x peer", "full speed", "bar", "stretch", "reached", "")
     table = Table(*heads, box=SIMPLE_HEAD, pad_edge=False)
     for head, column in zip(heads, table.columns, strict=True):
         column.no_wrap = head != ""
         column.justify = "left" if head in {"", "unit", "reached"} else "right"
     for result in results:
-        goal, ratio = GOALS[result.name], result.ratio
+        goal, ratio = ROW_GOALS[result.name], result.ratio
         judged = ratio if goal and goal.relative else result.median
         state = goal.state(judged) if goal and judged is not None else ""
         table.add_row(
-            result.name, *(number(n) for n in (result.median, result.low, result.high)), result.unit,
-            "" if ratio is None else f"{ratio:.1f}", number(full[result.name]) if result.name in full else "",
-            *lines(goal), f"[{STYLES[state]}]{state}[/]" if state else "",
+            result.name, *(_number(n) for n in (result.median, result.low, result.high)), result.unit,
+            "" if ratio is None else f"{ratio:.1f}", _number(full[result.name]) if result.name in full else "",
+            *_lines(goal), f"[{STATE_STYLES[state]}]{state}[/]" if state else "",
             f"[dim]{result.note}[/]",
         )  # fmt: skip
     console.print(table)
 
 
-def lines(goal: Goal | None) -> tuple[str, str]:
+def _lines(goal: Goal | None) -> tuple[str, str]:
     """The bar and the stretch as text."""
     if goal is None:
         return "", ""
@@ -42,10 +42,10 @@ def lines(goal: Goal | None) -> tuple[str, str]:
     return f"{goal.bar:g}{unit}", f"{goal.stretch:g}{unit}"
 
 
-def number(value: float) -> str:
+def _number(value: float) -> str:
     """Whole above 100, else three digits that count.
 
-    >>> number(1234567.8), number(12.345), number(0.01234)
+    >>> _number(1234567.8), _number(12.345), _number(0.01234)
     ('1,234,568', '12.3', '0.0123')
     """
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from detectors.rule import DAY, HOUR, MINUTE, RULES, Level, Rule
-from schemas.columns import SEGMENTS
+from schemas.columns import SEGMENT_NAMES
 
 CHECKOUT = Path(__file__).parents[1]
 PAGE, RULEBOOK, CASES = CHECKOUT / "docs" / "rules.md", CHECKOUT / "deploy" / "rules.toml", CHECKOUT / "tests" / "cases"
@@ -69,7 +69,7 @@ def page() -> str:
 
 def rulebook() -> str:
     """The rulebook that changes nothing."""
-    told = [TOP.format(segments=", ".join(SEGMENTS))]
+    told = [TOP.format(segments=", ".join(SEGMENT_NAMES))]
     for rule in sorted(RULES.values(), key=lambda rule: rule.family):
         told.append(f"[{rule.name}]  # {rule.title[0]} {rule.title[1]}")
         told.append(f'status = "{rule.status}"\nversion = {rule.version}')

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import msgspec
 
 from detectors.rule import RULES
-from models.incidents import LONG, OPENINGS, ORDERED, VISITS, all_called_off
+from models.incidents import LONG_FIELD_SECONDS, OPENING_EVENTS, ORDER_MARGIN_SECONDS, VISIT_EVENTS, all_called_off
 from schemas.alert import Alert, Change, alert_id
-from schemas.columns import LATEST, Event
+from schemas.columns import LATEST_TIME, Event
 
 DAY = 86_400
 MANY = 20  # subjects of an area that a rule tells on one day, from which one notice stands for them
@@ -35,7 +35,7 @@ SECONDED = frozenset({"area_loss_correlation"})  # rules of one statistic, grave
 SECOND = {"openings": (" The meter was opened without an order near in time.", "邻近时间电表无工单开启。"),
           "fields": (" A magnetic field was at the meter near in time.", "邻近时间有恒定磁场作用于电表。")}  # fmt: skip
 NEAR = 30 * DAY  # before an episode began, or after: default of this project
-EVIDENCE = OPENINGS | VISITS | {Event.MAGNETIC_FIELD, Event.MAGNETIC_FIELD_END}
+EVIDENCE = OPENING_EVENTS | VISIT_EVENTS | {Event.MAGNETIC_FIELD, Event.MAGNETIC_FIELD_END}
 Span = tuple[int, int, int]  # event, from, until
 
 
@@ -85,7 +85,7 @@ def crowd_of(alert: Alert) -> Crowd | None:
 def fails(failure: Alert, alert: Alert) -> bool:
     """Whether the failure of an area explains an alert of one of its meters, as far as it lasts."""
     return (
-        alert.rule in FAILURES.get(failure.rule, ()) and failure.state != "withdrawn" and not failure.held
+        alert.rule in FAILURES.get(failure.rule, ()) and failure.state != "withdrawn" and not failure.suppressed_by
         and not of_area(alert) and failure.since <= alert.since
         and (failure.state == "raised" or alert.raised <= failure.at)
     )  # fmt: skip
@@ -118,7 +118,7 @@ def same_trouble(alert: Alert, others: Sequence[Alert]) -> list[Alert]:
             if alert in chain:
                 break
             chain = []
-        until = max(until if chain else 0, one.at if one.state == "cleared" else LATEST)
+        until = max(until if chain else 0, one.at if one.state == "cleared" else LATEST_TIME)
         chain.append(one)
     return chain
 
@@ -215,15 +215,15 @@ def in_force(spans: Sequence[Span]) -> list[Span]:
 def speaks_for(alert: Alert, reports: Sequence[Span], wide: Sequence[Span]) -> dict[str, int]:
     """What a meter reported near an alert in time that is evidence too: openings without an order, magnetic fields."""
     sent = in_force(reports) + in_force(wide)
-    visits = [(at - ORDERED, max(until, at) + ORDERED) for event, at, until in sent if event in VISITS]
+    visits = [(at - ORDER_MARGIN_SECONDS, max(until, at) + ORDER_MARGIN_SECONDS) for event, at, until in sent if event in VISIT_EVENTS]
     ends = [at for event, at, _ in reports if event == Event.MAGNETIC_FIELD_END]
     near = [(event, at, until) for event, at, until in reports if alert.since - NEAR <= at <= alert.since + NEAR]
-    fields = [(at, min([end for end in (until, *ends) if end > at], default=at + LONG))
+    fields = [(at, min([end for end in (until, *ends) if end > at], default=at + LONG_FIELD_SECONDS))
               for event, at, until in near if event == Event.MAGNETIC_FIELD]  # fmt: skip
-    openings = [at for event, at, _ in near if event in OPENINGS]
+    openings = [at for event, at, _ in near if event in OPENING_EVENTS]
     return {
         "openings": sum(not any(start <= at <= end for start, end in visits) for at in openings),
-        "fields": sum(end - at >= LONG for at, end in fields),
+        "fields": sum(end - at >= LONG_FIELD_SECONDS for at, end in fields),
     }
 
 

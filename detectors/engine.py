@@ -17,16 +17,14 @@ from cramjam import DecompressionError, zstd
 from detectors import older
 from detectors.judge import Judge
 from detectors.policy import Policy
+from detectors.reorder import HOUR, ClockObservation, ReorderBuffer
+from detectors.revisable import SEALED, RevisableJudge, Rows
 from detectors.rule import RULES, Rule
-from detectors.tails import HOUR, Heard, Tails
-from detectors.windows import SEALED, Rows, Windows
 from models.backlog import Backlog
 from models.balance import Losses, ReadDays, UsualLoss
 from models.balances import Balances
 from models.bills import Bills
-from models.classes import Classes, Fleet
-from models.days import DayRows, joined
-from models.deadlines import Deadlines, Timeline
+from models.days import DayRows, joined_days
 from models.features import (
     Columns,
     DayRuns,
@@ -37,13 +35,13 @@ from models.features import (
     FirstMonth,
     Standstill,
 )
-from models.filed import Filed
-from models.grid import PORTION_ROWS, Grid, Window, facts_of
 from models.holes import Holes, Lapses
 from models.index import Index
 from models.ledger import Ledger
 from models.loading import Exceeding, Heat
+from models.master_data_audit import MasterDataAudit
 from models.metering import Accounts, DayRegisters, Demands, MonthlyFactor, RatioChange
+from models.open_days import PORTION_ROWS, DueWindow, OpenDays, facts_of
 from models.peers import Peers, PeerScore
 from models.phases import Coupling, Phases
 from models.profiles import Darkness, Form, Months, Routine, Shape
@@ -51,16 +49,17 @@ from models.registry import Registry
 from models.reports import Reports
 from models.runs import whole_sums
 from models.saved import dumps, loads
-from models.state import Attributes, Owner, Saved, StateError, as_it_stands, taken_over, within
+from models.state import Attributes, Owner, Saved, StateError, capture_owner, restore_owner, within
 from models.suspects import Suspects
-from models.turns import waves
+from models.timelines import Timeline, Timelines
+from models.turns import unique_passes
+from models.use_class import Fleet, UseClass
 from models.wiring import NeutralMismatch, PhaseLoad
-from models.work import Ways, Work
+from models.work import StageOrder, Work
 from schemas.alert import Alert
-from schemas.classes import ClassModel
 from schemas.columns import (
-    EARLIEST,
-    LATEST,
+    EARLIEST_TIME,
+    LATEST_TIME,
     AreaDays,
     Attempts,
     Backlogs,
@@ -69,12 +68,11 @@ from schemas.columns import (
     Codes,
     Days,
     DeviceEvents,
-    Files,
     Incidents,
     Intervals,
     Invoices,
-    Journeys,
     Mask,
+    MasterRecords,
     Names,
     Overdue,
     Payment,
@@ -82,9 +80,11 @@ from schemas.columns import (
     Readings,
     Stages,
     Times,
+    Traces,
     Transfers,
 )
 from schemas.master import Area
+from schemas.use_class import UseClassModel
 
 Capture = dict[str, Any]  # settings, and what is saved of every owner
 LAYOUT = 9  # of a snapshot; what is remembered has versions of its own, by owner
@@ -98,7 +98,7 @@ STEP_DAYS = 2_000  # of meters that a step may close, about
 TAIL_ROWS = 30  # that are judged again at the cost of a day
 UNPACKED_MEMBERS = 2  # of a day that is unpacked, at the cost of a day that is closed
 BALANCE = ("unusual_kwh", "excess_kwh")  # of an area's day, that its meters' days are held against
-OF_METERS = frozenset({Readings.kind, Clocks.kind, Days.kind, Files.kind})  # whose subjects are meters
+OF_METERS = frozenset({Readings.kind, Clocks.kind, Days.kind, MasterRecords.kind})  # whose subjects are meters
 MOVED = (" The meter has left the area.", "该表已移出本台区。")
 TIME = itemgetter(0)  # of a payment attempt
 AGAIN = "remove the checkpoint to judge the history again from its beginning"
@@ -149,11 +149,11 @@ class Engine:
         self.bill_index, self.references, self.reporting, self.queues = Index(), Index(), Index(), Index()
         self.registry = known = Registry(self.meter_index, self.areas)
         self.named: tuple[Names, list[tuple[str, str]], Codes] = (), [], np.zeros(0, np.int32)  # the last batch's areas
-        self.grid = Grid(self.registry, zone, interval, grace)
-        self.clock = np.zeros(0, np.int64)  # by area slot: how far any of its topics has come
+        self.open_days = OpenDays(self.registry, zone, interval, grace)
+        self.watermarks = np.zeros(0, np.int64)  # by area slot: how far any of its topics has come
         self.swept = np.zeros(0, np.int64)  # by area slot: the day on which old things were last forgotten
         self.work = Work(self.items, self.queues, self.registry, zone, grace)
-        self.ways, self.backlog = Ways(self.journeys, self.registry), Backlog(self.work, zone, grace)
+        self.stage_order, self.backlog = StageOrder(self.journeys, self.registry), Backlog(self.work, zone, grace)
         self.peers, self.fleet = Peers(), Fleet(model_of(chosen))
         self.bills = Bills(self.bill_index, self.registry, zone)
         self.ledger = Ledger(self.references)
@@ -162,7 +162,7 @@ class Engine:
         self.office: dict[int, tuple[int, str]] = {}  # by area: the highest stamp of payments or stages, and whose
         self.policy = Policy(known.section, in_shadow(chosen))
         self.counts: Counter[tuple[str, str, str]] = Counter()
-        self.told: Counter[tuple[str, int, str, str]] = Counter()
+        self.alert_counts: Counter[tuple[str, int, str, str]] = Counter()
         self.lost: list[Alert] = []  # of episodes that were not taken over, to be withdrawn with the next step
         self.rejected: list[tuple[Batch, str]] = []  # rows that the last step did not take, with the reason
         self.shadowed: list[Alert] = []  # that have been in shadow since the last step began
@@ -170,35 +170,35 @@ class Engine:
         def judge(kind: type[Batch], features: Sequence[Feature], index: Index) -> Judge:
             return Judge(kind, chosen, features, index, known.enrich, known.installed if index is meters else None)
 
-        self.tails = Tails(
-            Windows(lambda _: judge(Readings, [Standstill(), PhaseLoad(), NeutralMismatch()], meters)),
-            Windows(lambda _: judge(Clocks, [Elapsed()], meters)),
+        self.reorder = ReorderBuffer(
+            RevisableJudge(lambda _: judge(Readings, [Standstill(), PhaseLoad(), NeutralMismatch()], meters)),
+            RevisableJudge(lambda _: judge(Clocks, [Elapsed()], meters)),
             meters, self.registry, interval,
         )  # fmt: skip
-        self.validation = self.tails.present
+        self.validation = self.reorder.present
         self.payments = judge(Payments, [Failures(), Balances()], self.customers)
         self.attempts = judge(Attempts, [FailureShare()], self.channels)
-        self.days = Windows(lambda sealed: judge(Days, [
+        self.days = RevisableJudge(lambda sealed: judge(Days, [
             DayRuns(), FirstMonth(), Exceeding(), Shape(zone, interval), Months(zone), Routine(), Form(), Darkness(),
-            Suspects(), Phases(), Coupling(interval), PeerScore(self.peers, meters, sealed), Classes(self.fleet),
+            Suspects(), Phases(), Coupling(interval), PeerScore(self.peers, meters, sealed), UseClass(self.fleet),
             DayRegisters(), Accounts(), RatioChange(), Demands(), MonthlyFactor(zone),
         ], meters))  # fmt: skip
-        self.intervals = Windows(lambda _: judge(Intervals, [Elapsed(), Heat(interval)], self.areas))
-        self.area_days = Windows(lambda _: judge(AreaDays, [Losses(), UsualLoss(), ReadDays(zone)], self.areas))
-        self.overdue = Windows(lambda _: judge(Overdue, [], self.items))
-        self.backlogs = Windows(lambda _: judge(Backlogs, [], self.queues))
-        self.disorder = Windows(lambda _: judge(Journeys, [], self.journeys))
-        self.invoices = Windows(lambda _: judge(Invoices, [], self.bill_index))
-        self.transfers = Windows(lambda _: judge(Transfers, [], self.references))
-        self.incidents = Windows(lambda _: judge(Incidents, [], self.reporting))
-        self.filed, self.files = Filed(self.registry), judge(Files, [], meters)
+        self.intervals = RevisableJudge(lambda _: judge(Intervals, [Elapsed(), Heat(interval)], self.areas))
+        self.area_days = RevisableJudge(lambda _: judge(AreaDays, [Losses(), UsualLoss(), ReadDays(zone)], self.areas))
+        self.overdue = RevisableJudge(lambda _: judge(Overdue, [], self.items))
+        self.backlogs = RevisableJudge(lambda _: judge(Backlogs, [], self.queues))
+        self.disorder = RevisableJudge(lambda _: judge(Traces, [], self.journeys))
+        self.invoices = RevisableJudge(lambda _: judge(Invoices, [], self.bill_index))
+        self.transfers = RevisableJudge(lambda _: judge(Transfers, [], self.references))
+        self.incidents = RevisableJudge(lambda _: judge(Incidents, [], self.reporting))
+        self.audit, self.master_records = MasterDataAudit(self.registry), judge(MasterRecords, [], meters)
         self.holes = Holes()
-        lost: dict[type[Batch], tuple[Deadlines, ...]] = {
-            Stages: (self.work, self.ways), Payments: (self.bills, self.ledger), DeviceEvents: (self.reports,)
+        lost: dict[type[Batch], tuple[Timelines, ...]] = {
+            Stages: (self.work, self.stage_order), Payments: (self.bills, self.ledger), DeviceEvents: (self.reports,)
         }  # fmt: skip
         for kind, timelines in lost.items():
             for deadlines in timelines:
-                deadlines.lost = partial(self.holes.of, kind.kind)
+                deadlines.lost = partial(self.holes.spans_of, kind.kind)
 
     def adopt(self, rules: Iterable[Rule]) -> list[Alert]:
         """Judge by these rules from now on. An episode goes on, unless its rule is no longer told: it is withdrawn."""
@@ -206,9 +206,9 @@ class Engine:
         self.fleet.adopt(model_of(chosen))
         self.rules = chosen
         gone = [episodes for judge in self.judges().values() for episodes in judge.adopt(chosen)]
-        self.tails.refit()
+        self.reorder.refit()
         alerts = [a for episodes in gone if episodes.rule.status != SHADOW for a in episodes.open.values()]
-        told = self.tell(self.policy.fold(map(withdrawn, alerts)))
+        told = self._publish(self.policy.apply(map(withdrawn, alerts)))
         self.policy.shadow = in_shadow(chosen)
         return told
 
@@ -235,12 +235,12 @@ class Engine:
         """End the episodes of meters that an area has no more, and begin with them anew should they come back."""
         names = {self.meter_index.pairs[slot][1] for slot in meters.tolist()}
         slot = self.areas.slot(area, "")
-        now = int(self.clock[slot]) if slot < len(self.clock) else 0
+        now = int(self.watermarks[slot]) if slot < len(self.watermarks) else 0
         self.lost += [
             moved(alert, now) for alert in self.policy.recent.get(area, {}).values()
             if alert.state == "raised" and alert.kind in OF_METERS and alert.subject in names
         ]  # fmt: skip
-        for judge in (self.tails.readings, self.tails.clocks, self.days, self.files):
+        for judge in (self.reorder.readings, self.reorder.clocks, self.days, self.master_records):
             judge.forget(meters)
 
     @property
@@ -257,11 +257,11 @@ class Engine:
 
         What has been raised stays until something is known again.
         """
-        self.holes.open(kind.kind, self.clock)
+        self.holes.open(kind.kind, self.watermarks)
         if kind is Payments:
             for feature in self.payments.features:
                 if isinstance(feature, (Failures, Balances)):
-                    feature.doubt()
+                    feature.reset_after_loss()
 
     def step(self, batch: Batch) -> list[Alert]:
         """Judge a batch. Raises TypeError for a kind that no topic carries."""
@@ -280,7 +280,7 @@ class Engine:
         else:
             raise TypeError(f"no topic carries {batch.kind}")
         self.counts[batch.kind, "judged", ""] += len(batch) - gone
-        return self.tell(self.policy.fold(alerts + self.fire()))
+        return self._publish(self.policy.apply(alerts + self.fire()))
 
     def reach(self, batch: Batch) -> int:
         """How many of a batch's first rows may be judged at once: few where areas that were silent have days to close.
@@ -292,15 +292,15 @@ class Engine:
             return len(batch)
         areas = self.area_slots(batch)
         cost = np.zeros(len(batch))  # in days of meters, at the row that brings it
-        silence = np.where(self.clock[areas] > 0, np.maximum(batch.at - self.clock[areas], 0), 0)
-        due = np.flatnonzero((silence > SILENCE) | (batch.at // HOUR > self.tails.late_hours(len(self.clock))[areas]))
+        silence = np.where(self.watermarks[areas] > 0, np.maximum(batch.at - self.watermarks[areas], 0), 0)
+        due = np.flatnonzero((silence > SILENCE) | (batch.at // HOUR > self.reorder.late_hours(len(self.watermarks))[areas]))
         _, places, rows = np.unique(areas[due], return_index=True, return_counts=True)
         first = np.sort(due[places[rows > 1]])  # a single row moves no clock
         silent = areas[first].tolist()
         meters = [len(self.meter_index.known.get(self.areas.pairs[area][0], ())) for area in silent]
-        cost[first] = np.array(meters) * silence[first] / DAY + self.tails.late_rows(silent) / TAIL_ROWS
+        cost[first] = np.array(meters) * silence[first] / DAY + self.reorder.late_rows(silent) / TAIL_ROWS
 
-        opened, members = self.grid.packed(areas, batch.at)
+        opened, members = self.open_days.unpacking_rows(areas, batch.at)
         cost[opened] += members / UNPACKED_MEMBERS
         costly = np.flatnonzero(cost)
         reached = max(int(np.searchsorted(np.cumsum(cost[costly]), STEP_DAYS, "right")), 1)
@@ -318,32 +318,32 @@ class Engine:
 
     def portion(self, now: int) -> int:
         """How far time may pass on its way to `now` with no more than a portion of days and of items falling due."""
-        then = self.grid.portion(now - QUIET) + QUIET
+        then = self.open_days.portion(now - QUIET) + QUIET
         for _, deadlines in self.timelines():
             then = deadlines.portion(then)
         return then
 
     def pass_time(self, then: int, now: int) -> list[Alert]:
         """Let time pass as far as `then`, on its way to `now`."""
-        alerts = self.settle_late(dict.fromkeys(self.tails.late, then - QUIET))
-        alerts += self.close(self.grid.tick(then - QUIET, now - QUIET))
-        self.clock = np.maximum(self.clock, then)
-        return self.tell(self.policy.fold(alerts + self.fire()))
+        alerts = self.settle_late(dict.fromkeys(self.reorder.late, then - QUIET))
+        alerts += self.close(self.open_days.tick(then - QUIET, now - QUIET))
+        self.watermarks = np.maximum(self.watermarks, then)
+        return self._publish(self.policy.apply(alerts + self.fire()))
 
     def reconcile(self, told: Iterable[Alert], published: Container[str] = ()) -> list[Alert]:
         """What sets right the messages of an engine before this one; all rows that it judged have been judged here.
 
         `published` are the ids of alerts of which this engine has given out messages since.
         """
-        clocks = {area: clock for (area, _), clock in zip(self.areas.pairs, self.clock.tolist(), strict=False)}
-        return self.tell(self.policy.reconcile(told, clocks, published))
+        clocks = {area: clock for (area, _), clock in zip(self.areas.pairs, self.watermarks.tolist(), strict=False)}
+        return self._publish(self.policy.reconcile(told, clocks, published))
 
-    def tell(self, alerts: list[Alert]) -> list[Alert]:
+    def _publish(self, alerts: list[Alert]) -> list[Alert]:
         """Count what was found, give out what is not in shadow, and keep what is until the next step."""
         for alert in alerts:
-            self.told[alert.rule, alert.severity, alert.change, alert.held] += 1
-        self.shadowed += [alert for alert in alerts if alert.held == SHADOW]
-        return [alert for alert in alerts if alert.held != SHADOW]
+            self.alert_counts[alert.rule, alert.severity, alert.change, alert.suppressed_by] += 1
+        self.shadowed += [alert for alert in alerts if alert.suppressed_by == SHADOW]
+        return [alert for alert in alerts if alert.suppressed_by != SHADOW]
 
     def area_slots(self, batch: Batch) -> Codes:
         """The area slot of every row."""
@@ -351,138 +351,138 @@ class Engine:
         if names is not batch.areas or pairs is not self.areas.pairs:
             slots = np.array([self.areas.slot(area, "") for area in batch.areas], np.int32)
             self.named = batch.areas, self.areas.pairs, slots
-        if (more := len(self.areas) - len(self.clock)) > 0:
-            self.clock = np.r_[self.clock, np.zeros(more, np.int64)]
+        if (more := len(self.areas) - len(self.watermarks)) > 0:
+            self.watermarks = np.r_[self.watermarks, np.zeros(more, np.int64)]
         return slots[batch.area]
 
     def step_readings(self, r: Readings, areas: Codes) -> tuple[list[Alert], int]:
         """Validate, judge and file readings."""
         slots = self.meter_index.slots(r)
-        self.validation.order.room(len(self.meter_index))
+        self.validation.order.reserve(len(self.meter_index))
         future = (r.received > 0) & (r.at > r.received + FUTURE)
-        odd = (r.at < EARLIEST) | (r.at >= LATEST)
-        advanced = self.grid.advance(areas, slots, r.at, ~(future | odd))
-        now, late, own = advanced.now, advanced.late, advanced.own
+        odd = (r.at < EARLIEST_TIME) | (r.at >= LATEST_TIME)
+        advanced = self.open_days.advance_watermarks(areas, slots, r.at, ~(future | odd))
+        now, late, own = advanced.before, advanced.late, advanced.lone_meter
         kept = ~(future | odd | late)
         for reason, refused in (("future", future), ("implausible_time", odd & ~future)):
             if refused.any():
                 self.reject(r, refused, reason)
         in_order, before, strayed = self.validation.sequence(slots, r.at, kept, now)
-        behind = self.validation.behind(slots, r, late & (r.at < before))
+        behind = self.validation.slow_clocks(slots, r, late & (r.at < before))
         heard = heard_of(r, future | behind, strayed & ~own & in_order, in_order, now)
-        master = self.registry.meters.at(self.registry.meters.rows(slots, r.at - 1))
+        master = self.registry.meters.columns_of(self.registry.meters.rows_in_force(slots, r.at - 1))
         alerts: list[Alert] = []
         again = np.zeros(len(r), bool)
         with np.errstate(invalid="ignore", divide="ignore"):
             r = self.validation.bounds(r, master, self.interval)
             facts = facts_of(r, master, self.interval)
             facts = facts._replace(kwh=np.array(facts.kwh))
-            unsettled = self.tails.unsettled(areas, slots, r.at, before, in_order, kept)
+            unsettled = self.reorder.unsettled(areas, slots, r.at, before, in_order, kept)
 
-            def windows() -> Iterator[Window]:
-                for rows, ends in self.grid.rounds(advanced, areas, r.at, unsettled):
-                    alerts.extend(self.tails.judge(r, slots, areas, rows, in_order, before, master, facts, heard))
+            def windows() -> Iterator[DueWindow]:
+                for rows, ends in self.open_days.rows_until_due(advanced, areas, r.at, unsettled):
+                    alerts.extend(self.reorder.judge(r, slots, areas, rows, in_order, before, master, facts, heard))
                     filed = rows[kept[rows]]
-                    again[filed] = self.grid.file(areas, r.at, now, slots, facts, filed, in_order)
+                    again[filed] = self.open_days.store_rows(areas, r.at, now, slots, facts, filed, in_order)
                     if unsettled:
                         behind = filed[~(in_order | again)[filed]]
-                        self.tails.join(r, slots, areas, now, facts, behind)
+                        self.reorder.join(r, slots, areas, now, facts, behind)
                     alerts.extend(self.settle_late(ends))
-                    yield from self.grid.due(ends)
+                    yield from self.open_days.due(ends)
 
             alerts += self.close(windows())
-        self.clock[areas] = np.maximum(self.clock[areas], self.grid.clocks["second"][areas])
+        self.watermarks[areas] = np.maximum(self.watermarks[areas], self.open_days.watermarks["second"][areas])
         for outcome, rows in (("late", late), ("duplicate", again)):
             if found := int(np.count_nonzero(rows)):
                 self.counts[r.kind, outcome, ""] += found
-        for reason, doubted in self.validation.doubts.items():
+        for reason, doubted in self.validation.implausible.items():
             self.counts[r.kind, "doubted", reason] += doubted
-        self.validation.doubts.clear()
+        self.validation.implausible.clear()
         return alerts, int(np.count_nonzero(again | ~kept))
 
     def step_events(self, batch: DeviceEvents, areas: Codes) -> list[Alert]:
         """Note what devices report: it holds alerts back or lets them go, and may be trouble itself."""
-        odd = (batch.at < EARLIEST) | (batch.at >= LATEST)
+        odd = (batch.at < EARLIEST_TIME) | (batch.at >= LATEST_TIME)
         if odd.any():
             self.reject(batch, odd, "implausible_time")
-            batch, areas = batch.rows(~odd), areas[~odd]
+            batch, areas = batch.select(~odd), areas[~odd]
         told: list[Alert] = []
         slots = self.reporting.slots(batch)
-        for rows in self.reports.parts(batch, slots):
-            part = batch.rows(rows)
-            revised, known = self.policy.notice(part)
-            touched, again, late = self.reports.fold(part, slots[rows], areas[rows], self.clock)
+        for rows in self.reports.unique_passes(batch, slots):
+            part = batch.select(rows)
+            revised, known = self.policy.note_events(part)
+            touched, again, late = self.reports.record(part, slots[rows], areas[rows], self.watermarks)
             gone = len(set(known).intersection(again + late))
             self.counts[batch.kind, "late", ""] += len(set(late).difference(known))
             self.counts[batch.kind, "duplicate", ""] += gone
             self.counts[batch.kind, "judged", ""] += len(rows) - gone - len(set(late).difference(known))
             alerts = self.settle(self.incidents, self.reports, np.array(sorted(touched), np.int64))
-            told += self.tell(revised + self.policy.fold(alerts))
+            told += self._publish(revised + self.policy.apply(alerts))
         return told
 
     def reject(self, batch: Batch, rows: Mask, reason: str) -> None:
         """Set rows aside, counted by reason."""
         self.counts[batch.kind, "rejected", reason] += int(np.count_nonzero(rows))
-        self.rejected.append((batch.rows(rows), reason))
+        self.rejected.append((batch.select(rows), reason))
 
     def settle_late(self, clocks: dict[int, int]) -> list[Alert]:
         """Judge late readings again, in areas whose clocks have come to another hour."""
-        meters = self.tails.due(clocks)
+        meters = self.reorder.due(clocks)
         if not len(meters):
             return []
-        areas = self.tails.since["area"]
-        alerts, corrected = self.tails.settle(meters)
-        self.grid.correct(areas[corrected.meters], *corrected)
-        self.tails.advance(meters, np.array([clocks[area] for area in areas[meters].tolist()], np.int64))
+        areas = self.reorder.since["area"]
+        alerts, corrected = self.reorder.settle(meters)
+        self.open_days.correct(areas[corrected.meters], *corrected)
+        self.reorder.advance(meters, np.array([clocks[area] for area in areas[meters].tolist()], np.int64))
         return alerts
 
-    def close(self, windows: Iterable[Window]) -> list[Alert]:
+    def close(self, windows: Iterable[DueWindow]) -> list[Alert]:
         """Judge windows that are due, in order; those that follow one another without an amendment, all at once."""
         alerts: list[Alert] = []
-        pending: dict[str, list[Window]] = {"interval": [], "day": [], "seal": []}
+        pending: dict[str, list[DueWindow]] = {"interval": [], "day": [], "seal": []}
         held: dict[str, set[int]] = {"interval": set(), "day": set(), "seal": set()}  # of each area one day at once
         rows = 0
         for window in windows:
             areas = set(window.areas.tolist()) if window.days else set[int]()
             more = sum(len(day.meters) for day in window.days)
-            before = held["day"] | held.get(window.what, set())  # a day is closed before it is sealed
-            if window.what == "amend" or not areas.isdisjoint(before) or rows + more > PORTION_ROWS:
+            before = held["day"] | held.get(window.action, set())  # a day is closed before it is sealed
+            if window.action == "amend" or not areas.isdisjoint(before) or rows + more > PORTION_ROWS:
                 alerts += self.close_all(pending)
                 rows = 0
                 pending, held = {name: [] for name in pending}, {name: set() for name in held}
-            if window.what == "amend":
+            if window.action == "amend":
                 alerts += self.amend(window)
             else:
-                pending[window.what].append(window)
-                held[window.what] |= areas
+                pending[window.action].append(window)
+                held[window.action] |= areas
                 rows += more
         return alerts + self.close_all(pending)
 
-    def close_all(self, pending: dict[str, list[Window]]) -> list[Alert]:
+    def close_all(self, pending: dict[str, list[DueWindow]]) -> list[Alert]:
         """Judge windows that are due, of each kind no two of an area with days; what is sealed comes first."""
         alerts: list[Alert] = []
         if seals := pending["seal"]:
-            days = joined([day for window in seals for day in window.days])
+            days = joined_days([day for window in seals for day in window.days])
             self.intervals.seal(*self.interval_rows(seals))
             if len((days := self.whole(days)).areas):
                 self.area_days.seal(*self.area_day_rows(days))
-                self.days.seal(*self.day_rows(days, self.area_days.sealed.given))
-                for part in days.apart():
-                    self.reports.file(part)
+                self.days.seal(*self.day_rows(days, self.area_days.final.given))
+                for part in days.unique_passes():
+                    self.reports.store_days(part)
         if whole := pending["interval"]:
             alerts += self.intervals.close(*self.interval_rows(whole))
         if pending["day"]:
-            days = joined([day for window in pending["day"] for day in window.days])
+            days = joined_days([day for window in pending["day"] for day in window.days])
             if days.spikes:
                 self.counts["readings", "flagged", "spike"] += days.spikes
             if len((days := self.whole(days)).areas):
                 told = self.area_days.close(*self.area_day_rows(days))
-                told += self.days.close(*self.day_rows(days, self.area_days.present.given))
-                told += self.files.fold(*self.file_rows(days))
+                told += self.days.close(*self.day_rows(days, self.area_days.live.given))
+                told += self.master_records.judge(*self.file_rows(days))
                 alerts += sorted(told, key=attrgetter("at"))
         return alerts
 
-    def amend(self, window: Window) -> list[Alert]:
+    def amend(self, window: DueWindow) -> list[Alert]:
         """Judge the open windows of some areas again."""
         window = window._replace(days=[whole for days in window.days if len((whole := self.whole(days)).areas)])
         meters = np.unique(np.concatenate([np.zeros(0, np.int64), *(days.meters for days in window.days)]))
@@ -491,7 +491,7 @@ class Engine:
         def area_days() -> Iterator[Rows]:
             for days in window.days:
                 yield self.area_day_rows(days)
-                balances.append(self.area_days.present.given)
+                balances.append(self.area_days.live.given)
 
         areas = window.areas.astype(np.int64)
         alerts = self.intervals.amend(areas, [self.interval_rows([window])]) + self.area_days.amend(areas, area_days())
@@ -504,9 +504,9 @@ class Engine:
             return days
         pairs = zip(days.areas.tolist(), days.ends.tolist(), strict=True)
         lost = [self.holes.touch(Readings.kind, area, end - DAY, end) for area, end in pairs]
-        return days.of(~np.array(lost, bool))
+        return days.select(~np.array(lost, bool))
 
-    def interval_rows(self, windows: list[Window]) -> Rows:
+    def interval_rows(self, windows: list[DueWindow]) -> Rows:
         """The windows' rows of Intervals."""
         parts = [w.intervals for w in windows]
         slots, at = (np.concatenate([getattr(rows, name) for rows in parts]) for name in ("areas", "at"))
@@ -523,21 +523,21 @@ class Engine:
         rows = Days.build(("",), np.zeros(len(slots)), names, np.repeat(codes, days.sizes), at, **days.columns)
         beside = {f"area_{name}": np.repeat(balance[name], days.sizes) for name in BALANCE}
         beside["area_reads"] = np.repeat(whole_sums(days.columns["reads"] > 0, days.sizes), days.sizes)
-        beside["connected_days"] = self.registry.known_for(slots, at)
-        return rows, slots, self.registry.enrich(slots, rows) | beside, days.turns()
+        beside["connected_days"] = self.registry.connected_days(slots, at)
+        return rows, slots, self.registry.enrich(slots, rows) | beside, days.unique_pass_rows()
 
     def area_day_rows(self, days: DayRows) -> Rows:
         """Rows of AreaDays."""
         names, codes = self.area_names(days.areas)
         rows = AreaDays.build(("",), np.zeros(len(codes)), names, codes, days.ends, **days.totals)
-        return rows, days.areas, None, list(waves(days.areas))
+        return rows, days.areas, None, list(unique_passes(days.areas))
 
-    def file_rows(self, days: DayRows) -> tuple[Files, Codes]:
+    def file_rows(self, days: DayRows) -> tuple[MasterRecords, Codes]:
         """The files of some areas at the end of a day of each."""
         names, codes = self.area_names(days.areas)
-        sizes, slots, columns = self.filed.files([names[code] for code in codes.tolist()], days.ends)
+        sizes, slots, columns = self.audit.records([names[code] for code in codes.tolist()], days.ends)
         areas, ends = np.repeat(codes, sizes), np.repeat(days.ends, sizes)
-        return Files.build(("",), np.zeros(len(slots)), names, areas, ends, **columns), slots
+        return MasterRecords.build(("",), np.zeros(len(slots)), names, areas, ends, **columns), slots
 
     def area_names(self, slots: Codes) -> tuple[tuple[str, ...], Codes]:
         """The names of area slots, dictionary-encoded."""
@@ -546,22 +546,22 @@ class Engine:
 
     def step_office(self, batch: Payments | Stages, areas: Codes) -> list[Alert]:
         """Judge payments or stages, in runs that come in order of time."""
-        odd = (batch.at < EARLIEST) | (batch.at >= LATEST)
+        odd = (batch.at < EARLIEST_TIME) | (batch.at >= LATEST_TIME)
         if odd.any():
             self.reject(batch, odd, "implausible_time")
-            batch, areas = batch.rows(~odd), areas[~odd]
+            batch, areas = batch.select(~odd), areas[~odd]
         told: list[Alert] = []
         done = 0
         while done < len(batch):
             now = self.move(batch, areas, done)
             part = slice(done, done := done + len(now))
-            piece = batch if len(now) == len(batch) else batch.rows(part)
+            piece = batch if len(now) == len(batch) else batch.select(part)
             if isinstance(piece, Payments):
                 alerts, gone = self.step_payments(piece, areas[part], now)
             else:
                 alerts, gone = self.step_stages(piece, areas[part], now)
             self.counts[batch.kind, "judged", ""] += len(piece) - gone
-            told += self.tell(self.policy.fold(alerts + self.fire()))
+            told += self._publish(self.policy.apply(alerts + self.fire()))
         return told
 
     def step_payments(self, batch: Payments, areas: Codes, now: Times) -> tuple[list[Alert], int]:
@@ -570,7 +570,7 @@ class Engine:
         alerts: list[Alert] = []
         belated = 0
         for windows, deadlines in ((self.invoices, self.bills), (self.transfers, self.ledger)):
-            touched, again, late = deadlines.fold(batch, areas, now - self.grace)
+            touched, again, late = deadlines.record(batch, areas, now - self.grace)
             fresh[again] = fresh[late] = False
             belated += len(late)
             alerts += self.settle(windows, deadlines, np.array(sorted(touched), np.int64))
@@ -597,13 +597,13 @@ class Engine:
             del attempts[: bisect_right(attempts, newest - self.grace, key=TIME)]
         told = ((tried | reversals) & fresh) | (batch.payment == Payment.BALANCE)
         if told.any():
-            alerts += self.payments.fold(replace(batch, amount=amounts).rows(told), slots[told])
+            alerts += self.payments.judge(replace(batch, amount=amounts).select(told), slots[told])
         if (tried & fresh).any():
-            part = batch.rows(tried & fresh)
+            part = batch.select(tried & fresh)
             seen = Attempts(
                 part.channels, part.channel, part.areas, part.area, part.at, (part.succeeded == 0).astype(np.float32)
             )
-            alerts += self.attempts.fold(seen, self.channels.slots(seen))
+            alerts += self.attempts.judge(seen, self.channels.slots(seen))
         gone = len(batch) - int(np.count_nonzero(fresh))
         self.counts[batch.kind, "late", ""] += belated
         self.counts[batch.kind, "duplicate", ""] += gone - belated
@@ -611,13 +611,13 @@ class Engine:
 
     def step_stages(self, batch: Stages, areas: Codes, now: Times) -> tuple[list[Alert], int]:
         """Note what work began and ended; `now` is the clock by row."""
-        touched, again, late = self.work.fold(batch, areas, now - self.grace)
+        touched, again, late = self.work.record(batch, areas, now - self.grace)
         self.counts[batch.kind, "late", ""] += len(late)
         self.counts[batch.kind, "duplicate", ""] += len(again)
-        moved = self.ways.fold(batch, areas, now - self.grace).touched
+        moved = self.stage_order.record(batch, areas, now - self.grace).touched
         alerts = self.settle(self.overdue, self.work, np.array(sorted(touched), np.int64))
-        alerts += self.settle(self.disorder, self.ways, np.array(sorted(moved), np.int64))
-        behind = self.backlog.fold(batch, areas, now, self.clock)
+        alerts += self.settle(self.disorder, self.stage_order, np.array(sorted(moved), np.int64))
+        behind = self.backlog.record(batch, areas, now, self.watermarks)
         alerts += self.settle(self.backlogs, self.backlog, np.array(sorted(behind), np.int64))
         return alerts, len(again) + len(late)
 
@@ -630,56 +630,56 @@ class Engine:
         now: list[int] = []
         for row in range(start, len(batch)):
             area, stamp = int(areas[row]), int(batch.at[row])
-            clock, whose = int(self.clock[area]), batch.names[batch.subject[row]]
+            clock, whose = int(self.watermarks[area]), batch.names[batch.subject[row]]
             first, holder = self.office.get(area, (0, ""))
             if now and stamp < first:
                 break
             now.append(clock)
             if whose != holder:
-                self.clock[area] = max(clock, min(stamp, first))
+                self.watermarks[area] = max(clock, min(stamp, first))
             if stamp > first:
                 self.office[area] = stamp, whose
-            if stamp < first or self.clock[area] // DAY > clock // DAY:
+            if stamp < first or self.watermarks[area] // DAY > clock // DAY:
                 break
         return np.array(now, np.int64)
 
-    def timelines(self) -> tuple[tuple[Windows, Deadlines], ...]:
+    def timelines(self) -> tuple[tuple[RevisableJudge, Timelines], ...]:
         """The judges of items with deadlines, and the items."""
         return (
-            (self.overdue, self.work), (self.backlogs, self.backlog), (self.disorder, self.ways),
+            (self.overdue, self.work), (self.backlogs, self.backlog), (self.disorder, self.stage_order),
             (self.invoices, self.bills), (self.transfers, self.ledger), (self.incidents, self.reports),
         )  # fmt: skip
 
     def fire(self) -> list[Alert]:
         """Judge the items whose next mark has passed; where a day has passed, forget what nothing can concern."""
         alerts, self.lost = [withdrawn(a) if a.state == "raised" else a for a in self.lost], []
-        days = self.clock // DAY
+        days = self.watermarks // DAY
         self.swept = np.concatenate([self.swept, np.zeros(len(days) - len(self.swept), np.int64)])
         passed: Codes = np.flatnonzero(days > self.swept)
         for windows, deadlines in self.timelines():
-            alerts += self.settle(windows, deadlines, deadlines.due(self.clock))
+            alerts += self.settle(windows, deadlines, deadlines.due(self.watermarks))
         if len(passed):
-            passed = self.tails.portion(passed)  # the others with the next batch
-            self.incidents.seal(*self.rows_of(self.reports, self.reports.seal(passed, self.clock)))
-            self.backlogs.seal(*self.rows_of(self.backlog, self.backlog.seal(passed, self.clock)))
+            passed = self.reorder.portion(passed)  # the others with the next batch
+            self.incidents.seal(*self.rows_of(self.reports, self.reports.seal(passed, self.watermarks)))
+            self.backlogs.seal(*self.rows_of(self.backlog, self.backlog.seal(passed, self.watermarks)))
             for windows, deadlines in self.timelines():
-                if len(ended := deadlines.finished(self.clock, self.grace, windows.troubled())):
+                if len(ended := deadlines.finished(self.watermarks, self.grace, windows.troubled())):
                     windows.forget(ended)
                     deadlines.forget(ended)
             self.swept[passed] = days[passed]
-            self.tails.expire(passed, self.grid.clocks["second"])
-            clocks = {self.areas.pairs[area][0]: int(self.clock[area]) for area in passed.tolist()}
+            self.reorder.expire(passed, self.open_days.watermarks["second"])
+            clocks = {self.areas.pairs[area][0]: int(self.watermarks[area]) for area in passed.tolist()}
             self.policy.forget(clocks)
             self.work.expire(clocks)
         return alerts
 
-    def settle(self, windows: Windows, deadlines: Deadlines, slots: Codes) -> list[Alert]:
+    def settle(self, windows: RevisableJudge, deadlines: Timelines, slots: Codes) -> list[Alert]:
         """Judge the whole timeline of some items again."""
         if not len(slots):
             return []
-        return windows.amend(slots, [self.rows_of(deadlines, deadlines.timeline(slots, self.clock))])
+        return windows.amend(slots, [self.rows_of(deadlines, deadlines.timeline(slots, self.watermarks))])
 
-    def rows_of(self, deadlines: Deadlines, timeline: Timeline) -> tuple[Batch, Codes]:
+    def rows_of(self, deadlines: Timelines, timeline: Timeline) -> tuple[Batch, Codes]:
         """A timeline as a batch, and its slots."""
         where, at, columns = timeline
         names, codes = self.area_names(deadlines.cells["area"][where])
@@ -691,7 +691,7 @@ class Engine:
 
     def capture(self) -> Capture:
         """Everything remembered but the master data, for `packed`; later steps do not reach it."""
-        state = {name: as_it_stands(owner) for name, owner in self.owners().items()}
+        state = {name: capture_owner(owner) for name, owner in self.owners().items()}
         return {"settings": self.settings(), "owners": state}
 
     def restore(self, data: bytes) -> list[str]:
@@ -718,7 +718,7 @@ class Engine:
         afresh = loaded({name: owner for name, owner in owners.items() if isinstance(owner, Index)}, found)
         self.registry.enroll(areas)
         for judge in self.judges().values():
-            judge.room()
+            judge.reserve()
         afresh += loaded({name: owner for name, owner in owners.items() if not isinstance(owner, Index)}, found)
         self.resume(afresh)
         kept = {rule.name for rule in self.rules}.difference(name.partition("/")[2] for name in afresh)
@@ -727,13 +727,13 @@ class Engine:
 
     def resume(self, afresh: Sequence[str]) -> None:
         """Go on after all owners were loaded. Raises StateError where they do not agree with one another."""
-        within("how many areas have a clock", len(self.clock), 0, len(self.areas))
-        within("how many areas were swept", len(self.swept), 0, len(self.clock))
-        within("a clock", self.clock, 0, 2 * LATEST)
+        within("how many areas have a clock", len(self.watermarks), 0, len(self.areas))
+        within("how many areas were swept", len(self.swept), 0, len(self.watermarks))
+        within("a clock", self.watermarks, 0, 2 * LATEST_TIME)
         within("how many meters are in order", self.validation.order.used, 0, len(self.meter_index))
-        for deadlines in (self.work, self.backlog, self.ways, self.bills, self.ledger, self.reports):
+        for deadlines in (self.work, self.backlog, self.stage_order, self.bills, self.ledger, self.reports):
             within("an area of a timeline", deadlines.cells["area"], -1, len(self.areas) - 1)
-        self.tails.resume()
+        self.reorder.resume()
         for name, judge in self.judges().items():
             start = f"{name}/"
             judge.resume({owner.removeprefix(start) for owner in afresh if owner.startswith(start)})
@@ -749,9 +749,9 @@ class Engine:
             "told": Attributes(self, told=list[tuple[tuple[str, int, str, str], int]]),
             "lost": Lost(self, lost=list[Alert]),
         }
-        owners |= {"grid": self.grid, "order": self.validation.order, "work": self.work, "backlog": self.backlog,
-                   "ways": self.ways, "bills": self.bills, "ledger": self.ledger, "reports": self.reports,
-                   "peers": self.peers, "policy": self.policy, **self.tails.owners()}  # fmt: skip
+        owners |= {"grid": self.open_days, "order": self.validation.order, "work": self.work, "backlog": self.backlog,
+                   "ways": self.stage_order, "bills": self.bills, "ledger": self.ledger, "reports": self.reports,
+                   "peers": self.peers, "policy": self.policy, **self.reorder.owners()}  # fmt: skip
         for name, judge in self.judges().items():
             owners |= {f"{name}/{owner}": one for owner, one in judge.owners().items()}
         return owners
@@ -766,13 +766,13 @@ class Engine:
                 "channels": self.channels, "items": self.items, "journeys": self.journeys, "bills": self.bill_index,
                 "queues": self.queues, "references": self.references, "reporting": self.reporting}  # fmt: skip
 
-    def judges(self) -> dict[str, Judge | Windows]:
+    def judges(self) -> dict[str, Judge | RevisableJudge]:
         """Every judge by name."""
-        return {"readings": self.tails.readings, "clocks": self.tails.clocks, "payments": self.payments,
+        return {"readings": self.reorder.readings, "clocks": self.reorder.clocks, "payments": self.payments,
                 "attempts": self.attempts, "days": self.days, "intervals": self.intervals,
                 "area_days": self.area_days, "overdue": self.overdue, "backlogs": self.backlogs,
                 "disorder": self.disorder, "invoices": self.invoices, "transfers": self.transfers,
-                "incidents": self.incidents, "files": self.files}  # fmt: skip
+                "incidents": self.incidents, "files": self.master_records}  # fmt: skip
 
 
 def packed(captured: Capture) -> bytes:
@@ -808,7 +808,7 @@ def loaded(owners: Mapping[str, Owner], found: Mapping[str, Saved]) -> list[str]
     afresh = []
     for name, owner in owners.items():
         try:
-            if not taken_over(owner, found.get(name)):
+            if not restore_owner(owner, found.get(name)):
                 afresh.append(name)
         except StateError as error:
             raise StateError(f"{name}: {error}") from error
@@ -833,7 +833,7 @@ def judged(rules: Iterable[Rule]) -> list[Rule]:
     return [rule for rule in rules if rule.status in ("published", SHADOW)]
 
 
-def model_of(rules: Iterable[Rule]) -> ClassModel | None:
+def model_of(rules: Iterable[Rule]) -> UseClassModel | None:
     """The fleet model that one of the rules is judged by, if any is."""
     return next((rule.model for rule in rules if rule.model), None)
 
@@ -843,14 +843,14 @@ def in_shadow(rules: Iterable[Rule]) -> frozenset[str]:
     return frozenset(rule.name for rule in rules if rule.status == SHADOW)
 
 
-def heard_of(r: Readings, off: Mask, strayed: Mask, in_order: Mask, now: Times) -> Heard:
+def heard_of(r: Readings, off: Mask, strayed: Mask, in_order: Mask, now: Times) -> ClockObservation:
     """What readings tell of their meters' clocks: by their receipt where they are off, else by their area's clock."""
     told = off | strayed | (in_order & np.isfinite(r.clock_offset))
     if not told.any():
-        return Heard(told, r.at, r.at, r.clock_offset)
+        return ClockObservation(told, r.at, r.at, r.clock_offset)
     offset = np.where(off, r.at - r.received, np.where(strayed, r.at - now, r.clock_offset.astype(np.float64)))
     key = np.where(off, r.received, r.at)
-    return Heard(told, key, np.where(strayed & ~off, now, key), offset)
+    return ClockObservation(told, key, np.where(strayed & ~off, now, key), offset)
 
 
 def attempt_of(batch: Payments, row: int) -> Attempt:

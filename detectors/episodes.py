@@ -93,7 +93,7 @@ class Episodes(Owner):
         place = np.minimum(np.searchsorted(self.slots, slots), len(self.slots) - 1)
         return place, self.slots[place] == slots
 
-    def fold(self, rows: Codes, slots: Codes, at: Times, score: Column, gap: Column | None) -> list[Change]:
+    def update(self, rows: Codes, slots: Codes, at: Times, score: Column, gap: Column | None) -> list[Change]:
         """Judge rows in order of arrival; `gap` is the seconds since the slot's previous row. None is NaN.
 
         Slots, times, scores and gaps are those of the rows. Each slot's first change is told before any slot's second.
@@ -193,13 +193,13 @@ class Episodes(Owner):
                 new = cells[name][..., come].astype(array.dtype)
                 self.cells[name] = np.concatenate([array[..., kept], new], axis=-1)[..., order]
 
-    def take(self, slots: Codes) -> dict[str, Array]:
+    def read(self, slots: Codes) -> dict[str, Array]:
         """What is remembered of those of some slots that are watched."""
         place, known = self.places(slots)
         return {"slots": slots[known]} | {name: array[..., place[known]] for name, array in self.cells.items()}
 
-    def put(self, slots: Codes, taken: dict[str, Array]) -> None:
-        """Go back to what `take` gave of these slots."""
+    def write_back(self, slots: Codes, taken: dict[str, Array]) -> None:
+        """Go back to what `read` gave of these slots."""
         self.clear(slots)
         self.write(taken["slots"], taken, np.ones(len(taken["slots"]), bool))
 
@@ -235,4 +235,4 @@ class Episodes(Owner):
         same_length([slots, *cells.values()])
         if (np.diff(slots) <= 0).any() or self.open.keys() != set(slots[cells["severity"] > 0].tolist()):
             raise StateError("its open episodes are not those of its subjects")
-        self.put(self.slots, {"slots": slots, **cells})
+        self.write_back(self.slots, {"slots": slots, **cells})

@@ -4,11 +4,11 @@ from __future__ import annotations
 import numpy as np
 
 from detectors.rule import DAY, Level, rule
-from schemas.columns import Column, Days, Files
+from schemas.columns import Column, Days, MasterRecords
 
 
 @rule(
-    Files, severity=4, worse=(Level(31.0, 3, 0), Level(91.0, 2, 0)), title=("Calibration due", "周期轮换超期"),
+    MasterRecords, severity=4, worse=(Level(31.0, 3, 0), Level(91.0, 2, 0)), title=("Calibration due", "周期轮换超期"),
     text=("The meter has been due for calibration for {calibration_days:.0f} days.",
           "电表周期轮换已超期{calibration_days:.0f}天。"),
 )  # fmt: skip
@@ -22,7 +22,7 @@ def calibration_due(calibration_days: Column, *, grace: float = 0.0) -> Column:
 
 
 @rule(
-    Files, severity=4, title=("File does not agree", "档案异常"),
+    MasterRecords, severity=4, title=("File does not agree", "档案异常"),
     text=(("Faults in the file: customer {no_customer:.0f}, doubled {doubled:.0f}, capacity {bad_capacity:.0f}, "
           "ratio {bad_ratio:.0f}, class {bad_class:.0f}, gateway {no_gateway:.0f}."),
           ("档案异常:缺户号{no_customer:.0f}、重复{doubled:.0f}、容量{bad_capacity:.0f}、倍率{bad_ratio:.0f}、"
@@ -40,7 +40,7 @@ def file_inconsistency(
 
 
 @rule(
-    Files, severity=4, title=("Contract incomplete", "合同缺项"),
+    MasterRecords, severity=4, title=("Contract incomplete", "合同缺项"),
     text=(("The contract lacks {gaps:.0f} fields[; its capacity is {signed_off:.0%} off the file's "
            "(limit {limit:.0%})]."),
           "供用电合同缺{gaps:.0f}项[,签约容量与档案相差{signed_off:.0%}(限值{limit:.0%})]。"),
@@ -54,7 +54,7 @@ def contract_gap(gaps: Column, signed_off: Column, *, limit: float = 0.01) -> Co
 
 
 @rule(
-    Files, severity=4, worse=(Level(2.0, 3, 0), Level(3.0, 2, 0)), title=("Contract expires", "合同到期"),
+    MasterRecords, severity=4, worse=(Level(2.0, 3, 0), Level(3.0, 2, 0)), title=("Contract expires", "合同到期"),
     text=("{contract_days:.0f} days are left of the contract (notice {first:.0f} days before).",
           "合同距到期{contract_days:.0f}天(提前{first:.0f}天提示)。"),
 )  # fmt: skip

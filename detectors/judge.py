@@ -15,10 +15,10 @@ from models.cells import Array, Cells
 from models.features import Columns, Feature
 from models.index import Index
 from models.state import Owner, Schema, State, within
-from models.turns import waves
+from models.turns import unique_passes
 from schemas.alert import Alert, Change, alert_id
-from schemas.columns import PHASES, Batch, Codes, Column, Mask, Status, Times
-from schemas.events import CODES
+from schemas.columns import PHASE_NAMES, Batch, Codes, Column, Mask, Status, Times
+from schemas.events import IEC_CODES
 
 Missing = Mapping[str, Mask | None]  # which rows of a column are NaN; None where none is
 Enrich = Callable[[Codes, Any], Columns]
@@ -28,7 +28,7 @@ WEEK = ("[ It was so for {week_hours:.1f} hours of the last seven days.]", "[近
 Taken = list[tuple[dict[str, Array], dict[int, Alert]]]
 
 
-class Finding(NamedTuple):
+class Trouble(NamedTuple):
     """What raises or escalates an episode: since when, how severe, on which row and phase, at which score."""
 
     since: int
@@ -39,7 +39,7 @@ class Finding(NamedTuple):
     week_s: int = 0  # seconds of trouble in the last seven days, of a chronic state
 
 
-class Waiting(Owner):
+class Relearning(Owner):
     """Subjects of which features that started afresh cannot tell yet, though their rules knew them before."""
 
     missed = False
@@ -91,7 +91,7 @@ class Judge:
     ) -> None:  # fmt: skip
         self.kind, self.features, self.index, self.enrich, self.known = kind, features, index, enrich, known
         self.watching = Cells(rules=np.uint8(0))  # how many have trouble to remember
-        self.waiting = Waiting()
+        self.waiting = Relearning()
         self.given: Columns = {}  # by the features, in the last fold
         self.episodes: list[Episodes] = []
         self.adopt(rules)
@@ -115,16 +115,16 @@ class Judge:
             episodes.clear(episodes.slots)
         return list(known.values())
 
-    def room(self) -> None:
+    def reserve(self) -> None:
         """Make room for every slot of the index."""
         for cells in (self.watching, *self.cells()):
-            cells.room(len(self.index))
+            cells.reserve(len(self.index))
 
     def cells(self) -> list[Cells]:
         """What is remembered of every subject, watched or not."""
         return [*(feature.cells for feature in self.features), self.waiting.cells]
 
-    def fold(
+    def judge(
         self, batch: Batch, slots: Codes, more: Columns | None = None, turns: list[Codes] | None = None
     ) -> list[Alert]:
         """Judge a batch; rows of a slot count in order of arrival. `more` are columns beside the batch's own.
@@ -133,13 +133,13 @@ class Judge:
         """
         if not len(slots):
             return []
-        self.room()
+        self.reserve()
         columns: Columns = {f.name: getattr(batch, f.name) for f in fields(batch) if f.name not in batch.shared}
         columns |= self.enrich(slots, batch) if more is None else more
         if self.segmented and "segments" in columns:
             columns["segments"] = columns["segments"].astype(np.intp)
         alerts: list[Alert] = []
-        ordered, turns = bool(turns), turns or list(waves(slots))
+        ordered, turns = bool(turns), turns or list(unique_passes(slots))
         watched = np.flatnonzero(self.watching["rules"][slots])
         with np.errstate(invalid="ignore", divide="ignore"):
             for feature in self.features:
@@ -153,10 +153,10 @@ class Judge:
             blank = {name for name, mask in gone.items() if mask is not None and mask.all()}
             for episodes in self.episodes:
                 if blank.isdisjoint(episodes.rule.reads):
-                    alerts += self.judge(episodes, batch.at, columns, gone, slots, watched, distinct=len(turns) == 1)
+                    alerts += self._judge_rule(episodes, batch.at, columns, gone, slots, watched, distinct=len(turns) == 1)
         return sorted(alerts, key=attrgetter("at")) if ordered else alerts
 
-    def judge(
+    def _judge_rule(
         self, episodes: Episodes, at: Times, columns: Columns, gone: Missing, slots: Codes, watched: Codes, *,
         distinct: bool,
     ) -> Iterator[Alert]:  # fmt: skip
@@ -172,7 +172,7 @@ class Judge:
         if (blind := np.isnan(worst)).any():
             rows, worst = rows[~blind], worst[~blind]
         gap = columns["gap"][rows] if "gap" in columns else None
-        for change in episodes.fold(rows, slots[rows], at[rows], worst, gap):
+        for change in episodes.update(rows, slots[rows], at[rows], worst, gap):
             row, slot = change.row, int(slots[change.row])
             if not change.severity:
                 yield self.clear(episodes, slot, int(at[row]), disproved=change.disproved)
@@ -180,8 +180,8 @@ class Judge:
             score = scores[..., row]
             phase = int(np.nanargmax(score)) if score.ndim else -1
             worth = float(score[phase] if score.ndim else score)
-            found = Finding(change.since, change.severity, row, phase, worth, change.week_s)
-            yield self.tell(episodes, slot, found, columns)
+            found = Trouble(change.since, change.severity, row, phase, worth, change.week_s)
+            yield self._raised(episodes, slot, found, columns)
 
     def clear(self, episodes: Episodes, slot: int, at: int, *, disproved: bool) -> Alert:
         """End the episode of a slot."""
@@ -192,7 +192,7 @@ class Judge:
             en=last.en + en, zh=last.zh + zh,
         )  # fmt: skip
 
-    def tell(self, episodes: Episodes, slot: int, found: Finding, columns: Columns) -> Alert:
+    def _raised(self, episodes: Episodes, slot: int, found: Trouble, columns: Columns) -> Alert:
         """Raise or escalate the episode of a slot, on one row's evidence."""
         since, severity, row, phase, score, week_s = found
         rule, (area, subject), at = episodes.rule, self.index.pairs[slot], int(columns["at"][row])
@@ -202,42 +202,42 @@ class Judge:
         if last and rule.chronic:
             known = {"week_hours": round(week_s / HOUR, 2)} | known
         evidence, shown = evidence | known, shown | known
-        code = CODES.get(columns["event"][row], "") if "event" in columns else ""
+        code = IEC_CODES.get(columns["event"][row], "") if "event" in columns else ""
         if "status" in columns and columns["status"][row] == Status.EDITED:
             evidence["edited"] = 1.0
         alert = Alert(
             id=alert_id(rule.name, area, subject, since), rule=rule.name, version=rule.version, kind=rule.kind.kind,
             area=area, subject=subject, state="raised", change=change_of(severity, last),
             revision=last.revision + 1 if last else 0, severity=severity, since=since,
-            raised=last.raised if last else at, at=at, score=number(score), phase=PHASES[phase] if phase >= 0 else "",
-            evidence=evidence, held=last.held if last else "",
+            raised=last.raised if last else at, at=at, score=number(score), phase=PHASE_NAMES[phase] if phase >= 0 else "",
+            evidence=evidence, suppressed_by=last.suppressed_by if last else "",
             en=sentence(rule.text[0] + WEEK[0] + NEW[0], shown), zh=sentence(rule.text[1] + WEEK[1] + NEW[1], shown),
             code=code,
         )  # fmt: skip
         episodes.open[slot] = alert
         return alert
 
-    def take(self, slots: Codes) -> Taken:
+    def read(self, slots: Codes) -> Taken:
         """All that is remembered of some slots."""
-        self.room()
-        return [(cells.take(slots), {}) for cells in self.cells()] + [
-            (e.take(slots), {s: e.open[s] for s in slots.tolist() if s in e.open}) for e in self.episodes
+        self.reserve()
+        return [(cells.read(slots), {}) for cells in self.cells()] + [
+            (e.read(slots), {s: e.open[s] for s in slots.tolist() if s in e.open}) for e in self.episodes
         ]
 
-    def put(self, slots: Codes, taken: Taken) -> None:
-        """Go back to what `take` gave of these slots."""
-        self.room()
+    def write(self, slots: Codes, taken: Taken) -> None:
+        """Go back to what `read` gave of these slots."""
+        self.reserve()
         for cells, (held, _) in zip(kept := self.cells(), taken, strict=False):
-            cells.put(slots, held)
+            cells.write(slots, held)
         for episodes, (held, opened) in zip(self.episodes, taken[len(kept) :], strict=True):
-            episodes.put(slots, held)
+            episodes.write_back(slots, held)
             for slot in slots.tolist():
                 episodes.open.pop(slot, None)
             episodes.open |= opened
 
     def forget(self, slots: Codes) -> None:
         """Make all that is remembered of some slots fresh."""
-        self.room()
+        self.reserve()
         for cells in self.cells():
             cells.clear(slots)
         for episodes in self.episodes:
@@ -255,7 +255,7 @@ class Judge:
         for cells in self.cells():
             within("how many subjects it has", cells.used, 0, len(self.index))
         if waited := [feature for feature in self.features if type(feature).__name__ in afresh]:
-            self.room()
+            self.reserve()
             self.waiting.wait(waited)
 
 
@@ -321,13 +321,13 @@ def evidence_of(rule: Rule, columns: Columns, row: int, phase: int) -> tuple[dic
     """
     codes = columns.get("segments")
     settings = rule.in_force(None if codes is None else codes[[row]])
-    shown: dict[str, Any] = {"phase": PHASES[phase] if phase >= 0 else ""}
+    shown: dict[str, Any] = {"phase": PHASE_NAMES[phase] if phase >= 0 else ""}
     shown |= {name: float(np.asarray(setting).flat[row % np.size(setting)]) for name, setting in settings.items()}
     evidence: dict[str, float] = {name: shown[name] for name in rule.tables}
     for name in (*rule.reads, *rule.beside):
         column = columns[name]
         if column.ndim == 2:
-            told = {f"{name}_{letter.lower()}": column[n, row] for n, letter in enumerate(PHASES)}
+            told = {f"{name}_{letter.lower()}": column[n, row] for n, letter in enumerate(PHASE_NAMES)}
             shown[name] = number(column[max(phase, 0), row])
         else:
             told = {name: column[row]}

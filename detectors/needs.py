@@ -10,8 +10,8 @@ import numpy as np
 
 from detectors.engine import Engine
 from detectors.judge import Judge
+from detectors.revisable import RevisableJudge
 from detectors.rule import RULES, Level, Rule
-from detectors.windows import Windows
 from models.features import Feature
 from models.registry import AREA_COLUMNS, METER_COLUMNS
 from schemas.columns import Batch, Column
@@ -113,7 +113,7 @@ def _features_of(engine: Engine) -> dict[str, list[Feature]]:
     """The features of each kind of rows."""
     found: dict[str, list[Feature]] = {}
     for judge in engine.judges().values():
-        one: Judge = judge.present if isinstance(judge, Windows) else judge
+        one: Judge = judge.live if isinstance(judge, RevisableJudge) else judge
         found[one.kind.kind] = list(one.features)
     return found
 

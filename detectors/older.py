@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from detectors.windows import SEALED
+from detectors.revisable import SEALED
 from models.state import Saved, State
 
 LAYOUTS = (7, 8)

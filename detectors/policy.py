@@ -39,7 +39,7 @@ from detectors.rule import RULES
 from models.incidents import called_off
 from models.state import Owner, Schema, State
 from schemas.alert import Alert, Change
-from schemas.columns import LATEST, DeviceEvents, Event
+from schemas.columns import LATEST_TIME, DeviceEvents, Event
 
 DAY = 86_400
 MEMORY = 40 * DAY
@@ -130,7 +130,7 @@ class Policy(Owner):
         self.swept: dict[str, int] = {}  # by area: the last midnight at which what lasts was looked for
         self.passed: dict[str, int] = {}  # by area: the midnight that has passed since
 
-    def fold(self, alerts: Iterable[Alert]) -> list[Alert]:
+    def apply(self, alerts: Iterable[Alert]) -> list[Alert]:
         """The alerts, each with the reason for which it is held, and what others become by them.
 
         Of what comes at once the gravest is decided first.
@@ -173,7 +173,7 @@ class Policy(Owner):
             return [msgspec.structs.replace(alert, held=held)]
         told, revision = [], alert.revision
         if (known := self.recent.get(alert.area, {}).get(alert.id)) is not None:
-            if known.state == "raised" and known.held not in UNEXPLAINED and not self._reason(alert):
+            if known.state == "raised" and known.suppressed_by not in UNEXPLAINED and not self._reason(alert):
                 told.append(known := self._revised(known, held))
             revision = max(revision, known.revision + 1)  # an event may have revised what was told
         alert = self._seconded(msgspec.structs.replace(alert, held=held, revision=revision))
@@ -216,7 +216,7 @@ class Policy(Owner):
         self._remember(revised)
         return revised
 
-    def notice(self, batch: DeviceEvents) -> tuple[list[Alert], list[int]]:
+    def note_events(self, batch: DeviceEvents) -> tuple[list[Alert], list[int]]:
         """Remember events; alerts they now hold or let go, and the rows that were known already."""
         again = []
         fresh: dict[str, list[tuple[str, Span]]] = {}  # by area: what may explain alerts, with its meter
@@ -241,7 +241,7 @@ class Policy(Owner):
     def _concerned(self, area: str, fresh: Iterable[tuple[str, Span]]) -> list[str]:
         """The ids of recent alerts of an area that new events may hold back or let go."""
         muting: dict[str, list[Span]] = {}
-        off = LATEST
+        off = LATEST_TIME
         reported = {meter for meter, span in fresh if span[0] in EVIDENCE}
         for meter, span in fresh:
             if span[0] in MUTED:
@@ -338,7 +338,7 @@ class Policy(Owner):
 
     def _outlasting(self, area: str) -> list[Alert]:
         """The alerts of an area that last longer than what explained them."""
-        held = [key for key, alert in self.recent.get(area, {}).items() if alert.held and alert.state == "raised"]
+        held = [key for key, alert in self.recent.get(area, {}).items() if alert.suppressed_by and alert.state == "raised"]
         told = self._again(area, held)
         return told + self._follow(area, told, 0)
 
@@ -348,12 +348,12 @@ class Policy(Owner):
         for key in sorted(keys):
             known = self.recent[area][key]
             held = self._held(known)
-            if known.held == NOTICE and not self._reason(known):
+            if known.suppressed_by == NOTICE and not self._reason(known):
                 held = NOTICE
             new = self._seconded(known)
             if new.rule in ON_USE:
                 new = joined(new, () if held else self._others(new))
-            if held != known.held or new != known:
+            if held != known.suppressed_by or new != known:
                 told.append(self._revised(new, held, "escalated" if new.severity < known.severity else "revised"))
         return told
 
@@ -380,7 +380,7 @@ class Policy(Owner):
             else:
                 more.append(alert)
 
-        concerned = [alert for alert in told[start:] if alert.held != "shadow" and alert.area == area]
+        concerned = [alert for alert in told[start:] if alert.suppressed_by != "shadow" and alert.area == area]
         if any(alert.rule in FAILURES for alert in concerned):
             children = [key for key, alert in self.recent.get(area, {}).items()
                         if any(alert.rule in rules for rules in FAILURES.values())]  # fmt: skip
@@ -391,7 +391,7 @@ class Policy(Owner):
             for failure in self._failures(area):
                 new = explaining(failure, self._explained(failure))
                 if new != failure:
-                    give(self._revised(new, new.held))
+                    give(self._revised(new, new.suppressed_by))
         for subject in sorted({alert.subject for alert in concerned if alert.rule in ON_USE}):
             for alert in self._again(area, self.on_use.get((area, subject), ())):
                 give(alert)
@@ -404,7 +404,7 @@ class Policy(Owner):
 
     def _explained(self, failure: Alert) -> set[str]:
         """The meters whose alerts a failure explains."""
-        held = (alert for alert in self.recent.get(failure.area, {}).values() if alert.held == AREA_FAILURE)
+        held = (alert for alert in self.recent.get(failure.area, {}).values() if alert.suppressed_by == AREA_FAILURE)
         return {alert.subject for alert in held if fails(failure, alert)}
 
     def _gather(self, crowd: Crowd, keys: Iterable[str]) -> Gathering:
@@ -428,7 +428,7 @@ class Policy(Owner):
             if (alert := gathering.members.get(key)) is None:
                 continue
             held = NOTICE if many else self._held(alert)
-            if held != alert.held:
+            if held != alert.suppressed_by:
                 yield (revised := self._revised(alert, held))
                 gathering.put(revised)
 
@@ -540,7 +540,7 @@ class Policy(Owner):
                 self.decided.pop(key, None)
             self.touched = {}
             for alert in known.values():
-                for pair in {(area, ""), (area, alert.subject)} & self.events.keys() if alert.held else ():
+                for pair in {(area, ""), (area, alert.subject)} & self.events.keys() if alert.suppressed_by else ():
                     held.setdefault(pair, []).append(alert)
         for pair, spans in list(self.events.items()):
             if pair[0] in clocks:

@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from models.classes import Classes
-from schemas.classes import ClassModel
-from schemas.columns import METER_SEGMENTS, PHASES, SEGMENTS, Batch, Codes, Column, Mask
-from schemas.rules import Status
+from models.use_class import UseClass
+from schemas.columns import METER_SEGMENTS, PHASE_NAMES, SEGMENT_NAMES, Batch, Codes, Column, Mask
+from schemas.rules import EditionStatus
+from schemas.use_class import UseClassModel
 
 Segments = Mapping[str, Mapping[str, float]]  # settings by segment
 MINUTE, HOUR, DAY = 60, 3600, 86_400
@@ -29,7 +29,7 @@ RETURNS = 2 * DAY  # calm that ends a chronic state: one that returns every even
 NOT_KNOWN = np.array(np.nan)  # the default of a column that a rule hears
 DISPROVED = -np.inf  # the score of a row by which the trouble is over, or never was
 OPTIONAL = re.compile(r"\[([^\]]*)\]")
-WORDS = {"class": METER_SEGMENTS, "类别": ("居民", "商业", "工业", "农业"), "phase": PHASES}
+WORDS = {"class": METER_SEGMENTS, "类别": ("居民", "商业", "工业", "农业"), "phase": PHASE_NAMES}
 """By format, of what has a number."""
 
 
@@ -55,10 +55,10 @@ class Rule:
     settings: Mapping[str, Any]
     title: tuple[str, str]  # English, Chinese
     text: tuple[str, str]  # templates over evidence and settings; see `sentence`
-    status: Status = "published"  # shadow: judged and counted, not told; draft, retired: not judged
+    status: EditionStatus = "published"  # shadow: judged and counted, not told; draft, retired: not judged
     version: int = 1
     segments: Segments = field(default_factory=dict)  # what is set otherwise there
-    model: ClassModel | None = None  # by which it is judged
+    model: UseClassModel | None = None  # by which it is judged
     hears: tuple[str, ...] = ()  # columns that may be NaN in a row that is judged
     meaning: int = 1  # raised where its scores mean something else, so that no open episode goes on
     chronic: bool = False  # it comes and goes by the hour: told again after a day and every week, with its hours
@@ -79,13 +79,13 @@ class Rule:
     @property
     def modelled(self) -> bool:
         """Whether it is judged by a fleet model."""
-        return not {*Classes.gives}.isdisjoint(self.reads)
+        return not {*UseClass.gives}.isdisjoint(self.reads)
 
     @cached_property
     def tables(self) -> dict[str, Column]:
         """Each setting that segments set otherwise, by the code of a row's segments."""
-        codes, tables = np.arange(1 << len(SEGMENTS)), dict[str, Column]()
-        for bit, segment in enumerate(SEGMENTS):
+        codes, tables = np.arange(1 << len(SEGMENT_NAMES)), dict[str, Column]()
+        for bit, segment in enumerate(SEGMENT_NAMES):
             for name, value in self.segments.get(segment, {}).items():
                 table = tables.setdefault(name, np.full(len(codes), self.settings[name], np.float64))
                 table[codes >> bit & 1 == 1] = value
@@ -127,7 +127,7 @@ RULES: dict[str, Rule] = {}
 
 def rule(
     kind: type[Batch], *, title: tuple[str, str], text: tuple[str, str], severity: int, hold: int = 0, release: int = 0,
-    clear: float = 0.9, worse: tuple[Level, ...] = (), status: Status = "published",
+    clear: float = 0.9, worse: tuple[Level, ...] = (), status: EditionStatus = "published",
     segments: Segments = MappingProxyType({}), meaning: int = 1, chronic: bool = False,
     ends: tuple[str, str] = ("", ""),
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:  # fmt: skip

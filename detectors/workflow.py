@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 
 from detectors.rule import Level, between, rule
-from schemas.columns import Backlogs, Column, Journeys, Overdue
+from schemas.columns import Backlogs, Column, Overdue, Traces
 
 
 @rule(
@@ -33,7 +33,7 @@ def stage_stall(stalled: Column, usual_hours: Column, *, times: float = 2.0) -> 
 
 
 @rule(
-    Journeys, severity=2, title=("Stages out of order", "环节顺序异常"),
+    Traces, severity=2, title=("Stages out of order", "环节顺序异常"),
     text=("It has entered a stage and not finished those before it: {unfinished:.0f}.",
           "已进入后续环节,前序未完成环节数:{unfinished:.0f}。"),
 )  # fmt: skip

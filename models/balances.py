@@ -4,12 +4,13 @@ from __future__ import annotations
 import numpy as np
 
 from models.cells import Cells
-from models.features import DAY, Columns, Feature, faded
+from models.features import Columns, Feature, faded
 from schemas.columns import Codes, Payment
+from schemas.units import DAY_SECONDS
 
 HALF_LIFE = 14.0  # days over which the daily use fades
-APART = 0.25  # days that two balances must be apart to tell of use
-LONGEST = 40.0  # days after which a balance tells nothing of use
+LEAST_GAP_DAYS = 0.25  # days that two balances must be apart to tell of use
+LONGEST_GAP_DAYS = 40.0  # days after which a balance tells nothing of use
 
 
 class Balances(Feature):
@@ -34,9 +35,9 @@ class Balances(Feature):
         told = (columns["payment"] == Payment.BALANCE) & np.isfinite(amount) & (at > then)
         topped_up = (columns["payment"] == Payment.TOPUP) & ((columns["succeeded"] == 1) | (amount < 0))
         more = (topped_up | (columns["payment"] == Payment.REVERSAL)) & np.isfinite(amount) & (at >= then)
-        days = (at - then) / DAY
-        used = (before + topped - amount) / np.maximum(days, APART)
-        known = told & (used >= 0) & (days >= APART) & (days <= LONGEST)
+        days = (at - then) / DAY_SECONDS
+        used = (before + topped - amount) / np.maximum(days, LEAST_GAP_DAYS)
+        known = told & (used >= 0) & (days >= LEAST_GAP_DAYS) & (days <= LONGEST_GAP_DAYS)
         keep = np.where(daily > 0, faded(days, HALF_LIFE), 0.0)
         c["daily"][slots] = daily = np.where(known, keep * daily + (1 - keep) * used, daily)
         c["topped"][slots] = topped = np.where(told, 0.0, topped + np.where(more, amount, 0.0))
@@ -44,6 +45,6 @@ class Balances(Feature):
         c["then"][slots] = np.where(told, at, then)
         return {"balance": np.where(told | more, balance + topped, np.nan), "daily_yuan": daily}
 
-    def doubt(self) -> None:
+    def reset_after_loss(self) -> None:
         """Rows are gone: one of them may have been a top-up."""
         self.cells["balance"][...] = np.nan

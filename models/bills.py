@@ -12,26 +12,27 @@ import numpy as np
 
 from models.calendar import from_day_of_month, from_month_end, midnight, new_year
 from models.days import LAST_DIGIT
-from models.deadlines import DAY, HOUR, NEVER, Deadlines, Moment, Told, Visit, passing
 from models.index import Index
 from models.registry import Registry
-from models.tariffs import Used
+from models.tariffs import BilledUse
 from models.tariffs import amount as amount_of
-from schemas.columns import EARLIEST, LATEST, Codes, Invoices, Payment, Payments, Times
+from models.timelines import NEVER_TIME, Observation, Recorded, Stay, Timelines, passed_marks
+from schemas.columns import EARLIEST_TIME, LATEST_TIME, Codes, Invoices, Payment, Payments, Times
 from schemas.master import Meter
+from schemas.units import DAY_SECONDS, HOUR_SECONDS
 
-MARKS = (1.0, 7.0, 15.0, 30.0)  # days after the due date
-HOME, OTHER, PRIOR = 0.001, 0.002, 0.003  # a day of what homes owe, others, and others of past years
-UNTOLD = -1e15  # beyond what the wire lets through
-CREDIT = {"A": 1.0, "D": -1.0}
-CUTOFF, NOTICE_HOME, NOTICE_OTHER = 30, 7, 3  # days overdue after which supply may be cut off, and of notice before it
-REBATED = 1_688_140_800  # 2023-07-01 in China, when the first month with a rebate on demand was billed
-KEPT = 30 * DAY  # of a bill that is paid, for what may be paid once more or taken back
+OVERDUE_MARKS = (1.0, 7.0, 15.0, 30.0)  # days after the due date
+HOME_PENALTY_RATE, OTHER_PENALTY_RATE, PAST_YEAR_PENALTY_RATE = 0.001, 0.002, 0.003  # a day of what homes owe, others, and others of past years
+MISSING_NUMBER = -1e15  # beyond what the wire lets through
+CREDIT_LEVELS = {"A": 1.0, "D": -1.0}
+CUTOFF_DAYS, NOTICE_HOME, NOTICE_OTHER = 30, 7, 3  # days overdue after which supply may be cut off, and of notice before it
+REBATE_START = 1_688_140_800  # 2023-07-01 in China, when the first month with a rebate on demand was billed
+PAID_RETENTION_SECONDS = 30 * DAY_SECONDS  # of a bill that is paid, for what may be paid once more or taken back
 LEAST_OPEN = 0.005  # yuan, below which nothing is open
 
 
 class Issue(NamedTuple):
-    """A bill as it was issued; what was not told is UNTOLD."""
+    """A bill as it was issued; what was not told is MISSING_NUMBER."""
 
     at: int
     due: int
@@ -58,22 +59,22 @@ class Bill(msgspec.Struct):
     paid: list[Paid] = []  # the same
     returned: list[tuple[int, str]] = []  # when a payment was told to have failed, and its number
 
-    def visits(self) -> list[Visit]:
+    def stays(self) -> list[Stay]:
         """When it was open, from the due date on; none before it was issued, and no marks without a due date."""
         if not self.issues:
             return []
         last = self.issues[-1]
-        spells = unpaid_spells(self.entries(), self.owed, last.at, last.due)
-        return [Visit(start, DAY if last.due else 0, done) for start, done in spells]
+        spells = _unpaid_spells(self.entries(), self.owed, last.at, last.due)
+        return [Stay(start, DAY_SECONDS if last.due else 0, done) for start, done in spells]
 
     def entries(self) -> list[tuple[int, float]]:
         """What was paid and taken back, in order of time."""
-        return [*entries_of(self.paid, self.returned)]
+        return [*_entries_of(self.paid, self.returned)]
 
     @property
     def owed(self) -> float:
         """Yuan of the latest issue, 0 when none were told."""
-        return 0.0 if self.issues[-1].amount == UNTOLD else self.issues[-1].amount
+        return 0.0 if self.issues[-1].amount == MISSING_NUMBER else self.issues[-1].amount
 
     def unpaid(self, at: int) -> float:
         """Yuan that are open at a time."""
@@ -88,11 +89,11 @@ class Bill(msgspec.Struct):
 
         for at in sorted({*issued, *paid}):
             known = bisect_right(issued, at)
-            owed = self.issues[known - 1].amount if known else UNTOLD
-            yield at, nan if owed == UNTOLD else round(sums[bisect_right(paid, at)] - owed, 2)
+            owed = self.issues[known - 1].amount if known else MISSING_NUMBER
+            yield at, nan if owed == MISSING_NUMBER else round(sums[bisect_right(paid, at)] - owed, 2)
 
 
-class Bills(Deadlines):
+class Bills(Timelines):
     """Bills until they are paid."""
 
     kind, item = Invoices, Bill
@@ -102,14 +103,14 @@ class Bills(Deadlines):
 
     def __init__(self, index: Index, registry: Registry, zone: str) -> None:
         super().__init__(index)
-        self.registry, self.zone = registry, zone
+        self._registry, self._zone = registry, zone
 
-    def fold(self, batch: Payments, areas: Codes, sealed: Times) -> Told:
+    def record(self, batch: Payments, areas: Codes, sealed: Times) -> Recorded:
         """Note bills and what was paid on them; `sealed` is by row the time before which a paid bill cannot change."""
-        told = Told(set(), [], [])
+        told = Recorded(set(), [], [])
         for n in range(len(batch)):
             name, at = batch.bills[batch.bill[n]], int(batch.at[n])
-            news = news_of(batch, n)
+            news = _bill_change_of(batch, n)
             if not name or news is None:
                 continue
             slot = self.open(batch.areas[batch.area[n]], f"{batch.names[batch.subject[n]]}/{name}", at, sealed[n])
@@ -117,29 +118,29 @@ class Bills(Deadlines):
                 told.late.append(n)
                 continue
             bill = self.items.setdefault(slot, Bill(customer=batch.names[batch.subject[n]]))
-            known: list[Any] = getattr(bill, news.of)
-            if new := news.told not in known:
-                insort(known, news.told)
-            self.note(told, n, slot, areas[n], at, new=new)
+            known: list[Any] = getattr(bill, news.list_name)
+            if new := news.entry not in known:
+                insort(known, news.entry)
+            self.record_row(told, n, slot, areas[n], at, new=new)
         return told
 
-    def moments(self, slot: int) -> Iterator[Moment]:
+    def observations(self, slot: int) -> Iterator[Observation]:
         """Each issue, once more after a day, what is overdue of the latest, and what was paid beyond each."""
         bill = self.items[slot]
         for visit in bill.visits():
-            for at, certain, days in passing(visit, MARKS):
-                yield Moment(at, certain, (days, bill.unpaid(at), *self.arrears(slot, at, days), *UNKNOWN[6:]))
+            for at, certain, days in passed_marks(visit, OVERDUE_MARKS):
+                yield Observation(at, certain, (days, bill.unpaid(at), *self.arrears(slot, at, days), *UNKNOWN_COLUMNS[6:]))
         for at, yuan in bill.overpaid():
-            yield Moment(at, certain=True, columns=(*UNKNOWN[:-1], yuan))
+            yield Observation(at, certain=True, columns=(*UNKNOWN_COLUMNS[:-1], yuan))
         for issue, after in zip_longest(bill.issues, bill.issues[1:]):
-            told = (*UNKNOWN[:6], *self.issued(self.index.pairs[slot][0], bill.customer, issue), nan)
-            yield Moment(issue.at, certain=True, columns=told)
-            if after is None or after.at > issue.at + DAY:
-                yield Moment(issue.at + DAY, after is not None, told)
+            told = (*UNKNOWN_COLUMNS[:6], *self._issue_columns(self.index.pairs[slot][0], bill.customer, issue), nan)
+            yield Observation(issue.at, certain=True, columns=told)
+            if after is None or after.at > issue.at + DAY_SECONDS:
+                yield Observation(issue.at + DAY_SECONDS, after is not None, told)
 
-    def finished(self, clock: Times, grace: int, troubled: Collection[int]) -> Codes:
+    def finished(self, watermarks: Times, grace: int, troubled: Collection[int]) -> Codes:
         """Bills that were paid so long ago that no second payment is looked for, or were never issued."""
-        return super().finished(clock, max(grace, KEPT), troubled)
+        return super().finished(watermarks, max(grace, PAID_RETENTION_SECONDS), troubled)
 
     def since(self, slot: int, at: int) -> int:
         """From the first that was told of it."""
@@ -149,90 +150,90 @@ class Bills(Deadlines):
     def arrears(self, slot: int, at: int, days: float) -> tuple[float, ...]:
         """What is told of a bill that is late by some days, from penalty to notice_days."""
         bill = self.items[slot]
-        account, _ = self.registry.account(self.index.pairs[slot][0], bill.customer, bill.issues[-1].at)
-        credit = CREDIT.get(account.credit, 0.0) if account else 0.0
+        account, _ = self._registry.account(self.index.pairs[slot][0], bill.customer, bill.issues[-1].at)
+        credit = CREDIT_LEVELS.get(account.credit, 0.0) if account else 0.0
         if account is None or not days:
             return nan, credit, nan, nan
         home = account.segment == "residential"
         notice = NOTICE_HOME if home else NOTICE_OTHER
-        return self.penalty(slot, at, home=home), credit, max(CUTOFF - days, notice), float(notice)
+        return self._penalty(slot, at, home=home), credit, max(CUTOFF_DAYS - days, notice), float(notice)
 
-    def penalty(self, slot: int, at: int, *, home: bool) -> float:
+    def _penalty(self, slot: int, at: int, *, home: bool) -> float:
         """Yuan that being late has come to cost by a time."""
         bill = self.items[slot]
         due = bill.issues[-1].due
-        year = midnight(new_year(min(max(due, EARLIEST), LATEST - 1), self.zone), self.zone)
-        days = range(due + DAY, at + 1, DAY)
-        return float(sum(max(bill.unpaid(d), 0.0) * (HOME if home else PRIOR if d > year else OTHER) for d in days))
+        year = midnight(new_year(min(max(due, EARLIEST_TIME), LATEST_TIME - 1), self._zone), self._zone)
+        days = range(due + DAY_SECONDS, at + 1, DAY_SECONDS)
+        return float(sum(max(bill.unpaid(d), 0.0) * (HOME_PENALTY_RATE if home else PAST_YEAR_PENALTY_RATE if d > year else OTHER_PENALTY_RATE) for d in days))
 
-    def issued(self, area: str, customer: str, issue: Issue) -> tuple[float, ...]:
+    def _issue_columns(self, area: str, customer: str, issue: Issue) -> tuple[float, ...]:
         """What is told of an issue, from read_off on; of read_off and short_kwh the one that is not known is -inf."""
-        account, tariff = self.registry.account(area, customer, issue.at)
+        account, tariff = self._registry.account(area, customer, issue.at)
         by_demand = account is not None and (account.declared_kw is not None or (tariff and tariff.demand) is not None)
         day = account.read_day if account else 0
         off = short = recomputed = nan
-        if EARLIEST <= issue.read_at < LATEST and (by_demand or day):
-            zone = self.zone
+        if EARLIEST_TIME <= issue.read_at < LATEST_TIME and (by_demand or day):
+            zone = self._zone
             off = from_month_end(issue.read_at, zone) if by_demand else from_day_of_month(issue.read_at, day, zone)
-        if UNTOLD not in (issue.read_register, issue.frozen_register):
-            short = short_of(issue, account)
+        if MISSING_NUMBER not in (issue.read_register, issue.frozen_register):
+            short = _short_kwh(issue, account)
         if not isnan(short) or not isnan(off):
             short, off = (-inf if isnan(value) else value for value in (short, off))
         if account and tariff:
-            used = Used(*(nan if v == UNTOLD else v for v in issue.used))
-            recomputed = amount_of(tariff, account, used, rebate=issue.at >= REBATED)
-        difference = nan if issue.amount == UNTOLD else issue.amount - recomputed
-        return off / HOUR, short, float(by_demand), difference, recomputed
+            used = BilledUse(*(nan if v == MISSING_NUMBER else v for v in issue.used))
+            recomputed = amount_of(tariff, account, used, rebate=issue.at >= REBATE_START)
+        difference = nan if issue.amount == MISSING_NUMBER else issue.amount - recomputed
+        return off / HOUR_SECONDS, short, float(by_demand), difference, recomputed
 
 
-UNKNOWN = (nan,) * len(Bills.columns)
+UNKNOWN_COLUMNS = (nan,) * len(Bills.columns)
 
 
-def short_of(issue: Issue, account: Meter | None) -> float:
+def _short_kwh(issue: Issue, account: Meter | None) -> float:
     """Primary kWh that the reading billed is below the freeze; none within the last digits of both."""
     shown = issue.frozen_register - issue.read_register
     ratio = account.ct * account.pt if account else 1.0
     return shown * ratio if shown > 2 * LAST_DIGIT else 0.0
 
 
-def issue_of(batch: Payments, row: int) -> Issue:
+def _issue_of(batch: Payments, row: int) -> Issue:
     """A bill as a row tells it."""
     amount, read, frozen, *used = (
-        float(number) if isfinite(number := getattr(batch, name)[row]) else UNTOLD
+        float(number) if isfinite(number := getattr(batch, name)[row]) else MISSING_NUMBER
         for name in ("amount", "read_register", "frozen_register", "billed_kwh", "billed_sharp", "billed_peak",
                      "billed_valley", "billed_kvarh", "billed_demand", "year_kwh", "billed_deep_valley")
     )  # fmt: skip
     return Issue(int(batch.at[row]), int(batch.due[row]), amount, int(batch.read_at[row]), read, frozen, tuple(used))
 
 
-class News(NamedTuple):
+class _BillChange(NamedTuple):
     """What a row tells of a bill, and to which list of it that belongs."""
 
-    of: str
-    told: Any
+    list_name: str
+    entry: Any
 
 
-def news_of(batch: Payments, row: int) -> News | None:
+def _bill_change_of(batch: Payments, row: int) -> _BillChange | None:
     """What a row tells of a bill: an issue, a payment, or that one is taken back; None where it tells nothing."""
     kind, at = int(batch.payment[row]), int(batch.at[row])
     reference, amount = batch.references[batch.reference[row]], float(np.nan_to_num(batch.amount[row]))
     if kind == Payment.BILL:
-        return News("issues", issue_of(batch, row))
+        return _BillChange("issues", _issue_of(batch, row))
     if kind == Payment.PAYMENT and batch.succeeded[row]:
-        return News("paid", Paid(at, amount, reference))
+        return _BillChange("paid", Paid(at, amount, reference))
     if kind == Payment.REVERSAL and not reference:
-        return News("paid", Paid(at, -abs(amount)))
+        return _BillChange("paid", Paid(at, -abs(amount)))
     if kind in (Payment.PAYMENT, Payment.REVERSAL) and reference:
-        return News("returned", (at, reference))
+        return _BillChange("returned", (at, reference))
     return None
 
 
-def entries_of(paid: list[Paid], returned: list[tuple[int, str]]) -> Iterator[tuple[int, float]]:
+def _entries_of(paid: list[Paid], returned: list[tuple[int, str]]) -> Iterator[tuple[int, float]]:
     """What was paid and taken back: a number that fails takes back all that was paid under it before.
 
     One that fails in the same second was tried again, and went through.
 
-    >>> list(entries_of([Paid(10, 100.0, "R1"), Paid(30, 100.0, "R1")], [(5, "R1"), (20, "R1"), (25, "R1")]))
+    >>> list(_entries_of([Paid(10, 100.0, "R1"), Paid(30, 100.0, "R1")], [(5, "R1"), (20, "R1"), (25, "R1")]))
     [(10, 100.0), (20, -100.0), (30, 100.0)]
     """
     standing: dict[str, float] = {}
@@ -246,14 +247,14 @@ def entries_of(paid: list[Paid], returned: list[tuple[int, str]]) -> Iterator[tu
             yield at, -taken_back
 
 
-def unpaid_spells(entries: list[tuple[int, float]], amount: float, issued: int, due: int) -> Iterator[tuple[int, int]]:
+def _unpaid_spells(entries: list[tuple[int, float]], amount: float, issued: int, due: int) -> Iterator[tuple[int, int]]:
     """From when until when a bill was open: since it is due, and again since a payment was taken back.
 
-    >>> list(unpaid_spells([(10, 50.0), (20, 60.0)], 100.0, 5, 15)) == [(15, 20)]
+    >>> list(_unpaid_spells([(10, 50.0), (20, 60.0)], 100.0, 5, 15)) == [(15, 20)]
     True
-    >>> list(unpaid_spells([(20, 100.0), (30, -100.0)], 100.0, 5, 15)) == [(15, 20), (30, NEVER)]
+    >>> list(_unpaid_spells([(20, 100.0), (30, -100.0)], 100.0, 5, 15)) == [(15, 20), (30, NEVER_TIME)]
     True
-    >>> list(unpaid_spells([], 0.0, 5, 15))
+    >>> list(_unpaid_spells([], 0.0, 5, 15))
     [(15, 5)]
     """
     if amount < LEAST_OPEN:
@@ -270,4 +271,4 @@ def unpaid_spells(entries: list[tuple[int, float]], amount: float, issued: int, 
             start = max(due, at)
         is_open = not covered
     if is_open:
-        yield start, NEVER
+        yield start, NEVER_TIME

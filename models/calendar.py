@@ -12,23 +12,23 @@ from numpy.typing import NDArray
 
 from schemas.columns import Codes, Mask, Times
 
-FIRST, LAST = date(1999, 12, 31), date(2101, 1, 2)
-HOLIDAY, FESTIVAL = 7, 8  # kinds of days after the weekdays, Monday 0
-CHINA = frozenset({"Asia/Shanghai", "Asia/Urumqi", "Asia/Chongqing", "Asia/Harbin", "Asia/Kashgar", "PRC"})
+FIRST_DATE, LAST_DATE = date(1999, 12, 31), date(2101, 1, 2)
+HOLIDAY_KIND, FESTIVAL_KIND = 7, 8  # kinds of days after the weekdays, Monday 0
+CHINA_ZONES = frozenset({"Asia/Shanghai", "Asia/Urumqi", "Asia/Chongqing", "Asia/Harbin", "Asia/Kashgar", "PRC"})
 DAYS_APART = 300  # at least, from one lunar new year to the next
-SEASON = range(-10, 13)  # days around the lunar new year: factories close well before, most are back in two weeks
+FESTIVAL_DAYS = range(-10, 13)  # days around the lunar new year: factories close well before, most are back in two weeks
 
 
 @lru_cache(maxsize=8)
 def midnights(zone: str) -> Times:
     """Unix seconds of every local midnight from 1999 to 2101. Raises ZoneInfoNotFoundError for an unknown zone."""
     info = ZoneInfo(zone)
-    return np.array([int(datetime(d.year, d.month, d.day, tzinfo=info).timestamp()) for d in dates()], np.int64)
+    return np.array([int(datetime(d.year, d.month, d.day, tzinfo=info).timestamp()) for d in _dates()], np.int64)
 
 
-def dates() -> list[date]:
+def _dates() -> list[date]:
     """The days of which `midnights` tells the beginnings."""
-    return [FIRST + timedelta(n) for n in range((LAST - FIRST).days)]
+    return [FIRST_DATE + timedelta(n) for n in range((LAST_DATE - FIRST_DATE).days)]
 
 
 def day_of(at: Times, zone: str) -> Times:
@@ -50,20 +50,20 @@ def month_of(days: Codes) -> tuple[Codes, Codes]:
     >>> [part.tolist() for part in month_of(np.array([1, 31, 32]))]
     [[360, 360, 361], [1, 31, 1]]
     """
-    dates = np.datetime64(FIRST) + days
+    dates = np.datetime64(FIRST_DATE) + days
     months = dates.astype("datetime64[M]")
     return months.astype(np.int64), (dates - months.astype("datetime64[D]")).astype(np.int64) + 1
 
 
 @lru_cache(maxsize=8)
-def worked(zone: str) -> Times:
+def _worked_seconds(zone: str) -> Times:
     """Seconds of working days since 1999 at every local midnight.
 
     In China public holidays are none, and weekends worked in exchange are, as far as `holidays` knows what is decreed
     for each year; elsewhere all weekdays are.
     """
     lengths = np.diff(midnights(zone))
-    off = days_off()[: len(lengths)] if zone in CHINA else (np.arange(len(lengths)) + FIRST.weekday()) % 7 > 4
+    off = _days_off()[: len(lengths)] if zone in CHINA_ZONES else (np.arange(len(lengths)) + FIRST_DATE.weekday()) % 7 > 4
     return np.concatenate([[0], np.cumsum(lengths * ~off)])
 
 
@@ -74,7 +74,7 @@ def worked_after(at: int, seconds: float, zone: str) -> int:
     >>> (worked_after(friday_noon, 86400, "UTC") - friday_noon) / 86400
     3.0
     """
-    nights, work = midnights(zone), worked(zone)
+    nights, work = midnights(zone), _worked_seconds(zone)
     day = int(np.searchsorted(nights, at, side="right")) - 1
     target = int(work[day]) + min(at - int(nights[day]), int(work[day + 1] - work[day])) + round(seconds)
     last = int(np.searchsorted(work, target, side="left")) - 1
@@ -83,7 +83,7 @@ def worked_after(at: int, seconds: float, zone: str) -> int:
 
 def midnight(day: date, zone: str) -> int:
     """When a local day begins."""
-    return int(midnights(zone)[(day - FIRST).days])
+    return int(midnights(zone)[(day - FIRST_DATE).days])
 
 
 def months_around(at: int, zone: str) -> list[date]:
@@ -118,20 +118,20 @@ def new_year(at: int, zone: str) -> date:
 
 
 @cache
-def public_holidays() -> holidays.HolidayBase:
+def _public_holidays() -> holidays.HolidayBase:
     """China's, and the weekends that are worked in exchange."""
-    return holidays.country_holidays("CN", years=range(FIRST.year, LAST.year + 1), language="en_US")
+    return holidays.country_holidays("CN", years=range(FIRST_DATE.year, LAST_DATE.year + 1), language="en_US")
 
 
 @cache
-def days_off() -> Mask:
+def _days_off() -> Mask:
     """Whether China has each day in `midnights` off.
 
-    >>> [bool(off) for off in days_off()[-FIRST.toordinal() + date(2026, 2, 14).toordinal() :][:4]]
+    >>> [bool(off) for off in _days_off()[-FIRST_DATE.toordinal() + date(2026, 2, 14).toordinal() :][:4]]
     [False, True, True, True]
     """
-    public = public_holidays()
-    return np.array([d in public or (d.weekday() > 4 and d not in public.weekend_workdays) for d in dates()])
+    public = _public_holidays()
+    return np.array([d in public or (d.weekday() > 4 and d not in public.weekend_workdays) for d in _dates()])
 
 
 @lru_cache(maxsize=8)
@@ -144,16 +144,16 @@ def day_kinds(zone: str) -> NDArray[np.int8]:
     >>> day_kinds("Asia/Shanghai")[start - 9 : start - 7].tolist(), day_kinds("UTC")[start : start + 2].tolist()
     ([4, 8], [6, 0])
     """
-    days = dates()
+    days = _dates()
     kinds = np.array([day.weekday() for day in days], np.int8)
-    if zone not in CHINA:
+    if zone not in CHINA_ZONES:
         return kinds
-    public, off = public_holidays(), days_off()
+    public, off = _public_holidays(), _days_off()
     named = np.array([day in public for day in days])
     row = np.cumsum(off & ~np.roll(off, 1))
     kinds[(kinds >= 5) & ~off] = 4
-    kinds[off & np.isin(row, row[named])] = HOLIDAY
+    kinds[off & np.isin(row, row[named])] = HOLIDAY_KIND
     springs = np.flatnonzero([public.get(day, "") == "Chinese New Year (Spring Festival)" for day in days])
     for first in springs[np.diff(springs, prepend=-DAYS_APART) > DAYS_APART - 1]:
-        kinds[max(first + SEASON.start, 0) : first + SEASON.stop] = FESTIVAL
+        kinds[max(first + FESTIVAL_DAYS.start, 0) : first + FESTIVAL_DAYS.stop] = FESTIVAL_KIND
     return kinds

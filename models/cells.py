@@ -16,7 +16,7 @@ class Cells(Owner):
     """Named arrays of the shape (*lead, slots); a fresh cell holds its array's empty value.
 
     >>> cells = Cells(mean=np.float64(np.nan))
-    >>> cells.room(2)
+    >>> cells.reserve(2)
     >>> cells["mean"][:2].tolist()
     [nan, nan]
     """
@@ -33,7 +33,7 @@ class Cells(Owner):
         empty = self.empty[name]
         return np.repeat(empty[..., None], slots, axis=-1)
 
-    def room(self, slots: int) -> None:
+    def reserve(self, slots: int) -> None:
         """Make cells for all slots below `slots`."""
         if slots <= self.used:
             return
@@ -43,13 +43,13 @@ class Cells(Owner):
                 more = max(slots, have + have // 4, 64) - have
                 self.arrays[name] = np.concatenate([array, self._fresh(name, more)], axis=-1)
 
-    def take(self, slots: Codes) -> dict[str, Array]:
+    def read(self, slots: Codes) -> dict[str, Array]:
         """Copies of the cells of some slots."""
         return {name: np.take(array, slots, axis=-1) for name, array in self.arrays.items()}
 
-    def put(self, slots: Codes, taken: dict[str, Array]) -> None:
-        """Write back what `take` gave."""
-        for name, array in taken.items():
+    def write(self, slots: Codes, columns: dict[str, Array]) -> None:
+        """Write back what `read` gave."""
+        for name, array in columns.items():
             self.arrays[name][..., slots] = array
 
     def clear(self, slots: Codes) -> None:

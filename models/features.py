@@ -7,12 +7,12 @@ import numpy as np
 
 from models.cells import Array, Cells
 from models.state import Owner, Schema
-from models.turns import Turns
+from models.turns import UniquePasses
 from schemas.columns import Codes, Mask, Readings
 from schemas.columns import Payment as PaymentKind
+from schemas.units import DAY_SECONDS, HOUR_SECONDS
 
-HOUR, DAY = 3600, 86_400
-NEVER = 2**31  # seconds since what never was
+NEVER_SECONDS = 2**31  # seconds since what never was
 Columns = dict[str, Array]
 
 
@@ -68,9 +68,9 @@ class Elapsed(Feature):
     def fold(self, slots: Codes, columns: Columns) -> Columns:
         """Adds gap, the seconds since the subject's previous row."""
         at = columns["at"]
-        then = Turns(slots).earlier(at, self.cells["then"][slots])
+        then = UniquePasses(slots).earlier(at, self.cells["then"][slots])
         self.cells["then"][slots] = at
-        return {"gap": np.where(then > 0, at - then, NEVER)}
+        return {"gap": np.where(then > 0, at - then, NEVER_SECONDS)}
 
 
 class Standstill(Feature):
@@ -86,11 +86,11 @@ class Standstill(Feature):
 
     def fold(self, slots: Codes, columns: Columns) -> Columns:
         """Adds still_kwh, NaN without register or power."""
-        c, at, turns = self.cells, columns["at"], Turns(slots)
+        c, at, turns = self.cells, columns["at"], UniquePasses(slots)
         moved, power = columns["register_delta"], columns["total_p"].astype(np.float64)
         known = ~(np.isnan(moved) | np.isnan(power))
         then = turns.earlier(at, c["then"][slots], known)
-        hours = np.where(then > 0, np.minimum(at - then, HOUR), 0) / HOUR
+        hours = np.where(then > 0, np.minimum(at - then, HOUR_SECONDS), 0) / HOUR_SECONDS
         flow, still = np.maximum(power, 0) * hours, known & ~(moved > 0)
 
         def step(before: Array, flow: Array, still: Mask, known: Mask) -> Array:
@@ -108,10 +108,10 @@ class DayRuns(Feature):
     takes: tuple[str, ...] = ("at", "kwh", "coverage", "live", "stopped", "area_excess_kwh", "area_reads", "ratio")
     gives: tuple[str, ...] = ("zero_days", "missing_days", "unread_usual", "usual_kwh", "lossy", "lost_kwh")
 
-    APART = 8.0  # readings over which it fades how many days they are apart
-    SELDOM = 1.5  # days apart from which on a meter is read on chosen days
-    MORE = 1.5  # times as long as usual
-    GONE = 60  # days without a reading after which a meter counts as gone; default of this project
+    GAP_MEMORY = 8.0  # readings over which it fades how many days they are apart
+    SELDOM_DAYS = 1.5  # days apart from which on a meter is read on chosen days
+    GAP_FACTOR = 1.5  # times as long as usual
+    MISSING_DAYS_LIMIT = 60  # days without a reading after which a meter counts as gone; default of this project
 
     def __init__(self) -> None:
         self.cells = Cells(
@@ -135,12 +135,12 @@ class DayRuns(Feature):
         supplied = ~(columns["stopped"] <= columns["at"])
         zeros = np.where(zero, c["zero"][slots] + 1, np.where(used, 0, c["zero"][slots])) * supplied
         read, before, apart = columns["reads"] > 0, c["missing"][slots], c["apart"][slots].astype(np.float64)
-        unread = np.where(apart >= self.SELDOM, np.floor(self.MORE * (apart - 1)), 0).astype(np.int64)
-        gone = self.GONE + unread
+        unread = np.where(apart >= self.SELDOM_DAYS, np.floor(self.GAP_FACTOR * (apart - 1)), 0).astype(np.int64)
+        gone = self.MISSING_DAYS_LIMIT + unread
         missing = np.where(read, 0, before + 1)
         missing = np.where((missing == gone + 1) & ~(columns["area_reads"] > 0), gone, missing)
         c["zero"][slots], c["missing"][slots] = zeros, missing
-        share = np.where(apart == 0, 1, 1 - 2 ** (-1 / self.APART))
+        share = np.where(apart == 0, 1, 1 - 2 ** (-1 / self.GAP_MEMORY))
         later = np.where(np.isnan(apart) | (before > gone), 0, apart + share * (before + 1 - apart))
         c["apart"][slots] = np.where(read, later, apart)
         keep = 2.0 ** (-1 / 28)
@@ -163,8 +163,8 @@ class FirstMonth(Feature):
     takes: tuple[str, ...] = ("reads", "kwh", "coverage", "ratio", "contract_kva")
     gives: tuple[str, ...] = ("unread_days", "first_load")
 
-    FIRST = 1.05  # days after which the first is surely closed, even one of 25 hours
-    JUDGED, LAST, FEW = 30, 60, 15  # days: from when on the load counts and until when, and that must be known
+    FIRST_DAY_END = 1.05  # days after which the first is surely closed, even one of 25 hours
+    JUDGED_FROM_DAY, LAST_DAY, FEWEST_DAYS = 30, 60, 15  # days: from when on the load counts and until when, and that must be known
 
     def __init__(self) -> None:
         self.cells = Cells(days=np.uint8(0), read=np.bool_(0), kwh=np.float64(0), last=np.float32(0))
@@ -177,8 +177,8 @@ class FirstMonth(Feature):
         """
         c, day, kwh = self.cells, columns["connected_days"], columns["kwh"].astype(np.float64)
         last = c["last"][slots]
-        begins = (day > 0) & (day <= self.FIRST) & ((last == 0) | (day <= last))
-        new = begins | ((last > 0) & (day > last) & (day <= self.LAST + 1))
+        begins = (day > 0) & (day <= self.FIRST_DAY_END) & ((last == 0) | (day <= last))
+        new = begins | ((last > 0) & (day > last) & (day <= self.LAST_DAY + 1))
         days, read, used = (np.where(begins, 0, c[name][slots]) for name in ("days", "read", "kwh"))
         shown, told = ~np.isnan(kwh), columns["reads"] > 0
         read = (read > 0) | told
@@ -186,7 +186,7 @@ class FirstMonth(Feature):
         for name, values in (("days", days), ("read", read), ("kwh", used), ("last", day)):
             c[name][slots[new]] = values[new]
         load = used / days / 24 / columns["contract_kva"]
-        early, known = day <= self.LAST, (day >= self.JUDGED) & (days >= self.FEW) & ~np.isnan(load)
+        early, known = day <= self.LAST_DAY, (day >= self.JUDGED_FROM_DAY) & (days >= self.FEWEST_DAYS) & ~np.isnan(load)
         unread, load = np.where(early & ~read, day, -np.inf), np.where(early & known, load, np.inf)
         return {"unread_days": np.where(new, unread, np.nan), "first_load": np.where(new, load, np.nan)}
 
@@ -199,10 +199,10 @@ class Failures(Feature):
     takes: tuple[str, ...] = ("payment", "at")
     gives: tuple[str, ...] = ("failures_24h",)
 
-    KEPT = 3
+    KEPT_FAILURES = 3
 
     def __init__(self) -> None:
-        self.cells = Cells(failed=np.zeros(self.KEPT, np.int64))
+        self.cells = Cells(failed=np.zeros(self.KEPT_FAILURES, np.int64))
 
     def fold(self, slots: Codes, columns: Columns) -> Columns:
         """Adds failures_24h, at most 3; NaN for rows that are no attempt."""
@@ -211,10 +211,10 @@ class Failures(Feature):
         before = self.cells["failed"][:, slots]
         after = np.where(failed, np.concatenate([before[1:], at[None]]), np.where(attempt, 0, before))
         self.cells["failed"][:, slots] = after
-        recent = ((after > 0) & (after > at - DAY)).sum(axis=0)
+        recent = ((after > 0) & (after > at - DAY_SECONDS)).sum(axis=0)
         return {"failures_24h": np.where(attempt, recent, np.nan)}
 
-    def doubt(self) -> None:
+    def reset_after_loss(self) -> None:
         """Rows are gone: one of them may have gone through."""
         self.cells["failed"][...] = 0
 
@@ -227,8 +227,8 @@ class FailureShare(Feature):
     takes: tuple[str, ...] = ("at",)
     gives: tuple[str, ...] = ("failed_share", "attempts", "usual_share", "usual_spread")
 
-    MEMORY = 50  # attempts over which the recent share fades
-    FADE = np.float32(0.8)  # of an hour's habit from week to week
+    MEMORY_ATTEMPTS = 50  # attempts over which the recent share fades
+    WEEKLY_FADE = np.float32(0.8)  # of an hour's habit from week to week
 
     def __init__(self) -> None:
         hours = np.zeros(168, np.float32)
@@ -240,31 +240,31 @@ class FailureShare(Feature):
     def fold(self, slots: Codes, columns: Columns) -> Columns:
         """Adds failed_share, attempts (effective number), usual_share and usual_spread, both before this hour."""
         c, failed = self.cells, columns["failed"]
-        hour = np.maximum(columns["at"] // HOUR, c["hour"][slots])  # a row that comes late counts in the running hour
-        self.end_hours(slots[c["hour"][slots] != hour])
+        hour = np.maximum(columns["at"] // HOUR_SECONDS, c["hour"][slots])  # a row that comes late counts in the running hour
+        self._end_hours(slots[c["hour"][slots] != hour])
         c["hour"][slots] = hour
         c["tried"][slots] += 1
         c["failed"][slots] += failed
         hour = hour % 168
-        keep = 1 - 1 / self.MEMORY
+        keep = 1 - 1 / self.MEMORY_ATTEMPTS
         weight = c["weight"][slots] * keep + 1
         share = c["share"][slots] + (failed - c["share"][slots]) / weight
         tried, fails = c["attempts"][:, slots], c["fails"][:, slots]
         rows = np.arange(len(slots))
         here, all_tried = tried[hour, rows], tried.sum(axis=0)
         overall = np.where(all_tried > 0, fails.sum(axis=0) / np.maximum(all_tried, 1), np.nan)
-        usual = np.where(here >= self.MEMORY, fails[hour, rows] / np.maximum(here, 1), overall)
+        usual = np.where(here >= self.MEMORY_ATTEMPTS, fails[hour, rows] / np.maximum(here, 1), overall)
         c["share"][slots], c["weight"][slots] = share, weight
         spread = np.sqrt(np.maximum(usual * (1 - usual), 1e-4) / weight)
         return {"failed_share": share, "attempts": weight, "usual_share": usual, "usual_spread": spread}
 
-    def end_hours(self, slots: Codes) -> None:
+    def _end_hours(self, slots: Codes) -> None:
         """Take the last hour of some channels into their habit; it fails at most twice as often as usual, and 2 %."""
         c, hour = self.cells, self.cells["hour"][slots] % 168
         tried, attempts = c["tried"][slots], c["attempts"][:, slots].sum(axis=0)
         usual = c["fails"][:, slots].sum(axis=0) / np.maximum(attempts, 1)
         most = np.where(attempts > 0, tried * (2 * usual + 0.02), np.inf)
-        keep = np.where(tried > 0, self.FADE, 1)
+        keep = np.where(tried > 0, self.WEEKLY_FADE, 1)
         c["attempts"][hour, slots] = keep * c["attempts"][hour, slots] + tried
         c["fails"][hour, slots] = keep * c["fails"][hour, slots] + np.minimum(c["failed"][slots], most)
         c["tried"][slots] = c["failed"][slots] = 0

@@ -5,10 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.deadlines import DAY, NEVER
+from models.timelines import NEVER_TIME
 from schemas.columns import Codes, Times
+from schemas.units import DAY_SECONDS
 
-MOST = 8  # spans of a kind that are told apart
+MOST_SPANS = 8  # spans of a kind that are told apart
 Lapses = dict[str, list[tuple[list[int], list[int]]]]
 """By kind of rows, and area slot, since and until when some were lost."""
 
@@ -26,13 +27,13 @@ class Holes:
     def __init__(self) -> None:
         self.spans: Lapses = {}
 
-    def open(self, kind: str, clock: Times) -> None:
+    def open(self, kind: str, watermarks: Times) -> None:
         """Note that rows of a kind were lost; `clock` is by area slot how far it has come."""
         known = self.spans.setdefault(kind, [])
-        known.append((clock.tolist(), [NEVER] * len(clock)))
-        if len(known) > MOST:
+        known.append((watermarks.tolist(), [NEVER_TIME] * len(watermarks)))
+        if len(known) > MOST_SPANS:
             (first, _), (_, last) = known[:2]
-            known[:2] = [(grown(first, len(last), 0), grown(last, len(first), NEVER))]
+            known[:2] = [(_grown(first, len(last), 0), _grown(last, len(first), NEVER_TIME))]
 
     def close(self, kind: str, areas: Codes, at: Times) -> None:
         """Note the first rows of areas that came since: what was lost is from before, or of the day that follows."""
@@ -42,23 +43,23 @@ class Holes:
         size = int(slots.max(initial=-1)) + 1
         for since, until in self.spans[kind]:
             since.extend([0] * (size - len(since)))
-            until.extend([NEVER] * (size - len(until)))
+            until.extend([NEVER_TIME] * (size - len(until)))
             for slot, row in zip(slots.tolist(), first.tolist(), strict=True):
-                if until[slot] == NEVER:
-                    until[slot] = max(int(at[row]), since[slot]) + DAY
+                if until[slot] == NEVER_TIME:
+                    until[slot] = max(int(at[row]), since[slot]) + DAY_SECONDS
 
-    def of(self, kind: str, area: int) -> list[Span]:
+    def spans_of(self, kind: str, area: int) -> list[Span]:
         """The spans of an area."""
         return [
-            Span(since[area], until[area]) if area < len(since) else Span(0, NEVER)
+            Span(since[area], until[area]) if area < len(since) else Span(0, NEVER_TIME)
             for since, until in self.spans.get(kind, ())
         ]
 
     def touch(self, kind: str, area: int, start: int, end: int) -> bool:
         """Whether something of an area from one time to another may have been lost."""
-        return any(since < end and start <= until for since, until in self.of(kind, area))
+        return any(since < end and start <= until for since, until in self.spans_of(kind, area))
 
 
-def grown(times: list[int], size: int, fresh: int) -> list[int]:
+def _grown(times: list[int], size: int, fresh: int) -> list[int]:
     """Times for so many slots at least."""
     return times + [fresh] * (size - len(times))

@@ -11,11 +11,11 @@ from models.runs import runs
 from models.state import Owner, Schema, State, StateError
 from schemas.columns import Batch, Codes, Names
 
-FREE = ("", "")
-RUN = 8  # names of an area in a row, from which they are looked up together
+FREE_PAIR = ("", "")
+RUN_LENGTH = 8  # names of an area in a row, from which they are looked up together
 
 
-class Dictionary(NamedTuple):
+class _Dictionary(NamedTuple):
     """The names of the latest batch, by their codes the slots found, and in which of its areas; -1 before."""
 
     names: Names
@@ -24,7 +24,7 @@ class Dictionary(NamedTuple):
     area: Codes
 
 
-UNREAD = Dictionary((), (), np.zeros(0, np.int32), np.zeros(0, np.int32))
+EMPTY_DICTIONARY = _Dictionary((), (), np.zeros(0, np.int32), np.zeros(0, np.int32))
 
 
 class Index(Owner):
@@ -41,8 +41,8 @@ class Index(Owner):
         self.pairs: list[tuple[str, str]] = []
         self.known: dict[str, dict[str, int]] = {}  # by area
         self.free: list[int] = []
-        self.latest = UNREAD
-        self.rolls: dict[str, tuple[Names, Codes]] = {}  # by area, the names that last came in a row, and their slots
+        self._latest = EMPTY_DICTIONARY
+        self._name_runs: dict[str, tuple[Names, Codes]] = {}  # by area, the names that last came in a row, and their slots
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -74,51 +74,51 @@ class Index(Owner):
 
     def release(self, slots: Codes) -> None:
         """Forget some pairs; their slots are given out again."""
-        self.latest = UNREAD
+        self._latest = EMPTY_DICTIONARY
         for slot in slots.tolist():
             area, subject = self.pairs[slot]
-            self.rolls.pop(area, None)
+            self._name_runs.pop(area, None)
             del self.known[area][subject]
-            self.pairs[slot] = FREE
+            self.pairs[slot] = FREE_PAIR
             self.free.append(slot)
 
     def slots(self, batch: Batch) -> Codes:
         """The slot of every row's area and subject."""
         names, areas = batch.names, batch.areas
-        if names is not self.latest.names or areas != self.latest.areas:
-            self.latest = self.look_up(batch)
-        elif len(batch) and self.latest.slot[batch.subject[0]] < 0:  # the next piece of a batch
-            self.latest = completed(self.latest, self.look_up(batch))
-        slots = self.latest.slot[batch.subject]
-        rows = ((slots < 0) | (self.latest.area[batch.subject] != batch.area)).nonzero()[0]
+        if names is not self._latest.names or areas != self._latest.areas:
+            self._latest = self._look_up(batch)
+        elif len(batch) and self._latest.slot[batch.subject[0]] < 0:  # the next piece of a batch
+            self._latest = _completed(self._latest, self._look_up(batch))
+        slots = self._latest.slot[batch.subject]
+        rows = ((slots < 0) | (self._latest.area[batch.subject] != batch.area)).nonzero()[0]
         if len(rows):
             subject, area = batch.subject[rows], batch.area[rows]
             pairs = zip(area.tolist(), subject.tolist(), strict=True)
             slots[rows] = [self.slot(areas[a], names[n]) for a, n in pairs]
-            self.latest.slot[subject], self.latest.area[subject] = slots[rows], area
+            self._latest.slot[subject], self._latest.area[subject] = slots[rows], area
         return slots
 
-    def look_up(self, batch: Batch) -> Dictionary:
+    def _look_up(self, batch: Batch) -> _Dictionary:
         """The slots that are known of a batch's names, where those of an area stand together."""
         area = np.full(len(batch.names), -1, np.int32)
         area[batch.subject[::-1]] = batch.area[::-1]
         slot = np.full(len(area), -1, np.int32)
         begins = runs(area).tolist()
-        if RUN * len(begins) < len(area):
+        if RUN_LENGTH * len(begins) < len(area):
             for begin, end in pairwise([*begins, len(area)]):
                 if area[begin] >= 0:
-                    slot[begin:end] = self.call(batch.areas[area[begin]], batch.names[begin:end])
-        return Dictionary(batch.names, batch.areas, slot, area)
+                    slot[begin:end] = self._slots_of(batch.areas[area[begin]], batch.names[begin:end])
+        return _Dictionary(batch.names, batch.areas, slot, area)
 
-    def call(self, area: str, names: Names) -> Codes:
+    def _slots_of(self, area: str, names: Names) -> Codes:
         """The slots of names of an area, -1 where one is not known; an area mostly tells the same ones again."""
-        roll = self.rolls.get(area)
+        roll = self._name_runs.get(area)
         if roll and roll[0] == names:
             return roll[1]
         known = self.known.get(area, {})
         slots = np.fromiter(map(known.get, names, repeat(-1)), np.int32, len(names))
         if slots.min() >= 0:
-            self.rolls[area] = tuple(self.pairs[slot][1] for slot in slots.tolist()), slots
+            self._name_runs[area] = tuple(self.pairs[slot][1] for slot in slots.tolist()), slots
         return slots
 
     def schema(self) -> Schema:
@@ -131,22 +131,22 @@ class Index(Owner):
 
     def load(self, state: State) -> None:
         """Replace everything by what `state` gave. Raises StateError where a pair or a free slot stands twice."""
-        self.latest, self.rolls = UNREAD, {}
+        self._latest, self._name_runs = EMPTY_DICTIONARY, {}
         self.pairs, self.free, self.known = state.get("pairs", []), state.get("free", []), {}
         for slot, (area, subject) in enumerate(self.pairs):
-            if (area, subject) != FREE:
+            if (area, subject) != FREE_PAIR:
                 self.known.setdefault(area, {})[subject] = slot
-        if sum(map(len, self.known.values())) + self.pairs.count(FREE) != len(self.pairs):
+        if sum(map(len, self.known.values())) + self.pairs.count(FREE_PAIR) != len(self.pairs):
             raise StateError("a pair stands twice")
-        if sorted(self.free) != [slot for slot, pair in enumerate(self.pairs) if pair == FREE]:
+        if sorted(self.free) != [slot for slot, pair in enumerate(self.pairs) if pair == FREE_PAIR]:
             raise StateError("its free slots are not those without a pair")
 
-    def live(self) -> set[int]:
+    def used_slots(self) -> set[int]:
         """The slots that are given out."""
         return set(range(len(self.pairs))).difference(self.free)
 
 
-def completed(known: Dictionary, found: Dictionary) -> Dictionary:
+def _completed(known: _Dictionary, found: _Dictionary) -> _Dictionary:
     """What is known of a batch's names, and of the others what has been found since."""
     unknown = known.slot < 0
     slot = np.where(unknown, found.slot, known.slot)

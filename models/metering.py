@@ -8,8 +8,7 @@ from models.cells import Cells
 from models.features import Columns, Feature
 from models.validation import JUMP_KWH, ROLLOVER_SHARE, SPAN_OF_RATING
 from schemas.columns import Codes
-
-HOUR, DAY = 3600, 86_400
+from schemas.units import DAY_SECONDS, HOUR_SECONDS
 
 
 class DayRegisters(Feature):
@@ -43,7 +42,7 @@ class DayRegisters(Feature):
         register, then, before = x["register"], x["at"] - x["register_age"], c["read"][slots]
         have, anew = ~np.isnan(register), c["version"][slots] != x["effective"]
         last, odd, export = (np.where(anew, np.nan, c[name][slots]) for name in ("register", "odd", "export"))
-        hours = np.where(np.isnan(last), np.nan, (then - before) / HOUR)
+        hours = np.where(np.isnan(last), np.nan, (then - before) / HOUR_SECONDS)
         delta, out = register - last, x["export_register"] - export
         rolled = (last > ROLLOVER_SHARE * x["register_span"]) & (register < (1 - ROLLOVER_SHARE) * x["register_span"])
         delta = np.where((delta < 0) & rolled, delta + x["register_span"], delta)
@@ -57,7 +56,7 @@ class DayRegisters(Feature):
         apart = np.abs(register - x["tariff_sum"]) % span  # the total rolls over before the tariffs
         stopped_kwh = np.where(before >= x["stopped"], c["stopped_kwh"][slots] + np.nan_to_num(moved), 0)
         midnight = x["register_age"] == 0
-        midnights = midnight & c["midnight"][slots] & (hours < 1.5 * DAY / HOUR)
+        midnights = midnight & c["midnight"][slots] & (hours < 1.5 * DAY_SECONDS / HOUR_SECONDS)
         told = {
             "register": np.where(good, register, last), "read": np.where(good, then, before),
             "odd": np.where(good, np.nan, register), "version": x["effective"],
@@ -83,10 +82,10 @@ class Accounts(Feature):
     """
 
     DAYS = 3
-    ERRORS = 2.0  # standard errors; default of this project
-    COVERED, BARELY = 0.95, 0.9  # shares of the day's intervals with power: to compare, and to account for
-    LEAST = 1.0  # kWh by power, below which a day says nothing of the ratio; default of this project
-    RETURNED = 0.01  # of what was drawn, that may flow back within a day that is compared
+    STANDARD_ERRORS = 2.0  # standard errors; default of this project
+    COMPARED_COVERAGE, EXPLAINED_COVERAGE = 0.95, 0.9  # shares of the day's intervals with power: to compare, and to account for
+    LEAST_KWH = 1.0  # kWh by power, below which a day says nothing of the ratio; default of this project
+    RETURNED_SHARE = 0.01  # of what was drawn, that may flow back within a day that is compared
 
     reads: tuple[str, ...] = ("register_kwh",)
     takes: tuple[str, ...] = (
@@ -107,11 +106,11 @@ class Accounts(Feature):
         c, x, known = self.cells, columns, ~np.isnan(columns["register_kwh"])
         hours, covered = x["span_hours"], x["power_coverage"]
         flowed = x["mean_kw"] * hours
-        by_power = (covered >= self.BARELY) & (hours < self.DAYS * DAY / HOUR)
+        by_power = (covered >= self.EXPLAINED_COVERAGE) & (hours < self.DAYS * DAY_SECONDS / HOUR_SECONDS)
         allowed = np.maximum(x["contract_kva"] - x["suspended_kva"], 1) / x["ratio"] * hours
-        told = known & (np.abs(hours - DAY / HOUR) <= 2) & (x["register_age"] <= HOUR) & (flowed >= self.LEAST)
-        told &= (covered >= self.COVERED) & (x["returned_kwh"] <= self.RETURNED * flowed)
-        ratio, error = x["register_kwh"] / flowed, self.ERRORS * x["mean_kw_error"] / x["mean_kw"]
+        told = known & (np.abs(hours - DAY_SECONDS / HOUR_SECONDS) <= 2) & (x["register_age"] <= HOUR_SECONDS) & (flowed >= self.LEAST_KWH)
+        told &= (covered >= self.COMPARED_COVERAGE) & (x["returned_kwh"] <= self.RETURNED_SHARE * flowed)
+        ratio, error = x["register_kwh"] / flowed, self.STANDARD_ERRORS * x["mean_kw_error"] / x["mean_kw"]
         second = {}
         for name, sign in (("over", 1), ("under", -1)):  # of the under ratios the lowest, so highest when turned round
             before = c[name][:, slots]
@@ -133,7 +132,7 @@ class RatioChange(Feature):
     """
 
     DAYS = 7  # that speak for before, and from which on the days after do
-    UNTIL = 35  # days after the change, beyond which a customer's use has changed too much; default of this project
+    LAST_DAY = 35  # days after the change, beyond which a customer's use has changed too much; default of this project
 
     reads: tuple[str, ...] = ("kwh", "ratio")
     takes: tuple[str, ...] = ("contract_kva",)
@@ -163,7 +162,7 @@ class RatioChange(Feature):
         given = {"ratio": ratio, "former": former, "contract": contract, "before": before, "mean": mean, "days": count}
         for name, values in given.items():
             c[name][slots[told]] = values[told]
-        tells = told & (count >= self.DAYS) & (count <= self.UNTIL) & (before > 0)
+        tells = told & (count >= self.DAYS) & (count <= self.LAST_DAY) & (before > 0)
         return {name: np.where(tells, now / then, np.nan)
                 for name, now, then in (("ratio_factor", ratio, former), ("shown_factor", mean, before))}  # fmt: skip
 
@@ -171,8 +170,8 @@ class RatioChange(Feature):
 class Demands(Feature):
     """Between which bounds the demand register must stand, by the interval energies since its reset."""
 
-    COVERED = 0.95  # share of a day's intervals without which a higher demand may have been missed
-    QUARTER = 900  # seconds, beyond which an interval may hide a higher demand
+    LEAST_COVERAGE = 0.95  # share of a day's intervals without which a higher demand may have been missed
+    QUARTER_HOUR_SECONDS = 900  # seconds, beyond which an interval may hide a higher demand
 
     reads: tuple[str, ...] = ("demand",)
     takes: tuple[str, ...] = ("at", "demand_resets", "top_kw", "coverage", "interval_s")
@@ -193,8 +192,8 @@ class Demands(Feature):
         c, x = self.cells, columns
         have, first, resets = ~np.isnan(x["demand"]), c["then"][slots] == 0, c["resets"][slots]
         reset = (x["demand"] < c["demand"][slots]) | (np.abs(x["demand_resets"] - resets) > 0)
-        full = (x["coverage"] >= self.COVERED) & ~(x["interval_s"] > self.QUARTER) & ~np.isnan(x["top_kw"])
-        top = np.where(full & (x["at"] - c["then"][slots] < 1.5 * DAY), x["top_kw"], np.inf)
+        full = (x["coverage"] >= self.LEAST_COVERAGE) & ~(x["interval_s"] > self.QUARTER_HOUR_SECONDS) & ~np.isnan(x["top_kw"])
+        top = np.where(full & (x["at"] - c["then"][slots] < 1.5 * DAY_SECONDS), x["top_kw"], np.inf)
         floor = np.where(first | reset, 0, np.fmax(c["floor"][slots], x["top_kw"]))
         ceiling = np.where(first, np.inf, np.where(reset, top, np.maximum(c["ceiling"][slots], top)))
         told = {"demand": x["demand"], "resets": np.where(np.isnan(x["demand_resets"]), resets, x["demand_resets"]),
@@ -208,24 +207,24 @@ class Demands(Feature):
 class MonthlyFactor(Feature):
     """A calendar month's power factor, told when its last day has closed."""
 
-    COVERED = 0.9  # of the month's intervals
+    LEAST_COVERAGE = 0.9  # of the month's intervals
 
     reads: tuple[str, ...] = ()  # a month ends on a day without readings too
     takes: tuple[str, ...] = ("at", "mean_kw", "mean_kvar", "power_coverage")
     gives: tuple[str, ...] = ("month_factor",)
 
     def __init__(self, zone: str) -> None:
-        self.zone = zone
+        self._zone = zone
         self.cells = Cells(month=np.int32(0), days=np.float32(0), kw=np.float32(0), kvar=np.float32(0))
 
     def fold(self, slots: Codes, columns: Columns) -> Columns:
         """Adds month_factor on the last day of a month that was well covered; NaN on any other day."""
-        c, x, day = self.cells, columns, day_of(columns["at"], self.zone)
+        c, x, day = self.cells, columns, day_of(columns["at"], self._zone)
         (month, number), (following, _) = month_of(day), month_of(day + 1)
         share = np.where(np.isnan(x["mean_kvar"]), 0, x["power_coverage"].astype(np.float64))
         sums = {"days": share, "kw": share * np.nan_to_num(x["mean_kw"]), "kvar": share * np.nan_to_num(x["mean_kvar"])}
         for name, more in sums.items():
             c[name][slots] = sums[name] = np.where(c["month"][slots] == month, c[name][slots], 0) + more
         c["month"][slots] = month
-        whole = (following > month) & (sums["days"] >= self.COVERED * number)
+        whole = (following > month) & (sums["days"] >= self.LEAST_COVERAGE * number)
         return {"month_factor": np.where(whole, sums["kw"] / np.hypot(sums["kw"], sums["kvar"]), np.nan)}

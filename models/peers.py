@@ -16,13 +16,13 @@ from schemas.columns import Codes
 if TYPE_CHECKING:
     from river.anomaly import GaussianScorer
 
-GRACE = 100  # days of peers before the model can tell
-LAG = 4 * 86_400 - 7200  # seconds between a day and the sealed days it is scored by; less than days of 23 hours
-KEPT = 8
+GRACE_PEER_DAYS = 100  # days of peers before the model can tell
+SCORING_LAG_SECONDS = 4 * 86_400 - 7200  # seconds between a day and the sealed days it is scored by; less than days of 23 hours
+KEPT_DAYS = 8
 Key = tuple[str, float]
 
 
-def load() -> None:
+def import_river() -> None:
     """Imports river, which takes a second, so that no step has to."""
     import_module("river.anomaly")
 
@@ -34,33 +34,33 @@ class Peers(Owner):
     """
 
     def __init__(self) -> None:
-        self.states: dict[Key, dict[int, tuple[float, float, float]]] = {}
+        self._states: dict[Key, dict[int, tuple[float, float, float]]] = {}
 
     def scorer(self, key: Key, at: int) -> GaussianScorer:
         """The model as it stood at a midnight. River is loaded with the first: half of a worker's start, else."""
         from river.anomaly import GaussianScorer  # noqa: PLC0415
         from river.proba import Gaussian  # noqa: PLC0415
 
-        known = [day for day in self.states.get(key, {}) if day <= at]
-        scorer = GaussianScorer(grace_period=GRACE)
+        known = [day for day in self._states.get(key, {}) if day <= at]
+        scorer = GaussianScorer(grace_period=GRACE_PEER_DAYS)
         if known:
-            n, mean, variance = self.states[key][max(known)]
+            n, mean, variance = self._states[key][max(known)]
             scorer.gaussian = Gaussian._from_state(n, mean, variance, ddof=1)  # noqa: SLF001 - the only way to set it
         return scorer
 
     def count(self, key: Key, at: int) -> float:
         """How many values the model had learned at a midnight."""
-        return max((n for day, (n, _, _) in self.states.get(key, {}).items() if day <= at), default=0.0)
+        return max((n for day, (n, _, _) in self._states.get(key, {}).items() if day <= at), default=0.0)
 
     def learn(self, key: Key, at: int, values: list[float]) -> None:
         """Learn one sealed day, in a fixed order."""
         scorer = self.scorer(key, at)
         for value in sorted(values):
             scorer.learn_one(None, value)
-        days = self.states.setdefault(key, {})
+        days = self._states.setdefault(key, {})
         learned: Any = scorer.gaussian
         days[at] = (learned.n_samples, learned.mu, learned.sigma**2)
-        for day in sorted(days)[:-KEPT]:
+        for day in sorted(days)[:-KEPT_DAYS]:
             del days[day]
 
     def schema(self) -> Schema:
@@ -69,11 +69,11 @@ class Peers(Owner):
 
     def state(self) -> State:
         """Everything learned."""
-        return {"states": list(self.states.items())}
+        return {"states": list(self._states.items())}
 
     def load(self, state: State) -> None:
         """Replace everything by what `state` gave."""
-        self.states = dict(state.get("states", ()))
+        self._states = dict(state.get("states", ()))
 
 
 class PeerScore(Feature):
@@ -84,7 +84,7 @@ class PeerScore(Feature):
     gives: tuple[str, ...] = ("peer_score",)
 
     def __init__(self, peers: Peers, meters: Index, learns: bool) -> None:
-        self.peers, self.meters, self.learns = peers, meters, learns
+        self._peers, self._meters, self._learns = peers, meters, learns
         self.cells = Cells()
 
     def fold(self, slots: Codes, columns: Columns) -> Columns:
@@ -94,11 +94,11 @@ class PeerScore(Feature):
         told = np.flatnonzero(~np.isnan(change) & ~np.isnan(segment))
         for _, some in grouped(areas[told].astype(np.int64) << 1 | (segment[told] > 0)):
             rows = told[some]
-            key = self.meters.pairs[slots[rows[0]]][0], float(segment[rows[0]])
+            key = self._meters.pairs[slots[rows[0]]][0], float(segment[rows[0]])
             at = int(columns["at"][rows[0]])
-            if self.learns:
-                self.peers.learn(key, at, change[rows].tolist())
-            elif self.peers.count(key, at - LAG) >= GRACE:
-                scorer = self.peers.scorer(key, at - LAG)
+            if self._learns:
+                self._peers.learn(key, at, change[rows].tolist())
+            elif self._peers.count(key, at - SCORING_LAG_SECONDS) >= GRACE_PEER_DAYS:
+                scorer = self._peers.scorer(key, at - SCORING_LAG_SECONDS)
                 score[rows] = [scorer.score_one(None, value) for value in change[rows].tolist()]
         return {"peer_score": score}

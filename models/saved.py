@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-ARRAY = 1
-DTYPES = re.compile(r"[<|](?:b1|[iuf][1248])")  # of arrays that are read
+ARRAY_EXTENSION = 1
+SAVED_DTYPES = re.compile(r"[<|](?:b1|[iuf][1248])")  # of arrays that are read
 
 
 def _pack(value: Any) -> msgspec.msgpack.Ext:
@@ -18,15 +18,15 @@ def _pack(value: Any) -> msgspec.msgpack.Ext:
         raise TypeError(f"a snapshot cannot hold {type(value).__name__}")
     head = msgspec.msgpack.encode((value.dtype.str, value.shape))
     parts = len(head).to_bytes(2, "little"), head, np.ascontiguousarray(value).data
-    return msgspec.msgpack.Ext(ARRAY, b"".join(parts))
+    return msgspec.msgpack.Ext(ARRAY_EXTENSION, b"".join(parts))
 
 
 def _unpack(code: int, data: memoryview) -> Any:
-    if code != ARRAY:
+    if code != ARRAY_EXTENSION:
         raise ValueError(f"extension {code} is not an array")
     end = 2 + int.from_bytes(data[:2], "little")
     dtype, shape = msgspec.msgpack.decode(data[2:end], type=tuple[str, list[int]])
-    if not DTYPES.fullmatch(dtype) or min(shape, default=0) < 0:
+    if not SAVED_DTYPES.fullmatch(dtype) or min(shape, default=0) < 0:
         raise ValueError(f"an array of type {dtype} and shape {shape}")
     array = np.frombuffer(data[end:], dtype).reshape(shape)
     return array if shape else array.item()

@@ -67,17 +67,17 @@ def saved(owner: Owner) -> Saved:
     return Saved(owner.version, described(owner.schema()), owner.state())
 
 
-def as_it_stands(owner: Owner) -> Saved:
+def capture_owner(owner: Owner) -> Saved:
     """The state of an owner, with its schema; what the owner does later does not reach it."""
     found = saved(owner)
     columns = {name: captured(value) for name, value in found.columns.items()}
     return Saved(found.version, found.schema, columns)
 
 
-def taken_over(owner: Owner, found: Saved | None) -> bool:
+def restore_owner(owner: Owner, found: Saved | None) -> bool:
     """Load what was saved of an owner; False where it starts afresh. Raises StateError where it must not."""
     try:
-        columns = None if found is None else fitted(owner, found)
+        columns = None if found is None else _fitted(owner, found)
     except StateError:
         if not owner.expendable:
             raise
@@ -86,7 +86,7 @@ def taken_over(owner: Owner, found: Saved | None) -> bool:
     return columns is not None or not owner.missed
 
 
-def fitted(owner: Owner, found: Saved) -> State | None:
+def _fitted(owner: Owner, found: Saved) -> State | None:
     """Saved columns as the owner's schema has them; None without an upgrade from their version. Raises StateError."""
     columns: State | None = found.columns
     if found.version > owner.version:
@@ -96,17 +96,17 @@ def fitted(owner: Owner, found: Saved) -> State | None:
     if columns is None:
         return None
     schema, columns = owner.schema(), owner.reshaped(columns)
-    return {name: fit(name, value, schema[name]) for name, value in columns.items() if name in schema}
+    return {name: _fit(name, value, schema[name]) for name, value in columns.items() if name in schema}
 
 
-def fit(name: str, value: Any, kind: Any) -> Any:
+def _fit(name: str, value: Any, kind: Any) -> Any:
     """A saved value as a kind of the schema. Raises StateError."""
     if not isinstance(kind, np.ndarray):
         try:
             return msgspec.convert(value, kind)
         except (msgspec.ValidationError, ValueError, OverflowError) as error:
             raise StateError(f"its column {name} cannot be read ({error})") from error
-    shown = f"its column {name} is not {dtype_and_shape(kind)} per subject"
+    shown = f"its column {name} is not {_dtype_and_shape(kind)} per subject"
     if not isinstance(value, np.ndarray) or value.shape[:-1] != kind.shape or value.ndim != kind.ndim + 1:
         raise StateError(shown)
     if not np.can_cast(value.dtype, kind.dtype, "safe"):
@@ -117,37 +117,37 @@ def fit(name: str, value: Any, kind: Any) -> Any:
 def described(schema: Schema) -> dict[str, str]:
     """A schema as text."""
     return {
-        name: dtype_and_shape(kind) if isinstance(kind, np.ndarray) else type_text(kind)
+        name: _dtype_and_shape(kind) if isinstance(kind, np.ndarray) else _type_text(kind)
         for name, kind in schema.items()
     }
 
 
-def dtype_and_shape(empty: NDArray[Any]) -> str:
+def _dtype_and_shape(empty: NDArray[Any]) -> str:
     """How one subject's cell of an array is made.
 
-    >>> dtype_and_shape(np.zeros((3, 4), np.float32))
+    >>> _dtype_and_shape(np.zeros((3, 4), np.float32))
     'float32(3, 4)'
     """
-    return array_text(empty.dtype, empty.shape)
+    return _array_text(empty.dtype, empty.shape)
 
 
 @cache
-def array_text(dtype: np.dtype[Any], shape: tuple[int, ...]) -> str:
+def _array_text(dtype: np.dtype[Any], shape: tuple[int, ...]) -> str:
     """A type and shape as text."""
     return f"{dtype.name}{shape or ''}"
 
 
 @cache
-def type_text(kind: Any) -> str:
+def _type_text(kind: Any) -> str:
     """A type as text, with the fields of records.
 
-    >>> type_text(dict[str, list[int]])
+    >>> _type_text(dict[str, list[int]])
     'dict[str, list[int]]'
     """
     if origin := get_origin(kind):
-        return f"{getattr(origin, '__name__', origin)}[{', '.join(map(type_text, get_args(kind)))}]"
+        return f"{getattr(origin, '__name__', origin)}[{', '.join(map(_type_text, get_args(kind)))}]"
     fields = get_type_hints(kind) if hasattr(kind, "_fields") or hasattr(kind, "__struct_fields__") else {}
-    told = ", ".join(f"{name}: {type_text(one)}" for name, one in fields.items())
+    told = ", ".join(f"{name}: {_type_text(one)}" for name, one in fields.items())
     return f"{kind.__name__}({told})" if fields else getattr(kind, "__name__", repr(kind))
 
 
@@ -169,23 +169,23 @@ def within(what: str, values: Any, least: int, most: int) -> None:
 class Attributes(Owner):
     """Attributes of something that are arrays by subject, dicts, counters or lists, each a column."""
 
-    def __init__(self, of: object, **kinds: Any) -> None:
-        self.of, self.kinds = of, kinds
+    def __init__(self, target: object, **kinds: Any) -> None:
+        self._target, self._kinds = target, kinds
 
     def schema(self) -> Schema:
         """The kinds by name."""
-        return self.kinds
+        return self._kinds
 
     def state(self) -> State:
         """Everything remembered; a counter as pairs."""
-        values = {name: getattr(self.of, name) for name in self.kinds}
+        values = {name: getattr(self._target, name) for name in self._kinds}
         return {name: list(v.items()) if isinstance(v, Counter) else v for name, v in values.items()}
 
     def load(self, state: State) -> None:
         """Replace everything by what `state` gave."""
-        for name, kind in self.kinds.items():
+        for name, kind in self._kinds.items():
             if isinstance(kind, np.ndarray):
-                setattr(self.of, name, np.array(state.get(name, np.repeat(kind[..., None], 0, axis=-1))))
+                setattr(self._target, name, np.array(state.get(name, np.repeat(kind[..., None], 0, axis=-1))))
                 continue
-            make, told = type(getattr(self.of, name)), state.get(name, ())
-            setattr(self.of, name, make(dict(told)) if issubclass(make, dict) else make(told))
+            make, told = type(getattr(self._target, name)), state.get(name, ())
+            setattr(self._target, name, make(dict(told)) if issubclass(make, dict) else make(told))

@@ -12,14 +12,14 @@ from models.runs import ascending, runs, sizes_of
 from schemas.columns import Codes, Column, Mask
 
 
-def waves(slots: Codes) -> Iterator[Codes]:
+def unique_passes(slots: Codes) -> Iterator[Codes]:
     """Row numbers in parts that hold each slot at most once, every slot's rows in order of arrival."""
     if len(slots):
-        order, ends = turned(slots)
+        order, ends = _in_passes(slots)
         yield from (order[start:end] for start, end in pairwise([0, *ends.tolist()]))
 
 
-def turned(slots: Codes) -> tuple[Codes, Codes]:
+def _in_passes(slots: Codes) -> tuple[Codes, Codes]:
     """Rows by how many of their slot came before, and then by arrival, and where each such part ends."""
     rows = np.arange(len(slots))
     if ascending(slots):
@@ -33,32 +33,32 @@ def turned(slots: Codes) -> tuple[Codes, Codes]:
     return np.argsort(turn, kind="stable"), np.cumsum(np.bincount(turn))
 
 
-class Turns:
+class UniquePasses:
     """Rows of any slots, each row after those of its slot that came before it."""
 
     def __init__(self, slots: Codes) -> None:
-        self.slots = slots
-        self.order, self.ends = turned(slots)
+        self._slots = slots
+        self._order, self._ends = _in_passes(slots)
 
     @cached_property
     def _by_slot(self) -> tuple[Codes, Codes]:
         """Rows by slot, each slot's in order of arrival, and where in them each row's slot begins."""
-        by_slot = np.argsort(self.slots, kind="stable")
-        starts = runs(self.slots[by_slot])
+        by_slot = np.argsort(self._slots, kind="stable")
+        starts = runs(self._slots[by_slot])
         return by_slot, np.repeat(starts, sizes_of(starts, len(by_slot)))
 
-    def earlier(self, values: Column, first: Column, told: Mask | None = None) -> Column:
+    def earlier(self, values: Column, first: Column, mask: Mask | None = None) -> Column:
         """The value of the row of the same slot before each, of those that are told; else the first.
 
-        >>> Turns(np.array([7, 5, 7])).earlier(np.array([1, 2, 3]), np.array([0, 0, 0])).tolist()
+        >>> UniquePasses(np.array([7, 5, 7])).earlier(np.array([1, 2, 3]), np.array([0, 0, 0])).tolist()
         [0, 0, 1]
         """
-        if len(self.ends) <= 1:
+        if len(self._ends) <= 1:
             return first
         by_slot, starts = self._by_slot
         last = np.arange(-1, len(by_slot) - 1)
-        if told is not None:
-            last[1:] = np.maximum.accumulate(np.where(told[by_slot], last + 1, -1))[:-1]
+        if mask is not None:
+            last[1:] = np.maximum.accumulate(np.where(mask[by_slot], last + 1, -1))[:-1]
         known = last >= starts
         before = np.array(first)
         before[by_slot[known]] = values[by_slot[last[known]]]
@@ -68,19 +68,19 @@ class Turns:
         """The cells of each row's slot before it; `step` makes of them and the row's columns what is there after it.
 
         >>> sums = np.zeros(8)
-        >>> Turns(np.array([7, 5, 7])).scan(sums, np.add, np.array([1.0, 2.0, 3.0])).tolist(), sums[[5, 7]].tolist()
+        >>> UniquePasses(np.array([7, 5, 7])).scan(sums, np.add, np.array([1.0, 2.0, 3.0])).tolist(), sums[[5, 7]].tolist()
         ([0.0, 0.0, 1.0], [2.0, 4.0])
         """
-        if len(self.ends) <= 1:
-            before = np.take(cells, self.slots, axis=-1)
-            cells[..., self.slots] = step(before, *columns)
+        if len(self._ends) <= 1:
+            before = np.take(cells, self._slots, axis=-1)
+            cells[..., self._slots] = step(before, *columns)
             return before
-        slots, known = self.slots[self.order], np.empty((*cells.shape[:-1], len(self.slots)), cells.dtype)
-        ordered = [column[..., self.order] for column in columns]
-        for start, end in pairwise([0, *self.ends.tolist()]):
+        slots, known = self._slots[self._order], np.empty((*cells.shape[:-1], len(self._slots)), cells.dtype)
+        ordered = [column[..., self._order] for column in columns]
+        for start, end in pairwise([0, *self._ends.tolist()]):
             here = slots[start:end]
             known[..., start:end] = before = cells.take(here, axis=-1)
             cells[..., here] = step(before, *(column[..., start:end] for column in ordered))
         told = np.empty_like(known)
-        told[..., self.order] = known
+        told[..., self._order] = known
         return told

@@ -10,24 +10,24 @@ import numpy as np
 from models.cells import Cells
 from models.gaps import unknown
 from models.runs import ascending
-from models.turns import waves
+from models.turns import unique_passes
 from schemas.columns import Codes, Column, Mask, Readings, Status, Times
+from schemas.units import DAY_SECONDS
 
-FULL = (0xFFFFFFFF, 0x7FFFFFFF, -0x80000000)  # what a meter sends for "no value", with any number of decimals
-SENTINELS = np.array([0xEEEE, 0xFFFF, *(word / 10**places for word in FULL for places in range(5))])
+FULL_WORDS = (0xFFFFFFFF, 0x7FFFFFFF, -0x80000000)  # what a meter sends for "no value", with any number of decimals
+SENTINEL_NUMBERS = np.array([0xEEEE, 0xFFFF, *(word / 10**places for word in FULL_WORDS for places in range(5))])
 SPAN_OF_NOMINAL = 2.0  # voltages beyond this times Un are no voltages; default of this project
 SPAN_OF_RATING = 2.0  # currents and powers beyond this times the meter's rating are none; default of this project
 LUMP_INTERVALS = 4  # intervals missing before one that holds all their energy is a lump; default of this project
 LUMP_KWH = 0.5
 JUMP_KWH = 1.0  # beyond what the meter's rating could have carried since, a higher register waits for a second one
-DAY = 86_400
-STEADY = 300  # seconds by which two delays may differ and still be the same clock's; default of this project
-RETURNS = 30 * DAY  # within which a register that is back on its path shows that it never left it
-REGISTERS = ("register", "export_register", "register_sharp", "register_peak", "register_flat", "register_valley")
-CURVES = ("kwh", "u", "i", "p", "q", "neutral", "frequency", "temperature", "thd", "u_angle", "demand", "terminal_p")
-SIGNED = frozenset({"i", "p", "q", "neutral", "terminal_p", "u_angle", "temperature"})
-TOLD = tuple(name for name in (*REGISTERS, *CURVES) if name != "export_register")  # that a repeated snapshot repeats
-HIGHEST = {  # Hz, deg C either way, %, degrees: defaults of this project
+STEADY_SECONDS = 300  # seconds by which two delays may differ and still be the same clock's; default of this project
+RETURN_SECONDS = 30 * DAY_SECONDS  # within which a register that is back on its path shows that it never left it
+REGISTER_COLUMNS = ("register", "export_register", "register_sharp", "register_peak", "register_flat", "register_valley")
+MEASUREMENT_COLUMNS = ("kwh", "u", "i", "p", "q", "neutral", "frequency", "temperature", "thd", "u_angle", "demand", "terminal_p")
+SIGNED_COLUMNS = frozenset({"i", "p", "q", "neutral", "terminal_p", "u_angle", "temperature"})
+REPEATED_COLUMNS = tuple(name for name in (*REGISTER_COLUMNS, *MEASUREMENT_COLUMNS) if name != "export_register")  # that a repeated snapshot repeats
+COLUMN_BOUNDS = {  # Hz, deg C either way, %, degrees: defaults of this project
     "frequency": np.array([100.0]), "temperature": np.array([70.0]), "thd": np.array([100.0]),
     "u_angle": np.array([360.0]),
 }  # fmt: skip
@@ -59,14 +59,14 @@ class Validation:
             clock_then=np.int64(0),  # its area's clock at its last reading
             lag=np.int64(0), lag_received=np.int64(0),  # by how much its last late reading was behind its receipt
         )
-        self.doubts: Counter[str] = Counter()
+        self.implausible: Counter[str] = Counter()
 
-    def doubt(self, column: Column, where: Mask, reason: str) -> Column:
+    def _replace_implausible(self, column: Column, where: Mask, reason: str) -> Column:
         """The column with NaN where a value is doubtful, counted by reason."""
         where = where & ~np.isnan(column)
         if not (found := int(np.count_nonzero(where))):
             return column
-        self.doubts[reason] += found
+        self.implausible[reason] += found
         return np.where(where, np.array(np.nan, column.dtype), column)
 
     def bounds(self, r: Readings, master: dict[str, Column], interval: int) -> Readings:
@@ -79,30 +79,30 @@ class Validation:
         guess = r.status == Status.ESTIMATED
         guessed = bool(guess.any())
         most = {"kwh": limit_kw * hours, "u": SPAN_OF_NOMINAL * un, "p": limit_kw, "q": limit_kw, "demand": limit_kw,
-                "terminal_p": limit_kw, **HIGHEST}  # fmt: skip
+                "terminal_p": limit_kw, **COLUMN_BOUNDS}  # fmt: skip
         most["i"] = most["neutral"] = SPAN_OF_RATING * imax
-        for name in (*REGISTERS, *CURVES):
-            column, bound, signed = getattr(r, name), most.get(name), name in SIGNED
-            if unknown(column) or not (guessed or doubtful(column, bound, signed=signed)):
+        for name in (*REGISTER_COLUMNS, *MEASUREMENT_COLUMNS):
+            column, bound, signed = getattr(r, name), most.get(name), name in SIGNED_COLUMNS
+            if unknown(column) or not (guessed or _may_be_implausible(column, bound, signed=signed)):
                 continue
             if (huge := np.abs(column) >= 0xEEEE).any():
-                column = self.doubt(column, huge & np.isin(column, SENTINELS.astype(column.dtype)), "sentinel")
-                column = self.doubt(column, np.isinf(column), "not_finite")
+                column = self._replace_implausible(column, huge & np.isin(column, SENTINEL_NUMBERS.astype(column.dtype)), "sentinel")
+                column = self._replace_implausible(column, np.isinf(column), "not_finite")
             if guessed:
-                column = self.doubt(column, np.broadcast_to(guess, column.shape), "estimated")
+                column = self._replace_implausible(column, np.broadcast_to(guess, column.shape), "estimated")
             if not signed:
-                column = self.doubt(column, column < 0, "negative")
+                column = self._replace_implausible(column, column < 0, "negative")
             if bound is not None:
-                column = self.doubt(column, np.abs(column) > bound, "beyond_bound")
+                column = self._replace_implausible(column, np.abs(column) > bound, "beyond_bound")
             told[name] = column
         if (three_wire := master["three_wire"] == 1).any():
             for name in ("u", "i"):
                 column = np.array(told.get(name, getattr(r, name)))
                 column[1, three_wire] = np.nan
                 told[name] = column
-        return replaced(r, **told)
+        return _replaced(r, **told)
 
-    def sequence(self, slots: Codes, at: Times, kept: Mask, now: Times) -> tuple[Mask, Times, Mask]:
+    def sequence(self, slots: Codes, at: Times, accepted: Mask, watermarks: Times) -> tuple[Mask, Times, Mask]:
         """Which rows go forward in their meter's time, the meter's time before each row, and which rows have strayed.
 
         A row has strayed when it is more than a day ahead of its area's clock `now`, the one before it was ahead too,
@@ -111,35 +111,35 @@ class Validation:
         last, then = self.order["last"], self.order["clock_then"]
         if ascending(slots):
             before, clock_then = last[slots], then[slots]
-            newest, ordered = np.maximum(before, np.where(kept, at, 0)), slots
-            then[slots] = now
+            newest, ordered = np.maximum(before, np.where(accepted, at, 0)), slots
+            then[slots] = watermarks
         else:
             before, clock_then = np.empty(len(at), np.int64), np.empty(len(at), np.int64)
             order = np.argsort(slots, kind="stable")
             ordered = slots[order]
             starts = np.diff(ordered, prepend=-1) != 0
             offset = np.cumsum(starts) << 40
-            newest = np.maximum.accumulate(np.maximum(np.where(kept, at, 0)[order], last[ordered]) + offset) - offset
+            newest = np.maximum.accumulate(np.maximum(np.where(accepted, at, 0)[order], last[ordered]) + offset) - offset
             before[order] = np.where(starts, last[ordered], np.concatenate([[0], newest[:-1]]))
-            clock_then[order] = np.where(starts, then[ordered], np.concatenate([[0], now[order][:-1]]))
-            then[ordered] = now[order]
-        moved = kept & (now > clock_then) & (clock_then > 0)
-        strayed = moved & (at > now + DAY) & (before > now)
-        if not (moved & (before > now + DAY)).any():
+            clock_then[order] = np.where(starts, then[ordered], np.concatenate([[0], watermarks[order][:-1]]))
+            then[ordered] = watermarks[order]
+        moved = accepted & (watermarks > clock_then) & (clock_then > 0)
+        strayed = moved & (at > watermarks + DAY_SECONDS) & (before > watermarks)
+        if not (moved & (before > watermarks + DAY_SECONDS)).any():
             last[ordered] = newest
-            return kept & (at > before), before, strayed
+            return accepted & (at > before), before, strayed
         forward = np.zeros(len(at), bool)
-        for rows in waves(slots):
+        for rows in unique_passes(slots):
             here = slots[rows]
             before[rows] = last[here]
-            strayed[rows] = moved[rows] & (at[rows] > now[rows] + DAY) & (before[rows] > now[rows])
-            astray = moved[rows] & (last[here] > now[rows] + DAY)
-            go = kept[rows] & ((at[rows] > last[here]) | (astray & (at[rows] < last[here])))
+            strayed[rows] = moved[rows] & (at[rows] > watermarks[rows] + DAY_SECONDS) & (before[rows] > watermarks[rows])
+            astray = moved[rows] & (last[here] > watermarks[rows] + DAY_SECONDS)
+            go = accepted[rows] & ((at[rows] > last[here]) | (astray & (at[rows] < last[here])))
             forward[rows] = go
             last[here[go]] = at[rows][go]
         return forward, before, strayed
 
-    def behind(self, slots: Codes, r: Readings, late: Mask) -> Mask:
+    def slow_clocks(self, slots: Codes, r: Readings, late: Mask) -> Mask:
         """Which late rows tell that their meter's clock is behind: as far as the one before, though received later.
 
         What was held back and sent on comes at once, or ever less late; so it tells nothing.
@@ -147,17 +147,17 @@ class Validation:
         told = np.zeros(len(r), bool)
         if not late.any():
             return told
-        rows = np.flatnonzero(late & (r.received > 0) & (r.received - r.at > DAY))
-        for part in waves(slots[rows]):
+        rows = np.flatnonzero(late & (r.received > 0) & (r.received - r.at > DAY_SECONDS))
+        for part in unique_passes(slots[rows]):
             here, where = rows[part], slots[rows[part]]
             lag, received = r.received[here] - r.at[here], r.received[here]
             before = self.order["lag_received"][where]
-            steady = np.abs(lag - self.order["lag"][where]) <= STEADY
+            steady = np.abs(lag - self.order["lag"][where]) <= STEADY_SECONDS
             told[here] = steady & (before > 0) & (received > before)
             self.order["lag"][where], self.order["lag_received"][where] = lag, received
         return told
 
-    def fold(
+    def validate(
         self, slots: Codes, r: Readings, master: dict[str, Column]
     ) -> tuple[Readings, Registers]:
         """Repeats, lumps and decreases of registers, found by what came before; rows in order of arrival."""
@@ -169,25 +169,25 @@ class Validation:
         rated_kw = SPAN_OF_RATING * master["un"] * master["imax"] * master["phases"] / 1000
         known = (master[name] for name in ("effective", "register_span", "interval_s"))
         taken: tuple[Any, ...] = (r.at, r.register, clock, r.kwh, *known, rated_kw)
-        turns = list(waves(slots))
+        turns = list(unique_passes(slots))
         if len(turns) == 1:
-            delta, drop, stale, lump, zero = self.turn(slots, *taken)
+            delta, drop, stale, lump, zero = self._validate_pass(slots, *taken)
         else:
             delta, drop = np.empty(rows), np.empty(rows)
             stale, lump, zero = np.empty(rows, bool), np.empty(rows, bool), np.empty(rows, bool)
             for turn in turns:
-                found = self.turn(slots[turn], *(column[turn] for column in taken))
+                found = self._validate_pass(slots[turn], *(column[turn] for column in taken))
                 delta[turn], drop[turn], stale[turn], lump[turn], zero[turn] = found
         told: dict[str, Column] = {}
         if stale.any():
-            told = {name: self.doubt(getattr(r, name), stale, "repeated_snapshot") for name in TOLD}
+            told = {name: self._replace_implausible(getattr(r, name), stale, "repeated_snapshot") for name in REPEATED_COLUMNS}
         if zero.any():
-            told["register"] = self.doubt(told.get("register", r.register), zero, "register_zero")
+            told["register"] = self._replace_implausible(told.get("register", r.register), zero, "register_zero")
         if lump.any():
-            told["kwh"] = self.doubt(told.get("kwh", r.kwh), lump, "backfill_lump")
-        return replaced(r, **told), Registers(delta, drop, stale)
+            told["kwh"] = self._replace_implausible(told.get("kwh", r.kwh), lump, "backfill_lump")
+        return _replaced(r, **told), Registers(delta, drop, stale)
 
-    def turn(
+    def _validate_pass(
         self, slots: Codes, at: Times, register: Column, clock: Column, kwh: Column, version: Column, span: Column,
         interval: Column, rated_kw: Column,
     ) -> tuple[Column, Column, Mask, Mask, Mask]:  # fmt: skip
@@ -212,14 +212,14 @@ class Validation:
         since = at - c["before_read"][slots]
         dip = c["dip"][slots]
         at_once = (dip >= JUMP_KWH) & (before - last >= dip / 2)  # what runs on comes there step by step
-        back = have & (fell | leapt | at_once) & (register >= before) & (since <= RETURNS)
+        back = have & (fell | leapt | at_once) & (register >= before) & (since <= RETURN_SECONDS)
         back &= ~(register - before > rated_kw * since / 3600 + JUMP_KWH)
         fell, leapt = fell & ~back, leapt & ~back
         confirmed = fell & (odd < last) & (register >= odd)
         settled = leapt & (odd > last) & (register >= odd) & (register - odd <= most)
         for reason, found in (("transient_low", odd < last), ("transient_high", odd > last)):
             if count := int(np.count_nonzero(have & ~fell & ~leapt & found)):
-                self.doubts[reason] += count
+                self.implausible[reason] += count
         drop = np.where(confirmed, last - odd, np.where(fell, np.nan, np.where(have, 0.0, np.nan)))
         drop = np.where(back & (dip > 0), -np.inf, drop)
         good = have & ((~fell & ~leapt) | confirmed | settled)
@@ -236,13 +236,13 @@ class Validation:
         return np.where(good & ~jumped & ~back, delta, np.nan), drop, stale, lump, zero
 
 
-def doubtful(column: Column, bound: Column | None, *, signed: bool) -> bool:
+def _may_be_implausible(column: Column, bound: Column | None, *, signed: bool) -> bool:
     """Whether any value is too high or too low to go without a closer look."""
     low, high = np.fmin.reduce(column, axis=None), np.fmax.reduce(column, axis=None)
     most = 0xEEEE if bound is None else min(0xEEEE, np.fmin.reduce(bound))
     return bool(high >= most or low < (-most if signed else 0))
 
 
-def replaced(r: Readings, **columns: Any) -> Readings:
+def _replaced(r: Readings, **columns: Any) -> Readings:
     """The readings with some columns replaced."""
     return replace(r, **columns) if columns else r

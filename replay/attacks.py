@@ -6,58 +6,59 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from replay.happenings import HOUR, MISSING, Block, Happening, Planted
+from replay.happenings import LOSS_RULES, Block, Happening, Planted
 from replay.network import Grid, Rows, Values
+from schemas.units import HOUR_SECONDS
 
 
-def registered(rows: int | Rows, shares: Values, block: Block) -> None:
+def _registered(rows: int | Rows, shares: Values, block: Block) -> None:
     """The meter counts a share of what flows, slot by slot; so does its neutral, since both wires are tapped."""
     for column in (block.i, block.p, block.q):
         column[:, :, rows] *= shares
     block.neutral[:, rows] *= shares
 
 
-def shares_h1(_: Grid, row: int, seed: int, block: Block) -> Values:
+def _shares_h1(_: Grid, row: int, seed: int, block: Block) -> Values:
     """The same share always."""
     return np.full(len(block.read), np.random.default_rng([seed, row]).uniform(0.1, 0.8), np.float32)
 
 
-def shares_h2(_: Grid, row: int, seed: int, block: Block) -> Values:
+def _shares_h2(_: Grid, row: int, seed: int, block: Block) -> Values:
     """Nothing in a span of six hours that is the same every day."""
     begins = int(np.random.default_rng([seed, row]).integers(24))
-    return np.full(len(block.read), (block.start // HOUR - begins) % 24 >= 6, np.float32)
+    return np.full(len(block.read), (block.start // HOUR_SECONDS - begins) % 24 >= 6, np.float32)
 
 
-def shares_h3(_: Grid, row: int, seed: int, block: Block) -> Values:
+def _shares_h3(_: Grid, row: int, seed: int, block: Block) -> Values:
     """Another share in every slot."""
     return np.random.default_rng([seed, row, block.start]).uniform(0.1, 0.8, len(block.read)).astype(np.float32)
 
 
-def shares_h4(grid: Grid, row: int, seed: int, block: Block) -> Values:
+def _shares_h4(grid: Grid, row: int, seed: int, block: Block) -> Values:
     """Another share of the mean in every slot."""
-    return shares_h3(grid, row, seed, block) * shares_h5(grid, row, seed, block)
+    return _shares_h3(grid, row, seed, block) * _shares_h5(grid, row, seed, block)
 
 
-def shares_h5(grid: Grid, row: int, _: int, block: Block) -> Values:
+def _shares_h5(grid: Grid, row: int, _: int, block: Block) -> Values:
     """The mean, whatever flows: nothing is missing but the peaks."""
     return grid.mean_kw[row] / np.maximum(_power(grid, row, block), 1e-3)
 
 
-def shares_h6(grid: Grid, row: int, _: int, block: Block) -> Values:
+def _shares_h6(grid: Grid, row: int, _: int, block: Block) -> Values:
     """The day turned round: nothing is missing but what is dear."""
     shape = grid.shapes[grid.segment[row], 0]
-    slots = (block.start + 8 * HOUR) // 900 % len(shape) + np.arange(len(block.read))
+    slots = (block.start + 8 * HOUR_SECONDS) // 900 % len(shape) + np.arange(len(block.read))
     return np.asarray(shape[len(shape) - 1 - slots] / shape[slots], np.float32)
 
 
-def shares_fdi2(grid: Grid, row: int, _: int, block: Block) -> Values:
+def _shares_fdi2(grid: Grid, row: int, _: int, block: Block) -> Values:
     """All that lies above 1.3 times the mean is cut off."""
-    return np.minimum(1, 1.3 * shares_h5(grid, row, 0, block))
+    return np.minimum(1, 1.3 * _shares_h5(grid, row, 0, block))
 
 
-def shares_fdi3(grid: Grid, row: int, _: int, block: Block) -> Values:
+def _shares_fdi3(grid: Grid, row: int, _: int, block: Block) -> Values:
     """What the first 0.7 times the mean bring is taken off."""
-    return np.maximum(0, 1 - 0.7 * shares_h5(grid, row, 0, block))
+    return np.maximum(0, 1 - 0.7 * _shares_h5(grid, row, 0, block))
 
 
 def _power(grid: Grid, row: int, block: Block) -> Values:
@@ -73,28 +74,28 @@ class Attack:
     rules: tuple[str, ...]
 
 
-SUSPECT = "area_loss_correlation"
-FORMS = ("step_drop", "usage_fluctuation", "timed_zero_block", "clipped_profile", "flat_profile", "tou_inversion",
+SUSPECT_RULE = "area_loss_correlation"
+PROFILE_RULES = ("step_drop", "usage_fluctuation", "timed_zero_block", "clipped_profile", "flat_profile", "tou_inversion",
          "capacity_expansion")  # what a day's form may tell of a thief beside what is expected
-ATTACKS = {  # after Jokar et al. 2016, the last two after Zheng K. et al. 2019
-    "h1": Attack("a share of the use, always the same", shares_h1, (SUSPECT, "step_drop")),
-    "h2": Attack("nothing for six hours of the day", shares_h2, (SUSPECT, "timed_zero_block")),
-    "h3": Attack("a share that changes with every interval", shares_h3, (SUSPECT, "step_drop")),
-    "h4": Attack("changing shares of the mean", shares_h4, (SUSPECT, "step_drop", "flat_profile")),
-    "h5": Attack("the mean instead of the curve: no energy is missing", shares_h5, ("flat_profile",)),
-    "h6": Attack("the curve turned round: no energy is missing", shares_h6, ("tou_inversion",)),
-    "FDI2": Attack("the peaks cut off", shares_fdi2, (SUSPECT, "clipped_profile")),
-    "FDI3": Attack("only what lies above a line", shares_fdi3, (SUSPECT, "step_drop", "timed_zero_block")),
+THEFT_ATTACKS = {  # after Jokar et al. 2016, the last two after Zheng K. et al. 2019
+    "h1": Attack("a share of the use, always the same", _shares_h1, (SUSPECT_RULE, "step_drop")),
+    "h2": Attack("nothing for six hours of the day", _shares_h2, (SUSPECT_RULE, "timed_zero_block")),
+    "h3": Attack("a share that changes with every interval", _shares_h3, (SUSPECT_RULE, "step_drop")),
+    "h4": Attack("changing shares of the mean", _shares_h4, (SUSPECT_RULE, "step_drop", "flat_profile")),
+    "h5": Attack("the mean instead of the curve: no energy is missing", _shares_h5, ("flat_profile",)),
+    "h6": Attack("the curve turned round: no energy is missing", _shares_h6, ("tou_inversion",)),
+    "FDI2": Attack("the peaks cut off", _shares_fdi2, (SUSPECT_RULE, "clipped_profile")),
+    "FDI3": Attack("only what lies above a line", _shares_fdi3, (SUSPECT_RULE, "step_drop", "timed_zero_block")),
 }
 
 
 def attacked(grid: Grid, kind: str, row: int, span: tuple[int, int], seed: int) -> Happening:
     """One customer registers less than it uses; the gateway meter counts all of it."""
-    attack, (start, end) = ATTACKS[kind], span
+    attack, (start, end) = THEFT_ATTACKS[kind], span
 
     def after(block: Block) -> None:
-        registered(row, attack.shares(grid, row, seed, block), block)
+        _registered(row, attack.shares(grid, row, seed, block), block)
 
     planted = Planted(kind, attack.rules, grid.areas[grid.area[row]], grid.names[row], start, end, attack.note,
-                      (*MISSING, *FORMS))  # fmt: skip
+                      (*LOSS_RULES, *PROFILE_RULES))  # fmt: skip
     return Happening(start, end, after=after, planted=planted)

@@ -12,10 +12,10 @@ from replay.history import SourceError
 MOST_BYTES = 1 << 30  # of text that is read whole, unpacked
 MOST_UNFOLDED = 1 << 28  # of text whose parts become objects of their own
 MOST_ROWS = 20_000_000  # of a table that is read whole
-HEAD = 1 << 18  # bytes in which the header, or what tells a format, is looked for
-CHUNK = 1 << 24  # bytes read at a time
-PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2"}
-OTHERS = {
+HEAD_BYTES = 1 << 18  # bytes in which the header, or what tells a format, is looked for
+CHUNK_BYTES = 1 << 24  # bytes read at a time
+COMPRESSION_MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2"}
+UNREADABLE_MAGIC = {
     b"PK\x05\x06": "an empty zip: give the file that should be in it",
     b"7z\xbc\xaf": "a 7z archive: unpack it first",
     b"\xfd7zXZ": "packed with xz: unpack it first",
@@ -24,7 +24,7 @@ OTHERS = {
     b"%PDF": "a PDF: ask for the same as CSV",
     b"SQLite format 3": "a database: write its table as CSV or Parquet",
 }
-SPLIT = "split it by time, or write it as Parquet in order of time"
+SPLIT_ADVICE = "split it by time, or write it as Parquet in order of time"
 
 
 def check(path: Path) -> None:
@@ -40,9 +40,9 @@ def check(path: Path) -> None:
 
 def beginning(path: Path) -> bytes:
     """The first bytes, unpacked. Raises SourceError."""
-    left = HEAD
+    left = HEAD_BYTES
     parts = []
-    for chunk in _chunks(path, HEAD):
+    for chunk in _chunks(path, HEAD_BYTES):
         parts.append(chunk[:left])
         left -= len(chunk)
         if left <= 0:
@@ -54,13 +54,13 @@ def whole(path: Path, most: int) -> bytes:
     """All bytes, unpacked. Raises SourceError, also where they are too many to be read whole."""
     size = rows = 0
     parts = []
-    for chunk in _chunks(path, CHUNK):
+    for chunk in _chunks(path, CHUNK_BYTES):
         parts.append(chunk)
         size, rows = size + len(chunk), rows + chunk.count(b"\n")
         if size > most:
-            raise SourceError(f"{path} holds more than {most >> 20:,} MiB of text, too much to be read whole: {SPLIT}")
+            raise SourceError(f"{path} holds more than {most >> 20:,} MiB of text, too much to be read whole: {SPLIT_ADVICE}")
         if rows > MOST_ROWS:
-            raise SourceError(f"{path} has more than {MOST_ROWS:,} rows, too many to be read whole: {SPLIT}")
+            raise SourceError(f"{path} has more than {MOST_ROWS:,} rows, too many to be read whole: {SPLIT_ADVICE}")
     return b"".join(parts)
 
 
@@ -82,10 +82,10 @@ def is_parquet(path: Path) -> bool:
 def _chunks(path: Path, size: int) -> Iterator[bytes]:
     """The bytes, unpacked, so many at a time. Raises SourceError."""
     first = magic(path)
-    for mark, what in OTHERS.items():
+    for mark, what in UNREADABLE_MAGIC.items():
         if first.startswith(mark):
             raise SourceError(f"{path} is {what}")
-    packing = next((name for mark, name in PACKED.items() if first.startswith(mark)), "detect")
+    packing = next((name for mark, name in COMPRESSION_MAGIC.items() if first.startswith(mark)), "detect")
     try:
         with pa.input_stream(str(path), compression=packing) as stream:
             while chunk := stream.read(size):

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from replay import inferred, tables
-from replay.history import Names, Source, Tally, nothing_read, pieces
-from schemas.columns import PHASES, Codes, Readings, Times
+from replay.history import Names, Source, Tally, nothing_read, split_batch
+from schemas.columns import PHASE_NAMES, Codes, Readings, Times
 from schemas.master import Area, Meter
 
-ZONE = "Asia/Shanghai"
-HEADERS = {
+CHINA_ZONE = "Asia/Shanghai"
+HEADER_NAMES = {
     "area": ("台区编号", "台区号", "台区"),
     "customer": ("用户编号", "户号", "用户号"),
     "meter": ("电表局编号", "电表资产号", "资产编号", "表号"),
@@ -27,11 +27,11 @@ HEADERS = {
     "phase": ("电压所属相序", "电流所属相序", "相序"),
     "ratio": ("综合倍率", "倍率"),
 }
-CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?")
+TIME_PATTERN = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?")
 
 
 @dataclass(frozen=True)
-class Curves:
+class _Curves:
     """The rows of one file: whose they are, and a value for each moment of the day."""
 
     name: str
@@ -46,7 +46,7 @@ class Curves:
     values: NDArray[np.float64]  # (rows, moments)
 
 
-class Register:
+class _Register:
     """The names met in all files."""
 
     def __init__(self) -> None:
@@ -55,12 +55,12 @@ class Register:
 
 def recognises(columns: Collection[str]) -> bool:
     """Whether the columns are a curve's: area, meter, day and phase by their Chinese names, and moments of the day."""
-    return {"area", "meter", "day", "phase"} <= _headers(columns).keys() and any(map(CLOCK.fullmatch, columns))
+    return {"area", "meter", "day", "phase"} <= _headers(columns).keys() and any(map(TIME_PATTERN.fullmatch, columns))
 
 
 def open_files(paths: Sequence[tables.File], tally: Tally) -> Source:
     """The curves of several files as one history of readings."""
-    register = Register()
+    register = _Register()
     files = [_read(path, register, tally) for path in paths]
     for file in files:
         meters = (register.meters.names[number] for number in np.unique(file.meter).tolist())
@@ -76,9 +76,9 @@ def open_files(paths: Sequence[tables.File], tally: Tally) -> Source:
     return Source(
         name=" + ".join(path.name for path in paths),
         areas=areas,
-        batches=pieces(readings),
+        batches=split_batch(readings),
         rows=len(readings),
-        zone=ZONE,
+        zone=CHINA_ZONE,
         interval=min(meter.interval_s for area in areas for meter in area.meters),
         tally=tally,
     )
@@ -87,7 +87,7 @@ def open_files(paths: Sequence[tables.File], tally: Tally) -> Source:
 def _note_supplies(areas: Sequence[Area], tally: Tally) -> None:
     """Note the meters whose voltages show other than the usual supply."""
     told: dict[inferred.Supply, set[str]] = {}
-    for meter in (meter for area in areas for meter in area.meters if meter.un_v != inferred.CHINA[-1]):
+    for meter in (meter for area in areas for meter in area.meters if meter.un_v != inferred.CHINA_VOLTAGES[-1]):
         told.setdefault(inferred.Supply(meter.wiring, meter.un_v), set()).add(meter.meter)
     for (wiring, un_v), meters in sorted(told.items()):
         who = f"{len(meters):,} meters, such as {min(meters)},"
@@ -95,19 +95,19 @@ def _note_supplies(areas: Sequence[Area], tally: Tally) -> None:
 
 
 def _headers(columns: Collection[str]) -> dict[str, str]:
-    return {what: name for what, names in HEADERS.items() for name in names if name in columns}
+    return {what: name for what, names in HEADER_NAMES.items() for name in names if name in columns}
 
 
-def _read(path: tables.File, register: Register, tally: Tally) -> Curves:
+def _read(path: tables.File, register: _Register, tally: Tally) -> _Curves:
     header = tables.columns(path)
     names = _headers(header)
-    moments = {name: CLOCK.fullmatch(name) for name in header}
+    moments = {name: TIME_PATTERN.fullmatch(name) for name in header}
     seconds = {name: sum(int(t or 0) * s for t, s in zip(m.groups(), (3600, 60, 1), strict=True))
                for name, m in moments.items() if m}  # fmt: skip
     sheet = tables.read(path, [*names.values(), *seconds], tally)
-    midnight, (phases, phase) = sheet.moments(names["day"], ZoneInfo(ZONE)), sheet.words(names["phase"])
+    midnight, (phases, phase) = sheet.moments(names["day"], ZoneInfo(CHINA_ZONE)), sheet.words(names["phase"])
     initials = [text.strip()[:1].upper() for text in phases]
-    letter = np.array([*(PHASES.index(one) if one in PHASES else -1 for one in initials), -1])[phase]
+    letter = np.array([*(PHASE_NAMES.index(one) if one in PHASE_NAMES else -1 for one in initials), -1])[phase]
     meter, area = _ids(sheet, names["meter"], register.meters), _ids(sheet, names["area"], register.areas)
     nobody = np.full(len(sheet), -1, np.int32)
     customer = _ids(sheet, names["customer"], register.customers) if "customer" in names else nobody
@@ -123,7 +123,7 @@ def _read(path: tables.File, register: Register, tally: Tally) -> Curves:
         (again, "a second row of the same meter, day and phase", names["day"]),
     )
     ratio = sheet.numbers(names["ratio"]) if "ratio" in names else np.full(len(sheet), np.nan)
-    return Curves(
+    return _Curves(
         name=path.name,
         voltage=any("电压" in name for name in header),
         area=area[keep],
@@ -147,10 +147,10 @@ def _ids(sheet: tables.Sheet, column: str, register: Names) -> Codes:
     if short.any():
         place = f"{sheet.name} row {np.argmax(short) + 1}: {seen.names[cells[np.argmax(short)]]}"
         sheet.tally.mend(f"{column} had lost its leading zeros", place, int(short.sum()))
-    return np.append(register.numbers(whole), np.array([tables.NO_ID, tables.LOST, tables.MISSING], np.int32))[cells]
+    return np.append(register.numbers(whole), np.array([tables.NO_ID, tables.LOST_DIGITS, tables.MISSING_ID], np.int32))[cells]
 
 
-def _joined(files: Sequence[Curves], home: Codes, register: Register, tally: Tally) -> Readings:
+def _joined(files: Sequence[_Curves], home: Codes, register: _Register, tally: Tally) -> Readings:
     """Currents and voltages of the same meter and time side by side, in time order; the first told counts."""
     start = min(int(file.day.min()) for file in files if len(file.day))
     many = len(register.meters.names)
@@ -164,13 +164,13 @@ def _joined(files: Sequence[Curves], home: Codes, register: Register, tally: Tal
     for key, phase, value, file in found:
         grid, place = u if file.voltage else i, np.searchsorted(keys, key)
         told = np.isfinite(grid[phase, place])
-        tally.refuse("an earlier file tells the value too", file.name, int(told.sum()))
+        tally.reject("an earlier file tells the value too", file.name, int(told.sum()))
         grid[phase[~told], place[~told]] = value[~told]
     at, meter = np.divmod(keys, many)
     return Readings.build(register.meters.names, meter, register.areas.names, home[meter], at + start, u=u, i=i)
 
 
-def _areas(files: Sequence[Curves], home: Codes, readings: Readings, register: Register) -> list[Area]:
+def _areas(files: Sequence[_Curves], home: Codes, readings: Readings, register: _Register) -> list[Area]:
     """The areas with their meters from their first day on; the only one behind current transformers is the gateway."""
     columns = ("meter", "day", "phase", "ratio", "customer")
     meter, day, phase, ratio, customer = (np.concatenate([getattr(f, name) for f in files]) for name in columns)
@@ -181,7 +181,7 @@ def _areas(files: Sequence[Curves], home: Codes, readings: Readings, register: R
     for rows in groups:
         number = int(meter[rows[0]])
         told = rows[np.isfinite(ratio[rows])]
-        usual = inferred.Supply("3P4W" if (phase[rows] > 0).any() else "1P2W", inferred.CHINA[-1])
+        usual = inferred.Supply("3P4W" if (phase[rows] > 0).any() else "1P2W", inferred.CHINA_VOLTAGES[-1])
         supply = supplies.get(number, usual)
         changed = told[np.flatnonzero(np.diff(ratio[told], prepend=np.nan) != 0)]
         eras = {int(day[row]): float(ratio[row]) for row in changed} or {0: 1.0}

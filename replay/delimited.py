@@ -15,14 +15,14 @@ import pyarrow.csv
 from replay import contents
 from replay.history import SourceError, Tally
 
-SEARCHED = 40  # lines in which the one that names the columns is looked for
+SEARCHED_LINES = 40  # lines in which the one that names the columns is looked for
 LONGEST_LINE = 1 << 20  # bytes
-DELIMITERS = ",;\t|"
-HINT = re.compile(r"""sep=(.)\r?\n""")  # a first line that spreadsheets write and read: the delimiter of the others
-MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
-REPLACED = "\ufffd"
-RAGGED = "the row has more or fewer cells than the header"
-SWALLOWED = "a quote that is not closed swallows rows"
+KNOWN_DELIMITERS = ",;\t|"
+DELIMITER_HINT = re.compile(r"""sep=(.)\r?\n""")  # a first line that spreadsheets write and read: the delimiter of the others
+BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+REPLACEMENT_CHARACTER = "\ufffd"
+RAGGED_ROW = "the row has more or fewer cells than the header"
+SWALLOWED_ROWS = "a quote that is not closed swallows rows"
 
 
 class Head(NamedTuple):
@@ -36,45 +36,45 @@ class Head(NamedTuple):
 
 def head(path: Path) -> Head:
     """The header of a file. Raises SourceError when there is none, OSError and ArrowInvalid as reading does."""
-    return head_of(contents.beginning(path), path)
+    return _head_of(contents.beginning(path), path)
 
 
 def heads(path: Path) -> Iterator[tuple[int, Head]]:
     """What the header would be, did it stand below so many lines. Raises SourceError as `head` does."""
     content = _beginning(path)
-    for line in range(min(content.count(b"\n"), SEARCHED)):
+    for line in range(min(content.count(b"\n"), SEARCHED_LINES)):
         rest = content[_end_of_lines(content, line) :]
         if rest[:1].strip():  # not an empty line
             try:
-                yield line, head_of(rest, path)
+                yield line, _head_of(rest, path)
             except SourceError:
                 continue
 
 
 def is_header(path: Path) -> bool:
     """Whether the first line can only name columns: no cell of it holds a digit alone, and the next row has numbers."""
-    rows = [row for row in above(path, SEARCHED) if any(row)][:2]
+    rows = [row for row in first_lines(path, SEARCHED_LINES) if any(row)][:2]
     return len(rows) == 2 and not any(map(_is_value, rows[0])) and any(map(_is_value, rows[1]))
 
 
-def above(path: Path, lines: int) -> list[list[str]]:
+def first_lines(path: Path, lines: int) -> list[list[str]]:
     """The cells of the first lines."""
     content = _beginning(path)
     told = content[: _end_of_lines(content, lines)].decode("utf-8", "replace")
-    delimiter = max(DELIMITERS, key=told.count)
+    delimiter = max(KNOWN_DELIMITERS, key=told.count)
     return [[clean(cell) for cell in row] for row in csv.reader(told.splitlines(), delimiter=delimiter)]
 
 
-def head_of(content: bytes, path: Path) -> Head:
+def _head_of(content: bytes, path: Path) -> Head:
     """The header at the beginning of some text. Raises SourceError when there is none."""
     code = encoding(content)
     text = _lines(content).decode(code, "replace")
-    if len(content) >= contents.HEAD and "\n" not in text:
+    if len(content) >= contents.HEAD_BYTES and "\n" not in text:
         which = "its first line, which should name the columns,"
-        raise SourceError(f"{path}: {which} is longer than {contents.HEAD:,} bytes")
-    hint = HINT.match(text)
+        raise SourceError(f"{path}: {which} is longer than {contents.HEAD_BYTES:,} bytes")
+    hint = DELIMITER_HINT.match(text)
     begins = hint.end() if hint else 0
-    records = {one: _record(text[begins:], one) for one in (hint[1] if hint else DELIMITERS)}
+    records = {one: _record(text[begins:], one) for one in (hint[1] if hint else KNOWN_DELIMITERS)}
     told = {one: record for one, record in records.items() if record}
     if not told:
         raise SourceError(f"{path}: its first line, which should name the columns, has a quote that is not closed")
@@ -91,7 +91,7 @@ def encoding(content: bytes) -> str:
     >>> encoding("电压".encode("gb18030")), encoding("电压".encode("utf-16")), encoding("电压".encode()[:-1])
     ('gb18030', 'utf-16', 'utf-8')
     """
-    for mark, name in MARKS.items():
+    for mark, name in BYTE_ORDER_MARKS.items():
         if content.startswith(mark):
             return name
     try:
@@ -117,7 +117,7 @@ def read(path: Path, names: Sequence[str], tally: Tally) -> pa.Table:
     return _table(content, found, places, path, tally)
 
 
-def below(path: Path, lines: int, tally: Tally) -> pa.Table:
+def read_below(path: Path, lines: int, tally: Tally) -> pa.Table:
     """All columns as text, of a header that stands below so many lines."""
     content, found = _read(path, lines, tally)
     return _table(content, found, [place for place, name in enumerate(found.names) if name], path, tally)
@@ -126,16 +126,16 @@ def below(path: Path, lines: int, tally: Tally) -> pa.Table:
 def _read(path: Path, lines: int, tally: Tally) -> tuple[bytes, Head]:
     """The rows below the header, which stands below so many lines, and the header."""
     content = _lines(contents.whole(path, contents.MOST_UNFOLDED if lines else contents.MOST_BYTES))
-    found = head_of(content[: contents.HEAD], path)
+    found = _head_of(content[: contents.HEAD_BYTES], path)
     content = _as_utf8(content, found.encoding, path, tally)
     if lines:
         content = content[_end_of_lines(content, lines) :]
-        found = head_of(content[: contents.HEAD], path)
+        found = _head_of(content[: contents.HEAD_BYTES], path)
     return content[_end_of_lines(content, found.lines) :], found
 
 
-def _table(rows: bytes, found: Head, places: Sequence[int], path: Path, tally: Tally) -> pa.Table:
-    names = [found.names[place] for place in places]
+def _table(rows: bytes, found: Head, positions: Sequence[int], path: Path, tally: Tally) -> pa.Table:
+    names = [found.names[place] for place in positions]
     columns = [str(place) for place in range(len(found.names) + _ends_with_delimiter(rows, found))]
     if not rows.strip():
         return pa.Table.from_arrays([pa.array([], pa.string()) for _ in names], names)
@@ -143,7 +143,7 @@ def _table(rows: bytes, found: Head, places: Sequence[int], path: Path, tally: T
     def refuse(row: pyarrow.csv.InvalidRow) -> str:
         swallowed = row.text.count("\n")
         where = f"{path.name} row {row.number}"
-        tally.refuse(SWALLOWED if swallowed else RAGGED, where, swallowed + 1)
+        tally.reject(SWALLOWED_ROWS if swallowed else RAGGED_ROW, where, swallowed + 1)
         return "skip"
 
     try:
@@ -154,7 +154,7 @@ def _table(rows: bytes, found: Head, places: Sequence[int], path: Path, tally: T
             ),
             parse_options=pyarrow.csv.ParseOptions(delimiter=found.delimiter, invalid_row_handler=refuse),
             convert_options=pyarrow.csv.ConvertOptions(
-                column_types=dict.fromkeys(columns, pa.string()), include_columns=[str(place) for place in places],
+                column_types=dict.fromkeys(columns, pa.string()), include_columns=[str(place) for place in positions],
                 null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=True,
             ),
         )  # fmt: skip
@@ -189,8 +189,8 @@ def _as_utf8(content: bytes, code: str, path: Path, tally: Tally) -> bytes:
         return content
     whole = encoding(content) if code == "utf-8" else code  # a header of ASCII says nothing of the rows
     text = content.decode(whole, "replace")
-    there = content.count(REPLACED.encode()) if whole.startswith("utf-8") else 0
-    tally.refuse("a character of no encoding", path.name, text.count(REPLACED) - there)
+    there = content.count(REPLACEMENT_CHARACTER.encode()) if whole.startswith("utf-8") else 0
+    tally.reject("a character of no encoding", path.name, text.count(REPLACEMENT_CHARACTER) - there)
     return text.encode()
 
 
@@ -209,5 +209,5 @@ def _end_of_lines(content: bytes, lines: int) -> int:
 
 def _ends_with_delimiter(rows: bytes, found: Head) -> int:
     """1 when the first row has one cell more than the header, and that is empty."""
-    record = _record(rows[: contents.HEAD].decode("utf-8", "replace"), found.delimiter)
+    record = _record(rows[: contents.HEAD_BYTES].decode("utf-8", "replace"), found.delimiter)
     return int(record is not None and len(record[0]) == len(found.names) + 1 and not record[0][-1])

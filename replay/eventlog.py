@@ -10,20 +10,20 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from replay import tables
-from replay.history import Names, Source, Tally, nothing_read, pieces
-from schemas.columns import Codes, Progress, Stages, Times
+from replay.history import Names, Source, Tally, nothing_read, split_batch
+from schemas.columns import Codes, StageProgress, Stages, Times
 
-SECTION = "workflow"
-NAMES = {
+SECTION_NAME = "workflow"
+COLUMN_NAMES = {
     "case_id": ("case_id", "case:concept:name"), "activity": ("activity", "concept:name"),
     "timestamp": ("timestamp", "time:timestamp"),
 }  # fmt: skip
-DEADLINES = ("deadline", "due", "due_date")  # when the activity should have ended
+DEADLINE_COLUMNS = ("deadline", "due", "due_date")  # when the activity should have ended
 
 
 def recognises(columns: Collection[str]) -> bool:
     """Whether the columns are an event log's."""
-    return all(set(names) & set(columns) for names in NAMES.values())
+    return all(set(names) & set(columns) for names in COLUMN_NAMES.values())
 
 
 def open_files(paths: Sequence[tables.File], tally: Tally) -> Source:
@@ -32,8 +32,8 @@ def open_files(paths: Sequence[tables.File], tally: Tally) -> Source:
     parts = []
     for path in paths:
         columns = tables.columns(path)
-        of_case, of_activity, of_time = (next(name for name in names if name in columns) for names in NAMES.values())
-        of_deadline = next((name for name in DEADLINES if name in columns), "")
+        of_case, of_activity, of_time = (next(name for name in names if name in columns) for names in COLUMN_NAMES.values())
+        of_deadline = next((name for name in DEADLINE_COLUMNS if name in columns), "")
         sheet = tables.read(path, [name for name in (of_case, of_activity, of_time, of_deadline) if name], tally)
         sheet = sheet.shortened(of_activity)
         case, activity = sheet.ids(of_case, cases), sheet.ids(of_activity, activities)
@@ -50,7 +50,7 @@ def open_files(paths: Sequence[tables.File], tally: Tally) -> Source:
     if not len(case):
         raise nothing_read(name, tally)
     stages = _stages(case, activity, at, due, cases.names, activities.names)
-    return Source(name=name, areas=[], batches=pieces(stages), rows=len(stages), zone="UTC", tally=tally)
+    return Source(name=name, areas=[], batches=split_batch(stages), rows=len(stages), zone="UTC", tally=tally)
 
 
 def _stages(
@@ -65,11 +65,11 @@ def _stages(
     finishes = np.flatnonzero(starts & ~last)
     rows = np.concatenate([finishes, np.flatnonzero(starts)])
     when = np.concatenate([at[finishes + 1], at[starts]])
-    progress = np.repeat([Progress.FINISHED, Progress.STARTED], [len(finishes), starts.sum()])
+    progress = np.repeat([StageProgress.FINISHED, StageProgress.STARTED], [len(finishes), starts.sum()])
     order = np.lexsort((rows * 2 + progress, when))  # a stage finishes before the next one of its case starts
     rows, progress = rows[order], progress[order]
     return Stages.build(
-        cases, case[rows], [SECTION], np.zeros(len(rows)), when[order],
+        cases, case[rows], [SECTION_NAME], np.zeros(len(rows)), when[order],
         stages=activities, stage=activity[rows], progress=progress,
-        limit=np.where(progress == Progress.STARTED, limit[rows], np.nan),
+        limit=np.where(progress == StageProgress.STARTED, limit[rows], np.nan),
     )  # fmt: skip

@@ -11,8 +11,7 @@ from replay.network import Rows, Values
 from schemas.alert import Alert
 from schemas.columns import Codes, Event, Flag, Mask
 from schemas.master import Meter
-
-HOUR, DAY = 3600, 86_400
+from schemas.units import DAY_SECONDS
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Planted:
         return self.found_by(alert) or (alert.rule in self.echoes and near and self._meets(alert))
 
     def _meets(self, alert: Alert) -> bool:
-        return alert.area == self.area and self.start <= alert.raised and alert.since <= self.end + DAY
+        return alert.area == self.area and self.start <= alert.raised and alert.since <= self.end + DAY_SECONDS
 
 
 @dataclass
@@ -74,7 +73,7 @@ class Block:
 
 Change = Callable[[Block], None]
 # What tells of energy that a meter no longer counts.
-MISSING = ("area_loss_high", "area_loss_correlation", "voltage_current_decoupling")
+LOSS_RULES = ("area_loss_high", "area_loss_correlation", "voltage_current_decoupling")
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ class Notice:
 
 
 @dataclass(frozen=True)
-class Filed:
+class RecordChange:
     """What the file of a meter says from a moment on, as long as what happens lasts."""
 
     area: str
@@ -111,7 +110,7 @@ class Happening:
     after: Change | None = None
     planted: Planted | None = None
     notices: tuple[Notice, ...] = ()
-    filed: Filed | None = None
+    record_change: RecordChange | None = None
 
     def during(self, block: Block) -> bool:
         """Whether the block starts within the span."""

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from schemas.columns import Batch, Codes, DeviceEvents, Payments, Readings, Stages, Times
 from schemas.master import Area
 
-ROWS = 20_000  # that a batch has, about: rows of one time stay together
-SPAN = 3600  # seconds that a batch covers at most where kinds are mixed
-KINDS: tuple[type[Batch], ...] = (DeviceEvents, Payments, Stages, Readings)
-WHO: dict[type[Batch], str] = {DeviceEvents: "meters", Readings: "meters", Payments: "customers"}
-EXAMPLES, MOST_LINES = 3, 10  # ids that a line names, and lines
+BATCH_ROWS = 20_000  # that a batch has, about: rows of one time stay together
+MIXED_SPAN = 3600  # seconds that a batch covers at most where kinds are mixed
+BATCH_KINDS: tuple[type[Batch], ...] = (DeviceEvents, Payments, Stages, Readings)
+SUBJECT_WORDS: dict[type[Batch], str] = {DeviceEvents: "meters", Readings: "meters", Payments: "customers"}
+EXAMPLE_IDS, MOST_LINES = 3, 10  # ids that a line names, and lines
 
 
 class SourceError(ValueError):
@@ -39,7 +39,7 @@ class Named:
         """The same batches, whose meters and customers are noted as the file's; names keep their numbers."""
         noted: dict[str, NDArray[np.bool_]] = {}
         for batch in batches:
-            if what := WHO.get(type(batch)):
+            if what := SUBJECT_WORDS.get(type(batch)):
                 fresh = np.zeros(len(batch.names), np.bool_)
                 fresh[batch.subject] = True
                 before = noted.get(batch.kind, fresh[:0])
@@ -62,7 +62,7 @@ class Named:
                 alone = sorted(one for one in ids if times[one] == 1)
                 if alone and len(files) > 1:
                     told = f"{len(alone):,} of {len(ids):,} {what} are in none of the other files"
-                    lines.append(f"{file}: {told}, such as {', '.join(alone[:EXAMPLES])}")
+                    lines.append(f"{file}: {told}, such as {', '.join(alone[:EXAMPLE_IDS])}")
         more = [f"as in {len(lines) - MOST_LINES:,} more files"] if len(lines) > MOST_LINES else []
         return [*lines[:MOST_LINES], *more]
 
@@ -71,23 +71,23 @@ class Named:
 class Tally:
     """What could not be taken as it stood, by reason, with the place where each reason was first met."""
 
-    refused: Counter[str] = field(default_factory=Counter)
+    rejected: Counter[str] = field(default_factory=Counter)
     mended: Counter[str] = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)  # what else a reader of the result should know, a sentence each
     named: Named = field(default_factory=Named)
 
-    def refuse(self, reason: str, where: str, count: int = 1) -> None:
+    def reject(self, reason: str, where: str, count: int = 1) -> None:
         """Count cells or rows that are left out."""
-        self._add(self.refused, reason, where, count)
+        self._add(self.rejected, reason, where, count)
 
     def mend(self, reason: str, where: str, count: int = 1) -> None:
         """Count cells that are taken after a repair."""
         self._add(self.mended, reason, where, count)
 
-    def reasons(self, told: Mapping[str, int]) -> list[str]:
+    def reasons(self, counts: Mapping[str, int]) -> list[str]:
         """Reasons with how often and where each was first met, the most frequent first."""
-        ordered = sorted(told.items(), key=lambda item: (-item[1], item[0]))
+        ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         return [f"{reason} {count:,}, first at {self.first[reason]}" for reason, count in ordered]
 
     def _add(self, counter: Counter[str], reason: str, where: str, count: int) -> None:
@@ -98,7 +98,7 @@ class Tally:
 
 def nothing_read(name: str, tally: Tally) -> SourceError:
     """What to say of a history of which no row could be taken."""
-    why = "; ".join(tally.reasons(tally.refused)) or "it has no rows"
+    why = "; ".join(tally.reasons(tally.rejected)) or "it has no rows"
     return SourceError(f"nothing could be read of {name}: {why}")
 
 
@@ -117,9 +117,9 @@ class Source:
     tally: Tally = field(default_factory=Tally)
 
     @property
-    def refused(self) -> Counter[str]:
+    def rejected(self) -> Counter[str]:
         """Cells and rows left out so far, by reason; complete when the batches have been read."""
-        return self.tally.refused
+        return self.tally.rejected
 
 
 class Names:
@@ -152,7 +152,7 @@ class Names:
         return self._names
 
 
-def edges(times: NDArray[np.int64], rows: int = ROWS) -> list[int]:
+def edges(times: NDArray[np.int64], rows: int = BATCH_ROWS) -> list[int]:
     """Where to cut ordered times so that a piece has about so many rows and no time is split.
 
     >>> edges(np.array([1, 1, 1, 2, 3]), rows=2)
@@ -175,26 +175,26 @@ def arrivals(batch: Batch) -> Times:
 
 def arranged(batch: Batch) -> Batch:
     """A batch in order of arrival; what arrived together, in order of time."""
-    return batch.rows(np.lexsort((batch.at, arrivals(batch))))
+    return batch.select(np.lexsort((batch.at, arrivals(batch))))
 
 
-def in_order(batch: Batch) -> Batch:
+def _in_order(batch: Batch) -> Batch:
     """A batch, arranged if it is not."""
     return batch if (np.diff(arrivals(batch)) >= 0).all() else arranged(batch)
 
 
-def turns(batch: Batch) -> NDArray[np.int64]:
+def arrival_groups(batch: Batch) -> NDArray[np.int64]:
     """Which turn each row of an arranged batch has: rows of one arrival and one time have the same."""
     arrived = arrivals(batch)
     return np.cumsum((np.diff(arrived, prepend=0) != 0) | (np.diff(batch.at, prepend=0) != 0))
 
 
-def pieces(batch: Batch, rows: int = ROWS) -> Iterator[Batch]:
+def split_batch(batch: Batch, rows: int = BATCH_ROWS) -> Iterator[Batch]:
     """An arranged batch, cut at its edges."""
-    return (batch.rows(slice(a, b)) for a, b in pairwise(edges(turns(batch), rows)))
+    return (batch.select(slice(a, b)) for a, b in pairwise(edges(arrival_groups(batch), rows)))
 
 
-def ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+def read_ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
     """The same batches, of which the next is read while one is judged."""
     with ThreadPoolExecutor(1) as reader:
         coming = reader.submit(next, batches, None)
@@ -203,37 +203,37 @@ def ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
             yield batch
 
 
-def merge(parts: Sequence[Iterator[Batch]]) -> Iterator[Batch]:
+def merge(histories: Sequence[Iterator[Batch]]) -> Iterator[Batch]:
     """Parts, each without split times, as one history in order of arrival, as far as the parts are.
 
     Where kinds are mixed a batch covers an hour at most, and events, payments and stages come before the readings
     of the same hour.
     """
-    if len(parts) == 1:
-        yield from parts[0]
+    if len(histories) == 1:
+        yield from histories[0]
         return
-    ordered = [map(in_order, part) for part in parts]
+    ordered = [map(_in_order, part) for part in histories]
     heads: list[Batch | None] = [next(part, None) for part in ordered]
-    common = Common()
+    common = SharedNumbering()
     while live := [head for head in heads if head is not None]:
         arrived = [None if head is None else arrivals(head) for head in heads]
         told = [times for times in arrived if times is not None]
         horizon = min(int(times[-1]) for times in told)
         if len({head.kind for head in live}) > 1:
-            horizon = min(horizon, (min(int(times[0]) for times in told) // SPAN + 1) * SPAN - 1)
+            horizon = min(horizon, (min(int(times[0]) for times in told) // MIXED_SPAN + 1) * MIXED_SPAN - 1)
         ready: dict[type[Batch], list[tuple[int, Batch]]] = {}
         for k, (head, times) in enumerate(zip(heads, arrived, strict=True)):
             if head is None or times is None:
                 continue
             if cut := int(np.searchsorted(times, horizon, "right")):
-                ready.setdefault(type(head), []).append((k, head.rows(slice(0, cut))))
-                heads[k] = head.rows(slice(cut, None)) if cut < len(head) else next(ordered[k], None)
-        for kind in KINDS:
+                ready.setdefault(type(head), []).append((k, head.select(slice(0, cut))))
+                heads[k] = head.select(slice(cut, None)) if cut < len(head) else next(ordered[k], None)
+        for kind in BATCH_KINDS:
             if kind in ready:
                 yield common.join(kind, ready[kind])
 
 
-class Common:
+class SharedNumbering:
     """One numbering of the names of several parts, so that their rows join without repeating names."""
 
     def __init__(self) -> None:
@@ -255,8 +255,8 @@ class Common:
         joined = kind(**columns)
         return joined if len(batches) == 1 else arranged(joined)
 
-    def _numbers(self, seen: Names, place: tuple[int, type[Batch], str], names: tuple[str, ...]) -> Codes:
-        last = self._last.get(place)
+    def _numbers(self, seen: Names, key: tuple[int, type[Batch], str], names: tuple[str, ...]) -> Codes:
+        last = self._last.get(key)
         if last is None or last[0] is not names:
-            last = self._last[place] = names, seen.numbers(names)
+            last = self._last[key] = names, seen.numbers(names)
         return last[1]

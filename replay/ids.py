@@ -6,9 +6,9 @@ import unicodedata
 
 from schemas.wire.records import LONGEST_ID
 
-FORMULA = re.compile(r'="(.*)"')
-SCIENTIFIC = re.compile(r"\d([.,]\d+)?E\+\d{1,3}", re.IGNORECASE)
-INVISIBLE = {"Cc", "Cf", "Zs", "Zl", "Zp"}  # categories of characters that nobody sees at the end of a cell
+FORMULA_CELL = re.compile(r'="(.*)"')
+SCIENTIFIC_NUMBER = re.compile(r"\d([.,]\d+)?E\+\d{1,3}", re.IGNORECASE)
+INVISIBLE_CATEGORIES = {"Cc", "Cf", "Zs", "Zl", "Zp"}  # categories of characters that nobody sees at the end of a cell
 
 
 def clean(text: str) -> str:
@@ -18,7 +18,7 @@ def clean(text: str) -> str:
     ('3700', '3700', '3700', '3700', "O'Hara")
     """
     told = _trim(text)
-    if found := FORMULA.fullmatch(told):
+    if found := FORMULA_CELL.fullmatch(told):
         told = _trim(found[1])
     if len(told) > 1 and told[0] == told[-1] and told[0] in "'\"":
         told = _trim(told[1:-1])
@@ -31,7 +31,7 @@ def has_lost_digits(text: str) -> bool:
     >>> has_lost_digits("2.31282E+13"), has_lost_digits("2,31282e+13"), has_lost_digits("1E10")
     (True, True, False)
     """
-    return SCIENTIFIC.fullmatch(text) is not None
+    return SCIENTIFIC_NUMBER.fullmatch(text) is not None
 
 
 def is_id(text: str) -> bool:
@@ -41,8 +41,8 @@ def is_id(text: str) -> bool:
 
 def _trim(text: str) -> str:
     first, last = 0, len(text)
-    while first < last and unicodedata.category(text[first]) in INVISIBLE:
+    while first < last and unicodedata.category(text[first]) in INVISIBLE_CATEGORIES:
         first += 1
-    while last > first and unicodedata.category(text[last - 1]) in INVISIBLE:
+    while last > first and unicodedata.category(text[last - 1]) in INVISIBLE_CATEGORIES:
         last -= 1
     return text[first:last]

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from schemas.columns import Readings
 from schemas.master import Area, Meter, Wiring
 
-CHINA = (57.7, 100.0, 220.0)  # V, nominal phase voltages behind voltage transformers and without; 100 V of three wires
+CHINA_VOLTAGES = (57.7, 100.0, 220.0)  # V, nominal phase voltages behind voltage transformers and without; 100 V of three wires
 USUAL_STEP = 900  # seconds, of a meter's interval where its record does not say
 SURE_GAPS = 4  # between readings of a meter, from which on its step is sure
-SHORTEST, LONGEST = 60, 86_400  # seconds that a meter's interval may have
+SHORTEST_STEP, LONGEST_STEP = 60, 86_400  # seconds that a meter's interval may have
 THREE_WIRE = 100.0  # V, between phases
-NEAR = 0.15  # of a nominal voltage, by which a meter's median may differ from it
-DEAD = 0.05  # of the nominal voltage, below which a phase has none
+VOLTAGE_TOLERANCE = 0.15  # of a nominal voltage, by which a meter's median may differ from it
+DEAD_SHARE = 0.05  # of the nominal voltage, below which a phase has none
 
 
 def with_steps(areas: Iterable[Area], steps: Mapping[tuple[str, str], int], notes: list[str]) -> tuple[list[Area], int]:
@@ -76,11 +76,11 @@ def sure_steps(readings: Readings) -> dict[int, int]:
     usual[list(known)] = list(known.values())
     same = meter == readings.subject[order][:-1]
     gaps, alike = (np.bincount(meter[rows], minlength=len(usual)) for rows in (same, same & (gap == usual[meter])))
-    sure = (gaps >= SURE_GAPS) & (2 * alike >= gaps) & (usual >= SHORTEST) & (usual <= LONGEST)
+    sure = (gaps >= SURE_GAPS) & (2 * alike >= gaps) & (usual >= SHORTEST_STEP) & (usual <= LONGEST_STEP)
     return {number: int(usual[number]) for number in np.flatnonzero(sure).tolist()}
 
 
-def supplies(readings: Readings, levels: Sequence[float] = CHINA) -> dict[int, Supply]:
+def supplies(readings: Readings, levels: Sequence[float] = CHINA_VOLTAGES) -> dict[int, Supply]:
     """How each three-phase meter is connected whose voltages show one of the levels, by its number."""
     order = np.argsort(readings.subject, kind="stable")
     numbers, starts = np.unique(readings.subject[order], return_index=True)
@@ -96,12 +96,12 @@ def _supply(voltages: NDArray[np.floating[Any]], levels: Sequence[float]) -> Sup
     has the full voltage: half of it is a fault and no level.
     """
     a, b, c = (float(np.median(phase[np.isfinite(phase)])) if np.isfinite(phase).any() else 0.0 for phase in voltages)
-    dead = DEAD * levels[0]
+    dead = DEAD_SHARE * levels[0]
     if a <= dead or c <= dead:
         return None
     live = [a, c] if b <= dead else [a, b, c]
     nominal = min(levels, key=lambda level: abs(float(np.median(live)) / level - 1))
-    if any(abs(voltage / nominal - 1) > NEAR for voltage in live):
+    if any(abs(voltage / nominal - 1) > VOLTAGE_TOLERANCE for voltage in live):
         return None
     if len(live) == len(voltages):
         return Supply("3P4W", nominal)

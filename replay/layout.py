@@ -18,33 +18,33 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from replay import contents, tables
-from replay.history import Names, Source, SourceError, Tally, ahead, arranged, merge, pieces
+from replay.history import Names, Source, SourceError, Tally, arranged, merge, read_ahead, split_batch
 from replay.inferred import sure_steps
 from schemas.columns import COLUMN_TYPES, PHASE_COLUMNS, Batch, DeviceEvents, Mask, Payments, Readings, Stages
 from schemas.master import Area
-from schemas.wire import RefusedError, check_texts
-from schemas.wire.records import WORDS
+from schemas.wire import RejectedError, check_texts
+from schemas.wire.records import WORDS_BY_CODE
 
-ROWS = 32_768  # decoded at a time
+CHUNK_ROWS = 32_768  # decoded at a time
 SORTED_ROWS = 5_000_000  # of a file, up to which it is read whole to be sorted
 LOOKED_AT = 100_000  # rows of a file that show how often its readings come
 LONGEST_AREA = 64 << 20  # bytes of a line of master data
-DICTIONARY = 16 << 20  # bytes of names that are written once; beyond them a file holds a name with every row
-SUBJECTS: dict[type[Batch], tuple[str, str]] = {
+DICTIONARY_BYTES = 16 << 20  # bytes of names that are written once; beyond them a file holds a name with every row
+SUBJECT_COLUMNS: dict[type[Batch], tuple[str, str]] = {
     DeviceEvents: ("meter", "area"),
     Payments: ("customer", "area"),
     Stages: ("item", "section"),
     Readings: ("meter", "area"),
 }
-OPTIONAL = {(DeviceEvents, "subject"), (Payments, "bill"), (Payments, "channel"), (Payments, "reference")}
+OPTIONAL_COLUMNS = {(DeviceEvents, "subject"), (Payments, "bill"), (Payments, "channel"), (Payments, "reference")}
 """What is "" where the cell is empty."""
-MARKS = {DeviceEvents: "event", Payments: "payment", Stages: "stage"}
+KIND_COLUMNS = {DeviceEvents: "event", Payments: "payment", Stages: "stage"}
 
 
-def kind_of(columns: Collection[str]) -> type[Batch] | None:
+def _kind_of(columns: Collection[str]) -> type[Batch] | None:
     """What the rows with these columns are, None when they are not of this layout."""
-    for kind, (subject, area) in SUBJECTS.items():
-        needed = {area, "at", MARKS.get(kind, subject)}
+    for kind, (subject, area) in SUBJECT_COLUMNS.items():
+        needed = {area, "at", KIND_COLUMNS.get(kind, subject)}
         if needed <= set(columns) and (kind is not Readings or _cells(kind).keys() & set(columns)):
             return kind
     return None
@@ -52,7 +52,7 @@ def kind_of(columns: Collection[str]) -> type[Batch] | None:
 
 def recognises(columns: Collection[str]) -> bool:
     """Whether the columns are of this layout."""
-    return kind_of(columns) is not None
+    return _kind_of(columns) is not None
 
 
 def open_files(paths: Sequence[tables.File], tally: Tally) -> Source:
@@ -113,8 +113,8 @@ def read_areas(path: Path, tally: Tally) -> list[Area]:
                     tally.named.add("meters", path.name, "areas", (meter.meter for meter in area.meters))
                     customers = (meter.customer for meter in area.meters if meter.customer)
                     tally.named.add("customers", path.name, "areas", customers)
-                except (msgspec.DecodeError, RefusedError) as error:
-                    tally.refuse("the line is no area", f"{path.name} line {number}: {error}")
+                except (msgspec.DecodeError, RejectedError) as error:
+                    tally.reject("the line is no area", f"{path.name} line {number}: {error}")
     return areas
 
 
@@ -138,7 +138,7 @@ def write(
             if batch.kind not in writers:
                 path = folder / f"{batch.kind}.{form}"
                 opened = (pq.ParquetWriter(path, table.schema, compression="zstd",
-                                           dictionary_pagesize_limit=DICTIONARY) if form == "parquet"
+                                           dictionary_pagesize_limit=DICTIONARY_BYTES) if form == "parquet"
                           else pyarrow.csv.CSVWriter(path, table.schema))  # fmt: skip
                 writers[batch.kind] = files.enter_context(opened)
             writers[batch.kind].write_table(table)
@@ -159,7 +159,7 @@ def _cells(kind: type[Batch]) -> dict[str, tuple[str, int | None]]:
 
 
 def _table(batch: Batch) -> pa.Table:
-    subject, area = SUBJECTS[type(batch)]
+    subject, area = SUBJECT_COLUMNS[type(batch)]
     columns: dict[str, Any] = {}
     for names, codes in batch.encodings().items():
         words = pa.array(getattr(batch, names), pa.string())
@@ -167,8 +167,8 @@ def _table(batch: Batch) -> pa.Table:
     columns["at"] = pa.array(batch.at)
     for name, (column, phase) in _cells(type(batch)).items():
         values = getattr(batch, column) if phase is None else getattr(batch, column)[phase]
-        if name in WORDS:
-            columns[name] = pa.array(np.array(WORDS[name])[values])
+        if name in WORDS_BY_CODE:
+            columns[name] = pa.array(np.array(WORDS_BY_CODE[name])[values])
         else:
             columns[name] = pa.array(values, from_pandas=values.dtype.kind == "f")
     return pa.table(columns)
@@ -176,20 +176,20 @@ def _table(batch: Batch) -> pa.Table:
 
 def _read(path: tables.File, tally: Tally) -> Iterator[Batch]:
     header = tables.columns(path)
-    kind = kind_of(header)
+    kind = _kind_of(header)
     if kind is None:
         raise SourceError(f"{path} is not of the project's layout")
     codes = set(kind.encodings().values()) - {"subject", "area"}
-    known = {*SUBJECTS[kind], "at", *codes, *_cells(kind)}
+    known = {*SUBJECT_COLUMNS[kind], "at", *codes, *_cells(kind)}
     wanted = tables.wanted(path, known)
     tables.note_unknown(path, known, tally)
-    decoder = Decoder(kind)
+    decoder = _Decoder(kind)
     if isinstance(path, Path) and tables.is_parquet(path) and (order := _order(path)):
         batches = (decoder.batch(sheet) for sheet in _stream(path, wanted, tally))
-        yield from ahead(batches if order == "arrival" else map(arranged, batches))
+        yield from read_ahead(batches if order == "arrival" else map(arranged, batches))
         return
     batch = decoder.batch(tables.read(path, wanted, tally))
-    yield from pieces(arranged(batch))
+    yield from split_batch(arranged(batch))
 
 
 def _order(path: Path) -> str:
@@ -227,12 +227,12 @@ def _arrivals(rows: pa.RecordBatch | pa.Table) -> NDArray[np.int64]:
 
 
 def _stream(path: Path, wanted: Sequence[str], tally: Tally) -> Iterator[tables.Sheet]:
-    """A Parquet file as it stands in sheets of about ROWS rows that split no time, without columns that are empty."""
+    """A Parquet file as it stands in sheets of about CHUNK_ROWS rows that split no time, without columns that are empty."""
     words = [field.name for field in pq.read_schema(path) if pa.types.is_string(field.type)]
     with pq.ParquetFile(path, read_dictionary=words) as file:
         told = [name for name in wanted if name == "at" or not _empty(file.metadata, name)]
         start, held = 0, file.schema_arrow.empty_table().select(told)
-        for part in file.iter_batches(ROWS, columns=told):
+        for part in file.iter_batches(CHUNK_ROWS, columns=told):
             table = pa.Table.from_batches([part])
             table = pa.concat_tables([held, table]) if len(held) else table
             at = np.asarray(table["at"].cast(pa.int64()))
@@ -255,7 +255,7 @@ def _empty(metadata: Any, name: str) -> bool:
     return all(c.is_stats_set and c.statistics.null_count == c.num_values for c in chunks)
 
 
-class Decoder:
+class _Decoder:
     """Rows of files to batches of one kind, whose names keep their numbers from batch to batch."""
 
     def __init__(self, kind: type[Batch]) -> None:
@@ -264,22 +264,22 @@ class Decoder:
 
     def batch(self, sheet: tables.Sheet) -> Batch:
         """The rows that have a subject, an area, a time and known words."""
-        subject, area = SUBJECTS[self.kind]
+        subject, area = SUBJECT_COLUMNS[self.kind]
         at, timed = sheet.times("at")
         told: dict[str, Any] = {"at": at}
         faults = [(~timed, sheet.no_time("at"), "at")]
         for codes, (names, seen) in self.names.items():
             column = {"subject": subject, "area": area}.get(codes, codes)
             there = column in sheet.table.column_names
-            numbers = sheet.ids(column, seen) if there else np.full(len(sheet), tables.MISSING, np.int32)
-            if (self.kind, codes) in OPTIONAL:
-                numbers = np.where(numbers == tables.MISSING, seen.numbers([""])[0], numbers)
+            numbers = sheet.ids(column, seen) if there else np.full(len(sheet), tables.MISSING_ID, np.int32)
+            if (self.kind, codes) in OPTIONAL_COLUMNS:
+                numbers = np.where(numbers == tables.MISSING_ID, seen.numbers([""])[0], numbers)
             faults += sheet.id_faults(column, numbers)
             told |= {codes: numbers, names: seen.names}
         for name, (column, phase) in _cells(self.kind).items():
             if name not in sheet.table.column_names:
                 continue
-            if name in WORDS:
+            if name in WORDS_BY_CODE:
                 told[name], known = _words(sheet, name)
                 faults.append((~known, f"{name} is no known word", name))
             elif COLUMN_TYPES[column] is np.int64:
@@ -292,13 +292,13 @@ class Decoder:
             told["succeeded"] = np.nan_to_num(told.get("succeeded", np.ones(len(sheet))), nan=1.0) != 0
         keep = sheet.keep(*faults)
         batch = self.kind.build(**told)
-        return batch if keep.all() else batch.rows(keep)
+        return batch if keep.all() else batch.select(keep)
 
 
 def _words(sheet: tables.Sheet, column: str) -> tuple[NDArray[np.uint8], Mask]:
     """The code of each cell's word and which words are known; an empty status is measured."""
     words, cells = sheet.words(column)
-    codes = {word: code for code, word in enumerate(WORDS[column])}
+    codes = {word: code for code, word in enumerate(WORDS_BY_CODE[column])}
     empty = 0 if column == "status" else -1
     numbers = np.array([*(codes.get(word.strip().lower(), -1) for word in words), empty])[cells]
     return np.maximum(numbers, 0).astype(np.uint8), numbers >= 0

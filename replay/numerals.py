@@ -7,13 +7,13 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-Mark = Literal[".", ",", "both", ""]
-NUMBER = r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$|^[nN][aA][nN]$"
-BETWEEN = "[ '\u00a0\u202f]"  # thousands, where it is no mark
-GROUPED = rf"^[-+]?\d{{1,3}}({BETWEEN}\d{{3}})+([.,]\d+)?$"
+DecimalMark = Literal[".", ",", "both", ""]
+NUMBER_PATTERN = r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$|^[nN][aA][nN]$"
+THOUSANDS_SEPARATOR = "[ '\u00a0\u202f]"  # thousands, where it is no mark
+GROUPED_NUMBER = rf"^[-+]?\d{{1,3}}({THOUSANDS_SEPARATOR}\d{{3}})+([.,]\d+)?$"
 
 
-def decimal_mark(columns: Iterable[pa.ChunkedArray]) -> Mark:
+def decimal_mark(columns: Iterable[pa.ChunkedArray]) -> DecimalMark:
     """The mark of which some cell leaves no doubt; "both" where cells contradict one another.
 
     It is "" where no cell has a comma. 1,234 alone may be a thousand or one: it says nothing.
@@ -30,22 +30,22 @@ def decimal_mark(columns: Iterable[pa.ChunkedArray]) -> Mark:
     return "," if "," in found else "." if "." in found else ""
 
 
-def plain(cells: pa.ChunkedArray, mark: Mark) -> pa.ChunkedArray:
+def plain(cells: pa.ChunkedArray, mark: DecimalMark) -> pa.ChunkedArray:
     """Cells with a point for a mark and nothing between thousands; null where a cell is no number by that mark.
 
     >>> plain(pa.chunked_array([["1.234,5", "-7", "1,5", "a", None]]), ",").to_pylist()
     ['1234.5', '-7', '1.5', None, None]
     """
     told = pc.utf8_trim_whitespace(cells)
-    grouped = pc.match_substring_regex(told, GROUPED)
-    told = pc.if_else(grouped, pc.replace_substring_regex(told, BETWEEN, ""), told)
+    grouped = pc.match_substring_regex(told, GROUPED_NUMBER)
+    told = pc.if_else(grouped, pc.replace_substring_regex(told, THOUSANDS_SEPARATOR, ""), told)
     if mark in (",", "."):
         apart = "." if mark == "," else ","
         thousands = pc.match_substring_regex(told, rf"^[-+]?\d{{1,3}}(\{apart}\d{{3}})+(\{mark}\d+)?$")
         told = pc.if_else(thousands, pc.replace_substring(told, apart, ""), told)
     if mark == ",":
         told = pc.if_else(pc.match_substring(told, "."), None, pc.replace_substring(told, ",", "."))
-    return pc.if_else(pc.match_substring_regex(told, NUMBER), told, None)
+    return pc.if_else(pc.match_substring_regex(told, NUMBER_PATTERN), told, None)
 
 
 def _shows(cells: pa.ChunkedArray, mark: str) -> bool:

@@ -8,14 +8,12 @@ from functools import partial
 import numpy as np
 
 from replay.happenings import (
-    DAY,
-    HOUR,
-    MISSING,
+    LOSS_RULES,
     Block,
-    Filed,
     Happening,
     Notice,
     Planted,
+    RecordChange,
     bridged,
     clock_ahead,
     crossed,
@@ -37,9 +35,10 @@ from replay.happenings import (
     voltage,
     voltages,
 )
-from replay.network import COMMERCIAL, RESIDENTIAL, Grid, Rows
+from replay.network import COMMERCIAL_SEGMENT, RESIDENTIAL_SEGMENT, Grid, Rows
 from schemas.columns import Event, Flag, Mask
 from schemas.master import Meter
+from schemas.units import DAY_SECONDS, HOUR_SECONDS
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Fault:
 
     kind: str  # the rule that tells of it, where `rules` are not told
     note: str
-    who: Callable[[Grid], Mask]
+    eligible: Callable[[Grid], Mask]
     before: Callable[[int, int, Block], None] | None = None  # row, start, block
     after: Callable[[int, int, Block], None] | None = None
     echoes: tuple[str, ...] = ()
@@ -57,9 +56,9 @@ class Fault:
     lasts: float = 0.0  # days, 0 for good
     rules: tuple[str, ...] | None = None  # a decoy has none
     earliest: float = 1.0  # days that the town must have been watched before
-    filed: Callable[[Meter, int], Meter] | None = None  # what the file says from the start on
+    record: Callable[[Meter, int], Meter] | None = None  # what the file says from the start on
     new: bool = False  # whether the meter is connected then, and what it does is told from the town's start on
-    told: tuple[tuple[float, Event], ...] = ()  # hours after which an event is reported
+    events: tuple[tuple[float, Event], ...] = ()  # hours after which an event is reported
     depth: tuple[float, float] = (float("nan"), float("nan"))  # pu and seconds of what is reported
 
 
@@ -79,37 +78,37 @@ def through_ct(grid: Grid) -> Mask:
 
 def home(grid: Grid) -> Mask:
     """Homes without a roof of their own, that use something."""
-    return (grid.segment == RESIDENTIAL) & (grid.pv_kw == 0) & (grid.mean_kw > 0.25)
+    return (grid.segment == RESIDENTIAL_SEGMENT) & (grid.pv_kw == 0) & (grid.mean_kw > 0.25)
 
 
-def direct(grid: Grid) -> Mask:
+def _direct(grid: Grid) -> Mask:
     """Users whose three phases go through the meter."""
     return grid.three & (grid.ratio == 1)
 
 
-def shop(grid: Grid) -> Mask:
+def _shop(grid: Grid) -> Mask:
     """Shops on one phase."""
-    return (grid.segment == COMMERCIAL) & ~grid.three & (grid.mean_kw > 0.6)
+    return (grid.segment == COMMERCIAL_SEGMENT) & ~grid.three & (grid.mean_kw > 0.6)
 
 
 def office(grid: Grid) -> Mask:
     """Shops and offices behind current transformers."""
-    return (grid.segment == COMMERCIAL) & through_ct(grid)
+    return (grid.segment == COMMERCIAL_SEGMENT) & through_ct(grid)
 
 
-BESIDE = ("power_differential", *MISSING)  # and where a terminal measures beside it
-FAULTS = (
+TERMINAL_LOSS_RULES = ("power_differential", *LOSS_RULES)  # and where a terminal measures beside it
+USUAL_METER_FAULTS = (
     Fault("voltage_loss", "phase B of the voltage circuit has a bad contact, 40 % of the voltage is left", through_ct,
-          after=lambda row, _, b: voltage(row, 1, 0.4, b), lasts=2, echoes=("voltage_deviation", *BESIDE)),
+          after=lambda row, _, b: voltage(row, 1, 0.4, b), lasts=2, echoes=("voltage_deviation", *TERMINAL_LOSS_RULES)),
     Fault("phase_break", "the fuse of phase C has blown", through_ct, before=lambda row, _, b: lost_phase(row, 2, b),
           after=lambda row, _, b: voltage(row, 2, 0.04, b), lasts=1,
           echoes=("meter_current_unbalance", "voltage_deviation")),
     Fault("current_loss", "the current transformer of phase A is short-circuited", through_ct,
           after=lambda row, _, b: current(row, slice(0, 1), 0.0, b), lasts=3,
-          echoes=("meter_current_unbalance", "current_break", *BESIDE)),
+          echoes=("meter_current_unbalance", "current_break", *TERMINAL_LOSS_RULES)),
     Fault("reverse_polarity", "the current transformer of phase C is connected the wrong way round", through_ct,
           after=lambda row, _, b: current(row, slice(2, 3), -1.0, b), lasts=3,
-          echoes=("wrong_wiring_vector", *BESIDE)),
+          echoes=("wrong_wiring_vector", *TERMINAL_LOSS_RULES)),
     Fault("meter_current_unbalance", "most of the load hangs on phase A", through_ct,
           before=lambda row, _, b: uneven(row, (0.62, 0.2, 0.18), b), lasts=3, echoes=("area_load_unbalance",)),
     Fault("voltage_deviation", "a bad contact in the service line takes 38 V", home,
@@ -117,31 +116,31 @@ FAULTS = (
     Fault("over_contract_capacity", "a new workshop at more than twice the load of the contract", office,
           before=lambda row, _, b: load(row, 2.2, b), needs=3.5, echoes=("capacity_expansion",)),
     Fault("meter_stopped", "the register stands still while power flows", home,
-          after=lambda row, _, b: stands_still(row, b), echoes=("zero_usage", "energy_ratio_error", *MISSING)),
+          after=lambda row, _, b: stands_still(row, b), echoes=("zero_usage", "energy_ratio_error", *LOSS_RULES)),
     Fault("energy_ratio_error", "the meter counts 60 % of what flows", office,
-          after=lambda row, _, b: miscounts(row, 0.6, b), needs=4.5, echoes=MISSING),
+          after=lambda row, _, b: miscounts(row, 0.6, b), needs=4.5, echoes=LOSS_RULES),
     Fault("register_decrease", "the register shows 150 kWh less than before", home,
           before=lambda row, start, b: register_falls(row, 150.0 * (b.start == start), b)),
-    Fault("zero_usage", "the whole meter is bypassed, voltage is there", shop,
-          after=lambda row, _, b: current(row, slice(None), 0.0, b), needs=9, echoes=MISSING),
+    Fault("zero_usage", "the whole meter is bypassed, voltage is there", _shop,
+          after=lambda row, _, b: current(row, slice(None), 0.0, b), needs=9, echoes=LOSS_RULES),
     Fault("read_failure", "the communication module is dead", home, after=lambda row, _, b: unread(row, b), needs=4.5,
           echoes=("read_success_rate",)),
     Fault("clock_drift", "the clock gains a minute an hour", home,
           before=clock_ahead, needs=1.5),
     Fault("all_voltage_loss", "the voltage circuit is open behind the test block, 15 % are left", through_ct,
-          after=lambda row, _, b: voltages(row, (0.15, 0.14, 0.16), b), lasts=2, echoes=("voltage_loss", *BESIDE)),
+          after=lambda row, _, b: voltages(row, (0.15, 0.14, 0.16), b), lasts=2, echoes=("voltage_loss", *TERMINAL_LOSS_RULES)),
     Fault("reverse_sequence", "two phases of the supply are exchanged, with their currents", through_ct,
           after=lambda row, _, b: flagged(row, Flag.REVERSED_SEQUENCE, b), lasts=2),
     Fault("wrong_wiring_vector", "the currents of phases A and B are crossed", through_ct,
           after=lambda row, _, b: crossed(row, b), lasts=3, needs=1.5,
-          echoes=("reverse_polarity", "low_power_factor", *BESIDE)),
+          echoes=("reverse_polarity", "low_power_factor", *TERMINAL_LOSS_RULES)),
     Fault("neutral_phase_mismatch", "60 % of the phase current goes around the meter, the neutral carries all", home,
-          after=lambda row, _, b: bridged(row, 0.4, b), needs=2, echoes=MISSING),
-    Fault("meter_voltage_unbalance", "the neutral before the meter is broken", direct,
+          after=lambda row, _, b: bridged(row, 0.4, b), needs=2, echoes=LOSS_RULES),
+    Fault("meter_voltage_unbalance", "the neutral before the meter is broken", _direct,
           after=lambda row, _, b: voltages(row, (1.4, 0.8, 0.9), b), lasts=0.5,
-          echoes=("voltage_deviation", "pq_voltage_unbalance", *MISSING)),
+          echoes=("voltage_deviation", "pq_voltage_unbalance", *LOSS_RULES)),
     Fault("power_differential", "a burden on the current transformers takes a fifth of what the meter measures",
-          through_ct, after=lambda row, _, b: bridged(row, 0.8, b), lasts=3, echoes=MISSING),
+          through_ct, after=lambda row, _, b: bridged(row, 0.8, b), lasts=3, echoes=LOSS_RULES),
     Fault("relay_mismatch", "the relay was told to open, its contacts are welded", home,
           after=lambda row, _, b: flagged(row, Flag.RELAY_OPEN, b), lasts=3),
     Fault("phase_mismatch", "the home was moved to the next phase, the file was not", home,
@@ -155,31 +154,31 @@ class Plan:
     """Chooses victims and moments; the same arguments give the same plan."""
 
     def __init__(self, grid: Grid, start: int, days: int, seed: int) -> None:
-        self.grid, self.start, self.days, self.seed = grid, start, days, seed
-        self.end = start + days * DAY
+        self.grid, self._start, self.days, self.seed = grid, start, days, seed
+        self.end = start + days * DAY_SECONDS
         self.rng = np.random.default_rng([seed, 2])
-        self.order = [int(k) for k in self.rng.permutation(len(grid.areas))]
+        self._order = [int(k) for k in self.rng.permutation(len(grid.areas))]
         self.used = np.array(grid.gateway)
-        self.moment = 0.0
+        self._moment = 0.0
 
     def ordinary(self) -> Iterator[Happening]:
         """Moving out, new meters, a planned outage: nothing to alert on."""
         for _ in range(max(1, len(self.grid) // 800)):
-            for row in self.victims(home):
+            for row in self._victims(home):
                 moved = self._notice(at := self.when(0), row, Event.VACANCY)
                 yield Happening(at, self.end, before=partial(load, row, 0.0), notices=(moved,))
-            for row in self.victims(home):
+            for row in self._victims(home):
                 changed = self._notice(at := self.when(0), row, Event.METER_CHANGE)
-                yield Happening(at, at + HOUR, before=partial(register_starts, row), notices=(changed,))
-        area, at = self.order[-1], self.when(0)
-        rows, until = np.flatnonzero(self.grid.area == area), at + 3 * HOUR
+                yield Happening(at, at + HOUR_SECONDS, before=partial(register_starts, row), notices=(changed,))
+        area, at = self._order[-1], self.when(0)
+        rows, until = np.flatnonzero(self.grid.area == area), at + 3 * HOUR_SECONDS
         outage = Notice(at, self.grid.areas[area], "", Event.PLANNED_OUTAGE, until)
         yield Happening(at, until, before=partial(loads, rows, 0.0), after=partial(unread, rows), notices=(outage,))
 
     def decoys(self) -> Iterator[Happening]:
         """What looks like a fault and is none: a shop that closes and tells nobody."""
         if self.days > 9:
-            for row in self.victims(shop):
+            for row in self._victims(_shop):
                 at = self.when(8.5)
                 area, meter = self.grid.areas[self.grid.area[row]], self.grid.names[row]
                 decoy = Planted("closed_shop", (), area, meter, at, self.end, "the shop closed and told nobody")
@@ -187,21 +186,21 @@ class Plan:
 
     def faults(self, kinds: Kinds) -> Iterator[Happening]:
         """Faults of whole areas, each in an area of its own as far as they go, then those of single meters."""
-        for befall in kinds.areas[: max(1, len(self.order) // 2)]:
-            yield from befall(self, self.order[0])
-            if len(self.order) > 1:
-                self.order.pop(0)
+        for befall in kinds.areas[: max(1, len(self._order) // 2)]:
+            yield from befall(self, self._order[0])
+            if len(self._order) > 1:
+                self._order.pop(0)
         for fault in kinds.meters:
             for _ in range(max(1, round(fault.times * len(self.grid) / 4000))):
                 if fault.earliest + fault.needs + 0.3 <= self.days:
-                    yield from (self._befall(fault, row) for row in self.victims(fault.who))
+                    yield from (self._befall(fault, row) for row in self._victims(fault.eligible))
 
-    def victims(self, who: Callable[[Grid], Mask]) -> Iterator[int]:
+    def _victims(self, eligible: Callable[[Grid], Mask]) -> Iterator[int]:
         """One meter that nothing has happened to, of another area than the last; none in a town too small."""
-        free = who(self.grid) & ~self.used
-        for _ in self.order:
-            self.order.append(self.order.pop(0))
-            if len(rows := np.flatnonzero(free & (self.grid.area == self.order[-1]))):
+        free = eligible(self.grid) & ~self.used
+        for _ in self._order:
+            self._order.append(self._order.pop(0))
+            if len(rows := np.flatnonzero(free & (self.grid.area == self._order[-1]))):
                 row = int(self.rng.choice(rows))
                 self.used[row] = True
                 yield row
@@ -209,37 +208,37 @@ class Plan:
 
     def when(self, needs: float, earliest: float = 1.0) -> int:
         """An hour after the earliest that leaves so many days until the end; the hours spread evenly."""
-        self.moment = (self.moment + 0.618) % 1
-        return self.start + int((earliest + self.moment * max(0, self.days - needs - earliest - 0.3)) * 24) * HOUR
+        self._moment = (self._moment + 0.618) % 1
+        return self._start + int((earliest + self._moment * max(0, self.days - needs - earliest - 0.3)) * 24) * HOUR_SECONDS
 
     def _notice(self, at: int, row: int, event: Event) -> Notice:
         return Notice(at, self.grid.areas[self.grid.area[row]], self.grid.names[row], event)
 
     def _befall(self, fault: Fault, row: int) -> Happening:
         at = self.when(fault.needs, fault.earliest)
-        end = min(self.end, at + round(fault.lasts * DAY)) if fault.lasts else self.end
+        end = min(self.end, at + round(fault.lasts * DAY_SECONDS)) if fault.lasts else self.end
         area, meter = self.grid.areas[self.grid.area[row]], self.grid.names[row]
         rules = (fault.kind,) if fault.rules is None else fault.rules
         planted = Planted(fault.kind, rules, area, meter, at, end, fault.note, fault.echoes)
-        file, (residual, seconds) = fault.filed, fault.depth
+        file, (residual, seconds) = fault.record, fault.depth
         return Happening(
-            self.start if fault.new else at, end, partial(fault.before, row, at) if fault.before else None,
+            self._start if fault.new else at, end, partial(fault.before, row, at) if fault.before else None,
             partial(fault.after, row, at) if fault.after else None, planted,
-            tuple(Notice(at + round(h * HOUR), area, meter, event, 0, residual, seconds) for h, event in fault.told),
-            Filed(area, meter, at, lambda m: file(m, at), fault.new) if file else None,
+            tuple(Notice(at + round(h * HOUR_SECONDS), area, meter, event, 0, residual, seconds) for h, event in fault.events),
+            RecordChange(area, meter, at, lambda m: file(m, at), fault.new) if file else None,
         )  # fmt: skip
 
     def heating(self, area: int, peak: float) -> tuple[Rows, float]:
         """The single-phase homes of an area, and how much more they must use for a peak of so much of the rating."""
         grid = self.grid
-        homes = np.flatnonzero((grid.area == area) & (grid.segment == RESIDENTIAL) & ~grid.three & ~grid.gateway)
+        homes = np.flatnonzero((grid.area == area) & (grid.segment == RESIDENTIAL_SEGMENT) & ~grid.three & ~grid.gateway)
         used = grid.expected_kw(homes)
         others = grid.expected_kw(grid.area == area) - used
         evening = int(np.argmax(used))
         return homes, float((peak * grid.rating[area] * 0.95 - others[evening]) / used[evening])
 
 
-def thefts(plan: Plan, area: int) -> Iterator[Happening]:
+def _thefts(plan: Plan, area: int) -> Iterator[Happening]:
     """Meters that see a third of what is used (attack h1), as many as it takes to miss 13 % of the energy."""
     if plan.days < 7:
         return
@@ -250,26 +249,26 @@ def thefts(plan: Plan, area: int) -> Iterator[Happening]:
     plan.used[rows] = True
     at = plan.when(plan.days - 4)
     note = f"{len(rows)} customers bypass two thirds of what they use"
-    planted = Planted("theft", MISSING, grid.areas[area], "", at, plan.end, note)
+    planted = Planted("theft", LOSS_RULES, grid.areas[area], "", at, plan.end, note)
     yield Happening(at, plan.end, after=partial(current, rows, slice(None), seen), planted=planted)
 
 
-def overload(plan: Plan, area: int) -> Iterator[Happening]:
+def _overload(plan: Plan, area: int) -> Iterator[Happening]:
     """Heating doubles and trebles what homes use until the evening peak is 15 % above the rating."""
     if plan.days < 4:
         return
     homes, times = plan.heating(area, 1.15)
     at = plan.when(3.5)
     planted = Planted(
-        "transformer_overload", ("transformer_overload",), plan.grid.areas[area], "", at, at + 2 * DAY,
+        "transformer_overload", ("transformer_overload",), plan.grid.areas[area], "", at, at + 2 * DAY_SECONDS,
         f"electric heating: homes use {times:.1f} times as much",
         ("area_load_unbalance", "voltage_deviation", "meter_current_unbalance", "meter_overcurrent",
          "neutral_current_high"),
     )  # fmt: skip
-    yield Happening(at, at + 2 * DAY, before=partial(loads, homes, times), planted=planted)
+    yield Happening(at, at + 2 * DAY_SECONDS, before=partial(loads, homes, times), planted=planted)
 
 
-def unbalance(plan: Plan, area: int) -> Iterator[Happening]:
+def _unbalance(plan: Plan, area: int) -> Iterator[Happening]:
     """After line work too many single-phase customers hang on phase A, in cold days."""
     if plan.days < 4:
         return
@@ -289,7 +288,7 @@ def unbalance(plan: Plan, area: int) -> Iterator[Happening]:
     yield Happening(at, plan.end, before=change, planted=planted)
 
 
-def harmonics(plan: Plan, area: int) -> Iterator[Happening]:
+def _harmonics(plan: Plan, area: int) -> Iterator[Happening]:
     """The third harmonics of a hall's lamps add up in the neutral."""
     if plan.days < 4:
         return
@@ -297,9 +296,9 @@ def harmonics(plan: Plan, area: int) -> Iterator[Happening]:
     gateway = int(np.flatnonzero(grid.gateway & (grid.area == area))[0])
     amps = 0.6 * float(grid.rating[area]) * 1000 / np.sqrt(3) / 400
     rules, note = ("neutral_current_high",), f"third harmonics of {amps:.0f} A in the transformer's neutral"
-    planted = Planted("neutral_current_high", rules, grid.areas[area], "", at, at + 2 * DAY, note)
+    planted = Planted("neutral_current_high", rules, grid.areas[area], "", at, at + 2 * DAY_SECONDS, note)
     change = partial(third_harmonics, gateway, amps / float(grid.ratio[gateway]))
-    yield Happening(at, at + 2 * DAY, after=change, planted=planted)
+    yield Happening(at, at + 2 * DAY_SECONDS, after=change, planted=planted)
 
 
-USUAL = Kinds(FAULTS, (thefts, overload, unbalance, thefts, harmonics))
+USUAL_FAULTS = Kinds(USUAL_METER_FAULTS, (_thefts, _overload, _unbalance, _thefts, _harmonics))

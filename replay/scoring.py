@@ -4,8 +4,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from replay.happenings import DAY, Planted
+from replay.happenings import Planted
 from schemas.alert import Alert
+from schemas.units import DAY_SECONDS
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Finding:
     @property
     def days(self) -> float:
         """Days from the fault's beginning to the evidence that raised the alert; NaN when it was not found."""
-        return (self.alert.raised - self.planted.start) / DAY if self.alert else float("nan")
+        return (self.alert.raised - self.planted.start) / DAY_SECONDS if self.alert else float("nan")
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,9 @@ class Score:
     """Every planted fault once; every alert in one of three lists."""
 
     findings: list[Finding]
-    right: list[Alert]  # tells of a planted fault or of its consequences
+    true: list[Alert]  # tells of a planted fault or of its consequences
     false: list[Alert]
-    held: list[Alert]  # by policy: told to nobody
+    suppressed: list[Alert]  # by policy: told to nobody
 
     @property
     def found(self) -> int:
@@ -39,8 +40,8 @@ class Score:
 def score(planted: Sequence[Planted], alerts: Iterable[Alert]) -> Score:
     """Compare planted faults with the last state of every alert. Withdrawn alerts count for nothing."""
     standing = sorted((a for a in alerts if a.state != "withdrawn"), key=lambda a: (a.raised, a.id))
-    told = [a for a in standing if not a.held]
+    told = [a for a in standing if not a.suppressed_by]
     findings = [Finding(fault, next((a for a in told if fault.found_by(a)), None)) for fault in planted]
     right = [a for a in told if any(fault.explains(a) for fault in planted)]
     false = [a for a in told if not any(fault.explains(a) for fault in planted)]
-    return Score(findings, right, false, [a for a in standing if a.held])
+    return Score(findings, right, false, [a for a in standing if a.suppressed_by])

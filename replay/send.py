@@ -10,7 +10,7 @@ from typing import Any, Literal
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
-from replay.history import Common, Source, arrivals, edges, turns
+from replay.history import SharedNumbering, Source, arrival_groups, arrivals, edges
 from schemas.columns import Batch, DeviceEvents, Payments, Readings, Stages
 from schemas.wire import (
     Encoded,
@@ -23,16 +23,16 @@ from schemas.wire import (
 
 Shape = Literal["single", "array", "packed"]
 
-REGISTRY = "registry"
-TOPICS: dict[type[Batch], str] = {
+REGISTRY_TOPIC = "registry"
+KIND_TOPICS: dict[type[Batch], str] = {
     Readings: "meter.reads",
     DeviceEvents: "meter.events",
     Payments: "payments",
     Stages: "workflow",
 }
-LARGEST = 16 << 20  # bytes of a message
-GATHER = 100_000  # rows that are cut into messages together, so that these are full
-PATIENCE = 15  # seconds that brokers may take to answer
+LARGEST_MESSAGE = 16 << 20  # bytes of a message
+GATHERED_ROWS = 100_000  # rows that are cut into messages together, so that these are full
+BROKER_TIMEOUT = 15  # seconds that brokers may take to answer
 
 
 class SendError(Exception):
@@ -60,20 +60,20 @@ def send(
             allow_auto_create_topics=False,
             linger_ms=20,
             batch_size=256 << 10,
-            max_request_size=LARGEST,
-            max_block_ms=PATIENCE * 1000,
-            bootstrap_timeout_ms=PATIENCE * 1000,
+            max_request_size=LARGEST_MESSAGE,
+            max_block_ms=BROKER_TIMEOUT * 1000,
+            bootstrap_timeout_ms=BROKER_TIMEOUT * 1000,
             **(security or {}),
         )
     except KafkaError as error:
         raise SendError(f"no answer from the brokers at {', '.join(bootstrap)}: {error!r}") from error
     sent: Counter[str] = Counter()
     try:
-        _publish(producer, prefix + REGISTRY, (encode_area(area) for area in source.areas))
-        sent[prefix + REGISTRY] = len(source.areas)
-        rows = 1 if shape == "single" else GATHER
-        for batch in paced(source.batches, speed) if speed else gathered(source.batches, rows):
-            topic = prefix + TOPICS[type(batch)]
+        _publish(producer, prefix + REGISTRY_TOPIC, (encode_area(area) for area in source.areas))
+        sent[prefix + REGISTRY_TOPIC] = len(source.areas)
+        rows = 1 if shape == "single" else GATHERED_ROWS
+        for batch in paced(source.batches, speed) if speed else _gathered(source.batches, rows):
+            topic = prefix + KIND_TOPICS[type(batch)]
             _publish(producer, topic, encoded(batch, shape))
             sent[topic] += len(batch)
             if progress:
@@ -97,9 +97,9 @@ def encoded(batch: Batch, shape: Shape) -> Iterator[Encoded]:
     raise TypeError(f"{batch.kind} do not travel")
 
 
-def gathered(batches: Iterator[Batch], rows: int) -> Iterator[Batch]:
+def _gathered(batches: Iterator[Batch], rows: int) -> Iterator[Batch]:
     """Successive batches of one kind joined to so many rows or a batch more."""
-    common = Common()
+    common = SharedNumbering()
     held: list[Batch] = []
     for batch in batches:
         if held and (type(batch) is not type(held[0]) or sum(map(len, held)) >= rows):
@@ -116,9 +116,9 @@ def paced(batches: Iterator[Batch], speed: float) -> Iterator[Batch]:
     for batch in batches:
         arrived = arrivals(batch)
         first = int(arrived[0]) if first is None else first
-        for a, b in pairwise(edges(turns(batch), rows=1)):
+        for a, b in pairwise(edges(arrival_groups(batch), rows=1)):
             time.sleep(max(began + (int(arrived[a]) - first) / speed - time.monotonic(), 0))
-            yield batch.rows(slice(a, b))
+            yield batch.select(slice(a, b))
 
 
 def _publish(producer: KafkaProducer, topic: str, messages: Iterator[Encoded]) -> None:

@@ -9,17 +9,17 @@ import numpy as np
 
 from detectors.engine import Engine
 from detectors.rule import RULES
-from models.deadlines import DAY
 from models.work import WorkItem
 from schemas.alert import Alert
-from schemas.columns import Batch, Progress, Stages
+from schemas.columns import Batch, StageProgress, Stages
 from schemas.master import Area
+from schemas.units import DAY_SECONDS
 
 Stays = dict[tuple[str, str, str], WorkItem]  # by section, item and stage
-LONGEST = 0.05  # of a stage's stays
+LONGEST_SHARE = 0.05  # of a stage's stays
 
 
-class Stage(NamedTuple):
+class StageStalls(NamedTuple):
     """What became of a stage's stays; one that is open counts until the history's end."""
 
     stage: str
@@ -30,7 +30,7 @@ class Stage(NamedTuple):
     days: float  # from the alert to the stay's end, in the middle, of those found
 
 
-def compare(areas: Iterable[Area], batches: Iterable[Batch], zone: str) -> list[Stage]:
+def compare(areas: Iterable[Area], batches: Iterable[Batch], zone: str) -> list[StageStalls]:
     """Watch a history of work by stage_stall alone, and look back at its end."""
     engine = Engine([RULES["stage_stall"]], zone=zone)
     engine.enroll(areas)
@@ -40,23 +40,23 @@ def compare(areas: Iterable[Area], batches: Iterable[Batch], zone: str) -> list[
     for batch in batches:
         if isinstance(batch, Stages):
             end = max(end, int(batch.at.max()))
-            note(batch, stays)
+            _note(batch, stays)
             alerts |= {alert.id: alert for alert in engine.step(batch)}
-    return looked_back(stays, alerts.values(), end)
+    return _looked_back(stays, alerts.values(), end)
 
 
-def note(batch: Stages, stays: Stays) -> None:
+def _note(batch: Stages, stays: Stays) -> None:
     """Keep who entered and left which stage when."""
     for n in range(len(batch)):
         name, stage = batch.names[batch.subject[n]], batch.stages[batch.stage[n]]
         item, at = stays[batch.areas[batch.area[n]], name, stage], int(batch.at[n])
-        if batch.progress[n] == Progress.STARTED:
+        if batch.progress[n] == StageProgress.STARTED:
             item.starts[at] = 0.0, False
-        elif batch.progress[n] == Progress.FINISHED:
+        elif batch.progress[n] == StageProgress.FINISHED:
             item.ends.append(at)
 
 
-def looked_back(stays: Stays, alerts: Iterable[Alert], end: int) -> list[Stage]:
+def _looked_back(stays: Stays, alerts: Iterable[Alert], end: int) -> list[StageStalls]:
     """Every stage with what was told of it, the most told first."""
     raised: dict[tuple[str, str], list[int]] = defaultdict(list)
     for alert in alerts:
@@ -65,7 +65,7 @@ def looked_back(stays: Stays, alerts: Iterable[Alert], end: int) -> list[Stage]:
     took: dict[str, list[tuple[int, int]]] = defaultdict(list)  # by stage: how long, and when it was told, 0 for never
     for (section, name, stage), item in stays.items():
         item.ends.sort()
-        for visit in item.visits():
+        for visit in item.stays():
             done = min(visit.done, end)
             when = next((at for at in raised.get((section, f"{name}/{stage}"), ()) if visit.start < at <= done), 0)
             took[stage].append((done - visit.start, when - visit.start if when else 0))
@@ -73,9 +73,9 @@ def looked_back(stays: Stays, alerts: Iterable[Alert], end: int) -> list[Stage]:
     for stage, pairs in took.items():
         length, told = np.array(pairs).T
         longest = np.zeros(len(length), bool)
-        longest[np.argsort(-length, kind="stable")[: max(round(LONGEST * len(length)), 1)]] = True
+        longest[np.argsort(-length, kind="stable")[: max(round(LONGEST_SHARE * len(length)), 1)]] = True
         found = longest & (told > 0)
-        days = float(np.median((length - told)[found])) / DAY if found.any() else float("nan")
+        days = float(np.median((length - told)[found])) / DAY_SECONDS if found.any() else float("nan")
         many, top, both = (int(np.count_nonzero(stays)) for stays in (told, longest, found))
-        stages.append(Stage(stage, len(length), many, top, both, days))
+        stages.append(StageStalls(stage, len(length), many, top, both, days))
     return sorted(stages, key=lambda stage: (-stage.told, stage.stage))

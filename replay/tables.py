@@ -21,17 +21,17 @@ from replay import contents, delimited, numerals
 from replay.history import Names, SourceError, Tally
 from replay.ids import clean, has_lost_digits, is_id
 from replay.moments import seconds_of, seconds_of_numbers
-from schemas.columns import EARLIEST, LATEST, Codes, Mask, Times
+from schemas.columns import EARLIEST_TIME, LATEST_TIME, Codes, Mask, Times
 from schemas.wire.records import LARGEST_NUMBER, LONGEST_ID
 
 JSON_LINES = ".jsonl"
-MISSING, LOST, NO_ID = -1, -2, -3  # for the number of an id
-Fault = tuple[Mask, str, str]  # rows, why they are refused, and the column that shows it
-COMMA = r"^\s*[-+]?\d*,\d+\s*$"
+MISSING_ID, LOST_DIGITS, NO_ID = -1, -2, -3  # for the number of an id
+RowFault = tuple[Mask, str, str]  # rows, why they are refused, and the column that shows it
+COMMA_NUMBER = r"^\s*[-+]?\d*,\d+\s*$"
 
 
 @dataclass(frozen=True, eq=False)
-class Held:
+class EmbeddedTable:
     """A table that stands on a sheet of a file, or below some lines of it."""
 
     name: str
@@ -42,7 +42,7 @@ class Held:
         return self.name
 
 
-File = Path | Held
+File = Path | EmbeddedTable
 
 
 def is_parquet(file: File) -> bool:
@@ -52,7 +52,7 @@ def is_parquet(file: File) -> bool:
 
 def columns(file: File) -> tuple[str, ...]:
     """The column names of a table. Raises SourceError when there are none."""
-    if isinstance(file, Held):
+    if isinstance(file, EmbeddedTable):
         return tuple(file.table.column_names)
     if not is_parquet(file):
         return delimited.head(file).names
@@ -83,14 +83,14 @@ def note_unknown(path: File, names: Collection[str], tally: Tally) -> None:
 def read(file: File, names: Collection[str], tally: Tally) -> Sheet:
     """The named columns of a table, those of CSV as text; rows that do not fit the header are refused."""
     names = wanted(file, names)
-    if isinstance(file, Held):
+    if isinstance(file, EmbeddedTable):
         return Sheet(file.table.select(names), file.name, tally)
     if not is_parquet(file):
         return Sheet(delimited.read(file, names, tally), file.name, tally)
     try:
         if pq.read_metadata(file).num_rows > contents.MOST_ROWS:
             too_many = f"more than {contents.MOST_ROWS:,} rows that are in no order, too many to be read whole"
-            raise SourceError(f"{file} has {too_many}: {contents.SPLIT}")
+            raise SourceError(f"{file} has {too_many}: {contents.SPLIT_ADVICE}")
         words = [field.name for field in pq.read_schema(file) if _is_text(field.type)]
         table = pq.read_table(file, columns=names, read_dictionary=words)
         return Sheet(_written_out(table, file), file.name, tally)
@@ -102,8 +102,8 @@ class Sheet:
     """Rows of a file. What a cell cannot give is counted with the file's name and the row, the first of which is 1."""
 
     def __init__(self, table: pa.Table, name: str, tally: Tally, start: int = 0) -> None:
-        self.table, self.name, self.tally, self.start = table, name, tally, start
-        self.unclear: set[str] = set()  # columns of dates of which nobody can tell whether the day comes first
+        self.table, self.name, self.tally, self._start = table, name, tally, start
+        self._unclear: set[str] = set()  # columns of dates of which nobody can tell whether the day comes first
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -115,7 +115,7 @@ class Sheet:
             if _is_text(table[name].type):
                 told = pc.match_substring_regex(table[name], rf"^\s*({pattern})\s*$")
                 table = table.set_column(number, name, pc.if_else(told, pa.scalar(None, table[name].type), table[name]))
-        return Sheet(table, self.name, self.tally, self.start)
+        return Sheet(table, self.name, self.tally, self._start)
 
     def shortened(self, column: str) -> Sheet:
         """The same rows, with texts too long for an id cut to a beginning that no other has."""
@@ -127,14 +127,14 @@ class Sheet:
         self.tally.mend(f"{column} is longer than {LONGEST_ID} characters and was cut", self.name, int(longer.sum()))
         texts = pa.array([*cut, None], pa.string()).take(pa.array(cells % (len(cut) + 1)))
         table = self.table.set_column(self.table.column_names.index(column), column, texts)
-        return Sheet(table, self.name, self.tally, self.start)
+        return Sheet(table, self.name, self.tally, self._start)
 
     def ids(self, column: str, seen: Names) -> Codes:
-        """The number of each cell's id among the names seen; MISSING where it is empty, LOST without digits, or NO_ID.
+        """The number of each cell's id among the names seen; MISSING_ID where it is empty, LOST_DIGITS without digits, or NO_ID.
 
         What programs put around an id is taken off, and counted.
         """
-        numbers, mended = [np.full(0, MISSING, np.int32)], [np.zeros(0, np.bool_)]
+        numbers, mended = [np.full(0, MISSING_ID, np.int32)], [np.zeros(0, np.bool_)]
         for chunk in self._distinct(column).chunks:
             if seen.latest is None or not seen.latest[0].equals(chunk.dictionary):
                 seen.latest = chunk.dictionary, *_numbered(chunk.dictionary.to_pylist(), seen)
@@ -143,16 +143,16 @@ class Sheet:
             mended.append(seen.latest[2][codes])
         rows = np.flatnonzero(np.concatenate(mended))
         if len(rows):
-            place = f"{self.name} row {self.start + rows[0] + 1}: {self.table[column][int(rows[0])].as_py()!r}"
+            place = f"{self.name} row {self._start + rows[0] + 1}: {self.table[column][int(rows[0])].as_py()!r}"
             self.tally.mend(f"{column} had something around it", place, len(rows))
         return np.concatenate(numbers)
 
-    def id_faults(self, column: str, numbers: Codes) -> tuple[Fault, Fault, Fault]:
+    def id_faults(self, column: str, numbers: Codes) -> tuple[RowFault, RowFault, RowFault]:
         """Which rows lack an id, for `keep`."""
         return (
             (numbers == NO_ID, f"{column} is longer than {LONGEST_ID} characters, or cannot be printed", ""),
-            (numbers == LOST, f"{column} has lost digits, as numbers do in a spreadsheet", column),
-            (numbers == MISSING, f"{column} is missing", column),
+            (numbers == LOST_DIGITS, f"{column} has lost digits, as numbers do in a spreadsheet", column),
+            (numbers == MISSING_ID, f"{column} is missing", column),
         )
 
     def words(self, column: str) -> tuple[list[str], Codes]:
@@ -175,7 +175,7 @@ class Sheet:
         cells = self.table[column]
         if _is_text(cells.type):
             try:
-                cells = self._numerals(column, cells) if self.mark == "," else cells.cast(pa.float64())
+                cells = self._numerals(column, cells) if self._mark == "," else cells.cast(pa.float64())
             except pa.ArrowInvalid:
                 cells = self._numerals(column, cells)
         if not (pa.types.is_float32(cells.type) or pa.types.is_float64(cells.type)):
@@ -183,7 +183,7 @@ class Sheet:
         values: NDArray[np.floating[Any]] = cells.to_numpy()
         if max(np.fmax.reduce(values, initial=0), -np.fmin.reduce(values, initial=0)) > LARGEST_NUMBER:
             wild = np.abs(values) > LARGEST_NUMBER
-            self._refuse(wild, f"{column} is larger than any quantity", cells)
+            self._reject(wild, f"{column} is larger than any quantity", cells)
             values = np.where(wild, np.nan, values)
         return values
 
@@ -197,7 +197,7 @@ class Sheet:
         cells = self.table[column]
         zero = pc.equal(cells, 0) if pa.types.is_integer(cells.type) else pc.equal(cells.cast(pa.string()), "0")
         empty = np.asarray(pc.fill_null(zero, True).to_numpy(), np.bool_)
-        self._refuse(~good & ~empty, self.no_time(column), cells)
+        self._reject(~good & ~empty, self.no_time(column), cells)
         return seconds
 
     def moments(self, column: str, zone: tzinfo) -> NDArray[np.float64]:
@@ -215,12 +215,12 @@ class Sheet:
         if first in ("day", "month"):
             self.tally.notes.append(f"{self.name}: dates of the column {column} are read with the {first} first")
         elif not first:
-            self.unclear.add(column)
+            self._unclear.add(column)
         return np.array([*seconds, math.nan])[numbers]
 
     def no_time(self, column: str) -> str:
         """Why a cell of a column is no time."""
-        if column in self.unclear:
+        if column in self._unclear:
             return f"{column} may have the day or the month first"
         return f"{column} is no time"
 
@@ -230,27 +230,27 @@ class Sheet:
         seconds = cells.cast(pa.timestamp("s", cells.type.tz), safe=False).cast(pa.int64())
         return np.asarray(seconds.cast(pa.float64()).to_numpy(), np.float64)
 
-    def keep(self, *faults: Fault) -> Mask:
+    def keep(self, *faults: RowFault) -> Mask:
         """The rows that have no fault; every other is refused for its first, with a cell of the column named last."""
         fine = np.ones(len(self), np.bool_)
         for wrong, reason, column in faults:
-            self._refuse(fine & wrong, reason, self.table[column] if column in self.table.column_names else None)
+            self._reject(fine & wrong, reason, self.table[column] if column in self.table.column_names else None)
             fine &= ~wrong
         return fine
 
     @cached_property
-    def mark(self) -> numerals.Mark:
+    def _mark(self) -> numerals.DecimalMark:
         """The decimal mark of the file's numbers."""
         return numerals.decimal_mark(column for column in self.table.columns if _is_text(column.type))
 
     def _numerals(self, column: str, cells: pa.ChunkedArray) -> pa.ChunkedArray:
-        told = numerals.plain(cells, self.mark)
+        told = numerals.plain(cells, self._mark)
         wrong = pc.and_(pc.is_null(told), pc.is_valid(cells)).to_numpy()
-        apart = " where others have points" if self.mark == "both" else ""
-        comma = wrong & np.equal(pc.fill_null(pc.match_substring_regex(cells, COMMA), False).to_numpy(), True)
-        self._refuse(comma, f"{column} has a comma{apart}, of decimals or of thousands", cells)
-        self._refuse(wrong & ~comma, f"{column} is no number", cells)
-        if self.mark == ",":
+        apart = " where others have points" if self._mark == "both" else ""
+        comma = wrong & np.equal(pc.fill_null(pc.match_substring_regex(cells, COMMA_NUMBER), False).to_numpy(), True)
+        self._reject(comma, f"{column} has a comma{apart}, of decimals or of thousands", cells)
+        self._reject(wrong & ~comma, f"{column} is no number", cells)
+        if self._mark == ",":
             self.tally.mend("a decimal comma", f"{self.name}: {column}", int(pc.count(told).as_py()))
         return told.cast(pa.float64())
 
@@ -260,23 +260,23 @@ class Sheet:
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise SourceError(f"{self.name}: the column {column} cannot hold {cells.type}") from error
 
-    def _refuse(self, wrong: Mask, reason: str, cells: pa.ChunkedArray | None = None) -> None:
+    def _reject(self, wrong: Mask, reason: str, cells: pa.ChunkedArray | None = None) -> None:
         rows = np.flatnonzero(wrong)
         if len(rows):
             cell = None if cells is None else cells[int(rows[0])].as_py()
             told = "" if cell is None else f": {cell!r}"
-            self.tally.refuse(reason, f"{self.name} row {self.start + rows[0] + 1}{told}", len(rows))
+            self.tally.reject(reason, f"{self.name} row {self._start + rows[0] + 1}{told}", len(rows))
 
 
 def _numbered(words: Sequence[str], seen: Names) -> tuple[Codes, Mask]:
     """The number of each word and whether it was mended; of the last, which stands for empty, too."""
-    number = np.append(seen.known(words), np.int32(MISSING))
+    number = np.append(seen.known(words), np.int32(MISSING_ID))
     mended = np.zeros(len(number), np.bool_)
     fresh = {}
     for k in np.flatnonzero(number[:-1] < 0).tolist():
         told = clean(words[k])
         if has_lost_digits(told):
-            number[k] = LOST
+            number[k] = LOST_DIGITS
         elif is_id(told):
             fresh[k], mended[k] = told, told != words[k]
         elif told:
@@ -293,7 +293,7 @@ def _written_out(table: pa.Table, file: Path) -> pa.Table:
             lengths = (pc.sum(pc.binary_length(chunk.dictionary).take(chunk.indices)).as_py() for chunk in chunks)
             if sum(filter(None, lengths)) > contents.MOST_BYTES:
                 text = f"more than {contents.MOST_BYTES >> 20:,} MiB of text in the column {field.name}"
-                raise SourceError(f"{file} holds {text}: {contents.SPLIT}")
+                raise SourceError(f"{file} holds {text}: {contents.SPLIT_ADVICE}")
             table = table.set_column(number, field.name, table[field.name].cast(field.type.value_type))
     return table
 
@@ -307,5 +307,5 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _within(seconds: NDArray[np.float64]) -> tuple[Times, Mask]:
-    good = (seconds >= EARLIEST) & (seconds < LATEST)
+    good = (seconds >= EARLIEST_TIME) & (seconds < LATEST_TIME)
     return np.where(good, seconds, 0).astype(np.int64), good

@@ -30,7 +30,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     score: float  # 1 or more is trouble
     phase: str  # the worst phase, "" where there are none
     evidence: dict[str, float]  # the columns it was judged on, when it was raised or last escalated
-    held: str  # why policy holds it back, "" when it does not
+    suppressed_by: str  # why policy holds it back, "" when it does not
     en: str  # the plain sentence an inspector reads
     zh: str
     code: Annotated[str, msgspec.Meta(description="IEC 61968-9 code of the device event it stems from, if any")] = ""

@@ -23,14 +23,14 @@ Times = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 Names = tuple[str, ...]
 
-PHASES = ("A", "B", "C")
-EARLIEST, LATEST = 946_684_800, 4_102_444_800
+PHASE_NAMES = ("A", "B", "C")
+EARLIEST_TIME, LATEST_TIME = 946_684_800, 4_102_444_800
 """Times that can be meant: from 2000 on, and before 2100."""
 METER_SEGMENTS = ("residential", "commercial", "industrial", "agricultural", "single_phase", "three_wire", "four_wire",
                   "medium_voltage", "high_voltage", "highest_voltage",  # 6 to 20, 35 to 66, from 110 kV
                   "pv")  # fmt: skip
 AREA_SEGMENTS = ("yyn0", "dyn11")
-SEGMENTS = (*METER_SEGMENTS, *AREA_SEGMENTS)
+SEGMENT_NAMES = (*METER_SEGMENTS, *AREA_SEGMENTS)
 """What a meter or an area may belong to; where several set a rule otherwise, the last of them in this order counts."""
 
 
@@ -115,7 +115,7 @@ class Event(IntEnum):
     VOLTAGE_DEVIATION = 48  # beyond a limit, above or below
 
 
-class Progress(IntEnum):
+class StageProgress(IntEnum):
     """What a row of Stages reports."""
 
     STARTED = 0
@@ -136,11 +136,11 @@ def picked(column: NDArray[Any], pick: Any) -> NDArray[Any]:
     return column[..., pick]
 
 
-def one_after_another(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
+def concatenated(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """The rows of some columns in order; columns of one value, and the same, stay broadcast.
 
-    >>> absent = np.broadcast_to(np.float32(np.nan), 3)
-    >>> one_after_another([absent, absent]).strides
+    >>> _absent = np.broadcast_to(np.float32(np.nan), 3)
+    >>> concatenated([_absent, _absent]).strides
     (0,)
     """
     if all(map(constant, columns)):
@@ -151,7 +151,7 @@ def one_after_another(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
 
 
 @lru_cache(maxsize=256)
-def absent(kind: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+def _absent(kind: Any, shape: tuple[int, ...]) -> NDArray[Any]:
     """A column of which nothing is known."""
     return np.broadcast_to(np.asarray(np.nan, kind), shape)
 
@@ -173,7 +173,7 @@ class Batch:
     def __len__(self) -> int:
         return len(self.subject)
 
-    def rows(self, pick: Any) -> Self:
+    def select(self, pick: Any) -> Self:
         """The rows that a mask, an index array or a slice picks; names stay whole."""
         columns: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         for name in columns.keys() - self.shared:
@@ -200,7 +200,7 @@ class Batch:
             )
         for f in fields(cls):
             if f.name not in columns:
-                columns[f.name] = one_after_another([getattr(b, f.name) for b in batches])
+                columns[f.name] = concatenated([getattr(b, f.name) for b in batches])
         return cls(**columns)
 
     @classmethod
@@ -225,7 +225,7 @@ class Batch:
             elif given is not None:
                 told[f.name] = np.asarray(given, kind)
             elif np.dtype(kind).kind == "f":
-                told[f.name] = absent(kind, _shape(f.name, len(when)))
+                told[f.name] = _absent(kind, _shape(f.name, len(when)))
             else:
                 told[f.name] = np.zeros(len(when), kind)
         if columns:
@@ -237,7 +237,7 @@ class Batch:
 
 
 def _shape(name: str, rows: int, column: NDArray[Any] | None = None) -> tuple[int, ...]:
-    if name in CURVES:
+    if name in CURVE_COLUMNS:
         return (len(column) if column is not None and column.ndim == 2 else 1, rows)
     return (3, rows) if name in PHASE_COLUMNS else (rows,)
 
@@ -416,7 +416,7 @@ class Backlogs(Batch):
 
 
 @dataclass(frozen=True, slots=True)
-class Journeys(Batch):
+class Traces(Batch):
     """A work item when it enters or leaves a stage. The subject is the item, the area its section."""
 
     kind: ClassVar[str] = "journeys"
@@ -425,7 +425,7 @@ class Journeys(Batch):
 
 
 @dataclass(frozen=True, slots=True)
-class Files(Batch):
+class MasterRecords(Batch):
     """A meter's file at the end of a local day: the midnight ``at``. A count of faults is 0 where all is well."""
 
     kind: ClassVar[str] = "files"
@@ -569,4 +569,4 @@ COLUMN_TYPES: dict[str, Any] = {
     "others_share": np.float32,
 }  # fmt: skip
 PHASE_COLUMNS = frozenset({"u", "i", "p", "q", "thd", "u_angle", "current"})
-CURVES = frozenset({"curve", "voltage_apart"})  # with a leading axis of intervals
+CURVE_COLUMNS = frozenset({"curve", "voltage_apart"})  # with a leading axis of intervals

@@ -10,21 +10,21 @@ import msgspec
 from schemas.alert import Alert
 from schemas.master import Area
 from schemas.rules import Rulebook
-from schemas.wire import FRAME, JSON, Reason
+from schemas.wire import FRAME_CONTENT_TYPE, JSON_CONTENT_TYPE, Reason
 from schemas.wire.records import EventRecord, Frame, PaymentRecord, ReadingRecord, StageRecord
 
 Document = dict[str, Any]
 
-FOLDER = Path(__file__).parent
-TYPES: dict[str, type[msgspec.Struct]] = {
+SCHEMAS_FOLDER = Path(__file__).parent
+DOCUMENT_TYPES: dict[str, type[msgspec.Struct]] = {
     "reading": ReadingRecord, "frame": Frame, "event": EventRecord, "payment": PaymentRecord, "stage": StageRecord,
     "area": Area, "rulebook": Rulebook, "alert": Alert,
 }  # fmt: skip
-DIALECT = "https://json-schema.org/draft/2020-12/schema"
-BYTES = {"contentMediaType": "application/octet-stream"}
+JSON_SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+BINARY_CONTENT = {"contentMediaType": "application/octet-stream"}
 
 
-class Topic(NamedTuple):
+class TopicDocument(NamedTuple):
     """What is said of a topic."""
 
     title: str
@@ -34,18 +34,18 @@ class Topic(NamedTuple):
     compacted: bool = False
 
 
-TOPICS = {
-    "meter.reads": Topic("Readings", "Transformer area", ("reading", "readings", "frame"), ("receive",)),
-    "meter.events": Topic("Device events", "Transformer area", ("event", "events"), ("receive",)),
-    "payments": Topic("Bills, payments, top-ups, balances", "Transformer area", ("payment", "payments"), ("receive",)),
-    "workflow": Topic("Work items enter and leave stages", "Section", ("stage", "stages"), ("receive",)),
-    "registry": Topic("Master data, the newest of each area", "Transformer area", ("area",), ("receive",), True),
-    "rules": Topic("Published settings of rules, all in one value", "`rules`", ("rulebook",), ("receive",), True),
-    "alerts": Topic("Alerts, the newest state of each", "Alert", ("alert",), ("send",), True),
-    "rejects": Topic("Values that were refused", "As in the source topic", ("reject",), ("send",)),
-    "checkpoints": Topic("State, the workers' alone", "Slot and part", ("checkpoint",), ("send", "receive"), True),
+TOPIC_DOCUMENTS = {
+    "meter.reads": TopicDocument("Readings", "Transformer area", ("reading", "readings", "frame"), ("receive",)),
+    "meter.events": TopicDocument("Device events", "Transformer area", ("event", "events"), ("receive",)),
+    "payments": TopicDocument("Bills, payments, top-ups, balances", "Transformer area", ("payment", "payments"), ("receive",)),
+    "workflow": TopicDocument("Work items enter and leave stages", "Section", ("stage", "stages"), ("receive",)),
+    "registry": TopicDocument("Master data, the newest of each area", "Transformer area", ("area",), ("receive",), True),
+    "rules": TopicDocument("Published settings of rules, all in one value", "`rules`", ("rulebook",), ("receive",), True),
+    "alerts": TopicDocument("Alerts, the newest state of each", "Alert", ("alert",), ("send",), True),
+    "rejects": TopicDocument("Values that were refused", "As in the source topic", ("reject",), ("send",)),
+    "checkpoints": TopicDocument("State, the workers' alone", "Slot and part", ("checkpoint",), ("send", "receive"), True),
 }
-SUMMARIES = {
+MESSAGE_SUMMARIES = {
     "reading": "One reading", "readings": "Readings of one area", "frame": "Readings of one area, packed",
     "event": "One device event", "events": "Device events of one area",
     "payment": "One bill, payment, top-up or balance", "payments": "Bills, payments, top-ups, balances of one area",
@@ -56,7 +56,7 @@ SUMMARIES = {
     "reject": "The bytes as they came, the first MiB at most",
     "checkpoint": "A piece of an engine's state, or the manifest of its pieces",
 }  # fmt: skip
-HEADERS: dict[str, dict[str, str]] = {
+MESSAGE_HEADERS: dict[str, dict[str, str]] = {
     "alert": {
         "ce_specversion": "CloudEvents version, 1.0", "ce_id": "Alert id and revision", "ce_source": "/meterwatch",
         "ce_type": "meterwatch.alert. and the change", "ce_time": "Event time of the change, RFC 3339",
@@ -75,26 +75,26 @@ HEADERS: dict[str, dict[str, str]] = {
 
 def documents() -> dict[Path, str]:
     """The text of every generated file."""
-    told: dict[str, Document] = {f"json/{name}.schema.json": schema(name) for name in TYPES}
+    told: dict[str, Document] = {f"json/{name}.schema.json": schema(name) for name in DOCUMENT_TYPES}
     told["asyncapi.json"] = asyncapi()
-    return {FOLDER / name: json.dumps(one, ensure_ascii=False, indent=2) + "\n" for name, one in told.items()}
+    return {SCHEMAS_FOLDER / name: json.dumps(one, ensure_ascii=False, indent=2) + "\n" for name, one in told.items()}
 
 
 def schema(name: str) -> Document:
     """The JSON Schema of a type, whole in itself."""
-    (found,), parts = msgspec.json.schema_components([TYPES[name]], ref_template="#/$defs/{name}")
+    (found,), parts = msgspec.json.schema_components([DOCUMENT_TYPES[name]], ref_template="#/$defs/{name}")
     whole = parts.pop(found["$ref"].rpartition("/")[2])
-    head = {"$schema": DIALECT, "$id": f"urn:meterwatch:{name}"}
+    head = {"$schema": JSON_SCHEMA_DIALECT, "$id": f"urn:meterwatch:{name}"}
     return head | _plain(whole) | ({"$defs": {part: _plain(one) for part, one in parts.items()}} if parts else {})
 
 
-def _plain(part: Any) -> Any:
+def _plain(node: Any) -> Any:
     """Without what msgspec adds for itself: defaults that mean absent, base64 for msgpack's binaries, indentation."""
-    if isinstance(part, list):
-        return [_plain(one) for one in part]
-    if not isinstance(part, dict):
-        return part
-    plain = {name: _plain(one) for name, one in part.items()}
+    if isinstance(node, list):
+        return [_plain(one) for one in node]
+    if not isinstance(node, dict):
+        return node
+    plain = {name: _plain(one) for name, one in node.items()}
     if plain.get("default", 1) in (None, "") or ("anyOf" in plain and plain.get("default") == 0):
         del plain["default"]
     if plain.pop("contentEncoding", None):
@@ -114,24 +114,24 @@ def asyncapi() -> Document:
             "description": "What flows between meters, offices, the workers and those who read their alerts.",
             "license": {"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},
         },
-        "defaultContentType": JSON,
-        "channels": {address: _channel(address, topic) for address, topic in TOPICS.items()},
+        "defaultContentType": JSON_CONTENT_TYPE,
+        "channels": {address: _channel(address, topic) for address, topic in TOPIC_DOCUMENTS.items()},
         "operations": {
             f"{action}.{address}": {
                 "action": action,
                 "channel": {"$ref": f"#/channels/{address}"},
                 "messages": [{"$ref": f"#/channels/{address}/messages/{name}"} for name in topic.messages],
             }
-            for address, topic in TOPICS.items()
+            for address, topic in TOPIC_DOCUMENTS.items()
             for action in topic.actions
         },
         "components": {
-            "messages": {name: _message(name, topic.key) for topic in TOPICS.values() for name in topic.messages}
+            "messages": {name: _message(name, topic.key) for topic in TOPIC_DOCUMENTS.values() for name in topic.messages}
         },
     }
 
 
-def _channel(address: str, topic: Topic) -> Document:
+def _channel(address: str, topic: TopicDocument) -> Document:
     kafka: Document = {"topic": address, "bindingVersion": "0.5.0"}
     if topic.compacted:
         kafka["topicConfiguration"] = {"cleanup.policy": ["compact"]}
@@ -144,16 +144,16 @@ def _channel(address: str, topic: Topic) -> Document:
 
 
 def _message(name: str, key: str) -> Document:
-    headers = HEADERS.get(name, {})
+    headers = MESSAGE_HEADERS.get(name, {})
     fields: Document = {header: {"type": "string", "description": text} for header, text in headers.items()}
     binary = name in ("reject", "checkpoint")
-    content_type = FRAME if name == "frame" else "application/octet-stream" if binary else JSON
+    content_type = FRAME_CONTENT_TYPE if name == "frame" else "application/octet-stream" if binary else JSON_CONTENT_TYPE
     if not binary:
         fields["content-type"] = {"type": "string", "const": content_type}
     required = [header for header in headers if header != "checksum"]
     return {
         "name": name,
-        "summary": SUMMARIES[name],
+        "summary": MESSAGE_SUMMARIES[name],
         "contentType": content_type,
         "headers": {"type": "object", "properties": fields} | ({"required": required} if required else {}),
         "payload": {"schemaFormat": "application/schema+json;version=draft-2020-12", "schema": _payload(name)},
@@ -162,11 +162,11 @@ def _message(name: str, key: str) -> Document:
 
 
 def _payload(name: str) -> Document:
-    if name in TYPES:
+    if name in DOCUMENT_TYPES:
         return {"$ref": f"./json/{name}.schema.json"}
-    if name.removesuffix("s") in TYPES:
+    if name.removesuffix("s") in DOCUMENT_TYPES:
         return {"type": "array", "minItems": 1, "items": {"$ref": f"./json/{name.removesuffix('s')}.schema.json"}}
-    return BYTES
+    return BINARY_CONTENT
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Device events by the codes of others: what each is called here.
 
 Objects 3000 to 3201 of DL/T 698.45, ERC1 to ERC41 of 376.1 and the data identifiers of DL/T 645-2007 were read in two
-public sources each, firmware of terminals and meters or head-ends; the names of GXF (the Open Smart Grid Platform) in
-its sources, the codes of IEC 61968-9 in two vendors' public sources. What no rule and no policy can use has no word and
+public sources each, firmware of terminals and meters or head-ends; the names of GXF_EVENTS (the Open Smart Grid Platform) in
+its sources, the codes of IEC_EVENTS 61968-9 in two vendors' public sources. What no rule and no policy can use has no word and
 is refused as unknown: versions, messages, flows of data, what the terminal itself is set to.
 """
 from __future__ import annotations
@@ -13,7 +13,7 @@ from schemas.columns import Event
 
 System = Literal["dlt698.45", "dlt645-2007", "376.1", "gxf", "iec61968-9"]
 
-DLT698 = {
+DLT698_EVENTS = {
     "3000": Event.VOLTAGE_LOSS, "3001": Event.UNDERVOLTAGE, "3002": Event.OVERVOLTAGE, "3003": Event.PHASE_BREAK,
     "3004": Event.CURRENT_LOSS, "3005": Event.OVERCURRENT, "3006": Event.CURRENT_BREAK, "3007": Event.REVERSE_POWER,
     "3008": Event.OVERLOAD, "3009": Event.DEMAND_EXCEEDED, "300A": Event.DEMAND_EXCEEDED, "300B": Event.DEMAND_EXCEEDED,
@@ -33,7 +33,7 @@ DLT698 = {
     "3200": Event.RELAY_OPENED, "3201": Event.RELAY_OPENED,
 }  # fmt: skip
 
-DLT645 = {  # the first six digits: what, and of which phase; the last two say which of the ten latest records it is
+DLT645_EVENTS = {  # the first six digits: what, and of which phase; the last two say which of the ten latest records it is
     "030500": Event.ALL_VOLTAGE_LOSS, "031100": Event.POWER_OFF, "210000": Event.REVERSE_POWER,
     "033000": Event.PARAM_CHANGE,
     "033001": Event.PARAM_CHANGE, "033002": Event.PARAM_CHANGE, "033003": Event.PARAM_CHANGE, "033004": Event.CLOCK_SET,
@@ -54,9 +54,9 @@ DLT645 = {  # the first six digits: what, and of which phase; the last two say w
     )
     for phase in (1, 2, 3)
 }  # fmt: skip
-LATEST = 10  # records of an event that a DL/T 645-2007 meter keeps; record 0 is how many there were
+DLT645_RECORDS = 10  # records of an event that a DL/T 645-2007 meter keeps; record 0 is how many there were
 
-ERC = {
+ERC_EVENTS = {
     "ERC5": Event.RELAY_OPENED, "ERC6": Event.RELAY_OPENED, "ERC7": Event.RELAY_OPENED, "ERC8": Event.PARAM_CHANGE,
     "ERC9": Event.CURRENT_LOSS, "ERC10": Event.VOLTAGE_LOSS, "ERC11": Event.REVERSE_SEQUENCE,
     "ERC12": Event.CLOCK_FAULT, "ERC13": Event.METER_FAULT, "ERC14": Event.POWER_OFF, "ERC15": Event.HARMONICS,
@@ -68,10 +68,10 @@ ERC = {
     "ERC39": Event.READ_FAILURE, "ERC40": Event.MAGNETIC_FIELD,
 }  # fmt: skip
 
-OF_THE_AREA = frozenset({("dlt698.45", "3106"), ("376.1", "ERC14")})
+AREA_WIDE_CODES = frozenset({("dlt698.45", "3106"), ("376.1", "ERC14")})
 """What a terminal tells of its own supply, and so of its whole area: that it is off, until it is on again."""
 
-GXF = {
+GXF_EVENTS = {
     "POWER_FAILURE": Event.POWER_OFF, "POWER_RETURNED": Event.POWER_ON, "POWER_UP": Event.POWER_ON,
     "LAST_GASP": Event.POWER_OFF, "CLOCK_UPDATE": Event.CLOCK_SET, "CLOCK_ADJUSTED_NEW_TIME": Event.CLOCK_SET,
     "CLOCK_INVALID": Event.CLOCK_FAULT, "REPLACE_BATTERY": Event.BATTERY_LOW, "BATTERY_VOLTAGE_LOW": Event.BATTERY_LOW,
@@ -88,7 +88,7 @@ GXF = {
     for phase in (1, 2, 3)
 }  # fmt: skip
 
-IEC = {  # without the first part, the kind of device; the first code of a word is the one that alerts carry
+IEC_EVENTS = {  # without the first part, the kind of device; the first code of a word is the one that alerts carry
     "26.0.85": Event.POWER_OFF, "26.38.85": Event.POWER_OFF, "26.0.216": Event.POWER_ON, "26.38.49": Event.POWER_ON,
     "12.141.212": Event.COVER_OPEN, "12.141.16": Event.COVER_CLOSED, "12.29.212": Event.TERMINAL_OPEN,
     "12.29.16": Event.TERMINAL_CLOSED, "12.66.242": Event.MAGNETIC_FIELD, "12.66.243": Event.MAGNETIC_FIELD_END,
@@ -102,13 +102,13 @@ IEC = {  # without the first part, the kind of device; the first code of a word 
     "12.6.219": Event.REVERSE_POWER, "8.0.177": Event.DEMAND_EXCEEDED,
 }  # fmt: skip
 
-TABLES: dict[System, dict[str, Event]] = {
-    "dlt698.45": DLT698, "dlt645-2007": DLT645, "376.1": ERC, "gxf": GXF, "iec61968-9": IEC,
+EVENT_TABLES: dict[System, dict[str, Event]] = {
+    "dlt698.45": DLT698_EVENTS, "dlt645-2007": DLT645_EVENTS, "376.1": ERC_EVENTS, "gxf": GXF_EVENTS, "iec61968-9": IEC_EVENTS,
 }  # fmt: skip
 
 ELECTRIC_METER = "3"
-CODES = {event: f"{ELECTRIC_METER}.{code}" for code, event in reversed(IEC.items())}
-"""The IEC 61968-9 code of an event, where there is one."""
+IEC_CODES = {event: f"{ELECTRIC_METER}.{code}" for code, event in reversed(IEC_EVENTS.items())}
+"""The IEC_EVENTS 61968-9 code of an event, where there is one."""
 
 
 def event_of(system: System, code: str) -> Event | None:
@@ -119,16 +119,16 @@ def event_of(system: System, code: str) -> Event | None:
     >>> event_of("dlt645-2007", "03300D0A").name, event_of("dlt645-2007", "03300D00")
     ('COVER_OPEN', None)
     """
-    return TABLES[system].get(_key(system, code))
+    return EVENT_TABLES[system].get(_key(system, code))
 
 
-def of_the_area(system: System | None, code: str) -> bool:
+def is_area_wide(system: System | None, code: str) -> bool:
     """Whether a code tells of the whole area, whatever device names it.
 
-    >>> of_the_area("376.1", "ERC14"), of_the_area("376.1", "ERC37")
+    >>> is_area_wide("376.1", "ERC14"), is_area_wide("376.1", "ERC37")
     (True, False)
     """
-    return system is not None and (system, _key(system, code)) in OF_THE_AREA
+    return system is not None and (system, _key(system, code)) in AREA_WIDE_CODES
 
 
 def _key(system: System, code: str) -> str:
@@ -142,6 +142,6 @@ def _key(system: System, code: str) -> str:
         return code.replace("_L_", "_L")
     if system == "dlt645-2007":
         digits = code.replace("-", "").replace(" ", "")
-        latest = f"{LATEST:02X}"
+        latest = f"{DLT645_RECORDS:02X}"
         return digits[:6] if len(digits) == 8 and "01" <= digits[6:] <= latest else ""
     return code

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from schemas.columns import LATEST
+from schemas.columns import LATEST_TIME
 
 Segment = Literal["residential", "commercial", "industrial", "agricultural"]
 Wiring = Literal["1P2W", "3P3W", "3P4W"]
@@ -16,7 +16,7 @@ Positive = Annotated[float, msgspec.Meta(gt=0, le=1e6)]
 Power = Annotated[float, msgspec.Meta(ge=0, le=1e6)]  # kVA
 Hour = Annotated[int, msgspec.Meta(ge=0, le=24, extra_json_schema={"x-unit": "h"})]  # of the day
 Moment = Annotated[
-    int, msgspec.Meta(ge=0, lt=LATEST, description="Unix seconds; 0 is open", extra_json_schema={"x-unit": "s"})
+    int, msgspec.Meta(ge=0, lt=LATEST_TIME, description="Unix seconds; 0 is open", extra_json_schema={"x-unit": "s"})
 ]
 
 
@@ -28,19 +28,19 @@ class Transformer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     vector_group: VectorGroup = "Yyn0"
 
 
-def quantity(unit: str) -> msgspec.Meta:
+def _quantity(unit: str) -> msgspec.Meta:
     """What the JSON Schema says of a number's unit."""
     return msgspec.Meta(extra_json_schema={"x-unit": unit})
 
 
-PerKwh = Annotated[Positive | None, quantity("CNY/kWh")]
+PerKwh = Annotated[Positive | None, _quantity("CNY/kWh")]
 
 
 class Tier(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a kWh costs more above so many kWh of the period."""
 
-    above_kwh: Annotated[Positive, quantity("kWh")]
-    extra: Annotated[Positive, quantity("CNY/kWh")]  # on top of every lower tier
+    above_kwh: Annotated[Positive, _quantity("kWh")]
+    extra: Annotated[Positive, _quantity("CNY/kWh")]  # on top of every lower tier
 
 
 class Tariff(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -51,7 +51,7 @@ class Tariff(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     tariff: str
     effective: Moment = 0
-    flat: Annotated[Positive, quantity("CNY/kWh")]  # of every hour that has no price of its own (平)
+    flat: Annotated[Positive, _quantity("CNY/kWh")]  # of every hour that has no price of its own (平)
     sharp: PerKwh = None  # 尖
     peak: PerKwh = None  # 峰
     valley: PerKwh = None  # 谷
@@ -59,8 +59,8 @@ class Tariff(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     surcharge: PerKwh = None  # of each price, for funds (政府性基金及附加), which the power factor does not adjust
     tiers: list[Tier] = msgspec.field(default_factory=list)  # residential (阶梯)
     tiers_of: Literal["month", "year"] = "year"
-    demand: Annotated[Positive | None, quantity("CNY/kW")] = None  # of a month's demand
-    capacity: Annotated[Positive | None, quantity("CNY/kVA")] = None  # of the contract's capacity, a month
+    demand: Annotated[Positive | None, _quantity("CNY/kW")] = None  # of a month's demand
+    capacity: Annotated[Positive | None, _quantity("CNY/kVA")] = None  # of the contract's capacity, a month
     demand_rebate: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.1  # of `demand`, from 260 kWh a kVA and month on
     power_factor: Annotated[float, msgspec.Meta(ge=0.8, le=0.9)] | None = None  # the standard that adjusts bills
 
@@ -95,7 +95,7 @@ class Meter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     valley_from: Hour = 23  # of the tariff's valley (谷), local time
     valley_until: Hour = 7
     credit: Annotated[str, msgspec.Meta(pattern="^[A-D]?$")] = ""  # level of the customer (信用等级), A the best
-    declared_kw: Annotated[Power | None, quantity("kW")] = None  # for a customer billed by demand, primary
+    declared_kw: Annotated[Power | None, _quantity("kW")] = None  # for a customer billed by demand, primary
     read_day: Annotated[int, msgspec.Meta(ge=0, le=31)] = 0  # of the month, on which bills are read (抄表例日)
 
 
@@ -104,7 +104,7 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     stage: str
     effective: Moment = 0
-    hours: Annotated[Positive | None, quantity("h")] = None  # that it may take; None sets no limit
+    hours: Annotated[Positive | None, _quantity("h")] = None  # that it may take; None sets no limit
     working_days: bool = False  # whether weekends, and China's public holidays, do not count
 
 

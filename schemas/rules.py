@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
-from schemas.classes import ClassModel
+from schemas.use_class import UseClassModel
 
-Status = Literal["draft", "shadow", "published", "retired"]
+EditionStatus = Literal["draft", "shadow", "published", "retired"]
 Values = dict[str, float]
 
 
@@ -25,11 +25,11 @@ class RulebookError(ValueError):
 class Edition(msgspec.Struct, frozen=True, kw_only=True):
     """How a rule is judged: draft and retired not at all, shadow to be counted; what is not set here is as in code."""
 
-    status: Status
+    status: EditionStatus
     version: Annotated[int, msgspec.Meta(ge=1)]  # raised with every change; alerts carry it
     settings: Values = {}
     segments: dict[str, Values] = {}  # settings of rows that belong to one
-    model: ClassModel | None = None  # of a rule that is judged by one, and cannot tell without
+    model: UseClassModel | None = None  # of a rule that is judged by one, and cannot tell without
     proposed_by: str = ""
     approved_by: str = ""
     approved_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
@@ -41,33 +41,33 @@ class Rulebook(msgspec.Struct, frozen=True):
     rules: dict[str, Edition] = {}
 
 
-def rulebook_of(told: Any) -> Rulebook:
+def rulebook_of(table: Any) -> Rulebook:
     """A rulebook from a table of rules. Raises RulebookError."""
-    if not isinstance(told, Mapping):
-        raise RulebookError([f"a rulebook is a table of rules, not {told!r:.40}"])
-    faults = [fault for name, edition in told.items() for fault in faults_of(name, edition)]
+    if not isinstance(table, Mapping):
+        raise RulebookError([f"a rulebook is a table of rules, not {table!r:.40}"])
+    faults = [fault for name, edition in table.items() for fault in _faults_of(name, edition)]
     if faults:
         raise RulebookError(faults)
-    return msgspec.convert({"rules": told}, Rulebook)
+    return msgspec.convert({"rules": table}, Rulebook)
 
 
 def decode_rulebook(value: bytes) -> Rulebook:
     """A rulebook from the topic, without fields that only a later version knows. Raises RulebookError."""
-    told = editions_of(value)
-    return rulebook_of({name: known_fields(edition) for name, edition in told.items()})
+    told = _editions_of(value)
+    return rulebook_of({name: _known_fields(edition) for name, edition in told.items()})
 
 
 def unknown_fields(value: bytes) -> list[str]:
     """What `decode_rulebook` leaves out, a line each. Raises RulebookError."""
     return [
         f"{name}: {fault}"
-        for name, edition in editions_of(value).items()
+        for name, edition in _editions_of(value).items()
         if isinstance(edition, dict)
-        for fault in unknown(edition)
+        for fault in _unknown_field_faults(edition)
     ]
 
 
-def editions_of(value: bytes) -> dict[str, Any]:
+def _editions_of(value: bytes) -> dict[str, Any]:
     """The editions of a rulebook from the topic, as they are told. Raises RulebookError."""
     try:
         told = msgspec.json.decode(value)
@@ -78,18 +78,18 @@ def editions_of(value: bytes) -> dict[str, Any]:
     return told["rules"]
 
 
-def known_fields(edition: Any) -> Any:
+def _known_fields(edition: Any) -> Any:
     """An edition without fields that it does not have here."""
     fields = Edition.__struct_fields__
     return {name: v for name, v in edition.items() if name in fields} if isinstance(edition, dict) else edition
 
 
-def unknown(edition: Mapping[str, Any]) -> Iterator[str]:
+def _unknown_field_faults(edition: Mapping[str, Any]) -> Iterator[str]:
     """Which fields an edition does not have here."""
     yield from (f"Object contains unknown field `{name}`" for name in edition if name not in Edition.__struct_fields__)
 
 
-def faults_of(name: str, edition: Any) -> Iterator[str]:
+def _faults_of(name: str, edition: Any) -> Iterator[str]:
     """What is wrong with the form of an edition."""
     if not isinstance(edition, Mapping):
         yield f"{name}: an edition is a table, not {edition!r:.40}"
@@ -97,20 +97,20 @@ def faults_of(name: str, edition: Any) -> Iterator[str]:
     for field in ("status", "version"):
         if field not in edition:
             yield f"{name}: `{field}` is missing"
-    if (status := edition.get("status", "draft")) not in get_args(Status):
-        yield f"{name}: `status` is {status!r:.40}, not one of {', '.join(get_args(Status))}"
+    if (status := edition.get("status", "draft")) not in get_args(EditionStatus):
+        yield f"{name}: `status` is {status!r:.40}, not one of {', '.join(get_args(EditionStatus))}"
         return
-    wrong = [f"{name}: {fault}" for fault in numbers(edition)]
+    wrong = [f"{name}: {fault}" for fault in _number_faults(edition)]
     yield from wrong
     if not wrong and {"status", "version"} <= edition.keys():
         try:
             msgspec.convert(edition, Edition)
         except msgspec.ValidationError as error:
             yield f"{name}: {error}"
-        yield from (f"{name}: {fault}" for fault in unknown(edition))
+        yield from (f"{name}: {fault}" for fault in _unknown_field_faults(edition))
 
 
-def numbers(edition: Mapping[str, Any]) -> Iterator[str]:
+def _number_faults(edition: Mapping[str, Any]) -> Iterator[str]:
     """What of an edition's settings is no finite number."""
     segments = edition.get("segments", {})
     tables = {"": edition.get("settings", {})}
@@ -120,11 +120,11 @@ def numbers(edition: Mapping[str, Any]) -> Iterator[str]:
         for setting, value in values.items() if isinstance(values, Mapping) else ():
             if isinstance(value, bool) or not isinstance(value, int | float):
                 yield f"`{setting}`{where} is {value!r:.40}, which is no number"
-            elif not finite(value):
+            elif not _is_finite(value):
                 yield f"`{setting}`{where} is {value!r:.40}, which is not finite"
 
 
-def finite(value: float) -> bool:
+def _is_finite(value: float) -> bool:
     """Whether a number is one that a rule can be set to; TOML knows whole numbers of any length."""
     try:
         return math.isfinite(float(value))

@@ -15,15 +15,15 @@ STOP_SECONDS = 0.5  # that a client has to stop before it is asked again
 Answer = TypeVar("Answer")
 
 
-async def answered(asked: Awaitable[Answer], seconds: float = ANSWER_SECONDS) -> Answer:
+async def answered(request: Awaitable[Answer], seconds: float = ANSWER_SECONDS) -> Answer:
     """The answer to a request. Raises KafkaTimeoutError when it does not come in time."""
     try:
-        return await asyncio.wait_for(asked, seconds)
+        return await asyncio.wait_for(request, seconds)
     except TimeoutError:
         raise KafkaTimeoutError(f"no broker has answered for {seconds:g} s") from None
 
 
-class Consumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has no types
+class BoundedConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has no types
     """aiokafka's consumer, every request of which has an end. Each raises KafkaTimeoutError.
 
     `getmany` has a timeout of its own; `getone` and a loop over records wait for a record, not for an answer.

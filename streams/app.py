@@ -18,12 +18,12 @@ from faust.types import TP, EventT, StreamT
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.slices import Consumer, InOrder, SliceSchema, Transport
-from streams.topics import REGISTRY
+from streams.topics import REGISTRY_TOPIC
 from streams.worker import Worker, fatal, log
 
-BUFFER = 4096  # slices that an agent may have before it: never full, for a partition of a full one is not fetched
-FETCH = 2 << 20  # bytes of a partition at once
-ANSWER = 30.0  # seconds beyond a session or a rebalance that a broker may take to answer
+BUFFER_SLICES = 4096  # slices that an agent may have before it: never full, for a partition of a full one is not fetched
+FETCH_BYTES = 2 << 20  # bytes of a partition at once
+BROKER_ANSWER_SECONDS = 30.0  # seconds beyond a session or a rebalance that a broker may take to answer
 HEARTBEAT_SECONDS = 3.0  # between two heartbeats, or a tenth of a short session
 REBALANCE_SECONDS = 60.0  # that a hand-over may take at least before the group goes on without this worker
 POLL_STALLS = 10.0  # times `stall_seconds` without a fetch: the worker's own watch ends it long before
@@ -31,7 +31,7 @@ STOP_SECONDS = 60.0  # in which a worker that is to end hands over
 LEAVE_SECONDS = 10.0  # in which it then leaves the group
 
 
-class NoTables(TableManager):
+class _NoTables(TableManager):
     """Starts at once: Faust's own waits a second for tables to be declared."""
 
     async def on_start(self) -> None:
@@ -53,23 +53,23 @@ class App(faust.App):
             broker_heartbeat_interval=min(settings.session_seconds / 10, HEARTBEAT_SECONDS),
             broker_rebalance_timeout=rebalance,
             broker_max_poll_interval=POLL_STALLS * rebalance,
-            broker_request_timeout=max(settings.session_seconds, rebalance) + ANSWER,
+            broker_request_timeout=max(settings.session_seconds, rebalance) + BROKER_ANSWER_SECONDS,
             broker_commit_livelock_soft_timeout=settings.checkpoint_seconds + settings.stall_seconds,
-            consumer_max_fetch_size=FETCH,
+            consumer_max_fetch_size=FETCH_BYTES,
             consumer_group_instance_id=settings.instance or None,
-            stream_buffer_maxsize=BUFFER,
+            stream_buffer_maxsize=BUFFER_SLICES,
             stream_wait_empty=False,  # what waits unacknowledged is read again
             topic_disable_leader=True,
             topic_allow_declare=False,
             web_enabled=False,
-            TableManager=NoTables,
+            TableManager=_NoTables,
             ConsumerScheduler=InOrder,
         )
-        self.instance, self.member = settings.instance, ""
+        self._instance, self._member = settings.instance, ""
         self.transport = Transport(self.conf.broker, self)
-        self.worker = Worker(settings, metrics)
-        for topic in self.worker.topics:
-            self.agent(self.topic(topic, schema=SliceSchema()), name=topic, concurrency=1)(self._file)
+        self._worker = Worker(settings, metrics)
+        for topic in self._worker.topics:
+            self.agent(self.topic(topic, schema=SliceSchema()), name=topic, concurrency=1)(self._enqueue)
         self.on_partitions_assigned.connect(self._expect)
         self.on_rebalance_complete.connect(self._take_over)
         self.on_partitions_revoked.connect(self._hand_over)
@@ -77,25 +77,25 @@ class App(faust.App):
 
     def next_offset(self, tp: TP) -> int | None:
         """Where to read a partition on."""
-        return self.worker.next_offset(tp)
+        return self._worker.next_offset(tp)
 
-    async def room(self, asked: Iterable[TP]) -> set[TP]:
+    async def with_capacity(self, asked: Iterable[TP]) -> set[TP]:
         """Those of some partitions for which there is room; waits a little for it."""
-        return await self.worker.room(asked)
+        return await self._worker.with_capacity(asked)
 
     def first(self, tp: TP) -> bool:
         """True for master data: they are filed before the rows that are judged by them."""
-        return self.worker.topics[tp.topic] == REGISTRY
+        return self._worker.topics[tp.topic] == REGISTRY_TOPIC
 
     def begun_again(self, tp: TP, due: int, begins: int) -> None:
         """A partition that has none of what was due."""
-        self.worker.begun_again(tp, due, begins)
+        self._worker.begun_again(tp, due, begins)
 
     async def on_start(self) -> None:
         """Starts the worker before the first partition is assigned."""
         await super().on_start()
         try:
-            await self.worker.start()
+            await self._worker.start()
         except KafkaError as error:
             fatal(f"no answer from the brokers: {error}")
 
@@ -107,31 +107,31 @@ class App(faust.App):
     def _create_directories(self) -> None:
         """Nothing is kept on disk."""
 
-    async def _file(self, stream: StreamT[Any]) -> None:
+    async def _enqueue(self, stream: StreamT[Any]) -> None:
         event: EventT[Any]
         async for event in cast(Stream[Any], stream).noack().events():
-            await self.worker.file(event)
+            await self._worker.enqueue(event)
 
     async def _expect(self, *sent: Any, **_: Any) -> None:
         _app, assigned = sent
-        self.worker.expect(assigned)
+        self._worker.expect(assigned)
 
     async def _take_over(self, *_: Any, **__: Any) -> None:
         """Runs before `perform_seek` in the same task, while heartbeats go on: `on_partitions_assigned` is neither."""
-        before, self.member = self.member, cast(Consumer, self.consumer).member
-        if self.instance and before not in ("", self.member):
-            fatal(f"another worker is called {self.instance}, or this one was away for longer than its session")
+        before, self._member = self._member, cast(Consumer, self.consumer).member
+        if self._instance and before not in ("", self._member):
+            fatal(f"another worker is called {self._instance}, or this one was away for longer than its session")
         try:
-            await self.worker.take_over(self.consumer.assignment(), self.consumer_generation_id)
+            await self._worker.take_over(self.consumer.assignment(), self.consumer_generation_id)
         except Exception:
             log.exception("the partitions could not be taken over")
             fatal("no state to go on from")
 
     async def _hand_over(self, *_: Any, **__: Any) -> None:
-        await self.worker.hand_over()
+        await self._worker.hand_over()
 
     async def _stop(self, *_: Any, **__: Any) -> None:
-        await self.worker.stop()
+        await self._worker.stop()
         self._deadline.cancel()
         self._deadline = _after(LEAVE_SECONDS, self._leave)
 

@@ -22,11 +22,11 @@ import time
 from pathlib import Path
 from typing import Self
 
-CHECKOUT = Path(__file__).resolve().parents[1]
-SETTINGS = CHECKOUT / "deploy" / "kafka"
-CACHE = CHECKOUT / ".kafka"
-HOST = "127.0.0.1"
-PORTS = range(15_000, 32_000)
+CHECKOUT_FOLDER = Path(__file__).resolve().parents[1]
+SETTINGS_FOLDER = CHECKOUT_FOLDER / "deploy" / "kafka"
+CACHE_FOLDER = CHECKOUT_FOLDER / ".kafka"
+LOOPBACK_HOST = "127.0.0.1"
+PORT_RANGE = range(15_000, 32_000)
 START_SECONDS = 60
 STOP_SECONDS = 30
 
@@ -44,32 +44,32 @@ class Broker:
 
     def __init__(self, folder: Path, *, port: int = 0) -> None:
         self.folder = folder.resolve()
-        self.port, self.controller_port = (port, port + 1) if port else free_ports()
+        self.port, self._controller_port = (port, port + 1) if port else free_ports()
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
     def address(self) -> str:
         """What clients call the bootstrap server."""
-        return f"{HOST}:{self.port}"
+        return f"{LOOPBACK_HOST}:{self.port}"
 
     @property
-    def log(self) -> Path:
+    def _log(self) -> Path:
         """Where the broker writes its warnings and errors."""
         return self.folder / "broker.log"
 
     def start(self) -> None:
         """Starts the broker and returns when it answers. Raises BrokerError when it cannot."""
-        for port in (self.port, self.controller_port):
-            if listens(port):
-                raise BrokerError(f"something listens on {HOST}:{port} already")
+        for port in (self.port, self._controller_port):
+            if _listens(port):
+                raise BrokerError(f"something listens on {LOOPBACK_HOST}:{port} already")
         java = [program("java", "Java 17 or newer"), "-cp", f"{jars()}/*"]
-        java += [f"-Dlog4j2.configurationFile={SETTINGS / 'log4j2.properties'}", "-XX:TieredStopAtLevel=1", "-Xmx512m"]
+        java += [f"-Dlog4j2.configurationFile={SETTINGS_FOLDER / 'log4j2.properties'}", "-XX:TieredStopAtLevel=1", "-Xmx512m"]
         settings = self._configure()
         if not (self.folder / "data" / "meta.properties").exists():
             identity = base64.urlsafe_b64encode(os.urandom(16)).decode().rstrip("=")
             format_storage = ["kafka.tools.StorageTool", "format", f"--cluster-id={identity}", "-c", str(settings)]
-            run([*java, *format_storage], "format its storage")
-        with self.log.open("ab") as log:
+            _run([*java, *format_storage], "format its storage")
+        with self._log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*java, "kafka.Kafka", str(settings)], stdout=log, stderr=log, start_new_session=True
             )
@@ -90,7 +90,7 @@ class Broker:
     def wait(self) -> None:
         """Waits for as long as the broker runs. Raises BrokerError when it ends by itself."""
         if self.process and self.process.wait():
-            raise BrokerError(f"Kafka has died:\n{last_lines(self.log)}")
+            raise BrokerError(f"Kafka has died:\n{_last_lines(self._log)}")
 
     def __enter__(self) -> Self:
         self.start()
@@ -103,10 +103,10 @@ class Broker:
         self.folder.mkdir(parents=True, exist_ok=True)
         settings = self.folder / "server.properties"
         settings.write_text(
-            (SETTINGS / "server.properties").read_text()
-            + f"listeners=PLAINTEXT://{self.address},CONTROLLER://{HOST}:{self.controller_port}\n"
+            (SETTINGS_FOLDER / "server.properties").read_text()
+            + f"listeners=PLAINTEXT://{self.address},CONTROLLER://{LOOPBACK_HOST}:{self._controller_port}\n"
             + f"advertised.listeners=PLAINTEXT://{self.address}\n"
-            + f"controller.quorum.voters=1@{HOST}:{self.controller_port}\n"
+            + f"controller.quorum.voters=1@{LOOPBACK_HOST}:{self._controller_port}\n"
             + f"log.dirs={self.folder / 'data'}\n"
         )
         return settings
@@ -115,9 +115,9 @@ class Broker:
         deadline = time.monotonic() + START_SECONDS
         while not answers(self.port):
             if self.process and self.process.poll() is not None:
-                raise BrokerError(f"Kafka did not start:\n{last_lines(self.log)}")
+                raise BrokerError(f"Kafka did not start:\n{_last_lines(self._log)}")
             if time.monotonic() > deadline:
-                raise BrokerError(f"Kafka did not answer within {START_SECONDS} s:\n{last_lines(self.log)}")
+                raise BrokerError(f"Kafka did not answer within {START_SECONDS} s:\n{_last_lines(self._log)}")
             time.sleep(0.1)
 
     def _end(self, sign: signal.Signals) -> None:
@@ -132,17 +132,17 @@ class Broker:
         self.process = None
 
 
-def listens(port: int) -> bool:
+def _listens(port: int) -> bool:
     """Whether anything accepts connections on this port of loopback."""
     with socket.socket() as probe:
-        return probe.connect_ex((HOST, port)) == 0
+        return probe.connect_ex((LOOPBACK_HOST, port)) == 0
 
 
 def answers(port: int) -> bool:
     """Whether a broker on this port of loopback answers a metadata request with itself."""
     request = struct.pack(">hhihi?", 3, 4, 0, -1, 0, False)  # metadata, version 4, no client id, no topics
     try:
-        with socket.create_connection((HOST, port), timeout=5) as connection, connection.makefile("rb") as answer:
+        with socket.create_connection((LOOPBACK_HOST, port), timeout=5) as connection, connection.makefile("rb") as answer:
             connection.sendall(struct.pack(">i", len(request)) + request)
             _size, _correlation, _throttle, brokers = struct.unpack(">iiii", answer.read(16))
             return bool(brokers > 0)
@@ -152,15 +152,15 @@ def answers(port: int) -> bool:
 
 def jars() -> Path:
     """The folder of Kafka's jars, fetched by Maven the first time; named by what was asked for."""
-    asked = SETTINGS / "pom.xml"
-    folder = CACHE / f"jars-{hashlib.sha256(asked.read_bytes()).hexdigest()[:12]}"
+    asked = SETTINGS_FOLDER / "pom.xml"
+    folder = CACHE_FOLDER / f"jars-{hashlib.sha256(asked.read_bytes()).hexdigest()[:12]}"
     if folder.exists():
         return folder
     maven = program("mvn", "Maven, once, to fetch Kafka")
-    CACHE.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
+    CACHE_FOLDER.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=CACHE_FOLDER) as scratch:
         fetched = Path(scratch) / "jars"
-        run(
+        _run(
             [maven, "--quiet", "--batch-mode", "--strict-checksums", "--file", str(asked),
              "dependency:copy-dependencies", f"-DoutputDirectory={fetched}", "-DincludeScope=runtime"],
             "fetch its jars",
@@ -173,10 +173,10 @@ def jars() -> Path:
 def free_ports() -> tuple[int, int]:
     """Two neighbouring ports of loopback that nobody uses, below those that outgoing connections take meanwhile."""
     while True:
-        port = PORTS.start + secrets.randbelow(len(PORTS))
+        port = PORT_RANGE.start + secrets.randbelow(len(PORT_RANGE))
         with contextlib.suppress(OSError), socket.socket() as one, socket.socket() as other:
-            one.bind((HOST, port))
-            other.bind((HOST, port + 1))
+            one.bind((LOOPBACK_HOST, port))
+            other.bind((LOOPBACK_HOST, port + 1))
             return port, port + 1
 
 
@@ -188,14 +188,14 @@ def program(name: str, need: str) -> str:
     return path
 
 
-def run(command: list[str], purpose: str) -> None:
+def _run(command: list[str], purpose: str) -> None:
     """Runs a command to its end. Raises BrokerError with what it said when it fails."""
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode:
         raise BrokerError(f"Kafka could not {purpose}:\n{done.stdout.strip()}")
 
 
-def last_lines(log: Path, lines: int = 20) -> str:
+def _last_lines(log: Path, lines: int = 20) -> str:
     """The end of a log."""
     return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
 
@@ -207,7 +207,7 @@ def main() -> None:
     port = parser.parse_args().port
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with Broker(CACHE / f"broker-{port}", port=port) as broker:
+        with Broker(CACHE_FOLDER / f"broker-{port}", port=port) as broker:
             print(f"Kafka listens on {broker.address}, data and log in {broker.folder}; Ctrl-C ends it", flush=True)
             broker.wait()
     except KeyboardInterrupt:

@@ -33,25 +33,25 @@ from streams.logs import read_to_end
 
 log = logging.getLogger("meterwatch")
 
-LAYOUT = 1
-CHUNK = 512 << 10  # bytes, within what brokers take by default
-SLOTS = 2
-MANIFEST = "manifest"
+MANIFEST_LAYOUT = 1
+CHUNK_BYTES = 512 << 10  # bytes, within what brokers take by default
+SLOT_COUNT = 2
+MANIFEST_KEY = "manifest"
 NOTHING_BEGUN: Mapping[str, int] = MappingProxyType({})
 UNKNOWN_PACES: Mapping[str, float] = MappingProxyType({})
-UNMARKED: Mapping[str, Mark] = MappingProxyType({})
-WRITER = os.urandom(6).hex()  # this process among all that write checkpoints
+NO_MARKS: Mapping[str, Mark] = MappingProxyType({})
+WRITER_ID = os.urandom(6).hex()  # this process among all that write checkpoints
 
 
 class CheckpointError(Exception):
     """A checkpoint that this version or these topics cannot go on from; says what to do."""
 
 
-class ManifestError(ValueError):
+class _ManifestError(ValueError):
     """A manifest that cannot be read; says why and where."""
 
 
-class Layout(msgspec.Struct):
+class _ManifestLayout(msgspec.Struct):
     """What a manifest of any layout says."""
 
     layout: int
@@ -105,7 +105,7 @@ class Checkpoint(NamedTuple):
         return manifest.epoch, sum(manifest.offsets.values()), sum(manifest.begun.values())
 
 
-class Written(NamedTuple):
+class WrittenCheckpoint(NamedTuple):
     """The last whole checkpoint of a part, as far as its owner knows."""
 
     sequence: int = 0
@@ -116,7 +116,7 @@ class Written(NamedTuple):
     agreed: int = -1  # as in the manifest
 
 
-class Message(NamedTuple):
+class CheckpointRecord(NamedTuple):
     """A record of the topic."""
 
     key: bytes
@@ -125,42 +125,42 @@ class Message(NamedTuple):
 
 
 def encode(
-    state: bytes, offsets: Mapping[str, int], partitions: int, last: Written, rulebook: Rulebook = NOTHING,
+    state: bytes, offsets: Mapping[str, int], partitions: int, last: WrittenCheckpoint, rulebook: Rulebook = NOTHING,
     agreed: int = -1, begun: Mapping[str, int] = NOTHING_BEGUN,
-    paces: Mapping[str, float] = UNKNOWN_PACES, marks: Mapping[str, Mark] = UNMARKED, epoch: int = 0,
-) -> tuple[list[Message], Message]:
+    paces: Mapping[str, float] = UNKNOWN_PACES, marks: Mapping[str, Mark] = NO_MARKS, epoch: int = 0,
+) -> tuple[list[CheckpointRecord], CheckpointRecord]:
     """The chunks and the manifest of the checkpoint that follows the last."""
     sequence = last.sequence + 1
-    name, slot = f"{WRITER}-{sequence}", sequence % SLOTS
+    name, slot = f"{WRITER_ID}-{sequence}", sequence % SLOT_COUNT
     headers = [("set", name.encode()), ("since", b"%d" % last.begins)]
     view = memoryview(state)
-    pieces = [bytes(view[at : at + CHUNK]) for at in range(0, len(view), CHUNK)]
+    pieces = [bytes(view[at : at + CHUNK_BYTES]) for at in range(0, len(view), CHUNK_BYTES)]
     manifest = Manifest(
-        layout=LAYOUT, set=name, sequence=sequence, partitions=partitions, offsets=dict(offsets),
+        layout=MANIFEST_LAYOUT, set=name, sequence=sequence, partitions=partitions, offsets=dict(offsets),
         checksums=[zlib.crc32(piece) for piece in pieces], taken=time.time(), rulebook=rulebook,
         agreed=agreed, begun={topic: rows for topic, rows in begun.items() if rows}, paces=dict(paces),
         marks=dict(marks), epoch=epoch,
     )  # fmt: skip
-    chunks = [Message(f"{slot}/{k}".encode(), piece, headers) for k, piece in enumerate(pieces)]
+    chunks = [CheckpointRecord(f"{slot}/{k}".encode(), piece, headers) for k, piece in enumerate(pieces)]
     value = msgspec.msgpack.encode(manifest)
-    return chunks, Message(f"{slot}/{MANIFEST}".encode(), value, [*headers, ("checksum", b"%d" % zlib.crc32(value))])
+    return chunks, CheckpointRecord(f"{slot}/{MANIFEST_KEY}".encode(), value, [*headers, ("checksum", b"%d" % zlib.crc32(value))])
 
 
-async def write(
+async def write_checkpoint(
     producer: AIOKafkaProducer,
     tp: TopicPartition,
     state: bytes,
     offsets: Mapping[str, int],
     *,
     partitions: int,
-    last: Written,
+    last: WrittenCheckpoint,
     rulebook: Rulebook = NOTHING,
     agreed: int = -1,
     begun: Mapping[str, int] = NOTHING_BEGUN,
     paces: Mapping[str, float] = UNKNOWN_PACES,
-    marks: Mapping[str, Mark] = UNMARKED,
+    marks: Mapping[str, Mark] = NO_MARKS,
     epoch: int = 0,
-) -> Written:
+) -> WrittenCheckpoint:
     """Writes the checkpoint that follows the last; it counts when this returns. Raises KafkaError."""
     chunks, manifest = await asyncio.to_thread(
         encode, state, offsets, partitions, last, rulebook, agreed, begun, paces, marks, epoch
@@ -170,29 +170,29 @@ async def write(
     end = await producer.send_and_wait(tp.topic, manifest.value, manifest.key, tp.partition, headers=manifest.headers)
     told = msgspec.msgpack.decode(manifest.value, type=Manifest)
     begins = min((place.offset for place in places), default=end.offset)
-    return Written(told.sequence, told.set, begins, told.taken, len(state), agreed)
+    return WrittenCheckpoint(told.sequence, told.set, begins, told.taken, len(state), agreed)
 
 
-def whole(records: Iterable[ConsumerRecord], partitions: int) -> Checkpoint | None:
+def whole_checkpoint(records: Iterable[ConsumerRecord], partitions: int) -> Checkpoint | None:
     """The whole checkpoint that contains most, None when there is none.
 
     A manifest that cannot be read is passed over. Raises CheckpointError where no other is whole.
     """
     chunks: dict[str, dict[bytes, ConsumerRecord]] = {}
     best: Checkpoint | None = None
-    unread: ManifestError | None = None
+    unread: _ManifestError | None = None
     for record in records:
         if record.key is None or record.value is None:
             continue
         slot, _, part = record.key.partition(b"/")
-        if part != MANIFEST.encode():
+        if part != MANIFEST_KEY.encode():
             chunks.setdefault(_header(record, "set"), {})[record.key] = record
             continue
         if _header(record, "checksum") != str(zlib.crc32(record.value)):
             continue
         try:
             manifest = _manifest(record, partitions)
-        except ManifestError as error:
+        except _ManifestError as error:
             unread = error
             continue
         mine = chunks.pop(manifest.set, {})
@@ -212,7 +212,7 @@ def whole(records: Iterable[ConsumerRecord], partitions: int) -> Checkpoint | No
 
 
 async def newest(
-    consumer: AIOKafkaConsumer, topic: str, numbers: Iterable[int], known: Mapping[int, Written], partitions: int
+    consumer: AIOKafkaConsumer, topic: str, numbers: Iterable[int], known: Mapping[int, WrittenCheckpoint], partitions: int
 ) -> dict[int, Checkpoint | None]:
     """The checkpoint to go on from for each part; a part whose last checkpoint is the known one is left out."""
     tps = [TopicPartition(topic, number) for number in numbers]
@@ -220,7 +220,7 @@ async def newest(
     tails: dict[TopicPartition, ConsumerRecord] = {}
     async for tp, records in read_to_end(consumer, {tp: max(first[tp], ends[tp] - 1) for tp in tps}):
         tails[tp] = records[-1]
-    wanted = [tp for tp in tps if not _is(tails.get(tp), known.get(tp.partition))]
+    wanted = [tp for tp in tps if not _is_known(tails.get(tp), known.get(tp.partition))]
     since = {tp: max(first[tp], _since(tails[tp])) if tp in tails else first[tp] for tp in wanted}
     found: dict[int, Checkpoint | None] = {tp.partition: None for tp in wanted}
     for starts in (since, first):  # from the start only where the short way finds nothing
@@ -230,28 +230,28 @@ async def newest(
             kept[tp] += records
         for tp, records in kept.items():
             try:
-                found[tp.partition] = whole(records, partitions)
+                found[tp.partition] = whole_checkpoint(records, partitions)
             except CheckpointError:
                 if starts is first:
                     raise
     return found
 
 
-def _is(tail: ConsumerRecord | None, known: Written | None) -> bool:
-    if tail is None or known is None or not (tail.key or b"").endswith(MANIFEST.encode()):
+def _is_known(last_record: ConsumerRecord | None, known: WrittenCheckpoint | None) -> bool:
+    if last_record is None or known is None or not (last_record.key or b"").endswith(MANIFEST_KEY.encode()):
         return False
-    return _header(tail, "set") == known.set
+    return _header(last_record, "set") == known.set
 
 
 def _manifest(record: ConsumerRecord, partitions: int) -> Manifest:
     where = f"partition {record.partition} of `{record.topic}`"
     try:
-        layout = msgspec.msgpack.decode(record.value, type=Layout).layout
-        if layout != LAYOUT:
-            raise ManifestError(f"{where} holds a checkpoint of layout {layout}; this version reads layout {LAYOUT}")
+        layout = msgspec.msgpack.decode(record.value, type=_ManifestLayout).layout
+        if layout != MANIFEST_LAYOUT:
+            raise _ManifestError(f"{where} holds a checkpoint of layout {layout}; this version reads layout {MANIFEST_LAYOUT}")
         manifest = msgspec.msgpack.decode(record.value, type=Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ManifestError(f"{where} holds a checkpoint whose manifest cannot be read ({error})") from error
+        raise _ManifestError(f"{where} holds a checkpoint whose manifest cannot be read ({error})") from error
     if manifest.partitions != partitions:
         raise CheckpointError(
             f"the checkpoints in `{record.topic}` were taken with {manifest.partitions} partitions, the topics have "

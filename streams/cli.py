@@ -30,7 +30,7 @@ from schemas.columns import Batch, Stages
 from streams import rules
 from streams import topics as names
 from streams.lines import line
-from streams.log_limit import LIMIT
+from streams.log_limit import LOG_LIMIT
 from streams.logs import UnansweredError, alert_of, read_to_end, reader
 from streams.rules import RulesFile
 from streams.settings import Settings, load
@@ -51,7 +51,7 @@ SettingsFile = Annotated[
     Path | None,
     typer.Option("--settings", help="A TOML file [default: meterwatch.toml]; METERWATCH_* in the environment wins."),
 ]
-UNCOLLECTED = 100_000
+COLLECTION_THRESHOLD = 100_000
 """Objects made and not freed before a collection: by Python's own 700 a worker on single readings spent 40 %
 of its time looking through records that wait, none of them garbage."""
 
@@ -59,7 +59,7 @@ of its time looking through records that wait, none of them garbage."""
 def main() -> NoReturn:
     """Runs a command. What a user did wrong is said in a line and ends with exit code 2."""
     gc.freeze()
-    gc.set_threshold(UNCOLLECTED)
+    gc.set_threshold(COLLECTION_THRESHOLD)
     try:
         app()
     except (ValueError, OSError, SendError, names.TopicError, UnansweredError, KafkaError) as error:
@@ -75,7 +75,7 @@ def begin(context: typer.Context, settings: SettingsFile = None) -> None:
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what fails is said by the command
 
 
-def told(context: typer.Context) -> Settings:
+def _load_settings(context: typer.Context) -> Settings:
     """The settings of this run. Raises SettingsError."""
     return load(os.environ, context.obj)
 
@@ -85,9 +85,9 @@ def worker(context: typer.Context) -> None:
     """Judges what arrives on the topics until it is ended; start as many as there is work for."""
     from streams.app import run  # noqa: PLC0415 - Faust takes a second to import
 
-    settings = told(context)
+    settings = _load_settings(context)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    LIMIT.install()
+    LOG_LIMIT.install()
     asyncio.run(names.ensure(settings))
     logging.getLogger("aiokafka").setLevel(logging.WARNING)
     logging.getLogger("meterwatch").setLevel(settings.log_level)
@@ -97,9 +97,9 @@ def worker(context: typer.Context) -> None:
 @app.command()
 def topics(context: typer.Context, json: Json = False) -> None:
     """Creates the topics that are missing and checks the partition counts of the others."""
-    states = asyncio.run(names.ensure(told(context)))
+    states = asyncio.run(names.ensure(_load_settings(context)))
     if json:
-        show_json(states)
+        _show_json(states)
         return
     for state in states:
         out.print(f"{state.state:8}{state.topic}, {state.partitions} partitions")
@@ -109,17 +109,17 @@ def topics(context: typer.Context, json: Json = False) -> None:
 def alerts(
     context: typer.Context,
     json: Json = False,
-    held: Annotated[bool, typer.Option("--held", help="Also those that policy holds back.")] = False,
+    suppressed: Annotated[bool, typer.Option("--held", help="Also those that policy holds back.")] = False,
     past: Annotated[bool, typer.Option("--from-beginning", help="First what was told so far.")] = False,
     once: Annotated[bool, typer.Option("--once", help="List the last state of every alert, and end.")] = False,
     chinese: Annotated[bool, typer.Option("--zh", help="In Chinese.")] = False,
 ) -> None:
     """Follows the alerts as they are told."""
-    settings = told(context)
+    settings = _load_settings(context)
     zone = ZoneInfo(settings.zone)
 
     def show(alert: Alert) -> None:
-        if alert.held and not held:
+        if alert.suppressed_by and not suppressed:
             return
         if json:
             print(msgspec.json.encode(alert).decode(), flush=True)  # noqa: T201 - for machines
@@ -127,12 +127,12 @@ def alerts(
             out.print(line(alert, zone, chinese=chinese))
 
     async def follow() -> None:
-        async for alert in told_alerts(settings, past=past):
+        async for alert in published_alerts(settings, past=past):
             show(alert)
 
     try:
         if once:
-            for alert in asyncio.run(last_states(settings)):
+            for alert in asyncio.run(_last_states(settings)):
                 show(alert)
         else:
             asyncio.run(follow())
@@ -147,9 +147,9 @@ def load_registry(
     """Publishes areas to the registry; an area replaces what was known of it."""
     tally = Tally()
     areas = read_areas(file, tally)
-    for reason, count in tally.refused.items():
+    for reason, count in tally.rejected.items():
         raise ValueError(f"{file} has {count} lines that are no area ({reason}, first at {tally.first[reason]})")
-    send_source(told(context), Source(str(file), areas, iter(()), 0), "single", None, json=json)
+    send_source(_load_settings(context), Source(str(file), areas, iter(()), 0), "single", None, json=json)
 
 
 @app.command()
@@ -163,7 +163,7 @@ def send(
     json: Json = False,
 ) -> None:
     """Publishes a history to the topics, master data first."""
-    send_source(told(context), open_sources(sources), shape, speed, json=json)
+    send_source(_load_settings(context), open_sources(sources), shape, speed, json=json)
 
 
 @app.command()
@@ -171,9 +171,9 @@ def inspect(context: typer.Context, sources: Sources, json: Json = False) -> Non
     """Shows what a history holds, as it was understood, and which rules can judge it."""
     from streams.understood import show, understood  # noqa: PLC0415 - as `run`
 
-    found = understood(sources, told(context))
+    found = understood(sources, _load_settings(context))
     if json:
-        show_json(found)
+        _show_json(found)
         return
     show(found, out)
 
@@ -191,7 +191,7 @@ def run(
     """Watches a history without a broker; a run that was interrupted goes on where it stopped."""
     from streams import local  # noqa: PLC0415 - the other commands start faster without the engine
 
-    local.run(sources, store, told(context), as_json=json, rulebook=rules.rulebook(rules_file), top=top,
+    local.run(sources, store, _load_settings(context), as_json=json, rulebook=rules.rulebook(rules_file), top=top,
               report=report)  # fmt: skip
 
 
@@ -203,7 +203,7 @@ def stalls(sources: Sources, json: Json = False) -> None:
     source = open_sources(sources)
     stages = compare(source.areas, source.batches, source.zone)
     if json:
-        show_json([stage._asdict() for stage in stages])
+        _show_json([stage._asdict() for stage in stages])
         return
     width = max((len(stage.stage) for stage in stages), default=0) + 2
     figures = f"{'stays':>9}{'told':>7}{'longest 5 %':>13}{'of them told':>14}{'days before the end':>21}"
@@ -221,26 +221,26 @@ def classes(
     json: Json = False,
 ) -> None:
     """Learns from a history and its files how the days of each class of use look, for the rule tariff_misuse."""
-    from replay.classes import learn, watched  # noqa: PLC0415 - as above
+    from replay.use_class import labelled_meters, learn  # noqa: PLC0415 - as above
 
-    settings, told_source = told(context), open_sources(sources)
+    settings, told_source = _load_settings(context), open_sources(sources)
     source = replace(
         told_source, zone=told_source.zone or settings.zone, interval=told_source.interval or settings.interval
     )
-    lesson = learn(watched(source))
+    lesson = learn(labelled_meters(source))
     to.write_bytes(msgspec.json.format(msgspec.json.encode(lesson.model), indent=0) + b"\n")
     names = lesson.model.classes
     if json:
-        show_json({
+        _show_json({
             "model": lesson.model.name, "classes": names, "confusion": lesson.confusion.tolist(),
-            "log_loss": lesson.log_loss, "sure": lesson.sure.tolist(), "told": lesson.told,
+            "log_loss": lesson.log_loss, "sure": lesson.sure.tolist(), "told": lesson.alert_count,
         })  # fmt: skip
         return
     out.print(f"{to}: {lesson.model.name}; of meters whose customers were left out:")
     out.print(f"{'filed':14}{''.join(f'{name:>14}' for name in names)}")
     for name, row in zip(names, lesson.confusion.tolist(), strict=True):
         out.print(f"{name:14}{''.join(f'{count:14,}' for count in row)}")
-    out.print(f"log loss {lesson.log_loss:.4f}; of {lesson.sure.sum():,} that are sure {lesson.told:,} would be told")
+    out.print(f"log loss {lesson.log_loss:.4f}; of {lesson.sure.sum():,} that are sure {lesson.alert_count:,} would be told")
 
 
 @app.command()
@@ -261,7 +261,7 @@ def send_source(settings: Settings, source: Source, shape: Shape, speed: float |
     """Publishes a history, shows how far it has come, and in the end what was sent. Raises SendError, TopicError."""
     asyncio.run(names.ensure(settings))
     seen: set[str] = set()
-    source = replace(source, batches=noted(source.batches, seen))
+    source = replace(source, batches=_collecting_areas(source.batches, seen))
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True, disable=json or not err.is_terminal) as bar:
         task = bar.add_task(source.name, total=source.rows or None)
@@ -270,11 +270,11 @@ def send_source(settings: Settings, source: Source, shape: Shape, speed: float |
             progress=lambda rows, _: bar.update(task, completed=rows),
         )  # fmt: skip
     if json:
-        show_json({"sent": dict(sent), "refused": dict(source.refused), "mended": dict(source.tally.mended)})
+        _show_json({"sent": dict(sent), "refused": dict(source.rejected), "mended": dict(source.tally.mended)})
         return
     for topic, rows in sent.items():
         out.print(f"{rows:12,} to {topic}")
-    for done, reasons in (("left out", source.refused), ("mended", source.tally.mended)):
+    for done, reasons in (("left out", source.rejected), ("mended", source.tally.mended)):
         for reason, count in reasons.items():
             out.print(f"{count:12,} {done}: {reason}, first at {source.tally.first[reason]}")
     for note in source.tally.notes:
@@ -284,7 +284,7 @@ def send_source(settings: Settings, source: Source, shape: Shape, speed: float |
         out.print(f"{told}: workers reject what the registry does not know, see `unknown_area`")
 
 
-def noted(batches: Iterator[Batch], areas: set[str]) -> Iterator[Batch]:
+def _collecting_areas(batches: Iterator[Batch], areas: set[str]) -> Iterator[Batch]:
     """The same batches; areas that need a record of the registry are noted."""
     for batch in batches:
         if not isinstance(batch, Stages):
@@ -292,7 +292,7 @@ def noted(batches: Iterator[Batch], areas: set[str]) -> Iterator[Batch]:
         yield batch
 
 
-async def told_alerts(settings: Settings, *, past: bool) -> AsyncGenerator[Alert, None]:
+async def published_alerts(settings: Settings, *, past: bool) -> AsyncGenerator[Alert, None]:
     """Alerts as they are told, for ever."""
     async with reader(settings) as consumer:
         tps = alert_partitions(settings)
@@ -303,7 +303,7 @@ async def told_alerts(settings: Settings, *, past: bool) -> AsyncGenerator[Alert
                 yield alert
 
 
-async def last_states(settings: Settings) -> list[Alert]:
+async def _last_states(settings: Settings) -> list[Alert]:
     """The last state of every alert that was not withdrawn, as they were raised."""
     last: dict[str, Alert] = {}
     async with reader(settings) as consumer:
@@ -320,10 +320,10 @@ async def last_states(settings: Settings) -> list[Alert]:
 
 def alert_partitions(settings: Settings) -> list[TopicPartition]:
     """All partitions of the alert topic."""
-    return [TopicPartition(settings.topic(names.ALERTS), number) for number in range(settings.partitions)]
+    return [TopicPartition(settings.topic(names.ALERTS_TOPIC), number) for number in range(settings.partitions)]
 
 
-def show_json(value: Any) -> None:
+def _show_json(value: Any) -> None:
     """Prints JSON."""
     print(msgspec.json.format(msgspec.json.encode(value)).decode())  # noqa: T201 - for machines
 

@@ -29,10 +29,10 @@ class Deliveries:
     def __init__(self) -> None:
         self._since: dict[asyncio.Future[Any], float] = {}
         self._clock = 0.0  # seconds of this process's life, as far as it was awake
-        self._looked = time.monotonic()
+        self._last_beat = time.monotonic()
         self._delivered = 0.0  # when the last one arrived
 
-    def watch(self, future: asyncio.Future[Any]) -> None:
+    def track(self, future: asyncio.Future[Any]) -> None:
         """Counts a future among what is on its way until it is done."""
         self._since[future] = self._clock
         future.add_done_callback(self._arrived)
@@ -40,8 +40,8 @@ class Deliveries:
     def beat(self) -> None:
         """Lets time pass; to be called about every second."""
         now = time.monotonic()
-        self._clock += min(now - self._looked, BEAT_SECONDS)
-        self._looked = now
+        self._clock += min(now - self._last_beat, BEAT_SECONDS)
+        self._last_beat = now
 
     @property
     def oldest(self) -> float:
@@ -93,7 +93,7 @@ class Producer(AIOKafkaProducer):  # type: ignore[misc] # aiokafka has no types
         self, send: Callable[..., Awaitable[asyncio.Future[Any]]], *what: Any, **options: Any
     ) -> asyncio.Future[Any]:
         waits: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._deliveries.watch(waits)
+        self._deliveries.track(waits)
         try:
             while True:
                 try:
@@ -103,5 +103,5 @@ class Producer(AIOKafkaProducer):  # type: ignore[misc] # aiokafka has no types
                 break
         finally:
             waits.cancel()
-        self._deliveries.watch(sent)
+        self._deliveries.track(sent)
         return sent

@@ -23,17 +23,17 @@ from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.record.legacy_records import LegacyRecordBatch
 from aiokafka.structs import ConsumerRecord
 
-from schemas.wire import Reason, RefusedError
+from schemas.wire import Reason, RejectedError
 
 LARGEST_BATCH = 64 << 20  # bytes of a batch when it is not compressed, and about of what is taken of a fetch at once
-PREFIX = struct.Struct(">qiib")  # base offset, bytes that follow, leader epoch, magic
+BATCH_PREFIX = struct.Struct(">qiib")  # base offset, bytes that follow, leader epoch, magic
 LOG_OVERHEAD = 12  # bytes of base offset and length
-HEADER = struct.Struct(">qiibIhiqqqhii")  # of a batch of magic 2: all before its records
-ATTRIBUTES = slice(21, 23)  # bytes of that
-SMALLEST = 14  # bytes after the length, of any magic
-CODEC, LOG_APPEND_TIME = 0x07, 0x08  # bits of the attributes
-GZIP, SNAPPY, LZ4, ZSTD = 1, 2, 3, 4
-XERIAL = b"\x82SNAPPY\x00"  # begins a stream of blocks, after 16 bytes
+BATCH_HEADER = struct.Struct(">qiibIhiqqqhii")  # of a batch of magic 2: all before its records
+ATTRIBUTE_BYTES = slice(21, 23)  # bytes of that
+SMALLEST_LENGTH = 14  # bytes after the length, of any magic
+CODEC_BITS, LOG_APPEND_TIME = 0x07, 0x08  # bits of the attributes
+GZIP_CODEC, SNAPPY_CODEC, LZ4_CODEC, ZSTD_CODEC = 1, 2, 3, 4
+XERIAL_MAGIC = b"\x82SNAPPY\x00"  # begins a stream of blocks, after 16 bytes
 log = logging.getLogger("meterwatch")
 
 
@@ -61,7 +61,7 @@ class Record(Protocol):
         """The headers."""
 
 
-class Plain(NamedTuple):
+class _SalvagedRecord(NamedTuple):
     """A record of a batch that aiokafka cannot read."""
 
     offset: int
@@ -84,7 +84,7 @@ class Damage(NamedTuple):
     headers: Sequence[tuple[str, bytes | None]] = ()
 
 
-class Span(NamedTuple):
+class FetchedRange(NamedTuple):
     """What a fetch has of a partition: all records from one offset to before another, and none is between them."""
 
     begins: int
@@ -92,7 +92,7 @@ class Span(NamedTuple):
     ends: int
 
 
-class Unread:
+class FetchedBytes:
     """The bytes of a fetch, in the place of aiokafka's MemoryRecords, which keeps them to itself."""
 
     def __init__(self, data: bytes) -> None:
@@ -114,7 +114,7 @@ class Fetch:
     """
 
     def __init__(
-        self, tp: TopicPartition, records: Unread, aborted_transactions: Sequence[tuple[int, int]] | None,
+        self, tp: TopicPartition, records: FetchedBytes, aborted_transactions: Sequence[tuple[int, int]] | None,
         fetch_offset: int, _key: Any, _value: Any, _check_crcs: bool, isolation_level: int,
     ) -> None:  # fmt: skip
         self.next_fetch_offset = fetch_offset
@@ -130,22 +130,22 @@ class Fetch:
     def __next__(self) -> ConsumerRecord:
         return next(self._records)
 
-    def span(self) -> Span:
+    def fetched_range(self) -> FetchedRange:
         """All of it, or of a fetch that was compressed LARGEST_BATCH at a time."""
         begins, records = self.next_fetch_offset, list[Record]()
-        for batch in self.batches():
+        for batch in self._batches():
             records += batch
-        return Span(begins, records, self.next_fetch_offset)
+        return FetchedRange(begins, records, self.next_fetch_offset)
 
-    def batches(self) -> Iterator[list[Record]]:
+    def _batches(self) -> Iterator[list[Record]]:
         """The records of each batch; control batches and what was aborted have none."""
         data, size, taken = self._data, len(self._data), 0
         at = 0
         while size - at >= LOG_OVERHEAD and taken < LARGEST_BATCH:
             base, length = struct.unpack_from(">qi", data, at)
             end = at + LOG_OVERHEAD + length
-            if length < SMALLEST or (end > size and at == 0):
-                wrong = DamagedError("the length of a batch is wrong")
+            if length < SMALLEST_LENGTH or (end > size and at == 0):
+                wrong = _DamagedError("the length of a batch is wrong")
                 yield [self._damage(wrong, data[at:], base, self.next_fetch_offset)]
                 self.next_fetch_offset += 1
                 return
@@ -156,8 +156,8 @@ class Fetch:
             whole = memoryview(data)[at:end]
             try:
                 records, ends, plain = self._read(whole)
-                if self._out_of_place(ends, behind, first=at == 0):
-                    raise DamagedError("the offset of a batch is wrong")
+                if self._offset_is_wrong(ends, behind, first=at == 0):
+                    raise _DamagedError("the offset of a batch is wrong")
             except Exception as error:
                 ends = max(_end_of(whole, base, self.next_fetch_offset, behind), self.next_fetch_offset + 1)
                 records, plain = [self._damage(error, bytes(whole), base, ends - 1)], 0
@@ -168,12 +168,12 @@ class Fetch:
 
     def _read(self, whole: memoryview) -> tuple[list[Record], int, int]:
         """The records of a batch, the offset behind it, and its bytes when it is not compressed. Raises Exception."""
-        magic = PREFIX.unpack_from(whole)[3]
+        magic = BATCH_PREFIX.unpack_from(whole)[3]
         if magic not in (0, 1, 2):
-            raise RefusedError(Reason.UNKNOWN_MAGIC, f"a batch has magic {magic}")
+            raise RejectedError(Reason.UNKNOWN_MAGIC, f"a batch has magic {magic}")
         batch = DefaultRecordBatch(_headed(whole)) if magic == 2 else LegacyRecordBatch(whole, magic)
         if not batch.validate_crc():
-            raise DamagedError("the checksum of a batch does not match")
+            raise _DamagedError("the checksum of a batch does not match")
         if magic < 2:
             records = self._from_here(list(batch))
             return records, batch.next_offset, len(whole)
@@ -181,12 +181,12 @@ class Fetch:
             return [], batch.next_offset, len(whole)
 
         plain = whole
-        if codec := batch.attributes & CODEC:
+        if codec := batch.attributes & CODEC_BITS:
             plain = _inflated(whole, codec)
             batch = DefaultRecordBatch(plain)
         return self._from_here(_records(batch, plain)), batch.next_offset, len(plain)
 
-    def _out_of_place(self, ends: int, behind: int | None, *, first: bool) -> bool:
+    def _offset_is_wrong(self, ends: int, behind: int | None, *, first: bool) -> bool:
         """Whether a batch is not where its neighbours are; its checksum says nothing of its offset."""
         due = self.next_fetch_offset
         if ends <= due:
@@ -212,12 +212,12 @@ class Fetch:
         return batch.is_transactional and batch.producer_id in self._aborting
 
     def _damage(self, error: Exception, value: bytes, base: int, last: int) -> Damage:
-        reason = error.reason if isinstance(error, RefusedError) else Reason.CORRUPT
+        reason = error.reason if isinstance(error, RejectedError) else Reason.CORRUPT
         return Damage(min(max(base, self.next_fetch_offset), last), last, None, value, reason, f"{error}"[:200])
 
     def _one_by_one(self) -> Iterator[ConsumerRecord]:
         tp = self._tp
-        for batch in self.batches():
+        for batch in self._batches():
             for r in batch:
                 if isinstance(r, Damage):
                     place = f"offset {r.offset}" if r.offset == r.last else f"offsets {r.offset} to {r.last}"
@@ -230,7 +230,7 @@ class Fetch:
                 )
 
 
-class DamagedError(RefusedError):
+class _DamagedError(RejectedError):
     """Bytes that are no records."""
 
     def __init__(self, detail: str) -> None:
@@ -238,8 +238,8 @@ class DamagedError(RefusedError):
 
 
 def _headed(whole: memoryview) -> memoryview:
-    if len(whole) < HEADER.size:
-        raise DamagedError("a batch is shorter than its header")
+    if len(whole) < BATCH_HEADER.size:
+        raise _DamagedError("a batch is shorter than its header")
     return whole
 
 
@@ -247,9 +247,9 @@ def _end_of(whole: memoryview, base: int, due: int, behind: int | None) -> int:
     """Behind a damaged batch: where the next begins, which no checksum says anything of, else by its header."""
     if behind is not None and behind > due:
         return behind
-    if len(whole) < HEADER.size:
+    if len(whole) < BATCH_HEADER.size:
         return base + 1
-    return base + max(0, int(HEADER.unpack_from(whole)[6])) + 1
+    return base + max(0, int(BATCH_HEADER.unpack_from(whole)[6])) + 1
 
 
 def _records(batch: DefaultRecordBatch, plain: memoryview) -> list[Any]:
@@ -270,15 +270,15 @@ def _ascend(offsets: Sequence[int], batch: DefaultRecordBatch) -> bool:
     return all(one < other for one, other in pairwise(places))
 
 
-def _salvaged(plain: bytes) -> Iterator[Plain | Damage]:
+def _salvaged(plain: bytes) -> Iterator[_SalvagedRecord | Damage]:
     """The records of a batch one by one, and damage in the place of those that cannot be read."""
-    base, _, _, _, _, attributes, last_delta, first_at, latest_at, _, _, _, count = HEADER.unpack_from(plain)
-    due, last, at, left = base, base + last_delta, HEADER.size, count
+    base, _, _, _, _, attributes, last_delta, first_at, latest_at, _, _, _, count = BATCH_HEADER.unpack_from(plain)
+    due, last, at, left = base, base + last_delta, BATCH_HEADER.size, count
     loose = count <= last_delta  # some were lost to compaction
     while left > 0:
         try:
             length, begins = _varint(plain, at)
-        except DamagedError:
+        except _DamagedError:
             break
         if length < 0 or begins + length > len(plain):
             break
@@ -287,8 +287,8 @@ def _salvaged(plain: bytes) -> Iterator[Plain | Damage]:
         try:
             record = _record(plain[begins:at], base, first_at)
             if not due <= record.offset <= (last if loose else due):
-                raise DamagedError("the offset of a record is wrong")
-        except DamagedError as error:
+                raise _DamagedError("the offset of a record is wrong")
+        except _DamagedError as error:
             yield Damage(due, due, latest_at, plain[begins:at], error.reason, str(error))
             due += 1
         else:
@@ -298,7 +298,7 @@ def _salvaged(plain: bytes) -> Iterator[Plain | Damage]:
         yield Damage(due, last, latest_at, plain[at:], Reason.CORRUPT, "the records of a batch end early")
 
 
-def _record(content: bytes, base: int, first_at: int) -> Plain:
+def _record(content: bytes, base: int, first_at: int) -> _SalvagedRecord:
     """A record from behind its length. A header name that is not UTF-8 is read as far as it is. Raises DamagedError."""
     since, at = _varint(content, 1)
     offset, at = _varint(content, at)
@@ -311,15 +311,15 @@ def _record(content: bytes, base: int, first_at: int) -> Plain:
         told, at = _bytes(content, at)
         headers.append(((name or b"").decode(errors="replace"), told))
     if at != len(content) or count < 0:
-        raise DamagedError("the length of a record is wrong")
-    return Plain(base + offset, first_at + since, key, value, headers)
+        raise _DamagedError("the length of a record is wrong")
+    return _SalvagedRecord(base + offset, first_at + since, key, value, headers)
 
 
 def _bytes(content: bytes, at: int) -> tuple[bytes | None, int]:
     """Bytes behind their length, -1 for none, and where they end. Raises DamagedError."""
     length, begins = _varint(content, at)
     if length < -1 or begins + length > len(content):
-        raise DamagedError("the length of a key, a value or a header is wrong")
+        raise _DamagedError("the length of a key, a value or a header is wrong")
     return (None, begins) if length < 0 else (content[begins : begins + length], begins + length)
 
 
@@ -330,23 +330,23 @@ def _varint(content: bytes, at: int) -> tuple[int, int]:
         number |= (byte & 0x7F) << 7 * place
         if byte < 0x80:
             return (number >> 1) ^ -(number & 1), at + place + 1
-    raise DamagedError("a number has no end")
+    raise _DamagedError("a number has no end")
 
 
 def _inflated(whole: memoryview, codec: int) -> memoryview:
     """A batch as if it had not been compressed. Raises Exception."""
-    packed = bytes(whole[HEADER.size :])
-    if codec == GZIP:
+    packed = bytes(whole[BATCH_HEADER.size :])
+    if codec == GZIP_CODEC:
         content = _gunzipped(packed)
-    elif codec == SNAPPY:
+    elif codec == SNAPPY_CODEC:
         content = _unsnapped(packed)
-    elif codec in (LZ4, ZSTD):
-        content = _unframed(packed, cramjam.lz4 if codec == LZ4 else cramjam.zstd)
+    elif codec in (LZ4_CODEC, ZSTD_CODEC):
+        content = _unframed(packed, cramjam.lz4 if codec == LZ4_CODEC else cramjam.zstd)
     else:
-        raise RefusedError(Reason.UNKNOWN_CODEC, f"a batch is compressed in way {codec}, which is none of Kafka's")
-    attributes = HEADER.unpack_from(whole)[5] & ~CODEC
-    head = bytearray(whole[: HEADER.size])
-    head[ATTRIBUTES] = attributes.to_bytes(2, "big", signed=True)
+        raise RejectedError(Reason.UNKNOWN_CODEC, f"a batch is compressed in way {codec}, which is none of Kafka's")
+    attributes = BATCH_HEADER.unpack_from(whole)[5] & ~CODEC_BITS
+    head = bytearray(whole[: BATCH_HEADER.size])
+    head[ATTRIBUTE_BYTES] = attributes.to_bytes(2, "big", signed=True)
     return memoryview(bytes(head) + content)
 
 
@@ -360,14 +360,14 @@ def _gunzipped(packed: bytes) -> bytes:
         if room < 0:
             raise _too_large()
         if not member.eof:
-            raise DamagedError("gzip ends early")
+            raise _DamagedError("gzip ends early")
         packed = member.unused_data
     return b"".join(parts)
 
 
 def _unsnapped(packed: bytes) -> bytes:
     """What is one block of snappy or, as Java's clients write it, a stream of them."""
-    blocks, at = [] if (stream := packed.startswith(XERIAL)) else [packed], 16
+    blocks, at = [] if (stream := packed.startswith(XERIAL_MAGIC)) else [packed], 16
     while stream and at < len(packed):
         (length,) = struct.unpack_from(">I", packed, at)
         blocks.append(packed[at + 4 : at + 4 + length])
@@ -382,13 +382,13 @@ def _unframed(packed: bytes, codec: Any) -> bytes:
     try:
         return room[: codec.decompress_into(packed, room)].tobytes()
     except cramjam.DecompressionError as error:
-        raise _too_large() if "whole buffer" in str(error) else DamagedError(f"{error}") from error
+        raise _too_large() if "whole buffer" in str(error) else _DamagedError(f"{error}") from error
 
 
-def _too_large() -> RefusedError:
-    return RefusedError(Reason.TOO_LARGE, f"a batch is more than {LARGEST_BATCH} bytes when it is not compressed")
+def _too_large() -> RejectedError:
+    return RejectedError(Reason.TOO_LARGE, f"a batch is more than {LARGEST_BATCH} bytes when it is not compressed")
 
 
-def use() -> None:
+def install() -> None:
     """Puts `Fetch` in the place of aiokafka's reader, for all consumers of this process."""
-    fetcher.MemoryRecords, fetcher.PartitionRecords = Unread, Fetch
+    fetcher.MemoryRecords, fetcher.PartitionRecords = FetchedBytes, Fetch

@@ -13,19 +13,19 @@ import numpy as np
 from aiokafka.partitioner import murmur2
 
 from detectors.engine import Engine
-from models.index import FREE
+from models.index import FREE_PAIR
 from models.registry import Registry
 from schemas.columns import Batch, DeviceEvents, Mask, Payments, Stages
 from schemas.master import Area
-from schemas.wire import Message, Reason, Refusal, decode_areas
+from schemas.wire import Message, Reason, Rejection, decode_areas
 from streams.fetched import Damage, Record
 from streams.metrics import Metrics
 from streams.settings import Settings
 
 KNOWN_AREAS = 1 << 20  # whose partitions are kept at hand
-SILENCE = 60.0  # seconds between two lines of the log on one thing
-STRANGERS = "unknown meters"
-Decode = Callable[[Sequence[Message]], tuple[Batch | None, list[Refusal]]]
+LOG_INTERVAL_SECONDS = 60.0  # seconds between two lines of the log on one thing
+UNKNOWN_METERS = "unknown meters"
+Decode = Callable[[Sequence[Message]], tuple[Batch | None, list[Rejection]]]
 Rejected = Mapping[str, tuple[Reason, str]]  # by area, why and in words
 log = logging.getLogger("meterwatch")
 
@@ -34,11 +34,11 @@ class Decoded(NamedTuple):
     """Records as rows, which of these may be judged (None: all), and what is refused."""
 
     batch: Batch | None
-    kept: Mask | None
-    refusals: list[Refusal]
+    accepted: Mask | None
+    rejections: list[Rejection]
 
 
-class Roll(NamedTuple):
+class _AreaMembers(NamedTuple):
     """Whom a record of the registry has."""
 
     area: Area
@@ -51,8 +51,8 @@ class Intake:
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._settings, self._metrics = settings, metrics
-        self._said: dict[tuple[int, str], float] = {}  # by partition and reason, when the log had a line last
-        self._rolls: dict[str, Roll] = {}  # by area
+        self._warned_at: dict[tuple[int, str], float] = {}  # by partition and reason, when the log had a line last
+        self._members: dict[str, _AreaMembers] = {}  # by area
 
     def decode(self, number: int, registry: Registry, decode: Decode, records: Sequence[Record]) -> Decoded:
         """Records of a partition as rows; rows of areas that do not belong there are refused with their messages."""
@@ -68,9 +68,9 @@ class Intake:
         if not rejected:
             return Decoded(batch, None, refusals)
         codes = [code for code, area in enumerate(batch.areas) if area in rejected]
-        return Decoded(batch, ~np.isin(batch.area, codes), refusals + _refusals(messages, rejected, decode))
+        return Decoded(batch, ~np.isin(batch.area, codes), refusals + _rejections(messages, rejected, decode))
 
-    def enroll(self, number: int, engine: Engine, records: Sequence[Record]) -> list[Refusal]:
+    def enroll(self, number: int, engine: Engine, records: Sequence[Record]) -> list[Rejection]:
         """Takes the areas of a partition into its engine; what is refused."""
         messages = messages_of(records)
         areas, refusals = decode_areas(messages)
@@ -78,7 +78,7 @@ class Intake:
         if rejected and self._settings.misplaced == "reject":
             areas = [area for area in areas if area.area not in rejected]
             refusals += [
-                Refusal(message[1] or b"", *rejected[area.area], index)
+                Rejection(message[1] or b"", *rejected[area.area], index)
                 for index, message in enumerate(messages)
                 for area in decode_areas([message])[0]
                 if area.area in rejected
@@ -91,12 +91,12 @@ class Intake:
         index = engine.meter_index
         newest = engine.registry.meters.newest[: len(index)]
         unknown = len(index) - len(index.free) - int(np.count_nonzero(newest))
-        if unknown > 0 and (number, STRANGERS) not in self._said:
+        if unknown > 0 and (number, UNKNOWN_METERS) not in self._warned_at:
             known = {slot for slots in list(engine.registry.members.values()) for slot in slots}
-            strangers = (pair for k, pair in enumerate(index.pairs) if k not in known and pair != FREE)
-            area, meter = next(strangers, FREE)
+            strangers = (pair for k, pair in enumerate(index.pairs) if k not in known and pair != FREE_PAIR)
+            area, meter = next(strangers, FREE_PAIR)
             detail = f"{unknown} meters are in no record of the registry, such as {meter} of {area}"
-            self._say(number, STRANGERS, detail, silence=inf)
+            self._warn(number, UNKNOWN_METERS, detail, silence=inf)
         return max(unknown, 0)
 
     def _misplaced(self, number: int, areas: Iterable[str]) -> dict[str, tuple[Reason, str]]:
@@ -108,7 +108,7 @@ class Intake:
             for area, home in found.items()
         }
         for reason, detail in told.values():
-            self._say(number, reason, detail)
+            self._warn(number, reason, detail)
         return told
 
     def _unknown(
@@ -120,7 +120,7 @@ class Intake:
         strangers = [area for area in batch.areas if area not in registry.areas and area not in misplaced]
         if strangers:
             detail = f"the registry has no record of {len(strangers)} areas, such as {strangers[0]}"
-            self._say(number, Reason.NO_AREA, detail)
+            self._warn(number, Reason.NO_AREA, detail)
         return {area: (Reason.NO_AREA, f"the registry has no record of area {area}") for area in strangers}
 
     def _count(self, number: int, registry: Registry, batch: Batch, misplaced: Rejected) -> None:
@@ -133,25 +133,25 @@ class Intake:
         pairs, rows = np.unique(batch.area.astype(np.int64) << 32 | batch.subject, return_counts=True)
         for pair, count in zip(pairs.tolist(), rows.tolist(), strict=True):
             area, subject = batch.areas[pair >> 32], batch.names[pair & 0xFFFFFFFF]
-            if subject and subject not in self._roll(registry, area, customers=isinstance(batch, Payments)):
+            if subject and subject not in self._members_of(registry, area, customers=isinstance(batch, Payments)):
                 self._metrics.unknown_rows.labels(batch.kind).inc(count)
                 what = f"{batch.kind} of {subject} of {area}, whom no record of the registry has"
-                self._say(number, f"unknown {batch.kind}", what, silence=inf)
+                self._warn(number, f"unknown {batch.kind}", what, silence=inf)
 
-    def _roll(self, registry: Registry, name: str, *, customers: bool) -> frozenset[str]:
+    def _members_of(self, registry: Registry, name: str, *, customers: bool) -> frozenset[str]:
         """The meters or customers that the registry has of an area."""
         if (area := registry.areas.get(name)) is None:
             return frozenset()
-        roll = self._rolls.get(name)
+        roll = self._members.get(name)
         if roll is None or roll.area is not area:
             meters, owners = (frozenset(getattr(m, field) for m in area.meters) for field in ("meter", "customer"))
-            roll = self._rolls[name] = Roll(area, meters | {area.gateway}, owners)
+            roll = self._members[name] = _AreaMembers(area, meters | {area.gateway}, owners)
         return roll.customers if customers else roll.meters
 
-    def _say(self, number: int, reason: str, detail: str, *, silence: float = SILENCE) -> None:
+    def _warn(self, number: int, reason: str, detail: str, *, silence: float = LOG_INTERVAL_SECONDS) -> None:
         now = time.monotonic()
-        if now - self._said.get((number, reason), -inf) >= silence:
-            self._said[number, reason] = now
+        if now - self._warned_at.get((number, reason), -inf) >= silence:
+            self._warned_at[number, reason] = now
             log.warning("partition %d, %s: %s", number, reason, detail)
 
 
@@ -165,9 +165,9 @@ def partition_of(area: str, partitions: int) -> int:
     return (murmur2(area.encode()) & 0x7FFFFFFF) % partitions
 
 
-def _refusals(messages: Sequence[Message], rejected: Rejected, decode: Decode) -> list[Refusal]:
+def _rejections(messages: Sequence[Message], rejected: Rejected, decode: Decode) -> list[Rejection]:
     """The messages that have rows of rejected areas, each with how many."""
-    refusals: list[Refusal] = []
+    refusals: list[Rejection] = []
     for index, message in enumerate(messages):
         key, value = message[:2]
         if key and key.decode(errors="replace") not in rejected:
@@ -179,19 +179,19 @@ def _refusals(messages: Sequence[Message], rejected: Rejected, decode: Decode) -
             if area in rejected and (rows := int(np.count_nonzero(batch.area == code))):
                 reason, detail = rejected[area]
                 reason = Reason.NO_KEY if reason is Reason.WRONG_PARTITION and not key else reason
-                refusals.append(Refusal(value or b"", reason, detail, index, rows))
+                refusals.append(Rejection(value or b"", reason, detail, index, rows))
     return refusals
 
 
-def refusals_of(damage: Sequence[Damage]) -> list[Refusal]:
+def rejections_of(damage: Sequence[Damage]) -> list[Rejection]:
     """What `rejects` is given of what could not be read; a row for each offset, for nobody knows how many it had."""
     return [
-        Refusal(broken.value, broken.reason, broken.detail, index, broken.last - broken.offset + 1)
+        Rejection(broken.value, broken.reason, broken.detail, index, broken.last - broken.offset + 1)
         for index, broken in enumerate(damage)
     ]
 
 
-def sound(records: list[Record]) -> tuple[list[Record], list[Damage]]:
+def split_damage(records: list[Record]) -> tuple[list[Record], list[Damage]]:
     """The records that could be read, and the damage between them."""
     if Damage not in set(map(type, records)):
         return records, []

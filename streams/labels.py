@@ -7,37 +7,37 @@ from collections.abc import Iterator
 from detectors.causes import FAILURES
 from detectors.engine import Engine
 from detectors.policy import AREA_FAILURE, MUTED, NOTICE, SUPPLY
+from detectors.revisable import SEALED
 from detectors.rule import RULES, Rule
-from detectors.windows import SEALED
 from schemas.columns import DeviceEvents, Event, Payments, Readings, Stages
 from schemas.wire import Reason
 from streams import topics
 
-KINDS = (Readings.kind, DeviceEvents.kind, Payments.kind, Stages.kind)
-PUBLISHED = (topics.REGISTRY, topics.RULES)  # counted under their topic when they are refused
-REFUSED_BY_ENGINE = {  # by kind, the reasons beside those of the wire
+KIND_NAMES = (Readings.kind, DeviceEvents.kind, Payments.kind, Stages.kind)
+TOPICS_AS_KINDS = (topics.REGISTRY_TOPIC, topics.RULES_TOPIC)  # counted under their topic when they are refused
+REJECTED_BY_ENGINE = {  # by kind, the reasons beside those of the wire
     Readings.kind: ("future", "implausible_time"),
     DeviceEvents.kind: ("implausible_time",),
 }
-IMPLAUSIBLE = (  # reasons for which a single value of a reading is taken for unknown
+IMPLAUSIBLE_REASONS = (  # reasons for which a single value of a reading is taken for unknown
     "sentinel", "not_finite", "estimated", "negative", "beyond_bound", "repeated_snapshot", "backfill_lump",
     "transient_low", "transient_high", "register_zero",
 )  # fmt: skip
-RULEBOOK = "rulebook"  # the reason for which what was published on `rules` is refused
-LIMITS = ("repeat", "storm", "budget", "shadow", NOTICE)  # reasons for which any rule's alert is suppressed
+RULEBOOK_REASON = "rulebook"  # the reason for which what was published on `rules` is refused
+SUPPRESSION_REASONS = ("repeat", "storm", "budget", "shadow", NOTICE)  # reasons for which any rule's alert is suppressed
 
 
 def rejects() -> Iterator[tuple[str, str]]:
     """Kind and reason of rows that are rejected."""
-    for kind in (*KINDS, topics.REGISTRY):
-        for reason in (*Reason, *REFUSED_BY_ENGINE.get(kind, ())):
+    for kind in (*KIND_NAMES, topics.REGISTRY_TOPIC):
+        for reason in (*Reason, *REJECTED_BY_ENGINE.get(kind, ())):
             yield kind, str(reason)
-    yield topics.RULES, RULEBOOK
+    yield topics.RULES_TOPIC, RULEBOOK_REASON
 
 
 def implausible() -> Iterator[tuple[str, str]]:
     """Kind and reason of single values that are taken for unknown."""
-    for reason in IMPLAUSIBLE:
+    for reason in IMPLAUSIBLE_REASONS:
         yield Readings.kind, reason
 
 
@@ -52,7 +52,7 @@ def alerts() -> Iterator[tuple[str, str, str]]:
 def suppressed() -> Iterator[tuple[str, str]]:
     """Rule and reason of alerts that are suppressed."""
     for name in RULES:
-        for reason in LIMITS:
+        for reason in SUPPRESSION_REASONS:
             yield name, reason
         for event, rules in MUTED.items():
             if name in rules:

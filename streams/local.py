@@ -23,37 +23,38 @@ from zoneinfo import ZoneInfo
 import msgspec
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as ProgressDisplay
 from rich.table import Table
 
 from detectors.engine import SHADOW, Engine, SnapshotError
 from detectors.rule import RULES, Rule
 from detectors.rulebook import NOTHING, applied, rules_of
-from replay.history import Source, arrivals, nothing_read, turns
+from replay.history import Source, arrival_groups, arrivals, nothing_read
 from replay.sources import open_sources
 from schemas.alert import Alert
-from schemas.columns import LATEST, Batch, Readings, Times
+from schemas.columns import LATEST_TIME, Batch, Readings, Times
 from schemas.master import Area
 from schemas.rules import Rulebook, decode_rulebook
+from schemas.units import DAY_SECONDS
 from streams.lines import gravest, line
 from streams.report import Watched, page, pictured
 from streams.settings import Settings
-from streams.times import stamp
+from streams.times import local_time
 
-DAY = 86_400
-OUTCOMES = ("in", "judged", "rejected", "duplicate", "late", "doubted")  # of rows; of single values the last
-REASONED = ("rejected", "doubted")
+ROW_OUTCOMES = ("in", "judged", "rejected", "duplicate", "late", "doubted")  # of rows; of single values the last
+REASONED_OUTCOMES = ("rejected", "doubted")
 CHECKPOINT_SECONDS = 2.0
 STEP_SECONDS = 1.0  # that a step is to take, so that progress is saved and shown by time and not by rows
 FIRST_ROWS = 500  # of the first step, from which the pace is learned
-OTHER = "choose another file with --store"
+STORE_ADVICE = "choose another file with --store"
 
 
 class StoreError(ValueError):
     """A file that is no store, or a store that cannot be gone on with."""
 
 
-class Place(msgspec.Struct):
+class Progress(msgspec.Struct):
     """How far a source has been read, and what came of it."""
 
     source: str
@@ -77,7 +78,7 @@ class Place(msgspec.Struct):
     @property
     def days(self) -> float:
         """Days between the first and the last row."""
-        return (self.last - self.first) / DAY
+        return (self.last - self.first) / DAY_SECONDS
 
     def count(self, rows: Counter[tuple[str, str, str]]) -> None:
         """Add rows keyed by kind, outcome and reason."""
@@ -87,21 +88,27 @@ class Place(msgspec.Struct):
 
 
 class Store:
-    """Alerts by id, every source's place and the engine's state, in one SQLite file."""
+    """Alerts by id, the progress in every source and the engine's state, in one SQLite file."""
 
-    VERSION = 1  # of the tables, as `PRAGMA user_version`; raised where a column of the same name gets another meaning
+    VERSION = 2  # of the tables, as `PRAGMA user_version`; raised where a name or a meaning changes
     COLUMNS: ClassVar[dict[str, dict[str, str]]] = {  # by table and name; one that an older store lacks is added
         "alerts": {
             "id": "TEXT PRIMARY KEY", "rule": "TEXT", "version": "INT", "kind": "TEXT", "area": "TEXT",
             "subject": "TEXT", "state": "TEXT", "change": "TEXT", "revision": "INT", "severity": "INT",
             "since": "INT", "raised": "INT", "at": "INT", "score": "REAL", "phase": "TEXT", "evidence": "TEXT",
-            "held": "TEXT", "en": "TEXT", "zh": "TEXT", "code": "TEXT DEFAULT ''",
+            "suppressed_by": "TEXT", "en": "TEXT", "zh": "TEXT", "code": "TEXT DEFAULT ''",
         },
-        "places": {"source": "TEXT PRIMARY KEY", "place": "BLOB", "checksum": "INT"},
+        "progress": {"source": "TEXT PRIMARY KEY", "progress": "BLOB", "checksum": "INT"},
         "areas": {"area": "TEXT PRIMARY KEY", "master": "BLOB", "checksum": "INT"},
         "engine": {"one": "INT PRIMARY KEY CHECK (one = 1)", "state": "BLOB"},
         "rules": {"one": "INT PRIMARY KEY CHECK (one = 1)", "rulebook": "BLOB"},
     }  # fmt: skip
+
+    RENAMED: ClassVar[tuple[str, ...]] = (  # since version 1
+        "ALTER TABLE alerts RENAME COLUMN held TO suppressed_by",
+        "ALTER TABLE places RENAME TO progress",
+        "ALTER TABLE progress RENAME COLUMN place TO progress",
+    )
 
     def __init__(self, path: Path | str) -> None:
         self.path = path
@@ -122,20 +129,25 @@ class Store:
             (found,) = self.db.execute("PRAGMA quick_check(1)").fetchone()
             (version,) = self.db.execute("PRAGMA user_version").fetchone()
             if found == "ok" and version <= self.VERSION:
-                self._complete()
+                self._complete(version)
         except (sqlite3.Error, UnicodeDecodeError) as error:
             raise StoreError(f"{self.path} cannot be used as a store: {error}") from error
         if found != "ok":
-            raise StoreError(f"{self.path} is damaged ({found}); {OTHER}")
+            raise StoreError(f"{self.path} is damaged ({found}); {STORE_ADVICE}")
         if version > self.VERSION:
             raise StoreError(
                 f"{self.path} was written by a later version (its tables have version {version}, this program reads up "
                 f"to {self.VERSION}): run that version"
             )
 
-    def _complete(self) -> None:
-        """Makes the tables and columns that are missing."""
+    def _complete(self, version: int) -> None:
+        """Renames what an older version named otherwise, and makes the tables and columns that are missing."""
         self.db.execute("BEGIN IMMEDIATE")
+        (tables,) = self.db.execute("SELECT count(*) FROM sqlite_master WHERE type = 'table'").fetchone()
+        if tables and version < self.VERSION:
+            for statement in self.RENAMED:
+                self.db.execute(statement)
+
         for table, columns in self.COLUMNS.items():
             made = ", ".join(f"{name} {kind}" for name, kind in columns.items())
             self.db.execute(f"CREATE TABLE IF NOT EXISTS {table} ({made})" + " WITHOUT ROWID" * (table == "alerts"))
@@ -164,7 +176,7 @@ class Store:
             try:
                 flock(lock, LOCK_EX | LOCK_NB)
             except BlockingIOError as error:
-                raise StoreError(f"another run is writing to {self.path}: wait for its end, or {OTHER}") from error
+                raise StoreError(f"another run is writing to {self.path}: wait for its end, or {STORE_ADVICE}") from error
             yield
 
     @contextmanager
@@ -173,19 +185,19 @@ class Store:
         try:
             yield
         except (sqlite3.Error, ValueError, TypeError) as error:
-            raise StoreError(f"{self.path} cannot be used: {error}; {OTHER}") from error
+            raise StoreError(f"{self.path} cannot be used: {error}; {STORE_ADVICE}") from error
 
-    def place(self, source: str) -> Place:
+    def progress(self, source: str) -> Progress:
         """How far the source has been read. Raises StoreError when the file is damaged."""
         with self._usable():
-            places = {
-                name: msgspec.json.decode(checked(name, place, checksum), type=Place)
-                for name, place, checksum in self.db.execute("SELECT source, place, checksum FROM places")
+            known = {
+                name: msgspec.json.decode(_checked(name, progress, checksum), type=Progress)
+                for name, progress, checksum in self.db.execute("SELECT source, progress, checksum FROM progress")
             }
             (states,) = self.db.execute("SELECT count(*) FROM engine").fetchone()
-            if bool(places) != bool(states):
-                raise ValueError("the state or the place is missing")
-        return places.get(source, Place(source))
+            if bool(known) != bool(states):
+                raise ValueError("the state or the progress is missing")
+        return known.get(source, Progress(source))
 
     def state(self) -> bytes | None:
         """The engine's state, None before the first checkpoint. Raises StoreError when the file is damaged."""
@@ -201,25 +213,25 @@ class Store:
 
     def enroll(self, areas: Iterable[Area]) -> list[Area]:
         """Keep master data, each area in place of what was known of it; all that is known. Raises StoreError."""
-        rows = [(area.area, master, sealed(area.area, master)) for area in areas
+        rows = [(area.area, master, _checksum(area.area, master)) for area in areas
                 for master in [msgspec.json.encode(area)]]  # fmt: skip
         with self._usable():
             self.db.execute("BEGIN IMMEDIATE")
             self._put("areas", rows)
             self.db.execute("COMMIT")
             return [
-                msgspec.json.decode(checked(*kept), type=Area)
+                msgspec.json.decode(_checked(*kept), type=Area)
                 for kept in self.db.execute("SELECT area, master, checksum FROM areas ORDER BY area")
             ]
 
-    def save(self, place: Place, state: bytes, alerts: Iterable[Alert], rulebook: Rulebook = NOTHING) -> None:
+    def save(self, progress: Progress, state: bytes, alerts: Iterable[Alert], rulebook: Rulebook = NOTHING) -> None:
         """All of it or, when the process dies, nothing. Raises StoreError when the file cannot be written."""
         rows = [[json.dumps(v) if isinstance(v, dict) else v for v in msgspec.structs.astuple(a)] for a in alerts]
-        told = msgspec.json.encode(place)
+        told = msgspec.json.encode(progress)
         try:
             self.db.execute("BEGIN IMMEDIATE")
             self._put("alerts", rows)
-            self._put("places", [(place.source, told, sealed(place.source, told))])
+            self._put("progress", [(progress.source, told, _checksum(progress.source, told))])
             self._put("engine", [(1, state)])
             self._put("rules", [(1, msgspec.json.encode(rulebook))])
             self.db.execute("COMMIT")
@@ -233,7 +245,7 @@ class Store:
         """
         with self._usable():
             found = self.db.execute(
-                "SELECT * FROM alerts WHERE state <> 'withdrawn' AND (? OR held <> ?) ORDER BY raised, id",
+                "SELECT * FROM alerts WHERE state <> 'withdrawn' AND (? OR suppressed_by <> ?) ORDER BY raised, id",
                 (shadow, SHADOW),
             )
             names = [name for name, *_ in found.description]
@@ -241,29 +253,29 @@ class Store:
             return [msgspec.convert(row | {"evidence": json.loads(row["evidence"])}, Alert) for row in rows]
 
 
-def sealed(key: str, value: bytes) -> int:
+def _checksum(key: str, value: bytes) -> int:
     """The checksum of a row."""
     return crc32(value, crc32(key.encode()))
 
 
-def checked(key: str, value: bytes, checksum: int | None) -> bytes:
+def _checked(key: str, value: bytes, checksum: int | None) -> bytes:
     """The value of a row; the first stores had no checksums. Raises ValueError when it is not what was written."""
-    if checksum is not None and sealed(key, value) != checksum:
+    if checksum is not None and _checksum(key, value) != checksum:
         raise ValueError(f"the checksum of {key!r} does not match")
     return value
 
 
 def follow(
     source: Source, store: Store, name: str, *, every: float = CHECKPOINT_SECONDS,
-    watch: Callable[[Place], None] = lambda _: None, say: Callable[[str], None] = lambda _: None,
+    on_progress: Callable[[Progress], None] = lambda _: None, notify: Callable[[str], None] = lambda _: None,
     rulebook: Rulebook = NOTHING, rules: Mapping[str, Rule] = RULES,
-) -> Place:  # fmt: skip
+) -> Progress:  # fmt: skip
     """Read a source, of a known zone and interval, on from its place in the store to its end.
 
     `watch` is told of every batch, `say` what a person must know of the store. What is left to read is judged by the
     rulebook. Raises StoreError.
     """
-    place = store.place(name)
+    place = store.progress(name)
     if place.done:
         return place
     before = store.rulebook()
@@ -273,9 +285,9 @@ def follow(
         try:
             afresh = engine.restore(state)
         except SnapshotError as error:
-            raise StoreError(f"{store.path}: {error}; or {OTHER}") from error
+            raise StoreError(f"{store.path}: {error}; or {STORE_ADVICE}") from error
         if afresh:
-            say(f"{store.path} was written by another version, in which these are otherwise; they start afresh: "
+            notify(f"{store.path} was written by another version, in which these are otherwise; they start afresh: "
                 f"{', '.join(afresh)}")  # fmt: skip
     counted = Counter(engine.counts)
     told = {alert.id: alert for alert in (engine.adopt(applied(rulebook, rules)) if rulebook != before else ())}
@@ -288,14 +300,14 @@ def follow(
         arrived = arrivals(part)
         place.first = min(place.first or 1 << 62, int(arrived.min(initial=1 << 62)))
         place.last = max(place.last, int(arrived.max(initial=0)))
-        place.meter_days += watched_days(engine, part, heard, place.first)
+        place.meter_days += _observed_days(engine, part, heard, place.first)
         now = time.monotonic()
         pace.rows = max(int(len(part) / max(now - then, 1e-6) * STEP_SECONDS), 1)
         place.seconds, then = place.seconds + now - then, now
         place.meters = engine.meters
         place.count(Counter(engine.counts) - counted)
         counted = Counter(engine.counts)
-        watch(place)
+        on_progress(place)
         if now - saved >= every:
             store.save(place, engine.snapshot(), told.values(), rulebook)
             saved, told = time.monotonic(), {}
@@ -312,22 +324,22 @@ class Pace:
     rows: int = FIRST_ROWS
 
 
-def portions(batches: Iterable[Batch], place: Place, pace: Pace) -> Iterator[tuple[Batch, bool]]:
+def portions(batches: Iterable[Batch], progress: Progress, pace: Pace) -> Iterator[tuple[Batch, bool]]:
     """What is left from a place on, as many rows at a time as the pace says, and whether they end their batch."""
-    for batch in islice(batches, place.batches, None):
-        done = place.within
+    for batch in islice(batches, progress.batches, None):
+        done = progress.within
         while True:
             end = len(batch)
             if pace.rows < end - done:
-                turn = turns(batch)
+                turn = arrival_groups(batch)
                 end = int(np.searchsorted(turn, turn[done + pace.rows - 1], "right"))  # together what came at once
-            yield batch if end - done == len(batch) else batch.rows(slice(done, end)), end == len(batch)
+            yield batch if end - done == len(batch) else batch.select(slice(done, end)), end == len(batch)
             done = end
             if done >= len(batch):
                 break
 
 
-def watched_days(engine: Engine, batch: Batch, heard: Times, first: int) -> float:
+def _observed_days(engine: Engine, batch: Batch, last_receipts: Times, first: int) -> float:
     """Days by which a batch has brought its meters on, all together, from when each was heard before it.
 
     A new meter is watched from its first row on, one that other sources brought from this one's first row on.
@@ -336,14 +348,14 @@ def watched_days(engine: Engine, batch: Batch, heard: Times, first: int) -> floa
         return 0.0
     after = engine.heard
     before = np.zeros(len(after), np.int64)
-    before[: len(heard)] = np.where(heard > 0, np.maximum(heard, first), 0)
+    before[: len(last_receipts)] = np.where(last_receipts > 0, np.maximum(last_receipts, first), 0)
     slots = engine.meter_index.slots(batch)
     new = before[slots] == 0
     if new.any():
-        begun = np.full(len(after), LATEST)
+        begun = np.full(len(after), LATEST_TIME)
         np.minimum.at(begun, slots[new], arrivals(batch)[new])
         before = np.where(before == 0, begun, before)
-    return float(np.maximum(after - before, 0).sum()) / DAY
+    return float(np.maximum(after - before, 0).sum()) / DAY_SECONDS
 
 
 def identity(paths: Sequence[str]) -> str:
@@ -370,137 +382,140 @@ def run(
         told = open_sources(paths)
         source = replace(told, zone=told.zone or settings.zone, interval=told.interval or settings.interval)
         name = identity(paths)
-        before = kept.place(name)
+        before = kept.progress(name)
         if before.batches and kept.rulebook() != rulebook:
             if before.done:
-                raise StoreError(f"{store} holds all of {source.name} as other rules judged it; {OTHER}")
+                raise StoreError(f"{store} holds all of {source.name} as other rules judged it; {STORE_ADVICE}")
             err.print(f"{store} holds {before.rows:,} rows as other rules judged them; these hold for what follows")
         if before.done:
             err.print(f"{store} holds all of {source.name}: nothing new to read")
         elif before.batches:
             err.print(f"going on after {before.rows:,} rows that {store} holds")
-        with Bar(err, source, quiet=as_json) as bar:
-            place = follow(source, kept, name, every=every, watch=bar, say=err.print, rulebook=rulebook,
+        with _Bar(err, source, quiet=as_json) as bar:
+            place = follow(source, kept, name, every=every, on_progress=bar, notify=err.print, rulebook=rulebook,
                            rules=rules_of(settings.voltage_limits))
         if not place.rows:
             raise nothing_read(source.name, source.tally)
         judged = kept.alerts(shadow=True)
-        alerts = [alert for alert in judged if alert.held != SHADOW]
+        alerts = [alert for alert in judged if alert.suppressed_by != SHADOW]
         if report:
-            report.write_text(page(watched(place, alerts, source, paths)), encoding="utf-8")
+            report.write_text(page(_report_input(place, alerts, source, paths)), encoding="utf-8")
         summary = summarise(place, judged, source)
         if as_json:
             print(msgspec.json.format(msgspec.json.encode(summary | {"list": judged})).decode())  # noqa: T201
             return
-        show(summary, out)
+        _show(summary, out)
         for alert in gravest(alerts, top):
             out.print(line(alert, ZoneInfo(source.zone), chinese=False), soft_wrap=True)
         if report:
             out.print(f"The report, with the curves: [bold]{report}[/]", soft_wrap=True)
 
 
-class Bar:
+class _Bar:
     """How far a run has come: a moving bar on a terminal, else a line for every tenth."""
 
     def __init__(self, console: Console, source: Source, *, quiet: bool) -> None:
-        self.source, self.console, self.tenth = source, console, 0
+        self._source, self._console, self._tenth = source, console, 0
         columns = (TextColumn("{task.fields[day]}"), BarColumn(), TaskProgressColumn(),
                    TextColumn("{task.fields[rate]}"), TimeRemainingColumn())  # fmt: skip
-        self.progress = Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal)
-        self.task = self.progress.add_task("", total=source.rows or None, day="", rate="")
-        self.quiet = quiet
+        self._progress = ProgressDisplay(*columns, console=console, transient=True, disable=quiet or not console.is_terminal)
+        self._task = self._progress.add_task("", total=source.rows or None, day="", rate="")
+        self._quiet = quiet
 
     def __enter__(self) -> Self:
-        self.progress.start()
+        self._progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.progress.stop()
+        self._progress.stop()
 
-    def __call__(self, place: Place) -> None:
+    def __call__(self, progress: Progress) -> None:
         """Show the place."""
-        day, rate = stamp(place.last, self.source.zone), f"{place.rows / max(place.seconds, 1e-9):,.0f} rows/s"
-        self.progress.update(self.task, completed=place.rows, day=day, rate=rate)
-        tenth = 10 * place.rows // self.source.rows if self.source.rows else 0
-        if tenth > self.tenth and self.progress.disable and not self.quiet:
-            self.console.print(f"{min(tenth, 10) * 10:3d} %  {day}  {place.rows:,} rows  {rate}")
-        self.tenth = max(self.tenth, tenth)
+        day, rate = local_time(progress.last, self._source.zone), f"{progress.rows / max(progress.seconds, 1e-9):,.0f} rows/s"
+        self._progress.update(self._task, completed=progress.rows, day=day, rate=rate)
+        tenth = 10 * progress.rows // self._source.rows if self._source.rows else 0
+        if tenth > self._tenth and self._progress.disable and not self._quiet:
+            self._console.print(f"{min(tenth, 10) * 10:3d} %  {day}  {progress.rows:,} rows  {rate}")
+        self._tenth = max(self._tenth, tenth)
 
 
-def watched(place: Place, alerts: Sequence[Alert], source: Source, paths: Sequence[str]) -> Watched:
+def _report_input(progress: Progress, alerts: Sequence[Alert], source: Source, paths: Sequence[str]) -> Watched:
     """All that the report needs; reads the source a second time for the curves."""
     shown = gravest(alerts, len(alerts))
     pictures = pictured(shown, source.areas, source.zone, open_sources(paths).batches)
-    counts = {(kind, outcome, reason): n for kind, outcomes in place.counts.items()
+    counts = {(kind, outcome, reason): n for kind, outcomes in progress.counts.items()
               for outcome, reasons in outcomes.items() for reason, n in reasons.items()}  # fmt: skip
     readings = sum(n for (kind, outcome, _), n in counts.items() if (kind, outcome) == ("readings", "in"))
     return Watched(
-        title=f"What the watch saw in {source.name}", zone=source.zone, start=place.first, end=place.last,
-        meters=place.meters, meter_days=place.meter_days, readings=readings, seconds=place.seconds, counts=counts,
+        title=f"What the watch saw in {source.name}", zone=source.zone, start=progress.first, end=progress.last,
+        meters=progress.meters, meter_days=progress.meter_days, readings=readings, seconds=progress.seconds, counts=counts,
         alerts=alerts, pictures=pictures,
     )  # fmt: skip
 
 
-def notes_of(place: Place) -> list[str]:
+def _notes_of(progress: Progress) -> list[str]:
     """What a reader of the result should know of its meters."""
-    if not place.shared:
-        return place.strangers
-    shared = f"ids of meters that stand in more than one area: {place.shared:,}; each is judged there as another meter"
-    return [*place.strangers, shared]
+    if not progress.shared:
+        return progress.strangers
+    shared = f"ids of meters that stand in more than one area: {progress.shared:,}; each is judged there as another meter"
+    return [*progress.strangers, shared]
 
 
-def summarise(place: Place, alerts: Sequence[Alert], source: Source) -> dict[str, Any]:
+def summarise(progress: Progress, alerts: Sequence[Alert], source: Source) -> dict[str, Any]:
     """What a run came to, as plain data."""
     rules: dict[str, Counter[str]] = {}
     for alert in alerts:
-        fate = [SHADOW] if alert.held == SHADOW else ["held"] if alert.held else ["told", alert.state]
-        rules.setdefault(alert.rule, Counter()).update(fate)
+        count = rules.setdefault(alert.rule, Counter())
+        if alert.suppressed_by:
+            count[SHADOW if alert.suppressed_by == SHADOW else "suppressed"] += 1
+        else:
+            count.update(["shown", alert.state])
     return {
-        "source": source.name, "meters": place.meters, "rows": place.rows, "seconds": round(place.seconds, 3),
-        "rows_per_second": round(place.rows / max(place.seconds, 1e-9)),
-        "from": stamp(place.first, source.zone), "to": stamp(place.last, source.zone), "days": round(place.days, 2),
-        "meter_days": round(place.meter_days, 2),
-        "counts": {kind: {outcome: outcomes.get(outcome, {}) if outcome in REASONED
-                          else sum(outcomes.get(outcome, {}).values()) for outcome in OUTCOMES}
-                   for kind, outcomes in place.counts.items()},
-        "refused": dict(source.refused), "mended": dict(source.tally.mended), "first": source.tally.first,
-        "notes": [*source.tally.notes, *notes_of(place)],
+        "source": source.name, "meters": progress.meters, "rows": progress.rows, "seconds": round(progress.seconds, 3),
+        "rows_per_second": round(progress.rows / max(progress.seconds, 1e-9)),
+        "from": local_time(progress.first, source.zone), "to": local_time(progress.last, source.zone), "days": round(progress.days, 2),
+        "meter_days": round(progress.meter_days, 2),
+        "counts": {kind: {outcome: outcomes.get(outcome, {}) if outcome in REASONED_OUTCOMES
+                          else sum(outcomes.get(outcome, {}).values()) for outcome in ROW_OUTCOMES}
+                   for kind, outcomes in progress.counts.items()},
+        "refused": dict(source.rejected), "mended": dict(source.tally.mended), "first": source.tally.first,
+        "notes": [*source.tally.notes, *_notes_of(progress)],
         "alerts": {
-            rule: {"told": n["told"], "held": n["held"], "shadow": n[SHADOW], "open": n["raised"],
-                   "told_per_1000_meters_per_day": round(1000 * n["told"] / place.meter_days, 3)
-                   if place.meter_days else None}
+            rule: {"shown": n["shown"], "suppressed": n["suppressed"], "shadow": n[SHADOW], "open": n["raised"],
+                   "shown_per_1000_meters_per_day": round(1000 * n["shown"] / progress.meter_days, 3)
+                   if progress.meter_days else None}
             for rule, n in sorted(rules.items())
         },
     }  # fmt: skip
 
 
-def show(summary: dict[str, Any], console: Console) -> None:
+def _show(summary: dict[str, Any], console: Console) -> None:
     """Print a summary for people."""
     console.print(
         f"[bold]{summary['source']}[/]: {summary['meters']:,} meters, {summary['rows']:,} rows,"
         f" {summary['from']} to {summary['to']}, in {summary['seconds']:.1f} s ({summary['rows_per_second']:,} rows/s)",
         soft_wrap=True,
     )  # fmt: skip
-    rows = Table("rows", *OUTCOMES[1:-1], "values doubted", box=None, pad_edge=False)
+    rows = Table("rows", *ROW_OUTCOMES[1:-1], "implausible values", box=None, pad_edge=False)
     for column in rows.columns[1:]:
         column.justify = "right"
     for kind, outcomes in summary["counts"].items():
-        told = (outcomes[outcome] for outcome in OUTCOMES[1:])
+        told = (outcomes[outcome] for outcome in ROW_OUTCOMES[1:])
         rows.add_row(kind, *(f"{sum(n.values()) if isinstance(n, dict) else n:,}" for n in told))
     console.print(rows)
-    for what in REASONED:
+    for what in REASONED_OUTCOMES:
         reasons = sum((Counter(outcomes[what]) for outcomes in summary["counts"].values()), Counter[str]())
         if reasons:
             each = ", ".join(f"{reason} {n:,}" for reason, n in sorted(reasons.items()))
             console.print(f"{what}: {each}", soft_wrap=True)
     _show_reading(summary, console)
-    alerts = Table("alerts", "told", "still open", "held back", "per 1,000 meters and day", box=None, pad_edge=False)
+    alerts = Table("alerts", "shown", "still open", "suppressed", "per 1,000 meters and day", box=None, pad_edge=False)
     for column in alerts.columns[1:]:
         column.justify = "right"
-    shown = {rule: n for rule, n in summary["alerts"].items() if n["told"] or n["held"]}
-    for rule, n in sorted(shown.items(), key=lambda item: -item[1]["told"]):
-        rate = n["told_per_1000_meters_per_day"]
-        counts = (f"{n[what]:,}" for what in ("told", "open", "held"))
+    shown = {rule: n for rule, n in summary["alerts"].items() if n["shown"] or n["suppressed"]}
+    for rule, n in sorted(shown.items(), key=lambda item: -item[1]["shown"]):
+        rate = n["shown_per_1000_meters_per_day"]
+        counts = (f"{n[what]:,}" for what in ("shown", "open", "suppressed"))
         alerts.add_row(rule, *counts, "" if rate is None else f"{rate:.2f}")
     console.print(alerts if shown else "no alerts")
 

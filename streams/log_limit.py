@@ -14,14 +14,14 @@ import time
 
 from aiokafka.errors import KafkaError
 
-OWN = "meterwatch"
+OWN_LOGGER = "meterwatch"
 WINDOW_SECONDS = 60.0
 LIBRARY_LINES = 5  # of one library in a window
 OWN_LINES = 100
 REMEMBERED_LINES = 1_000  # different ones of which it is known when they passed
 TEMPLATE_LENGTH = 80  # characters by which two lines are told apart
-VARYING = re.compile(r"0x[0-9a-f]+|'[^']*'|\"[^\"]*\"|\d+")
-EXPECTED = (  # at the start of a worker, at each rebalance, and where a step takes long
+VARYING_TEXT = re.compile(r"0x[0-9a-f]+|'[^']*'|\"[^\"]*\"|\d+")
+EXPECTED_LINES = (  # at the start of a worker, at each rebalance, and where a step takes long
     ("aiokafka.consumer.group_coordinator", "Group Coordinator Request failed: [Error 15]"),
     ("aiokafka.consumer.group_coordinator", "Heartbeat failed for group "),
     ("aiokafka.consumer.group_coordinator", "Marking the coordinator dead"),
@@ -34,7 +34,7 @@ class LogLimit(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self.away = False  # whether the brokers are known to be away
+        self.brokers_away = False  # whether the brokers are known to be away
         self._kept_back = 0
         self._lock = threading.Lock()
         self._passed: dict[tuple[str, str], float] = {}  # when a line last passed
@@ -54,11 +54,11 @@ class LogLimit(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether a line passes; one of a library is cut to what fits a line."""
-        own = record.name.partition(".")[0] == OWN
+        own = record.name.partition(".")[0] == OWN_LOGGER
         if record.levelno >= logging.CRITICAL or (own and record.levelno < logging.WARNING):
             return True
         text = _text(record)
-        if any(record.name == name and text.startswith(start) for name, start in EXPECTED):
+        if any(record.name == name and text.startswith(start) for name, start in EXPECTED_LINES):
             return False
         key = (record.name, text if own else _template(record))
 
@@ -81,7 +81,7 @@ class LogLimit(logging.Filter):
         recent = [at for at in self._libraries.get(library, []) if now - at < WINDOW_SECONDS]
         if now - self._passed.get(key, -WINDOW_SECONDS) < WINDOW_SECONDS:
             return False
-        if len(recent) >= (OWN_LINES if own else LIBRARY_LINES) or (self.away and not own):
+        if len(recent) >= (OWN_LINES if own else LIBRARY_LINES) or (self.brokers_away and not own):
             return False
 
         self._passed[key] = now
@@ -95,7 +95,7 @@ class LogLimit(logging.Filter):
             self._repeats = {line: count for line, count in self._repeats.items() if line in self._passed}
 
 
-LIMIT = LogLimit()
+LOG_LIMIT = LogLimit()
 
 
 def _text(record: logging.LogRecord) -> str:
@@ -108,7 +108,7 @@ def _text(record: logging.LogRecord) -> str:
 
 def _template(record: logging.LogRecord) -> str:
     """What lines have in common that differ in numbers and names, whether a library formats them itself or not."""
-    return VARYING.sub("#", str(record.msg))[:TEMPLATE_LENGTH]
+    return VARYING_TEXT.sub("#", str(record.msg))[:TEMPLATE_LENGTH]
 
 
 def _shorten(record: logging.LogRecord) -> None:

@@ -13,12 +13,12 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError
 from aiokafka.structs import ConsumerRecord
 
 from schemas.alert import Alert
-from schemas.wire import RefusedError, decode_alert
-from streams.answers import ANSWER_SECONDS, Consumer
-from streams.fetched import use
+from schemas.wire import RejectedError, decode_alert
+from streams.answers import ANSWER_SECONDS, BoundedConsumer
+from streams.fetched import install
 from streams.settings import Settings
 
-FETCH = 8 << 20  # bytes of a partition at once
+FETCH_BYTES = 8 << 20  # bytes of a partition at once
 FETCH_SECONDS = 0.5  # that a fetch waits for records
 FETCH_WAIT_MS = 500  # that a broker holds a request without records back, and the next one on the same connection
 Isolation = Literal["read_committed", "read_uncommitted"]
@@ -35,15 +35,15 @@ class UnansweredError(Exception):
 
 @asynccontextmanager
 async def reader(
-    settings: Settings, *, isolation: Isolation = "read_committed", fetch: int = FETCH, wait_ms: int = FETCH_WAIT_MS
+    settings: Settings, *, isolation: Isolation = "read_committed", fetch: int = FETCH_BYTES, wait_ms: int = FETCH_WAIT_MS
 ) -> AsyncIterator[AIOKafkaConsumer]:
     """A consumer that belongs to no group and commits nothing. Raises UnansweredError.
 
     What it reads ends, and `end_offsets` tell, where the first open transaction begins; with read_uncommitted, where
     the last record is.
     """
-    use()
-    consumer = Consumer(
+    install()
+    consumer = BoundedConsumer(
         **settings.client(), enable_auto_commit=False, auto_offset_reset="earliest", max_partition_fetch_bytes=fetch,
         fetch_max_wait_ms=wait_ms, isolation_level=isolation,
     )  # fmt: skip
@@ -91,7 +91,7 @@ def alert_of(record: ConsumerRecord) -> Alert | None:
     """The alert that a record of `alerts` is; None, with a word, where it is none of ours."""
     try:
         return decode_alert(record.value or b"")
-    except RefusedError as error:
+    except RejectedError as error:
         reason = repr(str(error)) if record.value is not None else "it has no value"
         place = record.offset, record.topic, record.partition
         log.warning("offset %d of `%s`, partition %d, is passed over: %s", *place, reason)

@@ -43,19 +43,19 @@ class Metrics:
         def histogram(name: str, text: str, buckets: Iterable[float]) -> Histogram:
             return Histogram(f"meterwatch_{name}", text, buckets=tuple(buckets), registry=self.registry)
 
-        self.rows = counter("rows", "Rows received: judged, rejected, duplicate and late together.", "kind")
-        self.outcomes = {
+        self._rows = counter("rows", "Rows received: judged, rejected, duplicate and late together.", "kind")
+        self._outcomes = {
             "judged": counter("judged", "Rows judged.", "kind"),
             "duplicate": counter("duplicate", "Rows that had been judged before.", "kind"),
             "late": counter("late", "Rows that came after their grace period.", "kind"),
         }
-        self.rejected = counter("rejected", "Rows rejected, by reason.", "kind", "reason")
-        self.doubted = counter("doubted", "Single values taken for unknown, by reason.", "kind", "reason")
+        self._rejected = counter("rejected", "Rows rejected, by reason.", "kind", "reason")
+        self._implausible = counter("doubted", "Single values taken for unknown, by reason.", "kind", "reason")
         self.misplaced = counter("misplaced", "Rows of areas that belong to another partition.", "kind")
         self.unknown_rows = counter("unknown_rows", "Events and payments of nobody whom the registry has.", "kind")
-        self.gone = counter("gone", "Offsets deleted before they were judged.", "topic", "partition")
-        self.alerts = counter("alerts", "Alert messages told.", "rule", "severity", "change")
-        self.held = counter("alerts_held", "Alert messages that policy holds back, by reason.", "rule", "reason")
+        self.deleted_offsets = counter("gone", "Offsets deleted before they were judged.", "topic", "partition")
+        self._alerts = counter("alerts", "Alert messages told.", "rule", "severity", "change")
+        self._suppressed = counter("alerts_held", "Alert messages that policy holds back, by reason.", "rule", "reason")
         self.reset = counter("state_reset", "Owners of state that could not be taken over and started afresh.", "owner")
         self.step = histogram("step_seconds", "Decoding and judging one chunk of records.", STEP_BUCKETS)
         self.alert = histogram(
@@ -65,17 +65,17 @@ class Metrics:
         self.pause = histogram(
             "loop_pause_seconds", "By how much the event loop was late for a timer, ten times a second.", PAUSE_BUCKETS
         )
-        self.longest_call = gauge(
+        self._longest_call = gauge(
             "longest_call_seconds", "CPU of the longest call in the engine's thread since the start, by cause.", "cause"
         )
         self._longest: dict[str, float] = {}
         self.brokers_answer = gauge("brokers_answer", "1 while the brokers answer and take what is published, else 0.")
-        self.broker_answer_time = gauge("broker_answer_time_seconds", "Unix time of the brokers' last answer.")
-        self.lag = gauge("lag_records", "Records not judged yet, NaN when it is not known.", "topic", "partition")
-        self.lag_time = gauge("lag_time_seconds", "Unix time at which the lag was measured.", "partition")
-        self.checkpoint_time = gauge("checkpoint_time_seconds", "Unix time of the last checkpoint.", "partition")
-        self.checkpoint_age = gauge("checkpoint_age_seconds", "Since the last checkpoint was taken.", "partition")
-        self.checkpoint_bytes = gauge("checkpoint_bytes", "State in the last checkpoint.", "partition")
+        self._broker_answer_time = gauge("broker_answer_time_seconds", "Unix time of the brokers' last answer.")
+        self._lag = gauge("lag_records", "Records not judged yet, NaN when it is not known.", "topic", "partition")
+        self._lag_time = gauge("lag_time_seconds", "Unix time at which the lag was measured.", "partition")
+        self._checkpoint_time = gauge("checkpoint_time_seconds", "Unix time of the last checkpoint.", "partition")
+        self._checkpoint_age = gauge("checkpoint_age_seconds", "Since the last checkpoint was taken.", "partition")
+        self._checkpoint_bytes = gauge("checkpoint_bytes", "State in the last checkpoint.", "partition")
         self.meters = gauge("meters", "Meters held.", "partition")
         self.unknown_meters = gauge("unknown_meters", "Meters held that no record of the registry has.", "partition")
         self._begin()
@@ -89,57 +89,57 @@ class Metrics:
         """Adds what an engine has counted since the last time."""
         for (kind, outcome, reason), rows in counts.items():
             if outcome == "in":
-                self.rows.labels(kind).inc(rows)
-            elif outcome in self.outcomes:
-                self.outcomes[outcome].labels(kind).inc(rows)
+                self._rows.labels(kind).inc(rows)
+            elif outcome in self._outcomes:
+                self._outcomes[outcome].labels(kind).inc(rows)
             elif outcome == "rejected":
-                self.rejected.labels(kind, reason).inc(rows)
+                self._rejected.labels(kind, reason).inc(rows)
             elif outcome == "doubted":
-                self.doubted.labels(kind, reason).inc(rows)
+                self._implausible.labels(kind, reason).inc(rows)
 
-    def tell(self, told: Tally[tuple[str, int, str, str]]) -> None:
+    def count_alerts(self, counts: Tally[tuple[str, int, str, str]]) -> None:
         """Adds what an engine has told since the last time."""
-        for (rule, severity, change, held), alerts in told.items():
+        for (rule, severity, change, held), alerts in counts.items():
             if held:
-                self.held.labels(rule, held).inc(alerts)
+                self._suppressed.labels(rule, held).inc(alerts)
             else:
-                self.alerts.labels(rule, str(severity), change).inc(alerts)
+                self._alerts.labels(rule, str(severity), change).inc(alerts)
 
     def called(self, cause: str, seconds: float) -> None:
         """Notes a call in the engine's thread and the CPU that it used."""
         if seconds > self._longest.get(cause, -1.0):
             self._longest[cause] = seconds
-            self.longest_call.labels(cause).set(seconds)
+            self._longest_call.labels(cause).set(seconds)
 
-    def refuse(self, kind: str, reason: str, rows: int) -> None:
+    def count_rejected(self, kind: str, reason: str, rows: int) -> None:
         """Counts rows that could not be read."""
-        self.rows.labels(kind).inc(rows)
-        self.rejected.labels(kind, reason).inc(rows)
+        self._rows.labels(kind).inc(rows)
+        self._rejected.labels(kind, reason).inc(rows)
 
     def answered(self) -> None:
         """Notes that the brokers have answered."""
-        self.broker_answer_time.set_to_current_time()
+        self._broker_answer_time.set_to_current_time()
 
     def measured(self, partition: int, lags: dict[str, int]) -> None:
         """Notes how many records of each topic wait now; a scrape finds NaN when this is LAG_SECONDS old."""
         until = time.monotonic() + LAG_SECONDS
         for topic, records in lags.items():
-            self.lag.labels(topic, str(partition)).set_function(partial(_until, until, records))
-        self.lag_time.labels(str(partition)).set_to_current_time()
+            self._lag.labels(topic, str(partition)).set_function(partial(_until, until, records))
+        self._lag_time.labels(str(partition)).set_to_current_time()
 
     def saved(self, partition: int, taken: float, size: int) -> None:
         """Notes when the last checkpoint was taken, in Unix seconds, and its bytes."""
-        self.checkpoint_bytes.labels(str(partition)).set(size)
+        self._checkpoint_bytes.labels(str(partition)).set(size)
         if taken:
-            self.checkpoint_time.labels(str(partition)).set(taken)
-            self.checkpoint_age.labels(str(partition)).set_function(partial(_since, taken))
+            self._checkpoint_time.labels(str(partition)).set(taken)
+            self._checkpoint_age.labels(str(partition)).set_function(partial(_since, taken))
 
     def forget(self, topics: Iterable[str], partition: int) -> None:
         """Takes the gauges of a part away that others hold now."""
         for topic in topics:
-            _drop(self.lag, topic, str(partition))
+            _drop(self._lag, topic, str(partition))
         gauges = (
-            self.lag_time, self.checkpoint_time, self.checkpoint_age, self.checkpoint_bytes, self.meters,
+            self._lag_time, self._checkpoint_time, self._checkpoint_age, self._checkpoint_bytes, self.meters,
             self.unknown_meters,
         )  # fmt: skip
         for gauge in gauges:
@@ -147,18 +147,18 @@ class Metrics:
 
     def _begin(self) -> None:
         """Lets every counter begin at 0."""
-        for kind in (*labels.KINDS, *labels.PUBLISHED):
-            self.rows.labels(kind)
-        for counter in self.outcomes.values():
-            for kind in labels.KINDS:
+        for kind in (*labels.KIND_NAMES, *labels.TOPICS_AS_KINDS):
+            self._rows.labels(kind)
+        for counter in self._outcomes.values():
+            for kind in labels.KIND_NAMES:
                 counter.labels(kind)
         known: tuple[tuple[Counter, Iterable[tuple[str, ...]]], ...] = (
-            (self.rejected, labels.rejects()),
-            (self.doubted, labels.implausible()),
-            (self.alerts, labels.alerts()),
-            (self.held, labels.suppressed()),
+            (self._rejected, labels.rejects()),
+            (self._implausible, labels.implausible()),
+            (self._alerts, labels.alerts()),
+            (self._suppressed, labels.suppressed()),
             (self.reset, labels.owners()),
-            (self.misplaced, [(kind,) for kind in labels.KINDS]),
+            (self.misplaced, [(kind,) for kind in labels.KIND_NAMES]),
             (self.unknown_rows, [("events",), ("payments",)]),
         )
         for counter, label_sets in known:

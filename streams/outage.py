@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
-from streams.log_limit import LIMIT
+from streams.log_limit import LOG_LIMIT
 
 REPORT_SECONDS = 60.0
 
@@ -16,24 +16,24 @@ class Outage:
     """What is wrong with the brokers, and since when."""
 
     def __init__(self) -> None:
-        self.fault = ""  # what they do not do, "" while all is well
+        self._fault = ""  # what they do not do, "" while all is well
         self._since = self._reported = 0.0
 
-    def look(self, fault: str, silent: float) -> None:
+    def note_fault(self, fault: str, silent: float) -> None:
         """Notes what the brokers have not done for some seconds, "" when all is well; logs what is new."""
         now = time.monotonic()
-        if fault and not self.fault:
+        if fault and not self._fault:
             self._since, self._reported = now - silent, now
             log.warning("the brokers %s; this worker waits for them", fault)
         elif fault and now - self._reported >= REPORT_SECONDS:
             self._reported = now
             log.warning(
                 "the brokers %s, now for %.0f s; %d log lines of libraries were kept back",
-                fault, now - self._since, LIMIT.kept_back(),
+                fault, now - self._since, LOG_LIMIT.kept_back(),
             )  # fmt: skip
-        elif self.fault and not fault:
+        elif self._fault and not fault:
             log.warning(
                 "the brokers are back after %.0f s; %d log lines of libraries were kept back",
-                now - self._since, LIMIT.kept_back(),
+                now - self._since, LOG_LIMIT.kept_back(),
             )  # fmt: skip
-        self.fault, LIMIT.away = fault, bool(fault)
+        self._fault, LOG_LIMIT.brokers_away = fault, bool(fault)

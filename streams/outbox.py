@@ -11,12 +11,12 @@ from typing import Any
 
 from schemas.alert import Alert
 from schemas.columns import Readings
-from schemas.wire import Refusal, encode_alert, encode_readings
+from schemas.wire import Rejection, encode_alert, encode_readings
 from streams.deliveries import Deliveries, Producer
 from streams.fetched import Damage, Record
 from streams.metrics import Metrics
 from streams.settings import Settings
-from streams.topics import ALERTS, LARGEST_REJECT, REJECTS
+from streams.topics import ALERTS_TOPIC, LARGEST_REJECT, REJECTS_TOPIC
 
 Headers = list[tuple[str, bytes]]
 Outgoing = tuple[bytes | None, bytes, Headers]
@@ -33,11 +33,11 @@ class Outbox:
     def __init__(
         self, settings: Settings, metrics: Metrics, deliveries: Deliveries, failed: Callable[[str], None]
     ) -> None:
-        self._alerts, self._rejects = settings.topic(ALERTS), settings.topic(REJECTS)
+        self._alerts, self._rejects = settings.topic(ALERTS_TOPIC), settings.topic(REJECTS_TOPIC)
         self._metrics = metrics
         self._failed = failed
         self._pending: defaultdict[int, set[asyncio.Future[Any]]] = defaultdict(set)
-        self.told: dict[int, int] = {}  # by part, where the last batch of its alerts stands on their topic
+        self.alert_offsets: dict[int, int] = {}  # by part, where the last batch of its alerts stands on their topic
         self._producer = Producer(settings, deliveries)
 
     async def start(self) -> None:
@@ -48,7 +48,7 @@ class Outbox:
         """Sends what is left and closes."""
         await self._producer.stop()
 
-    async def tell(self, number: int, alerts: Sequence[Alert], evidence: float | None) -> None:
+    async def publish_alerts(self, number: int, alerts: Sequence[Alert], evidence: float | None) -> None:
         """Publishes alerts of a part, in order; evidence is when their records were sent, None for a timer's alerts.
 
         The partition is the part's number: whatever the clients' hash, all messages of an alert are in one.
@@ -57,24 +57,24 @@ class Outbox:
             if evidence is not None:
                 sent.add_done_callback(partial(self._on_topic, evidence, count))
 
-    async def refuse(
-        self, topic: str, number: int, records: Sequence[Record], refusals: Iterable[Refusal]
+    async def reject_records(
+        self, topic: str, number: int, records: Sequence[Record], rejections: Iterable[Rejection]
     ) -> None:
         """Publishes what could not be read, as it came up to LARGEST_REJECT, with the reason and where it stands."""
         messages = (
-            _reject(record.key, r.value, r.reason, r.detail, topic, number, _place(record))
-            for r in refusals
+            _reject_message(record.key, r.value, r.reason, r.detail, topic, number, _offset_range(record))
+            for r in rejections
             for record in [records[r.index]]
         )
         await self._publish(self._rejects, 0, messages, number)
 
-    async def set_aside(
+    async def reject_rows(
         self, topic: str, number: int, records: Sequence[Record], rows: Readings, reason: str
     ) -> None:
         """Publishes readings that the engine rejected, with the reason and the records they came in."""
         offsets = b"%d-%d" % (records[0].offset, records[-1].offset)
         messages = (
-            _reject(key, value, reason, "rejected by the engine", topic, number, offsets)
+            _reject_message(key, value, reason, "rejected by the engine", topic, number, offsets)
             for key, value, _ in encode_readings(rows, "array")
         )
         await self._publish(self._rejects, 0, messages, number)
@@ -110,7 +110,7 @@ class Outbox:
         if not future.cancelled() and (error := future.exception()):
             self._failed(f"`{topic}` does not take what was told: {error!r}")
         elif topic == self._alerts and not future.cancelled():
-            self.told[number] = future.result().offset
+            self.alert_offsets[number] = future.result().offset
 
     def _on_topic(self, evidence: float, count: int, future: asyncio.Future[Any]) -> None:
         if not future.cancelled() and future.exception() is None:
@@ -119,12 +119,12 @@ class Outbox:
                 self._metrics.alert.observe(seconds)
 
 
-def _place(record: Record) -> bytes:
+def _offset_range(record: Record) -> bytes:
     last = record.last if isinstance(record, Damage) else record.offset
     return b"%d" % record.offset if last == record.offset else b"%d-%d" % (record.offset, last)
 
 
-def _reject(
+def _reject_message(
     key: bytes | None, value: bytes, reason: str, detail: str, topic: str, partition: int, offset: bytes
 ) -> Outgoing:
     """The first of a value, for what came compressed may be more than a topic takes, and all that is known of it."""

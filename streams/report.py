@@ -20,16 +20,16 @@ from replay.scoring import Finding, Score
 from schemas.alert import Alert
 from schemas.columns import Batch
 from schemas.master import Area
-from streams.evidence import Curve, Evidence, Span, Timeline
+from schemas.units import DAY_SECONDS, HOUR_SECONDS
+from streams.evidence import Curve, Evidence, TimelineChart, TimelineSpan
 from streams.lines import gravest
 from streams.logs import visible
-from streams.times import stamp
+from streams.times import local_time
 
-HOUR, DAY = 3600, 86_400
-WIDTH, HEIGHT = 560.0, 212.0
-LEFT, RIGHT, TOP, BOTTOM = 46.0, 6.0, 26.0, 22.0
-LISTED, GRAVE = 100, 2  # alarms in the list, and the severity from which somebody drives out soon
-SEVERITY = {1: "same day", 2: "within 3 days", 3: "batch", 4: "information"}
+CHART_WIDTH, CHART_HEIGHT = 560.0, 212.0
+LEFT_MARGIN, RIGHT_MARGIN, TOP_MARGIN, BOTTOM_MARGIN = 46.0, 6.0, 26.0, 22.0
+LISTED_ALERTS, GRAVE_SEVERITY = 100, 2  # alarms in the list, and the severity from which somebody drives out soon
+SEVERITY_TEXTS = {1: "same day", 2: "within 3 days", 3: "batch", 4: "information"}
 
 
 @dataclass(frozen=True)
@@ -55,41 +55,41 @@ class Watched:
     seconds: float
     counts: Mapping[tuple[str, str, str], int]  # rows by kind, outcome and reason
     alerts: Sequence[Alert]  # the last state of each
-    pictures: Sequence[tuple[Alert, Curve | Timeline]]
+    pictures: Sequence[tuple[Alert, Curve | TimelineChart]]
     simulated: Simulated | None = None
 
     @property
-    def told(self) -> list[Alert]:
+    def shown(self) -> list[Alert]:
         """Those that policy does not hold back."""
-        return [alert for alert in self.alerts if not alert.held]
+        return [alert for alert in self.alerts if not alert.suppressed_by]
 
-    def rate(self, told: int) -> float:
+    def rate(self, count: int) -> float:
         """So many alerts, per 1,000 meters and day; NaN where no meter was watched."""
-        return 1000 * told / self.meter_days if self.meter_days else float("nan")
+        return 1000 * count / self.meter_days if self.meter_days else float("nan")
 
     @property
     def days(self) -> float:
         """How many it covers."""
-        return max((self.end - self.start) / DAY, 1 / 24)
+        return max((self.end - self.start) / DAY_SECONDS, 1 / 24)
 
 
 def pictured(
     alerts: Iterable[Alert], areas: Iterable[Area], zone: str, batches: Iterable[Batch]
-) -> list[tuple[Alert, Curve | Timeline]]:
+) -> list[tuple[Alert, Curve | TimelineChart]]:
     """The first of some alerts of each rule with what it was judged on, from another reading of the history."""
     first: dict[str, Alert] = {}
     for alert in alerts:
         first.setdefault(alert.rule, alert)
     evidence = Evidence(first.values(), areas, zone)
     for batch in batches:
-        evidence.watch(batch)
+        evidence.collect(batch)
     return [(alert, found) for alert in first.values() if (found := evidence.picture(alert)) is not None]
 
 
 def page(run: Watched) -> str:
     """The whole page."""
     town = run.simulated
-    opening = _of_a_town(run, town) if town else [_header(run), _told(run)]
+    opening = _of_a_town(run, town) if town else [_header(run), _alerts_table(run)]
     parts = [*opening, _evidence(run), _by_rule(run), _rows(run)]
     made = (
         " The town is simulated: interval means, one transformer an area, lines that lose 2 to 3.5 %, one reading in "
@@ -110,13 +110,13 @@ def _of_a_town(run: Watched, town: Simulated) -> list[str]:
 
 
 def _header(run: Watched) -> str:
-    told, standing = len(run.told), sum(alert.state == "raised" for alert in run.told)
+    told, standing = len(run.shown), sum(alert.state == "raised" for alert in run.shown)
     lede = (
         f"{run.meters:,} meters and {run.readings:,} readings of {run.days:,.0f} days. {told:,} alarms were told, of "
         f"which {standing:,} still stand; {len(run.alerts) - told:,} more were held back by policy."
     )
     figures = (
-        (f"{sum(alert.severity <= GRAVE for alert in run.told):,}", "alarms for the same day or within 3 days"),
+        (f"{sum(alert.severity <= GRAVE_SEVERITY for alert in run.shown):,}", "alarms for the same day or within 3 days"),
         (f"{told:,}", "alarms told in all"),
         (f"{run.rate(told):.2f}", "told per 1,000 meters and day"),
         (f"{run.readings / max(run.seconds, 1e-9) / 1000:,.1f} k/s", "readings, one process"),
@@ -130,17 +130,17 @@ def _opening(title: str, lede: str, figures: Iterable[tuple[str, str]]) -> str:
             f'<ul class="figures">{items}</ul>')  # fmt: skip
 
 
-def _told(run: Watched) -> str:
+def _alerts_table(run: Watched) -> str:
     """The gravest alarms, a row each."""
-    if not run.told:
+    if not run.shown:
         return "<h2>What was told</h2><p class=about>Nothing.</p>"
     rows = [
-        (f'<span class="badge s{a.severity}">{escape(SEVERITY[a.severity])}</span>',
+        (f'<span class="badge s{a.severity}">{escape(SEVERITY_TEXTS[a.severity])}</span>',
          f"{_whole(RULES[a.rule].title[0])}<small>{_whole(visible(f'{a.area} {a.subject}'))}</small>",
-         f"{_whole(stamp(a.raised, run.zone))}<small>{escape(a.state)}</small>", escape(visible(a.en)))
-        for a in gravest(run.told, LISTED)
+         f"{_whole(local_time(a.raised, run.zone))}<small>{escape(a.state)}</small>", escape(visible(a.en)))
+        for a in gravest(run.shown, LISTED_ALERTS)
     ]  # fmt: skip
-    more = f"<p class=about>and {len(run.told) - LISTED:,} more</p>" if len(run.told) > LISTED else ""
+    more = f"<p class=about>and {len(run.shown) - LISTED_ALERTS:,} more</p>" if len(run.shown) > LISTED_ALERTS else ""
     heads = ("how soon", "what and where", "raised", "what it said")
     return f"<h2>What was told</h2><p class=about>The gravest first.</p>{_table(heads, rows)}{more}"
 
@@ -156,7 +156,7 @@ def _town_header(run: Watched, town: Simulated) -> str:
     )  # fmt: skip
     figures = (
         (f"{score.found} of {len(score.findings)}", "planted faults found"),
-        (f"{false}", f"false {'alarm' if false == 1 else 'alarms'} of {len(score.right) + false} told"),
+        (f"{false}", f"false {'alarm' if false == 1 else 'alarms'} of {len(score.true) + false} told"),
         (f"{run.readings / run.seconds / 1000:,.0f} k/s", "readings, one process"),
         (f"{town.step_ms[0]:.0f} · {town.step_ms[1]:.0f} ms", "to judge an hour of the town, median · p99"),
     )
@@ -217,13 +217,13 @@ def _strip(run: Watched, finding: Finding) -> str:
 
 def _false(run: Watched, town: Simulated) -> str:
     score, truth = town.score, {decoy.subject: decoy.note for decoy in town.decoys}
-    told = len(score.right) + len(score.false)
-    about = (f"{len(score.right)} of the {told} alarms tell of a planted fault or of its consequences. "
-             f"{len(score.held)} more were held back by policy.")  # fmt: skip
+    told = len(score.true) + len(score.false)
+    about = (f"{len(score.true)} of the {told} alarms tell of a planted fault or of its consequences. "
+             f"{len(score.suppressed)} more were held back by policy.")  # fmt: skip
     if not score.false:
         return f"<h2>False alarms</h2><p class=about>None. {about}</p>"
     rows = [
-        (_whole(a.rule), _whole(f"{a.area} {a.subject}"), _whole(_stamp(a.raised, run.zone)),
+        (_whole(a.rule), _whole(f"{a.area} {a.subject}"), _whole(_day_and_time(a.raised, run.zone)),
          escape(a.en), escape(truth.get(a.subject, "nothing was planted there")))
         for a in score.false[:40]
     ]  # fmt: skip
@@ -238,10 +238,10 @@ def _evidence(run: Watched) -> str:
         en, zh = RULES[alert.rule].title
         chart = _curve(picture, alert, run.zone) if isinstance(picture, Curve) else _timeline(picture, alert, run)
         room = "section" if alert.kind == "overdue" else "area"
-        where = " · ".join(filter(None, (f"{room} {alert.area}", alert.subject, _stamp(alert.raised, run.zone))))
+        where = " · ".join(filter(None, (f"{room} {alert.area}", alert.subject, _day_and_time(alert.raised, run.zone))))
         cards.append(
             f'<figure class="card"><header><h3>{escape(en)}<span lang="zh">{escape(zh)}</span></h3>'
-            f'<span class="badge s{alert.severity}">{escape(SEVERITY[alert.severity])}</span></header>'
+            f'<span class="badge s{alert.severity}">{escape(SEVERITY_TEXTS[alert.severity])}</span></header>'
             f'<p class="where">{escape(where)}</p>{chart}<p class="says">{escape(alert.en)}</p>'
             f'<p class="zh" lang="zh">{escape(alert.zh)}</p></figure>'
         )
@@ -252,8 +252,8 @@ def _evidence(run: Watched) -> str:
 
 
 def _by_rule(run: Watched) -> str:
-    told = Counter(a.rule for a in run.told)
-    held = Counter(a.rule for a in run.alerts if a.held)
+    told = Counter(a.rule for a in run.shown)
+    held = Counter(a.rule for a in run.alerts if a.suppressed_by)
     false = Counter(a.rule for a in run.simulated.score.false) if run.simulated else None
     rows = [
         (f"{escape(RULES[rule].title[0])} <span class=soft>{escape(rule)}</span>", f"{told[rule]:,}",
@@ -280,7 +280,7 @@ def _rows(run: Watched) -> str:
     )
 
 
-def _stamp(at: float, zone: str) -> str:
+def _day_and_time(at: float, zone: str) -> str:
     return datetime.fromtimestamp(at, ZoneInfo(zone)).strftime("%-d %b %H:%M")
 
 
@@ -288,22 +288,22 @@ class _Axes:
     """From time and value to the picture."""
 
     def __init__(self, begin: float, end: float, low: float, high: float, zone: str) -> None:
-        self.begin, self.end, self.low, self.high, self.zone = begin, max(end, begin + 1), low, high, zone
+        self.begin, self.end, self.low, self.high, self._zone = begin, max(end, begin + 1), low, high, zone
 
     def x(self, at: float) -> float:
         """Of a time, kept within the picture."""
         at = min(max(at, self.begin), self.end)
-        return LEFT + (at - self.begin) / (self.end - self.begin) * (WIDTH - LEFT - RIGHT)
+        return LEFT_MARGIN + (at - self.begin) / (self.end - self.begin) * (CHART_WIDTH - LEFT_MARGIN - RIGHT_MARGIN)
 
     def y(self, value: float) -> float:
         """Of a value."""
-        return HEIGHT - BOTTOM - (value - self.low) / (self.high - self.low) * (HEIGHT - TOP - BOTTOM)
+        return CHART_HEIGHT - BOTTOM_MARGIN - (value - self.low) / (self.high - self.low) * (CHART_HEIGHT - TOP_MARGIN - BOTTOM_MARGIN)
 
     def times(self) -> str:
         """Marks along the time, at round local hours."""
         span = self.end - self.begin
-        step = next((s for s in (HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY, 4 * DAY) if span / s <= 7), 7 * DAY)
-        zone, out = ZoneInfo(self.zone), []
+        step = next((s for s in (HOUR_SECONDS, 3 * HOUR_SECONDS, 6 * HOUR_SECONDS, 12 * HOUR_SECONDS, DAY_SECONDS, 2 * DAY_SECONDS, 4 * DAY_SECONDS) if span / s <= 7), 7 * DAY_SECONDS)
+        zone, out = ZoneInfo(self._zone), []
         midnight = datetime.fromtimestamp(self.begin, zone).replace(hour=0, minute=0, second=0, microsecond=0)
         for at in np.arange(midnight.timestamp(), self.end, step):
             if at < self.begin:
@@ -311,9 +311,9 @@ class _Axes:
             when = datetime.fromtimestamp(at, zone)
             name = when.strftime("%-d %b") if when.hour == 0 else when.strftime("%H:%M")
             x = self.x(at)
-            if x < WIDTH - RIGHT - 14:
-                out.append(f'<line class="grid" x1="{x:.1f}" y1="{TOP}" x2="{x:.1f}" y2="{HEIGHT - BOTTOM}"/>'
-                           f'<text x="{x:.1f}" y="{HEIGHT - 6}" text-anchor="middle">{name}</text>')  # fmt: skip
+            if x < CHART_WIDTH - RIGHT_MARGIN - 14:
+                out.append(f'<line class="grid" x1="{x:.1f}" y1="{TOP_MARGIN}" x2="{x:.1f}" y2="{CHART_HEIGHT - BOTTOM_MARGIN}"/>'
+                           f'<text x="{x:.1f}" y="{CHART_HEIGHT - 6}" text-anchor="middle">{name}</text>')  # fmt: skip
         return "".join(out)
 
     def values(self) -> str:
@@ -324,8 +324,8 @@ class _Axes:
         out = []
         for value in np.arange(np.ceil(self.low / step) * step, self.high + step * 1e-6, step):
             y, name = self.y(value), f"{value + 0.0:,.{max(0, int(np.ceil(-np.log10(step) - 1e-9)))}f}"
-            out.append(f'<line class="grid" x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}"/>'
-                       f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{name}</text>')  # fmt: skip
+            out.append(f'<line class="grid" x1="{LEFT_MARGIN}" y1="{y:.1f}" x2="{CHART_WIDTH - RIGHT_MARGIN}" y2="{y:.1f}"/>'
+                       f'<text x="{LEFT_MARGIN - 6}" y="{y + 4:.1f}" text-anchor="end">{name}</text>')  # fmt: skip
         return "".join(out)
 
     def episode(self, alert: Alert) -> str:
@@ -333,15 +333,15 @@ class _Axes:
         end = alert.at if alert.state == "cleared" else self.end
         begin, x = self.x(alert.since), self.x(alert.raised)
         return (
-            f'<rect class="episode" x="{begin:.1f}" y="{TOP}" width="{max(self.x(end) - begin, 2):.1f}" '
-            f'height="{HEIGHT - TOP - BOTTOM}"/><line class="raised" x1="{x:.1f}" y1="{TOP - 6}" x2="{x:.1f}" '
-            f'y2="{HEIGHT - BOTTOM}"/><text class="raised-name" x="{min(x, WIDTH - 20):.1f}" y="{TOP - 9}" '
+            f'<rect class="episode" x="{begin:.1f}" y="{TOP_MARGIN}" width="{max(self.x(end) - begin, 2):.1f}" '
+            f'height="{CHART_HEIGHT - TOP_MARGIN - BOTTOM_MARGIN}"/><line class="raised" x1="{x:.1f}" y1="{TOP_MARGIN - 6}" x2="{x:.1f}" '
+            f'y2="{CHART_HEIGHT - BOTTOM_MARGIN}"/><text class="raised-name" x="{min(x, CHART_WIDTH - 20):.1f}" y="{TOP_MARGIN - 9}" '
             f'text-anchor="middle">raised</text>'
         )  # fmt: skip
 
 
 def _chart(inside: str) -> str:
-    return f'<svg class="chart" viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}" role="img">{inside}</svg>'
+    return f'<svg class="chart" viewBox="0 0 {CHART_WIDTH:.0f} {CHART_HEIGHT:.0f}" role="img">{inside}</svg>'
 
 
 def _curve(curve: Curve, alert: Alert, zone: str) -> str:
@@ -353,17 +353,17 @@ def _curve(curve: Curve, alert: Alert, zone: str) -> str:
     if low >= 0 and (curve.daily or low < 0.4 * high):
         low = 0.0
     margin = 0.08 * (high - low) or 1.0
-    half = DAY / 2 if curve.daily else 0
+    half = DAY_SECONDS / 2 if curve.daily else 0
     axes = _Axes(curve.at[0] - half, curve.at[-1] + half, low - (margin if low else 0), high + margin, zone)
     levels, above = [], 0.0
     for name, level in sorted(curve.lines.items(), key=lambda line: -line[1]):
         y = axes.y(level)
         place, above = (y - 4 if y - above > 24 else y + 11), y
-        levels.append(f'<line class="level" x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}"/>'
-                      f'<text class="level-name" x="{WIDTH - RIGHT - 3}" y="{place:.1f}" text-anchor="end">'
+        levels.append(f'<line class="level" x1="{LEFT_MARGIN}" y1="{y:.1f}" x2="{CHART_WIDTH - RIGHT_MARGIN}" y2="{y:.1f}"/>'
+                      f'<text class="level-name" x="{CHART_WIDTH - RIGHT_MARGIN - 3}" y="{place:.1f}" text-anchor="end">'
                       f"{escape(name)}</text>")  # fmt: skip
     drawn = _bars(axes, curve) if curve.daily else _lines(axes, curve)
-    unit = f'<text x="{LEFT}" y="{TOP - 9}">{escape(curve.unit)}</text>'
+    unit = f'<text x="{LEFT_MARGIN}" y="{TOP_MARGIN - 9}">{escape(curve.unit)}</text>'
     return _chart(axes.values() + axes.times() + axes.episode(alert) + drawn + "".join(levels) + unit + _legend(curve))
 
 
@@ -386,7 +386,7 @@ def _lines(axes: _Axes, curve: Curve) -> str:
 
 def _bars(axes: _Axes, curve: Curve) -> str:
     values, limit = next(iter(curve.series.values())), min(curve.lines.values(), default=np.inf)
-    wide = 0.7 * (axes.x(axes.begin + DAY) - axes.x(axes.begin))
+    wide = 0.7 * (axes.x(axes.begin + DAY_SECONDS) - axes.x(axes.begin))
     ground = axes.y(max(axes.low, min(0.0, axes.high)))
     out = []
     for at, value in zip(curve.at.tolist(), np.nan_to_num(values).tolist(), strict=True):
@@ -404,34 +404,34 @@ def _color(name: str, k: int) -> str:
 def _legend(curve: Curve) -> str:
     if len(curve.series) < 2:
         return ""
-    x, out = LEFT + 8 + 6.4 * len(curve.unit) + 14, []
+    x, out = LEFT_MARGIN + 8 + 6.4 * len(curve.unit) + 14, []
     for k, name in enumerate(curve.series):
-        out.append(f'<text class="{_color(name, k)}" x="{x:.0f}" y="{TOP - 9}">{escape(name)}</text>')
+        out.append(f'<text class="{_color(name, k)}" x="{x:.0f}" y="{TOP_MARGIN - 9}">{escape(name)}</text>')
         x += 7 * len(name) + 12
     return "".join(out)
 
 
-def _timeline(line: Timeline, alert: Alert, run: Watched) -> str:
+def _timeline(line: TimelineChart, alert: Alert, run: Watched) -> str:
     times = [alert.since, alert.raised, *(s.start for s in line.spans), *(m.at for m in line.marks),
              *(t for s in line.spans for t in (s.end, s.limit) if t)]  # fmt: skip
-    end = min(max(times) + 6 * HOUR, run.end)
-    axes = _Axes(min(times) - 3 * HOUR, end, 0, 1, run.zone)
+    end = min(max(times) + 6 * HOUR_SECONDS, run.end)
+    axes = _Axes(min(times) - 3 * HOUR_SECONDS, end, 0, 1, run.zone)
     spans = line.spans[-5:]
-    space = (HEIGHT - TOP - BOTTOM) / (len(spans) + bool(line.marks) or 1)
-    out = [_span(axes, span, TOP + (k + 0.5) * space) for k, span in enumerate(spans)]
-    y = TOP + (len(spans) + 0.5) * space
+    space = (CHART_HEIGHT - TOP_MARGIN - BOTTOM_MARGIN) / (len(spans) + bool(line.marks) or 1)
+    out = [_span(axes, span, TOP_MARGIN + (k + 0.5) * space) for k, span in enumerate(spans)]
+    y = TOP_MARGIN + (len(spans) + 0.5) * space
     for mark in line.marks:
         x = axes.x(mark.at)
-        if mark.well:
+        if mark.succeeded:
             out.append(f'<circle class="well" cx="{x:.1f}" cy="{y:.1f}" r="3.4"/>')
         else:
             out.append(f'<path class="failed" d="M{x - 3.2:.1f} {y - 15:.1f}l6.4 6.4m0 -6.4l-6.4 6.4"/>')
     if line.marks:
-        out.append(f'<text class="name" x="{LEFT}" y="{y + 18:.1f}">payments: × failed, ● went through</text>')
+        out.append(f'<text class="name" x="{LEFT_MARGIN}" y="{y + 18:.1f}">payments: × failed, ● went through</text>')
     return _chart(axes.times() + axes.episode(alert) + "".join(out))
 
 
-def _span(axes: _Axes, span: Span, y: float) -> str:
+def _span(axes: _Axes, span: TimelineSpan, y: float) -> str:
     begin, end = axes.x(span.start), axes.x(span.end or axes.end)
     limit = axes.x(span.limit) if 0 < span.limit < axes.end else 0
     over = max(limit, begin) if limit and end > limit else end
@@ -440,7 +440,7 @@ def _span(axes: _Axes, span: Span, y: float) -> str:
         out += f'<rect class="span over" x="{over:.1f}" y="{y - 4:.1f}" width="{end - over:.1f}" height="9" rx="2"/>'
     if limit:
         out += f'<line class="level" x1="{limit:.1f}" y1="{y - 9:.1f}" x2="{limit:.1f}" y2="{y + 9:.1f}"/>'
-    place = f'x="{begin:.1f}"' if begin < WIDTH - 130 else f'x="{end:.1f}" text-anchor="end"'
+    place = f'x="{begin:.1f}"' if begin < CHART_WIDTH - 130 else f'x="{end:.1f}" text-anchor="end"'
     return out + f'<text class="name" {place} y="{y - 9:.1f}">{escape(span.name)}</text>'
 
 

@@ -40,7 +40,7 @@ from streams.outbox import producer
 from streams.settings import Settings
 from streams.settings import load as load_settings
 
-KEY = b"rules"
+RECORD_KEY = b"rules"
 log = logging.getLogger("meterwatch")
 
 app = typer.Typer(help="Rules: what they are set to, and publishing other settings.", no_args_is_help=True)
@@ -69,7 +69,7 @@ def load(path: Path) -> Rulebook:
         raise RulebookError([f"{path}: {fault}" for fault in error.faults]) from None
 
 
-def fitting(path: Path, before: Rulebook) -> Rulebook:
+def _fitting(path: Path, before: Rulebook) -> Rulebook:
     """The rulebook of a file that may follow another, approval apart. Raises RulebookError, which names the file."""
     told = load(path)
     if faults := problems(told, before):
@@ -84,7 +84,7 @@ def rulebook(path: Path | None) -> Rulebook:
     """
     if path is None:
         return NOTHING
-    told = fitting(path, NOTHING)
+    told = _fitting(path, NOTHING)
     for fault in unapproved(told):
         typer.echo(f"{path}: {fault}; it holds for this run alone", err=True)
     return told
@@ -97,8 +97,8 @@ def published(key: bytes | None, value: bytes | None, before: Rulebook) -> Ruleb
     """
     if value is None:
         return before
-    if key != KEY:
-        raise RulebookError([f"the key is {key!r:.40}, not {KEY!r}"])
+    if key != RECORD_KEY:
+        raise RulebookError([f"the key is {key!r:.40}, not {RECORD_KEY!r}"])
     told = decode_rulebook(value)
     if faults := unraised(told, before) or unapproved(told, before):
         raise RulebookError(faults)
@@ -110,7 +110,7 @@ def published(key: bytes | None, value: bytes | None, before: Rulebook) -> Ruleb
 async def newest(settings: Settings) -> Rulebook:
     """What is published. Raises UnansweredError, TopicError."""
     await topics.ensure(settings)
-    tp, found = TopicPartition(settings.topic(topics.RULES), 0), NOTHING
+    tp, found = TopicPartition(settings.topic(topics.RULES_TOPIC), 0), NOTHING
     async with reader(settings) as consumer:
         starts = await consumer.beginning_offsets([tp])
         async for _, records in read_to_end(consumer, starts):
@@ -122,12 +122,12 @@ async def newest(settings: Settings) -> Rulebook:
     return found
 
 
-async def send(settings: Settings, told: Rulebook) -> None:
+async def send(settings: Settings, rulebook: Rulebook) -> None:
     """Publishes a rulebook. Raises KafkaError, also when no broker takes it in time."""
     client = producer(settings)
     await client.start()
     try:
-        await answered(client.send_and_wait(settings.topic(topics.RULES), msgspec.json.encode(told), KEY, 0))
+        await answered(client.send_and_wait(settings.topic(topics.RULES_TOPIC), msgspec.json.encode(rulebook), RECORD_KEY, 0))
     finally:
         await client.stop()
 
@@ -137,7 +137,7 @@ def list_rules(
     context: typer.Context, rules: RulesFile = None, on_topic: Published = False, json: Json = False
 ) -> None:
     """Lists every rule with its family, titles, kind, severity, status and version."""
-    told = [summary(rule) for rule in chosen(context, rules, on_topic=on_topic)]
+    told = [_summary(rule) for rule in _chosen(context, rules, on_topic=on_topic)]
     if json:
         print(msgspec.json.format(msgspec.json.encode(told)).decode())  # noqa: T201 - for machines
         return
@@ -150,7 +150,7 @@ def list_rules(
 @app.command()
 def show(context: typer.Context, name: str, rules: RulesFile = None, on_topic: Published = False) -> None:
     """Tells all of one rule."""
-    found = {rule.name: rule for rule in chosen(context, rules, on_topic=on_topic)}
+    found = {rule.name: rule for rule in _chosen(context, rules, on_topic=on_topic)}
     if name not in found:
         near = get_close_matches(name, found, 1)
         raise ValueError(f"there is no rule {name}" + (f"; did you mean {near[0]}?" if near else ""))
@@ -165,7 +165,7 @@ def show(context: typer.Context, name: str, rules: RulesFile = None, on_topic: P
 @app.command("check")
 def check_file(file: File) -> None:
     """Says what is wrong with a rulebook, and what of it waits for approval."""
-    told = fitting(file, NOTHING)
+    told = _fitting(file, NOTHING)
     out.print(f"{file}: {len(told.rules)} rules, {len(changes(told))} set otherwise than in code")
     for fault in unapproved(told):
         out.print(fault)
@@ -174,13 +174,13 @@ def check_file(file: File) -> None:
 @app.command()
 def diff(context: typer.Context, file: File) -> None:
     """Says what a rulebook changes of what is published; of what the code says where no broker answers."""
-    told, settings = load(file), settings_of(context)
+    told, settings = load(file), _settings_of(context)
     try:
         before, beside = asyncio.run(newest(settings)), "what is published"
     except UnansweredError as error:
         before, beside = NOTHING, "the code"
         err.print(f"beside {beside}, for there is {error}")
-    show_changes(told, before, beside)
+    _show_changes(told, before, beside)
     for fault in problems(told, before):
         out.print(fault)
 
@@ -193,30 +193,30 @@ def publish(
 ) -> None:
     """Publishes a rulebook: workers go on by it without a restart."""
     load(file)  # before brokers are asked
-    settings = settings_of(context)
+    settings = _settings_of(context)
     before = asyncio.run(newest(settings))
-    told = fitting(file, before)
+    told = _fitting(file, before)
     after = signed(told, before, approved_by, datetime.now(UTC).replace(microsecond=0))
     check(after, before)
     if after != before:
         asyncio.run(send(settings, after))
-    show_changes(after, before, "what was published")
+    _show_changes(after, before, "what was published")
 
 
-def chosen(context: typer.Context, file: Path | None, *, on_topic: bool) -> list[Rule]:
+def _chosen(context: typer.Context, file: Path | None, *, on_topic: bool) -> list[Rule]:
     """The rules as a file, the topic or the code sets them."""
     if file and on_topic:
         raise ValueError("--rules and --published exclude each other")
     if on_topic:
-        told = asyncio.run(newest(settings_of(context)))
+        told = asyncio.run(newest(_settings_of(context)))
     elif file:
-        told = fitting(file, NOTHING)
+        told = _fitting(file, NOTHING)
     else:
         told = NOTHING
     return sorted(applied(told), key=lambda rule: rule.family)
 
 
-def summary(rule: Rule) -> dict[str, Any]:
+def _summary(rule: Rule) -> dict[str, Any]:
     """A rule in a row."""
     return {
         "rule": rule.name, "family": rule.family, "title": rule.title[0], "标题": rule.title[1],
@@ -225,7 +225,7 @@ def summary(rule: Rule) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def show_changes(after: Rulebook, before: Rulebook, beside: str) -> None:
+def _show_changes(after: Rulebook, before: Rulebook, beside: str) -> None:
     """Prints what one rulebook has otherwise than another."""
     told = changes(after, before)
     for name, lines in told.items():
@@ -235,6 +235,6 @@ def show_changes(after: Rulebook, before: Rulebook, beside: str) -> None:
         out.print(f"nothing is set otherwise than in {beside}")
 
 
-def settings_of(context: typer.Context) -> Settings:
+def _settings_of(context: typer.Context) -> Settings:
     """The settings of this run. Raises SettingsError."""
     return load_settings(os.environ, context.obj)

@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
-PREFIX = "METERWATCH_"
-FILE = "METERWATCH_SETTINGS"  # names the file
+ENVIRONMENT_PREFIX = "METERWATCH_"
+FILE_VARIABLE = "METERWATCH_SETTINGS"  # names the file
 DEFAULT_FILE = Path("meterwatch.toml")
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -140,12 +140,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 def load(environment: Mapping[str, str], file: Path | None = None) -> Settings:
     """Settings from a file, or meterwatch.toml if there is one, and the environment. Raises SettingsError."""
-    named = file or (Path(environment[FILE]) if environment.get(FILE) else None)
+    named = file or (Path(environment[FILE_VARIABLE]) if environment.get(FILE_VARIABLE) else None)
     told = _read(named or DEFAULT_FILE, must=named is not None)
     source = {name: str(named or DEFAULT_FILE) for name in told}
     for key, value in environment.items():
-        if key.startswith(PREFIX) and key != FILE:
-            name = key.removeprefix(PREFIX).lower()
+        if key.startswith(ENVIRONMENT_PREFIX) and key != FILE_VARIABLE:
+            name = key.removeprefix(ENVIRONMENT_PREFIX).lower()
             told[name], source[name] = value, key
     if unknown := told.keys() - set(Settings.__struct_fields__):
         raise SettingsError("; ".join(f"{source[name]}: there is no setting `{name}`" for name in sorted(unknown)))

@@ -21,7 +21,7 @@ from faust.transport.drivers.aiokafka import Transport as AiokafkaTransport
 from faust.transport.utils import DefaultSchedulingStrategy
 from faust.types import TP, AppT, Message
 
-from streams.fetched import Fetch, Span, use
+from streams.fetched import Fetch, FetchedRange, install
 
 FETCH_WAIT_MS = 50
 """How long a broker may wait for records. A partition whose last records are not taken yet is left out of the next
@@ -35,13 +35,13 @@ FULL_WAIT_SECONDS = 0.02
 """How long the partitions that have room may be waited for while others have none: theirs is free again soon."""
 
 
-class Reader(Protocol):
+class _Reader(Protocol):
     """What the transport asks of its app."""
 
     def next_offset(self, tp: TP) -> int | None:
         """Where to read on, None while that is not known."""
 
-    async def room(self, asked: Iterable[TP]) -> set[TP]:
+    async def with_capacity(self, asked: Iterable[TP]) -> set[TP]:
         """Those of some partitions for which there is room; waits a little for it."""
 
     def first(self, tp: TP) -> bool:
@@ -59,25 +59,25 @@ class Slice:
         "timestamp", "timestamp_type", "topic", "value",
     )  # fmt: skip
 
-    def __init__(self, tp: TP, span: Span) -> None:
+    def __init__(self, tp: TP, span: FetchedRange) -> None:
         self.topic, self.partition, self.offset = tp.topic, tp.partition, span.ends - 1
         self.timestamp, self.timestamp_type = (span.records[-1].timestamp or 0) if span.records else 0, 1
         self.headers, self.key, self.value, self.checksum = (), None, span, None
         self.serialized_key_size = self.serialized_value_size = 0
 
 
-class SliceSchema(faust.Schema[None, Span]):
+class SliceSchema(faust.Schema[None, FetchedRange]):
     """Takes a slice as it is."""
 
     def loads_key(self, app: AppT, message: Message, **_: Any) -> None:
         """A slice has no key."""
 
-    def loads_value(self, app: AppT, message: Message, **_: Any) -> Span:
+    def loads_value(self, app: AppT, message: Message, **_: Any) -> FetchedRange:
         """The span of the slice."""
-        return cast(Span, message.value)
+        return cast(FetchedRange, message.value)
 
 
-class Whole:
+class _WholeFetch:
     """What was fetched of a partition, as one span: aiokafka's own way costs 2 µs a record more."""
 
     def __init__(self, fetch: Fetch) -> None:
@@ -88,9 +88,9 @@ class Whole:
         """Where to read on."""
         return self._fetch.next_fetch_offset
 
-    def __iter__(self) -> Iterator[Span]:
+    def __iter__(self) -> Iterator[FetchedRange]:
         """The span, also where it has no record: control batches, or aborted ones, move the place to read on."""
-        if (span := self._fetch.span()).ends > span.begins:
+        if (span := self._fetch.fetched_range()).ends > span.begins:
             yield span
 
 
@@ -99,16 +99,16 @@ class Table(OrderedDict[TopicPartition, Any]):
 
     def __setitem__(self, tp: TopicPartition, result: Any) -> None:
         if isinstance(result, FetchResult):
-            result._partition_records = Whole(result._partition_records)  # noqa: SLF001 - no other way in
+            result._partition_records = _WholeFetch(result._partition_records)  # noqa: SLF001 - no other way in
         super().__setitem__(tp, result)
 
 
-class Thread(AIOKafkaConsumerThread):
+class _Thread(AIOKafkaConsumerThread):
     """Faust's thread for a consumer, with a shorter wait, records in spans, and none of aborted transactions."""
 
     async def on_start(self) -> None:
         """Runs in the thread, before anything is fetched."""
-        use()
+        install()
         await super().on_start()
         self._ensure_consumer()._fetcher._records = Table()  # noqa: SLF001 - no other way in
 
@@ -125,49 +125,49 @@ class Consumer(AiokafkaConsumer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._places: dict[TP, int] = {}  # where the next span of a partition is to begin
+        self._positions: dict[TP, int] = {}  # where the next span of a partition is to begin
 
     @property
     def member(self) -> str:
         """What the group calls this process while it is of the group."""
-        thread = cast(Thread, self._thread)
+        thread = cast(_Thread, self._thread)
         return str(thread._ensure_consumer()._coordinator.member_id)  # noqa: SLF001 - no other way in
 
-    def _new_consumer_thread(self) -> Thread:
-        return Thread(self, loop=self.loop, beacon=self.beacon)
+    def _new_consumer_thread(self) -> _Thread:
+        return _Thread(self, loop=self.loop, beacon=self.beacon)
 
     async def _getmany(
         self, active_partitions: set[TP] | None, timeout: float  # noqa: ASYNC109 - Faust names it
     ) -> Mapping[TP, list[Any]]:
-        reader = cast(Reader, self.app)
+        reader = cast(_Reader, self.app)
         asked = active_partitions or set()
-        wanted = await reader.room(asked)
+        wanted = await reader.with_capacity(asked)
         if not wanted:
             return {}
-        before = dict(self._places)
+        before = dict(self._positions)
         fetched = await super()._getmany(wanted, timeout if wanted == asked else min(timeout, FULL_WAIT_SECONDS))
         for tp, (span,) in fetched.items():
-            if (due := self._places.get(tp)) is not None and due == before.get(tp):  # else it was sought meanwhile
+            if (due := self._positions.get(tp)) is not None and due == before.get(tp):  # else it was sought meanwhile
                 if span.begins < due:
                     reader.begun_again(tp, due, span.begins)
-                self._places[tp] = span.ends
+                self._positions[tp] = span.ends
         ordered = sorted(fetched.items(), key=lambda item: not reader.first(item[0]))
         return {tp: [Slice(tp, span)] for tp, (span,) in ordered}
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Until the next seek partitions are read from what was committed."""
-        self._places.clear()
+        self._positions.clear()
         await super().on_partitions_revoked(revoked)
 
     async def perform_seek(self) -> None:
         """Seeks to where the app says, else to what was committed."""
-        self._places.clear()
+        self._positions.clear()
         await super().perform_seek()
-        reader = cast(Reader, self.app)
+        reader = cast(_Reader, self.app)
         for tp in self.assignment():
             if (offset := reader.next_offset(tp)) is not None:
                 await self.seek(tp, offset)
-                self._places[tp] = offset
+                self._positions[tp] = offset
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Between two slices there is no gap."""

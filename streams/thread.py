@@ -11,14 +11,14 @@ from typing import Literal, NamedTuple, ParamSpec, TypeVar
 from streams.metrics import Metrics
 
 Cause = Literal["decode", "step", "tick", "enroll", "adopt", "reconcile", "snapshot", "restore"]
-CAUSES: tuple[Cause, ...] = ("decode", "step", "tick", "enroll", "adopt", "reconcile", "snapshot", "restore")
+CALL_CAUSES: tuple[Cause, ...] = ("decode", "step", "tick", "enroll", "adopt", "reconcile", "snapshot", "restore")
 HUNG_SHARE = 0.1  # of a core: a call that uses less for so long waits for something that does not come
 
-P = ParamSpec("P")
-T = TypeVar("T")
+Given = ParamSpec("Given")
+Value = TypeVar("Value")
 
 
-class Call(NamedTuple):
+class _Call(NamedTuple):
     """The call in hand."""
 
     cause: Cause
@@ -31,8 +31,8 @@ class EngineThread:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._executor = ThreadPoolExecutor(1, "engine")
-        self._call: Call | None = None
-        self._watched: Call | None = None
+        self._call: _Call | None = None
+        self._monitored: _Call | None = None
         self._beats = 0.0  # s for which the watched call has been seen, while the process itself ran
 
     @property
@@ -40,7 +40,7 @@ class EngineThread:
         """Whether a call is in hand."""
         return self._call is not None
 
-    async def run(self, cause: Cause, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def run(self, cause: Cause, call: Callable[Given, Value], *args: Given.args, **kwargs: Given.kwargs) -> Value:
         """What a call returns. Raises what it raises."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._executor, lambda: self._timed(cause, lambda: call(*args, **kwargs)))
@@ -52,8 +52,8 @@ class EngineThread:
         as long as it uses a tenth of a core and less CPU than `limit` seconds in all.
         """
         call = self._call
-        if call is None or call is not self._watched:
-            self._watched, self._beats = call, 0.0
+        if call is None or call is not self._monitored:
+            self._monitored, self._beats = call, 0.0
             return ""
         self._beats += beat
         used = time.process_time() - call.began
@@ -61,8 +61,8 @@ class EngineThread:
             return ""
         return f"`{call.cause}` has not come to an end after {self._beats:.0f} s, {used:.0f} s of them CPU"
 
-    def _timed(self, cause: Cause, call: Callable[[], T]) -> T:
-        self._call = Call(cause, time.process_time())
+    def _timed(self, cause: Cause, call: Callable[[], Value]) -> Value:
+        self._call = _Call(cause, time.process_time())
         began = time.thread_time()
         try:
             return call()

@@ -15,16 +15,16 @@ from streams.answers import ANSWER_SECONDS, answered
 from streams.logs import UnansweredError
 from streams.settings import Settings
 
-READS, EVENTS, PAYMENTS, WORKFLOW = "meter.reads", "meter.events", "payments", "workflow"
-REGISTRY, RULES, ALERTS, REJECTS, CHECKPOINTS = "registry", "rules", "alerts", "rejects", "checkpoints"
-SOURCES = (EVENTS, PAYMENTS, WORKFLOW, READS)  # in the order in which a part takes what came at once
+READS_TOPIC, EVENTS_TOPIC, PAYMENTS_TOPIC, WORKFLOW_TOPIC = "meter.reads", "meter.events", "payments", "workflow"
+REGISTRY_TOPIC, RULES_TOPIC, ALERTS_TOPIC, REJECTS_TOPIC, CHECKPOINTS_TOPIC = "registry", "rules", "alerts", "rejects", "checkpoints"
+SOURCE_TOPICS = (EVENTS_TOPIC, PAYMENTS_TOPIC, WORKFLOW_TOPIC, READS_TOPIC)  # in the order in which a part takes what came at once
 
 LARGEST_RECORD = 16 << 20  # bytes; a larger value would be lost to `rejects`
-ARRIVAL = {"message.timestamp.type": "LogAppendTime"}  # the broker's clock: a producer's may be wrong
-COMPACT = {"cleanup.policy": "compact"}
+RECEIPT_TIME_CONFIG = {"message.timestamp.type": "LogAppendTime"}  # the broker's clock: a producer's may be wrong
+COMPACT_CONFIG = {"cleanup.policy": "compact"}
 LARGEST_REJECT = 1 << 20  # bytes of a value that `rejects` is given
-LARGE = {"max.message.bytes": str(LARGEST_RECORD)}
-BRISK = {"segment.bytes": str(64 << 20), "min.cleanable.dirty.ratio": "0.2"}  # old checkpoints go soon
+LARGE_CONFIG = {"max.message.bytes": str(LARGEST_RECORD)}
+BRISK_CONFIG = {"segment.bytes": str(64 << 20), "min.cleanable.dirty.ratio": "0.2"}  # old checkpoints go soon
 
 
 class Topic(NamedTuple):
@@ -35,13 +35,13 @@ class Topic(NamedTuple):
     config: Mapping[str, str] = MappingProxyType({})
 
 
-TOPICS = (
-    *(Topic(name, config=LARGE | ARRIVAL) for name in (READS, EVENTS, PAYMENTS, WORKFLOW)),
-    Topic(REGISTRY, config=COMPACT | LARGE),
-    Topic(RULES, single=True, config=COMPACT),
-    Topic(ALERTS, config=COMPACT),
-    Topic(REJECTS, single=True, config=LARGE),
-    Topic(CHECKPOINTS, config=COMPACT | BRISK),
+ALL_TOPICS = (
+    *(Topic(name, config=LARGE_CONFIG | RECEIPT_TIME_CONFIG) for name in (READS_TOPIC, EVENTS_TOPIC, PAYMENTS_TOPIC, WORKFLOW_TOPIC)),
+    Topic(REGISTRY_TOPIC, config=COMPACT_CONFIG | LARGE_CONFIG),
+    Topic(RULES_TOPIC, single=True, config=COMPACT_CONFIG),
+    Topic(ALERTS_TOPIC, config=COMPACT_CONFIG),
+    Topic(REJECTS_TOPIC, single=True, config=LARGE_CONFIG),
+    Topic(CHECKPOINTS_TOPIC, config=COMPACT_CONFIG | BRISK_CONFIG),
 )
 
 
@@ -62,7 +62,7 @@ async def ensure(settings: Settings) -> list[TopicState]:
     admin = AIOKafkaAdminClient(**settings.client())
     try:
         await answered(admin.start())
-        return await answered(_ensure(admin, settings), len(TOPICS) * ANSWER_SECONDS)
+        return await answered(_ensure(admin, settings), len(ALL_TOPICS) * ANSWER_SECONDS)
     except KafkaError as error:
         raise UnansweredError(settings, error) from None
     finally:
@@ -70,7 +70,7 @@ async def ensure(settings: Settings) -> list[TopicState]:
 
 
 async def _ensure(admin: AIOKafkaAdminClient, settings: Settings) -> list[TopicState]:
-    wanted = {settings.topic(t.name): (1 if t.single else settings.partitions, t.config) for t in TOPICS}
+    wanted = {settings.topic(t.name): (1 if t.single else settings.partitions, t.config) for t in ALL_TOPICS}
     there = {t["topic"]: len(t["partitions"]) for t in await admin.describe_topics(list(wanted)) if not t["error_code"]}
     wrong = [
         f"`{name}` has {there[name]} partitions, not {count}"
@@ -82,7 +82,7 @@ async def _ensure(admin: AIOKafkaAdminClient, settings: Settings) -> list[TopicS
             "; ".join(wrong) + ". State, checkpoints and keys belong to a partition: set `partitions` to what is "
             "there, or use another `prefix` and send the history again."
         )
-    if astray := await _stamped_by_producers(admin, [settings.topic(n) for n in SOURCES if settings.topic(n) in there]):
+    if astray := await _with_producer_times(admin, [settings.topic(n) for n in SOURCE_TOPICS if settings.topic(n) in there]):
         raise TopicError(
             f"`{'`, `'.join(astray)}` keep the producers' time stamps: "
             "set their message.timestamp.type to LogAppendTime, for example with kafka-configs.sh"
@@ -102,13 +102,13 @@ async def _ensure(admin: AIOKafkaAdminClient, settings: Settings) -> list[TopicS
     ]
 
 
-async def _stamped_by_producers(admin: AIOKafkaAdminClient, topics: Sequence[str]) -> list[str]:
+async def _with_producer_times(admin: AIOKafkaAdminClient, topics: Sequence[str]) -> list[str]:
     """Those of the topics, which exist, that do not take the broker's clock."""
-    asked = [ConfigResource(ConfigResourceType.TOPIC, topic, dict.fromkeys(ARRIVAL, "")) for topic in topics]
+    asked = [ConfigResource(ConfigResourceType.TOPIC, topic, dict.fromkeys(RECEIPT_TIME_CONFIG, "")) for topic in topics]
     answers = await admin.describe_configs(asked) if asked else []
     return [
         topic
         for answer in answers
         for _code, _reason, _kind, topic, found in answer.resources
-        if any(value != ARRIVAL[name] for name, value, *_ in found)
+        if any(value != RECEIPT_TIME_CONFIG[name] for name, value, *_ in found)
     ]

@@ -18,15 +18,15 @@ from replay.sources import open_sources
 from schemas.columns import Batch, DeviceEvents, Event, Payment, Payments, Stages
 from schemas.documents import schema
 from streams.settings import Settings
-from streams.times import stamp
+from streams.times import local_time
 
-RECORDS = {"readings": "reading", "events": "event", "payments": "payment", "stages": "stage"}
-MASTER = " of the master data"
-SUBJECTS = {"readings": "meters", "events": "devices", "payments": "customers", "stages": "items"}
+RECORD_NAMES = {"readings": "reading", "events": "event", "payments": "payment", "stages": "stage"}
+MASTER_SUFFIX = " of the master data"
+SUBJECT_NAMES = {"readings": "meters", "events": "devices", "payments": "customers", "stages": "items"}
 
 
 @dataclass
-class Range:
+class _ValueRange:
     """The values of a column: how many are known, the lowest and the highest."""
 
     known: int = 0
@@ -42,7 +42,7 @@ class Range:
 
 
 @dataclass
-class Rows:
+class _KindRows:
     """The rows of one kind."""
 
     rows: int = 0
@@ -51,7 +51,7 @@ class Rows:
     subjects: set[str] = field(default_factory=set)
     areas: set[str] = field(default_factory=set)
     words: Counter[str] = field(default_factory=Counter)  # of events, payments and stages
-    columns: dict[str, Range] = field(default_factory=dict)
+    columns: dict[str, _ValueRange] = field(default_factory=dict)
 
     def add(self, batch: Batch) -> None:
         """Take a batch in."""
@@ -60,14 +60,14 @@ class Rows:
         self.first, self.last = min(self.first, int(arrived[0])), max(self.last, int(arrived[-1]))
         self.subjects.update(batch.names[code] for code in np.unique(batch.subject).tolist())
         self.areas.update(batch.areas[code] for code in np.unique(batch.area).tolist())
-        self.words.update(words(batch))
+        self.words.update(_words(batch))
         for column in fields(batch):
             values = getattr(batch, column.name)
             if isinstance(values, np.ndarray) and values.dtype.kind == "f":
-                self.columns.setdefault(column.name, Range()).add(values)
+                self.columns.setdefault(column.name, _ValueRange()).add(values)
 
 
-def words(batch: Batch) -> Iterator[str]:
+def _words(batch: Batch) -> Iterator[str]:
     """What each row of events, payments or stages tells."""
     if isinstance(batch, DeviceEvents):
         yield from (Event(code).name.lower() for code in batch.event.tolist())
@@ -82,10 +82,10 @@ def understood(paths: Sequence[str], settings: Settings) -> dict[str, Any]:
     told = open_sources(paths)
     source = replace(told, zone=told.zone or settings.zone, interval=told.interval or settings.interval)
     needs = Needs(source.areas, source.zone, source.interval)
-    kinds: dict[str, Rows] = {}
+    kinds: dict[str, _KindRows] = {}
     for batch in source.batches:
         if len(batch):
-            kinds.setdefault(batch.kind, Rows()).add(batch)
+            kinds.setdefault(batch.kind, _KindRows()).add(batch)
             needs.step(batch)
     if not kinds:
         raise nothing_read(source.name, source.tally)
@@ -96,31 +96,31 @@ def understood(paths: Sequence[str], settings: Settings) -> dict[str, Any]:
         "zone_from": "source" if told.zone else "settings", "interval_from": "source" if told.interval else "settings",
         "steps": dict(Counter(source.steps.values()).most_common()), "areas_with_a_file": len(source.areas),
         "kinds": {kind: _plain(kind, rows, source.zone) for kind, rows in kinds.items()},
-        "refused": dict(source.refused), "mended": dict(source.tally.mended), "first": source.tally.first,
+        "refused": dict(source.rejected), "mended": dict(source.tally.mended), "first": source.tally.first,
         "notes": [*source.tally.notes, *source.tally.named.strangers()],
         "rules": {"judge": [name for name, lack in lacks.items() if not lack],
                   "lack": {name: lack for name, lack in lacks.items() if lack}},
     }  # fmt: skip
 
 
-def _plain(kind: str, rows: Rows, zone: str) -> dict[str, Any]:
-    properties = schema(RECORDS[kind])["properties"]
+def _plain(kind: str, rows: _KindRows, zone: str) -> dict[str, Any]:
+    properties = schema(RECORD_NAMES[kind])["properties"]
     columns = {
         name: {"unit": properties.get(name, {}).get("x-unit", ""), "known": of.known,
                "lowest": of.lowest, "highest": of.highest}
         for name, of in rows.columns.items() if of.known
     }  # fmt: skip
     return {
-        "rows": rows.rows, "from": stamp(rows.first, zone), "to": stamp(rows.last, zone),
-        SUBJECTS[kind]: len(rows.subjects), "areas": len(rows.areas), "ids": shape_of(rows.subjects),
+        "rows": rows.rows, "from": local_time(rows.first, zone), "to": local_time(rows.last, zone),
+        SUBJECT_NAMES[kind]: len(rows.subjects), "areas": len(rows.areas), "ids": _shape_of(rows.subjects),
         "words": dict(rows.words.most_common()), "columns": columns,
     }  # fmt: skip
 
 
-def shape_of(ids: Iterable[str]) -> str:
+def _shape_of(ids: Iterable[str]) -> str:
     """How ids look, without one of them: a letter, a digit and how often.
 
-    >>> shape_of(["0012", "0931", "M17"])
+    >>> _shape_of(["0012", "0931", "M17"])
     '9999 (2), A99 (1)'
     """
     shapes = Counter(re.sub(r"[^\W\d_]", "A", re.sub(r"\d", "9", name)) for name in ids)
@@ -145,7 +145,7 @@ def show(found: dict[str, Any], console: Console) -> None:
 
 
 def _show_kind(kind: str, of: dict[str, Any], console: Console) -> None:
-    subjects = SUBJECTS[kind]
+    subjects = SUBJECT_NAMES[kind]
     console.print(f"\n{kind}: {of['rows']:,} rows of {of[subjects]:,} {subjects} in {of['areas']:,} areas, "
                   f"{of['from']} to {of['to']}; ids like {of['ids']}", soft_wrap=True)  # fmt: skip
     if of["words"]:
@@ -187,6 +187,6 @@ def _joined(lacking: Sequence[str]) -> str:
     >>> _joined(["i", "ib of the master data", "un of the master data"])
     'i; of the master data ib, un'
     """
-    master = [name.removesuffix(MASTER) for name in lacking if name.endswith(MASTER)]
-    others = [name for name in lacking if not name.endswith(MASTER)]
+    master = [name.removesuffix(MASTER_SUFFIX) for name in lacking if name.endswith(MASTER_SUFFIX)]
+    others = [name for name in lacking if not name.endswith(MASTER_SUFFIX)]
     return "; ".join([*others, *([f"of the master data {', '.join(master)}"] if master else [])])

@@ -25,7 +25,6 @@ from detectors.catalogue import CASES, Notes
 from detectors.engine import Engine
 from detectors.rule import RULES, Rule
 from schemas.alert import Alert
-from schemas.classes import ClassModel
 from schemas.columns import (
     PHASE_COLUMNS,
     Batch,
@@ -34,22 +33,23 @@ from schemas.columns import (
     Flag,
     Payment,
     Payments,
-    Progress,
     Readings,
+    StageProgress,
     Stages,
     Status,
 )
 from schemas.master import Area, Meter, Tariff, Transformer
+from schemas.units import DAY_SECONDS
+from schemas.use_class import UseClassModel
 
-START = 1_772_380_800  # Monday 2026-03-02 in Shanghai, d1 of every case
-DAY = 86_400
-GOLDEN = (5**0.5 - 1) / 2
-SHOWS = ("fires", "near miss", "cannot tell", "clears", "false positive")
-ABSENT: dict[str, Any] = {"status": 0, "received": 0} | dict.fromkeys(PHASE_COLUMNS, [np.nan] * 3)
-BILLED = ("read_register", "frozen_register", "billed_kwh", "billed_sharp", "billed_peak", "billed_valley",
+START_TIME = 1_772_380_800  # Monday 2026-03-02 in Shanghai, d1 of every case
+GOLDEN_RATIO = (5**0.5 - 1) / 2
+CASE_KINDS = ("fires", "near miss", "cannot tell", "clears", "false positive")
+COLUMN_DEFAULTS: dict[str, Any] = {"status": 0, "received": 0} | dict.fromkeys(PHASE_COLUMNS, [np.nan] * 3)
+BILL_COLUMNS = ("read_register", "frozen_register", "billed_kwh", "billed_sharp", "billed_peak", "billed_valley",
           "billed_kvarh", "billed_demand", "year_kwh", "billed_deep_valley")  # fmt: skip
-MOMENTS = ("effective", "until", "stopped", "calibration_due", "contract_until")  # in master data
-Row = dict[str, str]
+TIME_FIELDS = ("effective", "until", "stopped", "calibration_due", "contract_until")  # in master data
+TableRow = dict[str, str]
 
 
 class Case(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -76,7 +76,7 @@ class Casebook(Notes, forbid_unknown_fields=True, kw_only=True):
     """All that a domain expert says of a rule."""
 
     worse: dict[str, str]  # columns in which more trouble has one direction: higher or lower
-    model: ClassModel | None = None  # of a rule that is judged by one
+    model: UseClassModel | None = None  # of a rule that is judged by one
     case: list[Case]
 
 
@@ -89,13 +89,13 @@ def casebook(rule: str) -> Casebook:
         return msgspec.convert(tomllib.load(file), Casebook)
 
 
-def modelled() -> list[Rule]:
+def rules_with_models() -> list[Rule]:
     """All rules, one that is judged by a model by that of its cases, and told of."""
     return [replace(rule, model=casebook(name).model, status="published") if rule.modelled else rule
             for name, rule in RULES.items()]  # fmt: skip
 
 
-def table(text: str) -> Iterator[Row]:
+def table(text: str) -> Iterator[TableRow]:
     """The rows of a table, by column."""
     lines = [re.split(r" {2,}", line.strip()) for line in text.strip().splitlines()]
     for line in lines[1:]:
@@ -103,17 +103,17 @@ def table(text: str) -> Iterator[Row]:
         yield dict(zip(lines[0], line, strict=True))
 
 
-def clock(day: str, time: str) -> int:
+def epoch_seconds(day: str, time: str) -> int:
     hours, minutes, *seconds = map(int, time.split(":"))
-    return START + (int(day.removeprefix("d")) - 1) * DAY + hours * 3600 + minutes * 60 + sum(seconds)
+    return START_TIME + (int(day.removeprefix("d")) - 1) * DAY_SECONDS + hours * 3600 + minutes * 60 + sum(seconds)
 
 
-def moment(text: str) -> int:
+def parse_time(text: str) -> int:
     """A single time; 0 for none."""
-    return 0 if text == "-" else clock(*text.split())
+    return 0 if text == "-" else epoch_seconds(*text.split())
 
 
-def moments(text: str, interval: int) -> list[int]:
+def parse_times(text: str, interval: int) -> list[int]:
     """Every time that a cell names."""
     if text == "-":
         return [0]
@@ -121,9 +121,9 @@ def moments(text: str, interval: int) -> list[int]:
     first_day, _, last_day = days.partition("..")
     first, _, last = times.partition("..")
     step = round(float(every[0].removeprefix("/")) * 60) if every else interval
-    starts = range(clock(first_day, "00:00"), clock(last_day or first_day, "00:00") + 1, DAY)
-    span = range(clock("d1", first), clock("d1", last or first) + 1, step)
-    return [start + at - START for start in starts for at in span]
+    starts = range(epoch_seconds(first_day, "00:00"), epoch_seconds(last_day or first_day, "00:00") + 1, DAY_SECONDS)
+    span = range(epoch_seconds("d1", first), epoch_seconds("d1", last or first) + 1, step)
+    return [start + at - START_TIME for start in starts for at in span]
 
 
 def subjects(text: str) -> list[str]:
@@ -133,8 +133,8 @@ def subjects(text: str) -> list[str]:
     return [f"{found[1]}{n}" for n in range(int(found[2]), int(found[3]) + 1)]
 
 
-def shown(at: int) -> str:
-    day, second = divmod(at - START, DAY)
+def format_time(at: int) -> str:
+    day, second = divmod(at - START_TIME, DAY_SECONDS)
     return f"d{day + 1} {second // 3600:02}:{second // 60 % 60:02}" + (f":{second % 60:02}" if second % 60 else "")
 
 
@@ -151,7 +151,7 @@ class Values:
         if "~" in cell:
             middle, width = map(float, cell.split("~"))
             self.spreads[cell] += 1
-            return middle + width * (2 * (self.spreads[cell] * GOLDEN % 1) - 1)
+            return middle + width * (2 * (self.spreads[cell] * GOLDEN_RATIO % 1) - 1)
         start, grows, step = cell.partition("+")
         return float(start) + (n * float(step) if grows else 0.0)
 
@@ -166,7 +166,7 @@ class Values:
 def meters(case: Case) -> list[Meter]:
     found = []
     for row in table(case.meters):
-        cells = {name: str(moment(cell)) if name in MOMENTS else cell
+        cells = {name: str(parse_time(cell)) if name in TIME_FIELDS else cell
                  for name, cell in row.items() if cell != "-"}  # fmt: skip
         found += [msgspec.convert(cells | {"meter": meter}, Meter, strict=False) for meter in subjects(row["meter"])]
     return found
@@ -197,17 +197,17 @@ def lines(case: Case) -> list[Line]:
                        (Stages, case.stages)):  # fmt: skip
         for row in table(text) if text else ():
             cells = dict(row)
-            times = moments(cells.pop("at"), case.interval)
-            arrives = moment(cells.pop("arrives", "-"))
+            times = parse_times(cells.pop("at"), case.interval)
+            arrives = parse_time(cells.pop("arrives", "-"))
             who = cells.pop("meter", cells.pop("customer", cells.pop("item", only)))
             for subject in subjects(who):
                 for n, at in enumerate(times):
-                    columns = COLUMNS[kind](values, cells, n, at, wiring.get(subject, "3P4W"))
+                    columns = COLUMN_PARSERS[kind](values, cells, n, at, wiring.get(subject, "3P4W"))
                     found.append(Line(arrives or at, at, kind, subject, columns))
     return sorted(found, key=lambda row: (row.arrives, row.kind.kind, row.at))
 
 
-def reading(values: Values, cells: Row, n: int, at: int, wiring: str) -> dict[str, Any]:
+def reading(values: Values, cells: TableRow, n: int, at: int, wiring: str) -> dict[str, Any]:
     told: dict[str, Any] = {}
     for name, cell in cells.items():
         if name == "status":
@@ -215,7 +215,7 @@ def reading(values: Values, cells: Row, n: int, at: int, wiring: str) -> dict[st
         elif name == "flags" and cell != "-":
             told[name] = 0 if cell == "none" else Flag[cell.upper()]
         elif name == "received":
-            told[name] = moment(cell)
+            told[name] = parse_time(cell)
         elif name in PHASE_COLUMNS:
             told[name] = values.phases(cell, n, wiring)
         else:
@@ -223,26 +223,26 @@ def reading(values: Values, cells: Row, n: int, at: int, wiring: str) -> dict[st
     return told
 
 
-def event(values: Values, cells: Row, n: int, at: int, wiring: str) -> dict[str, Any]:
+def event(values: Values, cells: TableRow, n: int, at: int, wiring: str) -> dict[str, Any]:
     told = {name: values.of(cells.get(name, "-"), n) for name in ("residual", "seconds")}
-    return told | {"event": Event[cells["event"].upper()], "until": moment(cells.get("until", "-"))}
+    return told | {"event": Event[cells["event"].upper()], "until": parse_time(cells.get("until", "-"))}
 
 
-def payment(values: Values, cells: Row, n: int, at: int, wiring: str) -> dict[str, Any]:
+def payment(values: Values, cells: TableRow, n: int, at: int, wiring: str) -> dict[str, Any]:
     return {"payment": Payment[cells.get("what", "payment").upper()], "amount": values.of(cells.get("yuan", "100"), n),
             "bill": cells.get("bill", "-").removeprefix("-"), "channel": cells.get("channel", "-").removeprefix("-"),
             "succeeded": {"went": 1, "failed": 0, "-": 0}[cells.get("result", "-")],
-            "reference": cells.get("reference", "-").removeprefix("-"), "due": moment(cells.get("due", "-")),
-            "read_at": moment(cells.get("read", "-"))} | {
-                name: values.of(cells.get(name, "-"), n) for name in BILLED}  # fmt: skip
+            "reference": cells.get("reference", "-").removeprefix("-"), "due": parse_time(cells.get("due", "-")),
+            "read_at": parse_time(cells.get("read", "-"))} | {
+                name: values.of(cells.get(name, "-"), n) for name in BILL_COLUMNS}  # fmt: skip
 
 
-def stage(values: Values, cells: Row, n: int, at: int, wiring: str) -> dict[str, Any]:
-    return {"stage": cells["stage"], "progress": Progress[cells["progress"].upper()],
+def stage(values: Values, cells: TableRow, n: int, at: int, wiring: str) -> dict[str, Any]:
+    return {"stage": cells["stage"], "progress": StageProgress[cells["progress"].upper()],
             "limit": 3600 * values.of(cells.get("hours", "-"), n)}  # fmt: skip
 
 
-COLUMNS: dict[type[Batch], Any] = {Readings: reading, DeviceEvents: event, Payments: payment, Stages: stage}
+COLUMN_PARSERS: dict[type[Batch], Any] = {Readings: reading, DeviceEvents: event, Payments: payment, Stages: stage}
 
 
 def batch(kind: type[Batch], rows: list[Line], area: str) -> Batch:
@@ -250,7 +250,7 @@ def batch(kind: type[Batch], rows: list[Line], area: str) -> Batch:
     names = tuple(dict.fromkeys(row.subject for row in rows))
     told: dict[str, Any] = {}
     for name in {name: None for row in rows for name in row.columns}:
-        cells = [row.columns.get(name, ABSENT.get(name, np.nan)) for row in rows]
+        cells = [row.columns.get(name, COLUMN_DEFAULTS.get(name, np.nan)) for row in rows]
         if name in ("bill", "channel", "reference", "stage"):
             told[f"{name}s"] = tuple(dict.fromkeys(cells))
             told[name] = [told[f"{name}s"].index(cell) for cell in cells]
@@ -264,7 +264,7 @@ def batches(case: Case) -> Iterator[Batch]:
     """The rows of a case as they arrive: readings by the day, where nothing comes between, the rest by the moment."""
 
     def together(row: Line) -> tuple[str, int]:
-        return row.kind.kind, row.arrives // DAY if row.kind is Readings else row.arrives
+        return row.kind.kind, row.arrives // DAY_SECONDS if row.kind is Readings else row.arrives
 
     for _, same in groupby(lines(case), together):
         rows = list(same)
@@ -272,56 +272,56 @@ def batches(case: Case) -> Iterator[Batch]:
 
 
 @dataclass(frozen=True)
-class Watched(Rule):
+class RecordingRule(Rule):
     """A rule that remembers what it was given and what it said; one in shadow speaks."""
 
-    said: list[tuple[dict[str, Any], Any]] = field(default_factory=list, compare=False)
+    recorded: list[tuple[dict[str, Any], Any]] = field(default_factory=list, compare=False)
 
     @classmethod
-    def of(cls, rule: Rule) -> Watched:
+    def of(cls, rule: Rule) -> RecordingRule:
         return cls(**{f.name: getattr(rule, f.name) for f in fields(Rule)} | {"status": "published"})
 
     def score(self, columns: Any, gone: Any) -> Any:
         score = super().score(columns, gone)
         kept = (*self.reads, *self.beside, *({"segments"} & columns.keys()))
-        self.said.append(({name: np.array(columns[name]) for name in kept}, score))
+        self.recorded.append(({name: np.array(columns[name]) for name in kept}, score))
         return score
 
-    def told_anything(self) -> bool:
+    def judged_anything(self) -> bool:
         """Whether any row could be judged."""
-        return any(not np.isnan(score).all() for _, score in self.said)
+        return any(not np.isnan(score).all() for _, score in self.recorded)
 
 
-def run(case: Case, rule: Rule) -> tuple[list[Alert], Watched]:
+def run(case: Case, rule: Rule) -> tuple[list[Alert], RecordingRule]:
     """The alerts of one rule on a case."""
-    watched = Watched.of(replace(rule, model=casebook(rule.name).model) if rule.modelled else rule)
+    watched = RecordingRule.of(replace(rule, model=casebook(rule.name).model) if rule.modelled else rule)
     engine = Engine([watched], interval=case.interval)
     if case.known:
         engine.enroll([master(case)])
     alerts = [alert for part in batches(case) for alert in engine.step(part)]
     if case.now:
-        alerts += engine.tick(moment(case.now))
+        alerts += engine.tick(parse_time(case.now))
     return alerts, watched
 
 
 ALERT_COLUMNS = ("change", "since", "at", "severity", "phase", "subject", "held")
 
 
-def expected(case: Case) -> list[Row]:
+def expected(case: Case) -> list[TableRow]:
     return list(table(case.alerts)) if case.alerts else []
 
 
-def told(alerts: list[Alert], columns: tuple[str, ...] = ALERT_COLUMNS) -> list[Row]:
+def alert_rows(alerts: list[Alert], columns: tuple[str, ...] = ALERT_COLUMNS) -> list[TableRow]:
     """Alerts as the rows of a table."""
     rows = [
-        {"change": a.change, "since": shown(a.since), "at": shown(a.at), "severity": str(a.severity),
-         "phase": a.phase or "-", "subject": a.subject or "-", "held": a.held or "-"}
+        {"change": a.change, "since": format_time(a.since), "at": format_time(a.at), "severity": str(a.severity),
+         "phase": a.phase or "-", "subject": a.subject or "-", "held": a.suppressed_by or "-"}
         for a in alerts
     ]  # fmt: skip
     return [{name: row[name] for name in columns} for row in rows]
 
 
-def written(rows: list[Row]) -> str:
+def format_table(rows: list[TableRow]) -> str:
     """Rows as the text of a table."""
     if not rows:
         return "(none)"

@@ -17,13 +17,13 @@ from streams.topics import ensure
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # machines differ
 hypothesis.settings.load_profile("untimed")
-LOGGERS = ("aiokafka", "faust", "kafka", "meterwatch", "mode")
+LOGGER_NAMES = ("aiokafka", "faust", "kafka", "meterwatch", "mode")
 
 
 @pytest.fixture(autouse=True)
 def logging_as_it_was() -> Iterator[None]:
     """A command that runs in the process of its test sets up the log of the whole process."""
-    loggers = [logging.getLogger(), *map(logging.getLogger, LOGGERS)]
+    loggers = [logging.getLogger(), *map(logging.getLogger, LOGGER_NAMES)]
     levels = [logger.level for logger in loggers]
     handlers = {handler: [*handler.filters] for handler in logging.getLogger().handlers}
     yield

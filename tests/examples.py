@@ -9,10 +9,10 @@ from rich.console import Console
 from streams.settings import Settings
 from streams.understood import show, understood
 
-FOLDER = Path(__file__).parent / "data" / "layouts"
-PAGE = Path(__file__).parent.parent / "docs" / "inspect.md"
-EXAMPLES = {"nem12.csv": "NEM12", "green_button.xml": "Green Button XML", "london.csv": "Low Carbon London"}
-OPENING = """# What `inspect` prints
+LAYOUTS_FOLDER = Path(__file__).parent / "data" / "layouts"
+INSPECT_PAGE = Path(__file__).parent.parent / "docs" / "inspect.md"
+EXAMPLE_FILES = {"nem12.csv": "NEM12", "green_button.xml": "Green Button XML", "london.csv": "Low Carbon London"}
+PAGE_OPENING = """# What `inspect` prints
 
 Three small made files in layouts of others, which [data-layout.md](data-layout.md) describes. The page is written by
 `python -m tests.examples`, and a test holds it against what is printed.
@@ -23,16 +23,16 @@ def printed(name: str) -> str:
     """What is printed of one of the files."""
     out = io.StringIO()
     console = Console(file=out, width=160, highlight=False, markup=False, soft_wrap=True, no_color=True)
-    show(understood([str(FOLDER / name)], Settings()), console)
+    show(understood([str(LAYOUTS_FOLDER / name)], Settings()), console)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
 def page() -> str:
     """The whole page."""
     parts = [f"\n## {title}\n\n`meterwatch inspect {name}`:\n\n```text\n{printed(name)}\n```\n"
-             for name, title in EXAMPLES.items()]  # fmt: skip
-    return OPENING + "".join(parts)
+             for name, title in EXAMPLE_FILES.items()]  # fmt: skip
+    return PAGE_OPENING + "".join(parts)
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(), "utf-8")
+    INSPECT_PAGE.write_text(page(), "utf-8")

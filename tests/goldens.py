@@ -19,17 +19,17 @@ from cramjam import zstd
 from detectors.causes import FAILURES
 from detectors.engine import Engine
 from detectors.judge import Judge
-from detectors.windows import Windows
+from detectors.revisable import RevisableJudge
 from models.saved import dumps, loads
 from schemas.alert import Alert
 from schemas.columns import Batch, DeviceEvents, Payments, Readings, Stages
 from schemas.master import Area
-from tests.hostile import hostile
+from tests.adversarial import adversarial_stream
 
-FOLDER = Path(__file__).parent / "data" / "golden"
-SUMS = FOLDER / "SHA256SUMS"
-KINDS: dict[str, type[Batch]] = {kind.kind: kind for kind in (Readings, DeviceEvents, Payments, Stages)}
-ROWS = 3  # of a batch
+GOLDEN_FOLDER = Path(__file__).parent / "data" / "golden"
+CHECKSUM_FILE = GOLDEN_FOLDER / "SHA256SUMS"
+BATCH_TYPES: dict[str, type[Batch]] = {kind.kind: kind for kind in (Readings, DeviceEvents, Payments, Stages)}
+BATCH_ROWS = 3  # of a batch
 QUIET_DAYS = 6  # after the history, in which all days close and are sealed
 JUDGED_BY = {  # judges that go by what another owner remembers
     "work": ("overdue", "backlogs"), "backlog": ("backlogs",), "ways": ("disorder",), "bills": ("invoices",),
@@ -52,34 +52,34 @@ class History(NamedTuple):
         engine.enroll(self.areas)
         return engine
 
-    def seen(self) -> Engine:
+    def engine_at_snapshot(self) -> Engine:
         """One that has seen what was before."""
         engine = self.engine()
         for batch in self.before:
             engine.step(batch)
         return engine
 
-    def told(self, engine: Engine) -> list[Alert]:
+    def alerts_after(self, engine: Engine) -> list[Alert]:
         """What an engine tells of what comes after, and of quiet days."""
         alerts = [alert for batch in self.after for alert in engine.step(batch)]
         for _ in range(QUIET_DAYS):
-            alerts += engine.tick(int(engine.clock.max()) + 86_400)
+            alerts += engine.tick(int(engine.watermarks.max()) + 86_400)
         return alerts
 
 
-def of(name: str) -> tuple[bytes, History]:
+def load_golden(name: str) -> tuple[bytes, History]:
     """A golden snapshot and its history."""
     return read(name), history(loads(read(f"{name}.history")))
 
 
 def read(name: str) -> bytes:
     """What a file holds."""
-    return gzip.decompress((FOLDER / f"{name}.msgpack.gz").read_bytes())
+    return gzip.decompress((GOLDEN_FOLDER / f"{name}.msgpack.gz").read_bytes())
 
 
 def names() -> list[str]:
     """The goldens that have a history of their own, as they came."""
-    listed = [line.split()[1] for line in SUMS.read_text().splitlines()]
+    listed = [line.split()[1] for line in CHECKSUM_FILE.read_text().splitlines()]
     return [name.removesuffix(".history.msgpack.gz") for name in listed if name.endswith(".history.msgpack.gz")]
 
 
@@ -90,10 +90,10 @@ def history(tree: Any) -> History:
     return History(areas, tree["zone"], tree["interval"], before, after)
 
 
-def batch_of(told: tuple[str, dict[str, Any]]) -> Batch:
+def batch_of(encoded: tuple[str, dict[str, Any]]) -> Batch:
     """A batch from a file."""
-    kind, columns = told
-    return KINDS[kind].build(**columns)
+    kind, columns = encoded
+    return BATCH_TYPES[kind].build(**columns)
 
 
 def opened(state: bytes) -> Any:
@@ -107,7 +107,7 @@ def schemas(tree: Any) -> dict[str, Any]:
     return owners | {"a day": (owners["grid"][0], tree["owners"]["grid"]["columns"]["cells"])}
 
 
-def concerned(engine: Engine, afresh: Collection[str]) -> set[str]:
+def affected_rules(engine: Engine, afresh: Collection[str]) -> set[str]:
     """The rules that may tell otherwise after some owners have started afresh."""
     rules = {name.rpartition("/")[2] for name in afresh}
     for owner, judges in JUDGED_BY.items():
@@ -139,10 +139,10 @@ def before_causes(state: bytes, engine: Engine) -> set[str]:
 def judge_of(engine: Engine, name: str) -> Judge:
     """A judge as of the present."""
     judge = engine.judges()[name]
-    return judge.present if isinstance(judge, Windows) else judge
+    return judge.live if isinstance(judge, RevisableJudge) else judge
 
 
-def apart(one: Iterable[Alert], other: Iterable[Alert]) -> set[str]:
+def differing_rules(one: Iterable[Alert], other: Iterable[Alert]) -> set[str]:
     """The rules of which two told otherwise."""
     these, those = ({msgspec.json.encode(alert): alert.rule for alert in alerts} for alerts in (one, other))
     return {rule for told, rule in (these | those).items() if (told in these) != (told in those)}
@@ -150,33 +150,33 @@ def apart(one: Iterable[Alert], other: Iterable[Alert]) -> set[str]:
 
 def write(name: str, seed: int, left: float) -> None:
     """Make a golden of today's state where late rows wait, if any do, and of these where most is open."""
-    stream = hostile(seed)
-    batches = list(stream.batches(range(0, len(stream.rows), ROWS)))
+    stream = adversarial_stream(seed)
+    batches = list(stream.batches(range(0, len(stream.rows), BATCH_ROWS)))
     engine = Engine(zone=stream.zone, interval=stream.interval)
     engine.enroll(stream.areas)
     best, cut, state = (False, 0), 0, b""
     for n, batch in enumerate(batches[: int(len(batches) * (1 - left))], 1):
         engine.step(batch)
-        if (found := (bool(engine.tails.late), standing(engine))) > best:
+        if (found := (bool(engine.reorder.late), open_episodes(engine))) > best:
             best, cut, state = found, n, engine.snapshot()
     tree = {
         "areas": msgspec.to_builtins(stream.areas), "zone": stream.zone, "interval": stream.interval,
-        "before": [told(batch) for batch in batches[:cut]], "after": [told(batch) for batch in batches[cut:]],
+        "before": [encode_batch(batch) for batch in batches[:cut]], "after": [encode_batch(batch) for batch in batches[cut:]],
     }  # fmt: skip
     for file, data in ((name, state), (f"{name}.history", dumps(tree))):
-        path = FOLDER / f"{file}.msgpack.gz"
+        path = GOLDEN_FOLDER / f"{file}.msgpack.gz"
         with path.open("xb") as out:
             out.write(gzip.compress(data, mtime=0))
-        with SUMS.open("a") as sums:
+        with CHECKSUM_FILE.open("a") as sums:
             sums.write(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n")
 
 
-def standing(engine: Engine) -> int:
+def open_episodes(engine: Engine) -> int:
     """How many rules have an open episode."""
     return sum(bool(episodes.open) for name in engine.judges() for episodes in judge_of(engine, name).episodes)
 
 
-def told(batch: Batch) -> tuple[str, dict[str, Any]]:
+def encode_batch(batch: Batch) -> tuple[str, dict[str, Any]]:
     """A batch as it stands in a file."""
     return batch.kind, {f.name: getattr(batch, f.name) for f in fields(batch)}
 

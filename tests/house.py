@@ -13,18 +13,18 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from bench.house import LONG_LINES, Source
+from bench.house import LONG_LINES, SourceModule
 
-CHECKOUT = Path(__file__).parents[1]
-FOLDERS = ("schemas", "models", "detectors", "replay", "streams", "bench", "tests")
+CHECKOUT_FOLDER = Path(__file__).parents[1]
+SOURCE_FOLDERS = ("schemas", "models", "detectors", "replay", "streams", "bench", "tests")
 RETIRED_WORDS = re.compile(
     r"(?<![a-z])(untold|told|(?<!cannot )(?<!cannot_)tells?|telling|heard|hears?|tardy|freezes|heights|waves|fates|"
     r"doomed|hostile|speaks?|spoken|stamps?|habits?|doubt(?:s|ed)?|those that|that which|sets? right)(?![a-z])",
     re.IGNORECASE,
 )
-LETTERS = frozenset("UIPQnijk_T")  # quantities, counts, indices, and a type variable
-COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
-GENERATED = frozenset({"tests/data", "schemas/json"})
+ALLOWED_LETTERS = frozenset("UIPQnijk_T")  # quantities, counts, indices, and a type variable
+COMPREHENSION_NODES = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+GENERATED_FOLDERS = frozenset({"tests/data", "schemas/json"})
 
 
 def retired_words(text: str) -> Iterator[tuple[int, str]]:
@@ -49,25 +49,25 @@ def one_letter_names(tree: ast.Module) -> Iterator[tuple[int, str]]:
         name = node.arg if isinstance(node, ast.arg) else None
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             name = node.id
-        if name and len(name) == 1 and name not in LETTERS:
+        if name and len(name) == 1 and name not in ALLOWED_LETTERS:
             yield node.lineno, f"name of one letter {name!r}"
 
 
 def crowded_lines(tree: ast.Module) -> Iterator[tuple[int, str]]:
     """Every line on which two comprehensions begin."""
-    lines = [node.lineno for node in ast.walk(tree) if isinstance(node, COMPREHENSIONS)]
+    lines = [node.lineno for node in ast.walk(tree) if isinstance(node, COMPREHENSION_NODES)]
     for line in sorted({line for line in lines if lines.count(line) > 1}):
         yield line, "two comprehensions on a line"
 
 
-def dense_functions(source: Source) -> Iterator[tuple[int, str]]:
+def dense_functions(source: SourceModule) -> Iterator[tuple[int, str]]:
     """Every long function without a blank or comment line."""
     for function in source.long_functions():
         if not source.has_paragraphs(function):
             yield function.lineno, f"{function.name} has {LONG_LINES} lines or more and no paragraph"
 
 
-def class_names_twice(sources: Mapping[str, Source]) -> Iterator[str]:
+def class_names_twice(sources: Mapping[str, SourceModule]) -> Iterator[str]:
     """Every class name that more than one module defines."""
     where: dict[str, list[str]] = defaultdict(list)
     for path, source in sources.items():
@@ -80,8 +80,8 @@ def class_names_twice(sources: Mapping[str, Source]) -> Iterator[str]:
 def breaches(checkout: Path) -> Iterator[str]:
     """Everything that breaks a rule of the house, with its place."""
     sources = {
-        str(path.relative_to(checkout)): Source(path)
-        for folder in FOLDERS
+        str(path.relative_to(checkout)): SourceModule(path)
+        for folder in SOURCE_FOLDERS
         for path in sorted((checkout / folder).rglob("*.py"))
     }
     for path, source in sources.items():
@@ -97,7 +97,7 @@ def breaches(checkout: Path) -> Iterator[str]:
 
 def main() -> int:
     """Prints every breach; exit code 1 if there is any."""
-    found = list(breaches(CHECKOUT))
+    found = list(breaches(CHECKOUT_FOLDER))
     print("\n".join(found), file=sys.stderr)
     return int(bool(found))
 

@@ -21,34 +21,34 @@ from replay.history import Tally
 from replay.sources import SourceError, open_source
 from streams.cli import main
 
-HEADER = b"meter,area,at,kwh\n"
-ROWS = HEADER + b"M1,A1,1772380800,0.5\n" * 50
-MIB = 1 << 20
+CSV_HEADER = b"meter,area,at,kwh\n"
+CSV_ROWS = CSV_HEADER + b"M1,A1,1772380800,0.5\n" * 50
+MEBIBYTE_BYTES = 1 << 20
 
 
 @pytest.fixture
 def small(monkeypatch):
     """The limits, 64 times smaller and more."""
-    monkeypatch.setattr(contents, "MOST_BYTES", 4 * MIB)
-    monkeypatch.setattr(contents, "MOST_UNFOLDED", 2 * MIB)
+    monkeypatch.setattr(contents, "MOST_BYTES", 4 * MEBIBYTE_BYTES)
+    monkeypatch.setattr(contents, "MOST_UNFOLDED", 2 * MEBIBYTE_BYTES)
     monkeypatch.setattr(contents, "MOST_ROWS", 100_000)
-    monkeypatch.setattr(contents, "CHUNK", MIB)
+    monkeypatch.setattr(contents, "CHUNK_BYTES", MEBIBYTE_BYTES)
     monkeypatch.setattr(layout, "SORTED_ROWS", 50_000)
-    monkeypatch.setattr(layout, "LONGEST_AREA", MIB)
+    monkeypatch.setattr(layout, "LONGEST_AREA", MEBIBYTE_BYTES)
 
 
-def refused(path, told):
+def refused(path, reason):
     """The peak of memory until the file was refused for what is told."""
     tracemalloc.start()
     try:
-        with pytest.raises(SourceError, match=told):
+        with pytest.raises(SourceError, match=reason):
             list(open_source(path).batches)
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
 
 
-PACKERS = {
+PACK_FUNCTIONS = {
     "gz": gzip.compress,
     "zst": lambda content: bytes(cramjam.zstd.compress(content)),
     "bz2": bz2.compress,
@@ -56,25 +56,25 @@ PACKERS = {
 
 
 @pytest.mark.parametrize("name", ["file.csv.PACKED", "file.csv"], ids=["named", "unnamed"])
-@pytest.mark.parametrize("packer", PACKERS)
+@pytest.mark.parametrize("packer", PACK_FUNCTIONS)
 def test_what_is_packed_is_read(tmp_path, packer, name):
     path = tmp_path / name.replace("PACKED", packer)
-    path.write_bytes(PACKERS[packer](ROWS))
+    path.write_bytes(PACK_FUNCTIONS[packer](CSV_ROWS))
     assert open_source(path).read_as[path.name].startswith("the project's own layout")
 
 
 @pytest.mark.parametrize(
     "content",
-    [ROWS + b"M1,A1,1772380800,0.5\n" * 3_000_000, ROWS + b"x" * (64 * MIB), b"\n" * (64 * MIB), b"," * (64 * MIB),
-     b"200,N,E1,1,E1,N,S,kWh,30,2\n300,20240101," + b"1," * (32 * MIB),
-     b'<a xmlns="http://naesb.org/espi">' + b"<a>" * (9 * MIB),
-     b"\0" * (64 * MIB), b'"' + b"x\n" * (32 * MIB)],
+    [CSV_ROWS + b"M1,A1,1772380800,0.5\n" * 3_000_000, CSV_ROWS + b"x" * (64 * MEBIBYTE_BYTES), b"\n" * (64 * MEBIBYTE_BYTES), b"," * (64 * MEBIBYTE_BYTES),
+     b"200,N,E1,1,E1,N,S,kWh,30,2\n300,20240101," + b"1," * (32 * MEBIBYTE_BYTES),
+     b'<a xmlns="http://naesb.org/espi">' + b"<a>" * (9 * MEBIBYTE_BYTES),
+     b"\0" * (64 * MEBIBYTE_BYTES), b'"' + b"x\n" * (32 * MEBIBYTE_BYTES)],
     ids=["rows", "a long line", "line feeds", "commas", "NEM12", "XML", "zeros", "an open quote"],
 )  # fmt: skip
 @pytest.mark.parametrize("packer", ["", "gz", "zst"])
 def test_a_bomb_is_refused_in_bounded_memory(tmp_path, small, packer, content):
     path = tmp_path / "bomb"
-    path.write_bytes(PACKERS.get(packer, bytes)(content))
+    path.write_bytes(PACK_FUNCTIONS.get(packer, bytes)(content))
     size = len(content)
     del content
     assert refused(path, "bomb") < size / 2
@@ -82,7 +82,7 @@ def test_a_bomb_is_refused_in_bounded_memory(tmp_path, small, packer, content):
 
 def test_a_long_row_is_an_error_that_does_not_repeat_it(tmp_path):
     path = tmp_path / "long.csv"
-    path.write_bytes(ROWS + b"M1,A1,1772380800," + b"1" * (3 * MIB) + b"\n")
+    path.write_bytes(CSV_ROWS + b"M1,A1,1772380800," + b"1" * (3 * MEBIBYTE_BYTES) + b"\n")
     with pytest.raises(SourceError, match="a row is longer than 1,048,576 bytes") as error:
         list(open_source(path).batches)
     assert len(str(error.value)) < 300
@@ -112,8 +112,8 @@ def test_every_command_ends_with_a_line_and_exit_code_two(tmp_path, monkeypatch,
 
 
 def test_a_line_that_is_no_area_is_not_read_to_its_end(tmp_path, small):
-    (tmp_path / "areas.jsonl").write_bytes(b'{"area": "' + b"A" * (64 * MIB))
-    assert refused(tmp_path / "areas.jsonl", "longer than 1 MiB") < 8 * MIB
+    (tmp_path / "areas.jsonl").write_bytes(b'{"area": "' + b"A" * (64 * MEBIBYTE_BYTES))
+    assert refused(tmp_path / "areas.jsonl", "longer than 1 MiB") < 8 * MEBIBYTE_BYTES
 
 
 def parquet(path, at, meters):
@@ -136,7 +136,7 @@ def parquet(path, at, meters):
 def test_parquet_that_unfolds_is_refused(tmp_path, small, at, meter, told):
     before = pa.total_allocated_bytes()
     refused(parquet(tmp_path / "bomb.parquet", at, [meter]), told)
-    assert pa.total_allocated_bytes() - before < 32 * MIB
+    assert pa.total_allocated_bytes() - before < 32 * MEBIBYTE_BYTES
 
 
 def test_parquet_in_order_has_no_limit(tmp_path, small):
@@ -144,7 +144,7 @@ def test_parquet_in_order_has_no_limit(tmp_path, small):
     assert sum(map(len, open_source(path).batches)) == 200_000
 
 
-SHEET = '<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><sheetData>{}</sheetData></worksheet>'
+SHEET_TEMPLATE = '<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><sheetData>{}</sheetData></worksheet>'
 
 
 def book(tmp_path, sheet, name="book.xlsx"):
@@ -159,8 +159,8 @@ def book(tmp_path, sheet, name="book.xlsx"):
     return path
 
 
-def cell(place, text):
-    return f'<c r="{place}" t="inlineStr"><is><t>{text}</t></is></c>'
+def cell(position, text):
+    return f'<c r="{position}" t="inlineStr"><is><t>{text}</t></is></c>'
 
 
 HEAD_ROW = "<row r='1'>" + "".join(map(cell, ("A1", "B1", "C1", "D1"), ("meter", "area", "at", "kwh"))) + "</row>"
@@ -169,38 +169,38 @@ HEAD_ROW = "<row r='1'>" + "".join(map(cell, ("A1", "B1", "C1", "D1"), ("meter",
 @pytest.mark.parametrize(
     ("sheet", "told"),
     [
-        (SHEET.format("<row/>" * 2_000_000), "unpacks to more than 4 MiB"),
-        (f'<!DOCTYPE x [<!ENTITY a "{"a" * 100}">]>' + SHEET.format(""), "document type"),
+        (SHEET_TEMPLATE.format("<row/>" * 2_000_000), "unpacks to more than 4 MiB"),
+        (f'<!DOCTYPE x [<!ENTITY a "{"a" * 100}">]>' + SHEET_TEMPLATE.format(""), "document type"),
         ('<?xml version="1.0" encoding="UTF-16"?><!DOCTYPE x []>'.encode("utf-16"), "document type"),
-        (SHEET.format(HEAD_ROW + f"<row r='99999999'>{cell('A99999999', 'x')}</row>"), "more rows than a sheet"),
-        (SHEET.format(HEAD_ROW + f"<row r='2'>{cell('ZZZZZZ2', 'x')}</row>"), "cannot be read as a workbook"),
-        (SHEET.format("<row><c"), "cannot be read as a workbook|no sheet"),
+        (SHEET_TEMPLATE.format(HEAD_ROW + f"<row r='99999999'>{cell('A99999999', 'x')}</row>"), "more rows than a sheet"),
+        (SHEET_TEMPLATE.format(HEAD_ROW + f"<row r='2'>{cell('ZZZZZZ2', 'x')}</row>"), "cannot be read as a workbook"),
+        (SHEET_TEMPLATE.format("<row><c"), "cannot be read as a workbook|no sheet"),
     ],
     ids=["many rows", "DTD", "DTD in UTF-16", "a far row", "a far column", "broken"],
 )
 def test_a_workbook_that_unfolds_is_refused(tmp_path, small, monkeypatch, sheet, told):
     monkeypatch.setattr(workbook, "MOST_ROWS", 10_000)
-    assert refused(book(tmp_path, sheet), told) < 64 * MIB
+    assert refused(book(tmp_path, sheet), told) < 64 * MEBIBYTE_BYTES
 
 
 def test_two_cells_far_apart_take_no_sheet_between_them(tmp_path):
     far = f"<row r='2'>{cell('A2', 'M1')}{cell('B2', 'A1')}{cell('C2', '1772380800')}{cell('D2', '0.5')}</row>"
-    path = book(tmp_path, SHEET.format(HEAD_ROW + far + f"<row r='100000'>{cell('XFD100000', 'x')}</row>"))
+    path = book(tmp_path, SHEET_TEMPLATE.format(HEAD_ROW + far + f"<row r='100000'>{cell('XFD100000', 'x')}</row>"))
     assert sum(map(len, open_source(path).batches)) == 1
 
 
 def test_a_size_that_lies_is_found_out(tmp_path, small):
-    path = book(tmp_path, SHEET.format("<row/>" * 2_000_000))
+    path = book(tmp_path, SHEET_TEMPLATE.format("<row/>" * 2_000_000))
     content = bytearray(path.read_bytes())
-    size = len(SHEET.format("<row/>" * 2_000_000))
+    size = len(SHEET_TEMPLATE.format("<row/>" * 2_000_000))
     content = content.replace(size.to_bytes(4, "little"), (100).to_bytes(4, "little"))
     path.write_bytes(content)
     refused(path, "cannot be read")
 
 
-def test_a_zip_is_refused_with_the_way(tmp_path):
+def test_zip_is_refused_with_advice(tmp_path):
     with zipfile.ZipFile(tmp_path / "reads.zip", "w") as file:
-        file.writestr("reads.csv", ROWS)
+        file.writestr("reads.csv", CSV_ROWS)
     refused(tmp_path / "reads.zip", "is a zip: unpack it first")
 
 

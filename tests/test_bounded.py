@@ -16,15 +16,15 @@ import pytest
 
 from detectors.engine import STEP_DAYS, TAIL_ROWS, UNPACKED_MEMBERS, Engine
 from detectors.policy import by_time
+from detectors.reorder import EXPIRED_ROWS
 from detectors.rule import RULES
-from detectors.tails import EXPIRED_ROWS
 from schemas.columns import Batch, DeviceEvents, Event, Payment, Payments, Readings, Stages
 from schemas.master import Area, Meter
+from schemas.units import DAY_SECONDS
 
-START = 1_772_380_800
-DAY = 86_400
-TIMES = 6
-MOST = 16.0  # times the CPU for TIMES the size
+START_TIME = 1_772_380_800
+SIZE_FACTOR = 6
+CPU_FACTOR_LIMIT = 16.0  # times the CPU for SIZE_FACTOR the size
 
 Call = Callable[[], object]
 
@@ -32,12 +32,12 @@ Call = Callable[[], object]
 def stages(rows: int, sections: int, names: int, *, disorder: bool = False) -> Batch:
     """Items that enter and leave the stages of some sections within five days."""
     g = np.random.default_rng(1)
-    at = START + np.sort(g.integers(0, 5 * DAY, rows))
+    at = START_TIME + np.sort(g.integers(0, 5 * DAY_SECONDS, rows))
     item = g.integers(0, rows, rows)
     return Stages.build(
         [f"W{n}" for n in range(rows)], item, [f"S{n}" for n in range(sections)], item % sections,
         g.permutation(at) if disorder else at, stages=[f"stage{n}" for n in range(names)],
-        stage=g.integers(0, names, rows), limit=np.full(rows, DAY), progress=g.integers(0, 2, rows),
+        stage=g.integers(0, names, rows), limit=np.full(rows, DAY_SECONDS), progress=g.integers(0, 2, rows),
     )  # fmt: skip
 
 
@@ -46,10 +46,10 @@ def payments(rows: int, kind: Payment, customers: int, *, backwards: bool = Fals
     rank = np.arange(rows)[:: -1 if backwards else 1]
     whose = np.arange(rows) % customers
     return Payments.build(
-        [f"C{n}" for n in range(customers)], whose, ["A1"], np.zeros(rows), START + rank, payment=np.full(rows, kind),
+        [f"C{n}" for n in range(customers)], whose, ["A1"], np.zeros(rows), START_TIME + rank, payment=np.full(rows, kind),
         references=[f"R{n}" for n in range(rows)], reference=np.arange(rows), channels=["office"],
         channel=np.zeros(rows), bills=[f"B{n}" for n in range(customers)], bill=whose, amount=1 + rank / 100,
-        succeeded=np.full(rows, succeeded), due=np.full(rows, START + 10 * DAY),
+        succeeded=np.full(rows, succeeded), due=np.full(rows, START_TIME + 10 * DAY_SECONDS),
     )  # fmt: skip
 
 
@@ -58,7 +58,7 @@ def events(rows: int, meters: int, event: Event, *, whole: bool = False) -> Batc
     names = [""] if whole else [f"M{n}" for n in range(meters)]
     whose = np.arange(rows) % len(names)
     return DeviceEvents.build(
-        names, whose, ["A1"], np.zeros(rows), START + 60 * np.arange(rows), event=np.full(rows, event)
+        names, whose, ["A1"], np.zeros(rows), START_TIME + 60 * np.arange(rows), event=np.full(rows, event)
     )
 
 
@@ -73,7 +73,7 @@ def town(areas: int, meters: int) -> list[Area]:
 def readings(areas: int, meters: int, first: int, steps: int) -> Batch:
     """So many quarter-hours of all meters of a town."""
     meter = np.arange(areas * meters)
-    at = START + 900 * (first + 1 + np.repeat(np.arange(steps), len(meter)))
+    at = START_TIME + 900 * (first + 1 + np.repeat(np.arange(steps), len(meter)))
     whose = np.tile(meter, steps)
     return Readings.build(
         [f"M{n // meters}-{n % meters}" for n in range(len(meter))], whose, [f"A{a}" for a in range(areas)],
@@ -88,7 +88,7 @@ def stepped(batch: Batch, areas: list[Area] | None = None) -> Call:
     return lambda: engine.step(batch)
 
 
-def lived(areas: int, meters: int) -> Engine:
+def running_engine(areas: int, meters: int) -> Engine:
     """An engine that has seen two hours of a town in which every meter has an open alert."""
     engine = Engine()
     engine.enroll(town(areas, meters))
@@ -97,12 +97,12 @@ def lived(areas: int, meters: int) -> Engine:
 
 
 def ticked(areas: int, meters: int, days: int) -> Call:
-    engine = lived(areas, meters)
-    return lambda: engine.tick(START + days * DAY)
+    engine = running_engine(areas, meters)
+    return lambda: engine.tick(START_TIME + days * DAY_SECONDS)
 
 
 def restored(meters: int) -> Call:
-    engine, saved = Engine(), lived(5, meters).snapshot()
+    engine, saved = Engine(), running_engine(5, meters).snapshot()
     engine.enroll(town(5, meters))
     return lambda: engine.restore(saved)
 
@@ -127,20 +127,20 @@ def reconciled(meters: int) -> Call:
 
 def explained(meters: int) -> Call:
     """Ten meters are changed, one by one, in an area that has as many alerts and as many outages."""
-    engine = lived(2, meters)
-    outages = [(int(Event.POWER_OFF), START - DAY - 60 * n, START - DAY) for n in range(meters)]
+    engine = running_engine(2, meters)
+    outages = [(int(Event.POWER_OFF), START_TIME - DAY_SECONDS - 60 * n, START_TIME - DAY_SECONDS) for n in range(meters)]
     engine.policy.events["A1", ""] = sorted(outages, key=by_time)
     change = np.array([Event.METER_CHANGE])
 
     def step() -> None:
         for n in range(10):
-            engine.step(DeviceEvents.build([f"M1-{n}"], [0], ["A1"], [0], [START], event=change))
+            engine.step(DeviceEvents.build([f"M1-{n}"], [0], ["A1"], [0], [START_TIME], event=change))
 
     return step
 
 
 def adopted(meters: int) -> Call:
-    engine = lived(5, meters)
+    engine = running_engine(5, meters)
     return lambda: engine.adopt([RULES["register_decrease"]])
 
 
@@ -153,7 +153,7 @@ def enrolled_one_by_one(areas: int) -> Call:
     return enroll
 
 
-CALLS: dict[str, Callable[[int], Call]] = {
+MEASURED_CALLS: dict[str, Callable[[int], Call]] = {
     "rows of readings": lambda n: stepped(readings(2, 10, 0, n), town(2, 10)),
     "areas of readings": lambda n: stepped(readings(n, 2, 0, 8), town(n, 2)),
     "late readings of as many meters": late,
@@ -177,7 +177,7 @@ CALLS: dict[str, Callable[[int], Call]] = {
     "quiet days": lambda n: ticked(2, 5, n // 40),
     "areas enrolled at once": lambda n: lambda: Engine().enroll(town(4 * n, 2)),
     "areas enrolled one by one": enrolled_one_by_one,
-    "snapshot": lambda n: lived(5, n).snapshot,
+    "snapshot": lambda n: running_engine(5, n).snapshot,
     "restore": restored,
     "reconcile": reconciled,
     "adopt": adopted,
@@ -191,17 +191,17 @@ def seconds(call: Call) -> float:
     return time.process_time() - began
 
 
-@pytest.mark.parametrize("what", CALLS)
+@pytest.mark.parametrize("what", MEASURED_CALLS)
 def test_a_call_costs_in_proportion_to_what_it_is_given(what: str):
     size = 100
-    prepare = CALLS[what]
+    prepare = MEASURED_CALLS[what]
     prepare(size)()
     small = min(seconds(prepare(size)) for _ in range(3))
-    large = min(seconds(prepare(TIMES * size)) for _ in range(2))
-    assert large < MOST * max(small, 0.002), f"{small:.4f} s for {size}, {large:.4f} s for {TIMES * size}"
+    large = min(seconds(prepare(SIZE_FACTOR * size)) for _ in range(2))
+    assert large < CPU_FACTOR_LIMIT * max(small, 0.002), f"{small:.4f} s for {size}, {large:.4f} s for {SIZE_FACTOR * size}"
 
 
-FIRST: dict[str, Callable[[int], Batch]] = {
+FIRST_BATCHES: dict[str, Callable[[int], Batch]] = {
     "sections and their stages": lambda day: entered(day, sections=60),
     "stages of one section": lambda day: entered(day, sections=1),
     "areas and meters": lambda day: readings(90, 2, 96 * day, 1),
@@ -213,14 +213,14 @@ def entered(day: int, sections: int) -> Batch:
     places = np.arange(180) % 60
     return Stages.build(
         [f"W{day}-{n}" for n in range(180)], np.arange(180), [f"S{n}" for n in range(sections)], places % sections,
-        START + day * DAY + np.arange(180), stages=[f"stage{n}" for n in range(60 // sections)],
-        stage=places // sections, limit=np.full(180, float(DAY)),
+        START_TIME + day * DAY_SECONDS + np.arange(180), stages=[f"stage{n}" for n in range(60 // sections)],
+        stage=places // sections, limit=np.full(180, float(DAY_SECONDS)),
     )  # fmt: skip
 
 
 def test_a_step_reaches_as_far_as_days_that_fall_due_allow():
     areas, meters = 40, 100
-    engine = lived(areas, meters)
+    engine = running_engine(areas, meters)
     assert engine.reach(readings(areas, meters, 9, 1)) == areas * meters
 
     quiet = readings(areas, meters, 96 * 30, 2)
@@ -229,13 +229,13 @@ def test_a_step_reaches_as_far_as_days_that_fall_due_allow():
     assert engine.reach(two_days) == meters * (STEP_DAYS // (2 * meters))
 
     stray = readings(areas, meters, 9, 1)
-    stray.at[:: 2 * meters] += 90 * DAY
+    stray.at[:: 2 * meters] += 90 * DAY_SECONDS
     assert engine.reach(stray) == areas * meters  # a stamp alone moves no clock
 
 
 def test_a_step_reaches_few_areas_whose_days_have_to_be_unpacked():
     areas, meters = 60, 100
-    before, engine = lived(areas, meters), Engine()
+    before, engine = running_engine(areas, meters), Engine()
     engine.enroll(town(areas, meters))
     engine.restore(before.snapshot())
     batch = readings(areas, meters, 8, 1)
@@ -256,26 +256,26 @@ def test_a_step_reaches_few_areas_that_have_much_to_judge_again():
     assert engine.reach(readings(areas, meters, 72, 1)) == meters * (STEP_DAYS * TAIL_ROWS // (41 * meters))
 
 
-def test_tails_that_wait_no_longer_are_let_go_of_in_portions():
+def test_expired_rows_of_the_reorder_buffer_are_released_in_portions():
     """Every meter of a town lacks its first reading; when a day has passed all their readings are final at once."""
     engine, left = Engine(), [0]
     engine.enroll(town(12, 200))
     engine.step(readings(12, 200, 0, 1))
     for first in range(2, 146, 4):
         engine.step(readings(12, 200, first, 4))
-        left.append(int(np.count_nonzero(~engine.tails.log.gone[: engine.tails.log.size])))
+        left.append(int(np.count_nonzero(~engine.reorder.log.gone[: engine.reorder.log.size])))
     assert max(left) > 2 * EXPIRED_ROWS
     assert left[-1] == 0
     assert max(before - after for before, after in pairwise(left)) <= EXPIRED_ROWS
 
 
-@pytest.mark.parametrize("what", FIRST)
+@pytest.mark.parametrize("what", FIRST_BATCHES)
 def test_what_comes_for_the_first_time_costs_little_more_than_the_next_time(what: str):
     """A new section once had all its midnights since 2000 counted."""
-    make = FIRST[what]
+    make = FIRST_BATCHES[what]
     stepped(make(0))()
     first = min(seconds(stepped(make(0))) for _ in range(3))
     engine = Engine()
     batches = [make(day) for day in range(4)]
     again = [seconds(partial(engine.step, batch)) for batch in batches][1:]
-    assert first < MOST * max(*again, 0.002), f"{first:.4f} s at first, {max(again):.4f} s after that"
+    assert first < CPU_FACTOR_LIMIT * max(*again, 0.002), f"{first:.4f} s at first, {max(again):.4f} s after that"

@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from streams import broker as module
-from streams.broker import CACHE, Broker, BrokerError, BrokerUnavailableError, answers, free_ports
+from streams.broker import CACHE_FOLDER, Broker, BrokerError, BrokerUnavailableError, answers, free_ports
 
 
 async def create(address: str, topic: str) -> None:
@@ -70,15 +70,15 @@ def test_the_command_runs_until_it_is_interrupted(broker: Broker, sign: signal.S
         assert process.returncode == 0
         assert not answers(port)
     finally:
-        shutil.rmtree(CACHE / f"broker-{port}")
+        shutil.rmtree(CACHE_FOLDER / f"broker-{port}")
 
 
-def test_a_taken_port_is_said(tmp_path: Path):
+def test_taken_port_is_reported(tmp_path: Path):
     with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(BrokerError, match="listens .* already"):
         Broker(tmp_path, port=other.getsockname()[1]).start()
 
 
-def test_a_start_that_fails_tells_the_log(broker: Broker, tmp_path: Path):
+def test_failed_start_names_the_log(broker: Broker, tmp_path: Path):
     spoilt = tmp_path / "data" / "meta.properties"
     spoilt.parent.mkdir()
     spoilt.write_text("version=1\nnode.id=2\n")
@@ -94,6 +94,6 @@ def test_without_java_there_is_no_broker(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 def test_without_maven_there_are_no_jars(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("PATH", "")
-    monkeypatch.setattr(module, "CACHE", tmp_path)
+    monkeypatch.setattr(module, "CACHE_FOLDER", tmp_path)
     with pytest.raises(BrokerUnavailableError, match="`mvn` is not on the path"):
         module.jars()

@@ -5,34 +5,34 @@ import pytest
 
 import detectors  # noqa: F401 - its rules come with it
 from detectors.rule import RULES
-from tests.casebook import SHOWS, casebook, expected, rules_with_a_file, run, told, written
+from tests.casebook import CASE_KINDS, alert_rows, casebook, expected, format_table, rules_with_a_file, run
 
-BOOKS = {rule: casebook(rule) for rule in rules_with_a_file()}
-CASES = [pytest.param(rule, case, id=f"{rule}: {case.name}") for rule, book in BOOKS.items() for case in book.case]
+CASE_BOOKS = {rule: casebook(rule) for rule in rules_with_a_file()}
+ALL_CASES = [pytest.param(rule, case, id=f"{rule}: {case.name}") for rule, book in CASE_BOOKS.items() for case in book.case]
 
 
 def test_every_rule_has_its_file_and_every_file_its_rule():
-    assert sorted(RULES) == sorted(BOOKS)
+    assert sorted(RULES) == sorted(CASE_BOOKS)
 
 
-@pytest.mark.parametrize("rule", BOOKS)
+@pytest.mark.parametrize("rule", CASE_BOOKS)
 def test_a_file_shows_what_an_expert_asks_for(rule):
-    book = BOOKS[rule]
+    book = CASE_BOOKS[rule]
     shown = [case.shows for case in book.case]
-    assert set(shown) <= set(SHOWS), f"a case shows one of {', '.join(SHOWS)}"
+    assert set(shown) <= set(CASE_KINDS), f"a case shows one of {', '.join(CASE_KINDS)}"
     assert set(shown) >= {"fires", "near miss", "cannot tell", "clears"}
     assert all((book.meaning, book.inspector, book.false_positive))
     assert set(book.worse) <= set(RULES[rule].reads)
     assert set(book.worse.values()) <= {"higher", "lower"}
 
 
-@pytest.mark.parametrize(("rule", "case"), CASES)
+@pytest.mark.parametrize(("rule", "case"), ALL_CASES)
 def test_case(rule, case):
     alerts, watched = run(case, RULES[rule])
     want = expected(case)
     columns = tuple(want[0]) if want else ()
-    got = told(alerts, columns) if want else told(alerts)
-    assert written(got) == written(want)
+    got = alert_rows(alerts, columns) if want else alert_rows(alerts)
+    assert format_table(got) == format_table(want)
     assert not case.says or case.says in (alerts[0].en, alerts[0].zh)
     changes = {alert.change for alert in alerts}
     if case.shows == "fires":
@@ -40,7 +40,7 @@ def test_case(rule, case):
     elif case.shows == "clears":
         assert "cleared" in changes
     elif case.shows == "cannot tell":
-        assert not watched.told_anything(), "the rule did tell"
+        assert not watched.judged_anything(), "the rule did tell"
     elif case.shows == "near miss":
         assert not alerts
-        assert watched.told_anything(), "silent for lack of data, not because all is well"
+        assert watched.judged_anything(), "silent for lack of data, not because all is well"

@@ -12,7 +12,7 @@ from detectors.rule import RULES
 from detectors.rulebook import applied, changes, problems, unapproved
 from schemas.rules import rulebook_of
 
-WANTED = """
+WANTED_RULES = """
     register_sum_mismatch meter_runaway energy_ratio_error register_decrease meter_stopped register_interval_sum
     demand_register_error clock_drift ct_ratio_mismatch param_change_unordered calibration_due relay_mismatch
     voltage_loss phase_break all_voltage_loss current_loss current_break reverse_polarity reverse_sequence
@@ -27,7 +27,7 @@ WANTED = """
     low_balance payment_failure_burst payment_reconcile
     stage_overdue stage_stall read_success_rate read_failure file_inconsistency contract_gap new_install_check
 """
-TOLD_BY_MORE = {
+ADDITIONAL_RULES = {
     "ct_ratio_mismatch": {"ct_ratio_step"}, "relay_mismatch": {"relay_unanswered"},
     "over_contract_capacity": {"capacity_expansion"}, "transformer_overload": {"customer_transformer_overload"},
     "low_power_factor": {"monthly_power_factor"}, "payment_failure_burst": {"payment_failure_repeat"},
@@ -38,11 +38,11 @@ TOLD_BY_MORE = {
 
 
 def test_every_detector_that_is_wanted_is_a_rule_and_some_are_several():
-    wanted = {*WANTED.split()}
+    wanted = {*WANTED_RULES.split()}
     assert len(wanted) == 70
     assert wanted <= RULES.keys()
-    assert TOLD_BY_MORE.keys() <= wanted
-    assert set().union(*TOLD_BY_MORE.values()) <= RULES.keys() - wanted
+    assert ADDITIONAL_RULES.keys() <= wanted
+    assert set().union(*ADDITIONAL_RULES.values()) <= RULES.keys() - wanted
 
 
 def test_page_and_rulebook_are_as_the_rules_make_them():
@@ -58,7 +58,7 @@ def test_the_rulebook_has_every_rule_and_changes_none():
     assert applied(book) == list(RULES.values())
 
 
-def test_a_rule_has_a_line_in_the_tables_and_a_part_of_its_own():
+def test_rule_has_a_table_line_and_a_section_of_its_own():
     lines = page().splitlines()
     for rule in RULES:
         assert sum(f"](#{rule})" in line for line in lines) == 1
@@ -66,7 +66,7 @@ def test_a_rule_has_a_line_in_the_tables_and_a_part_of_its_own():
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_all_of_a_rule_is_told(name):
+def test_page_documents_everything_of_a_rule(name):
     rule, text = RULES[name], "\n".join(entry(RULES[name], notes(name)))
     assert all(f"`{column}`" in text for column in rule.reads)
     assert all(re.search(rf"`{setting}` -?[\d.]", text) for setting in rule.settings)

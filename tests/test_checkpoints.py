@@ -15,12 +15,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams import checkpoints
-from streams.checkpoints import CHUNK, Checkpoint, CheckpointError, Message, Written, encode, newest, whole, write
+from streams.checkpoints import (
+    CHUNK_BYTES,
+    Checkpoint,
+    CheckpointError,
+    CheckpointRecord,
+    WrittenCheckpoint,
+    encode,
+    newest,
+    whole_checkpoint,
+    write_checkpoint,
+)
 from streams.logs import reader
 from streams.settings import load
 from streams.topics import ensure
 
-STATE = bytes(range(256)) * 5000  # three chunks
+SAMPLE_STATE = bytes(range(256)) * 5000  # three chunks
 
 
 def log(*messages):
@@ -30,14 +40,14 @@ def log(*messages):
             for m, o in zip(messages, offsets, strict=False)]  # fmt: skip
 
 
-def checkpoint(sequence, offset, state=STATE):
-    last = Written(sequence - 1)
+def checkpoint(sequence, offset, state=SAMPLE_STATE):
+    last = WrittenCheckpoint(sequence - 1)
     chunks, manifest = encode(state, {"reads": offset}, 4, last)
     return [*chunks, manifest]
 
 
 def best(*messages) -> Checkpoint:
-    found = whole(log(*messages), 4)
+    found = whole_checkpoint(log(*messages), 4)
     assert found
     return found
 
@@ -49,8 +59,8 @@ def test_the_newest_whole_one_is_found():
 
 
 def test_chunks_fit_into_messages():
-    chunks, manifest = encode(STATE, {}, 4, Written())
-    assert [len(chunk.value) for chunk in chunks] == [CHUNK, CHUNK, len(STATE) - 2 * CHUNK]
+    chunks, manifest = encode(SAMPLE_STATE, {}, 4, WrittenCheckpoint())
+    assert [len(chunk.value) for chunk in chunks] == [CHUNK_BYTES, CHUNK_BYTES, len(SAMPLE_STATE) - 2 * CHUNK_BYTES]
     assert len({m.key for m in [*chunks, manifest]}) == 4
 
 
@@ -61,7 +71,7 @@ def test_two_slots_take_turns():
 
 
 def test_half_written_the_older_one_counts():
-    old, new = checkpoint(1, 10), checkpoint(2, 20, b"new" * CHUNK)
+    old, new = checkpoint(1, 10), checkpoint(2, 20, b"new" * CHUNK_BYTES)
     for cut in range(len(new)):
         assert best(*old, *new[:cut]).manifest.offsets == {"reads": 10}
 
@@ -78,16 +88,16 @@ def test_a_spoilt_record_is_never_used(k, at, flip):
 def test_after_compaction_the_slot_that_is_left_counts():
     first, second, third = checkpoint(1, 10), checkpoint(2, 20), checkpoint(3, 30)
     assert best(*first[:1], *second, *third[:2]).manifest.offsets == {"reads": 20}
-    assert whole(log(*first[1:]), 4) is None
+    assert whole_checkpoint(log(*first[1:]), 4) is None
 
 
 def test_two_writers_at_once_do_not_mix(monkeypatch):
     mine = checkpoint(3, 30)
-    monkeypatch.setattr(checkpoints, "WRITER", "another")
-    other = checkpoint(3, 25, b"other" * CHUNK)
+    monkeypatch.setattr(checkpoints, "WRITER_ID", "another")
+    other = checkpoint(3, 25, b"other" * CHUNK_BYTES)
     mixed = [m for pair in itertools.zip_longest(mine, other) for m in pair if m]
     found = best(*mixed)
-    assert (found.manifest.offsets, found.state) == ({"reads": 30}, STATE)
+    assert (found.manifest.offsets, found.state) == ({"reads": 30}, SAMPLE_STATE)
 
 
 def test_the_one_that_contains_most_wins():
@@ -95,42 +105,42 @@ def test_the_one_that_contains_most_wins():
 
 
 def test_another_layout_is_refused_with_what_to_do(monkeypatch):
-    monkeypatch.setattr(checkpoints, "LAYOUT", 0)
+    monkeypatch.setattr(checkpoints, "MANIFEST_LAYOUT", 0)
     old = checkpoint(1, 10)
     monkeypatch.undo()
     with pytest.raises(CheckpointError, match="layout 0; this version reads layout 1.*start afresh"):
-        whole(log(*old), 4)
+        whole_checkpoint(log(*old), 4)
 
 
-STRANGE: list[Any] = [
+STRANGE_MANIFESTS: list[Any] = [
     {}, [], None, 3, {"layout": 1}, {"layout": 2}, {"layout": "1"}, {"layout": 1, "set": 3},
     {"layout": 1, "set": "x", "sequence": 2, "partitions": 4, "offsets": [], "checksums": [], "taken": 1},
 ]  # fmt: skip
-UNREADABLE = [msgspec.msgpack.encode(value) for value in STRANGE] + [b"", b"\xc1", b"\xff" * 30, b"\x91" * 100_000]
+UNREADABLE_MANIFESTS = [msgspec.msgpack.encode(value) for value in STRANGE_MANIFESTS] + [b"", b"\xc1", b"\xff" * 30, b"\x91" * 100_000]
 
 
-def manifest_of(value: bytes, sequence: int) -> Message:
+def manifest_of(value: bytes, sequence: int) -> CheckpointRecord:
     """A manifest of any content, with the right checksum."""
     sound = checkpoint(sequence, 20)[-1]
     headers = [(name, b"%d" % zlib.crc32(value) if name == "checksum" else told) for name, told in sound.headers]
-    return Message(sound.key, value, headers)
+    return CheckpointRecord(sound.key, value, headers)
 
 
-@pytest.mark.parametrize("value", UNREADABLE)
+@pytest.mark.parametrize("value", UNREADABLE_MANIFESTS)
 def test_a_manifest_that_cannot_be_read_gives_way_to_the_older_slot(value, caplog):
     found = best(*checkpoint(1, 10), *checkpoint(2, 20)[:-1], manifest_of(value, 2))
-    assert (found.state, found.manifest.offsets) == (STATE, {"reads": 10})
+    assert (found.state, found.manifest.offsets) == (SAMPLE_STATE, {"reads": 10})
     assert "is passed over for an older one" in caplog.text
 
 
-@pytest.mark.parametrize("value", UNREADABLE)
-def test_where_no_manifest_can_be_read_it_is_said_what_to_do(value):
+@pytest.mark.parametrize("value", UNREADABLE_MANIFESTS)
+def test_unreadable_manifests_are_refused_with_advice(value):
     with pytest.raises(CheckpointError, match="partition 0 of `checkpoints` holds a checkpoint .*start afresh"):
-        whole(log(*checkpoint(2, 20)[:-1], manifest_of(value, 2)), 4)
+        whole_checkpoint(log(*checkpoint(2, 20)[:-1], manifest_of(value, 2)), 4)
 
 
-def test_fields_of_a_later_version_are_ignored_and_those_of_an_earlier_one_missed_by_none():
-    chunks, sound = encode(STATE, {"reads": 20}, 4, Written(1))
+def test_unknown_fields_are_ignored_and_missing_ones_take_defaults():
+    chunks, sound = encode(SAMPLE_STATE, {"reads": 20}, 4, WrittenCheckpoint(1))
     told = msgspec.msgpack.decode(sound.value)
     later = manifest_of(msgspec.msgpack.encode(told | {"tides": [1.0], "moons": {"reads": "id"}}), 2)
     assert best(*chunks, later).manifest.offsets == {"reads": 20}
@@ -140,7 +150,7 @@ def test_fields_of_a_later_version_are_ignored_and_those_of_an_earlier_one_misse
 
 def test_another_partition_count_is_refused():
     with pytest.raises(CheckpointError, match="taken with 4 partitions, the topics have 8"):
-        whole(log(*checkpoint(1, 10)), 8)
+        whole_checkpoint(log(*checkpoint(1, 10)), 8)
 
 
 def test_on_a_broker(broker):
@@ -154,16 +164,16 @@ def test_on_a_broker(broker):
         await ensure(settings)
         async with AIOKafkaProducer(bootstrap_servers=settings.brokers) as producer, reader(settings) as consumer:
             assert await newest(consumer, topic, [0, 1], {}, 2) == {0: None, 1: None}
-            last = Written()
+            last = WrittenCheckpoint()
             for offset in (10, 20, 30):
-                last = await write(producer, tp, STATE, {"reads": offset}, partitions=2, last=last)
+                last = await write_checkpoint(producer, tp, SAMPLE_STATE, {"reads": offset}, partitions=2, last=last)
             found = await newest(consumer, topic, [0, 1], {}, 2)
             assert found[0] is None
             assert found[1]
-            assert (found[1].state, found[1].manifest.offsets) == (STATE, {"reads": 30})
+            assert (found[1].state, found[1].manifest.offsets) == (SAMPLE_STATE, {"reads": 30})
             assert found[1].begins == last.begins
             assert await newest(consumer, topic, [1], {1: last}, 2) == {}  # its owner has it still
-            chunks, _ = encode(b"half" * CHUNK, {"reads": 40}, 2, last)
+            chunks, _ = encode(b"half" * CHUNK_BYTES, {"reads": 40}, 2, last)
             for chunk in chunks:
                 await producer.send_and_wait(topic, chunk.value, chunk.key, 1, headers=chunk.headers)
             older = (await newest(consumer, topic, [1], {1: last}, 2))[1]

@@ -10,12 +10,13 @@ import pytest
 
 from schemas.columns import Readings
 from schemas.master import Area, Meter
-from tests.hostile import DAY, HOUR, NAN, Row, Stream, quieted
-from tests.test_promises import agree, last, watch
+from schemas.units import DAY_SECONDS, HOUR_SECONDS
+from tests.adversarial import NOT_A_NUMBER, Row, Stream, with_closing_readings
+from tests.test_promises import agree, judge_stream, last
 
-START = 1_772_380_800  # Monday 2026-03-02 in Shanghai
-DAYS = 150
-CALENDARS: dict[str, Callable[[int], bool]] = {
+START_TIME = 1_772_380_800  # Monday 2026-03-02 in Shanghai
+HISTORY_DAYS = 150
+READING_CALENDARS: dict[str, Callable[[int], bool]] = {
     "Mondays and Thursdays": lambda day: day % 7 in (0, 3),
     "Mondays": lambda day: day % 7 == 0,
     "every fifth day": lambda day: day % 5 == 0,
@@ -25,10 +26,10 @@ CALENDARS: dict[str, Callable[[int], bool]] = {
 
 def read_on(days: dict[str, Iterable[int]]) -> Stream:
     """Meters of an area that tell of a day's energy at noon, each on days of its own."""
-    meters = [Meter(meter=meter, interval_s=DAY) for meter in days]
-    plain = dict(u=np.full(3, NAN, np.float32), register=NAN, clock_offset=NAN, received=0, status=0)
+    meters = [Meter(meter=meter, interval_s=DAY_SECONDS) for meter in days]
+    plain = dict(u=np.full(3, NOT_A_NUMBER, np.float32), register=NOT_A_NUMBER, clock_offset=NOT_A_NUMBER, received=0, status=0)
     rows = [
-        Row(Readings, "A1", meter, START + day * DAY + 12 * HOUR, plain | {"kwh": np.float32(5)})
+        Row(Readings, "A1", meter, START_TIME + day * DAY_SECONDS + 12 * HOUR_SECONDS, plain | {"kwh": np.float32(5)})
         for meter, mine in days.items() for day in mine
     ]  # fmt: skip
     rows.sort(key=lambda row: (row.at, row.subject))
@@ -37,15 +38,15 @@ def read_on(days: dict[str, Iterable[int]]) -> Stream:
 
 def raised(stream: Stream, rule: str) -> list[tuple[str, int]]:
     """The subjects of a rule's alerts and the days on which they were raised."""
-    alerts = [alert for alert in last(watch(stream)[1]).values() if alert.rule == rule and not alert.held]
-    return sorted((alert.subject, (alert.raised - START) // DAY) for alert in alerts)
+    alerts = [alert for alert in last(judge_stream(stream)[1]).values() if alert.rule == rule and not alert.suppressed_by]
+    return sorted((alert.subject, (alert.raised - START_TIME) // DAY_SECONDS) for alert in alerts)
 
 
-@pytest.mark.parametrize("calendar", CALENDARS)
+@pytest.mark.parametrize("calendar", READING_CALENDARS)
 def test_a_meter_among_others_is_missed_only_beyond_what_is_usual(calendar: str):
-    mine = [day for day in range(DAYS) if CALENDARS[calendar](day)]
+    mine = [day for day in range(HISTORY_DAYS) if READING_CALENDARS[calendar](day)]
     apart = max(b - a for a, b in pairwise(mine))
-    others = {f"M{n}": range(DAYS) for n in range(1, 60)}
+    others = {f"M{n}": range(HISTORY_DAYS) for n in range(1, 60)}
     usual = raised(read_on(others | {"M0": mine}), "read_failure")
     assert all(day <= mine[1] for _, day in usual)  # before its second reading nobody can know
 
@@ -56,7 +57,7 @@ def test_a_meter_among_others_is_missed_only_beyond_what_is_usual(calendar: str)
 
 
 def test_an_area_that_is_read_on_working_days_does_not_fail_at_weekends_but_when_it_stops():
-    worked = [day for day in range(DAYS) if day % 7 < 5]
+    worked = [day for day in range(HISTORY_DAYS) if day % 7 < 5]
     stream = read_on({f"M{n}": worked for n in range(30)})
     assert [day for _, day in raised(stream, "read_success_rate") if day > 14] == []
     stops = [day for day in worked if not 100 <= day < 118]
@@ -65,9 +66,9 @@ def test_an_area_that_is_read_on_working_days_does_not_fail_at_weekends_but_when
 
 
 def test_the_slow_twin_agrees():
-    days: dict[str, Iterable[int]] = {f"M{n}": range(DAYS) for n in range(4)}
-    for name, chosen in CALENDARS.items():
-        days[name] = [day for day in range(DAYS) if chosen(day) and day != 70]
-    agree(quieted(read_on(days), DAY))
-    worked = [day for day in range(DAYS) if day % 7 < 5 and not 100 <= day < 118]
-    agree(quieted(read_on({f"M{n}": worked for n in range(8)}), DAY))
+    days: dict[str, Iterable[int]] = {f"M{n}": range(HISTORY_DAYS) for n in range(4)}
+    for name, chosen in READING_CALENDARS.items():
+        days[name] = [day for day in range(HISTORY_DAYS) if chosen(day) and day != 70]
+    agree(with_closing_readings(read_on(days), DAY_SECONDS))
+    worked = [day for day in range(HISTORY_DAYS) if day % 7 < 5 and not 100 <= day < 118]
+    agree(with_closing_readings(read_on({f"M{n}": worked for n in range(8)}), DAY_SECONDS))

@@ -10,11 +10,11 @@ from detectors.rule import RETURNS, RULES
 from schemas.alert import Alert
 from schemas.columns import Intervals, Readings
 from schemas.master import Area, Meter
+from schemas.units import DAY_SECONDS, HOUR_SECONDS
 
-DAY, HOUR = 86_400, 3600
-START = 1_772_380_800  # Monday 2026-03-02 in Shanghai
-LIVE = (Readings, Intervals)
-CHRONIC = sorted(rule.name for rule in RULES.values() if rule.chronic)
+START_TIME = 1_772_380_800  # Monday 2026-03-02 in Shanghai
+LIVE_KINDS = (Readings, Intervals)
+CHRONIC_RULES = sorted(rule.name for rule in RULES.values() if rule.chronic)
 
 
 def engine() -> Engine:
@@ -25,9 +25,9 @@ def engine() -> Engine:
 
 def nights(first: int, days: int, volts: float, hours: float) -> Readings:
     """Quarter-hours of days that begin with so many hours of a voltage."""
-    at = START + first * DAY + 900 * np.arange(1, 96 * days + 1)
-    low = (at - START) % DAY <= hours * HOUR
-    low &= (at - START) % DAY > 0
+    at = START_TIME + first * DAY_SECONDS + 900 * np.arange(1, 96 * days + 1)
+    low = (at - START_TIME) % DAY_SECONDS <= hours * HOUR_SECONDS
+    low &= (at - START_TIME) % DAY_SECONDS > 0
     u = np.where(low, volts, 225.0)
     both = np.repeat(u, 2)
     absent = np.full(2 * len(at), np.nan)
@@ -37,7 +37,7 @@ def nights(first: int, days: int, volts: float, hours: float) -> Readings:
     )  # fmt: skip
 
 
-def test_the_hours_of_seven_days_are_told():
+def test_alert_gives_the_hours_of_seven_days():
     told = engine().step(nights(0, 15, 238.0, 6))
     assert [a.change for a in told] == ["raised", "revised", "revised"]
     assert "week_hours" not in told[0].evidence
@@ -63,19 +63,19 @@ def test_a_restored_engine_goes_on_counting():
         other.restore(saved)
 
 
-@pytest.mark.parametrize("name", CHRONIC)
+@pytest.mark.parametrize("name", CHRONIC_RULES)
 def test_a_chronic_rule_is_live_and_waits_for_its_return(name):
-    assert RULES[name].kind in LIVE
+    assert RULES[name].kind in LIVE_KINDS
     assert RULES[name].release >= RETURNS
 
 
-def test_no_rule_of_supply_or_load_tells_every_evening():
+def test_no_rule_of_supply_or_load_raises_every_evening():
     """By family: what is judged at every reading lasts for days, or is a fault that a visit ends."""
     faults = {
         "voltage_loss", "phase_break", "current_loss", "all_voltage_loss", "frequency_deviation", "reverse_sequence",
         "relay_mismatch", "meter_stopped",
     }  # fmt: skip
-    brief = {rule.name for rule in RULES.values() if rule.kind in LIVE and rule.release < DAY}
+    brief = {rule.name for rule in RULES.values() if rule.kind in LIVE_KINDS and rule.release < DAY_SECONDS}
     assert brief == faults
 
 

@@ -22,15 +22,15 @@ from replay.town import Town
 from schemas.alert import Alert
 from schemas.wire import encode_alert
 from streams import rules
-from streams.cli import main, told_alerts
+from streams.cli import main, published_alerts
 from streams.local import Store
 from streams.settings import load
-from streams.topics import ALERTS, TOPICS
+from streams.topics import ALERTS_TOPIC, ALL_TOPICS
 
-ALERT = Alert(
+SAMPLE_ALERT = Alert(
     id="a1", rule="voltage_loss", version=1, kind="readings", area="A1", subject="M1", state="raised", change="raised",
     revision=0, severity=1, since=1772380800, raised=1772380800, at=1772380800, score=1.5, phase="A", evidence={},
-    held="", en="Phase A [of 3] has lost its voltage.", zh="A相失压。",
+    suppressed_by="", en="Phase A [of 3] has lost its voltage.", zh="A相失压。",
 )  # fmt: skip
 
 
@@ -55,7 +55,7 @@ def on_broker(broker, monkeypatch, request):
     monkeypatch.setenv("METERWATCH_PARTITIONS", "2")
 
 
-def test_history_is_watched_by_the_settings(command, monkeypatch, tmp_path):
+def test_history_is_judged_by_the_settings(command, monkeypatch, tmp_path):
     (tmp_path / "own.csv").write_text("meter,area,at,kwh\nM1,A1,2026-03-01T00:00:00Z,1\n")
     (tmp_path / "other.toml").write_text('zone = "Australia/Sydney"\n')
     assert "2026-03-01 11:00" in command("--settings", "other.toml", "run", "own.csv", "--store", "one.db")[1]
@@ -86,7 +86,7 @@ def test_history_is_watched_by_the_settings(command, monkeypatch, tmp_path):
         (["dance"], "No such command 'dance'"),
     ],
 )
-def test_what_a_user_did_wrong_is_said_in_a_line(command, monkeypatch, arguments, said):
+def test_user_error_is_reported_in_one_line(command, monkeypatch, arguments, said):
     monkeypatch.setenv("METERWATCH_BROKERS", "127.0.0.1:1")
     code, output, error = command(*arguments)
     assert (code, output) == (2, "")
@@ -99,10 +99,10 @@ def test_topics_are_created_once_and_then_checked(command, on_broker, monkeypatc
     created = json.loads(output)
     assert code == 0
     assert {topic["state"] for topic in created} == {"created"}
-    assert [topic["partitions"] for topic in created] == [1 if topic.single else 2 for topic in TOPICS]
+    assert [topic["partitions"] for topic in created] == [1 if topic.single else 2 for topic in ALL_TOPICS]
     code, output, _ = command("topics")
     assert code == 0
-    assert output.count("there") == len(TOPICS)
+    assert output.count("there") == len(ALL_TOPICS)
     monkeypatch.setenv("METERWATCH_PARTITIONS", "3")
     code, _, error = command("topics")
     assert code == 2
@@ -113,15 +113,15 @@ def test_a_source_topic_takes_the_brokers_clock(command, on_broker, broker):
     prefix = "test_a_source_topic_takes_the_brokers_clock."
     command("topics")
 
-    async def stamp() -> int:
+    async def broker_time() -> int:
         async with AIOKafkaProducer(bootstrap_servers=broker.address) as producer:
             sent = await producer.send_and_wait(f"{prefix}payments", b"{}", timestamp_ms=1_000)
             return sent.timestamp
 
-    assert asyncio.run(stamp()) == pytest.approx(time.time() * 1000, abs=60_000)
+    assert asyncio.run(broker_time()) == pytest.approx(time.time() * 1000, abs=60_000)
 
 
-def test_a_source_topic_that_takes_its_producers_clocks_is_said(command, on_broker, broker):
+def test_source_topic_with_producer_times_is_refused(command, on_broker, broker):
     name = "test_a_source_topic_that_takes_its_producers_clocks_is_said.payments"
 
     async def create() -> None:
@@ -156,19 +156,19 @@ def test_alerts_are_listed_by_their_last_state(command, on_broker, broker):
     command("topics")
     settings = load({"METERWATCH_PREFIX": "test_alerts_are_listed_by_their_last_state.", "METERWATCH_PARTITIONS": "2"})
     alerts = [
-        ALERT,
-        replace(ALERT, id="a2", held="repeat", raised=ALERT.raised + 1),
-        replace(ALERT, id="a3"),
-        replace(ALERT, id="a3", state="withdrawn", change="withdrawn", revision=1),
+        SAMPLE_ALERT,
+        replace(SAMPLE_ALERT, id="a2", held="repeat", raised=SAMPLE_ALERT.raised + 1),
+        replace(SAMPLE_ALERT, id="a3"),
+        replace(SAMPLE_ALERT, id="a3", state="withdrawn", change="withdrawn", revision=1),
     ]
 
-    async def tell() -> None:
+    async def send() -> None:
         async with AIOKafkaProducer(bootstrap_servers=broker.address) as producer:
             for alert in alerts:
                 key, value, headers = encode_alert(alert)
-                await producer.send_and_wait(settings.topic(ALERTS), value, key, headers=headers)
+                await producer.send_and_wait(settings.topic(ALERTS_TOPIC), value, key, headers=headers)
 
-    asyncio.run(tell())
+    asyncio.run(send())
     code, output, _ = command("alerts", "--once")
     assert code == 0
     assert output.splitlines() == [
@@ -184,28 +184,28 @@ def test_what_is_no_alert_is_passed_over_with_a_word(command, on_broker, broker,
     command("topics")
     prefix = "test_what_is_no_alert_is_passed_over_with_a_word."
     settings = load({"METERWATCH_BROKERS": broker.address, "METERWATCH_PREFIX": prefix, "METERWATCH_PARTITIONS": "2"})
-    odd = replace(ALERT, id="a2", severity=9, raised=ALERT.at + 1, en="[/red] \x1b[2J", held="[/x]\r")
+    odd = replace(SAMPLE_ALERT, id="a2", severity=9, raised=SAMPLE_ALERT.at + 1, en="[/red] \x1b[2J", held="[/x]\r")
     values = [
-        encode_alert(ALERT)[1], None, b"", b"{", b"\xff", b"[" * 5_000, encode_alert(odd)[1],
-        encode_alert(replace(ALERT, id="a3"))[1], msgspec.json.encode(replace(ALERT, at=10**18)),
+        encode_alert(SAMPLE_ALERT)[1], None, b"", b"{", b"\xff", b"[" * 5_000, encode_alert(odd)[1],
+        encode_alert(replace(SAMPLE_ALERT, id="a3"))[1], msgspec.json.encode(replace(SAMPLE_ALERT, at=10**18)),
     ]  # fmt: skip
 
-    async def tell() -> None:
+    async def send() -> None:
         async with AIOKafkaProducer(bootstrap_servers=broker.address, transactional_id="somebody") as producer:
             for value in values:
                 async with producer.transaction():
-                    await producer.send_and_wait(settings.topic(ALERTS), value, b"a9", 0)
+                    await producer.send_and_wait(settings.topic(ALERTS_TOPIC), value, b"a9", 0)
             async with producer.transaction():
-                await producer.send_and_wait(settings.topic(ALERTS), None, b"a3", 0)
+                await producer.send_and_wait(settings.topic(ALERTS_TOPIC), None, b"a3", 0)
             await producer.begin_transaction()
-            await producer.send_and_wait(settings.topic(ALERTS), encode_alert(replace(ALERT, id="a4"))[1], b"a4", 0)
+            await producer.send_and_wait(settings.topic(ALERTS_TOPIC), encode_alert(replace(SAMPLE_ALERT, id="a4"))[1], b"a4", 0)
             await producer.abort_transaction()
 
     async def follow() -> list[str]:
-        async with aclosing(told_alerts(settings, past=True)) as alerts:
+        async with aclosing(published_alerts(settings, past=True)) as alerts:
             return [(await anext(alerts)).id for _ in range(3)]
 
-    asyncio.run(tell())
+    asyncio.run(send())
     code, output, _ = command("alerts", "--once", "--held")
     assert code == 0
     assert output.splitlines() == [
@@ -221,20 +221,20 @@ def test_what_is_no_rulebook_is_passed_over_with_a_word(command, on_broker, brok
     command("topics")
     topic = "test_what_is_no_rulebook_is_passed_over_with_a_word.rules"
 
-    async def tell() -> None:
+    async def send() -> None:
         async with AIOKafkaProducer(bootstrap_servers=broker.address, transactional_id="somebody else") as producer:
             for value in (None, b"", b"\xff", b"[" * 5_000, b'{"rules": {"[/red]\\u001b": 1}}', b"7", b'{"rules": []}'):
                 async with producer.transaction():
-                    await producer.send_and_wait(topic, value, rules.KEY, 0)
+                    await producer.send_and_wait(topic, value, rules.RECORD_KEY, 0)
 
-    asyncio.run(tell())
+    asyncio.run(send())
     code, output, error = command("rules", "list", "--published", "--json")
     assert (code, len(json.loads(output))) == (0, len(RULES))
     assert error.count("is passed over") == 6
     assert "\x1b" not in error
 
 
-CHANGED = """
+CHANGED_RULEBOOK = """
 [voltage_deviation]
 status = "published"
 version = 2
@@ -269,15 +269,15 @@ def test_rules_are_listed_and_shown(command, tmp_path):
 
 def test_a_rulebook_is_checked(command, tmp_path):
     file = tmp_path / "rules.toml"
-    file.write_text(CHANGED)
+    file.write_text(CHANGED_RULEBOOK)
     code, output, _ = command("rules", "check", "rules.toml")
     assert code == 0
     assert output.splitlines() == ["rules.toml: 1 rules, 1 set otherwise than in code",
                                    "voltage_deviation: version 2 is not approved"]  # fmt: skip
     for text, said in (
         ("[voltage_deviation", "rules.toml: Expected ']'"),
-        (CHANGED.replace("1.03", "nan"), "rules.toml: voltage_deviation: `over` is nan, which is not finite"),
-        (CHANGED.replace("= 2", "= 1"), "rules.toml: voltage_deviation: version 1 is in force; raise `version` above"),
+        (CHANGED_RULEBOOK.replace("1.03", "nan"), "rules.toml: voltage_deviation: `over` is nan, which is not finite"),
+        (CHANGED_RULEBOOK.replace("= 2", "= 1"), "rules.toml: voltage_deviation: version 1 is in force; raise `version` above"),
     ):
         file.write_text(text)
         code, _, error = command("rules", "check", "rules.toml")
@@ -286,8 +286,8 @@ def test_a_rulebook_is_checked(command, tmp_path):
     assert command("rules", "check", "nowhere.toml") == (2, "", "error: nowhere.toml: there is no such file\n")
 
 
-def test_a_run_takes_a_rulebook_that_nobody_has_approved_and_says_so(command, tmp_path):
-    (tmp_path / "rules.toml").write_text(CHANGED)
+def test_run_takes_an_unapproved_rulebook_and_warns(command, tmp_path):
+    (tmp_path / "rules.toml").write_text(CHANGED_RULEBOOK)
     code, output, error = command("run", "town:60x1", "--rules", "rules.toml", "--json")
     assert code == 0
     assert error == "rules.toml: voltage_deviation: version 2 is not approved; it holds for this run alone\n"
@@ -296,8 +296,8 @@ def test_a_run_takes_a_rulebook_that_nobody_has_approved_and_says_so(command, tm
     assert {*versions.values()} <= {1}
 
 
-def test_a_store_that_other_rules_have_made_is_not_shown_as_these_rules_word(command, tmp_path):
-    (tmp_path / "rules.toml").write_text(CHANGED)
+def test_run_refuses_a_store_that_other_rules_made(command, tmp_path):
+    (tmp_path / "rules.toml").write_text(CHANGED_RULEBOOK)
     assert command("run", "town:60x1")[0] == 0
     code, output, error = command("run", "town:60x1", "--rules", "rules.toml")
     assert (code, output) == (2, "")
@@ -322,7 +322,7 @@ def test_two_runs_do_not_write_into_one_store_at_once(command, tmp_path):
 
 
 def test_a_rulebook_is_published_by_two(command, on_broker, tmp_path, monkeypatch):
-    (tmp_path / "rules.toml").write_text(CHANGED)
+    (tmp_path / "rules.toml").write_text(CHANGED_RULEBOOK)
     change = ("voltage_deviation, version 1 -> 2: over 1.07 -> 1.03, over in the segment pv not set -> 1.08\n")
     assert command("rules", "diff", "rules.toml") == (0, change, "")
     for approver, said in (("", "version 2 is not approved"), ("Li", "Li has proposed and approved version 2")):
@@ -342,9 +342,9 @@ def test_a_rulebook_is_published_by_two(command, on_broker, tmp_path, monkeypatc
     assert "voltage_deviation: version 2 is in force; what is to be as in code again is a version too" in error
 
 
-def test_without_a_broker_a_rulebook_is_held_beside_the_code(command, tmp_path, monkeypatch):
+def test_rulebook_is_compared_with_the_code_without_a_broker(command, tmp_path, monkeypatch):
     monkeypatch.setenv("METERWATCH_BROKERS", "127.0.0.1:1")
-    (tmp_path / "rules.toml").write_text(CHANGED)
+    (tmp_path / "rules.toml").write_text(CHANGED_RULEBOOK)
     code, output, error = command("rules", "diff", "rules.toml")
     assert code == 0
     assert output.startswith("voltage_deviation, version 1 -> 2")

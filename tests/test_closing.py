@@ -9,17 +9,18 @@ import pytest
 
 from detectors import engine as engines
 from detectors.engine import Engine
-from models import grid as grids
-from models.grid import Grid
+from models import open_days as grids
+from models.open_days import OpenDays
 from models.packed import packed, packed_days, unpacked_days
 from schemas.columns import Readings
 from schemas.master import Area, Meter
-from tests.hostile import DAY, HOUR, hostile, town
-from tests.test_promises import engine_of, exactly, same, watch
+from schemas.units import DAY_SECONDS, HOUR_SECONDS
+from tests.adversarial import adversarial_stream, town
+from tests.test_promises import engine_of, exactly, judge_stream, same
 
-MIDNIGHT = 1_772_380_800  # in Shanghai
-HOURLY = 3600
-ROUNDS = 2  # of which the quickest counts
+FIRST_MIDNIGHT = 1_772_380_800  # in Shanghai
+INTERVAL_SECONDS = 3600
+TIMING_REPEATS = 2  # of which the quickest counts
 
 
 def areas_of(count: int, meters: int) -> list[Area]:
@@ -32,7 +33,7 @@ def hours(areas: list[Area], first: int, last: int) -> list[Readings]:
     rng, rows = np.random.default_rng(1), np.arange(len(names))
     return [
         Readings.build(
-            names, rows, [area.area for area in areas], owners, np.full(len(rows), MIDNIGHT + hour * HOUR),
+            names, rows, [area.area for area in areas], owners, np.full(len(rows), FIRST_MIDNIGHT + hour * HOUR_SECONDS),
             kwh=rng.uniform(0.05, 0.5, len(rows)).round(2),
         )
         for hour in range(first, last)
@@ -43,14 +44,14 @@ def closing(count: int, days: int = 5) -> float:
     """CPU seconds an area of two meters for some days, of which all but four are sealed; the quickest of some."""
     areas, spent = areas_of(count, 2), []
     batches = hours(areas, 1, 24 * days)
-    for _ in range(ROUNDS):
-        engine = Engine(interval=HOURLY)
+    for _ in range(TIMING_REPEATS):
+        engine = Engine(interval=INTERVAL_SECONDS)
         engine.enroll(areas)
         begun = process_time()
         for batch in batches:
             engine.step(batch)
         spent.append(process_time() - begun)
-        assert (engine.grid.clocks["sealed_day"][:count] >= engine.grid.clocks["last_day"][:count] - 4).all()
+        assert (engine.open_days.watermarks["sealed_day"][:count] >= engine.open_days.watermarks["last_day"][:count] - 4).all()
     return min(spent) / count
 
 
@@ -62,7 +63,7 @@ def test_one_area_of_many_costs_no_more_than_one_of_few():
 def silent() -> tuple[list[Area], bytes]:
     """Areas whose last readings were taken in, and the engine's snapshot."""
     areas = areas_of(40, 25)
-    engine = Engine(interval=HOURLY)
+    engine = Engine(interval=INTERVAL_SECONDS)
     engine.enroll(areas)
     for batch in hours(areas, 1, 60):
         engine.step(batch)
@@ -71,7 +72,7 @@ def silent() -> tuple[list[Area], bytes]:
 
 def restored(silent: tuple[list[Area], bytes]) -> Engine:
     areas, snapshot = silent
-    engine = Engine(interval=HOURLY)
+    engine = Engine(interval=INTERVAL_SECONDS)
     engine.enroll(areas)
     engine.restore(snapshot)
     return engine
@@ -80,10 +81,10 @@ def restored(silent: tuple[list[Area], bytes]) -> Engine:
 def passing(silent: tuple[list[Area], bytes], days: int) -> float:
     """CPU seconds of the first tick after quiet days; the quickest of some."""
     spent = []
-    for _ in range(ROUNDS):
+    for _ in range(TIMING_REPEATS):
         engine = restored(silent)
         begun = process_time()
-        engine.tick(int(engine.clock.max()) + days * DAY)
+        engine.tick(int(engine.watermarks.max()) + days * DAY_SECONDS)
         spent.append(process_time() - begun)
     return min(spent)
 
@@ -96,24 +97,24 @@ def test_quiet_days_cost_in_proportion_and_beyond_a_month_nothing(silent):
 
 def test_the_days_of_all_areas_are_made_at_once(silent, monkeypatch):
     made: list[int] = []
-    whole = Grid.as_days
+    whole = OpenDays.as_days
 
     def counted(self, slots, *rest):
         made.append(len(slots))
         return whole(self, slots, *rest)
 
-    monkeypatch.setattr(Grid, "as_days", counted)
-    restored(silent).tick(MIDNIGHT + 60 * HOUR + 20 * DAY)
+    monkeypatch.setattr(OpenDays, "as_days", counted)
+    restored(silent).tick(FIRST_MIDNIGHT + 60 * HOUR_SECONDS + 20 * DAY_SECONDS)
     assert sum(made) > 40 * 30  # closed and sealed
     assert len(made) < sum(made) / 10
 
 
 def test_areas_are_amended_together(monkeypatch):
     areas = areas_of(50, 2)
-    engine = Engine(interval=HOURLY)
+    engine = Engine(interval=INTERVAL_SECONDS)
     engine.enroll(areas)
     batches = hours(areas, 1, 60)
-    late, batches[29] = batches[29].rows(slice(0, None, 2)), batches[29].rows(slice(1, None, 2))
+    late, batches[29] = batches[29].select(slice(0, None, 2)), batches[29].select(slice(1, None, 2))
     for batch in batches:
         engine.step(batch)
     amended: list[int] = []
@@ -130,19 +131,19 @@ def test_areas_are_amended_together(monkeypatch):
     assert amended == [50]
 
 
-def test_a_long_silence_is_passed_in_parts_of_bounded_work(silent, monkeypatch):
+def test_long_silence_is_passed_in_steps_of_bounded_work(silent, monkeypatch):
     monkeypatch.setattr(grids, "PORTION_ROWS", 100)
     made: list[int] = []
-    whole = Grid.as_days
+    whole = OpenDays.as_days
 
     def counted(self, slots, days, meters, filed):
         made.append(len(meters))
         return whole(self, slots, days, meters, filed)
 
-    monkeypatch.setattr(Grid, "as_days", counted)
+    monkeypatch.setattr(OpenDays, "as_days", counted)
     engine = restored(silent)
     parts = []
-    for _ in engine.ticks(MIDNIGHT + 60 * HOUR + 10 * DAY):
+    for _ in engine.ticks(FIRST_MIDNIGHT + 60 * HOUR_SECONDS + 10 * DAY_SECONDS):
         parts.append(sum(made))
         made.clear()
     assert sum(parts) > 10 * 1000
@@ -150,8 +151,8 @@ def test_a_long_silence_is_passed_in_parts_of_bounded_work(silent, monkeypatch):
 
 
 @pytest.mark.parametrize("days", [5, 29, 200])
-def test_an_engine_saved_between_parts_goes_on_as_if_it_had_not_been(silent, monkeypatch, days):
-    now = MIDNIGHT + 60 * HOUR + days * DAY
+def test_engine_saved_between_steps_goes_on_the_same(silent, monkeypatch, days):
+    now = FIRST_MIDNIGHT + 60 * HOUR_SECONDS + days * DAY_SECONDS
     whole = restored(silent).tick(now)
     monkeypatch.setattr(grids, "PORTION_ROWS", 3000)
     engine, told = restored(silent), []
@@ -161,19 +162,19 @@ def test_an_engine_saved_between_parts_goes_on_as_if_it_had_not_been(silent, mon
     assert whole
     same(told, whole)
     again = restored((silent[0], saved))
-    assert exactly(again.tick(now + 3 * DAY)) == exactly(engine.tick(now + 3 * DAY))
+    assert exactly(again.tick(now + 3 * DAY_SECONDS)) == exactly(engine.tick(now + 3 * DAY_SECONDS))
 
 
 @pytest.mark.parametrize("seed", [3, 8])
-def test_portions_of_any_size_tell_the_same(seed, monkeypatch):
-    stream = hostile(seed)
-    whole = exactly(watch(stream)[1])
+def test_portions_of_any_size_publish_the_same(seed, monkeypatch):
+    stream = adversarial_stream(seed)
+    whole = exactly(judge_stream(stream)[1])
     monkeypatch.setattr(grids, "PORTION_ROWS", 3)
     monkeypatch.setattr(engines, "PORTION_ROWS", 3)
-    assert exactly(watch(stream)[1]) == whole
+    assert exactly(judge_stream(stream)[1]) == whole
 
 
-def test_areas_told_together_are_told_as_each_alone():
+def test_areas_judged_together_publish_as_each_alone():
     stream = town(5)
     together = engine_of(stream)
     told = [alert for batch in stream.batches() for alert in together.step(batch)]
@@ -206,9 +207,9 @@ def test_days_packed_together_are_what_they_were_and_those_packed_alone_are_read
     assert unpacked_days(days[:2], {}, {"amps": none["amps"]}).members == {}
 
 
-def test_a_small_area_is_given_little_room():
+def test_small_area_reserves_little_capacity():
     engine = Engine()
     engine.enroll(areas_of(100, 2))
     engine.step(hours(areas_of(100, 2), 1, 2)[0])
-    assert engine.grid.rows.used <= 3 * 200
-    assert {block.size for state in engine.grid.areas.values() for block in state.blocks.values()} == {2}
+    assert engine.open_days.member_rows.used <= 3 * 200
+    assert {block.size for state in engine.open_days.areas.values() for block in state.open_days.values()} == {2}

@@ -15,8 +15,8 @@ from replay.sources import open_source
 from replay.tables import read
 from schemas.columns import Readings
 
-ROWS = [("M1", "A1", "1700000000", "0.5"), ("M2", "A1", "1700000000", "1.25")]
-HEADER = ("meter", "area", "at", "kwh")
+SAMPLE_ROWS = [("M1", "A1", "1700000000", "0.5"), ("M2", "A1", "1700000000", "1.25")]
+SAMPLE_HEADER = ("meter", "area", "at", "kwh")
 
 
 def written(tmp_path, content, name="readings.csv"):
@@ -25,14 +25,14 @@ def written(tmp_path, content, name="readings.csv"):
     return path
 
 
-def told(path):
+def read_usage(path):
     """Who used how much, by the reader."""
     source = open_source(path)
     batches = [batch for batch in source.batches if isinstance(batch, Readings)]
     return [(b.names[b.subject[n]], float(b.kwh[n])) for b in batches for n in range(len(b))], source.tally
 
 
-def text(delimiter=",", header=HEADER, rows=ROWS, end="\n", decimal="."):
+def text(delimiter=",", header=SAMPLE_HEADER, rows=SAMPLE_ROWS, end="\n", decimal="."):
     lines = [delimiter.join(header), *(delimiter.join(row).replace(".", decimal) for row in rows)]
     return end.join(lines) + end
 
@@ -49,41 +49,41 @@ def text(delimiter=",", header=HEADER, rows=ROWS, end="\n", decimal="."):
         text(";", decimal=","),
         "sep=;\n" + text(";", decimal=","),
         text().replace("meter,", '"meter",').replace("M1", '"M1"'),
-        text(header=(*HEADER, '"site, as billed"'), rows=[(*row, '"Harbour Road 1, rear"') for row in ROWS]),
-        text(header=(*HEADER, '"site\nas billed"'), rows=[(*row, '"two\nlines"') for row in ROWS]),
-        text(header=(*HEADER, '="note"'), rows=[(*row, "") for row in ROWS]),
-        text(rows=[(*row, "") for row in ROWS]),  # rows that end with a comma
-        text(header=(*HEADER, ""), rows=[(*row, "") for row in ROWS]),
-        text(header=(*HEADER, "", ""), rows=[(*row, "x", "y") for row in ROWS]),
+        text(header=(*SAMPLE_HEADER, '"site, as billed"'), rows=[(*row, '"Harbour Road 1, rear"') for row in SAMPLE_ROWS]),
+        text(header=(*SAMPLE_HEADER, '"site\nas billed"'), rows=[(*row, '"two\nlines"') for row in SAMPLE_ROWS]),
+        text(header=(*SAMPLE_HEADER, '="note"'), rows=[(*row, "") for row in SAMPLE_ROWS]),
+        text(rows=[(*row, "") for row in SAMPLE_ROWS]),  # rows that end with a comma
+        text(header=(*SAMPLE_HEADER, ""), rows=[(*row, "") for row in SAMPLE_ROWS]),
+        text(header=(*SAMPLE_HEADER, "", ""), rows=[(*row, "x", "y") for row in SAMPLE_ROWS]),
         text().encode("utf-8-sig"),
         text("\t").encode("utf-16"),
-        text(header=(*HEADER, "备注"), rows=[(*row, "正常") for row in ROWS]).encode("gb18030"),
+        text(header=(*SAMPLE_HEADER, "备注"), rows=[(*row, "正常") for row in SAMPLE_ROWS]).encode("gb18030"),
     ],
     ids=lambda content: repr(content[:40]),
 )
 def test_the_same_rows_however_they_were_saved(tmp_path, content):
-    found, tally = told(written(tmp_path, content))
+    found, tally = read_usage(written(tmp_path, content))
     assert found == [("M1", 0.5), ("M2", 1.25)]
-    assert not tally.refused
+    assert not tally.rejected
 
 
 def test_a_column_that_comes_twice_is_an_error_in_a_line(tmp_path):
     with pytest.raises(SourceError, match="more than one column kwh"):
-        told(written(tmp_path, text(header=(*HEADER, "kwh"), rows=[(*row, "1") for row in ROWS])))
+        read_usage(written(tmp_path, text(header=(*SAMPLE_HEADER, "kwh"), rows=[(*row, "1") for row in SAMPLE_ROWS])))
 
 
 def test_rows_that_an_open_quote_swallows_are_counted_each(tmp_path):
-    rows = [ROWS[0], ('"M3', "A1", "1700000000", "1"), *[ROWS[1]] * 7]
-    found, tally = told(written(tmp_path, text(rows=rows)))
+    rows = [SAMPLE_ROWS[0], ('"M3', "A1", "1700000000", "1"), *[SAMPLE_ROWS[1]] * 7]
+    found, tally = read_usage(written(tmp_path, text(rows=rows)))
     assert found == [("M1", 0.5)]
-    assert tally.refused == {delimited.SWALLOWED: 8}
-    assert tally.first[delimited.SWALLOWED] == "readings.csv row 2"
+    assert tally.rejected == {delimited.SWALLOWED_ROWS: 8}
+    assert tally.first[delimited.SWALLOWED_ROWS] == "readings.csv row 2"
 
 
-def test_a_refusal_says_where_and_repeats_no_row(tmp_path):
-    rows = [ROWS[0], ("Mrs Jones", "A1", "1700000000", "1", "5"), ROWS[1]]
-    _, tally = told(written(tmp_path, text(rows=rows)))
-    assert tally.first == {delimited.RAGGED: "readings.csv row 2"}
+def test_rejection_names_the_position_and_repeats_no_row(tmp_path):
+    rows = [SAMPLE_ROWS[0], ("Mrs Jones", "A1", "1700000000", "1", "5"), SAMPLE_ROWS[1]]
+    _, tally = read_usage(written(tmp_path, text(rows=rows)))
+    assert tally.first == {delimited.RAGGED_ROW: "readings.csv row 2"}
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_the_decimal_mark_is_decided_over_the_file(tmp_path, cells, values):
     content = "meter;kwh\n" + "".join(f"M;{cell}\n" for cell in cells)
     found = read(written(tmp_path, content), ["kwh"], tally).numbers("kwh").tolist()
     assert [None if isnan(value) else value for value in found] == values
-    assert tally.refused.total() == values.count(None) - cells.count("nan")
+    assert tally.rejected.total() == values.count(None) - cells.count("nan")
 
 
 def test_a_mark_of_one_column_holds_for_the_others(tmp_path):
@@ -111,15 +111,15 @@ def test_a_mark_of_one_column_holds_for_the_others(tmp_path):
     assert sheet.numbers("kwh").tolist() == [1234.0]
 
 
-CELL = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), max_size=8)
+CELL_TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), max_size=8)
 
 
 @settings(max_examples=200)
 @given(st.data())
 def test_whatever_a_program_writes_is_read_as_it_was(tmp_path_factory, data):
-    names = data.draw(st.lists(CELL.filter(lambda name: name == delimited.clean(name) != ""), min_size=2, unique=True))
-    rows = data.draw(st.lists(st.lists(CELL, min_size=len(names), max_size=len(names)), min_size=1, max_size=5))
-    delimiter = data.draw(st.sampled_from(delimited.DELIMITERS))
+    names = data.draw(st.lists(CELL_TEXT.filter(lambda name: name == delimited.clean(name) != ""), min_size=2, unique=True))
+    rows = data.draw(st.lists(st.lists(CELL_TEXT, min_size=len(names), max_size=len(names)), min_size=1, max_size=5))
+    delimiter = data.draw(st.sampled_from(delimited.KNOWN_DELIMITERS))
     out = io.StringIO()
     csv.writer(out, delimiter=delimiter, quoting=csv.QUOTE_ALL).writerows([names, *rows])
     path = written(tmp_path_factory.mktemp("csv"), out.getvalue())
@@ -128,4 +128,4 @@ def test_whatever_a_program_writes_is_read_as_it_was(tmp_path_factory, data):
     table = delimited.read(path, names, tally)
     columns = [[cell or None for cell in column] for column in zip(*rows, strict=True)]
     assert [table[name].to_pylist() for name in names] == columns
-    assert not tally.refused
+    assert not tally.rejected

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from schemas.documents import FOLDER, TYPES, asyncapi, documents, schema
+from schemas.documents import DOCUMENT_TYPES, SCHEMAS_FOLDER, asyncapi, documents, schema
 from schemas.wire import Reason
 
 
@@ -17,49 +17,49 @@ def test_the_files_are_as_the_types_make_them():
 
 
 def test_no_file_is_left_over():
-    assert set(FOLDER.rglob("*.json")) == set(documents())
+    assert set(SCHEMAS_FOLDER.rglob("*.json")) == set(documents())
 
 
-def parts(whole: Any) -> Iterator[dict[str, Any]]:
+def schema_objects(whole: Any) -> Iterator[dict[str, Any]]:
     if isinstance(whole, dict):
         yield whole
         whole = list(whole.values())
     if isinstance(whole, list):
         for part in whole:
-            yield from parts(part)
+            yield from schema_objects(part)
 
 
 def target(reference: str, whole: Any) -> Any:
     file, _, place = reference.partition("#")
-    found = json.loads((FOLDER / file).read_text("utf-8")) if file else whole
+    found = json.loads((SCHEMAS_FOLDER / file).read_text("utf-8")) if file else whole
     for step in place.split("/")[1:]:
         found = found[step]
     return found
 
 
-@pytest.mark.parametrize("whole", [asyncapi(), *(schema(name) for name in TYPES)], ids=["asyncapi", *TYPES])
+@pytest.mark.parametrize("whole", [asyncapi(), *(schema(name) for name in DOCUMENT_TYPES)], ids=["asyncapi", *DOCUMENT_TYPES])
 def test_every_reference_leads_somewhere(whole):
-    for part in parts(whole):
+    for part in schema_objects(whole):
         if "$ref" in part:
             assert target(part["$ref"], whole)
 
 
-BARE = {"score", "evidence", "ct", "pt", "meter_ratio", "demand_resets", "flags", "register_digits", "rows", "severity",
+UNITLESS_FIELDS = {"score", "evidence", "ct", "pt", "meter_ratio", "demand_resets", "flags", "register_digits", "rows", "severity",
         "revision", "version", "settings", "segments", "power_factor", "demand_rebate", "read_day",
         "mean", "scale", "weights", "bias", "reach", "meters"}  # fmt: skip
 
 
-@pytest.mark.parametrize("name", TYPES)
+@pytest.mark.parametrize("name", DOCUMENT_TYPES)
 def test_every_quantity_has_its_unit(name):
-    for part in parts(schema(name)):
+    for part in schema_objects(schema(name)):
         for field, told in part.get("properties", {}).items():
-            numeric = {one.get("type") for one in parts(told)} & {"number", "integer"}
-            assert not numeric or field in BARE or "x-unit" in told or field.endswith(("_kva", "_v", "_a", "_s")), field
+            numeric = {one.get("type") for one in schema_objects(told)} & {"number", "integer"}
+            assert not numeric or field in UNITLESS_FIELDS or "x-unit" in told or field.endswith(("_kva", "_v", "_a", "_s")), field
 
 
 def test_defaults_fit_their_own_limits():
-    for name in TYPES:
-        for part in parts(schema(name)):
+    for name in DOCUMENT_TYPES:
+        for part in schema_objects(schema(name)):
             if "default" in part and "minLength" in part:
                 assert len(part["default"]) >= part["minLength"]
 
@@ -83,6 +83,6 @@ def test_the_asyncapi_document_has_its_form():
         assert {"name", "contentType", "headers", "payload", "bindings"} <= set(message)
 
 
-def test_the_reasons_are_told():
+def test_reject_reasons_are_documented():
     headers = asyncapi()["components"]["messages"]["reject"]["headers"]["properties"]
     assert all(reason in headers["reason"]["description"] for reason in Reason)

@@ -23,28 +23,28 @@ from streams.local import Store, follow
 from streams.outbox import producer
 from streams.settings import Settings, load
 from streams.topics import ensure
-from tests.fates import Fates, balanced, fates, settled
-from tests.storm import States, checkpointed, hostile_areas, portions, publish, publish_areas
-from tests.workers import WorkerProcess, contained, last_states, told, wait
+from tests.chaos import States, adversarial_areas, checkpointed_outcomes, portions, publish, publish_areas
+from tests.outcomes import Outcomes, balanced, count_outcomes, order_independent
+from tests.workers import WorkerProcess, all_checkpointed, last_states, published_states, wait
 
 Order = Sequence[tuple[type[Batch], ...]]  # of topics: those after a tuple are sent when all in it is judged
 
-TOGETHER: Order = [(DeviceEvents, Payments, Stages, Readings)]
+ALL_AT_ONCE: Order = [(DeviceEvents, Payments, Stages, Readings)]
 READS_FIRST: Order = [(Readings,), (Payments, Stages), (DeviceEvents,)]
 EVENTS_FIRST_PAYMENTS_LAST: Order = [(DeviceEvents,), (Stages, Readings), (Payments,)]
 
 
 @dataclass
-class History:
+class DriverHistory:
     """A history in parts, what replay and the local runner make of it, and what it is judged with."""
 
-    parts: list[list[Batch]]
+    portions: list[list[Batch]]
     areas: list[Area]
     interval: int
     states: States
-    fates: Fates
+    outcomes: Outcomes
 
-    def watched(self, environment: dict[str, str], folder: Path, shape: Shape, order: Order) -> None:
+    def judge_on_workers(self, environment: dict[str, str], folder: Path, shape: Shape, order: Order) -> None:
         """Has two workers watch it; fails, and says where, unless they end with the same."""
         environment |= {"METERWATCH_INTERVAL": str(self.interval), "METERWATCH_SESSION_SECONDS": "60"}
         settings = load(environment)
@@ -52,27 +52,27 @@ class History:
         with WorkerProcess(environment, folder / "one") as one, WorkerProcess(environment, folder / "two") as two:
             wait(lambda: all("holds partitions" in worker.log.read_text() for worker in (one, two)))
             asyncio.run(self._publish(settings, shape, order))
-            agree(told(settings), checkpointed(settings), self)
+            agree(published_states(settings), checkpointed_outcomes(settings), self)
 
     async def _publish(self, settings: Settings, shape: Shape, order: Order) -> None:
         async with producer(settings) as client:
             await publish_areas(client, settings, self.areas)
-            for part in self.parts:
+            for part in self.portions:
                 for topics in order:
                     await publish(client, settings, [batch for batch in part if isinstance(batch, topics)], shape)
                     await client.flush()
-                    await asyncio.to_thread(wait, lambda: contained(settings))
+                    await asyncio.to_thread(wait, lambda: all_checkpointed(settings))
 
 
-def history(sources: Sequence[Source], folder: Path) -> History:
+def history(sources: Sequence[Source], folder: Path) -> DriverHistory:
     """Replays sources one after the other, as the local runner does, and compares the two."""
     zone, interval = sources[0].zone or Settings().zone, sources[0].interval or Settings().interval
     engine = Engine(zone=zone, interval=interval)
     engine.enroll(sources[0].areas)
     parts = [list(source.batches) for source in sources]
     states = last_states(alert for part in parts for batch in part for alert in engine.step(batch))
-    replayed = History(parts, sources[0].areas, interval, states, fates(engine))
-    counted: Fates = {}
+    replayed = DriverHistory(parts, sources[0].areas, interval, states, count_outcomes(engine))
+    counted: Outcomes = {}
     with Store(folder / "local.db") as store:
         for n, part in enumerate(parts):
             counts = follow(Source("", replayed.areas, iter(part), 0, zone, interval), store, str(n)).counts
@@ -83,18 +83,18 @@ def history(sources: Sequence[Source], folder: Path) -> History:
     return replayed
 
 
-def agree(states: States, rows: Fates, other: History) -> None:
+def agree(states: States, rows: Outcomes, other: DriverHistory) -> None:
     assert states.keys() - other.states.keys() == set()
     assert other.states.keys() - states.keys() == set()
     assert [(state, other.states[k]) for k, state in states.items() if state != other.states[k]] == []
     balanced(rows)
-    assert settled(rows) == settled(other.fates)
+    assert order_independent(rows) == order_independent(other.outcomes)
 
 
 @pytest.fixture(scope="module")
-def hostile(tmp_path_factory) -> History:
+def adversarial(tmp_path_factory) -> DriverHistory:
     """What no file holds, for a file is in order: rows late, again and astray. In halves, within the grace period."""
-    stream = hostile_areas(12, seed=5)
+    stream = adversarial_areas(12, seed=5)
     parts = list(portions(stream, 60))
     halves = [[batch for portion in half for batch in portion] for half in (parts[:30], parts[30:])]
     sources = [Source("", stream.areas, iter(half), 0, stream.zone, stream.interval) for half in halves]
@@ -102,7 +102,7 @@ def hostile(tmp_path_factory) -> History:
 
 
 @pytest.fixture(scope="module")
-def town(tmp_path_factory) -> History:
+def town(tmp_path_factory) -> DriverHistory:
     """Files of all kinds, of three days of a town: the meters with a planted fault and every twentieth other."""
     town = Town(1000, 3)
     planted = {fault.subject for fault in town.planted}
@@ -110,7 +110,7 @@ def town(tmp_path_factory) -> History:
 
     def batches() -> Iterator[Batch]:
         for batch in town.batches():
-            yield batch.rows(kept[batch.subject]) if isinstance(batch, Readings) else batch
+            yield batch.select(kept[batch.subject]) if isinstance(batch, Readings) else batch
 
     folder = tmp_path_factory.mktemp("town")
     layout.write(folder / "files", town.areas, batches())
@@ -120,25 +120,25 @@ def town(tmp_path_factory) -> History:
 @pytest.mark.parametrize(
     ("shape", "order"),
     [
-        ("single", TOGETHER),
-        ("array", TOGETHER),
-        ("packed", TOGETHER),
+        ("single", ALL_AT_ONCE),
+        ("array", ALL_AT_ONCE),
+        ("packed", ALL_AT_ONCE),
         ("array", EVENTS_FIRST_PAYMENTS_LAST),
         ("packed", READS_FIRST),
     ],
     ids=["single", "array", "packed", "array-events-first-payments-last", "packed-reads-first"],
 )
-def test_all_drivers_end_the_same(hostile, environment, tmp_path, shape, order):
-    assert len(hostile.states) > 150
-    hostile.watched(environment, tmp_path, shape, order)
+def test_all_drivers_end_the_same(adversarial, environment, tmp_path, shape, order):
+    assert len(adversarial.states) > 150
+    adversarial.watched(environment, tmp_path, shape, order)
 
 
 def test_files_of_all_kinds_end_the_same(town, environment, tmp_path):
     assert len({state["rule"] for state in town.states.values()}) > 5
-    town.watched(environment, tmp_path, "packed", TOGETHER)
+    town.watched(environment, tmp_path, "packed", ALL_AT_ONCE)
 
 
 def test_real_curves_end_the_same(environment, tmp_path):
     curves = history([open_sources(sorted((Path(__file__).parent / "data").glob("garden4_*")))], tmp_path)
     assert curves.states
-    curves.watched(environment, tmp_path, "array", TOGETHER)
+    curves.judge_on_workers(environment, tmp_path, "array", ALL_AT_ONCE)

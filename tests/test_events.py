@@ -5,15 +5,15 @@ import msgspec
 import pytest
 
 from schemas.columns import Event
-from schemas.events import CODES, TABLES, event_of
+from schemas.events import EVENT_TABLES, IEC_CODES, event_of
 from schemas.wire import Reason, decode_events
 
-AT = 1_772_380_800
+EVENT_TIME = 1_772_380_800
 
 
 def decoded(*records):
     """What comes of records, and why others do not."""
-    values = [msgspec.json.encode({"at": AT, "meter": "M1"} | record) for record in records]
+    values = [msgspec.json.encode({"at": EVENT_TIME, "meter": "M1"} | record) for record in records]
     batch, refusals = decode_events([(b"A1", value, "", 0) for value in values])
     words = [] if batch is None else [Event(code).name.lower() for code in batch.event]
     return words, [refusal.reason for refusal in refusals]
@@ -49,7 +49,7 @@ def test_a_code_stands_for_a_word(system, code, word):
     ({"system": "gxf"}, Reason.MISSING_FIELD),
     ({}, Reason.MISSING_FIELD),
 ])  # fmt: skip
-def test_what_means_nothing_is_refused_alone(record, reason):
+def test_meaningless_record_is_rejected_alone(record, reason):
     assert decoded({"event": "vacancy"}, record, {"event": "cover_open"}) == (["vacancy", "cover_open"], [reason])
 
 
@@ -59,23 +59,23 @@ def as_written(system, code):
 
 
 def test_every_code_is_found_as_it_is_written():
-    for system, table in TABLES.items():
+    for system, table in EVENT_TABLES.items():
         for code, event in table.items():
             assert event_of(system, as_written(system, code)) is event
 
 
 def test_the_code_of_a_word_means_that_word():
-    assert all(event_of("iec61968-9", code) is event for event, code in CODES.items())
+    assert all(event_of("iec61968-9", code) is event for event, code in IEC_CODES.items())
 
 
 @pytest.mark.parametrize(("system", "code"), [("dlt698.45", "3106"), ("376.1", "ERC14"), ("376.1", "14")])
-def test_a_terminal_without_power_tells_it_of_its_area(system, code):
-    record = {"at": AT, "until": AT + 3600, "meter": "T1", "system": system, "code": code}
+def test_terminal_without_power_is_an_outage_of_its_area(system, code):
+    record = {"at": EVENT_TIME, "until": EVENT_TIME + 3600, "meter": "T1", "system": system, "code": code}
     batch, refusals = decode_events([(b"A1", msgspec.json.encode(record), "", 0)])
     assert batch is not None
     assert not refusals
     assert batch.names == ("",)
-    assert (Event(batch.event[0]), int(batch.until[0])) == (Event.POWER_OFF, AT + 3600)
+    assert (Event(batch.event[0]), int(batch.until[0])) == (Event.POWER_OFF, EVENT_TIME + 3600)
 
 
 def test_how_many_records_there_were_is_no_event():

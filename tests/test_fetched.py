@@ -18,13 +18,23 @@ from hypothesis import strategies as st
 
 from schemas.wire import Reason
 from streams import fetched
-from streams.fetched import GZIP, HEADER, LZ4, SNAPPY, ZSTD, Damage, Fetch, Span, Unread
+from streams.fetched import (
+    BATCH_HEADER,
+    GZIP_CODEC,
+    LZ4_CODEC,
+    SNAPPY_CODEC,
+    ZSTD_CODEC,
+    Damage,
+    Fetch,
+    FetchedBytes,
+    FetchedRange,
+)
 
-FIRST = 100  # offset
-AT = 1_700_000_000_000
+FIRST_OFFSET = 100  # offset
+FIRST_TIMESTAMP = 1_700_000_000_000
 TP_3 = TopicPartition("meter.reads", 3)
-COMPRESSED = {
-    GZIP: gzip_encode, SNAPPY: snappy_encode, LZ4: lz4_encode, ZSTD: zstd_encode,
+CODEC_ENCODERS = {
+    GZIP_CODEC: gzip_encode, SNAPPY_CODEC: snappy_encode, LZ4_CODEC: lz4_encode, ZSTD_CODEC: zstd_encode,
 }  # fmt: skip
 
 
@@ -34,40 +44,40 @@ def batch(
 ) -> bytes:
     builder = DefaultRecordBatchBuilder(2, 0, transactional, producer, 0 if producer >= 0 else -1, 0, 1 << 20)
     for k in range(count):
-        builder.append(k, AT + k, key, b"value %d" % (first + k), [("content-type", b"json")])
-    return stamped(bytes(builder.build()), first, 0x20 if control else 0)
+        builder.append(k, FIRST_TIMESTAMP + k, key, b"value %d" % (first + k), [("content-type", b"json")])
+    return rebased(bytes(builder.build()), first, 0x20 if control else 0)
 
 
-def stamped(whole: bytes, first: int, attributes: int = 0) -> bytes:
+def rebased(whole: bytes, first: int, attributes: int = 0) -> bytes:
     """A batch at an offset, with further attributes and a checksum that fits again."""
-    fields = list(HEADER.unpack_from(whole))
+    fields = list(BATCH_HEADER.unpack_from(whole))
     fields[0], fields[1] = first, len(whole) - 12
     fields[5] |= attributes
-    whole = HEADER.pack(*fields) + whole[HEADER.size :]
+    whole = BATCH_HEADER.pack(*fields) + whole[BATCH_HEADER.size :]
     return whole[:17] + struct.pack(">I", calc_crc32c(whole[21:])) + whole[21:]
 
 
 def compressed(first: int, codec: int, content: bytes, count: int = 3) -> bytes:
-    return stamped(batch(first, count)[: HEADER.size] + content, first, codec)
+    return rebased(batch(first, count)[: BATCH_HEADER.size] + content, first, codec)
 
 
 def marker(offset: int, producer: int, *, commit: bool) -> bytes:
     return batch(offset, producer=producer, transactional=True, control=True, key=b"\0\0" + bytes([0, commit]))
 
 
-def fetch(content: bytes, offset: int = FIRST, aborted: Any = None) -> Span:
-    return Fetch(TP_3, Unread(content), aborted, offset, None, None, True, 1).span()
+def fetch(content: bytes, offset: int = FIRST_OFFSET, aborted: Any = None) -> FetchedRange:
+    return Fetch(TP_3, FetchedBytes(content), aborted, offset, None, None, True, 1).fetched_range()
 
 
 def shown(record: Any) -> tuple[Any, ...]:
     return record.offset, record.timestamp, record.key, record.value, tuple(record.headers)
 
 
-def offsets(span: Span) -> list[int]:
+def offsets(span: FetchedRange) -> list[int]:
     return [record.offset for record in span.records if not isinstance(record, Damage)]
 
 
-def damages(span: Span) -> list[tuple[int, int, Reason]]:
+def damages(span: FetchedRange) -> list[tuple[int, int, Reason]]:
     return [(record.offset, record.last, record.reason) for record in span.records if isinstance(record, Damage)]
 
 
@@ -92,47 +102,47 @@ def test_aborted_transactions_are_left_out_among_committed_ones_and_others():
 
 
 def test_a_span_of_markers_alone_moves_on():
-    assert fetch(marker(FIRST, 7, commit=True)) == (FIRST, [], FIRST + 1)
-    content = batch(FIRST, 3, producer=7, transactional=True) + marker(103, 7, commit=False)
-    assert fetch(content, aborted=[(7, FIRST)]) == (FIRST, [], FIRST + 4)
+    assert fetch(marker(FIRST_OFFSET, 7, commit=True)) == (FIRST_OFFSET, [], FIRST_OFFSET + 1)
+    content = batch(FIRST_OFFSET, 3, producer=7, transactional=True) + marker(103, 7, commit=False)
+    assert fetch(content, aborted=[(7, FIRST_OFFSET)]) == (FIRST_OFFSET, [], FIRST_OFFSET + 4)
 
 
-def test_a_compacted_tail_moves_on():
-    whole = batch(FIRST, 2)
-    fields = list(HEADER.unpack_from(whole))
+def test_a_compacted_batch_end_moves_on():
+    whole = batch(FIRST_OFFSET, 2)
+    fields = list(BATCH_HEADER.unpack_from(whole))
     fields[6] = 9  # its last record was at 109, once
-    span = fetch(stamped(HEADER.pack(*fields) + whole[HEADER.size :], FIRST))
+    span = fetch(rebased(BATCH_HEADER.pack(*fields) + whole[BATCH_HEADER.size :], FIRST_OFFSET))
     assert (offsets(span), damages(span), span.ends) == ([100, 101], [], 110)
 
 
-@pytest.mark.parametrize("codec", COMPRESSED)
+@pytest.mark.parametrize("codec", CODEC_ENCODERS)
 def test_every_compression_is_read(codec):
-    plain = batch(FIRST, 3)
-    span = fetch(compressed(FIRST, codec, COMPRESSED[codec](plain[HEADER.size :])) + batch(103))
+    plain = batch(FIRST_OFFSET, 3)
+    span = fetch(compressed(FIRST_OFFSET, codec, CODEC_ENCODERS[codec](plain[BATCH_HEADER.size :])) + batch(103))
     assert list(map(shown, span.records)) == list(map(shown, fetch(plain + batch(103)).records))
 
 
 def test_raw_snappy_and_members_of_gzip_are_read():
-    plain = batch(FIRST, 3)
-    content, expected = plain[HEADER.size :], list(map(shown, fetch(plain).records))
+    plain = batch(FIRST_OFFSET, 3)
+    content, expected = plain[BATCH_HEADER.size :], list(map(shown, fetch(plain).records))
     members = gzip.compress(content[:9]) + gzip.compress(content[9:])
-    for codec, packed in ((SNAPPY, bytes(cramjam.snappy.compress_raw(content))), (GZIP, members)):
-        assert list(map(shown, fetch(compressed(FIRST, codec, packed)).records)) == expected
+    for codec, packed in ((SNAPPY_CODEC, bytes(cramjam.snappy.compress_raw(content))), (GZIP_CODEC, members)):
+        assert list(map(shown, fetch(compressed(FIRST_OFFSET, codec, packed)).records)) == expected
 
 
-@pytest.mark.parametrize("codec", COMPRESSED)
-def test_what_would_come_to_too_much_is_rejected(codec, monkeypatch):
+@pytest.mark.parametrize("codec", CODEC_ENCODERS)
+def test_batch_too_large_when_decompressed_is_rejected(codec, monkeypatch):
     monkeypatch.setattr(fetched, "LARGEST_BATCH", 1 << 20)
-    span = fetch(compressed(FIRST, codec, COMPRESSED[codec](bytes(2 << 20))) + batch(103))
+    span = fetch(compressed(FIRST_OFFSET, codec, CODEC_ENCODERS[codec](bytes(2 << 20))) + batch(103))
     assert (damages(span), offsets(span), span.ends) == ([(100, 102, Reason.TOO_LARGE)], [103], 104)
 
 
-def test_much_that_is_compressed_is_taken_bit_by_bit(monkeypatch):
+def test_large_compressed_fetch_is_read_in_portions(monkeypatch):
     monkeypatch.setattr(fetched, "LARGEST_BATCH", 150)
-    one = [compressed(first, ZSTD, zstd_encode(batch(first, 3)[HEADER.size :])) for first in (100, 103, 106)]
-    ends, taken = FIRST, []
+    one = [compressed(first, ZSTD_CODEC, zstd_encode(batch(first, 3)[BATCH_HEADER.size :])) for first in (100, 103, 106)]
+    ends, taken = FIRST_OFFSET, []
     while ends < 109:
-        span = fetch(b"".join(one[(ends - FIRST) // 3 :]), ends)
+        span = fetch(b"".join(one[(ends - FIRST_OFFSET) // 3 :]), ends)
         taken += offsets(span)
         assert ends < span.ends
         ends = span.ends
@@ -142,19 +152,19 @@ def test_much_that_is_compressed_is_taken_bit_by_bit(monkeypatch):
 @pytest.mark.parametrize(("spoil", "reason"), [
     (lambda whole: whole[:-1] + bytes([whole[-1] ^ 1]), Reason.CORRUPT),  # its last byte
     (lambda whole: whole[:25] + b"\xff" + whole[26:], Reason.CORRUPT),  # how many offsets it has
-    (lambda whole: stamped(whole, 103, 5), Reason.UNKNOWN_CODEC),
-    (lambda whole: stamped(whole, 103, GZIP), Reason.CORRUPT),
-    (lambda whole: stamped(whole, 103, LZ4), Reason.CORRUPT),
-    (lambda whole: stamped(whole, 103, SNAPPY), Reason.CORRUPT),
-    (lambda whole: stamped(whole, 103, ZSTD), Reason.CORRUPT),
+    (lambda whole: rebased(whole, 103, 5), Reason.UNKNOWN_CODEC),
+    (lambda whole: rebased(whole, 103, GZIP_CODEC), Reason.CORRUPT),
+    (lambda whole: rebased(whole, 103, LZ4_CODEC), Reason.CORRUPT),
+    (lambda whole: rebased(whole, 103, SNAPPY_CODEC), Reason.CORRUPT),
+    (lambda whole: rebased(whole, 103, ZSTD_CODEC), Reason.CORRUPT),
     (lambda whole: whole[:16] + b"\x03" + whole[17:], Reason.UNKNOWN_MAGIC),
     (lambda whole: whole[:16] + b"\xff" + whole[17:], Reason.UNKNOWN_MAGIC),
     (lambda whole: whole[:16] + b"\x01" + whole[17:], Reason.CORRUPT),  # a layout that it is not in
     (lambda whole: whole[:8] + struct.pack(">i", 20) + whole[12:32], Reason.CORRUPT),  # shorter than its header
 ])  # fmt: skip
-def test_a_batch_that_cannot_be_read_is_damage_and_reading_goes_on_behind(spoil, reason):
+def test_unreadable_batch_is_damage_and_reading_goes_on_after_it(spoil, reason):
     broken = spoil(batch(103, 5))
-    span = fetch(batch(FIRST, 3) + broken + batch(108, 2))
+    span = fetch(batch(FIRST_OFFSET, 3) + broken + batch(108, 2))
     assert damages(span) == [(103, 107, reason)]
     assert offsets(span) == [100, 101, 102, 108, 109]
     (damage,) = (record for record in span.records if isinstance(record, Damage))
@@ -163,16 +173,16 @@ def test_a_batch_that_cannot_be_read_is_damage_and_reading_goes_on_behind(spoil,
     assert span.ends == 110
 
 
-def test_a_batch_that_cannot_be_read_at_the_end_ends_where_its_header_says():
+def test_unreadable_last_batch_ends_at_the_offset_in_its_header():
     span = fetch(batch(103, 5)[:-1] + b"?", 104)
     assert (damages(span), span.ends) == ([(104, 107, Reason.CORRUPT)], 108)
 
 
 @pytest.mark.parametrize("length", [-(1 << 31), -1, 0, 13, 1 << 30])
-def test_a_length_that_is_none_passes_over_an_offset(length):
-    whole = batch(FIRST)
+def test_invalid_length_skips_one_offset(length):
+    whole = batch(FIRST_OFFSET)
     span = fetch(whole[:8] + struct.pack(">i", length) + whole[12:])
-    assert (damages(span), span.ends) == ([(FIRST, FIRST, Reason.CORRUPT)], FIRST + 1)
+    assert (damages(span), span.ends) == ([(FIRST_OFFSET, FIRST_OFFSET, Reason.CORRUPT)], FIRST_OFFSET + 1)
 
 
 def varint(number: int) -> bytes:
@@ -183,23 +193,23 @@ def varint(number: int) -> bytes:
 
 
 def record(offset: int, name: bytes = b"trace", *, delta: bytes | None = None, size: int = 2) -> bytes:
-    body = b"\0" + varint(0) + (varint(offset - FIRST) if delta is None else delta) + varint(size) + b"A1"
+    body = b"\0" + varint(0) + (varint(offset - FIRST_OFFSET) if delta is None else delta) + varint(size) + b"A1"
     body += varint(1) + b"v" + varint(1) + varint(len(name)) + name + varint(-1)
     return varint(len(body)) + body
 
 
-def of_records(*records: bytes, count: int | None = None) -> bytes:
-    whole = batch(FIRST, len(records))
-    fields = list(HEADER.unpack_from(whole))
+def batch_of_records(*records: bytes, count: int | None = None) -> bytes:
+    whole = batch(FIRST_OFFSET, len(records))
+    fields = list(BATCH_HEADER.unpack_from(whole))
     fields[12] = len(records) if count is None else count
-    return stamped(HEADER.pack(*fields) + b"".join(records), FIRST)
+    return rebased(BATCH_HEADER.pack(*fields) + b"".join(records), FIRST_OFFSET)
 
 
 def test_a_header_name_that_is_not_utf8_costs_nothing():
-    span = fetch(of_records(record(100), record(101, name=b"trace-\xe4"), record(102)))
+    span = fetch(batch_of_records(record(100), record(101, name=b"trace-\xe4"), record(102)))
     assert damages(span) == []
     names = ["trace", "trace-\ufffd", "trace"]
-    expected = [(offset, AT, b"A1", b"v", ((name, None),)) for offset, name in enumerate(names, 100)]
+    expected = [(offset, FIRST_TIMESTAMP, b"A1", b"v", ((name, None),)) for offset, name in enumerate(names, 100)]
     assert list(map(shown, span.records)) == expected
 
 
@@ -214,21 +224,21 @@ def test_a_header_name_that_is_not_utf8_costs_nothing():
     record(101, size=-7),
 ])  # fmt: skip
 def test_a_record_that_cannot_be_read_is_damage_alone(broken):
-    span = fetch(of_records(record(100), broken, record(102)) + batch(103))
+    span = fetch(batch_of_records(record(100), broken, record(102)) + batch(103))
     assert damages(span) == [(101, 101, Reason.CORRUPT)]
     assert offsets(span) == [100, 102, 103]
 
 
 @pytest.mark.parametrize("broken", [varint(1 << 40) + b"?", varint(-3) + b"?", b"\xff" * 20])
-def test_a_record_of_no_length_is_damage_to_the_end_of_its_batch(broken):
-    span = fetch(of_records(record(100), broken, record(102)) + batch(103))
+def test_record_of_invalid_length_is_damage_to_the_end_of_its_batch(broken):
+    span = fetch(batch_of_records(record(100), broken, record(102)) + batch(103))
     assert damages(span) == [(101, 102, Reason.CORRUPT)]
     assert offsets(span) == [100, 103]
 
 
 @pytest.mark.parametrize(("count", "read"), [(-1, 0), (1, 1), (1 << 30, 3)])
 def test_a_wrong_count_of_records_hides_none(count, read):
-    span = fetch(of_records(record(100), record(101), record(102), count=count) + batch(103))
+    span = fetch(batch_of_records(record(100), record(101), record(102), count=count) + batch(103))
     assert offsets(span) == [*range(100, 100 + read), 103]
     assert damages(span) == ([(100 + read, 102, Reason.CORRUPT)] if read < 3 else [])
 
@@ -237,12 +247,12 @@ def test_old_layouts_are_read_beside_the_new():
     parts = []
     for magic, first in ((0, 100), (1, 101)):
         builder = LegacyRecordBatchBuilder(magic, 0, 1 << 10)
-        builder.append(first, AT, b"A1", b"v")
+        builder.append(first, FIRST_TIMESTAMP, b"A1", b"v")
         parts.append(bytes(builder.build()))
     assert offsets(fetch(batch(98, 2) + b"".join(parts) + batch(102), 98)) == [98, 99, 100, 101, 102]
 
 
-def places(span: Span) -> list[int]:
+def all_offsets(span: FetchedRange) -> list[int]:
     """The first and last offsets of all that is in a span."""
     return [place for r in span.records for place in ((r.offset, r.last) if isinstance(r, Damage) else (r.offset,))]
 
@@ -256,25 +266,25 @@ def spoilt(data: st.DataObject, whole: bytes, begin: int = 0) -> bytes:
 
 @given(st.data())
 def test_whatever_is_fetched_ends_in_order_and_moves_on(data):
-    whole = batch(FIRST, 3) + compressed(103, ZSTD, zstd_encode(batch(103, 3)[HEADER.size :])) + batch(106, 3)
+    whole = batch(FIRST_OFFSET, 3) + compressed(103, ZSTD_CODEC, zstd_encode(batch(103, 3)[BATCH_HEADER.size :])) + batch(106, 3)
     content = spoilt(data, whole)[: data.draw(st.integers(12, len(whole)))]
     span = fetch(content)
-    assert span.ends > FIRST
-    assert places(span) == sorted(places(span))
-    assert all(FIRST <= place < span.ends for place in places(span))
+    assert span.ends > FIRST_OFFSET
+    assert all_offsets(span) == sorted(all_offsets(span))
+    assert all(FIRST_OFFSET <= place < span.ends for place in all_offsets(span))
 
 
 @given(st.data())
 def test_whatever_the_records_of_a_batch_are_each_offset_is_read_or_rejected(data):
-    broken = stamped(spoilt(data, batch(FIRST, 5), HEADER.size), FIRST)
+    broken = rebased(spoilt(data, batch(FIRST_OFFSET, 5), BATCH_HEADER.size), FIRST_OFFSET)
     span = fetch(broken + batch(105))
     read, lost = offsets(span), [k for first, last, _ in damages(span) for k in range(first, last + 1)]
     assert sorted(read + lost) == [*range(100, 106)]
 
 
-def test_readers_pass_over_damage_with_a_word(caplog):
-    content = batch(FIRST, 3)[:-1] + b"?" + batch(103, 2)
-    it = Fetch(TP_3, Unread(content), None, FIRST, None, None, True, 1)
+def test_readers_skip_damage_and_log_it(caplog):
+    content = batch(FIRST_OFFSET, 3)[:-1] + b"?" + batch(103, 2)
+    it = Fetch(TP_3, FetchedBytes(content), None, FIRST_OFFSET, None, None, True, 1)
     assert [record.offset for record in it] == [103, 104]
     assert it.next_fetch_offset == 105
     assert "offsets 100 to 102 of `meter.reads`, partition 3" in caplog.text

@@ -27,7 +27,7 @@ def test_an_example_without_end_is_a_find(monkeypatch):
 
 
 def test_when_its_time_is_up_a_test_ends_without_a_find(monkeypatch):
-    monkeypatch.setattr(fuzz, "SECONDS", 0.05)
+    monkeypatch.setattr(fuzz, "TEST_SECONDS", 0.05)
     judged = []
 
     @fuzz.bounded(2)
@@ -36,10 +36,10 @@ def test_when_its_time_is_up_a_test_ends_without_a_find(monkeypatch):
         judged.append(value)
 
     judges()
-    assert 2 < len(judged) < fuzz.MANY
+    assert 2 < len(judged) < fuzz.MOST_EXAMPLES
 
 
-def test_what_a_test_finds_is_said():
+def test_finding_of_a_test_is_raised():
     @fuzz.bounded(20)
     @given(st.integers())
     def finds(value):
@@ -54,8 +54,8 @@ def test_what_a_test_finds_is_said():
 ])  # fmt: skip
 def test_a_round_ends_when_its_time_is_over(monkeypatch, code, stuck):
     run = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
-    monkeypatch.setattr(rounds, "COMMAND", (sys.executable, "-c", run + code))
-    monkeypatch.setattr(rounds, "KEPT_SECONDS", 2.0)
+    monkeypatch.setattr(rounds, "PYTEST_COMMAND", (sys.executable, "-c", run + code))
+    monkeypatch.setattr(rounds, "OVERHEAD_SECONDS", 2.0)
     monkeypatch.setattr(rounds, "STUCK_SECONDS", 0.001)
     if stuck:
         with pytest.raises(SystemExit, match="within one call"):

@@ -10,13 +10,13 @@ import pytest
 
 from detectors.engine import Engine
 from models.holes import Holes, Span
-from schemas.columns import Batch, DeviceEvents, Event, Payment, Payments, Progress, Readings, Stages
-from tests.storm import hostile_areas, portions
+from schemas.columns import Batch, DeviceEvents, Event, Payment, Payments, Readings, StageProgress, Stages
+from schemas.units import DAY_SECONDS, HOUR_SECONDS
+from tests.chaos import adversarial_areas, portions
 from tests.workers import last_states
 
-DAY, HOUR = 86_400, 3600
-START = 1_772_380_800
-ABSENCES = {
+START_TIME = 1_772_380_800
+ABSENCE_RULES = {
     "payment_reconcile", "arrears_tier", "read_date_wrong", "stage_overdue", "stage_stall", "stage_disorder",
     "stage_batch_stuck", "seal_or_cover_event", "param_change_unordered", "magnetic_field", "relay_unanswered",
     "frequent_outage", "read_success_rate", "read_failure", "meter_runaway", "payment_failure_repeat", "low_balance",
@@ -26,16 +26,16 @@ ABSENCES = {
 def test_a_span_lasts_a_day_beyond_the_first_row_that_came_since():
     holes = Holes()
     holes.open("payments", np.array([10, 20]))
-    assert holes.of("payments", 0) == [Span(10, 2**62)]
-    assert holes.of("payments", 2) == [Span(0, 2**62)]  # an area that was not known
-    assert holes.of("stages", 0) == []
+    assert holes.spans_of("payments", 0) == [Span(10, 2**62)]
+    assert holes.spans_of("payments", 2) == [Span(0, 2**62)]  # an area that was not known
+    assert holes.spans_of("stages", 0) == []
     holes.close("payments", np.array([2, 0, 2, 0]), np.array([70, 5, 50, 900]))
-    assert holes.of("payments", 0) == [Span(10, 10 + DAY)]
-    assert holes.of("payments", 1) == [Span(20, 2**62)]
-    assert holes.of("payments", 2) == [Span(0, 70 + DAY)]
+    assert holes.spans_of("payments", 0) == [Span(10, 10 + DAY_SECONDS)]
+    assert holes.spans_of("payments", 1) == [Span(20, 2**62)]
+    assert holes.spans_of("payments", 2) == [Span(0, 70 + DAY_SECONDS)]
     for _ in range(20):
         holes.open("payments", np.array([10**6]))
-    assert len(holes.of("payments", 1)) == 8
+    assert len(holes.spans_of("payments", 1)) == 8
     assert holes.touch("payments", 0, 11, 12)
 
 
@@ -49,7 +49,7 @@ def paid(at: list[int], kinds: list[Payment], references: list[str]) -> Payments
     )  # fmt: skip
 
 
-def told(engine: Engine, *batches: Batch) -> Counter[tuple[str, str]]:
+def standing_alerts(engine: Engine, *batches: Batch) -> Counter[tuple[str, str]]:
     """Rules and subjects of the alerts that stand in the end."""
     states = last_states(alert for batch in batches for alert in engine.step(batch))
     return Counter((alert["rule"], alert["subject"]) for alert in states.values())
@@ -58,37 +58,37 @@ def told(engine: Engine, *batches: Batch) -> Counter[tuple[str, str]]:
 def settling(first: int, last: int) -> Payments:
     """A payment every six hours, each settled three hours later."""
     hours = range(first, last, 6)
-    at = [START + HOUR * hour + late for hour in hours for late in (0, 3 * HOUR)]
+    at = [START_TIME + HOUR_SECONDS * hour + late for hour in hours for late in (0, 3 * HOUR_SECONDS)]
     names = [f"R{hour}" for hour in hours for _ in range(2)]
     return paid(at, [Payment.PAYMENT, Payment.SETTLEMENT] * len(hours), names)
 
 
-def alone(hour: int, name: str) -> Payments:
-    return paid([START + hour * HOUR], [Payment.PAYMENT], [name])
+def lone_payment(hour: int, name: str) -> Payments:
+    return paid([START_TIME + hour * HOUR_SECONDS], [Payment.PAYMENT], [name])
 
 
 @pytest.mark.parametrize("lost", [True, False])
 def test_a_settlement_that_may_have_been_lost_is_not_missed(lost):
     engine = Engine()
-    assert not told(engine, settling(0, 240), alone(240, "open"))
+    assert not standing_alerts(engine, settling(0, 240), lone_payment(240, "open"))
     if lost:
         engine.lose(Payments)
         restored = Engine()
         restored.restore(engine.snapshot())
         engine = restored
-    parts = settling(402, 480), alone(403, "near"), settling(480, 540), alone(540, "later"), settling(546, 700)
-    found = told(engine, *parts)
+    parts = settling(402, 480), lone_payment(403, "near"), settling(480, 540), lone_payment(540, "later"), settling(546, 700)
+    found = standing_alerts(engine, *parts)
     unsure = [] if lost else ["C0/near", "C0/open"]
     assert sorted(subject for rule, subject in found if rule == "payment_reconcile") == ["C0/later", *unsure]
 
 
 def test_what_was_raised_before_stays_and_clears_when_its_settlement_comes():
     engine = Engine()
-    before = told(engine, settling(0, 240), alone(240, "open"), settling(246, 288))
+    before = standing_alerts(engine, settling(0, 240), lone_payment(240, "open"), settling(246, 288))
     assert before == {("payment_reconcile", "C0/open"): 1}
     engine.lose(Payments)
     assert not [alert for alert in engine.step(settling(402, 480)) if alert.subject == "C0/open"]
-    [alert] = engine.step(paid([START + 481 * HOUR], [Payment.SETTLEMENT], ["open"]))
+    [alert] = engine.step(paid([START_TIME + 481 * HOUR_SECONDS], [Payment.SETTLEMENT], ["open"]))
     assert (alert.subject, alert.change) == ("C0/open", "cleared")
 
 
@@ -96,18 +96,18 @@ def begun(*hours: int) -> Stages:
     """Work that begins at some hours and may take one."""
     names, count = [f"W{hour}" for hour in hours], len(hours)
     return Stages.build(
-        names, list(range(count)), ["S1"], [0] * count, [START + hour * HOUR for hour in hours], stages=["review"],
-        stage=[0] * count, progress=[Progress.STARTED] * count, limit=[3600.0] * count,
+        names, list(range(count)), ["S1"], [0] * count, [START_TIME + hour * HOUR_SECONDS for hour in hours], stages=["review"],
+        stage=[0] * count, progress=[StageProgress.STARTED] * count, limit=[3600.0] * count,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("lost", [True, False])
 def test_work_that_may_have_been_done_is_not_overdue(lost):
     engine = Engine()
-    assert not told(engine, begun(0))
+    assert not standing_alerts(engine, begun(0))
     if lost:
         engine.lose(Stages)
-    found = told(engine, begun(6, 60, 61, 90, 91))
+    found = standing_alerts(engine, begun(6, 60, 61, 90, 91))
     overdue = {subject for rule, subject in found if rule == "stage_overdue"}
     assert overdue == {"W60/review", "W61/review"} | ({"W0/review", "W6/review"} if not lost else set())
 
@@ -120,19 +120,19 @@ def reported(events: list[Event], at: list[int]) -> DeviceEvents:
 @pytest.mark.parametrize("lost", [True, False])
 def test_a_meter_that_may_have_been_opened_by_order_is_not_suspected(lost):
     engine = Engine()
-    engine.step(reported([Event.COVER_CLOSED], [START]))
+    engine.step(reported([Event.COVER_CLOSED], [START_TIME]))
     if lost:
         engine.lose(DeviceEvents)
-    found = told(engine, reported([Event.COVER_OPEN], [START + HOUR]), reported([Event.BATTERY_LOW], [START + 3 * DAY]))
-    found += Counter((alert.rule, alert.subject) for alert in engine.tick(START + 6 * DAY))
+    found = standing_alerts(engine, reported([Event.COVER_OPEN], [START_TIME + HOUR_SECONDS]), reported([Event.BATTERY_LOW], [START_TIME + 3 * DAY_SECONDS]))
+    found += Counter((alert.rule, alert.subject) for alert in engine.tick(START_TIME + 6 * DAY_SECONDS))
     assert bool(found["seal_or_cover_event", "M1"]) != lost
-    found = told(engine, reported([Event.COVER_OPEN], [START + 9 * DAY]))
-    found += Counter((alert.rule, alert.subject) for alert in engine.tick(START + 12 * DAY))
+    found = standing_alerts(engine, reported([Event.COVER_OPEN], [START_TIME + 9 * DAY_SECONDS]))
+    found += Counter((alert.rule, alert.subject) for alert in engine.tick(START_TIME + 12 * DAY_SECONDS))
     assert found["seal_or_cover_event", "M1"] or not lost
 
 
-def test_a_hole_in_hostile_streams_accuses_nobody_of_what_it_lacks():
-    stream = hostile_areas(4, 5)
+def test_hole_in_adversarial_streams_raises_no_alert_for_lost_rows():
+    stream = adversarial_areas(4, 5)
     cut = list(portions(stream, 6))
 
     def watch(parts: list[list[Batch]], lost: int | None) -> dict[str, dict[str, Any]]:
@@ -152,7 +152,7 @@ def test_a_hole_in_hostile_streams_accuses_nobody_of_what_it_lacks():
     def accused(lost: int | None) -> set[str]:
         states = watch(cut[:3] + cut[5:], lost)
         fresh = [states[key] for key in states.keys() - undisturbed.keys()]
-        return {a["rule"] for a in fresh if (a["rule"], a["area"], a["subject"]) not in known} & ABSENCES
+        return {a["rule"] for a in fresh if (a["rule"], a["area"], a["subject"]) not in known} & ABSENCE_RULES
 
     assert accused(3) == set()
     assert "payment_reconcile" in accused(None)

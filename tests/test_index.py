@@ -9,37 +9,37 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.index import RUN, Index
+from models.index import RUN_LENGTH, Index
 from schemas.columns import Readings
 
-AREAS = 4
-NAMES = 3 * RUN  # of an area
+AREA_COUNT = 4
+NAMES_PER_AREA = 3 * RUN_LENGTH  # of an area
 
 
 def whole() -> Readings:
     """Two readings of every meter, as two frames of each area tell them."""
-    names = [f"M{number}" for number in range(NAMES)] * AREAS * 2
-    areas = np.tile(np.repeat(np.arange(AREAS), NAMES), 2)
+    names = [f"M{number}" for number in range(NAMES_PER_AREA)] * AREA_COUNT * 2
+    areas = np.tile(np.repeat(np.arange(AREA_COUNT), NAMES_PER_AREA), 2)
     rows = np.arange(len(names))
-    return Readings.build(names, rows, [f"A{number}" for number in range(AREAS)], areas, rows)
+    return Readings.build(names, rows, [f"A{number}" for number in range(AREA_COUNT)], areas, rows)
 
 
-@given(cuts=st.lists(st.integers(1, 2 * AREAS * NAMES - 1), max_size=4))
-def test_pieces_of_a_batch_have_the_slots_of_their_rows(cuts):
+@given(cuts=st.lists(st.integers(1, 2 * AREA_COUNT * NAMES_PER_AREA - 1), max_size=4))
+def test_slices_of_a_batch_have_the_slots_of_their_rows(cuts):
     batch, pieces, single = whole(), Index(), Index()
     ends = [0, *sorted(set(cuts)), len(batch)]
     for first, last in pairwise(ends):
-        piece = batch.rows(slice(first, last))
+        piece = batch.select(slice(first, last))
         pairs = zip(piece.area, piece.subject, strict=True)
         expected = [single.slot(piece.areas[area], piece.names[subject]) for area, subject in pairs]
         assert pieces.slots(piece).tolist() == expected
 
 
-@pytest.mark.parametrize("cut", [NAMES, AREAS * NAMES])
-def test_names_of_a_further_piece_are_looked_up_together(monkeypatch, cut):
+@pytest.mark.parametrize("cut", [NAMES_PER_AREA, AREA_COUNT * NAMES_PER_AREA])
+def test_names_of_a_further_slice_are_looked_up_together(monkeypatch, cut):
     index, batch = Index(), whole()
     index.slots(batch)
     monkeypatch.setattr(index, "slot", lambda *_: pytest.fail("looked up alone"))
     again = whole()
-    index.slots(again.rows(slice(0, cut)))
-    index.slots(again.rows(slice(cut, None)))
+    index.slots(again.select(slice(0, cut)))
+    index.slots(again.select(slice(cut, None)))

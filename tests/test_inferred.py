@@ -9,10 +9,10 @@ from replay.sources import open_sources
 from schemas.columns import Readings
 from schemas.master import Area, Meter
 
-NAN = float("nan")
+NOT_A_NUMBER = float("nan")
 
 
-def of(voltages, meters=1, rows=4, step=900):
+def readings_of(voltages, meters=1, rows=4, step=900):
     """The same voltages of some meters, again and again."""
     number = np.tile(np.arange(meters), rows)
     u = np.repeat(np.array(voltages, float)[:, None], len(number), axis=1)
@@ -24,27 +24,27 @@ def of(voltages, meters=1, rows=4, step=900):
     ("voltages", "supply"),
     [
         ((102, 0, 101.6), ("3P3W", 100)),
-        ((102, NAN, 101.6), ("3P3W", 100)),
+        ((102, NOT_A_NUMBER, 101.6), ("3P3W", 100)),
         ((58.2, 58.0, 57.9), ("3P4W", 57.7)),
         ((231, 229, 230), ("3P4W", 220)),
         ((100, 101, 99), ("3P4W", 100)),
-        ((231, NAN, NAN), None),  # a single phase
-        ((110, NAN, NAN), None),  # and one with half its voltage
+        ((231, NOT_A_NUMBER, NOT_A_NUMBER), None),  # a single phase
+        ((110, NOT_A_NUMBER, NOT_A_NUMBER), None),  # and one with half its voltage
         ((231, 0, 230), None),  # B has failed
         ((0, 57.7, 57.7), None),  # A has
         ((231, 120, 230), None),  # B is loose
         ((150, 150, 150), None),
-        ((NAN, NAN, NAN), None),
+        ((NOT_A_NUMBER, NOT_A_NUMBER, NOT_A_NUMBER), None),
     ],
 )
-def test_a_supply_is_told_by_voltages_or_not_at_all(voltages, supply):
-    assert supplies(of(voltages, meters=2)) == ({0: supply, 1: supply} if supply else {})
+def test_supply_is_inferred_from_voltages_or_not_at_all(voltages, supply):
+    assert supplies(readings_of(voltages, meters=2)) == ({0: supply, 1: supply} if supply else {})
 
 
 def test_the_usual_step_of_each_meter():
-    hourly = of((230, 230, 230), meters=2, rows=5, step=3600)
+    hourly = readings_of((230, 230, 230), meters=2, rows=5, step=3600)
     assert steps(hourly) == {0: 3600, 1: 3600}
-    assert steps(of((230, 230, 230), rows=1)) == {}
+    assert steps(readings_of((230, 230, 230), rows=1)) == {}
 
 
 @pytest.mark.parametrize(
@@ -63,21 +63,21 @@ def test_a_step_is_sure_when_most_gaps_are_alike(gaps, step):
     assert sure_steps(readings) == ({0: step} if step else {})
 
 
-STEPS = {("A", "M1"): 3600, ("A", "M2"): 3600, ("B", "M3"): 1800}
+METER_STEPS = {("A", "M1"): 3600, ("A", "M2"): 3600, ("B", "M3"): 1800}
 
 
-def test_what_readings_show_holds_where_master_data_say_nothing():
+def test_inferred_steps_fill_gaps_in_master_data():
     notes: list[str] = []
-    areas, interval = with_steps([Area(area="A", meters=[Meter(meter="M1"), Meter(meter="M4")])], STEPS, notes)
+    areas, interval = with_steps([Area(area="A", meters=[Meter(meter="M1"), Meter(meter="M4")])], METER_STEPS, notes)
     assert interval == 3600
     steps = {(area.area, meter.meter): meter.interval_s for area in areas for meter in area.meters}
     assert steps == {("A", "M1"): 3600, ("A", "M4"): 900, ("B", "M3"): 1800}
     assert notes == ["readings come every 3,600 s by what they show"]
 
 
-def test_what_master_data_say_holds():
+def test_master_data_prevail_over_inferred_steps():
     told = [Area(area="A", meters=[Meter(meter="M1", interval_s=1800), Meter(meter="M2")])]
-    assert with_steps(told, STEPS, []) == (told, 900)
+    assert with_steps(told, METER_STEPS, []) == (told, 900)
     assert with_steps([], {}, []) == ([], 0)
 
 

@@ -22,37 +22,37 @@ from detectors.rulebook import NOTHING
 from replay.sources import open_sources
 from streams.broker import Broker
 from streams.cli import send_source
-from streams.fetched import LZ4
+from streams.fetched import LZ4_CODEC
 from streams.intake import partition_of
 from streams.logs import alert_of, reader
 from streams.rules import newest
 from streams.settings import Settings, load
 from streams.topics import (
-    ALERTS,
-    CHECKPOINTS,
-    EVENTS,
-    PAYMENTS,
-    READS,
-    REGISTRY,
-    REJECTS,
-    RULES,
-    WORKFLOW,
+    ALERTS_TOPIC,
+    CHECKPOINTS_TOPIC,
+    EVENTS_TOPIC,
+    PAYMENTS_TOPIC,
+    READS_TOPIC,
+    REGISTRY_TOPIC,
+    REJECTS_TOPIC,
+    RULES_TOPIC,
+    WORKFLOW_TOPIC,
     ensure,
 )
-from tests.test_fetched import stamped
-from tests.workers import PATIENCE, Samples, WorkerProcess, contained, records, told, wait
+from tests.test_fetched import rebased
+from tests.workers import WAIT_SECONDS, Samples, WorkerProcess, all_checkpointed, published_states, records, wait
 
-AT = 1_709_251_200  # 2024-03-01T00:00:00Z
-STALL = "3"  # seconds
-DATA = Path(__file__).parent / "data"
-JSON = (("content-type", b"application/json"),)
+START_TIME = 1_709_251_200  # 2024-03-01T00:00:00Z
+STALL_SECONDS = "3"  # seconds
+DATA_FOLDER = Path(__file__).parent / "data"
+JSON_HEADERS = (("content-type", b"application/json"),)
 Rows = Sequence[dict[str, Any]]
 
 
 def registers(area: str, first: int = 1, steps: int = 4) -> list[dict[str, Any]]:
     """Registers of three meters of an area, a quarter of an hour apart."""
     return [
-        {"meter": meter, "area": area, "at": AT + 900 * k, "register": 1000 + 0.1 * k}
+        {"meter": meter, "area": area, "at": START_TIME + 900 * k, "register": 1000 + 0.1 * k}
         for k in range(first, first + steps)
         for meter in ("M1", "M2", "M3")
     ]
@@ -62,8 +62,8 @@ def area_of(name: str) -> dict[str, Any]:
     return {"area": name, "meters": [{"meter": m, "customer": f"C{m}", "effective": 1} for m in ("M1", "M2", "M3")]}
 
 
-class Sender:
-    """A producer of JSON, perhaps in transactions, that are open until they are ended."""
+class JsonProducer:
+    """A producer of JSON_HEADERS, perhaps in transactions, that are open until they are ended."""
 
     def __init__(self, settings: Settings, transaction: str | None = None) -> None:
         self._settings, self._transaction = settings, transaction
@@ -82,7 +82,7 @@ class Sender:
             await self.put(topic, json.dumps(row).encode(), key if keyed else None, partition)
 
     async def put(self, topic: str, value: bytes, key: bytes | None, partition: int | None) -> None:
-        await self.producer.send_and_wait(self._settings.topic(topic), value, key, partition, headers=list(JSON))
+        await self.producer.send_and_wait(self._settings.topic(topic), value, key, partition, headers=list(JSON_HEADERS))
 
 
 class Name(str):
@@ -97,7 +97,7 @@ class Name(str):
 async def send(
     settings: Settings, topic: str, rows: Rows, *, transaction: str | None = None, abort: bool = False
 ) -> None:
-    async with Sender(settings, transaction) as sender:
+    async with JsonProducer(settings, transaction) as sender:
         if transaction:
             await sender.producer.begin_transaction()
         await sender.send(topic, rows)
@@ -128,7 +128,7 @@ def balanced(counted: Samples, kind: str) -> Counter[str]:
     return outcomes
 
 
-def lives(worker: WorkerProcess, seconds: float) -> None:
+def stays_alive(worker: WorkerProcess, seconds: float) -> None:
     """A worker goes on for longer than it may stand still."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -138,84 +138,84 @@ def lives(worker: WorkerProcess, seconds: float) -> None:
 
 @pytest.fixture
 def brief(environment):
-    return environment | {"METERWATCH_STALL_SECONDS": STALL}
+    return environment | {"METERWATCH_STALL_SECONDS": STALL_SECONDS}
 
 
 def test_the_mark_of_a_transaction_at_the_end_is_no_lag(settings, brief, tmp_path):
-    asyncio.run(send(settings, REGISTRY, [area_of("A1"), area_of("A2")], transaction="files"))
-    asyncio.run(send(settings, READS, registers("A1") + registers("A2"), transaction="head-end"))
-    asyncio.run(send(settings, READS, registers("A1", 9), transaction="head-end", abort=True))
+    asyncio.run(send(settings, REGISTRY_TOPIC, [area_of("A1"), area_of("A2")], transaction="files"))
+    asyncio.run(send(settings, READS_TOPIC, registers("A1") + registers("A2"), transaction="head-end"))
+    asyncio.run(send(settings, READS_TOPIC, registers("A1", 9), transaction="head-end", abort=True))
     for turn in ("first", "again"):
         with WorkerProcess(brief, tmp_path / turn) as worker:
-            wait(lambda: contained(settings))
-            lives(worker, 2 * float(STALL))
+            wait(lambda: all_checkpointed(settings))
+            stays_alive(worker, 2 * float(STALL_SECONDS))
             assert lag(worker) == 0
             if turn == "first":
                 assert judged(worker) == 24
-                asyncio.run(send(settings, REGISTRY, [area_of("A3")], transaction="files"))
-                lives(worker, 2 * float(STALL))
+                asyncio.run(send(settings, REGISTRY_TOPIC, [area_of("A3")], transaction="files"))
+                stays_alive(worker, 2 * float(STALL_SECONDS))
                 assert lag(worker) == 0
             assert worker.end() == 0
 
 
 def test_what_was_aborted_is_not_judged_and_what_is_open_waits(settings, brief, tmp_path):
     async def interleave() -> None:
-        async with Sender(settings, "one") as one, Sender(settings, "two") as two, Sender(settings) as plain:
+        async with JsonProducer(settings, "one") as one, JsonProducer(settings, "two") as two, JsonProducer(settings) as plain:
             await one.producer.begin_transaction()
             await two.producer.begin_transaction()
             for k in range(4):
-                await one.send(READS, registers("A1", 1 + k, 1))
-                await two.send(READS, registers("A1", 11 + k, 1))
-                await plain.send(READS, registers("A1", 21 + k, 1))
+                await one.send(READS_TOPIC, registers("A1", 1 + k, 1))
+                await two.send(READS_TOPIC, registers("A1", 11 + k, 1))
+                await plain.send(READS_TOPIC, registers("A1", 21 + k, 1))
             await one.producer.abort_transaction()
-            await plain.send(READS, registers("A1", 31, 1))
+            await plain.send(READS_TOPIC, registers("A1", 31, 1))
             await two.producer.commit_transaction()
             await one.producer.begin_transaction()
-            await one.send(READS, registers("A1", 41, 2))
+            await one.send(READS_TOPIC, registers("A1", 41, 2))
             await one.producer.commit_transaction()
             await one.producer.begin_transaction()
-            await one.send(READS, registers("A1", 51, 2))
-            await plain.send(READS, registers("A1", 61, 2))
+            await one.send(READS_TOPIC, registers("A1", 51, 2))
+            await plain.send(READS_TOPIC, registers("A1", 61, 2))
             await one.producer.abort_transaction()
 
     async def leave_open(worker: WorkerProcess) -> None:
-        async with Sender(settings, "three") as three, Sender(settings) as plain:
+        async with JsonProducer(settings, "three") as three, JsonProducer(settings) as plain:
             await three.producer.begin_transaction()
-            await three.send(READS, registers("A1", 71, 2))
-            await plain.send(READS, registers("A1", 81, 2))
+            await three.send(READS_TOPIC, registers("A1", 71, 2))
+            await plain.send(READS_TOPIC, registers("A1", 81, 2))
             await asyncio.to_thread(wait, lambda: lag(worker) == 12)
-            await asyncio.to_thread(lives, worker, 2 * float(STALL))
+            await asyncio.to_thread(stays_alive, worker, 2 * float(STALL_SECONDS))
             assert judged(worker) == done
             await three.producer.commit_transaction()
 
-    asyncio.run(send(settings, REGISTRY, [area_of("A1")]))
+    asyncio.run(send(settings, REGISTRY_TOPIC, [area_of("A1")]))
     asyncio.run(interleave())
     done = 3 * (4 + 4 + 1 + 2 + 2)
     with WorkerProcess(brief, tmp_path / "log") as worker:
         wait(lambda: judged(worker) == done)
-        wait(lambda: contained(settings))
-        lives(worker, 2 * float(STALL))
+        wait(lambda: all_checkpointed(settings))
+        stays_alive(worker, 2 * float(STALL_SECONDS))
         asyncio.run(leave_open(worker))
         wait(lambda: judged(worker) == done + 12)
         wait(lambda: lag(worker) == 0)
         assert worker.end() == 0
-    assert told(settings) == {}
+    assert published_states(settings) == {}
 
 
 def test_a_header_name_that_is_not_utf8_costs_nothing(settings, environment, tmp_path):
     producer = KafkaProducer(bootstrap_servers=settings.servers)
     for n, row in enumerate(registers("A1")):
-        headers = [(Name("trace"), b"1")] if n == 4 else list(JSON)
-        producer.send(settings.topic(READS), json.dumps(row).encode(), b"A1", headers=headers)
-    for topic in (REGISTRY, RULES, ALERTS):
+        headers = [(Name("trace"), b"1")] if n == 4 else list(JSON_HEADERS)
+        producer.send(settings.topic(READS_TOPIC), json.dumps(row).encode(), b"A1", headers=headers)
+    for topic in (REGISTRY_TOPIC, RULES_TOPIC, ALERTS_TOPIC):
         producer.send(settings.topic(topic), b"?", b"A1", headers=[(Name("trace"), b"1")], partition=0)
     producer.close()
-    asyncio.run(send(settings, REGISTRY, [area_of("A1")]))
+    asyncio.run(send(settings, REGISTRY_TOPIC, [area_of("A1")]))
     with WorkerProcess(environment, tmp_path / "log") as worker:
-        wait(lambda: contained(settings))
+        wait(lambda: all_checkpointed(settings))
         wait(lambda: judged(worker) == 12)
         assert worker.end() == 0
-    rejected = asyncio.run(records(settings, REJECTS))
+    rejected = asyncio.run(records(settings, REJECTS_TOPIC))
     assert [(record.value, dict(record.headers)["reason"]) for record in rejected] == [(b"?", b"not_json")]
 
 
@@ -247,36 +247,36 @@ def flipped(whole: bytes) -> bytes:
 def test_batches_that_are_damaged_on_a_brokers_disk_are_rejected_and_reading_goes_on(tmp_path, environment):
     ways: list[tuple[Callable[[bytes], bytes], str]] = [
         (flipped, "corrupt"),
-        (lambda whole: stamped(whole, int.from_bytes(whole[:8], "big"), 7), "unknown_codec"),
-        (lambda whole: stamped(whole, int.from_bytes(whole[:8], "big"), LZ4), "corrupt"),
+        (lambda whole: rebased(whole, int.from_bytes(whole[:8], "big"), 7), "unknown_codec"),
+        (lambda whole: rebased(whole, int.from_bytes(whole[:8], "big"), LZ4_CODEC), "corrupt"),
         (lambda whole: whole[:16] + b"\x09" + whole[17:], "unknown_magic"),
     ]
     with Broker(tmp_path / "kafka") as broker:
         environment = environment | {"METERWATCH_BROKERS": broker.address, "METERWATCH_PARTITIONS": "1"}
         settings = load(environment)
         asyncio.run(ensure(settings))
-        asyncio.run(send(settings, REGISTRY, [area_of("A0"), area_of("A1")]))
-        asyncio.run(send(settings, READS, registers("A1")))
+        asyncio.run(send(settings, REGISTRY_TOPIC, [area_of("A0"), area_of("A1")]))
+        asyncio.run(send(settings, READS_TOPIC, registers("A1")))
         with WorkerProcess(environment, tmp_path / "first") as worker:
-            wait(lambda: contained(settings))
+            wait(lambda: all_checkpointed(settings))
             wait(lambda: judged(worker) == 12)
             assert worker.end() == 0
-        asyncio.run(send(settings, READS, registers("A1", 11)))
-        asyncio.run(send(settings, ALERTS, [{"area": "A1"}, {"area": "A1"}]))
-        asyncio.run(send(settings, RULES, [{"area": "A1"}, {"area": "A1"}]))
+        asyncio.run(send(settings, READS_TOPIC, registers("A1", 11)))
+        asyncio.run(send(settings, ALERTS_TOPIC, [{"area": "A1"}, {"area": "A1"}]))
+        asyncio.run(send(settings, RULES_TOPIC, [{"area": "A1"}, {"area": "A1"}]))
         broker.stop()
-        broken = [spoil(broker, settings.topic(READS), 0, how, 12 + 3 * k) for k, (how, _) in enumerate(ways)]
-        for topic in (REGISTRY, ALERTS, RULES):
+        broken = [spoil(broker, settings.topic(READS_TOPIC), 0, how, 12 + 3 * k) for k, (how, _) in enumerate(ways)]
+        for topic in (REGISTRY_TOPIC, ALERTS_TOPIC, RULES_TOPIC):
             spoil(broker, settings.topic(topic), 0, flipped, 0)
-        spoil(broker, settings.topic(CHECKPOINTS), 0, flipped, -1)  # its older slot is gone on from
+        spoil(broker, settings.topic(CHECKPOINTS_TOPIC), 0, flipped, -1)  # its older slot is gone on from
         broker.start()
         with WorkerProcess(environment, tmp_path / "second") as worker:
-            wait(lambda: contained(settings))
+            wait(lambda: all_checkpointed(settings))
             wait(lambda: worker.scrape()["meterwatch_rejected_total", ("readings", "corrupt")] == 2)
             counted = worker.scrape()
             assert worker.end() == 0
-        found = asyncio.run(records(settings, REJECTS))
-        listed = [alert_of(record) for record in asyncio.run(records(settings, ALERTS))]
+        found = asyncio.run(records(settings, REJECTS_TOPIC))
+        listed = [alert_of(record) for record in asyncio.run(records(settings, ALERTS_TOPIC))]
         rulebook = asyncio.run(newest(settings))
     assert (listed, rulebook) == ([None], NOTHING)
     assert [(r.value, dict(r.headers)["reason"].decode(), int(dict(r.headers)["offset"])) for r in found] == [
@@ -285,7 +285,7 @@ def test_batches_that_are_damaged_on_a_brokers_disk_are_rejected_and_reading_goe
     assert balanced(counted, "readings")["rejected"] == 4
 
 
-def of(settings: Settings, partition: int, count: int = 2) -> list[str]:
+def areas_in_partition(settings: Settings, partition: int, count: int = 2) -> list[str]:
     """Areas of a partition."""
     names = (f"A{k}" for k in range(10_000))
     return list(islice((name for name in names if partition_of(name, settings.partitions) == partition), count))
@@ -299,36 +299,36 @@ def reasons(rejected: Sequence[ConsumerRecord]) -> Counter[tuple[str, str]]:
 @pytest.mark.parametrize("misplaced", ["reject", "judge"])
 def test_an_area_in_another_partition_than_its_own_is_rejected_and_named(settings, environment, tmp_path, misplaced):
     """As by librdkafka's default partitioner, and by a client that tells no key."""
-    (here, there, keyless), (other,) = of(settings, 1, 3), of(settings, 2, 1)
+    (here, there, keyless), (other,) = areas_in_partition(settings, 1, 3), areas_in_partition(settings, 2, 1)
     now = time.time()
     rows: dict[str, dict[str, Any]] = {
-        READS: {"meter": "M1", "at": AT, "kwh": 1}, EVENTS: {"meter": "M1", "at": AT, "event": "cover_open"},
-        PAYMENTS: {"customer": "CM1", "at": int(now), "payment": "topup", "amount": 1},
+        READS_TOPIC: {"meter": "M1", "at": START_TIME, "kwh": 1}, EVENTS_TOPIC: {"meter": "M1", "at": START_TIME, "event": "cover_open"},
+        PAYMENTS_TOPIC: {"customer": "CM1", "at": int(now), "payment": "topup", "amount": 1},
     }  # fmt: skip
 
     async def scatter() -> None:
-        async with Sender(settings) as sender:
+        async with JsonProducer(settings) as sender:
             for area in (here, there, keyless):
-                await sender.send(REGISTRY, [area_of(area)], 1)
-            await sender.send(REGISTRY, [area_of(other)], 1)
+                await sender.send(REGISTRY_TOPIC, [area_of(area)], 1)
+            await sender.send(REGISTRY_TOPIC, [area_of(other)], 1)
             for topic, row in rows.items():
                 await sender.send(topic, [row | {"area": here}, row | {"area": there}], 1)
                 await sender.send(topic, [row | {"area": there}, row | {"area": other}], 0)
                 await sender.send(topic, [row | {"area": here}, row | {"area": other}], 1, keyed=False)
             stage = {"item": "W1", "at": int(now), "stage": "review", "progress": "started"}
-            await sender.send(WORKFLOW, [stage | {"section": here}], 1)
-            await sender.send(WORKFLOW, [stage | {"section": here}], 3)
-            both = [rows[READS] | {"area": area, "at": AT + 900} for area in (here, other)]
-            await sender.put(READS, json.dumps(both).encode(), None, 1)
+            await sender.send(WORKFLOW_TOPIC, [stage | {"section": here}], 1)
+            await sender.send(WORKFLOW_TOPIC, [stage | {"section": here}], 3)
+            both = [rows[READS_TOPIC] | {"area": area, "at": START_TIME + 900} for area in (here, other)]
+            await sender.put(READS_TOPIC, json.dumps(both).encode(), None, 1)
 
     asyncio.run(scatter())
     with WorkerProcess(environment | {"METERWATCH_MISPLACED": misplaced}, tmp_path / "log") as worker:
-        wait(lambda: contained(settings))
+        wait(lambda: all_checkpointed(settings))
         wait(lambda: worker.scrape()["meterwatch_rows_total", ("readings",)] == 8)
         time.sleep(2)
         counted, said = worker.scrape(), worker.log.read_text()
         assert worker.end() == 0
-    found = reasons(asyncio.run(records(settings, REJECTS)))
+    found = reasons(asyncio.run(records(settings, REJECTS_TOPIC)))
     for kind, count in (("readings", 4), ("events", 3), ("payments", 3), ("stages", 1)):
         assert counted["meterwatch_misplaced_total", (kind,)] == count
         balanced(counted, kind)
@@ -338,39 +338,39 @@ def test_an_area_in_another_partition_than_its_own_is_rejected_and_named(setting
         assert not found
         return
     assert found == {
-        (settings.topic(REGISTRY), "wrong_partition"): 1, (settings.topic(WORKFLOW), "wrong_partition"): 1,
+        (settings.topic(REGISTRY_TOPIC), "wrong_partition"): 1, (settings.topic(WORKFLOW_TOPIC), "wrong_partition"): 1,
         **{(settings.topic(topic), "wrong_partition"): 2 for topic in rows},
-        **{(settings.topic(topic), "no_key"): 1 for topic in (EVENTS, PAYMENTS)}, (settings.topic(READS), "no_key"): 2,
+        **{(settings.topic(topic), "no_key"): 1 for topic in (EVENTS_TOPIC, PAYMENTS_TOPIC)}, (settings.topic(READS_TOPIC), "no_key"): 2,
     }  # fmt: skip
 
 
 def test_an_area_that_no_registry_knows_is_rejected_and_meters_that_it_does_not_know_are_counted(
     settings, environment, tmp_path
 ):
-    known, unknown = of(settings, 1)
+    known, unknown = areas_in_partition(settings, 1)
     environment = {name: value for name, value in environment.items() if name != "METERWATCH_UNKNOWN_AREA"}
     strangers = [row | {"meter": "M9"} for row in registers(known)]
     later = [row | {"area": unknown} for row in registers(known, 21)]
     payment = {"at": int(time.time()), "payment": "topup", "amount": 1, "area": known}
 
     async def fill() -> None:
-        await send(settings, REGISTRY, [area_of(known)])
-        await send(settings, READS, registers(known) + strangers)
-        await send(settings, READS, [row | {"area": unknown} for row in registers(known)])
-        opened = {"area": known, "at": AT, "event": "cover_open"}
-        await send(settings, EVENTS, [opened | {"meter": meter} for meter in ("M1", "M8")])
-        await send(settings, EVENTS, [{"area": unknown, "at": AT, "event": "planned_outage"}])
-        await send(settings, PAYMENTS, [payment | {"customer": name} for name in ("CM1", "C8", "C9")])
+        await send(settings, REGISTRY_TOPIC, [area_of(known)])
+        await send(settings, READS_TOPIC, registers(known) + strangers)
+        await send(settings, READS_TOPIC, [row | {"area": unknown} for row in registers(known)])
+        opened = {"area": known, "at": START_TIME, "event": "cover_open"}
+        await send(settings, EVENTS_TOPIC, [opened | {"meter": meter} for meter in ("M1", "M8")])
+        await send(settings, EVENTS_TOPIC, [{"area": unknown, "at": START_TIME, "event": "planned_outage"}])
+        await send(settings, PAYMENTS_TOPIC, [payment | {"customer": name} for name in ("CM1", "C8", "C9")])
 
     asyncio.run(fill())
     with WorkerProcess(environment, tmp_path / "log") as worker:
-        wait(lambda: contained(settings))
+        wait(lambda: all_checkpointed(settings))
         wait(lambda: worker.scrape()["meterwatch_unknown_meters", ("1",)] == 1)
         counted = worker.scrape()
         assert balanced(counted, "readings")["rejected"] == 12
-        asyncio.run(send(settings, REGISTRY, [area_of(unknown)]))
+        asyncio.run(send(settings, REGISTRY_TOPIC, [area_of(unknown)]))
         wait(lambda: worker.scrape()["meterwatch_meters", ("1",)] == 7)
-        asyncio.run(send(settings, READS, later))
+        asyncio.run(send(settings, READS_TOPIC, later))
         wait(lambda: worker.scrape()["meterwatch_rows_total", ("readings",)] == 48)
         assert worker.scrape()["meterwatch_rejected_total", ("readings", "no_area")] == 12
         said = worker.log.read_text()
@@ -380,17 +380,17 @@ def test_an_area_that_no_registry_knows_is_rejected_and_meters_that_it_does_not_
     assert counted["meterwatch_rejected_total", ("events", "no_area")] == 1
     assert said.count("1 meters are in no record of the registry, such as M9 of " + known) == 1
     assert f"the registry has no record of 1 areas, such as {unknown}" in said
-    found = reasons(asyncio.run(records(settings, REJECTS)))
-    assert found == {(settings.topic(READS), "no_area"): 12, (settings.topic(EVENTS), "no_area"): 1}
+    found = reasons(asyncio.run(records(settings, REJECTS_TOPIC)))
+    assert found == {(settings.topic(READS_TOPIC), "no_area"): 12, (settings.topic(EVENTS_TOPIC), "no_area"): 1}
 
 
 def test_files_that_are_sent_come_with_the_areas_that_their_layout_infers(settings, environment, tmp_path, capsys):
     environment = {name: value for name, value in environment.items() if name != "METERWATCH_UNKNOWN_AREA"}
-    source = open_sources([DATA / "garden4_current.csv.gz", DATA / "garden4_voltage.csv.gz"])
+    source = open_sources([DATA_FOLDER / "garden4_current.csv.gz", DATA_FOLDER / "garden4_voltage.csv.gz"])
     send_source(settings, source, "packed", None, json=False)
     assert "without a record" not in capsys.readouterr().out
     with WorkerProcess(environment, tmp_path / "log") as worker:
-        wait(lambda: contained(settings))
+        wait(lambda: all_checkpointed(settings))
         wait(lambda: worker.scrape()["meterwatch_rows_total", ("readings",)] == source.rows)
         assert balanced(worker.scrape(), "readings")["rejected"] == 0
         assert worker.end() == 0
@@ -419,37 +419,37 @@ async def renewed(settings: Settings, *topics: str) -> None:
 @pytest.mark.parametrize("more", [-3, 0, 6])
 def test_another_topic_stops_the_worker_or_is_judged_from_its_beginning(settings, environment, tmp_path, more):
     """The topic has fewer records than were judged, as many, or more."""
-    asyncio.run(send(settings, REGISTRY, [area_of("A1")]))
-    asyncio.run(send(settings, READS, registers("A1")))
+    asyncio.run(send(settings, REGISTRY_TOPIC, [area_of("A1")]))
+    asyncio.run(send(settings, READS_TOPIC, registers("A1")))
     with WorkerProcess(environment, tmp_path / "first") as worker:
-        wait(lambda: contained(settings))
+        wait(lambda: all_checkpointed(settings))
         assert worker.end() == 0
-    asyncio.run(renewed(settings, READS))
-    asyncio.run(send(settings, READS, registers("A1", 11, 4 + more // 3)))
+    asyncio.run(renewed(settings, READS_TOPIC))
+    asyncio.run(send(settings, READS_TOPIC, registers("A1", 11, 4 + more // 3)))
     with WorkerProcess(environment, tmp_path / "second") as worker:
-        assert worker.process.wait(PATIENCE) == 1
+        assert worker.process.wait(WAIT_SECONDS) == 1
         said = worker.log.read_text()
     change = "it ends at 9" if more < 0 else "record 11 is not the one that was judged"
-    assert f"the checkpoint contains `{settings.topic(READS)}`, partition 3 up to 12, and {change}" in said
+    assert f"the checkpoint contains `{settings.topic(READS_TOPIC)}`, partition 3 up to 12, and {change}" in said
     assert 'With `topic_changed = "judge"`' in said
     for count in (12 + more, 0):
         with WorkerProcess(environment | {"METERWATCH_TOPIC_CHANGED": "judge"}, tmp_path / f"{count}") as worker:
-            wait(lambda: "holds partitions" in worker.log.read_text() and contained(settings))
+            wait(lambda: "holds partitions" in worker.log.read_text() and all_checkpointed(settings))
             await_judged(worker, count)
             assert worker.end() == 0
         assert ("it is judged from its beginning" in worker.log.read_text()) == (count > 0)
 
 
 def test_a_topic_that_is_made_anew_under_a_worker_ends_it(settings, environment, tmp_path):
-    asyncio.run(send(settings, REGISTRY, [area_of("A1")]))
-    asyncio.run(send(settings, READS, registers("A1")))
+    asyncio.run(send(settings, REGISTRY_TOPIC, [area_of("A1")]))
+    asyncio.run(send(settings, READS_TOPIC, registers("A1")))
     with WorkerProcess(environment, tmp_path / "log") as worker:
-        wait(lambda: contained(settings))
-        asyncio.run(renewed(settings, READS))
-        asyncio.run(send(settings, READS, registers("A1", 11, 2)))
-        assert worker.process.wait(PATIENCE) == 1
+        wait(lambda: all_checkpointed(settings))
+        asyncio.run(renewed(settings, READS_TOPIC))
+        asyncio.run(send(settings, READS_TOPIC, registers("A1", 11, 2)))
+        assert worker.process.wait(WAIT_SECONDS) == 1
     with WorkerProcess(environment | {"METERWATCH_TOPIC_CHANGED": "judge"}, tmp_path / "again") as worker:
-        wait(lambda: contained(settings))
+        wait(lambda: all_checkpointed(settings))
         wait(lambda: judged(worker) == 6)
 
 
@@ -466,41 +466,41 @@ async def deleted(settings: Settings, topic: str) -> None:
         await admin.close()
 
 
-def gone(worker: WorkerProcess) -> dict[str, float]:
+def records_lost(worker: WorkerProcess) -> dict[str, float]:
     samples = worker.scrape().items()
     return {labels[1]: value for (name, labels), value in samples if name == "meterwatch_gone_total" and value}
 
 
 def test_records_that_were_deleted_before_they_were_judged_are_counted(settings, brief, tmp_path):
-    reads = settings.topic(READS)
-    asyncio.run(send(settings, REGISTRY, [area_of("A1")]))
-    asyncio.run(send(settings, READS, registers("A1")))
+    reads = settings.topic(READS_TOPIC)
+    asyncio.run(send(settings, REGISTRY_TOPIC, [area_of("A1")]))
+    asyncio.run(send(settings, READS_TOPIC, registers("A1")))
     with WorkerProcess(brief, tmp_path / "first") as worker:
-        wait(lambda: contained(settings))
+        wait(lambda: all_checkpointed(settings))
         assert worker.end() == 0
-    asyncio.run(send(settings, READS, registers("A1", 11)))
-    asyncio.run(deleted(settings, READS))
+    asyncio.run(send(settings, READS_TOPIC, registers("A1", 11)))
+    asyncio.run(deleted(settings, READS_TOPIC))
     with WorkerProcess(brief, tmp_path / "second") as worker:
-        wait(lambda: contained(settings) and "holds partitions" in worker.log.read_text())
-        wait(lambda: gone(worker) == {reads: 12})
+        wait(lambda: all_checkpointed(settings) and "holds partitions" in worker.log.read_text())
+        wait(lambda: records_lost(worker) == {reads: 12})
         assert "records 12 to 23 are gone before they were judged" in worker.log.read_text()
-        asyncio.run(send(settings, READS, registers("A1", 21)))
+        asyncio.run(send(settings, READS_TOPIC, registers("A1", 21)))
         wait(lambda: judged(worker) == 12)
         assert worker.end() == 0
 
 
 def test_records_that_are_deleted_while_a_worker_stands_before_them_stop_nobody(settings, brief, tmp_path):
     """The worker is held while they come and go."""
-    asyncio.run(send(settings, REGISTRY, [area_of("A1")]))
-    asyncio.run(send(settings, READS, registers("A1")))
+    asyncio.run(send(settings, REGISTRY_TOPIC, [area_of("A1")]))
+    asyncio.run(send(settings, READS_TOPIC, registers("A1")))
     patient = brief | {"METERWATCH_SESSION_SECONDS": "30", "METERWATCH_STALL_SECONDS": "30"}
     with WorkerProcess(patient, tmp_path / "log") as worker:
-        wait(lambda: contained(settings))
+        wait(lambda: all_checkpointed(settings))
         worker.process.send_signal(signal.SIGSTOP)
-        asyncio.run(send(settings, READS, registers("A1", 11)))
-        asyncio.run(deleted(settings, READS))
+        asyncio.run(send(settings, READS_TOPIC, registers("A1", 11)))
+        asyncio.run(deleted(settings, READS_TOPIC))
         worker.process.send_signal(signal.SIGCONT)
-        wait(lambda: gone(worker).get(settings.topic(READS), 0) + judged(worker) == 24)
-        asyncio.run(send(settings, READS, registers("A1", 21)))
-        wait(lambda: contained(settings))
+        wait(lambda: records_lost(worker).get(settings.topic(READS_TOPIC), 0) + judged(worker) == 24)
+        asyncio.run(send(settings, READS_TOPIC, registers("A1", 21)))
+        wait(lambda: all_checkpointed(settings))
         assert worker.end() == 0

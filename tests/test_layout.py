@@ -9,10 +9,10 @@ import pytest
 
 from replay import layout
 from replay.sources import open_source
-from schemas.columns import DeviceEvents, Event, Payment, Payments, Progress, Readings, Stages
+from schemas.columns import DeviceEvents, Event, Payment, Payments, Readings, StageProgress, Stages
 from schemas.master import Area, Meter
 
-START = 1_700_000_000 // 900 * 900
+START_TIME = 1_700_000_000 // 900 * 900
 
 
 def history(seed=7, meters=40, times=60):
@@ -23,27 +23,27 @@ def history(seed=7, meters=40, times=60):
     u[:, rng.random(many) < 0.1] = np.nan
     readings = Readings.build(
         [f"M{k}" for k in range(meters)], np.tile(np.arange(meters), times), ["A"], np.zeros(many),
-        np.repeat(START + 900 * np.arange(times), meters),
-        register=rng.random(many) * 1e6, u=u, kwh=rng.random(many), received=np.full(many, START),
+        np.repeat(START_TIME + 900 * np.arange(times), meters),
+        register=rng.random(many) * 1e6, u=u, kwh=rng.random(many), received=np.full(many, START_TIME),
         status=rng.integers(0, 3, many),
     )  # fmt: skip
     events = DeviceEvents.build(
-        ["M1", ""], [0, 1], ["A"], [0, 0], [START + 5, START + 900], event=[Event.COVER_OPEN, Event.PLANNED_OUTAGE],
-        until=[0, START + 7200],
+        ["M1", ""], [0, 1], ["A"], [0, 0], [START_TIME + 5, START_TIME + 900], event=[Event.COVER_OPEN, Event.PLANNED_OUTAGE],
+        until=[0, START_TIME + 7200],
     )  # fmt: skip
     payments = Payments.build(
-        ["C1"], [0, 0], ["A"], [0, 0], [START, START + 60], payment=[Payment.BILL, Payment.PAYMENT],
+        ["C1"], [0, 0], ["A"], [0, 0], [START_TIME, START_TIME + 60], payment=[Payment.BILL, Payment.PAYMENT],
         amount=[10.25, np.nan], bills=["B1", ""], bill=[0, 1], channels=["", "card"], channel=[0, 1], succeeded=[1, 0],
-        due=[START + 86400, 0],
+        due=[START_TIME + 86400, 0],
     )  # fmt: skip
     stages = Stages.build(
-        ["w"], [0, 0], ["S"], [0, 0], [START, START + 30], stages=["read"], stage=[0, 0],
-        progress=[Progress.STARTED, Progress.FINISHED], limit=[3600, np.nan],
+        ["w"], [0, 0], ["S"], [0, 0], [START_TIME, START_TIME + 30], stages=["read"], stage=[0, 0],
+        progress=[StageProgress.STARTED, StageProgress.FINISHED], limit=[3600, np.nan],
     )  # fmt: skip
     return areas, [readings, events, payments, stages]
 
 
-def told(batches):
+def sorted_rows(batches):
     """Every row of every kind with names in place of codes, in order of time and name."""
     rows = []
     for batch in batches:
@@ -64,9 +64,9 @@ def test_what_was_written_is_read_back_to_the_last_bit(tmp_path, form):
     source = open_source(tmp_path / "town")
     assert source.areas == areas
     assert source.interval == 900
-    assert told(source.batches) == told(batches)
+    assert sorted_rows(source.batches) == sorted_rows(batches)
     assert written == {"readings": 2400, "events": 2, "payments": 2, "stages": 2}
-    assert not source.refused
+    assert not source.rejected
 
 
 def test_a_parquet_file_in_disorder_is_sorted(tmp_path):
@@ -75,13 +75,13 @@ def test_a_parquet_file_in_disorder_is_sorted(tmp_path):
     layout.write(tmp_path, areas, [shuffled])
     batches = list(open_source(tmp_path).batches)
     assert (np.diff(np.concatenate([b.at for b in batches])) >= 0).all()
-    assert told(batches) == told([readings])
+    assert sorted_rows(batches) == sorted_rows([readings])
 
 
 @pytest.mark.parametrize("form", ["parquet", "csv"])
 def test_readings_come_in_the_order_in_which_they_were_received(tmp_path, form):
     areas, (readings, *_) = history()
-    received = START + np.random.default_rng(2).permutation(len(readings))
+    received = START_TIME + np.random.default_rng(2).permutation(len(readings))
     layout.write(tmp_path / "town", areas, [replace(readings, received=received)], form)
     batches = list(open_source(tmp_path / "town").batches)
     told_of = [batch.received for batch in batches if isinstance(batch, Readings)]
@@ -98,27 +98,27 @@ def test_what_was_received_at_once_comes_in_order_of_time(tmp_path):
 
 def test_a_file_too_long_to_be_sorted_comes_in_order_of_time(tmp_path, monkeypatch):
     monkeypatch.setattr(layout, "SORTED_ROWS", 100)
-    monkeypatch.setattr(layout, "ROWS", 200)
+    monkeypatch.setattr(layout, "CHUNK_ROWS", 200)
     areas, (readings, *_) = history()
     received = readings.at + np.random.default_rng(2).integers(0, 5000, len(readings))
     layout.write(tmp_path, areas, [replace(readings, received=received)])
     batches = list(open_source(tmp_path).batches)
     assert all(a.at.max() <= b.at.min() for a, b in pairwise(batches))
-    assert told(batches) == told([replace(readings, received=received)])
+    assert sorted_rows(batches) == sorted_rows([replace(readings, received=received)])
 
 
 def test_batches_share_their_names_and_split_no_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(layout, "ROWS", 100)
+    monkeypatch.setattr(layout, "CHUNK_ROWS", 100)
     areas, (readings, *_) = history()
     layout.write(tmp_path, areas, [readings])
     batches = list(open_source(tmp_path).batches)
     assert len(batches) > 5
     assert len({id(batch.names) for batch in batches}) == 1
     assert all(a.at[-1] < b.at[0] for a, b in pairwise(batches))
-    assert told(batches) == told([readings])
+    assert sorted_rows(batches) == sorted_rows([readings])
 
 
-def test_bad_cells_are_counted_with_their_place(tmp_path):
+def test_bad_cells_are_counted_with_their_position(tmp_path):
     (tmp_path / "readings.csv").write_text(
         "meter,area,at,kwh,status,received\n"
         "M,A,1700000000,1.5,measured,\n"
@@ -135,7 +135,7 @@ def test_bad_cells_are_counted_with_their_place(tmp_path):
     assert readings.at.tolist() == [1_700_000_000, 1_700_000_100, 1_700_003_600]
     assert readings.status.tolist() == [0, 0, 1]
     assert np.isnan(readings.kwh[1])
-    assert source.refused == {
+    assert source.rejected == {
         "kwh is no number": 1, "meter is missing": 1, "area is missing": 1, "at is no time": 1,
         "status is no known word": 1, "received is no time": 1,
     }  # fmt: skip
@@ -149,4 +149,4 @@ def test_a_line_that_is_no_area_is_counted(tmp_path):
         lines.write('\n{"area": "B", "metres": []}\n')
     source = open_source(tmp_path)
     assert [area.area for area in source.areas] == ["A"]
-    assert source.refused == {"the line is no area": 1}
+    assert source.rejected == {"the line is no area": 1}

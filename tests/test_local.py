@@ -27,18 +27,18 @@ from schemas.alert import Alert
 from schemas.columns import Readings
 from schemas.master import Area, Meter
 from schemas.rules import Rulebook
-from streams.local import Pace, Place, Store, StoreError, follow, identity, portions, run, summarise
+from streams.local import Pace, Progress, Store, StoreError, follow, identity, portions, run, summarise
 from streams.settings import Settings
 from tests.test_rulebook import edition
 
-TOWN = "town:220x3:4"
+TOWN_NAME = "town:220x3:4"
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """The alerts and the place of a run that nothing disturbed."""
     with Store(tmp_path_factory.mktemp("store") / "whole.db") as store:
-        place = follow(Town(220, 3, 4).source(), store, TOWN, every=1e9)
+        place = follow(Town(220, 3, 4).source(), store, TOWN_NAME, every=1e9)
         return store.alerts(), place
 
 
@@ -46,7 +46,7 @@ def test_a_run_that_is_killed_and_started_again_ends_with_the_same_alerts(tmp_pa
     path = tmp_path / "killed.db"
     program = (
         "import sys; from streams.local import run; from streams.settings import Settings;"
-        f"run([{TOWN!r}], sys.argv[1], Settings(), every=0.0)"
+        f"run([{TOWN_NAME!r}], sys.argv[1], Settings(), every=0.0)"
     )
 
     def batches():
@@ -70,14 +70,14 @@ def test_a_run_that_is_killed_and_started_again_ends_with_the_same_alerts(tmp_pa
     before = batches()
     with Store(path) as store:
         assert 48 <= before < undisturbed[1].batches
-        place = follow(Town(220, 3, 4).source(), store, identity([TOWN]), every=1e9)
+        place = follow(Town(220, 3, 4).source(), store, identity([TOWN_NAME]), every=1e9)
         assert store.alerts() == undisturbed[0]
     assert place.counts == undisturbed[1].counts
     assert (place.batches, place.first, place.last) == (
         undisturbed[1].batches, undisturbed[1].first, undisturbed[1].last)  # fmt: skip
 
 
-def test_the_store_holds_what_the_engine_tells(undisturbed):
+def test_store_contains_what_the_engine_publishes(undisturbed):
     town = Town(220, 3, 4)
     engine = Engine(zone=town.zone, interval=town.interval)
     engine.enroll(town.areas)
@@ -135,7 +135,7 @@ def test_the_next_file_goes_on_from_the_state_of_the_last(tmp_path, undisturbed)
 def test_json_carries_what_is_in_shadow_marked_and_people_are_not_shown_it(tmp_path, capsys, undisturbed):
     book = Rulebook({"meter_current_unbalance": edition(status="shadow")})
     for _ in range(2):  # the second reads nothing new
-        run([TOWN], tmp_path / "a.db", Settings(), as_json=True, rulebook=book)
+        run([TOWN_NAME], tmp_path / "a.db", Settings(), as_json=True, rulebook=book)
         found = json.loads(capsys.readouterr().out)
         of_rule = [alert for alert in found["list"] if alert["rule"] == "meter_current_unbalance"]
         assert {alert["held"] for alert in of_rule} == {"shadow"}
@@ -143,14 +143,14 @@ def test_json_carries_what_is_in_shadow_marked_and_people_are_not_shown_it(tmp_p
         assert {alert["id"] for alert in of_rule} == set(before)
         assert found["alerts"]["meter_current_unbalance"]["shadow"] == len(before) > 0
         assert found["alerts"]["meter_current_unbalance"]["told"] == 0
-    run([TOWN], tmp_path / "a.db", Settings(), rulebook=book, top=999, report=tmp_path / "a.html")
+    run([TOWN_NAME], tmp_path / "a.db", Settings(), rulebook=book, top=999, report=tmp_path / "a.html")
     shown = capsys.readouterr().out + (tmp_path / "a.html").read_text("utf-8")
     assert "meter_current_unbalance" not in shown
     with Store(tmp_path / "a.db") as store:
         assert not [alert for alert in store.alerts() if alert.rule == "meter_current_unbalance"]
 
 
-def test_each_meter_is_watched_from_its_first_reading_to_its_last(tmp_path, capsys):
+def test_meter_days_run_from_the_first_reading_to_the_last(tmp_path, capsys):
     hour, day = 3600, 86_400
     begin = 1_772_323_200
     spans = {"M1": (0, 40), "M2": (30, 40), "M3": (0, 2), "M4": (39, 39)}  # days of the first and the last reading
@@ -179,10 +179,10 @@ def test_a_run_is_cut_by_time_and_goes_on_within_a_batch(tmp_path, undisturbed, 
     with Store(tmp_path / "cut.db") as store:
         for _ in range(1000):
             try:
-                place = follow(Town(220, 3, 4).source(), store, TOWN, every=0.0, watch=stop)
+                place = follow(Town(220, 3, 4).source(), store, TOWN_NAME, every=0.0, on_progress=stop)
                 break
             except KeyboardInterrupt:
-                kept = store.place(TOWN)
+                kept = store.progress(TOWN_NAME)
                 assert (kept.batches, kept.within) == seen[-2]  # saved before the last, which was not
         assert store.alerts() == undisturbed[0]
     assert place.counts == undisturbed[1].counts
@@ -197,24 +197,24 @@ def test_the_pace_is_learned(tmp_path, monkeypatch):
     with Store(tmp_path / "a.db") as store:
         monkeypatch.setattr(Pace, "__init__", lambda pace: setattr(pace, "rows", 50))
         source = replace(open_sources([tmp_path / "daily.csv"]), zone="UTC", interval=86_400)
-        follow(source, store, "daily", watch=lambda place: seen.append(place.rows))
+        follow(source, store, "daily", on_progress=lambda place: seen.append(place.rows))
     assert seen[0] == 50
     assert seen[-1] == 120
     assert len(seen) >= 2
 
 
-def test_rows_that_came_at_once_are_judged_at_once(tmp_path):
+def test_rows_of_one_time_are_judged_together(tmp_path):
     rows = "".join(f"M{m},A1,{1_704_067_200 + 3600 * k},{m + 1}\n" for k in range(9) for m in range(90))
     (tmp_path / "a.csv").write_text("meter,area,at,kwh\n" + rows)
     batches = list(open_sources([tmp_path / "a.csv"]).batches)
     for pace in (1, 7, 90, 91, 10_000):
-        parts = list(portions(iter(batches), Place("a"), Pace(pace)))
+        parts = list(portions(iter(batches), Progress("a"), Pace(pace)))
         assert sum(len(part) for part, _ in parts) == 810
         assert [last for _, last in parts].count(True) == len(batches)
         assert all(one.at[-1] < two.at[0] for (one, _), (two, _) in pairwise(parts))
 
 
-def test_a_rate_says_so_where_nobody_was_watched(undisturbed):
+def test_rate_is_null_without_meter_days(undisturbed):
     alerts, place = undisturbed
     told = {alert.rule for alert in alerts if not alert.held}
     for days, rate in ((52.0, lambda n: round(1000 * n / 52, 3)), (0.0, lambda n: None)):
@@ -223,7 +223,7 @@ def test_a_rate_says_so_where_nobody_was_watched(undisturbed):
         assert told <= found["alerts"].keys()
 
 
-def test_days_are_added_up_the_same_in_a_store_that_is_gone_on_with(tmp_path, undisturbed):
+def test_meter_days_add_up_over_the_runs_of_one_store(tmp_path, undisturbed):
     town, half = Town(220, 3, 4), undisturbed[1].batches // 2
     with Store(tmp_path / "one.db") as store:
         first = follow(replace(town.source(), batches=islice(town.batches(), half)), store, "first", every=1e9)
@@ -233,14 +233,14 @@ def test_days_are_added_up_the_same_in_a_store_that_is_gone_on_with(tmp_path, un
         assert days == pytest.approx(len(town.grid) * 3, rel=0.05)
 
 
-FORMS = {
+SCHEMA_CHANGES = {
     "no rulebook, no code": ["DROP TABLE rules", "ALTER TABLE alerts DROP COLUMN code"],
     "no checksums": ["ALTER TABLE places DROP COLUMN checksum", "ALTER TABLE areas DROP COLUMN checksum"],
     "columns of a later version": ["ALTER TABLE alerts ADD COLUMN crew", "ALTER TABLE places ADD COLUMN pace"],
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("changes", FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize("changes", SCHEMA_CHANGES.values(), ids=SCHEMA_CHANGES)
 def test_a_store_with_fewer_or_more_columns_goes_on(changes, tmp_path, undisturbed):
     town, path, half = Town(220, 3, 4), tmp_path / "older.db", undisturbed[1].batches // 2
     with Store(path) as store:
@@ -252,20 +252,20 @@ def test_a_store_with_fewer_or_more_columns_goes_on(changes, tmp_path, undisturb
     said: list[str] = []
     with Store(path) as store:
         rest = replace(town.source(), batches=islice(town.batches(), half, None))
-        follow(rest, store, "second", every=1e9, say=said.append)
+        follow(rest, store, "second", every=1e9, notify=said.append)
         assert store.alerts() == undisturbed[0]
         assert store.db.execute("PRAGMA user_version").fetchone() == (Store.VERSION,)
     assert said == []
 
 
-def test_a_store_whose_tables_mean_something_else_says_which_version_to_run(tmp_path):
+def test_store_of_a_later_version_is_refused_with_the_version_to_run(tmp_path):
     with closing(sqlite3.connect(tmp_path / "later.db")) as db:
         db.execute(f"PRAGMA user_version = {Store.VERSION + 1}")
     with pytest.raises(StoreError, match=r"later\.db was written by a later version .*: run that version"):
         Store(tmp_path / "later.db")
 
 
-def test_a_report_shows_what_was_told_and_the_curves_behind_it(tmp_path, capsys):
+def test_report_shows_alerts_and_the_curves_behind_them(tmp_path, capsys):
     folder, page = tmp_path / "history", tmp_path / "out.html"
     layout.write(folder, [Area(area="A1", meters=[Meter(meter="<M1>", wiring="3P4W")])], [], "csv")
     rows = [f"<M1>,A1,2026-03-02T{hour:02}:{minute:02}:00+08:00,{0 if hour >= 6 else 220},220,220,1,1,1"
@@ -290,7 +290,7 @@ def test_a_report_of_real_curves_shows_what_can_be_drawn(tmp_path):
     assert told.count('<svg class="chart"') == 2
 
 
-def test_a_meter_in_two_areas_is_told(tmp_path, capsys):
+def test_meter_in_two_areas_is_noted(tmp_path, capsys):
     file = tmp_path / "reads.csv"
     file.write_text("meter,area,at,kwh\nM1,A1,2026-03-01T01:00:00Z,1\nM1,A2,2026-03-01T01:00:00Z,1\n"
                     "M2,A2,2026-03-01T01:00:00Z,1\n", "utf-8")  # fmt: skip
@@ -307,7 +307,7 @@ def test_json_is_for_machines(tmp_path, capsys):
     assert sum(n["told"] + n["held"] for n in summary["alerts"].values()) == len(summary["list"])
 
 
-def test_what_cannot_be_used_is_said_plainly(tmp_path):
+def test_unusable_store_or_source_is_refused_with_the_reason(tmp_path):
     (tmp_path / "notes.txt").write_text("no database, but long enough to be taken for one. " * 40)
     with pytest.raises(StoreError, match=r"notes\.txt cannot be used as a store"):
         Store(tmp_path / "notes.txt")
@@ -320,7 +320,7 @@ def test_what_cannot_be_used_is_said_plainly(tmp_path):
             follow(Source("two", [], iter(()), 0, "Europe/Berlin", 900), store, "two")
 
 
-def test_a_history_that_says_no_zone_and_interval_takes_those_of_the_settings(tmp_path, capsys):
+def test_history_without_zone_and_interval_takes_those_of_the_settings(tmp_path, capsys):
     own, households = tmp_path / "own.csv", Path(__file__).parent / "data" / "sgsc_4households_halfhourly.parquet"
     own.write_text("meter,area,at,kwh\nM1,A1,2026-03-01T00:00:00Z,1\n")
     sydney = Settings(zone="Australia/Sydney", interval=1800)

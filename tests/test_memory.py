@@ -5,7 +5,7 @@ from pathlib import Path
 
 from streams.memory import give_back
 
-PIECE = 60_000  # bytes, small enough for glibc to keep it in a heap
+BLOCK_BYTES = 60_000  # bytes, small enough for glibc to keep it in a heap
 
 
 def resident() -> int:
@@ -14,9 +14,9 @@ def resident() -> int:
 
 
 def test_what_lies_between_things_in_use_is_returned():
-    pieces = [b"x" * PIECE for _ in range(2000)]
+    pieces = [b"x" * BLOCK_BYTES for _ in range(2000)]
     held = resident()
     kept = pieces[::50]
     del pieces
     give_back()
-    assert resident() < held - 0.8 * (2000 - len(kept)) * PIECE / 4096
+    assert resident() < held - 0.8 * (2000 - len(kept)) * BLOCK_BYTES / 4096

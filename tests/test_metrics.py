@@ -19,14 +19,14 @@ from detectors.rule import RULES
 from schemas.columns import Event
 from schemas.wire import Reason
 from streams import labels
-from streams.checkpoints import Written
+from streams.checkpoints import WrittenCheckpoint
 from streams.metrics import ALERT_BUCKETS, STEP_BUCKETS, Metrics
-from streams.parts import Part
+from streams.partitions import Partition
 from streams.settings import load
-from streams.topics import READS, REGISTRY, SOURCES
+from streams.topics import READS_TOPIC, REGISTRY_TOPIC, SOURCE_TOPICS
 from streams.worker import Worker
 
-ROOT = Path(__file__).parents[1]
+PROJECT_ROOT = Path(__file__).parents[1]
 FEWEST_SERIES, MOST_SERIES = 900, 3_000
 
 
@@ -49,7 +49,7 @@ def value(found: Found, name: str, **labels: str) -> float:
 def documented() -> dict[str, set[str]]:
     """The labels of every metric in docs/operations.md; names may be cut to what differs."""
     found: dict[str, set[str]] = {}
-    table = (ROOT / "docs" / "operations.md").read_text().partition("## Metrics")[2].partition("\n## ")[0]
+    table = (PROJECT_ROOT / "docs" / "operations.md").read_text().partition("## Metrics")[2].partition("\n## ")[0]
     for row in table.splitlines():
         if not row.startswith("| `"):
             continue
@@ -96,7 +96,7 @@ def test_counters_begin_at_0_for_every_label_set():
 
 def calls(source: str, method: str) -> Iterator[ast.Call]:
     """The calls of a method in a file."""
-    for node in ast.walk(ast.parse((ROOT / source).read_text())):
+    for node in ast.walk(ast.parse((PROJECT_ROOT / source).read_text())):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == method:
             yield node
 
@@ -110,16 +110,16 @@ def words(node: ast.AST) -> set[str]:
 def test_no_reason_is_produced_that_the_table_lacks():
     validation = "models/validation.py"
     doubted = {word for call in calls(validation, "doubt") for word in words(call.args[-1])}
-    for node in ast.walk(ast.parse((ROOT / validation).read_text())):
+    for node in ast.walk(ast.parse((PROJECT_ROOT / validation).read_text())):
         if isinstance(node, ast.For) and "self.doubts[reason]" in ast.unparse(node):
             doubted |= words(node.iter)
-    assert doubted == set(labels.IMPLAUSIBLE)
+    assert doubted == set(labels.IMPLAUSIBLE_REASONS)
 
     refused = {word for call in calls("detectors/engine.py", "reject") for word in words(call.args[-1])}
-    for node in ast.walk(ast.parse((ROOT / "detectors/engine.py").read_text())):
+    for node in ast.walk(ast.parse((PROJECT_ROOT / "detectors/engine.py").read_text())):
         if isinstance(node, ast.For) and "self.reject(" in ast.unparse(node):
             refused |= words(node.iter)
-    assert refused == {reason for reasons in labels.REFUSED_BY_ENGINE.values() for reason in reasons}
+    assert refused == {reason for reasons in labels.REJECTED_BY_ENGINE.values() for reason in reasons}
 
     decided = {word for function in ("_repeat", "_brake", "inhibit") for word in _returned(function)}
     known = {reason for _, reason in labels.suppressed()}
@@ -134,7 +134,7 @@ def _sides(value: ast.expr) -> tuple[ast.expr, ...]:
 
 def _returned(function: str) -> set[str]:
     """The reasons that a stage of policy gives."""
-    tree = ast.parse((ROOT / "detectors/policy.py").read_text())
+    tree = ast.parse((PROJECT_ROOT / "detectors/policy.py").read_text())
     [found] = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == function]
     given = [n.value for n in ast.walk(found) if isinstance(n, ast.Return) and n.value is not None]
     sides = [side for value in given for side in _sides(value)]
@@ -146,8 +146,8 @@ def test_what_an_engine_counts_has_a_series_that_was_there_before():
     before = set(samples(metrics))
     metrics.count(Counter({(kind, "rejected", reason): 1 for kind, reason in labels.rejects()}))
     metrics.count(Counter({(kind, "doubted", reason): 1 for kind, reason in labels.implausible()}))
-    metrics.tell(Counter({(rule, int(severity), change, ""): 1 for rule, severity, change in labels.alerts()}))
-    metrics.tell(Counter({(rule, 1, "raised", reason): 1 for rule, reason in labels.suppressed()}))
+    metrics.count_alerts(Counter({(rule, int(severity), change, ""): 1 for rule, severity, change in labels.alerts()}))
+    metrics.count_alerts(Counter({(rule, 1, "raised", reason): 1 for rule, reason in labels.suppressed()}))
     assert set(samples(metrics)) == before
 
 
@@ -162,33 +162,33 @@ def test_an_age_grows_and_a_lag_is_forgotten_while_nobody_measures(monkeypatch):
     monkeypatch.setattr("streams.metrics.time.monotonic", lambda: now)
     metrics = Metrics()
     metrics.saved(3, now, 17)
-    metrics.measured(3, {READS: 5})
-    assert value(samples(metrics), "lag_records", topic=READS, partition="3") == 5
+    metrics.measured(3, {READS_TOPIC: 5})
+    assert value(samples(metrics), "lag_records", topic=READS_TOPIC, partition="3") == 5
     now += 100
     found = samples(metrics)
-    assert isnan(value(found, "lag_records", topic=READS, partition="3"))
+    assert isnan(value(found, "lag_records", topic=READS_TOPIC, partition="3"))
     assert value(found, "checkpoint_age_seconds", partition="3") == 100
     assert value(found, "checkpoint_time_seconds", partition="3") == 1_000
     assert value(found, "checkpoint_bytes", partition="3") == 17
 
 
-def test_a_part_that_was_handed_over_has_no_gauges_however_long_it_takes(monkeypatch):
+def test_handed_over_partition_has_no_gauges_however_long_it_takes(monkeypatch):
     metrics = Metrics()
     worker = Worker(load({}), metrics)
-    offsets = dict.fromkeys([REGISTRY, *SOURCES], 7)
-    worker.parts = {number: Part(number, Engine(), offsets, Written(taken=1.0)) for number in range(3)}
+    offsets = dict.fromkeys([REGISTRY_TOPIC, *SOURCE_TOPICS], 7)
+    worker.partitions = {number: Partition(number, Engine(), offsets, WrittenCheckpoint(taken=1.0)) for number in range(3)}
     during: list[set[str]] = []
 
     async def settle(number: int) -> None:
-        for part in list(worker.parts.values()):  # the watch goes on meanwhile
-            worker._look(part, {worker.settings.topic(READS): 9})
+        for part in list(worker.partitions.values()):  # the watch goes on meanwhile
+            worker._check_progress(part, {worker.settings.topic(READS_TOPIC): 9})
         await asyncio.sleep(0)
         during.append(partitions(metrics))
 
     worker._outbox = type("Outbox", (), {"settle": staticmethod(settle)})()
     asyncio.run(worker.hand_over())
-    for part in worker._kept.values():
-        worker._look(part, {worker.settings.topic(READS): 9})
+    for part in worker._handed_over.values():
+        worker._check_progress(part, {worker.settings.topic(READS_TOPIC): 9})
     assert during == [{"0", "1", "2"}] * 3
     assert partitions(metrics) == set()
 

@@ -14,8 +14,8 @@ from replay.moments import seconds_of
 from replay.sources import open_source
 from replay.tables import read
 
-WHEN = datetime(2014, 8, 13, 0, 15, tzinfo=UTC)
-SAME = [
+EXPECTED_TIME = datetime(2014, 8, 13, 0, 15, tzinfo=UTC)
+TIME_TEXTS = [
     "2014-08-13T00:15:00Z", "2014-08-13T00:15", "2014-08-13 0:15", "2014-08-13 00:15:00.000", "2014-08-13,00:15",
     "2014-08-13 00:15:00,0", "2014-08-13T08:15:00+08:00", "2014-08-13 08:15 +0800", "2014-08-13 02:15:00+02",
     "2014-08-13 08:15 UTC+8", "2014-08-13 08:15 GMT+08:00", "2014-08-13 02:15 CEST", "2014-08-13 00:15 UTC",
@@ -29,20 +29,20 @@ SAME = [
     "201408130015", "20140813001500", "1407888900", "1407888900.0", "1407888900000", "1407888900000000",
     "41864.0104166667", " 2014-08-13\t00:15 ",
 ]  # fmt: skip
-NONE = [
+INVALID_TEXTS = [
     "", "noon", "00:15", "2014-13-01", "2014-02-30", "2014-08-13 25:00", "2014-08-13 00:60", "2014-08-13 00:15 CST",
     "2014-08-13 00:15 Mars/Base", "2014-08-13 00:15 +25:00", "2014-W05", "12", "99999999999999999999", "M1", "2014-08",
     "1.5", "13/13/2014", "2014-08-13 24:01", "2014-08-13 0:15 tomorrow", "٢٠١٤-٠٨-١٣x",
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("text", SAME)
+@pytest.mark.parametrize("text", TIME_TEXTS)
 def test_one_moment_in_many_forms(text):
     [found], _ = seconds_of([text], UTC)
-    assert found == pytest.approx(WHEN.timestamp(), abs=0.01)
+    assert found == pytest.approx(EXPECTED_TIME.timestamp(), abs=0.01)
 
 
-@pytest.mark.parametrize("text", NONE)
+@pytest.mark.parametrize("text", INVALID_TEXTS)
 def test_what_is_no_moment(text):
     [found], _ = seconds_of([text], UTC)
     assert isnan(found)
@@ -50,41 +50,41 @@ def test_what_is_no_moment(text):
 
 def test_the_24th_hour_is_the_next_midnight():
     [found], _ = seconds_of(["2014-08-12 24:00"], UTC)
-    assert found == WHEN.timestamp() - 900
+    assert found == EXPECTED_TIME.timestamp() - 900
 
 
-def test_a_stamp_without_a_zone_is_in_the_columns():
+def test_time_without_a_zone_is_in_the_zone_of_its_column():
     [found, other], _ = seconds_of(["2014-08-13 02:15", "41864.09375"], ZoneInfo("Europe/Paris"))
-    assert found == other == WHEN.timestamp()
+    assert found == other == EXPECTED_TIME.timestamp()
 
 
-DAYS = [datetime(2024, 2, 27, tzinfo=UTC) + timedelta(days=n) for n in range(10)]
-EARLY = [datetime(2024, 3, 1, tzinfo=UTC) + timedelta(days=n) for n in range(10)]
+MONTH_END_DAYS = [datetime(2024, 2, 27, tzinfo=UTC) + timedelta(days=n) for n in range(10)]
+MONTH_START_DAYS = [datetime(2024, 3, 1, tzinfo=UTC) + timedelta(days=n) for n in range(10)]
 
 
 @pytest.mark.parametrize(("form", "first"), [("%d/%m/%Y", "day"), ("%m/%d/%Y", "month"), ("%m-%d-%y", "month")])
-@pytest.mark.parametrize("days", [DAYS, EARLY])
+@pytest.mark.parametrize("days", [MONTH_END_DAYS, MONTH_START_DAYS])
 def test_whether_days_or_months_come_first_is_decided_over_the_column(form, first, days):
     assert seconds_of([day.strftime(form) for day in days], UTC) == ([day.timestamp() for day in days], first)
 
 
-OPEN = [["01/02/2024"], ["01/02/2024", "02/03/2024"], ["13/02/2024", "02/13/2024", "1/2/2024"]]
+AMBIGUOUS_DATES = [["01/02/2024"], ["01/02/2024", "02/03/2024"], ["13/02/2024", "02/13/2024", "1/2/2024"]]
 
 
-@pytest.mark.parametrize("texts", OPEN)
-def test_where_that_cannot_be_told_dates_are_refused(texts):
+@pytest.mark.parametrize("texts", AMBIGUOUS_DATES)
+def test_ambiguous_dates_are_rejected(texts):
     found, first = seconds_of(texts, UTC)
     assert not first
     assert all(map(isnan, found))
 
 
-FORMS = st.sampled_from([
+TIME_FORMATS = st.sampled_from([
     "%Y-%m-%d %H:%M:%S", "%Y/%m/%d %H:%M:%S", "%d.%m.%Y %H:%M:%S", "%d %b %Y %H:%M:%S", "%B %d, %Y %I:%M:%S %p",
     "%Y%m%d%H%M%S", "%Y-%m-%dT%H:%M:%SZ", "%Y年%m月%d日 %H时%M分%S秒", "%a %d %b %Y %H:%M:%S", "%s", "%s000",
 ])  # fmt: skip
 
 
-@given(st.integers(946_684_800, 4_102_444_799), FORMS)
+@given(st.integers(946_684_800, 4_102_444_799), TIME_FORMATS)
 def test_whatever_was_written_is_read_as_it_was(at, form):
     text = datetime.fromtimestamp(at, UTC).strftime(form.replace("%s", str(at)))
     assert seconds_of([text], UTC)[0] == [at]
@@ -96,7 +96,7 @@ def test_any_text_is_a_moment_or_none(text):
     assert isnan(found) or -1e11 < found < 1e12
 
 
-def test_a_file_says_how_its_dates_were_read(tmp_path):
+def test_order_of_day_and_month_is_noted(tmp_path):
     path = tmp_path / "readings.csv"
     path.write_text("meter,area,at,kwh\n" + "".join(f"M,A,{day}/3/2024 0:00,1\n" for day in range(8, 18)))
     source = open_source(path)
@@ -105,7 +105,7 @@ def test_a_file_says_how_its_dates_were_read(tmp_path):
     assert "readings.csv: dates of the column at are read with the day first" in source.tally.notes
 
 
-def test_a_date_that_may_be_two_is_refused_with_its_place(tmp_path):
+def test_ambiguous_date_is_rejected_with_its_position(tmp_path):
     path = tmp_path / "readings.csv"
     path.write_text("meter,area,at,kwh\nM,A,2024-01-01,1\nM,A,1/2/2024 0:00,1\n")
     source = open_source(path)
@@ -126,4 +126,4 @@ def test_numbers_and_text_may_stand_in_one_column(tmp_path):
     path.write_text("at\n1407888900\n2014-08-13 0:15\n1407888900000\n")
     seconds, there = read(path, ["at"], Tally()).times("at")
     assert there.all()
-    assert set(seconds.tolist()) == {int(WHEN.timestamp())}
+    assert set(seconds.tolist()) == {int(EXPECTED_TIME.timestamp())}

@@ -12,11 +12,11 @@ from streams.cli import main
 from streams.local import run
 from streams.settings import Settings
 
-DATA = Path(__file__).parent / "data"
-AT = "2026-03-02T01:00:00Z"
+DATA_FOLDER = Path(__file__).parent / "data"
+READING_TIME = "2026-03-02T01:00:00Z"
 
 
-def reads(path, meters, at=AT):
+def reads(path, meters, at=READING_TIME):
     path.write_text("meter,area,at,kwh\n" + "".join(f"{meter},A1,{at},1\n" for meter in meters))
     return path
 
@@ -28,7 +28,7 @@ def areas(path, meters):
 
 
 def bills(path, customers):
-    rows = "".join(f"{customer},A1,{AT},bill,9,B{customer},2026-03-20\n" for customer in customers)
+    rows = "".join(f"{customer},A1,{READING_TIME},bill,9,B{customer},2026-03-20\n" for customer in customers)
     path.write_text("customer,area,at,payment,amount,bill,due\n" + rows)
     return path
 
@@ -40,7 +40,7 @@ def strangers(*paths):
     return source.tally.named.strangers()
 
 
-def test_readings_master_data_and_payments_are_held_against_one_another(tmp_path):
+def test_ids_of_readings_master_data_and_payments_are_compared(tmp_path):
     paths = [
         reads(tmp_path / "reads.csv", ["M1", "M2", "M7", "M8", "M9", "M10"]),
         areas(tmp_path / "areas.jsonl", ["M1", "M2", "M3"]),
@@ -63,7 +63,7 @@ def test_readings_master_data_and_payments_are_held_against_one_another(tmp_path
         (["M1", "M2", "M3"], ["M2", "M3"], 1),
     ],
 )
-def test_files_of_one_kind_that_share_out_the_meters_say_nothing(tmp_path, one, two, lines):
+def test_files_that_share_out_the_meters_bring_no_note(tmp_path, one, two, lines):
     paths = reads(tmp_path / "one.csv", one), reads(tmp_path / "two.csv", two, "2026-03-02T02:00:00Z")
     assert len(strangers(*paths)) == lines
 
@@ -77,7 +77,7 @@ def test_ids_that_a_spreadsheet_changed_in_all_rows_are_strangers(tmp_path):
 
 def test_meters_of_another_layout_count_too(tmp_path):
     areas(tmp_path / "areas.jsonl", ["10006414"])
-    lines = strangers(tmp_path / "areas.jsonl", DATA / "sgsc_4households_halfhourly.parquet")
+    lines = strangers(tmp_path / "areas.jsonl", DATA_FOLDER / "sgsc_4households_halfhourly.parquet")
     assert lines[0].startswith("sgsc_4households_halfhourly.parquet: 3 of 4 meters are in none")
 
 
@@ -92,7 +92,7 @@ def test_run_and_inspect_print_the_line(tmp_path, monkeypatch, capsys, command):
     assert "reads.csv: 1 of 2 meters are in none of the other files, such as M9" in capsys.readouterr().out
 
 
-def test_a_run_that_reads_nothing_new_says_the_same(tmp_path, capsys):
+def test_run_that_reads_nothing_new_prints_the_same(tmp_path, capsys):
     paths = str(reads(tmp_path / "reads.csv", ["M1", "M9"])), str(areas(tmp_path / "areas.jsonl", ["M1"]))
     for _ in range(2):
         run(paths, tmp_path / "a.db", Settings())

@@ -16,29 +16,29 @@ def lacking(rule: str, case: Case) -> list[str]:
     return needs.lacks(rule)
 
 
-def first(rule: str, shows: str) -> Case:
+def first_case(rule: str, shows: str) -> Case:
     return next(case for case in casebook(rule).case if case.shows == shows and not case.now)
 
 
-def has(rule: str, shows: str) -> bool:
+def has_case(rule: str, shows: str) -> bool:
     return any(case.shows == shows and not case.now for case in casebook(rule).case)
 
 
-HAVE_ONE = [rule for rule in rules_with_a_file() if not RULES[rule].modelled and has(rule, "fires")]
+FIRING_RULES = [rule for rule in rules_with_a_file() if not RULES[rule].modelled and has_case(rule, "fires")]
 
 
-@pytest.mark.parametrize("rule", HAVE_ONE)
+@pytest.mark.parametrize("rule", FIRING_RULES)
 def test_a_rule_that_fires_lacks_nothing(rule):
-    assert lacking(rule, first(rule, "fires")) == []
+    assert lacking(rule, first_case(rule, "fires")) == []
 
 
-@pytest.mark.parametrize("rule", [rule for rule in HAVE_ONE if has(rule, "cannot tell")])
-def test_a_rule_that_cannot_tell_says_what_it_lacks(rule):
-    assert lacking(rule, first(rule, "cannot tell"))
+@pytest.mark.parametrize("rule", [rule for rule in FIRING_RULES if has_case(rule, "cannot tell")])
+def test_rule_that_cannot_tell_names_what_it_lacks(rule):
+    assert lacking(rule, first_case(rule, "cannot tell"))
 
 
-def test_a_rule_that_needs_a_model_says_so():
-    assert lacking("tariff_misuse", first("zero_usage", "fires")) == ["a fleet model"]
+def test_rule_that_needs_a_model_lacks_it():
+    assert lacking("tariff_misuse", first_case("zero_usage", "fires")) == ["a fleet model"]
 
 
 def test_what_is_lacking_is_named():

@@ -42,10 +42,19 @@ from streams.outage import Outage
 from streams.settings import Settings, load
 from streams.topics import ensure
 from streams.worker import Worker
-from tests.workers import PATIENCE, WorkerProcess, contained, last_states, rows, thinned, told, wait
+from tests.workers import (
+    WAIT_SECONDS,
+    WorkerProcess,
+    all_checkpointed,
+    last_states,
+    published_states,
+    thinned,
+    total_rows,
+    wait,
+)
 
-LINES = 20  # of a log during an outage
-RULES = Path(__file__).parents[1] / "deploy" / "rules.toml"
+MOST_LINES = 20  # of a log during an outage
+RULES_FILE = Path(__file__).parents[1] / "deploy" / "rules.toml"
 
 
 class Clock:
@@ -115,12 +124,12 @@ def test_what_libraries_repeat_is_logged_once_a_minute(limit, clock):
     assert again[1].endswith(f"({50 * 60 - 1:,} more like it were kept back)")
 
 
-def test_while_brokers_are_known_to_be_away_one_line_a_minute_says_so(limit, clock, monkeypatch):
+def test_outage_is_logged_once_a_minute(limit, clock, monkeypatch):
     kept, lines = limit
     monkeypatch.setattr("streams.outage.LIMIT", kept)
     outage, said = Outage(), 0
     for second in range(150):
-        outage.look("do not answer" if 10 <= second < 140 else "", 10)
+        outage.note_fault("do not answer" if 10 <= second < 140 else "", 10)
         said += babble(1, clock) if 10 <= second < 140 else 0
     assert lines.found == [
         "meterwatch the brokers do not answer; this worker waits for them",
@@ -167,8 +176,8 @@ def test_how_long_brokers_take_nothing_is_counted_while_the_process_runs(clock):
         way = Deliveries()
         first, second, third = (asyncio.get_running_loop().create_future() for _ in range(3))
         way.beat()
-        way.watch(first)
-        way.watch(second)
+        way.track(first)
+        way.track(second)
         for _ in range(30):
             clock.now += 1
             way.beat()
@@ -183,7 +192,7 @@ def test_how_long_brokers_take_nothing_is_counted_while_the_process_runs(clock):
         await asyncio.sleep(0)
         assert (way.oldest, way.silence) == (0, 0)
         first.exception()
-        way.watch(third)
+        way.track(third)
         third.cancel()
         await asyncio.sleep(0)
         assert way.oldest == 0
@@ -191,7 +200,7 @@ def test_how_long_brokers_take_nothing_is_counted_while_the_process_runs(clock):
     asyncio.run(deliver())
 
 
-def test_what_does_not_come_is_not_awaited_for_ever():
+def test_missing_answer_is_not_awaited_for_ever():
     async def ask() -> None:
         with pytest.raises(KafkaTimeoutError, match=r"no broker has answered for 0\.01 s"):
             await answered(asyncio.get_running_loop().create_future(), 0.01)
@@ -235,7 +244,7 @@ def test_a_last_checkpoint_is_given_up_when_brokers_are_silent_not_when_it_takes
     asyncio.run(worker._within(long(1000)))
 
     async def frozen() -> None:
-        worker._deliveries.watch(asyncio.get_running_loop().create_future())
+        worker._deliveries.track(asyncio.get_running_loop().create_future())
         await long(1000)
 
     with pytest.raises(pytest.fail.Exception, match="no broker takes the last checkpoint"):
@@ -259,10 +268,10 @@ def closed() -> str:
 @pytest.mark.parametrize(
     "command",
     ["topics", "worker", "alerts", "alerts --once", "send town:60x1", "registry load areas.jsonl",
-     "rules list --published", f"rules publish {RULES}"],
+     "rules list --published", f"rules publish {RULES_FILE}"],
 )  # fmt: skip
 @pytest.mark.parametrize("brokers", ["closed", "silent"])
-def test_a_command_without_brokers_says_so_and_ends(command, brokers, request, tmp_path, monkeypatch, capsys):
+def test_command_without_brokers_ends_with_an_error(command, brokers, request, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(answered, "__defaults__", (0.5,))
     monkeypatch.setenv("METERWATCH_BROKERS", request.getfixturevalue(brokers))
     monkeypatch.chdir(tmp_path)
@@ -288,7 +297,7 @@ def own_broker(tmp_path: Path) -> Iterator[Broker]:
         pytest.skip(str(error))
 
 
-class Place:
+class BrokerTown:
     """A town's history on a broker of its own, which a worker judges in thirds."""
 
     def __init__(self, broker: Broker, folder: Path, **changed: str) -> None:
@@ -322,11 +331,11 @@ class Place:
         engine.enroll(self.town.areas)
         return last_states(alert for batch in self.history for alert in engine.step(batch))
 
-    def busy(self, worker: WorkerProcess, third: int) -> None:
+    def publish_and_wait(self, worker: WorkerProcess, third: int) -> None:
         """Returns when a worker has judged a third; where checkpoints are far between, none holds it yet."""
-        before = rows(worker.scrape())
+        before = total_rows(worker.scrape())
         sent = self.publish(third)
-        wait(lambda: rows(worker.scrape()) == before + sent)
+        wait(lambda: total_rows(worker.scrape()) == before + sent)
 
     def freeze(self) -> None:
         self._running.send_signal(signal.SIGSTOP)
@@ -341,55 +350,55 @@ class Place:
 
 
 @pytest.mark.broker
-def test_a_worker_waits_for_brokers_in_few_words_goes_on_and_obeys_sigterm_while_they_are_away(own_broker, tmp_path):
-    place = Place(own_broker, tmp_path)
+def test_worker_logs_little_while_brokers_are_away_goes_on_and_obeys_sigterm(own_broker, tmp_path):
+    place = BrokerTown(own_broker, tmp_path)
     with place.worker("one") as worker:
-        place.busy(worker, 0)
-        wait(lambda: contained(place.settings))
+        place.publish_and_wait(worker, 0)
+        wait(lambda: all_checkpointed(place.settings))
         wait(lambda: worker.scrape()["meterwatch_brokers_answer", ()] == 1)
         before = worker.log.read_text().count("\n")
         answer = worker.scrape()["meterwatch_broker_answer_time_seconds", ()]
 
-        place.busy(worker, 1)
+        place.publish_and_wait(worker, 1)
         place.freeze()
         wait(lambda: worker.scrape()["meterwatch_brokers_answer", ()] == 0)
         place.thaw()
         wait(lambda: worker.scrape()["meterwatch_brokers_answer", ()] == 1)
-        wait(lambda: contained(place.settings))
+        wait(lambda: all_checkpointed(place.settings))
         assert worker.scrape()["meterwatch_broker_answer_time_seconds", ()] > answer
 
         log = worker.log.read_text()
         assert log.count("the brokers are back after") == 1
-        assert log.count("\n") - before < LINES
+        assert log.count("\n") - before < MOST_LINES
         assert worker.end() == 0
 
     with place.worker("two", METERWATCH_CHECKPOINT_SECONDS="3600") as worker:
-        place.busy(worker, 2)
+        place.publish_and_wait(worker, 2)
         before = worker.log.read_text().count("\n")
         own_broker.kill()
         wait(lambda: worker.scrape()["meterwatch_brokers_answer", ()] == 0)
         assert worker.end() == 1
         log = worker.log.read_text()
         assert "no broker takes the last checkpoint; the next worker goes on from the one before" in log
-        assert log.count("\n") - before < LINES
+        assert log.count("\n") - before < MOST_LINES
 
     own_broker.start()
     with place.worker("three") as worker:
-        wait(lambda: contained(place.settings))
+        wait(lambda: all_checkpointed(place.settings))
         assert worker.end() == 0
         assert worker.log.read_text().endswith("ended; the last checkpoint is taken\n")
-    assert told(place.settings) == place.expected()
+    assert published_states(place.settings) == place.expected()
 
 
 @pytest.mark.broker
 def test_a_worker_ends_when_brokers_take_nothing_for_stall_seconds(own_broker, tmp_path):
-    place = Place(own_broker, tmp_path, METERWATCH_STALL_SECONDS="15", METERWATCH_CHECKPOINT_SECONDS="10")
+    place = BrokerTown(own_broker, tmp_path, METERWATCH_STALL_SECONDS="15", METERWATCH_CHECKPOINT_SECONDS="10")
     with place.worker("log") as worker:
-        place.busy(worker, 0)
-        wait(lambda: contained(place.settings))
-        place.busy(worker, 1)
+        place.publish_and_wait(worker, 0)
+        wait(lambda: all_checkpointed(place.settings))
+        place.publish_and_wait(worker, 1)
         place.freeze()
-        assert worker.process.wait(PATIENCE) == 1
+        assert worker.process.wait(WAIT_SECONDS) == 1
         said = r"what was published \d+ s ago is on no broker yet \(`stall_seconds` is 15\); this worker ends"
         assert re.search(said, worker.log.read_text().splitlines()[-1])
 
@@ -403,7 +412,7 @@ def test_a_client_whose_fetcher_has_lost_its_cancellation_stops(monkeypatch):
         await released.wait()
 
     monkeypatch.setattr(aiokafka.AIOKafkaConsumer, "stop", stop)
-    consumer = object.__new__(answers.Consumer)
+    consumer = object.__new__(answers.BoundedConsumer)
     consumer._closed = True
     consumer._fetcher = SimpleNamespace(_fetch_task=SimpleNamespace(cancel=released.set))
     asyncio.run(asyncio.wait_for(consumer.stop(), 5))

@@ -10,22 +10,23 @@ import msgspec
 import numpy as np
 import pytest
 
-from bench.history import MADE, NAMES
+from bench.history import HISTORY_MAKERS, METER_NAMES
 from detectors.engine import Engine
 from detectors.episodes import Episodes
 from detectors.judge import Judge
 from detectors.rule import DISPROVED, RULES
 from models.cells import Cells
-from models.features import DAY, HOUR, Elapsed, Feature, Standstill
+from models.features import Elapsed, Feature, Standstill
 from models.loading import Heat
 from models.saved import dumps
-from models.turns import Turns, waves
+from models.turns import UniquePasses, unique_passes
 from models.wiring import NeutralMismatch, PhaseLoad
 from schemas.alert import Alert
 from schemas.columns import Batch, Readings
+from schemas.units import DAY_SECONDS, HOUR_SECONDS
 
-SLOTS, ROWS = 5, 400
-FEATURES = {
+SLOT_COUNT, ROW_COUNT = 5, 400
+FEATURE_TYPES = {
     "elapsed": Elapsed, "standstill": Standstill, "neutral": NeutralMismatch, "load": PhaseLoad,
     "heat": lambda: Heat(900),
 }  # fmt: skip
@@ -38,28 +39,28 @@ def drawn(seed: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     def some(values: np.ndarray, share: float = 0.2) -> np.ndarray:
         return np.where(rng.random(values.shape) < share, np.nan, values)
 
-    at = 10**9 + np.cumsum(rng.choice([0, 60, 900, 5 * HOUR], ROWS))
+    at = 10**9 + np.cumsum(rng.choice([0, 60, 900, 5 * HOUR_SECONDS], ROW_COUNT))
     columns = {
-        "at": at, "register_delta": some(rng.choice([0.0, 0.5], ROWS)),
-        "total_p": some(rng.normal(1, 1, ROWS)).astype(np.float32),
-        "neutral": some(rng.normal(3, 1, ROWS)).astype(np.float32),
-        "most_i": some(rng.gamma(2, 1, ROWS)).astype(np.float32), "ib": np.full(ROWS, 5.0, np.float32),
-        "elements": rng.choice([1.0, 3.0], ROWS), "i": some(rng.gamma(2, 0.2, (3, ROWS))).astype(np.float32),
-        "kva": some(rng.gamma(2, 100, ROWS)).astype(np.float32), "rating_kva": np.full(ROWS, 200.0, np.float32),
-        "coverage": rng.choice([0.5, 1.0], ROWS), "temperature": some(rng.normal(20, 5, ROWS), 0.7).astype(np.float32),
+        "at": at, "register_delta": some(rng.choice([0.0, 0.5], ROW_COUNT)),
+        "total_p": some(rng.normal(1, 1, ROW_COUNT)).astype(np.float32),
+        "neutral": some(rng.normal(3, 1, ROW_COUNT)).astype(np.float32),
+        "most_i": some(rng.gamma(2, 1, ROW_COUNT)).astype(np.float32), "ib": np.full(ROW_COUNT, 5.0, np.float32),
+        "elements": rng.choice([1.0, 3.0], ROW_COUNT), "i": some(rng.gamma(2, 0.2, (3, ROW_COUNT))).astype(np.float32),
+        "kva": some(rng.gamma(2, 100, ROW_COUNT)).astype(np.float32), "rating_kva": np.full(ROW_COUNT, 200.0, np.float32),
+        "coverage": rng.choice([0.5, 1.0], ROW_COUNT), "temperature": some(rng.normal(20, 5, ROW_COUNT), 0.7).astype(np.float32),
     }  # fmt: skip
-    return rng.integers(0, SLOTS, ROWS), columns
+    return rng.integers(0, SLOT_COUNT, ROW_COUNT), columns
 
 
-@pytest.mark.parametrize("name", FEATURES)
+@pytest.mark.parametrize("name", FEATURE_TYPES)
 @pytest.mark.parametrize("seed", range(3))
-def test_a_feature_tells_of_many_rows_what_it_tells_of_each_alone(name: str, seed: int):
+def test_feature_gives_many_rows_the_same_as_each_alone(name: str, seed: int):
     slots, columns = drawn(seed)
-    whole, alone = FEATURES[name](), FEATURES[name]()
+    whole, alone = FEATURE_TYPES[name](), FEATURE_TYPES[name]()
     for feature in (whole, alone):
-        feature.cells.room(SLOTS)
+        feature.cells.reserve(SLOT_COUNT)
     told = whole.fold(slots, columns)
-    each = [one_by_one(alone, slots, columns, row) for row in range(ROWS)]
+    each = [one_by_one(alone, slots, columns, row) for row in range(ROW_COUNT)]
     for column in whole.gives:
         np.testing.assert_array_equal(told[column], np.concatenate([row[column] for row in each], axis=-1))
     for column, held in alone.cells.arrays.items():
@@ -75,39 +76,39 @@ def one_by_one(feature: Feature, slots: np.ndarray, columns: dict[str, np.ndarra
 @pytest.mark.parametrize("seed", range(5))
 def test_episodes_of_many_rows_are_those_of_each_row_alone(name: str, seed: int):
     rng = np.random.default_rng(seed)
-    slots, at = rng.integers(0, SLOTS, ROWS), 10**9 + np.cumsum(rng.choice([60, 900, 3 * HOUR], ROWS))
-    lasting = np.repeat(rng.choice([0.2, 0.95, 1.0, 1.3, 2.5, DISPROVED], ROWS // 8), 8)
-    score = np.where(rng.random(ROWS) < 0.9, lasting, rng.choice([0.2, 0.95, 1.0], ROWS))
-    gap = np.where(rng.random(ROWS) < 0.1, np.nan, rng.choice([900.0, 9 * HOUR], ROWS))
-    rows: tuple[Any, ...] = np.arange(ROWS), slots, at, score, gap
-    whole, alone = watched(name), watched(name)
-    told = whole.fold(*rows)
+    slots, at = rng.integers(0, SLOT_COUNT, ROW_COUNT), 10**9 + np.cumsum(rng.choice([60, 900, 3 * HOUR_SECONDS], ROW_COUNT))
+    lasting = np.repeat(rng.choice([0.2, 0.95, 1.0, 1.3, 2.5, DISPROVED], ROW_COUNT // 8), 8)
+    score = np.where(rng.random(ROW_COUNT) < 0.9, lasting, rng.choice([0.2, 0.95, 1.0], ROW_COUNT))
+    gap = np.where(rng.random(ROW_COUNT) < 0.1, np.nan, rng.choice([900.0, 9 * HOUR_SECONDS], ROW_COUNT))
+    rows: tuple[Any, ...] = np.arange(ROW_COUNT), slots, at, score, gap
+    whole, alone = episodes_of(name), episodes_of(name)
+    told = whole.update(*rows)
     assert told
-    assert sorted(told) == [change for n in range(ROWS) for change in alone.fold(*(c[n : n + 1] for c in rows))]
+    assert sorted(told) == [change for n in range(ROW_COUNT) for change in alone.update(*(c[n : n + 1] for c in rows))]
     for key, held in alone.cells.items():
         np.testing.assert_array_equal(whole.cells[key], held)
 
 
-def watched(name: str) -> Episodes:
+def episodes_of(name: str) -> Episodes:
     watching = Cells(rules=np.uint8(0))
-    watching.room(SLOTS)
+    watching.reserve(SLOT_COUNT)
     return Episodes(RULES[name], watching)
 
 
-def test_rows_take_turns_in_order_of_arrival():
+def test_unique_passes_keep_the_order_of_arrival():
     slots = np.array([7, 5, 7, 7, 5])
-    assert [turn.tolist() for turn in waves(slots)] == [[0, 1], [2, 4], [3]]
-    told = Turns(slots).earlier(np.arange(5.0), np.full(5, -1.0), np.array([True, True, False, True, True]))
+    assert [turn.tolist() for turn in unique_passes(slots)] == [[0, 1], [2, 4], [3]]
+    told = UniquePasses(slots).earlier(np.arange(5.0), np.full(5, -1.0), np.array([True, True, False, True, True]))
     assert told.tolist() == [-1, -1, 0, 0, 1]
 
 
 def history(days: int) -> Readings:
     """A small area of which a part comes late, with an hour in which nothing is read."""
-    make, _ = MADE["history_small_area"]
+    make, _ = HISTORY_MAKERS["history_small_area"]
     rows = make(days)
-    rows = rows.rows(rows.at % (7 * DAY) > HOUR)
-    arrival = rows.at + np.where(np.arange(len(rows)) % 211 == 0, 7 * HOUR, 0)
-    return rows.rows(np.argsort(arrival, kind="stable"))
+    rows = rows.select(rows.at % (7 * DAY_SECONDS) > HOUR_SECONDS)
+    arrival = rows.at + np.where(np.arange(len(rows)) % 211 == 0, 7 * HOUR_SECONDS, 0)
+    return rows.select(np.argsort(arrival, kind="stable"))
 
 
 def judged(batches: list[Batch]) -> tuple[Counter[bytes], dict[str, bytes]]:
@@ -118,23 +119,23 @@ def judged(batches: list[Batch]) -> tuple[Counter[bytes], dict[str, bytes]]:
     return Counter(map(msgspec.json.encode, told)), kept
 
 
-def test_a_history_in_one_batch_tells_what_it_tells_in_pieces():
+def test_history_in_one_batch_publishes_the_same_as_in_slices():
     rows = history(24)
-    cuts = [0, *(np.flatnonzero(np.diff(rows.at // (6 * HOUR)) > 0) + 1).tolist(), len(rows)]
-    assert judged([rows]) == judged([rows.rows(slice(a, b)) for a, b in pairwise(cuts)])
+    cuts = [0, *(np.flatnonzero(np.diff(rows.at // (6 * HOUR_SECONDS)) > 0) + 1).tolist(), len(rows)]
+    assert judged([rows]) == judged([rows.select(slice(a, b)) for a, b in pairwise(cuts)])
 
 
-def test_what_is_called_follows_days_and_not_moments(monkeypatch):
-    make, interval = MADE["history_households"]
+def test_judge_calls_grow_with_days_and_not_with_moments(monkeypatch):
+    make, interval = HISTORY_MAKERS["history_households"]
     calls: Counter[str] = Counter()
-    fold = Judge.fold
+    fold = Judge.judge
 
     def counted(self: Judge, batch: Batch, *rest: Any) -> list[Alert]:
         calls[batch.kind] += 1
         return fold(self, batch, *rest)
 
-    monkeypatch.setattr(Judge, "fold", counted)
+    monkeypatch.setattr(Judge, "judge", counted)
     Engine(interval=interval).step(make(days := 30))
-    assert len(NAMES) * days * 48 == 36_000
+    assert len(METER_NAMES) * days * 48 == 36_000
     assert calls["intervals"] <= days
     assert calls["days"] <= days

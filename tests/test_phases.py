@@ -14,35 +14,45 @@ import tests.oracle.phases
 from models.phases import Coupling, Phases, hours_of
 from schemas.columns import Days, Readings
 from schemas.master import Area, Meter, Phase
-from tests.hostile import DAY, NAN, Row, Stream, duplicated, quieted, shuffled, straggling, told_by
-from tests.test_grid import windows
-from tests.test_promises import agree, exactly, restored, same, watch
+from schemas.units import DAY_SECONDS
+from tests.adversarial import (
+    NOT_A_NUMBER,
+    Row,
+    Stream,
+    duplicated,
+    reading_columns,
+    shuffled,
+    straggling,
+    with_closing_readings,
+)
+from tests.test_open_days import windows
+from tests.test_promises import agree, exactly, judge_stream, restored, same
 
-START, STEP, DAYS, USERS = 1_772_380_800, 3600, 15, 8
-RULES = ("phase_mismatch", "area_mismatch", "voltage_current_decoupling")
+START_TIME, STEP_SECONDS, DAY_COUNT, USER_COUNT = 1_772_380_800, 3600, 15, 8
+PHASE_RULES = ("phase_mismatch", "area_mismatch", "voltage_current_decoupling")
 
 
 def weeks(seed: int) -> Stream:
     """An area of which M1 is filed on a wrong phase, M2 fed from elsewhere, and M4 bypassed since the tenth day."""
-    g, hours = np.random.default_rng(seed), DAYS * 24
+    g, hours = np.random.default_rng(seed), DAY_COUNT * 24
     busbar = 228 + g.normal(0, 1, (1, hours)) + g.normal(0, 1, (4, hours))  # A, B, C, and elsewhere
-    used = g.exponential(0.8, (USERS, hours))
-    volts = busbar[[0, 1, 3, 2, 2, 2, 2, 2]] - 0.3 * used - g.uniform(0, 1, (USERS, 1)) * g.exponential(0.3, hours)
+    used = g.exponential(0.8, (USER_COUNT, hours))
+    volts = busbar[[0, 1, 3, 2, 2, 2, 2, 2]] - 0.3 * used - g.uniform(0, 1, (USER_COUNT, 1)) * g.exponential(0.3, hours)
     used[4, 9 * 24 :] *= np.arange(9 * 24, hours) % 24 < 12
-    meters = [Meter(meter="G", wiring="3P4W", interval_s=STEP)]
+    meters = [Meter(meter="G", wiring="3P4W", interval_s=STEP_SECONDS)]
     filed: list[Phase] = ["A", "C", "", "C", "C", "", "C", "C"]
-    meters += [Meter(meter=f"M{k}", phase=phase, interval_s=STEP) for k, phase in enumerate(filed)]
+    meters += [Meter(meter=f"M{k}", phase=phase, interval_s=STEP_SECONDS) for k, phase in enumerate(filed)]
     rows = []
     for k, meter in enumerate(meters):
         u = np.full((3, hours), np.nan)
         u[: 3 if k == 0 else 1] = busbar[:3] if k == 0 else volts[k - 1]
         power = np.where(np.isnan(u), np.nan, used[k - 1] if k else used.sum(axis=0) * 1.02 / 3)
         lost = g.random(hours) < 0.01
-        for n, columns in enumerate(told_by(power / 0.23, np.round(u, 1), power, STEP)):
+        for n, columns in enumerate(reading_columns(power / 0.23, np.round(u, 1), power, STEP_SECONDS)):
             if not lost[n]:
-                rows.append(Row(Readings, "A1", meter.meter, START + STEP * (n + 1), columns))
+                rows.append(Row(Readings, "A1", meter.meter, START_TIME + STEP_SECONDS * (n + 1), columns))
     order = sorted(range(len(rows)), key=lambda n: (rows[n].at, n))
-    return Stream([Area(area="A1", gateway="G", meters=meters)], tuple(rows[n] for n in order), "Asia/Shanghai", STEP)
+    return Stream([Area(area="A1", gateway="G", meters=meters)], tuple(rows[n] for n in order), "Asia/Shanghai", STEP_SECONDS)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -56,20 +66,20 @@ def impatient() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def stream() -> Stream:
-    return quieted(weeks(1), DAY)
+    return with_closing_readings(weeks(1), DAY_SECONDS)
 
 
 @pytest.fixture(scope="module")
-def told(stream):
-    return watch(stream)[1]
+def alerts(stream):
+    return judge_stream(stream)[1]
 
 
 def ours(alerts):
-    return [a for a in alerts if a.rule in RULES]
+    return [a for a in alerts if a.rule in PHASE_RULES]
 
 
-def test_who_is_filed_wrongly_is_found_and_nobody_else(told):
-    last = {a.id: a for a in ours(told)}.values()
+def test_only_meters_at_fault_are_found(alerts):
+    last = {a.id: a for a in ours(alerts)}.values()
     assert {(a.rule, a.subject, a.state) for a in last} == {
         ("phase_mismatch", "M1", "raised"), ("area_mismatch", "M2", "raised"),
         ("voltage_current_decoupling", "M4", "raised"),
@@ -78,44 +88,44 @@ def test_who_is_filed_wrongly_is_found_and_nobody_else(told):
     assert wrong.en.startswith("The file has the meter on phase C, its voltage follows B:")
 
 
-def test_the_slow_twin_agrees_when_rows_come_shuffled_and_late_and_again():
-    agree(quieted(duplicated(shuffled(straggling(weeks(1), 3, 0, DAY), 1, 6 * 3600), 2), DAY))
+def test_the_slow_twin_agrees_when_rows_come_shuffled_late_and_duplicated():
+    agree(with_closing_readings(duplicated(shuffled(straggling(weeks(1), 3, 0, DAY_SECONDS), 1, 6 * 3600), 2), DAY_SECONDS))
 
 
-def test_any_cut_tells_exactly_the_same(stream, told):
+def test_any_cut_publishes_exactly_the_same(stream, alerts):
     size = len(stream.rows)
     for cuts in (range(0, size, 3), np.random.default_rng(1).integers(0, size, 30).tolist()):
-        assert exactly(watch(stream, cuts)[1]) == exactly(told)
+        assert exactly(judge_stream(stream, cuts)[1]) == exactly(alerts)
 
 
-def test_an_engine_restored_again_and_again_goes_on_undisturbed(stream, told):
-    assert exactly(restored(stream, 97)) == exactly(told)
+def test_an_engine_restored_again_and_again_goes_on_undisturbed(stream, alerts):
+    assert exactly(restored(stream, 97)) == exactly(alerts)
 
 
-def test_readings_two_days_late_amend_what_was_found(stream, told):
-    late = watch(quieted(straggling(weeks(1), 5, DAY, 2 * DAY), DAY))[1]
-    same(ours(late), ours(told))
+def test_readings_two_days_late_amend_what_was_found(stream, alerts):
+    late = judge_stream(with_closing_readings(straggling(weeks(1), 5, DAY_SECONDS, 2 * DAY_SECONDS), DAY_SECONDS))[1]
+    same(ours(late), ours(alerts))
 
 
 @pytest.mark.parametrize(("interval", "kept"), [(300, 24), (900, 24), (1800, 24), (3600, 24), (7200, 12), (2700, 32)])
 def test_a_voltage_an_hour_is_kept(interval, kept):
-    hours = hours_of(DAY // interval, interval)
+    hours = hours_of(DAY_SECONDS // interval, interval)
     assert np.array_equal(hours[hours >= 0], np.arange(kept))
     assert hours[0] == (0 if interval >= 3600 or interval == 2700 else -1)
 
 
-def test_a_day_tells_how_far_every_hour_departs_from_each_phase():
+def test_a_day_contains_how_far_every_hour_departs_from_each_phase():
     names, area = ["G", "M"], Area(area="A1", gateway="G", meters=[Meter(meter="G", wiring="3P4W"), Meter(meter="M")])
-    volts = {h: [[228, 229, 230], [226, NAN, NAN]] for h in range(1, 25)}
-    volts[2] = [[227, 229, 231], [220, NAN, NAN]]
-    volts[9] = [[228, 90, 230], [226, NAN, NAN]]  # no supply on a phase
+    volts = {h: [[228, 229, 230], [226, NOT_A_NUMBER, NOT_A_NUMBER]] for h in range(1, 25)}
+    volts[2] = [[227, 229, 231], [220, NOT_A_NUMBER, NOT_A_NUMBER]]
+    volts[9] = [[228, 90, 230], [226, NOT_A_NUMBER, NOT_A_NUMBER]]  # no supply on a phase
     told = []
     for quarter in range(1, 106):
         hour, left = divmod(quarter, 4)
         u = np.array(volts.get(hour if not left else 1, volts[1]), np.float32).T + (left > 0)
         ends = [(0, u)] if hour != 2 or left else [(-300, u), (0, u - np.float32(9))]  # two of one interval
         for early, here in ends:
-            at = [START + 900 * quarter + early] * 2
+            at = [START_TIME + 900 * quarter + early] * 2
             told.append(Readings.build(names, [0, 1], ["A1"], [0, 0], at, u=here))
     seen = windows(Days, area, told)["voltage_apart"].reshape(3, 24, 2)
     assert np.isnan(seen[:, :, 0]).all()  # the gateway itself

@@ -20,7 +20,7 @@ from aiokafka.structs import ConsumerRecord
 from detectors.engine import Engine
 from schemas.columns import Batch, DeviceEvents, Payments, Readings, Stages
 from schemas.wire import (
-    FRAME,
+    FRAME_CONTENT_TYPE,
     Encoded,
     Reason,
     encode_area,
@@ -29,28 +29,37 @@ from schemas.wire import (
     encode_readings,
     encode_stages,
 )
-from schemas.wire.decoding import LARGEST
+from schemas.wire.decoding import LARGEST_VALUE_BYTES
 from streams import checkpoints
 from streams.broker import Broker
-from streams.checkpoints import Written
+from streams.checkpoints import WrittenCheckpoint
 from streams.settings import Settings, load
 from streams.topics import (
-    CHECKPOINTS,
-    EVENTS,
+    CHECKPOINTS_TOPIC,
+    EVENTS_TOPIC,
     LARGEST_RECORD,
     LARGEST_REJECT,
-    PAYMENTS,
-    READS,
-    REGISTRY,
-    REJECTS,
-    WORKFLOW,
+    PAYMENTS_TOPIC,
+    READS_TOPIC,
+    REGISTRY_TOPIC,
+    REJECTS_TOPIC,
+    WORKFLOW_TOPIC,
     ensure,
 )
-from tests.hostile import Stream, town
-from tests.test_wire import AT, BAD_READINGS, READING, packed
-from tests.workers import PATIENCE, WorkerProcess, contained, last_states, records, rows, told, wait
+from tests.adversarial import Stream, town
+from tests.test_wire import BAD_READINGS, GOOD_READING, READING_TIME, packed
+from tests.workers import (
+    WAIT_SECONDS,
+    WorkerProcess,
+    all_checkpointed,
+    last_states,
+    published_states,
+    records,
+    total_rows,
+    wait,
+)
 
-TOPICS: dict[str, type[Batch]] = {READS: Readings, EVENTS: DeviceEvents, PAYMENTS: Payments, WORKFLOW: Stages}
+TOPIC_KINDS: dict[str, type[Batch]] = {READS_TOPIC: Readings, EVENTS_TOPIC: DeviceEvents, PAYMENTS_TOPIC: Payments, WORKFLOW_TOPIC: Stages}
 
 
 class Poison(NamedTuple):
@@ -70,7 +79,7 @@ def record(**told: Any) -> bytes:
     return msgspec.json.encode(told)
 
 
-def anywhere(good: bytes) -> list[Poison]:
+def common_poison(good: bytes) -> list[Poison]:
     """What no topic takes."""
     return [
         Poison(b"", (Reason.EMPTY,)),
@@ -85,8 +94,8 @@ def anywhere(good: bytes) -> list[Poison]:
         Poison(good, (Reason.BAD_ID,), b"A\0"),
         Poison(b'{"a":' * 100_000, (Reason.UNKNOWN_FIELD,)),
         Poison(b"{" + b" " * (10 << 20) + good[1:], (Reason.TOO_LARGE,)),
-        Poison(good[:-1] + b" " * (LARGEST - len(good)) + b"}}", (Reason.TOO_LARGE,)),
-        Poison(good, (Reason.NOT_FRAME,), headers=(("content-type", FRAME.encode()),)),
+        Poison(good[:-1] + b" " * (LARGEST_VALUE_BYTES - len(good)) + b"}}", (Reason.TOO_LARGE,)),
+        Poison(good, (Reason.NOT_FRAME,), headers=(("content-type", FRAME_CONTENT_TYPE.encode()),)),
         Poison(b"{}", (Reason.MISSING_FIELD,)),
         Poison(good[:-1] + b',"deep":' + b"[" * 100_000 + b"]" * 100_000 + b"}", (Reason.UNKNOWN_FIELD,)),
     ]
@@ -97,68 +106,68 @@ def rejected(**told: Any) -> Poison:
     return Poison(record(**told), (reason,))
 
 
-EVENT = record(meter="M1", at=AT, event="cover_open")
-PAYMENT = record(customer="C1", at=AT, payment="payment", amount=5)
-STAGE = record(item="W1", at=AT, stage="review", progress="started")
-AREA = record(area="A1", meters=[{"meter": "M1"}])
-POISON = {
-    READS: [
-        *anywhere(READING),
+GOOD_EVENT = record(meter="M1", at=READING_TIME, event="cover_open")
+GOOD_PAYMENT = record(customer="C1", at=READING_TIME, payment="payment", amount=5)
+GOOD_STAGE = record(item="W1", at=READING_TIME, stage="review", progress="started")
+GOOD_AREA = record(area="A1", meters=[{"meter": "M1"}])
+TOPIC_POISON = {
+    READS_TOPIC: [
+        *common_poison(GOOD_READING),
         *(Poison(value, (reason,)) for value, reason in BAD_READINGS if value and len(value) < 1 << 20),
         Poison(None, (Reason.EMPTY,)),
-        Poison(READING, (Reason.NO_AREA,), None),
-        Poison(b"[7, " + READING.replace(b"1700000000", b"0") + b"]", (Reason.BAD_TIME, Reason.WRONG_TYPE)),
+        Poison(GOOD_READING, (Reason.NO_AREA,), None),
+        Poison(b"[7, " + GOOD_READING.replace(b"1700000000", b"0") + b"]", (Reason.BAD_TIME, Reason.WRONG_TYPE)),
         Poison(packed(kwh=np.array([np.inf, -np.inf], "<f4").tobytes()), (Reason.NOT_FINITE,), rows=2),
         Poison(packed(meter=np.array([0, 9], "<u2").tobytes()), (Reason.UNKNOWN_VALUE,)),
     ],
-    EVENTS: [
-        *anywhere(EVENT),
+    EVENTS_TOPIC: [
+        *common_poison(GOOD_EVENT),
         Poison(None, (Reason.EMPTY,)),
-        Poison(EVENT, (Reason.NO_AREA,), None),
+        Poison(GOOD_EVENT, (Reason.NO_AREA,), None),
         Poison(packed(), (Reason.NOT_JSON,)),
-        rejected(meter="M1", at=AT, event="explosion", reason=Reason.UNKNOWN_VALUE),
-        rejected(meter="M1", at=AT, event=2, reason=Reason.WRONG_TYPE),
-        rejected(meter=["M1"], at=AT, event="cover_open", reason=Reason.WRONG_TYPE),
-        rejected(meter="M1", at=-AT, event="cover_open", reason=Reason.BAD_TIME),
-        rejected(meter="M1", at=AT, event="cover_open", until=5, reason=Reason.BAD_TIME),
+        rejected(meter="M1", at=READING_TIME, event="explosion", reason=Reason.UNKNOWN_VALUE),
+        rejected(meter="M1", at=READING_TIME, event=2, reason=Reason.WRONG_TYPE),
+        rejected(meter=["M1"], at=READING_TIME, event="cover_open", reason=Reason.WRONG_TYPE),
+        rejected(meter="M1", at=-READING_TIME, event="cover_open", reason=Reason.BAD_TIME),
+        rejected(meter="M1", at=READING_TIME, event="cover_open", until=5, reason=Reason.BAD_TIME),
         rejected(meter="M1", at="9999-12-31T23:59:59-23:59", event="cover_open", reason=Reason.BAD_TIME),
         Poison(b"[[], 1e400]", (Reason.OUT_OF_RANGE, Reason.WRONG_TYPE)),
         Poison(b"[" * 100_000, (Reason.TOO_DEEP,)),
     ],
-    PAYMENTS: [
-        *anywhere(PAYMENT),
+    PAYMENTS_TOPIC: [
+        *common_poison(GOOD_PAYMENT),
         Poison(None, (Reason.EMPTY,)),
         Poison(packed(), (Reason.NOT_JSON,)),
-        rejected(customer="C1", at=AT, payment="payment", amount="5", reason=Reason.WRONG_TYPE),
-        rejected(customer="C1", at=AT, payment="payment", amount=1e300, reason=Reason.OUT_OF_RANGE),
-        rejected(customer="C1", at=AT, payment="payment", amount=-1e13, reason=Reason.OUT_OF_RANGE),
-        rejected(customer="C1", at=AT, payment="theft", reason=Reason.UNKNOWN_VALUE),
-        rejected(customer="", at=AT, payment="bill", reason=Reason.BAD_ID),
-        rejected(customer="C1", at=AT, payment="payment", succeeded=1, reason=Reason.WRONG_TYPE),
-        rejected(customer="C1", at=AT, payment="payment", area="A2", reason=Reason.AREA_MISMATCH),
-        rejected(customer="C1", at=AT, payment="bill", due=2**70, reason=Reason.BAD_TIME),
-        Poison(PAYMENT.replace(b"5", b"Infinity"), (Reason.NOT_JSON,)),
-        Poison(PAYMENT.replace(b"5", b"1e999"), (Reason.OUT_OF_RANGE,)),
+        rejected(customer="C1", at=READING_TIME, payment="payment", amount="5", reason=Reason.WRONG_TYPE),
+        rejected(customer="C1", at=READING_TIME, payment="payment", amount=1e300, reason=Reason.OUT_OF_RANGE),
+        rejected(customer="C1", at=READING_TIME, payment="payment", amount=-1e13, reason=Reason.OUT_OF_RANGE),
+        rejected(customer="C1", at=READING_TIME, payment="theft", reason=Reason.UNKNOWN_VALUE),
+        rejected(customer="", at=READING_TIME, payment="bill", reason=Reason.BAD_ID),
+        rejected(customer="C1", at=READING_TIME, payment="payment", succeeded=1, reason=Reason.WRONG_TYPE),
+        rejected(customer="C1", at=READING_TIME, payment="payment", area="A2", reason=Reason.AREA_MISMATCH),
+        rejected(customer="C1", at=READING_TIME, payment="bill", due=2**70, reason=Reason.BAD_TIME),
+        Poison(GOOD_PAYMENT.replace(b"5", b"Infinity"), (Reason.NOT_JSON,)),
+        Poison(GOOD_PAYMENT.replace(b"5", b"1e999"), (Reason.OUT_OF_RANGE,)),
         Poison(b"[" * 100_000, (Reason.TOO_DEEP,)),
     ],
-    WORKFLOW: [
-        *anywhere(STAGE),
+    WORKFLOW_TOPIC: [
+        *common_poison(GOOD_STAGE),
         Poison(None, (Reason.EMPTY,)),
         Poison(packed(), (Reason.NOT_JSON,)),
-        rejected(item="W1", at=AT, stage="review", progress="stalled", reason=Reason.UNKNOWN_VALUE),
-        rejected(item="W1", at=AT, stage=[], progress="started", reason=Reason.WRONG_TYPE),
-        rejected(item="W1", at=AT, stage="review", progress="started", limit=True, reason=Reason.WRONG_TYPE),
-        rejected(item="W1", at=AT, stage="review", progress="started", limit=1e30, reason=Reason.OUT_OF_RANGE),
-        Poison(STAGE[:-1] + b',"limit":NaN}', (Reason.NOT_JSON,)),
+        rejected(item="W1", at=READING_TIME, stage="review", progress="stalled", reason=Reason.UNKNOWN_VALUE),
+        rejected(item="W1", at=READING_TIME, stage=[], progress="started", reason=Reason.WRONG_TYPE),
+        rejected(item="W1", at=READING_TIME, stage="review", progress="started", limit=True, reason=Reason.WRONG_TYPE),
+        rejected(item="W1", at=READING_TIME, stage="review", progress="started", limit=1e30, reason=Reason.OUT_OF_RANGE),
+        Poison(GOOD_STAGE[:-1] + b',"limit":NaN}', (Reason.NOT_JSON,)),
         Poison(b"[" * 100_000, (Reason.TOO_DEEP,)),
-        rejected(item="W\n1", at=AT, stage="review", progress="started", reason=Reason.BAD_ID),
-        rejected(item="W1", at=AT / 3, stage="review", progress="started", reason=Reason.WRONG_TYPE),
+        rejected(item="W\n1", at=READING_TIME, stage="review", progress="started", reason=Reason.BAD_ID),
+        rejected(item="W1", at=READING_TIME / 3, stage="review", progress="started", reason=Reason.WRONG_TYPE),
     ],
-    REGISTRY: [
-        *anywhere(AREA),
+    REGISTRY_TOPIC: [
+        *common_poison(GOOD_AREA),
         Poison(b"[" * 100_000, (Reason.WRONG_TYPE,)),
         Poison(packed(), (Reason.NOT_JSON,)),
-        Poison(b"[" + AREA + b"]", (Reason.WRONG_TYPE,)),
+        Poison(b"[" + GOOD_AREA + b"]", (Reason.WRONG_TYPE,)),
         rejected(area="A1", meters=[{"meter": "M1", "ct": 0}], reason=Reason.OUT_OF_RANGE),
         rejected(area="A1", meters=[{"meter": "M1", "ct": -1e9}], reason=Reason.OUT_OF_RANGE),
         rejected(area="A1", meters=[{"meter": "M1", "wiring": 3}], reason=Reason.WRONG_TYPE),
@@ -168,7 +177,7 @@ POISON = {
         rejected(area="A2", reason=Reason.AREA_MISMATCH),
     ],
 }
-KINDS: dict[type[Batch], Callable[[Any], Iterable[Encoded]]] = {
+KIND_ENCODERS: dict[type[Batch], Callable[[Any], Iterable[Encoded]]] = {
     Readings: lambda batch: encode_readings(batch, "packed", 3),
     DeviceEvents: lambda batch: encode_events(batch, "single"),
     Payments: lambda batch: encode_payments(batch, "array", 5),
@@ -180,7 +189,7 @@ KINDS: dict[type[Batch], Callable[[Any], Iterable[Encoded]]] = {
 class Aftermath:
     """What was sent, and what became of it."""
 
-    living: Stream
+    stream: Stream
     engine: Engine  # that has seen the good rows alone
     expected: dict[str, dict[str, Any]]
     sent: dict[tuple[str, int, int], Poison] = field(default_factory=dict)  # by topic, partition and offset
@@ -207,35 +216,35 @@ def aftermath(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> After
     environment = {
         "METERWATCH_BROKERS": broker.address, "METERWATCH_PREFIX": "poison.", "METERWATCH_GROUP": "poison",
         "METERWATCH_PARTITIONS": "2", "METERWATCH_CLOCK": "stream", "METERWATCH_METRICS_PORT": "0",
-        "METERWATCH_CHECKPOINT_SECONDS": "0.5", "METERWATCH_ZONE": after.living.zone,
-        "METERWATCH_INTERVAL": str(after.living.interval),
+        "METERWATCH_CHECKPOINT_SECONDS": "0.5", "METERWATCH_ZONE": after.stream.zone,
+        "METERWATCH_INTERVAL": str(after.stream.interval),
         "METERWATCH_UNKNOWN_AREA": "judge", "METERWATCH_MISPLACED": "judge",  # poison is where good messages are
     }  # fmt: skip
     settings = load(environment)
     asyncio.run(ensure(settings))
     good = [
-        (topic, *message) for batch in after.living.batches() for topic, kind in TOPICS.items() if type(batch) is kind
-        for message in KINDS[kind](batch)
+        (topic, *message) for batch in after.stream.batches() for topic, kind in TOPIC_KINDS.items() if type(batch) is kind
+        for message in KIND_ENCODERS[kind](batch)
     ]  # fmt: skip
-    areas = [(REGISTRY, *encode_area(area)) for area in after.living.areas]
+    areas = [(REGISTRY_TOPIC, *encode_area(area)) for area in after.stream.areas]
     asyncio.run(send(settings, after, [*areas, *good[: len(good) // 2]], "lz4"))
     with WorkerProcess(environment, tmp_path_factory.mktemp("poison") / "log") as worker:
-        wait(lambda: contained(settings))
+        wait(lambda: all_checkpointed(settings))
         asyncio.run(send(settings, after, good[len(good) // 2 :], "zstd"))
         asyncio.run(send(settings, after, areas, "snappy"))
         refused = sum(len(poison.reasons) * poison.rows for poison in after.sent.values())
-        wait(lambda: contained(settings))
-        wait(lambda: rows(worker.scrape()) >= sum(map(len, after.living.batches())) + refused)
+        wait(lambda: all_checkpointed(settings))
+        wait(lambda: total_rows(worker.scrape()) >= sum(map(len, after.stream.batches())) + refused)
         after.counted = worker.scrape()
-        after.rejects = asyncio.run(records(settings, REJECTS))
-        after.alerts = told(settings)
+        after.rejects = asyncio.run(records(settings, REJECTS_TOPIC))
+        after.alerts = published_states(settings)
         assert worker.end() == 0
     return after
 
 
 async def send(settings: Settings, after: Aftermath, good: Sequence[Sent], compression: str) -> None:
     """Good messages in order, compressed; after each, its share of its topic's poison in the same partition."""
-    left = {topic: list(poison) for topic, poison in POISON.items()}
+    left = {topic: list(poison) for topic, poison in TOPIC_POISON.items()}
     share = {topic: -(-len(left[topic]) // count) for topic, count in Counter(topic for topic, *_ in good).items()}
     async with (
         AIOKafkaProducer(bootstrap_servers=settings.brokers, compression_type=compression) as producer,
@@ -252,7 +261,7 @@ async def send(settings: Settings, after: Aftermath, good: Sequence[Sent], compr
             del left[topic][: share[topic]]
 
 
-@pytest.mark.parametrize("topic", POISON)
+@pytest.mark.parametrize("topic", TOPIC_POISON)
 def test_each_is_rejected_with_its_reason_and_can_be_read_back(aftermath, topic):
     reasons: dict[tuple[int, int], list[str]] = {}
     for reject in aftermath.rejects:
@@ -268,7 +277,7 @@ def test_each_is_rejected_with_its_reason_and_can_be_read_back(aftermath, topic)
                 assert headers["bytes"] == str(len(poison.value or b""))
             reasons.setdefault(place, []).append(headers["reason"])
     sent = {tuple(place): sorted(poison.reasons) for (name, *place), poison in aftermath.sent.items() if name == topic}
-    assert len(sent) >= len(POISON[topic])
+    assert len(sent) >= len(TOPIC_POISON[topic])
     assert {place: sorted(found) for place, found in reasons.items()} == sent
 
 
@@ -278,9 +287,9 @@ def test_what_is_good_beside_it_is_judged_as_if_alone(aftermath):
     assert aftermath.alerts == aftermath.expected
 
 
-@pytest.mark.parametrize("topic", POISON)
+@pytest.mark.parametrize("topic", TOPIC_POISON)
 def test_rows_in_are_judged_rejected_twice_or_late(aftermath, topic):
-    kind = TOPICS[topic].kind if topic in TOPICS else REGISTRY
+    kind = TOPIC_KINDS[topic].kind if topic in TOPIC_KINDS else REGISTRY_TOPIC
     told = {name.split("_")[1]: n for (name, labels), n in aftermath.counted.items() if labels == (kind,)}
     refused = Counter(str(reason) for (name, *_), poison in aftermath.sent.items() if name == topic
                       for reason in poison.reasons for _ in range(poison.rows))  # fmt: skip
@@ -297,7 +306,7 @@ def test_rows_in_are_judged_rejected_twice_or_late(aftermath, topic):
             assert aftermath.counted["meterwatch_doubted_total", (kind, reason)] == n
 
 
-def test_absurd_values_are_doubted_and_meters_nobody_knows_are_judged(aftermath):
+def test_implausible_values_are_counted_and_unknown_meters_are_judged(aftermath):
     doubted = {reason for (_, outcome, reason) in aftermath.engine.counts if outcome == "doubted"}
     assert doubted >= {"negative", "sentinel", "estimated"}
     assert {row.area for row in aftermath.living.rows} > {area.area for area in aftermath.living.areas}
@@ -307,7 +316,7 @@ async def publish(settings: Settings, value: bytes, compression: str | None = No
     async with AIOKafkaProducer(
         bootstrap_servers=settings.brokers, max_request_size=1 << 30, compression_type=compression
     ) as producer:
-        await producer.send_and_wait(settings.topic(READS), value, b"A1")
+        await producer.send_and_wait(settings.topic(READS_TOPIC), value, b"A1")
 
 
 def test_a_value_beyond_what_a_topic_takes_comes_back_to_who_sent_it(settings):
@@ -317,11 +326,11 @@ def test_a_value_beyond_what_a_topic_takes_comes_back_to_who_sent_it(settings):
 
 def test_a_small_record_that_is_a_huge_value_is_rejected(settings, environment, tmp_path):
     asyncio.run(publish(settings, b"[" + b" " * (40 << 20) + b"]", "gzip"))
-    asyncio.run(publish(settings, READING))
+    asyncio.run(publish(settings, GOOD_READING))
     with WorkerProcess(environment, tmp_path / "log") as worker:
-        wait(lambda: contained(settings))
-        wait(lambda: rows(worker.scrape()) == 2)
-        [reject] = asyncio.run(records(settings, REJECTS))
+        wait(lambda: all_checkpointed(settings))
+        wait(lambda: total_rows(worker.scrape()) == 2)
+        [reject] = asyncio.run(records(settings, REJECTS_TOPIC))
         assert worker.scrape()["meterwatch_judged_total", ("readings",)] == 1
     headers = dict(reject.headers)
     assert (headers["reason"], headers["bytes"]) == (b"too_large", b"%d" % ((40 << 20) + 2))
@@ -333,12 +342,12 @@ def test_a_checkpoint_of_an_engine_of_an_older_layout_ends_the_worker_with_what_
 
     async def write() -> None:
         async with AIOKafkaProducer(bootstrap_servers=settings.brokers) as producer:
-            tp = TopicPartition(settings.topic(CHECKPOINTS), 1)
-            await checkpoints.write(producer, tp, state, {}, partitions=settings.partitions, last=Written())
+            tp = TopicPartition(settings.topic(CHECKPOINTS_TOPIC), 1)
+            await checkpoints.write_checkpoint(producer, tp, state, {}, partitions=settings.partitions, last=WrittenCheckpoint())
 
     asyncio.run(write())
     with WorkerProcess(environment, tmp_path / "log") as worker:
-        assert worker.process.wait(PATIENCE) == 1
+        assert worker.process.wait(WAIT_SECONDS) == 1
         said = worker.log.read_text()
     assert "the snapshot has layout 1, this version reads layout" in said
     assert "start afresh: stop the workers and delete the topic" in said

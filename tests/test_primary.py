@@ -14,9 +14,20 @@ from detectors.engine import Engine
 from detectors.rule import RULES
 from schemas.alert import Alert
 from schemas.columns import Batch
-from tests.casebook import Case, Watched, batches, casebook, expected, master, moment, rules_with_a_file, told, written
+from tests.casebook import (
+    Case,
+    RecordingRule,
+    alert_rows,
+    batches,
+    casebook,
+    expected,
+    format_table,
+    master,
+    parse_time,
+    rules_with_a_file,
+)
 
-RATIO = 4.0
+TRANSFORMER_RATIO = 4.0
 OF_THE_METER = {  # rules whose limits are those of the meter itself, whatever is before it
     "share of the basic current": (
         "all_voltage_loss", "current_break", "current_loss", "meter_current_unbalance", "meter_overcurrent",
@@ -28,10 +39,10 @@ OF_THE_METER = {  # rules whose limits are those of the meter itself, whatever i
     "the last digits of many meters": ("area_loss_high",),
     "the file, in which a ratio is another file": ("file_inconsistency",),
 }  # fmt: skip
-JUDGED = [rule for rule in rules_with_a_file() if all(rule not in rules for rules in OF_THE_METER.values())]
-CASES = [
+JUDGED_RULES = [rule for rule in rules_with_a_file() if all(rule not in rules for rules in OF_THE_METER.values())]
+RULE_CASES = [
     pytest.param(rule, case, id=f"{rule}: {case.name}")
-    for rule in JUDGED
+    for rule in JUDGED_RULES
     for case in casebook(rule).case
     if case.known and "  ct" not in case.meters and case.shows in ("fires", "near miss")
 ]
@@ -56,11 +67,11 @@ def commented(kind: type[Batch]) -> dict[str, str]:
     return dict(told)
 
 
-BATCHES: list[type[Batch]] = Batch.__subclasses__()
+BATCH_TYPES: list[type[Batch]] = Batch.__subclasses__()
 
 
-@pytest.mark.parametrize("kind", BATCHES, ids=[kind.kind for kind in BATCHES])
-def test_every_energy_power_and_current_says_on_which_side_it_is(kind):
+@pytest.mark.parametrize("kind", BATCH_TYPES, ids=[kind.kind for kind in BATCH_TYPES])
+def test_every_energy_power_and_current_has_a_side(kind):
     sides, untold = sided(kind), {"register_age", "limit_hours"}
     assert not sides["secondary"] & sides["primary"]
     found = {name for name, comment in commented(kind).items() if measures(name, comment)} - untold
@@ -71,26 +82,26 @@ def test_every_energy_power_and_current_says_on_which_side_it_is(kind):
 
 def behind_transformers(batch: Batch) -> Batch:
     """The same rows as meters behind current transformers show them."""
-    shown = {name: getattr(batch, name) / RATIO for name in sided(type(batch))["secondary"]}
+    shown = {name: getattr(batch, name) / TRANSFORMER_RATIO for name in sided(type(batch))["secondary"]}
     return replace(batch, **shown)
 
 
 def alerts_of(case: Case, rule: str) -> list[Alert]:
     area, model = master(case), casebook(rule).model
-    watched = Watched.of(replace(RULES[rule], model=model) if RULES[rule].modelled else RULES[rule])
+    watched = RecordingRule.of(replace(RULES[rule], model=model) if RULES[rule].modelled else RULES[rule])
     engine = Engine([watched], interval=case.interval)
-    engine.enroll([msgspec.structs.replace(area, meters=[msgspec.structs.replace(m, ct=RATIO) for m in area.meters])])
+    engine.enroll([msgspec.structs.replace(area, meters=[msgspec.structs.replace(m, ct=TRANSFORMER_RATIO) for m in area.meters])])
 
     alerts = [alert for batch in batches(case) for alert in engine.step(behind_transformers(batch))]
-    return alerts + (engine.tick(moment(case.now)) if case.now else [])
+    return alerts + (engine.tick(parse_time(case.now)) if case.now else [])
 
 
-@pytest.mark.parametrize(("rule", "case"), CASES)
+@pytest.mark.parametrize(("rule", "case"), RULE_CASES)
 def test_a_case_behind_current_transformers(rule, case):
     want = expected(case)
     columns = tuple(want[0]) if want else None
     alerts = alerts_of(case, rule)
-    assert written(told(alerts, columns) if columns else told(alerts)) == written(want)
+    assert format_table(alert_rows(alerts, columns) if columns else alert_rows(alerts)) == format_table(want)
 
 
 def test_rules_of_the_meter_are_rules():

@@ -19,11 +19,20 @@ from schemas.rules import Edition, Rulebook
 from schemas.wire import decode_alert
 from streams import rules
 from streams.settings import Settings
-from streams.topics import ALERTS, RULES
+from streams.topics import ALERTS_TOPIC, RULES_TOPIC
 from tests.test_rulebook import edition
-from tests.workers import WorkerProcess, contained, last_states, records, rows, thinned, told, wait
+from tests.workers import (
+    WorkerProcess,
+    all_checkpointed,
+    last_states,
+    published_states,
+    records,
+    thinned,
+    total_rows,
+    wait,
+)
 
-CHANGE = Rulebook({
+CHANGED_RULEBOOK = Rulebook({
     "voltage_deviation": edition(2, settings={"over": 1.03}),
     "clock_drift": edition(2, status="retired"),
     "current_loss": edition(2, status="shadow"),
@@ -52,7 +61,7 @@ def by_hand(town: Town, batches: Iterable[Batch], change: int) -> list[Alert]:
     engine.enroll(town.areas)
     for n, batch in enumerate(batches):
         if n == change:
-            alerts += engine.adopt(applied(CHANGE))
+            alerts += engine.adopt(applied(CHANGED_RULEBOOK))
         alerts += engine.step(batch)
     return alerts
 
@@ -61,30 +70,30 @@ def went_on(settings: Settings, worker: WorkerProcess) -> bool:
     return worker.log.read_text().count("goes on by another rulebook") == settings.partitions
 
 
-def test_a_change_holds_from_the_same_row_whatever_is_killed(settings, environment, town, history, tmp_path):
+def test_a_change_applies_from_the_same_row_whatever_is_killed(settings, environment, town, history, tmp_path):
     half, late = len(history) // 2, 3 * len(history) // 4
     alerts = by_hand(town, history, half)
     never = environment | {"METERWATCH_CHECKPOINT_SECONDS": "3600"}
     with WorkerProcess(never, tmp_path / "one") as worker:
         publish(settings, town, history[:half])
-        wait(lambda: rows(worker.scrape()) == sum(map(len, history[:half])))
-        wait(lambda: asyncio.run(records(settings, ALERTS)))
+        wait(lambda: total_rows(worker.scrape()) == sum(map(len, history[:half])))
+        wait(lambda: asyncio.run(records(settings, ALERTS_TOPIC)))
         worker.kill()
-    asyncio.run(rules.send(settings, CHANGE))
+    asyncio.run(rules.send(settings, CHANGED_RULEBOOK))
     with WorkerProcess(never, tmp_path / "two") as worker:
         wait(lambda: went_on(settings, worker))  # after what was told of by the rulebook before, however often
-        assert contained(settings)
+        assert all_checkpointed(settings)
         publish(settings, town, history[half:late])
-        wait(lambda: rows(worker.scrape()) == sum(map(len, history[:late])))
+        wait(lambda: total_rows(worker.scrape()) == sum(map(len, history[:late])))
         worker.kill()
     with WorkerProcess(environment, tmp_path / "three"):
         publish(settings, town, history[late:])
-        wait(lambda: contained(settings))
-    assert told(settings) == last_states(alerts)
-    versions = {(alert["rule"], alert["version"]) for alert in told(settings).values()}
+        wait(lambda: all_checkpointed(settings))
+    assert published_states(settings) == last_states(alerts)
+    versions = {(alert["rule"], alert["version"]) for alert in published_states(settings).values()}
     assert {("voltage_deviation", 2), ("meter_current_unbalance", 1)} <= versions
     withdrawn = {alert.rule for alert in alerts if alert.state == "withdrawn"}
-    assert withdrawn <= {a.rule for a in map(decoded, asyncio.run(records(settings, ALERTS))) if a.state == "withdrawn"}
+    assert withdrawn <= {a.rule for a in map(decoded, asyncio.run(records(settings, ALERTS_TOPIC))) if a.state == "withdrawn"}
     assert withdrawn & {"clock_drift", "current_loss"}
 
 
@@ -99,22 +108,22 @@ def test_a_running_worker_takes_what_fits_and_refuses_the_rest(settings, environ
     async def spoil() -> None:
         async with AIOKafkaProducer(bootstrap_servers=settings.brokers) as producer:
             for key, value in ((b"rules", b"{"), (b"others", b'{"rules": {}}'), (b"rules", None)):
-                await producer.send_and_wait(settings.topic(RULES), value, key)
+                await producer.send_and_wait(settings.topic(RULES_TOPIC), value, key)
         await rules.send(settings, unapproved)
 
     with WorkerProcess(environment, tmp_path / "log") as worker:
         publish(settings, town, history[:half])
-        wait(lambda: contained(settings))
+        wait(lambda: all_checkpointed(settings))
         asyncio.run(spoil())
         wait(lambda: worker.scrape()["meterwatch_rejected_total", ("rules", "rulebook")] == 3)
-        asyncio.run(rules.send(settings, CHANGE))
+        asyncio.run(rules.send(settings, CHANGED_RULEBOOK))
         wait(lambda: went_on(settings, worker))
         asyncio.run(rules.send(settings, unapproved))
         wait(lambda: worker.scrape()["meterwatch_rejected_total", ("rules", "rulebook")] == 4)
         publish(settings, town, history[half:])
-        wait(lambda: contained(settings))
+        wait(lambda: all_checkpointed(settings))
         log = worker.log.read_text()
-    assert told(settings) == last_states(by_hand(town, history, half))
+    assert published_states(settings) == last_states(by_hand(town, history, half))
     assert "clock_drift has version 2: status published -> retired" in log
     for fault in ("the key is b'others', not b'rules'", "voltage_loss: `proposed_by` does not say whose version 2 is",
                   "clock_drift: version 2 is in force"):  # fmt: skip
@@ -123,7 +132,7 @@ def test_a_running_worker_takes_what_fits_and_refuses_the_rest(settings, environ
 
 def test_a_worker_that_begins_judges_by_what_is_published(settings, environment, town, history, tmp_path):
     publish(settings, town, history)  # creates the topics
-    asyncio.run(rules.send(settings, CHANGE))
+    asyncio.run(rules.send(settings, CHANGED_RULEBOOK))
     with WorkerProcess(environment, tmp_path / "log"):
-        wait(lambda: contained(settings))
-    assert told(settings) == last_states(by_hand(town, history, 0))
+        wait(lambda: all_checkpointed(settings))
+    assert published_states(settings) == last_states(by_hand(town, history, 0))

@@ -17,18 +17,18 @@ from replay.sources import open_sources
 from replay.town import Town
 from tests.test_real_streams import JULY_2016
 
-DATA = Path(__file__).parent / "data"
-TOWN: dict[str, int] = {}
-GARDEN4 = {"meter_current_unbalance": 1}  # chronic, and true
-HOUSEHOLDS = {"read_failure": 1, "read_success_rate": 6}  # of four households one is a quarter of the area
+DATA_FOLDER = Path(__file__).parent / "data"
+TOWN_BUDGET: dict[str, int] = {}
+GARDEN_BUDGET = {"meter_current_unbalance": 1}  # chronic, and true
+HOUSEHOLDS_BUDGET = {"read_failure": 1, "read_success_rate": 6}  # of four households one is a quarter of the area
 
 
-def told(source: Source, first: int = 0) -> Counter[str]:
+def alert_counts(source: Source, first: int = 0) -> Counter[str]:
     """How many alerts each rule told, of rows from a moment on, that were neither withdrawn nor held back."""
     engine = Engine(zone=source.zone, interval=source.interval or 900)
     engine.enroll(source.areas)
-    states = {a.id: a for batch in source.batches for a in engine.step(batch.rows(batch.at > first))}
-    return Counter(a.rule for a in states.values() if a.state != "withdrawn" and not a.held)
+    states = {a.id: a for batch in source.batches for a in engine.step(batch.select(batch.at > first))}
+    return Counter(a.rule for a in states.values() if a.state != "withdrawn" and not a.suppressed_by)
 
 
 def within(found: Counter[str], budget: dict[str, int]) -> None:
@@ -39,14 +39,14 @@ def within(found: Counter[str], budget: dict[str, int]) -> None:
 
 
 def test_a_month_of_a_clean_town():
-    within(told(Town(300, 30, seed=11, faults=False).source()), TOWN)
+    within(alert_counts(Town(300, 30, seed=11, faults=False).source()), TOWN_BUDGET)
 
 
 @pytest.mark.parametrize(
-    ("pattern", "first", "budget"), [("garden4_*", JULY_2016, GARDEN4), ("sgsc_*", 0, HOUSEHOLDS)]
+    ("pattern", "first", "budget"), [("garden4_*", JULY_2016, GARDEN_BUDGET), ("sgsc_*", 0, HOUSEHOLDS_BUDGET)]
 )
 def test_real_data(pattern, first, budget):
-    within(told(open_sources(sorted(DATA.glob(pattern))), first), budget)
+    within(alert_counts(open_sources(sorted(DATA_FOLDER.glob(pattern))), first), budget)
 
 
 def test_a_rule_over_its_budget_fails():

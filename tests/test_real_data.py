@@ -6,26 +6,26 @@ from pathlib import Path
 
 import pytest
 
-from bench.real import ON_USE, PAGE, THEFT, Judged, filled, half, listed, rates, tables
+from bench.real import ON_USE, PAGE_FILE, THEFT_RULES, Judged, filled, half, listed, rates, tables
 from detectors.rule import RULES
 from schemas.alert import Alert
+from schemas.units import DAY_SECONDS
 
-WHOLE = Path(__file__).parents[2] / "shared" / "data"
-DAY = 86_400
+WHOLE_DATA_FOLDER = Path(__file__).parents[2] / "shared" / "data"
 
 
 def alert(rule: str, subject: str, day: int) -> Alert:
     return Alert(
         id=f"{rule} {subject} {day}", rule=rule, version=1, kind="days", area="A1", subject=subject, state="raised",
-        change="raised", revision=0, severity=3, since=day * DAY, raised=day * DAY, at=day * DAY, score=1.0, phase="",
-        evidence={}, held="", en="", zh="",
+        change="raised", revision=0, severity=3, since=day * DAY_SECONDS, raised=day * DAY_SECONDS, at=day * DAY_SECONDS, score=1.0, phase="",
+        evidence={}, suppressed_by="", en="", zh="",
     )  # fmt: skip
 
 
-@pytest.mark.skipif(not WHOLE.exists(), reason="the whole data sets do not lie beside this checkout")
+@pytest.mark.skipif(not WHOLE_DATA_FOLDER.exists(), reason="the whole data sets do not lie beside this checkout")
 def test_the_page_is_what_the_command_makes_of_the_data():
-    page = PAGE.read_text("utf-8")
-    assert filled(page, tables(WHOLE)) == page
+    page = PAGE_FILE.read_text("utf-8")
+    assert filled(page, tables(WHOLE_DATA_FOLDER)) == page
 
 
 def test_rates_are_over_each_meters_own_days_in_all_halves_and_without_any_one():
@@ -48,9 +48,9 @@ def test_an_alert_that_nobody_has_read_in_the_raw_data_is_shown_as_such():
 
 
 def test_the_family_is_of_rules_that_are_there():
-    assert RULES.keys() >= ON_USE > THEFT
+    assert RULES.keys() >= ON_USE > THEFT_RULES
 
 
-def test_a_page_without_a_place_for_a_table_is_refused():
+def test_page_without_a_marker_for_a_table_is_refused():
     with pytest.raises(ValueError, match="no place for garden4"):
         filled("nothing here", {"garden4": []})

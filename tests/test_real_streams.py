@@ -11,11 +11,12 @@ import pytest
 
 from replay.sources import open_sources
 from replay.stalls import compare
-from schemas.columns import Batch, Progress
-from tests.hostile import DAY, Row, Stream, quieted
-from tests.test_promises import agree, last, watch
+from schemas.columns import Batch, StageProgress
+from schemas.units import DAY_SECONDS
+from tests.adversarial import Row, Stream, with_closing_readings
+from tests.test_promises import agree, judge_stream, last
 
-DATA = Path(__file__).parent / "data"
+DATA_FOLDER = Path(__file__).parent / "data"
 JULY_2016, JANUARY_2013 = 1_468_771_200, 1_358_600_400  # the 18th in Shanghai, the 20th in Sydney
 
 
@@ -31,8 +32,8 @@ def rows_of(batch: Batch) -> Iterator[Row]:
 
 def stream_of(pattern: str, first: int = 0, days: int = 40_000) -> Stream:
     """So many days of some files."""
-    source = open_sources(sorted(DATA.glob(pattern)))
-    rows = [row for batch in source.batches for row in rows_of(batch) if first < row.at <= first + days * DAY]
+    source = open_sources(sorted(DATA_FOLDER.glob(pattern)))
+    rows = [row for batch in source.batches for row in rows_of(batch) if first < row.at <= first + days * DAY_SECONDS]
     return Stream(source.areas, tuple(rows), source.zone, source.interval or 900)
 
 
@@ -41,23 +42,23 @@ def stream_of(pattern: str, first: int = 0, days: int = 40_000) -> Stream:
     [("garden4_*", JULY_2016, 3, {"meter_current_unbalance"}),
      ("sgsc_*", JANUARY_2013, 14, {"read_failure", "read_success_rate"})],
 )
-def test_of_readings(pattern, first, days, rules):
-    stream = quieted(stream_of(pattern, first, days), DAY)
-    assert {alert.rule for alert in last(watch(stream)[1]).values()} == rules
+def test_the_slow_twin_agrees_on_readings(pattern, first, days, rules):
+    stream = with_closing_readings(stream_of(pattern, first, days), DAY_SECONDS)
+    assert {alert.rule for alert in last(judge_stream(stream)[1]).values()} == rules
     agree(stream)
 
 
-def test_of_work_with_a_limit_for_every_stage():
+def test_the_slow_twin_agrees_on_work_with_a_limit_for_every_stage():
     stream = stream_of("hospital_*")
-    limits = {Progress.STARTED: {"limit": 10.0 * DAY}, Progress.FINISHED: {}}
+    limits = {StageProgress.STARTED: {"limit": 10.0 * DAY_SECONDS}, StageProgress.FINISHED: {}}
     rows = [replace(row, columns=row.columns | limits[row.columns["progress"]]) for row in stream.rows]
     stream = stream.with_rows(rows)
-    assert len(last(watch(stream)[1])) > 100
+    assert len(last(judge_stream(stream)[1])) > 100
     agree(stream)
 
 
-def test_work_that_is_told_as_stalled_is_among_what_takes_longest():
-    source = open_sources([DATA / "hospital_billing_300cases.parquet"])
+def test_stalled_work_is_among_what_takes_longest():
+    source = open_sources([DATA_FOLDER / "hospital_billing_300cases.parquet"])
     told = {stage.stage: stage for stage in compare(source.areas, source.batches, source.zone) if stage.told}
     assert {name: (stage.told, stage.found) for name, stage in told.items()} == {"FIN": (6, 6), "CODE OK": (1, 1)}
     assert told["FIN"].days > 90

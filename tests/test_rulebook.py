@@ -12,22 +12,22 @@ import numpy as np
 import pytest
 
 from detectors.engine import Engine
+from detectors.revisable import RevisableJudge
 from detectors.rule import RULES
 from detectors.rulebook import NOTHING, VOLTAGE_LIMITS, applied, changes, edited, problems, rules_of, unapproved
-from detectors.windows import Windows
 from models.registry import segments_code
 from schemas.columns import Readings
 from schemas.master import Area, Meter
 from schemas.rules import Edition, Rulebook, RulebookError, decode_rulebook, rulebook_of
-from streams.checkpoints import Manifest, Written, encode
+from streams.checkpoints import Manifest, WrittenCheckpoint, encode
 from streams.rules import published
 from streams.settings import Settings
+from tests.adversarial import adversarial_stream
 from tests.casebook import casebook
-from tests.hostile import hostile
-from tests.test_promises import engine_of, exactly, watch
+from tests.test_promises import engine_of, exactly, judge_stream
 
-START = 1_772_380_800
-NOW = datetime(2026, 3, 2, tzinfo=UTC)
+START_TIME = 1_772_380_800
+APPROVAL_TIME = datetime(2026, 3, 2, tzinfo=UTC)
 
 
 def book(text: str) -> Rulebook:
@@ -35,11 +35,11 @@ def book(text: str) -> Rulebook:
 
 
 def edition(version: int = 2, **told: Any) -> Edition:
-    whole = {"status": "published", "proposed_by": "Li", "approved_by": "Wang", "approved_at": NOW, "version": version}
+    whole = {"status": "published", "proposed_by": "Li", "approved_by": "Wang", "approved_at": APPROVAL_TIME, "version": version}
     return msgspec.convert(whole | told, Edition)
 
 
-FORM = [
+MALFORMED_RULEBOOKS = [
     ("voltage_loss = 3", "voltage_loss: an edition is a table, not 3"),
     ('[voltage_loss]\nstatus = "published"', "voltage_loss: `version` is missing"),
     ("[voltage_loss]\nversion = 2", "voltage_loss: `status` is missing"),
@@ -65,21 +65,21 @@ FORM = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("text", "said"), FORM, ids=[said for _, said in FORM])
+@pytest.mark.parametrize(("text", "said"), MALFORMED_RULEBOOKS, ids=[said for _, said in MALFORMED_RULEBOOKS])
 def test_what_is_no_rulebook_is_refused_with_its_reason(text, said):
     with pytest.raises(RulebookError) as error:
         book(text)
     assert str(error.value) == said
 
 
-def test_every_fault_is_told_at_once():
+def test_every_fault_is_listed_at_once():
     with pytest.raises(RulebookError) as error:
         book('[a]\nversion = 2\n[b]\nstatus = "on"\nversion = 2\n[c]\nsettings = {a = nan, b = inf}')
     assert [fault.partition(":")[0] for fault in error.value.faults] == ["a", "b", "c", "c", "c", "c"]
 
 
-RAISE = "voltage_loss: version 1 is in force; raise `version` above it"
-FIT = [
+VERSION_PROBLEM = "voltage_loss: version 1 is in force; raise `version` above it"
+PROBLEM_RULEBOOKS = [
     ('[voltage_los]\nstatus = "draft"\nversion = 2',
      "voltage_los: there is no such rule; did you mean voltage_loss?"),
     ('[qwerty]\nstatus = "draft"\nversion = 2', "qwerty: there is no such rule"),
@@ -99,12 +99,12 @@ FIT = [
      "voltage_deviation: `under` 0.93 and `over` 0.95 must be below and above 1"),
     ('[voltage_deviation]\nstatus = "published"\nversion = 2\nsegments.single_phase.under = 230.0',
      "voltage_deviation: `under` 230 and `over` 1.07 in the segment single_phase must be below and above 1"),
-    ('[voltage_loss]\nstatus = "published"\nversion = 1\nsettings.lost = 0.8', RAISE),
-    ('[voltage_loss]\nstatus = "retired"\nversion = 1', RAISE),
+    ('[voltage_loss]\nstatus = "published"\nversion = 1\nsettings.lost = 0.8', VERSION_PROBLEM),
+    ('[voltage_loss]\nstatus = "retired"\nversion = 1', VERSION_PROBLEM),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("text", "said"), FIT, ids=[said for _, said in FIT])
+@pytest.mark.parametrize(("text", "said"), PROBLEM_RULEBOOKS, ids=[said for _, said in PROBLEM_RULEBOOKS])
 def test_what_fits_no_rule_or_raises_no_version_is_a_problem(text, said):
     assert problems(book(text)) == [said]
 
@@ -131,7 +131,7 @@ def test_a_version_that_is_in_force_stays_or_is_raised():
         ({"approved_by": "", "status": "retired"}, "voltage_loss: version 2 is not approved"),
     ],
 )
-def test_what_is_told_takes_two_people_to_change(told, said):
+def test_change_of_a_published_rule_needs_two_people(told, said):
     change = Rulebook({"voltage_loss": edition(settings={"lost": 0.8})})
     assert unapproved(change) == []
     assert unapproved(Rulebook({"voltage_loss": edition(**({"settings": {"lost": 0.8}} | told))})) == [said]
@@ -143,7 +143,7 @@ def test_a_draft_and_the_version_in_force_need_no_approval():
     assert unapproved(Rulebook({"voltage_loss": Edition(status="published", version=1)})) == []
 
 
-def test_a_change_is_told_setting_by_setting():
+def test_changes_are_listed_setting_by_setting():
     told = edition(status="shadow", settings={"days": 10.0}, segments={"residential": {"days": 45.0, "usual": 1.0}})
     assert changes(Rulebook({"zero_usage": told, "voltage_loss": edition()})) == {
         "zero_usage": ["status published -> shadow", "days 7 -> 10", "days in the segment residential 30 -> 45",
@@ -174,7 +174,7 @@ def test_what_cannot_be_read_is_a_rulebook_error(value):
         decode_rulebook(value)
 
 
-LATER = msgspec.json.encode({
+LATER_RULEBOOK = msgspec.json.encode({
     "judged_by": "a later version",
     "rules": {
         "voltage_loss": msgspec.to_builtins(edition(settings={"lost": 0.8})) | {"waits": 3},
@@ -185,8 +185,8 @@ LATER = msgspec.json.encode({
 })  # fmt: skip
 
 
-def test_what_a_later_version_publishes_keeps_the_rest_in_force_and_is_said(caplog):
-    told = published(b"rules", LATER, NOTHING)
+def test_unknown_editions_of_a_later_version_are_logged_and_the_rest_stays_in_force(caplog):
+    told = published(b"rules", LATER_RULEBOOK, NOTHING)
     assert published(b"rules", msgspec.json.encode(told), told) == told
     judged = {rule.name: rule for rule in applied(told)}
     assert judged["voltage_loss"].settings["lost"] == 0.8
@@ -207,14 +207,14 @@ def test_an_edition_that_is_not_known_can_follow_one_that_is():
 
 
 def test_a_manifest_of_a_later_version_is_read():
-    _, manifest = encode(b"state", {}, 4, Written(), Rulebook({"voltage_loss": edition()}))
+    _, manifest = encode(b"state", {}, 4, WrittenCheckpoint(), Rulebook({"voltage_loss": edition()}))
     told = msgspec.msgpack.decode(manifest.value)
     told["tides"] = told["rulebook"]["of"] = told["rulebook"]["rules"]["voltage_loss"]["waits"] = 3
     read = msgspec.convert(told, Manifest)
     assert (read.set, read.rulebook) == (told["set"], Rulebook({"voltage_loss": edition()}))
 
 
-AREA = Area(area="A1", meters=[Meter(meter="M1"), Meter(meter="M2")])
+TWO_METER_AREA = Area(area="A1", meters=[Meter(meter="M1"), Meter(meter="M2")])
 
 
 def volts(first: int, *readings: float) -> Readings:
@@ -222,13 +222,13 @@ def volts(first: int, *readings: float) -> Readings:
     count = len(readings)
     u = np.full((3, 2 * count), np.nan)
     u[0, ::2], u[0, 1::2] = readings, 220
-    at = START + 900 * np.repeat(np.arange(first, first + count), 2)
+    at = START_TIME + 900 * np.repeat(np.arange(first, first + count), 2)
     return Readings.build(["M1", "M2"], np.tile([0, 1], count), ["A1"], np.zeros(2 * count), at, u=u)
 
 
 def engine_by(rulebook: Rulebook) -> Engine:
     engine = Engine(applied(rulebook))
-    engine.enroll([AREA])
+    engine.enroll([TWO_METER_AREA])
     return engine
 
 
@@ -236,7 +236,7 @@ def deviation(**told) -> Rulebook:
     return Rulebook({"voltage_deviation": edition(**told)})
 
 
-def test_an_episode_goes_on_and_what_is_told_after_the_change_has_its_version():
+def test_episode_goes_on_and_its_later_alerts_have_the_new_version():
     engine = engine_by(Rulebook())
     [raised] = engine.step(volts(1, 238, 238, 238))
     assert engine.adopt(applied(deviation(settings={"over": 1.05}))) == []
@@ -246,29 +246,29 @@ def test_an_episode_goes_on_and_what_is_told_after_the_change_has_its_version():
 
 
 @pytest.mark.parametrize("status", ["retired", "draft", "shadow"])
-def test_what_is_no_longer_told_is_withdrawn(status):
+def test_alert_of_a_rule_no_longer_published_is_withdrawn(status):
     engine = engine_by(Rulebook())
     [raised] = engine.step(volts(1, 238, 238, 238))
     [gone] = engine.adopt(applied(deviation(status=status)))
     assert (gone.id, gone.state, gone.revision) == (raised.id, "withdrawn", raised.revision + 1)
     assert engine.step(volts(4, 250, 250, 250, 220, 220, 220)) == []
-    assert (engine.told["voltage_deviation", 3, "raised", "shadow"] > 0) == (status == "shadow")
+    assert (engine.alert_counts["voltage_deviation", 3, "raised", "shadow"] > 0) == (status == "shadow")
 
 
-def test_a_rule_that_comes_out_of_shadow_tells_of_trouble_that_lasts():
+def test_rule_that_leaves_shadow_raises_trouble_that_lasts():
     engine = engine_by(deviation(status="shadow"))
     assert engine.step(volts(1, 238, 238, 238)) == []
     assert engine.adopt(applied(deviation(version=3))) == []
     [raised] = engine.step(volts(4, 238, 238, 238))
-    assert (raised.since, raised.version) == (START + 4 * 900, 3)
+    assert (raised.since, raised.version) == (START_TIME + 4 * 900, 3)
 
 
-def test_a_tail_goes_on_though_rules_read_more():
+def test_reorder_buffer_goes_on_though_rules_read_more():
     dark = Rulebook({name: edition(status="draft") for name in RULES})
     engine = engine_by(dark)
     engine.step(volts(1, 220))
     engine.step(volts(3, 238))
-    assert len(engine.tails.log.columns()["slot"]) == 2
+    assert len(engine.reorder.log.columns()["slot"]) == 2
     reads = replace(RULES["voltage_deviation"], judge=lambda thd, u, un, **_: thd + u + un, reads=("thd", "u", "un"))
     engine.adopt([reads])
     engine.step(volts(2, 238))
@@ -277,26 +277,26 @@ def test_a_tail_goes_on_though_rules_read_more():
 
 @pytest.mark.parametrize("seed", [3, 4014])
 def test_the_same_rules_again_change_nothing(seed):
-    stream = hostile(seed)
+    stream = adversarial_stream(seed)
     engine, alerts = engine_of(stream), []
     for batch in stream.batches(range(0, len(stream.rows), 23)):
         alerts += engine.step(batch)
         assert engine.adopt(RULES.values()) == []
-    whole, told = watch(stream)
+    whole, told = judge_stream(stream)
     assert exactly(alerts) == exactly(told)
-    assert engine.told == whole.told
+    assert engine.alert_counts == whole.alert_counts
 
 
-def watching(engine: Engine) -> list[int]:
+def rules_by_judge(engine: Engine) -> list[int]:
     """How many rules watch how many subjects, by judge."""
-    owners = [engine.tails.readings, engine.tails.clocks, *engine.judges().values()]
-    judges = [judge for o in owners for judge in ((o.sealed, o.present) if isinstance(o, Windows) else (o,))]
+    owners = [engine.reorder.readings, engine.reorder.clocks, *engine.judges().values()]
+    judges = [judge for o in owners for judge in ((o.final, o.live) if isinstance(o, RevisableJudge) else (o,))]
     return [int(judge.watching["rules"].sum()) for judge in judges]
 
 
 @pytest.mark.parametrize("seed", [3, 4014])
 def test_an_engine_restored_goes_on_as_the_one_that_went_on_by_other_rules(seed):
-    stream = hostile(seed)
+    stream = adversarial_stream(seed)
     names = sorted(RULES)
     books = [
         Rulebook({name: edition(n + 2, status=status) for name, status in zip(names, moods, strict=True)})
@@ -311,7 +311,7 @@ def test_an_engine_restored_goes_on_as_the_one_that_went_on_by_other_rules(seed)
         other.enroll(stream.areas)
         other.restore(saved)
         assert other.snapshot() == saved
-        assert watching(other) == watching(engine)
+        assert rules_by_judge(other) == rules_by_judge(engine)
         assert exactly(other.step(batch)) == exactly(engine.step(batch))
         assert other.snapshot() == engine.snapshot()
 

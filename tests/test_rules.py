@@ -25,13 +25,13 @@ from models.registry import AREA_COLUMNS, METER_COLUMNS
 from schemas.columns import Readings
 from tests.casebook import casebook, run
 
-MASTER = {*METER_COLUMNS, *AREA_COLUMNS, "gateway"}  # given, not measured: they do not waver
-SOURCES = re.compile(r"Q/GDW|GB/T|DL/T|IEC|ERC|(meter|event|terminal) defaults?|firmware|catalogue|case\b|"
+MASTER_COLUMNS = {*METER_COLUMNS, *AREA_COLUMNS, "gateway"}  # given, not measured: they do not waver
+SOURCE_WORDS = re.compile(r"Q/GDW|GB/T|DL/T|IEC|ERC|(meter|event|terminal) defaults?|firmware|catalogue|case\b|"
                      r"defaults? of this project", re.IGNORECASE)  # fmt: skip
-ACCUSES = re.compile(r"thie|theft|steal|stole|fraud|guilt|illegal|culprit|窃|偷|盗|作弊|违法|嫌犯", re.IGNORECASE)
+ACCUSING_WORDS = re.compile(r"thie|theft|steal|stole|fraud|guilt|illegal|culprit|窃|偷|盗|作弊|违法|嫌犯", re.IGNORECASE)
 BODY_LINES = 15
-STEP = 0.005  # relative; smaller than any band between raise and clear
-ROWS = 400
+RELATIVE_STEP = 0.005  # relative; smaller than any band between raise and clear
+ROW_COUNT = 400
 
 
 @cache
@@ -39,16 +39,16 @@ def samples(name):
     """Rows that a rule was given in its cases, as columns: those of the cases, then some mixed from them."""
     rows: dict[str, list[Any]] = {}
     for case in casebook(name).case:
-        for columns, _ in run(case, RULES[name])[1].said:
+        for columns, _ in run(case, RULES[name])[1].recorded:
             for column, values in columns.items():
                 rows.setdefault(column, []).append(values)
     seen = {column: np.concatenate(parts, axis=-1) for column, parts in rows.items()}
     rng = np.random.default_rng(1)
     count = next(iter(seen.values())).shape[-1]
-    some = rng.permutation(count)[:ROWS]
+    some = rng.permutation(count)[:ROW_COUNT]
     hot = np.flatnonzero(worst(scored(RULES[name], seen)) >= 1)
-    kept = np.concatenate([hot[:: max(len(hot) // ROWS, 1)], some])
-    return {c: np.concatenate([v[..., kept], v[..., rng.integers(0, count, ROWS)]], axis=-1) for c, v in seen.items()}
+    kept = np.concatenate([hot[:: max(len(hot) // ROW_COUNT, 1)], some])
+    return {c: np.concatenate([v[..., kept], v[..., rng.integers(0, count, ROW_COUNT)]], axis=-1) for c, v in seen.items()}
 
 
 def scored(judged, columns):
@@ -119,10 +119,10 @@ def takes_settings_as_columns(judged, columns):
 def is_documented(judged, columns):
     doc = inspect.getdoc(judged.judge) or ""
     assert doc.split("\n", maxsplit=1)[0].endswith("."), "no sentence says what it means"
-    assert SOURCES.search(doc), "it does not say where its limits come from"
+    assert SOURCE_WORDS.search(doc), "it does not say where its limits come from"
 
 
-def is_told_in_both_languages(judged, columns):
+def has_text_in_both_languages(judged, columns):
     (english, chinese), (en, zh) = judged.title, judged.text
     assert english.isascii()
     assert en.isascii()
@@ -168,7 +168,7 @@ def names_no_number_but_evidence(judged, columns):
 
 def does_not_accuse(judged, columns):
     for text in (*judged.title, *judged.text):
-        assert not ACCUSES.search(text), f"{text!r} accuses; a person decides"
+        assert not ACCUSING_WORDS.search(text), f"{text!r} accuses; a person decides"
 
 
 def has_sane_levels(judged, columns):
@@ -206,8 +206,8 @@ def does_not_chatter(judged, columns):
     """Of a value that wavers by less than a per cent no alert comes and goes: a band, or a day of calm."""
     if judged.release >= DAY:
         return
-    factors = (1 + STEP) ** np.arange(-240, 241)
-    for name in sorted({*judged.reads} - MASTER):
+    factors = (1 + RELATIVE_STEP) ** np.arange(-240, 241)
+    for name in sorted({*judged.reads} - MASTER_COLUMNS):
         for row in troubled(judged, columns, 20):
             for wide in repeated(row, name, factors):
                 score = worst(scored(judged, wide))
@@ -216,12 +216,12 @@ def does_not_chatter(judged, columns):
                 assert not jump.any(), f"between trouble and well lies nothing: {name} wavers"
 
 
-CHECKS = (is_pure, is_row_by_row, cannot_tell_without_a_column, takes_settings_as_columns, is_documented,
-          is_told_in_both_languages, names_no_number_but_evidence,
+RULE_CHECKS = (is_pure, is_row_by_row, cannot_tell_without_a_column, takes_settings_as_columns, is_documented,
+          has_text_in_both_languages, names_no_number_but_evidence,
           does_not_accuse, has_sane_levels, is_short, does_not_chatter)  # fmt: skip
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", RULE_CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("name", RULES)
 def test_every_rule(name, check):
     check(RULES[name], picked(samples(name), slice(None)))
@@ -230,21 +230,21 @@ def test_every_rule(name, check):
 @pytest.mark.parametrize("name", RULES)
 def test_more_trouble_never_clears(name):
     book = casebook(name)
-    is_monotone(RULES[name], picked(samples(name), slice(0, ROWS)), book.worse)
+    is_monotone(RULES[name], picked(samples(name), slice(0, ROW_COUNT)), book.worse)
 
 
-def test_titles_are_told_apart():
+def test_titles_are_unique():
     for language in (0, 1):
         assert len({r.title[language] for r in RULES.values()}) == len(RULES)
 
 
-FINE: dict[str, Any] = {"title": ("Voltage loss", "失压"), "text": ("Phase {phase}: {u:.0f} V.", "{phase}相{u:.0f}V。"),
+FINE_RULE: dict[str, Any] = {"title": ("Voltage loss", "失压"), "text": ("Phase {phase}: {u:.0f} V.", "{phase}相{u:.0f}V。"),
                         "severity": 2, "release": 60}  # fmt: skip
 
 
 def unregistered(judge, **how):
     """A rule made of a function, not kept among the rules."""
-    rule(Readings, **(FINE | how))(judge)
+    rule(Readings, **(FINE_RULE | how))(judge)
     return RULES.pop(judge.__name__)
 
 
@@ -317,21 +317,21 @@ def long(u, i, un, ib, *, lost=0.78):
 class Unguarded(Rule):
     """A rule whose comparisons take NaN for well."""
 
-    def score(self, columns, gone):
+    def score(self, columns, missing):
         return np.asarray(self.judge(*(columns[name] for name in self.reads), **self.settings), np.float64)
 
 
-BAD = [
+BAD_RULES = [
     (is_pure, unregistered(writing)),
     (is_row_by_row, unregistered(mixing)),
     (cannot_tell_without_a_column, Unguarded(**vars(unregistered(fine)))),
     (takes_settings_as_columns, unregistered(branching)),
     (is_documented, unregistered(silent)),
     (is_documented, unregistered(sourceless)),
-    (is_told_in_both_languages, unregistered(fine, text=("Phase {phase}: {watts} W.", "{phase}相{watts}W。"))),
-    (is_told_in_both_languages, unregistered(fine, text=("Phase {phase}: {u:.0f} V.", "Phase {phase}: {u:.0f} V."))),
-    (is_told_in_both_languages, unregistered(fine, text=("Phase {phase}: {u:.0f} V.", "{phase}相失压。"))),
-    (is_told_in_both_languages, unregistered(fine, text=("Phase {phase} is low.", "{phase}相失压。"))),
+    (has_text_in_both_languages, unregistered(fine, text=("Phase {phase}: {watts} W.", "{phase}相{watts}W。"))),
+    (has_text_in_both_languages, unregistered(fine, text=("Phase {phase}: {u:.0f} V.", "Phase {phase}: {u:.0f} V."))),
+    (has_text_in_both_languages, unregistered(fine, text=("Phase {phase}: {u:.0f} V.", "{phase}相失压。"))),
+    (has_text_in_both_languages, unregistered(fine, text=("Phase {phase} is low.", "{phase}相失压。"))),
     (names_no_number_but_evidence, unregistered(fine, text=("Phase {phase}: {u:.0f} V, 17 %.", "{phase}相{u:.0f}V。"))),
     (does_not_accuse, unregistered(fine, text=("Theft on phase {phase}: {u:.0f} V.", "{phase}相{u:.0f}V。"))),
     (does_not_accuse, unregistered(fine, text=("Phase {phase}: {u:.0f} V.", "用户窃电:{phase}相{u:.0f}V。"))),
@@ -344,7 +344,7 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("check", "judged"), BAD, ids=[f"{check.__name__}: {bad.name}" for check, bad in BAD])
+@pytest.mark.parametrize(("check", "judged"), BAD_RULES, ids=[f"{check.__name__}: {bad.name}" for check, bad in BAD_RULES])
 def test_a_bad_rule_fails(check, judged):
     columns = {name: samples("voltage_loss")[name] for name in judged.reads}
     with pytest.raises(AssertionError):
@@ -357,7 +357,7 @@ def test_a_rule_that_forgives_the_worst_fails():
         is_monotone(unregistered(forgiving), columns, {"u": "lower"})
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", RULE_CHECKS, ids=lambda check: check.__name__)
 def test_a_fine_rule_passes(check):
     columns = {name: samples("voltage_loss")[name] for name in ("u", "i", "un", "ib")}
     check(unregistered(fine), picked(columns, slice(None)))
@@ -365,4 +365,4 @@ def test_a_fine_rule_passes(check):
 
 def test_two_rules_of_one_name_are_refused():
     with pytest.raises(ValueError, match="two rules are called voltage_loss"):
-        rule(Readings, **FINE)(detectors.voltage.voltage_loss)
+        rule(Readings, **FINE_RULE)(detectors.voltage.voltage_loss)

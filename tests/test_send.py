@@ -15,10 +15,10 @@ from replay.send import SendError, send
 from replay.sources import open_sources
 from schemas.columns import Readings, Stages
 from schemas.wire import decode_areas, decode_readings, decode_stages
-from tests.test_layout import told
+from tests.test_layout import sorted_rows
 
-DATA = Path(__file__).parent / "data"
-GARDEN = DATA / "garden4_current.csv.gz", DATA / "garden4_voltage.csv.gz"
+DATA_FOLDER = Path(__file__).parent / "data"
+GARDEN_FILES = DATA_FOLDER / "garden4_current.csv.gz", DATA_FOLDER / "garden4_voltage.csv.gz"
 
 
 def create(address, *topics):
@@ -50,7 +50,7 @@ def received(address, topic, count):
 def test_what_is_sent_comes_out_the_same(broker, shape):
     prefix = f"send-{shape}-"
     create(broker.address, prefix + "meter.reads", prefix + "registry")
-    source = open_sources(GARDEN)
+    source = open_sources(GARDEN_FILES)
     seen = []
     sent = send(source, [broker.address], shape, prefix=prefix, progress=lambda *so_far: seen.append(so_far))
     assert sent == {prefix + "registry": 1, prefix + "meter.reads": source.rows}
@@ -62,12 +62,12 @@ def test_what_is_sent_comes_out_the_same(broker, shape):
     (messages,) = received(broker.address, prefix + "meter.reads", count).values()
     readings, refused = decode_readings(messages)
     assert not refused
-    assert told([readings]) == told(open_sources(GARDEN).batches)
+    assert sorted_rows([readings]) == sorted_rows(open_sources(GARDEN_FILES).batches)
 
 
 def test_stages_travel_by_section(broker):
     create(broker.address, "stages-workflow", "stages-registry")
-    source = open_sources([DATA / "hospital_billing_300cases.parquet"])
+    source = open_sources([DATA_FOLDER / "hospital_billing_300cases.parquet"])
     sent = send(source, [broker.address], "array", prefix="stages-")
     assert sent["stages-workflow"] == source.rows
     (messages,) = received(broker.address, "stages-workflow", -(-source.rows // 500)).values()
@@ -77,13 +77,13 @@ def test_stages_travel_by_section(broker):
     assert (len(stages), refused) == (source.rows, [])
 
 
-def test_a_missing_topic_is_said(broker, monkeypatch):
-    monkeypatch.setattr(module, "PATIENCE", 1)
+def test_missing_topic_is_an_error(broker, monkeypatch):
+    monkeypatch.setattr(module, "BROKER_TIMEOUT", 1)
     with pytest.raises(SendError, match="absent-registry"):
-        send(open_sources(GARDEN), [broker.address], prefix="absent-")
+        send(open_sources(GARDEN_FILES), [broker.address], prefix="absent-")
 
 
-def test_a_missing_broker_is_said(monkeypatch):
+def test_missing_broker_is_an_error(monkeypatch):
     def nobody(**settings):  # a real producer that finds no broker leaves its sockets open
         raise KafkaTimeoutError(settings["bootstrap_servers"])
 

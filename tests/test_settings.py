@@ -13,7 +13,7 @@ from streams.app import App, credentials
 from streams.metrics import Metrics
 from streams.settings import Settings, SettingsError, load
 
-SASL = {
+SASL_ENVIRONMENT = {
     "METERWATCH_SECURITY_PROTOCOL": "SASL_SSL", "METERWATCH_SASL_USERNAME": "meter", "METERWATCH_SASL_PASSWORD": "hush",
 }  # fmt: skip
 
@@ -57,18 +57,18 @@ def test_a_file_that_is_no_toml_is_named(file):
 
 
 def test_secrets_are_never_printed():
-    settings = load(SASL | {"METERWATCH_SSL_KEY_PASSWORD": "quiet"})
+    settings = load(SASL_ENVIRONMENT | {"METERWATCH_SSL_KEY_PASSWORD": "quiet"})
     for text in (repr(settings), str(settings), pretty_repr(settings), f"{settings.sasl_password}"):
         assert "hush" not in text
         assert "quiet" not in text
-    wrong = SASL | {"METERWATCH_PARTITIONS": "x"}
+    wrong = SASL_ENVIRONMENT | {"METERWATCH_PARTITIONS": "x"}
     with pytest.raises(SettingsError) as error:
         load(wrong)
     assert "hush" not in str(error.value)
 
 
 def test_sasl_and_tls_pass_through():
-    settings = load(SASL)
+    settings = load(SASL_ENVIRONMENT)
     told = settings.security()
     assert told.pop("ssl_context") is not None
     assert told == {
@@ -100,13 +100,13 @@ def test_the_session_is_kafkas_own_by_default():
     assert load({}).session_seconds == 45
 
 
-def test_a_missing_certificate_is_said():
+def test_missing_certificate_is_an_error():
     settings = load({"METERWATCH_SECURITY_PROTOCOL": "SSL", "METERWATCH_SSL_CAFILE": "/nowhere.pem"})
     with pytest.raises(SettingsError, match="TLS: `ssl_cafile`"):
         settings.ssl_context()
 
 
-def test_the_example_tells_every_default():
+def test_example_contains_every_default():
     example = Path(__file__).parents[1] / "deploy" / "meterwatch.toml"
     assert tomllib.loads(example.read_text()).keys() == set(Settings.__struct_fields__)
     told, default = load({}, example), Settings()

@@ -10,8 +10,9 @@ from detectors.rule import RULES
 from schemas.alert import Alert
 from schemas.columns import Readings
 from schemas.master import Area, Meter
+from schemas.units import DAY_SECONDS
 
-START, DAY = 1_772_380_800, 86_400  # Monday 2026-03-02 in Shanghai
+START_TIME = 1_772_380_800  # Monday 2026-03-02 in Shanghai
 
 
 def area(name: str, *meters: str) -> Area:
@@ -21,7 +22,7 @@ def area(name: str, *meters: str) -> Area:
 def volts(name: str, first: int, **readings: float) -> Readings:
     """An hour of quarter-hours of some meters of an area."""
     count = len(readings)
-    at = START + 900 * np.repeat(np.arange(first, first + 4), count)
+    at = START_TIME + 900 * np.repeat(np.arange(first, first + 4), count)
     u = np.full((3, 4 * count), np.nan)
     u[0] = np.tile(list(readings.values()), 4)
     return Readings.build(list(readings), np.tile(np.arange(count), 4), [name], np.zeros(4 * count), at, u=u)
@@ -35,7 +36,7 @@ def engine() -> Engine:
     return it
 
 
-def told(alerts: list[Alert]) -> list[tuple[str, str, str]]:
+def changes_of(alerts: list[Alert]) -> list[tuple[str, str, str]]:
     return [(alert.area, alert.subject, alert.change) for alert in alerts]
 
 
@@ -43,30 +44,30 @@ class TestAMeterThatIsMoved:
     def test_ends_where_it_was_and_begins_where_it_is(self, engine):
         engine.enroll([area("A1", "M2", "M3"), area("A2", "M1", "M7", "M8")])
         [ended] = engine.step(volts("A1", 5, M2=225.0, M3=225.0))
-        assert told([ended]) == [("A1", "M1", "cleared")]
+        assert changes_of([ended]) == [("A1", "M1", "cleared")]
         assert ended.en.endswith("The meter has left the area.")
-        assert ended.at == START + 4 * 900
+        assert ended.at == START_TIME + 4 * 900
 
-        assert told(engine.step(volts("A2", 5, M1=240.0, M7=225.0, M8=225.0))) == [("A2", "M1", "raised")]
-        assert told(engine.step(volts("A1", 9, M2=225.0, M3=225.0))) == []
+        assert changes_of(engine.step(volts("A2", 5, M1=240.0, M7=225.0, M8=225.0))) == [("A2", "M1", "raised")]
+        assert changes_of(engine.step(volts("A1", 9, M2=225.0, M3=225.0))) == []
 
-    def test_is_told_once_by_an_engine_that_goes_on_in_between(self, engine):
+    def test_clears_once_by_an_engine_restored_in_between(self, engine):
         areas = [area("A1", "M2", "M3"), area("A2", "M1", "M7", "M8")]
         engine.enroll(areas)
         other = Engine([RULES["voltage_deviation"]])
         other.enroll(areas)
         other.restore(engine.snapshot())
         rows = volts("A1", 5, M2=225.0, M3=225.0)
-        assert told(other.step(rows)) == told(engine.step(rows)) == [("A1", "M1", "cleared")]
+        assert changes_of(other.step(rows)) == changes_of(engine.step(rows)) == [("A1", "M1", "cleared")]
 
     def test_and_comes_back_is_new(self, engine):
         engine.enroll([area("A1", "M2", "M3")])
         engine.step(volts("A1", 5, M2=225.0, M3=225.0))
         engine.enroll([area("A1", "M1", "M2", "M3")])
         [again] = engine.step(volts("A1", 9, M1=240.0, M2=225.0, M3=225.0))
-        assert (again.change, again.since) == ("raised", START + 9 * 900)
+        assert (again.change, again.since) == ("raised", START_TIME + 9 * 900)
 
-    def test_is_not_one_whose_file_is_told_again_or_changed(self, engine):
+    def test_is_not_one_whose_record_is_repeated_or_changed(self, engine):
         engine.enroll([area("A1", "M1", "M2", "M3")])
         engine.enroll([area("A1", "M1", "M2", "M3", "M4")])
         assert engine.step(volts("A1", 5, M1=240.0, M2=225.0, M3=225.0)) == []
@@ -76,7 +77,7 @@ class TestAMeterThatIsMoved:
 
 def use(first_day: int, days: int, kwh: float) -> Readings:
     """Hours of two meters, of which the second uses as much as ever."""
-    at = START + first_day * DAY + 3600 * np.repeat(np.arange(1, 24 * days + 1), 2)
+    at = START_TIME + first_day * DAY_SECONDS + 3600 * np.repeat(np.arange(1, 24 * days + 1), 2)
     both = np.tile([kwh, 0.5], 24 * days)
     register = np.tile([0.0, 0.0], 24 * days) + 1000 + np.repeat(np.arange(24 * days), 2) * both + first_day * 24 * both
     return Readings.build(
@@ -98,7 +99,7 @@ def supplied(**stopped: int) -> Area:
 @pytest.mark.parametrize("resumed", [False, True])
 def test_a_supply_that_is_resumed_may_be_used(resumed):
     engine = Engine([RULES["use_after_stop"]], interval=3600)
-    times = {"stopped": START + 2 * DAY} | ({"resumed": START + 4 * DAY} if resumed else {})
+    times = {"stopped": START_TIME + 2 * DAY_SECONDS} | ({"resumed": START_TIME + 4 * DAY_SECONDS} if resumed else {})
     engine.enroll([supplied(**times)])
     alerts = engine.step(use(0, 2, 0.5)) + engine.step(use(2, 2, 0.0)) + engine.step(use(4, 5, 0.5))
     assert bool(alerts) is not resumed

@@ -21,15 +21,15 @@ from schemas.alert import Alert
 from schemas.columns import Readings, Stages
 from schemas.master import Area, Meter
 from streams import checkpoints
-from streams.local import Place, Store, StoreError, follow
+from streams.local import Progress, Store, StoreError, follow
 from tests import goldens
-from tests.storm import hostile_areas, portions
+from tests.chaos import adversarial_areas, portions
 
-START = 1_772_380_800
-DATA = Path(__file__).parent / "data"
-REFUSED = (1, 6)  # layouts of the first two days
-LAST = goldens.names()[-1]
-OLDER = sorted(path.name for path in (*DATA.glob("state_layout[78].*"), *goldens.FOLDER.glob("layout8_*")))
+START_TIME = 1_772_380_800
+DATA_FOLDER = Path(__file__).parent / "data"
+REFUSED_LAYOUTS = (1, 6)  # layouts of the first two days
+LAST_GOLDEN = goldens.names()[-1]
+OLDER_SNAPSHOTS = sorted(path.name for path in (*DATA_FOLDER.glob("state_layout[78].*"), *goldens.GOLDEN_FOLDER.glob("layout8_*")))
 
 
 def engine() -> Engine:
@@ -41,7 +41,7 @@ def engine() -> Engine:
 def readings(first: int, last: int) -> Readings:
     """Of two meters that draw a kilowatt each; the registers of both fall after the first day."""
     numbers = range(first, last)
-    at = [START + 900 * (n // 2 + 1) for n in numbers]
+    at = [START_TIME + 900 * (n // 2 + 1) for n in numbers]
     register = [100 + n / 8 - 50 * (n > 250) for n in numbers]
     return Readings.build(["M0", "M1"], [n % 2 for n in numbers], ["A1"], [0] * len(at), at, register=register,
                           kwh=[0.25] * len(at))  # fmt: skip
@@ -51,18 +51,18 @@ def before() -> Engine:
     """An engine that has seen the first day, and work begun."""
     seen = engine()
     seen.step(readings(0, 200))
-    seen.step(Stages.build(["W1"], [0], ["S1"], [0], [START], stages=["review"], stage=[0], limit=[3600.0]))
+    seen.step(Stages.build(["W1"], [0], ["S1"], [0], [START_TIME], stages=["review"], stage=[0], limit=[3600.0]))
     return seen
 
 
 def after(seen: Engine) -> list[Alert]:
     """What is told of the days that follow."""
-    return seen.step(readings(200, 800)) + seen.tick(START + 6 * 86_400)
+    return seen.step(readings(200, 800)) + seen.tick(START_TIME + 6 * 86_400)
 
 
-@pytest.mark.parametrize("name", OLDER)
-def test_a_snapshot_from_before_owners_had_versions_is_gone_on_from(name):
-    path = DATA / name if name.startswith("state") else goldens.FOLDER / name
+@pytest.mark.parametrize("name", OLDER_SNAPSHOTS)
+def test_snapshot_from_before_owners_had_versions_is_restored(name):
+    path = DATA_FOLDER / name if name.startswith("state") else goldens.GOLDEN_FOLDER / name
     restored = engine()
     afresh = restored.restore(gzip.decompress(path.read_bytes()))
     told = after(restored)
@@ -80,45 +80,45 @@ def test_what_a_golden_of_the_history_lacks_is_named():
 
 
 @pytest.mark.parametrize("name", goldens.names())
-def test_every_golden_snapshot_is_gone_on_from_as_one_that_lived_through_would(name):
-    state, history = goldens.of(name)
-    lived, restored = history.seen(), history.engine()
+def test_every_golden_snapshot_goes_on_as_an_engine_that_lived_through_it(name):
+    state, history = goldens.load_golden(name)
+    lived, restored = history.engine_at_snapshot(), history.engine()
     afresh = restored.restore(state)
-    expected = history.told(lived)
+    expected = history.alerts_after(lived)
     assert len({alert.rule for alert in expected}) > 5
-    otherwise = goldens.concerned(restored, afresh) | goldens.before_causes(state, restored)
-    assert goldens.apart(expected, history.told(restored)) <= otherwise
-    if name == LAST:
+    otherwise = goldens.affected_rules(restored, afresh) | goldens.before_causes(state, restored)
+    assert goldens.differing_rules(expected, history.alerts_after(restored)) <= otherwise
+    if name == LAST_GOLDEN:
         assert afresh == []
         assert restored.snapshot() == lived.snapshot()
 
 
 def test_a_new_state_needs_a_new_golden_file():
-    state, history = goldens.of(LAST)
+    state, history = goldens.load_golden(LAST_GOLDEN)
     there = goldens.schemas(goldens.opened(state))
     here = goldens.schemas(goldens.opened(history.engine().snapshot()))
     assert here == msgspec.to_builtins(there), "what is remembered has changed: `python -m tests.goldens` writes a file"
 
 
 def test_the_goldens_are_made_with_alerts_open():
-    engines = [goldens.of(name)[1].seen() for name in goldens.names()]
+    engines = [goldens.load_golden(name)[1].engine_at_snapshot() for name in goldens.names()]
     opened = {name for e in engines for name in e.judges() if any(x.open for x in goldens.judge_of(e, name).episodes)}
     assert opened >= {"readings", "payments", "days", "intervals", "overdue", "invoices", "transfers", "incidents"}
-    assert any(e.tails.late for e in engines)
-    assert all(len(e.areas) > 2 and e.tails.log.size for e in engines)
+    assert any(e.reorder.late for e in engines)
+    assert all(len(e.areas) > 2 and e.reorder.log.size for e in engines)
 
 
 def test_golden_files_are_never_written_again():
-    sums = dict(line.split()[::-1] for line in goldens.SUMS.read_text().splitlines())
-    assert {name: hashlib.sha256((goldens.FOLDER / name).read_bytes()).hexdigest() for name in sums} == sums
-    files = {path.name for path in goldens.FOLDER.glob("*.gz")} | {f"../{p.name}" for p in DATA.glob("state_*.gz")}
+    sums = dict(line.split()[::-1] for line in goldens.CHECKSUM_FILE.read_text().splitlines())
+    assert {name: hashlib.sha256((goldens.GOLDEN_FOLDER / name).read_bytes()).hexdigest() for name in sums} == sums
+    files = {path.name for path in goldens.GOLDEN_FOLDER.glob("*.gz")} | {f"../{p.name}" for p in DATA_FOLDER.glob("state_*.gz")}
     assert files == sums.keys()
 
 
 def test_golden_files_of_the_history_are_still_there():
-    listed = set(goldens.SUMS.read_text().splitlines())
-    for commit in git("log", "--format=%h", "--", str(goldens.SUMS)).split():
-        path = goldens.SUMS.relative_to(Path(__file__).parents[1])
+    listed = set(goldens.CHECKSUM_FILE.read_text().splitlines())
+    for commit in git("log", "--format=%h", "--", str(goldens.CHECKSUM_FILE)).split():
+        path = goldens.CHECKSUM_FILE.relative_to(Path(__file__).parents[1])
         assert set(git("show", f"{commit}:{path}").splitlines()) <= listed, f"{commit} had other golden files"
 
 
@@ -130,16 +130,16 @@ def git(*words: str) -> str:
     return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout
 
 
-@pytest.mark.parametrize("layout", REFUSED)
+@pytest.mark.parametrize("layout", REFUSED_LAYOUTS)
 def test_a_snapshot_of_the_first_layouts_is_refused_with_what_to_do(layout, tmp_path):
-    state = gzip.decompress((DATA / f"state_layout{layout}.msgpack.gz").read_bytes())
+    state = gzip.decompress((DATA_FOLDER / f"state_layout{layout}.msgpack.gz").read_bytes())
     untouched, before = engine(), engine().snapshot()
     what = f"has layout {layout}, this version reads layouts 7 to {LAYOUT}: run the version that wrote it, or remove"
     with pytest.raises(SnapshotError, match=what):
         untouched.restore(state)
     assert untouched.snapshot() == before
     with Store(tmp_path / "old.db") as store:
-        store.save(Place("yesterday", batches=3), state, [])
+        store.save(Progress("yesterday", batches=3), state, [])
         with pytest.raises(StoreError, match=f"old.db: .*{what}.* or choose another file with --store"):
             follow(Source("today", [], iter(()), 0, "Asia/Shanghai", 900), store, "today")
 
@@ -157,7 +157,7 @@ def test_a_flipped_bit_anywhere_is_noticed():
 
 
 def test_what_is_captured_is_not_reached_by_later_steps():
-    stream = hostile_areas(4, 11)
+    stream = adversarial_areas(4, 11)
     seen = Engine(interval=900)
     seen.enroll(stream.areas)
     changed = 0
@@ -177,19 +177,19 @@ def test_the_checksum_is_over_everything_that_is_restored():
 
 
 def test_a_refused_snapshot_leaves_an_engine_as_it_was():
-    state, history = goldens.of(LAST)
-    lived, other = history.seen(), history.seen()
+    state, history = goldens.load_golden(LAST_GOLDEN)
+    lived, other = history.engine_at_snapshot(), history.engine_at_snapshot()
     for name in ("grid", "index/meters", "policy", "work"):
         tree = goldens.opened(state)
         tree["owners"][name]["columns"] = dict.fromkeys(tree["owners"][name]["columns"], "spoilt")
         with pytest.raises(SnapshotError, match=f"{name}: .*run the version that wrote it, or remove the checkpoint"):
             lived.restore(packed(tree))
         assert lived.snapshot() == other.snapshot()
-    assert history.told(lived) == history.told(other)
+    assert history.alerts_after(lived) == history.alerts_after(other)
 
 
 def test_a_column_that_is_missing_is_empty_and_one_that_is_unknown_is_dropped():
-    state, history = goldens.of(LAST)
+    state, history = goldens.load_golden(LAST_GOLDEN)
     tree = goldens.opened(state)
     routine = tree["owners"]["days/Routine"]["columns"]
     del routine["degrees"], tree["owners"]["grid"]["columns"]["cells"]["warmth"]
@@ -198,9 +198,9 @@ def test_a_column_that_is_missing_is_empty_and_one_that_is_unknown_is_dropped():
     tree["owners"]["days/Tides"] = {"version": 1, "schema": {}, "columns": {"high": np.zeros(3)}}
     restored = history.engine()
     assert restored.restore(packed(tree)) == []
-    [feature] = [f for f in restored.days.present.features if type(f).__name__ == "Routine"]
+    [feature] = [f for f in restored.days.live.features if type(f).__name__ == "Routine"]
     assert np.isnan(feature.cells["degrees"]).all()
-    assert history.told(restored)
+    assert history.alerts_after(restored)
 
 
 def test_a_snapshot_of_a_later_version_of_an_owner_is_refused():
@@ -211,26 +211,26 @@ def test_a_snapshot_of_a_later_version_of_an_owner_is_refused():
 
 
 def test_a_changed_meaning_goes_through_the_upgrade_of_its_owner(monkeypatch):
-    state, history = goldens.of(LAST)
-    lived, restored, lost = history.seen(), history.engine(), history.engine()
-    feature = type(lived.days.present.features[0])
+    state, history = goldens.load_golden(LAST_GOLDEN)
+    lived, restored, lost = history.engine_at_snapshot(), history.engine(), history.engine()
+    feature = type(lived.days.live.features[0])
     monkeypatch.setattr(feature, "version", 2)
     assert lost.restore(state) == [f"days/{feature.__name__}"]
     monkeypatch.setattr(feature, "upgrade", lambda _, version, columns: columns if version == 1 else None)
     assert restored.restore(state) == []
-    assert history.told(restored) == history.told(lived)
+    assert history.alerts_after(restored) == history.alerts_after(lived)
 
 
 @cache
 def lived_through(name: str) -> list[Alert]:
     """What an engine tells that lived through the history of a golden."""
-    history = goldens.of(name)[1]
-    return history.told(history.seen())
+    history = goldens.load_golden(name)[1]
+    return history.alerts_after(history.engine_at_snapshot())
 
 
 @pytest.mark.parametrize("judge", [*engine().judges()])
 def test_what_starts_afresh_is_named_and_clears_nothing_that_it_does_not_know(judge):
-    state, history = goldens.of(LAST)
+    state, history = goldens.load_golden(LAST_GOLDEN)
     tree = goldens.opened(state)
     features = {type(f).__name__ for f in goldens.judge_of(history.engine(), judge).features if f.schema()}
     names = [f"{judge}/{name}" for name in features]
@@ -241,20 +241,20 @@ def test_what_starts_afresh_is_named_and_clears_nothing_that_it_does_not_know(ju
     assert set(restored.restore(packed(tree))) == set(names)
     again = history.engine()
     assert again.restore(restored.snapshot()) == []
-    told, expected = history.told(restored), lived_through(LAST)
-    assert goldens.apart(expected, told) <= goldens.concerned(restored, names)
+    told, expected = history.alerts_after(restored), lived_through(LAST_GOLDEN)
+    assert goldens.differing_rules(expected, told) <= goldens.affected_rules(restored, names)
     cleared = {alert.id for alert in told if alert.state == "cleared"}
     assert cleared <= {alert.id for alert in expected if alert.state == "cleared"}
-    assert history.told(again) == told
+    assert history.alerts_after(again) == told
 
 
 def test_alerts_of_episodes_that_were_not_taken_over_are_withdrawn():
-    state, history = goldens.of(LAST)
+    state, history = goldens.load_golden(LAST_GOLDEN)
     tree = goldens.opened(state)
     for owner in tree["owners"].values():
         if "since" in owner["columns"] and "open" in owner["columns"]:
             owner["columns"]["since"] = owner["columns"]["since"].astype(np.float64)
-    restored, lived = history.engine(), history.seen()
+    restored, lived = history.engine(), history.engine_at_snapshot()
     open_before = [
         alert.id for name in lived.judges() for e in goldens.judge_of(lived, name).episodes for alert in e.open.values()
     ]
@@ -262,13 +262,13 @@ def test_alerts_of_episodes_that_were_not_taken_over_are_withdrawn():
     assert {rule.name for rule in lived.rules} <= {name.rpartition("/")[2] for name in restored.restore(packed(tree))}
     saved, again = restored.snapshot(), history.engine()
     assert again.restore(saved) == []
-    told = again.tick(int(again.clock.max()))
+    told = again.tick(int(again.watermarks.max()))
     gone = [a for a in told if a.change == "withdrawn"]
     assert sorted(a.id for a in gone if not is_notice(a)) == sorted(open_before)
 
 
 def test_episodes_go_on_though_their_rules_have_other_levels():
-    state, history = goldens.of(LAST)
+    state, history = goldens.load_golden(LAST_GOLDEN)
     tree = goldens.opened(state)
     for owner in tree["owners"].values():
         if "since" in owner["columns"] and "open" in owner["columns"]:
@@ -276,15 +276,15 @@ def test_episodes_go_on_though_their_rules_have_other_levels():
             owner["columns"]["since"] = np.concatenate([since, np.zeros_like(since)])
     restored = history.engine()
     assert restored.restore(packed(tree)) == []
-    assert history.told(restored) == lived_through(LAST)
+    assert history.alerts_after(restored) == lived_through(LAST_GOLDEN)
 
 
-def test_a_checkpoint_says_the_layout_of_its_manifest():
+def test_checkpoint_contains_the_layout_of_its_manifest():
     """What layout 1 wrote, field by field: a manifest that reads otherwise needs another number."""
-    chunks, manifest = checkpoints.encode(b"state", {"meter.reads": 7}, 4, checkpoints.Written(8))
+    chunks, manifest = checkpoints.encode(b"state", {"meter.reads": 7}, 4, checkpoints.WrittenCheckpoint(8))
     told = msgspec.msgpack.decode(manifest.value)
     assert [m.key for m in (*chunks, manifest)] == [b"1/0", b"1/manifest"]
-    assert (checkpoints.LAYOUT, told.keys()) == (
+    assert (checkpoints.MANIFEST_LAYOUT, told.keys()) == (
         1, {"layout", "set", "sequence", "partitions", "offsets", "checksums", "taken"})  # fmt: skip
     record = SimpleNamespace(key=manifest.key, value=manifest.value, headers=manifest.headers, partition=0, topic="t")
     assert checkpoints._manifest(record, 4).offsets == {"meter.reads": 7}

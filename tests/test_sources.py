@@ -15,17 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from replay.sources import SourceError, open_source, open_sources
-from schemas.columns import Progress, Readings, Stages
+from schemas.columns import Readings, StageProgress, Stages
 
-DATA = Path(__file__).parent / "data"
-CURRENT, VOLTAGE = DATA / "garden4_current.csv.gz", DATA / "garden4_voltage.csv.gz"
-HOUSEHOLDS = DATA / "sgsc_4households_halfhourly.parquet"
-HOSPITAL = DATA / "hospital_billing_300cases.parquet"
-GATEWAY = "0700420544"
-CHINA = 8 * 3600
+DATA_FOLDER = Path(__file__).parent / "data"
+CURRENT_FILE, VOLTAGE_FILE = DATA_FOLDER / "garden4_current.csv.gz", DATA_FOLDER / "garden4_voltage.csv.gz"
+HOUSEHOLDS_FILE = DATA_FOLDER / "sgsc_4households_halfhourly.parquet"
+HOSPITAL_FILE = DATA_FOLDER / "hospital_billing_300cases.parquet"
+GATEWAY_METER = "0700420544"
+CHINA_OFFSET = 8 * 3600
 
 
-ROWS = [
+LAYOUT_ROWS = [
     ("meter,area,at,kwh,ua,status,received", ["M", "A", "1700000000", "1.5", "220", "measured", ""]),
     ("item,section,at,stage,progress,limit", ["W", "S", "2023-11-14T22:15:00Z", "read", "started", "60"]),
     ("customer,area,at,payment,amount,bill,succeeded,due", ["C", "A", "1700000000", "bill", "9", "B", "1", ""]),
@@ -44,7 +44,7 @@ def seconds(text, offset=0):
     return int(np.datetime64(text, "s").astype(np.int64)) - offset
 
 
-def of(batch, name):
+def rows_of(batch, name):
     return batch.rows(batch.subject == batch.names.index(name))
 
 
@@ -56,13 +56,13 @@ def curves(folder, name, text, header="台区编号,用户编号,电表局编号
 
 @pytest.fixture(scope="module")
 def garden():
-    source = open_sources([CURRENT, VOLTAGE])
+    source = open_sources([CURRENT_FILE, VOLTAGE_FILE])
     return source, rows(source)
 
 
 def test_currents_and_voltages_join_by_meter_and_time(garden):
-    gateway = of(garden[1], GATEWAY)
-    row = gateway.rows(gateway.at == seconds("2016-07-21T22:00:00", CHINA))
+    gateway = rows_of(garden[1], GATEWAY_METER)
+    row = gateway.rows(gateway.at == seconds("2016-07-21T22:00:00", CHINA_OFFSET))
     assert len(row) == 1
     np.testing.assert_allclose(row.i[:, 0], [0.57, 0.892, 1.617], rtol=1e-6)
     assert (row.u > 220).all()
@@ -73,21 +73,21 @@ def test_what_one_file_lacks_is_nan_not_missing(garden):
     december = readings.rows(readings.at < seconds("2016-01-01"))
     assert len(december)
     assert np.isnan(december.u).all()
-    voltage_only = of(readings, "1535279560")
+    voltage_only = rows_of(readings, "1535279560")
     assert len(voltage_only)
     assert np.isnan(voltage_only.i).all()
 
 
 def test_a_lost_phase_stays_lost(garden):
-    gateway = of(garden[1], GATEWAY)
-    lost = gateway.rows((gateway.at >= seconds("2015-12-10", CHINA)) & (gateway.at < seconds("2015-12-11", CHINA)))
+    gateway = rows_of(garden[1], GATEWAY_METER)
+    lost = gateway.rows((gateway.at >= seconds("2015-12-10", CHINA_OFFSET)) & (gateway.at < seconds("2015-12-11", CHINA_OFFSET)))
     assert lost.i[0, :2].tolist() == [0, 0]
     assert np.isnan(lost.i[0, 2:]).all()
     assert np.isfinite(lost.i[1:]).all()
 
 
 def test_single_phase_meters_fill_phase_a_only(garden):
-    meter = of(garden[1], "1525395502")
+    meter = rows_of(garden[1], "1525395502")
     assert np.isfinite(meter.u[0]).any()
     assert np.isnan(meter.u[1:]).all()
 
@@ -96,7 +96,7 @@ def test_a_spreadsheets_lost_zero_is_mended_and_counted(garden):
     source, readings = garden
     assert readings.areas == ("0690100001365",)
     assert source.tally.mended == {"台区编号 had lost its leading zeros": 1}
-    assert not source.refused
+    assert not source.rejected
 
 
 @pytest.mark.parametrize(("next_time", "rows", "interval"), [
@@ -112,16 +112,16 @@ def test_an_odd_gap_between_readings_gives_an_interval_that_a_meter_may_have(tmp
 def test_master_data_of_the_curves(garden):
     source, _ = garden
     (area,) = source.areas
-    assert (source.zone, source.interval, area.gateway) == ("Asia/Shanghai", 900, GATEWAY)
+    assert (source.zone, source.interval, area.gateway) == ("Asia/Shanghai", 900, GATEWAY_METER)
     meters = {meter.meter: meter for meter in area.meters}
-    gateway, household = meters[GATEWAY], meters["1525395502"]
+    gateway, household = meters[GATEWAY_METER], meters["1525395502"]
     assert (gateway.wiring, gateway.ct, gateway.ib_a, gateway.interval_s) == ("3P4W", 160, 1.5, 900)
     assert (household.wiring, household.ct, household.ib_a, household.interval_s) == ("1P2W", 1, 5, 3600)
     assert household.customer == "8100410656"
 
 
 def test_the_order_of_files_does_not_matter(garden):
-    other = rows(open_sources([VOLTAGE, CURRENT]))
+    other = rows(open_sources([VOLTAGE_FILE, CURRENT_FILE]))
     readings = garden[1]
 
     def sorted_rows(batch):
@@ -136,7 +136,7 @@ def test_the_order_of_files_does_not_matter(garden):
 
 
 def test_batches_are_ordered_and_split_no_time():
-    batches = list(open_source(HOUSEHOLDS).batches)
+    batches = list(open_source(HOUSEHOLDS_FILE).batches)
     for batch in batches:
         assert (np.diff(batch.at) >= 0).all()
     assert all(a.at[-1] < b.at[0] for a, b in pairwise(batches))
@@ -149,7 +149,7 @@ def test_a_ratio_that_changes_is_effective_dated(tmp_path):
     )  # fmt: skip
     (area,) = open_source(path).areas
     eras = [(meter.ct, meter.effective) for meter in area.meters if meter.meter == "G"]
-    assert eras == [(160, seconds("2016-01-01", CHINA)), (80, seconds("2016-01-03", CHINA))]
+    assert eras == [(160, seconds("2016-01-01", CHINA_OFFSET)), (80, seconds("2016-01-03", CHINA_OFFSET))]
     assert area.gateway == "G"
 
 
@@ -168,7 +168,7 @@ def test_every_bad_cell_is_counted_and_the_rest_lives(tmp_path):
     )  # fmt: skip
     source = open_source(path)
     readings = rows(source)
-    assert source.refused == {
+    assert source.rejected == {
         "00:00:00 is no number": 1,
         "00:00:00 is larger than any quantity": 1,
         "电表局编号 is missing": 1,
@@ -178,7 +178,7 @@ def test_every_bad_cell_is_counted_and_the_rest_lives(tmp_path):
         "the row has more or fewer cells than the header": 1,
     }
     assert source.tally.first["日期 is no time"] == "i.csv row 3: '2016-02-30'"
-    assert readings.at.tolist() == [seconds("2016-01-01T00:15", CHINA), seconds("2016-01-03", CHINA)]
+    assert readings.at.tolist() == [seconds("2016-01-01T00:15", CHINA_OFFSET), seconds("2016-01-03", CHINA_OFFSET)]
     assert readings.i[0, 0] == np.float32(0.5)
     assert readings.i[1, 1] == np.float32(0.25)
 
@@ -189,14 +189,14 @@ def test_of_two_files_that_overlap_the_first_counts(tmp_path):
     source = open_sources([one, two])
     readings = rows(source)
     assert readings.i[:2].tolist() == [[1, 2], [5, 6]]
-    assert source.refused == {"an earlier file tells the value too": 1}
+    assert source.rejected == {"an earlier file tells the value too": 1}
     assert source.tally.first == {"an earlier file tells the value too": "two.csv"}
 
 
 @given(st.data())
 @settings(max_examples=60, deadline=None)
-def test_whatever_a_file_holds_it_is_read_or_refused(data):
-    header, row = data.draw(st.sampled_from(ROWS))
+def test_whatever_a_file_contains_it_is_read_or_refused(data):
+    header, row = data.draw(st.sampled_from(LAYOUT_ROWS))
     cell = st.one_of(st.sampled_from(row), st.text(max_size=8), st.floats().map(str), st.integers().map(str))
     lines = data.draw(st.lists(st.lists(cell, max_size=len(row) + 1).map(",".join), max_size=6))
     text = "\n".join([header, ",".join(row), *lines])
@@ -211,16 +211,16 @@ def test_whatever_a_file_holds_it_is_read_or_refused(data):
 
 
 def test_gb18030_files_open(tmp_path):
-    text = gzip.decompress(CURRENT.read_bytes()).decode().split("\n")[:4]
+    text = gzip.decompress(CURRENT_FILE.read_bytes()).decode().split("\n")[:4]
     path = tmp_path / "current.csv"
     path.write_bytes("\r\n".join([*text, ""]).encode("gb18030"))
     source = open_source(path)
     assert source.areas[0].gateway == ""
-    assert rows(source).names == (GATEWAY,)
+    assert rows(source).names == (GATEWAY_METER,)
 
 
 def test_households_are_meters_in_standard_time():
-    source = open_source(HOUSEHOLDS)
+    source = open_source(HOUSEHOLDS_FILE)
     readings = rows(source)
     (area,) = source.areas
     assert (area.area, area.gateway, source.zone, source.interval) == ("SGSC", "", "Australia/Sydney", 1800)
@@ -228,7 +228,7 @@ def test_households_are_meters_in_standard_time():
     assert {meter.effective for meter in area.meters} == {seconds("2013-01-01", 10 * 3600) - 1800}
     assert len(readings) == source.rows == 18984
     assert readings.at[0] == seconds("2013-01-01", 10 * 3600)
-    one = of(readings, "10006414")
+    one = rows_of(readings, "10006414")
     assert (np.diff(one.at) == 1800).all()  # daylight saving ended on 2013-04-07
 
 
@@ -237,7 +237,7 @@ def test_who_has_no_good_row_is_no_meter(tmp_path):
     path.write_text("customer_id,reading_datetime,general_supply_kwh\n2,2013-01-01 00:30:00,\n1,2013-01-01 01:00,1\n")
     source = open_source(path)
     assert [meter.meter for meter in source.areas[0].meters] == ["1"]
-    assert source.refused == {"general_supply_kwh is missing": 1}
+    assert source.rejected == {"general_supply_kwh is missing": 1}
 
 
 def test_an_activity_starts_a_stage_and_the_next_event_finishes_it(tmp_path):
@@ -250,7 +250,7 @@ def test_an_activity_starts_a_stage_and_the_next_event_finishes_it(tmp_path):
     source = open_source(tmp_path)
     stages = rows(source)
     told = [
-        (int(at - 1e9), stages.names[s], stages.stages[g], Progress(p).name)
+        (int(at - 1e9), stages.names[s], stages.stages[g], StageProgress(p).name)
         for at, s, g, p in zip(stages.at, stages.subject, stages.stage, stages.progress, strict=True)
     ]
     assert told == [
@@ -262,7 +262,7 @@ def test_an_activity_starts_a_stage_and_the_next_event_finishes_it(tmp_path):
         (90, "b", "read", "FINISHED"),
         (99, "c", "check", "STARTED"),
     ]
-    assert source.refused == {"case_id is missing": 1}
+    assert source.rejected == {"case_id is missing": 1}
 
 
 def test_a_log_by_the_names_of_xes_and_its_deadlines_are_read(tmp_path):
@@ -273,7 +273,7 @@ def test_a_log_by_the_names_of_xes_and_its_deadlines_are_read(tmp_path):
         "a,billed,2026-03-02T03:00:00Z,\n"
     )
     stages = rows(open_source(tmp_path))
-    started = stages.progress == Progress.STARTED
+    started = stages.progress == StageProgress.STARTED
     assert [stages.stages[code] for code in stages.stage[started]] == ["read", "check"]
     assert stages.limit[started].tolist()[0] == 3600
     assert np.isnan(stages.limit[started][1])
@@ -287,26 +287,26 @@ def test_names_too_long_for_an_id_are_cut_and_stay_apart(tmp_path):
     source = open_source(tmp_path)
     assert len({name for name in rows_of_stages(source) if name.startswith("prüfen")}) == 2
     assert source.tally.mended == {"activity is longer than 128 characters and was cut": 8}
-    assert not source.refused
+    assert not source.rejected
 
 
 def rows_of_stages(source):
     return [stages.stages[code] for stages in source.batches if isinstance(stages, Stages) for code in stages.stage]
 
 
-def test_an_id_that_is_too_long_is_refused_as_that_and_not_repeated(tmp_path):
+def test_id_that_is_too_long_is_rejected_as_such_and_not_quoted(tmp_path):
     (tmp_path / "x.csv").write_text(f"meter,area,at,kwh\n{'M' * 129},A,1700000000,1\nM,A,1700000000,1\n")
     source = open_source(tmp_path)
     assert len(rows(source)) == 1
-    assert source.refused == {"meter is longer than 128 characters, or cannot be printed": 1}
+    assert source.rejected == {"meter is longer than 128 characters, or cannot be printed": 1}
     assert source.tally.first.popitem()[1] == "x.csv row 1"
 
 
 def test_the_billing_workflow_closes_its_cases():
-    source = open_source(HOSPITAL)
+    source = open_source(HOSPITAL_FILE)
     stages = rows(source)
-    assert source.refused == {"case_id is missing": 1}
-    started, finished = ((stages.progress == p).sum() for p in (Progress.STARTED, Progress.FINISHED))
+    assert source.rejected == {"case_id is missing": 1}
+    started, finished = ((stages.progress == p).sum() for p in (StageProgress.STARTED, StageProgress.FINISHED))
     assert 0 < started - finished < 300
     used = {stages.stages[g] for g in stages.stage}
     assert "RELEASE" in used
@@ -355,7 +355,7 @@ def test_files_of_one_kind_interleave_and_keep_their_names(tmp_path):
         ("x.csv", "台区编号,电表局编号,日期,相序,00:00\nA,M,2016-01-01,A相,\n", "nothing could be read of x.csv"),
     ],
 )
-def test_what_cannot_be_opened_says_why(tmp_path, name, content, told):
+def test_unreadable_file_is_refused_with_the_reason(tmp_path, name, content, told):
     path = tmp_path / name
     path.write_text(content, encoding="utf-8")
     with pytest.raises(SourceError, match=told):
@@ -364,7 +364,7 @@ def test_what_cannot_be_opened_says_why(tmp_path, name, content, told):
 
 @pytest.mark.parametrize("column", ["area", "at", "kwh"])
 @pytest.mark.parametrize("name", ["x.csv", "x.parquet"])
-def test_a_column_that_is_there_twice_says_so(tmp_path, name, column):
+def test_column_that_occurs_twice_is_refused(tmp_path, name, column):
     names, values = ["meter", "area", "at", "kwh", column], ["m", "a", "1700000000", "1.5", "7"]
     path = tmp_path / name
     if name == "x.csv":
@@ -376,7 +376,7 @@ def test_a_column_that_is_there_twice_says_so(tmp_path, name, column):
 
 
 @pytest.mark.parametrize(("name", "values"), [("at", [[1]]), ("kwh", [[1.0]])])
-def test_a_column_of_a_foreign_type_says_so(tmp_path, name, values):
+def test_column_of_a_foreign_type_is_refused(tmp_path, name, values):
     columns = {"meter": ["m"], "area": ["a"], "at": [1_700_000_000], "kwh": [1.0]} | {name: values}
     pq.write_table(pa.table(columns), tmp_path / "x.parquet")
     with pytest.raises(SourceError, match=f"the column {name} cannot hold list"):
@@ -394,10 +394,10 @@ def test_ids_of_other_types_and_columns_beside_a_struct_are_read(tmp_path, meter
     assert (batch.names, batch.kwh.tolist()) == (("7",), [1.5])
 
 
-def test_missing_and_foreign_company_are_refused(tmp_path):
+def test_missing_files_and_mixed_zones_are_refused(tmp_path):
     with pytest.raises(SourceError, match="does not exist"):
         open_source(tmp_path / "nothing.csv")
     with pytest.raises(SourceError, match="holds no file"):
         open_source(tmp_path)
     with pytest.raises(SourceError, match="different zones"):
-        open_sources([CURRENT, HOUSEHOLDS])
+        open_sources([CURRENT_FILE, HOUSEHOLDS_FILE])

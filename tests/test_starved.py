@@ -11,41 +11,41 @@ from pathlib import Path
 import pytest
 
 from streams.outbox import producer
-from tests.storm import INTERVAL, hostile_areas, portions, publish, publish_areas, undisturbed
-from tests.workers import SLICE, WorkerProcess, contained, held, told
+from tests.chaos import INTERVAL_SECONDS, adversarial_areas, portions, publish, publish_areas, undisturbed
+from tests.workers import DUTY_CYCLE_SECONDS, WorkerProcess, all_checkpointed, cpu_limited, published_states
 
-SHARE = 0.2
-PATIENCE = 300  # seconds on a busy machine; it takes some tens
-PORTIONS = 20
+CPU_SHARE = 0.2
+PATIENCE_SECONDS = 300  # seconds on a busy machine; it takes some tens
+PORTION_COUNT = 20
 
 
 @pytest.fixture
 def environment(environment):
-    return environment | {"METERWATCH_INTERVAL": str(INTERVAL)}
+    return environment | {"METERWATCH_INTERVAL": str(INTERVAL_SECONDS)}
 
 
 async def send(settings, stream):
     async with producer(settings) as client:
         await publish_areas(client, settings, stream.areas)
-        for portion in portions(stream, PORTIONS):
+        for portion in portions(stream, PORTION_COUNT):
             await publish(client, settings, portion, "array")
             await client.flush()
 
 
 @pytest.mark.broker
 def test_starved_workers_reach_checkpoints_and_come_to_the_end(environment, settings, tmp_path):
-    stream = hostile_areas(6, 5)
+    stream = adversarial_areas(6, 5)
     expected = undisturbed(stream, settings)
     asyncio.run(send(settings, stream))
-    first, second = (WorkerProcess(environment, tmp_path / f"{n}.log", share=SHARE) for n in range(2))
+    first, second = (WorkerProcess(environment, tmp_path / f"{n}.log", share=CPU_SHARE) for n in range(2))
     with first, second:
-        deadline = time.monotonic() + PATIENCE
-        while not contained(settings):
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not all_checkpointed(settings):
             assert first.process.poll() is second.process.poll() is None, "a worker has ended itself"
             assert time.monotonic() < deadline, "the workers do not come to the end"
             time.sleep(0.5)
         assert first.end() == second.end() == 0
-    assert told(settings) == expected.states
+    assert published_states(settings) == expected.states
 
 
 def state(process):
@@ -53,12 +53,12 @@ def state(process):
     return Path(f"/proc/{process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
 
 
-def test_a_process_that_is_held_has_its_share_and_frozen_none():
+def test_throttled_process_has_its_share_and_a_frozen_one_none():
     code = "import time\nend = time.monotonic() + 2\nwhile time.monotonic() < end: pass\nprint(time.process_time())"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
-    with held(process, SHARE) as holder:
+    with cpu_limited(process, CPU_SHARE) as holder:
         holder.freeze()
-        time.sleep(3 * SLICE)
+        time.sleep(3 * DUTY_CYCLE_SECONDS)
         assert state(process) == "T"
         holder.wake()
         used, _ = process.communicate()

@@ -8,12 +8,13 @@ import pytest
 from models.suspects import compared, ranks, rise
 from schemas.columns import Readings
 from schemas.master import Area, Meter
-from tests.hostile import DAY, Row, Stream, duplicated, quieted, shuffled, straggling, told_by
-from tests.test_promises import agree, exactly, restored, same, watch
+from schemas.units import DAY_SECONDS
+from tests.adversarial import Row, Stream, duplicated, reading_columns, shuffled, straggling, with_closing_readings
+from tests.test_promises import agree, exactly, judge_stream, restored, same
 
-START, STEP, DAYS, USERS = 1_772_380_800, 21_600, 44, 7
-PER_DAY = DAY // STEP
-RULE = "area_loss_correlation"
+START_TIME, STEP_SECONDS, DAY_COUNT, USER_COUNT = 1_772_380_800, 21_600, 44, 7
+PER_DAY = DAY_SECONDS // STEP_SECONDS
+LOSS_RULE = "area_loss_correlation"
 
 
 def weeks(seed: int) -> Stream:
@@ -21,7 +22,7 @@ def weeks(seed: int) -> Stream:
     g = np.random.default_rng(seed)
     areas, rows = [], []
     for name in ("A1", "A2"):
-        used = 8 * np.exp(g.normal(0, 0.4, (USERS, DAYS, 1))) * g.uniform(0.6, 1.4, (USERS, DAYS, PER_DAY))
+        used = 8 * np.exp(g.normal(0, 0.4, (USER_COUNT, DAY_COUNT, 1))) * g.uniform(0.6, 1.4, (USER_COUNT, DAY_COUNT, PER_DAY))
         used[2] *= 3
         seen = used.copy()
         if name == "A1":
@@ -29,34 +30,34 @@ def weeks(seed: int) -> Stream:
         else:
             seen[2] *= 0.5
         through = used.sum(axis=0) * (1.02 + 0.00001 * used.sum(axis=0))
-        meters = [Meter(meter=f"{name}G", wiring="3P4W", interval_s=STEP)]
-        meters += [Meter(meter=f"M{k}", interval_s=STEP, pv_kva=3.0 * (k == 6)) for k in range(USERS)]
+        meters = [Meter(meter=f"{name}G", wiring="3P4W", interval_s=STEP_SECONDS)]
+        meters += [Meter(meter=f"M{k}", interval_s=STEP_SECONDS, pv_kva=3.0 * (k == 6)) for k in range(USER_COUNT)]
         areas.append(Area(area=name, gateway=f"{name}G", meters=meters))
         for meter, kwh in zip(meters, (through, *seen), strict=True):
-            power = np.full((3, DAYS * PER_DAY), np.nan)
-            power[0] = kwh.reshape(-1) * 3600 / STEP
-            lost = g.random(DAYS * PER_DAY) < 0.001
+            power = np.full((3, DAY_COUNT * PER_DAY), np.nan)
+            power[0] = kwh.reshape(-1) * 3600 / STEP_SECONDS
+            lost = g.random(DAY_COUNT * PER_DAY) < 0.001
             if meter.meter == "M4":
                 lost[25 * PER_DAY : 26 * PER_DAY] = True
-            for n, columns in enumerate(told_by(power / 0.23, np.full_like(power, 230.0), power, STEP)):
+            for n, columns in enumerate(reading_columns(power / 0.23, np.full_like(power, 230.0), power, STEP_SECONDS)):
                 if not lost[n]:
-                    rows.append(Row(Readings, name, meter.meter, START + STEP * (n + 1), columns))
+                    rows.append(Row(Readings, name, meter.meter, START_TIME + STEP_SECONDS * (n + 1), columns))
     order = sorted(range(len(rows)), key=lambda n: (rows[n].at, n))
-    return Stream(areas, tuple(rows[n] for n in order), "Asia/Shanghai", STEP)
+    return Stream(areas, tuple(rows[n] for n in order), "Asia/Shanghai", STEP_SECONDS)
 
 
 @pytest.fixture(scope="module")
 def stream() -> Stream:
-    return quieted(weeks(1), DAY)
+    return with_closing_readings(weeks(1), DAY_SECONDS)
 
 
 @pytest.fixture(scope="module")
-def told(stream):
-    return watch(stream)[1]
+def alerts(stream):
+    return judge_stream(stream)[1]
 
 
-def test_both_are_found_and_nobody_else(told):
-    last = {a.id: a for a in told if a.rule == RULE}.values()
+def test_both_are_found_and_nobody_else(alerts):
+    last = {a.id: a for a in alerts if a.rule == LOSS_RULE}.values()
     assert {(a.area, a.subject, a.state) for a in last} == {("A1", "M2", "cleared"), ("A2", "M2", "raised")}
 
 
@@ -64,23 +65,23 @@ def test_the_slow_twin_agrees(stream):
     agree(stream)
 
 
-def test_the_slow_twin_agrees_when_rows_come_shuffled_and_late_and_again(stream):
-    agree(quieted(duplicated(shuffled(straggling(weeks(1), 3, 0, DAY), 1, 6 * 3600), 2), DAY))
+def test_the_slow_twin_agrees_when_rows_come_shuffled_late_and_duplicated(stream):
+    agree(with_closing_readings(duplicated(shuffled(straggling(weeks(1), 3, 0, DAY_SECONDS), 1, 6 * 3600), 2), DAY_SECONDS))
 
 
-def test_any_cut_tells_exactly_the_same(stream, told):
+def test_any_cut_publishes_exactly_the_same(stream, alerts):
     size = len(stream.rows)
     for cuts in (range(0, size, 3), np.random.default_rng(1).integers(0, size, 30).tolist()):
-        assert exactly(watch(stream, cuts)[1]) == exactly(told)
+        assert exactly(judge_stream(stream, cuts)[1]) == exactly(alerts)
 
 
-def test_an_engine_restored_again_and_again_goes_on_undisturbed(stream, told):
-    assert exactly(restored(stream, 97)) == exactly(told)
+def test_an_engine_restored_again_and_again_goes_on_undisturbed(stream, alerts):
+    assert exactly(restored(stream, 97)) == exactly(alerts)
 
 
-def test_readings_two_days_late_amend_what_was_suspected(stream, told):
-    late = watch(quieted(straggling(weeks(1), 5, DAY, 2 * DAY), DAY))[1]
-    same([a for a in late if a.rule == RULE], [a for a in told if a.rule == RULE])
+def test_readings_two_days_late_amend_what_was_suspected(stream, alerts):
+    late = judge_stream(with_closing_readings(straggling(weeks(1), 5, DAY_SECONDS, 2 * DAY_SECONDS), DAY_SECONDS))[1]
+    same([a for a in late if a.rule == LOSS_RULE], [a for a in alerts if a.rule == LOSS_RULE])
 
 
 def noise(seed, days=30, users=200):

@@ -12,7 +12,7 @@ from streams.metrics import Metrics
 from streams.thread import EngineThread
 
 
-def watched(engines: EngineThread, call, used: float, monkeypatch) -> str:
+def wedged_message(engines: EngineThread, call, used: float, monkeypatch) -> str:
     """What is said of a call that lasts a hundred seconds and uses so many seconds of CPU, with a limit of 60."""
     clock = [0.0]
     monkeypatch.setattr("streams.thread.time.process_time", lambda: clock[0])
@@ -46,7 +46,7 @@ def test_a_call_is_wedged_when_it_uses_next_to_nothing_or_more_than_the_limit(mo
         while not release.is_set():
             time.sleep(0.001)
 
-    said = watched(EngineThread(Metrics()), call, used, monkeypatch)
+    said = wedged_message(EngineThread(Metrics()), call, used, monkeypatch)
     assert ("`step` has not come to an end after 100 s" in said) == wedged
 
 

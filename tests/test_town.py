@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from replay.attacks import ATTACKS, attacked
+from replay.attacks import THEFT_ATTACKS, attacked
 from replay.decoys import decoys
-from replay.faults import EVERY
-from replay.happenings import DAY, Filed, Happening
+from replay.faults import ALL_FAULTS
+from replay.happenings import Happening, RecordChange
 from replay.history import SourceError
-from replay.network import SLOT
-from replay.town import BLOCK, REPEATED, START, Town, named_town
+from replay.network import SLOT_SECONDS
+from replay.town import BLOCK_SLOTS, REPEATED_SHARE, START_TIME, Town, named_town
 from schemas.columns import Readings
+from schemas.units import DAY_SECONDS
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def laid_out(town):
                         *((name, (3, slots, rows)) for name in ("u", "i", "p", "q", "thd"))):  # fmt: skip
         out[name] = np.full(shape, np.nan)
     for batch in town.readings():
-        slot = (batch.at - town.start) // SLOT - 1
+        slot = (batch.at - town.start) // SLOT_SECONDS - 1
         for name, column in out.items():
             column[..., slot, batch.subject] = getattr(batch, name)
     return out
@@ -55,7 +56,7 @@ def test_same_arguments_give_the_same_town_to_the_last_bit():
 
 def test_batches_come_in_event_time_order_across_kinds():
     batches = list(Town(400, 2).batches())
-    hours = [np.unique((batch.at - (batch.kind == "readings")) // (SLOT * BLOCK)).tolist() for batch in batches]
+    hours = [np.unique((batch.at - (batch.kind == "readings")) // (SLOT_SECONDS * BLOCK_SLOTS)).tolist() for batch in batches]
     assert all(len(h) == 1 for h in hours)
     assert hours == sorted(hours)
     assert {batch.kind for batch in batches} == {"readings", "events", "payments", "stages"}
@@ -72,7 +73,7 @@ def test_some_readings_come_twice():
     seen = [(b.subject.astype(np.int64) << 32) + b.at % 2**32 for b in town.readings()]
     every = np.concatenate(seen)
     repeated = len(every) - len(np.unique(every))
-    assert 0 < repeated < 4 * REPEATED * len(every)
+    assert 0 < repeated < 4 * REPEATED_SHARE * len(every)
 
 
 def test_apparent_power_is_voltage_times_current(table):
@@ -163,7 +164,7 @@ def test_crossed_currents_lag_by_a_third_of_a_turn_more_and_less():
     town = Town(800, 5)
     (fault,) = [p for p in town.planted if p.kind == "wrong_wiring_vector"]
     row, table = town.grid.names.index(fault.subject), laid_out(town)
-    slots = slice((fault.start - town.start) // SLOT, (fault.end - town.start) // SLOT)
+    slots = slice((fault.start - town.start) // SLOT_SECONDS, (fault.end - town.start) // SLOT_SECONDS)
     lag = np.degrees(np.arctan2(table["q"], table["p"]))[:, slots, row]
     load = np.degrees(np.arctan(town.grid.tan[row]))
     np.testing.assert_allclose(np.nanmean(lag, axis=1), [load + 120, load - 120, load], atol=0.5)
@@ -177,7 +178,7 @@ def test_theft_is_missing_at_the_users_and_present_at_the_gateway():
     grid, kwh = town.grid, laid_out(town)["kwh"]
     share = np.nan_to_num(kwh * grid.ratio)
     rows = grid.area == grid.areas.index(theft.area)
-    first = (theft.start - town.start) // SLOT
+    first = (theft.start - town.start) // SLOT_SECONDS
 
     def loss(slots):
         got, used = (share[slots][:, rows & who].sum() for who in (grid.gateway, ~grid.gateway))
@@ -213,12 +214,12 @@ def test_tariffs_registers_add_up_to_the_total_and_demand_is_the_highest_power(q
     assert (np.nanmax(table["demand"][:, rich], axis=0) >= highest[rich] - 1e-3).all()
 
 
-def test_gateways_tell_how_cold_it_is_and_on_colder_days_homes_use_more():
+def test_gateways_measure_the_temperature_and_homes_use_more_on_colder_days():
     town = Town(600, 12, seed=2, faults=False)
     homes = (town.grid.segment == 0) & ~town.grid.gateway
     degrees, used = np.full((2, 12), 0.0)
     for batch in town.readings():
-        day = (int(batch.at[0]) - 1 - town.start) // DAY
+        day = (int(batch.at[0]) - 1 - town.start) // DAY_SECONDS
         told = ~np.isnan(batch.temperature)
         assert (told == town.grid.gateway[batch.subject]).all()
         degrees[day] += batch.temperature[told].mean() / 24
@@ -228,19 +229,19 @@ def test_gateways_tell_how_cold_it_is_and_on_colder_days_homes_use_more():
     assert np.corrcoef(degrees[weekdays], used[weekdays])[0, 1] < -0.9
 
 
-def test_a_file_that_changes_has_a_further_record():
-    filed = Filed("A001", "M000001", START + 3600, lambda m: replace(m, ct=2 * m.ct))
+def test_changed_master_data_has_a_further_record():
+    filed = RecordChange("A001", "M000001", START_TIME + 3600, lambda m: replace(m, ct=2 * m.ct))
     town = Town(60, 2, faults=False)
-    town.happenings.append(Happening(START, START + 7200, filed=filed))
+    town.happenings.append(Happening(START_TIME, START_TIME + 7200, record_change=filed))
     records = [(m.effective - town.start, m.ct) for m in town.areas[0].meters if m.meter == "M000001"]
     (_, usual), *later = records
     assert later == [(3600, 2 * usual), (7200, usual)]
 
 
 def test_every_kind_of_fault_befalls_somebody_and_every_decoy_is_none():
-    town = Town(2000, 21, kinds=EVERY)
+    town = Town(2000, 21, kinds=ALL_FAULTS)
     kinds = {planted.kind for planted in town.planted}
-    assert kinds >= {fault.kind for fault in EVERY.meters}
+    assert kinds >= {fault.kind for fault in ALL_FAULTS.meters}
     assert {p.subject for p in town.planted if p.kind == "ct_ratio_step"} <= {
         m.meter for area in town.areas for m in area.meters if m.effective > town.start
     }
@@ -260,7 +261,7 @@ def test_master_data_matches_the_readings(quiet):
             break
 
 
-@pytest.mark.parametrize("kind", ATTACKS)
+@pytest.mark.parametrize("kind", THEFT_ATTACKS)
 def test_an_attack_takes_energy_from_the_meter_and_none_from_the_gateway(kind):
     honest, town = (Town(60, 2, seed=2, faults=False) for _ in range(2))
     grid = town.grid

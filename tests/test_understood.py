@@ -13,7 +13,7 @@ from streams.cli import main
 from streams.settings import Settings
 from streams.understood import understood
 
-DATA = Path(__file__).parent / "data"
+DATA_FOLDER = Path(__file__).parent / "data"
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def file(tmp_path):
     return path
 
 
-def test_columns_ids_times_and_what_was_left_out_are_told(file):
+def test_columns_ids_times_and_omissions_are_listed(file):
     found = understood([str(file)], Settings(zone="UTC", interval=3600))
     readings = found["kinds"]["readings"]
     assert (readings["rows"], readings["meters"], readings["areas"]) == (3, 2, 1)
@@ -59,7 +59,7 @@ def test_json_is_for_machines(inspected):
 
 
 def test_curve_exports_and_households_are_understood():
-    files = sorted(map(str, DATA.glob("garden4_*")))
+    files = sorted(map(str, DATA_FOLDER.glob("garden4_*")))
     found = understood(files, Settings())
     assert "voltage_loss" in found["rules"]["judge"]
     assert found["rules"]["lack"]["arrears_tier"] == ["bills"]

@@ -26,18 +26,18 @@ from replay.town import Town
 from schemas.columns import Batch, Readings
 from streams.local import Store
 from streams.settings import Settings
-from tests.workers import WorkerProcess, contained, last_states, told, wait
+from tests.workers import WorkerProcess, all_checkpointed, last_states, published_states, wait
 
-ROOT = Path(__file__).parents[1]
-LATEST = "df15c20"  # the last one whose state had no versions
-EARLIER = "b43326a"  # days without temperatures, and one feature with fewer columns
-FIRST = "f4350d2"  # also without a backlog and two features, and with fewer levels of a rule
-AFRESH = {"backlog", "days/Coupling", "days/FirstMonth"}  # after FIRST, among others
-RESTATED = {rule.name for rule in RULES.values() if rule.meaning > 1}  # their scores mean something else since
-NEW = {"near_zero_usage", "ReadDays"}  # what the commits did not remember
-CALMED = {rule.name for rule in RULES.values() if rule.chronic} | {"unregistered_reverse"}  # which end later since
-REWORDED = {"read_date_wrong", "stage_stall"}  # said 0 of what was not known; said 95 % of what never ends too
-SAID = {"en", "zh", "evidence"}
+PROJECT_ROOT = Path(__file__).parents[1]
+LATEST_COMMIT = "df15c20"  # the last one whose state had no versions
+EARLIER_COMMIT = "b43326a"  # days without temperatures, and one feature with fewer columns
+FIRST_COMMIT = "f4350d2"  # also without a backlog and two features, and with fewer levels of a rule
+AFRESH_OWNERS = {"backlog", "days/Coupling", "days/FirstMonth"}  # after FIRST_COMMIT, among others
+RESTATED_RULES = {rule.name for rule in RULES.values() if rule.meaning > 1}  # their scores mean something else since
+NEW_OWNERS = {"near_zero_usage", "ReadDays"}  # what the commits did not remember
+CALMED_RULES = {rule.name for rule in RULES.values() if rule.chronic} | {"unregistered_reverse"}  # which end later since
+REWORDED_RULES = {"read_date_wrong", "stage_stall"}  # said 0 of what was not known; said 95 % of what never ends too
+TEXT_FIELDS = {"en", "zh", "evidence"}
 
 Checkout = Callable[[str], Path]
 
@@ -47,7 +47,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A folder with the files of a commit."""
 
     def unpack(commit: str) -> Path:
-        told = subprocess.run(["git", "archive", commit], cwd=ROOT, capture_output=True, check=False)
+        told = subprocess.run(["git", "archive", commit], cwd=PROJECT_ROOT, capture_output=True, check=False)
         if told.returncode:
             pytest.skip(f"the history has no commit {commit} here: {told.stderr.decode().strip()}")
         folder = tmp_path_factory.mktemp(commit)
@@ -82,11 +82,11 @@ def expected(town: Town, halves: list[list[Batch]]) -> dict[str, dict[str, Any]]
     return alerts
 
 
-def but_restated(states: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def without_restated(states: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """The alerts of rules that mean what they meant, without what is said where that is worded otherwise."""
     return {
-        key: {name: value for name, value in alert.items() if alert["rule"] not in REWORDED or name not in SAID}
-        for key, alert in states.items() if alert["rule"] not in RESTATED | CALMED
+        key: {name: value for name, value in alert.items() if alert["rule"] not in REWORDED_RULES or name not in TEXT_FIELDS}
+        for key, alert in states.items() if alert["rule"] not in RESTATED_RULES | CALMED_RULES
     }  # fmt: skip
 
 
@@ -98,7 +98,7 @@ def publish(settings: Settings, town: Town, batches: list[Batch]) -> None:
     send(source(town, batches), settings.servers, "packed", prefix=settings.prefix)
 
 
-@pytest.mark.parametrize("commit", [LATEST, EARLIER, FIRST])
+@pytest.mark.parametrize("commit", [LATEST_COMMIT, EARLIER_COMMIT, FIRST_COMMIT])
 def test_todays_worker_goes_on_from_the_checkpoint_of_an_older_one(
     commit, checkout, settings, environment, town, halves, expected, tmp_path
 ):
@@ -106,39 +106,39 @@ def test_todays_worker_goes_on_from_the_checkpoint_of_an_older_one(
     older = environment | {"PYTHONPATH": str(checkout(commit))}
     publish(settings, town, halves[0])
     with WorkerProcess(older, tmp_path / "older", "-P", "-m", "streams.cli", "worker") as worker:
-        wait(lambda: contained(settings))
+        wait(lambda: all_checkpointed(settings))
         assert worker.end() == 0
     with WorkerProcess(environment, tmp_path / "today") as worker:
         wait(lambda: "holds partitions" in worker.log.read_text())
         publish(settings, town, halves[1])
-        wait(lambda: contained(settings))
+        wait(lambda: all_checkpointed(settings))
         counted = worker.scrape().items()
         afresh = {labels[0] for (name, labels), n in counted if name == "meterwatch_state_reset_total" and n}
         assert worker.end() == 0
-    if commit == FIRST:
-        assert afresh >= AFRESH
+    if commit == FIRST_COMMIT:
+        assert afresh >= AFRESH_OWNERS
         assert all(owner in (tmp_path / "today").read_text() for owner in afresh)
         return
-    assert {name.rpartition("/")[2] for name in afresh} == RESTATED | NEW
-    assert but_restated(told(settings)) == but_restated(expected)
+    assert {name.rpartition("/")[2] for name in afresh} == RESTATED_RULES | NEW_OWNERS
+    assert without_restated(published_states(settings)) == without_restated(expected)
 
 
-@pytest.mark.parametrize("commit", [LATEST, EARLIER, FIRST])
+@pytest.mark.parametrize("commit", [LATEST_COMMIT, EARLIER_COMMIT, FIRST_COMMIT])
 def test_todays_local_runner_goes_on_from_the_store_of_an_older_one(commit, checkout, town, halves, expected, tmp_path):
     for name, half in zip(("first", "second"), halves, strict=True):
         layout.write(tmp_path / name, town.areas, half)
     run = ["-P", "-m", "streams.cli", "run"]
-    for name, path in (("first", checkout(commit)), ("second", ROOT)):
+    for name, path in (("first", checkout(commit)), ("second", PROJECT_ROOT)):
         words = [sys.executable, *run, str(tmp_path / name), "--store", str(tmp_path / "alerts.db")]
         env = os.environ | {"PYTHONPATH": str(path)}
         done = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     with Store(tmp_path / "alerts.db") as store:
         found = last_states(store.alerts())
-    if commit == FIRST:
-        assert all(owner in done.stderr for owner in AFRESH)
+    if commit == FIRST_COMMIT:
+        assert all(owner in done.stderr for owner in AFRESH_OWNERS)
         return
     afresh = re.search(r"afresh: ((?:\S+, )*\S+)", " ".join(done.stderr.split()))
     assert afresh is not None
-    assert {name.rpartition("/")[2] for name in afresh[1].split(", ")} == RESTATED | NEW
-    assert but_restated(found) == but_restated(expected)
+    assert {name.rpartition("/")[2] for name in afresh[1].split(", ")} == RESTATED_RULES | NEW_OWNERS
+    assert without_restated(found) == without_restated(expected)

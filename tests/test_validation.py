@@ -11,37 +11,37 @@ from detectors.rule import Level, Rule
 from schemas.columns import Readings
 from tests.casebook import Case, batches, master
 
-NAN = np.nan
-SEEN = ("register", "export_register", "kwh", "u", "i", "p", "q", "register_delta", "register_drop")
+NOT_A_NUMBER = np.nan
+SEEN_COLUMNS = ("register", "export_register", "kwh", "u", "i", "p", "q", "register_delta", "register_drop")
 
 
-class Probe(Rule):
+class ColumnProbe(Rule):
     """A rule that keeps what it is shown and finds nothing."""
 
     seen: list[dict[str, Any]] = []  # noqa: RUF012 - the test empties it
 
-    def score(self, columns, gone):
-        self.seen.append({name: np.array(columns[name], float) for name in SEEN})
+    def score(self, columns, missing):
+        self.seen.append({name: np.array(columns[name], float) for name in SEEN_COLUMNS})
         return np.zeros(len(columns["at"]))
 
 
 def validated(readings, **more):
     """What rules see of some readings, the reasons counted, and every other count."""
-    probe = Probe("probe", Readings, (Level(1, 4, 0),), 0, 0.9, len, (), {}, ("", ""), ("", ""))
-    Probe.seen = []
+    probe = ColumnProbe("probe", Readings, (Level(1, 4, 0),), 0, 0.9, len, (), {}, ("", ""), ("", ""))
+    ColumnProbe.seen = []
     case = Case(name="", shows="", readings=readings, **more)
     engine = Engine([probe], interval=case.interval)
     if case.known:
         engine.enroll([master(case)])
     for batch in batches(case):
         engine.step(batch)
-    seen = {name: np.concatenate([part[name] for part in probe.seen], axis=-1) for name in SEEN if probe.seen}
+    seen = {name: np.concatenate([part[name] for part in probe.seen], axis=-1) for name in SEEN_COLUMNS if probe.seen}
     doubts = {reason: n for (_, fate, reason), n in engine.counts.items() if fate == "doubted"}
-    fates = {reason or fate: n for (_, fate, reason), n in engine.counts.items() if fate not in ASIDE}
+    fates = {reason or fate: n for (_, fate, reason), n in engine.counts.items() if fate not in OTHER_COUNTS}
     return seen, doubts, fates
 
 
-ASIDE = ("doubted", "flagged", "in")  # outcomes that are no fate of a row
+OTHER_COUNTS = ("doubted", "flagged", "in")  # outcomes that are no fate of a row
 
 
 def assert_seen(column, expected):
@@ -57,8 +57,8 @@ def test_a_sentinel_is_no_value(value, known):
         d1 00:15          {value}
         d1 00:30..01:00   100+1
         """, known=known)
-    assert_seen(seen["register"], [NAN, 100, 101, 102])
-    assert_seen(seen["register_delta"], [NAN, NAN, 1, 1])
+    assert_seen(seen["register"], [NOT_A_NUMBER, 100, 101, 102])
+    assert_seen(seen["register_delta"], [NOT_A_NUMBER, NOT_A_NUMBER, 1, 1])
     assert doubts == {"sentinel": 1}
 
 
@@ -69,7 +69,7 @@ def test_a_sentinel_of_one_phase_leaves_the_others(column, value):
         at        {column}
         d1 00:15  1/{value}/1
         """, known=False)
-    assert_seen(seen[column][:, 0], [1, NAN, 1])
+    assert_seen(seen[column][:, 0], [1, NOT_A_NUMBER, 1])
     assert doubts == {"sentinel": 1}
 
 
@@ -88,7 +88,7 @@ def test_infinity_is_no_value(value):
         at        i
         d1 00:15  1/{value}/1
         """)
-    assert_seen(seen["i"][:, 0], [1, NAN, 1])
+    assert_seen(seen["i"][:, 0], [1, NOT_A_NUMBER, 1])
     assert doubts == {"not_finite": 1}
 
 
@@ -98,8 +98,8 @@ def test_energy_registers_and_voltages_are_not_negative_but_power_and_current_ma
         d1 00:15  -5        -5               -1   220/-3/220  -1/1/1  -1  -1
         """)
     for name in ("register", "export_register", "kwh"):
-        assert_seen(seen[name], [NAN])
-    assert_seen(seen["u"][:, 0], [220, NAN, 220])
+        assert_seen(seen[name], [NOT_A_NUMBER])
+    assert_seen(seen["u"][:, 0], [220, NOT_A_NUMBER, 220])
     assert_seen(seen["i"][:, 0], [-1, 1, 1])
     assert_seen(seen["p"][:, 0], [-1, -1, -1])
     assert doubts == {"negative": 4}
@@ -126,7 +126,7 @@ def test_what_no_meter_can_measure_is_no_value(column, within, beyond):
 def test_the_bound_follows_the_contract_the_interval_and_needs_master_data():
     hourly = "meter  wiring  interval_s\nM1     3P4W    3600"
     seen, doubts, _ = validated("at        kwh\nd1 01:00  79\nd1 02:00  80", meters=hourly)
-    assert_seen(seen["kwh"], [79, NAN])
+    assert_seen(seen["kwh"], [79, NOT_A_NUMBER])
     assert doubts == {"beyond_bound": 1}
     large = "meter  wiring  contract_kva\nM1     3P4W    100"
     assert not validated("at        p\nd1 00:15  190", meters=large)[1]
@@ -140,8 +140,8 @@ def test_an_estimate_is_no_measurement_and_an_edited_value_is():
         d1 00:30  101       1    220  estimated
         d1 00:45  102       1    220  edited
         """)
-    assert_seen(seen["kwh"], [1, NAN, 1])
-    assert_seen(seen["register_delta"], [NAN, NAN, 2])
+    assert_seen(seen["kwh"], [1, NOT_A_NUMBER, 1])
+    assert_seen(seen["register_delta"], [NOT_A_NUMBER, NOT_A_NUMBER, 2])
     assert doubts == {"estimated": 5}
     assert fates == {"judged": 3}
 
@@ -151,8 +151,8 @@ def test_phase_b_of_a_three_wire_meter_is_not_there():
         at        u          i
         d1 00:15  100/3/100  1/0/1
         """, meters="meter  wiring  un_v\nM1     3P3W    100")
-    assert_seen(seen["u"][:, 0], [100, NAN, 100])
-    assert_seen(seen["i"][:, 0], [1, NAN, 1])
+    assert_seen(seen["u"][:, 0], [100, NOT_A_NUMBER, 100])
+    assert_seen(seen["i"][:, 0], [1, NOT_A_NUMBER, 1])
     assert not doubts
 
 
@@ -163,8 +163,8 @@ def test_a_repeated_snapshot_is_missing_not_zero():
         d1 00:30  100       0    1  -900
         d1 00:45  100.5     0.5  1  0
         """)
-    assert_seen(seen["kwh"], [0, NAN, 0.5])
-    assert_seen(seen["register_delta"], [NAN, NAN, 0.5])
+    assert_seen(seen["kwh"], [0, NOT_A_NUMBER, 0.5])
+    assert_seen(seen["register_delta"], [NOT_A_NUMBER, NOT_A_NUMBER, 0.5])
     assert np.isnan(seen["p"][:, 1]).all()
     assert doubts == {"repeated_snapshot": 5}
 
@@ -174,7 +174,7 @@ def test_a_register_that_stands_while_the_clock_goes_on_is_no_repeat():
         at               register  kwh  clock_offset
         d1 00:15..01:00  100       0    3
         """)
-    assert_seen(seen["register_delta"], [NAN, 0, 0, 0])
+    assert_seen(seen["register_delta"], [NOT_A_NUMBER, 0, 0, 0])
     assert not doubts
 
 
@@ -186,8 +186,8 @@ def test_one_low_reading_is_no_new_base():
         d1 00:45  1001
         d1 01:00  1002
         """)
-    assert_seen(seen["register_delta"], [NAN, NAN, 1, 1])
-    assert_seen(seen["register_drop"], [0, NAN, 0, 0])
+    assert_seen(seen["register_delta"], [NOT_A_NUMBER, NOT_A_NUMBER, 1, 1])
+    assert_seen(seen["register_drop"], [0, NOT_A_NUMBER, 0, 0])
     assert doubts == {"transient_low": 1}
 
 
@@ -200,8 +200,8 @@ def test_a_gap_between_two_low_readings_does_not_hide_the_decrease():
         d1 01:00  901
         d1 01:15  902
         """)
-    assert_seen(seen["register_drop"], [0, NAN, NAN, 100, 0])
-    assert_seen(seen["register_delta"], [NAN, NAN, NAN, NAN, 1])
+    assert_seen(seen["register_drop"], [0, NOT_A_NUMBER, NOT_A_NUMBER, 100, 0])
+    assert_seen(seen["register_delta"], [NOT_A_NUMBER, NOT_A_NUMBER, NOT_A_NUMBER, NOT_A_NUMBER, 1])
     assert not doubts
 
 
@@ -213,7 +213,7 @@ def test_a_low_reading_that_falls_on_is_confirmed_by_the_next_that_does_not():
         d1 00:45  800
         d1 01:00  801
         """)
-    assert_seen(seen["register_drop"], [0, NAN, NAN, 200])
+    assert_seen(seen["register_drop"], [0, NOT_A_NUMBER, NOT_A_NUMBER, 200])
 
 
 def test_one_high_reading_is_no_new_base():
@@ -224,7 +224,7 @@ def test_one_high_reading_is_no_new_base():
         d1 00:45  1001
         d1 01:00  1002
         """)
-    assert_seen(seen["register_delta"], [NAN, NAN, 1, 1])
+    assert_seen(seen["register_delta"], [NOT_A_NUMBER, NOT_A_NUMBER, 1, 1])
     assert_seen(seen["register_drop"], [0, 0, 0, 0])
     assert doubts == {"transient_high": 1}
 
@@ -237,7 +237,7 @@ def test_a_high_reading_that_a_second_one_confirms_is_a_new_base_but_no_use():
         d1 00:45  90001
         d1 01:00  90003
         """)
-    assert_seen(seen["register_delta"], [NAN, NAN, NAN, 2])
+    assert_seen(seen["register_delta"], [NOT_A_NUMBER, NOT_A_NUMBER, NOT_A_NUMBER, 2])
     assert_seen(seen["register_drop"], [0, 0, 0, 0])
     assert not doubts
 
@@ -251,7 +251,7 @@ def test_a_high_reading_is_not_confirmed_by_a_second_leap():
         d1 01:00  180001
         d1 01:15  180003
         """)
-    assert_seen(seen["register_delta"], [NAN, NAN, NAN, NAN, 2])
+    assert_seen(seen["register_delta"], [NOT_A_NUMBER, NOT_A_NUMBER, NOT_A_NUMBER, NOT_A_NUMBER, 2])
 
 
 @pytest.mark.parametrize(("digits", "last", "next_", "delta"), [(6, 999_999, 1, 2), (4, 9_990, 5, 15)])
@@ -261,7 +261,7 @@ def test_rollover_is_unwrapped(digits, last, next_, delta):
         d1 00:15  {last}
         d1 00:30  {next_}
         """, meters=f"meter  wiring  register_digits\nM1     3P4W    {digits}")
-    assert_seen(seen["register_delta"], [NAN, delta])
+    assert_seen(seen["register_delta"], [NOT_A_NUMBER, delta])
     assert_seen(seen["register_drop"], [0, 0])
     assert not doubts
 
@@ -273,7 +273,7 @@ def test_a_fall_from_the_middle_of_the_register_is_no_rollover():
         d1 00:30  1
         d1 00:45  2
         """)
-    assert_seen(seen["register_drop"], [0, NAN, 799_999])
+    assert_seen(seen["register_drop"], [0, NOT_A_NUMBER, 799_999])
 
 
 def test_a_new_version_of_the_meter_begins_afresh():
@@ -283,7 +283,7 @@ def test_a_new_version_of_the_meter_begins_afresh():
         d1 00:30  0
         d1 00:45  1
         """, meters="meter  wiring  effective\nM1     3P4W    -\nM1     3P4W    d1 00:20")
-    assert_seen(seen["register_delta"], [NAN, NAN, 1])
+    assert_seen(seen["register_delta"], [NOT_A_NUMBER, NOT_A_NUMBER, 1])
     assert_seen(seen["register_drop"], [0, 0, 0])
     assert not doubts
 
@@ -296,8 +296,8 @@ def test_the_energy_of_hours_in_one_interval_is_a_backfill_lump():
         d1 04:00  107       6.5
         d1 04:15  107.5     0.5
         """)
-    assert_seen(seen["kwh"], [0.5, 0.5, NAN, 0.5])
-    assert_seen(seen["register_delta"], [NAN, 0.5, 6.5, 0.5])
+    assert_seen(seen["kwh"], [0.5, 0.5, NOT_A_NUMBER, 0.5])
+    assert_seen(seen["register_delta"], [NOT_A_NUMBER, 0.5, 6.5, 0.5])
     assert doubts == {"backfill_lump": 1}
 
 
@@ -328,7 +328,7 @@ def test_an_hourly_or_daily_meter_sends_no_lumps():
         assert not doubts
 
 
-def test_stamps_ahead_of_their_receipt_are_rejected():
+def test_event_times_ahead_of_their_receipt_are_rejected():
     seen, _, fates = validated("""
         at        kwh  received
         d1 00:15  1    d1 00:10
@@ -339,7 +339,7 @@ def test_stamps_ahead_of_their_receipt_are_rejected():
     assert_seen(seen["kwh"], [1, 3])
 
 
-def test_stamps_of_no_time_that_can_be_are_rejected():
+def test_implausible_event_times_are_rejected():
     case = Case(name="", shows="", meters="meter  wiring\nM1     3P4W")
     engine = Engine([])
     engine.enroll([master(case)])
@@ -348,7 +348,7 @@ def test_stamps_of_no_time_that_can_be_are_rejected():
     assert engine.counts["readings", "judged", ""] == 0
 
 
-def test_every_row_has_one_fate():
+def test_every_row_has_one_outcome():
     _, doubts, fates = validated("""
         at               arrives    register     kwh  u    i     received
         d1 00:15..24:00  -          100+0.5      0.5  220  4     -

@@ -19,15 +19,33 @@ from replay.send import send
 from replay.town import Town
 from schemas.alert import Alert
 from schemas.columns import Batch, Stages
-from schemas.wire import JSON, decode_alert, decode_readings, encode_alert
+from schemas.wire import JSON_CONTENT_TYPE, decode_alert, decode_readings, encode_alert
 from streams import checkpoints
-from streams.checkpoints import Written
+from streams.checkpoints import WrittenCheckpoint
 from streams.metrics import Metrics
-from streams.parts import Part
+from streams.partitions import Partition
 from streams.settings import Settings, load
-from streams.topics import ALERTS, CHECKPOINTS, LARGEST_REJECT, READS, REGISTRY, REJECTS, SOURCES
+from streams.topics import (
+    ALERTS_TOPIC,
+    CHECKPOINTS_TOPIC,
+    LARGEST_REJECT,
+    READS_TOPIC,
+    REGISTRY_TOPIC,
+    REJECTS_TOPIC,
+    SOURCE_TOPICS,
+)
 from streams.worker import Worker
-from tests.workers import PATIENCE, WorkerProcess, contained, last_states, records, rows, thinned, told, wait
+from tests.workers import (
+    WAIT_SECONDS,
+    WorkerProcess,
+    all_checkpointed,
+    last_states,
+    published_states,
+    records,
+    thinned,
+    total_rows,
+    wait,
+)
 
 
 @pytest.fixture(scope="module")
@@ -58,42 +76,42 @@ def test_killed_it_goes_on_from_the_checkpoint(settings, environment, town, hist
     third = len(history) // 3
     with WorkerProcess(environment, tmp_path / "one") as worker:
         publish(settings, town, history[:third], "array")
-        wait(lambda: contained(settings))
+        wait(lambda: all_checkpointed(settings))
         publish(settings, town, history[third : third + 2], "array")
         worker.kill()
     with WorkerProcess(environment | {"METERWATCH_CHECKPOINT_SECONDS": "3600"}, tmp_path / "two") as worker:
         publish(settings, town, history[third + 2 : 2 * third], "array")
-        before = len(asyncio.run(records(settings, ALERTS)))
-        wait(lambda: len(asyncio.run(records(settings, ALERTS))) > before)  # and no checkpoint has them
+        before = len(asyncio.run(records(settings, ALERTS_TOPIC)))
+        wait(lambda: len(asyncio.run(records(settings, ALERTS_TOPIC))) > before)  # and no checkpoint has them
         worker.kill()
     with WorkerProcess(environment, tmp_path / "three"):
         publish(settings, town, history[2 * third :], "array")
-        wait(lambda: contained(settings))
-        assert told(settings) == expected
+        wait(lambda: all_checkpointed(settings))
+        assert published_states(settings) == expected
 
 
-def test_what_a_worker_that_was_killed_told_and_its_successor_does_not_find_is_withdrawn(
+def test_successor_withdraws_alerts_of_killed_worker_that_it_does_not_find(
     settings, environment, town, history, expected, tmp_path
 ):
     with WorkerProcess(environment, tmp_path / "one") as worker:
         publish(settings, town, history[:-1])
-        wait(lambda: contained(settings))
+        wait(lambda: all_checkpointed(settings))
         worker.kill()
-    [first, *_] = [decode_alert(record.value) for record in asyncio.run(records(settings, ALERTS))]
+    [first, *_] = [decode_alert(record.value) for record in asyncio.run(records(settings, ALERTS_TOPIC))]
     orphan = msgspec.structs.replace(first, id="0" * 16, subject="of another order of topics")
 
     async def tell() -> None:
         async with AIOKafkaProducer(bootstrap_servers=settings.brokers) as producer:
             for number in range(settings.partitions):
                 for value in (b"of nobody", encode_alert(orphan)[1]):
-                    await producer.send_and_wait(settings.topic(ALERTS), value, b"0", number)
+                    await producer.send_and_wait(settings.topic(ALERTS_TOPIC), value, b"0", number)
 
     asyncio.run(tell())
     with WorkerProcess(environment, tmp_path / "two") as worker:
         publish(settings, town, history[-1:])
         wait(lambda: worker.log.read_text().count("sets right 1 alerts of") == settings.partitions)
-        wait(lambda: contained(settings))
-    found = [decode_alert(r.value) for r in asyncio.run(records(settings, ALERTS)) if r.value != b"of nobody"]
+        wait(lambda: all_checkpointed(settings))
+    found = [decode_alert(r.value) for r in asyncio.run(records(settings, ALERTS_TOPIC)) if r.value != b"of nobody"]
     assert last_states(found) == expected
 
 
@@ -101,11 +119,11 @@ def test_ended_it_takes_a_last_checkpoint(settings, environment, town, history, 
     publish(settings, town, history)
     sent = sum(map(len, history))
     with WorkerProcess(environment | {"METERWATCH_CHECKPOINT_SECONDS": "3600"}, tmp_path / "log") as worker:
-        wait(lambda: rows(worker.scrape()) == sent)
-        assert not contained(settings)
+        wait(lambda: total_rows(worker.scrape()) == sent)
+        assert not all_checkpointed(settings)
         assert worker.end() == 0
-    assert contained(settings)
-    assert told(settings) == expected
+    assert all_checkpointed(settings)
+    assert published_states(settings) == expected
 
 
 def test_counts_what_was_sent(settings, environment, town, history, expected, tmp_path):
@@ -114,8 +132,8 @@ def test_counts_what_was_sent(settings, environment, town, history, expected, tm
     for batch in history:
         sent[batch.kind] += len(batch)
     with WorkerProcess(environment, tmp_path / "log") as worker:
-        wait(lambda: contained(settings))
-        wait(lambda: rows(worker.scrape()) == sent.total())
+        wait(lambda: all_checkpointed(settings))
+        wait(lambda: total_rows(worker.scrape()) == sent.total())
         counted = worker.scrape()
         assert worker.end() == 0
     totals = Counter[str]()
@@ -130,7 +148,7 @@ def test_counts_what_was_sent(settings, environment, town, history, expected, tm
     assert totals["meterwatch_lag_records"] == 0
     assert totals["meterwatch_checkpoint_bytes"] > 0
     assert totals["meterwatch_step_seconds_count"] > 0
-    told_now = asyncio.run(records(settings, ALERTS))
+    told_now = asyncio.run(records(settings, ALERTS_TOPIC))
     assert totals["meterwatch_evidence_to_alert_seconds_count"] == len(told_now)
     assert totals["meterwatch_alerts_total"] + totals["meterwatch_alerts_held_total"] == len(told_now)
 
@@ -145,13 +163,13 @@ def test_what_cannot_be_read_is_rejected_with_its_reason(settings, environment, 
             bootstrap_servers=settings.brokers, max_request_size=30 << 20, compression_type="gzip"
         ) as producer:
             for value in [*poison, good]:
-                headers = [("content-type", JSON.encode())] if value == good else []
-                await producer.send_and_wait(settings.topic(READS), value, b"A1", headers=headers)
+                headers = [("content-type", JSON_CONTENT_TYPE.encode())] if value == good else []
+                await producer.send_and_wait(settings.topic(READS_TOPIC), value, b"A1", headers=headers)
 
     asyncio.run(produce())
     with WorkerProcess(environment, tmp_path / "log") as worker:
-        wait(lambda: contained(settings))
-        found = asyncio.run(records(settings, REJECTS))
+        wait(lambda: all_checkpointed(settings))
+        found = asyncio.run(records(settings, REJECTS_TOPIC))
         wait(lambda: worker.scrape()["meterwatch_rows_total", ("readings",)] == len(found) + 1)
         counted = worker.scrape()
     assert [record.value for record in found] == [value[:LARGEST_REJECT] for value in poison]
@@ -162,21 +180,21 @@ def test_what_cannot_be_read_is_rejected_with_its_reason(settings, environment, 
         assert headers.pop("reason")
         assert headers.pop("detail")
         size = str(len(poison[offset]))
-        assert headers == {"topic": settings.topic(READS), "partition": "3", "offset": str(offset), "bytes": size}
+        assert headers == {"topic": settings.topic(READS_TOPIC), "partition": "3", "offset": str(offset), "bytes": size}
         assert counted["meterwatch_rejected_total", ("readings", dict(record.headers)["reason"].decode())] > 0
 
 
-def test_a_reading_from_the_future_is_set_aside(settings, environment, tmp_path):
+def test_reading_from_the_future_is_rejected(settings, environment, tmp_path):
     value = b'{"meter":"M1","at":1772380800,"received":1772370000,"kwh":1.0}'
 
     async def produce() -> None:
         async with AIOKafkaProducer(bootstrap_servers=settings.brokers) as producer:
-            await producer.send_and_wait(settings.topic(READS), value, b"A1")
+            await producer.send_and_wait(settings.topic(READS_TOPIC), value, b"A1")
 
     asyncio.run(produce())
     with WorkerProcess(environment, tmp_path / "log") as worker:
-        wait(lambda: contained(settings))
-        found = asyncio.run(records(settings, REJECTS))
+        wait(lambda: all_checkpointed(settings))
+        found = asyncio.run(records(settings, REJECTS_TOPIC))
         wait(lambda: worker.scrape().get(("meterwatch_rejected_total", ("readings", "future"))) == 1)
     (record,) = found
     again, _ = decode_readings([(b"A1", record.value, "", 0)])
@@ -187,17 +205,17 @@ def test_a_reading_from_the_future_is_set_aside(settings, environment, tmp_path)
 
 
 def test_refuses_a_checkpoint_of_another_layout(settings, environment, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoints, "LAYOUT", 99)
+    monkeypatch.setattr(checkpoints, "MANIFEST_LAYOUT", 99)
 
     async def write() -> None:
         async with AIOKafkaProducer(bootstrap_servers=settings.brokers) as producer:
-            tp = TopicPartition(settings.topic(CHECKPOINTS), 1)
-            first = checkpoints.Written()
-            await checkpoints.write(producer, tp, b"state", {}, partitions=settings.partitions, last=first)
+            tp = TopicPartition(settings.topic(CHECKPOINTS_TOPIC), 1)
+            first = checkpoints.WrittenCheckpoint()
+            await checkpoints.write_checkpoint(producer, tp, b"state", {}, partitions=settings.partitions, last=first)
 
     asyncio.run(write())
     with WorkerProcess(environment, tmp_path / "log") as worker:
-        assert worker.process.wait(PATIENCE) == 1
+        assert worker.process.wait(WAIT_SECONDS) == 1
         assert "holds a checkpoint of layout 99" in worker.log.read_text()
 
 
@@ -207,8 +225,8 @@ def test_with_the_wall_clock_a_timer_fires_when_no_event_comes(settings, environ
     source = Source("stages", [], iter([started]), 1)
     send(source, settings.servers, prefix=settings.prefix)
     with WorkerProcess(environment | {"METERWATCH_CLOCK": "wall"}, tmp_path / "log"):
-        wait(lambda: told(settings))
-    [alert] = told(settings).values()
+        wait(lambda: published_states(settings))
+    [alert] = published_states(settings).values()
     assert (alert["rule"], alert["subject"]) == ("stage_overdue", "W1/review")
     assert alert["raised"] < now
 
@@ -217,7 +235,7 @@ def test_with_the_wall_clock_a_timer_fires_when_no_event_comes(settings, environ
     ("hangs", "reason"),
     [
         ("from detectors.engine import Engine; Engine.step", "`step` has not come to an end after"),
-        ("from streams.parts import Part; Part.file", "the event loop has not moved for"),
+        ("from streams.partitions import Part; Part.file", "the event loop has not moved for"),
     ],
 )
 def test_a_worker_that_hangs_ends(settings, environment, town, history, tmp_path, hangs, reason):
@@ -225,25 +243,25 @@ def test_a_worker_that_hangs_ends(settings, environment, town, history, tmp_path
     hang = f"import time; {hangs} = lambda *_: time.sleep(1000)"
     run = f"import sys; {hang}; from streams.cli import main; sys.argv = ['meterwatch', 'worker']; main()"
     with WorkerProcess(environment | {"METERWATCH_STALL_SECONDS": "10"}, tmp_path / "log", "-c", run) as worker:
-        assert worker.process.wait(PATIENCE) == 1
+        assert worker.process.wait(WAIT_SECONDS) == 1
         assert reason in worker.log.read_text()
 
 
-def test_a_part_that_stands_still_ends_the_worker(monkeypatch):
+def test_partition_that_stands_still_ends_the_worker(monkeypatch):
     monkeypatch.setattr("streams.worker.fatal", pytest.fail)
     worker = Worker(load({"METERWATCH_STALL_SECONDS": "1"}), Metrics())
-    part = worker.parts[0] = Part(0, Engine(), dict.fromkeys([REGISTRY, *SOURCES], 7), Written())
-    worker._look(part, {READS: 7})
+    part = worker.partitions[0] = Partition(0, Engine(), dict.fromkeys([REGISTRY_TOPIC, *SOURCE_TOPICS], 7), WrittenCheckpoint())
+    worker._check_progress(part, {READS_TOPIC: 7})
     part._moved_at -= 2
-    worker._look(part, {READS: 7})
+    worker._check_progress(part, {READS_TOPIC: 7})
     part._moved_at -= 2
     with pytest.raises(pytest.fail.Exception, match="partition 0 has 2 records waiting and has not moved for 2 s"):
-        worker._look(part, {READS: 9})
+        worker._check_progress(part, {READS_TOPIC: 9})
 
 
 def test_under_steady_flow_time_passes_as_far_as_records_are_judged(monkeypatch):
     worker = Worker(load({}), Metrics())
-    part = worker.parts[0] = Part(0, Engine(), dict.fromkeys([REGISTRY, *SOURCES], 7), Written())
+    part = worker.partitions[0] = Partition(0, Engine(), dict.fromkeys([REGISTRY_TOPIC, *SOURCE_TOPICS], 7), WrittenCheckpoint())
     ticks: list[int] = []
 
     def pass_time(then: int, _: int) -> list[Alert]:
@@ -252,8 +270,8 @@ def test_under_steady_flow_time_passes_as_far_as_records_are_judged(monkeypatch)
 
     monkeypatch.setattr(part.engine, "pass_time", pass_time)
     asyncio.run(worker._tick(part))
-    worker._look(part, {READS: 9})
-    part.reached[READS] = 1_772_380_800
+    worker._check_progress(part, {READS_TOPIC: 9})
+    part.reached[READS_TOPIC] = 1_772_380_800
     asyncio.run(worker._tick(part))
     assert ticks == [1_772_380_800]
 
@@ -280,10 +298,10 @@ def test_a_worker_without_partitions_waits_its_turn(environment, town, history, 
             spare = two if "holds partitions []" in two.log.read_text() else one
             assert (one if spare is two else two).end() == 0
             publish(settings, town, history[:10])
-            wait(lambda: contained(settings))
+            wait(lambda: all_checkpointed(settings))
 
 
-def test_a_worker_that_slept_through_its_session_says_nothing(monkeypatch):
+def test_worker_that_slept_through_its_session_ends(monkeypatch):
     monkeypatch.setattr("streams.worker.fatal", pytest.fail)
     worker = Worker(load({"METERWATCH_SESSION_SECONDS": "6"}), Metrics())
     worker._check_awake()
@@ -296,30 +314,30 @@ def test_a_worker_that_keeps_its_name_has_its_partitions_back_before_its_session
     settings, environment, town, history, expected, tmp_path
 ):
     third = len(history) // 3
-    lasting = environment | {"METERWATCH_SESSION_SECONDS": str(1.5 * PATIENCE)}
+    lasting = environment | {"METERWATCH_SESSION_SECONDS": str(1.5 * WAIT_SECONDS)}
     with WorkerProcess(lasting | {"METERWATCH_INSTANCE": "two"}, tmp_path / "two") as two:
         with WorkerProcess(lasting | {"METERWATCH_INSTANCE": "one"}, tmp_path / "one") as one:
             publish(settings, town, history[:third])
-            wait(lambda: contained(settings) and held(one) and held(two))
-            before = held(one)
+            wait(lambda: all_checkpointed(settings) and logged_partitions(one) and logged_partitions(two))
+            before = logged_partitions(one)
             one.kill()
         publish(settings, town, history[third : 2 * third])
         with WorkerProcess(lasting | {"METERWATCH_INSTANCE": "one"}, tmp_path / "again") as again:
-            wait(lambda: held(again))
-            assert held(again) == before
-            wait(lambda: contained(settings))
+            wait(lambda: logged_partitions(again))
+            assert logged_partitions(again) == before
+            wait(lambda: all_checkpointed(settings))
             again.process.send_signal(signal.SIGSTOP)
             with WorkerProcess(lasting | {"METERWATCH_INSTANCE": "one"}, tmp_path / "other") as other:
-                wait(lambda: held(other))
+                wait(lambda: logged_partitions(other))
                 again.process.send_signal(signal.SIGCONT)
-                assert again.process.wait(PATIENCE) == 1  # another has its name
+                assert again.process.wait(WAIT_SECONDS) == 1  # another has its name
             with WorkerProcess(lasting | {"METERWATCH_INSTANCE": "one"}, tmp_path / "last"):
                 publish(settings, town, history[2 * third :])
-                wait(lambda: contained(settings))
-                assert told(settings) == expected
+                wait(lambda: all_checkpointed(settings))
+                assert published_states(settings) == expected
 
 
-def held(worker: WorkerProcess) -> str:
+def logged_partitions(worker: WorkerProcess) -> str:
     """The partitions that a worker said last that it holds, "" when it has said nothing."""
     found = re.findall(r"holds partitions (\[.*?\])", worker.log.read_text())
     return found[-1] if found else ""

@@ -31,11 +31,11 @@ from schemas.wire import decode_alert
 from streams import checkpoints
 from streams.logs import read_to_end, reader
 from streams.settings import Settings
-from streams.topics import ALERTS, CHECKPOINTS, REJECTS, SOURCES
+from streams.topics import ALERTS_TOPIC, CHECKPOINTS_TOPIC, REJECTS_TOPIC, SOURCE_TOPICS
 
-PATIENCE = 60  # seconds until a condition that should come is given up
-SLICE = 0.1  # seconds in which a process that is held to a share of the time runs once
-DECIDED = ("repeat", "storm", "budget")  # reasons to hold an alert that depend on which came first
+WAIT_SECONDS = 60  # seconds until a condition that should come is given up
+DUTY_CYCLE_SECONDS = 0.1  # seconds in which a process that is held to a share of the time runs once
+ORDER_DEPENDENT_REASONS = ("repeat", "storm", "budget")  # reasons to hold an alert that depend on which came first
 
 
 Samples = Counter[tuple[str, tuple[str, ...]]]
@@ -47,7 +47,7 @@ def thinned(town: Town) -> list[Batch]:
     batches = []
     for batch in town.batches():
         kept = np.array([k % 6 == 0 or name in planted for k, name in enumerate(batch.names)])
-        batches.append(batch.rows(kept[batch.subject]) if isinstance(batch, Readings) else batch)
+        batches.append(batch.select(kept[batch.subject]) if isinstance(batch, Readings) else batch)
     return batches
 
 
@@ -59,13 +59,13 @@ class Signalled(Protocol):
     def send_signal(self, number: int, /) -> None: ...
 
 
-class Held:
+class CpuShare:
     """Gives a process a share of the time from now on, by SIGSTOP and SIGCONT; none while it is frozen."""
 
     def __init__(self, process: Signalled, share: float) -> None:
         self.process, self.share = process, share
         self.frozen = self.over = False
-        self._thread = threading.Thread(target=self._take_turns, name="held", daemon=True)
+        self._thread = threading.Thread(target=self._alternate, name="held", daemon=True)
         if share < 1:
             self._thread.start()
 
@@ -86,19 +86,19 @@ class Held:
             self._thread.join()
         self.wake()
 
-    def _take_turns(self) -> None:
+    def _alternate(self) -> None:
         while not self.over and self.process.poll() is None:
             if not self.frozen:
                 self.process.send_signal(signal.SIGCONT)
-            time.sleep(SLICE * self.share)
+            time.sleep(DUTY_CYCLE_SECONDS * self.share)
             self.process.send_signal(signal.SIGSTOP)
-            time.sleep(SLICE * (1 - self.share))
+            time.sleep(DUTY_CYCLE_SECONDS * (1 - self.share))
 
 
 @contextmanager
-def held(process: Signalled, share: float) -> Iterator[Held]:
+def cpu_limited(process: Signalled, share: float) -> Iterator[CpuShare]:
     """The process has a share of the time within the block."""
-    holder = Held(process, share)
+    holder = CpuShare(process, share)
     try:
         yield holder
     finally:
@@ -117,7 +117,7 @@ class WorkerProcess:
                 stdout=output,
                 stderr=output,
             )
-        self.held = Held(self.process, share)
+        self.cpu_share = CpuShare(self.process, share)
 
     def __enter__(self) -> Self:
         return self
@@ -133,7 +133,7 @@ class WorkerProcess:
 
     def end(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(PATIENCE / self.held.share)
+        return self.process.wait(WAIT_SECONDS / self.cpu_share.share)
 
     def scrape(self, *names: str) -> Samples:
         """Samples of some names, or of all, by name and labels; nothing before the worker answers.
@@ -160,31 +160,31 @@ def last_states(alerts: Iterable[Alert]) -> dict[str, dict[str, Any]]:
     last = {alert.id: alert for alert in alerts}
     return {
         key: {name: getattr(alert, name) for name in alert.__struct_fields__ if name not in ("revision", "change")}
-        | {"held": "" if alert.held in DECIDED else alert.held}
+        | {"held": "" if alert.suppressed_by in ORDER_DEPENDENT_REASONS else alert.suppressed_by}
         for key, alert in last.items()
         if alert.state != "withdrawn"
     }
 
 
 async def records(settings: Settings, topic: str) -> list[ConsumerRecord]:
-    partitions = range(1 if topic == REJECTS else settings.partitions)
+    partitions = range(1 if topic == REJECTS_TOPIC else settings.partitions)
     async with reader(settings) as consumer:
         tps = [TopicPartition(settings.topic(topic), number) for number in partitions]
         return [r async for _, some in read_to_end(consumer, dict.fromkeys(tps, 0)) for r in some]
 
 
-def told(settings: Settings) -> dict[str, dict[str, Any]]:
-    return last_states(decode_alert(r.value) for r in asyncio.run(records(settings, ALERTS)))
+def published_states(settings: Settings) -> dict[str, dict[str, Any]]:
+    return last_states(decode_alert(r.value) for r in asyncio.run(records(settings, ALERTS_TOPIC)))
 
 
-def contained(settings: Settings) -> bool:
+def all_checkpointed(settings: Settings) -> bool:
     """Whether the checkpoints contain all there is: what they contain has been told before."""
 
     async def compare() -> bool:
         async with reader(settings) as consumer:
-            tps = {(t, n): TopicPartition(settings.topic(t), n) for t in SOURCES for n in range(settings.partitions)}
+            tps = {(t, n): TopicPartition(settings.topic(t), n) for t in SOURCE_TOPICS for n in range(settings.partitions)}
             ends = await consumer.end_offsets(list(tps.values()))
-            topic = settings.topic(CHECKPOINTS)
+            topic = settings.topic(CHECKPOINTS_TOPIC)
             found = await checkpoints.newest(consumer, topic, range(settings.partitions), {}, settings.partitions)
             offsets = {number: newest.manifest.offsets for number, newest in found.items() if newest}
             return all(offsets.get(n, {}).get(t, 0) == ends[tp] for (t, n), tp in tps.items())
@@ -192,12 +192,12 @@ def contained(settings: Settings) -> bool:
     return asyncio.run(compare())
 
 
-def rows(counted: Samples) -> int:
+def total_rows(counted: Samples) -> int:
     return sum(value for (name, _), value in counted.items() if name == "meterwatch_rows_total")
 
 
 def wait(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + WAIT_SECONDS
     while not condition():
         assert time.monotonic() < deadline, "it did not come to pass"
         time.sleep(0.5)

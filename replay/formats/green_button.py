@@ -1,6 +1,6 @@
-"""Green Button, North America's files of a customer's energy: as a spreadsheet (CSV), and as ESPI's feed (XML).
+"""Green Button, North America's files of a customer's energy: as a spreadsheet (CSV_COLUMNS), and as ESPI's feed (XML).
 
-The CSV tells days and hours of the customer's clock and names no zone: its days are taken as they stand. The feed
+The CSV_COLUMNS tells days and hours of the customer's clock and names no zone: its days are taken as they stand. The feed
 tells seconds since 1970, and by links which block of readings belongs to which reading type and usage point.
 """
 from __future__ import annotations
@@ -16,34 +16,34 @@ from xml.parsers import expat
 import numpy as np
 
 from replay import contents, tables
-from replay.formats.readings import KWH, MONTH_FIRST, NO_FLOW_BACK, Part, clock, history
+from replay.formats.readings import KWH_PER_UNIT, MONTH_FIRST, NO_FLOW_BACK, MeterRows, day_and_hour, history
 from replay.history import Names, Source, SourceError, Tally
-from schemas.columns import EARLIEST, LATEST, Status
+from schemas.columns import EARLIEST_TIME, LATEST_TIME, Status
+from schemas.units import DAY_SECONDS
 
 UN_V = 240.0  # between the two lines of a house
-AREA = "Green Button"
-CSV = ("type", "date", "start time", "end time")
-USAGE = re.compile(r"(?:usage|import)(?: \((\w+)\))?", re.IGNORECASE)
-EXPORT = re.compile(r"export(?: \(\w+\))?", re.IGNORECASE)
-ACCOUNT = re.compile(r"account(?: number)?:?", re.IGNORECASE)
-ELECTRIC = re.compile(r"electric", re.IGNORECASE)
-DAY = 86_400
+AREA_NAME = "Green Button"
+CSV_COLUMNS = ("type", "date", "start time", "end time")
+USAGE_COLUMN = re.compile(r"(?:usage|import)(?: \((\w+)\))?", re.IGNORECASE)
+EXPORT_COLUMN = re.compile(r"export(?: \(\w+\))?", re.IGNORECASE)
+ACCOUNT_LABEL = re.compile(r"account(?: number)?:?", re.IGNORECASE)
+ELECTRIC_KIND = re.compile(r"electric", re.IGNORECASE)
 OWN_CLOCK = "times name no zone: days are those of the file's own clock"
 
-DEEPEST = 64  # elements within one another
+DEEPEST_NESTING = 64  # elements within one another
 MOST_ENTRIES = 200_000
-LEAVES = {
+LEAF_ELEMENTS = {
     "tzOffset", "uom", "powerOfTenMultiplier", "flowDirection", "accumulationBehaviour", "intervalLength",
     "start", "duration", "value", "quality",
 }  # fmt: skip
-NUMBERS = ("start", "duration", "value", "quality")  # of a reading
-WATT_HOURS, FORWARD, REVERSE, BULK, DELTA = "72", "1", "19", "1", ("4", "0", "")
-ESTIMATED, EDITED = (8, 9, 12), 7  # qualities of a reading
+READING_FIELDS = ("start", "duration", "value", "quality")  # of a reading
+WATT_HOURS, FORWARD_FLOW, REVERSE_FLOW, BULK_QUANTITY, DELTA_DATA = "72", "1", "19", "1", ("4", "0", "")
+ESTIMATED_QUALITIES, EDITED_QUALITY = (8, 9, 12), 7  # qualities of a reading
 
 
 def recognises_csv(columns: Collection[str]) -> bool:
     """Whether the columns are those of the spreadsheet."""
-    return set(CSV) <= {name.lower() for name in columns} and any(map(USAGE.fullmatch, columns))
+    return set(CSV_COLUMNS) <= {name.lower() for name in columns} and any(map(USAGE_COLUMN.fullmatch, columns))
 
 
 def open_csv(paths: Sequence[tables.File], tally: Tally) -> Source:
@@ -51,40 +51,40 @@ def open_csv(paths: Sequence[tables.File], tally: Tally) -> Source:
     seen = Names()
     parts = [_spreadsheet(path, seen, tally) for path in paths]
     tally.notes.append(f"Green Button: {OWN_CLOCK}")
-    return history(" + ".join(path.name for path in paths), seen.names, AREA, "UTC", parts, tally, un_v=UN_V)
+    return history(" + ".join(path.name for path in paths), seen.names, AREA_NAME, "UTC", parts, tally, un_v=UN_V)
 
 
-def _spreadsheet(path: tables.File, seen: Names, tally: Tally) -> Part:
+def _spreadsheet(path: tables.File, seen: Names, tally: Tally) -> MeterRows:
     header = tables.columns(path)
     spelt = {name.lower(): name for name in header}
-    kind, date, start, end = (spelt[name] for name in CSV)
-    usage, unit = next((name, found[1]) for name in header if (found := USAGE.fullmatch(name)))
+    kind, date, start, end = (spelt[name] for name in CSV_COLUMNS)
+    usage, unit = next((name, found[1]) for name in header if (found := USAGE_COLUMN.fullmatch(name)))
     units = spelt.get("units", "")
     if not unit and not units:
         raise SourceError(f"{path} is Green Button and tells no unit: call its column USAGE (kWh)")
-    if exported := next(filter(EXPORT.fullmatch, header), ""):
+    if exported := next(filter(EXPORT_COLUMN.fullmatch, header), ""):
         tally.notes.append(f"{path.name}: {exported} is left out: {NO_FLOW_BACK}")
     names = [kind, date, start, end, usage, *([units] if units else [])]
     sheet = tables.read(path, names, tally)
     for name in (start, end):
-        when = clock(sheet, date, name, MONTH_FIRST)
+        when = day_and_hour(sheet, date, name, MONTH_FIRST)
         sheet = tables.Sheet(sheet.table.set_column(names.index(name), name, when), path.name, tally)
     began, ended = sheet.moments(start, UTC), sheet.moments(end, UTC)
-    ended = np.where(ended < began, ended + DAY, ended)
+    ended = np.where(ended < began, ended + DAY_SECONDS, ended)
     ended += np.where((ended - began) % 300 == 240, 60, 0)  # 00:00 to 00:14 is until 00:15
 
-    of_kind = np.array([ELECTRIC.search(word) is not None for word in _words(sheet, kind)])
-    factor = np.array([KWH.get((word if units else unit or "").strip().lower(), np.nan)
+    of_kind = np.array([ELECTRIC_KIND.search(word) is not None for word in _words(sheet, kind)])
+    factor = np.array([KWH_PER_UNIT.get((word if units else unit or "").strip().lower(), np.nan)
                        for word in _words(sheet, units or kind)])  # fmt: skip
     kwh = sheet.numbers(usage).astype(np.float64) * factor
     keep = sheet.keep(
         (~of_kind, f"{kind} is no electric usage", kind),
-        (~((ended >= EARLIEST) & (ended < LATEST)), sheet.no_time(end), end),
+        (~((ended >= EARLIEST_TIME) & (ended < LATEST_TIME)), sheet.no_time(end), end),
         (np.isnan(factor), "the unit is none of energy", units or kind),
         (np.isnan(kwh), f"{usage} is missing", usage),
     )
     who = np.repeat(seen.numbers([_account(path)]), len(sheet))
-    return Part(who[keep], ended[keep].astype(np.int64), {"kwh": kwh[keep]})
+    return MeterRows(who[keep], ended[keep].astype(np.int64), {"kwh": kwh[keep]})
 
 
 def _words(sheet: tables.Sheet, column: str) -> list[str]:
@@ -94,8 +94,8 @@ def _words(sheet: tables.Sheet, column: str) -> list[str]:
 
 def _account(path: tables.File) -> str:
     """The account that stands above the header, else the file's name."""
-    for row in path.above if isinstance(path, tables.Held) else ():
-        if len(row) > 1 and ACCOUNT.fullmatch(row[0]) and row[1]:
+    for row in path.above if isinstance(path, tables.EmbeddedTable) else ():
+        if len(row) > 1 and ACCOUNT_LABEL.fullmatch(row[0]) and row[1]:
             return row[1]
     return Path(path.name).stem
 
@@ -106,15 +106,15 @@ def recognises_feed(beginning: str) -> bool:
 
 
 @dataclass
-class Entry:
+class _FeedEntry:
     """An entry of a feed: what it is, where it stands and what it tells."""
 
     kind: str = ""
     own: str = ""
     up: str = ""
     related: list[str] = field(default_factory=list)
-    told: dict[str, str] = field(default_factory=dict)
-    rows: array[float] = field(default_factory=lambda: array("d"))  # of each reading its numbers, by NUMBERS
+    texts: dict[str, str] = field(default_factory=dict)
+    rows: array[float] = field(default_factory=lambda: array("d"))  # of each reading its numbers, by READING_FIELDS
 
 
 def open_feed(paths: Sequence[tables.File], tally: Tally) -> Source:
@@ -122,23 +122,23 @@ def open_feed(paths: Sequence[tables.File], tally: Tally) -> Source:
     seen = Names()
     parts, offsets = [], set()
     for path in paths:
-        if isinstance(path, tables.Held):
+        if isinstance(path, tables.EmbeddedTable):
             raise SourceError(f"{path} is a feed on a sheet: give the XML file that it came from")
-        entries = Feed(path).entries
-        offsets |= {entry.told.get("tzOffset", "") for entry in entries} - {""}
-        parts += _parts(entries, path, seen, tally)
+        entries = _FeedParser(path).entries
+        offsets |= {entry.texts.get("tzOffset", "") for entry in entries} - {""}
+        parts += _feed_rows(entries, path, seen, tally)
     empty = np.zeros(0)
-    nothing = Part(empty.astype(np.int32), empty.astype(np.int64),
+    nothing = MeterRows(empty.astype(np.int32), empty.astype(np.int64),
                    {"kwh": empty, "register": empty, "status": empty.astype(np.uint8)})  # fmt: skip
     name = " + ".join(path.name for path in paths)
-    return history(name, seen.names, AREA, _zone(offsets), [nothing, *parts], tally, un_v=UN_V)
+    return history(name, seen.names, AREA_NAME, _zone(offsets), [nothing, *parts], tally, un_v=UN_V)
 
 
-class Feed:
+class _FeedParser:
     """The entries of a feed. An XML file that defines entities or has a document type is refused before it unfolds."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.entries = path, [Entry()]
+        self.path, self.entries = path, [_FeedEntry()]
         self._stack: list[str] = []
         self._text: list[str] = []
         parser = expat.ParserCreate(namespace_separator=" ")
@@ -148,8 +148,8 @@ class Feed:
         parser.CharacterDataHandler = self._character
         content = contents.whole(path, contents.MOST_UNFOLDED)
         try:
-            for place in range(0, len(content), contents.CHUNK):
-                parser.Parse(content[place : place + contents.CHUNK], place + contents.CHUNK >= len(content))
+            for place in range(0, len(content), contents.CHUNK_BYTES):
+                parser.Parse(content[place : place + contents.CHUNK_BYTES], place + contents.CHUNK_BYTES >= len(content))
         except expat.ExpatError as error:
             why = f"line {error.lineno}, {expat.ErrorString(error.code)}"
             raise SourceError(f"{path} is no whole XML: {why}") from error
@@ -160,116 +160,116 @@ class Feed:
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         tag = name.rpartition(" ")[2]
         self._stack.append(tag)
-        if len(self._stack) > DEEPEST or len(self.entries) > MOST_ENTRIES:
-            too_much = f"more than {DEEPEST} elements within one another, or {MOST_ENTRIES:,} entries"
+        if len(self._stack) > DEEPEST_NESTING or len(self.entries) > MOST_ENTRIES:
+            too_much = f"more than {DEEPEST_NESTING} elements within one another, or {MOST_ENTRIES:,} entries"
             raise SourceError(f"{self.path} has {too_much}: it is no Green Button file")
         entry = self.entries[-1]
         if tag == "entry":
-            self.entries.append(Entry())
+            self.entries.append(_FeedEntry())
         elif tag == "link":
             self._link(entry, attributes.get("rel", ""), attributes.get("href", ""))
         elif tag == "IntervalReading":
-            entry.rows.extend([np.nan] * len(NUMBERS))
+            entry.rows.extend([np.nan] * len(READING_FIELDS))
         elif not entry.kind and self._stack[-2:-1] == ["content"]:
             entry.kind = tag
         self._text = []
 
-    def _link(self, entry: Entry, relation: str, place: str) -> None:
+    def _link(self, entry: _FeedEntry, relation: str, href: str) -> None:
         if relation == "self":
-            entry.own = place
+            entry.own = href
         elif relation == "up":
-            entry.up = place
+            entry.up = href
         elif relation == "related":
-            entry.related.append(place)
+            entry.related.append(href)
 
     def _character(self, text: str) -> None:
-        if self._stack[-1] in LEAVES:
+        if self._stack[-1] in LEAF_ELEMENTS:
             self._text.append(text)
 
     def _end(self, name: str) -> None:
         tag = self._stack.pop()
-        if tag not in LEAVES:
+        if tag not in LEAF_ELEMENTS:
             return
         entry, text = self.entries[-1], "".join(self._text).strip()
         if "IntervalReading" in self._stack:
-            if tag in NUMBERS:
-                entry.rows[NUMBERS.index(tag) - len(NUMBERS)] = _number(text)
+            if tag in READING_FIELDS:
+                entry.rows[READING_FIELDS.index(tag) - len(READING_FIELDS)] = _number(text)
         elif "interval" not in self._stack:
-            entry.told[tag] = text
+            entry.texts[tag] = text
 
 
-def _parts(entries: Sequence[Entry], path: Path, seen: Names, tally: Tally) -> list[Part]:
+def _feed_rows(entries: Sequence[_FeedEntry], path: Path, seen: Names, tally: Tally) -> list[MeterRows]:
     types = {entry.own: entry for entry in entries if entry.kind == "ReadingType"}
-    series = _by_place(entry for entry in entries if entry.kind == "MeterReading")
-    points = _by_place(entry for entry in entries if entry.kind == "UsagePoint")
+    series = _by_link(entry for entry in entries if entry.kind == "MeterReading")
+    points = _by_link(entry for entry in entries if entry.kind == "UsagePoint")
     parts = []
     for block in (entry for entry in entries if entry.rows):
-        reading = _leading(series, block.up) or Entry()
+        reading = _leading(series, block.up) or _FeedEntry()
         kind = next((types[place] for place in reading.related if place in types), None) or _only(types)
         fault = "no reading type leads to the block" if kind is None else _fault(kind)
         if kind is None or fault:
-            tally.refuse(fault, path.name, len(block.rows) // len(NUMBERS))
+            tally.reject(fault, path.name, len(block.rows) // len(READING_FIELDS))
             continue
         point = _leading(points, reading.up) or _only(points)
         meter = _meter(point.own if point else "") or path.stem
-        parts.append(_part(block, kind, int(seen.numbers([meter])[0]), path, tally))
+        parts.append(_block_rows(block, kind, int(seen.numbers([meter])[0]), path, tally))
     return parts
 
 
-def _by_place(entries: Iterable[Entry]) -> dict[str, Entry]:
+def _by_link(entries: Iterable[_FeedEntry]) -> dict[str, _FeedEntry]:
     """The entries by where they stand and by what they relate to."""
     return {place: entry for entry in entries for place in (entry.own, *entry.related) if place}
 
 
-def _leading(entries: Mapping[str, Entry], up: str) -> Entry | None:
+def _leading(entries: Mapping[str, _FeedEntry], up: str) -> _FeedEntry | None:
     """The entry that leads to what stands there: it says so, or stands above."""
     return entries.get(up) or entries.get(up.rpartition("/")[0])
 
 
-def _only(entries: Mapping[str, Entry]) -> Entry | None:
+def _only(entries: Mapping[str, _FeedEntry]) -> _FeedEntry | None:
     distinct = {id(entry): entry for entry in entries.values()}
     return next(iter(distinct.values())) if len(distinct) == 1 else None
 
 
-def _fault(kind: Entry) -> str:
+def _fault(kind: _FeedEntry) -> str:
     """Why the readings of a type are left out, "" when they are not."""
-    if kind.told.get("uom", "") != WATT_HOURS:
+    if kind.texts.get("uom", "") != WATT_HOURS:
         return "the unit is none of energy (uom 72)"
-    flow = kind.told.get("flowDirection", FORWARD)
-    if flow == REVERSE:
+    flow = kind.texts.get("flowDirection", FORWARD_FLOW)
+    if flow == REVERSE_FLOW:
         return NO_FLOW_BACK
-    if flow not in (FORWARD, "0", ""):
+    if flow not in (FORWARD_FLOW, "0", ""):
         return "the energy is net, or of no direction"
-    if kind.told.get("accumulationBehaviour", "") not in (BULK, *DELTA):
+    if kind.texts.get("accumulationBehaviour", "") not in (BULK_QUANTITY, *DELTA_DATA):
         return "the readings are neither of intervals nor of a register"
     return ""
 
 
-def _part(block: Entry, kind: Entry, who: int, path: Path, tally: Tally) -> Part:
-    start, duration, value, quality = np.array(block.rows).reshape(-1, len(NUMBERS)).T
-    duration = np.where(np.isnan(duration), _number(kind.told.get("intervalLength", "")), duration)
+def _block_rows(block: _FeedEntry, kind: _FeedEntry, who: int, path: Path, tally: Tally) -> MeterRows:
+    start, duration, value, quality = np.array(block.rows).reshape(-1, len(READING_FIELDS)).T
+    duration = np.where(np.isnan(duration), _number(kind.texts.get("intervalLength", "")), duration)
     ended = start + np.where(duration > 0, duration, np.nan)
-    kwh = value * 10.0 ** (np.clip(_number(kind.told.get("powerOfTenMultiplier", "0") or "0"), -12, 12) - 3)
-    timed = (ended >= EARLIEST) & (ended < LATEST)
-    tally.refuse("the time or the duration of a reading is none", path.name, int((~timed).sum()))
-    tally.refuse("a value is no number", path.name, int((timed & np.isnan(kwh)).sum()))
+    kwh = value * 10.0 ** (np.clip(_number(kind.texts.get("powerOfTenMultiplier", "0") or "0"), -12, 12) - 3)
+    timed = (ended >= EARLIEST_TIME) & (ended < LATEST_TIME)
+    tally.reject("the time or the duration of a reading is none", path.name, int((~timed).sum()))
+    tally.reject("a value is no number", path.name, int((timed & np.isnan(kwh)).sum()))
     keep = timed & np.isfinite(kwh)
-    estimated = np.where(np.isin(quality, ESTIMATED), Status.ESTIMATED, Status.MEASURED)
-    status = np.where(quality == EDITED, Status.EDITED, estimated).astype(np.uint8)
-    bulk = kind.told.get("accumulationBehaviour") == BULK
+    estimated = np.where(np.isin(quality, ESTIMATED_QUALITIES), Status.ESTIMATED, Status.MEASURED)
+    status = np.where(quality == EDITED_QUALITY, Status.EDITED, estimated).astype(np.uint8)
+    bulk = kind.texts.get("accumulationBehaviour") == BULK_QUANTITY
     none = np.full(len(kwh), np.nan)
     columns = {"kwh": none if bulk else kwh, "register": kwh if bulk else none, "status": status}
-    return Part(np.full(keep.sum(), who, np.int32), ended[keep].astype(np.int64),
+    return MeterRows(np.full(keep.sum(), who, np.int32), ended[keep].astype(np.int64),
                 {name: column[keep] for name, column in columns.items()})  # fmt: skip
 
 
-def _meter(place: str) -> str:
+def _meter(link: str) -> str:
     """The customer and the usage point of a link, as one id.
 
     >>> _meter("https://x.org/RetailCustomer/9b6c/UsagePoint/01"), _meter("UsagePoint/01")
     ('9b6c-01', '01')
     """
-    words = place.strip("/").split("/")
+    words = link.strip("/").split("/")
     found = [words[k + 1] for k in range(len(words) - 1) if words[k] in ("RetailCustomer", "UsagePoint")]
     return "-".join(found)
 

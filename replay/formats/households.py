@@ -13,14 +13,14 @@ from typing import NamedTuple
 import numpy as np
 
 from replay import tables
-from replay.formats.readings import Part, history
+from replay.formats.readings import MeterRows, history
 from replay.history import Names, Source, SourceError, Tally
 
-INTERVAL = 1800
-EMPTY = "(?i:null)"
+INTERVAL_SECONDS = 1800
+EMPTY_CELL = "(?i:null)"
 
 
-class Trial(NamedTuple):
+class _Trial(NamedTuple):
     """Where a trial was, and how it calls its columns."""
 
     area: str
@@ -29,9 +29,9 @@ class Trial(NamedTuple):
     columns: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]  # names of the household, the time, the energy
 
 
-TRIALS = (
-    Trial("SGSC", "Australia/Sydney", 36_000, (("customer_id",), ("reading_datetime",), ("general_supply_kwh",))),
-    Trial("LCL", "Europe/London", 0, (("lclid",), ("datetime", "tstp"), ("kwh/hh (per half hour)", "energy(kwh/hh)"))),
+KNOWN_TRIALS = (
+    _Trial("SGSC", "Australia/Sydney", 36_000, (("customer_id",), ("reading_datetime",), ("general_supply_kwh",))),
+    _Trial("LCL", "Europe/London", 0, (("lclid",), ("datetime", "tstp"), ("kwh/hh (per half hour)", "energy(kwh/hh)"))),
 )
 
 
@@ -47,26 +47,26 @@ def open_files(paths: Sequence[tables.File], tally: Tally) -> Source:
     trials = [found for path in paths if (found := _trial(tables.columns(path)))]
     for path, (trial, names) in zip(paths, trials, strict=True):
         customer, when, energy = names
-        sheet = tables.read(path, names, tally).without(EMPTY)
+        sheet = tables.read(path, names, tally).without(EMPTY_CELL)
         who, (at, timed), kwh = sheet.ids(customer, seen), sheet.times(when), sheet.numbers(energy).astype(np.float64)
         keep = sheet.keep(
             *sheet.id_faults(customer, who),
             (~timed, sheet.no_time(when), when),
             (np.isnan(kwh), f"{energy} is missing", energy),
         )
-        parts.append(Part(who[keep], at[keep] - trial.ahead, {"kwh": kwh[keep]}))
+        parts.append(MeterRows(who[keep], at[keep] - trial.ahead, {"kwh": kwh[keep]}))
     trial, _ = trials[0]
     if any(other is not trial for other, _ in trials):
         raise SourceError(f"households of two trials ({' and '.join(map(str, paths))}) must be opened apart")
 
     name = " + ".join(path.name for path in paths)
-    return history(name, seen.names, trial.area, trial.zone, parts, tally, un_v=230.0, interval=INTERVAL)
+    return history(name, seen.names, trial.area, trial.zone, parts, tally, un_v=230.0, interval=INTERVAL_SECONDS)
 
 
-def _trial(columns: Collection[str]) -> tuple[Trial, tuple[str, ...]] | None:
+def _trial(columns: Collection[str]) -> tuple[_Trial, tuple[str, ...]] | None:
     """The trial whose columns these are, and how the file spells them."""
     spelt = {name.lower(): name for name in columns}
-    for trial in TRIALS:
+    for trial in KNOWN_TRIALS:
         names = tuple(next((spelt[one] for one in known if one in spelt), "") for known in trial.columns)
         if all(names):
             return trial, names

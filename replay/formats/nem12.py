@@ -16,80 +16,80 @@ from numpy.typing import NDArray
 
 from replay import contents, tables
 from replay.delimited import encoding
-from replay.formats.readings import KWH, NO_FLOW_BACK, Part, history
+from replay.formats.readings import KWH_PER_UNIT, NO_FLOW_BACK, MeterRows, history
 from replay.history import Names, Source, SourceError, Tally
 from schemas.columns import Status
 
 UN_V = 230.0
-AREA = "NEM12"
-ZONE = "Australia/Brisbane"  # ten hours ahead of UTC without daylight saving
+AREA_NAME = "NEM12"
+MARKET_ZONE = "Australia/Brisbane"  # ten hours ahead of UTC without daylight saving
 MARKET_TIME = 36_000  # seconds ahead of UTC
-DAY = 1440  # minutes
-LENGTHS = (5, 15, 30)  # minutes of an interval
-BEGINS = re.compile(r'\s*(?:"?100"?,"?NEM12\b|200,[^,\n]*(?:,[^,\n]*){6},\d+,[^,\n]*\r?\n300,\d{8},)', re.IGNORECASE)
-NEM13 = re.compile(r'\s*(?:"?100"?,"?NEM13\b|250,)', re.IGNORECASE)
-QUALITY = {"A": Status.MEASURED, "V": Status.MEASURED, "S": Status.ESTIMATED, "F": Status.ESTIMATED,
+DAY_MINUTES = 1440  # minutes
+INTERVAL_MINUTES = (5, 15, 30)  # minutes of an interval
+NEM12_BEGINNING = re.compile(r'\s*(?:"?100"?,"?NEM12\b|200,[^,\n]*(?:,[^,\n]*){6},\d+,[^,\n]*\r?\n300,\d{8},)', re.IGNORECASE)
+NEM13_BEGINNING = re.compile(r'\s*(?:"?100"?,"?NEM13\b|250,)', re.IGNORECASE)
+QUALITY_STATUS = {"A": Status.MEASURED, "V": Status.MEASURED, "S": Status.ESTIMATED, "F": Status.ESTIMATED,
            "E": Status.ESTIMATED}  # fmt: skip
-OTHERS = {"B": NO_FLOW_BACK, "Q": "reactive energy has no column per interval",
+REJECTED_REGISTERS = {"B": NO_FLOW_BACK, "Q": "reactive energy has no column per interval",
           "K": "reactive energy has no column per interval"}  # fmt: skip
 
 Day = tuple[NDArray[np.float64], NDArray[np.uint8], str]  # kWh and quality of each interval, and when it was updated
 
 
-class Register:
+class _RegisterRecord:
     """What a record 200 tells."""
 
     def __init__(self, cells: Sequence[str]) -> None:
         self.nmi, self.suffix = cells[1].strip(), cells[4].strip().upper()
-        self.factor = KWH.get(cells[7].strip().lower(), np.nan)
+        self.factor = KWH_PER_UNIT.get(cells[7].strip().lower(), np.nan)
         self.minutes = int(cells[8]) if cells[8].strip().isdigit() else 0
-        self.refused = self._fault()
+        self.reject_reason = self._fault()
 
     def _fault(self) -> str:
         """Why its days are left out, "" when they are not."""
         if not self.nmi:
             return "the NMI is missing"
         if not self.suffix.startswith("E"):
-            return OTHERS.get(self.suffix[:1], "a register that is no energy imported")
+            return REJECTED_REGISTERS.get(self.suffix[:1], "a register that is no energy imported")
         if np.isnan(self.factor):
             return "the unit is none of energy"
-        return "" if self.minutes in LENGTHS else "the interval is none of 5, 15 and 30 minutes"
+        return "" if self.minutes in INTERVAL_MINUTES else "the interval is none of 5, 15 and 30 minutes"
 
 
 def recognises(beginning: str) -> bool:
     """Whether a text begins as NEM12 does."""
-    return BEGINS.match(beginning) is not None
+    return NEM12_BEGINNING.match(beginning) is not None
 
 
 def is_nem13(beginning: str) -> bool:
     """Whether a text begins as NEM13 does, which tells registers as they were read by hand."""
-    return NEM13.match(beginning) is not None
+    return NEM13_BEGINNING.match(beginning) is not None
 
 
 def open_files(paths: Sequence[tables.File], tally: Tally) -> Source:
     """The NMIs of all files as one history of readings."""
     days: dict[tuple[str, int], dict[str, Day]] = {}  # by NMI and day, of each register
     for path in paths:
-        if isinstance(path, tables.Held):
+        if isinstance(path, tables.EmbeddedTable):
             raise SourceError(f"{path} is NEM12 on a sheet: give the CSV file that it came from")
         _read(path, days, tally)
     seen = Names()
-    parts = [_part(nmi, day, registers, seen) for (nmi, day), registers in days.items()]
-    empty = Part(np.zeros(0, np.int32), np.zeros(0, np.int64), {"kwh": np.zeros(0), "status": np.zeros(0, np.uint8)})
+    parts = [_day_rows(nmi, day, registers, seen) for (nmi, day), registers in days.items()]
+    empty = MeterRows(np.zeros(0, np.int32), np.zeros(0, np.int64), {"kwh": np.zeros(0), "status": np.zeros(0, np.uint8)})
     name = " + ".join(path.name for path in paths)
-    return history(name, seen.names, AREA, ZONE, [empty, *parts], tally, un_v=UN_V)
+    return history(name, seen.names, AREA_NAME, MARKET_ZONE, [empty, *parts], tally, un_v=UN_V)
 
 
 def _read(path: Path, days: dict[tuple[str, int], dict[str, Day]], tally: Tally) -> None:
-    register: Register | None = None
+    register: _RegisterRecord | None = None
     told: Day | None = None
     ended = False
     for number, cells in _records(path):
         record, where = cells[0], f"{path.name} line {number}"
         if record == "200":
-            told, register = None, Register(cells) if len(cells) > 8 else None
+            told, register = None, _RegisterRecord(cells) if len(cells) > 8 else None
             if register is None:
-                tally.refuse("a record 200 of too few fields", where)
+                tally.reject("a record 200 of too few fields", where)
         elif record == "300":
             told = _day(register, cells, where, tally)
             if told and register:
@@ -99,7 +99,7 @@ def _read(path: Path, days: dict[tuple[str, int], dict[str, Day]], tally: Tally)
         elif record == "900":
             ended = True
         elif record not in ("100", "400", "500"):
-            tally.refuse("a record of no known kind", where)
+            tally.reject("a record of no known kind", where)
     if not ended:
         tally.notes.append(f"{path.name} has no record 900, which ends it: it may have been cut")
 
@@ -112,65 +112,65 @@ def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
             yield number, [cell.strip().strip('"') for cell in line.split(",")]
 
 
-def _day(register: Register | None, cells: Sequence[str], where: str, tally: Tally) -> Day | None:
+def _day(register: _RegisterRecord | None, cells: Sequence[str], where: str, tally: Tally) -> Day | None:
     """The intervals of a record 300; None where it cannot be read."""
     if register is None:
-        tally.refuse("a record 300 without its record 200", where)
+        tally.reject("a record 300 without its record 200", where)
         return None
-    if register.refused:
-        tally.refuse(register.refused, where, DAY // register.minutes if register.minutes else 1)
+    if register.reject_reason:
+        tally.reject(register.reject_reason, where, DAY_MINUTES // register.minutes if register.minutes else 1)
         return None
-    count = DAY // register.minutes
+    count = DAY_MINUTES // register.minutes
     if _midnight(cells[1] if len(cells) > 1 else "") < 0:
-        tally.refuse("the day is none", where, count)
+        tally.reject("the day is none", where, count)
         return None
     quality = cells[2 + count][:1].upper() if len(cells) > 2 + count else ""
-    if quality not in {*QUALITY, "N"}:
-        tally.refuse("a record 300 of more or fewer values than its day has intervals", where, count)
+    if quality not in {*QUALITY_STATUS, "N"}:
+        tally.reject("a record 300 of more or fewer values than its day has intervals", where, count)
         return None
     values = np.array([_number(cell) for cell in cells[2 : 2 + count]])
     values[np.abs(values) > 1e9] = np.nan
     wrong = np.isnan(values) & np.array([bool(cell) for cell in cells[2 : 2 + count]])
-    tally.refuse("a value is no number", where, int(wrong.sum()))
+    tally.reject("a value is no number", where, int(wrong.sum()))
     told = values * register.factor, np.zeros(count, np.uint8), cells[5 + count] if len(cells) > 5 + count else ""
     _mark(told, slice(None), quality)
     return told
 
 
-def _qualify(told: Day, cells: Sequence[str], where: str, tally: Tally) -> None:
+def _qualify(day: Day, cells: Sequence[str], where: str, tally: Tally) -> None:
     """Give the intervals of a record 400 their quality."""
     first, last, quality = (*cells[1:4], "", "", "")[:3]
-    fits = first.isdigit() and last.isdigit() and 1 <= int(first) <= int(last) <= len(told[0])
-    if not fits or quality[:1].upper() not in {*QUALITY, "N"}:
-        tally.refuse("a record 400 of no intervals of its day", where)
+    fits = first.isdigit() and last.isdigit() and 1 <= int(first) <= int(last) <= len(day[0])
+    if not fits or quality[:1].upper() not in {*QUALITY_STATUS, "N"}:
+        tally.reject("a record 400 of no intervals of its day", where)
         return
-    _mark(told, slice(int(first) - 1, int(last)), quality[:1].upper())
+    _mark(day, slice(int(first) - 1, int(last)), quality[:1].upper())
 
 
-def _mark(told: Day, where: slice, quality: str) -> None:
-    told[1][where] = QUALITY.get(quality, Status.MEASURED)
+def _mark(day: Day, where: slice, quality: str) -> None:
+    day[1][where] = QUALITY_STATUS.get(quality, Status.MEASURED)
     if quality == "N":
-        told[0][where] = np.nan
+        day[0][where] = np.nan
 
 
-def _keep(registers: dict[str, Day], suffix: str, told: Day, where: str, tally: Tally) -> None:
+def _keep(registers: dict[str, Day], suffix: str, day: Day, where: str, tally: Tally) -> None:
     """Of a day that is told twice the one that was updated last counts, else the later one."""
     before = registers.get(suffix)
     if before:
         tally.mend("a day of a register is told again: the latest counts", where)
-    if before is None or told[2] >= before[2]:
-        registers[suffix] = told
+    if before is None or day[2] >= before[2]:
+        registers[suffix] = day
 
 
-def _part(nmi: str, day: int, registers: dict[str, Day], seen: Names) -> Part:
+def _day_rows(nmi: str, day: int, registers: dict[str, Day], seen: Names) -> MeterRows:
     """A day of an NMI: its registers together, by the longest of their intervals."""
     count = min(len(values) for values, *_ in registers.values())
     kwh = np.sum([values.reshape(count, -1).sum(axis=1) for values, *_ in registers.values()], axis=0)
     status = np.max([quality.reshape(count, -1).max(axis=1) for _, quality, _ in registers.values()], axis=0)
     known = np.isfinite(kwh)
     who = np.repeat(seen.numbers([nmi]), count)
-    at = day + (np.arange(count) + 1) * (DAY // count * 60)
-    return Part(who[known], at[known], {"kwh": kwh[known], "status": status[known]})
+    at = day + (np.arange(count) + 1) * (DAY_MINUTES // count * 60)
+    return MeterRows(who[known], at[known], {"kwh": kwh[known], "status": status[known]})
 
 
 def _midnight(text: str) -> int:

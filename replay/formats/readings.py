@@ -9,20 +9,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from replay.history import Source, Tally, nothing_read, pieces
+from replay.history import Source, Tally, nothing_read, split_batch
 from replay.inferred import USUAL_STEP, sure_steps
 from replay.tables import Sheet
 from schemas.columns import Codes, Readings, Times
 from schemas.master import Area, Meter
 
-KWH = {"wh": 1e-3, "kwh": 1.0, "mwh": 1e3, "gwh": 1e6}  # by unit of energy
-KW = {"w": 1e-3, "kw": 1.0, "mw": 1e3}  # by unit of power
-SLASHES = r"^\s*(\d{1,2})/(\d{1,2})/(\d{4})\s*$"
+KWH_PER_UNIT = {"wh": 1e-3, "kwh": 1.0, "mwh": 1e3, "gwh": 1e6}  # by unit of energy
+KW_PER_UNIT = {"w": 1e-3, "kw": 1.0, "mw": 1e3}  # by unit of power
+SLASH_DATE = r"^\s*(\d{1,2})/(\d{1,2})/(\d{4})\s*$"
 DAY_FIRST, MONTH_FIRST = r"\3-\2-\1", r"\3-\1-\2"
 NO_FLOW_BACK = "energy that flows back has no column of its own per interval"
 
 
-class Part(NamedTuple):
+class MeterRows(NamedTuple):
     """Rows of one file."""
 
     who: Codes  # into the names of all parts
@@ -31,26 +31,26 @@ class Part(NamedTuple):
 
 
 def history(
-    name: str, names: Sequence[str], area: str, zone: str, parts: Sequence[Part], tally: Tally, *,
+    name: str, names: Sequence[str], area: str, zone: str, meter_rows: Sequence[MeterRows], tally: Tally, *,
     un_v: float = 0.0, interval: int = 0,
 ) -> Source:  # fmt: skip
     """The parts as one history. Raises SourceError when there is no row.
 
     Where the nominal voltage is told, each meter is its own customer, directly metered, and known from the first day.
     """
-    who, at = (np.concatenate([getattr(part, column) for part in parts]) for column in ("who", "at"))
+    who, at = (np.concatenate([getattr(part, column) for part in meter_rows]) for column in ("who", "at"))
     if not len(at):
         raise nothing_read(name, tally)
     order = np.lexsort((who, at))
     columns = {
-        column: np.concatenate([part.columns[column] for part in parts], axis=-1)[..., order]
-        for column in parts[0].columns
+        column: np.concatenate([part.columns[column] for part in meter_rows], axis=-1)[..., order]
+        for column in meter_rows[0].columns
     }
     readings = Readings.build(names, who[order], [area], np.zeros(len(order)), at[order], **columns)
     steps = sure_steps(readings)
     known = [Area(area=area, meters=_meters(readings, steps, un_v, interval or USUAL_STEP))] if un_v else []
     return Source(
-        name=name, areas=known, batches=pieces(readings), rows=len(readings), zone=zone, interval=interval,
+        name=name, areas=known, batches=split_batch(readings), rows=len(readings), zone=zone, interval=interval,
         steps={(area, readings.names[number]): step for number, step in steps.items()} if not interval else {},
         tally=tally,
     )  # fmt: skip
@@ -72,10 +72,10 @@ def _meters(readings: Readings, steps: Mapping[int, int], un_v: float, usual: in
     return meters
 
 
-def clock(sheet: Sheet, day: str, hour: str, order: str) -> pa.ChunkedArray:
+def day_and_hour(sheet: Sheet, day: str, hour: str, order: str) -> pa.ChunkedArray:
     """The texts of a day and an hour together; a day with slashes is told in the order that the layout is known for."""
     days, hours = (sheet.table[name].cast(pa.string()) for name in (day, hour))
-    return pc.binary_join_element_wise(pc.replace_substring_regex(days, SLASHES, order), hours, " ")
+    return pc.binary_join_element_wise(pc.replace_substring_regex(days, SLASH_DATE, order), hours, " ")
 
 
 def one_phase(values: NDArray[Any]) -> NDArray[np.float32]:

@@ -14,16 +14,16 @@ from zipfile import BadZipFile, ZipFile
 import pyarrow as pa
 
 from replay import contents
-from replay.delimited import SEARCHED, clean
+from replay.delimited import SEARCHED_LINES, clean
 from replay.history import SourceError, Tally
-from replay.tables import Held
+from replay.tables import EmbeddedTable
 
 MOST_ROWS, MOST_COLUMNS = 1_048_576, 16_384  # of a sheet
-ROWS = 50_000  # that are turned into columns at a time
-CHUNK = 1 << 20  # bytes of a part that are looked through at a time
+CHUNK_ROWS = 50_000  # that are turned into columns at a time
+CHUNK_BYTES = 1 << 20  # bytes of a part that are looked through at a time
 LONG_NUMBER = 10**15  # from which on a workbook has lost digits
-DOCTYPES = (b"<!DOCTYPE", "<!DOCTYPE".encode("utf-16-le"), "<!DOCTYPE".encode("utf-16-be"))
-Row = list[str | None]
+DOCTYPE_MARKS = (b"<!DOCTYPE", "<!DOCTYPE".encode("utf-16-le"), "<!DOCTYPE".encode("utf-16-be"))
+SheetRow = list[str | None]
 
 
 def is_workbook(path: Path) -> bool:
@@ -41,7 +41,7 @@ def is_workbook(path: Path) -> bool:
     raise SourceError(f"{path} is {what}")
 
 
-def sheets(path: Path, known: Callable[[Collection[str]], bool], tally: Tally) -> list[Held]:
+def sheets(path: Path, known: Callable[[Collection[str]], bool], tally: Tally) -> list[EmbeddedTable]:
     """The sheets that have a header of a known layout. Raises SourceError where none has."""
     try:
         from openpyxl import load_workbook  # noqa: PLC0415 - an extra
@@ -53,7 +53,7 @@ def sheets(path: Path, known: Callable[[Collection[str]], bool], tally: Tally) -
     try:
         with path.open("rb") as file, closing(load_workbook(file, read_only=True, data_only=True)) as book:
             for sheet in book.worksheets:
-                held = _held(f"{path.name} {sheet.title}", _rows(sheet, path), known)
+                held = _embedded_table(f"{path.name} {sheet.title}", _rows(sheet, path), known)
                 found += [held] if held else []
                 others += [] if held else [sheet.title]
     except SourceError:
@@ -61,7 +61,7 @@ def sheets(path: Path, known: Callable[[Collection[str]], bool], tally: Tally) -
     except Exception as error:  # openpyxl raises whatever its parsers do on a damaged part
         raise SourceError(f"{path} cannot be read as a workbook: {type(error).__name__}") from error
     if not found:
-        raise SourceError(f"{path} has no sheet with the columns of a known layout in its first {SEARCHED} rows")
+        raise SourceError(f"{path} has no sheet with the columns of a known layout in its first {SEARCHED_LINES} rows")
     tally.notes += [f"{path.name}: the sheet {title!r} is of no known layout and left out" for title in others]
     return found
 
@@ -75,9 +75,9 @@ def _check(path: Path) -> None:
                 is_xml = part.filename.endswith((".xml", ".rels"))
                 with file.open(part) as stream:
                     before = b""
-                    while left >= 0 and (chunk := stream.read(CHUNK)):
+                    while left >= 0 and (chunk := stream.read(CHUNK_BYTES)):
                         left -= len(chunk)
-                        if is_xml and any(mark in before + chunk for mark in DOCTYPES):
+                        if is_xml and any(mark in before + chunk for mark in DOCTYPE_MARKS):
                             raise SourceError(f"{path} has a document type (DTD), as no workbook has: it is not read")
                         before = chunk[-32:]
     except (BadZipFile, OSError, NotImplementedError, RuntimeError, EOFError) as error:
@@ -86,17 +86,17 @@ def _check(path: Path) -> None:
         raise SourceError(f"{path} unpacks to more than {contents.MOST_BYTES >> 20:,} MiB: save its sheets as CSV")
 
 
-def _rows(sheet: Any, path: Path) -> Iterator[Row]:
+def _rows(sheet: Any, path: Path) -> Iterator[SheetRow]:
     """The rows of a sheet that are not empty, as text."""
     for number, cells in enumerate(sheet.iter_rows(), 1):
         if number > MOST_ROWS:
             raise SourceError(f"{path} has more rows than a sheet may have")
-        row = [text_of(cell.value, getattr(cell, "number_format", "")) for cell in cells[:MOST_COLUMNS]]
+        row = [_text_of(cell.value, getattr(cell, "number_format", "")) for cell in cells[:MOST_COLUMNS]]
         if any(row):
             yield row
 
 
-def _held(name: str, rows: Iterator[Row], known: Callable[[Collection[str]], bool]) -> Held | None:
+def _embedded_table(name: str, rows: Iterator[SheetRow], known: Callable[[Collection[str]], bool]) -> EmbeddedTable | None:
     """The table below the first row that a layout knows; None where none of the first rows is known."""
     above: list[tuple[str, ...]] = []
     for row in rows:
@@ -104,7 +104,7 @@ def _held(name: str, rows: Iterator[Row], known: Callable[[Collection[str]], boo
         if known(header):
             break
         above.append(header)
-        if len(above) >= SEARCHED:
+        if len(above) >= SEARCHED_LINES:
             return None
     else:
         return None
@@ -114,22 +114,22 @@ def _held(name: str, rows: Iterator[Row], known: Callable[[Collection[str]], boo
     parts, held = [], []
     for row in rows:
         held.append([*row[: len(header)], *[None] * (len(header) - len(row))])
-        if len(held) == ROWS:
+        if len(held) == CHUNK_ROWS:
             parts.append(_table(header, held))
             held = []
     parts.append(_table(header, held))
-    return Held(name, pa.concat_tables(parts), tuple(above))
+    return EmbeddedTable(name, pa.concat_tables(parts), tuple(above))
 
 
-def _table(header: tuple[str, ...], rows: list[Row]) -> pa.Table:
+def _table(header: tuple[str, ...], rows: list[SheetRow]) -> pa.Table:
     columns = zip(*rows, strict=True) if rows else ([] for _ in header)
     return pa.Table.from_arrays([pa.array(list(column), pa.string()) for column in columns], list(header))
 
 
-def text_of(value: object, shown: str = "") -> str | None:  # noqa: PLR0911 - a return for each type
+def _text_of(value: object, shown: str = "") -> str | None:  # noqa: PLR0911 - a return for each type
     """A cell as CSV would hold it; a number that is shown with leading zeros has them.
 
-    >>> text_of(231282.0), text_of(7, "00000"), text_of(0.25), text_of(datetime(2024, 3, 1, 0, 15)), text_of(" ")
+    >>> _text_of(231282.0), _text_of(7, "00000"), _text_of(0.25), _text_of(datetime(2024, 3, 1, 0, 15)), _text_of(" ")
     ('231282', '00007', '0.25', '2024-03-01 00:15:00', None)
     """
     match value:

@@ -18,11 +18,11 @@ from schemas.wire.encoding import (
     encode_readings,
     encode_stages,
 )
-from schemas.wire.records import FRAME, JSON
-from schemas.wire.refusal import Reason, Refusal, RefusedError
+from schemas.wire.records import FRAME_CONTENT_TYPE, JSON_CONTENT_TYPE
+from schemas.wire.rejection import Reason, RejectedError, Rejection
 
 __all__ = [
-    "FRAME", "JSON", "Encoded", "Message", "Reason", "Refusal", "RefusedError", "check_texts", "decode_alert",
+    "FRAME_CONTENT_TYPE", "JSON_CONTENT_TYPE", "Encoded", "Message", "Reason", "Rejection", "RejectedError", "check_texts", "decode_alert",
     "decode_areas", "decode_events", "decode_payments", "decode_readings", "decode_stages", "encode_alert",
     "encode_area", "encode_events", "encode_payments", "encode_readings", "encode_stages",
 ]  # fmt: skip

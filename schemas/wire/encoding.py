@@ -17,9 +17,9 @@ from schemas.columns import PHASE_COLUMNS, Batch, Column, DeviceEvents, Payments
 from schemas.master import Area
 from schemas.wire.frame import pack
 from schemas.wire.records import (
-    FRAME,
-    JSON,
-    WORDS,
+    FRAME_CONTENT_TYPE,
+    JSON_CONTENT_TYPE,
+    WORDS_BY_CODE,
     EventRecord,
     PaymentRecord,
     ReadingRecord,
@@ -30,8 +30,8 @@ JsonShape = Literal["single", "array"]
 Encoded = tuple[bytes, bytes, str]
 """Key, value and content type."""
 
-ENCODER = json.Encoder()
-UNTOLD = {"area": "", "system": None, "code": ""}  # the area stands in the message key, an event is told by its word
+JSON_ENCODER = json.Encoder()
+OMITTED_FIELDS = {"area": "", "system": None, "code": ""}  # the area stands in the message key, an event is told by its word
 LARGEST_SCORE = sys.float_info.max
 
 
@@ -43,7 +43,7 @@ def encode_readings(
         yield from _json(batch, ReadingRecord, shape, rows)
         return
     for area, chosen in _areas(batch, rows):
-        yield area.encode(), pack(batch.rows(chosen), area), FRAME
+        yield area.encode(), pack(batch.select(chosen), area), FRAME_CONTENT_TYPE
 
 
 def encode_events(batch: DeviceEvents, shape: JsonShape = "single", rows: int = 500) -> Iterator[Encoded]:
@@ -63,7 +63,7 @@ def encode_stages(batch: Stages, shape: JsonShape = "single", rows: int = 500) -
 
 def encode_area(area: Area) -> Encoded:
     """The registry's message for an area."""
-    return area.area.encode(), ENCODER.encode(area), JSON
+    return area.area.encode(), JSON_ENCODER.encode(area), JSON_CONTENT_TYPE
 
 
 def encode_alert(alert: Alert) -> tuple[bytes, bytes, list[tuple[str, bytes]]]:
@@ -79,9 +79,9 @@ def encode_alert(alert: Alert) -> tuple[bytes, bytes, list[tuple[str, bytes]]]:
         "ce_type": f"meterwatch.alert.{alert.change}",
         "ce_time": datetime.fromtimestamp(alert.at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "ce_subject": alert.subject or alert.area,
-        "content-type": JSON,
+        "content-type": JSON_CONTENT_TYPE,
     }
-    value = ENCODER.encode(replace(alert, evidence=evidence, score=min(alert.score, LARGEST_SCORE)))
+    value = JSON_ENCODER.encode(replace(alert, evidence=evidence, score=min(alert.score, LARGEST_SCORE)))
     return alert.id.encode(), value, [(name, text.encode()) for name, text in headers.items()]
 
 
@@ -89,10 +89,10 @@ def _json(batch: Batch, record: Any, shape: str, rows: int) -> Iterator[Encoded]
     if shape == "single":
         keys = [name.encode() for name in batch.areas]
         for area, row in zip(batch.area.tolist(), _records(batch, record), strict=True):
-            yield keys[area], ENCODER.encode(row), JSON
+            yield keys[area], JSON_ENCODER.encode(row), JSON_CONTENT_TYPE
         return
     for area, chosen in _areas(batch, rows):
-        yield area.encode(), ENCODER.encode(_records(batch.rows(chosen), record)), JSON
+        yield area.encode(), JSON_ENCODER.encode(_records(batch.select(chosen), record)), JSON_CONTENT_TYPE
 
 
 def _areas(batch: Batch, rows: int) -> Iterator[tuple[str, NDArray[np.intp]]]:
@@ -111,15 +111,15 @@ def _records(batch: Batch, record: Any) -> list[Struct]:
     encodings = {codes: names for names, codes in batch.encodings().items()}
     columns: list[Any] = []
     for name in record.__struct_fields__:
-        if name in UNTOLD:
-            columns.append([UNTOLD[name]] * len(batch))
+        if name in OMITTED_FIELDS:
+            columns.append([OMITTED_FIELDS[name]] * len(batch))
             continue
         column = getattr(batch, name)
         if name in encodings:
             words = getattr(batch, encodings[name])
             columns.append([words[code] for code in column.tolist()])
-        elif name in WORDS:
-            columns.append([WORDS[name][code] for code in column.tolist()])
+        elif name in WORDS_BY_CODE:
+            columns.append([WORDS_BY_CODE[name][code] for code in column.tolist()])
         elif name in PHASE_COLUMNS:
             columns.append(_phases(column))
         elif column.dtype.kind == "f":

@@ -11,19 +11,19 @@ from numpy.typing import NDArray
 
 from schemas.columns import COLUMN_TYPES, PHASE_COLUMNS, Batch, Readings
 from schemas.wire.records import FRAME_VERSION, Frame, FrameVersion
-from schemas.wire.refusal import Reason, RefusedError, refused
+from schemas.wire.rejection import Reason, RejectedError, rejected_error
 
-FRAMES = msgpack.Decoder(Frame)
-VERSIONS = msgpack.Decoder(FrameVersion)
-ENCODER = msgpack.Encoder()
+FRAME_DECODER = msgpack.Decoder(Frame)
+VERSION_DECODER = msgpack.Decoder(FrameVersion)
+FRAME_ENCODER = msgpack.Encoder()
 
-TIMES = (np.dtype("<u4"), np.dtype("<i8"))
-MEASURED = [f.name for f in fields(Readings) if f.name not in {*(f.name for f in fields(Batch)), "received"}]
-LAYOUT: dict[str, tuple[np.dtype[Any], ...]] = {
+TIME_TYPES = (np.dtype("<u4"), np.dtype("<i8"))
+MEASURED_COLUMNS = [f.name for f in fields(Readings) if f.name not in {*(f.name for f in fields(Batch)), "received"}]
+FRAME_LAYOUT: dict[str, tuple[np.dtype[Any], ...]] = {
     "meter": (np.dtype("<u2"), np.dtype("<u4")),
-    "at": TIMES,
-    "received": TIMES,
-    **{name: (np.dtype(COLUMN_TYPES[name]).newbyteorder("<"),) for name in MEASURED},
+    "at": TIME_TYPES,
+    "received": TIME_TYPES,
+    **{name: (np.dtype(COLUMN_TYPES[name]).newbyteorder("<"),) for name in MEASURED_COLUMNS},
 }
 """What the numbers of a column may be; the length of the column tells which."""
 
@@ -31,27 +31,27 @@ LAYOUT: dict[str, tuple[np.dtype[Any], ...]] = {
 def unpack(value: bytes) -> tuple[Frame, dict[str, NDArray[Any]]]:
     """A frame and its columns, phases in the shape (3, rows). Raises RefusedError."""
     try:
-        frame = FRAMES.decode(value)
+        frame = FRAME_DECODER.decode(value)
     except (ValueError, RecursionError) as error:
-        raise _unknown_version(value) or refused(error) from error
+        raise _unknown_version(value) or rejected_error(error) from error
     columns = {}
-    for name, types in LAYOUT.items():
+    for name, types in FRAME_LAYOUT.items():
         packed = getattr(frame, name)
         if packed is not None:
             columns[name] = _column(name, packed, frame.rows, types)
     if columns["meter"].max() >= len(frame.meters):
-        raise RefusedError(Reason.UNKNOWN_VALUE, f"a meter's code is beyond the {len(frame.meters)} meters")
+        raise RejectedError(Reason.UNKNOWN_VALUE, f"a meter's code is beyond the {len(frame.meters)} meters")
     return frame, columns
 
 
-def _unknown_version(value: bytes) -> RefusedError | None:
+def _unknown_version(value: bytes) -> RejectedError | None:
     try:
-        version = VERSIONS.decode(value).version
+        version = VERSION_DECODER.decode(value).version
     except (ValueError, RecursionError):
         return None
     if version == FRAME_VERSION:
         return None
-    return RefusedError(Reason.UNKNOWN_VERSION, f"a frame of version {version}, not {FRAME_VERSION}")
+    return RejectedError(Reason.UNKNOWN_VERSION, f"a frame of version {version}, not {FRAME_VERSION}")
 
 
 def _column(name: str, packed: bytes, rows: int, types: Sequence[np.dtype[Any]]) -> NDArray[Any]:
@@ -61,7 +61,7 @@ def _column(name: str, packed: bytes, rows: int, types: Sequence[np.dtype[Any]])
             return _phase_a(column) if name in PHASE_COLUMNS else column
         if name in PHASE_COLUMNS and len(packed) == 3 * rows * kind.itemsize:
             return np.frombuffer(packed, kind).reshape(3, rows)
-    raise RefusedError(Reason.WRONG_LENGTH, f"{name} has {len(packed)} bytes for {rows} rows")
+    raise RejectedError(Reason.WRONG_LENGTH, f"{name} has {len(packed)} bytes for {rows} rows")
 
 
 def _phase_a(column: NDArray[Any]) -> NDArray[Any]:
@@ -70,14 +70,14 @@ def _phase_a(column: NDArray[Any]) -> NDArray[Any]:
     return phases
 
 
-def stack(name: str, parts: Sequence[NDArray[Any] | None], rows: Sequence[int]) -> NDArray[Any]:
+def stack(name: str, columns: Sequence[NDArray[Any] | None], rows: Sequence[int]) -> NDArray[Any]:
     """The columns of several frames in a row, unknown where a frame has none."""
-    kind = LAYOUT[name][-1]
+    kind = FRAME_LAYOUT[name][-1]
     unknown = np.nan if kind.kind == "f" else 0
     return np.concatenate(
         [
             np.full((3, count) if name in PHASE_COLUMNS else count, unknown, kind) if part is None else part
-            for part, count in zip(parts, rows, strict=True)
+            for part, count in zip(columns, rows, strict=True)
         ],
         axis=-1,
     )
@@ -86,17 +86,17 @@ def stack(name: str, parts: Sequence[NDArray[Any] | None], rows: Sequence[int]) 
 def pack(batch: Readings, area: str) -> bytes:
     """A frame of rows that are all of one area."""
     held, codes = np.unique(batch.subject, return_inverse=True)
-    return ENCODER.encode(
+    return FRAME_ENCODER.encode(
         Frame(
             meters=[batch.names[code] for code in held],
-            meter=_bytes(codes, LAYOUT["meter"]),
-            at=_bytes(batch.at, TIMES),
+            meter=_bytes(codes, FRAME_LAYOUT["meter"]),
+            at=_bytes(batch.at, TIME_TYPES),
             rows=len(batch),
             version=FRAME_VERSION,
             area=area,
-            received=_bytes(batch.received, TIMES) if batch.received.any() else None,
-            status=_bytes(batch.status, LAYOUT["status"]) if batch.status.any() else None,
-            **{name: _known(getattr(batch, name), types) for name, types in LAYOUT.items() if types[0].kind == "f"},
+            received=_bytes(batch.received, TIME_TYPES) if batch.received.any() else None,
+            status=_bytes(batch.status, FRAME_LAYOUT["status"]) if batch.status.any() else None,
+            **{name: _known(getattr(batch, name), types) for name, types in FRAME_LAYOUT.items() if types[0].kind == "f"},
         )
     )
 

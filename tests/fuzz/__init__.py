@@ -16,9 +16,9 @@ from typing import Any
 
 from hypothesis import HealthCheck, settings
 
-SECONDS = float(os.environ.get("METERWATCH_FUZZ_SECONDS", "0"))  # of each test; 0 runs the few
+TEST_SECONDS = float(os.environ.get("METERWATCH_FUZZ_SECONDS", "0"))  # of each test; 0 runs the few
 FEW_SECONDS = 30.0  # after which the few are not gone on with, whatever the machine
-MANY = 1_000_000  # examples: time ends them
+MOST_EXAMPLES = 1_000_000  # examples: time ends them
 EXAMPLE_SECONDS = 30  # of CPU
 
 
@@ -32,11 +32,11 @@ class TimeIsUpError(BaseException):
 
 def bounded(few: int) -> Callable[[Any], Any]:
     """So few examples, the same every time, or for METERWATCH_FUZZ_SECONDS as many as fit."""
-    drawn = settings(max_examples=MANY if SECONDS else few, deadline=None, derandomize=not SECONDS,
+    drawn = settings(max_examples=MOST_EXAMPLES if TEST_SECONDS else few, deadline=None, derandomize=not TEST_SECONDS,
                      suppress_health_check=list(HealthCheck))  # fmt: skip
 
     def within_time(test: Any) -> Any:
-        test.hypothesis.inner_test = while_time_is_left(test.hypothesis.inner_test, SECONDS or FEW_SECONDS)
+        test.hypothesis.inner_test = while_time_is_left(test.hypothesis.inner_test, TEST_SECONDS or FEW_SECONDS)
         test = drawn(test)
 
         @wraps(test)
@@ -49,20 +49,20 @@ def bounded(few: int) -> Callable[[Any], Any]:
     return within_time
 
 
-def while_time_is_left(judge: Callable[..., None], seconds: float) -> Callable[..., None]:
+def while_time_is_left(check: Callable[..., None], seconds: float) -> Callable[..., None]:
     """The function for so many seconds from its first call on. Raises TimeIsUpError later."""
     until = 0.0
 
-    @wraps(judge)
-    def judge_in_time(*arguments: Any, **named: Any) -> None:
+    @wraps(check)
+    def check_in_time(*arguments: Any, **named: Any) -> None:
         nonlocal until
         until = until or time.monotonic() + seconds
         if time.monotonic() > until:
             raise TimeIsUpError
         with limited(EXAMPLE_SECONDS):
-            judge(*arguments, **named)
+            check(*arguments, **named)
 
-    return judge_in_time
+    return check_in_time
 
 
 @contextmanager

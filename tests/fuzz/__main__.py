@@ -13,10 +13,10 @@ from tests.fuzz import test_decoders, test_state
 
 SHARE_SECONDS = 60.0  # that a test has at once
 LEAST_SECONDS = 2.0  # that are worth a round, for each test
-KEPT_SECONDS = 20.0  # of a round for its start and its end
+OVERHEAD_SECONDS = 20.0  # of a round for its start and its end
 STUCK_SECONDS = 3.0  # of CPU after an interrupt: it is not that the machine is busy
-INTERRUPTED = 2  # pytest's exit code
-COMMAND = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/fuzz")
+INTERRUPTED_EXIT_CODE = 2  # pytest's exit code
+PYTEST_COMMAND = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/fuzz")
 
 
 def main(minutes: float) -> None:
@@ -32,15 +32,15 @@ def main(minutes: float) -> None:
 
 def shares(end: float, tests: int) -> Iterator[float]:
     """Seconds of each test in the rounds until the end."""
-    while (left := (end - time.monotonic() - KEPT_SECONDS) / tests) >= LEAST_SECONDS:
+    while (left := (end - time.monotonic() - OVERHEAD_SECONDS) / tests) >= LEAST_SECONDS:
         yield min(left, SHARE_SECONDS)
 
 
 def finished(seconds: float, end: float) -> int:
     """The exit code of a round; 0 too when its last example goes on at the end, and is stopped."""
-    tests = subprocess.Popen(COMMAND, env=os.environ | {"METERWATCH_FUZZ_SECONDS": str(seconds)})
+    tests = subprocess.Popen(PYTEST_COMMAND, env=os.environ | {"METERWATCH_FUZZ_SECONDS": str(seconds)})
     try:
-        return tests.wait(max(0.0, end - time.monotonic() - KEPT_SECONDS / 2))
+        return tests.wait(max(0.0, end - time.monotonic() - OVERHEAD_SECONDS / 2))
     except subprocess.TimeoutExpired:
         before = used(tests)
         tests.send_signal(signal.SIGINT)
@@ -53,7 +53,7 @@ def finished(seconds: float, end: float) -> int:
         if stuck:
             sys.exit("a test did not end when it was interrupted: an example stands still within one call")
         return 0
-    return 0 if code == INTERRUPTED else code
+    return 0 if code == INTERRUPTED_EXIT_CODE else code
 
 
 def used(process: subprocess.Popen[bytes]) -> float:

@@ -8,23 +8,23 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from schemas.wire import FRAME, JSON
+from schemas.wire import FRAME_CONTENT_TYPE, JSON_CONTENT_TYPE
 from schemas.wire.records import EventRecord, Frame, PaymentRecord, ReadingRecord, StageRecord
 
-AT = 1_700_000_000
-RECORDS = (ReadingRecord, EventRecord, PaymentRecord, StageRecord)
-FIELDS = sorted({name for record in (*RECORDS, Frame) for name in record.__struct_encode_fields__})
-TEXTS = st.text(max_size=9) | st.sampled_from([*FIELDS, "M1", "A1", "bill", "started", "2023-11-14T22:13:20Z"])
-NUMBERS = (
-    st.integers(-(2**63), 2**64 - 1) | st.floats() | st.sampled_from([0, -1, AT, 2**31, 2**32, 10**9, 1e300, 5e-324])
+EVENT_TIME = 1_700_000_000
+RECORD_TYPES = (ReadingRecord, EventRecord, PaymentRecord, StageRecord)
+FIELD_NAMES = sorted({name for record in (*RECORD_TYPES, Frame) for name in record.__struct_encode_fields__})
+ANY_TEXT = st.text(max_size=9) | st.sampled_from([*FIELD_NAMES, "M1", "A1", "bill", "started", "2023-11-14T22:13:20Z"])
+ANY_NUMBER = (
+    st.integers(-(2**63), 2**64 - 1) | st.floats() | st.sampled_from([0, -1, EVENT_TIME, 2**31, 2**32, 10**9, 1e300, 5e-324])
 )  # fmt: skip
-PLAIN = st.none() | st.booleans() | NUMBERS | TEXTS
-ANYTHING = st.recursive(
-    PLAIN | st.binary(max_size=24),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
+ANY_SCALAR = st.none() | st.booleans() | ANY_NUMBER | ANY_TEXT
+ANY_TREE = st.recursive(
+    ANY_SCALAR | st.binary(max_size=24),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(ANY_TEXT, inner, max_size=4),
     max_leaves=8,
 )
-CONTENT = st.sampled_from(["", "", JSON, FRAME, "text/plain"])
+CONTENT_TYPES = st.sampled_from(["", "", JSON_CONTENT_TYPE, FRAME_CONTENT_TYPE, "text/plain"])
 
 
 @st.composite
@@ -75,13 +75,13 @@ def tampered(draw: st.DrawFn, tree: Any) -> Any:
         return draw(other_array(tree))
     keys = list(tree) if isinstance(tree, dict) else range(len(tree)) if isinstance(tree, list) else ()
     if not keys:
-        return draw(ANYTHING | st.just(np.zeros((2, 3), np.float32)))
+        return draw(ANY_TREE | st.just(np.zeros((2, 3), np.float32)))
     key, copy = draw(st.sampled_from(keys)), tree.copy()
     match draw(st.integers(0, 11)):
         case 0:
             del copy[key]
         case 1:
-            copy[key] = draw(ANYTHING)
+            copy[key] = draw(ANY_TREE)
         case _:
             copy[key] = draw(tampered(tree[key]))
     return copy
@@ -96,7 +96,7 @@ def swapped(draw: st.DrawFn, tree: Any) -> Any:
             case 0:
                 return {name: value for name, value in tree.items() if name != key}
             case 1:
-                return tree | {draw(TEXTS): draw(ANYTHING)}
+                return tree | {draw(ANY_TEXT): draw(ANY_TREE)}
             case _:
                 return tree | {key: draw(swapped(tree[key]))}
     if isinstance(tree, list) and tree and draw(st.integers(0, 9)):
@@ -104,17 +104,17 @@ def swapped(draw: st.DrawFn, tree: Any) -> Any:
         return [*tree[:at], draw(swapped(tree[at])), *tree[at + 1 :]]
     if isinstance(tree, bytes) and draw(st.booleans()):
         return draw(damaged(tree, st.binary(max_size=16)))
-    return draw(ANYTHING)
+    return draw(ANY_TREE)
 
 
 @st.composite
-def suffered(draw: st.DrawFn, whole: st.SearchStrategy[bytes]) -> bytes:
+def corrupted(draw: st.DrawFn, whole: st.SearchStrategy[bytes]) -> bytes:
     """A value that was sound, as bytes or as a tree, or that never was."""
     match draw(st.integers(0, 6)):
         case 0:
             return draw(st.binary(max_size=80))
         case 1:
-            return packed(draw(ANYTHING), as_json=draw(st.booleans()))
+            return packed(draw(ANY_TREE), as_json=draw(st.booleans()))
         case 2 | 3:
             return draw(damaged(draw(whole), whole))
         case _:

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from detectors.engine import Engine
 from detectors.rulebook import NOTHING, applied, changes
 from schemas.alert import Alert
-from schemas.columns import LATEST, Batch, DeviceEvents, Payments, Readings, Stages
+from schemas.columns import LATEST_TIME, Batch, DeviceEvents, Payments, Readings, Stages
 from schemas.master import Area, Meter, Transformer
 from schemas.rules import Rulebook, RulebookError
 from schemas.wire import (
     Message,
     Reason,
-    Refusal,
-    RefusedError,
+    RejectedError,
+    Rejection,
     decode_alert,
     decode_areas,
     decode_events,
@@ -33,32 +33,32 @@ from schemas.wire import (
     encode_readings,
     encode_stages,
 )
-from schemas.wire.decoding import ELEMENTS
+from schemas.wire.decoding import ARRAY_DECODER
 from schemas.wire.frame import unpack
 from streams.rules import published
 from tests.casebook import casebook
-from tests.fates import balanced, fates
 from tests.fuzz import bounded
-from tests.fuzz.mutations import AT, CONTENT, suffered
+from tests.fuzz.mutations import CONTENT_TYPES, EVENT_TIME, corrupted
+from tests.outcomes import balanced, count_outcomes
 from tests.test_rulebook import edition
-from tests.test_wire import ALERT, batches, table
+from tests.test_wire import GOOD_ALERT, batches, table
 
-Decode = Callable[[list[Message]], tuple[Batch | None, list[Refusal]]]
-KINDS: dict[type[Batch], tuple[Decode, Callable[..., Any], tuple[str, ...]]] = {
+Decode = Callable[[list[Message]], tuple[Batch | None, list[Rejection]]]
+BATCH_CODECS: dict[type[Batch], tuple[Decode, Callable[..., Any], tuple[str, ...]]] = {
     Readings: (decode_readings, encode_readings, ("single", "array", "packed")),
     DeviceEvents: (decode_events, encode_events, ("single", "array")),
     Payments: (decode_payments, encode_payments, ("single", "array")),
     Stages: (decode_stages, encode_stages, ("single", "array")),
 }
-AREA = Area(
+SAMPLE_AREA = Area(
     area="A1", section="S1", gateway="M0",
-    transformers=[Transformer(rating_kva=400), Transformer(rating_kva=200, effective=AT, vector_group="Dyn11")],
+    transformers=[Transformer(rating_kva=400), Transformer(rating_kva=200, effective=EVENT_TIME, vector_group="Dyn11")],
     meters=[Meter(meter="M0", wiring="3P4W", ct=80.0), Meter(meter="M1", customer="C1", contract_kva=8.0),
-            Meter(meter="M2", wiring="3P3W", effective=AT, interval_s=3600, segment="commercial")],
+            Meter(meter="M2", wiring="3P3W", effective=EVENT_TIME, interval_s=3600, segment="commercial")],
 )  # fmt: skip
 
 
-RULEBOOK = Rulebook({
+SAMPLE_RULEBOOK = Rulebook({
     "zero_usage": edition(settings={"days": 10.0}, segments={"residential": {"days": 45.0}, "pv": {"usual": 1.0}}),
     "model_score": edition(7),
     "tariff_misuse": edition(model=casebook("tariff_misuse").model),
@@ -70,7 +70,7 @@ def lifelike(draw: st.DrawFn, kind: type[Batch]) -> Batch:
     """Rows as they might be: a few subjects of one area over some days."""
     rows = draw(st.integers(1, 12))
     g = np.random.default_rng(draw(st.integers(0, 2**32)))
-    at = AT + np.sort(g.integers(0, 5 * 96, rows)) * 900
+    at = EVENT_TIME + np.sort(g.integers(0, 5 * 96, rows)) * 900
     told: dict[str, Any] = {"names": ["M0", "M1", "M2"], "subject": g.integers(0, 3, rows), "areas": ["A1"],
                             "area": np.zeros(rows), "at": at}  # fmt: skip
     if kind is Readings:
@@ -92,7 +92,7 @@ def lifelike(draw: st.DrawFn, kind: type[Batch]) -> Batch:
 @st.composite
 def sound(draw: st.DrawFn, kind: type[Batch]) -> list[Message]:
     """Messages without fault."""
-    _, encode, shapes = KINDS[kind]
+    _, encode, shapes = BATCH_CODECS[kind]
     sent = list(encode(draw(lifelike(kind) | batches(kind)), draw(st.sampled_from(shapes)), draw(st.integers(1, 4))))
     return [(key, value, content, 0) for key, value, content in sent]
 
@@ -102,8 +102,8 @@ def unsound(draw: st.DrawFn, kind: type[Batch]) -> Message:
     """A message of which anything may be wrong."""
     whole = sound(kind).map(lambda messages: messages[0][1] or b"")
     key = draw(st.sampled_from([None, b"", b"A1", b"A1", b"A1"]) | st.binary(max_size=4))
-    value = draw(st.none() | suffered(whole) | suffered(whole) | suffered(whole))
-    return key, value, draw(CONTENT), draw(st.integers(-1, LATEST) | st.just(AT))
+    value = draw(st.none() | corrupted(whole) | corrupted(whole) | corrupted(whole))
+    return key, value, draw(CONTENT_TYPES), draw(st.integers(-1, LATEST_TIME) | st.just(EVENT_TIME))
 
 
 @st.composite
@@ -114,30 +114,30 @@ def mixed(draw: st.DrawFn, kind: type[Batch]) -> list[tuple[bool, Message]]:
     return draw(st.permutations(good + bad))
 
 
-def holds(value: bytes | None) -> int:
+def claimed_rows(value: bytes | None) -> int:
     """How many rows the value says it has; 1 when it says nothing that can be read."""
     value = value or b""
     try:
-        return max(1, len(ELEMENTS.decode(value)))
+        return max(1, len(ARRAY_DECODER.decode(value)))
     except (ValueError, RecursionError):
         pass
     try:
         return unpack(value)[0].rows
-    except RefusedError:
+    except RejectedError:
         return 1
 
 
-def reads_or_refuses(kind: type[Batch], messages: list[tuple[bool, Message]]) -> Batch | None:
+def check_decoder(kind: type[Batch], messages: list[tuple[bool, Message]]) -> Batch | None:
     """The rows of all messages; fails unless each message gives what it gives alone, and every row is accounted for."""
-    decode = KINDS[kind][0]
+    decode = BATCH_CODECS[kind][0]
     batch, refusals = decode([message for _, message in messages])
     alone: list[tuple[Any, ...]] = []
-    refused: list[Refusal] = []
+    refused: list[Rejection] = []
     for index, (good, message) in enumerate(messages):
         part, left = decode([message])
         rows = len(part) if part else 0
         lost = sum(refusal.rows for refusal in left)
-        assert rows + lost == (holds(message[1]) if rows or lost > 1 else 1)
+        assert rows + lost == (claimed_rows(message[1]) if rows or lost > 1 else 1)
         assert not (good and left)
         alone += table(part) if part else []
         refused += [msgspec.structs.replace(refusal, index=index) for refusal in left]
@@ -152,56 +152,56 @@ def reads_or_refuses(kind: type[Batch], messages: list[tuple[bool, Message]]) ->
 
 
 @bounded(37)
-@given(st.sampled_from(list(KINDS)).flatmap(lambda kind: st.tuples(st.just(kind), mixed(kind))))
-def test_a_decoder_reads_or_refuses_each_message_as_if_it_were_alone(case):
-    reads_or_refuses(*case)
+@given(st.sampled_from(list(BATCH_CODECS)).flatmap(lambda kind: st.tuples(st.just(kind), mixed(kind))))
+def test_decoder_reads_or_rejects_each_message_as_if_alone(case):
+    check_decoder(*case)
 
 
 @bounded(25)
-@given(st.lists(suffered(st.just(encode_area(AREA)[1])), max_size=3), st.lists(
-    st.sampled_from(list(KINDS)).flatmap(lambda kind: st.tuples(st.just(kind), mixed(kind))), min_size=1, max_size=4
+@given(st.lists(corrupted(st.just(encode_area(SAMPLE_AREA)[1])), max_size=3), st.lists(
+    st.sampled_from(list(BATCH_CODECS)).flatmap(lambda kind: st.tuples(st.just(kind), mixed(kind))), min_size=1, max_size=4
 ), st.integers(-2, 40))  # fmt: skip
 def test_the_engine_takes_whatever_was_decoded(areas, cases, days):
     engine = Engine()
-    known, refusals = decode_areas([(None, value, "", 0) for value in [encode_area(AREA)[1], *areas]])
+    known, refusals = decode_areas([(None, value, "", 0) for value in [encode_area(SAMPLE_AREA)[1], *areas]])
     assert len(known) + len(refusals) == 1 + len(areas)
     engine.enroll(known)
     for kind, messages in cases:
-        if batch := KINDS[kind][0]([message for _, message in messages])[0]:
+        if batch := BATCH_CODECS[kind][0]([message for _, message in messages])[0]:
             engine.step(batch)
-            balanced(fates(engine))
+            balanced(count_outcomes(engine))
     saved = engine.snapshot()
-    engine.tick(AT + days * 86_400)
-    balanced(fates(engine))
+    engine.tick(EVENT_TIME + days * 86_400)
+    balanced(count_outcomes(engine))
     engine.restore(saved)
     assert engine.snapshot() == saved
 
 
 @bounded(37)
 @given(st.lists(st.tuples(
-    st.sampled_from([None, b"A1"]) | st.binary(max_size=3), st.none() | suffered(st.just(encode_area(AREA)[1]))
+    st.sampled_from([None, b"A1"]) | st.binary(max_size=3), st.none() | corrupted(st.just(encode_area(SAMPLE_AREA)[1]))
 ), max_size=4))  # fmt: skip
-def test_areas_are_read_or_refused(told):
-    good = (b"A1", encode_area(AREA)[1], "", 0)
-    messages = [good, *((key, value, "", 0) for key, value in told), good]
+def test_areas_are_read_or_rejected(damaged_areas):
+    good = (b"A1", encode_area(SAMPLE_AREA)[1], "", 0)
+    messages = [good, *((key, value, "", 0) for key, value in damaged_areas), good]
     areas, refusals = decode_areas(messages)
-    assert areas[0] == areas[-1] == AREA
+    assert areas[0] == areas[-1] == SAMPLE_AREA
     assert len(areas) + len(refusals) == len([value for _, value, *_ in messages if value is not None])
     for area in areas:
         assert decode_areas([(*encode_area(area), 0)]) == ([area], [])
 
 
 @bounded(37)
-@given(suffered(st.just(encode_alert(ALERT)[1])))
-def test_an_alert_is_read_or_refused(value):
+@given(corrupted(st.just(encode_alert(GOOD_ALERT)[1])))
+def test_alert_is_read_or_rejected(value):
     try:
         assert isinstance(decode_alert(value), Alert)
-    except RefusedError as error:
+    except RejectedError as error:
         assert error.reason in Reason  # noqa: PT017 - some inputs are fine
 
 
 @bounded(37)
-@given(suffered(st.just(msgspec.json.encode(RULEBOOK))))
+@given(corrupted(st.just(msgspec.json.encode(SAMPLE_RULEBOOK))))
 def test_a_rulebook_is_read_or_refused_and_rules_go_by_it(value):
     try:
         rulebook = published(b"rules", value, NOTHING)
@@ -214,11 +214,11 @@ def test_a_rulebook_is_read_or_refused_and_rules_go_by_it(value):
 
 
 @bounded(50)
-@given(suffered(sound(Readings).map(lambda messages: messages[0][1] or b"")))
-def test_a_frame_is_unpacked_or_refused(value):
+@given(corrupted(sound(Readings).map(lambda messages: messages[0][1] or b"")))
+def test_frame_is_unpacked_or_rejected(value):
     try:
         frame, columns = unpack(value)
-    except RefusedError as error:
+    except RejectedError as error:
         assert error.reason in Reason  # noqa: PT017 - some inputs are fine
     else:
         assert {column.shape[-1] for column in columns.values()} == {frame.rows}

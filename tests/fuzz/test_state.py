@@ -20,21 +20,21 @@ from detectors.engine import LAYOUT, Engine, Snapshot, SnapshotError, packed
 from replay.history import Source, SourceError
 from replay.sources import open_sources
 from streams import checkpoints
-from streams.checkpoints import CheckpointError, Message, Written, encode, whole
-from streams.local import Place, Store, StoreError, follow
+from streams.checkpoints import CheckpointError, CheckpointRecord, WrittenCheckpoint, encode, whole_checkpoint
+from streams.local import Progress, Store, StoreError, follow
 from streams.settings import Settings, SettingsError, load
 from tests import goldens
-from tests.fates import balanced, fates
 from tests.fuzz import bounded
 from tests.fuzz.mutations import damaged, tampered
+from tests.outcomes import balanced, count_outcomes
 from tests.test_snapshots import before, engine, readings
 
-SNAPSHOT = before().snapshot()
-BYTES = st.binary(max_size=16)
+SOUND_SNAPSHOT = before().snapshot()
+SHORT_BYTES = st.binary(max_size=16)
 
 
 @bounded(50)
-@given(damaged(SNAPSHOT, st.just(SNAPSHOT)) | BYTES)
+@given(damaged(SOUND_SNAPSHOT, st.just(SOUND_SNAPSHOT)) | SHORT_BYTES)
 def test_a_snapshot_is_whole_or_refused(value):
     restored = engine()
     fresh = restored.snapshot()
@@ -44,16 +44,16 @@ def test_a_snapshot_is_whole_or_refused(value):
         assert "remove the checkpoint" in str(error)  # noqa: PT017 - some inputs are fine
         assert restored.snapshot() == fresh
     else:
-        assert value == restored.snapshot() == SNAPSHOT
+        assert value == restored.snapshot() == SOUND_SNAPSHOT
 
 
-STATE, HISTORY = goldens.of(goldens.names()[-1])
-TREE, BODY = goldens.opened(STATE), msgspec.msgpack.decode(STATE)["body"]
+GOLDEN_STATE, GOLDEN_HISTORY = goldens.load_golden(goldens.names()[-1])
+GOLDEN_TREE, GOLDEN_BODY = goldens.opened(GOLDEN_STATE), msgspec.msgpack.decode(GOLDEN_STATE)["body"]
 
 
-def goes_on_or_is_refused(value: bytes) -> None:
+def resumes_or_is_refused(value: bytes) -> None:
     """Fails unless an engine refuses a snapshot and stays as it is, or goes on from it."""
-    restored = HISTORY.engine()
+    restored = GOLDEN_HISTORY.engine()
     fresh = restored.snapshot()
     try:
         restored.restore(value)
@@ -62,27 +62,27 @@ def goes_on_or_is_refused(value: bytes) -> None:
         assert restored.snapshot() == fresh
     else:
         with np.errstate(all="ignore"):
-            HISTORY.told(restored)
+            GOLDEN_HISTORY.alerts_after(restored)
         restored.snapshot()
 
 
 @bounded(60)
-@given(tampered(TREE["owners"]))
-def test_a_snapshot_with_something_else_in_it_is_refused_or_gone_on_from(owners):
-    goes_on_or_is_refused(packed({"settings": TREE["settings"], "owners": owners}))
+@given(tampered(GOLDEN_TREE["owners"]))
+def test_tampered_snapshot_is_refused_or_resumed(owners):
+    resumes_or_is_refused(packed({"settings": GOLDEN_TREE["settings"], "owners": owners}))
 
 
 @bounded(60)
-@given(damaged(BODY, st.just(BODY)))
-def test_a_damaged_snapshot_with_the_right_checksum_is_refused_or_gone_on_from(body):
-    goes_on_or_is_refused(msgspec.msgpack.encode(Snapshot(LAYOUT, crc32(body), body)))
+@given(damaged(GOLDEN_BODY, st.just(GOLDEN_BODY)))
+def test_damaged_snapshot_with_right_checksum_is_refused_or_resumed(body):
+    resumes_or_is_refused(msgspec.msgpack.encode(Snapshot(LAYOUT, crc32(body), body)))
 
 
-def checkpoint(sequence: int) -> tuple[bytes, dict[str, int], list[Message]]:
+def checkpoint(sequence: int) -> tuple[bytes, dict[str, int], list[CheckpointRecord]]:
     """A state, its offsets, and the records of both; each state is as long as its offsets say."""
     state, offsets = bytes([sequence]) * 300 * sequence, {"reads": 300 * sequence}
     with patch.multiple(checkpoints, CHUNK=400, WRITER="w", time=SimpleNamespace(time=lambda: 0.0)):
-        chunks, manifest = encode(state, offsets, 4, Written(sequence - 1))
+        chunks, manifest = encode(state, offsets, 4, WrittenCheckpoint(sequence - 1))
     return state, offsets, [*chunks, manifest]
 
 
@@ -97,13 +97,13 @@ def logs(draw: st.DrawFn) -> list[Any]:
             case "gone" if len(kept) > 1:
                 del kept[at]
             case "value":
-                kept[at] = Message(key, draw(damaged(value or b"", BYTES)), headers)
+                kept[at] = CheckpointRecord(key, draw(damaged(value or b"", SHORT_BYTES)), headers)
             case "key":
-                kept[at] = Message(draw(damaged(key or b"", BYTES)), value, headers)
+                kept[at] = CheckpointRecord(draw(damaged(key or b"", SHORT_BYTES)), value, headers)
             case "header" if headers:
-                kept[at] = Message(key, value, [(name, draw(damaged(told, BYTES))) for name, told in headers])
+                kept[at] = CheckpointRecord(key, value, [(name, draw(damaged(told, SHORT_BYTES))) for name, told in headers])
             case "headers":
-                kept[at] = Message(key, value, [])
+                kept[at] = CheckpointRecord(key, value, [])
             case "twice":
                 kept.insert(draw(st.integers(0, len(kept))), kept[at])
             case "elsewhere":
@@ -116,18 +116,18 @@ def logs(draw: st.DrawFn) -> list[Any]:
 
 @bounded(75)
 @given(logs())
-def test_of_checkpoints_a_whole_one_counts_or_none(records):
+def test_only_a_whole_checkpoint_counts(records):
     with suppress(CheckpointError):
-        found = whole(records, 4)
+        found = whole_checkpoint(records, 4)
         assert found is None or (found.state, found.manifest.offsets) in [checkpoint(n)[:2] for n in (1, 2, 3)]
 
 
-BATCHES = [readings(n, n + 200) for n in range(0, 800, 200)]
-AREAS = list(engine().registry.areas.values())
+SOURCE_BATCHES = [readings(n, n + 200) for n in range(0, 800, 200)]
+SOURCE_AREAS = list(engine().registry.areas.values())
 
 
 def followed(store: Store) -> None:
-    follow(Source("s", AREAS, iter(BATCHES), 0, "Asia/Shanghai", 900), store, "s", every=1e9)
+    follow(Source("s", SOURCE_AREAS, iter(SOURCE_BATCHES), 0, "Asia/Shanghai", 900), store, "s", every=1e9)
 
 
 @cache
@@ -135,10 +135,10 @@ def stored() -> tuple[bytes, bytes | None]:
     """A store half-way through a source, and the state at its end."""
     with TemporaryDirectory() as folder:
         path, half = Path(folder) / "half.db", engine()
-        alerts = [alert for batch in BATCHES[:2] for alert in half.step(batch)]
+        alerts = [alert for batch in SOURCE_BATCHES[:2] for alert in half.step(batch)]
         with Store(path) as store:
-            store.enroll(AREAS)
-            store.save(Place("s", batches=2), half.snapshot(), alerts)
+            store.enroll(SOURCE_AREAS)
+            store.save(Progress("s", batches=2), half.snapshot(), alerts)
         file = path.read_bytes()
         with Store(path) as store:
             followed(store)
@@ -170,7 +170,7 @@ def test_a_damaged_store_is_refused_or_goes_on_as_if_whole(flips, cut):
 
 
 @bounded(25)
-@given(damaged((Path(__file__).parents[2] / "deploy" / "meterwatch.toml").read_bytes(), BYTES), st.dictionaries(
+@given(damaged((Path(__file__).parents[2] / "deploy" / "meterwatch.toml").read_bytes(), SHORT_BYTES), st.dictionaries(
     st.sampled_from([f"METERWATCH_{name.upper()}" for name in Settings.__struct_fields__]), st.text(max_size=9)
 ))  # fmt: skip
 def test_settings_are_read_or_refused(file, environment):
@@ -181,13 +181,13 @@ def test_settings_are_read_or_refused(file, environment):
             assert load(environment, path).servers
 
 
-CSV = b"meter,area,at,kwh,u,register\n" + b"".join(
+SOUND_CSV = b"meter,area,at,kwh,u,register\n" + b"".join(
     b"M%d,A1,2026-03-01T%02d:15:00+08:00,0.25,230.1,%d.5\n" % (n % 3, n // 3, n) for n in range(30)
 )
 
 
 @bounded(15)
-@given(damaged(CSV, st.just(CSV) | BYTES))
+@given(damaged(SOUND_CSV, st.just(SOUND_CSV) | SHORT_BYTES))
 def test_a_file_is_read_or_refused(value):
     with TemporaryDirectory() as folder:
         path = Path(folder) / "readings.csv"
@@ -196,4 +196,4 @@ def test_a_file_is_read_or_refused(value):
         with suppress(SourceError):
             for batch in open_sources([str(path)]).batches:
                 told.step(batch)
-        balanced(fates(told))
+        balanced(count_outcomes(told))

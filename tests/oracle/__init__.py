@@ -12,12 +12,13 @@ from zlib import crc32
 
 from schemas.columns import DeviceEvents, Payments, Readings, Stages
 from schemas.master import Area
-from tests.hostile import HOUR, Row, Stream
-from tests.oracle.areas import area_clock, days_told, energy_of, intervals_told, midnights
-from tests.oracle.devices import devices_told
-from tests.oracle.files import files_told
-from tests.oracle.meters import readings_told
-from tests.oracle.office import bills_told, customers_told, transfers_told, work_told
+from schemas.units import HOUR_SECONDS
+from tests.adversarial import Row, Stream
+from tests.oracle.areas import area_watermark, day_endings, energy_of, interval_endings, midnights
+from tests.oracle.devices import device_endings
+from tests.oracle.master_data import master_data_endings
+from tests.oracle.meters import reading_endings
+from tests.oracle.office import bill_endings, customer_endings, transfer_endings, work_endings
 from tests.oracle.watch import Ending, Endings, Facts
 
 __all__ = ["Ending", "Endings", "expected"]
@@ -38,22 +39,22 @@ def expected(stream: Stream) -> Endings:
         believed: dict[str, list[Facts]] = {}
         for meter in dict.fromkeys(row.subject for row in reads):
             mine = [row for row in reads if row.subject == meter]
-            endings, believed[meter] = readings_told(area, name, meter, mine, stream.interval)
+            endings, believed[meter] = reading_endings(area, name, meter, mine, stream.interval)
             told |= endings
-        clock = area_clock(reads, area is not None and len({m.meter for m in area.meters}) == 1)
-        turn = HOUR + crc32(name.encode()) % 16 * HOUR // 4  # of closing days, after midnight
+        clock = area_watermark(reads, area is not None and len({m.meter for m in area.meters}) == 1)
+        turn = HOUR_SECONDS + crc32(name.encode()) % 16 * HOUR_SECONDS // 4  # of closing days, after midnight
         days = [(start, end) for start, end in pairwise(nights) if end + turn <= clock]
-        told |= days_told(name, area, believed, days, stream.interval, stream.zone)
-        told |= intervals_told(area or Area(area=name), believed, nights, stream.interval, clock - stream.interval)
+        told |= day_endings(name, area, believed, days, stream.interval, stream.zone)
+        told |= interval_endings(area or Area(area=name), believed, nights, stream.interval, clock - stream.interval)
         newest: dict[str, int] = {}
         for row in [row for row in rows if row.kind in (Payments, Stages)]:
             newest[row.subject] = max(newest.get(row.subject, 0), row.at)
         now = max([clock, *sorted(newest.values())[-2:-1]])
         paid = [row for row in rows if row.kind is Payments]
-        told |= customers_told(name, paid) | bills_told(name, area, stream.zone, paid, now)
-        told |= transfers_told(name, paid, now)
-        told |= work_told(name, area, stream.zone, [row for row in rows if row.kind is Stages], now)
+        told |= customer_endings(name, paid) | bill_endings(name, area, stream.zone, paid, now)
+        told |= transfer_endings(name, paid, now)
+        told |= work_endings(name, area, stream.zone, [row for row in rows if row.kind is Stages], now)
         used = energy_of(area, believed, nights, stream.interval, clock)
-        told |= files_told(area, days) if area else {}
-        told |= devices_told(name, [row for row in rows if row.kind is DeviceEvents], now, used, nights)
+        told |= master_data_endings(area, days) if area else {}
+        told |= device_endings(name, [row for row in rows if row.kind is DeviceEvents], now, used, nights)
     return told

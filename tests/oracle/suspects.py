@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from tests.hostile import DAY, NAN
+from schemas.units import DAY_SECONDS
+from tests.adversarial import NOT_A_NUMBER
 from tests.oracle.meters import single
 from tests.oracle.watch import Facts
 
@@ -19,14 +20,14 @@ def suspect(diaries: dict[str, list[Facts]], balances: list[Facts], gateway: str
     energy: dict[str, dict[int, float]] = {}
     for meter, diary in diaries.items():
         for day in diary:
-            day |= {"rho": NAN, "suspect_days": NAN, "explained": NAN, "excess": excess.get(day["at"], NAN)}
+            day |= {"rho": NOT_A_NUMBER, "suspect_days": NOT_A_NUMBER, "explained": NOT_A_NUMBER, "excess": excess.get(day["at"], NOT_A_NUMBER)}
         if meter != gateway:
             energy[meter] = {
                 day["at"]: single(day["kwh"] * day["ratio"]) for day in diary
                 if day["coverage"] >= 0.9 and not math.isnan(day["kwh"] * day["ratio"])
             }  # fmt: skip
     for at in losses:
-        ends = [end for end in losses if at - 29.5 * DAY < end <= at]
+        ends = [end for end in losses if at - 29.5 * DAY_SECONDS < end <= at]
         here = {meter: next(d for d in diaries[meter] if d["at"] == at)
                 for meter in energy if any(d["at"] == at for d in diaries[meter])}  # fmt: skip
         if len(ends) < 14 or not here:
@@ -34,7 +35,7 @@ def suspect(diaries: dict[str, list[Facts]], balances: list[Facts], gateway: str
         for day in here.values():
             day |= {"rho": 0.0, "suspect_days": 0.0, "explained": 0.0}
         if excess[at] > 0:
-            curves = {meter: [energy[meter].get(end, NAN) for end in ends] for meter in here}
+            curves = {meter: [energy[meter].get(end, NOT_A_NUMBER) for end in ends] for meter in here}
             sun = {meter for meter, day in here.items() if day["pv"] > 0}
             for meter, (rho, days, kwh) in compared([losses[end] for end in ends], curves, sun).items():
                 here[meter] |= {"rho": rho, "suspect_days": days, "explained": kwh}

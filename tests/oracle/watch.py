@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from tests.hostile import NAN
+from schemas.units import DAY_SECONDS, WEEK_SECONDS
+from tests.adversarial import NOT_A_NUMBER
 
-MINUTE = 60
-DAY = 86_400
-RETURNS, WEEK = 2 * DAY, 7 * DAY
+RETURN_SECONDS = 2 * DAY_SECONDS
 Facts = dict[str, Any]
 Key = tuple[str, str, str, int]  # rule, area, subject, since
 
@@ -31,7 +30,7 @@ Endings = dict[Key, Ending]
 
 
 @dataclass
-class Rule:
+class OracleRule:
     """A raise line at 1 with its hold, worse lines, a clear line with its release, and what silence ends a run."""
 
     score: Callable[[Facts], float | list[float]]
@@ -45,15 +44,15 @@ class Rule:
 
 
 @dataclass
-class Watch:
+class EpisodeTracker:
     """One rule on one subject: what it would remember if it were a clerk with a notebook."""
 
-    rule: Rule
+    rule: OracleRule
     runs: dict[int, int] = field(default_factory=dict)  # since when each level has been reached, by its number
     calm: int | None = None
     severity: int = 0
     since: int = 0
-    told: int = 0
+    published_at: int = 0
     endings: dict[int, Ending] = field(default_factory=dict)
 
     def see(self, at: int, score: float, phase: str, gap: float) -> None:
@@ -81,14 +80,14 @@ class Watch:
             if worst and (not self.severity or worst < self.severity):
                 raised = self.endings[self.since].raised if self.severity else at
                 self.severity, self.since = worst, self.runs[0]
-                self.endings[self.since], self.told = Ending("raised", worst, raised, at, score, phase), at
-            elif rule.chronic and self.severity and score >= 1 and at - self.told >= self.pause():
+                self.endings[self.since], self.published_at = Ending("raised", worst, raised, at, score, phase), at
+            elif rule.chronic and self.severity and score >= 1 and at - self.published_at >= self.pause():
                 told = self.endings[self.since]
-                self.endings[self.since], self.told = told._replace(at=at, score=score, phase=phase), at
+                self.endings[self.since], self.published_at = told._replace(at=at, score=score, phase=phase), at
 
     def pause(self) -> int:
         """Seconds after which a chronic state is told again."""
-        return DAY if self.told - self.since < DAY else WEEK
+        return DAY_SECONDS if self.published_at - self.since < DAY_SECONDS else WEEK_SECONDS
 
 
 def between(trouble: bool, well: bool) -> float:
@@ -108,7 +107,7 @@ def by_phase(judge: Callable[[Facts, int], float], *needs: str) -> Callable[[Fac
         told = []
         for n in range(3):
             values = [f[need][n] if isinstance(f[need], list) else f[need] for need in needs]
-            told.append(NAN if any(math.isnan(v) for v in values) else judge(f, n))
+            told.append(NOT_A_NUMBER if any(math.isnan(v) for v in values) else judge(f, n))
         return told
 
     return score
@@ -116,11 +115,11 @@ def by_phase(judge: Callable[[Facts, int], float], *needs: str) -> Callable[[Fac
 
 def whole(judge: Callable[[Facts], float], *needs: str) -> Callable[[Facts], float]:
     """One score; NaN where a need is NaN."""
-    return lambda f: NAN if any(math.isnan(f[need]) for need in needs) else judge(f)
+    return lambda f: NOT_A_NUMBER if any(math.isnan(f[need]) for need in needs) else judge(f)
 
-def judge(rules: dict[str, Rule], area: str, subject: str, rows: Iterable[Facts], told: Endings) -> None:
+def judge(rules: dict[str, OracleRule], area: str, subject: str, rows: Iterable[Facts], endings: Endings) -> None:
     """Let every rule see every row of one subject; NaN of a phase that a meter has is no proof that all is well."""
-    watches = {name: Watch(rule) for name, rule in rules.items()}
+    watches = {name: EpisodeTracker(rule) for name, rule in rules.items()}
     before = None
     for f in rows:
         gap = math.inf if before is None else f["at"] - before
@@ -135,15 +134,15 @@ def judge(rules: dict[str, Rule], area: str, subject: str, rows: Iterable[Facts]
                 score, phase = known[best], "ABC"[best]
             watch.see(f["at"], score, phase, gap)
     for name, watch in watches.items():
-        told |= {(name, area, subject, since): ending for since, ending in watch.endings.items()}
+        endings |= {(name, area, subject, since): ending for since, ending in watch.endings.items()}
 
 
 def most(values: list[float]) -> float:
     """The largest that is known."""
-    return max((v for v in values if not math.isnan(v)), default=NAN)
+    return max((v for v in values if not math.isnan(v)), default=NOT_A_NUMBER)
 
 
 def total(values: list[float]) -> float:
     """The sum of what is known, NaN when nothing is."""
     known = [v for v in values if not math.isnan(v)]
-    return math.fsum(known) if known else NAN
+    return math.fsum(known) if known else NOT_A_NUMBER

@@ -6,20 +6,21 @@ import math
 
 from schemas.columns import Flag
 from schemas.master import Meter
-from tests.hostile import DAY, HOUR, NAN
-from tests.oracle.watch import MINUTE, RETURNS, Facts, Rule, between, by_phase, gated, total, whole
+from schemas.units import DAY_SECONDS, HOUR_SECONDS, MINUTE_SECONDS
+from tests.adversarial import NOT_A_NUMBER
+from tests.oracle.watch import RETURN_SECONDS, Facts, OracleRule, between, by_phase, gated, total, whole
 
 
 def wired(f: Facts, m: Meter | None) -> None:
     """Adds to a reading what its phases tell together."""
     elements = {"1P2W": 1, "3P3W": 2, "3P4W": 3}[m.wiring] if m else 4
     volts = [u for u in f["u"] if not math.isnan(u)]
-    f["lowest_u"], f["highest_u"] = (min(volts), max(volts)) if len(volts) >= elements else (NAN, NAN)
-    f["whole_p"] = total(f["p"]) if sum(not math.isnan(p) for p in f["p"]) >= elements else NAN
+    f["lowest_u"], f["highest_u"] = (min(volts), max(volts)) if len(volts) >= elements else (NOT_A_NUMBER, NOT_A_NUMBER)
+    f["whole_p"] = total(f["p"]) if sum(not math.isnan(p) for p in f["p"]) >= elements else NOT_A_NUMBER
     back = any(p < 0 for p in f["p"])
-    f["lag"] = [NAN if elements != 3 or math.isnan(f["p"][n]) else lag(f, n) if back else 0.0 for n in range(3)]
+    f["lag"] = [NOT_A_NUMBER if elements != 3 or math.isnan(f["p"][n]) else lag(f, n) if back else 0.0 for n in range(3)]
     for name, flag in (("reversed_sequence", Flag.REVERSED_SEQUENCE), ("relay_open", Flag.RELAY_OPEN)):
-        f[name] = NAN if math.isnan(f["flags"]) else float(int(f["flags"]) & flag > 0)
+        f[name] = NOT_A_NUMBER if math.isnan(f["flags"]) else float(int(f["flags"]) & flag > 0)
 
 
 def lag(f: Facts, n: int) -> float:
@@ -28,7 +29,7 @@ def lag(f: Facts, n: int) -> float:
     if not math.isnan(q) or math.isnan(p) or math.isnan(u * i):
         return math.degrees(math.atan2(q, p))
     if u * i == 0:
-        return NAN if p == 0 else 90 - math.copysign(90, p)
+        return NOT_A_NUMBER if p == 0 else 90 - math.copysign(90, p)
     return math.degrees(math.acos(min(max(p * 1000 / (u * abs(i)), -1), 1)))
 
 
@@ -42,16 +43,16 @@ class Wires:
 
     def take(self, f: Facts, m: Meter | None) -> None:
         """Adds to a reading, in order of time, how it was before."""
-        f["third"], f["busy"] = NAN, [NAN] * 3
+        f["third"], f["busy"] = NOT_A_NUMBER, [NOT_A_NUMBER] * 3
         if m and m.wiring == "1P2W":
             line, neutral = f["most_i"], abs(f["neutral"])
             if max(line, neutral) > 0.2 * m.ib_a and not math.isnan(line + neutral):
                 self.loaded = [*self.loaded, (f["at"], abs(line - neutral) / max(line, neutral))][-5:]
-                shares = sorted(share for at, share in self.loaded if at > f["at"] - DAY)
-                f["third"] = shares[-3] if len(shares) >= 3 else NAN
+                shares = sorted(share for at, share in self.loaded if at > f["at"] - DAY_SECONDS)
+                f["third"] = shares[-3] if len(shares) >= 3 else NOT_A_NUMBER
         elif m and not all(map(math.isnan, f["i"])):
             f["busy"] = list(self.busy)
-            weight = min(f["at"] - self.then, 2 * HOUR) / (3 * DAY) if self.then else 0
+            weight = min(f["at"] - self.then, 2 * HOUR_SECONDS) / (3 * DAY_SECONDS) if self.then else 0
             for n, amps in enumerate(f["i"]):
                 if not math.isnan(amps):
                     self.busy[n] += weight * ((abs(amps) > 0.05 * m.ib_a) - self.busy[n])
@@ -59,9 +60,9 @@ class Wires:
 
 
 def wrong_angles(f: Facts, n: int) -> float:
-    lags = [lag if abs(i) > 0.05 * f["ib"] else NAN for lag, i in zip(f["lag"], f["i"], strict=True)]
+    lags = [lag if abs(i) > 0.05 * f["ib"] else NOT_A_NUMBER for lag, i in zip(f["lag"], f["i"], strict=True)]
     if f["pv_kva"] or any(map(math.isnan, lags)):
-        return NAN
+        return NOT_A_NUMBER
     apart = [abs((lags[k] - lags[k - 1] + 180) % 360 - 180) for k in range(3)]  # A and C, B and A, C and B
     nearest = min(apart[n], apart[(n + 1) % 3])
     return max(min(nearest / 50, max(map(abs, lags)) / 90), min(map(abs, lags)) / 92)
@@ -84,34 +85,34 @@ def neutral_off(f: Facts) -> float:
 
 def differential(f: Facts) -> float:
     if abs(f["terminal_p"]) <= 0.05 * f["un"] * f["ib"] * f["phases"] / 1000:
-        return NAN
+        return NOT_A_NUMBER
     return abs(f["whole_p"] - f["terminal_p"]) / abs(f["terminal_p"]) / 0.1
 
 
-WIRING = {
-    "all_voltage_loss": Rule(whole(
+WIRING_RULES = {
+    "all_voltage_loss": OracleRule(whole(
         lambda f: between(f["highest_u"] < 0.6 * f["un"] and f["most_i"] > 0.05 * f["ib"],
-                          f["highest_u"] > 0.7 * f["un"]) if f["elements"] > 1 else NAN,
-        "highest_u", "most_i", "un", "ib"), 1, MINUTE, 0, lull=2 * HOUR),
-    "reverse_sequence": Rule(whole(
+                          f["highest_u"] > 0.7 * f["un"]) if f["elements"] > 1 else NOT_A_NUMBER,
+        "highest_u", "most_i", "un", "ib"), 1, MINUTE_SECONDS, 0, lull=2 * HOUR_SECONDS),
+    "reverse_sequence": OracleRule(whole(
         lambda f: between(f["reversed_sequence"] == 1 and f["lowest_u"] > 0.6 * f["un"] and f["elements"] > 1,
                           f["reversed_sequence"] == 0),
-        "reversed_sequence", "lowest_u", "un"), 2, 15 * MINUTE, 15 * MINUTE, lull=2 * HOUR),
-    "wrong_wiring_vector": Rule(by_phase(wrong_angles, "lag", "i", "ib", "pv_kva"), 1, DAY, DAY, lull=DAY),
-    "meter_voltage_unbalance": Rule(by_phase(
-        lambda f, n: NAN if math.isnan(sum(f["u"])) else adrift(f, n), "u", "lowest_u", "highest_u", "un"),
-        2, MINUTE, RETURNS, lull=2 * HOUR, chronic=True),
-    "current_break": Rule(by_phase(idle, "u", "i", "busy", "most_i", "un", "ib"), 3, HOUR, RETURNS, lull=2 * HOUR,
+        "reversed_sequence", "lowest_u", "un"), 2, 15 * MINUTE_SECONDS, 15 * MINUTE_SECONDS, lull=2 * HOUR_SECONDS),
+    "wrong_wiring_vector": OracleRule(by_phase(wrong_angles, "lag", "i", "ib", "pv_kva"), 1, DAY_SECONDS, DAY_SECONDS, lull=DAY_SECONDS),
+    "meter_voltage_unbalance": OracleRule(by_phase(
+        lambda f, n: NOT_A_NUMBER if math.isnan(sum(f["u"])) else adrift(f, n), "u", "lowest_u", "highest_u", "un"),
+        2, MINUTE_SECONDS, RETURN_SECONDS, lull=2 * HOUR_SECONDS, chronic=True),
+    "current_break": OracleRule(by_phase(idle, "u", "i", "busy", "most_i", "un", "ib"), 3, HOUR_SECONDS, RETURN_SECONDS, lull=2 * HOUR_SECONDS,
                           chronic=True),
-    "neutral_phase_mismatch": Rule(whole(neutral_off, "most_i", "neutral", "third"), 2, 0, 7 * DAY,
-                                   worse=((2.5, 1, HOUR // 2),), lull=2 * HOUR),
-    "power_differential": Rule(whole(differential, "whole_p", "terminal_p", "un", "ib"), 2, HOUR // 2, DAY,
-                               worse=((2.0, 1, HOUR // 2),), lull=2 * HOUR),
-    "relay_mismatch": Rule(whole(
+    "neutral_phase_mismatch": OracleRule(whole(neutral_off, "most_i", "neutral", "third"), 2, 0, 7 * DAY_SECONDS,
+                                   worse=((2.5, 1, HOUR_SECONDS // 2),), lull=2 * HOUR_SECONDS),
+    "power_differential": OracleRule(whole(differential, "whole_p", "terminal_p", "un", "ib"), 2, HOUR_SECONDS // 2, DAY_SECONDS,
+                               worse=((2.0, 1, HOUR_SECONDS // 2),), lull=2 * HOUR_SECONDS),
+    "relay_mismatch": OracleRule(whole(
         lambda f: between(f["relay_open"] == 1 and f["most_i"] > 0.005 * f["ib"],
                           f["relay_open"] == 0 or f["most_i"] < 0.004 * f["ib"]),
-        "relay_open", "most_i", "ib"), 2, 5 * MINUTE, 0, lull=2 * HOUR),
+        "relay_open", "most_i", "ib"), 2, 5 * MINUTE_SECONDS, 0, lull=2 * HOUR_SECONDS),
 }  # fmt: skip
-NEUTRAL = {"neutral_current_high": Rule(whole(
+NEUTRAL_RULES = {"neutral_current_high": OracleRule(whole(
     lambda f: abs(f["neutral"]) / (f["rating_kva"] * 1000 / (math.sqrt(3) * 400)) / (0.4 if f["dyn11"] else 0.25),
-    "neutral", "rating_kva"), 2, HOUR // 2, RETURNS, lull=2 * HOUR, chronic=True)}  # fmt: skip
+    "neutral", "rating_kva"), 2, HOUR_SECONDS // 2, RETURN_SECONDS, lull=2 * HOUR_SECONDS, chronic=True)}  # fmt: skip

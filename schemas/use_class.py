@@ -9,11 +9,11 @@ import msgspec
 
 from schemas.master import Segment
 
-FEATURES = 27  # the shares of 24 hours, of Saturday and of Sunday, and the hours' spread: models/classes.py
-Numbers = Annotated[list[float], msgspec.Meta(min_length=FEATURES, max_length=FEATURES)]
+FEATURE_COUNT = 27  # the shares of 24 hours, of Saturday and of Sunday, and the hours' spread: models/use_class.py
+Numbers = Annotated[list[float], msgspec.Meta(min_length=FEATURE_COUNT, max_length=FEATURE_COUNT)]
 
 
-class ClassModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class UseClassModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How likely each class is by the shape of a meter's days: a softmax over weighted, standardised features."""
 
     classes: Annotated[list[Segment], msgspec.Meta(min_length=2, max_length=4)]

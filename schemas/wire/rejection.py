@@ -5,7 +5,7 @@ from enum import StrEnum
 
 import msgspec
 
-from schemas.columns import EARLIEST, LATEST
+from schemas.columns import EARLIEST_TIME, LATEST_TIME
 
 
 class Reason(StrEnum):
@@ -38,7 +38,7 @@ class Reason(StrEnum):
     UNKNOWN_MAGIC = "unknown_magic"  # of a batch's layout
 
 
-class Refusal(msgspec.Struct, frozen=True):
+class Rejection(msgspec.Struct, frozen=True):
     """A value that was refused, or an element of an array, or the rows of a frame with one fault as a frame."""
 
     value: bytes
@@ -48,7 +48,7 @@ class Refusal(msgspec.Struct, frozen=True):
     rows: int = 1
 
 
-class RefusedError(ValueError):
+class RejectedError(ValueError):
     """Bytes that cannot be read as what they should be."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
@@ -56,23 +56,23 @@ class RefusedError(ValueError):
         self.reason = reason
 
 
-def refused(error: Exception) -> RefusedError:
+def rejected_error(error: Exception) -> RejectedError:
     """What a decoder's error means.
 
-    >>> refused(msgspec.ValidationError("Object missing required field `at`")).reason
+    >>> rejected_error(msgspec.ValidationError("Object missing required field `at`")).reason
     <Reason.MISSING_FIELD: 'missing_field'>
     """
-    if isinstance(error, RefusedError):
+    if isinstance(error, RejectedError):
         return error
     if isinstance(error, UnicodeDecodeError):
-        return RefusedError(Reason.NOT_UTF8, str(error))
+        return RejectedError(Reason.NOT_UTF8, str(error))
     if isinstance(error, RecursionError):
-        return RefusedError(Reason.TOO_DEEP, "nested too deeply")
+        return RejectedError(Reason.TOO_DEEP, "nested too deeply")
     detail = str(error)
-    return RefusedError(next(reason for opening, reason in OPENINGS if detail.startswith(opening)), detail)
+    return RejectedError(next(reason for opening, reason in ERROR_OPENINGS if detail.startswith(opening)), detail)
 
 
-OPENINGS = (
+ERROR_OPENINGS = (
     ("Input data was truncated", Reason.TRUNCATED),
     ("JSON is malformed", Reason.NOT_JSON),
     ("MessagePack data is malformed", Reason.NOT_FRAME),
@@ -81,8 +81,8 @@ OPENINGS = (
     ("Invalid enum value", Reason.UNKNOWN_VALUE),
     ("Invalid RFC3339", Reason.BAD_TIME),
     ("Expected `datetime` with a timezone", Reason.BAD_TIME),
-    (f"Expected `int` >= {EARLIEST}", Reason.BAD_TIME),
-    (f"Expected `int` <= {LATEST - 1}", Reason.BAD_TIME),
+    (f"Expected `int` >= {EARLIEST_TIME}", Reason.BAD_TIME),
+    (f"Expected `int` <= {LATEST_TIME - 1}", Reason.BAD_TIME),
     ("Expected `str` of length", Reason.BAD_ID),
     ("Expected `array` of length", Reason.WRONG_LENGTH),
     ("Number out of range", Reason.OUT_OF_RANGE),

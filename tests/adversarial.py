@@ -14,33 +14,33 @@ from zoneinfo import ZoneInfo
 import msgspec
 import numpy as np
 
-from schemas.columns import Batch, DeviceEvents, Event, Payment, Payments, Progress, Readings, Stages, Status
+from schemas.columns import Batch, DeviceEvents, Event, Payment, Payments, Readings, StageProgress, Stages, Status
 from schemas.master import Area, Meter, Tariff, Transformer, VectorGroup
+from schemas.units import DAY_SECONDS, HOUR_SECONDS
 
-HOUR, DAY = 3600, 86_400
-NAN = float("nan")
-BILLED = ("read_register", "frozen_register", "billed_kwh", "billed_peak", "billed_demand")
-BLANK: dict[str, Any] = dict.fromkeys(BILLED, NAN) | dict(read_at=0)
-SPANS = {900: 1, 3600: 3, 7200: 10}  # days of a stream by its interval
-STARTS = (
+NOT_A_NUMBER = float("nan")
+BILL_COLUMNS = ("read_register", "frozen_register", "billed_kwh", "billed_peak", "billed_demand")
+BLANK_BILL: dict[str, Any] = dict.fromkeys(BILL_COLUMNS, NOT_A_NUMBER) | dict(read_at=0)
+STREAM_DAYS = {900: 1, 3600: 3, 7200: 10}  # days of a stream by its interval
+STREAM_STARTS = (
     ("Asia/Shanghai", 2025, 1, 27),
     ("Europe/Berlin", 2025, 3, 28),  # loses an hour on the 30th
     ("Europe/Berlin", 2025, 10, 24),  # has one twice on the 26th
     ("America/St_Johns", 2025, 3, 8),  # half an hour off, and loses one on the 9th
 )
-FAULTS = (
+READING_FAULTS = (
     "voltage_loss", "phase_break", "current_loss", "reversed", "unbalanced", "low", "heavy", "stopped", "backward",
     "idle", "unread", "drift", "odd", "estimated", "unmetered",
 )  # fmt: skip
 
-ALL = slice(None)
+ALL_PHASES = slice(None)
 Effects = dict[str, tuple[slice | None, float]]  # by fault: which phases, None for a single one, and a factor
-CURRENTS: Effects = {
-    "heavy": (ALL, 9), "idle": (ALL, 0), "unbalanced": (None, 4), "phase_break": (None, 0), "current_loss": (None, 0),
+CURRENT_EFFECTS: Effects = {
+    "heavy": (ALL_PHASES, 9), "idle": (ALL_PHASES, 0), "unbalanced": (None, 4), "phase_break": (None, 0), "current_loss": (None, 0),
 }  # fmt: skip
-VOLTAGES: Effects = {"low": (ALL, 0.83), "voltage_loss": (None, 0.5), "phase_break": (None, 0.25)}
-POWERS: Effects = {"reversed": (None, -1)}
-TARIFFS = [
+VOLTAGE_EFFECTS: Effects = {"low": (ALL_PHASES, 0.83), "voltage_loss": (None, 0.5), "phase_break": (None, 0.25)}
+POWER_EFFECTS: Effects = {"reversed": (None, -1)}
+TOWN_TARIFFS = [
     Tariff(tariff="home", flat=0.5), Tariff(tariff="shop", flat=0.6, peak=0.9),
     Tariff(tariff="works", flat=0.6, demand=30.0),
 ]  # fmt: skip
@@ -67,7 +67,7 @@ class Stream:
     interval: int
 
     @cached_property
-    def together(self) -> dict[type[Batch], Batch]:
+    def batch_by_kind(self) -> dict[type[Batch], Batch]:
         """One batch of every kind, rows in order of arrival."""
         kinds = dict.fromkeys(row.kind for row in self.rows)
         return {kind: batch_of([row for row in self.rows if row.kind is kind]) for kind in kinds}
@@ -76,10 +76,10 @@ class Stream:
         """The rows in order: a new batch at every cut and wherever the kind changes."""
         starts = {0, *(n for n in cuts if 0 < n < len(self.rows))}
         starts |= {n for n in range(1, len(self.rows)) if self.rows[n].kind is not self.rows[n - 1].kind}
-        done = dict.fromkeys(self.together, 0)
+        done = dict.fromkeys(self.batch_by_kind, 0)
         for start, end in pairwise([*sorted(starts), len(self.rows)]):
             kind = self.rows[start].kind
-            yield self.together[kind].rows(slice(done[kind], done[kind] + end - start))
+            yield self.batch_by_kind[kind].select(slice(done[kind], done[kind] + end - start))
             done[kind] += end - start
 
     def with_rows(self, rows: Iterable[Row]) -> Stream:
@@ -105,12 +105,12 @@ def batch_of(rows: Sequence[Row]) -> Batch:
 def town(seed: int, *, interval: int = 0, noise: bool = True) -> Stream:
     """A few areas over some days, in event-time order; `noise` adds what only point rules and validation notice."""
     g = np.random.default_rng(seed)
-    interval = interval or int(g.choice(list(SPANS)))
-    zone, year, month, day = STARTS[g.integers(len(STARTS))]
+    interval = interval or int(g.choice(list(STREAM_DAYS)))
+    zone, year, month, day = STREAM_STARTS[g.integers(len(STREAM_STARTS))]
     start = int(datetime(year, month, day, tzinfo=ZoneInfo(zone)).timestamp())
-    end = start + SPANS[interval] * DAY
+    end = start + STREAM_DAYS[interval] * DAY_SECONDS
     names = g.permutation(["A1", "A2", "A3"])[: g.integers(2, 4)].tolist()
-    areas = [filed(pressed(area_of(g, name, start, end, interval), seed), seed, end) for name in names]
+    areas = [with_contracts(with_capacity_limits(area_of(g, name, start, end, interval), seed), seed, end) for name in names]
     rows: list[Row] = []
     devices = np.random.default_rng([seed, 1])
     for area in areas:
@@ -121,7 +121,7 @@ def town(seed: int, *, interval: int = 0, noise: bool = True) -> Stream:
         stranger = Area(area="unknown", meters=[Meter(meter="M1"), Meter(meter="M2")])
         rows += metered(g, stranger, start, end, interval, noise=noise)
     rows += staged(g, start, end)
-    rows += settled(rows, seed, end)
+    rows += settlements(rows, seed, end)
     rows += connected(areas, seed, start, end, interval)
     distort(rows, seed)
     ranks = g.random(len(rows))
@@ -132,7 +132,7 @@ def town(seed: int, *, interval: int = 0, noise: bool = True) -> Stream:
 def area_of(g: np.random.Generator, name: str, start: int, end: int, interval: int) -> Area:
     """An area of two to five meters, perhaps with a gateway, with master data that changes on the way."""
     gateway = f"{name}G" if g.random() < 0.6 else ""
-    middle = int(g.integers(start, end)) // HOUR * HOUR
+    middle = int(g.integers(start, end)) // HOUR_SECONDS * HOUR_SECONDS
     meters = []
     if gateway:
         meters.append(Meter(meter=gateway, wiring="3P4W", ct=20.0, imax_a=10.0, interval_s=interval))
@@ -155,11 +155,11 @@ def area_of(g: np.random.Generator, name: str, start: int, end: int, interval: i
     if g.random() < 0.3:
         transformers.append(Transformer(rating_kva=10.0, effective=middle))
     return Area(
-        area=name, section=f"S{name}", gateway=gateway, transformers=transformers, meters=meters, tariffs=TARIFFS
+        area=name, section=f"S{name}", gateway=gateway, transformers=transformers, meters=meters, tariffs=TOWN_TARIFFS
     )
 
 
-def filed(area: Area, seed: int, end: int) -> Area:
+def with_contracts(area: Area, seed: int, end: int) -> Area:
     """The area with contracts, trades and dates of calibration, not all of them in order."""
     g = np.random.default_rng([seed, 2, *area.area.encode()])
 
@@ -167,8 +167,8 @@ def filed(area: Area, seed: int, end: int) -> Area:
         signed = float(g.choice([3, 20]))
         return meter_with(
             meter, trade=str(g.choice(["", "", "A", "C", "K"])), signed_kva=signed if g.random() < 0.5 else None,
-            calibration_due=end + int(g.integers(-100 * DAY, DAY)) if g.random() < 0.4 else 0,
-            contract_until=end + int(g.integers(-9 * DAY, 70 * DAY)) if g.random() < 0.6 else 0,
+            calibration_due=end + int(g.integers(-100 * DAY_SECONDS, DAY_SECONDS)) if g.random() < 0.4 else 0,
+            contract_until=end + int(g.integers(-9 * DAY_SECONDS, 70 * DAY_SECONDS)) if g.random() < 0.6 else 0,
             phase=str(g.choice(["", "A", "B", "C"])),
         )  # fmt: skip
 
@@ -194,7 +194,7 @@ def meter_with(meter: Meter, **changes: Any) -> Meter:
     return Meter(**{f: getattr(meter, f) for f in meter.__struct_fields__} | changes)
 
 
-def pressed(area: Area, seed: int) -> Area:
+def with_capacity_limits(area: Area, seed: int) -> Area:
     """The area with customers who have suspended capacity, have a transformer of their own or too small a meter."""
     g = np.random.default_rng([seed, 1, *area.area.encode()])
 
@@ -217,17 +217,17 @@ def distort(rows: list[Row], seed: int) -> None:
     bad, turned = {}, {}
     for key in sorted({(row.area, row.subject) for row in reads}):
         begin = int(g.integers(first, last))
-        bad[key] = range(begin, begin + int(g.integers(HOUR, DAY)) if g.random() < 0.3 else begin)
-        turned[key] = np.float32(g.choice([1, -1, NAN]))
+        bad[key] = range(begin, begin + int(g.integers(HOUR_SECONDS, DAY_SECONDS)) if g.random() < 0.3 else begin)
+        turned[key] = np.float32(g.choice([1, -1, NOT_A_NUMBER]))
     spans = {area: int(g.integers(first, last)) for area in sorted({row.area for row in reads})}
     for row, noise in zip(reads, g.random((len(reads), 3)), strict=True):
         c, worse, lit = row.columns, row.at in bad[row.area, row.subject], np.sign(row.columns["u"])
         c["u"] = c["u"] * np.array([1, 0.9 if worse else 1, 1], np.float32)
         angle = noise + np.array([0, 125 if worse else 120, 240])
         c["u_angle"] = np.float32(turned[row.area, row.subject] * lit * angle)
-        off = 0.3 if 0 <= row.at - spans[row.area] < 12 * HOUR else 0
+        off = 0.3 if 0 <= row.at - spans[row.area] < 12 * HOUR_SECONDS else 0
         c["frequency"] = np.float32(47 if worse else 0.1 * noise[1] + 49.95 + off * (-1) ** (spans[row.area] % 2))
-        c["temperature"] = np.float32(NAN if noise[2] < 0.2 else 999 if noise[2] > 0.995 else 70 * noise[1] - 20)
+        c["temperature"] = np.float32(NOT_A_NUMBER if noise[2] < 0.2 else 999 if noise[2] > 0.995 else 70 * noise[1] - 20)
         c["thd"] = np.float32(lit * (65535 if noise[0] < 0.005 else noise + (4.3 if worse else 2.0)))
 
 
@@ -245,21 +245,21 @@ def metered(g: np.random.Generator, area: Area, start: int, end: int, interval: 
         drawn += amps
         rows += [Row(Readings, area.area, m.meter, int(t), c) for t, c in zip(times, told, strict=True) if c]
     if area.gateway:
-        lost = np.where(times > start + g.integers(SPANS[interval]) * DAY, g.choice([1.0, 1.3]), 1.0)
+        lost = np.where(times > start + g.integers(STREAM_DAYS[interval]) * DAY_SECONDS, g.choice([1.0, 1.3]), 1.0)
         amps = drawn * lost / 20
-        told = told_by(amps, np.full_like(amps, 230.0), amps * 0.23, interval)
+        told = reading_columns(amps, np.full_like(amps, 230.0), amps * 0.23, interval)
         rows += [Row(Readings, area.area, area.gateway, int(t), c) for t, c in zip(times, told, strict=True)]
     return rows
 
 
-def told_by(i: Any, u: Any, p: Any, interval: int) -> list[dict[str, Any]]:
+def reading_columns(i: Any, u: Any, p: Any, interval: int) -> list[dict[str, Any]]:
     """The columns of a meter's readings from its currents, voltages and powers by phase and time."""
     i, u, p = (np.round(column, 3).astype(np.float32) for column in (i, u, p))
-    kwh = np.round(np.nan_to_num(p).sum(axis=0) * interval / HOUR, 3).astype(np.float32)
+    kwh = np.round(np.nan_to_num(p).sum(axis=0) * interval / HOUR_SECONDS, 3).astype(np.float32)
     register = np.round(1000 + np.cumsum(kwh.astype(float)), 2)
     return [
         dict(u=u[:, n], i=i[:, n], p=p[:, n], q=np.float32(0.2) * p[:, n], kwh=kwh[n], register=register[n],
-             clock_offset=NAN, received=0, status=Status.MEASURED)
+             clock_offset=NOT_A_NUMBER, received=0, status=Status.MEASURED)
         for n in range(i.shape[1])
     ]  # fmt: skip
 
@@ -271,20 +271,20 @@ def user(
     size = len(times)
     lit = np.array([[1], [m.wiring != "1P2W"], [m.wiring != "1P2W"]], bool) & np.ones((3, size), bool)
     i = np.where(lit, np.abs(g.normal(2, 0.3, (3, size))), 0.0)
-    u = np.where(lit, g.normal(228, 2, (3, size)), NAN)
+    u = np.where(lit, g.normal(228, 2, (3, size)), NOT_A_NUMBER)
     phase = int(g.integers(3)) if m.wiring == "3P4W" else 0
     back = np.ones((3, size))
     spans: dict[str, slice] = {}
-    for fault in g.permutation(FAULTS)[: g.integers(0, 4)].tolist():
+    for fault in g.permutation(READING_FAULTS)[: g.integers(0, 4)].tolist():
         begin, length = int(g.integers(size)), int(g.integers(2, size))
         if fault in ("idle", "unread"):
             begin, length = int(g.integers(size // 8, size // 4)), size
         spans[fault] = at = slice(begin, begin + length)
-        for column, effects in ((i, CURRENTS), (u, VOLTAGES), (back, POWERS)):
+        for column, effects in ((i, CURRENT_EFFECTS), (u, VOLTAGE_EFFECTS), (back, POWER_EFFECTS)):
             phases, factor = effects.get(fault, (None, 1))
             column[phases or phase, at] *= factor
     p = i * np.nan_to_num(u) / 1000 * back
-    told = told_by(np.where(lit, i, NAN), u, np.where(lit, p, NAN), interval)
+    told = reading_columns(np.where(lit, i, NOT_A_NUMBER), u, np.where(lit, p, NOT_A_NUMBER), interval)
     for fault, at in spans.items():
         for n in range(size)[at]:
             spoil(g, told, n, fault, first=n == at.start)
@@ -294,15 +294,15 @@ def user(
     return i * m.ct, told
 
 
-def spoil(g: np.random.Generator, told: list[dict[str, Any]], n: int, fault: str, *, first: bool) -> None:  # noqa: C901
+def spoil(g: np.random.Generator, readings: list[dict[str, Any]], n: int, fault: str, *, first: bool) -> None:  # noqa: C901
     """Let one reading of a meter suffer a fault."""
-    columns = told[n]
+    columns = readings[n]
     if fault == "unread" or not columns:
         columns.clear()
     elif fault == "stopped":
-        columns["register"] = told[max(n - 1, 0)].get("register", NAN)
+        columns["register"] = readings[max(n - 1, 0)].get("register", NOT_A_NUMBER)
     elif fault == "backward" and first:
-        for later in told[n:]:
+        for later in readings[n:]:
             if later:
                 later["register"] -= 50
     elif fault == "low_register":
@@ -319,7 +319,7 @@ def spoil(g: np.random.Generator, told: list[dict[str, Any]], n: int, fault: str
         columns["kwh"] = columns["kwh"] / np.float32(2)
     elif fault == "blank":
         for name in ("u", "i", "p", "q"):
-            columns[name] = np.full_like(columns[name], NAN)
+            columns[name] = np.full_like(columns[name], NOT_A_NUMBER)
 
 
 def outages(g: np.random.Generator, area: Area, start: int, end: int) -> list[Row]:
@@ -338,42 +338,42 @@ def outages(g: np.random.Generator, area: Area, start: int, end: int) -> list[Ro
 
 def event_row(area: str, subject: str, at: int, event: Event, **more: float) -> Row:
     """A device event."""
-    return Row(DeviceEvents, area, subject, at, dict(event=event, until=0, residual=NAN, seconds=NAN) | more)
+    return Row(DeviceEvents, area, subject, at, dict(event=event, until=0, residual=NOT_A_NUMBER, seconds=NOT_A_NUMBER) | more)
 
 
 def reported(g: np.random.Generator, area: Area, start: int, end: int) -> list[Row]:  # noqa: C901
     """What meters report of themselves, and the orders, visits and planned outages beside it."""
     rows = []
 
-    def tell(subject: str, event: Event, times: int = 1, *, after: int = 0, **more: float) -> int:
+    def add_event(subject: str, event: Event, times: int = 1, *, after: int = 0, **more: float) -> int:
         at = after or int(g.integers(start, end))
         for n in range(times):
-            at += int(g.integers(1, DAY // 2)) if n else 0
+            at += int(g.integers(1, DAY_SECONDS // 2)) if n else 0
             rows.append(event_row(area.area, subject, at, event, **more))
         return at
 
     for meter in ("", *sorted({m.meter for m in area.meters}), "nobody"):
         for event in (Event.COVER_OPEN, Event.TERMINAL_OPEN, Event.DOOR_OPEN, Event.PARAM_CHANGE):
             if g.random() < 0.3 and meter:
-                at = tell(meter, event, int(g.integers(1, 3)))
+                at = add_event(meter, event, int(g.integers(1, 3)))
                 for visit in (Event.WORK_ORDER, Event.INSPECTED):
                     if g.random() < 0.3:
-                        tell(meter, visit, after=at + int(g.integers(-2 * DAY, 2 * DAY)))
+                        add_event(meter, visit, after=at + int(g.integers(-2 * DAY_SECONDS, 2 * DAY_SECONDS)))
         if g.random() < 0.3 and meter:
-            at = tell(meter, Event.MAGNETIC_FIELD, seconds=float(g.choice([NAN, 20, 59.5, 60, 7000])))
+            at = add_event(meter, Event.MAGNETIC_FIELD, seconds=float(g.choice([NOT_A_NUMBER, 20, 59.5, 60, 7000])))
             if g.random() < 0.5:
-                tell(meter, Event.MAGNETIC_FIELD_END, after=at + int(g.choice([30, 60, 400])))
+                add_event(meter, Event.MAGNETIC_FIELD_END, after=at + int(g.choice([30, 60, 400])))
         if g.random() < 0.3 and meter:
-            done = tell(meter, Event.RELAY_FAILED, int(g.integers(2, 5)))
-            tell(meter, Event.RELAY_CLOSED, after=done + int(g.integers(-DAY, DAY)))
+            done = add_event(meter, Event.RELAY_FAILED, int(g.integers(2, 5)))
+            add_event(meter, Event.RELAY_CLOSED, after=done + int(g.integers(-DAY_SECONDS, DAY_SECONDS)))
         if g.random() < 0.4 and meter:
-            depth, length = float(g.choice([NAN, 0.05, 0.5, 0.95, 1.2])), float(g.choice([NAN, 0.005, 0.2, 90]))
-            tell(meter, Event.VOLTAGE_SAG, int(g.integers(1, 5)), residual=depth, seconds=length)
+            depth, length = float(g.choice([NOT_A_NUMBER, 0.05, 0.5, 0.95, 1.2])), float(g.choice([NOT_A_NUMBER, 0.005, 0.2, 90]))
+            add_event(meter, Event.VOLTAGE_SAG, int(g.integers(1, 5)), residual=depth, seconds=length)
         if g.random() < 0.4:
-            tell(meter, Event.POWER_OFF, int(g.integers(2, 6)))
+            add_event(meter, Event.POWER_OFF, int(g.integers(2, 6)))
         if g.random() < 0.2:
-            at = tell(meter, Event.PLANNED_OUTAGE)
-            tell("", Event.WORK_ORDER, after=at, until=at + DAY)
+            at = add_event(meter, Event.PLANNED_OUTAGE)
+            add_event("", Event.WORK_ORDER, after=at, until=at + DAY_SECONDS)
     return rows
 
 
@@ -382,7 +382,7 @@ def paid(g: np.random.Generator, area: Area, start: int, end: int) -> list[Row]:
 
     def row(at: float, customer: str, payment: Payment, amount: float, **more: Any) -> Row:
         columns = dict(payment=payment, amount=amount, bill="", channel="", succeeded=1, due=0)
-        return Row(Payments, area.area, customer, int(at), columns | BLANK | more)
+        return Row(Payments, area.area, customer, int(at), columns | BLANK_BILL | more)
 
     def sometime() -> int:
         return int(g.integers(start, end))
@@ -390,7 +390,7 @@ def paid(g: np.random.Generator, area: Area, start: int, end: int) -> list[Row]:
     rows = []
     for n in range(int(g.integers(0, 4))):
         issued = sometime()
-        due = issued + int(g.integers(0, 2 * DAY))
+        due = issued + int(g.integers(0, 2 * DAY_SECONDS))
         for at, told in issues(np.random.default_rng([issued, n]), issued, end):
             rows.append(row(at, f"C{n}", Payment.BILL, 100.0, bill="B", due=due, **told))
         for amount in g.choice([40, 60, 100], g.integers(0, 4)).tolist():
@@ -398,14 +398,14 @@ def paid(g: np.random.Generator, area: Area, start: int, end: int) -> list[Row]:
             rows.append(row(sometime(), f"C{n}", Payment.PAYMENT, amount, **told))
         rows.append(row(sometime(), f"C{n}", Payment.BALANCE, 5.0))
     if g.random() < 0.4:
-        begin = sometime() - DAY
+        begin = sometime() - DAY_SECONDS
         for n in range(100):
             told = dict(channel="app", succeeded=int(n < 80))
             rows.append(row(begin + 60 * n, f"C{n % 6}", Payment.TOPUP, n, **told))
     return rows
 
 
-def settled(rows: list[Row], seed: int, end: int) -> list[Row]:
+def settlements(rows: list[Row], seed: int, end: int) -> list[Row]:
     """Numbers for payments, some of which come once more, and the lines that settle them, missing, twice or off."""
     g, banks = np.random.default_rng([seed, 3]), np.random.default_rng([seed, 4])
     lines: list[Row] = []
@@ -415,11 +415,11 @@ def settled(rows: list[Row], seed: int, end: int) -> list[Row]:
             told = row.columns | dict(payment=Payment.SETTLEMENT)
             if g.random() < 0.05:
                 told["amount"] += 1
-            came = row.at + int(g.integers(-HOUR, 30 * HOUR))
-            times = [came, came + int(g.integers(0, DAY))][: g.choice(3, p=[0.1, 0.85, 0.05])]
+            came = row.at + int(g.integers(-HOUR_SECONDS, 30 * HOUR_SECONDS))
+            times = [came, came + int(g.integers(0, DAY_SECONDS))][: g.choice(3, p=[0.1, 0.85, 0.05])]
             lines += [replace(row, at=at, columns=told) for at in times if at <= end]
             if row.columns["bill"] and g.random() < 0.5:
-                lines.append(replace(row, at=min(row.at + HOUR, end), columns=row.columns | dict(reference=f"T{n}")))
+                lines.append(replace(row, at=min(row.at + HOUR_SECONDS, end), columns=row.columns | dict(reference=f"T{n}")))
             if row.columns["payment"] == Payment.PAYMENT and banks.random() < 0.3:
                 lines.append(returned(banks, row, end))
     return lines
@@ -427,7 +427,7 @@ def settled(rows: list[Row], seed: int, end: int) -> list[Row]:
 
 def returned(g: np.random.Generator, row: Row, end: int) -> Row:
     """A row by which a payment is taken back, or by which it had failed before it went through."""
-    at = min(row.at + int(g.integers(-HOUR, 3 * DAY)), end)
+    at = min(row.at + int(g.integers(-HOUR_SECONDS, 3 * DAY_SECONDS)), end)
     ways = (dict(succeeded=0), dict(payment=Payment.REVERSAL), dict(amount=-row.columns["amount"], reference=f"B{at}"),
             dict(payment=Payment.REVERSAL, reference=""))  # fmt: skip
     return replace(row, at=at, columns=row.columns | ways[int(g.integers(len(ways)))])
@@ -435,15 +435,15 @@ def returned(g: np.random.Generator, row: Row, end: int) -> Row:
 
 def issues(g: np.random.Generator, issued: int, end: int) -> Iterator[tuple[int, dict[str, Any]]]:
     """When and on what a bill of 100 yuan was issued: rightly or wrongly, and perhaps once more."""
-    for wait in (0, int(g.integers(HOUR, 3 * DAY)))[: 1 + (g.random() < 0.5)]:
+    for wait in (0, int(g.integers(HOUR_SECONDS, 3 * DAY_SECONDS)))[: 1 + (g.random() < 0.5)]:
         told: dict[str, Any] = {}
         if g.random() < 0.8:
-            told["read_at"] = issued - int(g.integers(0, 30 * DAY))
+            told["read_at"] = issued - int(g.integers(0, 30 * DAY_SECONDS))
         if g.random() < 0.6:
             told |= dict(read_register=500.0, frozen_register=500.0 + float(g.choice([-2, 0, 0.5, 9])))
         if g.random() < 0.8:
             told |= dict(billed_kwh=float(g.choice([200, 201, 150])), billed_peak=40.0)
-            told["billed_demand"] = float(g.choice([45, 60, NAN]))
+            told["billed_demand"] = float(g.choice([45, 60, NOT_A_NUMBER]))
         yield min(issued + wait, end), told
 
 
@@ -453,39 +453,39 @@ def staged(g: np.random.Generator, start: int, end: int) -> list[Row]:
     for n in range(int(g.integers(0, 8))):
         stage = str(g.choice(["reading", "review", "unheard of"]))
         begun = int(g.integers(start, end))
-        limit = float(g.choice([HOUR, 6 * HOUR, NAN]))
+        limit = float(g.choice([HOUR_SECONDS, 6 * HOUR_SECONDS, NOT_A_NUMBER]))
         section = str(g.choice(["S1", "S2"]))
-        rows.append(Row(Stages, section, f"W{n}", begun, dict(stage=stage, progress=Progress.STARTED, limit=limit)))
+        rows.append(Row(Stages, section, f"W{n}", begun, dict(stage=stage, progress=StageProgress.STARTED, limit=limit)))
         if g.random() < 0.7:
-            done = begun + int(g.integers(-HOUR, 2 * DAY))
-            rows.append(Row(Stages, section, f"W{n}", done, dict(stage=stage, progress=Progress.FINISHED, limit=NAN)))
+            done = begun + int(g.integers(-HOUR_SECONDS, 2 * DAY_SECONDS))
+            rows.append(Row(Stages, section, f"W{n}", done, dict(stage=stage, progress=StageProgress.FINISHED, limit=NOT_A_NUMBER)))
         for at, progress in waits(np.random.default_rng([start, n]), begun):
-            rows.append(Row(Stages, section, f"W{n}", at, dict(stage=stage, progress=progress, limit=NAN)))
+            rows.append(Row(Stages, section, f"W{n}", at, dict(stage=stage, progress=progress, limit=NOT_A_NUMBER)))
     return rows
 
 
-def waits(g: np.random.Generator, begun: int) -> Iterator[tuple[int, Progress]]:
+def waits(g: np.random.Generator, begun: int) -> Iterator[tuple[int, StageProgress]]:
     """When an item waits for somebody else, and goes on; some never do."""
     at = begun
     for _ in range(int(g.choice(3, p=[0.6, 0.3, 0.1]))):
-        yield (at := at + int(g.integers(-HOUR, 6 * HOUR))), Progress.PAUSED
+        yield (at := at + int(g.integers(-HOUR_SECONDS, 6 * HOUR_SECONDS))), StageProgress.PAUSED
         if g.random() < 0.8:
-            yield (at := at + int(g.integers(0, 9 * HOUR))), Progress.RESUMED
+            yield (at := at + int(g.integers(0, 9 * HOUR_SECONDS))), StageProgress.RESUMED
 
 
 # What can happen on the way.
 
 
-def quieted(stream: Stream, after: int) -> Stream:
+def with_closing_readings(stream: Stream, after: int) -> Stream:
     """One more reading of every meter, all at one moment so long after the end: every window before it closes."""
     subjects = dict.fromkeys((r.area, r.subject) for r in stream.rows if r.kind is Readings)
-    at = max(r.at for r in stream.rows) // HOUR * HOUR + after
+    at = max(r.at for r in stream.rows) // HOUR_SECONDS * HOUR_SECONDS + after
     model = next(r.columns for r in stream.rows if r.kind is Readings)
-    blank = {n: value if n in ("received", "status") else np.full_like(value, NAN) for n, value in model.items()}
+    blank = {n: value if n in ("received", "status") else np.full_like(value, NOT_A_NUMBER) for n, value in model.items()}
     return stream.with_rows([*stream.rows, *(Row(Readings, a, s, at, blank) for a, s in subjects)])
 
 
-def working(stream: Stream, seed: int, items: int = 12) -> Stream:
+def with_work_items(stream: Stream, seed: int, items: int = 12) -> Stream:
     """Beside the rows a section that takes items through five stages; some stay in one."""
     g = np.random.default_rng([seed, 5])
     first, last = np.quantile([row.at for row in stream.rows], [0.1, 0.9]).astype(int).tolist()
@@ -493,15 +493,15 @@ def working(stream: Stream, seed: int, items: int = 12) -> Stream:
     for n in range(items):
         at = int(g.integers(first, last))
         for stage in range(1, int(g.integers(2, 7))):
-            for progress in (Progress.STARTED, Progress.FINISHED):
-                moves.append(Row(Stages, "S3", f"I{n}", at, dict(stage=f"stage{stage}", progress=progress, limit=HOUR)))
-                at += int(g.integers(60, 3 * HOUR))
+            for progress in (StageProgress.STARTED, StageProgress.FINISHED):
+                moves.append(Row(Stages, "S3", f"I{n}", at, dict(stage=f"stage{stage}", progress=progress, limit=HOUR_SECONDS)))
+                at += int(g.integers(60, 3 * HOUR_SECONDS))
     arrivals = [(float(n), row) for n, row in enumerate(stream.rows)]
     arrivals += [((row.at - first) / (last - first) * len(stream.rows), row) for row in moves if row.at < last]
     return stream.with_rows(row for _, row in sorted(arrivals, key=itemgetter(0)))
 
 
-def beginnings(stream: Stream) -> set[int]:
+def first_readings(stream: Stream) -> set[int]:
     """Which rows are the first readings of their meters."""
     first: dict[tuple[str, str], int] = {}
     for n, row in enumerate(stream.rows):
@@ -513,7 +513,7 @@ def beginnings(stream: Stream) -> set[int]:
 def shuffled(stream: Stream, seed: int, within: int) -> Stream:
     """Rows delayed by up to `within` seconds, but for the first of each meter; payments of an area keep their order."""
     g = np.random.default_rng(seed)
-    first, paid = beginnings(stream), dict.fromkeys((row.area for row in stream.rows), 0)
+    first, paid = first_readings(stream), dict.fromkeys((row.area for row in stream.rows), 0)
     arrivals = []
     for n, row in enumerate(stream.rows):
         came = row.at + int(g.integers(0, within + 1)) * (n not in first)
@@ -523,7 +523,7 @@ def shuffled(stream: Stream, seed: int, within: int) -> Stream:
     return stream.with_rows(stream.rows[n] for _, n in sorted(arrivals))
 
 
-def by_topic(stream: Stream, span: int = DAY, *, events_last: bool = False) -> Stream:
+def by_topic(stream: Stream, span: int = DAY_SECONDS, *, events_last: bool = False) -> Stream:
     """One topic after the other, a span of time at once; device events first or last."""
     return stream.with_rows(
         sorted(stream.rows, key=lambda r: (r.at // span, events_last and r.kind is DeviceEvents, r.kind.kind))
@@ -536,7 +536,7 @@ def drawn_topics(stream: Stream, g: np.random.Generator) -> Stream:
     return stream.with_rows(sorted(stream.rows, key=lambda row: order.index(row.kind.kind)))
 
 
-def apart(stream: Stream, seed: int) -> Stream:
+def staggered_areas(stream: Stream, seed: int) -> Stream:
     """Areas come at paces of their own: one may have told all before another begins."""
     g = np.random.default_rng(seed)
     waits = {area: int(g.integers(len(stream.rows))) for area in sorted({row.area for row in stream.rows})}
@@ -544,7 +544,7 @@ def apart(stream: Stream, seed: int) -> Stream:
     return stream.with_rows(stream.rows[n] for n in order)
 
 
-def by_meter(stream: Stream, span: int = DAY) -> Stream:
+def by_meter(stream: Stream, span: int = DAY_SECONDS) -> Stream:
     """One meter after the other, a span of time at once; the other topics in between, as they come."""
     return stream.with_rows(
         sorted(stream.rows, key=lambda row: (row.at // span, row.subject if row.kind is Readings else ""))
@@ -554,7 +554,7 @@ def by_meter(stream: Stream, span: int = DAY) -> Stream:
 def straggling(stream: Stream, seed: int, least: int, most: int, share: float = 0.05) -> Stream:
     """Some readings, but never a meter's first, come so many seconds late, after their meter's newer ones."""
     g = np.random.default_rng(seed)
-    first = beginnings(stream)
+    first = first_readings(stream)
     arrivals = []
     for n, row in enumerate(stream.rows):
         late = row.kind is Readings and n not in first and g.random() < share
@@ -582,7 +582,7 @@ def corrected(stream: Stream, seed: int, share: float = 0.03) -> Stream:
     return stream.with_rows(row for _, row in sorted(rows, key=itemgetter(0)))
 
 
-def astray(stream: Stream, area: str, subject: str, ahead: int, *, received: bool = False) -> Stream:
+def with_wrong_clock(stream: Stream, area: str, subject: str, ahead: int, *, received: bool = False) -> Stream:
     """One meter's clock is wrong from the start; with `received` the head-end notes when each reading really came."""
     rows = []
     for row in stream.rows:
@@ -608,13 +608,13 @@ def mistimed(stream: Stream, seed: int) -> Stream:
     return stream.with_rows(rows)
 
 
-def hostile(seed: int, *, interval: int = 0) -> Stream:
+def adversarial_stream(seed: int, *, interval: int = 0) -> Stream:
     """A town with all that can happen at once."""
     stream = town(seed, interval=interval)
-    stream = straggling(stream, seed, 0, 2 * DAY)
-    stream = straggling(stream, seed + 1, 3 * DAY, 6 * DAY, 0.02)
+    stream = straggling(stream, seed, 0, 2 * DAY_SECONDS)
+    stream = straggling(stream, seed + 1, 3 * DAY_SECONDS, 6 * DAY_SECONDS, 0.02)
     stream = duplicated(corrected(stream, seed), seed)
     first = next(row for row in stream.rows if row.kind is Readings)
     if seed % 3 == 0:
-        stream = astray(stream, first.area, first.subject, DAY + HOUR * (seed % 5))
+        stream = with_wrong_clock(stream, first.area, first.subject, DAY_SECONDS + HOUR_SECONDS * (seed % 5))
     return mistimed(stream, seed)

@@ -25,64 +25,64 @@ Rows = tuple[Batch, Codes] | tuple[Batch, Codes, Columns] | tuple[Batch, Codes, 
 """A batch, its slots, columns beside its own, and in which turns its rows count."""
 
 
-class Windows(Owner):
+class RevisableJudge(Owner):
     """A sealed and a present judge of one kind, and what was told of the rows between them."""
 
     missed = False
 
     def __init__(self, make: Callable[[bool], Judge]) -> None:
-        self.sealed, self.present = make(True), make(False)
-        self.told: dict[int, dict[str, Alert]] = {}  # by slot and id, the last told since the sealed rows
+        self.final, self.live = make(True), make(False)
+        self.published: dict[int, dict[str, Alert]] = {}  # by slot and id, the last told since the sealed rows
 
     def adopt(self, rules: Sequence[Rule]) -> list[Episodes]:
         """Judge by other rules; what is remembered of those that are gone or told otherwise, as of the present."""
-        self.sealed.adopt(rules)
-        gone = self.present.adopt(rules)
+        self.final.adopt(rules)
+        gone = self.live.adopt(rules)
         names = {episodes.rule.name for episodes in gone}
-        for slot, alerts in list(self.told.items()):
-            self.told[slot] = {key: alert for key, alert in alerts.items() if alert.rule not in names}
-            if not self.told[slot]:
-                del self.told[slot]
+        for slot, alerts in list(self.published.items()):
+            self.published[slot] = {key: alert for key, alert in alerts.items() if alert.rule not in names}
+            if not self.published[slot]:
+                del self.published[slot]
         return gone
 
     def close(
         self, batch: Batch, slots: Codes, more: Columns | None = None, turns: list[Codes] | None = None
     ) -> list[Alert]:
         """Judge rows that closed in order."""
-        return self.note(self.present.fold(batch, slots, more, turns))
+        return self.remember(self.live.judge(batch, slots, more, turns))
 
-    def note(self, alerts: list[Alert]) -> list[Alert]:
+    def remember(self, alerts: list[Alert]) -> list[Alert]:
         """Keep what is told."""
         for alert in alerts:
-            slot = self.present.index.slot(alert.area, alert.subject)
-            self.told.setdefault(slot, {})[alert.id] = alert
+            slot = self.live.index.slot(alert.area, alert.subject)
+            self.published.setdefault(slot, {})[alert.id] = alert
         return alerts
 
     def amend(self, slots: Codes, rows: Iterable[Rows]) -> list[Alert]:
         """Judge the rows since the seal of some subjects again; what differs from what was told."""
-        self.present.put(slots, self.sealed.take(slots))
-        told = {key: alert for slot in slots.tolist() for key, alert in self.told.pop(slot, {}).items()}
+        self.live.write(slots, self.final.read(slots))
+        told = {key: alert for slot in slots.tolist() for key, alert in self.published.pop(slot, {}).items()}
         chains: dict[str, list[Alert]] = {
-            a.id: [a] for e in self.sealed.episodes for s in slots.tolist() if (a := e.open.get(s)) is not None
+            a.id: [a] for e in self.final.episodes for s in slots.tolist() if (a := e.open.get(s)) is not None
         }
         fresh: dict[str, list[Alert]] = {}
         for row in rows:
-            for alert in self.present.fold(*row):
+            for alert in self.live.judge(*row):
                 chains.setdefault(alert.id, []).append(alert)
                 fresh.setdefault(alert.id, []).append(alert)
         news = {key: chain for key, chain in fresh.items() if key not in told}
-        versions = {e.rule.name: e.rule.version for e in self.present.episodes}
+        versions = {e.rule.name: e.rule.version for e in self.live.episodes}
         news |= {key: untold(old, chains.get(key, []), versions[old.rule]) for key, old in told.items()}
         latest = [chain[-1] if chain else told[key] for key, chain in news.items()]
-        self.note(latest)
+        self.remember(latest)
         self.reopen(latest)
         return [alert for chain in news.values() for alert in chain]
 
     def reopen(self, alerts: Iterable[Alert]) -> None:
         """Let the present judge go on from what was told last of its open episodes."""
-        known = {e.rule.name: e for e in self.present.episodes}
+        known = {e.rule.name: e for e in self.live.episodes}
         for alert in alerts:
-            slot = self.present.index.slot(alert.area, alert.subject)
+            slot = self.live.index.slot(alert.area, alert.subject)
             if alert.state == "raised" and slot in known[alert.rule].open:
                 known[alert.rule].open[slot] = alert
 
@@ -90,48 +90,48 @@ class Windows(Owner):
         self, batch: Batch, slots: Codes, more: Columns | None = None, turns: list[Codes] | None = None
     ) -> None:
         """Take rows, in order, as final."""
-        self.sealed.fold(batch, slots, more, turns)
-        open_to_change = np.flatnonzero(np.isin(slots, list(self.told)))
+        self.final.judge(batch, slots, more, turns)
+        open_to_change = np.flatnonzero(np.isin(slots, list(self.published)))
         for slot, rows in grouped(slots[open_to_change]):
             until = int(batch.at[open_to_change[rows[-1]]])
-            if kept := {key: alert for key, alert in self.told.pop(slot, {}).items() if alert.at > until}:
-                self.told[slot] = kept
+            if kept := {key: alert for key, alert in self.published.pop(slot, {}).items() if alert.at > until}:
+                self.published[slot] = kept
 
     def mark(self, slots: Codes) -> None:
         """Take as final what is remembered of some subjects."""
-        self.sealed.put(slots, self.present.take(slots))
+        self.final.write(slots, self.live.read(slots))
         for slot in slots.tolist():
-            self.told.pop(slot, None)
+            self.published.pop(slot, None)
 
     def troubled(self) -> set[int]:
         """The subjects with an open episode."""
-        return {slot for episodes in self.present.episodes for slot in episodes.open}
+        return {slot for episodes in self.live.episodes for slot in episodes.open}
 
     def forget(self, slots: Codes) -> None:
         """Drop all that is remembered of some subjects."""
-        for judge in (self.sealed, self.present):
+        for judge in (self.final, self.live):
             judge.forget(slots)
         for slot in slots.tolist():
-            self.told.pop(slot, None)
+            self.published.pop(slot, None)
 
-    def room(self) -> None:
+    def reserve(self) -> None:
         """Make room for every slot of the index."""
-        for judge in (self.sealed, self.present):
-            judge.room()
+        for judge in (self.final, self.live):
+            judge.reserve()
 
     def owners(self) -> dict[str, Owner]:
         """Those of the present judge, the same of the sealed one, and what was told between them."""
-        sealed = {f"{name}{SEALED}": owner for name, owner in self.sealed.owners().items()}
-        return {**self.present.owners(), **sealed, "told": self}
+        sealed = {f"{name}{SEALED}": owner for name, owner in self.final.owners().items()}
+        return {**self.live.owners(), **sealed, "told": self}
 
     def resume(self, afresh: Collection[str]) -> None:
         """Go on after all owners were loaded, of which some start afresh. Raises StateError."""
-        self.present.resume(afresh)
-        self.sealed.resume({name.removesuffix(SEALED) for name in afresh if name.endswith(SEALED)})
-        for slot, alerts in list(self.told.items()):
-            self.told[slot] = {key: alert for key, alert in alerts.items() if alert.rule not in afresh}
-            if not self.told[slot]:
-                del self.told[slot]
+        self.live.resume(afresh)
+        self.final.resume({name.removesuffix(SEALED) for name in afresh if name.endswith(SEALED)})
+        for slot, alerts in list(self.published.items()):
+            self.published[slot] = {key: alert for key, alert in alerts.items() if alert.rule not in afresh}
+            if not self.published[slot]:
+                del self.published[slot]
 
     def schema(self) -> Schema:
         """What was told since the sealed rows."""
@@ -139,15 +139,15 @@ class Windows(Owner):
 
     def state(self) -> State:
         """Everything remembered beside the judges."""
-        return {"alerts": [alert for alerts in self.told.values() for alert in alerts.values()]}
+        return {"alerts": [alert for alerts in self.published.values() for alert in alerts.values()]}
 
     def load(self, state: State) -> None:
         """Replace everything by what `state` gave but alerts of rules that are not judged. Raises StateError."""
-        self.told, known = {}, {episodes.rule.name for episodes in self.present.episodes}
+        self.published, known = {}, {episodes.rule.name for episodes in self.live.episodes}
         alerts = [alert for alert in state.get("alerts", ()) if alert.rule in known]
-        if any(alert.subject not in self.present.index.known.get(alert.area, {}) for alert in alerts):
+        if any(alert.subject not in self.live.index.known.get(alert.area, {}) for alert in alerts):
             raise StateError("something was told of a subject that is not known")
-        self.note(alerts)
+        self.remember(alerts)
 
 
 def untold(old: Alert, chain: list[Alert], version: int) -> list[Alert]:

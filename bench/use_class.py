@@ -1,4 +1,4 @@
-"""`python -m bench.classes` files some customers of quiet towns under a wrong class, and tells which are found.
+"""`python -m bench.use_class` files some customers of quiet towns under a wrong class, and tells which are found.
 
 The model is learned from a town whose files are as wrong, and watches others, made with other seeds.
 """
@@ -14,18 +14,18 @@ import numpy as np
 
 from detectors.engine import Engine
 from detectors.rule import RULES
-from replay.classes import Lesson, learn, watched
 from replay.history import Source
-from replay.network import SEGMENTS
+from replay.network import SEGMENT_NAMES
 from replay.town import Town
+from replay.use_class import Lesson, labelled_meters, learn
 from schemas.alert import Alert
-from schemas.classes import ClassModel
 from schemas.master import Area
+from schemas.use_class import UseClassModel
 
 Wrong = dict[tuple[str, str], str]  # by area and meter, the class it should be filed under
 
 
-class Run(NamedTuple):
+class _UseClassRun(NamedTuple):
     """One town, watched."""
 
     wrong: Wrong
@@ -34,7 +34,7 @@ class Run(NamedTuple):
     weeks: float
 
 
-def misfiled(areas: list[Area], share: float, seed: int) -> tuple[list[Area], Wrong]:
+def _mislabelled(areas: list[Area], share: float, seed: int) -> tuple[list[Area], Wrong]:
     """The areas with a share of their customers filed under another class, each class as likely."""
     rng, wrong = np.random.default_rng([seed, 8]), Wrong()
     changed = []
@@ -43,41 +43,41 @@ def misfiled(areas: list[Area], share: float, seed: int) -> tuple[list[Area], Wr
         for m in area.meters:
             if m.meter != area.gateway and rng.random() < share:
                 wrong[area.area, m.meter] = m.segment
-                m = msgspec.structs.replace(m, segment=rng.choice([s for s in SEGMENTS if s != m.segment]))  # noqa: PLW2901
+                m = msgspec.structs.replace(m, segment=rng.choice([s for s in SEGMENT_NAMES if s != m.segment]))  # noqa: PLW2901
             meters.append(m)
         changed.append(msgspec.structs.replace(area, meters=meters))
     return changed, wrong
 
 
-def town_of(meters: int, days: int, seed: int, share: float) -> tuple[Source, Wrong]:
+def _town_of(meters: int, days: int, seed: int, share: float) -> tuple[Source, Wrong]:
     """A quiet town's readings, and its files."""
     town = Town(meters, days, seed, faults=False)
-    areas, wrong = misfiled(town.areas, share, seed)
+    areas, wrong = _mislabelled(town.areas, share, seed)
     return replace(town.source(), areas=areas, batches=town.readings()), wrong
 
 
-def lesson(meters: int, days: int, seed: int, share: float) -> Lesson:
+def _lesson(meters: int, days: int, seed: int, share: float) -> Lesson:
     """What is learned from a town."""
-    return learn(watched(town_of(meters, days, seed, share)[0]))
+    return learn(labelled_meters(_town_of(meters, days, seed, share)[0]))
 
 
-def watch(model: ClassModel, meters: int, days: int, seed: int, share: float) -> Run:
+def _judge_town(model: UseClassModel, meters: int, days: int, seed: int, share: float) -> _UseClassRun:
     """What is told of another town."""
-    source, wrong = town_of(meters, days, seed, share)
+    source, wrong = _town_of(meters, days, seed, share)
     judged = replace(RULES["tariff_misuse"], status="published", model=model)
     engine = Engine([judged], zone=source.zone, interval=source.interval)
     engine.enroll(source.areas)
     alerts = {alert.id: alert for batch in source.batches for alert in engine.step(batch)}
-    return Run(wrong, [a for a in alerts.values() if a.state != "withdrawn"], meters, days / 7)
+    return _UseClassRun(wrong, [a for a in alerts.values() if a.state != "withdrawn"], meters, days / 7)
 
 
-def page(learned: Lesson, runs: list[Run]) -> Iterator[str]:
+def _page(learned: Lesson, runs: list[_UseClassRun]) -> Iterator[str]:
     """What was found, line by line."""
     yield f"model {learned.model.name}; log loss {learned.log_loss:.4f} on customers left out"
     found = [a for run in runs for a in run.alerts if (a.area, a.subject) in run.wrong]
     others = [a for run in runs for a in run.alerts if (a.area, a.subject) not in run.wrong]
     right = [a for run in runs for a in run.alerts
-             if SEGMENTS[int(a.evidence["other_class"])] == run.wrong.get((a.area, a.subject))]  # fmt: skip
+             if SEGMENT_NAMES[int(a.evidence["other_class"])] == run.wrong.get((a.area, a.subject))]  # fmt: skip
     wrong = sum(len(run.wrong) for run in runs)
     yield "| Filed under a wrong class | Found | Told as what they are | Others told | Precision | Recall |"
     yield "|---|---|---|---|---|---|"
@@ -85,7 +85,7 @@ def page(learned: Lesson, runs: list[Run]) -> Iterator[str]:
     yield f"| {wrong} | {len(found)} | {len(right)} | {len(others)} | {precision:.3f} | {len(found) / wrong:.3f} |"
     weeks = sum(run.meters * run.weeks for run in runs) / 10_000
     yield f"{len(others) / weeks:.2f} others in 10,000 meters and a week, of {weeks:.1f}"
-    for true in SEGMENTS:
+    for true in SEGMENT_NAMES:
         mine = {key for run in runs for key, segment in run.wrong.items() if segment == true}
         told = sum((a.area, a.subject) in run.wrong and run.wrong[a.area, a.subject] == true
                    for run in runs for a in run.alerts)  # fmt: skip
@@ -94,15 +94,15 @@ def page(learned: Lesson, runs: list[Run]) -> Iterator[str]:
 
 def main() -> None:
     """Runs what is asked for."""
-    parser = argparse.ArgumentParser(prog="python -m bench.classes", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.use_class", description=__doc__)
     parser.add_argument("--meters", type=int, default=2400)
     parser.add_argument("--days", type=int, default=52)
     parser.add_argument("--seeds", type=int, default=2, help="towns that are watched")
     parser.add_argument("--wrong", type=float, default=0.02, help="share of files that are wrong")
     told = parser.parse_args()
-    learned = lesson(told.meters, told.days, 100, told.wrong)
-    runs = [watch(learned.model, told.meters, told.days, seed, told.wrong) for seed in range(1, told.seeds + 1)]
-    print("\n".join(page(learned, runs)))
+    learned = _lesson(told.meters, told.days, 100, told.wrong)
+    runs = [_judge_town(learned.model, told.meters, told.days, seed, told.wrong) for seed in range(1, told.seeds + 1)]
+    print("\n".join(_page(learned, runs)))
 
 
 if __name__ == "__main__":

@@ -18,30 +18,30 @@ from streams import checkpoints
 from streams.cli import main
 from streams.local import Store, run
 from streams.outbox import Outbox
-from streams.parts import Part
+from streams.partitions import Partition
 from streams.settings import Settings
 from streams.slices import Consumer
 from streams.worker import Worker
 
-CHUNK = 16 << 10  # bytes: so that a small state takes several
-BEFORE, AFTER = True, False
-MOMENTS: dict[str, tuple[Any, str, bool]] = {
-    "about to take over": (Worker, "take_over", BEFORE),
-    "checkpoints read": (checkpoints, "newest", AFTER),
-    "about to read on": (Consumer, "perform_seek", BEFORE),
-    "reading on": (Consumer, "perform_seek", AFTER),
-    "judged, not told": (Outbox, "tell", BEFORE),
-    "told": (Outbox, "tell", AFTER),
-    "all told is on its topic": (Outbox, "settle", AFTER),
-    "chunks without manifest": (AIOKafkaProducer, "send_and_wait", BEFORE),
-    "checkpoint not acknowledged": (Part, "keep", BEFORE),
-    "about to hand over": (Worker, "hand_over", BEFORE),
-    "handed over": (Worker, "hand_over", AFTER),
-    "stored": (Store, "save", AFTER),
+CHUNK_BYTES = 16 << 10  # bytes: so that a small state takes several
+BEFORE_CALL, AFTER_CALL = True, False
+CRASH_POINTS: dict[str, tuple[Any, str, bool]] = {
+    "about to take over": (Worker, "take_over", BEFORE_CALL),
+    "checkpoints read": (checkpoints, "newest", AFTER_CALL),
+    "about to read on": (Consumer, "perform_seek", BEFORE_CALL),
+    "reading on": (Consumer, "perform_seek", AFTER_CALL),
+    "judged, not told": (Outbox, "tell", BEFORE_CALL),
+    "told": (Outbox, "tell", AFTER_CALL),
+    "all told is on its topic": (Outbox, "settle", AFTER_CALL),
+    "chunks without manifest": (AIOKafkaProducer, "send_and_wait", BEFORE_CALL),
+    "checkpoint not acknowledged": (Partition, "keep", BEFORE_CALL),
+    "about to hand over": (Worker, "hand_over", BEFORE_CALL),
+    "handed over": (Worker, "hand_over", AFTER_CALL),
+    "stored": (Store, "save", AFTER_CALL),
 }
 
 
-def doom(owner: Any, name: str, left: int, *, before: bool) -> None:
+def crash_at_call(owner: Any, name: str, left: int, *, before: bool) -> None:
     """Lets the process die when a function has been called so many times."""
     function = getattr(owner, name)
 
@@ -66,7 +66,7 @@ def doom(owner: Any, name: str, left: int, *, before: bool) -> None:
     setattr(owner, name, awaited if inspect.iscoroutinefunction(function) else called)
 
 
-def die_within_a_save(left: int) -> None:
+def crash_within_save(left: int) -> None:
     """Lets the process die between the statements of a transaction."""
     begin = Store.__init__
 
@@ -86,12 +86,12 @@ def die_within_a_save(left: int) -> None:
 
 if __name__ == "__main__":
     moment, count, *command = sys.argv[1:]
-    checkpoints.CHUNK = CHUNK
+    checkpoints.CHUNK_BYTES = CHUNK_BYTES
     if moment == "within a save":
-        die_within_a_save(int(count))
+        crash_within_save(int(count))
     elif moment != "never":
-        found, attribute, before = MOMENTS[moment]
-        doom(found, attribute, int(count), before=before)
+        found, attribute, before = CRASH_POINTS[moment]
+        crash_at_call(found, attribute, int(count), before=before)
     if command[0] == "run":
         _, source, store, interval = command
         run([source], Path(store), Settings(interval=int(interval)), every=0.0)

@@ -21,66 +21,66 @@ from replay.send import send
 from schemas.master import Area
 from schemas.wire import Encoded
 from streams.settings import Settings, load
-from streams.topics import ALERTS, CHECKPOINTS, REJECTS, TOPICS
+from streams.topics import ALERTS_TOPIC, ALL_TOPICS, CHECKPOINTS_TOPIC, REJECTS_TOPIC
 from tests.workers import Samples, WorkerProcess
 
-PARTITIONS = 8
-CHECKOUT = Path(__file__).resolve().parents[1]
-PATIENCE = 300  # seconds until something that should come is given up, on the slowest machine
-MANY = 1 << 30  # messages: as many as fill a batch of each partition
-BATCH = 512 << 10  # bytes that are produced at once
+PARTITION_COUNT = 8
+CHECKOUT_FOLDER = Path(__file__).resolve().parents[1]
+PATIENCE_SECONDS = 300  # seconds until something that should come is given up, on the slowest machine
+UNLIMITED_MESSAGES = 1 << 30  # messages: as many as fill a batch of each partition
+BATCH_BYTES = 512 << 10  # bytes that are produced at once
 
 
-class Place:
+class Testbed:
     """Topics under a prefix of their own, and what a worker there is told; with the block's end they are deleted."""
 
     share = 1.0  # of the time that the processes have which are measured here
 
     def __init__(self, brokers: str, folder: Path, name: str, **settings: object) -> None:
-        self.folder, self.name, self.started = folder, name, 0
+        self.folder, self.name, self._worker_count = folder, name, 0
         self.environment = {
             "METERWATCH_BROKERS": brokers,
             "METERWATCH_PREFIX": f"{name}.",
-            "METERWATCH_PARTITIONS": str(PARTITIONS),
+            "METERWATCH_PARTITIONS": str(PARTITION_COUNT),
             "METERWATCH_CLOCK": "stream",
             "METERWATCH_METRICS_PORT": "0",
         } | {f"METERWATCH_{key.upper()}": str(value) for key, value in settings.items()}
-        self.command("topics")
+        self._command("topics")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        asyncio.run(delete(self.settings, [self.settings.topic(topic.name) for topic in TOPICS]))
+        asyncio.run(_delete(self.settings, [self.settings.topic(topic.name) for topic in ALL_TOPICS]))
 
     @property
     def settings(self) -> Settings:
         """The settings of the worker."""
         return load(self.environment)
 
-    def command(self, *arguments: str) -> None:
+    def _command(self, *arguments: str) -> None:
         """Runs one of the project's own commands."""
         subprocess.run([sys.executable, "-m", "streams.cli", *arguments], env=os.environ | self.environment,
-                       stdout=subprocess.DEVNULL, check=True, cwd=CHECKOUT)  # fmt: skip
+                       stdout=subprocess.DEVNULL, check=True, cwd=CHECKOUT_FOLDER)  # fmt: skip
 
     def enroll(self, areas: list[Area]) -> None:
         """Fills the registry."""
         send(Source("registry", areas, iter(()), 0), self.settings.servers, prefix=self.settings.prefix)
 
-    def produce(self, messages: Iterable[tuple[str, Encoded]], at_once: int = MANY) -> None:
+    def produce(self, messages: Iterable[tuple[str, Encoded]], at_once: int = UNLIMITED_MESSAGES) -> None:
         """Puts messages on their topics in order; so many of them may come at the same time."""
-        asyncio.run(produce(self.settings, messages, at_once))
+        asyncio.run(_produce(self.settings, messages, at_once))
 
     def renew(self) -> None:
         """Forgets what workers have written, so that the next one begins at the beginning."""
-        asyncio.run(delete(self.settings, [self.settings.topic(name) for name in (CHECKPOINTS, ALERTS, REJECTS)]))
-        self.command("topics")
+        asyncio.run(_delete(self.settings, [self.settings.topic(name) for name in (CHECKPOINTS_TOPIC, ALERTS_TOPIC, REJECTS_TOPIC)]))
+        self._command("topics")
 
     def worker(self, group: str = "") -> WorkerProcess:
         """A worker that starts now; in a group of its own when none is named."""
-        self.started += 1
-        group = group or f"{self.name}-{self.started}"
-        log = self.folder / f"worker-{self.name}-{self.started}.log"
+        self._worker_count += 1
+        group = group or f"{self.name}-{self._worker_count}"
+        log = self.folder / f"worker-{self.name}-{self._worker_count}.log"
         return WorkerProcess(self.environment | {"METERWATCH_GROUP": group}, log, share=self.share)
 
 
@@ -91,10 +91,10 @@ def total(samples: Samples, name: str) -> float:
 
 def wait(condition: Callable[[], object], what: str, every: float = 0.1) -> None:
     """Returns once the condition holds. Raises TimeoutError."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {PATIENCE} s until {what}; is the machine busy with other work?")
+            raise TimeoutError(f"waited {PATIENCE_SECONDS} s until {what}; is the machine busy with other work?")
         time.sleep(every)
 
 
@@ -103,13 +103,13 @@ def partition_of(key: bytes, partitions: int) -> int:
     return (murmur2(key) & 0x7FFFFFFF) % partitions
 
 
-async def produce(settings: Settings, messages: Iterable[tuple[str, Encoded]], at_once: int) -> None:
+async def _produce(settings: Settings, messages: Iterable[tuple[str, Encoded]], at_once: int) -> None:
     """Puts messages on their topics in order, in batches that are filled here: one by one takes ten times as long.
 
     The broker notes when a batch has come, and workers judge topics in that order: of some messages at once no topic
     is behind another.
     """
-    producer = AIOKafkaProducer(**settings.client(), max_batch_size=BATCH, max_request_size=4 * BATCH)
+    producer = AIOKafkaProducer(**settings.client(), max_batch_size=BATCH_BYTES, max_request_size=4 * BATCH_BYTES)
     await producer.start()
     told: list[asyncio.Future[Any]] = []
     batches: defaultdict[tuple[str, int], BatchBuilder] = defaultdict(producer.create_batch)
@@ -139,7 +139,7 @@ async def produce(settings: Settings, messages: Iterable[tuple[str, Encoded]], a
         await producer.stop()
 
 
-async def delete(settings: Settings, topics: list[str]) -> None:
+async def _delete(settings: Settings, topics: list[str]) -> None:
     """Deletes topics and returns when they are gone."""
     admin = AIOKafkaAdminClient(**settings.client())
     await admin.start()

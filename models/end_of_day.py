@@ -13,13 +13,13 @@ from models.cells import Array, Cells
 from models.gaps import unknown, zeroed
 from models.runs import ascending, runs
 from schemas.columns import Codes, Column, Mask, Readings, Times
+from schemas.units import HOUR_SECONDS
 
-HOUR = 3600
 HIGHEST_KW = 1e5  # that a meter's power counts for; default of this project
-TARIFFS = ("register_sharp", "register_peak", "register_flat", "register_valley")
+TARIFF_REGISTERS = ("register_sharp", "register_peak", "register_flat", "register_valley")
 
 
-class Shown(NamedTuple):
+class EndOfDayValues(NamedTuple):
     """What readings show that a day may be left with, each of the shape (values, rows); None where no reading does."""
 
     power: Times | None  # secondary: mW drawn, W squared, 1, mvar either way, 1
@@ -29,25 +29,25 @@ class Shown(NamedTuple):
     set_ratio: Column | None  # that the meter is set to
 
 
-LAST = ("registers", "tariffs", "demands", "set_ratio")  # of which a day keeps the last
+LAST_VALUES = ("registers", "tariffs", "demands", "set_ratio")  # of which a day keeps the last
 
 
-def freezes() -> dict[str, Any]:
+def end_of_day_cells() -> dict[str, Any]:
     """The empty cells of a meter's day."""
     return {
         "power": np.zeros(5, np.int64), "registers": np.full(2, np.nan), "tariffs": np.full(2, np.nan),
         "demands": np.full(2, np.nan, np.float32), "set_ratio": np.full(1, np.nan, np.float32),
-        **{f"{name}_at": np.int32(0) for name in LAST},
+        **{f"{name}_at": np.int32(0) for name in LAST_VALUES},
     }  # fmt: skip; times are seconds after midnight, 0 where nothing was shown
 
 
-def shown(r: Readings, p: Column, q: Column) -> Shown:
+def end_of_day_values(r: Readings, p: Column, q: Column) -> EndOfDayValues:
     """What readings show; `p` and `q` are the sums over their phases."""
-    return Shown(power_of(r, p, q), beside(r.register, r.export_register), tariffs_of(r),
-                 beside(r.demand, r.demand_resets), beside(r.meter_ratio))  # fmt: skip
+    return EndOfDayValues(_power_of(r, p, q), _stacked(r.register, r.export_register), _tariffs_of(r),
+                 _stacked(r.demand, r.demand_resets), _stacked(r.meter_ratio))  # fmt: skip
 
 
-def power_of(r: Readings, p: Column, q: Column) -> Times | None:
+def _power_of(r: Readings, p: Column, q: Column) -> Times | None:
     """Power of readings; nothing where a phase with current tells none."""
     if unknown(r.p):
         return None
@@ -64,9 +64,9 @@ def power_of(r: Readings, p: Column, q: Column) -> Times | None:
     return told
 
 
-def tariffs_of(r: Readings) -> Column | None:
+def _tariffs_of(r: Readings) -> Column | None:
     """Tariff registers of readings that tell the register too."""
-    columns = [c for name in TARIFFS if not unknown(c := getattr(r, name))]
+    columns = [c for name in TARIFF_REGISTERS if not unknown(c := getattr(r, name))]
     if not columns or unknown(r.register):
         return None
     tariffs = np.stack(columns)
@@ -74,7 +74,7 @@ def tariffs_of(r: Readings) -> Column | None:
     return np.stack([np.where((told > 0) & ~np.isnan(r.register), zeroed(tariffs).sum(axis=0), np.nan), told])
 
 
-def beside(first: Column, *others: Any) -> Column | None:
+def _stacked(first: Column, *others: Any) -> Column | None:
     """The columns one below the other; None where the first was never given."""
     if unknown(first):
         return None
@@ -84,7 +84,7 @@ def beside(first: Column, *others: Any) -> Column | None:
     return told
 
 
-def freeze(cells: Cells, told: Shown, rows: Codes, where: Codes, since: Times, first: Mask) -> None:
+def keep_end_of_day(cells: Cells, values: EndOfDayValues, rows: Codes, where: Codes, since: Times, first: Mask) -> None:
     """Keep what some rows show in the cells of their days; `first` are the rows whose power speaks for an interval.
 
     `since` is the seconds after midnight.
@@ -92,14 +92,14 @@ def freeze(cells: Cells, told: Shown, rows: Codes, where: Codes, since: Times, f
     if not (once := ascending(where)):
         order = np.argsort(where << 32 | since, kind="stable")
         rows, where, since, first = rows[order], where[order], since[order], first[order]
-    if told.power is not None and first.any():
+    if values.power is not None and first.any():
         some, here = (rows, where) if first.all() else (rows[first], where[first])
         begins = runs(here)
         days = here[begins]
-        for held, power in zip(cells["power"], told.power, strict=True):
+        for held, power in zip(cells["power"], values.power, strict=True):
             held[days] += power[some] if once else np.add.reduceat(power[some], begins)
-    for name in LAST:
-        if (columns := getattr(told, name)) is None:
+    for name in LAST_VALUES:
+        if (columns := getattr(values, name)) is None:
             continue
         then = cells[f"{name}_at"]
         newer = np.flatnonzero(~np.isnan(columns[0][rows]) & (since > then[where]))
@@ -111,7 +111,7 @@ def freeze(cells: Cells, told: Shown, rows: Codes, where: Codes, since: Times, f
             held[here] = column[some]
 
 
-def freeze_columns(cells: dict[str, Array], expected: Column, length: Column) -> dict[str, Column]:
+def end_of_day_columns(cells: dict[str, Array], expected: Column, length: Column) -> dict[str, Column]:
     """The Days columns of every member; `expected` is how many intervals each one's day of so many seconds has."""
     register, export = cells["registers"]
     together = cells["tariffs_at"] == cells["registers_at"]
@@ -130,11 +130,11 @@ def freeze_columns(cells: dict[str, Array], expected: Column, length: Column) ->
     }  # fmt: skip
 
 
-def highest(kwh: Column, own: Column, interval: int) -> Column:
+def highest_mean_power(kwh: Column, own: Column, interval: int) -> Column:
     """The highest mean power of each member's intervals that follow one that was read: no lump of what was missed."""
     most, stride = np.full(kwh.shape[1], np.nan), (own // interval).astype(np.int64)
     for apart in np.unique(stride).tolist():
         whose = np.flatnonzero(stride == apart)
         before, after = kwh[:-apart, whose], kwh[apart:, whose]
         most[whose] = np.fmax.reduce(np.where(np.isnan(before), np.nan, after), axis=0, initial=np.nan)
-    return most * HOUR / own
+    return most * HOUR_SECONDS / own

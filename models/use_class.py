@@ -3,14 +3,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.calendar import HOLIDAY
+from models.calendar import HOLIDAY_KIND
 from models.cells import Cells
 from models.features import Columns, Feature
-from models.profiles import CLASSES, HOURS
-from schemas.classes import ClassModel
+from models.profiles import DAY_HOURS, USE_CLASS_COUNT
 from schemas.columns import METER_SEGMENTS, Codes, Column
+from schemas.use_class import UseClassModel
 
-SATURDAY = 5  # a kind of days
+SATURDAY_KIND = 5  # a kind of days
 
 
 def shapes(hours: Column, kinds: Column, variation: Column) -> Column:
@@ -18,44 +18,44 @@ def shapes(hours: Column, kinds: Column, variation: Column) -> Column:
 
     How much is used is left out on purpose: size is not class.
     """
-    weekend = kinds[SATURDAY:HOLIDAY] / np.mean(kinds[:SATURDAY], axis=0)
-    told: Column = np.concatenate([hours * HOURS / np.sum(hours, axis=0), weekend, variation[None]])
+    weekend = kinds[SATURDAY_KIND:HOLIDAY_KIND] / np.mean(kinds[:SATURDAY_KIND], axis=0)
+    told: Column = np.concatenate([hours * DAY_HOURS / np.sum(hours, axis=0), weekend, variation[None]])
     return told
 
 
 class Fleet:
     """The fleet model in force, as arrays; without one nothing is likely."""
 
-    def __init__(self, model: ClassModel | None) -> None:
+    def __init__(self, model: UseClassModel | None) -> None:
         self.adopt(model)
 
-    def adopt(self, model: ClassModel | None) -> None:
+    def adopt(self, model: UseClassModel | None) -> None:
         """Go by another model."""
         self.model = model
         if model:
             self.codes = np.array([METER_SEGMENTS.index(name) for name in model.classes])
-            self.weights, self.bias = np.array(model.weights), np.array(model.bias)
-            self.mean, self.scale = np.array(model.mean), np.array(model.scale)
-            self.reach = model.reach
+            self._weights, self._bias = np.array(model.weights), np.array(model.bias)
+            self._mean, self._scale = np.array(model.mean), np.array(model.scale)
+            self._reach = model.reach
 
-    def chances(self, told: Column) -> Column:
+    def chances(self, features: Column) -> Column:
         """The probability of each class by the features; NaN of a shape unlike all that the model has seen.
 
         Summed feature by feature: a row's answer is the same to the last bit whatever rows stand beside it.
         """
-        logits, distance = np.repeat(self.bias[:, None], told.shape[1], axis=1), np.zeros(told.shape[1])
-        for feature, weights, mean, scale in zip(told, self.weights.T, self.mean, self.scale, strict=True):
+        logits, distance = np.repeat(self._bias[:, None], features.shape[1], axis=1), np.zeros(features.shape[1])
+        for feature, weights, mean, scale in zip(features, self._weights.T, self._mean, self._scale, strict=True):
             z = (feature - mean) / scale
             logits += weights[:, None] * z
             distance += z * z
         likely = np.exp(logits - logits.max(axis=0))
-        total = np.zeros(told.shape[1])
+        total = np.zeros(features.shape[1])
         for one in likely:
             total += one
-        return np.where(distance <= self.reach * len(told), likely / total, np.nan)
+        return np.where(distance <= self._reach * len(features), likely / total, np.nan)
 
 
-class Classes(Feature):
+class UseClass(Feature):
     """Which class besides the filed one a meter's usual days look like; it remembers nothing of its own."""
 
     reads: tuple[str, ...] = ("usual_hours", "usual_kinds", "usual_variation")
@@ -63,7 +63,7 @@ class Classes(Feature):
     gives: tuple[str, ...] = ("filed_class", "other_class", "other_chance")
 
     def __init__(self, fleet: Fleet) -> None:
-        self.fleet, self.cells = fleet, Cells()
+        self._fleet, self.cells = fleet, Cells()
 
     def fold(self, slots: Codes, columns: Columns) -> Columns:
         """Adds filed_class, that of the file, other_class, the likeliest besides it, and other_chance, how likely.
@@ -71,16 +71,16 @@ class Classes(Feature):
         Classes are numbered as residential, commercial, industrial, agricultural; NaN without a model, without a file,
         and where the model does not know the filed class or the shape.
         """
-        if self.fleet.model is None:
+        if self._fleet.model is None:
             return dict.fromkeys(self.gives, np.full(len(slots), np.nan))
-        bits = columns["segments"].astype(np.int64) & (1 << CLASSES) - 1
+        bits = columns["segments"].astype(np.int64) & (1 << USE_CLASS_COUNT) - 1
         filed = np.where(bits > 0, np.log2(np.maximum(bits, 1)), np.nan)
-        chances = self.fleet.chances(shapes(*(columns[name] for name in self.reads)))
-        mine = self.fleet.codes[:, None] == filed
+        chances = self._fleet.chances(shapes(*(columns[name] for name in self.reads)))
+        mine = self._fleet.codes[:, None] == filed
         others = np.where(mine | np.isnan(chances), -1.0, chances)
         likeliest = others.argmax(axis=0)
         known = mine.any(axis=0) & ~np.isnan(chances[0])
         return {
-            "filed_class": filed, "other_class": np.where(known, self.fleet.codes[likeliest], np.nan),
+            "filed_class": filed, "other_class": np.where(known, self._fleet.codes[likeliest], np.nan),
             "other_chance": np.where(known, others[likeliest, np.arange(len(slots))], np.nan),
         }  # fmt: skip

@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from detectors.windows import Windows
+from detectors.revisable import RevisableJudge
 from models.cells import Cells
-from models.features import NEVER, Columns, phase_columns
+from models.features import NEVER_SECONDS, Columns, phase_columns
 from models.gaps import total
-from models.grid import Facts, apparent
 from models.index import Index
+from models.open_days import Facts, apparent_power
 from models.registry import Registry
 from models.runs import runs
 from models.state import Owner, Schema, State, same_length, within
@@ -30,7 +30,7 @@ from models.wiring import wiring_columns
 from schemas.alert import Alert
 from schemas.columns import (
     COLUMN_TYPES,
-    LATEST,
+    LATEST_TIME,
     PHASE_COLUMNS,
     Batch,
     Clocks,
@@ -60,7 +60,7 @@ class Correction(NamedTuple):
     kwh: Column
 
 
-class Heard(NamedTuple):
+class ClockObservation(NamedTuple):
     """What the rows of a batch tell of their meters' clocks."""
 
     told: Mask  # which do
@@ -69,7 +69,7 @@ class Heard(NamedTuple):
     offset: Column  # seconds ahead
 
 
-class Log(Owner):
+class RowLog(Owner):
     """Rows by meter slot, in order of arrival."""
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -153,39 +153,39 @@ class Log(Owner):
         self.add(**{"slot": self.arrays["slot"], **unknown, **state})
 
 
-class Tails(Owner):
+class ReorderBuffer(Owner):
     """The judges of single readings and of clocks, and the tails of meters that lack a reading."""
 
-    def __init__(self, readings: Windows, clocks: Windows, index: Index, registry: Registry, interval: int) -> None:
+    def __init__(self, readings: RevisableJudge, clocks: RevisableJudge, index: Index, registry: Registry, interval: int) -> None:
         self.readings, self.clocks, self.index, self.registry = readings, clocks, index, registry
         self.interval = interval
         self.present, self.sealed = Validation(), Validation()
         self.since = Cells(at=np.int64(0), area=np.int32(0))  # when last read before the first gap, 0 without a tail
         self.kept = self.concerned()
-        self.log = Log((*self.kept, "filed"))
-        self.clock_log = Log(("at", "heard", "offset"))
+        self.log = RowLog((*self.kept, "filed"))
+        self.clock_log = RowLog(("at", "heard", "offset"))
         self.late: dict[int, tuple[int, set[int]]] = {}  # by area: the hour a late reading joined in, and the meters
 
     def concerned(self) -> tuple[str, ...]:
         """The columns that the rules read, and those that are judged whatever they read."""
-        read = JUDGED | {name for rule in self.readings.present.rules for name in (*rule.reads, *rule.beside)}
+        read = JUDGED | {name for rule in self.readings.live.rules for name in (*rule.reads, *rule.beside)}
         return tuple(f.name for f in fields(Readings) if f.name in read)
 
     def refit(self) -> None:
         """Keep the columns that other rules read."""
         self.kept = self.concerned()
         rows = self.log.columns()
-        self.log = Log((*self.kept, "filed"))
+        self.log = RowLog((*self.kept, "filed"))
         self.log.load(rows)
 
-    def room(self) -> None:
+    def reserve(self) -> None:
         """Make room for every meter."""
         for cells in (self.since, self.present.cells, self.sealed.cells):
-            cells.room(len(self.index))
+            cells.reserve(len(self.index))
 
     def unsettled(self, areas: Codes, slots: Codes, at: Times, before: Times, in_order: Mask, kept: Mask) -> set[int]:
         """The areas that have a late reading to judge, or may have one in this batch."""
-        self.room()
+        self.reserve()
         unsettled = set(self.late)
         behind = kept & ~in_order
         if behind.any():
@@ -198,7 +198,7 @@ class Tails(Owner):
 
     def judge(
         self, r: Readings, slots: Codes, areas: Codes, rows: Codes, in_order: Mask, before: Times, master: Columns,
-        facts: Facts, heard: Heard,
+        facts: Facts, heard: ClockObservation,
     ) -> list[Alert]:  # fmt: skip
         """Judge rows of a batch that are in order of their meters' time, and what is heard of clocks in any row.
 
@@ -237,7 +237,7 @@ class Tails(Owner):
         self.since["at"][slots], self.since["area"][slots] = since, areas
         self.readings.mark(slots)
         self.clocks.mark(slots)
-        self.sealed.cells.put(slots, self.present.cells.take(slots))
+        self.sealed.cells.write(slots, self.present.cells.read(slots))
 
     def end(self, slots: Codes) -> None:
         """Let go of some meters' tails."""
@@ -257,20 +257,20 @@ class Tails(Owner):
             return []
         part, where, known, kva = r, slots, master, facts.kva
         if len(rows) < len(r):
-            part, where, kva = r.rows(rows), slots[rows], facts.kva[rows]
+            part, where, kva = r.select(rows), slots[rows], facts.kva[rows]
             known = {name: column[rows] for name, column in master.items()}
         told, registers, more = self.columns(self.present, part, where, before[rows], known, kva)
-        alerts = self.readings.present.fold(told, where, more)
+        alerts = self.readings.live.judge(told, where, more)
         facts.kwh[rows] = self.energy(told, registers, more)
         if registers.stale.any():
             stale = rows[registers.stale]
             for column in (facts.amps, facts.neutral, facts.kva, facts.unbalance):
                 column[..., stale] = np.nan
-            facts.volted[stale] = facts.by_magnitude[stale] = False
-            facts.back[stale], facts.stale[stale] = 0, True
+            facts.has_voltage[stale] = facts.by_magnitude[stale] = False
+            facts.returned[stale], facts.stale[stale] = 0, True
         kept = self.since["at"][where] > 0
         if kept.any():
-            self.keep(part.rows(kept), where[kept], facts.kwh[rows[kept]])
+            self.keep(part.select(kept), where[kept], facts.kwh[rows[kept]])
             self.note(self.readings, alerts)
         return alerts
 
@@ -278,12 +278,12 @@ class Tails(Owner):
         self, validation: Validation, r: Readings, slots: Codes, before: Times, master: Columns, kva: Column
     ) -> tuple[Readings, Registers, Columns]:
         """Readings as validated, what their registers say, and the columns that rules read beside their own."""
-        r, registers = validation.fold(slots, r, master)
+        r, registers = validation.validate(slots, r, master)
         more = master | phase_columns(r) | wiring_columns(r, master["elements"])
         more["kva"] = np.where(registers.stale, np.nan, kva)
         more["power_factor"] = np.abs(more["total_p"]) * master["ratio"] / more["kva"]
         more["register_delta"], more["register_drop"] = registers.delta, registers.drop
-        more["gap"] = np.where((before > 0) & (before < r.at), r.at - before, NEVER)
+        more["gap"] = np.where((before > 0) & (before < r.at), r.at - before, NEVER_SECONDS)
         return r, registers, more
 
     def energy(self, r: Readings, registers: Registers, more: Columns) -> Column:
@@ -296,17 +296,17 @@ class Tails(Owner):
         """Add readings to their meters' tails."""
         self.log.add(slot=slots.astype(np.int32), filed=filed, **{name: getattr(r, name) for name in self.kept})
 
-    def note(self, windows: Windows, alerts: Iterable[Alert]) -> None:
+    def note(self, windows: RevisableJudge, alerts: Iterable[Alert]) -> None:
         """Remember what was told of meters with a tail."""
-        windows.note([a for a in alerts if self.since["at"][self.index.slot(a.area, a.subject)] > 0])
+        windows.remember([a for a in alerts if self.since["at"][self.index.slot(a.area, a.subject)] > 0])
 
-    def hear(self, r: Readings, slots: Codes, rows: Codes, heard: Heard) -> list[Alert]:
+    def hear(self, r: Readings, slots: Codes, rows: Codes, heard: ClockObservation) -> list[Alert]:
         """Judge what is heard of meters' clocks in some rows of a batch."""
         rows = rows[heard.told[rows]]
         if not len(rows):
             return []
         at, offset, key, where = heard.at[rows], heard.offset[rows], heard.key[rows], slots[rows]
-        alerts = self.clocks.present.fold(Clocks(r.names, r.subject[rows], r.areas, r.area[rows], at, offset), where)
+        alerts = self.clocks.live.judge(Clocks(r.names, r.subject[rows], r.areas, r.area[rows], at, offset), where)
         since = self.since["at"][where]
         kept = (since > 0) & (key > since)
         if kept.any():
@@ -325,7 +325,7 @@ class Tails(Owner):
         rows = rows[self.awaited(slots[rows], r.at[rows], since, now[rows])]
         if not len(rows):
             return
-        part = r.rows(rows)
+        part = r.select(rows)
         self.keep(part, slots[rows], facts.kwh[rows])
         told = rows[np.isfinite(part.clock_offset)]
         if len(told):
@@ -359,7 +359,7 @@ class Tails(Owner):
 
     def late_hours(self, areas: int) -> Times:
         """By area, the hour after which late readings are judged; none comes after where there are none."""
-        hours = np.full(areas, LATEST)
+        hours = np.full(areas, LATEST_TIME)
         for area, (hour, _) in self.late.items():
             hours[area] = hour
         return hours
@@ -380,7 +380,7 @@ class Tails(Owner):
 
     def settle(self, slots: Codes) -> tuple[list[Alert], Correction]:
         """Judge the tails of some meters again."""
-        self.present.cells.put(slots, self.sealed.cells.take(slots))
+        self.present.cells.write(slots, self.sealed.cells.read(slots))
         places, rows = self.log.of(slots)
         told, where, registers, more = self.again(self.present, rows)
         alerts = self.readings.amend(slots, [(told, where, more)])
@@ -394,12 +394,12 @@ class Tails(Owner):
         """Rows of tails, in order, through a validation: the readings, their slots, registers and further columns."""
         where = rows["slot"]
         r = Readings.build(("",), np.zeros(len(where)), ("",), np.zeros(len(where)), **{n: rows[n] for n in self.kept})
-        master = self.registry.meters.at(self.registry.meters.rows(where, r.at - 1))
+        master = self.registry.meters.columns_of(self.registry.meters.rows_in_force(where, r.at - 1))
         with np.errstate(invalid="ignore", divide="ignore"):
-            kva = apparent(r, master, total(r.p), total(r.q)) * master["ratio"]
-            counted = validation.doubts.copy()
+            kva = apparent_power(r, master, total(r.p), total(r.q)) * master["ratio"]
+            counted = validation.implausible.copy()
             told, registers, more = self.columns(validation, r, where, self.before(rows), master, kva)
-            validation.doubts = counted
+            validation.implausible = counted
         return told, where, registers, more
 
     def before(self, rows: dict[str, Any]) -> Times:
@@ -410,7 +410,7 @@ class Tails(Owner):
     def widest(self, slots: Codes, at: Times) -> Column:
         """How far apart some readings and those before them may be without one missing between."""
         meters = self.registry.meters
-        return GAP * np.fmax(meters.column("interval_s", meters.rows(slots, at - 1)), self.interval)
+        return GAP * np.fmax(meters.column("interval_s", meters.rows_in_force(slots, at - 1)), self.interval)
 
     def advance(self, slots: Codes, now: Times) -> None:
         """Take as final what no gap that still waits is before; `now` are the clocks of the meters' areas."""
@@ -418,10 +418,10 @@ class Tails(Owner):
         which = np.searchsorted(slots, rows["slot"])
         missing = rows["at"] - self.before(rows) > self.widest(rows["slot"], rows["at"])
         waits = missing & (now[which] <= rows["at"] + PATIENCE)
-        first = np.full(len(slots), LATEST)  # reading after a gap that waits
+        first = np.full(len(slots), LATEST_TIME)  # reading after a gap that waits
         np.minimum.at(first, which[waits], rows["at"][waits])
-        self.end(slots[first == LATEST])
-        final = (rows["at"] < first[which]) & (first[which] < LATEST)
+        self.end(slots[first == LATEST_TIME])
+        final = (rows["at"] < first[which]) & (first[which] < LATEST_TIME)
         if not final.any():
             return
         done = {name: column[..., final] for name, column in rows.items()}
@@ -446,7 +446,7 @@ class Tails(Owner):
 
     def expire(self, areas: Codes, clocks: Times) -> None:
         """Let go of the gaps of some areas that wait no longer, by the clocks of all areas."""
-        self.room()
+        self.reserve()
         going = (self.since["at"] > 0) & np.isin(self.since["area"], areas)
         going[[meter for _, meters in self.late.values() for meter in meters]] = False
         if len(slots := np.flatnonzero(going)):
@@ -477,7 +477,7 @@ class Tails(Owner):
             within("how many meters a tail's cells have", cells.used, 0, len(self.index))
         for rows in (self.log.columns(), self.clock_log.columns()):
             within("a meter with a tail", rows["slot"], 0, len(self.index) - 1)
-            within("the time of a row in a tail", rows["at"], 0, 2 * LATEST)
+            within("the time of a row in a tail", rows["at"], 0, 2 * LATEST_TIME)
         areas = len(self.registry.area_index) - 1
         within("the area of a tail", self.since["area"], 0, max(areas, 0))
         within("an area with late readings", list(self.late), 0, areas)

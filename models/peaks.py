@@ -12,19 +12,19 @@ import numpy as np
 from models.cells import Array
 from models.runs import ascending, runs, sizes_of
 from schemas.columns import Codes, Column
+from schemas.units import HOUR_SECONDS
 
-HOUR = 3600
-LASTING = 2 * HOUR  # of a day, that a load was reached for to count as kva_2h
-ENOUGH = 0.9  # of a day's intervals that must be known
-EVEN = 0.01  # unbalance that is no trouble anywhere: half of the limit for the public grid
-LOST = 0.78  # of nominal: below it a phase is lost, and no unbalance; the meter's own limit of voltage loss
+LASTING_LOAD_SECONDS = 2 * HOUR_SECONDS  # of a day, that a load was reached for to count as kva_2h
+KNOWN_SHARE = 0.9  # of a day's intervals that must be known
+EVEN_UNBALANCE = 0.01  # unbalance that is no trouble anywhere: half of the limit for the public grid
+LOST_PHASE_VOLTAGE = 0.78  # of nominal: below it a phase is lost, and no unbalance; the meter's own limit of voltage loss
 
 
-def heights(interval: int) -> dict[str, Any]:
+def peak_cells(interval: int) -> dict[str, Any]:
     """The empty cells of a meter's day."""
-    steps = -(-25 * HOUR // interval)
+    steps = -(-25 * HOUR_SECONDS // interval)
     return {
-        "loads": np.zeros(max(-(-LASTING // interval), steps // 100 + 1, 2), np.float32), "loads_told": np.uint16(0),
+        "loads": np.zeros(max(-(-LASTING_LOAD_SECONDS // interval), steps // 100 + 1, 2), np.float32), "loads_told": np.uint16(0),
         "unbalances": np.zeros(steps // 20 + 1, np.float32), "unbalances_told": np.uint16(0),
         "by_magnitude": np.uint16(0),
     }  # fmt: skip
@@ -53,20 +53,20 @@ def keep_highest(highest: Array, where: Codes, values: Column) -> None:
     highest[:, cells] = np.sort(np.concatenate([highest[:, cells], fresh]), axis=0)[-len(highest) :]
 
 
-def height_columns(cells: dict[str, Array], expected: Column, length: Column) -> dict[str, Column]:
+def peak_columns(cells: dict[str, Array], expected: Column, length: Column) -> dict[str, Column]:
     """The Days columns of every member; `expected` is how many intervals each one's day of so many seconds has."""
-    loaded, unbalanced = (cells[name] >= ENOUGH * expected for name in ("loads_told", "unbalances_told"))
-    ranks = np.maximum(expected // 100 + 1, 2), np.maximum(LASTING * expected // length, 1)
-    p99, lasting = (np.where(loaded, nth(cells["loads"], rank), np.nan) for rank in ranks)
+    loaded, unbalanced = (cells[name] >= KNOWN_SHARE * expected for name in ("loads_told", "unbalances_told"))
+    ranks = np.maximum(expected // 100 + 1, 2), np.maximum(LASTING_LOAD_SECONDS * expected // length, 1)
+    p99, lasting = (np.where(loaded, _nth_highest(cells["loads"], rank), np.nan) for rank in ranks)
     p95, top = (
-        np.where(unbalanced, nth(cells["unbalances"], rank), np.nan)
+        np.where(unbalanced, _nth_highest(cells["unbalances"], rank), np.nan)
         for rank in (expected // 20 + 1, np.ones(len(expected)))
     )
     share = np.where(unbalanced, cells["by_magnitude"] / np.maximum(cells["unbalances_told"], 1), np.nan)
     return {"kva_p99": p99, "kva_2h": lasting, "unbalance_p95": p95, "unbalance_top": top, "by_magnitude": share}
 
 
-def nth(highest: Array, rank: Column) -> Column:
+def _nth_highest(highest: Array, rank: Column) -> Column:
     """The value of a rank, counted from the highest."""
     places = np.maximum(len(highest) - rank.astype(np.int64), 0)
     told: Column = np.take_along_axis(highest, places[None], axis=0)[0]

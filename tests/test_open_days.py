@@ -16,8 +16,8 @@ from models.registry import Registry
 from schemas.columns import AreaDays, Intervals, Readings, Status
 from schemas.master import Area, Meter, Transformer
 
-START = 1_761_926_400  # a midnight in Shanghai
-STEP = 300
+START_TIME = 1_761_926_400  # a midnight in Shanghai
+STEP_SECONDS = 300
 
 
 class Probe(Rule):
@@ -25,7 +25,7 @@ class Probe(Rule):
 
     seen: list[dict[str, np.ndarray]]
 
-    def score(self, columns, gone):
+    def score(self, columns, missing):
         self.seen.append({name: np.array(column) for name, column in columns.items()})
         return np.zeros(len(columns["at"]))
 
@@ -55,12 +55,12 @@ def slots(names, step, count, **columns):
                 name == "register"
             )
         rows = len(names)
-        yield Readings.build(names, range(rows), ["A1"], [0] * rows, [START + k * step] * rows, **told)
+        yield Readings.build(names, range(rows), ["A1"], [0] * rows, [START_TIME + k * step] * rows, **told)
 
 
 def test_a_user_counts_once_an_interval_however_often_it_is_read():
-    four = [Meter(meter=f"M{n}", wiring="3P4W", interval_s=STEP) for n in range(4)]
-    seen = windows(Intervals, area(*four), slots([m.meter for m in four], STEP, 12, u=220.0, i=10.0))
+    four = [Meter(meter=f"M{n}", wiring="3P4W", interval_s=STEP_SECONDS) for n in range(4)]
+    seen = windows(Intervals, area(*four), slots([m.meter for m in four], STEP_SECONDS, 12, u=220.0, i=10.0))
     assert seen["kva"] == pytest.approx(np.full(len(seen["kva"]), 4 * 3 * 2.2))
     assert (seen["coverage"] == 1).all()
 
@@ -85,7 +85,7 @@ def test_a_meter_of_registers_alone_has_a_day_of_energy():
 @pytest.mark.parametrize("after", [40, 104])  # while the day is open, and when it has closed
 def test_a_register_that_comes_late_gives_its_day_the_energy_on_both_sides(after):
     told = list(slots(["G", "M"], 900, 130, register=[2.0, 1.9]))
-    late, told[9] = told[9].rows([1]), told[9].rows([0])
+    late, told[9] = told[9].select([1]), told[9].select([0])
     told.insert(after, late)
     seen = windows(AreaDays, area(Meter(meter="G"), Meter(meter="M"), gateway="G"), told)
     assert seen["energy_out"][-1] == pytest.approx(95 * 1.9)
@@ -93,11 +93,11 @@ def test_a_register_that_comes_late_gives_its_day_the_energy_on_both_sides(after
 
 
 @pytest.mark.parametrize("after", [40, 120])  # while the day is open, and when it has closed
-def test_a_measured_reading_takes_the_place_of_an_estimate(after):
+def test_a_measured_reading_replaces_an_estimate(after):
     both = [Meter(meter="G"), Meter(meter="M")]
     told = list(slots(["G", "M"], 900, 130, kwh=[2.0, 1.0]))
     told[9] = replace(told[9], status=np.array([Status.MEASURED, Status.ESTIMATED], np.uint8))
-    measured = replace(told[9].rows([1]), status=np.zeros(1, np.uint8))
+    measured = replace(told[9].select([1]), status=np.zeros(1, np.uint8))
     told.insert(after, measured)
     seen = windows(AreaDays, area(*both, gateway="G"), told)
     assert seen["energy_out"][-1] == 96.0
@@ -119,15 +119,15 @@ def test_a_packed_day_is_exactly_what_it_was(places):
     assert len(packed({"kwh": kwh})) < kwh.nbytes
 
 
-def test_master_data_given_anew_are_those_told():
+def test_newest_master_data_replaces_earlier():
     registry, first = Registry(Index(), Index()), np.array([0])
     for contract in (3.0, 5.0):
         registry.enroll([area(Meter(meter="M", contract_kva=contract))])
-        rows = registry.meters.rows(first, np.array([START]))
-        assert registry.meters.at(rows)["contract_kva"].tolist() == [contract]
+        rows = registry.meters.rows_in_force(first, np.array([START_TIME]))
+        assert registry.meters.columns_of(rows)["contract_kva"].tolist() == [contract]
 
 
-def test_an_area_that_comes_several_times_at_once_is_as_it_came_last():
+def test_last_of_several_records_of_an_area_counts():
     """As on a topic that has not been compacted yet."""
     first = Area(area="A1", meters=[Meter(meter="M1"), Meter(meter="M2")])
     last = Area(area="A1", meters=[Meter(meter="M2"), Meter(meter="M3"), Meter(meter="M4")])

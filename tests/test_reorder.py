@@ -8,21 +8,21 @@ import numpy as np
 
 from schemas.columns import Readings
 from schemas.master import Area, Meter
-from tests.hostile import Row, Stream, told_by
-from tests.test_promises import exactly, watch
+from tests.adversarial import Row, Stream, reading_columns
+from tests.test_promises import exactly, judge_stream
 
-QUARTER = 900
-LEAP = 192  # two days
-START = 1_772_380_800
-NAMES = ("M0", "M1", "M2")
-AREA = Area(area="A1", meters=[Meter(meter=name, wiring="3P4W") for name in NAMES])
+QUARTER_SECONDS = 900
+LEAP_QUARTERS = 192  # two days
+START_TIME = 1_772_380_800
+METER_NAMES = ("M0", "M1", "M2")
+THREE_METER_AREA = Area(area="A1", meters=[Meter(meter=name, wiring="3P4W") for name in METER_NAMES])
 
 
 def row(name: str, at: float, volts: float = 230.0) -> Row:
     """A reading so many quarter-hours after the start."""
     u = np.array([[volts], [230.0], [230.0]])
-    [columns] = told_by(np.full((3, 1), 2.0), u, u / 500, QUARTER)
-    return Row(Readings, "A1", name, START + round(QUARTER * at), columns | {"register": np.nan})
+    [columns] = reading_columns(np.full((3, 1), 2.0), u, u / 500, QUARTER_SECONDS)
+    return Row(Readings, "A1", name, START_TIME + round(QUARTER_SECONDS * at), columns | {"register": np.nan})
 
 
 def others(at: float) -> list[Row]:
@@ -31,9 +31,9 @@ def others(at: float) -> list[Row]:
 
 def alerts_however_cut(rows: Iterable[Row]) -> list[tuple[str, int, int]]:
     """The alerts of a stream of some days, told alike row by row and all at once."""
-    stream = Stream([AREA], tuple(rows), "Asia/Shanghai", QUARTER)
-    whole, told = watch(stream)
-    single, again = watch(stream, range(len(stream.rows)))
+    stream = Stream([THREE_METER_AREA], tuple(rows), "Asia/Shanghai", QUARTER_SECONDS)
+    whole, told = judge_stream(stream)
+    single, again = judge_stream(stream, range(len(stream.rows)))
     assert exactly(again) == exactly(told)
     assert single.counts == whole.counts
     return [(alert.change, alert.since, alert.at) for alert in told if alert.rule == "voltage_loss"]
@@ -66,17 +66,17 @@ def test_of_two_readings_in_one_gap_the_second_finds_it_filled_by_the_first():
                 yield from (row("M0", at, 100) for at in late)
 
     [(_, since, _), _] = alerts_however_cut(rows(19.9, 20.4))
-    assert since == START + round(19.9 * QUARTER)
+    assert since == START_TIME + round(19.9 * QUARTER_SECONDS)
     [(_, since, _), _] = alerts_however_cut(rows(20.4, 19.9))
-    assert since == START + round(20.4 * QUARTER)
+    assert since == START_TIME + round(20.4 * QUARTER_SECONDS)
 
 
-def test_a_clock_that_is_set_back_ends_the_tail_that_began_with_its_leap():
+def test_clock_that_is_set_back_ends_the_reorder_buffer_of_its_leap():
     def rows() -> Iterable[Row]:
         for k in range(1, 60):
             if k == 10:
                 yield from [row("M0", k), *others(k), *others(k + 0.1)]
-                yield from [row("M0", k + LEAP), row("M0", k + LEAP + 0.1), *others(k + 0.2), row("M0", k + 0.3)]
+                yield from [row("M0", k + LEAP_QUARTERS), row("M0", k + LEAP_QUARTERS + 0.1), *others(k + 0.2), row("M0", k + 0.3)]
                 continue
             yield from others(k)
             if k not in (30, 31, 32):
@@ -84,4 +84,4 @@ def test_a_clock_that_is_set_back_ends_the_tail_that_began_with_its_leap():
             if k == 50:
                 yield from (row("M0", at, 100) for at in (30, 31, 32))
 
-    assert START + 36 * QUARTER in {since for change, since, _ in alerts_however_cut(rows()) if change == "raised"}
+    assert START_TIME + 36 * QUARTER_SECONDS in {since for change, since, _ in alerts_however_cut(rows()) if change == "raised"}

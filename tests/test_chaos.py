@@ -7,26 +7,26 @@ import os
 import pytest
 
 from streams.broker import Broker
-from tests.storm import Storm, storm_over_local_runs
+from tests.chaos import ChaosRun, chaos_over_local_runs
 
-KILLS = 12
+KILL_COUNT = 12
 seeded = pytest.mark.parametrize("seed", [int(os.environ.get("SEED") or 5)])
 
 
 @pytest.mark.broker
 @seeded
-def test_a_storm_over_the_workers_changes_nothing(tmp_path, seed):
+def test_chaos_over_the_workers_changes_nothing(tmp_path, seed):
     with Broker(tmp_path / "kafka") as broker:
-        figures = Storm(broker, tmp_path, seed=seed, kills=KILLS, areas=30).run()
-    assert figures.kills.total() >= KILLS
-    assert figures.done["broker killed and restarted (SIGKILL)"] == 2
+        figures = ChaosRun(broker, tmp_path, seed=seed, kills=KILL_COUNT, areas=30).run()
+    assert figures.kills.total() >= KILL_COUNT
+    assert figures.disturbances["broker killed and restarted (SIGKILL)"] == 2
     assert figures.expected > 300
-    assert figures.done["transactions aborted, and committed"] > 50
+    assert figures.disturbances["transactions aborted, and committed"] > 50
     assert min(figures.rows[kind] for kind in ("readings", "events", "payments", "stages")) > 1000
     assert figures.messages > figures.necessary, "nobody had to do anything again"
 
 
 @seeded
-def test_a_storm_over_local_runs_changes_nothing(tmp_path, seed):
-    figures = storm_over_local_runs(tmp_path, seed=seed, kills=8, areas=20)
+def test_chaos_over_local_runs_changes_nothing(tmp_path, seed):
+    figures = chaos_over_local_runs(tmp_path, seed=seed, kills=8, areas=20)
     assert figures.expected > 200

@@ -1,0 +1,6 @@
+"""Spans of time in seconds."""
+
+MINUTE_SECONDS = 60
+HOUR_SECONDS = 3600
+DAY_SECONDS = 86_400
+WEEK_SECONDS = 7 * DAY_SECONDS
