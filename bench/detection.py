@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from detectors.engine import Engine
-from detectors.rule import RULES
+from detectors.rule import ALL_RULES
 from models.features import Columns
 from models.suspects import Suspects
 from replay.attacks import THEFT_ATTACKS, attacked
@@ -177,7 +177,7 @@ def jobs(quick: bool) -> list[Job]:
 
 def _family(rules: Iterable[str]) -> str:
     """The family of the first of some rules."""
-    return next(RULES[name].judge.__module__.rpartition(".")[2] for name in rules)
+    return next(ALL_RULES[name].judge.__module__.rpartition(".")[2] for name in rules)
 
 
 def page(runs: list[DetectionRun]) -> Iterator[str]:

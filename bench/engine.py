@@ -20,7 +20,7 @@ from bench.load import AREA_METERS, LOAD_ZONE, SLOTS_PER_DAY, Load
 from bench.results import READINGS_PER_SECOND, Result, summed
 from bench.testbed import Testbed
 from detectors.engine import Engine
-from detectors.rule import RULES, Rule
+from detectors.rule import ALL_RULES, Rule
 from schemas.columns import Readings
 from tests.workers import cpu_limited
 
@@ -164,7 +164,7 @@ def _more_rules(meters: int, slots: int) -> float:
 
 def point_rules(count: int) -> list[Rule]:
     """The rules on readings, again and again under other names and with a setting a little off."""
-    known = [rule for rule in RULES.values() if rule.kind is Readings]
+    known = [rule for rule in ALL_RULES.values() if rule.kind is Readings]
     return [_renamed_rule(known[n % len(known)], n // len(known)) for n in range(count)]
 
 

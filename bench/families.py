@@ -48,7 +48,7 @@ def shares(meters: int, slots: int) -> dict[str, float]:
     engine.enroll(load.areas())
     with (
         patch.object(Judge, "judge", timed(family, Judge._judge_rule)),
-        patch.object(judge, "unfolded", timed(lambda *_: FEATURES_FAMILY, judge.unfolded)),
+        patch.object(judge, "unfolded", timed(lambda *_: FEATURES_FAMILY, judge._feature_columns)),
     ):
         for slot in load.slots(slots):
             for piece in split_slot(slot, GROWTH_ROWS):

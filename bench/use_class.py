@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from detectors.engine import Engine
-from detectors.rule import RULES
+from detectors.rule import ALL_RULES
 from replay.history import Source
 from replay.network import SEGMENT_NAMES
 from replay.town import Town
@@ -64,7 +64,7 @@ def _lesson(meters: int, days: int, seed: int, share: float) -> Lesson:
 def _judge_town(model: UseClassModel, meters: int, days: int, seed: int, share: float) -> _UseClassRun:
     """What is told of another town."""
     source, wrong = _town_of(meters, days, seed, share)
-    judged = replace(RULES["tariff_misuse"], status="published", model=model)
+    judged = replace(ALL_RULES["tariff_misuse"], status="published", model=model)
     engine = Engine([judged], zone=source.zone, interval=source.interval)
     engine.enroll(source.areas)
     alerts = {alert.id: alert for batch in source.batches for alert in engine.step(batch)}

@@ -3,12 +3,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.rule import DAY, NOT_KNOWN, Level, rule
+from detectors.rule import NOT_KNOWN, Level, rule
 from schemas.columns import AreaDays, Column, Days
+from schemas.units import DAY_SECONDS
 
 
 @rule(
-    AreaDays, severity=2, release=6 * DAY, title=("High area line loss", "台区线损异常"),
+    AreaDays, severity=2, release=6 * DAY_SECONDS, title=("High area line loss", "台区线损异常"),
     text=("Of 7 days 3 lost {loss_third:.1%} or more, 3 {loss_least_third:.1%} or less (usual {usual_loss:.1%}).",
           "近七天中三天线损不低于{loss_third:.1%},三天不高于{loss_least_third:.1%}(平时{usual_loss:.1%})。"),
 )  # fmt: skip
@@ -28,7 +29,7 @@ def area_loss_high(
 
 
 @rule(
-    AreaDays, severity=3, hold=DAY, clear=0.5, meaning=2, title=("Low reading success", "采集成功率低"),
+    AreaDays, severity=3, hold=DAY_SECONDS, clear=0.5, meaning=2, title=("Low reading success", "采集成功率低"),
     text=(("[Of the readings due in a day {read_share:.1%} arrived; ]without the meter that lacks most it is "
            "{others_share:.1%} (limit {limit:.1%})."),
           "[当日采集成功率{read_share:.1%},]除缺数最多的一户外{others_share:.1%},低于{limit:.1%}。"),
@@ -46,7 +47,7 @@ def read_success_rate(
 
 
 @rule(
-    Days, severity=2, worse=(Level(2.0, 1, 0),), hold=2 * DAY, release=6 * DAY,
+    Days, severity=2, worse=(Level(2.0, 1, 0),), hold=2 * DAY_SECONDS, release=6 * DAY_SECONDS,
     title=("Use that goes with the area's loss", "台区线损关联"),
     text=(("Suspected: what the area loses beyond the usual goes with this meter's use, at a correlation of "
            "{suspect_rho:.2f} in {suspect_days:.0f} days; {suspect_kwh:.0f} kWh a day may be missing (limit {least:g})."

@@ -3,12 +3,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.rule import DAY, rule
+from detectors.rule import rule
 from schemas.columns import Column, Invoices
+from schemas.units import DAY_SECONDS
 
 
 @rule(
-    Invoices, severity=2, hold=DAY, title=("Wrong read date", "抄表日期不符"),
+    Invoices, severity=2, hold=DAY_SECONDS, title=("Wrong read date", "抄表日期不符"),
     text=(("The reading that was billed is wrong[: taken {read_off:.1f} hours off its day][: {short_kwh:.1f} kWh below "
            "the month-end freeze]."),
           ("结算示数有误[:抄录时间偏离规定{read_off:.1f}小时][:比月末冻结示数低{short_kwh:.1f}kWh],"

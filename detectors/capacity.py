@@ -3,14 +3,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.rule import DAY, HOUR, MINUTE, Level, gated, rule
+from detectors.rule import Level, gated, rule
 from schemas.columns import Column, Days, Intervals, Readings
+from schemas.units import MINUTE_SECONDS, HOUR_SECONDS, DAY_SECONDS
 
-OVERLOADED = (Level(1.0 / 0.8, 2, 2 * HOUR), Level(1.5 / 0.8, 1, 15 * MINUTE))  # beside heavy, which is 80 %
+OVERLOAD_LEVELS = (Level(1.0 / 0.8, 2, 2 * HOUR_SECONDS), Level(1.5 / 0.8, 1, 15 * MINUTE_SECONDS))  # beside heavy, which is 80 %
 
 
 @rule(
-    Readings, severity=3, hold=2 * HOUR, chronic=True, clear=1 / 1.05, worse=(Level(1.2 / 1.05, 2, 2 * HOUR),),
+    Readings, severity=3, hold=2 * HOUR_SECONDS, chronic=True, clear=1 / 1.05, worse=(Level(1.2 / 1.05, 2, 2 * HOUR_SECONDS),),
     title=("Over contract capacity", "超合同容量"),
     text=(("{kva:.1f} kVA[ at a power factor of {power_factor:.2f}] exceed the contract's {contract_kva:.0f} kVA "
            "less {suspended_kva:.0f} kVA suspended."),
@@ -27,7 +28,7 @@ def over_contract_capacity(
 
 
 @rule(
-    Days, severity=2, release=30 * DAY, title=("Suspected capacity expansion", "疑似私自增容"),
+    Days, severity=2, release=30 * DAY_SECONDS, title=("Suspected capacity expansion", "疑似私自增容"),
     text=(("Suspected expansion: {kva_2h:.1f} kVA lasted for two hours of the day at a contract of "
            "{contract_kva:.0f} kVA[; the fifth highest day of 30 reached {share_fifth:.0%} of it]."),
           ("疑似私自增容:当日累计两小时达{kva_2h:.1f}kVA,合同容量{contract_kva:.0f}kVA"
@@ -47,7 +48,7 @@ def capacity_expansion(
 
 
 @rule(
-    Readings, severity=1, hold=HOUR, chronic=True, clear=1 / 1.05,
+    Readings, severity=1, hold=HOUR_SECONDS, chronic=True, clear=1 / 1.05,
     title=("Suspended capacity in use", "启用暂停设备"),
     text=("Suspected: {kva:.1f} kVA used although {suspended_kva:.0f} of {contract_kva:.0f} kVA are suspended.",
           "疑似启用暂停设备:合同容量{contract_kva:.0f}kVA中暂停{suspended_kva:.0f}kVA,仍用电{kva:.1f}kVA。"),
@@ -65,7 +66,7 @@ def suspended_use(
 
 
 @rule(
-    Readings, severity=3, hold=2 * HOUR, chronic=True, clear=0.75 / 0.80, worse=OVERLOADED,
+    Readings, severity=3, hold=2 * HOUR_SECONDS, chronic=True, clear=0.75 / 0.80, worse=OVERLOAD_LEVELS,
     title=("Customer's transformer overload", "专变重过载"),
     text=("{kva:.0f} of {own_kva:.0f} kVA[ at power factor {power_factor:.2f}] are heavy load (from {heavy:.0%}).",
           "专变负载{kva:.0f}kVA[(功率因数{power_factor:.2f})],额定{own_kva:.0f}kVA(重载线{heavy:.0%})。"),
@@ -82,7 +83,7 @@ def customer_transformer_overload(
 
 
 @rule(
-    Readings, severity=2, hold=MINUTE, chronic=True, clear=1.05 / 1.2,
+    Readings, severity=2, hold=MINUTE_SECONDS, chronic=True, clear=1.05 / 1.2,
     title=("Current above the meter's rating", "过流"),
     text=("Phase {phase} carries {i:.2f} A, over {limit:.1f} times the rating (meter {imax:.3g} A, CT ratio {ct:.0f}).",
           "过流:{phase}相电流{i:.2f}A,超过额定的{limit:.1f}倍(电表{imax:.3g}A,电流互感器变比{ct:.0f})。"),
@@ -98,7 +99,7 @@ def meter_overcurrent(
 
 
 @rule(
-    Intervals, severity=3, hold=2 * HOUR, chronic=True, clear=0.75 / 0.80, worse=OVERLOADED,
+    Intervals, severity=3, hold=2 * HOUR_SECONDS, chronic=True, clear=0.75 / 0.80, worse=OVERLOAD_LEVELS,
     title=("Transformer overload", "变压器重过载"),
     text=("The transformer carries {kva:.0f} kVA of its {rating_kva:.0f} kVA (heavy from {heavy:.0%}).",
           "变压器负载{kva:.0f}kVA,额定{rating_kva:.0f}kVA(重载线{heavy:.0%})。"),
@@ -111,7 +112,7 @@ def transformer_overload(
 
 
 @rule(
-    Intervals, severity=1, hold=15 * MINUTE, chronic=True, clear=0.95,
+    Intervals, severity=1, hold=15 * MINUTE_SECONDS, chronic=True, clear=0.95,
     title=("Transformer hot by its load", "变压器热点温度过高"),
     text=(("By its load the transformer's hot spot is {hot_spot_rise:.0f} K, its top oil {top_oil_rise:.0f} K above "
            "the air[ of {air:.0f} deg C] (limits {hot:.0f} and {oil:.0f} deg C; untold air counts as {ambient:.0f})."),
@@ -133,7 +134,7 @@ def transformer_thermal(
 
 
 @rule(
-    Intervals, severity=3, hold=2 * HOUR, chronic=True, segments={"dyn11": {"limit": 0.25}},
+    Intervals, severity=3, hold=2 * HOUR_SECONDS, chronic=True, segments={"dyn11": {"limit": 0.25}},
     title=("Transformer load unbalance", "台区三相不平衡"),
     text=("Phase loads {current_a:.0f}, {current_b:.0f}, {current_c:.0f} A differ over {limit:.0%} at {kva:.0f} kVA.",
           "台区三相负荷不平衡超过{limit:.0%}:{current_a:.0f}/{current_b:.0f}/{current_c:.0f}A,负载{kva:.0f}kVA。"),
@@ -163,7 +164,7 @@ def demand_over_contract(demand: Column, ratio: Column, declared_kw: Column, *, 
 
 
 @rule(
-    Readings, severity=3, hold=HOUR, chronic=True, title=("Low power factor", "功率因数过低"),
+    Readings, severity=3, hold=HOUR_SECONDS, chronic=True, title=("Low power factor", "功率因数过低"),
     text=("{total_p:.2f} kW x {ratio:g} of {kva:.1f} kVA: a power factor below {least:.2f}.",
           "有功{total_p:.2f}kW×{ratio:g},视在{kva:.1f}kVA,功率因数低于{least:.2f}。"),
 )  # fmt: skip

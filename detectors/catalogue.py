@@ -13,12 +13,13 @@ from pathlib import Path
 
 import msgspec
 
-from detectors.rule import DAY, HOUR, MINUTE, RULES, Level, Rule
+from detectors.rule import ALL_RULES, Level, Rule
 from schemas.columns import SEGMENT_NAMES
+from schemas.units import MINUTE_SECONDS, HOUR_SECONDS, DAY_SECONDS
 
-CHECKOUT = Path(__file__).parents[1]
-PAGE, RULEBOOK, CASES = CHECKOUT / "docs" / "rules.md", CHECKOUT / "deploy" / "rules.toml", CHECKOUT / "tests" / "cases"
-TOP = """# Every rule as the code sets it; `python -m detectors.catalogue` makes this file. Change a copy, and
+PROJECT_ROOT = Path(__file__).parents[1]
+RULES_PAGE, RULEBOOK_FILE, CASES_FOLDER = PROJECT_ROOT / "docs" / "rules.md", PROJECT_ROOT / "deploy" / "rules.toml", PROJECT_ROOT / "tests" / "cases"
+RULEBOOK_HEADER = """# Every rule as the code sets it; `python -m detectors.catalogue` makes this file. Change a copy, and
 # `meterwatch rules publish` it; what a copy leaves out is as the code sets it.
 #
 # status       draft and retired are not judged, shadow is judged and counted, published is told
@@ -29,7 +30,7 @@ TOP = """# Every rule as the code sets it; `python -m detectors.catalogue` makes
 #              {segments}
 # proposed_by, approved_by, approved_at    two people, for every change to what is told
 """
-HEAD = """# Rules
+PAGE_HEADER = """# Rules
 
 What every rule means, when it speaks and what to do then. `python -m detectors.catalogue` writes this page from the
 rules in `detectors/` and their files in `tests/cases/`; numbers that are settings may be published otherwise
@@ -58,19 +59,19 @@ class Notes(msgspec.Struct):
 
 def notes(rule: str) -> Notes:
     """What is said of a rule. Raises OSError without a file of cases."""
-    return msgspec.convert(tomllib.loads((CASES / f"{rule}.toml").read_text("utf-8")), Notes)
+    return msgspec.convert(tomllib.loads((CASES_FOLDER / f"{rule}.toml").read_text("utf-8")), Notes)
 
 
 def page() -> str:
     """All rules: a table by family, then each."""
-    rules = sorted(RULES.values(), key=lambda rule: rule.family)
-    return "\n".join([HEAD, *overview(rules), *(line for rule in rules for line in entry(rule, notes(rule.name)))])
+    rules = sorted(ALL_RULES.values(), key=lambda rule: rule.family)
+    return "\n".join([PAGE_HEADER, *overview(rules), *(line for rule in rules for line in entry(rule, notes(rule.name)))])
 
 
 def rulebook() -> str:
     """The rulebook that changes nothing."""
-    told = [TOP.format(segments=", ".join(SEGMENT_NAMES))]
-    for rule in sorted(RULES.values(), key=lambda rule: rule.family):
+    told = [RULEBOOK_HEADER.format(segments=", ".join(SEGMENT_NAMES))]
+    for rule in sorted(ALL_RULES.values(), key=lambda rule: rule.family):
         told.append(f"[{rule.name}]  # {rule.title[0]} {rule.title[1]}")
         told.append(f'status = "{rule.status}"\nversion = {rule.version}')
         told += [f"settings.{name} = {value!r}" for name, value in rule.settings.items()]
@@ -132,12 +133,12 @@ def lasting(seconds: int) -> str:
     >>> lasting(0), lasting(7200), lasting(86400)
     ('at once', 'lasting 2 hours', 'lasting 1 day')
     """
-    for size, name in ((DAY, "day"), (HOUR, "hour"), (MINUTE, "minute"), (1, "second")):
+    for size, name in ((DAY_SECONDS, "day"), (HOUR_SECONDS, "hour"), (MINUTE_SECONDS, "minute"), (1, "second")):
         if seconds and seconds % size == 0:
             return f"lasting {seconds // size} {name}{'s' * (seconds > size)}"
     return "at once"
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(), "utf-8")
-    RULEBOOK.write_text(rulebook(), "utf-8")
+    RULES_PAGE.write_text(page(), "utf-8")
+    RULEBOOK_FILE.write_text(rulebook(), "utf-8")

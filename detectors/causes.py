@@ -8,34 +8,34 @@ from typing import NamedTuple
 
 import msgspec
 
-from detectors.rule import RULES
+from detectors.rule import ALL_RULES
 from models.incidents import LONG_FIELD_SECONDS, OPENING_EVENTS, ORDER_MARGIN_SECONDS, VISIT_EVENTS, all_called_off
 from schemas.alert import Alert, Change, alert_id
 from schemas.columns import LATEST_TIME, Event
+from schemas.units import DAY_SECONDS
 
-DAY = 86_400
-MANY = 20  # subjects of an area that a rule tells on one day, from which one notice stands for them
-MANY_FILES = 3  # the same of a fault in files, which comes with a whole column; both defaults of this project
-GRAVE = 2  # severity from which an alert is always told by itself
-NAMED = 20  # subjects that a sentence names
-COUNT = "alerts"  # evidence that a notice alone has
-EXPLAINED = "explained_alerts"  # evidence of a failure that explains others
-EXPLAINS = (" It explains", "由此引起的用户告警")  # what a sentence goes on with
-FAILURES: dict[str, frozenset[str]] = {"read_success_rate": frozenset({"read_failure", "new_install_check"})}
+NOTICE_SUBJECTS = 20  # subjects of an area that a rule tells on one day, from which one notice stands for them
+NOTICE_RECORDS = 3  # the same of a fault in files, which comes with a whole column; both defaults of this project
+GRAVE_SEVERITY = 2  # severity from which an alert is always told by itself
+NAMED_SUBJECTS = 20  # subjects that a sentence names
+NOTICE_COUNT = "alerts"  # evidence that a notice alone has
+EXPLAINED_COUNT = "explained_alerts"  # evidence of a failure that explains others
+EXPLAINS_TEXT = (" It explains", "由此引起的用户告警")  # what a sentence goes on with
+EXPLAINED_BY_FAILURE: dict[str, frozenset[str]] = {"read_success_rate": frozenset({"read_failure", "new_install_check"})}
 """By rule of a whole area, the rules of its meters that are raised by the same failure."""
 
 ON_USE = frozenset({"step_drop", "usage_fluctuation", "near_zero_usage", "zero_usage", "low_usage"})
 """Rules that tell of one trouble with a customer's use."""
 
-CALM = 14 * DAY  # after which another trouble is another episode: default of this project
-ALSO = "also_"  # evidence of an alert for each other rule that tells of the same, with its score
-ALSO_TOLD = (" The same is told by", "同一情况另见")  # what a sentence goes on with
+CALM_SECONDS = 14 * DAY_SECONDS  # after which another trouble is another episode: default of this project
+ALSO_PREFIX = "also_"  # evidence of an alert for each other rule that tells of the same, with its score
+ALSO_TEXT = (" The same is told by", "同一情况另见")  # what a sentence goes on with
 
-SECONDED = frozenset({"area_loss_correlation"})  # rules of one statistic, graver with a second kind of evidence
-SECOND = {"openings": (" The meter was opened without an order near in time.", "邻近时间电表无工单开启。"),
+STRENGTHENED_RULES = frozenset({"area_loss_correlation"})  # rules of one statistic, graver with a second kind of evidence
+SECOND_EVIDENCE = {"openings": (" The meter was opened without an order near in time.", "邻近时间电表无工单开启。"),
           "fields": (" A magnetic field was at the meter near in time.", "邻近时间有恒定磁场作用于电表。")}  # fmt: skip
-NEAR = 30 * DAY  # before an episode began, or after: default of this project
-EVIDENCE = OPENING_EVENTS | VISIT_EVENTS | {Event.MAGNETIC_FIELD, Event.MAGNETIC_FIELD_END}
+NEAR_SECONDS = 30 * DAY_SECONDS  # before an episode began, or after: default of this project
+EVIDENCE_EVENTS = OPENING_EVENTS | VISIT_EVENTS | {Event.MAGNETIC_FIELD, Event.MAGNETIC_FIELD_END}
 Span = tuple[int, int, int]  # event, from, until
 
 
@@ -50,22 +50,22 @@ class Crowd(NamedTuple):
     @property
     def id(self) -> str:
         """The id of its notice."""
-        return alert_id(self.rule, self.area, f"notice {self.fault}", self.day * DAY)
+        return alert_id(self.rule, self.area, f"notice {self.fault}", self.day * DAY_SECONDS)
 
     @property
     def least(self) -> int:
         """From how many subjects on there is a notice."""
-        return MANY_FILES if family(self.rule) == "files" else MANY
+        return NOTICE_RECORDS if family(self.rule) == "files" else NOTICE_SUBJECTS
 
 
 def family(rule: str) -> str:
     """The family of a rule, "" where it is not known."""
-    return RULES[rule].family if rule in RULES else ""
+    return ALL_RULES[rule].family if rule in ALL_RULES else ""
 
 
 def is_notice(alert: Alert) -> bool:
     """Whether an alert stands for many."""
-    return COUNT in alert.evidence
+    return NOTICE_COUNT in alert.evidence
 
 
 def of_area(alert: Alert) -> bool:
@@ -75,17 +75,17 @@ def of_area(alert: Alert) -> bool:
 
 def crowd_of(alert: Alert) -> Crowd | None:
     """Whom an alert would share a notice with; None where it is told by itself."""
-    if of_area(alert) or is_notice(alert) or alert.severity <= GRAVE or alert.state == "withdrawn":
+    if of_area(alert) or is_notice(alert) or alert.severity <= GRAVE_SEVERITY or alert.state == "withdrawn":
         return None
     faults = sorted(name for name, value in alert.evidence.items() if value > 0)
     fault = " ".join(faults) if family(alert.rule) == "files" else ""
-    return Crowd(alert.area, alert.rule, alert.raised // DAY, fault)
+    return Crowd(alert.area, alert.rule, alert.raised // DAY_SECONDS, fault)
 
 
 def fails(failure: Alert, alert: Alert) -> bool:
     """Whether the failure of an area explains an alert of one of its meters, as far as it lasts."""
     return (
-        alert.rule in FAILURES.get(failure.rule, ()) and failure.state != "withdrawn" and not failure.suppressed_by
+        alert.rule in EXPLAINED_BY_FAILURE.get(failure.rule, ()) and failure.state != "withdrawn" and not failure.suppressed_by
         and not of_area(alert) and failure.since <= alert.since
         and (failure.state == "raised" or alert.raised <= failure.at)
     )  # fmt: skip
@@ -93,19 +93,19 @@ def fails(failure: Alert, alert: Alert) -> bool:
 
 def named(subjects: Collection[str]) -> str:
     """The first of some subjects."""
-    return ", ".join(sorted(subjects)[:NAMED])
+    return ", ".join(sorted(subjects)[:NAMED_SUBJECTS])
 
 
 def explaining(failure: Alert, subjects: Collection[str]) -> Alert:
     """A failure with the meters whose alerts it explains, in place of those it had."""
-    evidence = {name: value for name, value in failure.evidence.items() if name != EXPLAINED}
-    en, zh = failure.en.partition(EXPLAINS[0])[0], failure.zh.partition(EXPLAINS[1])[0]
+    evidence = {name: value for name, value in failure.evidence.items() if name != EXPLAINED_COUNT}
+    en, zh = failure.en.partition(EXPLAINS_TEXT[0])[0], failure.zh.partition(EXPLAINS_TEXT[1])[0]
     if subjects:
         count = len(subjects)
-        evidence[EXPLAINED] = float(count)
-        en += EXPLAINS[0] + (f" {count} alerts of its meters, among them" if count > 1 else " the alert of its meter")
+        evidence[EXPLAINED_COUNT] = float(count)
+        en += EXPLAINS_TEXT[0] + (f" {count} alerts of its meters, among them" if count > 1 else " the alert of its meter")
         en += f" {named(subjects)}."
-        zh += f"{EXPLAINS[1]}{count}条,包括{named(subjects)}。"
+        zh += f"{EXPLAINS_TEXT[1]}{count}条,包括{named(subjects)}。"
     return msgspec.structs.replace(failure, evidence=evidence, en=en, zh=zh)
 
 
@@ -114,7 +114,7 @@ def same_trouble(alert: Alert, others: Sequence[Alert]) -> list[Alert]:
     chain: list[Alert] = []
     until = 0
     for one in sorted([alert, *others], key=lambda one: (one.since, one.id)):
-        if chain and one.since > until + CALM:
+        if chain and one.since > until + CALM_SECONDS:
             if alert in chain:
                 break
             chain = []
@@ -130,14 +130,14 @@ def speaker(chain: Sequence[Alert]) -> Alert:
 
 def joined(alert: Alert, others: Sequence[Alert]) -> Alert:
     """An alert that names the other rules which tell of the same, in place of those that it named."""
-    evidence = {name: value for name, value in alert.evidence.items() if not name.startswith(ALSO)}
-    en, zh = alert.en.partition(ALSO_TOLD[0])[0], alert.zh.partition(ALSO_TOLD[1])[0]
+    evidence = {name: value for name, value in alert.evidence.items() if not name.startswith(ALSO_PREFIX)}
+    en, zh = alert.en.partition(ALSO_TEXT[0])[0], alert.zh.partition(ALSO_TEXT[1])[0]
     scores = {one.rule: one.score for one in sorted(others, key=lambda one: (one.raised, one.id))}
     if scores:
-        evidence |= {ALSO + rule: score for rule, score in scores.items()}
-        titles = [RULES[rule].title for rule in scores]
-        en += f"{ALSO_TOLD[0]} {', '.join(repr(title) for title, _ in titles)}."
-        zh += f"{ALSO_TOLD[1]}{'、'.join(title for _, title in titles)}。"
+        evidence |= {ALSO_PREFIX + rule: score for rule, score in scores.items()}
+        titles = [ALL_RULES[rule].title for rule in scores]
+        en += f"{ALSO_TEXT[0]} {', '.join(repr(title) for title, _ in titles)}."
+        zh += f"{ALSO_TEXT[1]}{'、'.join(title for _, title in titles)}。"
     return msgspec.structs.replace(alert, evidence=evidence, en=en, zh=zh)
 
 
@@ -173,7 +173,7 @@ class Gathering:
 
     def named(self) -> list[Alert]:
         """The alerts of the subjects that a sentence names."""
-        return [self.members[key] for subject in self.subjects[:NAMED] for key in sorted(self.of_subject[subject])]
+        return [self.members[key] for subject in self.subjects[:NAMED_SUBJECTS] for key in sorted(self.of_subject[subject])]
 
 
 def counted(subjects: int) -> int:
@@ -190,7 +190,7 @@ def notice_of(crowd: Crowd, gathering: Gathering, known: Alert | None) -> Alert:
     """The notice that stands for some alerts, after what was known of it; its times are those of what it names."""
     members, lasting = gathering.named(), gathering.lasting > 0
     gravest = min(members, key=lambda alert: (alert.severity, -alert.score, alert.id))
-    count, names = counted(len(gathering.subjects)), ", ".join(gathering.subjects[:NAMED])
+    count, names = counted(len(gathering.subjects)), ", ".join(gathering.subjects[:NAMED_SUBJECTS])
     change: Change = "raised"
     if known and known.state != "withdrawn":
         change = "revised" if (known.state == "raised") == lasting else "raised" if lasting else "cleared"
@@ -200,7 +200,7 @@ def notice_of(crowd: Crowd, gathering: Gathering, known: Alert | None) -> Alert:
         revision=known.revision + 1 if known else 0, since=min(alert.since for alert in members),
         raised=min(alert.raised for alert in members),
         at=max(alert.raised if lasting else alert.at for alert in members), phase="", held="",
-        evidence=gravest.evidence | {COUNT: float(count)},
+        evidence=gravest.evidence | {NOTICE_COUNT: float(count)},
         en=f"{count}{' or more' * more} alerts of one day and kind in one: {names}. The gravest of these: {gravest.en}",
         zh=f"同日同类告警{count}条{'以上' * more}合并为一条:{names}。其中最重:{gravest.zh}",
     )  # fmt: skip
@@ -217,7 +217,7 @@ def speaks_for(alert: Alert, reports: Sequence[Span], wide: Sequence[Span]) -> d
     sent = in_force(reports) + in_force(wide)
     visits = [(at - ORDER_MARGIN_SECONDS, max(until, at) + ORDER_MARGIN_SECONDS) for event, at, until in sent if event in VISIT_EVENTS]
     ends = [at for event, at, _ in reports if event == Event.MAGNETIC_FIELD_END]
-    near = [(event, at, until) for event, at, until in reports if alert.since - NEAR <= at <= alert.since + NEAR]
+    near = [(event, at, until) for event, at, until in reports if alert.since - NEAR_SECONDS <= at <= alert.since + NEAR_SECONDS]
     fields = [(at, min([end for end in (until, *ends) if end > at], default=at + LONG_FIELD_SECONDS))
               for event, at, until in near if event == Event.MAGNETIC_FIELD]  # fmt: skip
     openings = [at for event, at, _ in near if event in OPENING_EVENTS]
@@ -230,12 +230,12 @@ def speaks_for(alert: Alert, reports: Sequence[Span], wide: Sequence[Span]) -> d
 def seconded(alert: Alert, found: Mapping[str, int]) -> Alert:
     """An alert with a second kind of evidence, of severity 1 with any; as its rule tells it without."""
     en, zh = alert.en, alert.zh
-    for first, second in SECOND.values():
+    for first, second in SECOND_EVIDENCE.values():
         en, zh = en.replace(first, ""), zh.replace(second, "")
-    evidence = {name: value for name, value in alert.evidence.items() if name not in SECOND}
-    severity = max(level.severity for level in RULES[alert.rule].levels)
-    severity = min([severity, *(level.severity for level in RULES[alert.rule].levels if alert.score >= level.score)])
+    evidence = {name: value for name, value in alert.evidence.items() if name not in SECOND_EVIDENCE}
+    severity = max(level.severity for level in ALL_RULES[alert.rule].levels)
+    severity = min([severity, *(level.severity for level in ALL_RULES[alert.rule].levels if alert.score >= level.score)])
     for name in (name for name, count in found.items() if count):
         severity, evidence[name] = 1, float(found[name])
-        en, zh = en + SECOND[name][0], zh + SECOND[name][1]
+        en, zh = en + SECOND_EVIDENCE[name][0], zh + SECOND_EVIDENCE[name][1]
     return msgspec.structs.replace(alert, severity=severity, evidence=evidence, en=en, zh=zh)

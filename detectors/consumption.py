@@ -3,12 +3,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.rule import DAY, NOT_KNOWN, Level, gated, rule
+from detectors.rule import NOT_KNOWN, Level, gated, rule
 from schemas.columns import Column, Days
+from schemas.units import DAY_SECONDS
 
 
 @rule(
-    Days, severity=3, worse=(Level(2.0, 2, 0),), release=2 * DAY, segments={"residential": {"days": 30.0}},
+    Days, severity=3, worse=(Level(2.0, 2, 0),), release=2 * DAY_SECONDS, segments={"residential": {"days": 30.0}},
     title=("Zero usage", "零电量"),
     text=(("No use for {zero_days:.0f} days (limit {days:.0f}) where {usual_kwh:.1f} kWh a day were usual[; the area "
            "loses {lost_kwh:.1f} kWh a day beyond the usual]."),
@@ -27,7 +28,7 @@ def zero_usage(
 
 
 @rule(
-    Days, severity=3, worse=(Level(2.0, 2, 6 * DAY),), hold=6 * DAY, release=2 * DAY,
+    Days, severity=3, worse=(Level(2.0, 2, 6 * DAY_SECONDS),), hold=6 * DAY_SECONDS, release=2 * DAY_SECONDS,
     title=("Next to no use left", "电量骤降近零"),
     text=(("For a week under {nothing:.0%} of the expected {expected_kwh:.1f} kWh a day, last {left:.1%}[; the "
            "standing load is at {kept_standing:.0%}][; the voltage was there for {live:.0%} of the day][; peers are at "
@@ -53,7 +54,7 @@ def near_zero_usage(
 
 
 @rule(
-    Days, severity=3, hold=2 * DAY, release=6 * DAY, status="shadow",
+    Days, severity=3, hold=2 * DAY_SECONDS, release=6 * DAY_SECONDS, status="shadow",
     title=("Unusual beside its peers", "模型评分异常"),
     text=("The change of daily use is more unusual than that of {peer_score:.2%} of its peers in the area.",
           "日用电变化比本台区{peer_score:.2%}的同类用户更异常。"),
@@ -64,7 +65,7 @@ def model_score(peer_score: Column, *, top: float = 0.999) -> Column:
 
 
 @rule(
-    Days, severity=3, worse=(Level(1.0, 2, 7 * DAY),), hold=4 * DAY, release=14 * DAY,
+    Days, severity=3, worse=(Level(1.0, 2, 7 * DAY_SECONDS),), hold=4 * DAY_SECONDS, release=14 * DAY_SECONDS,
     title=("Sustained drop", "电量突降"),
     text=(("Lately {kept:.0%} of the expected {expected_kwh:.1f} kWh a day (limit {level:.0%}), peers considered[, on "
            "a slide of {slide_days:.0f} days]; the standing load fell to {kept_standing:.0%} too: hardly just empty."),
@@ -90,7 +91,7 @@ def step_drop(
 
 
 @rule(
-    Days, severity=3, hold=2 * DAY, release=5 * DAY, segments={"residential": {"times": 2.0}},
+    Days, severity=3, hold=2 * DAY_SECONDS, release=5 * DAY_SECONDS, segments={"residential": {"times": 2.0}},
     title=("Big rise or fall", "电量波动"),
     text=(("Use is more than {times:.1f} times from what such days bring, peers considered:[ {used_kwh:.1f} kWh] where "
            "{expected_kwh:.1f} kWh were to be expected."),
@@ -119,7 +120,7 @@ def usage_fluctuation(
 
 
 @rule(
-    Days, severity=2, release=7 * DAY, title=("Timed zero block", "定时零电量"),
+    Days, severity=2, release=7 * DAY_SECONDS, title=("Timed zero block", "定时零电量"),
     text=(("On {dark_days:.0f} of 7 days (limit {days:.0f}) nothing was used in the same four hours[ from "
            "{dark_from:.0f}:00, usually {dark_kwh:.1f} kWh]; voltage was there, and the rest of the day was as ever."),
           ("7天中有{dark_days:.0f}天(限值{days:.0f}天)[自{dark_from:.0f}时起]同一4小时零电量[,平时用电{dark_kwh:.1f}kWh];"
@@ -137,7 +138,7 @@ def timed_zero_block(
 
 
 @rule(
-    Days, severity=2, release=7 * DAY, title=("Clipped profile", "负荷削顶"),
+    Days, severity=2, release=7 * DAY_SECONDS, title=("Clipped profile", "负荷削顶"),
     text=(("For {clipped_days:.0f} days (limit {days:.0f}) many intervals stood at the same top of {clip_kwh:.3f} kWh; "
            "peaks of {usual_high_kwh:.3f} kWh were usual."),
           ("已有{clipped_days:.0f}天(限值{days:.0f}天)多个时段停在同一最高值{clip_kwh:.3f}kWh,"
@@ -159,7 +160,7 @@ def clipped_profile(
 
 
 @rule(
-    Days, severity=3, hold=2 * DAY, release=4 * DAY, title=("Flat profile", "负荷曲线平直"),
+    Days, severity=3, hold=2 * DAY_SECONDS, release=4 * DAY_SECONDS, title=("Flat profile", "负荷曲线平直"),
     text=(("The day's hours differ by {variation:.0%} of their mean (before {usual_variation:.0%}) and swing by "
            "{rhythm:.0%} (before {usual_rhythm:.0%}); energy flows as before, or nearly."),
           ("日内各小时用电离散度{variation:.0%}(以往{usual_variation:.0%}),日节律{rhythm:.0%}(以往{usual_rhythm:.0%}),"
@@ -184,7 +185,7 @@ def flat_profile(
 
 
 @rule(
-    Days, severity=3, hold=2 * DAY, release=14 * DAY, title=("Use moved into valley hours", "峰谷倒置"),
+    Days, severity=3, hold=2 * DAY_SECONDS, release=14 * DAY_SECONDS, title=("Use moved into valley hours", "峰谷倒置"),
     text=(("Lately {valley_rise:.0%} of the use (limit {rise:.0%}) moved into the valley hours[, usually "
            "{valley_usual:.0%}], peers considered, at {kept_lately:.0%} of the usual energy."),
           ("近日有{valley_rise:.0%}的电量(限值{rise:.0%})移入谷段[,原占比{valley_usual:.0%}],已扣除同类用户的共同变化,"
@@ -204,7 +205,7 @@ def tou_inversion(
 
 
 @rule(
-    Days, severity=3, hold=31 * DAY, title=("Below its peers", "低于同类用户"),
+    Days, severity=3, hold=31 * DAY_SECONDS, title=("Below its peers", "低于同类用户"),
     text=(("Two months far below {peers:.0f} peers by contract capacity[: {month_kwh:.1f} kWh a day, "
            "{peer_share:.0%} of their median], {below_peers:.1f} spreads under it (limit {deviations:.1f})."),
           ("连续两月按合同容量远低于{peers:.0f}户同类[:日均{month_kwh:.1f}kWh,为其中位数的{peer_share:.0%}],"
@@ -223,7 +224,7 @@ def peer_shortfall(
 
 
 @rule(
-    Days, severity=3, hold=31 * DAY, title=("Low usage", "低电量"),
+    Days, severity=3, hold=31 * DAY_SECONDS, title=("Low usage", "低电量"),
     text=(("Two months of hardly any use, the last of {month_kwh:.2f} kWh a day: under {own:.0%} of what the month is "
            "usually, or under {peer:.0%} of what peers use by contract capacity."),
           ("连续两月电量极低,上月日均{month_kwh:.2f}kWh:不足自身同月常值的{own:.0%},"
@@ -242,7 +243,7 @@ def low_usage(
 
 
 @rule(
-    Days, severity=2, hold=30 * DAY, release=DAY, status="shadow", title=("Other class of use", "用电类别不符"),
+    Days, severity=2, hold=30 * DAY_SECONDS, release=DAY_SECONDS, status="shadow", title=("Other class of use", "用电类别不符"),
     text=(("For a month the days have looked like those of another class of use, with a probability of "
            "{other_chance:.0%} (limit {chance:.0%})[: filed as {filed_class:class}, likely {other_class:class}]."),
           ("近一月负荷形态像另一类用电,概率{other_chance:.0%}(限值{chance:.0%})"
@@ -278,7 +279,7 @@ def new_install_check(unread_days: Column, first_load: Column, *, days: float = 
 
 
 @rule(
-    Days, severity=2, hold=2 * DAY, release=14 * DAY, title=("Voltage dips without load", "电压电流脱耦"),
+    Days, severity=2, hold=2 * DAY_SECONDS, release=14 * DAY_SECONDS, title=("Voltage dips without load", "电压电流脱耦"),
     text=(("Suspected load beside the meter: registered load used to explain {explained:.0%} of the voltage's changes "
            "({dip:.2f} V a kW), of late {explained_week:.0%}; {unexplained:.1f} times as much is left unexplained."),
           ("疑似表外用电:电压变化原有{explained:.0%}可由计量负荷解释(每千瓦降{dip:.2f}V),近日仅{explained_week:.0%},"

@@ -3,12 +3,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.rule import DAY, Level, between, rule
+from detectors.rule import Level, between, rule
 from schemas.columns import Column, Incidents
+from schemas.units import DAY_SECONDS
 
 
 @rule(
-    Incidents, severity=2, hold=DAY, worse=(Level(2.0, 1, 0),), title=("Meter opened without an order", "无工单开盖"),
+    Incidents, severity=2, hold=DAY_SECONDS, worse=(Level(2.0, 1, 0),), title=("Meter opened without an order", "无工单开盖"),
     text=("Suspected opening of cover or terminals without an order: {openings:.0f}[; use fell by {use_drop:.0%}].",
           "疑似无工单开启表盖、端钮盒或计量门,共{openings:.0f}次[;此后用电下降{use_drop:.0%}]。"),
 )  # fmt: skip
@@ -36,7 +37,7 @@ def magnetic_field(field_s: Column, use_drop: Column, *, least: float = 60.0, fa
 
 
 @rule(
-    Incidents, severity=2, hold=DAY, title=("Parameters changed without an order", "无工单编程"),
+    Incidents, severity=2, hold=DAY_SECONDS, title=("Parameters changed without an order", "无工单编程"),
     text=("Suspected setting of the meter's parameters without a work order, {changes:.0f} in all (limit {least:.0f}).",
           "疑似无工单修改电表参数,共{changes:.0f}次(限值{least:.0f}次)。"),
 )  # fmt: skip

@@ -5,16 +5,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from detectors.rule import DAY, DISPROVED, HOUR, Rule
+from detectors.rule import DISPROVED_SCORE, Rule
 from models.cells import Array, Cells
 from models.state import Owner, Schema, State, StateError, same_length, within
 from schemas.alert import Alert
 from schemas.columns import Batch, Clocks, Codes, Column, Intervals, Mask, Readings, Times
+from schemas.units import HOUR_SECONDS, DAY_SECONDS
 
-LULLS: dict[type[Batch], int] = {Readings: 2 * HOUR, Intervals: 2 * HOUR, Clocks: 3 * DAY}
+LULL_SECONDS: dict[type[Batch], int] = {Readings: 2 * HOUR_SECONDS, Intervals: 2 * HOUR_SECONDS, Clocks: 3 * DAY_SECONDS}
 # observations further apart than this, and than the hold, do not make one run; other kinds have no gaps
-NONE = 99  # no severity
-FEW = 100  # rows that are judged one by one without asking first which of them may change anything
+NO_SEVERITY = 99  # no severity
+FEW_ROWS = 100  # rows that are judged one by one without asking first which of them may change anything
 WEEK_DAYS = 7
 
 
@@ -28,39 +29,39 @@ class Change(NamedTuple):
     week_s: int  # seconds of trouble in the last seven days, of a chronic state
 
 
-class Standing:
+class EpisodeState:
     """How a subject stands: since when it is in trouble at each level, since when well though raised, how severe.
 
     Of a chronic state also the seconds of trouble in each of the last days, the last of these, and when it was told.
     """
 
-    __slots__ = ("day", "rows", "severity", "since", "spent", "told", "well")
+    __slots__ = ("day", "rows", "severity", "since", "trouble_seconds", "last_revised", "well_since")
 
     def __init__(
         self, since: list[int], well: int, severity: int, spent: list[int] | None = None, day: int = 0, told: int = 0
     ) -> None:
-        self.since, self.well, self.severity = since, well, severity
-        self.spent, self.day, self.told = spent or [0] * WEEK_DAYS, day, told
+        self.since, self.well_since, self.severity = since, well, severity
+        self.trouble_seconds, self.day, self.last_revised = spent or [0] * WEEK_DAYS, day, told
         self.rows = 0  # judged in this fold
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Be as if nothing had been."""
-        self.since, self.well, self.severity = [0] * len(self.since), 0, 0
-        self.spent, self.day, self.told = [0] * WEEK_DAYS, 0, 0
+        self.since, self.well_since, self.severity = [0] * len(self.since), 0, 0
+        self.trouble_seconds, self.day, self.last_revised = [0] * WEEK_DAYS, 0, 0
 
-    def spend(self, t: int, seconds: int) -> None:
+    def add_trouble(self, t: int, seconds: int) -> None:
         """Add seconds of trouble to those of a row's day, and drop those of days before the last seven."""
-        today = t // DAY
+        today = t // DAY_SECONDS
         for day in range(WEEK_DAYS):
             if today - (today - day) % WEEK_DAYS > self.day:
-                self.spent[day] = 0
-        self.spent[today % WEEK_DAYS] += seconds
+                self.trouble_seconds[day] = 0
+        self.trouble_seconds[today % WEEK_DAYS] += seconds
         self.day = max(today, self.day)
 
-    def lasts(self, t: int) -> bool:
+    def is_due_again(self, t: int) -> bool:
         """Whether a row comes a day after the raise, or a week after it was told last."""
-        again = DAY if self.told - self.since[0] < DAY else WEEK_DAYS * DAY
-        return self.told > 0 and t - self.told >= again
+        again = DAY_SECONDS if self.last_revised - self.since[0] < DAY_SECONDS else WEEK_DAYS * DAY_SECONDS
+        return self.last_revised > 0 and t - self.last_revised >= again
 
 
 class Episodes(Owner):
@@ -71,7 +72,7 @@ class Episodes(Owner):
     def __init__(self, rule: Rule, watching: Cells) -> None:
         self.rule, self.version = rule, rule.meaning
         self.watching = watching  # by subject, how many rules watch it
-        self.lull = max(LULLS.get(rule.kind, 0), rule.levels[0].hold)
+        self.lull = max(LULL_SECONDS.get(rule.kind, 0), rule.levels[0].hold)
         self.slots = np.zeros(0, np.int32)  # in ascending order
         self.cells: dict[str, Array] = {
             "since": np.zeros((len(rule.levels), 0), np.uint32),  # start of the run at each level, 0 when there is none
@@ -86,7 +87,7 @@ class Episodes(Owner):
             }
         self.open: dict[int, Alert] = {}  # what was last told of each raised episode
 
-    def places(self, slots: Codes) -> tuple[Codes, Mask]:
+    def _positions(self, slots: Codes) -> tuple[Codes, Mask]:
         """Where in the table some slots stand or would stand, and which stand there."""
         if not len(self.slots):
             return np.zeros(len(slots), np.int64), np.zeros(len(slots), bool)
@@ -98,38 +99,38 @@ class Episodes(Owner):
 
         Slots, times, scores and gaps are those of the rows. Each slot's first change is told before any slot's second.
         """
-        if len(rows) > FEW and not self.rule.chronic and not (mine := self.moving(slots, at, score)).all():
+        if len(rows) > FEW_ROWS and not self.rule.chronic and not (mine := self._may_change(slots, at, score)).all():
             rows, slots, at, score = rows[mine], slots[mine], at[mine], score[mine]
             gap = None if gap is None else gap[mine]
         if not len(rows):
             return []
         subjects, places = np.unique(slots, return_inverse=True)
-        held = self.held(subjects)
-        standing = [Standing(*told) for told in zip(*(held[name].T.tolist() for name in held), strict=True)]
+        held = self._cells_of(subjects)
+        standing = [EpisodeState(*told) for told in zip(*(held[name].T.tolist() for name in held), strict=True)]
         gap = np.zeros(len(rows)) if gap is None else gap
         found: list[tuple[int, Change]] = []
         for row, place, t, x, apart in zip(*(c.tolist() for c in (rows, places, at, score, gap)), strict=True):
             one = standing[place]
             one.rows += 1
-            if (since := self.turn(one, t, x, apart)) is not None:
-                found.append((one.rows, Change(row, since, one.severity, x == DISPROVED, sum(one.spent))))
+            if (since := self._judge_row(one, t, x, apart)) is not None:
+                found.append((one.rows, Change(row, since, one.severity, x == DISPROVED_SCORE, sum(one.spent))))
 
         now = {name: np.array([getattr(one, name) for one in standing]).T for name in held}
-        self.write(subjects, now, (now["severity"] > 0) | (now["since"][0] > 0))
+        self._write_cells(subjects, now, (now["severity"] > 0) | (now["since"][0] > 0))
         return [change for _, change in sorted(found)]
 
-    def held(self, slots: Codes) -> dict[str, Array]:
+    def _cells_of(self, slots: Codes) -> dict[str, Array]:
         """What is remembered of some slots, 0 of those that are not watched."""
-        place, known = self.places(slots)
+        place, known = self._positions(slots)
         held = {name: np.zeros((*array.shape[:-1], len(slots)), np.int64) for name, array in self.cells.items()}
         for name, array in self.cells.items():
             held[name][..., known] = array[..., place[known]]
         return held
 
-    def moving(self, slots: Codes, t: Times, x: Column) -> Mask:
+    def _may_change(self, slots: Codes, t: Times, x: Column) -> Mask:
         """The rows of slots of which one may change what is remembered; none does where trouble goes on as it was."""
         subjects, places = np.unique(slots, return_inverse=True)
-        held = self.held(subjects)
+        held = self._cells_of(subjects)
         severity = held["severity"][places]
         still = (severity > 0) & (x >= self.rule.clear) & (held["well"][places] == 0)
         for n, level in enumerate(self.rule.levels):
@@ -138,11 +139,11 @@ class Episodes(Owner):
             still &= np.where(x >= level.score, (since > 0) & ~worse, (n == 0) | (since == 0))
         return (np.bincount(places, ~still) > 0)[places]
 
-    def turn(self, one: Standing, t: int, x: float, gap: float) -> int | None:
+    def _judge_row(self, one: EpisodeState, t: int, x: float, gap: float) -> int | None:
         """Judge a row of a subject; since when there was trouble, where its episode changed or is told again."""
         up = one.severity > 0
         broken = not up and not gap <= self.lull  # NaN: it cannot be told
-        best = one.severity or NONE
+        best = one.severity or NO_SEVERITY
         for n, level in enumerate(self.rule.levels):
             if x >= level.score:
                 if broken or not one.since[n]:
@@ -154,29 +155,29 @@ class Episodes(Owner):
 
         since = one.since[0]
         if up and x < self.rule.clear:
-            one.well = min(one.well or t, t)
-            if t - one.well >= self.rule.release or x == DISPROVED:
-                one.forget()
+            one.well_since = min(one.well_since or t, t)
+            if t - one.well_since >= self.rule.release or x == DISPROVED_SCORE:
+                one.clear()
                 return since
         else:
-            one.well = 0
-        again = self.rule.chronic and self.again(one, t, x, gap)
-        if best in (NONE, one.severity) and not again:
+            one.well_since = 0
+        again = self.rule.chronic and self._count_week(one, t, x, gap)
+        if best in (NO_SEVERITY, one.severity) and not again:
             if not since and not up:
-                one.forget()
+                one.clear()
             return None
-        one.severity, one.told = best, t if self.rule.chronic else 0
+        one.severity, one.last_revised = best, t if self.rule.chronic else 0
         return since
 
-    def again(self, one: Standing, t: int, x: float, gap: float) -> bool:
+    def _count_week(self, one: EpisodeState, t: int, x: float, gap: float) -> bool:
         """Add a row of a chronic state to its week; whether it is to be told again."""
         trouble = x >= self.rule.levels[0].score
-        one.spend(t, int(gap) if trouble and gap <= self.lull else 0)
-        return trouble and one.severity > 0 and one.lasts(t)
+        one.add_trouble(t, int(gap) if trouble and gap <= self.lull else 0)
+        return trouble and one.severity > 0 and one.is_due_again(t)
 
-    def write(self, slots: Codes, cells: dict[str, Array], watched: Mask) -> None:
+    def _write_cells(self, slots: Codes, cells: dict[str, Array], watched: Mask) -> None:
         """Remember what some slots have now, and forget those that are not watched."""
-        place, known = self.places(slots)
+        place, known = self._positions(slots)
         left, come = known & ~watched, watched & ~known
         if known.any():
             for name, array in self.cells.items():
@@ -195,18 +196,18 @@ class Episodes(Owner):
 
     def read(self, slots: Codes) -> dict[str, Array]:
         """What is remembered of those of some slots that are watched."""
-        place, known = self.places(slots)
+        place, known = self._positions(slots)
         return {"slots": slots[known]} | {name: array[..., place[known]] for name, array in self.cells.items()}
 
     def write_back(self, slots: Codes, taken: dict[str, Array]) -> None:
         """Go back to what `read` gave of these slots."""
         self.clear(slots)
-        self.write(taken["slots"], taken, np.ones(len(taken["slots"]), bool))
+        self._write_cells(taken["slots"], taken, np.ones(len(taken["slots"]), bool))
 
     def clear(self, slots: Codes) -> None:
         """Remember nothing of some slots."""
         nothing = {name: np.zeros((*array.shape[:-1], len(slots)), np.int64) for name, array in self.cells.items()}
-        self.write(slots, nothing, np.zeros(len(slots), bool))
+        self._write_cells(slots, nothing, np.zeros(len(slots), bool))
 
     def schema(self) -> Schema:
         """What is remembered of a subject that is watched, and what was last told of it."""

@@ -3,8 +3,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.rule import DAY, Level, rule
+from detectors.rule import Level, rule
 from schemas.columns import Column, Days, MasterRecords
+from schemas.units import DAY_SECONDS
 
 
 @rule(
@@ -65,7 +66,7 @@ def contract_expiry(contract_days: Column, *, first: float = 60.0, second: float
 
 
 @rule(
-    Days, severity=4, hold=2 * DAY, release=7 * DAY, title=("Filed on another phase", "相位档案不符"),
+    Days, severity=4, hold=2 * DAY_SECONDS, release=7 * DAY_SECONDS, title=("Filed on another phase", "相位档案不符"),
     text=(("The file has the meter on phase {filed_phase:phase}, its voltage follows {found_phase:phase}: its hourly "
            "changes are {found_apart:.2f} V off that phase's, {filed_apart:.2f} V off the filed one's."),
           ("档案为{filed_phase:phase}相,电压却跟随{found_phase:phase}相:逐时变化与该相相差{found_apart:.2f}V,"
@@ -85,7 +86,7 @@ def phase_mismatch(
 
 
 @rule(
-    Days, severity=4, hold=7 * DAY, release=7 * DAY, title=("Filed in another area", "台区档案不符"),
+    Days, severity=4, hold=7 * DAY_SECONDS, release=7 * DAY_SECONDS, title=("Filed in another area", "台区档案不符"),
     text=(("The voltage follows no phase of this transformer: its hourly changes are {found_apart:.2f} V off the "
            "nearest, the area's others {area_apart:.2f} V. Is it fed from elsewhere?"),
           ("电压不跟随本台区变压器任何一相:逐时变化与最近一相相差{found_apart:.2f}V,本台区其他电表为{area_apart:.2f}V,"

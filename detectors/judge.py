@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from detectors.episodes import Episodes
-from detectors.rule import HOUR, Rule, sentence
+from detectors.rule import Rule, sentence
 from models.cells import Array, Cells
 from models.features import Columns, Feature
 from models.index import Index
@@ -19,13 +19,14 @@ from models.turns import unique_passes
 from schemas.alert import Alert, Change, alert_id
 from schemas.columns import PHASE_NAMES, Batch, Codes, Column, Mask, Status, Times
 from schemas.events import IEC_CODES
+from schemas.units import HOUR_SECONDS
 
 Missing = Mapping[str, Mask | None]  # which rows of a column are NaN; None where none is
 Enrich = Callable[[Codes, Any], Columns]
-Known = Callable[[int, int], dict[str, float]]
-NEW = ("[ The customer was connected {installed_days:.0f} days ago.]", "[该用户{installed_days:.0f}天前新装。]")
-WEEK = ("[ It was so for {week_hours:.1f} hours of the last seven days.]", "[近七天累计{week_hours:.1f}小时。]")
-Taken = list[tuple[dict[str, Array], dict[int, Alert]]]
+EvidenceOf = Callable[[int, int], dict[str, float]]
+NEW_CUSTOMER_TEXT = ("[ The customer was connected {installed_days:.0f} days ago.]", "[该用户{installed_days:.0f}天前新装。]")
+WEEK_TEXT = ("[ It was so for {week_hours:.1f} hours of the last seven days.]", "[近七天累计{week_hours:.1f}小时。]")
+SubjectState = list[tuple[dict[str, Array], dict[int, Alert]]]
 
 
 class Trouble(NamedTuple):
@@ -48,20 +49,20 @@ class Relearning(Owner):
         self.cells = Cells(rows=np.uint8(0))  # that are to come before they can
         self.features: list[str] = []
 
-    def wait(self, features: Iterable[Feature]) -> None:
+    def start(self, features: Iterable[Feature]) -> None:
         """Let all subjects wait for some features."""
         for feature in features:
             self.features = sorted({*self.features, type(feature).__name__})
             self.cells["rows"][:] = np.maximum(self.cells["rows"], feature.relearns)
 
-    def hidden(self, feature: Feature, slots: Codes, given: Columns) -> Columns:
+    def hide(self, feature: Feature, slots: Codes, given: Columns) -> Columns:
         """What a feature gives, NaN for subjects that wait for it."""
         if type(feature).__name__ not in self.features:
             return given
         waits = self.cells["rows"][slots] > 0
         return {name: np.where(waits, np.nan, column) for name, column in given.items()}
 
-    def pass_by(self, slots: Codes) -> None:
+    def count_rows(self, slots: Codes) -> None:
         """Count rows of some subjects."""
         if self.features:
             rows, (places, times) = self.cells["rows"], np.unique(slots, return_counts=True)
@@ -87,12 +88,12 @@ class Judge:
 
     def __init__(
         self, kind: type[Batch], rules: Iterable[Rule], features: Sequence[Feature], index: Index, enrich: Enrich,
-        known: Known | None = None,
+        known: EvidenceOf | None = None,
     ) -> None:  # fmt: skip
-        self.kind, self.features, self.index, self.enrich, self.known = kind, features, index, enrich, known
-        self.watching = Cells(rules=np.uint8(0))  # how many have trouble to remember
-        self.waiting = Relearning()
-        self.given: Columns = {}  # by the features, in the last fold
+        self.kind, self.features, self.index, self.enrich, self._known_evidence = kind, features, index, enrich, known
+        self._watching = Cells(rules=np.uint8(0))  # how many have trouble to remember
+        self._relearning = Relearning()
+        self.feature_columns: Columns = {}  # by the features, in the last fold
         self.episodes: list[Episodes] = []
         self.adopt(rules)
 
@@ -109,7 +110,7 @@ class Judge:
                 del known[rule.name]
                 kept.rule = rule
             else:
-                kept = Episodes(rule, self.watching)
+                kept = Episodes(rule, self._watching)
             self.episodes.append(kept)
         for episodes in known.values():
             episodes.clear(episodes.slots)
@@ -117,12 +118,12 @@ class Judge:
 
     def reserve(self) -> None:
         """Make room for every slot of the index."""
-        for cells in (self.watching, *self.cells()):
+        for cells in (self._watching, *self._subject_cells()):
             cells.reserve(len(self.index))
 
-    def cells(self) -> list[Cells]:
+    def _subject_cells(self) -> list[Cells]:
         """What is remembered of every subject, watched or not."""
-        return [*(feature.cells for feature in self.features), self.waiting.cells]
+        return [*(feature.cells for feature in self.features), self._relearning.cells]
 
     def judge(
         self, batch: Batch, slots: Codes, more: Columns | None = None, turns: list[Codes] | None = None
@@ -140,16 +141,16 @@ class Judge:
             columns["segments"] = columns["segments"].astype(np.intp)
         alerts: list[Alert] = []
         ordered, turns = bool(turns), turns or list(unique_passes(slots))
-        watched = np.flatnonzero(self.watching["rules"][slots])
+        watched = np.flatnonzero(self._watching["rules"][slots])
         with np.errstate(invalid="ignore", divide="ignore"):
             for feature in self.features:
-                if any(empty(columns[name]) for name in feature.reads):
+                if any(_is_empty(columns[name]) for name in feature.reads):
                     columns |= dict.fromkeys(feature.gives, np.broadcast_to(np.nan, len(slots)))
                 else:
-                    columns |= self.waiting.hidden(feature, slots, unfolded(feature, slots, columns, turns))
-            self.waiting.pass_by(slots)
-            self.given = {name: columns[name] for feature in self.features for name in feature.gives}
-            gone = {name: missing(columns[name]) for name in self.reads}
+                    columns |= self._relearning.hide(feature, slots, _feature_columns(feature, slots, columns, turns))
+            self._relearning.count_rows(slots)
+            self.feature_columns = {name: columns[name] for feature in self.features for name in feature.gives}
+            gone = {name: _missing(columns[name]) for name in self.reads}
             blank = {name for name, mask in gone.items() if mask is not None and mask.all()}
             for episodes in self.episodes:
                 if blank.isdisjoint(episodes.rule.reads):
@@ -162,20 +163,20 @@ class Judge:
     ) -> Iterator[Alert]:  # fmt: skip
         """Judge rows by one rule; `watched` are the rows of slots that any rule watches."""
         scores = episodes.rule.score(columns, gone)
-        mine = watched[episodes.places(slots[watched])[1]] if len(watched) else watched
-        rows = concerned(scores >= episodes.rule.levels[0].score, mine, slots, distinct=distinct)
+        mine = watched[episodes._positions(slots[watched])[1]] if len(watched) else watched
+        rows = _rows_to_judge(scores >= episodes.rule.levels[0].score, mine, slots, distinct=distinct)
         if not len(rows):
             return
         worst = scores[..., rows]
         if worst.ndim == 2:
-            worst = worst_of(worst, episodes.rule.clear, columns["elements"][rows])
+            worst = _worst_of(worst, episodes.rule.clear, columns["elements"][rows])
         if (blind := np.isnan(worst)).any():
             rows, worst = rows[~blind], worst[~blind]
         gap = columns["gap"][rows] if "gap" in columns else None
         for change in episodes.update(rows, slots[rows], at[rows], worst, gap):
             row, slot = change.row, int(slots[change.row])
             if not change.severity:
-                yield self.clear(episodes, slot, int(at[row]), disproved=change.disproved)
+                yield self._cleared(episodes, slot, int(at[row]), disproved=change.disproved)
                 continue
             score = scores[..., row]
             phase = int(np.nanargmax(score)) if score.ndim else -1
@@ -183,7 +184,7 @@ class Judge:
             found = Trouble(change.since, change.severity, row, phase, worth, change.week_s)
             yield self._raised(episodes, slot, found, columns)
 
-    def clear(self, episodes: Episodes, slot: int, at: int, *, disproved: bool) -> Alert:
+    def _cleared(self, episodes: Episodes, slot: int, at: int, *, disproved: bool) -> Alert:
         """End the episode of a slot."""
         last, rule = episodes.open.pop(slot), episodes.rule
         en, zh = rule.ends if disproved else ("", "")
@@ -196,38 +197,38 @@ class Judge:
         """Raise or escalate the episode of a slot, on one row's evidence."""
         since, severity, row, phase, score, week_s = found
         rule, (area, subject), at = episodes.rule, self.index.pairs[slot], int(columns["at"][row])
-        evidence, shown = evidence_of(rule, columns, row, phase)
+        evidence, shown = _evidence_of(rule, columns, row, phase)
         last = episodes.open.get(slot)
-        known = self.known(slot, at) if self.known else {}
+        known = self._known_evidence(slot, at) if self._known_evidence else {}
         if last and rule.chronic:
-            known = {"week_hours": round(week_s / HOUR, 2)} | known
+            known = {"week_hours": round(week_s / HOUR_SECONDS, 2)} | known
         evidence, shown = evidence | known, shown | known
         code = IEC_CODES.get(columns["event"][row], "") if "event" in columns else ""
         if "status" in columns and columns["status"][row] == Status.EDITED:
             evidence["edited"] = 1.0
         alert = Alert(
             id=alert_id(rule.name, area, subject, since), rule=rule.name, version=rule.version, kind=rule.kind.kind,
-            area=area, subject=subject, state="raised", change=change_of(severity, last),
+            area=area, subject=subject, state="raised", change=_change_of(severity, last),
             revision=last.revision + 1 if last else 0, severity=severity, since=since,
-            raised=last.raised if last else at, at=at, score=number(score), phase=PHASE_NAMES[phase] if phase >= 0 else "",
+            raised=last.raised if last else at, at=at, score=rounded(score), phase=PHASE_NAMES[phase] if phase >= 0 else "",
             evidence=evidence, suppressed_by=last.suppressed_by if last else "",
-            en=sentence(rule.text[0] + WEEK[0] + NEW[0], shown), zh=sentence(rule.text[1] + WEEK[1] + NEW[1], shown),
+            en=sentence(rule.text[0] + WEEK_TEXT[0] + NEW_CUSTOMER_TEXT[0], shown), zh=sentence(rule.text[1] + WEEK_TEXT[1] + NEW_CUSTOMER_TEXT[1], shown),
             code=code,
         )  # fmt: skip
         episodes.open[slot] = alert
         return alert
 
-    def read(self, slots: Codes) -> Taken:
+    def read(self, slots: Codes) -> SubjectState:
         """All that is remembered of some slots."""
         self.reserve()
-        return [(cells.read(slots), {}) for cells in self.cells()] + [
+        return [(cells.read(slots), {}) for cells in self._subject_cells()] + [
             (e.read(slots), {s: e.open[s] for s in slots.tolist() if s in e.open}) for e in self.episodes
         ]
 
-    def write(self, slots: Codes, taken: Taken) -> None:
+    def write(self, slots: Codes, taken: SubjectState) -> None:
         """Go back to what `read` gave of these slots."""
         self.reserve()
-        for cells, (held, _) in zip(kept := self.cells(), taken, strict=False):
+        for cells, (held, _) in zip(kept := self._subject_cells(), taken, strict=False):
             cells.write(slots, held)
         for episodes, (held, opened) in zip(self.episodes, taken[len(kept) :], strict=True):
             episodes.write_back(slots, held)
@@ -238,7 +239,7 @@ class Judge:
     def forget(self, slots: Codes) -> None:
         """Make all that is remembered of some slots fresh."""
         self.reserve()
-        for cells in self.cells():
+        for cells in self._subject_cells():
             cells.clear(slots)
         for episodes in self.episodes:
             episodes.clear(slots)
@@ -248,25 +249,25 @@ class Judge:
     def owners(self) -> dict[str, Owner]:
         """The features and rules that remember something, and what waits for them."""
         features: dict[str, Owner] = {type(f).__name__: f for f in self.features if f.schema()}
-        return features | {e.rule.name: e for e in self.episodes} | ({"waiting": self.waiting} if features else {})
+        return features | {e.rule.name: e for e in self.episodes} | ({"waiting": self._relearning} if features else {})
 
     def resume(self, afresh: Collection[str]) -> None:
         """Go on after all owners were loaded, of which some start afresh. Raises StateError."""
-        for cells in self.cells():
+        for cells in self._subject_cells():
             within("how many subjects it has", cells.used, 0, len(self.index))
         if waited := [feature for feature in self.features if type(feature).__name__ in afresh]:
             self.reserve()
-            self.waiting.wait(waited)
+            self._relearning.start(waited)
 
 
-def change_of(severity: int, last: Alert | None) -> Change:
+def _change_of(severity: int, last: Alert | None) -> Change:
     """What an alert of a severity adds to what was told last."""
     if last is None:
         return "raised"
     return "escalated" if severity < last.severity else "revised"
 
 
-def missing(column: Column) -> Mask | None:
+def _missing(column: Column) -> Mask | None:
     """Which rows of a column are NaN; None where none is."""
     if column.dtype.kind != "f":
         return None
@@ -274,12 +275,12 @@ def missing(column: Column) -> Mask | None:
     return mask if np.count_nonzero(mask) else None
 
 
-def empty(column: Column) -> bool:
+def _is_empty(column: Column) -> bool:
     """Whether a column has no value at all."""
     return bool(np.isnan(column[..., 0]).all() and np.isnan(column).all())
 
 
-def concerned(hot: Mask, watched: Codes, slots: Codes, *, distinct: bool) -> Codes:
+def _rows_to_judge(hot: Mask, watched: Codes, slots: Codes, *, distinct: bool) -> Codes:
     """The rows to judge: those in trouble and those watched, and of their slots the others; nearly always few."""
     if not np.count_nonzero(hot):
         return watched
@@ -287,14 +288,14 @@ def concerned(hot: Mask, watched: Codes, slots: Codes, *, distinct: bool) -> Cod
     return rows if distinct else np.flatnonzero(np.isin(slots, slots[rows]))
 
 
-def worst_of(scores: Column, clear: float, elements: Column) -> Column:
+def _worst_of(scores: Column, clear: float, elements: Column) -> Column:
     """The highest score over the phases; well only where every phase that the meter has can tell."""
     worst = np.fmax(np.fmax(scores[0], scores[1]), scores[2])
     partly = (worst < clear) & (3 - np.isnan(scores).sum(axis=0) < elements)
     return np.where(partly, np.nan, worst) if partly.any() else worst
 
 
-def unfolded(feature: Feature, slots: Codes, columns: Columns, turns: list[Codes]) -> Columns:
+def _feature_columns(feature: Feature, slots: Codes, columns: Columns, turns: list[Codes]) -> Columns:
     """A feature's columns for a whole batch, folded turn by turn where it must be."""
     if len(turns) == 1 or not feature.distinct:
         return feature.fold(slots, columns)
@@ -309,12 +310,12 @@ def unfolded(feature: Feature, slots: Codes, columns: Columns, turns: list[Codes
     return told
 
 
-def number(value: Any) -> float:
+def rounded(value: Any) -> float:
     """A float of at most nine significant digits, six where it was of single precision."""
     return float(f"{value:.6g}" if isinstance(value, np.float32) else f"{value:.9g}")
 
 
-def evidence_of(rule: Rule, columns: Columns, row: int, phase: int) -> tuple[dict[str, float], dict[str, Any]]:
+def _evidence_of(rule: Rule, columns: Columns, row: int, phase: int) -> tuple[dict[str, float], dict[str, Any]]:
     """The finite values a rule tells of one row, and what its sentences may name: also settings and the worst phase.
 
     A setting that segments set otherwise is evidence too.
@@ -328,10 +329,10 @@ def evidence_of(rule: Rule, columns: Columns, row: int, phase: int) -> tuple[dic
         column = columns[name]
         if column.ndim == 2:
             told = {f"{name}_{letter.lower()}": column[n, row] for n, letter in enumerate(PHASE_NAMES)}
-            shown[name] = number(column[max(phase, 0), row])
+            shown[name] = rounded(column[max(phase, 0), row])
         else:
             told = {name: column[row]}
-        evidence |= {key: number(value) for key, value in told.items() if np.isfinite(value)}
+        evidence |= {key: rounded(value) for key, value in told.items() if np.isfinite(value)}
     return evidence, shown | evidence
 
 

@@ -3,12 +3,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.rule import DAY, DISPROVED, HOUR, NOT_KNOWN, Level, between, gated, rule
+from detectors.rule import DISPROVED_SCORE, NOT_KNOWN, Level, between, gated, rule
 from schemas.columns import Clocks, Column, Days, Readings
+from schemas.units import HOUR_SECONDS, DAY_SECONDS
 
 
 @rule(
-    Readings, severity=1, hold=4 * HOUR, title=("Meter stopped", "停走"),
+    Readings, severity=1, hold=4 * HOUR_SECONDS, title=("Meter stopped", "停走"),
     text=("Suspected stopped meter: the register stands still although {still_kwh:.2f} kWh have flowed since.",
           "疑似停走:示值不变,其间按功率已用电{still_kwh:.2f}kWh。"),
 )  # fmt: skip
@@ -18,7 +19,7 @@ def meter_stopped(register_delta: Column, still_kwh: Column, *, least: float = 0
 
 
 @rule(
-    Readings, severity=1, release=30 * DAY, title=("Register went backward", "示值倒走"),
+    Readings, severity=1, release=30 * DAY_SECONDS, title=("Register went backward", "示值倒走"),
     text=("Suspected backward register: it fell by {register_drop:.2f} kWh, confirmed by a second reading.",
           "疑似倒走:示值下降{register_drop:.2f}kWh,经再次抄读确认。"),
 )  # fmt: skip
@@ -28,7 +29,7 @@ def register_decrease(register_drop: Column, *, least: float = 0.01) -> Column:
     One that stands where it stood before, and went on as it could, never fell: the episode ends at once.
     """
     score = between(register_drop > least, register_drop <= least)
-    return np.where(np.isneginf(register_drop), DISPROVED, score)
+    return np.where(np.isneginf(register_drop), DISPROVED_SCORE, score)
 
 
 @rule(
@@ -73,7 +74,7 @@ def register_sum_mismatch(
 
 
 @rule(
-    Days, severity=1, release=2 * DAY, title=("Meter runaway", "电表飞走"),
+    Days, severity=1, release=2 * DAY_SECONDS, title=("Meter runaway", "电表飞走"),
     text=("Suspected runaway: the register moved {register_kwh:.1f} kWh; power or contract make {explained_kwh:.1f}.",
           "疑似飞走:示值走{register_kwh:.1f}kWh,按功率或合同容量应为{explained_kwh:.1f}kWh。"),
 )  # fmt: skip
@@ -91,7 +92,7 @@ def meter_runaway(
 
 
 @rule(
-    Days, severity=2, release=DAY, title=("Energy and power disagree", "电能量超差"),
+    Days, severity=2, release=DAY_SECONDS, title=("Energy and power disagree", "电能量超差"),
     text=("Of 3 days 2 counted {ratio_under:.0%} or less of what power makes, 2 {ratio_over:.0%} or more.",
           "三天中两天示值电量不高于功率电量{ratio_under:.0%},两天不低于{ratio_over:.0%}。"),
 )  # fmt: skip
@@ -104,7 +105,7 @@ def energy_ratio_error(ratio_over: Column, ratio_under: Column, *, band: float =
 
 
 @rule(
-    Days, severity=4, release=DAY, title=("Register and intervals differ", "示值与曲线电量不符"),
+    Days, severity=4, release=DAY_SECONDS, title=("Register and intervals differ", "示值与曲线电量不符"),
     text=("The register moved {register_kwh:.2f} kWh from midnight to midnight, the intervals add up to {kwh:.2f} kWh.",
           "零点示值差{register_kwh:.2f}kWh,当日曲线电量合计{kwh:.2f}kWh。"),
 )  # fmt: skip
@@ -118,7 +119,7 @@ def register_interval_sum(
 
 
 @rule(
-    Days, severity=1, hold=2 * DAY, title=("Ratio on file is not the meter's", "倍率不符"),
+    Days, severity=1, hold=2 * DAY_SECONDS, title=("Ratio on file is not the meter's", "倍率不符"),
     text=("The meter is set to a ratio of {meter_ratio:g}, the file says {ratio:g}: energy is billed by the wrong one.",
           "电表设置倍率{meter_ratio:g},档案倍率{ratio:g},电量可能按错误倍率计算。"),
 )  # fmt: skip
@@ -134,7 +135,7 @@ def ct_ratio_mismatch(
 
 
 @rule(
-    Days, severity=2, hold=2 * DAY, release=DAY, title=("Ratio changed on file alone", "倍率变更不符"),
+    Days, severity=2, hold=2 * DAY_SECONDS, release=DAY_SECONDS, title=("Ratio changed on file alone", "倍率变更不符"),
     text=("The ratio on file became {ratio_factor:.2f} times as high, what the meter shows {shown_factor:.2f} times.",
           "档案倍率变为原来的{ratio_factor:.2f}倍,电表日电量为原来的{shown_factor:.2f}倍。"),
 )  # fmt: skip
@@ -151,7 +152,7 @@ def ct_ratio_step(
 
 
 @rule(
-    Days, severity=2, hold=1, release=30 * DAY, title=("Export without registered generation", "反向电量异常"),
+    Days, severity=2, hold=1, release=30 * DAY_SECONDS, title=("Export without registered generation", "反向电量异常"),
     text=(("{export_kwh:.1f} kWh flowed back in a day (limit {least:.1f}, or two of the register's last digits), and "
            "no generation is on file."),
           "日反向电量{export_kwh:.1f}kWh(一次侧,限值{least:.1f}kWh或示值两个末位),档案无分布式电源。"),
@@ -166,7 +167,7 @@ def unregistered_reverse(
     that dull weeks do not; generation on file does at once.
     """
     limit = np.maximum(least, 2 * digit * ratio)
-    return np.where(pv_kva > 0, DISPROVED, between(export_kwh > limit, export_kwh < quiet * limit))
+    return np.where(pv_kva > 0, DISPROVED_SCORE, between(export_kwh > limit, export_kwh < quiet * limit))
 
 
 @rule(

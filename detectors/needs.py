@@ -11,13 +11,13 @@ import numpy as np
 from detectors.engine import Engine
 from detectors.judge import Judge
 from detectors.revisable import RevisableJudge
-from detectors.rule import RULES, Level, Rule
+from detectors.rule import ALL_RULES, Level, Rule
 from models.features import Feature
 from models.registry import AREA_COLUMNS, METER_COLUMNS
 from schemas.columns import Batch, Column
 from schemas.master import Area
 
-MASTER = frozenset({*METER_COLUMNS, *AREA_COLUMNS})
+MASTER_COLUMNS = frozenset({*METER_COLUMNS, *AREA_COLUMNS})
 WITHOUT_ROWS = {  # by kind: what makes its rows
     "readings": "readings", "days": "readings", "clocks": "clock_offset or received of readings",
     "intervals": "p, i or a gateway meter", "area_days": "a gateway meter", "incidents": "device events",
@@ -59,7 +59,7 @@ class Needs:
 
     def __init__(self, areas: Iterable[Area], zone: str, interval: int) -> None:
         self._features = _features_of(Engine(zone=zone, interval=interval))
-        self.rules = {name: _listening(rule) for name, rule in RULES.items()}
+        self.rules = {name: _listening(rule) for name, rule in ALL_RULES.items()}
         self._columns = {(kind.kind, column): _probe(kind, column) for kind, column in self._asked()}
         self._engine = Engine([*self.rules.values(), *self._columns.values()], zone=zone, interval=interval)
         self._engine.enroll(areas)
@@ -89,7 +89,7 @@ class Needs:
         """What a column is missing for: other columns, master data, or time."""
         feature = next((feature for feature in self._features[kind] if column in feature.gives), None)
         if feature is None:
-            yield f"{column} of the master data" if column in MASTER else MADE_OF.get(column, column)
+            yield f"{column} of the master data" if column in MASTER_COLUMNS else MADE_OF.get(column, column)
             return
         unknown = [read for read in (*feature.reads, *feature.takes) if self._missing(kind, read)]
         for read in unknown:
@@ -102,8 +102,8 @@ class Needs:
 
     def _asked(self) -> set[tuple[type[Batch], str]]:
         """Every column that a rule or a feature reads, with its kind."""
-        kinds = {rule.kind.kind: rule.kind for rule in RULES.values()}
-        asked = {(rule.kind, column) for rule in RULES.values() for column in rule.reads}
+        kinds = {rule.kind.kind: rule.kind for rule in ALL_RULES.values()}
+        asked = {(rule.kind, column) for rule in ALL_RULES.values() for column in rule.reads}
         for kind, features in self._features.items():
             asked |= {(kinds[kind], column) for feature in features for column in feature.reads if kind in kinds}
         return asked

@@ -4,13 +4,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from detectors.revisable import SEALED
+from detectors.revisable import FINAL_SUFFIX
 from models.state import Saved, State
 
-LAYOUTS = (7, 8)
-PLAIN = {"work": ("cells", "items"), "ways": ("cells", "items"), "bills": ("cells", "items"),
+OLDER_LAYOUTS = (7, 8)
+TIMELINE_PARTS = {"work": ("cells", "items"), "ways": ("cells", "items"), "bills": ("cells", "items"),
          "backlog": ("cells",), "ledger": ("cells", "items"), "reports": ("cells", "items", "energy")}  # fmt: skip
-DIRECT = ("policy", "order")
+UNCHANGED_OWNERS = ("policy", "order")
 
 
 def owners(tree: Mapping[str, Any]) -> dict[str, Saved]:
@@ -23,19 +23,19 @@ def owners(tree: Mapping[str, Any]) -> dict[str, Saved]:
     found["clocks"] = {name: tree[name] for name in ("clock", "swept")}
     for name in ("attempted", "office", "counts", "told"):
         found[name] = {name: tree[name]}
-    found |= {name: tree[name] for name in DIRECT}
+    found |= {name: tree[name] for name in UNCHANGED_OWNERS}
     found["peers"] = {"states": tree["peers"]}
-    found |= {name: timeline(name, tree[name]) for name in PLAIN if name in tree}
-    found |= tails(tree["tails"])
+    found |= {name: _timeline(name, tree[name]) for name in TIMELINE_PARTS if name in tree}
+    found |= _reorder(tree["tails"])
     for name, judge in tree["judges"].items():
-        found |= dict(judges(name, judge))
+        found |= dict(_judges(name, judge))
     return {name: Saved(columns=columns) for name, columns in found.items()}
 
 
-def timeline(name: str, tree: Mapping[str, Any]) -> State:
+def _timeline(name: str, tree: Mapping[str, Any]) -> State:
     """The columns of a timeline."""
     columns: State = {}
-    for part in PLAIN[name]:
+    for part in TIMELINE_PARTS[name]:
         columns |= {"items": tree["items"]} if part == "items" else tree[part]
     columns |= {key: tree[key] for key in ("firsts",) if key in tree}
     if "durations" in tree:
@@ -43,26 +43,26 @@ def timeline(name: str, tree: Mapping[str, Any]) -> State:
     return columns
 
 
-def tails(tree: Mapping[str, Any]) -> dict[str, State]:
+def _reorder(tree: Mapping[str, Any]) -> dict[str, State]:
     """The owners of readings and clocks, and of the tails."""
     found: dict[str, State] = {"tails": {**tree["since"], "late": tree["late"]}}
     found |= {f"tails/{name}": tree[name] for name in ("present", "sealed", "log", "clock_log")}
     for name in ("readings", "clocks"):
-        found |= dict(judges(name, tree[name]))
+        found |= dict(_judges(name, tree[name]))
     return found
 
 
-def judges(name: str, tree: Mapping[str, Any]) -> Iterator[tuple[str, State]]:
+def _judges(name: str, tree: Mapping[str, Any]) -> Iterator[tuple[str, State]]:
     """The owners of a judge, or of a sealed and a present one."""
     if "told" not in tree:
-        yield from judge(name, tree, "")
+        yield from _judge(name, tree, "")
         return
     yield f"{name}/told", {"alerts": tree["told"]}
-    yield from judge(name, tree["present"], "")
-    yield from judge(name, tree["sealed"], SEALED)
+    yield from _judge(name, tree["present"], "")
+    yield from _judge(name, tree["sealed"], FINAL_SUFFIX)
 
 
-def judge(name: str, tree: Mapping[str, Any], ending: str) -> Iterator[tuple[str, State]]:
+def _judge(name: str, tree: Mapping[str, Any], ending: str) -> Iterator[tuple[str, State]]:
     """The features and episodes of a judge."""
     for feature, columns in tree["features"].items():
         yield f"{name}/{feature}{ending}", columns

@@ -3,12 +3,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.rule import HOUR, MINUTE, Level, between, rule
+from detectors.rule import Level, between, rule
 from schemas.columns import Attempts, Column, Invoices, Payments, Transfers
+from schemas.units import MINUTE_SECONDS, HOUR_SECONDS
 
 
 @rule(
-    Attempts, severity=2, hold=10 * MINUTE, release=HOUR // 2,
+    Attempts, severity=2, hold=10 * MINUTE_SECONDS, release=HOUR_SECONDS // 2,
     title=("Payment failures of a channel", "缴费渠道失败突增"),
     text=("{failed_share:.0%} of the latest payment attempts failed; usually {usual_share:.1%} do.",
           "该渠道近期缴费失败率{failed_share:.0%},平时{usual_share:.1%}。"),

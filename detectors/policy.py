@@ -15,11 +15,11 @@ from collections.abc import Callable, Collection, Container, Iterable, Iterator,
 import msgspec
 
 from detectors.causes import (
-    EVIDENCE,
-    FAILURES,
-    GRAVE,
+    EVIDENCE_EVENTS,
+    EXPLAINED_BY_FAILURE,
+    GRAVE_SEVERITY,
     ON_USE,
-    SECONDED,
+    STRENGTHENED_RULES,
     Crowd,
     Gathering,
     crowd_of,
@@ -35,49 +35,49 @@ from detectors.causes import (
     speaker,
     speaks_for,
 )
-from detectors.rule import RULES
+from detectors.rule import ALL_RULES
 from models.incidents import called_off
 from models.state import Owner, Schema, State
 from schemas.alert import Alert, Change
 from schemas.columns import LATEST_TIME, DeviceEvents, Event
+from schemas.units import DAY_SECONDS
 
-DAY = 86_400
-MEMORY = 40 * DAY
-REPEATS = 3  # raises of one rule and subject within a day before the next is held; default of this project
+MEMORY_SECONDS = 40 * DAY_SECONDS
+DAILY_RAISES = 3  # raises of one rule and subject within a day before the next is held; default of this project
 STORM_TIMES, STORM_LEAST, STORM_DAYS = 3.0, 50, 3  # catalogue section 5: brake above 3 times the forecast
-BUDGET = 500  # alerts of one section and day; default of this project
-APART = ("files", "payments")  # families with a budget of their own: they come by the hundred on one day
-BRAKES = frozenset({"storm", "budget"})
-ARRIVING = frozenset({"readings", "clocks", "payments", "attempts"})  # kinds judged as rows come, not all at once
-AREA_FAILURE, NOTICE, SAME = "area_failure", "notice", "same_trouble"  # reasons
-UNEXPLAINED = BRAKES | {"", "repeat", NOTICE}
-NEVER = 2**62
+DAILY_BUDGET = 500  # alerts of one section and day; default of this project
+OWN_BUDGET_FAMILIES = ("files", "payments")  # families with a budget of their own: they come by the hundred on one day
+BRAKE_REASONS = frozenset({"storm", "budget"})
+ARRIVING_KINDS = frozenset({"readings", "clocks", "payments", "attempts"})  # kinds judged as rows come, not all at once
+AREA_FAILURE, NOTICE_REASON, SAME_TROUBLE = "area_failure", "notice", "same_trouble"  # reasons
+UNEXPLAINED_REASONS = BRAKE_REASONS | {"", "repeat", NOTICE_REASON}
+NEVER_TIME = 2**62
 
-SUPPLY = frozenset({"voltage_loss", "phase_break", "all_voltage_loss", "current_loss", "current_break",
+SUPPLY_RULES = frozenset({"voltage_loss", "phase_break", "all_voltage_loss", "current_loss", "current_break",
                     "meter_voltage_unbalance", "voltage_deviation", "voltage_sag", "meter_stopped", "zero_usage",
                     "near_zero_usage",
                     "read_failure", "read_success_rate", "area_loss_high", "area_loss_correlation",
                     "model_score"})  # fmt: skip
-PROFILES = frozenset({"step_drop", "usage_fluctuation", "near_zero_usage", "timed_zero_block", "clipped_profile",
+PROFILE_RULES = frozenset({"step_drop", "usage_fluctuation", "near_zero_usage", "timed_zero_block", "clipped_profile",
                       "flat_profile"})  # fmt: skip
-MUTED: dict[int, frozenset[str]] = {
-    Event.PLANNED_OUTAGE: SUPPLY,
-    Event.VACANCY: PROFILES | {"zero_usage", "area_loss_correlation", "model_score", "current_break", "tou_inversion",
+MUTED_RULES: dict[int, frozenset[str]] = {
+    Event.PLANNED_OUTAGE: SUPPLY_RULES,
+    Event.VACANCY: PROFILE_RULES | {"zero_usage", "area_loss_correlation", "model_score", "current_break", "tou_inversion",
                                "peer_shortfall", "low_usage"},
-    Event.METER_CHANGE: PROFILES | {
+    Event.METER_CHANGE: PROFILE_RULES | {
         "register_decrease", "meter_stopped", "zero_usage", "area_loss_correlation", "read_failure",
         "register_sum_mismatch", "meter_runaway", "energy_ratio_error", "register_interval_sum",
         "unregistered_reverse", "use_after_stop", "demand_register_error",
     },
 }
-EXPLAINS = frozenset({*MUTED, Event.POWER_OFF, Event.POWER_ON})  # events by which alerts are held back
-LASTS: dict[int, int] = {Event.METER_CHANGE: 7 * DAY}  # of an event that names no end
+EXPLAINING_EVENTS = frozenset({*MUTED_RULES, Event.POWER_OFF, Event.POWER_ON})  # events by which alerts are held back
+DEFAULT_DURATIONS: dict[int, int] = {Event.METER_CHANGE: 7 * DAY_SECONDS}  # of an event that names no end
 
 Span = tuple[int, int, int]  # event, from, until, 0 when that is not known
 Spans = dict[tuple[str, str], list[Span]]  # by area and meter, "" for all
 
 
-def by_time(span: Span) -> tuple[int, Span]:
+def _by_time(span: Span) -> tuple[int, Span]:
     """In which order an event stands among those of its meter."""
     return span[1], span
 
@@ -87,25 +87,25 @@ def _gravest_first(alert: Alert) -> tuple[int, float]:
     return alert.severity, -alert.score
 
 
-def explains(span: Span, alert: Alert) -> bool:
+def _explains(span: Span, alert: Alert) -> bool:
     """Whether an event lasted while an alert was raised."""
     event, start, until = span
-    return start <= alert.raised and alert.since <= (until or start + LASTS.get(event, MEMORY))
+    return start <= alert.raised and alert.since <= (until or start + DEFAULT_DURATIONS.get(event, MEMORY_SECONDS))
 
 
-def end_of(span: Span) -> int:
+def _end_of(span: Span) -> int:
     """When what an event says is over."""
     event, start, until = span
-    return until or (start + LASTS[event] if event in LASTS else NEVER)
+    return until or (start + DEFAULT_DURATIONS[event] if event in DEFAULT_DURATIONS else NEVER_TIME)
 
 
-def lots(alerts: Iterable[Alert]) -> Iterator[list[Alert]]:
+def _lots(alerts: Iterable[Alert]) -> Iterator[list[Alert]]:
     """The alerts of each area in order, those together that fell due at one moment."""
     by_area: dict[str, list[list[Alert]]] = {}
     for alert in alerts:
         mine = by_area.setdefault(alert.area, [])
         last = mine[-1][-1] if mine else alert
-        if not mine or alert.at != last.at or not ARRIVING.isdisjoint({alert.kind, last.kind}):
+        if not mine or alert.at != last.at or not ARRIVING_KINDS.isdisjoint({alert.kind, last.kind}):
             mine.append([])
         mine[-1].append(alert)
     for found in by_area.values():
@@ -123,12 +123,12 @@ class Policy(Owner):
         self.daily: Counter[tuple[str, int]] = Counter()  # raises by rule and day
         self.spent: Counter[tuple[str, str, int]] = Counter()  # raises by section, family with a budget apart, and day
         self.decided: dict[str, str] = {}  # by id, while it may still change
-        self.crowds: dict[Crowd, Gathering] = {}  # of alerts that may share a notice
-        self.failing: dict[str, set[str]] = {}  # ids of the failures of an area
-        self.on_use: dict[tuple[str, str], set[str]] = {}  # ids of the alerts on a customer's use, by area and subject
-        self.touched: dict[Crowd, set[str]] = {}  # ids of those that have changed
-        self.swept: dict[str, int] = {}  # by area: the last midnight at which what lasts was looked for
-        self.passed: dict[str, int] = {}  # by area: the midnight that has passed since
+        self._gatherings: dict[Crowd, Gathering] = {}  # of alerts that may share a notice
+        self._failures: dict[str, set[str]] = {}  # ids of the failures of an area
+        self._on_use: dict[tuple[str, str], set[str]] = {}  # ids of the alerts on a customer's use, by area and subject
+        self._changed: dict[Crowd, set[str]] = {}  # ids of those that have changed
+        self._checked_midnights: dict[str, int] = {}  # by area: the last midnight at which what lasts was looked for
+        self._passed_midnights: dict[str, int] = {}  # by area: the midnight that has passed since
 
     def apply(self, alerts: Iterable[Alert]) -> list[Alert]:
         """The alerts, each with the reason for which it is held, and what others become by them.
@@ -136,48 +136,48 @@ class Policy(Owner):
         Of what comes at once the gravest is decided first.
         """
         folded, told = list(alerts), list[Alert]()
-        coming = [alert for alert in folded if alert.rule in FAILURES]
+        coming = [alert for alert in folded if alert.rule in EXPLAINED_BY_FAILURE]
         self._decide(
             alert for alert in folded
             if not self._reason(alert) and not any(fails(failure, alert) for failure in coming)
         )  # fmt: skip
-        for lot in lots(folded):
+        for lot in _lots(folded):
             start = len(told)
-            for alert in sorted(lot, key=lambda alert: alert.rule not in FAILURES):
-                told += self._told(alert)
+            for alert in sorted(lot, key=lambda alert: alert.rule not in EXPLAINED_BY_FAILURE):
+                told += self._published(alert)
             told += self._follow(lot[0].area, told, start)
-        self.swept |= self.passed
-        for area in self.passed:
+        self._checked_midnights |= self._passed_midnights
+        for area in self._passed_midnights:
             told += self._outlasting(area)
-        self.passed = {}
+        self._passed_midnights = {}
         return told
 
     def _reason(self, alert: Alert) -> str:
         """Why an alert is held for what it is, or what has happened around it."""
         if alert.rule in self.shadow:
             return "shadow"
-        return self._around(alert) or self.spoken_for(alert)
+        return self._event_reason(alert) or self.same_trouble(alert)
 
-    def _around(self, alert: Alert) -> str:
+    def _event_reason(self, alert: Alert) -> str:
         """Why an alert is held by what has happened around it."""
         return self.mute(alert) or self.inhibit(alert) or self.failure(alert)
 
-    def _held(self, alert: Alert) -> str:
+    def _suppression(self, alert: Alert) -> str:
         """Why it is held, other alerts apart that come with it."""
         return "" if is_notice(alert) else self._reason(alert) or self.decided.get(alert.id, "")
 
-    def _told(self, alert: Alert) -> list[Alert]:
+    def _published(self, alert: Alert) -> list[Alert]:
         """An alert as it is told, remembered unless its rule is in shadow; before it that it has been let go."""
-        held = self._held(alert)
+        held = self._suppression(alert)
         if held == "shadow":
             return [msgspec.structs.replace(alert, held=held)]
         told, revision = [], alert.revision
         if (known := self.recent.get(alert.area, {}).get(alert.id)) is not None:
-            if known.state == "raised" and known.suppressed_by not in UNEXPLAINED and not self._reason(alert):
+            if known.state == "raised" and known.suppressed_by not in UNEXPLAINED_REASONS and not self._reason(alert):
                 told.append(known := self._revised(known, held))
             revision = max(revision, known.revision + 1)  # an event may have revised what was told
         alert = self._seconded(msgspec.structs.replace(alert, held=held, revision=revision))
-        if alert.rule in FAILURES:
+        if alert.rule in EXPLAINED_BY_FAILURE:
             alert = explaining(alert, self._explained(alert))
         if alert.rule in ON_USE and not held:
             alert = joined(alert, self._others(alert))
@@ -191,24 +191,24 @@ class Policy(Owner):
             self._leave(known[alert.id])
         known[alert.id] = alert
         if alert.rule in ON_USE:
-            self.on_use.setdefault((alert.area, alert.subject), set()).add(alert.id)
-        if alert.rule in FAILURES:
-            self.failing.setdefault(alert.area, set()).add(alert.id)
+            self._on_use.setdefault((alert.area, alert.subject), set()).add(alert.id)
+        if alert.rule in EXPLAINED_BY_FAILURE:
+            self._failures.setdefault(alert.area, set()).add(alert.id)
         if crowd := crowd_of(alert):
-            self.touched.setdefault(crowd, set()).add(alert.id)
+            self._changed.setdefault(crowd, set()).add(alert.id)
 
     def _leave(self, alert: Alert) -> None:
         """Take an alert away from those with which it may share a notice, or the same trouble."""
-        if (mine := self.on_use.get((alert.area, alert.subject))) is not None:
+        if (mine := self._on_use.get((alert.area, alert.subject))) is not None:
             mine.discard(alert.id)
             if not mine:
-                del self.on_use[alert.area, alert.subject]
-        self.failing.get(alert.area, set()).discard(alert.id)
-        if (crowd := crowd_of(alert)) and crowd in self.crowds:
-            self.touched.setdefault(crowd, set())
-            self.crowds[crowd].drop(alert.id)
-            if not self.crowds[crowd].members:
-                del self.crowds[crowd]
+                del self._on_use[alert.area, alert.subject]
+        self._failures.get(alert.area, set()).discard(alert.id)
+        if (crowd := crowd_of(alert)) and crowd in self._gatherings:
+            self._changed.setdefault(crowd, set())
+            self._gatherings[crowd].drop(alert.id)
+            if not self._gatherings[crowd].members:
+                del self._gatherings[crowd]
 
     def _revised(self, alert: Alert, held: str, change: Change = "revised") -> Alert:
         """An alert told otherwise than it was."""
@@ -224,17 +224,17 @@ class Policy(Owner):
             area, meter = batch.areas[batch.area[n]], batch.names[batch.subject[n]]
             span = int(batch.event[n]), int(batch.at[n]), int(batch.until[n])
             spans = self.events.setdefault((area, meter), [])
-            place = bisect_left(spans, by_time(span), key=by_time)
+            place = bisect_left(spans, _by_time(span), key=_by_time)
             if place < len(spans) and spans[place] == span:
                 again.append(n)
                 continue
             spans.insert(place, span)
-            if span[0] in EXPLAINS or span[0] in EVIDENCE:
+            if span[0] in EXPLAINING_EVENTS or span[0] in EVIDENCE_EVENTS:
                 fresh.setdefault(area, []).append((meter, span))
 
         revised: list[Alert] = []
         for area, events in sorted(fresh.items()):
-            told = self._again(area, self._concerned(area, events))
+            told = self._reconsider(area, self._concerned(area, events))
             revised += told + self._follow(area, told, 0)
         return revised, again
 
@@ -242,27 +242,27 @@ class Policy(Owner):
         """The ids of recent alerts of an area that new events may hold back or let go."""
         muting: dict[str, list[Span]] = {}
         off = LATEST_TIME
-        reported = {meter for meter, span in fresh if span[0] in EVIDENCE}
+        reported = {meter for meter, span in fresh if span[0] in EVIDENCE_EVENTS}
         for meter, span in fresh:
-            if span[0] in MUTED:
+            if span[0] in MUTED_RULES:
                 until = 0 if called_off(*span) else span[2]
                 muting.setdefault(meter, []).append((span[0], span[1], until))
-            elif not meter and span[0] not in EVIDENCE:
+            elif not meter and span[0] not in EVIDENCE_EVENTS:
                 off = min(off, self._off_since(area, span))
 
         found = []
         for key, alert in self.recent.get(area, {}).items():
             spans = [*muting.get("", ()), *(muting.get(alert.subject, ()) if alert.subject else ())]
-            muted = any(alert.rule in MUTED[span[0]] and explains(span, alert) for span in spans)
-            muted |= alert.rule in SECONDED and not reported.isdisjoint({"", alert.subject})
-            if muted or (alert.raised >= off and alert.rule in SUPPLY):
+            muted = any(alert.rule in MUTED_RULES[span[0]] and _explains(span, alert) for span in spans)
+            muted |= alert.rule in STRENGTHENED_RULES and not reported.isdisjoint({"", alert.subject})
+            if muted or (alert.raised >= off and alert.rule in SUPPLY_RULES):
                 found.append(key)
         return found
 
     def _off_since(self, area: str, span: Span) -> int:
         """Since when an area had been without power at an event, or the event's own time."""
         spans, since = self.events[area, ""], span[1]
-        for event, at, _ in reversed(spans[: bisect_left(spans, by_time(span), key=by_time)]):
+        for event, at, _ in reversed(spans[: bisect_left(spans, _by_time(span), key=_by_time)]):
             if event == Event.POWER_ON:
                 break
             since = at if event == Event.POWER_OFF else since
@@ -273,22 +273,22 @@ class Policy(Owner):
         wide, own = self.events.get((alert.area, ""), []), self.events.get((alert.area, alert.subject), [])
         for span in in_force(wide) + in_force(own):
             event = span[0]
-            muted = event in MUTED and alert.rule in MUTED[event] and explains(span, alert)
-            if muted and not self.outlasts(alert, end_of(span)):
+            muted = event in MUTED_RULES and alert.rule in MUTED_RULES[event] and _explains(span, alert)
+            if muted and not self.outlasts(alert, _end_of(span)):
                 return Event(event).name.lower()
         return ""
 
     def inhibit(self, alert: Alert) -> str:
         """Whether the whole area was without power while the alert was raised; for a day where no end was told."""
-        if alert.rule not in SUPPLY:
+        if alert.rule not in SUPPLY_RULES:
             return ""
         off = end = 0
-        for event, at, until in [*self.events.get((alert.area, ""), []), (int(Event.POWER_ON), NEVER, 0)]:
+        for event, at, until in [*self.events.get((alert.area, ""), []), (int(Event.POWER_ON), NEVER_TIME, 0)]:
             if event == Event.POWER_OFF:
                 off = off or at
                 end = until
             elif event == Event.POWER_ON and off:
-                over = end or min(at, off + DAY)
+                over = end or min(at, off + DAY_SECONDS)
                 if off <= alert.raised and alert.since <= over and not self.outlasts(alert, over):
                     return "area_outage"
                 off = 0
@@ -296,26 +296,26 @@ class Policy(Owner):
 
     def failure(self, alert: Alert) -> str:
         """Whether a failure of the whole area explains it."""
-        if not any(alert.rule in rules for rules in FAILURES.values()):
+        if not any(alert.rule in rules for rules in EXPLAINED_BY_FAILURE.values()):
             return ""
         for failure in self._failures(alert.area):
-            over = NEVER if failure.state == "raised" else failure.at
+            over = NEVER_TIME if failure.state == "raised" else failure.at
             if fails(failure, alert) and not self.outlasts(alert, over):
                 return AREA_FAILURE
         return ""
 
-    def spoken_for(self, alert: Alert) -> str:
+    def same_trouble(self, alert: Alert) -> str:
         """Whether another alert on the same customer's use speaks for it."""
         if alert.rule not in ON_USE:
             return ""
         chain = same_trouble(alert, self._beside(alert))
-        return "" if alert.state == "withdrawn" or speaker(chain).id == alert.id else SAME
+        return "" if alert.state == "withdrawn" or speaker(chain).id == alert.id else SAME_TROUBLE
 
     def _beside(self, alert: Alert) -> list[Alert]:
         """The other alerts on a customer's use that nothing explains."""
         known = self.recent.get(alert.area, {})
-        others = (known[key] for key in sorted(self.on_use.get((alert.area, alert.subject), ())) if key != alert.id)
-        return [other for other in others if other.state != "withdrawn" and not self._around(other)]
+        others = (known[key] for key in sorted(self._on_use.get((alert.area, alert.subject), ())) if key != alert.id)
+        return [other for other in others if other.state != "withdrawn" and not self._event_reason(other)]
 
     def _others(self, alert: Alert) -> list[Alert]:
         """The alerts of the same trouble for which an alert speaks."""
@@ -325,31 +325,31 @@ class Policy(Owner):
 
     def _failures(self, area: str) -> list[Alert]:
         """The failures of an area that are remembered."""
-        return [self.recent[area][key] for key in sorted(self.failing.get(area, ()))]
+        return [self.recent[area][key] for key in sorted(self._failures.get(area, ()))]
 
     def outlasts(self, alert: Alert, over: int) -> bool:
         """Whether it still lasts at a midnight half a day after what explained it, and after the calm that ends it."""
-        if over == NEVER:
+        if over == NEVER_TIME:
             return False
-        release = RULES[alert.rule].release if alert.rule in RULES else 0
+        release = ALL_RULES[alert.rule].release if alert.rule in ALL_RULES else 0
         lasting = alert.state == "raised"
-        seen = max(alert.at, self.swept.get(alert.area, 0)) if lasting else alert.at
-        return seen >= -(-(over + release + DAY // 2) // DAY) * DAY
+        seen = max(alert.at, self._checked_midnights.get(alert.area, 0)) if lasting else alert.at
+        return seen >= -(-(over + release + DAY_SECONDS // 2) // DAY_SECONDS) * DAY_SECONDS
 
     def _outlasting(self, area: str) -> list[Alert]:
         """The alerts of an area that last longer than what explained them."""
         held = [key for key, alert in self.recent.get(area, {}).items() if alert.suppressed_by and alert.state == "raised"]
-        told = self._again(area, held)
+        told = self._reconsider(area, held)
         return told + self._follow(area, told, 0)
 
-    def _again(self, area: str, keys: Iterable[str]) -> list[Alert]:
+    def _reconsider(self, area: str, keys: Iterable[str]) -> list[Alert]:
         """Those of some alerts that are held otherwise now; what is in a notice stays in it unless it is explained."""
         told = []
         for key in sorted(keys):
             known = self.recent[area][key]
-            held = self._held(known)
-            if known.suppressed_by == NOTICE and not self._reason(known):
-                held = NOTICE
+            held = self._suppression(known)
+            if known.suppressed_by == NOTICE_REASON and not self._reason(known):
+                held = NOTICE_REASON
             new = self._seconded(known)
             if new.rule in ON_USE:
                 new = joined(new, () if held else self._others(new))
@@ -359,7 +359,7 @@ class Policy(Owner):
 
     def _seconded(self, alert: Alert) -> Alert:
         """An alert with the second evidence that the reports of its meter give."""
-        if alert.rule not in SECONDED or alert.state == "withdrawn":
+        if alert.rule not in STRENGTHENED_RULES or alert.state == "withdrawn":
             return alert
         spans = self.events.get((alert.area, alert.subject), [])
         return seconded(alert, speaks_for(alert, spans, self.events.get((alert.area, ""), [])))
@@ -381,25 +381,25 @@ class Policy(Owner):
                 more.append(alert)
 
         concerned = [alert for alert in told[start:] if alert.suppressed_by != "shadow" and alert.area == area]
-        if any(alert.rule in FAILURES for alert in concerned):
+        if any(alert.rule in EXPLAINED_BY_FAILURE for alert in concerned):
             children = [key for key, alert in self.recent.get(area, {}).items()
-                        if any(alert.rule in rules for rules in FAILURES.values())]  # fmt: skip
-            for alert in self._again(area, children):
+                        if any(alert.rule in rules for rules in EXPLAINED_BY_FAILURE.values())]  # fmt: skip
+            for alert in self._reconsider(area, children):
                 give(alert)
                 concerned.append(alert)
-        if any(alert.rule in rules for alert in concerned for rules in FAILURES.values()):
+        if any(alert.rule in rules for alert in concerned for rules in EXPLAINED_BY_FAILURE.values()):
             for failure in self._failures(area):
                 new = explaining(failure, self._explained(failure))
                 if new != failure:
                     give(self._revised(new, new.suppressed_by))
         for subject in sorted({alert.subject for alert in concerned if alert.rule in ON_USE}):
-            for alert in self._again(area, self.on_use.get((area, subject), ())):
+            for alert in self._reconsider(area, self._on_use.get((area, subject), ())):
                 give(alert)
-        while self.touched:
-            crowd, keys = next(iter(self.touched.items()))
+        while self._changed:
+            crowd, keys = next(iter(self._changed.items()))
             for alert in self._gathered(crowd, keys.copy()):
                 give(alert)
-            del self.touched[crowd]
+            del self._changed[crowd]
         return more
 
     def _explained(self, failure: Alert) -> set[str]:
@@ -409,7 +409,7 @@ class Policy(Owner):
 
     def _gather(self, crowd: Crowd, keys: Iterable[str]) -> Gathering:
         """Those that may share a notice, after some of them have changed."""
-        known, gathering = self.recent[crowd.area], self.crowds.setdefault(crowd, Gathering())
+        known, gathering = self.recent[crowd.area], self._gatherings.setdefault(crowd, Gathering())
         for key in keys:
             alert = known.get(key)
             if alert is None or crowd_of(alert) != crowd or self._reason(alert):
@@ -427,7 +427,7 @@ class Policy(Owner):
         for key in sorted(keys if many == stood else gathering.members):
             if (alert := gathering.members.get(key)) is None:
                 continue
-            held = NOTICE if many else self._held(alert)
+            held = NOTICE_REASON if many else self._suppression(alert)
             if held != alert.suppressed_by:
                 yield (revised := self._revised(alert, held))
                 gathering.put(revised)
@@ -444,7 +444,7 @@ class Policy(Owner):
             self._remember(new)
             yield new
         if not gathering.members:
-            del self.crowds[crowd]
+            del self._gatherings[crowd]
 
     def _decide(self, alerts: Iterable[Alert]) -> None:
         """Repeat limit, storm brake and budget for what is new or has escalated while a brake held it."""
@@ -462,28 +462,28 @@ class Policy(Owner):
 
     def _settled(self, alert: Alert) -> bool:
         """Whether it stays at what was decided of an episode."""
-        return alert.id in self.decided and not (self.decided[alert.id] in BRAKES and alert.change == "escalated")
+        return alert.id in self.decided and not (self.decided[alert.id] in BRAKE_REASONS and alert.change == "escalated")
 
     def _repeat(self, alert: Alert) -> str:
         """Whether the same was raised too often within a day before."""
         key = (alert.rule, alert.area, alert.subject)
-        times = [at for at in self.raises.get(key, []) if at > alert.raised - DAY]
+        times = [at for at in self.raises.get(key, []) if at > alert.raised - DAY_SECONDS]
         self.raises[key] = [*times, alert.raised]
-        return "repeat" if len(times) >= REPEATS else ""
+        return "repeat" if len(times) >= DAILY_RAISES else ""
 
     def _brake(self, alert: Alert) -> str:
         """Whether a day has brought more than its forecast or its budget; not of what is grave or explains others."""
-        day = (alert.at if alert.change == "escalated" else alert.raised) // DAY
+        day = (alert.at if alert.change == "escalated" else alert.raised) // DAY_SECONDS
         module = family(alert.rule)
-        budget = (self.section(alert.area), module if module in APART else "", day)
+        budget = (self.section(alert.area), module if module in OWN_BUDGET_FAMILIES else "", day)
         self.daily[alert.rule, day] += 1
         self.spent[budget] += 1
 
-        if alert.severity <= GRAVE or alert.rule in FAILURES:
+        if alert.severity <= GRAVE_SEVERITY or alert.rule in EXPLAINED_BY_FAILURE:
             return ""
         if self.daily[alert.rule, day] > self.forecast(alert.rule, day):
             return "storm"
-        return "budget" if self.spent[budget] > BUDGET else ""
+        return "budget" if self.spent[budget] > DAILY_BUDGET else ""
 
     def forecast(self, rule: str, day: int) -> float:
         """How many raises of a rule a day may bring; unlimited before enough days were seen."""
@@ -509,7 +509,7 @@ class Policy(Owner):
         said = []
         for key, old in last.items():
             known = self.recent.setdefault(old.area, {})
-            forgotten = old.state != "raised" and old.at < clocks.get(old.area, 0) - MEMORY
+            forgotten = old.state != "raised" and old.at < clocks.get(old.area, 0) - MEMORY_SECONDS
             if key not in known and (forgotten or key in published):
                 continue
             mine = known.get(key) or msgspec.structs.replace(old, state="withdrawn")
@@ -531,28 +531,28 @@ class Policy(Owner):
         held: dict[tuple[str, str], list[Alert]] = {}
         for area, clock in clocks.items():
             known = self.recent.get(area, {})
-            self.passed[area] = clock // DAY * DAY
-            for key in [k for k, a in known.items() if a.state != "raised" and a.at < clock - MEMORY]:
+            self._passed_midnights[area] = clock // DAY_SECONDS * DAY_SECONDS
+            for key in [k for k, a in known.items() if a.state != "raised" and a.at < clock - MEMORY_SECONDS]:
                 crowd = crowd_of(known[key])
                 if crowd and (notice := known.get(crowd.id)) and notice.state == "raised":
                     continue
                 self._leave(known.pop(key))
                 self.decided.pop(key, None)
-            self.touched = {}
+            self._changed = {}
             for alert in known.values():
                 for pair in {(area, ""), (area, alert.subject)} & self.events.keys() if alert.suppressed_by else ():
                     held.setdefault(pair, []).append(alert)
         for pair, spans in list(self.events.items()):
             if pair[0] in clocks:
-                kept = [s for s in spans if max(s[1], s[2]) > clocks[pair[0]] - MEMORY
-                        or any(explains(s, alert) for alert in held.get(pair, ()))]  # fmt: skip
+                kept = [s for s in spans if max(s[1], s[2]) > clocks[pair[0]] - MEMORY_SECONDS
+                        or any(_explains(s, alert) for alert in held.get(pair, ()))]  # fmt: skip
                 if kept:
                     self.events[pair] = kept
                 else:
                     del self.events[pair]
-        for who in [k for k, times in self.raises.items() if k[1] in clocks and times[-1] < clocks[k[1]] - MEMORY]:
+        for who in [k for k, times in self.raises.items() if k[1] in clocks and times[-1] < clocks[k[1]] - MEMORY_SECONDS]:
             del self.raises[who]
-        oldest = (min(clocks.values()) - MEMORY) // DAY
+        oldest = (min(clocks.values()) - MEMORY_SECONDS) // DAY_SECONDS
         for raised in [key for key in self.daily if key[-1] < oldest]:
             del self.daily[raised]
         for told in [key for key in self.spent if key[-1] < oldest]:
@@ -572,7 +572,7 @@ class Policy(Owner):
         return {
             "events": list(self.events.items()), "raises": list(self.raises.items()), "daily": list(self.daily.items()),
             "recent": [a for alerts in self.recent.values() for a in alerts.values()],
-            "budgets": list(self.spent.items()), "decided": self.decided, "swept": self.swept,
+            "budgets": list(self.spent.items()), "decided": self.decided, "swept": self._checked_midnights,
         }  # fmt: skip
 
     def load(self, state: State) -> None:
@@ -581,11 +581,11 @@ class Policy(Owner):
         self.raises = {who: times for who, times in state.get("raises", ()) if times}
         self.daily = Counter(dict(state.get("daily", ())))
         self.spent = Counter(dict(state.get("budgets", ())))
-        self.decided, self.swept = state.get("decided", {}), state.get("swept", {})
-        self.recent, self.crowds, self.on_use, self.failing, self.touched = {}, {}, {}, {}, {}
+        self.decided, self._checked_midnights = state.get("decided", {}), state.get("swept", {})
+        self.recent, self._gatherings, self._on_use, self._failures, self._changed = {}, {}, {}, {}, {}
         for alert in state.get("recent", ()):
             self._remember(alert)
-        for crowd, keys in self.touched.items():
+        for crowd, keys in self._changed.items():
             self._gather(crowd, keys)
         if "swept" in state:  # else an older version had no notices
-            self.touched = {}
+            self._changed = {}

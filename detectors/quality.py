@@ -3,12 +3,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.rule import DAY, MINUTE, rule
+from detectors.rule import rule
 from schemas.columns import Column, Days, Intervals, Readings
+from schemas.units import MINUTE_SECONDS, DAY_SECONDS
 
 
 @rule(
-    Readings, severity=3, hold=5 * MINUTE, chronic=True, clear=0.95, title=("Voltage harmonics", "谐波超限"),
+    Readings, severity=3, hold=5 * MINUTE_SECONDS, chronic=True, clear=0.95, title=("Voltage harmonics", "谐波超限"),
     segments={"medium_voltage": {"limit": 4.0}, "high_voltage": {"limit": 3.0}, "highest_voltage": {"limit": 2.0}},
     text=("Harmonics distort the voltage of phase {phase} by {thd:.2f} % (limit {limit:.0f} %).",
           "谐波超限:{phase}相电压总谐波畸变率{thd:.2f}%(限值{limit:.0f}%)。"),
@@ -22,7 +23,7 @@ def harmonics_thd(thd: Column, un: Column, *, limit: float = 5.0) -> Column:  # 
 
 
 @rule(
-    Days, severity=3, release=2 * DAY, title=("Voltage unbalance of the supply", "三相电压不平衡度超限"),
+    Days, severity=3, release=2 * DAY_SECONDS, title=("Voltage unbalance of the supply", "三相电压不平衡度超限"),
     text=(("Voltages are unbalanced: 95 % of the day's values lie up to {unbalance_p95:.1%}, the highest is "
            "{unbalance_top:.1%} (limits {limit:.0%} and {brief:.0%}, {stand_in:.0f} times that without angles: "
            "{by_magnitude:.0%} of the values are from magnitudes alone)."),
@@ -42,7 +43,7 @@ def pq_voltage_unbalance(
 
 
 @rule(
-    Intervals, severity=3, hold=MINUTE, release=MINUTE, title=("Frequency deviation", "频率偏差"),
+    Intervals, severity=3, hold=MINUTE_SECONDS, release=MINUTE_SECONDS, title=("Frequency deviation", "频率偏差"),
     text=(("The area's third highest meter shows {hz_above:+.2f} Hz above nominal, the third lowest {hz_below:+.2f} Hz "
            "below (limit {limit:.1f} Hz)."),
           "台区内第三高的电表频率高于额定{hz_above:+.2f}Hz,第三低的低于额定{hz_below:+.2f}Hz(限值{limit:.1f}Hz)。"),

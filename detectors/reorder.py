@@ -41,13 +41,13 @@ from schemas.columns import (
     Status,
     Times,
 )
+from schemas.units import HOUR_SECONDS
 
-HOUR = 3600
-GAP = 1.5  # of a meter's interval: readings further apart have one missing between them
+GAP_INTERVALS = 1.5  # of a meter's interval: readings further apart have one missing between them
 EXPIRED_ROWS = 100_000  # of tails that are let go of at once
-PATIENCE = 86_400  # seconds after a reading within which those missing before it may come
-LOGGED = COLUMN_TYPES | {"slot": np.int32, "filed": np.float32}
-JUDGED = frozenset({"at", "register", "kwh", "u", "i", "p", "q", "neutral", "terminal_p", "flags", "clock_offset",
+GAP_PATIENCE = 86_400  # seconds after a reading within which those missing before it may come
+LOG_TYPES = COLUMN_TYPES | {"slot": np.int32, "filed": np.float32}
+JUDGED_COLUMNS = frozenset({"at", "register", "kwh", "u", "i", "p", "q", "neutral", "terminal_p", "flags", "clock_offset",
                     "status"})  # whatever rules read
 
 
@@ -56,14 +56,14 @@ class Correction(NamedTuple):
 
     meters: Codes
     at: Times
-    filed: Column  # kWh
+    stored: Column  # kWh
     kwh: Column
 
 
 class ClockObservation(NamedTuple):
     """What the rows of a batch tell of their meters' clocks."""
 
-    told: Mask  # which do
+    mask: Mask  # which do
     key: Times  # where it stands among the meter's readings
     at: Times  # when it was so
     offset: Column  # seconds ahead
@@ -75,33 +75,33 @@ class RowLog(Owner):
     def __init__(self, names: Iterable[str]) -> None:
         self.names = ("slot", *names)
         self.size = 0
-        self.gone = np.zeros(0, bool)  # by place: forgotten, but there until half of all rows are
+        self._forgotten = np.zeros(0, bool)  # by place: forgotten, but there until half of all rows are
         self.arrays: dict[str, Any] = {}
-        self.fit(0)
+        self.resize(0)
 
-    def fit(self, room: int) -> None:
+    def resize(self, room: int) -> None:
         """Let go of what is forgotten, with room for so many rows."""
-        kept = np.flatnonzero(~self.gone[: self.size])
+        kept = np.flatnonzero(~self._forgotten[: self.size])
         for name in self.names:
-            array = np.empty((3, room) if name in PHASE_COLUMNS else room, LOGGED.get(name, np.int64))
+            array = np.empty((3, room) if name in PHASE_COLUMNS else room, LOG_TYPES.get(name, np.int64))
             if len(kept):
                 array[..., : len(kept)] = self.arrays[name][..., kept]
             self.arrays[name] = array
-        self.gone, self.size = np.zeros(room, bool), len(kept)
+        self._forgotten, self.size = np.zeros(room, bool), len(kept)
 
     def add(self, **columns: Any) -> None:
         """Append rows."""
         count = len(columns["slot"])
-        if self.size + count > len(self.gone):
-            self.fit((self.size + count) * 3 // 2)
+        if self.size + count > len(self._forgotten):
+            self.resize((self.size + count) * 3 // 2)
         for name in self.names:
             self.arrays[name][..., self.size : self.size + count] = columns[name]
         self.size += count
 
     def columns(self) -> dict[str, Any]:
         """All rows, and the slot of each."""
-        if self.gone.any():
-            self.fit(self.size)
+        if self._forgotten.any():
+            self.resize(self.size)
         return {name: array[..., : self.size] for name, array in self.arrays.items()}
 
     def places(self, slots: Codes) -> Codes:
@@ -109,32 +109,32 @@ class RowLog(Owner):
         held = self.arrays["slot"][: self.size]
         ours = np.zeros(max(int(held.max(initial=-1)), int(slots.max(initial=-1))) + 1, bool)
         ours[slots] = True
-        return np.flatnonzero(ours[held] & ~self.gone[: self.size])
+        return np.flatnonzero(ours[held] & ~self._forgotten[: self.size])
 
     def ordered(self, slots: Codes) -> Codes:
         """Where the rows of some slots stand, by slot and then by time."""
         rows = self.places(slots)
         return rows[np.lexsort((self.arrays["at"][rows], self.arrays["slot"][rows]))]
 
-    def of(self, slots: Codes) -> tuple[Codes, dict[str, Any]]:
+    def select(self, slots: Codes) -> tuple[Codes, dict[str, Any]]:
         """The rows of some slots, by slot and then by time, and where they stand."""
         rows = self.ordered(slots)
         return rows, {name: array[..., rows] for name, array in self.arrays.items()}
 
     def sizes(self, slots: Codes) -> Codes:
         """How many rows each of some slots has."""
-        held = self.arrays["slot"][: self.size][~self.gone[: self.size]]
+        held = self.arrays["slot"][: self.size][~self._forgotten[: self.size]]
         return np.bincount(held, minlength=int(slots.max(initial=-1)) + 1)[slots]
 
-    def put(self, name: str, rows: Codes, values: Any) -> None:
+    def write(self, name: str, rows: Codes, values: Any) -> None:
         """Put values in a column of the rows that stand there."""
         self.arrays[name][rows] = values
 
     def drop(self, rows: Codes) -> None:
         """Forget the rows that stand there."""
-        self.gone[rows] = True
-        if 2 * (left := self.size - int(np.count_nonzero(self.gone))) < self.size:
-            self.fit(left * 3 // 2)
+        self._forgotten[rows] = True
+        if 2 * (left := self.size - int(np.count_nonzero(self._forgotten))) < self.size:
+            self.resize(left * 3 // 2)
 
     def schema(self) -> Schema:
         """What a row has, by column."""
@@ -146,8 +146,8 @@ class RowLog(Owner):
 
     def load(self, state: State) -> None:
         """Replace everything by what `state` gave; a column that was not kept is NaN. Raises StateError."""
-        self.gone[:] = True
-        self.fit(0)
+        self._forgotten[:] = True
+        self.resize(0)
         within("how many rows there are", same_length(state.values()), 0, len(state.get("slot", ())))
         unknown = {name: np.nan if array.dtype.kind == "f" else 0 for name, array in self.arrays.items()}
         self.add(**{"slot": self.arrays["slot"], **unknown, **state})
@@ -159,40 +159,40 @@ class ReorderBuffer(Owner):
     def __init__(self, readings: RevisableJudge, clocks: RevisableJudge, index: Index, registry: Registry, interval: int) -> None:
         self.readings, self.clocks, self.index, self.registry = readings, clocks, index, registry
         self.interval = interval
-        self.present, self.sealed = Validation(), Validation()
-        self.since = Cells(at=np.int64(0), area=np.int32(0))  # when last read before the first gap, 0 without a tail
-        self.kept = self.concerned()
-        self.log = RowLog((*self.kept, "filed"))
-        self.clock_log = RowLog(("at", "heard", "offset"))
+        self.live, self.final = Validation(), Validation()
+        self._since = Cells(at=np.int64(0), area=np.int32(0))  # when last read before the first gap, 0 without a tail
+        self._logged_columns = self._columns_to_log()
+        self._log = RowLog((*self._logged_columns, "filed"))
+        self._clock_log = RowLog(("at", "heard", "offset"))
         self.late: dict[int, tuple[int, set[int]]] = {}  # by area: the hour a late reading joined in, and the meters
 
-    def concerned(self) -> tuple[str, ...]:
+    def _columns_to_log(self) -> tuple[str, ...]:
         """The columns that the rules read, and those that are judged whatever they read."""
-        read = JUDGED | {name for rule in self.readings.live.rules for name in (*rule.reads, *rule.beside)}
+        read = JUDGED_COLUMNS | {name for rule in self.readings.live.rules for name in (*rule.reads, *rule.beside)}
         return tuple(f.name for f in fields(Readings) if f.name in read)
 
-    def refit(self) -> None:
+    def adopt(self) -> None:
         """Keep the columns that other rules read."""
-        self.kept = self.concerned()
-        rows = self.log.columns()
-        self.log = RowLog((*self.kept, "filed"))
-        self.log.load(rows)
+        self._logged_columns = self._columns_to_log()
+        rows = self._log.columns()
+        self._log = RowLog((*self._logged_columns, "filed"))
+        self._log.load(rows)
 
     def reserve(self) -> None:
         """Make room for every meter."""
-        for cells in (self.since, self.present.cells, self.sealed.cells):
+        for cells in (self._since, self.live.cells, self.final.cells):
             cells.reserve(len(self.index))
 
-    def unsettled(self, areas: Codes, slots: Codes, at: Times, before: Times, in_order: Mask, kept: Mask) -> set[int]:
+    def areas_with_late(self, areas: Codes, slots: Codes, at: Times, before: Times, in_order: Mask, kept: Mask) -> set[int]:
         """The areas that have a late reading to judge, or may have one in this batch."""
         self.reserve()
         unsettled = set(self.late)
         behind = kept & ~in_order
         if behind.any():
-            missing = in_order & (before > 0) & (at - before > GAP * self.interval)
+            missing = in_order & (before > 0) & (at - before > GAP_INTERVALS * self.interval)
             opening = np.zeros(len(self.index), bool)
             opening[slots[missing]] = True
-            since = self.since["at"][slots]
+            since = self._since["at"][slots]
             unsettled |= set(np.unique(areas[behind & (opening[slots] | ((since > 0) & (at > since)))]).tolist())
         return unsettled
 
@@ -207,49 +207,49 @@ class ReorderBuffer(Owner):
         back = in_order[rows] & (before[rows] > 0) & (r.at[rows] <= before[rows])  # a clock was set back
         alerts: list[Alert] = []
         for part in np.split(rows, np.flatnonzero(back)) if back.any() else [rows]:
-            self.end(slots[part[:1]][in_order[part[:1]] & (r.at[part[:1]] <= before[part[:1]])])
+            self._end(slots[part[:1]][in_order[part[:1]] & (r.at[part[:1]] <= before[part[:1]])])
             rest = part
             going = part[in_order[part]]
             at, then, here = r.at[going], before[going], slots[going]
             own = np.fmax(master["interval_s"][going], self.interval)
-            opening = np.flatnonzero((then > 0) & (at - then > GAP * own) & (self.since["at"][here] == 0))
+            opening = np.flatnonzero((then > 0) & (at - then > GAP_INTERVALS * own) & (self._since["at"][here] == 0))
             if len(opening):
                 opened, places = np.unique(here[opening], return_index=True)
                 first = going[opening[places]]
-                early = self.until(opened, first, slots, part)
-                alerts += self.take(r, slots, part[early & in_order[part]], before, master, facts)
-                alerts += self.hear(r, slots, part[early], heard)
-                self.begin(opened, areas[first], before[first])
+                early = self._before_gap(opened, first, slots, part)
+                alerts += self._judge_in_order(r, slots, part[early & in_order[part]], before, master, facts)
+                alerts += self._judge_clocks(r, slots, part[early], heard)
+                self._begin(opened, areas[first], before[first])
                 rest = part[~early] if early.any() else part
-            alerts += self.take(r, slots, rest[in_order[rest]], before, master, facts)
-            alerts += self.hear(r, slots, rest, heard)
+            alerts += self._judge_in_order(r, slots, rest[in_order[rest]], before, master, facts)
+            alerts += self._judge_clocks(r, slots, rest, heard)
         return alerts
 
-    def until(self, opened: Codes, first: Codes, slots: Codes, rows: Codes) -> Mask:
+    def _before_gap(self, opened: Codes, first: Codes, slots: Codes, rows: Codes) -> Mask:
         """Which rows, in order of arrival, come before the first after a gap of their meter, where one opens."""
         place = np.minimum(np.searchsorted(opened, slots[rows]), len(opened) - 1)
         arrival = np.empty(len(slots), np.int64)
         arrival[rows] = np.arange(len(rows))
         return (opened[place] == slots[rows]) & (arrival[rows] < arrival[first][place])
 
-    def begin(self, slots: Codes, areas: Codes, since: Times) -> None:
+    def _begin(self, slots: Codes, areas: Codes, since: Times) -> None:
         """Keep what is remembered of some meters, and when each was last read."""
-        self.since["at"][slots], self.since["area"][slots] = since, areas
-        self.readings.mark(slots)
-        self.clocks.mark(slots)
-        self.sealed.cells.write(slots, self.present.cells.read(slots))
+        self._since["at"][slots], self._since["area"][slots] = since, areas
+        self.readings.finalise(slots)
+        self.clocks.finalise(slots)
+        self.final.cells.write(slots, self.live.cells.read(slots))
 
-    def end(self, slots: Codes) -> None:
+    def _end(self, slots: Codes) -> None:
         """Let go of some meters' tails."""
-        slots = slots[self.since["at"][slots] > 0]
+        slots = slots[self._since["at"][slots] > 0]
         if len(slots):
-            self.since["at"][slots] = 0
-            for log in (self.log, self.clock_log):
+            self._since["at"][slots] = 0
+            for log in (self._log, self._clock_log):
                 log.drop(log.places(slots))
             for windows in (self.readings, self.clocks):
-                windows.mark(slots)
+                windows.finalise(slots)
 
-    def take(
+    def _judge_in_order(
         self, r: Readings, slots: Codes, rows: Codes, before: Times, master: Columns, facts: Facts
     ) -> list[Alert]:
         """Judge rows in order, and keep those of meters with a tail."""
@@ -259,22 +259,22 @@ class ReorderBuffer(Owner):
         if len(rows) < len(r):
             part, where, kva = r.select(rows), slots[rows], facts.kva[rows]
             known = {name: column[rows] for name, column in master.items()}
-        told, registers, more = self.columns(self.present, part, where, before[rows], known, kva)
+        told, registers, more = self._validated_columns(self.live, part, where, before[rows], known, kva)
         alerts = self.readings.live.judge(told, where, more)
-        facts.kwh[rows] = self.energy(told, registers, more)
+        facts.kwh[rows] = self._energy(told, registers, more)
         if registers.stale.any():
             stale = rows[registers.stale]
             for column in (facts.amps, facts.neutral, facts.kva, facts.unbalance):
                 column[..., stale] = np.nan
             facts.has_voltage[stale] = facts.by_magnitude[stale] = False
             facts.returned[stale], facts.stale[stale] = 0, True
-        kept = self.since["at"][where] > 0
+        kept = self._since["at"][where] > 0
         if kept.any():
-            self.keep(part.select(kept), where[kept], facts.kwh[rows[kept]])
-            self.note(self.readings, alerts)
+            self._log_readings(part.select(kept), where[kept], facts.kwh[rows[kept]])
+            self._remember(self.readings, alerts)
         return alerts
 
-    def columns(
+    def _validated_columns(
         self, validation: Validation, r: Readings, slots: Codes, before: Times, master: Columns, kva: Column
     ) -> tuple[Readings, Registers, Columns]:
         """Readings as validated, what their registers say, and the columns that rules read beside their own."""
@@ -286,72 +286,72 @@ class ReorderBuffer(Owner):
         more["gap"] = np.where((before > 0) & (before < r.at), r.at - before, NEVER_SECONDS)
         return r, registers, more
 
-    def energy(self, r: Readings, registers: Registers, more: Columns) -> Column:
+    def _energy(self, r: Readings, registers: Registers, more: Columns) -> Column:
         """Energy of each interval, kWh; by the register where the meter does not tell."""
-        steady = more["gap"] <= GAP * np.fmax(more["interval_s"], self.interval)
+        steady = more["gap"] <= GAP_INTERVALS * np.fmax(more["interval_s"], self.interval)
         by_register = np.isnan(r.kwh) & steady & (r.status == Status.MEASURED)
         return np.where(by_register, registers.delta.astype(np.float32), r.kwh)
 
-    def keep(self, r: Readings, slots: Codes, filed: Column) -> None:
+    def _log_readings(self, r: Readings, slots: Codes, filed: Column) -> None:
         """Add readings to their meters' tails."""
-        self.log.add(slot=slots.astype(np.int32), filed=filed, **{name: getattr(r, name) for name in self.kept})
+        self._log.add(slot=slots.astype(np.int32), filed=filed, **{name: getattr(r, name) for name in self._logged_columns})
 
-    def note(self, windows: RevisableJudge, alerts: Iterable[Alert]) -> None:
+    def _remember(self, windows: RevisableJudge, alerts: Iterable[Alert]) -> None:
         """Remember what was told of meters with a tail."""
-        windows.remember([a for a in alerts if self.since["at"][self.index.slot(a.area, a.subject)] > 0])
+        windows.remember([a for a in alerts if self._since["at"][self.index.slot(a.area, a.subject)] > 0])
 
-    def hear(self, r: Readings, slots: Codes, rows: Codes, heard: ClockObservation) -> list[Alert]:
+    def _judge_clocks(self, r: Readings, slots: Codes, rows: Codes, heard: ClockObservation) -> list[Alert]:
         """Judge what is heard of meters' clocks in some rows of a batch."""
-        rows = rows[heard.told[rows]]
+        rows = rows[heard.mask[rows]]
         if not len(rows):
             return []
         at, offset, key, where = heard.at[rows], heard.offset[rows], heard.key[rows], slots[rows]
         alerts = self.clocks.live.judge(Clocks(r.names, r.subject[rows], r.areas, r.area[rows], at, offset), where)
-        since = self.since["at"][where]
+        since = self._since["at"][where]
         kept = (since > 0) & (key > since)
         if kept.any():
             columns = {"at": key[kept], "heard": at[kept], "offset": offset[kept]}
-            self.clock_log.add(slot=where[kept].astype(np.int32), **columns)
-            self.note(self.clocks, alerts)
+            self._clock_log.add(slot=where[kept].astype(np.int32), **columns)
+            self._remember(self.clocks, alerts)
         return alerts
 
-    def join(self, r: Readings, slots: Codes, areas: Codes, now: Times, facts: Facts, rows: Codes) -> None:
+    def add_late(self, r: Readings, slots: Codes, areas: Codes, now: Times, facts: Facts, rows: Codes) -> None:
         """Let late rows of a batch join their meters' tails, each where one is missing and waited for."""
-        since = self.since["at"][slots[rows]]
+        since = self._since["at"][slots[rows]]
         within = (since > 0) & (r.at[rows] > since)
         if not within.any():
             return
         rows, since = rows[within], since[within]
-        rows = rows[self.awaited(slots[rows], r.at[rows], since, now[rows])]
+        rows = rows[self._awaited(slots[rows], r.at[rows], since, now[rows])]
         if not len(rows):
             return
         part = r.select(rows)
-        self.keep(part, slots[rows], facts.kwh[rows])
+        self._log_readings(part, slots[rows], facts.kwh[rows])
         told = rows[np.isfinite(part.clock_offset)]
         if len(told):
             columns = {"at": r.at[told], "heard": r.at[told], "offset": r.clock_offset[told].astype(np.float64)}
-            self.clock_log.add(slot=slots[told].astype(np.int32), **columns)
+            self._clock_log.add(slot=slots[told].astype(np.int32), **columns)
         for area, meter, clock in zip(areas[rows].tolist(), slots[rows].tolist(), now[rows].tolist(), strict=True):
-            self.late.setdefault(area, (clock // HOUR, set()))[1].add(meter)
+            self.late.setdefault(area, (clock // HOUR_SECONDS, set()))[1].add(meter)
 
-    def awaited(self, slots: Codes, at: Times, since: Times, now: Times) -> list[int]:
+    def _awaited(self, slots: Codes, at: Times, since: Times, now: Times) -> list[int]:
         """Which late readings fall where one is missing and waited for, as those before them leave it."""
-        rows = self.log.ordered(np.unique(slots))
-        held, times = self.log.arrays["slot"][rows], self.log.arrays["at"][rows]
+        rows = self._log.ordered(np.unique(slots))
+        held, times = self._log.arrays["slot"][rows], self._log.arrays["at"][rows]
         tails: dict[int, tuple[list[int], list[float]]] = {}
-        widest = self.widest(held, times)
+        widest = self._widest_gap(held, times)
         for first, last in pairwise([*runs(held).tolist(), len(held)]):
             tails[int(held[first])] = times[first:last].tolist(), widest[first:last].tolist()
 
         joined = []
-        columns = slots, at, since, now, self.widest(slots, at)
+        columns = slots, at, since, now, self._widest_gap(slots, at)
         for n, (slot, time, least, clock, wide) in enumerate(zip(*(c.tolist() for c in columns), strict=True)):
             have, widths = tails.get(slot, ([], []))
             place = bisect_left(have, time)
             if place == len(have) or have[place] == time:
                 continue
             before = max(have[place - 1] if place else 0, least)
-            if have[place] - before > widths[place] and clock <= have[place] + PATIENCE:
+            if have[place] - before > widths[place] and clock <= have[place] + GAP_PATIENCE:
                 have.insert(place, time)
                 widths.insert(place, wide)
                 joined.append(n)
@@ -367,125 +367,125 @@ class ReorderBuffer(Owner):
     def late_rows(self, areas: Sequence[int]) -> Codes:
         """How many rows of each of some areas are judged again when an hour ends."""
         meters = [list(self.late[area][1]) if area in self.late else [] for area in areas]
-        sizes = self.log.sizes(np.array(list(chain(*meters)), np.int64))
+        sizes = self._log.sizes(np.array(list(chain(*meters)), np.int64))
         ends = np.cumsum(list(map(len, meters)), dtype=np.int64)
         return np.diff(np.concatenate([[0], np.cumsum(sizes)])[ends], prepend=0)
 
-    def due(self, clocks: Mapping[int, int]) -> Codes:
+    def late_meters(self, clocks: Mapping[int, int]) -> Codes:
         """The meters with a late reading to judge: of areas whose clocks have come to another hour."""
-        due = [area for area, clock in clocks.items() if area in self.late and clock // HOUR > self.late[area][0]]
+        due = [area for area, clock in clocks.items() if area in self.late and clock // HOUR_SECONDS > self.late[area][0]]
         meters = {meter for area in sorted(due) for meter in self.late.pop(area)[1]}
         slots = np.array(sorted(meters), np.int64)
-        return slots[self.since["at"][slots] > 0]
+        return slots[self._since["at"][slots] > 0]
 
-    def settle(self, slots: Codes) -> tuple[list[Alert], Correction]:
+    def judge_again(self, slots: Codes) -> tuple[list[Alert], Correction]:
         """Judge the tails of some meters again."""
-        self.present.cells.write(slots, self.sealed.cells.read(slots))
-        places, rows = self.log.of(slots)
-        told, where, registers, more = self.again(self.present, rows)
+        self.live.cells.write(slots, self.final.cells.read(slots))
+        places, rows = self._log.select(slots)
+        told, where, registers, more = self._revalidated(self.live, rows)
         alerts = self.readings.amend(slots, [(told, where, more)])
-        alerts += self.clocks.amend(slots, [clocks_of(self.clock_log.of(slots)[1])])
-        kwh, filed = self.energy(told, registers, more), rows["filed"]
+        alerts += self.clocks.amend(slots, [_clocks_of(self._clock_log.select(slots)[1])])
+        kwh, filed = self._energy(told, registers, more), rows["filed"]
         changed = (kwh != filed) & ~(np.isnan(kwh) & np.isnan(filed))
-        self.log.put("filed", places, kwh)
+        self._log.write("filed", places, kwh)
         return alerts, Correction(where[changed], told.at[changed], filed[changed], kwh[changed])
 
-    def again(self, validation: Validation, rows: dict[str, Any]) -> tuple[Readings, Codes, Registers, Columns]:
+    def _revalidated(self, validation: Validation, rows: dict[str, Any]) -> tuple[Readings, Codes, Registers, Columns]:
         """Rows of tails, in order, through a validation: the readings, their slots, registers and further columns."""
         where = rows["slot"]
-        r = Readings.build(("",), np.zeros(len(where)), ("",), np.zeros(len(where)), **{n: rows[n] for n in self.kept})
+        r = Readings.build(("",), np.zeros(len(where)), ("",), np.zeros(len(where)), **{n: rows[n] for n in self._logged_columns})
         master = self.registry.meters.columns_of(self.registry.meters.rows_in_force(where, r.at - 1))
         with np.errstate(invalid="ignore", divide="ignore"):
             kva = apparent_power(r, master, total(r.p), total(r.q)) * master["ratio"]
             counted = validation.implausible.copy()
-            told, registers, more = self.columns(validation, r, where, self.before(rows), master, kva)
+            told, registers, more = self._validated_columns(validation, r, where, self._times_before(rows), master, kva)
             validation.implausible = counted
         return told, where, registers, more
 
-    def before(self, rows: dict[str, Any]) -> Times:
+    def _times_before(self, rows: dict[str, Any]) -> Times:
         """When the meter of each row of some tails was read before it."""
         first = np.diff(rows["slot"], prepend=-1) != 0
-        return np.where(first, self.since["at"][rows["slot"]], np.concatenate([[0], rows["at"][:-1]]))
+        return np.where(first, self._since["at"][rows["slot"]], np.concatenate([[0], rows["at"][:-1]]))
 
-    def widest(self, slots: Codes, at: Times) -> Column:
+    def _widest_gap(self, slots: Codes, at: Times) -> Column:
         """How far apart some readings and those before them may be without one missing between."""
         meters = self.registry.meters
-        return GAP * np.fmax(meters.column("interval_s", meters.rows_in_force(slots, at - 1)), self.interval)
+        return GAP_INTERVALS * np.fmax(meters.column("interval_s", meters.rows_in_force(slots, at - 1)), self.interval)
 
-    def advance(self, slots: Codes, now: Times) -> None:
+    def release(self, slots: Codes, now: Times) -> None:
         """Take as final what no gap that still waits is before; `now` are the clocks of the meters' areas."""
-        places, rows = self.log.of(slots)
+        places, rows = self._log.select(slots)
         which = np.searchsorted(slots, rows["slot"])
-        missing = rows["at"] - self.before(rows) > self.widest(rows["slot"], rows["at"])
-        waits = missing & (now[which] <= rows["at"] + PATIENCE)
+        missing = rows["at"] - self._times_before(rows) > self._widest_gap(rows["slot"], rows["at"])
+        waits = missing & (now[which] <= rows["at"] + GAP_PATIENCE)
         first = np.full(len(slots), LATEST_TIME)  # reading after a gap that waits
         np.minimum.at(first, which[waits], rows["at"][waits])
-        self.end(slots[first == LATEST_TIME])
+        self._end(slots[first == LATEST_TIME])
         final = (rows["at"] < first[which]) & (first[which] < LATEST_TIME)
         if not final.any():
             return
         done = {name: column[..., final] for name, column in rows.items()}
-        told, where, _, more = self.again(self.sealed, done)
+        told, where, _, more = self._revalidated(self.final, done)
         self.readings.seal(told, where, more)
-        places, rows = self.log.of(slots)
-        self.log.drop(places[rows["at"] < first[np.searchsorted(slots, rows["slot"])]])
-        places, seen = self.clock_log.of(slots)
+        places, rows = self._log.select(slots)
+        self._log.drop(places[rows["at"] < first[np.searchsorted(slots, rows["slot"])]])
+        places, seen = self._clock_log.select(slots)
         past = seen["at"] < first[np.searchsorted(slots, seen["slot"])]
-        self.clocks.seal(*clocks_of({name: column[past] for name, column in seen.items()}))
-        self.clock_log.drop(places[past])
-        np.maximum.at(self.since["at"], where, done["at"])
+        self.clocks.seal(*_clocks_of({name: column[past] for name, column in seen.items()}))
+        self._clock_log.drop(places[past])
+        np.maximum.at(self._since["at"], where, done["at"])
 
     def portion(self, areas: Codes) -> Codes:
         """The first of some areas that have no more than EXPIRED_ROWS in tails together, or one."""
-        if self.log.size <= EXPIRED_ROWS:
+        if self._log.size <= EXPIRED_ROWS:
             return areas
-        slots = np.flatnonzero(self.since["at"] > 0)
-        where = self.since["area"][slots]
-        rows = np.bincount(where, self.log.sizes(slots), int(areas.max()) + 1)[areas]
+        slots = np.flatnonzero(self._since["at"] > 0)
+        where = self._since["area"][slots]
+        rows = np.bincount(where, self._log.sizes(slots), int(areas.max()) + 1)[areas]
         return areas[: max(1, int(np.searchsorted(np.cumsum(rows), EXPIRED_ROWS, "right")))]
 
     def expire(self, areas: Codes, clocks: Times) -> None:
         """Let go of the gaps of some areas that wait no longer, by the clocks of all areas."""
         self.reserve()
-        going = (self.since["at"] > 0) & np.isin(self.since["area"], areas)
+        going = (self._since["at"] > 0) & np.isin(self._since["area"], areas)
         going[[meter for _, meters in self.late.values() for meter in meters]] = False
         if len(slots := np.flatnonzero(going)):
-            self.advance(slots, clocks[self.since["area"][slots]])
+            self.release(slots, clocks[self._since["area"][slots]])
 
     def owners(self) -> dict[str, Owner]:
         """What meters were last read before their gaps, the rows since, and validation as of both."""
-        return {"tails": self, "tails/present": self.present.cells, "tails/sealed": self.sealed.cells,
-                "tails/log": self.log, "tails/clock_log": self.clock_log}  # fmt: skip
+        return {"tails": self, "tails/present": self.live.cells, "tails/sealed": self.final.cells,
+                "tails/log": self._log, "tails/clock_log": self._clock_log}  # fmt: skip
 
     def schema(self) -> Schema:
         """When meters with a tail were last read before it, and the areas with a late reading to judge."""
-        return {**self.since.schema(), "late": list[tuple[int, int, list[int]]]}
+        return {**self._since.schema(), "late": list[tuple[int, int, list[int]]]}
 
     def state(self) -> State:
         """Everything remembered beside the rows."""
         late = [(area, hour, sorted(meters)) for area, (hour, meters) in self.late.items()]
-        return {**self.since.state(), "late": late}
+        return {**self._since.state(), "late": late}
 
     def load(self, state: State) -> None:
         """Replace everything by what `state` gave."""
-        self.since.load(state)
+        self._since.load(state)
         self.late = {area: (hour, set(meters)) for area, hour, meters in state.get("late", ())}
 
     def resume(self) -> None:
         """Go on after all owners were loaded. Raises StateError where they do not agree with the index."""
-        for cells in (self.since, self.present.cells, self.sealed.cells):
+        for cells in (self._since, self.live.cells, self.final.cells):
             within("how many meters a tail's cells have", cells.used, 0, len(self.index))
-        for rows in (self.log.columns(), self.clock_log.columns()):
+        for rows in (self._log.columns(), self._clock_log.columns()):
             within("a meter with a tail", rows["slot"], 0, len(self.index) - 1)
             within("the time of a row in a tail", rows["at"], 0, 2 * LATEST_TIME)
         areas = len(self.registry.area_index) - 1
-        within("the area of a tail", self.since["area"], 0, max(areas, 0))
+        within("the area of a tail", self._since["area"], 0, max(areas, 0))
         within("an area with late readings", list(self.late), 0, areas)
         for _, meters in self.late.values():
             within("a meter with a late reading", list(meters), 0, len(self.index) - 1)
 
 
-def clocks_of(rows: dict[str, Any]) -> tuple[Batch, Codes]:
+def _clocks_of(rows: dict[str, Any]) -> tuple[Batch, Codes]:
     """Rows of a log of clocks as a batch, and their slots."""
     none = np.zeros(len(rows["slot"]))
     return Clocks.build(("",), none, ("",), none, rows["heard"], offset=rows["offset"]), rows["slot"]

@@ -20,7 +20,7 @@ from models.state import Owner, Schema, State, StateError
 from schemas.alert import Alert
 from schemas.columns import Batch, Codes
 
-SEALED = "/sealed"  # ends the names of the sealed judge's owners
+FINAL_SUFFIX = "/sealed"  # ends the names of the sealed judge's owners
 Rows = tuple[Batch, Codes] | tuple[Batch, Codes, Columns] | tuple[Batch, Codes, Columns | None, list[Codes]]
 """A batch, its slots, columns beside its own, and in which turns its rows count."""
 
@@ -72,13 +72,13 @@ class RevisableJudge(Owner):
                 fresh.setdefault(alert.id, []).append(alert)
         news = {key: chain for key, chain in fresh.items() if key not in told}
         versions = {e.rule.name: e.rule.version for e in self.live.episodes}
-        news |= {key: untold(old, chains.get(key, []), versions[old.rule]) for key, old in told.items()}
+        news |= {key: _unpublished(old, chains.get(key, []), versions[old.rule]) for key, old in told.items()}
         latest = [chain[-1] if chain else told[key] for key, chain in news.items()]
         self.remember(latest)
-        self.reopen(latest)
+        self._reopen(latest)
         return [alert for chain in news.values() for alert in chain]
 
-    def reopen(self, alerts: Iterable[Alert]) -> None:
+    def _reopen(self, alerts: Iterable[Alert]) -> None:
         """Let the present judge go on from what was told last of its open episodes."""
         known = {e.rule.name: e for e in self.live.episodes}
         for alert in alerts:
@@ -97,13 +97,13 @@ class RevisableJudge(Owner):
             if kept := {key: alert for key, alert in self.published.pop(slot, {}).items() if alert.at > until}:
                 self.published[slot] = kept
 
-    def mark(self, slots: Codes) -> None:
+    def finalise(self, slots: Codes) -> None:
         """Take as final what is remembered of some subjects."""
         self.final.write(slots, self.live.read(slots))
         for slot in slots.tolist():
             self.published.pop(slot, None)
 
-    def troubled(self) -> set[int]:
+    def open_subjects(self) -> set[int]:
         """The subjects with an open episode."""
         return {slot for episodes in self.live.episodes for slot in episodes.open}
 
@@ -121,13 +121,13 @@ class RevisableJudge(Owner):
 
     def owners(self) -> dict[str, Owner]:
         """Those of the present judge, the same of the sealed one, and what was told between them."""
-        sealed = {f"{name}{SEALED}": owner for name, owner in self.final.owners().items()}
+        sealed = {f"{name}{FINAL_SUFFIX}": owner for name, owner in self.final.owners().items()}
         return {**self.live.owners(), **sealed, "told": self}
 
     def resume(self, afresh: Collection[str]) -> None:
         """Go on after all owners were loaded, of which some start afresh. Raises StateError."""
         self.live.resume(afresh)
-        self.final.resume({name.removesuffix(SEALED) for name in afresh if name.endswith(SEALED)})
+        self.final.resume({name.removesuffix(FINAL_SUFFIX) for name in afresh if name.endswith(FINAL_SUFFIX)})
         for slot, alerts in list(self.published.items()):
             self.published[slot] = {key: alert for key, alert in alerts.items() if alert.rule not in afresh}
             if not self.published[slot]:
@@ -150,12 +150,12 @@ class RevisableJudge(Owner):
         self.remember(alerts)
 
 
-def untold(old: Alert, chain: list[Alert], version: int) -> list[Alert]:
+def _unpublished(old: Alert, chain: list[Alert], version: int) -> list[Alert]:
     """What is left to tell of an episode of which `old` was told last, and that went as `chain` says."""
     if not chain:
         gone = msgspec.structs.replace(old, state="withdrawn", change="withdrawn")
         chain = [] if old.state == "withdrawn" else [gone]
-    elif known := [n for n, alert in enumerate(chain) if substance(alert) == substance(old)]:
+    elif known := [n for n, alert in enumerate(chain) if _substance(alert) == _substance(old)]:
         chain = chain[known[-1] + 1 :]
     else:
         chain = [msgspec.structs.replace(chain[-1], change="revised")]
@@ -164,6 +164,6 @@ def untold(old: Alert, chain: list[Alert], version: int) -> list[Alert]:
     ]
 
 
-def substance(alert: Alert) -> tuple[Any, ...]:
+def _substance(alert: Alert) -> tuple[Any, ...]:
     """What must be the same for an alert not to need telling again."""
     return alert.state, alert.severity, alert.since, alert.raised, alert.at, alert.score, alert.phase, alert.evidence

@@ -22,14 +22,14 @@ from models.use_class import UseClass
 from schemas.columns import METER_SEGMENTS, PHASE_NAMES, SEGMENT_NAMES, Batch, Codes, Column, Mask
 from schemas.rules import EditionStatus
 from schemas.use_class import UseClassModel
+from schemas.units import DAY_SECONDS
 
 Segments = Mapping[str, Mapping[str, float]]  # settings by segment
-MINUTE, HOUR, DAY = 60, 3600, 86_400
-RETURNS = 2 * DAY  # calm that ends a chronic state: one that returns every evening is one; default of this project
+CHRONIC_CALM = 2 * DAY_SECONDS  # calm that ends a chronic state: one that returns every evening is one; default of this project
 NOT_KNOWN = np.array(np.nan)  # the default of a column that a rule hears
-DISPROVED = -np.inf  # the score of a row by which the trouble is over, or never was
-OPTIONAL = re.compile(r"\[([^\]]*)\]")
-WORDS = {"class": METER_SEGMENTS, "类别": ("居民", "商业", "工业", "农业"), "phase": PHASE_NAMES}
+DISPROVED_SCORE = -np.inf  # the score of a row by which the trouble is over, or never was
+OPTIONAL_TEXT = re.compile(r"\[([^\]]*)\]")
+WORDS_BY_CODE = {"class": METER_SEGMENTS, "类别": ("居民", "商业", "工业", "农业"), "phase": PHASE_NAMES}
 """By format, of what has a number."""
 
 
@@ -100,7 +100,7 @@ class Rule:
     @cached_property
     def beside(self) -> tuple[str, ...]:
         """Columns that it hears or tells where they are known, and judges without."""
-        told = {name for text in self.text for part in OPTIONAL.findall(text) for name in fields_of(part)}
+        told = {name for text in self.text for part in OPTIONAL_TEXT.findall(text) for name in fields_of(part)}
         return tuple(sorted(({*self.hears} | told) - {*self.reads, *self.settings}))
 
     def score(self, columns: Mapping[str, Any], gone: Mapping[str, Mask | None]) -> Column:
@@ -122,7 +122,7 @@ class Rule:
         return replace(self, settings={**self.settings, **settings})
 
 
-RULES: dict[str, Rule] = {}
+ALL_RULES: dict[str, Rule] = {}
 
 
 def rule(
@@ -138,12 +138,12 @@ def rule(
     """
 
     def register(judge: Callable[..., Any]) -> Callable[..., Any]:
-        if (name := judge.__name__) in RULES:
+        if (name := judge.__name__) in ALL_RULES:
             raise ValueError(f"two rules are called {name}")
         parameters = inspect.signature(judge).parameters.values()
         columns = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
-        RULES[name] = Rule(
-            name, kind, (Level(1.0, severity, hold), *worse), max(release, RETURNS * chronic), clear, judge,
+        ALL_RULES[name] = Rule(
+            name, kind, (Level(1.0, severity, hold), *worse), max(release, CHRONIC_CALM * chronic), clear, judge,
             tuple(p.name for p in columns if p.default is p.empty),
             {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}, title, text, status,
             segments=dict(segments), meaning=meaning, chronic=chronic, ends=ends,
@@ -159,7 +159,7 @@ def fields_of(text: str) -> set[str]:
     return {name for _, name, _, _ in string.Formatter().parse(text) if name}
 
 
-class Part(NamedTuple):
+class SentencePart(NamedTuple):
     """A part of a template: literal text, and what it names with its format."""
 
     needs: frozenset[str]  # what must be known for it to stand
@@ -174,16 +174,16 @@ class Part(NamedTuple):
 
 def formatted(value: Any, spec: str) -> str:
     """A value as its format says."""
-    return WORDS[spec][int(value)] if spec in WORDS else format(value, spec)
+    return WORDS_BY_CODE[spec][int(value)] if spec in WORDS_BY_CODE else format(value, spec)
 
 
 @lru_cache(maxsize=1024)
-def parts_of(text: str) -> tuple[Part, ...]:
+def parts_of(text: str) -> tuple[SentencePart, ...]:
     """A template in parts, of which every other one stands in brackets."""
     parts = []
-    for n, part in enumerate(OPTIONAL.split(text)):
+    for n, part in enumerate(OPTIONAL_TEXT.split(text)):
         pieces = tuple((literal, name, spec or "") for literal, name, spec, _ in string.Formatter().parse(part))
-        parts.append(Part(frozenset(fields_of(part) if n % 2 else ()), pieces))
+        parts.append(SentencePart(frozenset(fields_of(part) if n % 2 else ()), pieces))
     return tuple(parts)
 
 

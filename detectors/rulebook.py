@@ -8,11 +8,11 @@ from difflib import get_close_matches
 
 import msgspec
 
-from detectors.rule import RULES, Rule
+from detectors.rule import ALL_RULES, Rule
 from schemas.rules import Edition, Rulebook, RulebookError
 
-PUBLISHED = "published"
-NOTHING = Rulebook()  # all rules as in code
+PUBLISHED_STATUS = "published"
+EMPTY_RULEBOOK = Rulebook()  # all rules as in code
 VOLTAGE_LIMITS: dict[str, tuple[dict[str, float], dict[str, dict[str, float]]]] = {
     "china": ({}, {}),  # GB/T 12325-2008, as in code
     "europe": ({"over": 1.10, "under": 0.90}, {}),  # EN 50160
@@ -28,11 +28,11 @@ VOLTAGE_LIMITS: dict[str, tuple[dict[str, float], dict[str, dict[str, float]]]] 
 def rules_of(limits: str) -> Mapping[str, Rule]:
     """The rules as in code, with the voltage limits of a country."""
     settings, segments = VOLTAGE_LIMITS[limits]
-    rule = RULES["voltage_deviation"]
-    return {**RULES, rule.name: replace(rule.tuned(**settings), segments={**rule.segments, **segments})}
+    rule = ALL_RULES["voltage_deviation"]
+    return {**ALL_RULES, rule.name: replace(rule.tuned(**settings), segments={**rule.segments, **segments})}
 
 
-def applied(rulebook: Rulebook, rules: Mapping[str, Rule] = RULES) -> list[Rule]:
+def applied(rulebook: Rulebook, rules: Mapping[str, Rule] = ALL_RULES) -> list[Rule]:
     """The rules as they are set; an edition that does not fit this version's rule is passed over."""
     return [edited(rule, rulebook.rules.get(name)) for name, rule in rules.items()]
 
@@ -49,17 +49,17 @@ def edited(rule: Rule, edition: Edition | None) -> Rule:
                    model=edition.model)  # fmt: skip
 
 
-def problems(rulebook: Rulebook, before: Rulebook = NOTHING, rules: Mapping[str, Rule] = RULES) -> list[str]:
+def problems(rulebook: Rulebook, before: Rulebook = EMPTY_RULEBOOK, rules: Mapping[str, Rule] = ALL_RULES) -> list[str]:
     """Why a rulebook cannot follow the one before, a line each; approval apart."""
     return strange(rulebook, rules) or unraised(rulebook, before, rules)
 
 
-def strange(rulebook: Rulebook, rules: Mapping[str, Rule] = RULES) -> list[str]:
+def strange(rulebook: Rulebook, rules: Mapping[str, Rule] = ALL_RULES) -> list[str]:
     """What of a rulebook this version does not know, a line each; it is judged as in code."""
     return [fault for name, edition in rulebook.rules.items() for fault in misplaced(name, edition, rules)]
 
 
-def unraised(rulebook: Rulebook, before: Rulebook = NOTHING, rules: Mapping[str, Rule] = RULES) -> list[str]:
+def unraised(rulebook: Rulebook, before: Rulebook = EMPTY_RULEBOOK, rules: Mapping[str, Rule] = ALL_RULES) -> list[str]:
     """Which versions were not raised as they must be, a line each; of editions that this version knows."""
     found: list[str] = []
     for name in {**before.rules, **rulebook.rules}:
@@ -69,7 +69,7 @@ def unraised(rulebook: Rulebook, before: Rulebook = NOTHING, rules: Mapping[str,
     return found
 
 
-def unapproved(rulebook: Rulebook, before: Rulebook = NOTHING, rules: Mapping[str, Rule] = RULES) -> list[str]:
+def unapproved(rulebook: Rulebook, before: Rulebook = EMPTY_RULEBOOK, rules: Mapping[str, Rule] = ALL_RULES) -> list[str]:
     """Which changes to what is told lack one person who proposed them and another who approved them."""
     found = []
     for name, edition in rulebook.rules.items():
@@ -78,7 +78,7 @@ def unapproved(rulebook: Rulebook, before: Rulebook = NOTHING, rules: Mapping[st
         was, now = (edited(rules[name], book.rules.get(name)) for book in (before, rulebook))
         if edition.approved_by and edition.approved_by == edition.proposed_by:
             found.append(f"{name}: {edition.approved_by} has proposed and approved version {edition.version}")
-        elif PUBLISHED not in (was.status, now.status) or not differs(was, now):
+        elif PUBLISHED_STATUS not in (was.status, now.status) or not differs(was, now):
             continue
         elif not edition.proposed_by:
             found.append(f"{name}: `proposed_by` does not say whose version {edition.version} is")
@@ -87,7 +87,7 @@ def unapproved(rulebook: Rulebook, before: Rulebook = NOTHING, rules: Mapping[st
     return found
 
 
-def check(rulebook: Rulebook, before: Rulebook = NOTHING) -> None:
+def check(rulebook: Rulebook, before: Rulebook = EMPTY_RULEBOOK) -> None:
     """Raises RulebookError unless the rulebook fits the rules and may follow the one before."""
     if faults := problems(rulebook, before) or unapproved(rulebook, before):
         raise RulebookError(faults)
@@ -97,18 +97,18 @@ def signed(rulebook: Rulebook, before: Rulebook, approver: str, at: datetime) ->
     """What to publish after the rulebook before: its changes with who approved them, and what was published already."""
     editions: dict[str, Edition] = {}
     for name, edition in rulebook.rules.items():
-        was, now = (edited(RULES[name], book.rules.get(name)) for book in (before, rulebook))
+        was, now = (edited(ALL_RULES[name], book.rules.get(name)) for book in (before, rulebook))
         if was.version == now.version:
             if name in before.rules:
                 editions[name] = before.rules[name]
-        elif approver and not edition.approved_by and PUBLISHED in (was.status, now.status):
+        elif approver and not edition.approved_by and PUBLISHED_STATUS in (was.status, now.status):
             editions[name] = msgspec.structs.replace(edition, approved_by=approver, approved_at=at)
         else:
             editions[name] = edition
     return Rulebook(editions)
 
 
-def changes(rulebook: Rulebook, before: Rulebook = NOTHING, rules: Mapping[str, Rule] = RULES) -> dict[str, list[str]]:
+def changes(rulebook: Rulebook, before: Rulebook = EMPTY_RULEBOOK, rules: Mapping[str, Rule] = ALL_RULES) -> dict[str, list[str]]:
     """By rule, what is judged otherwise than before."""
     found = {}
     for name in rules:

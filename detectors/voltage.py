@@ -3,14 +3,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.rule import HOUR, MINUTE, Level, between, gated, rule
+from detectors.rule import Level, between, gated, rule
 from schemas.columns import Column, Readings
+from schemas.units import MINUTE_SECONDS, HOUR_SECONDS
 
-WIDE = {"under": 0.90, "over": 1.10}
+WIDE_LIMITS = {"under": 0.90, "over": 1.10}
 
 
 @rule(
-    Readings, severity=1, hold=MINUTE, release=MINUTE, title=("Voltage loss", "失压"),
+    Readings, severity=1, hold=MINUTE_SECONDS, release=MINUTE_SECONDS, title=("Voltage loss", "失压"),
     text=("Suspected voltage loss on phase {phase}: {u:.1f} V is below {lost:.0%} of {un:.0f} V while {i:.2f} A flow.",
           "疑似失压:{phase}相电压{u:.1f}V低于额定{un:.0f}V的{lost:.0%},仍有电流{i:.2f}A。"),
 )  # fmt: skip
@@ -22,7 +23,7 @@ def voltage_loss(
 
 
 @rule(
-    Readings, severity=2, hold=MINUTE, release=MINUTE, title=("Phase break", "断相"),
+    Readings, severity=2, hold=MINUTE_SECONDS, release=MINUTE_SECONDS, title=("Phase break", "断相"),
     text=("Suspected phase break on phase {phase}: {u:.1f} V is below {broken:.0%} of {un:.0f} V and no current flows.",
           "疑似断相:{phase}相电压{u:.1f}V低于额定{un:.0f}V的{broken:.0%},且无电流。"),
 )  # fmt: skip
@@ -35,7 +36,7 @@ def phase_break(
 
 
 @rule(
-    Readings, severity=1, hold=MINUTE, release=MINUTE, title=("Current loss", "失流"),
+    Readings, severity=1, hold=MINUTE_SECONDS, release=MINUTE_SECONDS, title=("Current loss", "失流"),
     text=("Suspected current loss on phase {phase}: {i:.3f} A at {u:.1f} V while another phase carries {most_i:.2f} A.",
           "疑似失流:{phase}相电压{u:.1f}V正常而电流仅{i:.3f}A,另一相电流{most_i:.2f}A。"),
 )  # fmt: skip
@@ -48,7 +49,7 @@ def current_loss(
 
 
 @rule(
-    Readings, severity=1, hold=MINUTE, title=("All-phase voltage loss", "全失压"),
+    Readings, severity=1, hold=MINUTE_SECONDS, title=("All-phase voltage loss", "全失压"),
     text=("Suspected loss of all voltages: at most {highest_u:.1f} V, under {lost:.0%} of {un:.0f}, at {most_i:.2f} A.",
           "疑似全失压:各相电压不超过{highest_u:.1f}V,低于额定{un:.0f}V的{lost:.0%},仍有电流{most_i:.2f}A。"),
 )  # fmt: skip
@@ -65,7 +66,7 @@ def all_voltage_loss(
 
 
 @rule(
-    Readings, severity=3, hold=HOUR, chronic=True, title=("Open current circuit", "断流"),
+    Readings, severity=3, hold=HOUR_SECONDS, chronic=True, title=("Open current circuit", "断流"),
     text=("Suspected open current circuit: phase {phase}, usually loaded ({busy:.0%}), carries {i:.3f} A at {u:.1f} V.",
           "疑似断流:{phase}相电压{u:.1f}V而电流仅{i:.3f}A,此前{busy:.0%}的时间带载。"),
 )  # fmt: skip
@@ -82,7 +83,7 @@ def current_break(
 
 
 @rule(
-    Readings, severity=2, hold=MINUTE, chronic=True, title=("Voltage unbalance at the meter", "电压不平衡"),
+    Readings, severity=2, hold=MINUTE_SECONDS, chronic=True, title=("Voltage unbalance at the meter", "电压不平衡"),
     text=("Suspected broken neutral: phase {phase} over {limit:.0%} off the mean: {u_a:.0f}, {u_b:.0f}, {u_c:.0f} V.",
           "疑似中性线断线:{phase}相偏离三相平均超过{limit:.0%}({u_a:.0f}/{u_b:.0f}/{u_c:.0f}V)。"),
 )  # fmt: skip
@@ -99,7 +100,7 @@ def meter_voltage_unbalance(
 
 
 @rule(
-    Readings, severity=1, hold=15 * MINUTE, chronic=True, title=("Reverse polarity", "反极性"),
+    Readings, severity=1, hold=15 * MINUTE_SECONDS, chronic=True, title=("Reverse polarity", "反极性"),
     text=("Suspected reverse polarity on phase {phase}: {p:.3f} kW flow back at a point without registered generation.",
           "疑似反极性:{phase}相有功{p:.3f}kW反向,该点无发电备案。"),
 )  # fmt: skip
@@ -114,7 +115,7 @@ def reverse_polarity(
 
 
 @rule(
-    Readings, severity=3, hold=HOUR, chronic=True, worse=(Level(3.0, 2, HOUR),),
+    Readings, severity=3, hold=HOUR_SECONDS, chronic=True, worse=(Level(3.0, 2, HOUR_SECONDS),),
     title=("Current unbalance at the meter", "电流不平衡"),
     text=("Phase currents differ: phase {phase} carries {i:.2f} A beside a mean of {mean_i:.2f} A (limit {limit:.0%}).",
           "电流不平衡:{phase}相{i:.2f}A,三相平均{mean_i:.2f}A(限值{limit:.0%})。"),
@@ -130,8 +131,8 @@ def meter_current_unbalance(
 
 
 @rule(
-    Readings, severity=3, hold=HOUR // 2, chronic=True,
-    segments={"single_phase": {"under": 0.90}, "high_voltage": WIDE, "highest_voltage": WIDE},
+    Readings, severity=3, hold=HOUR_SECONDS // 2, chronic=True,
+    segments={"single_phase": {"under": 0.90}, "high_voltage": WIDE_LIMITS, "highest_voltage": WIDE_LIMITS},
     title=("Voltage deviation", "电压越限"),
     text=("Supply voltage of phase {phase} outside its band: {u:.1f} V, not {under:.0%} to {over:.0%} of {un:.0f} V.",
           "电压越限:{phase}相电压{u:.1f}V,不在额定{un:.0f}V的{under:.0%}至{over:.0%}之间。"),

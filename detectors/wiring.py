@@ -3,12 +3,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.rule import DAY, HOUR, MINUTE, Level, between, rule
+from detectors.rule import Level, between, rule
 from schemas.columns import Column, Intervals, Readings
+from schemas.units import MINUTE_SECONDS, HOUR_SECONDS, DAY_SECONDS
 
 
 @rule(
-    Readings, severity=2, hold=15 * MINUTE, release=15 * MINUTE, title=("Reversed phase sequence", "逆相序"),
+    Readings, severity=2, hold=15 * MINUTE_SECONDS, release=15 * MINUTE_SECONDS, title=("Reversed phase sequence", "逆相序"),
     text=("Suspected reversed phase sequence: the meter says so, every phase is live ({lowest_u:.1f} V or more).",
           "疑似逆相序:电表状态字报逆相序,各相有压(不低于{lowest_u:.1f}V)。"),
 )  # fmt: skip
@@ -24,7 +25,7 @@ def reverse_sequence(
 
 
 @rule(
-    Readings, severity=1, hold=DAY, release=DAY, title=("Wrong wiring", "错接线"),
+    Readings, severity=1, hold=DAY_SECONDS, release=DAY_SECONDS, title=("Wrong wiring", "错接线"),
     text=("Suspected wrong wiring: currents lag {lag_a:.0f}, {lag_b:.0f}, {lag_c:.0f} deg, over {sector:.0f}.",
           "疑似错接线:三相电流滞后{lag_a:.0f}/{lag_b:.0f}/{lag_c:.0f}度,负荷不超过±{sector:.0f}度。"),
 )  # fmt: skip
@@ -45,7 +46,7 @@ def wrong_wiring_vector(
 
 
 @rule(
-    Readings, severity=2, release=7 * DAY, worse=(Level(2.5, 1, HOUR // 2),),
+    Readings, severity=2, release=7 * DAY_SECONDS, worse=(Level(2.5, 1, HOUR_SECONDS // 2),),
     title=("Phase and neutral currents differ", "零火线电流不一致"),
     text=("Suspected wrong wiring: phase {most_i:.2f} A, neutral {neutral:.2f} A, repeatedly over {limit:.0%} apart.",
           "疑似接线异常:火线{most_i:.2f}A、零线{neutral:.2f}A,多次相差超过{limit:.0%}。"),
@@ -60,7 +61,7 @@ def neutral_phase_mismatch(most_i: Column, neutral: Column, mismatch_third: Colu
 
 
 @rule(
-    Intervals, severity=2, hold=HOUR // 2, chronic=True, segments={"dyn11": {"limit": 0.40}},
+    Intervals, severity=2, hold=HOUR_SECONDS // 2, chronic=True, segments={"dyn11": {"limit": 0.40}},
     title=("Neutral overload", "中性线过流"),
     text=("The neutral carries {neutral:.0f} A, over {limit:.0%} of the rated current of {rating_kva:.0f} kVA.",
           "变压器中性线电流{neutral:.0f}A,超过{rating_kva:.0f}kVA额定电流的{limit:.0%}。"),
@@ -77,7 +78,7 @@ def neutral_current_high(
 
 
 @rule(
-    Readings, severity=2, hold=HOUR // 2, release=DAY, worse=(Level(2.0, 1, HOUR // 2),),
+    Readings, severity=2, hold=HOUR_SECONDS // 2, release=DAY_SECONDS, worse=(Level(2.0, 1, HOUR_SECONDS // 2),),
     title=("Power differential", "功率差动"),
     text=("Suspected wrong metering: meter {whole_p:.3f} kW, terminal {terminal_p:.3f} kW, over {limit:.0%} apart.",
           "疑似计量异常:电表有功{whole_p:.3f}kW,终端交采{terminal_p:.3f}kW,相差超过{limit:.0%}。"),
@@ -95,7 +96,7 @@ def power_differential(
 
 
 @rule(
-    Readings, severity=2, hold=5 * MINUTE, title=("Relay does not break", "费控开关拒动"),
+    Readings, severity=2, hold=5 * MINUTE_SECONDS, title=("Relay does not break", "费控开关拒动"),
     text=("Suspected relay fault: it says open, yet {most_i:.2f} A flow (limit {load:.1%} of {ib:.1f} A).",
           "疑似费控继电器拒动:状态为断开,仍有电流{most_i:.2f}A(限值为{ib:.1f}A的{load:.1%})。"),
 )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from detectors.engine import Engine
-from detectors.rule import RULES
+from detectors.rule import ALL_RULES
 from models.work import WorkItem
 from schemas.alert import Alert
 from schemas.columns import Batch, StageProgress, Stages
@@ -32,7 +32,7 @@ class StageStalls(NamedTuple):
 
 def compare(areas: Iterable[Area], batches: Iterable[Batch], zone: str) -> list[StageStalls]:
     """Watch a history of work by stage_stall alone, and look back at its end."""
-    engine = Engine([RULES["stage_stall"]], zone=zone)
+    engine = Engine([ALL_RULES["stage_stall"]], zone=zone)
     engine.enroll(areas)
     stays: Stays = defaultdict(WorkItem)
     alerts: dict[str, Alert] = {}

@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from detectors.engine import Engine
-from detectors.rule import RULES
+from detectors.rule import ALL_RULES
 from models.profiles import USE_CLASS_COUNT, Darkness, Form, Routine
 from models.use_class import shapes
 from replay.history import Source
@@ -76,7 +76,7 @@ def labelled_meters(source: Source) -> LabelledMeters:
                     for owner, name in ((Darkness, "usual"), (Routine, "kinds"), (Form, "variation"))))  # fmt: skip
     master = engine.registry.meters.columns_of(engine.registry.meters.rows_in_force(slots, np.full(len(slots), last)))
     filed = master["segments"].astype(np.int64) & (1 << USE_CLASS_COUNT) - 1
-    limits = RULES["tariff_misuse"].settings
+    limits = ALL_RULES["tariff_misuse"].settings
     enough = (found[Routine]["seen"] >= limits["history"]) & (found[Routine]["level"] >= limits["usual"])
     rows = np.flatnonzero(enough & (filed > 0) & (master["pv_kva"] == 0) & np.isfinite(told).all(axis=0))
     if not len(rows):
@@ -111,7 +111,7 @@ def learn(seen: LabelledMeters) -> Lesson:
     losses = {strength: float(log_loss(seen.labels, chances)) for strength, chances in tried.items()}
     best = min(losses, key=lambda strength: losses[strength])
     chances, place = tried[best], np.searchsorted(classes, seen.labels)
-    likeliest, sure = chances.argmax(axis=1), chances.max(axis=1) >= RULES["tariff_misuse"].settings["chance"]
+    likeliest, sure = chances.argmax(axis=1), chances.max(axis=1) >= ALL_RULES["tariff_misuse"].settings["chance"]
     return Lesson(
         _model_of(seen, best), _counted(place, likeliest, len(classes)), losses[best],
         _counted(place[sure], likeliest[sure], len(classes)),

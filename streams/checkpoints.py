@@ -27,7 +27,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 
-from detectors.rulebook import NOTHING
+from detectors.rulebook import EMPTY_RULEBOOK
 from schemas.rules import Rulebook
 from streams.logs import read_to_end
 
@@ -83,7 +83,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     offsets: dict[str, int]  # by topic, the first offset it does not contain
     checksums: list[int]  # CRC-32 of each chunk
     taken: float = 0.0  # Unix seconds
-    rulebook: Rulebook = NOTHING  # by which what follows is judged
+    rulebook: Rulebook = EMPTY_RULEBOOK  # by which what follows is judged
     agreed: int = -1  # offset of `alerts` before which nothing is told but what the state knows; -1 unknown
     begun: dict[str, int] = {}  # by topic, how many rows from its offset on the state contains as well
     paces: dict[str, float] = {}  # by topic, rows that were judged in a second of CPU
@@ -125,7 +125,7 @@ class CheckpointRecord(NamedTuple):
 
 
 def encode(
-    state: bytes, offsets: Mapping[str, int], partitions: int, last: WrittenCheckpoint, rulebook: Rulebook = NOTHING,
+    state: bytes, offsets: Mapping[str, int], partitions: int, last: WrittenCheckpoint, rulebook: Rulebook = EMPTY_RULEBOOK,
     agreed: int = -1, begun: Mapping[str, int] = NOTHING_BEGUN,
     paces: Mapping[str, float] = UNKNOWN_PACES, marks: Mapping[str, Mark] = NO_MARKS, epoch: int = 0,
 ) -> tuple[list[CheckpointRecord], CheckpointRecord]:
@@ -154,7 +154,7 @@ async def write_checkpoint(
     *,
     partitions: int,
     last: WrittenCheckpoint,
-    rulebook: Rulebook = NOTHING,
+    rulebook: Rulebook = EMPTY_RULEBOOK,
     agreed: int = -1,
     begun: Mapping[str, int] = NOTHING_BEGUN,
     paces: Mapping[str, float] = UNKNOWN_PACES,

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from detectors.engine import Engine
-from detectors.rulebook import NOTHING, applied
+from detectors.rulebook import EMPTY_RULEBOOK, applied
 from replay.scoring import Score, score
 from replay.town import Town
 from schemas.alert import Alert
@@ -33,7 +33,7 @@ SEVERITY_STYLES = {1: "bold red", 2: "yellow", 3: "cyan", 4: "dim"}
 
 def demo(
     meters: int = 3000, days: int = 12, seed: int = 1, report: Path = Path("meterwatch-demo.html"),
-    rulebook: Rulebook = NOTHING,
+    rulebook: Rulebook = EMPTY_RULEBOOK,
 ) -> None:  # fmt: skip
     """Watch a simulated town, show what is found, write the report. Raises ValueError for a town that cannot be."""
     console = Console(highlight=False)
@@ -66,7 +66,7 @@ def demo(
 class Watch:
     """The engine at work on a town, and what it has told so far."""
 
-    def __init__(self, town: Town, rulebook: Rulebook = NOTHING) -> None:
+    def __init__(self, town: Town, rulebook: Rulebook = EMPTY_RULEBOOK) -> None:
         self.town, self._zone = town, ZoneInfo(town.zone)
         self._engine = Engine(applied(rulebook), zone=town.zone, interval=town.interval)
         self._engine.enroll(town.areas)

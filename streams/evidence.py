@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.rule import RULES
+from detectors.rule import ALL_RULES
 from models.calendar import day_of, midnights
 from schemas.alert import Alert
 from schemas.columns import PHASE_NAMES, Batch, Flag, Payment, Payments, Readings, StageProgress, Stages
@@ -80,7 +80,7 @@ class _AlertReadings:
     @property
     def settings(self) -> Mapping[str, Any]:
         """Of the alert's rule."""
-        return RULES[self.alert.rule].settings
+        return ALL_RULES[self.alert.rule].settings
 
     def near(self, before: float = 18 * HOUR_SECONDS, after: float = 12 * HOUR_SECONDS) -> NamedValues:
         """The readings from before the trouble began until after the alert was raised."""
@@ -222,7 +222,7 @@ RULE_CURVES: dict[str, Callable[[_AlertReadings], Curve]] = {
 
 def _default_curve(case: _AlertReadings) -> Curve:
     """For a rule without a curve of its own: the first phase column it reads, else the days' energy."""
-    read = [name for name in RULES[case.alert.rule].reads if name in ("u", "i", "p", "q")]
+    read = [name for name in ALL_RULES[case.alert.rule].reads if name in ("u", "i", "p", "q")]
     return case.by_phase(read[0], {"u": "V", "i": "A", "p": "kW", "q": "kvar"}[read[0]]) if read else _daily_kwh(case)
 
 
@@ -295,7 +295,7 @@ class Evidence:
         days = np.array(sorted({day for area, _, day in self._energy if area == alert.area}))
         got, used = (np.array([self._energy[alert.area, gateway, d] for d in days]) for gateway in (True, False))
         middle = (midnights(self._zone)[days] + midnights(self._zone)[days + 1]) / 2
-        settings = RULES[alert.rule].settings
+        settings = ALL_RULES[alert.rule].settings
         lines = {"limit": 100 * settings["limit"], "hard limit": 100 * settings["hard"]}
         return Curve("% of the energy lost", middle, {"": 100 * (got - used) / got}, lines, daily=True)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from detectors.causes import FAILURES
+from detectors.causes import EXPLAINED_BY_FAILURE
 from detectors.engine import Engine
-from detectors.policy import AREA_FAILURE, MUTED, NOTICE, SUPPLY
-from detectors.revisable import SEALED
-from detectors.rule import RULES, Rule
+from detectors.policy import AREA_FAILURE, MUTED_RULES, NOTICE_REASON, SUPPLY_RULES
+from detectors.revisable import FINAL_SUFFIX
+from detectors.rule import ALL_RULES, Rule
 from schemas.columns import DeviceEvents, Event, Payments, Readings, Stages
 from schemas.wire import Reason
 from streams import topics
@@ -24,7 +24,7 @@ IMPLAUSIBLE_REASONS = (  # reasons for which a single value of a reading is take
     "transient_low", "transient_high", "register_zero",
 )  # fmt: skip
 RULEBOOK_REASON = "rulebook"  # the reason for which what was published on `rules` is refused
-SUPPRESSION_REASONS = ("repeat", "storm", "budget", "shadow", NOTICE)  # reasons for which any rule's alert is suppressed
+SUPPRESSION_REASONS = ("repeat", "storm", "budget", "shadow", NOTICE_REASON)  # reasons for which any rule's alert is suppressed
 
 
 def rejects() -> Iterator[tuple[str, str]]:
@@ -43,7 +43,7 @@ def implausible() -> Iterator[tuple[str, str]]:
 
 def alerts() -> Iterator[tuple[str, str, str]]:
     """Rule, severity and change of alerts."""
-    for rule in RULES.values():
+    for rule in ALL_RULES.values():
         for severity in sorted({level.severity for level in rule.levels}):
             for change in _changes(rule):
                 yield rule.name, str(severity), change
@@ -51,22 +51,22 @@ def alerts() -> Iterator[tuple[str, str, str]]:
 
 def suppressed() -> Iterator[tuple[str, str]]:
     """Rule and reason of alerts that are suppressed."""
-    for name in RULES:
+    for name in ALL_RULES:
         for reason in SUPPRESSION_REASONS:
             yield name, reason
-        for event, rules in MUTED.items():
+        for event, rules in MUTED_RULES.items():
             if name in rules:
                 yield name, Event(event).name.lower()
-        if name in SUPPLY:
+        if name in SUPPLY_RULES:
             yield name, "area_outage"
-        if any(name in rules for rules in FAILURES.values()):
+        if any(name in rules for rules in EXPLAINED_BY_FAILURE.values()):
             yield name, AREA_FAILURE
 
 
 def owners() -> Iterator[tuple[str]]:
     """The owners of state that may start afresh, by name."""
     for name, owner in Engine().owners().items():
-        if owner.missed and not name.endswith(SEALED):
+        if owner.missed and not name.endswith(FINAL_SUFFIX):
             yield (name,)
 
 

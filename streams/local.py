@@ -27,9 +27,9 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as ProgressDisplay
 from rich.table import Table
 
-from detectors.engine import SHADOW, Engine, SnapshotError
-from detectors.rule import RULES, Rule
-from detectors.rulebook import NOTHING, applied, rules_of
+from detectors.engine import SHADOW_STATUS, Engine, SnapshotError
+from detectors.rule import ALL_RULES, Rule
+from detectors.rulebook import EMPTY_RULEBOOK, applied, rules_of
 from replay.history import Source, arrival_groups, arrivals, nothing_read
 from replay.sources import open_sources
 from schemas.alert import Alert
@@ -209,7 +209,7 @@ class Store:
         """What the engine's state was judged by. Raises StoreError when the file is damaged."""
         with self._usable():
             found = self.db.execute("SELECT rulebook FROM rules").fetchone()
-            return decode_rulebook(found[0]) if found else NOTHING
+            return decode_rulebook(found[0]) if found else EMPTY_RULEBOOK
 
     def enroll(self, areas: Iterable[Area]) -> list[Area]:
         """Keep master data, each area in place of what was known of it; all that is known. Raises StoreError."""
@@ -224,7 +224,7 @@ class Store:
                 for kept in self.db.execute("SELECT area, master, checksum FROM areas ORDER BY area")
             ]
 
-    def save(self, progress: Progress, state: bytes, alerts: Iterable[Alert], rulebook: Rulebook = NOTHING) -> None:
+    def save(self, progress: Progress, state: bytes, alerts: Iterable[Alert], rulebook: Rulebook = EMPTY_RULEBOOK) -> None:
         """All of it or, when the process dies, nothing. Raises StoreError when the file cannot be written."""
         rows = [[json.dumps(v) if isinstance(v, dict) else v for v in msgspec.structs.astuple(a)] for a in alerts]
         told = msgspec.json.encode(progress)
@@ -246,7 +246,7 @@ class Store:
         with self._usable():
             found = self.db.execute(
                 "SELECT * FROM alerts WHERE state <> 'withdrawn' AND (? OR suppressed_by <> ?) ORDER BY raised, id",
-                (shadow, SHADOW),
+                (shadow, SHADOW_STATUS),
             )
             names = [name for name, *_ in found.description]
             rows = (dict(zip(names, row, strict=True)) for row in found)
@@ -268,7 +268,7 @@ def _checked(key: str, value: bytes, checksum: int | None) -> bytes:
 def follow(
     source: Source, store: Store, name: str, *, every: float = CHECKPOINT_SECONDS,
     on_progress: Callable[[Progress], None] = lambda _: None, notify: Callable[[str], None] = lambda _: None,
-    rulebook: Rulebook = NOTHING, rules: Mapping[str, Rule] = RULES,
+    rulebook: Rulebook = EMPTY_RULEBOOK, rules: Mapping[str, Rule] = ALL_RULES,
 ) -> Progress:  # fmt: skip
     """Read a source, of a known zone and interval, on from its place in the store to its end.
 
@@ -294,7 +294,7 @@ def follow(
     then = saved = time.monotonic()
     pace = Pace()
     for part, last in portions(source.batches, place, pace):
-        heard = engine.heard.copy()
+        heard = engine.last_read.copy()
         told.update((alert.id, alert) for alert in [*engine.step(part), *engine.shadowed])
         place.batches, place.within = (place.batches + 1, 0) if last else (place.batches, place.within + len(part))
         arrived = arrivals(part)
@@ -346,7 +346,7 @@ def _observed_days(engine: Engine, batch: Batch, last_receipts: Times, first: in
     """
     if not isinstance(batch, Readings):
         return 0.0
-    after = engine.heard
+    after = engine.last_read
     before = np.zeros(len(after), np.int64)
     before[: len(last_receipts)] = np.where(last_receipts > 0, np.maximum(last_receipts, first), 0)
     slots = engine.meter_index.slots(batch)
@@ -370,7 +370,7 @@ def identity(paths: Sequence[str]) -> str:
 
 def run(
     paths: Sequence[str], store: Path, settings: Settings, *, as_json: bool = False, every: float = CHECKPOINT_SECONDS,
-    rulebook: Rulebook = NOTHING, top: int = 0, report: Path | None = None,
+    rulebook: Rulebook = EMPTY_RULEBOOK, top: int = 0, report: Path | None = None,
 ) -> None:  # fmt: skip
     """Watch files, folders or a simulated town; print what was found, and so many of the alerts; write the report.
 
@@ -397,7 +397,7 @@ def run(
         if not place.rows:
             raise nothing_read(source.name, source.tally)
         judged = kept.alerts(shadow=True)
-        alerts = [alert for alert in judged if alert.suppressed_by != SHADOW]
+        alerts = [alert for alert in judged if alert.suppressed_by != SHADOW_STATUS]
         if report:
             report.write_text(page(_report_input(place, alerts, source, paths)), encoding="utf-8")
         summary = summarise(place, judged, source)
@@ -467,7 +467,7 @@ def summarise(progress: Progress, alerts: Sequence[Alert], source: Source) -> di
     for alert in alerts:
         count = rules.setdefault(alert.rule, Counter())
         if alert.suppressed_by:
-            count[SHADOW if alert.suppressed_by == SHADOW else "suppressed"] += 1
+            count[SHADOW_STATUS if alert.suppressed_by == SHADOW_STATUS else "suppressed"] += 1
         else:
             count.update(["shown", alert.state])
     return {
@@ -481,7 +481,7 @@ def summarise(progress: Progress, alerts: Sequence[Alert], source: Source) -> di
         "refused": dict(source.rejected), "mended": dict(source.tally.mended), "first": source.tally.first,
         "notes": [*source.tally.notes, *_notes_of(progress)],
         "alerts": {
-            rule: {"shown": n["shown"], "suppressed": n["suppressed"], "shadow": n[SHADOW], "open": n["raised"],
+            rule: {"shown": n["shown"], "suppressed": n["suppressed"], "shadow": n[SHADOW_STATUS], "open": n["raised"],
                    "shown_per_1000_meters_per_day": round(1000 * n["shown"] / progress.meter_days, 3)
                    if progress.meter_days else None}
             for rule, n in sorted(rules.items())

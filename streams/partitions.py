@@ -10,7 +10,7 @@ from math import inf
 from typing import Any, NamedTuple
 
 from detectors.engine import Engine
-from detectors.rulebook import NOTHING
+from detectors.rulebook import EMPTY_RULEBOOK
 from schemas.alert import Alert
 from schemas.columns import Batch, DeviceEvents, Mask, Payments, Readings, Stages
 from schemas.rules import Rulebook
@@ -107,7 +107,7 @@ class Partition:
     """One engine and, by topic, what is filed, what is judged and what waits between the two."""
 
     def __init__(
-        self, number: int, engine: Engine, contained: Mapping[str, int], written: WrittenCheckpoint, rulebook: Rulebook = NOTHING,
+        self, number: int, engine: Engine, contained: Mapping[str, int], written: WrittenCheckpoint, rulebook: Rulebook = EMPTY_RULEBOOK,
         progress: PartitionProgress = NO_PROGRESS,
     ) -> None:
         self.number = number
@@ -283,7 +283,7 @@ class Partition:
         whole = in_hand.rows == 0 and rows >= len(in_hand.batch)
         began = time.thread_time()
         piece = in_hand.batch if whole else in_hand.batch.select(slice(in_hand.rows, in_hand.rows + rows))
-        if (reach := self.engine.reach(piece)) < len(piece):
+        if (reach := self.engine.rows_within_cost(piece)) < len(piece):
             piece = piece.select(slice(0, reach))
         kept = piece if in_hand.accepted is None else piece.select(in_hand.accepted[in_hand.rows : in_hand.rows + len(piece)])
         alerts = self.engine.step(kept)
@@ -305,9 +305,9 @@ class Partition:
 
     def tick(self, now: int) -> list[Alert]:
         """Lets time pass towards a moment, by a portion of what falls due."""
-        self.ticked = self.engine.portion(now)
+        self.ticked = self.engine._portion(now)
         self._catching_up |= self.ticked < now
-        return self.engine.pass_time(self.ticked, now)
+        return self.engine._pass_time(self.ticked, now)
 
     def finish_chunk(self, chunk: Chunk, rows: int) -> None:
         """The engine contains this chunk."""

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from detectors.rule import RULES
+from detectors.rule import ALL_RULES
 from replay.happenings import Planted
 from replay.scoring import Finding, Score
 from schemas.alert import Alert
@@ -136,7 +136,7 @@ def _alerts_table(run: Watched) -> str:
         return "<h2>What was told</h2><p class=about>Nothing.</p>"
     rows = [
         (f'<span class="badge s{a.severity}">{escape(SEVERITY_TEXTS[a.severity])}</span>',
-         f"{_whole(RULES[a.rule].title[0])}<small>{_whole(visible(f'{a.area} {a.subject}'))}</small>",
+         f"{_whole(ALL_RULES[a.rule].title[0])}<small>{_whole(visible(f'{a.area} {a.subject}'))}</small>",
          f"{_whole(local_time(a.raised, run.zone))}<small>{escape(a.state)}</small>", escape(visible(a.en)))
         for a in gravest(run.shown, LISTED_ALERTS)
     ]  # fmt: skip
@@ -235,7 +235,7 @@ def _false(run: Watched, town: Simulated) -> str:
 def _evidence(run: Watched) -> str:
     cards = []
     for alert, picture in run.pictures:
-        en, zh = RULES[alert.rule].title
+        en, zh = ALL_RULES[alert.rule].title
         chart = _curve(picture, alert, run.zone) if isinstance(picture, Curve) else _timeline(picture, alert, run)
         room = "section" if alert.kind == "overdue" else "area"
         where = " · ".join(filter(None, (f"{room} {alert.area}", alert.subject, _day_and_time(alert.raised, run.zone))))
@@ -256,7 +256,7 @@ def _by_rule(run: Watched) -> str:
     held = Counter(a.rule for a in run.alerts if a.suppressed_by)
     false = Counter(a.rule for a in run.simulated.score.false) if run.simulated else None
     rows = [
-        (f"{escape(RULES[rule].title[0])} <span class=soft>{escape(rule)}</span>", f"{told[rule]:,}",
+        (f"{escape(ALL_RULES[rule].title[0])} <span class=soft>{escape(rule)}</span>", f"{told[rule]:,}",
          *([] if false is None else [f"{false[rule]:,}"]), f"{held[rule]:,}", f"{run.rate(told[rule]):.3f}")
         for rule, _ in (told + held).most_common()
     ]  # fmt: skip

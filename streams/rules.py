@@ -19,9 +19,9 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 
 from detectors.catalogue import facts
-from detectors.rule import RULES, Rule
+from detectors.rule import ALL_RULES, Rule
 from detectors.rulebook import (
-    NOTHING,
+    EMPTY_RULEBOOK,
     applied,
     changes,
     check,
@@ -83,8 +83,8 @@ def rulebook(path: Path | None) -> Rulebook:
     Nobody need have approved it, for it holds for the run alone; what is not is said.
     """
     if path is None:
-        return NOTHING
-    told = _fitting(path, NOTHING)
+        return EMPTY_RULEBOOK
+    told = _fitting(path, EMPTY_RULEBOOK)
     for fault in unapproved(told):
         typer.echo(f"{path}: {fault}; it holds for this run alone", err=True)
     return told
@@ -110,7 +110,7 @@ def published(key: bytes | None, value: bytes | None, before: Rulebook) -> Ruleb
 async def newest(settings: Settings) -> Rulebook:
     """What is published. Raises UnansweredError, TopicError."""
     await topics.ensure(settings)
-    tp, found = TopicPartition(settings.topic(topics.RULES_TOPIC), 0), NOTHING
+    tp, found = TopicPartition(settings.topic(topics.RULES_TOPIC), 0), EMPTY_RULEBOOK
     async with reader(settings) as consumer:
         starts = await consumer.beginning_offsets([tp])
         async for _, records in read_to_end(consumer, starts):
@@ -165,7 +165,7 @@ def show(context: typer.Context, name: str, rules: RulesFile = None, on_topic: P
 @app.command("check")
 def check_file(file: File) -> None:
     """Says what is wrong with a rulebook, and what of it waits for approval."""
-    told = _fitting(file, NOTHING)
+    told = _fitting(file, EMPTY_RULEBOOK)
     out.print(f"{file}: {len(told.rules)} rules, {len(changes(told))} set otherwise than in code")
     for fault in unapproved(told):
         out.print(fault)
@@ -178,7 +178,7 @@ def diff(context: typer.Context, file: File) -> None:
     try:
         before, beside = asyncio.run(newest(settings)), "what is published"
     except UnansweredError as error:
-        before, beside = NOTHING, "the code"
+        before, beside = EMPTY_RULEBOOK, "the code"
         err.print(f"beside {beside}, for there is {error}")
     _show_changes(told, before, beside)
     for fault in problems(told, before):
@@ -210,9 +210,9 @@ def _chosen(context: typer.Context, file: Path | None, *, on_topic: bool) -> lis
     if on_topic:
         told = asyncio.run(newest(_settings_of(context)))
     elif file:
-        told = _fitting(file, NOTHING)
+        told = _fitting(file, EMPTY_RULEBOOK)
     else:
-        told = NOTHING
+        told = EMPTY_RULEBOOK
     return sorted(applied(told), key=lambda rule: rule.family)
 
 
@@ -229,7 +229,7 @@ def _show_changes(after: Rulebook, before: Rulebook, beside: str) -> None:
     """Prints what one rulebook has otherwise than another."""
     told = changes(after, before)
     for name, lines in told.items():
-        was, now = (edited(RULES[name], book.rules.get(name)).version for book in (before, after))
+        was, now = (edited(ALL_RULES[name], book.rules.get(name)).version for book in (before, after))
         out.print(f"{name}, version {was} -> {now}: {', '.join(lines)}")
     if not told:
         out.print(f"nothing is set otherwise than in {beside}")

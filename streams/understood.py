@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from detectors.needs import Needs
-from detectors.rule import RULES
+from detectors.rule import ALL_RULES
 from replay.history import arrivals, nothing_read
 from replay.sources import open_sources
 from schemas.columns import Batch, DeviceEvents, Event, Payment, Payments, Stages
@@ -90,7 +90,7 @@ def understood(paths: Sequence[str], settings: Settings) -> dict[str, Any]:
     if not kinds:
         raise nothing_read(source.name, source.tally)
 
-    lacks = {name: needs.lacks(name) for name in sorted(RULES)}
+    lacks = {name: needs.lacks(name) for name in sorted(ALL_RULES)}
     return {
         "source": source.name, "read_as": source.read_as, "zone": source.zone, "interval": source.interval,
         "zone_from": "source" if told.zone else "settings", "interval_from": "source" if told.interval else "settings",

@@ -24,8 +24,8 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 from faust.types import TP, EventT
 
-from detectors.engine import Capture, Engine, SnapshotError, packed
-from detectors.rulebook import NOTHING, applied, changes, problems, rules_of
+from detectors.engine import Capture, Engine, SnapshotError, pack_snapshot
+from detectors.rulebook import EMPTY_RULEBOOK, applied, changes, problems, rules_of
 from models import peers
 from schemas.alert import Alert
 from schemas.columns import Readings
@@ -115,7 +115,7 @@ class Worker:
         self.partitions: dict[int, Partition] = {}
         self.generation = -1  # of the group, in which the parts were taken over
         self._rules = rules_of(settings.voltage_limits)
-        self._rulebook = NOTHING  # the last that was published and fits; each part goes on by it in its own time
+        self._rulebook = EMPTY_RULEBOOK  # the last that was published and fits; each part goes on by it in its own time
         self._rules_known = asyncio.Event()
         self._assigned: set[int] | None = None  # numbers, None while the group changes hands
         self._changed_at = time.monotonic()
@@ -342,7 +342,7 @@ class Worker:
         told = "are gone before they were judged; retention is too short, and what they may have told is not missed"
         log.warning("`%s`, partition %d: records %d to %d %s", name, partition.number, due, first - 1, told)
         self._metrics.deleted_offsets.labels(name, str(partition.number)).inc(first - due)
-        await self._engines.run("restore", partition.engine.lose, BATCH_TYPES[topic])
+        await self._engines.run("restore", partition.engine.note_lost_rows, BATCH_TYPES[topic])
 
     def _restored_partition(self, number: int, checkpoint: checkpoints.Checkpoint | None) -> Partition:
         rulebook = checkpoint.manifest.rulebook if checkpoint else self._rulebook
@@ -553,7 +553,7 @@ class Worker:
         return _Captured(state, offsets, begun, partition.paces, partition.agreed, dict(partition.last_events), dict(partition.marks))
 
     async def _write(self, partition: Partition, captured: _Captured) -> None:
-        state = await asyncio.to_thread(packed, captured.state)
+        state = await asyncio.to_thread(pack_snapshot, captured.state)
         await self._outbox.settle(partition.number)
         self._check_awake()
         tp = TopicPartition(self.settings.topic(CHECKPOINTS_TOPIC), partition.number)

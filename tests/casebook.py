@@ -21,9 +21,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from detectors.catalogue import CASES, Notes
+from detectors.catalogue import CASES_FOLDER, Notes
 from detectors.engine import Engine
-from detectors.rule import RULES, Rule
+from detectors.rule import ALL_RULES, Rule
 from schemas.alert import Alert
 from schemas.columns import (
     PHASE_COLUMNS,
@@ -81,18 +81,18 @@ class Casebook(Notes, forbid_unknown_fields=True, kw_only=True):
 
 
 def rules_with_a_file() -> list[str]:
-    return sorted(path.stem for path in CASES.glob("*.toml"))
+    return sorted(path.stem for path in CASES_FOLDER.glob("*.toml"))
 
 
 def casebook(rule: str) -> Casebook:
-    with (CASES / f"{rule}.toml").open("rb") as file:
+    with (CASES_FOLDER / f"{rule}.toml").open("rb") as file:
         return msgspec.convert(tomllib.load(file), Casebook)
 
 
 def rules_with_models() -> list[Rule]:
     """All rules, one that is judged by a model by that of its cases, and told of."""
     return [replace(rule, model=casebook(name).model, status="published") if rule.modelled else rule
-            for name, rule in RULES.items()]  # fmt: skip
+            for name, rule in ALL_RULES.items()]  # fmt: skip
 
 
 def table(text: str) -> Iterator[TableRow]:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 from cramjam import zstd
 
-from detectors.causes import FAILURES
+from detectors.causes import EXPLAINED_BY_FAILURE
 from detectors.engine import Engine
 from detectors.judge import Judge
 from detectors.revisable import RevisableJudge
@@ -120,13 +120,13 @@ def affected_rules(engine: Engine, afresh: Collection[str]) -> set[str]:
             if f"{name}/{type(feature).__name__}" in afresh or given.intersection((*feature.reads, *feature.takes)):
                 given |= set(feature.gives)
         rules |= {rule.name for rule in judge.rules if given.intersection((*rule.reads, *rule.hears, "gap"))}
-    explained = {failure for failure, others in FAILURES.items() if not rules.isdisjoint(others)}
-    return rules.union(explained, *(FAILURES.get(rule, ()) for rule in rules))
+    explained = {failure for failure, others in EXPLAINED_BY_FAILURE.items() if not rules.isdisjoint(others)}
+    return rules.union(explained, *(EXPLAINED_BY_FAILURE.get(rule, ()) for rule in rules))
 
 
 def before_causes(state: bytes, engine: Engine) -> set[str]:
     """The rules whose episodes ended sooner when a snapshot was made, and whose alerts were told without a notice."""
-    owners, crowds = opened(state)["owners"], engine.policy.crowds
+    owners, crowds = opened(state)["owners"], engine.policy._gatherings
     apart = set() if "swept" in owners["policy"]["schema"] else {
         crowd.rule for crowd, gathering in crowds.items() if len(gathering.members) >= crowd.least
     }  # fmt: skip

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from detectors.engine import STEP_DAYS, TAIL_ROWS, UNPACKED_MEMBERS, Engine
-from detectors.policy import by_time
+from detectors.policy import _by_time
 from detectors.reorder import EXPIRED_ROWS
-from detectors.rule import RULES
+from detectors.rule import ALL_RULES
 from schemas.columns import Batch, DeviceEvents, Event, Payment, Payments, Readings, Stages
 from schemas.master import Area, Meter
 from schemas.units import DAY_SECONDS
@@ -129,7 +129,7 @@ def explained(meters: int) -> Call:
     """Ten meters are changed, one by one, in an area that has as many alerts and as many outages."""
     engine = running_engine(2, meters)
     outages = [(int(Event.POWER_OFF), START_TIME - DAY_SECONDS - 60 * n, START_TIME - DAY_SECONDS) for n in range(meters)]
-    engine.policy.events["A1", ""] = sorted(outages, key=by_time)
+    engine.policy.events["A1", ""] = sorted(outages, key=_by_time)
     change = np.array([Event.METER_CHANGE])
 
     def step() -> None:
@@ -141,7 +141,7 @@ def explained(meters: int) -> Call:
 
 def adopted(meters: int) -> Call:
     engine = running_engine(5, meters)
-    return lambda: engine.adopt([RULES["register_decrease"]])
+    return lambda: engine.adopt([ALL_RULES["register_decrease"]])
 
 
 def enrolled_one_by_one(areas: int) -> Call:
@@ -221,16 +221,16 @@ def entered(day: int, sections: int) -> Batch:
 def test_a_step_reaches_as_far_as_days_that_fall_due_allow():
     areas, meters = 40, 100
     engine = running_engine(areas, meters)
-    assert engine.reach(readings(areas, meters, 9, 1)) == areas * meters
+    assert engine.rows_within_cost(readings(areas, meters, 9, 1)) == areas * meters
 
     quiet = readings(areas, meters, 96 * 30, 2)
-    assert engine.reach(quiet) == meters  # days of one area are more than a step may close
+    assert engine.rows_within_cost(quiet) == meters  # days of one area are more than a step may close
     two_days = readings(areas, meters, 96 * 2, 2)
-    assert engine.reach(two_days) == meters * (STEP_DAYS // (2 * meters))
+    assert engine.rows_within_cost(two_days) == meters * (STEP_DAYS // (2 * meters))
 
     stray = readings(areas, meters, 9, 1)
     stray.at[:: 2 * meters] += 90 * DAY_SECONDS
-    assert engine.reach(stray) == areas * meters  # a stamp alone moves no clock
+    assert engine.rows_within_cost(stray) == areas * meters  # a stamp alone moves no clock
 
 
 def test_a_step_reaches_few_areas_whose_days_have_to_be_unpacked():
@@ -239,10 +239,10 @@ def test_a_step_reaches_few_areas_whose_days_have_to_be_unpacked():
     engine.enroll(town(areas, meters))
     engine.restore(before.snapshot())
     batch = readings(areas, meters, 8, 1)
-    assert before.reach(batch) == areas * meters
-    assert engine.reach(batch) == meters * (STEP_DAYS * UNPACKED_MEMBERS // meters)
+    assert before.rows_within_cost(batch) == areas * meters
+    assert engine.rows_within_cost(batch) == meters * (STEP_DAYS * UNPACKED_MEMBERS // meters)
     engine.step(batch)
-    assert engine.reach(readings(areas, meters, 9, 1)) == areas * meters
+    assert engine.rows_within_cost(readings(areas, meters, 9, 1)) == areas * meters
 
 
 def test_a_step_reaches_few_areas_that_have_much_to_judge_again():
@@ -252,8 +252,8 @@ def test_a_step_reaches_few_areas_that_have_much_to_judge_again():
     engine.step(readings(areas, meters, 0, 1))
     engine.step(readings(areas, meters, 30, 40))
     engine.step(readings(areas, meters, 10, 1))
-    assert engine.reach(readings(areas, meters, 70, 1)) == areas * meters  # of the same hour
-    assert engine.reach(readings(areas, meters, 72, 1)) == meters * (STEP_DAYS * TAIL_ROWS // (41 * meters))
+    assert engine.rows_within_cost(readings(areas, meters, 70, 1)) == areas * meters  # of the same hour
+    assert engine.rows_within_cost(readings(areas, meters, 72, 1)) == meters * (STEP_DAYS * TAIL_ROWS // (41 * meters))
 
 
 def test_expired_rows_of_the_reorder_buffer_are_released_in_portions():
@@ -263,7 +263,7 @@ def test_expired_rows_of_the_reorder_buffer_are_released_in_portions():
     engine.step(readings(12, 200, 0, 1))
     for first in range(2, 146, 4):
         engine.step(readings(12, 200, first, 4))
-        left.append(int(np.count_nonzero(~engine.reorder.log.gone[: engine.reorder.log.size])))
+        left.append(int(np.count_nonzero(~engine.reorder._log._forgotten[: engine.reorder._log.size])))
     assert max(left) > 2 * EXPIRED_ROWS
     assert left[-1] == 0
     assert max(before - after for before, after in pairwise(left)) <= EXPIRED_ROWS

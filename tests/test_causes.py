@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectors.causes import COUNT, EXPLAINED, MANY, MANY_FILES, NAMED
+from detectors.causes import NOTICE_COUNT, EXPLAINED_COUNT, NOTICE_SUBJECTS, NOTICE_RECORDS, NAMED_SUBJECTS
 from detectors.engine import Engine
 from detectors.policy import Policy
-from detectors.rule import RULES
+from detectors.rule import ALL_RULES
 from models.state import Saved, restore_owner, saved
 from schemas.alert import Alert
 from schemas.columns import Event, Readings
@@ -44,7 +44,7 @@ class TestAFailureOfTheArea:
         told = last(policy().apply([failure(en="Few readings.", zh="少。"), *(unread(n) for n in range(1, 4))]))
         whole = told["read_success_rate", ""]
         assert suppressed_by(told.values()) == ["", "area_failure", "area_failure", "area_failure"]
-        assert whole.evidence[EXPLAINED] == 3
+        assert whole.evidence[EXPLAINED_COUNT] == 3
         assert whole.en == "Few readings. It explains 3 alerts of its meters, among them M1, M2, M3."
         assert whole.zh == "少。由此引起的用户告警3条,包括M1, M2, M3。"
 
@@ -61,7 +61,7 @@ class TestAFailureOfTheArea:
         it.apply([unread(since=NOON_TIME, raised=NOON_TIME)])
         child, whole = it.apply([failure(since=NOON_TIME - DAY_SECONDS, raised=NOON_TIME + DAY_SECONDS)])[1], it.standing()
         assert (child.suppressed_by, child.change) == ("area_failure", "revised")
-        assert [a.evidence.get(EXPLAINED) for a in whole if a.rule == "read_success_rate"] == [1]
+        assert [a.evidence.get(EXPLAINED_COUNT) for a in whole if a.rule == "read_success_rate"] == [1]
 
     def test_explains_nothing_older_nor_of_another_cause_or_area(self):
         it = policy()
@@ -79,7 +79,7 @@ class TestAFailureOfTheArea:
         it.forget({"A1": over + 2 * DAY_SECONDS})
         stays, whole = it.apply([])
         assert (stays.subject, stays.suppressed_by, stays.change) == ("M2", "", "revised")
-        assert whole.evidence[EXPLAINED] == 1
+        assert whole.evidence[EXPLAINED_COUNT] == 1
         it.forget({"A1": over + 3 * DAY_SECONDS})
         assert it.apply([]) == []
 
@@ -217,20 +217,20 @@ class TestManyAlerts:
         told = policy().apply(unread(n, en="Not read.", zh="未读。") for n in range(93))
         *alerts, notice = told
         assert set(suppressed_by(alerts)) == {"notice"}
-        assert (notice.subject, notice.suppressed_by, notice.state, notice.evidence[COUNT]) == ("", "", "raised", 93)
+        assert (notice.subject, notice.suppressed_by, notice.state, notice.evidence[NOTICE_COUNT]) == ("", "", "raised", 93)
         assert notice.en.startswith("93 alerts of one day and kind in one: M0, M1, M10")
-        assert notice.en.count(",") == NAMED - 1
+        assert notice.en.count(",") == NAMED_SUBJECTS - 1
 
     def test_below_the_limit_are_shown_each(self):
-        assert suppressed_by(policy().apply(unread(n) for n in range(MANY - 1))) == [""] * (MANY - 1)
+        assert suppressed_by(policy().apply(unread(n) for n in range(NOTICE_SUBJECTS - 1))) == [""] * (NOTICE_SUBJECTS - 1)
 
     def test_of_two_areas_or_days_are_not_together(self):
-        apart = [unread(n, area=f"A{n % 2}", raised=NOON_TIME + n % 4 // 2 * DAY_SECONDS) for n in range(4 * (MANY - 1))]
+        apart = [unread(n, area=f"A{n % 2}", raised=NOON_TIME + n % 4 // 2 * DAY_SECONDS) for n in range(4 * (NOTICE_SUBJECTS - 1))]
         assert set(suppressed_by(policy().apply(apart))) == {""}
 
     def test_one_by_one_or_at_once_end_the_same(self):
         at_once, one_by_one = policy(), policy()
-        alerts = [unread(n, score=n) for n in range(MANY + 2)]
+        alerts = [unread(n, score=n) for n in range(NOTICE_SUBJECTS + 2)]
         at_once.apply(alerts)
         for one in reversed(alerts):
             one_by_one.apply([one])
@@ -243,22 +243,22 @@ class TestManyAlerts:
 
     def test_show_the_one_that_becomes_grave(self):
         it = policy()
-        it.apply(unread(n) for n in range(MANY + 1))
+        it.apply(unread(n) for n in range(NOTICE_SUBJECTS + 1))
         worse, notice = it.apply([unread(3, severity=2, change="escalated")])
-        assert (worse.suppressed_by, notice.evidence[COUNT]) == ("", MANY)
+        assert (worse.suppressed_by, notice.evidence[NOTICE_COUNT]) == ("", NOTICE_SUBJECTS)
 
     def test_when_all_cleared_clear_the_notice(self):
         it = policy()
-        it.apply(unread(n) for n in range(MANY))
-        ended = it.apply(unread(n, state="cleared", change="cleared", at=NOON_TIME + DAY_SECONDS) for n in range(MANY))
-        assert (ended[-1].change, ended[-1].evidence[COUNT]) == ("cleared", MANY)
-        assert len(ended) == MANY + 1
+        it.apply(unread(n) for n in range(NOTICE_SUBJECTS))
+        ended = it.apply(unread(n, state="cleared", change="cleared", at=NOON_TIME + DAY_SECONDS) for n in range(NOTICE_SUBJECTS))
+        assert (ended[-1].change, ended[-1].evidence[NOTICE_COUNT]) == ("cleared", NOTICE_SUBJECTS)
+        assert len(ended) == NOTICE_SUBJECTS + 1
 
     def test_when_too_few_are_shown_and_the_notice_withdrawn(self):
         it = policy()
-        it.apply(unread(n) for n in range(MANY))
+        it.apply(unread(n) for n in range(NOTICE_SUBJECTS))
         told = it.apply([unread(0, state="withdrawn", change="withdrawn")])
-        assert Counter((a.state, a.suppressed_by) for a in told) == {("raised", ""): MANY - 1, ("withdrawn", ""): 2}
+        assert Counter((a.state, a.suppressed_by) for a in told) == {("raised", ""): NOTICE_SUBJECTS - 1, ("withdrawn", ""): 2}
 
     def test_of_a_storm_are_not_lost(self):
         it = policy()
@@ -267,7 +267,7 @@ class TestManyAlerts:
             it.apply(unread(n, area=f"B{n}", raised=when, since=when) for n in range(20))
         when = NOON_TIME + 7 * DAY_SECONDS
         *_, notice = it.apply(unread(n, raised=when, since=when) for n in range(300))
-        assert (notice.suppressed_by, notice.evidence[COUNT]) == ("", 300)
+        assert (notice.suppressed_by, notice.evidence[NOTICE_COUNT]) == ("", 300)
 
     def test_cost_each_the_same_however_many_they_are(self, monkeypatch):
         asked: list[str] = []
@@ -290,18 +290,18 @@ class TestManyAlerts:
 
     def test_are_kept_as_long_as_their_notice_lasts(self):
         it = policy()
-        it.apply(unread(n) for n in range(MANY))
-        it.apply(unread(n, state="cleared", change="cleared", at=NOON_TIME) for n in range(MANY - 1))
+        it.apply(unread(n) for n in range(NOTICE_SUBJECTS))
+        it.apply(unread(n, state="cleared", change="cleared", at=NOON_TIME) for n in range(NOTICE_SUBJECTS - 1))
         it.forget({"A1": NOON_TIME + 90 * DAY_SECONDS})
         assert it.apply([]) == []
-        assert len(it.recent["A1"]) == MANY + 1
+        assert len(it.recent["A1"]) == NOTICE_SUBJECTS + 1
 
 
 def test_fault_in_a_whole_column_of_records_is_one_notice():
     it = policy()
-    files = [alert("file_inconsistency", subject=f"M{n}", severity=4, evidence=MASTER_DATA_FAULTS) for n in range(MANY_FILES)]
+    files = [alert("file_inconsistency", subject=f"M{n}", severity=4, evidence=MASTER_DATA_FAULTS) for n in range(NOTICE_RECORDS)]
     other = alert("file_inconsistency", subject="M9", severity=4, evidence=MASTER_DATA_FAULTS | {"bad_capacity": 0, "bad_ratio": 1})
-    assert suppressed_by(it.apply([*files, other])) == ["notice"] * MANY_FILES + ["", ""]
+    assert suppressed_by(it.apply([*files, other])) == ["notice"] * NOTICE_RECORDS + ["", ""]
 
 
 class TestCancelledEvent:
@@ -326,7 +326,7 @@ class TestCancelledEvent:
         assert suppressed_by(it.apply([alert()])) == ["planned_outage"]
 
     def test_no_longer_covers_an_opening(self):
-        engine = Engine([RULES["seal_or_cover_event"]])
+        engine = Engine([ALL_RULES["seal_or_cover_event"]])
         order, opened = START_TIME + 2 * DAY_SECONDS, START_TIME + 2 * DAY_SECONDS + HOUR_SECONDS
         engine.step(event(Event.WORK_ORDER, order, order + DAY_SECONDS, meter="M1"))
         assert engine.step(event(Event.COVER_OPEN, opened, meter="M1")) == []
@@ -402,25 +402,25 @@ class TestASecondEvidence:
         assert [a.severity for a in it.apply([alert("step_drop")])] == [3]
 
 
-METER_NUMBERS = st.integers(0, MANY + 3)
+METER_NUMBERS = st.integers(0, NOTICE_SUBJECTS + 3)
 ALERT_CHANGES = st.sampled_from(["raised", "escalated", "cleared", "withdrawn"])
 
 
 @given(st.lists(st.tuples(METER_NUMBERS, ALERT_CHANGES), max_size=120))
 def test_whatever_becomes_of_alerts_the_notice_stands_for_those_that_are_many(changes):
     it = policy()
-    states: dict[int, str] = dict.fromkeys(range(MANY), "raised")
+    states: dict[int, str] = dict.fromkeys(range(NOTICE_SUBJECTS), "raised")
     it.apply(unread(n) for n in states)
     for n, change in changes:
         states[n] = change
         state = change if change in ("cleared", "withdrawn") else "raised"
         it.apply([unread(n, change=change, state=state, severity=2 if change == "escalated" else 3)])
     together = {f"M{n}" for n, change in states.items() if change in ("raised", "cleared")}
-    notice = next((a for a in it.recent["A1"].values() if COUNT in a.evidence), None)
-    many = len(together) >= MANY
+    notice = next((a for a in it.recent["A1"].values() if NOTICE_COUNT in a.evidence), None)
+    many = len(together) >= NOTICE_SUBJECTS
     assert (notice is not None and notice.state != "withdrawn") == many
     if notice and many:
-        assert notice.evidence[COUNT] == len(together)
+        assert notice.evidence[NOTICE_COUNT] == len(together)
         assert {a.subject for a in it.recent["A1"].values() if a.suppressed_by == "notice"} == together
 
 

@@ -118,7 +118,7 @@ def test_areas_are_amended_together(monkeypatch):
     for batch in batches:
         engine.step(batch)
     amended: list[int] = []
-    whole = Engine.amend
+    whole = Engine._amend
 
     def counted(self, window):
         amended.append(len(window.areas))

@@ -72,7 +72,7 @@ def test_a_settlement_that_may_have_been_lost_is_not_missed(lost):
     engine = Engine()
     assert not standing_alerts(engine, settling(0, 240), lone_payment(240, "open"))
     if lost:
-        engine.lose(Payments)
+        engine.note_lost_rows(Payments)
         restored = Engine()
         restored.restore(engine.snapshot())
         engine = restored
@@ -86,7 +86,7 @@ def test_what_was_raised_before_stays_and_clears_when_its_settlement_comes():
     engine = Engine()
     before = standing_alerts(engine, settling(0, 240), lone_payment(240, "open"), settling(246, 288))
     assert before == {("payment_reconcile", "C0/open"): 1}
-    engine.lose(Payments)
+    engine.note_lost_rows(Payments)
     assert not [alert for alert in engine.step(settling(402, 480)) if alert.subject == "C0/open"]
     [alert] = engine.step(paid([START_TIME + 481 * HOUR_SECONDS], [Payment.SETTLEMENT], ["open"]))
     assert (alert.subject, alert.change) == ("C0/open", "cleared")
@@ -106,7 +106,7 @@ def test_work_that_may_have_been_done_is_not_overdue(lost):
     engine = Engine()
     assert not standing_alerts(engine, begun(0))
     if lost:
-        engine.lose(Stages)
+        engine.note_lost_rows(Stages)
     found = standing_alerts(engine, begun(6, 60, 61, 90, 91))
     overdue = {subject for rule, subject in found if rule == "stage_overdue"}
     assert overdue == {"W60/review", "W61/review"} | ({"W0/review", "W6/review"} if not lost else set())
@@ -122,7 +122,7 @@ def test_a_meter_that_may_have_been_opened_by_order_is_not_suspected(lost):
     engine = Engine()
     engine.step(reported([Event.COVER_CLOSED], [START_TIME]))
     if lost:
-        engine.lose(DeviceEvents)
+        engine.note_lost_rows(DeviceEvents)
     found = standing_alerts(engine, reported([Event.COVER_OPEN], [START_TIME + HOUR_SECONDS]), reported([Event.BATTERY_LOW], [START_TIME + 3 * DAY_SECONDS]))
     found += Counter((alert.rule, alert.subject) for alert in engine.tick(START_TIME + 6 * DAY_SECONDS))
     assert bool(found["seal_or_cover_event", "M1"]) != lost
@@ -142,7 +142,7 @@ def test_hole_in_adversarial_streams_raises_no_alert_for_lost_rows():
         for n, part in enumerate(parts):
             if n == lost:
                 for kind in (Readings, Payments, Stages, DeviceEvents):
-                    engine.lose(kind)
+                    engine.note_lost_rows(kind)
             alerts += [alert for batch in part for alert in engine.step(batch)]
         return last_states(alerts)
 

@@ -18,7 +18,7 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import ConsumerRecord
 from kafka import KafkaProducer
 
-from detectors.rulebook import NOTHING
+from detectors.rulebook import EMPTY_RULEBOOK
 from replay.sources import open_sources
 from streams.broker import Broker
 from streams.cli import send_source
@@ -278,7 +278,7 @@ def test_batches_that_are_damaged_on_a_brokers_disk_are_rejected_and_reading_goe
         found = asyncio.run(records(settings, REJECTS_TOPIC))
         listed = [alert_of(record) for record in asyncio.run(records(settings, ALERTS_TOPIC))]
         rulebook = asyncio.run(newest(settings))
-    assert (listed, rulebook) == ([None], NOTHING)
+    assert (listed, rulebook) == ([None], EMPTY_RULEBOOK)
     assert [(r.value, dict(r.headers)["reason"].decode(), int(dict(r.headers)["offset"])) for r in found] == [
         (whole, reason, 12 + 3 * k) for k, (whole, (_, reason)) in enumerate(zip(broken, ways, strict=True))
     ]

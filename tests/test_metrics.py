@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from detectors import policy
 from detectors.engine import Engine
-from detectors.rule import RULES
+from detectors.rule import ALL_RULES
 from schemas.columns import Event
 from schemas.wire import Reason
 from streams import labels
@@ -76,8 +76,8 @@ def test_counters_begin_at_0_for_every_label_set():
     found = samples(Metrics())
     assert FEWEST_SERIES < len(found) < MOST_SERIES
     assert {count for (name, _), count in found.items() if re.fullmatch(r"meterwatch_\w+_total", name)} == {0}
-    for name in RULES:
-        for level in RULES[name].levels:
+    for name in ALL_RULES:
+        for level in ALL_RULES[name].levels:
             for change in ("raised", "revised", "cleared", "withdrawn"):
                 assert value(found, "alerts_total", rule=name, severity=str(level.severity), change=change) == 0
         for reason in ("repeat", "storm", "budget", "shadow"):
@@ -123,8 +123,8 @@ def test_no_reason_is_produced_that_the_table_lacks():
 
     decided = {word for function in ("_repeat", "_brake", "inhibit") for word in _returned(function)}
     known = {reason for _, reason in labels.suppressed()}
-    joined = {policy.AREA_FAILURE, policy.NOTICE}
-    assert decided | joined | {Event(event).name.lower() for event in policy.MUTED} | {"shadow"} == known
+    joined = {policy.AREA_FAILURE, policy.NOTICE_REASON}
+    assert decided | joined | {Event(event).name.lower() for event in policy.MUTED_RULES} | {"shadow"} == known
 
 
 def _sides(value: ast.expr) -> tuple[ast.expr, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 
 from detectors.needs import Needs
-from detectors.rule import RULES
+from detectors.rule import ALL_RULES
 from tests.casebook import Case, batches, casebook, master, rules_with_a_file
 
 
@@ -24,7 +24,7 @@ def has_case(rule: str, shows: str) -> bool:
     return any(case.shows == shows and not case.now for case in casebook(rule).case)
 
 
-FIRING_RULES = [rule for rule in rules_with_a_file() if not RULES[rule].modelled and has_case(rule, "fires")]
+FIRING_RULES = [rule for rule in rules_with_a_file() if not ALL_RULES[rule].modelled and has_case(rule, "fires")]
 
 
 @pytest.mark.parametrize("rule", FIRING_RULES)

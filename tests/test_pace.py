@@ -14,7 +14,7 @@ from bench.history import HISTORY_MAKERS, METER_NAMES
 from detectors.engine import Engine
 from detectors.episodes import Episodes
 from detectors.judge import Judge
-from detectors.rule import DISPROVED, RULES
+from detectors.rule import DISPROVED_SCORE, ALL_RULES
 from models.cells import Cells
 from models.features import Elapsed, Feature, Standstill
 from models.loading import Heat
@@ -77,7 +77,7 @@ def one_by_one(feature: Feature, slots: np.ndarray, columns: dict[str, np.ndarra
 def test_episodes_of_many_rows_are_those_of_each_row_alone(name: str, seed: int):
     rng = np.random.default_rng(seed)
     slots, at = rng.integers(0, SLOT_COUNT, ROW_COUNT), 10**9 + np.cumsum(rng.choice([60, 900, 3 * HOUR_SECONDS], ROW_COUNT))
-    lasting = np.repeat(rng.choice([0.2, 0.95, 1.0, 1.3, 2.5, DISPROVED], ROW_COUNT // 8), 8)
+    lasting = np.repeat(rng.choice([0.2, 0.95, 1.0, 1.3, 2.5, DISPROVED_SCORE], ROW_COUNT // 8), 8)
     score = np.where(rng.random(ROW_COUNT) < 0.9, lasting, rng.choice([0.2, 0.95, 1.0], ROW_COUNT))
     gap = np.where(rng.random(ROW_COUNT) < 0.1, np.nan, rng.choice([900.0, 9 * HOUR_SECONDS], ROW_COUNT))
     rows: tuple[Any, ...] = np.arange(ROW_COUNT), slots, at, score, gap
@@ -92,7 +92,7 @@ def test_episodes_of_many_rows_are_those_of_each_row_alone(name: str, seed: int)
 def episodes_of(name: str) -> Episodes:
     watching = Cells(rules=np.uint8(0))
     watching.reserve(SLOT_COUNT)
-    return Episodes(RULES[name], watching)
+    return Episodes(ALL_RULES[name], watching)
 
 
 def test_unique_passes_keep_the_order_of_arrival():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectors.policy import BUDGET, MEMORY, REPEATS, STORM_LEAST, Policy
+from detectors.policy import DAILY_BUDGET, MEMORY_SECONDS, DAILY_RAISES, STORM_LEAST, Policy
 from models.state import Saved, restore_owner, saved
 from schemas.alert import Alert
 from schemas.columns import DeviceEvents, Event
@@ -95,16 +95,16 @@ def test_power_on_that_is_reported_late_lets_go():
 
 def test_rule_that_raises_again_and_again_is_suppressed_for_a_day():
     it = policy()
-    raised = [NOON_TIME + n * HOUR_SECONDS for n in range(REPEATS + 1)]
+    raised = [NOON_TIME + n * HOUR_SECONDS for n in range(DAILY_RAISES + 1)]
     told = it.apply(alert(raised=at, since=at) for at in raised)
-    assert suppressed_by(told) == [""] * REPEATS + ["repeat"]
+    assert suppressed_by(told) == [""] * DAILY_RAISES + ["repeat"]
     later = raised[-1] + DAY_SECONDS + HOUR_SECONDS
     assert suppressed_by(it.apply([alert(raised=later, since=later)])) == [""]
 
 
 def test_what_was_decided_when_it_was_raised_stays_until_it_clears():
     it = policy()
-    told = it.apply(alert(raised=NOON_TIME + n, since=NOON_TIME + n) for n in range(REPEATS + 1))
+    told = it.apply(alert(raised=NOON_TIME + n, since=NOON_TIME + n) for n in range(DAILY_RAISES + 1))
     cleared = [msgspec.structs.replace(a, state="cleared", change="cleared") for a in told]
     assert suppressed_by(it.apply(cleared)) == suppressed_by(told)
 
@@ -120,8 +120,8 @@ def test_a_rule_that_fires_beyond_three_times_its_forecast_is_braked():
 
 def test_a_section_has_a_budget_a_day():
     it = policy()
-    told = it.apply(alert(area=f"A{n}") for n in range(BUDGET + 1))
-    assert suppressed_by(told) == [""] * BUDGET + ["budget"]
+    told = it.apply(alert(area=f"A{n}") for n in range(DAILY_BUDGET + 1))
+    assert suppressed_by(told) == [""] * DAILY_BUDGET + ["budget"]
     assert suppressed_by(it.apply([alert(area="B2")])) == [""]
 
 
@@ -161,7 +161,7 @@ def test_suppression_follows_all_events_in_any_order(changes):
         else:
             it.note_events(one)
         for known in it.recent.get("A1", {}).values():
-            why = it.mute(known) or it.inhibit(known) or it.spoken_for(known)
+            why = it.mute(known) or it.inhibit(known) or it.same_trouble(known)
             assert known.suppressed_by == (why or it.decided.get(known.id, ""))
 
 
@@ -202,12 +202,12 @@ class TestReconcile:
 
     def test_alert_that_may_be_forgotten_is_left_alone(self):
         told = [alert(state="cleared")]
-        assert policy().reconcile(told, {"A1": NOON_TIME + MEMORY + 1}) == []
-        assert len(policy().reconcile(told, {"A1": NOON_TIME + MEMORY})) == 1
-        assert len(policy().reconcile([alert()], {"A1": NOON_TIME + MEMORY + 1})) == 1  # raised is never forgotten
+        assert policy().reconcile(told, {"A1": NOON_TIME + MEMORY_SECONDS + 1}) == []
+        assert len(policy().reconcile(told, {"A1": NOON_TIME + MEMORY_SECONDS})) == 1
+        assert len(policy().reconcile([alert()], {"A1": NOON_TIME + MEMORY_SECONDS + 1})) == 1  # raised is never forgotten
 
     def test_alert_published_since_and_forgotten_is_left_alone(self):
-        it, later = policy(), {"A1": NOON_TIME + MEMORY + DAY_SECONDS}
+        it, later = policy(), {"A1": NOON_TIME + MEMORY_SECONDS + DAY_SECONDS}
         [raised, _] = it.apply([alert(), alert(state="cleared")])
         it.forget(later)
         assert raised.id not in it.recent["A1"]
@@ -225,8 +225,8 @@ class TestABrake:
 
     def test_lets_the_grave_through(self):
         it = policy()
-        it.apply(alert("contract_expiry", area=f"A{n}", severity=4) for n in range(BUDGET + 1))
-        it.apply(alert(area=f"A{n}") for n in range(BUDGET + 1))
+        it.apply(alert("contract_expiry", area=f"A{n}", severity=4) for n in range(DAILY_BUDGET + 1))
+        it.apply(alert(area=f"A{n}") for n in range(DAILY_BUDGET + 1))
         assert suppressed_by(it.apply([alert("all_voltage_loss", severity=1), alert("phase_break", severity=2)])) == ["", ""]
         assert suppressed_by(it.apply([alert("step_drop", severity=3)])) == ["budget"]
 
@@ -244,19 +244,19 @@ class TestABrake:
 
     def test_takes_the_lowest_score_of_what_comes_at_once(self):
         it = policy()
-        told = it.apply(alert(area=f"A{n}", score=1.0 + n) for n in range(BUDGET + 10))
-        assert suppressed_by(told) == ["budget"] * 10 + [""] * BUDGET
+        told = it.apply(alert(area=f"A{n}", score=1.0 + n) for n in range(DAILY_BUDGET + 10))
+        assert suppressed_by(told) == ["budget"] * 10 + [""] * DAILY_BUDGET
 
     def test_keeps_master_data_and_payments_apart(self):
         it = policy()
-        it.apply(alert("contract_expiry", area=f"A{n}", severity=4) for n in range(BUDGET + 1))
-        it.apply(alert("payment_conflict", area=f"A{n}") for n in range(BUDGET + 1))
+        it.apply(alert("contract_expiry", area=f"A{n}", severity=4) for n in range(DAILY_BUDGET + 1))
+        it.apply(alert("payment_conflict", area=f"A{n}") for n in range(DAILY_BUDGET + 1))
         assert suppressed_by(it.apply([alert()])) == [""]
         assert suppressed_by(it.apply([alert("calibration_due", severity=4), alert("low_balance")])) == ["budget", "budget"]
 
     def test_decides_anew_when_a_suppressed_alert_escalates(self):
         it = policy()
-        *_, braked = it.apply(alert(area=f"A{n:03}") for n in range(BUDGET + 1))
+        *_, braked = it.apply(alert(area=f"A{n:03}") for n in range(DAILY_BUDGET + 1))
         assert braked.suppressed_by == "budget"
         same = msgspec.structs.replace(braked, change="revised")
         assert suppressed_by(it.apply([same])) == ["budget"]
@@ -265,7 +265,7 @@ class TestABrake:
 
     def test_decides_once_of_what_is_raised_and_escalates_at_once(self):
         it = policy()
-        it.apply(alert(area=f"A{n}") for n in range(BUDGET + 1))
+        it.apply(alert(area=f"A{n}") for n in range(DAILY_BUDGET + 1))
         first = alert("step_drop", score=1.1)
         graver = msgspec.structs.replace(first, change="escalated", severity=2, score=2.0, revision=1)
         assert suppressed_by(it.apply([first, graver])) == ["", ""]

@@ -11,7 +11,7 @@ import pytest
 
 import detectors  # noqa: F401 - its rules come with it
 from detectors.engine import Engine
-from detectors.rule import RULES
+from detectors.rule import ALL_RULES
 from schemas.alert import Alert
 from schemas.columns import Batch
 from tests.casebook import (
@@ -88,7 +88,7 @@ def behind_transformers(batch: Batch) -> Batch:
 
 def alerts_of(case: Case, rule: str) -> list[Alert]:
     area, model = master(case), casebook(rule).model
-    watched = RecordingRule.of(replace(RULES[rule], model=model) if RULES[rule].modelled else RULES[rule])
+    watched = RecordingRule.of(replace(ALL_RULES[rule], model=model) if ALL_RULES[rule].modelled else ALL_RULES[rule])
     engine = Engine([watched], interval=case.interval)
     engine.enroll([msgspec.structs.replace(area, meters=[msgspec.structs.replace(m, ct=TRANSFORMER_RATIO) for m in area.meters])])
 
@@ -105,4 +105,4 @@ def test_a_case_behind_current_transformers(rule, case):
 
 
 def test_rules_of_the_meter_are_rules():
-    assert {rule for rules in OF_THE_METER.values() for rule in rules} <= RULES.keys()
+    assert {rule for rules in OF_THE_METER.values() for rule in rules} <= ALL_RULES.keys()

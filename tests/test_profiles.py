@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from detectors.engine import Engine
-from detectors.rule import RULES
+from detectors.rule import ALL_RULES
 from replay.attacks import THEFT_ATTACKS, attacked
 from replay.happenings import Planted
 from replay.town import Town
@@ -134,7 +134,7 @@ def test_attacks_on_a_home_show_in_its_days_and_nobody_else_is_suspected():
         town.happenings.append(happening)
         if happening.planted:
             planted[kind] = happening.planted
-    engine = Engine([RULES[name] for name in RULES_BY_MODULE["test_profiles"]], zone=town.zone, interval=town.interval)
+    engine = Engine([ALL_RULES[name] for name in RULES_BY_MODULE["test_profiles"]], zone=town.zone, interval=town.interval)
     engine.enroll(town.areas)
     states = {alert.id: alert for batch in town.batches() for alert in engine.step(batch)}
     told = [alert for alert in states.values() if alert.state != "withdrawn" and not alert.suppressed_by]

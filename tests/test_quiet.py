@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from detectors.engine import Engine
-from detectors.rule import RULES
+from detectors.rule import ALL_RULES
 from replay.history import Source
 from replay.sources import open_sources
 from replay.town import Town
@@ -33,7 +33,7 @@ def alert_counts(source: Source, first: int = 0) -> Counter[str]:
 
 def within(found: Counter[str], budget: dict[str, int]) -> None:
     """Fails, and says which, when a rule told more than its budget."""
-    assert set(budget) <= set(RULES)
+    assert set(budget) <= set(ALL_RULES)
     over = {rule: f"{count} of {budget.get(rule, 0)}" for rule, count in found.items() if count > budget.get(rule, 0)}
     assert not over, f"more alerts than their budget: {over}"
 

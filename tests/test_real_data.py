@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.real import ON_USE, PAGE_FILE, THEFT_RULES, Judged, filled, half, listed, rates, tables
-from detectors.rule import RULES
+from detectors.rule import ALL_RULES
 from schemas.alert import Alert
 from schemas.units import DAY_SECONDS
 
@@ -48,7 +48,7 @@ def test_an_alert_that_nobody_has_read_in_the_raw_data_is_shown_as_such():
 
 
 def test_the_family_is_of_rules_that_are_there():
-    assert RULES.keys() >= ON_USE > THEFT_RULES
+    assert ALL_RULES.keys() >= ON_USE > THEFT_RULES
 
 
 def test_page_without_a_marker_for_a_table_is_refused():

@@ -13,8 +13,8 @@ import pytest
 
 from detectors.engine import Engine
 from detectors.revisable import RevisableJudge
-from detectors.rule import RULES
-from detectors.rulebook import NOTHING, VOLTAGE_LIMITS, applied, changes, edited, problems, rules_of, unapproved
+from detectors.rule import ALL_RULES
+from detectors.rulebook import EMPTY_RULEBOOK, VOLTAGE_LIMITS, applied, changes, edited, problems, rules_of, unapproved
 from models.registry import segments_code
 from schemas.columns import Readings
 from schemas.master import Area, Meter
@@ -152,13 +152,13 @@ def test_changes_are_listed_setting_by_setting():
 
 
 def test_segments_of_the_code_stay_where_the_rulebook_does_not_set_them():
-    judged = edited(RULES["zero_usage"], edition(segments={"residential": {"usual": 1.0}, "pv": {"days": 14.0}}))
+    judged = edited(ALL_RULES["zero_usage"], edition(segments={"residential": {"usual": 1.0}, "pv": {"days": 14.0}}))
     assert judged.segments == {"residential": {"days": 30.0, "usual": 1.0}, "pv": {"days": 14.0}}
 
 
 def test_an_edition_of_another_version_of_the_code_is_passed_over():
     other = Rulebook({"zero_usage": edition(settings={"days_residential": 40.0}), "gone": edition()})
-    assert applied(other) == list(RULES.values())
+    assert applied(other) == list(ALL_RULES.values())
 
 
 def test_a_rulebook_is_the_same_after_the_topic():
@@ -186,11 +186,11 @@ LATER_RULEBOOK = msgspec.json.encode({
 
 
 def test_unknown_editions_of_a_later_version_are_logged_and_the_rest_stays_in_force(caplog):
-    told = published(b"rules", LATER_RULEBOOK, NOTHING)
+    told = published(b"rules", LATER_RULEBOOK, EMPTY_RULEBOOK)
     assert published(b"rules", msgspec.json.encode(told), told) == told
     judged = {rule.name: rule for rule in applied(told)}
     assert judged["voltage_loss"].settings["lost"] == 0.8
-    assert judged["zero_usage"] == RULES["zero_usage"]
+    assert judged["zero_usage"] == ALL_RULES["zero_usage"]
     assert judged["meter_runaway"].status == "retired"
     said = " ".join(caplog.messages)
     for fault in ("unknown field `waits`", "no setting `nights`", "rule_of_tomorrow: there is no such rule"):
@@ -264,12 +264,12 @@ def test_rule_that_leaves_shadow_raises_trouble_that_lasts():
 
 
 def test_reorder_buffer_goes_on_though_rules_read_more():
-    dark = Rulebook({name: edition(status="draft") for name in RULES})
+    dark = Rulebook({name: edition(status="draft") for name in ALL_RULES})
     engine = engine_by(dark)
     engine.step(volts(1, 220))
     engine.step(volts(3, 238))
-    assert len(engine.reorder.log.columns()["slot"]) == 2
-    reads = replace(RULES["voltage_deviation"], judge=lambda thd, u, un, **_: thd + u + un, reads=("thd", "u", "un"))
+    assert len(engine.reorder._log.columns()["slot"]) == 2
+    reads = replace(ALL_RULES["voltage_deviation"], judge=lambda thd, u, un, **_: thd + u + un, reads=("thd", "u", "un"))
     engine.adopt([reads])
     engine.step(volts(2, 238))
     assert engine.step(volts(4, 238)) == engine.step(volts(5, 238, 238, 238, 238)) == []
@@ -281,7 +281,7 @@ def test_the_same_rules_again_change_nothing(seed):
     engine, alerts = engine_of(stream), []
     for batch in stream.batches(range(0, len(stream.rows), 23)):
         alerts += engine.step(batch)
-        assert engine.adopt(RULES.values()) == []
+        assert engine.adopt(ALL_RULES.values()) == []
     whole, told = judge_stream(stream)
     assert exactly(alerts) == exactly(told)
     assert engine.alert_counts == whole.alert_counts
@@ -291,13 +291,13 @@ def rules_by_judge(engine: Engine) -> list[int]:
     """How many rules watch how many subjects, by judge."""
     owners = [engine.reorder.readings, engine.reorder.clocks, *engine.judges().values()]
     judges = [judge for o in owners for judge in ((o.final, o.live) if isinstance(o, RevisableJudge) else (o,))]
-    return [int(judge.watching["rules"].sum()) for judge in judges]
+    return [int(judge._watching["rules"].sum()) for judge in judges]
 
 
 @pytest.mark.parametrize("seed", [3, 4014])
 def test_an_engine_restored_goes_on_as_the_one_that_went_on_by_other_rules(seed):
     stream = adversarial_stream(seed)
-    names = sorted(RULES)
+    names = sorted(ALL_RULES)
     books = [
         Rulebook({name: edition(n + 2, status=status) for name, status in zip(names, moods, strict=True)})
         for n, moods in enumerate(np.random.default_rng(seed).choice(
@@ -332,9 +332,9 @@ def test_voltage_is_judged_by_the_law_of_the_country(limits, wiring, well, off):
 
 
 def test_no_other_rule_depends_on_the_country():
-    assert rules_of("china") == dict(RULES)
+    assert rules_of("china") == dict(ALL_RULES)
     for limits in VOLTAGE_LIMITS:
-        assert {n for n, rule in rules_of(limits).items() if rule != RULES[n]} <= {"voltage_deviation"}
+        assert {n for n, rule in rules_of(limits).items() if rule != ALL_RULES[n]} <= {"voltage_deviation"}
     assert set(get_args(get_type_hints(Settings)["voltage_limits"])) == VOLTAGE_LIMITS.keys()
 
 

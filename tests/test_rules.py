@@ -19,11 +19,12 @@ import numpy as np
 import pytest
 
 import detectors
-from detectors.judge import evidence_of
-from detectors.rule import DAY, OPTIONAL, RULES, Level, Rule, fields_of, rule, sentence
+from detectors.judge import _evidence_of
+from detectors.rule import OPTIONAL_TEXT, ALL_RULES, Level, Rule, fields_of, rule, sentence
 from models.registry import AREA_COLUMNS, METER_COLUMNS
 from schemas.columns import Readings
 from tests.casebook import casebook, run
+from schemas.units import DAY_SECONDS
 
 MASTER_COLUMNS = {*METER_COLUMNS, *AREA_COLUMNS, "gateway"}  # given, not measured: they do not waver
 SOURCE_WORDS = re.compile(r"Q/GDW|GB/T|DL/T|IEC|ERC|(meter|event|terminal) defaults?|firmware|catalogue|case\b|"
@@ -39,14 +40,14 @@ def samples(name):
     """Rows that a rule was given in its cases, as columns: those of the cases, then some mixed from them."""
     rows: dict[str, list[Any]] = {}
     for case in casebook(name).case:
-        for columns, _ in run(case, RULES[name])[1].recorded:
+        for columns, _ in run(case, ALL_RULES[name])[1].recorded:
             for column, values in columns.items():
                 rows.setdefault(column, []).append(values)
     seen = {column: np.concatenate(parts, axis=-1) for column, parts in rows.items()}
     rng = np.random.default_rng(1)
     count = next(iter(seen.values())).shape[-1]
     some = rng.permutation(count)[:ROW_COUNT]
-    hot = np.flatnonzero(worst(scored(RULES[name], seen)) >= 1)
+    hot = np.flatnonzero(worst(scored(ALL_RULES[name], seen)) >= 1)
     kept = np.concatenate([hot[:: max(len(hot) // ROW_COUNT, 1)], some])
     return {c: np.concatenate([v[..., kept], v[..., rng.integers(0, count, ROW_COUNT)]], axis=-1) for c, v in seen.items()}
 
@@ -133,9 +134,9 @@ def has_text_in_both_languages(judged, columns):
     score = scored(judged, columns)
     for row in np.flatnonzero(worst(score) >= 1)[:20]:
         phase = int(np.nanargmax(score[:, row])) if score.ndim == 2 else -1
-        shown = evidence_of(judged, columns, row, phase)[1]
+        shown = _evidence_of(judged, columns, row, phase)[1]
         for text in judged.text:
-            missing = fields_of(OPTIONAL.sub("", text)) - shown.keys()
+            missing = fields_of(OPTIONAL_TEXT.sub("", text)) - shown.keys()
             assert not missing, f"the sentence names {missing}, which it does not read"
             assert "nan" not in sentence(text, shown)
 
@@ -153,7 +154,7 @@ def names_no_number_but_evidence(judged, columns):
     score = scored(judged, columns)
     for row in np.flatnonzero(worst(score) >= 1)[:20]:
         phase = int(np.nanargmax(score[:, row])) if score.ndim == 2 else -1
-        evidence, shown = evidence_of(judged, columns, row, phase)
+        evidence, shown = _evidence_of(judged, columns, row, phase)
         assert all(np.isfinite(value) for value in evidence.values())
         for name in {name for text in judged.text for name in fields_of(text)} & shown.keys() - {"phase"}:
             told = [value for key, value in evidence.items() if key in (name, *(f"{name}_{p}" for p in "abc"))]
@@ -204,7 +205,7 @@ def is_monotone(judged, columns, worse):
 
 def does_not_chatter(judged, columns):
     """Of a value that wavers by less than a per cent no alert comes and goes: a band, or a day of calm."""
-    if judged.release >= DAY:
+    if judged.release >= DAY_SECONDS:
         return
     factors = (1 + RELATIVE_STEP) ** np.arange(-240, 241)
     for name in sorted({*judged.reads} - MASTER_COLUMNS):
@@ -222,20 +223,20 @@ RULE_CHECKS = (is_pure, is_row_by_row, cannot_tell_without_a_column, takes_setti
 
 
 @pytest.mark.parametrize("check", RULE_CHECKS, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", ALL_RULES)
 def test_every_rule(name, check):
-    check(RULES[name], picked(samples(name), slice(None)))
+    check(ALL_RULES[name], picked(samples(name), slice(None)))
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", ALL_RULES)
 def test_more_trouble_never_clears(name):
     book = casebook(name)
-    is_monotone(RULES[name], picked(samples(name), slice(0, ROW_COUNT)), book.worse)
+    is_monotone(ALL_RULES[name], picked(samples(name), slice(0, ROW_COUNT)), book.worse)
 
 
 def test_titles_are_unique():
     for language in (0, 1):
-        assert len({r.title[language] for r in RULES.values()}) == len(RULES)
+        assert len({r.title[language] for r in ALL_RULES.values()}) == len(ALL_RULES)
 
 
 FINE_RULE: dict[str, Any] = {"title": ("Voltage loss", "失压"), "text": ("Phase {phase}: {u:.0f} V.", "{phase}相{u:.0f}V。"),
@@ -245,7 +246,7 @@ FINE_RULE: dict[str, Any] = {"title": ("Voltage loss", "失压"), "text": ("Phas
 def unregistered(judge, **how):
     """A rule made of a function, not kept among the rules."""
     rule(Readings, **(FINE_RULE | how))(judge)
-    return RULES.pop(judge.__name__)
+    return ALL_RULES.pop(judge.__name__)
 
 
 def fine(u, i, un, ib, *, lost=0.78, back=0.85):

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from detectors.engine import Engine
-from detectors.rule import RULES
+from detectors.rule import ALL_RULES
 from models.registry import segments_code
 from schemas.columns import Readings
 from schemas.master import Area, Meter
 
 START_TIME = 1_772_380_800
-DEVIATION_RULE = RULES["voltage_deviation"]
+DEVIATION_RULE = ALL_RULES["voltage_deviation"]
 
 
 def in_force(judged, name, *rows):

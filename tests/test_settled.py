@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from detectors.engine import Engine
-from detectors.rule import RULES
+from detectors.rule import ALL_RULES
 from schemas.alert import Alert
 from schemas.columns import Readings
 from schemas.master import Area, Meter
@@ -30,7 +30,7 @@ def volts(name: str, first: int, **readings: float) -> Readings:
 
 @pytest.fixture
 def engine() -> Engine:
-    it = Engine([RULES["voltage_deviation"]])
+    it = Engine([ALL_RULES["voltage_deviation"]])
     it.enroll([area("A1", "M1", "M2", "M3"), area("A2", "M7", "M8")])
     assert [a.subject for a in it.step(volts("A1", 1, M1=240.0, M2=225.0, M3=225.0))] == ["M1"]
     return it
@@ -54,7 +54,7 @@ class TestAMeterThatIsMoved:
     def test_clears_once_by_an_engine_restored_in_between(self, engine):
         areas = [area("A1", "M2", "M3"), area("A2", "M1", "M7", "M8")]
         engine.enroll(areas)
-        other = Engine([RULES["voltage_deviation"]])
+        other = Engine([ALL_RULES["voltage_deviation"]])
         other.enroll(areas)
         other.restore(engine.snapshot())
         rows = volts("A1", 5, M2=225.0, M3=225.0)
@@ -98,7 +98,7 @@ def supplied(**stopped: int) -> Area:
 
 @pytest.mark.parametrize("resumed", [False, True])
 def test_a_supply_that_is_resumed_may_be_used(resumed):
-    engine = Engine([RULES["use_after_stop"]], interval=3600)
+    engine = Engine([ALL_RULES["use_after_stop"]], interval=3600)
     times = {"stopped": START_TIME + 2 * DAY_SECONDS} | ({"resumed": START_TIME + 4 * DAY_SECONDS} if resumed else {})
     engine.enroll([supplied(**times)])
     alerts = engine.step(use(0, 2, 0.5)) + engine.step(use(2, 2, 0.0)) + engine.step(use(4, 5, 0.5))

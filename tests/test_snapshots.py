@@ -14,7 +14,7 @@ import pytest
 from cramjam import zstd
 
 from detectors.causes import is_notice
-from detectors.engine import LAYOUT, Engine, SnapshotError, packed
+from detectors.engine import SNAPSHOT_LAYOUT, Engine, SnapshotError, pack_snapshot
 from models.saved import loads
 from replay.history import Source
 from schemas.alert import Alert
@@ -105,7 +105,7 @@ def test_the_goldens_are_made_with_alerts_open():
     opened = {name for e in engines for name in e.judges() if any(x.open for x in goldens.judge_of(e, name).episodes)}
     assert opened >= {"readings", "payments", "days", "intervals", "overdue", "invoices", "transfers", "incidents"}
     assert any(e.reorder.late for e in engines)
-    assert all(len(e.areas) > 2 and e.reorder.log.size for e in engines)
+    assert all(len(e.areas) > 2 and e.reorder._log.size for e in engines)
 
 
 def test_golden_files_are_never_written_again():
@@ -134,7 +134,7 @@ def git(*words: str) -> str:
 def test_a_snapshot_of_the_first_layouts_is_refused_with_what_to_do(layout, tmp_path):
     state = gzip.decompress((DATA_FOLDER / f"state_layout{layout}.msgpack.gz").read_bytes())
     untouched, before = engine(), engine().snapshot()
-    what = f"has layout {layout}, this version reads layouts 7 to {LAYOUT}: run the version that wrote it, or remove"
+    what = f"has layout {layout}, this version reads layouts 7 to {SNAPSHOT_LAYOUT}: run the version that wrote it, or remove"
     with pytest.raises(SnapshotError, match=what):
         untouched.restore(state)
     assert untouched.snapshot() == before
@@ -165,7 +165,7 @@ def test_what_is_captured_is_not_reached_by_later_steps():
         captured, state = seen.capture(), seen.snapshot()
         for batch in portion:
             seen.step(batch)
-        assert packed(captured) == state
+        assert pack_snapshot(captured) == state
         changed += seen.snapshot() != state
     assert changed >= 10
 
@@ -183,7 +183,7 @@ def test_a_refused_snapshot_leaves_an_engine_as_it_was():
         tree = goldens.opened(state)
         tree["owners"][name]["columns"] = dict.fromkeys(tree["owners"][name]["columns"], "spoilt")
         with pytest.raises(SnapshotError, match=f"{name}: .*run the version that wrote it, or remove the checkpoint"):
-            lived.restore(packed(tree))
+            lived.restore(pack_snapshot(tree))
         assert lived.snapshot() == other.snapshot()
     assert history.alerts_after(lived) == history.alerts_after(other)
 
@@ -197,7 +197,7 @@ def test_a_column_that_is_missing_is_empty_and_one_that_is_unknown_is_dropped():
     tree["owners"]["work"]["columns"]["tides"] = "unknown"
     tree["owners"]["days/Tides"] = {"version": 1, "schema": {}, "columns": {"high": np.zeros(3)}}
     restored = history.engine()
-    assert restored.restore(packed(tree)) == []
+    assert restored.restore(pack_snapshot(tree)) == []
     [feature] = [f for f in restored.days.live.features if type(f).__name__ == "Routine"]
     assert np.isnan(feature.cells["degrees"]).all()
     assert history.alerts_after(restored)
@@ -207,7 +207,7 @@ def test_a_snapshot_of_a_later_version_of_an_owner_is_refused():
     tree = goldens.opened(before().snapshot())
     tree["owners"]["grid"]["version"] = 2
     with pytest.raises(SnapshotError, match="grid: has version 2, this program reads up to version 1; run the version"):
-        engine().restore(packed(tree))
+        engine().restore(pack_snapshot(tree))
 
 
 def test_a_changed_meaning_goes_through_the_upgrade_of_its_owner(monkeypatch):
@@ -238,7 +238,7 @@ def test_what_starts_afresh_is_named_and_clears_nothing_that_it_does_not_know(ju
         del tree["owners"][name]
         tree["owners"].pop(f"{name}/sealed", None)
     restored = history.engine()
-    assert set(restored.restore(packed(tree))) == set(names)
+    assert set(restored.restore(pack_snapshot(tree))) == set(names)
     again = history.engine()
     assert again.restore(restored.snapshot()) == []
     told, expected = history.alerts_after(restored), lived_through(LAST_GOLDEN)
@@ -259,7 +259,7 @@ def test_alerts_of_episodes_that_were_not_taken_over_are_withdrawn():
         alert.id for name in lived.judges() for e in goldens.judge_of(lived, name).episodes for alert in e.open.values()
     ]
     assert open_before
-    assert {rule.name for rule in lived.rules} <= {name.rpartition("/")[2] for name in restored.restore(packed(tree))}
+    assert {rule.name for rule in lived.rules} <= {name.rpartition("/")[2] for name in restored.restore(pack_snapshot(tree))}
     saved, again = restored.snapshot(), history.engine()
     assert again.restore(saved) == []
     told = again.tick(int(again.watermarks.max()))
@@ -275,7 +275,7 @@ def test_episodes_go_on_though_their_rules_have_other_levels():
             since = owner["columns"]["since"]
             owner["columns"]["since"] = np.concatenate([since, np.zeros_like(since)])
     restored = history.engine()
-    assert restored.restore(packed(tree)) == []
+    assert restored.restore(pack_snapshot(tree)) == []
     assert history.alerts_after(restored) == lived_through(LAST_GOLDEN)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from detectors.rule import RULES
+from detectors.rule import ALL_RULES
 from replay.history import SourceError
 from streams.cli import main
 from streams.settings import Settings
@@ -51,7 +51,7 @@ def inspected(file, monkeypatch, capsys):
 def test_no_row_is_repeated(inspected):
     told = inspected()
     assert "M22" not in told
-    assert f"of {len(RULES)} rules can judge this" in told.replace("\n", " ")
+    assert f"of {len(ALL_RULES)} rules can judge this" in told.replace("\n", " ")
 
 
 def test_json_is_for_machines(inspected):

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from detectors.engine import Engine
-from detectors.rule import RULES
+from detectors.rule import ALL_RULES
 from replay import layout
 from replay.history import Source
 from replay.send import send
@@ -33,9 +33,9 @@ LATEST_COMMIT = "df15c20"  # the last one whose state had no versions
 EARLIER_COMMIT = "b43326a"  # days without temperatures, and one feature with fewer columns
 FIRST_COMMIT = "f4350d2"  # also without a backlog and two features, and with fewer levels of a rule
 AFRESH_OWNERS = {"backlog", "days/Coupling", "days/FirstMonth"}  # after FIRST_COMMIT, among others
-RESTATED_RULES = {rule.name for rule in RULES.values() if rule.meaning > 1}  # their scores mean something else since
+RESTATED_RULES = {rule.name for rule in ALL_RULES.values() if rule.meaning > 1}  # their scores mean something else since
 NEW_OWNERS = {"near_zero_usage", "ReadDays"}  # what the commits did not remember
-CALMED_RULES = {rule.name for rule in RULES.values() if rule.chronic} | {"unregistered_reverse"}  # which end later since
+CALMED_RULES = {rule.name for rule in ALL_RULES.values() if rule.chronic} | {"unregistered_reverse"}  # which end later since
 REWORDED_RULES = {"read_date_wrong", "stage_stall"}  # said 0 of what was not known; said 95 % of what never ends too
 TEXT_FIELDS = {"en", "zh", "evidence"}
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detectors.engine import Engine
-from detectors.rulebook import NOTHING, applied, changes
+from detectors.rulebook import EMPTY_RULEBOOK, applied, changes
 from schemas.alert import Alert
 from schemas.columns import LATEST_TIME, Batch, DeviceEvents, Payments, Readings, Stages
 from schemas.master import Area, Meter, Transformer
@@ -204,7 +204,7 @@ def test_alert_is_read_or_rejected(value):
 @given(corrupted(st.just(msgspec.json.encode(SAMPLE_RULEBOOK))))
 def test_a_rulebook_is_read_or_refused_and_rules_go_by_it(value):
     try:
-        rulebook = published(b"rules", value, NOTHING)
+        rulebook = published(b"rules", value, EMPTY_RULEBOOK)
     except RulebookError as error:
         assert error.faults  # noqa: PT017 - some inputs are fine
         return

@@ -16,7 +16,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectors.engine import LAYOUT, Engine, Snapshot, SnapshotError, packed
+from detectors.engine import SNAPSHOT_LAYOUT, Engine, Snapshot, SnapshotError, pack_snapshot
 from replay.history import Source, SourceError
 from replay.sources import open_sources
 from streams import checkpoints
@@ -69,13 +69,13 @@ def resumes_or_is_refused(value: bytes) -> None:
 @bounded(60)
 @given(tampered(GOLDEN_TREE["owners"]))
 def test_tampered_snapshot_is_refused_or_resumed(owners):
-    resumes_or_is_refused(packed({"settings": GOLDEN_TREE["settings"], "owners": owners}))
+    resumes_or_is_refused(pack_snapshot({"settings": GOLDEN_TREE["settings"], "owners": owners}))
 
 
 @bounded(60)
 @given(damaged(GOLDEN_BODY, st.just(GOLDEN_BODY)))
 def test_damaged_snapshot_with_right_checksum_is_refused_or_resumed(body):
-    resumes_or_is_refused(msgspec.msgpack.encode(Snapshot(LAYOUT, crc32(body), body)))
+    resumes_or_is_refused(msgspec.msgpack.encode(Snapshot(SNAPSHOT_LAYOUT, crc32(body), body)))
 
 
 def checkpoint(sequence: int) -> tuple[bytes, dict[str, int], list[CheckpointRecord]]:
