@@ -47,8 +47,8 @@ def shares(meters: int, slots: int) -> dict[str, float]:
     load, engine, whole = Load(meters, MORNING_SLOT), Engine(zone=LOAD_ZONE), 0.0
     engine.enroll(load.areas())
     with (
-        patch.object(Judge, "judge", timed(family, Judge._judge_rule)),
-        patch.object(judge, "unfolded", timed(lambda *_: FEATURES_FAMILY, judge._feature_columns)),
+        patch.object(Judge, "_judge_rule", timed(family, Judge._judge_rule)),
+        patch.object(judge, "_feature_columns", timed(lambda *_: FEATURES_FAMILY, judge._feature_columns)),
     ):
         for slot in load.slots(slots):
             for piece in split_slot(slot, GROWTH_ROWS):

@@ -124,7 +124,7 @@ class Policy(Owner):
         self.spent: Counter[tuple[str, str, int]] = Counter()  # raises by section, family with a budget apart, and day
         self.decided: dict[str, str] = {}  # by id, while it may still change
         self._gatherings: dict[Crowd, Gathering] = {}  # of alerts that may share a notice
-        self._failures: dict[str, set[str]] = {}  # ids of the failures of an area
+        self._failure_ids: dict[str, set[str]] = {}  # ids of the failures of an area
         self._on_use: dict[tuple[str, str], set[str]] = {}  # ids of the alerts on a customer's use, by area and subject
         self._changed: dict[Crowd, set[str]] = {}  # ids of those that have changed
         self._checked_midnights: dict[str, int] = {}  # by area: the last midnight at which what lasts was looked for
@@ -193,7 +193,7 @@ class Policy(Owner):
         if alert.rule in ON_USE:
             self._on_use.setdefault((alert.area, alert.subject), set()).add(alert.id)
         if alert.rule in EXPLAINED_BY_FAILURE:
-            self._failures.setdefault(alert.area, set()).add(alert.id)
+            self._failure_ids.setdefault(alert.area, set()).add(alert.id)
         if crowd := crowd_of(alert):
             self._changed.setdefault(crowd, set()).add(alert.id)
 
@@ -203,7 +203,7 @@ class Policy(Owner):
             mine.discard(alert.id)
             if not mine:
                 del self._on_use[alert.area, alert.subject]
-        self._failures.get(alert.area, set()).discard(alert.id)
+        self._failure_ids.get(alert.area, set()).discard(alert.id)
         if (crowd := crowd_of(alert)) and crowd in self._gatherings:
             self._changed.setdefault(crowd, set())
             self._gatherings[crowd].drop(alert.id)
@@ -325,7 +325,7 @@ class Policy(Owner):
 
     def _failures(self, area: str) -> list[Alert]:
         """The failures of an area that are remembered."""
-        return [self.recent[area][key] for key in sorted(self._failures.get(area, ()))]
+        return [self.recent[area][key] for key in sorted(self._failure_ids.get(area, ()))]
 
     def outlasts(self, alert: Alert, over: int) -> bool:
         """Whether it still lasts at a midnight half a day after what explained it, and after the calm that ends it."""
@@ -582,7 +582,7 @@ class Policy(Owner):
         self.daily = Counter(dict(state.get("daily", ())))
         self.spent = Counter(dict(state.get("budgets", ())))
         self.decided, self._checked_midnights = state.get("decided", {}), state.get("swept", {})
-        self.recent, self._gatherings, self._on_use, self._failures, self._changed = {}, {}, {}, {}, {}
+        self.recent, self._gatherings, self._on_use, self._failure_ids, self._changed = {}, {}, {}, {}, {}
         for alert in state.get("recent", ()):
             self._remember(alert)
         for crowd, keys in self._changed.items():

@@ -130,12 +130,12 @@ def town(tmp_path_factory) -> DriverHistory:
 )
 def test_all_drivers_end_the_same(adversarial, environment, tmp_path, shape, order):
     assert len(adversarial.states) > 150
-    adversarial.watched(environment, tmp_path, shape, order)
+    adversarial.judge_on_workers(environment, tmp_path, shape, order)
 
 
 def test_files_of_all_kinds_end_the_same(town, environment, tmp_path):
     assert len({state["rule"] for state in town.states.values()}) > 5
-    town.watched(environment, tmp_path, "packed", ALL_AT_ONCE)
+    town.judge_on_workers(environment, tmp_path, "packed", ALL_AT_ONCE)
 
 
 def test_real_curves_end_the_same(environment, tmp_path):

@@ -91,7 +91,7 @@ def test_partitions_with_capacity_are_not_waited_for_while_others_have_none(monk
 
     monkeypatch.setattr(faust.transport.drivers.aiokafka.Consumer, "_getmany", getmany)
     consumer = object.__new__(slices.Consumer)
-    vars(consumer).update(app=SimpleNamespace(room=room), _places={})
+    vars(consumer).update(app=SimpleNamespace(with_capacity=room), _positions={})
     asyncio.run(consumer._getmany({TP_1, TP_2}, 1.0))
     assert waits == [(wanted, longest)]
 
@@ -107,8 +107,8 @@ def test_master_data_are_handed_out_before_what_came_with_them(monkeypatch):
 
     monkeypatch.setattr(faust.transport.drivers.aiokafka.Consumer, "_getmany", getmany)
     consumer = object.__new__(slices.Consumer)
-    app = SimpleNamespace(room=room, first=registry.__contains__)
-    vars(consumer).update(app=app, _places={})
+    app = SimpleNamespace(with_capacity=room, first=registry.__contains__)
+    vars(consumer).update(app=app, _positions={})
     fetched = asyncio.run(consumer._getmany({TP_1, TP_2, *registry}, 1.0))
     scheduler = slices.InOrder()  # type: ignore[abstract]  # Faust declares its constructor so
     assert [tp for tp, _ in scheduler.iterate(fetched)] == [registry[1], registry[0], TP_1, TP_2]

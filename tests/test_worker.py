@@ -235,7 +235,7 @@ def test_with_the_wall_clock_a_timer_fires_when_no_event_comes(settings, environ
     ("hangs", "reason"),
     [
         ("from detectors.engine import Engine; Engine.step", "`step` has not come to an end after"),
-        ("from streams.partitions import Part; Part.file", "the event loop has not moved for"),
+        ("from streams.partitions import Partition; Partition.enqueue", "the event loop has not moved for"),
     ],
 )
 def test_a_worker_that_hangs_ends(settings, environment, town, history, tmp_path, hangs, reason):
