@@ -145,7 +145,7 @@ def _sample_of(now: float, days: float, found: Samples, restarts: int) -> _Sampl
     return _Sample(
         now, days, total(found, "process_resident_memory_bytes"), total(found, "meterwatch_checkpoint_bytes"),
         waiting(found) or 0.0,
-        total(found, "meterwatch_alerts_total") + total(found, "meterwatch_alerts_held_total"),
+        total(found, "meterwatch_alerts_total") + total(found, "meterwatch_alerts_suppressed_total"),
         total(found, "process_cpu_seconds_total"), pause_at_most([found]), restarts,
     )  # fmt: skip
 

@@ -65,7 +65,7 @@ def notes(rule: str) -> Notes:
 def page() -> str:
     """All rules: a table by family, then each."""
     rules = sorted(ALL_RULES.values(), key=lambda rule: rule.family)
-    return "\n".join([PAGE_HEADER, *overview(rules), *(line for rule in rules for line in entry(rule, notes(rule.name)))])
+    return "\n".join([PAGE_HEADER, *_overview(rules), *(line for rule in rules for line in entry(rule, notes(rule.name)))])
 
 
 def rulebook() -> str:
@@ -81,7 +81,7 @@ def rulebook() -> str:
     return "\n".join(told)
 
 
-def overview(rules: Iterable[Rule]) -> Iterator[str]:
+def _overview(rules: Iterable[Rule]) -> Iterator[str]:
     """A table of each family."""
     for family, members in groupby(rules, lambda rule: rule.family):
         yield f"**{family}**: {inspect.getdoc(import_module(f'detectors.{family}'))}\n"
@@ -109,25 +109,25 @@ def facts(rule: Rule) -> Iterator[str]:
     if rule.modelled:
         yield "- Judged by a fleet model, which the rulebook names; without one it cannot tell."
     if rule.settings:
-        yield f"- Settings: {listed(rule.settings)}."
+        yield f"- Settings: {_listed(rule.settings)}."
     for segment, settings in rule.segments.items():
-        yield f"- In the segment {segment}: {listed(settings)}."
-    yield f"- Raises with {'; '.join(map(raising, rule.levels))}."
-    yield f"- Clears below {rule.clear:.3g}, {lasting(rule.release)}."
+        yield f"- In the segment {segment}: {_listed(settings)}."
+    yield f"- Raises with {'; '.join(map(_raising, rule.levels))}."
+    yield f"- Clears below {rule.clear:.3g}, {_lasting(rule.release)}."
     yield f"- Says: `{rule.text[0]}` `{rule.text[1]}`"
 
 
-def raising(level: Level) -> str:
+def _raising(level: Level) -> str:
     """When an episode has a severity."""
-    return f"severity {level.severity} from a score of {level.score:.3g}, {lasting(level.hold)}"
+    return f"severity {level.severity} from a score of {level.score:.3g}, {_lasting(level.hold)}"
 
 
-def listed(settings: Mapping[str, float]) -> str:
+def _listed(settings: Mapping[str, float]) -> str:
     """Settings with their values."""
     return ", ".join(f"`{name}` {value:g}" for name, value in settings.items())
 
 
-def lasting(seconds: int) -> str:
+def _lasting(seconds: int) -> str:
     """How long something must last.
 
     >>> lasting(0), lasting(7200), lasting(86400)

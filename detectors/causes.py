@@ -36,10 +36,10 @@ SECOND_EVIDENCE = {"openings": (" The meter was opened without an order near in 
           "fields": (" A magnetic field was at the meter near in time.", "邻近时间有恒定磁场作用于电表。")}  # fmt: skip
 NEAR_SECONDS = 30 * DAY_SECONDS  # before an episode began, or after: default of this project
 EVIDENCE_EVENTS = OPENING_EVENTS | VISIT_EVENTS | {Event.MAGNETIC_FIELD, Event.MAGNETIC_FIELD_END}
-Span = tuple[int, int, int]  # event, from, until
+EventSpan = tuple[int, int, int]  # event, from, until
 
 
-class Crowd(NamedTuple):
+class NoticeKey(NamedTuple):
     """What the alerts of one notice share."""
 
     area: str
@@ -53,7 +53,7 @@ class Crowd(NamedTuple):
         return alert_id(self.rule, self.area, f"notice {self.fault}", self.day * DAY_SECONDS)
 
     @property
-    def least(self) -> int:
+    def least_subjects(self) -> int:
         """From how many subjects on there is a notice."""
         return NOTICE_RECORDS if family(self.rule) == "files" else NOTICE_SUBJECTS
 
@@ -68,35 +68,35 @@ def is_notice(alert: Alert) -> bool:
     return NOTICE_COUNT in alert.evidence
 
 
-def of_area(alert: Alert) -> bool:
+def _is_of_area(alert: Alert) -> bool:
     """Whether an alert is about a whole area."""
     return alert.subject in ("", alert.area)
 
 
-def crowd_of(alert: Alert) -> Crowd | None:
+def notice_key_of(alert: Alert) -> NoticeKey | None:
     """Whom an alert would share a notice with; None where it is told by itself."""
-    if of_area(alert) or is_notice(alert) or alert.severity <= GRAVE_SEVERITY or alert.state == "withdrawn":
+    if _is_of_area(alert) or is_notice(alert) or alert.severity <= GRAVE_SEVERITY or alert.state == "withdrawn":
         return None
     faults = sorted(name for name, value in alert.evidence.items() if value > 0)
     fault = " ".join(faults) if family(alert.rule) == "files" else ""
-    return Crowd(alert.area, alert.rule, alert.raised // DAY_SECONDS, fault)
+    return NoticeKey(alert.area, alert.rule, alert.raised // DAY_SECONDS, fault)
 
 
-def fails(failure: Alert, alert: Alert) -> bool:
+def failure_explains(failure: Alert, alert: Alert) -> bool:
     """Whether the failure of an area explains an alert of one of its meters, as far as it lasts."""
     return (
         alert.rule in EXPLAINED_BY_FAILURE.get(failure.rule, ()) and failure.state != "withdrawn" and not failure.suppressed_by
-        and not of_area(alert) and failure.since <= alert.since
+        and not _is_of_area(alert) and failure.since <= alert.since
         and (failure.state == "raised" or alert.raised <= failure.at)
     )  # fmt: skip
 
 
-def named(subjects: Collection[str]) -> str:
+def _first_names(subjects: Collection[str]) -> str:
     """The first of some subjects."""
     return ", ".join(sorted(subjects)[:NAMED_SUBJECTS])
 
 
-def explaining(failure: Alert, subjects: Collection[str]) -> Alert:
+def with_explained(failure: Alert, subjects: Collection[str]) -> Alert:
     """A failure with the meters whose alerts it explains, in place of those it had."""
     evidence = {name: value for name, value in failure.evidence.items() if name != EXPLAINED_COUNT}
     en, zh = failure.en.partition(EXPLAINS_TEXT[0])[0], failure.zh.partition(EXPLAINS_TEXT[1])[0]
@@ -104,8 +104,8 @@ def explaining(failure: Alert, subjects: Collection[str]) -> Alert:
         count = len(subjects)
         evidence[EXPLAINED_COUNT] = float(count)
         en += EXPLAINS_TEXT[0] + (f" {count} alerts of its meters, among them" if count > 1 else " the alert of its meter")
-        en += f" {named(subjects)}."
-        zh += f"{EXPLAINS_TEXT[1]}{count}条,包括{named(subjects)}。"
+        en += f" {_first_names(subjects)}."
+        zh += f"{EXPLAINS_TEXT[1]}{count}条,包括{_first_names(subjects)}。"
     return msgspec.structs.replace(failure, evidence=evidence, en=en, zh=zh)
 
 
@@ -123,12 +123,12 @@ def same_trouble(alert: Alert, others: Sequence[Alert]) -> list[Alert]:
     return chain
 
 
-def speaker(chain: Sequence[Alert]) -> Alert:
+def representative(chain: Sequence[Alert]) -> Alert:
     """The alert that speaks for others of the same trouble: one that lasts, then the gravest, then the first."""
     return min(chain, key=lambda one: (one.state != "raised", one.severity, one.raised, one.id))
 
 
-def joined(alert: Alert, others: Sequence[Alert]) -> Alert:
+def with_other_rules(alert: Alert, others: Sequence[Alert]) -> Alert:
     """An alert that names the other rules which tell of the same, in place of those that it named."""
     evidence = {name: value for name, value in alert.evidence.items() if not name.startswith(ALSO_PREFIX)}
     en, zh = alert.en.partition(ALSO_TEXT[0])[0], alert.zh.partition(ALSO_TEXT[1])[0]
@@ -141,42 +141,42 @@ def joined(alert: Alert, others: Sequence[Alert]) -> Alert:
     return msgspec.structs.replace(alert, evidence=evidence, en=en, zh=zh)
 
 
-class Gathering:
+class NoticeGroup:
     """The alerts that may share a notice, without those that something explains; each costs the same in any size."""
 
     def __init__(self) -> None:
         self.members: dict[str, Alert] = {}
-        self.of_subject: dict[str, set[str]] = {}  # ids
+        self._ids_by_subject: dict[str, set[str]] = {}  # ids
         self.subjects: list[str] = []  # in order
-        self.lasting = 0
+        self.open_count = 0
 
-    def put(self, alert: Alert) -> None:
+    def add(self, alert: Alert) -> None:
         """Take an alert in, in place of what was known of it."""
         self.drop(alert.id)
         self.members[alert.id] = alert
-        self.lasting += alert.state == "raised"
-        if alert.subject not in self.of_subject:
-            self.of_subject[alert.subject] = set()
+        self.open_count += alert.state == "raised"
+        if alert.subject not in self._ids_by_subject:
+            self._ids_by_subject[alert.subject] = set()
             insort(self.subjects, alert.subject)
-        self.of_subject[alert.subject].add(alert.id)
+        self._ids_by_subject[alert.subject].add(alert.id)
 
     def drop(self, key: str) -> None:
         """Let an alert go, if it is there."""
         if (alert := self.members.pop(key, None)) is None:
             return
-        self.lasting -= alert.state == "raised"
-        mine = self.of_subject[alert.subject]
+        self.open_count -= alert.state == "raised"
+        mine = self._ids_by_subject[alert.subject]
         mine.discard(key)
         if not mine:
-            del self.of_subject[alert.subject]
+            del self._ids_by_subject[alert.subject]
             del self.subjects[bisect_left(self.subjects, alert.subject)]
 
-    def named(self) -> list[Alert]:
+    def named_alerts(self) -> list[Alert]:
         """The alerts of the subjects that a sentence names."""
-        return [self.members[key] for subject in self.subjects[:NAMED_SUBJECTS] for key in sorted(self.of_subject[subject])]
+        return [self.members[key] for subject in self.subjects[:NAMED_SUBJECTS] for key in sorted(self._ids_by_subject[subject])]
 
 
-def counted(subjects: int) -> int:
+def _rounded_count(subjects: int) -> int:
     """How many subjects a notice speaks of: from a hundred on in two digits, so that not every one is a message.
 
     >>> [counted(subjects) for subjects in (20, 99, 104, 1270)]
@@ -186,17 +186,17 @@ def counted(subjects: int) -> int:
     return subjects // step * step
 
 
-def notice_of(crowd: Crowd, gathering: Gathering, known: Alert | None) -> Alert:
+def notice_of(key: NoticeKey, group: NoticeGroup, known: Alert | None) -> Alert:
     """The notice that stands for some alerts, after what was known of it; its times are those of what it names."""
-    members, lasting = gathering.named(), gathering.lasting > 0
+    members, lasting = group.named_alerts(), group.open_count > 0
     gravest = min(members, key=lambda alert: (alert.severity, -alert.score, alert.id))
-    count, names = counted(len(gathering.subjects)), ", ".join(gathering.subjects[:NAMED_SUBJECTS])
+    count, names = _rounded_count(len(group.subjects)), ", ".join(group.subjects[:NAMED_SUBJECTS])
     change: Change = "raised"
     if known and known.state != "withdrawn":
         change = "revised" if (known.state == "raised") == lasting else "raised" if lasting else "cleared"
-    more = count < len(gathering.subjects)
+    more = count < len(group.subjects)
     return msgspec.structs.replace(
-        gravest, id=crowd.id, subject="", state="raised" if lasting else "cleared", change=change,
+        gravest, id=key.id, subject="", state="raised" if lasting else "cleared", change=change,
         revision=known.revision + 1 if known else 0, since=min(alert.since for alert in members),
         raised=min(alert.raised for alert in members),
         at=max(alert.raised if lasting else alert.at for alert in members), phase="", held="",
@@ -206,15 +206,15 @@ def notice_of(crowd: Crowd, gathering: Gathering, known: Alert | None) -> Alert:
     )  # fmt: skip
 
 
-def in_force(spans: Sequence[Span]) -> list[Span]:
+def in_force(spans: Sequence[EventSpan]) -> list[EventSpan]:
     """Events without those that were called off, whichever came first."""
     off = all_called_off(spans)
     return [span for span in spans if span[:2] not in off]
 
 
-def speaks_for(alert: Alert, reports: Sequence[Span], wide: Sequence[Span]) -> dict[str, int]:
+def corroboration(alert: Alert, reports: Sequence[EventSpan], area_reports: Sequence[EventSpan]) -> dict[str, int]:
     """What a meter reported near an alert in time that is evidence too: openings without an order, magnetic fields."""
-    sent = in_force(reports) + in_force(wide)
+    sent = in_force(reports) + in_force(area_reports)
     visits = [(at - ORDER_MARGIN_SECONDS, max(until, at) + ORDER_MARGIN_SECONDS) for event, at, until in sent if event in VISIT_EVENTS]
     ends = [at for event, at, _ in reports if event == Event.MAGNETIC_FIELD_END]
     near = [(event, at, until) for event, at, until in reports if alert.since - NEAR_SECONDS <= at <= alert.since + NEAR_SECONDS]
@@ -227,7 +227,7 @@ def speaks_for(alert: Alert, reports: Sequence[Span], wide: Sequence[Span]) -> d
     }
 
 
-def seconded(alert: Alert, found: Mapping[str, int]) -> Alert:
+def corroborated(alert: Alert, found: Mapping[str, int]) -> Alert:
     """An alert with a second kind of evidence, of severity 1 with any; as its rule tells it without."""
     en, zh = alert.en, alert.zh
     for first, second in SECOND_EVIDENCE.values():

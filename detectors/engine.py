@@ -18,7 +18,7 @@ from detectors import older
 from detectors.judge import Judge
 from detectors.policy import Policy
 from detectors.reorder import ClockObservation, ReorderBuffer
-from detectors.revisable import FINAL_SUFFIX, RevisableJudge, Rows
+from detectors.revisable import FINAL_SUFFIX, RevisableJudge, JudgeInput
 from detectors.rule import ALL_RULES, Rule
 from models.backlog import Backlog
 from models.balance import Losses, ReadDays, UsualLoss
@@ -95,10 +95,10 @@ QUIET_DELAY = 2 * 3600  # how far a silent area's clock stays behind the wall's
 GRACE_SECONDS = 3 * DAY_SECONDS
 SILENCE_SECONDS = DAY_SECONDS // 4  # of an area, after which days may fall due all at once
 STEP_DAYS = 2_000  # of meters that a step may close, about
-TAIL_ROWS = 30  # that are judged again at the cost of a day
+AMENDED_ROWS = 30  # that are judged again at the cost of a day
 UNPACKED_MEMBERS = 2  # of a day that is unpacked, at the cost of a day that is closed
 BALANCE_COLUMNS = ("unusual_kwh", "excess_kwh")  # of an area's day, that its meters' days are held against
-OF_METERS = frozenset({Readings.kind, Clocks.kind, Days.kind, MasterRecords.kind})  # whose subjects are meters
+METER_KINDS = frozenset({Readings.kind, Clocks.kind, Days.kind, MasterRecords.kind})  # whose subjects are meters
 MOVED_TEXT = (" The meter has left the area.", "该表已移出本台区。")
 TIME_OF_ATTEMPT = itemgetter(0)  # of a payment attempt
 RESTART_ADVICE = "remove the checkpoint to judge the history again from its beginning"
@@ -238,7 +238,7 @@ class Engine:
         now = int(self.watermarks[slot]) if slot < len(self.watermarks) else 0
         self._withdrawals += [
             _ended_by_move(alert, now) for alert in self.policy.recent.get(area, {}).values()
-            if alert.state == "raised" and alert.kind in OF_METERS and alert.subject in names
+            if alert.state == "raised" and alert.kind in METER_KINDS and alert.subject in names
         ]  # fmt: skip
         for judge in (self.reorder.readings, self.reorder.clocks, self.days, self.master_records):
             judge.forget(meters)
@@ -298,7 +298,7 @@ class Engine:
         first = np.sort(due[places[rows > 1]])  # a single row moves no clock
         silent = areas[first].tolist()
         meters = [len(self.meter_index.known.get(self.areas.pairs[area][0], ())) for area in silent]
-        cost[first] = np.array(meters) * silence[first] / DAY_SECONDS + self.reorder.late_rows(silent) / TAIL_ROWS
+        cost[first] = np.array(meters) * silence[first] / DAY_SECONDS + self.reorder.late_rows(silent) / AMENDED_ROWS
 
         opened, members = self.open_days.unpacking_rows(areas, batch.at)
         cost[opened] += members / UNPACKED_MEMBERS
@@ -330,13 +330,13 @@ class Engine:
         self.watermarks = np.maximum(self.watermarks, then)
         return self._publish(self.policy.apply(alerts + self._fall_due()))
 
-    def reconcile(self, told: Iterable[Alert], published: Container[str] = ()) -> list[Alert]:
+    def reconcile(self, predecessor_alerts: Iterable[Alert], published: Container[str] = ()) -> list[Alert]:
         """What sets right the messages of an engine before this one; all rows that it judged have been judged here.
 
         `published` are the ids of alerts of which this engine has given out messages since.
         """
         clocks = {area: clock for (area, _), clock in zip(self.areas.pairs, self.watermarks.tolist(), strict=False)}
-        return self._publish(self.policy.reconcile(told, clocks, published))
+        return self._publish(self.policy.reconcile(predecessor_alerts, clocks, published))
 
     def _publish(self, alerts: list[Alert]) -> list[Alert]:
         """Count what was found, give out what is not in shadow, and keep what is until the next step."""
@@ -396,7 +396,7 @@ class Engine:
             if found := int(np.count_nonzero(rows)):
                 self.counts[r.kind, outcome, ""] += found
         for reason, doubted in self.validation.implausible.items():
-            self.counts[r.kind, "doubted", reason] += doubted
+            self.counts[r.kind, "implausible", reason] += doubted
         self.validation.implausible.clear()
         return alerts, int(np.count_nonzero(again | ~kept))
 
@@ -425,15 +425,15 @@ class Engine:
         self.counts[batch.kind, "rejected", reason] += int(np.count_nonzero(rows))
         self.rejected.append((batch.select(rows), reason))
 
-    def _judge_late(self, clocks: dict[int, int]) -> list[Alert]:
+    def _judge_late(self, watermarks: dict[int, int]) -> list[Alert]:
         """Judge late readings again, in areas whose clocks have come to another hour."""
-        meters = self.reorder.late_meters(clocks)
+        meters = self.reorder.late_meters(watermarks)
         if not len(meters):
             return []
         areas = self.reorder._since["area"]
         alerts, corrected = self.reorder.judge_again(meters)
         self.open_days.correct(areas[corrected.meters], *corrected)
-        self.reorder.release(meters, np.array([clocks[area] for area in areas[meters].tolist()], np.int64))
+        self.reorder.release(meters, np.array([watermarks[area] for area in areas[meters].tolist()], np.int64))
         return alerts
 
     def _close(self, windows: Iterable[DueWindow]) -> list[Alert]:
@@ -488,7 +488,7 @@ class Engine:
         meters = np.unique(np.concatenate([np.zeros(0, np.int64), *(days.meters for days in window.days)]))
         balances: list[Columns] = []
 
-        def area_days() -> Iterator[Rows]:
+        def area_days() -> Iterator[JudgeInput]:
             for days in window.days:
                 yield self._area_day_rows(days)
                 balances.append(self.area_days.live.feature_columns)
@@ -506,7 +506,7 @@ class Engine:
         lost = [self.holes.touch(Readings.kind, area, end - DAY_SECONDS, end) for area, end in pairs]
         return days.select(~np.array(lost, bool))
 
-    def _interval_rows(self, windows: list[DueWindow]) -> Rows:
+    def _interval_rows(self, windows: list[DueWindow]) -> JudgeInput:
         """The windows' rows of Intervals."""
         parts = [w.intervals for w in windows]
         slots, at = (np.concatenate([getattr(rows, name) for rows in parts]) for name in ("areas", "at"))
@@ -516,7 +516,7 @@ class Engine:
         names, codes = self._area_names(slots)
         return Intervals(("",), np.zeros(len(slots), np.int32), names, codes, at, **columns), slots
 
-    def _day_rows(self, days: DayRows, balance: Columns) -> Rows:
+    def _day_rows(self, days: DayRows, balance: Columns) -> JudgeInput:
         """Rows of Days, with the master data and what is known of their areas' balances."""
         slots, at = days.meters.astype(np.int64), np.repeat(days.ends, days.sizes)
         names, codes = self._area_names(days.areas)
@@ -526,7 +526,7 @@ class Engine:
         beside["connected_days"] = self.registry.connected_days(slots, at)
         return rows, slots, self.registry.enrich(slots, rows) | beside, days.unique_pass_rows()
 
-    def _area_day_rows(self, days: DayRows) -> Rows:
+    def _area_day_rows(self, days: DayRows) -> JudgeInput:
         """Rows of AreaDays."""
         names, codes = self._area_names(days.areas)
         rows = AreaDays.build(("",), np.zeros(len(codes)), names, codes, days.ends, **days.totals)
@@ -564,13 +564,13 @@ class Engine:
             told += self._publish(self.policy.apply(alerts + self._fall_due()))
         return told
 
-    def _step_payments(self, batch: Payments, areas: Codes, now: Times) -> tuple[list[Alert], int]:
+    def _step_payments(self, batch: Payments, areas: Codes, watermarks: Times) -> tuple[list[Alert], int]:
         """Judge attempts by customer and by channel, and note bills and settlements; `now` is the clock by row."""
         fresh = np.ones(len(batch), bool)
         alerts: list[Alert] = []
         belated = 0
         for windows, deadlines in ((self.invoices, self.bills), (self.transfers, self.ledger)):
-            touched, again, late = deadlines.record(batch, areas, now - self.grace)
+            touched, again, late = deadlines.record(batch, areas, watermarks - self.grace)
             fresh[again] = fresh[late] = False
             belated += len(late)
             alerts += self._judge_timelines(windows, deadlines, np.array(sorted(touched), np.int64))
@@ -609,15 +609,15 @@ class Engine:
         self.counts[batch.kind, "duplicate", ""] += gone - belated
         return alerts, gone
 
-    def _step_stages(self, batch: Stages, areas: Codes, now: Times) -> tuple[list[Alert], int]:
+    def _step_stages(self, batch: Stages, areas: Codes, watermarks: Times) -> tuple[list[Alert], int]:
         """Note what work began and ended; `now` is the clock by row."""
-        touched, again, late = self.work.record(batch, areas, now - self.grace)
+        touched, again, late = self.work.record(batch, areas, watermarks - self.grace)
         self.counts[batch.kind, "late", ""] += len(late)
         self.counts[batch.kind, "duplicate", ""] += len(again)
-        moved = self.stage_order.record(batch, areas, now - self.grace).touched
+        moved = self.stage_order.record(batch, areas, watermarks - self.grace).touched
         alerts = self._judge_timelines(self.overdue, self.work, np.array(sorted(touched), np.int64))
         alerts += self._judge_timelines(self.disorder, self.stage_order, np.array(sorted(moved), np.int64))
-        behind = self.backlog.record(batch, areas, now, self.watermarks)
+        behind = self.backlog.record(batch, areas, watermarks, self.watermarks)
         alerts += self._judge_timelines(self.backlogs, self.backlog, np.array(sorted(behind), np.int64))
         return alerts, len(again) + len(late)
 
@@ -722,7 +722,7 @@ class Engine:
         afresh += _load_owners({name: owner for name, owner in owners.items() if not isinstance(owner, Index)}, found)
         self._resume(afresh)
         kept = {rule.name for rule in self.rules}.difference(name.partition("/")[2] for name in afresh)
-        self._withdrawals += [alert for alert in self.policy.standing() if alert.rule not in kept]
+        self._withdrawals += [alert for alert in self.policy.open_alerts() if alert.rule not in kept]
         return list(dict.fromkeys(name.removesuffix(FINAL_SUFFIX) for name in afresh))
 
     def _resume(self, afresh: Sequence[str]) -> None:
@@ -843,14 +843,14 @@ def _in_shadow(rules: Iterable[Rule]) -> frozenset[str]:
     return frozenset(rule.name for rule in rules if rule.status == SHADOW_STATUS)
 
 
-def _clock_observations(r: Readings, off: Mask, strayed: Mask, in_order: Mask, now: Times) -> ClockObservation:
+def _clock_observations(r: Readings, off: Mask, strayed: Mask, in_order: Mask, watermarks: Times) -> ClockObservation:
     """What readings tell of their meters' clocks: by their receipt where they are off, else by their area's clock."""
     told = off | strayed | (in_order & np.isfinite(r.clock_offset))
     if not told.any():
         return ClockObservation(told, r.at, r.at, r.clock_offset)
-    offset = np.where(off, r.at - r.received, np.where(strayed, r.at - now, r.clock_offset.astype(np.float64)))
+    offset = np.where(off, r.at - r.received, np.where(strayed, r.at - watermarks, r.clock_offset.astype(np.float64)))
     key = np.where(off, r.received, r.at)
-    return ClockObservation(told, key, np.where(strayed & ~off, now, key), offset)
+    return ClockObservation(told, key, np.where(strayed & ~off, watermarks, key), offset)
 
 
 def _attempt_of(batch: Payments, row: int) -> Attempt:

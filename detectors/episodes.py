@@ -19,7 +19,7 @@ FEW_ROWS = 100  # rows that are judged one by one without asking first which of 
 WEEK_DAYS = 7
 
 
-class Change(NamedTuple):
+class EpisodeChange(NamedTuple):
     """A row at which an episode changed, with when its trouble began and its severity now, 0 where it cleared."""
 
     row: int
@@ -69,10 +69,10 @@ class Episodes(Owner):
 
     expendable = True
 
-    def __init__(self, rule: Rule, watching: Cells) -> None:
+    def __init__(self, rule: Rule, tracked: Cells) -> None:
         self.rule, self.version = rule, rule.meaning
-        self.watching = watching  # by subject, how many rules watch it
-        self.lull = max(LULL_SECONDS.get(rule.kind, 0), rule.levels[0].hold)
+        self._tracked = tracked  # by subject, how many rules watch it
+        self._max_gap = max(LULL_SECONDS.get(rule.kind, 0), rule.levels[0].hold)
         self.slots = np.zeros(0, np.int32)  # in ascending order
         self.cells: dict[str, Array] = {
             "since": np.zeros((len(rule.levels), 0), np.uint32),  # start of the run at each level, 0 when there is none
@@ -94,7 +94,7 @@ class Episodes(Owner):
         place = np.minimum(np.searchsorted(self.slots, slots), len(self.slots) - 1)
         return place, self.slots[place] == slots
 
-    def update(self, rows: Codes, slots: Codes, at: Times, score: Column, gap: Column | None) -> list[Change]:
+    def update(self, rows: Codes, slots: Codes, at: Times, score: Column, gap: Column | None) -> list[EpisodeChange]:
         """Judge rows in order of arrival; `gap` is the seconds since the slot's previous row. None is NaN.
 
         Slots, times, scores and gaps are those of the rows. Each slot's first change is told before any slot's second.
@@ -108,12 +108,12 @@ class Episodes(Owner):
         held = self._cells_of(subjects)
         standing = [EpisodeState(*told) for told in zip(*(held[name].T.tolist() for name in held), strict=True)]
         gap = np.zeros(len(rows)) if gap is None else gap
-        found: list[tuple[int, Change]] = []
+        found: list[tuple[int, EpisodeChange]] = []
         for row, place, t, x, apart in zip(*(c.tolist() for c in (rows, places, at, score, gap)), strict=True):
             one = standing[place]
             one.rows += 1
             if (since := self._judge_row(one, t, x, apart)) is not None:
-                found.append((one.rows, Change(row, since, one.severity, x == DISPROVED_SCORE, sum(one.spent))))
+                found.append((one.rows, EpisodeChange(row, since, one.severity, x == DISPROVED_SCORE, sum(one.spent))))
 
         now = {name: np.array([getattr(one, name) for one in standing]).T for name in held}
         self._write_cells(subjects, now, (now["severity"] > 0) | (now["since"][0] > 0))
@@ -142,7 +142,7 @@ class Episodes(Owner):
     def _judge_row(self, one: EpisodeState, t: int, x: float, gap: float) -> int | None:
         """Judge a row of a subject; since when there was trouble, where its episode changed or is told again."""
         up = one.severity > 0
-        broken = not up and not gap <= self.lull  # NaN: it cannot be told
+        broken = not up and not gap <= self._max_gap  # NaN: it cannot be told
         best = one.severity or NO_SEVERITY
         for n, level in enumerate(self.rule.levels):
             if x >= level.score:
@@ -172,19 +172,19 @@ class Episodes(Owner):
     def _count_week(self, one: EpisodeState, t: int, x: float, gap: float) -> bool:
         """Add a row of a chronic state to its week; whether it is to be told again."""
         trouble = x >= self.rule.levels[0].score
-        one.add_trouble(t, int(gap) if trouble and gap <= self.lull else 0)
+        one.add_trouble(t, int(gap) if trouble and gap <= self._max_gap else 0)
         return trouble and one.severity > 0 and one.is_due_again(t)
 
-    def _write_cells(self, slots: Codes, cells: dict[str, Array], watched: Mask) -> None:
+    def _write_cells(self, slots: Codes, cells: dict[str, Array], tracked: Mask) -> None:
         """Remember what some slots have now, and forget those that are not watched."""
         place, known = self._positions(slots)
-        left, come = known & ~watched, watched & ~known
+        left, come = known & ~tracked, tracked & ~known
         if known.any():
             for name, array in self.cells.items():
                 array[..., place[known]] = cells[name][..., known]
         if left.any() or come.any():
-            self.watching["rules"][slots[left]] -= 1
-            self.watching["rules"][slots[come]] += 1
+            self._tracked["rules"][slots[left]] -= 1
+            self._tracked["rules"][slots[come]] += 1
             kept = np.ones(len(self.slots), bool)
             kept[place[left]] = False
             both = np.concatenate([self.slots[kept], slots[come].astype(np.int32)])
@@ -199,10 +199,10 @@ class Episodes(Owner):
         place, known = self._positions(slots)
         return {"slots": slots[known]} | {name: array[..., place[known]] for name, array in self.cells.items()}
 
-    def write_back(self, slots: Codes, taken: dict[str, Array]) -> None:
+    def write_back(self, slots: Codes, saved: dict[str, Array]) -> None:
         """Go back to what `read` gave of these slots."""
         self.clear(slots)
-        self._write_cells(taken["slots"], taken, np.ones(len(taken["slots"]), bool))
+        self._write_cells(saved["slots"], saved, np.ones(len(saved["slots"]), bool))
 
     def clear(self, slots: Codes) -> None:
         """Remember nothing of some slots."""
@@ -230,7 +230,7 @@ class Episodes(Owner):
     def load(self, state: State) -> None:
         """Replace everything by what `state` gave; all subjects have room. Raises StateError."""
         slots, self.open = state.get("slots", self.slots[:0]), state.get("open", {})
-        within("a subject", slots, 0, self.watching.used - 1)
+        within("a subject", slots, 0, self._tracked.used - 1)
         cells = {name: state.get(name, np.zeros((*array.shape[:-1], len(slots)), array.dtype))
                  for name, array in self.cells.items()}  # fmt: skip
         same_length([slots, *cells.values()])

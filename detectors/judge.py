@@ -55,12 +55,12 @@ class Relearning(Owner):
             self.features = sorted({*self.features, type(feature).__name__})
             self.cells["rows"][:] = np.maximum(self.cells["rows"], feature.relearns)
 
-    def hide(self, feature: Feature, slots: Codes, given: Columns) -> Columns:
+    def hide(self, feature: Feature, slots: Codes, columns: Columns) -> Columns:
         """What a feature gives, NaN for subjects that wait for it."""
         if type(feature).__name__ not in self.features:
-            return given
+            return columns
         waits = self.cells["rows"][slots] > 0
-        return {name: np.where(waits, np.nan, column) for name, column in given.items()}
+        return {name: np.where(waits, np.nan, column) for name, column in columns.items()}
 
     def count_rows(self, slots: Codes) -> None:
         """Count rows of some subjects."""
@@ -88,10 +88,10 @@ class Judge:
 
     def __init__(
         self, kind: type[Batch], rules: Iterable[Rule], features: Sequence[Feature], index: Index, enrich: Enrich,
-        known: EvidenceOf | None = None,
+        subject_evidence: EvidenceOf | None = None,
     ) -> None:  # fmt: skip
-        self.kind, self.features, self.index, self.enrich, self._known_evidence = kind, features, index, enrich, known
-        self._watching = Cells(rules=np.uint8(0))  # how many have trouble to remember
+        self.kind, self.features, self.index, self.enrich, self._known_evidence = kind, features, index, enrich, subject_evidence
+        self._tracked = Cells(rules=np.uint8(0))  # how many have trouble to remember
         self._relearning = Relearning()
         self.feature_columns: Columns = {}  # by the features, in the last fold
         self.episodes: list[Episodes] = []
@@ -110,7 +110,7 @@ class Judge:
                 del known[rule.name]
                 kept.rule = rule
             else:
-                kept = Episodes(rule, self._watching)
+                kept = Episodes(rule, self._tracked)
             self.episodes.append(kept)
         for episodes in known.values():
             episodes.clear(episodes.slots)
@@ -118,7 +118,7 @@ class Judge:
 
     def reserve(self) -> None:
         """Make room for every slot of the index."""
-        for cells in (self._watching, *self._subject_cells()):
+        for cells in (self._tracked, *self._subject_cells()):
             cells.reserve(len(self.index))
 
     def _subject_cells(self) -> list[Cells]:
@@ -126,7 +126,7 @@ class Judge:
         return [*(feature.cells for feature in self.features), self._relearning.cells]
 
     def judge(
-        self, batch: Batch, slots: Codes, more: Columns | None = None, turns: list[Codes] | None = None
+        self, batch: Batch, slots: Codes, more: Columns | None = None, passes: list[Codes] | None = None
     ) -> list[Alert]:
         """Judge a batch; rows of a slot count in order of arrival. `more` are columns beside the batch's own.
 
@@ -140,30 +140,30 @@ class Judge:
         if self.segmented and "segments" in columns:
             columns["segments"] = columns["segments"].astype(np.intp)
         alerts: list[Alert] = []
-        ordered, turns = bool(turns), turns or list(unique_passes(slots))
-        watched = np.flatnonzero(self._watching["rules"][slots])
+        ordered, passes = bool(passes), passes or list(unique_passes(slots))
+        watched = np.flatnonzero(self._tracked["rules"][slots])
         with np.errstate(invalid="ignore", divide="ignore"):
             for feature in self.features:
                 if any(_is_empty(columns[name]) for name in feature.reads):
                     columns |= dict.fromkeys(feature.gives, np.broadcast_to(np.nan, len(slots)))
                 else:
-                    columns |= self._relearning.hide(feature, slots, _feature_columns(feature, slots, columns, turns))
+                    columns |= self._relearning.hide(feature, slots, _feature_columns(feature, slots, columns, passes))
             self._relearning.count_rows(slots)
             self.feature_columns = {name: columns[name] for feature in self.features for name in feature.gives}
             gone = {name: _missing(columns[name]) for name in self.reads}
             blank = {name for name, mask in gone.items() if mask is not None and mask.all()}
             for episodes in self.episodes:
                 if blank.isdisjoint(episodes.rule.reads):
-                    alerts += self._judge_rule(episodes, batch.at, columns, gone, slots, watched, distinct=len(turns) == 1)
+                    alerts += self._judge_rule(episodes, batch.at, columns, gone, slots, watched, distinct=len(passes) == 1)
         return sorted(alerts, key=attrgetter("at")) if ordered else alerts
 
     def _judge_rule(
-        self, episodes: Episodes, at: Times, columns: Columns, gone: Missing, slots: Codes, watched: Codes, *,
+        self, episodes: Episodes, at: Times, columns: Columns, missing: Missing, slots: Codes, tracked: Codes, *,
         distinct: bool,
     ) -> Iterator[Alert]:  # fmt: skip
         """Judge rows by one rule; `watched` are the rows of slots that any rule watches."""
-        scores = episodes.rule.score(columns, gone)
-        mine = watched[episodes._positions(slots[watched])[1]] if len(watched) else watched
+        scores = episodes.rule.score(columns, missing)
+        mine = tracked[episodes._positions(slots[tracked])[1]] if len(tracked) else tracked
         rows = _rows_to_judge(scores >= episodes.rule.levels[0].score, mine, slots, distinct=distinct)
         if not len(rows):
             return
@@ -225,12 +225,12 @@ class Judge:
             (e.read(slots), {s: e.open[s] for s in slots.tolist() if s in e.open}) for e in self.episodes
         ]
 
-    def write(self, slots: Codes, taken: SubjectState) -> None:
+    def write(self, slots: Codes, saved: SubjectState) -> None:
         """Go back to what `read` gave of these slots."""
         self.reserve()
-        for cells, (held, _) in zip(kept := self._subject_cells(), taken, strict=False):
+        for cells, (held, _) in zip(kept := self._subject_cells(), saved, strict=False):
             cells.write(slots, held)
-        for episodes, (held, opened) in zip(self.episodes, taken[len(kept) :], strict=True):
+        for episodes, (held, opened) in zip(self.episodes, saved[len(kept) :], strict=True):
             episodes.write_back(slots, held)
             for slot in slots.tolist():
                 episodes.open.pop(slot, None)
@@ -280,11 +280,11 @@ def _is_empty(column: Column) -> bool:
     return bool(np.isnan(column[..., 0]).all() and np.isnan(column).all())
 
 
-def _rows_to_judge(hot: Mask, watched: Codes, slots: Codes, *, distinct: bool) -> Codes:
+def _rows_to_judge(hot: Mask, tracked: Codes, slots: Codes, *, distinct: bool) -> Codes:
     """The rows to judge: those in trouble and those watched, and of their slots the others; nearly always few."""
     if not np.count_nonzero(hot):
-        return watched
-    rows = np.union1d(np.flatnonzero(hot.any(axis=0) if hot.ndim == 2 else hot), watched)
+        return tracked
+    rows = np.union1d(np.flatnonzero(hot.any(axis=0) if hot.ndim == 2 else hot), tracked)
     return rows if distinct else np.flatnonzero(np.isin(slots, slots[rows]))
 
 
@@ -295,13 +295,13 @@ def _worst_of(scores: Column, clear: float, elements: Column) -> Column:
     return np.where(partly, np.nan, worst) if partly.any() else worst
 
 
-def _feature_columns(feature: Feature, slots: Codes, columns: Columns, turns: list[Codes]) -> Columns:
+def _feature_columns(feature: Feature, slots: Codes, columns: Columns, passes: list[Codes]) -> Columns:
     """A feature's columns for a whole batch, folded turn by turn where it must be."""
-    if len(turns) == 1 or not feature.distinct:
+    if len(passes) == 1 or not feature.distinct:
         return feature.fold(slots, columns)
     taken = {name: columns[name] for name in (*feature.reads, *feature.takes)}
     told: Columns = {}
-    for rows in turns:
+    for rows in passes:
         part = feature.fold(slots[rows], {name: column[..., rows] for name, column in taken.items()})
         for name, column in part.items():
             if name not in told:

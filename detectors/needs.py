@@ -37,20 +37,20 @@ MADE_OF = {  # of readings, days and intervals: columns that are worked out befo
 
 
 @dataclass(frozen=True)
-class Listener(Rule):
+class _SilentRule(Rule):
     """A rule that tells nothing, and counts the rows of which it could tell."""
 
-    heard: Counter[str] = field(default_factory=Counter, compare=False)
+    counts: Counter[str] = field(default_factory=Counter, compare=False)
 
     @property
-    def rows(self) -> int:
+    def answerable_rows(self) -> int:
         """Of how many rows it could have told."""
-        return self.heard["rows"]
+        return self.counts["rows"]
 
-    def score(self, columns: Mapping[str, Any], gone: Mapping[str, Any]) -> Column:
+    def score(self, columns: Mapping[str, Any], missing: Mapping[str, Any]) -> Column:
         """NaN of every row."""
-        score = super().score(columns, gone)
-        self.heard["rows"] += int(np.count_nonzero(~np.isnan(score)))
+        score = super().score(columns, missing)
+        self.counts["rows"] += int(np.count_nonzero(~np.isnan(score)))
         return np.full(score.shape, np.nan)
 
 
@@ -59,7 +59,7 @@ class Needs:
 
     def __init__(self, areas: Iterable[Area], zone: str, interval: int) -> None:
         self._features = _features_of(Engine(zone=zone, interval=interval))
-        self.rules = {name: _listening(rule) for name, rule in ALL_RULES.items()}
+        self.rules = {name: _silenced(rule) for name, rule in ALL_RULES.items()}
         self._columns = {(kind.kind, column): _probe(kind, column) for kind, column in self._asked()}
         self._engine = Engine([*self.rules.values(), *self._columns.values()], zone=zone, interval=interval)
         self._engine.enroll(areas)
@@ -71,7 +71,7 @@ class Needs:
     def lacks(self, name: str) -> list[str]:
         """What a rule would need to tell of any row, in words; nothing where it could tell."""
         rule = self.rules[name]
-        if rule.rows:
+        if rule.answerable_rows:
             return []
         if rule.modelled and rule.model is None:
             return ["a fleet model"]
@@ -83,7 +83,7 @@ class Needs:
         return sorted(words) or ["a longer history"]
 
     def _known(self, kind: str, column: str) -> bool:
-        return self._columns[kind, column].rows > 0
+        return self._columns[kind, column].answerable_rows > 0
 
     def _bases(self, kind: str, column: str) -> Iterator[str]:
         """What a column is missing for: other columns, master data, or time."""
@@ -118,13 +118,13 @@ def _features_of(engine: Engine) -> dict[str, list[Feature]]:
     return found
 
 
-def _listening(rule: Rule) -> Listener:
-    return Listener(**{one.name: getattr(rule, one.name) for one in fields(Rule)})
+def _silenced(rule: Rule) -> _SilentRule:
+    return _SilentRule(**{one.name: getattr(rule, one.name) for one in fields(Rule)})
 
 
-def _probe(kind: type[Batch], column: str) -> Listener:
+def _probe(kind: type[Batch], column: str) -> _SilentRule:
     """A rule that could tell of every row of which a column is known."""
-    return Listener(
+    return _SilentRule(
         f"{column} of {kind.kind}", kind, (Level(1.0, 4, 0),), 0, 0.9, _itself, (column,), {}, ("", ""), ("", "")
     )
 

@@ -20,20 +20,20 @@ from detectors.causes import (
     GRAVE_SEVERITY,
     ON_USE,
     STRENGTHENED_RULES,
-    Crowd,
-    Gathering,
-    crowd_of,
-    explaining,
-    fails,
+    NoticeKey,
+    NoticeGroup,
+    notice_key_of,
+    with_explained,
+    failure_explains,
     family,
     in_force,
     is_notice,
-    joined,
+    with_other_rules,
     notice_of,
     same_trouble,
-    seconded,
-    speaker,
-    speaks_for,
+    corroborated,
+    representative,
+    corroboration,
 )
 from detectors.rule import ALL_RULES
 from models.incidents import called_off
@@ -73,11 +73,11 @@ MUTED_RULES: dict[int, frozenset[str]] = {
 EXPLAINING_EVENTS = frozenset({*MUTED_RULES, Event.POWER_OFF, Event.POWER_ON})  # events by which alerts are held back
 DEFAULT_DURATIONS: dict[int, int] = {Event.METER_CHANGE: 7 * DAY_SECONDS}  # of an event that names no end
 
-Span = tuple[int, int, int]  # event, from, until, 0 when that is not known
-Spans = dict[tuple[str, str], list[Span]]  # by area and meter, "" for all
+EventSpan = tuple[int, int, int]  # event, from, until, 0 when that is not known
+EventSpans = dict[tuple[str, str], list[EventSpan]]  # by area and meter, "" for all
 
 
-def _by_time(span: Span) -> tuple[int, Span]:
+def _by_time(span: EventSpan) -> tuple[int, EventSpan]:
     """In which order an event stands among those of its meter."""
     return span[1], span
 
@@ -87,13 +87,13 @@ def _gravest_first(alert: Alert) -> tuple[int, float]:
     return alert.severity, -alert.score
 
 
-def _explains(span: Span, alert: Alert) -> bool:
+def _explains(span: EventSpan, alert: Alert) -> bool:
     """Whether an event lasted while an alert was raised."""
     event, start, until = span
     return start <= alert.raised and alert.since <= (until or start + DEFAULT_DURATIONS.get(event, MEMORY_SECONDS))
 
 
-def _end_of(span: Span) -> int:
+def _end_of(span: EventSpan) -> int:
     """When what an event says is over."""
     event, start, until = span
     return until or (start + DEFAULT_DURATIONS[event] if event in DEFAULT_DURATIONS else NEVER_TIME)
@@ -117,16 +117,16 @@ class Policy(Owner):
 
     def __init__(self, section: Callable[[str], str], shadow: frozenset[str]) -> None:
         self.section, self.shadow = section, shadow
-        self.events: Spans = {}
+        self.events: EventSpans = {}
         self.recent: dict[str, dict[str, Alert]] = {}  # by area and id
         self.raises: dict[tuple[str, str, str], list[int]] = {}  # by rule, area and subject
         self.daily: Counter[tuple[str, int]] = Counter()  # raises by rule and day
         self.spent: Counter[tuple[str, str, int]] = Counter()  # raises by section, family with a budget apart, and day
         self.decided: dict[str, str] = {}  # by id, while it may still change
-        self._gatherings: dict[Crowd, Gathering] = {}  # of alerts that may share a notice
+        self._gatherings: dict[NoticeKey, NoticeGroup] = {}  # of alerts that may share a notice
         self._failure_ids: dict[str, set[str]] = {}  # ids of the failures of an area
         self._on_use: dict[tuple[str, str], set[str]] = {}  # ids of the alerts on a customer's use, by area and subject
-        self._changed: dict[Crowd, set[str]] = {}  # ids of those that have changed
+        self._changed: dict[NoticeKey, set[str]] = {}  # ids of those that have changed
         self._checked_midnights: dict[str, int] = {}  # by area: the last midnight at which what lasts was looked for
         self._passed_midnights: dict[str, int] = {}  # by area: the midnight that has passed since
 
@@ -139,13 +139,13 @@ class Policy(Owner):
         coming = [alert for alert in folded if alert.rule in EXPLAINED_BY_FAILURE]
         self._decide(
             alert for alert in folded
-            if not self._reason(alert) and not any(fails(failure, alert) for failure in coming)
+            if not self._reason(alert) and not any(failure_explains(failure, alert) for failure in coming)
         )  # fmt: skip
         for lot in _lots(folded):
             start = len(told)
             for alert in sorted(lot, key=lambda alert: alert.rule not in EXPLAINED_BY_FAILURE):
                 told += self._published(alert)
-            told += self._follow(lot[0].area, told, start)
+            told += self._follow_ups(lot[0].area, told, start)
         self._checked_midnights |= self._passed_midnights
         for area in self._passed_midnights:
             told += self._outlasting(area)
@@ -160,7 +160,7 @@ class Policy(Owner):
 
     def _event_reason(self, alert: Alert) -> str:
         """Why an alert is held by what has happened around it."""
-        return self.mute(alert) or self.inhibit(alert) or self.failure(alert)
+        return self.mute(alert) or self.inhibit(alert) or self._area_failure(alert)
 
     def _suppression(self, alert: Alert) -> str:
         """Why it is held, other alerts apart that come with it."""
@@ -176,11 +176,11 @@ class Policy(Owner):
             if known.state == "raised" and known.suppressed_by not in UNEXPLAINED_REASONS and not self._reason(alert):
                 told.append(known := self._revised(known, held))
             revision = max(revision, known.revision + 1)  # an event may have revised what was told
-        alert = self._seconded(msgspec.structs.replace(alert, held=held, revision=revision))
+        alert = self._corroborated(msgspec.structs.replace(alert, held=held, revision=revision))
         if alert.rule in EXPLAINED_BY_FAILURE:
-            alert = explaining(alert, self._explained(alert))
+            alert = with_explained(alert, self._explained_meters(alert))
         if alert.rule in ON_USE and not held:
-            alert = joined(alert, self._others(alert))
+            alert = with_other_rules(alert, self._represented_alerts(alert))
         self._remember(alert)
         return [*told, alert]
 
@@ -188,38 +188,38 @@ class Policy(Owner):
         """Keep an alert as it was told last, and among those with which it may share a notice."""
         known = self.recent.setdefault(alert.area, {})
         if alert.id in known:
-            self._leave(known[alert.id])
+            self._ungroup(known[alert.id])
         known[alert.id] = alert
         if alert.rule in ON_USE:
             self._on_use.setdefault((alert.area, alert.subject), set()).add(alert.id)
         if alert.rule in EXPLAINED_BY_FAILURE:
             self._failure_ids.setdefault(alert.area, set()).add(alert.id)
-        if crowd := crowd_of(alert):
+        if crowd := notice_key_of(alert):
             self._changed.setdefault(crowd, set()).add(alert.id)
 
-    def _leave(self, alert: Alert) -> None:
+    def _ungroup(self, alert: Alert) -> None:
         """Take an alert away from those with which it may share a notice, or the same trouble."""
         if (mine := self._on_use.get((alert.area, alert.subject))) is not None:
             mine.discard(alert.id)
             if not mine:
                 del self._on_use[alert.area, alert.subject]
         self._failure_ids.get(alert.area, set()).discard(alert.id)
-        if (crowd := crowd_of(alert)) and crowd in self._gatherings:
+        if (crowd := notice_key_of(alert)) and crowd in self._gatherings:
             self._changed.setdefault(crowd, set())
             self._gatherings[crowd].drop(alert.id)
             if not self._gatherings[crowd].members:
                 del self._gatherings[crowd]
 
-    def _revised(self, alert: Alert, held: str, change: Change = "revised") -> Alert:
+    def _revised(self, alert: Alert, suppressed_by: str, change: Change = "revised") -> Alert:
         """An alert told otherwise than it was."""
-        revised = msgspec.structs.replace(alert, held=held, change=change, revision=alert.revision + 1)
+        revised = msgspec.structs.replace(alert, held=suppressed_by, change=change, revision=alert.revision + 1)
         self._remember(revised)
         return revised
 
     def note_events(self, batch: DeviceEvents) -> tuple[list[Alert], list[int]]:
         """Remember events; alerts they now hold or let go, and the rows that were known already."""
         again = []
-        fresh: dict[str, list[tuple[str, Span]]] = {}  # by area: what may explain alerts, with its meter
+        fresh: dict[str, list[tuple[str, EventSpan]]] = {}  # by area: what may explain alerts, with its meter
         for n in range(len(batch)):
             area, meter = batch.areas[batch.area[n]], batch.names[batch.subject[n]]
             span = int(batch.event[n]), int(batch.at[n]), int(batch.until[n])
@@ -234,13 +234,13 @@ class Policy(Owner):
 
         revised: list[Alert] = []
         for area, events in sorted(fresh.items()):
-            told = self._reconsider(area, self._concerned(area, events))
-            revised += told + self._follow(area, told, 0)
+            told = self._reconsider(area, self._affected(area, events))
+            revised += told + self._follow_ups(area, told, 0)
         return revised, again
 
-    def _concerned(self, area: str, fresh: Iterable[tuple[str, Span]]) -> list[str]:
+    def _affected(self, area: str, fresh: Iterable[tuple[str, EventSpan]]) -> list[str]:
         """The ids of recent alerts of an area that new events may hold back or let go."""
-        muting: dict[str, list[Span]] = {}
+        muting: dict[str, list[EventSpan]] = {}
         off = LATEST_TIME
         reported = {meter for meter, span in fresh if span[0] in EVIDENCE_EVENTS}
         for meter, span in fresh:
@@ -259,7 +259,7 @@ class Policy(Owner):
                 found.append(key)
         return found
 
-    def _off_since(self, area: str, span: Span) -> int:
+    def _off_since(self, area: str, span: EventSpan) -> int:
         """Since when an area had been without power at an event, or the event's own time."""
         spans, since = self.events[area, ""], span[1]
         for event, at, _ in reversed(spans[: bisect_left(spans, _by_time(span), key=_by_time)]):
@@ -274,7 +274,7 @@ class Policy(Owner):
         for span in in_force(wide) + in_force(own):
             event = span[0]
             muted = event in MUTED_RULES and alert.rule in MUTED_RULES[event] and _explains(span, alert)
-            if muted and not self.outlasts(alert, _end_of(span)):
+            if muted and not self._outlasts(alert, _end_of(span)):
                 return Event(event).name.lower()
         return ""
 
@@ -289,18 +289,18 @@ class Policy(Owner):
                 end = until
             elif event == Event.POWER_ON and off:
                 over = end or min(at, off + DAY_SECONDS)
-                if off <= alert.raised and alert.since <= over and not self.outlasts(alert, over):
+                if off <= alert.raised and alert.since <= over and not self._outlasts(alert, over):
                     return "area_outage"
                 off = 0
         return ""
 
-    def failure(self, alert: Alert) -> str:
+    def _area_failure(self, alert: Alert) -> str:
         """Whether a failure of the whole area explains it."""
         if not any(alert.rule in rules for rules in EXPLAINED_BY_FAILURE.values()):
             return ""
         for failure in self._failures(alert.area):
             over = NEVER_TIME if failure.state == "raised" else failure.at
-            if fails(failure, alert) and not self.outlasts(alert, over):
+            if failure_explains(failure, alert) and not self._outlasts(alert, over):
                 return AREA_FAILURE
         return ""
 
@@ -309,7 +309,7 @@ class Policy(Owner):
         if alert.rule not in ON_USE:
             return ""
         chain = same_trouble(alert, self._beside(alert))
-        return "" if alert.state == "withdrawn" or speaker(chain).id == alert.id else SAME_TROUBLE
+        return "" if alert.state == "withdrawn" or representative(chain).id == alert.id else SAME_TROUBLE
 
     def _beside(self, alert: Alert) -> list[Alert]:
         """The other alerts on a customer's use that nothing explains."""
@@ -317,7 +317,7 @@ class Policy(Owner):
         others = (known[key] for key in sorted(self._on_use.get((alert.area, alert.subject), ())) if key != alert.id)
         return [other for other in others if other.state != "withdrawn" and not self._event_reason(other)]
 
-    def _others(self, alert: Alert) -> list[Alert]:
+    def _represented_alerts(self, alert: Alert) -> list[Alert]:
         """The alerts of the same trouble for which an alert speaks."""
         if alert.state == "withdrawn":
             return []
@@ -327,7 +327,7 @@ class Policy(Owner):
         """The failures of an area that are remembered."""
         return [self.recent[area][key] for key in sorted(self._failure_ids.get(area, ()))]
 
-    def outlasts(self, alert: Alert, over: int) -> bool:
+    def _outlasts(self, alert: Alert, over: int) -> bool:
         """Whether it still lasts at a midnight half a day after what explained it, and after the calm that ends it."""
         if over == NEVER_TIME:
             return False
@@ -340,7 +340,7 @@ class Policy(Owner):
         """The alerts of an area that last longer than what explained them."""
         held = [key for key, alert in self.recent.get(area, {}).items() if alert.suppressed_by and alert.state == "raised"]
         told = self._reconsider(area, held)
-        return told + self._follow(area, told, 0)
+        return told + self._follow_ups(area, told, 0)
 
     def _reconsider(self, area: str, keys: Iterable[str]) -> list[Alert]:
         """Those of some alerts that are held otherwise now; what is in a notice stays in it unless it is explained."""
@@ -350,37 +350,37 @@ class Policy(Owner):
             held = self._suppression(known)
             if known.suppressed_by == NOTICE_REASON and not self._reason(known):
                 held = NOTICE_REASON
-            new = self._seconded(known)
+            new = self._corroborated(known)
             if new.rule in ON_USE:
-                new = joined(new, () if held else self._others(new))
+                new = with_other_rules(new, () if held else self._represented_alerts(new))
             if held != known.suppressed_by or new != known:
                 told.append(self._revised(new, held, "escalated" if new.severity < known.severity else "revised"))
         return told
 
-    def _seconded(self, alert: Alert) -> Alert:
+    def _corroborated(self, alert: Alert) -> Alert:
         """An alert with the second evidence that the reports of its meter give."""
         if alert.rule not in STRENGTHENED_RULES or alert.state == "withdrawn":
             return alert
         spans = self.events.get((alert.area, alert.subject), [])
-        return seconded(alert, speaks_for(alert, spans, self.events.get((alert.area, ""), [])))
+        return corroborated(alert, corroboration(alert, spans, self.events.get((alert.area, ""), [])))
 
-    def _follow(self, area: str, told: list[Alert], start: int) -> list[Alert]:
+    def _follow_ups(self, area: str, messages: list[Alert], start: int) -> list[Alert]:
         """What else is to be told after some messages: what a failure explains, and the notices of many alerts.
 
         A message that has not gone out is mended in its place.
         """
-        fresh = {alert.id: n for n, alert in enumerate(told) if n >= start}
+        fresh = {alert.id: n for n, alert in enumerate(messages) if n >= start}
         more: list[Alert] = []
 
         def give(alert: Alert) -> None:
             if (n := fresh.get(alert.id)) is not None:
-                alert = msgspec.structs.replace(alert, change=told[n].change, revision=told[n].revision)
-                told[n] = alert
+                alert = msgspec.structs.replace(alert, change=messages[n].change, revision=messages[n].revision)
+                messages[n] = alert
                 self._remember(alert)
             else:
                 more.append(alert)
 
-        concerned = [alert for alert in told[start:] if alert.suppressed_by != "shadow" and alert.area == area]
+        concerned = [alert for alert in messages[start:] if alert.suppressed_by != "shadow" and alert.area == area]
         if any(alert.rule in EXPLAINED_BY_FAILURE for alert in concerned):
             children = [key for key, alert in self.recent.get(area, {}).items()
                         if any(alert.rule in rules for rules in EXPLAINED_BY_FAILURE.values())]  # fmt: skip
@@ -389,7 +389,7 @@ class Policy(Owner):
                 concerned.append(alert)
         if any(alert.rule in rules for alert in concerned for rules in EXPLAINED_BY_FAILURE.values()):
             for failure in self._failures(area):
-                new = explaining(failure, self._explained(failure))
+                new = with_explained(failure, self._explained_meters(failure))
                 if new != failure:
                     give(self._revised(new, new.suppressed_by))
         for subject in sorted({alert.subject for alert in concerned if alert.rule in ON_USE}):
@@ -397,32 +397,32 @@ class Policy(Owner):
                 give(alert)
         while self._changed:
             crowd, keys = next(iter(self._changed.items()))
-            for alert in self._gathered(crowd, keys.copy()):
+            for alert in self._notice_changes(crowd, keys.copy()):
                 give(alert)
             del self._changed[crowd]
         return more
 
-    def _explained(self, failure: Alert) -> set[str]:
+    def _explained_meters(self, failure: Alert) -> set[str]:
         """The meters whose alerts a failure explains."""
         held = (alert for alert in self.recent.get(failure.area, {}).values() if alert.suppressed_by == AREA_FAILURE)
-        return {alert.subject for alert in held if fails(failure, alert)}
+        return {alert.subject for alert in held if failure_explains(failure, alert)}
 
-    def _gather(self, crowd: Crowd, keys: Iterable[str]) -> Gathering:
+    def _regroup(self, notice_key: NoticeKey, keys: Iterable[str]) -> NoticeGroup:
         """Those that may share a notice, after some of them have changed."""
-        known, gathering = self.recent[crowd.area], self._gatherings.setdefault(crowd, Gathering())
+        known, gathering = self.recent[notice_key.area], self._gatherings.setdefault(notice_key, NoticeGroup())
         for key in keys:
             alert = known.get(key)
-            if alert is None or crowd_of(alert) != crowd or self._reason(alert):
+            if alert is None or notice_key_of(alert) != notice_key or self._reason(alert):
                 gathering.drop(key)
             else:
-                gathering.put(alert)
+                gathering.add(alert)
         return gathering
 
-    def _gathered(self, crowd: Crowd, keys: Collection[str]) -> Iterator[Alert]:
+    def _notice_changes(self, notice_key: NoticeKey, keys: Collection[str]) -> Iterator[Alert]:
         """Those of some alerts that go into their notice or leave it, and the notice."""
-        known = self.recent[crowd.area]
-        notice, gathering = known.get(crowd.id), self._gather(crowd, keys)
-        many = len(gathering.subjects) >= crowd.least
+        known = self.recent[notice_key.area]
+        notice, gathering = known.get(notice_key.id), self._regroup(notice_key, keys)
+        many = len(gathering.subjects) >= notice_key.least_subjects
         stood = notice is not None and notice.state != "withdrawn"
         for key in sorted(keys if many == stood else gathering.members):
             if (alert := gathering.members.get(key)) is None:
@@ -430,10 +430,10 @@ class Policy(Owner):
             held = NOTICE_REASON if many else self._suppression(alert)
             if held != alert.suppressed_by:
                 yield (revised := self._revised(alert, held))
-                gathering.put(revised)
+                gathering.add(revised)
 
         if many:
-            new = notice_of(crowd, gathering, notice)
+            new = notice_of(notice_key, gathering, notice)
             same = notice and msgspec.structs.replace(notice, change=new.change, revision=new.revision)
             if new != same:
                 self._remember(new)
@@ -444,7 +444,7 @@ class Policy(Owner):
             self._remember(new)
             yield new
         if not gathering.members:
-            del self._gatherings[crowd]
+            del self._gatherings[notice_key]
 
     def _decide(self, alerts: Iterable[Alert]) -> None:
         """Repeat limit, storm brake and budget for what is new or has escalated while a brake held it."""
@@ -481,11 +481,11 @@ class Policy(Owner):
 
         if alert.severity <= GRAVE_SEVERITY or alert.rule in EXPLAINED_BY_FAILURE:
             return ""
-        if self.daily[alert.rule, day] > self.forecast(alert.rule, day):
+        if self.daily[alert.rule, day] > self._forecast(alert.rule, day):
             return "storm"
         return "budget" if self.spent[budget] > DAILY_BUDGET else ""
 
-    def forecast(self, rule: str, day: int) -> float:
+    def _forecast(self, rule: str, day: int) -> float:
         """How many raises of a rule a day may bring; unlimited before enough days were seen."""
         past = [self.daily[rule, day - n] for n in range(1, 8)]
         known = [count for count in past if count]
@@ -494,7 +494,7 @@ class Policy(Owner):
         return max(STORM_LEAST, STORM_TIMES * sum(past) / len(past))
 
     def reconcile(
-        self, told: Iterable[Alert], clocks: Mapping[str, int], published: Container[str] = ()
+        self, predecessor_alerts: Iterable[Alert], watermarks: Mapping[str, int], published: Container[str] = ()
     ) -> list[Alert]:
         """What sets right the messages of an engine before, which judged the same rows in another order of topics.
 
@@ -503,13 +503,13 @@ class Policy(Owner):
         """
         last: dict[str, Alert] = {}
         revisions: Counter[str] = Counter()
-        for alert in told:
+        for alert in predecessor_alerts:
             last[alert.id] = alert
             revisions[alert.id] = max(revisions[alert.id], alert.revision)
         said = []
         for key, old in last.items():
             known = self.recent.setdefault(old.area, {})
-            forgotten = old.state != "raised" and old.at < clocks.get(old.area, 0) - MEMORY_SECONDS
+            forgotten = old.state != "raised" and old.at < watermarks.get(old.area, 0) - MEMORY_SECONDS
             if key not in known and (forgotten or key in published):
                 continue
             mine = known.get(key) or msgspec.structs.replace(old, state="withdrawn")
@@ -522,37 +522,37 @@ class Policy(Owner):
                 said.append(known[key])
         return said
 
-    def standing(self) -> list[Alert]:
+    def open_alerts(self) -> list[Alert]:
         """What was told last of every episode that has not ended."""
         return [alert for alerts in self.recent.values() for alert in alerts.values() if alert.state == "raised"]
 
-    def forget(self, clocks: Mapping[str, int]) -> None:
+    def forget(self, watermarks: Mapping[str, int]) -> None:
         """Drop what is older than any event or alert of some areas could still concern."""
         held: dict[tuple[str, str], list[Alert]] = {}
-        for area, clock in clocks.items():
+        for area, clock in watermarks.items():
             known = self.recent.get(area, {})
             self._passed_midnights[area] = clock // DAY_SECONDS * DAY_SECONDS
             for key in [k for k, a in known.items() if a.state != "raised" and a.at < clock - MEMORY_SECONDS]:
-                crowd = crowd_of(known[key])
+                crowd = notice_key_of(known[key])
                 if crowd and (notice := known.get(crowd.id)) and notice.state == "raised":
                     continue
-                self._leave(known.pop(key))
+                self._ungroup(known.pop(key))
                 self.decided.pop(key, None)
             self._changed = {}
             for alert in known.values():
                 for pair in {(area, ""), (area, alert.subject)} & self.events.keys() if alert.suppressed_by else ():
                     held.setdefault(pair, []).append(alert)
         for pair, spans in list(self.events.items()):
-            if pair[0] in clocks:
-                kept = [s for s in spans if max(s[1], s[2]) > clocks[pair[0]] - MEMORY_SECONDS
+            if pair[0] in watermarks:
+                kept = [s for s in spans if max(s[1], s[2]) > watermarks[pair[0]] - MEMORY_SECONDS
                         or any(_explains(s, alert) for alert in held.get(pair, ()))]  # fmt: skip
                 if kept:
                     self.events[pair] = kept
                 else:
                     del self.events[pair]
-        for who in [k for k, times in self.raises.items() if k[1] in clocks and times[-1] < clocks[k[1]] - MEMORY_SECONDS]:
+        for who in [k for k, times in self.raises.items() if k[1] in watermarks and times[-1] < watermarks[k[1]] - MEMORY_SECONDS]:
             del self.raises[who]
-        oldest = (min(clocks.values()) - MEMORY_SECONDS) // DAY_SECONDS
+        oldest = (min(watermarks.values()) - MEMORY_SECONDS) // DAY_SECONDS
         for raised in [key for key in self.daily if key[-1] < oldest]:
             del self.daily[raised]
         for told in [key for key in self.spent if key[-1] < oldest]:
@@ -586,6 +586,6 @@ class Policy(Owner):
         for alert in state.get("recent", ()):
             self._remember(alert)
         for crowd, keys in self._changed.items():
-            self._gather(crowd, keys)
+            self._regroup(crowd, keys)
         if "swept" in state:  # else an older version had no notices
             self._changed = {}

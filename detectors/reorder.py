@@ -64,7 +64,7 @@ class ClockObservation(NamedTuple):
     """What the rows of a batch tell of their meters' clocks."""
 
     mask: Mask  # which do
-    key: Times  # where it stands among the meter's readings
+    order_time: Times  # where it stands among the meter's readings
     at: Times  # when it was so
     offset: Column  # seconds ahead
 
@@ -79,17 +79,17 @@ class RowLog(Owner):
         self.arrays: dict[str, Any] = {}
         self.resize(0)
 
-    def resize(self, room: int) -> None:
+    def resize(self, capacity: int) -> None:
         """Let go of what is forgotten, with room for so many rows."""
         kept = np.flatnonzero(~self._forgotten[: self.size])
         for name in self.names:
-            array = np.empty((3, room) if name in PHASE_COLUMNS else room, LOG_TYPES.get(name, np.int64))
+            array = np.empty((3, capacity) if name in PHASE_COLUMNS else capacity, LOG_TYPES.get(name, np.int64))
             if len(kept):
                 array[..., : len(kept)] = self.arrays[name][..., kept]
             self.arrays[name] = array
-        self._forgotten, self.size = np.zeros(room, bool), len(kept)
+        self._forgotten, self.size = np.zeros(capacity, bool), len(kept)
 
-    def add(self, **columns: Any) -> None:
+    def append(self, **columns: Any) -> None:
         """Append rows."""
         count = len(columns["slot"])
         if self.size + count > len(self._forgotten):
@@ -104,7 +104,7 @@ class RowLog(Owner):
             self.resize(self.size)
         return {name: array[..., : self.size] for name, array in self.arrays.items()}
 
-    def places(self, slots: Codes) -> Codes:
+    def positions(self, slots: Codes) -> Codes:
         """Where the rows of some slots stand."""
         held = self.arrays["slot"][: self.size]
         ours = np.zeros(max(int(held.max(initial=-1)), int(slots.max(initial=-1))) + 1, bool)
@@ -113,7 +113,7 @@ class RowLog(Owner):
 
     def ordered(self, slots: Codes) -> Codes:
         """Where the rows of some slots stand, by slot and then by time."""
-        rows = self.places(slots)
+        rows = self.positions(slots)
         return rows[np.lexsort((self.arrays["at"][rows], self.arrays["slot"][rows]))]
 
     def select(self, slots: Codes) -> tuple[Codes, dict[str, Any]]:
@@ -121,7 +121,7 @@ class RowLog(Owner):
         rows = self.ordered(slots)
         return rows, {name: array[..., rows] for name, array in self.arrays.items()}
 
-    def sizes(self, slots: Codes) -> Codes:
+    def row_counts(self, slots: Codes) -> Codes:
         """How many rows each of some slots has."""
         held = self.arrays["slot"][: self.size][~self._forgotten[: self.size]]
         return np.bincount(held, minlength=int(slots.max(initial=-1)) + 1)[slots]
@@ -150,7 +150,7 @@ class RowLog(Owner):
         self.resize(0)
         within("how many rows there are", same_length(state.values()), 0, len(state.get("slot", ())))
         unknown = {name: np.nan if array.dtype.kind == "f" else 0 for name, array in self.arrays.items()}
-        self.add(**{"slot": self.arrays["slot"], **unknown, **state})
+        self.append(**{"slot": self.arrays["slot"], **unknown, **state})
 
 
 class ReorderBuffer(Owner):
@@ -183,11 +183,11 @@ class ReorderBuffer(Owner):
         for cells in (self._since, self.live.cells, self.final.cells):
             cells.reserve(len(self.index))
 
-    def areas_with_late(self, areas: Codes, slots: Codes, at: Times, before: Times, in_order: Mask, kept: Mask) -> set[int]:
+    def areas_with_late(self, areas: Codes, slots: Codes, at: Times, before: Times, in_order: Mask, accepted: Mask) -> set[int]:
         """The areas that have a late reading to judge, or may have one in this batch."""
         self.reserve()
         unsettled = set(self.late)
-        behind = kept & ~in_order
+        behind = accepted & ~in_order
         if behind.any():
             missing = in_order & (before > 0) & (at - before > GAP_INTERVALS * self.interval)
             opening = np.zeros(len(self.index), bool)
@@ -198,7 +198,7 @@ class ReorderBuffer(Owner):
 
     def judge(
         self, r: Readings, slots: Codes, areas: Codes, rows: Codes, in_order: Mask, before: Times, master: Columns,
-        facts: Facts, heard: ClockObservation,
+        facts: Facts, observation: ClockObservation,
     ) -> list[Alert]:  # fmt: skip
         """Judge rows of a batch that are in order of their meters' time, and what is heard of clocks in any row.
 
@@ -218,11 +218,11 @@ class ReorderBuffer(Owner):
                 first = going[opening[places]]
                 early = self._before_gap(opened, first, slots, part)
                 alerts += self._judge_in_order(r, slots, part[early & in_order[part]], before, master, facts)
-                alerts += self._judge_clocks(r, slots, part[early], heard)
+                alerts += self._judge_clocks(r, slots, part[early], observation)
                 self._begin(opened, areas[first], before[first])
                 rest = part[~early] if early.any() else part
             alerts += self._judge_in_order(r, slots, rest[in_order[rest]], before, master, facts)
-            alerts += self._judge_clocks(r, slots, rest, heard)
+            alerts += self._judge_clocks(r, slots, rest, observation)
         return alerts
 
     def _before_gap(self, opened: Codes, first: Codes, slots: Codes, rows: Codes) -> Mask:
@@ -245,7 +245,7 @@ class ReorderBuffer(Owner):
         if len(slots):
             self._since["at"][slots] = 0
             for log in (self._log, self._clock_log):
-                log.drop(log.places(slots))
+                log.drop(log.positions(slots))
             for windows in (self.readings, self.clocks):
                 windows.finalise(slots)
 
@@ -294,35 +294,35 @@ class ReorderBuffer(Owner):
 
     def _log_readings(self, r: Readings, slots: Codes, filed: Column) -> None:
         """Add readings to their meters' tails."""
-        self._log.add(slot=slots.astype(np.int32), filed=filed, **{name: getattr(r, name) for name in self._logged_columns})
+        self._log.append(slot=slots.astype(np.int32), filed=filed, **{name: getattr(r, name) for name in self._logged_columns})
 
-    def _remember(self, windows: RevisableJudge, alerts: Iterable[Alert]) -> None:
+    def _remember(self, judge: RevisableJudge, alerts: Iterable[Alert]) -> None:
         """Remember what was told of meters with a tail."""
-        windows.remember([a for a in alerts if self._since["at"][self.index.slot(a.area, a.subject)] > 0])
+        judge.remember([a for a in alerts if self._since["at"][self.index.slot(a.area, a.subject)] > 0])
 
-    def _judge_clocks(self, r: Readings, slots: Codes, rows: Codes, heard: ClockObservation) -> list[Alert]:
+    def _judge_clocks(self, r: Readings, slots: Codes, rows: Codes, observation: ClockObservation) -> list[Alert]:
         """Judge what is heard of meters' clocks in some rows of a batch."""
-        rows = rows[heard.mask[rows]]
+        rows = rows[observation.mask[rows]]
         if not len(rows):
             return []
-        at, offset, key, where = heard.at[rows], heard.offset[rows], heard.key[rows], slots[rows]
+        at, offset, key, where = observation.at[rows], observation.offset[rows], observation.order_time[rows], slots[rows]
         alerts = self.clocks.live.judge(Clocks(r.names, r.subject[rows], r.areas, r.area[rows], at, offset), where)
         since = self._since["at"][where]
         kept = (since > 0) & (key > since)
         if kept.any():
             columns = {"at": key[kept], "heard": at[kept], "offset": offset[kept]}
-            self._clock_log.add(slot=where[kept].astype(np.int32), **columns)
+            self._clock_log.append(slot=where[kept].astype(np.int32), **columns)
             self._remember(self.clocks, alerts)
         return alerts
 
-    def add_late(self, r: Readings, slots: Codes, areas: Codes, now: Times, facts: Facts, rows: Codes) -> None:
+    def add_late(self, r: Readings, slots: Codes, areas: Codes, watermarks: Times, facts: Facts, rows: Codes) -> None:
         """Let late rows of a batch join their meters' tails, each where one is missing and waited for."""
         since = self._since["at"][slots[rows]]
         within = (since > 0) & (r.at[rows] > since)
         if not within.any():
             return
         rows, since = rows[within], since[within]
-        rows = rows[self._awaited(slots[rows], r.at[rows], since, now[rows])]
+        rows = rows[self._awaited(slots[rows], r.at[rows], since, watermarks[rows])]
         if not len(rows):
             return
         part = r.select(rows)
@@ -330,11 +330,11 @@ class ReorderBuffer(Owner):
         told = rows[np.isfinite(part.clock_offset)]
         if len(told):
             columns = {"at": r.at[told], "heard": r.at[told], "offset": r.clock_offset[told].astype(np.float64)}
-            self._clock_log.add(slot=slots[told].astype(np.int32), **columns)
-        for area, meter, clock in zip(areas[rows].tolist(), slots[rows].tolist(), now[rows].tolist(), strict=True):
+            self._clock_log.append(slot=slots[told].astype(np.int32), **columns)
+        for area, meter, clock in zip(areas[rows].tolist(), slots[rows].tolist(), watermarks[rows].tolist(), strict=True):
             self.late.setdefault(area, (clock // HOUR_SECONDS, set()))[1].add(meter)
 
-    def _awaited(self, slots: Codes, at: Times, since: Times, now: Times) -> list[int]:
+    def _awaited(self, slots: Codes, at: Times, since: Times, watermarks: Times) -> list[int]:
         """Which late readings fall where one is missing and waited for, as those before them leave it."""
         rows = self._log.ordered(np.unique(slots))
         held, times = self._log.arrays["slot"][rows], self._log.arrays["at"][rows]
@@ -344,7 +344,7 @@ class ReorderBuffer(Owner):
             tails[int(held[first])] = times[first:last].tolist(), widest[first:last].tolist()
 
         joined = []
-        columns = slots, at, since, now, self._widest_gap(slots, at)
+        columns = slots, at, since, watermarks, self._widest_gap(slots, at)
         for n, (slot, time, least, clock, wide) in enumerate(zip(*(c.tolist() for c in columns), strict=True)):
             have, widths = tails.get(slot, ([], []))
             place = bisect_left(have, time)
@@ -367,13 +367,13 @@ class ReorderBuffer(Owner):
     def late_rows(self, areas: Sequence[int]) -> Codes:
         """How many rows of each of some areas are judged again when an hour ends."""
         meters = [list(self.late[area][1]) if area in self.late else [] for area in areas]
-        sizes = self._log.sizes(np.array(list(chain(*meters)), np.int64))
+        sizes = self._log.row_counts(np.array(list(chain(*meters)), np.int64))
         ends = np.cumsum(list(map(len, meters)), dtype=np.int64)
         return np.diff(np.concatenate([[0], np.cumsum(sizes)])[ends], prepend=0)
 
-    def late_meters(self, clocks: Mapping[int, int]) -> Codes:
+    def late_meters(self, watermarks: Mapping[int, int]) -> Codes:
         """The meters with a late reading to judge: of areas whose clocks have come to another hour."""
-        due = [area for area, clock in clocks.items() if area in self.late and clock // HOUR_SECONDS > self.late[area][0]]
+        due = [area for area, clock in watermarks.items() if area in self.late and clock // HOUR_SECONDS > self.late[area][0]]
         meters = {meter for area in sorted(due) for meter in self.late.pop(area)[1]}
         slots = np.array(sorted(meters), np.int64)
         return slots[self._since["at"][slots] > 0]
@@ -412,12 +412,12 @@ class ReorderBuffer(Owner):
         meters = self.registry.meters
         return GAP_INTERVALS * np.fmax(meters.column("interval_s", meters.rows_in_force(slots, at - 1)), self.interval)
 
-    def release(self, slots: Codes, now: Times) -> None:
+    def release(self, slots: Codes, watermarks: Times) -> None:
         """Take as final what no gap that still waits is before; `now` are the clocks of the meters' areas."""
         places, rows = self._log.select(slots)
         which = np.searchsorted(slots, rows["slot"])
         missing = rows["at"] - self._times_before(rows) > self._widest_gap(rows["slot"], rows["at"])
-        waits = missing & (now[which] <= rows["at"] + GAP_PATIENCE)
+        waits = missing & (watermarks[which] <= rows["at"] + GAP_PATIENCE)
         first = np.full(len(slots), LATEST_TIME)  # reading after a gap that waits
         np.minimum.at(first, which[waits], rows["at"][waits])
         self._end(slots[first == LATEST_TIME])
@@ -441,16 +441,16 @@ class ReorderBuffer(Owner):
             return areas
         slots = np.flatnonzero(self._since["at"] > 0)
         where = self._since["area"][slots]
-        rows = np.bincount(where, self._log.sizes(slots), int(areas.max()) + 1)[areas]
+        rows = np.bincount(where, self._log.row_counts(slots), int(areas.max()) + 1)[areas]
         return areas[: max(1, int(np.searchsorted(np.cumsum(rows), EXPIRED_ROWS, "right")))]
 
-    def expire(self, areas: Codes, clocks: Times) -> None:
+    def expire(self, areas: Codes, watermarks: Times) -> None:
         """Let go of the gaps of some areas that wait no longer, by the clocks of all areas."""
         self.reserve()
         going = (self._since["at"] > 0) & np.isin(self._since["area"], areas)
         going[[meter for _, meters in self.late.values() for meter in meters]] = False
         if len(slots := np.flatnonzero(going)):
-            self.release(slots, clocks[self._since["area"][slots]])
+            self.release(slots, watermarks[self._since["area"][slots]])
 
     def owners(self) -> dict[str, Owner]:
         """What meters were last read before their gaps, the rows since, and validation as of both."""

@@ -21,7 +21,7 @@ from schemas.alert import Alert
 from schemas.columns import Batch, Codes
 
 FINAL_SUFFIX = "/sealed"  # ends the names of the sealed judge's owners
-Rows = tuple[Batch, Codes] | tuple[Batch, Codes, Columns] | tuple[Batch, Codes, Columns | None, list[Codes]]
+JudgeInput = tuple[Batch, Codes] | tuple[Batch, Codes, Columns] | tuple[Batch, Codes, Columns | None, list[Codes]]
 """A batch, its slots, columns beside its own, and in which turns its rows count."""
 
 
@@ -46,10 +46,10 @@ class RevisableJudge(Owner):
         return gone
 
     def close(
-        self, batch: Batch, slots: Codes, more: Columns | None = None, turns: list[Codes] | None = None
+        self, batch: Batch, slots: Codes, more: Columns | None = None, passes: list[Codes] | None = None
     ) -> list[Alert]:
         """Judge rows that closed in order."""
-        return self.remember(self.live.judge(batch, slots, more, turns))
+        return self.remember(self.live.judge(batch, slots, more, passes))
 
     def remember(self, alerts: list[Alert]) -> list[Alert]:
         """Keep what is told."""
@@ -58,7 +58,7 @@ class RevisableJudge(Owner):
             self.published.setdefault(slot, {})[alert.id] = alert
         return alerts
 
-    def amend(self, slots: Codes, rows: Iterable[Rows]) -> list[Alert]:
+    def amend(self, slots: Codes, rows: Iterable[JudgeInput]) -> list[Alert]:
         """Judge the rows since the seal of some subjects again; what differs from what was told."""
         self.live.write(slots, self.final.read(slots))
         told = {key: alert for slot in slots.tolist() for key, alert in self.published.pop(slot, {}).items()}
@@ -87,10 +87,10 @@ class RevisableJudge(Owner):
                 known[alert.rule].open[slot] = alert
 
     def seal(
-        self, batch: Batch, slots: Codes, more: Columns | None = None, turns: list[Codes] | None = None
+        self, batch: Batch, slots: Codes, more: Columns | None = None, passes: list[Codes] | None = None
     ) -> None:
         """Take rows, in order, as final."""
-        self.final.judge(batch, slots, more, turns)
+        self.final.judge(batch, slots, more, passes)
         open_to_change = np.flatnonzero(np.isin(slots, list(self.published)))
         for slot, rows in grouped(slots[open_to_change]):
             until = int(batch.at[open_to_change[rows[-1]]])

@@ -59,7 +59,7 @@ class Rule:
     version: int = 1
     segments: Segments = field(default_factory=dict)  # what is set otherwise there
     model: UseClassModel | None = None  # by which it is judged
-    hears: tuple[str, ...] = ()  # columns that may be NaN in a row that is judged
+    optional_reads: tuple[str, ...] = ()  # columns that may be NaN in a row that is judged
     meaning: int = 1  # raised where its scores mean something else, so that no open episode goes on
     chronic: bool = False  # it comes and goes by the hour: told again after a day and every week, with its hours
     ends: tuple[str, str] = ("", "")  # what is said beside the sentence where it is DISPROVED
@@ -101,13 +101,13 @@ class Rule:
     def beside(self) -> tuple[str, ...]:
         """Columns that it hears or tells where they are known, and judges without."""
         told = {name for text in self.text for part in OPTIONAL_TEXT.findall(text) for name in fields_of(part)}
-        return tuple(sorted(({*self.hears} | told) - {*self.reads, *self.settings}))
+        return tuple(sorted(({*self.optional_reads} | told) - {*self.reads, *self.settings}))
 
-    def score(self, columns: Mapping[str, Any], gone: Mapping[str, Mask | None]) -> Column:
+    def score(self, columns: Mapping[str, Any], missing: Mapping[str, Mask | None]) -> Column:
         """Scores of the shape (rows,) or (3, rows); `gone` masks the NaN of each column, None where it has none."""
-        told = [columns[name] for name in (*self.reads, *self.hears)]
+        told = [columns[name] for name in (*self.reads, *self.optional_reads)]
         score = np.asarray(self.judge(*told, **self.in_force(columns.get("segments"))), np.float64)
-        masks = [mask for name in self.reads if (mask := gone[name]) is not None]
+        masks = [mask for name in self.reads if (mask := missing[name]) is not None]
         if not masks:
             return score
         blind = masks[0]
@@ -147,7 +147,7 @@ def rule(
             tuple(p.name for p in columns if p.default is p.empty),
             {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}, title, text, status,
             segments=dict(segments), meaning=meaning, chronic=chronic, ends=ends,
-            hears=tuple(p.name for p in columns if p.default is not p.empty),
+            optional_reads=tuple(p.name for p in columns if p.default is not p.empty),
         )  # fmt: skip
         return judge
 
@@ -168,17 +168,17 @@ class SentencePart(NamedTuple):
     def filled(self, shown: Mapping[str, Any]) -> str:
         """The part filled in, numbers as `str.format` does, and those that stand for a word as that word."""
         return "".join(
-            literal if name is None else literal + formatted(shown[name], spec) for literal, name, spec in self.pieces
+            literal if name is None else literal + _formatted(shown[name], spec) for literal, name, spec in self.pieces
         )
 
 
-def formatted(value: Any, spec: str) -> str:
+def _formatted(value: Any, spec: str) -> str:
     """A value as its format says."""
     return WORDS_BY_CODE[spec][int(value)] if spec in WORDS_BY_CODE else format(value, spec)
 
 
 @lru_cache(maxsize=1024)
-def parts_of(text: str) -> tuple[SentencePart, ...]:
+def _sections_of(text: str) -> tuple[SentencePart, ...]:
     """A template in parts, of which every other one stands in brackets."""
     parts = []
     for n, part in enumerate(OPTIONAL_TEXT.split(text)):
@@ -193,7 +193,7 @@ def sentence(text: str, shown: Mapping[str, Any]) -> str:
     >>> sentence("{kva:.0f} kVA[ at {power_factor:.2f}], {filed_class:class}.", {"kva": 3, "filed_class": 1.0})
     '3 kVA, commercial.'
     """
-    told = (part.filled(shown) for part in parts_of(text) if part.needs <= shown.keys())
+    told = (part.filled(shown) for part in _sections_of(text) if part.needs <= shown.keys())
     return "".join(told)
 
 

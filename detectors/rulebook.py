@@ -39,7 +39,7 @@ def applied(rulebook: Rulebook, rules: Mapping[str, Rule] = ALL_RULES) -> list[R
 
 def edited(rule: Rule, edition: Edition | None) -> Rule:
     """A rule as an edition sets it."""
-    if edition is None or any(misfits(rule, edition)):
+    if edition is None or any(_misfits(rule, edition)):
         return rule
     own = {segment: dict(settings) for segment, settings in rule.segments.items()}
     for segment, settings in edition.segments.items():
@@ -51,12 +51,12 @@ def edited(rule: Rule, edition: Edition | None) -> Rule:
 
 def problems(rulebook: Rulebook, before: Rulebook = EMPTY_RULEBOOK, rules: Mapping[str, Rule] = ALL_RULES) -> list[str]:
     """Why a rulebook cannot follow the one before, a line each; approval apart."""
-    return strange(rulebook, rules) or unraised(rulebook, before, rules)
+    return unknown_entries(rulebook, rules) or unraised(rulebook, before, rules)
 
 
-def strange(rulebook: Rulebook, rules: Mapping[str, Rule] = ALL_RULES) -> list[str]:
+def unknown_entries(rulebook: Rulebook, rules: Mapping[str, Rule] = ALL_RULES) -> list[str]:
     """What of a rulebook this version does not know, a line each; it is judged as in code."""
-    return [fault for name, edition in rulebook.rules.items() for fault in misplaced(name, edition, rules)]
+    return [fault for name, edition in rulebook.rules.items() for fault in _misplaced(name, edition, rules)]
 
 
 def unraised(rulebook: Rulebook, before: Rulebook = EMPTY_RULEBOOK, rules: Mapping[str, Rule] = ALL_RULES) -> list[str]:
@@ -64,8 +64,8 @@ def unraised(rulebook: Rulebook, before: Rulebook = EMPTY_RULEBOOK, rules: Mappi
     found: list[str] = []
     for name in {**before.rules, **rulebook.rules}:
         after = rulebook.rules.get(name)
-        if name in rules and not (after and any(misfits(rules[name], after))):
-            found += outdated(rules[name], before.rules.get(name), after)
+        if name in rules and not (after and any(_misfits(rules[name], after))):
+            found += _outdated(rules[name], before.rules.get(name), after)
     return found
 
 
@@ -78,7 +78,7 @@ def unapproved(rulebook: Rulebook, before: Rulebook = EMPTY_RULEBOOK, rules: Map
         was, now = (edited(rules[name], book.rules.get(name)) for book in (before, rulebook))
         if edition.approved_by and edition.approved_by == edition.proposed_by:
             found.append(f"{name}: {edition.approved_by} has proposed and approved version {edition.version}")
-        elif PUBLISHED_STATUS not in (was.status, now.status) or not differs(was, now):
+        elif PUBLISHED_STATUS not in (was.status, now.status) or not _differs(was, now):
             continue
         elif not edition.proposed_by:
             found.append(f"{name}: `proposed_by` does not say whose version {edition.version} is")
@@ -113,29 +113,29 @@ def changes(rulebook: Rulebook, before: Rulebook = EMPTY_RULEBOOK, rules: Mappin
     found = {}
     for name in rules:
         was, now = (edited(rules[name], book.rules.get(name)) for book in (before, rulebook))
-        if told := list(difference(was, now)):
+        if told := list(_differences(was, now)):
             found[name] = told
     return found
 
 
-def misplaced(name: str, edition: Edition, rules: Mapping[str, Rule]) -> Iterator[str]:
+def _misplaced(name: str, edition: Edition, rules: Mapping[str, Rule]) -> Iterator[str]:
     """What of an edition fits no rule."""
     if (rule := rules.get(name)) is None:
         near = get_close_matches(name, rules, 1)
         yield f"{name}: there is no such rule" + (f"; did you mean {near[0]}?" if near else "")
         return
-    yield from (f"{name}: {fault}" for fault in misfits(rule, edition))
+    yield from (f"{name}: {fault}" for fault in _misfits(rule, edition))
 
 
-def misfits(rule: Rule, edition: Edition) -> Iterator[str]:
+def _misfits(rule: Rule, edition: Edition) -> Iterator[str]:
     """What of an edition this version's rule does not have."""
     has = ", ".join(rule.settings) or "none"
     for setting, value in edition.settings.items():
         if setting not in rule.settings:
             yield f"there is no setting `{setting}`; it has {has}"
-        elif not alike(value, rule.settings[setting]):
+        elif not _same_sign(value, rule.settings[setting]):
             yield f"`{setting}` is {value:g}, not of the sign of the code's {rule.settings[setting]:g}"
-    yield from crossed(rule, edition)
+    yield from _crossed_limits(rule, edition)
     if edition.model and not rule.modelled:
         yield "it is judged by no model"
     for segment, settings in edition.segments.items():
@@ -144,12 +144,12 @@ def misfits(rule: Rule, edition: Edition) -> Iterator[str]:
         for setting, value in settings.items():
             if setting not in rule.settings:
                 yield f"there is no setting `{setting}`, set in the segment {segment}; it has {has}"
-            elif not alike(value, rule.settings[setting]):
+            elif not _same_sign(value, rule.settings[setting]):
                 told = f"`{setting}` in the segment {segment} is {value:g}"
                 yield f"{told}, not of the sign of the code's {rule.settings[setting]:g}"
 
 
-def crossed(rule: Rule, edition: Edition) -> Iterator[str]:
+def _crossed_limits(rule: Rule, edition: Edition) -> Iterator[str]:
     """Whether an edition's band has no inside: what is nominal must be within it."""
     if not {"under", "over"} <= rule.settings.keys():
         return
@@ -161,26 +161,26 @@ def crossed(rule: Rule, edition: Edition) -> Iterator[str]:
             yield f"`under` {band['under']:g} and `over` {band['over']:g}{where} must be below and above 1"
 
 
-def alike(value: float, own: float) -> bool:
+def _same_sign(value: float, own: float) -> bool:
     """Whether a value has the sign of the code's: a limit of 0 or of the other sign would judge nonsense."""
     return own == 0 or value * own > 0
 
 
-def outdated(rule: Rule, before: Edition | None, after: Edition | None) -> Iterator[str]:
+def _outdated(rule: Rule, before: Edition | None, after: Edition | None) -> Iterator[str]:
     """Whether the version was not raised as it must be."""
     was, now = edited(rule, before), edited(rule, after)
     if before is not None and after is None:
         yield f"{rule.name}: version {was.version} is in force; what is to be as in code again is a version too"
-    elif now.version < was.version or (now.version == was.version and differs(was, now)):
+    elif now.version < was.version or (now.version == was.version and _differs(was, now)):
         yield f"{rule.name}: version {was.version} is in force; raise `version` above it"
 
 
-def differs(one: Rule, other: Rule) -> bool:
+def _differs(one: Rule, other: Rule) -> bool:
     """Whether two editions of a rule judge or tell otherwise."""
-    return any(difference(one, other))
+    return any(_differences(one, other))
 
 
-def difference(was: Rule, now: Rule) -> Iterator[str]:
+def _differences(was: Rule, now: Rule) -> Iterator[str]:
     """What two editions of a rule have otherwise."""
     if was.status != now.status:
         yield f"status {was.status} -> {now.status}"

@@ -42,8 +42,8 @@ from streams.report import Watched, page, pictured
 from streams.settings import Settings
 from streams.times import local_time
 
-ROW_OUTCOMES = ("in", "judged", "rejected", "duplicate", "late", "doubted")  # of rows; of single values the last
-REASONED_OUTCOMES = ("rejected", "doubted")
+ROW_OUTCOMES = ("in", "judged", "rejected", "duplicate", "late", "implausible")  # of rows; of single values the last
+REASONED_OUTCOMES = ("rejected", "implausible")
 CHECKPOINT_SECONDS = 2.0
 STEP_SECONDS = 1.0  # that a step is to take, so that progress is saved and shown by time and not by rows
 FIRST_ROWS = 500  # of the first step, from which the pace is learned

@@ -50,12 +50,12 @@ class Metrics:
             "late": counter("late", "Rows that came after their grace period.", "kind"),
         }
         self._rejected = counter("rejected", "Rows rejected, by reason.", "kind", "reason")
-        self._implausible = counter("doubted", "Single values taken for unknown, by reason.", "kind", "reason")
+        self._implausible = counter("implausible", "Single values taken for unknown, by reason.", "kind", "reason")
         self.misplaced = counter("misplaced", "Rows of areas that belong to another partition.", "kind")
         self.unknown_rows = counter("unknown_rows", "Events and payments of nobody whom the registry has.", "kind")
-        self.deleted_offsets = counter("gone", "Offsets deleted before they were judged.", "topic", "partition")
-        self._alerts = counter("alerts", "Alert messages told.", "rule", "severity", "change")
-        self._suppressed = counter("alerts_held", "Alert messages that policy holds back, by reason.", "rule", "reason")
+        self.deleted_offsets = counter("deleted_offsets", "Offsets deleted before they were judged.", "topic", "partition")
+        self._alerts = counter("alerts", "Alert messages published.", "rule", "severity", "change")
+        self._suppressed = counter("alerts_suppressed", "Alert messages that policy suppresses, by reason.", "rule", "reason")
         self.reset = counter("state_reset", "Owners of state that could not be taken over and started afresh.", "owner")
         self.step = histogram("step_seconds", "Decoding and judging one chunk of records.", STEP_BUCKETS)
         self.alert = histogram(
@@ -94,7 +94,7 @@ class Metrics:
                 self._outcomes[outcome].labels(kind).inc(rows)
             elif outcome == "rejected":
                 self._rejected.labels(kind, reason).inc(rows)
-            elif outcome == "doubted":
+            elif outcome == "implausible":
                 self._implausible.labels(kind, reason).inc(rows)
 
     def count_alerts(self, counts: Tally[tuple[str, int, str, str]]) -> None:

@@ -267,7 +267,7 @@ def _by_rule(run: Watched) -> str:
 
 def _rows(run: Watched) -> str:
     kinds = sorted({kind for kind, outcome, _ in run.counts if outcome == "in"})
-    outcomes = ("in", "judged", "rejected", "duplicate", "late", "doubted")
+    outcomes = ("in", "judged", "rejected", "duplicate", "late", "implausible")
     rows = [
         (escape(kind), *(f"{sum(n for (k, o, _), n in run.counts.items() if (k, o) == (kind, outcome)):,}"
                          for outcome in outcomes))

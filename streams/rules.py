@@ -28,7 +28,7 @@ from detectors.rulebook import (
     edited,
     problems,
     signed,
-    strange,
+    unknown_entries,
     unapproved,
     unraised,
 )
@@ -102,7 +102,7 @@ def published(key: bytes | None, value: bytes | None, before: Rulebook) -> Ruleb
     told = decode_rulebook(value)
     if faults := unraised(told, before) or unapproved(told, before):
         raise RulebookError(faults)
-    for fault in unknown_fields(value) + strange(told):
+    for fault in unknown_fields(value) + unknown_entries(told):
         log.warning("this version does not know all of the published rulebook, the rest is in force: %s", fault)
     return told
 

@@ -119,7 +119,7 @@ def affected_rules(engine: Engine, afresh: Collection[str]) -> set[str]:
         for feature in judge.features:
             if f"{name}/{type(feature).__name__}" in afresh or given.intersection((*feature.reads, *feature.takes)):
                 given |= set(feature.gives)
-        rules |= {rule.name for rule in judge.rules if given.intersection((*rule.reads, *rule.hears, "gap"))}
+        rules |= {rule.name for rule in judge.rules if given.intersection((*rule.reads, *rule.optional_reads, "gap"))}
     explained = {failure for failure, others in EXPLAINED_BY_FAILURE.items() if not rules.isdisjoint(others)}
     return rules.union(explained, *(EXPLAINED_BY_FAILURE.get(rule, ()) for rule in rules))
 
@@ -128,7 +128,7 @@ def before_causes(state: bytes, engine: Engine) -> set[str]:
     """The rules whose episodes ended sooner when a snapshot was made, and whose alerts were told without a notice."""
     owners, crowds = opened(state)["owners"], engine.policy._gatherings
     apart = set() if "swept" in owners["policy"]["schema"] else {
-        crowd.rule for crowd, gathering in crowds.items() if len(gathering.members) >= crowd.least
+        crowd.rule for crowd, gathering in crowds.items() if len(gathering.members) >= crowd.least_subjects
     }  # fmt: skip
     return apart | {
         rule.name for name in engine.judges() for rule in judge_of(engine, name).rules

@@ -14,7 +14,7 @@ def count_outcomes(*engines: Engine) -> Outcomes:
     found: Outcomes = {}
     for engine in engines:
         for (kind, outcome, _), rows in engine.counts.items():
-            if outcome not in ("doubted", "flagged"):
+            if outcome not in ("implausible", "flagged"):
                 found.setdefault(kind, Counter())[outcome] += rows
     return found
 

@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from detectors.engine import STEP_DAYS, TAIL_ROWS, UNPACKED_MEMBERS, Engine
+from detectors.engine import STEP_DAYS, AMENDED_ROWS, UNPACKED_MEMBERS, Engine
 from detectors.policy import _by_time
 from detectors.reorder import EXPIRED_ROWS
 from detectors.rule import ALL_RULES
@@ -253,7 +253,7 @@ def test_a_step_reaches_few_areas_that_have_much_to_judge_again():
     engine.step(readings(areas, meters, 30, 40))
     engine.step(readings(areas, meters, 10, 1))
     assert engine.rows_within_cost(readings(areas, meters, 70, 1)) == areas * meters  # of the same hour
-    assert engine.rows_within_cost(readings(areas, meters, 72, 1)) == meters * (STEP_DAYS * TAIL_ROWS // (41 * meters))
+    assert engine.rows_within_cost(readings(areas, meters, 72, 1)) == meters * (STEP_DAYS * AMENDED_ROWS // (41 * meters))
 
 
 def test_expired_rows_of_the_reorder_buffer_are_released_in_portions():

@@ -59,7 +59,7 @@ class TestAFailureOfTheArea:
     def test_explains_alerts_published_before_it(self):
         it = policy()
         it.apply([unread(since=NOON_TIME, raised=NOON_TIME)])
-        child, whole = it.apply([failure(since=NOON_TIME - DAY_SECONDS, raised=NOON_TIME + DAY_SECONDS)])[1], it.standing()
+        child, whole = it.apply([failure(since=NOON_TIME - DAY_SECONDS, raised=NOON_TIME + DAY_SECONDS)])[1], it.open_alerts()
         assert (child.suppressed_by, child.change) == ("area_failure", "revised")
         assert [a.evidence.get(EXPLAINED_COUNT) for a in whole if a.rule == "read_success_rate"] == [1]
 
@@ -137,7 +137,7 @@ class TestOneTroubleOfACustomer:
         it.apply([self.fluctuation(), self.drop()])
         told = last(it.apply([self.drop(state="cleared", change="cleared", revision=1, at=NOON_TIME + 8 * DAY_SECONDS)]))
         speaks = {rule for (rule, _), one in told.items() if not one.suppressed_by}
-        assert [a.rule for a in it.standing() if not a.suppressed_by] == ["usage_fluctuation"]
+        assert [a.rule for a in it.open_alerts() if not a.suppressed_by] == ["usage_fluctuation"]
         assert speaks <= {"usage_fluctuation"}
 
     def test_is_another_after_two_weeks_of_calm(self):
@@ -166,7 +166,7 @@ class TestOneTroubleOfACustomer:
     def test_when_withdrawn_shows_the_other_alert(self):
         it = policy()
         it.apply([self.fluctuation(), self.drop()])
-        speaker = next(a for a in it.standing() if not a.suppressed_by)
+        speaker = next(a for a in it.open_alerts() if not a.suppressed_by)
         gone = msgspec.structs.replace(speaker, state="withdrawn", change="withdrawn", revision=1)
         told = last(it.apply([gone]))
         assert [one.suppressed_by for (rule, _), one in told.items() if rule != speaker.rule] == [""]
@@ -379,8 +379,8 @@ class TestASecondEvidence:
             before.note_events(report)
             after.note_events(report)
         assert [a.severity for a in before.apply([suspected()])] == [2]
-        assert [a.severity for a in after.standing()] == [2]
-        assert [a.en for a in after.standing()] == [told.en]
+        assert [a.severity for a in after.open_alerts()] == [2]
+        assert [a.en for a in after.open_alerts()] == [told.en]
 
     def test_no_longer_counts_once_a_late_order_covers_it(self):
         it = policy()

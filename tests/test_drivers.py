@@ -77,7 +77,7 @@ def history(sources: Sequence[Source], folder: Path) -> DriverHistory:
         for n, part in enumerate(parts):
             counts = follow(Source("", replayed.areas, iter(part), 0, zone, interval), store, str(n)).counts
             for kind, outcomes in counts.items():
-                rows = {o: sum(reasons.values()) for o, reasons in outcomes.items() if o not in ("doubted", "flagged")}
+                rows = {o: sum(reasons.values()) for o, reasons in outcomes.items() if o not in ("implausible", "flagged")}
                 counted.setdefault(kind, Counter()).update(rows)
         agree(last_states(store.alerts()), counted, replayed)
     return replayed

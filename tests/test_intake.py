@@ -468,7 +468,7 @@ async def deleted(settings: Settings, topic: str) -> None:
 
 def records_lost(worker: WorkerProcess) -> dict[str, float]:
     samples = worker.scrape().items()
-    return {labels[1]: value for (name, labels), value in samples if name == "meterwatch_gone_total" and value}
+    return {labels[1]: value for (name, labels), value in samples if name == "meterwatch_deleted_offsets_total" and value}
 
 
 def test_records_that_were_deleted_before_they_were_judged_are_counted(settings, brief, tmp_path):

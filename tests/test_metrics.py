@@ -145,7 +145,7 @@ def test_what_an_engine_counts_has_a_series_that_was_there_before():
     metrics = Metrics()
     before = set(samples(metrics))
     metrics.count(Counter({(kind, "rejected", reason): 1 for kind, reason in labels.rejects()}))
-    metrics.count(Counter({(kind, "doubted", reason): 1 for kind, reason in labels.implausible()}))
+    metrics.count(Counter({(kind, "implausible", reason): 1 for kind, reason in labels.implausible()}))
     metrics.count_alerts(Counter({(rule, int(severity), change, ""): 1 for rule, severity, change in labels.alerts()}))
     metrics.count_alerts(Counter({(rule, 1, "raised", reason): 1 for rule, reason in labels.suppressed()}))
     assert set(samples(metrics)) == before

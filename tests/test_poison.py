@@ -302,12 +302,12 @@ def test_rows_in_are_judged_rejected_twice_or_late(aftermath, topic):
     for (what, outcome, reason), n in counts.items():
         if what == kind and outcome in ("judged", "late", "duplicate"):
             assert told.get(outcome, 0) == n
-        elif what == kind and outcome == "doubted":
-            assert aftermath.counted["meterwatch_doubted_total", (kind, reason)] == n
+        elif what == kind and outcome == "implausible":
+            assert aftermath.counted["meterwatch_implausible_total", (kind, reason)] == n
 
 
 def test_implausible_values_are_counted_and_unknown_meters_are_judged(aftermath):
-    doubted = {reason for (_, outcome, reason) in aftermath.engine.counts if outcome == "doubted"}
+    doubted = {reason for (_, outcome, reason) in aftermath.engine.counts if outcome == "implausible"}
     assert doubted >= {"negative", "sentinel", "estimated"}
     assert {row.area for row in aftermath.living.rows} > {area.area for area in aftermath.living.areas}
 

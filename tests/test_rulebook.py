@@ -291,7 +291,7 @@ def rules_by_judge(engine: Engine) -> list[int]:
     """How many rules watch how many subjects, by judge."""
     owners = [engine.reorder.readings, engine.reorder.clocks, *engine.judges().values()]
     judges = [judge for o in owners for judge in ((o.final, o.live) if isinstance(o, RevisableJudge) else (o,))]
-    return [int(judge._watching["rules"].sum()) for judge in judges]
+    return [int(judge._tracked["rules"].sum()) for judge in judges]
 
 
 @pytest.mark.parametrize("seed", [3, 4014])

@@ -36,12 +36,12 @@ def validated(readings, **more):
     for batch in batches(case):
         engine.step(batch)
     seen = {name: np.concatenate([part[name] for part in probe.seen], axis=-1) for name in SEEN_COLUMNS if probe.seen}
-    doubts = {reason: n for (_, fate, reason), n in engine.counts.items() if fate == "doubted"}
+    doubts = {reason: n for (_, fate, reason), n in engine.counts.items() if fate == "implausible"}
     fates = {reason or fate: n for (_, fate, reason), n in engine.counts.items() if fate not in OTHER_COUNTS}
     return seen, doubts, fates
 
 
-OTHER_COUNTS = ("doubted", "flagged", "in")  # outcomes that are no fate of a row
+OTHER_COUNTS = ("implausible", "flagged", "in")  # outcomes that are no fate of a row
 
 
 def assert_seen(column, expected):

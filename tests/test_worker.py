@@ -150,7 +150,7 @@ def test_counts_what_was_sent(settings, environment, town, history, expected, tm
     assert totals["meterwatch_step_seconds_count"] > 0
     told_now = asyncio.run(records(settings, ALERTS_TOPIC))
     assert totals["meterwatch_evidence_to_alert_seconds_count"] == len(told_now)
-    assert totals["meterwatch_alerts_total"] + totals["meterwatch_alerts_held_total"] == len(told_now)
+    assert totals["meterwatch_alerts_total"] + totals["meterwatch_alerts_suppressed_total"] == len(told_now)
 
 
 def test_what_cannot_be_read_is_rejected_with_its_reason(settings, environment, tmp_path):
