@@ -5,7 +5,7 @@ from detectors import (
     capacity,
     consumption,
     devices,
-    files,
+    master_data,
     metering,
     payments,
     quality,
@@ -15,6 +15,6 @@ from detectors import (
 )
 
 __all__ = [
-    "areas", "billing", "capacity", "consumption", "devices", "files", "metering", "payments", "quality", "voltage",
+    "areas", "billing", "capacity", "consumption", "devices", "master_data", "metering", "payments", "quality", "voltage",
     "wiring", "workflow",
 ]  # fmt: skip

@@ -5,7 +5,7 @@ import numpy as np
 
 from detectors.rule import Level, gated, rule
 from schemas.columns import Column, Days, Intervals, Readings
-from schemas.units import MINUTE_SECONDS, HOUR_SECONDS, DAY_SECONDS
+from schemas.units import DAY_SECONDS, HOUR_SECONDS, MINUTE_SECONDS
 
 OVERLOAD_LEVELS = (Level(1.0 / 0.8, 2, 2 * HOUR_SECONDS), Level(1.5 / 0.8, 1, 15 * MINUTE_SECONDS))  # beside heavy, which is 80 %
 

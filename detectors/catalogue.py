@@ -15,7 +15,7 @@ import msgspec
 
 from detectors.rule import ALL_RULES, Level, Rule
 from schemas.columns import SEGMENT_NAMES
-from schemas.units import MINUTE_SECONDS, HOUR_SECONDS, DAY_SECONDS
+from schemas.units import DAY_SECONDS, HOUR_SECONDS, MINUTE_SECONDS
 
 PROJECT_ROOT = Path(__file__).parents[1]
 RULES_PAGE, RULEBOOK_FILE, CASES_FOLDER = PROJECT_ROOT / "docs" / "rules.md", PROJECT_ROOT / "deploy" / "rules.toml", PROJECT_ROOT / "tests" / "cases"

@@ -55,7 +55,7 @@ class NoticeKey(NamedTuple):
     @property
     def least_subjects(self) -> int:
         """From how many subjects on there is a notice."""
-        return NOTICE_RECORDS if family(self.rule) == "files" else NOTICE_SUBJECTS
+        return NOTICE_RECORDS if family(self.rule) == "master_data" else NOTICE_SUBJECTS
 
 
 def family(rule: str) -> str:
@@ -78,7 +78,7 @@ def notice_key_of(alert: Alert) -> NoticeKey | None:
     if _is_of_area(alert) or is_notice(alert) or alert.severity <= GRAVE_SEVERITY or alert.state == "withdrawn":
         return None
     faults = sorted(name for name, value in alert.evidence.items() if value > 0)
-    fault = " ".join(faults) if family(alert.rule) == "files" else ""
+    fault = " ".join(faults) if family(alert.rule) == "master_data" else ""
     return NoticeKey(alert.area, alert.rule, alert.raised // DAY_SECONDS, fault)
 
 
@@ -199,7 +199,7 @@ def notice_of(key: NoticeKey, group: NoticeGroup, known: Alert | None) -> Alert:
         gravest, id=key.id, subject="", state="raised" if lasting else "cleared", change=change,
         revision=known.revision + 1 if known else 0, since=min(alert.since for alert in members),
         raised=min(alert.raised for alert in members),
-        at=max(alert.raised if lasting else alert.at for alert in members), phase="", held="",
+        at=max(alert.raised if lasting else alert.at for alert in members), phase="", suppressed_by="",
         evidence=gravest.evidence | {NOTICE_COUNT: float(count)},
         en=f"{count}{' or more' * more} alerts of one day and kind in one: {names}. The gravest of these: {gravest.en}",
         zh=f"同日同类告警{count}条{'以上' * more}合并为一条:{names}。其中最重:{gravest.zh}",

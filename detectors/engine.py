@@ -18,7 +18,7 @@ from detectors import older
 from detectors.judge import Judge
 from detectors.policy import Policy
 from detectors.reorder import ClockObservation, ReorderBuffer
-from detectors.revisable import FINAL_SUFFIX, RevisableJudge, JudgeInput
+from detectors.revisable import FINAL_SUFFIX, JudgeInput, RevisableJudge
 from detectors.rule import ALL_RULES, Rule
 from models.backlog import Backlog
 from models.balance import Losses, ReadDays, UsualLoss
@@ -84,11 +84,11 @@ from schemas.columns import (
     Transfers,
 )
 from schemas.master import Area
+from schemas.units import DAY_SECONDS, HOUR_SECONDS
 from schemas.use_class import UseClassModel
-from schemas.units import HOUR_SECONDS, DAY_SECONDS
 
 Capture = dict[str, Any]  # settings, and what is saved of every owner
-SNAPSHOT_LAYOUT = 9  # of a snapshot; what is remembered has versions of its own, by owner
+SNAPSHOT_LAYOUT = 10  # of a snapshot; what is remembered has versions of its own, by owner
 SHADOW_STATUS = "shadow"
 FUTURE_TOLERANCE = 300  # seconds a stamp may be ahead of its receipt, design section 4
 QUIET_DELAY = 2 * 3600  # how far a silent area's clock stays behind the wall's
@@ -103,7 +103,7 @@ MOVED_TEXT = (" The meter has left the area.", "该表已移出本台区。")
 TIME_OF_ATTEMPT = itemgetter(0)  # of a payment attempt
 RESTART_ADVICE = "remove the checkpoint to judge the history again from its beginning"
 RESTORE_ADVICE = f"run the version that wrote it, or {RESTART_ADVICE}"
-NEEDED_OWNERS = ("index/meters", "index/areas", "clocks", "grid", "order")  # owners without which nothing can be gone on with
+NEEDED_OWNERS = ("index/meters", "index/areas", "watermarks", "open_days", "order")  # owners without which nothing can be gone on with
 
 
 class SnapshotError(ValueError):
@@ -145,25 +145,25 @@ class Engine:
         self.rules = chosen = _judged_rules(ALL_RULES.values() if rules is None else rules)
         self.meter_index = meters = Index()
         self.areas, self.customers = Index(), Index()
-        self.channels, self.items, self.journeys = Index(), Index(), Index()
+        self.channels, self.items, self.traces = Index(), Index(), Index()
         self.bill_index, self.references, self.reporting, self.queues = Index(), Index(), Index(), Index()
         self.registry = known = Registry(self.meter_index, self.areas)
         self._last_areas: tuple[Names, list[tuple[str, str]], Codes] = (), [], np.zeros(0, np.int32)  # the last batch's areas
         self.open_days = OpenDays(self.registry, zone, interval, grace)
         self.watermarks = np.zeros(0, np.int64)  # by area slot: how far any of its topics has come
-        self._forgotten_days = np.zeros(0, np.int64)  # by area slot: the day on which old things were last forgotten
+        self.forgotten_days = np.zeros(0, np.int64)  # by area slot: the day on which old things were last forgotten
         self.work = Work(self.items, self.queues, self.registry, zone, grace)
-        self.stage_order, self.backlog = StageOrder(self.journeys, self.registry), Backlog(self.work, zone, grace)
+        self.stage_order, self.backlog = StageOrder(self.traces, self.registry), Backlog(self.work, zone, grace)
         self.peers, self.fleet = Peers(), Fleet(_model_of(chosen))
         self.bills = Bills(self.bill_index, self.registry, zone)
         self.ledger = Ledger(self.references)
         self.reports = Reports(self.reporting, self.registry, zone, grace)
-        self._recent_attempts: dict[int, list[Attempt]] = {}  # by customer: the attempts within the grace period
-        self._newest: dict[int, tuple[int, str]] = {}  # by area: the highest stamp of payments or stages, and whose
+        self.recent_attempts: dict[int, list[Attempt]] = {}  # by customer: the attempts within the grace period
+        self.newest: dict[int, tuple[int, str]] = {}  # by area: the highest stamp of payments or stages, and whose
         self.policy = Policy(known.section, _in_shadow(chosen))
         self.counts: Counter[tuple[str, str, str]] = Counter()
         self.alert_counts: Counter[tuple[str, int, str, str]] = Counter()
-        self._withdrawals: list[Alert] = []  # of episodes that were not taken over, to be withdrawn with the next step
+        self.withdrawals: list[Alert] = []  # of episodes that were not taken over, to be withdrawn with the next step
         self.rejected: list[tuple[Batch, str]] = []  # rows that the last step did not take, with the reason
         self.shadowed: list[Alert] = []  # that have been in shadow since the last step began
 
@@ -187,7 +187,7 @@ class Engine:
         self.area_days = RevisableJudge(lambda _: judge(AreaDays, [Losses(), UsualLoss(), ReadDays(zone)], self.areas))
         self.overdue = RevisableJudge(lambda _: judge(Overdue, [], self.items))
         self.backlogs = RevisableJudge(lambda _: judge(Backlogs, [], self.queues))
-        self.disorder = RevisableJudge(lambda _: judge(Traces, [], self.journeys))
+        self.disorder = RevisableJudge(lambda _: judge(Traces, [], self.traces))
         self.invoices = RevisableJudge(lambda _: judge(Invoices, [], self.bill_index))
         self.transfers = RevisableJudge(lambda _: judge(Transfers, [], self.references))
         self.incidents = RevisableJudge(lambda _: judge(Incidents, [], self.reporting))
@@ -236,7 +236,7 @@ class Engine:
         names = {self.meter_index.pairs[slot][1] for slot in meters.tolist()}
         slot = self.areas.slot(area, "")
         now = int(self.watermarks[slot]) if slot < len(self.watermarks) else 0
-        self._withdrawals += [
+        self.withdrawals += [
             _ended_by_move(alert, now) for alert in self.policy.recent.get(area, {}).values()
             if alert.state == "raised" and alert.kind in METER_KINDS and alert.subject in names
         ]  # fmt: skip
@@ -391,7 +391,7 @@ class Engine:
                     yield from self.open_days.due(ends)
 
             alerts += self._close(windows())
-        self.watermarks[areas] = np.maximum(self.watermarks[areas], self.open_days.watermarks["second"][areas])
+        self.watermarks[areas] = np.maximum(self.watermarks[areas], self.open_days.watermarks["watermark"][areas])
         for outcome, rows in (("late", late), ("duplicate", again)):
             if found := int(np.count_nonzero(rows)):
                 self.counts[r.kind, outcome, ""] += found
@@ -580,7 +580,7 @@ class Engine:
         amounts = np.where(reversals, -np.abs(batch.amount), batch.amount)
         slots = self.customers.slots(batch)
         for row in np.flatnonzero(tried | reversals).tolist():
-            attempts = self._recent_attempts.setdefault(int(slots[row]), [])
+            attempts = self.recent_attempts.setdefault(int(slots[row]), [])
             attempt = _attempt_of(batch, row)
             same_time = slice(
                 bisect_left(attempts, attempt[0], key=TIME_OF_ATTEMPT), place := bisect_right(attempts, attempt[0], key=TIME_OF_ATTEMPT)
@@ -631,14 +631,14 @@ class Engine:
         for row in range(start, len(batch)):
             area, stamp = int(areas[row]), int(batch.at[row])
             clock, whose = int(self.watermarks[area]), batch.names[batch.subject[row]]
-            first, holder = self._newest.get(area, (0, ""))
+            first, holder = self.newest.get(area, (0, ""))
             if now and stamp < first:
                 break
             now.append(clock)
             if whose != holder:
                 self.watermarks[area] = max(clock, min(stamp, first))
             if stamp > first:
-                self._newest[area] = stamp, whose
+                self.newest[area] = stamp, whose
             if stamp < first or self.watermarks[area] // DAY_SECONDS > clock // DAY_SECONDS:
                 break
         return np.array(now, np.int64)
@@ -652,10 +652,10 @@ class Engine:
 
     def _fall_due(self) -> list[Alert]:
         """Judge the items whose next mark has passed; where a day has passed, forget what nothing can concern."""
-        alerts, self._withdrawals = [_withdrawn(a) if a.state == "raised" else a for a in self._withdrawals], []
+        alerts, self.withdrawals = [_withdrawn(a) if a.state == "raised" else a for a in self.withdrawals], []
         days = self.watermarks // DAY_SECONDS
-        self._forgotten_days = np.concatenate([self._forgotten_days, np.zeros(len(days) - len(self._forgotten_days), np.int64)])
-        passed: Codes = np.flatnonzero(days > self._forgotten_days)
+        self.forgotten_days = np.concatenate([self.forgotten_days, np.zeros(len(days) - len(self.forgotten_days), np.int64)])
+        passed: Codes = np.flatnonzero(days > self.forgotten_days)
         for windows, deadlines in self.timelines():
             alerts += self._judge_timelines(windows, deadlines, deadlines.due(self.watermarks))
         if len(passed):
@@ -666,8 +666,8 @@ class Engine:
                 if len(ended := deadlines.finished(self.watermarks, self.grace, windows.open_subjects())):
                     windows.forget(ended)
                     deadlines.forget(ended)
-            self._forgotten_days[passed] = days[passed]
-            self.reorder.expire(passed, self.open_days.watermarks["second"])
+            self.forgotten_days[passed] = days[passed]
+            self.reorder.expire(passed, self.open_days.watermarks["watermark"])
             clocks = {self.areas.pairs[area][0]: int(self.watermarks[area]) for area in passed.tolist()}
             self.policy.forget(clocks)
             self.work.expire(clocks)
@@ -722,13 +722,13 @@ class Engine:
         afresh += _load_owners({name: owner for name, owner in owners.items() if not isinstance(owner, Index)}, found)
         self._resume(afresh)
         kept = {rule.name for rule in self.rules}.difference(name.partition("/")[2] for name in afresh)
-        self._withdrawals += [alert for alert in self.policy.open_alerts() if alert.rule not in kept]
+        self.withdrawals += [alert for alert in self.policy.open_alerts() if alert.rule not in kept]
         return list(dict.fromkeys(name.removesuffix(FINAL_SUFFIX) for name in afresh))
 
     def _resume(self, afresh: Sequence[str]) -> None:
         """Go on after all owners were loaded. Raises StateError where they do not agree with one another."""
         within("how many areas have a clock", len(self.watermarks), 0, len(self.areas))
-        within("how many areas were swept", len(self._forgotten_days), 0, len(self.watermarks))
+        within("how many areas were swept", len(self.forgotten_days), 0, len(self.watermarks))
         within("a clock", self.watermarks, 0, 2 * LATEST_TIME)
         within("how many meters are in order", self.validation.order.used, 0, len(self.meter_index))
         for deadlines in (self.work, self.backlog, self.stage_order, self.bills, self.ledger, self.reports):
@@ -742,15 +742,17 @@ class Engine:
         """Every owner of state by its name; the indexes before those that refer to them."""
         owners: dict[str, Owner] = {f"index/{name}": index for name, index in self.indexes().items()}
         owners |= {
-            "clocks": Attributes(self, clock=np.zeros((), np.int64), swept=np.zeros((), np.int64), holed=Lapses),
-            "attempted": Attributes(self, attempted=dict[int, list[Attempt]]),
-            "office": Attributes(self, office=dict[int, tuple[int, str]]),
+            "watermarks": Attributes(
+                self, watermarks=np.zeros((), np.int64), forgotten_days=np.zeros((), np.int64), lost_spans=Lapses
+            ),
+            "recent_attempts": Attributes(self, recent_attempts=dict[int, list[Attempt]]),
+            "office": Attributes(self, newest=dict[int, tuple[int, str]]),
             "counts": Attributes(self, counts=list[tuple[tuple[str, str, str], int]]),
-            "told": Attributes(self, told=list[tuple[tuple[str, int, str, str], int]]),
-            "lost": WithdrawnAlerts(self, lost=list[Alert]),
+            "alert_counts": Attributes(self, alert_counts=list[tuple[tuple[str, int, str, str], int]]),
+            "withdrawals": WithdrawnAlerts(self, withdrawals=list[Alert]),
         }
-        owners |= {"grid": self.open_days, "order": self.validation.order, "work": self.work, "backlog": self.backlog,
-                   "ways": self.stage_order, "bills": self.bills, "ledger": self.ledger, "reports": self.reports,
+        owners |= {"open_days": self.open_days, "order": self.validation.order, "work": self.work, "backlog": self.backlog,
+                   "stage_order": self.stage_order, "bills": self.bills, "ledger": self.ledger, "reports": self.reports,
                    "peers": self.peers, "policy": self.policy, **self.reorder.owners()}  # fmt: skip
         for name, judge in self.judges().items():
             owners |= {f"{name}/{owner}": one for owner, one in judge.owners().items()}
@@ -763,7 +765,7 @@ class Engine:
     def indexes(self) -> dict[str, Index]:
         """Every index by name."""
         return {"meters": self.meter_index, "areas": self.areas, "customers": self.customers,
-                "channels": self.channels, "items": self.items, "journeys": self.journeys, "bills": self.bill_index,
+                "channels": self.channels, "items": self.items, "traces": self.traces, "bills": self.bill_index,
                 "queues": self.queues, "references": self.references, "reporting": self.reporting}  # fmt: skip
 
     def judges(self) -> dict[str, Judge | RevisableJudge]:
@@ -772,7 +774,7 @@ class Engine:
                 "attempts": self.attempts, "days": self.days, "intervals": self.intervals,
                 "area_days": self.area_days, "overdue": self.overdue, "backlogs": self.backlogs,
                 "disorder": self.disorder, "invoices": self.invoices, "transfers": self.transfers,
-                "incidents": self.incidents, "files": self.master_records}  # fmt: skip
+                "incidents": self.incidents, "master_records": self.master_records}  # fmt: skip
 
 
 def pack_snapshot(captured: Capture) -> bytes:
@@ -798,7 +800,7 @@ def unpack_snapshot(data: bytes) -> tuple[dict[str, Saved], dict[str, Any]]:
         tree = loads(memoryview(zstd.decompress(told.body)).toreadonly())
         if told.layout == SNAPSHOT_LAYOUT:
             return msgspec.convert(tree["owners"], dict[str, Saved]), tree["settings"]
-        return older.owners(tree["state"]), tree["settings"]
+        return older.owners(told.layout, tree), tree["settings"]
     except (DecompressionError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise SnapshotError(f"the snapshot is damaged ({error!r}); {RESTART_ADVICE}") from error
 

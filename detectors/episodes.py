@@ -10,7 +10,7 @@ from models.cells import Array, Cells
 from models.state import Owner, Schema, State, StateError, same_length, within
 from schemas.alert import Alert
 from schemas.columns import Batch, Clocks, Codes, Column, Intervals, Mask, Readings, Times
-from schemas.units import HOUR_SECONDS, DAY_SECONDS
+from schemas.units import DAY_SECONDS, HOUR_SECONDS
 
 LULL_SECONDS: dict[type[Batch], int] = {Readings: 2 * HOUR_SECONDS, Intervals: 2 * HOUR_SECONDS, Clocks: 3 * DAY_SECONDS}
 # observations further apart than this, and than the hold, do not make one run; other kinds have no gaps
@@ -35,7 +35,7 @@ class EpisodeState:
     Of a chronic state also the seconds of trouble in each of the last days, the last of these, and when it was told.
     """
 
-    __slots__ = ("day", "rows", "severity", "since", "trouble_seconds", "last_revised", "well_since")
+    __slots__ = ("day", "last_revised", "rows", "severity", "since", "trouble_seconds", "well_since")
 
     def __init__(
         self, since: list[int], well: int, severity: int, spent: list[int] | None = None, day: int = 0, told: int = 0
@@ -76,14 +76,14 @@ class Episodes(Owner):
         self.slots = np.zeros(0, np.int32)  # in ascending order
         self.cells: dict[str, Array] = {
             "since": np.zeros((len(rule.levels), 0), np.uint32),  # start of the run at each level, 0 when there is none
-            "well": np.zeros(0, np.uint32),  # start of the calm while raised
+            "well_since": np.zeros(0, np.uint32),  # start of the calm while raised
             "severity": np.zeros(0, np.uint8),  # 0 when not raised
         }
         if rule.chronic:
             self.cells |= {
-                "spent": np.zeros((WEEK_DAYS, 0), np.uint32),  # seconds of trouble in each of the last days
+                "trouble_seconds": np.zeros((WEEK_DAYS, 0), np.uint32),  # seconds of trouble in each of the last days
                 "day": np.zeros(0, np.uint32),  # the last of them
-                "told": np.zeros(0, np.uint32),  # when it was told last
+                "last_revised": np.zeros(0, np.uint32),  # when it was told last
             }
         self.open: dict[int, Alert] = {}  # what was last told of each raised episode
 
@@ -113,7 +113,7 @@ class Episodes(Owner):
             one = standing[place]
             one.rows += 1
             if (since := self._judge_row(one, t, x, apart)) is not None:
-                found.append((one.rows, EpisodeChange(row, since, one.severity, x == DISPROVED_SCORE, sum(one.spent))))
+                found.append((one.rows, EpisodeChange(row, since, one.severity, x == DISPROVED_SCORE, sum(one.trouble_seconds))))
 
         now = {name: np.array([getattr(one, name) for one in standing]).T for name in held}
         self._write_cells(subjects, now, (now["severity"] > 0) | (now["since"][0] > 0))
@@ -132,7 +132,7 @@ class Episodes(Owner):
         subjects, places = np.unique(slots, return_inverse=True)
         held = self._cells_of(subjects)
         severity = held["severity"][places]
-        still = (severity > 0) & (x >= self.rule.clear) & (held["well"][places] == 0)
+        still = (severity > 0) & (x >= self.rule.clear) & (held["well_since"][places] == 0)
         for n, level in enumerate(self.rule.levels):
             since = held["since"][n, places]
             worse = (level.severity < severity) & (t - since >= level.hold)

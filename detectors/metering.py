@@ -5,7 +5,7 @@ import numpy as np
 
 from detectors.rule import DISPROVED_SCORE, NOT_KNOWN, Level, between, gated, rule
 from schemas.columns import Clocks, Column, Days, Readings
-from schemas.units import HOUR_SECONDS, DAY_SECONDS
+from schemas.units import DAY_SECONDS, HOUR_SECONDS
 
 
 @rule(

@@ -23,7 +23,7 @@ WITHOUT_ROWS = {  # by kind: what makes its rows
     "intervals": "p, i or a gateway meter", "area_days": "a gateway meter", "incidents": "device events",
     "payments": "payments, top-ups or balances", "attempts": "payments through a channel", "invoices": "bills",
     "transfers": "payments with their references", "overdue": "stages of work", "backlogs": "stages of work",
-    "journeys": "stages of work", "files": "master data",
+    "traces": "stages of work", "master_records": "master data",
 }  # fmt: skip
 MADE_OF = {  # of readings, days and intervals: columns that are worked out before any feature sees them
     "total_p": "p", "most_p": "p", "kva": "p and q, or i", "power_factor": "p and q", "most_i": "i", "mean_i": "i",

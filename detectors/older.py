@@ -1,20 +1,99 @@
-"""Snapshots of layouts 7 and 8, whose state was one tree without versions, read as version 1 of every owner."""
+"""Snapshots of older layouts, read as the owners of today.
+
+Layouts 7 and 8 had one tree without versions; it is read as version 1 of every owner. Since layout 10 owners, columns
+and fields of alerts have other names.
+"""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from detectors.revisable import FINAL_SUFFIX
-from models.state import Saved, State
+import msgspec
 
-OLDER_LAYOUTS = (7, 8)
+from models.state import Saved, State
+from schemas.alert import renamed_fields
+
+OLDER_LAYOUTS = (7, 8, 9)
+TREE_LAYOUTS = (7, 8)  # whose owners have no versions
+RENAMED_OWNERS = {
+    "clocks": "watermarks", "attempted": "recent_attempts", "told": "alert_counts", "lost": "withdrawals",
+    "grid": "open_days", "ways": "stage_order", "tails": "reorder", "index/journeys": "index/traces",
+    "days/Classes": "days/UseClass", "days/Classes/sealed": "days/UseClass/final",
+}  # fmt: skip
+RENAMED_FOLDERS = {"tails": "reorder", "files": "master_records"}
+RENAMED_ENDINGS = {"present": "live", "sealed": "final", "told": "published"}
+RENAMED_COLUMNS = {  # by owner of today
+    "watermarks": {"clock": "watermarks", "swept": "forgotten_days", "holed": "lost_spans"},
+    "recent_attempts": {"attempted": "recent_attempts"},
+    "office": {"office": "newest"},
+    "alert_counts": {"told": "alert_counts"},
+    "withdrawals": {"lost": "withdrawals"},
+    "open_days": {"top": "highest", "second": "watermark", "blocks": "days"},
+    "reorder/log": {"filed": "stored_kwh"},
+    "reorder/clock_log": {"heard": "observed_at"},
+}
+RENAMED_EPISODE_COLUMNS = {"well": "well_since", "spent": "trouble_seconds", "told": "last_revised"}
+RENAMED_FIELDS = {"told": "reports"}  # of what a meter reported
+RENAMED_OUTCOMES = {"doubted": "implausible"}
+RENAMED_FAMILIES = {"files": "master_data"}
 TIMELINE_PARTS = {"work": ("cells", "items"), "ways": ("cells", "items"), "bills": ("cells", "items"),
          "backlog": ("cells",), "ledger": ("cells", "items"), "reports": ("cells", "items", "energy")}  # fmt: skip
 UNCHANGED_OWNERS = ("policy", "order")
 
 
-def owners(tree: Mapping[str, Any]) -> dict[str, Saved]:
-    """The owners of such a tree. Raises KeyError, TypeError, ValueError and the like for any other."""
+def owners(layout: int, tree: Mapping[str, Any]) -> dict[str, Saved]:
+    """The owners of today of an older tree. Raises KeyError, TypeError, ValueError and the like for any other."""
+    found = _owners_of_tree(tree["state"]) if layout in TREE_LAYOUTS else msgspec.convert(tree["owners"], dict[str, Saved])
+    return {(today := _owner_name(name)): _renamed(today, saved) for name, saved in found.items()}
+
+
+def _owner_name(name: str) -> str:
+    """The name that an owner has today."""
+    if name in RENAMED_OWNERS:
+        return RENAMED_OWNERS[name]
+    parts = name.split("/")
+    if len(parts) == 1:
+        return name
+    parts[0] = RENAMED_FOLDERS.get(parts[0], parts[0])
+    parts[-1] = RENAMED_ENDINGS.get(parts[-1], parts[-1])
+    return "/".join(parts)
+
+
+def _renamed(owner: str, saved: Saved) -> Saved:
+    """What was saved of an owner, under the names of today."""
+    names = RENAMED_EPISODE_COLUMNS if "severity" in saved.columns else RENAMED_COLUMNS.get(owner, {})
+    columns = {names.get(name, name): _with_renamed_alerts(value) for name, value in saved.columns.items()}
+    if owner == "counts":
+        columns["counts"] = [
+            ((kind, RENAMED_OUTCOMES.get(outcome, outcome), reason), count)
+            for (kind, outcome, reason), count in columns["counts"]
+        ]
+    if owner == "policy" and "budgets" in columns:
+        columns["budgets"] = [
+            ((section, RENAMED_FAMILIES.get(family, family), day), count)
+            for (section, family, day), count in columns["budgets"]
+        ]
+    if owner == "reports":
+        columns["items"] = {
+            slot: {RENAMED_FIELDS.get(name, name): value for name, value in item.items()}
+            for slot, item in columns["items"].items()
+        }
+    return Saved(saved.version, saved.schema, columns)
+
+
+def _with_renamed_alerts(value: Any) -> Any:
+    """Plain values in which each alert has the fields of today."""
+    if isinstance(value, list):
+        return [_with_renamed_alerts(item) for item in value] if value and isinstance(value[0], dict) else value
+    if not isinstance(value, dict):
+        return value
+    if "held" in value and "rule" in value:
+        return renamed_fields(value)
+    return {key: _with_renamed_alerts(item) for key, item in value.items()}
+
+
+def _owners_of_tree(tree: Mapping[str, Any]) -> dict[str, Saved]:
+    """The owners of a tree without versions."""
     found: dict[str, State] = {}
     for name, (pairs, free) in tree["indexes"].items():
         found[f"index/{name}"] = {"pairs": pairs, "free": free}
@@ -59,7 +138,7 @@ def _judges(name: str, tree: Mapping[str, Any]) -> Iterator[tuple[str, State]]:
         return
     yield f"{name}/told", {"alerts": tree["told"]}
     yield from _judge(name, tree["present"], "")
-    yield from _judge(name, tree["sealed"], FINAL_SUFFIX)
+    yield from _judge(name, tree["sealed"], "/sealed")
 
 
 def _judge(name: str, tree: Mapping[str, Any], ending: str) -> Iterator[tuple[str, State]]:

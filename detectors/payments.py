@@ -5,7 +5,7 @@ import numpy as np
 
 from detectors.rule import Level, between, rule
 from schemas.columns import Attempts, Column, Invoices, Payments, Transfers
-from schemas.units import MINUTE_SECONDS, HOUR_SECONDS
+from schemas.units import HOUR_SECONDS, MINUTE_SECONDS
 
 
 @rule(

@@ -20,20 +20,20 @@ from detectors.causes import (
     GRAVE_SEVERITY,
     ON_USE,
     STRENGTHENED_RULES,
-    NoticeKey,
     NoticeGroup,
-    notice_key_of,
-    with_explained,
+    NoticeKey,
+    corroborated,
+    corroboration,
     failure_explains,
     family,
     in_force,
     is_notice,
-    with_other_rules,
+    notice_key_of,
     notice_of,
-    same_trouble,
-    corroborated,
     representative,
-    corroboration,
+    same_trouble,
+    with_explained,
+    with_other_rules,
 )
 from detectors.rule import ALL_RULES
 from models.incidents import called_off
@@ -46,7 +46,7 @@ MEMORY_SECONDS = 40 * DAY_SECONDS
 DAILY_RAISES = 3  # raises of one rule and subject within a day before the next is held; default of this project
 STORM_TIMES, STORM_LEAST, STORM_DAYS = 3.0, 50, 3  # catalogue section 5: brake above 3 times the forecast
 DAILY_BUDGET = 500  # alerts of one section and day; default of this project
-OWN_BUDGET_FAMILIES = ("files", "payments")  # families with a budget of their own: they come by the hundred on one day
+OWN_BUDGET_FAMILIES = ("master_data", "payments")  # families with a budget of their own: they come by the hundred on one day
 BRAKE_REASONS = frozenset({"storm", "budget"})
 ARRIVING_KINDS = frozenset({"readings", "clocks", "payments", "attempts"})  # kinds judged as rows come, not all at once
 AREA_FAILURE, NOTICE_REASON, SAME_TROUBLE = "area_failure", "notice", "same_trouble"  # reasons
@@ -170,13 +170,13 @@ class Policy(Owner):
         """An alert as it is told, remembered unless its rule is in shadow; before it that it has been let go."""
         held = self._suppression(alert)
         if held == "shadow":
-            return [msgspec.structs.replace(alert, held=held)]
+            return [msgspec.structs.replace(alert, suppressed_by=held)]
         told, revision = [], alert.revision
         if (known := self.recent.get(alert.area, {}).get(alert.id)) is not None:
             if known.state == "raised" and known.suppressed_by not in UNEXPLAINED_REASONS and not self._reason(alert):
                 told.append(known := self._revised(known, held))
             revision = max(revision, known.revision + 1)  # an event may have revised what was told
-        alert = self._corroborated(msgspec.structs.replace(alert, held=held, revision=revision))
+        alert = self._corroborated(msgspec.structs.replace(alert, suppressed_by=held, revision=revision))
         if alert.rule in EXPLAINED_BY_FAILURE:
             alert = with_explained(alert, self._explained_meters(alert))
         if alert.rule in ON_USE and not held:
@@ -212,7 +212,7 @@ class Policy(Owner):
 
     def _revised(self, alert: Alert, suppressed_by: str, change: Change = "revised") -> Alert:
         """An alert told otherwise than it was."""
-        revised = msgspec.structs.replace(alert, held=suppressed_by, change=change, revision=alert.revision + 1)
+        revised = msgspec.structs.replace(alert, suppressed_by=suppressed_by, change=change, revision=alert.revision + 1)
         self._remember(revised)
         return revised
 

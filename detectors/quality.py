@@ -5,7 +5,7 @@ import numpy as np
 
 from detectors.rule import rule
 from schemas.columns import Column, Days, Intervals, Readings
-from schemas.units import MINUTE_SECONDS, DAY_SECONDS
+from schemas.units import DAY_SECONDS, MINUTE_SECONDS
 
 
 @rule(

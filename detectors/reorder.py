@@ -46,7 +46,7 @@ from schemas.units import HOUR_SECONDS
 GAP_INTERVALS = 1.5  # of a meter's interval: readings further apart have one missing between them
 EXPIRED_ROWS = 100_000  # of tails that are let go of at once
 GAP_PATIENCE = 86_400  # seconds after a reading within which those missing before it may come
-LOG_TYPES = COLUMN_TYPES | {"slot": np.int32, "filed": np.float32}
+LOG_TYPES = COLUMN_TYPES | {"slot": np.int32, "stored_kwh": np.float32}
 JUDGED_COLUMNS = frozenset({"at", "register", "kwh", "u", "i", "p", "q", "neutral", "terminal_p", "flags", "clock_offset",
                     "status"})  # whatever rules read
 
@@ -162,8 +162,8 @@ class ReorderBuffer(Owner):
         self.live, self.final = Validation(), Validation()
         self._since = Cells(at=np.int64(0), area=np.int32(0))  # when last read before the first gap, 0 without a tail
         self._logged_columns = self._columns_to_log()
-        self._log = RowLog((*self._logged_columns, "filed"))
-        self._clock_log = RowLog(("at", "heard", "offset"))
+        self._log = RowLog((*self._logged_columns, "stored_kwh"))
+        self._clock_log = RowLog(("at", "observed_at", "offset"))
         self.late: dict[int, tuple[int, set[int]]] = {}  # by area: the hour a late reading joined in, and the meters
 
     def _columns_to_log(self) -> tuple[str, ...]:
@@ -175,7 +175,7 @@ class ReorderBuffer(Owner):
         """Keep the columns that other rules read."""
         self._logged_columns = self._columns_to_log()
         rows = self._log.columns()
-        self._log = RowLog((*self._logged_columns, "filed"))
+        self._log = RowLog((*self._logged_columns, "stored_kwh"))
         self._log.load(rows)
 
     def reserve(self) -> None:
@@ -294,7 +294,7 @@ class ReorderBuffer(Owner):
 
     def _log_readings(self, r: Readings, slots: Codes, filed: Column) -> None:
         """Add readings to their meters' tails."""
-        self._log.append(slot=slots.astype(np.int32), filed=filed, **{name: getattr(r, name) for name in self._logged_columns})
+        self._log.append(slot=slots.astype(np.int32), stored_kwh=filed, **{name: getattr(r, name) for name in self._logged_columns})
 
     def _remember(self, judge: RevisableJudge, alerts: Iterable[Alert]) -> None:
         """Remember what was told of meters with a tail."""
@@ -310,7 +310,7 @@ class ReorderBuffer(Owner):
         since = self._since["at"][where]
         kept = (since > 0) & (key > since)
         if kept.any():
-            columns = {"at": key[kept], "heard": at[kept], "offset": offset[kept]}
+            columns = {"at": key[kept], "observed_at": at[kept], "offset": offset[kept]}
             self._clock_log.append(slot=where[kept].astype(np.int32), **columns)
             self._remember(self.clocks, alerts)
         return alerts
@@ -329,7 +329,7 @@ class ReorderBuffer(Owner):
         self._log_readings(part, slots[rows], facts.kwh[rows])
         told = rows[np.isfinite(part.clock_offset)]
         if len(told):
-            columns = {"at": r.at[told], "heard": r.at[told], "offset": r.clock_offset[told].astype(np.float64)}
+            columns = {"at": r.at[told], "observed_at": r.at[told], "offset": r.clock_offset[told].astype(np.float64)}
             self._clock_log.append(slot=slots[told].astype(np.int32), **columns)
         for area, meter, clock in zip(areas[rows].tolist(), slots[rows].tolist(), watermarks[rows].tolist(), strict=True):
             self.late.setdefault(area, (clock // HOUR_SECONDS, set()))[1].add(meter)
@@ -385,9 +385,9 @@ class ReorderBuffer(Owner):
         told, where, registers, more = self._revalidated(self.live, rows)
         alerts = self.readings.amend(slots, [(told, where, more)])
         alerts += self.clocks.amend(slots, [_clocks_of(self._clock_log.select(slots)[1])])
-        kwh, filed = self._energy(told, registers, more), rows["filed"]
+        kwh, filed = self._energy(told, registers, more), rows["stored_kwh"]
         changed = (kwh != filed) & ~(np.isnan(kwh) & np.isnan(filed))
-        self._log.write("filed", places, kwh)
+        self._log.write("stored_kwh", places, kwh)
         return alerts, Correction(where[changed], told.at[changed], filed[changed], kwh[changed])
 
     def _revalidated(self, validation: Validation, rows: dict[str, Any]) -> tuple[Readings, Codes, Registers, Columns]:
@@ -454,8 +454,8 @@ class ReorderBuffer(Owner):
 
     def owners(self) -> dict[str, Owner]:
         """What meters were last read before their gaps, the rows since, and validation as of both."""
-        return {"tails": self, "tails/present": self.live.cells, "tails/sealed": self.final.cells,
-                "tails/log": self._log, "tails/clock_log": self._clock_log}  # fmt: skip
+        return {"reorder": self, "reorder/live": self.live.cells, "reorder/final": self.final.cells,
+                "reorder/log": self._log, "reorder/clock_log": self._clock_log}  # fmt: skip
 
     def schema(self) -> Schema:
         """When meters with a tail were last read before it, and the areas with a late reading to judge."""
@@ -488,4 +488,4 @@ class ReorderBuffer(Owner):
 def _clocks_of(rows: dict[str, Any]) -> tuple[Batch, Codes]:
     """Rows of a log of clocks as a batch, and their slots."""
     none = np.zeros(len(rows["slot"]))
-    return Clocks.build(("",), none, ("",), none, rows["heard"], offset=rows["offset"]), rows["slot"]
+    return Clocks.build(("",), none, ("",), none, rows["observed_at"], offset=rows["offset"]), rows["slot"]

@@ -20,7 +20,7 @@ from models.state import Owner, Schema, State, StateError
 from schemas.alert import Alert
 from schemas.columns import Batch, Codes
 
-FINAL_SUFFIX = "/sealed"  # ends the names of the sealed judge's owners
+FINAL_SUFFIX = "/final"  # ends the names of the sealed judge's owners
 JudgeInput = tuple[Batch, Codes] | tuple[Batch, Codes, Columns] | tuple[Batch, Codes, Columns | None, list[Codes]]
 """A batch, its slots, columns beside its own, and in which turns its rows count."""
 
@@ -122,7 +122,7 @@ class RevisableJudge(Owner):
     def owners(self) -> dict[str, Owner]:
         """Those of the present judge, the same of the sealed one, and what was told between them."""
         sealed = {f"{name}{FINAL_SUFFIX}": owner for name, owner in self.final.owners().items()}
-        return {**self.live.owners(), **sealed, "told": self}
+        return {**self.live.owners(), **sealed, "published": self}
 
     def resume(self, afresh: Collection[str]) -> None:
         """Go on after all owners were loaded, of which some start afresh. Raises StateError."""

@@ -21,8 +21,8 @@ import numpy as np
 from models.use_class import UseClass
 from schemas.columns import METER_SEGMENTS, PHASE_NAMES, SEGMENT_NAMES, Batch, Codes, Column, Mask
 from schemas.rules import EditionStatus
-from schemas.use_class import UseClassModel
 from schemas.units import DAY_SECONDS
+from schemas.use_class import UseClassModel
 
 Segments = Mapping[str, Mapping[str, float]]  # settings by segment
 CHRONIC_CALM = 2 * DAY_SECONDS  # calm that ends a chronic state: one that returns every evening is one; default of this project

@@ -5,7 +5,7 @@ import numpy as np
 
 from detectors.rule import Level, between, gated, rule
 from schemas.columns import Column, Readings
-from schemas.units import MINUTE_SECONDS, HOUR_SECONDS
+from schemas.units import HOUR_SECONDS, MINUTE_SECONDS
 
 WIDE_LIMITS = {"under": 0.90, "over": 1.10}
 

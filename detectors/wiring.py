@@ -5,7 +5,7 @@ import numpy as np
 
 from detectors.rule import Level, between, rule
 from schemas.columns import Column, Intervals, Readings
-from schemas.units import MINUTE_SECONDS, HOUR_SECONDS, DAY_SECONDS
+from schemas.units import DAY_SECONDS, HOUR_SECONDS, MINUTE_SECONDS
 
 
 @rule(

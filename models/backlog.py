@@ -109,7 +109,7 @@ class Backlog(Timelines):
         earlier = [
             (c["queue"][item], visit.start, self._work.stuck(item, visit), visit.done)
             for item in ours[c["again"][ours]].tolist()
-            for visit in self._work.items[item].visits()[:-1]
+            for visit in self._work.items[item].stays()[:-1]
         ]
         if earlier:
             stays = np.concatenate([stays, np.array(earlier, np.int64).T], axis=1)

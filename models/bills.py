@@ -127,7 +127,7 @@ class Bills(Timelines):
     def observations(self, slot: int) -> Iterator[Observation]:
         """Each issue, once more after a day, what is overdue of the latest, and what was paid beyond each."""
         bill = self.items[slot]
-        for visit in bill.visits():
+        for visit in bill.stays():
             for at, certain, days in passed_marks(visit, OVERDUE_MARKS):
                 yield Observation(at, certain, (days, bill.unpaid(at), *self.arrears(slot, at, days), *UNKNOWN_COLUMNS[6:]))
         for at, yuan in bill.overpaid():

@@ -135,11 +135,11 @@ class Ledger(Timelines):
             return
         first = entries[0]
         awaited = self._awaited(area, first, line=first not in transfer.paid)
-        visits = transfer.visits() or [Stay(first.at, HOUR_SECONDS, NEVER_TIME)]
+        visits = transfer.stays() or [Stay(first.at, HOUR_SECONDS, NEVER_TIME)]
         for at, certain, hours in passed_marks(visits[0], MARK_HOURS):
-            yield Observation(at, certain, (hours if awaited or not hours else nan, nan, *transfer.told(at)[1:]))
+            yield Observation(at, certain, (hours if awaited or not hours else nan, nan, *transfer.amounts_at(at)[1:]))
         for at in sorted({entry.at for entry in entries}):
-            yield Observation(at, certain=True, columns=(nan, *transfer.told(at)))
+            yield Observation(at, certain=True, columns=(nan, *transfer.amounts_at(at)))
 
     def since(self, slot: int, at: int) -> int:
         """From its first side on; a line's payment may have come before it."""

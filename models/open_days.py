@@ -143,7 +143,7 @@ class OpenDays(Owner):
         self.areas: dict[int, _AreaState] = {}
         self._name_hashes = np.zeros(0, np.int64)  # of an area, by which it takes its turn
         self.watermarks = Cells(  # of an area
-            top=np.int64(0), holder=np.int32(-1), second=np.int64(0),  # highest stamp, whose it is, the area's clock
+            highest=np.int64(0), holder=np.int32(-1), watermark=np.int64(0),  # highest stamp, whose it is, the area's clock
             latest=np.int32(-1), since=np.int64(0),  # whose reading came last, and since when only that meter's came
             closed_to=np.int64(0),  # intervals that end by then are closed
             first_day=np.int32(0),  # the day the clock first stood in, 0 before
@@ -187,7 +187,7 @@ class OpenDays(Owner):
                 self.areas[slot] = _AreaState()
                 self.watermarks.reserve(slot + 1)
                 self._positions.reserve(slot + 1)
-        now, first = self.watermarks["second"][areas], self.watermarks["first_day"][areas]
+        now, first = self.watermarks["watermark"][areas], self.watermarks["first_day"][areas]
         then, own = now.copy(), np.zeros(len(at), bool)
         if moving.any():
             places = rows if moving.all() else np.flatnonzero(moving)
@@ -220,7 +220,7 @@ class OpenDays(Owner):
             shifted[starts] = first
             return shifted
 
-        top, holder, second = c["top"][slots], c["holder"][slots], c["second"][slots]
+        top, holder, second = c["highest"][slots], c["holder"][slots], c["watermark"][slots]
         tops = highest(at, top)
         high = before(tops, top)
         turn = np.maximum.accumulate(np.where(at > high, rows, -1))
@@ -233,7 +233,7 @@ class OpenDays(Owner):
         alone = (at - since > LONE_METER_SECONDS) | np.repeat(self._registry.size(slots) == 1, sizes)
         rival = np.where((before(holders, holder) != meters) | alone, np.minimum(at, high), 0)
         clock = highest(rival, second)
-        c["top"][slots], c["holder"][slots], c["second"][slots] = tops[ends], holders[ends], clock[ends]
+        c["highest"][slots], c["holder"][slots], c["watermark"][slots] = tops[ends], holders[ends], clock[ends]
         c["latest"][slots], c["since"][slots] = meters[ends], since[ends]
         return before(clock, second), clock, alone
 
@@ -590,7 +590,7 @@ class OpenDays(Owner):
             values = column[rows]
             known = ~np.isnan(values)
             if known.any():
-                _add(self.member_rows[f"{name}_told"], cell, known)
+                _add(self.member_rows[f"{name}_count"], cell, known)
                 high = values > least
                 keep_highest(self.member_rows[name], cell[high], values[high])
         if (guessed := facts.by_magnitude[rows]).any():
@@ -641,14 +641,14 @@ class OpenDays(Owner):
 
     def tick(self, now: int, until: int = 0) -> Iterator[DueWindow]:
         """What becomes due as the clocks of areas that have begun come to `now` at least, on their way to `until`."""
-        second = self.watermarks["second"]
+        second = self.watermarks["watermark"]
         slots = np.flatnonzero((second > 0) & (second < now))
         second[slots] = now
         return self.due(dict.fromkeys(slots.tolist(), now), max(now, until))
 
     def portion(self, now: int) -> int:
         """How far areas' clocks may come on their way to `now` with no more than a portion of days falling due."""
-        c, second = self.watermarks, self.watermarks["second"]
+        c, second = self.watermarks, self.watermarks["watermark"]
         slots = np.flatnonzero((second > 0) & (second < now))
         if not len(slots):
             return now
@@ -758,7 +758,7 @@ class OpenDays(Owner):
         """The cells of areas and meters, and every open day, packed."""
         return {
             **self.watermarks.schema(), **self._member_numbers.schema(), "areas": list[tuple[int, Array, list[int]]],
-            "blocks": list[tuple[int, int, int, int, bool, bytes]], "checksums": list[int], "cells": dict[str, str],
+            "days": list[tuple[int, int, int, int, bool, bytes]], "checksums": list[int], "cells": dict[str, str],
         }  # fmt: skip
 
     def state(self) -> State:
@@ -771,7 +771,7 @@ class OpenDays(Owner):
         ]  # fmt: skip
         return self.watermarks.state() | self._member_numbers.state() | {
             "areas": [(slot, np.array(a.members, np.int32), sorted(a.dirty)) for slot, a in self.areas.items()],
-            "blocks": blocks, "checksums": [crc32(block[-1]) for block in blocks], "cells": self._day_schema(),
+            "days": blocks, "checksums": [crc32(block[-1]) for block in blocks], "cells": self._day_schema(),
         }  # fmt: skip
 
     def load(self, state: State) -> None:
@@ -785,7 +785,7 @@ class OpenDays(Owner):
             self.areas[slot] = area = _AreaState()
             area.members, area.dirty = members.tolist(), set(dirty)
         self._check()
-        blocks, known = state.get("blocks", ()), state.get("cells") == self._day_schema()
+        blocks, known = state.get("days", ()), state.get("cells") == self._day_schema()
         if known and state.get("checksums") != [crc32(block[-1]) for block in blocks]:
             raise StateError("a packed day is damaged")
         for slot, day, start, end, closed, told in blocks:
@@ -805,7 +805,7 @@ class OpenDays(Owner):
         within("how many areas it has", self.watermarks.used, 0, len(self._registry.area_index))
         within("how many meters it has", self._member_numbers.used, 0, len(self._registry.meter_index))
         within("an area", list(self.areas), 0, self.watermarks.used - 1)
-        for name in ("top", "second", "since", "closed_to"):
+        for name in ("highest", "watermark", "since", "closed_to"):
             within(f"a time of {name}", self.watermarks[name], 0, 2 * LATEST_TIME)
         for name in ("first_day", "last_day", "sealed_day"):
             within(f"a day of {name}", self.watermarks[name], -1, len(self._midnights) - 3)

@@ -26,6 +26,7 @@ NAN_INTEGER = -1  # for NaN
 DAY_MARK = 2  # first byte of a day that was packed with others; one packed alone begins as a map
 LoneColumn = tuple[str, tuple[int, ...], Array | None, Array]  # type, shape, decimals by column, and bytes
 Plan = list[tuple[str, str, list[int]]]  # name, type and shape per cell
+OLDER_NAMES = {"loads_told": "loads_count", "unbalances_told": "unbalances_count"}
 Columns = Mapping[str, Array]  # each of the shape (*lead, members) or (*lead, areas)
 
 
@@ -99,18 +100,23 @@ def check_day(day: bytes, members: Columns, areas: Columns) -> None:
         raise StateError(f"a packed day cannot be read ({error})") from error
 
 
+def _name_of(name: str) -> str:
+    """The name that a column has today."""
+    return OLDER_NAMES.get(name, name)
+
+
 def _planned_columns(plan: bytes, body: bytes) -> Plan:
     """The columns of a day that was packed with others. Raises ValueError where it does not follow its plan."""
     told = msgspec.msgpack.decode(plan, type=tuple[Plan, Plan])
     width, least = (sum(map(_bytes_of, columns)) for columns in told)
     if not width or len(body) < least or (len(body) - least) % width:
         raise ValueError("it is not of the length that it says")
-    return [*told[0], *told[1]]
+    return [(_name_of(name), kind, lead) for columns in told for name, kind, lead in columns]
 
 
 def _lone_columns(tree: bytes, members: Columns) -> Plan:
     """The columns of a day that was packed alone. Raises ValueError where one is damaged."""
-    found = msgspec.convert(loads(tree), dict[str, LoneColumn])
+    found = {_name_of(name): column for name, column in msgspec.convert(loads(tree), dict[str, LoneColumn]).items()}
     for name, (kind, shape, places, column) in found.items():
         decimal = places is None or (kind == "<f4" and places.shape == shape[-1:])
         if not decimal or column.dtype != np.uint8 or column.shape != (np.dtype(kind).itemsize, prod(shape)):
@@ -155,7 +161,7 @@ def _arrays_of(tree: bytes) -> dict[str, Array]:
     arrays: dict[str, Array] = {}
     for name, (dtype, shape, places, by_significance) in loads(tree).items():
         column = np.ascontiguousarray(by_significance.T).reshape(-1)
-        arrays[name] = column.view(dtype).reshape(shape) if places is None else _from_integers(column, shape, places)
+        arrays[_name_of(name)] = column.view(dtype).reshape(shape) if places is None else _from_integers(column, shape, places)
     return arrays
 
 
@@ -198,7 +204,7 @@ def _columns_of(
     columns: dict[str, Array] = {}
     start, count = 0, cell_bytes.shape[1]
     for column in plan:
-        name, kind, lead = column[0], np.dtype(column[1]), column[2]
+        name, kind, lead = _name_of(column[0]), np.dtype(column[1]), column[2]
         end = start + prod(lead) * kind.itemsize
         if name in names:
             as_bytes = cell_bytes[start:end].reshape(kind.itemsize, -1, count).transpose(1, 2, 0)

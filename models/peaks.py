@@ -24,8 +24,8 @@ def peak_cells(interval: int) -> dict[str, Any]:
     """The empty cells of a meter's day."""
     steps = -(-25 * HOUR_SECONDS // interval)
     return {
-        "loads": np.zeros(max(-(-LASTING_LOAD_SECONDS // interval), steps // 100 + 1, 2), np.float32), "loads_told": np.uint16(0),
-        "unbalances": np.zeros(steps // 20 + 1, np.float32), "unbalances_told": np.uint16(0),
+        "loads": np.zeros(max(-(-LASTING_LOAD_SECONDS // interval), steps // 100 + 1, 2), np.float32), "loads_count": np.uint16(0),
+        "unbalances": np.zeros(steps // 20 + 1, np.float32), "unbalances_count": np.uint16(0),
         "by_magnitude": np.uint16(0),
     }  # fmt: skip
 
@@ -55,14 +55,14 @@ def keep_highest(highest: Array, where: Codes, values: Column) -> None:
 
 def peak_columns(cells: dict[str, Array], expected: Column, length: Column) -> dict[str, Column]:
     """The Days columns of every member; `expected` is how many intervals each one's day of so many seconds has."""
-    loaded, unbalanced = (cells[name] >= KNOWN_SHARE * expected for name in ("loads_told", "unbalances_told"))
+    loaded, unbalanced = (cells[name] >= KNOWN_SHARE * expected for name in ("loads_count", "unbalances_count"))
     ranks = np.maximum(expected // 100 + 1, 2), np.maximum(LASTING_LOAD_SECONDS * expected // length, 1)
     p99, lasting = (np.where(loaded, _nth_highest(cells["loads"], rank), np.nan) for rank in ranks)
     p95, top = (
         np.where(unbalanced, _nth_highest(cells["unbalances"], rank), np.nan)
         for rank in (expected // 20 + 1, np.ones(len(expected)))
     )
-    share = np.where(unbalanced, cells["by_magnitude"] / np.maximum(cells["unbalances_told"], 1), np.nan)
+    share = np.where(unbalanced, cells["by_magnitude"] / np.maximum(cells["unbalances_count"], 1), np.nan)
     return {"kva_p99": p99, "kva_2h": lasting, "unbalance_p95": p95, "unbalance_top": top, "by_magnitude": share}
 
 

@@ -81,7 +81,7 @@ class Reports(Timelines):
         if slot not in self.items:
             self.items[slot] = Reported()
             self.cells["area"][slot], self.cells["final"][slot] = area, final
-        known = self.items[slot].told
+        known = self.items[slot].reports
         if report in known:
             return False
         insort(known, report)
@@ -112,7 +112,7 @@ class Reports(Timelines):
         reported = self.cells["area"][: len(self.index)]
         days = dict(zip(sealed.areas.tolist(), sealed.days.tolist(), strict=True))
         for slot in np.flatnonzero(np.isin(reported, sealed.areas)).tolist():
-            for report in self.items[slot].told:
+            for report in self.items[slot].reports:
                 if report.event in FOLLOWED_EVENTS and self._day_of(report.at) + COMPARED_DAYS == days[int(reported[slot])]:
                     self._note_use_drop(slot, report.at)
 
@@ -146,7 +146,7 @@ class Reports(Timelines):
         whole = self.items.get(self.index.known[area].get("", -1)) if meter else None
         drops = [Drop(at, self._seen_at(at), share) for at, share in item.drops.items()]
         lost = self.lost(int(self.cells["area"][slot]))
-        return Notebook(item.told, whole.told if whole else [], drops, lost).incident_rows()
+        return Notebook(item.reports, whole.reports if whole else [], drops, lost).incident_rows()
 
     def timeline(self, slots: Codes, watermarks: Times) -> Timeline:
         """Every row of some meters that is not final, as far as their areas' clocks have come."""
@@ -169,13 +169,13 @@ class Reports(Timelines):
             found += [(slot, row) for row in self._incident_rows(slot) if self.cells["final"][slot] < row.at <= final]
         for slot, final in finals.items():
             item, self.cells["final"][slot] = self.items[slot], final
-            item.told = [report for report in item.told if max(report.at, report.until) > final - REPORT_RETENTION_SECONDS]
+            item.reports = [report for report in item.reports if max(report.at, report.until) > final - REPORT_RETENTION_SECONDS]
             item.drops = {at: share for at, share in item.drops.items() if at > final - REPORT_RETENTION_SECONDS}
         return _as_timeline(found)
 
     def finished(self, watermarks: Times, grace: int, troubled: Collection[int]) -> Codes:
         """Meters of which nothing that was told is remembered, and that are not in trouble."""
-        return np.array([slot for slot, item in self.items.items() if not item.told and slot not in troubled], np.int64)
+        return np.array([slot for slot, item in self.items.items() if not item.reports and slot not in troubled], np.int64)
 
     def schema(self) -> Schema:
         """The reports of meters and areas, and the energy of every meter's last days."""

@@ -137,7 +137,7 @@ class Timelines(Owner):
 
     def stays(self, slot: int) -> list[Stay]:
         """When an item was open."""
-        visits: list[Stay] = self.items[slot].visits()
+        visits: list[Stay] = self.items[slot].stays()
         return visits
 
     def observations(self, slot: int) -> Iterator[Observation]:

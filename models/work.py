@@ -159,11 +159,11 @@ class Work(Timelines):
         for slot in slots.tolist():
             item, now = self.items[slot], int(watermarks[self.cells["area"][slot]])
             section, subject = self.index.pairs[slot]
-            for visit in item.visits():
+            for visit in item.stays():
                 if visit.start <= now and visit.start not in item.usual:
                     day = (visit.start - self._grace) // DAY_SECONDS
                     item.usual[visit.start] = self._durations.usual((section, subject.rpartition("/")[2]), day)
-            self._note_last_stay(slot, item.visits())
+            self._note_last_stay(slot, item.stays())
         return super().timeline(slots, watermarks)
 
     def stuck(self, slot: int, stay: Stay) -> int:
@@ -188,7 +188,7 @@ class Work(Timelines):
     def observations(self, slot: int) -> Iterator[Observation]:
         """Of every visit the marks of its limit, those of what is usual, and the end."""
         item = self.items[slot]
-        for visit in item.visits():
+        for visit in item.stays():
             limit, usual = visit.unit, item.usual.get(visit.start, nan)
             if visit.start not in item.usual:
                 yield Observation(visit.start, certain=False, columns=(nan,) * len(self.columns))
@@ -224,7 +224,7 @@ class Work(Timelines):
         for slot, item in self.items.items():
             section, subject = self.index.pairs[slot]
             self.cells["queue"][slot] = self.queues.slot(section, subject.rpartition("/")[2])
-            self._note_last_stay(slot, item.visits())
+            self._note_last_stay(slot, item.stays())
 
     def _note_last_stay(self, slot: int, stays: list[Stay]) -> None:
         """Note of an item since when it is in its stage, from when on it is stuck, and whether it was there before."""

@@ -1,8 +1,9 @@
 """An alert is an episode: raised, perhaps escalated or revised, cleared; all under one id."""
 from __future__ import annotations
 
+from collections.abc import Mapping
 from hashlib import blake2b
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -30,7 +31,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     score: float  # 1 or more is trouble
     phase: str  # the worst phase, "" where there are none
     evidence: dict[str, float]  # the columns it was judged on, when it was raised or last escalated
-    suppressed_by: str  # why policy holds it back, "" when it does not
+    suppressed_by: str  # the reason for which policy suppresses it, "" when it does not
     en: str  # the plain sentence an inspector reads
     zh: str
     code: Annotated[str, msgspec.Meta(description="IEC 61968-9 code of the device event it stems from, if any")] = ""
@@ -43,3 +44,13 @@ def alert_id(rule: str, area: str, subject: str, since: int) -> str:
     '7ad575ad524a9181'
     """
     return blake2b("\0".join((rule, area, subject, str(since))).encode(), digest_size=8).hexdigest()
+
+
+RENAMED_KINDS = {"files": "master_records", "journeys": "traces"}
+
+
+def renamed_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of an alert from before they had the names of today."""
+    others = {name: value for name, value in fields.items() if name != "held"}
+    kind = fields["kind"]
+    return others | {"kind": RENAMED_KINDS.get(kind, kind), "suppressed_by": fields["held"]}

@@ -419,7 +419,7 @@ class Backlogs(Batch):
 class Traces(Batch):
     """A work item when it enters or leaves a stage. The subject is the item, the area its section."""
 
-    kind: ClassVar[str] = "journeys"
+    kind: ClassVar[str] = "traces"
 
     unfinished: Column  # stages before the furthest it has entered that it has not finished
 
@@ -428,7 +428,7 @@ class Traces(Batch):
 class MasterRecords(Batch):
     """A meter's file at the end of a local day: the midnight ``at``. A count of faults is 0 where all is well."""
 
-    kind: ClassVar[str] = "files"
+    kind: ClassVar[str] = "master_records"
 
     calibration_days: Column  # past the date of its calibration, negative before
     contract_days: Column  # until the contract ends, negative afterwards

@@ -109,7 +109,7 @@ def topics(context: typer.Context, json: Json = False) -> None:
 def alerts(
     context: typer.Context,
     json: Json = False,
-    suppressed: Annotated[bool, typer.Option("--held", help="Also those that policy holds back.")] = False,
+    suppressed: Annotated[bool, typer.Option("--suppressed", help="Also those that policy suppresses.")] = False,
     past: Annotated[bool, typer.Option("--from-beginning", help="First what was told so far.")] = False,
     once: Annotated[bool, typer.Option("--once", help="List the last state of every alert, and end.")] = False,
     chinese: Annotated[bool, typer.Option("--zh", help="In Chinese.")] = False,
@@ -214,10 +214,10 @@ def stalls(sources: Sources, json: Json = False) -> None:
 
 
 @app.command()
-def classes(
+def use_classes(
     context: typer.Context,
     sources: Sources,
-    to: Annotated[Path, typer.Option("--out", "-o", help="The model that is written.")] = Path("classes.json"),
+    to: Annotated[Path, typer.Option("--out", "-o", help="The model that is written.")] = Path("use_classes.json"),
     json: Json = False,
 ) -> None:
     """Learns from a history and its files how the days of each class of use look, for the rule tariff_misuse."""

@@ -20,7 +20,7 @@ from schemas.master import Area, Meter
 from schemas.units import DAY_SECONDS, HOUR_SECONDS
 
 LOSS_RULE = "area_loss_high"
-MONEY_KINDS, WORK_KINDS = {"payments", "attempts", "invoices", "transfers"}, {"overdue", "journeys"}  # kinds of alerts
+MONEY_KINDS, WORK_KINDS = {"payments", "attempts", "invoices", "transfers"}, {"overdue", "traces"}  # kinds of alerts
 READING_COLUMNS = ("at", "register", "kwh", "u", "i", "p", "q", "neutral", "terminal_p", "flags", "clock_offset")
 Numbers = NDArray[np.float64]
 NamedValues = Mapping[str, Any]

@@ -17,7 +17,7 @@ SEVERITY_COLOURS = {1: "bold red", 2: "red", 3: "yellow", 4: "cyan"}
 def line(alert: Alert, zone: ZoneInfo, *, chinese: bool) -> Text:
     """An alert for people."""
     when = local_time(alert.at, zone.key)
-    held = f" (held: {alert.suppressed_by})" if alert.suppressed_by else ""
+    held = f" (suppressed: {alert.suppressed_by})" if alert.suppressed_by else ""
     colour = SEVERITY_COLOURS.get(alert.severity, "dim") if alert.change in ("raised", "escalated") else "dim"
     where = f"{alert.area} {alert.subject}" if alert.subject != alert.area else alert.area
     said = visible(f"{where:24} {alert.zh if chinese else alert.en}")

@@ -106,6 +106,8 @@ class Store:
 
     RENAMED: ClassVar[tuple[str, ...]] = (  # since version 1
         "ALTER TABLE alerts RENAME COLUMN held TO suppressed_by",
+        "UPDATE alerts SET kind = 'master_records' WHERE kind = 'files'",
+        "UPDATE alerts SET kind = 'traces' WHERE kind = 'journeys'",
         "ALTER TABLE places RENAME TO progress",
         "ALTER TABLE progress RENAME COLUMN place TO progress",
     )

@@ -28,8 +28,8 @@ from detectors.rulebook import (
     edited,
     problems,
     signed,
-    unknown_entries,
     unapproved,
+    unknown_entries,
     unraised,
 )
 from schemas.rules import Rulebook, RulebookError, decode_rulebook, rulebook_of, unknown_fields

@@ -32,8 +32,8 @@ BATCH_TYPES: dict[str, type[Batch]] = {kind.kind: kind for kind in (Readings, De
 BATCH_ROWS = 3  # of a batch
 QUIET_DAYS = 6  # after the history, in which all days close and are sealed
 JUDGED_BY = {  # judges that go by what another owner remembers
-    "work": ("overdue", "backlogs"), "backlog": ("backlogs",), "ways": ("disorder",), "bills": ("invoices",),
-    "ledger": ("transfers",), "reports": ("incidents",), "peers": ("days",), "attempted": ("payments", "attempts"),
+    "work": ("overdue", "backlogs"), "backlog": ("backlogs",), "stage_order": ("disorder",), "bills": ("invoices",),
+    "ledger": ("transfers",), "reports": ("incidents",), "peers": ("days",), "recent_attempts": ("payments", "attempts"),
 }  # fmt: skip
 
 
@@ -104,7 +104,7 @@ def opened(state: bytes) -> Any:
 def schemas(tree: Any) -> dict[str, Any]:
     """Version and schema of every owner in the tree of a snapshot, and of a packed day."""
     owners = {name: (owner["version"], owner["schema"]) for name, owner in tree["owners"].items()}
-    return owners | {"a day": (owners["grid"][0], tree["owners"]["grid"]["columns"]["cells"])}
+    return owners | {"a day": (owners["open_days"][0], tree["owners"]["open_days"]["columns"]["cells"])}
 
 
 def affected_rules(engine: Engine, afresh: Collection[str]) -> set[str]:

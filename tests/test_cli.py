@@ -157,7 +157,7 @@ def test_alerts_are_listed_by_their_last_state(command, on_broker, broker):
     settings = load({"METERWATCH_PREFIX": "test_alerts_are_listed_by_their_last_state.", "METERWATCH_PARTITIONS": "2"})
     alerts = [
         SAMPLE_ALERT,
-        replace(SAMPLE_ALERT, id="a2", held="repeat", raised=SAMPLE_ALERT.raised + 1),
+        replace(SAMPLE_ALERT, id="a2", suppressed_by="repeat", raised=SAMPLE_ALERT.raised + 1),
         replace(SAMPLE_ALERT, id="a3"),
         replace(SAMPLE_ALERT, id="a3", state="withdrawn", change="withdrawn", revision=1),
     ]
@@ -184,7 +184,7 @@ def test_what_is_no_alert_is_passed_over_with_a_word(command, on_broker, broker,
     command("topics")
     prefix = "test_what_is_no_alert_is_passed_over_with_a_word."
     settings = load({"METERWATCH_BROKERS": broker.address, "METERWATCH_PREFIX": prefix, "METERWATCH_PARTITIONS": "2"})
-    odd = replace(SAMPLE_ALERT, id="a2", severity=9, raised=SAMPLE_ALERT.at + 1, en="[/red] \x1b[2J", held="[/x]\r")
+    odd = replace(SAMPLE_ALERT, id="a2", severity=9, raised=SAMPLE_ALERT.at + 1, en="[/red] \x1b[2J", suppressed_by="[/x]\r")
     values = [
         encode_alert(SAMPLE_ALERT)[1], None, b"", b"{", b"\xff", b"[" * 5_000, encode_alert(odd)[1],
         encode_alert(replace(SAMPLE_ALERT, id="a3"))[1], msgspec.json.encode(replace(SAMPLE_ALERT, at=10**18)),

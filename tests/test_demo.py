@@ -96,7 +96,7 @@ def test_alert_is_true_false_or_suppressed():
     fault = Planted("voltage_loss", ("voltage_loss",), "A1", "M1", 900, 5000, "", echoes=("area_loss_high",))
     right, echo = alert(), alert(id="2", rule="area_loss_high", subject="")
     false = [alert(id="3", subject="M2"), alert(id="4", raised=800), alert(id="5", rule="zero_usage")]
-    held, gone = alert(id="6", held="repeat"), alert(id="7", state="withdrawn", raised=950)
+    held, gone = alert(id="6", suppressed_by="repeat"), alert(id="7", state="withdrawn", raised=950)
     result = score([fault], [right, echo, *false, held, gone])
     assert [f.alert for f in result.findings] == [right]
     assert result.true == [right, echo]

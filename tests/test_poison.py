@@ -309,7 +309,7 @@ def test_rows_in_are_judged_rejected_twice_or_late(aftermath, topic):
 def test_implausible_values_are_counted_and_unknown_meters_are_judged(aftermath):
     doubted = {reason for (_, outcome, reason) in aftermath.engine.counts if outcome == "implausible"}
     assert doubted >= {"negative", "sentinel", "estimated"}
-    assert {row.area for row in aftermath.living.rows} > {area.area for area in aftermath.living.areas}
+    assert {row.area for row in aftermath.stream.rows} > {area.area for area in aftermath.stream.areas}
 
 
 async def publish(settings: Settings, value: bytes, compression: str | None = None) -> None:

@@ -24,7 +24,7 @@ def alert(rule="phase_break", subject="M1", raised=NOON_TIME, since=NOON_TIME, a
     told = dict(
         id=f"{rule}-{area}-{subject}-{since}", rule=rule, version=1, kind="days", area=area, subject=subject,
         state="raised", change="raised", revision=0, severity=3, since=since, raised=raised, at=raised, score=1.0,
-        phase="", evidence={}, held="", en="", zh="",
+        phase="", evidence={}, suppressed_by="", en="", zh="",
     )  # fmt: skip
     return Alert(**(told | more))
 

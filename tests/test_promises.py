@@ -99,7 +99,7 @@ def last(alerts: Iterable[Alert]) -> dict[str, Alert]:
     """The last state of every alert; withdrawn is absent."""
     states = {alert.id: alert for alert in alerts}
     return {
-        key: msgspec.structs.replace(alert, revision=0, change="raised", held=alert.suppressed_by * (alert.suppressed_by not in ORDER_DEPENDENT_REASONS))
+        key: msgspec.structs.replace(alert, revision=0, change="raised", suppressed_by=alert.suppressed_by * (alert.suppressed_by not in ORDER_DEPENDENT_REASONS))
         for key, alert in states.items()
         if alert.state != "withdrawn"
     }

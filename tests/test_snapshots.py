@@ -68,7 +68,7 @@ def test_snapshot_from_before_owners_had_versions_is_restored(name):
     told = after(restored)
     assert {alert.rule for alert in told} >= {"register_decrease", "stage_overdue"}
     assert told == after(before())
-    assert {"index/meters", "grid", "work", "policy", "days/DayRuns", "days/Routine"}.isdisjoint(afresh)
+    assert {"index/meters", "open_days", "work", "policy", "days/DayRuns", "days/Routine"}.isdisjoint(afresh)
     assert ("ledger" in afresh) == ("firsts" not in str(goldens.opened(gzip.decompress(path.read_bytes()))["state"]))
 
 
@@ -179,7 +179,7 @@ def test_the_checksum_is_over_everything_that_is_restored():
 def test_a_refused_snapshot_leaves_an_engine_as_it_was():
     state, history = goldens.load_golden(LAST_GOLDEN)
     lived, other = history.engine_at_snapshot(), history.engine_at_snapshot()
-    for name in ("grid", "index/meters", "policy", "work"):
+    for name in ("open_days", "index/meters", "policy", "work"):
         tree = goldens.opened(state)
         tree["owners"][name]["columns"] = dict.fromkeys(tree["owners"][name]["columns"], "spoilt")
         with pytest.raises(SnapshotError, match=f"{name}: .*run the version that wrote it, or remove the checkpoint"):
@@ -192,7 +192,7 @@ def test_a_column_that_is_missing_is_empty_and_one_that_is_unknown_is_dropped():
     state, history = goldens.load_golden(LAST_GOLDEN)
     tree = goldens.opened(state)
     routine = tree["owners"]["days/Routine"]["columns"]
-    del routine["degrees"], tree["owners"]["grid"]["columns"]["cells"]["warmth"]
+    del routine["degrees"], tree["owners"]["open_days"]["columns"]["cells"]["warmth"]
     routine["moon"] = np.zeros(3)
     tree["owners"]["work"]["columns"]["tides"] = "unknown"
     tree["owners"]["days/Tides"] = {"version": 1, "schema": {}, "columns": {"high": np.zeros(3)}}
@@ -205,8 +205,8 @@ def test_a_column_that_is_missing_is_empty_and_one_that_is_unknown_is_dropped():
 
 def test_a_snapshot_of_a_later_version_of_an_owner_is_refused():
     tree = goldens.opened(before().snapshot())
-    tree["owners"]["grid"]["version"] = 2
-    with pytest.raises(SnapshotError, match="grid: has version 2, this program reads up to version 1; run the version"):
+    tree["owners"]["open_days"]["version"] = 2
+    with pytest.raises(SnapshotError, match="open_days: has version 2, this program reads up to version 1; run the version"):
         engine().restore(pack_snapshot(tree))
 
 
@@ -236,7 +236,7 @@ def test_what_starts_afresh_is_named_and_clears_nothing_that_it_does_not_know(ju
     names = [f"{judge}/{name}" for name in features]
     for name in names:
         del tree["owners"][name]
-        tree["owners"].pop(f"{name}/sealed", None)
+        tree["owners"].pop(f"{name}/final", None)
     restored = history.engine()
     assert set(restored.restore(pack_snapshot(tree))) == set(names)
     again = history.engine()

@@ -7,11 +7,12 @@ from itertools import chain, groupby, pairwise
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
+import msgspec
 from msgspec import Raw, json
 from msgspec.structs import astuple
 from numpy.typing import NDArray
 
-from schemas.alert import Alert
+from schemas.alert import Alert, renamed_fields
 from schemas.columns import EARLIEST_TIME, LATEST_TIME, Batch, Codes, DeviceEvents, Names, Payments, Readings, Stages
 from schemas.master import Area, texts
 from schemas.wire.assembly import coded, column, events, faults, subjects
@@ -120,12 +121,18 @@ def decode_areas(messages: Sequence[Message]) -> tuple[list[Area], list[Rejectio
 def decode_alert(value: bytes) -> Alert:
     """The alert. Raises RefusedError."""
     try:
-        alert = ALERT_DECODER.decode(value)
+        alert = ALERT_DECODER.decode(value) if b'"held":' not in value else _older_alert(value)
     except (ValueError, RecursionError) as error:
         raise rejected_error(error) from error
     if not all(0 <= at < LATEST_TIME for at in (alert.since, alert.raised, alert.at)):
         raise RejectedError(Reason.BAD_TIME, "since, raised or at is not within 1970 to 2100 in Unix seconds")
     return alert
+
+
+def _older_alert(value: bytes) -> Alert:
+    """An alert published before its fields had the names of today. Raises ValueError."""
+    fields = msgspec.json.decode(value, type=dict[str, Any])
+    return msgspec.convert(renamed_fields(fields) if "held" in fields else fields, Alert)
 
 
 def _decode(kind: type[AnyBatch], messages: Sequence[Message]) -> tuple[AnyBatch | None, list[Rejection]]:
