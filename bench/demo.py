@@ -1,4 +1,5 @@
 """How long the demo takes, from the command to the report."""
+
 from __future__ import annotations
 
 import subprocess
@@ -18,7 +19,11 @@ def measure(folder: Path, *, runs: int) -> Result:
     found = []
     for _ in range(runs):
         began = time.perf_counter()
-        demo = subprocess.Popen([*DEMO_COMMAND, folder / "demo.html"], stdout=subprocess.DEVNULL, cwd=CHECKOUT_FOLDER)
+        demo = subprocess.Popen(
+            [*DEMO_COMMAND, folder / "demo.html"],
+            stdout=subprocess.DEVNULL,
+            cwd=CHECKOUT_FOLDER,
+        )
         with cpu_limited(demo, Testbed.share):
             if code := demo.wait():
                 raise RuntimeError(f"the demo has ended with {code}")

@@ -5,6 +5,7 @@ faults are little beyond the limits, in one, for two and a half months, they are
 towns one customer in three of four areas registers less than it uses, as in the literature. And in clean towns nothing
 is wrong, but much looks like it.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -35,8 +36,13 @@ from schemas.columns import Codes
 from schemas.units import DAY_SECONDS
 from streams.report import waited
 
-DAILY_KWH = (15.0, 25.0)  # a day that a customer uses at least who is to hide some of it
-KNOWN_DAYS = 29  # days that a customer is known before a theft that begins in the history
+DAILY_KWH = (
+    15.0,
+    25.0,
+)  # a day that a customer uses at least who is to hide some of it
+KNOWN_DAYS = (
+    29  # days that a customer is known before a theft that begins in the history
+)
 NEW_YEAR = START_TIME - 13 * DAY_SECONDS  # Tuesday 2026-02-17, first of the lunar year
 
 
@@ -49,7 +55,9 @@ class _NotedSuspects(Suspects):
 
     def fold(self, slots: Codes, columns: Columns) -> Columns:
         out = super().fold(slots, columns)
-        for slot, rho, kwh in zip(slots.tolist(), out["suspect_rho"], out["suspect_kwh"], strict=True):
+        for slot, rho, kwh in zip(
+            slots.tolist(), out["suspect_rho"], out["suspect_kwh"], strict=True
+        ):
             if rho > 0 and kwh > 0:
                 self.best[slot] = max(self.best.get(slot, 0.0), float(rho))
         return out
@@ -93,22 +101,40 @@ def _judge_town(town: Town) -> tuple[dict[str, Alert], Engine, _NotedSuspects]:
 
 def _run_of(town: Town, result: Score, *, clean: bool = False) -> DetectionRun:
     """What the watch of a town comes to."""
-    found = [Found(f.planted.kind, f.planted.note, f.planted.rules, f.alert.rule if f.alert else "", f.days)
-             for f in result.findings]  # fmt: skip
+    found = [
+        Found(
+            f.planted.kind,
+            f.planted.note,
+            f.planted.rules,
+            f.alert.rule if f.alert else "",
+            f.days,
+        )
+        for f in result.findings
+    ]
     truth = {decoy.subject: f" In truth: {decoy.note}." for decoy in town.decoys}
     for alert in result.false:
-        print(f"{town.name}: false: {alert.rule} {alert.area} {alert.subject}: {alert.en}"
-              f"{truth.get(alert.subject, '')}", file=sys.stderr)  # fmt: skip
+        print(
+            f"{town.name}: false: {alert.rule} {alert.area} {alert.subject}: {alert.en}"
+            f"{truth.get(alert.subject, '')}",
+            file=sys.stderr,
+        )
     for finding in result.findings:
         if finding.alert is None:
             print(f"{town.name}: missed: {finding.planted}", file=sys.stderr)
-    return DetectionRun(found, Counter(a.rule for a in result.false), clean, len(town.grid) * town.days / 70_000)
+    return DetectionRun(
+        found,
+        Counter(a.rule for a in result.false),
+        clean,
+        len(town.grid) * town.days / 70_000,
+    )
 
 
 def _of_every_kind(meters: int, days: int, seed: int) -> DetectionRun:
     """A town in which everything happens that days or weeks can show; what befalls areas takes turns."""
     first = 3 * seed % len(ALL_FAULTS.areas)
-    kinds = replace(ALL_FAULTS, areas=ALL_FAULTS.areas[first:] + ALL_FAULTS.areas[:first])
+    kinds = replace(
+        ALL_FAULTS, areas=ALL_FAULTS.areas[first:] + ALL_FAULTS.areas[:first]
+    )
     town = Town(meters, days, seed, kinds=kinds)
     return _run_of(town, score(town.planted, _judge_town(town)[0].values()))
 
@@ -143,8 +169,16 @@ def _of_thefts(meters: int, days: int, seed: int) -> DetectionRun:
     run, found = _run_of(town, result), []
     for one, (planted, always) in zip(run.found, thefts, strict=True):
         slot = engine.meter_index.slot(planted.area, planted.subject)
-        others = [rho for s, rho in noted.best.items() if engine.meter_index.pairs[s][0] == planted.area and s != slot]
-        rank = 1 + sum(rho >= noted.best[slot] for rho in others) if slot in noted.best else 0
+        others = [
+            rho
+            for s, rho in noted.best.items()
+            if engine.meter_index.pairs[s][0] == planted.area and s != slot
+        ]
+        rank = (
+            1 + sum(rho >= noted.best[slot] for rho in others)
+            if slot in noted.best
+            else 0
+        )
         found.append(replace(one, always=always, rank=rank))
     return replace(run, found=found)
 
@@ -154,25 +188,44 @@ def _planted_thefts(town: Town, seed: int) -> Iterator[tuple[Planted, bool]]:
     grid, rng, kinds = town.grid, np.random.default_rng([seed, 7]), list(THEFT_ATTACKS)
     for n, area in enumerate(a for a in range(len(grid.areas)) if a % 4 < 3):
         kind, always = kinds[(n + 3 * seed) % len(kinds)], (n + seed) % 3 == 2
-        big = (grid.area == area) & ~grid.gateway & (grid.pv_kw == 0) & (24 * grid.mean_kw > rng.uniform(*DAILY_KWH))
+        big = (
+            (grid.area == area)
+            & ~grid.gateway
+            & (grid.pv_kw == 0)
+            & (24 * grid.mean_kw > rng.uniform(*DAILY_KWH))
+        )
         row = int(rng.choice(np.flatnonzero(big & ~grid.three)))
-        start = town.start if always else town.start + (KNOWN_DAYS + int(rng.integers(0, 5))) * DAY_SECONDS
+        start = (
+            town.start
+            if always
+            else town.start + (KNOWN_DAYS + int(rng.integers(0, 5))) * DAY_SECONDS
+        )
         happening = attacked(grid, kind, row, (start, town.end), seed)
         town.happenings.append(happening)
         if happening.planted:
             yield happening.planted, always
 
 
-Job = tuple[Callable[[int, int, int], DetectionRun], int, int, int]  # what is planted, meters, days, seed
+Job = tuple[
+    Callable[[int, int, int], DetectionRun], int, int, int
+]  # what is planted, meters, days, seed
 
 
 def jobs(quick: bool) -> list[Job]:
     """The towns, those that take longest first; the quick ones are too small and too short to find much."""
     if quick:
-        return [(_of_every_kind, 300, 6, 1), (_of_thefts, 120, 3, 1), (_clean_town, 120, 3, 2)]
+        return [
+            (_of_every_kind, 300, 6, 1),
+            (_of_thefts, 120, 3, 1),
+            (_clean_town, 120, 3, 2),
+        ]
     sizes = ((_of_thefts, 3000, 50, 6), (_clean_town, 3000, 56, 2), (_of_months, 800, 76, 3), (_of_every_kind, 3000, 21, 4),
              (_of_small_faults, 3000, 21, 2))  # fmt: skip
-    return [(plant, meters, days, seed + 1) for plant, meters, days, seeds in sizes for seed in range(seeds)]
+    return [
+        (plant, meters, days, seed + 1)
+        for plant, meters, days, seeds in sizes
+        for seed in range(seeds)
+    ]
 
 
 def _family(rules: Iterable[str]) -> str:
@@ -197,23 +250,34 @@ def page(runs: list[DetectionRun]) -> Iterator[str]:
     yield "|---|---|---|---|---|---|---|---|"
     for kind, attack in THEFT_ATTACKS.items():
         for always in (False, True):
-            mine = [f for run in runs for f in run.found if f.kind == kind and f.always == always]
+            mine = [
+                f
+                for run in runs
+                for f in run.found
+                if f.kind == kind and f.always == always
+            ]
             if mine:
                 by_rule = Counter(f.by for f in mine if f.by)
                 ranks = [f.rank for f in mine if f.by and f.rank]
-                yield (f"| {kind} | {attack.note} | {'before' if always else 'in'} the history | {_found_count(mine)} | "
-                       f"{_found_after(mine)} | {_found_after(mine, 100)} | {f'{np.median(ranks):.0f}' if ranks else ''} | "
-                       f"{', '.join(f'`{rule}` {n}' for rule, n in by_rule.most_common())} |")  # fmt: skip
+                yield (
+                    f"| {kind} | {attack.note} | {'before' if always else 'in'} the history | {_found_count(mine)} | "
+                    f"{_found_after(mine)} | {_found_after(mine, 100)} | {f'{np.median(ranks):.0f}' if ranks else ''} | "
+                    f"{', '.join(f'`{rule}` {n}' for rule, n in by_rule.most_common())} |"
+                )
     yield ""
     yield "| False alarms | In clean towns | A week, 10,000 meters | Beside what was planted | A week, 10,000 meters |"
     yield "|---|---|---|---|---|"
     for rule in sorted({*false, *beside}):
         yield f"| `{rule}` | {false[rule]} | {false[rule] / weeks:.2f} | {beside[rule]} | {beside[rule] / amid:.2f} |"
-    yield (f"| all | {false.total()} | {false.total() / weeks:.2f} | {beside.total()} | "
-           f"{beside.total() / amid:.2f} |")  # fmt: skip
+    yield (
+        f"| all | {false.total()} | {false.total() / weeks:.2f} | {beside.total()} | "
+        f"{beside.total() / amid:.2f} |"
+    )
     yield ""
-    yield (f"Clean towns: {weeks:.1f} times 10,000 meters and a week; beside what was planted: {amid:.1f}. A rule that "
-           f"is not in the last table told nothing falsely.")  # fmt: skip
+    yield (
+        f"Clean towns: {weeks:.1f} times 10,000 meters and a week; beside what was planted: {amid:.1f}. A rule that "
+        f"is not in the last table told nothing falsely."
+    )
 
 
 def _faults(found: list[Found], false: Counter[str], weeks: float) -> Iterator[str]:
@@ -221,12 +285,16 @@ def _faults(found: list[Found], false: Counter[str], weeks: float) -> Iterator[s
     yield "| What is wrong | Told by | Found | After, median | At worst | False |"
     yield "|---|---|---|---|---|---|"
     kinds = {f.kind: f for f in reversed(found)}
-    for kind, one in sorted(kinds.items(), key=lambda item: (_family(item[1].rules), item[1].rules, item[0])):
+    for kind, one in sorted(
+        kinds.items(), key=lambda item: (_family(item[1].rules), item[1].rules, item[0])
+    ):
         mine = [f for f in found if f.kind == kind]
         by = dict.fromkeys(rule for f in mine for rule in ([f.by] if f.by else f.rules))
         rate = sum(false[rule] for rule in by) / weeks
-        yield (f"| {one.note} | {', '.join(f'`{rule}`' for rule in by)} | {_found_count(mine)} | {_found_after(mine)} | "
-               f"{_found_after(mine, 100)} | {rate:.1f} |")  # fmt: skip
+        yield (
+            f"| {one.note} | {', '.join(f'`{rule}`' for rule in by)} | {_found_count(mine)} | {_found_after(mine)} | "
+            f"{_found_after(mine, 100)} | {rate:.1f} |"
+        )
 
 
 def _found_count(found: list[Found]) -> str:
@@ -254,9 +322,15 @@ def run_job(job: Job) -> DetectionRun:
 
 def main() -> None:
     """Runs what is asked for."""
-    parser = argparse.ArgumentParser(prog="python -m bench.detection", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small towns, to see that it works")
-    parser.add_argument("--processes", type=int, help="as many as there are processors, unless told")
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.detection", description=__doc__
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="small towns, to see that it works"
+    )
+    parser.add_argument(
+        "--processes", type=int, help="as many as there are processors, unless told"
+    )
     asked = parser.parse_args()
     print("\n".join(page(_measure(asked.quick, asked.processes))))
 

@@ -35,20 +35,43 @@ STREAM_SEED = 7
 ADVERSARIAL_STREAMS: dict[str, Callable[[], Stream]] = {  # a stream of each promise
     "mixed": lambda: adversarial.adversarial_stream(STREAM_SEED),
     "clock set back": lambda: adversarial.adversarial_stream(4014, interval=3600),
-    "topic by topic": lambda: adversarial.by_topic(adversarial.adversarial_stream(STREAM_SEED)),
+    "topic by topic": lambda: adversarial.by_topic(
+        adversarial.adversarial_stream(STREAM_SEED)
+    ),
     "events last": lambda: adversarial.by_topic(adversarial.town(27), events_last=True),
-    "any order": lambda: adversarial.shuffled(adversarial.town(STREAM_SEED), STREAM_SEED, 9 * HOUR_SECONDS),
-    "drawn topics": lambda: adversarial.drawn_topics(adversarial.town(24), np.random.default_rng(24)),
+    "any order": lambda: adversarial.shuffled(
+        adversarial.town(STREAM_SEED), STREAM_SEED, 9 * HOUR_SECONDS
+    ),
+    "drawn topics": lambda: adversarial.drawn_topics(
+        adversarial.town(24), np.random.default_rng(24)
+    ),
     "meter by meter": lambda: adversarial.by_meter(adversarial.town(STREAM_SEED)),
-    "a day late": lambda: adversarial.straggling(adversarial.town(STREAM_SEED), STREAM_SEED, 0, DAY_SECONDS),
-    "two days late": lambda: adversarial.straggling(adversarial.town(STREAM_SEED, noise=False), STREAM_SEED, DAY_SECONDS, 2 * DAY_SECONDS),
-    "duplicates": lambda: adversarial.duplicated(adversarial.town(STREAM_SEED), STREAM_SEED, 0.3),
-    "corrections": lambda: adversarial.corrected(adversarial.town(STREAM_SEED), STREAM_SEED, 0.5),
+    "a day late": lambda: adversarial.straggling(
+        adversarial.town(STREAM_SEED), STREAM_SEED, 0, DAY_SECONDS
+    ),
+    "two days late": lambda: adversarial.straggling(
+        adversarial.town(STREAM_SEED, noise=False),
+        STREAM_SEED,
+        DAY_SECONDS,
+        2 * DAY_SECONDS,
+    ),
+    "duplicates": lambda: adversarial.duplicated(
+        adversarial.town(STREAM_SEED), STREAM_SEED, 0.3
+    ),
+    "corrections": lambda: adversarial.corrected(
+        adversarial.town(STREAM_SEED), STREAM_SEED, 0.5
+    ),
     "wrong clock": lambda: _with_wrong_clock(adversarial.town(9469)),
-    "1970 and 2038": lambda: adversarial.mistimed(adversarial.town(STREAM_SEED), STREAM_SEED),
-    "areas apart": lambda: adversarial.staggered_areas(adversarial.adversarial_stream(STREAM_SEED), STREAM_SEED),
+    "1970 and 2038": lambda: adversarial.mistimed(
+        adversarial.town(STREAM_SEED), STREAM_SEED
+    ),
+    "areas apart": lambda: adversarial.staggered_areas(
+        adversarial.adversarial_stream(STREAM_SEED), STREAM_SEED
+    ),
     "area quiet": lambda: _with_quiet_area(adversarial.town(STREAM_SEED)),
-    "late work": lambda: adversarial.with_work_items(adversarial.town(STREAM_SEED), STREAM_SEED),
+    "late work": lambda: adversarial.with_work_items(
+        adversarial.town(STREAM_SEED), STREAM_SEED
+    ),
 }
 
 
@@ -67,8 +90,19 @@ class _Digest(NamedTuple):
 
 def _line_of(alert: Alert) -> str:
     """An alert without its sentences, its id and the names of its fields."""
-    known = [alert.rule, alert.area, alert.subject, alert.since, alert.state, alert.severity, alert.raised, alert.at]
-    return msgspec.json.encode([*known, alert.score, alert.phase, sorted(alert.evidence.items())]).decode()
+    known = [
+        alert.rule,
+        alert.area,
+        alert.subject,
+        alert.since,
+        alert.state,
+        alert.severity,
+        alert.raised,
+        alert.at,
+    ]
+    return msgspec.json.encode(
+        [*known, alert.score, alert.phase, sorted(alert.evidence.items())]
+    ).decode()
 
 
 def _digest_of(stream: str, alerts: Iterable[Alert]) -> _Digest:
@@ -77,12 +111,16 @@ def _digest_of(stream: str, alerts: Iterable[Alert]) -> _Digest:
     return _Digest(stream, sorted(map(_line_of, last.values())))
 
 
-def _simulated(stream: str, meters: int, days: int, seed: int, *, faults: bool) -> _Digest:
+def _simulated(
+    stream: str, meters: int, days: int, seed: int, *, faults: bool
+) -> _Digest:
     """The digest of a simulated town."""
     town = Town(meters, days, seed, faults=faults)
     engine = Engine(zone=town.zone, interval=town.interval)
     engine.enroll(town.areas)
-    return _digest_of(stream, (alert for batch in town.batches() for alert in engine.step(batch)))
+    return _digest_of(
+        stream, (alert for batch in town.batches() for alert in engine.step(batch))
+    )
 
 
 def _recorded(stream: str, paths: list[Path], zone: str) -> _Digest:
@@ -90,7 +128,9 @@ def _recorded(stream: str, paths: list[Path], zone: str) -> _Digest:
     source = open_sources(paths)
     engine = Engine(zone=source.zone or zone, interval=source.interval or 900)
     engine.enroll(source.areas)
-    return _digest_of(stream, (alert for batch in source.batches for alert in engine.step(batch)))
+    return _digest_of(
+        stream, (alert for batch in source.batches for alert in engine.step(batch))
+    )
 
 
 def _adversarial(name: str) -> _Digest:
@@ -115,15 +155,31 @@ def _with_wrong_clock(stream: Stream) -> Stream:
 def _with_quiet_area(stream: Stream) -> Stream:
     """The first area is silent from the middle on."""
     middle = (stream.rows[0].at + stream.rows[-1].at) // 2
-    return stream.with_rows(row for row in stream.rows if row.area != stream.areas[0].area or row.at < middle)
+    return stream.with_rows(
+        row
+        for row in stream.rows
+        if row.area != stream.areas[0].area or row.at < middle
+    )
 
 
 def _tasks(data: Path | None) -> Iterator[Callable[[], _Digest]]:
     """Every stream to digest, the longest first."""
     if data:
-        yield partial(_recorded, "billing log", [data / "hospital_billing_stages.parquet"], "Europe/Amsterdam")
-        yield partial(_recorded, "households", [data / "sgsc_25households_halfhourly.parquet"], "Australia/Sydney")
-        yield partial(_recorded, "garden4", sorted(data.glob("garden4_*")), "Asia/Shanghai")
+        yield partial(
+            _recorded,
+            "billing log",
+            [data / "hospital_billing_stages.parquet"],
+            "Europe/Amsterdam",
+        )
+        yield partial(
+            _recorded,
+            "households",
+            [data / "sgsc_25households_halfhourly.parquet"],
+            "Australia/Sydney",
+        )
+        yield partial(
+            _recorded, "garden4", sorted(data.glob("garden4_*")), "Asia/Shanghai"
+        )
     yield partial(_simulated, "demo town", 3000, 12, 1, faults=True)
     yield partial(_simulated, "clean town", 300, 30, 11, faults=False)
     for name in ADVERSARIAL_STREAMS:
@@ -137,9 +193,13 @@ def _run(task: Callable[[], _Digest]) -> _Digest:
 def main() -> int:
     """Compares the digests with those that stand in the file, or writes them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", type=Path, nargs="?", help="the folder with the real data sets")
+    parser.add_argument(
+        "data", type=Path, nargs="?", help="the folder with the real data sets"
+    )
     parser.add_argument("--write", action="store_true", help="write bench/digests.toml")
-    parser.add_argument("--lines", type=Path, metavar="FOLDER", help="write the lines to files")
+    parser.add_argument(
+        "--lines", type=Path, metavar="FOLDER", help="write the lines to files"
+    )
     options = parser.parse_args()
 
     with ProcessPoolExecutor(cpu_count(), get_context("spawn")) as pool:
@@ -148,16 +208,26 @@ def main() -> int:
     if options.lines:
         options.lines.mkdir(parents=True, exist_ok=True)
         for digest in digests:
-            (options.lines / f"{digest.stream.replace(' ', '_')}.txt").write_text("\n".join(digest.lines), "utf-8")
+            (options.lines / f"{digest.stream.replace(' ', '_')}.txt").write_text(
+                "\n".join(digest.lines), "utf-8"
+            )
     if options.write:
-        DIGESTS_FILE.write_text("".join(f'"{digest.stream}" = "{digest.text}"\n' for digest in digests), "utf-8")
+        DIGESTS_FILE.write_text(
+            "".join(f'"{digest.stream}" = "{digest.text}"\n' for digest in digests),
+            "utf-8",
+        )
         return 0
 
     known = tomllib.loads(DIGESTS_FILE.read_text("utf-8"))
     others = [digest for digest in digests if known[digest.stream] != digest.text]
     for digest in others:
-        print(f"{digest.stream}: was {known[digest.stream]}, is {digest.text}", file=sys.stderr)
-    print(f"{len(digests) - len(others)} of {len(digests)} streams end with the same alerts")
+        print(
+            f"{digest.stream}: was {known[digest.stream]}, is {digest.text}",
+            file=sys.stderr,
+        )
+    print(
+        f"{len(digests) - len(others)} of {len(digests)} streams end with the same alerts"
+    )
     return 1 if others else 0
 
 

@@ -3,6 +3,7 @@
 Rates are by the wall, as the naive peer's are; growth is by CPU time, which other programs lengthen less. Every
 measurement runs in a process of its own, so that none inherits another's memory.
 """
+
 from __future__ import annotations
 
 import os
@@ -25,10 +26,14 @@ from schemas.columns import Readings
 from tests.workers import cpu_limited
 
 MORNING_SLOT = 36  # of a day's quarter-hours: no midnight for long
-BEFORE_MIDNIGHT = SLOTS_PER_DAY - 4  # eight quarter-hours from here a day begins, another closes
+BEFORE_MIDNIGHT = (
+    SLOTS_PER_DAY - 4
+)  # eight quarter-hours from here a day begins, another closes
 GROWTH_ROWS = 5_000
 SMALL_AREA_METERS = 2  # meters of a small area
-CLOSING_SLOTS = 24  # quarter-hours from BEFORE_MIDNIGHT on, in which all areas close a day
+CLOSING_SLOTS = (
+    24  # quarter-hours from BEFORE_MIDNIGHT on, in which all areas close a day
+)
 GROWTH_REPEATS = 5  # of few meters, before many and after
 WARM_UP_SLOTS = 2  # quarter-hours until every meter has a history
 Given = ParamSpec("Given")
@@ -48,11 +53,15 @@ class _PoolProcess(NamedTuple):
         os.kill(self.pid, number)
 
 
-def in_fresh_process(function: Callable[Given, Value], *args: Given.args, **kwargs: Given.kwargs) -> Value:
+def in_fresh_process(
+    function: Callable[Given, Value], *args: Given.args, **kwargs: Given.kwargs
+) -> Value:
     """What the function returns, computed in a fresh process."""
     with ExitStack() as block:
         pool = block.enter_context(ProcessPoolExecutor(1, get_context("spawn")))
-        block.enter_context(cpu_limited(_PoolProcess(pool.submit(os.getpid).result()), Testbed.share))
+        block.enter_context(
+            cpu_limited(_PoolProcess(pool.submit(os.getpid).result()), Testbed.share)
+        )
         return pool.submit(function, *args, **kwargs).result()
 
 
@@ -63,12 +72,19 @@ def split_slot(slot: Readings, rows: int) -> Iterator[Readings]:
         low, high = int(part.area[0]), int(part.area[-1]) + 1
         start = int(part.subject[0])
         yield replace(
-            part, names=slot.names[start : start + rows], subject=part.subject - start,
-            areas=slot.areas[low:high], area=part.area - low,
-        )  # fmt: skip
+            part,
+            names=slot.names[start : start + rows],
+            subject=part.subject - start,
+            areas=slot.areas[low:high],
+            area=part.area - low,
+        )
 
 
-def _judging_seconds(engine: Engine, batches: Iterable[Readings], clock: Callable[[], float] = time.process_time) -> float:
+def _judging_seconds(
+    engine: Engine,
+    batches: Iterable[Readings],
+    clock: Callable[[], float] = time.process_time,
+) -> float:
     """Seconds, of CPU if not told otherwise, that the engine takes for some batches."""
     spent = 0.0
     for batch in batches:
@@ -79,7 +95,10 @@ def _judging_seconds(engine: Engine, batches: Iterable[Readings], clock: Callabl
 
 
 def _ready(
-    meters: int, first: int = MORNING_SLOT, rules: Iterable[Rule] | None = None, area: int = AREA_METERS
+    meters: int,
+    first: int = MORNING_SLOT,
+    rules: Iterable[Rule] | None = None,
+    area: int = AREA_METERS,
 ) -> tuple[Engine, Load]:
     """An engine that knows all meters of a load."""
     load = Load(meters, first, area=area)
@@ -91,7 +110,10 @@ def _ready(
 
 def batch_sizes(*, meters: int, slots: dict[int, int], runs: int) -> list[Result]:
     """Readings a second by rows a batch, each over so many quarter-hours."""
-    return [summed(f"engine_rows_{size}", READINGS_PER_SECOND, found) for size, found in in_fresh_process(_rates, meters, slots, runs).items()]
+    return [
+        summed(f"engine_rows_{size}", READINGS_PER_SECOND, found)
+        for size, found in in_fresh_process(_rates, meters, slots, runs).items()
+    ]
 
 
 def _rates(meters: int, slots: dict[int, int], runs: int) -> dict[int, list[float]]:
@@ -103,14 +125,21 @@ def _rates(meters: int, slots: dict[int, int], runs: int) -> dict[int, list[floa
         for size, count in slots.items():
             engine.restore(state)
             parts = (piece for slot in kept[:count] for piece in split_slot(slot, size))
-            found[size].append(meters * count / _judging_seconds(engine, parts, time.perf_counter))
+            found[size].append(
+                meters * count / _judging_seconds(engine, parts, time.perf_counter)
+            )
     return found
 
 
 def meters_growth(*, few: int, many: int, slots: int, runs: int) -> Result:
     """Cost of a reading at many meters over that at few, at the same rows a batch and over the same midnight."""
     found = [in_fresh_process(_growth, few, many, slots) for _ in range(runs)]
-    return summed("meters_growth", "x", found, f"{many:,} meters over {few:,}, {GROWTH_ROWS:,} rows a batch")
+    return summed(
+        "meters_growth",
+        "x",
+        found,
+        f"{many:,} meters over {few:,}, {GROWTH_ROWS:,} rows a batch",
+    )
 
 
 def _growth(few: int, many: int, slots: int) -> float:
@@ -124,7 +153,10 @@ def _growth(few: int, many: int, slots: int) -> float:
 def _cost(meters: int, slots: int) -> float:
     """CPU seconds of a reading where so many meters are known."""
     engine, load = _ready(meters, BEFORE_MIDNIGHT)
-    spent = sum(_judging_seconds(engine, split_slot(slot, GROWTH_ROWS)) for slot in load.slots(slots))
+    spent = sum(
+        _judging_seconds(engine, split_slot(slot, GROWTH_ROWS))
+        for slot in load.slots(slots)
+    )
     return spent / meters / slots
 
 
@@ -142,18 +174,25 @@ def _small_areas(areas: int, slots: int) -> tuple[float, float]:
     for size in (SMALL_AREA_METERS, AREA_METERS):
         engine, load = _ready(SMALL_AREA_METERS * areas, BEFORE_MIDNIGHT, area=size)
         spent[size] = _judging_seconds(engine, load.slots(slots))
-    return spent[SMALL_AREA_METERS] / spent[AREA_METERS], SMALL_AREA_METERS * areas * slots / spent[SMALL_AREA_METERS]
+    return spent[SMALL_AREA_METERS] / spent[
+        AREA_METERS
+    ], SMALL_AREA_METERS * areas * slots / spent[SMALL_AREA_METERS]
 
 
 def rules_growth(*, meters: int, slots: int, runs: int) -> Result:
     """Cost of a reading under 70 rules over that under 10."""
     found = [in_fresh_process(_more_rules, meters, slots) for _ in range(runs)]
-    return summed("rules_growth", "x", found, f"70 rules over 10, {GROWTH_ROWS:,} rows a batch")
+    return summed(
+        "rules_growth", "x", found, f"70 rules over 10, {GROWTH_ROWS:,} rows a batch"
+    )
 
 
 def _more_rules(meters: int, slots: int) -> float:
     """Both engines take turns with the same batches."""
-    (few, load), (many, _) = _ready(meters, rules=point_rules(10)), _ready(meters, rules=point_rules(70))
+    (few, load), (many, _) = (
+        _ready(meters, rules=point_rules(10)),
+        _ready(meters, rules=point_rules(70)),
+    )
     spent = {10: 0.0, 70: 0.0}
     for slot in load.slots(slots):
         for piece in split_slot(slot, GROWTH_ROWS):
@@ -171,7 +210,10 @@ def point_rules(count: int) -> list[Rule]:
 def _renamed_rule(rule: Rule, number: int) -> Rule:
     """A rule that gives the same alarms by its own computation."""
     name = next(iter(rule.settings))
-    return replace(rule.tuned(**{name: rule.settings[name] * (1 + 1e-6 * number)}), name=f"{rule.name}_{number}")
+    return replace(
+        rule.tuned(**{name: rule.settings[name] * (1 + 1e-6 * number)}),
+        name=f"{rule.name}_{number}",
+    )
 
 
 def bytes_per_meter(*, meters: int, days: int) -> Result:
@@ -189,7 +231,11 @@ def _state_after(meters: int, days: int) -> tuple[float, float, float]:
     engine.enroll(areas)
     spent = _judging_seconds(engine, load.slots(days * SLOTS_PER_DAY))
     grown = _resident_bytes() - before
-    return len(engine.snapshot()) / meters, grown / meters, meters * days * SLOTS_PER_DAY / spent
+    return (
+        len(engine.snapshot()) / meters,
+        grown / meters,
+        meters * days * SLOTS_PER_DAY / spent,
+    )
 
 
 def _resident_bytes() -> float:

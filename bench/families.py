@@ -1,4 +1,5 @@
 """What each family of rules takes of the engine's time, over a day of the load with its midnight."""
+
 from __future__ import annotations
 
 import time
@@ -47,8 +48,12 @@ def shares(meters: int, slots: int) -> dict[str, float]:
     load, engine, whole = Load(meters, MORNING_SLOT), Engine(zone=LOAD_ZONE), 0.0
     engine.enroll(load.areas())
     with (
-        patch.object(Judge, "_judge_rule", timed(family, Judge._judge_rule)),
-        patch.object(judge, "_feature_columns", timed(lambda *_: FEATURES_FAMILY, judge._feature_columns)),
+        patch.object(Judge, "judge_rule", timed(family, Judge.judge_rule)),
+        patch.object(
+            judge,
+            "feature_columns_of",
+            timed(lambda *_: FEATURES_FAMILY, judge.feature_columns_of),
+        ),
     ):
         for slot in load.slots(slots):
             for piece in split_slot(slot, GROWTH_ROWS):
@@ -56,7 +61,10 @@ def shares(meters: int, slots: int) -> dict[str, float]:
                 engine.step(piece)
                 whole += time.process_time() - began
     spent[REST_FAMILY] = whole - sum(spent.values())
-    return {name: seconds / whole for name, seconds in sorted(spent.items(), key=itemgetter(1), reverse=True)}
+    return {
+        name: seconds / whole
+        for name, seconds in sorted(spent.items(), key=itemgetter(1), reverse=True)
+    }
 
 
 def show(found: dict[str, float], console: Console) -> None:

@@ -3,6 +3,7 @@
 `python -m bench.feed RATE METERS SLOT AHEAD SENT` is its process; the environment says where, as it does to a worker.
 What it sends in the first AHEAD seconds is made before, so that the load takes little of the machine while it lasts.
 """
+
 from __future__ import annotations
 
 import asyncio
@@ -30,19 +31,37 @@ from streams.topics import READS_TOPIC
 from tests.workers import CpuShare, Samples
 
 LAG_METRIC = "meterwatch_lag_records"
-Quarter = tuple[int, list[tuple[str, Encoded]]]  # its time, and its messages with their topics
+Quarter = tuple[
+    int, list[tuple[str, Encoded]]
+]  # its time, and its messages with their topics
 SENT_DTYPE = np.dtype([("area", "i4"), ("at", "i8"), ("sent", "f8")])
 
 
 class Feed:
     """The process: it sends from `begin` until the block ends; what it has sent can be read then."""
 
-    def __init__(self, testbed: Testbed, rate: float, meters: int, slot: int, *, ahead: float = 0.0) -> None:
+    def __init__(
+        self,
+        testbed: Testbed,
+        rate: float,
+        meters: int,
+        slot: int,
+        *,
+        ahead: float = 0.0,
+    ) -> None:
         self._path = testbed.folder / f"sent-{testbed.name}"
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.feed", *map(str, (rate, meters, slot, ahead, self._path))],
-            env=os.environ | testbed.environment, cwd=CHECKOUT_FOLDER, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-m",
+                "bench.feed",
+                *map(str, (rate, meters, slot, ahead, self._path)),
+            ],
+            env=os.environ | testbed.environment,
+            cwd=CHECKOUT_FOLDER,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         self._share = testbed.share
         self._throttle: CpuShare | None = None
 
@@ -73,8 +92,14 @@ class Feed:
 
 def waiting(samples: Samples) -> float | None:
     """The frames of readings that wait for judgement, None while the worker does not hold all partitions."""
-    lags = {labels: value for (name, labels), value in samples.items() if name == LAG_METRIC}
-    known = [value for (_, topic), value in lags.items() if topic.endswith(READS_TOPIC) and not isnan(value)]
+    lags = {
+        labels: value for (name, labels), value in samples.items() if name == LAG_METRIC
+    }
+    known = [
+        value
+        for (_, topic), value in lags.items()
+        if topic.endswith(READS_TOPIC) and not isnan(value)
+    ]
     return sum(known) if len(known) == PARTITION_COUNT else None
 
 
@@ -87,16 +112,24 @@ class _Quarters:
 
     async def __aiter__(self) -> AsyncIterator[Quarter]:
         while True:
-            coming = None if len(self._made) > 1 else asyncio.ensure_future(asyncio.to_thread(self._next))
+            coming = (
+                None
+                if len(self._made) > 1
+                else asyncio.ensure_future(asyncio.to_thread(self._next))
+            )
             yield self._made.popleft()
             if coming:
                 self._made.append(await coming)
 
     def _next(self) -> Quarter:
-        return FIRST_MIDNIGHT + self._load.next * SLOT_SECONDS, list(messages(self._load, self._others))
+        return FIRST_MIDNIGHT + self._load.next * SLOT_SECONDS, list(
+            messages(self._load, self._others)
+        )
 
 
-async def _feed(settings: Settings, rate: float, quarters: _Quarters, path: Path) -> None:
+async def _feed(
+    settings: Settings, rate: float, quarters: _Quarters, path: Path
+) -> None:
     """Sends for ever, or until it is cancelled."""
     producer = AIOKafkaProducer(**settings.client())
     await producer.start()
@@ -105,13 +138,24 @@ async def _feed(settings: Settings, rate: float, quarters: _Quarters, path: Path
         with path.open("wb") as log:
             async for at, quarter in quarters:
                 for topic, (key, value, content_type) in quarter:
-                    if (early := started + count * AREA_METERS / rate - time.monotonic()) > 0.001:
+                    if (
+                        early := started + count * AREA_METERS / rate - time.monotonic()
+                    ) > 0.001:
                         await asyncio.sleep(early)
                     if topic == READS_TOPIC:
-                        log.write(np.array((int(key[1:]), at, time.time()), SENT_DTYPE).tobytes())
+                        log.write(
+                            np.array(
+                                (int(key[1:]), at, time.time()), SENT_DTYPE
+                            ).tobytes()
+                        )
                         count += 1
-                    await producer.send(settings.topic(topic), value, key, partition_of(key, settings.partitions),
-                                        headers=[("content-type", content_type.encode())])  # fmt: skip
+                    await producer.send(
+                        settings.topic(topic),
+                        value,
+                        key,
+                        partition_of(key, settings.partitions),
+                        headers=[("content-type", content_type.encode())],
+                    )
     finally:
         await producer.stop()
 
@@ -119,13 +163,17 @@ async def _feed(settings: Settings, rate: float, quarters: _Quarters, path: Path
 def main(rate: str, meters: str, slot: str, ahead: str, path: str) -> None:
     """Says when the first messages are made, sends when it hears SIGUSR1, and until it is ended."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
-    quarters = _Quarters(Load(int(meters), int(slot)), round(float(ahead) * float(rate) / int(meters)))
+    quarters = _Quarters(
+        Load(int(meters), int(slot)), round(float(ahead) * float(rate) / int(meters))
+    )
     print("ready", flush=True)
     signal.sigwait({signal.SIGUSR1})
 
     async def run() -> None:
         task = asyncio.current_task()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel if task else int)
+        asyncio.get_running_loop().add_signal_handler(
+            signal.SIGTERM, task.cancel if task else int
+        )
         await _feed(load(os.environ), float(rate), quarters, Path(path))
 
     try:

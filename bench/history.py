@@ -3,6 +3,7 @@
 Both are made, the same each time: an area of which one meter tells currents and voltages all the while and the others
 join late, by the hour; and households that tell nothing but their energy, by the half-hour.
 """
+
 from __future__ import annotations
 
 import time
@@ -27,9 +28,17 @@ METER_NAMES = tuple(f"meter {number}" for number in range(METER_COUNT))
 
 def _small_area(days: int) -> Readings:
     """Currents and voltages of one meter every quarter of an hour, and of all of them by the hour in the end."""
-    first, others = np.arange(1, days * 96 + 1) * 900, np.arange(int(ALONE_SHARE * days) * 24 + 1, days * 24 + 1) * HOUR_SECONDS
+    first, others = (
+        np.arange(1, days * 96 + 1) * 900,
+        np.arange(int(ALONE_SHARE * days) * 24 + 1, days * 24 + 1) * HOUR_SECONDS,
+    )
     at = np.concatenate([first, np.repeat(others, METER_COUNT - 1)])
-    meter = np.concatenate([np.zeros(len(first), np.int64), np.tile(np.arange(1, METER_COUNT), len(others))])
+    meter = np.concatenate(
+        [
+            np.zeros(len(first), np.int64),
+            np.tile(np.arange(1, METER_COUNT), len(others)),
+        ]
+    )
     rng = np.random.default_rng(1)
     u = np.round(rng.normal(228, 2.5, (3, len(at))), 1)
     i = np.round(rng.gamma(2, 0.4, (3, len(at))), 2)
@@ -46,13 +55,21 @@ def _households(days: int) -> Readings:
 
 def _arranged(meter: np.ndarray, at: np.ndarray, **columns: np.ndarray) -> Readings:
     """Readings in order of time."""
-    rows = Readings.build(METER_NAMES, meter, AREA_NAMES, np.zeros(len(at)), at + FIRST_MIDNIGHT, **columns)
+    rows = Readings.build(
+        METER_NAMES,
+        meter,
+        AREA_NAMES,
+        np.zeros(len(at)),
+        at + FIRST_MIDNIGHT,
+        **columns,
+    )
     return rows.select(np.argsort(at, kind="stable"))
 
 
 HISTORY_MAKERS: dict[str, tuple[Callable[[int], Readings], int]] = {
-    "history_small_area": (_small_area, 900), "history_households": (_households, 1800),
-}  # fmt: skip
+    "history_small_area": (_small_area, 900),
+    "history_households": (_households, 1800),
+}
 """Of each row how its readings are made, and seconds between them."""
 
 

@@ -21,21 +21,29 @@ class SourceModule:
         self.path = path
         self.lines = path.read_text("utf-8").splitlines()
         self.tree = ast.parse("\n".join(self.lines))
-        documented = set(chain.from_iterable(map(_docstring_lines, ast.walk(self.tree))))
+        documented = set(
+            chain.from_iterable(map(_docstring_lines, ast.walk(self.tree)))
+        )
         self.code = {
             number
             for number, line in enumerate(self.lines, 1)
-            if line.strip() and not line.strip().startswith("#") and number not in documented
+            if line.strip()
+            and not line.strip().startswith("#")
+            and number not in documented
         }
 
     @property
     def nodes(self) -> int:
         """How many nodes the syntax tree has, contexts of names left out."""
-        return sum(not isinstance(node, ast.expr_context) for node in ast.walk(self.tree))
+        return sum(
+            not isinstance(node, ast.expr_context) for node in ast.walk(self.tree)
+        )
 
     def functions(self) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
         """All functions and methods."""
-        return (node for node in ast.walk(self.tree) if isinstance(node, FUNCTION_NODES))
+        return (
+            node for node in ast.walk(self.tree) if isinstance(node, FUNCTION_NODES)
+        )
 
     def long_functions(self) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
         """The functions of at least LONG_LINES code lines."""
@@ -58,26 +66,46 @@ def _docstring_lines(node: ast.AST) -> range:
     if not isinstance(node, (*FUNCTION_NODES, ast.ClassDef, ast.Module)) or not body:
         return range(0)
     first = body[0]
-    text = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
+    text = (
+        isinstance(first, ast.Expr)
+        and isinstance(first.value, ast.Constant)
+        and isinstance(first.value.value, str)
+    )
     return range(first.lineno, first.end_lineno + 1) if text else range(0)
 
 
 def _local_names(function: ast.AST) -> set[str]:
     """The variables that a function binds, its parameters left out."""
-    return {node.id for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    return {
+        node.id
+        for node in ast.walk(function)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
 
 
 def _methods(sources: list[SourceModule]) -> list[str]:
     """The names of all methods but dunder ones."""
-    classes = (node for source in sources for node in ast.walk(source.tree) if isinstance(node, ast.ClassDef))
-    members = (member.name for node in classes for member in node.body if isinstance(member, FUNCTION_NODES))
+    classes = (
+        node
+        for source in sources
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.ClassDef)
+    )
+    members = (
+        member.name
+        for node in classes
+        for member in node.body
+        if isinstance(member, FUNCTION_NODES)
+    )
     return [name for name in members if not name.startswith("__")]
 
 
 def _row(name: str, sources: list[SourceModule]) -> str:
     """The figures of some modules as a line of a table."""
     code = sum(len(source.code) for source in sources)
-    long = [(source, function) for source in sources for function in source.long_functions()]
+    long = [
+        (source, function) for source in sources for function in source.long_functions()
+    ]
     dense = sum(not source.has_paragraphs(function) for source, function in long)
     counts = sorted(len(_local_names(function)) for _, function in long)
     names = _methods(sources)
@@ -92,7 +120,10 @@ def _row(name: str, sources: list[SourceModule]) -> str:
 
 def _figures(checkout: Path) -> Iterator[str]:
     """The table of a checkout, a line a package and one for all of them."""
-    packages = {name: [SourceModule(path) for path in sorted((checkout / name).rglob("*.py"))] for name in PACKAGE_NAMES}
+    packages = {
+        name: [SourceModule(path) for path in sorted((checkout / name).rglob("*.py"))]
+        for name in PACKAGE_NAMES
+    }
     yield (
         "| Package | Files | Code lines | Nodes a line | Long functions without a paragraph | "
         "Their locals, median / p90 | Methods, public / private | Largest file |"

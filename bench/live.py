@@ -1,4 +1,5 @@
 """How many rows a worker judges in a second, from a real broker on which they wait."""
+
 from __future__ import annotations
 
 import time
@@ -18,13 +19,23 @@ from schemas.wire import Encoded
 from streams.topics import READS_TOPIC
 from tests.workers import Samples, WorkerProcess
 
-ROWS_JUDGED, STEPS_METRIC, CPU_METRIC = "meterwatch_rows_total", "meterwatch_step_seconds_count", "process_cpu_seconds_total"
+ROWS_JUDGED, STEPS_METRIC, CPU_METRIC = (
+    "meterwatch_rows_total",
+    "meterwatch_step_seconds_count",
+    "process_cpu_seconds_total",
+)
 LOOK_SECONDS = 0.1  # seconds between looks at the beginning and the end of a run
 CHECKPOINT_SECONDS = 20  # thrice as often as by default, so that a run has its share
-READING_SHAPES: dict[str, Shape] = {"live_packed": "packed", "live_json_frames": "array", "live_single": "single"}
+READING_SHAPES: dict[str, Shape] = {
+    "live_packed": "packed",
+    "live_json_frames": "array",
+    "live_single": "single",
+}
 DENSE_LOADS: dict[str, tuple[type[TopicLoad], float]] = {
-    "live_payments": (PaymentsLoad, 100.0), "live_stages": (StagesLoad, 500.0), "live_events": (EventsLoad, 30.0),
-}  # fmt: skip
+    "live_payments": (PaymentsLoad, 100.0),
+    "live_stages": (StagesLoad, 500.0),
+    "live_events": (EventsLoad, 30.0),
+}
 """The topics that are measured alone, and how many times denser than in life: 100,000 of each begin in a day."""
 
 
@@ -35,7 +46,9 @@ class Run(NamedTuple):
     cpu: float  # microseconds of the worker's CPU a row
 
 
-def measure(name: str, brokers: str, folder: Path, *, meters: int, slots: int, runs: int) -> Result:
+def measure(
+    name: str, brokers: str, folder: Path, *, meters: int, slots: int, runs: int
+) -> Result:
     """So many runs over the same quarter-hours, from a morning on."""
     found = []
     with Testbed(brokers, folder, name, checkpoint_seconds=CHECKPOINT_SECONDS) as place:
@@ -43,7 +56,11 @@ def measure(name: str, brokers: str, folder: Path, *, meters: int, slots: int, r
         place.enroll(load.areas())
         kind, known, rows = Readings.kind, meters, meters * slots
         if name in READING_SHAPES:
-            place.produce((READS_TOPIC, message) for slot in load.slots(slots) for message in encoded(slot, READING_SHAPES[name]))
+            place.produce(
+                (READS_TOPIC, message)
+                for slot in load.slots(slots)
+                for message in encoded(slot, READING_SHAPES[name])
+            )
         else:
             others, times = DENSE_LOADS[name]
             batches = list(_batches_of(others(load, times), slots))
@@ -64,13 +81,20 @@ def _batches_of(others: TopicLoad, slots: int) -> Iterator[Batch]:
 
 def _messages_of(topic: str, batches: Sequence[Batch]) -> Iterator[tuple[str, Encoded]]:
     """The messages of some batches of a topic, arrays of an area's rows."""
-    return ((topic, message) for batch in batches for message in encoded(batch, "array"))
+    return (
+        (topic, message) for batch in batches for message in encoded(batch, "array")
+    )
 
 
 def _result_of(name: str, found: Sequence[Run]) -> Result:
     """The runs as one result."""
     unit = READINGS_PER_SECOND if name in READING_SHAPES else ROWS_PER_SECOND
-    return summed(name, unit, [run.rate for run in found], f"{median(run.cpu for run in found):.2f} µs CPU each")
+    return summed(
+        name,
+        unit,
+        [run.rate for run in found],
+        f"{median(run.cpu for run in found):.2f} µs CPU each",
+    )
 
 
 def drain(worker: WorkerProcess, kind: str, known: int, rows: int) -> Run:
@@ -79,7 +103,10 @@ def drain(worker: WorkerProcess, kind: str, known: int, rows: int) -> Run:
     From when the worker holds its partitions where none need be known. Raises RuntimeError when that is no time at all.
     """
     began, first = _scrape(worker)
-    while _rows_judged(first, kind) < known or "holds partitions" not in worker.log.read_text():
+    while (
+        _rows_judged(first, kind) < known
+        or "holds partitions" not in worker.log.read_text()
+    ):
         time.sleep(LOOK_SECONDS)
         began, first = _scrape(worker)
     ended, last = began, first
@@ -91,7 +118,9 @@ def drain(worker: WorkerProcess, kind: str, known: int, rows: int) -> Run:
         if _chunk_count(seen) > _chunk_count(last):
             ended, last = now, seen
     if ended == began:
-        raise RuntimeError(f"all {rows:,} rows were judged before anybody looked: measure more")
+        raise RuntimeError(
+            f"all {rows:,} rows were judged before anybody looked: measure more"
+        )
     left = rows - _rows_judged(first, kind)
     cpu = total(last, CPU_METRIC) - total(first, CPU_METRIC)
     return Run(left / (ended - began), 1e6 * cpu / left)

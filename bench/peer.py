@@ -4,6 +4,7 @@ One agent, one JSON reading a message, `faust.Record`, fading mean and variance 
 scores and learns every reading, three rules. `python -m bench.peer BROKERS PREFIX GROUP` is its process; it says how
 far it has come.
 """
+
 from __future__ import annotations
 
 import json
@@ -67,19 +68,32 @@ class Usual:
 
 def _serve(brokers: str, prefix: str, group: str) -> None:
     """Runs the app until it is killed."""
-    app = faust.App(group, broker=f"aiokafka://{brokers}", store="memory://", web_enabled=False,
-                    topic_allow_declare=False, topic_disable_leader=True)  # fmt: skip
+    app = faust.App(
+        group,
+        broker=f"aiokafka://{brokers}",
+        store="memory://",
+        web_enabled=False,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+    )
     reads = app.topic(prefix + READS_TOPIC, value_type=_Reading)
     alarms = app.topic(prefix + ALERTS_TOPIC, value_type=_Alarm)
     usual: defaultdict[str, Usual] = defaultdict(Usual)
-    trees = HalfSpaceTrees(limits={"u": (0, 300), "i": (0, 60), "p": (0, 20), "kwh": (0, 5)}, seed=1)
+    trees = HalfSpaceTrees(
+        limits={"u": (0, 300), "i": (0, 60), "p": (0, 20), "kwh": (0, 5)}, seed=1
+    )
     count = 0
 
     @app.agent(reads)
     async def judge(readings: Any) -> None:
         nonlocal count
         async for reading in readings:
-            told = {"u": reading.u[0], "i": reading.i[0], "p": sum(reading.p), "kwh": reading.kwh}
+            told = {
+                "u": reading.u[0],
+                "i": reading.i[0],
+                "p": sum(reading.p),
+                "kwh": reading.kwh,
+            }
             score = trees.score_one(told)
             trees.learn_one(told)
             known = usual[reading.meter]
@@ -87,15 +101,27 @@ def _serve(brokers: str, prefix: str, group: str) -> None:
             known.mean.update(reading.kwh)
             known.variance.update(reading.kwh)
             for rule, trouble in (
-                ("voltage_loss", any(u < 0.78 * 220 and i > 0.025 for u, i in zip(reading.u, reading.i, strict=True))),
+                (
+                    "voltage_loss",
+                    any(
+                        u < 0.78 * 220 and i > 0.025
+                        for u, i in zip(reading.u, reading.i, strict=True)
+                    ),
+                ),
                 ("over_capacity", sum(reading.p) > 50),
                 ("unusual", score > 0.99 and abs(reading.kwh - mean) > 6 * spread > 0),
             ):
                 if trouble:
-                    await alarms.send(key=reading.meter, value=_Alarm(reading.meter, reading.at, rule, score))
+                    await alarms.send(
+                        key=reading.meter,
+                        value=_Alarm(reading.meter, reading.at, rule, score),
+                    )
             count += 1
             if count % PROGRESS_READINGS == 0:
-                print(json.dumps([count, time.perf_counter(), time.process_time()]), flush=True)
+                print(
+                    json.dumps([count, time.perf_counter(), time.process_time()]),
+                    flush=True,
+                )
 
     worker = faust.Worker(app, loglevel="WARN", quiet=True, redirect_stdouts=False)
     worker.spinner = None
@@ -113,8 +139,14 @@ class PeerRun(NamedTuple):
 def measure(brokers: str, folder: Path, *, readings: int, number: int) -> PeerRun:
     """One run, without start-up and warm-up; each of a broker has a number of its own."""
     with Testbed(brokers, folder, f"naive_peer_{number}") as place:
-        slots = Load(PEER_METERS, 64).slots(-(-(WARM_UP_READINGS + readings) // PEER_METERS))
-        place.produce((READS_TOPIC, message) for slot in slots for message in encode_readings(slot, "single"))
+        slots = Load(PEER_METERS, 64).slots(
+            -(-(WARM_UP_READINGS + readings) // PEER_METERS)
+        )
+        place.produce(
+            (READS_TOPIC, message)
+            for slot in slots
+            for message in encode_readings(slot, "single")
+        )
         peer = _start(place, f"naive-{number}")
         with cpu_limited(peer, place.share):
             return _follow(peer, readings)
@@ -122,17 +154,31 @@ def measure(brokers: str, folder: Path, *, readings: int, number: int) -> PeerRu
 
 def row(runs: Sequence[PeerRun]) -> Result:
     """All runs of a bench as its row."""
-    return summed("naive_peer", READINGS_PER_SECOND, [run.rate for run in runs], f"{median(run.cpu for run in runs):.0f} µs CPU each")
+    return summed(
+        "naive_peer",
+        READINGS_PER_SECOND,
+        [run.rate for run in runs],
+        f"{median(run.cpu for run in runs):.0f} µs CPU each",
+    )
 
 
 def _start(testbed: Testbed, group: str) -> subprocess.Popen[bytes]:
     """The peer's process."""
     with (testbed.folder / f"{group}.log").open("wb") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "bench.peer", testbed.settings.brokers, testbed.settings.prefix, group],
-            stdout=subprocess.PIPE, stderr=log, cwd=CHECKOUT_FOLDER,
+            [
+                sys.executable,
+                "-m",
+                "bench.peer",
+                testbed.settings.brokers,
+                testbed.settings.prefix,
+                group,
+            ],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            cwd=CHECKOUT_FOLDER,
             env=os.environ | {"APP_DATADIR": str(testbed.folder / f"{group}-data")},
-        )  # fmt: skip
+        )
 
 
 def _follow(process: subprocess.Popen[bytes], readings: int) -> PeerRun:

@@ -1,4 +1,5 @@
 """Curves one above the other, as an SVG picture."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -16,9 +17,16 @@ class PlotCurve(NamedTuple):
     scale: float
 
 
-def picture(minutes: Sequence[float], columns: Mapping[str, Sequence[float]], curves: Sequence[PlotCurve]) -> str:
+def picture(
+    minutes: Sequence[float],
+    columns: Mapping[str, Sequence[float]],
+    curves: Sequence[PlotCurve],
+) -> str:
     """A panel for each curve over the same minutes."""
-    panels = "".join(_panel(n, minutes, columns[curve.column], curve) for n, curve in enumerate(curves))
+    panels = "".join(
+        _panel(n, minutes, columns[curve.column], curve)
+        for n, curve in enumerate(curves)
+    )
     height = TOP_MARGIN + len(curves) * (PANEL_HEIGHT + PANEL_GAP) + 10
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {LEFT_MARGIN + PANEL_WIDTH + 20} {height}" '
@@ -27,7 +35,9 @@ def picture(minutes: Sequence[float], columns: Mapping[str, Sequence[float]], cu
     )
 
 
-def _panel(number: int, minutes: Sequence[float], values: Sequence[float], curve: PlotCurve) -> str:
+def _panel(
+    number: int, minutes: Sequence[float], values: Sequence[float], curve: PlotCurve
+) -> str:
     """One curve from zero up, with its title, its largest value and the time."""
     top = TOP_MARGIN + number * (PANEL_HEIGHT + PANEL_GAP)
     shown = [value * curve.scale for value in values]

@@ -3,6 +3,7 @@
 With `--check` it writes nothing and fails where a table is no longer true. What was read in the raw data of an alert
 stands in bench/verdicts.toml; an alert that nobody has read so is shown as such.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -25,9 +26,22 @@ from schemas.columns import Readings
 from schemas.units import DAY_SECONDS
 
 CHECKOUT_FOLDER = Path(__file__).parents[1]
-PAGE_FILE, VERDICTS_FILE = CHECKOUT_FOLDER / "docs" / "real-data.md", Path(__file__).with_name("verdicts.toml")
-THEFT_RULES = frozenset({"step_drop", "near_zero_usage", "low_usage", "peer_shortfall", "timed_zero_block",
-                   "clipped_profile", "flat_profile", "tou_inversion"})  # fmt: skip
+PAGE_FILE, VERDICTS_FILE = (
+    CHECKOUT_FOLDER / "docs" / "real-data.md",
+    Path(__file__).with_name("verdicts.toml"),
+)
+THEFT_RULES = frozenset(
+    {
+        "step_drop",
+        "near_zero_usage",
+        "low_usage",
+        "peer_shortfall",
+        "timed_zero_block",
+        "clipped_profile",
+        "flat_profile",
+        "tou_inversion",
+    }
+)
 ON_USE = THEFT_RULES | {"usage_fluctuation", "zero_usage"}
 FEW_STAYS = 1000  # stays of a stage that share a line with others
 
@@ -78,9 +92,17 @@ def _judged(paths: Sequence[Path], zone: str) -> Judged:
                 first.setdefault(meter, at)
                 last[meter] = at
 
-    shown = [alert for alert in alerts.values() if alert.state != "withdrawn" and not alert.suppressed_by]
+    shown = [
+        alert
+        for alert in alerts.values()
+        if alert.state != "withdrawn" and not alert.suppressed_by
+    ]
     days = {meter: (last[meter] - at) / DAY_SECONDS for meter, at in first.items()}
-    return Judged(source.zone, sorted(shown, key=lambda alert: (alert.raised, alert.rule, alert.subject)), days)
+    return Judged(
+        source.zone,
+        sorted(shown, key=lambda alert: (alert.raised, alert.rule, alert.subject)),
+        days,
+    )
 
 
 def _suspects_theft(alert: Alert) -> bool:
@@ -103,21 +125,34 @@ def rates(history: Judged) -> Iterator[str]:
     for alert in history.alerts:
         by_rule.setdefault(f"`{alert.rule}`", []).append(alert)
     groups = sorted(by_rule.items(), key=lambda group: -len(group[1]))
-    groups.append(("a fall or a form that may be theft", [alert for alert in history.alerts if _suspects_theft(alert)]))
-    groups.append(("all on use", [alert for alert in history.alerts if alert.rule in ON_USE]))
+    groups.append(
+        (
+            "a fall or a form that may be theft",
+            [alert for alert in history.alerts if _suspects_theft(alert)],
+        )
+    )
+    groups.append(
+        ("all on use", [alert for alert in history.alerts if alert.rule in ON_USE])
+    )
     groups.append(("all", history.alerts))
 
     yield "| Rule | Alerts | Per 1,000 meters and day | First half | Second half | One home left out |"
     yield "|---|---|---|---|---|---|"
     for name, alerts in groups:
         without = [history.rate(alerts, some) for some in others]
-        parts = " | ".join(f"{history.rate(alerts, some):.2f}" for some in (meters, *halves))
+        parts = " | ".join(
+            f"{history.rate(alerts, some):.2f}" for some in (meters, *halves)
+        )
         yield f"| {name} | {len(alerts)} | {parts} | {min(without):.2f} to {max(without):.2f} |"
 
 
-def listed(history: Judged, rules: Collection[str], verdicts: Iterable[Verdict]) -> Iterator[str]:
+def listed(
+    history: Judged, rules: Collection[str], verdicts: Iterable[Verdict]
+) -> Iterator[str]:
     """Every alert of some rules, with what was found in the raw data."""
-    known = {(verdict.rule, verdict.subject, verdict.day): verdict for verdict in verdicts}
+    known = {
+        (verdict.rule, verdict.subject, verdict.day): verdict for verdict in verdicts
+    }
     worth: list[bool] = []
     yield "| Alert | Severity | Meter | From, to | Worth a visit? |"
     yield "|---|---|---|---|---|"
@@ -126,7 +161,11 @@ def listed(history: Judged, rules: Collection[str], verdicts: Iterable[Verdict])
             continue
         until = history.day(alert.at) if alert.state == "cleared" else "not cleared"
         verdict = known.get((alert.rule, alert.subject, history.day(alert.raised)))
-        found = f"{'Yes' if verdict.worth else 'No'}: {verdict.found}" if verdict else "not read"
+        found = (
+            f"{'Yes' if verdict.worth else 'No'}: {verdict.found}"
+            if verdict
+            else "not read"
+        )
         span = f"{history.day(alert.since)}, {until}"
         yield f"| `{alert.rule}` | {alert.severity} | {alert.subject or 'the area'} | {span} | {found} |"
         worth += [verdict.worth] if verdict else []
@@ -143,10 +182,15 @@ def _stays(path: Path) -> Iterator[str]:
     for stage in stages:
         if stage.stays >= FEW_STAYS:
             days = f"{stage.days:.0f}" if stage.found else ""
-            yield (f"| {stage.stage} | {stage.stays:,} | {stage.told:,} | {stage.longest:,} | {stage.found:,} | "
-                   f"{days} |")  # fmt: skip
+            yield (
+                f"| {stage.stage} | {stage.stays:,} | {stage.told:,} | {stage.longest:,} | {stage.found:,} | "
+                f"{days} |"
+            )
     rare = [stage for stage in stages if stage.stays < FEW_STAYS]
-    alerts, found = sum(stage.told for stage in stages), sum(stage.found for stage in stages)
+    alerts, found = (
+        sum(stage.told for stage in stages),
+        sum(stage.found for stage in stages),
+    )
     sums = [sum(counts) for counts in zip(*(stage[1:5] for stage in rare), strict=True)]
     yield f"| {len(rare)} rarer ones | {' | '.join(f'{count:,}' for count in sums)} | |"
     yield ""
@@ -155,7 +199,9 @@ def _stays(path: Path) -> Iterator[str]:
 
 def tables(data: Path) -> dict[str, list[str]]:
     """Every table of the page, by the mark at which it stands."""
-    verdicts = msgspec.convert(tomllib.loads(VERDICTS_FILE.read_text("utf-8"))["verdict"], list[Verdict])
+    verdicts = msgspec.convert(
+        tomllib.loads(VERDICTS_FILE.read_text("utf-8"))["verdict"], list[Verdict]
+    )
     area = _judged(sorted(data.glob("garden4_*")), "Asia/Shanghai")
     homes = _judged([data / "sgsc_25households_halfhourly.parquet"], "Australia/Sydney")
     return {
@@ -169,7 +215,10 @@ def tables(data: Path) -> dict[str, list[str]]:
 def filled(page: str, made: dict[str, list[str]]) -> str:
     """The page with its tables replaced. Raises ValueError for one that has no place in it."""
     for name, lines in made.items():
-        begin, end = f"<!-- {name}: made by python -m bench.real -->\n", f"<!-- end of {name} -->"
+        begin, end = (
+            f"<!-- {name}: made by python -m bench.real -->\n",
+            f"<!-- end of {name} -->",
+        )
         if begin not in page or end not in page:
             raise ValueError(f"the page has no place for {name}")
         head, rest = page.split(begin)
@@ -181,7 +230,11 @@ def main() -> int:
     """Writes or checks the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, help="the folder with the data sets")
-    parser.add_argument("--check", action="store_true", help="write nothing, and fail where a table is no longer true")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="write nothing, and fail where a table is no longer true",
+    )
     options = parser.parse_args()
     page = PAGE_FILE.read_text("utf-8")
     made = filled(page, tables(options.data))

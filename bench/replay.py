@@ -1,4 +1,5 @@
 """How many readings a second the engine takes from the project's own Parquet files, read as `meterwatch run` does."""
+
 from __future__ import annotations
 
 import time
@@ -20,7 +21,9 @@ def measure(folder: Path, *, meters: int, slots: int, runs: int) -> Result:
     write(history, load.areas(), load.slots(slots))
     found = [in_fresh_process(_replay, history) for _ in range(runs)]
     note = f"{median(cpu for _, cpu in found):.2f} µs CPU each"
-    return summed("replay_parquet", READINGS_PER_SECOND, [rate for rate, _ in found], note)
+    return summed(
+        "replay_parquet", READINGS_PER_SECOND, [rate for rate, _ in found], note
+    )
 
 
 def _replay(history: Path) -> tuple[float, float]:
@@ -32,4 +35,6 @@ def _replay(history: Path) -> tuple[float, float]:
     for batch in source.batches:
         engine.step(batch)
     judged = engine.counts["readings", "judged", ""]
-    return judged / (time.perf_counter() - began), 1e6 * (time.process_time() - spent) / judged
+    return judged / (time.perf_counter() - began), 1e6 * (
+        time.process_time() - spent
+    ) / judged

@@ -1,4 +1,5 @@
 """What is measured: its name, its bar, and the number that several runs come to."""
+
 from __future__ import annotations
 
 import json
@@ -13,7 +14,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 READINGS_PER_SECOND, ROWS_PER_SECOND = "readings/s", "rows/s"
-MEASURED_PACKAGES = ("meterwatch", "numpy", "msgspec", "faust-streaming", "aiokafka", "pyarrow", "river")
+MEASURED_PACKAGES = (
+    "meterwatch",
+    "numpy",
+    "msgspec",
+    "faust-streaming",
+    "aiokafka",
+    "pyarrow",
+    "river",
+)
 
 
 class Goal(NamedTuple):
@@ -84,7 +93,12 @@ class Result:
     @property
     def ratio(self) -> float | None:
         """How many times the naive peer's rate it is; None for what is no rate, or without a peer."""
-        return None if self.unit not in {READINGS_PER_SECOND, ROWS_PER_SECOND} or isnan(self.peer) else self.median / self.peer
+        return (
+            None
+            if self.unit not in {READINGS_PER_SECOND, ROWS_PER_SECOND}
+            or isnan(self.peer)
+            else self.median / self.peer
+        )
 
 
 def summed(name: str, unit: str, runs: Sequence[float], note: str = "") -> Result:
@@ -102,7 +116,14 @@ def document(results: Sequence[Result]) -> dict[str, Any]:
         "machine": machine(),
         "versions": versions(),
         "results": [
-            {"name": r.name, "unit": r.unit, "median": r.median, "low": r.low, "high": r.high, "ratio": r.ratio}
+            {
+                "name": r.name,
+                "unit": r.unit,
+                "median": r.median,
+                "low": r.low,
+                "high": r.high,
+                "ratio": r.ratio,
+            }
             for r in results
             if not isnan(r.median)
         ],
@@ -120,14 +141,21 @@ def figures(path: Path) -> dict[str, float]:
         results = json.loads(path.read_text(encoding="utf-8"))["results"]
     except OSError:
         return {}
-    return {row["name"]: row["median"] if row["ratio"] is None else row["ratio"] for row in results}
+    return {
+        row["name"]: row["median"] if row["ratio"] is None else row["ratio"]
+        for row in results
+    }
 
 
 def machine() -> dict[str, Any]:
     """The processor, its cores, the memory and the system."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return {"processor": _processor(), "cores": os.cpu_count(), "memory_gib": round(memory, 1),
-            "system": f"{platform.system()} {platform.release()} {platform.machine()}"}  # fmt: skip
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(memory, 1),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+    }
 
 
 def _processor() -> str:
@@ -136,9 +164,18 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return next(
+        (
+            line.partition(":")[2].strip()
+            for line in lines
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
 
 
 def versions() -> dict[str, str]:
     """Python's and those of the packages that matter."""
-    return {"python": platform.python_version()} | {name: version(name) for name in MEASURED_PACKAGES}
+    return {"python": platform.python_version()} | {
+        name: version(name) for name in MEASURED_PACKAGES
+    }

@@ -5,6 +5,7 @@ Writes soak.csv and soak.svg and prints the slopes: from the middle on, from whe
 and from when as many alerts are remembered (forty days of them) as ever will be. A worker that ends is started again
 and counted. A run of three minutes shows that all is well; half an hour, whether it grows.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -35,11 +36,19 @@ from streams.topics import LARGE_CONFIG, READS_TOPIC, RECEIPT_TIME_CONFIG
 from tests.workers import Samples
 
 SOAK_METERS = 20_000  # few, so that forty days pass in half an hour
-MEASURED_SLOTS = 4 * SLOTS_PER_DAY  # quarter-hours over which it is measured what the worker sustains
+MEASURED_SLOTS = (
+    4 * SLOTS_PER_DAY
+)  # quarter-hours over which it is measured what the worker sustains
 SAMPLE_SECONDS = 5.0  # seconds between samples
-FULL_AFTER = (5, 41)  # days of event time, from which no more days are open, and no more alerts remembered, than before
+FULL_AFTER = (
+    5,
+    41,
+)  # days of event time, from which no more days are open, and no more alerts remembered, than before
 ENOUGH_SAMPLES = 12 * 2  # samples: two minutes
-READINGS_RETENTION = {"retention.bytes": str(512 << 20), "segment.bytes": str(64 << 20)}  # of a partition of readings
+READINGS_RETENTION = {
+    "retention.bytes": str(512 << 20),
+    "segment.bytes": str(64 << 20),
+}  # of a partition of readings
 PLOT_CURVES = (
     PlotCurve("memory", "MB resident", 1e-6),
     PlotCurve("checkpoint", "MB in the last checkpoints", 1e-6),
@@ -65,23 +74,51 @@ class _Sample(NamedTuple):
 def main() -> None:
     """Runs it."""
     parser = argparse.ArgumentParser(prog="python -m bench.soak", description=__doc__)
-    parser.add_argument("minutes", nargs="?", type=float, default=30.0, help="[default: 30]")
-    parser.add_argument("--to", type=Path, default=CHECKOUT_FOLDER / "docs", help="the folder of CSV and picture")
+    parser.add_argument(
+        "minutes", nargs="?", type=float, default=30.0, help="[default: 30]"
+    )
+    parser.add_argument(
+        "--to",
+        type=Path,
+        default=CHECKOUT_FOLDER / "docs",
+        help="the folder of CSV and picture",
+    )
     told = parser.parse_args()
     console = Console(highlight=False, soft_wrap=True)
-    with tempfile.TemporaryDirectory(prefix="meterwatch-soak-") as name, Broker(Path(name) / "kafka") as broker:
+    with (
+        tempfile.TemporaryDirectory(prefix="meterwatch-soak-") as name,
+        Broker(Path(name) / "kafka") as broker,
+    ):
         folder = Path(name)
-        rate = sustained.measure(broker.address, folder, meters=SOAK_METERS, slots=MEASURED_SLOTS, runs=1).median / 2
-        console.print(f"{rate:,.0f} readings/s of {SOAK_METERS:,} meters with all topics for {told.minutes:g} minutes")
+        rate = (
+            sustained.measure(
+                broker.address, folder, meters=SOAK_METERS, slots=MEASURED_SLOTS, runs=1
+            ).median
+            / 2
+        )
+        console.print(
+            f"{rate:,.0f} readings/s of {SOAK_METERS:,} meters with all topics for {told.minutes:g} minutes"
+        )
         place = Testbed(broker.address, folder, "soak", instance="one")
         asyncio.run(_configure(place.settings, READINGS_RETENTION))
         place.enroll(Load(SOAK_METERS).areas())
-        with _RestartedWorker(place) as worker, Feed(place, rate, SOAK_METERS, 0) as feed:
+        with (
+            _RestartedWorker(place) as worker,
+            Feed(place, rate, SOAK_METERS, 0) as feed,
+        ):
             feed.begin()
-            wait(lambda: total(worker.scrape(), "meterwatch_judged_total"), "the worker judges")
-            samples = _take_samples(worker, rate, 60 * told.minutes, told.to / "soak.csv")
+            wait(
+                lambda: total(worker.scrape(), "meterwatch_judged_total"),
+                "the worker judges",
+            )
+            samples = _take_samples(
+                worker, rate, 60 * told.minutes, told.to / "soak.csv"
+            )
             calls = longest_calls([worker.scrape()])
-    (told.to / "soak.svg").write_text(picture([s.seconds / 60 for s in samples], _columns_of(samples), PLOT_CURVES), "utf-8")
+    (told.to / "soak.svg").write_text(
+        picture([s.seconds / 60 for s in samples], _columns_of(samples), PLOT_CURVES),
+        "utf-8",
+    )
     _show(samples, console)
     for cause, longest in sorted(calls.items()):
         console.print(f"longest call of {cause:10} {longest:8.3f} s of CPU")
@@ -111,21 +148,36 @@ class _RestartedWorker:
 def _show(samples: Sequence[_Sample], console: Console) -> None:
     """Prints how the worker stood, and how much of it has grown from when it need not grow any more."""
     last = samples[-1]
-    console.print(f"{last.days:.1f} days of event time, {last.alerts:,.0f} alert messages, {last.restarts} restarts")
+    console.print(
+        f"{last.days:.1f} days of event time, {last.alerts:,.0f} alert messages, {last.restarts} restarts"
+    )
     lags = [s.lag for s in samples]
-    console.print(f"frames that wait: {np.median(lags):,.0f} usually, {max(lags):,.0f} at most; "
-                  f"the event loop was held for {np.nanmax([s.pause for s in samples]):g} s at most")  # fmt: skip
+    console.print(
+        f"frames that wait: {np.median(lags):,.0f} usually, {max(lags):,.0f} at most; "
+        f"the event loop was held for {np.nanmax([s.pause for s in samples]):g} s at most"
+    )
     spans = {"the middle": last.seconds / 2}
-    spans |= {f"day {days}": next((s.seconds for s in samples if s.days > days), np.inf) for days in FULL_AFTER}
+    spans |= {
+        f"day {days}": next((s.seconds for s in samples if s.days > days), np.inf)
+        for days in FULL_AFTER
+    }
     for name, begin in spans.items():
         full = [s for s in samples if s.seconds >= begin]
-        for curve in ("memory", "checkpoint", "lag") if len(full) > ENOUGH_SAMPLES else ():
-            slope, doubt = _growth_per_hour([s.seconds for s in full], [getattr(s, curve) for s in full])
-            console.print(f"from {name}: {curve:10} {slope:+16,.0f} an hour, 95 % within {doubt:,.0f}; "
-                          f"mean {np.mean([getattr(s, curve) for s in full]):,.0f}")  # fmt: skip
+        for curve in (
+            ("memory", "checkpoint", "lag") if len(full) > ENOUGH_SAMPLES else ()
+        ):
+            slope, doubt = _growth_per_hour(
+                [s.seconds for s in full], [getattr(s, curve) for s in full]
+            )
+            console.print(
+                f"from {name}: {curve:10} {slope:+16,.0f} an hour, 95 % within {doubt:,.0f}; "
+                f"mean {np.mean([getattr(s, curve) for s in full]):,.0f}"
+            )
 
 
-def _take_samples(worker: _RestartedWorker, rate: float, seconds: float, path: Path) -> list[_Sample]:
+def _take_samples(
+    worker: _RestartedWorker, rate: float, seconds: float, path: Path
+) -> list[_Sample]:
     """A sample every few seconds, written down as it is taken."""
     samples: list[_Sample] = []
     began = time.monotonic()
@@ -133,21 +185,36 @@ def _take_samples(worker: _RestartedWorker, rate: float, seconds: float, path: P
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(_Sample._fields)
         while (now := time.monotonic() - began) < seconds:
-            samples.append(_sample_of(now, rate * now / SOAK_METERS / SLOTS_PER_DAY, worker.scrape(), worker.restarts))
+            samples.append(
+                _sample_of(
+                    now,
+                    rate * now / SOAK_METERS / SLOTS_PER_DAY,
+                    worker.scrape(),
+                    worker.restarts,
+                )
+            )
             rows.writerow(f"{value:.10g}" for value in samples[-1])
             file.flush()
-            time.sleep(max(0.0, began + len(samples) * SAMPLE_SECONDS - time.monotonic()))
+            time.sleep(
+                max(0.0, began + len(samples) * SAMPLE_SECONDS - time.monotonic())
+            )
     return samples
 
 
 def _sample_of(now: float, days: float, found: Samples, restarts: int) -> _Sample:
     """The metrics at a time."""
     return _Sample(
-        now, days, total(found, "process_resident_memory_bytes"), total(found, "meterwatch_checkpoint_bytes"),
+        now,
+        days,
+        total(found, "process_resident_memory_bytes"),
+        total(found, "meterwatch_checkpoint_bytes"),
         waiting(found) or 0.0,
-        total(found, "meterwatch_alerts_total") + total(found, "meterwatch_alerts_suppressed_total"),
-        total(found, "process_cpu_seconds_total"), pause_at_most([found]), restarts,
-    )  # fmt: skip
+        total(found, "meterwatch_alerts_total")
+        + total(found, "meterwatch_alerts_suppressed_total"),
+        total(found, "process_cpu_seconds_total"),
+        pause_at_most([found]),
+        restarts,
+    )
 
 
 def _columns_of(samples: Sequence[_Sample]) -> dict[str, list[float]]:
@@ -155,7 +222,9 @@ def _columns_of(samples: Sequence[_Sample]) -> dict[str, list[float]]:
     return {name: [getattr(s, name) for s in samples] for name in _Sample._fields}
 
 
-def _growth_per_hour(seconds: Sequence[float], values: Sequence[float]) -> tuple[float, float]:
+def _growth_per_hour(
+    seconds: Sequence[float], values: Sequence[float]
+) -> tuple[float, float]:
     """Growth an hour and half the width of its 95 % interval, of a line through the medians of the minutes.
 
     What is sampled often is not independent: a minute counts as one observation.
@@ -166,7 +235,9 @@ def _growth_per_hour(seconds: Sequence[float], values: Sequence[float]) -> tuple
     """
     minutes = np.asarray(seconds, float) // 60
     at = np.unique(minutes)
-    middle = np.array([np.median(np.asarray(values, float)[minutes == minute]) for minute in at])
+    middle = np.array(
+        [np.median(np.asarray(values, float)[minutes == minute]) for minute in at]
+    )
     hours: NDArray[np.float64] = (at - at.mean()) / 60
     slope = float((hours * middle).sum() / (hours**2).sum())
     rest = middle - middle.mean() - slope * hours
@@ -180,7 +251,13 @@ async def _configure(settings: Settings, topic_config: dict[str, str]) -> None:
     await admin.start()
     try:
         configs = LARGE_CONFIG | RECEIPT_TIME_CONFIG | topic_config
-        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, settings.topic(READS_TOPIC), configs)])
+        await admin.alter_configs(
+            [
+                ConfigResource(
+                    ConfigResourceType.TOPIC, settings.topic(READS_TOPIC), configs
+                )
+            ]
+        )
     finally:
         await admin.close()
 

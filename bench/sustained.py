@@ -2,6 +2,7 @@
 
 A midnight, closing, sealing and checkpoints as often as under a steady load: half of it is half a load on any machine.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -19,17 +20,27 @@ from schemas.columns import Readings
 from schemas.wire import Encoded
 from streams.topics import READS_TOPIC
 
-CHECKPOINT_SECONDS = 10  # six times as often as by default, so that some fall into every spell
-SPARSE_DAYS = (4, 3, 2)  # days before the load; two quarter-hours of each have readings, so that it is open
+CHECKPOINT_SECONDS = (
+    10  # six times as often as by default, so that some fall into every spell
+)
+SPARSE_DAYS = (
+    4,
+    3,
+    2,
+)  # days before the load; two quarter-hours of each have readings, so that it is open
 WHOLE_SLOTS = 160  # quarter-hours right before the load, all with readings: the gaps of the sparse days are given up
 HISTORY_SLOTS = 2 * len(SPARSE_DAYS) + WHOLE_SLOTS  # quarter-hours of history
 AT_ONCE = 25  # messages, about as many as come at once under a steady load
 
 
-def measure(brokers: str, folder: Path, *, meters: int, slots: int, runs: int) -> Result:
+def measure(
+    brokers: str, folder: Path, *, meters: int, slots: int, runs: int
+) -> Result:
     """So many runs over the same quarter-hours from before a midnight on, with all days of every area open."""
     found = []
-    with Testbed(brokers, folder, "sustained", checkpoint_seconds=CHECKPOINT_SECONDS) as place:
+    with Testbed(
+        brokers, folder, "sustained", checkpoint_seconds=CHECKPOINT_SECONDS
+    ) as place:
         place.enroll(Load(meters).areas())
         place.produce(history(meters))
         place.produce(_quarter_hours(meters, slots), AT_ONCE)
@@ -37,7 +48,14 @@ def measure(brokers: str, folder: Path, *, meters: int, slots: int, runs: int) -
             if number:
                 place.renew()
             with place.worker() as worker:
-                found.append(drain(worker, Readings.kind, HISTORY_SLOTS * meters, (HISTORY_SLOTS + slots) * meters))
+                found.append(
+                    drain(
+                        worker,
+                        Readings.kind,
+                        HISTORY_SLOTS * meters,
+                        (HISTORY_SLOTS + slots) * meters,
+                    )
+                )
     cpu = median(run.cpu for run in found)
     note = f"{cpu:.2f} µs CPU each; all topics, a midnight, checkpoints every {CHECKPOINT_SECONDS} s"
     return summed("sustained", READINGS_PER_SECOND, [run.rate for run in found], note)
@@ -53,7 +71,11 @@ def _quarter_hours(meters: int, slots: int) -> Iterator[tuple[str, Encoded]]:
 
 def history(meters: int) -> Iterator[tuple[str, Encoded]]:
     """The messages of the days before."""
-    return ((READS_TOPIC, message) for slot in days_before(meters) for message in encoded(slot, "packed"))
+    return (
+        (READS_TOPIC, message)
+        for slot in days_before(meters)
+        for message in encoded(slot, "packed")
+    )
 
 
 def days_before(meters: int) -> Iterator[Readings]:

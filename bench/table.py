@@ -1,4 +1,5 @@
 """The results for people: each row against its bar."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -13,10 +14,24 @@ TABLE_WIDTH = 150  # columns of text, so that no number is cut
 STATE_STYLES = {"stretch": "bold green", "bar": "green", "neither": "bold red"}
 
 
-def show(results: Sequence[Result], console: Console, full: Mapping[str, float]) -> None:
+def show(
+    results: Sequence[Result], console: Console, full: Mapping[str, float]
+) -> None:
     """Prints a row for every result, beside it the figures at full speed where there are some."""
     console.width = max(console.width, TABLE_WIDTH)
-    heads = ("", "median", "low", "high", "unit", "x peer", "full speed", "bar", "stretch", "reached", "")
+    heads = (
+        "",
+        "median",
+        "low",
+        "high",
+        "unit",
+        "x peer",
+        "full speed",
+        "bar",
+        "stretch",
+        "reached",
+        "",
+    )
     table = Table(*heads, box=SIMPLE_HEAD, pad_edge=False)
     for head, column in zip(heads, table.columns, strict=True):
         column.no_wrap = head != ""
@@ -26,11 +41,15 @@ def show(results: Sequence[Result], console: Console, full: Mapping[str, float])
         judged = ratio if goal and goal.relative else result.median
         state = goal.state(judged) if goal and judged is not None else ""
         table.add_row(
-            result.name, *(_number(n) for n in (result.median, result.low, result.high)), result.unit,
-            "" if ratio is None else f"{ratio:.1f}", _number(full[result.name]) if result.name in full else "",
-            *_lines(goal), f"[{STATE_STYLES[state]}]{state}[/]" if state else "",
+            result.name,
+            *(_number(n) for n in (result.median, result.low, result.high)),
+            result.unit,
+            "" if ratio is None else f"{ratio:.1f}",
+            _number(full[result.name]) if result.name in full else "",
+            *_lines(goal),
+            f"[{STATE_STYLES[state]}]{state}[/]" if state else "",
             f"[dim]{result.note}[/]",
-        )  # fmt: skip
+        )
     console.print(table)
 
 

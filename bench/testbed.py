@@ -1,4 +1,5 @@
 """Where it is measured: a broker of its own, the project's topics, what is produced beforehand, and the worker."""
+
 from __future__ import annotations
 
 import asyncio
@@ -26,7 +27,9 @@ from tests.workers import Samples, WorkerProcess
 
 PARTITION_COUNT = 8
 CHECKOUT_FOLDER = Path(__file__).resolve().parents[1]
-PATIENCE_SECONDS = 300  # seconds until something that should come is given up, on the slowest machine
+PATIENCE_SECONDS = (
+    300  # seconds until something that should come is given up, on the slowest machine
+)
 UNLIMITED_MESSAGES = 1 << 30  # messages: as many as fill a batch of each partition
 BATCH_BYTES = 512 << 10  # bytes that are produced at once
 
@@ -36,7 +39,9 @@ class Testbed:
 
     share = 1.0  # of the time that the processes have which are measured here
 
-    def __init__(self, brokers: str, folder: Path, name: str, **settings: object) -> None:
+    def __init__(
+        self, brokers: str, folder: Path, name: str, **settings: object
+    ) -> None:
         self.folder, self.name, self._worker_count = folder, name, 0
         self.environment = {
             "METERWATCH_BROKERS": brokers,
@@ -51,7 +56,11 @@ class Testbed:
         return self
 
     def __exit__(self, *_: object) -> None:
-        asyncio.run(_delete(self.settings, [self.settings.topic(topic.name) for topic in ALL_TOPICS]))
+        asyncio.run(
+            _delete(
+                self.settings, [self.settings.topic(topic.name) for topic in ALL_TOPICS]
+            )
+        )
 
     @property
     def settings(self) -> Settings:
@@ -60,20 +69,39 @@ class Testbed:
 
     def _command(self, *arguments: str) -> None:
         """Runs one of the project's own commands."""
-        subprocess.run([sys.executable, "-m", "streams.cli", *arguments], env=os.environ | self.environment,
-                       stdout=subprocess.DEVNULL, check=True, cwd=CHECKOUT_FOLDER)  # fmt: skip
+        subprocess.run(
+            [sys.executable, "-m", "streams.cli", *arguments],
+            env=os.environ | self.environment,
+            stdout=subprocess.DEVNULL,
+            check=True,
+            cwd=CHECKOUT_FOLDER,
+        )
 
     def enroll(self, areas: list[Area]) -> None:
         """Fills the registry."""
-        send(Source("registry", areas, iter(()), 0), self.settings.servers, prefix=self.settings.prefix)
+        send(
+            Source("registry", areas, iter(()), 0),
+            self.settings.servers,
+            prefix=self.settings.prefix,
+        )
 
-    def produce(self, messages: Iterable[tuple[str, Encoded]], at_once: int = UNLIMITED_MESSAGES) -> None:
+    def produce(
+        self, messages: Iterable[tuple[str, Encoded]], at_once: int = UNLIMITED_MESSAGES
+    ) -> None:
         """Puts messages on their topics in order; so many of them may come at the same time."""
         asyncio.run(_produce(self.settings, messages, at_once))
 
     def renew(self) -> None:
         """Forgets what workers have written, so that the next one begins at the beginning."""
-        asyncio.run(_delete(self.settings, [self.settings.topic(name) for name in (CHECKPOINTS_TOPIC, ALERTS_TOPIC, REJECTS_TOPIC)]))
+        asyncio.run(
+            _delete(
+                self.settings,
+                [
+                    self.settings.topic(name)
+                    for name in (CHECKPOINTS_TOPIC, ALERTS_TOPIC, REJECTS_TOPIC)
+                ],
+            )
+        )
         self._command("topics")
 
     def worker(self, group: str = "") -> WorkerProcess:
@@ -81,7 +109,9 @@ class Testbed:
         self._worker_count += 1
         group = group or f"{self.name}-{self._worker_count}"
         log = self.folder / f"worker-{self.name}-{self._worker_count}.log"
-        return WorkerProcess(self.environment | {"METERWATCH_GROUP": group}, log, share=self.share)
+        return WorkerProcess(
+            self.environment | {"METERWATCH_GROUP": group}, log, share=self.share
+        )
 
 
 def total(samples: Samples, name: str) -> float:
@@ -94,7 +124,9 @@ def wait(condition: Callable[[], object], what: str, every: float = 0.1) -> None
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {PATIENCE_SECONDS} s until {what}; is the machine busy with other work?")
+            raise TimeoutError(
+                f"waited {PATIENCE_SECONDS} s until {what}; is the machine busy with other work?"
+            )
         time.sleep(every)
 
 
@@ -103,20 +135,30 @@ def partition_of(key: bytes, partitions: int) -> int:
     return (murmur2(key) & 0x7FFFFFFF) % partitions
 
 
-async def _produce(settings: Settings, messages: Iterable[tuple[str, Encoded]], at_once: int) -> None:
+async def _produce(
+    settings: Settings, messages: Iterable[tuple[str, Encoded]], at_once: int
+) -> None:
     """Puts messages on their topics in order, in batches that are filled here: one by one takes ten times as long.
 
     The broker notes when a batch has come, and workers judge topics in that order: of some messages at once no topic
     is behind another.
     """
-    producer = AIOKafkaProducer(**settings.client(), max_batch_size=BATCH_BYTES, max_request_size=4 * BATCH_BYTES)
+    producer = AIOKafkaProducer(
+        **settings.client(),
+        max_batch_size=BATCH_BYTES,
+        max_request_size=4 * BATCH_BYTES,
+    )
     await producer.start()
     told: list[asyncio.Future[Any]] = []
-    batches: defaultdict[tuple[str, int], BatchBuilder] = defaultdict(producer.create_batch)
+    batches: defaultdict[tuple[str, int], BatchBuilder] = defaultdict(
+        producer.create_batch
+    )
 
     async def send(topic: str, partition: int) -> None:
         batch = batches.pop((topic, partition))
-        told.append(await producer.send_batch(batch, settings.topic(topic), partition=partition))
+        told.append(
+            await producer.send_batch(batch, settings.topic(topic), partition=partition)
+        )
 
     async def flush() -> None:
         for topic, partition in list(batches):
@@ -127,8 +169,12 @@ async def _produce(settings: Settings, messages: Iterable[tuple[str, Encoded]], 
     try:
         for count, (topic, (key, value, content_type)) in enumerate(messages, 1):
             partition = partition_of(key, settings.partitions)
-            record: dict[str, Any] = {"key": key, "value": value, "timestamp": None,
-                                      "headers": [("content-type", content_type.encode())]}  # fmt: skip
+            record: dict[str, Any] = {
+                "key": key,
+                "value": value,
+                "timestamp": None,
+                "headers": [("content-type", content_type.encode())],
+            }
             if batches[topic, partition].append(**record) is None:
                 await send(topic, partition)
                 batches[topic, partition].append(**record)
@@ -145,7 +191,9 @@ async def _delete(settings: Settings, topics: list[str]) -> None:
     await admin.start()
     try:
         await admin.delete_topics(topics)
-        while any(not topic["error_code"] for topic in await admin.describe_topics(topics)):  # noqa: ASYNC110
+        while any(  # noqa: ASYNC110
+            not topic["error_code"] for topic in await admin.describe_topics(topics)
+        ):
             await asyncio.sleep(0.1)
     finally:
         await admin.close()

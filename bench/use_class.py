@@ -2,6 +2,7 @@
 
 The model is learned from a town whose files are as wrong, and watches others, made with other seeds.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -22,7 +23,9 @@ from schemas.alert import Alert
 from schemas.master import Area
 from schemas.use_class import UseClassModel
 
-Wrong = dict[tuple[str, str], str]  # by area and meter, the class it should be filed under
+Wrong = dict[
+    tuple[str, str], str
+]  # by area and meter, the class it should be filed under
 
 
 class _UseClassRun(NamedTuple):
@@ -34,7 +37,9 @@ class _UseClassRun(NamedTuple):
     weeks: float
 
 
-def _mislabelled(areas: list[Area], share: float, seed: int) -> tuple[list[Area], Wrong]:
+def _mislabelled(
+    areas: list[Area], share: float, seed: int
+) -> tuple[list[Area], Wrong]:
     """The areas with a share of their customers filed under another class, each class as likely."""
     rng, wrong = np.random.default_rng([seed, 8]), Wrong()
     changed = []
@@ -43,7 +48,9 @@ def _mislabelled(areas: list[Area], share: float, seed: int) -> tuple[list[Area]
         for m in area.meters:
             if m.meter != area.gateway and rng.random() < share:
                 wrong[area.area, m.meter] = m.segment
-                m = msgspec.structs.replace(m, segment=rng.choice([s for s in SEGMENT_NAMES if s != m.segment]))  # noqa: PLW2901
+                m = msgspec.structs.replace(  # noqa: PLW2901
+                    m, segment=rng.choice([s for s in SEGMENT_NAMES if s != m.segment])
+                )
             meters.append(m)
         changed.append(msgspec.structs.replace(area, meters=meters))
     return changed, wrong
@@ -61,23 +68,36 @@ def _lesson(meters: int, days: int, seed: int, share: float) -> Lesson:
     return learn(labelled_meters(_town_of(meters, days, seed, share)[0]))
 
 
-def _judge_town(model: UseClassModel, meters: int, days: int, seed: int, share: float) -> _UseClassRun:
+def _judge_town(
+    model: UseClassModel, meters: int, days: int, seed: int, share: float
+) -> _UseClassRun:
     """What is told of another town."""
     source, wrong = _town_of(meters, days, seed, share)
     judged = replace(ALL_RULES["tariff_misuse"], status="published", model=model)
     engine = Engine([judged], zone=source.zone, interval=source.interval)
     engine.enroll(source.areas)
-    alerts = {alert.id: alert for batch in source.batches for alert in engine.step(batch)}
-    return _UseClassRun(wrong, [a for a in alerts.values() if a.state != "withdrawn"], meters, days / 7)
+    alerts = {
+        alert.id: alert for batch in source.batches for alert in engine.step(batch)
+    }
+    return _UseClassRun(
+        wrong, [a for a in alerts.values() if a.state != "withdrawn"], meters, days / 7
+    )
 
 
 def _page(learned: Lesson, runs: list[_UseClassRun]) -> Iterator[str]:
     """What was found, line by line."""
     yield f"model {learned.model.name}; log loss {learned.log_loss:.4f} on customers left out"
     found = [a for run in runs for a in run.alerts if (a.area, a.subject) in run.wrong]
-    others = [a for run in runs for a in run.alerts if (a.area, a.subject) not in run.wrong]
-    right = [a for run in runs for a in run.alerts
-             if SEGMENT_NAMES[int(a.evidence["other_class"])] == run.wrong.get((a.area, a.subject))]  # fmt: skip
+    others = [
+        a for run in runs for a in run.alerts if (a.area, a.subject) not in run.wrong
+    ]
+    right = [
+        a
+        for run in runs
+        for a in run.alerts
+        if SEGMENT_NAMES[int(a.evidence["other_class"])]
+        == run.wrong.get((a.area, a.subject))
+    ]
     wrong = sum(len(run.wrong) for run in runs)
     yield "| Filed under a wrong class | Found | Told as what they are | Others told | Precision | Recall |"
     yield "|---|---|---|---|---|---|"
@@ -86,22 +106,34 @@ def _page(learned: Lesson, runs: list[_UseClassRun]) -> Iterator[str]:
     weeks = sum(run.meters * run.weeks for run in runs) / 10_000
     yield f"{len(others) / weeks:.2f} others in 10,000 meters and a week, of {weeks:.1f}"
     for true in SEGMENT_NAMES:
-        mine = {key for run in runs for key, segment in run.wrong.items() if segment == true}
-        told = sum((a.area, a.subject) in run.wrong and run.wrong[a.area, a.subject] == true
-                   for run in runs for a in run.alerts)  # fmt: skip
+        mine = {
+            key for run in runs for key, segment in run.wrong.items() if segment == true
+        }
+        told = sum(
+            (a.area, a.subject) in run.wrong and run.wrong[a.area, a.subject] == true
+            for run in runs
+            for a in run.alerts
+        )
         yield f"{true}: {told} of {len(mine)} found"
 
 
 def main() -> None:
     """Runs what is asked for."""
-    parser = argparse.ArgumentParser(prog="python -m bench.use_class", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.use_class", description=__doc__
+    )
     parser.add_argument("--meters", type=int, default=2400)
     parser.add_argument("--days", type=int, default=52)
     parser.add_argument("--seeds", type=int, default=2, help="towns that are watched")
-    parser.add_argument("--wrong", type=float, default=0.02, help="share of files that are wrong")
+    parser.add_argument(
+        "--wrong", type=float, default=0.02, help="share of files that are wrong"
+    )
     told = parser.parse_args()
     learned = _lesson(told.meters, told.days, 100, told.wrong)
-    runs = [_judge_town(learned.model, told.meters, told.days, seed, told.wrong) for seed in range(1, told.seeds + 1)]
+    runs = [
+        _judge_town(learned.model, told.meters, told.days, seed, told.wrong)
+        for seed in range(1, told.seeds + 1)
+    ]
     print("\n".join(_page(learned, runs)))
 
 

@@ -1,4 +1,5 @@
 """What is wrong: rules by family, episodes, policy and the engine."""
+
 from detectors import (
     areas,
     billing,
@@ -15,6 +16,16 @@ from detectors import (
 )
 
 __all__ = [
-    "areas", "billing", "capacity", "consumption", "devices", "master_data", "metering", "payments", "quality", "voltage",
-    "wiring", "workflow",
-]  # fmt: skip
+    "areas",
+    "billing",
+    "capacity",
+    "consumption",
+    "devices",
+    "master_data",
+    "metering",
+    "payments",
+    "quality",
+    "voltage",
+    "wiring",
+    "workflow",
+]

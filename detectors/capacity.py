@@ -1,4 +1,5 @@
 """Whether a customer or a transformer is loaded beyond what it may carry."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -7,18 +8,35 @@ from detectors.rule import Level, gated, rule
 from schemas.columns import Column, Days, Intervals, Readings
 from schemas.units import DAY_SECONDS, HOUR_SECONDS, MINUTE_SECONDS
 
-OVERLOAD_LEVELS = (Level(1.0 / 0.8, 2, 2 * HOUR_SECONDS), Level(1.5 / 0.8, 1, 15 * MINUTE_SECONDS))  # beside heavy, which is 80 %
+OVERLOAD_LEVELS = (
+    Level(1.0 / 0.8, 2, 2 * HOUR_SECONDS),
+    Level(1.5 / 0.8, 1, 15 * MINUTE_SECONDS),
+)  # beside heavy, which is 80 %
 
 
 @rule(
-    Readings, severity=3, hold=2 * HOUR_SECONDS, chronic=True, clear=1 / 1.05, worse=(Level(1.2 / 1.05, 2, 2 * HOUR_SECONDS),),
+    Readings,
+    severity=3,
+    hold=2 * HOUR_SECONDS,
+    chronic=True,
+    clear=1 / 1.05,
+    worse=(Level(1.2 / 1.05, 2, 2 * HOUR_SECONDS),),
     title=("Over contract capacity", "超合同容量"),
-    text=(("{kva:.1f} kVA[ at a power factor of {power_factor:.2f}] exceed the contract's {contract_kva:.0f} kVA "
-           "less {suspended_kva:.0f} kVA suspended."),
-          "用电{kva:.1f}kVA[(功率因数{power_factor:.2f})]超过合同容量{contract_kva:.0f}kVA(暂停{suspended_kva:.0f}kVA)。"),
-)  # fmt: skip
+    text=(
+        (
+            "{kva:.1f} kVA[ at a power factor of {power_factor:.2f}] exceed the contract's {contract_kva:.0f} kVA "
+            "less {suspended_kva:.0f} kVA suspended."
+        ),
+        "用电{kva:.1f}kVA[(功率因数{power_factor:.2f})]超过合同容量{contract_kva:.0f}kVA(暂停{suspended_kva:.0f}kVA)。",
+    ),
+)
 def over_contract_capacity(
-    kva: Column, contract_kva: Column, suspended_kva: Column, *, warn: float = 1.05, least: float = 1.0
+    kva: Column,
+    contract_kva: Column,
+    suspended_kva: Column,
+    *,
+    warn: float = 1.05,
+    least: float = 1.0,
 ) -> Column:
     """Apparent power above the contract less what is suspended (超容). 1.05 warn, 1.2 alarm: terminal defaults; 2 h.
 
@@ -28,16 +46,31 @@ def over_contract_capacity(
 
 
 @rule(
-    Days, severity=2, release=30 * DAY_SECONDS, title=("Suspected capacity expansion", "疑似私自增容"),
-    text=(("Suspected expansion: {kva_2h:.1f} kVA lasted for two hours of the day at a contract of "
-           "{contract_kva:.0f} kVA[; the fifth highest day of 30 reached {share_fifth:.0%} of it]."),
-          ("疑似私自增容:当日累计两小时达{kva_2h:.1f}kVA,合同容量{contract_kva:.0f}kVA"
-           "[;近30天中第五高日达合同容量的{share_fifth:.0%}]。")),
-)  # fmt: skip
+    Days,
+    severity=2,
+    release=30 * DAY_SECONDS,
+    title=("Suspected capacity expansion", "疑似私自增容"),
+    text=(
+        (
+            "Suspected expansion: {kva_2h:.1f} kVA lasted for two hours of the day at a contract of "
+            "{contract_kva:.0f} kVA[; the fifth highest day of 30 reached {share_fifth:.0%} of it]."
+        ),
+        (
+            "疑似私自增容:当日累计两小时达{kva_2h:.1f}kVA,合同容量{contract_kva:.0f}kVA"
+            "[;近30天中第五高日达合同容量的{share_fifth:.0%}]。"
+        ),
+    ),
+)
 def capacity_expansion(
-    share_fifth: Column, kva_2h: Column, contract_kva: Column, suspended_kva: Column, *, share: float = 1.10,
-    times: float = 1.50, least: float = 1.0,
-) -> Column:  # fmt: skip
+    share_fifth: Column,
+    kva_2h: Column,
+    contract_kva: Column,
+    suspended_kva: Column,
+    *,
+    share: float = 1.10,
+    times: float = 1.50,
+    least: float = 1.0,
+) -> Column:
     """More than 110 % of the contract on 5 of 30 days, or 150 % for two hours of a day (私自增容). Catalogue 1.4.
 
     A registered transformer would not carry 150 % for hours without a trip. A day counts with 90 % of its readings, and
@@ -48,29 +81,50 @@ def capacity_expansion(
 
 
 @rule(
-    Readings, severity=1, hold=HOUR_SECONDS, chronic=True, clear=1 / 1.05,
+    Readings,
+    severity=1,
+    hold=HOUR_SECONDS,
+    chronic=True,
+    clear=1 / 1.05,
     title=("Suspended capacity in use", "启用暂停设备"),
-    text=("Suspected: {kva:.1f} kVA used although {suspended_kva:.0f} of {contract_kva:.0f} kVA are suspended.",
-          "疑似启用暂停设备:合同容量{contract_kva:.0f}kVA中暂停{suspended_kva:.0f}kVA,仍用电{kva:.1f}kVA。"),
-)  # fmt: skip
+    text=(
+        "Suspected: {kva:.1f} kVA used although {suspended_kva:.0f} of {contract_kva:.0f} kVA are suspended.",
+        "疑似启用暂停设备:合同容量{contract_kva:.0f}kVA中暂停{suspended_kva:.0f}kVA,仍用电{kva:.1f}kVA。",
+    ),
+)
 def suspended_use(
-    kva: Column, contract_kva: Column, suspended_kva: Column, *, margin: float = 1.05, sealed: float = 0.005,
+    kva: Column,
+    contract_kva: Column,
+    suspended_kva: Column,
+    *,
+    margin: float = 1.05,
+    sealed: float = 0.005,
     least: float = 1.0,
-) -> Column:  # fmt: skip
+) -> Column:
     """More than what a suspension leaves, or any load where all is suspended, for an hour (启用暂停设备): catalogue.
 
     Any load is more than 0.5 % of the contract and than 1 kVA: default of this project.
     """
-    limit = np.maximum(margin * (contract_kva - suspended_kva), np.maximum(sealed * contract_kva, least))
+    limit = np.maximum(
+        margin * (contract_kva - suspended_kva),
+        np.maximum(sealed * contract_kva, least),
+    )
     return np.where(suspended_kva > 0, kva / limit, 0.0)
 
 
 @rule(
-    Readings, severity=3, hold=2 * HOUR_SECONDS, chronic=True, clear=0.75 / 0.80, worse=OVERLOAD_LEVELS,
+    Readings,
+    severity=3,
+    hold=2 * HOUR_SECONDS,
+    chronic=True,
+    clear=0.75 / 0.80,
+    worse=OVERLOAD_LEVELS,
     title=("Customer's transformer overload", "专变重过载"),
-    text=("{kva:.0f} of {own_kva:.0f} kVA[ at power factor {power_factor:.2f}] are heavy load (from {heavy:.0%}).",
-          "专变负载{kva:.0f}kVA[(功率因数{power_factor:.2f})],额定{own_kva:.0f}kVA(重载线{heavy:.0%})。"),
-)  # fmt: skip
+    text=(
+        "{kva:.0f} of {own_kva:.0f} kVA[ at power factor {power_factor:.2f}] are heavy load (from {heavy:.0%}).",
+        "专变负载{kva:.0f}kVA[(功率因数{power_factor:.2f})],额定{own_kva:.0f}kVA(重载线{heavy:.0%})。",
+    ),
+)
 def customer_transformer_overload(
     kva: Column, own_kva: Column, suspended_kva: Column, *, heavy: float = 0.80
 ) -> Column:
@@ -83,11 +137,17 @@ def customer_transformer_overload(
 
 
 @rule(
-    Readings, severity=2, hold=MINUTE_SECONDS, chronic=True, clear=1.05 / 1.2,
+    Readings,
+    severity=2,
+    hold=MINUTE_SECONDS,
+    chronic=True,
+    clear=1.05 / 1.2,
     title=("Current above the meter's rating", "过流"),
-    text=("Phase {phase} carries {i:.2f} A, over {limit:.1f} times the rating (meter {imax:.3g} A, CT ratio {ct:.0f}).",
-          "过流:{phase}相电流{i:.2f}A,超过额定的{limit:.1f}倍(电表{imax:.3g}A,电流互感器变比{ct:.0f})。"),
-)  # fmt: skip
+    text=(
+        "Phase {phase} carries {i:.2f} A, over {limit:.1f} times the rating (meter {imax:.3g} A, CT ratio {ct:.0f}).",
+        "过流:{phase}相电流{i:.2f}A,超过额定的{limit:.1f}倍(电表{imax:.3g}A,电流互感器变比{ct:.0f})。",
+    ),
+)
 def meter_overcurrent(
     i: Column, imax: Column, ct: Column, *, limit: float = 1.2, transformed: float = 5.0
 ) -> Column:
@@ -99,79 +159,147 @@ def meter_overcurrent(
 
 
 @rule(
-    Intervals, severity=3, hold=2 * HOUR_SECONDS, chronic=True, clear=0.75 / 0.80, worse=OVERLOAD_LEVELS,
+    Intervals,
+    severity=3,
+    hold=2 * HOUR_SECONDS,
+    chronic=True,
+    clear=0.75 / 0.80,
+    worse=OVERLOAD_LEVELS,
     title=("Transformer overload", "变压器重过载"),
-    text=("The transformer carries {kva:.0f} kVA of its {rating_kva:.0f} kVA (heavy from {heavy:.0%}).",
-          "变压器负载{kva:.0f}kVA,额定{rating_kva:.0f}kVA(重载线{heavy:.0%})。"),
-)  # fmt: skip
+    text=(
+        "The transformer carries {kva:.0f} kVA of its {rating_kva:.0f} kVA (heavy from {heavy:.0%}).",
+        "变压器负载{kva:.0f}kVA,额定{rating_kva:.0f}kVA(重载线{heavy:.0%})。",
+    ),
+)
 def transformer_overload(
-    kva: Column, rating_kva: Column, coverage: Column, *, heavy: float = 0.80, least: float = 0.90
+    kva: Column,
+    rating_kva: Column,
+    coverage: Column,
+    *,
+    heavy: float = 0.80,
+    least: float = 0.90,
 ) -> Column:
     """A transformer above 80 % (重载), 100 % (过载), 150 % of its rating; clear below 75 %. Limits: catalogue 1.4."""
     return np.where(coverage >= least, kva / rating_kva / heavy, np.nan)
 
 
 @rule(
-    Intervals, severity=1, hold=15 * MINUTE_SECONDS, chronic=True, clear=0.95,
+    Intervals,
+    severity=1,
+    hold=15 * MINUTE_SECONDS,
+    chronic=True,
+    clear=0.95,
     title=("Transformer hot by its load", "变压器热点温度过高"),
-    text=(("By its load the transformer's hot spot is {hot_spot_rise:.0f} K, its top oil {top_oil_rise:.0f} K above "
-           "the air[ of {air:.0f} deg C] (limits {hot:.0f} and {oil:.0f} deg C; untold air counts as {ambient:.0f})."),
-          ("按负载推算,变压器热点温升{hot_spot_rise:.0f}K、顶层油温升{top_oil_rise:.0f}K[,实测气温{air:.0f}℃]"
-           "(热点限值{hot:.0f}℃、顶层油限值{oil:.0f}℃;无气温时按{ambient:.0f}℃)。")),
-)  # fmt: skip
+    text=(
+        (
+            "By its load the transformer's hot spot is {hot_spot_rise:.0f} K, its top oil {top_oil_rise:.0f} K above "
+            "the air[ of {air:.0f} deg C] (limits {hot:.0f} and {oil:.0f} deg C; untold air counts as {ambient:.0f})."
+        ),
+        (
+            "按负载推算,变压器热点温升{hot_spot_rise:.0f}K、顶层油温升{top_oil_rise:.0f}K[,实测气温{air:.0f}℃]"
+            "(热点限值{hot:.0f}℃、顶层油限值{oil:.0f}℃;无气温时按{ambient:.0f}℃)。"
+        ),
+    ),
+)
 def transformer_thermal(
-    top_oil_rise: Column, hot_spot_rise: Column, heated_hours: Column, air: Column, *, ambient: float = 20.0,
-    hot: float = 120.0, oil: float = 105.0, span: float = 100.0, settled: float = 12.0,
-) -> Column:  # fmt: skip
+    top_oil_rise: Column,
+    hot_spot_rise: Column,
+    heated_hours: Column,
+    air: Column,
+    *,
+    ambient: float = 20.0,
+    hot: float = 120.0,
+    oil: float = 105.0,
+    span: float = 100.0,
+    settled: float = 12.0,
+) -> Column:
     """Hot spot above 120 deg C or top oil above 105 by the load of the last hours (IEC 60076-7), cleared 5 K below.
 
     Where no terminal tells the air's temperature, 20 deg C is the standard's yearly mean. Well only once the load of
     four oil time constants is known, and two intervals to raise: defaults of this project. 0.01 is a kelvin.
     """
     around = np.where(np.isfinite(air), air, ambient)
-    score = 1 + np.maximum(hot_spot_rise - (hot - around), top_oil_rise - (oil - around)) / span
+    score = (
+        1
+        + np.maximum(hot_spot_rise - (hot - around), top_oil_rise - (oil - around))
+        / span
+    )
     return np.where((score >= 1) | (heated_hours >= settled), score, np.nan)
 
 
 @rule(
-    Intervals, severity=3, hold=2 * HOUR_SECONDS, chronic=True, segments={"dyn11": {"limit": 0.25}},
+    Intervals,
+    severity=3,
+    hold=2 * HOUR_SECONDS,
+    chronic=True,
+    segments={"dyn11": {"limit": 0.25}},
     title=("Transformer load unbalance", "台区三相不平衡"),
-    text=("Phase loads {current_a:.0f}, {current_b:.0f}, {current_c:.0f} A differ over {limit:.0%} at {kva:.0f} kVA.",
-          "台区三相负荷不平衡超过{limit:.0%}:{current_a:.0f}/{current_b:.0f}/{current_c:.0f}A,负载{kva:.0f}kVA。"),
-)  # fmt: skip
+    text=(
+        "Phase loads {current_a:.0f}, {current_b:.0f}, {current_c:.0f} A differ over {limit:.0%} at {kva:.0f} kVA.",
+        "台区三相负荷不平衡超过{limit:.0%}:{current_a:.0f}/{current_b:.0f}/{current_c:.0f}A,负载{kva:.0f}kVA。",
+    ),
+)
 def area_load_unbalance(
-    current: Column, kva: Column, rating_kva: Column, gateway: Column, *, limit: float = 0.15, loaded: float = 0.50,
+    current: Column,
+    kva: Column,
+    rating_kva: Column,
+    gateway: Column,
+    *,
+    limit: float = 0.15,
+    loaded: float = 0.50,
     band: float = 0.05,
-) -> Column:  # fmt: skip
+) -> Column:
     """(Imax - Imin) / Imax above 15 % (Yyn0) or 25 % (Dyn11), at half load or more. Q/GDW 1519; gate, band: catalogue.
 
     The gateway meter alone can tell: a single-phase meter does not say on which phase of the feeder it hangs.
     """
     amps = np.abs(current)
     spread = 1 - amps.min(axis=0) / amps.max(axis=0)
-    score = np.where(spread > limit, spread / limit, np.where(spread < limit - band, 0.0, 0.95))
+    score = np.where(
+        spread > limit, spread / limit, np.where(spread < limit - band, 0.0, 0.95)
+    )
     return np.where(gateway == 1, gated(score, kva > loaded * rating_kva), np.nan)
 
 
 @rule(
-    Days, severity=3, clear=1 / 1.05, title=("Demand over the declared", "需量超限"),
-    text=("A demand of {demand:.2f} kW x {ratio:g} is above the {declared_kw:.0f} kW that are declared.",
-          "最大需量{demand:.2f}kW×{ratio:g},超过核定需量{declared_kw:.0f}kW。"),
-)  # fmt: skip
-def demand_over_contract(demand: Column, ratio: Column, declared_kw: Column, *, most: float = 1.05) -> Column:
+    Days,
+    severity=3,
+    clear=1 / 1.05,
+    title=("Demand over the declared", "需量超限"),
+    text=(
+        "A demand of {demand:.2f} kW x {ratio:g} is above the {declared_kw:.0f} kW that are declared.",
+        "最大需量{demand:.2f}kW×{ratio:g},超过核定需量{declared_kw:.0f}kW。",
+    ),
+)
+def demand_over_contract(
+    demand: Column, ratio: Column, declared_kw: Column, *, most: float = 1.05
+) -> Column:
     """Demand above 105 % of the declared (需量超限), beyond which it is charged double. Catalogue 1.4."""
     return demand * ratio / declared_kw / most
 
 
 @rule(
-    Readings, severity=3, hold=HOUR_SECONDS, chronic=True, title=("Low power factor", "功率因数过低"),
-    text=("{total_p:.2f} kW x {ratio:g} of {kva:.1f} kVA: a power factor below {least:.2f}.",
-          "有功{total_p:.2f}kW×{ratio:g},视在{kva:.1f}kVA,功率因数低于{least:.2f}。"),
-)  # fmt: skip
+    Readings,
+    severity=3,
+    hold=HOUR_SECONDS,
+    chronic=True,
+    title=("Low power factor", "功率因数过低"),
+    text=(
+        "{total_p:.2f} kW x {ratio:g} of {kva:.1f} kVA: a power factor below {least:.2f}.",
+        "有功{total_p:.2f}kW×{ratio:g},视在{kva:.1f}kVA,功率因数低于{least:.2f}。",
+    ),
+)
 def low_power_factor(
-    total_p: Column, kva: Column, ratio: Column, most_i: Column, ib: Column, pv_kva: Column, *, least: float = 0.3,
+    total_p: Column,
+    kva: Column,
+    ratio: Column,
+    most_i: Column,
+    ib: Column,
+    pv_kva: Column,
+    *,
+    least: float = 0.3,
     load: float = 0.05,
-) -> Column:  # fmt: skip
+) -> Column:
     """A power factor below 0.3 at 5 % Ib or more, without generation (功率因数越下限). Meter defaults.
 
     An hour, where meters take 60 s: default of this project for quarter-hours.
@@ -181,17 +309,33 @@ def low_power_factor(
 
 
 @rule(
-    Days, severity=3, clear=0.99,
-    segments={"industrial": {"least_large": 0.90}, "agricultural": {"least": 0.80, "least_large": 0.80}},
+    Days,
+    severity=3,
+    clear=0.99,
+    segments={
+        "industrial": {"least_large": 0.90},
+        "agricultural": {"least": 0.80, "least_large": 0.80},
+    },
     title=("Low power factor of a month", "月功率因数不达标"),
-    text=(("A month's power factor of {month_factor:.2f} at {contract_kva:.0f} kVA (due {least:.2f}, from {large:.0f} "
-           "kVA {least_large:.2f})."),
-          "月功率因数{month_factor:.2f},合同容量{contract_kva:.0f}kVA(标准{least:.2f},{large:.0f}kVA及以上{least_large:.2f})。"),
-)  # fmt: skip
+    text=(
+        (
+            "A month's power factor of {month_factor:.2f} at {contract_kva:.0f} kVA (due {least:.2f}, from {large:.0f} "
+            "kVA {least_large:.2f})."
+        ),
+        "月功率因数{month_factor:.2f},合同容量{contract_kva:.0f}kVA(标准{least:.2f},{large:.0f}kVA及以上{least_large:.2f})。",
+    ),
+)
 def monthly_power_factor(
-    month_factor: Column, contract_kva: Column, residential: Column, pv_kva: Column, *, least: float = 0.85,
-    least_large: float = 0.85, large: float = 160.0, smallest: float = 100.0,
-) -> Column:  # fmt: skip
+    month_factor: Column,
+    contract_kva: Column,
+    residential: Column,
+    pv_kva: Column,
+    *,
+    least: float = 0.85,
+    least_large: float = 0.85,
+    large: float = 160.0,
+    smallest: float = 100.0,
+) -> Column:
     """A calendar month's power factor below 0.90 in industry from 160 kVA on, 0.80 on farms, else 0.85 (功率因数).
 
     By 功率因数调整电费办法 of 1983, which begins at 100 kVA. Homes and smaller customers are not charged by it, and

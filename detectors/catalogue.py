@@ -2,6 +2,7 @@
 
 docs/rules.md tells all of every rule, and deploy/rules.toml is the rulebook that sets each as the code does.
 """
+
 from __future__ import annotations
 
 import inspect
@@ -18,7 +19,11 @@ from schemas.columns import SEGMENT_NAMES
 from schemas.units import DAY_SECONDS, HOUR_SECONDS, MINUTE_SECONDS
 
 PROJECT_ROOT = Path(__file__).parents[1]
-RULES_PAGE, RULEBOOK_FILE, CASES_FOLDER = PROJECT_ROOT / "docs" / "rules.md", PROJECT_ROOT / "deploy" / "rules.toml", PROJECT_ROOT / "tests" / "cases"
+RULES_PAGE, RULEBOOK_FILE, CASES_FOLDER = (
+    PROJECT_ROOT / "docs" / "rules.md",
+    PROJECT_ROOT / "deploy" / "rules.toml",
+    PROJECT_ROOT / "tests" / "cases",
+)
 RULEBOOK_HEADER = """# Every rule as the code sets it; `python -m detectors.catalogue` makes this file. Change a copy, and
 # `meterwatch rules publish` it; what a copy leaves out is as the code sets it.
 #
@@ -59,13 +64,21 @@ class Notes(msgspec.Struct):
 
 def notes(rule: str) -> Notes:
     """What is said of a rule. Raises OSError without a file of cases."""
-    return msgspec.convert(tomllib.loads((CASES_FOLDER / f"{rule}.toml").read_text("utf-8")), Notes)
+    return msgspec.convert(
+        tomllib.loads((CASES_FOLDER / f"{rule}.toml").read_text("utf-8")), Notes
+    )
 
 
 def page() -> str:
     """All rules: a table by family, then each."""
     rules = sorted(ALL_RULES.values(), key=lambda rule: rule.family)
-    return "\n".join([PAGE_HEADER, *_overview(rules), *(line for rule in rules for line in entry(rule, notes(rule.name)))])
+    return "\n".join(
+        [
+            PAGE_HEADER,
+            *_overview(rules),
+            *(line for rule in rules for line in entry(rule, notes(rule.name))),
+        ]
+    )
 
 
 def rulebook() -> str:
@@ -74,9 +87,14 @@ def rulebook() -> str:
     for rule in sorted(ALL_RULES.values(), key=lambda rule: rule.family):
         told.append(f"[{rule.name}]  # {rule.title[0]} {rule.title[1]}")
         told.append(f'status = "{rule.status}"\nversion = {rule.version}')
-        told += [f"settings.{name} = {value!r}" for name, value in rule.settings.items()]
+        told += [
+            f"settings.{name} = {value!r}" for name, value in rule.settings.items()
+        ]
         for segment, settings in rule.segments.items():
-            told += [f"segments.{segment}.{name} = {value!r}" for name, value in settings.items()]
+            told += [
+                f"segments.{segment}.{name} = {value!r}"
+                for name, value in settings.items()
+            ]
         told.append("")
     return "\n".join(told)
 
@@ -133,7 +151,12 @@ def _lasting(seconds: int) -> str:
     >>> lasting(0), lasting(7200), lasting(86400)
     ('at once', 'lasting 2 hours', 'lasting 1 day')
     """
-    for size, name in ((DAY_SECONDS, "day"), (HOUR_SECONDS, "hour"), (MINUTE_SECONDS, "minute"), (1, "second")):
+    for size, name in (
+        (DAY_SECONDS, "day"),
+        (HOUR_SECONDS, "hour"),
+        (MINUTE_SECONDS, "minute"),
+        (1, "second"),
+    ):
         if seconds and seconds % size == 0:
             return f"lasting {seconds // size} {name}{'s' * (seconds > size)}"
     return "at once"

@@ -9,7 +9,13 @@ from typing import NamedTuple
 import msgspec
 
 from detectors.rule import ALL_RULES
-from models.incidents import LONG_FIELD_SECONDS, OPENING_EVENTS, ORDER_MARGIN_SECONDS, VISIT_EVENTS, all_called_off
+from models.incidents import (
+    LONG_FIELD_SECONDS,
+    OPENING_EVENTS,
+    ORDER_MARGIN_SECONDS,
+    VISIT_EVENTS,
+    all_called_off,
+)
 from schemas.alert import Alert, Change, alert_id
 from schemas.columns import LATEST_TIME, Event
 from schemas.units import DAY_SECONDS
@@ -21,21 +27,41 @@ NAMED_SUBJECTS = 20  # subjects that a sentence names
 NOTICE_COUNT = "alerts"  # evidence that a notice alone has
 EXPLAINED_COUNT = "explained_alerts"  # evidence of a failure that explains others
 EXPLAINS_TEXT = (" It explains", "由此引起的用户告警")  # what a sentence goes on with
-EXPLAINED_BY_FAILURE: dict[str, frozenset[str]] = {"read_success_rate": frozenset({"read_failure", "new_install_check"})}
+EXPLAINED_BY_FAILURE: dict[str, frozenset[str]] = {
+    "read_success_rate": frozenset({"read_failure", "new_install_check"})
+}
 """By rule of a whole area, the rules of its meters that are raised by the same failure."""
 
-ON_USE = frozenset({"step_drop", "usage_fluctuation", "near_zero_usage", "zero_usage", "low_usage"})
+ON_USE = frozenset(
+    {"step_drop", "usage_fluctuation", "near_zero_usage", "zero_usage", "low_usage"}
+)
 """Rules that tell of one trouble with a customer's use."""
 
-CALM_SECONDS = 14 * DAY_SECONDS  # after which another trouble is another episode: default of this project
+CALM_SECONDS = (
+    14 * DAY_SECONDS
+)  # after which another trouble is another episode: default of this project
 ALSO_PREFIX = "also_"  # evidence of an alert for each other rule that tells of the same, with its score
 ALSO_TEXT = (" The same is told by", "同一情况另见")  # what a sentence goes on with
 
-STRENGTHENED_RULES = frozenset({"area_loss_correlation"})  # rules of one statistic, graver with a second kind of evidence
-SECOND_EVIDENCE = {"openings": (" The meter was opened without an order near in time.", "邻近时间电表无工单开启。"),
-          "fields": (" A magnetic field was at the meter near in time.", "邻近时间有恒定磁场作用于电表。")}  # fmt: skip
-NEAR_SECONDS = 30 * DAY_SECONDS  # before an episode began, or after: default of this project
-EVIDENCE_EVENTS = OPENING_EVENTS | VISIT_EVENTS | {Event.MAGNETIC_FIELD, Event.MAGNETIC_FIELD_END}
+STRENGTHENED_RULES = frozenset(
+    {"area_loss_correlation"}
+)  # rules of one statistic, graver with a second kind of evidence
+SECOND_EVIDENCE = {
+    "openings": (
+        " The meter was opened without an order near in time.",
+        "邻近时间电表无工单开启。",
+    ),
+    "fields": (
+        " A magnetic field was at the meter near in time.",
+        "邻近时间有恒定磁场作用于电表。",
+    ),
+}
+NEAR_SECONDS = (
+    30 * DAY_SECONDS
+)  # before an episode began, or after: default of this project
+EVIDENCE_EVENTS = (
+    OPENING_EVENTS | VISIT_EVENTS | {Event.MAGNETIC_FIELD, Event.MAGNETIC_FIELD_END}
+)
 EventSpan = tuple[int, int, int]  # event, from, until
 
 
@@ -50,7 +76,9 @@ class NoticeKey(NamedTuple):
     @property
     def id(self) -> str:
         """The id of its notice."""
-        return alert_id(self.rule, self.area, f"notice {self.fault}", self.day * DAY_SECONDS)
+        return alert_id(
+            self.rule, self.area, f"notice {self.fault}", self.day * DAY_SECONDS
+        )
 
     @property
     def least_subjects(self) -> int:
@@ -75,7 +103,12 @@ def _is_of_area(alert: Alert) -> bool:
 
 def notice_key_of(alert: Alert) -> NoticeKey | None:
     """Whom an alert would share a notice with; None where it is told by itself."""
-    if _is_of_area(alert) or is_notice(alert) or alert.severity <= GRAVE_SEVERITY or alert.state == "withdrawn":
+    if (
+        _is_of_area(alert)
+        or is_notice(alert)
+        or alert.severity <= GRAVE_SEVERITY
+        or alert.state == "withdrawn"
+    ):
         return None
     faults = sorted(name for name, value in alert.evidence.items() if value > 0)
     fault = " ".join(faults) if family(alert.rule) == "master_data" else ""
@@ -85,10 +118,13 @@ def notice_key_of(alert: Alert) -> NoticeKey | None:
 def failure_explains(failure: Alert, alert: Alert) -> bool:
     """Whether the failure of an area explains an alert of one of its meters, as far as it lasts."""
     return (
-        alert.rule in EXPLAINED_BY_FAILURE.get(failure.rule, ()) and failure.state != "withdrawn" and not failure.suppressed_by
-        and not _is_of_area(alert) and failure.since <= alert.since
+        alert.rule in EXPLAINED_BY_FAILURE.get(failure.rule, ())
+        and failure.state != "withdrawn"
+        and not failure.suppressed_by
+        and not _is_of_area(alert)
+        and failure.since <= alert.since
         and (failure.state == "raised" or alert.raised <= failure.at)
-    )  # fmt: skip
+    )
 
 
 def _first_names(subjects: Collection[str]) -> str:
@@ -98,12 +134,23 @@ def _first_names(subjects: Collection[str]) -> str:
 
 def with_explained(failure: Alert, subjects: Collection[str]) -> Alert:
     """A failure with the meters whose alerts it explains, in place of those it had."""
-    evidence = {name: value for name, value in failure.evidence.items() if name != EXPLAINED_COUNT}
-    en, zh = failure.en.partition(EXPLAINS_TEXT[0])[0], failure.zh.partition(EXPLAINS_TEXT[1])[0]
+    evidence = {
+        name: value
+        for name, value in failure.evidence.items()
+        if name != EXPLAINED_COUNT
+    }
+    en, zh = (
+        failure.en.partition(EXPLAINS_TEXT[0])[0],
+        failure.zh.partition(EXPLAINS_TEXT[1])[0],
+    )
     if subjects:
         count = len(subjects)
         evidence[EXPLAINED_COUNT] = float(count)
-        en += EXPLAINS_TEXT[0] + (f" {count} alerts of its meters, among them" if count > 1 else " the alert of its meter")
+        en += EXPLAINS_TEXT[0] + (
+            f" {count} alerts of its meters, among them"
+            if count > 1
+            else " the alert of its meter"
+        )
         en += f" {_first_names(subjects)}."
         zh += f"{EXPLAINS_TEXT[1]}{count}条,包括{_first_names(subjects)}。"
     return msgspec.structs.replace(failure, evidence=evidence, en=en, zh=zh)
@@ -118,21 +165,32 @@ def same_trouble(alert: Alert, others: Sequence[Alert]) -> list[Alert]:
             if alert in chain:
                 break
             chain = []
-        until = max(until if chain else 0, one.at if one.state == "cleared" else LATEST_TIME)
+        until = max(
+            until if chain else 0, one.at if one.state == "cleared" else LATEST_TIME
+        )
         chain.append(one)
     return chain
 
 
 def representative(chain: Sequence[Alert]) -> Alert:
     """The alert that speaks for others of the same trouble: one that lasts, then the gravest, then the first."""
-    return min(chain, key=lambda one: (one.state != "raised", one.severity, one.raised, one.id))
+    return min(
+        chain, key=lambda one: (one.state != "raised", one.severity, one.raised, one.id)
+    )
 
 
 def with_other_rules(alert: Alert, others: Sequence[Alert]) -> Alert:
     """An alert that names the other rules which tell of the same, in place of those that it named."""
-    evidence = {name: value for name, value in alert.evidence.items() if not name.startswith(ALSO_PREFIX)}
+    evidence = {
+        name: value
+        for name, value in alert.evidence.items()
+        if not name.startswith(ALSO_PREFIX)
+    }
     en, zh = alert.en.partition(ALSO_TEXT[0])[0], alert.zh.partition(ALSO_TEXT[1])[0]
-    scores = {one.rule: one.score for one in sorted(others, key=lambda one: (one.raised, one.id))}
+    scores = {
+        one.rule: one.score
+        for one in sorted(others, key=lambda one: (one.raised, one.id))
+    }
     if scores:
         evidence |= {ALSO_PREFIX + rule: score for rule, score in scores.items()}
         titles = [ALL_RULES[rule].title for rule in scores]
@@ -173,7 +231,11 @@ class NoticeGroup:
 
     def named_alerts(self) -> list[Alert]:
         """The alerts of the subjects that a sentence names."""
-        return [self.members[key] for subject in self.subjects[:NAMED_SUBJECTS] for key in sorted(self._ids_by_subject[subject])]
+        return [
+            self.members[key]
+            for subject in self.subjects[:NAMED_SUBJECTS]
+            for key in sorted(self._ids_by_subject[subject])
+        ]
 
 
 def _rounded_count(subjects: int) -> int:
@@ -190,20 +252,36 @@ def notice_of(key: NoticeKey, group: NoticeGroup, known: Alert | None) -> Alert:
     """The notice that stands for some alerts, after what was known of it; its times are those of what it names."""
     members, lasting = group.named_alerts(), group.open_count > 0
     gravest = min(members, key=lambda alert: (alert.severity, -alert.score, alert.id))
-    count, names = _rounded_count(len(group.subjects)), ", ".join(group.subjects[:NAMED_SUBJECTS])
+    count, names = (
+        _rounded_count(len(group.subjects)),
+        ", ".join(group.subjects[:NAMED_SUBJECTS]),
+    )
     change: Change = "raised"
     if known and known.state != "withdrawn":
-        change = "revised" if (known.state == "raised") == lasting else "raised" if lasting else "cleared"
+        change = (
+            "revised"
+            if (known.state == "raised") == lasting
+            else "raised"
+            if lasting
+            else "cleared"
+        )
     more = count < len(group.subjects)
     return msgspec.structs.replace(
-        gravest, id=key.id, subject="", state="raised" if lasting else "cleared", change=change,
-        revision=known.revision + 1 if known else 0, since=min(alert.since for alert in members),
+        gravest,
+        id=key.id,
+        subject="",
+        state="raised" if lasting else "cleared",
+        change=change,
+        revision=known.revision + 1 if known else 0,
+        since=min(alert.since for alert in members),
         raised=min(alert.raised for alert in members),
-        at=max(alert.raised if lasting else alert.at for alert in members), phase="", suppressed_by="",
+        at=max(alert.raised if lasting else alert.at for alert in members),
+        phase="",
+        suppressed_by="",
         evidence=gravest.evidence | {NOTICE_COUNT: float(count)},
         en=f"{count}{' or more' * more} alerts of one day and kind in one: {names}. The gravest of these: {gravest.en}",
         zh=f"同日同类告警{count}条{'以上' * more}合并为一条:{names}。其中最重:{gravest.zh}",
-    )  # fmt: skip
+    )
 
 
 def in_force(spans: Sequence[EventSpan]) -> list[EventSpan]:
@@ -212,17 +290,38 @@ def in_force(spans: Sequence[EventSpan]) -> list[EventSpan]:
     return [span for span in spans if span[:2] not in off]
 
 
-def corroboration(alert: Alert, reports: Sequence[EventSpan], area_reports: Sequence[EventSpan]) -> dict[str, int]:
+def corroboration(
+    alert: Alert, reports: Sequence[EventSpan], area_reports: Sequence[EventSpan]
+) -> dict[str, int]:
     """What a meter reported near an alert in time that is evidence too: openings without an order, magnetic fields."""
     sent = in_force(reports) + in_force(area_reports)
-    visits = [(at - ORDER_MARGIN_SECONDS, max(until, at) + ORDER_MARGIN_SECONDS) for event, at, until in sent if event in VISIT_EVENTS]
+    visits = [
+        (at - ORDER_MARGIN_SECONDS, max(until, at) + ORDER_MARGIN_SECONDS)
+        for event, at, until in sent
+        if event in VISIT_EVENTS
+    ]
     ends = [at for event, at, _ in reports if event == Event.MAGNETIC_FIELD_END]
-    near = [(event, at, until) for event, at, until in reports if alert.since - NEAR_SECONDS <= at <= alert.since + NEAR_SECONDS]
-    fields = [(at, min([end for end in (until, *ends) if end > at], default=at + LONG_FIELD_SECONDS))
-              for event, at, until in near if event == Event.MAGNETIC_FIELD]  # fmt: skip
+    near = [
+        (event, at, until)
+        for event, at, until in reports
+        if alert.since - NEAR_SECONDS <= at <= alert.since + NEAR_SECONDS
+    ]
+    fields = [
+        (
+            at,
+            min(
+                [end for end in (until, *ends) if end > at],
+                default=at + LONG_FIELD_SECONDS,
+            ),
+        )
+        for event, at, until in near
+        if event == Event.MAGNETIC_FIELD
+    ]
     openings = [at for event, at, _ in near if event in OPENING_EVENTS]
     return {
-        "openings": sum(not any(start <= at <= end for start, end in visits) for at in openings),
+        "openings": sum(
+            not any(start <= at <= end for start, end in visits) for at in openings
+        ),
         "fields": sum(end - at >= LONG_FIELD_SECONDS for at, end in fields),
     }
 
@@ -232,10 +331,25 @@ def corroborated(alert: Alert, found: Mapping[str, int]) -> Alert:
     en, zh = alert.en, alert.zh
     for first, second in SECOND_EVIDENCE.values():
         en, zh = en.replace(first, ""), zh.replace(second, "")
-    evidence = {name: value for name, value in alert.evidence.items() if name not in SECOND_EVIDENCE}
+    evidence = {
+        name: value
+        for name, value in alert.evidence.items()
+        if name not in SECOND_EVIDENCE
+    }
     severity = max(level.severity for level in ALL_RULES[alert.rule].levels)
-    severity = min([severity, *(level.severity for level in ALL_RULES[alert.rule].levels if alert.score >= level.score)])
+    severity = min(
+        [
+            severity,
+            *(
+                level.severity
+                for level in ALL_RULES[alert.rule].levels
+                if alert.score >= level.score
+            ),
+        ]
+    )
     for name in (name for name, count in found.items() if count):
         severity, evidence[name] = 1, float(found[name])
         en, zh = en + SECOND_EVIDENCE[name][0], zh + SECOND_EVIDENCE[name][1]
-    return msgspec.structs.replace(alert, severity=severity, evidence=evidence, en=en, zh=zh)
+    return msgspec.structs.replace(
+        alert, severity=severity, evidence=evidence, en=en, zh=zh
+    )

@@ -1,4 +1,5 @@
 """From scores to episodes: raise after `hold` seconds of trouble, escalate, clear after `release` seconds of well."""
+
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -9,10 +10,23 @@ from detectors.rule import DISPROVED_SCORE, Rule
 from models.cells import Array, Cells
 from models.state import Owner, Schema, State, StateError, same_length, within
 from schemas.alert import Alert
-from schemas.columns import Batch, Clocks, Codes, Column, Intervals, Mask, Readings, Times
+from schemas.columns import (
+    Batch,
+    Clocks,
+    Codes,
+    Column,
+    Intervals,
+    Mask,
+    Readings,
+    Times,
+)
 from schemas.units import DAY_SECONDS, HOUR_SECONDS
 
-LULL_SECONDS: dict[type[Batch], int] = {Readings: 2 * HOUR_SECONDS, Intervals: 2 * HOUR_SECONDS, Clocks: 3 * DAY_SECONDS}
+LULL_SECONDS: dict[type[Batch], int] = {
+    Readings: 2 * HOUR_SECONDS,
+    Intervals: 2 * HOUR_SECONDS,
+    Clocks: 3 * DAY_SECONDS,
+}
 # observations further apart than this, and than the hold, do not make one run; other kinds have no gaps
 NO_SEVERITY = 99  # no severity
 FEW_ROWS = 100  # rows that are judged one by one without asking first which of them may change anything
@@ -35,13 +49,31 @@ class EpisodeState:
     Of a chronic state also the seconds of trouble in each of the last days, the last of these, and when it was told.
     """
 
-    __slots__ = ("day", "last_revised", "rows", "severity", "since", "trouble_seconds", "well_since")
+    __slots__ = (
+        "day",
+        "last_revised",
+        "rows",
+        "severity",
+        "since",
+        "trouble_seconds",
+        "well_since",
+    )
 
     def __init__(
-        self, since: list[int], well: int, severity: int, spent: list[int] | None = None, day: int = 0, told: int = 0
+        self,
+        since: list[int],
+        well: int,
+        severity: int,
+        spent: list[int] | None = None,
+        day: int = 0,
+        told: int = 0,
     ) -> None:
         self.since, self.well_since, self.severity = since, well, severity
-        self.trouble_seconds, self.day, self.last_revised = spent or [0] * WEEK_DAYS, day, told
+        self.trouble_seconds, self.day, self.last_revised = (
+            spent or [0] * WEEK_DAYS,
+            day,
+            told,
+        )
         self.rows = 0  # judged in this fold
 
     def clear(self) -> None:
@@ -60,7 +92,11 @@ class EpisodeState:
 
     def is_due_again(self, t: int) -> bool:
         """Whether a row comes a day after the raise, or a week after it was told last."""
-        again = DAY_SECONDS if self.last_revised - self.since[0] < DAY_SECONDS else WEEK_DAYS * DAY_SECONDS
+        again = (
+            DAY_SECONDS
+            if self.last_revised - self.since[0] < DAY_SECONDS
+            else WEEK_DAYS * DAY_SECONDS
+        )
         return self.last_revised > 0 and t - self.last_revised >= again
 
 
@@ -75,54 +111,85 @@ class Episodes(Owner):
         self._max_gap = max(LULL_SECONDS.get(rule.kind, 0), rule.levels[0].hold)
         self.slots = np.zeros(0, np.int32)  # in ascending order
         self.cells: dict[str, Array] = {
-            "since": np.zeros((len(rule.levels), 0), np.uint32),  # start of the run at each level, 0 when there is none
+            "since": np.zeros(
+                (len(rule.levels), 0), np.uint32
+            ),  # start of the run at each level, 0 when there is none
             "well_since": np.zeros(0, np.uint32),  # start of the calm while raised
             "severity": np.zeros(0, np.uint8),  # 0 when not raised
         }
         if rule.chronic:
             self.cells |= {
-                "trouble_seconds": np.zeros((WEEK_DAYS, 0), np.uint32),  # seconds of trouble in each of the last days
+                "trouble_seconds": np.zeros(
+                    (WEEK_DAYS, 0), np.uint32
+                ),  # seconds of trouble in each of the last days
                 "day": np.zeros(0, np.uint32),  # the last of them
                 "last_revised": np.zeros(0, np.uint32),  # when it was told last
             }
         self.open: dict[int, Alert] = {}  # what was last told of each raised episode
 
-    def _positions(self, slots: Codes) -> tuple[Codes, Mask]:
+    def positions(self, slots: Codes) -> tuple[Codes, Mask]:
         """Where in the table some slots stand or would stand, and which stand there."""
         if not len(self.slots):
             return np.zeros(len(slots), np.int64), np.zeros(len(slots), bool)
         place = np.minimum(np.searchsorted(self.slots, slots), len(self.slots) - 1)
         return place, self.slots[place] == slots
 
-    def update(self, rows: Codes, slots: Codes, at: Times, score: Column, gap: Column | None) -> list[EpisodeChange]:
+    def update(
+        self, rows: Codes, slots: Codes, at: Times, score: Column, gap: Column | None
+    ) -> list[EpisodeChange]:
         """Judge rows in order of arrival; `gap` is the seconds since the slot's previous row. None is NaN.
 
         Slots, times, scores and gaps are those of the rows. Each slot's first change is told before any slot's second.
         """
-        if len(rows) > FEW_ROWS and not self.rule.chronic and not (mine := self._may_change(slots, at, score)).all():
+        if (
+            len(rows) > FEW_ROWS
+            and not self.rule.chronic
+            and not (mine := self._may_change(slots, at, score)).all()
+        ):
             rows, slots, at, score = rows[mine], slots[mine], at[mine], score[mine]
             gap = None if gap is None else gap[mine]
         if not len(rows):
             return []
         subjects, places = np.unique(slots, return_inverse=True)
         held = self._cells_of(subjects)
-        standing = [EpisodeState(*told) for told in zip(*(held[name].T.tolist() for name in held), strict=True)]
+        standing = [
+            EpisodeState(*told)
+            for told in zip(*(held[name].T.tolist() for name in held), strict=True)
+        ]
         gap = np.zeros(len(rows)) if gap is None else gap
         found: list[tuple[int, EpisodeChange]] = []
-        for row, place, t, x, apart in zip(*(c.tolist() for c in (rows, places, at, score, gap)), strict=True):
+        for row, place, t, x, apart in zip(
+            *(c.tolist() for c in (rows, places, at, score, gap)), strict=True
+        ):
             one = standing[place]
             one.rows += 1
             if (since := self._judge_row(one, t, x, apart)) is not None:
-                found.append((one.rows, EpisodeChange(row, since, one.severity, x == DISPROVED_SCORE, sum(one.trouble_seconds))))
+                found.append(
+                    (
+                        one.rows,
+                        EpisodeChange(
+                            row,
+                            since,
+                            one.severity,
+                            x == DISPROVED_SCORE,
+                            sum(one.trouble_seconds),
+                        ),
+                    )
+                )
 
-        now = {name: np.array([getattr(one, name) for one in standing]).T for name in held}
+        now = {
+            name: np.array([getattr(one, name) for one in standing]).T for name in held
+        }
         self._write_cells(subjects, now, (now["severity"] > 0) | (now["since"][0] > 0))
         return [change for _, change in sorted(found)]
 
     def _cells_of(self, slots: Codes) -> dict[str, Array]:
         """What is remembered of some slots, 0 of those that are not watched."""
-        place, known = self._positions(slots)
-        held = {name: np.zeros((*array.shape[:-1], len(slots)), np.int64) for name, array in self.cells.items()}
+        place, known = self.positions(slots)
+        held = {
+            name: np.zeros((*array.shape[:-1], len(slots)), np.int64)
+            for name, array in self.cells.items()
+        }
         for name, array in self.cells.items():
             held[name][..., known] = array[..., place[known]]
         return held
@@ -132,11 +199,15 @@ class Episodes(Owner):
         subjects, places = np.unique(slots, return_inverse=True)
         held = self._cells_of(subjects)
         severity = held["severity"][places]
-        still = (severity > 0) & (x >= self.rule.clear) & (held["well_since"][places] == 0)
+        still = (
+            (severity > 0) & (x >= self.rule.clear) & (held["well_since"][places] == 0)
+        )
         for n, level in enumerate(self.rule.levels):
             since = held["since"][n, places]
             worse = (level.severity < severity) & (t - since >= level.hold)
-            still &= np.where(x >= level.score, (since > 0) & ~worse, (n == 0) | (since == 0))
+            still &= np.where(
+                x >= level.score, (since > 0) & ~worse, (n == 0) | (since == 0)
+            )
         return (np.bincount(places, ~still) > 0)[places]
 
     def _judge_row(self, one: EpisodeState, t: int, x: float, gap: float) -> int | None:
@@ -175,9 +246,11 @@ class Episodes(Owner):
         one.add_trouble(t, int(gap) if trouble and gap <= self._max_gap else 0)
         return trouble and one.severity > 0 and one.is_due_again(t)
 
-    def _write_cells(self, slots: Codes, cells: dict[str, Array], tracked: Mask) -> None:
+    def _write_cells(
+        self, slots: Codes, cells: dict[str, Array], tracked: Mask
+    ) -> None:
         """Remember what some slots have now, and forget those that are not watched."""
-        place, known = self._positions(slots)
+        place, known = self.positions(slots)
         left, come = known & ~tracked, tracked & ~known
         if known.any():
             for name, array in self.cells.items():
@@ -192,12 +265,16 @@ class Episodes(Owner):
             self.slots = both[order]
             for name, array in self.cells.items():
                 new = cells[name][..., come].astype(array.dtype)
-                self.cells[name] = np.concatenate([array[..., kept], new], axis=-1)[..., order]
+                self.cells[name] = np.concatenate([array[..., kept], new], axis=-1)[
+                    ..., order
+                ]
 
     def read(self, slots: Codes) -> dict[str, Array]:
         """What is remembered of those of some slots that are watched."""
-        place, known = self._positions(slots)
-        return {"slots": slots[known]} | {name: array[..., place[known]] for name, array in self.cells.items()}
+        place, known = self.positions(slots)
+        return {"slots": slots[known]} | {
+            name: array[..., place[known]] for name, array in self.cells.items()
+        }
 
     def write_back(self, slots: Codes, saved: dict[str, Array]) -> None:
         """Go back to what `read` gave of these slots."""
@@ -206,13 +283,23 @@ class Episodes(Owner):
 
     def clear(self, slots: Codes) -> None:
         """Remember nothing of some slots."""
-        nothing = {name: np.zeros((*array.shape[:-1], len(slots)), np.int64) for name, array in self.cells.items()}
+        nothing = {
+            name: np.zeros((*array.shape[:-1], len(slots)), np.int64)
+            for name, array in self.cells.items()
+        }
         self._write_cells(slots, nothing, np.zeros(len(slots), bool))
 
     def schema(self) -> Schema:
         """What is remembered of a subject that is watched, and what was last told of it."""
-        cells = {name: np.zeros(array.shape[:-1], array.dtype) for name, array in self.cells.items()}
-        return {"slots": np.zeros((), self.slots.dtype), **cells, "open": dict[int, Alert]}
+        cells = {
+            name: np.zeros(array.shape[:-1], array.dtype)
+            for name, array in self.cells.items()
+        }
+        return {
+            "slots": np.zeros((), self.slots.dtype),
+            **cells,
+            "open": dict[int, Alert],
+        }
 
     def state(self) -> State:
         """Everything remembered."""
@@ -231,9 +318,15 @@ class Episodes(Owner):
         """Replace everything by what `state` gave; all subjects have room. Raises StateError."""
         slots, self.open = state.get("slots", self.slots[:0]), state.get("open", {})
         within("a subject", slots, 0, self._tracked.used - 1)
-        cells = {name: state.get(name, np.zeros((*array.shape[:-1], len(slots)), array.dtype))
-                 for name, array in self.cells.items()}  # fmt: skip
+        cells = {
+            name: state.get(
+                name, np.zeros((*array.shape[:-1], len(slots)), array.dtype)
+            )
+            for name, array in self.cells.items()
+        }
         same_length([slots, *cells.values()])
-        if (np.diff(slots) <= 0).any() or self.open.keys() != set(slots[cells["severity"] > 0].tolist()):
+        if (np.diff(slots) <= 0).any() or self.open.keys() != set(
+            slots[cells["severity"] > 0].tolist()
+        ):
             raise StateError("its open episodes are not those of its subjects")
         self.write_back(self.slots, {"slots": slots, **cells})

@@ -1,4 +1,5 @@
 """Judges the rows of one kind: features, then every rule, then its episodes."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -21,11 +22,19 @@ from schemas.columns import PHASE_NAMES, Batch, Codes, Column, Mask, Status, Tim
 from schemas.events import IEC_CODES
 from schemas.units import HOUR_SECONDS
 
-Missing = Mapping[str, Mask | None]  # which rows of a column are NaN; None where none is
+Missing = Mapping[
+    str, Mask | None
+]  # which rows of a column are NaN; None where none is
 Enrich = Callable[[Codes, Any], Columns]
 EvidenceOf = Callable[[int, int], dict[str, float]]
-NEW_CUSTOMER_TEXT = ("[ The customer was connected {installed_days:.0f} days ago.]", "[该用户{installed_days:.0f}天前新装。]")
-WEEK_TEXT = ("[ It was so for {week_hours:.1f} hours of the last seven days.]", "[近七天累计{week_hours:.1f}小时。]")
+NEW_CUSTOMER_TEXT = (
+    "[ The customer was connected {installed_days:.0f} days ago.]",
+    "[该用户{installed_days:.0f}天前新装。]",
+)
+WEEK_TEXT = (
+    "[ It was so for {week_hours:.1f} hours of the last seven days.]",
+    "[近七天累计{week_hours:.1f}小时。]",
+)
 SubjectState = list[tuple[dict[str, Array], dict[int, Alert]]]
 
 
@@ -60,12 +69,17 @@ class Relearning(Owner):
         if type(feature).__name__ not in self.features:
             return columns
         waits = self.cells["rows"][slots] > 0
-        return {name: np.where(waits, np.nan, column) for name, column in columns.items()}
+        return {
+            name: np.where(waits, np.nan, column) for name, column in columns.items()
+        }
 
     def count_rows(self, slots: Codes) -> None:
         """Count rows of some subjects."""
         if self.features:
-            rows, (places, times) = self.cells["rows"], np.unique(slots, return_counts=True)
+            rows, (places, times) = (
+                self.cells["rows"],
+                np.unique(slots, return_counts=True),
+            )
             rows[places] -= np.minimum(rows[places], times).astype(np.uint8)
             self.features = self.features if rows.any() else []
 
@@ -87,10 +101,21 @@ class Judge:
     """The features and rules of one kind, with all they remember."""
 
     def __init__(
-        self, kind: type[Batch], rules: Iterable[Rule], features: Sequence[Feature], index: Index, enrich: Enrich,
+        self,
+        kind: type[Batch],
+        rules: Iterable[Rule],
+        features: Sequence[Feature],
+        index: Index,
+        enrich: Enrich,
         subject_evidence: EvidenceOf | None = None,
-    ) -> None:  # fmt: skip
-        self.kind, self.features, self.index, self.enrich, self._known_evidence = kind, features, index, enrich, subject_evidence
+    ) -> None:
+        self.kind, self.features, self.index, self.enrich, self._known_evidence = (
+            kind,
+            features,
+            index,
+            enrich,
+            subject_evidence,
+        )
         self._tracked = Cells(rules=np.uint8(0))  # how many have trouble to remember
         self._relearning = Relearning()
         self.feature_columns: Columns = {}  # by the features, in the last fold
@@ -106,7 +131,10 @@ class Judge:
         self.episodes = []
         for rule in self.rules:
             kept = known.get(rule.name)
-            if kept and (kept.rule.levels, kept.rule.status) == (rule.levels, rule.status):
+            if kept and (kept.rule.levels, kept.rule.status) == (
+                rule.levels,
+                rule.status,
+            ):
                 del known[rule.name]
                 kept.rule = rule
             else:
@@ -126,7 +154,11 @@ class Judge:
         return [*(feature.cells for feature in self.features), self._relearning.cells]
 
     def judge(
-        self, batch: Batch, slots: Codes, more: Columns | None = None, passes: list[Codes] | None = None
+        self,
+        batch: Batch,
+        slots: Codes,
+        more: Columns | None = None,
+        passes: list[Codes] | None = None,
     ) -> list[Alert]:
         """Judge a batch; rows of a slot count in order of arrival. `more` are columns beside the batch's own.
 
@@ -135,7 +167,11 @@ class Judge:
         if not len(slots):
             return []
         self.reserve()
-        columns: Columns = {f.name: getattr(batch, f.name) for f in fields(batch) if f.name not in batch.shared}
+        columns: Columns = {
+            f.name: getattr(batch, f.name)
+            for f in fields(batch)
+            if f.name not in batch.shared
+        }
         columns |= self.enrich(slots, batch) if more is None else more
         if self.segmented and "segments" in columns:
             columns["segments"] = columns["segments"].astype(np.intp)
@@ -145,26 +181,57 @@ class Judge:
         with np.errstate(invalid="ignore", divide="ignore"):
             for feature in self.features:
                 if any(_is_empty(columns[name]) for name in feature.reads):
-                    columns |= dict.fromkeys(feature.gives, np.broadcast_to(np.nan, len(slots)))
+                    columns |= dict.fromkeys(
+                        feature.gives, np.broadcast_to(np.nan, len(slots))
+                    )
                 else:
-                    columns |= self._relearning.hide(feature, slots, _feature_columns(feature, slots, columns, passes))
+                    columns |= self._relearning.hide(
+                        feature,
+                        slots,
+                        feature_columns_of(feature, slots, columns, passes),
+                    )
             self._relearning.count_rows(slots)
-            self.feature_columns = {name: columns[name] for feature in self.features for name in feature.gives}
+            self.feature_columns = {
+                name: columns[name]
+                for feature in self.features
+                for name in feature.gives
+            }
             gone = {name: _missing(columns[name]) for name in self.reads}
-            blank = {name for name, mask in gone.items() if mask is not None and mask.all()}
+            blank = {
+                name for name, mask in gone.items() if mask is not None and mask.all()
+            }
             for episodes in self.episodes:
                 if blank.isdisjoint(episodes.rule.reads):
-                    alerts += self._judge_rule(episodes, batch.at, columns, gone, slots, watched, distinct=len(passes) == 1)
+                    alerts += self.judge_rule(
+                        episodes,
+                        batch.at,
+                        columns,
+                        gone,
+                        slots,
+                        watched,
+                        distinct=len(passes) == 1,
+                    )
         return sorted(alerts, key=attrgetter("at")) if ordered else alerts
 
-    def _judge_rule(
-        self, episodes: Episodes, at: Times, columns: Columns, missing: Missing, slots: Codes, tracked: Codes, *,
+    def judge_rule(
+        self,
+        episodes: Episodes,
+        at: Times,
+        columns: Columns,
+        missing: Missing,
+        slots: Codes,
+        tracked: Codes,
+        *,
         distinct: bool,
-    ) -> Iterator[Alert]:  # fmt: skip
+    ) -> Iterator[Alert]:
         """Judge rows by one rule; `watched` are the rows of slots that any rule watches."""
         scores = episodes.rule.score(columns, missing)
-        mine = tracked[episodes._positions(slots[tracked])[1]] if len(tracked) else tracked
-        rows = _rows_to_judge(scores >= episodes.rule.levels[0].score, mine, slots, distinct=distinct)
+        mine = (
+            tracked[episodes.positions(slots[tracked])[1]] if len(tracked) else tracked
+        )
+        rows = _rows_to_judge(
+            scores >= episodes.rule.levels[0].score, mine, slots, distinct=distinct
+        )
         if not len(rows):
             return
         worst = scores[..., rows]
@@ -176,27 +243,45 @@ class Judge:
         for change in episodes.update(rows, slots[rows], at[rows], worst, gap):
             row, slot = change.row, int(slots[change.row])
             if not change.severity:
-                yield self._cleared(episodes, slot, int(at[row]), disproved=change.disproved)
+                yield self._cleared(
+                    episodes, slot, int(at[row]), disproved=change.disproved
+                )
                 continue
             score = scores[..., row]
             phase = int(np.nanargmax(score)) if score.ndim else -1
             worth = float(score[phase] if score.ndim else score)
-            found = Trouble(change.since, change.severity, row, phase, worth, change.week_s)
+            found = Trouble(
+                change.since, change.severity, row, phase, worth, change.week_s
+            )
             yield self._raised(episodes, slot, found, columns)
 
-    def _cleared(self, episodes: Episodes, slot: int, at: int, *, disproved: bool) -> Alert:
+    def _cleared(
+        self, episodes: Episodes, slot: int, at: int, *, disproved: bool
+    ) -> Alert:
         """End the episode of a slot."""
         last, rule = episodes.open.pop(slot), episodes.rule
         en, zh = rule.ends if disproved else ("", "")
         return msgspec.structs.replace(
-            last, state="cleared", change="cleared", revision=last.revision + 1, at=at, version=rule.version,
-            en=last.en + en, zh=last.zh + zh,
-        )  # fmt: skip
+            last,
+            state="cleared",
+            change="cleared",
+            revision=last.revision + 1,
+            at=at,
+            version=rule.version,
+            en=last.en + en,
+            zh=last.zh + zh,
+        )
 
-    def _raised(self, episodes: Episodes, slot: int, found: Trouble, columns: Columns) -> Alert:
+    def _raised(
+        self, episodes: Episodes, slot: int, found: Trouble, columns: Columns
+    ) -> Alert:
         """Raise or escalate the episode of a slot, on one row's evidence."""
         since, severity, row, phase, score, week_s = found
-        rule, (area, subject), at = episodes.rule, self.index.pairs[slot], int(columns["at"][row])
+        rule, (area, subject), at = (
+            episodes.rule,
+            self.index.pairs[slot],
+            int(columns["at"][row]),
+        )
         evidence, shown = _evidence_of(rule, columns, row, phase)
         last = episodes.open.get(slot)
         known = self._known_evidence(slot, at) if self._known_evidence else {}
@@ -207,14 +292,27 @@ class Judge:
         if "status" in columns and columns["status"][row] == Status.EDITED:
             evidence["edited"] = 1.0
         alert = Alert(
-            id=alert_id(rule.name, area, subject, since), rule=rule.name, version=rule.version, kind=rule.kind.kind,
-            area=area, subject=subject, state="raised", change=_change_of(severity, last),
-            revision=last.revision + 1 if last else 0, severity=severity, since=since,
-            raised=last.raised if last else at, at=at, score=rounded(score), phase=PHASE_NAMES[phase] if phase >= 0 else "",
-            evidence=evidence, suppressed_by=last.suppressed_by if last else "",
-            en=sentence(rule.text[0] + WEEK_TEXT[0] + NEW_CUSTOMER_TEXT[0], shown), zh=sentence(rule.text[1] + WEEK_TEXT[1] + NEW_CUSTOMER_TEXT[1], shown),
+            id=alert_id(rule.name, area, subject, since),
+            rule=rule.name,
+            version=rule.version,
+            kind=rule.kind.kind,
+            area=area,
+            subject=subject,
+            state="raised",
+            change=_change_of(severity, last),
+            revision=last.revision + 1 if last else 0,
+            severity=severity,
+            since=since,
+            raised=last.raised if last else at,
+            at=at,
+            score=rounded(score),
+            phase=PHASE_NAMES[phase] if phase >= 0 else "",
+            evidence=evidence,
+            suppressed_by=last.suppressed_by if last else "",
+            en=sentence(rule.text[0] + WEEK_TEXT[0] + NEW_CUSTOMER_TEXT[0], shown),
+            zh=sentence(rule.text[1] + WEEK_TEXT[1] + NEW_CUSTOMER_TEXT[1], shown),
             code=code,
-        )  # fmt: skip
+        )
         episodes.open[slot] = alert
         return alert
 
@@ -222,7 +320,8 @@ class Judge:
         """All that is remembered of some slots."""
         self.reserve()
         return [(cells.read(slots), {}) for cells in self._subject_cells()] + [
-            (e.read(slots), {s: e.open[s] for s in slots.tolist() if s in e.open}) for e in self.episodes
+            (e.read(slots), {s: e.open[s] for s in slots.tolist() if s in e.open})
+            for e in self.episodes
         ]
 
     def write(self, slots: Codes, saved: SubjectState) -> None:
@@ -230,7 +329,9 @@ class Judge:
         self.reserve()
         for cells, (held, _) in zip(kept := self._subject_cells(), saved, strict=False):
             cells.write(slots, held)
-        for episodes, (held, opened) in zip(self.episodes, saved[len(kept) :], strict=True):
+        for episodes, (held, opened) in zip(
+            self.episodes, saved[len(kept) :], strict=True
+        ):
             episodes.write_back(slots, held)
             for slot in slots.tolist():
                 episodes.open.pop(slot, None)
@@ -248,14 +349,22 @@ class Judge:
 
     def owners(self) -> dict[str, Owner]:
         """The features and rules that remember something, and what waits for them."""
-        features: dict[str, Owner] = {type(f).__name__: f for f in self.features if f.schema()}
-        return features | {e.rule.name: e for e in self.episodes} | ({"waiting": self._relearning} if features else {})
+        features: dict[str, Owner] = {
+            type(f).__name__: f for f in self.features if f.schema()
+        }
+        return (
+            features
+            | {e.rule.name: e for e in self.episodes}
+            | ({"waiting": self._relearning} if features else {})
+        )
 
     def resume(self, afresh: Collection[str]) -> None:
         """Go on after all owners were loaded, of which some start afresh. Raises StateError."""
         for cells in self._subject_cells():
             within("how many subjects it has", cells.used, 0, len(self.index))
-        if waited := [feature for feature in self.features if type(feature).__name__ in afresh]:
+        if waited := [
+            feature for feature in self.features if type(feature).__name__ in afresh
+        ]:
             self.reserve()
             self._relearning.start(waited)
 
@@ -284,7 +393,9 @@ def _rows_to_judge(hot: Mask, tracked: Codes, slots: Codes, *, distinct: bool) -
     """The rows to judge: those in trouble and those watched, and of their slots the others; nearly always few."""
     if not np.count_nonzero(hot):
         return tracked
-    rows = np.union1d(np.flatnonzero(hot.any(axis=0) if hot.ndim == 2 else hot), tracked)
+    rows = np.union1d(
+        np.flatnonzero(hot.any(axis=0) if hot.ndim == 2 else hot), tracked
+    )
     return rows if distinct else np.flatnonzero(np.isin(slots, slots[rows]))
 
 
@@ -295,14 +406,18 @@ def _worst_of(scores: Column, clear: float, elements: Column) -> Column:
     return np.where(partly, np.nan, worst) if partly.any() else worst
 
 
-def _feature_columns(feature: Feature, slots: Codes, columns: Columns, passes: list[Codes]) -> Columns:
+def feature_columns_of(
+    feature: Feature, slots: Codes, columns: Columns, passes: list[Codes]
+) -> Columns:
     """A feature's columns for a whole batch, folded turn by turn where it must be."""
     if len(passes) == 1 or not feature.distinct:
         return feature.fold(slots, columns)
     taken = {name: columns[name] for name in (*feature.reads, *feature.takes)}
     told: Columns = {}
     for rows in passes:
-        part = feature.fold(slots[rows], {name: column[..., rows] for name, column in taken.items()})
+        part = feature.fold(
+            slots[rows], {name: column[..., rows] for name, column in taken.items()}
+        )
         for name, column in part.items():
             if name not in told:
                 told[name] = np.empty((*column.shape[:-1], len(slots)), column.dtype)
@@ -315,7 +430,9 @@ def rounded(value: Any) -> float:
     return float(f"{value:.6g}" if isinstance(value, np.float32) else f"{value:.9g}")
 
 
-def _evidence_of(rule: Rule, columns: Columns, row: int, phase: int) -> tuple[dict[str, float], dict[str, Any]]:
+def _evidence_of(
+    rule: Rule, columns: Columns, row: int, phase: int
+) -> tuple[dict[str, float], dict[str, Any]]:
     """The finite values a rule tells of one row, and what its sentences may name: also settings and the worst phase.
 
     A setting that segments set otherwise is evidence too.
@@ -323,16 +440,22 @@ def _evidence_of(rule: Rule, columns: Columns, row: int, phase: int) -> tuple[di
     codes = columns.get("segments")
     settings = rule.in_force(None if codes is None else codes[[row]])
     shown: dict[str, Any] = {"phase": PHASE_NAMES[phase] if phase >= 0 else ""}
-    shown |= {name: float(np.asarray(setting).flat[row % np.size(setting)]) for name, setting in settings.items()}
+    shown |= {
+        name: float(np.asarray(setting).flat[row % np.size(setting)])
+        for name, setting in settings.items()
+    }
     evidence: dict[str, float] = {name: shown[name] for name in rule.tables}
     for name in (*rule.reads, *rule.beside):
         column = columns[name]
         if column.ndim == 2:
-            told = {f"{name}_{letter.lower()}": column[n, row] for n, letter in enumerate(PHASE_NAMES)}
+            told = {
+                f"{name}_{letter.lower()}": column[n, row]
+                for n, letter in enumerate(PHASE_NAMES)
+            }
             shown[name] = rounded(column[max(phase, 0), row])
         else:
             told = {name: column[row]}
-        evidence |= {key: rounded(value) for key, value in told.items() if np.isfinite(value)}
+        evidence |= {
+            key: rounded(value) for key, value in told.items() if np.isfinite(value)
+        }
     return evidence, shown | evidence
-
-

@@ -1,4 +1,5 @@
 """Whether the meter itself is sound."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -9,20 +10,32 @@ from schemas.units import DAY_SECONDS, HOUR_SECONDS
 
 
 @rule(
-    Readings, severity=1, hold=4 * HOUR_SECONDS, title=("Meter stopped", "停走"),
-    text=("Suspected stopped meter: the register stands still although {still_kwh:.2f} kWh have flowed since.",
-          "疑似停走:示值不变,其间按功率已用电{still_kwh:.2f}kWh。"),
-)  # fmt: skip
-def meter_stopped(register_delta: Column, still_kwh: Column, *, least: float = 0.1) -> Column:
+    Readings,
+    severity=1,
+    hold=4 * HOUR_SECONDS,
+    title=("Meter stopped", "停走"),
+    text=(
+        "Suspected stopped meter: the register stands still although {still_kwh:.2f} kWh have flowed since.",
+        "疑似停走:示值不变,其间按功率已用电{still_kwh:.2f}kWh。",
+    ),
+)
+def meter_stopped(
+    register_delta: Column, still_kwh: Column, *, least: float = 0.1
+) -> Column:
     """The register stands still while power flows (停走). 0.1 kWh secondary, 4 h, as in public terminal firmware."""
     return between((register_delta == 0) & (still_kwh >= least), register_delta > 0)
 
 
 @rule(
-    Readings, severity=1, release=30 * DAY_SECONDS, title=("Register went backward", "示值倒走"),
-    text=("Suspected backward register: it fell by {register_drop:.2f} kWh, confirmed by a second reading.",
-          "疑似倒走:示值下降{register_drop:.2f}kWh,经再次抄读确认。"),
-)  # fmt: skip
+    Readings,
+    severity=1,
+    release=30 * DAY_SECONDS,
+    title=("Register went backward", "示值倒走"),
+    text=(
+        "Suspected backward register: it fell by {register_drop:.2f} kWh, confirmed by a second reading.",
+        "疑似倒走:示值下降{register_drop:.2f}kWh,经再次抄读确认。",
+    ),
+)
 def register_decrease(register_drop: Column, *, least: float = 0.01) -> Column:
     """The register fell by more than its last digit, confirmed by re-read, no rollover or change-out (倒走, ERC27).
 
@@ -33,23 +46,41 @@ def register_decrease(register_drop: Column, *, least: float = 0.01) -> Column:
 
 
 @rule(
-    Clocks, severity=4, hold=1, clear=0.4, worse=(Level(2.0, 3, 1),), title=("Clock drift", "时钟异常"),
-    text=("The meter's clock is {offset:.0f} s away from the head-end's (warning at {warn:.0f} s).",
-          "电表时钟偏差{offset:.0f}s(预警{warn:.0f}s)。"),
-)  # fmt: skip
+    Clocks,
+    severity=4,
+    hold=1,
+    clear=0.4,
+    worse=(Level(2.0, 3, 1),),
+    title=("Clock drift", "时钟异常"),
+    text=(
+        "The meter's clock is {offset:.0f} s away from the head-end's (warning at {warn:.0f} s).",
+        "电表时钟偏差{offset:.0f}s(预警{warn:.0f}s)。",
+    ),
+)
 def clock_drift(offset: Column, *, warn: float = 300.0) -> Column:
     """The meter's clock is off, twice in a row (时钟异常). Warn 5 min, alarm 10 min, clear 2 min: terminal defaults."""
     return np.abs(offset) / warn
 
 
 @rule(
-    Days, severity=3, title=("Point not read", "抄表失败"),
-    text=(("Nothing was read for {missing_days:.0f} days (limit {days:.0f}[, and {unread_usual:.0f} more as this meter "
-           "is read on chosen days]); a supplementary reading is due."),
-          "连续{missing_days:.0f}天无抄表数据(限值{days:.0f}天[,该表按选定日抄表,另加{unread_usual:.0f}天]),需补抄。"),
-    ends=(" The meter is gone: still nothing, though its area is read.", "该表已失联,台区其他表均有数据,按拆除处理。"),
-)  # fmt: skip
-def read_failure(missing_days: Column, unread_usual: Column = NOT_KNOWN, *, days: float = 3.0) -> Column:
+    Days,
+    severity=3,
+    title=("Point not read", "抄表失败"),
+    text=(
+        (
+            "Nothing was read for {missing_days:.0f} days (limit {days:.0f}[, and {unread_usual:.0f} more as this meter "
+            "is read on chosen days]); a supplementary reading is due."
+        ),
+        "连续{missing_days:.0f}天无抄表数据(限值{days:.0f}天[,该表按选定日抄表,另加{unread_usual:.0f}天]),需补抄。",
+    ),
+    ends=(
+        " The meter is gone: still nothing, though its area is read.",
+        "该表已失联,台区其他表均有数据,按拆除处理。",
+    ),
+)
+def read_failure(
+    missing_days: Column, unread_usual: Column = NOT_KNOWN, *, days: float = 3.0
+) -> Column:
     """No daily reading for 3 days (抄表失败, ERC39 logic), more of a meter that is read on chosen days.
 
     After 60 days without a reading the meter counts as gone, if its area is read: that ends it. What is read again is
@@ -59,12 +90,21 @@ def read_failure(missing_days: Column, unread_usual: Column = NOT_KNOWN, *, days
 
 
 @rule(
-    Days, severity=2, hold=1, title=("Tariff registers do not add up", "示值不平"),
-    text=("The tariffs' registers are {tariff_gap:.2f} kWh off the total, on a day of {register_kwh:.1f} kWh.",
-          "各费率示值之和与总示值相差{tariff_gap:.2f}kWh,当日电量{register_kwh:.1f}kWh。"),
-)  # fmt: skip
+    Days,
+    severity=2,
+    hold=1,
+    title=("Tariff registers do not add up", "示值不平"),
+    text=(
+        "The tariffs' registers are {tariff_gap:.2f} kWh off the total, on a day of {register_kwh:.1f} kWh.",
+        "各费率示值之和与总示值相差{tariff_gap:.2f}kWh,当日电量{register_kwh:.1f}kWh。",
+    ),
+)
 def register_sum_mismatch(
-    tariff_gap: Column, register_kwh: Column, *, least: float = 0.1, share: float = 0.005
+    tariff_gap: Column,
+    register_kwh: Column,
+    *,
+    least: float = 0.1,
+    share: float = 0.005,
 ) -> Column:
     """Total and tariffs' registers apart by 0.1 kWh and 0.5 % of the day, two days (示值不平).
 
@@ -74,14 +114,25 @@ def register_sum_mismatch(
 
 
 @rule(
-    Days, severity=1, release=2 * DAY_SECONDS, title=("Meter runaway", "电表飞走"),
-    text=("Suspected runaway: the register moved {register_kwh:.1f} kWh; power or contract make {explained_kwh:.1f}.",
-          "疑似飞走:示值走{register_kwh:.1f}kWh,按功率或合同容量应为{explained_kwh:.1f}kWh。"),
-)  # fmt: skip
+    Days,
+    severity=1,
+    release=2 * DAY_SECONDS,
+    title=("Meter runaway", "电表飞走"),
+    text=(
+        "Suspected runaway: the register moved {register_kwh:.1f} kWh; power or contract make {explained_kwh:.1f}.",
+        "疑似飞走:示值走{register_kwh:.1f}kWh,按功率或合同容量应为{explained_kwh:.1f}kWh。",
+    ),
+)
 def meter_runaway(
-    register_kwh: Column, explained_kwh: Column, by_power: Column, *, times: float = 10.0, over: float = 1.2,
-    known: float = 0.01, least: float = 3.0,
-) -> Column:  # fmt: skip
+    register_kwh: Column,
+    explained_kwh: Column,
+    by_power: Column,
+    *,
+    times: float = 10.0,
+    over: float = 1.2,
+    known: float = 0.01,
+    least: float = 3.0,
+) -> Column:
     """The register moved ten times what the power readings make, or 1.2 times what the contract lets through (飞走).
 
     Times and the floor of 0.01 kWh: terminal defaults. Without power the contract counts, day and night. At least
@@ -92,11 +143,18 @@ def meter_runaway(
 
 
 @rule(
-    Days, severity=2, release=DAY_SECONDS, title=("Energy and power disagree", "电能量超差"),
-    text=("Of 3 days 2 counted {ratio_under:.0%} or less of what power makes, 2 {ratio_over:.0%} or more.",
-          "三天中两天示值电量不高于功率电量{ratio_under:.0%},两天不低于{ratio_over:.0%}。"),
-)  # fmt: skip
-def energy_ratio_error(ratio_over: Column, ratio_under: Column, *, band: float = 0.1) -> Column:
+    Days,
+    severity=2,
+    release=DAY_SECONDS,
+    title=("Energy and power disagree", "电能量超差"),
+    text=(
+        "Of 3 days 2 counted {ratio_under:.0%} or less of what power makes, 2 {ratio_over:.0%} or more.",
+        "三天中两天示值电量不高于功率电量{ratio_under:.0%},两天不低于{ratio_over:.0%}。",
+    ),
+)
+def energy_ratio_error(
+    ratio_over: Column, ratio_under: Column, *, band: float = 0.1
+) -> Column:
     """Two days of three the register moved 10 % more or less than power makes (超差). Default of this project.
 
     What two standard errors of power read at moments explain is taken off; three days in the band clear it.
@@ -105,26 +163,47 @@ def energy_ratio_error(ratio_over: Column, ratio_under: Column, *, band: float =
 
 
 @rule(
-    Days, severity=4, release=DAY_SECONDS, title=("Register and intervals differ", "示值与曲线电量不符"),
-    text=("The register moved {register_kwh:.2f} kWh from midnight to midnight, the intervals add up to {kwh:.2f} kWh.",
-          "零点示值差{register_kwh:.2f}kWh,当日曲线电量合计{kwh:.2f}kWh。"),
-)  # fmt: skip
+    Days,
+    severity=4,
+    release=DAY_SECONDS,
+    title=("Register and intervals differ", "示值与曲线电量不符"),
+    text=(
+        "The register moved {register_kwh:.2f} kWh from midnight to midnight, the intervals add up to {kwh:.2f} kWh.",
+        "零点示值差{register_kwh:.2f}kWh,当日曲线电量合计{kwh:.2f}kWh。",
+    ),
+)
 def register_interval_sum(
-    register_kwh: Column, kwh: Column, coverage: Column, midnights: Column, *, digit: float = 0.01, share: float = 0.01,
+    register_kwh: Column,
+    kwh: Column,
+    coverage: Column,
+    midnights: Column,
+    *,
+    digit: float = 0.01,
+    share: float = 0.01,
     least: float = 1.0,
-) -> Column:  # fmt: skip
+) -> Column:
     """A day's register and its intervals differ by 1 % and two last digits, all read (VEE sum check). Catalogue 1.1."""
     score = np.abs(register_kwh - kwh) / np.maximum(2 * digit, share * kwh)
     return np.where((coverage >= least) & (midnights == 1), score, np.nan)
 
 
 @rule(
-    Days, severity=1, hold=2 * DAY_SECONDS, title=("Ratio on file is not the meter's", "倍率不符"),
-    text=("The meter is set to a ratio of {meter_ratio:g}, the file says {ratio:g}: energy is billed by the wrong one.",
-          "电表设置倍率{meter_ratio:g},档案倍率{ratio:g},电量可能按错误倍率计算。"),
-)  # fmt: skip
+    Days,
+    severity=1,
+    hold=2 * DAY_SECONDS,
+    title=("Ratio on file is not the meter's", "倍率不符"),
+    text=(
+        "The meter is set to a ratio of {meter_ratio:g}, the file says {ratio:g}: energy is billed by the wrong one.",
+        "电表设置倍率{meter_ratio:g},档案倍率{ratio:g},电量可能按错误倍率计算。",
+    ),
+)
 def ct_ratio_mismatch(
-    meter_ratio: Column, ratio: Column, *, band: float = 0.02, same: float = 0.01, unset: float = 1.0
+    meter_ratio: Column,
+    ratio: Column,
+    *,
+    band: float = 0.02,
+    same: float = 0.01,
+    unset: float = 1.0,
 ) -> Column:
     """The ratio in the meter is not the file's, three days (倍率不符). 2 % apart; a meter left at 1 was never set.
 
@@ -135,12 +214,23 @@ def ct_ratio_mismatch(
 
 
 @rule(
-    Days, severity=2, hold=2 * DAY_SECONDS, release=DAY_SECONDS, title=("Ratio changed on file alone", "倍率变更不符"),
-    text=("The ratio on file became {ratio_factor:.2f} times as high, what the meter shows {shown_factor:.2f} times.",
-          "档案倍率变为原来的{ratio_factor:.2f}倍,电表日电量为原来的{shown_factor:.2f}倍。"),
-)  # fmt: skip
+    Days,
+    severity=2,
+    hold=2 * DAY_SECONDS,
+    release=DAY_SECONDS,
+    title=("Ratio changed on file alone", "倍率变更不符"),
+    text=(
+        "The ratio on file became {ratio_factor:.2f} times as high, what the meter shows {shown_factor:.2f} times.",
+        "档案倍率变为原来的{ratio_factor:.2f}倍,电表日电量为原来的{shown_factor:.2f}倍。",
+    ),
+)
 def ct_ratio_step(
-    ratio_factor: Column, shown_factor: Column, *, least: float = 1.25, near: float = 0.25, apart: float = 0.5
+    ratio_factor: Column,
+    shown_factor: Column,
+    *,
+    least: float = 1.25,
+    near: float = 0.25,
+    apart: float = 0.5,
 ) -> Column:
     """The file's ratio changed by a quarter or more, and the meter shows what it did before, three days (倍率变更).
 
@@ -148,18 +238,35 @@ def ct_ratio_step(
     Defaults of this project.
     """
     due, seen = np.abs(np.log(ratio_factor)), np.abs(np.log(shown_factor))
-    return between((due >= np.log(least)) & (seen < near * due), (due < np.log(least)) | (seen > apart * due))
+    return between(
+        (due >= np.log(least)) & (seen < near * due),
+        (due < np.log(least)) | (seen > apart * due),
+    )
 
 
 @rule(
-    Days, severity=2, hold=1, release=30 * DAY_SECONDS, title=("Export without registered generation", "反向电量异常"),
-    text=(("{export_kwh:.1f} kWh flowed back in a day (limit {least:.1f}, or two of the register's last digits), and "
-           "no generation is on file."),
-          "日反向电量{export_kwh:.1f}kWh(一次侧,限值{least:.1f}kWh或示值两个末位),档案无分布式电源。"),
+    Days,
+    severity=2,
+    hold=1,
+    release=30 * DAY_SECONDS,
+    title=("Export without registered generation", "反向电量异常"),
+    text=(
+        (
+            "{export_kwh:.1f} kWh flowed back in a day (limit {least:.1f}, or two of the register's last digits), and "
+            "no generation is on file."
+        ),
+        "日反向电量{export_kwh:.1f}kWh(一次侧,限值{least:.1f}kWh或示值两个末位),档案无分布式电源。",
+    ),
     ends=(" It is on file now.", "现已有档案。"),
-)  # fmt: skip
+)
 def unregistered_reverse(
-    export_kwh: Column, pv_kva: Column, ratio: Column, *, least: float = 1.0, quiet: float = 0.1, digit: float = 0.01
+    export_kwh: Column,
+    pv_kva: Column,
+    ratio: Column,
+    *,
+    least: float = 1.0,
+    quiet: float = 0.1,
+    digit: float = 0.01,
 ) -> Column:
     """More than 1 kWh a day exported, two days, without generation on file (反向电量). Default of this project.
 
@@ -167,16 +274,28 @@ def unregistered_reverse(
     that dull weeks do not; generation on file does at once.
     """
     limit = np.maximum(least, 2 * digit * ratio)
-    return np.where(pv_kva > 0, DISPROVED_SCORE, between(export_kwh > limit, export_kwh < quiet * limit))
+    return np.where(
+        pv_kva > 0,
+        DISPROVED_SCORE,
+        between(export_kwh > limit, export_kwh < quiet * limit),
+    )
 
 
 @rule(
-    Days, severity=1, title=("Use after the supply was stopped", "停电销户后用电"),
-    text=(("{stopped_kwh:.2f} kWh were used since the supply was stopped or the account closed (limit {least:.2f}, or "
-           "two of the register's last digits)."),
-          "停电或销户后仍用电{stopped_kwh:.2f}kWh(一次侧,限值{least:.2f}kWh或示值两个末位)。"),
-)  # fmt: skip
-def use_after_stop(stopped_kwh: Column, ratio: Column, *, least: float = 0.1, digit: float = 0.01) -> Column:
+    Days,
+    severity=1,
+    title=("Use after the supply was stopped", "停电销户后用电"),
+    text=(
+        (
+            "{stopped_kwh:.2f} kWh were used since the supply was stopped or the account closed (limit {least:.2f}, or "
+            "two of the register's last digits)."
+        ),
+        "停电或销户后仍用电{stopped_kwh:.2f}kWh(一次侧,限值{least:.2f}kWh或示值两个末位)。",
+    ),
+)
+def use_after_stop(
+    stopped_kwh: Column, ratio: Column, *, least: float = 0.1, digit: float = 0.01
+) -> Column:
     """More than 0.1 kWh since the supply was stopped (销户停电用电); resumed supply clears it. Catalogue 1.3.
 
     Behind transformers it is two of the register's last digits where that is more.
@@ -185,14 +304,24 @@ def use_after_stop(stopped_kwh: Column, ratio: Column, *, least: float = 0.1, di
 
 
 @rule(
-    Days, severity=2, clear=0.97, title=("Demand register is wrong", "需量异常"),
-    text=("The demand register shows {demand:.3f} kW; the highest mean power since its reset is {demand_floor:.3f} kW.",
-          "需量示值{demand:.3f}kW,复零以来最大平均功率{demand_floor:.3f}kW。"),
-)  # fmt: skip
+    Days,
+    severity=2,
+    clear=0.97,
+    title=("Demand register is wrong", "需量异常"),
+    text=(
+        "The demand register shows {demand:.3f} kW; the highest mean power since its reset is {demand_floor:.3f} kW.",
+        "需量示值{demand:.3f}kW,复零以来最大平均功率{demand_floor:.3f}kW。",
+    ),
+)
 def demand_register_error(
-    demand: Column, demand_floor: Column, demand_ceiling: Column, *, under: float = 0.95, over: float = 1.1,
+    demand: Column,
+    demand_floor: Column,
+    demand_ceiling: Column,
+    *,
+    under: float = 0.95,
+    over: float = 1.1,
     digit: float = 0.05,
-) -> Column:  # fmt: skip
+) -> Column:
     """The demand register stands below 95 % or above 110 % of the highest quarter-hour since its reset (需量异常).
 
     Defaults of this project; 0.05 kW is what the last digit of a quarter-hour's energy makes.

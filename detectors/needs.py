@@ -1,4 +1,5 @@
 """What rules need: by which of them a history can be judged, and what the others lack of it."""
+
 from __future__ import annotations
 
 from collections import Counter
@@ -60,8 +61,14 @@ class Needs:
     def __init__(self, areas: Iterable[Area], zone: str, interval: int) -> None:
         self._features = _features_of(Engine(zone=zone, interval=interval))
         self.rules = {name: _silenced(rule) for name, rule in ALL_RULES.items()}
-        self._columns = {(kind.kind, column): _probe(kind, column) for kind, column in self._asked()}
-        self._engine = Engine([*self.rules.values(), *self._columns.values()], zone=zone, interval=interval)
+        self._columns = {
+            (kind.kind, column): _probe(kind, column) for kind, column in self._asked()
+        }
+        self._engine = Engine(
+            [*self.rules.values(), *self._columns.values()],
+            zone=zone,
+            interval=interval,
+        )
         self._engine.enroll(areas)
 
     def step(self, batch: Batch) -> None:
@@ -76,7 +83,9 @@ class Needs:
         if rule.modelled and rule.model is None:
             return ["a fleet model"]
         kind = rule.kind.kind
-        if not any(self._known(kind, column) for of, column in self._columns if of == kind):
+        if not any(
+            self._known(kind, column) for of, column in self._columns if of == kind
+        ):
             return [WITHOUT_ROWS[kind]]
         missing = [column for column in rule.reads if not self._known(kind, column)]
         words = {word for column in missing for word in self._bases(kind, column)}
@@ -87,11 +96,22 @@ class Needs:
 
     def _bases(self, kind: str, column: str) -> Iterator[str]:
         """What a column is missing for: other columns, master data, or time."""
-        feature = next((feature for feature in self._features[kind] if column in feature.gives), None)
+        feature = next(
+            (feature for feature in self._features[kind] if column in feature.gives),
+            None,
+        )
         if feature is None:
-            yield f"{column} of the master data" if column in MASTER_COLUMNS else MADE_OF.get(column, column)
+            yield (
+                f"{column} of the master data"
+                if column in MASTER_COLUMNS
+                else MADE_OF.get(column, column)
+            )
             return
-        unknown = [read for read in (*feature.reads, *feature.takes) if self._missing(kind, read)]
+        unknown = [
+            read
+            for read in (*feature.reads, *feature.takes)
+            if self._missing(kind, read)
+        ]
         for read in unknown:
             yield from self._bases(kind, read)
         if not unknown:
@@ -103,9 +123,16 @@ class Needs:
     def _asked(self) -> set[tuple[type[Batch], str]]:
         """Every column that a rule or a feature reads, with its kind."""
         kinds = {rule.kind.kind: rule.kind for rule in ALL_RULES.values()}
-        asked = {(rule.kind, column) for rule in ALL_RULES.values() for column in rule.reads}
+        asked = {
+            (rule.kind, column) for rule in ALL_RULES.values() for column in rule.reads
+        }
         for kind, features in self._features.items():
-            asked |= {(kinds[kind], column) for feature in features for column in feature.reads if kind in kinds}
+            asked |= {
+                (kinds[kind], column)
+                for feature in features
+                for column in feature.reads
+                if kind in kinds
+            }
         return asked
 
 
@@ -125,7 +152,16 @@ def _silenced(rule: Rule) -> _SilentRule:
 def _probe(kind: type[Batch], column: str) -> _SilentRule:
     """A rule that could tell of every row of which a column is known."""
     return _SilentRule(
-        f"{column} of {kind.kind}", kind, (Level(1.0, 4, 0),), 0, 0.9, _itself, (column,), {}, ("", ""), ("", "")
+        f"{column} of {kind.kind}",
+        kind,
+        (Level(1.0, 4, 0),),
+        0,
+        0.9,
+        _itself,
+        (column,),
+        {},
+        ("", ""),
+        ("", ""),
     )
 
 

@@ -3,6 +3,7 @@
 Layouts 7 and 8 had one tree without versions; it is read as version 1 of every owner. Since layout 10 owners, columns
 and fields of alerts have other names.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
@@ -16,14 +17,25 @@ from schemas.alert import renamed_fields
 OLDER_LAYOUTS = (7, 8, 9)
 TREE_LAYOUTS = (7, 8)  # whose owners have no versions
 RENAMED_OWNERS = {
-    "clocks": "watermarks", "attempted": "recent_attempts", "told": "alert_counts", "lost": "withdrawals",
-    "grid": "open_days", "ways": "stage_order", "tails": "reorder", "index/journeys": "index/traces",
-    "days/Classes": "days/UseClass", "days/Classes/sealed": "days/UseClass/final",
-}  # fmt: skip
+    "clocks": "watermarks",
+    "attempted": "recent_attempts",
+    "told": "alert_counts",
+    "lost": "withdrawals",
+    "grid": "open_days",
+    "ways": "stage_order",
+    "tails": "reorder",
+    "index/journeys": "index/traces",
+    "days/Classes": "days/UseClass",
+    "days/Classes/sealed": "days/UseClass/final",
+}
 RENAMED_FOLDERS = {"tails": "reorder", "files": "master_records"}
 RENAMED_ENDINGS = {"present": "live", "sealed": "final", "told": "published"}
 RENAMED_COLUMNS = {  # by owner of today
-    "watermarks": {"clock": "watermarks", "swept": "forgotten_days", "holed": "lost_spans"},
+    "watermarks": {
+        "clock": "watermarks",
+        "swept": "forgotten_days",
+        "holed": "lost_spans",
+    },
     "recent_attempts": {"attempted": "recent_attempts"},
     "office": {"office": "newest"},
     "alert_counts": {"told": "alert_counts"},
@@ -32,19 +44,36 @@ RENAMED_COLUMNS = {  # by owner of today
     "reorder/log": {"filed": "stored_kwh"},
     "reorder/clock_log": {"heard": "observed_at"},
 }
-RENAMED_EPISODE_COLUMNS = {"well": "well_since", "spent": "trouble_seconds", "told": "last_revised"}
+RENAMED_EPISODE_COLUMNS = {
+    "well": "well_since",
+    "spent": "trouble_seconds",
+    "told": "last_revised",
+}
 RENAMED_FIELDS = {"told": "reports"}  # of what a meter reported
 RENAMED_OUTCOMES = {"doubted": "implausible"}
 RENAMED_FAMILIES = {"files": "master_data"}
-TIMELINE_PARTS = {"work": ("cells", "items"), "ways": ("cells", "items"), "bills": ("cells", "items"),
-         "backlog": ("cells",), "ledger": ("cells", "items"), "reports": ("cells", "items", "energy")}  # fmt: skip
+TIMELINE_PARTS = {
+    "work": ("cells", "items"),
+    "ways": ("cells", "items"),
+    "bills": ("cells", "items"),
+    "backlog": ("cells",),
+    "ledger": ("cells", "items"),
+    "reports": ("cells", "items", "energy"),
+}
 UNCHANGED_OWNERS = ("policy", "order")
 
 
 def owners(layout: int, tree: Mapping[str, Any]) -> dict[str, Saved]:
     """The owners of today of an older tree. Raises KeyError, TypeError, ValueError and the like for any other."""
-    found = _owners_of_tree(tree["state"]) if layout in TREE_LAYOUTS else msgspec.convert(tree["owners"], dict[str, Saved])
-    return {(today := _owner_name(name)): _renamed(today, saved) for name, saved in found.items()}
+    found = (
+        _owners_of_tree(tree["state"])
+        if layout in TREE_LAYOUTS
+        else msgspec.convert(tree["owners"], dict[str, Saved])
+    )
+    return {
+        (today := _owner_name(name)): _renamed(today, saved)
+        for name, saved in found.items()
+    }
 
 
 def _owner_name(name: str) -> str:
@@ -61,8 +90,15 @@ def _owner_name(name: str) -> str:
 
 def _renamed(owner: str, saved: Saved) -> Saved:
     """What was saved of an owner, under the names of today."""
-    names = RENAMED_EPISODE_COLUMNS if "severity" in saved.columns else RENAMED_COLUMNS.get(owner, {})
-    columns = {names.get(name, name): _with_renamed_alerts(value) for name, value in saved.columns.items()}
+    names = (
+        RENAMED_EPISODE_COLUMNS
+        if "severity" in saved.columns
+        else RENAMED_COLUMNS.get(owner, {})
+    )
+    columns = {
+        names.get(name, name): _with_renamed_alerts(value)
+        for name, value in saved.columns.items()
+    }
     if owner == "counts":
         columns["counts"] = [
             ((kind, RENAMED_OUTCOMES.get(outcome, outcome), reason), count)
@@ -75,7 +111,9 @@ def _renamed(owner: str, saved: Saved) -> Saved:
         ]
     if owner == "reports":
         columns["items"] = {
-            slot: {RENAMED_FIELDS.get(name, name): value for name, value in item.items()}
+            slot: {
+                RENAMED_FIELDS.get(name, name): value for name, value in item.items()
+            }
             for slot, item in columns["items"].items()
         }
     return Saved(saved.version, saved.schema, columns)
@@ -84,7 +122,11 @@ def _renamed(owner: str, saved: Saved) -> Saved:
 def _with_renamed_alerts(value: Any) -> Any:
     """Plain values in which each alert has the fields of today."""
     if isinstance(value, list):
-        return [_with_renamed_alerts(item) for item in value] if value and isinstance(value[0], dict) else value
+        return (
+            [_with_renamed_alerts(item) for item in value]
+            if value and isinstance(value[0], dict)
+            else value
+        )
     if not isinstance(value, dict):
         return value
     if "held" in value and "rule" in value:
@@ -98,13 +140,20 @@ def _owners_of_tree(tree: Mapping[str, Any]) -> dict[str, Saved]:
     for name, (pairs, free) in tree["indexes"].items():
         found[f"index/{name}"] = {"pairs": pairs, "free": free}
     grid = tree["grid"]
-    found["grid"] = {**grid["clocks"], **grid["member"], "areas": grid["areas"], "blocks": grid["blocks"]}
+    found["grid"] = {
+        **grid["clocks"],
+        **grid["member"],
+        "areas": grid["areas"],
+        "blocks": grid["blocks"],
+    }
     found["clocks"] = {name: tree[name] for name in ("clock", "swept")}
     for name in ("attempted", "office", "counts", "told"):
         found[name] = {name: tree[name]}
     found |= {name: tree[name] for name in UNCHANGED_OWNERS}
     found["peers"] = {"states": tree["peers"]}
-    found |= {name: _timeline(name, tree[name]) for name in TIMELINE_PARTS if name in tree}
+    found |= {
+        name: _timeline(name, tree[name]) for name in TIMELINE_PARTS if name in tree
+    }
     found |= _reorder(tree["tails"])
     for name, judge in tree["judges"].items():
         found |= dict(_judges(name, judge))
@@ -125,7 +174,10 @@ def _timeline(name: str, tree: Mapping[str, Any]) -> State:
 def _reorder(tree: Mapping[str, Any]) -> dict[str, State]:
     """The owners of readings and clocks, and of the tails."""
     found: dict[str, State] = {"tails": {**tree["since"], "late": tree["late"]}}
-    found |= {f"tails/{name}": tree[name] for name in ("present", "sealed", "log", "clock_log")}
+    found |= {
+        f"tails/{name}": tree[name]
+        for name in ("present", "sealed", "log", "clock_log")
+    }
     for name in ("readings", "clocks"):
         found |= dict(_judges(name, tree[name]))
     return found
@@ -141,9 +193,14 @@ def _judges(name: str, tree: Mapping[str, Any]) -> Iterator[tuple[str, State]]:
     yield from _judge(name, tree["sealed"], "/sealed")
 
 
-def _judge(name: str, tree: Mapping[str, Any], ending: str) -> Iterator[tuple[str, State]]:
+def _judge(
+    name: str, tree: Mapping[str, Any], ending: str
+) -> Iterator[tuple[str, State]]:
     """The features and episodes of a judge."""
     for feature, columns in tree["features"].items():
         yield f"{name}/{feature}{ending}", columns
     for rule, (cells, opened) in tree["episodes"].items():
-        yield f"{name}/{rule}{ending}", {**cells, "open": {int(slot): alert for slot, alert in opened.items()}}
+        yield (
+            f"{name}/{rule}{ending}",
+            {**cells, "open": {int(slot): alert for slot, alert in opened.items()}},
+        )

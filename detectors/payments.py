@@ -1,4 +1,5 @@
 """Whether payments go through and bills are paid."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -9,15 +10,27 @@ from schemas.units import HOUR_SECONDS, MINUTE_SECONDS
 
 
 @rule(
-    Attempts, severity=2, hold=10 * MINUTE_SECONDS, release=HOUR_SECONDS // 2,
+    Attempts,
+    severity=2,
+    hold=10 * MINUTE_SECONDS,
+    release=HOUR_SECONDS // 2,
     title=("Payment failures of a channel", "缴费渠道失败突增"),
-    text=("{failed_share:.0%} of the latest payment attempts failed; usually {usual_share:.1%} do.",
-          "该渠道近期缴费失败率{failed_share:.0%},平时{usual_share:.1%}。"),
-)  # fmt: skip
+    text=(
+        "{failed_share:.0%} of the latest payment attempts failed; usually {usual_share:.1%} do.",
+        "该渠道近期缴费失败率{failed_share:.0%},平时{usual_share:.1%}。",
+    ),
+)
 def payment_failure_burst(
-    failed_share: Column, attempts: Column, usual_share: Column, usual_spread: Column, *, limit: float = 0.05,
-    widths: float = 3.0, least: float = 40.0, failures: float = 5.0,
-) -> Column:  # fmt: skip
+    failed_share: Column,
+    attempts: Column,
+    usual_share: Column,
+    usual_spread: Column,
+    *,
+    limit: float = 0.05,
+    widths: float = 3.0,
+    least: float = 40.0,
+    failures: float = 5.0,
+) -> Column:
     """A channel fails above 5 % and 3 sigma of its hour of the week, for 10 min. Defaults of this project.
 
     The share fades over 50 attempts; `least` counts them as faded, 40 being reached by the 80th. Five failures at
@@ -29,21 +42,31 @@ def payment_failure_burst(
 
 
 @rule(
-    Payments, severity=2, title=("Repeated payment failure of a customer", "客户连续缴费失败"),
-    text=("{failures_24h:.0f} payment attempts of this customer failed within 24 hours.",
-          "该客户24小时内缴费失败{failures_24h:.0f}次。"),
-)  # fmt: skip
+    Payments,
+    severity=2,
+    title=("Repeated payment failure of a customer", "客户连续缴费失败"),
+    text=(
+        "{failures_24h:.0f} payment attempts of this customer failed within 24 hours.",
+        "该客户24小时内缴费失败{failures_24h:.0f}次。",
+    ),
+)
 def payment_failure_repeat(failures_24h: Column, *, times: float = 3.0) -> Column:
     """One customer fails to pay three times within 24 hours, none in between. Default of this project."""
     return between(failures_24h >= times, failures_24h == 0)
 
 
 @rule(
-    Payments, severity=4, title=("Low prepaid balance", "预付费余额不足"),
-    text=("{balance:.2f} yuan are left; {daily_yuan:.2f} yuan a day are used.",
-          "预付费余额{balance:.2f}元,日均用电{daily_yuan:.2f}元。"),
-)  # fmt: skip
-def low_balance(balance: Column, daily_yuan: Column, *, least: float = 20.0, days: float = 3.0) -> Column:
+    Payments,
+    severity=4,
+    title=("Low prepaid balance", "预付费余额不足"),
+    text=(
+        "{balance:.2f} yuan are left; {daily_yuan:.2f} yuan a day are used.",
+        "预付费余额{balance:.2f}元,日均用电{daily_yuan:.2f}元。",
+    ),
+)
+def low_balance(
+    balance: Column, daily_yuan: Column, *, least: float = 20.0, days: float = 3.0
+) -> Column:
     """A prepaid balance is below 20 yuan, or below three days' use. Catalogue 1.6: 20 yuan from a published rule.
 
     Days are a default of this project; daily use is what balances fell by, half of it by the last fortnight.
@@ -52,14 +75,28 @@ def low_balance(balance: Column, daily_yuan: Column, *, least: float = 20.0, day
 
 
 @rule(
-    Invoices, severity=4, worse=(Level(7.0, 3, 0), Level(15.0, 2, 0), Level(30.0, 1, 0)), title=("Arrears", "欠费"),
-    text=(("{unpaid:.2f} yuan are unpaid {overdue_days:.0f} days after they were due[; the penalty is {penalty:.2f}]"
-           "[; supply may be cut off in {cutoff_days:.0f} days, {notice_days:.0f} days after notice]."),
-          ("欠费{unpaid:.2f}元,已逾期{overdue_days:.0f}天[,违约金已计{penalty:.2f}元]"
-           "[,提前{notice_days:.0f}天通知后,最早{cutoff_days:.0f}天后可停电]。")),
-)  # fmt: skip
+    Invoices,
+    severity=4,
+    worse=(Level(7.0, 3, 0), Level(15.0, 2, 0), Level(30.0, 1, 0)),
+    title=("Arrears", "欠费"),
+    text=(
+        (
+            "{unpaid:.2f} yuan are unpaid {overdue_days:.0f} days after they were due[; the penalty is {penalty:.2f}]"
+            "[; supply may be cut off in {cutoff_days:.0f} days, {notice_days:.0f} days after notice]."
+        ),
+        (
+            "欠费{unpaid:.2f}元,已逾期{overdue_days:.0f}天[,违约金已计{penalty:.2f}元]"
+            "[,提前{notice_days:.0f}天通知后,最早{cutoff_days:.0f}天后可停电]。"
+        ),
+    ),
+)
 def arrears_tier(
-    overdue_days: Column, unpaid: Column, credit: Column, *, good: float = 0.5, poor: float = 2.2
+    overdue_days: Column,
+    unpaid: Column,
+    credit: Column,
+    *,
+    good: float = 0.5,
+    poor: float = 2.2,
 ) -> Column:
     """A bill is unpaid 1, 7, 15, 30 days after it was due (欠费分级). Tiers: default of this project.
 
@@ -73,10 +110,14 @@ def arrears_tier(
 
 
 @rule(
-    Invoices, severity=3, title=("Bill overpaid", "重复缴费或多缴"),
-    text=("{overpaid:.2f} yuan more were paid on the bill than it is for (limit {least:.2f}).",
-          "该账单多缴{overpaid:.2f}元(限值{least:.2f}元)。"),
-)  # fmt: skip
+    Invoices,
+    severity=3,
+    title=("Bill overpaid", "重复缴费或多缴"),
+    text=(
+        "{overpaid:.2f} yuan more were paid on the bill than it is for (limit {least:.2f}).",
+        "该账单多缴{overpaid:.2f}元(限值{least:.2f}元)。",
+    ),
+)
 def bill_overpaid(overpaid: Column, *, least: float = 1.0) -> Column:
     """More was paid on a bill than it is for, by 1 yuan (重复缴费或多缴). Catalogue 1.6, there of `payment_reconcile`.
 
@@ -86,11 +127,17 @@ def bill_overpaid(overpaid: Column, *, least: float = 1.0) -> Column:
 
 
 @rule(
-    Transfers, severity=3, title=("Payment without its counterpart", "缴费对账单边"),
-    text=(("For {unmatched_hours:.0f} hours one side alone is known:[ {paid:.2f} yuan were paid, and no settlement "
-           "followed][ {settled:.2f} yuan were settled, of no payment that went through]."),
-          "对账单边已{unmatched_hours:.0f}小时[:已缴{paid:.2f}元,渠道未到账][:渠道结算{settled:.2f}元,无对应成功缴费]。"),
-)  # fmt: skip
+    Transfers,
+    severity=3,
+    title=("Payment without its counterpart", "缴费对账单边"),
+    text=(
+        (
+            "For {unmatched_hours:.0f} hours one side alone is known:[ {paid:.2f} yuan were paid, and no settlement "
+            "followed][ {settled:.2f} yuan were settled, of no payment that went through]."
+        ),
+        "对账单边已{unmatched_hours:.0f}小时[:已缴{paid:.2f}元,渠道未到账][:渠道结算{settled:.2f}元,无对应成功缴费]。",
+    ),
+)
 def payment_reconcile(unmatched_hours: Column, *, hours: float = 24.0) -> Column:
     """A payment that its channel has not settled within 24 hours, or a settlement of none (对账单边). Catalogue 1.6.
 
@@ -102,11 +149,17 @@ def payment_reconcile(unmatched_hours: Column, *, hours: float = 24.0) -> Column
 
 
 @rule(
-    Transfers, severity=3, title=("Payment settled otherwise", "缴费对账不符"),
-    text=(("Under one number of the channel:[ {paid:.2f} yuan paid,][ {settled:.2f} yuan settled,] {difference:+.2f} "
-           "off."),
-          "同一渠道流水号下[缴费{paid:.2f}元,][结算{settled:.2f}元,]相差{difference:+.2f}元。"),
-)  # fmt: skip
+    Transfers,
+    severity=3,
+    title=("Payment settled otherwise", "缴费对账不符"),
+    text=(
+        (
+            "Under one number of the channel:[ {paid:.2f} yuan paid,][ {settled:.2f} yuan settled,] {difference:+.2f} "
+            "off."
+        ),
+        "同一渠道流水号下[缴费{paid:.2f}元,][结算{settled:.2f}元,]相差{difference:+.2f}元。",
+    ),
+)
 def payment_conflict(difference: Column, *, least: float = 0.01) -> Column:
     """A channel's number comes again with other content, or is settled with another amount (对账不符). Catalogue 1.6.
 

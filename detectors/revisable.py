@@ -3,6 +3,7 @@
 Two judges remember: one as of the last sealed row, one as of the present. An amendment puts the present judge back to
 the sealed one for the subjects concerned, judges the open rows again and tells only what differs.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -21,7 +22,11 @@ from schemas.alert import Alert
 from schemas.columns import Batch, Codes
 
 FINAL_SUFFIX = "/final"  # ends the names of the sealed judge's owners
-JudgeInput = tuple[Batch, Codes] | tuple[Batch, Codes, Columns] | tuple[Batch, Codes, Columns | None, list[Codes]]
+JudgeInput = (
+    tuple[Batch, Codes]
+    | tuple[Batch, Codes, Columns]
+    | tuple[Batch, Codes, Columns | None, list[Codes]]
+)
 """A batch, its slots, columns beside its own, and in which turns its rows count."""
 
 
@@ -32,7 +37,9 @@ class RevisableJudge(Owner):
 
     def __init__(self, make: Callable[[bool], Judge]) -> None:
         self.final, self.live = make(True), make(False)
-        self.published: dict[int, dict[str, Alert]] = {}  # by slot and id, the last told since the sealed rows
+        self.published: dict[
+            int, dict[str, Alert]
+        ] = {}  # by slot and id, the last told since the sealed rows
 
     def adopt(self, rules: Sequence[Rule]) -> list[Episodes]:
         """Judge by other rules; what is remembered of those that are gone or told otherwise, as of the present."""
@@ -40,13 +47,19 @@ class RevisableJudge(Owner):
         gone = self.live.adopt(rules)
         names = {episodes.rule.name for episodes in gone}
         for slot, alerts in list(self.published.items()):
-            self.published[slot] = {key: alert for key, alert in alerts.items() if alert.rule not in names}
+            self.published[slot] = {
+                key: alert for key, alert in alerts.items() if alert.rule not in names
+            }
             if not self.published[slot]:
                 del self.published[slot]
         return gone
 
     def close(
-        self, batch: Batch, slots: Codes, more: Columns | None = None, passes: list[Codes] | None = None
+        self,
+        batch: Batch,
+        slots: Codes,
+        more: Columns | None = None,
+        passes: list[Codes] | None = None,
     ) -> list[Alert]:
         """Judge rows that closed in order."""
         return self.remember(self.live.judge(batch, slots, more, passes))
@@ -61,9 +74,16 @@ class RevisableJudge(Owner):
     def amend(self, slots: Codes, rows: Iterable[JudgeInput]) -> list[Alert]:
         """Judge the rows since the seal of some subjects again; what differs from what was told."""
         self.live.write(slots, self.final.read(slots))
-        told = {key: alert for slot in slots.tolist() for key, alert in self.published.pop(slot, {}).items()}
+        told = {
+            key: alert
+            for slot in slots.tolist()
+            for key, alert in self.published.pop(slot, {}).items()
+        }
         chains: dict[str, list[Alert]] = {
-            a.id: [a] for e in self.final.episodes for s in slots.tolist() if (a := e.open.get(s)) is not None
+            a.id: [a]
+            for e in self.final.episodes
+            for s in slots.tolist()
+            if (a := e.open.get(s)) is not None
         }
         fresh: dict[str, list[Alert]] = {}
         for row in rows:
@@ -72,7 +92,10 @@ class RevisableJudge(Owner):
                 fresh.setdefault(alert.id, []).append(alert)
         news = {key: chain for key, chain in fresh.items() if key not in told}
         versions = {e.rule.name: e.rule.version for e in self.live.episodes}
-        news |= {key: _unpublished(old, chains.get(key, []), versions[old.rule]) for key, old in told.items()}
+        news |= {
+            key: _unpublished(old, chains.get(key, []), versions[old.rule])
+            for key, old in told.items()
+        }
         latest = [chain[-1] if chain else told[key] for key, chain in news.items()]
         self.remember(latest)
         self._reopen(latest)
@@ -87,14 +110,22 @@ class RevisableJudge(Owner):
                 known[alert.rule].open[slot] = alert
 
     def seal(
-        self, batch: Batch, slots: Codes, more: Columns | None = None, passes: list[Codes] | None = None
+        self,
+        batch: Batch,
+        slots: Codes,
+        more: Columns | None = None,
+        passes: list[Codes] | None = None,
     ) -> None:
         """Take rows, in order, as final."""
         self.final.judge(batch, slots, more, passes)
         open_to_change = np.flatnonzero(np.isin(slots, list(self.published)))
         for slot, rows in grouped(slots[open_to_change]):
             until = int(batch.at[open_to_change[rows[-1]]])
-            if kept := {key: alert for key, alert in self.published.pop(slot, {}).items() if alert.at > until}:
+            if kept := {
+                key: alert
+                for key, alert in self.published.pop(slot, {}).items()
+                if alert.at > until
+            }:
                 self.published[slot] = kept
 
     def finalise(self, slots: Codes) -> None:
@@ -121,15 +152,26 @@ class RevisableJudge(Owner):
 
     def owners(self) -> dict[str, Owner]:
         """Those of the present judge, the same of the sealed one, and what was told between them."""
-        sealed = {f"{name}{FINAL_SUFFIX}": owner for name, owner in self.final.owners().items()}
+        sealed = {
+            f"{name}{FINAL_SUFFIX}": owner
+            for name, owner in self.final.owners().items()
+        }
         return {**self.live.owners(), **sealed, "published": self}
 
     def resume(self, afresh: Collection[str]) -> None:
         """Go on after all owners were loaded, of which some start afresh. Raises StateError."""
         self.live.resume(afresh)
-        self.final.resume({name.removesuffix(FINAL_SUFFIX) for name in afresh if name.endswith(FINAL_SUFFIX)})
+        self.final.resume(
+            {
+                name.removesuffix(FINAL_SUFFIX)
+                for name in afresh
+                if name.endswith(FINAL_SUFFIX)
+            }
+        )
         for slot, alerts in list(self.published.items()):
-            self.published[slot] = {key: alert for key, alert in alerts.items() if alert.rule not in afresh}
+            self.published[slot] = {
+                key: alert for key, alert in alerts.items() if alert.rule not in afresh
+            }
             if not self.published[slot]:
                 del self.published[slot]
 
@@ -139,13 +181,23 @@ class RevisableJudge(Owner):
 
     def state(self) -> State:
         """Everything remembered beside the judges."""
-        return {"alerts": [alert for alerts in self.published.values() for alert in alerts.values()]}
+        return {
+            "alerts": [
+                alert for alerts in self.published.values() for alert in alerts.values()
+            ]
+        }
 
     def load(self, state: State) -> None:
         """Replace everything by what `state` gave but alerts of rules that are not judged. Raises StateError."""
-        self.published, known = {}, {episodes.rule.name for episodes in self.live.episodes}
+        self.published, known = (
+            {},
+            {episodes.rule.name for episodes in self.live.episodes},
+        )
         alerts = [alert for alert in state.get("alerts", ()) if alert.rule in known]
-        if any(alert.subject not in self.live.index.known.get(alert.area, {}) for alert in alerts):
+        if any(
+            alert.subject not in self.live.index.known.get(alert.area, {})
+            for alert in alerts
+        ):
             raise StateError("something was told of a subject that is not known")
         self.remember(alerts)
 
@@ -155,15 +207,27 @@ def _unpublished(old: Alert, chain: list[Alert], version: int) -> list[Alert]:
     if not chain:
         gone = msgspec.structs.replace(old, state="withdrawn", change="withdrawn")
         chain = [] if old.state == "withdrawn" else [gone]
-    elif known := [n for n, alert in enumerate(chain) if _substance(alert) == _substance(old)]:
+    elif known := [
+        n for n, alert in enumerate(chain) if _substance(alert) == _substance(old)
+    ]:
         chain = chain[known[-1] + 1 :]
     else:
         chain = [msgspec.structs.replace(chain[-1], change="revised")]
     return [
-        msgspec.structs.replace(alert, revision=old.revision + n, version=version) for n, alert in enumerate(chain, 1)
+        msgspec.structs.replace(alert, revision=old.revision + n, version=version)
+        for n, alert in enumerate(chain, 1)
     ]
 
 
 def _substance(alert: Alert) -> tuple[Any, ...]:
     """What must be the same for an alert not to need telling again."""
-    return alert.state, alert.severity, alert.since, alert.raised, alert.at, alert.score, alert.phase, alert.evidence
+    return (
+        alert.state,
+        alert.severity,
+        alert.since,
+        alert.raised,
+        alert.at,
+        alert.score,
+        alert.phase,
+        alert.evidence,
+    )

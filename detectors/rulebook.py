@@ -1,4 +1,5 @@
 """Rules as a rulebook sets them, and what is wrong with a rulebook: beside the code, and beside the one before."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
@@ -29,7 +30,12 @@ def rules_of(limits: str) -> Mapping[str, Rule]:
     """The rules as in code, with the voltage limits of a country."""
     settings, segments = VOLTAGE_LIMITS[limits]
     rule = ALL_RULES["voltage_deviation"]
-    return {**ALL_RULES, rule.name: replace(rule.tuned(**settings), segments={**rule.segments, **segments})}
+    return {
+        **ALL_RULES,
+        rule.name: replace(
+            rule.tuned(**settings), segments={**rule.segments, **segments}
+        ),
+    }
 
 
 def applied(rulebook: Rulebook, rules: Mapping[str, Rule] = ALL_RULES) -> list[Rule]:
@@ -45,21 +51,41 @@ def edited(rule: Rule, edition: Edition | None) -> Rule:
     for segment, settings in edition.segments.items():
         own[segment] = own.get(segment, {}) | settings
     settings = {**rule.settings, **edition.settings}
-    return replace(rule, status=edition.status, version=edition.version, settings=settings, segments=own,
-                   model=edition.model)  # fmt: skip
+    return replace(
+        rule,
+        status=edition.status,
+        version=edition.version,
+        settings=settings,
+        segments=own,
+        model=edition.model,
+    )
 
 
-def problems(rulebook: Rulebook, before: Rulebook = EMPTY_RULEBOOK, rules: Mapping[str, Rule] = ALL_RULES) -> list[str]:
+def problems(
+    rulebook: Rulebook,
+    before: Rulebook = EMPTY_RULEBOOK,
+    rules: Mapping[str, Rule] = ALL_RULES,
+) -> list[str]:
     """Why a rulebook cannot follow the one before, a line each; approval apart."""
     return unknown_entries(rulebook, rules) or unraised(rulebook, before, rules)
 
 
-def unknown_entries(rulebook: Rulebook, rules: Mapping[str, Rule] = ALL_RULES) -> list[str]:
+def unknown_entries(
+    rulebook: Rulebook, rules: Mapping[str, Rule] = ALL_RULES
+) -> list[str]:
     """What of a rulebook this version does not know, a line each; it is judged as in code."""
-    return [fault for name, edition in rulebook.rules.items() for fault in _misplaced(name, edition, rules)]
+    return [
+        fault
+        for name, edition in rulebook.rules.items()
+        for fault in _misplaced(name, edition, rules)
+    ]
 
 
-def unraised(rulebook: Rulebook, before: Rulebook = EMPTY_RULEBOOK, rules: Mapping[str, Rule] = ALL_RULES) -> list[str]:
+def unraised(
+    rulebook: Rulebook,
+    before: Rulebook = EMPTY_RULEBOOK,
+    rules: Mapping[str, Rule] = ALL_RULES,
+) -> list[str]:
     """Which versions were not raised as they must be, a line each; of editions that this version knows."""
     found: list[str] = []
     for name in {**before.rules, **rulebook.rules}:
@@ -69,19 +95,29 @@ def unraised(rulebook: Rulebook, before: Rulebook = EMPTY_RULEBOOK, rules: Mappi
     return found
 
 
-def unapproved(rulebook: Rulebook, before: Rulebook = EMPTY_RULEBOOK, rules: Mapping[str, Rule] = ALL_RULES) -> list[str]:
+def unapproved(
+    rulebook: Rulebook,
+    before: Rulebook = EMPTY_RULEBOOK,
+    rules: Mapping[str, Rule] = ALL_RULES,
+) -> list[str]:
     """Which changes to what is told lack one person who proposed them and another who approved them."""
     found = []
     for name, edition in rulebook.rules.items():
         if name not in rules:
             continue
-        was, now = (edited(rules[name], book.rules.get(name)) for book in (before, rulebook))
+        was, now = (
+            edited(rules[name], book.rules.get(name)) for book in (before, rulebook)
+        )
         if edition.approved_by and edition.approved_by == edition.proposed_by:
-            found.append(f"{name}: {edition.approved_by} has proposed and approved version {edition.version}")
+            found.append(
+                f"{name}: {edition.approved_by} has proposed and approved version {edition.version}"
+            )
         elif PUBLISHED_STATUS not in (was.status, now.status) or not _differs(was, now):
             continue
         elif not edition.proposed_by:
-            found.append(f"{name}: `proposed_by` does not say whose version {edition.version} is")
+            found.append(
+                f"{name}: `proposed_by` does not say whose version {edition.version} is"
+            )
         elif not (edition.approved_by and edition.approved_at):
             found.append(f"{name}: version {edition.version} is not approved")
     return found
@@ -93,26 +129,42 @@ def check(rulebook: Rulebook, before: Rulebook = EMPTY_RULEBOOK) -> None:
         raise RulebookError(faults)
 
 
-def signed(rulebook: Rulebook, before: Rulebook, approver: str, at: datetime) -> Rulebook:
+def signed(
+    rulebook: Rulebook, before: Rulebook, approver: str, at: datetime
+) -> Rulebook:
     """What to publish after the rulebook before: its changes with who approved them, and what was published already."""
     editions: dict[str, Edition] = {}
     for name, edition in rulebook.rules.items():
-        was, now = (edited(ALL_RULES[name], book.rules.get(name)) for book in (before, rulebook))
+        was, now = (
+            edited(ALL_RULES[name], book.rules.get(name)) for book in (before, rulebook)
+        )
         if was.version == now.version:
             if name in before.rules:
                 editions[name] = before.rules[name]
-        elif approver and not edition.approved_by and PUBLISHED_STATUS in (was.status, now.status):
-            editions[name] = msgspec.structs.replace(edition, approved_by=approver, approved_at=at)
+        elif (
+            approver
+            and not edition.approved_by
+            and PUBLISHED_STATUS in (was.status, now.status)
+        ):
+            editions[name] = msgspec.structs.replace(
+                edition, approved_by=approver, approved_at=at
+            )
         else:
             editions[name] = edition
     return Rulebook(editions)
 
 
-def changes(rulebook: Rulebook, before: Rulebook = EMPTY_RULEBOOK, rules: Mapping[str, Rule] = ALL_RULES) -> dict[str, list[str]]:
+def changes(
+    rulebook: Rulebook,
+    before: Rulebook = EMPTY_RULEBOOK,
+    rules: Mapping[str, Rule] = ALL_RULES,
+) -> dict[str, list[str]]:
     """By rule, what is judged otherwise than before."""
     found = {}
     for name in rules:
-        was, now = (edited(rules[name], book.rules.get(name)) for book in (before, rulebook))
+        was, now = (
+            edited(rules[name], book.rules.get(name)) for book in (before, rulebook)
+        )
         if told := list(_differences(was, now)):
             found[name] = told
     return found
@@ -122,7 +174,9 @@ def _misplaced(name: str, edition: Edition, rules: Mapping[str, Rule]) -> Iterat
     """What of an edition fits no rule."""
     if (rule := rules.get(name)) is None:
         near = get_close_matches(name, rules, 1)
-        yield f"{name}: there is no such rule" + (f"; did you mean {near[0]}?" if near else "")
+        yield f"{name}: there is no such rule" + (
+            f"; did you mean {near[0]}?" if near else ""
+        )
         return
     yield from (f"{name}: {fault}" for fault in _misfits(rule, edition))
 
@@ -155,7 +209,11 @@ def _crossed_limits(rule: Rule, edition: Edition) -> Iterator[str]:
         return
     base = {**rule.settings, **edition.settings}
     for segment in ("", *edition.segments):
-        band = base | dict(rule.segments.get(segment, {})) | edition.segments.get(segment, {})
+        band = (
+            base
+            | dict(rule.segments.get(segment, {}))
+            | edition.segments.get(segment, {})
+        )
         if not band["under"] < 1 < band["over"]:
             where = f" in the segment {segment}" if segment else ""
             yield f"`under` {band['under']:g} and `over` {band['over']:g}{where} must be below and above 1"
@@ -166,12 +224,16 @@ def _same_sign(value: float, own: float) -> bool:
     return own == 0 or value * own > 0
 
 
-def _outdated(rule: Rule, before: Edition | None, after: Edition | None) -> Iterator[str]:
+def _outdated(
+    rule: Rule, before: Edition | None, after: Edition | None
+) -> Iterator[str]:
     """Whether the version was not raised as it must be."""
     was, now = edited(rule, before), edited(rule, after)
     if before is not None and after is None:
         yield f"{rule.name}: version {was.version} is in force; what is to be as in code again is a version too"
-    elif now.version < was.version or (now.version == was.version and _differs(was, now)):
+    elif now.version < was.version or (
+        now.version == was.version and _differs(was, now)
+    ):
         yield f"{rule.name}: version {was.version} is in force; raise `version` above it"
 
 
@@ -192,5 +254,7 @@ def _differences(was: Rule, now: Rule) -> Iterator[str]:
         for segment in was.kind.segments:
             old, new = (rule.segments.get(segment, {}).get(name) for rule in (was, now))
             if old != new:
-                shown = ("not set" if value is None else f"{value:g}" for value in (old, new))
+                shown = (
+                    "not set" if value is None else f"{value:g}" for value in (old, new)
+                )
                 yield f"{name} in the segment {segment} {' -> '.join(shown)}"

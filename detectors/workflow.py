@@ -1,4 +1,5 @@
 """Whether work moves."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -8,20 +9,29 @@ from schemas.columns import Backlogs, Column, Overdue, Traces
 
 
 @rule(
-    Overdue, severity=3, worse=(Level(1.25, 2, 0), Level(2.5, 1, 0)), title=("Stage overdue", "环节超时"),
-    text=("The stage has taken {share:.0%} of its {limit_hours:.0f} hours.",
-          "该环节已用{limit_hours:.0f}小时时限的{share:.0%}。"),
-)  # fmt: skip
+    Overdue,
+    severity=3,
+    worse=(Level(1.25, 2, 0), Level(2.5, 1, 0)),
+    title=("Stage overdue", "环节超时"),
+    text=(
+        "The stage has taken {share:.0%} of its {limit_hours:.0f} hours.",
+        "该环节已用{limit_hours:.0f}小时时限的{share:.0%}。",
+    ),
+)
 def stage_overdue(share: Column, limit_hours: Column, *, warn: float = 0.80) -> Column:  # noqa: ARG001 - evidence
     """A stage nears (80 %), passes or doubles its time limit, though nothing happens (环节超时). Catalogue 1.7."""
     return share / warn
 
 
 @rule(
-    Overdue, severity=2, title=("Stage stalled", "环节停滞"),
-    text=("It has stood for {stalled:.1f} times the {usual_hours:.1f} hours in which 95 % of such stages that end do.",
-          "该环节停留时间已达同类已办结环节95%完成时长({usual_hours:.1f}小时)的{stalled:.1f}倍,无进展。"),
-)  # fmt: skip
+    Overdue,
+    severity=2,
+    title=("Stage stalled", "环节停滞"),
+    text=(
+        "It has stood for {stalled:.1f} times the {usual_hours:.1f} hours in which 95 % of such stages that end do.",
+        "该环节停留时间已达同类已办结环节95%完成时长({usual_hours:.1f}小时)的{stalled:.1f}倍,无进展。",
+    ),
+)
 def stage_stall(stalled: Column, usual_hours: Column, *, times: float = 2.0) -> Column:  # noqa: ARG001 - evidence
     """No event for twice the time in which 95 % of what the section did in that stage was done. Catalogue 1.7.
 
@@ -33,22 +43,34 @@ def stage_stall(stalled: Column, usual_hours: Column, *, times: float = 2.0) -> 
 
 
 @rule(
-    Traces, severity=2, title=("Stages out of order", "环节顺序异常"),
-    text=("It has entered a stage and not finished those before it: {unfinished:.0f}.",
-          "已进入后续环节,前序未完成环节数:{unfinished:.0f}。"),
-)  # fmt: skip
+    Traces,
+    severity=2,
+    title=("Stages out of order", "环节顺序异常"),
+    text=(
+        "It has entered a stage and not finished those before it: {unfinished:.0f}.",
+        "已进入后续环节,前序未完成环节数:{unfinished:.0f}。",
+    ),
+)
 def stage_disorder(unfinished: Column, *, stages: float = 1.0) -> Column:
     """An item enters a stage before it has finished those that come first (环节顺序异常). Catalogue 1.7."""
     return between(unfinished >= stages, unfinished == 0)
 
 
 @rule(
-    Backlogs, severity=2, title=("Many items stuck in a stage", "环节批量积压"),
-    text=(("At midnight {stuck:.0f} items, {stuck_share:.0%} of the section's[ {open_items:.0f}] open ones, stood in "
-           "it overdue or stalled."),
-          "零点时该环节有{stuck:.0f}件超时或停滞,占本班组[{open_items:.0f}件]在办的{stuck_share:.0%}。"),
-)  # fmt: skip
-def stage_batch_stuck(stuck: Column, stuck_share: Column, *, share: float = 0.05, least: float = 5.0) -> Column:
+    Backlogs,
+    severity=2,
+    title=("Many items stuck in a stage", "环节批量积压"),
+    text=(
+        (
+            "At midnight {stuck:.0f} items, {stuck_share:.0%} of the section's[ {open_items:.0f}] open ones, stood in "
+            "it overdue or stalled."
+        ),
+        "零点时该环节有{stuck:.0f}件超时或停滞,占本班组[{open_items:.0f}件]在办的{stuck_share:.0%}。",
+    ),
+)
+def stage_batch_stuck(
+    stuck: Column, stuck_share: Column, *, share: float = 0.05, least: float = 5.0
+) -> Column:
     """Of a section's open items 5 %, five at least, are stuck in one stage (批量积压). Catalogue 1.7, `stage_stall`.
 
     Stuck is what has passed its limit or stands twice as long as is usual; counted every local midnight. The least

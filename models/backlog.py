@@ -1,4 +1,5 @@
 """How many of a section's open items are stuck in each stage at every local midnight."""
+
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
@@ -33,13 +34,20 @@ class Backlog(Timelines):
     def __init__(self, work: Work, zone: str, grace: int) -> None:
         super().__init__(work.queues)
         self._work, self._grace, self._midnights = work, grace, midnights(zone)
-        self.cells = Cells(area=np.int32(-1), due=np.int64(NEVER_TIME), final=np.int64(0))
+        self.cells = Cells(
+            area=np.int32(-1), due=np.int64(NEVER_TIME), final=np.int64(0)
+        )
 
-    def record(self, batch: Stages, areas: Codes, now: Times, watermarks: Times) -> set[int]:
+    def record(
+        self, batch: Stages, areas: Codes, now: Times, watermarks: Times
+    ) -> set[int]:
         """The stages that must be counted anew, since of their section something from before a midnight was told."""
         touched: set[int] = set()
         self.cells.reserve(len(self.index))
-        behind, final = batch.at < self._last_midnight(watermarks[areas]), self._last_midnight(now - self._grace)
+        behind, final = (
+            batch.at < self._last_midnight(watermarks[areas]),
+            self._last_midnight(now - self._grace),
+        )
         for n in range(len(batch)):
             known = self.index.known.get(batch.areas[batch.area[n]], {})
             slot = known.get(batch.stages[batch.stage[n]], -1)
@@ -53,7 +61,11 @@ class Backlog(Timelines):
 
     def _last_midnight(self, watermarks: Any) -> Any:
         """The last midnight before or at some times."""
-        return self._midnights[np.maximum(np.searchsorted(self._midnights, watermarks, side="right") - 1, 0)]
+        return self._midnights[
+            np.maximum(
+                np.searchsorted(self._midnights, watermarks, side="right") - 1, 0
+            )
+        ]
 
     def _next_midnight(self, midnight: Any) -> Any:
         """The next one."""
@@ -65,7 +77,9 @@ class Backlog(Timelines):
         for area, stages in self._by_section(slots):
             now = int(watermarks[area])
             parts.append(self._count_midnights(area, stages, now))
-            self.cells["due"][stages] = self._next_midnight(np.maximum(self.cells["final"][stages], now))
+            self.cells["due"][stages] = self._next_midnight(
+                np.maximum(self.cells["final"][stages], now)
+            )
         self.update_earliest(len(watermarks))
         return self._as_timeline(parts)
 
@@ -77,7 +91,9 @@ class Backlog(Timelines):
             if len(part):
                 yield int(self.cells["area"][part[0]]), part
 
-    def _count_midnights(self, area: int, stages: Codes, until: int) -> tuple[Array, ...]:
+    def _count_midnights(
+        self, area: int, stages: Codes, until: int
+    ) -> tuple[Array, ...]:
         """Slot, midnight and columns at the midnights after what is final of some stages of a section, up to a time.
 
         A section of which nothing is final yet is counted from its first stay on.
@@ -95,17 +111,32 @@ class Backlog(Timelines):
         columns: list[tuple[Array, ...]] = []
         for slot in stages.tolist():
             ours = late & (stays.stage == slot)
-            stuck = _count_before(stays.stuck[ours] - 1, nights) - _count_before(stays.end[ours], nights)
+            stuck = _count_before(stays.stuck[ours] - 1, nights) - _count_before(
+                stays.end[ours], nights
+            )
             new = nights > self.cells["final"][slot]
             share = stuck / np.maximum(total, 1)
-            columns.append((np.full(len(nights), slot)[new], nights[new], stuck[new], total[new], share[new]))
+            columns.append(
+                (
+                    np.full(len(nights), slot)[new],
+                    nights[new],
+                    stuck[new],
+                    total[new],
+                    share[new],
+                )
+            )
         return tuple(np.concatenate(column) for column in zip(*columns, strict=True))
 
     def _stays_of(self, area: int) -> _StayColumns:
         """Every stay of a section's items, those before the last too."""
-        c = {name: array[: len(self._work.index)] for name, array in self._work.cells.arrays.items()}
+        c = {
+            name: array[: len(self._work.index)]
+            for name, array in self._work.cells.arrays.items()
+        }
         ours = np.flatnonzero((c["area"] == area) & (c["since"] < NEVER_TIME))
-        stays = np.stack([c["queue"][ours], c["since"][ours], c["stuck"][ours], c["ended"][ours]])
+        stays = np.stack(
+            [c["queue"][ours], c["since"][ours], c["stuck"][ours], c["ended"][ours]]
+        )
         earlier = [
             (c["queue"][item], visit.start, self._work.stuck(item, visit), visit.done)
             for item in ours[c["again"][ours]].tolist()
@@ -114,7 +145,9 @@ class Backlog(Timelines):
         if earlier:
             stays = np.concatenate([stays, np.array(earlier, np.int64).T], axis=1)
         stage, start, stuck, end = stays
-        for since, until in self._work.lost(area):  # what may have ended with lost rows is open until then
+        for since, until in self._work.lost(
+            area
+        ):  # what may have ended with lost rows is open until then
             unsure = (end == NEVER_TIME) & (start <= until)
             end = np.where(unsure, np.maximum(start, since), end)
         return _StayColumns(stage, start, np.maximum(stuck, start + 1), end)
@@ -132,10 +165,14 @@ class Backlog(Timelines):
     def _as_timeline(self, counts: list[tuple[Array, ...]]) -> Timeline:
         """Parts of slots, times and columns as one."""
         none = (np.zeros(0, np.int64),) * 2 + (np.zeros(0),) * len(self.columns)
-        where, at, *columns = (np.concatenate(column) for column in zip(none, *counts, strict=True))
+        where, at, *columns = (
+            np.concatenate(column) for column in zip(none, *counts, strict=True)
+        )
         return where, at, dict(zip(self.columns, columns, strict=True))
 
-    def finished(self, watermarks: Times, grace: int, troubled: Collection[int]) -> Codes:
+    def finished(
+        self, watermarks: Times, grace: int, troubled: Collection[int]
+    ) -> Codes:
         """Stages of which no work is remembered."""
         kept = [*self._work.cells["queue"].tolist(), *troubled]
         return np.setdiff1d(np.flatnonzero(self.cells["area"] >= 0), kept)
@@ -158,6 +195,7 @@ class Backlog(Timelines):
         """Replace everything by what `state` gave. Raises StateError where a cell is of no stage."""
         self.load_cells(state)
         within("a midnight", self.cells["final"], 0, LATEST_TIME)
+
 
 def _count_before(times: Times, nights: Times) -> Codes:
     """How many of some times are before each midnight.

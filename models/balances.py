@@ -1,4 +1,5 @@
 """What prepaid customers have left, and what they use a day."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -22,8 +23,11 @@ class Balances(Feature):
 
     def __init__(self) -> None:
         self.cells = Cells(
-            then=np.int64(0), balance=np.float64(np.nan), topped=np.float64(0), daily=np.float64(0),
-        )  # fmt: skip
+            then=np.int64(0),
+            balance=np.float64(np.nan),
+            topped=np.float64(0),
+            daily=np.float64(0),
+        )
 
     def fold(self, slots: Codes, columns: Columns) -> Columns:
         """Adds balance, by the last that was told and what was topped up since, and daily_yuan, 0 while unknown.
@@ -31,19 +35,38 @@ class Balances(Feature):
         What is taken back of a top-up has a negative amount.
         """
         c, at, amount = self.cells, columns["at"], columns["amount"]
-        then, before, topped, daily = (c[name][slots] for name in ("then", "balance", "topped", "daily"))
-        told = (columns["payment"] == Payment.BALANCE) & np.isfinite(amount) & (at > then)
-        topped_up = (columns["payment"] == Payment.TOPUP) & ((columns["succeeded"] == 1) | (amount < 0))
-        more = (topped_up | (columns["payment"] == Payment.REVERSAL)) & np.isfinite(amount) & (at >= then)
+        then, before, topped, daily = (
+            c[name][slots] for name in ("then", "balance", "topped", "daily")
+        )
+        told = (
+            (columns["payment"] == Payment.BALANCE) & np.isfinite(amount) & (at > then)
+        )
+        topped_up = (columns["payment"] == Payment.TOPUP) & (
+            (columns["succeeded"] == 1) | (amount < 0)
+        )
+        more = (
+            (topped_up | (columns["payment"] == Payment.REVERSAL))
+            & np.isfinite(amount)
+            & (at >= then)
+        )
         days = (at - then) / DAY_SECONDS
         used = (before + topped - amount) / np.maximum(days, LEAST_GAP_DAYS)
-        known = told & (used >= 0) & (days >= LEAST_GAP_DAYS) & (days <= LONGEST_GAP_DAYS)
+        known = (
+            told & (used >= 0) & (days >= LEAST_GAP_DAYS) & (days <= LONGEST_GAP_DAYS)
+        )
         keep = np.where(daily > 0, faded(days, HALF_LIFE), 0.0)
-        c["daily"][slots] = daily = np.where(known, keep * daily + (1 - keep) * used, daily)
-        c["topped"][slots] = topped = np.where(told, 0.0, topped + np.where(more, amount, 0.0))
+        c["daily"][slots] = daily = np.where(
+            known, keep * daily + (1 - keep) * used, daily
+        )
+        c["topped"][slots] = topped = np.where(
+            told, 0.0, topped + np.where(more, amount, 0.0)
+        )
         c["balance"][slots] = balance = np.where(told, amount, before)
         c["then"][slots] = np.where(told, at, then)
-        return {"balance": np.where(told | more, balance + topped, np.nan), "daily_yuan": daily}
+        return {
+            "balance": np.where(told | more, balance + topped, np.nan),
+            "daily_yuan": daily,
+        }
 
     def reset_after_loss(self) -> None:
         """Rows are gone: one of them may have been a top-up."""

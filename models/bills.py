@@ -1,4 +1,5 @@
 """Bills: how they were issued, what was paid on them, and what they should come to."""
+
 from __future__ import annotations
 
 from bisect import bisect_right, insort
@@ -16,18 +17,43 @@ from models.index import Index
 from models.registry import Registry
 from models.tariffs import BilledUse
 from models.tariffs import amount as amount_of
-from models.timelines import NEVER_TIME, Observation, Recorded, Stay, Timelines, passed_marks
-from schemas.columns import EARLIEST_TIME, LATEST_TIME, Codes, Invoices, Payment, Payments, Times
+from models.timelines import (
+    NEVER_TIME,
+    Observation,
+    Recorded,
+    Stay,
+    Timelines,
+    passed_marks,
+)
+from schemas.columns import (
+    EARLIEST_TIME,
+    LATEST_TIME,
+    Codes,
+    Invoices,
+    Payment,
+    Payments,
+    Times,
+)
 from schemas.master import Meter
 from schemas.units import DAY_SECONDS, HOUR_SECONDS
 
 OVERDUE_MARKS = (1.0, 7.0, 15.0, 30.0)  # days after the due date
-HOME_PENALTY_RATE, OTHER_PENALTY_RATE, PAST_YEAR_PENALTY_RATE = 0.001, 0.002, 0.003  # a day of what homes owe, others, and others of past years
+HOME_PENALTY_RATE, OTHER_PENALTY_RATE, PAST_YEAR_PENALTY_RATE = (
+    0.001,
+    0.002,
+    0.003,
+)  # a day of what homes owe, others, and others of past years
 MISSING_NUMBER = -1e15  # beyond what the wire lets through
 CREDIT_LEVELS = {"A": 1.0, "D": -1.0}
-CUTOFF_DAYS, NOTICE_HOME, NOTICE_OTHER = 30, 7, 3  # days overdue after which supply may be cut off, and of notice before it
+CUTOFF_DAYS, NOTICE_HOME, NOTICE_OTHER = (
+    30,
+    7,
+    3,
+)  # days overdue after which supply may be cut off, and of notice before it
 REBATE_START = 1_688_140_800  # 2023-07-01 in China, when the first month with a rebate on demand was billed
-PAID_RETENTION_SECONDS = 30 * DAY_SECONDS  # of a bill that is paid, for what may be paid once more or taken back
+PAID_RETENTION_SECONDS = (
+    30 * DAY_SECONDS
+)  # of a bill that is paid, for what may be paid once more or taken back
 LEAST_OPEN = 0.005  # yuan, below which nothing is open
 
 
@@ -57,7 +83,9 @@ class Bill(msgspec.Struct):
     customer: str = ""
     issues: list[Issue] = []  # in order of time
     paid: list[Paid] = []  # the same
-    returned: list[tuple[int, str]] = []  # when a payment was told to have failed, and its number
+    returned: list[
+        tuple[int, str]
+    ] = []  # when a payment was told to have failed, and its number
 
     def stays(self) -> list[Stay]:
         """When it was open, from the due date on; none before it was issued, and no marks without a due date."""
@@ -65,7 +93,9 @@ class Bill(msgspec.Struct):
             return []
         last = self.issues[-1]
         spells = _unpaid_spells(self.entries(), self.owed, last.at, last.due)
-        return [Stay(start, DAY_SECONDS if last.due else 0, done) for start, done in spells]
+        return [
+            Stay(start, DAY_SECONDS if last.due else 0, done) for start, done in spells
+        ]
 
     def entries(self) -> list[tuple[int, float]]:
         """What was paid and taken back, in order of time."""
@@ -74,7 +104,9 @@ class Bill(msgspec.Struct):
     @property
     def owed(self) -> float:
         """Yuan of the latest issue, 0 when none were told."""
-        return 0.0 if self.issues[-1].amount == MISSING_NUMBER else self.issues[-1].amount
+        return (
+            0.0 if self.issues[-1].amount == MISSING_NUMBER else self.issues[-1].amount
+        )
 
     def unpaid(self, at: int) -> float:
         """Yuan that are open at a time."""
@@ -90,15 +122,32 @@ class Bill(msgspec.Struct):
         for at in sorted({*issued, *paid}):
             known = bisect_right(issued, at)
             owed = self.issues[known - 1].amount if known else MISSING_NUMBER
-            yield at, nan if owed == MISSING_NUMBER else round(sums[bisect_right(paid, at)] - owed, 2)
+            yield (
+                at,
+                nan
+                if owed == MISSING_NUMBER
+                else round(sums[bisect_right(paid, at)] - owed, 2),
+            )
 
 
 class Bills(Timelines):
     """Bills until they are paid."""
 
     kind, item = Invoices, Bill
-    columns = ("overdue_days", "unpaid", "penalty", "credit", "cutoff_days", "notice_days", "read_off", "short_kwh",
-               "by_demand", "difference", "recomputed", "overpaid")  # fmt: skip
+    columns = (
+        "overdue_days",
+        "unpaid",
+        "penalty",
+        "credit",
+        "cutoff_days",
+        "notice_days",
+        "read_off",
+        "short_kwh",
+        "by_demand",
+        "difference",
+        "recomputed",
+        "overpaid",
+    )
     awaits = ("overdue_days", "read_off", "short_kwh")
 
     def __init__(self, index: Index, registry: Registry, zone: str) -> None:
@@ -113,11 +162,18 @@ class Bills(Timelines):
             news = _bill_change_of(batch, n)
             if not name or news is None:
                 continue
-            slot = self.open(batch.areas[batch.area[n]], f"{batch.names[batch.subject[n]]}/{name}", at, sealed[n])
+            slot = self.open(
+                batch.areas[batch.area[n]],
+                f"{batch.names[batch.subject[n]]}/{name}",
+                at,
+                sealed[n],
+            )
             if slot < 0:
                 told.late.append(n)
                 continue
-            bill = self.items.setdefault(slot, Bill(customer=batch.names[batch.subject[n]]))
+            bill = self.items.setdefault(
+                slot, Bill(customer=batch.names[batch.subject[n]])
+            )
             known: list[Any] = getattr(bill, news.list_name)
             if new := news.entry not in known:
                 insort(known, news.entry)
@@ -129,18 +185,35 @@ class Bills(Timelines):
         bill = self.items[slot]
         for visit in bill.stays():
             for at, certain, days in passed_marks(visit, OVERDUE_MARKS):
-                yield Observation(at, certain, (days, bill.unpaid(at), *self.arrears(slot, at, days), *UNKNOWN_COLUMNS[6:]))
+                yield Observation(
+                    at,
+                    certain,
+                    (
+                        days,
+                        bill.unpaid(at),
+                        *self.arrears(slot, at, days),
+                        *UNKNOWN_COLUMNS[6:],
+                    ),
+                )
         for at, yuan in bill.overpaid():
             yield Observation(at, certain=True, columns=(*UNKNOWN_COLUMNS[:-1], yuan))
         for issue, after in zip_longest(bill.issues, bill.issues[1:]):
-            told = (*UNKNOWN_COLUMNS[:6], *self._issue_columns(self.index.pairs[slot][0], bill.customer, issue), nan)
+            told = (
+                *UNKNOWN_COLUMNS[:6],
+                *self._issue_columns(self.index.pairs[slot][0], bill.customer, issue),
+                nan,
+            )
             yield Observation(issue.at, certain=True, columns=told)
             if after is None or after.at > issue.at + DAY_SECONDS:
                 yield Observation(issue.at + DAY_SECONDS, after is not None, told)
 
-    def finished(self, watermarks: Times, grace: int, troubled: Collection[int]) -> Codes:
+    def finished(
+        self, watermarks: Times, grace: int, troubled: Collection[int]
+    ) -> Codes:
         """Bills that were paid so long ago that no second payment is looked for, or were never issued."""
-        return super().finished(watermarks, max(grace, PAID_RETENTION_SECONDS), troubled)
+        return super().finished(
+            watermarks, max(grace, PAID_RETENTION_SECONDS), troubled
+        )
 
     def since(self, slot: int, at: int) -> int:
         """From the first that was told of it."""
@@ -150,39 +223,73 @@ class Bills(Timelines):
     def arrears(self, slot: int, at: int, days: float) -> tuple[float, ...]:
         """What is told of a bill that is late by some days, from penalty to notice_days."""
         bill = self.items[slot]
-        account, _ = self._registry.account(self.index.pairs[slot][0], bill.customer, bill.issues[-1].at)
+        account, _ = self._registry.account(
+            self.index.pairs[slot][0], bill.customer, bill.issues[-1].at
+        )
         credit = CREDIT_LEVELS.get(account.credit, 0.0) if account else 0.0
         if account is None or not days:
             return nan, credit, nan, nan
         home = account.segment == "residential"
         notice = NOTICE_HOME if home else NOTICE_OTHER
-        return self._penalty(slot, at, home=home), credit, max(CUTOFF_DAYS - days, notice), float(notice)
+        return (
+            self._penalty(slot, at, home=home),
+            credit,
+            max(CUTOFF_DAYS - days, notice),
+            float(notice),
+        )
 
     def _penalty(self, slot: int, at: int, *, home: bool) -> float:
         """Yuan that being late has come to cost by a time."""
         bill = self.items[slot]
         due = bill.issues[-1].due
-        year = midnight(new_year(min(max(due, EARLIEST_TIME), LATEST_TIME - 1), self._zone), self._zone)
+        year = midnight(
+            new_year(min(max(due, EARLIEST_TIME), LATEST_TIME - 1), self._zone),
+            self._zone,
+        )
         days = range(due + DAY_SECONDS, at + 1, DAY_SECONDS)
-        return float(sum(max(bill.unpaid(d), 0.0) * (HOME_PENALTY_RATE if home else PAST_YEAR_PENALTY_RATE if d > year else OTHER_PENALTY_RATE) for d in days))
+        return float(
+            sum(
+                max(bill.unpaid(d), 0.0)
+                * (
+                    HOME_PENALTY_RATE
+                    if home
+                    else PAST_YEAR_PENALTY_RATE
+                    if d > year
+                    else OTHER_PENALTY_RATE
+                )
+                for d in days
+            )
+        )
 
-    def _issue_columns(self, area: str, customer: str, issue: Issue) -> tuple[float, ...]:
+    def _issue_columns(
+        self, area: str, customer: str, issue: Issue
+    ) -> tuple[float, ...]:
         """What is told of an issue, from read_off on; of read_off and short_kwh the one that is not known is -inf."""
         account, tariff = self._registry.account(area, customer, issue.at)
-        by_demand = account is not None and (account.declared_kw is not None or (tariff and tariff.demand) is not None)
+        by_demand = account is not None and (
+            account.declared_kw is not None or (tariff and tariff.demand) is not None
+        )
         day = account.read_day if account else 0
         off = short = recomputed = nan
         if EARLIEST_TIME <= issue.read_at < LATEST_TIME and (by_demand or day):
             zone = self._zone
-            off = from_month_end(issue.read_at, zone) if by_demand else from_day_of_month(issue.read_at, day, zone)
+            off = (
+                from_month_end(issue.read_at, zone)
+                if by_demand
+                else from_day_of_month(issue.read_at, day, zone)
+            )
         if MISSING_NUMBER not in (issue.read_register, issue.frozen_register):
             short = _short_kwh(issue, account)
         if not isnan(short) or not isnan(off):
             short, off = (-inf if isnan(value) else value for value in (short, off))
         if account and tariff:
             used = BilledUse(*(nan if v == MISSING_NUMBER else v for v in issue.used))
-            recomputed = amount_of(tariff, account, used, rebate=issue.at >= REBATE_START)
-        difference = nan if issue.amount == MISSING_NUMBER else issue.amount - recomputed
+            recomputed = amount_of(
+                tariff, account, used, rebate=issue.at >= REBATE_START
+            )
+        difference = (
+            nan if issue.amount == MISSING_NUMBER else issue.amount - recomputed
+        )
         return off / HOUR_SECONDS, short, float(by_demand), difference, recomputed
 
 
@@ -199,11 +306,32 @@ def _short_kwh(issue: Issue, account: Meter | None) -> float:
 def _issue_of(batch: Payments, row: int) -> Issue:
     """A bill as a row tells it."""
     amount, read, frozen, *used = (
-        float(number) if isfinite(number := getattr(batch, name)[row]) else MISSING_NUMBER
-        for name in ("amount", "read_register", "frozen_register", "billed_kwh", "billed_sharp", "billed_peak",
-                     "billed_valley", "billed_kvarh", "billed_demand", "year_kwh", "billed_deep_valley")
-    )  # fmt: skip
-    return Issue(int(batch.at[row]), int(batch.due[row]), amount, int(batch.read_at[row]), read, frozen, tuple(used))
+        float(number)
+        if isfinite(number := getattr(batch, name)[row])
+        else MISSING_NUMBER
+        for name in (
+            "amount",
+            "read_register",
+            "frozen_register",
+            "billed_kwh",
+            "billed_sharp",
+            "billed_peak",
+            "billed_valley",
+            "billed_kvarh",
+            "billed_demand",
+            "year_kwh",
+            "billed_deep_valley",
+        )
+    )
+    return Issue(
+        int(batch.at[row]),
+        int(batch.due[row]),
+        amount,
+        int(batch.read_at[row]),
+        read,
+        frozen,
+        tuple(used),
+    )
 
 
 class _BillChange(NamedTuple):
@@ -216,7 +344,10 @@ class _BillChange(NamedTuple):
 def _bill_change_of(batch: Payments, row: int) -> _BillChange | None:
     """What a row tells of a bill: an issue, a payment, or that one is taken back; None where it tells nothing."""
     kind, at = int(batch.payment[row]), int(batch.at[row])
-    reference, amount = batch.references[batch.reference[row]], float(np.nan_to_num(batch.amount[row]))
+    reference, amount = (
+        batch.references[batch.reference[row]],
+        float(np.nan_to_num(batch.amount[row])),
+    )
     if kind == Payment.BILL:
         return _BillChange("issues", _issue_of(batch, row))
     if kind == Payment.PAYMENT and batch.succeeded[row]:
@@ -228,7 +359,9 @@ def _bill_change_of(batch: Payments, row: int) -> _BillChange | None:
     return None
 
 
-def _entries_of(paid: list[Paid], returned: list[tuple[int, str]]) -> Iterator[tuple[int, float]]:
+def _entries_of(
+    paid: list[Paid], returned: list[tuple[int, str]]
+) -> Iterator[tuple[int, float]]:
     """What was paid and taken back: a number that fails takes back all that was paid under it before.
 
     One that fails in the same second was tried again, and went through.
@@ -247,7 +380,9 @@ def _entries_of(paid: list[Paid], returned: list[tuple[int, str]]) -> Iterator[t
             yield at, -taken_back
 
 
-def _unpaid_spells(entries: list[tuple[int, float]], amount: float, issued: int, due: int) -> Iterator[tuple[int, int]]:
+def _unpaid_spells(
+    entries: list[tuple[int, float]], amount: float, issued: int, due: int
+) -> Iterator[tuple[int, int]]:
     """From when until when a bill was open: since it is due, and again since a payment was taken back.
 
     >>> list(_unpaid_spells([(10, 50.0), (20, 60.0)], 100.0, 5, 15)) == [(15, 20)]

@@ -1,4 +1,5 @@
 """Local days: when each begins and ends, daylight saving included, and of what kind it is."""
+
 from __future__ import annotations
 
 from calendar import monthrange
@@ -14,16 +15,33 @@ from schemas.columns import Codes, Mask, Times
 
 FIRST_DATE, LAST_DATE = date(1999, 12, 31), date(2101, 1, 2)
 HOLIDAY_KIND, FESTIVAL_KIND = 7, 8  # kinds of days after the weekdays, Monday 0
-CHINA_ZONES = frozenset({"Asia/Shanghai", "Asia/Urumqi", "Asia/Chongqing", "Asia/Harbin", "Asia/Kashgar", "PRC"})
+CHINA_ZONES = frozenset(
+    {
+        "Asia/Shanghai",
+        "Asia/Urumqi",
+        "Asia/Chongqing",
+        "Asia/Harbin",
+        "Asia/Kashgar",
+        "PRC",
+    }
+)
 DAYS_APART = 300  # at least, from one lunar new year to the next
-FESTIVAL_DAYS = range(-10, 13)  # days around the lunar new year: factories close well before, most are back in two weeks
+FESTIVAL_DAYS = range(
+    -10, 13
+)  # days around the lunar new year: factories close well before, most are back in two weeks
 
 
 @lru_cache(maxsize=8)
 def midnights(zone: str) -> Times:
     """Unix seconds of every local midnight from 1999 to 2101. Raises ZoneInfoNotFoundError for an unknown zone."""
     info = ZoneInfo(zone)
-    return np.array([int(datetime(d.year, d.month, d.day, tzinfo=info).timestamp()) for d in _dates()], np.int64)
+    return np.array(
+        [
+            int(datetime(d.year, d.month, d.day, tzinfo=info).timestamp())
+            for d in _dates()
+        ],
+        np.int64,
+    )
 
 
 def _dates() -> list[date]:
@@ -38,7 +56,9 @@ def day_of(at: Times, zone: str) -> Times:
     [0, 1]
     """
     if len(at):
-        first, last = (np.searchsorted(midnights(zone), [at.min(), at.max()], side="left") - 1).tolist()
+        first, last = (
+            np.searchsorted(midnights(zone), [at.min(), at.max()], side="left") - 1
+        ).tolist()
         if first == last:
             return np.full(len(at), first)
     return np.searchsorted(midnights(zone), at, side="left") - 1
@@ -52,7 +72,9 @@ def month_of(days: Codes) -> tuple[Codes, Codes]:
     """
     dates = np.datetime64(FIRST_DATE) + days
     months = dates.astype("datetime64[M]")
-    return months.astype(np.int64), (dates - months.astype("datetime64[D]")).astype(np.int64) + 1
+    return months.astype(np.int64), (dates - months.astype("datetime64[D]")).astype(
+        np.int64
+    ) + 1
 
 
 @lru_cache(maxsize=8)
@@ -63,7 +85,11 @@ def _worked_seconds(zone: str) -> Times:
     for each year; elsewhere all weekdays are.
     """
     lengths = np.diff(midnights(zone))
-    off = _days_off()[: len(lengths)] if zone in CHINA_ZONES else (np.arange(len(lengths)) + FIRST_DATE.weekday()) % 7 > 4
+    off = (
+        _days_off()[: len(lengths)]
+        if zone in CHINA_ZONES
+        else (np.arange(len(lengths)) + FIRST_DATE.weekday()) % 7 > 4
+    )
     return np.concatenate([[0], np.cumsum(lengths * ~off)])
 
 
@@ -76,7 +102,11 @@ def worked_after(at: int, seconds: float, zone: str) -> int:
     """
     nights, work = midnights(zone), _worked_seconds(zone)
     day = int(np.searchsorted(nights, at, side="right")) - 1
-    target = int(work[day]) + min(at - int(nights[day]), int(work[day + 1] - work[day])) + round(seconds)
+    target = (
+        int(work[day])
+        + min(at - int(nights[day]), int(work[day + 1] - work[day]))
+        + round(seconds)
+    )
     last = int(np.searchsorted(work, target, side="left")) - 1
     return int(nights[last]) + target - int(work[last])
 
@@ -89,7 +119,9 @@ def midnight(day: date, zone: str) -> int:
 def months_around(at: int, zone: str) -> list[date]:
     """The first days of the local month before, of that of `at`, and of the one after."""
     today = datetime.fromtimestamp(at, ZoneInfo(zone))
-    months = (divmod(12 * today.year + today.month - 1 + step, 12) for step in (-1, 0, 1))
+    months = (
+        divmod(12 * today.year + today.month - 1 + step, 12) for step in (-1, 0, 1)
+    )
     return [date(year, month + 1, 1) for year, month in months]
 
 
@@ -108,8 +140,14 @@ def from_day_of_month(at: int, day: int, zone: str) -> int:
     >>> from_day_of_month(946684800, 31, "UTC"), from_day_of_month(946684800, 3, "UTC")
     (0, 172800)
     """
-    days = [first.replace(day=min(day, monthrange(first.year, first.month)[1])) for first in months_around(at, zone)]
-    return min(max(midnight(d, zone) - at, at - midnight(d + timedelta(1), zone), 0) for d in days)
+    days = [
+        first.replace(day=min(day, monthrange(first.year, first.month)[1]))
+        for first in months_around(at, zone)
+    ]
+    return min(
+        max(midnight(d, zone) - at, at - midnight(d + timedelta(1), zone), 0)
+        for d in days
+    )
 
 
 def new_year(at: int, zone: str) -> date:
@@ -120,7 +158,9 @@ def new_year(at: int, zone: str) -> date:
 @cache
 def _public_holidays() -> holidays.HolidayBase:
     """China's, and the weekends that are worked in exchange."""
-    return holidays.country_holidays("CN", years=range(FIRST_DATE.year, LAST_DATE.year + 1), language="en_US")
+    return holidays.country_holidays(
+        "CN", years=range(FIRST_DATE.year, LAST_DATE.year + 1), language="en_US"
+    )
 
 
 @cache
@@ -131,7 +171,12 @@ def _days_off() -> Mask:
     [False, True, True, True]
     """
     public = _public_holidays()
-    return np.array([d in public or (d.weekday() > 4 and d not in public.weekend_workdays) for d in _dates()])
+    return np.array(
+        [
+            d in public or (d.weekday() > 4 and d not in public.weekend_workdays)
+            for d in _dates()
+        ]
+    )
 
 
 @lru_cache(maxsize=8)
@@ -153,7 +198,11 @@ def day_kinds(zone: str) -> NDArray[np.int8]:
     row = np.cumsum(off & ~np.roll(off, 1))
     kinds[(kinds >= 5) & ~off] = 4
     kinds[off & np.isin(row, row[named])] = HOLIDAY_KIND
-    springs = np.flatnonzero([public.get(day, "") == "Chinese New Year (Spring Festival)" for day in days])
+    springs = np.flatnonzero(
+        [public.get(day, "") == "Chinese New Year (Spring Festival)" for day in days]
+    )
     for first in springs[np.diff(springs, prepend=-DAYS_APART) > DAYS_APART - 1]:
-        kinds[max(first + FESTIVAL_DAYS.start, 0) : first + FESTIVAL_DAYS.stop] = FESTIVAL_KIND
+        kinds[max(first + FESTIVAL_DAYS.start, 0) : first + FESTIVAL_DAYS.stop] = (
+            FESTIVAL_KIND
+        )
     return kinds

@@ -1,4 +1,5 @@
 """Growable columns of state: one cell per slot and name."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -22,8 +23,12 @@ class Cells(Owner):
     """
 
     def __init__(self, **empty: Any) -> None:
-        self.empty: dict[str, Array] = {name: np.asarray(value) for name, value in empty.items()}
-        self.arrays: dict[str, Array] = {name: self._fresh(name, 0) for name in self.empty}
+        self.empty: dict[str, Array] = {
+            name: np.asarray(value) for name, value in empty.items()
+        }
+        self.arrays: dict[str, Array] = {
+            name: self._fresh(name, 0) for name in self.empty
+        }
         self.used = 0
 
     def __getitem__(self, name: str) -> Array:
@@ -41,11 +46,15 @@ class Cells(Owner):
         for name, array in self.arrays.items():
             if (have := array.shape[-1]) < slots:
                 more = max(slots, have + have // 4, 64) - have
-                self.arrays[name] = np.concatenate([array, self._fresh(name, more)], axis=-1)
+                self.arrays[name] = np.concatenate(
+                    [array, self._fresh(name, more)], axis=-1
+                )
 
     def read(self, slots: Codes) -> dict[str, Array]:
         """Copies of the cells of some slots."""
-        return {name: np.take(array, slots, axis=-1) for name, array in self.arrays.items()}
+        return {
+            name: np.take(array, slots, axis=-1) for name, array in self.arrays.items()
+        }
 
     def write(self, slots: Codes, columns: dict[str, Array]) -> None:
         """Write back what `read` gave."""
@@ -70,5 +79,6 @@ class Cells(Owner):
         held = {name: state[name] for name in self.empty if name in state}
         self.used = same_length(held.values())
         self.arrays = {
-            name: np.array(held[name]) if name in held else self._fresh(name, self.used) for name in self.empty
+            name: np.array(held[name]) if name in held else self._fresh(name, self.used)
+            for name in self.empty
         }

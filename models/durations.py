@@ -1,4 +1,5 @@
 """How long items usually stay in a stage of a section, as far as it was known on some day."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -8,10 +9,16 @@ from typing import Any
 from models.state import Schema, State
 from schemas.units import DAY_SECONDS
 
-SHORTEST_SECONDS, CLASSES_PER_OCTAVE = 60.0, 8  # seconds; classes to an octave, so that a class is 9 % wide
+SHORTEST_SECONDS, CLASSES_PER_OCTAVE = (
+    60.0,
+    8,
+)  # seconds; classes to an octave, so that a class is 9 % wide
 WINDOW_DAYS = 180  # days whose stays count
 LEAST_STAYS = 20  # stays that must have ended
-OLD_DAYS, NEARLY_ALL_SHARE = 90, 0.99  # days after which what has not ended is likely not to, and the share of what ended that counts
+OLD_DAYS, NEARLY_ALL_SHARE = (
+    90,
+    0.99,
+)  # days after which what has not ended is likely not to, and the share of what ended that counts
 
 Group = tuple[str, str]  # section and stage
 Counts = dict[int, int]
@@ -23,10 +30,16 @@ class Durations:
 
     def __init__(self) -> None:
         self._begun: dict[Group, Counts] = {}  # by group and day
-        self._ended: dict[Group, dict[int, dict[tuple[int, int], int]]] = {}  # by group and day: by first day and class
-        self._known_quantiles: dict[Group, dict[tuple[int, float], float]] = {}  # quantiles that were asked for, by day and share
+        self._ended: dict[
+            Group, dict[int, dict[tuple[int, int], int]]
+        ] = {}  # by group and day: by first day and class
+        self._known_quantiles: dict[
+            Group, dict[tuple[int, float], float]
+        ] = {}  # quantiles that were asked for, by day and share
 
-    def count(self, group: Group, start: int, done: int | None, sign: int, waited: int = 0) -> None:
+    def count(
+        self, group: Group, start: int, done: int | None, sign: int, waited: int = 0
+    ) -> None:
         """Add a stay that lasts until `done`, None while it does, or take it away again.
 
         The seconds for which it was paused do not count.
@@ -34,7 +47,9 @@ class Durations:
         first = start // DAY_SECONDS
         _add(self._begun.setdefault(group, {}), first, sign)
         if done is not None:
-            stays = self._ended.setdefault(group, {}).setdefault(done // DAY_SECONDS, {})
+            stays = self._ended.setdefault(group, {}).setdefault(
+                done // DAY_SECONDS, {}
+            )
             _add(stays, (first, _class_of(done - start - waited)), sign)
         known = self._known_quantiles.get(group, {})
         for later in [asked for asked in known if asked[0] > first]:
@@ -49,7 +64,11 @@ class Durations:
         """
         known = self._known_quantiles.setdefault(group, {})
         if (before, share) not in known:
-            lasting = {day: n for day, n in self._begun.get(group, {}).items() if before - WINDOW_DAYS <= day < before}
+            lasting = {
+                day: n
+                for day, n in self._begun.get(group, {}).items()
+                if before - WINDOW_DAYS <= day < before
+            }
             ended: Counts = {}
             of_old: Counts = {}
             for day, stays in self._ended.get(group, {}).items():
@@ -62,7 +81,9 @@ class Durations:
             for first, n in lasting.items():
                 _add(longer, _class_of((before - first) * DAY_SECONDS), n)
             of_all = _quantile(ended, longer, share)
-            known[before, share] = _quantile(of_old, {}, NEARLY_ALL_SHARE) if isnan(of_all) else of_all
+            known[before, share] = (
+                _quantile(of_old, {}, NEARLY_ALL_SHARE) if isnan(of_all) else of_all
+            )
         return known[before, share]
 
     def forget(self, before: Mapping[str, int]) -> None:
@@ -77,18 +98,27 @@ class Durations:
 
     def schema(self) -> Schema:
         """Stays by group and day."""
-        begun, ended = list[tuple[Group, list[tuple[int, int]]]], list[tuple[Group, int, list[StayCount]]]
+        begun, ended = (
+            list[tuple[Group, list[tuple[int, int]]]],
+            list[tuple[Group, int, list[StayCount]]],
+        )
         return {"stays_begun": begun, "stays_ended": ended}
 
     def state(self) -> State:
         """Everything remembered."""
-        ended = [(group, day, list(stays.items())) for group, days in self._ended.items() for day, stays in days.items()]
+        ended = [
+            (group, day, list(stays.items()))
+            for group, days in self._ended.items()
+            for day, stays in days.items()
+        ]
         begun = [(group, list(days.items())) for group, days in self._begun.items()]
         return {"stays_begun": begun, "stays_ended": ended}
 
     def load(self, state: State) -> None:
         """Replace everything by what `state` gave."""
-        self._begun = {group: dict(days) for group, days in state.get("stays_begun", ())}
+        self._begun = {
+            group: dict(days) for group, days in state.get("stays_begun", ())
+        }
         self._ended, self._known_quantiles = {}, {}
         for group, day, stays in state.get("stays_ended", ()):
             self._ended.setdefault(group, {})[day] = dict(stays)
@@ -107,7 +137,9 @@ def _class_of(duration: float) -> int:
     >>> [_class_of(seconds) for seconds in (1, 60, 61, 120, 86_400)]
     [0, 0, 1, 8, 84]
     """
-    return ceil(CLASSES_PER_OCTAVE * log2(max(duration, SHORTEST_SECONDS) / SHORTEST_SECONDS))
+    return ceil(
+        CLASSES_PER_OCTAVE * log2(max(duration, SHORTEST_SECONDS) / SHORTEST_SECONDS)
+    )
 
 
 def _quantile(ended: Counts, longer: Counts, share: float) -> float:

@@ -3,6 +3,7 @@
 The latest moment counts, whichever came first, and sums are of whole numbers, so that the order of arrival does not
 matter.
 """
+
 from __future__ import annotations
 
 from typing import Any, NamedTuple
@@ -16,7 +17,12 @@ from schemas.columns import Codes, Column, Mask, Readings, Times
 from schemas.units import HOUR_SECONDS
 
 HIGHEST_KW = 1e5  # that a meter's power counts for; default of this project
-TARIFF_REGISTERS = ("register_sharp", "register_peak", "register_flat", "register_valley")
+TARIFF_REGISTERS = (
+    "register_sharp",
+    "register_peak",
+    "register_flat",
+    "register_valley",
+)
 
 
 class EndOfDayValues(NamedTuple):
@@ -24,27 +30,42 @@ class EndOfDayValues(NamedTuple):
 
     power: Times | None  # secondary: mW drawn, W squared, 1, mvar either way, 1
     registers: Column | None  # register and export register
-    tariffs: Column | None  # beside a register, the sum of the tariffs' and how many they are
+    tariffs: (
+        Column | None
+    )  # beside a register, the sum of the tariffs' and how many they are
     demands: Column | None  # demand and how often it was reset
     set_ratio: Column | None  # that the meter is set to
 
 
-LAST_VALUES = ("registers", "tariffs", "demands", "set_ratio")  # of which a day keeps the last
+LAST_VALUES = (
+    "registers",
+    "tariffs",
+    "demands",
+    "set_ratio",
+)  # of which a day keeps the last
 
 
 def end_of_day_cells() -> dict[str, Any]:
     """The empty cells of a meter's day."""
     return {
-        "power": np.zeros(5, np.int64), "registers": np.full(2, np.nan), "tariffs": np.full(2, np.nan),
-        "demands": np.full(2, np.nan, np.float32), "set_ratio": np.full(1, np.nan, np.float32),
+        "power": np.zeros(5, np.int64),
+        "registers": np.full(2, np.nan),
+        "tariffs": np.full(2, np.nan),
+        "demands": np.full(2, np.nan, np.float32),
+        "set_ratio": np.full(1, np.nan, np.float32),
         **{f"{name}_at": np.int32(0) for name in LAST_VALUES},
-    }  # fmt: skip; times are seconds after midnight, 0 where nothing was shown
+    }  # times are seconds after midnight, 0 where nothing was shown
 
 
 def end_of_day_values(r: Readings, p: Column, q: Column) -> EndOfDayValues:
     """What readings show; `p` and `q` are the sums over their phases."""
-    return EndOfDayValues(_power_of(r, p, q), _stacked(r.register, r.export_register), _tariffs_of(r),
-                 _stacked(r.demand, r.demand_resets), _stacked(r.meter_ratio))  # fmt: skip
+    return EndOfDayValues(
+        _power_of(r, p, q),
+        _stacked(r.register, r.export_register),
+        _tariffs_of(r),
+        _stacked(r.demand, r.demand_resets),
+        _stacked(r.meter_ratio),
+    )
 
 
 def _power_of(r: Readings, p: Column, q: Column) -> Times | None:
@@ -71,7 +92,14 @@ def _tariffs_of(r: Readings) -> Column | None:
         return None
     tariffs = np.stack(columns)
     told = (~np.isnan(tariffs)).sum(axis=0)
-    return np.stack([np.where((told > 0) & ~np.isnan(r.register), zeroed(tariffs).sum(axis=0), np.nan), told])
+    return np.stack(
+        [
+            np.where(
+                (told > 0) & ~np.isnan(r.register), zeroed(tariffs).sum(axis=0), np.nan
+            ),
+            told,
+        ]
+    )
 
 
 def _stacked(first: Column, *others: Any) -> Column | None:
@@ -84,14 +112,26 @@ def _stacked(first: Column, *others: Any) -> Column | None:
     return told
 
 
-def keep_end_of_day(cells: Cells, values: EndOfDayValues, rows: Codes, where: Codes, since: Times, first: Mask) -> None:
+def keep_end_of_day(
+    cells: Cells,
+    values: EndOfDayValues,
+    rows: Codes,
+    where: Codes,
+    since: Times,
+    first: Mask,
+) -> None:
     """Keep what some rows show in the cells of their days; `first` are the rows whose power speaks for an interval.
 
     `since` is the seconds after midnight.
     """
     if not (once := ascending(where)):
         order = np.argsort(where << 32 | since, kind="stable")
-        rows, where, since, first = rows[order], where[order], since[order], first[order]
+        rows, where, since, first = (
+            rows[order],
+            where[order],
+            since[order],
+            first[order],
+        )
     if values.power is not None and first.any():
         some, here = (rows, where) if first.all() else (rows[first], where[first])
         begins = runs(here)
@@ -111,7 +151,9 @@ def keep_end_of_day(cells: Cells, values: EndOfDayValues, rows: Codes, where: Co
             held[here] = column[some]
 
 
-def end_of_day_columns(cells: dict[str, Array], expected: Column, length: Column) -> dict[str, Column]:
+def end_of_day_columns(
+    cells: dict[str, Array], expected: Column, length: Column
+) -> dict[str, Column]:
     """The Days columns of every member; `expected` is how many intervals each one's day of so many seconds has."""
     register, export = cells["registers"]
     together = cells["tariffs_at"] == cells["registers_at"]
@@ -123,11 +165,21 @@ def end_of_day_columns(cells: dict[str, Array], expected: Column, length: Column
     mean = np.where(count >= expected / 2, milli / known / 1e6, np.nan)
     spread = np.maximum(squares / 1e6 - known * mean**2, 0) / np.maximum(count - 1, 1)
     return {
-        "register": register, "register_age": age, "export_register": export, "tariff_sum": tariff_sum,
-        "tariffs": tariffs, "demand": demand, "demand_resets": resets, "meter_ratio": cells["set_ratio"][0],
-        "mean_kw": mean, "mean_kw_error": np.sqrt(spread / known), "power_coverage": np.minimum(count / expected, 1),
-        "mean_kvar": np.where((told == count) & ~np.isnan(mean), reactive / known / 1e6, np.nan),
-    }  # fmt: skip
+        "register": register,
+        "register_age": age,
+        "export_register": export,
+        "tariff_sum": tariff_sum,
+        "tariffs": tariffs,
+        "demand": demand,
+        "demand_resets": resets,
+        "meter_ratio": cells["set_ratio"][0],
+        "mean_kw": mean,
+        "mean_kw_error": np.sqrt(spread / known),
+        "power_coverage": np.minimum(count / expected, 1),
+        "mean_kvar": np.where(
+            (told == count) & ~np.isnan(mean), reactive / known / 1e6, np.nan
+        ),
+    }
 
 
 def highest_mean_power(kwh: Column, own: Column, interval: int) -> Column:
@@ -136,5 +188,7 @@ def highest_mean_power(kwh: Column, own: Column, interval: int) -> Column:
     for apart in np.unique(stride).tolist():
         whose = np.flatnonzero(stride == apart)
         before, after = kwh[:-apart, whose], kwh[apart:, whose]
-        most[whose] = np.fmax.reduce(np.where(np.isnan(before), np.nan, after), axis=0, initial=np.nan)
+        most[whose] = np.fmax.reduce(
+            np.where(np.isnan(before), np.nan, after), axis=0, initial=np.nan
+        )
     return most * HOUR_SECONDS / own

@@ -1,4 +1,5 @@
 """Columns of which values are missing."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -14,7 +15,11 @@ def unknown(column: Column) -> bool:
 def zeroed(column: Column) -> Column:
     """The column with 0 for NaN."""
     missing = np.isnan(column)
-    return np.where(missing, column.dtype.type(0), column) if np.count_nonzero(missing) else column
+    return (
+        np.where(missing, column.dtype.type(0), column)
+        if np.count_nonzero(missing)
+        else column
+    )
 
 
 def total(phases: Column) -> Column:

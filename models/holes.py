@@ -1,4 +1,5 @@
 """Spans of time of which rows were lost, by area: what may have come with them cannot be told to be missing."""
+
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -33,7 +34,9 @@ class Holes:
         known.append((watermarks.tolist(), [NEVER_TIME] * len(watermarks)))
         if len(known) > MOST_SPANS:
             (first, _), (_, last) = known[:2]
-            known[:2] = [(_grown(first, len(last), 0), _grown(last, len(first), NEVER_TIME))]
+            known[:2] = [
+                (_grown(first, len(last), 0), _grown(last, len(first), NEVER_TIME))
+            ]
 
     def close(self, kind: str, areas: Codes, at: Times) -> None:
         """Note the first rows of areas that came since: what was lost is from before, or of the day that follows."""
@@ -57,7 +60,9 @@ class Holes:
 
     def touch(self, kind: str, area: int, start: int, end: int) -> bool:
         """Whether something of an area from one time to another may have been lost."""
-        return any(since < end and start <= until for since, until in self.spans_of(kind, area))
+        return any(
+            since < end and start <= until for since, until in self.spans_of(kind, area)
+        )
 
 
 def _grown(times: list[int], size: int, fresh: int) -> list[int]:

@@ -1,4 +1,5 @@
 """Dense slots for subjects: the same area and subject have the same slot for good."""
+
 from __future__ import annotations
 
 from collections import Counter
@@ -42,7 +43,9 @@ class Index(Owner):
         self.known: dict[str, dict[str, int]] = {}  # by area
         self.free: list[int] = []
         self._latest = EMPTY_DICTIONARY
-        self._name_runs: dict[str, tuple[Names, Codes]] = {}  # by area, the names that last came in a row, and their slots
+        self._name_runs: dict[
+            str, tuple[Names, Codes]
+        ] = {}  # by area, the names that last came in a row, and their slots
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -87,10 +90,14 @@ class Index(Owner):
         names, areas = batch.names, batch.areas
         if names is not self._latest.names or areas != self._latest.areas:
             self._latest = self._look_up(batch)
-        elif len(batch) and self._latest.slot[batch.subject[0]] < 0:  # the next piece of a batch
+        elif (
+            len(batch) and self._latest.slot[batch.subject[0]] < 0
+        ):  # the next piece of a batch
             self._latest = _completed(self._latest, self._look_up(batch))
         slots = self._latest.slot[batch.subject]
-        rows = ((slots < 0) | (self._latest.area[batch.subject] != batch.area)).nonzero()[0]
+        rows = (
+            (slots < 0) | (self._latest.area[batch.subject] != batch.area)
+        ).nonzero()[0]
         if len(rows):
             subject, area = batch.subject[rows], batch.area[rows]
             pairs = zip(area.tolist(), subject.tolist(), strict=True)
@@ -107,7 +114,9 @@ class Index(Owner):
         if RUN_LENGTH * len(begins) < len(area):
             for begin, end in pairwise([*begins, len(area)]):
                 if area[begin] >= 0:
-                    slot[begin:end] = self._slots_of(batch.areas[area[begin]], batch.names[begin:end])
+                    slot[begin:end] = self._slots_of(
+                        batch.areas[area[begin]], batch.names[begin:end]
+                    )
         return _Dictionary(batch.names, batch.areas, slot, area)
 
     def _slots_of(self, area: str, names: Names) -> Codes:
@@ -118,7 +127,10 @@ class Index(Owner):
         known = self.known.get(area, {})
         slots = np.fromiter(map(known.get, names, repeat(-1)), np.int32, len(names))
         if slots.min() >= 0:
-            self._name_runs[area] = tuple(self.pairs[slot][1] for slot in slots.tolist()), slots
+            self._name_runs[area] = (
+                tuple(self.pairs[slot][1] for slot in slots.tolist()),
+                slots,
+            )
         return slots
 
     def schema(self) -> Schema:
@@ -132,13 +144,21 @@ class Index(Owner):
     def load(self, state: State) -> None:
         """Replace everything by what `state` gave. Raises StateError where a pair or a free slot stands twice."""
         self._latest, self._name_runs = EMPTY_DICTIONARY, {}
-        self.pairs, self.free, self.known = state.get("pairs", []), state.get("free", []), {}
+        self.pairs, self.free, self.known = (
+            state.get("pairs", []),
+            state.get("free", []),
+            {},
+        )
         for slot, (area, subject) in enumerate(self.pairs):
             if (area, subject) != FREE_PAIR:
                 self.known.setdefault(area, {})[subject] = slot
-        if sum(map(len, self.known.values())) + self.pairs.count(FREE_PAIR) != len(self.pairs):
+        if sum(map(len, self.known.values())) + self.pairs.count(FREE_PAIR) != len(
+            self.pairs
+        ):
             raise StateError("a pair stands twice")
-        if sorted(self.free) != [slot for slot, pair in enumerate(self.pairs) if pair == FREE_PAIR]:
+        if sorted(self.free) != [
+            slot for slot, pair in enumerate(self.pairs) if pair == FREE_PAIR
+        ]:
             raise StateError("its free slots are not those without a pair")
 
     def used_slots(self) -> set[int]:

@@ -1,4 +1,5 @@
 """An online model per area and segment: how unusual a meter's day is beside its peers' days."""
+
 from __future__ import annotations
 
 from importlib import import_module
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     from river.anomaly import GaussianScorer
 
 GRACE_PEER_DAYS = 100  # days of peers before the model can tell
-SCORING_LAG_SECONDS = 4 * 86_400 - 7200  # seconds between a day and the sealed days it is scored by; less than days of 23 hours
+SCORING_LAG_SECONDS = (
+    4 * 86_400 - 7200
+)  # seconds between a day and the sealed days it is scored by; less than days of 23 hours
 KEPT_DAYS = 8
 Key = tuple[str, float]
 
@@ -50,7 +53,10 @@ class Peers(Owner):
 
     def count(self, key: Key, at: int) -> float:
         """How many values the model had learned at a midnight."""
-        return max((n for day, (n, _, _) in self._states.get(key, {}).items() if day <= at), default=0.0)
+        return max(
+            (n for day, (n, _, _) in self._states.get(key, {}).items() if day <= at),
+            default=0.0,
+        )
 
     def learn(self, key: Key, at: int, values: list[float]) -> None:
         """Learn one sealed day, in a fixed order."""
@@ -89,7 +95,11 @@ class PeerScore(Feature):
 
     def fold(self, slots: Codes, columns: Columns) -> Columns:
         """Adds peer_score between 0 and 1; NaN before the model has seen enough, or without a change to score."""
-        change, segment, areas = columns["change"], columns["residential"], columns["area"]
+        change, segment, areas = (
+            columns["change"],
+            columns["residential"],
+            columns["area"],
+        )
         score = np.full(len(slots), np.nan)
         told = np.flatnonzero(~np.isnan(change) & ~np.isnan(segment))
         for _, some in grouped(areas[told].astype(np.int64) << 1 | (segment[told] > 0)):
@@ -100,5 +110,7 @@ class PeerScore(Feature):
                 self._peers.learn(key, at, change[rows].tolist())
             elif self._peers.count(key, at - SCORING_LAG_SECONDS) >= GRACE_PEER_DAYS:
                 scorer = self._peers.scorer(key, at - SCORING_LAG_SECONDS)
-                score[rows] = [scorer.score_one(None, value) for value in change[rows].tolist()]
+                score[rows] = [
+                    scorer.score_one(None, value) for value in change[rows].tolist()
+                ]
         return {"peer_score": score}

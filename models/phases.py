@@ -3,6 +3,7 @@
 What the line before the transformer does to the voltage, all three phases share; so a meter's changes are held against
 each phase's by their difference. Voltages are kept in whole steps, so that sums are exact.
 """
+
 from __future__ import annotations
 
 import numpy as np
@@ -41,12 +42,17 @@ def in_steps(volts: Column) -> Array:
     return np.where((steps > 0) & (steps <= HIGHEST_STEPS), steps, 0).astype(np.uint16)
 
 
-def beside_gateway(volts: Array, gateway: Array, master: dict[str, Column], sizes: Codes) -> dict[str, Column]:
+def beside_gateway(
+    volts: Array, gateway: Array, master: dict[str, Column], sizes: Codes
+) -> dict[str, Column]:
     """The Days column of every member, from (hours, members) and the gateways' (3, hours, areas), both in steps.
 
     An area has so many of the members, one area after another.
     """
-    owner, through = np.repeat(np.arange(len(sizes)), sizes), np.flatnonzero(master["is_gateway"] == 1)
+    owner, through = (
+        np.repeat(np.arange(len(sizes)), sizes),
+        np.flatnonzero(master["is_gateway"] == 1),
+    )
     told = np.full((3 * (len(volts) - 1), volts.shape[1]), np.nan, np.float32)
     first = np.full(len(sizes), -1)
     first[owner[through][::-1]] = through[::-1]
@@ -56,12 +62,23 @@ def beside_gateway(volts: Array, gateway: Array, master: dict[str, Column], size
         return {"voltage_apart": told}
     here, beside = owner[rows], first[owner[rows]]
     pt, un = master["ratio"] / master["ct"], master["un"] / STEP_VOLTS
-    alike = (master["is_gateway"][rows] == 0) & (master["three_wire"][rows] == 0) & (pt[rows] == pt[beside])
+    alike = (
+        (master["is_gateway"][rows] == 0)
+        & (master["three_wire"][rows] == 0)
+        & (pt[rows] == pt[beside])
+    )
     volts = volts[:, rows]
-    own = np.diff(np.where((volts > LIVE_SHARE * un[rows]) & alike, volts, np.float32(np.nan)), axis=0)
-    theirs = np.diff(np.where(gateway > LIVE_SHARE * un[first], gateway, np.float32(np.nan)), axis=1)
+    own = np.diff(
+        np.where((volts > LIVE_SHARE * un[rows]) & alike, volts, np.float32(np.nan)),
+        axis=0,
+    )
+    theirs = np.diff(
+        np.where(gateway > LIVE_SHARE * un[first], gateway, np.float32(np.nan)), axis=1
+    )
     apart = own - theirs[:, :, here]
-    apart = np.float32(STEP_VOLTS) * np.where(np.isnan(apart).any(axis=0), np.nan, apart)
+    apart = np.float32(STEP_VOLTS) * np.where(
+        np.isnan(apart).any(axis=0), np.nan, apart
+    )
     told[:, rows] = apart.reshape(-1, len(rows))
     return {"voltage_apart": told}
 
@@ -71,7 +88,14 @@ class Phases(Feature):
 
     reads: tuple[str, ...] = ("voltage_apart",)
     takes: tuple[str, ...] = ("area", "at", "un", "filed_phase")
-    gives: tuple[str, ...] = ("found_phase", "filed_apart", "found_apart", "next_apart", "area_apart", "sure_phase")
+    gives: tuple[str, ...] = (
+        "found_phase",
+        "filed_apart",
+        "found_apart",
+        "next_apart",
+        "area_apart",
+        "sure_phase",
+    )
 
     HALF_LIFE = 7 * DAY_SECONDS
     LEAST_PAIRS = 150  # pairs of hours, which ten days of hourly voltages bring
@@ -79,7 +103,9 @@ class Phases(Feature):
     LEAST_METERS = 5  # meters that make out what is usual in an area
 
     def __init__(self) -> None:
-        self.cells = Cells(squares=np.zeros(3, np.float32), pairs=np.float32(0), then=np.int64(0))
+        self.cells = Cells(
+            squares=np.zeros(3, np.float32), pairs=np.float32(0), then=np.int64(0)
+        )
 
     def fold(self, slots: Codes, columns: Columns) -> Columns:
         """Adds the phase that each voltage follows, 0 to 2, and the V by which it usually departs from the filed phase.
@@ -95,7 +121,10 @@ class Phases(Feature):
         sure = (nearest == today.argmin(axis=0)) & (second > self.CLEAR_RATIO * least)
         out["sure_phase"][told[sure]] = nearest[sure]
         known = pairs >= self.LEAST_PAIRS
-        rows, apart = told[known], np.maximum(np.sqrt(squares[:, known] / pairs[known]), LEAST_VOLTS)
+        rows, apart = (
+            told[known],
+            np.maximum(np.sqrt(squares[:, known] / pairs[known]), LEAST_VOLTS),
+        )
         out["found_phase"][rows] = apart.argmin(axis=0)
         out["found_apart"][rows], out["next_apart"][rows] = np.sort(apart, axis=0)[:2]
         for phase, column in enumerate(apart):
@@ -105,14 +134,18 @@ class Phases(Feature):
             out["area_apart"][rows[some]] = np.median(out["found_apart"][rows[some]])
         return out
 
-    def learn(self, slots: Codes, at: Array, squares: Array, pairs: Array) -> tuple[Array, Array]:
+    def learn(
+        self, slots: Codes, at: Array, squares: Array, pairs: Array
+    ) -> tuple[Array, Array]:
         """The faded sums of some slots with a day's."""
         c = self.cells
         keep = faded(at - c["then"][slots], self.HALF_LIFE)
         c["squares"][:, slots] = keep * c["squares"][:, slots] + squares
         c["pairs"][slots] = keep * c["pairs"][slots] + pairs
         c["then"][slots] = at
-        return c["squares"][:, slots].astype(np.float64), c["pairs"][slots].astype(np.float64)
+        return c["squares"][:, slots].astype(np.float64), c["pairs"][slots].astype(
+            np.float64
+        )
 
 
 def _by_hour(apart: Array, rows: Codes) -> Array:
@@ -124,7 +157,9 @@ def _departures(columns: Columns, rows: Codes) -> tuple[Array, Array]:
     """The sums of squares (3, rows) in V^2 of a day's hourly departures, and of how many, without leaps."""
     apart = _by_hour(columns["voltage_apart"], rows)
     calm: Mask = np.abs(apart).min(axis=0) <= LEAP_SHARE * columns["un"][rows]
-    steps = np.where(calm, np.rint(apart / np.float32(STEP_VOLTS)), 0).astype(np.float64)
+    steps = np.where(calm, np.rint(apart / np.float32(STEP_VOLTS)), 0).astype(
+        np.float64
+    )
     return np.square(steps).sum(axis=1) * STEP_VOLTS**2, calm.sum(axis=0)
 
 
@@ -137,17 +172,33 @@ class Coupling(Feature):
     """
 
     reads: tuple[str, ...] = ("sure_phase",)
-    takes: tuple[str, ...] = ("voltage_apart", "curve", "area", "at", "un", "interval_s", "phases", "pv_kva")
+    takes: tuple[str, ...] = (
+        "voltage_apart",
+        "curve",
+        "area",
+        "at",
+        "un",
+        "interval_s",
+        "phases",
+        "pv_kva",
+    )
     gives: tuple[str, ...] = ("dip", "explained", "explained_week", "unexplained")
 
-    USUAL_HALF_LIFE, RECENT_HALF_LIFE = 45 * DAY_SECONDS, 3 * DAY_SECONDS  # half-lives of what is usual and of what counts as of late
+    USUAL_HALF_LIFE, RECENT_HALF_LIFE = (
+        45 * DAY_SECONDS,
+        3 * DAY_SECONDS,
+    )  # half-lives of what is usual and of what counts as of late
     LEAST_PAIRS = 460  # pairs of hours, which three weeks bring
     LEAST_RECENT_PAIRS = 70  # of them of late, which five of the last seven days bring
     MOST_LEFT = 2.0  # times the usual that a day may leave
 
     def __init__(self, interval: int) -> None:
         self._interval = interval
-        self.cells = Cells(usual=np.zeros(7, np.float32), week=np.zeros(3, np.float32), then=np.int64(0))
+        self.cells = Cells(
+            usual=np.zeros(7, np.float32),
+            week=np.zeros(3, np.float32),
+            then=np.int64(0),
+        )
 
     def fold(self, slots: Codes, columns: Columns) -> Columns:
         """Adds dip, the V that a kW usually costs, and the share that load explains of what the network leaves.
@@ -158,7 +209,11 @@ class Coupling(Feature):
         out = {name: np.full(len(slots), np.nan) for name in self.gives}
         told = np.flatnonzero(~np.isnan(columns["sure_phase"]))
         sums = self._sums(columns, told)
-        own = (columns["phases"][told] == 1) & (columns["pv_kva"][told] == 0) & (sums[6] > 0)
+        own = (
+            (columns["phases"][told] == 1)
+            & (columns["pv_kva"][told] == 0)
+            & (sums[6] > 0)
+        )
         rows, sums, c = told[own], sums[:, own], self.cells
         here, past = slots[rows], columns["at"][rows] - c["then"][slots[rows]]
         usual = c["usual"][:, here].astype(np.float64)
@@ -167,7 +222,9 @@ class Coupling(Feature):
         rest, whole = _squares_left(usual, dip, network)
         noise = np.maximum(rest / usual[6], LEAST_VOLTS**2)
         today = np.stack([*_squares_left(sums, dip, network), sums[6]])
-        weight = np.minimum(self.MOST_LEFT * noise * sums[6] / np.maximum(today[0], LEAST_VOLTS**2), 1)
+        weight = np.minimum(
+            self.MOST_LEFT * noise * sums[6] / np.maximum(today[0], LEAST_VOLTS**2), 1
+        )
         weight[~(known & able)] = 1
         week = faded(past, self.RECENT_HALF_LIFE) * c["week"][:, here]
         week[:, able] += today[:, able]
@@ -179,7 +236,9 @@ class Coupling(Feature):
             out[name][rows[known]] = column[known]
         told = rows[known & able]
         for _, some in crowded(columns["area"][told], Phases.LEAST_METERS):
-            out["unexplained"][told[some]] /= np.maximum(np.median(out["unexplained"][told[some]]), 1)
+            out["unexplained"][told[some]] /= np.maximum(
+                np.median(out["unexplained"][told[some]]), 1
+            )
         return out
 
     def _sums(self, columns: Columns, rows: Codes) -> Array:
@@ -187,19 +246,38 @@ class Coupling(Feature):
 
         In order xx, xm, mm, xy, my, yy and 1.
         """
-        phase, every = columns["sure_phase"][rows].astype(np.intp), _stride(self._interval)
+        phase, every = (
+            columns["sure_phase"][rows].astype(np.intp),
+            _stride(self._interval),
+        )
         apart = _by_hour(columns["voltage_apart"], rows)
-        y = np.rint(np.take_along_axis(apart, phase[None, None], axis=0)[0] / np.float32(STEP_VOLTS)).astype(np.float64)
+        y = np.rint(
+            np.take_along_axis(apart, phase[None, None], axis=0)[0]
+            / np.float32(STEP_VOLTS)
+        ).astype(np.float64)
         y[np.abs(y) > LEAP_SHARE / STEP_VOLTS * columns["un"][rows]] = np.nan
         own = np.fmax(columns["interval_s"][rows], self._interval)
-        watts = np.rint(np.take(columns["curve"][every - 1 :: every], rows, axis=1) * (1000 * HOUR_SECONDS / own))
+        watts = np.rint(
+            np.take(columns["curve"][every - 1 :: every], rows, axis=1)
+            * (1000 * HOUR_SECONDS / own)
+        )
         x, m = np.diff(watts[: len(y) + 1], axis=0), np.full(y.shape, np.nan)
         group = columns["area"][rows].astype(np.int64) * 3 + phase
         for _, mine in crowded(group, Phases.LEAST_METERS):
             m[:, mine] = _lower_median(y[:, mine])[:, None]
         told = ~np.isnan(x + y + m)
         x, m, y = (np.where(told, column, 0) for column in (x, m, y))
-        scale = np.array([1e-6, STEP_VOLTS / 1000, STEP_VOLTS**2, STEP_VOLTS / 1000, STEP_VOLTS**2, STEP_VOLTS**2, 1])[:, None]
+        scale = np.array(
+            [
+                1e-6,
+                STEP_VOLTS / 1000,
+                STEP_VOLTS**2,
+                STEP_VOLTS / 1000,
+                STEP_VOLTS**2,
+                STEP_VOLTS**2,
+                1,
+            ]
+        )[:, None]
         pairs = (x, x), (x, m), (m, m), (x, y), (m, y), (y, y), (told, told)
         return scale * np.stack([(one * two).sum(axis=0) for one, two in pairs])
 
@@ -211,7 +289,9 @@ def _lower_median(values: Array) -> Column:
     [5.0, nan]
     """
     known = (~np.isnan(values)).sum(axis=1)
-    middle = np.sort(values, axis=1)[np.arange(len(values)), np.maximum(known - 1, 0) // 2]
+    middle = np.sort(values, axis=1)[
+        np.arange(len(values)), np.maximum(known - 1, 0) // 2
+    ]
     return np.where(known >= Phases.LEAST_METERS, middle, np.nan)
 
 

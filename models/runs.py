@@ -1,4 +1,5 @@
 """Runs of rows that belong together: of equal codes, or of so many rows each."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator

@@ -1,4 +1,5 @@
 """Bytes of a tree of dicts, lists, numbers, text and arrays."""
+
 from __future__ import annotations
 
 import re
@@ -54,5 +55,11 @@ def loads(data: bytes | memoryview) -> Any:
     """The tree of some bytes; arrays are read-only. Raises ValueError for what `dumps` did not write."""
     try:
         return _decoder.decode(data)
-    except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as error:
+    except (
+        msgspec.MsgspecError,
+        TypeError,
+        ValueError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise ValueError(f"not a saved tree: {error}") from error

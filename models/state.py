@@ -5,6 +5,7 @@ array, the type of anything else. What a later version of an owner does not find
 does not know is dropped, and what has another meaning goes through the owner's `upgrade`. An owner that cannot take
 over what was saved starts afresh, where it may, and is named.
 """
+
 from __future__ import annotations
 
 from collections import Counter
@@ -19,7 +20,9 @@ from numpy.typing import NDArray
 from models.saved import captured
 
 State = dict[str, Any]  # by column
-Schema = Mapping[str, Any]  # by column: an array as one subject without history has it, or the type of plain values
+Schema = Mapping[
+    str, Any
+]  # by column: an array as one subject without history has it, or the type of plain values
 
 
 class StateError(ValueError):
@@ -37,8 +40,12 @@ class Saved(msgspec.Struct):
 class Owner:
     """What remembers something between batches."""
 
-    version: int = 1  # raised where columns of the same name and type get another meaning
-    expendable: ClassVar[bool] = False  # starts afresh where it cannot take over what was saved
+    version: int = (
+        1  # raised where columns of the same name and type get another meaning
+    )
+    expendable: ClassVar[bool] = (
+        False  # starts afresh where it cannot take over what was saved
+    )
     missed: ClassVar[bool] = True  # something is lost where nothing was saved of it
 
     def schema(self) -> Schema:
@@ -90,13 +97,19 @@ def _fitted(owner: Owner, found: Saved) -> State | None:
     """Saved columns as the owner's schema has them; None without an upgrade from their version. Raises StateError."""
     columns: State | None = found.columns
     if found.version > owner.version:
-        raise StateError(f"has version {found.version}, this program reads up to version {owner.version}")
+        raise StateError(
+            f"has version {found.version}, this program reads up to version {owner.version}"
+        )
     if found.version < owner.version:
         columns = owner.upgrade(found.version, found.columns)
     if columns is None:
         return None
     schema, columns = owner.schema(), owner.reshaped(columns)
-    return {name: _fit(name, value, schema[name]) for name, value in columns.items() if name in schema}
+    return {
+        name: _fit(name, value, schema[name])
+        for name, value in columns.items()
+        if name in schema
+    }
 
 
 def _fit(name: str, value: Any, kind: Any) -> Any:
@@ -107,7 +120,11 @@ def _fit(name: str, value: Any, kind: Any) -> Any:
         except (msgspec.ValidationError, ValueError, OverflowError) as error:
             raise StateError(f"its column {name} cannot be read ({error})") from error
     shown = f"its column {name} is not {_dtype_and_shape(kind)} per subject"
-    if not isinstance(value, np.ndarray) or value.shape[:-1] != kind.shape or value.ndim != kind.ndim + 1:
+    if (
+        not isinstance(value, np.ndarray)
+        or value.shape[:-1] != kind.shape
+        or value.ndim != kind.ndim + 1
+    ):
         raise StateError(shown)
     if not np.can_cast(value.dtype, kind.dtype, "safe"):
         raise StateError(shown)
@@ -117,7 +134,9 @@ def _fit(name: str, value: Any, kind: Any) -> Any:
 def described(schema: Schema) -> dict[str, str]:
     """A schema as text."""
     return {
-        name: _dtype_and_shape(kind) if isinstance(kind, np.ndarray) else _type_text(kind)
+        name: _dtype_and_shape(kind)
+        if isinstance(kind, np.ndarray)
+        else _type_text(kind)
         for name, kind in schema.items()
     }
 
@@ -146,9 +165,15 @@ def _type_text(kind: Any) -> str:
     """
     if origin := get_origin(kind):
         return f"{getattr(origin, '__name__', origin)}[{', '.join(map(_type_text, get_args(kind)))}]"
-    fields = get_type_hints(kind) if hasattr(kind, "_fields") or hasattr(kind, "__struct_fields__") else {}
+    fields = (
+        get_type_hints(kind)
+        if hasattr(kind, "_fields") or hasattr(kind, "__struct_fields__")
+        else {}
+    )
     told = ", ".join(f"{name}: {_type_text(one)}" for name, one in fields.items())
-    return f"{kind.__name__}({told})" if fields else getattr(kind, "__name__", repr(kind))
+    return (
+        f"{kind.__name__}({told})" if fields else getattr(kind, "__name__", repr(kind))
+    )
 
 
 def same_length(arrays: Iterable[NDArray[Any]]) -> int:
@@ -179,13 +204,24 @@ class Attributes(Owner):
     def state(self) -> State:
         """Everything remembered; a counter as pairs."""
         values = {name: getattr(self._target, name) for name in self._kinds}
-        return {name: list(v.items()) if isinstance(v, Counter) else v for name, v in values.items()}
+        return {
+            name: list(v.items()) if isinstance(v, Counter) else v
+            for name, v in values.items()
+        }
 
     def load(self, state: State) -> None:
         """Replace everything by what `state` gave."""
         for name, kind in self._kinds.items():
             if isinstance(kind, np.ndarray):
-                setattr(self._target, name, np.array(state.get(name, np.repeat(kind[..., None], 0, axis=-1))))
+                setattr(
+                    self._target,
+                    name,
+                    np.array(state.get(name, np.repeat(kind[..., None], 0, axis=-1))),
+                )
                 continue
             make, told = type(getattr(self._target, name)), state.get(name, ())
-            setattr(self._target, name, make(dict(told)) if issubclass(make, dict) else make(told))
+            setattr(
+                self._target,
+                name,
+                make(dict(told)) if issubclass(make, dict) else make(told),
+            )

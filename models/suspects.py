@@ -1,4 +1,5 @@
 """Which user's energy goes with what its area loses beyond the usual: the last thirty days of each, day by day."""
+
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -12,8 +13,14 @@ from schemas.columns import Codes, Column, Mask
 from schemas.units import DAY_SECONDS
 
 LEAST_COVERAGE = 0.9  # of a user's intervals, for its day to count
-LEAST_DAYS, LEAST_DAYS_BEFORE, LEAST_DAYS_AFTER = 14, 5, 3  # days that can tell, and those of them before and after a step
-PROPORTIONAL_DAYS = 10  # days since the step that can tell of a share of what is registered
+LEAST_DAYS, LEAST_DAYS_BEFORE, LEAST_DAYS_AFTER = (
+    14,
+    5,
+    3,
+)  # days that can tell, and those of them before and after a step
+PROPORTIONAL_DAYS = (
+    10  # days since the step that can tell of a share of what is registered
+)
 STEP_ERRORS = 5.0  # standard errors by which the loss must have risen for a step
 COMPARED_USERS = 8  # users among whom a loss is shared out
 MOST_CORRELATION = 0.9999  # of a correlation, at most
@@ -28,14 +35,26 @@ class SuspectEvidence(NamedTuple):
 
     def strength(self) -> Column:
         """How unlikely it is by chance, in standard deviations of Fisher's z; nothing is known where it is NaN."""
-        return np.nan_to_num(np.arctanh(np.minimum(self.rho, MOST_CORRELATION)) * np.sqrt(np.maximum(self.days - 5, 0)))
+        return np.nan_to_num(
+            np.arctanh(np.minimum(self.rho, MOST_CORRELATION))
+            * np.sqrt(np.maximum(self.days - 5, 0))
+        )
 
 
 class Suspects(Feature):
     """Thirty days of every user's energy; of a gateway meter, of what its area lost beyond the usual."""
 
     reads: tuple[str, ...] = ("area_unusual_kwh",)
-    takes: tuple[str, ...] = ("area", "at", "kwh", "coverage", "ratio", "is_gateway", "pv_kva", "area_excess_kwh")
+    takes: tuple[str, ...] = (
+        "area",
+        "at",
+        "kwh",
+        "coverage",
+        "ratio",
+        "is_gateway",
+        "pv_kva",
+        "area_excess_kwh",
+    )
     gives: tuple[str, ...] = ("suspect_rho", "suspect_days", "suspect_kwh")
 
     DAYS = 30
@@ -49,10 +68,18 @@ class Suspects(Feature):
         The rows of an area are those of one day. NaN where the loss is not known, or for fewer than 14 days.
         """
         told = np.flatnonzero(~np.isnan(columns["area_unusual_kwh"]))
-        area, gateway, excess = (columns[name][told] for name in ("area", "is_gateway", "area_excess_kwh"))
-        energy = np.where(columns["coverage"] >= LEAST_COVERAGE, columns["kwh"] * columns["ratio"], np.nan)[told]
+        area, gateway, excess = (
+            columns[name][told] for name in ("area", "is_gateway", "area_excess_kwh")
+        )
+        energy = np.where(
+            columns["coverage"] >= LEAST_COVERAGE,
+            columns["kwh"] * columns["ratio"],
+            np.nan,
+        )[told]
         days = self._remember(
-            slots[told], columns["at"][told], np.where(gateway == 1, columns["area_unusual_kwh"][told], energy)
+            slots[told],
+            columns["at"][told],
+            np.where(gateway == 1, columns["area_unusual_kwh"][told], energy),
         )
         out = {name: np.full(len(slots), np.nan) for name in self.gives}
         for _, rows in grouped(area):
@@ -63,7 +90,11 @@ class Suspects(Feature):
                 continue
             found = SuspectEvidence(*np.zeros((3, len(users))))
             if excess[users[0]] > 0:
-                found = compared(loss[known], days[known][:, users], columns["pv_kva"][told[users]] > 0)
+                found = compared(
+                    loss[known],
+                    days[known][:, users],
+                    columns["pv_kva"][told[users]] > 0,
+                )
             for name, values in zip(self.gives, found, strict=True):
                 out[name][told[users]] = values
         return out
@@ -71,7 +102,9 @@ class Suspects(Feature):
     def _remember(self, slots: Codes, at: Array, kwh: Column) -> Array:
         """The last thirty days of some slots, this one last; days without a row are NaN."""
         before, then = self.cells["kwh"][:, slots], self.cells["then"][slots]
-        past = np.clip(np.rint((at - then) / DAY_SECONDS), 1, self.DAYS).astype(np.int64)
+        past = np.clip(np.rint((at - then) / DAY_SECONDS), 1, self.DAYS).astype(
+            np.int64
+        )
         source = np.arange(self.DAYS)[:, None] + past
         shifted = np.take_along_axis(before, np.minimum(source, self.DAYS - 1), axis=0)
         after = np.where(source < self.DAYS, shifted, np.float32(np.nan))
@@ -95,7 +128,12 @@ def compared(loss: Column, energy: Array, sun: Mask) -> SuspectEvidence:
         return share
     fall = _withheld(loss, energy, total, step)
     stronger = (fall.strength() > share.strength()) & ~sun
-    return SuspectEvidence(*(np.where(stronger, one, other) for one, other in zip(fall, share, strict=True)))
+    return SuspectEvidence(
+        *(
+            np.where(stronger, one, other)
+            for one, other in zip(fall, share, strict=True)
+        )
+    )
 
 
 def rise(loss: Column) -> int:
@@ -103,7 +141,10 @@ def rise(loss: Column) -> int:
     best, found = STEP_ERRORS, 0
     for day in range(LEAST_DAYS_BEFORE, len(loss) - LEAST_DAYS_AFTER + 1):
         before, after = loss[:day], loss[day:]
-        spread = np.square(before - before.mean()).sum() + np.square(after - after.mean()).sum()
+        spread = (
+            np.square(before - before.mean()).sum()
+            + np.square(after - after.mean()).sum()
+        )
         error = np.sqrt(spread / (len(loss) - 2) * (1 / day + 1 / (len(loss) - day)))
         if after.mean() - before.mean() > best * error:
             best, found = (after.mean() - before.mean()) / error, day
@@ -113,7 +154,10 @@ def rise(loss: Column) -> int:
 def _proportional(loss: Column, energy: Array, total: Column) -> SuspectEvidence:
     """Whether the loss goes with each user's energy, whatever both owe to the area's total; who explains how much."""
     days = (~np.isnan(energy)).sum(axis=0)
-    rho = np.fmin(_partial_correlation(loss, energy, total), _partial_correlation(ranks(loss), ranks(energy), ranks(total)))
+    rho = np.fmin(
+        _partial_correlation(loss, energy, total),
+        _partial_correlation(ranks(loss), ranks(energy), ranks(total)),
+    )
     rho = np.where(days >= PROPORTIONAL_DAYS, np.fmax(rho, 0), 0.0)
     evidence = SuspectEvidence(rho, days.astype(float), np.zeros(len(rho)))
     first = np.argsort(-evidence.strength(), kind="stable")[:COMPARED_USERS]
@@ -124,7 +168,9 @@ def _proportional(loss: Column, energy: Array, total: Column) -> SuspectEvidence
         level = np.stack([np.ones(len(total)), total - total.mean()], axis=1)
         curves = np.concatenate([_filled(energy[:, first]), loss[:, None]], axis=1)
         curves -= level @ np.linalg.lstsq(level, curves, rcond=None)[0]
-        evidence.kwh[first] = nnls(curves[:, :-1], curves[:, -1])[0] * np.nanmean(energy[:, first], axis=0)
+        evidence.kwh[first] = nnls(curves[:, :-1], curves[:, -1])[0] * np.nanmean(
+            energy[:, first], axis=0
+        )
     return evidence
 
 
@@ -135,12 +181,17 @@ def _withheld(loss: Column, energy: Array, total: Column, step: int) -> SuspectE
     missing = usual * (total / total[:step].mean())[:, None] - energy
     days = (~np.isnan(missing)).sum(axis=0)
     rho = _correlation(loss, missing)
-    enough = ((~np.isnan(before)).sum(axis=0) >= LEAST_DAYS_BEFORE) & ((~np.isnan(missing[step:])).sum(axis=0) >= LEAST_DAYS_AFTER)
-    kwh = np.nansum(missing[step:], axis=0) / np.maximum((~np.isnan(missing[step:])).sum(axis=0), 1)
+    enough = ((~np.isnan(before)).sum(axis=0) >= LEAST_DAYS_BEFORE) & (
+        (~np.isnan(missing[step:])).sum(axis=0) >= LEAST_DAYS_AFTER
+    )
+    kwh = np.nansum(missing[step:], axis=0) / np.maximum(
+        (~np.isnan(missing[step:])).sum(axis=0), 1
+    )
     return SuspectEvidence(
-        np.where(enough, np.fmax(rho, 0), 0.0), days.astype(float),
+        np.where(enough, np.fmax(rho, 0), 0.0),
+        days.astype(float),
         np.clip(kwh, 0, loss[step:].mean() - loss[:step].mean()),
-    )  # fmt: skip
+    )
 
 
 def _filled(energy: Array) -> Array:
@@ -151,7 +202,9 @@ def _filled(energy: Array) -> Array:
 
 def ranks(values: Array) -> Array:
     """The rank of each day's value, equal ones the same; NaN stays."""
-    below = (values[None] < values[:, None]).sum(axis=1) + (values[None] == values[:, None]).sum(axis=1) / 2
+    below = (values[None] < values[:, None]).sum(axis=1) + (
+        values[None] == values[:, None]
+    ).sum(axis=1) / 2
     return np.where(np.isnan(values), np.nan, below)
 
 

@@ -3,6 +3,7 @@
 What is told of an item is kept, and everything else is computed from it: the answer does not depend on the order in
 which it is told.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -20,7 +21,9 @@ from schemas.units import DAY_SECONDS
 
 NEVER_TIME = 2**62
 PORTION_ITEMS = 1000  # that pass a mark in one call, about
-ORPHAN_RETENTION_SECONDS = 40 * DAY_SECONDS  # after which an end without a start, or what ended and still is in trouble, is forgotten
+ORPHAN_RETENTION_SECONDS = (
+    40 * DAY_SECONDS
+)  # after which an end without a start, or what ended and still is in trouble, is forgotten
 Timeline = tuple[Codes, Times, dict[str, Any]]  # slots, when, and the columns of a kind
 
 
@@ -60,14 +63,16 @@ class Timelines(Owner):
 
     def __init__(self, index: Index) -> None:
         self.index = index
-        self.lost: Callable[[int], Sequence[tuple[int, int]]] = _nothing_lost  # by area slot, spans of lost rows
+        self.lost: Callable[[int], Sequence[tuple[int, int]]] = (
+            _nothing_lost  # by area slot, spans of lost rows
+        )
         self.items: dict[int, Any] = {}
         self.cells = Cells(
             area=np.int32(-1),
             due=np.int64(NEVER_TIME),  # its next mark
             ended=np.int64(NEVER_TIME),  # when its last visit ended
             expires=np.int64(NEVER_TIME),  # when it is forgotten though it never began
-        )  # fmt: skip
+        )
         self.earliest: Times = np.zeros(0, np.int64)  # next mark by area
 
     def open(self, area: str, item: str, at: int, sealed: int) -> int:
@@ -79,7 +84,9 @@ class Timelines(Owner):
         self.cells.reserve(slot + 1)
         return slot
 
-    def record_row(self, recorded: Recorded, row: int, slot: int, area: int, at: int, *, new: bool) -> None:
+    def record_row(
+        self, recorded: Recorded, row: int, slot: int, area: int, at: int, *, new: bool
+    ) -> None:
         """File a row by whether it told something new of its item."""
         cells, visits = self.cells, self.stays(slot)
         cells["area"][slot] = area
@@ -96,14 +103,21 @@ class Timelines(Owner):
             self.update_earliest(len(watermarks))
         if not (self.earliest <= watermarks).any():
             return np.zeros(0, np.int64)
-        area, due = self.cells["area"][: len(self.index)], self.cells["due"][: len(self.index)]
+        area, due = (
+            self.cells["area"][: len(self.index)],
+            self.cells["due"][: len(self.index)],
+        )
         return np.flatnonzero((area >= 0) & (due <= watermarks[area]))
 
     def portion(self, until: int) -> int:
         """How far time may pass on its way to `until` with about PORTION_ITEMS passing a mark."""
         due = self.cells["due"][: len(self.index)]
         due = due[(self.cells["area"][: len(self.index)] >= 0) & (due <= until)]
-        return until if len(due) <= PORTION_ITEMS else int(np.partition(due, PORTION_ITEMS)[PORTION_ITEMS])
+        return (
+            until
+            if len(due) <= PORTION_ITEMS
+            else int(np.partition(due, PORTION_ITEMS)[PORTION_ITEMS])
+        )
 
     def timeline(self, slots: Codes, watermarks: Times) -> Timeline:
         """Every row of some items so far: slot, when, and its columns; an end is a row of mark 0."""
@@ -111,29 +125,54 @@ class Timelines(Owner):
         for slot in slots.tolist():
             now, due = int(watermarks[self.cells["area"][slot]]), NEVER_TIME
             lost = self.lost(int(self.cells["area"][slot]))
-            for at, certain, columns in sorted(self.observations(slot), key=itemgetter(0)):
+            for at, certain, columns in sorted(
+                self.observations(slot), key=itemgetter(0)
+            ):
                 if certain or at <= now:
-                    doubted = lost and (self.awaits_when_certain or not certain)  # what has ended is told from end to end
-                    rows.append((slot, at, *(self._masked(slot, at, columns) if doubted else columns)))
+                    doubted = lost and (
+                        self.awaits_when_certain or not certain
+                    )  # what has ended is told from end to end
+                    rows.append(
+                        (
+                            slot,
+                            at,
+                            *(self._masked(slot, at, columns) if doubted else columns),
+                        )
+                    )
                 else:
                     due = min(due, at)
             self.cells["due"][slot] = due
         self.update_earliest(len(watermarks))
-        where, when, *told = zip(*rows, strict=True) if rows else ((),) * (2 + len(self.columns))
-        return np.array(where, np.int64), np.array(when, np.int64), dict(zip(self.columns, told, strict=True))
+        where, when, *told = (
+            zip(*rows, strict=True) if rows else ((),) * (2 + len(self.columns))
+        )
+        return (
+            np.array(where, np.int64),
+            np.array(when, np.int64),
+            dict(zip(self.columns, told, strict=True)),
+        )
 
-    def _masked(self, slot: int, at: int, columns: tuple[float, ...]) -> tuple[float, ...]:
+    def _masked(
+        self, slot: int, at: int, columns: tuple[float, ...]
+    ) -> tuple[float, ...]:
         """The columns of a moment, NaN where what is missing may have come in a span of lost rows."""
         start = self.since(slot, at)
-        if not any(since < at and start <= until for since, until in self.lost(int(self.cells["area"][slot]))):
+        if not any(
+            since < at and start <= until
+            for since, until in self.lost(int(self.cells["area"][slot]))
+        ):
             return columns
         named = zip(self.columns, columns, strict=True)
-        return tuple(nan if name in self.awaits and value > 0 else value for name, value in named)
+        return tuple(
+            nan if name in self.awaits and value > 0 else value for name, value in named
+        )
 
     def since(self, slot: int, at: int) -> int:
         """From when on what an item lacks at a time may have come."""
         starts = [visit.start for visit in self.stays(slot)]
-        return max((start for start in starts if start <= at), default=min(starts, default=at))
+        return max(
+            (start for start in starts if start <= at), default=min(starts, default=at)
+        )
 
     def stays(self, slot: int) -> list[Stay]:
         """When an item was open."""
@@ -147,12 +186,19 @@ class Timelines(Owner):
     def update_earliest(self, areas: int) -> None:
         """Find each area's next mark."""
         self.earliest = np.full(areas, NEVER_TIME)
-        area, due = self.cells["area"][: len(self.index)], self.cells["due"][: len(self.index)]
+        area, due = (
+            self.cells["area"][: len(self.index)],
+            self.cells["due"][: len(self.index)],
+        )
         np.minimum.at(self.earliest, area[area >= 0], due[area >= 0])
 
-    def finished(self, watermarks: Times, grace: int, troubled: Collection[int]) -> Codes:
+    def finished(
+        self, watermarks: Times, grace: int, troubled: Collection[int]
+    ) -> Codes:
         """Items that ended so long ago that nothing can change them, or never began; those in trouble stay longer."""
-        c = {name: array[: len(self.index)] for name, array in self.cells.arrays.items()}
+        c = {
+            name: array[: len(self.index)] for name, array in self.cells.arrays.items()
+        }
         now, kept = watermarks[c["area"]], np.full(len(self.index), grace)
         kept[list(troubled)] = ORPHAN_RETENTION_SECONDS
         over = (c["ended"] < NEVER_TIME) & (np.minimum(c["ended"], now) + kept < now)
@@ -202,7 +248,9 @@ def seconds_after(start: int, seconds: float) -> int:
 
 
 def passed_marks(
-    stay: Stay, marks: Sequence[float], after: Callable[[int, float], int] = seconds_after
+    stay: Stay,
+    marks: Sequence[float],
+    after: Callable[[int, float], int] = seconds_after,
 ) -> Iterator[tuple[int, bool, float]]:
     """When each mark of a visit passes, whether it surely does, and its end as a mark of 0."""
     for mark in marks if stay.unit > 0 else ():

@@ -1,4 +1,5 @@
 """Rows of a batch in turns: what one leaves behind is there before the next of its slot."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
@@ -47,7 +48,9 @@ class UniquePasses:
         starts = runs(self._slots[by_slot])
         return by_slot, np.repeat(starts, sizes_of(starts, len(by_slot)))
 
-    def earlier(self, values: Column, first: Column, mask: Mask | None = None) -> Column:
+    def earlier(
+        self, values: Column, first: Column, mask: Mask | None = None
+    ) -> Column:
         """The value of the row of the same slot before each, of those that are told; else the first.
 
         >>> UniquePasses(np.array([7, 5, 7])).earlier(np.array([1, 2, 3]), np.array([0, 0, 0])).tolist()
@@ -75,12 +78,17 @@ class UniquePasses:
             before = np.take(cells, self._slots, axis=-1)
             cells[..., self._slots] = step(before, *columns)
             return before
-        slots, known = self._slots[self._order], np.empty((*cells.shape[:-1], len(self._slots)), cells.dtype)
+        slots, known = (
+            self._slots[self._order],
+            np.empty((*cells.shape[:-1], len(self._slots)), cells.dtype),
+        )
         ordered = [column[..., self._order] for column in columns]
         for start, end in pairwise([0, *self._ends.tolist()]):
             here = slots[start:end]
             known[..., start:end] = before = cells.take(here, axis=-1)
-            cells[..., here] = step(before, *(column[..., start:end] for column in ordered))
+            cells[..., here] = step(
+                before, *(column[..., start:end] for column in ordered)
+            )
         told = np.empty_like(known)
         told[..., self._order] = known
         return told

@@ -1,4 +1,5 @@
 """What class of use a meter's days look like, by the fleet model in force: a linear one, learned from a history."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -19,7 +20,9 @@ def shapes(hours: Column, kinds: Column, variation: Column) -> Column:
     How much is used is left out on purpose: size is not class.
     """
     weekend = kinds[SATURDAY_KIND:HOLIDAY_KIND] / np.mean(kinds[:SATURDAY_KIND], axis=0)
-    told: Column = np.concatenate([hours * DAY_HOURS / np.sum(hours, axis=0), weekend, variation[None]])
+    told: Column = np.concatenate(
+        [hours * DAY_HOURS / np.sum(hours, axis=0), weekend, variation[None]]
+    )
     return told
 
 
@@ -33,7 +36,9 @@ class Fleet:
         """Go by another model."""
         self.model = model
         if model:
-            self.codes = np.array([METER_SEGMENTS.index(name) for name in model.classes])
+            self.codes = np.array(
+                [METER_SEGMENTS.index(name) for name in model.classes]
+            )
             self._weights, self._bias = np.array(model.weights), np.array(model.bias)
             self._mean, self._scale = np.array(model.mean), np.array(model.scale)
             self._reach = model.reach
@@ -43,8 +48,13 @@ class Fleet:
 
         Summed feature by feature: a row's answer is the same to the last bit whatever rows stand beside it.
         """
-        logits, distance = np.repeat(self._bias[:, None], features.shape[1], axis=1), np.zeros(features.shape[1])
-        for feature, weights, mean, scale in zip(features, self._weights.T, self._mean, self._scale, strict=True):
+        logits, distance = (
+            np.repeat(self._bias[:, None], features.shape[1], axis=1),
+            np.zeros(features.shape[1]),
+        )
+        for feature, weights, mean, scale in zip(
+            features, self._weights.T, self._mean, self._scale, strict=True
+        ):
             z = (feature - mean) / scale
             logits += weights[:, None] * z
             distance += z * z
@@ -81,6 +91,9 @@ class UseClass(Feature):
         likeliest = others.argmax(axis=0)
         known = mine.any(axis=0) & ~np.isnan(chances[0])
         return {
-            "filed_class": filed, "other_class": np.where(known, self._fleet.codes[likeliest], np.nan),
-            "other_chance": np.where(known, others[likeliest, np.arange(len(slots))], np.nan),
-        }  # fmt: skip
+            "filed_class": filed,
+            "other_class": np.where(known, self._fleet.codes[likeliest], np.nan),
+            "other_chance": np.where(
+                known, others[likeliest, np.arange(len(slots))], np.nan
+            ),
+        }

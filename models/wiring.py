@@ -1,4 +1,5 @@
 """Whether what a meter's conductors tell belongs together: columns of single readings, and what was before them."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -10,7 +11,10 @@ from models.turns import UniquePasses
 from schemas.columns import Codes, Column, Flag, Mask, Readings
 from schemas.units import DAY_SECONDS, HOUR_SECONDS
 
-STATUS_FLAGS = {"reversed_sequence": Flag.REVERSED_SEQUENCE, "relay_open": Flag.RELAY_OPEN}
+STATUS_FLAGS = {
+    "reversed_sequence": Flag.REVERSED_SEQUENCE,
+    "relay_open": Flag.RELAY_OPEN,
+}
 
 
 def wiring_columns(r: Readings, elements: Column) -> Columns:
@@ -20,22 +24,31 @@ def wiring_columns(r: Readings, elements: Column) -> Columns:
     no row tells costs next to nothing.
     """
     none = np.broadcast_to(np.nan, len(r))
-    told: Columns = dict.fromkeys((*STATUS_FLAGS, "lowest_u", "highest_u", "whole_p"), none)
+    told: Columns = dict.fromkeys(
+        (*STATUS_FLAGS, "lowest_u", "highest_u", "whole_p"), none
+    )
     told["lag"] = np.broadcast_to(np.nan, (3, len(r)))
     if not unknown(r.u):
         whole = _whole_in(r.u, elements)
         told["lowest_u"] = np.where(whole, np.fmin.reduce(r.u), np.nan)
         told["highest_u"] = np.where(whole, np.fmax.reduce(r.u), np.nan)
     if not unknown(r.terminal_p):
-        told["whole_p"] = np.where(_whole_in(r.p, elements), np.nansum(r.p, axis=0), np.nan)
+        told["whole_p"] = np.where(
+            _whole_in(r.p, elements), np.nansum(r.p, axis=0), np.nan
+        )
     if not unknown(r.flags):
         word = np.where(np.isfinite(r.flags), r.flags, 0).astype(np.int64)
-        told |= {name: np.where(np.isfinite(r.flags), word & flag > 0, np.nan) for name, flag in STATUS_FLAGS.items()}
+        told |= {
+            name: np.where(np.isfinite(r.flags), word & flag > 0, np.nan)
+            for name, flag in STATUS_FLAGS.items()
+        }
     if not unknown(r.p):
         told["lag"] = np.where(np.isnan(r.p) | (elements != 3), np.nan, np.float32(0))
         rows = np.flatnonzero((elements == 3) & (np.fmin.reduce(r.p) < 0))
         if len(rows):
-            told["lag"][:, rows] = _lags(*(column[:, rows] for column in (r.u, r.i, r.p, r.q)))
+            told["lag"][:, rows] = _lags(
+                *(column[:, rows] for column in (r.u, r.i, r.p, r.q))
+            )
     return told
 
 
@@ -53,7 +66,9 @@ def _lags(u: Column, i: Column, p: Column, q: Column) -> Column:
     lag: Column = np.degrees(np.arctan2(q, p))
     if not (missing := np.isnan(q)).any():
         return lag
-    return np.where(missing, np.degrees(np.arccos(np.clip(p * 1000 / (u * np.abs(i)), -1, 1))), lag)
+    return np.where(
+        missing, np.degrees(np.arccos(np.clip(p * 1000 / (u * np.abs(i)), -1, 1))), lag
+    )
 
 
 class NeutralMismatch(Feature):
@@ -65,10 +80,15 @@ class NeutralMismatch(Feature):
     gives: tuple[str, ...] = ("mismatch_third",)
 
     KEPT_READINGS, NEEDED_READINGS = 5, 3
-    LOAD_SHARE = 0.20  # of the basic current, that one of the two must exceed: catalogue 1.3
+    LOAD_SHARE = (
+        0.20  # of the basic current, that one of the two must exceed: catalogue 1.3
+    )
 
     def __init__(self) -> None:
-        self.cells = Cells(share=np.zeros(self.KEPT_READINGS, np.float32), then=np.zeros(self.KEPT_READINGS, np.uint32))
+        self.cells = Cells(
+            share=np.zeros(self.KEPT_READINGS, np.float32),
+            then=np.zeros(self.KEPT_READINGS, np.uint32),
+        )
 
     def fold(self, slots: Codes, columns: Columns) -> Columns:
         """Adds mismatch_third, of the last five loaded readings within a day the third-largest share of the greater.
@@ -77,15 +97,24 @@ class NeutralMismatch(Feature):
         """
         third = np.full(len(slots), np.nan)
         line, neutral = columns["most_i"], np.abs(columns["neutral"])
-        loaded = (columns["elements"] == 1) & (np.maximum(line, neutral) > self.LOAD_SHARE * columns["ib"])
+        loaded = (columns["elements"] == 1) & (
+            np.maximum(line, neutral) > self.LOAD_SHARE * columns["ib"]
+        )
         if len(rows := np.flatnonzero(loaded)):
-            line, neutral, at, here = line[rows], neutral[rows], columns["at"][rows], slots[rows]
+            line, neutral, at, here = (
+                line[rows],
+                neutral[rows],
+                columns["at"][rows],
+                slots[rows],
+            )
             share = np.abs(line - neutral) / np.maximum(line, neutral)
             turns, c = UniquePasses(here), self.cells
             share, then = share.astype(np.float32), at.astype(np.uint32)
             shares = _pushed(turns.scan(c["share"], _pushed, share), share)
             times = _pushed(turns.scan(c["then"], _pushed, then), then)
-            largest = np.sort(np.where(times > at - DAY_SECONDS, shares, -np.inf), axis=0)[-self.NEEDED_READINGS]
+            largest = np.sort(
+                np.where(times > at - DAY_SECONDS, shares, -np.inf), axis=0
+            )[-self.NEEDED_READINGS]
             third[rows] = np.where(np.isinf(largest), np.nan, largest)
         return {"mismatch_third": third}
 
@@ -99,7 +128,10 @@ class PhaseLoad(Feature):
     gives: tuple[str, ...] = ("busy",)
 
     LOAD_SHARE = 0.05  # of the basic current
-    FADE_SECONDS, LONGEST_SECONDS = 3 * DAY_SECONDS, 2 * HOUR_SECONDS  # a reading speaks for so much of the time before it at most
+    FADE_SECONDS, LONGEST_SECONDS = (
+        3 * DAY_SECONDS,
+        2 * HOUR_SECONDS,
+    )  # a reading speaks for so much of the time before it at most
 
     def __init__(self) -> None:
         self.cells = Cells(busy=np.zeros(3, np.float32), then=np.int64(0))
@@ -109,12 +141,24 @@ class PhaseLoad(Feature):
         busy = np.full((3, len(slots)), np.nan, np.float32)
         if len(rows := np.flatnonzero(columns["elements"] > 1)):
             c, here, at = self.cells, slots[rows], columns["at"][rows]
-            amps, turns = np.abs(np.take(columns["i"], rows, axis=1)), UniquePasses(here)
+            amps, turns = (
+                np.abs(np.take(columns["i"], rows, axis=1)),
+                UniquePasses(here),
+            )
             known = ~np.isnan(amps)
             told = known.any(axis=0)
             then = turns.earlier(at, c["then"][here], told)
-            new = np.where(then > 0, np.minimum(at - then, self.LONGEST_SECONDS) / self.FADE_SECONDS, 0).astype(np.float32)
-            busy[:, rows] = turns.scan(c["busy"], _grown, new * known, amps > self.LOAD_SHARE * columns["ib"][rows])
+            new = np.where(
+                then > 0,
+                np.minimum(at - then, self.LONGEST_SECONDS) / self.FADE_SECONDS,
+                0,
+            ).astype(np.float32)
+            busy[:, rows] = turns.scan(
+                c["busy"],
+                _grown,
+                new * known,
+                amps > self.LOAD_SHARE * columns["ib"][rows],
+            )
             c["then"][here[told]] = at[told]
         return {"busy": busy}
 

@@ -1,4 +1,5 @@
 """Work: how long items stay in a stage, against the section's limit and against what is usual, and in which order."""
+
 from __future__ import annotations
 
 from bisect import bisect_left, insort
@@ -16,26 +17,45 @@ from models.durations import WINDOW_DAYS, Durations
 from models.index import Index
 from models.registry import Registry
 from models.state import Schema, State, StateError, within
-from models.timelines import NEVER_TIME, Observation, Recorded, Stay, Timelines, passed_marks, seconds_after
+from models.timelines import (
+    NEVER_TIME,
+    Observation,
+    Recorded,
+    Stay,
+    Timelines,
+    passed_marks,
+    seconds_after,
+)
 from schemas.columns import Codes, Overdue, StageProgress, Stages, Times, Traces
 from schemas.units import DAY_SECONDS, HOUR_SECONDS
 
 LIMIT_MARKS = (0.8, 1.0, 2.0)  # shares of the limit
 NOT_COUNTED = -1
-LATE_RATIO, STALLED_RATIO = 1.0, 2.0  # times the limit, and what is usual, from which an item is stuck
+LATE_RATIO, STALLED_RATIO = (
+    1.0,
+    2.0,
+)  # times the limit, and what is usual, from which an item is stuck
 STALL_MARKS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)  # times what is usual
 
 
 class WorkItem(msgspec.Struct):
     """What was told of a work item in a stage, which may be entered again."""
 
-    starts: dict[int, tuple[float, bool]] = {}  # by time the limit in seconds, and whether working days alone count
+    starts: dict[
+        int, tuple[float, bool]
+    ] = {}  # by time the limit in seconds, and whether working days alone count
     ends: list[int] = []  # in order of time
     pauses: list[int] = []  # the same
     resumes: list[int] = []  # the same
-    usual: dict[int, float] = {}  # by start, within which time such stages were done before it
-    counted: dict[int, int | None] = {}  # ends, None while there is none, of the visits that tell what is usual
-    waited: dict[int, int] = {}  # by start, the seconds for which such a visit was paused
+    usual: dict[
+        int, float
+    ] = {}  # by start, within which time such stages were done before it
+    counted: dict[
+        int, int | None
+    ] = {}  # ends, None while there is none, of the visits that tell what is usual
+    waited: dict[
+        int, int
+    ] = {}  # by start, the seconds for which such a visit was paused
 
     def stays(self) -> list[Stay]:
         """Each start with the first end after it; a start while the stage is open tells nothing new."""
@@ -61,7 +81,10 @@ class WorkItem(msgspec.Struct):
         """For how many seconds it was paused in a visit that has ended."""
         if done is None:
             return 0
-        return sum(max(min(until, done) - max(since, start), 0) for since, until in self._pause_spans())
+        return sum(
+            max(min(until, done) - max(since, start), 0)
+            for since, until in self._pause_spans()
+        )
 
     def put_off(self, start: int, at: int) -> int:
         """When a moment that was to come at a time comes, by the pauses since a start; never while it is paused.
@@ -87,21 +110,32 @@ class Work(Timelines):
     columns = ("share", "limit_hours", "stalled", "usual_hours")
     awaits = ("share", "stalled")
 
-    def __init__(self, index: Index, queues: Index, registry: Registry, zone: str, grace: int) -> None:
+    def __init__(
+        self, index: Index, queues: Index, registry: Registry, zone: str, grace: int
+    ) -> None:
         super().__init__(index)
         self._registry, self._zone, self._grace = registry, zone, grace
         self._durations, self.queues = Durations(), queues
         self.cells = Cells(
-            **self.cells.empty, queue=np.int32(-1),  # the stage of its section
-            since=np.int64(NEVER_TIME), stuck=np.int64(NEVER_TIME), again=np.bool_(0),  # its last visit, and whether others were
-        )  # fmt: skip
+            **self.cells.empty,
+            queue=np.int32(-1),  # the stage of its section
+            since=np.int64(NEVER_TIME),
+            stuck=np.int64(NEVER_TIME),
+            again=np.bool_(0),  # its last visit, and whether others were
+        )
 
     def record(self, batch: Stages, areas: Codes, sealed: Times) -> Recorded:
         """Note starts and ends; `sealed` is by row the time before which what has ended cannot change any more."""
         told = Recorded(set(), [], [])
         for n in range(len(batch)):
-            section, stage, at = batch.areas[batch.area[n]], batch.stages[batch.stage[n]], int(batch.at[n])
-            slot = self.open(section, f"{batch.names[batch.subject[n]]}/{stage}", at, sealed[n])
+            section, stage, at = (
+                batch.areas[batch.area[n]],
+                batch.stages[batch.stage[n]],
+                int(batch.at[n]),
+            )
+            slot = self.open(
+                section, f"{batch.names[batch.subject[n]]}/{stage}", at, sealed[n]
+            )
             if slot < 0:
                 told.late.append(n)
                 continue
@@ -125,26 +159,53 @@ class Work(Timelines):
     @staticmethod
     def _times_of(item: WorkItem, progress: int) -> list[int]:
         """When an item was told to end, to pause or to go on."""
-        return {StageProgress.FINISHED: item.ends, StageProgress.PAUSED: item.pauses}.get(StageProgress(progress), item.resumes)
+        return {
+            StageProgress.FINISHED: item.ends,
+            StageProgress.PAUSED: item.pauses,
+        }.get(StageProgress(progress), item.resumes)
 
-    def _limit(self, section: str, stage: str, at: int, own: float) -> tuple[float, bool]:
+    def _limit(
+        self, section: str, stage: str, at: int, own: float
+    ) -> tuple[float, bool]:
         """The seconds that an item may stay, 0 when nobody says, and whether working days alone count."""
         if 0 < own < np.inf:
             return own, False
-        known = next((known for known in self._registry.stages(section, at) if known.stage == stage), None)
-        return (float(HOUR_SECONDS * (known.hours or 0)), known.working_days) if known else (0.0, False)
+        known = next(
+            (
+                known
+                for known in self._registry.stages(section, at)
+                if known.stage == stage
+            ),
+            None,
+        )
+        return (
+            (float(HOUR_SECONDS * (known.hours or 0)), known.working_days)
+            if known
+            else (0.0, False)
+        )
 
     def _learn(self, item: WorkItem, group: tuple[str, str], sealed: int) -> None:
         """Count the visits as they are now; what began or ended before the seal stays as it is."""
-        visits = {v.start: None if v.done == NEVER_TIME else v.done for v in item.stays()}
+        visits = {
+            v.start: None if v.done == NEVER_TIME else v.done for v in item.stays()
+        }
         now: dict[int, int | None] = {}
         waits: dict[int, int] = {}
         for start in {*item.counted, *visits}:
-            before, done = item.counted.get(start, NOT_COUNTED), visits.get(start, NOT_COUNTED)
-            if start < sealed and (NOT_COUNTED in {before, done} or (before or done or sealed) < sealed):
+            before, done = (
+                item.counted.get(start, NOT_COUNTED),
+                visits.get(start, NOT_COUNTED),
+            )
+            if start < sealed and (
+                NOT_COUNTED in {before, done} or (before or done or sealed) < sealed
+            ):
                 done = before
             was = item.waited.get(start, 0)
-            waited = was if before == done and (done or sealed) < sealed else item.waited_for(start, done)
+            waited = (
+                was
+                if before == done and (done or sealed) < sealed
+                else item.waited_for(start, done)
+            )
             if done != NOT_COUNTED:
                 now[start] = done
             if waited:
@@ -154,7 +215,9 @@ class Work(Timelines):
                     self._durations.count(group, start, counted, sign, paused)
         item.counted, item.waited = now, waits
 
-    def timeline(self, slots: Codes, watermarks: Times) -> tuple[Codes, Times, dict[str, Any]]:
+    def timeline(
+        self, slots: Codes, watermarks: Times
+    ) -> tuple[Codes, Times, dict[str, Any]]:
         """Every row of some items so far. What is usual counts as it was known when the stage was entered."""
         for slot in slots.tolist():
             item, now = self.items[slot], int(watermarks[self.cells["area"][slot]])
@@ -162,15 +225,26 @@ class Work(Timelines):
             for visit in item.stays():
                 if visit.start <= now and visit.start not in item.usual:
                     day = (visit.start - self._grace) // DAY_SECONDS
-                    item.usual[visit.start] = self._durations.usual((section, subject.rpartition("/")[2]), day)
+                    item.usual[visit.start] = self._durations.usual(
+                        (section, subject.rpartition("/")[2]), day
+                    )
             self._note_last_stay(slot, item.stays())
         return super().timeline(slots, watermarks)
 
     def stuck(self, slot: int, stay: Stay) -> int:
         """From when on an item is stuck in a visit: past its limit, or stalled."""
         usual = self.items[slot].usual.get(stay.start, nan)
-        late = self._time_after(slot, stay.start, LATE_RATIO * stay.unit) if stay.unit > 0 else NEVER_TIME
-        return min(late, self._calendar_time_after(slot, stay.start, STALLED_RATIO * usual) if usual > 0 else NEVER_TIME)
+        late = (
+            self._time_after(slot, stay.start, LATE_RATIO * stay.unit)
+            if stay.unit > 0
+            else NEVER_TIME
+        )
+        return min(
+            late,
+            self._calendar_time_after(slot, stay.start, STALLED_RATIO * usual)
+            if usual > 0
+            else NEVER_TIME,
+        )
 
     def _time_after(self, slot: int, start: int, seconds: float) -> int:
         """When so many seconds have passed since an item entered its stage, working days alone where they count.
@@ -178,7 +252,11 @@ class Work(Timelines):
         What it was paused for is added as it passes by the calendar.
         """
         item = self.items[slot]
-        at = worked_after(start, seconds, self._zone) if item.starts[start][1] else seconds_after(start, seconds)
+        at = (
+            worked_after(start, seconds, self._zone)
+            if item.starts[start][1]
+            else seconds_after(start, seconds)
+        )
         return item.put_off(start, at)
 
     def _calendar_time_after(self, slot: int, start: int, seconds: float) -> int:
@@ -191,17 +269,32 @@ class Work(Timelines):
         for visit in item.stays():
             limit, usual = visit.unit, item.usual.get(visit.start, nan)
             if visit.start not in item.usual:
-                yield Observation(visit.start, certain=False, columns=(nan,) * len(self.columns))
-            for at, certain, share in passed_marks(visit, LIMIT_MARKS, partial(self._time_after, slot)):
+                yield Observation(
+                    visit.start, certain=False, columns=(nan,) * len(self.columns)
+                )
+            for at, certain, share in passed_marks(
+                visit, LIMIT_MARKS, partial(self._time_after, slot)
+            ):
                 if share:
-                    yield Observation(at, certain, (share, limit / HOUR_SECONDS, nan, nan))
-            for at, certain, times in passed_marks(visit._replace(unit=usual), STALL_MARKS, partial(self._calendar_time_after, slot)):
+                    yield Observation(
+                        at, certain, (share, limit / HOUR_SECONDS, nan, nan)
+                    )
+            for at, certain, times in passed_marks(
+                visit._replace(unit=usual),
+                STALL_MARKS,
+                partial(self._calendar_time_after, slot),
+            ):
                 ended = (0.0, limit / HOUR_SECONDS) if not times else (nan, nan)
                 yield Observation(at, certain, (*ended, times, usual / HOUR_SECONDS))
 
     def expire(self, watermarks: Mapping[str, int]) -> None:
         """Drop the durations of some sections that nothing can ask for any more."""
-        self._durations.forget({section: (now - self._grace) // DAY_SECONDS - WINDOW_DAYS - 1 for section, now in watermarks.items()})
+        self._durations.forget(
+            {
+                section: (now - self._grace) // DAY_SECONDS - WINDOW_DAYS - 1
+                for section, now in watermarks.items()
+            }
+        )
 
     def schema(self) -> Schema:
         """The items, and how long stages usually take."""
@@ -223,13 +316,18 @@ class Work(Timelines):
         """Put every item into the queue of its stage, as it is since its last visit began."""
         for slot, item in self.items.items():
             section, subject = self.index.pairs[slot]
-            self.cells["queue"][slot] = self.queues.slot(section, subject.rpartition("/")[2])
+            self.cells["queue"][slot] = self.queues.slot(
+                section, subject.rpartition("/")[2]
+            )
             self._note_last_stay(slot, item.stays())
 
     def _note_last_stay(self, slot: int, stays: list[Stay]) -> None:
         """Note of an item since when it is in its stage, from when on it is stuck, and whether it was there before."""
         for visit in stays[-1:]:
-            self.cells["since"][slot], self.cells["stuck"][slot] = visit.start, self.stuck(slot, visit)
+            self.cells["since"][slot], self.cells["stuck"][slot] = (
+                visit.start,
+                self.stuck(slot, visit),
+            )
         self.cells["again"][slot] = len(stays) > 1
 
 
@@ -241,7 +339,14 @@ class Trace(msgspec.Struct):
 
     def times(self) -> list[int]:
         """Every moment at which it moved."""
-        return sorted({at for told in (self.starts, self.ends) for times in told.values() for at in times})
+        return sorted(
+            {
+                at
+                for told in (self.starts, self.ends)
+                for times in told.values()
+                for at in times
+            }
+        )
 
 
 class StageOrder(Timelines):
@@ -260,16 +365,24 @@ class StageOrder(Timelines):
         """Note starts and ends of stages that have an order."""
         told = Recorded(set(), [], [])
         for n in range(len(batch)):
-            section, stage, at = batch.areas[batch.area[n]], batch.stages[batch.stage[n]], int(batch.at[n])
+            section, stage, at = (
+                batch.areas[batch.area[n]],
+                batch.stages[batch.stage[n]],
+                int(batch.at[n]),
+            )
             if batch.progress[n] not in (StageProgress.STARTED, StageProgress.FINISHED):
                 continue
-            if all(known.stage != stage for known in self._registry.stages(section, at)):
+            if all(
+                known.stage != stage for known in self._registry.stages(section, at)
+            ):
                 continue
             slot = self.open(section, batch.names[batch.subject[n]], at, sealed[n])
             if slot < 0:
                 continue
             item = self.items.setdefault(slot, Trace())
-            times = (item.starts if batch.progress[n] == StageProgress.STARTED else item.ends).setdefault(stage, [])
+            times = (
+                item.starts if batch.progress[n] == StageProgress.STARTED else item.ends
+            ).setdefault(stage, [])
             if new := at not in times:
                 times.append(at)
             self.record_row(told, n, slot, areas[n], at, new=new)
@@ -281,7 +394,12 @@ class StageOrder(Timelines):
 
     def _order(self, slot: int) -> list[str]:
         """The stages of an item's section, as they were when it set out."""
-        return [known.stage for known in self._registry.stages(self.index.pairs[slot][0], self.items[slot].times()[0])]
+        return [
+            known.stage
+            for known in self._registry.stages(
+                self.index.pairs[slot][0], self.items[slot].times()[0]
+            )
+        ]
 
     def stays(self, slot: int) -> list[Stay]:
         """From its first move until the last stage of all is done."""
@@ -296,7 +414,9 @@ class StageOrder(Timelines):
             entered = {s for s in order if min(item.starts.get(s, [NEVER_TIME])) <= at}
             left = {s for s in order if min(item.ends.get(s, [NEVER_TIME])) <= at}
             seen = [n for n, stage in enumerate(order) if stage in entered | left]
-            furthest = max((n for n, stage in enumerate(order) if stage in entered), default=0)
+            furthest = max(
+                (n for n, stage in enumerate(order) if stage in entered), default=0
+            )
             missing = sum(stage not in left for stage in order[seen[0] : furthest])
             yield Observation(at, certain=True, columns=(float(missing),))
 

@@ -1,4 +1,5 @@
 """Thefts as the literature attacks meters with: what of every interval is registered, and what may tell of it."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -20,18 +21,28 @@ def _registered(rows: int | Rows, shares: Values, block: Block) -> None:
 
 def _shares_h1(_: Grid, row: int, seed: int, block: Block) -> Values:
     """The same share always."""
-    return np.full(len(block.read), np.random.default_rng([seed, row]).uniform(0.1, 0.8), np.float32)
+    return np.full(
+        len(block.read),
+        np.random.default_rng([seed, row]).uniform(0.1, 0.8),
+        np.float32,
+    )
 
 
 def _shares_h2(_: Grid, row: int, seed: int, block: Block) -> Values:
     """Nothing in a span of six hours that is the same every day."""
     begins = int(np.random.default_rng([seed, row]).integers(24))
-    return np.full(len(block.read), (block.start // HOUR_SECONDS - begins) % 24 >= 6, np.float32)
+    return np.full(
+        len(block.read), (block.start // HOUR_SECONDS - begins) % 24 >= 6, np.float32
+    )
 
 
 def _shares_h3(_: Grid, row: int, seed: int, block: Block) -> Values:
     """Another share in every slot."""
-    return np.random.default_rng([seed, row, block.start]).uniform(0.1, 0.8, len(block.read)).astype(np.float32)
+    return (
+        np.random.default_rng([seed, row, block.start])
+        .uniform(0.1, 0.8, len(block.read))
+        .astype(np.float32)
+    )
 
 
 def _shares_h4(grid: Grid, row: int, seed: int, block: Block) -> Values:
@@ -47,7 +58,9 @@ def _shares_h5(grid: Grid, row: int, _: int, block: Block) -> Values:
 def _shares_h6(grid: Grid, row: int, _: int, block: Block) -> Values:
     """The day turned round: nothing is missing but what is dear."""
     shape = grid.shapes[grid.segment[row], 0]
-    slots = (block.start + 8 * HOUR_SECONDS) // 900 % len(shape) + np.arange(len(block.read))
+    slots = (block.start + 8 * HOUR_SECONDS) // 900 % len(shape) + np.arange(
+        len(block.read)
+    )
     return np.asarray(shape[len(shape) - 1 - slots] / shape[slots], np.float32)
 
 
@@ -75,27 +88,70 @@ class Attack:
 
 
 SUSPECT_RULE = "area_loss_correlation"
-PROFILE_RULES = ("step_drop", "usage_fluctuation", "timed_zero_block", "clipped_profile", "flat_profile", "tou_inversion",
-         "capacity_expansion")  # what a day's form may tell of a thief beside what is expected
+PROFILE_RULES = (
+    "step_drop",
+    "usage_fluctuation",
+    "timed_zero_block",
+    "clipped_profile",
+    "flat_profile",
+    "tou_inversion",
+    "capacity_expansion",
+)  # what a day's form may tell of a thief beside what is expected
 THEFT_ATTACKS = {  # after Jokar et al. 2016, the last two after Zheng K. et al. 2019
-    "h1": Attack("a share of the use, always the same", _shares_h1, (SUSPECT_RULE, "step_drop")),
-    "h2": Attack("nothing for six hours of the day", _shares_h2, (SUSPECT_RULE, "timed_zero_block")),
-    "h3": Attack("a share that changes with every interval", _shares_h3, (SUSPECT_RULE, "step_drop")),
-    "h4": Attack("changing shares of the mean", _shares_h4, (SUSPECT_RULE, "step_drop", "flat_profile")),
-    "h5": Attack("the mean instead of the curve: no energy is missing", _shares_h5, ("flat_profile",)),
-    "h6": Attack("the curve turned round: no energy is missing", _shares_h6, ("tou_inversion",)),
-    "FDI2": Attack("the peaks cut off", _shares_fdi2, (SUSPECT_RULE, "clipped_profile")),
-    "FDI3": Attack("only what lies above a line", _shares_fdi3, (SUSPECT_RULE, "step_drop", "timed_zero_block")),
+    "h1": Attack(
+        "a share of the use, always the same", _shares_h1, (SUSPECT_RULE, "step_drop")
+    ),
+    "h2": Attack(
+        "nothing for six hours of the day",
+        _shares_h2,
+        (SUSPECT_RULE, "timed_zero_block"),
+    ),
+    "h3": Attack(
+        "a share that changes with every interval",
+        _shares_h3,
+        (SUSPECT_RULE, "step_drop"),
+    ),
+    "h4": Attack(
+        "changing shares of the mean",
+        _shares_h4,
+        (SUSPECT_RULE, "step_drop", "flat_profile"),
+    ),
+    "h5": Attack(
+        "the mean instead of the curve: no energy is missing",
+        _shares_h5,
+        ("flat_profile",),
+    ),
+    "h6": Attack(
+        "the curve turned round: no energy is missing", _shares_h6, ("tou_inversion",)
+    ),
+    "FDI2": Attack(
+        "the peaks cut off", _shares_fdi2, (SUSPECT_RULE, "clipped_profile")
+    ),
+    "FDI3": Attack(
+        "only what lies above a line",
+        _shares_fdi3,
+        (SUSPECT_RULE, "step_drop", "timed_zero_block"),
+    ),
 }
 
 
-def attacked(grid: Grid, kind: str, row: int, span: tuple[int, int], seed: int) -> Happening:
+def attacked(
+    grid: Grid, kind: str, row: int, span: tuple[int, int], seed: int
+) -> Happening:
     """One customer registers less than it uses; the gateway meter counts all of it."""
     attack, (start, end) = THEFT_ATTACKS[kind], span
 
     def after(block: Block) -> None:
         _registered(row, attack.shares(grid, row, seed, block), block)
 
-    planted = Planted(kind, attack.rules, grid.areas[grid.area[row]], grid.names[row], start, end, attack.note,
-                      (*LOSS_RULES, *PROFILE_RULES))  # fmt: skip
+    planted = Planted(
+        kind,
+        attack.rules,
+        grid.areas[grid.area[row]],
+        grid.names[row],
+        start,
+        end,
+        attack.note,
+        (*LOSS_RULES, *PROFILE_RULES),
+    )
     return Happening(start, end, after=after, planted=planted)

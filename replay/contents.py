@@ -1,4 +1,5 @@
 """What a file holds, in bounded memory: packed or not, known by its first bytes; pipes and devices are refused."""
+
 from __future__ import annotations
 
 import stat
@@ -58,9 +59,13 @@ def whole(path: Path, most: int) -> bytes:
         parts.append(chunk)
         size, rows = size + len(chunk), rows + chunk.count(b"\n")
         if size > most:
-            raise SourceError(f"{path} holds more than {most >> 20:,} MiB of text, too much to be read whole: {SPLIT_ADVICE}")
+            raise SourceError(
+                f"{path} holds more than {most >> 20:,} MiB of text, too much to be read whole: {SPLIT_ADVICE}"
+            )
         if rows > MOST_ROWS:
-            raise SourceError(f"{path} has more than {MOST_ROWS:,} rows, too many to be read whole: {SPLIT_ADVICE}")
+            raise SourceError(
+                f"{path} has more than {MOST_ROWS:,} rows, too many to be read whole: {SPLIT_ADVICE}"
+            )
     return b"".join(parts)
 
 
@@ -85,7 +90,10 @@ def _chunks(path: Path, size: int) -> Iterator[bytes]:
     for mark, what in UNREADABLE_MAGIC.items():
         if first.startswith(mark):
             raise SourceError(f"{path} is {what}")
-    packing = next((name for mark, name in COMPRESSION_MAGIC.items() if first.startswith(mark)), "detect")
+    packing = next(
+        (name for mark, name in COMPRESSION_MAGIC.items() if first.startswith(mark)),
+        "detect",
+    )
     try:
         with pa.input_stream(str(path), compression=packing) as stream:
             while chunk := stream.read(size):

@@ -3,6 +3,7 @@
 The current file carries the ratio (综合倍率), the voltage file does not; together they are one history. Values are as
 the meter shows them at the moment named (secondary), the ratio goes into the master data.
 """
+
 from __future__ import annotations
 
 import re
@@ -55,7 +56,9 @@ class _Register:
 
 def recognises(columns: Collection[str]) -> bool:
     """Whether the columns are a curve's: area, meter, day and phase by their Chinese names, and moments of the day."""
-    return {"area", "meter", "day", "phase"} <= _headers(columns).keys() and any(map(TIME_PATTERN.fullmatch, columns))
+    return {"area", "meter", "day", "phase"} <= _headers(columns).keys() and any(
+        map(TIME_PATTERN.fullmatch, columns)
+    )
 
 
 def open_files(paths: Sequence[tables.File], tally: Tally) -> Source:
@@ -63,8 +66,12 @@ def open_files(paths: Sequence[tables.File], tally: Tally) -> Source:
     register = _Register()
     files = [_read(path, register, tally) for path in paths]
     for file in files:
-        meters = (register.meters.names[number] for number in np.unique(file.meter).tolist())
-        tally.named.add("meters", file.name, "voltages" if file.voltage else "currents", meters)
+        meters = (
+            register.meters.names[number] for number in np.unique(file.meter).tolist()
+        )
+        tally.named.add(
+            "meters", file.name, "voltages" if file.voltage else "currents", meters
+        )
     if not any(np.isfinite(file.values).any() for file in files):
         raise nothing_read(" + ".join(path.name for path in paths), tally)
     home = np.zeros(len(register.meters.names), np.int32)
@@ -87,32 +94,66 @@ def open_files(paths: Sequence[tables.File], tally: Tally) -> Source:
 def _note_supplies(areas: Sequence[Area], tally: Tally) -> None:
     """Note the meters whose voltages show other than the usual supply."""
     told: dict[inferred.Supply, set[str]] = {}
-    for meter in (meter for area in areas for meter in area.meters if meter.un_v != inferred.CHINA_VOLTAGES[-1]):
-        told.setdefault(inferred.Supply(meter.wiring, meter.un_v), set()).add(meter.meter)
+    for meter in (
+        meter
+        for area in areas
+        for meter in area.meters
+        if meter.un_v != inferred.CHINA_VOLTAGES[-1]
+    ):
+        told.setdefault(inferred.Supply(meter.wiring, meter.un_v), set()).add(
+            meter.meter
+        )
     for (wiring, un_v), meters in sorted(told.items()):
         who = f"{len(meters):,} meters, such as {min(meters)},"
         tally.notes.append(f"{who} are {wiring} of {un_v:g} V by what they show")
 
 
 def _headers(columns: Collection[str]) -> dict[str, str]:
-    return {what: name for what, names in HEADER_NAMES.items() for name in names if name in columns}
+    return {
+        what: name
+        for what, names in HEADER_NAMES.items()
+        for name in names
+        if name in columns
+    }
 
 
 def _read(path: tables.File, register: _Register, tally: Tally) -> _Curves:
     header = tables.columns(path)
     names = _headers(header)
     moments = {name: TIME_PATTERN.fullmatch(name) for name in header}
-    seconds = {name: sum(int(t or 0) * s for t, s in zip(m.groups(), (3600, 60, 1), strict=True))
-               for name, m in moments.items() if m}  # fmt: skip
+    seconds = {
+        name: sum(
+            int(t or 0) * s for t, s in zip(m.groups(), (3600, 60, 1), strict=True)
+        )
+        for name, m in moments.items()
+        if m
+    }
     sheet = tables.read(path, [*names.values(), *seconds], tally)
-    midnight, (phases, phase) = sheet.moments(names["day"], ZoneInfo(CHINA_ZONE)), sheet.words(names["phase"])
+    midnight, (phases, phase) = (
+        sheet.moments(names["day"], ZoneInfo(CHINA_ZONE)),
+        sheet.words(names["phase"]),
+    )
     initials = [text.strip()[:1].upper() for text in phases]
-    letter = np.array([*(PHASE_NAMES.index(one) if one in PHASE_NAMES else -1 for one in initials), -1])[phase]
-    meter, area = _ids(sheet, names["meter"], register.meters), _ids(sheet, names["area"], register.areas)
+    letter = np.array(
+        [
+            *(PHASE_NAMES.index(one) if one in PHASE_NAMES else -1 for one in initials),
+            -1,
+        ]
+    )[phase]
+    meter, area = (
+        _ids(sheet, names["meter"], register.meters),
+        _ids(sheet, names["area"], register.areas),
+    )
     nobody = np.full(len(sheet), -1, np.int32)
-    customer = _ids(sheet, names["customer"], register.customers) if "customer" in names else nobody
+    customer = (
+        _ids(sheet, names["customer"], register.customers)
+        if "customer" in names
+        else nobody
+    )
     told = (meter >= 0) & (letter >= 0) & np.isfinite(midnight)
-    _, first = np.unique(np.stack([meter, midnight, letter, ~told]), axis=1, return_index=True)
+    _, first = np.unique(
+        np.stack([meter, midnight, letter, ~told]), axis=1, return_index=True
+    )
     again = np.ones(len(sheet), np.bool_)
     again[first] = False
     keep = sheet.keep(
@@ -122,7 +163,11 @@ def _read(path: tables.File, register: _Register, tally: Tally) -> _Curves:
         (letter < 0, f"{names['phase']} is not A, B or C", names["phase"]),
         (again, "a second row of the same meter, day and phase", names["day"]),
     )
-    ratio = sheet.numbers(names["ratio"]) if "ratio" in names else np.full(len(sheet), np.nan)
+    ratio = (
+        sheet.numbers(names["ratio"])
+        if "ratio" in names
+        else np.full(len(sheet), np.nan)
+    )
     return _Curves(
         name=path.name,
         voltage=any("电压" in name for name in header),
@@ -143,14 +188,23 @@ def _ids(sheet: tables.Sheet, column: str, register: Names) -> Codes:
     cells = sheet.ids(column, seen)
     width = max((len(text) for text in seen.names if text.isdigit()), default=0)
     whole = [text.zfill(width) if text.isdigit() else text for text in seen.names]
-    short = np.array([*(a != b for a, b in zip(whole, seen.names, strict=True)), False, False, False])[cells]
+    short = np.array(
+        [*(a != b for a, b in zip(whole, seen.names, strict=True)), False, False, False]
+    )[cells]
     if short.any():
         place = f"{sheet.name} row {np.argmax(short) + 1}: {seen.names[cells[np.argmax(short)]]}"
-        sheet.tally.mend(f"{column} had lost its leading zeros", place, int(short.sum()))
-    return np.append(register.numbers(whole), np.array([tables.NO_ID, tables.LOST_DIGITS, tables.MISSING_ID], np.int32))[cells]
+        sheet.tally.mend(
+            f"{column} had lost its leading zeros", place, int(short.sum())
+        )
+    return np.append(
+        register.numbers(whole),
+        np.array([tables.NO_ID, tables.LOST_DIGITS, tables.MISSING_ID], np.int32),
+    )[cells]
 
 
-def _joined(files: Sequence[_Curves], home: Codes, register: _Register, tally: Tally) -> Readings:
+def _joined(
+    files: Sequence[_Curves], home: Codes, register: _Register, tally: Tally
+) -> Readings:
     """Currents and voltages of the same meter and time side by side, in time order; the first told counts."""
     start = min(int(file.day.min()) for file in files if len(file.day))
     many = len(register.meters.names)
@@ -167,13 +221,25 @@ def _joined(files: Sequence[_Curves], home: Codes, register: _Register, tally: T
         tally.reject("an earlier file tells the value too", file.name, int(told.sum()))
         grid[phase[~told], place[~told]] = value[~told]
     at, meter = np.divmod(keys, many)
-    return Readings.build(register.meters.names, meter, register.areas.names, home[meter], at + start, u=u, i=i)
+    return Readings.build(
+        register.meters.names,
+        meter,
+        register.areas.names,
+        home[meter],
+        at + start,
+        u=u,
+        i=i,
+    )
 
 
-def _areas(files: Sequence[_Curves], home: Codes, readings: Readings, register: _Register) -> list[Area]:
+def _areas(
+    files: Sequence[_Curves], home: Codes, readings: Readings, register: _Register
+) -> list[Area]:
     """The areas with their meters from their first day on; the only one behind current transformers is the gateway."""
     columns = ("meter", "day", "phase", "ratio", "customer")
-    meter, day, phase, ratio, customer = (np.concatenate([getattr(f, name) for f in files]) for name in columns)
+    meter, day, phase, ratio, customer = (
+        np.concatenate([getattr(f, name) for f in files]) for name in columns
+    )
     order = np.lexsort((day, meter))
     groups = np.split(order, np.flatnonzero(np.diff(meter[order])) + 1)
     steps, supplies = inferred.steps(readings), inferred.supplies(readings)
@@ -181,7 +247,9 @@ def _areas(files: Sequence[_Curves], home: Codes, readings: Readings, register: 
     for rows in groups:
         number = int(meter[rows[0]])
         told = rows[np.isfinite(ratio[rows])]
-        usual = inferred.Supply("3P4W" if (phase[rows] > 0).any() else "1P2W", inferred.CHINA_VOLTAGES[-1])
+        usual = inferred.Supply(
+            "3P4W" if (phase[rows] > 0).any() else "1P2W", inferred.CHINA_VOLTAGES[-1]
+        )
         supply = supplies.get(number, usual)
         changed = told[np.flatnonzero(np.diff(ratio[told], prepend=np.nan) != 0)]
         eras = {int(day[row]): float(ratio[row]) for row in changed} or {0: 1.0}
@@ -189,11 +257,15 @@ def _areas(files: Sequence[_Curves], home: Codes, readings: Readings, register: 
         meters.setdefault(int(home[number]), []).extend(
             Meter(
                 meter=register.meters.names[number],
-                customer=register.customers.names[customer[rows[0]]] if customer[rows[0]] >= 0 else "",
+                customer=register.customers.names[customer[rows[0]]]
+                if customer[rows[0]] >= 0
+                else "",
                 effective=effective,
                 wiring=supply.wiring,
                 un_v=supply.un_v,
-                ib_a=1.5 if ct > 1 else 5.0,  # the common meters, 1.5(6) A and 5(60) A: default of this project
+                ib_a=1.5
+                if ct > 1
+                else 5.0,  # the common meters, 1.5(6) A and 5(60) A: default of this project
                 imax_a=6.0 if ct > 1 else 60.0,
                 ct=ct,
                 interval_s=min(max(steps.get(number, 900), 60), 86_400),
@@ -203,6 +275,12 @@ def _areas(files: Sequence[_Curves], home: Codes, readings: Readings, register: 
     areas = []
     for number, here in meters.items():
         behind = {m.meter for m in here if m.ct > 1}
-        gateway = behind.pop() if len(behind) == 1 and len({m.meter for m in here}) > 1 else ""
-        areas.append(Area(area=register.areas.names[number], gateway=gateway, meters=here))
+        gateway = (
+            behind.pop()
+            if len(behind) == 1 and len({m.meter for m in here}) > 1
+            else ""
+        )
+        areas.append(
+            Area(area=register.areas.names[number], gateway=gateway, meters=here)
+        )
     return areas

@@ -1,4 +1,5 @@
 """Delimited text as people save it: encoding, delimiter and header are found by the rules that rows are read by."""
+
 from __future__ import annotations
 
 import codecs
@@ -18,8 +19,14 @@ from replay.history import SourceError, Tally
 SEARCHED_LINES = 40  # lines in which the one that names the columns is looked for
 LONGEST_LINE = 1 << 20  # bytes
 KNOWN_DELIMITERS = ",;\t|"
-DELIMITER_HINT = re.compile(r"""sep=(.)\r?\n""")  # a first line that spreadsheets write and read: the delimiter of the others
-BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+DELIMITER_HINT = re.compile(
+    r"""sep=(.)\r?\n"""
+)  # a first line that spreadsheets write and read: the delimiter of the others
+BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 REPLACEMENT_CHARACTER = "\ufffd"
 RAGGED_ROW = "the row has more or fewer cells than the header"
 SWALLOWED_ROWS = "a quote that is not closed swallows rows"
@@ -54,7 +61,11 @@ def heads(path: Path) -> Iterator[tuple[int, Head]]:
 def is_header(path: Path) -> bool:
     """Whether the first line can only name columns: no cell of it holds a digit alone, and the next row has numbers."""
     rows = [row for row in first_lines(path, SEARCHED_LINES) if any(row)][:2]
-    return len(rows) == 2 and not any(map(_is_value, rows[0])) and any(map(_is_value, rows[1]))
+    return (
+        len(rows) == 2
+        and not any(map(_is_value, rows[0]))
+        and any(map(_is_value, rows[1]))
+    )
 
 
 def first_lines(path: Path, lines: int) -> list[list[str]]:
@@ -62,7 +73,10 @@ def first_lines(path: Path, lines: int) -> list[list[str]]:
     content = _beginning(path)
     told = content[: _end_of_lines(content, lines)].decode("utf-8", "replace")
     delimiter = max(KNOWN_DELIMITERS, key=told.count)
-    return [[clean(cell) for cell in row] for row in csv.reader(told.splitlines(), delimiter=delimiter)]
+    return [
+        [clean(cell) for cell in row]
+        for row in csv.reader(told.splitlines(), delimiter=delimiter)
+    ]
 
 
 def _head_of(content: bytes, path: Path) -> Head:
@@ -71,13 +85,20 @@ def _head_of(content: bytes, path: Path) -> Head:
     text = _lines(content).decode(code, "replace")
     if len(content) >= contents.HEAD_BYTES and "\n" not in text:
         which = "its first line, which should name the columns,"
-        raise SourceError(f"{path}: {which} is longer than {contents.HEAD_BYTES:,} bytes")
+        raise SourceError(
+            f"{path}: {which} is longer than {contents.HEAD_BYTES:,} bytes"
+        )
     hint = DELIMITER_HINT.match(text)
     begins = hint.end() if hint else 0
-    records = {one: _record(text[begins:], one) for one in (hint[1] if hint else KNOWN_DELIMITERS)}
+    records = {
+        one: _record(text[begins:], one)
+        for one in (hint[1] if hint else KNOWN_DELIMITERS)
+    }
     told = {one: record for one, record in records.items() if record}
     if not told:
-        raise SourceError(f"{path}: its first line, which should name the columns, has a quote that is not closed")
+        raise SourceError(
+            f"{path}: its first line, which should name the columns, has a quote that is not closed"
+        )
     delimiter = max(told, key=lambda one: len(told[one][0]))
     cells, lines = told[delimiter]
     if not any(cells):
@@ -95,7 +116,9 @@ def encoding(content: bytes) -> str:
         if content.startswith(mark):
             return name
     try:
-        codecs.getincrementaldecoder("utf-8")().decode(content)  # the end may be cut within a character
+        codecs.getincrementaldecoder("utf-8")().decode(
+            content
+        )  # the end may be cut within a character
     except UnicodeDecodeError:
         return "gb18030"
     return "utf-8"
@@ -120,12 +143,20 @@ def read(path: Path, names: Sequence[str], tally: Tally) -> pa.Table:
 def read_below(path: Path, lines: int, tally: Tally) -> pa.Table:
     """All columns as text, of a header that stands below so many lines."""
     content, found = _read(path, lines, tally)
-    return _table(content, found, [place for place, name in enumerate(found.names) if name], path, tally)
+    return _table(
+        content,
+        found,
+        [place for place, name in enumerate(found.names) if name],
+        path,
+        tally,
+    )
 
 
 def _read(path: Path, lines: int, tally: Tally) -> tuple[bytes, Head]:
     """The rows below the header, which stands below so many lines, and the header."""
-    content = _lines(contents.whole(path, contents.MOST_UNFOLDED if lines else contents.MOST_BYTES))
+    content = _lines(
+        contents.whole(path, contents.MOST_UNFOLDED if lines else contents.MOST_BYTES)
+    )
     found = _head_of(content[: contents.HEAD_BYTES], path)
     content = _as_utf8(content, found.encoding, path, tally)
     if lines:
@@ -134,9 +165,14 @@ def _read(path: Path, lines: int, tally: Tally) -> tuple[bytes, Head]:
     return content[_end_of_lines(content, found.lines) :], found
 
 
-def _table(rows: bytes, found: Head, positions: Sequence[int], path: Path, tally: Tally) -> pa.Table:
+def _table(
+    rows: bytes, found: Head, positions: Sequence[int], path: Path, tally: Tally
+) -> pa.Table:
     names = [found.names[place] for place in positions]
-    columns = [str(place) for place in range(len(found.names) + _ends_with_delimiter(rows, found))]
+    columns = [
+        str(place)
+        for place in range(len(found.names) + _ends_with_delimiter(rows, found))
+    ]
     if not rows.strip():
         return pa.Table.from_arrays([pa.array([], pa.string()) for _ in names], names)
 
@@ -152,12 +188,17 @@ def _table(rows: bytes, found: Head, positions: Sequence[int], path: Path, tally
             read_options=pyarrow.csv.ReadOptions(  # one thread, so that rows have numbers
                 column_names=columns, use_threads=False, block_size=LONGEST_LINE
             ),
-            parse_options=pyarrow.csv.ParseOptions(delimiter=found.delimiter, invalid_row_handler=refuse),
-            convert_options=pyarrow.csv.ConvertOptions(
-                column_types=dict.fromkeys(columns, pa.string()), include_columns=[str(place) for place in positions],
-                null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=True,
+            parse_options=pyarrow.csv.ParseOptions(
+                delimiter=found.delimiter, invalid_row_handler=refuse
             ),
-        )  # fmt: skip
+            convert_options=pyarrow.csv.ConvertOptions(
+                column_types=dict.fromkeys(columns, pa.string()),
+                include_columns=[str(place) for place in positions],
+                null_values=[""],
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=True,
+            ),
+        )
     except pa.ArrowInvalid as error:
         why = f"a row is longer than {LONGEST_LINE:,} bytes, or it is no text"
         raise SourceError(f"{path} cannot be read: {why}") from error
@@ -187,17 +228,31 @@ def _lines(content: bytes) -> bytes:
 def _as_utf8(content: bytes, code: str, path: Path, tally: Tally) -> bytes:
     if content.isascii():
         return content
-    whole = encoding(content) if code == "utf-8" else code  # a header of ASCII says nothing of the rows
+    whole = (
+        encoding(content) if code == "utf-8" else code
+    )  # a header of ASCII says nothing of the rows
     text = content.decode(whole, "replace")
-    there = content.count(REPLACEMENT_CHARACTER.encode()) if whole.startswith("utf-8") else 0
-    tally.reject("a character of no encoding", path.name, text.count(REPLACEMENT_CHARACTER) - there)
+    there = (
+        content.count(REPLACEMENT_CHARACTER.encode())
+        if whole.startswith("utf-8")
+        else 0
+    )
+    tally.reject(
+        "a character of no encoding",
+        path.name,
+        text.count(REPLACEMENT_CHARACTER) - there,
+    )
     return text.encode()
 
 
 def _beginning(path: Path) -> bytes:
     """The beginning of a file as UTF-8."""
     content = _lines(contents.beginning(path))
-    return content.decode(encoding(content), "replace").lstrip("\ufeff").encode("utf-8", "replace")
+    return (
+        content.decode(encoding(content), "replace")
+        .lstrip("\ufeff")
+        .encode("utf-8", "replace")
+    )
 
 
 def _end_of_lines(content: bytes, lines: int) -> int:
@@ -209,5 +264,11 @@ def _end_of_lines(content: bytes, lines: int) -> int:
 
 def _ends_with_delimiter(rows: bytes, found: Head) -> int:
     """1 when the first row has one cell more than the header, and that is empty."""
-    record = _record(rows[: contents.HEAD_BYTES].decode("utf-8", "replace"), found.delimiter)
-    return int(record is not None and len(record[0]) == len(found.names) + 1 and not record[0][-1])
+    record = _record(
+        rows[: contents.HEAD_BYTES].decode("utf-8", "replace"), found.delimiter
+    )
+    return int(
+        record is not None
+        and len(record[0]) == len(found.names) + 1
+        and not record[0][-1]
+    )

@@ -1,4 +1,5 @@
 """What may happen in the simulated town: how it changes what flows, what a meter makes of it, and who tells of it."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -29,15 +30,25 @@ class Planted:
 
     def found_by(self, alert: Alert) -> bool:
         """Whether the alert is the one to expect."""
-        return alert.rule in self.rules and self.subject in ("", alert.subject) and self._meets(alert)
+        return (
+            alert.rule in self.rules
+            and self.subject in ("", alert.subject)
+            and self._meets(alert)
+        )
 
     def explains(self, alert: Alert) -> bool:
         """Whether the alert is no false alarm, because of this fault."""
         near = self.subject in ("", alert.subject) or not alert.subject
-        return self.found_by(alert) or (alert.rule in self.echoes and near and self._meets(alert))
+        return self.found_by(alert) or (
+            alert.rule in self.echoes and near and self._meets(alert)
+        )
 
     def _meets(self, alert: Alert) -> bool:
-        return alert.area == self.area and self.start <= alert.raised and alert.since <= self.end + DAY_SECONDS
+        return (
+            alert.area == self.area
+            and self.start <= alert.raised
+            and alert.since <= self.end + DAY_SECONDS
+        )
 
 
 @dataclass
@@ -55,7 +66,9 @@ class Block:
     register: NDArray[np.float64]  # (rows,) kWh, secondary
     counts: Values  # (rows,) share of what flows that the meter counts
     curve: Values  # (rows,) share of what it counts that its intervals show
-    by_tariff: Values  # (rows,) share of what it counts that its tariffs' registers show
+    by_tariff: (
+        Values  # (rows,) share of what it counts that its tariffs' registers show
+    )
     demand: Values  # (rows,) share of the highest power that its demand register shows
     set_ratio: Values  # (rows,) ratio that it is set to
     hertz: Values  # (rows,) Hz off the town's frequency
@@ -173,7 +186,9 @@ def voltages(row: int, times: tuple[float, float, float], block: Block) -> None:
 def crossed(row: int, block: Block) -> None:
     """The currents of phases A and B go through each other's element."""
     one, other = slice(0, 2), slice(1, None, -1)
-    power = (block.p[other, :, row] + 1j * block.q[other, :, row]) * np.exp(2j * np.pi / 3 * np.array([[1], [-1]]))
+    power = (block.p[other, :, row] + 1j * block.q[other, :, row]) * np.exp(
+        2j * np.pi / 3 * np.array([[1], [-1]])
+    )
     block.i[one, :, row] = block.i[other, :, row]
     block.p[one, :, row], block.q[one, :, row] = power.real, power.imag
 

@@ -1,4 +1,5 @@
 """A history: its areas, and its batches in the order in which they arrived."""
+
 from __future__ import annotations
 
 from collections import Counter
@@ -11,13 +12,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.columns import Batch, Codes, DeviceEvents, Payments, Readings, Stages, Times
+from schemas.columns import (
+    Batch,
+    Codes,
+    DeviceEvents,
+    Payments,
+    Readings,
+    Stages,
+    Times,
+)
 from schemas.master import Area
 
 BATCH_ROWS = 20_000  # that a batch has, about: rows of one time stay together
 MIXED_SPAN = 3600  # seconds that a batch covers at most where kinds are mixed
 BATCH_KINDS: tuple[type[Batch], ...] = (DeviceEvents, Payments, Stages, Readings)
-SUBJECT_WORDS: dict[type[Batch], str] = {DeviceEvents: "meters", Readings: "meters", Payments: "customers"}
+SUBJECT_WORDS: dict[type[Batch], str] = {
+    DeviceEvents: "meters",
+    Readings: "meters",
+    Payments: "customers",
+}
 EXAMPLE_IDS, MOST_LINES = 3, 10  # ids that a line names, and lines
 
 
@@ -29,7 +42,9 @@ class SourceError(ValueError):
 class Named:
     """The meters and customers that each file names, to tell which of them no other file does."""
 
-    ids: dict[tuple[str, str, str], set[str]] = field(default_factory=dict)  # by what they are, file, and its content
+    ids: dict[tuple[str, str, str], set[str]] = field(
+        default_factory=dict
+    )  # by what they are, file, and its content
 
     def add(self, what: str, file: str, content: str, ids: Iterable[str]) -> None:
         """Take in ids that a file of some content names."""
@@ -54,16 +69,28 @@ class Named:
         """For each file, how many of its ids are in no other one; nothing of files that only share out the ids."""
         lines = []
         for what in sorted({what for what, *_ in self.ids}):
-            files = {(file, content): ids for (of, file, content), ids in self.ids.items() if of == what and ids}
+            files = {
+                (file, content): ids
+                for (of, file, content), ids in self.ids.items()
+                if of == what and ids
+            }
             times = Counter(one for ids in files.values() for one in ids)
-            if len({content for _, content in files}) == 1 and times.total() == len(times):
+            if len({content for _, content in files}) == 1 and times.total() == len(
+                times
+            ):
                 continue
             for (file, _), ids in files.items():
                 alone = sorted(one for one in ids if times[one] == 1)
                 if alone and len(files) > 1:
                     told = f"{len(alone):,} of {len(ids):,} {what} are in none of the other files"
-                    lines.append(f"{file}: {told}, such as {', '.join(alone[:EXAMPLE_IDS])}")
-        more = [f"as in {len(lines) - MOST_LINES:,} more files"] if len(lines) > MOST_LINES else []
+                    lines.append(
+                        f"{file}: {told}, such as {', '.join(alone[:EXAMPLE_IDS])}"
+                    )
+        more = (
+            [f"as in {len(lines) - MOST_LINES:,} more files"]
+            if len(lines) > MOST_LINES
+            else []
+        )
         return [*lines[:MOST_LINES], *more]
 
 
@@ -74,7 +101,9 @@ class Tally:
     rejected: Counter[str] = field(default_factory=Counter)
     mended: Counter[str] = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)  # what else a reader of the result should know, a sentence each
+    notes: list[str] = field(
+        default_factory=list
+    )  # what else a reader of the result should know, a sentence each
     named: Named = field(default_factory=Named)
 
     def reject(self, reason: str, where: str, count: int = 1) -> None:
@@ -88,7 +117,10 @@ class Tally:
     def reasons(self, counts: Mapping[str, int]) -> list[str]:
         """Reasons with how often and where each was first met, the most frequent first."""
         ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-        return [f"{reason} {count:,}, first at {self.first[reason]}" for reason, count in ordered]
+        return [
+            f"{reason} {count:,}, first at {self.first[reason]}"
+            for reason, count in ordered
+        ]
 
     def _add(self, counter: Counter[str], reason: str, where: str, count: int) -> None:
         if count:
@@ -111,9 +143,15 @@ class Source:
     batches: Iterator[Batch]
     rows: int  # about, for a progress bar; 0 when unknown
     zone: str = ""  # in which its days end, "" when it does not say
-    interval: int = 0  # seconds between a meter's readings, usually; 0 when it does not say
-    steps: dict[tuple[str, str], int] = field(default_factory=dict)  # by area and meter, as the readings show them
-    read_as: dict[str, str] = field(default_factory=dict)  # the layout of each file or sheet
+    interval: int = (
+        0  # seconds between a meter's readings, usually; 0 when it does not say
+    )
+    steps: dict[tuple[str, str], int] = field(
+        default_factory=dict
+    )  # by area and meter, as the readings show them
+    read_as: dict[str, str] = field(
+        default_factory=dict
+    )  # the layout of each file or sheet
     tally: Tally = field(default_factory=Tally)
 
     @property
@@ -133,16 +171,22 @@ class Names:
     def __init__(self) -> None:
         self._number: dict[str, int] = {}
         self._names: tuple[str, ...] = ()
-        self.latest: Any = None  # the words that a reader numbered last, and what it found
+        self.latest: Any = (
+            None  # the words that a reader numbered last, and what it found
+        )
 
     def numbers(self, names: Iterable[str]) -> Codes:
         """The number of each name, new ones included."""
         number = self._number
-        return np.fromiter((number.setdefault(name, len(number)) for name in names), np.int32)
+        return np.fromiter(
+            (number.setdefault(name, len(number)) for name in names), np.int32
+        )
 
     def known(self, names: Sequence[str]) -> Codes:
         """The number of each name, -1 where it is new."""
-        return np.fromiter(map(self._number.get, names, repeat(-1)), np.int32, len(names))
+        return np.fromiter(
+            map(self._number.get, names, repeat(-1)), np.int32, len(names)
+        )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -186,12 +230,17 @@ def _in_order(batch: Batch) -> Batch:
 def arrival_groups(batch: Batch) -> NDArray[np.int64]:
     """Which turn each row of an arranged batch has: rows of one arrival and one time have the same."""
     arrived = arrivals(batch)
-    return np.cumsum((np.diff(arrived, prepend=0) != 0) | (np.diff(batch.at, prepend=0) != 0))
+    return np.cumsum(
+        (np.diff(arrived, prepend=0) != 0) | (np.diff(batch.at, prepend=0) != 0)
+    )
 
 
 def split_batch(batch: Batch, rows: int = BATCH_ROWS) -> Iterator[Batch]:
     """An arranged batch, cut at its edges."""
-    return (batch.select(slice(a, b)) for a, b in pairwise(edges(arrival_groups(batch), rows)))
+    return (
+        batch.select(slice(a, b))
+        for a, b in pairwise(edges(arrival_groups(batch), rows))
+    )
 
 
 def read_ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
@@ -220,14 +269,22 @@ def merge(histories: Sequence[Iterator[Batch]]) -> Iterator[Batch]:
         told = [times for times in arrived if times is not None]
         horizon = min(int(times[-1]) for times in told)
         if len({head.kind for head in live}) > 1:
-            horizon = min(horizon, (min(int(times[0]) for times in told) // MIXED_SPAN + 1) * MIXED_SPAN - 1)
+            horizon = min(
+                horizon,
+                (min(int(times[0]) for times in told) // MIXED_SPAN + 1) * MIXED_SPAN
+                - 1,
+            )
         ready: dict[type[Batch], list[tuple[int, Batch]]] = {}
         for k, (head, times) in enumerate(zip(heads, arrived, strict=True)):
             if head is None or times is None:
                 continue
             if cut := int(np.searchsorted(times, horizon, "right")):
                 ready.setdefault(type(head), []).append((k, head.select(slice(0, cut))))
-                heads[k] = head.select(slice(cut, None)) if cut < len(head) else next(ordered[k], None)
+                heads[k] = (
+                    head.select(slice(cut, None))
+                    if cut < len(head)
+                    else next(ordered[k], None)
+                )
         for kind in BATCH_KINDS:
             if kind in ready:
                 yield common.join(kind, ready[kind])
@@ -238,7 +295,9 @@ class SharedNumbering:
 
     def __init__(self) -> None:
         self._seen: dict[tuple[type[Batch], str], Names] = {}
-        self._last: dict[tuple[int, type[Batch], str], tuple[tuple[str, ...], Codes]] = {}
+        self._last: dict[
+            tuple[int, type[Batch], str], tuple[tuple[str, ...], Codes]
+        ] = {}
 
     def join(self, kind: type[Batch], batches: Sequence[tuple[int, Batch]]) -> Batch:
         """One ordered batch of pieces, each given with the number of the part it comes from."""
@@ -246,16 +305,25 @@ class SharedNumbering:
         for names, codes in kind.encodings().items():
             seen = self._seen.setdefault((kind, names), Names())
             columns[codes] = np.concatenate(
-                [self._numbers(seen, (part, kind, names), getattr(b, names))[getattr(b, codes)] for part, b in batches]
+                [
+                    self._numbers(seen, (part, kind, names), getattr(b, names))[
+                        getattr(b, codes)
+                    ]
+                    for part, b in batches
+                ]
             )
             columns[names] = seen.names
         for column in fields(kind):
             if column.name not in columns:
-                columns[column.name] = np.concatenate([getattr(b, column.name) for _, b in batches], axis=-1)
+                columns[column.name] = np.concatenate(
+                    [getattr(b, column.name) for _, b in batches], axis=-1
+                )
         joined = kind(**columns)
         return joined if len(batches) == 1 else arranged(joined)
 
-    def _numbers(self, seen: Names, key: tuple[int, type[Batch], str], names: tuple[str, ...]) -> Codes:
+    def _numbers(
+        self, seen: Names, key: tuple[int, type[Batch], str], names: tuple[str, ...]
+    ) -> Codes:
         last = self._last.get(key)
         if last is None or last[0] is not names:
             last = self._last[key] = names, seen.numbers(names)

@@ -1,4 +1,5 @@
 """Ids as text: what programs put around one to keep it whole is taken off, and one that has lost digits is known."""
+
 from __future__ import annotations
 
 import re
@@ -8,7 +9,13 @@ from schemas.wire.records import LONGEST_ID
 
 FORMULA_CELL = re.compile(r'="(.*)"')
 SCIENTIFIC_NUMBER = re.compile(r"\d([.,]\d+)?E\+\d{1,3}", re.IGNORECASE)
-INVISIBLE_CATEGORIES = {"Cc", "Cf", "Zs", "Zl", "Zp"}  # categories of characters that nobody sees at the end of a cell
+INVISIBLE_CATEGORIES = {
+    "Cc",
+    "Cf",
+    "Zs",
+    "Zl",
+    "Zp",
+}  # categories of characters that nobody sees at the end of a cell
 
 
 def clean(text: str) -> str:

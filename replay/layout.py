@@ -1,4 +1,5 @@
 """The project's own layout: Parquet or CSV for what flows, JSON lines for areas. docs/data-layout.md describes it."""
+
 from __future__ import annotations
 
 from collections import Counter
@@ -18,9 +19,27 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from replay import contents, tables
-from replay.history import Names, Source, SourceError, Tally, arranged, merge, read_ahead, split_batch
+from replay.history import (
+    Names,
+    Source,
+    SourceError,
+    Tally,
+    arranged,
+    merge,
+    read_ahead,
+    split_batch,
+)
 from replay.inferred import sure_steps
-from schemas.columns import COLUMN_TYPES, PHASE_COLUMNS, Batch, DeviceEvents, Mask, Payments, Readings, Stages
+from schemas.columns import (
+    COLUMN_TYPES,
+    PHASE_COLUMNS,
+    Batch,
+    DeviceEvents,
+    Mask,
+    Payments,
+    Readings,
+    Stages,
+)
 from schemas.master import Area
 from schemas.wire import RejectedError, check_texts
 from schemas.wire.records import WORDS_BY_CODE
@@ -29,14 +48,21 @@ CHUNK_ROWS = 32_768  # decoded at a time
 SORTED_ROWS = 5_000_000  # of a file, up to which it is read whole to be sorted
 LOOKED_AT = 100_000  # rows of a file that show how often its readings come
 LONGEST_AREA = 64 << 20  # bytes of a line of master data
-DICTIONARY_BYTES = 16 << 20  # bytes of names that are written once; beyond them a file holds a name with every row
+DICTIONARY_BYTES = (
+    16 << 20
+)  # bytes of names that are written once; beyond them a file holds a name with every row
 SUBJECT_COLUMNS: dict[type[Batch], tuple[str, str]] = {
     DeviceEvents: ("meter", "area"),
     Payments: ("customer", "area"),
     Stages: ("item", "section"),
     Readings: ("meter", "area"),
 }
-OPTIONAL_COLUMNS = {(DeviceEvents, "subject"), (Payments, "bill"), (Payments, "channel"), (Payments, "reference")}
+OPTIONAL_COLUMNS = {
+    (DeviceEvents, "subject"),
+    (Payments, "bill"),
+    (Payments, "channel"),
+    (Payments, "reference"),
+}
 """What is "" where the cell is empty."""
 KIND_COLUMNS = {DeviceEvents: "event", Payments: "payment", Stages: "stage"}
 
@@ -45,7 +71,9 @@ def _kind_of(columns: Collection[str]) -> type[Batch] | None:
     """What the rows with these columns are, None when they are not of this layout."""
     for kind, (subject, area) in SUBJECT_COLUMNS.items():
         needed = {area, "at", KIND_COLUMNS.get(kind, subject)}
-        if needed <= set(columns) and (kind is not Readings or _cells(kind).keys() & set(columns)):
+        if needed <= set(columns) and (
+            kind is not Readings or _cells(kind).keys() & set(columns)
+        ):
             return kind
     return None
 
@@ -57,7 +85,11 @@ def recognises(columns: Collection[str]) -> bool:
 
 def open_files(paths: Sequence[tables.File], tally: Tally) -> Source:
     """The files as one history, with the steps that its readings show; their areas are told elsewhere."""
-    rows = sum(pq.read_metadata(path).num_rows for path in paths if isinstance(path, Path) and tables.is_parquet(path))
+    rows = sum(
+        pq.read_metadata(path).num_rows
+        for path in paths
+        if isinstance(path, Path) and tables.is_parquet(path)
+    )
     parts = []
     steps: dict[tuple[str, str], int] = {}
     for path in paths:
@@ -102,19 +134,32 @@ def read_areas(path: Path, tally: Tally) -> list[Area]:
     contents.check(path)
     areas = []
     with path.open("rb") as lines:
-        for number, line in enumerate(iter(lambda: lines.readline(LONGEST_AREA), b""), 1):
+        for number, line in enumerate(
+            iter(lambda: lines.readline(LONGEST_AREA), b""), 1
+        ):
             if len(line) == LONGEST_AREA:
-                raise SourceError(f"{path} line {number} is longer than {LONGEST_AREA >> 20} MiB: it is no area")
+                raise SourceError(
+                    f"{path} line {number} is longer than {LONGEST_AREA >> 20} MiB: it is no area"
+                )
             if line.strip():
                 try:
                     area = msgspec.json.decode(line, type=Area)
                     check_texts(area)
                     areas.append(area)
-                    tally.named.add("meters", path.name, "areas", (meter.meter for meter in area.meters))
-                    customers = (meter.customer for meter in area.meters if meter.customer)
+                    tally.named.add(
+                        "meters",
+                        path.name,
+                        "areas",
+                        (meter.meter for meter in area.meters),
+                    )
+                    customers = (
+                        meter.customer for meter in area.meters if meter.customer
+                    )
                     tally.named.add("customers", path.name, "areas", customers)
                 except (msgspec.DecodeError, RejectedError) as error:
-                    tally.reject("the line is no area", f"{path.name} line {number}: {error}")
+                    tally.reject(
+                        "the line is no area", f"{path.name} line {number}: {error}"
+                    )
     return areas
 
 
@@ -125,7 +170,10 @@ def write_areas(path: Path, areas: Iterable[Area]) -> None:
 
 
 def write(
-    folder: Path, areas: Iterable[Area], batches: Iterable[Batch], form: Literal["parquet", "csv"] = "parquet"
+    folder: Path,
+    areas: Iterable[Area],
+    batches: Iterable[Batch],
+    form: Literal["parquet", "csv"] = "parquet",
 ) -> Counter[str]:
     """A folder that opens as the same history: areas.jsonl and a file per kind. Returns the rows written per kind."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -137,9 +185,16 @@ def write(
             table = _table(batch)
             if batch.kind not in writers:
                 path = folder / f"{batch.kind}.{form}"
-                opened = (pq.ParquetWriter(path, table.schema, compression="zstd",
-                                           dictionary_pagesize_limit=DICTIONARY_BYTES) if form == "parquet"
-                          else pyarrow.csv.CSVWriter(path, table.schema))  # fmt: skip
+                opened = (
+                    pq.ParquetWriter(
+                        path,
+                        table.schema,
+                        compression="zstd",
+                        dictionary_pagesize_limit=DICTIONARY_BYTES,
+                    )
+                    if form == "parquet"
+                    else pyarrow.csv.CSVWriter(path, table.schema)
+                )
                 writers[batch.kind] = files.enter_context(opened)
             writers[batch.kind].write_table(table)
             written[batch.kind] += len(batch)
@@ -152,7 +207,9 @@ def _cells(kind: type[Batch]) -> dict[str, tuple[str, int | None]]:
     named = {*kind.encodings(), *kind.encodings().values(), "at"}
     for name in (column.name for column in fields(kind)):
         if name in PHASE_COLUMNS:
-            told |= {f"{name}{letter}": (name, phase) for phase, letter in enumerate("abc")}
+            told |= {
+                f"{name}{letter}": (name, phase) for phase, letter in enumerate("abc")
+            }
         elif name not in named:
             told[name] = (name, None)
     return told
@@ -163,10 +220,14 @@ def _table(batch: Batch) -> pa.Table:
     columns: dict[str, Any] = {}
     for names, codes in batch.encodings().items():
         words = pa.array(getattr(batch, names), pa.string())
-        columns[{"subject": subject, "area": area}.get(codes, codes)] = words.take(pa.array(getattr(batch, codes)))
+        columns[{"subject": subject, "area": area}.get(codes, codes)] = words.take(
+            pa.array(getattr(batch, codes))
+        )
     columns["at"] = pa.array(batch.at)
     for name, (column, phase) in _cells(type(batch)).items():
-        values = getattr(batch, column) if phase is None else getattr(batch, column)[phase]
+        values = (
+            getattr(batch, column) if phase is None else getattr(batch, column)[phase]
+        )
         if name in WORDS_BY_CODE:
             columns[name] = pa.array(np.array(WORDS_BY_CODE[name])[values])
         else:
@@ -197,20 +258,27 @@ def _order(path: Path) -> str:
     schema = pq.read_schema(path)
     times = [name for name in ("at", "received") if name in schema.names]
     kinds = {schema.field(name).type for name in times}
-    if len(kinds) > 1 or not all(pa.types.is_integer(kind) or pa.types.is_timestamp(kind) for kind in kinds):
+    if len(kinds) > 1 or not all(
+        pa.types.is_integer(kind) or pa.types.is_timestamp(kind) for kind in kinds
+    ):
         return ""
     last: tuple[int, int] | None = None
     by_time = by_arrival = True
     with pq.ParquetFile(path) as file:
         for part in file.iter_batches(1 << 20, columns=times):
-            at, arrived = np.asarray(part.column("at").fill_null(-1).cast(pa.int64())), _arrivals(part)
+            at, arrived = (
+                np.asarray(part.column("at").fill_null(-1).cast(pa.int64())),
+                _arrivals(part),
+            )
             if part.column("at").null_count:
                 return ""
             if last is not None:
                 at, arrived = np.r_[last[0], at], np.r_[last[1], arrived]
             later = np.diff(arrived)
             by_time &= bool((np.diff(at) >= 0).all())
-            by_arrival &= bool(((later > 0) | ((later == 0) & (np.diff(at) >= 0))).all())
+            by_arrival &= bool(
+                ((later > 0) | ((later == 0) & (np.diff(at) >= 0))).all()
+            )
             last = (int(at[-1]), int(arrived[-1])) if len(at) else last
         if by_arrival:
             return "arrival"
@@ -223,25 +291,35 @@ def _arrivals(rows: pa.RecordBatch | pa.Table) -> NDArray[np.int64]:
     if "received" not in rows.schema.names:
         return np.asarray(at)
     received = rows.column("received").cast(pa.int64())
-    return np.asarray(pc.if_else(pc.greater(pc.fill_null(received, 0), 0), received, at))
+    return np.asarray(
+        pc.if_else(pc.greater(pc.fill_null(received, 0), 0), received, at)
+    )
 
 
 def _stream(path: Path, wanted: Sequence[str], tally: Tally) -> Iterator[tables.Sheet]:
     """A Parquet file as it stands in sheets of about CHUNK_ROWS rows that split no time, without columns that are empty."""
-    words = [field.name for field in pq.read_schema(path) if pa.types.is_string(field.type)]
+    words = [
+        field.name for field in pq.read_schema(path) if pa.types.is_string(field.type)
+    ]
     with pq.ParquetFile(path, read_dictionary=words) as file:
-        told = [name for name in wanted if name == "at" or not _empty(file.metadata, name)]
+        told = [
+            name for name in wanted if name == "at" or not _empty(file.metadata, name)
+        ]
         start, held = 0, file.schema_arrow.empty_table().select(told)
         for part in file.iter_batches(CHUNK_ROWS, columns=told):
             table = pa.Table.from_batches([part])
             table = pa.concat_tables([held, table]) if len(held) else table
             at = np.asarray(table["at"].cast(pa.int64()))
-            cut = int(np.flatnonzero(at != at[-1])[-1]) + 1 if (at != at[-1]).any() else 0
+            cut = (
+                int(np.flatnonzero(at != at[-1])[-1]) + 1 if (at != at[-1]).any() else 0
+            )
             if cut:
                 yield tables.Sheet(table.slice(0, cut), path.name, tally, start)
             start, held = start + cut, table.slice(cut)
             if len(held) > SORTED_ROWS:
-                raise SourceError(f"{path} has more than {SORTED_ROWS:,} rows of one time, which no history has")
+                raise SourceError(
+                    f"{path} has more than {SORTED_ROWS:,} rows of one time, which no history has"
+                )
         if len(held):
             yield tables.Sheet(held, path.name, tally, start)
 
@@ -251,8 +329,13 @@ def _empty(metadata: Any, name: str) -> bool:
     paths = [metadata.schema.column(k).path for k in range(metadata.num_columns)]
     if name not in paths:  # a column of lists or structs
         return False
-    chunks = [metadata.row_group(k).column(paths.index(name)) for k in range(metadata.num_row_groups)]
-    return all(c.is_stats_set and c.statistics.null_count == c.num_values for c in chunks)
+    chunks = [
+        metadata.row_group(k).column(paths.index(name))
+        for k in range(metadata.num_row_groups)
+    ]
+    return all(
+        c.is_stats_set and c.statistics.null_count == c.num_values for c in chunks
+    )
 
 
 class _Decoder:
@@ -260,7 +343,9 @@ class _Decoder:
 
     def __init__(self, kind: type[Batch]) -> None:
         self.kind = kind
-        self.names = {codes: (names, Names()) for names, codes in kind.encodings().items()}
+        self.names = {
+            codes: (names, Names()) for names, codes in kind.encodings().items()
+        }
 
     def batch(self, sheet: tables.Sheet) -> Batch:
         """The rows that have a subject, an area, a time and known words."""
@@ -271,9 +356,15 @@ class _Decoder:
         for codes, (names, seen) in self.names.items():
             column = {"subject": subject, "area": area}.get(codes, codes)
             there = column in sheet.table.column_names
-            numbers = sheet.ids(column, seen) if there else np.full(len(sheet), tables.MISSING_ID, np.int32)
+            numbers = (
+                sheet.ids(column, seen)
+                if there
+                else np.full(len(sheet), tables.MISSING_ID, np.int32)
+            )
             if (self.kind, codes) in OPTIONAL_COLUMNS:
-                numbers = np.where(numbers == tables.MISSING_ID, seen.numbers([""])[0], numbers)
+                numbers = np.where(
+                    numbers == tables.MISSING_ID, seen.numbers([""])[0], numbers
+                )
             faults += sheet.id_faults(column, numbers)
             told |= {codes: numbers, names: seen.names}
         for name, (column, phase) in _cells(self.kind).items():
@@ -287,9 +378,13 @@ class _Decoder:
             elif phase is None:
                 told[name] = sheet.numbers(name)
             else:
-                told.setdefault(column, np.full((3, len(sheet)), np.nan, np.float32))[phase] = sheet.numbers(name)
+                told.setdefault(column, np.full((3, len(sheet)), np.nan, np.float32))[
+                    phase
+                ] = sheet.numbers(name)
         if self.kind is Payments:
-            told["succeeded"] = np.nan_to_num(told.get("succeeded", np.ones(len(sheet))), nan=1.0) != 0
+            told["succeeded"] = (
+                np.nan_to_num(told.get("succeeded", np.ones(len(sheet))), nan=1.0) != 0
+            )
         keep = sheet.keep(*faults)
         batch = self.kind.build(**told)
         return batch if keep.all() else batch.select(keep)
@@ -300,5 +395,7 @@ def _words(sheet: tables.Sheet, column: str) -> tuple[NDArray[np.uint8], Mask]:
     words, cells = sheet.words(column)
     codes = {word: code for code, word in enumerate(WORDS_BY_CODE[column])}
     empty = 0 if column == "status" else -1
-    numbers = np.array([*(codes.get(word.strip().lower(), -1) for word in words), empty])[cells]
+    numbers = np.array(
+        [*(codes.get(word.strip().lower(), -1) for word in words), empty]
+    )[cells]
     return np.maximum(numbers, 0).astype(np.uint8), numbers >= 0

@@ -2,6 +2,7 @@
 
 Whether 03/04/2024 is in March or in April is decided over a whole column, and said.
 """
+
 from __future__ import annotations
 
 import math
@@ -17,16 +18,60 @@ from numpy.typing import NDArray
 from schemas.columns import EARLIEST_TIME, LATEST_TIME
 from schemas.units import DAY_SECONDS
 
-Order = Literal["year", "day", "month", ""]  # which comes first; "" where it cannot be told
-TICKS_PER_SECOND = (1, 1_000, 1_000_000, 1_000_000_000)  # of a second, in which systems count
-SPREADSHEET_EPOCH = datetime(1899, 12, 30, tzinfo=UTC).timestamp()  # day 0 of spreadsheets
+Order = Literal[
+    "year", "day", "month", ""
+]  # which comes first; "" where it cannot be told
+TICKS_PER_SECOND = (
+    1,
+    1_000,
+    1_000_000,
+    1_000_000_000,
+)  # of a second, in which systems count
+SPREADSHEET_EPOCH = datetime(
+    1899, 12, 30, tzinfo=UTC
+).timestamp()  # day 0 of spreadsheets
 COMPACT_FACTOR = 5  # times shorter is the span of a column by the one order than by the other, before it decides
-MONTH_NAMES = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+MONTH_NAMES = (
+    "jan",
+    "feb",
+    "mar",
+    "apr",
+    "may",
+    "jun",
+    "jul",
+    "aug",
+    "sep",
+    "oct",
+    "nov",
+    "dec",
+)
 ZONE_OFFSETS = {
-    "z": 0, "utc": 0, "gmt": 0, "wet": 0, "west": 1, "bst": 1, "cet": 1, "mez": 1, "cest": 2, "mesz": 2, "eet": 2,
-    "eest": 3, "msk": 3, "sgt": 8, "hkt": 8, "jst": 9, "kst": 9, "aest": 10, "aedt": 11, "nzst": 12, "nzdt": 13,
+    "z": 0,
+    "utc": 0,
+    "gmt": 0,
+    "wet": 0,
+    "west": 1,
+    "bst": 1,
+    "cet": 1,
+    "mez": 1,
+    "cest": 2,
+    "mesz": 2,
+    "eet": 2,
+    "eest": 3,
+    "msk": 3,
+    "sgt": 8,
+    "hkt": 8,
+    "jst": 9,
+    "kst": 9,
+    "aest": 10,
+    "aedt": 11,
+    "nzst": 12,
+    "nzdt": 13,
 }  # hours ahead of UTC of abbreviations that mean one zone; CST, EST and IST mean several
-MORNING_WORDS, AFTERNOON_WORDS = ("am", "上午", "凌晨", "早上"), ("pm", "下午", "晚上", "中午")
+MORNING_WORDS, AFTERNOON_WORDS = (
+    ("am", "上午", "凌晨", "早上"),
+    ("pm", "下午", "晚上", "中午"),
+)
 
 _DIGITS_ONLY = re.compile(r"\d+(\.\d*)?")
 _COMPACT_DATE = re.compile(r"(\d{4})(\d\d)(\d\d)[T ]?(?:(\d\d):?(\d\d)(?::?(\d\d))?)?$")
@@ -79,7 +124,10 @@ def seconds_of(texts: Sequence[str], zone: tzinfo) -> tuple[list[float], Order]:
     ([86400.0, 86405.0, 1036800.0, 2592000.0], 'day')
     """
     numbers = [_number_of(text, zone) for text in texts]
-    stamps = [None if not math.isnan(number) else _read(text) for number, text in zip(numbers, texts, strict=True)]
+    stamps = [
+        None if not math.isnan(number) else _read(text)
+        for number, text in zip(numbers, texts, strict=True)
+    ]
     open_dates = [stamp.numbers for stamp in stamps if stamp and not stamp.order]
     order = _order_of(open_dates)
     found = [
@@ -89,7 +137,9 @@ def seconds_of(texts: Sequence[str], zone: tzinfo) -> tuple[list[float], Order]:
     return found, order if open_dates else "year"
 
 
-def seconds_of_numbers(values: NDArray[np.float64], zone: tzinfo) -> NDArray[np.float64]:
+def seconds_of_numbers(
+    values: NDArray[np.float64], zone: tzinfo
+) -> NDArray[np.float64]:
     """Unix seconds of numbers: seconds or parts of them since 1970, or days of a spreadsheet in a zone; else NaN."""
     if len(values) and values.min() >= EARLIEST_TIME and values.max() < LATEST_TIME:
         return values
@@ -97,7 +147,9 @@ def seconds_of_numbers(values: NDArray[np.float64], zone: tzinfo) -> NDArray[np.
     for unit in TICKS_PER_SECOND:
         fits = (values >= EARLIEST_TIME * unit) & (values < LATEST_TIME * unit)
         found[fits] = values[fits] / unit
-    serial = (values >= (EARLIEST_TIME - SPREADSHEET_EPOCH) / DAY_SECONDS) & (values < (LATEST_TIME - SPREADSHEET_EPOCH) / DAY_SECONDS)
+    serial = (values >= (EARLIEST_TIME - SPREADSHEET_EPOCH) / DAY_SECONDS) & (
+        values < (LATEST_TIME - SPREADSHEET_EPOCH) / DAY_SECONDS
+    )
     found[serial] = [_of_serial(value, zone) for value in values[serial].tolist()]
     return found
 
@@ -118,8 +170,12 @@ def _read(text: str) -> _ParsedTime | None:
     """The parts of a stamp; None where it is none."""
     told = " ".join(text.split())
     if found := _COMPACT_DATE.match(told):
-        year, month, day, hour, minute, second = (int(part or 0) for part in found.groups())
-        return _ParsedTime((year, month, day), "year", 3600.0 * hour + 60 * minute + second, None)
+        year, month, day, hour, minute, second = (
+            int(part or 0) for part in found.groups()
+        )
+        return _ParsedTime(
+            (year, month, day), "year", 3600.0 * hour + 60 * minute + second, None
+        )
     date = _DATE_PATTERN.match(told)
     if date is None:
         return None
@@ -127,7 +183,11 @@ def _read(text: str) -> _ParsedTime | None:
     rest = told[date.end() :]
     joined = rest[:1].lower() in ("", " ", "t", ",", ":") or date[0].endswith("日")
     clock = _clock(rest.lstrip("Tt,: ")) if joined else None
-    return None if clock is None or numbers is None else _ParsedTime(numbers, order, *clock)
+    return (
+        None
+        if clock is None or numbers is None
+        else _ParsedTime(numbers, order, *clock)
+    )
 
 
 def _order_of(dates: Sequence[tuple[int, int, int]]) -> Order:
@@ -150,7 +210,10 @@ def _order_of(dates: Sequence[tuple[int, int, int]]) -> Order:
 
 
 def _span(dates: Sequence[tuple[int, int, int]], order: Order) -> float:
-    days = [datetime(*_year_first(date, order), tzinfo=UTC).timestamp() for date in set(dates)]
+    days = [
+        datetime(*_year_first(date, order), tzinfo=UTC).timestamp()
+        for date in set(dates)
+    ]
     return max(days) - min(days)
 
 
@@ -164,7 +227,11 @@ def _year_first(numbers: tuple[int, int, int], order: Order) -> tuple[int, int, 
 
 def _date(found: re.Match[str]) -> tuple[tuple[int, int, int] | None, Order]:
     if found["m"]:
-        return ((int(found["y"]), month, int(found["d"])) if (month := _month(found["m"])) else None), "year"
+        return (
+            (int(found["y"]), month, int(found["d"]))
+            if (month := _month(found["m"]))
+            else None
+        ), "year"
     a, b, c = found["a"], found["b"], found["c"]
     if not b.isdigit():
         month = _month(b)
@@ -212,7 +279,11 @@ def _zone(text: str) -> tzinfo | None:
         return _NO_ZONE
     if found["sign"]:
         minutes = 60 * int(found["h"]) + int(found["m"] or 0)
-        return timezone(timedelta(minutes=int(f"{found['sign']}{minutes}"))) if minutes <= 14 * 60 else _NO_ZONE
+        return (
+            timezone(timedelta(minutes=int(f"{found['sign']}{minutes}")))
+            if minutes <= 14 * 60
+            else _NO_ZONE
+        )
     try:
         return ZoneInfo(found["name"])
     except (ZoneInfoNotFoundError, ValueError):
@@ -230,7 +301,12 @@ def _at(parsed: _ParsedTime, order: Order, zone: tzinfo) -> float:
 
 
 def _of_serial(value: float, zone: tzinfo) -> float:
-    return _local(datetime.fromtimestamp(round(SPREADSHEET_EPOCH + value * DAY_SECONDS), UTC).replace(tzinfo=None), zone)
+    return _local(
+        datetime.fromtimestamp(
+            round(SPREADSHEET_EPOCH + value * DAY_SECONDS), UTC
+        ).replace(tzinfo=None),
+        zone,
+    )
 
 
 def _local(when: datetime, zone: tzinfo) -> float:

@@ -1,4 +1,5 @@
 """Numbers as text in any country's way: which of comma and point is the decimal mark is decided over a whole file."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -38,13 +39,19 @@ def plain(cells: pa.ChunkedArray, mark: DecimalMark) -> pa.ChunkedArray:
     """
     told = pc.utf8_trim_whitespace(cells)
     grouped = pc.match_substring_regex(told, GROUPED_NUMBER)
-    told = pc.if_else(grouped, pc.replace_substring_regex(told, THOUSANDS_SEPARATOR, ""), told)
+    told = pc.if_else(
+        grouped, pc.replace_substring_regex(told, THOUSANDS_SEPARATOR, ""), told
+    )
     if mark in (",", "."):
         apart = "." if mark == "," else ","
-        thousands = pc.match_substring_regex(told, rf"^[-+]?\d{{1,3}}(\{apart}\d{{3}})+(\{mark}\d+)?$")
+        thousands = pc.match_substring_regex(
+            told, rf"^[-+]?\d{{1,3}}(\{apart}\d{{3}})+(\{mark}\d+)?$"
+        )
         told = pc.if_else(thousands, pc.replace_substring(told, apart, ""), told)
     if mark == ",":
-        told = pc.if_else(pc.match_substring(told, "."), None, pc.replace_substring(told, ",", "."))
+        told = pc.if_else(
+            pc.match_substring(told, "."), None, pc.replace_substring(told, ",", ".")
+        )
     return pc.if_else(pc.match_substring_regex(told, NUMBER_PATTERN), told, None)
 
 
@@ -56,4 +63,8 @@ def _shows(cells: pa.ChunkedArray, mark: str) -> bool:
         rf"(0+|\d{{4,}}){mark}\d+",
         rf"\d{{1,3}}({apart}\d{{3}})+{mark}\d+",
     )
-    return bool(pc.any(pc.match_substring_regex(cells, rf"^\s*[-+]?({'|'.join(sure)})\s*$")).as_py())
+    return bool(
+        pc.any(
+            pc.match_substring_regex(cells, rf"^\s*[-+]?({'|'.join(sure)})\s*$")
+        ).as_py()
+    )

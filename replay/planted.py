@@ -1,4 +1,5 @@
 """What is planted in the simulated town: faults that must be found, and ordinary events that are none."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
@@ -56,10 +57,17 @@ class Fault:
     lasts: float = 0.0  # days, 0 for good
     rules: tuple[str, ...] | None = None  # a decoy has none
     earliest: float = 1.0  # days that the town must have been watched before
-    record: Callable[[Meter, int], Meter] | None = None  # what the file says from the start on
+    record: Callable[[Meter, int], Meter] | None = (
+        None  # what the file says from the start on
+    )
     new: bool = False  # whether the meter is connected then, and what it does is told from the town's start on
-    events: tuple[tuple[float, Event], ...] = ()  # hours after which an event is reported
-    depth: tuple[float, float] = (float("nan"), float("nan"))  # pu and seconds of what is reported
+    events: tuple[
+        tuple[float, Event], ...
+    ] = ()  # hours after which an event is reported
+    depth: tuple[float, float] = (
+        float("nan"),
+        float("nan"),
+    )  # pu and seconds of what is reported
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,11 @@ def through_ct(grid: Grid) -> Mask:
 
 def home(grid: Grid) -> Mask:
     """Homes without a roof of their own, that use something."""
-    return (grid.segment == RESIDENTIAL_SEGMENT) & (grid.pv_kw == 0) & (grid.mean_kw > 0.25)
+    return (
+        (grid.segment == RESIDENTIAL_SEGMENT)
+        & (grid.pv_kw == 0)
+        & (grid.mean_kw > 0.25)
+    )
 
 
 def _direct(grid: Grid) -> Mask:
@@ -96,58 +108,181 @@ def office(grid: Grid) -> Mask:
     return (grid.segment == COMMERCIAL_SEGMENT) & through_ct(grid)
 
 
-TERMINAL_LOSS_RULES = ("power_differential", *LOSS_RULES)  # and where a terminal measures beside it
+TERMINAL_LOSS_RULES = (
+    "power_differential",
+    *LOSS_RULES,
+)  # and where a terminal measures beside it
 USUAL_METER_FAULTS = (
-    Fault("voltage_loss", "phase B of the voltage circuit has a bad contact, 40 % of the voltage is left", through_ct,
-          after=lambda row, _, b: voltage(row, 1, 0.4, b), lasts=2, echoes=("voltage_deviation", *TERMINAL_LOSS_RULES)),
-    Fault("phase_break", "the fuse of phase C has blown", through_ct, before=lambda row, _, b: lost_phase(row, 2, b),
-          after=lambda row, _, b: voltage(row, 2, 0.04, b), lasts=1,
-          echoes=("meter_current_unbalance", "voltage_deviation")),
-    Fault("current_loss", "the current transformer of phase A is short-circuited", through_ct,
-          after=lambda row, _, b: current(row, slice(0, 1), 0.0, b), lasts=3,
-          echoes=("meter_current_unbalance", "current_break", *TERMINAL_LOSS_RULES)),
-    Fault("reverse_polarity", "the current transformer of phase C is connected the wrong way round", through_ct,
-          after=lambda row, _, b: current(row, slice(2, 3), -1.0, b), lasts=3,
-          echoes=("wrong_wiring_vector", *TERMINAL_LOSS_RULES)),
-    Fault("meter_current_unbalance", "most of the load hangs on phase A", through_ct,
-          before=lambda row, _, b: uneven(row, (0.62, 0.2, 0.18), b), lasts=3, echoes=("area_load_unbalance",)),
-    Fault("voltage_deviation", "a bad contact in the service line takes 38 V", home,
-          after=lambda row, _, b: sagged(row, 38, b), lasts=2),
-    Fault("over_contract_capacity", "a new workshop at more than twice the load of the contract", office,
-          before=lambda row, _, b: load(row, 2.2, b), needs=3.5, echoes=("capacity_expansion",)),
-    Fault("meter_stopped", "the register stands still while power flows", home,
-          after=lambda row, _, b: stands_still(row, b), echoes=("zero_usage", "energy_ratio_error", *LOSS_RULES)),
-    Fault("energy_ratio_error", "the meter counts 60 % of what flows", office,
-          after=lambda row, _, b: miscounts(row, 0.6, b), needs=4.5, echoes=LOSS_RULES),
-    Fault("register_decrease", "the register shows 150 kWh less than before", home,
-          before=lambda row, start, b: register_falls(row, 150.0 * (b.start == start), b)),
-    Fault("zero_usage", "the whole meter is bypassed, voltage is there", _shop,
-          after=lambda row, _, b: current(row, slice(None), 0.0, b), needs=9, echoes=LOSS_RULES),
-    Fault("read_failure", "the communication module is dead", home, after=lambda row, _, b: unread(row, b), needs=4.5,
-          echoes=("read_success_rate",)),
-    Fault("clock_drift", "the clock gains a minute an hour", home,
-          before=clock_ahead, needs=1.5),
-    Fault("all_voltage_loss", "the voltage circuit is open behind the test block, 15 % are left", through_ct,
-          after=lambda row, _, b: voltages(row, (0.15, 0.14, 0.16), b), lasts=2, echoes=("voltage_loss", *TERMINAL_LOSS_RULES)),
-    Fault("reverse_sequence", "two phases of the supply are exchanged, with their currents", through_ct,
-          after=lambda row, _, b: flagged(row, Flag.REVERSED_SEQUENCE, b), lasts=2),
-    Fault("wrong_wiring_vector", "the currents of phases A and B are crossed", through_ct,
-          after=lambda row, _, b: crossed(row, b), lasts=3, needs=1.5,
-          echoes=("reverse_polarity", "low_power_factor", *TERMINAL_LOSS_RULES)),
-    Fault("neutral_phase_mismatch", "60 % of the phase current goes around the meter, the neutral carries all", home,
-          after=lambda row, _, b: bridged(row, 0.4, b), needs=2, echoes=LOSS_RULES),
-    Fault("meter_voltage_unbalance", "the neutral before the meter is broken", _direct,
-          after=lambda row, _, b: voltages(row, (1.4, 0.8, 0.9), b), lasts=0.5,
-          echoes=("voltage_deviation", "pq_voltage_unbalance", *LOSS_RULES)),
-    Fault("power_differential", "a burden on the current transformers takes a fifth of what the meter measures",
-          through_ct, after=lambda row, _, b: bridged(row, 0.8, b), lasts=3, echoes=LOSS_RULES),
-    Fault("relay_mismatch", "the relay was told to open, its contacts are welded", home,
-          after=lambda row, _, b: flagged(row, Flag.RELAY_OPEN, b), lasts=3),
-    Fault("phase_mismatch", "the home was moved to the next phase, the file was not", home,
-          before=lambda row, _, b: hung(row, (int(b.phase[row]) + 1) % 3, b), needs=16),
-    Fault("harmonics_thd", "a rectifier without a filter distorts the voltage", through_ct,
-          after=lambda row, _, b: distorted(row, 4.0, b), lasts=2),
-)  # fmt: skip
+    Fault(
+        "voltage_loss",
+        "phase B of the voltage circuit has a bad contact, 40 % of the voltage is left",
+        through_ct,
+        after=lambda row, _, b: voltage(row, 1, 0.4, b),
+        lasts=2,
+        echoes=("voltage_deviation", *TERMINAL_LOSS_RULES),
+    ),
+    Fault(
+        "phase_break",
+        "the fuse of phase C has blown",
+        through_ct,
+        before=lambda row, _, b: lost_phase(row, 2, b),
+        after=lambda row, _, b: voltage(row, 2, 0.04, b),
+        lasts=1,
+        echoes=("meter_current_unbalance", "voltage_deviation"),
+    ),
+    Fault(
+        "current_loss",
+        "the current transformer of phase A is short-circuited",
+        through_ct,
+        after=lambda row, _, b: current(row, slice(0, 1), 0.0, b),
+        lasts=3,
+        echoes=("meter_current_unbalance", "current_break", *TERMINAL_LOSS_RULES),
+    ),
+    Fault(
+        "reverse_polarity",
+        "the current transformer of phase C is connected the wrong way round",
+        through_ct,
+        after=lambda row, _, b: current(row, slice(2, 3), -1.0, b),
+        lasts=3,
+        echoes=("wrong_wiring_vector", *TERMINAL_LOSS_RULES),
+    ),
+    Fault(
+        "meter_current_unbalance",
+        "most of the load hangs on phase A",
+        through_ct,
+        before=lambda row, _, b: uneven(row, (0.62, 0.2, 0.18), b),
+        lasts=3,
+        echoes=("area_load_unbalance",),
+    ),
+    Fault(
+        "voltage_deviation",
+        "a bad contact in the service line takes 38 V",
+        home,
+        after=lambda row, _, b: sagged(row, 38, b),
+        lasts=2,
+    ),
+    Fault(
+        "over_contract_capacity",
+        "a new workshop at more than twice the load of the contract",
+        office,
+        before=lambda row, _, b: load(row, 2.2, b),
+        needs=3.5,
+        echoes=("capacity_expansion",),
+    ),
+    Fault(
+        "meter_stopped",
+        "the register stands still while power flows",
+        home,
+        after=lambda row, _, b: stands_still(row, b),
+        echoes=("zero_usage", "energy_ratio_error", *LOSS_RULES),
+    ),
+    Fault(
+        "energy_ratio_error",
+        "the meter counts 60 % of what flows",
+        office,
+        after=lambda row, _, b: miscounts(row, 0.6, b),
+        needs=4.5,
+        echoes=LOSS_RULES,
+    ),
+    Fault(
+        "register_decrease",
+        "the register shows 150 kWh less than before",
+        home,
+        before=lambda row, start, b: register_falls(row, 150.0 * (b.start == start), b),
+    ),
+    Fault(
+        "zero_usage",
+        "the whole meter is bypassed, voltage is there",
+        _shop,
+        after=lambda row, _, b: current(row, slice(None), 0.0, b),
+        needs=9,
+        echoes=LOSS_RULES,
+    ),
+    Fault(
+        "read_failure",
+        "the communication module is dead",
+        home,
+        after=lambda row, _, b: unread(row, b),
+        needs=4.5,
+        echoes=("read_success_rate",),
+    ),
+    Fault(
+        "clock_drift",
+        "the clock gains a minute an hour",
+        home,
+        before=clock_ahead,
+        needs=1.5,
+    ),
+    Fault(
+        "all_voltage_loss",
+        "the voltage circuit is open behind the test block, 15 % are left",
+        through_ct,
+        after=lambda row, _, b: voltages(row, (0.15, 0.14, 0.16), b),
+        lasts=2,
+        echoes=("voltage_loss", *TERMINAL_LOSS_RULES),
+    ),
+    Fault(
+        "reverse_sequence",
+        "two phases of the supply are exchanged, with their currents",
+        through_ct,
+        after=lambda row, _, b: flagged(row, Flag.REVERSED_SEQUENCE, b),
+        lasts=2,
+    ),
+    Fault(
+        "wrong_wiring_vector",
+        "the currents of phases A and B are crossed",
+        through_ct,
+        after=lambda row, _, b: crossed(row, b),
+        lasts=3,
+        needs=1.5,
+        echoes=("reverse_polarity", "low_power_factor", *TERMINAL_LOSS_RULES),
+    ),
+    Fault(
+        "neutral_phase_mismatch",
+        "60 % of the phase current goes around the meter, the neutral carries all",
+        home,
+        after=lambda row, _, b: bridged(row, 0.4, b),
+        needs=2,
+        echoes=LOSS_RULES,
+    ),
+    Fault(
+        "meter_voltage_unbalance",
+        "the neutral before the meter is broken",
+        _direct,
+        after=lambda row, _, b: voltages(row, (1.4, 0.8, 0.9), b),
+        lasts=0.5,
+        echoes=("voltage_deviation", "pq_voltage_unbalance", *LOSS_RULES),
+    ),
+    Fault(
+        "power_differential",
+        "a burden on the current transformers takes a fifth of what the meter measures",
+        through_ct,
+        after=lambda row, _, b: bridged(row, 0.8, b),
+        lasts=3,
+        echoes=LOSS_RULES,
+    ),
+    Fault(
+        "relay_mismatch",
+        "the relay was told to open, its contacts are welded",
+        home,
+        after=lambda row, _, b: flagged(row, Flag.RELAY_OPEN, b),
+        lasts=3,
+    ),
+    Fault(
+        "phase_mismatch",
+        "the home was moved to the next phase, the file was not",
+        home,
+        before=lambda row, _, b: hung(row, (int(b.phase[row]) + 1) % 3, b),
+        needs=16,
+    ),
+    Fault(
+        "harmonics_thd",
+        "a rectifier without a filter distorts the voltage",
+        through_ct,
+        after=lambda row, _, b: distorted(row, 4.0, b),
+        lasts=2,
+    ),
+)
 
 
 class Plan:
@@ -166,14 +301,27 @@ class Plan:
         for _ in range(max(1, len(self.grid) // 800)):
             for row in self._victims(home):
                 moved = self._notice(at := self.when(0), row, Event.VACANCY)
-                yield Happening(at, self.end, before=partial(load, row, 0.0), notices=(moved,))
+                yield Happening(
+                    at, self.end, before=partial(load, row, 0.0), notices=(moved,)
+                )
             for row in self._victims(home):
                 changed = self._notice(at := self.when(0), row, Event.METER_CHANGE)
-                yield Happening(at, at + HOUR_SECONDS, before=partial(register_starts, row), notices=(changed,))
+                yield Happening(
+                    at,
+                    at + HOUR_SECONDS,
+                    before=partial(register_starts, row),
+                    notices=(changed,),
+                )
         area, at = self._order[-1], self.when(0)
         rows, until = np.flatnonzero(self.grid.area == area), at + 3 * HOUR_SECONDS
         outage = Notice(at, self.grid.areas[area], "", Event.PLANNED_OUTAGE, until)
-        yield Happening(at, until, before=partial(loads, rows, 0.0), after=partial(unread, rows), notices=(outage,))
+        yield Happening(
+            at,
+            until,
+            before=partial(loads, rows, 0.0),
+            after=partial(unread, rows),
+            notices=(outage,),
+        )
 
     def decoys(self) -> Iterator[Happening]:
         """What looks like a fault and is none: a shop that closes and tells nobody."""
@@ -181,8 +329,18 @@ class Plan:
             for row in self._victims(_shop):
                 at = self.when(8.5)
                 area, meter = self.grid.areas[self.grid.area[row]], self.grid.names[row]
-                decoy = Planted("closed_shop", (), area, meter, at, self.end, "the shop closed and told nobody")
-                yield Happening(at, self.end, before=partial(load, row, 0.0), planted=decoy)
+                decoy = Planted(
+                    "closed_shop",
+                    (),
+                    area,
+                    meter,
+                    at,
+                    self.end,
+                    "the shop closed and told nobody",
+                )
+                yield Happening(
+                    at, self.end, before=partial(load, row, 0.0), planted=decoy
+                )
 
     def faults(self, kinds: Kinds) -> Iterator[Happening]:
         """Faults of whole areas, each in an area of its own as far as they go, then those of single meters."""
@@ -193,7 +351,10 @@ class Plan:
         for fault in kinds.meters:
             for _ in range(max(1, round(fault.times * len(self.grid) / 4000))):
                 if fault.earliest + fault.needs + 0.3 <= self.days:
-                    yield from (self._befall(fault, row) for row in self._victims(fault.eligible))
+                    yield from (
+                        self._befall(fault, row)
+                        for row in self._victims(fault.eligible)
+                    )
 
     def _victims(self, eligible: Callable[[Grid], Mask]) -> Iterator[int]:
         """One meter that nothing has happened to, of another area than the last; none in a town too small."""
@@ -209,33 +370,71 @@ class Plan:
     def when(self, needs: float, earliest: float = 1.0) -> int:
         """An hour after the earliest that leaves so many days until the end; the hours spread evenly."""
         self._moment = (self._moment + 0.618) % 1
-        return self._start + int((earliest + self._moment * max(0, self.days - needs - earliest - 0.3)) * 24) * HOUR_SECONDS
+        return (
+            self._start
+            + int(
+                (earliest + self._moment * max(0, self.days - needs - earliest - 0.3))
+                * 24
+            )
+            * HOUR_SECONDS
+        )
 
     def _notice(self, at: int, row: int, event: Event) -> Notice:
-        return Notice(at, self.grid.areas[self.grid.area[row]], self.grid.names[row], event)
+        return Notice(
+            at, self.grid.areas[self.grid.area[row]], self.grid.names[row], event
+        )
 
     def _befall(self, fault: Fault, row: int) -> Happening:
         at = self.when(fault.needs, fault.earliest)
-        end = min(self.end, at + round(fault.lasts * DAY_SECONDS)) if fault.lasts else self.end
+        end = (
+            min(self.end, at + round(fault.lasts * DAY_SECONDS))
+            if fault.lasts
+            else self.end
+        )
         area, meter = self.grid.areas[self.grid.area[row]], self.grid.names[row]
         rules = (fault.kind,) if fault.rules is None else fault.rules
-        planted = Planted(fault.kind, rules, area, meter, at, end, fault.note, fault.echoes)
+        planted = Planted(
+            fault.kind, rules, area, meter, at, end, fault.note, fault.echoes
+        )
         file, (residual, seconds) = fault.record, fault.depth
         return Happening(
-            self._start if fault.new else at, end, partial(fault.before, row, at) if fault.before else None,
-            partial(fault.after, row, at) if fault.after else None, planted,
-            tuple(Notice(at + round(h * HOUR_SECONDS), area, meter, event, 0, residual, seconds) for h, event in fault.events),
-            RecordChange(area, meter, at, lambda m: file(m, at), fault.new) if file else None,
-        )  # fmt: skip
+            self._start if fault.new else at,
+            end,
+            partial(fault.before, row, at) if fault.before else None,
+            partial(fault.after, row, at) if fault.after else None,
+            planted,
+            tuple(
+                Notice(
+                    at + round(h * HOUR_SECONDS),
+                    area,
+                    meter,
+                    event,
+                    0,
+                    residual,
+                    seconds,
+                )
+                for h, event in fault.events
+            ),
+            RecordChange(area, meter, at, lambda m: file(m, at), fault.new)
+            if file
+            else None,
+        )
 
     def heating(self, area: int, peak: float) -> tuple[Rows, float]:
         """The single-phase homes of an area, and how much more they must use for a peak of so much of the rating."""
         grid = self.grid
-        homes = np.flatnonzero((grid.area == area) & (grid.segment == RESIDENTIAL_SEGMENT) & ~grid.three & ~grid.gateway)
+        homes = np.flatnonzero(
+            (grid.area == area)
+            & (grid.segment == RESIDENTIAL_SEGMENT)
+            & ~grid.three
+            & ~grid.gateway
+        )
         used = grid.expected_kw(homes)
         others = grid.expected_kw(grid.area == area) - used
         evening = int(np.argmax(used))
-        return homes, float((peak * grid.rating[area] * 0.95 - others[evening]) / used[evening])
+        return homes, float(
+            (peak * grid.rating[area] * 0.95 - others[evening]) / used[evening]
+        )
 
 
 def _thefts(plan: Plan, area: int) -> Iterator[Happening]:
@@ -243,14 +442,22 @@ def _thefts(plan: Plan, area: int) -> Iterator[Happening]:
     if plan.days < 7:
         return
     grid, seen = plan.grid, 0.33
-    rows = plan.rng.permutation(np.flatnonzero((grid.area == area) & ~grid.gateway & (grid.pv_kw == 0)))
-    missing = np.cumsum(grid.mean_kw[rows]) * (1 - seen) / grid.mean_kw[grid.area == area].sum()
+    rows = plan.rng.permutation(
+        np.flatnonzero((grid.area == area) & ~grid.gateway & (grid.pv_kw == 0))
+    )
+    missing = (
+        np.cumsum(grid.mean_kw[rows])
+        * (1 - seen)
+        / grid.mean_kw[grid.area == area].sum()
+    )
     rows = rows[: 1 + int(np.searchsorted(missing, 0.13))]
     plan.used[rows] = True
     at = plan.when(plan.days - 4)
     note = f"{len(rows)} customers bypass two thirds of what they use"
     planted = Planted("theft", LOSS_RULES, grid.areas[area], "", at, plan.end, note)
-    yield Happening(at, plan.end, after=partial(current, rows, slice(None), seen), planted=planted)
+    yield Happening(
+        at, plan.end, after=partial(current, rows, slice(None), seen), planted=planted
+    )
 
 
 def _overload(plan: Plan, area: int) -> Iterator[Happening]:
@@ -260,12 +467,24 @@ def _overload(plan: Plan, area: int) -> Iterator[Happening]:
     homes, times = plan.heating(area, 1.15)
     at = plan.when(3.5)
     planted = Planted(
-        "transformer_overload", ("transformer_overload",), plan.grid.areas[area], "", at, at + 2 * DAY_SECONDS,
+        "transformer_overload",
+        ("transformer_overload",),
+        plan.grid.areas[area],
+        "",
+        at,
+        at + 2 * DAY_SECONDS,
         f"electric heating: homes use {times:.1f} times as much",
-        ("area_load_unbalance", "voltage_deviation", "meter_current_unbalance", "meter_overcurrent",
-         "neutral_current_high"),
-    )  # fmt: skip
-    yield Happening(at, at + 2 * DAY_SECONDS, before=partial(loads, homes, times), planted=planted)
+        (
+            "area_load_unbalance",
+            "voltage_deviation",
+            "meter_current_unbalance",
+            "meter_overcurrent",
+            "neutral_current_high",
+        ),
+    )
+    yield Happening(
+        at, at + 2 * DAY_SECONDS, before=partial(loads, homes, times), planted=planted
+    )
 
 
 def _unbalance(plan: Plan, area: int) -> Iterator[Happening]:
@@ -276,10 +495,20 @@ def _unbalance(plan: Plan, area: int) -> Iterator[Happening]:
     moved = plan.rng.permutation(homes[plan.grid.phase[homes] > 0])[: len(homes) // 5]
     at = plan.when(plan.days - 2)
     planted = Planted(
-        "area_load_unbalance", ("area_load_unbalance",), plan.grid.areas[area], "", at, plan.end,
+        "area_load_unbalance",
+        ("area_load_unbalance",),
+        plan.grid.areas[area],
+        "",
+        at,
+        plan.end,
         f"{len(moved)} customers were moved to phase A",
-        ("meter_current_unbalance", "voltage_deviation", "neutral_current_high", "phase_mismatch"),
-    )  # fmt: skip
+        (
+            "meter_current_unbalance",
+            "voltage_deviation",
+            "neutral_current_high",
+            "phase_mismatch",
+        ),
+    )
 
     def change(block: Block) -> None:
         hung(moved, 0, block)
@@ -295,10 +524,23 @@ def _harmonics(plan: Plan, area: int) -> Iterator[Happening]:
     grid, at = plan.grid, plan.when(2)
     gateway = int(np.flatnonzero(grid.gateway & (grid.area == area))[0])
     amps = 0.6 * float(grid.rating[area]) * 1000 / np.sqrt(3) / 400
-    rules, note = ("neutral_current_high",), f"third harmonics of {amps:.0f} A in the transformer's neutral"
-    planted = Planted("neutral_current_high", rules, grid.areas[area], "", at, at + 2 * DAY_SECONDS, note)
+    rules, note = (
+        ("neutral_current_high",),
+        f"third harmonics of {amps:.0f} A in the transformer's neutral",
+    )
+    planted = Planted(
+        "neutral_current_high",
+        rules,
+        grid.areas[area],
+        "",
+        at,
+        at + 2 * DAY_SECONDS,
+        note,
+    )
     change = partial(third_harmonics, gateway, amps / float(grid.ratio[gateway]))
     yield Happening(at, at + 2 * DAY_SECONDS, after=change, planted=planted)
 
 
-USUAL_FAULTS = Kinds(USUAL_METER_FAULTS, (_thefts, _overload, _unbalance, _thefts, _harmonics))
+USUAL_FAULTS = Kinds(
+    USUAL_METER_FAULTS, (_thefts, _overload, _unbalance, _thefts, _harmonics)
+)

@@ -1,4 +1,5 @@
 """What was planted against what was told."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
@@ -19,7 +20,11 @@ class Finding:
     @property
     def days(self) -> float:
         """Days from the fault's beginning to the evidence that raised the alert; NaN when it was not found."""
-        return (self.alert.raised - self.planted.start) / DAY_SECONDS if self.alert else float("nan")
+        return (
+            (self.alert.raised - self.planted.start) / DAY_SECONDS
+            if self.alert
+            else float("nan")
+        )
 
 
 @dataclass(frozen=True)
@@ -39,9 +44,14 @@ class Score:
 
 def score(planted: Sequence[Planted], alerts: Iterable[Alert]) -> Score:
     """Compare planted faults with the last state of every alert. Withdrawn alerts count for nothing."""
-    standing = sorted((a for a in alerts if a.state != "withdrawn"), key=lambda a: (a.raised, a.id))
+    standing = sorted(
+        (a for a in alerts if a.state != "withdrawn"), key=lambda a: (a.raised, a.id)
+    )
     told = [a for a in standing if not a.suppressed_by]
-    findings = [Finding(fault, next((a for a in told if fault.found_by(a)), None)) for fault in planted]
+    findings = [
+        Finding(fault, next((a for a in told if fault.found_by(a)), None))
+        for fault in planted
+    ]
     right = [a for a in told if any(fault.explains(a) for fault in planted)]
     false = [a for a in told if not any(fault.explains(a) for fault in planted)]
     return Score(findings, right, false, [a for a in standing if a.suppressed_by])

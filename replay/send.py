@@ -1,4 +1,5 @@
 """Publishes a history to Kafka, at full speed or at a multiple of the pace at which it happened."""
+
 from __future__ import annotations
 
 import time
@@ -31,7 +32,9 @@ KIND_TOPICS: dict[type[Batch], str] = {
     Stages: "workflow",
 }
 LARGEST_MESSAGE = 16 << 20  # bytes of a message
-GATHERED_ROWS = 100_000  # rows that are cut into messages together, so that these are full
+GATHERED_ROWS = (
+    100_000  # rows that are cut into messages together, so that these are full
+)
 BROKER_TIMEOUT = 15  # seconds that brokers may take to answer
 
 
@@ -66,13 +69,21 @@ def send(
             **(security or {}),
         )
     except KafkaError as error:
-        raise SendError(f"no answer from the brokers at {', '.join(bootstrap)}: {error!r}") from error
+        raise SendError(
+            f"no answer from the brokers at {', '.join(bootstrap)}: {error!r}"
+        ) from error
     sent: Counter[str] = Counter()
     try:
-        _publish(producer, prefix + REGISTRY_TOPIC, (encode_area(area) for area in source.areas))
+        _publish(
+            producer,
+            prefix + REGISTRY_TOPIC,
+            (encode_area(area) for area in source.areas),
+        )
         sent[prefix + REGISTRY_TOPIC] = len(source.areas)
         rows = 1 if shape == "single" else GATHERED_ROWS
-        for batch in paced(source.batches, speed) if speed else _gathered(source.batches, rows):
+        for batch in (
+            paced(source.batches, speed) if speed else _gathered(source.batches, rows)
+        ):
             topic = prefix + KIND_TOPICS[type(batch)]
             _publish(producer, topic, encoded(batch, shape))
             sent[topic] += len(batch)
@@ -117,7 +128,9 @@ def paced(batches: Iterator[Batch], speed: float) -> Iterator[Batch]:
         arrived = arrivals(batch)
         first = int(arrived[0]) if first is None else first
         for a, b in pairwise(edges(arrival_groups(batch), rows=1)):
-            time.sleep(max(began + (int(arrived[a]) - first) / speed - time.monotonic(), 0))
+            time.sleep(
+                max(began + (int(arrived[a]) - first) / speed - time.monotonic(), 0)
+            )
             yield batch.select(slice(a, b))
 
 
@@ -125,7 +138,9 @@ def _publish(producer: KafkaProducer, topic: str, messages: Iterator[Encoded]) -
     """Returns when the brokers have them all. Raises SendError."""
     try:
         told = [
-            producer.send(topic, value, key, headers=[("content-type", content_type.encode())])
+            producer.send(
+                topic, value, key, headers=[("content-type", content_type.encode())]
+            )
             for key, value, content_type in messages
         ]
         producer.flush()
@@ -133,4 +148,6 @@ def _publish(producer: KafkaProducer, topic: str, messages: Iterator[Encoded]) -
     except KafkaError as error:
         lost = error
     if lost:
-        raise SendError(f"`{topic}` took not all; `meterwatch topics` creates and checks topics: {lost!r}") from lost
+        raise SendError(
+            f"`{topic}` took not all; `meterwatch topics` creates and checks topics: {lost!r}"
+        ) from lost

@@ -1,4 +1,5 @@
 """Opens history of any layout: by its columns, not by its name."""
+
 from __future__ import annotations
 
 import re
@@ -16,9 +17,20 @@ from schemas.master import Area
 
 __all__ = ["Source", "SourceError", "open_source", "open_sources"]
 
-FILE_ENDINGS = (".csv", ".tsv", ".txt", ".parquet", ".jsonl", ".xlsx", ".xml", ".nem12")  # of a folder's files
+FILE_ENDINGS = (
+    ".csv",
+    ".tsv",
+    ".txt",
+    ".parquet",
+    ".jsonl",
+    ".xlsx",
+    ".xml",
+    ".nem12",
+)  # of a folder's files
 PACKED_ENDINGS = (".gz", ".zst", ".bz2")
-LAYOUT_ADVICE = "write its rows with the columns meter, area, at and kwh, see docs/data-layout.md"
+LAYOUT_ADVICE = (
+    "write its rows with the columns meter, area, at and kwh, see docs/data-layout.md"
+)
 
 
 class _Layout(NamedTuple):
@@ -38,29 +50,69 @@ class _Format(NamedTuple):
 
 
 TABLE_LAYOUTS = (
-    _Layout("the project's own layout (meter, area, at, ...)", layout.recognises, layout.open_files),
-    _Layout("a utility's curve export (电表局编号, 日期, 相序, 00:00:00, ...)", curves.recognises, curves.open_files),
-    _Layout("household energy (customer_id, reading_datetime, general_supply_kwh; LCLid, DateTime, KWH/hh)",
-           households.recognises, households.open_files),
-    _Layout("an event log (case_id, activity, timestamp, or the names of XES)",
-           eventlog.recognises, eventlog.open_files),
-    _Layout("Green Button CSV (TYPE, DATE, START TIME, END TIME, USAGE)",
-           green_button.recognises_csv, green_button.open_csv),
-    _Layout("an Enedis load curve (Horodate, Valeur)", enedis.recognises, enedis.open_files),
-    _Layout("UCI household power (Date, Time, Global_active_power, Voltage)",
-           uci.recognises_household, uci.open_household),
-    _Layout("UCI ElectricityLoadDiagrams (MT_001, ...)", uci.recognises_clients, uci.open_clients),
-    _Layout("a row per meter and day (meter, day, unit, 00:30, 01:00, ...)", wide.recognises_days, wide.open_days),
-    _Layout("a column per meter (time, M1 (kWh), M2 (kWh), ...)", wide.recognises_meters, wide.open_meters),
-)  # fmt: skip
+    _Layout(
+        "the project's own layout (meter, area, at, ...)",
+        layout.recognises,
+        layout.open_files,
+    ),
+    _Layout(
+        "a utility's curve export (电表局编号, 日期, 相序, 00:00:00, ...)",
+        curves.recognises,
+        curves.open_files,
+    ),
+    _Layout(
+        "household energy (customer_id, reading_datetime, general_supply_kwh; LCLid, DateTime, KWH/hh)",
+        households.recognises,
+        households.open_files,
+    ),
+    _Layout(
+        "an event log (case_id, activity, timestamp, or the names of XES)",
+        eventlog.recognises,
+        eventlog.open_files,
+    ),
+    _Layout(
+        "Green Button CSV (TYPE, DATE, START TIME, END TIME, USAGE)",
+        green_button.recognises_csv,
+        green_button.open_csv,
+    ),
+    _Layout(
+        "an Enedis load curve (Horodate, Valeur)", enedis.recognises, enedis.open_files
+    ),
+    _Layout(
+        "UCI household power (Date, Time, Global_active_power, Voltage)",
+        uci.recognises_household,
+        uci.open_household,
+    ),
+    _Layout(
+        "UCI ElectricityLoadDiagrams (MT_001, ...)",
+        uci.recognises_clients,
+        uci.open_clients,
+    ),
+    _Layout(
+        "a row per meter and day (meter, day, unit, 00:30, 01:00, ...)",
+        wide.recognises_days,
+        wide.open_days,
+    ),
+    _Layout(
+        "a column per meter (time, M1 (kWh), M2 (kWh), ...)",
+        wide.recognises_meters,
+        wide.open_meters,
+    ),
+)
 TEXT_FORMATS = (
     _Format("NEM12", nem12.recognises, nem12.open_files),
     _Format("Green Button XML", green_button.recognises_feed, green_button.open_feed),
 )
 UNREAD_FORMATS = (  # how a text begins that is known and not read
-    (nem12.is_nem13, "NEM13, reads of registers: write each read with the columns meter, area, at and register"),
+    (
+        nem12.is_nem13,
+        "NEM13, reads of registers: write each read with the columns meter, area, at and register",
+    ),
     (re.compile(r"\s*UN[AB][:+]").match, f"EDIFACT (MSCONS): {LAYOUT_ADVICE}"),
-    (re.compile(r"\s*[\[{]").match, f"JSON: {LAYOUT_ADVICE}; areas go into a file that ends in .jsonl"),
+    (
+        re.compile(r"\s*[\[{]").match,
+        f"JSON: {LAYOUT_ADVICE}; areas go into a file that ends in .jsonl",
+    ),
     (re.compile(r"\s*<").match, f"XML of no known kind: {LAYOUT_ADVICE}"),
 )
 
@@ -76,8 +128,16 @@ def open_sources(paths: Iterable[str | Path]) -> Source:
     Areas told in JSON lines replace those that a layout infers.
     """
     tally = Tally()
-    towns = {path: None if Path(path).exists() else named_town(str(path)) for path in paths}
-    files = list(dict.fromkeys(chain.from_iterable(_files(Path(path)) for path, town in towns.items() if not town)))
+    towns = {
+        path: None if Path(path).exists() else named_town(str(path)) for path in paths
+    }
+    files = list(
+        dict.fromkeys(
+            chain.from_iterable(
+                _files(Path(path)) for path, town in towns.items() if not town
+            )
+        )
+    )
     told: list[Area] = []
     found: dict[_Layout | _Format, list[tables.File]] = {}
     read_as: dict[str, str] = {}
@@ -94,7 +154,9 @@ def open_sources(paths: Iterable[str | Path]) -> Source:
         raise SourceError(f"{' '.join(map(str, towns)) or 'nothing'} holds no history")
     zones = {part.zone for part in parts} - {""}
     if len(zones) > 1:
-        raise SourceError(f"histories of different zones ({', '.join(sorted(zones))}) must be opened apart")
+        raise SourceError(
+            f"histories of different zones ({', '.join(sorted(zones))}) must be opened apart"
+        )
     areas = {area.area: area for area in chain(*(part.areas for part in parts), told)}
     steps = {key: step for part in parts for key, step in part.steps.items()}
     known, interval = with_steps(areas.values(), steps, tally.notes)
@@ -104,27 +166,39 @@ def open_sources(paths: Iterable[str | Path]) -> Source:
         batches=merge([part.batches for part in parts]),
         rows=sum(part.rows for part in parts),
         zone="".join(zones),
-        interval=interval or min((part.interval for part in parts if part.interval), default=0),
+        interval=interval
+        or min((part.interval for part in parts if part.interval), default=0),
         read_as=read_as,
         tally=tally,
     )
 
 
-def _opened(kind: _Layout | _Format, files: Sequence[tables.File], tally: Tally) -> Source:
+def _opened(
+    kind: _Layout | _Format, files: Sequence[tables.File], tally: Tally
+) -> Source:
     source = kind.open_files(files, tally)
-    if kind.open_files not in (layout.open_files, curves.open_files):  # which know what each file names
+    if kind.open_files not in (
+        layout.open_files,
+        curves.open_files,
+    ):  # which know what each file names
         source.batches = tally.named.note(source.name, source.batches)
     return source
 
 
 def _files(path: Path) -> list[Path]:
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if _is_named(file) and not file.is_dir())
+        files = sorted(
+            file for file in path.iterdir() if _is_named(file) and not file.is_dir()
+        )
         if not files:
-            raise SourceError(f"{path} holds no file that ends in {', '.join(FILE_ENDINGS)}")
+            raise SourceError(
+                f"{path} holds no file that ends in {', '.join(FILE_ENDINGS)}"
+            )
         return files
     if str(path) == "-":
-        raise SourceError("standard input is no source: a history is read from its beginning more than once, save it")
+        raise SourceError(
+            "standard input is no source: a history is read from its beginning more than once, save it"
+        )
     if not path.exists():
         raise SourceError(f"{path} does not exist")
     return [path]
@@ -132,15 +206,25 @@ def _files(path: Path) -> list[Path]:
 
 def _is_named(file: Path) -> bool:
     """Whether a file of a folder ends as history does, packed or not."""
-    ending = file.with_suffix("").suffix if file.suffix.lower() in PACKED_ENDINGS else file.suffix
+    ending = (
+        file.with_suffix("").suffix
+        if file.suffix.lower() in PACKED_ENDINGS
+        else file.suffix
+    )
     return ending.lower() in FILE_ENDINGS
 
 
-def _recognised(path: Path, tally: Tally) -> list[tuple[_Layout | _Format, tables.File]]:
+def _recognised(
+    path: Path, tally: Tally
+) -> list[tuple[_Layout | _Format, tables.File]]:
     """The tables of a file with their layouts, known by what they hold. Raises SourceError where none is known."""
     if workbook.is_workbook(path):
-        held = workbook.sheets(path, lambda columns: _layout(columns) is not None, tally)
-        return [(kind, sheet) for sheet in held if (kind := _layout(tables.columns(sheet)))]
+        held = workbook.sheets(
+            path, lambda columns: _layout(columns) is not None, tally
+        )
+        return [
+            (kind, sheet) for sheet in held if (kind := _layout(tables.columns(sheet)))
+        ]
     if contents.is_parquet(path):
         if kind := _layout(tables.columns(path)):
             return [(kind, path)]
@@ -164,7 +248,9 @@ def _text_table(path: Path, tally: Tally) -> tuple[_Layout, tables.File]:
     for lines, head in delimited.heads(path):
         if kind := _layout(head.names):
             above = tuple(map(tuple, delimited.first_lines(path, lines)))
-            return kind, tables.EmbeddedTable(path.name, delimited.read_below(path, lines, tally), above)
+            return kind, tables.EmbeddedTable(
+                path.name, delimited.read_below(path, lines, tally), above
+            )
     raise _unknown(path, first.names if delimited.is_header(path) else ())
 
 
@@ -176,7 +262,11 @@ def _unknown(path: Path, columns: Sequence[str]) -> SourceError:
     """What to say of a table of no known layout; of a first line that may be no header nothing is repeated."""
     names = "; ".join(known.name for known in (*TABLE_LAYOUTS, *TEXT_FORMATS))
     if not columns:
-        return SourceError(f"{path} has no line that names the columns: {LAYOUT_ADVICE}; known are {names}")
+        return SourceError(
+            f"{path} has no line that names the columns: {LAYOUT_ADVICE}; known are {names}"
+        )
     told = ", ".join(name[:40] for name in columns[:8])
     more = ", ..." if len(columns) > 8 else ""
-    return SourceError(f"{path} has the columns {told}{more}; known are {names}; of another: {LAYOUT_ADVICE}")
+    return SourceError(
+        f"{path} has the columns {told}{more}; known are {names}; of another: {LAYOUT_ADVICE}"
+    )

@@ -1,4 +1,5 @@
 """Stages that were told as stalled against those that truly took longest."""
+
 from __future__ import annotations
 
 from collections import defaultdict
@@ -30,7 +31,9 @@ class StageStalls(NamedTuple):
     days: float  # from the alert to the stay's end, in the middle, of those found
 
 
-def compare(areas: Iterable[Area], batches: Iterable[Batch], zone: str) -> list[StageStalls]:
+def compare(
+    areas: Iterable[Area], batches: Iterable[Batch], zone: str
+) -> list[StageStalls]:
     """Watch a history of work by stage_stall alone, and look back at its end."""
     engine = Engine([ALL_RULES["stage_stall"]], zone=zone)
     engine.enroll(areas)
@@ -62,20 +65,39 @@ def _looked_back(stays: Stays, alerts: Iterable[Alert], end: int) -> list[StageS
     for alert in alerts:
         if alert.state != "withdrawn":
             raised[alert.area, alert.subject].append(alert.raised)
-    took: dict[str, list[tuple[int, int]]] = defaultdict(list)  # by stage: how long, and when it was told, 0 for never
+    took: dict[str, list[tuple[int, int]]] = defaultdict(
+        list
+    )  # by stage: how long, and when it was told, 0 for never
     for (section, name, stage), item in stays.items():
         item.ends.sort()
         for visit in item.stays():
             done = min(visit.done, end)
-            when = next((at for at in raised.get((section, f"{name}/{stage}"), ()) if visit.start < at <= done), 0)
+            when = next(
+                (
+                    at
+                    for at in raised.get((section, f"{name}/{stage}"), ())
+                    if visit.start < at <= done
+                ),
+                0,
+            )
             took[stage].append((done - visit.start, when - visit.start if when else 0))
     stages = []
     for stage, pairs in took.items():
         length, told = np.array(pairs).T
         longest = np.zeros(len(length), bool)
-        longest[np.argsort(-length, kind="stable")[: max(round(LONGEST_SHARE * len(length)), 1)]] = True
+        longest[
+            np.argsort(-length, kind="stable")[
+                : max(round(LONGEST_SHARE * len(length)), 1)
+            ]
+        ] = True
         found = longest & (told > 0)
-        days = float(np.median((length - told)[found])) / DAY_SECONDS if found.any() else float("nan")
-        many, top, both = (int(np.count_nonzero(stays)) for stays in (told, longest, found))
+        days = (
+            float(np.median((length - told)[found])) / DAY_SECONDS
+            if found.any()
+            else float("nan")
+        )
+        many, top, both = (
+            int(np.count_nonzero(stays)) for stays in (told, longest, found)
+        )
         stages.append(StageStalls(stage, len(length), many, top, both, days))
     return sorted(stages, key=lambda stage: (-stage.told, stage.stage))

@@ -1,4 +1,5 @@
 """Files as Arrow tables, and their cells as numpy columns; what cannot be taken is counted."""
+
 from __future__ import annotations
 
 import math
@@ -26,7 +27,9 @@ from schemas.wire.records import LARGEST_NUMBER, LONGEST_ID
 
 JSON_LINES = ".jsonl"
 MISSING_ID, LOST_DIGITS, NO_ID = -1, -2, -3  # for the number of an id
-RowFault = tuple[Mask, str, str]  # rows, why they are refused, and the column that shows it
+RowFault = tuple[
+    Mask, str, str
+]  # rows, why they are refused, and the column that shows it
 COMMA_NUMBER = r"^\s*[-+]?\d*,\d+\s*$"
 
 
@@ -66,7 +69,9 @@ def wanted(path: File, names: Collection[str]) -> list[str]:
     """Those columns of a file that are among some names, in its order. Raises SourceError where one is there twice."""
     found = [name for name in columns(path) if name in names]
     if doubled := sorted({name for name in found if found.count(name) > 1}):
-        raise SourceError(f"{path} has more than one column {', '.join(doubled)}: which one counts?")
+        raise SourceError(
+            f"{path} has more than one column {', '.join(doubled)}: which one counts?"
+        )
     return found
 
 
@@ -77,7 +82,9 @@ def note_unknown(path: File, names: Collection[str], tally: Tally) -> None:
         if column not in names:
             nearest = get_close_matches(column.lower(), known, 1)
             meant = f"; did you mean {known[nearest[0]]}?" if nearest else ""
-            tally.notes.append(f"{path.name}: the column {column!r} is not known and left out{meant}")
+            tally.notes.append(
+                f"{path.name}: the column {column!r} is not known and left out{meant}"
+            )
 
 
 def read(file: File, names: Collection[str], tally: Tally) -> Sheet:
@@ -101,9 +108,13 @@ def read(file: File, names: Collection[str], tally: Tally) -> Sheet:
 class Sheet:
     """Rows of a file. What a cell cannot give is counted with the file's name and the row, the first of which is 1."""
 
-    def __init__(self, table: pa.Table, name: str, tally: Tally, start: int = 0) -> None:
+    def __init__(
+        self, table: pa.Table, name: str, tally: Tally, start: int = 0
+    ) -> None:
         self.table, self.name, self.tally, self._start = table, name, tally, start
-        self._unclear: set[str] = set()  # columns of dates of which nobody can tell whether the day comes first
+        self._unclear: set[str] = (
+            set()
+        )  # columns of dates of which nobody can tell whether the day comes first
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -114,19 +125,38 @@ class Sheet:
         for number, name in enumerate(table.column_names):
             if _is_text(table[name].type):
                 told = pc.match_substring_regex(table[name], rf"^\s*({pattern})\s*$")
-                table = table.set_column(number, name, pc.if_else(told, pa.scalar(None, table[name].type), table[name]))
+                table = table.set_column(
+                    number,
+                    name,
+                    pc.if_else(told, pa.scalar(None, table[name].type), table[name]),
+                )
         return Sheet(table, self.name, self.tally, self._start)
 
     def shortened(self, column: str) -> Sheet:
         """The same rows, with texts too long for an id cut to a beginning that no other has."""
         words, cells = self.words(column)
-        cut = [word if len(word) <= LONGEST_ID else f"{word[: LONGEST_ID - 10]} {_digest(word)}" for word in words]
+        cut = [
+            word
+            if len(word) <= LONGEST_ID
+            else f"{word[: LONGEST_ID - 10]} {_digest(word)}"
+            for word in words
+        ]
         if cut == words:
             return self
-        longer = np.array([*(a != b for a, b in zip(cut, words, strict=True)), False])[cells]
-        self.tally.mend(f"{column} is longer than {LONGEST_ID} characters and was cut", self.name, int(longer.sum()))
-        texts = pa.array([*cut, None], pa.string()).take(pa.array(cells % (len(cut) + 1)))
-        table = self.table.set_column(self.table.column_names.index(column), column, texts)
+        longer = np.array([*(a != b for a, b in zip(cut, words, strict=True)), False])[
+            cells
+        ]
+        self.tally.mend(
+            f"{column} is longer than {LONGEST_ID} characters and was cut",
+            self.name,
+            int(longer.sum()),
+        )
+        texts = pa.array([*cut, None], pa.string()).take(
+            pa.array(cells % (len(cut) + 1))
+        )
+        table = self.table.set_column(
+            self.table.column_names.index(column), column, texts
+        )
         return Sheet(table, self.name, self.tally, self._start)
 
     def ids(self, column: str, seen: Names) -> Codes:
@@ -137,7 +167,10 @@ class Sheet:
         numbers, mended = [np.full(0, MISSING_ID, np.int32)], [np.zeros(0, np.bool_)]
         for chunk in self._distinct(column).chunks:
             if seen.latest is None or not seen.latest[0].equals(chunk.dictionary):
-                seen.latest = chunk.dictionary, *_numbered(chunk.dictionary.to_pylist(), seen)
+                seen.latest = (
+                    chunk.dictionary,
+                    *_numbered(chunk.dictionary.to_pylist(), seen),
+                )
             codes = chunk.indices.fill_null(-1).to_numpy(zero_copy_only=False)
             numbers.append(seen.latest[1][codes])
             mended.append(seen.latest[2][codes])
@@ -147,11 +180,21 @@ class Sheet:
             self.tally.mend(f"{column} had something around it", place, len(rows))
         return np.concatenate(numbers)
 
-    def id_faults(self, column: str, numbers: Codes) -> tuple[RowFault, RowFault, RowFault]:
+    def id_faults(
+        self, column: str, numbers: Codes
+    ) -> tuple[RowFault, RowFault, RowFault]:
         """Which rows lack an id, for `keep`."""
         return (
-            (numbers == NO_ID, f"{column} is longer than {LONGEST_ID} characters, or cannot be printed", ""),
-            (numbers == LOST_DIGITS, f"{column} has lost digits, as numbers do in a spreadsheet", column),
+            (
+                numbers == NO_ID,
+                f"{column} is longer than {LONGEST_ID} characters, or cannot be printed",
+                "",
+            ),
+            (
+                numbers == LOST_DIGITS,
+                f"{column} has lost digits, as numbers do in a spreadsheet",
+                column,
+            ),
             (numbers == MISSING_ID, f"{column} is missing", column),
         )
 
@@ -161,7 +204,11 @@ class Sheet:
         parts = [np.full(0, -1, np.int32)]
         for chunk in self._distinct(column).chunks:
             codes = chunk.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-            parts.append(np.append(seen.numbers(chunk.dictionary.to_pylist()), np.int32(-1))[codes])
+            parts.append(
+                np.append(seen.numbers(chunk.dictionary.to_pylist()), np.int32(-1))[
+                    codes
+                ]
+            )
         return list(seen.names), np.concatenate(parts)
 
     def _distinct(self, column: str) -> pa.ChunkedArray:
@@ -175,13 +222,20 @@ class Sheet:
         cells = self.table[column]
         if _is_text(cells.type):
             try:
-                cells = self._numerals(column, cells) if self._mark == "," else cells.cast(pa.float64())
+                cells = (
+                    self._numerals(column, cells)
+                    if self._mark == ","
+                    else cells.cast(pa.float64())
+                )
             except pa.ArrowInvalid:
                 cells = self._numerals(column, cells)
         if not (pa.types.is_float32(cells.type) or pa.types.is_float64(cells.type)):
             cells = self._cast(column, cells, pa.float64())
         values: NDArray[np.floating[Any]] = cells.to_numpy()
-        if max(np.fmax.reduce(values, initial=0), -np.fmin.reduce(values, initial=0)) > LARGEST_NUMBER:
+        if (
+            max(np.fmax.reduce(values, initial=0), -np.fmin.reduce(values, initial=0))
+            > LARGEST_NUMBER
+        ):
             wild = np.abs(values) > LARGEST_NUMBER
             self._reject(wild, f"{column} is larger than any quantity", cells)
             values = np.where(wild, np.nan, values)
@@ -195,7 +249,11 @@ class Sheet:
         """Unix seconds, 0 where the cell is empty or 0; what else is no time is refused and 0."""
         seconds, good = self.times(column)
         cells = self.table[column]
-        zero = pc.equal(cells, 0) if pa.types.is_integer(cells.type) else pc.equal(cells.cast(pa.string()), "0")
+        zero = (
+            pc.equal(cells, 0)
+            if pa.types.is_integer(cells.type)
+            else pc.equal(cells.cast(pa.string()), "0")
+        )
         empty = np.asarray(pc.fill_null(zero, True).to_numpy(), np.bool_)
         self._reject(~good & ~empty, self.no_time(column), cells)
         return seconds
@@ -208,12 +266,19 @@ class Sheet:
         if pa.types.is_timestamp(cells.type):
             return self._timestamps(cells, zone)
         if not _is_text(cells.type):
-            return seconds_of_numbers(np.asarray(self._cast(column, cells, pa.float64()).to_numpy(), np.float64), zone)
+            return seconds_of_numbers(
+                np.asarray(
+                    self._cast(column, cells, pa.float64()).to_numpy(), np.float64
+                ),
+                zone,
+            )
 
         words, numbers = self.words(column)
         seconds, first = seconds_of(words, zone)
         if first in ("day", "month"):
-            self.tally.notes.append(f"{self.name}: dates of the column {column} are read with the {first} first")
+            self.tally.notes.append(
+                f"{self.name}: dates of the column {column} are read with the {first} first"
+            )
         elif not first:
             self._unclear.add(column)
         return np.array([*seconds, math.nan])[numbers]
@@ -226,46 +291,73 @@ class Sheet:
 
     def _timestamps(self, cells: pa.ChunkedArray, zone: tzinfo) -> NDArray[np.float64]:
         if cells.type.tz is None and zone is not UTC:
-            cells = pc.assume_timezone(cells, str(zone), ambiguous="earliest", nonexistent="earliest")
-        seconds = cells.cast(pa.timestamp("s", cells.type.tz), safe=False).cast(pa.int64())
+            cells = pc.assume_timezone(
+                cells, str(zone), ambiguous="earliest", nonexistent="earliest"
+            )
+        seconds = cells.cast(pa.timestamp("s", cells.type.tz), safe=False).cast(
+            pa.int64()
+        )
         return np.asarray(seconds.cast(pa.float64()).to_numpy(), np.float64)
 
     def keep(self, *faults: RowFault) -> Mask:
         """The rows that have no fault; every other is refused for its first, with a cell of the column named last."""
         fine = np.ones(len(self), np.bool_)
         for wrong, reason, column in faults:
-            self._reject(fine & wrong, reason, self.table[column] if column in self.table.column_names else None)
+            self._reject(
+                fine & wrong,
+                reason,
+                self.table[column] if column in self.table.column_names else None,
+            )
             fine &= ~wrong
         return fine
 
     @cached_property
     def _mark(self) -> numerals.DecimalMark:
         """The decimal mark of the file's numbers."""
-        return numerals.decimal_mark(column for column in self.table.columns if _is_text(column.type))
+        return numerals.decimal_mark(
+            column for column in self.table.columns if _is_text(column.type)
+        )
 
     def _numerals(self, column: str, cells: pa.ChunkedArray) -> pa.ChunkedArray:
         told = numerals.plain(cells, self._mark)
         wrong = pc.and_(pc.is_null(told), pc.is_valid(cells)).to_numpy()
         apart = " where others have points" if self._mark == "both" else ""
-        comma = wrong & np.equal(pc.fill_null(pc.match_substring_regex(cells, COMMA_NUMBER), False).to_numpy(), True)
-        self._reject(comma, f"{column} has a comma{apart}, of decimals or of thousands", cells)
+        comma = wrong & np.equal(
+            pc.fill_null(
+                pc.match_substring_regex(cells, COMMA_NUMBER), False
+            ).to_numpy(),
+            True,
+        )
+        self._reject(
+            comma, f"{column} has a comma{apart}, of decimals or of thousands", cells
+        )
         self._reject(wrong & ~comma, f"{column} is no number", cells)
         if self._mark == ",":
-            self.tally.mend("a decimal comma", f"{self.name}: {column}", int(pc.count(told).as_py()))
+            self.tally.mend(
+                "a decimal comma", f"{self.name}: {column}", int(pc.count(told).as_py())
+            )
         return told.cast(pa.float64())
 
-    def _cast(self, column: str, cells: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    def _cast(
+        self, column: str, cells: pa.ChunkedArray, kind: pa.DataType
+    ) -> pa.ChunkedArray:
         try:
             return cells.cast(kind)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise SourceError(f"{self.name}: the column {column} cannot hold {cells.type}") from error
+            raise SourceError(
+                f"{self.name}: the column {column} cannot hold {cells.type}"
+            ) from error
 
-    def _reject(self, wrong: Mask, reason: str, cells: pa.ChunkedArray | None = None) -> None:
+    def _reject(
+        self, wrong: Mask, reason: str, cells: pa.ChunkedArray | None = None
+    ) -> None:
         rows = np.flatnonzero(wrong)
         if len(rows):
             cell = None if cells is None else cells[int(rows[0])].as_py()
             told = "" if cell is None else f": {cell!r}"
-            self.tally.reject(reason, f"{self.name} row {self._start + rows[0] + 1}{told}", len(rows))
+            self.tally.reject(
+                reason, f"{self.name} row {self._start + rows[0] + 1}{told}", len(rows)
+            )
 
 
 def _numbered(words: Sequence[str], seen: Names) -> tuple[Codes, Mask]:
@@ -290,11 +382,16 @@ def _written_out(table: pa.Table, file: Path) -> pa.Table:
     for number, field in enumerate(table.schema):
         if pa.types.is_dictionary(field.type) and _is_text(field.type.value_type):
             chunks = table[field.name].chunks
-            lengths = (pc.sum(pc.binary_length(chunk.dictionary).take(chunk.indices)).as_py() for chunk in chunks)
+            lengths = (
+                pc.sum(pc.binary_length(chunk.dictionary).take(chunk.indices)).as_py()
+                for chunk in chunks
+            )
             if sum(filter(None, lengths)) > contents.MOST_BYTES:
                 text = f"more than {contents.MOST_BYTES >> 20:,} MiB of text in the column {field.name}"
                 raise SourceError(f"{file} holds {text}: {contents.SPLIT_ADVICE}")
-            table = table.set_column(number, field.name, table[field.name].cast(field.type.value_type))
+            table = table.set_column(
+                number, field.name, table[field.name].cast(field.type.value_type)
+            )
     return table
 
 

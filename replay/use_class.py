@@ -3,6 +3,7 @@
 The labels are the files' own: a few per cent of them are wrong, which a linear model outvotes. How good it is, is told
 of customers that it was not learned from.
 """
+
 from __future__ import annotations
 
 from datetime import datetime
@@ -29,7 +30,11 @@ from schemas.use_class import UseClassModel
 CLASS_NAMES: tuple[Segment, ...] = get_args(Segment)
 VALIDATION_FOLDS = 5
 LEAST_CUSTOMERS = 20  # customers of a class
-INVERSE_REGULARISATIONS = (0.01, 0.1, 1.0)  # inverse regularisation, of which the best is taken
+INVERSE_REGULARISATIONS = (
+    0.01,
+    0.1,
+    1.0,
+)  # inverse regularisation, of which the best is taken
 REACH_QUANTILE = 0.99  # of each class's meters lie within the model's reach
 
 
@@ -68,24 +73,54 @@ def labelled_meters(source: Source) -> LabelledMeters:
     for batch in source.batches:
         if isinstance(batch, Readings) and len(batch):
             engine.step(batch)
-            first, last = min(first, int(batch.at.min())), max(last, int(batch.at.max()))
+            first, last = (
+                min(first, int(batch.at.min())),
+                max(last, int(batch.at.max())),
+            )
     slots, judge = np.arange(engine.meters), engine.days.live
     judge.reserve()
     found: dict[type, Any] = {type(f): f.cells.read(slots) for f in judge.features}
-    told = shapes(*(found[owner][name].astype(np.float64)
-                    for owner, name in ((Darkness, "usual"), (Routine, "kinds"), (Form, "variation"))))  # fmt: skip
-    master = engine.registry.meters.columns_of(engine.registry.meters.rows_in_force(slots, np.full(len(slots), last)))
+    told = shapes(
+        *(
+            found[owner][name].astype(np.float64)
+            for owner, name in (
+                (Darkness, "usual"),
+                (Routine, "kinds"),
+                (Form, "variation"),
+            )
+        )
+    )
+    master = engine.registry.meters.columns_of(
+        engine.registry.meters.rows_in_force(slots, np.full(len(slots), last))
+    )
     filed = master["segments"].astype(np.int64) & (1 << USE_CLASS_COUNT) - 1
     limits = ALL_RULES["tariff_misuse"].settings
-    enough = (found[Routine]["seen"] >= limits["history"]) & (found[Routine]["level"] >= limits["usual"])
-    rows = np.flatnonzero(enough & (filed > 0) & (master["pv_kva"] == 0) & np.isfinite(told).all(axis=0))
+    enough = (found[Routine]["seen"] >= limits["history"]) & (
+        found[Routine]["level"] >= limits["usual"]
+    )
+    rows = np.flatnonzero(
+        enough & (filed > 0) & (master["pv_kva"] == 0) & np.isfinite(told).all(axis=0)
+    )
     if not len(rows):
-        raise LearnError(f"{source.name} has no meter with master data, {limits['history']:.0f} days and enough use")
-    owners = {(area.area, m.meter): m.customer or m.meter for area in source.areas for m in area.meters}
+        raise LearnError(
+            f"{source.name} has no meter with master data, {limits['history']:.0f} days and enough use"
+        )
+    owners = {
+        (area.area, m.meter): m.customer or m.meter
+        for area in source.areas
+        for m in area.meters
+    }
     pairs = [engine.meter_index.pairs[slot] for slot in rows.tolist()]
-    days = [datetime.fromtimestamp(at, ZoneInfo(source.zone)).date() for at in (first, last - 1)]
-    return LabelledMeters(told[:, rows].T, np.log2(filed[rows]).astype(np.int64), [(p[0], owners[p]) for p in pairs],
-                f"{source.name}, {days[0]} to {days[1]}")  # fmt: skip
+    days = [
+        datetime.fromtimestamp(at, ZoneInfo(source.zone)).date()
+        for at in (first, last - 1)
+    ]
+    return LabelledMeters(
+        told[:, rows].T,
+        np.log2(filed[rows]).astype(np.int64),
+        [(p[0], owners[p]) for p in pairs],
+        f"{source.name}, {days[0]} to {days[1]}",
+    )
 
 
 def learn(seen: LabelledMeters) -> Lesson:
@@ -94,33 +129,51 @@ def learn(seen: LabelledMeters) -> Lesson:
     _, groups = np.unique(np.array(seen.customers), axis=0, return_inverse=True)
     for code in classes.tolist():
         if (count := len(np.unique(groups[seen.labels == code]))) < LEAST_CUSTOMERS:
-            raise LearnError(f"{CLASS_NAMES[code]} has {count} customers to learn from, {LEAST_CUSTOMERS} are needed")
+            raise LearnError(
+                f"{CLASS_NAMES[code]} has {count} customers to learn from, {LEAST_CUSTOMERS} are needed"
+            )
     if len(classes) < 2:
-        raise LearnError(f"all meters are {CLASS_NAMES[classes[0]]}: there is nothing to tell apart")
-    parts = list(StratifiedGroupKFold(VALIDATION_FOLDS).split(seen.shapes, seen.labels, groups))
+        raise LearnError(
+            f"all meters are {CLASS_NAMES[classes[0]]}: there is nothing to tell apart"
+        )
+    parts = list(
+        StratifiedGroupKFold(VALIDATION_FOLDS).split(seen.shapes, seen.labels, groups)
+    )
 
     def left_out(strength: float) -> Column:
         """The probabilities of every meter, by models that saw neither it nor its customer's other meters."""
         chances = np.zeros((len(seen.labels), len(classes)))
         for known, rest in parts:
-            chances[rest] = fitted(seen.shapes[known], seen.labels[known], strength).predict_proba(seen.shapes[rest])
+            chances[rest] = fitted(
+                seen.shapes[known], seen.labels[known], strength
+            ).predict_proba(seen.shapes[rest])
         return chances
 
     with threadpool_limits(1):
         tried = {strength: left_out(strength) for strength in INVERSE_REGULARISATIONS}
-    losses = {strength: float(log_loss(seen.labels, chances)) for strength, chances in tried.items()}
+    losses = {
+        strength: float(log_loss(seen.labels, chances))
+        for strength, chances in tried.items()
+    }
     best = min(losses, key=lambda strength: losses[strength])
     chances, place = tried[best], np.searchsorted(classes, seen.labels)
-    likeliest, sure = chances.argmax(axis=1), chances.max(axis=1) >= ALL_RULES["tariff_misuse"].settings["chance"]
+    likeliest, sure = (
+        chances.argmax(axis=1),
+        chances.max(axis=1) >= ALL_RULES["tariff_misuse"].settings["chance"],
+    )
     return Lesson(
-        _model_of(seen, best), _counted(place, likeliest, len(classes)), losses[best],
+        _model_of(seen, best),
+        _counted(place, likeliest, len(classes)),
+        losses[best],
         _counted(place[sure], likeliest[sure], len(classes)),
-    )  # fmt: skip
+    )
 
 
 def fitted(shapes: Column, labels: Codes, strength: float) -> Pipeline:
     """A multinomial logistic regression on standardised features."""
-    return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=2000)).fit(shapes, labels)
+    return make_pipeline(
+        StandardScaler(), LogisticRegression(C=strength, max_iter=2000)
+    ).fit(shapes, labels)
 
 
 def _model_of(seen: LabelledMeters, strength: float) -> UseClassModel:
@@ -130,19 +183,34 @@ def _model_of(seen: LabelledMeters, strength: float) -> UseClassModel:
     scaler, regression = pipeline[0], pipeline[-1]
     weights, bias = regression.coef_, regression.intercept_
     if len(weights) == 1:  # of two classes only the second's against the first
-        weights, bias = np.concatenate([-weights, weights]) / 2, np.concatenate([-bias, bias]) / 2
+        weights, bias = (
+            np.concatenate([-weights, weights]) / 2,
+            np.concatenate([-bias, bias]) / 2,
+        )
     distance = np.mean(scaler.transform(seen.shapes) ** 2, axis=1)
 
     def short(values: Any) -> list[float]:
         return [float(f"{value:.6g}") for value in values]
 
     return UseClassModel(
-        classes=[CLASS_NAMES[code] for code in regression.classes_], mean=short(scaler.mean_),
-        scale=short(scaler.scale_), weights=[short(row) for row in weights], bias=short(bias),
-        reach=short([max(np.quantile(distance[seen.labels == code], REACH_QUANTILE) for code in regression.classes_)])[0],
+        classes=[CLASS_NAMES[code] for code in regression.classes_],
+        mean=short(scaler.mean_),
+        scale=short(scaler.scale_),
+        weights=[short(row) for row in weights],
+        bias=short(bias),
+        reach=short(
+            [
+                max(
+                    np.quantile(distance[seen.labels == code], REACH_QUANTILE)
+                    for code in regression.classes_
+                )
+            ]
+        )[0],
         learned_from=seen.name,
-        meters=[int(np.count_nonzero(seen.labels == code)) for code in regression.classes_],
-    )  # fmt: skip
+        meters=[
+            int(np.count_nonzero(seen.labels == code)) for code in regression.classes_
+        ],
+    )
 
 
 def _counted(one: Codes, other: Codes, size: int) -> Codes:

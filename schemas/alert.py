@@ -1,4 +1,5 @@
 """An alert is an episode: raised, perhaps escalated or revised, cleared; all under one id."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -9,7 +10,9 @@ import msgspec
 
 State = Literal["raised", "cleared", "withdrawn"]
 Change = Literal["raised", "escalated", "revised", "cleared", "withdrawn"]
-Seconds = Annotated[int, msgspec.Meta(description="Unix seconds", extra_json_schema={"x-unit": "s"})]
+Seconds = Annotated[
+    int, msgspec.Meta(description="Unix seconds", extra_json_schema={"x-unit": "s"})
+]
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,11 +33,18 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     at: Seconds  # event time of the latest change
     score: float  # 1 or more is trouble
     phase: str  # the worst phase, "" where there are none
-    evidence: dict[str, float]  # the columns it was judged on, when it was raised or last escalated
+    evidence: dict[
+        str, float
+    ]  # the columns it was judged on, when it was raised or last escalated
     suppressed_by: str  # the reason for which policy suppresses it, "" when it does not
     en: str  # the plain sentence an inspector reads
     zh: str
-    code: Annotated[str, msgspec.Meta(description="IEC 61968-9 code of the device event it stems from, if any")] = ""
+    code: Annotated[
+        str,
+        msgspec.Meta(
+            description="IEC 61968-9 code of the device event it stems from, if any"
+        ),
+    ] = ""
 
 
 def alert_id(rule: str, area: str, subject: str, since: int) -> str:
@@ -43,7 +53,9 @@ def alert_id(rule: str, area: str, subject: str, since: int) -> str:
     >>> alert_id("voltage_loss", "A1", "M1", 900)
     '7ad575ad524a9181'
     """
-    return blake2b("\0".join((rule, area, subject, str(since))).encode(), digest_size=8).hexdigest()
+    return blake2b(
+        "\0".join((rule, area, subject, str(since))).encode(), digest_size=8
+    ).hexdigest()
 
 
 RENAMED_KINDS = {"files": "master_records", "journeys": "traces"}
@@ -53,4 +65,7 @@ def renamed_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of an alert from before they had the names of today."""
     others = {name: value for name, value in fields.items() if name != "held"}
     kind = fields["kind"]
-    return others | {"kind": RENAMED_KINDS.get(kind, kind), "suppressed_by": fields["held"]}
+    return others | {
+        "kind": RENAMED_KINDS.get(kind, kind),
+        "suppressed_by": fields["held"],
+    }

@@ -4,6 +4,7 @@ Subjects and areas are dictionary-encoded: ``names[subject[i]]`` is the subject 
 shape (3, rows), phases A, B and C, a curve (intervals, rows). A missing value is NaN. Times are Unix seconds, UTC.
 Electrical values are as the meter shows them (secondary); the master data's ``ct`` and ``pt`` make them primary.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
@@ -16,8 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 Column = NDArray[np.floating[Any]]
-Secondary = Annotated[Column, "secondary"]  # energy, power or current as the meter shows it
-Primary = Annotated[Column, "primary"]  # the same of the customer or the transformer: times CT and PT
+Secondary = Annotated[
+    Column, "secondary"
+]  # energy, power or current as the meter shows it
+Primary = Annotated[
+    Column, "primary"
+]  # the same of the customer or the transformer: times CT and PT
 Codes = NDArray[np.integer[Any]]
 Times = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -26,9 +31,19 @@ Names = tuple[str, ...]
 PHASE_NAMES = ("A", "B", "C")
 EARLIEST_TIME, LATEST_TIME = 946_684_800, 4_102_444_800
 """Times that can be meant: from 2000 on, and before 2100."""
-METER_SEGMENTS = ("residential", "commercial", "industrial", "agricultural", "single_phase", "three_wire", "four_wire",
-                  "medium_voltage", "high_voltage", "highest_voltage",  # 6 to 20, 35 to 66, from 110 kV
-                  "pv")  # fmt: skip
+METER_SEGMENTS = (
+    "residential",
+    "commercial",
+    "industrial",
+    "agricultural",
+    "single_phase",
+    "three_wire",
+    "four_wire",
+    "medium_voltage",
+    "high_voltage",
+    "highest_voltage",  # 6 to 20, 35 to 66, from 110 kV
+    "pv",
+)
 AREA_SEGMENTS = ("yyn0", "dyn11")
 SEGMENT_NAMES = (*METER_SEGMENTS, *AREA_SEGMENTS)
 """What a meter or an area may belong to; where several set a rule otherwise, the last of them in this order counts."""
@@ -132,7 +147,10 @@ def constant(column: NDArray[Any]) -> bool:
 def picked(column: NDArray[Any], pick: Any) -> NDArray[Any]:
     """The picked rows of a column; a broadcast column stays one."""
     if constant(column):
-        return np.broadcast_to(column[..., :1], (*column.shape[:-1], len(np.empty(column.shape[-1], bool)[pick])))
+        return np.broadcast_to(
+            column[..., :1],
+            (*column.shape[:-1], len(np.empty(column.shape[-1], bool)[pick])),
+        )
     return column[..., pick]
 
 
@@ -145,8 +163,13 @@ def concatenated(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """
     if all(map(constant, columns)):
         values = np.stack([column[..., 0] for column in columns])
-        if (values == values[0]).all() or (values.dtype.kind == "f" and np.isnan(values).all()):
-            return np.broadcast_to(columns[0][..., :1], (*columns[0].shape[:-1], sum(c.shape[-1] for c in columns)))
+        if (values == values[0]).all() or (
+            values.dtype.kind == "f" and np.isnan(values).all()
+        ):
+            return np.broadcast_to(
+                columns[0][..., :1],
+                (*columns[0].shape[:-1], sum(c.shape[-1] for c in columns)),
+            )
     return np.concatenate(columns, axis=-1)
 
 
@@ -196,7 +219,10 @@ class Batch:
             offsets = np.cumsum([0, *map(len, lists)])
             columns[names] = tuple(n for part in lists for n in part)
             columns[codes] = np.concatenate(
-                [getattr(b, codes) + np.int32(o) for b, o in zip(batches, offsets, strict=False)]
+                [
+                    getattr(b, codes) + np.int32(o)
+                    for b, o in zip(batches, offsets, strict=False)
+                ]
             )
         for f in fields(cls):
             if f.name not in columns:
@@ -210,12 +236,23 @@ class Batch:
 
     @classmethod
     def build(
-        cls, names: Iterable[str], subject: Any, areas: Iterable[str], area: Any, at: Any, **columns: Any
+        cls,
+        names: Iterable[str],
+        subject: Any,
+        areas: Iterable[str],
+        area: Any,
+        at: Any,
+        **columns: Any,
     ) -> Self:
         """A batch from whatever numpy can convert; an absent column is NaN or 0. Raises ValueError on a wrong shape."""
         when = np.asarray(at, np.int64)
-        told: dict[str, Any] = {"names": tuple(names), "subject": np.asarray(subject, np.int32),
-                                "areas": tuple(areas), "area": np.asarray(area, np.int32), "at": when}
+        told: dict[str, Any] = {
+            "names": tuple(names),
+            "subject": np.asarray(subject, np.int32),
+            "areas": tuple(areas),
+            "area": np.asarray(area, np.int32),
+            "at": when,
+        }
         for f in fields(cls):
             if f.name in told:
                 continue
@@ -229,9 +266,13 @@ class Batch:
             else:
                 told[f.name] = np.zeros(len(when), kind)
         if columns:
-            raise ValueError(f"{cls.__name__} has no column {', '.join(sorted(columns))}")
+            raise ValueError(
+                f"{cls.__name__} has no column {', '.join(sorted(columns))}"
+            )
         for name, column in told.items():
-            if isinstance(column, np.ndarray) and column.shape != (shape := _shape(name, len(when), column)):
+            if isinstance(column, np.ndarray) and column.shape != (
+                shape := _shape(name, len(when), column)
+            ):
                 raise ValueError(f"{name} has the shape {column.shape}, not {shape}")
         return cls(**told)
 
@@ -264,13 +305,17 @@ class Readings(Batch):
     demand_resets: Column  # how often that was
     neutral: Secondary  # A through the neutral conductor, secondary
     frequency: Column  # Hz
-    temperature: Column  # deg C of the air outside, as a terminal measures it for its area
+    temperature: (
+        Column  # deg C of the air outside, as a terminal measures it for its area
+    )
     thd: Column  # (3, rows) % total harmonic distortion of the voltage
     u_angle: Column  # (3, rows) degrees between the voltages, whichever way and from wherever they are counted
     terminal_p: Secondary  # kW, all phases, as the terminal measures them beside the meter, secondary
     meter_ratio: Column  # CT x PT ratio that the meter or its terminal is set to
     flags: Column  # Flag bits
-    clock_offset: Column  # seconds the meter's clock is ahead of the head-end's when it was read
+    clock_offset: (
+        Column  # seconds the meter's clock is ahead of the head-end's when it was read
+    )
     received: Times  # when the head-end or the broker received it, 0 when unknown
     status: NDArray[np.uint8]  # Status
 
@@ -292,7 +337,9 @@ class Payments(Batch):
     """A customer's bill, payment attempt, top-up or balance, or a line of the file in which a channel settles."""
 
     kind: ClassVar[str] = "payments"
-    shared: ClassVar[frozenset[str]] = frozenset({"names", "areas", "bills", "channels", "references"})
+    shared: ClassVar[frozenset[str]] = frozenset(
+        {"names", "areas", "bills", "channels", "references"}
+    )
 
     payment: NDArray[np.uint8]  # Payment
     amount: Column  # yuan
@@ -319,8 +366,13 @@ class Payments(Batch):
     @classmethod
     def encodings(cls) -> dict[str, str]:
         """Which field holds the names and which the codes into it."""
-        return {"names": "subject", "areas": "area", "bills": "bill", "channels": "channel",
-                "references": "reference"}  # fmt: skip
+        return {
+            "names": "subject",
+            "areas": "area",
+            "bills": "bill",
+            "channels": "channel",
+            "references": "reference",
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -421,7 +473,9 @@ class Traces(Batch):
 
     kind: ClassVar[str] = "traces"
 
-    unfinished: Column  # stages before the furthest it has entered that it has not finished
+    unfinished: (
+        Column  # stages before the furthest it has entered that it has not finished
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -439,7 +493,9 @@ class MasterRecords(Batch):
     bad_capacity: Column  # 1 where the capacity is 0, or absent though the customer is no household
     bad_ratio: Column  # 1 where no transformer has such a ratio
     bad_class: Column  # 1 where the class of use is not that of the trade
-    no_gateway: Column  # 1 where the area names it as its gateway, but has no file of it
+    no_gateway: (
+        Column  # 1 where the area names it as its gateway, but has no file of it
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -472,13 +528,17 @@ class Days(Batch):
     reads: Column  # readings of any kind in the day
     live: Column  # share of the day's readings with voltage on some phase, NaN when none has a voltage
     curve: Secondary  # (intervals, rows) kWh of each interval since midnight, secondary; NaN where none was read
-    register: Secondary  # kWh at the day's last reading that shows a register, secondary
+    register: (
+        Secondary  # kWh at the day's last reading that shows a register, secondary
+    )
     register_age: Column  # seconds from that reading to midnight
     export_register: Secondary  # kWh exported, of the same reading
     tariff_sum: Secondary  # kWh of the tariffs' registers together, of the same reading
     tariffs: Column  # how many of them that reading shows
     mean_kw: Secondary  # mean of the power drawn, secondary; NaN below half coverage
-    mean_kw_error: Secondary  # its standard error where power is read at moments of the intervals
+    mean_kw_error: (
+        Secondary  # its standard error where power is read at moments of the intervals
+    )
     mean_kvar: Secondary  # mean of the reactive power without its sign, where it is told beside all power
     power_coverage: Column  # share of the day's intervals with power
     returned_kwh: Secondary  # kWh that flowed back by the power readings, secondary
@@ -490,7 +550,9 @@ class Days(Batch):
     kva_2h: Primary  # primary kVA reached for two hours of the day in all; both NaN below 90 % coverage
     unbalance_p95: Column  # of the voltages, below which 95 % of the readings lie; NaN below 90 % coverage
     unbalance_top: Column  # the highest
-    by_magnitude: Column  # share of them that come from magnitudes alone, for lack of angles
+    by_magnitude: (
+        Column  # share of them that come from magnitudes alone, for lack of angles
+    )
     voltage_apart: Column  # (3 x hours, rows) V that an hour changed the voltage more than the gateway's A, B and C
     temperature: Column  # deg C of the air outside, the day's mean; NaN where an area tells it for less than 90 %
 
@@ -502,9 +564,13 @@ class Intervals(Batch):
     kind: ClassVar[str] = "intervals"
     segments: ClassVar[tuple[str, ...]] = AREA_SEGMENTS
 
-    current: Primary  # (3, rows) primary A of the gateway meter, else the sum of the users'
+    current: (
+        Primary  # (3, rows) primary A of the gateway meter, else the sum of the users'
+    )
     kva: Primary  # apparent power, primary
-    neutral: Primary  # primary A through the transformer's neutral, by the gateway meter
+    neutral: (
+        Primary  # primary A through the transformer's neutral, by the gateway meter
+    )
     gateway: Column  # 1 when measured by the gateway meter, 0 when summed over users
     hz_above: Column  # Hz above nominal that at least three of the area's meters show; NaN where fewer tell
     hz_below: Column  # the same below
@@ -569,4 +635,6 @@ COLUMN_TYPES: dict[str, Any] = {
     "others_share": np.float32,
 }  # fmt: skip
 PHASE_COLUMNS = frozenset({"u", "i", "p", "q", "thd", "u_angle", "current"})
-CURVE_COLUMNS = frozenset({"curve", "voltage_apart"})  # with a leading axis of intervals
+CURVE_COLUMNS = frozenset(
+    {"curve", "voltage_apart"}
+)  # with a leading axis of intervals

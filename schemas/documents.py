@@ -1,4 +1,5 @@
 """JSON Schema files and the AsyncAPI document, made from the types: ``python -m schemas.documents`` writes them."""
+
 from __future__ import annotations
 
 import json
@@ -11,15 +12,27 @@ from schemas.alert import Alert
 from schemas.master import Area
 from schemas.rules import Rulebook
 from schemas.wire import FRAME_CONTENT_TYPE, JSON_CONTENT_TYPE, Reason
-from schemas.wire.records import EventRecord, Frame, PaymentRecord, ReadingRecord, StageRecord
+from schemas.wire.records import (
+    EventRecord,
+    Frame,
+    PaymentRecord,
+    ReadingRecord,
+    StageRecord,
+)
 
 Document = dict[str, Any]
 
 SCHEMAS_FOLDER = Path(__file__).parent
 DOCUMENT_TYPES: dict[str, type[msgspec.Struct]] = {
-    "reading": ReadingRecord, "frame": Frame, "event": EventRecord, "payment": PaymentRecord, "stage": StageRecord,
-    "area": Area, "rulebook": Rulebook, "alert": Alert,
-}  # fmt: skip
+    "reading": ReadingRecord,
+    "frame": Frame,
+    "event": EventRecord,
+    "payment": PaymentRecord,
+    "stage": StageRecord,
+    "area": Area,
+    "rulebook": Rulebook,
+    "alert": Alert,
+}
 JSON_SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 BINARY_CONTENT = {"contentMediaType": "application/octet-stream"}
 
@@ -35,15 +48,51 @@ class TopicDocument(NamedTuple):
 
 
 TOPIC_DOCUMENTS = {
-    "meter.reads": TopicDocument("Readings", "Transformer area", ("reading", "readings", "frame"), ("receive",)),
-    "meter.events": TopicDocument("Device events", "Transformer area", ("event", "events"), ("receive",)),
-    "payments": TopicDocument("Bills, payments, top-ups, balances", "Transformer area", ("payment", "payments"), ("receive",)),
-    "workflow": TopicDocument("Work items enter and leave stages", "Section", ("stage", "stages"), ("receive",)),
-    "registry": TopicDocument("Master data, the newest of each area", "Transformer area", ("area",), ("receive",), True),
-    "rules": TopicDocument("Published settings of rules, all in one value", "`rules`", ("rulebook",), ("receive",), True),
-    "alerts": TopicDocument("Alerts, the newest state of each", "Alert", ("alert",), ("send",), True),
-    "rejects": TopicDocument("Values that were refused", "As in the source topic", ("reject",), ("send",)),
-    "checkpoints": TopicDocument("State, the workers' alone", "Slot and part", ("checkpoint",), ("send", "receive"), True),
+    "meter.reads": TopicDocument(
+        "Readings", "Transformer area", ("reading", "readings", "frame"), ("receive",)
+    ),
+    "meter.events": TopicDocument(
+        "Device events", "Transformer area", ("event", "events"), ("receive",)
+    ),
+    "payments": TopicDocument(
+        "Bills, payments, top-ups, balances",
+        "Transformer area",
+        ("payment", "payments"),
+        ("receive",),
+    ),
+    "workflow": TopicDocument(
+        "Work items enter and leave stages",
+        "Section",
+        ("stage", "stages"),
+        ("receive",),
+    ),
+    "registry": TopicDocument(
+        "Master data, the newest of each area",
+        "Transformer area",
+        ("area",),
+        ("receive",),
+        True,
+    ),
+    "rules": TopicDocument(
+        "Published settings of rules, all in one value",
+        "`rules`",
+        ("rulebook",),
+        ("receive",),
+        True,
+    ),
+    "alerts": TopicDocument(
+        "Alerts, the newest state of each", "Alert", ("alert",), ("send",), True
+    ),
+    "rejects": TopicDocument(
+        "Values that were refused", "As in the source topic", ("reject",), ("send",)
+    ),
+    "checkpoints": TopicDocument(
+        "State, the workers' alone",
+        "Slot and part",
+        ("checkpoint",),
+        ("send", "receive"),
+        True,
+    ),
 }
 MESSAGE_SUMMARIES = {
     "reading": "One reading", "readings": "Readings of one area", "frame": "Readings of one area, packed",
@@ -58,34 +107,57 @@ MESSAGE_SUMMARIES = {
 }  # fmt: skip
 MESSAGE_HEADERS: dict[str, dict[str, str]] = {
     "alert": {
-        "ce_specversion": "CloudEvents version, 1.0", "ce_id": "Alert id and revision", "ce_source": "/meterwatch",
-        "ce_type": "meterwatch.alert. and the change", "ce_time": "Event time of the change, RFC 3339",
+        "ce_specversion": "CloudEvents version, 1.0",
+        "ce_id": "Alert id and revision",
+        "ce_source": "/meterwatch",
+        "ce_type": "meterwatch.alert. and the change",
+        "ce_time": "Event time of the change, RFC 3339",
         "ce_subject": "What the alert is about",
     },
     "reject": {
-        "reason": "One of: " + ", ".join(Reason), "detail": "What is wrong, for people", "topic": "Source topic",
-        "partition": "Source partition", "offset": "Source offset", "bytes": "Length of the value before it was cut",
+        "reason": "One of: " + ", ".join(Reason),
+        "detail": "What is wrong, for people",
+        "topic": "Source topic",
+        "partition": "Source partition",
+        "offset": "Source offset",
+        "bytes": "Length of the value before it was cut",
     },
     "checkpoint": {
-        "set": "Names the pieces that belong together", "since": "Offset where the last whole checkpoint begins",
+        "set": "Names the pieces that belong together",
+        "since": "Offset where the last whole checkpoint begins",
         "checksum": "CRC-32 of the manifest",
     },
-}  # fmt: skip
+}
 
 
 def documents() -> dict[Path, str]:
     """The text of every generated file."""
-    told: dict[str, Document] = {f"json/{name}.schema.json": schema(name) for name in DOCUMENT_TYPES}
+    told: dict[str, Document] = {
+        f"json/{name}.schema.json": schema(name) for name in DOCUMENT_TYPES
+    }
     told["asyncapi.json"] = asyncapi()
-    return {SCHEMAS_FOLDER / name: json.dumps(one, ensure_ascii=False, indent=2) + "\n" for name, one in told.items()}
+    return {
+        SCHEMAS_FOLDER / name: json.dumps(one, ensure_ascii=False, indent=2) + "\n"
+        for name, one in told.items()
+    }
 
 
 def schema(name: str) -> Document:
     """The JSON Schema of a type, whole in itself."""
-    (found,), parts = msgspec.json.schema_components([DOCUMENT_TYPES[name]], ref_template="#/$defs/{name}")
+    (found,), parts = msgspec.json.schema_components(
+        [DOCUMENT_TYPES[name]], ref_template="#/$defs/{name}"
+    )
     whole = parts.pop(found["$ref"].rpartition("/")[2])
     head = {"$schema": JSON_SCHEMA_DIALECT, "$id": f"urn:meterwatch:{name}"}
-    return head | _plain(whole) | ({"$defs": {part: _plain(one) for part, one in parts.items()}} if parts else {})
+    return (
+        head
+        | _plain(whole)
+        | (
+            {"$defs": {part: _plain(one) for part, one in parts.items()}}
+            if parts
+            else {}
+        )
+    )
 
 
 def _plain(node: Any) -> Any:
@@ -95,7 +167,9 @@ def _plain(node: Any) -> Any:
     if not isinstance(node, dict):
         return node
     plain = {name: _plain(one) for name, one in node.items()}
-    if plain.get("default", 1) in (None, "") or ("anyOf" in plain and plain.get("default") == 0):
+    if plain.get("default", 1) in (None, "") or (
+        "anyOf" in plain and plain.get("default") == 0
+    ):
         del plain["default"]
     if plain.pop("contentEncoding", None):
         plain["contentMediaType"] = "application/octet-stream"
@@ -112,21 +186,34 @@ def asyncapi() -> Document:
             "title": "meterwatch",
             "version": "1.0.0",
             "description": "What flows between meters, offices, the workers and those who read their alerts.",
-            "license": {"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},
+            "license": {
+                "name": "Apache-2.0",
+                "url": "https://www.apache.org/licenses/LICENSE-2.0",
+            },
         },
         "defaultContentType": JSON_CONTENT_TYPE,
-        "channels": {address: _channel(address, topic) for address, topic in TOPIC_DOCUMENTS.items()},
+        "channels": {
+            address: _channel(address, topic)
+            for address, topic in TOPIC_DOCUMENTS.items()
+        },
         "operations": {
             f"{action}.{address}": {
                 "action": action,
                 "channel": {"$ref": f"#/channels/{address}"},
-                "messages": [{"$ref": f"#/channels/{address}/messages/{name}"} for name in topic.messages],
+                "messages": [
+                    {"$ref": f"#/channels/{address}/messages/{name}"}
+                    for name in topic.messages
+                ],
             }
             for address, topic in TOPIC_DOCUMENTS.items()
             for action in topic.actions
         },
         "components": {
-            "messages": {name: _message(name, topic.key) for topic in TOPIC_DOCUMENTS.values() for name in topic.messages}
+            "messages": {
+                name: _message(name, topic.key)
+                for topic in TOPIC_DOCUMENTS.values()
+                for name in topic.messages
+            }
         },
     }
 
@@ -138,16 +225,27 @@ def _channel(address: str, topic: TopicDocument) -> Document:
     return {
         "address": address,
         "title": topic.title,
-        "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in topic.messages},
+        "messages": {
+            name: {"$ref": f"#/components/messages/{name}"} for name in topic.messages
+        },
         "bindings": {"kafka": kafka},
     }
 
 
 def _message(name: str, key: str) -> Document:
     headers = MESSAGE_HEADERS.get(name, {})
-    fields: Document = {header: {"type": "string", "description": text} for header, text in headers.items()}
+    fields: Document = {
+        header: {"type": "string", "description": text}
+        for header, text in headers.items()
+    }
     binary = name in ("reject", "checkpoint")
-    content_type = FRAME_CONTENT_TYPE if name == "frame" else "application/octet-stream" if binary else JSON_CONTENT_TYPE
+    content_type = (
+        FRAME_CONTENT_TYPE
+        if name == "frame"
+        else "application/octet-stream"
+        if binary
+        else JSON_CONTENT_TYPE
+    )
     if not binary:
         fields["content-type"] = {"type": "string", "const": content_type}
     required = [header for header in headers if header != "checksum"]
@@ -155,9 +253,18 @@ def _message(name: str, key: str) -> Document:
         "name": name,
         "summary": MESSAGE_SUMMARIES[name],
         "contentType": content_type,
-        "headers": {"type": "object", "properties": fields} | ({"required": required} if required else {}),
-        "payload": {"schemaFormat": "application/schema+json;version=draft-2020-12", "schema": _payload(name)},
-        "bindings": {"kafka": {"key": {"type": "string", "description": key}, "bindingVersion": "0.5.0"}},
+        "headers": {"type": "object", "properties": fields}
+        | ({"required": required} if required else {}),
+        "payload": {
+            "schemaFormat": "application/schema+json;version=draft-2020-12",
+            "schema": _payload(name),
+        },
+        "bindings": {
+            "kafka": {
+                "key": {"type": "string", "description": key},
+                "bindingVersion": "0.5.0",
+            }
+        },
     }
 
 
@@ -165,7 +272,11 @@ def _payload(name: str) -> Document:
     if name in DOCUMENT_TYPES:
         return {"$ref": f"./json/{name}.schema.json"}
     if name.removesuffix("s") in DOCUMENT_TYPES:
-        return {"type": "array", "minItems": 1, "items": {"$ref": f"./json/{name.removesuffix('s')}.schema.json"}}
+        return {
+            "type": "array",
+            "minItems": 1,
+            "items": {"$ref": f"./json/{name.removesuffix('s')}.schema.json"},
+        }
     return BINARY_CONTENT
 
 

@@ -5,6 +5,7 @@ public sources each, firmware of terminals and meters or head-ends; the names of
 its sources, the codes of IEC_EVENTS 61968-9 in two vendors' public sources. What no rule and no policy can use has no word and
 is refused as unknown: versions, messages, flows of data, what the terminal itself is set to.
 """
+
 from __future__ import annotations
 
 from typing import Literal
@@ -33,27 +34,57 @@ DLT698_EVENTS = {
     "3200": Event.RELAY_OPENED, "3201": Event.RELAY_OPENED,
 }  # fmt: skip
 
-DLT645_EVENTS = {  # the first six digits: what, and of which phase; the last two say which of the ten latest records it is
-    "030500": Event.ALL_VOLTAGE_LOSS, "031100": Event.POWER_OFF, "210000": Event.REVERSE_POWER,
-    "033000": Event.PARAM_CHANGE,
-    "033001": Event.PARAM_CHANGE, "033002": Event.PARAM_CHANGE, "033003": Event.PARAM_CHANGE, "033004": Event.CLOCK_SET,
-    "033005": Event.PARAM_CHANGE, "033006": Event.PARAM_CHANGE, "033007": Event.PARAM_CHANGE,
-    "033008": Event.PARAM_CHANGE, "033009": Event.PARAM_CHANGE, "03300A": Event.PARAM_CHANGE,
-    "03300B": Event.PARAM_CHANGE, "03300C": Event.PARAM_CHANGE, "03300D": Event.COVER_OPEN,
-    "03300E": Event.TERMINAL_OPEN, "03300F": Event.PARAM_CHANGE, "033010": Event.PARAM_CHANGE,
-    "033500": Event.MAGNETIC_FIELD, "033600": Event.RELAY_FAILED, "033700": Event.METER_FAULT,
-    "1400FF": Event.REVERSE_SEQUENCE, "1500FF": Event.REVERSE_SEQUENCE, "1600FF": Event.UNBALANCE,
-    "1700FF": Event.UNBALANCE, "1D00FF": Event.RELAY_OPENED, "1E00FF": Event.RELAY_CLOSED,
-    "1F00FF": Event.LOW_POWER_FACTOR, "2000FF": Event.UNBALANCE,
-} | {f"0312{way:02}": Event.DEMAND_EXCEEDED for way in range(1, 7)} | {
-    f"{kind}{phase:02}FF": event
-    for kind, event in (
-        ("10", Event.VOLTAGE_LOSS), ("11", Event.UNDERVOLTAGE), ("12", Event.OVERVOLTAGE), ("13", Event.PHASE_BREAK),
-        ("18", Event.CURRENT_LOSS), ("19", Event.OVERCURRENT), ("1A", Event.CURRENT_BREAK),
-        ("1B", Event.REVERSE_POWER), ("1C", Event.OVERLOAD),
-    )
-    for phase in (1, 2, 3)
-}  # fmt: skip
+DLT645_EVENTS = (
+    {  # the first six digits: what, and of which phase; the last two say which of the ten latest records it is
+        "030500": Event.ALL_VOLTAGE_LOSS,
+        "031100": Event.POWER_OFF,
+        "210000": Event.REVERSE_POWER,
+        "033000": Event.PARAM_CHANGE,
+        "033001": Event.PARAM_CHANGE,
+        "033002": Event.PARAM_CHANGE,
+        "033003": Event.PARAM_CHANGE,
+        "033004": Event.CLOCK_SET,
+        "033005": Event.PARAM_CHANGE,
+        "033006": Event.PARAM_CHANGE,
+        "033007": Event.PARAM_CHANGE,
+        "033008": Event.PARAM_CHANGE,
+        "033009": Event.PARAM_CHANGE,
+        "03300A": Event.PARAM_CHANGE,
+        "03300B": Event.PARAM_CHANGE,
+        "03300C": Event.PARAM_CHANGE,
+        "03300D": Event.COVER_OPEN,
+        "03300E": Event.TERMINAL_OPEN,
+        "03300F": Event.PARAM_CHANGE,
+        "033010": Event.PARAM_CHANGE,
+        "033500": Event.MAGNETIC_FIELD,
+        "033600": Event.RELAY_FAILED,
+        "033700": Event.METER_FAULT,
+        "1400FF": Event.REVERSE_SEQUENCE,
+        "1500FF": Event.REVERSE_SEQUENCE,
+        "1600FF": Event.UNBALANCE,
+        "1700FF": Event.UNBALANCE,
+        "1D00FF": Event.RELAY_OPENED,
+        "1E00FF": Event.RELAY_CLOSED,
+        "1F00FF": Event.LOW_POWER_FACTOR,
+        "2000FF": Event.UNBALANCE,
+    }
+    | {f"0312{way:02}": Event.DEMAND_EXCEEDED for way in range(1, 7)}
+    | {
+        f"{kind}{phase:02}FF": event
+        for kind, event in (
+            ("10", Event.VOLTAGE_LOSS),
+            ("11", Event.UNDERVOLTAGE),
+            ("12", Event.OVERVOLTAGE),
+            ("13", Event.PHASE_BREAK),
+            ("18", Event.CURRENT_LOSS),
+            ("19", Event.OVERCURRENT),
+            ("1A", Event.CURRENT_BREAK),
+            ("1B", Event.REVERSE_POWER),
+            ("1C", Event.OVERLOAD),
+        )
+        for phase in (1, 2, 3)
+    }
+)
 DLT645_RECORDS = 10  # records of an event that a DL/T 645-2007 meter keeps; record 0 is how many there were
 
 ERC_EVENTS = {
@@ -72,21 +103,31 @@ AREA_WIDE_CODES = frozenset({("dlt698.45", "3106"), ("376.1", "ERC14")})
 """What a terminal tells of its own supply, and so of its whole area: that it is off, until it is on again."""
 
 GXF_EVENTS = {
-    "POWER_FAILURE": Event.POWER_OFF, "POWER_RETURNED": Event.POWER_ON, "POWER_UP": Event.POWER_ON,
-    "LAST_GASP": Event.POWER_OFF, "CLOCK_UPDATE": Event.CLOCK_SET, "CLOCK_ADJUSTED_NEW_TIME": Event.CLOCK_SET,
-    "CLOCK_INVALID": Event.CLOCK_FAULT, "REPLACE_BATTERY": Event.BATTERY_LOW, "BATTERY_VOLTAGE_LOW": Event.BATTERY_LOW,
-    "TERMINAL_COVER_REMOVED": Event.TERMINAL_OPEN, "TERMINAL_COVER_CLOSED": Event.TERMINAL_CLOSED,
-    "STRONG_DC_FIELD_DETECTED": Event.MAGNETIC_FIELD, "NO_STRONG_DC_FIELD_ANYMORE": Event.MAGNETIC_FIELD_END,
-    "METER_COVER_REMOVED": Event.COVER_OPEN, "METER_COVER_CLOSED": Event.COVER_CLOSED,
+    "POWER_FAILURE": Event.POWER_OFF,
+    "POWER_RETURNED": Event.POWER_ON,
+    "POWER_UP": Event.POWER_ON,
+    "LAST_GASP": Event.POWER_OFF,
+    "CLOCK_UPDATE": Event.CLOCK_SET,
+    "CLOCK_ADJUSTED_NEW_TIME": Event.CLOCK_SET,
+    "CLOCK_INVALID": Event.CLOCK_FAULT,
+    "REPLACE_BATTERY": Event.BATTERY_LOW,
+    "BATTERY_VOLTAGE_LOW": Event.BATTERY_LOW,
+    "TERMINAL_COVER_REMOVED": Event.TERMINAL_OPEN,
+    "TERMINAL_COVER_CLOSED": Event.TERMINAL_CLOSED,
+    "STRONG_DC_FIELD_DETECTED": Event.MAGNETIC_FIELD,
+    "NO_STRONG_DC_FIELD_ANYMORE": Event.MAGNETIC_FIELD_END,
+    "METER_COVER_REMOVED": Event.COVER_OPEN,
+    "METER_COVER_CLOSED": Event.COVER_CLOSED,
     "CONFIGURATION_CHANGE": Event.PARAM_CHANGE,
 } | {
     f"{name}_L{phase}": event
     for name, event in (
-        ("PHASE_OUTAGE_DETECTED", Event.PHASE_BREAK), ("VOLTAGE_SAG_IN_PHASE_DETECTED", Event.VOLTAGE_SAG),
+        ("PHASE_OUTAGE_DETECTED", Event.PHASE_BREAK),
+        ("VOLTAGE_SAG_IN_PHASE_DETECTED", Event.VOLTAGE_SAG),
         ("VOLTAGE_SWELL_IN_PHASE_DETECTED", Event.VOLTAGE_SWELL),
     )
     for phase in (1, 2, 3)
-}  # fmt: skip
+}
 
 IEC_EVENTS = {  # without the first part, the kind of device; the first code of a word is the one that alerts carry
     "26.0.85": Event.POWER_OFF, "26.38.85": Event.POWER_OFF, "26.0.216": Event.POWER_ON, "26.38.49": Event.POWER_ON,
@@ -103,11 +144,17 @@ IEC_EVENTS = {  # without the first part, the kind of device; the first code of 
 }  # fmt: skip
 
 EVENT_TABLES: dict[System, dict[str, Event]] = {
-    "dlt698.45": DLT698_EVENTS, "dlt645-2007": DLT645_EVENTS, "376.1": ERC_EVENTS, "gxf": GXF_EVENTS, "iec61968-9": IEC_EVENTS,
-}  # fmt: skip
+    "dlt698.45": DLT698_EVENTS,
+    "dlt645-2007": DLT645_EVENTS,
+    "376.1": ERC_EVENTS,
+    "gxf": GXF_EVENTS,
+    "iec61968-9": IEC_EVENTS,
+}
 
 ELECTRIC_METER = "3"
-IEC_CODES = {event: f"{ELECTRIC_METER}.{code}" for code, event in reversed(IEC_EVENTS.items())}
+IEC_CODES = {
+    event: f"{ELECTRIC_METER}.{code}" for code, event in reversed(IEC_EVENTS.items())
+}
 """The IEC_EVENTS 61968-9 code of an event, where there is one."""
 
 

@@ -1,4 +1,5 @@
 """Master data: the transformer area with its transformer, meters and customers, effective-dated."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -14,13 +15,23 @@ Phase = Literal["", "A", "B", "C"]
 VectorGroup = Literal["Yyn0", "Dyn11"]
 Positive = Annotated[float, msgspec.Meta(gt=0, le=1e6)]
 Power = Annotated[float, msgspec.Meta(ge=0, le=1e6)]  # kVA
-Hour = Annotated[int, msgspec.Meta(ge=0, le=24, extra_json_schema={"x-unit": "h"})]  # of the day
+Hour = Annotated[
+    int, msgspec.Meta(ge=0, le=24, extra_json_schema={"x-unit": "h"})
+]  # of the day
 Moment = Annotated[
-    int, msgspec.Meta(ge=0, lt=LATEST_TIME, description="Unix seconds; 0 is open", extra_json_schema={"x-unit": "s"})
+    int,
+    msgspec.Meta(
+        ge=0,
+        lt=LATEST_TIME,
+        description="Unix seconds; 0 is open",
+        extra_json_schema={"x-unit": "s"},
+    ),
 ]
 
 
-class Transformer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Transformer(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """A transformer from its effective time on."""
 
     effective: Moment = 0
@@ -43,7 +54,13 @@ class Tier(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     extra: Annotated[Positive, _quantity("CNY/kWh")]  # on top of every lower tier
 
 
-class Tariff(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class Tariff(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+):
     """What energy and demand cost from its effective time on; None is not part of the tariff.
 
     Defaults are not written, so that an older program can read what does not use a newer field.
@@ -51,7 +68,9 @@ class Tariff(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     tariff: str
     effective: Moment = 0
-    flat: Annotated[Positive, _quantity("CNY/kWh")]  # of every hour that has no price of its own (平)
+    flat: Annotated[
+        Positive, _quantity("CNY/kWh")
+    ]  # of every hour that has no price of its own (平)
     sharp: PerKwh = None  # 尖
     peak: PerKwh = None  # 峰
     valley: PerKwh = None  # 谷
@@ -59,10 +78,18 @@ class Tariff(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     surcharge: PerKwh = None  # of each price, for funds (政府性基金及附加), which the power factor does not adjust
     tiers: list[Tier] = msgspec.field(default_factory=list)  # residential (阶梯)
     tiers_of: Literal["month", "year"] = "year"
-    demand: Annotated[Positive | None, _quantity("CNY/kW")] = None  # of a month's demand
-    capacity: Annotated[Positive | None, _quantity("CNY/kVA")] = None  # of the contract's capacity, a month
-    demand_rebate: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.1  # of `demand`, from 260 kWh a kVA and month on
-    power_factor: Annotated[float, msgspec.Meta(ge=0.8, le=0.9)] | None = None  # the standard that adjusts bills
+    demand: Annotated[Positive | None, _quantity("CNY/kW")] = (
+        None  # of a month's demand
+    )
+    capacity: Annotated[Positive | None, _quantity("CNY/kVA")] = (
+        None  # of the contract's capacity, a month
+    )
+    demand_rebate: Annotated[float, msgspec.Meta(ge=0, lt=1)] = (
+        0.1  # of `demand`, from 260 kWh a kVA and month on
+    )
+    power_factor: Annotated[float, msgspec.Meta(ge=0.8, le=0.9)] | None = (
+        None  # the standard that adjusts bills
+    )
 
 
 class Meter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -73,7 +100,9 @@ class Meter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     effective: Moment = 0
     until: Moment = 0  # when it was taken away, 0 while it stands
     wiring: Wiring = "1P2W"
-    phase: Phase = ""  # that a single-phase meter hangs on, "" when the files do not say
+    phase: Phase = (
+        ""  # that a single-phase meter hangs on, "" when the files do not say
+    )
     un_v: Positive = 220.0  # nominal phase voltage, secondary
     ib_a: Positive = 5.0  # basic current, secondary
     imax_a: Positive = 60.0
@@ -84,19 +113,31 @@ class Meter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     contract_kva: Power | None = None
     suspended_kva: Power = 0.0
     stopped: Moment = 0  # when supply was stopped or the account closed, 0 while the customer is supplied
-    own_transformer_kva: Power = 0.0  # rating of the customer's own transformers, 0 where it has none
+    own_transformer_kva: Power = (
+        0.0  # rating of the customer's own transformers, 0 where it has none
+    )
     pv_kva: Power = 0.0  # registered generation
     segment: Segment = "residential"
-    trade: Annotated[str, msgspec.Meta(pattern="^[A-T]?$")] = ""  # section of GB/T 4754 (行业门类)
-    calibration_due: Moment = 0  # by when it is to be calibrated or exchanged (周期轮换)
+    trade: Annotated[str, msgspec.Meta(pattern="^[A-T]?$")] = (
+        ""  # section of GB/T 4754 (行业门类)
+    )
+    calibration_due: Moment = (
+        0  # by when it is to be calibrated or exchanged (周期轮换)
+    )
     contract_until: Moment = 0  # when the supply contract ends
     signed_kva: Power | None = None  # as the contract says, beside what the file says
     tariff: str = ""
     valley_from: Hour = 23  # of the tariff's valley (谷), local time
     valley_until: Hour = 7
-    credit: Annotated[str, msgspec.Meta(pattern="^[A-D]?$")] = ""  # level of the customer (信用等级), A the best
-    declared_kw: Annotated[Power | None, _quantity("kW")] = None  # for a customer billed by demand, primary
-    read_day: Annotated[int, msgspec.Meta(ge=0, le=31)] = 0  # of the month, on which bills are read (抄表例日)
+    credit: Annotated[str, msgspec.Meta(pattern="^[A-D]?$")] = (
+        ""  # level of the customer (信用等级), A the best
+    )
+    declared_kw: Annotated[Power | None, _quantity("kW")] = (
+        None  # for a customer billed by demand, primary
+    )
+    read_day: Annotated[int, msgspec.Meta(ge=0, le=31)] = (
+        0  # of the month, on which bills are read (抄表例日)
+    )
 
 
 class Stage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -104,8 +145,12 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     stage: str
     effective: Moment = 0
-    hours: Annotated[Positive | None, _quantity("h")] = None  # that it may take; None sets no limit
-    working_days: bool = False  # whether weekends, and China's public holidays, do not count
+    hours: Annotated[Positive | None, _quantity("h")] = (
+        None  # that it may take; None sets no limit
+    )
+    working_days: bool = (
+        False  # whether weekends, and China's public holidays, do not count
+    )
 
 
 class Area(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -117,8 +162,12 @@ class Area(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     gateway: str = ""  # the meter on the transformer's low side, "" when there is none
     transformers: list[Transformer] = msgspec.field(default_factory=list)
     meters: list[Meter] = msgspec.field(default_factory=list)
-    tariffs: list[Tariff] = msgspec.field(default_factory=list)  # those that its meters name
-    stages: list[Stage] = msgspec.field(default_factory=list)  # of the work of a section of this name, in their order
+    tariffs: list[Tariff] = msgspec.field(
+        default_factory=list
+    )  # those that its meters name
+    stages: list[Stage] = msgspec.field(
+        default_factory=list
+    )  # of the work of a section of this name, in their order
 
 
 def texts(area: Area) -> Iterator[str]:

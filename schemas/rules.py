@@ -1,4 +1,5 @@
 """Rules as they are published: what the topic `rules` and deploy/rules.toml hold."""
+
 from __future__ import annotations
 
 import math
@@ -26,10 +27,14 @@ class Edition(msgspec.Struct, frozen=True, kw_only=True):
     """How a rule is judged: draft and retired not at all, shadow to be counted; what is not set here is as in code."""
 
     status: EditionStatus
-    version: Annotated[int, msgspec.Meta(ge=1)]  # raised with every change; alerts carry it
+    version: Annotated[
+        int, msgspec.Meta(ge=1)
+    ]  # raised with every change; alerts carry it
     settings: Values = {}
     segments: dict[str, Values] = {}  # settings of rows that belong to one
-    model: UseClassModel | None = None  # of a rule that is judged by one, and cannot tell without
+    model: UseClassModel | None = (
+        None  # of a rule that is judged by one, and cannot tell without
+    )
     proposed_by: str = ""
     approved_by: str = ""
     approved_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
@@ -45,7 +50,9 @@ def rulebook_of(table: Any) -> Rulebook:
     """A rulebook from a table of rules. Raises RulebookError."""
     if not isinstance(table, Mapping):
         raise RulebookError([f"a rulebook is a table of rules, not {table!r:.40}"])
-    faults = [fault for name, edition in table.items() for fault in _faults_of(name, edition)]
+    faults = [
+        fault for name, edition in table.items() for fault in _faults_of(name, edition)
+    ]
     if faults:
         raise RulebookError(faults)
     return msgspec.convert({"rules": table}, Rulebook)
@@ -81,12 +88,20 @@ def _editions_of(value: bytes) -> dict[str, Any]:
 def _known_fields(edition: Any) -> Any:
     """An edition without fields that it does not have here."""
     fields = Edition.__struct_fields__
-    return {name: v for name, v in edition.items() if name in fields} if isinstance(edition, dict) else edition
+    return (
+        {name: v for name, v in edition.items() if name in fields}
+        if isinstance(edition, dict)
+        else edition
+    )
 
 
 def _unknown_field_faults(edition: Mapping[str, Any]) -> Iterator[str]:
     """Which fields an edition does not have here."""
-    yield from (f"Object contains unknown field `{name}`" for name in edition if name not in Edition.__struct_fields__)
+    yield from (
+        f"Object contains unknown field `{name}`"
+        for name in edition
+        if name not in Edition.__struct_fields__
+    )
 
 
 def _faults_of(name: str, edition: Any) -> Iterator[str]:
@@ -115,7 +130,9 @@ def _number_faults(edition: Mapping[str, Any]) -> Iterator[str]:
     segments = edition.get("segments", {})
     tables = {"": edition.get("settings", {})}
     if isinstance(segments, Mapping):
-        tables |= {f" in the segment {segment}": values for segment, values in segments.items()}
+        tables |= {
+            f" in the segment {segment}": values for segment, values in segments.items()
+        }
     for where, values in tables.items():
         for setting, value in values.items() if isinstance(values, Mapping) else ():
             if isinstance(value, bool) or not isinstance(value, int | float):

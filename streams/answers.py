@@ -15,7 +15,9 @@ STOP_SECONDS = 0.5  # that a client has to stop before it is asked again
 Answer = TypeVar("Answer")
 
 
-async def answered(request: Awaitable[Answer], seconds: float = ANSWER_SECONDS) -> Answer:
+async def answered(
+    request: Awaitable[Answer], seconds: float = ANSWER_SECONDS
+) -> Answer:
     """The answer to a request. Raises KafkaTimeoutError when it does not come in time."""
     try:
         return await asyncio.wait_for(request, seconds)
@@ -46,11 +48,15 @@ class BoundedConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has no
             self._fetcher._fetch_task.cancel()  # noqa: SLF001 - no other way in
         stopping.cancel()
 
-    async def beginning_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+    async def beginning_offsets(
+        self, partitions: Sequence[TopicPartition]
+    ) -> dict[TopicPartition, int]:
         """Where partitions begin."""
         return await answered(super().beginning_offsets(partitions))
 
-    async def end_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+    async def end_offsets(
+        self, partitions: Sequence[TopicPartition]
+    ) -> dict[TopicPartition, int]:
         """Where partitions end."""
         return await answered(super().end_offsets(partitions))
 

@@ -23,7 +23,9 @@ from streams.worker import Worker, fatal, log
 
 BUFFER_SLICES = 4096  # slices that an agent may have before it: never full, for a partition of a full one is not fetched
 FETCH_BYTES = 2 << 20  # bytes of a partition at once
-BROKER_ANSWER_SECONDS = 30.0  # seconds beyond a session or a rebalance that a broker may take to answer
+BROKER_ANSWER_SECONDS = (
+    30.0  # seconds beyond a session or a rebalance that a broker may take to answer
+)
 HEARTBEAT_SECONDS = 3.0  # between two heartbeats, or a tenth of a short session
 REBALANCE_SECONDS = 60.0  # that a hand-over may take at least before the group goes on without this worker
 POLL_STALLS = 10.0  # times `stall_seconds` without a fetch: the worker's own watch ends it long before
@@ -50,11 +52,15 @@ class App(faust.App):
             broker=[f"aiokafka://{server}" for server in settings.servers],
             broker_credentials=credentials(settings),
             broker_session_timeout=settings.session_seconds,
-            broker_heartbeat_interval=min(settings.session_seconds / 10, HEARTBEAT_SECONDS),
+            broker_heartbeat_interval=min(
+                settings.session_seconds / 10, HEARTBEAT_SECONDS
+            ),
             broker_rebalance_timeout=rebalance,
             broker_max_poll_interval=POLL_STALLS * rebalance,
-            broker_request_timeout=max(settings.session_seconds, rebalance) + BROKER_ANSWER_SECONDS,
-            broker_commit_livelock_soft_timeout=settings.checkpoint_seconds + settings.stall_seconds,
+            broker_request_timeout=max(settings.session_seconds, rebalance)
+            + BROKER_ANSWER_SECONDS,
+            broker_commit_livelock_soft_timeout=settings.checkpoint_seconds
+            + settings.stall_seconds,
             consumer_max_fetch_size=FETCH_BYTES,
             consumer_group_instance_id=settings.instance or None,
             stream_buffer_maxsize=BUFFER_SLICES,
@@ -69,7 +75,9 @@ class App(faust.App):
         self.transport = Transport(self.conf.broker, self)
         self._worker = Worker(settings, metrics)
         for topic in self._worker.topics:
-            self.agent(self.topic(topic, schema=SliceSchema()), name=topic, concurrency=1)(self._enqueue)
+            self.agent(
+                self.topic(topic, schema=SliceSchema()), name=topic, concurrency=1
+            )(self._enqueue)
         self.on_partitions_assigned.connect(self._expect)
         self.on_rebalance_complete.connect(self._take_over)
         self.on_partitions_revoked.connect(self._hand_over)
@@ -101,7 +109,10 @@ class App(faust.App):
 
     async def on_stop(self) -> None:
         """Ends within STOP_SECONDS and LEAVE_SECONDS, whatever the brokers do."""
-        self._deadline = _after(STOP_SECONDS, partial(fatal, f"the hand-over did not end within {STOP_SECONDS:g} s"))
+        self._deadline = _after(
+            STOP_SECONDS,
+            partial(fatal, f"the hand-over did not end within {STOP_SECONDS:g} s"),
+        )
         await super().on_stop()
 
     def _create_directories(self) -> None:
@@ -120,9 +131,13 @@ class App(faust.App):
         """Runs before `perform_seek` in the same task, while heartbeats go on: `on_partitions_assigned` is neither."""
         before, self._member = self._member, cast(Consumer, self.consumer).member
         if self._instance and before not in ("", self._member):
-            fatal(f"another worker is called {self._instance}, or this one was away for longer than its session")
+            fatal(
+                f"another worker is called {self._instance}, or this one was away for longer than its session"
+            )
         try:
-            await self._worker.take_over(self.consumer.assignment(), self.consumer_generation_id)
+            await self._worker.take_over(
+                self.consumer.assignment(), self.consumer_generation_id
+            )
         except Exception:
             log.exception("the partitions could not be taken over")
             fatal("no state to go on from")
@@ -141,7 +156,9 @@ class App(faust.App):
         os._exit(int(self.crashed))
 
 
-def credentials(settings: Settings) -> faust.SASLCredentials | faust.SSLCredentials | None:
+def credentials(
+    settings: Settings,
+) -> faust.SASLCredentials | faust.SSLCredentials | None:
     """SASL and TLS in Faust's words."""
     context = settings.ssl_context()
     if settings.sasl:
@@ -169,6 +186,8 @@ def run(settings: Settings) -> None:
         port = metrics.serve(settings.metrics_host, settings.metrics_port)
         log.info("metrics on http://%s:%d/metrics", settings.metrics_host, port)
     app = App(settings, metrics)
-    worker = faust.Worker(app, quiet=True, override_logging=False, redirect_stdouts=False)
+    worker = faust.Worker(
+        app, quiet=True, override_logging=False, redirect_stdouts=False
+    )
     worker.spinner = None
     worker.execute_from_commandline()

@@ -61,17 +61,32 @@ class Broker:
         """Starts the broker and returns when it answers. Raises BrokerError when it cannot."""
         for port in (self.port, self._controller_port):
             if _listens(port):
-                raise BrokerError(f"something listens on {LOOPBACK_HOST}:{port} already")
+                raise BrokerError(
+                    f"something listens on {LOOPBACK_HOST}:{port} already"
+                )
         java = [program("java", "Java 17 or newer"), "-cp", f"{jars()}/*"]
-        java += [f"-Dlog4j2.configurationFile={SETTINGS_FOLDER / 'log4j2.properties'}", "-XX:TieredStopAtLevel=1", "-Xmx512m"]
+        java += [
+            f"-Dlog4j2.configurationFile={SETTINGS_FOLDER / 'log4j2.properties'}",
+            "-XX:TieredStopAtLevel=1",
+            "-Xmx512m",
+        ]
         settings = self._configure()
         if not (self.folder / "data" / "meta.properties").exists():
             identity = base64.urlsafe_b64encode(os.urandom(16)).decode().rstrip("=")
-            format_storage = ["kafka.tools.StorageTool", "format", f"--cluster-id={identity}", "-c", str(settings)]
+            format_storage = [
+                "kafka.tools.StorageTool",
+                "format",
+                f"--cluster-id={identity}",
+                "-c",
+                str(settings),
+            ]
             _run([*java, *format_storage], "format its storage")
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*java, "kafka.Kafka", str(settings)], stdout=log, stderr=log, start_new_session=True
+                [*java, "kafka.Kafka", str(settings)],
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         try:
             self._await_answer()
@@ -117,7 +132,9 @@ class Broker:
             if self.process and self.process.poll() is not None:
                 raise BrokerError(f"Kafka did not start:\n{_last_lines(self._log)}")
             if time.monotonic() > deadline:
-                raise BrokerError(f"Kafka did not answer within {START_SECONDS} s:\n{_last_lines(self._log)}")
+                raise BrokerError(
+                    f"Kafka did not answer within {START_SECONDS} s:\n{_last_lines(self._log)}"
+                )
             time.sleep(0.1)
 
     def _end(self, sign: signal.Signals) -> None:
@@ -140,11 +157,18 @@ def _listens(port: int) -> bool:
 
 def answers(port: int) -> bool:
     """Whether a broker on this port of loopback answers a metadata request with itself."""
-    request = struct.pack(">hhihi?", 3, 4, 0, -1, 0, False)  # metadata, version 4, no client id, no topics
+    request = struct.pack(
+        ">hhihi?", 3, 4, 0, -1, 0, False
+    )  # metadata, version 4, no client id, no topics
     try:
-        with socket.create_connection((LOOPBACK_HOST, port), timeout=5) as connection, connection.makefile("rb") as answer:
+        with (
+            socket.create_connection((LOOPBACK_HOST, port), timeout=5) as connection,
+            connection.makefile("rb") as answer,
+        ):
             connection.sendall(struct.pack(">i", len(request)) + request)
-            _size, _correlation, _throttle, brokers = struct.unpack(">iiii", answer.read(16))
+            _size, _correlation, _throttle, brokers = struct.unpack(
+                ">iiii", answer.read(16)
+            )
             return bool(brokers > 0)
     except (OSError, struct.error):
         return False
@@ -153,7 +177,9 @@ def answers(port: int) -> bool:
 def jars() -> Path:
     """The folder of Kafka's jars, fetched by Maven the first time; named by what was asked for."""
     asked = SETTINGS_FOLDER / "pom.xml"
-    folder = CACHE_FOLDER / f"jars-{hashlib.sha256(asked.read_bytes()).hexdigest()[:12]}"
+    folder = (
+        CACHE_FOLDER / f"jars-{hashlib.sha256(asked.read_bytes()).hexdigest()[:12]}"
+    )
     if folder.exists():
         return folder
     maven = program("mvn", "Maven, once, to fetch Kafka")
@@ -161,10 +187,19 @@ def jars() -> Path:
     with tempfile.TemporaryDirectory(dir=CACHE_FOLDER) as scratch:
         fetched = Path(scratch) / "jars"
         _run(
-            [maven, "--quiet", "--batch-mode", "--strict-checksums", "--file", str(asked),
-             "dependency:copy-dependencies", f"-DoutputDirectory={fetched}", "-DincludeScope=runtime"],
+            [
+                maven,
+                "--quiet",
+                "--batch-mode",
+                "--strict-checksums",
+                "--file",
+                str(asked),
+                "dependency:copy-dependencies",
+                f"-DoutputDirectory={fetched}",
+                "-DincludeScope=runtime",
+            ],
             "fetch its jars",
-        )  # fmt: skip
+        )
         if not folder.exists():  # another process may have been faster
             fetched.rename(folder)
     return folder
@@ -174,7 +209,11 @@ def free_ports() -> tuple[int, int]:
     """Two neighbouring ports of loopback that nobody uses, below those that outgoing connections take meanwhile."""
     while True:
         port = PORT_RANGE.start + secrets.randbelow(len(PORT_RANGE))
-        with contextlib.suppress(OSError), socket.socket() as one, socket.socket() as other:
+        with (
+            contextlib.suppress(OSError),
+            socket.socket() as one,
+            socket.socket() as other,
+        ):
             one.bind((LOOPBACK_HOST, port))
             other.bind((LOOPBACK_HOST, port + 1))
             return port, port + 1
@@ -184,13 +223,21 @@ def program(name: str, need: str) -> str:
     """The full path of a program. Raises BrokerUnavailableError when it is not on the path."""
     path = shutil.which(name)
     if path is None:
-        raise BrokerUnavailableError(f"a broker needs {need}: `{name}` is not on the path")
+        raise BrokerUnavailableError(
+            f"a broker needs {need}: `{name}` is not on the path"
+        )
     return path
 
 
 def _run(command: list[str], purpose: str) -> None:
     """Runs a command to its end. Raises BrokerError with what it said when it fails."""
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    done = subprocess.run(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         raise BrokerError(f"Kafka could not {purpose}:\n{done.stdout.strip()}")
 
@@ -202,13 +249,23 @@ def _last_lines(log: Path, lines: int = 20) -> str:
 
 def main() -> None:
     """Runs a broker on a port of loopback until it is interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m streams.broker", description=main.__doc__)
-    parser.add_argument("--port", type=int, default=9092, help="the controller takes the next one (default 9092)")
+    parser = argparse.ArgumentParser(
+        prog="python -m streams.broker", description=main.__doc__
+    )
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=9092,
+        help="the controller takes the next one (default 9092)",
+    )
     port = parser.parse_args().port
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with Broker(CACHE_FOLDER / f"broker-{port}", port=port) as broker:
-            print(f"Kafka listens on {broker.address}, data and log in {broker.folder}; Ctrl-C ends it", flush=True)
+            print(
+                f"Kafka listens on {broker.address}, data and log in {broker.folder}; Ctrl-C ends it",
+                flush=True,
+            )
             broker.wait()
     except KeyboardInterrupt:
         pass

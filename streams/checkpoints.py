@@ -65,9 +65,13 @@ class Mark(NamedTuple):
     checksum: int  # CRC-32 of key and value
 
 
-def mark_of(offset: int, timestamp: int | None, key: bytes | None, value: bytes | None) -> Mark:
+def mark_of(
+    offset: int, timestamp: int | None, key: bytes | None, value: bytes | None
+) -> Mark:
     """The mark of a record."""
-    return Mark(offset, timestamp or 0, zlib.crc32(value or b"", zlib.crc32(key or b"")))
+    return Mark(
+        offset, timestamp or 0, zlib.crc32(value or b"", zlib.crc32(key or b""))
+    )
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -85,7 +89,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     taken: float = 0.0  # Unix seconds
     rulebook: Rulebook = EMPTY_RULEBOOK  # by which what follows is judged
     agreed: int = -1  # offset of `alerts` before which nothing is told but what the state knows; -1 unknown
-    begun: dict[str, int] = {}  # by topic, how many rows from its offset on the state contains as well
+    begun: dict[
+        str, int
+    ] = {}  # by topic, how many rows from its offset on the state contains as well
     paces: dict[str, float] = {}  # by topic, rows that were judged in a second of CPU
     marks: dict[str, Mark] = {}  # by topic, the last record that the state contains
     epoch: int = 0  # how often a topic that was another was judged from its beginning
@@ -102,7 +108,11 @@ class Checkpoint(NamedTuple):
     def contains(self) -> tuple[int, int, int]:
         """How many offsets of all topics it is past since they were judged anew, and how many rows beyond them."""
         manifest = self.manifest
-        return manifest.epoch, sum(manifest.offsets.values()), sum(manifest.begun.values())
+        return (
+            manifest.epoch,
+            sum(manifest.offsets.values()),
+            sum(manifest.begun.values()),
+        )
 
 
 class WrittenCheckpoint(NamedTuple):
@@ -125,25 +135,50 @@ class CheckpointRecord(NamedTuple):
 
 
 def encode(
-    state: bytes, offsets: Mapping[str, int], partitions: int, last: WrittenCheckpoint, rulebook: Rulebook = EMPTY_RULEBOOK,
-    agreed: int = -1, begun: Mapping[str, int] = NOTHING_BEGUN,
-    paces: Mapping[str, float] = UNKNOWN_PACES, marks: Mapping[str, Mark] = NO_MARKS, epoch: int = 0,
+    state: bytes,
+    offsets: Mapping[str, int],
+    partitions: int,
+    last: WrittenCheckpoint,
+    rulebook: Rulebook = EMPTY_RULEBOOK,
+    agreed: int = -1,
+    begun: Mapping[str, int] = NOTHING_BEGUN,
+    paces: Mapping[str, float] = UNKNOWN_PACES,
+    marks: Mapping[str, Mark] = NO_MARKS,
+    epoch: int = 0,
 ) -> tuple[list[CheckpointRecord], CheckpointRecord]:
     """The chunks and the manifest of the checkpoint that follows the last."""
     sequence = last.sequence + 1
     name, slot = f"{WRITER_ID}-{sequence}", sequence % SLOT_COUNT
     headers = [("set", name.encode()), ("since", b"%d" % last.begins)]
     view = memoryview(state)
-    pieces = [bytes(view[at : at + CHUNK_BYTES]) for at in range(0, len(view), CHUNK_BYTES)]
+    pieces = [
+        bytes(view[at : at + CHUNK_BYTES]) for at in range(0, len(view), CHUNK_BYTES)
+    ]
     manifest = Manifest(
-        layout=MANIFEST_LAYOUT, set=name, sequence=sequence, partitions=partitions, offsets=dict(offsets),
-        checksums=[zlib.crc32(piece) for piece in pieces], taken=time.time(), rulebook=rulebook,
-        agreed=agreed, begun={topic: rows for topic, rows in begun.items() if rows}, paces=dict(paces),
-        marks=dict(marks), epoch=epoch,
-    )  # fmt: skip
-    chunks = [CheckpointRecord(f"{slot}/{k}".encode(), piece, headers) for k, piece in enumerate(pieces)]
+        layout=MANIFEST_LAYOUT,
+        set=name,
+        sequence=sequence,
+        partitions=partitions,
+        offsets=dict(offsets),
+        checksums=[zlib.crc32(piece) for piece in pieces],
+        taken=time.time(),
+        rulebook=rulebook,
+        agreed=agreed,
+        begun={topic: rows for topic, rows in begun.items() if rows},
+        paces=dict(paces),
+        marks=dict(marks),
+        epoch=epoch,
+    )
+    chunks = [
+        CheckpointRecord(f"{slot}/{k}".encode(), piece, headers)
+        for k, piece in enumerate(pieces)
+    ]
     value = msgspec.msgpack.encode(manifest)
-    return chunks, CheckpointRecord(f"{slot}/{MANIFEST_KEY}".encode(), value, [*headers, ("checksum", b"%d" % zlib.crc32(value))])
+    return chunks, CheckpointRecord(
+        f"{slot}/{MANIFEST_KEY}".encode(),
+        value,
+        [*headers, ("checksum", b"%d" % zlib.crc32(value))],
+    )
 
 
 async def write_checkpoint(
@@ -163,17 +198,36 @@ async def write_checkpoint(
 ) -> WrittenCheckpoint:
     """Writes the checkpoint that follows the last; it counts when this returns. Raises KafkaError."""
     chunks, manifest = await asyncio.to_thread(
-        encode, state, offsets, partitions, last, rulebook, agreed, begun, paces, marks, epoch
+        encode,
+        state,
+        offsets,
+        partitions,
+        last,
+        rulebook,
+        agreed,
+        begun,
+        paces,
+        marks,
+        epoch,
     )
-    sent = [await producer.send(tp.topic, m.value, m.key, tp.partition, headers=m.headers) for m in chunks]
+    sent = [
+        await producer.send(tp.topic, m.value, m.key, tp.partition, headers=m.headers)
+        for m in chunks
+    ]
     places = await asyncio.gather(*sent)
-    end = await producer.send_and_wait(tp.topic, manifest.value, manifest.key, tp.partition, headers=manifest.headers)
+    end = await producer.send_and_wait(
+        tp.topic, manifest.value, manifest.key, tp.partition, headers=manifest.headers
+    )
     told = msgspec.msgpack.decode(manifest.value, type=Manifest)
     begins = min((place.offset for place in places), default=end.offset)
-    return WrittenCheckpoint(told.sequence, told.set, begins, told.taken, len(state), agreed)
+    return WrittenCheckpoint(
+        told.sequence, told.set, begins, told.taken, len(state), agreed
+    )
 
 
-def whole_checkpoint(records: Iterable[ConsumerRecord], partitions: int) -> Checkpoint | None:
+def whole_checkpoint(
+    records: Iterable[ConsumerRecord], partitions: int
+) -> Checkpoint | None:
     """The whole checkpoint that contains most, None when there is none.
 
     A manifest that cannot be read is passed over. Raises CheckpointError where no other is whole.
@@ -197,7 +251,11 @@ def whole_checkpoint(records: Iterable[ConsumerRecord], partitions: int) -> Chec
             continue
         mine = chunks.pop(manifest.set, {})
         found = [mine.get(slot + b"/%d" % k) for k in range(len(manifest.checksums))]
-        pieces = [r.value for r, crc in zip(found, manifest.checksums, strict=True) if r and zlib.crc32(r.value) == crc]
+        pieces = [
+            r.value
+            for r, crc in zip(found, manifest.checksums, strict=True)
+            if r and zlib.crc32(r.value) == crc
+        ]
         if len(pieces) < len(found):
             continue
         begins = min((r.offset for r in found if r), default=record.offset)
@@ -212,18 +270,30 @@ def whole_checkpoint(records: Iterable[ConsumerRecord], partitions: int) -> Chec
 
 
 async def newest(
-    consumer: AIOKafkaConsumer, topic: str, numbers: Iterable[int], known: Mapping[int, WrittenCheckpoint], partitions: int
+    consumer: AIOKafkaConsumer,
+    topic: str,
+    numbers: Iterable[int],
+    known: Mapping[int, WrittenCheckpoint],
+    partitions: int,
 ) -> dict[int, Checkpoint | None]:
     """The checkpoint to go on from for each part; a part whose last checkpoint is the known one is left out."""
     tps = [TopicPartition(topic, number) for number in numbers]
     first, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
     tails: dict[TopicPartition, ConsumerRecord] = {}
-    async for tp, records in read_to_end(consumer, {tp: max(first[tp], ends[tp] - 1) for tp in tps}):
+    async for tp, records in read_to_end(
+        consumer, {tp: max(first[tp], ends[tp] - 1) for tp in tps}
+    ):
         tails[tp] = records[-1]
     wanted = [tp for tp in tps if not _is_known(tails.get(tp), known.get(tp.partition))]
-    since = {tp: max(first[tp], _since(tails[tp])) if tp in tails else first[tp] for tp in wanted}
+    since = {
+        tp: max(first[tp], _since(tails[tp])) if tp in tails else first[tp]
+        for tp in wanted
+    }
     found: dict[int, Checkpoint | None] = {tp.partition: None for tp in wanted}
-    for starts in (since, first):  # from the start only where the short way finds nothing
+    for starts in (
+        since,
+        first,
+    ):  # from the start only where the short way finds nothing
         left = {tp: starts[tp] for tp in since if found[tp.partition] is None}
         kept: dict[TopicPartition, list[ConsumerRecord]] = {tp: [] for tp in left}
         async for tp, records in read_to_end(consumer, left):
@@ -237,8 +307,14 @@ async def newest(
     return found
 
 
-def _is_known(last_record: ConsumerRecord | None, known: WrittenCheckpoint | None) -> bool:
-    if last_record is None or known is None or not (last_record.key or b"").endswith(MANIFEST_KEY.encode()):
+def _is_known(
+    last_record: ConsumerRecord | None, known: WrittenCheckpoint | None
+) -> bool:
+    if (
+        last_record is None
+        or known is None
+        or not (last_record.key or b"").endswith(MANIFEST_KEY.encode())
+    ):
         return False
     return _header(last_record, "set") == known.set
 
@@ -248,10 +324,14 @@ def _manifest(record: ConsumerRecord, partitions: int) -> Manifest:
     try:
         layout = msgspec.msgpack.decode(record.value, type=_ManifestLayout).layout
         if layout != MANIFEST_LAYOUT:
-            raise _ManifestError(f"{where} holds a checkpoint of layout {layout}; this version reads layout {MANIFEST_LAYOUT}")
+            raise _ManifestError(
+                f"{where} holds a checkpoint of layout {layout}; this version reads layout {MANIFEST_LAYOUT}"
+            )
         manifest = msgspec.msgpack.decode(record.value, type=Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise _ManifestError(f"{where} holds a checkpoint whose manifest cannot be read ({error})") from error
+        raise _ManifestError(
+            f"{where} holds a checkpoint whose manifest cannot be read ({error})"
+        ) from error
     if manifest.partitions != partitions:
         raise CheckpointError(
             f"the checkpoints in `{record.topic}` were taken with {manifest.partitions} partitions, the topics have "
@@ -267,7 +347,14 @@ START_AFRESH = (
 
 
 def _header(record: ConsumerRecord, name: str) -> str:
-    return next((value.decode(errors="replace") for key, value in record.headers if key == name), "")
+    return next(
+        (
+            value.decode(errors="replace")
+            for key, value in record.headers
+            if key == name
+        ),
+        "",
+    )
 
 
 def _since(record: ConsumerRecord) -> int:

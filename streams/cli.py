@@ -18,7 +18,13 @@ import typer
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from replay.history import Source, Tally
 from replay.layout import read_areas
@@ -36,20 +42,33 @@ from streams.rules import RulesFile
 from streams.settings import Settings, load
 
 app = typer.Typer(
-    help="Watches an electricity utility's meters.", no_args_is_help=True, pretty_exceptions_enable=False,
+    help="Watches an electricity utility's meters.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
     rich_markup_mode=None,
-)  # fmt: skip
-registry = typer.Typer(help="Master data: areas with their meters, customers and transformers.", no_args_is_help=True)
+)
+registry = typer.Typer(
+    help="Master data: areas with their meters, customers and transformers.",
+    no_args_is_help=True,
+)
 app.add_typer(registry, name="registry")
 app.add_typer(rules.app, name="rules")
 
-out, err = Console(highlight=False, markup=False, soft_wrap=True), Console(stderr=True, highlight=False)
+out, err = (
+    Console(highlight=False, markup=False, soft_wrap=True),
+    Console(stderr=True, highlight=False),
+)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-Sources = Annotated[list[str], typer.Argument(help="Files, folders, or `town` for a simulated one.")]
+Sources = Annotated[
+    list[str], typer.Argument(help="Files, folders, or `town` for a simulated one.")
+]
 SettingsFile = Annotated[
     Path | None,
-    typer.Option("--settings", help="A TOML file [default: meterwatch.toml]; METERWATCH_* in the environment wins."),
+    typer.Option(
+        "--settings",
+        help="A TOML file [default: meterwatch.toml]; METERWATCH_* in the environment wins.",
+    ),
 ]
 COLLECTION_THRESHOLD = 100_000
 """Objects made and not freed before a collection: by Python's own 700 a worker on single readings spent 40 %
@@ -62,7 +81,14 @@ def main() -> NoReturn:
     gc.set_threshold(COLLECTION_THRESHOLD)
     try:
         app()
-    except (ValueError, OSError, SendError, names.TopicError, UnansweredError, KafkaError) as error:
+    except (
+        ValueError,
+        OSError,
+        SendError,
+        names.TopicError,
+        UnansweredError,
+        KafkaError,
+    ) as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
     sys.exit(0)
@@ -72,7 +98,9 @@ def main() -> NoReturn:
 def begin(context: typer.Context, settings: SettingsFile = None) -> None:
     """Watches an electricity utility's meters."""
     context.obj = settings
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what fails is said by the command
+    logging.getLogger("aiokafka").setLevel(
+        logging.CRITICAL
+    )  # what fails is said by the command
 
 
 def _load_settings(context: typer.Context) -> Settings:
@@ -86,7 +114,9 @@ def worker(context: typer.Context) -> None:
     from streams.app import run  # noqa: PLC0415 - Faust takes a second to import
 
     settings = _load_settings(context)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    logging.basicConfig(
+        level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s"
+    )
     LOG_LIMIT.install()
     asyncio.run(names.ensure(settings))
     logging.getLogger("aiokafka").setLevel(logging.WARNING)
@@ -109,9 +139,16 @@ def topics(context: typer.Context, json: Json = False) -> None:
 def alerts(
     context: typer.Context,
     json: Json = False,
-    suppressed: Annotated[bool, typer.Option("--suppressed", help="Also those that policy suppresses.")] = False,
-    past: Annotated[bool, typer.Option("--from-beginning", help="First what was told so far.")] = False,
-    once: Annotated[bool, typer.Option("--once", help="List the last state of every alert, and end.")] = False,
+    suppressed: Annotated[
+        bool, typer.Option("--suppressed", help="Also those that policy suppresses.")
+    ] = False,
+    past: Annotated[
+        bool, typer.Option("--from-beginning", help="First what was told so far.")
+    ] = False,
+    once: Annotated[
+        bool,
+        typer.Option("--once", help="List the last state of every alert, and end."),
+    ] = False,
     chinese: Annotated[bool, typer.Option("--zh", help="In Chinese.")] = False,
 ) -> None:
     """Follows the alerts as they are told."""
@@ -142,14 +179,24 @@ def alerts(
 
 @registry.command("load")
 def load_registry(
-    context: typer.Context, file: Annotated[Path, typer.Argument(help="JSON lines, an area each.")], json: Json = False
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="JSON lines, an area each.")],
+    json: Json = False,
 ) -> None:
     """Publishes areas to the registry; an area replaces what was known of it."""
     tally = Tally()
     areas = read_areas(file, tally)
     for reason, count in tally.rejected.items():
-        raise ValueError(f"{file} has {count} lines that are no area ({reason}, first at {tally.first[reason]})")
-    send_source(_load_settings(context), Source(str(file), areas, iter(()), 0), "single", None, json=json)
+        raise ValueError(
+            f"{file} has {count} lines that are no area ({reason}, first at {tally.first[reason]})"
+        )
+    send_source(
+        _load_settings(context),
+        Source(str(file), areas, iter(()), 0),
+        "single",
+        None,
+        json=json,
+    )
 
 
 @app.command()
@@ -158,7 +205,11 @@ def send(
     sources: Sources,
     shape: Annotated[Shape, typer.Option(help="How readings travel.")] = "packed",
     speed: Annotated[
-        float | None, typer.Option(min=0.001, help="Seconds of history in a second [default: as fast as can be].")
+        float | None,
+        typer.Option(
+            min=0.001,
+            help="Seconds of history in a second [default: as fast as can be].",
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -182,17 +233,31 @@ def inspect(context: typer.Context, sources: Sources, json: Json = False) -> Non
 def run(
     context: typer.Context,
     sources: Sources,
-    store: Annotated[Path, typer.Option(help="Where alerts and progress are kept.")] = Path("meterwatch.db"),
+    store: Annotated[
+        Path, typer.Option(help="Where alerts and progress are kept.")
+    ] = Path("meterwatch.db"),
     rules_file: RulesFile = None,
-    top: Annotated[int, typer.Option(help="How many alerts are shown, the gravest first.", min=0)] = 10,
-    report: Annotated[Path | None, typer.Option(help="Where to write a page with the alerts and their curves.")] = None,
+    top: Annotated[
+        int, typer.Option(help="How many alerts are shown, the gravest first.", min=0)
+    ] = 10,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Where to write a page with the alerts and their curves."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Watches a history without a broker; a run that was interrupted goes on where it stopped."""
     from streams import local  # noqa: PLC0415 - the other commands start faster without the engine
 
-    local.run(sources, store, _load_settings(context), as_json=json, rulebook=rules.rulebook(rules_file), top=top,
-              report=report)  # fmt: skip
+    local.run(
+        sources,
+        store,
+        _load_settings(context),
+        as_json=json,
+        rulebook=rules.rulebook(rules_file),
+        top=top,
+        report=report,
+    )
 
 
 @app.command()
@@ -210,14 +275,18 @@ def stalls(sources: Sources, json: Json = False) -> None:
     out.print(f"{'stage':{width}}{figures}")
     for stage in stages:
         name, stays, told, longest, found, days = stage
-        out.print(f"{name:{width}}{stays:9,}{told:7,}{longest:13,}{found:14,}{f'{days:.1f}' if found else '-':>21}")
+        out.print(
+            f"{name:{width}}{stays:9,}{told:7,}{longest:13,}{found:14,}{f'{days:.1f}' if found else '-':>21}"
+        )
 
 
 @app.command()
 def use_classes(
     context: typer.Context,
     sources: Sources,
-    to: Annotated[Path, typer.Option("--out", "-o", help="The model that is written.")] = Path("use_classes.json"),
+    to: Annotated[
+        Path, typer.Option("--out", "-o", help="The model that is written.")
+    ] = Path("use_classes.json"),
     json: Json = False,
 ) -> None:
     """Learns from a history and its files how the days of each class of use look, for the rule tariff_misuse."""
@@ -225,22 +294,34 @@ def use_classes(
 
     settings, told_source = _load_settings(context), open_sources(sources)
     source = replace(
-        told_source, zone=told_source.zone or settings.zone, interval=told_source.interval or settings.interval
+        told_source,
+        zone=told_source.zone or settings.zone,
+        interval=told_source.interval or settings.interval,
     )
     lesson = learn(labelled_meters(source))
-    to.write_bytes(msgspec.json.format(msgspec.json.encode(lesson.model), indent=0) + b"\n")
+    to.write_bytes(
+        msgspec.json.format(msgspec.json.encode(lesson.model), indent=0) + b"\n"
+    )
     names = lesson.model.classes
     if json:
-        _show_json({
-            "model": lesson.model.name, "classes": names, "confusion": lesson.confusion.tolist(),
-            "log_loss": lesson.log_loss, "sure": lesson.sure.tolist(), "told": lesson.alert_count,
-        })  # fmt: skip
+        _show_json(
+            {
+                "model": lesson.model.name,
+                "classes": names,
+                "confusion": lesson.confusion.tolist(),
+                "log_loss": lesson.log_loss,
+                "sure": lesson.sure.tolist(),
+                "told": lesson.alert_count,
+            }
+        )
         return
     out.print(f"{to}: {lesson.model.name}; of meters whose customers were left out:")
     out.print(f"{'filed':14}{''.join(f'{name:>14}' for name in names)}")
     for name, row in zip(names, lesson.confusion.tolist(), strict=True):
         out.print(f"{name:14}{''.join(f'{count:14,}' for count in row)}")
-    out.print(f"log loss {lesson.log_loss:.4f}; of {lesson.sure.sum():,} that are sure {lesson.alert_count:,} would be told")
+    out.print(
+        f"log loss {lesson.log_loss:.4f}; of {lesson.sure.sum():,} that are sure {lesson.alert_count:,} would be told"
+    )
 
 
 @app.command()
@@ -248,7 +329,9 @@ def demo(
     meters: Annotated[int, typer.Option(help="Of the town.")] = 3000,
     days: Annotated[int, typer.Option(help="That pass.")] = 12,
     seed: Annotated[int, typer.Option(help="Another number, another town.")] = 1,
-    report: Annotated[Path, typer.Option(help="The page that is written.")] = Path("meterwatch-demo.html"),
+    report: Annotated[Path, typer.Option(help="The page that is written.")] = Path(
+        "meterwatch-demo.html"
+    ),
     rules_file: RulesFile = None,
 ) -> None:
     """Shows a simulated town with planted faults, the alarms as they arrive, and what was found of them."""
@@ -257,31 +340,58 @@ def demo(
     show(meters, days, seed, report, rules.rulebook(rules_file))
 
 
-def send_source(settings: Settings, source: Source, shape: Shape, speed: float | None, *, json: bool) -> None:
+def send_source(
+    settings: Settings, source: Source, shape: Shape, speed: float | None, *, json: bool
+) -> None:
     """Publishes a history, shows how far it has come, and in the end what was sent. Raises SendError, TopicError."""
     asyncio.run(names.ensure(settings))
     seen: set[str] = set()
     source = replace(source, batches=_collecting_areas(source.batches, seen))
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=True, disable=json or not err.is_terminal) as bar:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(
+        *columns, console=err, transient=True, disable=json or not err.is_terminal
+    ) as bar:
         task = bar.add_task(source.name, total=source.rows or None)
         sent = publish(
-            source, settings.servers, shape, speed, settings.security(), prefix=settings.prefix,
+            source,
+            settings.servers,
+            shape,
+            speed,
+            settings.security(),
+            prefix=settings.prefix,
             progress=lambda rows, _: bar.update(task, completed=rows),
-        )  # fmt: skip
+        )
     if json:
-        _show_json({"sent": dict(sent), "refused": dict(source.rejected), "mended": dict(source.tally.mended)})
+        _show_json(
+            {
+                "sent": dict(sent),
+                "refused": dict(source.rejected),
+                "mended": dict(source.tally.mended),
+            }
+        )
         return
     for topic, rows in sent.items():
         out.print(f"{rows:12,} to {topic}")
-    for done, reasons in (("left out", source.rejected), ("mended", source.tally.mended)):
+    for done, reasons in (
+        ("left out", source.rejected),
+        ("mended", source.tally.mended),
+    ):
         for reason, count in reasons.items():
-            out.print(f"{count:12,} {done}: {reason}, first at {source.tally.first[reason]}")
+            out.print(
+                f"{count:12,} {done}: {reason}, first at {source.tally.first[reason]}"
+            )
     for note in source.tally.notes:
         out.print(note)
     if strangers := sorted(seen.difference(area.area for area in source.areas)):
         told = f"{len(strangers)} areas came without a record, such as {strangers[0]}"
-        out.print(f"{told}: workers reject what the registry does not know, see `unknown_area`")
+        out.print(
+            f"{told}: workers reject what the registry does not know, see `unknown_area`"
+        )
 
 
 def _collecting_areas(batches: Iterator[Batch], areas: set[str]) -> Iterator[Batch]:
@@ -292,7 +402,9 @@ def _collecting_areas(batches: Iterator[Batch], areas: set[str]) -> Iterator[Bat
         yield batch
 
 
-async def published_alerts(settings: Settings, *, past: bool) -> AsyncGenerator[Alert, None]:
+async def published_alerts(
+    settings: Settings, *, past: bool
+) -> AsyncGenerator[Alert, None]:
     """Alerts as they are told, for ever."""
     async with reader(settings) as consumer:
         tps = alert_partitions(settings)
@@ -320,7 +432,10 @@ async def _last_states(settings: Settings) -> list[Alert]:
 
 def alert_partitions(settings: Settings) -> list[TopicPartition]:
     """All partitions of the alert topic."""
-    return [TopicPartition(settings.topic(names.ALERTS_TOPIC), number) for number in range(settings.partitions)]
+    return [
+        TopicPartition(settings.topic(names.ALERTS_TOPIC), number)
+        for number in range(settings.partitions)
+    ]
 
 
 def _show_json(value: Any) -> None:

@@ -20,7 +20,9 @@ from streams.topics import LARGEST_RECORD
 BATCH_BYTES = 256 << 10
 BEAT_SECONDS = 2.0  # at most that pass from one beat to the next: brokers take records only while this process runs
 REQUEST_SECONDS = 30  # after which a request goes over another connection
-EXPIRY_SECONDS = 86_400  # of a batch whose partition has no leader; the worker ends long before
+EXPIRY_SECONDS = (
+    86_400  # of a batch whose partition has no leader; the worker ends long before
+)
 
 
 class Deliveries:
@@ -90,7 +92,10 @@ class Producer(AIOKafkaProducer):  # type: ignore[misc] # aiokafka has no types
         return await self._deliver(super().send_batch, *batch, **options)
 
     async def _deliver(
-        self, send: Callable[..., Awaitable[asyncio.Future[Any]]], *what: Any, **options: Any
+        self,
+        send: Callable[..., Awaitable[asyncio.Future[Any]]],
+        *what: Any,
+        **options: Any,
     ) -> asyncio.Future[Any]:
         waits: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._deliveries.track(waits)

@@ -1,4 +1,5 @@
 """The demo: a simulated town at high speed, with faults planted in it; what is found, live, and what was missed."""
+
 from __future__ import annotations
 
 import time
@@ -32,17 +33,21 @@ SEVERITY_STYLES = {1: "bold red", 2: "yellow", 3: "cyan", 4: "dim"}
 
 
 def demo(
-    meters: int = 3000, days: int = 12, seed: int = 1, report: Path = Path("meterwatch-demo.html"),
+    meters: int = 3000,
+    days: int = 12,
+    seed: int = 1,
+    report: Path = Path("meterwatch-demo.html"),
     rulebook: Rulebook = EMPTY_RULEBOOK,
-) -> None:  # fmt: skip
+) -> None:
     """Watch a simulated town, show what is found, write the report. Raises ValueError for a town that cannot be."""
     console = Console(highlight=False)
     town = Town(meters, days, seed)
     watch = Watch(town, rulebook)
     console.print(
         f"[bold]meterwatch[/] watches a simulated town: {len(town.grid):,} meters, {days} days of quarter-hours, "
-        f"{len(town.planted)} planted faults", soft_wrap=True
-    )  # fmt: skip
+        f"{len(town.planted)} planted faults",
+        soft_wrap=True,
+    )
     if console.is_terminal:
         with Live(console=console, auto_refresh=False, transient=True) as live:
             drawn = 0.0
@@ -86,7 +91,11 @@ class Watch:
                 self.readings += len(batch)
                 self._at = int(batch.at[-1])
             last = {a.id: a for a in alerts}
-            alarms = [a for a in last.values() if a.id not in self.alerts and not a.suppressed_by]
+            alarms = [
+                a
+                for a in last.values()
+                if a.id not in self.alerts and not a.suppressed_by
+            ]
             self.alerts |= last
             self._raised.update(a.severity for a in alarms)
             self._latest.extend(alarms)
@@ -100,43 +109,71 @@ class Watch:
     def line(self, alert: Alert) -> Text:
         """An alarm in a line."""
         return Text.assemble(
-            (f"{self._local_time(alert.raised)}  ", "dim"), (f"{alert.severity}  {alert.rule:24} ", SEVERITY_STYLES[alert.severity]),
-            f"{f'{alert.area} {alert.subject}':14} ", alert.en,
-        )  # fmt: skip
+            (f"{self._local_time(alert.raised)}  ", "dim"),
+            (f"{alert.severity}  {alert.rule:24} ", SEVERITY_STYLES[alert.severity]),
+            f"{f'{alert.area} {alert.subject}':14} ",
+            alert.en,
+        )
 
     def screen(self, width: int) -> RenderableType:
         """What the terminal shows while it runs."""
         rate = self.readings / (time.monotonic() - self._started)
         middle, high = np.percentile(self.waits or [0], (50, 99)) * 1000
         pace = Text.assemble(
-            (self._local_time(self._at), "bold"), f"   {self.readings:,} readings   ", (f"{rate:,.0f}/s", "bold green"),
+            (self._local_time(self._at), "bold"),
+            f"   {self.readings:,} readings   ",
+            (f"{rate:,.0f}/s", "bold green"),
             f"   evidence to alarm {middle:.0f} ms, p99 {high:.0f} ms",
-        )  # fmt: skip
-        told = Text.assemble(*((f"● {self._raised[n]} {SEVERITY_TEXTS[n]}   ", style) for n, style in SEVERITY_STYLES.items()))
-        bar = ProgressBar(total=self.town.end - self.town.start, completed=self._at - self.town.start, width=width)
+        )
+        told = Text.assemble(
+            *(
+                (f"● {self._raised[n]} {SEVERITY_TEXTS[n]}   ", style)
+                for n, style in SEVERITY_STYLES.items()
+            )
+        )
+        bar = ProgressBar(
+            total=self.town.end - self.town.start,
+            completed=self._at - self.town.start,
+            width=width,
+        )
         table = Table(box=SIMPLE_HEAD, expand=True, pad_edge=False)
         for name in ("when", "", "rule", "where"):
             table.add_column(name, no_wrap=True)
         table.add_column("what", ratio=1, no_wrap=True, overflow="ellipsis")
         for a in reversed(self._latest):
             style = SEVERITY_STYLES[a.severity]
-            cells = (f"[{style}]●[/]", f"[{style}]{a.rule}[/]", f"{a.area} {a.subject}", a.en)
+            cells = (
+                f"[{style}]●[/]",
+                f"[{style}]{a.rule}[/]",
+                f"{a.area} {a.subject}",
+                a.en,
+            )
             table.add_row(self._local_time(a.raised), *cells)
         return Group(pace, told, bar, table)
 
     def report(self, result: Score) -> Watched:
         """All that the report needs; reads the town a second time for the curves."""
-        shown = [*(f.alert for f in result.findings if f.alert), *result.false, *result.true]
+        shown = [
+            *(f.alert for f in result.findings if f.alert),
+            *result.false,
+            *result.true,
+        ]
         pictures = pictured(shown, self.town.areas, self.town.zone, self.town.batches())
         middle, high = np.percentile(self.waits, (50, 99)) * 1000
         return Watched(
             title="What the watch saw in a simulated town",
-            zone=self.town.zone, start=self.town.start, end=self.town.end, meters=len(self.town.grid),
+            zone=self.town.zone,
+            start=self.town.start,
+            end=self.town.end,
+            meters=len(self.town.grid),
             meter_days=len(self.town.grid) * self.town.days,
-            readings=self.readings, seconds=self.seconds, counts=self._engine.counts,
-            alerts=[*result.true, *result.false, *result.suppressed], pictures=pictures,
+            readings=self.readings,
+            seconds=self.seconds,
+            counts=self._engine.counts,
+            alerts=[*result.true, *result.false, *result.suppressed],
+            pictures=pictures,
             simulated=Simulated(result, self.town.decoys, (middle, high)),
-        )  # fmt: skip
+        )
 
 
 def _show(watch: Watch, result: Score, console: Console) -> None:
@@ -144,28 +181,49 @@ def _show(watch: Watch, result: Score, console: Console) -> None:
     kinds: dict[str, list[float]] = {}
     for finding in result.findings:
         kinds.setdefault(finding.planted.kind, []).append(finding.days)
-    table = Table("planted", "times", "found", "told by", "after", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        "planted", "times", "found", "told by", "after", box=SIMPLE_HEAD, pad_edge=False
+    )
     table.columns[1].justify = table.columns[2].justify = "right"
     for kind, days in kinds.items():
-        rules = {f.alert.rule for f in result.findings if f.alert and f.planted.kind == kind}
+        rules = {
+            f.alert.rule for f in result.findings if f.alert and f.planted.kind == kind
+        }
         told = [d for d in days if not np.isnan(d)]
-        found = str(len(told)) if len(told) == len(days) else f"[bold red]{len(told)}[/]"
-        table.add_row(kind.replace("_", " "), str(len(days)), found, ", ".join(sorted(rules)),
-                      waited(float(np.median(told))) if told else "[bold red]missed[/]")  # fmt: skip
+        found = (
+            str(len(told)) if len(told) == len(days) else f"[bold red]{len(told)}[/]"
+        )
+        table.add_row(
+            kind.replace("_", " "),
+            str(len(days)),
+            found,
+            ", ".join(sorted(rules)),
+            waited(float(np.median(told))) if told else "[bold red]missed[/]",
+        )
     console.print(table)
     missed = len(result.findings) - result.found
     false, alarms = len(result.false), len(result.true) + len(result.false)
     console.print(
         f"{result.found} of {len(result.findings)} planted faults found, {missed} missed; "
-        f"{false} of {alarms} alarms false, {len(result.suppressed)} held back by policy.", soft_wrap=True
-    )  # fmt: skip
+        f"{false} of {alarms} alarms false, {len(result.suppressed)} held back by policy.",
+        soft_wrap=True,
+    )
     truth = {decoy.subject: decoy.note for decoy in watch.town.decoys}
     for alert in result.false[:10]:
-        console.print(Text.assemble(("false: ", "bold red"), watch.line(alert),
-                                    (f" In truth: {truth.get(alert.subject, 'nothing was planted there')}.", "dim")),
-                      soft_wrap=True)  # fmt: skip
+        console.print(
+            Text.assemble(
+                ("false: ", "bold red"),
+                watch.line(alert),
+                (
+                    f" In truth: {truth.get(alert.subject, 'nothing was planted there')}.",
+                    "dim",
+                ),
+            ),
+            soft_wrap=True,
+        )
     middle, high = np.percentile(watch.waits, (50, 99)) * 1000
     console.print(
         f"{watch.readings:,} readings in {watch.seconds:.1f} s: {watch.readings / watch.seconds:,.0f} a second; "
-        f"evidence to alarm {middle:.0f} ms, p99 {high:.0f} ms (an hour of the town at a time).", soft_wrap=True
-    )  # fmt: skip
+        f"evidence to alarm {middle:.0f} ms, p99 {high:.0f} ms (an hour of the town at a time).",
+        soft_wrap=True,
+    )

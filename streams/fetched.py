@@ -25,10 +25,16 @@ from aiokafka.structs import ConsumerRecord
 
 from schemas.wire import Reason, RejectedError
 
-LARGEST_BATCH = 64 << 20  # bytes of a batch when it is not compressed, and about of what is taken of a fetch at once
-BATCH_PREFIX = struct.Struct(">qiib")  # base offset, bytes that follow, leader epoch, magic
+LARGEST_BATCH = (
+    64 << 20
+)  # bytes of a batch when it is not compressed, and about of what is taken of a fetch at once
+BATCH_PREFIX = struct.Struct(
+    ">qiib"
+)  # base offset, bytes that follow, leader epoch, magic
 LOG_OVERHEAD = 12  # bytes of base offset and length
-BATCH_HEADER = struct.Struct(">qiibIhiqqqhii")  # of a batch of magic 2: all before its records
+BATCH_HEADER = struct.Struct(
+    ">qiibIhiqqqhii"
+)  # of a batch of magic 2: all before its records
 ATTRIBUTE_BYTES = slice(21, 23)  # bytes of that
 SMALLEST_LENGTH = 14  # bytes after the length, of any magic
 CODEC_BITS, LOG_APPEND_TIME = 0x07, 0x08  # bits of the attributes
@@ -114,14 +120,26 @@ class Fetch:
     """
 
     def __init__(
-        self, tp: TopicPartition, records: FetchedBytes, aborted_transactions: Sequence[tuple[int, int]] | None,
-        fetch_offset: int, _key: Any, _value: Any, _check_crcs: bool, isolation_level: int,
-    ) -> None:  # fmt: skip
+        self,
+        tp: TopicPartition,
+        records: FetchedBytes,
+        aborted_transactions: Sequence[tuple[int, int]] | None,
+        fetch_offset: int,
+        _key: Any,
+        _value: Any,
+        _check_crcs: bool,
+        isolation_level: int,
+    ) -> None:
         self.next_fetch_offset = fetch_offset
         self._tp, self._data = tp, records.data
         self._committed = isolation_level == READ_COMMITTED
-        self._aborted = sorted(aborted_transactions or (), key=lambda producer_and_first: producer_and_first[1])
-        self._aborting: set[int] = set()  # producers that were to abort, where reading has come to
+        self._aborted = sorted(
+            aborted_transactions or (),
+            key=lambda producer_and_first: producer_and_first[1],
+        )
+        self._aborting: set[int] = (
+            set()
+        )  # producers that were to abort, where reading has come to
         self._records = self._one_by_one()
 
     def __iter__(self) -> Iterator[ConsumerRecord]:
@@ -159,7 +177,10 @@ class Fetch:
                 if self._offset_is_wrong(ends, behind, first=at == 0):
                     raise _DamagedError("the offset of a batch is wrong")
             except Exception as error:
-                ends = max(_end_of(whole, base, self.next_fetch_offset, behind), self.next_fetch_offset + 1)
+                ends = max(
+                    _end_of(whole, base, self.next_fetch_offset, behind),
+                    self.next_fetch_offset + 1,
+                )
                 records, plain = [self._damage(error, bytes(whole), base, ends - 1)], 0
             taken += max(plain, end - at)
             at = end
@@ -171,7 +192,11 @@ class Fetch:
         magic = BATCH_PREFIX.unpack_from(whole)[3]
         if magic not in (0, 1, 2):
             raise RejectedError(Reason.UNKNOWN_MAGIC, f"a batch has magic {magic}")
-        batch = DefaultRecordBatch(_headed(whole)) if magic == 2 else LegacyRecordBatch(whole, magic)
+        batch = (
+            DefaultRecordBatch(_headed(whole))
+            if magic == 2
+            else LegacyRecordBatch(whole, magic)
+        )
         if not batch.validate_crc():
             raise _DamagedError("the checksum of a batch does not match")
         if magic < 2:
@@ -213,20 +238,46 @@ class Fetch:
 
     def _damage(self, error: Exception, value: bytes, base: int, last: int) -> Damage:
         reason = error.reason if isinstance(error, RejectedError) else Reason.CORRUPT
-        return Damage(min(max(base, self.next_fetch_offset), last), last, None, value, reason, f"{error}"[:200])
+        return Damage(
+            min(max(base, self.next_fetch_offset), last),
+            last,
+            None,
+            value,
+            reason,
+            f"{error}"[:200],
+        )
 
     def _one_by_one(self) -> Iterator[ConsumerRecord]:
         tp = self._tp
         for batch in self._batches():
             for r in batch:
                 if isinstance(r, Damage):
-                    place = f"offset {r.offset}" if r.offset == r.last else f"offsets {r.offset} to {r.last}"
-                    log.warning("%s of `%s`, partition %d: %s; passed over", place, tp.topic, tp.partition, r.detail)
+                    place = (
+                        f"offset {r.offset}"
+                        if r.offset == r.last
+                        else f"offsets {r.offset} to {r.last}"
+                    )
+                    log.warning(
+                        "%s of `%s`, partition %d: %s; passed over",
+                        place,
+                        tp.topic,
+                        tp.partition,
+                        r.detail,
+                    )
                     continue
                 sizes = [-1 if part is None else len(part) for part in (r.key, r.value)]
                 self.next_fetch_offset = r.offset + 1
                 yield ConsumerRecord(
-                    tp.topic, tp.partition, r.offset, r.timestamp, 0, r.key, r.value, None, *sizes, tuple(r.headers)
+                    tp.topic,
+                    tp.partition,
+                    r.offset,
+                    r.timestamp,
+                    0,
+                    r.key,
+                    r.value,
+                    None,
+                    *sizes,
+                    tuple(r.headers),
                 )
 
 
@@ -259,7 +310,9 @@ def _records(batch: DefaultRecordBatch, plain: memoryview) -> list[Any]:
     except Exception:
         return list(_salvaged(bytes(plain)))
     offsets = [record.offset for record in records]
-    if offsets == list(range(batch.base_offset, batch.next_offset)) or _ascend(offsets, batch):
+    if offsets == list(range(batch.base_offset, batch.next_offset)) or _ascend(
+        offsets, batch
+    ):
         return records
     return list(_salvaged(bytes(plain)))
 
@@ -272,7 +325,9 @@ def _ascend(offsets: Sequence[int], batch: DefaultRecordBatch) -> bool:
 
 def _salvaged(plain: bytes) -> Iterator[_SalvagedRecord | Damage]:
     """The records of a batch one by one, and damage in the place of those that cannot be read."""
-    base, _, _, _, _, attributes, last_delta, first_at, latest_at, _, _, _, count = BATCH_HEADER.unpack_from(plain)
+    base, _, _, _, _, attributes, last_delta, first_at, latest_at, _, _, _, count = (
+        BATCH_HEADER.unpack_from(plain)
+    )
     due, last, at, left = base, base + last_delta, BATCH_HEADER.size, count
     loose = count <= last_delta  # some were lost to compaction
     while left > 0:
@@ -289,13 +344,26 @@ def _salvaged(plain: bytes) -> Iterator[_SalvagedRecord | Damage]:
             if not due <= record.offset <= (last if loose else due):
                 raise _DamagedError("the offset of a record is wrong")
         except _DamagedError as error:
-            yield Damage(due, due, latest_at, plain[begins:at], error.reason, str(error))
+            yield Damage(
+                due, due, latest_at, plain[begins:at], error.reason, str(error)
+            )
             due += 1
         else:
-            yield record._replace(timestamp=latest_at) if attributes & LOG_APPEND_TIME else record
+            yield (
+                record._replace(timestamp=latest_at)
+                if attributes & LOG_APPEND_TIME
+                else record
+            )
             due = record.offset + 1
     if due <= last and (left or at < len(plain)):
-        yield Damage(due, last, latest_at, plain[at:], Reason.CORRUPT, "the records of a batch end early")
+        yield Damage(
+            due,
+            last,
+            latest_at,
+            plain[at:],
+            Reason.CORRUPT,
+            "the records of a batch end early",
+        )
 
 
 def _record(content: bytes, base: int, first_at: int) -> _SalvagedRecord:
@@ -320,7 +388,11 @@ def _bytes(content: bytes, at: int) -> tuple[bytes | None, int]:
     length, begins = _varint(content, at)
     if length < -1 or begins + length > len(content):
         raise _DamagedError("the length of a key, a value or a header is wrong")
-    return (None, begins) if length < 0 else (content[begins : begins + length], begins + length)
+    return (
+        (None, begins)
+        if length < 0
+        else (content[begins : begins + length], begins + length)
+    )
 
 
 def _varint(content: bytes, at: int) -> tuple[int, int]:
@@ -343,7 +415,10 @@ def _inflated(whole: memoryview, codec: int) -> memoryview:
     elif codec in (LZ4_CODEC, ZSTD_CODEC):
         content = _unframed(packed, cramjam.lz4 if codec == LZ4_CODEC else cramjam.zstd)
     else:
-        raise RejectedError(Reason.UNKNOWN_CODEC, f"a batch is compressed in way {codec}, which is none of Kafka's")
+        raise RejectedError(
+            Reason.UNKNOWN_CODEC,
+            f"a batch is compressed in way {codec}, which is none of Kafka's",
+        )
     attributes = BATCH_HEADER.unpack_from(whole)[5] & ~CODEC_BITS
     head = bytearray(whole[: BATCH_HEADER.size])
     head[ATTRIBUTE_BYTES] = attributes.to_bytes(2, "big", signed=True)
@@ -382,11 +457,16 @@ def _unframed(packed: bytes, codec: Any) -> bytes:
     try:
         return room[: codec.decompress_into(packed, room)].tobytes()
     except cramjam.DecompressionError as error:
-        raise _too_large() if "whole buffer" in str(error) else _DamagedError(f"{error}") from error
+        raise (
+            _too_large() if "whole buffer" in str(error) else _DamagedError(f"{error}")
+        ) from error
 
 
 def _too_large() -> RejectedError:
-    return RejectedError(Reason.TOO_LARGE, f"a batch is more than {LARGEST_BATCH} bytes when it is not compressed")
+    return RejectedError(
+        Reason.TOO_LARGE,
+        f"a batch is more than {LARGEST_BATCH} bytes when it is not compressed",
+    )
 
 
 def install() -> None:

@@ -51,10 +51,14 @@ class Intake:
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._settings, self._metrics = settings, metrics
-        self._warned_at: dict[tuple[int, str], float] = {}  # by partition and reason, when the log had a line last
+        self._warned_at: dict[
+            tuple[int, str], float
+        ] = {}  # by partition and reason, when the log had a line last
         self._members: dict[str, _AreaMembers] = {}  # by area
 
-    def decode(self, number: int, registry: Registry, decode: Decode, records: Sequence[Record]) -> Decoded:
+    def decode(
+        self, number: int, registry: Registry, decode: Decode, records: Sequence[Record]
+    ) -> Decoded:
         """Records of a partition as rows; rows of areas that do not belong there are refused with their messages."""
         messages = messages_of(records)
         batch, refusals = decode(messages)
@@ -64,13 +68,21 @@ class Intake:
         misplaced = self._misplaced(number, batch.areas)
         unknown = self._unknown(number, registry, batch, misplaced)
         self._count(number, registry, batch, misplaced)
-        rejected = unknown | misplaced if self._settings.misplaced == "reject" else unknown
+        rejected = (
+            unknown | misplaced if self._settings.misplaced == "reject" else unknown
+        )
         if not rejected:
             return Decoded(batch, None, refusals)
         codes = [code for code, area in enumerate(batch.areas) if area in rejected]
-        return Decoded(batch, ~np.isin(batch.area, codes), refusals + _rejections(messages, rejected, decode))
+        return Decoded(
+            batch,
+            ~np.isin(batch.area, codes),
+            refusals + _rejections(messages, rejected, decode),
+        )
 
-    def enroll(self, number: int, engine: Engine, records: Sequence[Record]) -> list[Rejection]:
+    def enroll(
+        self, number: int, engine: Engine, records: Sequence[Record]
+    ) -> list[Rejection]:
         """Takes the areas of a partition into its engine; what is refused."""
         messages = messages_of(records)
         areas, refusals = decode_areas(messages)
@@ -92,19 +104,36 @@ class Intake:
         newest = engine.registry.meters.newest[: len(index)]
         unknown = len(index) - len(index.free) - int(np.count_nonzero(newest))
         if unknown > 0 and (number, UNKNOWN_METERS) not in self._warned_at:
-            known = {slot for slots in list(engine.registry.members.values()) for slot in slots}
-            strangers = (pair for k, pair in enumerate(index.pairs) if k not in known and pair != FREE_PAIR)
+            known = {
+                slot
+                for slots in list(engine.registry.members.values())
+                for slot in slots
+            }
+            strangers = (
+                pair
+                for k, pair in enumerate(index.pairs)
+                if k not in known and pair != FREE_PAIR
+            )
             area, meter = next(strangers, FREE_PAIR)
             detail = f"{unknown} meters are in no record of the registry, such as {meter} of {area}"
             self._warn(number, UNKNOWN_METERS, detail, silence=inf)
         return max(unknown, 0)
 
-    def _misplaced(self, number: int, areas: Iterable[str]) -> dict[str, tuple[Reason, str]]:
+    def _misplaced(
+        self, number: int, areas: Iterable[str]
+    ) -> dict[str, tuple[Reason, str]]:
         """The areas that belong to another partition."""
         partitions = self._settings.partitions
-        found = {area: home for area in areas if (home := partition_of(area, partitions)) != number}
+        found = {
+            area: home
+            for area in areas
+            if (home := partition_of(area, partitions)) != number
+        }
         told = {
-            area: (Reason.WRONG_PARTITION, f"{area} belongs to partition {home} by Kafka's murmur2, not to {number}")
+            area: (
+                Reason.WRONG_PARTITION,
+                f"{area} belongs to partition {home} by Kafka's murmur2, not to {number}",
+            )
             for area, home in found.items()
         }
         for reason, detail in told.values():
@@ -117,38 +146,67 @@ class Intake:
         """The other areas that are rejected for the registry has none of them; a section of work needs no record."""
         if isinstance(batch, Stages) or self._settings.unknown_area == "judge":
             return {}
-        strangers = [area for area in batch.areas if area not in registry.areas and area not in misplaced]
+        strangers = [
+            area
+            for area in batch.areas
+            if area not in registry.areas and area not in misplaced
+        ]
         if strangers:
             detail = f"the registry has no record of {len(strangers)} areas, such as {strangers[0]}"
             self._warn(number, Reason.NO_AREA, detail)
-        return {area: (Reason.NO_AREA, f"the registry has no record of area {area}") for area in strangers}
+        return {
+            area: (Reason.NO_AREA, f"the registry has no record of area {area}")
+            for area in strangers
+        }
 
-    def _count(self, number: int, registry: Registry, batch: Batch, misplaced: Rejected) -> None:
+    def _count(
+        self, number: int, registry: Registry, batch: Batch, misplaced: Rejected
+    ) -> None:
         """Counts rows of areas that belong elsewhere, and events and payments of nobody whom the registry has."""
         if misplaced:
             codes = [code for code, area in enumerate(batch.areas) if area in misplaced]
-            self._metrics.misplaced.labels(batch.kind).inc(int(np.count_nonzero(np.isin(batch.area, codes))))
+            self._metrics.misplaced.labels(batch.kind).inc(
+                int(np.count_nonzero(np.isin(batch.area, codes)))
+            )
         if not isinstance(batch, (DeviceEvents, Payments)):
             return
-        pairs, rows = np.unique(batch.area.astype(np.int64) << 32 | batch.subject, return_counts=True)
+        pairs, rows = np.unique(
+            batch.area.astype(np.int64) << 32 | batch.subject, return_counts=True
+        )
         for pair, count in zip(pairs.tolist(), rows.tolist(), strict=True):
             area, subject = batch.areas[pair >> 32], batch.names[pair & 0xFFFFFFFF]
-            if subject and subject not in self._members_of(registry, area, customers=isinstance(batch, Payments)):
+            if subject and subject not in self._members_of(
+                registry, area, customers=isinstance(batch, Payments)
+            ):
                 self._metrics.unknown_rows.labels(batch.kind).inc(count)
                 what = f"{batch.kind} of {subject} of {area}, whom no record of the registry has"
                 self._warn(number, f"unknown {batch.kind}", what, silence=inf)
 
-    def _members_of(self, registry: Registry, name: str, *, customers: bool) -> frozenset[str]:
+    def _members_of(
+        self, registry: Registry, name: str, *, customers: bool
+    ) -> frozenset[str]:
         """The meters or customers that the registry has of an area."""
         if (area := registry.areas.get(name)) is None:
             return frozenset()
         roll = self._members.get(name)
         if roll is None or roll.area is not area:
-            meters, owners = (frozenset(getattr(m, field) for m in area.meters) for field in ("meter", "customer"))
-            roll = self._members[name] = _AreaMembers(area, meters | {area.gateway}, owners)
+            meters, owners = (
+                frozenset(getattr(m, field) for m in area.meters)
+                for field in ("meter", "customer")
+            )
+            roll = self._members[name] = _AreaMembers(
+                area, meters | {area.gateway}, owners
+            )
         return roll.customers if customers else roll.meters
 
-    def _warn(self, number: int, reason: str, detail: str, *, silence: float = LOG_INTERVAL_SECONDS) -> None:
+    def _warn(
+        self,
+        number: int,
+        reason: str,
+        detail: str,
+        *,
+        silence: float = LOG_INTERVAL_SECONDS,
+    ) -> None:
         now = time.monotonic()
         if now - self._warned_at.get((number, reason), -inf) >= silence:
             self._warned_at[number, reason] = now
@@ -165,7 +223,9 @@ def partition_of(area: str, partitions: int) -> int:
     return (murmur2(area.encode()) & 0x7FFFFFFF) % partitions
 
 
-def _rejections(messages: Sequence[Message], rejected: Rejected, decode: Decode) -> list[Rejection]:
+def _rejections(
+    messages: Sequence[Message], rejected: Rejected, decode: Decode
+) -> list[Rejection]:
     """The messages that have rows of rejected areas, each with how many."""
     refusals: list[Rejection] = []
     for index, message in enumerate(messages):
@@ -178,7 +238,11 @@ def _rejections(messages: Sequence[Message], rejected: Rejected, decode: Decode)
         for code, area in enumerate(batch.areas):
             if area in rejected and (rows := int(np.count_nonzero(batch.area == code))):
                 reason, detail = rejected[area]
-                reason = Reason.NO_KEY if reason is Reason.WRONG_PARTITION and not key else reason
+                reason = (
+                    Reason.NO_KEY
+                    if reason is Reason.WRONG_PARTITION and not key
+                    else reason
+                )
                 refusals.append(Rejection(value or b"", reason, detail, index, rows))
     return refusals
 
@@ -186,7 +250,13 @@ def _rejections(messages: Sequence[Message], rejected: Rejected, decode: Decode)
 def rejections_of(damage: Sequence[Damage]) -> list[Rejection]:
     """What `rejects` is given of what could not be read; a row for each offset, for nobody knows how many it had."""
     return [
-        Rejection(broken.value, broken.reason, broken.detail, index, broken.last - broken.offset + 1)
+        Rejection(
+            broken.value,
+            broken.reason,
+            broken.detail,
+            index,
+            broken.last - broken.offset + 1,
+        )
         for index, broken in enumerate(damage)
     ]
 
@@ -207,7 +277,9 @@ def messages_of(records: Sequence[Record]) -> list[Message]:
     for record in records:
         if (told := record.headers) != headers:
             headers, content_type = told, _content_type(told)
-        messages.append((record.key, record.value, content_type, (record.timestamp or 0) // 1000))
+        messages.append(
+            (record.key, record.value, content_type, (record.timestamp or 0) // 1000)
+        )
     return messages
 
 

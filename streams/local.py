@@ -3,6 +3,7 @@
 A transaction holds the alerts since the last one, the engine's state and the place in the source, so that a process
 that is killed at any moment goes on where it stopped and ends with the same alerts. Time is the source's own.
 """
+
 from __future__ import annotations
 
 import json
@@ -42,7 +43,14 @@ from streams.report import Watched, page, pictured
 from streams.settings import Settings
 from streams.times import local_time
 
-ROW_OUTCOMES = ("in", "judged", "rejected", "duplicate", "late", "implausible")  # of rows; of single values the last
+ROW_OUTCOMES = (
+    "in",
+    "judged",
+    "rejected",
+    "duplicate",
+    "late",
+    "implausible",
+)  # of rows; of single values the last
 REASONED_OUTCOMES = ("rejected", "implausible")
 CHECKPOINT_SECONDS = 2.0
 STEP_SECONDS = 1.0  # that a step is to take, so that progress is saved and shown by time and not by rows
@@ -68,12 +76,16 @@ class Progress(msgspec.Struct):
     shared: int = 0  # of the meters, those that stand in more than one area
     done: bool = False
     strangers: list[str] = []  # a line for each file with ids that are in no other file
-    counts: dict[str, dict[str, dict[str, int]]] = {}  # rows by kind, outcome and reason
+    counts: dict[
+        str, dict[str, dict[str, int]]
+    ] = {}  # rows by kind, outcome and reason
 
     @property
     def rows(self) -> int:
         """Rows read of all kinds."""
-        return sum(outcomes.get("in", {}).get("", 0) for outcomes in self.counts.values())
+        return sum(
+            outcomes.get("in", {}).get("", 0) for outcomes in self.counts.values()
+        )
 
     @property
     def days(self) -> float:
@@ -133,7 +145,9 @@ class Store:
             if found == "ok" and version <= self.VERSION:
                 self._complete(version)
         except (sqlite3.Error, UnicodeDecodeError) as error:
-            raise StoreError(f"{self.path} cannot be used as a store: {error}") from error
+            raise StoreError(
+                f"{self.path} cannot be used as a store: {error}"
+            ) from error
         if found != "ok":
             raise StoreError(f"{self.path} is damaged ({found}); {STORE_ADVICE}")
         if version > self.VERSION:
@@ -145,17 +159,26 @@ class Store:
     def _complete(self, version: int) -> None:
         """Renames what an older version named otherwise, and makes the tables and columns that are missing."""
         self.db.execute("BEGIN IMMEDIATE")
-        (tables,) = self.db.execute("SELECT count(*) FROM sqlite_master WHERE type = 'table'").fetchone()
+        (tables,) = self.db.execute(
+            "SELECT count(*) FROM sqlite_master WHERE type = 'table'"
+        ).fetchone()
         if tables and version < self.VERSION:
             for statement in self.RENAMED:
                 self.db.execute(statement)
 
         for table, columns in self.COLUMNS.items():
             made = ", ".join(f"{name} {kind}" for name, kind in columns.items())
-            self.db.execute(f"CREATE TABLE IF NOT EXISTS {table} ({made})" + " WITHOUT ROWID" * (table == "alerts"))
-            known = {name for _, name, *_ in self.db.execute(f"PRAGMA table_info({table})")}
+            self.db.execute(
+                f"CREATE TABLE IF NOT EXISTS {table} ({made})"
+                + " WITHOUT ROWID" * (table == "alerts")
+            )
+            known = {
+                name for _, name, *_ in self.db.execute(f"PRAGMA table_info({table})")
+            }
             for name in columns.keys() - known:
-                self.db.execute(f"ALTER TABLE {table} ADD COLUMN {name} {columns[name]}")
+                self.db.execute(
+                    f"ALTER TABLE {table} ADD COLUMN {name} {columns[name]}"
+                )
         self.db.execute(f"PRAGMA user_version = {self.VERSION}")
         self.db.execute("COMMIT")
 
@@ -178,7 +201,9 @@ class Store:
             try:
                 flock(lock, LOCK_EX | LOCK_NB)
             except BlockingIOError as error:
-                raise StoreError(f"another run is writing to {self.path}: wait for its end, or {STORE_ADVICE}") from error
+                raise StoreError(
+                    f"another run is writing to {self.path}: wait for its end, or {STORE_ADVICE}"
+                ) from error
             yield
 
     @contextmanager
@@ -187,14 +212,20 @@ class Store:
         try:
             yield
         except (sqlite3.Error, ValueError, TypeError) as error:
-            raise StoreError(f"{self.path} cannot be used: {error}; {STORE_ADVICE}") from error
+            raise StoreError(
+                f"{self.path} cannot be used: {error}; {STORE_ADVICE}"
+            ) from error
 
     def progress(self, source: str) -> Progress:
         """How far the source has been read. Raises StoreError when the file is damaged."""
         with self._usable():
             known = {
-                name: msgspec.json.decode(_checked(name, progress, checksum), type=Progress)
-                for name, progress, checksum in self.db.execute("SELECT source, progress, checksum FROM progress")
+                name: msgspec.json.decode(
+                    _checked(name, progress, checksum), type=Progress
+                )
+                for name, progress, checksum in self.db.execute(
+                    "SELECT source, progress, checksum FROM progress"
+                )
             }
             (states,) = self.db.execute("SELECT count(*) FROM engine").fetchone()
             if bool(known) != bool(states):
@@ -215,25 +246,44 @@ class Store:
 
     def enroll(self, areas: Iterable[Area]) -> list[Area]:
         """Keep master data, each area in place of what was known of it; all that is known. Raises StoreError."""
-        rows = [(area.area, master, _checksum(area.area, master)) for area in areas
-                for master in [msgspec.json.encode(area)]]  # fmt: skip
+        rows = [
+            (area.area, master, _checksum(area.area, master))
+            for area in areas
+            for master in [msgspec.json.encode(area)]
+        ]
         with self._usable():
             self.db.execute("BEGIN IMMEDIATE")
             self._put("areas", rows)
             self.db.execute("COMMIT")
             return [
                 msgspec.json.decode(_checked(*kept), type=Area)
-                for kept in self.db.execute("SELECT area, master, checksum FROM areas ORDER BY area")
+                for kept in self.db.execute(
+                    "SELECT area, master, checksum FROM areas ORDER BY area"
+                )
             ]
 
-    def save(self, progress: Progress, state: bytes, alerts: Iterable[Alert], rulebook: Rulebook = EMPTY_RULEBOOK) -> None:
+    def save(
+        self,
+        progress: Progress,
+        state: bytes,
+        alerts: Iterable[Alert],
+        rulebook: Rulebook = EMPTY_RULEBOOK,
+    ) -> None:
         """All of it or, when the process dies, nothing. Raises StoreError when the file cannot be written."""
-        rows = [[json.dumps(v) if isinstance(v, dict) else v for v in msgspec.structs.astuple(a)] for a in alerts]
+        rows = [
+            [
+                json.dumps(v) if isinstance(v, dict) else v
+                for v in msgspec.structs.astuple(a)
+            ]
+            for a in alerts
+        ]
         told = msgspec.json.encode(progress)
         try:
             self.db.execute("BEGIN IMMEDIATE")
             self._put("alerts", rows)
-            self._put("progress", [(progress.source, told, _checksum(progress.source, told))])
+            self._put(
+                "progress", [(progress.source, told, _checksum(progress.source, told))]
+            )
             self._put("engine", [(1, state)])
             self._put("rules", [(1, msgspec.json.encode(rulebook))])
             self.db.execute("COMMIT")
@@ -252,7 +302,10 @@ class Store:
             )
             names = [name for name, *_ in found.description]
             rows = (dict(zip(names, row, strict=True)) for row in found)
-            return [msgspec.convert(row | {"evidence": json.loads(row["evidence"])}, Alert) for row in rows]
+            return [
+                msgspec.convert(row | {"evidence": json.loads(row["evidence"])}, Alert)
+                for row in rows
+            ]
 
 
 def _checksum(key: str, value: bytes) -> int:
@@ -268,10 +321,16 @@ def _checked(key: str, value: bytes, checksum: int | None) -> bytes:
 
 
 def follow(
-    source: Source, store: Store, name: str, *, every: float = CHECKPOINT_SECONDS,
-    on_progress: Callable[[Progress], None] = lambda _: None, notify: Callable[[str], None] = lambda _: None,
-    rulebook: Rulebook = EMPTY_RULEBOOK, rules: Mapping[str, Rule] = ALL_RULES,
-) -> Progress:  # fmt: skip
+    source: Source,
+    store: Store,
+    name: str,
+    *,
+    every: float = CHECKPOINT_SECONDS,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    notify: Callable[[str], None] = lambda _: None,
+    rulebook: Rulebook = EMPTY_RULEBOOK,
+    rules: Mapping[str, Rule] = ALL_RULES,
+) -> Progress:
     """Read a source, of a known zone and interval, on from its place in the store to its end.
 
     `watch` is told of every batch, `say` what a person must know of the store. What is left to read is judged by the
@@ -289,16 +348,29 @@ def follow(
         except SnapshotError as error:
             raise StoreError(f"{store.path}: {error}; or {STORE_ADVICE}") from error
         if afresh:
-            notify(f"{store.path} was written by another version, in which these are otherwise; they start afresh: "
-                f"{', '.join(afresh)}")  # fmt: skip
+            notify(
+                f"{store.path} was written by another version, in which these are otherwise; they start afresh: "
+                f"{', '.join(afresh)}"
+            )
     counted = Counter(engine.counts)
-    told = {alert.id: alert for alert in (engine.adopt(applied(rulebook, rules)) if rulebook != before else ())}
+    told = {
+        alert.id: alert
+        for alert in (
+            engine.adopt(applied(rulebook, rules)) if rulebook != before else ()
+        )
+    }
     then = saved = time.monotonic()
     pace = Pace()
     for part, last in portions(source.batches, place, pace):
         heard = engine.last_read.copy()
-        told.update((alert.id, alert) for alert in [*engine.step(part), *engine.shadowed])
-        place.batches, place.within = (place.batches + 1, 0) if last else (place.batches, place.within + len(part))
+        told.update(
+            (alert.id, alert) for alert in [*engine.step(part), *engine.shadowed]
+        )
+        place.batches, place.within = (
+            (place.batches + 1, 0)
+            if last
+            else (place.batches, place.within + len(part))
+        )
         arrived = arrivals(part)
         place.first = min(place.first or 1 << 62, int(arrived.min(initial=1 << 62)))
         place.last = max(place.last, int(arrived.max(initial=0)))
@@ -326,7 +398,9 @@ class Pace:
     rows: int = FIRST_ROWS
 
 
-def portions(batches: Iterable[Batch], progress: Progress, pace: Pace) -> Iterator[tuple[Batch, bool]]:
+def portions(
+    batches: Iterable[Batch], progress: Progress, pace: Pace
+) -> Iterator[tuple[Batch, bool]]:
     """What is left from a place on, as many rows at a time as the pace says, and whether they end their batch."""
     for batch in islice(batches, progress.batches, None):
         done = progress.within
@@ -334,14 +408,21 @@ def portions(batches: Iterable[Batch], progress: Progress, pace: Pace) -> Iterat
             end = len(batch)
             if pace.rows < end - done:
                 turn = arrival_groups(batch)
-                end = int(np.searchsorted(turn, turn[done + pace.rows - 1], "right"))  # together what came at once
-            yield batch if end - done == len(batch) else batch.select(slice(done, end)), end == len(batch)
+                end = int(
+                    np.searchsorted(turn, turn[done + pace.rows - 1], "right")
+                )  # together what came at once
+            yield (
+                batch if end - done == len(batch) else batch.select(slice(done, end)),
+                end == len(batch),
+            )
             done = end
             if done >= len(batch):
                 break
 
 
-def _observed_days(engine: Engine, batch: Batch, last_receipts: Times, first: int) -> float:
+def _observed_days(
+    engine: Engine, batch: Batch, last_receipts: Times, first: int
+) -> float:
     """Days by which a batch has brought its meters on, all together, from when each was heard before it.
 
     A new meter is watched from its first row on, one that other sources brought from this one's first row on.
@@ -350,7 +431,9 @@ def _observed_days(engine: Engine, batch: Batch, last_receipts: Times, first: in
         return 0.0
     after = engine.last_read
     before = np.zeros(len(after), np.int64)
-    before[: len(last_receipts)] = np.where(last_receipts > 0, np.maximum(last_receipts, first), 0)
+    before[: len(last_receipts)] = np.where(
+        last_receipts > 0, np.maximum(last_receipts, first), 0
+    )
     slots = engine.meter_index.slots(batch)
     new = before[slots] == 0
     if new.any():
@@ -364,16 +447,31 @@ def identity(paths: Sequence[str]) -> str:
     """Names the content that the paths hold now: a file that changes is another source."""
     parts = [":".join(paths)]
     for path in map(Path, paths):
-        for file in sorted(path.rglob("*")) if path.is_dir() else [path] if path.exists() else []:
+        for file in (
+            sorted(path.rglob("*"))
+            if path.is_dir()
+            else [path]
+            if path.exists()
+            else []
+        ):
             stat = file.stat()
             parts.append(f"{file} {stat.st_size} {stat.st_mtime_ns}")
-    return f"{parts[0]} {blake2b(chr(10).join(parts).encode(), digest_size=8).hexdigest()}"
+    return (
+        f"{parts[0]} {blake2b(chr(10).join(parts).encode(), digest_size=8).hexdigest()}"
+    )
 
 
 def run(
-    paths: Sequence[str], store: Path, settings: Settings, *, as_json: bool = False, every: float = CHECKPOINT_SECONDS,
-    rulebook: Rulebook = EMPTY_RULEBOOK, top: int = 0, report: Path | None = None,
-) -> None:  # fmt: skip
+    paths: Sequence[str],
+    store: Path,
+    settings: Settings,
+    *,
+    as_json: bool = False,
+    every: float = CHECKPOINT_SECONDS,
+    rulebook: Rulebook = EMPTY_RULEBOOK,
+    top: int = 0,
+    report: Path | None = None,
+) -> None:
     """Watch files, folders or a simulated town; print what was found, and so many of the alerts; write the report.
 
     The settings' zone and interval hold where the source does not say its own. Raises ValueError, with what to do
@@ -382,29 +480,51 @@ def run(
     out, err = Console(highlight=False), Console(stderr=True, highlight=False)
     with Store(store) as kept, kept.claimed():
         told = open_sources(paths)
-        source = replace(told, zone=told.zone or settings.zone, interval=told.interval or settings.interval)
+        source = replace(
+            told,
+            zone=told.zone or settings.zone,
+            interval=told.interval or settings.interval,
+        )
         name = identity(paths)
         before = kept.progress(name)
         if before.batches and kept.rulebook() != rulebook:
             if before.done:
-                raise StoreError(f"{store} holds all of {source.name} as other rules judged it; {STORE_ADVICE}")
-            err.print(f"{store} holds {before.rows:,} rows as other rules judged them; these hold for what follows")
+                raise StoreError(
+                    f"{store} holds all of {source.name} as other rules judged it; {STORE_ADVICE}"
+                )
+            err.print(
+                f"{store} holds {before.rows:,} rows as other rules judged them; these hold for what follows"
+            )
         if before.done:
             err.print(f"{store} holds all of {source.name}: nothing new to read")
         elif before.batches:
             err.print(f"going on after {before.rows:,} rows that {store} holds")
         with _Bar(err, source, quiet=as_json) as bar:
-            place = follow(source, kept, name, every=every, on_progress=bar, notify=err.print, rulebook=rulebook,
-                           rules=rules_of(settings.voltage_limits))
+            place = follow(
+                source,
+                kept,
+                name,
+                every=every,
+                on_progress=bar,
+                notify=err.print,
+                rulebook=rulebook,
+                rules=rules_of(settings.voltage_limits),
+            )
         if not place.rows:
             raise nothing_read(source.name, source.tally)
         judged = kept.alerts(shadow=True)
         alerts = [alert for alert in judged if alert.suppressed_by != SHADOW_STATUS]
         if report:
-            report.write_text(page(_report_input(place, alerts, source, paths)), encoding="utf-8")
+            report.write_text(
+                page(_report_input(place, alerts, source, paths)), encoding="utf-8"
+            )
         summary = summarise(place, judged, source)
         if as_json:
-            print(msgspec.json.format(msgspec.json.encode(summary | {"list": judged})).decode())  # noqa: T201
+            print(  # noqa: T201
+                msgspec.json.format(
+                    msgspec.json.encode(summary | {"list": judged})
+                ).decode()
+            )
             return
         _show(summary, out)
         for alert in gravest(alerts, top):
@@ -418,10 +538,22 @@ class _Bar:
 
     def __init__(self, console: Console, source: Source, *, quiet: bool) -> None:
         self._source, self._console, self._tenth = source, console, 0
-        columns = (TextColumn("{task.fields[day]}"), BarColumn(), TaskProgressColumn(),
-                   TextColumn("{task.fields[rate]}"), TimeRemainingColumn())  # fmt: skip
-        self._progress = ProgressDisplay(*columns, console=console, transient=True, disable=quiet or not console.is_terminal)
-        self._task = self._progress.add_task("", total=source.rows or None, day="", rate="")
+        columns = (
+            TextColumn("{task.fields[day]}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+        )
+        self._progress = ProgressDisplay(
+            *columns,
+            console=console,
+            transient=True,
+            disable=quiet or not console.is_terminal,
+        )
+        self._task = self._progress.add_task(
+            "", total=source.rows or None, day="", rate=""
+        )
         self._quiet = quiet
 
     def __enter__(self) -> Self:
@@ -433,26 +565,49 @@ class _Bar:
 
     def __call__(self, progress: Progress) -> None:
         """Show the place."""
-        day, rate = local_time(progress.last, self._source.zone), f"{progress.rows / max(progress.seconds, 1e-9):,.0f} rows/s"
+        day, rate = (
+            local_time(progress.last, self._source.zone),
+            f"{progress.rows / max(progress.seconds, 1e-9):,.0f} rows/s",
+        )
         self._progress.update(self._task, completed=progress.rows, day=day, rate=rate)
         tenth = 10 * progress.rows // self._source.rows if self._source.rows else 0
         if tenth > self._tenth and self._progress.disable and not self._quiet:
-            self._console.print(f"{min(tenth, 10) * 10:3d} %  {day}  {progress.rows:,} rows  {rate}")
+            self._console.print(
+                f"{min(tenth, 10) * 10:3d} %  {day}  {progress.rows:,} rows  {rate}"
+            )
         self._tenth = max(self._tenth, tenth)
 
 
-def _report_input(progress: Progress, alerts: Sequence[Alert], source: Source, paths: Sequence[str]) -> Watched:
+def _report_input(
+    progress: Progress, alerts: Sequence[Alert], source: Source, paths: Sequence[str]
+) -> Watched:
     """All that the report needs; reads the source a second time for the curves."""
     shown = gravest(alerts, len(alerts))
     pictures = pictured(shown, source.areas, source.zone, open_sources(paths).batches)
-    counts = {(kind, outcome, reason): n for kind, outcomes in progress.counts.items()
-              for outcome, reasons in outcomes.items() for reason, n in reasons.items()}  # fmt: skip
-    readings = sum(n for (kind, outcome, _), n in counts.items() if (kind, outcome) == ("readings", "in"))
+    counts = {
+        (kind, outcome, reason): n
+        for kind, outcomes in progress.counts.items()
+        for outcome, reasons in outcomes.items()
+        for reason, n in reasons.items()
+    }
+    readings = sum(
+        n
+        for (kind, outcome, _), n in counts.items()
+        if (kind, outcome) == ("readings", "in")
+    )
     return Watched(
-        title=f"What the watch saw in {source.name}", zone=source.zone, start=progress.first, end=progress.last,
-        meters=progress.meters, meter_days=progress.meter_days, readings=readings, seconds=progress.seconds, counts=counts,
-        alerts=alerts, pictures=pictures,
-    )  # fmt: skip
+        title=f"What the watch saw in {source.name}",
+        zone=source.zone,
+        start=progress.first,
+        end=progress.last,
+        meters=progress.meters,
+        meter_days=progress.meter_days,
+        readings=readings,
+        seconds=progress.seconds,
+        counts=counts,
+        alerts=alerts,
+        pictures=pictures,
+    )
 
 
 def _notes_of(progress: Progress) -> list[str]:
@@ -463,32 +618,57 @@ def _notes_of(progress: Progress) -> list[str]:
     return [*progress.strangers, shared]
 
 
-def summarise(progress: Progress, alerts: Sequence[Alert], source: Source) -> dict[str, Any]:
+def summarise(
+    progress: Progress, alerts: Sequence[Alert], source: Source
+) -> dict[str, Any]:
     """What a run came to, as plain data."""
     rules: dict[str, Counter[str]] = {}
     for alert in alerts:
         count = rules.setdefault(alert.rule, Counter())
         if alert.suppressed_by:
-            count[SHADOW_STATUS if alert.suppressed_by == SHADOW_STATUS else "suppressed"] += 1
+            count[
+                SHADOW_STATUS if alert.suppressed_by == SHADOW_STATUS else "suppressed"
+            ] += 1
         else:
             count.update(["shown", alert.state])
     return {
-        "source": source.name, "meters": progress.meters, "rows": progress.rows, "seconds": round(progress.seconds, 3),
+        "source": source.name,
+        "meters": progress.meters,
+        "rows": progress.rows,
+        "seconds": round(progress.seconds, 3),
         "rows_per_second": round(progress.rows / max(progress.seconds, 1e-9)),
-        "from": local_time(progress.first, source.zone), "to": local_time(progress.last, source.zone), "days": round(progress.days, 2),
+        "from": local_time(progress.first, source.zone),
+        "to": local_time(progress.last, source.zone),
+        "days": round(progress.days, 2),
         "meter_days": round(progress.meter_days, 2),
-        "counts": {kind: {outcome: outcomes.get(outcome, {}) if outcome in REASONED_OUTCOMES
-                          else sum(outcomes.get(outcome, {}).values()) for outcome in ROW_OUTCOMES}
-                   for kind, outcomes in progress.counts.items()},
-        "refused": dict(source.rejected), "mended": dict(source.tally.mended), "first": source.tally.first,
+        "counts": {
+            kind: {
+                outcome: outcomes.get(outcome, {})
+                if outcome in REASONED_OUTCOMES
+                else sum(outcomes.get(outcome, {}).values())
+                for outcome in ROW_OUTCOMES
+            }
+            for kind, outcomes in progress.counts.items()
+        },
+        "refused": dict(source.rejected),
+        "mended": dict(source.tally.mended),
+        "first": source.tally.first,
         "notes": [*source.tally.notes, *_notes_of(progress)],
         "alerts": {
-            rule: {"shown": n["shown"], "suppressed": n["suppressed"], "shadow": n[SHADOW_STATUS], "open": n["raised"],
-                   "shown_per_1000_meters_per_day": round(1000 * n["shown"] / progress.meter_days, 3)
-                   if progress.meter_days else None}
+            rule: {
+                "shown": n["shown"],
+                "suppressed": n["suppressed"],
+                "shadow": n[SHADOW_STATUS],
+                "open": n["raised"],
+                "shown_per_1000_meters_per_day": round(
+                    1000 * n["shown"] / progress.meter_days, 3
+                )
+                if progress.meter_days
+                else None,
+            }
             for rule, n in sorted(rules.items())
         },
-    }  # fmt: skip
+    }
 
 
 def _show(summary: dict[str, Any], console: Console) -> None:
@@ -497,24 +677,43 @@ def _show(summary: dict[str, Any], console: Console) -> None:
         f"[bold]{summary['source']}[/]: {summary['meters']:,} meters, {summary['rows']:,} rows,"
         f" {summary['from']} to {summary['to']}, in {summary['seconds']:.1f} s ({summary['rows_per_second']:,} rows/s)",
         soft_wrap=True,
-    )  # fmt: skip
-    rows = Table("rows", *ROW_OUTCOMES[1:-1], "implausible values", box=None, pad_edge=False)
+    )
+    rows = Table(
+        "rows", *ROW_OUTCOMES[1:-1], "implausible values", box=None, pad_edge=False
+    )
     for column in rows.columns[1:]:
         column.justify = "right"
     for kind, outcomes in summary["counts"].items():
         told = (outcomes[outcome] for outcome in ROW_OUTCOMES[1:])
-        rows.add_row(kind, *(f"{sum(n.values()) if isinstance(n, dict) else n:,}" for n in told))
+        rows.add_row(
+            kind, *(f"{sum(n.values()) if isinstance(n, dict) else n:,}" for n in told)
+        )
     console.print(rows)
     for what in REASONED_OUTCOMES:
-        reasons = sum((Counter(outcomes[what]) for outcomes in summary["counts"].values()), Counter[str]())
+        reasons = sum(
+            (Counter(outcomes[what]) for outcomes in summary["counts"].values()),
+            Counter[str](),
+        )
         if reasons:
             each = ", ".join(f"{reason} {n:,}" for reason, n in sorted(reasons.items()))
             console.print(f"{what}: {each}", soft_wrap=True)
     _show_reading(summary, console)
-    alerts = Table("alerts", "shown", "still open", "suppressed", "per 1,000 meters and day", box=None, pad_edge=False)
+    alerts = Table(
+        "alerts",
+        "shown",
+        "still open",
+        "suppressed",
+        "per 1,000 meters and day",
+        box=None,
+        pad_edge=False,
+    )
     for column in alerts.columns[1:]:
         column.justify = "right"
-    shown = {rule: n for rule, n in summary["alerts"].items() if n["shown"] or n["suppressed"]}
+    shown = {
+        rule: n
+        for rule, n in summary["alerts"].items()
+        if n["shown"] or n["suppressed"]
+    }
     for rule, n in sorted(shown.items(), key=lambda item: -item[1]["shown"]):
         rate = n["shown_per_1000_meters_per_day"]
         counts = (f"{n[what]:,}" for what in ("shown", "open", "suppressed"))
@@ -527,9 +726,17 @@ def _show_reading(summary: dict[str, Any], console: Console) -> None:
     rows = summary["rows"] + sum(summary["refused"].values())
     for reason, count in summary["refused"].items():
         place = f"{count / rows:.1%} of the rows, first at {summary['first'][reason]}"
-        console.print(f"refused by the reader: {reason} {count:,}, {place}", soft_wrap=True, markup=False)
+        console.print(
+            f"refused by the reader: {reason} {count:,}, {place}",
+            soft_wrap=True,
+            markup=False,
+        )
     for reason, count in summary["mended"].items():
         place = f"first at {summary['first'][reason]}"
-        console.print(f"mended by the reader: {reason} {count:,}, {place}", soft_wrap=True, markup=False)
+        console.print(
+            f"mended by the reader: {reason} {count:,}, {place}",
+            soft_wrap=True,
+            markup=False,
+        )
     for note in summary["notes"]:
         console.print(note, soft_wrap=True, markup=False)

@@ -22,7 +22,10 @@ REMEMBERED_LINES = 1_000  # different ones of which it is known when they passed
 TEMPLATE_LENGTH = 80  # characters by which two lines are told apart
 VARYING_TEXT = re.compile(r"0x[0-9a-f]+|'[^']*'|\"[^\"]*\"|\d+")
 EXPECTED_LINES = (  # at the start of a worker, at each rebalance, and where a step takes long
-    ("aiokafka.consumer.group_coordinator", "Group Coordinator Request failed: [Error 15]"),
+    (
+        "aiokafka.consumer.group_coordinator",
+        "Group Coordinator Request failed: [Error 15]",
+    ),
     ("aiokafka.consumer.group_coordinator", "Heartbeat failed for group "),
     ("aiokafka.consumer.group_coordinator", "Marking the coordinator dead"),
     ("mode.timers", "Timer "),
@@ -38,7 +41,9 @@ class LogLimit(logging.Filter):
         self._kept_back = 0
         self._lock = threading.Lock()
         self._passed: dict[tuple[str, str], float] = {}  # when a line last passed
-        self._repeats: dict[tuple[str, str], int] = {}  # how many like it were kept back since
+        self._repeats: dict[
+            tuple[str, str], int
+        ] = {}  # how many like it were kept back since
         self._libraries: dict[str, list[float]] = {}  # when their last lines passed
 
     def install(self) -> None:
@@ -55,10 +60,15 @@ class LogLimit(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether a line passes; one of a library is cut to what fits a line."""
         own = record.name.partition(".")[0] == OWN_LOGGER
-        if record.levelno >= logging.CRITICAL or (own and record.levelno < logging.WARNING):
+        if record.levelno >= logging.CRITICAL or (
+            own and record.levelno < logging.WARNING
+        ):
             return True
         text = _text(record)
-        if any(record.name == name and text.startswith(start) for name, start in EXPECTED_LINES):
+        if any(
+            record.name == name and text.startswith(start)
+            for name, start in EXPECTED_LINES
+        ):
             return False
         key = (record.name, text if own else _template(record))
 
@@ -73,26 +83,40 @@ class LogLimit(logging.Filter):
         if passes and not own:
             _shorten(record)
         if repeats:
-            record.msg, record.args = f"{_text(record)} ({repeats:,} more like it were kept back)", ()
+            record.msg, record.args = (
+                f"{_text(record)} ({repeats:,} more like it were kept back)",
+                (),
+            )
         return passes
 
     def _passes(self, key: tuple[str, str], now: float, *, own: bool) -> bool:
         library = key[0].partition(".")[0]
-        recent = [at for at in self._libraries.get(library, []) if now - at < WINDOW_SECONDS]
+        recent = [
+            at for at in self._libraries.get(library, []) if now - at < WINDOW_SECONDS
+        ]
         if now - self._passed.get(key, -WINDOW_SECONDS) < WINDOW_SECONDS:
             return False
-        if len(recent) >= (OWN_LINES if own else LIBRARY_LINES) or (self.brokers_away and not own):
+        if len(recent) >= (OWN_LINES if own else LIBRARY_LINES) or (
+            self.brokers_away and not own
+        ):
             return False
 
         self._passed[key] = now
         self._libraries[library] = [*recent, now]
         return True
 
-
     def _forget(self, now: float) -> None:
         if max(len(self._passed), len(self._repeats)) >= REMEMBERED_LINES:
-            self._passed = {line: at for line, at in self._passed.items() if now - at < WINDOW_SECONDS}
-            self._repeats = {line: count for line, count in self._repeats.items() if line in self._passed}
+            self._passed = {
+                line: at
+                for line, at in self._passed.items()
+                if now - at < WINDOW_SECONDS
+            }
+            self._repeats = {
+                line: count
+                for line, count in self._repeats.items()
+                if line in self._passed
+            }
 
 
 LOG_LIMIT = LogLimit()

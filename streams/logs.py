@@ -29,13 +29,23 @@ class UnansweredError(Exception):
     """Brokers that do not answer; says where they were looked for."""
 
     def __init__(self, settings: Settings, error: KafkaError) -> None:
-        refused = ", or they refuse `sasl_username` and `sasl_password`" if settings.sasl else ""
-        super().__init__(f"no answer from the brokers at {settings.brokers}{refused}: {error}")
+        refused = (
+            ", or they refuse `sasl_username` and `sasl_password`"
+            if settings.sasl
+            else ""
+        )
+        super().__init__(
+            f"no answer from the brokers at {settings.brokers}{refused}: {error}"
+        )
 
 
 @asynccontextmanager
 async def reader(
-    settings: Settings, *, isolation: Isolation = "read_committed", fetch: int = FETCH_BYTES, wait_ms: int = FETCH_WAIT_MS
+    settings: Settings,
+    *,
+    isolation: Isolation = "read_committed",
+    fetch: int = FETCH_BYTES,
+    wait_ms: int = FETCH_WAIT_MS,
 ) -> AsyncIterator[AIOKafkaConsumer]:
     """A consumer that belongs to no group and commits nothing. Raises UnansweredError.
 
@@ -44,22 +54,30 @@ async def reader(
     """
     install()
     consumer = BoundedConsumer(
-        **settings.client(), enable_auto_commit=False, auto_offset_reset="earliest", max_partition_fetch_bytes=fetch,
-        fetch_max_wait_ms=wait_ms, isolation_level=isolation,
-    )  # fmt: skip
+        **settings.client(),
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        max_partition_fetch_bytes=fetch,
+        fetch_max_wait_ms=wait_ms,
+        isolation_level=isolation,
+    )
     try:
         try:
             await consumer.start()
         except KafkaError as error:
             raise UnansweredError(settings, error) from None
-        await asyncio.sleep(0)  # stopped before its first task ran, aiokafka's consumer cancels whoever stops it
+        await asyncio.sleep(
+            0
+        )  # stopped before its first task ran, aiokafka's consumer cancels whoever stops it
         yield consumer
     finally:
         await consumer.stop()
 
 
 async def read_to_end(
-    consumer: AIOKafkaConsumer, starts: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int] | None = None
+    consumer: AIOKafkaConsumer,
+    starts: Mapping[TopicPartition, int],
+    ends: Mapping[TopicPartition, int] | None = None,
 ) -> AsyncIterator[tuple[TopicPartition, list[ConsumerRecord]]]:
     """What stands in partitions from their starts to these ends, or those they have now, in order of each partition.
 
@@ -77,7 +95,9 @@ async def read_to_end(
         fetched = await consumer.getmany(*open_, timeout_ms=int(FETCH_SECONDS * 1000))
         silence = 0.0 if fetched else silence + FETCH_SECONDS
         if silence > ANSWER_SECONDS:
-            raise KafkaTimeoutError(f"no broker has sent what is left of {sorted(open_)} for {silence:g} s")
+            raise KafkaTimeoutError(
+                f"no broker has sent what is left of {sorted(open_)} for {silence:g} s"
+            )
         for tp, records in fetched.items():
             if within := [record for record in records if record.offset < ends[tp]]:
                 yield tp, within
@@ -94,7 +114,9 @@ def alert_of(record: ConsumerRecord) -> Alert | None:
     except RejectedError as error:
         reason = repr(str(error)) if record.value is not None else "it has no value"
         place = record.offset, record.topic, record.partition
-        log.warning("offset %d of `%s`, partition %d, is passed over: %s", *place, reason)
+        log.warning(
+            "offset %d of `%s`, partition %d, is passed over: %s", *place, reason
+        )
         return None
 
 
@@ -104,4 +126,8 @@ def visible(text: str) -> str:
     >>> visible("A1\x1b[2J 失压")
     'A1\\x1b[2J 失压'
     """
-    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return (
+        text
+        if text.isprintable()
+        else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    )

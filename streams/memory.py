@@ -1,4 +1,5 @@
 """Memory that was freed and not returned: glibc keeps it among what is still used, by thread."""
+
 from __future__ import annotations
 
 import ctypes

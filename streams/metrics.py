@@ -20,9 +20,43 @@ from prometheus_client import (
 
 from streams import labels
 
-STEP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+STEP_BUCKETS = (
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+    120.0,
+)
 PAUSE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-ALERT_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)
+ALERT_BUCKETS = (
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    60.0,
+    300.0,
+    900.0,
+    3600.0,
+    14400.0,
+    86400.0,
+)
 LAG_SECONDS = 30.0  # after which a lag that was not measured again is not known
 
 
@@ -31,7 +65,9 @@ class Metrics:
 
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # times of birth that nobody asks for
-        self.registry = CollectorRegistry(auto_describe=True)  # so that `name[]` finds those of the process too
+        self.registry = CollectorRegistry(
+            auto_describe=True
+        )  # so that `name[]` finds those of the process too
         ProcessCollector(registry=self.registry)
 
         def counter(name: str, text: str, *labels: str) -> Counter:
@@ -41,43 +77,115 @@ class Metrics:
             return Gauge(f"meterwatch_{name}", text, labels, registry=self.registry)
 
         def histogram(name: str, text: str, buckets: Iterable[float]) -> Histogram:
-            return Histogram(f"meterwatch_{name}", text, buckets=tuple(buckets), registry=self.registry)
+            return Histogram(
+                f"meterwatch_{name}",
+                text,
+                buckets=tuple(buckets),
+                registry=self.registry,
+            )
 
-        self._rows = counter("rows", "Rows received: judged, rejected, duplicate and late together.", "kind")
+        self._rows = counter(
+            "rows",
+            "Rows received: judged, rejected, duplicate and late together.",
+            "kind",
+        )
         self._outcomes = {
             "judged": counter("judged", "Rows judged.", "kind"),
-            "duplicate": counter("duplicate", "Rows that had been judged before.", "kind"),
+            "duplicate": counter(
+                "duplicate", "Rows that had been judged before.", "kind"
+            ),
             "late": counter("late", "Rows that came after their grace period.", "kind"),
         }
-        self._rejected = counter("rejected", "Rows rejected, by reason.", "kind", "reason")
-        self._implausible = counter("implausible", "Single values taken for unknown, by reason.", "kind", "reason")
-        self.misplaced = counter("misplaced", "Rows of areas that belong to another partition.", "kind")
-        self.unknown_rows = counter("unknown_rows", "Events and payments of nobody whom the registry has.", "kind")
-        self.deleted_offsets = counter("deleted_offsets", "Offsets deleted before they were judged.", "topic", "partition")
-        self._alerts = counter("alerts", "Alert messages published.", "rule", "severity", "change")
-        self._suppressed = counter("alerts_suppressed", "Alert messages that policy suppresses, by reason.", "rule", "reason")
-        self.reset = counter("state_reset", "Owners of state that could not be taken over and started afresh.", "owner")
-        self.step = histogram("step_seconds", "Decoding and judging one chunk of records.", STEP_BUCKETS)
+        self._rejected = counter(
+            "rejected", "Rows rejected, by reason.", "kind", "reason"
+        )
+        self._implausible = counter(
+            "implausible",
+            "Single values taken for unknown, by reason.",
+            "kind",
+            "reason",
+        )
+        self.misplaced = counter(
+            "misplaced", "Rows of areas that belong to another partition.", "kind"
+        )
+        self.unknown_rows = counter(
+            "unknown_rows",
+            "Events and payments of nobody whom the registry has.",
+            "kind",
+        )
+        self.deleted_offsets = counter(
+            "deleted_offsets",
+            "Offsets deleted before they were judged.",
+            "topic",
+            "partition",
+        )
+        self._alerts = counter(
+            "alerts", "Alert messages published.", "rule", "severity", "change"
+        )
+        self._suppressed = counter(
+            "alerts_suppressed",
+            "Alert messages that policy suppresses, by reason.",
+            "rule",
+            "reason",
+        )
+        self.reset = counter(
+            "state_reset",
+            "Owners of state that could not be taken over and started afresh.",
+            "owner",
+        )
+        self.step = histogram(
+            "step_seconds", "Decoding and judging one chunk of records.", STEP_BUCKETS
+        )
         self.alert = histogram(
-            "evidence_to_alert_seconds", "From the time stamp of the oldest record in the chunk that told an alert "
-            "until the alert was on its topic.", ALERT_BUCKETS,
-        )  # fmt: skip
+            "evidence_to_alert_seconds",
+            "From the time stamp of the oldest record in the chunk that told an alert "
+            "until the alert was on its topic.",
+            ALERT_BUCKETS,
+        )
         self.pause = histogram(
-            "loop_pause_seconds", "By how much the event loop was late for a timer, ten times a second.", PAUSE_BUCKETS
+            "loop_pause_seconds",
+            "By how much the event loop was late for a timer, ten times a second.",
+            PAUSE_BUCKETS,
         )
         self._longest_call = gauge(
-            "longest_call_seconds", "CPU of the longest call in the engine's thread since the start, by cause.", "cause"
+            "longest_call_seconds",
+            "CPU of the longest call in the engine's thread since the start, by cause.",
+            "cause",
         )
         self._longest: dict[str, float] = {}
-        self.brokers_answer = gauge("brokers_answer", "1 while the brokers answer and take what is published, else 0.")
-        self._broker_answer_time = gauge("broker_answer_time_seconds", "Unix time of the brokers' last answer.")
-        self._lag = gauge("lag_records", "Records not judged yet, NaN when it is not known.", "topic", "partition")
-        self._lag_time = gauge("lag_time_seconds", "Unix time at which the lag was measured.", "partition")
-        self._checkpoint_time = gauge("checkpoint_time_seconds", "Unix time of the last checkpoint.", "partition")
-        self._checkpoint_age = gauge("checkpoint_age_seconds", "Since the last checkpoint was taken.", "partition")
-        self._checkpoint_bytes = gauge("checkpoint_bytes", "State in the last checkpoint.", "partition")
+        self.brokers_answer = gauge(
+            "brokers_answer",
+            "1 while the brokers answer and take what is published, else 0.",
+        )
+        self._broker_answer_time = gauge(
+            "broker_answer_time_seconds", "Unix time of the brokers' last answer."
+        )
+        self._lag = gauge(
+            "lag_records",
+            "Records not judged yet, NaN when it is not known.",
+            "topic",
+            "partition",
+        )
+        self._lag_time = gauge(
+            "lag_time_seconds", "Unix time at which the lag was measured.", "partition"
+        )
+        self._checkpoint_time = gauge(
+            "checkpoint_time_seconds", "Unix time of the last checkpoint.", "partition"
+        )
+        self._checkpoint_age = gauge(
+            "checkpoint_age_seconds",
+            "Since the last checkpoint was taken.",
+            "partition",
+        )
+        self._checkpoint_bytes = gauge(
+            "checkpoint_bytes", "State in the last checkpoint.", "partition"
+        )
         self.meters = gauge("meters", "Meters held.", "partition")
-        self.unknown_meters = gauge("unknown_meters", "Meters held that no record of the registry has.", "partition")
+        self.unknown_meters = gauge(
+            "unknown_meters",
+            "Meters held that no record of the registry has.",
+            "partition",
+        )
         self._begin()
 
     def serve(self, host: str, port: int) -> int:
@@ -124,7 +232,9 @@ class Metrics:
         """Notes how many records of each topic wait now; a scrape finds NaN when this is LAG_SECONDS old."""
         until = time.monotonic() + LAG_SECONDS
         for topic, records in lags.items():
-            self._lag.labels(topic, str(partition)).set_function(partial(_until, until, records))
+            self._lag.labels(topic, str(partition)).set_function(
+                partial(_until, until, records)
+            )
         self._lag_time.labels(str(partition)).set_to_current_time()
 
     def saved(self, partition: int, taken: float, size: int) -> None:
@@ -132,16 +242,22 @@ class Metrics:
         self._checkpoint_bytes.labels(str(partition)).set(size)
         if taken:
             self._checkpoint_time.labels(str(partition)).set(taken)
-            self._checkpoint_age.labels(str(partition)).set_function(partial(_since, taken))
+            self._checkpoint_age.labels(str(partition)).set_function(
+                partial(_since, taken)
+            )
 
     def forget(self, topics: Iterable[str], partition: int) -> None:
         """Takes the gauges of a part away that others hold now."""
         for topic in topics:
             _drop(self._lag, topic, str(partition))
         gauges = (
-            self._lag_time, self._checkpoint_time, self._checkpoint_age, self._checkpoint_bytes, self.meters,
+            self._lag_time,
+            self._checkpoint_time,
+            self._checkpoint_age,
+            self._checkpoint_bytes,
+            self.meters,
             self.unknown_meters,
-        )  # fmt: skip
+        )
         for gauge in gauges:
             _drop(gauge, str(partition))
 

@@ -29,11 +29,14 @@ class Outage:
             self._reported = now
             log.warning(
                 "the brokers %s, now for %.0f s; %d log lines of libraries were kept back",
-                fault, now - self._since, LOG_LIMIT.kept_back(),
-            )  # fmt: skip
+                fault,
+                now - self._since,
+                LOG_LIMIT.kept_back(),
+            )
         elif self._fault and not fault:
             log.warning(
                 "the brokers are back after %.0f s; %d log lines of libraries were kept back",
-                now - self._since, LOG_LIMIT.kept_back(),
-            )  # fmt: skip
+                now - self._since,
+                LOG_LIMIT.kept_back(),
+            )
         self._fault, LOG_LIMIT.brokers_away = fault, bool(fault)

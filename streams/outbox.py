@@ -31,13 +31,22 @@ class Outbox:
     """Publishes for each part, and knows what of it is not on the broker yet."""
 
     def __init__(
-        self, settings: Settings, metrics: Metrics, deliveries: Deliveries, failed: Callable[[str], None]
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        deliveries: Deliveries,
+        failed: Callable[[str], None],
     ) -> None:
-        self._alerts, self._rejects = settings.topic(ALERTS_TOPIC), settings.topic(REJECTS_TOPIC)
+        self._alerts, self._rejects = (
+            settings.topic(ALERTS_TOPIC),
+            settings.topic(REJECTS_TOPIC),
+        )
         self._metrics = metrics
         self._failed = failed
         self._pending: defaultdict[int, set[asyncio.Future[Any]]] = defaultdict(set)
-        self.alert_offsets: dict[int, int] = {}  # by part, where the last batch of its alerts stands on their topic
+        self.alert_offsets: dict[
+            int, int
+        ] = {}  # by part, where the last batch of its alerts stands on their topic
         self._producer = Producer(settings, deliveries)
 
     async def start(self) -> None:
@@ -48,33 +57,56 @@ class Outbox:
         """Sends what is left and closes."""
         await self._producer.stop()
 
-    async def publish_alerts(self, number: int, alerts: Sequence[Alert], evidence: float | None) -> None:
+    async def publish_alerts(
+        self, number: int, alerts: Sequence[Alert], evidence: float | None
+    ) -> None:
         """Publishes alerts of a part, in order; evidence is when their records were sent, None for a timer's alerts.
 
         The partition is the part's number: whatever the clients' hash, all messages of an alert are in one.
         """
-        for sent, count in await self._publish(self._alerts, number, map(encode_alert, alerts), number):
+        for sent, count in await self._publish(
+            self._alerts, number, map(encode_alert, alerts), number
+        ):
             if evidence is not None:
                 sent.add_done_callback(partial(self._on_topic, evidence, count))
 
     async def reject_records(
-        self, topic: str, number: int, records: Sequence[Record], rejections: Iterable[Rejection]
+        self,
+        topic: str,
+        number: int,
+        records: Sequence[Record],
+        rejections: Iterable[Rejection],
     ) -> None:
         """Publishes what could not be read, as it came up to LARGEST_REJECT, with the reason and where it stands."""
         messages = (
-            _reject_message(record.key, r.value, r.reason, r.detail, topic, number, _offset_range(record))
+            _reject_message(
+                record.key,
+                r.value,
+                r.reason,
+                r.detail,
+                topic,
+                number,
+                _offset_range(record),
+            )
             for r in rejections
             for record in [records[r.index]]
         )
         await self._publish(self._rejects, 0, messages, number)
 
     async def reject_rows(
-        self, topic: str, number: int, records: Sequence[Record], rows: Readings, reason: str
+        self,
+        topic: str,
+        number: int,
+        records: Sequence[Record],
+        rows: Readings,
+        reason: str,
     ) -> None:
         """Publishes readings that the engine rejected, with the reason and the records they came in."""
         offsets = b"%d-%d" % (records[0].offset, records[-1].offset)
         messages = (
-            _reject_message(key, value, reason, "rejected by the engine", topic, number, offsets)
+            _reject_message(
+                key, value, reason, "rejected by the engine", topic, number, offsets
+            )
             for key, value, _ in encode_readings(rows, "array")
         )
         await self._publish(self._rejects, 0, messages, number)
@@ -90,7 +122,10 @@ class Outbox:
         batches = []
         batch = self._producer.create_batch()
         for key, value, headers in messages:
-            if batch.append(key=key, value=value, timestamp=None, headers=headers) is None:
+            if (
+                batch.append(key=key, value=value, timestamp=None, headers=headers)
+                is None
+            ):
                 batches.append(batch)
                 batch = self._producer.create_batch()
                 batch.append(key=key, value=value, timestamp=None, headers=headers)
@@ -112,7 +147,9 @@ class Outbox:
         elif topic == self._alerts and not future.cancelled():
             self.alert_offsets[number] = future.result().offset
 
-    def _on_topic(self, evidence: float, count: int, future: asyncio.Future[Any]) -> None:
+    def _on_topic(
+        self, evidence: float, count: int, future: asyncio.Future[Any]
+    ) -> None:
         if not future.cancelled() and future.exception() is None:
             seconds = max(0.0, time.time() - evidence)
             for _ in range(count):
@@ -121,11 +158,21 @@ class Outbox:
 
 def _offset_range(record: Record) -> bytes:
     last = record.last if isinstance(record, Damage) else record.offset
-    return b"%d" % record.offset if last == record.offset else b"%d-%d" % (record.offset, last)
+    return (
+        b"%d" % record.offset
+        if last == record.offset
+        else b"%d-%d" % (record.offset, last)
+    )
 
 
 def _reject_message(
-    key: bytes | None, value: bytes, reason: str, detail: str, topic: str, partition: int, offset: bytes
+    key: bytes | None,
+    value: bytes,
+    reason: str,
+    detail: str,
+    topic: str,
+    partition: int,
+    offset: bytes,
 ) -> Outgoing:
     """The first of a value, for what came compressed may be more than a topic takes, and all that is known of it."""
     headers = [

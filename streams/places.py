@@ -13,15 +13,21 @@ from streams.settings import Settings
 FETCH_BYTES = 16 << 10  # bytes of a partition, and a batch at least
 
 
-async def marks_at(settings: Settings, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, Mark]:
+async def marks_at(
+    settings: Settings, offsets: Mapping[TopicPartition, int]
+) -> dict[TopicPartition, Mark]:
     """The marks of the records that stand at some offsets, whether their transactions were aborted or not."""
     found: dict[TopicPartition, Mark] = {}
     if offsets:
-        async with reader(settings, isolation="read_uncommitted", fetch=FETCH_BYTES) as consumer:
+        async with reader(
+            settings, isolation="read_uncommitted", fetch=FETCH_BYTES
+        ) as consumer:
             ends = {tp: offset + 1 for tp, offset in offsets.items()}
             async for tp, records in read_to_end(consumer, offsets, ends):
                 for record in records:
-                    found[tp] = mark_of(record.offset, record.timestamp, record.key, record.value)
+                    found[tp] = mark_of(
+                        record.offset, record.timestamp, record.key, record.value
+                    )
     return found
 
 

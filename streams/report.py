@@ -2,6 +2,7 @@
 
 Of a simulated town also what was planted in it, and what of that was found.
 """
+
 from __future__ import annotations
 
 from collections import Counter
@@ -28,7 +29,10 @@ from streams.times import local_time
 
 CHART_WIDTH, CHART_HEIGHT = 560.0, 212.0
 LEFT_MARGIN, RIGHT_MARGIN, TOP_MARGIN, BOTTOM_MARGIN = 46.0, 6.0, 26.0, 22.0
-LISTED_ALERTS, GRAVE_SEVERITY = 100, 2  # alarms in the list, and the severity from which somebody drives out soon
+LISTED_ALERTS, GRAVE_SEVERITY = (
+    100,
+    2,
+)  # alarms in the list, and the severity from which somebody drives out soon
 SEVERITY_TEXTS = {1: "same day", 2: "within 3 days", 3: "batch", 4: "information"}
 
 
@@ -83,7 +87,11 @@ def pictured(
     evidence = Evidence(first.values(), areas, zone)
     for batch in batches:
         evidence.collect(batch)
-    return [(alert, found) for alert in first.values() if (found := evidence.picture(alert)) is not None]
+    return [
+        (alert, found)
+        for alert in first.values()
+        if (found := evidence.picture(alert)) is not None
+    ]
 
 
 def page(run: Watched) -> str:
@@ -102,7 +110,7 @@ def page(run: Watched) -> str:
         f"<title>{escape(run.title)}</title><style>{files('streams').joinpath('report.css').read_text('utf-8')}</style>"
         f"</head><body><main>{''.join(parts)}"
         f"<footer>Alarms suspect; a person decides.{made if town else ''}</footer></main></body></html>"
-    )  # fmt: skip
+    )
 
 
 def _of_a_town(run: Watched, town: Simulated) -> list[str]:
@@ -116,18 +124,29 @@ def _header(run: Watched) -> str:
         f"which {standing:,} still stand; {len(run.alerts) - told:,} more were held back by policy."
     )
     figures = (
-        (f"{sum(alert.severity <= GRAVE_SEVERITY for alert in run.shown):,}", "alarms for the same day or within 3 days"),
+        (
+            f"{sum(alert.severity <= GRAVE_SEVERITY for alert in run.shown):,}",
+            "alarms for the same day or within 3 days",
+        ),
         (f"{told:,}", "alarms told in all"),
         (f"{run.rate(told):.2f}", "told per 1,000 meters and day"),
-        (f"{run.readings / max(run.seconds, 1e-9) / 1000:,.1f} k/s", "readings, one process"),
+        (
+            f"{run.readings / max(run.seconds, 1e-9) / 1000:,.1f} k/s",
+            "readings, one process",
+        ),
     )
     return _opening(run.title, lede, figures)
 
 
 def _opening(title: str, lede: str, figures: Iterable[tuple[str, str]]) -> str:
-    items = "".join(f"<li><b>{escape(value)}</b><span>{escape(name)}</span></li>" for value, name in figures)
-    return (f'<p class="kicker">meterwatch</p><h1>{escape(title)}</h1><p class="lede">{escape(lede)}</p>'
-            f'<ul class="figures">{items}</ul>')  # fmt: skip
+    items = "".join(
+        f"<li><b>{escape(value)}</b><span>{escape(name)}</span></li>"
+        for value, name in figures
+    )
+    return (
+        f'<p class="kicker">meterwatch</p><h1>{escape(title)}</h1><p class="lede">{escape(lede)}</p>'
+        f'<ul class="figures">{items}</ul>'
+    )
 
 
 def _alerts_table(run: Watched) -> str:
@@ -135,12 +154,19 @@ def _alerts_table(run: Watched) -> str:
     if not run.shown:
         return "<h2>What was told</h2><p class=about>Nothing.</p>"
     rows = [
-        (f'<span class="badge s{a.severity}">{escape(SEVERITY_TEXTS[a.severity])}</span>',
-         f"{_whole(ALL_RULES[a.rule].title[0])}<small>{_whole(visible(f'{a.area} {a.subject}'))}</small>",
-         f"{_whole(local_time(a.raised, run.zone))}<small>{escape(a.state)}</small>", escape(visible(a.en)))
+        (
+            f'<span class="badge s{a.severity}">{escape(SEVERITY_TEXTS[a.severity])}</span>',
+            f"{_whole(ALL_RULES[a.rule].title[0])}<small>{_whole(visible(f'{a.area} {a.subject}'))}</small>",
+            f"{_whole(local_time(a.raised, run.zone))}<small>{escape(a.state)}</small>",
+            escape(visible(a.en)),
+        )
         for a in gravest(run.shown, LISTED_ALERTS)
-    ]  # fmt: skip
-    more = f"<p class=about>and {len(run.shown) - LISTED_ALERTS:,} more</p>" if len(run.shown) > LISTED_ALERTS else ""
+    ]
+    more = (
+        f"<p class=about>and {len(run.shown) - LISTED_ALERTS:,} more</p>"
+        if len(run.shown) > LISTED_ALERTS
+        else ""
+    )
     heads = ("how soon", "what and where", "raised", "what it said")
     return f"<h2>What was told</h2><p class=about>The gravest first.</p>{_table(heads, rows)}{more}"
 
@@ -153,39 +179,62 @@ def _town_header(run: Watched, town: Simulated) -> str:
         f"{run.meters:,} meters sent {run.readings:,} readings in {days:.0f} simulated days. Of {len(score.findings)} "
         f"planted faults {score.found if missed else 'all'} were found{f', {missed} were missed' if missed else ''}; "
         f"{'no alarm was' if not false else f'{false} alarm was' if false == 1 else f'{false} alarms were'} false."
-    )  # fmt: skip
+    )
     figures = (
         (f"{score.found} of {len(score.findings)}", "planted faults found"),
-        (f"{false}", f"false {'alarm' if false == 1 else 'alarms'} of {len(score.true) + false} told"),
+        (
+            f"{false}",
+            f"false {'alarm' if false == 1 else 'alarms'} of {len(score.true) + false} told",
+        ),
         (f"{run.readings / run.seconds / 1000:,.0f} k/s", "readings, one process"),
-        (f"{town.step_ms[0]:.0f} · {town.step_ms[1]:.0f} ms", "to judge an hour of the town, median · p99"),
+        (
+            f"{town.step_ms[0]:.0f} · {town.step_ms[1]:.0f} ms",
+            "to judge an hour of the town, median · p99",
+        ),
     )
     return _opening(run.title, lede, figures)
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterable[int] = ()) -> str:
+def _table(
+    heads: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterable[int] = ()
+) -> str:
     """A table of cells that are HTML already; some columns hold numbers."""
     right = set(numbers)
     kinds = [' class="number"' if k in right else "" for k in range(len(heads))]
-    head = "".join(f"<th{kind}>{escape(name)}</th>" for name, kind in zip(heads, kinds, strict=True))
+    head = "".join(
+        f"<th{kind}>{escape(name)}</th>"
+        for name, kind in zip(heads, kinds, strict=True)
+    )
     body = "".join(
-        f"<tr>{''.join(f'<td{kind}>{cell}</td>' for cell, kind in zip(row, kinds, strict=True))}</tr>" for row in rows
+        f"<tr>{''.join(f'<td{kind}>{cell}</td>' for cell, kind in zip(row, kinds, strict=True))}</tr>"
+        for row in rows
     )
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def _planted(run: Watched, town: Simulated) -> str:
     rows = []
-    for finding in sorted(town.score.findings, key=lambda f: (f.planted.start, f.planted.kind)):
+    for finding in sorted(
+        town.score.findings, key=lambda f: (f.planted.start, f.planted.kind)
+    ):
         fault, alert = finding.planted, finding.alert
-        found = (_whole(alert.rule), waited(finding.days)) if alert else ('<span class="missed">missed</span>', "")
-        what = f'{escape(fault.kind.replace("_", " "))}<small>{escape(fault.note)}</small>'
-        where = f'{escape(fault.area)}<small class="nowrap">{escape(fault.subject)}</small>'
+        found = (
+            (_whole(alert.rule), waited(finding.days))
+            if alert
+            else ('<span class="missed">missed</span>', "")
+        )
+        what = (
+            f"{escape(fault.kind.replace('_', ' '))}<small>{escape(fault.note)}</small>"
+        )
+        where = (
+            f'{escape(fault.area)}<small class="nowrap">{escape(fault.subject)}</small>'
+        )
         rows.append((what, where, _strip(run, finding), *found))
     heads = ("planted", "where", "the days", "told by", "after")
     return (
         "<h2>Planted against found</h2><p class=about>Each strip is the whole time; shaded while the fault lasted, "
-        "the dot is the evidence that raised the first alarm.</p>" + _table(heads, rows, (4,))
+        "the dot is the evidence that raised the first alarm.</p>"
+        + _table(heads, rows, (4,))
     )
 
 
@@ -195,7 +244,13 @@ def waited(days: float) -> str:
     >>> waited(1 / 96), waited(0.5), waited(3.25)
     ('15 min', '12 h', '3.2 days')
     """
-    return f"{days * 1440:.0f} min" if days < 1 / 12 else f"{days * 24:.0f} h" if days < 2 else f"{days:.1f} days"
+    return (
+        f"{days * 1440:.0f} min"
+        if days < 1 / 12
+        else f"{days * 24:.0f} h"
+        if days < 2
+        else f"{days:.1f} days"
+    )
 
 
 def _whole(text: str) -> str:
@@ -207,7 +262,11 @@ def _strip(run: Watched, finding: Finding) -> str:
         return 180 * min(max((at - run.start) / (run.end - run.start), 0), 1)
 
     fault = finding.planted
-    dot = f'<circle cx="{x(finding.alert.raised):.1f}" cy="7" r="3.2"/>' if finding.alert else ""
+    dot = (
+        f'<circle cx="{x(finding.alert.raised):.1f}" cy="7" r="3.2"/>'
+        if finding.alert
+        else ""
+    )
     begin, end = x(fault.start), x(fault.end)
     return (
         '<svg class="strip" viewBox="0 0 180 14"><line x1="0" y1="7" x2="180" y2="7"/>'
@@ -218,16 +277,27 @@ def _strip(run: Watched, finding: Finding) -> str:
 def _false(run: Watched, town: Simulated) -> str:
     score, truth = town.score, {decoy.subject: decoy.note for decoy in town.decoys}
     told = len(score.true) + len(score.false)
-    about = (f"{len(score.true)} of the {told} alarms tell of a planted fault or of its consequences. "
-             f"{len(score.suppressed)} more were held back by policy.")  # fmt: skip
+    about = (
+        f"{len(score.true)} of the {told} alarms tell of a planted fault or of its consequences. "
+        f"{len(score.suppressed)} more were held back by policy."
+    )
     if not score.false:
         return f"<h2>False alarms</h2><p class=about>None. {about}</p>"
     rows = [
-        (_whole(a.rule), _whole(f"{a.area} {a.subject}"), _whole(_day_and_time(a.raised, run.zone)),
-         escape(a.en), escape(truth.get(a.subject, "nothing was planted there")))
+        (
+            _whole(a.rule),
+            _whole(f"{a.area} {a.subject}"),
+            _whole(_day_and_time(a.raised, run.zone)),
+            escape(a.en),
+            escape(truth.get(a.subject, "nothing was planted there")),
+        )
         for a in score.false[:40]
-    ]  # fmt: skip
-    more = f"<p class=about>and {len(score.false) - 40} more</p>" if len(score.false) > 40 else ""
+    ]
+    more = (
+        f"<p class=about>and {len(score.false) - 40} more</p>"
+        if len(score.false) > 40
+        else ""
+    )
     heads = ("rule", "where", "raised", "what it said", "in truth")
     return f"<h2>False alarms</h2><p class=about>{about}</p>{_table(heads, rows)}{more}"
 
@@ -236,9 +306,22 @@ def _evidence(run: Watched) -> str:
     cards = []
     for alert, picture in run.pictures:
         en, zh = ALL_RULES[alert.rule].title
-        chart = _curve(picture, alert, run.zone) if isinstance(picture, Curve) else _timeline(picture, alert, run)
+        chart = (
+            _curve(picture, alert, run.zone)
+            if isinstance(picture, Curve)
+            else _timeline(picture, alert, run)
+        )
         room = "section" if alert.kind == "overdue" else "area"
-        where = " · ".join(filter(None, (f"{room} {alert.area}", alert.subject, _day_and_time(alert.raised, run.zone))))
+        where = " · ".join(
+            filter(
+                None,
+                (
+                    f"{room} {alert.area}",
+                    alert.subject,
+                    _day_and_time(alert.raised, run.zone),
+                ),
+            )
+        )
         cards.append(
             f'<figure class="card"><header><h3>{escape(en)}<span lang="zh">{escape(zh)}</span></h3>'
             f'<span class="badge s{alert.severity}">{escape(SEVERITY_TEXTS[alert.severity])}</span></header>'
@@ -254,14 +337,26 @@ def _evidence(run: Watched) -> str:
 def _by_rule(run: Watched) -> str:
     told = Counter(a.rule for a in run.shown)
     held = Counter(a.rule for a in run.alerts if a.suppressed_by)
-    false = Counter(a.rule for a in run.simulated.score.false) if run.simulated else None
+    false = (
+        Counter(a.rule for a in run.simulated.score.false) if run.simulated else None
+    )
     rows = [
-        (f"{escape(ALL_RULES[rule].title[0])} <span class=soft>{escape(rule)}</span>", f"{told[rule]:,}",
-         *([] if false is None else [f"{false[rule]:,}"]), f"{held[rule]:,}", f"{run.rate(told[rule]):.3f}")
+        (
+            f"{escape(ALL_RULES[rule].title[0])} <span class=soft>{escape(rule)}</span>",
+            f"{told[rule]:,}",
+            *([] if false is None else [f"{false[rule]:,}"]),
+            f"{held[rule]:,}",
+            f"{run.rate(told[rule]):.3f}",
+        )
         for rule, _ in (told + held).most_common()
-    ]  # fmt: skip
-    heads = ("rule", "told", *([] if false is None else ["of these false"]), "held back",
-             "told per 1,000 meters and day")  # fmt: skip
+    ]
+    heads = (
+        "rule",
+        "told",
+        *([] if false is None else ["of these false"]),
+        "held back",
+        "told per 1,000 meters and day",
+    )
     return f"<h2>Alarms by rule</h2>{_table(heads, rows, range(1, len(heads)))}"
 
 
@@ -269,10 +364,15 @@ def _rows(run: Watched) -> str:
     kinds = sorted({kind for kind, outcome, _ in run.counts if outcome == "in"})
     outcomes = ("in", "judged", "rejected", "duplicate", "late", "implausible")
     rows = [
-        (escape(kind), *(f"{sum(n for (k, o, _), n in run.counts.items() if (k, o) == (kind, outcome)):,}"
-                         for outcome in outcomes))
+        (
+            escape(kind),
+            *(
+                f"{sum(n for (k, o, _), n in run.counts.items() if (k, o) == (kind, outcome)):,}"
+                for outcome in outcomes
+            ),
+        )
         for kind in kinds
-    ]  # fmt: skip
+    ]
     return (
         "<h2>Every row is accounted for</h2><p class=about>Rows in are rows judged, rejected, met twice or too late. "
         "Single values that validation doubts are left out of the judgement and counted beside.</p>"
@@ -287,24 +387,57 @@ def _day_and_time(at: float, zone: str) -> str:
 class _Axes:
     """From time and value to the picture."""
 
-    def __init__(self, begin: float, end: float, low: float, high: float, zone: str) -> None:
-        self.begin, self.end, self.low, self.high, self._zone = begin, max(end, begin + 1), low, high, zone
+    def __init__(
+        self, begin: float, end: float, low: float, high: float, zone: str
+    ) -> None:
+        self.begin, self.end, self.low, self.high, self._zone = (
+            begin,
+            max(end, begin + 1),
+            low,
+            high,
+            zone,
+        )
 
     def x(self, at: float) -> float:
         """Of a time, kept within the picture."""
         at = min(max(at, self.begin), self.end)
-        return LEFT_MARGIN + (at - self.begin) / (self.end - self.begin) * (CHART_WIDTH - LEFT_MARGIN - RIGHT_MARGIN)
+        return LEFT_MARGIN + (at - self.begin) / (self.end - self.begin) * (
+            CHART_WIDTH - LEFT_MARGIN - RIGHT_MARGIN
+        )
 
     def y(self, value: float) -> float:
         """Of a value."""
-        return CHART_HEIGHT - BOTTOM_MARGIN - (value - self.low) / (self.high - self.low) * (CHART_HEIGHT - TOP_MARGIN - BOTTOM_MARGIN)
+        return (
+            CHART_HEIGHT
+            - BOTTOM_MARGIN
+            - (value - self.low)
+            / (self.high - self.low)
+            * (CHART_HEIGHT - TOP_MARGIN - BOTTOM_MARGIN)
+        )
 
     def times(self) -> str:
         """Marks along the time, at round local hours."""
         span = self.end - self.begin
-        step = next((s for s in (HOUR_SECONDS, 3 * HOUR_SECONDS, 6 * HOUR_SECONDS, 12 * HOUR_SECONDS, DAY_SECONDS, 2 * DAY_SECONDS, 4 * DAY_SECONDS) if span / s <= 7), 7 * DAY_SECONDS)
+        step = next(
+            (
+                s
+                for s in (
+                    HOUR_SECONDS,
+                    3 * HOUR_SECONDS,
+                    6 * HOUR_SECONDS,
+                    12 * HOUR_SECONDS,
+                    DAY_SECONDS,
+                    2 * DAY_SECONDS,
+                    4 * DAY_SECONDS,
+                )
+                if span / s <= 7
+            ),
+            7 * DAY_SECONDS,
+        )
         zone, out = ZoneInfo(self._zone), []
-        midnight = datetime.fromtimestamp(self.begin, zone).replace(hour=0, minute=0, second=0, microsecond=0)
+        midnight = datetime.fromtimestamp(self.begin, zone).replace(
+            hour=0, minute=0, second=0, microsecond=0
+        )
         for at in np.arange(midnight.timestamp(), self.end, step):
             if at < self.begin:
                 continue
@@ -312,8 +445,10 @@ class _Axes:
             name = when.strftime("%-d %b") if when.hour == 0 else when.strftime("%H:%M")
             x = self.x(at)
             if x < CHART_WIDTH - RIGHT_MARGIN - 14:
-                out.append(f'<line class="grid" x1="{x:.1f}" y1="{TOP_MARGIN}" x2="{x:.1f}" y2="{CHART_HEIGHT - BOTTOM_MARGIN}"/>'
-                           f'<text x="{x:.1f}" y="{CHART_HEIGHT - 6}" text-anchor="middle">{name}</text>')  # fmt: skip
+                out.append(
+                    f'<line class="grid" x1="{x:.1f}" y1="{TOP_MARGIN}" x2="{x:.1f}" y2="{CHART_HEIGHT - BOTTOM_MARGIN}"/>'
+                    f'<text x="{x:.1f}" y="{CHART_HEIGHT - 6}" text-anchor="middle">{name}</text>'
+                )
         return "".join(out)
 
     def values(self) -> str:
@@ -322,10 +457,17 @@ class _Axes:
         power = 10.0 ** np.floor(np.log10(rough))
         step = next(power * m for m in (1, 2, 2.5, 5, 10) if power * m >= rough)
         out = []
-        for value in np.arange(np.ceil(self.low / step) * step, self.high + step * 1e-6, step):
-            y, name = self.y(value), f"{value + 0.0:,.{max(0, int(np.ceil(-np.log10(step) - 1e-9)))}f}"
-            out.append(f'<line class="grid" x1="{LEFT_MARGIN}" y1="{y:.1f}" x2="{CHART_WIDTH - RIGHT_MARGIN}" y2="{y:.1f}"/>'
-                       f'<text x="{LEFT_MARGIN - 6}" y="{y + 4:.1f}" text-anchor="end">{name}</text>')  # fmt: skip
+        for value in np.arange(
+            np.ceil(self.low / step) * step, self.high + step * 1e-6, step
+        ):
+            y, name = (
+                self.y(value),
+                f"{value + 0.0:,.{max(0, int(np.ceil(-np.log10(step) - 1e-9)))}f}",
+            )
+            out.append(
+                f'<line class="grid" x1="{LEFT_MARGIN}" y1="{y:.1f}" x2="{CHART_WIDTH - RIGHT_MARGIN}" y2="{y:.1f}"/>'
+                f'<text x="{LEFT_MARGIN - 6}" y="{y + 4:.1f}" text-anchor="end">{name}</text>'
+            )
         return "".join(out)
 
     def episode(self, alert: Alert) -> str:
@@ -337,7 +479,7 @@ class _Axes:
             f'height="{CHART_HEIGHT - TOP_MARGIN - BOTTOM_MARGIN}"/><line class="raised" x1="{x:.1f}" y1="{TOP_MARGIN - 6}" x2="{x:.1f}" '
             f'y2="{CHART_HEIGHT - BOTTOM_MARGIN}"/><text class="raised-name" x="{min(x, CHART_WIDTH - 20):.1f}" y="{TOP_MARGIN - 9}" '
             f'text-anchor="middle">raised</text>'
-        )  # fmt: skip
+        )
 
 
 def _chart(inside: str) -> str:
@@ -345,7 +487,9 @@ def _chart(inside: str) -> str:
 
 
 def _curve(curve: Curve, alert: Alert, zone: str) -> str:
-    told = np.concatenate([*curve.series.values(), list(curve.lines.values())]).astype(float)
+    told = np.concatenate([*curve.series.values(), list(curve.lines.values())]).astype(
+        float
+    )
     told = told[np.isfinite(told)]
     if not len(told) or not len(curve.at):
         return ""
@@ -354,17 +498,33 @@ def _curve(curve: Curve, alert: Alert, zone: str) -> str:
         low = 0.0
     margin = 0.08 * (high - low) or 1.0
     half = DAY_SECONDS / 2 if curve.daily else 0
-    axes = _Axes(curve.at[0] - half, curve.at[-1] + half, low - (margin if low else 0), high + margin, zone)
+    axes = _Axes(
+        curve.at[0] - half,
+        curve.at[-1] + half,
+        low - (margin if low else 0),
+        high + margin,
+        zone,
+    )
     levels, above = [], 0.0
     for name, level in sorted(curve.lines.items(), key=lambda line: -line[1]):
         y = axes.y(level)
         place, above = (y - 4 if y - above > 24 else y + 11), y
-        levels.append(f'<line class="level" x1="{LEFT_MARGIN}" y1="{y:.1f}" x2="{CHART_WIDTH - RIGHT_MARGIN}" y2="{y:.1f}"/>'
-                      f'<text class="level-name" x="{CHART_WIDTH - RIGHT_MARGIN - 3}" y="{place:.1f}" text-anchor="end">'
-                      f"{escape(name)}</text>")  # fmt: skip
+        levels.append(
+            f'<line class="level" x1="{LEFT_MARGIN}" y1="{y:.1f}" x2="{CHART_WIDTH - RIGHT_MARGIN}" y2="{y:.1f}"/>'
+            f'<text class="level-name" x="{CHART_WIDTH - RIGHT_MARGIN - 3}" y="{place:.1f}" text-anchor="end">'
+            f"{escape(name)}</text>"
+        )
     drawn = _bars(axes, curve) if curve.daily else _lines(axes, curve)
     unit = f'<text x="{LEFT_MARGIN}" y="{TOP_MARGIN - 9}">{escape(curve.unit)}</text>'
-    return _chart(axes.values() + axes.times() + axes.episode(alert) + drawn + "".join(levels) + unit + _legend(curve))
+    return _chart(
+        axes.values()
+        + axes.times()
+        + axes.episode(alert)
+        + drawn
+        + "".join(levels)
+        + unit
+        + _legend(curve)
+    )
 
 
 def _lines(axes: _Axes, curve: Curve) -> str:
@@ -385,15 +545,25 @@ def _lines(axes: _Axes, curve: Curve) -> str:
 
 
 def _bars(axes: _Axes, curve: Curve) -> str:
-    values, limit = next(iter(curve.series.values())), min(curve.lines.values(), default=np.inf)
+    values, limit = (
+        next(iter(curve.series.values())),
+        min(curve.lines.values(), default=np.inf),
+    )
     wide = 0.7 * (axes.x(axes.begin + DAY_SECONDS) - axes.x(axes.begin))
     ground = axes.y(max(axes.low, min(0.0, axes.high)))
     out = []
-    for at, value in zip(curve.at.tolist(), np.nan_to_num(values).tolist(), strict=True):
+    for at, value in zip(
+        curve.at.tolist(), np.nan_to_num(values).tolist(), strict=True
+    ):
         y = axes.y(value)
-        kind, height = "bar beyond" if value > limit else "bar", max(abs(ground - y), 0.8)
-        out.append(f'<rect class="{kind}" x="{axes.x(at) - wide / 2:.1f}" y="{min(y, ground):.1f}" width="{wide:.1f}" '
-                   f'height="{height:.1f}" rx="1.5"/>')  # fmt: skip
+        kind, height = (
+            "bar beyond" if value > limit else "bar",
+            max(abs(ground - y), 0.8),
+        )
+        out.append(
+            f'<rect class="{kind}" x="{axes.x(at) - wide / 2:.1f}" y="{min(y, ground):.1f}" width="{wide:.1f}" '
+            f'height="{height:.1f}" rx="1.5"/>'
+        )
     return "".join(out)
 
 
@@ -406,28 +576,44 @@ def _legend(curve: Curve) -> str:
         return ""
     x, out = LEFT_MARGIN + 8 + 6.4 * len(curve.unit) + 14, []
     for k, name in enumerate(curve.series):
-        out.append(f'<text class="{_color(name, k)}" x="{x:.0f}" y="{TOP_MARGIN - 9}">{escape(name)}</text>')
+        out.append(
+            f'<text class="{_color(name, k)}" x="{x:.0f}" y="{TOP_MARGIN - 9}">{escape(name)}</text>'
+        )
         x += 7 * len(name) + 12
     return "".join(out)
 
 
 def _timeline(line: TimelineChart, alert: Alert, run: Watched) -> str:
-    times = [alert.since, alert.raised, *(s.start for s in line.spans), *(m.at for m in line.marks),
-             *(t for s in line.spans for t in (s.end, s.limit) if t)]  # fmt: skip
+    times = [
+        alert.since,
+        alert.raised,
+        *(s.start for s in line.spans),
+        *(m.at for m in line.marks),
+        *(t for s in line.spans for t in (s.end, s.limit) if t),
+    ]
     end = min(max(times) + 6 * HOUR_SECONDS, run.end)
     axes = _Axes(min(times) - 3 * HOUR_SECONDS, end, 0, 1, run.zone)
     spans = line.spans[-5:]
-    space = (CHART_HEIGHT - TOP_MARGIN - BOTTOM_MARGIN) / (len(spans) + bool(line.marks) or 1)
-    out = [_span(axes, span, TOP_MARGIN + (k + 0.5) * space) for k, span in enumerate(spans)]
+    space = (CHART_HEIGHT - TOP_MARGIN - BOTTOM_MARGIN) / (
+        len(spans) + bool(line.marks) or 1
+    )
+    out = [
+        _span(axes, span, TOP_MARGIN + (k + 0.5) * space)
+        for k, span in enumerate(spans)
+    ]
     y = TOP_MARGIN + (len(spans) + 0.5) * space
     for mark in line.marks:
         x = axes.x(mark.at)
         if mark.succeeded:
             out.append(f'<circle class="well" cx="{x:.1f}" cy="{y:.1f}" r="3.4"/>')
         else:
-            out.append(f'<path class="failed" d="M{x - 3.2:.1f} {y - 15:.1f}l6.4 6.4m0 -6.4l-6.4 6.4"/>')
+            out.append(
+                f'<path class="failed" d="M{x - 3.2:.1f} {y - 15:.1f}l6.4 6.4m0 -6.4l-6.4 6.4"/>'
+            )
     if line.marks:
-        out.append(f'<text class="name" x="{LEFT_MARGIN}" y="{y + 18:.1f}">payments: × failed, ● went through</text>')
+        out.append(
+            f'<text class="name" x="{LEFT_MARGIN}" y="{y + 18:.1f}">payments: × failed, ● went through</text>'
+        )
     return _chart(axes.times() + axes.episode(alert) + "".join(out))
 
 
@@ -440,7 +626,11 @@ def _span(axes: _Axes, span: TimelineSpan, y: float) -> str:
         out += f'<rect class="span over" x="{over:.1f}" y="{y - 4:.1f}" width="{end - over:.1f}" height="9" rx="2"/>'
     if limit:
         out += f'<line class="level" x1="{limit:.1f}" y1="{y - 9:.1f}" x2="{limit:.1f}" y2="{y + 9:.1f}"/>'
-    place = f'x="{begin:.1f}"' if begin < CHART_WIDTH - 130 else f'x="{end:.1f}" text-anchor="end"'
-    return out + f'<text class="name" {place} y="{y - 9:.1f}">{escape(span.name)}</text>'
-
-
+    place = (
+        f'x="{begin:.1f}"'
+        if begin < CHART_WIDTH - 130
+        else f'x="{end:.1f}" text-anchor="end"'
+    )
+    return (
+        out + f'<text class="name" {place} y="{y - 9:.1f}">{escape(span.name)}</text>'
+    )

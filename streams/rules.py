@@ -32,7 +32,13 @@ from detectors.rulebook import (
     unknown_entries,
     unraised,
 )
-from schemas.rules import Rulebook, RulebookError, decode_rulebook, rulebook_of, unknown_fields
+from schemas.rules import (
+    Rulebook,
+    RulebookError,
+    decode_rulebook,
+    rulebook_of,
+    unknown_fields,
+)
 from streams import topics
 from streams.answers import answered
 from streams.logs import UnansweredError, read_to_end, reader, visible
@@ -43,13 +49,20 @@ from streams.settings import load as load_settings
 RECORD_KEY = b"rules"
 log = logging.getLogger("meterwatch")
 
-app = typer.Typer(help="Rules: what they are set to, and publishing other settings.", no_args_is_help=True)
+app = typer.Typer(
+    help="Rules: what they are set to, and publishing other settings.",
+    no_args_is_help=True,
+)
 out = Console(highlight=False, markup=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
-RulesFile = Annotated[Path | None, typer.Option("--rules", help="A rulebook such as deploy/rules.toml.")]
+RulesFile = Annotated[
+    Path | None, typer.Option("--rules", help="A rulebook such as deploy/rules.toml.")
+]
 File = Annotated[Path, typer.Argument(help="A rulebook such as deploy/rules.toml.")]
-Published = Annotated[bool, typer.Option("--published", help="As published on the topic.")]
+Published = Annotated[
+    bool, typer.Option("--published", help="As published on the topic.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
@@ -58,12 +71,21 @@ def load(path: Path) -> Rulebook:
     try:
         told = tomllib.loads(path.read_text("utf-8"))
         for edition in told.values():
-            if isinstance(edition, dict) and isinstance(model := edition.get("model"), str):
-                edition["model"] = msgspec.json.decode((path.parent / model).read_bytes())
+            if isinstance(edition, dict) and isinstance(
+                model := edition.get("model"), str
+            ):
+                edition["model"] = msgspec.json.decode(
+                    (path.parent / model).read_bytes()
+                )
         return rulebook_of(told)
     except FileNotFoundError as error:
         raise RulebookError([f"{error.filename}: there is no such file"]) from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.DecodeError) as error:
+    except (
+        OSError,
+        UnicodeDecodeError,
+        tomllib.TOMLDecodeError,
+        msgspec.DecodeError,
+    ) as error:
         raise RulebookError([f"{path}: {error}"]) from None
     except RulebookError as error:
         raise RulebookError([f"{path}: {fault}" for fault in error.faults]) from None
@@ -103,7 +125,10 @@ def published(key: bytes | None, value: bytes | None, before: Rulebook) -> Ruleb
     if faults := unraised(told, before) or unapproved(told, before):
         raise RulebookError(faults)
     for fault in unknown_fields(value) + unknown_entries(told):
-        log.warning("this version does not know all of the published rulebook, the rest is in force: %s", fault)
+        log.warning(
+            "this version does not know all of the published rulebook, the rest is in force: %s",
+            fault,
+        )
     return told
 
 
@@ -118,7 +143,9 @@ async def newest(settings: Settings) -> Rulebook:
                 try:
                     found = published(record.key, record.value, found)
                 except RulebookError as error:
-                    err.print(f"offset {record.offset} of `{tp.topic}` is passed over: {visible(str(error))}")
+                    err.print(
+                        f"offset {record.offset} of `{tp.topic}` is passed over: {visible(str(error))}"
+                    )
     return found
 
 
@@ -127,14 +154,24 @@ async def send(settings: Settings, rulebook: Rulebook) -> None:
     client = producer(settings)
     await client.start()
     try:
-        await answered(client.send_and_wait(settings.topic(topics.RULES_TOPIC), msgspec.json.encode(rulebook), RECORD_KEY, 0))
+        await answered(
+            client.send_and_wait(
+                settings.topic(topics.RULES_TOPIC),
+                msgspec.json.encode(rulebook),
+                RECORD_KEY,
+                0,
+            )
+        )
     finally:
         await client.stop()
 
 
 @app.command("list")
 def list_rules(
-    context: typer.Context, rules: RulesFile = None, on_topic: Published = False, json: Json = False
+    context: typer.Context,
+    rules: RulesFile = None,
+    on_topic: Published = False,
+    json: Json = False,
 ) -> None:
     """Lists every rule with its family, titles, kind, severity, status and version."""
     told = [_summary(rule) for rule in _chosen(context, rules, on_topic=on_topic)]
@@ -148,14 +185,23 @@ def list_rules(
 
 
 @app.command()
-def show(context: typer.Context, name: str, rules: RulesFile = None, on_topic: Published = False) -> None:
+def show(
+    context: typer.Context,
+    name: str,
+    rules: RulesFile = None,
+    on_topic: Published = False,
+) -> None:
     """Tells all of one rule."""
     found = {rule.name: rule for rule in _chosen(context, rules, on_topic=on_topic)}
     if name not in found:
         near = get_close_matches(name, found, 1)
-        raise ValueError(f"there is no rule {name}" + (f"; did you mean {near[0]}?" if near else ""))
+        raise ValueError(
+            f"there is no rule {name}" + (f"; did you mean {near[0]}?" if near else "")
+        )
     rule = found[name]
-    out.print(f"{name}, {rule.title[0]} {rule.title[1]}: {rule.status}, version {rule.version}\n")
+    out.print(
+        f"{name}, {rule.title[0]} {rule.title[1]}: {rule.status}, version {rule.version}\n"
+    )
     out.print(f"{inspect.getdoc(rule.judge)}\n")
     for line in facts(rule):
         out.print(line)
@@ -166,7 +212,9 @@ def show(context: typer.Context, name: str, rules: RulesFile = None, on_topic: P
 def check_file(file: File) -> None:
     """Says what is wrong with a rulebook, and what of it waits for approval."""
     told = _fitting(file, EMPTY_RULEBOOK)
-    out.print(f"{file}: {len(told.rules)} rules, {len(changes(told))} set otherwise than in code")
+    out.print(
+        f"{file}: {len(told.rules)} rules, {len(changes(told))} set otherwise than in code"
+    )
     for fault in unapproved(told):
         out.print(fault)
 
@@ -189,7 +237,9 @@ def diff(context: typer.Context, file: File) -> None:
 def publish(
     context: typer.Context,
     file: File,
-    approved_by: Annotated[str, typer.Option(help="Who approves what the file does not say is approved.")] = "",
+    approved_by: Annotated[
+        str, typer.Option(help="Who approves what the file does not say is approved.")
+    ] = "",
 ) -> None:
     """Publishes a rulebook: workers go on by it without a restart."""
     load(file)  # before brokers are asked
@@ -219,17 +269,25 @@ def _chosen(context: typer.Context, file: Path | None, *, on_topic: bool) -> lis
 def _summary(rule: Rule) -> dict[str, Any]:
     """A rule in a row."""
     return {
-        "rule": rule.name, "family": rule.family, "title": rule.title[0], "标题": rule.title[1],
-        "judged on": rule.kind.kind, "severity": "/".join(str(level.severity) for level in rule.levels),
-        "status": rule.status, "version": rule.version,
-    }  # fmt: skip
+        "rule": rule.name,
+        "family": rule.family,
+        "title": rule.title[0],
+        "标题": rule.title[1],
+        "judged on": rule.kind.kind,
+        "severity": "/".join(str(level.severity) for level in rule.levels),
+        "status": rule.status,
+        "version": rule.version,
+    }
 
 
 def _show_changes(after: Rulebook, before: Rulebook, beside: str) -> None:
     """Prints what one rulebook has otherwise than another."""
     told = changes(after, before)
     for name, lines in told.items():
-        was, now = (edited(ALL_RULES[name], book.rules.get(name)).version for book in (before, after))
+        was, now = (
+            edited(ALL_RULES[name], book.rules.get(name)).version
+            for book in (before, after)
+        )
         out.print(f"{name}, version {was} -> {now}: {', '.join(lines)}")
     if not told:
         out.print(f"nothing is set otherwise than in {beside}")

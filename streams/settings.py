@@ -59,19 +59,33 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     replication: Positive = 1
     zone: str = "Asia/Shanghai"  # in which days end
     interval: Positive = 900  # seconds between a meter's readings, usually
-    voltage_limits: Literal["china", "europe", "britain"] = "china"  # by whose law `voltage_deviation` judges
-    clock: Literal["wall", "stream"] = "wall"  # stream: for a worker that is fed history
-    misplaced: Literal["reject", "judge"] = "reject"  # rows of areas that belong to another partition
-    unknown_area: Literal["reject", "judge"] = "reject"  # rows of areas that the registry has no record of
-    topic_changed: Literal["stop", "judge"] = "stop"  # when a source topic is another than was judged; judge: anew
+    voltage_limits: Literal["china", "europe", "britain"] = (
+        "china"  # by whose law `voltage_deviation` judges
+    )
+    clock: Literal["wall", "stream"] = (
+        "wall"  # stream: for a worker that is fed history
+    )
+    misplaced: Literal["reject", "judge"] = (
+        "reject"  # rows of areas that belong to another partition
+    )
+    unknown_area: Literal["reject", "judge"] = (
+        "reject"  # rows of areas that the registry has no record of
+    )
+    topic_changed: Literal["stop", "judge"] = (
+        "stop"  # when a source topic is another than was judged; judge: anew
+    )
     checkpoint_seconds: Seconds = 60.0
     stall_seconds: Seconds = 120.0  # without progress on waiting records, or on what it publishes, a worker then ends
-    session_seconds: Annotated[float, msgspec.Meta(ge=6, le=300)] = 45.0  # silence after which the group drops a worker
+    session_seconds: Annotated[float, msgspec.Meta(ge=6, le=300)] = (
+        45.0  # silence after which the group drops a worker
+    )
     metrics: bool = True
     metrics_host: str = "127.0.0.1"
     metrics_port: Port = 9464  # 0 takes a free one
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = (
+        "PLAINTEXT"
+    )
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
     sasl_username: str = ""
     sasl_password: Secret = Secret("")
@@ -90,9 +104,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         try:
             ZoneInfo(self.zone)
         except (ZoneInfoNotFoundError, ValueError):
-            raise ValueError(f"`zone` is {self.zone!r}, which is not a time zone such as Asia/Shanghai") from None
+            raise ValueError(
+                f"`zone` is {self.zone!r}, which is not a time zone such as Asia/Shanghai"
+            ) from None
         if self.sasl and not (self.sasl_username and self.sasl_password):
-            raise ValueError(f"`security_protocol` {self.security_protocol} needs `sasl_username` and `sasl_password`")
+            raise ValueError(
+                f"`security_protocol` {self.security_protocol} needs `sasl_username` and `sasl_password`"
+            )
         if self.ssl_certfile and not self.ssl_keyfile:
             raise ValueError("`ssl_certfile` needs `ssl_keyfile`")
 
@@ -113,14 +131,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         try:
             context = ssl.create_default_context(cafile=self.ssl_cafile or None)
             if self.ssl_certfile:
-                context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile, self.ssl_key_password.reveal() or None)
+                context.load_cert_chain(
+                    self.ssl_certfile,
+                    self.ssl_keyfile,
+                    self.ssl_key_password.reveal() or None,
+                )
         except OSError as error:
-            raise SettingsError(f"TLS: `ssl_cafile`, `ssl_certfile` or `ssl_keyfile` cannot be used: {error}") from None
+            raise SettingsError(
+                f"TLS: `ssl_cafile`, `ssl_certfile` or `ssl_keyfile` cannot be used: {error}"
+            ) from None
         return context
 
     def security(self) -> dict[str, Any]:
         """The keyword arguments by which both aiokafka and kafka-python take SASL and TLS."""
-        told: dict[str, Any] = {"security_protocol": self.security_protocol, "ssl_context": self.ssl_context()}
+        told: dict[str, Any] = {
+            "security_protocol": self.security_protocol,
+            "ssl_context": self.ssl_context(),
+        }
         if self.sasl:
             told |= {
                 "sasl_mechanism": self.sasl_mechanism,
@@ -140,7 +167,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 def load(environment: Mapping[str, str], file: Path | None = None) -> Settings:
     """Settings from a file, or meterwatch.toml if there is one, and the environment. Raises SettingsError."""
-    named = file or (Path(environment[FILE_VARIABLE]) if environment.get(FILE_VARIABLE) else None)
+    named = file or (
+        Path(environment[FILE_VARIABLE]) if environment.get(FILE_VARIABLE) else None
+    )
     told = _read(named or DEFAULT_FILE, must=named is not None)
     source = {name: str(named or DEFAULT_FILE) for name in told}
     for key, value in environment.items():
@@ -148,12 +177,19 @@ def load(environment: Mapping[str, str], file: Path | None = None) -> Settings:
             name = key.removeprefix(ENVIRONMENT_PREFIX).lower()
             told[name], source[name] = value, key
     if unknown := told.keys() - set(Settings.__struct_fields__):
-        raise SettingsError("; ".join(f"{source[name]}: there is no setting `{name}`" for name in sorted(unknown)))
+        raise SettingsError(
+            "; ".join(
+                f"{source[name]}: there is no setting `{name}`"
+                for name in sorted(unknown)
+            )
+        )
     try:
         return msgspec.convert(told, Settings, strict=False, dec_hook=_secret)
     except msgspec.ValidationError as error:
         text = str(error).replace("`$.", "`")
-        where = next((place for name, place in source.items() if f"`{name}`" in text), "settings")
+        where = next(
+            (place for name, place in source.items() if f"`{name}`" in text), "settings"
+        )
         raise SettingsError(f"{where}: {text}") from None
 
 

@@ -55,13 +55,25 @@ class Slice:
     """What Faust takes for one message, at the last offset of its value, the span that was fetched."""
 
     __slots__ = (
-        "checksum", "headers", "key", "offset", "partition", "serialized_key_size", "serialized_value_size",
-        "timestamp", "timestamp_type", "topic", "value",
-    )  # fmt: skip
+        "checksum",
+        "headers",
+        "key",
+        "offset",
+        "partition",
+        "serialized_key_size",
+        "serialized_value_size",
+        "timestamp",
+        "timestamp_type",
+        "topic",
+        "value",
+    )
 
     def __init__(self, tp: TP, span: FetchedRange) -> None:
         self.topic, self.partition, self.offset = tp.topic, tp.partition, span.ends - 1
-        self.timestamp, self.timestamp_type = (span.records[-1].timestamp or 0) if span.records else 0, 1
+        self.timestamp, self.timestamp_type = (
+            (span.records[-1].timestamp or 0) if span.records else 0,
+            1,
+        )
         self.headers, self.key, self.value, self.checksum = (), None, span, None
         self.serialized_key_size = self.serialized_value_size = 0
 
@@ -125,7 +137,9 @@ class Consumer(AiokafkaConsumer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._positions: dict[TP, int] = {}  # where the next span of a partition is to begin
+        self._positions: dict[
+            TP, int
+        ] = {}  # where the next span of a partition is to begin
 
     @property
     def member(self) -> str:
@@ -137,7 +151,9 @@ class Consumer(AiokafkaConsumer):
         return _Thread(self, loop=self.loop, beacon=self.beacon)
 
     async def _getmany(
-        self, active_partitions: set[TP] | None, timeout: float  # noqa: ASYNC109 - Faust names it
+        self,
+        active_partitions: set[TP] | None,
+        timeout: float,  # noqa: ASYNC109 - Faust names it
     ) -> Mapping[TP, list[Any]]:
         reader = cast(_Reader, self.app)
         asked = active_partitions or set()
@@ -145,9 +161,13 @@ class Consumer(AiokafkaConsumer):
         if not wanted:
             return {}
         before = dict(self._positions)
-        fetched = await super()._getmany(wanted, timeout if wanted == asked else min(timeout, FULL_WAIT_SECONDS))
+        fetched = await super()._getmany(
+            wanted, timeout if wanted == asked else min(timeout, FULL_WAIT_SECONDS)
+        )
         for tp, (span,) in fetched.items():
-            if (due := self._positions.get(tp)) is not None and due == before.get(tp):  # else it was sought meanwhile
+            if (due := self._positions.get(tp)) is not None and due == before.get(
+                tp
+            ):  # else it was sought meanwhile
                 if span.begins < due:
                     reader.begun_again(tp, due, span.begins)
                 self._positions[tp] = span.ends

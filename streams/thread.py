@@ -10,8 +10,19 @@ from typing import Literal, NamedTuple, ParamSpec, TypeVar
 
 from streams.metrics import Metrics
 
-Cause = Literal["decode", "step", "tick", "enroll", "adopt", "reconcile", "snapshot", "restore"]
-CALL_CAUSES: tuple[Cause, ...] = ("decode", "step", "tick", "enroll", "adopt", "reconcile", "snapshot", "restore")
+Cause = Literal[
+    "decode", "step", "tick", "enroll", "adopt", "reconcile", "snapshot", "restore"
+]
+CALL_CAUSES: tuple[Cause, ...] = (
+    "decode",
+    "step",
+    "tick",
+    "enroll",
+    "adopt",
+    "reconcile",
+    "snapshot",
+    "restore",
+)
 HUNG_SHARE = 0.1  # of a core: a call that uses less for so long waits for something that does not come
 
 Given = ParamSpec("Given")
@@ -40,10 +51,18 @@ class EngineThread:
         """Whether a call is in hand."""
         return self._call is not None
 
-    async def run(self, cause: Cause, call: Callable[Given, Value], *args: Given.args, **kwargs: Given.kwargs) -> Value:
+    async def run(
+        self,
+        cause: Cause,
+        call: Callable[Given, Value],
+        *args: Given.args,
+        **kwargs: Given.kwargs,
+    ) -> Value:
         """What a call returns. Raises what it raises."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, lambda: self._timed(cause, lambda: call(*args, **kwargs)))
+        return await loop.run_in_executor(
+            self._executor, lambda: self._timed(cause, lambda: call(*args, **kwargs))
+        )
 
     def wedged(self, beat: float, limit: float) -> str:
         """What is wrong with the call in hand, "" when nothing is; asked every `beat` seconds by another thread.

@@ -15,16 +15,37 @@ from streams.answers import ANSWER_SECONDS, answered
 from streams.logs import UnansweredError
 from streams.settings import Settings
 
-READS_TOPIC, EVENTS_TOPIC, PAYMENTS_TOPIC, WORKFLOW_TOPIC = "meter.reads", "meter.events", "payments", "workflow"
-REGISTRY_TOPIC, RULES_TOPIC, ALERTS_TOPIC, REJECTS_TOPIC, CHECKPOINTS_TOPIC = "registry", "rules", "alerts", "rejects", "checkpoints"
-SOURCE_TOPICS = (EVENTS_TOPIC, PAYMENTS_TOPIC, WORKFLOW_TOPIC, READS_TOPIC)  # in the order in which a part takes what came at once
+READS_TOPIC, EVENTS_TOPIC, PAYMENTS_TOPIC, WORKFLOW_TOPIC = (
+    "meter.reads",
+    "meter.events",
+    "payments",
+    "workflow",
+)
+REGISTRY_TOPIC, RULES_TOPIC, ALERTS_TOPIC, REJECTS_TOPIC, CHECKPOINTS_TOPIC = (
+    "registry",
+    "rules",
+    "alerts",
+    "rejects",
+    "checkpoints",
+)
+SOURCE_TOPICS = (
+    EVENTS_TOPIC,
+    PAYMENTS_TOPIC,
+    WORKFLOW_TOPIC,
+    READS_TOPIC,
+)  # in the order in which a part takes what came at once
 
 LARGEST_RECORD = 16 << 20  # bytes; a larger value would be lost to `rejects`
-RECEIPT_TIME_CONFIG = {"message.timestamp.type": "LogAppendTime"}  # the broker's clock: a producer's may be wrong
+RECEIPT_TIME_CONFIG = {
+    "message.timestamp.type": "LogAppendTime"
+}  # the broker's clock: a producer's may be wrong
 COMPACT_CONFIG = {"cleanup.policy": "compact"}
 LARGEST_REJECT = 1 << 20  # bytes of a value that `rejects` is given
 LARGE_CONFIG = {"max.message.bytes": str(LARGEST_RECORD)}
-BRISK_CONFIG = {"segment.bytes": str(64 << 20), "min.cleanable.dirty.ratio": "0.2"}  # old checkpoints go soon
+BRISK_CONFIG = {
+    "segment.bytes": str(64 << 20),
+    "min.cleanable.dirty.ratio": "0.2",
+}  # old checkpoints go soon
 
 
 class Topic(NamedTuple):
@@ -36,7 +57,10 @@ class Topic(NamedTuple):
 
 
 ALL_TOPICS = (
-    *(Topic(name, config=LARGE_CONFIG | RECEIPT_TIME_CONFIG) for name in (READS_TOPIC, EVENTS_TOPIC, PAYMENTS_TOPIC, WORKFLOW_TOPIC)),
+    *(
+        Topic(name, config=LARGE_CONFIG | RECEIPT_TIME_CONFIG)
+        for name in (READS_TOPIC, EVENTS_TOPIC, PAYMENTS_TOPIC, WORKFLOW_TOPIC)
+    ),
     Topic(REGISTRY_TOPIC, config=COMPACT_CONFIG | LARGE_CONFIG),
     Topic(RULES_TOPIC, single=True, config=COMPACT_CONFIG),
     Topic(ALERTS_TOPIC, config=COMPACT_CONFIG),
@@ -62,7 +86,9 @@ async def ensure(settings: Settings) -> list[TopicState]:
     admin = AIOKafkaAdminClient(**settings.client())
     try:
         await answered(admin.start())
-        return await answered(_ensure(admin, settings), len(ALL_TOPICS) * ANSWER_SECONDS)
+        return await answered(
+            _ensure(admin, settings), len(ALL_TOPICS) * ANSWER_SECONDS
+        )
     except KafkaError as error:
         raise UnansweredError(settings, error) from None
     finally:
@@ -70,8 +96,15 @@ async def ensure(settings: Settings) -> list[TopicState]:
 
 
 async def _ensure(admin: AIOKafkaAdminClient, settings: Settings) -> list[TopicState]:
-    wanted = {settings.topic(t.name): (1 if t.single else settings.partitions, t.config) for t in ALL_TOPICS}
-    there = {t["topic"]: len(t["partitions"]) for t in await admin.describe_topics(list(wanted)) if not t["error_code"]}
+    wanted = {
+        settings.topic(t.name): (1 if t.single else settings.partitions, t.config)
+        for t in ALL_TOPICS
+    }
+    there = {
+        t["topic"]: len(t["partitions"])
+        for t in await admin.describe_topics(list(wanted))
+        if not t["error_code"]
+    }
     wrong = [
         f"`{name}` has {there[name]} partitions, not {count}"
         for name, (count, _) in wanted.items()
@@ -79,10 +112,13 @@ async def _ensure(admin: AIOKafkaAdminClient, settings: Settings) -> list[TopicS
     ]
     if wrong:
         raise TopicError(
-            "; ".join(wrong) + ". State, checkpoints and keys belong to a partition: set `partitions` to what is "
+            "; ".join(wrong)
+            + ". State, checkpoints and keys belong to a partition: set `partitions` to what is "
             "there, or use another `prefix` and send the history again."
         )
-    if astray := await _with_producer_times(admin, [settings.topic(n) for n in SOURCE_TOPICS if settings.topic(n) in there]):
+    if astray := await _with_producer_times(
+        admin, [settings.topic(n) for n in SOURCE_TOPICS if settings.topic(n) in there]
+    ):
         raise TopicError(
             f"`{'`, `'.join(astray)}` keep the producers' time stamps: "
             "set their message.timestamp.type to LogAppendTime, for example with kafka-configs.sh"
@@ -95,16 +131,29 @@ async def _ensure(admin: AIOKafkaAdminClient, settings: Settings) -> list[TopicS
     if missing:
         answer = await admin.create_topics(missing)
         for name, code, reason in answer.topic_errors:
-            if code not in (0, TopicAlreadyExistsError.errno):  # another worker may have been faster
-                raise TopicError(f"`{name}` cannot be created: {reason or for_code(code).__name__}")
+            if code not in (
+                0,
+                TopicAlreadyExistsError.errno,
+            ):  # another worker may have been faster
+                raise TopicError(
+                    f"`{name}` cannot be created: {reason or for_code(code).__name__}"
+                )
     return [
-        TopicState(name, count, "there" if name in there else "created") for name, (count, _) in wanted.items()
+        TopicState(name, count, "there" if name in there else "created")
+        for name, (count, _) in wanted.items()
     ]
 
 
-async def _with_producer_times(admin: AIOKafkaAdminClient, topics: Sequence[str]) -> list[str]:
+async def _with_producer_times(
+    admin: AIOKafkaAdminClient, topics: Sequence[str]
+) -> list[str]:
     """Those of the topics, which exist, that do not take the broker's clock."""
-    asked = [ConfigResource(ConfigResourceType.TOPIC, topic, dict.fromkeys(RECEIPT_TIME_CONFIG, "")) for topic in topics]
+    asked = [
+        ConfigResource(
+            ConfigResourceType.TOPIC, topic, dict.fromkeys(RECEIPT_TIME_CONFIG, "")
+        )
+        for topic in topics
+    ]
     answers = await admin.describe_configs(asked) if asked else []
     return [
         topic

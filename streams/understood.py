@@ -1,4 +1,5 @@
 """What a source holds, as it was understood: columns, ids, times, what was left out, and which rules can judge it."""
+
 from __future__ import annotations
 
 import re
@@ -20,9 +21,19 @@ from schemas.documents import schema
 from streams.settings import Settings
 from streams.times import local_time
 
-RECORD_NAMES = {"readings": "reading", "events": "event", "payments": "payment", "stages": "stage"}
+RECORD_NAMES = {
+    "readings": "reading",
+    "events": "event",
+    "payments": "payment",
+    "stages": "stage",
+}
 MASTER_SUFFIX = " of the master data"
-SUBJECT_NAMES = {"readings": "meters", "events": "devices", "payments": "customers", "stages": "items"}
+SUBJECT_NAMES = {
+    "readings": "meters",
+    "events": "devices",
+    "payments": "customers",
+    "stages": "items",
+}
 
 
 @dataclass
@@ -50,15 +61,22 @@ class _KindRows:
     last: int = 0
     subjects: set[str] = field(default_factory=set)
     areas: set[str] = field(default_factory=set)
-    words: Counter[str] = field(default_factory=Counter)  # of events, payments and stages
+    words: Counter[str] = field(
+        default_factory=Counter
+    )  # of events, payments and stages
     columns: dict[str, _ValueRange] = field(default_factory=dict)
 
     def add(self, batch: Batch) -> None:
         """Take a batch in."""
         self.rows += len(batch)
         arrived = arrivals(batch)
-        self.first, self.last = min(self.first, int(arrived[0])), max(self.last, int(arrived[-1]))
-        self.subjects.update(batch.names[code] for code in np.unique(batch.subject).tolist())
+        self.first, self.last = (
+            min(self.first, int(arrived[0])),
+            max(self.last, int(arrived[-1])),
+        )
+        self.subjects.update(
+            batch.names[code] for code in np.unique(batch.subject).tolist()
+        )
         self.areas.update(batch.areas[code] for code in np.unique(batch.area).tolist())
         self.words.update(_words(batch))
         for column in fields(batch):
@@ -80,7 +98,11 @@ def _words(batch: Batch) -> Iterator[str]:
 def understood(paths: Sequence[str], settings: Settings) -> dict[str, Any]:
     """What a source holds, as plain data. Raises ValueError for one of which nothing can be read."""
     told = open_sources(paths)
-    source = replace(told, zone=told.zone or settings.zone, interval=told.interval or settings.interval)
+    source = replace(
+        told,
+        zone=told.zone or settings.zone,
+        interval=told.interval or settings.interval,
+    )
     needs = Needs(source.areas, source.zone, source.interval)
     kinds: dict[str, _KindRows] = {}
     for batch in source.batches:
@@ -92,29 +114,50 @@ def understood(paths: Sequence[str], settings: Settings) -> dict[str, Any]:
 
     lacks = {name: needs.lacks(name) for name in sorted(ALL_RULES)}
     return {
-        "source": source.name, "read_as": source.read_as, "zone": source.zone, "interval": source.interval,
-        "zone_from": "source" if told.zone else "settings", "interval_from": "source" if told.interval else "settings",
-        "steps": dict(Counter(source.steps.values()).most_common()), "areas_with_a_file": len(source.areas),
-        "kinds": {kind: _plain(kind, rows, source.zone) for kind, rows in kinds.items()},
-        "refused": dict(source.rejected), "mended": dict(source.tally.mended), "first": source.tally.first,
+        "source": source.name,
+        "read_as": source.read_as,
+        "zone": source.zone,
+        "interval": source.interval,
+        "zone_from": "source" if told.zone else "settings",
+        "interval_from": "source" if told.interval else "settings",
+        "steps": dict(Counter(source.steps.values()).most_common()),
+        "areas_with_a_file": len(source.areas),
+        "kinds": {
+            kind: _plain(kind, rows, source.zone) for kind, rows in kinds.items()
+        },
+        "refused": dict(source.rejected),
+        "mended": dict(source.tally.mended),
+        "first": source.tally.first,
         "notes": [*source.tally.notes, *source.tally.named.strangers()],
-        "rules": {"judge": [name for name, lack in lacks.items() if not lack],
-                  "lack": {name: lack for name, lack in lacks.items() if lack}},
-    }  # fmt: skip
+        "rules": {
+            "judge": [name for name, lack in lacks.items() if not lack],
+            "lack": {name: lack for name, lack in lacks.items() if lack},
+        },
+    }
 
 
 def _plain(kind: str, rows: _KindRows, zone: str) -> dict[str, Any]:
     properties = schema(RECORD_NAMES[kind])["properties"]
     columns = {
-        name: {"unit": properties.get(name, {}).get("x-unit", ""), "known": of.known,
-               "lowest": of.lowest, "highest": of.highest}
-        for name, of in rows.columns.items() if of.known
-    }  # fmt: skip
+        name: {
+            "unit": properties.get(name, {}).get("x-unit", ""),
+            "known": of.known,
+            "lowest": of.lowest,
+            "highest": of.highest,
+        }
+        for name, of in rows.columns.items()
+        if of.known
+    }
     return {
-        "rows": rows.rows, "from": local_time(rows.first, zone), "to": local_time(rows.last, zone),
-        SUBJECT_NAMES[kind]: len(rows.subjects), "areas": len(rows.areas), "ids": _shape_of(rows.subjects),
-        "words": dict(rows.words.most_common()), "columns": columns,
-    }  # fmt: skip
+        "rows": rows.rows,
+        "from": local_time(rows.first, zone),
+        "to": local_time(rows.last, zone),
+        SUBJECT_NAMES[kind]: len(rows.subjects),
+        "areas": len(rows.areas),
+        "ids": _shape_of(rows.subjects),
+        "words": dict(rows.words.most_common()),
+        "columns": columns,
+    }
 
 
 def _shape_of(ids: Iterable[str]) -> str:
@@ -130,10 +173,17 @@ def _shape_of(ids: Iterable[str]) -> str:
 
 def show(found: dict[str, Any], console: Console) -> None:
     """Print it for people."""
-    by_zone, by_interval = ("as the source says" if found[f"{name}_from"] == "source" else "by the settings"
-                            for name in ("zone", "interval"))  # fmt: skip
-    zone, every = f"{found['zone']} ({by_zone})", f"{found['interval']:,} s ({by_interval})"
-    console.print(f"{found['source']}: days of {zone}, readings every {every}", soft_wrap=True)
+    by_zone, by_interval = (
+        "as the source says" if found[f"{name}_from"] == "source" else "by the settings"
+        for name in ("zone", "interval")
+    )
+    zone, every = (
+        f"{found['zone']} ({by_zone})",
+        f"{found['interval']:,} s ({by_interval})",
+    )
+    console.print(
+        f"{found['source']}: days of {zone}, readings every {every}", soft_wrap=True
+    )
     for file, layout in found["read_as"].items():
         console.print(f"  {file} is read as {layout}", soft_wrap=True, markup=False)
     for seconds, count in list(found["steps"].items())[:5]:
@@ -146,15 +196,30 @@ def show(found: dict[str, Any], console: Console) -> None:
 
 def _show_kind(kind: str, of: dict[str, Any], console: Console) -> None:
     subjects = SUBJECT_NAMES[kind]
-    console.print(f"\n{kind}: {of['rows']:,} rows of {of[subjects]:,} {subjects} in {of['areas']:,} areas, "
-                  f"{of['from']} to {of['to']}; ids like {of['ids']}", soft_wrap=True)  # fmt: skip
+    console.print(
+        f"\n{kind}: {of['rows']:,} rows of {of[subjects]:,} {subjects} in {of['areas']:,} areas, "
+        f"{of['from']} to {of['to']}; ids like {of['ids']}",
+        soft_wrap=True,
+    )
     if of["words"]:
-        console.print(", ".join(f"{word} {n:,}" for word, n in of["words"].items()), soft_wrap=True, markup=False)
-    table = Table("column", "unit", "known", "lowest", "highest", box=None, pad_edge=False)
+        console.print(
+            ", ".join(f"{word} {n:,}" for word, n in of["words"].items()),
+            soft_wrap=True,
+            markup=False,
+        )
+    table = Table(
+        "column", "unit", "known", "lowest", "highest", box=None, pad_edge=False
+    )
     for column in table.columns[2:]:
         column.justify = "right"
     for name, told in of["columns"].items():
-        table.add_row(name, told["unit"], f"{told['known']:,}", f"{told['lowest']:g}", f"{told['highest']:g}")
+        table.add_row(
+            name,
+            told["unit"],
+            f"{told['known']:,}",
+            f"{told['lowest']:g}",
+            f"{told['highest']:g}",
+        )
     if of["columns"]:
         console.print(table)
 
@@ -170,8 +235,10 @@ def _show_left_out(found: dict[str, Any], console: Console) -> None:
 
 def _show_rules(rules: dict[str, Any], console: Console) -> None:
     judge, lack = rules["judge"], rules["lack"]
-    console.print(f"\n{len(judge)} of {len(judge) + len(lack)} rules can judge this: {', '.join(judge) or 'none'}",
-                  soft_wrap=True)  # fmt: skip
+    console.print(
+        f"\n{len(judge)} of {len(judge) + len(lack)} rules can judge this: {', '.join(judge) or 'none'}",
+        soft_wrap=True,
+    )
     together: dict[str, list[str]] = {}
     for name, lacking in lack.items():
         together.setdefault(_joined(lacking), []).append(name)
@@ -187,6 +254,12 @@ def _joined(lacking: Sequence[str]) -> str:
     >>> _joined(["i", "ib of the master data", "un of the master data"])
     'i; of the master data ib, un'
     """
-    master = [name.removesuffix(MASTER_SUFFIX) for name in lacking if name.endswith(MASTER_SUFFIX)]
+    master = [
+        name.removesuffix(MASTER_SUFFIX)
+        for name in lacking
+        if name.endswith(MASTER_SUFFIX)
+    ]
     others = [name for name in lacking if not name.endswith(MASTER_SUFFIX)]
-    return "; ".join([*others, *([f"of the master data {', '.join(master)}"] if master else [])])
+    return "; ".join(
+        [*others, *([f"of the master data {', '.join(master)}"] if master else [])]
+    )

@@ -14,12 +14,28 @@ from zoneinfo import ZoneInfo
 import msgspec
 import numpy as np
 
-from schemas.columns import Batch, DeviceEvents, Event, Payment, Payments, Readings, StageProgress, Stages, Status
+from schemas.columns import (
+    Batch,
+    DeviceEvents,
+    Event,
+    Payment,
+    Payments,
+    Readings,
+    StageProgress,
+    Stages,
+    Status,
+)
 from schemas.master import Area, Meter, Tariff, Transformer, VectorGroup
 from schemas.units import DAY_SECONDS, HOUR_SECONDS
 
 NOT_A_NUMBER = float("nan")
-BILL_COLUMNS = ("read_register", "frozen_register", "billed_kwh", "billed_peak", "billed_demand")
+BILL_COLUMNS = (
+    "read_register",
+    "frozen_register",
+    "billed_kwh",
+    "billed_peak",
+    "billed_demand",
+)
 BLANK_BILL: dict[str, Any] = dict.fromkeys(BILL_COLUMNS, NOT_A_NUMBER) | dict(read_at=0)
 STREAM_DAYS = {900: 1, 3600: 3, 7200: 10}  # days of a stream by its interval
 STREAM_STARTS = (
@@ -29,21 +45,45 @@ STREAM_STARTS = (
     ("America/St_Johns", 2025, 3, 8),  # half an hour off, and loses one on the 9th
 )
 READING_FAULTS = (
-    "voltage_loss", "phase_break", "current_loss", "reversed", "unbalanced", "low", "heavy", "stopped", "backward",
-    "idle", "unread", "drift", "odd", "estimated", "unmetered",
-)  # fmt: skip
+    "voltage_loss",
+    "phase_break",
+    "current_loss",
+    "reversed",
+    "unbalanced",
+    "low",
+    "heavy",
+    "stopped",
+    "backward",
+    "idle",
+    "unread",
+    "drift",
+    "odd",
+    "estimated",
+    "unmetered",
+)
 
 ALL_PHASES = slice(None)
-Effects = dict[str, tuple[slice | None, float]]  # by fault: which phases, None for a single one, and a factor
+Effects = dict[
+    str, tuple[slice | None, float]
+]  # by fault: which phases, None for a single one, and a factor
 CURRENT_EFFECTS: Effects = {
-    "heavy": (ALL_PHASES, 9), "idle": (ALL_PHASES, 0), "unbalanced": (None, 4), "phase_break": (None, 0), "current_loss": (None, 0),
-}  # fmt: skip
-VOLTAGE_EFFECTS: Effects = {"low": (ALL_PHASES, 0.83), "voltage_loss": (None, 0.5), "phase_break": (None, 0.25)}
+    "heavy": (ALL_PHASES, 9),
+    "idle": (ALL_PHASES, 0),
+    "unbalanced": (None, 4),
+    "phase_break": (None, 0),
+    "current_loss": (None, 0),
+}
+VOLTAGE_EFFECTS: Effects = {
+    "low": (ALL_PHASES, 0.83),
+    "voltage_loss": (None, 0.5),
+    "phase_break": (None, 0.25),
+}
 POWER_EFFECTS: Effects = {"reversed": (None, -1)}
 TOWN_TARIFFS = [
-    Tariff(tariff="home", flat=0.5), Tariff(tariff="shop", flat=0.6, peak=0.9),
+    Tariff(tariff="home", flat=0.5),
+    Tariff(tariff="shop", flat=0.6, peak=0.9),
     Tariff(tariff="works", flat=0.6, demand=30.0),
-]  # fmt: skip
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +110,25 @@ class Stream:
     def batch_by_kind(self) -> dict[type[Batch], Batch]:
         """One batch of every kind, rows in order of arrival."""
         kinds = dict.fromkeys(row.kind for row in self.rows)
-        return {kind: batch_of([row for row in self.rows if row.kind is kind]) for kind in kinds}
+        return {
+            kind: batch_of([row for row in self.rows if row.kind is kind])
+            for kind in kinds
+        }
 
     def batches(self, cuts: Iterable[int] = ()) -> Iterator[Batch]:
         """The rows in order: a new batch at every cut and wherever the kind changes."""
         starts = {0, *(n for n in cuts if 0 < n < len(self.rows))}
-        starts |= {n for n in range(1, len(self.rows)) if self.rows[n].kind is not self.rows[n - 1].kind}
+        starts |= {
+            n
+            for n in range(1, len(self.rows))
+            if self.rows[n].kind is not self.rows[n - 1].kind
+        }
         done = dict.fromkeys(self.batch_by_kind, 0)
         for start, end in pairwise([*sorted(starts), len(self.rows)]):
             kind = self.rows[start].kind
-            yield self.batch_by_kind[kind].select(slice(done[kind], done[kind] + end - start))
+            yield self.batch_by_kind[kind].select(
+                slice(done[kind], done[kind] + end - start)
+            )
             done[kind] += end - start
 
     def with_rows(self, rows: Iterable[Row]) -> Stream:
@@ -93,7 +142,10 @@ def batch_of(rows: Sequence[Row]) -> Batch:
     texts = kind.encodings()
     columns: dict[str, Any] = {}
     for name, code in texts.items():
-        told = [{"subject": r.subject, "area": r.area}.get(code, r.columns.get(code, "")) for r in rows]
+        told = [
+            {"subject": r.subject, "area": r.area}.get(code, r.columns.get(code, ""))
+            for r in rows
+        ]
         known = {text: n for n, text in enumerate(dict.fromkeys(told))}
         columns[name], columns[code] = tuple(known), [known[text] for text in told]
     for name in rows[0].columns:
@@ -110,7 +162,14 @@ def town(seed: int, *, interval: int = 0, noise: bool = True) -> Stream:
     start = int(datetime(year, month, day, tzinfo=ZoneInfo(zone)).timestamp())
     end = start + STREAM_DAYS[interval] * DAY_SECONDS
     names = g.permutation(["A1", "A2", "A3"])[: g.integers(2, 4)].tolist()
-    areas = [with_contracts(with_capacity_limits(area_of(g, name, start, end, interval), seed), seed, end) for name in names]
+    areas = [
+        with_contracts(
+            with_capacity_limits(area_of(g, name, start, end, interval), seed),
+            seed,
+            end,
+        )
+        for name in names
+    ]
     rows: list[Row] = []
     devices = np.random.default_rng([seed, 1])
     for area in areas:
@@ -125,37 +184,62 @@ def town(seed: int, *, interval: int = 0, noise: bool = True) -> Stream:
     rows += connected(areas, seed, start, end, interval)
     distort(rows, seed)
     ranks = g.random(len(rows))
-    order = sorted(range(len(rows)), key=lambda n: (rows[n].at, rows[n].kind.kind, ranks[n]))
+    order = sorted(
+        range(len(rows)), key=lambda n: (rows[n].at, rows[n].kind.kind, ranks[n])
+    )
     return Stream(areas, tuple(rows[n] for n in order), zone, interval)
 
 
-def area_of(g: np.random.Generator, name: str, start: int, end: int, interval: int) -> Area:
+def area_of(
+    g: np.random.Generator, name: str, start: int, end: int, interval: int
+) -> Area:
     """An area of two to five meters, perhaps with a gateway, with master data that changes on the way."""
     gateway = f"{name}G" if g.random() < 0.6 else ""
     middle = int(g.integers(start, end)) // HOUR_SECONDS * HOUR_SECONDS
     meters = []
     if gateway:
-        meters.append(Meter(meter=gateway, wiring="3P4W", ct=20.0, imax_a=10.0, interval_s=interval))
+        meters.append(
+            Meter(
+                meter=gateway, wiring="3P4W", ct=20.0, imax_a=10.0, interval_s=interval
+            )
+        )
     for n in range(int(g.integers(1 if gateway else 2, 4))):
         three = g.random() < 0.5
         record = Meter(
-            meter=f"M{n}", interval_s=interval, wiring="1P2W" if not three else "3P3W" if g.random() < 0.2 else "3P4W",
+            meter=f"M{n}",
+            interval_s=interval,
+            wiring="1P2W" if not three else "3P3W" if g.random() < 0.2 else "3P4W",
             contract_kva=float(g.choice([3, 20])) if g.random() < 0.7 else None,
-            segment="commercial" if g.random() < 0.6 else "residential", pv_kva=5.0 if g.random() < 0.1 else 0.0,
-            customer=f"C{n}", tariff=("home", "works", "shop")[n], declared_kw=50.0 if n == 1 else None,
-            read_day=5 if n == 0 else 0, credit=("", "A", "D")[n],
-        )  # fmt: skip
+            segment="commercial" if g.random() < 0.6 else "residential",
+            pv_kva=5.0 if g.random() < 0.1 else 0.0,
+            customer=f"C{n}",
+            tariff=("home", "works", "shop")[n],
+            declared_kw=50.0 if n == 1 else None,
+            read_day=5 if n == 0 else 0,
+            credit=("", "A", "D")[n],
+        )
         meters.append(record)
         if g.random() < 0.3:
-            meters.append(meter_with(record, effective=middle, contract_kva=2.0, ct=2.0 if three else 1.0))
+            meters.append(
+                meter_with(
+                    record, effective=middle, contract_kva=2.0, ct=2.0 if three else 1.0
+                )
+            )
         elif g.random() < 0.1:
             meters[-1] = meter_with(record, until=middle)
     group: VectorGroup = "Dyn11" if g.random() < 0.3 else "Yyn0"
-    transformers = [Transformer(rating_kva=float(g.choice([8, 60])), vector_group=group)]
+    transformers = [
+        Transformer(rating_kva=float(g.choice([8, 60])), vector_group=group)
+    ]
     if g.random() < 0.3:
         transformers.append(Transformer(rating_kva=10.0, effective=middle))
     return Area(
-        area=name, section=f"S{name}", gateway=gateway, transformers=transformers, meters=meters, tariffs=TOWN_TARIFFS
+        area=name,
+        section=f"S{name}",
+        gateway=gateway,
+        transformers=transformers,
+        meters=meters,
+        tariffs=TOWN_TARIFFS,
     )
 
 
@@ -166,26 +250,41 @@ def with_contracts(area: Area, seed: int, end: int) -> Area:
     def one(meter: Meter) -> Meter:
         signed = float(g.choice([3, 20]))
         return meter_with(
-            meter, trade=str(g.choice(["", "", "A", "C", "K"])), signed_kva=signed if g.random() < 0.5 else None,
-            calibration_due=end + int(g.integers(-100 * DAY_SECONDS, DAY_SECONDS)) if g.random() < 0.4 else 0,
-            contract_until=end + int(g.integers(-9 * DAY_SECONDS, 70 * DAY_SECONDS)) if g.random() < 0.6 else 0,
+            meter,
+            trade=str(g.choice(["", "", "A", "C", "K"])),
+            signed_kva=signed if g.random() < 0.5 else None,
+            calibration_due=end + int(g.integers(-100 * DAY_SECONDS, DAY_SECONDS))
+            if g.random() < 0.4
+            else 0,
+            contract_until=end + int(g.integers(-9 * DAY_SECONDS, 70 * DAY_SECONDS))
+            if g.random() < 0.6
+            else 0,
             phase=str(g.choice(["", "A", "B", "C"])),
-        )  # fmt: skip
+        )
 
     return msgspec.structs.replace(area, meters=[one(meter) for meter in area.meters])
 
 
-def connected(areas: list[Area], seed: int, start: int, end: int, interval: int) -> list[Row]:
+def connected(
+    areas: list[Area], seed: int, start: int, end: int, interval: int
+) -> list[Row]:
     """The readings, if there are any, of customers who are connected to some areas on the way."""
     g, rows = np.random.default_rng([seed, 4]), list[Row]()
     for n, area in enumerate(areas):
         if g.random() < 0.4:
-            told = dict(meter="new", customer="CN", effective=int(g.integers(start, end)), until=0)
+            told = dict(
+                meter="new",
+                customer="CN",
+                effective=int(g.integers(start, end)),
+                until=0,
+            )
             new = msgspec.structs.replace(area.meters[-1], **told)
             areas[n] = msgspec.structs.replace(area, meters=[*area.meters, new])
             alone = Area(area=area.area, meters=[new] * int(g.integers(2)))
             read = metered(g, alone, start, end, interval, noise=False)
-            rows += [row for row in read if row.subject == "new" and row.at > new.effective]
+            rows += [
+                row for row in read if row.subject == "new" and row.at > new.effective
+            ]
     return rows
 
 
@@ -203,10 +302,19 @@ def with_capacity_limits(area: Area, seed: int) -> Area:
         if meter.meter == area.gateway or chance > 0.6:
             return meter
         if chance < 0.2 and meter.contract_kva:
-            return meter_with(meter, suspended_kva=float(g.choice([0.9, 1.0])) * meter.contract_kva)
-        return meter_with(meter, own_transformer_kva=1.5) if chance < 0.4 else meter_with(meter, imax_a=12.0)
+            return meter_with(
+                meter, suspended_kva=float(g.choice([0.9, 1.0])) * meter.contract_kva
+            )
+        return (
+            meter_with(meter, own_transformer_kva=1.5)
+            if chance < 0.4
+            else meter_with(meter, imax_a=12.0)
+        )
 
-    return Area(**{f: getattr(area, f) for f in area.__struct_fields__} | {"meters": [one(m) for m in area.meters]})
+    return Area(
+        **{f: getattr(area, f) for f in area.__struct_fields__}
+        | {"meters": [one(m) for m in area.meters]}
+    )
 
 
 def distort(rows: list[Row], seed: int) -> None:
@@ -217,21 +325,53 @@ def distort(rows: list[Row], seed: int) -> None:
     bad, turned = {}, {}
     for key in sorted({(row.area, row.subject) for row in reads}):
         begin = int(g.integers(first, last))
-        bad[key] = range(begin, begin + int(g.integers(HOUR_SECONDS, DAY_SECONDS)) if g.random() < 0.3 else begin)
+        bad[key] = range(
+            begin,
+            begin + int(g.integers(HOUR_SECONDS, DAY_SECONDS))
+            if g.random() < 0.3
+            else begin,
+        )
         turned[key] = np.float32(g.choice([1, -1, NOT_A_NUMBER]))
-    spans = {area: int(g.integers(first, last)) for area in sorted({row.area for row in reads})}
+    spans = {
+        area: int(g.integers(first, last))
+        for area in sorted({row.area for row in reads})
+    }
     for row, noise in zip(reads, g.random((len(reads), 3)), strict=True):
-        c, worse, lit = row.columns, row.at in bad[row.area, row.subject], np.sign(row.columns["u"])
+        c, worse, lit = (
+            row.columns,
+            row.at in bad[row.area, row.subject],
+            np.sign(row.columns["u"]),
+        )
         c["u"] = c["u"] * np.array([1, 0.9 if worse else 1, 1], np.float32)
         angle = noise + np.array([0, 125 if worse else 120, 240])
         c["u_angle"] = np.float32(turned[row.area, row.subject] * lit * angle)
         off = 0.3 if 0 <= row.at - spans[row.area] < 12 * HOUR_SECONDS else 0
-        c["frequency"] = np.float32(47 if worse else 0.1 * noise[1] + 49.95 + off * (-1) ** (spans[row.area] % 2))
-        c["temperature"] = np.float32(NOT_A_NUMBER if noise[2] < 0.2 else 999 if noise[2] > 0.995 else 70 * noise[1] - 20)
-        c["thd"] = np.float32(lit * (65535 if noise[0] < 0.005 else noise + (4.3 if worse else 2.0)))
+        c["frequency"] = np.float32(
+            47
+            if worse
+            else 0.1 * noise[1] + 49.95 + off * (-1) ** (spans[row.area] % 2)
+        )
+        c["temperature"] = np.float32(
+            NOT_A_NUMBER
+            if noise[2] < 0.2
+            else 999
+            if noise[2] > 0.995
+            else 70 * noise[1] - 20
+        )
+        c["thd"] = np.float32(
+            lit * (65535 if noise[0] < 0.005 else noise + (4.3 if worse else 2.0))
+        )
 
 
-def metered(g: np.random.Generator, area: Area, start: int, end: int, interval: int, *, noise: bool) -> list[Row]:
+def metered(
+    g: np.random.Generator,
+    area: Area,
+    start: int,
+    end: int,
+    interval: int,
+    *,
+    noise: bool,
+) -> list[Row]:
     """Every meter's readings; a gateway sees what its users use, more when they steal."""
     times = np.arange(start + interval, end + 1, interval)
     meters = {m.meter: m for m in reversed(area.meters)}
@@ -243,25 +383,47 @@ def metered(g: np.random.Generator, area: Area, start: int, end: int, interval: 
     for m in users:
         amps, told = user(g, m, times, interval, noise=noise)
         drawn += amps
-        rows += [Row(Readings, area.area, m.meter, int(t), c) for t, c in zip(times, told, strict=True) if c]
+        rows += [
+            Row(Readings, area.area, m.meter, int(t), c)
+            for t, c in zip(times, told, strict=True)
+            if c
+        ]
     if area.gateway:
-        lost = np.where(times > start + g.integers(STREAM_DAYS[interval]) * DAY_SECONDS, g.choice([1.0, 1.3]), 1.0)
+        lost = np.where(
+            times > start + g.integers(STREAM_DAYS[interval]) * DAY_SECONDS,
+            g.choice([1.0, 1.3]),
+            1.0,
+        )
         amps = drawn * lost / 20
         told = reading_columns(amps, np.full_like(amps, 230.0), amps * 0.23, interval)
-        rows += [Row(Readings, area.area, area.gateway, int(t), c) for t, c in zip(times, told, strict=True)]
+        rows += [
+            Row(Readings, area.area, area.gateway, int(t), c)
+            for t, c in zip(times, told, strict=True)
+        ]
     return rows
 
 
 def reading_columns(i: Any, u: Any, p: Any, interval: int) -> list[dict[str, Any]]:
     """The columns of a meter's readings from its currents, voltages and powers by phase and time."""
     i, u, p = (np.round(column, 3).astype(np.float32) for column in (i, u, p))
-    kwh = np.round(np.nan_to_num(p).sum(axis=0) * interval / HOUR_SECONDS, 3).astype(np.float32)
+    kwh = np.round(np.nan_to_num(p).sum(axis=0) * interval / HOUR_SECONDS, 3).astype(
+        np.float32
+    )
     register = np.round(1000 + np.cumsum(kwh.astype(float)), 2)
     return [
-        dict(u=u[:, n], i=i[:, n], p=p[:, n], q=np.float32(0.2) * p[:, n], kwh=kwh[n], register=register[n],
-             clock_offset=NOT_A_NUMBER, received=0, status=Status.MEASURED)
+        dict(
+            u=u[:, n],
+            i=i[:, n],
+            p=p[:, n],
+            q=np.float32(0.2) * p[:, n],
+            kwh=kwh[n],
+            register=register[n],
+            clock_offset=NOT_A_NUMBER,
+            received=0,
+            status=Status.MEASURED,
+        )
         for n in range(i.shape[1])
-    ]  # fmt: skip
+    ]
 
 
 def user(
@@ -269,7 +431,9 @@ def user(
 ) -> tuple[Any, list[dict[str, Any]]]:
     """The primary currents a customer draws, and what the meter tells; an empty reading was not made."""
     size = len(times)
-    lit = np.array([[1], [m.wiring != "1P2W"], [m.wiring != "1P2W"]], bool) & np.ones((3, size), bool)
+    lit = np.array([[1], [m.wiring != "1P2W"], [m.wiring != "1P2W"]], bool) & np.ones(
+        (3, size), bool
+    )
     i = np.where(lit, np.abs(g.normal(2, 0.3, (3, size))), 0.0)
     u = np.where(lit, g.normal(228, 2, (3, size)), NOT_A_NUMBER)
     phase = int(g.integers(3)) if m.wiring == "3P4W" else 0
@@ -280,21 +444,36 @@ def user(
         if fault in ("idle", "unread"):
             begin, length = int(g.integers(size // 8, size // 4)), size
         spans[fault] = at = slice(begin, begin + length)
-        for column, effects in ((i, CURRENT_EFFECTS), (u, VOLTAGE_EFFECTS), (back, POWER_EFFECTS)):
+        for column, effects in (
+            (i, CURRENT_EFFECTS),
+            (u, VOLTAGE_EFFECTS),
+            (back, POWER_EFFECTS),
+        ):
             phases, factor = effects.get(fault, (None, 1))
             column[phases or phase, at] *= factor
     p = i * np.nan_to_num(u) / 1000 * back
-    told = reading_columns(np.where(lit, i, NOT_A_NUMBER), u, np.where(lit, p, NOT_A_NUMBER), interval)
+    told = reading_columns(
+        np.where(lit, i, NOT_A_NUMBER), u, np.where(lit, p, NOT_A_NUMBER), interval
+    )
     for fault, at in spans.items():
         for n in range(size)[at]:
             spoil(g, told, n, fault, first=n == at.start)
     for n in np.flatnonzero(g.random(size) < 0.04 * noise).tolist():
-        fault = str(g.choice(["odd", "unread", "drift", "estimated", "low_register", "blank"]))
+        fault = str(
+            g.choice(["odd", "unread", "drift", "estimated", "low_register", "blank"])
+        )
         spoil(g, told, n, fault, first=True)
     return i * m.ct, told
 
 
-def spoil(g: np.random.Generator, readings: list[dict[str, Any]], n: int, fault: str, *, first: bool) -> None:  # noqa: C901
+def spoil(  # noqa: C901
+    g: np.random.Generator,
+    readings: list[dict[str, Any]],
+    n: int,
+    fault: str,
+    *,
+    first: bool,
+) -> None:
     """Let one reading of a meter suffer a fault."""
     columns = readings[n]
     if fault == "unread" or not columns:
@@ -312,7 +491,9 @@ def spoil(g: np.random.Generator, readings: list[dict[str, Any]], n: int, fault:
     elif fault == "odd":
         name = str(g.choice(["u", "i", "p", "kwh", "register"]))
         odd = g.choice([-5, 65535, np.inf, -np.inf, 4294967.295])
-        columns[name] = np.where(np.isnan(columns[name]), columns[name], np.float32(odd))
+        columns[name] = np.where(
+            np.isnan(columns[name]), columns[name], np.float32(odd)
+        )
     elif fault == "estimated":
         columns["status"] = Status.ESTIMATED
     elif fault == "unmetered":
@@ -325,10 +506,20 @@ def spoil(g: np.random.Generator, readings: list[dict[str, Any]], n: int, fault:
 def outages(g: np.random.Generator, area: Area, start: int, end: int) -> list[Row]:
     """Outages, vacancies and meter changes of an area."""
     rows = []
-    for event in (Event.POWER_OFF, Event.PLANNED_OUTAGE, Event.VACANCY, Event.METER_CHANGE, Event.COVER_OPEN):
+    for event in (
+        Event.POWER_OFF,
+        Event.PLANNED_OUTAGE,
+        Event.VACANCY,
+        Event.METER_CHANGE,
+        Event.COVER_OPEN,
+    ):
         if g.random() < 0.4:
             at, until = sorted(g.integers(start, end, 2).tolist())
-            subject = "" if event in (Event.POWER_OFF, Event.PLANNED_OUTAGE) else area.meters[-1].meter
+            subject = (
+                ""
+                if event in (Event.POWER_OFF, Event.PLANNED_OUTAGE)
+                else area.meters[-1].meter
+            )
             told = until if g.random() < 0.6 else 0
             rows.append(event_row(area.area, subject, at, event, until=told))
             if event == Event.POWER_OFF:
@@ -338,14 +529,22 @@ def outages(g: np.random.Generator, area: Area, start: int, end: int) -> list[Ro
 
 def event_row(area: str, subject: str, at: int, event: Event, **more: float) -> Row:
     """A device event."""
-    return Row(DeviceEvents, area, subject, at, dict(event=event, until=0, residual=NOT_A_NUMBER, seconds=NOT_A_NUMBER) | more)
+    return Row(
+        DeviceEvents,
+        area,
+        subject,
+        at,
+        dict(event=event, until=0, residual=NOT_A_NUMBER, seconds=NOT_A_NUMBER) | more,
+    )
 
 
 def reported(g: np.random.Generator, area: Area, start: int, end: int) -> list[Row]:  # noqa: C901
     """What meters report of themselves, and the orders, visits and planned outages beside it."""
     rows = []
 
-    def add_event(subject: str, event: Event, times: int = 1, *, after: int = 0, **more: float) -> int:
+    def add_event(
+        subject: str, event: Event, times: int = 1, *, after: int = 0, **more: float
+    ) -> int:
         at = after or int(g.integers(start, end))
         for n in range(times):
             at += int(g.integers(1, DAY_SECONDS // 2)) if n else 0
@@ -353,22 +552,53 @@ def reported(g: np.random.Generator, area: Area, start: int, end: int) -> list[R
         return at
 
     for meter in ("", *sorted({m.meter for m in area.meters}), "nobody"):
-        for event in (Event.COVER_OPEN, Event.TERMINAL_OPEN, Event.DOOR_OPEN, Event.PARAM_CHANGE):
+        for event in (
+            Event.COVER_OPEN,
+            Event.TERMINAL_OPEN,
+            Event.DOOR_OPEN,
+            Event.PARAM_CHANGE,
+        ):
             if g.random() < 0.3 and meter:
                 at = add_event(meter, event, int(g.integers(1, 3)))
                 for visit in (Event.WORK_ORDER, Event.INSPECTED):
                     if g.random() < 0.3:
-                        add_event(meter, visit, after=at + int(g.integers(-2 * DAY_SECONDS, 2 * DAY_SECONDS)))
+                        add_event(
+                            meter,
+                            visit,
+                            after=at
+                            + int(g.integers(-2 * DAY_SECONDS, 2 * DAY_SECONDS)),
+                        )
         if g.random() < 0.3 and meter:
-            at = add_event(meter, Event.MAGNETIC_FIELD, seconds=float(g.choice([NOT_A_NUMBER, 20, 59.5, 60, 7000])))
+            at = add_event(
+                meter,
+                Event.MAGNETIC_FIELD,
+                seconds=float(g.choice([NOT_A_NUMBER, 20, 59.5, 60, 7000])),
+            )
             if g.random() < 0.5:
-                add_event(meter, Event.MAGNETIC_FIELD_END, after=at + int(g.choice([30, 60, 400])))
+                add_event(
+                    meter,
+                    Event.MAGNETIC_FIELD_END,
+                    after=at + int(g.choice([30, 60, 400])),
+                )
         if g.random() < 0.3 and meter:
             done = add_event(meter, Event.RELAY_FAILED, int(g.integers(2, 5)))
-            add_event(meter, Event.RELAY_CLOSED, after=done + int(g.integers(-DAY_SECONDS, DAY_SECONDS)))
+            add_event(
+                meter,
+                Event.RELAY_CLOSED,
+                after=done + int(g.integers(-DAY_SECONDS, DAY_SECONDS)),
+            )
         if g.random() < 0.4 and meter:
-            depth, length = float(g.choice([NOT_A_NUMBER, 0.05, 0.5, 0.95, 1.2])), float(g.choice([NOT_A_NUMBER, 0.005, 0.2, 90]))
-            add_event(meter, Event.VOLTAGE_SAG, int(g.integers(1, 5)), residual=depth, seconds=length)
+            depth, length = (
+                float(g.choice([NOT_A_NUMBER, 0.05, 0.5, 0.95, 1.2])),
+                float(g.choice([NOT_A_NUMBER, 0.005, 0.2, 90])),
+            )
+            add_event(
+                meter,
+                Event.VOLTAGE_SAG,
+                int(g.integers(1, 5)),
+                residual=depth,
+                seconds=length,
+            )
         if g.random() < 0.4:
             add_event(meter, Event.POWER_OFF, int(g.integers(2, 6)))
         if g.random() < 0.2:
@@ -380,8 +610,12 @@ def reported(g: np.random.Generator, area: Area, start: int, end: int) -> list[R
 def paid(g: np.random.Generator, area: Area, start: int, end: int) -> list[Row]:
     """Bills, payments in parts, failures, and a channel that breaks down."""
 
-    def row(at: float, customer: str, payment: Payment, amount: float, **more: Any) -> Row:
-        columns = dict(payment=payment, amount=amount, bill="", channel="", succeeded=1, due=0)
+    def row(
+        at: float, customer: str, payment: Payment, amount: float, **more: Any
+    ) -> Row:
+        columns = dict(
+            payment=payment, amount=amount, bill="", channel="", succeeded=1, due=0
+        )
         return Row(Payments, area.area, customer, int(at), columns | BLANK_BILL | more)
 
     def sometime() -> int:
@@ -392,7 +626,9 @@ def paid(g: np.random.Generator, area: Area, start: int, end: int) -> list[Row]:
         issued = sometime()
         due = issued + int(g.integers(0, 2 * DAY_SECONDS))
         for at, told in issues(np.random.default_rng([issued, n]), issued, end):
-            rows.append(row(at, f"C{n}", Payment.BILL, 100.0, bill="B", due=due, **told))
+            rows.append(
+                row(at, f"C{n}", Payment.BILL, 100.0, bill="B", due=due, **told)
+            )
         for amount in g.choice([40, 60, 100], g.integers(0, 4)).tolist():
             told = dict(bill="B", channel="bank", succeeded=int(g.random() < 0.5))
             rows.append(row(sometime(), f"C{n}", Payment.PAYMENT, amount, **told))
@@ -410,16 +646,28 @@ def settlements(rows: list[Row], seed: int, end: int) -> list[Row]:
     g, banks = np.random.default_rng([seed, 3]), np.random.default_rng([seed, 4])
     lines: list[Row] = []
     for n, row in enumerate(rows):
-        if row.kind is Payments and row.columns["payment"] in (Payment.PAYMENT, Payment.TOPUP) and g.random() < 0.8:
+        if (
+            row.kind is Payments
+            and row.columns["payment"] in (Payment.PAYMENT, Payment.TOPUP)
+            and g.random() < 0.8
+        ):
             row.columns["reference"] = f"R{n if g.random() < 0.95 else n // 7 * 7}"
             told = row.columns | dict(payment=Payment.SETTLEMENT)
             if g.random() < 0.05:
                 told["amount"] += 1
             came = row.at + int(g.integers(-HOUR_SECONDS, 30 * HOUR_SECONDS))
-            times = [came, came + int(g.integers(0, DAY_SECONDS))][: g.choice(3, p=[0.1, 0.85, 0.05])]
+            times = [came, came + int(g.integers(0, DAY_SECONDS))][
+                : g.choice(3, p=[0.1, 0.85, 0.05])
+            ]
             lines += [replace(row, at=at, columns=told) for at in times if at <= end]
             if row.columns["bill"] and g.random() < 0.5:
-                lines.append(replace(row, at=min(row.at + HOUR_SECONDS, end), columns=row.columns | dict(reference=f"T{n}")))
+                lines.append(
+                    replace(
+                        row,
+                        at=min(row.at + HOUR_SECONDS, end),
+                        columns=row.columns | dict(reference=f"T{n}"),
+                    )
+                )
             if row.columns["payment"] == Payment.PAYMENT and banks.random() < 0.3:
                 lines.append(returned(banks, row, end))
     return lines
@@ -428,19 +676,30 @@ def settlements(rows: list[Row], seed: int, end: int) -> list[Row]:
 def returned(g: np.random.Generator, row: Row, end: int) -> Row:
     """A row by which a payment is taken back, or by which it had failed before it went through."""
     at = min(row.at + int(g.integers(-HOUR_SECONDS, 3 * DAY_SECONDS)), end)
-    ways = (dict(succeeded=0), dict(payment=Payment.REVERSAL), dict(amount=-row.columns["amount"], reference=f"B{at}"),
-            dict(payment=Payment.REVERSAL, reference=""))  # fmt: skip
+    ways = (
+        dict(succeeded=0),
+        dict(payment=Payment.REVERSAL),
+        dict(amount=-row.columns["amount"], reference=f"B{at}"),
+        dict(payment=Payment.REVERSAL, reference=""),
+    )
     return replace(row, at=at, columns=row.columns | ways[int(g.integers(len(ways)))])
 
 
-def issues(g: np.random.Generator, issued: int, end: int) -> Iterator[tuple[int, dict[str, Any]]]:
+def issues(
+    g: np.random.Generator, issued: int, end: int
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """When and on what a bill of 100 yuan was issued: rightly or wrongly, and perhaps once more."""
-    for wait in (0, int(g.integers(HOUR_SECONDS, 3 * DAY_SECONDS)))[: 1 + (g.random() < 0.5)]:
+    for wait in (0, int(g.integers(HOUR_SECONDS, 3 * DAY_SECONDS)))[
+        : 1 + (g.random() < 0.5)
+    ]:
         told: dict[str, Any] = {}
         if g.random() < 0.8:
             told["read_at"] = issued - int(g.integers(0, 30 * DAY_SECONDS))
         if g.random() < 0.6:
-            told |= dict(read_register=500.0, frozen_register=500.0 + float(g.choice([-2, 0, 0.5, 9])))
+            told |= dict(
+                read_register=500.0,
+                frozen_register=500.0 + float(g.choice([-2, 0, 0.5, 9])),
+            )
         if g.random() < 0.8:
             told |= dict(billed_kwh=float(g.choice([200, 201, 150])), billed_peak=40.0)
             told["billed_demand"] = float(g.choice([45, 60, NOT_A_NUMBER]))
@@ -455,12 +714,38 @@ def staged(g: np.random.Generator, start: int, end: int) -> list[Row]:
         begun = int(g.integers(start, end))
         limit = float(g.choice([HOUR_SECONDS, 6 * HOUR_SECONDS, NOT_A_NUMBER]))
         section = str(g.choice(["S1", "S2"]))
-        rows.append(Row(Stages, section, f"W{n}", begun, dict(stage=stage, progress=StageProgress.STARTED, limit=limit)))
+        rows.append(
+            Row(
+                Stages,
+                section,
+                f"W{n}",
+                begun,
+                dict(stage=stage, progress=StageProgress.STARTED, limit=limit),
+            )
+        )
         if g.random() < 0.7:
             done = begun + int(g.integers(-HOUR_SECONDS, 2 * DAY_SECONDS))
-            rows.append(Row(Stages, section, f"W{n}", done, dict(stage=stage, progress=StageProgress.FINISHED, limit=NOT_A_NUMBER)))
+            rows.append(
+                Row(
+                    Stages,
+                    section,
+                    f"W{n}",
+                    done,
+                    dict(
+                        stage=stage, progress=StageProgress.FINISHED, limit=NOT_A_NUMBER
+                    ),
+                )
+            )
         for at, progress in waits(np.random.default_rng([start, n]), begun):
-            rows.append(Row(Stages, section, f"W{n}", at, dict(stage=stage, progress=progress, limit=NOT_A_NUMBER)))
+            rows.append(
+                Row(
+                    Stages,
+                    section,
+                    f"W{n}",
+                    at,
+                    dict(stage=stage, progress=progress, limit=NOT_A_NUMBER),
+                )
+            )
     return rows
 
 
@@ -468,9 +753,15 @@ def waits(g: np.random.Generator, begun: int) -> Iterator[tuple[int, StageProgre
     """When an item waits for somebody else, and goes on; some never do."""
     at = begun
     for _ in range(int(g.choice(3, p=[0.6, 0.3, 0.1]))):
-        yield (at := at + int(g.integers(-HOUR_SECONDS, 6 * HOUR_SECONDS))), StageProgress.PAUSED
+        yield (
+            (at := at + int(g.integers(-HOUR_SECONDS, 6 * HOUR_SECONDS))),
+            StageProgress.PAUSED,
+        )
         if g.random() < 0.8:
-            yield (at := at + int(g.integers(0, 9 * HOUR_SECONDS))), StageProgress.RESUMED
+            yield (
+                (at := at + int(g.integers(0, 9 * HOUR_SECONDS))),
+                StageProgress.RESUMED,
+            )
 
 
 # What can happen on the way.
@@ -478,26 +769,49 @@ def waits(g: np.random.Generator, begun: int) -> Iterator[tuple[int, StageProgre
 
 def with_closing_readings(stream: Stream, after: int) -> Stream:
     """One more reading of every meter, all at one moment so long after the end: every window before it closes."""
-    subjects = dict.fromkeys((r.area, r.subject) for r in stream.rows if r.kind is Readings)
+    subjects = dict.fromkeys(
+        (r.area, r.subject) for r in stream.rows if r.kind is Readings
+    )
     at = max(r.at for r in stream.rows) // HOUR_SECONDS * HOUR_SECONDS + after
     model = next(r.columns for r in stream.rows if r.kind is Readings)
-    blank = {n: value if n in ("received", "status") else np.full_like(value, NOT_A_NUMBER) for n, value in model.items()}
-    return stream.with_rows([*stream.rows, *(Row(Readings, a, s, at, blank) for a, s in subjects)])
+    blank = {
+        n: value if n in ("received", "status") else np.full_like(value, NOT_A_NUMBER)
+        for n, value in model.items()
+    }
+    return stream.with_rows(
+        [*stream.rows, *(Row(Readings, a, s, at, blank) for a, s in subjects)]
+    )
 
 
 def with_work_items(stream: Stream, seed: int, items: int = 12) -> Stream:
     """Beside the rows a section that takes items through five stages; some stay in one."""
     g = np.random.default_rng([seed, 5])
-    first, last = np.quantile([row.at for row in stream.rows], [0.1, 0.9]).astype(int).tolist()
+    first, last = (
+        np.quantile([row.at for row in stream.rows], [0.1, 0.9]).astype(int).tolist()
+    )
     moves: list[Row] = []
     for n in range(items):
         at = int(g.integers(first, last))
         for stage in range(1, int(g.integers(2, 7))):
             for progress in (StageProgress.STARTED, StageProgress.FINISHED):
-                moves.append(Row(Stages, "S3", f"I{n}", at, dict(stage=f"stage{stage}", progress=progress, limit=HOUR_SECONDS)))
+                moves.append(
+                    Row(
+                        Stages,
+                        "S3",
+                        f"I{n}",
+                        at,
+                        dict(
+                            stage=f"stage{stage}", progress=progress, limit=HOUR_SECONDS
+                        ),
+                    )
+                )
                 at += int(g.integers(60, 3 * HOUR_SECONDS))
     arrivals = [(float(n), row) for n, row in enumerate(stream.rows)]
-    arrivals += [((row.at - first) / (last - first) * len(stream.rows), row) for row in moves if row.at < last]
+    arrivals += [
+        ((row.at - first) / (last - first) * len(stream.rows), row)
+        for row in moves
+        if row.at < last
+    ]
     return stream.with_rows(row for _, row in sorted(arrivals, key=itemgetter(0)))
 
 
@@ -513,7 +827,10 @@ def first_readings(stream: Stream) -> set[int]:
 def shuffled(stream: Stream, seed: int, within: int) -> Stream:
     """Rows delayed by up to `within` seconds, but for the first of each meter; payments of an area keep their order."""
     g = np.random.default_rng(seed)
-    first, paid = first_readings(stream), dict.fromkeys((row.area for row in stream.rows), 0)
+    first, paid = (
+        first_readings(stream),
+        dict.fromkeys((row.area for row in stream.rows), 0),
+    )
     arrivals = []
     for n, row in enumerate(stream.rows):
         came = row.at + int(g.integers(0, within + 1)) * (n not in first)
@@ -523,35 +840,59 @@ def shuffled(stream: Stream, seed: int, within: int) -> Stream:
     return stream.with_rows(stream.rows[n] for _, n in sorted(arrivals))
 
 
-def by_topic(stream: Stream, span: int = DAY_SECONDS, *, events_last: bool = False) -> Stream:
+def by_topic(
+    stream: Stream, span: int = DAY_SECONDS, *, events_last: bool = False
+) -> Stream:
     """One topic after the other, a span of time at once; device events first or last."""
     return stream.with_rows(
-        sorted(stream.rows, key=lambda r: (r.at // span, events_last and r.kind is DeviceEvents, r.kind.kind))
+        sorted(
+            stream.rows,
+            key=lambda r: (
+                r.at // span,
+                events_last and r.kind is DeviceEvents,
+                r.kind.kind,
+            ),
+        )
     )
 
 
 def drawn_topics(stream: Stream, g: np.random.Generator) -> Stream:
     """One topic after the other, in an order that is drawn."""
     order = g.permutation(sorted({row.kind.kind for row in stream.rows})).tolist()
-    return stream.with_rows(sorted(stream.rows, key=lambda row: order.index(row.kind.kind)))
+    return stream.with_rows(
+        sorted(stream.rows, key=lambda row: order.index(row.kind.kind))
+    )
 
 
 def staggered_areas(stream: Stream, seed: int) -> Stream:
     """Areas come at paces of their own: one may have told all before another begins."""
     g = np.random.default_rng(seed)
-    waits = {area: int(g.integers(len(stream.rows))) for area in sorted({row.area for row in stream.rows})}
-    order = sorted(range(len(stream.rows)), key=lambda n: n + waits[stream.rows[n].area])
+    waits = {
+        area: int(g.integers(len(stream.rows)))
+        for area in sorted({row.area for row in stream.rows})
+    }
+    order = sorted(
+        range(len(stream.rows)), key=lambda n: n + waits[stream.rows[n].area]
+    )
     return stream.with_rows(stream.rows[n] for n in order)
 
 
 def by_meter(stream: Stream, span: int = DAY_SECONDS) -> Stream:
     """One meter after the other, a span of time at once; the other topics in between, as they come."""
     return stream.with_rows(
-        sorted(stream.rows, key=lambda row: (row.at // span, row.subject if row.kind is Readings else ""))
+        sorted(
+            stream.rows,
+            key=lambda row: (
+                row.at // span,
+                row.subject if row.kind is Readings else "",
+            ),
+        )
     )
 
 
-def straggling(stream: Stream, seed: int, least: int, most: int, share: float = 0.05) -> Stream:
+def straggling(
+    stream: Stream, seed: int, least: int, most: int, share: float = 0.05
+) -> Stream:
     """Some readings, but never a meter's first, come so many seconds late, after their meter's newer ones."""
     g = np.random.default_rng(seed)
     first = first_readings(stream)
@@ -567,22 +908,34 @@ def duplicated(stream: Stream, seed: int, share: float = 0.1) -> Stream:
     g = np.random.default_rng(seed)
     again = np.flatnonzero(g.random(len(stream.rows)) < share).tolist()
     arrivals = [(float(n), row) for n, row in enumerate(stream.rows)]
-    arrivals += [(n + float(g.choice([0.5, 50, len(stream.rows)]) * g.random()) + 0.01, stream.rows[n]) for n in again]
+    arrivals += [
+        (
+            n + float(g.choice([0.5, 50, len(stream.rows)]) * g.random()) + 0.01,
+            stream.rows[n],
+        )
+        for n in again
+    ]
     return stream.with_rows(row for _, row in sorted(arrivals, key=itemgetter(0)))
 
 
 def corrected(stream: Stream, seed: int, share: float = 0.03) -> Stream:
     """Some readings come again with other energy."""
     g = np.random.default_rng(seed)
-    rows: list[tuple[float, Row]] = [(float(n), row) for n, row in enumerate(stream.rows)]
+    rows: list[tuple[float, Row]] = [
+        (float(n), row) for n, row in enumerate(stream.rows)
+    ]
     for n, row in enumerate(stream.rows):
         if row.kind is Readings and g.random() < share:
-            other = replace(row, columns=row.columns | {"kwh": row.columns["kwh"] / np.float32(2)})
+            other = replace(
+                row, columns=row.columns | {"kwh": row.columns["kwh"] / np.float32(2)}
+            )
             rows.append((n + float(g.integers(1, 200)) + 0.5, other))
     return stream.with_rows(row for _, row in sorted(rows, key=itemgetter(0)))
 
 
-def with_wrong_clock(stream: Stream, area: str, subject: str, ahead: int, *, received: bool = False) -> Stream:
+def with_wrong_clock(
+    stream: Stream, area: str, subject: str, ahead: int, *, received: bool = False
+) -> Stream:
     """One meter's clock is wrong from the start; with `received` the head-end notes when each reading really came."""
     rows = []
     for row in stream.rows:
@@ -591,7 +944,13 @@ def with_wrong_clock(stream: Stream, area: str, subject: str, ahead: int, *, rec
             continue
         ours = (row.area, row.subject) == (area, subject)
         at = row.at + ahead if ours else row.at
-        rows.append(replace(row, at=at, columns=row.columns | ({"received": row.at} if received else {})))
+        rows.append(
+            replace(
+                row,
+                at=at,
+                columns=row.columns | ({"received": row.at} if received else {}),
+            )
+        )
     return stream.with_rows(rows)
 
 
@@ -604,7 +963,9 @@ def mistimed(stream: Stream, seed: int) -> Stream:
         if row.kind is Readings and g.random() < 0.02:
             stamp = int(g.choice([0, 1, 100_000, 2**31 - 1, 2**31, 2**32, 2**40]))
             received = row.at if stamp in (2**31 - 1, 2**31) or g.random() < 0.5 else 0
-            rows.append(replace(row, at=stamp, columns=row.columns | {"received": received}))
+            rows.append(
+                replace(row, at=stamp, columns=row.columns | {"received": received})
+            )
     return stream.with_rows(rows)
 
 
@@ -616,5 +977,7 @@ def adversarial_stream(seed: int, *, interval: int = 0) -> Stream:
     stream = duplicated(corrected(stream, seed), seed)
     first = next(row for row in stream.rows if row.kind is Readings)
     if seed % 3 == 0:
-        stream = with_wrong_clock(stream, first.area, first.subject, DAY_SECONDS + HOUR_SECONDS * (seed % 5))
+        stream = with_wrong_clock(
+            stream, first.area, first.subject, DAY_SECONDS + HOUR_SECONDS * (seed % 5)
+        )
     return mistimed(stream, seed)

@@ -8,6 +8,7 @@ at        `d1 08:00`, a day of the case and its local time; `d1 24:00` is `d2 00
 values    `-` is missing; `220/0/220` are the phases, `220` all that the meter has; `100+0.5` grows by 0.5 a row;
           `10~2` spreads evenly from 8 to 12; `M1..M9` is a row for each of nine subjects; flags are one word, or `none`
 """
+
 from __future__ import annotations
 
 import re
@@ -45,10 +46,28 @@ from schemas.use_class import UseClassModel
 START_TIME = 1_772_380_800  # Monday 2026-03-02 in Shanghai, d1 of every case
 GOLDEN_RATIO = (5**0.5 - 1) / 2
 CASE_KINDS = ("fires", "near miss", "cannot tell", "clears", "false positive")
-COLUMN_DEFAULTS: dict[str, Any] = {"status": 0, "received": 0} | dict.fromkeys(PHASE_COLUMNS, [np.nan] * 3)
-BILL_COLUMNS = ("read_register", "frozen_register", "billed_kwh", "billed_sharp", "billed_peak", "billed_valley",
-          "billed_kvarh", "billed_demand", "year_kwh", "billed_deep_valley")  # fmt: skip
-TIME_FIELDS = ("effective", "until", "stopped", "calibration_due", "contract_until")  # in master data
+COLUMN_DEFAULTS: dict[str, Any] = {"status": 0, "received": 0} | dict.fromkeys(
+    PHASE_COLUMNS, [np.nan] * 3
+)
+BILL_COLUMNS = (
+    "read_register",
+    "frozen_register",
+    "billed_kwh",
+    "billed_sharp",
+    "billed_peak",
+    "billed_valley",
+    "billed_kvarh",
+    "billed_demand",
+    "year_kwh",
+    "billed_deep_valley",
+)
+TIME_FIELDS = (
+    "effective",
+    "until",
+    "stopped",
+    "calibration_due",
+    "contract_until",
+)  # in master data
 TableRow = dict[str, str]
 
 
@@ -75,7 +94,9 @@ class Case(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 class Casebook(Notes, forbid_unknown_fields=True, kw_only=True):
     """All that a domain expert says of a rule."""
 
-    worse: dict[str, str]  # columns in which more trouble has one direction: higher or lower
+    worse: dict[
+        str, str
+    ]  # columns in which more trouble has one direction: higher or lower
     model: UseClassModel | None = None  # of a rule that is judged by one
     case: list[Case]
 
@@ -91,8 +112,12 @@ def casebook(rule: str) -> Casebook:
 
 def rules_with_models() -> list[Rule]:
     """All rules, one that is judged by a model by that of its cases, and told of."""
-    return [replace(rule, model=casebook(name).model, status="published") if rule.modelled else rule
-            for name, rule in ALL_RULES.items()]  # fmt: skip
+    return [
+        replace(rule, model=casebook(name).model, status="published")
+        if rule.modelled
+        else rule
+        for name, rule in ALL_RULES.items()
+    ]
 
 
 def table(text: str) -> Iterator[TableRow]:
@@ -105,7 +130,13 @@ def table(text: str) -> Iterator[TableRow]:
 
 def epoch_seconds(day: str, time: str) -> int:
     hours, minutes, *seconds = map(int, time.split(":"))
-    return START_TIME + (int(day.removeprefix("d")) - 1) * DAY_SECONDS + hours * 3600 + minutes * 60 + sum(seconds)
+    return (
+        START_TIME
+        + (int(day.removeprefix("d")) - 1) * DAY_SECONDS
+        + hours * 3600
+        + minutes * 60
+        + sum(seconds)
+    )
 
 
 def parse_time(text: str) -> int:
@@ -121,8 +152,14 @@ def parse_times(text: str, interval: int) -> list[int]:
     first_day, _, last_day = days.partition("..")
     first, _, last = times.partition("..")
     step = round(float(every[0].removeprefix("/")) * 60) if every else interval
-    starts = range(epoch_seconds(first_day, "00:00"), epoch_seconds(last_day or first_day, "00:00") + 1, DAY_SECONDS)
-    span = range(epoch_seconds("d1", first), epoch_seconds("d1", last or first) + 1, step)
+    starts = range(
+        epoch_seconds(first_day, "00:00"),
+        epoch_seconds(last_day or first_day, "00:00") + 1,
+        DAY_SECONDS,
+    )
+    span = range(
+        epoch_seconds("d1", first), epoch_seconds("d1", last or first) + 1, step
+    )
     return [start + at - START_TIME for start in starts for at in span]
 
 
@@ -135,7 +172,9 @@ def subjects(text: str) -> list[str]:
 
 def format_time(at: int) -> str:
     day, second = divmod(at - START_TIME, DAY_SECONDS)
-    return f"d{day + 1} {second // 3600:02}:{second // 60 % 60:02}" + (f":{second % 60:02}" if second % 60 else "")
+    return f"d{day + 1} {second // 3600:02}:{second // 60 % 60:02}" + (
+        f":{second % 60:02}" if second % 60 else ""
+    )
 
 
 class Values:
@@ -166,15 +205,23 @@ class Values:
 def meters(case: Case) -> list[Meter]:
     found = []
     for row in table(case.meters):
-        cells = {name: str(parse_time(cell)) if name in TIME_FIELDS else cell
-                 for name, cell in row.items() if cell != "-"}  # fmt: skip
-        found += [msgspec.convert(cells | {"meter": meter}, Meter, strict=False) for meter in subjects(row["meter"])]
+        cells = {
+            name: str(parse_time(cell)) if name in TIME_FIELDS else cell
+            for name, cell in row.items()
+            if cell != "-"
+        }
+        found += [
+            msgspec.convert(cells | {"meter": meter}, Meter, strict=False)
+            for meter in subjects(row["meter"])
+        ]
     return found
 
 
 def master(case: Case) -> Area:
     transformers = [case.transformer] if case.transformer else []
-    return msgspec.structs.replace(case.area, transformers=transformers, meters=meters(case), tariffs=case.tariffs)
+    return msgspec.structs.replace(
+        case.area, transformers=transformers, meters=meters(case), tariffs=case.tariffs
+    )
 
 
 @dataclass
@@ -193,8 +240,12 @@ def lines(case: Case) -> list[Line]:
     wiring = {m.meter: m.wiring for m in meters(case)} if case.known else {}
     only, values = next(iter(wiring), "M1"), Values()
     found: list[Line] = []
-    for kind, text in ((Readings, case.readings), (DeviceEvents, case.events), (Payments, case.payments),
-                       (Stages, case.stages)):  # fmt: skip
+    for kind, text in (
+        (Readings, case.readings),
+        (DeviceEvents, case.events),
+        (Payments, case.payments),
+        (Stages, case.stages),
+    ):
         for row in table(text) if text else ():
             cells = dict(row)
             times = parse_times(cells.pop("at"), case.interval)
@@ -202,12 +253,16 @@ def lines(case: Case) -> list[Line]:
             who = cells.pop("meter", cells.pop("customer", cells.pop("item", only)))
             for subject in subjects(who):
                 for n, at in enumerate(times):
-                    columns = COLUMN_PARSERS[kind](values, cells, n, at, wiring.get(subject, "3P4W"))
+                    columns = COLUMN_PARSERS[kind](
+                        values, cells, n, at, wiring.get(subject, "3P4W")
+                    )
                     found.append(Line(arrives or at, at, kind, subject, columns))
     return sorted(found, key=lambda row: (row.arrives, row.kind.kind, row.at))
 
 
-def reading(values: Values, cells: TableRow, n: int, at: int, wiring: str) -> dict[str, Any]:
+def reading(
+    values: Values, cells: TableRow, n: int, at: int, wiring: str
+) -> dict[str, Any]:
     told: dict[str, Any] = {}
     for name, cell in cells.items():
         if name == "status":
@@ -223,26 +278,49 @@ def reading(values: Values, cells: TableRow, n: int, at: int, wiring: str) -> di
     return told
 
 
-def event(values: Values, cells: TableRow, n: int, at: int, wiring: str) -> dict[str, Any]:
-    told = {name: values.of(cells.get(name, "-"), n) for name in ("residual", "seconds")}
-    return told | {"event": Event[cells["event"].upper()], "until": parse_time(cells.get("until", "-"))}
+def event(
+    values: Values, cells: TableRow, n: int, at: int, wiring: str
+) -> dict[str, Any]:
+    told = {
+        name: values.of(cells.get(name, "-"), n) for name in ("residual", "seconds")
+    }
+    return told | {
+        "event": Event[cells["event"].upper()],
+        "until": parse_time(cells.get("until", "-")),
+    }
 
 
-def payment(values: Values, cells: TableRow, n: int, at: int, wiring: str) -> dict[str, Any]:
-    return {"payment": Payment[cells.get("what", "payment").upper()], "amount": values.of(cells.get("yuan", "100"), n),
-            "bill": cells.get("bill", "-").removeprefix("-"), "channel": cells.get("channel", "-").removeprefix("-"),
-            "succeeded": {"went": 1, "failed": 0, "-": 0}[cells.get("result", "-")],
-            "reference": cells.get("reference", "-").removeprefix("-"), "due": parse_time(cells.get("due", "-")),
-            "read_at": parse_time(cells.get("read", "-"))} | {
-                name: values.of(cells.get(name, "-"), n) for name in BILL_COLUMNS}  # fmt: skip
+def payment(
+    values: Values, cells: TableRow, n: int, at: int, wiring: str
+) -> dict[str, Any]:
+    return {
+        "payment": Payment[cells.get("what", "payment").upper()],
+        "amount": values.of(cells.get("yuan", "100"), n),
+        "bill": cells.get("bill", "-").removeprefix("-"),
+        "channel": cells.get("channel", "-").removeprefix("-"),
+        "succeeded": {"went": 1, "failed": 0, "-": 0}[cells.get("result", "-")],
+        "reference": cells.get("reference", "-").removeprefix("-"),
+        "due": parse_time(cells.get("due", "-")),
+        "read_at": parse_time(cells.get("read", "-")),
+    } | {name: values.of(cells.get(name, "-"), n) for name in BILL_COLUMNS}
 
 
-def stage(values: Values, cells: TableRow, n: int, at: int, wiring: str) -> dict[str, Any]:
-    return {"stage": cells["stage"], "progress": StageProgress[cells["progress"].upper()],
-            "limit": 3600 * values.of(cells.get("hours", "-"), n)}  # fmt: skip
+def stage(
+    values: Values, cells: TableRow, n: int, at: int, wiring: str
+) -> dict[str, Any]:
+    return {
+        "stage": cells["stage"],
+        "progress": StageProgress[cells["progress"].upper()],
+        "limit": 3600 * values.of(cells.get("hours", "-"), n),
+    }
 
 
-COLUMN_PARSERS: dict[type[Batch], Any] = {Readings: reading, DeviceEvents: event, Payments: payment, Stages: stage}
+COLUMN_PARSERS: dict[type[Batch], Any] = {
+    Readings: reading,
+    DeviceEvents: event,
+    Payments: payment,
+    Stages: stage,
+}
 
 
 def batch(kind: type[Batch], rows: list[Line], area: str) -> Batch:
@@ -250,21 +328,28 @@ def batch(kind: type[Batch], rows: list[Line], area: str) -> Batch:
     names = tuple(dict.fromkeys(row.subject for row in rows))
     told: dict[str, Any] = {}
     for name in {name: None for row in rows for name in row.columns}:
-        cells = [row.columns.get(name, COLUMN_DEFAULTS.get(name, np.nan)) for row in rows]
+        cells = [
+            row.columns.get(name, COLUMN_DEFAULTS.get(name, np.nan)) for row in rows
+        ]
         if name in ("bill", "channel", "reference", "stage"):
             told[f"{name}s"] = tuple(dict.fromkeys(cells))
             told[name] = [told[f"{name}s"].index(cell) for cell in cells]
         else:
             told[name] = np.array(cells).T
     subject = [names.index(row.subject) for row in rows]
-    return kind.build(names, subject, (area,), np.zeros(len(rows)), [row.at for row in rows], **told)
+    return kind.build(
+        names, subject, (area,), np.zeros(len(rows)), [row.at for row in rows], **told
+    )
 
 
 def batches(case: Case) -> Iterator[Batch]:
     """The rows of a case as they arrive: readings by the day, where nothing comes between, the rest by the moment."""
 
     def together(row: Line) -> tuple[str, int]:
-        return row.kind.kind, row.arrives // DAY_SECONDS if row.kind is Readings else row.arrives
+        return (
+            row.kind.kind,
+            row.arrives // DAY_SECONDS if row.kind is Readings else row.arrives,
+        )
 
     for _, same in groupby(lines(case), together):
         rows = list(same)
@@ -275,11 +360,16 @@ def batches(case: Case) -> Iterator[Batch]:
 class RecordingRule(Rule):
     """A rule that remembers what it was given and what it said; one in shadow speaks."""
 
-    recorded: list[tuple[dict[str, Any], Any]] = field(default_factory=list, compare=False)
+    recorded: list[tuple[dict[str, Any], Any]] = field(
+        default_factory=list, compare=False
+    )
 
     @classmethod
     def of(cls, rule: Rule) -> RecordingRule:
-        return cls(**{f.name: getattr(rule, f.name) for f in fields(Rule)} | {"status": "published"})
+        return cls(
+            **{f.name: getattr(rule, f.name) for f in fields(Rule)}
+            | {"status": "published"}
+        )
 
     def score(self, columns: Any, gone: Any) -> Any:
         score = super().score(columns, gone)
@@ -294,7 +384,9 @@ class RecordingRule(Rule):
 
 def run(case: Case, rule: Rule) -> tuple[list[Alert], RecordingRule]:
     """The alerts of one rule on a case."""
-    watched = RecordingRule.of(replace(rule, model=casebook(rule.name).model) if rule.modelled else rule)
+    watched = RecordingRule.of(
+        replace(rule, model=casebook(rule.name).model) if rule.modelled else rule
+    )
     engine = Engine([watched], interval=case.interval)
     if case.known:
         engine.enroll([master(case)])
@@ -311,13 +403,22 @@ def expected(case: Case) -> list[TableRow]:
     return list(table(case.alerts)) if case.alerts else []
 
 
-def alert_rows(alerts: list[Alert], columns: tuple[str, ...] = ALERT_COLUMNS) -> list[TableRow]:
+def alert_rows(
+    alerts: list[Alert], columns: tuple[str, ...] = ALERT_COLUMNS
+) -> list[TableRow]:
     """Alerts as the rows of a table."""
     rows = [
-        {"change": a.change, "since": format_time(a.since), "at": format_time(a.at), "severity": str(a.severity),
-         "phase": a.phase or "-", "subject": a.subject or "-", "held": a.suppressed_by or "-"}
+        {
+            "change": a.change,
+            "since": format_time(a.since),
+            "at": format_time(a.at),
+            "severity": str(a.severity),
+            "phase": a.phase or "-",
+            "subject": a.subject or "-",
+            "held": a.suppressed_by or "-",
+        }
         for a in alerts
-    ]  # fmt: skip
+    ]
     return [{name: row[name] for name in columns} for row in rows]
 
 
@@ -327,4 +428,7 @@ def format_table(rows: list[TableRow]) -> str:
         return "(none)"
     grid = [list(rows[0]), *(list(row.values()) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
-    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in grid)
+    return "\n".join(
+        "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip()
+        for line in grid
+    )

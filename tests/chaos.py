@@ -49,8 +49,21 @@ from streams.local import Store, follow, identity
 from streams.logs import reader
 from streams.outbox import producer
 from streams.settings import Settings, load
-from streams.topics import ALERTS_TOPIC, CHECKPOINTS_TOPIC, LARGEST_RECORD, REGISTRY_TOPIC, REJECTS_TOPIC, ensure
-from tests.adversarial import Row, Stream, adversarial_stream, with_closing_readings, with_work_items
+from streams.topics import (
+    ALERTS_TOPIC,
+    CHECKPOINTS_TOPIC,
+    LARGEST_RECORD,
+    REGISTRY_TOPIC,
+    REJECTS_TOPIC,
+    ensure,
+)
+from tests.adversarial import (
+    Row,
+    Stream,
+    adversarial_stream,
+    with_closing_readings,
+    with_work_items,
+)
 from tests.crash_points import CRASH_POINTS
 from tests.outcomes import Outcomes, balanced, count_outcomes, order_independent
 from tests.workers import WorkerProcess, all_checkpointed, last_states, records
@@ -58,23 +71,40 @@ from tests.workers import WorkerProcess, all_checkpointed, last_states, records
 CRASH_SCRIPT = str(Path(__file__).with_name("doomed.py"))
 WORKER_CRASH_POINTS = [moment for moment in CRASH_POINTS if moment != "stored"]
 EARLY_CRASH_POINTS = (
-    "about to take over", "checkpoints read", "about to read on", "reading on", "about to hand over", "handed over",
-)  # fmt: skip
+    "about to take over",
+    "checkpoints read",
+    "about to read on",
+    "reading on",
+    "about to hand over",
+    "handed over",
+)
 MESSAGE_SHAPES: tuple[Shape, ...] = ("single", "array", "packed")
 INTERVAL_SECONDS = 3600  # seconds between readings
 QUIET_SECONDS = 6 * 3600  # seconds to the last reading, in which the last day closes
 SETTLING_SECONDS = 300  # seconds until everything is judged when the storm is over
 MOST_WORKERS = 4  # workers at once
 WORKER_ENVIRONMENT = {
-    "METERWATCH_CLOCK": "stream", "METERWATCH_INTERVAL": str(INTERVAL_SECONDS), "METERWATCH_CHECKPOINT_SECONDS": "1",
-    "METERWATCH_SESSION_SECONDS": "6", "METERWATCH_METRICS_PORT": "0", "METERWATCH_UNKNOWN_AREA": "judge",
-}  # fmt: skip
+    "METERWATCH_CLOCK": "stream",
+    "METERWATCH_INTERVAL": str(INTERVAL_SECONDS),
+    "METERWATCH_CHECKPOINT_SECONDS": "1",
+    "METERWATCH_SESSION_SECONDS": "6",
+    "METERWATCH_METRICS_PORT": "0",
+    "METERWATCH_UNKNOWN_AREA": "judge",
+}
 BROKER_RESTARTS = 3  # that a broker may need
-TAKEOVER_SECONDS = 15.0  # seconds that partitions may take to find their workers before the next kill
+TAKEOVER_SECONDS = (
+    15.0  # seconds that partitions may take to find their workers before the next kill
+)
 EXPECTED_ENDS = (
-    "stood still for", "no answer from the brokers", "this worker holds partitions", "does not take",
-    "no state to go on from", "Unable to bootstrap", "is on no broker yet", "no broker takes the last checkpoint",
-)  # fmt: skip
+    "stood still for",
+    "no answer from the brokers",
+    "this worker holds partitions",
+    "does not take",
+    "no state to go on from",
+    "Unable to bootstrap",
+    "is on no broker yet",
+    "no broker takes the last checkpoint",
+)
 
 States = dict[str, dict[str, Any]]
 
@@ -85,17 +115,30 @@ def adversarial_areas(count: int, seed: int) -> Stream:
     areas = []
     for k in range(count):
         stream = adversarial_stream(1000 * seed + k, interval=INTERVAL_SECONDS)
-        stream = with_closing_readings(with_work_items(stream, 1000 * seed + k), QUIET_SECONDS)
+        stream = with_closing_readings(
+            with_work_items(stream, 1000 * seed + k), QUIET_SECONDS
+        )
         areas += [_renamed(area, k) for area in stream.areas]
-        rows = [_transportable(row) for row in _with_late_rows(stream.rows, k) if EARLIEST_TIME <= row.at < LATEST_TIME]
-        ranked += [(n / len(rows), k, replace(row, area=f"{k}-{row.area}")) for n, row in enumerate(rows)]
+        rows = [
+            _transportable(row)
+            for row in _with_late_rows(stream.rows, k)
+            if EARLIEST_TIME <= row.at < LATEST_TIME
+        ]
+        ranked += [
+            (n / len(rows), k, replace(row, area=f"{k}-{row.area}"))
+            for n, row in enumerate(rows)
+        ]
     ranked.sort(key=lambda ranks: ranks[:2])
-    return Stream(areas, tuple(row for _, _, row in ranked), "Asia/Shanghai", INTERVAL_SECONDS)
+    return Stream(
+        areas, tuple(row for _, _, row in ranked), "Asia/Shanghai", INTERVAL_SECONDS
+    )
 
 
 def _renamed(area: Any, k: int) -> Any:
     fields = {name: getattr(area, name) for name in area.__struct_fields__}
-    return type(area)(**fields | {"area": f"{k}-{area.area}", "section": f"{k}-{area.section}"})
+    return type(area)(
+        **fields | {"area": f"{k}-{area.area}", "section": f"{k}-{area.section}"}
+    )
 
 
 def _with_late_rows(rows: Iterable[Row], seed: int) -> Iterator[Row]:
@@ -114,8 +157,13 @@ def _transportable(row: Row) -> Row:
     """
     if row.kind is not Readings:
         return row
-    columns = {name: np.where(np.isinf(value), np.nan, value) for name, value in row.columns.items()}
-    return replace(row, columns=columns | {"received": row.columns["received"] or row.at})
+    columns = {
+        name: np.where(np.isinf(value), np.nan, value)
+        for name, value in row.columns.items()
+    }
+    return replace(
+        row, columns=columns | {"received": row.columns["received"] or row.at}
+    )
 
 
 def portions(stream: Stream, count: int) -> Iterator[list[Batch]]:
@@ -123,7 +171,10 @@ def portions(stream: Stream, count: int) -> Iterator[list[Batch]]:
     done: Counter[type[Batch]] = Counter()
     for rows in np.array_split(np.arange(len(stream.rows)), count):
         here = Counter(stream.rows[n].kind for n in rows)
-        yield [stream.batch_by_kind[kind].select(slice(done[kind], done[kind] + size)) for kind, size in here.items()]
+        yield [
+            stream.batch_by_kind[kind].select(slice(done[kind], done[kind] + size))
+            for kind, size in here.items()
+        ]
         done.update(here)
 
 
@@ -148,8 +199,15 @@ def undisturbed(stream: Stream, settings: Settings) -> ExpectedResult:
             alerts += engine.step(batch)
             for rows, _ in engine.rejected:
                 assert isinstance(rows, Readings)
-                rejected.update(*(each_reading(key, value) for key, value, _ in encode_readings(rows, "array")))
-    return ExpectedResult(last_states(alerts), len(alerts), count_outcomes(engine), rejected)
+                rejected.update(
+                    *(
+                        each_reading(key, value)
+                        for key, value, _ in encode_readings(rows, "array")
+                    )
+                )
+    return ExpectedResult(
+        last_states(alerts), len(alerts), count_outcomes(engine), rejected
+    )
 
 
 def each_reading(area: bytes, readings: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -163,8 +221,13 @@ def checkpointed_outcomes(settings: Settings) -> Outcomes:
 
     async def restore() -> list[Engine]:
         async with reader(settings) as consumer:
-            numbers, topic = range(settings.partitions), settings.topic(CHECKPOINTS_TOPIC)
-            newest = await checkpoints.newest(consumer, topic, numbers, {}, settings.partitions)
+            numbers, topic = (
+                range(settings.partitions),
+                settings.topic(CHECKPOINTS_TOPIC),
+            )
+            newest = await checkpoints.newest(
+                consumer, topic, numbers, {}, settings.partitions
+            )
         engines = []
         for checkpoint in newest.values():
             if checkpoint is not None:
@@ -175,7 +238,9 @@ def checkpointed_outcomes(settings: Settings) -> Outcomes:
     return count_outcomes(*asyncio.run(restore()))
 
 
-async def publish_areas(client: AIOKafkaProducer, settings: Settings, areas: Iterable[Area]) -> None:
+async def publish_areas(
+    client: AIOKafkaProducer, settings: Settings, areas: Iterable[Area]
+) -> None:
     """Sends master data and returns when the brokers have it."""
     for area in areas:
         key, value, _ = encode_area(area)
@@ -183,24 +248,34 @@ async def publish_areas(client: AIOKafkaProducer, settings: Settings, areas: Ite
     await client.flush()
 
 
-async def publish(client: AIOKafkaProducer, settings: Settings, batches: Iterable[Batch], shape: Shape) -> None:
+async def publish(
+    client: AIOKafkaProducer, settings: Settings, batches: Iterable[Batch], shape: Shape
+) -> None:
     """Sends rows in the order in which they stand; `replay.send` puts them in order of time."""
     for batch in batches:
         topic = settings.topic(KIND_TOPICS[type(batch)])
         for key, value, content in encoded(batch, shape):
-            await client.send(topic, value, key, headers=[("content-type", content.encode())])
+            await client.send(
+                topic, value, key, headers=[("content-type", content.encode())]
+            )
 
 
 def tampered(batch: Batch) -> Batch:
     """The rows with other values: whoever judges them finds what is not so, and takes the true ones for duplicates."""
     if isinstance(batch, Readings):
         return replace(batch, u=batch.u / 2, kwh=batch.kwh * 3)
-    return replace(batch, amount=2 * batch.amount) if isinstance(batch, Payments) else batch
+    return (
+        replace(batch, amount=2 * batch.amount)
+        if isinstance(batch, Payments)
+        else batch
+    )
 
 
 def transactional(settings: Settings) -> AIOKafkaProducer:
     """A producer whose records count when their transaction is committed."""
-    return AIOKafkaProducer(**settings.client(), transactional_id="sender", max_request_size=LARGEST_RECORD)
+    return AIOKafkaProducer(
+        **settings.client(), transactional_id="sender", max_request_size=LARGEST_RECORD
+    )
 
 
 async def publish_in_transactions(
@@ -225,7 +300,9 @@ class Sender(threading.Thread):
         super().__init__(name="sender", daemon=True)
         self.settings, self.stream = settings, stream
         self.shapes = rng.choices(MESSAGE_SHAPES, k=self.PORTION_COUNT)
-        self.in_transaction = [rng.random() < self.IN_TRANSACTIONS for _ in range(self.PORTION_COUNT)]
+        self.in_transaction = [
+            rng.random() < self.IN_TRANSACTIONS for _ in range(self.PORTION_COUNT)
+        ]
         self.rows: Counter[str] = Counter()
         self.transactions = 0  # committed, each after one that was aborted
         self.share = 0.0  # of the stream that may be sent
@@ -238,17 +315,24 @@ class Sender(threading.Thread):
             self.error = error
 
     async def _send(self) -> None:
-        async with producer(self.settings) as client, transactional(self.settings) as sealing:
+        async with (
+            producer(self.settings) as client,
+            transactional(self.settings) as sealing,
+        ):
             await publish_areas(client, self.settings, self.stream.areas)
             for n, portion in enumerate(portions(self.stream, self.PORTION_COUNT)):
                 while n >= self.share * self.PORTION_COUNT:  # noqa: ASYNC110 - another thread moves it
                     await asyncio.sleep(0.05)
                 if self.in_transaction[n]:
-                    await publish_in_transactions(sealing, self.settings, portion, self.shapes[n])
+                    await publish_in_transactions(
+                        sealing, self.settings, portion, self.shapes[n]
+                    )
                     self.transactions += 1
                 else:
                     await publish(client, self.settings, portion, self.shapes[n])
-                    await client.flush()  # topics come as their rows do, also when the broker was away
+                    await (
+                        client.flush()
+                    )  # topics come as their rows do, also when the broker was away
                 self.rows.update({batch.kind: len(batch) for batch in portion})
 
     def finish(self, seconds: float) -> None:
@@ -268,7 +352,9 @@ class Figures:
     rows: Counter[str] = field(default_factory=Counter)  # by kind
     kills: Counter[str] = field(default_factory=Counter)  # by moment
     disturbances: Counter[str] = field(default_factory=Counter)  # everything else
-    ends: Counter[str] = field(default_factory=Counter)  # workers that ended themselves, by reason
+    ends: Counter[str] = field(
+        default_factory=Counter
+    )  # workers that ended themselves, by reason
     takeovers: int = 0
     expected: int = 0
     found: int = 0
@@ -287,7 +373,10 @@ class Figures:
             "kills of a worker (SIGKILL)": self.kills.total(),
             **{f"  {moment}": n for moment, n in self.kills.most_common()},
             **dict(sorted(self.disturbances.items())),
-            **{f"workers that ended themselves: {reason}": n for reason, n in self.ends.most_common()},
+            **{
+                f"workers that ended themselves: {reason}": n
+                for reason, n in self.ends.most_common()
+            },
             "times a worker took partitions over": self.takeovers,
             **{f"rows of {kind}": n for kind, n in self.rows.most_common()},
             "alerts expected": self.expected,
@@ -323,7 +412,14 @@ class ChaosRun:
     """Two workers, more for a while, their broker and a load; everything that happens is drawn from a seed."""
 
     def __init__(
-        self, broker: Broker, folder: Path, *, seed: int, kills: int, areas: int, share: float = 1.0
+        self,
+        broker: Broker,
+        folder: Path,
+        *,
+        seed: int,
+        kills: int,
+        areas: int,
+        share: float = 1.0,
     ) -> None:
         self.broker, self.folder, self.share = broker, folder, share
         self.environment = WORKER_ENVIRONMENT | {"METERWATCH_BROKERS": broker.address}
@@ -335,8 +431,12 @@ class ChaosRun:
         self.members: list[Member] = []
         self.wanted = 2
         self.started = 0
-        self.plan: list[tuple[float, int, Callable[[], None]]] = []  # share of the storm, tie-breaker, act
-        self.due: list[tuple[float, int, Callable[[], None]]] = []  # moment, tie-breaker, act
+        self.plan: list[
+            tuple[float, int, Callable[[], None]]
+        ] = []  # share of the storm, tie-breaker, act
+        self.due: list[
+            tuple[float, int, Callable[[], None]]
+        ] = []  # moment, tie-breaker, act
         self.ties = count()
         self.last_kill = 0.0  # when a worker was killed last
         self.takeovers_before = 0  # how often workers had taken partitions over by then
@@ -353,7 +453,9 @@ class ChaosRun:
         told = undisturbed(self.stream, self.settings)
         asyncio.run(ensure(self.settings))
         sender = Sender(self.settings, self.stream, self.rng)
-        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # brokers that are away are no news here
+        logging.getLogger("aiokafka").setLevel(
+            logging.CRITICAL
+        )  # brokers that are away are no news here
         began = self.last_kill = time.monotonic()
         self._draw()
         try:
@@ -374,7 +476,9 @@ class ChaosRun:
             for member in self.members:
                 code = member.worker.end()
                 if code == -signal.SIGKILL and member.crash_point != "never":
-                    self.figures.kills[member.crash_point] += 1  # the others' leaving brought its moment
+                    self.figures.kills[member.crash_point] += (
+                        1  # the others' leaving brought its moment
+                    )
                 else:
                     assert code == 0, member.worker.log.read_text()[-4000:]
         finally:
@@ -384,21 +488,34 @@ class ChaosRun:
             if self.restart:
                 self.restart.join()  # no broker starts when its folder is gone
         assert all_checkpointed(self.settings)
-        self.figures.disturbances["transactions aborted, and committed"] = sender.transactions
+        self.figures.disturbances["transactions aborted, and committed"] = (
+            sender.transactions
+        )
         self._compare(told, sender.rows)
         return self.figures
 
     def _draw(self) -> None:
         """Plans everything but the kills, which depend on how the workers fare."""
         n = max(2, self.kills // 15)
-        for act in (self._kill_broker, self._freeze, self._doze, self._add, self._remove, self._remove_and_kill):
+        for act in (
+            self._kill_broker,
+            self._freeze,
+            self._doze,
+            self._add,
+            self._remove,
+            self._remove_and_kill,
+        ):
             for k in range(n):  # spread: one within each of so many equal spans
-                self.plan.append((0.9 * (k + self.rng.random()) / n, next(self.ties), act))
+                self.plan.append(
+                    (0.9 * (k + self.rng.random()) / n, next(self.ties), act)
+                )
         self.plan.sort()
         self._after(0, 3, self._kill)
 
     def _after(self, least: float, most: float, act: Callable[[], None]) -> None:
-        self.due.append((time.monotonic() + self.rng.uniform(least, most), next(self.ties), act))
+        self.due.append(
+            (time.monotonic() + self.rng.uniform(least, most), next(self.ties), act)
+        )
         self.due.sort()
 
     @property
@@ -421,13 +538,19 @@ class ChaosRun:
 
     def _kill_when_served(self) -> None:
         """Lets a kill follow when the partitions have found their workers, or it takes too long."""
-        if self._takeovers() >= self.takeovers_before + len(self.members) or time.monotonic() > self.last_kill + self._pause_seconds:
+        if (
+            self._takeovers() >= self.takeovers_before + len(self.members)
+            or time.monotonic() > self.last_kill + self._pause_seconds
+        ):
             self._after(0, 4 / self.share, self._kill)
         else:
             self._after(0.3, 0.3, self._kill_when_served)
 
     def _takeovers(self) -> int:
-        return sum(len(re.findall(r"holds partitions", log.read_text())) for log in self.folder.glob("worker-*.log"))
+        return sum(
+            len(re.findall(r"holds partitions", log.read_text()))
+            for log in self.folder.glob("worker-*.log")
+        )
 
     def _replace_ended(self) -> None:
         """Starts again what has ended."""
@@ -435,13 +558,17 @@ class ChaosRun:
             if (code := member.code) is None:
                 continue
             self.members.remove(member)
-            self.note(f"{member.worker.log.name} has ended with {code}, {member.crash_point}")
+            self.note(
+                f"{member.worker.log.name} has ended with {code}, {member.crash_point}"
+            )
             if code == -signal.SIGKILL:
                 self.figures.kills[member.crash_point] += 1
             elif code > 0:
                 self.figures.ends[reason(member.worker.log)] += 1
             else:
-                assert member.leaving, f"a worker ended with {code}:\n{member.worker.log.read_text()[-4000:]}"
+                assert member.leaving, (
+                    f"a worker ended with {code}:\n{member.worker.log.read_text()[-4000:]}"
+                )
         while len(self.members) < self.wanted:
             self._start()
 
@@ -452,19 +579,33 @@ class ChaosRun:
             calls = self.rng.randint(1, 2 if moment in EARLY_CRASH_POINTS else 12)
         log = self.folder / f"worker-{self.started}.log"
         self.started += 1
-        worker = WorkerProcess(self.environment, log, CRASH_SCRIPT, moment, str(calls), "worker", share=self.share)
+        worker = WorkerProcess(
+            self.environment,
+            log,
+            CRASH_SCRIPT,
+            moment,
+            str(calls),
+            "worker",
+            share=self.share,
+        )
         self.members.append(Member(worker, moment))
         self.note(f"{log.name} is started, to die: {moment} {calls}")
 
     def _random_member(self) -> Member | None:
-        awake = [member for member in self.members if not member.worker.cpu_share.frozen and member.code is None]
+        awake = [
+            member
+            for member in self.members
+            if not member.worker.cpu_share.frozen and member.code is None
+        ]
         return self.rng.choice(awake) if awake else None
 
     def _kill(self) -> None:
         if member := self._random_member():
             self._kill_member(member, "at random")
         self.last_kill, self.takeovers_before = time.monotonic(), self._takeovers()
-        self._after(0, 2, self._kill) if self.rng.random() < 0.35 else self._kill_when_served()
+        self._after(
+            0, 2, self._kill
+        ) if self.rng.random() < 0.35 else self._kill_when_served()
 
     def _kill_member(self, member: Member, crash_point: str) -> None:
         if member.code is None:
@@ -511,7 +652,9 @@ class ChaosRun:
             member.leaving = True
             member.worker.process.terminate()
             self.note(f"{member.worker.log.name} is ended")
-            self._after(0, 0.4, partial(self._kill_member, member, "while it hands over"))
+            self._after(
+                0, 0.4, partial(self._kill_member, member, "while it hands over")
+            )
 
     def _kill_broker(self) -> None:
         if self.restart and self.restart.is_alive():
@@ -546,20 +689,33 @@ class ChaosRun:
 
     def _compare(self, expected: ExpectedResult, sent: Counter[str]) -> None:
         figures, settings = self.figures, self.settings
-        alerts = [decode_alert(r.value) for r in asyncio.run(records(settings, ALERTS_TOPIC))]
+        alerts = [
+            decode_alert(r.value) for r in asyncio.run(records(settings, ALERTS_TOPIC))
+        ]
         found = last_states(alerts)
         figures.rows = sent
         figures.expected, figures.found = len(expected.states), len(found)
         figures.messages, figures.necessary = len(alerts), expected.messages
         figures.lost = sorted(expected.states.keys() - found.keys())
         figures.invented = sorted(found.keys() - expected.states.keys())
-        figures.different = sorted(k for k in found.keys() & expected.states.keys() if found[k] != expected.states[k])
+        figures.different = sorted(
+            k
+            for k in found.keys() & expected.states.keys()
+            if found[k] != expected.states[k]
+        )
         figures.takeovers = self._takeovers()
         counted = checkpointed_outcomes(settings)
         balanced(counted)
         assert {kind: rows["in"] for kind, rows in counted.items()} == dict(sent)
-        assert order_independent(counted) == order_independent(expected.outcomes), (counted, expected.outcomes)
-        rejects = {reading for r in asyncio.run(records(settings, REJECTS_TOPIC)) for reading in each_reading(r.key, r.value)}
+        assert order_independent(counted) == order_independent(expected.outcomes), (
+            counted,
+            expected.outcomes,
+        )
+        rejects = {
+            reading
+            for r in asyncio.run(records(settings, REJECTS_TOPIC))
+            for reading in each_reading(r.key, r.value)
+        }
         assert rejects == expected.rejected
         wrong = [*figures.lost, *figures.invented, *figures.different][:3]
         assert not wrong, [(found.get(k), expected.states.get(k)) for k in wrong]
@@ -568,18 +724,31 @@ class ChaosRun:
 def reason(log: Path) -> str:
     """Why a worker has ended itself. Raises AssertionError for a reason that no storm explains."""
     lines = log.read_text().splitlines()
-    last = next((line for line in reversed(lines) if " CRITICAL " in line or line.startswith("error: ")), "")
+    last = next(
+        (
+            line
+            for line in reversed(lines)
+            if " CRITICAL " in line or line.startswith("error: ")
+        ),
+        "",
+    )
     for known in EXPECTED_ENDS:
         if known in last:
             return known
     raise AssertionError("a worker ended itself:\n" + "\n".join(lines[-60:]))
 
 
-def chaos_over_local_runs(folder: Path, *, seed: int, kills: int, areas: int) -> Figures:
+def chaos_over_local_runs(
+    folder: Path, *, seed: int, kills: int, areas: int
+) -> Figures:
     """A local run killed at random moments, started again until it ends. Raises AssertionError as Storm does."""
     rng, figures = random.Random(seed), Figures(seed)
     stream = adversarial_areas(areas, seed)
-    layout.write(folder / "history", stream.areas, (batch for portion in portions(stream, 1) for batch in portion))
+    layout.write(
+        folder / "history",
+        stream.areas,
+        (batch for portion in portions(stream, 1) for batch in portion),
+    )
     paths = [str(folder / "history")]
     with Store(folder / "undisturbed.db") as store:
         whole = follow(open_history(paths), store, identity(paths), every=1e9)
@@ -587,7 +756,16 @@ def chaos_over_local_runs(folder: Path, *, seed: int, kills: int, areas: int) ->
     began, path = time.monotonic(), folder / "killed.db"
     for n in range(kills):
         moment = rng.choice(("never", "within a save", "stored"))
-        command = [sys.executable, CRASH_SCRIPT, moment, str(rng.randint(1, 6)), "run", *paths, str(path), str(INTERVAL_SECONDS)]
+        command = [
+            sys.executable,
+            CRASH_SCRIPT,
+            moment,
+            str(rng.randint(1, 6)),
+            "run",
+            *paths,
+            str(path),
+            str(INTERVAL_SECONDS),
+        ]
         with (folder / f"run-{n}.log").open("wb") as log:
             run = subprocess.Popen(command, stdout=log, stderr=log)
         if moment == "never":
@@ -602,11 +780,18 @@ def chaos_over_local_runs(folder: Path, *, seed: int, kills: int, areas: int) ->
         place = follow(open_history(paths), store, identity(paths), every=1e9)
         found = store.alerts()
     figures.seconds = time.monotonic() - began
-    figures.rows = Counter({kind: told["in"][""] for kind, told in place.counts.items()})
+    figures.rows = Counter(
+        {kind: told["in"][""] for kind, told in place.counts.items()}
+    )
     figures.expected, figures.found = len(expected), len(found)
     assert found == expected
     assert place.counts == whole.counts
-    balanced({kind: Counter({o: sum(n.values()) for o, n in told.items()}) for kind, told in place.counts.items()})
+    balanced(
+        {
+            kind: Counter({o: sum(n.values()) for o, n in told.items()})
+            for kind, told in place.counts.items()
+        }
+    )
     return figures
 
 
@@ -617,10 +802,17 @@ def open_history(paths: list[str]) -> Source:
 
 def main() -> None:
     """A storm of its own, with a broker of its own."""
-    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=main.__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.chaos", description=main.__doc__
+    )
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=random.randrange(10_000))
-    parser.add_argument("--share", type=float, default=1.0, help="of the time that each worker has [default: all]")
+    parser.add_argument(
+        "--share",
+        type=float,
+        default=1.0,
+        help="of the time that each worker has [default: all]",
+    )
     told = parser.parse_args()
     console = Console()
     console.print(f"seed {told.seed}")
@@ -628,12 +820,21 @@ def main() -> None:
     console.print(f"logs in {folder}")
     with Broker(folder / "kafka") as broker:
         areas = max(40, told.kills)
-        storm = ChaosRun(broker, folder, seed=told.seed, kills=told.kills, areas=areas, share=told.share)
+        storm = ChaosRun(
+            broker,
+            folder,
+            seed=told.seed,
+            kills=told.kills,
+            areas=areas,
+            share=told.share,
+        )
         try:
             storm.run()
         finally:
             console.print(storm.figures.table())
-    local = chaos_over_local_runs(folder, seed=told.seed, kills=max(6, told.kills // 5), areas=40)
+    local = chaos_over_local_runs(
+        folder, seed=told.seed, kills=max(6, told.kills // 5), areas=40
+    )
     console.print("local runs", local.table())
     shutil.rmtree(folder)
 

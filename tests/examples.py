@@ -1,4 +1,5 @@
 """What `inspect` prints of the made files in tests/data/layouts: `python -m tests.examples` writes docs/inspect.md."""
+
 from __future__ import annotations
 
 import io
@@ -11,7 +12,11 @@ from streams.understood import show, understood
 
 LAYOUTS_FOLDER = Path(__file__).parent / "data" / "layouts"
 INSPECT_PAGE = Path(__file__).parent.parent / "docs" / "inspect.md"
-EXAMPLE_FILES = {"nem12.csv": "NEM12", "green_button.xml": "Green Button XML", "london.csv": "Low Carbon London"}
+EXAMPLE_FILES = {
+    "nem12.csv": "NEM12",
+    "green_button.xml": "Green Button XML",
+    "london.csv": "Low Carbon London",
+}
 PAGE_OPENING = """# What `inspect` prints
 
 Three small made files in layouts of others, which [data-layout.md](data-layout.md) describes. The page is written by
@@ -22,15 +27,24 @@ Three small made files in layouts of others, which [data-layout.md](data-layout.
 def printed(name: str) -> str:
     """What is printed of one of the files."""
     out = io.StringIO()
-    console = Console(file=out, width=160, highlight=False, markup=False, soft_wrap=True, no_color=True)
+    console = Console(
+        file=out,
+        width=160,
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+        no_color=True,
+    )
     show(understood([str(LAYOUTS_FOLDER / name)], Settings()), console)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
 def page() -> str:
     """The whole page."""
-    parts = [f"\n## {title}\n\n`meterwatch inspect {name}`:\n\n```text\n{printed(name)}\n```\n"
-             for name, title in EXAMPLE_FILES.items()]  # fmt: skip
+    parts = [
+        f"\n## {title}\n\n`meterwatch inspect {name}`:\n\n```text\n{printed(name)}\n```\n"
+        for name, title in EXAMPLE_FILES.items()
+    ]
     return PAGE_OPENING + "".join(parts)
 
 

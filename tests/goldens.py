@@ -3,6 +3,7 @@
 A file is never written again. `python -m tests.goldens NAME SEED LEFT` writes another one, of the state as it is now in
 the middle of a hostile stream of which a share is left, with the history that it comes of and lines in `SHA256SUMS`.
 """
+
 from __future__ import annotations
 
 import gzip
@@ -28,13 +29,21 @@ from tests.adversarial import adversarial_stream
 
 GOLDEN_FOLDER = Path(__file__).parent / "data" / "golden"
 CHECKSUM_FILE = GOLDEN_FOLDER / "SHA256SUMS"
-BATCH_TYPES: dict[str, type[Batch]] = {kind.kind: kind for kind in (Readings, DeviceEvents, Payments, Stages)}
+BATCH_TYPES: dict[str, type[Batch]] = {
+    kind.kind: kind for kind in (Readings, DeviceEvents, Payments, Stages)
+}
 BATCH_ROWS = 3  # of a batch
 QUIET_DAYS = 6  # after the history, in which all days close and are sealed
 JUDGED_BY = {  # judges that go by what another owner remembers
-    "work": ("overdue", "backlogs"), "backlog": ("backlogs",), "stage_order": ("disorder",), "bills": ("invoices",),
-    "ledger": ("transfers",), "reports": ("incidents",), "peers": ("days",), "recent_attempts": ("payments", "attempts"),
-}  # fmt: skip
+    "work": ("overdue", "backlogs"),
+    "backlog": ("backlogs",),
+    "stage_order": ("disorder",),
+    "bills": ("invoices",),
+    "ledger": ("transfers",),
+    "reports": ("incidents",),
+    "peers": ("days",),
+    "recent_attempts": ("payments", "attempts"),
+}
 
 
 class History(NamedTuple):
@@ -80,7 +89,11 @@ def read(name: str) -> bytes:
 def names() -> list[str]:
     """The goldens that have a history of their own, as they came."""
     listed = [line.split()[1] for line in CHECKSUM_FILE.read_text().splitlines()]
-    return [name.removesuffix(".history.msgpack.gz") for name in listed if name.endswith(".history.msgpack.gz")]
+    return [
+        name.removesuffix(".history.msgpack.gz")
+        for name in listed
+        if name.endswith(".history.msgpack.gz")
+    ]
 
 
 def history(tree: Any) -> History:
@@ -103,8 +116,16 @@ def opened(state: bytes) -> Any:
 
 def schemas(tree: Any) -> dict[str, Any]:
     """Version and schema of every owner in the tree of a snapshot, and of a packed day."""
-    owners = {name: (owner["version"], owner["schema"]) for name, owner in tree["owners"].items()}
-    return owners | {"a day": (owners["open_days"][0], tree["owners"]["open_days"]["columns"]["cells"])}
+    owners = {
+        name: (owner["version"], owner["schema"])
+        for name, owner in tree["owners"].items()
+    }
+    return owners | {
+        "a day": (
+            owners["open_days"][0],
+            tree["owners"]["open_days"]["columns"]["cells"],
+        )
+    }
 
 
 def affected_rules(engine: Engine, afresh: Collection[str]) -> set[str]:
@@ -112,28 +133,51 @@ def affected_rules(engine: Engine, afresh: Collection[str]) -> set[str]:
     rules = {name.rpartition("/")[2] for name in afresh}
     for owner, judges in JUDGED_BY.items():
         if owner in afresh:
-            rules |= {rule.name for name in judges for rule in judge_of(engine, name).rules}
+            rules |= {
+                rule.name for name in judges for rule in judge_of(engine, name).rules
+            }
     for name in engine.judges():
         judge = judge_of(engine, name)
         given: set[str] = set()
         for feature in judge.features:
-            if f"{name}/{type(feature).__name__}" in afresh or given.intersection((*feature.reads, *feature.takes)):
+            if f"{name}/{type(feature).__name__}" in afresh or given.intersection(
+                (*feature.reads, *feature.takes)
+            ):
                 given |= set(feature.gives)
-        rules |= {rule.name for rule in judge.rules if given.intersection((*rule.reads, *rule.optional_reads, "gap"))}
-    explained = {failure for failure, others in EXPLAINED_BY_FAILURE.items() if not rules.isdisjoint(others)}
-    return rules.union(explained, *(EXPLAINED_BY_FAILURE.get(rule, ()) for rule in rules))
+        rules |= {
+            rule.name
+            for rule in judge.rules
+            if given.intersection((*rule.reads, *rule.optional_reads, "gap"))
+        }
+    explained = {
+        failure
+        for failure, others in EXPLAINED_BY_FAILURE.items()
+        if not rules.isdisjoint(others)
+    }
+    return rules.union(
+        explained, *(EXPLAINED_BY_FAILURE.get(rule, ()) for rule in rules)
+    )
 
 
 def before_causes(state: bytes, engine: Engine) -> set[str]:
     """The rules whose episodes ended sooner when a snapshot was made, and whose alerts were told without a notice."""
     owners, crowds = opened(state)["owners"], engine.policy._gatherings
-    apart = set() if "swept" in owners["policy"]["schema"] else {
-        crowd.rule for crowd, gathering in crowds.items() if len(gathering.members) >= crowd.least_subjects
-    }  # fmt: skip
+    apart = (
+        set()
+        if "swept" in owners["policy"]["schema"]
+        else {
+            crowd.rule
+            for crowd, gathering in crowds.items()
+            if len(gathering.members) >= crowd.least_subjects
+        }
+    )
     return apart | {
-        rule.name for name in engine.judges() for rule in judge_of(engine, name).rules
-        if rule.chronic and "spent" not in owners.get(f"{name}/{rule.name}", {}).get("schema", {})
-    }  # fmt: skip
+        rule.name
+        for name in engine.judges()
+        for rule in judge_of(engine, name).rules
+        if rule.chronic
+        and "spent" not in owners.get(f"{name}/{rule.name}", {}).get("schema", {})
+    }
 
 
 def judge_of(engine: Engine, name: str) -> Judge:
@@ -144,8 +188,15 @@ def judge_of(engine: Engine, name: str) -> Judge:
 
 def differing_rules(one: Iterable[Alert], other: Iterable[Alert]) -> set[str]:
     """The rules of which two told otherwise."""
-    these, those = ({msgspec.json.encode(alert): alert.rule for alert in alerts} for alerts in (one, other))
-    return {rule for told, rule in (these | those).items() if (told in these) != (told in those)}
+    these, those = (
+        {msgspec.json.encode(alert): alert.rule for alert in alerts}
+        for alerts in (one, other)
+    )
+    return {
+        rule
+        for told, rule in (these | those).items()
+        if (told in these) != (told in those)
+    }
 
 
 def write(name: str, seed: int, left: float) -> None:
@@ -160,20 +211,29 @@ def write(name: str, seed: int, left: float) -> None:
         if (found := (bool(engine.reorder.late), open_episodes(engine))) > best:
             best, cut, state = found, n, engine.snapshot()
     tree = {
-        "areas": msgspec.to_builtins(stream.areas), "zone": stream.zone, "interval": stream.interval,
-        "before": [encode_batch(batch) for batch in batches[:cut]], "after": [encode_batch(batch) for batch in batches[cut:]],
-    }  # fmt: skip
+        "areas": msgspec.to_builtins(stream.areas),
+        "zone": stream.zone,
+        "interval": stream.interval,
+        "before": [encode_batch(batch) for batch in batches[:cut]],
+        "after": [encode_batch(batch) for batch in batches[cut:]],
+    }
     for file, data in ((name, state), (f"{name}.history", dumps(tree))):
         path = GOLDEN_FOLDER / f"{file}.msgpack.gz"
         with path.open("xb") as out:
             out.write(gzip.compress(data, mtime=0))
         with CHECKSUM_FILE.open("a") as sums:
-            sums.write(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n")
+            sums.write(
+                f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n"
+            )
 
 
 def open_episodes(engine: Engine) -> int:
     """How many rules have an open episode."""
-    return sum(bool(episodes.open) for name in engine.judges() for episodes in judge_of(engine, name).episodes)
+    return sum(
+        bool(episodes.open)
+        for name in engine.judges()
+        for episodes in judge_of(engine, name).episodes
+    )
 
 
 def encode_batch(batch: Batch) -> tuple[str, dict[str, Any]]:

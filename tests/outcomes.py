@@ -35,4 +35,7 @@ def order_independent(outcomes: Outcomes) -> Outcomes:
 def balanced(outcomes: Outcomes) -> None:
     """Every row that came in has exactly one fate."""
     for kind, rows in outcomes.items():
-        assert rows["in"] == rows["judged"] + rows["rejected"] + rows["duplicate"] + rows["late"], (kind, rows)
+        assert (
+            rows["in"]
+            == rows["judged"] + rows["rejected"] + rows["duplicate"] + rows["late"]
+        ), (kind, rows)

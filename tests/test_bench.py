@@ -9,13 +9,48 @@ import numpy as np
 import pytest
 from aiokafka.partitioner import DefaultPartitioner
 
-from bench import demo, detection, engine, families, history, live, peer, replay, steady, sustained, testbed
+from bench import (
+    demo,
+    detection,
+    engine,
+    families,
+    history,
+    live,
+    peer,
+    replay,
+    steady,
+    sustained,
+    testbed,
+)
 from bench.__main__ import FULL_SIZE, QUICK_SIZE, Bench
 from bench.engine import point_rules, split_slot
 from bench.feed import SENT_DTYPE
-from bench.load import AREA_METERS, LOAD_ZONE, SLOTS_PER_DAY, VOLTAGE_LOSS_SHARE, VOLTAGE_LOSS_SLOTS, Load
-from bench.others import LIFE_METERS, EventsLoad, PaymentsLoad, StagesLoad, TopicLoad, messages, topic_loads
-from bench.results import READINGS_PER_SECOND, ROW_GOALS, Result, document, figures, summed, write
+from bench.load import (
+    AREA_METERS,
+    LOAD_ZONE,
+    SLOTS_PER_DAY,
+    VOLTAGE_LOSS_SHARE,
+    VOLTAGE_LOSS_SLOTS,
+    Load,
+)
+from bench.others import (
+    LIFE_METERS,
+    EventsLoad,
+    PaymentsLoad,
+    StagesLoad,
+    TopicLoad,
+    messages,
+    topic_loads,
+)
+from bench.results import (
+    READINGS_PER_SECOND,
+    ROW_GOALS,
+    Result,
+    document,
+    figures,
+    summed,
+    write,
+)
 from bench.testbed import PARTITION_COUNT, partition_of
 from detectors.engine import Engine
 from detectors.rule import ALL_RULES
@@ -26,7 +61,11 @@ from streams.topics import PAYMENTS_TOPIC, READS_TOPIC, SOURCE_TOPICS
 from streams.worker import TOPIC_DECODERS
 from tests.workers import Samples
 
-DAILY_ROWS: dict[type[TopicLoad], float] = {PaymentsLoad: 4000, StagesLoad: 2000, EventsLoad: 5000}  # rows of 100,000 meters
+DAILY_ROWS: dict[type[TopicLoad], float] = {
+    PaymentsLoad: 4000,
+    StagesLoad: 2000,
+    EventsLoad: 5000,
+}  # rows of 100,000 meters
 
 
 def one_result(name: str, value: float = 1.0) -> Result:
@@ -49,34 +88,71 @@ def test_every_name_is_measured(size, monkeypatch):
     for module, (name, fake) in told.items():
         monkeypatch.setattr(module, name, fake)
     monkeypatch.setattr(sustained, "measure", lambda *_, **__: one_result("sustained"))
-    together = ("alert_latency_p50", "alert_latency_p99", "recovery_seconds", "longest_pause_seconds")
-    monkeypatch.setattr(steady, "measure", lambda *_, **__: [one_result(name) for name in together])
-    monkeypatch.setattr(engine, "batch_sizes", lambda *, slots, **_: [one_result(f"engine_rows_{rows}") for rows in slots])
-    for name in ("bytes_per_meter", "meters_growth", "many_small_areas", "rules_growth"):
+    together = (
+        "alert_latency_p50",
+        "alert_latency_p99",
+        "recovery_seconds",
+        "longest_pause_seconds",
+    )
+    monkeypatch.setattr(
+        steady, "measure", lambda *_, **__: [one_result(name) for name in together]
+    )
+    monkeypatch.setattr(
+        engine,
+        "batch_sizes",
+        lambda *, slots, **_: [one_result(f"engine_rows_{rows}") for rows in slots],
+    )
+    for name in (
+        "bytes_per_meter",
+        "meters_growth",
+        "many_small_areas",
+        "rules_growth",
+    ):
         monkeypatch.setattr(engine, name, lambda name=name, **_: one_result(name))
     bench = Bench("", Path(), size)
     found = {name: bench.measure(name) for name in ROW_GOALS}
     found["naive_peer"] = bench.summary()
-    assert all(name in [result.name for result in results] for name, results in found.items())
+    assert all(
+        name in [result.name for result in results] for name, results in found.items()
+    )
 
 
 def test_peer_runs_before_and_after_each_compared_benchmark(monkeypatch):
     rates = iter([4.0, 6.0, 10.0])
-    monkeypatch.setattr(peer, "measure", lambda *_, **__: peer.PeerRun(next(rates), 200.0))
+    monkeypatch.setattr(
+        peer, "measure", lambda *_, **__: peer.PeerRun(next(rates), 200.0)
+    )
     monkeypatch.setattr(live, "measure", lambda name, *_, **__: one_result(name, 80.0))
     bench = Bench("", Path(), QUICK_SIZE)
     assert bench.measure("live_packed")[0].ratio is None
     bench.measure("naive_peer")
-    assert [bench.measure(name)[0].ratio for name in ("live_packed", "live_single", "live_events")] == [16.0, 10.0, 8.0]
+    assert [
+        bench.measure(name)[0].ratio
+        for name in ("live_packed", "live_single", "live_events")
+    ] == [16.0, 10.0, 8.0]
     assert [(row.median, row.ratio) for row in bench.summary()] == [(6.0, 1.0)]
 
 
 def test_rate_is_reported_as_ratio_to_peer_of_same_run():
     demo_row = summed("demo_seconds", "s", [9.0])
-    rows = document(compared_with(5.0, one_result("naive_peer", 5.0), one_result("live_packed", 300.0), demo_row))
+    rows = document(
+        compared_with(
+            5.0,
+            one_result("naive_peer", 5.0),
+            one_result("live_packed", 300.0),
+            demo_row,
+        )
+    )
     assert [row["ratio"] for row in rows["results"]] == [1.0, 60.0, None]
     assert document([one_result("live_packed")])["results"][0]["ratio"] is None
-    assert rows["results"][1].keys() == {"name", "unit", "median", "low", "high", "ratio"}
+    assert rows["results"][1].keys() == {
+        "name",
+        "unit",
+        "median",
+        "low",
+        "high",
+        "ratio",
+    }
     assert rows.keys() == {"machine", "versions", "results"}
 
 
@@ -93,15 +169,37 @@ def test_alarms_of_the_load_come_from_its_planted_faults(history):
     load = Load(20 * AREA_METERS, engine.BEFORE_MIDNIGHT)
     judge = Engine(zone=LOAD_ZONE)
     judge.enroll(load.areas())
-    before = [alert for slot in sustained.days_before(20 * AREA_METERS) for alert in judge.step(slot)] if history else []
+    before = (
+        [
+            alert
+            for slot in sustained.days_before(20 * AREA_METERS)
+            for alert in judge.step(slot)
+        ]
+        if history
+        else []
+    )
     alerts = before + [alert for slot in load.slots(24) for alert in judge.step(slot)]
     raised = [alert for alert in alerts if alert.change == "raised"]
     planted = {"voltage_loss", "meter_current_unbalance", "over_contract_capacity"}
     days = {"capacity_expansion", "meter_runaway"}  # of those beyond their contract
-    assert {alert.rule for alert in raised} <= planted | (days | {"read_success_rate"} if history else set())
-    assert all(load.beyond[int(alert.subject[1:])] for alert in raised if alert.rule in days)
+    assert {alert.rule for alert in raised} <= planted | (
+        days | {"read_success_rate"} if history else set()
+    )
+    assert all(
+        load.beyond[int(alert.subject[1:])] for alert in raised if alert.rule in days
+    )
     lost = sum(alert.rule == "voltage_loss" for alert in raised)
-    assert 0.5 < lost / (20 * AREA_METERS * VOLTAGE_LOSS_SHARE * (24 + sustained.HISTORY_SLOTS * history - VOLTAGE_LOSS_SLOTS / 2)) < 2
+    assert (
+        0.5
+        < lost
+        / (
+            20
+            * AREA_METERS
+            * VOLTAGE_LOSS_SHARE
+            * (24 + sustained.HISTORY_SLOTS * history - VOLTAGE_LOSS_SLOTS / 2)
+        )
+        < 2
+    )
     assert judge.counts["readings", "judged", ""] == judge.counts["readings", "in", ""]
 
 
@@ -126,7 +224,9 @@ def test_produced_keys_go_to_the_default_partition():
     keys = [name.encode() for name in Load(50 * AREA_METERS).area_names]
     numbers = list(range(PARTITION_COUNT))
     usual = DefaultPartitioner()
-    assert [partition_of(key, PARTITION_COUNT) for key in keys] == [usual(key, numbers, numbers) for key in keys]
+    assert [partition_of(key, PARTITION_COUNT) for key in keys] == [
+        usual(key, numbers, numbers) for key in keys
+    ]
 
 
 def test_an_alert_waits_since_its_evidence_was_sent():
@@ -137,14 +237,45 @@ def test_an_alert_waits_since_its_evidence_was_sent():
 
 def planted(area: str, at: int) -> Alert:
     return Alert(
-        id="1", rule=steady.PLANTED_RULE, version=1, kind="readings", area=area, subject="M", state="raised", change="raised",
-        revision=0, severity=1, since=at, raised=at, at=at, score=1.0, phase="A", evidence={}, suppressed_by="", en="", zh="",
-    )  # fmt: skip
+        id="1",
+        rule=steady.PLANTED_RULE,
+        version=1,
+        kind="readings",
+        area=area,
+        subject="M",
+        state="raised",
+        change="raised",
+        revision=0,
+        severity=1,
+        since=at,
+        raised=at,
+        at=at,
+        score=1.0,
+        phase="A",
+        evidence={},
+        suppressed_by="",
+        en="",
+        zh="",
+    )
 
 
 def equal(one: Batch, other: Batch) -> bool:
-    columns = ("names", "subject", "areas", "area", "at", "register", "kwh", "u", "i", "p", "q")
-    return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in columns)
+    columns = (
+        "names",
+        "subject",
+        "areas",
+        "area",
+        "at",
+        "register",
+        "kwh",
+        "u",
+        "i",
+        "p",
+        "q",
+    )
+    return all(
+        np.array_equal(getattr(one, name), getattr(other, name)) for name in columns
+    )
 
 
 def test_quick_fault_table_lists_each_kind_once():
@@ -159,7 +290,9 @@ def test_quick_fault_table_lists_each_kind_once():
 def test_what_was_missed_or_false_shows_in_the_table():
     found = detection.Found("leak", "a leak", ("voltage_loss",), "voltage_loss", 0.5)
     missed = replace(found, by="", days=float("nan"))
-    amid = detection.DetectionRun([found, missed], {"zero_usage": 2}, clean=False, weeks=0.5)
+    amid = detection.DetectionRun(
+        [found, missed], {"zero_usage": 2}, clean=False, weeks=0.5
+    )
     quiet = detection.DetectionRun([], {"voltage_loss": 3}, clean=True, weeks=2.0)
     page = list(detection.page([amid, quiet]))
     assert "| a leak | `voltage_loss` | 1 of 2 | 12 h | 12 h | 1.5 |" in page
@@ -167,14 +300,25 @@ def test_what_was_missed_or_false_shows_in_the_table():
 
 
 def test_every_published_rule_stands_in_the_page_of_what_is_found():
-    page = (Path(__file__).parents[1] / "docs" / "detection.md").read_text(encoding="utf-8")
-    assert not [name for name, rule in ALL_RULES.items() if rule.status == "published" and f"`{name}`" not in page]
+    page = (Path(__file__).parents[1] / "docs" / "detection.md").read_text(
+        encoding="utf-8"
+    )
+    assert not [
+        name
+        for name, rule in ALL_RULES.items()
+        if rule.status == "published" and f"`{name}`" not in page
+    ]
 
 
 def test_every_family_has_its_share_of_the_time():
     found = families.shares(AREA_METERS, 4)
     assert sum(found.values()) == pytest.approx(1)
-    assert {"voltage", "metering", families.FEATURES_FAMILY, families.REST_FAMILY} <= set(found)
+    assert {
+        "voltage",
+        "metering",
+        families.FEATURES_FAMILY,
+        families.REST_FAMILY,
+    } <= set(found)
 
 
 @pytest.mark.parametrize("others", [PaymentsLoad, StagesLoad, EventsLoad])
@@ -186,13 +330,19 @@ def test_what_comes_beside_the_readings_is_read_and_judged_as_it_came(others):
     rows = 0
     for _ in range(3 * SLOTS_PER_DAY):
         batch = told.slot()
-        messages = [(key, value, kind, 0) for key, value, kind in encoded(batch, "array")]
+        messages = [
+            (key, value, kind, 0) for key, value, kind in encoded(batch, "array")
+        ]
         decoded, refused = TOPIC_DECODERS[told.topic][1](messages)
         assert not refused
         rows += len(batch)
         if decoded:
             judge.step(decoded)
-    assert judge.counts[batch.kind, "judged", ""] == judge.counts[batch.kind, "in", ""] == rows
+    assert (
+        judge.counts[batch.kind, "judged", ""]
+        == judge.counts[batch.kind, "in", ""]
+        == rows
+    )
     assert 0.5 < rows / (3 * DAILY_ROWS[others] * 3 * meters / LIFE_METERS) < 1.1
 
 
@@ -204,7 +354,9 @@ def test_all_topics_stand_among_the_frames_of_a_quarter_hour():
     assert set(topics) == set(SOURCE_TOPICS)
     first = topics.index(PAYMENTS_TOPIC)
     assert READS_TOPIC in topics[:first] or READS_TOPIC in topics[first : first + 20]
-    assert {topics[n : n + 100].count(READS_TOPIC) for n in range(0, 700, 100)} <= set(range(50, 100))
+    assert {topics[n : n + 100].count(READS_TOPIC) for n in range(0, 700, 100)} <= set(
+        range(50, 100)
+    )
 
 
 def test_small_areas_hold_as_many_meters():
@@ -227,11 +379,16 @@ class Checkpoints:
         self.now += seconds
 
     def scrape(self, *_: str) -> Samples:
-        ages = {("meterwatch_checkpoint_age_seconds", (str(n),)): (self.now - n) % 12 for n in range(2)}
+        ages = {
+            ("meterwatch_checkpoint_age_seconds", (str(n),)): (self.now - n) % 12
+            for n in range(2)
+        }
         return Samples(ages if self.now > 3 else {})
 
 
-def test_a_worker_is_killed_half_way_between_checkpoints_however_far_apart_they_are(monkeypatch):
+def test_a_worker_is_killed_half_way_between_checkpoints_however_far_apart_they_are(
+    monkeypatch,
+):
     worker = Checkpoints()
     for module in (steady, testbed):
         monkeypatch.setattr(module, "time", worker)
@@ -241,12 +398,22 @@ def test_a_worker_is_killed_half_way_between_checkpoints_however_far_apart_they_
 
 
 def scraped(**longest: float) -> Samples:
-    return Samples({("meterwatch_longest_call_seconds", (cause,)): seconds for cause, seconds in longest.items()})
+    return Samples(
+        {
+            ("meterwatch_longest_call_seconds", (cause,)): seconds
+            for cause, seconds in longest.items()
+        }
+    )
 
 
 def test_longest_pause_is_reported_by_cause_or_not_at_all():
-    buckets = {("meterwatch_loop_pause_seconds_bucket", (end,)): n for end, n in (("0.1", 7), ("0.5", 9), ("+Inf", 9))}
-    told = steady.longest_pause([scraped(step=0.2, tick=0.1), scraped(step=0.4) + Samples(buckets)])
+    buckets = {
+        ("meterwatch_loop_pause_seconds_bucket", (end,)): n
+        for end, n in (("0.1", 7), ("0.5", 9), ("+Inf", 9))
+    }
+    told = steady.longest_pause(
+        [scraped(step=0.2, tick=0.1), scraped(step=0.4) + Samples(buckets)]
+    )
     assert told.median == 0.4
     assert told.note == "step 0.4, tick 0.1; the event loop was held for 0.5 s at most"
     silent = steady.longest_pause([Samples()])
@@ -255,7 +422,16 @@ def test_longest_pause_is_reported_by_cause_or_not_at_all():
 
 
 def test_figures_of_the_full_speed_are_ratios_where_there_are_some(tmp_path):
-    results = compared_with(5.0, one_result("naive_peer", 5.0), one_result("live_packed", 300.0), summed("demo_seconds", "s", [9.0]))
+    results = compared_with(
+        5.0,
+        one_result("naive_peer", 5.0),
+        one_result("live_packed", 300.0),
+        summed("demo_seconds", "s", [9.0]),
+    )
     write(tmp_path / "latest.json", results)
-    assert figures(tmp_path / "latest.json") == {"naive_peer": 1.0, "live_packed": 60.0, "demo_seconds": 9.0}
+    assert figures(tmp_path / "latest.json") == {
+        "naive_peer": 1.0,
+        "live_packed": 60.0,
+        "demo_seconds": 9.0,
+    }
     assert figures(tmp_path / "missing.json") == {}

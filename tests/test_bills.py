@@ -19,33 +19,67 @@ DUE_TIME = 1_766_937_600  # 2025-12-29 in Shanghai
 
 @pytest.mark.parametrize(
     ("segment", "days", "penalty"),
-    [("residential", 2, 2.0), ("residential", 7, 2.0 + 5 * 0.5), ("commercial", 7, 4.0 + 1.0 + 4 * 1.5)],
+    [
+        ("residential", 2, 2.0),
+        ("residential", 7, 2.0 + 5 * 0.5),
+        ("commercial", 7, 4.0 + 1.0 + 4 * 1.5),
+    ],
 )
-def test_a_penalty_grows_by_the_day_with_what_is_open_and_by_the_new_year(segment, days, penalty):
+def test_a_penalty_grows_by_the_day_with_what_is_open_and_by_the_new_year(
+    segment, days, penalty
+):
     registry = Registry(Index(), Index())
-    registry.enroll([Area(area="A1", meters=[Meter(meter="M1", customer="C1", segment=segment)])])
+    registry.enroll(
+        [Area(area="A1", meters=[Meter(meter="M1", customer="C1", segment=segment)])]
+    )
     bills = Bills(Index(), registry, "Asia/Shanghai")
     told = Payments.build(
-        ("C1",), [0, 0], ("A1",), [0, 0], [DUE_TIME - 9 * DAY_SECONDS, DUE_TIME + 2 * DAY_SECONDS + 60], payment=[Payment.BILL, Payment.PAYMENT],
-        amount=[1000, 500], bills=("B1",), bill=[0, 0], succeeded=[1, 1], due=[DUE_TIME, 0],
-    )  # fmt: skip
+        ("C1",),
+        [0, 0],
+        ("A1",),
+        [0, 0],
+        [DUE_TIME - 9 * DAY_SECONDS, DUE_TIME + 2 * DAY_SECONDS + 60],
+        payment=[Payment.BILL, Payment.PAYMENT],
+        amount=[1000, 500],
+        bills=("B1",),
+        bill=[0, 0],
+        succeeded=[1, 1],
+        due=[DUE_TIME, 0],
+    )
     bills.record(told, np.zeros(2, np.int64), np.zeros(2, np.int64))
-    assert bills.arrears(0, DUE_TIME + days * DAY_SECONDS, days)[0] == pytest.approx(penalty)
+    assert bills.arrears(0, DUE_TIME + days * DAY_SECONDS, days)[0] == pytest.approx(
+        penalty
+    )
 
 
 def test_payments_are_forgotten_once_nothing_can_concern_them():
     registry = Registry(Index(), Index())
     told = Payments.build(
-        ("C1",), [0] * 4, ("A1",), [0] * 4, [DUE_TIME, DUE_TIME + 1, DUE_TIME + 2, DUE_TIME + 3], payment=[0, 1, 4, 1], amount=[90] * 4,
-        bills=("B1", ""), bill=[0, 0, 1, 1], references=("R1", "R2"), reference=[0, 0, 0, 1], succeeded=[1] * 4,
-    )  # fmt: skip
+        ("C1",),
+        [0] * 4,
+        ("A1",),
+        [0] * 4,
+        [DUE_TIME, DUE_TIME + 1, DUE_TIME + 2, DUE_TIME + 3],
+        payment=[0, 1, 4, 1],
+        amount=[90] * 4,
+        bills=("B1", ""),
+        bill=[0, 0, 1, 1],
+        references=("R1", "R2"),
+        reference=[0, 0, 0, 1],
+        succeeded=[1] * 4,
+    )
     for items, first, last in (
         (Bills(Index(), registry, "Asia/Shanghai"), [PAID_RETENTION_SECONDS], []),
         (Ledger(Index()), [3 * DAY_SECONDS], [ORPHAN_RETENTION_SECONDS]),
     ):
         items.record(told, np.zeros(4, np.int64), np.zeros(4, np.int64))
         for kept in first + last:
-            until = [items.finished(np.array([DUE_TIME + 9 + kept + more]), 3 * DAY_SECONDS, []).tolist() for more in (-9, 0)]
+            until = [
+                items.finished(
+                    np.array([DUE_TIME + 9 + kept + more]), 3 * DAY_SECONDS, []
+                ).tolist()
+                for more in (-9, 0)
+            ]
             assert len(until[1]) == len(until[0]) + 1
             items.forget(np.array(until[1]))
         assert items.items == {}

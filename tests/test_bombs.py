@@ -1,4 +1,5 @@
 """Files that unfold, never end or are none: bounded memory, and a word."""
+
 from __future__ import annotations
 
 import bz2
@@ -55,7 +56,9 @@ PACK_FUNCTIONS = {
 }
 
 
-@pytest.mark.parametrize("name", ["file.csv.PACKED", "file.csv"], ids=["named", "unnamed"])
+@pytest.mark.parametrize(
+    "name", ["file.csv.PACKED", "file.csv"], ids=["named", "unnamed"]
+)
 @pytest.mark.parametrize("packer", PACK_FUNCTIONS)
 def test_what_is_packed_is_read(tmp_path, packer, name):
     path = tmp_path / name.replace("PACKED", packer)
@@ -65,12 +68,27 @@ def test_what_is_packed_is_read(tmp_path, packer, name):
 
 @pytest.mark.parametrize(
     "content",
-    [CSV_ROWS + b"M1,A1,1772380800,0.5\n" * 3_000_000, CSV_ROWS + b"x" * (64 * MEBIBYTE_BYTES), b"\n" * (64 * MEBIBYTE_BYTES), b"," * (64 * MEBIBYTE_BYTES),
-     b"200,N,E1,1,E1,N,S,kWh,30,2\n300,20240101," + b"1," * (32 * MEBIBYTE_BYTES),
-     b'<a xmlns="http://naesb.org/espi">' + b"<a>" * (9 * MEBIBYTE_BYTES),
-     b"\0" * (64 * MEBIBYTE_BYTES), b'"' + b"x\n" * (32 * MEBIBYTE_BYTES)],
-    ids=["rows", "a long line", "line feeds", "commas", "NEM12", "XML", "zeros", "an open quote"],
-)  # fmt: skip
+    [
+        CSV_ROWS + b"M1,A1,1772380800,0.5\n" * 3_000_000,
+        CSV_ROWS + b"x" * (64 * MEBIBYTE_BYTES),
+        b"\n" * (64 * MEBIBYTE_BYTES),
+        b"," * (64 * MEBIBYTE_BYTES),
+        b"200,N,E1,1,E1,N,S,kWh,30,2\n300,20240101," + b"1," * (32 * MEBIBYTE_BYTES),
+        b'<a xmlns="http://naesb.org/espi">' + b"<a>" * (9 * MEBIBYTE_BYTES),
+        b"\0" * (64 * MEBIBYTE_BYTES),
+        b'"' + b"x\n" * (32 * MEBIBYTE_BYTES),
+    ],
+    ids=[
+        "rows",
+        "a long line",
+        "line feeds",
+        "commas",
+        "NEM12",
+        "XML",
+        "zeros",
+        "an open quote",
+    ],
+)
 @pytest.mark.parametrize("packer", ["", "gz", "zst"])
 def test_a_bomb_is_refused_in_bounded_memory(tmp_path, small, packer, content):
     path = tmp_path / "bomb"
@@ -82,8 +100,12 @@ def test_a_bomb_is_refused_in_bounded_memory(tmp_path, small, packer, content):
 
 def test_a_long_row_is_an_error_that_does_not_repeat_it(tmp_path):
     path = tmp_path / "long.csv"
-    path.write_bytes(CSV_ROWS + b"M1,A1,1772380800," + b"1" * (3 * MEBIBYTE_BYTES) + b"\n")
-    with pytest.raises(SourceError, match="a row is longer than 1,048,576 bytes") as error:
+    path.write_bytes(
+        CSV_ROWS + b"M1,A1,1772380800," + b"1" * (3 * MEBIBYTE_BYTES) + b"\n"
+    )
+    with pytest.raises(
+        SourceError, match="a row is longer than 1,048,576 bytes"
+    ) as error:
         list(open_source(path).batches)
     assert len(str(error.value)) < 300
 
@@ -92,8 +114,12 @@ def test_a_pipe_a_device_and_a_socket_are_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe.csv")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "socket.csv"))
-        for path, told in ((tmp_path / "pipe.csv", "is a pipe"), (tmp_path / "socket.csv", "a device or a socket"),
-                           ("/dev/zero", "a device or a socket"), ("-", "standard input")):  # fmt: skip
+        for path, told in (
+            (tmp_path / "pipe.csv", "is a pipe"),
+            (tmp_path / "socket.csv", "a device or a socket"),
+            ("/dev/zero", "a device or a socket"),
+            ("-", "standard input"),
+        ):
             refused(path, told)
     os.mkfifo(tmp_path / "areas.jsonl")
     refused(tmp_path / "areas.jsonl", "is a pipe")
@@ -101,7 +127,9 @@ def test_a_pipe_a_device_and_a_socket_are_refused_at_once(tmp_path):
 
 
 @pytest.mark.parametrize("command", ["run", "inspect", "send", "stalls", "classes"])
-def test_every_command_ends_with_a_line_and_exit_code_two(tmp_path, monkeypatch, capsys, command):
+def test_every_command_ends_with_a_line_and_exit_code_two(
+    tmp_path, monkeypatch, capsys, command
+):
     os.mkfifo(tmp_path / "pipe.csv")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["meterwatch", command, "pipe.csv"])
@@ -118,8 +146,15 @@ def test_a_line_that_is_no_area_is_not_read_to_its_end(tmp_path, small):
 
 def parquet(path, at, meters):
     count = len(at)
-    words = pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array(meters))
-    columns = {"meter": words, "area": words, "at": pa.array(at), "kwh": pa.array(np.full(count, 0.5))}
+    words = pa.DictionaryArray.from_arrays(
+        pa.array(np.zeros(count, np.int32)), pa.array(meters)
+    )
+    columns = {
+        "meter": words,
+        "area": words,
+        "at": pa.array(at),
+        "kwh": pa.array(np.full(count, 0.5)),
+    }
     pq.write_table(pa.table(columns), path)
     return path
 
@@ -127,7 +162,11 @@ def parquet(path, at, meters):
 @pytest.mark.parametrize(
     ("at", "meter", "told"),
     [
-        (1_772_380_800 - np.arange(200_000), "M1", "more than 100,000 rows that are in no order"),
+        (
+            1_772_380_800 - np.arange(200_000),
+            "M1",
+            "more than 100,000 rows that are in no order",
+        ),
         (np.full(200_000, 1_772_380_800), "M1", "more than 50,000 rows of one time"),
         (1_772_380_800 - np.arange(1000), "M" * 100_000, "MiB of text in the column"),
     ],
@@ -140,7 +179,9 @@ def test_parquet_that_unfolds_is_refused(tmp_path, small, at, meter, told):
 
 
 def test_parquet_in_order_has_no_limit(tmp_path, small):
-    path = parquet(tmp_path / "long.parquet", 1_772_380_800 + np.arange(200_000), ["M1"])
+    path = parquet(
+        tmp_path / "long.parquet", 1_772_380_800 + np.arange(200_000), ["M1"]
+    )
     assert sum(map(len, open_source(path).batches)) == 200_000
 
 
@@ -153,7 +194,10 @@ def book(tmp_path, sheet, name="book.xlsx"):
 
     made, path = openpyxl.Workbook(), tmp_path / name
     made.save(tmp_path / "whole.xlsx")
-    with zipfile.ZipFile(tmp_path / "whole.xlsx") as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
+    with (
+        zipfile.ZipFile(tmp_path / "whole.xlsx") as old,
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new,
+    ):
         for part in old.namelist():
             new.writestr(part, sheet if part.endswith("sheet1.xml") else old.read(part))
     return path
@@ -163,17 +207,37 @@ def cell(position, text):
     return f'<c r="{position}" t="inlineStr"><is><t>{text}</t></is></c>'
 
 
-HEAD_ROW = "<row r='1'>" + "".join(map(cell, ("A1", "B1", "C1", "D1"), ("meter", "area", "at", "kwh"))) + "</row>"
+HEAD_ROW = (
+    "<row r='1'>"
+    + "".join(map(cell, ("A1", "B1", "C1", "D1"), ("meter", "area", "at", "kwh")))
+    + "</row>"
+)
 
 
 @pytest.mark.parametrize(
     ("sheet", "told"),
     [
         (SHEET_TEMPLATE.format("<row/>" * 2_000_000), "unpacks to more than 4 MiB"),
-        (f'<!DOCTYPE x [<!ENTITY a "{"a" * 100}">]>' + SHEET_TEMPLATE.format(""), "document type"),
-        ('<?xml version="1.0" encoding="UTF-16"?><!DOCTYPE x []>'.encode("utf-16"), "document type"),
-        (SHEET_TEMPLATE.format(HEAD_ROW + f"<row r='99999999'>{cell('A99999999', 'x')}</row>"), "more rows than a sheet"),
-        (SHEET_TEMPLATE.format(HEAD_ROW + f"<row r='2'>{cell('ZZZZZZ2', 'x')}</row>"), "cannot be read as a workbook"),
+        (
+            f'<!DOCTYPE x [<!ENTITY a "{"a" * 100}">]>' + SHEET_TEMPLATE.format(""),
+            "document type",
+        ),
+        (
+            '<?xml version="1.0" encoding="UTF-16"?><!DOCTYPE x []>'.encode("utf-16"),
+            "document type",
+        ),
+        (
+            SHEET_TEMPLATE.format(
+                HEAD_ROW + f"<row r='99999999'>{cell('A99999999', 'x')}</row>"
+            ),
+            "more rows than a sheet",
+        ),
+        (
+            SHEET_TEMPLATE.format(
+                HEAD_ROW + f"<row r='2'>{cell('ZZZZZZ2', 'x')}</row>"
+            ),
+            "cannot be read as a workbook",
+        ),
         (SHEET_TEMPLATE.format("<row><c"), "cannot be read as a workbook|no sheet"),
     ],
     ids=["many rows", "DTD", "DTD in UTF-16", "a far row", "a far column", "broken"],
@@ -185,7 +249,12 @@ def test_a_workbook_that_unfolds_is_refused(tmp_path, small, monkeypatch, sheet,
 
 def test_two_cells_far_apart_take_no_sheet_between_them(tmp_path):
     far = f"<row r='2'>{cell('A2', 'M1')}{cell('B2', 'A1')}{cell('C2', '1772380800')}{cell('D2', '0.5')}</row>"
-    path = book(tmp_path, SHEET_TEMPLATE.format(HEAD_ROW + far + f"<row r='100000'>{cell('XFD100000', 'x')}</row>"))
+    path = book(
+        tmp_path,
+        SHEET_TEMPLATE.format(
+            HEAD_ROW + far + f"<row r='100000'>{cell('XFD100000', 'x')}</row>"
+        ),
+    )
     assert sum(map(len, open_source(path).batches)) == 1
 
 
@@ -206,5 +275,7 @@ def test_zip_is_refused_with_advice(tmp_path):
 
 def test_rows_of_a_table_are_read_the_same_whether_words_are_repeated_or_not(tmp_path):
     at = 1_772_380_800 - np.arange(10)
-    sheet = tables.read(parquet(tmp_path / "x.parquet", at, ["M1"]), ["meter", "at"], Tally())
+    sheet = tables.read(
+        parquet(tmp_path / "x.parquet", at, ["M1"]), ["meter", "at"], Tally()
+    )
     assert sheet.table["meter"].to_pylist() == ["M1"] * 10

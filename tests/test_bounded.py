@@ -14,11 +14,19 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from detectors.engine import STEP_DAYS, AMENDED_ROWS, UNPACKED_MEMBERS, Engine
+from detectors.engine import AMENDED_ROWS, STEP_DAYS, UNPACKED_MEMBERS, Engine
 from detectors.policy import _by_time
 from detectors.reorder import EXPIRED_ROWS
 from detectors.rule import ALL_RULES
-from schemas.columns import Batch, DeviceEvents, Event, Payment, Payments, Readings, Stages
+from schemas.columns import (
+    Batch,
+    DeviceEvents,
+    Event,
+    Payment,
+    Payments,
+    Readings,
+    Stages,
+)
 from schemas.master import Area, Meter
 from schemas.units import DAY_SECONDS
 
@@ -35,22 +43,46 @@ def stages(rows: int, sections: int, names: int, *, disorder: bool = False) -> B
     at = START_TIME + np.sort(g.integers(0, 5 * DAY_SECONDS, rows))
     item = g.integers(0, rows, rows)
     return Stages.build(
-        [f"W{n}" for n in range(rows)], item, [f"S{n}" for n in range(sections)], item % sections,
-        g.permutation(at) if disorder else at, stages=[f"stage{n}" for n in range(names)],
-        stage=g.integers(0, names, rows), limit=np.full(rows, DAY_SECONDS), progress=g.integers(0, 2, rows),
-    )  # fmt: skip
+        [f"W{n}" for n in range(rows)],
+        item,
+        [f"S{n}" for n in range(sections)],
+        item % sections,
+        g.permutation(at) if disorder else at,
+        stages=[f"stage{n}" for n in range(names)],
+        stage=g.integers(0, names, rows),
+        limit=np.full(rows, DAY_SECONDS),
+        progress=g.integers(0, 2, rows),
+    )
 
 
-def payments(rows: int, kind: Payment, customers: int, *, backwards: bool = False, succeeded: int = 1) -> Batch:
+def payments(
+    rows: int,
+    kind: Payment,
+    customers: int,
+    *,
+    backwards: bool = False,
+    succeeded: int = 1,
+) -> Batch:
     """Payments of some customers in one area, each with a bill and a number of its own."""
     rank = np.arange(rows)[:: -1 if backwards else 1]
     whose = np.arange(rows) % customers
     return Payments.build(
-        [f"C{n}" for n in range(customers)], whose, ["A1"], np.zeros(rows), START_TIME + rank, payment=np.full(rows, kind),
-        references=[f"R{n}" for n in range(rows)], reference=np.arange(rows), channels=["office"],
-        channel=np.zeros(rows), bills=[f"B{n}" for n in range(customers)], bill=whose, amount=1 + rank / 100,
-        succeeded=np.full(rows, succeeded), due=np.full(rows, START_TIME + 10 * DAY_SECONDS),
-    )  # fmt: skip
+        [f"C{n}" for n in range(customers)],
+        whose,
+        ["A1"],
+        np.zeros(rows),
+        START_TIME + rank,
+        payment=np.full(rows, kind),
+        references=[f"R{n}" for n in range(rows)],
+        reference=np.arange(rows),
+        channels=["office"],
+        channel=np.zeros(rows),
+        bills=[f"B{n}" for n in range(customers)],
+        bill=whose,
+        amount=1 + rank / 100,
+        succeeded=np.full(rows, succeeded),
+        due=np.full(rows, START_TIME + 10 * DAY_SECONDS),
+    )
 
 
 def events(rows: int, meters: int, event: Event, *, whole: bool = False) -> Batch:
@@ -58,14 +90,24 @@ def events(rows: int, meters: int, event: Event, *, whole: bool = False) -> Batc
     names = [""] if whole else [f"M{n}" for n in range(meters)]
     whose = np.arange(rows) % len(names)
     return DeviceEvents.build(
-        names, whose, ["A1"], np.zeros(rows), START_TIME + 60 * np.arange(rows), event=np.full(rows, event)
+        names,
+        whose,
+        ["A1"],
+        np.zeros(rows),
+        START_TIME + 60 * np.arange(rows),
+        event=np.full(rows, event),
     )
 
 
 def town(areas: int, meters: int) -> list[Area]:
     """Areas of some meters each."""
     return [
-        Area(area=f"A{a}", meters=[Meter(meter=f"M{a}-{m}", customer=f"C{a}-{m}") for m in range(meters)])
+        Area(
+            area=f"A{a}",
+            meters=[
+                Meter(meter=f"M{a}-{m}", customer=f"C{a}-{m}") for m in range(meters)
+            ],
+        )
         for a in range(areas)
     ]
 
@@ -76,10 +118,16 @@ def readings(areas: int, meters: int, first: int, steps: int) -> Batch:
     at = START_TIME + 900 * (first + 1 + np.repeat(np.arange(steps), len(meter)))
     whose = np.tile(meter, steps)
     return Readings.build(
-        [f"M{n // meters}-{n % meters}" for n in range(len(meter))], whose, [f"A{a}" for a in range(areas)],
-        whose // meters, at, register=100 + at / 9e5, kwh=np.full(len(at), 0.25), u=np.full((3, len(at)), 110.0),
+        [f"M{n // meters}-{n % meters}" for n in range(len(meter))],
+        whose,
+        [f"A{a}" for a in range(areas)],
+        whose // meters,
+        at,
+        register=100 + at / 9e5,
+        kwh=np.full(len(at), 0.25),
+        u=np.full((3, len(at)), 110.0),
         i=np.full((3, len(at)), 1.0),
-    )  # fmt: skip
+    )
 
 
 def stepped(batch: Batch, areas: list[Area] | None = None) -> Call:
@@ -128,13 +176,24 @@ def reconciled(meters: int) -> Call:
 def explained(meters: int) -> Call:
     """Ten meters are changed, one by one, in an area that has as many alerts and as many outages."""
     engine = running_engine(2, meters)
-    outages = [(int(Event.POWER_OFF), START_TIME - DAY_SECONDS - 60 * n, START_TIME - DAY_SECONDS) for n in range(meters)]
+    outages = [
+        (
+            int(Event.POWER_OFF),
+            START_TIME - DAY_SECONDS - 60 * n,
+            START_TIME - DAY_SECONDS,
+        )
+        for n in range(meters)
+    ]
     engine.policy.events["A1", ""] = sorted(outages, key=_by_time)
     change = np.array([Event.METER_CHANGE])
 
     def step() -> None:
         for n in range(10):
-            engine.step(DeviceEvents.build([f"M1-{n}"], [0], ["A1"], [0], [START_TIME], event=change))
+            engine.step(
+                DeviceEvents.build(
+                    [f"M1-{n}"], [0], ["A1"], [0], [START_TIME], event=change
+                )
+            )
 
     return step
 
@@ -162,15 +221,25 @@ MEASURED_CALLS: dict[str, Callable[[int], Call]] = {
     "sections": lambda n: stepped(stages(2 * n, n, 3)),
     "stages": lambda n: stepped(stages(2 * n, 2, n)),
     "payments of one customer": lambda n: stepped(payments(4 * n, Payment.PAYMENT, 1)),
-    "payments of as many customers": lambda n: stepped(payments(4 * n, Payment.PAYMENT, 4 * n)),
-    "payments that come backwards": lambda n: stepped(payments(2 * n, Payment.PAYMENT, 2 * n, backwards=True)),
-    "failed attempts of one customer": lambda n: stepped(payments(4 * n, Payment.PAYMENT, 1, succeeded=0)),
+    "payments of as many customers": lambda n: stepped(
+        payments(4 * n, Payment.PAYMENT, 4 * n)
+    ),
+    "payments that come backwards": lambda n: stepped(
+        payments(2 * n, Payment.PAYMENT, 2 * n, backwards=True)
+    ),
+    "failed attempts of one customer": lambda n: stepped(
+        payments(4 * n, Payment.PAYMENT, 1, succeeded=0)
+    ),
     "bills": lambda n: stepped(payments(8 * n, Payment.BILL, 8 * n)),
     "balances of one customer": lambda n: stepped(payments(8 * n, Payment.BALANCE, 1)),
     "lines of a channel": lambda n: stepped(payments(4 * n, Payment.SETTLEMENT, 4 * n)),
     "events of one meter": lambda n: stepped(events(4 * n, 1, Event.COVER_OPEN)),
-    "outages of an area": lambda n: stepped(events(4 * n, 1, Event.POWER_OFF, whole=True)),
-    "events of as many meters": lambda n: stepped(events(4 * n, 4 * n, Event.COVER_OPEN)),
+    "outages of an area": lambda n: stepped(
+        events(4 * n, 1, Event.POWER_OFF, whole=True)
+    ),
+    "events of as many meters": lambda n: stepped(
+        events(4 * n, 4 * n, Event.COVER_OPEN)
+    ),
     "meters that are changed beside alerts": explained,
     "areas that close a day": lambda n: ticked(n, 2, 2),
     "meters that close a day": lambda n: ticked(2, n, 2),
@@ -198,7 +267,9 @@ def test_a_call_costs_in_proportion_to_what_it_is_given(what: str):
     prepare(size)()
     small = min(seconds(prepare(size)) for _ in range(3))
     large = min(seconds(prepare(SIZE_FACTOR * size)) for _ in range(2))
-    assert large < CPU_FACTOR_LIMIT * max(small, 0.002), f"{small:.4f} s for {size}, {large:.4f} s for {SIZE_FACTOR * size}"
+    assert large < CPU_FACTOR_LIMIT * max(small, 0.002), (
+        f"{small:.4f} s for {size}, {large:.4f} s for {SIZE_FACTOR * size}"
+    )
 
 
 FIRST_BATCHES: dict[str, Callable[[int], Batch]] = {
@@ -212,10 +283,15 @@ def entered(day: int, sections: int) -> Batch:
     """Three new items for each of 60 places in some sections."""
     places = np.arange(180) % 60
     return Stages.build(
-        [f"W{day}-{n}" for n in range(180)], np.arange(180), [f"S{n}" for n in range(sections)], places % sections,
-        START_TIME + day * DAY_SECONDS + np.arange(180), stages=[f"stage{n}" for n in range(60 // sections)],
-        stage=places // sections, limit=np.full(180, float(DAY_SECONDS)),
-    )  # fmt: skip
+        [f"W{day}-{n}" for n in range(180)],
+        np.arange(180),
+        [f"S{n}" for n in range(sections)],
+        places % sections,
+        START_TIME + day * DAY_SECONDS + np.arange(180),
+        stages=[f"stage{n}" for n in range(60 // sections)],
+        stage=places // sections,
+        limit=np.full(180, float(DAY_SECONDS)),
+    )
 
 
 def test_a_step_reaches_as_far_as_days_that_fall_due_allow():
@@ -224,13 +300,17 @@ def test_a_step_reaches_as_far_as_days_that_fall_due_allow():
     assert engine.rows_within_cost(readings(areas, meters, 9, 1)) == areas * meters
 
     quiet = readings(areas, meters, 96 * 30, 2)
-    assert engine.rows_within_cost(quiet) == meters  # days of one area are more than a step may close
+    assert (
+        engine.rows_within_cost(quiet) == meters
+    )  # days of one area are more than a step may close
     two_days = readings(areas, meters, 96 * 2, 2)
     assert engine.rows_within_cost(two_days) == meters * (STEP_DAYS // (2 * meters))
 
     stray = readings(areas, meters, 9, 1)
     stray.at[:: 2 * meters] += 90 * DAY_SECONDS
-    assert engine.rows_within_cost(stray) == areas * meters  # a stamp alone moves no clock
+    assert (
+        engine.rows_within_cost(stray) == areas * meters
+    )  # a stamp alone moves no clock
 
 
 def test_a_step_reaches_few_areas_whose_days_have_to_be_unpacked():
@@ -240,7 +320,9 @@ def test_a_step_reaches_few_areas_whose_days_have_to_be_unpacked():
     engine.restore(before.snapshot())
     batch = readings(areas, meters, 8, 1)
     assert before.rows_within_cost(batch) == areas * meters
-    assert engine.rows_within_cost(batch) == meters * (STEP_DAYS * UNPACKED_MEMBERS // meters)
+    assert engine.rows_within_cost(batch) == meters * (
+        STEP_DAYS * UNPACKED_MEMBERS // meters
+    )
     engine.step(batch)
     assert engine.rows_within_cost(readings(areas, meters, 9, 1)) == areas * meters
 
@@ -252,8 +334,12 @@ def test_a_step_reaches_few_areas_that_have_much_to_judge_again():
     engine.step(readings(areas, meters, 0, 1))
     engine.step(readings(areas, meters, 30, 40))
     engine.step(readings(areas, meters, 10, 1))
-    assert engine.rows_within_cost(readings(areas, meters, 70, 1)) == areas * meters  # of the same hour
-    assert engine.rows_within_cost(readings(areas, meters, 72, 1)) == meters * (STEP_DAYS * AMENDED_ROWS // (41 * meters))
+    assert (
+        engine.rows_within_cost(readings(areas, meters, 70, 1)) == areas * meters
+    )  # of the same hour
+    assert engine.rows_within_cost(readings(areas, meters, 72, 1)) == meters * (
+        STEP_DAYS * AMENDED_ROWS // (41 * meters)
+    )
 
 
 def test_expired_rows_of_the_reorder_buffer_are_released_in_portions():
@@ -263,7 +349,13 @@ def test_expired_rows_of_the_reorder_buffer_are_released_in_portions():
     engine.step(readings(12, 200, 0, 1))
     for first in range(2, 146, 4):
         engine.step(readings(12, 200, first, 4))
-        left.append(int(np.count_nonzero(~engine.reorder._log._forgotten[: engine.reorder._log.size])))
+        left.append(
+            int(
+                np.count_nonzero(
+                    ~engine.reorder._log._forgotten[: engine.reorder._log.size]
+                )
+            )
+        )
     assert max(left) > 2 * EXPIRED_ROWS
     assert left[-1] == 0
     assert max(before - after for before, after in pairwise(left)) <= EXPIRED_ROWS
@@ -278,4 +370,6 @@ def test_what_comes_for_the_first_time_costs_little_more_than_the_next_time(what
     engine = Engine()
     batches = [make(day) for day in range(4)]
     again = [seconds(partial(engine.step, batch)) for batch in batches][1:]
-    assert first < CPU_FACTOR_LIMIT * max(*again, 0.002), f"{first:.4f} s at first, {max(again):.4f} s after that"
+    assert first < CPU_FACTOR_LIMIT * max(*again, 0.002), (
+        f"{first:.4f} s at first, {max(again):.4f} s after that"
+    )

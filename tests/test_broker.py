@@ -13,14 +13,23 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from streams import broker as module
-from streams.broker import CACHE_FOLDER, Broker, BrokerError, BrokerUnavailableError, answers, free_ports
+from streams.broker import (
+    CACHE_FOLDER,
+    Broker,
+    BrokerError,
+    BrokerUnavailableError,
+    answers,
+    free_ports,
+)
 
 
 async def create(address: str, topic: str) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=address)
     await admin.start()
     try:
-        await admin.create_topics([NewTopic(topic, num_partitions=1, replication_factor=1)])
+        await admin.create_topics(
+            [NewTopic(topic, num_partitions=1, replication_factor=1)]
+        )
     finally:
         await admin.close()
 
@@ -32,8 +41,12 @@ async def send(address: str, topic: str, *values: bytes) -> None:
 
 
 async def receive(address: str, topic: str, count: int) -> list[bytes]:
-    async with AIOKafkaConsumer(topic, bootstrap_servers=address, auto_offset_reset="earliest") as consumer:
-        return [(await asyncio.wait_for(consumer.getone(), 30)).value for _ in range(count)]
+    async with AIOKafkaConsumer(
+        topic, bootstrap_servers=address, auto_offset_reset="earliest"
+    ) as consumer:
+        return [
+            (await asyncio.wait_for(consumer.getone(), 30)).value for _ in range(count)
+        ]
 
 
 def test_what_was_sent_is_received(broker: Broker):
@@ -42,8 +55,12 @@ def test_what_was_sent_is_received(broker: Broker):
     assert asyncio.run(receive(broker.address, "broker-test", 2)) == [b"one", b"two"]
 
 
-def test_the_folder_survives_sigkill(broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("streams.broker.os.urandom", lambda size: b"\xfb" * size)  # an identity that begins with a dash
+def test_the_folder_survives_sigkill(
+    broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(
+        "streams.broker.os.urandom", lambda size: b"\xfb" * size
+    )  # an identity that begins with a dash
     with Broker(tmp_path) as own:
         asyncio.run(create(own.address, "kept"))
         asyncio.run(send(own.address, "kept", b"before"))
@@ -60,10 +77,14 @@ def test_the_command_runs_until_it_is_interrupted(broker: Broker, sign: signal.S
     port, _ = free_ports()
     command = [sys.executable, "-m", "streams.broker", "--port", str(port)]
     try:
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as process:
             assert process.stdout
             said = process.stdout.readline()
-            assert said.startswith(f"Kafka listens on 127.0.0.1:{port}"), said + process.stdout.read()
+            assert said.startswith(f"Kafka listens on 127.0.0.1:{port}"), (
+                said + process.stdout.read()
+            )
             assert answers(port)
             process.send_signal(sign)
             assert process.stdout.read() == ""
@@ -74,7 +95,10 @@ def test_the_command_runs_until_it_is_interrupted(broker: Broker, sign: signal.S
 
 
 def test_taken_port_is_reported(tmp_path: Path):
-    with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(BrokerError, match="listens .* already"):
+    with (
+        socket.create_server(("127.0.0.1", 0)) as other,
+        pytest.raises(BrokerError, match="listens .* already"),
+    ):
         Broker(tmp_path, port=other.getsockname()[1]).start()
 
 
@@ -86,13 +110,19 @@ def test_failed_start_names_the_log(broker: Broker, tmp_path: Path):
         Broker(tmp_path).start()
 
 
-def test_without_java_there_is_no_broker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_without_java_there_is_no_broker(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(BrokerUnavailableError, match="Java 17 or newer: `java` is not on the path"):
+    with pytest.raises(
+        BrokerUnavailableError, match="Java 17 or newer: `java` is not on the path"
+    ):
         Broker(tmp_path).start()
 
 
-def test_without_maven_there_are_no_jars(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_without_maven_there_are_no_jars(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(module, "CACHE_FOLDER", tmp_path)
     with pytest.raises(BrokerUnavailableError, match="`mvn` is not on the path"):

@@ -1,14 +1,27 @@
 """Every rule has a file of cases, and every case comes out as the file says."""
+
 from __future__ import annotations
 
 import pytest
 
 import detectors  # noqa: F401 - its rules come with it
 from detectors.rule import ALL_RULES
-from tests.casebook import CASE_KINDS, alert_rows, casebook, expected, format_table, rules_with_a_file, run
+from tests.casebook import (
+    CASE_KINDS,
+    alert_rows,
+    casebook,
+    expected,
+    format_table,
+    rules_with_a_file,
+    run,
+)
 
 CASE_BOOKS = {rule: casebook(rule) for rule in rules_with_a_file()}
-ALL_CASES = [pytest.param(rule, case, id=f"{rule}: {case.name}") for rule, book in CASE_BOOKS.items() for case in book.case]
+ALL_CASES = [
+    pytest.param(rule, case, id=f"{rule}: {case.name}")
+    for rule, book in CASE_BOOKS.items()
+    for case in book.case
+]
 
 
 def test_every_rule_has_its_file_and_every_file_its_rule():
@@ -43,4 +56,6 @@ def test_case(rule, case):
         assert not watched.judged_anything(), "the rule did tell"
     elif case.shows == "near miss":
         assert not alerts
-        assert watched.judged_anything(), "silent for lack of data, not because all is well"
+        assert watched.judged_anything(), (
+            "silent for lack of data, not because all is well"
+        )

@@ -7,7 +7,7 @@ import tomllib
 
 import pytest
 
-from detectors.catalogue import RULES_PAGE, RULEBOOK_FILE, entry, notes, page, rulebook
+from detectors.catalogue import RULEBOOK_FILE, RULES_PAGE, entry, notes, page, rulebook
 from detectors.rule import ALL_RULES
 from detectors.rulebook import applied, changes, problems, unapproved
 from schemas.rules import rulebook_of
@@ -47,7 +47,9 @@ def test_every_detector_that_is_wanted_is_a_rule_and_some_are_several():
 
 def test_page_and_rulebook_are_as_the_rules_make_them():
     for path, text in ((RULES_PAGE, page()), (RULEBOOK_FILE, rulebook())):
-        assert path.read_text("utf-8") == text, f"`python -m detectors.catalogue` writes {path.name} anew"
+        assert path.read_text("utf-8") == text, (
+            f"`python -m detectors.catalogue` writes {path.name} anew"
+        )
 
 
 def test_the_rulebook_has_every_rule_and_changes_none():
@@ -71,4 +73,12 @@ def test_page_documents_everything_of_a_rule(name):
     assert all(f"`{column}`" in text for column in rule.reads)
     assert all(re.search(rf"`{setting}` -?[\d.]", text) for setting in rule.settings)
     assert all(f"In the segment {segment}: " in text for segment in rule.segments)
-    assert all(said in text for said in (*rule.title, *rule.text, notes(name).meaning, notes(name).inspector))
+    assert all(
+        said in text
+        for said in (
+            *rule.title,
+            *rule.text,
+            notes(name).meaning,
+            notes(name).inspector,
+        )
+    )

@@ -11,7 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectors.causes import NOTICE_COUNT, EXPLAINED_COUNT, NOTICE_SUBJECTS, NOTICE_RECORDS, NAMED_SUBJECTS
+from detectors.causes import (
+    EXPLAINED_COUNT,
+    NAMED_SUBJECTS,
+    NOTICE_COUNT,
+    NOTICE_RECORDS,
+    NOTICE_SUBJECTS,
+)
 from detectors.engine import Engine
 from detectors.policy import Policy
 from detectors.rule import ALL_RULES
@@ -23,7 +29,13 @@ from schemas.units import DAY_SECONDS, HOUR_SECONDS
 from tests.test_policy import NOON_TIME, alert, event, policy, suppressed_by
 
 START_TIME = 1_772_380_800  # Monday 2026-03-02 in Shanghai
-MASTER_DATA_FAULTS = {"no_customer": 0.0, "doubled": 0.0, "bad_capacity": 1.0, "bad_ratio": 0.0, "bad_class": 0.0}
+MASTER_DATA_FAULTS = {
+    "no_customer": 0.0,
+    "doubled": 0.0,
+    "bad_capacity": 1.0,
+    "bad_ratio": 0.0,
+    "bad_class": 0.0,
+}
 
 
 def last(alerts: Iterable[Alert]) -> dict[tuple[str, str], Alert]:
@@ -41,31 +53,65 @@ def unread(n: int = 1, **more) -> Alert:
 
 class TestAFailureOfTheArea:
     def test_explains_its_meters_and_counts_them(self):
-        told = last(policy().apply([failure(en="Few readings.", zh="少。"), *(unread(n) for n in range(1, 4))]))
+        told = last(
+            policy().apply(
+                [
+                    failure(en="Few readings.", zh="少。"),
+                    *(unread(n) for n in range(1, 4)),
+                ]
+            )
+        )
         whole = told["read_success_rate", ""]
-        assert suppressed_by(told.values()) == ["", "area_failure", "area_failure", "area_failure"]
+        assert suppressed_by(told.values()) == [
+            "",
+            "area_failure",
+            "area_failure",
+            "area_failure",
+        ]
         assert whole.evidence[EXPLAINED_COUNT] == 3
-        assert whole.en == "Few readings. It explains 3 alerts of its meters, among them M1, M2, M3."
+        assert (
+            whole.en
+            == "Few readings. It explains 3 alerts of its meters, among them M1, M2, M3."
+        )
         assert whole.zh == "少。由此引起的用户告警3条,包括M1, M2, M3。"
 
     def test_names_a_single_explained_meter(self):
         told = last(policy().apply([failure(en="Few readings."), unread()]))
-        assert told["read_success_rate", ""].en == "Few readings. It explains the alert of its meter M1."
+        assert (
+            told["read_success_rate", ""].en
+            == "Few readings. It explains the alert of its meter M1."
+        )
 
     def test_is_published_once_with_all_alerts_due_then(self):
         told = policy().apply([*(unread(n) for n in range(9)), failure()])
-        assert Counter(alert.rule for alert in told) == {"read_failure": 9, "read_success_rate": 1}
+        assert Counter(alert.rule for alert in told) == {
+            "read_failure": 9,
+            "read_success_rate": 1,
+        }
 
     def test_explains_alerts_published_before_it(self):
         it = policy()
         it.apply([unread(since=NOON_TIME, raised=NOON_TIME)])
-        child, whole = it.apply([failure(since=NOON_TIME - DAY_SECONDS, raised=NOON_TIME + DAY_SECONDS)])[1], it.open_alerts()
+        child, whole = (
+            it.apply(
+                [failure(since=NOON_TIME - DAY_SECONDS, raised=NOON_TIME + DAY_SECONDS)]
+            )[1],
+            it.open_alerts(),
+        )
         assert (child.suppressed_by, child.change) == ("area_failure", "revised")
-        assert [a.evidence.get(EXPLAINED_COUNT) for a in whole if a.rule == "read_success_rate"] == [1]
+        assert [
+            a.evidence.get(EXPLAINED_COUNT)
+            for a in whole
+            if a.rule == "read_success_rate"
+        ] == [1]
 
     def test_explains_nothing_older_nor_of_another_cause_or_area(self):
         it = policy()
-        others = [unread(since=NOON_TIME - DAY_SECONDS), alert("step_drop"), alert("read_failure", area="A2")]
+        others = [
+            unread(since=NOON_TIME - DAY_SECONDS),
+            alert("step_drop"),
+            alert("read_failure", area="A2"),
+        ]
         assert suppressed_by(it.apply([failure(), *others])) == [""] * 4
 
     def test_when_cleared_no_longer_explains_a_meter_that_stays_unread(self):
@@ -73,12 +119,20 @@ class TestAFailureOfTheArea:
         it.apply([failure(), unread(1), unread(2)])
         over = NOON_TIME + 3 * DAY_SECONDS
         it.apply([failure(state="cleared", change="cleared", at=over)])
-        [soon] = [a for a in it.apply([unread(1, state="cleared", at=over + HOUR_SECONDS)]) if a.subject == "M1"]
+        [soon] = [
+            a
+            for a in it.apply([unread(1, state="cleared", at=over + HOUR_SECONDS)])
+            if a.subject == "M1"
+        ]
         assert soon.suppressed_by == "area_failure"
 
         it.forget({"A1": over + 2 * DAY_SECONDS})
         stays, whole = it.apply([])
-        assert (stays.subject, stays.suppressed_by, stays.change) == ("M2", "", "revised")
+        assert (stays.subject, stays.suppressed_by, stays.change) == (
+            "M2",
+            "",
+            "revised",
+        )
         assert whole.evidence[EXPLAINED_COUNT] == 1
         it.forget({"A1": over + 3 * DAY_SECONDS})
         assert it.apply([]) == []
@@ -91,16 +145,29 @@ class TestAFailureOfTheArea:
 
     def test_when_suppressed_itself_explains_nothing(self):
         it = policy()
-        it.apply([failure(), unread(raised=NOON_TIME + 3 * DAY_SECONDS, since=NOON_TIME + 2 * DAY_SECONDS)])
+        it.apply(
+            [
+                failure(),
+                unread(
+                    raised=NOON_TIME + 3 * DAY_SECONDS,
+                    since=NOON_TIME + 2 * DAY_SECONDS,
+                ),
+            ]
+        )
         revised, _ = it.note_events(event(Event.POWER_OFF, NOON_TIME - HOUR_SECONDS))
-        assert {(a.rule, a.suppressed_by) for a in revised} == {("read_success_rate", "area_outage"), ("read_failure", "")}
+        assert {(a.rule, a.suppressed_by) for a in revised} == {
+            ("read_success_rate", "area_outage"),
+            ("read_failure", ""),
+        }
 
     def test_goes_on_from_its_state(self):
         it, again = policy(), policy()
         it.apply([failure(), unread(1)])
         it.forget({"A1": NOON_TIME + DAY_SECONDS})
         it.apply([])
-        assert restore_owner(again, msgspec.msgpack.decode(msgspec.msgpack.encode(saved(it)), type=Saved))
+        assert restore_owner(
+            again, msgspec.msgpack.decode(msgspec.msgpack.encode(saved(it)), type=Saved)
+        )
         end = failure(state="cleared", change="cleared", at=NOON_TIME + DAY_SECONDS)
         for one in (it, again):
             one.apply([end])
@@ -118,72 +185,188 @@ class TestOneTroubleOfACustomer:
     def test_is_shown_by_its_first_rule_which_names_the_others(self):
         it = policy()
         [first] = it.apply([self.fluctuation(en="Less.", zh="少。")])
-        told = last(it.apply([self.drop(since=NOON_TIME + DAY_SECONDS, raised=NOON_TIME + 2 * DAY_SECONDS, at=NOON_TIME + 2 * DAY_SECONDS, score=1.5)]))
+        told = last(
+            it.apply(
+                [
+                    self.drop(
+                        since=NOON_TIME + DAY_SECONDS,
+                        raised=NOON_TIME + 2 * DAY_SECONDS,
+                        at=NOON_TIME + 2 * DAY_SECONDS,
+                        score=1.5,
+                    )
+                ]
+            )
+        )
         assert (first.suppressed_by, first.en) == ("", "Less.")
         assert told["step_drop", "M1"].suppressed_by == "same_trouble"
-        assert told["usage_fluctuation", "M1"].en == "Less. The same is told by 'Sustained drop'."
+        assert (
+            told["usage_fluctuation", "M1"].en
+            == "Less. The same is told by 'Sustained drop'."
+        )
         assert told["usage_fluctuation", "M1"].zh == "少。同一情况另见电量突降。"
         assert told["usage_fluctuation", "M1"].evidence["also_step_drop"] == 1.5
 
     def test_is_shown_by_the_gravest_rule(self):
         it = policy()
-        it.apply([self.fluctuation(), self.drop(raised=NOON_TIME + DAY_SECONDS, at=NOON_TIME + DAY_SECONDS)])
-        told = last(it.apply([self.drop(severity=2, change="escalated", revision=1, at=NOON_TIME + 8 * DAY_SECONDS)]))
-        assert (told["step_drop", "M1"].suppressed_by, told["usage_fluctuation", "M1"].suppressed_by) == ("", "same_trouble")
+        it.apply(
+            [
+                self.fluctuation(),
+                self.drop(raised=NOON_TIME + DAY_SECONDS, at=NOON_TIME + DAY_SECONDS),
+            ]
+        )
+        told = last(
+            it.apply(
+                [
+                    self.drop(
+                        severity=2,
+                        change="escalated",
+                        revision=1,
+                        at=NOON_TIME + 8 * DAY_SECONDS,
+                    )
+                ]
+            )
+        )
+        assert (
+            told["step_drop", "M1"].suppressed_by,
+            told["usage_fluctuation", "M1"].suppressed_by,
+        ) == ("", "same_trouble")
         assert "also_usage_fluctuation" in told["step_drop", "M1"].evidence
 
     def test_is_shown_by_the_rule_that_stays_raised(self):
         it = policy()
         it.apply([self.fluctuation(), self.drop()])
-        told = last(it.apply([self.drop(state="cleared", change="cleared", revision=1, at=NOON_TIME + 8 * DAY_SECONDS)]))
+        told = last(
+            it.apply(
+                [
+                    self.drop(
+                        state="cleared",
+                        change="cleared",
+                        revision=1,
+                        at=NOON_TIME + 8 * DAY_SECONDS,
+                    )
+                ]
+            )
+        )
         speaks = {rule for (rule, _), one in told.items() if not one.suppressed_by}
-        assert [a.rule for a in it.open_alerts() if not a.suppressed_by] == ["usage_fluctuation"]
+        assert [a.rule for a in it.open_alerts() if not a.suppressed_by] == [
+            "usage_fluctuation"
+        ]
         assert speaks <= {"usage_fluctuation"}
 
     def test_is_another_after_two_weeks_of_calm(self):
         it = policy()
-        it.apply([self.fluctuation(), self.fluctuation(state="cleared", change="cleared", revision=1, at=NOON_TIME + 3 * DAY_SECONDS)])
-        near = self.drop(since=NOON_TIME + 16 * DAY_SECONDS, raised=NOON_TIME + 17 * DAY_SECONDS)
-        far = self.drop(since=NOON_TIME + 18 * DAY_SECONDS, raised=NOON_TIME + 19 * DAY_SECONDS, id="far")
-        assert last(it.apply([near]))["step_drop", "M1"].suppressed_by == ""  # it lasts, the other does not
-        assert [a.suppressed_by for a in it.recent["A1"].values() if a.rule == "usage_fluctuation"] == ["same_trouble"]
+        it.apply(
+            [
+                self.fluctuation(),
+                self.fluctuation(
+                    state="cleared",
+                    change="cleared",
+                    revision=1,
+                    at=NOON_TIME + 3 * DAY_SECONDS,
+                ),
+            ]
+        )
+        near = self.drop(
+            since=NOON_TIME + 16 * DAY_SECONDS, raised=NOON_TIME + 17 * DAY_SECONDS
+        )
+        far = self.drop(
+            since=NOON_TIME + 18 * DAY_SECONDS,
+            raised=NOON_TIME + 19 * DAY_SECONDS,
+            id="far",
+        )
+        assert (
+            last(it.apply([near]))["step_drop", "M1"].suppressed_by == ""
+        )  # it lasts, the other does not
+        assert [
+            a.suppressed_by
+            for a in it.recent["A1"].values()
+            if a.rule == "usage_fluctuation"
+        ] == ["same_trouble"]
         other = policy()
-        other.apply([self.fluctuation(), self.fluctuation(state="cleared", change="cleared", revision=1, at=NOON_TIME + 3 * DAY_SECONDS)])
+        other.apply(
+            [
+                self.fluctuation(),
+                self.fluctuation(
+                    state="cleared",
+                    change="cleared",
+                    revision=1,
+                    at=NOON_TIME + 3 * DAY_SECONDS,
+                ),
+            ]
+        )
         assert suppressed_by(other.apply([far])) == [""]
-        assert [a.suppressed_by for a in other.recent["A1"].values() if a.rule == "usage_fluctuation"] == [""]
+        assert [
+            a.suppressed_by
+            for a in other.recent["A1"].values()
+            if a.rule == "usage_fluctuation"
+        ] == [""]
 
     def test_is_the_customers_own(self):
-        assert suppressed_by(policy().apply([self.fluctuation(), self.drop(subject="M2"), self.drop(area="A2")])) == [""] * 3
+        assert (
+            suppressed_by(
+                policy().apply(
+                    [self.fluctuation(), self.drop(subject="M2"), self.drop(area="A2")]
+                )
+            )
+            == [""] * 3
+        )
 
     def test_when_explained_by_an_event_suppresses_no_other_alert(self):
         it = policy()
-        it.note_events(event(Event.PLANNED_OUTAGE, NOON_TIME - HOUR_SECONDS, NOON_TIME + 90 * DAY_SECONDS, meter="M1"))
+        it.note_events(
+            event(
+                Event.PLANNED_OUTAGE,
+                NOON_TIME - HOUR_SECONDS,
+                NOON_TIME + 90 * DAY_SECONDS,
+                meter="M1",
+            )
+        )
         told = last(it.apply([alert("zero_usage"), self.fluctuation()]))
         assert {rule: one.suppressed_by for (rule, _), one in told.items()} == {
-            "zero_usage": "planned_outage", "usage_fluctuation": "",
-        }  # fmt: skip
+            "zero_usage": "planned_outage",
+            "usage_fluctuation": "",
+        }
 
     def test_when_withdrawn_shows_the_other_alert(self):
         it = policy()
         it.apply([self.fluctuation(), self.drop()])
         speaker = next(a for a in it.open_alerts() if not a.suppressed_by)
-        gone = msgspec.structs.replace(speaker, state="withdrawn", change="withdrawn", revision=1)
+        gone = msgspec.structs.replace(
+            speaker, state="withdrawn", change="withdrawn", revision=1
+        )
         told = last(it.apply([gone]))
-        assert [one.suppressed_by for (rule, _), one in told.items() if rule != speaker.rule] == [""]
-        assert not any(name.startswith("also_") for one in told.values() for name in one.evidence)
+        assert [
+            one.suppressed_by for (rule, _), one in told.items() if rule != speaker.rule
+        ] == [""]
+        assert not any(
+            name.startswith("also_") for one in told.values() for name in one.evidence
+        )
 
     def test_goes_on_from_its_state(self):
         it, again = policy(), policy()
         it.apply([self.fluctuation(), self.drop()])
-        assert restore_owner(again, msgspec.msgpack.decode(msgspec.msgpack.encode(saved(it)), type=Saved))
-        end = [self.fluctuation(state="cleared", change="cleared", revision=1, at=NOON_TIME + DAY_SECONDS)]
+        assert restore_owner(
+            again, msgspec.msgpack.decode(msgspec.msgpack.encode(saved(it)), type=Saved)
+        )
+        end = [
+            self.fluctuation(
+                state="cleared",
+                change="cleared",
+                revision=1,
+                at=NOON_TIME + DAY_SECONDS,
+            )
+        ]
         assert again.apply(end) == it.apply(end)
 
 
 class TestAnEventThatIsOver:
     def test_no_longer_explains_an_alert_that_lasts(self):
         it = policy()
-        it.note_events(event(Event.PLANNED_OUTAGE, NOON_TIME - HOUR_SECONDS, NOON_TIME + HOUR_SECONDS))
+        it.note_events(
+            event(
+                Event.PLANNED_OUTAGE, NOON_TIME - HOUR_SECONDS, NOON_TIME + HOUR_SECONDS
+            )
+        )
         assert suppressed_by(it.apply([unread()])) == ["planned_outage"]
         it.forget({"A1": NOON_TIME + DAY_SECONDS // 2})
         assert it.apply([]) == []
@@ -193,8 +376,16 @@ class TestAnEventThatIsOver:
     def test_still_explains_an_alert_that_clears_by_its_release(self):
         it = policy()
         it.note_events(event(Event.METER_CHANGE, NOON_TIME - HOUR_SECONDS, meter="M1"))
-        ended = alert("register_decrease", state="cleared", change="cleared", at=NOON_TIME + 31 * DAY_SECONDS)
-        assert suppressed_by(it.apply([alert("register_decrease"), ended])) == ["meter_change"] * 2
+        ended = alert(
+            "register_decrease",
+            state="cleared",
+            change="cleared",
+            at=NOON_TIME + 31 * DAY_SECONDS,
+        )
+        assert (
+            suppressed_by(it.apply([alert("register_decrease"), ended]))
+            == ["meter_change"] * 2
+        )
 
     def test_without_an_end_explains_everything(self):
         it = policy()
@@ -208,8 +399,17 @@ class TestAnEventThatIsOver:
         it.note_events(event(Event.POWER_OFF, NOON_TIME - HOUR_SECONDS))
         it.note_events(event(Event.POWER_ON, NOON_TIME))
         it.apply([alert("phase_break", kind="readings")])
-        end = alert("phase_break", kind="readings", state="cleared", change="cleared", at=NOON_TIME + 3 * DAY_SECONDS)
-        assert [(a.change, a.suppressed_by, a.revision) for a in it.apply([end])] == [("revised", "", 1), ("cleared", "", 2)]
+        end = alert(
+            "phase_break",
+            kind="readings",
+            state="cleared",
+            change="cleared",
+            at=NOON_TIME + 3 * DAY_SECONDS,
+        )
+        assert [(a.change, a.suppressed_by, a.revision) for a in it.apply([end])] == [
+            ("revised", "", 1),
+            ("cleared", "", 2),
+        ]
 
 
 class TestManyAlerts:
@@ -217,15 +417,25 @@ class TestManyAlerts:
         told = policy().apply(unread(n, en="Not read.", zh="未读。") for n in range(93))
         *alerts, notice = told
         assert set(suppressed_by(alerts)) == {"notice"}
-        assert (notice.subject, notice.suppressed_by, notice.state, notice.evidence[NOTICE_COUNT]) == ("", "", "raised", 93)
+        assert (
+            notice.subject,
+            notice.suppressed_by,
+            notice.state,
+            notice.evidence[NOTICE_COUNT],
+        ) == ("", "", "raised", 93)
         assert notice.en.startswith("93 alerts of one day and kind in one: M0, M1, M10")
         assert notice.en.count(",") == NAMED_SUBJECTS - 1
 
     def test_below_the_limit_are_shown_each(self):
-        assert suppressed_by(policy().apply(unread(n) for n in range(NOTICE_SUBJECTS - 1))) == [""] * (NOTICE_SUBJECTS - 1)
+        assert suppressed_by(
+            policy().apply(unread(n) for n in range(NOTICE_SUBJECTS - 1))
+        ) == [""] * (NOTICE_SUBJECTS - 1)
 
     def test_of_two_areas_or_days_are_not_together(self):
-        apart = [unread(n, area=f"A{n % 2}", raised=NOON_TIME + n % 4 // 2 * DAY_SECONDS) for n in range(4 * (NOTICE_SUBJECTS - 1))]
+        apart = [
+            unread(n, area=f"A{n % 2}", raised=NOON_TIME + n % 4 // 2 * DAY_SECONDS)
+            for n in range(4 * (NOTICE_SUBJECTS - 1))
+        ]
         assert set(suppressed_by(policy().apply(apart))) == {""}
 
     def test_one_by_one_or_at_once_end_the_same(self):
@@ -234,37 +444,63 @@ class TestManyAlerts:
         at_once.apply(alerts)
         for one in reversed(alerts):
             one_by_one.apply([one])
-        ends = [{k: msgspec.structs.replace(a, revision=0, change="raised") for k, a in it.recent["A1"].items()}
-                for it in (at_once, one_by_one)]  # fmt: skip
+        ends = [
+            {
+                k: msgspec.structs.replace(a, revision=0, change="raised")
+                for k, a in it.recent["A1"].items()
+            }
+            for it in (at_once, one_by_one)
+        ]
         assert ends[0] == ends[1]
 
     def test_when_grave_are_shown_each(self):
-        assert set(suppressed_by(policy().apply(alert("voltage_loss", subject=f"M{n}", severity=2) for n in range(99)))) == {""}
+        assert set(
+            suppressed_by(
+                policy().apply(
+                    alert("voltage_loss", subject=f"M{n}", severity=2)
+                    for n in range(99)
+                )
+            )
+        ) == {""}
 
     def test_show_the_one_that_becomes_grave(self):
         it = policy()
         it.apply(unread(n) for n in range(NOTICE_SUBJECTS + 1))
         worse, notice = it.apply([unread(3, severity=2, change="escalated")])
-        assert (worse.suppressed_by, notice.evidence[NOTICE_COUNT]) == ("", NOTICE_SUBJECTS)
+        assert (worse.suppressed_by, notice.evidence[NOTICE_COUNT]) == (
+            "",
+            NOTICE_SUBJECTS,
+        )
 
     def test_when_all_cleared_clear_the_notice(self):
         it = policy()
         it.apply(unread(n) for n in range(NOTICE_SUBJECTS))
-        ended = it.apply(unread(n, state="cleared", change="cleared", at=NOON_TIME + DAY_SECONDS) for n in range(NOTICE_SUBJECTS))
-        assert (ended[-1].change, ended[-1].evidence[NOTICE_COUNT]) == ("cleared", NOTICE_SUBJECTS)
+        ended = it.apply(
+            unread(n, state="cleared", change="cleared", at=NOON_TIME + DAY_SECONDS)
+            for n in range(NOTICE_SUBJECTS)
+        )
+        assert (ended[-1].change, ended[-1].evidence[NOTICE_COUNT]) == (
+            "cleared",
+            NOTICE_SUBJECTS,
+        )
         assert len(ended) == NOTICE_SUBJECTS + 1
 
     def test_when_too_few_are_shown_and_the_notice_withdrawn(self):
         it = policy()
         it.apply(unread(n) for n in range(NOTICE_SUBJECTS))
         told = it.apply([unread(0, state="withdrawn", change="withdrawn")])
-        assert Counter((a.state, a.suppressed_by) for a in told) == {("raised", ""): NOTICE_SUBJECTS - 1, ("withdrawn", ""): 2}
+        assert Counter((a.state, a.suppressed_by) for a in told) == {
+            ("raised", ""): NOTICE_SUBJECTS - 1,
+            ("withdrawn", ""): 2,
+        }
 
     def test_of_a_storm_are_not_lost(self):
         it = policy()
         for day in range(7):
             when = NOON_TIME + day * DAY_SECONDS
-            it.apply(unread(n, area=f"B{n}", raised=when, since=when) for n in range(20))
+            it.apply(
+                unread(n, area=f"B{n}", raised=when, since=when) for n in range(20)
+            )
         when = NOON_TIME + 7 * DAY_SECONDS
         *_, notice = it.apply(unread(n, raised=when, since=when) for n in range(300))
         assert (notice.suppressed_by, notice.evidence[NOTICE_COUNT]) == ("", 300)
@@ -282,7 +518,10 @@ class TestManyAlerts:
         for size in (200, 1600):
             it = policy()
             asked.clear()
-            come = [unread(n, raised=NOON_TIME + n, since=NOON_TIME + n, at=NOON_TIME + n) for n in range(size)]
+            come = [
+                unread(n, raised=NOON_TIME + n, since=NOON_TIME + n, at=NOON_TIME + n)
+                for n in range(size)
+            ]
             messages.append(sum(len(it.apply([one])) for one in come) - size)
             cost.append(len(asked))
         assert cost[1] <= 9 * cost[0]
@@ -291,7 +530,10 @@ class TestManyAlerts:
     def test_are_kept_as_long_as_their_notice_lasts(self):
         it = policy()
         it.apply(unread(n) for n in range(NOTICE_SUBJECTS))
-        it.apply(unread(n, state="cleared", change="cleared", at=NOON_TIME) for n in range(NOTICE_SUBJECTS - 1))
+        it.apply(
+            unread(n, state="cleared", change="cleared", at=NOON_TIME)
+            for n in range(NOTICE_SUBJECTS - 1)
+        )
         it.forget({"A1": NOON_TIME + 90 * DAY_SECONDS})
         assert it.apply([]) == []
         assert len(it.recent["A1"]) == NOTICE_SUBJECTS + 1
@@ -299,9 +541,25 @@ class TestManyAlerts:
 
 def test_fault_in_a_whole_column_of_records_is_one_notice():
     it = policy()
-    files = [alert("file_inconsistency", subject=f"M{n}", severity=4, evidence=MASTER_DATA_FAULTS) for n in range(NOTICE_RECORDS)]
-    other = alert("file_inconsistency", subject="M9", severity=4, evidence=MASTER_DATA_FAULTS | {"bad_capacity": 0, "bad_ratio": 1})
-    assert suppressed_by(it.apply([*files, other])) == ["notice"] * NOTICE_RECORDS + ["", ""]
+    files = [
+        alert(
+            "file_inconsistency",
+            subject=f"M{n}",
+            severity=4,
+            evidence=MASTER_DATA_FAULTS,
+        )
+        for n in range(NOTICE_RECORDS)
+    ]
+    other = alert(
+        "file_inconsistency",
+        subject="M9",
+        severity=4,
+        evidence=MASTER_DATA_FAULTS | {"bad_capacity": 0, "bad_ratio": 1},
+    )
+    assert suppressed_by(it.apply([*files, other])) == ["notice"] * NOTICE_RECORDS + [
+        "",
+        "",
+    ]
 
 
 class TestCancelledEvent:
@@ -309,8 +567,12 @@ class TestCancelledEvent:
     @pytest.mark.parametrize("meter", ["", "M1"])
     def test_explains_nothing_any_more(self, kind, meter):
         before, after, reason = policy(), policy(), kind.name.lower()
-        planned = event(kind, NOON_TIME - HOUR_SECONDS, NOON_TIME + 9 * DAY_SECONDS, meter=meter)
-        off = event(kind, NOON_TIME - HOUR_SECONDS, NOON_TIME - HOUR_SECONDS, meter=meter)
+        planned = event(
+            kind, NOON_TIME - HOUR_SECONDS, NOON_TIME + 9 * DAY_SECONDS, meter=meter
+        )
+        off = event(
+            kind, NOON_TIME - HOUR_SECONDS, NOON_TIME - HOUR_SECONDS, meter=meter
+        )
         before.note_events(off)
         before.note_events(planned)
         after.note_events(planned)
@@ -321,16 +583,31 @@ class TestCancelledEvent:
 
     def test_is_only_the_one_with_the_same_start(self):
         it = policy()
-        it.note_events(event(Event.PLANNED_OUTAGE, NOON_TIME - HOUR_SECONDS, NOON_TIME + HOUR_SECONDS))
-        it.note_events(event(Event.PLANNED_OUTAGE, NOON_TIME - 2 * HOUR_SECONDS, NOON_TIME - 2 * HOUR_SECONDS))
+        it.note_events(
+            event(
+                Event.PLANNED_OUTAGE, NOON_TIME - HOUR_SECONDS, NOON_TIME + HOUR_SECONDS
+            )
+        )
+        it.note_events(
+            event(
+                Event.PLANNED_OUTAGE,
+                NOON_TIME - 2 * HOUR_SECONDS,
+                NOON_TIME - 2 * HOUR_SECONDS,
+            )
+        )
         assert suppressed_by(it.apply([alert()])) == ["planned_outage"]
 
     def test_no_longer_covers_an_opening(self):
         engine = Engine([ALL_RULES["seal_or_cover_event"]])
-        order, opened = START_TIME + 2 * DAY_SECONDS, START_TIME + 2 * DAY_SECONDS + HOUR_SECONDS
+        order, opened = (
+            START_TIME + 2 * DAY_SECONDS,
+            START_TIME + 2 * DAY_SECONDS + HOUR_SECONDS,
+        )
         engine.step(event(Event.WORK_ORDER, order, order + DAY_SECONDS, meter="M1"))
         assert engine.step(event(Event.COVER_OPEN, opened, meter="M1")) == []
-        told = engine.step(event(Event.WORK_ORDER, order, order, meter="M1")) + engine.tick(START_TIME + 9 * DAY_SECONDS)
+        told = engine.step(
+            event(Event.WORK_ORDER, order, order, meter="M1")
+        ) + engine.tick(START_TIME + 9 * DAY_SECONDS)
         assert [(a.rule, a.change) for a in told] == [("seal_or_cover_event", "raised")]
 
 
@@ -338,7 +615,14 @@ LOSS_RULE = "area_loss_correlation"
 
 
 def suspected(**more) -> Alert:
-    return alert(LOSS_RULE, severity=2, score=1.2, en="It goes with the loss.", zh="相关。", **more)
+    return alert(
+        LOSS_RULE,
+        severity=2,
+        score=1.2,
+        en="It goes with the loss.",
+        zh="相关。",
+        **more,
+    )
 
 
 class TestASecondEvidence:
@@ -346,7 +630,11 @@ class TestASecondEvidence:
 
     @pytest.mark.parametrize(
         ("report", "name"),
-        [(Event.COVER_OPEN, "openings"), (Event.TERMINAL_OPEN, "openings"), (Event.MAGNETIC_FIELD, "fields")],
+        [
+            (Event.COVER_OPEN, "openings"),
+            (Event.TERMINAL_OPEN, "openings"),
+            (Event.MAGNETIC_FIELD, "fields"),
+        ],
     )
     @pytest.mark.parametrize("days", [-29, 5])
     def test_makes_it_grave_whichever_comes_first(self, report, name, days):
@@ -357,7 +645,12 @@ class TestASecondEvidence:
         after.apply([suspected()])
         [revised], _ = after.note_events(opened)
         assert (told.severity, told.change, told.evidence[name]) == (1, "raised", 1)
-        assert (revised.severity, revised.change, revised.en, revised.zh) == (1, "escalated", told.en, told.zh)
+        assert (revised.severity, revised.change, revised.en, revised.zh) == (
+            1,
+            "escalated",
+            told.en,
+            told.zh,
+        )
         assert told.en.startswith("It goes with the loss. ")
 
     @pytest.mark.parametrize(
@@ -365,12 +658,25 @@ class TestASecondEvidence:
         [
             [event(Event.COVER_OPEN, NOON_TIME, meter="M2")],
             [event(Event.COVER_OPEN, NOON_TIME - 31 * DAY_SECONDS, meter="M1")],
-            [event(Event.COVER_OPEN, NOON_TIME, meter="M1"), event(Event.WORK_ORDER, NOON_TIME + HOUR_SECONDS, meter="M1")],
+            [
+                event(Event.COVER_OPEN, NOON_TIME, meter="M1"),
+                event(Event.WORK_ORDER, NOON_TIME + HOUR_SECONDS, meter="M1"),
+            ],
             [event(Event.MAGNETIC_FIELD, NOON_TIME, NOON_TIME + 30, meter="M1")],
-            [event(Event.MAGNETIC_FIELD, NOON_TIME, meter="M1"), event(Event.MAGNETIC_FIELD_END, NOON_TIME + 9, meter="M1")],
+            [
+                event(Event.MAGNETIC_FIELD, NOON_TIME, meter="M1"),
+                event(Event.MAGNETIC_FIELD_END, NOON_TIME + 9, meter="M1"),
+            ],
             [event(Event.COVER_CLOSED, NOON_TIME, meter="M1")],
         ],
-        ids=["another meter", "long ago", "with an order", "a short field", "a field that ended", "closed"],
+        ids=[
+            "another meter",
+            "long ago",
+            "with an order",
+            "a short field",
+            "a field that ended",
+            "closed",
+        ],
     )
     def test_is_none_of_these_reports(self, reports):
         before, after = policy(), policy()
@@ -386,14 +692,22 @@ class TestASecondEvidence:
         it = policy()
         it.note_events(event(Event.COVER_OPEN, NOON_TIME, meter="M1"))
         it.apply([suspected()])
-        [revised], _ = it.note_events(event(Event.WORK_ORDER, NOON_TIME - HOUR_SECONDS, meter="M1"))
-        assert (revised.severity, revised.change, revised.en) == (2, "revised", "It goes with the loss.")
+        [revised], _ = it.note_events(
+            event(Event.WORK_ORDER, NOON_TIME - HOUR_SECONDS, meter="M1")
+        )
+        assert (revised.severity, revised.change, revised.en) == (
+            2,
+            "revised",
+            "It goes with the loss.",
+        )
 
     def test_stays_when_it_ends(self):
         it = policy()
         it.note_events(event(Event.COVER_OPEN, NOON_TIME, meter="M1"))
         it.apply([suspected()])
-        [end] = it.apply([suspected(state="cleared", change="cleared", at=NOON_TIME + DAY_SECONDS)])
+        [end] = it.apply(
+            [suspected(state="cleared", change="cleared", at=NOON_TIME + DAY_SECONDS)]
+        )
         assert (end.severity, end.evidence["openings"]) == (1, 1)
 
     def test_is_none_for_other_rules(self):
@@ -414,31 +728,64 @@ def test_whatever_becomes_of_alerts_the_notice_stands_for_those_that_are_many(ch
     for n, change in changes:
         states[n] = change
         state = change if change in ("cleared", "withdrawn") else "raised"
-        it.apply([unread(n, change=change, state=state, severity=2 if change == "escalated" else 3)])
-    together = {f"M{n}" for n, change in states.items() if change in ("raised", "cleared")}
-    notice = next((a for a in it.recent["A1"].values() if NOTICE_COUNT in a.evidence), None)
+        it.apply(
+            [
+                unread(
+                    n,
+                    change=change,
+                    state=state,
+                    severity=2 if change == "escalated" else 3,
+                )
+            ]
+        )
+    together = {
+        f"M{n}" for n, change in states.items() if change in ("raised", "cleared")
+    }
+    notice = next(
+        (a for a in it.recent["A1"].values() if NOTICE_COUNT in a.evidence), None
+    )
     many = len(together) >= NOTICE_SUBJECTS
     assert (notice is not None and notice.state != "withdrawn") == many
     if notice and many:
         assert notice.evidence[NOTICE_COUNT] == len(together)
-        assert {a.subject for a in it.recent["A1"].values() if a.suppressed_by == "notice"} == together
+        assert {
+            a.subject for a in it.recent["A1"].values() if a.suppressed_by == "notice"
+        } == together
 
 
 def unread_area(meters: int, dead: range, until: int, days: int) -> list[Alert]:
     """What is told of an area of which some meters are not read from the third day to another."""
     engine = Engine(interval=HOUR_SECONDS)
-    filed = [Meter(meter=f"M{m}", customer=f"C{m}", effective=START_TIME - 400 * DAY_SECONDS, interval_s=HOUR_SECONDS, contract_kva=8)
-             for m in range(meters)]  # fmt: skip
+    filed = [
+        Meter(
+            meter=f"M{m}",
+            customer=f"C{m}",
+            effective=START_TIME - 400 * DAY_SECONDS,
+            interval_s=HOUR_SECONDS,
+            contract_kva=8,
+        )
+        for m in range(meters)
+    ]
     engine.enroll([Area(area="A1", meters=filed)])
     told = []
     for day in range(days):
-        silent = set(dead) if 2 <= day < until else ({dead[0]} if dead and day >= until else set())
+        silent = (
+            set(dead)
+            if 2 <= day < until
+            else ({dead[0]} if dead and day >= until else set())
+        )
         read = [m for m in range(meters) if m not in silent]
         at = START_TIME + day * DAY_SECONDS + HOUR_SECONDS * np.arange(1, 25)
-        told += engine.step(Readings.build(
-            [f"M{m}" for m in read], np.tile(np.arange(len(read)), 24), ["A1"], np.zeros(24 * len(read)),
-            np.repeat(at, len(read)), kwh=np.full(24 * len(read), 0.3),
-        ))  # fmt: skip
+        told += engine.step(
+            Readings.build(
+                [f"M{m}" for m in read],
+                np.tile(np.arange(len(read)), 24),
+                ["A1"],
+                np.zeros(24 * len(read)),
+                np.repeat(at, len(read)),
+                kwh=np.full(24 * len(read), 0.3),
+            )
+        )
     return [a for a in told if a.rule in ("read_failure", "read_success_rate")]
 
 
@@ -446,17 +793,29 @@ def test_an_area_that_is_not_read_and_one_meter_that_stays_so():
     told = unread_area(30, range(10), until=8, days=12)
     ends = last(told)
     assert ends["read_success_rate", ""].state == "cleared"
-    assert {s for (rule, s), a in ends.items() if rule == "read_failure" and not a.suppressed_by} == {"M0"}
-    assert Counter(a.subject for a in told if a.rule == "read_failure" and not a.suppressed_by) == {"M0": 1}
+    assert {
+        s
+        for (rule, s), a in ends.items()
+        if rule == "read_failure" and not a.suppressed_by
+    } == {"M0"}
+    assert Counter(
+        a.subject for a in told if a.rule == "read_failure" and not a.suppressed_by
+    ) == {"M0": 1}
 
 
 def test_one_meter_of_a_small_area_has_its_own_alert():
     ends = last(unread_area(25, range(1), until=12, days=12))
-    assert [(rule, subject) for (rule, subject), a in ends.items() if not a.suppressed_by] == [("read_failure", "M0")]
+    assert [
+        (rule, subject) for (rule, subject), a in ends.items() if not a.suppressed_by
+    ] == [("read_failure", "M0")]
 
 
 def test_alerts_one_by_one_or_at_once_are_published_the_same():
-    alerts = [failure(), *(unread(n) for n in range(3)), failure(state="cleared", change="cleared", at=NOON_TIME + DAY_SECONDS)]
+    alerts = [
+        failure(),
+        *(unread(n) for n in range(3)),
+        failure(state="cleared", change="cleared", at=NOON_TIME + DAY_SECONDS),
+    ]
     whole: Policy = policy()
     parts: Policy = policy()
     together = whole.apply(alerts)

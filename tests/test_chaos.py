@@ -17,12 +17,17 @@ seeded = pytest.mark.parametrize("seed", [int(os.environ.get("SEED") or 5)])
 @seeded
 def test_chaos_over_the_workers_changes_nothing(tmp_path, seed):
     with Broker(tmp_path / "kafka") as broker:
-        figures = ChaosRun(broker, tmp_path, seed=seed, kills=KILL_COUNT, areas=30).run()
+        figures = ChaosRun(
+            broker, tmp_path, seed=seed, kills=KILL_COUNT, areas=30
+        ).run()
     assert figures.kills.total() >= KILL_COUNT
     assert figures.disturbances["broker killed and restarted (SIGKILL)"] == 2
     assert figures.expected > 300
     assert figures.disturbances["transactions aborted, and committed"] > 50
-    assert min(figures.rows[kind] for kind in ("readings", "events", "payments", "stages")) > 1000
+    assert (
+        min(figures.rows[kind] for kind in ("readings", "events", "payments", "stages"))
+        > 1000
+    )
     assert figures.messages > figures.necessary, "nobody had to do anything again"
 
 

@@ -36,8 +36,17 @@ SAMPLE_STATE = bytes(range(256)) * 5000  # three chunks
 def log(*messages):
     """Records as the broker would give them."""
     offsets = itertools.count()
-    return [SimpleNamespace(key=m.key, value=m.value, headers=m.headers, offset=o, partition=0, topic="checkpoints")
-            for m, o in zip(messages, offsets, strict=False)]  # fmt: skip
+    return [
+        SimpleNamespace(
+            key=m.key,
+            value=m.value,
+            headers=m.headers,
+            offset=o,
+            partition=0,
+            topic="checkpoints",
+        )
+        for m, o in zip(messages, offsets, strict=False)
+    ]
 
 
 def checkpoint(sequence, offset, state=SAMPLE_STATE):
@@ -54,13 +63,21 @@ def best(*messages) -> Checkpoint:
 
 def test_the_newest_whole_one_is_found():
     found = best(*checkpoint(1, 10), *checkpoint(2, 20, b"new"))
-    assert (found.state, found.manifest.offsets, found.manifest.sequence) == (b"new", {"reads": 20}, 2)
+    assert (found.state, found.manifest.offsets, found.manifest.sequence) == (
+        b"new",
+        {"reads": 20},
+        2,
+    )
     assert found.begins == 4
 
 
 def test_chunks_fit_into_messages():
     chunks, manifest = encode(SAMPLE_STATE, {}, 4, WrittenCheckpoint())
-    assert [len(chunk.value) for chunk in chunks] == [CHUNK_BYTES, CHUNK_BYTES, len(SAMPLE_STATE) - 2 * CHUNK_BYTES]
+    assert [len(chunk.value) for chunk in chunks] == [
+        CHUNK_BYTES,
+        CHUNK_BYTES,
+        len(SAMPLE_STATE) - 2 * CHUNK_BYTES,
+    ]
     assert len({m.key for m in [*chunks, manifest]}) == 4
 
 
@@ -101,14 +118,18 @@ def test_two_writers_at_once_do_not_mix(monkeypatch):
 
 
 def test_the_one_that_contains_most_wins():
-    assert best(*checkpoint(2, 20), *checkpoint(2, 10)).manifest.offsets == {"reads": 20}
+    assert best(*checkpoint(2, 20), *checkpoint(2, 10)).manifest.offsets == {
+        "reads": 20
+    }
 
 
 def test_another_layout_is_refused_with_what_to_do(monkeypatch):
     monkeypatch.setattr(checkpoints, "MANIFEST_LAYOUT", 0)
     old = checkpoint(1, 10)
     monkeypatch.undo()
-    with pytest.raises(CheckpointError, match="layout 0; this version reads layout 1.*start afresh"):
+    with pytest.raises(
+        CheckpointError, match="layout 0; this version reads layout 1.*start afresh"
+    ):
         whole_checkpoint(log(*old), 4)
 
 
@@ -116,13 +137,18 @@ STRANGE_MANIFESTS: list[Any] = [
     {}, [], None, 3, {"layout": 1}, {"layout": 2}, {"layout": "1"}, {"layout": 1, "set": 3},
     {"layout": 1, "set": "x", "sequence": 2, "partitions": 4, "offsets": [], "checksums": [], "taken": 1},
 ]  # fmt: skip
-UNREADABLE_MANIFESTS = [msgspec.msgpack.encode(value) for value in STRANGE_MANIFESTS] + [b"", b"\xc1", b"\xff" * 30, b"\x91" * 100_000]
+UNREADABLE_MANIFESTS = [
+    msgspec.msgpack.encode(value) for value in STRANGE_MANIFESTS
+] + [b"", b"\xc1", b"\xff" * 30, b"\x91" * 100_000]
 
 
 def manifest_of(value: bytes, sequence: int) -> CheckpointRecord:
     """A manifest of any content, with the right checksum."""
     sound = checkpoint(sequence, 20)[-1]
-    headers = [(name, b"%d" % zlib.crc32(value) if name == "checksum" else told) for name, told in sound.headers]
+    headers = [
+        (name, b"%d" % zlib.crc32(value) if name == "checksum" else told)
+        for name, told in sound.headers
+    ]
     return CheckpointRecord(sound.key, value, headers)
 
 
@@ -135,47 +161,78 @@ def test_a_manifest_that_cannot_be_read_gives_way_to_the_older_slot(value, caplo
 
 @pytest.mark.parametrize("value", UNREADABLE_MANIFESTS)
 def test_unreadable_manifests_are_refused_with_advice(value):
-    with pytest.raises(CheckpointError, match="partition 0 of `checkpoints` holds a checkpoint .*start afresh"):
+    with pytest.raises(
+        CheckpointError,
+        match="partition 0 of `checkpoints` holds a checkpoint .*start afresh",
+    ):
         whole_checkpoint(log(*checkpoint(2, 20)[:-1], manifest_of(value, 2)), 4)
 
 
 def test_unknown_fields_are_ignored_and_missing_ones_take_defaults():
     chunks, sound = encode(SAMPLE_STATE, {"reads": 20}, 4, WrittenCheckpoint(1))
     told = msgspec.msgpack.decode(sound.value)
-    later = manifest_of(msgspec.msgpack.encode(told | {"tides": [1.0], "moons": {"reads": "id"}}), 2)
+    later = manifest_of(
+        msgspec.msgpack.encode(told | {"tides": [1.0], "moons": {"reads": "id"}}), 2
+    )
     assert best(*chunks, later).manifest.offsets == {"reads": 20}
     del told["taken"]
-    assert best(*chunks, manifest_of(msgspec.msgpack.encode(told), 2)).manifest.taken == 0.0
+    assert (
+        best(*chunks, manifest_of(msgspec.msgpack.encode(told), 2)).manifest.taken
+        == 0.0
+    )
 
 
 def test_another_partition_count_is_refused():
-    with pytest.raises(CheckpointError, match="taken with 4 partitions, the topics have 8"):
+    with pytest.raises(
+        CheckpointError, match="taken with 4 partitions, the topics have 8"
+    ):
         whole_checkpoint(log(*checkpoint(1, 10)), 8)
 
 
 def test_on_a_broker(broker):
-    settings = load({
-        "METERWATCH_BROKERS": broker.address, "METERWATCH_PREFIX": "checkpoints-test.", "METERWATCH_PARTITIONS": "2",
-    })  # fmt: skip
+    settings = load(
+        {
+            "METERWATCH_BROKERS": broker.address,
+            "METERWATCH_PREFIX": "checkpoints-test.",
+            "METERWATCH_PARTITIONS": "2",
+        }
+    )
     topic = settings.topic("checkpoints")
     tp = TopicPartition(topic, 1)
 
     async def scenario():
         await ensure(settings)
-        async with AIOKafkaProducer(bootstrap_servers=settings.brokers) as producer, reader(settings) as consumer:
+        async with (
+            AIOKafkaProducer(bootstrap_servers=settings.brokers) as producer,
+            reader(settings) as consumer,
+        ):
             assert await newest(consumer, topic, [0, 1], {}, 2) == {0: None, 1: None}
             last = WrittenCheckpoint()
             for offset in (10, 20, 30):
-                last = await write_checkpoint(producer, tp, SAMPLE_STATE, {"reads": offset}, partitions=2, last=last)
+                last = await write_checkpoint(
+                    producer,
+                    tp,
+                    SAMPLE_STATE,
+                    {"reads": offset},
+                    partitions=2,
+                    last=last,
+                )
             found = await newest(consumer, topic, [0, 1], {}, 2)
             assert found[0] is None
             assert found[1]
-            assert (found[1].state, found[1].manifest.offsets) == (SAMPLE_STATE, {"reads": 30})
+            assert (found[1].state, found[1].manifest.offsets) == (
+                SAMPLE_STATE,
+                {"reads": 30},
+            )
             assert found[1].begins == last.begins
-            assert await newest(consumer, topic, [1], {1: last}, 2) == {}  # its owner has it still
+            assert (
+                await newest(consumer, topic, [1], {1: last}, 2) == {}
+            )  # its owner has it still
             chunks, _ = encode(b"half" * CHUNK_BYTES, {"reads": 40}, 2, last)
             for chunk in chunks:
-                await producer.send_and_wait(topic, chunk.value, chunk.key, 1, headers=chunk.headers)
+                await producer.send_and_wait(
+                    topic, chunk.value, chunk.key, 1, headers=chunk.headers
+                )
             older = (await newest(consumer, topic, [1], {1: last}, 2))[1]
             assert older
             assert older.manifest.offsets == {"reads": 30}

@@ -27,19 +27,38 @@ READING_CALENDARS: dict[str, Callable[[int], bool]] = {
 def read_on(days: dict[str, Iterable[int]]) -> Stream:
     """Meters of an area that tell of a day's energy at noon, each on days of its own."""
     meters = [Meter(meter=meter, interval_s=DAY_SECONDS) for meter in days]
-    plain = dict(u=np.full(3, NOT_A_NUMBER, np.float32), register=NOT_A_NUMBER, clock_offset=NOT_A_NUMBER, received=0, status=0)
+    plain = dict(
+        u=np.full(3, NOT_A_NUMBER, np.float32),
+        register=NOT_A_NUMBER,
+        clock_offset=NOT_A_NUMBER,
+        received=0,
+        status=0,
+    )
     rows = [
-        Row(Readings, "A1", meter, START_TIME + day * DAY_SECONDS + 12 * HOUR_SECONDS, plain | {"kwh": np.float32(5)})
-        for meter, mine in days.items() for day in mine
-    ]  # fmt: skip
+        Row(
+            Readings,
+            "A1",
+            meter,
+            START_TIME + day * DAY_SECONDS + 12 * HOUR_SECONDS,
+            plain | {"kwh": np.float32(5)},
+        )
+        for meter, mine in days.items()
+        for day in mine
+    ]
     rows.sort(key=lambda row: (row.at, row.subject))
     return Stream([Area(area="A1", meters=meters)], tuple(rows), "Asia/Shanghai", 3600)
 
 
 def raised(stream: Stream, rule: str) -> list[tuple[str, int]]:
     """The subjects of a rule's alerts and the days on which they were raised."""
-    alerts = [alert for alert in last(judge_stream(stream)[1]).values() if alert.rule == rule and not alert.suppressed_by]
-    return sorted((alert.subject, (alert.raised - START_TIME) // DAY_SECONDS) for alert in alerts)
+    alerts = [
+        alert
+        for alert in last(judge_stream(stream)[1]).values()
+        if alert.rule == rule and not alert.suppressed_by
+    ]
+    return sorted(
+        (alert.subject, (alert.raised - START_TIME) // DAY_SECONDS) for alert in alerts
+    )
 
 
 @pytest.mark.parametrize("calendar", READING_CALENDARS)
@@ -48,10 +67,16 @@ def test_a_meter_among_others_is_missed_only_beyond_what_is_usual(calendar: str)
     apart = max(b - a for a, b in pairwise(mine))
     others = {f"M{n}": range(HISTORY_DAYS) for n in range(1, 60)}
     usual = raised(read_on(others | {"M0": mine}), "read_failure")
-    assert all(day <= mine[1] for _, day in usual)  # before its second reading nobody can know
+    assert all(
+        day <= mine[1] for _, day in usual
+    )  # before its second reading nobody can know
 
     stopped = [day for day in mine if day < 95]
-    missed = [day for _, day in raised(read_on(others | {"M0": stopped}), "read_failure") if day > mine[1]]
+    missed = [
+        day
+        for _, day in raised(read_on(others | {"M0": stopped}), "read_failure")
+        if day > mine[1]
+    ]
     assert len(missed) == 1
     assert stopped[-1] + apart < missed[0] <= stopped[-1] + 1.5 * apart + 5
 
@@ -70,5 +95,9 @@ def test_the_slow_twin_agrees():
     for name, chosen in READING_CALENDARS.items():
         days[name] = [day for day in range(HISTORY_DAYS) if chosen(day) and day != 70]
     agree(with_closing_readings(read_on(days), DAY_SECONDS))
-    worked = [day for day in range(HISTORY_DAYS) if day % 7 < 5 and not 100 <= day < 118]
-    agree(with_closing_readings(read_on({f"M{n}": worked for n in range(8)}), DAY_SECONDS))
+    worked = [
+        day for day in range(HISTORY_DAYS) if day % 7 < 5 and not 100 <= day < 118
+    ]
+    agree(
+        with_closing_readings(read_on({f"M{n}": worked for n in range(8)}), DAY_SECONDS)
+    )

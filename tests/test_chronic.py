@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from detectors.engine import Engine
-from detectors.rule import CHRONIC_CALM, ALL_RULES
+from detectors.rule import ALL_RULES, CHRONIC_CALM
 from schemas.alert import Alert
 from schemas.columns import Intervals, Readings
 from schemas.master import Area, Meter
@@ -19,7 +19,17 @@ CHRONIC_RULES = sorted(rule.name for rule in ALL_RULES.values() if rule.chronic)
 
 def engine() -> Engine:
     it = Engine([ALL_RULES["voltage_deviation"]])
-    it.enroll([Area(area="A1", meters=[Meter(meter="M1", wiring="1P2W"), Meter(meter="M2", wiring="1P2W")])])
+    it.enroll(
+        [
+            Area(
+                area="A1",
+                meters=[
+                    Meter(meter="M1", wiring="1P2W"),
+                    Meter(meter="M2", wiring="1P2W"),
+                ],
+            )
+        ]
+    )
     return it
 
 
@@ -32,16 +42,23 @@ def nights(first: int, days: int, volts: float, hours: float) -> Readings:
     both = np.repeat(u, 2)
     absent = np.full(2 * len(at), np.nan)
     return Readings.build(
-        ["M1", "M2"], np.tile([0, 1], len(at)), ["A1"], np.zeros(2 * len(at)), np.repeat(at, 2),
+        ["M1", "M2"],
+        np.tile([0, 1], len(at)),
+        ["A1"],
+        np.zeros(2 * len(at)),
+        np.repeat(at, 2),
         u=np.stack([np.where(np.arange(2 * len(at)) % 2, 225.0, both), absent, absent]),
-    )  # fmt: skip
+    )
 
 
 def test_alert_gives_the_hours_of_seven_days():
     told = engine().step(nights(0, 15, 238.0, 6))
     assert [a.change for a in told] == ["raised", "revised", "revised"]
     assert "week_hours" not in told[0].evidence
-    assert [a.evidence["week_hours"] for a in told[1:]] == [6.5, pytest.approx(6 * 6 + 0.75)]
+    assert [a.evidence["week_hours"] for a in told[1:]] == [
+        6.5,
+        pytest.approx(6 * 6 + 0.75),
+    ]
     assert told[1].en.endswith("It was so for 6.5 hours of the last seven days.")
     assert told[1].zh.endswith("近七天累计6.5小时。")
 
@@ -58,7 +75,9 @@ def test_a_restored_engine_goes_on_counting():
     it, other = engine(), engine()
     for first in (0, 5):
         told = it.step(nights(first, 5, 238.0, 6))
-        assert [alert.evidence for alert in other.step(nights(first, 5, 238.0, 6))] == [a.evidence for a in told]
+        assert [alert.evidence for alert in other.step(nights(first, 5, 238.0, 6))] == [
+            a.evidence for a in told
+        ]
         saved, other = it.snapshot(), engine()
         other.restore(saved)
 
@@ -72,10 +91,20 @@ def test_a_chronic_rule_is_live_and_waits_for_its_return(name):
 def test_no_rule_of_supply_or_load_raises_every_evening():
     """By family: what is judged at every reading lasts for days, or is a fault that a visit ends."""
     faults = {
-        "voltage_loss", "phase_break", "current_loss", "all_voltage_loss", "frequency_deviation", "reverse_sequence",
-        "relay_mismatch", "meter_stopped",
-    }  # fmt: skip
-    brief = {rule.name for rule in ALL_RULES.values() if rule.kind in LIVE_KINDS and rule.release < DAY_SECONDS}
+        "voltage_loss",
+        "phase_break",
+        "current_loss",
+        "all_voltage_loss",
+        "frequency_deviation",
+        "reverse_sequence",
+        "relay_mismatch",
+        "meter_stopped",
+    }
+    brief = {
+        rule.name
+        for rule in ALL_RULES.values()
+        if rule.kind in LIVE_KINDS and rule.release < DAY_SECONDS
+    }
     assert brief == faults
 
 

@@ -28,10 +28,26 @@ from streams.settings import load
 from streams.topics import ALERTS_TOPIC, ALL_TOPICS
 
 SAMPLE_ALERT = Alert(
-    id="a1", rule="voltage_loss", version=1, kind="readings", area="A1", subject="M1", state="raised", change="raised",
-    revision=0, severity=1, since=1772380800, raised=1772380800, at=1772380800, score=1.5, phase="A", evidence={},
-    suppressed_by="", en="Phase A [of 3] has lost its voltage.", zh="A相失压。",
-)  # fmt: skip
+    id="a1",
+    rule="voltage_loss",
+    version=1,
+    kind="readings",
+    area="A1",
+    subject="M1",
+    state="raised",
+    change="raised",
+    revision=0,
+    severity=1,
+    since=1772380800,
+    raised=1772380800,
+    at=1772380800,
+    score=1.5,
+    phase="A",
+    evidence={},
+    suppressed_by="",
+    en="Phase A [of 3] has lost its voltage.",
+    zh="A相失压。",
+)
 
 
 @pytest.fixture
@@ -56,9 +72,14 @@ def on_broker(broker, monkeypatch, request):
 
 
 def test_history_is_judged_by_the_settings(command, monkeypatch, tmp_path):
-    (tmp_path / "own.csv").write_text("meter,area,at,kwh\nM1,A1,2026-03-01T00:00:00Z,1\n")
+    (tmp_path / "own.csv").write_text(
+        "meter,area,at,kwh\nM1,A1,2026-03-01T00:00:00Z,1\n"
+    )
     (tmp_path / "other.toml").write_text('zone = "Australia/Sydney"\n')
-    assert "2026-03-01 11:00" in command("--settings", "other.toml", "run", "own.csv", "--store", "one.db")[1]
+    assert (
+        "2026-03-01 11:00"
+        in command("--settings", "other.toml", "run", "own.csv", "--store", "one.db")[1]
+    )
     monkeypatch.setenv("METERWATCH_ZONE", "UTC")
     assert "2026-03-01 00:00" in command("run", "own.csv", "--store", "two.db")[1]
     monkeypatch.setenv("METERWATCH_ZONE", "no/where")
@@ -74,15 +95,27 @@ def test_history_is_judged_by_the_settings(command, monkeypatch, tmp_path):
         (["send", "town:1x1"], "a town has at least 50 meters"),
         (["run", "nowhere.parquet"], "nowhere.parquet"),
         (["registry", "load", "nowhere.jsonl"], "nowhere.jsonl"),
-        (["--settings", "nowhere.toml", "topics"], "nowhere.toml: there is no such file"),
+        (
+            ["--settings", "nowhere.toml", "topics"],
+            "nowhere.toml: there is no such file",
+        ),
         (["topics"], "no answer from the brokers at 127.0.0.1:1"),
         (["alerts", "--once"], "127.0.0.1"),
         (["worker"], "no answer from the brokers at 127.0.0.1:1"),
-        (["--settings", "nowhere.toml", "run", "town:60x1"], "nowhere.toml: there is no such file"),
-        (["run", "town:60x1", "--rules", "nowhere.toml"], "nowhere.toml: there is no such file"),
+        (
+            ["--settings", "nowhere.toml", "run", "town:60x1"],
+            "nowhere.toml: there is no such file",
+        ),
+        (
+            ["run", "town:60x1", "--rules", "nowhere.toml"],
+            "nowhere.toml: there is no such file",
+        ),
         (["rules", "publish", "nowhere.toml"], "nowhere.toml: there is no such file"),
         (["rules", "list", "--published"], "no answer from the brokers at 127.0.0.1:1"),
-        (["rules", "list", "--published", "--rules", "x.toml"], "--rules and --published exclude each other"),
+        (
+            ["rules", "list", "--published", "--rules", "x.toml"],
+            "--rules and --published exclude each other",
+        ),
         (["dance"], "No such command 'dance'"),
     ],
 )
@@ -99,7 +132,9 @@ def test_topics_are_created_once_and_then_checked(command, on_broker, monkeypatc
     created = json.loads(output)
     assert code == 0
     assert {topic["state"] for topic in created} == {"created"}
-    assert [topic["partitions"] for topic in created] == [1 if topic.single else 2 for topic in ALL_TOPICS]
+    assert [topic["partitions"] for topic in created] == [
+        1 if topic.single else 2 for topic in ALL_TOPICS
+    ]
     code, output, _ = command("topics")
     assert code == 0
     assert output.count("there") == len(ALL_TOPICS)
@@ -115,7 +150,9 @@ def test_a_source_topic_takes_the_brokers_clock(command, on_broker, broker):
 
     async def broker_time() -> int:
         async with AIOKafkaProducer(bootstrap_servers=broker.address) as producer:
-            sent = await producer.send_and_wait(f"{prefix}payments", b"{}", timestamp_ms=1_000)
+            sent = await producer.send_and_wait(
+                f"{prefix}payments", b"{}", timestamp_ms=1_000
+            )
             return sent.timestamp
 
     assert asyncio.run(broker_time()) == pytest.approx(time.time() * 1000, abs=60_000)
@@ -127,14 +164,19 @@ def test_source_topic_with_producer_times_is_refused(command, on_broker, broker)
     async def create() -> None:
         admin = AIOKafkaAdminClient(bootstrap_servers=broker.address)
         await admin.start()
-        await admin.create_topics([NewTopic(name, num_partitions=2, replication_factor=1)])
+        await admin.create_topics(
+            [NewTopic(name, num_partitions=2, replication_factor=1)]
+        )
         await admin.close()
 
     asyncio.run(create())
     command("topics")  # what is as new as this need not be known to every broker yet
     code, _, error = command("topics")
     assert code == 2
-    assert f"`{name}` keep the producers' time stamps: set their message.timestamp.type to LogAppendTime" in error
+    assert (
+        f"`{name}` keep the producers' time stamps: set their message.timestamp.type to LogAppendTime"
+        in error
+    )
 
 
 def test_areas_go_to_the_registry(command, on_broker, tmp_path):
@@ -142,7 +184,9 @@ def test_areas_go_to_the_registry(command, on_broker, tmp_path):
     write_areas(tmp_path / "areas.jsonl", areas)
     code, output, _ = command("registry", "load", "areas.jsonl", "--json")
     assert code == 0
-    assert json.loads(output)["sent"] == {"test_areas_go_to_the_registry.registry": len(areas)}
+    assert json.loads(output)["sent"] == {
+        "test_areas_go_to_the_registry.registry": len(areas)
+    }
 
 
 def test_a_line_that_is_no_area_is_refused(command, on_broker, tmp_path):
@@ -154,19 +198,33 @@ def test_a_line_that_is_no_area_is_refused(command, on_broker, tmp_path):
 
 def test_alerts_are_listed_by_their_last_state(command, on_broker, broker):
     command("topics")
-    settings = load({"METERWATCH_PREFIX": "test_alerts_are_listed_by_their_last_state.", "METERWATCH_PARTITIONS": "2"})
+    settings = load(
+        {
+            "METERWATCH_PREFIX": "test_alerts_are_listed_by_their_last_state.",
+            "METERWATCH_PARTITIONS": "2",
+        }
+    )
     alerts = [
         SAMPLE_ALERT,
-        replace(SAMPLE_ALERT, id="a2", suppressed_by="repeat", raised=SAMPLE_ALERT.raised + 1),
+        replace(
+            SAMPLE_ALERT,
+            id="a2",
+            suppressed_by="repeat",
+            raised=SAMPLE_ALERT.raised + 1,
+        ),
         replace(SAMPLE_ALERT, id="a3"),
-        replace(SAMPLE_ALERT, id="a3", state="withdrawn", change="withdrawn", revision=1),
+        replace(
+            SAMPLE_ALERT, id="a3", state="withdrawn", change="withdrawn", revision=1
+        ),
     ]
 
     async def send() -> None:
         async with AIOKafkaProducer(bootstrap_servers=broker.address) as producer:
             for alert in alerts:
                 key, value, headers = encode_alert(alert)
-                await producer.send_and_wait(settings.topic(ALERTS_TOPIC), value, key, headers=headers)
+                await producer.send_and_wait(
+                    settings.topic(ALERTS_TOPIC), value, key, headers=headers
+                )
 
     asyncio.run(send())
     code, output, _ = command("alerts", "--once")
@@ -180,25 +238,58 @@ def test_alerts_are_listed_by_their_last_state(command, on_broker, broker):
     assert [json.loads(line)["id"] for line in output.splitlines()] == ["a1", "a2"]
 
 
-def test_what_is_no_alert_is_passed_over_with_a_word(command, on_broker, broker, caplog):
+def test_what_is_no_alert_is_passed_over_with_a_word(
+    command, on_broker, broker, caplog
+):
     command("topics")
     prefix = "test_what_is_no_alert_is_passed_over_with_a_word."
-    settings = load({"METERWATCH_BROKERS": broker.address, "METERWATCH_PREFIX": prefix, "METERWATCH_PARTITIONS": "2"})
-    odd = replace(SAMPLE_ALERT, id="a2", severity=9, raised=SAMPLE_ALERT.at + 1, en="[/red] \x1b[2J", suppressed_by="[/x]\r")
+    settings = load(
+        {
+            "METERWATCH_BROKERS": broker.address,
+            "METERWATCH_PREFIX": prefix,
+            "METERWATCH_PARTITIONS": "2",
+        }
+    )
+    odd = replace(
+        SAMPLE_ALERT,
+        id="a2",
+        severity=9,
+        raised=SAMPLE_ALERT.at + 1,
+        en="[/red] \x1b[2J",
+        suppressed_by="[/x]\r",
+    )
     values = [
-        encode_alert(SAMPLE_ALERT)[1], None, b"", b"{", b"\xff", b"[" * 5_000, encode_alert(odd)[1],
-        encode_alert(replace(SAMPLE_ALERT, id="a3"))[1], msgspec.json.encode(replace(SAMPLE_ALERT, at=10**18)),
-    ]  # fmt: skip
+        encode_alert(SAMPLE_ALERT)[1],
+        None,
+        b"",
+        b"{",
+        b"\xff",
+        b"[" * 5_000,
+        encode_alert(odd)[1],
+        encode_alert(replace(SAMPLE_ALERT, id="a3"))[1],
+        msgspec.json.encode(replace(SAMPLE_ALERT, at=10**18)),
+    ]
 
     async def send() -> None:
-        async with AIOKafkaProducer(bootstrap_servers=broker.address, transactional_id="somebody") as producer:
+        async with AIOKafkaProducer(
+            bootstrap_servers=broker.address, transactional_id="somebody"
+        ) as producer:
             for value in values:
                 async with producer.transaction():
-                    await producer.send_and_wait(settings.topic(ALERTS_TOPIC), value, b"a9", 0)
+                    await producer.send_and_wait(
+                        settings.topic(ALERTS_TOPIC), value, b"a9", 0
+                    )
             async with producer.transaction():
-                await producer.send_and_wait(settings.topic(ALERTS_TOPIC), None, b"a3", 0)
+                await producer.send_and_wait(
+                    settings.topic(ALERTS_TOPIC), None, b"a3", 0
+                )
             await producer.begin_transaction()
-            await producer.send_and_wait(settings.topic(ALERTS_TOPIC), encode_alert(replace(SAMPLE_ALERT, id="a4"))[1], b"a4", 0)
+            await producer.send_and_wait(
+                settings.topic(ALERTS_TOPIC),
+                encode_alert(replace(SAMPLE_ALERT, id="a4"))[1],
+                b"a4",
+                0,
+            )
             await producer.abort_transaction()
 
     async def follow() -> list[str]:
@@ -222,8 +313,18 @@ def test_what_is_no_rulebook_is_passed_over_with_a_word(command, on_broker, brok
     topic = "test_what_is_no_rulebook_is_passed_over_with_a_word.rules"
 
     async def send() -> None:
-        async with AIOKafkaProducer(bootstrap_servers=broker.address, transactional_id="somebody else") as producer:
-            for value in (None, b"", b"\xff", b"[" * 5_000, b'{"rules": {"[/red]\\u001b": 1}}', b"7", b'{"rules": []}'):
+        async with AIOKafkaProducer(
+            bootstrap_servers=broker.address, transactional_id="somebody else"
+        ) as producer:
+            for value in (
+                None,
+                b"",
+                b"\xff",
+                b"[" * 5_000,
+                b'{"rules": {"[/red]\\u001b": 1}}',
+                b"7",
+                b'{"rules": []}',
+            ):
                 async with producer.transaction():
                     await producer.send_and_wait(topic, value, rules.RECORD_KEY, 0)
 
@@ -245,26 +346,51 @@ proposed_by = "Li"
 
 
 def test_rules_are_listed_and_shown(command, tmp_path):
-    (tmp_path / "rules.toml").write_text('[zero_usage]\nstatus = "shadow"\nversion = 7\nsettings.days = 14\n')
+    (tmp_path / "rules.toml").write_text(
+        '[zero_usage]\nstatus = "shadow"\nversion = 7\nsettings.days = 14\n'
+    )
     code, output, _ = command("rules", "list", "--rules", "rules.toml", "--json")
     listed = {row["rule"]: row for row in json.loads(output)}
     assert code == 0
     assert listed.keys() == ALL_RULES.keys()
-    assert (listed["zero_usage"]["status"], listed["zero_usage"]["version"]) == ("shadow", 7)
+    assert (listed["zero_usage"]["status"], listed["zero_usage"]["version"]) == (
+        "shadow",
+        7,
+    )
     assert listed["voltage_loss"] == {
-        "rule": "voltage_loss", "family": "voltage", "title": "Voltage loss", "标题": "失压", "judged on": "readings",
-        "severity": "1", "status": "published", "version": 1,
-    }  # fmt: skip
+        "rule": "voltage_loss",
+        "family": "voltage",
+        "title": "Voltage loss",
+        "标题": "失压",
+        "judged on": "readings",
+        "severity": "1",
+        "status": "published",
+        "version": 1,
+    }
     table = command("rules", "list")[1].splitlines()
     assert len(table) == len(ALL_RULES) + 1
-    assert any(re.fullmatch(r"voltage_loss +voltage +Voltage loss +失压 +readings +1 +published +1", line)
-               for line in table)  # fmt: skip
+    assert any(
+        re.fullmatch(
+            r"voltage_loss +voltage +Voltage loss +失压 +readings +1 +published +1",
+            line,
+        )
+        for line in table
+    )
     code, output, _ = command("rules", "show", "zero_usage", "--rules", "rules.toml")
     assert code == 0
-    for said in ("zero_usage, Zero usage 零电量: shadow, version 7", "Nothing used for 7 days", "`days` 14",
-                 "segment residential: `days` 30.", "tests/cases/zero_usage.toml", "{zero_days:.0f}"):  # fmt: skip
+    for said in (
+        "zero_usage, Zero usage 零电量: shadow, version 7",
+        "Nothing used for 7 days",
+        "`days` 14",
+        "segment residential: `days` 30.",
+        "tests/cases/zero_usage.toml",
+        "{zero_days:.0f}",
+    ):
         assert said in output
-    assert command("rules", "show", "zero_use")[2] == "error: there is no rule zero_use; did you mean zero_usage?\n"
+    assert (
+        command("rules", "show", "zero_use")[2]
+        == "error: there is no rule zero_use; did you mean zero_usage?\n"
+    )
 
 
 def test_a_rulebook_is_checked(command, tmp_path):
@@ -272,25 +398,40 @@ def test_a_rulebook_is_checked(command, tmp_path):
     file.write_text(CHANGED_RULEBOOK)
     code, output, _ = command("rules", "check", "rules.toml")
     assert code == 0
-    assert output.splitlines() == ["rules.toml: 1 rules, 1 set otherwise than in code",
-                                   "voltage_deviation: version 2 is not approved"]  # fmt: skip
+    assert output.splitlines() == [
+        "rules.toml: 1 rules, 1 set otherwise than in code",
+        "voltage_deviation: version 2 is not approved",
+    ]
     for text, said in (
         ("[voltage_deviation", "rules.toml: Expected ']'"),
-        (CHANGED_RULEBOOK.replace("1.03", "nan"), "rules.toml: voltage_deviation: `over` is nan, which is not finite"),
-        (CHANGED_RULEBOOK.replace("= 2", "= 1"), "rules.toml: voltage_deviation: version 1 is in force; raise `version` above"),
+        (
+            CHANGED_RULEBOOK.replace("1.03", "nan"),
+            "rules.toml: voltage_deviation: `over` is nan, which is not finite",
+        ),
+        (
+            CHANGED_RULEBOOK.replace("= 2", "= 1"),
+            "rules.toml: voltage_deviation: version 1 is in force; raise `version` above",
+        ),
     ):
         file.write_text(text)
         code, _, error = command("rules", "check", "rules.toml")
         assert code == 2
         assert said in error
-    assert command("rules", "check", "nowhere.toml") == (2, "", "error: nowhere.toml: there is no such file\n")
+    assert command("rules", "check", "nowhere.toml") == (
+        2,
+        "",
+        "error: nowhere.toml: there is no such file\n",
+    )
 
 
 def test_run_takes_an_unapproved_rulebook_and_warns(command, tmp_path):
     (tmp_path / "rules.toml").write_text(CHANGED_RULEBOOK)
     code, output, error = command("run", "town:60x1", "--rules", "rules.toml", "--json")
     assert code == 0
-    assert error == "rules.toml: voltage_deviation: version 2 is not approved; it holds for this run alone\n"
+    assert (
+        error
+        == "rules.toml: voltage_deviation: version 2 is not approved; it holds for this run alone\n"
+    )
     versions = {alert["rule"]: alert["version"] for alert in json.loads(output)["list"]}
     assert versions.pop("voltage_deviation") == 2
     assert {*versions.values()} <= {1}
@@ -301,48 +442,78 @@ def test_run_refuses_a_store_that_other_rules_made(command, tmp_path):
     assert command("run", "town:60x1")[0] == 0
     code, output, error = command("run", "town:60x1", "--rules", "rules.toml")
     assert (code, output) == (2, "")
-    assert error.endswith("holds all of town:60x1:1 as other rules judged it; choose another file with --store\n")
+    assert error.endswith(
+        "holds all of town:60x1:1 as other rules judged it; choose another file with --store\n"
+    )
 
 
 def test_a_run_shows_its_gravest_alerts(command):
     code, output, _ = command("run", "town:60x6", "--top", "3", "--store", "a.db")
     assert code == 0
-    shown = [text for text in output.splitlines() if re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d ", text)]
+    shown = [
+        text
+        for text in output.splitlines()
+        if re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d ", text)
+    ]
     assert [text.split()[2] for text in shown] == ["1"] * 3
     assert "held" not in " ".join(shown)
-    assert "Suspected" not in command("run", "town:60x6", "--top", "0", "--store", "b.db")[1]
+    assert (
+        "Suspected"
+        not in command("run", "town:60x6", "--top", "0", "--store", "b.db")[1]
+    )
 
 
 def test_two_runs_do_not_write_into_one_store_at_once(command, tmp_path):
     with Store(tmp_path / "meterwatch.db") as store, store.claimed():
         code, _, error = command("run", "town:60x1")
     assert (code, error.count("\n")) == (2, 1)
-    assert error.startswith("error: another run is writing to meterwatch.db: wait for its end")
+    assert error.startswith(
+        "error: another run is writing to meterwatch.db: wait for its end"
+    )
     assert command("run", "town:60x1")[0] == 0
 
 
 def test_a_rulebook_is_published_by_two(command, on_broker, tmp_path, monkeypatch):
     (tmp_path / "rules.toml").write_text(CHANGED_RULEBOOK)
-    change = ("voltage_deviation, version 1 -> 2: over 1.07 -> 1.03, over in the segment pv not set -> 1.08\n")
+    change = "voltage_deviation, version 1 -> 2: over 1.07 -> 1.03, over in the segment pv not set -> 1.08\n"
     assert command("rules", "diff", "rules.toml") == (0, change, "")
-    for approver, said in (("", "version 2 is not approved"), ("Li", "Li has proposed and approved version 2")):
-        code, _, error = command("rules", "publish", "rules.toml", *(("--approved-by", approver) if approver else ()))
+    for approver, said in (
+        ("", "version 2 is not approved"),
+        ("Li", "Li has proposed and approved version 2"),
+    ):
+        code, _, error = command(
+            "rules",
+            "publish",
+            "rules.toml",
+            *(("--approved-by", approver) if approver else ()),
+        )
         assert (code, error) == (2, f"error: voltage_deviation: {said}\n")
-    assert command("rules", "publish", "rules.toml", "--approved-by", "Wang") == (0, change, "")
+    assert command("rules", "publish", "rules.toml", "--approved-by", "Wang") == (
+        0,
+        change,
+        "",
+    )
     for again in ("publish", "diff"):
         code, output, _ = command("rules", again, "rules.toml")
         assert (code, output.partition(" than ")[0]) == (0, "nothing is set otherwise")
     listed = json.loads(command("rules", "list", "--published", "--json")[1])
-    assert {row["rule"]: row["version"] for row in listed if row["version"] > 1} == {"voltage_deviation": 2}
+    assert {row["rule"]: row["version"] for row in listed if row["version"] > 1} == {
+        "voltage_deviation": 2
+    }
     told = asyncio.run(rules.newest(load(os.environ))).rules["voltage_deviation"]
     assert (told.proposed_by, told.approved_by) == ("Li", "Wang")
     (tmp_path / "rules.toml").write_text("")
     code, _, error = command("rules", "publish", "rules.toml", "--approved-by", "Wang")
     assert code == 2
-    assert "voltage_deviation: version 2 is in force; what is to be as in code again is a version too" in error
+    assert (
+        "voltage_deviation: version 2 is in force; what is to be as in code again is a version too"
+        in error
+    )
 
 
-def test_rulebook_is_compared_with_the_code_without_a_broker(command, tmp_path, monkeypatch):
+def test_rulebook_is_compared_with_the_code_without_a_broker(
+    command, tmp_path, monkeypatch
+):
     monkeypatch.setenv("METERWATCH_BROKERS", "127.0.0.1:1")
     (tmp_path / "rules.toml").write_text(CHANGED_RULEBOOK)
     code, output, error = command("rules", "diff", "rules.toml")

@@ -24,20 +24,30 @@ TIMING_REPEATS = 2  # of which the quickest counts
 
 
 def areas_of(count: int, meters: int) -> list[Area]:
-    return [Area(area=f"A{a}", meters=[Meter(meter=f"M{m}") for m in range(meters)]) for a in range(count)]
+    return [
+        Area(area=f"A{a}", meters=[Meter(meter=f"M{m}") for m in range(meters)])
+        for a in range(count)
+    ]
 
 
 def hours(areas: list[Area], first: int, last: int) -> list[Readings]:
     """A reading of every meter in each of some hours."""
-    names, owners = zip(*((m.meter, n) for n, area in enumerate(areas) for m in area.meters), strict=True)
+    names, owners = zip(
+        *((m.meter, n) for n, area in enumerate(areas) for m in area.meters),
+        strict=True,
+    )
     rng, rows = np.random.default_rng(1), np.arange(len(names))
     return [
         Readings.build(
-            names, rows, [area.area for area in areas], owners, np.full(len(rows), FIRST_MIDNIGHT + hour * HOUR_SECONDS),
+            names,
+            rows,
+            [area.area for area in areas],
+            owners,
+            np.full(len(rows), FIRST_MIDNIGHT + hour * HOUR_SECONDS),
             kwh=rng.uniform(0.05, 0.5, len(rows)).round(2),
         )
         for hour in range(first, last)
-    ]  # fmt: skip
+    ]
 
 
 def closing(count: int, days: int = 5) -> float:
@@ -51,7 +61,10 @@ def closing(count: int, days: int = 5) -> float:
         for batch in batches:
             engine.step(batch)
         spent.append(process_time() - begun)
-        assert (engine.open_days.watermarks["sealed_day"][:count] >= engine.open_days.watermarks["last_day"][:count] - 4).all()
+        assert (
+            engine.open_days.watermarks["sealed_day"][:count]
+            >= engine.open_days.watermarks["last_day"][:count] - 4
+        ).all()
     return min(spent) / count
 
 
@@ -114,7 +127,10 @@ def test_areas_are_amended_together(monkeypatch):
     engine = Engine(interval=INTERVAL_SECONDS)
     engine.enroll(areas)
     batches = hours(areas, 1, 60)
-    late, batches[29] = batches[29].select(slice(0, None, 2)), batches[29].select(slice(1, None, 2))
+    late, batches[29] = (
+        batches[29].select(slice(0, None, 2)),
+        batches[29].select(slice(1, None, 2)),
+    )
     for batch in batches:
         engine.step(batch)
     amended: list[int] = []
@@ -162,7 +178,9 @@ def test_engine_saved_between_steps_goes_on_the_same(silent, monkeypatch, days):
     assert whole
     same(told, whole)
     again = restored((silent[0], saved))
-    assert exactly(again.tick(now + 3 * DAY_SECONDS)) == exactly(engine.tick(now + 3 * DAY_SECONDS))
+    assert exactly(again.tick(now + 3 * DAY_SECONDS)) == exactly(
+        engine.tick(now + 3 * DAY_SECONDS)
+    )
 
 
 @pytest.mark.parametrize("seed", [3, 8])
@@ -181,7 +199,9 @@ def test_areas_judged_together_publish_as_each_alone():
     alone = []
     for area in stream.areas:
         engine = engine_of(stream)
-        for batch in stream.with_rows(row for row in stream.rows if row.area == area.area).batches():
+        for batch in stream.with_rows(
+            row for row in stream.rows if row.area == area.area
+        ).batches():
             alone += engine.step(batch)
     same([a for a in told if a.area in {area.area for area in stream.areas}], alone)
 
@@ -191,13 +211,25 @@ def test_days_packed_together_are_what_they_were_and_those_packed_alone_are_read
     kwh = rng.exponential(2, (24, sizes.sum())).round(2).astype(np.float32)
     kwh[rng.random(kwh.shape) < 0.1] = np.nan
     members = {"kwh": kwh, "reads": rng.integers(0, 25, sizes.sum()).astype(np.int32)}
-    areas = {"amps": rng.integers(0, 10**9, (3, 24, 4)), "gateway": rng.normal(0, 9, (5, 24, 4))}
-    empty = {"kwh": np.full(24, np.nan, np.float32), "reads": np.int32(0), "later": np.float32(7)}
+    areas = {
+        "amps": rng.integers(0, 10**9, (3, 24, 4)),
+        "gateway": rng.normal(0, 9, (5, 24, 4)),
+    }
+    empty = {
+        "kwh": np.full(24, np.nan, np.float32),
+        "reads": np.int32(0),
+        "later": np.float32(7),
+    }
     none = {"amps": np.zeros((3, 24), np.int64), "gateway": np.zeros((5, 24))}
 
     days = packed_days(members, areas, sizes)
-    days[2] = packed({n: a[..., 3:43] for n, a in members.items()} | {n: a[..., 2] for n, a in areas.items()})
-    again = unpacked_days(days, {name: np.asarray(value) for name, value in empty.items()}, none)
+    days[2] = packed(
+        {n: a[..., 3:43] for n, a in members.items()}
+        | {n: a[..., 2] for n, a in areas.items()}
+    )
+    again = unpacked_days(
+        days, {name: np.asarray(value) for name, value in empty.items()}, none
+    )
     assert again.sizes.tolist() == sizes.tolist()
     for name, array in (members | areas).items():
         told = (again.members | again.areas)[name]
@@ -212,4 +244,8 @@ def test_small_area_reserves_little_capacity():
     engine.enroll(areas_of(100, 2))
     engine.step(hours(areas_of(100, 2), 1, 2)[0])
     assert engine.open_days.member_rows.used <= 3 * 200
-    assert {block.size for state in engine.open_days.areas.values() for block in state.open_days.values()} == {2}
+    assert {
+        block.size
+        for state in engine.open_days.areas.values()
+        for block in state.open_days.values()
+    } == {2}

@@ -15,17 +15,29 @@ from streams import settings
 from streams.broker import Broker, jars, program
 
 PROJECT_ROOT = Path(__file__).parents[1]
-COMPOSE_CONFIG: dict[str, Any] = yaml.safe_load((PROJECT_ROOT / "docker-compose.yml").read_text())
+COMPOSE_CONFIG: dict[str, Any] = yaml.safe_load(
+    (PROJECT_ROOT / "docker-compose.yml").read_text()
+)
 COMPOSE_SERVICES: dict[str, dict[str, Any]] = COMPOSE_CONFIG["services"]
 SERVICE_KEYS = {"image", "build", "command", "environment", "volumes", "ports"}
 SERVICE_KEYS |= {"healthcheck", "depends_on", "restart", "stop_grace_period"}
-START_CONDITIONS = {"service_started", "service_healthy", "service_completed_successfully"}
+START_CONDITIONS = {
+    "service_started",
+    "service_healthy",
+    "service_completed_successfully",
+}
 
-every_service = pytest.mark.parametrize("service", COMPOSE_SERVICES.values(), ids=COMPOSE_SERVICES)
+every_service = pytest.mark.parametrize(
+    "service", COMPOSE_SERVICES.values(), ids=COMPOSE_SERVICES
+)
 
 
 def test_the_top_level_is_known():
-    assert {key for key in COMPOSE_CONFIG if not key.startswith("x-")} == {"name", "services", "volumes"}
+    assert {key for key in COMPOSE_CONFIG if not key.startswith("x-")} == {
+        "name",
+        "services",
+        "volumes",
+    }
 
 
 @every_service
@@ -34,15 +46,26 @@ def test_a_service_is_well_formed(service: dict[str, Any]):
     assert "image" in service
     assert all(isinstance(value, str) for value in service["environment"].values())
     assert all(isinstance(word, str) for word in service.get("command", []))
-    assert service.get("restart", "no") in {"no", "always", "on-failure", "unless-stopped"}
+    assert service.get("restart", "no") in {
+        "no",
+        "always",
+        "on-failure",
+        "unless-stopped",
+    }
 
 
 @every_service
 def test_what_a_service_waits_for_can_come(service: dict[str, Any]):
     for name, wish in service.get("depends_on", {}).items():
         assert wish["condition"] in START_CONDITIONS
-        assert wish["condition"] != "service_healthy" or "healthcheck" in COMPOSE_SERVICES[name]
-        assert wish["condition"] != "service_completed_successfully" or "restart" not in COMPOSE_SERVICES[name]
+        assert (
+            wish["condition"] != "service_healthy"
+            or "healthcheck" in COMPOSE_SERVICES[name]
+        )
+        assert (
+            wish["condition"] != "service_completed_successfully"
+            or "restart" not in COMPOSE_SERVICES[name]
+        )
 
 
 @every_service
@@ -57,24 +80,39 @@ def test_a_health_check_is_a_command_with_times(service: dict[str, Any]):
 
 @every_service
 def test_ports_stay_on_loopback(service: dict[str, Any]):
-    assert all(re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port) for port in service.get("ports", []))
+    assert all(
+        re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port) for port in service.get("ports", [])
+    )
 
 
 @every_service
 def test_what_is_mounted_is_there(service: dict[str, Any]):
     for volume in service.get("volumes", []):
         source = volume.split(":")[0]
-        assert (PROJECT_ROOT / source).exists() if source.startswith(".") else source in COMPOSE_CONFIG["volumes"]
+        assert (
+            (PROJECT_ROOT / source).exists()
+            if source.startswith(".")
+            else source in COMPOSE_CONFIG["volumes"]
+        )
 
 
 @every_service
 def test_meterwatch_understands_its_settings(service: dict[str, Any]):
-    settings.load({key: value for key, value in service["environment"].items() if key.startswith("METERWATCH_")})
+    settings.load(
+        {
+            key: value
+            for key, value in service["environment"].items()
+            if key.startswith("METERWATCH_")
+        }
+    )
 
 
 def test_both_brokers_are_of_one_version():
     image = COMPOSE_SERVICES["kafka"]["image"].removeprefix("apache/kafka:")
-    assert f"<version>{image}</version>" in (PROJECT_ROOT / "deploy/kafka/pom.xml").read_text()
+    assert (
+        f"<version>{image}</version>"
+        in (PROJECT_ROOT / "deploy/kafka/pom.xml").read_text()
+    )
 
 
 def test_kafka_accepts_its_settings(tmp_path: Path, broker: Broker):
@@ -85,18 +123,29 @@ def test_kafka_accepts_its_settings(tmp_path: Path, broker: Broker):
     } | {"log.dirs": str(tmp_path / "data")}
     joined = tmp_path / "server.properties"
     common = (PROJECT_ROOT / "deploy/kafka/server.properties").read_text()
-    joined.write_text(common + "".join(f"{key}={value}\n" for key, value in told.items()))
+    joined.write_text(
+        common + "".join(f"{key}={value}\n" for key, value in told.items())
+    )
     command = [program("java", "Java"), "-cp", f"{jars()}/*", "kafka.tools.StorageTool"]
     command += ["format", "-t", "5L6g3nShT-eMCtK--X86sw", "-c", str(joined)]
     subprocess.run(command, check=True, capture_output=True)
 
 
 def test_the_image_takes_every_package_and_nothing_that_is_missing():
-    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", (PROJECT_ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    copied = re.findall(
+        r"^COPY (?!--from)(.+) \S+$",
+        (PROJECT_ROOT / "Dockerfile").read_text(),
+        re.MULTILINE,
+    )
     sources = {source for line in copied for source in line.split()}
-    packages = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
-    allowed = {line[1:] for line in (PROJECT_ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    packages = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text())["tool"][
+        "hatch"
+    ]["build"]["targets"]["wheel"]
+    allowed = {
+        line[1:]
+        for line in (PROJECT_ROOT / ".dockerignore").read_text().splitlines()
+        if line.startswith("!")
+    }
     assert set(packages["packages"]) <= sources
     assert all((PROJECT_ROOT / source).exists() for source in sources)
     assert sources == allowed
-

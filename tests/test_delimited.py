@@ -1,4 +1,5 @@
 """Delimited text as people save it, and numbers in any country's way."""
+
 from __future__ import annotations
 
 import csv
@@ -29,11 +30,16 @@ def read_usage(path):
     """Who used how much, by the reader."""
     source = open_source(path)
     batches = [batch for batch in source.batches if isinstance(batch, Readings)]
-    return [(b.names[b.subject[n]], float(b.kwh[n])) for b in batches for n in range(len(b))], source.tally
+    return [
+        (b.names[b.subject[n]], float(b.kwh[n])) for b in batches for n in range(len(b))
+    ], source.tally
 
 
 def text(delimiter=",", header=SAMPLE_HEADER, rows=SAMPLE_ROWS, end="\n", decimal="."):
-    lines = [delimiter.join(header), *(delimiter.join(row).replace(".", decimal) for row in rows)]
+    lines = [
+        delimiter.join(header),
+        *(delimiter.join(row).replace(".", decimal) for row in rows),
+    ]
     return end.join(lines) + end
 
 
@@ -49,15 +55,29 @@ def text(delimiter=",", header=SAMPLE_HEADER, rows=SAMPLE_ROWS, end="\n", decima
         text(";", decimal=","),
         "sep=;\n" + text(";", decimal=","),
         text().replace("meter,", '"meter",').replace("M1", '"M1"'),
-        text(header=(*SAMPLE_HEADER, '"site, as billed"'), rows=[(*row, '"Harbour Road 1, rear"') for row in SAMPLE_ROWS]),
-        text(header=(*SAMPLE_HEADER, '"site\nas billed"'), rows=[(*row, '"two\nlines"') for row in SAMPLE_ROWS]),
-        text(header=(*SAMPLE_HEADER, '="note"'), rows=[(*row, "") for row in SAMPLE_ROWS]),
+        text(
+            header=(*SAMPLE_HEADER, '"site, as billed"'),
+            rows=[(*row, '"Harbour Road 1, rear"') for row in SAMPLE_ROWS],
+        ),
+        text(
+            header=(*SAMPLE_HEADER, '"site\nas billed"'),
+            rows=[(*row, '"two\nlines"') for row in SAMPLE_ROWS],
+        ),
+        text(
+            header=(*SAMPLE_HEADER, '="note"'), rows=[(*row, "") for row in SAMPLE_ROWS]
+        ),
         text(rows=[(*row, "") for row in SAMPLE_ROWS]),  # rows that end with a comma
         text(header=(*SAMPLE_HEADER, ""), rows=[(*row, "") for row in SAMPLE_ROWS]),
-        text(header=(*SAMPLE_HEADER, "", ""), rows=[(*row, "x", "y") for row in SAMPLE_ROWS]),
+        text(
+            header=(*SAMPLE_HEADER, "", ""),
+            rows=[(*row, "x", "y") for row in SAMPLE_ROWS],
+        ),
         text().encode("utf-8-sig"),
         text("\t").encode("utf-16"),
-        text(header=(*SAMPLE_HEADER, "备注"), rows=[(*row, "正常") for row in SAMPLE_ROWS]).encode("gb18030"),
+        text(
+            header=(*SAMPLE_HEADER, "备注"),
+            rows=[(*row, "正常") for row in SAMPLE_ROWS],
+        ).encode("gb18030"),
     ],
     ids=lambda content: repr(content[:40]),
 )
@@ -69,7 +89,15 @@ def test_the_same_rows_however_they_were_saved(tmp_path, content):
 
 def test_a_column_that_comes_twice_is_an_error_in_a_line(tmp_path):
     with pytest.raises(SourceError, match="more than one column kwh"):
-        read_usage(written(tmp_path, text(header=(*SAMPLE_HEADER, "kwh"), rows=[(*row, "1") for row in SAMPLE_ROWS])))
+        read_usage(
+            written(
+                tmp_path,
+                text(
+                    header=(*SAMPLE_HEADER, "kwh"),
+                    rows=[(*row, "1") for row in SAMPLE_ROWS],
+                ),
+            )
+        )
 
 
 def test_rows_that_an_open_quote_swallows_are_counted_each(tmp_path):
@@ -91,7 +119,10 @@ def test_rejection_names_the_position_and_repeats_no_row(tmp_path):
     [
         (["1,5", "1.234,5", "2.345", "7", "-0,25"], [1.5, 1234.5, 2345.0, 7.0, -0.25]),
         (["1.5", "1,234.5", "2,345", "7", "-0.25"], [1.5, 1234.5, 2345.0, 7.0, -0.25]),
-        (["1 234,5", "1\u00a0234,5", "1\u202f234,5", "12,5"], [1234.5, 1234.5, 1234.5, 12.5]),
+        (
+            ["1 234,5", "1\u00a0234,5", "1\u202f234,5", "12,5"],
+            [1234.5, 1234.5, 1234.5, 12.5],
+        ),
         (["1'234.5", "1e3", " 2 ", "nan", "2,5e3"], [1234.5, 1000.0, 2.0, None, None]),
         (["1,234", "2"], [None, 2.0]),  # a thousand, or one
         (["1,5", "2.5", "3"], [None, 2.5, 3.0]),
@@ -111,17 +142,33 @@ def test_a_mark_of_one_column_holds_for_the_others(tmp_path):
     assert sheet.numbers("kwh").tolist() == [1234.0]
 
 
-CELL_TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), max_size=8)
+CELL_TEXT = st.text(
+    st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), max_size=8
+)
 
 
 @settings(max_examples=200)
 @given(st.data())
 def test_whatever_a_program_writes_is_read_as_it_was(tmp_path_factory, data):
-    names = data.draw(st.lists(CELL_TEXT.filter(lambda name: name == delimited.clean(name) != ""), min_size=2, unique=True))
-    rows = data.draw(st.lists(st.lists(CELL_TEXT, min_size=len(names), max_size=len(names)), min_size=1, max_size=5))
+    names = data.draw(
+        st.lists(
+            CELL_TEXT.filter(lambda name: name == delimited.clean(name) != ""),
+            min_size=2,
+            unique=True,
+        )
+    )
+    rows = data.draw(
+        st.lists(
+            st.lists(CELL_TEXT, min_size=len(names), max_size=len(names)),
+            min_size=1,
+            max_size=5,
+        )
+    )
     delimiter = data.draw(st.sampled_from(delimited.KNOWN_DELIMITERS))
     out = io.StringIO()
-    csv.writer(out, delimiter=delimiter, quoting=csv.QUOTE_ALL).writerows([names, *rows])
+    csv.writer(out, delimiter=delimiter, quoting=csv.QUOTE_ALL).writerows(
+        [names, *rows]
+    )
     path = written(tmp_path_factory.mktemp("csv"), out.getvalue())
     assert delimited.head(path).names == tuple(names)
     tally = Tally()

@@ -1,4 +1,5 @@
 """The demo finds what was planted, and its report opens offline."""
+
 from __future__ import annotations
 
 import contextlib
@@ -49,7 +50,10 @@ def shown(tmp_path_factory):
 
 def test_every_planted_fault_is_found_and_every_alarm_has_a_cause(shown):
     said, _ = shown
-    found = re.search(r"(\d+) of (\d+) planted faults found, (\d+) missed; (\d+) of (\d+) alarms\s+false", said)
+    found = re.search(
+        r"(\d+) of (\d+) planted faults found, (\d+) missed; (\d+) of (\d+) alarms\s+false",
+        said,
+    )
     assert found is not None, said
     assert int(found[1]) == int(found[2]) > 8
     assert int(found[4]) == 0
@@ -80,23 +84,62 @@ def test_a_quiet_town_gives_no_alarm():
     engine = Engine(zone=town.zone, interval=town.interval)
     engine.enroll(town.areas)
     told = {a.id: a for batch in town.batches() for a in engine.step(batch)}
-    assert Counter(a.rule for a in told.values() if not a.suppressed_by and a.state != "withdrawn") == Counter()
+    assert (
+        Counter(
+            a.rule
+            for a in told.values()
+            if not a.suppressed_by and a.state != "withdrawn"
+        )
+        == Counter()
+    )
 
 
 def alert(**known):
     usual = Alert(
-        id="1", rule="voltage_loss", version=1, kind="readings", area="A1", subject="M1", state="raised",
-        change="raised", revision=0, severity=1, since=1000, raised=1900, at=1900, score=1.0, phase="A", evidence={},
-        suppressed_by="", en="", zh="",
-    )  # fmt: skip
+        id="1",
+        rule="voltage_loss",
+        version=1,
+        kind="readings",
+        area="A1",
+        subject="M1",
+        state="raised",
+        change="raised",
+        revision=0,
+        severity=1,
+        since=1000,
+        raised=1900,
+        at=1900,
+        score=1.0,
+        phase="A",
+        evidence={},
+        suppressed_by="",
+        en="",
+        zh="",
+    )
     return msgspec.structs.replace(usual, **known)
 
 
 def test_alert_is_true_false_or_suppressed():
-    fault = Planted("voltage_loss", ("voltage_loss",), "A1", "M1", 900, 5000, "", echoes=("area_loss_high",))
+    fault = Planted(
+        "voltage_loss",
+        ("voltage_loss",),
+        "A1",
+        "M1",
+        900,
+        5000,
+        "",
+        echoes=("area_loss_high",),
+    )
     right, echo = alert(), alert(id="2", rule="area_loss_high", subject="")
-    false = [alert(id="3", subject="M2"), alert(id="4", raised=800), alert(id="5", rule="zero_usage")]
-    held, gone = alert(id="6", suppressed_by="repeat"), alert(id="7", state="withdrawn", raised=950)
+    false = [
+        alert(id="3", subject="M2"),
+        alert(id="4", raised=800),
+        alert(id="5", rule="zero_usage"),
+    ]
+    held, gone = (
+        alert(id="6", suppressed_by="repeat"),
+        alert(id="7", state="withdrawn", raised=950),
+    )
     result = score([fault], [right, echo, *false, held, gone])
     assert [f.alert for f in result.findings] == [right]
     assert result.true == [right, echo]
@@ -107,4 +150,9 @@ def test_alert_is_true_false_or_suppressed():
 
 
 def test_times_are_written_in_words():
-    assert [waited(d) for d in (0.01, 0.2, 1.9, 7.25)] == ["14 min", "5 h", "46 h", "7.2 days"]
+    assert [waited(d) for d in (0.01, 0.2, 1.9, 7.25)] == [
+        "14 min",
+        "5 h",
+        "46 h",
+        "7.2 days",
+    ]

@@ -1,4 +1,5 @@
 """What meters report, over weeks: what is used afterwards, what becomes final, what is forgotten."""
+
 from __future__ import annotations
 
 from collections import Counter
@@ -11,8 +12,24 @@ from hypothesis import strategies as st
 from schemas.columns import DeviceEvents, Event, Readings
 from schemas.master import Area, Meter
 from schemas.units import DAY_SECONDS, HOUR_SECONDS
-from tests.adversarial import Row, Stream, event_row, reading_columns, shuffled, with_closing_readings
-from tests.test_promises import agree, engine_of, exactly, examples, judge_stream, last, same, ticked
+from tests.adversarial import (
+    Row,
+    Stream,
+    event_row,
+    reading_columns,
+    shuffled,
+    with_closing_readings,
+)
+from tests.test_promises import (
+    agree,
+    engine_of,
+    exactly,
+    examples,
+    judge_stream,
+    last,
+    same,
+    ticked,
+)
 
 START_TIME, INTERVAL_SECONDS = 1_772_380_800, 4 * HOUR_SECONDS
 OPENING_EVENTS = (Event.COVER_OPEN, Event.TERMINAL_OPEN, Event.DOOR_OPEN)
@@ -22,22 +39,50 @@ def weeks(seed: int, days: int = 28) -> Stream:
     """Meters of one area that are opened or held a magnet to, of which some use less afterwards."""
     g = np.random.default_rng(seed)
     meters = [Meter(meter=f"M{n}", interval_s=INTERVAL_SECONDS) for n in range(5)]
-    times = START_TIME + INTERVAL_SECONDS * np.arange(1, days * DAY_SECONDS // INTERVAL_SECONDS + 1)
+    times = START_TIME + INTERVAL_SECONDS * np.arange(
+        1, days * DAY_SECONDS // INTERVAL_SECONDS + 1
+    )
     rows: list[Row] = []
     for meter in meters:
         at = START_TIME + int(g.integers(5 * DAY_SECONDS, 12 * DAY_SECONDS))
         event = Event(g.choice([*OPENING_EVENTS, Event.MAGNETIC_FIELD]))
         rows.append(event_row("A1", meter.meter, at, event))
-        for other, chance in ((Event.WORK_ORDER, 0.2), (Event.INSPECTED, 0.3), (Event.COVER_OPEN, 0.5)):
+        for other, chance in (
+            (Event.WORK_ORDER, 0.2),
+            (Event.INSPECTED, 0.3),
+            (Event.COVER_OPEN, 0.5),
+        ):
             if g.random() < chance:
-                rows.append(event_row("A1", meter.meter, at + int(g.integers(-2 * DAY_SECONDS, 14 * DAY_SECONDS)), other))
-        amps = np.where(times > at + DAY_SECONDS, g.choice([1.0, 0.65, 0.3]), 1.0) * g.normal(2, 0.1, len(times))
+                rows.append(
+                    event_row(
+                        "A1",
+                        meter.meter,
+                        at + int(g.integers(-2 * DAY_SECONDS, 14 * DAY_SECONDS)),
+                        other,
+                    )
+                )
+        amps = np.where(
+            times > at + DAY_SECONDS, g.choice([1.0, 0.65, 0.3]), 1.0
+        ) * g.normal(2, 0.1, len(times))
         i = np.vstack([amps, np.full((2, len(times)), np.nan)])
-        told = reading_columns(i, np.where(np.isnan(i), np.nan, 230.0), i * 0.23, INTERVAL_SECONDS)
-        rows += [Row(Readings, "A1", meter.meter, int(t), c) for t, c in zip(times, told, strict=True)
-                 if g.random() > 0.02]  # fmt: skip
+        told = reading_columns(
+            i, np.where(np.isnan(i), np.nan, 230.0), i * 0.23, INTERVAL_SECONDS
+        )
+        rows += [
+            Row(Readings, "A1", meter.meter, int(t), c)
+            for t, c in zip(times, told, strict=True)
+            if g.random() > 0.02
+        ]
     rows.sort(key=lambda row: row.at)
-    return with_closing_readings(Stream([Area(area="A1", meters=meters)], tuple(rows), "Asia/Shanghai", INTERVAL_SECONDS), DAY_SECONDS)
+    return with_closing_readings(
+        Stream(
+            [Area(area="A1", meters=meters)],
+            tuple(rows),
+            "Asia/Shanghai",
+            INTERVAL_SECONDS,
+        ),
+        DAY_SECONDS,
+    )
 
 
 def incidents(alerts):
@@ -46,8 +91,14 @@ def incidents(alerts):
 
 
 def test_the_streams_bring_openings_and_magnets_to_escalate():
-    severities = Counter((a.rule, a.severity) for seed in range(4) for a in last(judge_stream(weeks(seed))[1]).values())
-    assert all(severities[rule, 1] for rule in ("seal_or_cover_event", "magnetic_field"))
+    severities = Counter(
+        (a.rule, a.severity)
+        for seed in range(4)
+        for a in last(judge_stream(weeks(seed))[1]).values()
+    )
+    assert all(
+        severities[rule, 1] for rule in ("seal_or_cover_event", "magnetic_field")
+    )
 
 
 @examples(3)
@@ -55,7 +106,10 @@ def test_the_streams_bring_openings_and_magnets_to_escalate():
 def test_any_cut_publishes_exactly_the_same(seed: int):
     stream = weeks(seed)
     told = exactly(judge_stream(stream)[1])
-    for cuts in (range(len(stream.rows)), np.random.default_rng(seed).integers(0, len(stream.rows), 20).tolist()):
+    for cuts in (
+        range(len(stream.rows)),
+        np.random.default_rng(seed).integers(0, len(stream.rows), 20).tolist(),
+    ):
         assert exactly(judge_stream(stream, cuts)[1]) == told
 
 
@@ -64,8 +118,14 @@ def test_any_cut_publishes_exactly_the_same(seed: int):
 def test_order_restarts_and_the_slow_twin(seed: int):
     stream = weeks(seed)
     agree(stream)
-    same(incidents(judge_stream(shuffled(stream, seed, 20 * HOUR_SECONDS))[1]), incidents(judge_stream(stream)[1]))
-    same(incidents(ticked(stream, 7 * HOUR_SECONDS, stream.rows[-1].at)), incidents(judge_stream(stream)[1]))
+    same(
+        incidents(judge_stream(shuffled(stream, seed, 20 * HOUR_SECONDS))[1]),
+        incidents(judge_stream(stream)[1]),
+    )
+    same(
+        incidents(ticked(stream, 7 * HOUR_SECONDS, stream.rows[-1].at)),
+        incidents(judge_stream(stream)[1]),
+    )
     engine, alerts = engine_of(stream), []
     for batch in stream.batches(range(0, len(stream.rows), 97)):
         saved, engine = engine.snapshot(), engine_of(stream)
@@ -76,9 +136,24 @@ def test_order_restarts_and_the_slow_twin(seed: int):
 
 def reporting(*rows: Row) -> Stream:
     """A quiet meter with its reports, in order of arrival, over a third of a year; its readings come in between."""
-    area = Area(area="A1", meters=[Meter(meter="M1", interval_s=DAY_SECONDS), Meter(meter="M2", interval_s=DAY_SECONDS)])
-    read = [Row(Readings, "A1", meter, START_TIME + DAY_SECONDS * n, {"kwh": np.float32(5), "received": 0, "status": 0})
-            for n in range(1, 120) for meter in ("M1", "M2")]  # fmt: skip
+    area = Area(
+        area="A1",
+        meters=[
+            Meter(meter="M1", interval_s=DAY_SECONDS),
+            Meter(meter="M2", interval_s=DAY_SECONDS),
+        ],
+    )
+    read = [
+        Row(
+            Readings,
+            "A1",
+            meter,
+            START_TIME + DAY_SECONDS * n,
+            {"kwh": np.float32(5), "received": 0, "status": 0},
+        )
+        for n in range(1, 120)
+        for meter in ("M1", "M2")
+    ]
     arrivals = sorted([*read, *rows], key=lambda row: row.at)
     return Stream([area], tuple(arrivals), "Asia/Shanghai", DAY_SECONDS // 24)
 
@@ -92,11 +167,15 @@ def test_an_opening_that_nobody_looks_after_stays_until_somebody_does():
     told = incidents(judge_stream(stream)[1])
     assert [alert.change for alert in told] == ["raised", "cleared"]
     assert told[-1].at == START_TIME + round(110.5 * DAY_SECONDS)
-    assert exactly(incidents(judge_stream(stream, range(len(stream.rows)))[1])) == exactly(told)
+    assert exactly(
+        incidents(judge_stream(stream, range(len(stream.rows)))[1])
+    ) == exactly(told)
 
 
 def test_what_was_looked_after_is_forgotten():
-    engine, told = judge_stream(reporting(day(1.3, Event.COVER_OPEN), day(3.5, Event.INSPECTED)))
+    engine, told = judge_stream(
+        reporting(day(1.3, Event.COVER_OPEN), day(3.5, Event.INSPECTED))
+    )
     assert [alert.change for alert in incidents(told)] == ["raised", "cleared"]
     assert not engine.reports.items
     assert len(engine.reporting.free) == 1
@@ -107,32 +186,59 @@ def test_chattering_contact_stays_bounded_and_publishes_the_same_in_any_order():
     engine, told = judge_stream(reporting(*rows, day(30.5, Event.INSPECTED)))
     assert len(engine.reports.items) <= 1
     backward = reporting(*rows, day(30.5, Event.INSPECTED))
-    events = sorted((row for row in backward.rows if row.kind is DeviceEvents and row.at < START_TIME + 3 * DAY_SECONDS),
-                    key=lambda row: -row.at)  # fmt: skip
+    events = sorted(
+        (
+            row
+            for row in backward.rows
+            if row.kind is DeviceEvents and row.at < START_TIME + 3 * DAY_SECONDS
+        ),
+        key=lambda row: -row.at,
+    )
     others = [row for row in backward.rows if row not in events]
-    after = next(n for n, row in enumerate(others) if row.at > START_TIME + 2 * DAY_SECONDS)
-    same(incidents(judge_stream(backward.with_rows([*others[:after], *events, *others[after:]]))[1]), incidents(told))
+    after = next(
+        n for n, row in enumerate(others) if row.at > START_TIME + 2 * DAY_SECONDS
+    )
+    same(
+        incidents(
+            judge_stream(
+                backward.with_rows([*others[:after], *events, *others[after:]])
+            )[1]
+        ),
+        incidents(told),
+    )
 
 
 def test_a_report_of_long_ago_is_late():
     stream = reporting(day(1.3, Event.COVER_OPEN))
     event = next(row for row in stream.rows if row.kind is DeviceEvents)
-    engine, told = judge_stream(stream.with_rows([*(row for row in stream.rows if row is not event), event]))
+    engine, told = judge_stream(
+        stream.with_rows([*(row for row in stream.rows if row is not event), event])
+    )
     assert engine.counts["events", "late", ""] == 1
     assert not incidents(told)
 
 
 def test_two_phases_of_one_sag_are_two_records():
     sag = {"seconds": 0.2}
-    rows = [day(2.3, Event.VOLTAGE_SAG, residual=depth, **sag) for depth in (0.5, 0.6, 0.7, 0.7)]
+    rows = [
+        day(2.3, Event.VOLTAGE_SAG, residual=depth, **sag)
+        for depth in (0.5, 0.6, 0.7, 0.7)
+    ]
     engine, told = judge_stream(reporting(*rows))
     assert engine.counts["events", "duplicate", ""] == 1
-    assert [alert.severity for alert in incidents(told) if alert.change != "cleared"] == [2]
+    assert [
+        alert.severity for alert in incidents(told) if alert.change != "cleared"
+    ] == [2]
 
 
-@pytest.mark.parametrize(("event", "code"), [
-    (Event.COVER_OPEN, "3.12.141.212"), (Event.PARAM_CHANGE, "3.7.31.24"), (Event.DOOR_OPEN, ""),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("event", "code"),
+    [
+        (Event.COVER_OPEN, "3.12.141.212"),
+        (Event.PARAM_CHANGE, "3.7.31.24"),
+        (Event.DOOR_OPEN, ""),
+    ],
+)
 def test_an_alert_carries_the_code_of_its_event(event, code):
     (alert,) = incidents(judge_stream(reporting(day(2.3, event)))[1])
     assert alert.code == code

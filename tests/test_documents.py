@@ -1,4 +1,5 @@
 """The documents are those of the types, and say what the decoders do."""
+
 from __future__ import annotations
 
 import json
@@ -7,12 +8,22 @@ from typing import Any
 
 import pytest
 
-from schemas.documents import DOCUMENT_TYPES, SCHEMAS_FOLDER, asyncapi, documents, schema
+from schemas.documents import (
+    DOCUMENT_TYPES,
+    SCHEMAS_FOLDER,
+    asyncapi,
+    documents,
+    schema,
+)
 from schemas.wire import Reason
 
 
 def test_the_files_are_as_the_types_make_them():
-    stale = [str(path) for path, text in documents().items() if not path.exists() or path.read_text("utf-8") != text]
+    stale = [
+        str(path)
+        for path, text in documents().items()
+        if not path.exists() or path.read_text("utf-8") != text
+    ]
     assert not stale, "`python -m schemas.documents` writes them anew"
 
 
@@ -37,24 +48,58 @@ def target(reference: str, whole: Any) -> Any:
     return found
 
 
-@pytest.mark.parametrize("whole", [asyncapi(), *(schema(name) for name in DOCUMENT_TYPES)], ids=["asyncapi", *DOCUMENT_TYPES])
+@pytest.mark.parametrize(
+    "whole",
+    [asyncapi(), *(schema(name) for name in DOCUMENT_TYPES)],
+    ids=["asyncapi", *DOCUMENT_TYPES],
+)
 def test_every_reference_leads_somewhere(whole):
     for part in schema_objects(whole):
         if "$ref" in part:
             assert target(part["$ref"], whole)
 
 
-UNITLESS_FIELDS = {"score", "evidence", "ct", "pt", "meter_ratio", "demand_resets", "flags", "register_digits", "rows", "severity",
-        "revision", "version", "settings", "segments", "power_factor", "demand_rebate", "read_day",
-        "mean", "scale", "weights", "bias", "reach", "meters"}  # fmt: skip
+UNITLESS_FIELDS = {
+    "score",
+    "evidence",
+    "ct",
+    "pt",
+    "meter_ratio",
+    "demand_resets",
+    "flags",
+    "register_digits",
+    "rows",
+    "severity",
+    "revision",
+    "version",
+    "settings",
+    "segments",
+    "power_factor",
+    "demand_rebate",
+    "read_day",
+    "mean",
+    "scale",
+    "weights",
+    "bias",
+    "reach",
+    "meters",
+}
 
 
 @pytest.mark.parametrize("name", DOCUMENT_TYPES)
 def test_every_quantity_has_its_unit(name):
     for part in schema_objects(schema(name)):
         for field, told in part.get("properties", {}).items():
-            numeric = {one.get("type") for one in schema_objects(told)} & {"number", "integer"}
-            assert not numeric or field in UNITLESS_FIELDS or "x-unit" in told or field.endswith(("_kva", "_v", "_a", "_s")), field
+            numeric = {one.get("type") for one in schema_objects(told)} & {
+                "number",
+                "integer",
+            }
+            assert (
+                not numeric
+                or field in UNITLESS_FIELDS
+                or "x-unit" in told
+                or field.endswith(("_kva", "_v", "_a", "_s"))
+            ), field
 
 
 def test_defaults_fit_their_own_limits():
@@ -66,7 +111,14 @@ def test_defaults_fit_their_own_limits():
 
 def test_the_asyncapi_document_has_its_form():
     whole = asyncapi()
-    assert set(whole) == {"asyncapi", "info", "defaultContentType", "channels", "operations", "components"}
+    assert set(whole) == {
+        "asyncapi",
+        "info",
+        "defaultContentType",
+        "channels",
+        "operations",
+        "components",
+    }
     assert {"title", "version"} <= set(whole["info"])
     for address, channel in whole["channels"].items():
         assert channel["address"] == address

@@ -23,11 +23,26 @@ from streams.local import Store, follow
 from streams.outbox import producer
 from streams.settings import Settings, load
 from streams.topics import ensure
-from tests.chaos import States, adversarial_areas, checkpointed_outcomes, portions, publish, publish_areas
+from tests.chaos import (
+    States,
+    adversarial_areas,
+    checkpointed_outcomes,
+    portions,
+    publish,
+    publish_areas,
+)
 from tests.outcomes import Outcomes, balanced, count_outcomes, order_independent
-from tests.workers import WorkerProcess, all_checkpointed, last_states, published_states, wait
+from tests.workers import (
+    WorkerProcess,
+    all_checkpointed,
+    last_states,
+    published_states,
+    wait,
+)
 
-Order = Sequence[tuple[type[Batch], ...]]  # of topics: those after a tuple are sent when all in it is judged
+Order = Sequence[
+    tuple[type[Batch], ...]
+]  # of topics: those after a tuple are sent when all in it is judged
 
 ALL_AT_ONCE: Order = [(DeviceEvents, Payments, Stages, Readings)]
 READS_FIRST: Order = [(Readings,), (Payments, Stages), (DeviceEvents,)]
@@ -44,13 +59,26 @@ class DriverHistory:
     states: States
     outcomes: Outcomes
 
-    def judge_on_workers(self, environment: dict[str, str], folder: Path, shape: Shape, order: Order) -> None:
+    def judge_on_workers(
+        self, environment: dict[str, str], folder: Path, shape: Shape, order: Order
+    ) -> None:
         """Has two workers watch it; fails, and says where, unless they end with the same."""
-        environment |= {"METERWATCH_INTERVAL": str(self.interval), "METERWATCH_SESSION_SECONDS": "60"}
+        environment |= {
+            "METERWATCH_INTERVAL": str(self.interval),
+            "METERWATCH_SESSION_SECONDS": "60",
+        }
         settings = load(environment)
         asyncio.run(ensure(settings))
-        with WorkerProcess(environment, folder / "one") as one, WorkerProcess(environment, folder / "two") as two:
-            wait(lambda: all("holds partitions" in worker.log.read_text() for worker in (one, two)))
+        with (
+            WorkerProcess(environment, folder / "one") as one,
+            WorkerProcess(environment, folder / "two") as two,
+        ):
+            wait(
+                lambda: all(
+                    "holds partitions" in worker.log.read_text()
+                    for worker in (one, two)
+                )
+            )
             asyncio.run(self._publish(settings, shape, order))
             agree(published_states(settings), checkpointed_outcomes(settings), self)
 
@@ -59,25 +87,43 @@ class DriverHistory:
             await publish_areas(client, settings, self.areas)
             for part in self.portions:
                 for topics in order:
-                    await publish(client, settings, [batch for batch in part if isinstance(batch, topics)], shape)
+                    await publish(
+                        client,
+                        settings,
+                        [batch for batch in part if isinstance(batch, topics)],
+                        shape,
+                    )
                     await client.flush()
                     await asyncio.to_thread(wait, lambda: all_checkpointed(settings))
 
 
 def history(sources: Sequence[Source], folder: Path) -> DriverHistory:
     """Replays sources one after the other, as the local runner does, and compares the two."""
-    zone, interval = sources[0].zone or Settings().zone, sources[0].interval or Settings().interval
+    zone, interval = (
+        sources[0].zone or Settings().zone,
+        sources[0].interval or Settings().interval,
+    )
     engine = Engine(zone=zone, interval=interval)
     engine.enroll(sources[0].areas)
     parts = [list(source.batches) for source in sources]
-    states = last_states(alert for part in parts for batch in part for alert in engine.step(batch))
-    replayed = DriverHistory(parts, sources[0].areas, interval, states, count_outcomes(engine))
+    states = last_states(
+        alert for part in parts for batch in part for alert in engine.step(batch)
+    )
+    replayed = DriverHistory(
+        parts, sources[0].areas, interval, states, count_outcomes(engine)
+    )
     counted: Outcomes = {}
     with Store(folder / "local.db") as store:
         for n, part in enumerate(parts):
-            counts = follow(Source("", replayed.areas, iter(part), 0, zone, interval), store, str(n)).counts
+            counts = follow(
+                Source("", replayed.areas, iter(part), 0, zone, interval), store, str(n)
+            ).counts
             for kind, outcomes in counts.items():
-                rows = {o: sum(reasons.values()) for o, reasons in outcomes.items() if o not in ("implausible", "flagged")}
+                rows = {
+                    o: sum(reasons.values())
+                    for o, reasons in outcomes.items()
+                    if o not in ("implausible", "flagged")
+                }
                 counted.setdefault(kind, Counter()).update(rows)
         agree(last_states(store.alerts()), counted, replayed)
     return replayed
@@ -86,7 +132,11 @@ def history(sources: Sequence[Source], folder: Path) -> DriverHistory:
 def agree(states: States, rows: Outcomes, other: DriverHistory) -> None:
     assert states.keys() - other.states.keys() == set()
     assert other.states.keys() - states.keys() == set()
-    assert [(state, other.states[k]) for k, state in states.items() if state != other.states[k]] == []
+    assert [
+        (state, other.states[k])
+        for k, state in states.items()
+        if state != other.states[k]
+    ] == []
     balanced(rows)
     assert order_independent(rows) == order_independent(other.outcomes)
 
@@ -96,8 +146,14 @@ def adversarial(tmp_path_factory) -> DriverHistory:
     """What no file holds, for a file is in order: rows late, again and astray. In halves, within the grace period."""
     stream = adversarial_areas(12, seed=5)
     parts = list(portions(stream, 60))
-    halves = [[batch for portion in half for batch in portion] for half in (parts[:30], parts[30:])]
-    sources = [Source("", stream.areas, iter(half), 0, stream.zone, stream.interval) for half in halves]
+    halves = [
+        [batch for portion in half for batch in portion]
+        for half in (parts[:30], parts[30:])
+    ]
+    sources = [
+        Source("", stream.areas, iter(half), 0, stream.zone, stream.interval)
+        for half in halves
+    ]
     return history(sources, tmp_path_factory.mktemp("hostile"))
 
 
@@ -106,11 +162,17 @@ def town(tmp_path_factory) -> DriverHistory:
     """Files of all kinds, of three days of a town: the meters with a planted fault and every twentieth other."""
     town = Town(1000, 3)
     planted = {fault.subject for fault in town.planted}
-    kept = np.array([k % 20 == 0 or name in planted for k, name in enumerate(town.grid.names)])
+    kept = np.array(
+        [k % 20 == 0 or name in planted for k, name in enumerate(town.grid.names)]
+    )
 
     def batches() -> Iterator[Batch]:
         for batch in town.batches():
-            yield batch.select(kept[batch.subject]) if isinstance(batch, Readings) else batch
+            yield (
+                batch.select(kept[batch.subject])
+                if isinstance(batch, Readings)
+                else batch
+            )
 
     folder = tmp_path_factory.mktemp("town")
     layout.write(folder / "files", town.areas, batches())
@@ -126,7 +188,13 @@ def town(tmp_path_factory) -> DriverHistory:
         ("array", EVENTS_FIRST_PAYMENTS_LAST),
         ("packed", READS_FIRST),
     ],
-    ids=["single", "array", "packed", "array-events-first-payments-last", "packed-reads-first"],
+    ids=[
+        "single",
+        "array",
+        "packed",
+        "array-events-first-payments-last",
+        "packed-reads-first",
+    ],
 )
 def test_all_drivers_end_the_same(adversarial, environment, tmp_path, shape, order):
     assert len(adversarial.states) > 150
@@ -139,6 +207,9 @@ def test_files_of_all_kinds_end_the_same(town, environment, tmp_path):
 
 
 def test_real_curves_end_the_same(environment, tmp_path):
-    curves = history([open_sources(sorted((Path(__file__).parent / "data").glob("garden4_*")))], tmp_path)
+    curves = history(
+        [open_sources(sorted((Path(__file__).parent / "data").glob("garden4_*")))],
+        tmp_path,
+    )
     assert curves.states
     curves.judge_on_workers(environment, tmp_path, "array", ALL_AT_ONCE)

@@ -13,7 +13,11 @@ from schemas.columns import Payment, Payments
 from schemas.units import DAY_SECONDS
 
 NOON_TIME, EIGHTY_YEARS_SECONDS = 1_772_380_800, 80 * 365 * 86_400
-TIME_LEAPS = [(NOON_TIME, NOON_TIME - EIGHTY_YEARS_SECONDS), (NOON_TIME, NOON_TIME + EIGHTY_YEARS_SECONDS), (NOON_TIME - EIGHTY_YEARS_SECONDS, NOON_TIME + EIGHTY_YEARS_SECONDS)]
+TIME_LEAPS = [
+    (NOON_TIME, NOON_TIME - EIGHTY_YEARS_SECONDS),
+    (NOON_TIME, NOON_TIME + EIGHTY_YEARS_SECONDS),
+    (NOON_TIME - EIGHTY_YEARS_SECONDS, NOON_TIME + EIGHTY_YEARS_SECONDS),
+]
 
 
 def balances(*observations: tuple[int, float]) -> list[float]:
@@ -21,25 +25,50 @@ def balances(*observations: tuple[int, float]) -> list[float]:
     feature.cells.reserve(1)
     daily = []
     for at, amount in observations:
-        columns = {"at": at, "amount": amount, "payment": int(Payment.BALANCE), "succeeded": 1}
-        found = feature.fold(np.array([0]), {name: np.array([value]) for name, value in columns.items()})
+        columns = {
+            "at": at,
+            "amount": amount,
+            "payment": int(Payment.BALANCE),
+            "succeeded": 1,
+        }
+        found = feature.fold(
+            np.array([0]), {name: np.array([value]) for name, value in columns.items()}
+        )
         daily += found["daily_yuan"].tolist()
     return daily
 
 
 def test_an_older_balance_changes_nothing_of_what_is_used_a_day():
-    assert balances((NOON_TIME, 30.0), (NOON_TIME + DAY_SECONDS, 28.0), (NOON_TIME - EIGHTY_YEARS_SECONDS, 5.0)) == [0.0, 2.0, 2.0]
+    assert balances(
+        (NOON_TIME, 30.0),
+        (NOON_TIME + DAY_SECONDS, 28.0),
+        (NOON_TIME - EIGHTY_YEARS_SECONDS, 5.0),
+    ) == [0.0, 2.0, 2.0]
 
 
 def test_balance_after_decades_shows_no_usage():
-    assert balances((NOON_TIME, 30.0), (NOON_TIME + DAY_SECONDS, 28.0), (NOON_TIME + EIGHTY_YEARS_SECONDS, 1.0)) == [0.0, 2.0, 2.0]
+    assert balances(
+        (NOON_TIME, 30.0),
+        (NOON_TIME + DAY_SECONDS, 28.0),
+        (NOON_TIME + EIGHTY_YEARS_SECONDS, 1.0),
+    ) == [0.0, 2.0, 2.0]
 
 
 @pytest.mark.parametrize("times", TIME_LEAPS)
-@pytest.mark.parametrize("amounts", [(1.0, 0.5), (0.0, 6.1e10), (6.1e10, 0.0), (9e11, -9e11), (np.nan, 1.0)])
+@pytest.mark.parametrize(
+    "amounts", [(1.0, 0.5), (0.0, 6.1e10), (6.1e10, 0.0), (9e11, -9e11), (np.nan, 1.0)]
+)
 def test_the_engine_judges_balances_decades_apart(times, amounts):
     row = [0] * len(times)
-    told = Payments.build(["C"], row, ["A"], row, times, payment=[int(Payment.BALANCE)] * len(times), amount=amounts)
+    told = Payments.build(
+        ["C"],
+        row,
+        ["A"],
+        row,
+        times,
+        payment=[int(Payment.BALANCE)] * len(times),
+        amount=amounts,
+    )
     assert {alert.rule for alert in Engine().step(told)} <= {"low_balance"}
 
 
@@ -48,12 +77,17 @@ def test_sums_of_squares_keep_their_weight_where_time_goes_backward(first, secon
     phases = Phases()
     phases.cells.reserve(1)
     for at in (first, second):
-        squares, pairs = phases.learn(np.array([0]), np.array([at]), np.full((3, 1), 4.0), np.array([2.0]))
+        squares, pairs = phases.learn(
+            np.array([0]), np.array([at]), np.full((3, 1), 4.0), np.array([2.0])
+        )
     assert pairs.tolist() == [4.0 if second < first else 2.0]
     assert squares.ravel().tolist() == [8.0 if second < first else 4.0] * 3
 
 
 def test_a_transformer_does_not_heat_in_negative_time():
     load = np.array([1.0])
-    assert [left.tolist() for _, left in Heat(900).course(load, np.array([-EIGHTY_YEARS_SECONDS]))] == [[1.0], [1.0]]
+    assert [
+        left.tolist()
+        for _, left in Heat(900).course(load, np.array([-EIGHTY_YEARS_SECONDS]))
+    ] == [[1.0], [1.0]]
     assert np.isfinite(Heat(900).course(load, np.array([EIGHTY_YEARS_SECONDS]))).all()

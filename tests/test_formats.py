@@ -1,4 +1,5 @@
 """Files in layouts of others: each is read as it means, or refused by name with the way to map it."""
+
 from __future__ import annotations
 
 import sys
@@ -27,12 +28,16 @@ def readings_of(*paths):
         assert isinstance(batch, Readings)
         for n in range(len(batch)):
             when = f"{datetime.fromtimestamp(int(batch.at[n]), UTC):%Y-%m-%dT%H:%M}"
-            found.setdefault(batch.names[batch.subject[n]], []).append((when, round(float(batch.kwh[n]), 6)))
+            found.setdefault(batch.names[batch.subject[n]], []).append(
+                (when, round(float(batch.kwh[n]), 6))
+            )
     return found, source
 
 
 def whole(path):
-    return Readings.join([batch for batch in open_source(path).batches if isinstance(batch, Readings)])
+    return Readings.join(
+        [batch for batch in open_source(path).batches if isinstance(batch, Readings)]
+    )
 
 
 # NEM12
@@ -51,15 +56,28 @@ def day(values, quality="A", date="20050301", updated="20050310121004"):
 
 
 @pytest.mark.parametrize(("minutes", "count"), [(5, 288), (15, 96), (30, 48)])
-@pytest.mark.parametrize(("unit", "factor"), [("kWh", 1.0), ("Wh", 0.001), ("MWH", 1000.0)])
-def test_nem12_is_energy_per_interval_of_market_time(tmp_path, minutes, count, unit, factor):
+@pytest.mark.parametrize(
+    ("unit", "factor"), [("kWh", 1.0), ("Wh", 0.001), ("MWH", 1000.0)]
+)
+def test_nem12_is_energy_per_interval_of_market_time(
+    tmp_path, minutes, count, unit, factor
+):
     values = np.arange(count) / 4
-    found, source = readings_of(written(tmp_path, nem12(register(unit=unit, minutes=minutes), day(values))))
+    found, source = readings_of(
+        written(tmp_path, nem12(register(unit=unit, minutes=minutes), day(values)))
+    )
     assert list(found) == ["6102009999"]
     at, kwh = zip(*found["6102009999"], strict=True)
-    assert (at[0], at[-1]) == (f"2005-02-28T14:{minutes:02d}", "2005-03-01T14:00")  # ten hours ahead, ends at midnight
+    assert (at[0], at[-1]) == (
+        f"2005-02-28T14:{minutes:02d}",
+        "2005-03-01T14:00",
+    )  # ten hours ahead, ends at midnight
     np.testing.assert_allclose(kwh, values * factor, rtol=1e-5)
-    assert (source.zone, source.interval, source.read_as) == ("Australia/Brisbane", minutes * 60, {"file.csv": "NEM12"})
+    assert (source.zone, source.interval, source.read_as) == (
+        "Australia/Brisbane",
+        minutes * 60,
+        {"file.csv": "NEM12"},
+    )
     assert not source.rejected
 
 
@@ -70,8 +88,18 @@ def test_market_time_knows_no_daylight_saving(tmp_path):
 
 
 def test_registers_of_import_add_up_and_others_are_counted(tmp_path):
-    records = [register("E1"), day([1] * 48), register("E2"), day([2] * 48), register("B1"), day([9] * 48),
-               register("Q1", "kvarh"), day([5] * 48), register("E1", "m3", nmi="7"), day([1] * 48)]  # fmt: skip
+    records = [
+        register("E1"),
+        day([1] * 48),
+        register("E2"),
+        day([2] * 48),
+        register("B1"),
+        day([9] * 48),
+        register("Q1", "kvarh"),
+        day([5] * 48),
+        register("E1", "m3", nmi="7"),
+        day([1] * 48),
+    ]
     found, source = readings_of(written(tmp_path, nem12(*records)))
     assert {kwh for _, kwh in found["6102009999"]} == {3}
     assert source.rejected == {
@@ -83,7 +111,14 @@ def test_registers_of_import_add_up_and_others_are_counted(tmp_path):
 
 
 def test_registers_of_two_lengths_add_up_by_the_longer(tmp_path):
-    found, _ = readings_of(written(tmp_path, nem12(register("E1"), day([1] * 48), register("E2", minutes=5), day([1] * 288))))
+    found, _ = readings_of(
+        written(
+            tmp_path,
+            nem12(
+                register("E1"), day([1] * 48), register("E2", minutes=5), day([1] * 288)
+            ),
+        )
+    )
     assert [kwh for _, kwh in found["6102009999"]] == [7] * 48
 
 
@@ -100,7 +135,16 @@ def test_registers_of_two_lengths_add_up_by_the_longer(tmp_path):
     ],
 )
 def test_quality_flag_sets_the_status(tmp_path, quality, records, known, status):
-    path = written(tmp_path, nem12(register(), day([1] * 48, quality), *records, register(nmi="2"), day([1] * 48)))
+    path = written(
+        tmp_path,
+        nem12(
+            register(),
+            day([1] * 48, quality),
+            *records,
+            register(nmi="2"),
+            day([1] * 48),
+        ),
+    )
     readings = whole(path)
     mine = readings.select(np.array(readings.names)[readings.subject] == "6102009999")
     assert len(mine) == known
@@ -110,22 +154,35 @@ def test_quality_flag_sets_the_status(tmp_path, quality, records, known, status)
 def test_ranges_of_quality_hold_for_their_intervals_alone(tmp_path):
     records = [day([1] * 48, "V"), "400,1,20,A,,", "400,21,30,S14,,", "400,31,48,A,,"]
     readings = whole(written(tmp_path, nem12(register(), *records)))
-    assert np.flatnonzero(readings.status == Status.ESTIMATED).tolist() == list(range(20, 30))
+    assert np.flatnonzero(readings.status == Status.ESTIMATED).tolist() == list(
+        range(20, 30)
+    )
 
 
 def test_later_update_of_a_day_counts(tmp_path):
-    late, early = day([2] * 48, updated="20050401000000"), day([1] * 48, updated="20050310000000")
+    late, early = (
+        day([2] * 48, updated="20050401000000"),
+        day([1] * 48, updated="20050310000000"),
+    )
     for records in ((late, early), (early, late)):
         found, source = readings_of(written(tmp_path, nem12(register(), *records)))
         assert {kwh for _, kwh in found["6102009999"]} == {2}
-        assert source.tally.mended == {"a day of a register is told again: the latest counts": 1}
+        assert source.tally.mended == {
+            "a day of a register is told again: the latest counts": 1
+        }
 
 
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
-        (day([1] * 47), "a record 300 of more or fewer values than its day has intervals"),
-        (day([1] * 49), "a record 300 of more or fewer values than its day has intervals"),
+        (
+            day([1] * 47),
+            "a record 300 of more or fewer values than its day has intervals",
+        ),
+        (
+            day([1] * 49),
+            "a record 300 of more or fewer values than its day has intervals",
+        ),
         (day([1] * 48, date="20050231"), "the day is none"),
         (f"250,{CUSTOMER_NAME}", "a record of no known kind"),
         ("400,1,49,A,,", "a record 400 of no intervals of its day"),
@@ -133,18 +190,31 @@ def test_later_update_of_a_day_counts(tmp_path):
     ],
 )
 def test_what_is_no_record_is_counted_with_its_line(tmp_path, record, reason):
-    _, source = readings_of(written(tmp_path, nem12(register(), day([1] * 48, date="20050302"), record)))
+    _, source = readings_of(
+        written(tmp_path, nem12(register(), day([1] * 48, date="20050302"), record))
+    )
     assert reason in source.rejected
     assert source.tally.first[reason] == "file.csv line 4"
 
 
 def test_truncated_nem12_is_noted_and_nem13_is_refused_by_name(tmp_path):
     content = nem12(register(), day([1] * 48)).replace("900\n", "")
-    assert "no record 900" in str(readings_of(written(tmp_path, content))[1].tally.notes)
+    assert "no record 900" in str(
+        readings_of(written(tmp_path, content))[1].tally.notes
+    )
     headless = content.partition("\n")[2]
-    assert readings_of(written(tmp_path, headless, "headless.txt"))[1].read_as == {"headless.txt": "NEM12"}
-    with pytest.raises(SourceError, match="NEM13.* meter, area, at and register") as error:
-        open_source(written(tmp_path, f"100,NEM13,200401011234,A,B\n250,1234567890,{CUSTOMER_NAME}\n"))
+    assert readings_of(written(tmp_path, headless, "headless.txt"))[1].read_as == {
+        "headless.txt": "NEM12"
+    }
+    with pytest.raises(
+        SourceError, match="NEM13.* meter, area, at and register"
+    ) as error:
+        open_source(
+            written(
+                tmp_path,
+                f"100,NEM13,200401011234,A,B\n250,1234567890,{CUSTOMER_NAME}\n",
+            )
+        )
     assert CUSTOMER_NAME not in str(error.value)
 
 
@@ -155,34 +225,67 @@ GREEN_BUTTON_PREAMBLE = f'Name,{CUSTOMER_NAME}\nAddress,"12 Harbour Road, rear"\
 GREEN_BUTTON_HEADER = "TYPE,DATE,START TIME,END TIME,USAGE,UNITS,COST,NOTES\n"
 
 
-@pytest.mark.parametrize("preamble", [GREEN_BUTTON_PREAMBLE, "", GREEN_BUTTON_PREAMBLE.replace("\n", "\r\n")], ids=["above", "bare", "crlf"])
+@pytest.mark.parametrize(
+    "preamble",
+    [GREEN_BUTTON_PREAMBLE, "", GREEN_BUTTON_PREAMBLE.replace("\n", "\r\n")],
+    ids=["above", "bare", "crlf"],
+)
 def test_green_button_csv_is_energy_until_the_end_of_its_minutes(tmp_path, preamble):
-    rows = (f"Electric usage,2024-03-01,00:00,00:14,0.25,kWh,$0.05,{CUSTOMER_NAME}\n"
-            "Electric usage,2024-03-01,23:45,23:59,250,Wh,$0.05,\n"
-            "Natural gas usage,2024-03-01,23:45,23:59,1,therms,$0.05,\n")  # fmt: skip
-    found, source = readings_of(written(tmp_path, preamble + GREEN_BUTTON_HEADER + rows, "download.csv"))
-    assert found == {"7712345" if preamble else "download": [("2024-03-01T00:15", 0.25), ("2024-03-02T00:00", 0.25)]}
+    rows = (
+        f"Electric usage,2024-03-01,00:00,00:14,0.25,kWh,$0.05,{CUSTOMER_NAME}\n"
+        "Electric usage,2024-03-01,23:45,23:59,250,Wh,$0.05,\n"
+        "Natural gas usage,2024-03-01,23:45,23:59,1,therms,$0.05,\n"
+    )
+    found, source = readings_of(
+        written(tmp_path, preamble + GREEN_BUTTON_HEADER + rows, "download.csv")
+    )
+    assert found == {
+        "7712345" if preamble else "download": [
+            ("2024-03-01T00:15", 0.25),
+            ("2024-03-02T00:00", 0.25),
+        ]
+    }
     assert source.rejected == {"TYPE is no electric usage": 1}
     assert CUSTOMER_NAME not in str(source.tally)
 
 
 @pytest.mark.parametrize(
     ("start", "end", "at"),
-    [("00:00", "01:00", "01T01:00"), ("23:00", "00:00", "02T00:00"), ("11:00 PM", "11:59 PM", "02T00:00")],
+    [
+        ("00:00", "01:00", "01T01:00"),
+        ("23:00", "00:00", "02T00:00"),
+        ("11:00 PM", "11:59 PM", "02T00:00"),
+    ],
 )
 def test_green_button_csv_ends_at_its_hour(tmp_path, start, end, at):
     row = f"Electric usage,2024-03-01,{start},{end},1.5,$0.05,\n"
-    found, _ = readings_of(written(tmp_path, "TYPE,DATE,START TIME,END TIME,USAGE (kWh),COST,NOTES\n" + row))
+    found, _ = readings_of(
+        written(
+            tmp_path, "TYPE,DATE,START TIME,END TIME,USAGE (kWh),COST,NOTES\n" + row
+        )
+    )
     assert found == {"file": [(f"2024-03-{at}", 1.5)]}
 
 
 def entry(kind, links, content=""):
-    told = "".join(f'<link rel="{relation}" href="{place}"/>' for relation, place in links)
+    told = "".join(
+        f'<link rel="{relation}" href="{place}"/>' for relation, place in links
+    )
     inner = f'<{kind} xmlns="http://naesb.org/espi">{content}</{kind}>'
-    return f"<entry>{told}<title>{CUSTOMER_NAME}</title><content>{inner}</content></entry>"
+    return (
+        f"<entry>{told}<title>{CUSTOMER_NAME}</title><content>{inner}</content></entry>"
+    )
 
 
-def feed(*, uom=72, power=0, flow=1, behaviour=4, readings=((1_700_000_000, 900, 250),), block="/espi/R/1/B"):
+def feed(
+    *,
+    uom=72,
+    power=0,
+    flow=1,
+    behaviour=4,
+    readings=((1_700_000_000, 900, 250),),
+    block="/espi/R/1/B",
+):
     rows = "".join(
         f"<IntervalReading><cost>5</cost><ReadingQuality><quality>8</quality></ReadingQuality><timePeriod>"
         f"<duration>{duration}</duration><start>{start}</start></timePeriod><value>{value}</value></IntervalReading>"
@@ -190,25 +293,55 @@ def feed(*, uom=72, power=0, flow=1, behaviour=4, readings=((1_700_000_000, 900,
     )
     return (
         '<?xml version="1.0" encoding="UTF-8"?><feed xmlns="http://www.w3.org/2005/Atom">'
-        + entry("UsagePoint", [("self", "/espi/RetailCustomer/9b6c/UsagePoint/01"), ("related", "/espi/R")])
-        + entry("LocalTimeParameters", [("self", "/L/1")], "<tzOffset>-28800</tzOffset>")
-        + entry("MeterReading", [("self", "/espi/R/1"), ("up", "/espi/R"), ("related", "/espi/R/1/B"),
-                                 ("related", "/T/1")])
-        + entry("ReadingType", [("self", "/T/1")], f"<accumulationBehaviour>{behaviour}</accumulationBehaviour>"
-                f"<flowDirection>{flow}</flowDirection><powerOfTenMultiplier>{power}</powerOfTenMultiplier>"
-                f"<uom>{uom}</uom>")
-        + entry("IntervalBlock", [("self", "/espi/R/1/B/7"), ("up", block)],
-                f"<interval><duration>86400</duration><start>1700000000</start></interval>{rows}")
+        + entry(
+            "UsagePoint",
+            [
+                ("self", "/espi/RetailCustomer/9b6c/UsagePoint/01"),
+                ("related", "/espi/R"),
+            ],
+        )
+        + entry(
+            "LocalTimeParameters", [("self", "/L/1")], "<tzOffset>-28800</tzOffset>"
+        )
+        + entry(
+            "MeterReading",
+            [
+                ("self", "/espi/R/1"),
+                ("up", "/espi/R"),
+                ("related", "/espi/R/1/B"),
+                ("related", "/T/1"),
+            ],
+        )
+        + entry(
+            "ReadingType",
+            [("self", "/T/1")],
+            f"<accumulationBehaviour>{behaviour}</accumulationBehaviour>"
+            f"<flowDirection>{flow}</flowDirection><powerOfTenMultiplier>{power}</powerOfTenMultiplier>"
+            f"<uom>{uom}</uom>",
+        )
+        + entry(
+            "IntervalBlock",
+            [("self", "/espi/R/1/B/7"), ("up", block)],
+            f"<interval><duration>86400</duration><start>1700000000</start></interval>{rows}",
+        )
         + "</feed>"
-    )  # fmt: skip
+    )
 
 
-@pytest.mark.parametrize(("power", "value", "kwh"), [(0, 250, 0.25), (3, 2, 2.0), (-3, 250_000, 0.25), (6, 1, 1000.0)])
+@pytest.mark.parametrize(
+    ("power", "value", "kwh"),
+    [(0, 250, 0.25), (3, 2, 2.0), (-3, 250_000, 0.25), (6, 1, 1000.0)],
+)
 def test_a_feed_is_energy_by_its_power_of_ten(tmp_path, power, value, kwh):
-    path = written(tmp_path, feed(power=power, readings=[(1_700_000_000, 900, value)]), "feed.xml")
+    path = written(
+        tmp_path, feed(power=power, readings=[(1_700_000_000, 900, value)]), "feed.xml"
+    )
     found, source = readings_of(path)
     assert found == {"9b6c-01": [("2023-11-14T22:28", kwh)]}
-    assert (source.zone, source.read_as) == ("Etc/GMT+8", {"feed.xml": "Green Button XML"})
+    assert (source.zone, source.read_as) == (
+        "Etc/GMT+8",
+        {"feed.xml": "Green Button XML"},
+    )
     assert whole(path).status.tolist() == [Status.ESTIMATED]
 
 
@@ -219,13 +352,21 @@ def test_a_feed_is_energy_by_its_power_of_ten(tmp_path, power, value, kwh):
         ({"flow": 19}, "energy that flows back"),
         ({"flow": 4}, "the energy is net"),
         ({"behaviour": 12}, "neither of intervals nor of a register"),
-        ({"readings": [("noon", 900, 1)]}, "the time or the duration of a reading is none"),
-        ({"readings": [(1_700_000_000, 0, 1)]}, "the time or the duration of a reading is none"),
+        (
+            {"readings": [("noon", 900, 1)]},
+            "the time or the duration of a reading is none",
+        ),
+        (
+            {"readings": [(1_700_000_000, 0, 1)]},
+            "the time or the duration of a reading is none",
+        ),
         ({"readings": [(1_700_000_000, 900, CUSTOMER_NAME)]}, "a value is no number"),
     ],
 )
 def test_a_feed_of_what_is_no_imported_energy_is_counted(tmp_path, changes, reason):
-    with pytest.raises(SourceError, match=f"nothing could be read of feed.xml: .*{reason}") as error:
+    with pytest.raises(
+        SourceError, match=f"nothing could be read of feed.xml: .*{reason}"
+    ) as error:
         open_source(written(tmp_path, feed(**changes), "feed.xml"))
     assert CUSTOMER_NAME not in str(error.value)
 
@@ -285,74 +426,126 @@ LONDON_HEADER = "LCLid,stdorToU,DateTime,KWH/hh (per half hour) \n"
 
 
 def test_london_is_half_hours_that_end_in_utc(tmp_path):
-    rows = ("MAC000002,Std,2013-03-31 00:30:00.0000000, 0.5 \nMAC000002,Std,2013-03-31 01:30:00.0000000,Null\n"
-            "MAC000002,Std,2013-04-01 00:00:00.0000000,1\nMAC000003,ToU,2013-07-01 00:30:00.0000000,2\n")  # fmt: skip
+    rows = (
+        "MAC000002,Std,2013-03-31 00:30:00.0000000, 0.5 \nMAC000002,Std,2013-03-31 01:30:00.0000000,Null\n"
+        "MAC000002,Std,2013-04-01 00:00:00.0000000,1\nMAC000003,ToU,2013-07-01 00:30:00.0000000,2\n"
+    )
     found, source = readings_of(written(tmp_path, LONDON_HEADER + rows))
-    assert found == {"MAC000002": [("2013-03-31T00:30", 0.5), ("2013-04-01T00:00", 1.0)],
-                     "MAC000003": [("2013-07-01T00:30", 2.0)]}  # fmt: skip
-    assert (source.zone, source.interval, [area.area for area in source.areas]) == ("Europe/London", 1800, ["LCL"])
+    assert found == {
+        "MAC000002": [("2013-03-31T00:30", 0.5), ("2013-04-01T00:00", 1.0)],
+        "MAC000003": [("2013-07-01T00:30", 2.0)],
+    }
+    assert (source.zone, source.interval, [area.area for area in source.areas]) == (
+        "Europe/London",
+        1800,
+        ["LCL"],
+    )
     assert list(source.rejected) == ["KWH/hh (per half hour) is missing"]
     blocks = "LCLid,tstp,energy(kWh/hh)\nMAC000002,2013-03-31 00:30:00.0000000, 0.5 \n"
-    assert readings_of(written(tmp_path, blocks, "block_0.csv"))[0] == {"MAC000002": [("2013-03-31T00:30", 0.5)]}
+    assert readings_of(written(tmp_path, blocks, "block_0.csv"))[0] == {
+        "MAC000002": [("2013-03-31T00:30", 0.5)]
+    }
 
 
-HOUSEHOLD_HEADER = ("Date;Time;Global_active_power;Global_reactive_power;Voltage;Global_intensity;"
-         "Sub_metering_1;Sub_metering_2;Sub_metering_3\n")  # fmt: skip
+HOUSEHOLD_HEADER = (
+    "Date;Time;Global_active_power;Global_reactive_power;Voltage;Global_intensity;"
+    "Sub_metering_1;Sub_metering_2;Sub_metering_3\n"
+)
 
 
 def test_uci_household_power_by_the_minute(tmp_path):
-    rows = ("16/12/2006;17:24:00;4.216;0.418;234.840;18.400;0.000;1.000;17.000\n16/12/2006;17:25:00;?;?;?;?;?;?;\n"
-            "17/12/2006;00:00:00;6.000;0.400;233.000;18.000;0.000;1.000;17.000\n")  # fmt: skip
+    rows = (
+        "16/12/2006;17:24:00;4.216;0.418;234.840;18.400;0.000;1.000;17.000\n16/12/2006;17:25:00;?;?;?;?;?;?;\n"
+        "17/12/2006;00:00:00;6.000;0.400;233.000;18.000;0.000;1.000;17.000\n"
+    )
     path = written(tmp_path, HOUSEHOLD_HEADER + rows, "household_power_consumption.txt")
     found, source = readings_of(path)
-    assert found == {"household": [("2006-12-16T17:24", 0.070267), ("2006-12-17T00:00", 0.1)]}
+    assert found == {
+        "household": [("2006-12-16T17:24", 0.070267), ("2006-12-17T00:00", 0.1)]
+    }
     assert source.rejected == {"the minute was not measured": 1}
     readings = whole(path)
-    assert (round(float(readings.u[0, 0]), 2), round(float(readings.i[0, 0]), 1)) == (234.84, 18.4)
+    assert (round(float(readings.u[0, 0]), 2), round(float(readings.i[0, 0]), 1)) == (
+        234.84,
+        18.4,
+    )
     assert np.isnan(readings.u[1:]).all()
 
 
 def test_dates_with_slashes_follow_the_order_of_their_layout(tmp_path):
-    power = written(tmp_path, HOUSEHOLD_HEADER + "1/2/2007;00:01:00;6.0;0.4;233.0;18.0;0;1;17\n", "power.txt")
+    power = written(
+        tmp_path,
+        HOUSEHOLD_HEADER + "1/2/2007;00:01:00;6.0;0.4;233.0;18.0;0;1;17\n",
+        "power.txt",
+    )
     assert readings_of(power)[0]["household"][0][0] == "2007-02-01T00:01"
-    button = written(tmp_path, GREEN_BUTTON_HEADER + "Electric usage,1/2/2007,00:00,00:59,1,kWh,,\n", "button.csv")
+    button = written(
+        tmp_path,
+        GREEN_BUTTON_HEADER + "Electric usage,1/2/2007,00:00,00:59,1,kWh,,\n",
+        "button.csv",
+    )
     assert readings_of(button)[0]["button"][0][0] == "2007-01-02T01:00"
 
 
 def diagrams(*rows):
-    return '"";"MT_001";"MT_002"\n' + "".join(f'"{at}";{one};{two}\n' for at, one, two in rows)
+    return '"";"MT_001";"MT_002"\n' + "".join(
+        f'"{at}";{one};{two}\n' for at, one, two in rows
+    )
 
 
 def test_uci_loads_of_clients_are_kw_of_quarters_on_portugals_clock(tmp_path):
-    rows = [("2013-07-01 00:15:00", "2,53807106598985", "0"), ("2013-07-01 00:30:00", "4", "8,5")]
+    rows = [
+        ("2013-07-01 00:15:00", "2,53807106598985", "0"),
+        ("2013-07-01 00:30:00", "4", "8,5"),
+    ]
     found, source = readings_of(written(tmp_path, diagrams(*rows), "LD2011_2014.txt"))
-    assert found == {"MT_001": [("2013-06-30T23:15", 0.634518), ("2013-06-30T23:30", 1.0)],
-                     "MT_002": [("2013-06-30T23:30", 2.125)]}  # fmt: skip - nobody is a client before the first use
+    assert found == {
+        "MT_001": [("2013-06-30T23:15", 0.634518), ("2013-06-30T23:30", 1.0)],
+        "MT_002": [("2013-06-30T23:30", 2.125)],
+    }  # nobody is a client before the first use
     assert source.zone == "Europe/Lisbon"
 
 
-@pytest.mark.parametrize(("day", "around"), [("2013-03-31", ["01:00", "01:15"]), ("2013-10-27", ["00:00", "02:15"])])
+@pytest.mark.parametrize(
+    ("day", "around"),
+    [("2013-03-31", ["01:00", "01:15"]), ("2013-10-27", ["00:00", "02:15"])],
+)
 def test_hours_that_the_clocks_skip_or_repeat_are_left_out(tmp_path, day, around):
     begin = datetime(2013, 1, 1, tzinfo=UTC)
-    clocks = [(begin + timedelta(minutes=15 * k)).strftime("%H:%M:%S") for k in range(4, 10)]
-    found, source = readings_of(written(tmp_path, diagrams(*((f"{day} {clock}", "4,5", "1") for clock in clocks))))
+    clocks = [
+        (begin + timedelta(minutes=15 * k)).strftime("%H:%M:%S") for k in range(4, 10)
+    ]
+    found, source = readings_of(
+        written(
+            tmp_path, diagrams(*((f"{day} {clock}", "4,5", "1") for clock in clocks))
+        )
+    )
     assert [at[11:] for at, _ in found["MT_001"]] == around
-    assert source.rejected == {"an hour that the change of the clocks skips or repeats": 4}
+    assert source.rejected == {
+        "an hour that the change of the clocks skips or repeats": 4
+    }
 
 
-ENEDIS_HEADER = ("Identifiant PRM;Type de donnees;Date de debut;Date de fin;Grandeur physique;Grandeur metier;Etape metier;"
-          "Unite;Pas en minutes\n"
-          "30001610071843;Courbe de charge;01/09/2021;30/09/2021;Energie active;Consommation;Comptage Brut;W;\n"
-          "Horodate;Valeur\n")  # fmt: skip
-R63_HEADER = ("Identifiant PRM;Date de début;Date de fin;Grandeur physique;Grandeur métier;Etape métier;Unité;Horodate;"
-       "Valeur;Nature;Pas\n")  # fmt: skip
+ENEDIS_HEADER = (
+    "Identifiant PRM;Type de donnees;Date de debut;Date de fin;Grandeur physique;Grandeur metier;Etape metier;"
+    "Unite;Pas en minutes\n"
+    "30001610071843;Courbe de charge;01/09/2021;30/09/2021;Energie active;Consommation;Comptage Brut;W;\n"
+    "Horodate;Valeur\n"
+)
+R63_HEADER = (
+    "Identifiant PRM;Date de début;Date de fin;Grandeur physique;Grandeur métier;Etape métier;Unité;Horodate;"
+    "Valeur;Nature;Pas\n"
+)
 
 
 @pytest.mark.parametrize("code", ["utf-8-sig", "utf-8"])
 @pytest.mark.parametrize(("minutes", "kwh"), [(30, 0.5), (10, 1 / 6), (60, 1.0)])
 def test_an_enedis_curve_is_power_until_its_time(tmp_path, minutes, kwh, code):
     begin = datetime(2021, 9, 2, tzinfo=UTC)
-    rows = "".join(f"{begin + timedelta(minutes=minutes * k):%Y-%m-%dT%H:%M:%S}+02:00;1000\n" for k in range(1, 7))
+    rows = "".join(
+        f"{begin + timedelta(minutes=minutes * k):%Y-%m-%dT%H:%M:%S}+02:00;1000\n"
+        for k in range(1, 7)
+    )
     found, source = readings_of(written(tmp_path, (ENEDIS_HEADER + rows).encode(code)))
     at, energy = zip(*found["30001610071843"], strict=True)
     assert at[0] == f"{begin + timedelta(minutes=minutes - 120):%Y-%m-%dT%H:%M}"
@@ -364,14 +557,19 @@ def test_an_enedis_curve_is_power_until_its_time(tmp_path, minutes, kwh, code):
     ("minutes", "kwh"),
     [
         ([30, 60, 90, 180, 210], [0.5, 0.5, 0.5, 0.5, 0.5]),  # a hole
-        ([30, 60, 120, 180, 240], [0.5, 0.5, 1.0, 1.0, 1.0]),  # another step from then on
+        (
+            [30, 60, 120, 180, 240],
+            [0.5, 0.5, 1.0, 1.0, 1.0],
+        ),  # another step from then on
         ([30, -60, 90, 120], [0.5, 0.5, 0.5]),  # a row without a value
     ],
 )
 def test_a_power_does_not_hold_over_a_hole(tmp_path, minutes, kwh):
     begin = datetime(2021, 9, 2, tzinfo=UTC)
-    rows = "".join(f"{begin + timedelta(minutes=abs(one)):%Y-%m-%dT%H:%M:%S}+02:00;{1000 if one > 0 else ''}\n"
-                   for one in minutes)  # fmt: skip
+    rows = "".join(
+        f"{begin + timedelta(minutes=abs(one)):%Y-%m-%dT%H:%M:%S}+02:00;{1000 if one > 0 else ''}\n"
+        for one in minutes
+    )
     found, _ = readings_of(written(tmp_path, ENEDIS_HEADER + rows))
     assert [energy for _, energy in found["30001610071843"]] == kwh
 
@@ -379,12 +577,23 @@ def test_a_power_does_not_hold_over_a_hole(tmp_path, minutes, kwh):
 def test_an_enedis_curve_with_all_in_each_row(tmp_path):
     begin = "30001610071843;2023-10-29 00:00:00;2023-10-30 00:00:00;PA"
     clocks = ["01:30", "02:00", "02:30", "02:00", "02:30", "03:00"]
-    rows = [f"{begin};CONS;BRUT;W;2023-10-29 {clock}:00;1000;B;PT30M" for clock in clocks]
+    rows = [
+        f"{begin};CONS;BRUT;W;2023-10-29 {clock}:00;1000;B;PT30M" for clock in clocks
+    ]
     rows.append(f"{begin};PROD;BRUT;W;2023-10-29 01:30:00;77;B;PT30M")
     found, source = readings_of(written(tmp_path, R63_HEADER + "\n".join(rows) + "\n"))
-    assert [at[11:] for at, _ in found["30001610071843"]] == ["23:30", "00:00", "00:30", "01:00", "01:30", "02:00"]
+    assert [at[11:] for at, _ in found["30001610071843"]] == [
+        "23:30",
+        "00:00",
+        "00:30",
+        "01:00",
+        "01:30",
+        "02:00",
+    ]
     assert {kwh for _, kwh in found["30001610071843"]} == {0.5}
-    assert source.rejected == {"energy that flows back has no column of its own per interval": 1}
+    assert source.rejected == {
+        "energy that flows back has no column of its own per interval": 1
+    }
 
 
 HALF_HOUR_TIMES = [f"{k // 2:02d}:{k % 2 * 30:02d}" for k in range(1, 48)]
@@ -392,43 +601,79 @@ HALF_HOUR_TIMES = [f"{k // 2:02d}:{k % 2 * 30:02d}" for k in range(1, 48)]
 
 @pytest.mark.parametrize(
     ("clocks", "first"),
-    [([*HALF_HOUR_TIMES, "24:00"], "00:30"), ([*HALF_HOUR_TIMES, "00:00"], "00:30"), (["00:00", *HALF_HOUR_TIMES], "00:30")],
+    [
+        ([*HALF_HOUR_TIMES, "24:00"], "00:30"),
+        ([*HALF_HOUR_TIMES, "00:00"], "00:30"),
+        (["00:00", *HALF_HOUR_TIMES], "00:30"),
+    ],
     ids=["until 24:00", "until 00:00", "from 00:00"],
 )
-@pytest.mark.parametrize(("unit", "kwh"), [("kWh", 1.0), ("Wh", 0.001), ("kW", 0.5), ("W", 0.0005)])
+@pytest.mark.parametrize(
+    ("unit", "kwh"), [("kWh", 1.0), ("Wh", 0.001), ("kW", 0.5), ("W", 0.0005)]
+)
 def test_a_row_per_day_with_its_unit_is_read(tmp_path, clocks, first, unit, kwh):
     content = f"Meter ID,Date,Unit,{','.join(clocks)}\n007,2024-03-13,{unit},{','.join('1' * 48)}\n"
     found, _ = readings_of(written(tmp_path, content))
     assert len(found["007"]) == 48
-    assert (found["007"][0], found["007"][-1][0]) == ((f"2024-03-13T{first}", kwh), "2024-03-14T00:00")
+    assert (found["007"][0], found["007"][-1][0]) == (
+        (f"2024-03-13T{first}", kwh),
+        "2024-03-14T00:00",
+    )
 
 
 def test_a_column_per_meter_with_its_unit_is_read(tmp_path):
-    content = "time;M1 (kWh);M2 [W]\n2024-03-13 00:30;0,5;100\n2024-03-13 01:00;0,25;200\n"
+    content = (
+        "time;M1 (kWh);M2 [W]\n2024-03-13 00:30;0,5;100\n2024-03-13 01:00;0,25;200\n"
+    )
     found, _ = readings_of(written(tmp_path, content))
-    assert found == {"M1": [("2024-03-13T00:30", 0.5), ("2024-03-13T01:00", 0.25)],
-                     "M2": [("2024-03-13T00:30", 0.05), ("2024-03-13T01:00", 0.1)]}  # fmt: skip
+    assert found == {
+        "M1": [("2024-03-13T00:30", 0.5), ("2024-03-13T01:00", 0.25)],
+        "M2": [("2024-03-13T00:30", 0.05), ("2024-03-13T01:00", 0.1)],
+    }
 
 
 @pytest.mark.parametrize(
     ("content", "way"),
     [
-        (f"meter,date,{','.join(HALF_HOUR_TIMES)}\n7,2024-03-13,{','.join('1' * 47)}\n", "lacks a column `unit`"),
-        (f"customer,date,unit,{','.join(HALF_HOUR_TIMES)}\n{CUSTOMER_NAME},2024-03-13,kWh{',1' * 47}\n", "lacks a column `meter`"),
-        ("time,M1,M2\n2024-03-13 00:30,1,2\n", "has the columns time, M1, M2; known are .* meter, area, at and kwh"),
-        ("Horodate;Valeur\n2021-09-02T00:30:00+02:00;1138\n", "does not tell the delivery point: add a column"),
-        ("TYPE,DATE,START TIME,END TIME,USAGE\nElectric usage,2024-03-01,00:00,00:59,1\n", "call its column USAGE"),
-        (f"{CUSTOMER_NAME},Harbour Road,0.5\n{CUSTOMER_NAME},Harbour Road,0.7\n", "has no line that names the columns"),
+        (
+            f"meter,date,{','.join(HALF_HOUR_TIMES)}\n7,2024-03-13,{','.join('1' * 47)}\n",
+            "lacks a column `unit`",
+        ),
+        (
+            f"customer,date,unit,{','.join(HALF_HOUR_TIMES)}\n{CUSTOMER_NAME},2024-03-13,kWh{',1' * 47}\n",
+            "lacks a column `meter`",
+        ),
+        (
+            "time,M1,M2\n2024-03-13 00:30,1,2\n",
+            "has the columns time, M1, M2; known are .* meter, area, at and kwh",
+        ),
+        (
+            "Horodate;Valeur\n2021-09-02T00:30:00+02:00;1138\n",
+            "does not tell the delivery point: add a column",
+        ),
+        (
+            "TYPE,DATE,START TIME,END TIME,USAGE\nElectric usage,2024-03-01,00:00,00:59,1\n",
+            "call its column USAGE",
+        ),
+        (
+            f"{CUSTOMER_NAME},Harbour Road,0.5\n{CUSTOMER_NAME},Harbour Road,0.7\n",
+            "has no line that names the columns",
+        ),
         (f"7,{CUSTOMER_NAME}\n", "has no line that names the columns"),
         (f"UNA:+.? 'UNB+UNOC:3+{CUSTOMER_NAME}'", "EDIFACT .* meter, area, at and kwh"),
-        (f'{{"customer": "{CUSTOMER_NAME}", "kwh": 1}}\n', "JSON: .* meter, area, at and kwh"),
+        (
+            f'{{"customer": "{CUSTOMER_NAME}", "kwh": 1}}\n',
+            "JSON: .* meter, area, at and kwh",
+        ),
         (b"PK\x03\x04 and no zip", "cannot be read"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1", "save it as xlsx or CSV"),
         (b"%PDF-1.7", "ask for the same as CSV"),
     ],
     ids=lambda value: repr(value[:30]),
 )
-def test_unknown_layout_is_refused_by_name_with_advice_and_not_quoted(tmp_path, content, way):
+def test_unknown_layout_is_refused_by_name_with_advice_and_not_quoted(
+    tmp_path, content, way
+):
     with pytest.raises(SourceError, match=way) as error:
         open_source(written(tmp_path, content, "other.csv"))
     assert CUSTOMER_NAME not in str(error.value)
@@ -465,10 +710,22 @@ READING_TIME = datetime(2024, 3, 1, 0, 15)  # noqa: DTZ001 - a workbook knows no
         ("M1", 45352.0104166667, 0.5, "M1"),
     ],
 )
-def test_a_sheet_is_a_table_of_text_ids_dates_and_numbers(tmp_path, meter, at, kwh, known):
-    rows = [["Reads of March"], [], ["meter", "area", "at", "kwh", None], [meter, "A1", at, kwh], [],
-            [meter, "A1", at, None]]  # fmt: skip
-    found, source = readings_of(workbook(tmp_path, {"Reads": rows, "Notes": [["who", "what"], [CUSTOMER_NAME, "x"]]}))
+def test_a_sheet_is_a_table_of_text_ids_dates_and_numbers(
+    tmp_path, meter, at, kwh, known
+):
+    rows = [
+        ["Reads of March"],
+        [],
+        ["meter", "area", "at", "kwh", None],
+        [meter, "A1", at, kwh],
+        [],
+        [meter, "A1", at, None],
+    ]
+    found, source = readings_of(
+        workbook(
+            tmp_path, {"Reads": rows, "Notes": [["who", "what"], [CUSTOMER_NAME, "x"]]}
+        )
+    )
     assert found[known][0] == ("2024-03-01T00:15", 0.5)
     assert list(source.read_as) == ["book.xlsx Reads"]
     assert "sheet 'Notes' is of no known layout" in str(source.tally.notes)
@@ -477,37 +734,70 @@ def test_a_sheet_is_a_table_of_text_ids_dates_and_numbers(tmp_path, meter, at, k
 
 def test_sheets_of_several_layouts_are_one_history(tmp_path):
     rows = [["meter", "area", "at", "kwh"], ["M1", "A1", READING_TIME, 0.5]]
-    more = [["meter", "area", "at", "kwh"], ["M1", "A1", READING_TIME + timedelta(minutes=15), 0.5]]
-    bills = [["customer", "area", "at", "payment", "amount", "bill", "due"], ["C1", "A1", READING_TIME, "bill", 99, "B1", READING_TIME]]
+    more = [
+        ["meter", "area", "at", "kwh"],
+        ["M1", "A1", READING_TIME + timedelta(minutes=15), 0.5],
+    ]
+    bills = [
+        ["customer", "area", "at", "payment", "amount", "bill", "due"],
+        ["C1", "A1", READING_TIME, "bill", 99, "B1", READING_TIME],
+    ]
     source = open_source(workbook(tmp_path, {"one": rows, "two": more, "bills": bills}))
-    assert sorted(type(batch).__name__ for batch in source.batches) == ["Payments", "Readings", "Readings"]
+    assert sorted(type(batch).__name__ for batch in source.batches) == [
+        "Payments",
+        "Readings",
+        "Readings",
+    ]
     assert len(source.read_as) == 3
 
 
-def test_numbers_that_are_shown_with_leading_zeros_have_them_and_long_ones_are_no_ids(tmp_path):
-    rows = [["meter", "area", "at", "kwh"], [42, "A1", READING_TIME, 0.5], [123456789012345678, "A1", READING_TIME, 1.5]]
-    found, source = readings_of(workbook(tmp_path, {"one": rows}, [("A2", "0000000000")]))
+def test_numbers_that_are_shown_with_leading_zeros_have_them_and_long_ones_are_no_ids(
+    tmp_path,
+):
+    rows = [
+        ["meter", "area", "at", "kwh"],
+        [42, "A1", READING_TIME, 0.5],
+        [123456789012345678, "A1", READING_TIME, 1.5],
+    ]
+    found, source = readings_of(
+        workbook(tmp_path, {"one": rows}, [("A2", "0000000000")])
+    )
     assert found == {"0000000042": [("2024-03-01T00:15", 0.5)]}
-    assert source.rejected == {"meter has lost digits, as numbers do in a spreadsheet": 1}
+    assert source.rejected == {
+        "meter has lost digits, as numbers do in a spreadsheet": 1
+    }
 
 
 def test_workbook_without_a_known_sheet_is_refused(tmp_path):
-    with pytest.raises(SourceError, match="no sheet with the columns of a known layout") as error:
+    with pytest.raises(
+        SourceError, match="no sheet with the columns of a known layout"
+    ) as error:
         open_source(workbook(tmp_path, {"one": [[CUSTOMER_NAME, "x"], [1, 2]]}))
     assert CUSTOMER_NAME not in str(error.value)
 
 
 def test_workbook_without_the_extra_is_refused_with_advice(tmp_path, monkeypatch):
-    path = workbook(tmp_path, {"one": [["meter", "area", "at", "kwh"], ["M1", "A1", READING_TIME, 0.5]]})
+    path = workbook(
+        tmp_path,
+        {"one": [["meter", "area", "at", "kwh"], ["M1", "A1", READING_TIME, 0.5]]},
+    )
     monkeypatch.setitem(sys.modules, "openpyxl", None)
-    with pytest.raises(SourceError, match=r"install meterwatch\[xlsx\], or save each sheet as CSV"):
+    with pytest.raises(
+        SourceError, match=r"install meterwatch\[xlsx\], or save each sheet as CSV"
+    ):
         open_source(path)
 
 
 def test_inferred_meter_has_a_maximum_current_above_its_readings(tmp_path):
-    path = written(tmp_path, nem12(register(nmi="1"), day([200] * 48), register(nmi="2"), day([0.5] * 48)))
+    path = written(
+        tmp_path,
+        nem12(register(nmi="1"), day([200] * 48), register(nmi="2"), day([0.5] * 48)),
+    )
     (area,) = open_source(path).areas
-    assert [(meter.meter, meter.un_v, meter.ct, meter.imax_a, meter.interval_s) for meter in area.meters] == [
+    assert [
+        (meter.meter, meter.un_v, meter.ct, meter.imax_a, meter.interval_s)
+        for meter in area.meters
+    ] == [
         ("1", 230, 1, 1740, 1800),
         ("2", 230, 1, 60, 1800),
     ]
@@ -517,4 +807,6 @@ def test_inferred_meter_has_a_maximum_current_above_its_readings(tmp_path):
 def test_the_page_shows_what_inspect_prints():
     from tests.examples import INSPECT_PAGE, page
 
-    assert INSPECT_PAGE.read_text("utf-8") == page(), "`python -m tests.examples` writes it anew"
+    assert INSPECT_PAGE.read_text("utf-8") == page(), (
+        "`python -m tests.examples` writes it anew"
+    )

@@ -49,9 +49,14 @@ def test_finding_of_a_test_is_raised():
         finds()
 
 
-@pytest.mark.parametrize(("code", "stuck"), [
-    ("import time; time.sleep(60)", False), ("sum(range(10**13))", True), ("raise SystemExit(3)", False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("code", "stuck"),
+    [
+        ("import time; time.sleep(60)", False),
+        ("sum(range(10**13))", True),
+        ("raise SystemExit(3)", False),
+    ],
+)
 def test_a_round_ends_when_its_time_is_over(monkeypatch, code, stuck):
     run = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
     monkeypatch.setattr(rounds, "PYTEST_COMMAND", (sys.executable, "-c", run + code))

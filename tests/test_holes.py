@@ -10,24 +10,49 @@ import pytest
 
 from detectors.engine import Engine
 from models.holes import Holes, Span
-from schemas.columns import Batch, DeviceEvents, Event, Payment, Payments, Readings, StageProgress, Stages
+from schemas.columns import (
+    Batch,
+    DeviceEvents,
+    Event,
+    Payment,
+    Payments,
+    Readings,
+    StageProgress,
+    Stages,
+)
 from schemas.units import DAY_SECONDS, HOUR_SECONDS
 from tests.chaos import adversarial_areas, portions
 from tests.workers import last_states
 
 START_TIME = 1_772_380_800
 ABSENCE_RULES = {
-    "payment_reconcile", "arrears_tier", "read_date_wrong", "stage_overdue", "stage_stall", "stage_disorder",
-    "stage_batch_stuck", "seal_or_cover_event", "param_change_unordered", "magnetic_field", "relay_unanswered",
-    "frequent_outage", "read_success_rate", "read_failure", "meter_runaway", "payment_failure_repeat", "low_balance",
-}  # fmt: skip
+    "payment_reconcile",
+    "arrears_tier",
+    "read_date_wrong",
+    "stage_overdue",
+    "stage_stall",
+    "stage_disorder",
+    "stage_batch_stuck",
+    "seal_or_cover_event",
+    "param_change_unordered",
+    "magnetic_field",
+    "relay_unanswered",
+    "frequent_outage",
+    "read_success_rate",
+    "read_failure",
+    "meter_runaway",
+    "payment_failure_repeat",
+    "low_balance",
+}
 
 
 def test_a_span_lasts_a_day_beyond_the_first_row_that_came_since():
     holes = Holes()
     holes.open("payments", np.array([10, 20]))
     assert holes.spans_of("payments", 0) == [Span(10, 2**62)]
-    assert holes.spans_of("payments", 2) == [Span(0, 2**62)]  # an area that was not known
+    assert holes.spans_of("payments", 2) == [
+        Span(0, 2**62)
+    ]  # an area that was not known
     assert holes.spans_of("stages", 0) == []
     holes.close("payments", np.array([2, 0, 2, 0]), np.array([70, 5, 50, 900]))
     assert holes.spans_of("payments", 0) == [Span(10, 10 + DAY_SECONDS)]
@@ -43,10 +68,19 @@ def paid(at: list[int], kinds: list[Payment], references: list[str]) -> Payments
     """Of two customers in turn: one alone moves no clock."""
     count = len(at)
     return Payments.build(
-        ["C0", "C1"], [n // 2 % 2 for n in range(count)], ["A1"], [0] * count, at, payment=kinds, amount=[10.0] * count,
-        references=references, reference=list(range(count)), channels=["bank"], channel=[0] * count,
+        ["C0", "C1"],
+        [n // 2 % 2 for n in range(count)],
+        ["A1"],
+        [0] * count,
+        at,
+        payment=kinds,
+        amount=[10.0] * count,
+        references=references,
+        reference=list(range(count)),
+        channels=["bank"],
+        channel=[0] * count,
         succeeded=[1] * count,
-    )  # fmt: skip
+    )
 
 
 def standing_alerts(engine: Engine, *batches: Batch) -> Counter[tuple[str, str]]:
@@ -58,7 +92,11 @@ def standing_alerts(engine: Engine, *batches: Batch) -> Counter[tuple[str, str]]
 def settling(first: int, last: int) -> Payments:
     """A payment every six hours, each settled three hours later."""
     hours = range(first, last, 6)
-    at = [START_TIME + HOUR_SECONDS * hour + late for hour in hours for late in (0, 3 * HOUR_SECONDS)]
+    at = [
+        START_TIME + HOUR_SECONDS * hour + late
+        for hour in hours
+        for late in (0, 3 * HOUR_SECONDS)
+    ]
     names = [f"R{hour}" for hour in hours for _ in range(2)]
     return paid(at, [Payment.PAYMENT, Payment.SETTLEMENT] * len(hours), names)
 
@@ -76,19 +114,33 @@ def test_a_settlement_that_may_have_been_lost_is_not_missed(lost):
         restored = Engine()
         restored.restore(engine.snapshot())
         engine = restored
-    parts = settling(402, 480), lone_payment(403, "near"), settling(480, 540), lone_payment(540, "later"), settling(546, 700)
+    parts = (
+        settling(402, 480),
+        lone_payment(403, "near"),
+        settling(480, 540),
+        lone_payment(540, "later"),
+        settling(546, 700),
+    )
     found = standing_alerts(engine, *parts)
     unsure = [] if lost else ["C0/near", "C0/open"]
-    assert sorted(subject for rule, subject in found if rule == "payment_reconcile") == ["C0/later", *unsure]
+    assert sorted(
+        subject for rule, subject in found if rule == "payment_reconcile"
+    ) == ["C0/later", *unsure]
 
 
 def test_what_was_raised_before_stays_and_clears_when_its_settlement_comes():
     engine = Engine()
-    before = standing_alerts(engine, settling(0, 240), lone_payment(240, "open"), settling(246, 288))
+    before = standing_alerts(
+        engine, settling(0, 240), lone_payment(240, "open"), settling(246, 288)
+    )
     assert before == {("payment_reconcile", "C0/open"): 1}
     engine.note_lost_rows(Payments)
-    assert not [alert for alert in engine.step(settling(402, 480)) if alert.subject == "C0/open"]
-    [alert] = engine.step(paid([START_TIME + 481 * HOUR_SECONDS], [Payment.SETTLEMENT], ["open"]))
+    assert not [
+        alert for alert in engine.step(settling(402, 480)) if alert.subject == "C0/open"
+    ]
+    [alert] = engine.step(
+        paid([START_TIME + 481 * HOUR_SECONDS], [Payment.SETTLEMENT], ["open"])
+    )
     assert (alert.subject, alert.change) == ("C0/open", "cleared")
 
 
@@ -96,9 +148,16 @@ def begun(*hours: int) -> Stages:
     """Work that begins at some hours and may take one."""
     names, count = [f"W{hour}" for hour in hours], len(hours)
     return Stages.build(
-        names, list(range(count)), ["S1"], [0] * count, [START_TIME + hour * HOUR_SECONDS for hour in hours], stages=["review"],
-        stage=[0] * count, progress=[StageProgress.STARTED] * count, limit=[3600.0] * count,
-    )  # fmt: skip
+        names,
+        list(range(count)),
+        ["S1"],
+        [0] * count,
+        [START_TIME + hour * HOUR_SECONDS for hour in hours],
+        stages=["review"],
+        stage=[0] * count,
+        progress=[StageProgress.STARTED] * count,
+        limit=[3600.0] * count,
+    )
 
 
 @pytest.mark.parametrize("lost", [True, False])
@@ -109,12 +168,16 @@ def test_work_that_may_have_been_done_is_not_overdue(lost):
         engine.note_lost_rows(Stages)
     found = standing_alerts(engine, begun(6, 60, 61, 90, 91))
     overdue = {subject for rule, subject in found if rule == "stage_overdue"}
-    assert overdue == {"W60/review", "W61/review"} | ({"W0/review", "W6/review"} if not lost else set())
+    assert overdue == {"W60/review", "W61/review"} | (
+        {"W0/review", "W6/review"} if not lost else set()
+    )
 
 
 def reported(events: list[Event], at: list[int]) -> DeviceEvents:
     count = len(events)
-    return DeviceEvents.build(["M1"], [0] * count, ["A1"], [0] * count, at, event=events)
+    return DeviceEvents.build(
+        ["M1"], [0] * count, ["A1"], [0] * count, at, event=events
+    )
 
 
 @pytest.mark.parametrize("lost", [True, False])
@@ -123,11 +186,23 @@ def test_a_meter_that_may_have_been_opened_by_order_is_not_suspected(lost):
     engine.step(reported([Event.COVER_CLOSED], [START_TIME]))
     if lost:
         engine.note_lost_rows(DeviceEvents)
-    found = standing_alerts(engine, reported([Event.COVER_OPEN], [START_TIME + HOUR_SECONDS]), reported([Event.BATTERY_LOW], [START_TIME + 3 * DAY_SECONDS]))
-    found += Counter((alert.rule, alert.subject) for alert in engine.tick(START_TIME + 6 * DAY_SECONDS))
+    found = standing_alerts(
+        engine,
+        reported([Event.COVER_OPEN], [START_TIME + HOUR_SECONDS]),
+        reported([Event.BATTERY_LOW], [START_TIME + 3 * DAY_SECONDS]),
+    )
+    found += Counter(
+        (alert.rule, alert.subject)
+        for alert in engine.tick(START_TIME + 6 * DAY_SECONDS)
+    )
     assert bool(found["seal_or_cover_event", "M1"]) != lost
-    found = standing_alerts(engine, reported([Event.COVER_OPEN], [START_TIME + 9 * DAY_SECONDS]))
-    found += Counter((alert.rule, alert.subject) for alert in engine.tick(START_TIME + 12 * DAY_SECONDS))
+    found = standing_alerts(
+        engine, reported([Event.COVER_OPEN], [START_TIME + 9 * DAY_SECONDS])
+    )
+    found += Counter(
+        (alert.rule, alert.subject)
+        for alert in engine.tick(START_TIME + 12 * DAY_SECONDS)
+    )
     assert found["seal_or_cover_event", "M1"] or not lost
 
 
@@ -147,12 +222,19 @@ def test_hole_in_adversarial_streams_raises_no_alert_for_lost_rows():
         return last_states(alerts)
 
     undisturbed = watch(cut, None)
-    known = {(alert["rule"], alert["area"], alert["subject"]) for alert in undisturbed.values()}
+    known = {
+        (alert["rule"], alert["area"], alert["subject"])
+        for alert in undisturbed.values()
+    }
 
     def accused(lost: int | None) -> set[str]:
         states = watch(cut[:3] + cut[5:], lost)
         fresh = [states[key] for key in states.keys() - undisturbed.keys()]
-        return {a["rule"] for a in fresh if (a["rule"], a["area"], a["subject"]) not in known} & ABSENCE_RULES
+        return {
+            a["rule"]
+            for a in fresh
+            if (a["rule"], a["area"], a["subject"]) not in known
+        } & ABSENCE_RULES
 
     assert accused(3) == set()
     assert "payment_reconcile" in accused(None)

@@ -18,34 +18,79 @@ START_TIME = 1_772_380_800  # Monday 2026-03-02 in Shanghai
 INTERVAL_SECONDS, INTERVALS_PER_DAY = 14_400, DAY_SECONDS // 14_400
 DAY_SHAPE = np.array([0.6, 0.7, 1.4, 1.2, 2.6, 3.2])
 NOISE_SIGMA = 0.15
-ON_USE = {"step_drop", "usage_fluctuation", "near_zero_usage", "zero_usage", "low_usage", "flat_profile",
-          "clipped_profile", "timed_zero_block", "tou_inversion"}  # fmt: skip
+ON_USE = {
+    "step_drop",
+    "usage_fluctuation",
+    "near_zero_usage",
+    "zero_usage",
+    "low_usage",
+    "flat_profile",
+    "clipped_profile",
+    "timed_zero_block",
+    "tou_inversion",
+}
 
 
 def home_stream(
-    levels: Sequence[float], *, segment: str = "residential", pv_kva: float = 0.0, nights_until: int = 10_000,
+    levels: Sequence[float],
+    *,
+    segment: str = "residential",
+    pv_kva: float = 0.0,
+    nights_until: int = 10_000,
     seed: int = 0,
-) -> Stream:  # fmt: skip
+) -> Stream:
     """One customer whose days use so many kWh, the hours of a day in much the same shape, nights for so many days."""
     g = np.random.default_rng(seed)
-    days = np.asarray(levels)[:, None] * DAY_SHAPE / DAY_SHAPE.sum() * np.exp(g.normal(0, NOISE_SIGMA, (len(levels), INTERVALS_PER_DAY)))
+    days = (
+        np.asarray(levels)[:, None]
+        * DAY_SHAPE
+        / DAY_SHAPE.sum()
+        * np.exp(g.normal(0, NOISE_SIGMA, (len(levels), INTERVALS_PER_DAY)))
+    )
     days[nights_until:, :2] = 0
-    meter = Meter(meter="M1", segment=cast("Any", segment), pv_kva=pv_kva, interval_s=INTERVAL_SECONDS)
-    plain = dict(u=np.full(3, NOT_A_NUMBER, np.float32), register=NOT_A_NUMBER, clock_offset=NOT_A_NUMBER, received=0, status=0)
+    meter = Meter(
+        meter="M1",
+        segment=cast("Any", segment),
+        pv_kva=pv_kva,
+        interval_s=INTERVAL_SECONDS,
+    )
+    plain = dict(
+        u=np.full(3, NOT_A_NUMBER, np.float32),
+        register=NOT_A_NUMBER,
+        clock_offset=NOT_A_NUMBER,
+        received=0,
+        status=0,
+    )
     rows = tuple(
-        Row(Readings, "A1", "M1", START_TIME + INTERVAL_SECONDS * (n + 1), plain | {"kwh": np.float32(round(kwh, 3))})
+        Row(
+            Readings,
+            "A1",
+            "M1",
+            START_TIME + INTERVAL_SECONDS * (n + 1),
+            plain | {"kwh": np.float32(round(kwh, 3))},
+        )
         for n, kwh in enumerate(days.reshape(-1).tolist())
     )
-    return Stream([Area(area="A1", meters=[meter])], rows, "Asia/Shanghai", INTERVAL_SECONDS)
+    return Stream(
+        [Area(area="A1", meters=[meter])], rows, "Asia/Shanghai", INTERVAL_SECONDS
+    )
 
 
 def usage_alerts(stream: Stream) -> dict[str, tuple[int, int, str]]:
     """Of each rule on use, though another speak for it, the days of its first raise and last change, and its state."""
     found: dict[str, tuple[int, int, str]] = {}
-    for alert in sorted(last(judge_stream(stream)[1]).values(), key=lambda alert: alert.raised):
+    for alert in sorted(
+        last(judge_stream(stream)[1]).values(), key=lambda alert: alert.raised
+    ):
         if alert.rule in ON_USE and alert.suppressed_by in ("", "same_trouble"):
-            first = found.get(alert.rule, ((alert.raised - START_TIME) // DAY_SECONDS, 0, ""))[0]
-            found[alert.rule] = first, (alert.at - START_TIME) // DAY_SECONDS, alert.state
+            first = found.get(
+                alert.rule, ((alert.raised - START_TIME) // DAY_SECONDS, 0, "")
+            )[0]
+            found[alert.rule] = (
+                first,
+                (alert.at - START_TIME) // DAY_SECONDS,
+                alert.state,
+            )
     return found
 
 
@@ -57,23 +102,43 @@ def test_fall_to_under_a_tenth_is_raised_by_the_eighth_day(left: float, segment:
     assert found["near_zero_usage"][0] <= 60 + 8
 
 
-@pytest.mark.parametrize("levels", [
-    [10] * 60 + [1.3] * 6 + [10] * 20,
-    [10] * 60 + [0.5] * 6 + [10] * 20,
-    [10] * 60 + ([0.5] * 5 + [10] * 9) * 4,
-], ids=["half a week with the refrigerator", "six days with a clock", "working weeks elsewhere"])  # fmt: skip
+@pytest.mark.parametrize(
+    "levels",
+    [
+        [10] * 60 + [1.3] * 6 + [10] * 20,
+        [10] * 60 + [0.5] * 6 + [10] * 20,
+        [10] * 60 + ([0.5] * 5 + [10] * 9) * 4,
+    ],
+    ids=[
+        "half a week with the refrigerator",
+        "six days with a clock",
+        "working weeks elsewhere",
+    ],
+)
 def test_days_away_are_no_drop(levels: list[float]):
     assert usage_alerts(home_stream(levels)).keys() <= {"usage_fluctuation"}
 
 
-@pytest.mark.parametrize("levels", [
-    [16.8] * 60 + [1.0] * 40 + [6.0] * 40,
-    [16.0] * 60 + [0.8] * 60 + [16.0] * 60,
-    [16.0] * 60 + [0.8] * 200 + [16.0] * 60,
-    [16.0] * 60 + ([0.8] * 20 + [15.0] * 2) * 8,
-    [16.0] * 60 + [0.8] * 130 + [15.0] * 3 + [0.8] * 100,
-], ids=["back at a third", "back as ever", "back after half a year", "visited", "visited once"])  # fmt: skip
-def test_empty_home_is_near_zero_usage_and_its_return_no_drop_or_rise(levels: list[float]):
+@pytest.mark.parametrize(
+    "levels",
+    [
+        [16.8] * 60 + [1.0] * 40 + [6.0] * 40,
+        [16.0] * 60 + [0.8] * 60 + [16.0] * 60,
+        [16.0] * 60 + [0.8] * 200 + [16.0] * 60,
+        [16.0] * 60 + ([0.8] * 20 + [15.0] * 2) * 8,
+        [16.0] * 60 + [0.8] * 130 + [15.0] * 3 + [0.8] * 100,
+    ],
+    ids=[
+        "back at a third",
+        "back as ever",
+        "back after half a year",
+        "visited",
+        "visited once",
+    ],
+)
+def test_empty_home_is_near_zero_usage_and_its_return_no_drop_or_rise(
+    levels: list[float],
+):
     found = usage_alerts(home_stream(levels))
     assert found.keys() <= {"near_zero_usage", "low_usage"}
     assert found["near_zero_usage"][2] == "cleared"
@@ -84,10 +149,14 @@ def test_lasting_change_of_use_clears_its_alerts(left: float):
     found = usage_alerts(home_stream([16] * 60 + [16 * left] * 320))
     assert found.keys() & {"step_drop", "near_zero_usage"}
     assert {state for _, _, state in found.values()} == {"cleared"}
-    assert all(ended < 60 + 210 for rule, (_, ended, _) in found.items() if rule != "low_usage")
+    assert all(
+        ended < 60 + 210 for rule, (_, ended, _) in found.items() if rule != "low_usage"
+    )
 
 
-@pytest.mark.parametrize("phase", [20, 100, 250], ids=["heating soon", "heating now", "summer"])
+@pytest.mark.parametrize(
+    "phase", [20, 100, 250], ids=["heating soon", "heating now", "summer"]
+)
 @pytest.mark.parametrize("winter", [2.5, 4.0])
 def test_season_of_last_year_raises_nothing_this_year(winter: float, phase: int):
     year = [10.0] * 120 + [10.0 * winter] * 120 + [10.0] * 125
@@ -97,14 +166,22 @@ def test_season_of_last_year_raises_nothing_this_year(winter: float, phase: int)
         rule: raised for rule, (raised, _, _) in again[1].items()
     }
     alerts = last(judge_stream(home_stream(days))[1]).values()
-    assert [a for a in alerts if a.rule in ON_USE and a.raised > START_TIME + 400 * DAY_SECONDS] == []
+    assert [
+        a
+        for a in alerts
+        if a.rule in ON_USE and a.raised > START_TIME + 400 * DAY_SECONDS
+    ] == []
 
 
 def test_drop_in_the_second_year_is_raised_as_in_the_first():
     year = [10.0] * 120 + [25.0] * 120 + [10.0] * 125
     stolen = np.array([*year, *year[:200]]) * np.where(np.arange(565) >= 540, 0.35, 1.0)
     alerts = last(judge_stream(home_stream(stolen.tolist()))[1]).values()
-    assert [a.rule for a in alerts if a.rule == "step_drop" and 540 < (a.raised - START_TIME) // DAY_SECONDS < 550] == ["step_drop"]
+    assert [
+        a.rule
+        for a in alerts
+        if a.rule == "step_drop" and 540 < (a.raised - START_TIME) // DAY_SECONDS < 550
+    ] == ["step_drop"]
 
 
 def test_registered_generation_silences_what_is_asked_of_use_alone():

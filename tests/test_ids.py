@@ -1,4 +1,5 @@
 """Ids of files: text that programs have put things around, or made numbers of."""
+
 from __future__ import annotations
 
 import pytest
@@ -11,17 +12,34 @@ from replay.sources import open_source, open_sources
 from schemas.columns import Readings
 
 ID_WRAPPINGS = [
-    "{}", " {}", "{} ", "\t{}", "{}\t", "\x1f{}", "\ufeff{}", "\u200b{}", "\u00a0{}", '="{}"', "'{}", '"{}"',
+    "{}",
+    " {}",
+    "{} ",
+    "\t{}",
+    "{}\t",
+    "\x1f{}",
+    "\ufeff{}",
+    "\u200b{}",
+    "\u00a0{}",
+    '="{}"',
+    "'{}",
+    '"{}"',
     ' ="{} " ',
-]  # fmt: skip
+]
 CURVE_FILE = "台区编号,电表局编号,{},相序,06:00:00\n{},{},2023-05-01,A相,{}\n"
 
 
 @pytest.mark.parametrize("form", ID_WRAPPINGS)
-def test_a_meter_is_the_same_in_both_files_whatever_stands_around_its_id(tmp_path, form):
+def test_a_meter_is_the_same_in_both_files_whatever_stands_around_its_id(
+    tmp_path, form
+):
     cell = '"' + form.format("3700").replace('"', '""') + '"'
-    (tmp_path / "i.csv").write_text(CURVE_FILE.format("日期", "T", cell, 0.5), encoding="utf-8")
-    voltages = CURVE_FILE.format("数据日期", "T", "3700", 229).replace("相序", "电压所属相序")
+    (tmp_path / "i.csv").write_text(
+        CURVE_FILE.format("日期", "T", cell, 0.5), encoding="utf-8"
+    )
+    voltages = CURVE_FILE.format("数据日期", "T", "3700", 229).replace(
+        "相序", "电压所属相序"
+    )
     (tmp_path / "u.csv").write_text(voltages, encoding="utf-8")
     source = open_sources([tmp_path / "i.csv", tmp_path / "u.csv"])
     [batch] = source.batches
@@ -45,18 +63,26 @@ def test_an_id_that_has_lost_digits_is_nobodys(tmp_path, text):
 
 def test_a_reference_that_has_lost_digits_is_no_empty_one(tmp_path):
     path = tmp_path / "payments.csv"
-    path.write_text("customer,area,at,payment,amount,bill,reference\nC,A,2024-01-01,payment,5,B,4.5E+18\n")
+    path.write_text(
+        "customer,area,at,payment,amount,bill,reference\nC,A,2024-01-01,payment,5,B,4.5E+18\n"
+    )
     assert not list(open_source(path).batches)
 
 
 def test_curve_without_a_valid_meter_id_is_refused_with_the_reason(tmp_path):
     path = tmp_path / "i.csv"
-    path.write_text(CURVE_FILE.format("日期", "T", "2.31282E+13", 0.5), encoding="utf-8")
-    with pytest.raises(SourceError, match="nothing could be read of i.csv: 电表局编号 has lost digits"):
+    path.write_text(
+        CURVE_FILE.format("日期", "T", "2.31282E+13", 0.5), encoding="utf-8"
+    )
+    with pytest.raises(
+        SourceError, match="nothing could be read of i.csv: 电表局编号 has lost digits"
+    ):
         open_source(path)
 
 
-@pytest.mark.parametrize("text", ["1E10", "E+13", "12E+3", "M1", "0012", "3700000000012"])
+@pytest.mark.parametrize(
+    "text", ["1E10", "E+13", "12E+3", "M1", "0012", "3700000000012"]
+)
 def test_id_that_resembles_a_number_has_lost_no_digits(text):
     assert not has_lost_digits(text)
 

@@ -21,7 +21,9 @@ def whole() -> Readings:
     names = [f"M{number}" for number in range(NAMES_PER_AREA)] * AREA_COUNT * 2
     areas = np.tile(np.repeat(np.arange(AREA_COUNT), NAMES_PER_AREA), 2)
     rows = np.arange(len(names))
-    return Readings.build(names, rows, [f"A{number}" for number in range(AREA_COUNT)], areas, rows)
+    return Readings.build(
+        names, rows, [f"A{number}" for number in range(AREA_COUNT)], areas, rows
+    )
 
 
 @given(cuts=st.lists(st.integers(1, 2 * AREA_COUNT * NAMES_PER_AREA - 1), max_size=4))
@@ -31,7 +33,10 @@ def test_slices_of_a_batch_have_the_slots_of_their_rows(cuts):
     for first, last in pairwise(ends):
         piece = batch.select(slice(first, last))
         pairs = zip(piece.area, piece.subject, strict=True)
-        expected = [single.slot(piece.areas[area], piece.names[subject]) for area, subject in pairs]
+        expected = [
+            single.slot(piece.areas[area], piece.names[subject])
+            for area, subject in pairs
+        ]
         assert pieces.slots(piece).tolist() == expected
 
 

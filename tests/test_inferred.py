@@ -1,4 +1,5 @@
 """What readings show of their meters where nobody says."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -16,7 +17,10 @@ def readings_of(voltages, meters=1, rows=4, step=900):
     """The same voltages of some meters, again and again."""
     number = np.tile(np.arange(meters), rows)
     u = np.repeat(np.array(voltages, float)[:, None], len(number), axis=1)
-    names, at = [f"M{n}" for n in range(meters)], 1_700_000_000 + step * (np.arange(len(number)) // meters)
+    names, at = (
+        [f"M{n}" for n in range(meters)],
+        1_700_000_000 + step * (np.arange(len(number)) // meters),
+    )
     return Readings.build(names, number, ["A"], 0 * number, at, u=u)
 
 
@@ -38,7 +42,9 @@ def readings_of(voltages, meters=1, rows=4, step=900):
     ],
 )
 def test_supply_is_inferred_from_voltages_or_not_at_all(voltages, supply):
-    assert supplies(readings_of(voltages, meters=2)) == ({0: supply, 1: supply} if supply else {})
+    assert supplies(readings_of(voltages, meters=2)) == (
+        {0: supply, 1: supply} if supply else {}
+    )
 
 
 def test_the_usual_step_of_each_meter():
@@ -68,15 +74,25 @@ METER_STEPS = {("A", "M1"): 3600, ("A", "M2"): 3600, ("B", "M3"): 1800}
 
 def test_inferred_steps_fill_gaps_in_master_data():
     notes: list[str] = []
-    areas, interval = with_steps([Area(area="A", meters=[Meter(meter="M1"), Meter(meter="M4")])], METER_STEPS, notes)
+    areas, interval = with_steps(
+        [Area(area="A", meters=[Meter(meter="M1"), Meter(meter="M4")])],
+        METER_STEPS,
+        notes,
+    )
     assert interval == 3600
-    steps = {(area.area, meter.meter): meter.interval_s for area in areas for meter in area.meters}
+    steps = {
+        (area.area, meter.meter): meter.interval_s
+        for area in areas
+        for meter in area.meters
+    }
     assert steps == {("A", "M1"): 3600, ("A", "M4"): 900, ("B", "M3"): 1800}
     assert notes == ["readings come every 3,600 s by what they show"]
 
 
 def test_master_data_prevail_over_inferred_steps():
-    told = [Area(area="A", meters=[Meter(meter="M1", interval_s=1800), Meter(meter="M2")])]
+    told = [
+        Area(area="A", meters=[Meter(meter="M1", interval_s=1800), Meter(meter="M2")])
+    ]
     assert with_steps(told, METER_STEPS, []) == (told, 900)
     assert with_steps([], {}, []) == ([], 0)
 
@@ -90,19 +106,28 @@ def test_hourly_files_are_judged_as_hourly(tmp_path):
     assert sum(map(len, source.batches)) == 144
 
 
-def test_meters_behind_voltage_transformers_bring_no_voltage_alert_and_are_noted(tmp_path):
+def test_meters_behind_voltage_transformers_bring_no_voltage_alert_and_are_noted(
+    tmp_path,
+):
     moments = [f"{n // 4:02d}:{n % 4 * 15:02d}:00" for n in range(48)]
     head = ",".join(["台区编号", "电表局编号", "日期", "电压所属相序", *moments])
     rows = [
         ",".join(["T", meter, "2023-05-01", f"{phase}相", *[str(volt)] * len(moments)])
-        for meter, volts in (("M1", (102, 0, 101.6)), ("M2", (58.2, 58.0, 57.9)), ("M3", (230, 231, 229)))
+        for meter, volts in (
+            ("M1", (102, 0, 101.6)),
+            ("M2", (58.2, 58.0, 57.9)),
+            ("M3", (230, 231, 229)),
+        )
         for phase, volt in zip("ABC", volts, strict=True)
     ]
     (tmp_path / "u.csv").write_text("\n".join([head, *rows]) + "\n", encoding="utf-8")
     source = open_sources([tmp_path / "u.csv"])
     [area] = source.areas
     assert [(m.meter, m.wiring, m.un_v) for m in area.meters] == [
-        ("M1", "3P3W", 100.0), ("M2", "3P4W", 57.7), ("M3", "3P4W", 220.0)]  # fmt: skip
+        ("M1", "3P3W", 100.0),
+        ("M2", "3P4W", 57.7),
+        ("M3", "3P4W", 220.0),
+    ]
     assert source.tally.notes == [
         "1 meters, such as M1, are 3P3W of 100 V by what they show",
         "1 meters, such as M2, are 3P4W of 57.7 V by what they show",

@@ -40,7 +40,15 @@ from streams.topics import (
     ensure,
 )
 from tests.test_fetched import rebased
-from tests.workers import WAIT_SECONDS, Samples, WorkerProcess, all_checkpointed, published_states, records, wait
+from tests.workers import (
+    WAIT_SECONDS,
+    Samples,
+    WorkerProcess,
+    all_checkpointed,
+    published_states,
+    records,
+    wait,
+)
 
 START_TIME = 1_709_251_200  # 2024-03-01T00:00:00Z
 STALL_SECONDS = "3"  # seconds
@@ -52,14 +60,25 @@ Rows = Sequence[dict[str, Any]]
 def registers(area: str, first: int = 1, steps: int = 4) -> list[dict[str, Any]]:
     """Registers of three meters of an area, a quarter of an hour apart."""
     return [
-        {"meter": meter, "area": area, "at": START_TIME + 900 * k, "register": 1000 + 0.1 * k}
+        {
+            "meter": meter,
+            "area": area,
+            "at": START_TIME + 900 * k,
+            "register": 1000 + 0.1 * k,
+        }
         for k in range(first, first + steps)
         for meter in ("M1", "M2", "M3")
     ]
 
 
 def area_of(name: str) -> dict[str, Any]:
-    return {"area": name, "meters": [{"meter": m, "customer": f"C{m}", "effective": 1} for m in ("M1", "M2", "M3")]}
+    return {
+        "area": name,
+        "meters": [
+            {"meter": m, "customer": f"C{m}", "effective": 1}
+            for m in ("M1", "M2", "M3")
+        ],
+    }
 
 
 class JsonProducer:
@@ -69,20 +88,39 @@ class JsonProducer:
         self._settings, self._transaction = settings, transaction
 
     async def __aenter__(self) -> Self:
-        self.producer = AIOKafkaProducer(bootstrap_servers=self._settings.servers, transactional_id=self._transaction)
+        self.producer = AIOKafkaProducer(
+            bootstrap_servers=self._settings.servers, transactional_id=self._transaction
+        )
         await self.producer.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.producer.stop()
 
-    async def send(self, topic: str, rows: Rows, partition: int | None = None, *, keyed: bool = True) -> None:
+    async def send(
+        self,
+        topic: str,
+        rows: Rows,
+        partition: int | None = None,
+        *,
+        keyed: bool = True,
+    ) -> None:
         for row in rows:
             key = str(row.get("area", row.get("section"))).encode()
-            await self.put(topic, json.dumps(row).encode(), key if keyed else None, partition)
+            await self.put(
+                topic, json.dumps(row).encode(), key if keyed else None, partition
+            )
 
-    async def put(self, topic: str, value: bytes, key: bytes | None, partition: int | None) -> None:
-        await self.producer.send_and_wait(self._settings.topic(topic), value, key, partition, headers=list(JSON_HEADERS))
+    async def put(
+        self, topic: str, value: bytes, key: bytes | None, partition: int | None
+    ) -> None:
+        await self.producer.send_and_wait(
+            self._settings.topic(topic),
+            value,
+            key,
+            partition,
+            headers=list(JSON_HEADERS),
+        )
 
 
 class Name(str):
@@ -95,19 +133,32 @@ class Name(str):
 
 
 async def send(
-    settings: Settings, topic: str, rows: Rows, *, transaction: str | None = None, abort: bool = False
+    settings: Settings,
+    topic: str,
+    rows: Rows,
+    *,
+    transaction: str | None = None,
+    abort: bool = False,
 ) -> None:
     async with JsonProducer(settings, transaction) as sender:
         if transaction:
             await sender.producer.begin_transaction()
         await sender.send(topic, rows)
         if transaction:
-            await (sender.producer.abort_transaction() if abort else sender.producer.commit_transaction())
+            await (
+                sender.producer.abort_transaction()
+                if abort
+                else sender.producer.commit_transaction()
+            )
 
 
 def lag(worker: WorkerProcess) -> float:
     samples = worker.scrape()
-    return sum(value for (name, _), value in samples.items() if name == "meterwatch_lag_records")
+    return sum(
+        value
+        for (name, _), value in samples.items()
+        if name == "meterwatch_lag_records"
+    )
 
 
 def judged(worker: WorkerProcess) -> float:
@@ -123,8 +174,12 @@ def balanced(counted: Samples, kind: str) -> Counter[str]:
     outcomes = Counter[str]()
     for (name, labels), value in counted.items():
         if labels[:1] == (kind,):
-            outcomes[name.removeprefix("meterwatch_").removesuffix("_total")] += int(value)
-    assert outcomes["rows"] == sum(outcomes[name] for name in ("judged", "rejected", "duplicate", "late"))
+            outcomes[name.removeprefix("meterwatch_").removesuffix("_total")] += int(
+                value
+            )
+    assert outcomes["rows"] == sum(
+        outcomes[name] for name in ("judged", "rejected", "duplicate", "late")
+    )
     return outcomes
 
 
@@ -142,9 +197,31 @@ def brief(environment):
 
 
 def test_the_mark_of_a_transaction_at_the_end_is_no_lag(settings, brief, tmp_path):
-    asyncio.run(send(settings, REGISTRY_TOPIC, [area_of("A1"), area_of("A2")], transaction="files"))
-    asyncio.run(send(settings, READS_TOPIC, registers("A1") + registers("A2"), transaction="head-end"))
-    asyncio.run(send(settings, READS_TOPIC, registers("A1", 9), transaction="head-end", abort=True))
+    asyncio.run(
+        send(
+            settings,
+            REGISTRY_TOPIC,
+            [area_of("A1"), area_of("A2")],
+            transaction="files",
+        )
+    )
+    asyncio.run(
+        send(
+            settings,
+            READS_TOPIC,
+            registers("A1") + registers("A2"),
+            transaction="head-end",
+        )
+    )
+    asyncio.run(
+        send(
+            settings,
+            READS_TOPIC,
+            registers("A1", 9),
+            transaction="head-end",
+            abort=True,
+        )
+    )
     for turn in ("first", "again"):
         with WorkerProcess(brief, tmp_path / turn) as worker:
             wait(lambda: all_checkpointed(settings))
@@ -152,15 +229,23 @@ def test_the_mark_of_a_transaction_at_the_end_is_no_lag(settings, brief, tmp_pat
             assert lag(worker) == 0
             if turn == "first":
                 assert judged(worker) == 24
-                asyncio.run(send(settings, REGISTRY_TOPIC, [area_of("A3")], transaction="files"))
+                asyncio.run(
+                    send(settings, REGISTRY_TOPIC, [area_of("A3")], transaction="files")
+                )
                 stays_alive(worker, 2 * float(STALL_SECONDS))
                 assert lag(worker) == 0
             assert worker.end() == 0
 
 
-def test_what_was_aborted_is_not_judged_and_what_is_open_waits(settings, brief, tmp_path):
+def test_what_was_aborted_is_not_judged_and_what_is_open_waits(
+    settings, brief, tmp_path
+):
     async def interleave() -> None:
-        async with JsonProducer(settings, "one") as one, JsonProducer(settings, "two") as two, JsonProducer(settings) as plain:
+        async with (
+            JsonProducer(settings, "one") as one,
+            JsonProducer(settings, "two") as two,
+            JsonProducer(settings) as plain,
+        ):
             await one.producer.begin_transaction()
             await two.producer.begin_transaction()
             for k in range(4):
@@ -179,7 +264,10 @@ def test_what_was_aborted_is_not_judged_and_what_is_open_waits(settings, brief, 
             await one.producer.abort_transaction()
 
     async def leave_open(worker: WorkerProcess) -> None:
-        async with JsonProducer(settings, "three") as three, JsonProducer(settings) as plain:
+        async with (
+            JsonProducer(settings, "three") as three,
+            JsonProducer(settings) as plain,
+        ):
             await three.producer.begin_transaction()
             await three.send(READS_TOPIC, registers("A1", 71, 2))
             await plain.send(READS_TOPIC, registers("A1", 81, 2))
@@ -206,9 +294,20 @@ def test_a_header_name_that_is_not_utf8_costs_nothing(settings, environment, tmp
     producer = KafkaProducer(bootstrap_servers=settings.servers)
     for n, row in enumerate(registers("A1")):
         headers = [(Name("trace"), b"1")] if n == 4 else list(JSON_HEADERS)
-        producer.send(settings.topic(READS_TOPIC), json.dumps(row).encode(), b"A1", headers=headers)
+        producer.send(
+            settings.topic(READS_TOPIC),
+            json.dumps(row).encode(),
+            b"A1",
+            headers=headers,
+        )
     for topic in (REGISTRY_TOPIC, RULES_TOPIC, ALERTS_TOPIC):
-        producer.send(settings.topic(topic), b"?", b"A1", headers=[(Name("trace"), b"1")], partition=0)
+        producer.send(
+            settings.topic(topic),
+            b"?",
+            b"A1",
+            headers=[(Name("trace"), b"1")],
+            partition=0,
+        )
     producer.close()
     asyncio.run(send(settings, REGISTRY_TOPIC, [area_of("A1")]))
     with WorkerProcess(environment, tmp_path / "log") as worker:
@@ -216,7 +315,9 @@ def test_a_header_name_that_is_not_utf8_costs_nothing(settings, environment, tmp
         wait(lambda: judged(worker) == 12)
         assert worker.end() == 0
     rejected = asyncio.run(records(settings, REJECTS_TOPIC))
-    assert [(record.value, dict(record.headers)["reason"]) for record in rejected] == [(b"?", b"not_json")]
+    assert [(record.value, dict(record.headers)["reason"]) for record in rejected] == [
+        (b"?", b"not_json")
+    ]
 
 
 def batches_of(segment: Path) -> list[tuple[int, bytearray]]:
@@ -229,7 +330,13 @@ def batches_of(segment: Path) -> list[tuple[int, bytearray]]:
     return found
 
 
-def spoil(broker: Broker, topic: str, partition: int, how: Callable[[bytes], bytes], which: int) -> bytes:
+def spoil(
+    broker: Broker,
+    topic: str,
+    partition: int,
+    how: Callable[[bytes], bytes],
+    which: int,
+) -> bytes:
     """Puts another batch in the place of one on the disk of a broker that is down."""
     segment = broker.folder / "data" / f"{topic}-{partition}" / f"{0:020}.log"
     at, whole = batches_of(segment)[which]
@@ -244,15 +351,26 @@ def flipped(whole: bytes) -> bytes:
     return whole[:-3] + bytes([whole[-3] ^ 0x10]) + whole[-2:]
 
 
-def test_batches_that_are_damaged_on_a_brokers_disk_are_rejected_and_reading_goes_on(tmp_path, environment):
+def test_batches_that_are_damaged_on_a_brokers_disk_are_rejected_and_reading_goes_on(
+    tmp_path, environment
+):
     ways: list[tuple[Callable[[bytes], bytes], str]] = [
         (flipped, "corrupt"),
-        (lambda whole: rebased(whole, int.from_bytes(whole[:8], "big"), 7), "unknown_codec"),
-        (lambda whole: rebased(whole, int.from_bytes(whole[:8], "big"), LZ4_CODEC), "corrupt"),
+        (
+            lambda whole: rebased(whole, int.from_bytes(whole[:8], "big"), 7),
+            "unknown_codec",
+        ),
+        (
+            lambda whole: rebased(whole, int.from_bytes(whole[:8], "big"), LZ4_CODEC),
+            "corrupt",
+        ),
         (lambda whole: whole[:16] + b"\x09" + whole[17:], "unknown_magic"),
     ]
     with Broker(tmp_path / "kafka") as broker:
-        environment = environment | {"METERWATCH_BROKERS": broker.address, "METERWATCH_PARTITIONS": "1"}
+        environment = environment | {
+            "METERWATCH_BROKERS": broker.address,
+            "METERWATCH_PARTITIONS": "1",
+        }
         settings = load(environment)
         asyncio.run(ensure(settings))
         asyncio.run(send(settings, REGISTRY_TOPIC, [area_of("A0"), area_of("A1")]))
@@ -265,22 +383,40 @@ def test_batches_that_are_damaged_on_a_brokers_disk_are_rejected_and_reading_goe
         asyncio.run(send(settings, ALERTS_TOPIC, [{"area": "A1"}, {"area": "A1"}]))
         asyncio.run(send(settings, RULES_TOPIC, [{"area": "A1"}, {"area": "A1"}]))
         broker.stop()
-        broken = [spoil(broker, settings.topic(READS_TOPIC), 0, how, 12 + 3 * k) for k, (how, _) in enumerate(ways)]
+        broken = [
+            spoil(broker, settings.topic(READS_TOPIC), 0, how, 12 + 3 * k)
+            for k, (how, _) in enumerate(ways)
+        ]
         for topic in (REGISTRY_TOPIC, ALERTS_TOPIC, RULES_TOPIC):
             spoil(broker, settings.topic(topic), 0, flipped, 0)
-        spoil(broker, settings.topic(CHECKPOINTS_TOPIC), 0, flipped, -1)  # its older slot is gone on from
+        spoil(
+            broker, settings.topic(CHECKPOINTS_TOPIC), 0, flipped, -1
+        )  # its older slot is gone on from
         broker.start()
         with WorkerProcess(environment, tmp_path / "second") as worker:
             wait(lambda: all_checkpointed(settings))
-            wait(lambda: worker.scrape()["meterwatch_rejected_total", ("readings", "corrupt")] == 2)
+            wait(
+                lambda: (
+                    worker.scrape()[
+                        "meterwatch_rejected_total", ("readings", "corrupt")
+                    ]
+                    == 2
+                )
+            )
             counted = worker.scrape()
             assert worker.end() == 0
         found = asyncio.run(records(settings, REJECTS_TOPIC))
-        listed = [alert_of(record) for record in asyncio.run(records(settings, ALERTS_TOPIC))]
+        listed = [
+            alert_of(record) for record in asyncio.run(records(settings, ALERTS_TOPIC))
+        ]
         rulebook = asyncio.run(newest(settings))
     assert (listed, rulebook) == ([None], EMPTY_RULEBOOK)
-    assert [(r.value, dict(r.headers)["reason"].decode(), int(dict(r.headers)["offset"])) for r in found] == [
-        (whole, reason, 12 + 3 * k) for k, (whole, (_, reason)) in enumerate(zip(broken, ways, strict=True))
+    assert [
+        (r.value, dict(r.headers)["reason"].decode(), int(dict(r.headers)["offset"]))
+        for r in found
+    ] == [
+        (whole, reason, 12 + 3 * k)
+        for k, (whole, (_, reason)) in enumerate(zip(broken, ways, strict=True))
     ]
     assert balanced(counted, "readings")["rejected"] == 4
 
@@ -288,23 +424,46 @@ def test_batches_that_are_damaged_on_a_brokers_disk_are_rejected_and_reading_goe
 def areas_in_partition(settings: Settings, partition: int, count: int = 2) -> list[str]:
     """Areas of a partition."""
     names = (f"A{k}" for k in range(10_000))
-    return list(islice((name for name in names if partition_of(name, settings.partitions) == partition), count))
+    return list(
+        islice(
+            (
+                name
+                for name in names
+                if partition_of(name, settings.partitions) == partition
+            ),
+            count,
+        )
+    )
 
 
 def reasons(rejected: Sequence[ConsumerRecord]) -> Counter[tuple[str, str]]:
     """How many records were rejected from which topic with which reason."""
-    return Counter((dict(r.headers)["topic"].decode(), dict(r.headers)["reason"].decode()) for r in rejected)
+    return Counter(
+        (dict(r.headers)["topic"].decode(), dict(r.headers)["reason"].decode())
+        for r in rejected
+    )
 
 
 @pytest.mark.parametrize("misplaced", ["reject", "judge"])
-def test_an_area_in_another_partition_than_its_own_is_rejected_and_named(settings, environment, tmp_path, misplaced):
+def test_an_area_in_another_partition_than_its_own_is_rejected_and_named(
+    settings, environment, tmp_path, misplaced
+):
     """As by librdkafka's default partitioner, and by a client that tells no key."""
-    (here, there, keyless), (other,) = areas_in_partition(settings, 1, 3), areas_in_partition(settings, 2, 1)
+    (here, there, keyless), (other,) = (
+        areas_in_partition(settings, 1, 3),
+        areas_in_partition(settings, 2, 1),
+    )
     now = time.time()
     rows: dict[str, dict[str, Any]] = {
-        READS_TOPIC: {"meter": "M1", "at": START_TIME, "kwh": 1}, EVENTS_TOPIC: {"meter": "M1", "at": START_TIME, "event": "cover_open"},
-        PAYMENTS_TOPIC: {"customer": "CM1", "at": int(now), "payment": "topup", "amount": 1},
-    }  # fmt: skip
+        READS_TOPIC: {"meter": "M1", "at": START_TIME, "kwh": 1},
+        EVENTS_TOPIC: {"meter": "M1", "at": START_TIME, "event": "cover_open"},
+        PAYMENTS_TOPIC: {
+            "customer": "CM1",
+            "at": int(now),
+            "payment": "topup",
+            "amount": 1,
+        },
+    }
 
     async def scatter() -> None:
         async with JsonProducer(settings) as sender:
@@ -312,17 +471,33 @@ def test_an_area_in_another_partition_than_its_own_is_rejected_and_named(setting
                 await sender.send(REGISTRY_TOPIC, [area_of(area)], 1)
             await sender.send(REGISTRY_TOPIC, [area_of(other)], 1)
             for topic, row in rows.items():
-                await sender.send(topic, [row | {"area": here}, row | {"area": there}], 1)
-                await sender.send(topic, [row | {"area": there}, row | {"area": other}], 0)
-                await sender.send(topic, [row | {"area": here}, row | {"area": other}], 1, keyed=False)
-            stage = {"item": "W1", "at": int(now), "stage": "review", "progress": "started"}
+                await sender.send(
+                    topic, [row | {"area": here}, row | {"area": there}], 1
+                )
+                await sender.send(
+                    topic, [row | {"area": there}, row | {"area": other}], 0
+                )
+                await sender.send(
+                    topic, [row | {"area": here}, row | {"area": other}], 1, keyed=False
+                )
+            stage = {
+                "item": "W1",
+                "at": int(now),
+                "stage": "review",
+                "progress": "started",
+            }
             await sender.send(WORKFLOW_TOPIC, [stage | {"section": here}], 1)
             await sender.send(WORKFLOW_TOPIC, [stage | {"section": here}], 3)
-            both = [rows[READS_TOPIC] | {"area": area, "at": START_TIME + 900} for area in (here, other)]
+            both = [
+                rows[READS_TOPIC] | {"area": area, "at": START_TIME + 900}
+                for area in (here, other)
+            ]
             await sender.put(READS_TOPIC, json.dumps(both).encode(), None, 1)
 
     asyncio.run(scatter())
-    with WorkerProcess(environment | {"METERWATCH_MISPLACED": misplaced}, tmp_path / "log") as worker:
+    with WorkerProcess(
+        environment | {"METERWATCH_MISPLACED": misplaced}, tmp_path / "log"
+    ) as worker:
         wait(lambda: all_checkpointed(settings))
         wait(lambda: worker.scrape()["meterwatch_rows_total", ("readings",)] == 8)
         time.sleep(2)
@@ -338,17 +513,26 @@ def test_an_area_in_another_partition_than_its_own_is_rejected_and_named(setting
         assert not found
         return
     assert found == {
-        (settings.topic(REGISTRY_TOPIC), "wrong_partition"): 1, (settings.topic(WORKFLOW_TOPIC), "wrong_partition"): 1,
+        (settings.topic(REGISTRY_TOPIC), "wrong_partition"): 1,
+        (settings.topic(WORKFLOW_TOPIC), "wrong_partition"): 1,
         **{(settings.topic(topic), "wrong_partition"): 2 for topic in rows},
-        **{(settings.topic(topic), "no_key"): 1 for topic in (EVENTS_TOPIC, PAYMENTS_TOPIC)}, (settings.topic(READS_TOPIC), "no_key"): 2,
-    }  # fmt: skip
+        **{
+            (settings.topic(topic), "no_key"): 1
+            for topic in (EVENTS_TOPIC, PAYMENTS_TOPIC)
+        },
+        (settings.topic(READS_TOPIC), "no_key"): 2,
+    }
 
 
 def test_an_area_that_no_registry_knows_is_rejected_and_meters_that_it_does_not_know_are_counted(
     settings, environment, tmp_path
 ):
     known, unknown = areas_in_partition(settings, 1)
-    environment = {name: value for name, value in environment.items() if name != "METERWATCH_UNKNOWN_AREA"}
+    environment = {
+        name: value
+        for name, value in environment.items()
+        if name != "METERWATCH_UNKNOWN_AREA"
+    }
     strangers = [row | {"meter": "M9"} for row in registers(known)]
     later = [row | {"area": unknown} for row in registers(known, 21)]
     payment = {"at": int(time.time()), "payment": "topup", "amount": 1, "area": known}
@@ -356,11 +540,25 @@ def test_an_area_that_no_registry_knows_is_rejected_and_meters_that_it_does_not_
     async def fill() -> None:
         await send(settings, REGISTRY_TOPIC, [area_of(known)])
         await send(settings, READS_TOPIC, registers(known) + strangers)
-        await send(settings, READS_TOPIC, [row | {"area": unknown} for row in registers(known)])
+        await send(
+            settings, READS_TOPIC, [row | {"area": unknown} for row in registers(known)]
+        )
         opened = {"area": known, "at": START_TIME, "event": "cover_open"}
-        await send(settings, EVENTS_TOPIC, [opened | {"meter": meter} for meter in ("M1", "M8")])
-        await send(settings, EVENTS_TOPIC, [{"area": unknown, "at": START_TIME, "event": "planned_outage"}])
-        await send(settings, PAYMENTS_TOPIC, [payment | {"customer": name} for name in ("CM1", "C8", "C9")])
+        await send(
+            settings,
+            EVENTS_TOPIC,
+            [opened | {"meter": meter} for meter in ("M1", "M8")],
+        )
+        await send(
+            settings,
+            EVENTS_TOPIC,
+            [{"area": unknown, "at": START_TIME, "event": "planned_outage"}],
+        )
+        await send(
+            settings,
+            PAYMENTS_TOPIC,
+            [payment | {"customer": name} for name in ("CM1", "C8", "C9")],
+        )
 
     asyncio.run(fill())
     with WorkerProcess(environment, tmp_path / "log") as worker:
@@ -372,33 +570,59 @@ def test_an_area_that_no_registry_knows_is_rejected_and_meters_that_it_does_not_
         wait(lambda: worker.scrape()["meterwatch_meters", ("1",)] == 7)
         asyncio.run(send(settings, READS_TOPIC, later))
         wait(lambda: worker.scrape()["meterwatch_rows_total", ("readings",)] == 48)
-        assert worker.scrape()["meterwatch_rejected_total", ("readings", "no_area")] == 12
+        assert (
+            worker.scrape()["meterwatch_rejected_total", ("readings", "no_area")] == 12
+        )
         said = worker.log.read_text()
         assert worker.end() == 0
     assert counted["meterwatch_unknown_rows_total", ("events",)] == 1
     assert counted["meterwatch_unknown_rows_total", ("payments",)] == 2
     assert counted["meterwatch_rejected_total", ("events", "no_area")] == 1
-    assert said.count("1 meters are in no record of the registry, such as M9 of " + known) == 1
+    assert (
+        said.count("1 meters are in no record of the registry, such as M9 of " + known)
+        == 1
+    )
     assert f"the registry has no record of 1 areas, such as {unknown}" in said
     found = reasons(asyncio.run(records(settings, REJECTS_TOPIC)))
-    assert found == {(settings.topic(READS_TOPIC), "no_area"): 12, (settings.topic(EVENTS_TOPIC), "no_area"): 1}
+    assert found == {
+        (settings.topic(READS_TOPIC), "no_area"): 12,
+        (settings.topic(EVENTS_TOPIC), "no_area"): 1,
+    }
 
 
-def test_files_that_are_sent_come_with_the_areas_that_their_layout_infers(settings, environment, tmp_path, capsys):
-    environment = {name: value for name, value in environment.items() if name != "METERWATCH_UNKNOWN_AREA"}
-    source = open_sources([DATA_FOLDER / "garden4_current.csv.gz", DATA_FOLDER / "garden4_voltage.csv.gz"])
+def test_files_that_are_sent_come_with_the_areas_that_their_layout_infers(
+    settings, environment, tmp_path, capsys
+):
+    environment = {
+        name: value
+        for name, value in environment.items()
+        if name != "METERWATCH_UNKNOWN_AREA"
+    }
+    source = open_sources(
+        [DATA_FOLDER / "garden4_current.csv.gz", DATA_FOLDER / "garden4_voltage.csv.gz"]
+    )
     send_source(settings, source, "packed", None, json=False)
     assert "without a record" not in capsys.readouterr().out
     with WorkerProcess(environment, tmp_path / "log") as worker:
         wait(lambda: all_checkpointed(settings))
-        wait(lambda: worker.scrape()["meterwatch_rows_total", ("readings",)] == source.rows)
+        wait(
+            lambda: (
+                worker.scrape()["meterwatch_rows_total", ("readings",)] == source.rows
+            )
+        )
         assert balanced(worker.scrape(), "readings")["rejected"] == 0
         assert worker.end() == 0
 
 
-def test_files_whose_areas_have_no_record_are_named_when_they_are_sent(settings, tmp_path, capsys):
-    (tmp_path / "own.csv").write_text("meter,area,at,kwh\nM1,A7,2026-03-01T00:00:00Z,1\n")
-    send_source(settings, open_sources([tmp_path / "own.csv"]), "packed", None, json=False)
+def test_files_whose_areas_have_no_record_are_named_when_they_are_sent(
+    settings, tmp_path, capsys
+):
+    (tmp_path / "own.csv").write_text(
+        "meter,area,at,kwh\nM1,A7,2026-03-01T00:00:00Z,1\n"
+    )
+    send_source(
+        settings, open_sources([tmp_path / "own.csv"]), "packed", None, json=False
+    )
     assert "1 areas came without a record, such as A7" in capsys.readouterr().out
 
 
@@ -409,7 +633,9 @@ async def renewed(settings: Settings, *topics: str) -> None:
     await admin.start()
     try:
         await admin.delete_topics(names)
-        while any(not topic["error_code"] for topic in await admin.describe_topics(names)):  # noqa: ASYNC110
+        while any(  # noqa: ASYNC110
+            not topic["error_code"] for topic in await admin.describe_topics(names)
+        ):
             await asyncio.sleep(0.2)
     finally:
         await admin.close()
@@ -417,7 +643,9 @@ async def renewed(settings: Settings, *topics: str) -> None:
 
 
 @pytest.mark.parametrize("more", [-3, 0, 6])
-def test_another_topic_stops_the_worker_or_is_judged_from_its_beginning(settings, environment, tmp_path, more):
+def test_another_topic_stops_the_worker_or_is_judged_from_its_beginning(
+    settings, environment, tmp_path, more
+):
     """The topic has fewer records than were judged, as many, or more."""
     asyncio.run(send(settings, REGISTRY_TOPIC, [area_of("A1")]))
     asyncio.run(send(settings, READS_TOPIC, registers("A1")))
@@ -430,17 +658,31 @@ def test_another_topic_stops_the_worker_or_is_judged_from_its_beginning(settings
         assert worker.process.wait(WAIT_SECONDS) == 1
         said = worker.log.read_text()
     change = "it ends at 9" if more < 0 else "record 11 is not the one that was judged"
-    assert f"the checkpoint contains `{settings.topic(READS_TOPIC)}`, partition 3 up to 12, and {change}" in said
+    assert (
+        f"the checkpoint contains `{settings.topic(READS_TOPIC)}`, partition 3 up to 12, and {change}"
+        in said
+    )
     assert 'With `topic_changed = "judge"`' in said
     for count in (12 + more, 0):
-        with WorkerProcess(environment | {"METERWATCH_TOPIC_CHANGED": "judge"}, tmp_path / f"{count}") as worker:
-            wait(lambda: "holds partitions" in worker.log.read_text() and all_checkpointed(settings))
+        with WorkerProcess(
+            environment | {"METERWATCH_TOPIC_CHANGED": "judge"}, tmp_path / f"{count}"
+        ) as worker:
+            wait(
+                lambda: (
+                    "holds partitions" in worker.log.read_text()
+                    and all_checkpointed(settings)
+                )
+            )
             await_judged(worker, count)
             assert worker.end() == 0
-        assert ("it is judged from its beginning" in worker.log.read_text()) == (count > 0)
+        assert ("it is judged from its beginning" in worker.log.read_text()) == (
+            count > 0
+        )
 
 
-def test_a_topic_that_is_made_anew_under_a_worker_ends_it(settings, environment, tmp_path):
+def test_a_topic_that_is_made_anew_under_a_worker_ends_it(
+    settings, environment, tmp_path
+):
     asyncio.run(send(settings, REGISTRY_TOPIC, [area_of("A1")]))
     asyncio.run(send(settings, READS_TOPIC, registers("A1")))
     with WorkerProcess(environment, tmp_path / "log") as worker:
@@ -448,7 +690,9 @@ def test_a_topic_that_is_made_anew_under_a_worker_ends_it(settings, environment,
         asyncio.run(renewed(settings, READS_TOPIC))
         asyncio.run(send(settings, READS_TOPIC, registers("A1", 11, 2)))
         assert worker.process.wait(WAIT_SECONDS) == 1
-    with WorkerProcess(environment | {"METERWATCH_TOPIC_CHANGED": "judge"}, tmp_path / "again") as worker:
+    with WorkerProcess(
+        environment | {"METERWATCH_TOPIC_CHANGED": "judge"}, tmp_path / "again"
+    ) as worker:
         wait(lambda: all_checkpointed(settings))
         wait(lambda: judged(worker) == 6)
 
@@ -459,19 +703,30 @@ async def deleted(settings: Settings, topic: str) -> None:
     await admin.start()
     try:
         async with reader(settings) as consumer:
-            tps = [TopicPartition(settings.topic(topic), number) for number in range(settings.partitions)]
+            tps = [
+                TopicPartition(settings.topic(topic), number)
+                for number in range(settings.partitions)
+            ]
             ends = await consumer.end_offsets(tps)
-        await admin.delete_records({tp: RecordsToDelete(end) for tp, end in ends.items()})
+        await admin.delete_records(
+            {tp: RecordsToDelete(end) for tp, end in ends.items()}
+        )
     finally:
         await admin.close()
 
 
 def records_lost(worker: WorkerProcess) -> dict[str, float]:
     samples = worker.scrape().items()
-    return {labels[1]: value for (name, labels), value in samples if name == "meterwatch_deleted_offsets_total" and value}
+    return {
+        labels[1]: value
+        for (name, labels), value in samples
+        if name == "meterwatch_deleted_offsets_total" and value
+    }
 
 
-def test_records_that_were_deleted_before_they_were_judged_are_counted(settings, brief, tmp_path):
+def test_records_that_were_deleted_before_they_were_judged_are_counted(
+    settings, brief, tmp_path
+):
     reads = settings.topic(READS_TOPIC)
     asyncio.run(send(settings, REGISTRY_TOPIC, [area_of("A1")]))
     asyncio.run(send(settings, READS_TOPIC, registers("A1")))
@@ -481,26 +736,45 @@ def test_records_that_were_deleted_before_they_were_judged_are_counted(settings,
     asyncio.run(send(settings, READS_TOPIC, registers("A1", 11)))
     asyncio.run(deleted(settings, READS_TOPIC))
     with WorkerProcess(brief, tmp_path / "second") as worker:
-        wait(lambda: all_checkpointed(settings) and "holds partitions" in worker.log.read_text())
+        wait(
+            lambda: (
+                all_checkpointed(settings)
+                and "holds partitions" in worker.log.read_text()
+            )
+        )
         wait(lambda: records_lost(worker) == {reads: 12})
-        assert "records 12 to 23 are gone before they were judged" in worker.log.read_text()
+        assert (
+            "records 12 to 23 are gone before they were judged"
+            in worker.log.read_text()
+        )
         asyncio.run(send(settings, READS_TOPIC, registers("A1", 21)))
         wait(lambda: judged(worker) == 12)
         assert worker.end() == 0
 
 
-def test_records_that_are_deleted_while_a_worker_stands_before_them_stop_nobody(settings, brief, tmp_path):
+def test_records_that_are_deleted_while_a_worker_stands_before_them_stop_nobody(
+    settings, brief, tmp_path
+):
     """The worker is held while they come and go."""
     asyncio.run(send(settings, REGISTRY_TOPIC, [area_of("A1")]))
     asyncio.run(send(settings, READS_TOPIC, registers("A1")))
-    patient = brief | {"METERWATCH_SESSION_SECONDS": "30", "METERWATCH_STALL_SECONDS": "30"}
+    patient = brief | {
+        "METERWATCH_SESSION_SECONDS": "30",
+        "METERWATCH_STALL_SECONDS": "30",
+    }
     with WorkerProcess(patient, tmp_path / "log") as worker:
         wait(lambda: all_checkpointed(settings))
         worker.process.send_signal(signal.SIGSTOP)
         asyncio.run(send(settings, READS_TOPIC, registers("A1", 11)))
         asyncio.run(deleted(settings, READS_TOPIC))
         worker.process.send_signal(signal.SIGCONT)
-        wait(lambda: records_lost(worker).get(settings.topic(READS_TOPIC), 0) + judged(worker) == 24)
+        wait(
+            lambda: (
+                records_lost(worker).get(settings.topic(READS_TOPIC), 0)
+                + judged(worker)
+                == 24
+            )
+        )
         asyncio.run(send(settings, READS_TOPIC, registers("A1", 21)))
         wait(lambda: all_checkpointed(settings))
         assert worker.end() == 0

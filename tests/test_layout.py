@@ -1,4 +1,5 @@
 """The project's own layout: written and read back the same."""
+
 from __future__ import annotations
 
 from dataclasses import fields, replace
@@ -9,7 +10,15 @@ import pytest
 
 from replay import layout
 from replay.sources import open_source
-from schemas.columns import DeviceEvents, Event, Payment, Payments, Readings, StageProgress, Stages
+from schemas.columns import (
+    DeviceEvents,
+    Event,
+    Payment,
+    Payments,
+    Readings,
+    StageProgress,
+    Stages,
+)
 from schemas.master import Area, Meter
 
 START_TIME = 1_700_000_000 // 900 * 900
@@ -17,29 +26,63 @@ START_TIME = 1_700_000_000 // 900 * 900
 
 def history(seed=7, meters=40, times=60):
     rng = np.random.default_rng(seed)
-    areas = [Area(area="A", gateway="M0", meters=[Meter(meter=f"M{k}", interval_s=900) for k in range(meters)])]
+    areas = [
+        Area(
+            area="A",
+            gateway="M0",
+            meters=[Meter(meter=f"M{k}", interval_s=900) for k in range(meters)],
+        )
+    ]
     many = meters * times
     u = (220 + rng.normal(size=(3, many))).astype("f4")
     u[:, rng.random(many) < 0.1] = np.nan
     readings = Readings.build(
-        [f"M{k}" for k in range(meters)], np.tile(np.arange(meters), times), ["A"], np.zeros(many),
+        [f"M{k}" for k in range(meters)],
+        np.tile(np.arange(meters), times),
+        ["A"],
+        np.zeros(many),
         np.repeat(START_TIME + 900 * np.arange(times), meters),
-        register=rng.random(many) * 1e6, u=u, kwh=rng.random(many), received=np.full(many, START_TIME),
+        register=rng.random(many) * 1e6,
+        u=u,
+        kwh=rng.random(many),
+        received=np.full(many, START_TIME),
         status=rng.integers(0, 3, many),
-    )  # fmt: skip
+    )
     events = DeviceEvents.build(
-        ["M1", ""], [0, 1], ["A"], [0, 0], [START_TIME + 5, START_TIME + 900], event=[Event.COVER_OPEN, Event.PLANNED_OUTAGE],
+        ["M1", ""],
+        [0, 1],
+        ["A"],
+        [0, 0],
+        [START_TIME + 5, START_TIME + 900],
+        event=[Event.COVER_OPEN, Event.PLANNED_OUTAGE],
         until=[0, START_TIME + 7200],
-    )  # fmt: skip
+    )
     payments = Payments.build(
-        ["C1"], [0, 0], ["A"], [0, 0], [START_TIME, START_TIME + 60], payment=[Payment.BILL, Payment.PAYMENT],
-        amount=[10.25, np.nan], bills=["B1", ""], bill=[0, 1], channels=["", "card"], channel=[0, 1], succeeded=[1, 0],
+        ["C1"],
+        [0, 0],
+        ["A"],
+        [0, 0],
+        [START_TIME, START_TIME + 60],
+        payment=[Payment.BILL, Payment.PAYMENT],
+        amount=[10.25, np.nan],
+        bills=["B1", ""],
+        bill=[0, 1],
+        channels=["", "card"],
+        channel=[0, 1],
+        succeeded=[1, 0],
         due=[START_TIME + 86400, 0],
-    )  # fmt: skip
+    )
     stages = Stages.build(
-        ["w"], [0, 0], ["S"], [0, 0], [START_TIME, START_TIME + 30], stages=["read"], stage=[0, 0],
-        progress=[StageProgress.STARTED, StageProgress.FINISHED], limit=[3600, np.nan],
-    )  # fmt: skip
+        ["w"],
+        [0, 0],
+        ["S"],
+        [0, 0],
+        [START_TIME, START_TIME + 30],
+        stages=["read"],
+        stage=[0, 0],
+        progress=[StageProgress.STARTED, StageProgress.FINISHED],
+        limit=[3600, np.nan],
+    )
     return areas, [readings, events, payments, stages]
 
 
@@ -49,10 +92,15 @@ def sorted_rows(batches):
     for batch in batches:
         encodings = batch.encodings()
         for k in range(len(batch)):
-            row = {codes: getattr(batch, names)[getattr(batch, codes)[k]] for names, codes in encodings.items()}
+            row = {
+                codes: getattr(batch, names)[getattr(batch, codes)[k]]
+                for names, codes in encodings.items()
+            }
             for f in fields(batch):
                 if f.name not in encodings and f.name not in encodings.values():
-                    row[f.name] = np.atleast_1d(getattr(batch, f.name)[..., k]).tobytes()
+                    row[f.name] = np.atleast_1d(
+                        getattr(batch, f.name)[..., k]
+                    ).tobytes()
             rows.append((batch.kind, int(batch.at[k]), row))
     return sorted(rows, key=lambda row: (row[0], row[1], row[2]["subject"]))
 
@@ -136,9 +184,13 @@ def test_bad_cells_are_counted_with_their_position(tmp_path):
     assert readings.status.tolist() == [0, 0, 1]
     assert np.isnan(readings.kwh[1])
     assert source.rejected == {
-        "kwh is no number": 1, "meter is missing": 1, "area is missing": 1, "at is no time": 1,
-        "status is no known word": 1, "received is no time": 1,
-    }  # fmt: skip
+        "kwh is no number": 1,
+        "meter is missing": 1,
+        "area is missing": 1,
+        "at is no time": 1,
+        "status is no known word": 1,
+        "received is no time": 1,
+    }
     assert source.tally.first["kwh is no number"] == "readings.csv row 2: 'two'"
 
 

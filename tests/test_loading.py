@@ -11,8 +11,23 @@ from models.loading import Heat
 from schemas.columns import Readings
 from schemas.master import Area, Meter, Transformer
 from schemas.units import DAY_SECONDS, HOUR_SECONDS, MINUTE_SECONDS
-from tests.adversarial import Row, Stream, duplicated, reading_columns, shuffled, straggling, with_closing_readings
-from tests.test_promises import RULES_BY_MODULE, agree, engine_of, exactly, judge_stream, same
+from tests.adversarial import (
+    Row,
+    Stream,
+    duplicated,
+    reading_columns,
+    shuffled,
+    straggling,
+    with_closing_readings,
+)
+from tests.test_promises import (
+    RULES_BY_MODULE,
+    agree,
+    engine_of,
+    exactly,
+    judge_stream,
+    same,
+)
 
 START_TIME = 1_772_380_800  # a midnight in Shanghai
 
@@ -23,8 +38,13 @@ def warmth(loads, interval=15 * MINUTE_SECONDS):
     heat.cells.reserve(1)
     told = []
     for n, load in enumerate(loads, 1):
-        columns = {"kva": np.array([100.0 * load]), "rating_kva": np.array([100.0]), "coverage": np.ones(1),
-                   "temperature": np.full(1, np.nan), "at": np.array([START_TIME + n * interval])}  # fmt: skip
+        columns = {
+            "kva": np.array([100.0 * load]),
+            "rating_kva": np.array([100.0]),
+            "coverage": np.ones(1),
+            "temperature": np.full(1, np.nan),
+            "at": np.array([START_TIME + n * interval]),
+        }
         rises = heat.fold(np.zeros(1, np.int64), columns)
         told.append((rises["top_oil_rise"][0], rises["hot_spot_rise"][0]))
     return np.array(told)
@@ -32,12 +52,22 @@ def warmth(loads, interval=15 * MINUTE_SECONDS):
 
 def by_difference_equations(loads, interval=15 * MINUTE_SECONDS, step=15):
     """The same by the difference equations of IEC 60076-7, clause 8.2.3, in steps well below half a winding's time."""
-    k11, k21, k22, tau_oil, tau_winding = 1.0, 1.0, 2.0, 180 * MINUTE_SECONDS, 4 * MINUTE_SECONDS
+    k11, k21, k22, tau_oil, tau_winding = (
+        1.0,
+        1.0,
+        2.0,
+        180 * MINUTE_SECONDS,
+        4 * MINUTE_SECONDS,
+    )
     oil = first = second = 0.0
     told = []
     for load in loads:
         for _ in range(interval // step):
-            oil += step / (k11 * tau_oil) * (55 * ((1 + load**2 * 5) / (1 + 5)) ** 0.8 - oil)
+            oil += (
+                step
+                / (k11 * tau_oil)
+                * (55 * ((1 + load**2 * 5) / (1 + 5)) ** 0.8 - oil)
+            )
             first += step / (k22 * tau_winding) * (k21 * 23 * load**1.6 - first)
             second += step / (tau_oil / k22) * ((k21 - 1) * 23 * load**1.6 - second)
         told.append((oil, oil + first - second))
@@ -49,9 +79,14 @@ def test_at_rated_load_a_transformer_settles_at_its_rated_rises():
     assert (oil, hot) == (pytest.approx(55, abs=1e-3), pytest.approx(78, abs=1e-3))
 
 
-@pytest.mark.parametrize(("load", "oil", "hot"), [(0.0, 13.1, 13.1), (0.7, 35.3, 48.3), (1.5, 97.3, 141.4)])
+@pytest.mark.parametrize(
+    ("load", "oil", "hot"), [(0.0, 13.1, 13.1), (0.7, 35.3, 48.3), (1.5, 97.3, 141.4)]
+)
 def test_other_loads_settle_by_losses_and_exponents(load, oil, hot):
-    assert warmth([load] * 200)[-1].tolist() == [pytest.approx(oil, abs=0.1), pytest.approx(hot, abs=0.1)]
+    assert warmth([load] * 200)[-1].tolist() == [
+        pytest.approx(oil, abs=0.1),
+        pytest.approx(hot, abs=0.1),
+    ]
 
 
 def test_oil_rises_by_two_thirds_in_three_hours_and_windings_in_eight_minutes():
@@ -78,32 +113,65 @@ def metered(meter: str, amps, interval: int) -> Iterator[Row]:
     """A three-phase meter's readings, one an interval."""
     i = np.tile(amps, (3, 1))
     told = reading_columns(i, np.full_like(i, 220.0), i * 0.22, interval)
-    yield from (Row(Readings, "A1", meter, START_TIME + interval * n, c) for n, c in enumerate(told, 1))
+    yield from (
+        Row(Readings, "A1", meter, START_TIME + interval * n, c)
+        for n, c in enumerate(told, 1)
+    )
 
 
 def heavy(seed: int) -> Stream:
     """Five days of a transformer that is overloaded every evening, hour by hour; some hours are not read."""
     g = np.random.default_rng(seed)
     hours = np.arange(1, 5 * 24 + 1)
-    users = {f"M{n}": (25 + 40 * (hours % 24 > 15)) * g.uniform(0.9, 1.3, len(hours)) for n in range(3)}
-    rows = [row for name, amps in users.items() for row in metered(name, amps, HOUR_SECONDS)]
+    users = {
+        f"M{n}": (25 + 40 * (hours % 24 > 15)) * g.uniform(0.9, 1.3, len(hours))
+        for n in range(3)
+    }
+    rows = [
+        row for name, amps in users.items() for row in metered(name, amps, HOUR_SECONDS)
+    ]
     kept = [row for row in rows if g.random() > 0.03]
-    area = Area(area="A1", transformers=[Transformer(rating_kva=100.0)],
-                meters=[Meter(meter=m, wiring="3P4W", imax_a=200.0, interval_s=HOUR_SECONDS) for m in users])  # fmt: skip
-    return Stream([area], tuple(sorted(kept, key=lambda row: row.at)), "Asia/Shanghai", HOUR_SECONDS)
+    area = Area(
+        area="A1",
+        transformers=[Transformer(rating_kva=100.0)],
+        meters=[
+            Meter(meter=m, wiring="3P4W", imax_a=200.0, interval_s=HOUR_SECONDS)
+            for m in users
+        ],
+    )
+    return Stream(
+        [area],
+        tuple(sorted(kept, key=lambda row: row.at)),
+        "Asia/Shanghai",
+        HOUR_SECONDS,
+    )
 
 
 def expanded(seed: int) -> Stream:
     """Thirty-four days of customers that exceed their contracts on some, every two hours."""
     g = np.random.default_rng(seed)
     days = 34
-    meters = [Meter(meter=f"M{n}", wiring="3P4W", interval_s=2 * HOUR_SECONDS, contract_kva=8.0) for n in range(2)]
+    meters = [
+        Meter(
+            meter=f"M{n}", wiring="3P4W", interval_s=2 * HOUR_SECONDS, contract_kva=8.0
+        )
+        for n in range(2)
+    ]
     rows: list[Row] = []
     for meter, often in zip(meters, (0.15, 0.3), strict=True):
         high = np.repeat(g.random(days) < often, 12) & (np.arange(12 * days) % 12 > 8)
-        rows += metered(meter.meter, np.where(high, g.uniform(12, 16.5, 12 * days), 8.0), 2 * HOUR_SECONDS)
+        rows += metered(
+            meter.meter,
+            np.where(high, g.uniform(12, 16.5, 12 * days), 8.0),
+            2 * HOUR_SECONDS,
+        )
     ordered = sorted((row for row in rows if g.random() > 0.01), key=lambda row: row.at)
-    return Stream([Area(area="A1", meters=meters)], tuple(ordered), "Asia/Shanghai", 2 * HOUR_SECONDS)
+    return Stream(
+        [Area(area="A1", meters=meters)],
+        tuple(ordered),
+        "Asia/Shanghai",
+        2 * HOUR_SECONDS,
+    )
 
 
 RULE_STREAMS = {"transformer_thermal": heavy(1), "capacity_expansion": expanded(1)}
@@ -114,14 +182,20 @@ def test_the_slow_twin_agrees(name):
     stream = RULE_STREAMS[name]
     assert any(alert.rule == name for alert in judge_stream(stream)[1])
     agree(stream)
-    agree(with_closing_readings(duplicated(shuffled(stream, 3, 8 * HOUR_SECONDS), 3), DAY_SECONDS))
+    agree(
+        with_closing_readings(
+            duplicated(shuffled(stream, 3, 8 * HOUR_SECONDS), 3), DAY_SECONDS
+        )
+    )
 
 
 @pytest.mark.parametrize("name", RULE_STREAMS)
 def test_any_cut_and_a_restored_engine_publish_the_same(name):
     stream = RULE_STREAMS[name]
     told = judge_stream(stream)[1]
-    assert exactly(judge_stream(stream, range(0, len(stream.rows), 7))[1]) == exactly(told)
+    assert exactly(judge_stream(stream, range(0, len(stream.rows), 7))[1]) == exactly(
+        told
+    )
     engine, again = engine_of(stream), []
     for batch in stream.batches(range(0, len(stream.rows), len(stream.rows) // 9)):
         saved, engine = engine.snapshot(), engine_of(stream)
@@ -134,7 +208,10 @@ def test_any_cut_and_a_restored_engine_publish_the_same(name):
 def test_late_readings_change_nothing_in_the_end(name):
     stream = RULE_STREAMS[name]
     late = straggling(stream, 4, 0, DAY_SECONDS)
-    same(judge_stream(with_closing_readings(late, DAY_SECONDS))[1], judge_stream(with_closing_readings(stream, DAY_SECONDS))[1])
+    same(
+        judge_stream(with_closing_readings(late, DAY_SECONDS))[1],
+        judge_stream(with_closing_readings(stream, DAY_SECONDS))[1],
+    )
 
 
 def test_this_module_covers_what_the_streams_of_the_town_do_not():

@@ -1,4 +1,5 @@
 """The local runner: one file holds all, and a process that is killed changes nothing."""
+
 from __future__ import annotations
 
 import json
@@ -27,7 +28,17 @@ from schemas.alert import Alert
 from schemas.columns import Readings
 from schemas.master import Area, Meter
 from schemas.rules import Rulebook
-from streams.local import Pace, Progress, Store, StoreError, follow, identity, portions, run, summarise
+from streams.local import (
+    Pace,
+    Progress,
+    Store,
+    StoreError,
+    follow,
+    identity,
+    portions,
+    run,
+    summarise,
+)
 from streams.settings import Settings
 from tests.test_rulebook import edition
 
@@ -42,7 +53,9 @@ def undisturbed(tmp_path_factory):
         return store.alerts(), place
 
 
-def test_a_run_that_is_killed_and_started_again_ends_with_the_same_alerts(tmp_path, undisturbed):
+def test_a_run_that_is_killed_and_started_again_ends_with_the_same_alerts(
+    tmp_path, undisturbed
+):
     path = tmp_path / "killed.db"
     program = (
         "import sys; from streams.local import run; from streams.settings import Settings;"
@@ -52,14 +65,19 @@ def test_a_run_that_is_killed_and_started_again_ends_with_the_same_alerts(tmp_pa
     def batches():
         try:
             with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
-                found = db.execute("SELECT json_extract(CAST(place AS TEXT), '$.batches') FROM places").fetchone()
+                found = db.execute(
+                    "SELECT json_extract(CAST(place AS TEXT), '$.batches') FROM places"
+                ).fetchone()
                 return found[0] if found else 0
         except sqlite3.OperationalError:  # not made yet
             return 0
 
     for reached in (9, 25, 48):
-        worker = subprocess.Popen([sys.executable, "-c", program, path], stdout=subprocess.DEVNULL,
-                                  stderr=subprocess.DEVNULL)  # fmt: skip
+        worker = subprocess.Popen(
+            [sys.executable, "-c", program, path],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         deadline = time.monotonic() + 60
         while batches() < reached:
             assert worker.poll() is None, "ended before it could be killed"
@@ -70,11 +88,16 @@ def test_a_run_that_is_killed_and_started_again_ends_with_the_same_alerts(tmp_pa
     before = batches()
     with Store(path) as store:
         assert 48 <= before < undisturbed[1].batches
-        place = follow(Town(220, 3, 4).source(), store, identity([TOWN_NAME]), every=1e9)
+        place = follow(
+            Town(220, 3, 4).source(), store, identity([TOWN_NAME]), every=1e9
+        )
         assert store.alerts() == undisturbed[0]
     assert place.counts == undisturbed[1].counts
     assert (place.batches, place.first, place.last) == (
-        undisturbed[1].batches, undisturbed[1].first, undisturbed[1].last)  # fmt: skip
+        undisturbed[1].batches,
+        undisturbed[1].first,
+        undisturbed[1].last,
+    )
 
 
 def test_store_contains_what_the_engine_publishes(undisturbed):
@@ -89,7 +112,9 @@ def test_store_contains_what_the_engine_publishes(undisturbed):
 
 def test_a_run_goes_on_by_another_rulebook_from_where_it_stopped(tmp_path, undisturbed):
     town, half = Town(220, 3, 4), undisturbed[1].batches // 2
-    book = Rulebook({"meter_current_unbalance": edition(status="retired"), "clock_drift": edition()})
+    book = Rulebook(
+        {"meter_current_unbalance": edition(status="retired"), "clock_drift": edition()}
+    )
     engine, told = Engine(zone=town.zone, interval=town.interval), dict[str, Alert]()
     engine.enroll(town.areas)
     for n, batch in enumerate(town.batches()):
@@ -98,7 +123,12 @@ def test_a_run_goes_on_by_another_rulebook_from_where_it_stopped(tmp_path, undis
     with Store(tmp_path / "one.db") as store:
         first = replace(town.source(), batches=islice(town.batches(), half))
         follow(first, store, "first half", every=1e9)
-        follow(replace(town.source(), batches=islice(town.batches(), half, None)), store, "second", rulebook=book)
+        follow(
+            replace(town.source(), batches=islice(town.batches(), half, None)),
+            store,
+            "second",
+            rulebook=book,
+        )
         standing = [alert for alert in told.values() if alert.state != "withdrawn"]
         assert store.alerts() == sorted(standing, key=lambda a: (a.raised, a.id))
         assert store.rulebook() == book
@@ -107,8 +137,13 @@ def test_a_run_goes_on_by_another_rulebook_from_where_it_stopped(tmp_path, undis
 
 def test_rows_in_are_rows_judged_rejected_twice_or_late(undisturbed):
     for outcomes in undisturbed[1].counts.values():
-        rows = Counter({outcome: sum(reasons.values()) for outcome, reasons in outcomes.items()})
-        assert rows["in"] == rows["judged"] + rows["rejected"] + rows["duplicate"] + rows["late"]
+        rows = Counter(
+            {outcome: sum(reasons.values()) for outcome, reasons in outcomes.items()}
+        )
+        assert (
+            rows["in"]
+            == rows["judged"] + rows["rejected"] + rows["duplicate"] + rows["late"]
+        )
 
 
 def test_a_source_that_was_read_is_not_read_again(tmp_path, capsys):
@@ -125,48 +160,100 @@ def test_the_next_file_goes_on_from_the_state_of_the_last(tmp_path, undisturbed)
     town = Town(220, 3, 4)
     batches = list(town.batches())
     second_day = town.start + 86_400
-    half = next(n for n, batch in enumerate(batches) if isinstance(batch, Readings) and batch.at[0] > second_day)
+    half = next(
+        n
+        for n, batch in enumerate(batches)
+        if isinstance(batch, Readings) and batch.at[0] > second_day
+    )
     with Store(tmp_path / "two.db") as store:
-        follow(Source("one", town.areas, iter(batches[:half]), 0, town.zone, town.interval), store, "one")
-        follow(Source("two", [], iter(batches[half:]), 0, town.zone, town.interval), store, "two")
+        follow(
+            Source(
+                "one", town.areas, iter(batches[:half]), 0, town.zone, town.interval
+            ),
+            store,
+            "one",
+        )
+        follow(
+            Source("two", [], iter(batches[half:]), 0, town.zone, town.interval),
+            store,
+            "two",
+        )
         assert store.alerts() == undisturbed[0]
 
 
-def test_json_carries_what_is_in_shadow_marked_and_people_are_not_shown_it(tmp_path, capsys, undisturbed):
+def test_json_carries_what_is_in_shadow_marked_and_people_are_not_shown_it(
+    tmp_path, capsys, undisturbed
+):
     book = Rulebook({"meter_current_unbalance": edition(status="shadow")})
     for _ in range(2):  # the second reads nothing new
         run([TOWN_NAME], tmp_path / "a.db", Settings(), as_json=True, rulebook=book)
         found = json.loads(capsys.readouterr().out)
-        of_rule = [alert for alert in found["list"] if alert["rule"] == "meter_current_unbalance"]
+        of_rule = [
+            alert
+            for alert in found["list"]
+            if alert["rule"] == "meter_current_unbalance"
+        ]
         assert {alert["held"] for alert in of_rule} == {"shadow"}
-        before = [alert.id for alert in undisturbed[0] if alert.rule == "meter_current_unbalance"]
+        before = [
+            alert.id
+            for alert in undisturbed[0]
+            if alert.rule == "meter_current_unbalance"
+        ]
         assert {alert["id"] for alert in of_rule} == set(before)
         assert found["alerts"]["meter_current_unbalance"]["shadow"] == len(before) > 0
         assert found["alerts"]["meter_current_unbalance"]["told"] == 0
-    run([TOWN_NAME], tmp_path / "a.db", Settings(), rulebook=book, top=999, report=tmp_path / "a.html")
+    run(
+        [TOWN_NAME],
+        tmp_path / "a.db",
+        Settings(),
+        rulebook=book,
+        top=999,
+        report=tmp_path / "a.html",
+    )
     shown = capsys.readouterr().out + (tmp_path / "a.html").read_text("utf-8")
     assert "meter_current_unbalance" not in shown
     with Store(tmp_path / "a.db") as store:
-        assert not [alert for alert in store.alerts() if alert.rule == "meter_current_unbalance"]
+        assert not [
+            alert for alert in store.alerts() if alert.rule == "meter_current_unbalance"
+        ]
 
 
 def test_meter_days_run_from_the_first_reading_to_the_last(tmp_path, capsys):
     hour, day = 3600, 86_400
     begin = 1_772_323_200
-    spans = {"M1": (0, 40), "M2": (30, 40), "M3": (0, 2), "M4": (39, 39)}  # days of the first and the last reading
-    rows = sorted((begin + first * day + k * hour, meter) for meter, (first, last) in spans.items()
-                  for k in range((last - first) * 24 + 1))  # fmt: skip
+    spans = {
+        "M1": (0, 40),
+        "M2": (30, 40),
+        "M3": (0, 2),
+        "M4": (39, 39),
+    }  # days of the first and the last reading
+    rows = sorted(
+        (begin + first * day + k * hour, meter)
+        for meter, (first, last) in spans.items()
+        for k in range((last - first) * 24 + 1)
+    )
     (tmp_path / "reads.csv").write_text(
-        "meter,area,at,kwh\n" + "".join(f"{meter},A1,{at},{(at // hour) % 24 / 12 + 0.1}\n" for at, meter in rows)
+        "meter,area,at,kwh\n"
+        + "".join(
+            f"{meter},A1,{at},{(at // hour) % 24 / 12 + 0.1}\n" for at, meter in rows
+        )
     )
     for every in (1e9, 0.0):
         store = tmp_path / f"{every}.db"
-        run([str(tmp_path / "reads.csv")], store, Settings(zone="UTC"), as_json=True, every=every)
+        run(
+            [str(tmp_path / "reads.csv")],
+            store,
+            Settings(zone="UTC"),
+            as_json=True,
+            every=every,
+        )
         found = json.loads(capsys.readouterr().out)
         assert found["meter_days"] == pytest.approx(40 + 10 + 2)
 
 
-def test_a_run_is_cut_by_time_and_goes_on_within_a_batch(tmp_path, undisturbed, monkeypatch):
+def test_a_run_is_cut_by_time_and_goes_on_within_a_batch(
+    tmp_path, undisturbed, monkeypatch
+):
     """However little is judged at a time, and wherever it stops, the alerts are those of an undisturbed run."""
     monkeypatch.setattr("streams.local.STEP_SECONDS", 0.03)
     seen: list[tuple[int, int]] = []
@@ -179,11 +266,19 @@ def test_a_run_is_cut_by_time_and_goes_on_within_a_batch(tmp_path, undisturbed, 
     with Store(tmp_path / "cut.db") as store:
         for _ in range(1000):
             try:
-                place = follow(Town(220, 3, 4).source(), store, TOWN_NAME, every=0.0, on_progress=stop)
+                place = follow(
+                    Town(220, 3, 4).source(),
+                    store,
+                    TOWN_NAME,
+                    every=0.0,
+                    on_progress=stop,
+                )
                 break
             except KeyboardInterrupt:
                 kept = store.progress(TOWN_NAME)
-                assert (kept.batches, kept.within) == seen[-2]  # saved before the last, which was not
+                assert (kept.batches, kept.within) == seen[
+                    -2
+                ]  # saved before the last, which was not
         assert store.alerts() == undisturbed[0]
     assert place.counts == undisturbed[1].counts
     assert place.meter_days == pytest.approx(undisturbed[1].meter_days)
@@ -196,15 +291,23 @@ def test_the_pace_is_learned(tmp_path, monkeypatch):
     seen: list[int] = []
     with Store(tmp_path / "a.db") as store:
         monkeypatch.setattr(Pace, "__init__", lambda pace: setattr(pace, "rows", 50))
-        source = replace(open_sources([tmp_path / "daily.csv"]), zone="UTC", interval=86_400)
-        follow(source, store, "daily", on_progress=lambda place: seen.append(place.rows))
+        source = replace(
+            open_sources([tmp_path / "daily.csv"]), zone="UTC", interval=86_400
+        )
+        follow(
+            source, store, "daily", on_progress=lambda place: seen.append(place.rows)
+        )
     assert seen[0] == 50
     assert seen[-1] == 120
     assert len(seen) >= 2
 
 
 def test_rows_of_one_time_are_judged_together(tmp_path):
-    rows = "".join(f"M{m},A1,{1_704_067_200 + 3600 * k},{m + 1}\n" for k in range(9) for m in range(90))
+    rows = "".join(
+        f"M{m},A1,{1_704_067_200 + 3600 * k},{m + 1}\n"
+        for k in range(9)
+        for m in range(90)
+    )
     (tmp_path / "a.csv").write_text("meter,area,at,kwh\n" + rows)
     batches = list(open_sources([tmp_path / "a.csv"]).batches)
     for pace in (1, 7, 90, 91, 10_000):
@@ -217,17 +320,36 @@ def test_rows_of_one_time_are_judged_together(tmp_path):
 def test_rate_is_null_without_meter_days(undisturbed):
     alerts, place = undisturbed
     told = {alert.rule for alert in alerts if not alert.held}
-    for days, rate in ((52.0, lambda n: round(1000 * n / 52, 3)), (0.0, lambda n: None)):
-        found = summarise(msgspec.structs.replace(place, meter_days=days), alerts, Town(220, 3, 4).source())
-        assert {n["told_per_1000_meters_per_day"] == rate(n["told"]) for n in found["alerts"].values()} == {True}
+    for days, rate in (
+        (52.0, lambda n: round(1000 * n / 52, 3)),
+        (0.0, lambda n: None),
+    ):
+        found = summarise(
+            msgspec.structs.replace(place, meter_days=days),
+            alerts,
+            Town(220, 3, 4).source(),
+        )
+        assert {
+            n["told_per_1000_meters_per_day"] == rate(n["told"])
+            for n in found["alerts"].values()
+        } == {True}
         assert told <= found["alerts"].keys()
 
 
 def test_meter_days_add_up_over_the_runs_of_one_store(tmp_path, undisturbed):
     town, half = Town(220, 3, 4), undisturbed[1].batches // 2
     with Store(tmp_path / "one.db") as store:
-        first = follow(replace(town.source(), batches=islice(town.batches(), half)), store, "first", every=1e9)
-        second = follow(replace(town.source(), batches=islice(town.batches(), half, None)), store, "second")
+        first = follow(
+            replace(town.source(), batches=islice(town.batches(), half)),
+            store,
+            "first",
+            every=1e9,
+        )
+        second = follow(
+            replace(town.source(), batches=islice(town.batches(), half, None)),
+            store,
+            "second",
+        )
         days = first.meter_days + second.meter_days
         assert days == pytest.approx(undisturbed[1].meter_days, rel=0.01)
         assert days == pytest.approx(len(town.grid) * 3, rel=0.05)
@@ -235,16 +357,31 @@ def test_meter_days_add_up_over_the_runs_of_one_store(tmp_path, undisturbed):
 
 SCHEMA_CHANGES = {
     "no rulebook, no code": ["DROP TABLE rules", "ALTER TABLE alerts DROP COLUMN code"],
-    "no checksums": ["ALTER TABLE places DROP COLUMN checksum", "ALTER TABLE areas DROP COLUMN checksum"],
-    "columns of a later version": ["ALTER TABLE alerts ADD COLUMN crew", "ALTER TABLE places ADD COLUMN pace"],
-}  # fmt: skip
+    "no checksums": [
+        "ALTER TABLE places DROP COLUMN checksum",
+        "ALTER TABLE areas DROP COLUMN checksum",
+    ],
+    "columns of a later version": [
+        "ALTER TABLE alerts ADD COLUMN crew",
+        "ALTER TABLE places ADD COLUMN pace",
+    ],
+}
 
 
 @pytest.mark.parametrize("changes", SCHEMA_CHANGES.values(), ids=SCHEMA_CHANGES)
 def test_a_store_with_fewer_or_more_columns_goes_on(changes, tmp_path, undisturbed):
-    town, path, half = Town(220, 3, 4), tmp_path / "older.db", undisturbed[1].batches // 2
+    town, path, half = (
+        Town(220, 3, 4),
+        tmp_path / "older.db",
+        undisturbed[1].batches // 2,
+    )
     with Store(path) as store:
-        follow(replace(town.source(), batches=islice(town.batches(), half)), store, "first half", every=1e9)
+        follow(
+            replace(town.source(), batches=islice(town.batches(), half)),
+            store,
+            "first half",
+            every=1e9,
+        )
     with closing(sqlite3.connect(path)) as db:
         for change in [*changes, "PRAGMA user_version = 0"]:
             db.execute(change)
@@ -261,16 +398,29 @@ def test_a_store_with_fewer_or_more_columns_goes_on(changes, tmp_path, undisturb
 def test_store_of_a_later_version_is_refused_with_the_version_to_run(tmp_path):
     with closing(sqlite3.connect(tmp_path / "later.db")) as db:
         db.execute(f"PRAGMA user_version = {Store.VERSION + 1}")
-    with pytest.raises(StoreError, match=r"later\.db was written by a later version .*: run that version"):
+    with pytest.raises(
+        StoreError,
+        match=r"later\.db was written by a later version .*: run that version",
+    ):
         Store(tmp_path / "later.db")
 
 
 def test_report_shows_alerts_and_the_curves_behind_them(tmp_path, capsys):
     folder, page = tmp_path / "history", tmp_path / "out.html"
-    layout.write(folder, [Area(area="A1", meters=[Meter(meter="<M1>", wiring="3P4W")])], [], "csv")
-    rows = [f"<M1>,A1,2026-03-02T{hour:02}:{minute:02}:00+08:00,{0 if hour >= 6 else 220},220,220,1,1,1"
-            for hour in range(24) for minute in range(0, 60, 15)]  # fmt: skip
-    (folder / "reads.csv").write_text("\n".join(["meter,area,at,ua,ub,uc,ia,ib,ic", *rows]), "utf-8")
+    layout.write(
+        folder,
+        [Area(area="A1", meters=[Meter(meter="<M1>", wiring="3P4W")])],
+        [],
+        "csv",
+    )
+    rows = [
+        f"<M1>,A1,2026-03-02T{hour:02}:{minute:02}:00+08:00,{0 if hour >= 6 else 220},220,220,1,1,1"
+        for hour in range(24)
+        for minute in range(0, 60, 15)
+    ]
+    (folder / "reads.csv").write_text(
+        "\n".join(["meter,area,at,ua,ub,uc,ia,ib,ic", *rows]), "utf-8"
+    )
     run([str(folder)], tmp_path / "s.db", Settings(zone="Asia/Shanghai"), report=page)
     told = page.read_text("utf-8")
     assert "Voltage loss" in told or "Phase break" in told
@@ -282,7 +432,9 @@ def test_report_shows_alerts_and_the_curves_behind_them(tmp_path, capsys):
 
 
 def test_a_report_of_real_curves_shows_what_can_be_drawn(tmp_path):
-    files = [str(file) for file in sorted((Path(__file__).parent / "data").glob("garden4_*"))]
+    files = [
+        str(file) for file in sorted((Path(__file__).parent / "data").glob("garden4_*"))
+    ]
     run(files, tmp_path / "s.db", Settings(), report=tmp_path / "out.html")
     told = (tmp_path / "out.html").read_text("utf-8")
     assert "Low reading success" in told
@@ -292,10 +444,15 @@ def test_a_report_of_real_curves_shows_what_can_be_drawn(tmp_path):
 
 def test_meter_in_two_areas_is_noted(tmp_path, capsys):
     file = tmp_path / "reads.csv"
-    file.write_text("meter,area,at,kwh\nM1,A1,2026-03-01T01:00:00Z,1\nM1,A2,2026-03-01T01:00:00Z,1\n"
-                    "M2,A2,2026-03-01T01:00:00Z,1\n", "utf-8")  # fmt: skip
+    file.write_text(
+        "meter,area,at,kwh\nM1,A1,2026-03-01T01:00:00Z,1\nM1,A2,2026-03-01T01:00:00Z,1\n"
+        "M2,A2,2026-03-01T01:00:00Z,1\n",
+        "utf-8",
+    )
     run([str(file)], tmp_path / "s.db", Settings())
-    assert "ids of meters that stand in more than one area: 1;" in capsys.readouterr().out
+    assert (
+        "ids of meters that stand in more than one area: 1;" in capsys.readouterr().out
+    )
 
 
 def test_json_is_for_machines(tmp_path, capsys):
@@ -303,12 +460,18 @@ def test_json_is_for_machines(tmp_path, capsys):
     told = capsys.readouterr()
     summary = json.loads(told.out)
     assert told.err == ""
-    assert summary["rows"] == sum(outcomes["in"] for outcomes in summary["counts"].values())
-    assert sum(n["told"] + n["held"] for n in summary["alerts"].values()) == len(summary["list"])
+    assert summary["rows"] == sum(
+        outcomes["in"] for outcomes in summary["counts"].values()
+    )
+    assert sum(n["told"] + n["held"] for n in summary["alerts"].values()) == len(
+        summary["list"]
+    )
 
 
 def test_unusable_store_or_source_is_refused_with_the_reason(tmp_path):
-    (tmp_path / "notes.txt").write_text("no database, but long enough to be taken for one. " * 40)
+    (tmp_path / "notes.txt").write_text(
+        "no database, but long enough to be taken for one. " * 40
+    )
     with pytest.raises(StoreError, match=r"notes\.txt cannot be used as a store"):
         Store(tmp_path / "notes.txt")
     with pytest.raises(SourceError):
@@ -316,25 +479,39 @@ def test_unusable_store_or_source_is_refused_with_the_reason(tmp_path):
     with Store(tmp_path / "other.db") as store:
         town = Town(60, 1)
         follow(town.source(), store, "one")
-        with pytest.raises(StoreError, match="zone.* or choose another file with --store"):
+        with pytest.raises(
+            StoreError, match="zone.* or choose another file with --store"
+        ):
             follow(Source("two", [], iter(()), 0, "Europe/Berlin", 900), store, "two")
 
 
-def test_history_without_zone_and_interval_takes_those_of_the_settings(tmp_path, capsys):
-    own, households = tmp_path / "own.csv", Path(__file__).parent / "data" / "sgsc_4households_halfhourly.parquet"
+def test_history_without_zone_and_interval_takes_those_of_the_settings(
+    tmp_path, capsys
+):
+    own, households = (
+        tmp_path / "own.csv",
+        Path(__file__).parent / "data" / "sgsc_4households_halfhourly.parquet",
+    )
     own.write_text("meter,area,at,kwh\nM1,A1,2026-03-01T00:00:00Z,1\n")
     sydney = Settings(zone="Australia/Sydney", interval=1800)
     run([str(own)], tmp_path / "a.db", sydney, as_json=True)
     assert json.loads(capsys.readouterr().out)["from"] == "2026-03-01 11:00"
-    run([str(households)], tmp_path / "a.db", Settings())  # says both, and they are those of the store
+    run(
+        [str(households)], tmp_path / "a.db", Settings()
+    )  # says both, and they are those of the store
     with pytest.raises(StoreError, match="--store"):
         run(["town:60x1"], tmp_path / "a.db", sydney)
 
 
 def test_what_the_reader_mends_is_shown(tmp_path, capsys):
-    files = [str(file) for file in sorted((Path(__file__).parent / "data").glob("garden4_*"))]
+    files = [
+        str(file) for file in sorted((Path(__file__).parent / "data").glob("garden4_*"))
+    ]
     run(files, tmp_path / "a.db", Settings())
-    assert "mended by the reader: 台区编号 had lost its leading zeros 1" in capsys.readouterr().out
+    assert (
+        "mended by the reader: 台区编号 had lost its leading zeros 1"
+        in capsys.readouterr().out
+    )
 
 
 def test_a_file_that_changes_is_another_source(tmp_path):

@@ -1,4 +1,5 @@
 """Memory that a worker has freed goes back to the system."""
+
 from __future__ import annotations
 
 from pathlib import Path

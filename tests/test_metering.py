@@ -26,11 +26,27 @@ from tests.adversarial import (
 from tests.oracle.metering import METERING_RULES
 from tests.test_promises import agree, exactly, judge_stream, restored, same
 
-DAY_COUNT, METER_INTERVAL = 34, 6 * HOUR_SECONDS  # of which one is a whole calendar month
-ENGINE_INTERVAL = 2 * HOUR_SECONDS  # the engine's interval, and that of the one meter that is read as often
+DAY_COUNT, METER_INTERVAL = (
+    34,
+    6 * HOUR_SECONDS,
+)  # of which one is a whole calendar month
+ENGINE_INTERVAL = (
+    2 * HOUR_SECONDS
+)  # the engine's interval, and that of the one meter that is read as often
 TIME_ZONES = ("Asia/Shanghai", "Europe/Berlin", "America/St_Johns")
-METER_FAULTS = ("valley", "runaway", "ratio", "curve", "ct", "export", "stopped", "demand", "declared", "reactive",
-          "capacitor")  # fmt: skip
+METER_FAULTS = (
+    "valley",
+    "runaway",
+    "ratio",
+    "curve",
+    "ct",
+    "export",
+    "stopped",
+    "demand",
+    "declared",
+    "reactive",
+    "capacitor",
+)
 
 
 def ledgers(seed: int) -> Stream:
@@ -42,44 +58,84 @@ def ledgers(seed: int) -> Stream:
     for n, fault in enumerate(g.permutation(METER_FAULTS).tolist()):
         own = ENGINE_INTERVAL if fault == "capacitor" else METER_INTERVAL
         m = Meter(
-            meter=f"M{n}", wiring="3P4W", interval_s=own, contract_kva=float(g.choice([40, 160])), ct=2.0,
+            meter=f"M{n}",
+            wiring="3P4W",
+            interval_s=own,
+            contract_kva=float(g.choice([40, 160])),
+            ct=2.0,
             segment="industrial" if g.random() < 0.5 else "agricultural",
-            declared_kw=2.0 if fault == "declared" else 40.0, customer=f"C{n}",
+            declared_kw=2.0 if fault == "declared" else 40.0,
+            customer=f"C{n}",
             effective=(n > 8) * (start + (n - 8) * 30 * HOUR_SECONDS),
-        )  # fmt: skip
-        since = start + int(g.integers(4, 20)) * DAY_SECONDS + int(g.integers(0, DAY_SECONDS))
+        )
+        since = (
+            start
+            + int(g.integers(4, 20)) * DAY_SECONDS
+            + int(g.integers(0, DAY_SECONDS))
+        )
         meters.append(meter_with(m, stopped=since) if fault == "stopped" else m)
         if g.random() < 0.3:
-            meters.append(meter_with(meters[-1], effective=since + int(g.integers(0, 9 * DAY_SECONDS)), ct=3.0))
+            meters.append(
+                meter_with(
+                    meters[-1],
+                    effective=since + int(g.integers(0, 9 * DAY_SECONDS)),
+                    ct=3.0,
+                )
+            )
         rows += readings_of(g, m, fault, start, since)
     order = sorted(range(len(rows)), key=lambda n: (rows[n].at, rows[n].subject))
-    return Stream([Area(area="A1", meters=meters)], tuple(rows[n] for n in order), zone, ENGINE_INTERVAL)
+    return Stream(
+        [Area(area="A1", meters=meters)],
+        tuple(rows[n] for n in order),
+        zone,
+        ENGINE_INTERVAL,
+    )
 
 
-def readings_of(g: np.random.Generator, m: Meter, fault: str, start: int, since: int) -> list[Row]:
+def readings_of(
+    g: np.random.Generator, m: Meter, fault: str, start: int, since: int
+) -> list[Row]:
     """A meter's readings, some of them missing and some blank."""
     days = DAY_COUNT if fault != "capacitor" else 2
-    times = np.arange(start + m.interval_s, start + days * DAY_SECONDS + 1, m.interval_s)
-    bad, size = times > (since if fault != "capacitor" else start + DAY_SECONDS), len(times)
-    kw = np.abs(g.normal(1.2, 0.05, size)) * np.where((fault == "stopped") & bad, 0.01, 1)
+    times = np.arange(
+        start + m.interval_s, start + days * DAY_SECONDS + 1, m.interval_s
+    )
+    bad, size = (
+        times > (since if fault != "capacitor" else start + DAY_SECONDS),
+        len(times),
+    )
+    kw = np.abs(g.normal(1.2, 0.05, size)) * np.where(
+        (fault == "stopped") & bad, 0.01, 1
+    )
     kvar = kw * np.where(bad, {"reactive": 1.6, "capacitor": 8.0}.get(fault, 0.3), 0.3)
     kwh = kw * m.interval_s / HOUR_SECONDS
     counted = kwh * np.where(bad, {"runaway": 14.0, "ratio": 0.7}.get(fault, 1.0), 1.0)
     valley = (times // METER_INTERVAL) % 4 == 0
-    number = np.searchsorted(np.array([start + 2 * DAY_SECONDS, start + 12 * DAY_SECONDS]), times)  # resets of the demand
+    number = np.searchsorted(
+        np.array([start + 2 * DAY_SECONDS, start + 12 * DAY_SECONDS]), times
+    )  # resets of the demand
     demand = np.concatenate([np.maximum.accumulate(kw[number == n]) for n in range(3)])
     columns: dict[str, Any] = {
-        "u": np.full((3, size), 230.0), "i": np.full((3, size), 2.0), "p": np.tile(kw / 3, (3, 1)),
-        "q": np.tile(kvar / 3, (3, 1)), "kwh": kwh * np.where((fault == "curve") & bad, 0.9, 1),
+        "u": np.full((3, size), 230.0),
+        "i": np.full((3, size), 2.0),
+        "p": np.tile(kw / 3, (3, 1)),
+        "q": np.tile(kvar / 3, (3, 1)),
+        "kwh": kwh * np.where((fault == "curve") & bad, 0.9, 1),
         "register": 1000 + np.cumsum(counted),
         "register_peak": 600 + np.cumsum(counted * ~valley),
-        "register_valley": 400 + np.cumsum(counted * valley * np.where((fault == "valley") & bad, 0.5, 1)),
+        "register_valley": 400
+        + np.cumsum(counted * valley * np.where((fault == "valley") & bad, 0.5, 1)),
         "export_register": 10 + np.cumsum(kwh * bad * (fault == "export")),
-        "demand": demand * np.where((fault == "demand") & bad, g.choice([0.5, 3.0]), 1), "demand_resets": number,
+        "demand": demand * np.where((fault == "demand") & bad, g.choice([0.5, 3.0]), 1),
+        "demand_resets": number,
         "meter_ratio": np.where((fault == "ct") & bad, 5.0, m.ct),
-    }  # fmt: skip
-    told = {name: np.round(column, 2) if "register" in name else np.round(column, 4).astype(np.float32)
-            for name, column in columns.items()}  # fmt: skip
+    }
+    told = {
+        name: np.round(column, 2)
+        if "register" in name
+        else np.round(column, 4).astype(np.float32)
+        for name, column in columns.items()
+    }
     rows = []
     for n in np.flatnonzero(g.random(size) > 0.01).tolist():
         c = {name: column[..., n] for name, column in told.items()}
@@ -87,13 +143,21 @@ def readings_of(g: np.random.Generator, m: Meter, fault: str, start: int, since:
             c |= {name: c[name] * NOT_A_NUMBER for name in g.choice(list(told), 3)}
         if g.random() < 0.02:
             c["register"] = float(g.choice([5.0, 77_000.0, 4294967.295]))
-        c |= {"clock_offset": NOT_A_NUMBER, "received": 0, "status": Status.ESTIMATED if g.random() < 0.01 else Status.MEASURED}
+        c |= {
+            "clock_offset": NOT_A_NUMBER,
+            "received": 0,
+            "status": Status.ESTIMATED if g.random() < 0.01 else Status.MEASURED,
+        }
         rows.append(Row(Readings, "A1", m.meter, int(times[n]), c))
     return rows
 
 
 def test_every_rule_raises_an_alert():
-    spoken = {alert.rule for seed in (0, 2) for alert in judge_stream(with_closing_readings(ledgers(seed), DAY_SECONDS))[1]}
+    spoken = {
+        alert.rule
+        for seed in (0, 2)
+        for alert in judge_stream(with_closing_readings(ledgers(seed), DAY_SECONDS))[1]
+    }
     assert spoken >= METERING_RULES.keys() | {"low_power_factor", "new_install_check"}
     assert METERING_RULES.keys() <= ALL_RULES.keys()
 
@@ -105,13 +169,33 @@ def test_the_slow_twin_agrees(seed: int):
 
 @pytest.mark.parametrize("seed", [3, 4])
 def test_the_slow_twin_agrees_when_rows_come_shuffled_and_duplicated(seed: int):
-    agree(with_closing_readings(duplicated(shuffled(ledgers(seed), seed, 20 * HOUR_SECONDS), seed), DAY_SECONDS))
+    agree(
+        with_closing_readings(
+            duplicated(shuffled(ledgers(seed), seed, 20 * HOUR_SECONDS), seed),
+            DAY_SECONDS,
+        )
+    )
 
 
 def test_readings_up_to_three_days_late_change_nothing():
     stream = ledgers(5)
-    whole = [a for a in judge_stream(with_closing_readings(stream, 3 * DAY_SECONDS))[1] if a.kind == "days"]
-    same([a for a in judge_stream(with_closing_readings(straggling(stream, 5, 0, 2 * DAY_SECONDS), 3 * DAY_SECONDS))[1] if a.kind == "days"], whole)
+    whole = [
+        a
+        for a in judge_stream(with_closing_readings(stream, 3 * DAY_SECONDS))[1]
+        if a.kind == "days"
+    ]
+    same(
+        [
+            a
+            for a in judge_stream(
+                with_closing_readings(
+                    straggling(stream, 5, 0, 2 * DAY_SECONDS), 3 * DAY_SECONDS
+                )
+            )[1]
+            if a.kind == "days"
+        ],
+        whole,
+    )
 
 
 def test_any_cut_and_any_restart_publish_exactly_the_same():

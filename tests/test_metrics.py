@@ -37,7 +37,9 @@ def samples(metrics: Metrics) -> Found:
     """What a scrape finds."""
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(generate_latest(metrics.registry).decode())
+        for family in text_string_to_metric_families(
+            generate_latest(metrics.registry).decode()
+        )
         for sample in family.samples
     }
 
@@ -49,7 +51,12 @@ def value(found: Found, name: str, **labels: str) -> float:
 def documented() -> dict[str, set[str]]:
     """The labels of every metric in docs/operations.md; names may be cut to what differs."""
     found: dict[str, set[str]] = {}
-    table = (PROJECT_ROOT / "docs" / "operations.md").read_text().partition("## Metrics")[2].partition("\n## ")[0]
+    table = (
+        (PROJECT_ROOT / "docs" / "operations.md")
+        .read_text()
+        .partition("## Metrics")[2]
+        .partition("\n## ")[0]
+    )
     for row in table.splitlines():
         if not row.startswith("| `"):
             continue
@@ -68,21 +75,41 @@ def test_every_metric_is_documented_with_its_labels_and_every_documented_one_exi
         if metric.name.startswith("meterwatch_")
     }
     collectors = Metrics().registry._collector_to_names
-    named = {name: set(c._labelnames) for c, names in collectors.items() for name in names if hasattr(c, "_labelnames")}
+    named = {
+        name: set(c._labelnames)
+        for c, names in collectors.items()
+        for name in names
+        if hasattr(c, "_labelnames")
+    }
     assert documented() == {name: named[name] for name in there}
 
 
 def test_counters_begin_at_0_for_every_label_set():
     found = samples(Metrics())
     assert FEWEST_SERIES < len(found) < MOST_SERIES
-    assert {count for (name, _), count in found.items() if re.fullmatch(r"meterwatch_\w+_total", name)} == {0}
+    assert {
+        count
+        for (name, _), count in found.items()
+        if re.fullmatch(r"meterwatch_\w+_total", name)
+    } == {0}
     for name in ALL_RULES:
         for level in ALL_RULES[name].levels:
             for change in ("raised", "revised", "cleared", "withdrawn"):
-                assert value(found, "alerts_total", rule=name, severity=str(level.severity), change=change) == 0
+                assert (
+                    value(
+                        found,
+                        "alerts_total",
+                        rule=name,
+                        severity=str(level.severity),
+                        change=change,
+                    )
+                    == 0
+                )
         for reason in ("repeat", "storm", "budget", "shadow"):
             assert value(found, "alerts_held_total", rule=name, reason=reason) == 0
-    assert value(found, "alerts_held_total", rule="zero_usage", reason="meter_change") == 0
+    assert (
+        value(found, "alerts_held_total", rule="zero_usage", reason="meter_change") == 0
+    )
     for kind in ("readings", "events", "payments", "stages"):
         for outcome in ("rows", "judged", "duplicate", "late"):
             assert value(found, f"{outcome}_total", kind=kind) == 0
@@ -90,41 +117,73 @@ def test_counters_begin_at_0_for_every_label_set():
         for reason in Reason:
             assert value(found, "rejected_total", kind=kind, reason=reason) == 0
     assert value(found, "rejected_total", kind="rules", reason="rulebook") == 0
-    for owner in ("grid", "work", "days/DayRuns", "days/zero_usage", "readings/voltage_loss"):
+    for owner in (
+        "grid",
+        "work",
+        "days/DayRuns",
+        "days/zero_usage",
+        "readings/voltage_loss",
+    ):
         assert value(found, "state_reset_total", owner=owner) == 0
 
 
 def calls(source: str, method: str) -> Iterator[ast.Call]:
     """The calls of a method in a file."""
     for node in ast.walk(ast.parse((PROJECT_ROOT / source).read_text())):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == method:
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr == method
+        ):
             yield node
 
 
 def words(node: ast.AST) -> set[str]:
     """All texts below a node that may be a reason."""
-    found = {n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+    found = {
+        n.value
+        for n in ast.walk(node)
+        if isinstance(n, ast.Constant) and isinstance(n.value, str)
+    }
     return {word for word in found if re.fullmatch(r"[a-z]+(_[a-z]+)*", word)}
 
 
 def test_no_reason_is_produced_that_the_table_lacks():
     validation = "models/validation.py"
-    doubted = {word for call in calls(validation, "doubt") for word in words(call.args[-1])}
+    doubted = {
+        word for call in calls(validation, "doubt") for word in words(call.args[-1])
+    }
     for node in ast.walk(ast.parse((PROJECT_ROOT / validation).read_text())):
         if isinstance(node, ast.For) and "self.doubts[reason]" in ast.unparse(node):
             doubted |= words(node.iter)
     assert doubted == set(labels.IMPLAUSIBLE_REASONS)
 
-    refused = {word for call in calls("detectors/engine.py", "reject") for word in words(call.args[-1])}
+    refused = {
+        word
+        for call in calls("detectors/engine.py", "reject")
+        for word in words(call.args[-1])
+    }
     for node in ast.walk(ast.parse((PROJECT_ROOT / "detectors/engine.py").read_text())):
         if isinstance(node, ast.For) and "self.reject(" in ast.unparse(node):
             refused |= words(node.iter)
-    assert refused == {reason for reasons in labels.REJECTED_BY_ENGINE.values() for reason in reasons}
+    assert refused == {
+        reason for reasons in labels.REJECTED_BY_ENGINE.values() for reason in reasons
+    }
 
-    decided = {word for function in ("_repeat", "_brake", "inhibit") for word in _returned(function)}
+    decided = {
+        word
+        for function in ("_repeat", "_brake", "inhibit")
+        for word in _returned(function)
+    }
     known = {reason for _, reason in labels.suppressed()}
     joined = {policy.AREA_FAILURE, policy.NOTICE_REASON}
-    assert decided | joined | {Event(event).name.lower() for event in policy.MUTED_RULES} | {"shadow"} == known
+    assert (
+        decided
+        | joined
+        | {Event(event).name.lower() for event in policy.MUTED_RULES}
+        | {"shadow"}
+        == known
+    )
 
 
 def _sides(value: ast.expr) -> tuple[ast.expr, ...]:
@@ -135,19 +194,48 @@ def _sides(value: ast.expr) -> tuple[ast.expr, ...]:
 def _returned(function: str) -> set[str]:
     """The reasons that a stage of policy gives."""
     tree = ast.parse((PROJECT_ROOT / "detectors/policy.py").read_text())
-    [found] = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == function]
-    given = [n.value for n in ast.walk(found) if isinstance(n, ast.Return) and n.value is not None]
+    [found] = [
+        n
+        for n in ast.walk(tree)
+        if isinstance(n, ast.FunctionDef) and n.name == function
+    ]
+    given = [
+        n.value
+        for n in ast.walk(found)
+        if isinstance(n, ast.Return) and n.value is not None
+    ]
     sides = [side for value in given for side in _sides(value)]
-    return {n.value for n in sides if isinstance(n, ast.Constant) and isinstance(n.value, str) and n.value}
+    return {
+        n.value
+        for n in sides
+        if isinstance(n, ast.Constant) and isinstance(n.value, str) and n.value
+    }
 
 
 def test_what_an_engine_counts_has_a_series_that_was_there_before():
     metrics = Metrics()
     before = set(samples(metrics))
-    metrics.count(Counter({(kind, "rejected", reason): 1 for kind, reason in labels.rejects()}))
-    metrics.count(Counter({(kind, "implausible", reason): 1 for kind, reason in labels.implausible()}))
-    metrics.count_alerts(Counter({(rule, int(severity), change, ""): 1 for rule, severity, change in labels.alerts()}))
-    metrics.count_alerts(Counter({(rule, 1, "raised", reason): 1 for rule, reason in labels.suppressed()}))
+    metrics.count(
+        Counter({(kind, "rejected", reason): 1 for kind, reason in labels.rejects()})
+    )
+    metrics.count(
+        Counter(
+            {(kind, "implausible", reason): 1 for kind, reason in labels.implausible()}
+        )
+    )
+    metrics.count_alerts(
+        Counter(
+            {
+                (rule, int(severity), change, ""): 1
+                for rule, severity, change in labels.alerts()
+            }
+        )
+    )
+    metrics.count_alerts(
+        Counter(
+            {(rule, 1, "raised", reason): 1 for rule, reason in labels.suppressed()}
+        )
+    )
     assert set(samples(metrics)) == before
 
 
@@ -176,7 +264,10 @@ def test_handed_over_partition_has_no_gauges_however_long_it_takes(monkeypatch):
     metrics = Metrics()
     worker = Worker(load({}), metrics)
     offsets = dict.fromkeys([REGISTRY_TOPIC, *SOURCE_TOPICS], 7)
-    worker.partitions = {number: Partition(number, Engine(), offsets, WrittenCheckpoint(taken=1.0)) for number in range(3)}
+    worker.partitions = {
+        number: Partition(number, Engine(), offsets, WrittenCheckpoint(taken=1.0))
+        for number in range(3)
+    }
     during: list[set[str]] = []
 
     async def settle(number: int) -> None:

@@ -1,4 +1,5 @@
 """Dates and hours in every form that people, devices and standards give them."""
+
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
@@ -30,10 +31,27 @@ TIME_TEXTS = [
     "41864.0104166667", " 2014-08-13\t00:15 ",
 ]  # fmt: skip
 INVALID_TEXTS = [
-    "", "noon", "00:15", "2014-13-01", "2014-02-30", "2014-08-13 25:00", "2014-08-13 00:60", "2014-08-13 00:15 CST",
-    "2014-08-13 00:15 Mars/Base", "2014-08-13 00:15 +25:00", "2014-W05", "12", "99999999999999999999", "M1", "2014-08",
-    "1.5", "13/13/2014", "2014-08-13 24:01", "2014-08-13 0:15 tomorrow", "٢٠١٤-٠٨-١٣x",
-]  # fmt: skip
+    "",
+    "noon",
+    "00:15",
+    "2014-13-01",
+    "2014-02-30",
+    "2014-08-13 25:00",
+    "2014-08-13 00:60",
+    "2014-08-13 00:15 CST",
+    "2014-08-13 00:15 Mars/Base",
+    "2014-08-13 00:15 +25:00",
+    "2014-W05",
+    "12",
+    "99999999999999999999",
+    "M1",
+    "2014-08",
+    "1.5",
+    "13/13/2014",
+    "2014-08-13 24:01",
+    "2014-08-13 0:15 tomorrow",
+    "٢٠١٤-٠٨-١٣x",
+]
 
 
 @pytest.mark.parametrize("text", TIME_TEXTS)
@@ -54,21 +72,39 @@ def test_the_24th_hour_is_the_next_midnight():
 
 
 def test_time_without_a_zone_is_in_the_zone_of_its_column():
-    [found, other], _ = seconds_of(["2014-08-13 02:15", "41864.09375"], ZoneInfo("Europe/Paris"))
+    [found, other], _ = seconds_of(
+        ["2014-08-13 02:15", "41864.09375"], ZoneInfo("Europe/Paris")
+    )
     assert found == other == EXPECTED_TIME.timestamp()
 
 
-MONTH_END_DAYS = [datetime(2024, 2, 27, tzinfo=UTC) + timedelta(days=n) for n in range(10)]
-MONTH_START_DAYS = [datetime(2024, 3, 1, tzinfo=UTC) + timedelta(days=n) for n in range(10)]
+MONTH_END_DAYS = [
+    datetime(2024, 2, 27, tzinfo=UTC) + timedelta(days=n) for n in range(10)
+]
+MONTH_START_DAYS = [
+    datetime(2024, 3, 1, tzinfo=UTC) + timedelta(days=n) for n in range(10)
+]
 
 
-@pytest.mark.parametrize(("form", "first"), [("%d/%m/%Y", "day"), ("%m/%d/%Y", "month"), ("%m-%d-%y", "month")])
+@pytest.mark.parametrize(
+    ("form", "first"),
+    [("%d/%m/%Y", "day"), ("%m/%d/%Y", "month"), ("%m-%d-%y", "month")],
+)
 @pytest.mark.parametrize("days", [MONTH_END_DAYS, MONTH_START_DAYS])
-def test_whether_days_or_months_come_first_is_decided_over_the_column(form, first, days):
-    assert seconds_of([day.strftime(form) for day in days], UTC) == ([day.timestamp() for day in days], first)
+def test_whether_days_or_months_come_first_is_decided_over_the_column(
+    form, first, days
+):
+    assert seconds_of([day.strftime(form) for day in days], UTC) == (
+        [day.timestamp() for day in days],
+        first,
+    )
 
 
-AMBIGUOUS_DATES = [["01/02/2024"], ["01/02/2024", "02/03/2024"], ["13/02/2024", "02/13/2024", "1/2/2024"]]
+AMBIGUOUS_DATES = [
+    ["01/02/2024"],
+    ["01/02/2024", "02/03/2024"],
+    ["13/02/2024", "02/13/2024", "1/2/2024"],
+]
 
 
 @pytest.mark.parametrize("texts", AMBIGUOUS_DATES)
@@ -78,10 +114,21 @@ def test_ambiguous_dates_are_rejected(texts):
     assert all(map(isnan, found))
 
 
-TIME_FORMATS = st.sampled_from([
-    "%Y-%m-%d %H:%M:%S", "%Y/%m/%d %H:%M:%S", "%d.%m.%Y %H:%M:%S", "%d %b %Y %H:%M:%S", "%B %d, %Y %I:%M:%S %p",
-    "%Y%m%d%H%M%S", "%Y-%m-%dT%H:%M:%SZ", "%Y年%m月%d日 %H时%M分%S秒", "%a %d %b %Y %H:%M:%S", "%s", "%s000",
-])  # fmt: skip
+TIME_FORMATS = st.sampled_from(
+    [
+        "%Y-%m-%d %H:%M:%S",
+        "%Y/%m/%d %H:%M:%S",
+        "%d.%m.%Y %H:%M:%S",
+        "%d %b %Y %H:%M:%S",
+        "%B %d, %Y %I:%M:%S %p",
+        "%Y%m%d%H%M%S",
+        "%Y-%m-%dT%H:%M:%SZ",
+        "%Y年%m月%d日 %H时%M分%S秒",
+        "%a %d %b %Y %H:%M:%S",
+        "%s",
+        "%s000",
+    ]
+)
 
 
 @given(st.integers(946_684_800, 4_102_444_799), TIME_FORMATS)
@@ -98,11 +145,17 @@ def test_any_text_is_a_moment_or_none(text):
 
 def test_order_of_day_and_month_is_noted(tmp_path):
     path = tmp_path / "readings.csv"
-    path.write_text("meter,area,at,kwh\n" + "".join(f"M,A,{day}/3/2024 0:00,1\n" for day in range(8, 18)))
+    path.write_text(
+        "meter,area,at,kwh\n"
+        + "".join(f"M,A,{day}/3/2024 0:00,1\n" for day in range(8, 18))
+    )
     source = open_source(path)
     [batch] = source.batches
     assert len(batch) == 10
-    assert "readings.csv: dates of the column at are read with the day first" in source.tally.notes
+    assert (
+        "readings.csv: dates of the column at are read with the day first"
+        in source.tally.notes
+    )
 
 
 def test_ambiguous_date_is_rejected_with_its_position(tmp_path):
@@ -110,15 +163,24 @@ def test_ambiguous_date_is_rejected_with_its_position(tmp_path):
     path.write_text("meter,area,at,kwh\nM,A,2024-01-01,1\nM,A,1/2/2024 0:00,1\n")
     source = open_source(path)
     assert sum(map(len, source.batches)) == 1
-    assert source.tally.first == {"at may have the day or the month first": "readings.csv row 2: '1/2/2024 0:00'"}
+    assert source.tally.first == {
+        "at may have the day or the month first": "readings.csv row 2: '1/2/2024 0:00'"
+    }
 
 
-@pytest.mark.parametrize("midnight", ["2014-08-01", "2014/8/1", "2014/8/1 0:00", "20140801", "2014年8月1日", "41852"])
+@pytest.mark.parametrize(
+    "midnight",
+    ["2014-08-01", "2014/8/1", "2014/8/1 0:00", "20140801", "2014年8月1日", "41852"],
+)
 def test_days_of_a_curve_in_any_form(tmp_path, midnight):
     path = tmp_path / "curve.csv"
-    path.write_text(f"台区编号,电表局编号,日期,相序,综合倍率,00:15:00\nT,7,{midnight},A相,1,0.5\n")
+    path.write_text(
+        f"台区编号,电表局编号,日期,相序,综合倍率,00:15:00\nT,7,{midnight},A相,1,0.5\n"
+    )
     [batch] = open_source(path).batches
-    assert batch.at.tolist() == [int(datetime(2014, 8, 1, 0, 15, tzinfo=ZoneInfo("Asia/Shanghai")).timestamp())]
+    assert batch.at.tolist() == [
+        int(datetime(2014, 8, 1, 0, 15, tzinfo=ZoneInfo("Asia/Shanghai")).timestamp())
+    ]
 
 
 def test_numbers_and_text_may_stand_in_one_column(tmp_path):

@@ -1,4 +1,5 @@
 """How many meters and customers of a file are in none of the others."""
+
 from __future__ import annotations
 
 import json
@@ -17,7 +18,9 @@ READING_TIME = "2026-03-02T01:00:00Z"
 
 
 def reads(path, meters, at=READING_TIME):
-    path.write_text("meter,area,at,kwh\n" + "".join(f"{meter},A1,{at},1\n" for meter in meters))
+    path.write_text(
+        "meter,area,at,kwh\n" + "".join(f"{meter},A1,{at},1\n" for meter in meters)
+    )
     return path
 
 
@@ -28,7 +31,10 @@ def areas(path, meters):
 
 
 def bills(path, customers):
-    rows = "".join(f"{customer},A1,{READING_TIME},bill,9,B{customer},2026-03-20\n" for customer in customers)
+    rows = "".join(
+        f"{customer},A1,{READING_TIME},bill,9,B{customer},2026-03-20\n"
+        for customer in customers
+    )
     path.write_text("customer,area,at,payment,amount,bill,due\n" + rows)
     return path
 
@@ -64,21 +70,30 @@ def test_ids_of_readings_master_data_and_payments_are_compared(tmp_path):
     ],
 )
 def test_files_that_share_out_the_meters_bring_no_note(tmp_path, one, two, lines):
-    paths = reads(tmp_path / "one.csv", one), reads(tmp_path / "two.csv", two, "2026-03-02T02:00:00Z")
+    paths = (
+        reads(tmp_path / "one.csv", one),
+        reads(tmp_path / "two.csv", two, "2026-03-02T02:00:00Z"),
+    )
     assert len(strangers(*paths)) == lines
 
 
 def test_ids_that_a_spreadsheet_changed_in_all_rows_are_strangers(tmp_path):
     header = "台区编号,电表局编号,日期,相序,00:00,00:15\n"
     (tmp_path / "电流.csv").write_text(header + "T,0012A,2016-01-01,A相,1,1\n", "utf-8")
-    (tmp_path / "电压.csv").write_text(header.replace("00:00", "电压00:00") + "T,12A,2016-01-01,A相,1,220\n", "utf-8")
+    (tmp_path / "电压.csv").write_text(
+        header.replace("00:00", "电压00:00") + "T,12A,2016-01-01,A相,1,220\n", "utf-8"
+    )
     assert len(strangers(tmp_path)) == 2
 
 
 def test_meters_of_another_layout_count_too(tmp_path):
     areas(tmp_path / "areas.jsonl", ["10006414"])
-    lines = strangers(tmp_path / "areas.jsonl", DATA_FOLDER / "sgsc_4households_halfhourly.parquet")
-    assert lines[0].startswith("sgsc_4households_halfhourly.parquet: 3 of 4 meters are in none")
+    lines = strangers(
+        tmp_path / "areas.jsonl", DATA_FOLDER / "sgsc_4households_halfhourly.parquet"
+    )
+    assert lines[0].startswith(
+        "sgsc_4households_halfhourly.parquet: 3 of 4 meters are in none"
+    )
 
 
 @pytest.mark.parametrize("command", ["run", "inspect"])
@@ -86,14 +101,22 @@ def test_run_and_inspect_print_the_line(tmp_path, monkeypatch, capsys, command):
     reads(tmp_path / "reads.csv", ["M1", "M9"])
     areas(tmp_path / "areas.jsonl", ["M1"])
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["meterwatch", command, "reads.csv", "areas.jsonl"])
+    monkeypatch.setattr(
+        sys, "argv", ["meterwatch", command, "reads.csv", "areas.jsonl"]
+    )
     with pytest.raises(SystemExit):
         main()
-    assert "reads.csv: 1 of 2 meters are in none of the other files, such as M9" in capsys.readouterr().out
+    assert (
+        "reads.csv: 1 of 2 meters are in none of the other files, such as M9"
+        in capsys.readouterr().out
+    )
 
 
 def test_run_that_reads_nothing_new_prints_the_same(tmp_path, capsys):
-    paths = str(reads(tmp_path / "reads.csv", ["M1", "M9"])), str(areas(tmp_path / "areas.jsonl", ["M1"]))
+    paths = (
+        str(reads(tmp_path / "reads.csv", ["M1", "M9"])),
+        str(areas(tmp_path / "areas.jsonl", ["M1"])),
+    )
     for _ in range(2):
         run(paths, tmp_path / "a.db", Settings())
         assert "1 of 2 meters are in none of the other files" in capsys.readouterr().out

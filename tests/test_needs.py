@@ -1,4 +1,5 @@
 """Which rules a history can be judged by: those that tell something of it, and no others."""
+
 from __future__ import annotations
 
 import pytest
@@ -17,14 +18,20 @@ def lacking(rule: str, case: Case) -> list[str]:
 
 
 def first_case(rule: str, shows: str) -> Case:
-    return next(case for case in casebook(rule).case if case.shows == shows and not case.now)
+    return next(
+        case for case in casebook(rule).case if case.shows == shows and not case.now
+    )
 
 
 def has_case(rule: str, shows: str) -> bool:
     return any(case.shows == shows and not case.now for case in casebook(rule).case)
 
 
-FIRING_RULES = [rule for rule in rules_with_a_file() if not ALL_RULES[rule].modelled and has_case(rule, "fires")]
+FIRING_RULES = [
+    rule
+    for rule in rules_with_a_file()
+    if not ALL_RULES[rule].modelled and has_case(rule, "fires")
+]
 
 
 @pytest.mark.parametrize("rule", FIRING_RULES)
@@ -32,13 +39,17 @@ def test_a_rule_that_fires_lacks_nothing(rule):
     assert lacking(rule, first_case(rule, "fires")) == []
 
 
-@pytest.mark.parametrize("rule", [rule for rule in FIRING_RULES if has_case(rule, "cannot tell")])
+@pytest.mark.parametrize(
+    "rule", [rule for rule in FIRING_RULES if has_case(rule, "cannot tell")]
+)
 def test_rule_that_cannot_tell_names_what_it_lacks(rule):
     assert lacking(rule, first_case(rule, "cannot tell"))
 
 
 def test_rule_that_needs_a_model_lacks_it():
-    assert lacking("tariff_misuse", first_case("zero_usage", "fires")) == ["a fleet model"]
+    assert lacking("tariff_misuse", first_case("zero_usage", "fires")) == [
+        "a fleet model"
+    ]
 
 
 def test_what_is_lacking_is_named():

@@ -32,17 +32,27 @@ class Probe(Rule):
 
 def windows(kind, area, readings, **settings):
     """The closed windows of one kind that an engine comes to see."""
-    probe = Probe("probe", kind, (Level(1, 4, 0),), 0, 0.9, len, (), {}, ("", ""), ("", ""))
+    probe = Probe(
+        "probe", kind, (Level(1, 4, 0),), 0, 0.9, len, (), {}, ("", ""), ("", "")
+    )
     object.__setattr__(probe, "seen", [])
     engine = Engine([probe], **settings)
     engine.enroll([area])
     for batch in readings:
         engine.step(batch)
-    return {name: np.concatenate([part[name] for part in probe.seen], axis=-1) for name in probe.seen[0]}
+    return {
+        name: np.concatenate([part[name] for part in probe.seen], axis=-1)
+        for name in probe.seen[0]
+    }
 
 
 def area(*meters: Meter, gateway: str = "") -> Area:
-    return Area(area="A1", gateway=gateway, transformers=[Transformer(rating_kva=100)], meters=list(meters))
+    return Area(
+        area="A1",
+        gateway=gateway,
+        transformers=[Transformer(rating_kva=100)],
+        meters=list(meters),
+    )
 
 
 def slots(names, step, count, **columns):
@@ -51,25 +61,45 @@ def slots(names, step, count, **columns):
         told = {}
         for name, value in columns.items():
             flat = np.broadcast_to(np.asarray(value, float), (len(names),))
-            told[name] = np.broadcast_to(flat, (3, len(names))) if name in ("u", "i", "p", "q") else flat * k ** (
-                name == "register"
+            told[name] = (
+                np.broadcast_to(flat, (3, len(names)))
+                if name in ("u", "i", "p", "q")
+                else flat * k ** (name == "register")
             )
         rows = len(names)
-        yield Readings.build(names, range(rows), ["A1"], [0] * rows, [START_TIME + k * step] * rows, **told)
+        yield Readings.build(
+            names,
+            range(rows),
+            ["A1"],
+            [0] * rows,
+            [START_TIME + k * step] * rows,
+            **told,
+        )
 
 
 def test_a_user_counts_once_an_interval_however_often_it_is_read():
-    four = [Meter(meter=f"M{n}", wiring="3P4W", interval_s=STEP_SECONDS) for n in range(4)]
-    seen = windows(Intervals, area(*four), slots([m.meter for m in four], STEP_SECONDS, 12, u=220.0, i=10.0))
+    four = [
+        Meter(meter=f"M{n}", wiring="3P4W", interval_s=STEP_SECONDS) for n in range(4)
+    ]
+    seen = windows(
+        Intervals,
+        area(*four),
+        slots([m.meter for m in four], STEP_SECONDS, 12, u=220.0, i=10.0),
+    )
     assert seen["kva"] == pytest.approx(np.full(len(seen["kva"]), 4 * 3 * 2.2))
     assert (seen["coverage"] == 1).all()
 
 
 def test_energy_that_flows_back_is_that_of_the_meters_own_interval():
-    meters = [Meter(meter="G", wiring="3P4W", interval_s=3600), Meter(meter="M", interval_s=3600, pv_kva=5.0)]
+    meters = [
+        Meter(meter="G", wiring="3P4W", interval_s=3600),
+        Meter(meter="M", interval_s=3600, pv_kva=5.0),
+    ]
     readings = slots(["G", "M"], 3600, 30, kwh=[4.0, 4.0], p=[1.0, -1.0])
     seen = windows(AreaDays, area(*meters, gateway="G"), readings)
-    assert seen["energy_in"].tolist() == [24 * (4.0 + 3 * 1.0)]  # what came in and what the user gave
+    assert seen["energy_in"].tolist() == [
+        24 * (4.0 + 3 * 1.0)
+    ]  # what came in and what the user gave
     assert seen["energy_out"].tolist() == [96.0]
 
 
@@ -77,26 +107,36 @@ def test_a_meter_of_registers_alone_has_a_day_of_energy():
     meters = [Meter(meter="G"), Meter(meter="M")]
     readings = slots(["G", "M"], 900, 110, register=[2.0, 1.9])
     seen = windows(AreaDays, area(*meters, gateway="G"), readings)
-    assert seen["energy_in"] == pytest.approx([95 * 2.0])  # the first register has none before it
+    assert seen["energy_in"] == pytest.approx(
+        [95 * 2.0]
+    )  # the first register has none before it
     assert seen["energy_out"] == pytest.approx([95 * 1.9])
     assert seen["coverage"] == pytest.approx([95 / 96])
 
 
-@pytest.mark.parametrize("after", [40, 104])  # while the day is open, and when it has closed
+@pytest.mark.parametrize(
+    "after", [40, 104]
+)  # while the day is open, and when it has closed
 def test_a_register_that_comes_late_gives_its_day_the_energy_on_both_sides(after):
     told = list(slots(["G", "M"], 900, 130, register=[2.0, 1.9]))
     late, told[9] = told[9].select([1]), told[9].select([0])
     told.insert(after, late)
-    seen = windows(AreaDays, area(Meter(meter="G"), Meter(meter="M"), gateway="G"), told)
+    seen = windows(
+        AreaDays, area(Meter(meter="G"), Meter(meter="M"), gateway="G"), told
+    )
     assert seen["energy_out"][-1] == pytest.approx(95 * 1.9)
     assert seen["coverage"][-1] == pytest.approx(95 / 96)
 
 
-@pytest.mark.parametrize("after", [40, 120])  # while the day is open, and when it has closed
+@pytest.mark.parametrize(
+    "after", [40, 120]
+)  # while the day is open, and when it has closed
 def test_a_measured_reading_replaces_an_estimate(after):
     both = [Meter(meter="G"), Meter(meter="M")]
     told = list(slots(["G", "M"], 900, 130, kwh=[2.0, 1.0]))
-    told[9] = replace(told[9], status=np.array([Status.MEASURED, Status.ESTIMATED], np.uint8))
+    told[9] = replace(
+        told[9], status=np.array([Status.MEASURED, Status.ESTIMATED], np.uint8)
+    )
     measured = replace(told[9].select([1]), status=np.zeros(1, np.uint8))
     told.insert(after, measured)
     seen = windows(AreaDays, area(*both, gateway="G"), told)
@@ -111,7 +151,11 @@ def test_a_packed_day_is_exactly_what_it_was(places):
     kwh[g.random(kwh.shape) < 0.1] = np.nan
     kwh[:, 0], kwh[3, 1], kwh[4, 2:5] = np.nan, 60_000.125, [-0.5, -0.01, -0.001]
     reads = g.integers(0, 97, 30).astype(np.int32)
-    cells: dict[str, Any] = {"kwh": kwh, "reads": reads, "gateway": g.normal(0, 9, (4, 100))}
+    cells: dict[str, Any] = {
+        "kwh": kwh,
+        "reads": reads,
+        "gateway": g.normal(0, 9, (4, 100)),
+    }
     again = unpacked(packed(cells))
     for name, array in cells.items():
         assert again[name].dtype == array.dtype
@@ -130,13 +174,17 @@ def test_newest_master_data_replaces_earlier():
 def test_last_of_several_records_of_an_area_counts():
     """As on a topic that has not been compacted yet."""
     first = Area(area="A1", meters=[Meter(meter="M1"), Meter(meter="M2")])
-    last = Area(area="A1", meters=[Meter(meter="M2"), Meter(meter="M3"), Meter(meter="M4")])
+    last = Area(
+        area="A1", meters=[Meter(meter="M2"), Meter(meter="M3"), Meter(meter="M4")]
+    )
     other = Area(area="A2", meters=[Meter(meter="M5")])
     together, apart = Engine(), Engine()
     together.enroll([first, other, last])
     for area in (first, other, last):
         apart.enroll([area])
     for name in ("sizes", "area_of", "connected"):
-        np.testing.assert_array_equal(getattr(together.registry, name), getattr(apart.registry, name))
+        np.testing.assert_array_equal(
+            getattr(together.registry, name), getattr(apart.registry, name)
+        )
     assert together.registry.members == apart.registry.members
     assert together.registry.sizes.tolist() == [3, 1]

@@ -104,9 +104,15 @@ def babble(seconds: int, clock: Clock) -> int:
     for second in range(seconds):
         clock.now += 1
         for n in range(50):
-            logging.getLogger("aiokafka.producer.sender").warning("Got error produce response: %s", refused)
-            logging.getLogger("aiokafka.client").error(f"Unable connect to node {n} at {second}: 0x{n:x}")  # noqa: G004
-            logging.getLogger(f"aiokafka.conn{n}").error("of one of many loggers\nand a second line")
+            logging.getLogger("aiokafka.producer.sender").warning(
+                "Got error produce response: %s", refused
+            )
+            logging.getLogger("aiokafka.client").error(
+                f"Unable connect to node {n} at {second}: 0x{n:x}"  # noqa: G004
+            )
+            logging.getLogger(f"aiokafka.conn{n}").error(
+                "of one of many loggers\nand a second line"
+            )
             logging.getLogger("kafka.conn").warning("%s is not ready", f"<node {n}>")
             logging.getLogger("another.library").error("failed", exc_info=refused)
             count += 5
@@ -155,26 +161,41 @@ def test_what_is_no_outage_is_logged_whole(limit):
     logging.getLogger("kafka").warning(template, "one")
     assert "Traceback" in lines.found[0]
     assert lines.found[1:] == [
-        "aiokafka critical", "aiokafka critical", "meterwatch offset 1 is refused", "meterwatch offset 2 is refused",
+        "aiokafka critical",
+        "aiokafka critical",
+        "meterwatch offset 1 is refused",
+        "meterwatch offset 2 is refused",
         "kafka %s and %s",
-    ]  # fmt: skip
+    ]
 
 
 def test_what_belongs_to_every_start_and_rebalance_is_not_logged(limit):
     _, lines = limit
     coordinator = logging.getLogger("aiokafka.consumer.group_coordinator")
-    coordinator.error("Group Coordinator Request failed: %s", CoordinatorNotAvailableError())
-    coordinator.warning("Heartbeat failed for group %s because it is rebalancing", "meterwatch")
-    logging.getLogger("mode.timers").warning("Timer %s is overlapping (interval=%r runtime=%r)", "livelock", 7.0, 59.9)
+    coordinator.error(
+        "Group Coordinator Request failed: %s", CoordinatorNotAvailableError()
+    )
+    coordinator.warning(
+        "Heartbeat failed for group %s because it is rebalancing", "meterwatch"
+    )
+    logging.getLogger("mode.timers").warning(
+        "Timer %s is overlapping (interval=%r runtime=%r)", "livelock", 7.0, 59.9
+    )
     assert lines.found == []
-    coordinator.error("Group Coordinator Request failed: %s", GroupAuthorizationFailedError())
-    assert lines.found == [f"{coordinator.name} Group Coordinator Request failed: {GroupAuthorizationFailedError()}"]
+    coordinator.error(
+        "Group Coordinator Request failed: %s", GroupAuthorizationFailedError()
+    )
+    assert lines.found == [
+        f"{coordinator.name} Group Coordinator Request failed: {GroupAuthorizationFailedError()}"
+    ]
 
 
 def test_how_long_brokers_take_nothing_is_counted_while_the_process_runs(clock):
     async def deliver() -> None:
         way = Deliveries()
-        first, second, third = (asyncio.get_running_loop().create_future() for _ in range(3))
+        first, second, third = (
+            asyncio.get_running_loop().create_future() for _ in range(3)
+        )
         way.beat()
         way.track(first)
         way.track(second)
@@ -202,14 +223,18 @@ def test_how_long_brokers_take_nothing_is_counted_while_the_process_runs(clock):
 
 def test_missing_answer_is_not_awaited_for_ever():
     async def ask() -> None:
-        with pytest.raises(KafkaTimeoutError, match=r"no broker has answered for 0\.01 s"):
+        with pytest.raises(
+            KafkaTimeoutError, match=r"no broker has answered for 0\.01 s"
+        ):
             await answered(asyncio.get_running_loop().create_future(), 0.01)
         assert await answered(asyncio.sleep(0, "yes")) == "yes"
 
     asyncio.run(ask())
 
 
-def test_partitions_are_taken_over_when_the_brokers_answer_again_and_not_when_the_worker_ends(monkeypatch, caplog):
+def test_partitions_are_taken_over_when_the_brokers_answer_again_and_not_when_the_worker_ends(
+    monkeypatch, caplog
+):
     worker, asked = Worker(load({}), Metrics()), 0
 
     @asynccontextmanager
@@ -226,11 +251,18 @@ def test_partitions_are_taken_over_when_the_brokers_answer_again_and_not_when_th
     worker._rules_known.set()
     asyncio.run(worker.take_over({TP(topic, 0) for topic in worker.topics}, 1))
     assert asked == 3
-    assert caplog.text.count("partitions [0] cannot be taken over yet: no answer from the brokers at") == 3
+    assert (
+        caplog.text.count(
+            "partitions [0] cannot be taken over yet: no answer from the brokers at"
+        )
+        == 3
+    )
     assert worker.generation == -1
 
 
-def test_a_last_checkpoint_is_given_up_when_brokers_are_silent_not_when_it_takes_long(clock, monkeypatch):
+def test_a_last_checkpoint_is_given_up_when_brokers_are_silent_not_when_it_takes_long(
+    clock, monkeypatch
+):
     monkeypatch.setattr("streams.worker.fatal", pytest.fail)
     monkeypatch.setattr("streams.worker.time", clock)
     monkeypatch.setattr("streams.worker.BEAT", 0.0)
@@ -247,7 +279,9 @@ def test_a_last_checkpoint_is_given_up_when_brokers_are_silent_not_when_it_takes
         worker._deliveries.track(asyncio.get_running_loop().create_future())
         await long(1000)
 
-    with pytest.raises(pytest.fail.Exception, match="no broker takes the last checkpoint"):
+    with pytest.raises(
+        pytest.fail.Exception, match="no broker takes the last checkpoint"
+    ):
         asyncio.run(worker._within(frozen()))
 
 
@@ -267,11 +301,21 @@ def closed() -> str:
 
 @pytest.mark.parametrize(
     "command",
-    ["topics", "worker", "alerts", "alerts --once", "send town:60x1", "registry load areas.jsonl",
-     "rules list --published", f"rules publish {RULES_FILE}"],
-)  # fmt: skip
+    [
+        "topics",
+        "worker",
+        "alerts",
+        "alerts --once",
+        "send town:60x1",
+        "registry load areas.jsonl",
+        "rules list --published",
+        f"rules publish {RULES_FILE}",
+    ],
+)
 @pytest.mark.parametrize("brokers", ["closed", "silent"])
-def test_command_without_brokers_ends_with_an_error(command, brokers, request, tmp_path, monkeypatch, capsys):
+def test_command_without_brokers_ends_with_an_error(
+    command, brokers, request, tmp_path, monkeypatch, capsys
+):
     monkeypatch.setattr(answered, "__defaults__", (0.5,))
     monkeypatch.setenv("METERWATCH_BROKERS", request.getfixturevalue(brokers))
     monkeypatch.chdir(tmp_path)
@@ -281,7 +325,9 @@ def test_command_without_brokers_ends_with_an_error(command, brokers, request, t
         main()
     said = capsys.readouterr()
     assert ended.value.code == 2
-    assert re.fullmatch(r"error: no answer from the brokers at 127\.0\.0\.1:\d+: .*\n", said.err)
+    assert re.fullmatch(
+        r"error: no answer from the brokers at 127\.0\.0\.1:\d+: .*\n", said.err
+    )
     assert said.out == ""
 
 
@@ -303,9 +349,13 @@ class BrokerTown:
     def __init__(self, broker: Broker, folder: Path, **changed: str) -> None:
         self.broker, self.folder = broker, folder
         self.environment = {
-            "METERWATCH_BROKERS": broker.address, "METERWATCH_CLOCK": "stream", "METERWATCH_METRICS_PORT": "0",
-            "METERWATCH_CHECKPOINT_SECONDS": "3", "METERWATCH_SESSION_SECONDS": "6", "METERWATCH_PARTITIONS": "2",
-        } | changed  # fmt: skip
+            "METERWATCH_BROKERS": broker.address,
+            "METERWATCH_CLOCK": "stream",
+            "METERWATCH_METRICS_PORT": "0",
+            "METERWATCH_CHECKPOINT_SECONDS": "3",
+            "METERWATCH_SESSION_SECONDS": "6",
+            "METERWATCH_PARTITIONS": "2",
+        } | changed
         self.settings = load(self.environment)
         self.town = Town(300, 3)
         self.history = thinned(self.town)
@@ -317,7 +367,12 @@ class BrokerTown:
         end = (third + 1) * size if third < 2 else None
         batches = self.history[third * size : end]
         source = Source(
-            self.town.name, self.town.areas, iter(batches), sum(map(len, batches)), self.town.zone, self.town.interval
+            self.town.name,
+            self.town.areas,
+            iter(batches),
+            sum(map(len, batches)),
+            self.town.zone,
+            self.town.interval,
         )
         send(source, self.settings.servers, prefix=self.settings.prefix)
         return sum(map(len, batches))
@@ -329,7 +384,9 @@ class BrokerTown:
         """What an engine says that nothing disturbs."""
         engine = Engine(zone=self.town.zone, interval=self.town.interval)
         engine.enroll(self.town.areas)
-        return last_states(alert for batch in self.history for alert in engine.step(batch))
+        return last_states(
+            alert for batch in self.history for alert in engine.step(batch)
+        )
 
     def publish_and_wait(self, worker: WorkerProcess, third: int) -> None:
         """Returns when a worker has judged a third; where checkpoints are far between, none holds it yet."""
@@ -350,7 +407,9 @@ class BrokerTown:
 
 
 @pytest.mark.broker
-def test_worker_logs_little_while_brokers_are_away_goes_on_and_obeys_sigterm(own_broker, tmp_path):
+def test_worker_logs_little_while_brokers_are_away_goes_on_and_obeys_sigterm(
+    own_broker, tmp_path
+):
     place = BrokerTown(own_broker, tmp_path)
     with place.worker("one") as worker:
         place.publish_and_wait(worker, 0)
@@ -379,7 +438,10 @@ def test_worker_logs_little_while_brokers_are_away_goes_on_and_obeys_sigterm(own
         wait(lambda: worker.scrape()["meterwatch_brokers_answer", ()] == 0)
         assert worker.end() == 1
         log = worker.log.read_text()
-        assert "no broker takes the last checkpoint; the next worker goes on from the one before" in log
+        assert (
+            "no broker takes the last checkpoint; the next worker goes on from the one before"
+            in log
+        )
         assert log.count("\n") - before < MOST_LINES
 
     own_broker.start()
@@ -391,8 +453,15 @@ def test_worker_logs_little_while_brokers_are_away_goes_on_and_obeys_sigterm(own
 
 
 @pytest.mark.broker
-def test_a_worker_ends_when_brokers_take_nothing_for_stall_seconds(own_broker, tmp_path):
-    place = BrokerTown(own_broker, tmp_path, METERWATCH_STALL_SECONDS="15", METERWATCH_CHECKPOINT_SECONDS="10")
+def test_a_worker_ends_when_brokers_take_nothing_for_stall_seconds(
+    own_broker, tmp_path
+):
+    place = BrokerTown(
+        own_broker,
+        tmp_path,
+        METERWATCH_STALL_SECONDS="15",
+        METERWATCH_CHECKPOINT_SECONDS="10",
+    )
     with place.worker("log") as worker:
         place.publish_and_wait(worker, 0)
         wait(lambda: all_checkpointed(place.settings))
@@ -414,6 +483,8 @@ def test_a_client_whose_fetcher_has_lost_its_cancellation_stops(monkeypatch):
     monkeypatch.setattr(aiokafka.AIOKafkaConsumer, "stop", stop)
     consumer = object.__new__(answers.BoundedConsumer)
     consumer._closed = True
-    consumer._fetcher = SimpleNamespace(_fetch_task=SimpleNamespace(cancel=released.set))
+    consumer._fetcher = SimpleNamespace(
+        _fetch_task=SimpleNamespace(cancel=released.set)
+    )
     asyncio.run(asyncio.wait_for(consumer.stop(), 5))
     assert released.is_set()

@@ -14,7 +14,7 @@ from bench.history import HISTORY_MAKERS, METER_NAMES
 from detectors.engine import Engine
 from detectors.episodes import Episodes
 from detectors.judge import Judge
-from detectors.rule import DISPROVED_SCORE, ALL_RULES
+from detectors.rule import ALL_RULES, DISPROVED_SCORE
 from models.cells import Cells
 from models.features import Elapsed, Feature, Standstill
 from models.loading import Heat
@@ -27,9 +27,12 @@ from schemas.units import DAY_SECONDS, HOUR_SECONDS
 
 SLOT_COUNT, ROW_COUNT = 5, 400
 FEATURE_TYPES = {
-    "elapsed": Elapsed, "standstill": Standstill, "neutral": NeutralMismatch, "load": PhaseLoad,
+    "elapsed": Elapsed,
+    "standstill": Standstill,
+    "neutral": NeutralMismatch,
+    "load": PhaseLoad,
     "heat": lambda: Heat(900),
-}  # fmt: skip
+}
 
 
 def drawn(seed: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -41,14 +44,19 @@ def drawn(seed: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
 
     at = 10**9 + np.cumsum(rng.choice([0, 60, 900, 5 * HOUR_SECONDS], ROW_COUNT))
     columns = {
-        "at": at, "register_delta": some(rng.choice([0.0, 0.5], ROW_COUNT)),
+        "at": at,
+        "register_delta": some(rng.choice([0.0, 0.5], ROW_COUNT)),
         "total_p": some(rng.normal(1, 1, ROW_COUNT)).astype(np.float32),
         "neutral": some(rng.normal(3, 1, ROW_COUNT)).astype(np.float32),
-        "most_i": some(rng.gamma(2, 1, ROW_COUNT)).astype(np.float32), "ib": np.full(ROW_COUNT, 5.0, np.float32),
-        "elements": rng.choice([1.0, 3.0], ROW_COUNT), "i": some(rng.gamma(2, 0.2, (3, ROW_COUNT))).astype(np.float32),
-        "kva": some(rng.gamma(2, 100, ROW_COUNT)).astype(np.float32), "rating_kva": np.full(ROW_COUNT, 200.0, np.float32),
-        "coverage": rng.choice([0.5, 1.0], ROW_COUNT), "temperature": some(rng.normal(20, 5, ROW_COUNT), 0.7).astype(np.float32),
-    }  # fmt: skip
+        "most_i": some(rng.gamma(2, 1, ROW_COUNT)).astype(np.float32),
+        "ib": np.full(ROW_COUNT, 5.0, np.float32),
+        "elements": rng.choice([1.0, 3.0], ROW_COUNT),
+        "i": some(rng.gamma(2, 0.2, (3, ROW_COUNT))).astype(np.float32),
+        "kva": some(rng.gamma(2, 100, ROW_COUNT)).astype(np.float32),
+        "rating_kva": np.full(ROW_COUNT, 200.0, np.float32),
+        "coverage": rng.choice([0.5, 1.0], ROW_COUNT),
+        "temperature": some(rng.normal(20, 5, ROW_COUNT), 0.7).astype(np.float32),
+    }
     return rng.integers(0, SLOT_COUNT, ROW_COUNT), columns
 
 
@@ -62,29 +70,52 @@ def test_feature_gives_many_rows_the_same_as_each_alone(name: str, seed: int):
     told = whole.fold(slots, columns)
     each = [one_by_one(alone, slots, columns, row) for row in range(ROW_COUNT)]
     for column in whole.gives:
-        np.testing.assert_array_equal(told[column], np.concatenate([row[column] for row in each], axis=-1))
+        np.testing.assert_array_equal(
+            told[column], np.concatenate([row[column] for row in each], axis=-1)
+        )
     for column, held in alone.cells.arrays.items():
         np.testing.assert_array_equal(whole.cells[column], held)
 
 
-def one_by_one(feature: Feature, slots: np.ndarray, columns: dict[str, np.ndarray], row: int) -> dict[str, np.ndarray]:
+def one_by_one(
+    feature: Feature, slots: np.ndarray, columns: dict[str, np.ndarray], row: int
+) -> dict[str, np.ndarray]:
     part = slice(row, row + 1)
-    return feature.fold(slots[part], {name: column[..., part] for name, column in columns.items()})
+    return feature.fold(
+        slots[part], {name: column[..., part] for name, column in columns.items()}
+    )
 
 
-@pytest.mark.parametrize("name", ["current_loss", "meter_current_unbalance", "read_failure", "voltage_loss"])
+@pytest.mark.parametrize(
+    "name", ["current_loss", "meter_current_unbalance", "read_failure", "voltage_loss"]
+)
 @pytest.mark.parametrize("seed", range(5))
 def test_episodes_of_many_rows_are_those_of_each_row_alone(name: str, seed: int):
     rng = np.random.default_rng(seed)
-    slots, at = rng.integers(0, SLOT_COUNT, ROW_COUNT), 10**9 + np.cumsum(rng.choice([60, 900, 3 * HOUR_SECONDS], ROW_COUNT))
-    lasting = np.repeat(rng.choice([0.2, 0.95, 1.0, 1.3, 2.5, DISPROVED_SCORE], ROW_COUNT // 8), 8)
-    score = np.where(rng.random(ROW_COUNT) < 0.9, lasting, rng.choice([0.2, 0.95, 1.0], ROW_COUNT))
-    gap = np.where(rng.random(ROW_COUNT) < 0.1, np.nan, rng.choice([900.0, 9 * HOUR_SECONDS], ROW_COUNT))
+    slots, at = (
+        rng.integers(0, SLOT_COUNT, ROW_COUNT),
+        10**9 + np.cumsum(rng.choice([60, 900, 3 * HOUR_SECONDS], ROW_COUNT)),
+    )
+    lasting = np.repeat(
+        rng.choice([0.2, 0.95, 1.0, 1.3, 2.5, DISPROVED_SCORE], ROW_COUNT // 8), 8
+    )
+    score = np.where(
+        rng.random(ROW_COUNT) < 0.9, lasting, rng.choice([0.2, 0.95, 1.0], ROW_COUNT)
+    )
+    gap = np.where(
+        rng.random(ROW_COUNT) < 0.1,
+        np.nan,
+        rng.choice([900.0, 9 * HOUR_SECONDS], ROW_COUNT),
+    )
     rows: tuple[Any, ...] = np.arange(ROW_COUNT), slots, at, score, gap
     whole, alone = episodes_of(name), episodes_of(name)
     told = whole.update(*rows)
     assert told
-    assert sorted(told) == [change for n in range(ROW_COUNT) for change in alone.update(*(c[n : n + 1] for c in rows))]
+    assert sorted(told) == [
+        change
+        for n in range(ROW_COUNT)
+        for change in alone.update(*(c[n : n + 1] for c in rows))
+    ]
     for key, held in alone.cells.items():
         np.testing.assert_array_equal(whole.cells[key], held)
 
@@ -98,7 +129,9 @@ def episodes_of(name: str) -> Episodes:
 def test_unique_passes_keep_the_order_of_arrival():
     slots = np.array([7, 5, 7, 7, 5])
     assert [turn.tolist() for turn in unique_passes(slots)] == [[0, 1], [2, 4], [3]]
-    told = UniquePasses(slots).earlier(np.arange(5.0), np.full(5, -1.0), np.array([True, True, False, True, True]))
+    told = UniquePasses(slots).earlier(
+        np.arange(5.0), np.full(5, -1.0), np.array([True, True, False, True, True])
+    )
     assert told.tolist() == [-1, -1, 0, 0, 1]
 
 
@@ -115,14 +148,24 @@ def judged(batches: list[Batch]) -> tuple[Counter[bytes], dict[str, bytes]]:
     """What is told of some batches, and what is remembered after them but for how the rows of tails are laid out."""
     engine = Engine(interval=900)
     told = [alert for batch in batches for alert in engine.step(batch)]
-    kept = {name: dumps(held) for name, held in engine.capture()["owners"].items() if not name.startswith("tails")}
+    kept = {
+        name: dumps(held)
+        for name, held in engine.capture()["owners"].items()
+        if not name.startswith("tails")
+    }
     return Counter(map(msgspec.json.encode, told)), kept
 
 
 def test_history_in_one_batch_publishes_the_same_as_in_slices():
     rows = history(24)
-    cuts = [0, *(np.flatnonzero(np.diff(rows.at // (6 * HOUR_SECONDS)) > 0) + 1).tolist(), len(rows)]
-    assert judged([rows]) == judged([rows.select(slice(a, b)) for a, b in pairwise(cuts)])
+    cuts = [
+        0,
+        *(np.flatnonzero(np.diff(rows.at // (6 * HOUR_SECONDS)) > 0) + 1).tolist(),
+        len(rows),
+    ]
+    assert judged([rows]) == judged(
+        [rows.select(slice(a, b)) for a, b in pairwise(cuts)]
+    )
 
 
 def test_judge_calls_grow_with_days_and_not_with_moments(monkeypatch):

@@ -15,7 +15,14 @@ from schemas.columns import Readings, Stages
 from schemas.units import DAY_SECONDS
 from streams.checkpoints import WrittenCheckpoint
 from streams.fetched import FetchedRange
-from streams.partitions import AWAIT_SECONDS, STEP_SECONDS, Chunk, GapError, Partition, PartitionProgress
+from streams.partitions import (
+    AWAIT_SECONDS,
+    STEP_SECONDS,
+    Chunk,
+    GapError,
+    Partition,
+    PartitionProgress,
+)
 from streams.topics import EVENTS_TOPIC, PAYMENTS_TOPIC, READS_TOPIC, WORKFLOW_TOPIC
 
 START_TIME = 1_772_380_800
@@ -44,7 +51,10 @@ def records(first, last):
 def span_of(first, timestamps, ends=None):
     """Records from an offset on that came at these milliseconds, in a span to their end or behind it."""
     at = enumerate(timestamps, first)
-    them: list[Any] = [SimpleNamespace(offset=place, key=b"", value=b"x" * 10, timestamp=came) for place, came in at]
+    them: list[Any] = [
+        SimpleNamespace(offset=place, key=b"", value=b"x" * 10, timestamp=came)
+        for place, came in at
+    ]
     return FetchedRange(first, them, first + len(them) if ends is None else ends)
 
 
@@ -91,8 +101,14 @@ def test_a_chunk_joins_what_has_arrived_up_to_a_step():
 
 def judge_whole_chunk(it: Partition, rows: int) -> None:
     """Takes a chunk of so many rows in hand, and judges it to its end."""
-    it.enqueue(READS_TOPIC, records(it.enqueued[READS_TOPIC], it.enqueued[READS_TOPIC] + 1), None)
-    it.begin(taken(it), Readings.build(["M1"], [0] * rows, ["A1"], [0] * rows, range(rows)))
+    it.enqueue(
+        READS_TOPIC,
+        records(it.enqueued[READS_TOPIC], it.enqueued[READS_TOPIC] + 1),
+        None,
+    )
+    it.begin(
+        taken(it), Readings.build(["M1"], [0] * rows, ["A1"], [0] * rows, range(rows))
+    )
     while hand := it.in_hand:
         it.note_judged(hand, it.judge(hand))
 
@@ -136,7 +152,9 @@ def test_topic_of_few_slow_rows_leaves_the_steps_of_others_whole(monkeypatch):
 
 
 @pytest.mark.parametrize("records_again", [1, 2])
-def test_what_is_contained_beyond_the_offsets_is_not_judged_again(monkeypatch, records_again):
+def test_what_is_contained_beyond_the_offsets_is_not_judged_again(
+    monkeypatch, records_again
+):
     """However the rows that follow the offsets come the next time: in one chunk or in several."""
     steps: list[int] = []
 
@@ -147,18 +165,29 @@ def test_what_is_contained_beyond_the_offsets_is_not_judged_again(monkeypatch, r
     monkeypatch.setattr(Engine, "step", lambda _, batch: step(batch))
     first = new_partition()
     first.enqueue(READS_TOPIC, records(100, 102), None)
-    first.begin(taken(first), Readings.build(["M1"], [0] * 6, ["A1"], [0] * 6, range(6)))
+    first.begin(
+        taken(first), Readings.build(["M1"], [0] * 6, ["A1"], [0] * 6, range(6))
+    )
     first._paces[READS_TOPIC] = 4 / STEP_SECONDS
     assert first.in_hand
     first.note_judged(first.in_hand, first.judge(first.in_hand))
     assert (first.judged[READS_TOPIC], first.begun[READS_TOPIC]) == (100, 4)
 
-    second = Partition(3, Engine(), first.judged, WrittenCheckpoint(), progress=PartitionProgress(first.begun, first.paces))
+    second = Partition(
+        3,
+        Engine(),
+        first.judged,
+        WrittenCheckpoint(),
+        progress=PartitionProgress(first.begun, first.paces),
+    )
     second.start(READS_TOPIC, 100)
     for offset in range(100, 102, 2 // records_again):
         second.enqueue(READS_TOPIC, records(offset, offset + 2 // records_again), None)
         rows = range(6)[(offset - 100) * 3 :][: 6 // records_again]
-        second.begin(taken(second), Readings.build(["M1"], [0] * len(rows), ["A1"], [0] * len(rows), rows))
+        second.begin(
+            taken(second),
+            Readings.build(["M1"], [0] * len(rows), ["A1"], [0] * len(rows), rows),
+        )
         while hand := second.in_hand:
             second.note_judged(hand, second.judge(hand))
     assert steps == [0, 1, 2, 3, 4, 5]
@@ -167,7 +196,10 @@ def test_what_is_contained_beyond_the_offsets_is_not_judged_again(monkeypatch, r
 
 def order(it: Partition) -> list[tuple[str, list[int]]]:
     """What is taken until nothing is left: topics and offsets."""
-    return [(chunk.topic, [record.offset for record in chunk.records]) for chunk in iter(it.next_chunk, None)]
+    return [
+        (chunk.topic, [record.offset for record in chunk.records])
+        for chunk in iter(it.next_chunk, None)
+    ]
 
 
 def test_earliest_record_is_judged_first_and_events_before_readings_of_the_same_time():
@@ -177,8 +209,13 @@ def test_earliest_record_is_judged_first_and_events_before_readings_of_the_same_
     it.enqueue(READS_TOPIC, span_of(100, [200, 300]), None)
     it.enqueue(READS_TOPIC, span_of(102, [400]), None)
     assert order(it) == [
-        (EVENTS_TOPIC, [0]), (PAYMENTS_TOPIC, [0]), (EVENTS_TOPIC, [1]), (READS_TOPIC, [100, 101, 102]), (EVENTS_TOPIC, [2]), (PAYMENTS_TOPIC, [1])
-    ]  # fmt: skip
+        (EVENTS_TOPIC, [0]),
+        (PAYMENTS_TOPIC, [0]),
+        (EVENTS_TOPIC, [1]),
+        (READS_TOPIC, [100, 101, 102]),
+        (EVENTS_TOPIC, [2]),
+        (PAYMENTS_TOPIC, [1]),
+    ]
     assert not any(it.waiting_bytes.values())
 
 
@@ -186,15 +223,22 @@ def test_other_topics_overtake_one_another_by_an_hour_at_most_up_to_the_next_rea
     it = new_partition()
     it._row_bytes |= dict.fromkeys((EVENTS_TOPIC, PAYMENTS_TOPIC, WORKFLOW_TOPIC), 10.0)
     it.engine.counts["readings", "in", ""] = 100_000
-    it.engine.counts["events", "in", ""] = it.engine.counts["payments", "in", ""] = 50  # two in an hour
+    it.engine.counts["events", "in", ""] = it.engine.counts["payments", "in", ""] = (
+        50  # two in an hour
+    )
     it.enqueue(EVENTS_TOPIC, span_of(0, [100, 110, 300, 310, 320, 330]), None)
     it.enqueue(PAYMENTS_TOPIC, span_of(0, [150, 200, 700]), None)
     it.enqueue(WORKFLOW_TOPIC, span_of(0, [200, 340]), None)
     it.enqueue(READS_TOPIC, span_of(100, [400, 500]), None)
     assert order(it) == [
-        (EVENTS_TOPIC, [0, 1, 2, 3]), (PAYMENTS_TOPIC, [0, 1]), (WORKFLOW_TOPIC, [0]), (EVENTS_TOPIC, [4, 5]), (WORKFLOW_TOPIC, [1]),
-        (READS_TOPIC, [100, 101]), (PAYMENTS_TOPIC, [2]),
-    ]  # fmt: skip
+        (EVENTS_TOPIC, [0, 1, 2, 3]),
+        (PAYMENTS_TOPIC, [0, 1]),
+        (WORKFLOW_TOPIC, [0]),
+        (EVENTS_TOPIC, [4, 5]),
+        (WORKFLOW_TOPIC, [1]),
+        (READS_TOPIC, [100, 101]),
+        (PAYMENTS_TOPIC, [2]),
+    ]
 
 
 def test_readings_go_ahead_of_others_by_an_hour_at_most():
@@ -203,8 +247,11 @@ def test_readings_go_ahead_of_others_by_an_hour_at_most():
     it.enqueue(READS_TOPIC, span_of(100, range(100, 200)), None)
     it._row_bytes[READS_TOPIC] = 10
     assert order(it) == [
-        (READS_TOPIC, [*range(100, 108)]), (READS_TOPIC, [*range(108, 116)]), (PAYMENTS_TOPIC, [0]), (READS_TOPIC, [*range(116, 200)])
-    ]  # fmt: skip
+        (READS_TOPIC, [*range(100, 108)]),
+        (READS_TOPIC, [*range(108, 116)]),
+        (PAYMENTS_TOPIC, [0]),
+        (READS_TOPIC, [*range(116, 200)]),
+    ]
 
 
 def test_only_the_last_of_a_slice_acknowledges_it():
@@ -217,7 +264,13 @@ def test_only_the_last_of_a_slice_acknowledges_it():
     while chunk := it.next_chunk():
         it.finish_chunk(chunk, len(chunk.records))
         acknowledged.append((it.judged[READS_TOPIC], it.last_events.get(READS_TOPIC)))
-    assert acknowledged == [(220, None), (340, "to 300"), (460, "to 300"), (500, "to 500"), (500, "to 500")]
+    assert acknowledged == [
+        (220, None),
+        (340, "to 300"),
+        (460, "to 300"),
+        (500, "to 500"),
+        (500, "to 500"),
+    ]
 
 
 def test_nothing_is_judged_while_an_earlier_record_may_be_in_flight():
@@ -233,7 +286,9 @@ def test_nothing_is_judged_while_an_earlier_record_may_be_in_flight():
 
 def test_missing_record_is_not_awaited_for_ever(monkeypatch):
     it, now = new_partition(), 1000.0
-    monkeypatch.setattr("streams.partitions.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(
+        "streams.partitions.time", SimpleNamespace(monotonic=lambda: now)
+    )
     it.note_ends({READS_TOPIC: 101, PAYMENTS_TOPIC: 1})  # deleted meanwhile
     it.enqueue(READS_TOPIC, span_of(100, [300]), None)
     assert it.next_chunk() is None
@@ -247,7 +302,13 @@ def test_records_larger_than_a_chunk_and_empty_ones_after_them_are_taken():
     it = new_partition(meters=0)
     it.enqueue(PAYMENTS_TOPIC, span_of(0, [100]), None)
     it.enqueue(READS_TOPIC, span_of(100, [50]), None)
-    it.enqueue(READS_TOPIC, FetchedRange(101, [SimpleNamespace(offset=101, key=b"", value=None, timestamp=60)], 102), None)
+    it.enqueue(
+        READS_TOPIC,
+        FetchedRange(
+            101, [SimpleNamespace(offset=101, key=b"", value=None, timestamp=60)], 102
+        ),
+        None,
+    )
     assert order(it) == [(READS_TOPIC, [100, 101]), (PAYMENTS_TOPIC, [0])]
 
 
@@ -259,7 +320,10 @@ def test_a_span_without_records_is_taken_at_once_and_acknowledges_what_it_covers
     it.enqueue(EVENTS_TOPIC, FetchedRange(0, [], 2), "to 2")
     while chunk := it.next_chunk():
         it.finish_chunk(chunk, len(chunk.records))
-    assert (it.judged[EVENTS_TOPIC], it.last_events) == (2, {EVENTS_TOPIC: "to 2"})  # payments are awaited
+    assert (it.judged[EVENTS_TOPIC], it.last_events) == (
+        2,
+        {EVENTS_TOPIC: "to 2"},
+    )  # payments are awaited
     it.enqueue(PAYMENTS_TOPIC, FetchedRange(0, [], 1), None)
     while chunk := it.next_chunk():
         it.finish_chunk(chunk, len(chunk.records))
@@ -271,7 +335,9 @@ def test_a_span_without_records_is_taken_at_once_and_acknowledges_what_it_covers
 def test_what_waits_for_the_end_of_a_transaction_lags_and_is_no_standstill(monkeypatch):
     it = new_partition()
     now = 1000.0
-    monkeypatch.setattr("streams.partitions.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(
+        "streams.partitions.time", SimpleNamespace(monotonic=lambda: now)
+    )
     assert it.note_ends({READS_TOPIC: 100}, {READS_TOPIC: 104}) == 0
     now += 500
     assert it.note_ends({READS_TOPIC: 100}, {READS_TOPIC: 104}) == 0
@@ -300,7 +366,9 @@ def test_settled_partition_has_judged_all_that_its_last_owner_published():
 def test_standing_still_before_waiting_records_is_noticed(monkeypatch):
     it = new_partition()
     now = 1000.0
-    monkeypatch.setattr("streams.partitions.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(
+        "streams.partitions.time", SimpleNamespace(monotonic=lambda: now)
+    )
     assert it.note_ends({READS_TOPIC: 100}) == 0
     now += 50
     assert it.note_ends({READS_TOPIC: 105}) == 50
@@ -331,22 +399,36 @@ def test_time_passes_by_itself_no_further_than_a_topic_that_lags():
 
 
 def test_gap_error_names_topic_partition_and_offsets():
-    with pytest.raises(GapError, match="`meter.reads`, partition 3: 105 came, 100 was due"):
+    with pytest.raises(
+        GapError, match="`meter.reads`, partition 3: 105 came, 100 was due"
+    ):
         new_partition().enqueue(READS_TOPIC, records(105, 106), None)
 
 
 def test_time_passes_in_portions_after_a_long_silence():
     """Of many items that fall due each minute, about PORTION_ITEMS do so in one call."""
     it, count = new_partition(), 3 * PORTION_ITEMS
-    alerts = it.engine.step(Stages.build([f"W{n}" for n in range(count)], range(count), ["S1"], [0] * count,
-                                         [START_TIME + 10 * n for n in range(count)], stages=["review"],
-                                         stage=[0] * count, limit=[DAY_SECONDS] * count))  # fmt: skip
+    alerts = it.engine.step(
+        Stages.build(
+            [f"W{n}" for n in range(count)],
+            range(count),
+            ["S1"],
+            [0] * count,
+            [START_TIME + 10 * n for n in range(count)],
+            stages=["review"],
+            stage=[0] * count,
+            limit=[DAY_SECONDS] * count,
+        )
+    )
     now, times, raised = START_TIME + 30 * DAY_SECONDS, [], 0
     assert not alerts
     it.note_checkpoint(WrittenCheckpoint(), it.judged, it.begun)
     while it.ticked < now:
         alerts = it.tick(now)
-        raised += sum((a.rule, a.change) == ("stage_overdue", "raised") and bool(a.subject) for a in alerts)
+        raised += sum(
+            (a.rule, a.change) == ("stage_overdue", "raised") and bool(a.subject)
+            for a in alerts
+        )
         times.append(it.ticked)
     assert raised == count
     assert len(times) > 6  # each item passes several marks

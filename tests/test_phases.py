@@ -35,31 +35,61 @@ PHASE_RULES = ("phase_mismatch", "area_mismatch", "voltage_current_decoupling")
 def weeks(seed: int) -> Stream:
     """An area of which M1 is filed on a wrong phase, M2 fed from elsewhere, and M4 bypassed since the tenth day."""
     g, hours = np.random.default_rng(seed), DAY_COUNT * 24
-    busbar = 228 + g.normal(0, 1, (1, hours)) + g.normal(0, 1, (4, hours))  # A, B, C, and elsewhere
+    busbar = (
+        228 + g.normal(0, 1, (1, hours)) + g.normal(0, 1, (4, hours))
+    )  # A, B, C, and elsewhere
     used = g.exponential(0.8, (USER_COUNT, hours))
-    volts = busbar[[0, 1, 3, 2, 2, 2, 2, 2]] - 0.3 * used - g.uniform(0, 1, (USER_COUNT, 1)) * g.exponential(0.3, hours)
+    volts = (
+        busbar[[0, 1, 3, 2, 2, 2, 2, 2]]
+        - 0.3 * used
+        - g.uniform(0, 1, (USER_COUNT, 1)) * g.exponential(0.3, hours)
+    )
     used[4, 9 * 24 :] *= np.arange(9 * 24, hours) % 24 < 12
     meters = [Meter(meter="G", wiring="3P4W", interval_s=STEP_SECONDS)]
     filed: list[Phase] = ["A", "C", "", "C", "C", "", "C", "C"]
-    meters += [Meter(meter=f"M{k}", phase=phase, interval_s=STEP_SECONDS) for k, phase in enumerate(filed)]
+    meters += [
+        Meter(meter=f"M{k}", phase=phase, interval_s=STEP_SECONDS)
+        for k, phase in enumerate(filed)
+    ]
     rows = []
     for k, meter in enumerate(meters):
         u = np.full((3, hours), np.nan)
         u[: 3 if k == 0 else 1] = busbar[:3] if k == 0 else volts[k - 1]
-        power = np.where(np.isnan(u), np.nan, used[k - 1] if k else used.sum(axis=0) * 1.02 / 3)
+        power = np.where(
+            np.isnan(u), np.nan, used[k - 1] if k else used.sum(axis=0) * 1.02 / 3
+        )
         lost = g.random(hours) < 0.01
-        for n, columns in enumerate(reading_columns(power / 0.23, np.round(u, 1), power, STEP_SECONDS)):
+        for n, columns in enumerate(
+            reading_columns(power / 0.23, np.round(u, 1), power, STEP_SECONDS)
+        ):
             if not lost[n]:
-                rows.append(Row(Readings, "A1", meter.meter, START_TIME + STEP_SECONDS * (n + 1), columns))
+                rows.append(
+                    Row(
+                        Readings,
+                        "A1",
+                        meter.meter,
+                        START_TIME + STEP_SECONDS * (n + 1),
+                        columns,
+                    )
+                )
     order = sorted(range(len(rows)), key=lambda n: (rows[n].at, n))
-    return Stream([Area(area="A1", gateway="G", meters=meters)], tuple(rows[n] for n in order), "Asia/Shanghai", STEP_SECONDS)
+    return Stream(
+        [Area(area="A1", gateway="G", meters=meters)],
+        tuple(rows[n] for n in order),
+        "Asia/Shanghai",
+        STEP_SECONDS,
+    )
 
 
 @pytest.fixture(autouse=True, scope="module")
 def impatient() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        for module, name, pairs in ((Phases, "ENOUGH", 50), (Coupling, "ENOUGH", 150),
-                                    (tests.oracle.phases, "ENOUGH", 50), (tests.oracle.phases, "KNOWN", 150)):
+        for module, name, pairs in (
+            (Phases, "ENOUGH", 50),
+            (Coupling, "ENOUGH", 150),
+            (tests.oracle.phases, "ENOUGH", 50),
+            (tests.oracle.phases, "KNOWN", 150),
+        ):
             patch.setattr(module, name, pairs)
         yield
 
@@ -81,20 +111,33 @@ def ours(alerts):
 def test_only_meters_at_fault_are_found(alerts):
     last = {a.id: a for a in ours(alerts)}.values()
     assert {(a.rule, a.subject, a.state) for a in last} == {
-        ("phase_mismatch", "M1", "raised"), ("area_mismatch", "M2", "raised"),
+        ("phase_mismatch", "M1", "raised"),
+        ("area_mismatch", "M2", "raised"),
         ("voltage_current_decoupling", "M4", "raised"),
-    }  # fmt: skip
+    }
     wrong = next(a for a in last if a.subject == "M1")
-    assert wrong.en.startswith("The file has the meter on phase C, its voltage follows B:")
+    assert wrong.en.startswith(
+        "The file has the meter on phase C, its voltage follows B:"
+    )
 
 
 def test_the_slow_twin_agrees_when_rows_come_shuffled_late_and_duplicated():
-    agree(with_closing_readings(duplicated(shuffled(straggling(weeks(1), 3, 0, DAY_SECONDS), 1, 6 * 3600), 2), DAY_SECONDS))
+    agree(
+        with_closing_readings(
+            duplicated(
+                shuffled(straggling(weeks(1), 3, 0, DAY_SECONDS), 1, 6 * 3600), 2
+            ),
+            DAY_SECONDS,
+        )
+    )
 
 
 def test_any_cut_publishes_exactly_the_same(stream, alerts):
     size = len(stream.rows)
-    for cuts in (range(0, size, 3), np.random.default_rng(1).integers(0, size, 30).tolist()):
+    for cuts in (
+        range(0, size, 3),
+        np.random.default_rng(1).integers(0, size, 30).tolist(),
+    ):
         assert exactly(judge_stream(stream, cuts)[1]) == exactly(alerts)
 
 
@@ -103,11 +146,18 @@ def test_an_engine_restored_again_and_again_goes_on_undisturbed(stream, alerts):
 
 
 def test_readings_two_days_late_amend_what_was_found(stream, alerts):
-    late = judge_stream(with_closing_readings(straggling(weeks(1), 5, DAY_SECONDS, 2 * DAY_SECONDS), DAY_SECONDS))[1]
+    late = judge_stream(
+        with_closing_readings(
+            straggling(weeks(1), 5, DAY_SECONDS, 2 * DAY_SECONDS), DAY_SECONDS
+        )
+    )[1]
     same(ours(late), ours(alerts))
 
 
-@pytest.mark.parametrize(("interval", "kept"), [(300, 24), (900, 24), (1800, 24), (3600, 24), (7200, 12), (2700, 32)])
+@pytest.mark.parametrize(
+    ("interval", "kept"),
+    [(300, 24), (900, 24), (1800, 24), (3600, 24), (7200, 12), (2700, 32)],
+)
 def test_a_voltage_an_hour_is_kept(interval, kept):
     hours = hours_of(DAY_SECONDS // interval, interval)
     assert np.array_equal(hours[hours >= 0], np.arange(kept))
@@ -115,15 +165,31 @@ def test_a_voltage_an_hour_is_kept(interval, kept):
 
 
 def test_a_day_contains_how_far_every_hour_departs_from_each_phase():
-    names, area = ["G", "M"], Area(area="A1", gateway="G", meters=[Meter(meter="G", wiring="3P4W"), Meter(meter="M")])
-    volts = {h: [[228, 229, 230], [226, NOT_A_NUMBER, NOT_A_NUMBER]] for h in range(1, 25)}
+    names, area = (
+        ["G", "M"],
+        Area(
+            area="A1",
+            gateway="G",
+            meters=[Meter(meter="G", wiring="3P4W"), Meter(meter="M")],
+        ),
+    )
+    volts = {
+        h: [[228, 229, 230], [226, NOT_A_NUMBER, NOT_A_NUMBER]] for h in range(1, 25)
+    }
     volts[2] = [[227, 229, 231], [220, NOT_A_NUMBER, NOT_A_NUMBER]]
-    volts[9] = [[228, 90, 230], [226, NOT_A_NUMBER, NOT_A_NUMBER]]  # no supply on a phase
+    volts[9] = [
+        [228, 90, 230],
+        [226, NOT_A_NUMBER, NOT_A_NUMBER],
+    ]  # no supply on a phase
     told = []
     for quarter in range(1, 106):
         hour, left = divmod(quarter, 4)
-        u = np.array(volts.get(hour if not left else 1, volts[1]), np.float32).T + (left > 0)
-        ends = [(0, u)] if hour != 2 or left else [(-300, u), (0, u - np.float32(9))]  # two of one interval
+        u = np.array(volts.get(hour if not left else 1, volts[1]), np.float32).T + (
+            left > 0
+        )
+        ends = (
+            [(0, u)] if hour != 2 or left else [(-300, u), (0, u - np.float32(9))]
+        )  # two of one interval
         for early, here in ends:
             at = [START_TIME + 900 * quarter + early] * 2
             told.append(Readings.build(names, [0, 1], ["A1"], [0, 0], at, u=here))

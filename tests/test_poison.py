@@ -59,7 +59,12 @@ from tests.workers import (
     wait,
 )
 
-TOPIC_KINDS: dict[str, type[Batch]] = {READS_TOPIC: Readings, EVENTS_TOPIC: DeviceEvents, PAYMENTS_TOPIC: Payments, WORKFLOW_TOPIC: Stages}
+TOPIC_KINDS: dict[str, type[Batch]] = {
+    READS_TOPIC: Readings,
+    EVENTS_TOPIC: DeviceEvents,
+    PAYMENTS_TOPIC: Payments,
+    WORKFLOW_TOPIC: Stages,
+}
 
 
 class Poison(NamedTuple):
@@ -94,10 +99,20 @@ def common_poison(good: bytes) -> list[Poison]:
         Poison(good, (Reason.BAD_ID,), b"A\0"),
         Poison(b'{"a":' * 100_000, (Reason.UNKNOWN_FIELD,)),
         Poison(b"{" + b" " * (10 << 20) + good[1:], (Reason.TOO_LARGE,)),
-        Poison(good[:-1] + b" " * (LARGEST_VALUE_BYTES - len(good)) + b"}}", (Reason.TOO_LARGE,)),
-        Poison(good, (Reason.NOT_FRAME,), headers=(("content-type", FRAME_CONTENT_TYPE.encode()),)),
+        Poison(
+            good[:-1] + b" " * (LARGEST_VALUE_BYTES - len(good)) + b"}}",
+            (Reason.TOO_LARGE,),
+        ),
+        Poison(
+            good,
+            (Reason.NOT_FRAME,),
+            headers=(("content-type", FRAME_CONTENT_TYPE.encode()),),
+        ),
         Poison(b"{}", (Reason.MISSING_FIELD,)),
-        Poison(good[:-1] + b',"deep":' + b"[" * 100_000 + b"]" * 100_000 + b"}", (Reason.UNKNOWN_FIELD,)),
+        Poison(
+            good[:-1] + b',"deep":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+            (Reason.UNKNOWN_FIELD,),
+        ),
     ]
 
 
@@ -113,24 +128,54 @@ GOOD_AREA = record(area="A1", meters=[{"meter": "M1"}])
 TOPIC_POISON = {
     READS_TOPIC: [
         *common_poison(GOOD_READING),
-        *(Poison(value, (reason,)) for value, reason in BAD_READINGS if value and len(value) < 1 << 20),
+        *(
+            Poison(value, (reason,))
+            for value, reason in BAD_READINGS
+            if value and len(value) < 1 << 20
+        ),
         Poison(None, (Reason.EMPTY,)),
         Poison(GOOD_READING, (Reason.NO_AREA,), None),
-        Poison(b"[7, " + GOOD_READING.replace(b"1700000000", b"0") + b"]", (Reason.BAD_TIME, Reason.WRONG_TYPE)),
-        Poison(packed(kwh=np.array([np.inf, -np.inf], "<f4").tobytes()), (Reason.NOT_FINITE,), rows=2),
-        Poison(packed(meter=np.array([0, 9], "<u2").tobytes()), (Reason.UNKNOWN_VALUE,)),
+        Poison(
+            b"[7, " + GOOD_READING.replace(b"1700000000", b"0") + b"]",
+            (Reason.BAD_TIME, Reason.WRONG_TYPE),
+        ),
+        Poison(
+            packed(kwh=np.array([np.inf, -np.inf], "<f4").tobytes()),
+            (Reason.NOT_FINITE,),
+            rows=2,
+        ),
+        Poison(
+            packed(meter=np.array([0, 9], "<u2").tobytes()), (Reason.UNKNOWN_VALUE,)
+        ),
     ],
     EVENTS_TOPIC: [
         *common_poison(GOOD_EVENT),
         Poison(None, (Reason.EMPTY,)),
         Poison(GOOD_EVENT, (Reason.NO_AREA,), None),
         Poison(packed(), (Reason.NOT_JSON,)),
-        rejected(meter="M1", at=READING_TIME, event="explosion", reason=Reason.UNKNOWN_VALUE),
+        rejected(
+            meter="M1", at=READING_TIME, event="explosion", reason=Reason.UNKNOWN_VALUE
+        ),
         rejected(meter="M1", at=READING_TIME, event=2, reason=Reason.WRONG_TYPE),
-        rejected(meter=["M1"], at=READING_TIME, event="cover_open", reason=Reason.WRONG_TYPE),
-        rejected(meter="M1", at=-READING_TIME, event="cover_open", reason=Reason.BAD_TIME),
-        rejected(meter="M1", at=READING_TIME, event="cover_open", until=5, reason=Reason.BAD_TIME),
-        rejected(meter="M1", at="9999-12-31T23:59:59-23:59", event="cover_open", reason=Reason.BAD_TIME),
+        rejected(
+            meter=["M1"], at=READING_TIME, event="cover_open", reason=Reason.WRONG_TYPE
+        ),
+        rejected(
+            meter="M1", at=-READING_TIME, event="cover_open", reason=Reason.BAD_TIME
+        ),
+        rejected(
+            meter="M1",
+            at=READING_TIME,
+            event="cover_open",
+            until=5,
+            reason=Reason.BAD_TIME,
+        ),
+        rejected(
+            meter="M1",
+            at="9999-12-31T23:59:59-23:59",
+            event="cover_open",
+            reason=Reason.BAD_TIME,
+        ),
         Poison(b"[[], 1e400]", (Reason.OUT_OF_RANGE, Reason.WRONG_TYPE)),
         Poison(b"[" * 100_000, (Reason.TOO_DEEP,)),
     ],
@@ -138,14 +183,52 @@ TOPIC_POISON = {
         *common_poison(GOOD_PAYMENT),
         Poison(None, (Reason.EMPTY,)),
         Poison(packed(), (Reason.NOT_JSON,)),
-        rejected(customer="C1", at=READING_TIME, payment="payment", amount="5", reason=Reason.WRONG_TYPE),
-        rejected(customer="C1", at=READING_TIME, payment="payment", amount=1e300, reason=Reason.OUT_OF_RANGE),
-        rejected(customer="C1", at=READING_TIME, payment="payment", amount=-1e13, reason=Reason.OUT_OF_RANGE),
-        rejected(customer="C1", at=READING_TIME, payment="theft", reason=Reason.UNKNOWN_VALUE),
+        rejected(
+            customer="C1",
+            at=READING_TIME,
+            payment="payment",
+            amount="5",
+            reason=Reason.WRONG_TYPE,
+        ),
+        rejected(
+            customer="C1",
+            at=READING_TIME,
+            payment="payment",
+            amount=1e300,
+            reason=Reason.OUT_OF_RANGE,
+        ),
+        rejected(
+            customer="C1",
+            at=READING_TIME,
+            payment="payment",
+            amount=-1e13,
+            reason=Reason.OUT_OF_RANGE,
+        ),
+        rejected(
+            customer="C1", at=READING_TIME, payment="theft", reason=Reason.UNKNOWN_VALUE
+        ),
         rejected(customer="", at=READING_TIME, payment="bill", reason=Reason.BAD_ID),
-        rejected(customer="C1", at=READING_TIME, payment="payment", succeeded=1, reason=Reason.WRONG_TYPE),
-        rejected(customer="C1", at=READING_TIME, payment="payment", area="A2", reason=Reason.AREA_MISMATCH),
-        rejected(customer="C1", at=READING_TIME, payment="bill", due=2**70, reason=Reason.BAD_TIME),
+        rejected(
+            customer="C1",
+            at=READING_TIME,
+            payment="payment",
+            succeeded=1,
+            reason=Reason.WRONG_TYPE,
+        ),
+        rejected(
+            customer="C1",
+            at=READING_TIME,
+            payment="payment",
+            area="A2",
+            reason=Reason.AREA_MISMATCH,
+        ),
+        rejected(
+            customer="C1",
+            at=READING_TIME,
+            payment="bill",
+            due=2**70,
+            reason=Reason.BAD_TIME,
+        ),
         Poison(GOOD_PAYMENT.replace(b"5", b"Infinity"), (Reason.NOT_JSON,)),
         Poison(GOOD_PAYMENT.replace(b"5", b"1e999"), (Reason.OUT_OF_RANGE,)),
         Poison(b"[" * 100_000, (Reason.TOO_DEEP,)),
@@ -154,26 +237,78 @@ TOPIC_POISON = {
         *common_poison(GOOD_STAGE),
         Poison(None, (Reason.EMPTY,)),
         Poison(packed(), (Reason.NOT_JSON,)),
-        rejected(item="W1", at=READING_TIME, stage="review", progress="stalled", reason=Reason.UNKNOWN_VALUE),
-        rejected(item="W1", at=READING_TIME, stage=[], progress="started", reason=Reason.WRONG_TYPE),
-        rejected(item="W1", at=READING_TIME, stage="review", progress="started", limit=True, reason=Reason.WRONG_TYPE),
-        rejected(item="W1", at=READING_TIME, stage="review", progress="started", limit=1e30, reason=Reason.OUT_OF_RANGE),
+        rejected(
+            item="W1",
+            at=READING_TIME,
+            stage="review",
+            progress="stalled",
+            reason=Reason.UNKNOWN_VALUE,
+        ),
+        rejected(
+            item="W1",
+            at=READING_TIME,
+            stage=[],
+            progress="started",
+            reason=Reason.WRONG_TYPE,
+        ),
+        rejected(
+            item="W1",
+            at=READING_TIME,
+            stage="review",
+            progress="started",
+            limit=True,
+            reason=Reason.WRONG_TYPE,
+        ),
+        rejected(
+            item="W1",
+            at=READING_TIME,
+            stage="review",
+            progress="started",
+            limit=1e30,
+            reason=Reason.OUT_OF_RANGE,
+        ),
         Poison(GOOD_STAGE[:-1] + b',"limit":NaN}', (Reason.NOT_JSON,)),
         Poison(b"[" * 100_000, (Reason.TOO_DEEP,)),
-        rejected(item="W\n1", at=READING_TIME, stage="review", progress="started", reason=Reason.BAD_ID),
-        rejected(item="W1", at=READING_TIME / 3, stage="review", progress="started", reason=Reason.WRONG_TYPE),
+        rejected(
+            item="W\n1",
+            at=READING_TIME,
+            stage="review",
+            progress="started",
+            reason=Reason.BAD_ID,
+        ),
+        rejected(
+            item="W1",
+            at=READING_TIME / 3,
+            stage="review",
+            progress="started",
+            reason=Reason.WRONG_TYPE,
+        ),
     ],
     REGISTRY_TOPIC: [
         *common_poison(GOOD_AREA),
         Poison(b"[" * 100_000, (Reason.WRONG_TYPE,)),
         Poison(packed(), (Reason.NOT_JSON,)),
         Poison(b"[" + GOOD_AREA + b"]", (Reason.WRONG_TYPE,)),
-        rejected(area="A1", meters=[{"meter": "M1", "ct": 0}], reason=Reason.OUT_OF_RANGE),
-        rejected(area="A1", meters=[{"meter": "M1", "ct": -1e9}], reason=Reason.OUT_OF_RANGE),
-        rejected(area="A1", meters=[{"meter": "M1", "wiring": 3}], reason=Reason.WRONG_TYPE),
-        rejected(area="A1", meters=[{"meter": "M1", "interval_s": 10**9}], reason=Reason.OUT_OF_RANGE),
-        rejected(area="A1", transformers=[{"rating_kva": 1e300}], reason=Reason.OUT_OF_RANGE),
-        rejected(area="A1", transformers=[{"rating_kva": None}], reason=Reason.WRONG_TYPE),
+        rejected(
+            area="A1", meters=[{"meter": "M1", "ct": 0}], reason=Reason.OUT_OF_RANGE
+        ),
+        rejected(
+            area="A1", meters=[{"meter": "M1", "ct": -1e9}], reason=Reason.OUT_OF_RANGE
+        ),
+        rejected(
+            area="A1", meters=[{"meter": "M1", "wiring": 3}], reason=Reason.WRONG_TYPE
+        ),
+        rejected(
+            area="A1",
+            meters=[{"meter": "M1", "interval_s": 10**9}],
+            reason=Reason.OUT_OF_RANGE,
+        ),
+        rejected(
+            area="A1", transformers=[{"rating_kva": 1e300}], reason=Reason.OUT_OF_RANGE
+        ),
+        rejected(
+            area="A1", transformers=[{"rating_kva": None}], reason=Reason.WRONG_TYPE
+        ),
         rejected(area="A2", reason=Reason.AREA_MISMATCH),
     ],
 }
@@ -192,7 +327,9 @@ class Aftermath:
     stream: Stream
     engine: Engine  # that has seen the good rows alone
     expected: dict[str, dict[str, Any]]
-    sent: dict[tuple[str, int, int], Poison] = field(default_factory=dict)  # by topic, partition and offset
+    sent: dict[tuple[str, int, int], Poison] = field(
+        default_factory=dict
+    )  # by topic, partition and offset
     rejects: list[ConsumerRecord] = field(default_factory=list)
     counted: Counter[tuple[str, tuple[str, ...]]] = field(default_factory=Counter)
     alerts: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -201,12 +338,25 @@ class Aftermath:
 def unharmed() -> Aftermath:
     """Some days of a town, with an area that no master data know, and what an engine tells of them."""
     living = town(7, interval=3600)
-    finite = [row for row in living.rows if not any(np.isinf(value).any() for value in row.columns.values()
-                                                    if not isinstance(value, str))]  # fmt: skip
+    finite = [
+        row
+        for row in living.rows
+        if not any(
+            np.isinf(value).any()
+            for value in row.columns.values()
+            if not isinstance(value, str)
+        )
+    ]
     living = living.with_rows(finite)
     engine = Engine(zone=living.zone, interval=living.interval)
     engine.enroll(living.areas)
-    return Aftermath(living, engine, last_states(alert for batch in living.batches() for alert in engine.step(batch)))
+    return Aftermath(
+        living,
+        engine,
+        last_states(
+            alert for batch in living.batches() for alert in engine.step(batch)
+        ),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -214,27 +364,45 @@ def aftermath(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> After
     """What a worker made of everything at once: poison that was there when it started, poison while it ran."""
     after = unharmed()
     environment = {
-        "METERWATCH_BROKERS": broker.address, "METERWATCH_PREFIX": "poison.", "METERWATCH_GROUP": "poison",
-        "METERWATCH_PARTITIONS": "2", "METERWATCH_CLOCK": "stream", "METERWATCH_METRICS_PORT": "0",
-        "METERWATCH_CHECKPOINT_SECONDS": "0.5", "METERWATCH_ZONE": after.stream.zone,
+        "METERWATCH_BROKERS": broker.address,
+        "METERWATCH_PREFIX": "poison.",
+        "METERWATCH_GROUP": "poison",
+        "METERWATCH_PARTITIONS": "2",
+        "METERWATCH_CLOCK": "stream",
+        "METERWATCH_METRICS_PORT": "0",
+        "METERWATCH_CHECKPOINT_SECONDS": "0.5",
+        "METERWATCH_ZONE": after.stream.zone,
         "METERWATCH_INTERVAL": str(after.stream.interval),
-        "METERWATCH_UNKNOWN_AREA": "judge", "METERWATCH_MISPLACED": "judge",  # poison is where good messages are
-    }  # fmt: skip
+        "METERWATCH_UNKNOWN_AREA": "judge",
+        "METERWATCH_MISPLACED": "judge",  # poison is where good messages are
+    }
     settings = load(environment)
     asyncio.run(ensure(settings))
     good = [
-        (topic, *message) for batch in after.stream.batches() for topic, kind in TOPIC_KINDS.items() if type(batch) is kind
+        (topic, *message)
+        for batch in after.stream.batches()
+        for topic, kind in TOPIC_KINDS.items()
+        if type(batch) is kind
         for message in KIND_ENCODERS[kind](batch)
-    ]  # fmt: skip
+    ]
     areas = [(REGISTRY_TOPIC, *encode_area(area)) for area in after.stream.areas]
     asyncio.run(send(settings, after, [*areas, *good[: len(good) // 2]], "lz4"))
-    with WorkerProcess(environment, tmp_path_factory.mktemp("poison") / "log") as worker:
+    with WorkerProcess(
+        environment, tmp_path_factory.mktemp("poison") / "log"
+    ) as worker:
         wait(lambda: all_checkpointed(settings))
         asyncio.run(send(settings, after, good[len(good) // 2 :], "zstd"))
         asyncio.run(send(settings, after, areas, "snappy"))
-        refused = sum(len(poison.reasons) * poison.rows for poison in after.sent.values())
+        refused = sum(
+            len(poison.reasons) * poison.rows for poison in after.sent.values()
+        )
         wait(lambda: all_checkpointed(settings))
-        wait(lambda: total_rows(worker.scrape()) >= sum(map(len, after.stream.batches())) + refused)
+        wait(
+            lambda: (
+                total_rows(worker.scrape())
+                >= sum(map(len, after.stream.batches())) + refused
+            )
+        )
         after.counted = worker.scrape()
         after.rejects = asyncio.run(records(settings, REJECTS_TOPIC))
         after.alerts = published_states(settings)
@@ -242,20 +410,35 @@ def aftermath(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> After
     return after
 
 
-async def send(settings: Settings, after: Aftermath, good: Sequence[Sent], compression: str) -> None:
+async def send(
+    settings: Settings, after: Aftermath, good: Sequence[Sent], compression: str
+) -> None:
     """Good messages in order, compressed; after each, its share of its topic's poison in the same partition."""
     left = {topic: list(poison) for topic, poison in TOPIC_POISON.items()}
-    share = {topic: -(-len(left[topic]) // count) for topic, count in Counter(topic for topic, *_ in good).items()}
+    share = {
+        topic: -(-len(left[topic]) // count)
+        for topic, count in Counter(topic for topic, *_ in good).items()
+    }
     async with (
-        AIOKafkaProducer(bootstrap_servers=settings.brokers, compression_type=compression) as producer,
-        AIOKafkaProducer(bootstrap_servers=settings.brokers, max_request_size=15 << 20) as poisoner,
+        AIOKafkaProducer(
+            bootstrap_servers=settings.brokers, compression_type=compression
+        ) as producer,
+        AIOKafkaProducer(
+            bootstrap_servers=settings.brokers, max_request_size=15 << 20
+        ) as poisoner,
     ):
         for number, (topic, key, value, content) in enumerate(good):
             headers = [("content-type", None if number % 2 else content.encode())]
-            place = await producer.send_and_wait(settings.topic(topic), value, key, headers=headers)
+            place = await producer.send_and_wait(
+                settings.topic(topic), value, key, headers=headers
+            )
             for poison in left[topic][: share[topic]]:
                 spot = await poisoner.send_and_wait(
-                    settings.topic(topic), poison.value, poison.key, place.partition, headers=list(poison.headers)
+                    settings.topic(topic),
+                    poison.value,
+                    poison.key,
+                    place.partition,
+                    headers=list(poison.headers),
                 )
                 after.sent[topic, spot.partition, spot.offset] = poison
             del left[topic][: share[topic]]
@@ -266,7 +449,14 @@ def test_each_is_rejected_with_its_reason_and_can_be_read_back(aftermath, topic)
     reasons: dict[tuple[int, int], list[str]] = {}
     for reject in aftermath.rejects:
         headers = {name: value.decode() for name, value in reject.headers}
-        assert headers.keys() == {"topic", "partition", "offset", "reason", "detail", "bytes"}
+        assert headers.keys() == {
+            "topic",
+            "partition",
+            "offset",
+            "reason",
+            "detail",
+            "bytes",
+        }
         assert headers["detail"]
         if headers["topic"] == f"poison.{topic}":
             place = int(headers["partition"]), int(headers["offset"])
@@ -276,7 +466,11 @@ def test_each_is_rejected_with_its_reason_and_can_be_read_back(aftermath, topic)
                 assert reject.value == (poison.value or b"")[:LARGEST_REJECT]
                 assert headers["bytes"] == str(len(poison.value or b""))
             reasons.setdefault(place, []).append(headers["reason"])
-    sent = {tuple(place): sorted(poison.reasons) for (name, *place), poison in aftermath.sent.items() if name == topic}
+    sent = {
+        tuple(place): sorted(poison.reasons)
+        for (name, *place), poison in aftermath.sent.items()
+        if name == topic
+    }
     assert len(sent) >= len(TOPIC_POISON[topic])
     assert {place: sorted(found) for place, found in reasons.items()} == sent
 
@@ -290,31 +484,63 @@ def test_what_is_good_beside_it_is_judged_as_if_alone(aftermath):
 @pytest.mark.parametrize("topic", TOPIC_POISON)
 def test_rows_in_are_judged_rejected_twice_or_late(aftermath, topic):
     kind = TOPIC_KINDS[topic].kind if topic in TOPIC_KINDS else REGISTRY_TOPIC
-    told = {name.split("_")[1]: n for (name, labels), n in aftermath.counted.items() if labels == (kind,)}
-    refused = Counter(str(reason) for (name, *_), poison in aftermath.sent.items() if name == topic
-                      for reason in poison.reasons for _ in range(poison.rows))  # fmt: skip
-    rejected = Counter({labels[1]: int(n) for (name, labels), n in aftermath.counted.items()
-                        if name == "meterwatch_rejected_total" and labels[0] == kind})  # fmt: skip
+    told = {
+        name.split("_")[1]: n
+        for (name, labels), n in aftermath.counted.items()
+        if labels == (kind,)
+    }
+    refused = Counter(
+        str(reason)
+        for (name, *_), poison in aftermath.sent.items()
+        if name == topic
+        for reason in poison.reasons
+        for _ in range(poison.rows)
+    )
+    rejected = Counter(
+        {
+            labels[1]: int(n)
+            for (name, labels), n in aftermath.counted.items()
+            if name == "meterwatch_rejected_total" and labels[0] == kind
+        }
+    )
     assert rejected == refused
-    assert told["rows"] == told.get("judged", 0) + told.get("duplicate", 0) + told.get("late", 0) + rejected.total()
+    assert (
+        told["rows"]
+        == told.get("judged", 0)
+        + told.get("duplicate", 0)
+        + told.get("late", 0)
+        + rejected.total()
+    )
     counts = aftermath.engine.counts
     assert told["rows"] == counts[kind, "in", ""] + refused.total()
     for (what, outcome, reason), n in counts.items():
         if what == kind and outcome in ("judged", "late", "duplicate"):
             assert told.get(outcome, 0) == n
         elif what == kind and outcome == "implausible":
-            assert aftermath.counted["meterwatch_implausible_total", (kind, reason)] == n
+            assert (
+                aftermath.counted["meterwatch_implausible_total", (kind, reason)] == n
+            )
 
 
 def test_implausible_values_are_counted_and_unknown_meters_are_judged(aftermath):
-    doubted = {reason for (_, outcome, reason) in aftermath.engine.counts if outcome == "implausible"}
+    doubted = {
+        reason
+        for (_, outcome, reason) in aftermath.engine.counts
+        if outcome == "implausible"
+    }
     assert doubted >= {"negative", "sentinel", "estimated"}
-    assert {row.area for row in aftermath.stream.rows} > {area.area for area in aftermath.stream.areas}
+    assert {row.area for row in aftermath.stream.rows} > {
+        area.area for area in aftermath.stream.areas
+    }
 
 
-async def publish(settings: Settings, value: bytes, compression: str | None = None) -> None:
+async def publish(
+    settings: Settings, value: bytes, compression: str | None = None
+) -> None:
     async with AIOKafkaProducer(
-        bootstrap_servers=settings.brokers, max_request_size=1 << 30, compression_type=compression
+        bootstrap_servers=settings.brokers,
+        max_request_size=1 << 30,
+        compression_type=compression,
     ) as producer:
         await producer.send_and_wait(settings.topic(READS_TOPIC), value, b"A1")
 
@@ -324,7 +550,9 @@ def test_a_value_beyond_what_a_topic_takes_comes_back_to_who_sent_it(settings):
         asyncio.run(publish(settings, b"[" + b" " * LARGEST_RECORD + b"]"))
 
 
-def test_a_small_record_that_is_a_huge_value_is_rejected(settings, environment, tmp_path):
+def test_a_small_record_that_is_a_huge_value_is_rejected(
+    settings, environment, tmp_path
+):
     asyncio.run(publish(settings, b"[" + b" " * (40 << 20) + b"]", "gzip"))
     asyncio.run(publish(settings, GOOD_READING))
     with WorkerProcess(environment, tmp_path / "log") as worker:
@@ -333,17 +561,31 @@ def test_a_small_record_that_is_a_huge_value_is_rejected(settings, environment, 
         [reject] = asyncio.run(records(settings, REJECTS_TOPIC))
         assert worker.scrape()["meterwatch_judged_total", ("readings",)] == 1
     headers = dict(reject.headers)
-    assert (headers["reason"], headers["bytes"]) == (b"too_large", b"%d" % ((40 << 20) + 2))
+    assert (headers["reason"], headers["bytes"]) == (
+        b"too_large",
+        b"%d" % ((40 << 20) + 2),
+    )
     assert len(reject.value) == LARGEST_REJECT
 
 
-def test_a_checkpoint_of_an_engine_of_an_older_layout_ends_the_worker_with_what_to_do(settings, environment, tmp_path):
-    state = gzip.decompress((Path(__file__).parent / "data" / "state_layout1.msgpack.gz").read_bytes())
+def test_a_checkpoint_of_an_engine_of_an_older_layout_ends_the_worker_with_what_to_do(
+    settings, environment, tmp_path
+):
+    state = gzip.decompress(
+        (Path(__file__).parent / "data" / "state_layout1.msgpack.gz").read_bytes()
+    )
 
     async def write() -> None:
         async with AIOKafkaProducer(bootstrap_servers=settings.brokers) as producer:
             tp = TopicPartition(settings.topic(CHECKPOINTS_TOPIC), 1)
-            await checkpoints.write_checkpoint(producer, tp, state, {}, partitions=settings.partitions, last=WrittenCheckpoint())
+            await checkpoints.write_checkpoint(
+                producer,
+                tp,
+                state,
+                {},
+                partitions=settings.partitions,
+                last=WrittenCheckpoint(),
+            )
 
     asyncio.run(write())
     with WorkerProcess(environment, tmp_path / "log") as worker:

@@ -1,4 +1,5 @@
 """A customer behind current transformers is judged as the same customer at a meter without: limits are primary."""
+
 from __future__ import annotations
 
 import inspect
@@ -30,16 +31,32 @@ from tests.casebook import (
 TRANSFORMER_RATIO = 4.0
 OF_THE_METER = {  # rules whose limits are those of the meter itself, whatever is before it
     "share of the basic current": (
-        "all_voltage_loss", "current_break", "current_loss", "meter_current_unbalance", "meter_overcurrent",
-        "neutral_phase_mismatch", "phase_break", "relay_mismatch", "reverse_polarity", "voltage_loss",
+        "all_voltage_loss",
+        "current_break",
+        "current_loss",
+        "meter_current_unbalance",
+        "meter_overcurrent",
+        "neutral_phase_mismatch",
+        "phase_break",
+        "relay_mismatch",
+        "reverse_polarity",
+        "voltage_loss",
     ),
     "what the meter can carry or count": (
-        "meter_runaway", "meter_stopped", "register_decrease", "register_sum_mismatch", "register_interval_sum",
+        "meter_runaway",
+        "meter_stopped",
+        "register_decrease",
+        "register_sum_mismatch",
+        "register_interval_sum",
     ),
     "the last digits of many meters": ("area_loss_high",),
     "the file, in which a ratio is another file": ("file_inconsistency",),
-}  # fmt: skip
-JUDGED_RULES = [rule for rule in rules_with_a_file() if all(rule not in rules for rules in OF_THE_METER.values())]
+}
+JUDGED_RULES = [
+    rule
+    for rule in rules_with_a_file()
+    if all(rule not in rules for rules in OF_THE_METER.values())
+]
 RULE_CASES = [
     pytest.param(rule, case, id=f"{rule}: {case.name}")
     for rule in JUDGED_RULES
@@ -51,19 +68,32 @@ RULE_CASES = [
 def sided(kind: type[Batch]) -> dict[str, set[str]]:
     """The columns of a kind that are secondary, and those that are primary."""
     hints = get_type_hints(kind, include_extras=True)
-    return {side: {name for name, hint in hints.items() if side in getattr(hint, "__metadata__", ())}
-            for side in ("secondary", "primary")}  # fmt: skip
+    return {
+        side: {
+            name
+            for name, hint in hints.items()
+            if side in getattr(hint, "__metadata__", ())
+        }
+        for side in ("secondary", "primary")
+    }
 
 
 def measures(name: str, comment: str) -> bool:
     """Whether a column is energy, power or current, by its name or its unit."""
-    by_name = re.search(r"(^|_)(kwh|kw|kva|kvar|kvarh|register|energy|current|neutral|tariff_sum)(_|$)", name)
-    return bool(by_name or re.match(r"(\(.*\) |primary )?(kWh|kW|kvar|kvarh|kVA|A)\b", comment))
+    by_name = re.search(
+        r"(^|_)(kwh|kw|kva|kvar|kvarh|register|energy|current|neutral|tariff_sum)(_|$)",
+        name,
+    )
+    return bool(
+        by_name or re.match(r"(\(.*\) |primary )?(kWh|kW|kvar|kvarh|kVA|A)\b", comment)
+    )
 
 
 def commented(kind: type[Batch]) -> dict[str, str]:
     """The columns of a kind with what is said of them."""
-    told = re.findall(r"^    (\w+): [\w\[\].]+(?:  # (.*))?$", inspect.getsource(kind), re.MULTILINE)
+    told = re.findall(
+        r"^    (\w+): [\w\[\].]+(?:  # (.*))?$", inspect.getsource(kind), re.MULTILINE
+    )
     return dict(told)
 
 
@@ -74,7 +104,9 @@ BATCH_TYPES: list[type[Batch]] = Batch.__subclasses__()
 def test_every_energy_power_and_current_has_a_side(kind):
     sides, untold = sided(kind), {"register_age", "limit_hours"}
     assert not sides["secondary"] & sides["primary"]
-    found = {name for name, comment in commented(kind).items() if measures(name, comment)} - untold
+    found = {
+        name for name, comment in commented(kind).items() if measures(name, comment)
+    } - untold
     assert found <= sides["secondary"] | sides["primary"]
     for side, other in (("secondary", "primary"), ("primary", "secondary")):
         assert [name for name in sides[side] if other in commented(kind)[name]] == []
@@ -82,17 +114,38 @@ def test_every_energy_power_and_current_has_a_side(kind):
 
 def behind_transformers(batch: Batch) -> Batch:
     """The same rows as meters behind current transformers show them."""
-    shown = {name: getattr(batch, name) / TRANSFORMER_RATIO for name in sided(type(batch))["secondary"]}
+    shown = {
+        name: getattr(batch, name) / TRANSFORMER_RATIO
+        for name in sided(type(batch))["secondary"]
+    }
     return replace(batch, **shown)
 
 
 def alerts_of(case: Case, rule: str) -> list[Alert]:
     area, model = master(case), casebook(rule).model
-    watched = RecordingRule.of(replace(ALL_RULES[rule], model=model) if ALL_RULES[rule].modelled else ALL_RULES[rule])
+    watched = RecordingRule.of(
+        replace(ALL_RULES[rule], model=model)
+        if ALL_RULES[rule].modelled
+        else ALL_RULES[rule]
+    )
     engine = Engine([watched], interval=case.interval)
-    engine.enroll([msgspec.structs.replace(area, meters=[msgspec.structs.replace(m, ct=TRANSFORMER_RATIO) for m in area.meters])])
+    engine.enroll(
+        [
+            msgspec.structs.replace(
+                area,
+                meters=[
+                    msgspec.structs.replace(m, ct=TRANSFORMER_RATIO)
+                    for m in area.meters
+                ],
+            )
+        ]
+    )
 
-    alerts = [alert for batch in batches(case) for alert in engine.step(behind_transformers(batch))]
+    alerts = [
+        alert
+        for batch in batches(case)
+        for alert in engine.step(behind_transformers(batch))
+    ]
     return alerts + (engine.tick(parse_time(case.now)) if case.now else [])
 
 
@@ -101,8 +154,12 @@ def test_a_case_behind_current_transformers(rule, case):
     want = expected(case)
     columns = tuple(want[0]) if want else None
     alerts = alerts_of(case, rule)
-    assert format_table(alert_rows(alerts, columns) if columns else alert_rows(alerts)) == format_table(want)
+    assert format_table(
+        alert_rows(alerts, columns) if columns else alert_rows(alerts)
+    ) == format_table(want)
 
 
 def test_rules_of_the_meter_are_rules():
-    assert {rule for rules in OF_THE_METER.values() for rule in rules} <= ALL_RULES.keys()
+    assert {
+        rule for rules in OF_THE_METER.values() for rule in rules
+    } <= ALL_RULES.keys()

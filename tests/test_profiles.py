@@ -18,14 +18,36 @@ from replay.town import Town
 from schemas.columns import Readings, Status
 from schemas.master import Area, Meter
 from schemas.units import DAY_SECONDS
-from tests.adversarial import NOT_A_NUMBER, Row, Stream, first_readings, with_closing_readings
-from tests.test_promises import RULES_BY_MODULE, agree, exactly, judge_stream, last, restored, same
+from tests.adversarial import (
+    NOT_A_NUMBER,
+    Row,
+    Stream,
+    first_readings,
+    with_closing_readings,
+)
+from tests.test_promises import (
+    RULES_BY_MODULE,
+    agree,
+    exactly,
+    judge_stream,
+    last,
+    restored,
+    same,
+)
 
 INTERVAL_SECONDS, INTERVALS_PER_DAY = 14_400, DAY_SECONDS // 14_400
 HOME_SHAPE = np.array([0.6, 0.7, 1.4, 1.2, 2.6, 3.2])
 SHOP_SHAPE = np.array([0.5, 0.6, 2.6, 3.0, 2.4, 0.9])
-HEATED_HOMES = (0, 7, 12, 13)  # by electricity; terminals at two meters of the first place tell how cold it is
-STREET_STARTS = (("Asia/Shanghai", 2025, 12, 10), ("Australia/Sydney", 2026, 3, 2))  # a Spring Festival, a day of 25 hours
+HEATED_HOMES = (
+    0,
+    7,
+    12,
+    13,
+)  # by electricity; terminals at two meters of the first place tell how cold it is
+STREET_STARTS = (
+    ("Asia/Shanghai", 2025, 12, 10),
+    ("Australia/Sydney", 2026, 3, 2),
+)  # a Spring Festival, a day of 25 hours
 
 
 def altered(who: int, days: np.ndarray, n: np.ndarray) -> np.ndarray:
@@ -65,41 +87,91 @@ def street(place: int) -> Stream:
     meters = [Meter(meter="G0", wiring="3P4W", ct=100.0, interval_s=INTERVAL_SECONDS)]
     rows = []
     weather = g.normal(0, 0.08, days)
-    air = np.random.default_rng([place, 1]).normal(6, 6, (days, INTERVALS_PER_DAY)).round(2)
+    air = (
+        np.random.default_rng([place, 1])
+        .normal(6, 6, (days, INTERVALS_PER_DAY))
+        .round(2)
+    )
     cold = np.maximum(15 - air.mean(axis=1), 0)
     for who in range(36):
         shop = who >= 33
-        meters.append(Meter(meter=f"M{who}", segment="commercial" if shop else "residential", interval_s=INTERVAL_SECONDS,
-                            contract_kva=20.0 if shop else 8.0, ct=2.0 if who == 8 else 1.0))  # fmt: skip
-        shape = (SHOP_SHAPE if shop or who == 12 else HOME_SHAPE) * np.exp(g.normal(0, 0.1))
-        used = shape * np.exp(g.normal(0, 0.12, (days, INTERVALS_PER_DAY)) + weather[:, None])
+        meters.append(
+            Meter(
+                meter=f"M{who}",
+                segment="commercial" if shop else "residential",
+                interval_s=INTERVAL_SECONDS,
+                contract_kva=20.0 if shop else 8.0,
+                ct=2.0 if who == 8 else 1.0,
+            )
+        )
+        shape = (SHOP_SHAPE if shop or who == 12 else HOME_SHAPE) * np.exp(
+            g.normal(0, 0.1)
+        )
+        used = shape * np.exp(
+            g.normal(0, 0.12, (days, INTERVALS_PER_DAY)) + weather[:, None]
+        )
         if who in HEATED_HOMES:
             used *= np.exp(0.06 * cold)[:, None]
         kwh = np.round(altered(who, used, np.arange(days)), 3).astype(np.float32)
         for n, value in enumerate(kwh.reshape(-1)):
             if g.random() < 0.002 or np.isnan(value):
                 continue
-            u = np.array([NOT_A_NUMBER if who == 10 else 0.0 if who == 11 and n > 300 else 225.0, NOT_A_NUMBER, NOT_A_NUMBER], np.float32)
-            told = dict(kwh=value, u=u, register=NOT_A_NUMBER, clock_offset=NOT_A_NUMBER, received=0,
-                        temperature=np.float32(air.reshape(-1)[n] if place == 0 and who > 33 else NOT_A_NUMBER),
-                        status=Status.ESTIMATED if g.random() < 0.002 else Status.MEASURED)  # fmt: skip
-            rows.append(Row(Readings, "A1", f"M{who}", start + INTERVAL_SECONDS * (n + 1), told))
+            u = np.array(
+                [
+                    NOT_A_NUMBER
+                    if who == 10
+                    else 0.0
+                    if who == 11 and n > 300
+                    else 225.0,
+                    NOT_A_NUMBER,
+                    NOT_A_NUMBER,
+                ],
+                np.float32,
+            )
+            told = dict(
+                kwh=value,
+                u=u,
+                register=NOT_A_NUMBER,
+                clock_offset=NOT_A_NUMBER,
+                received=0,
+                temperature=np.float32(
+                    air.reshape(-1)[n] if place == 0 and who > 33 else NOT_A_NUMBER
+                ),
+                status=Status.ESTIMATED if g.random() < 0.002 else Status.MEASURED,
+            )
+            rows.append(
+                Row(Readings, "A1", f"M{who}", start + INTERVAL_SECONDS * (n + 1), told)
+            )
     order = sorted(range(len(rows)), key=lambda k: (rows[k].at, rows[k].subject))
-    return Stream([Area(area="A1", gateway="G0", meters=meters)], tuple(rows[k] for k in order), zone, INTERVAL_SECONDS)
+    return Stream(
+        [Area(area="A1", gateway="G0", meters=meters)],
+        tuple(rows[k] for k in order),
+        zone,
+        INTERVAL_SECONDS,
+    )
 
 
 def late(stream: Stream) -> Stream:
     """Some readings come up to two days late."""
     g, first = np.random.default_rng(1), first_readings(stream)
-    came = [row.at + (int(g.integers(2 * DAY_SECONDS)) if n not in first and g.random() < 0.01 else 0)
-            for n, row in enumerate(stream.rows)]  # fmt: skip
+    came = [
+        row.at
+        + (
+            int(g.integers(2 * DAY_SECONDS))
+            if n not in first and g.random() < 0.01
+            else 0
+        )
+        for n, row in enumerate(stream.rows)
+    ]
     return stream.with_rows(stream.rows[n] for n in np.argsort(came, kind="stable"))
 
 
 @pytest.mark.parametrize("place", range(len(STREET_STARTS)))
 def test_the_slow_twin_agrees_and_every_rule_raises_an_alert(place: int):
     stream = with_closing_readings(street(place), DAY_SECONDS)
-    assert {alert.rule for alert in last(judge_stream(stream)[1]).values()} >= RULES_BY_MODULE["test_profiles"]
+    assert {
+        alert.rule for alert in last(judge_stream(stream)[1]).values()
+    } >= RULES_BY_MODULE["test_profiles"]
     agree(stream)
 
 
@@ -112,32 +184,68 @@ def test_any_cut_and_restoring_publish_exactly_the_same():
 
 
 def test_late_readings_amend_days_and_what_they_were_compared_with():
-    same(judge_stream(with_closing_readings(late(street(1)), DAY_SECONDS))[1], judge_stream(with_closing_readings(street(1), DAY_SECONDS))[1])
+    same(
+        judge_stream(with_closing_readings(late(street(1)), DAY_SECONDS))[1],
+        judge_stream(with_closing_readings(street(1), DAY_SECONDS))[1],
+    )
 
 
 def test_areas_spread_over_engines_publish_the_same():
     one, other = street(0), street(1)
-    moved = [replace(row, area="A2", at=row.at - other.rows[0].at + one.rows[0].at) for row in other.rows]
+    moved = [
+        replace(row, area="A2", at=row.at - other.rows[0].at + one.rows[0].at)
+        for row in other.rows
+    ]
     area = Area(area="A2", gateway="G0", meters=other.areas[0].meters)
-    both = Stream([*one.areas, area], tuple(sorted((*one.rows, *moved), key=lambda row: row.at)), one.zone, INTERVAL_SECONDS)
-    parts = [replace(both, areas=[a], rows=tuple(r for r in both.rows if r.area == a.area)) for a in both.areas]
-    assert exactly(judge_stream(both)[1]) == exactly([alert for part in parts for alert in judge_stream(part)[1]])
+    both = Stream(
+        [*one.areas, area],
+        tuple(sorted((*one.rows, *moved), key=lambda row: row.at)),
+        one.zone,
+        INTERVAL_SECONDS,
+    )
+    parts = [
+        replace(both, areas=[a], rows=tuple(r for r in both.rows if r.area == a.area))
+        for a in both.areas
+    ]
+    assert exactly(judge_stream(both)[1]) == exactly(
+        [alert for part in parts for alert in judge_stream(part)[1]]
+    )
 
 
 def test_attacks_on_a_home_show_in_its_days_and_nobody_else_is_suspected():
     town = Town(80, 52, seed=4, faults=False)
-    homes = np.flatnonzero((town.grid.segment == 0) & (town.grid.pv_kw == 0) & ~town.grid.gateway)
+    homes = np.flatnonzero(
+        (town.grid.segment == 0) & (town.grid.pv_kw == 0) & ~town.grid.gateway
+    )
     rows = homes[np.argsort(-town.grid.mean_kw[homes])]
     planted: dict[str, Planted] = {}
     for kind, row in zip(THEFT_ATTACKS, rows.tolist(), strict=False):
-        happening = attacked(town.grid, kind, row, (town.start + 30 * DAY_SECONDS, town.end), 5)
+        happening = attacked(
+            town.grid, kind, row, (town.start + 30 * DAY_SECONDS, town.end), 5
+        )
         town.happenings.append(happening)
         if happening.planted:
             planted[kind] = happening.planted
-    engine = Engine([ALL_RULES[name] for name in RULES_BY_MODULE["test_profiles"]], zone=town.zone, interval=town.interval)
+    engine = Engine(
+        [ALL_RULES[name] for name in RULES_BY_MODULE["test_profiles"]],
+        zone=town.zone,
+        interval=town.interval,
+    )
     engine.enroll(town.areas)
-    states = {alert.id: alert for batch in town.batches() for alert in engine.step(batch)}
-    told = [alert for alert in states.values() if alert.state != "withdrawn" and not alert.suppressed_by]
-    found = {kind for kind, fault in planted.items() if any(fault.found_by(alert) for alert in told)}
+    states = {
+        alert.id: alert for batch in town.batches() for alert in engine.step(batch)
+    }
+    told = [
+        alert
+        for alert in states.values()
+        if alert.state != "withdrawn" and not alert.suppressed_by
+    ]
+    found = {
+        kind
+        for kind, fault in planted.items()
+        if any(fault.found_by(alert) for alert in told)
+    }
     assert found == THEFT_ATTACKS.keys()
-    assert {alert.subject for alert in told} == {fault.subject for fault in planted.values()}
+    assert {alert.subject for alert in told} == {
+        fault.subject for fault in planted.values()
+    }

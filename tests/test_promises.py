@@ -49,16 +49,31 @@ from tests.adversarial import (
 from tests.casebook import rules_with_models
 from tests.outcomes import balanced, count_outcomes
 
-EXAMPLE_FACTOR = int(os.environ.get("METERWATCH_EXAMPLES", "1"))  # how many times the usual number of examples
+EXAMPLE_FACTOR = int(
+    os.environ.get("METERWATCH_EXAMPLES", "1")
+)  # how many times the usual number of examples
 ENDLESS_STEP = 10**9
-CLOCK_ERRORS = (HOUR_SECONDS, DAY_SECONDS + HOUR_SECONDS, 40 * DAY_SECONDS, -HOUR_SECONDS, -2 * DAY_SECONDS, -40 * DAY_SECONDS)
+CLOCK_ERRORS = (
+    HOUR_SECONDS,
+    DAY_SECONDS + HOUR_SECONDS,
+    40 * DAY_SECONDS,
+    -HOUR_SECONDS,
+    -2 * DAY_SECONDS,
+    -40 * DAY_SECONDS,
+)
 ANY_SEED = st.integers(0, 10_000)
 
 
 def examples(n: int) -> settings:
     """Some examples, the same every time; a seed says it all, so there is nothing to shrink."""
-    return settings(max_examples=n * EXAMPLE_FACTOR, deadline=None, derandomize=EXAMPLE_FACTOR == 1, database=None,
-                    phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck))  # fmt: skip
+    return settings(
+        max_examples=n * EXAMPLE_FACTOR,
+        deadline=None,
+        derandomize=EXAMPLE_FACTOR == 1,
+        database=None,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
 
 
 def engine_of(stream: Stream) -> Engine:
@@ -67,7 +82,9 @@ def engine_of(stream: Stream) -> Engine:
     return engine
 
 
-def judge_stream(stream: Stream, cuts: Iterable[int] = ()) -> tuple[Engine, list[Alert]]:
+def judge_stream(
+    stream: Stream, cuts: Iterable[int] = ()
+) -> tuple[Engine, list[Alert]]:
     """An engine that has seen the stream, and all it told."""
     engine, alerts = engine_of(stream), []
     for batch in stream.batches(cuts):
@@ -99,7 +116,13 @@ def last(alerts: Iterable[Alert]) -> dict[str, Alert]:
     """The last state of every alert; withdrawn is absent."""
     states = {alert.id: alert for alert in alerts}
     return {
-        key: msgspec.structs.replace(alert, revision=0, change="raised", suppressed_by=alert.suppressed_by * (alert.suppressed_by not in ORDER_DEPENDENT_REASONS))
+        key: msgspec.structs.replace(
+            alert,
+            revision=0,
+            change="raised",
+            suppressed_by=alert.suppressed_by
+            * (alert.suppressed_by not in ORDER_DEPENDENT_REASONS),
+        )
         for key, alert in states.items()
         if alert.state != "withdrawn"
     }
@@ -108,8 +131,12 @@ def last(alerts: Iterable[Alert]) -> dict[str, Alert]:
 def same(one: list[Alert], other: list[Alert]) -> None:
     """Fails, and says where, unless every alert ends the same."""
     mine, theirs = last(one), last(other)
-    assert mine.keys() - theirs.keys() == set(), [mine[k] for k in mine.keys() - theirs.keys()][:3]
-    assert theirs.keys() - mine.keys() == set(), [theirs[k] for k in theirs.keys() - mine.keys()][:3]
+    assert mine.keys() - theirs.keys() == set(), [
+        mine[k] for k in mine.keys() - theirs.keys()
+    ][:3]
+    assert theirs.keys() - mine.keys() == set(), [
+        theirs[k] for k in theirs.keys() - mine.keys()
+    ][:3]
     assert [(mine[k], theirs[k]) for k in mine if mine[k] != theirs[k]][:2] == []
 
 
@@ -133,8 +160,13 @@ RULES_BY_MODULE = {  # rules that streams of another module bring to speak
 def test_the_streams_make_every_rule_raise_an_alert():
     spoken: Counter[str] = Counter()
     for seed in (39, 2, 7):
-        spoken.update(alert.rule for alert in judge_stream(with_closing_readings(town(seed), DAY_SECONDS))[1])
-    assert ALL_RULES.keys() - spoken.keys() <= {"model_score"}.union(*RULES_BY_MODULE.values())
+        spoken.update(
+            alert.rule
+            for alert in judge_stream(with_closing_readings(town(seed), DAY_SECONDS))[1]
+        )
+    assert ALL_RULES.keys() - spoken.keys() <= {"model_score"}.union(
+        *RULES_BY_MODULE.values()
+    )
 
 
 @examples(3)
@@ -143,7 +175,10 @@ def test_any_cut_publishes_exactly_the_same(seed: int, mixed: bool):
     stream = adversarial_stream(seed) if mixed else by_topic(adversarial_stream(seed))
     whole, told = judge_stream(stream)
     size = len(stream.rows)
-    for cuts in (range(size), np.random.default_rng(seed).integers(0, size, 40).tolist()):
+    for cuts in (
+        range(size),
+        np.random.default_rng(seed).integers(0, size, 40).tolist(),
+    ):
         other, again = judge_stream(stream, cuts)
         assert exactly(again) == exactly(told)
         assert other.counts == whole.counts
@@ -154,7 +189,9 @@ def test_clock_that_strays_and_is_set_back_is_judged_the_same_for_any_cut():
     stream = adversarial_stream(4014, interval=3600)
     whole = exactly(judge_stream(stream)[1])
     for every in (1, 5):
-        assert exactly(judge_stream(stream, range(0, len(stream.rows), every))[1]) == whole
+        assert (
+            exactly(judge_stream(stream, range(0, len(stream.rows), every))[1]) == whole
+        )
 
 
 @examples(2)
@@ -194,7 +231,14 @@ def test_an_engine_restored_again_and_again_goes_on_undisturbed(seed: int):
 @given(seed=ANY_SEED, delay=st.integers(1, 20))
 def test_rows_come_in_any_order(seed: int, delay: int):
     stream = town(seed)
-    same(judge_stream(with_closing_readings(shuffled(stream, seed, delay * HOUR_SECONDS), DAY_SECONDS))[1], judge_stream(with_closing_readings(stream, DAY_SECONDS))[1])
+    same(
+        judge_stream(
+            with_closing_readings(
+                shuffled(stream, seed, delay * HOUR_SECONDS), DAY_SECONDS
+            )
+        )[1],
+        judge_stream(with_closing_readings(stream, DAY_SECONDS))[1],
+    )
 
 
 @examples(2)
@@ -204,7 +248,14 @@ def test_topics_come_one_after_the_other(seed: int):
     stream = town(seed)
     told = judge_stream(with_closing_readings(stream, DAY_SECONDS))[1]
     for events_last in (False, True):
-        same(judge_stream(with_closing_readings(by_topic(stream, events_last=events_last), DAY_SECONDS))[1], told)
+        same(
+            judge_stream(
+                with_closing_readings(
+                    by_topic(stream, events_last=events_last), DAY_SECONDS
+                )
+            )[1],
+            told,
+        )
 
 
 @examples(6)
@@ -215,33 +266,53 @@ def test_successor_corrects_alerts_of_killed_worker(seed: int):
     g = np.random.default_rng(seed)
     stream = with_closing_readings(town(seed), DAY_SECONDS)
     start = int(g.uniform(0.1, 0.6) * len(stream.rows))
-    end = start + sum(row.at < stream.rows[start].at + 2 * DAY_SECONDS for row in stream.rows[start:])
-    before, lost, rest = (stream.with_rows(stream.rows[a:b]) for a, b in pairwise((0, start, end, len(stream.rows))))
+    end = start + sum(
+        row.at < stream.rows[start].at + 2 * DAY_SECONDS for row in stream.rows[start:]
+    )
+    before, lost, rest = (
+        stream.with_rows(stream.rows[a:b])
+        for a, b in pairwise((0, start, end, len(stream.rows)))
+    )
     engine, told = judge_stream(before)
     saved = engine.snapshot()
     theirs, mine = drawn_topics(lost, g), drawn_topics(lost, g)
     killed = range(int(g.uniform(0.2, 0.95) * len(lost.rows)))
-    other = [a for batch in theirs.with_rows(theirs.rows[n] for n in killed).batches() for a in engine.step(batch)]
+    other = [
+        a
+        for batch in theirs.with_rows(theirs.rows[n] for n in killed).batches()
+        for a in engine.step(batch)
+    ]
     engine = engine_of(stream)
     engine.restore(saved)
     told += other + [alert for batch in mine.batches() for alert in engine.step(batch)]
     told += (corrections := engine.reconcile(other))
     assert engine.reconcile([*other, *corrections]) == []
-    same(told + [alert for batch in rest.batches() for alert in engine.step(batch)], judge_stream(stream)[1])
+    same(
+        told + [alert for batch in rest.batches() for alert in engine.step(batch)],
+        judge_stream(stream)[1],
+    )
 
 
 @examples(3)
 @given(seed=ANY_SEED)
 def test_meters_upload_a_day_each_one_after_the_other(seed: int):
     stream = town(seed)
-    same(judge_stream(with_closing_readings(by_meter(stream), DAY_SECONDS))[1], judge_stream(with_closing_readings(stream, DAY_SECONDS))[1])
+    same(
+        judge_stream(with_closing_readings(by_meter(stream), DAY_SECONDS))[1],
+        judge_stream(with_closing_readings(stream, DAY_SECONDS))[1],
+    )
 
 
 @examples(4)
 @given(seed=ANY_SEED)
 def test_readings_up_to_a_day_late_change_nothing(seed: int):
     stream = town(seed)
-    same(judge_stream(with_closing_readings(straggling(stream, seed, 0, DAY_SECONDS), DAY_SECONDS))[1], judge_stream(with_closing_readings(stream, DAY_SECONDS))[1])
+    same(
+        judge_stream(
+            with_closing_readings(straggling(stream, seed, 0, DAY_SECONDS), DAY_SECONDS)
+        )[1],
+        judge_stream(with_closing_readings(stream, DAY_SECONDS))[1],
+    )
 
 
 @examples(4)
@@ -249,7 +320,14 @@ def test_readings_up_to_a_day_late_change_nothing(seed: int):
 def test_later_ones_still_amend_days_and_areas(seed: int):
     stream = town(seed, noise=False)
     late = straggling(stream, seed, DAY_SECONDS, 2 * DAY_SECONDS)
-    told = [[a for a in judge_stream(with_closing_readings(s, DAY_SECONDS))[1] if a.kind not in ("readings", "clocks")] for s in (late, stream)]
+    told = [
+        [
+            a
+            for a in judge_stream(with_closing_readings(s, DAY_SECONDS))[1]
+            if a.kind not in ("readings", "clocks")
+        ]
+        for s in (late, stream)
+    ]
     same(*told)
 
 
@@ -260,25 +338,51 @@ def test_a_gap_waits_a_day_after_the_reading_that_follows_it():
     rows = [
         Row(Readings, "A1", meter, start + at, columns)
         for meter, u in (("M0", volts), ("M1", np.full((3, 200), 230.0)))
-        for at, columns in zip(times.tolist(), reading_columns(np.full((3, 200), 2.0), u, u * 0.002, 900), strict=True)
+        for at, columns in zip(
+            times.tolist(),
+            reading_columns(np.full((3, 200), 2.0), u, u * 0.002, 900),
+            strict=True,
+        )
     ]
     late, behind = rows[3:5], rows[5].at
     rest = sorted(rows[:3] + rows[5:], key=lambda row: row.at)
     for patience, raised in ((DAY_SECONDS, 1), (DAY_SECONDS + 900, 0)):
         came = next(n for n, row in enumerate(rest) if row.at > behind + patience)
-        area = Area(area="A1", meters=[Meter(meter="M0", wiring="3P4W"), Meter(meter="M1", wiring="3P4W")])
-        stream = Stream([area], (*rest[:came], *late, *rest[came:]), "Asia/Shanghai", 900)
-        assert sum(a.rule == "voltage_loss" for a in last(judge_stream(stream)[1]).values()) == raised
+        area = Area(
+            area="A1",
+            meters=[Meter(meter="M0", wiring="3P4W"), Meter(meter="M1", wiring="3P4W")],
+        )
+        stream = Stream(
+            [area], (*rest[:came], *late, *rest[came:]), "Asia/Shanghai", 900
+        )
+        assert (
+            sum(
+                a.rule == "voltage_loss" for a in last(judge_stream(stream)[1]).values()
+            )
+            == raised
+        )
 
 
 def test_a_late_reading_that_comes_twice_in_a_batch_counts_once():
     start, rows = 1_772_380_800, []
-    for n, columns in enumerate(reading_columns(np.full((3, 40), 2.0), np.full((3, 40), 230.0), np.full((3, 40), 0.4), 900)):
-        rows += [Row(Readings, "A1", meter, start + 900 * (n + 1), columns) for meter in ("M0", "M1")]
+    for n, columns in enumerate(
+        reading_columns(
+            np.full((3, 40), 2.0), np.full((3, 40), 230.0), np.full((3, 40), 0.4), 900
+        )
+    ):
+        rows += [
+            Row(Readings, "A1", meter, start + 900 * (n + 1), columns)
+            for meter in ("M0", "M1")
+        ]
     low = replace(rows[20], columns=rows[20].columns | {"register": 12.0})
     twice = [low, replace(low, columns=low.columns | {"kwh": np.float32(0.1)})]
-    area = Area(area="A1", meters=[Meter(meter="M0", wiring="3P4W"), Meter(meter="M1", wiring="3P4W")])
-    stream = Stream([area], (*rows[:20], *rows[21:30], *twice, *rows[30:]), "Asia/Shanghai", 900)
+    area = Area(
+        area="A1",
+        meters=[Meter(meter="M0", wiring="3P4W"), Meter(meter="M1", wiring="3P4W")],
+    )
+    stream = Stream(
+        [area], (*rows[:20], *rows[21:30], *twice, *rows[30:]), "Asia/Shanghai", 900
+    )
     assert not [a for a in judge_stream(stream)[1] if a.rule == "register_decrease"]
 
 
@@ -286,9 +390,16 @@ def test_a_late_reading_that_comes_twice_in_a_batch_counts_once():
 @given(seed=ANY_SEED)
 def test_duplicates_change_nothing(seed: int):
     stream = town(seed)
-    (engine, again), (other, told) = judge_stream(duplicated(stream, seed, 0.3)), judge_stream(stream)
+    (engine, again), (other, told) = (
+        judge_stream(duplicated(stream, seed, 0.3)),
+        judge_stream(stream),
+    )
     assert exactly(again) == exactly(told)
-    for kind in ("readings", "events", "stages"):  # a balance that is told again is judged again
+    for kind in (
+        "readings",
+        "events",
+        "stages",
+    ):  # a balance that is told again is judged again
         assert engine.counts[kind, "judged", ""] == other.counts[kind, "judged", ""]
 
 
@@ -297,15 +408,28 @@ def test_duplicates_change_nothing(seed: int):
 def test_other_energy_of_the_same_interval_amends_days_and_areas_alone(seed: int):
     stream = straggling(town(seed), seed, 0, DAY_SECONDS, 0.2)
     streams = (corrected(stream, seed, 0.5), stream)
-    same(*([a for a in judge_stream(s)[1] if a.kind in ("readings", "clocks")] for s in streams))
+    same(
+        *(
+            [a for a in judge_stream(s)[1] if a.kind in ("readings", "clocks")]
+            for s in streams
+        )
+    )
 
 
 @examples(6)
 @given(seed=ANY_SEED, ahead=st.sampled_from(CLOCK_ERRORS), received=st.booleans())
-@example(seed=9469, ahead=40 * DAY_SECONDS, received=False)  # days given up for nearer ones in the same batch
-@example(seed=870, ahead=-40 * DAY_SECONDS, received=True)  # far behind, and among the first two to report
-def test_a_meter_with_a_wrong_clock_harms_nobody_else(seed: int, ahead: int, received: bool):
-    stream = with_wrong_clock(with_closing_readings(town(seed), DAY_SECONDS), "", "", 0, received=received)
+@example(
+    seed=9469, ahead=40 * DAY_SECONDS, received=False
+)  # days given up for nearer ones in the same batch
+@example(
+    seed=870, ahead=-40 * DAY_SECONDS, received=True
+)  # far behind, and among the first two to report
+def test_a_meter_with_a_wrong_clock_harms_nobody_else(
+    seed: int, ahead: int, received: bool
+):
+    stream = with_wrong_clock(
+        with_closing_readings(town(seed), DAY_SECONDS), "", "", 0, received=received
+    )
     area = max(stream.areas, key=lambda a: len({m.meter for m in a.meters}))
     meters = {m.meter for m in area.meters}
     if len(meters) < 3:
@@ -313,7 +437,12 @@ def test_a_meter_with_a_wrong_clock_harms_nobody_else(seed: int, ahead: int, rec
     victim = max(meters - {area.gateway})
     wrong = with_wrong_clock(stream, area.area, victim, ahead, received=received)
     others = [
-        [a for a in judge_stream(s)[1] if a.area != area.area or a.subject not in (victim, "")] for s in (wrong, stream)
+        [
+            a
+            for a in judge_stream(s)[1]
+            if a.area != area.area or a.subject not in (victim, "")
+        ]
+        for s in (wrong, stream)
     ]
     same(*others)
 
@@ -322,7 +451,10 @@ def test_a_meter_with_a_wrong_clock_harms_nobody_else(seed: int, ahead: int, rec
 @given(seed=ANY_SEED)
 def test_event_times_of_1970_and_2038_harm_nobody(seed: int):
     stream = with_closing_readings(town(seed), DAY_SECONDS)
-    alerts = [[a for a in judge_stream(s)[1] if a.rule != "clock_drift"] for s in (mistimed(stream, seed), stream)]
+    alerts = [
+        [a for a in judge_stream(s)[1] if a.rule != "clock_drift"]
+        for s in (mistimed(stream, seed), stream)
+    ]
     assert exactly(alerts[0]) == exactly(alerts[1])
 
 
@@ -336,7 +468,9 @@ def test_areas_spread_over_engines_publish_the_same(seed: int):
     counts: Counter[tuple[str, str, str]] = Counter()
     for n in range(2):
         part = stream.with_rows(row for row in stream.rows if row.area in homes[n::2])
-        engine, alerts = judge_stream(replace(part, areas=[a for a in stream.areas if a.area in homes[n::2]]))
+        engine, alerts = judge_stream(
+            replace(part, areas=[a for a in stream.areas if a.area in homes[n::2]])
+        )
         split += alerts
         counts += engine.counts
     assert exactly(split) == exactly(told)
@@ -353,12 +487,17 @@ def test_master_data_may_come_any_time_before_it_takes_effect(seed: int):
     changes = [at for at in effective if at > first]
     early = [
         msgspec.structs.replace(
-            a, meters=[m for m in a.meters if m.effective <= first],
+            a,
+            meters=[m for m in a.meters if m.effective <= first],
             transformers=[t for t in a.transformers if t.effective <= first],
         )
         for a in stream.areas
-    ]  # fmt: skip
-    engine, alerts, waiting = Engine(zone=stream.zone, interval=stream.interval), [], True
+    ]
+    engine, alerts, waiting = (
+        Engine(zone=stream.zone, interval=stream.interval),
+        [],
+        True,
+    )
     engine.enroll(early)
     for batch in stream.batches(range(0, len(stream.rows), 10)):
         if waiting and (batch.at[batch.at < 2**31 - 1] > min(changes, default=0)).any():
@@ -396,11 +535,19 @@ def test_an_area_that_goes_quiet_is_missed_whatever_the_ticks(seed: int):
     stream = town(seed)
     quiet, end = stream.areas[0].area, stream.rows[-1].at
     half = stream.rows[0].at + (end - stream.rows[0].at) // 2
-    stream = stream.with_rows(row for row in stream.rows if row.area != quiet or row.at < half)
+    stream = stream.with_rows(
+        row for row in stream.rows if row.area != quiet or row.at < half
+    )
     often = ticked(stream, 3 * HOUR_SECONDS, end + 9 * DAY_SECONDS)
     same(ticked(stream, 5 * DAY_SECONDS, end + 9 * DAY_SECONDS), often)
-    missed = {a.subject for a in last(often).values() if (a.rule, a.area) == ("read_failure", quiet)}
-    assert missed >= {m.meter for m in stream.areas[0].meters} - {m.meter for m in stream.areas[0].meters if m.until}
+    missed = {
+        a.subject
+        for a in last(often).values()
+        if (a.rule, a.area) == ("read_failure", quiet)
+    }
+    assert missed >= {m.meter for m in stream.areas[0].meters} - {
+        m.meter for m in stream.areas[0].meters if m.until
+    }
 
 
 @examples(2)
@@ -409,21 +556,34 @@ def test_an_area_that_comes_back_is_judged_as_if_no_clock_had_ticked(seed: int):
     stream = town(seed)
     quiet, start, end = stream.areas[0].area, stream.rows[0].at, stream.rows[-1].at
     gone = (start + (end - start) // 4, start + (end - start) // 2)
-    stream = with_closing_readings(stream.with_rows(r for r in stream.rows if r.area != quiet or not gone[0] < r.at < gone[1]), DAY_SECONDS)
+    stream = with_closing_readings(
+        stream.with_rows(
+            r for r in stream.rows if r.area != quiet or not gone[0] < r.at < gone[1]
+        ),
+        DAY_SECONDS,
+    )
     end = stream.rows[-1].at
     same(ticked(stream, 7 * HOUR_SECONDS, end), ticked(stream, ENDLESS_STEP, end))
 
 
 def agree(stream: Stream) -> None:
     """Fails, and says where, unless the slow twin ends with the same episodes."""
-    ends = [a for a in last(judge_stream(stream)[1]).values() if a.rule != "model_score" and not is_notice(a)]
+    ends = [
+        a
+        for a in last(judge_stream(stream)[1]).values()
+        if a.rule != "model_score" and not is_notice(a)
+    ]
     mine = {(a.rule, a.area, a.subject, a.since): a for a in ends}
     theirs = oracle.expected(stream)
     assert mine.keys() - theirs.keys() == set()
-    assert theirs.keys() - mine.keys() == set(), {k: theirs[k] for k in theirs.keys() - mine.keys()}
+    assert theirs.keys() - mine.keys() == set(), {
+        k: theirs[k] for k in theirs.keys() - mine.keys()
+    }
     for key, ending in theirs.items():
         told = mine[key]
-        seen = oracle.Ending(told.state, told.severity, told.raised, told.at, told.score, told.phase)
+        seen = oracle.Ending(
+            told.state, told.severity, told.raised, told.at, told.score, told.phase
+        )
         assert ending._replace(score=0) == seen._replace(score=0), key
         assert ending.score == pytest.approx(told.score, 1e-4), key
 
@@ -437,10 +597,16 @@ def test_the_slow_twin_agrees(seed: int):
 @examples(4)
 @given(seed=ANY_SEED)
 def test_the_slow_twin_agrees_when_rows_come_shuffled_and_duplicated(seed: int):
-    agree(with_closing_readings(duplicated(shuffled(town(seed), seed, 20 * HOUR_SECONDS), seed), DAY_SECONDS))
+    agree(
+        with_closing_readings(
+            duplicated(shuffled(town(seed), seed, 20 * HOUR_SECONDS), seed), DAY_SECONDS
+        )
+    )
 
 
 @examples(4)
 @given(seed=ANY_SEED)
 def test_the_slow_twin_agrees_when_readings_straggle(seed: int):
-    agree(with_closing_readings(straggling(town(seed), seed, 0, DAY_SECONDS), DAY_SECONDS))
+    agree(
+        with_closing_readings(straggling(town(seed), seed, 0, DAY_SECONDS), DAY_SECONDS)
+    )

@@ -32,12 +32,14 @@ from tests.workers import (
     wait,
 )
 
-CHANGED_RULEBOOK = Rulebook({
-    "voltage_deviation": edition(2, settings={"over": 1.03}),
-    "clock_drift": edition(2, status="retired"),
-    "current_loss": edition(2, status="shadow"),
-    "model_score": edition(2),
-})  # fmt: skip
+CHANGED_RULEBOOK = Rulebook(
+    {
+        "voltage_deviation": edition(2, settings={"over": 1.03}),
+        "clock_drift": edition(2, status="retired"),
+        "current_loss": edition(2, status="shadow"),
+        "model_score": edition(2),
+    }
+)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +53,14 @@ def history(town: Town) -> list[Batch]:
 
 
 def publish(settings: Settings, town: Town, batches: list[Batch]) -> None:
-    source = Source(town.name, town.areas, iter(batches), sum(map(len, batches)), town.zone, town.interval)
+    source = Source(
+        town.name,
+        town.areas,
+        iter(batches),
+        sum(map(len, batches)),
+        town.zone,
+        town.interval,
+    )
     send(source, settings.servers, "packed", prefix=settings.prefix)
 
 
@@ -67,10 +76,15 @@ def by_hand(town: Town, batches: Iterable[Batch], change: int) -> list[Alert]:
 
 
 def went_on(settings: Settings, worker: WorkerProcess) -> bool:
-    return worker.log.read_text().count("goes on by another rulebook") == settings.partitions
+    return (
+        worker.log.read_text().count("goes on by another rulebook")
+        == settings.partitions
+    )
 
 
-def test_a_change_applies_from_the_same_row_whatever_is_killed(settings, environment, town, history, tmp_path):
+def test_a_change_applies_from_the_same_row_whatever_is_killed(
+    settings, environment, town, history, tmp_path
+):
     half, late = len(history) // 2, 3 * len(history) // 4
     alerts = by_hand(town, history, half)
     never = environment | {"METERWATCH_CHECKPOINT_SECONDS": "3600"}
@@ -81,7 +95,9 @@ def test_a_change_applies_from_the_same_row_whatever_is_killed(settings, environ
         worker.kill()
     asyncio.run(rules.send(settings, CHANGED_RULEBOOK))
     with WorkerProcess(never, tmp_path / "two") as worker:
-        wait(lambda: went_on(settings, worker))  # after what was told of by the rulebook before, however often
+        wait(
+            lambda: went_on(settings, worker)
+        )  # after what was told of by the rulebook before, however often
         assert all_checkpointed(settings)
         publish(settings, town, history[half:late])
         wait(lambda: total_rows(worker.scrape()) == sum(map(len, history[:late])))
@@ -90,10 +106,17 @@ def test_a_change_applies_from_the_same_row_whatever_is_killed(settings, environ
         publish(settings, town, history[late:])
         wait(lambda: all_checkpointed(settings))
     assert published_states(settings) == last_states(alerts)
-    versions = {(alert["rule"], alert["version"]) for alert in published_states(settings).values()}
+    versions = {
+        (alert["rule"], alert["version"])
+        for alert in published_states(settings).values()
+    }
     assert {("voltage_deviation", 2), ("meter_current_unbalance", 1)} <= versions
     withdrawn = {alert.rule for alert in alerts if alert.state == "withdrawn"}
-    assert withdrawn <= {a.rule for a in map(decoded, asyncio.run(records(settings, ALERTS_TOPIC))) if a.state == "withdrawn"}
+    assert withdrawn <= {
+        a.rule
+        for a in map(decoded, asyncio.run(records(settings, ALERTS_TOPIC)))
+        if a.state == "withdrawn"
+    }
     assert withdrawn & {"clock_drift", "current_loss"}
 
 
@@ -101,13 +124,19 @@ def decoded(record) -> Alert:
     return decode_alert(record.value)
 
 
-def test_a_running_worker_takes_what_fits_and_refuses_the_rest(settings, environment, town, history, tmp_path):
+def test_a_running_worker_takes_what_fits_and_refuses_the_rest(
+    settings, environment, town, history, tmp_path
+):
     half = len(history) // 2
     unapproved = Rulebook({"voltage_loss": Edition(status="retired", version=2)})
 
     async def spoil() -> None:
         async with AIOKafkaProducer(bootstrap_servers=settings.brokers) as producer:
-            for key, value in ((b"rules", b"{"), (b"others", b'{"rules": {}}'), (b"rules", None)):
+            for key, value in (
+                (b"rules", b"{"),
+                (b"others", b'{"rules": {}}'),
+                (b"rules", None),
+            ):
                 await producer.send_and_wait(settings.topic(RULES_TOPIC), value, key)
         await rules.send(settings, unapproved)
 
@@ -115,22 +144,35 @@ def test_a_running_worker_takes_what_fits_and_refuses_the_rest(settings, environ
         publish(settings, town, history[:half])
         wait(lambda: all_checkpointed(settings))
         asyncio.run(spoil())
-        wait(lambda: worker.scrape()["meterwatch_rejected_total", ("rules", "rulebook")] == 3)
+        wait(
+            lambda: (
+                worker.scrape()["meterwatch_rejected_total", ("rules", "rulebook")] == 3
+            )
+        )
         asyncio.run(rules.send(settings, CHANGED_RULEBOOK))
         wait(lambda: went_on(settings, worker))
         asyncio.run(rules.send(settings, unapproved))
-        wait(lambda: worker.scrape()["meterwatch_rejected_total", ("rules", "rulebook")] == 4)
+        wait(
+            lambda: (
+                worker.scrape()["meterwatch_rejected_total", ("rules", "rulebook")] == 4
+            )
+        )
         publish(settings, town, history[half:])
         wait(lambda: all_checkpointed(settings))
         log = worker.log.read_text()
     assert published_states(settings) == last_states(by_hand(town, history, half))
     assert "clock_drift has version 2: status published -> retired" in log
-    for fault in ("the key is b'others', not b'rules'", "voltage_loss: `proposed_by` does not say whose version 2 is",
-                  "clock_drift: version 2 is in force"):  # fmt: skip
+    for fault in (
+        "the key is b'others', not b'rules'",
+        "voltage_loss: `proposed_by` does not say whose version 2 is",
+        "clock_drift: version 2 is in force",
+    ):
         assert fault in log
 
 
-def test_a_worker_that_begins_judges_by_what_is_published(settings, environment, town, history, tmp_path):
+def test_a_worker_that_begins_judges_by_what_is_published(
+    settings, environment, town, history, tmp_path
+):
     publish(settings, town, history)  # creates the topics
     asyncio.run(rules.send(settings, CHANGED_RULEBOOK))
     with WorkerProcess(environment, tmp_path / "log"):

@@ -3,6 +3,7 @@
 A budget is how many alerts a rule may tell there, those that policy holds back left out. A rule that is not named may
 tell nothing; whoever raises a budget says why an inspector would still go out.
 """
+
 from __future__ import annotations
 
 from collections import Counter
@@ -20,21 +21,36 @@ from tests.test_real_streams import JULY_2016
 DATA_FOLDER = Path(__file__).parent / "data"
 TOWN_BUDGET: dict[str, int] = {}
 GARDEN_BUDGET = {"meter_current_unbalance": 1}  # chronic, and true
-HOUSEHOLDS_BUDGET = {"read_failure": 1, "read_success_rate": 6}  # of four households one is a quarter of the area
+HOUSEHOLDS_BUDGET = {
+    "read_failure": 1,
+    "read_success_rate": 6,
+}  # of four households one is a quarter of the area
 
 
 def alert_counts(source: Source, first: int = 0) -> Counter[str]:
     """How many alerts each rule told, of rows from a moment on, that were neither withdrawn nor held back."""
     engine = Engine(zone=source.zone, interval=source.interval or 900)
     engine.enroll(source.areas)
-    states = {a.id: a for batch in source.batches for a in engine.step(batch.select(batch.at > first))}
-    return Counter(a.rule for a in states.values() if a.state != "withdrawn" and not a.suppressed_by)
+    states = {
+        a.id: a
+        for batch in source.batches
+        for a in engine.step(batch.select(batch.at > first))
+    }
+    return Counter(
+        a.rule
+        for a in states.values()
+        if a.state != "withdrawn" and not a.suppressed_by
+    )
 
 
 def within(found: Counter[str], budget: dict[str, int]) -> None:
     """Fails, and says which, when a rule told more than its budget."""
     assert set(budget) <= set(ALL_RULES)
-    over = {rule: f"{count} of {budget.get(rule, 0)}" for rule, count in found.items() if count > budget.get(rule, 0)}
+    over = {
+        rule: f"{count} of {budget.get(rule, 0)}"
+        for rule, count in found.items()
+        if count > budget.get(rule, 0)
+    }
     assert not over, f"more alerts than their budget: {over}"
 
 
@@ -43,7 +59,8 @@ def test_a_month_of_a_clean_town():
 
 
 @pytest.mark.parametrize(
-    ("pattern", "first", "budget"), [("garden4_*", JULY_2016, GARDEN_BUDGET), ("sgsc_*", 0, HOUSEHOLDS_BUDGET)]
+    ("pattern", "first", "budget"),
+    [("garden4_*", JULY_2016, GARDEN_BUDGET), ("sgsc_*", 0, HOUSEHOLDS_BUDGET)],
 )
 def test_real_data(pattern, first, budget):
     within(alert_counts(open_sources(sorted(DATA_FOLDER.glob(pattern))), first), budget)
@@ -51,4 +68,6 @@ def test_real_data(pattern, first, budget):
 
 def test_a_rule_over_its_budget_fails():
     with pytest.raises(AssertionError, match=r"voltage_loss': '2 of 1'"):
-        within(Counter(voltage_loss=2, zero_usage=1), {"voltage_loss": 1, "zero_usage": 1})
+        within(
+            Counter(voltage_loss=2, zero_usage=1), {"voltage_loss": 1, "zero_usage": 1}
+        )

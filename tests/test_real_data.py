@@ -6,7 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from bench.real import ON_USE, PAGE_FILE, THEFT_RULES, Judged, filled, half, listed, rates, tables
+from bench.real import (
+    ON_USE,
+    PAGE_FILE,
+    THEFT_RULES,
+    Judged,
+    filled,
+    half,
+    listed,
+    rates,
+    tables,
+)
 from detectors.rule import ALL_RULES
 from schemas.alert import Alert
 from schemas.units import DAY_SECONDS
@@ -16,13 +26,32 @@ WHOLE_DATA_FOLDER = Path(__file__).parents[2] / "shared" / "data"
 
 def alert(rule: str, subject: str, day: int) -> Alert:
     return Alert(
-        id=f"{rule} {subject} {day}", rule=rule, version=1, kind="days", area="A1", subject=subject, state="raised",
-        change="raised", revision=0, severity=3, since=day * DAY_SECONDS, raised=day * DAY_SECONDS, at=day * DAY_SECONDS, score=1.0, phase="",
-        evidence={}, suppressed_by="", en="", zh="",
-    )  # fmt: skip
+        id=f"{rule} {subject} {day}",
+        rule=rule,
+        version=1,
+        kind="days",
+        area="A1",
+        subject=subject,
+        state="raised",
+        change="raised",
+        revision=0,
+        severity=3,
+        since=day * DAY_SECONDS,
+        raised=day * DAY_SECONDS,
+        at=day * DAY_SECONDS,
+        score=1.0,
+        phase="",
+        evidence={},
+        suppressed_by="",
+        en="",
+        zh="",
+    )
 
 
-@pytest.mark.skipif(not WHOLE_DATA_FOLDER.exists(), reason="the whole data sets do not lie beside this checkout")
+@pytest.mark.skipif(
+    not WHOLE_DATA_FOLDER.exists(),
+    reason="the whole data sets do not lie beside this checkout",
+)
 def test_the_page_is_what_the_command_makes_of_the_data():
     page = PAGE_FILE.read_text("utf-8")
     assert filled(page, tables(WHOLE_DATA_FOLDER)) == page
@@ -30,21 +59,31 @@ def test_the_page_is_what_the_command_makes_of_the_data():
 
 def test_rates_are_over_each_meters_own_days_in_all_halves_and_without_any_one():
     one, other = next(
-        (a, b) for a in map(str, range(9)) for b in map(str, range(9)) if (half(a), half(b)) == (0, 1)
+        (a, b)
+        for a in map(str, range(9))
+        for b in map(str, range(9))
+        if (half(a), half(b)) == (0, 1)
     )
-    history = Judged("UTC", [alert("step_drop", one, 3), alert("zero_usage", one, 9)], {one: 500.0, other: 1500.0})
+    history = Judged(
+        "UTC",
+        [alert("step_drop", one, 3), alert("zero_usage", one, 9)],
+        {one: 500.0, other: 1500.0},
+    )
     rows = {line.split("|")[1].strip(): line for line in rates(history)}
     assert rows["`step_drop`"].endswith("| 1 | 0.50 | 2.00 | 0.00 | 0.00 to 2.00 |")
-    assert rows["a fall or a form that may be theft"].endswith("| 1 | 0.50 | 2.00 | 0.00 | 0.00 to 2.00 |")
+    assert rows["a fall or a form that may be theft"].endswith(
+        "| 1 | 0.50 | 2.00 | 0.00 | 0.00 to 2.00 |"
+    )
     assert rows["all on use"].endswith("| 2 | 1.00 | 4.00 | 0.00 | 0.00 to 4.00 |")
 
 
 def test_an_alert_that_nobody_has_read_in_the_raw_data_is_shown_as_such():
     history = Judged("UTC", [alert("step_drop", "M1", 3)], {"M1": 9.0})
     assert [*listed(history, ON_USE, [])][2:] == [
-        "| `step_drop` | 3 | M1 | 1970-01-04, not cleared | not read |", "",
+        "| `step_drop` | 3 | M1 | 1970-01-04, not cleared | not read |",
+        "",
         "Of 0 that were read in the raw data 0 were worth a visit.",
-    ]  # fmt: skip
+    ]
 
 
 def test_the_family_is_of_rules_that_are_there():

@@ -17,15 +17,25 @@ from tests.adversarial import Row, Stream, with_closing_readings
 from tests.test_promises import agree, judge_stream, last
 
 DATA_FOLDER = Path(__file__).parent / "data"
-JULY_2016, JANUARY_2013 = 1_468_771_200, 1_358_600_400  # the 18th in Shanghai, the 20th in Sydney
+JULY_2016, JANUARY_2013 = (
+    1_468_771_200,
+    1_358_600_400,
+)  # the 18th in Shanghai, the 20th in Sydney
 
 
 def rows_of(batch: Batch) -> Iterator[Row]:
     encodings = batch.encodings()
-    plain = [f.name for f in fields(batch) if f.name not in {*encodings, *encodings.values(), "at"}]
+    plain = [
+        f.name
+        for f in fields(batch)
+        if f.name not in {*encodings, *encodings.values(), "at"}
+    ]
     for n in range(len(batch)):
         columns: dict[str, Any] = {name: getattr(batch, name).T[n] for name in plain}
-        told = {codes: getattr(batch, names)[getattr(batch, codes)[n]] for names, codes in encodings.items()}
+        told = {
+            codes: getattr(batch, names)[getattr(batch, codes)[n]]
+            for names, codes in encodings.items()
+        }
         area, subject = told.pop("area"), told.pop("subject")
         yield Row(type(batch), area, subject, int(batch.at[n]), columns | told)
 
@@ -33,14 +43,21 @@ def rows_of(batch: Batch) -> Iterator[Row]:
 def stream_of(pattern: str, first: int = 0, days: int = 40_000) -> Stream:
     """So many days of some files."""
     source = open_sources(sorted(DATA_FOLDER.glob(pattern)))
-    rows = [row for batch in source.batches for row in rows_of(batch) if first < row.at <= first + days * DAY_SECONDS]
+    rows = [
+        row
+        for batch in source.batches
+        for row in rows_of(batch)
+        if first < row.at <= first + days * DAY_SECONDS
+    ]
     return Stream(source.areas, tuple(rows), source.zone, source.interval or 900)
 
 
 @pytest.mark.parametrize(
     ("pattern", "first", "days", "rules"),
-    [("garden4_*", JULY_2016, 3, {"meter_current_unbalance"}),
-     ("sgsc_*", JANUARY_2013, 14, {"read_failure", "read_success_rate"})],
+    [
+        ("garden4_*", JULY_2016, 3, {"meter_current_unbalance"}),
+        ("sgsc_*", JANUARY_2013, 14, {"read_failure", "read_success_rate"}),
+    ],
 )
 def test_the_slow_twin_agrees_on_readings(pattern, first, days, rules):
     stream = with_closing_readings(stream_of(pattern, first, days), DAY_SECONDS)
@@ -50,8 +67,14 @@ def test_the_slow_twin_agrees_on_readings(pattern, first, days, rules):
 
 def test_the_slow_twin_agrees_on_work_with_a_limit_for_every_stage():
     stream = stream_of("hospital_*")
-    limits = {StageProgress.STARTED: {"limit": 10.0 * DAY_SECONDS}, StageProgress.FINISHED: {}}
-    rows = [replace(row, columns=row.columns | limits[row.columns["progress"]]) for row in stream.rows]
+    limits = {
+        StageProgress.STARTED: {"limit": 10.0 * DAY_SECONDS},
+        StageProgress.FINISHED: {},
+    }
+    rows = [
+        replace(row, columns=row.columns | limits[row.columns["progress"]])
+        for row in stream.rows
+    ]
     stream = stream.with_rows(rows)
     assert len(last(judge_stream(stream)[1])) > 100
     agree(stream)
@@ -59,6 +82,13 @@ def test_the_slow_twin_agrees_on_work_with_a_limit_for_every_stage():
 
 def test_stalled_work_is_among_what_takes_longest():
     source = open_sources([DATA_FOLDER / "hospital_billing_300cases.parquet"])
-    told = {stage.stage: stage for stage in compare(source.areas, source.batches, source.zone) if stage.told}
-    assert {name: (stage.told, stage.found) for name, stage in told.items()} == {"FIN": (6, 6), "CODE OK": (1, 1)}
+    told = {
+        stage.stage: stage
+        for stage in compare(source.areas, source.batches, source.zone)
+        if stage.told
+    }
+    assert {name: (stage.told, stage.found) for name, stage in told.items()} == {
+        "FIN": (6, 6),
+        "CODE OK": (1, 1),
+    }
     assert told["FIN"].days > 90

@@ -15,14 +15,22 @@ QUARTER_SECONDS = 900
 LEAP_QUARTERS = 192  # two days
 START_TIME = 1_772_380_800
 METER_NAMES = ("M0", "M1", "M2")
-THREE_METER_AREA = Area(area="A1", meters=[Meter(meter=name, wiring="3P4W") for name in METER_NAMES])
+THREE_METER_AREA = Area(
+    area="A1", meters=[Meter(meter=name, wiring="3P4W") for name in METER_NAMES]
+)
 
 
 def row(name: str, at: float, volts: float = 230.0) -> Row:
     """A reading so many quarter-hours after the start."""
     u = np.array([[volts], [230.0], [230.0]])
     [columns] = reading_columns(np.full((3, 1), 2.0), u, u / 500, QUARTER_SECONDS)
-    return Row(Readings, "A1", name, START_TIME + round(QUARTER_SECONDS * at), columns | {"register": np.nan})
+    return Row(
+        Readings,
+        "A1",
+        name,
+        START_TIME + round(QUARTER_SECONDS * at),
+        columns | {"register": np.nan},
+    )
 
 
 def others(at: float) -> list[Row]:
@@ -36,7 +44,11 @@ def alerts_however_cut(rows: Iterable[Row]) -> list[tuple[str, int, int]]:
     single, again = judge_stream(stream, range(len(stream.rows)))
     assert exactly(again) == exactly(told)
     assert single.counts == whole.counts
-    return [(alert.change, alert.since, alert.at) for alert in told if alert.rule == "voltage_loss"]
+    return [
+        (alert.change, alert.since, alert.at)
+        for alert in told
+        if alert.rule == "voltage_loss"
+    ]
 
 
 def test_a_reading_joins_where_one_is_missing_and_nowhere_else():
@@ -76,7 +88,12 @@ def test_clock_that_is_set_back_ends_the_reorder_buffer_of_its_leap():
         for k in range(1, 60):
             if k == 10:
                 yield from [row("M0", k), *others(k), *others(k + 0.1)]
-                yield from [row("M0", k + LEAP_QUARTERS), row("M0", k + LEAP_QUARTERS + 0.1), *others(k + 0.2), row("M0", k + 0.3)]
+                yield from [
+                    row("M0", k + LEAP_QUARTERS),
+                    row("M0", k + LEAP_QUARTERS + 0.1),
+                    *others(k + 0.2),
+                    row("M0", k + 0.3),
+                ]
                 continue
             yield from others(k)
             if k not in (30, 31, 32):
@@ -84,4 +101,6 @@ def test_clock_that_is_set_back_ends_the_reorder_buffer_of_its_leap():
             if k == 50:
                 yield from (row("M0", at, 100) for at in (30, 31, 32))
 
-    assert START_TIME + 36 * QUARTER_SECONDS in {since for change, since, _ in alerts_however_cut(rows()) if change == "raised"}
+    assert START_TIME + 36 * QUARTER_SECONDS in {
+        since for change, since, _ in alerts_however_cut(rows()) if change == "raised"
+    }

@@ -14,7 +14,16 @@ import pytest
 from detectors.engine import Engine
 from detectors.revisable import RevisableJudge
 from detectors.rule import ALL_RULES
-from detectors.rulebook import EMPTY_RULEBOOK, VOLTAGE_LIMITS, applied, changes, edited, problems, rules_of, unapproved
+from detectors.rulebook import (
+    EMPTY_RULEBOOK,
+    VOLTAGE_LIMITS,
+    applied,
+    changes,
+    edited,
+    problems,
+    rules_of,
+    unapproved,
+)
 from models.registry import segments_code
 from schemas.columns import Readings
 from schemas.master import Area, Meter
@@ -35,7 +44,13 @@ def book(text: str) -> Rulebook:
 
 
 def edition(version: int = 2, **told: Any) -> Edition:
-    whole = {"status": "published", "proposed_by": "Li", "approved_by": "Wang", "approved_at": APPROVAL_TIME, "version": version}
+    whole = {
+        "status": "published",
+        "proposed_by": "Li",
+        "approved_by": "Wang",
+        "approved_at": APPROVAL_TIME,
+        "version": version,
+    }
     return msgspec.convert(whole | told, Edition)
 
 
@@ -43,29 +58,52 @@ MALFORMED_RULEBOOKS = [
     ("voltage_loss = 3", "voltage_loss: an edition is a table, not 3"),
     ('[voltage_loss]\nstatus = "published"', "voltage_loss: `version` is missing"),
     ("[voltage_loss]\nversion = 2", "voltage_loss: `status` is missing"),
-    ('[voltage_loss]\nstatus = "on"\nversion = 2',
-     "voltage_loss: `status` is 'on', not one of draft, shadow, published, retired"),
-    ('[voltage_loss]\nstatus = "draft"\nversion = 0', "voltage_loss: Expected `int` >= 1 - at `$.version`"),
-    ('[voltage_loss]\nstatus = "draft"\nversion = 2\nsettings.lost = "0.8"',
-     "voltage_loss: `lost` is '0.8', which is no number"),
-    ('[voltage_loss]\nstatus = "draft"\nversion = 2\nsettings.lost = true',
-     "voltage_loss: `lost` is True, which is no number"),
-    ('[voltage_loss]\nstatus = "draft"\nversion = 2\nsettings.lost = nan',
-     "voltage_loss: `lost` is nan, which is not finite"),
-    (f'[voltage_loss]\nstatus = "draft"\nversion = 2\nsegments.pv.lost = {10**400}',
-     f"voltage_loss: `lost` in the segment pv is {10**400!r:.40}, which is not finite"),
-    ('[voltage_loss]\nstatus = "draft"\nversion = 2\nholds = 3',
-     "voltage_loss: Object contains unknown field `holds`"),
-    ('[voltage_loss]\nstatus = "draft"\nversion = 2\nsettings = 3',
-     "voltage_loss: Expected `object`, got `int` - at `$.settings`"),
-    ('[voltage_loss]\nstatus = "draft"\nversion = 2\nsegments = 3',
-     "voltage_loss: Expected `object`, got `int` - at `$.segments`"),
-    ('[voltage_loss]\nstatus = "draft"\nversion = 2\napproved_at = 2026-03-02T00:00:00',
-     "voltage_loss: Expected `datetime` with a timezone component - at `$.approved_at`"),
-]  # fmt: skip
+    (
+        '[voltage_loss]\nstatus = "on"\nversion = 2',
+        "voltage_loss: `status` is 'on', not one of draft, shadow, published, retired",
+    ),
+    (
+        '[voltage_loss]\nstatus = "draft"\nversion = 0',
+        "voltage_loss: Expected `int` >= 1 - at `$.version`",
+    ),
+    (
+        '[voltage_loss]\nstatus = "draft"\nversion = 2\nsettings.lost = "0.8"',
+        "voltage_loss: `lost` is '0.8', which is no number",
+    ),
+    (
+        '[voltage_loss]\nstatus = "draft"\nversion = 2\nsettings.lost = true',
+        "voltage_loss: `lost` is True, which is no number",
+    ),
+    (
+        '[voltage_loss]\nstatus = "draft"\nversion = 2\nsettings.lost = nan',
+        "voltage_loss: `lost` is nan, which is not finite",
+    ),
+    (
+        f'[voltage_loss]\nstatus = "draft"\nversion = 2\nsegments.pv.lost = {10**400}',
+        f"voltage_loss: `lost` in the segment pv is {10**400!r:.40}, which is not finite",
+    ),
+    (
+        '[voltage_loss]\nstatus = "draft"\nversion = 2\nholds = 3',
+        "voltage_loss: Object contains unknown field `holds`",
+    ),
+    (
+        '[voltage_loss]\nstatus = "draft"\nversion = 2\nsettings = 3',
+        "voltage_loss: Expected `object`, got `int` - at `$.settings`",
+    ),
+    (
+        '[voltage_loss]\nstatus = "draft"\nversion = 2\nsegments = 3',
+        "voltage_loss: Expected `object`, got `int` - at `$.segments`",
+    ),
+    (
+        '[voltage_loss]\nstatus = "draft"\nversion = 2\napproved_at = 2026-03-02T00:00:00',
+        "voltage_loss: Expected `datetime` with a timezone component - at `$.approved_at`",
+    ),
+]
 
 
-@pytest.mark.parametrize(("text", "said"), MALFORMED_RULEBOOKS, ids=[said for _, said in MALFORMED_RULEBOOKS])
+@pytest.mark.parametrize(
+    ("text", "said"), MALFORMED_RULEBOOKS, ids=[said for _, said in MALFORMED_RULEBOOKS]
+)
 def test_what_is_no_rulebook_is_refused_with_its_reason(text, said):
     with pytest.raises(RulebookError) as error:
         book(text)
@@ -74,49 +112,97 @@ def test_what_is_no_rulebook_is_refused_with_its_reason(text, said):
 
 def test_every_fault_is_listed_at_once():
     with pytest.raises(RulebookError) as error:
-        book('[a]\nversion = 2\n[b]\nstatus = "on"\nversion = 2\n[c]\nsettings = {a = nan, b = inf}')
-    assert [fault.partition(":")[0] for fault in error.value.faults] == ["a", "b", "c", "c", "c", "c"]
+        book(
+            '[a]\nversion = 2\n[b]\nstatus = "on"\nversion = 2\n[c]\nsettings = {a = nan, b = inf}'
+        )
+    assert [fault.partition(":")[0] for fault in error.value.faults] == [
+        "a",
+        "b",
+        "c",
+        "c",
+        "c",
+        "c",
+    ]
 
 
 VERSION_PROBLEM = "voltage_loss: version 1 is in force; raise `version` above it"
 PROBLEM_RULEBOOKS = [
-    ('[voltage_los]\nstatus = "draft"\nversion = 2',
-     "voltage_los: there is no such rule; did you mean voltage_loss?"),
+    (
+        '[voltage_los]\nstatus = "draft"\nversion = 2',
+        "voltage_los: there is no such rule; did you mean voltage_loss?",
+    ),
     ('[qwerty]\nstatus = "draft"\nversion = 2', "qwerty: there is no such rule"),
-    ('[voltage_loss]\nstatus = "published"\nversion = 2\nsettings.low = 0.8',
-     "voltage_loss: there is no setting `low`; it has lost, back, load"),
-    ('[area_loss_high]\nstatus = "published"\nversion = 2\nsegments.pv.limit = 0.8',
-     "area_loss_high: there is no segment `pv`; area_days have yyn0, dyn11"),
-    ('[stage_overdue]\nstatus = "published"\nversion = 2\nsegments.pv.warn = 0.8',
-     "stage_overdue: there is no segment `pv`; overdue have none"),
-    ('[voltage_loss]\nstatus = "published"\nversion = 2\nsegments.pv.low = 0.8',
-     "voltage_loss: there is no setting `low`, set in the segment pv; it has lost, back, load"),
-    ('[zero_usage]\nstatus = "published"\nversion = 2\nsettings.days = 0',
-     "zero_usage: `days` is 0, not of the sign of the code's 7"),
-    ('[area_loss_high]\nstatus = "published"\nversion = 2\nsegments.yyn0.negative = 0.01',
-     "area_loss_high: `negative` in the segment yyn0 is 0.01, not of the sign of the code's -0.01"),
-    ('[voltage_deviation]\nstatus = "published"\nversion = 2\nsettings.over = 0.95',
-     "voltage_deviation: `under` 0.93 and `over` 0.95 must be below and above 1"),
-    ('[voltage_deviation]\nstatus = "published"\nversion = 2\nsegments.single_phase.under = 230.0',
-     "voltage_deviation: `under` 230 and `over` 1.07 in the segment single_phase must be below and above 1"),
-    ('[voltage_loss]\nstatus = "published"\nversion = 1\nsettings.lost = 0.8', VERSION_PROBLEM),
+    (
+        '[voltage_loss]\nstatus = "published"\nversion = 2\nsettings.low = 0.8',
+        "voltage_loss: there is no setting `low`; it has lost, back, load",
+    ),
+    (
+        '[area_loss_high]\nstatus = "published"\nversion = 2\nsegments.pv.limit = 0.8',
+        "area_loss_high: there is no segment `pv`; area_days have yyn0, dyn11",
+    ),
+    (
+        '[stage_overdue]\nstatus = "published"\nversion = 2\nsegments.pv.warn = 0.8',
+        "stage_overdue: there is no segment `pv`; overdue have none",
+    ),
+    (
+        '[voltage_loss]\nstatus = "published"\nversion = 2\nsegments.pv.low = 0.8',
+        "voltage_loss: there is no setting `low`, set in the segment pv; it has lost, back, load",
+    ),
+    (
+        '[zero_usage]\nstatus = "published"\nversion = 2\nsettings.days = 0',
+        "zero_usage: `days` is 0, not of the sign of the code's 7",
+    ),
+    (
+        '[area_loss_high]\nstatus = "published"\nversion = 2\nsegments.yyn0.negative = 0.01',
+        "area_loss_high: `negative` in the segment yyn0 is 0.01, not of the sign of the code's -0.01",
+    ),
+    (
+        '[voltage_deviation]\nstatus = "published"\nversion = 2\nsettings.over = 0.95',
+        "voltage_deviation: `under` 0.93 and `over` 0.95 must be below and above 1",
+    ),
+    (
+        '[voltage_deviation]\nstatus = "published"\nversion = 2\nsegments.single_phase.under = 230.0',
+        "voltage_deviation: `under` 230 and `over` 1.07 in the segment single_phase must be below and above 1",
+    ),
+    (
+        '[voltage_loss]\nstatus = "published"\nversion = 1\nsettings.lost = 0.8',
+        VERSION_PROBLEM,
+    ),
     ('[voltage_loss]\nstatus = "retired"\nversion = 1', VERSION_PROBLEM),
-]  # fmt: skip
+]
 
 
-@pytest.mark.parametrize(("text", "said"), PROBLEM_RULEBOOKS, ids=[said for _, said in PROBLEM_RULEBOOKS])
+@pytest.mark.parametrize(
+    ("text", "said"), PROBLEM_RULEBOOKS, ids=[said for _, said in PROBLEM_RULEBOOKS]
+)
 def test_what_fits_no_rule_or_raises_no_version_is_a_problem(text, said):
     assert problems(book(text)) == [said]
 
 
 def test_a_version_that_is_in_force_stays_or_is_raised():
     before = Rulebook({"voltage_loss": edition(4, settings={"lost": 0.8})})
-    same = Rulebook({"voltage_loss": edition(4, settings={"lost": 0.8}, approved_by="Zhao")})
-    assert problems(same, before) == problems(before, before) == unapproved(same, before) == []
-    assert problems(Rulebook({"voltage_loss": edition(5, settings={"lost": 0.7})}), before) == []
+    same = Rulebook(
+        {"voltage_loss": edition(4, settings={"lost": 0.8}, approved_by="Zhao")}
+    )
+    assert (
+        problems(same, before)
+        == problems(before, before)
+        == unapproved(same, before)
+        == []
+    )
+    assert (
+        problems(Rulebook({"voltage_loss": edition(5, settings={"lost": 0.7})}), before)
+        == []
+    )
     said = ["voltage_loss: version 4 is in force; raise `version` above it"]
-    assert problems(Rulebook({"voltage_loss": edition(4, settings={"lost": 0.7})}), before) == said
-    assert problems(Rulebook({"voltage_loss": edition(3, settings={"lost": 0.8})}), before) == said
+    assert (
+        problems(Rulebook({"voltage_loss": edition(4, settings={"lost": 0.7})}), before)
+        == said
+    )
+    assert (
+        problems(Rulebook({"voltage_loss": edition(3, settings={"lost": 0.8})}), before)
+        == said
+    )
     gone = "voltage_loss: version 4 is in force; what is to be as in code again is a version too"
     assert problems(Rulebook(), before) == [gone]
 
@@ -125,67 +211,117 @@ def test_a_version_that_is_in_force_stays_or_is_raised():
     ("told", "said"),
     [
         ({"approved_by": "Li"}, "voltage_loss: Li has proposed and approved version 2"),
-        ({"proposed_by": ""}, "voltage_loss: `proposed_by` does not say whose version 2 is"),
+        (
+            {"proposed_by": ""},
+            "voltage_loss: `proposed_by` does not say whose version 2 is",
+        ),
         ({"approved_by": ""}, "voltage_loss: version 2 is not approved"),
         ({"approved_at": None}, "voltage_loss: version 2 is not approved"),
-        ({"approved_by": "", "status": "retired"}, "voltage_loss: version 2 is not approved"),
+        (
+            {"approved_by": "", "status": "retired"},
+            "voltage_loss: version 2 is not approved",
+        ),
     ],
 )
 def test_change_of_a_published_rule_needs_two_people(told, said):
     change = Rulebook({"voltage_loss": edition(settings={"lost": 0.8})})
     assert unapproved(change) == []
-    assert unapproved(Rulebook({"voltage_loss": edition(**({"settings": {"lost": 0.8}} | told))})) == [said]
+    assert unapproved(
+        Rulebook({"voltage_loss": edition(**({"settings": {"lost": 0.8}} | told))})
+    ) == [said]
 
 
 def test_a_draft_and_the_version_in_force_need_no_approval():
     draft = Edition(status="draft", version=2, settings={"top": 0.99})
     assert unapproved(Rulebook({"model_score": draft})) == []
-    assert unapproved(Rulebook({"voltage_loss": Edition(status="published", version=1)})) == []
+    assert (
+        unapproved(Rulebook({"voltage_loss": Edition(status="published", version=1)}))
+        == []
+    )
 
 
 def test_changes_are_listed_setting_by_setting():
-    told = edition(status="shadow", settings={"days": 10.0}, segments={"residential": {"days": 45.0, "usual": 1.0}})
+    told = edition(
+        status="shadow",
+        settings={"days": 10.0},
+        segments={"residential": {"days": 45.0, "usual": 1.0}},
+    )
     assert changes(Rulebook({"zero_usage": told, "voltage_loss": edition()})) == {
-        "zero_usage": ["status published -> shadow", "days 7 -> 10", "days in the segment residential 30 -> 45",
-                       "usual in the segment residential not set -> 1"],
-    }  # fmt: skip
+        "zero_usage": [
+            "status published -> shadow",
+            "days 7 -> 10",
+            "days in the segment residential 30 -> 45",
+            "usual in the segment residential not set -> 1",
+        ],
+    }
 
 
 def test_segments_of_the_code_stay_where_the_rulebook_does_not_set_them():
-    judged = edited(ALL_RULES["zero_usage"], edition(segments={"residential": {"usual": 1.0}, "pv": {"days": 14.0}}))
-    assert judged.segments == {"residential": {"days": 30.0, "usual": 1.0}, "pv": {"days": 14.0}}
+    judged = edited(
+        ALL_RULES["zero_usage"],
+        edition(segments={"residential": {"usual": 1.0}, "pv": {"days": 14.0}}),
+    )
+    assert judged.segments == {
+        "residential": {"days": 30.0, "usual": 1.0},
+        "pv": {"days": 14.0},
+    }
 
 
 def test_an_edition_of_another_version_of_the_code_is_passed_over():
-    other = Rulebook({"zero_usage": edition(settings={"days_residential": 40.0}), "gone": edition()})
+    other = Rulebook(
+        {"zero_usage": edition(settings={"days_residential": 40.0}), "gone": edition()}
+    )
     assert applied(other) == list(ALL_RULES.values())
 
 
 def test_a_rulebook_is_the_same_after_the_topic():
-    told = Rulebook({"zero_usage": edition(settings={"days": 10}, segments={"pv": {"days": 14.5}}),
-                     "tariff_misuse": edition(model=casebook("tariff_misuse").model)})  # fmt: skip
+    told = Rulebook(
+        {
+            "zero_usage": edition(
+                settings={"days": 10}, segments={"pv": {"days": 14.5}}
+            ),
+            "tariff_misuse": edition(model=casebook("tariff_misuse").model),
+        }
+    )
     assert decode_rulebook(msgspec.json.encode(told)) == told
 
 
-@pytest.mark.parametrize("value", [b"", b"{", b"[]", b"null", b'{"rules": 3}', b'{"voltage_loss": {}}', b"\xff" * 9,
-                                   b"[" * 100_000, b'{"rules": {"a": {"status": [], "version": 1}}}'])  # fmt: skip
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'{"rules": 3}',
+        b'{"voltage_loss": {}}',
+        b"\xff" * 9,
+        b"[" * 100_000,
+        b'{"rules": {"a": {"status": [], "version": 1}}}',
+    ],
+)
 def test_what_cannot_be_read_is_a_rulebook_error(value):
     with pytest.raises(RulebookError):
         decode_rulebook(value)
 
 
-LATER_RULEBOOK = msgspec.json.encode({
-    "judged_by": "a later version",
-    "rules": {
-        "voltage_loss": msgspec.to_builtins(edition(settings={"lost": 0.8})) | {"waits": 3},
-        "zero_usage": msgspec.to_builtins(edition(settings={"nights": 4.0})),
-        "rule_of_tomorrow": msgspec.to_builtins(edition(settings={"limit": 1.0})),
-        "meter_runaway": msgspec.to_builtins(edition(status="retired")),
-    },
-})  # fmt: skip
+LATER_RULEBOOK = msgspec.json.encode(
+    {
+        "judged_by": "a later version",
+        "rules": {
+            "voltage_loss": msgspec.to_builtins(edition(settings={"lost": 0.8}))
+            | {"waits": 3},
+            "zero_usage": msgspec.to_builtins(edition(settings={"nights": 4.0})),
+            "rule_of_tomorrow": msgspec.to_builtins(edition(settings={"limit": 1.0})),
+            "meter_runaway": msgspec.to_builtins(edition(status="retired")),
+        },
+    }
+)
 
 
-def test_unknown_editions_of_a_later_version_are_logged_and_the_rest_stays_in_force(caplog):
+def test_unknown_editions_of_a_later_version_are_logged_and_the_rest_stays_in_force(
+    caplog,
+):
     told = published(b"rules", LATER_RULEBOOK, EMPTY_RULEBOOK)
     assert published(b"rules", msgspec.json.encode(told), told) == told
     judged = {rule.name: rule for rule in applied(told)}
@@ -193,13 +329,24 @@ def test_unknown_editions_of_a_later_version_are_logged_and_the_rest_stays_in_fo
     assert judged["zero_usage"] == ALL_RULES["zero_usage"]
     assert judged["meter_runaway"].status == "retired"
     said = " ".join(caplog.messages)
-    for fault in ("unknown field `waits`", "no setting `nights`", "rule_of_tomorrow: there is no such rule"):
+    for fault in (
+        "unknown field `waits`",
+        "no setting `nights`",
+        "rule_of_tomorrow: there is no such rule",
+    ):
         assert fault in said
 
 
 def test_an_edition_that_is_not_known_can_follow_one_that_is():
-    before = Rulebook({"zero_usage": edition(4, settings={"days": 9.0}), "voltage_loss": edition(3)})
-    after = Rulebook({"zero_usage": edition(5, settings={"nights": 4.0}), "voltage_loss": edition(4, status="retired")})
+    before = Rulebook(
+        {"zero_usage": edition(4, settings={"days": 9.0}), "voltage_loss": edition(3)}
+    )
+    after = Rulebook(
+        {
+            "zero_usage": edition(5, settings={"nights": 4.0}),
+            "voltage_loss": edition(4, status="retired"),
+        }
+    )
     assert published(b"rules", msgspec.json.encode(after), before) == after
     late = Rulebook(after.rules | {"voltage_loss": edition(2, status="retired")})
     with pytest.raises(RulebookError, match="version 3 is in force"):
@@ -207,11 +354,18 @@ def test_an_edition_that_is_not_known_can_follow_one_that_is():
 
 
 def test_a_manifest_of_a_later_version_is_read():
-    _, manifest = encode(b"state", {}, 4, WrittenCheckpoint(), Rulebook({"voltage_loss": edition()}))
+    _, manifest = encode(
+        b"state", {}, 4, WrittenCheckpoint(), Rulebook({"voltage_loss": edition()})
+    )
     told = msgspec.msgpack.decode(manifest.value)
-    told["tides"] = told["rulebook"]["of"] = told["rulebook"]["rules"]["voltage_loss"]["waits"] = 3
+    told["tides"] = told["rulebook"]["of"] = told["rulebook"]["rules"]["voltage_loss"][
+        "waits"
+    ] = 3
     read = msgspec.convert(told, Manifest)
-    assert (read.set, read.rulebook) == (told["set"], Rulebook({"voltage_loss": edition()}))
+    assert (read.set, read.rulebook) == (
+        told["set"],
+        Rulebook({"voltage_loss": edition()}),
+    )
 
 
 TWO_METER_AREA = Area(area="A1", meters=[Meter(meter="M1"), Meter(meter="M2")])
@@ -223,7 +377,9 @@ def volts(first: int, *readings: float) -> Readings:
     u = np.full((3, 2 * count), np.nan)
     u[0, ::2], u[0, 1::2] = readings, 220
     at = START_TIME + 900 * np.repeat(np.arange(first, first + count), 2)
-    return Readings.build(["M1", "M2"], np.tile([0, 1], count), ["A1"], np.zeros(2 * count), at, u=u)
+    return Readings.build(
+        ["M1", "M2"], np.tile([0, 1], count), ["A1"], np.zeros(2 * count), at, u=u
+    )
 
 
 def engine_by(rulebook: Rulebook) -> Engine:
@@ -240,9 +396,16 @@ def test_episode_goes_on_and_its_later_alerts_have_the_new_version():
     engine = engine_by(Rulebook())
     [raised] = engine.step(volts(1, 238, 238, 238))
     assert engine.adopt(applied(deviation(settings={"over": 1.05}))) == []
-    assert engine.step(volts(4, 230, 230, 230)) == []  # well by the old band, not by the new
+    assert (
+        engine.step(volts(4, 230, 230, 230)) == []
+    )  # well by the old band, not by the new
     [cleared] = engine.step(volts(7, *[225.0] * 193))  # two days
-    assert (cleared.id, cleared.change, raised.version, cleared.version) == (raised.id, "cleared", 1, 2)
+    assert (cleared.id, cleared.change, raised.version, cleared.version) == (
+        raised.id,
+        "cleared",
+        1,
+        2,
+    )
 
 
 @pytest.mark.parametrize("status", ["retired", "draft", "shadow"])
@@ -250,9 +413,15 @@ def test_alert_of_a_rule_no_longer_published_is_withdrawn(status):
     engine = engine_by(Rulebook())
     [raised] = engine.step(volts(1, 238, 238, 238))
     [gone] = engine.adopt(applied(deviation(status=status)))
-    assert (gone.id, gone.state, gone.revision) == (raised.id, "withdrawn", raised.revision + 1)
+    assert (gone.id, gone.state, gone.revision) == (
+        raised.id,
+        "withdrawn",
+        raised.revision + 1,
+    )
     assert engine.step(volts(4, 250, 250, 250, 220, 220, 220)) == []
-    assert (engine.alert_counts["voltage_deviation", 3, "raised", "shadow"] > 0) == (status == "shadow")
+    assert (engine.alert_counts["voltage_deviation", 3, "raised", "shadow"] > 0) == (
+        status == "shadow"
+    )
 
 
 def test_rule_that_leaves_shadow_raises_trouble_that_lasts():
@@ -269,7 +438,11 @@ def test_reorder_buffer_goes_on_though_rules_read_more():
     engine.step(volts(1, 220))
     engine.step(volts(3, 238))
     assert len(engine.reorder._log.columns()["slot"]) == 2
-    reads = replace(ALL_RULES["voltage_deviation"], judge=lambda thd, u, un, **_: thd + u + un, reads=("thd", "u", "un"))
+    reads = replace(
+        ALL_RULES["voltage_deviation"],
+        judge=lambda thd, u, un, **_: thd + u + un,
+        reads=("thd", "u", "un"),
+    )
     engine.adopt([reads])
     engine.step(volts(2, 238))
     assert engine.step(volts(4, 238)) == engine.step(volts(5, 238, 238, 238, 238)) == []
@@ -290,7 +463,11 @@ def test_the_same_rules_again_change_nothing(seed):
 def rules_by_judge(engine: Engine) -> list[int]:
     """How many rules watch how many subjects, by judge."""
     owners = [engine.reorder.readings, engine.reorder.clocks, *engine.judges().values()]
-    judges = [judge for o in owners for judge in ((o.final, o.live) if isinstance(o, RevisableJudge) else (o,))]
+    judges = [
+        judge
+        for o in owners
+        for judge in ((o.final, o.live) if isinstance(o, RevisableJudge) else (o,))
+    ]
     return [int(judge._tracked["rules"].sum()) for judge in judges]
 
 
@@ -299,12 +476,22 @@ def test_an_engine_restored_goes_on_as_the_one_that_went_on_by_other_rules(seed)
     stream = adversarial_stream(seed)
     names = sorted(ALL_RULES)
     books = [
-        Rulebook({name: edition(n + 2, status=status) for name, status in zip(names, moods, strict=True)})
-        for n, moods in enumerate(np.random.default_rng(seed).choice(
-            ["published", "published", "shadow", "retired"], (20, len(names))))
-    ]  # fmt: skip
+        Rulebook(
+            {
+                name: edition(n + 2, status=status)
+                for name, status in zip(names, moods, strict=True)
+            }
+        )
+        for n, moods in enumerate(
+            np.random.default_rng(seed).choice(
+                ["published", "published", "shadow", "retired"], (20, len(names))
+            )
+        )
+    ]
     engine = engine_of(stream)
-    for n, batch in enumerate(stream.batches(range(0, len(stream.rows), len(stream.rows) // 19))):
+    for n, batch in enumerate(
+        stream.batches(range(0, len(stream.rows), len(stream.rows) // 19))
+    ):
         engine.adopt(applied(books[n % 20]))
         saved = engine.snapshot()
         other = Engine(applied(books[n % 20]), stream.zone, stream.interval)
@@ -319,26 +506,48 @@ def test_an_engine_restored_goes_on_as_the_one_that_went_on_by_other_rules(seed)
 @pytest.mark.parametrize(
     ("limits", "wiring", "well", "off"),
     [
-        ("china", "1P2W", (0.91, 1.06), (0.89, 1.08)), ("china", "3P4W", (0.94, 1.06), (0.92, 1.08)),
-        ("europe", "1P2W", (0.91, 1.09), (0.89, 1.11)), ("europe", "3P4W", (0.91, 1.09), (0.89, 1.11)),
-        ("britain", "1P2W", (0.95, 1.09), (0.93, 1.11)), ("britain", "3P4W", (0.95, 1.09), (0.93, 1.11)),
+        ("china", "1P2W", (0.91, 1.06), (0.89, 1.08)),
+        ("china", "3P4W", (0.94, 1.06), (0.92, 1.08)),
+        ("europe", "1P2W", (0.91, 1.09), (0.89, 1.11)),
+        ("europe", "3P4W", (0.91, 1.09), (0.89, 1.11)),
+        ("britain", "1P2W", (0.95, 1.09), (0.93, 1.11)),
+        ("britain", "3P4W", (0.95, 1.09), (0.93, 1.11)),
     ],
-)  # fmt: skip
+)
 def test_voltage_is_judged_by_the_law_of_the_country(limits, wiring, well, off):
     rule = rules_of(limits)["voltage_deviation"]
     segment = segments_code({"1P2W": "single_phase", "3P4W": "four_wire"}[wiring])
-    columns = {"u": 230 * np.array([*well, *off]), "un": np.full(4, 230.0), "segments": np.full(4, segment)}
-    assert (rule.score(columns, {"u": None, "un": None}) >= 1).tolist() == [False, False, True, True]
+    columns = {
+        "u": 230 * np.array([*well, *off]),
+        "un": np.full(4, 230.0),
+        "segments": np.full(4, segment),
+    }
+    assert (rule.score(columns, {"u": None, "un": None}) >= 1).tolist() == [
+        False,
+        False,
+        True,
+        True,
+    ]
 
 
 def test_no_other_rule_depends_on_the_country():
     assert rules_of("china") == dict(ALL_RULES)
     for limits in VOLTAGE_LIMITS:
-        assert {n for n, rule in rules_of(limits).items() if rule != ALL_RULES[n]} <= {"voltage_deviation"}
-    assert set(get_args(get_type_hints(Settings)["voltage_limits"])) == VOLTAGE_LIMITS.keys()
+        assert {n for n, rule in rules_of(limits).items() if rule != ALL_RULES[n]} <= {
+            "voltage_deviation"
+        }
+    assert (
+        set(get_args(get_type_hints(Settings)["voltage_limits"]))
+        == VOLTAGE_LIMITS.keys()
+    )
 
 
 def test_a_rulebook_goes_above_the_law():
     told = Rulebook({"voltage_deviation": edition(settings={"over": 1.12})})
-    [rule] = (r for r in applied(told, rules_of("britain")) if r.name == "voltage_deviation")
-    assert (rule.settings["over"], rule.segments["single_phase"]) == (1.12, {"under": 0.94})
+    [rule] = (
+        r for r in applied(told, rules_of("britain")) if r.name == "voltage_deviation"
+    )
+    assert (rule.settings["over"], rule.segments["single_phase"]) == (
+        1.12,
+        {"under": 0.94},
+    )

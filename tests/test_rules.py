@@ -3,6 +3,7 @@
 Nothing here names a rule: rules are found in the registry, and the columns a rule reads are sampled from its own cases
 as the engine computed them.
 """
+
 from __future__ import annotations
 
 import ast
@@ -20,16 +21,34 @@ import pytest
 
 import detectors
 from detectors.judge import _evidence_of
-from detectors.rule import OPTIONAL_TEXT, ALL_RULES, Level, Rule, fields_of, rule, sentence
+from detectors.rule import (
+    ALL_RULES,
+    OPTIONAL_TEXT,
+    Level,
+    Rule,
+    fields_of,
+    rule,
+    sentence,
+)
 from models.registry import AREA_COLUMNS, METER_COLUMNS
 from schemas.columns import Readings
-from tests.casebook import casebook, run
 from schemas.units import DAY_SECONDS
+from tests.casebook import casebook, run
 
-MASTER_COLUMNS = {*METER_COLUMNS, *AREA_COLUMNS, "gateway"}  # given, not measured: they do not waver
-SOURCE_WORDS = re.compile(r"Q/GDW|GB/T|DL/T|IEC|ERC|(meter|event|terminal) defaults?|firmware|catalogue|case\b|"
-                     r"defaults? of this project", re.IGNORECASE)  # fmt: skip
-ACCUSING_WORDS = re.compile(r"thie|theft|steal|stole|fraud|guilt|illegal|culprit|窃|偷|盗|作弊|违法|嫌犯", re.IGNORECASE)
+MASTER_COLUMNS = {
+    *METER_COLUMNS,
+    *AREA_COLUMNS,
+    "gateway",
+}  # given, not measured: they do not waver
+SOURCE_WORDS = re.compile(
+    r"Q/GDW|GB/T|DL/T|IEC|ERC|(meter|event|terminal) defaults?|firmware|catalogue|case\b|"
+    r"defaults? of this project",
+    re.IGNORECASE,
+)
+ACCUSING_WORDS = re.compile(
+    r"thie|theft|steal|stole|fraud|guilt|illegal|culprit|窃|偷|盗|作弊|违法|嫌犯",
+    re.IGNORECASE,
+)
 BODY_LINES = 15
 RELATIVE_STEP = 0.005  # relative; smaller than any band between raise and clear
 ROW_COUNT = 400
@@ -49,12 +68,20 @@ def samples(name):
     some = rng.permutation(count)[:ROW_COUNT]
     hot = np.flatnonzero(worst(scored(ALL_RULES[name], seen)) >= 1)
     kept = np.concatenate([hot[:: max(len(hot) // ROW_COUNT, 1)], some])
-    return {c: np.concatenate([v[..., kept], v[..., rng.integers(0, count, ROW_COUNT)]], axis=-1) for c, v in seen.items()}
+    return {
+        c: np.concatenate(
+            [v[..., kept], v[..., rng.integers(0, count, ROW_COUNT)]], axis=-1
+        )
+        for c, v in seen.items()
+    }
 
 
 def scored(judged, columns):
     """The scores of rows."""
-    gone = {name: np.isnan(column) if np.isnan(column).any() else None for name, column in columns.items()}
+    gone = {
+        name: np.isnan(column) if np.isnan(column).any() else None
+        for name, column in columns.items()
+    }
     with np.errstate(invalid="ignore", divide="ignore"):
         return judged.score(columns, gone)
 
@@ -93,13 +120,20 @@ def is_pure(judged, columns):
     before = picked(columns, slice(None))
     first, second = scored(judged, columns), scored(judged, columns)
     assert same(first, second), "twice the same rows, two answers"
-    assert all(same(before[name], columns[name]) for name in columns), "it writes into what it reads"
+    assert all(same(before[name], columns[name]) for name in columns), (
+        "it writes into what it reads"
+    )
 
 
 def is_row_by_row(judged, columns):
     whole = scored(judged, columns)
-    alone = np.concatenate([scored(judged, picked(columns, [row])) for row in range(whole.shape[-1])], axis=-1)
-    assert whole.shape[-1] == next(iter(columns.values())).shape[-1], "it does not answer row by row"
+    alone = np.concatenate(
+        [scored(judged, picked(columns, [row])) for row in range(whole.shape[-1])],
+        axis=-1,
+    )
+    assert whole.shape[-1] == next(iter(columns.values())).shape[-1], (
+        "it does not answer row by row"
+    )
     assert same(whole, alone), "a row's score depends on its neighbours"
 
 
@@ -107,19 +141,28 @@ def cannot_tell_without_a_column(judged, columns):
     for name in judged.reads:
         holed = picked(columns, slice(None))
         holed[name][..., ::2] = np.nan
-        assert np.isnan(scored(judged, holed)[..., ::2]).all(), f"it tells without {name}"
+        assert np.isnan(scored(judged, holed)[..., ::2]).all(), (
+            f"it tells without {name}"
+        )
 
 
 def takes_settings_as_columns(judged, columns):
     count, alone = next(iter(columns.values())).shape[-1], replace(judged, segments={})
     for name, setting in judged.settings.items():
-        one, two = scored(alone, columns), scored(alone.tuned(**{name: np.full(count, setting)}), columns)
-        assert np.allclose(one, two, rtol=1e-5, equal_nan=True), f"{name} as a column gives another answer"
+        one, two = (
+            scored(alone, columns),
+            scored(alone.tuned(**{name: np.full(count, setting)}), columns),
+        )
+        assert np.allclose(one, two, rtol=1e-5, equal_nan=True), (
+            f"{name} as a column gives another answer"
+        )
 
 
 def is_documented(judged, columns):
     doc = inspect.getdoc(judged.judge) or ""
-    assert doc.split("\n", maxsplit=1)[0].endswith("."), "no sentence says what it means"
+    assert doc.split("\n", maxsplit=1)[0].endswith("."), (
+        "no sentence says what it means"
+    )
     assert SOURCE_WORDS.search(doc), "it does not say where its limits come from"
 
 
@@ -129,8 +172,12 @@ def has_text_in_both_languages(judged, columns):
     assert en.isascii()
     assert all(re.search("[\u4e00-\u9fff]", text) for text in (chinese, zh))
     fields, other = fields_of(en), fields_of(zh)
-    assert {f.removesuffix("_a").removesuffix("_b").removesuffix("_c") for f in fields} & {*judged.reads}, "no value"
-    assert fields - {"phase"} <= other | {*judged.settings}, "the Chinese sentence says less than the English"
+    assert {
+        f.removesuffix("_a").removesuffix("_b").removesuffix("_c") for f in fields
+    } & {*judged.reads}, "no value"
+    assert fields - {"phase"} <= other | {*judged.settings}, (
+        "the Chinese sentence says less than the English"
+    )
     score = scored(judged, columns)
     for row in np.flatnonzero(worst(score) >= 1)[:20]:
         phase = int(np.nanargmax(score[:, row])) if score.ndim == 2 else -1
@@ -150,21 +197,34 @@ def limits_of(judged):
 
 def names_no_number_but_evidence(judged, columns):
     """What a sentence says in numbers is evidence, or a limit; what stands in it for good, the rule's text explains."""
-    limits = {name: [float(v) for n, v in limits_of(judged) if n == name] for name, _ in limits_of(judged)}
+    limits = {
+        name: [float(v) for n, v in limits_of(judged) if n == name]
+        for name, _ in limits_of(judged)
+    }
     score = scored(judged, columns)
     for row in np.flatnonzero(worst(score) >= 1)[:20]:
         phase = int(np.nanargmax(score[:, row])) if score.ndim == 2 else -1
         evidence, shown = _evidence_of(judged, columns, row, phase)
         assert all(np.isfinite(value) for value in evidence.values())
-        for name in {name for text in judged.text for name in fields_of(text)} & shown.keys() - {"phase"}:
-            told = [value for key, value in evidence.items() if key in (name, *(f"{name}_{p}" for p in "abc"))]
-            assert shown[name] in told + limits.get(name, []), f"the sentence names {name}, which is no evidence"
+        for name in {
+            name for text in judged.text for name in fields_of(text)
+        } & shown.keys() - {"phase"}:
+            told = [
+                value
+                for key, value in evidence.items()
+                if key in (name, *(f"{name}_{p}" for p in "abc"))
+            ]
+            assert shown[name] in told + limits.get(name, []), (
+                f"the sentence names {name}, which is no evidence"
+            )
 
     for text in judged.text:
         literal = "".join(part for part, *_ in string.Formatter().parse(text))
         source = inspect.getsource(judged.judge)
         for number in re.findall(r"\d+", literal):
-            assert number in re.findall(r"\d+", source), f"{number} stands in the sentence, and nowhere in the rule"
+            assert number in re.findall(r"\d+", source), (
+                f"{number} stands in the sentence, and nowhere in the rule"
+            )
 
 
 def does_not_accuse(judged, columns):
@@ -176,9 +236,13 @@ def has_sane_levels(judged, columns):
     scores = [level.score for level in judged.levels]
     severities = [level.severity for level in judged.levels]
     assert scores[0] == 1
-    reached = [(level.score, level.hold) for level in judged.levels]  # one may take longer at the same score
+    reached = [
+        (level.score, level.hold) for level in judged.levels
+    ]  # one may take longer at the same score
     assert all(a < b for a, b in pairwise(reached)), "levels do not rise"
-    assert all(a > b for a, b in pairwise(severities)), "more trouble is not more severe"
+    assert all(a > b for a, b in pairwise(severities)), (
+        "more trouble is not more severe"
+    )
     assert {*severities} <= {1, 2, 3, 4}
     assert 0 < judged.clear < 1, "it clears at or above the line at which it raises"
     assert judged.release >= 0
@@ -197,10 +261,16 @@ def is_monotone(judged, columns, worse):
     more = np.linspace(0, 3, 200)
     for name, direction in worse.items():
         for row in troubled(judged, columns, 20):
-            sign = {"higher": 1, "lower": -1}[direction] * np.sign(np.nan_to_num(row[name]))
-            wide = {n: np.repeat(column, len(more), axis=-1) for n, column in row.items()}
+            sign = {"higher": 1, "lower": -1}[direction] * np.sign(
+                np.nan_to_num(row[name])
+            )
+            wide = {
+                n: np.repeat(column, len(more), axis=-1) for n, column in row.items()
+            }
             score = worst(scored(judged, wide | {name: wide[name] * (1 + sign * more)}))
-            assert (score >= judged.clear).all(), f"it is well again although {name} is {direction} than in trouble"
+            assert (score >= judged.clear).all(), (
+                f"it is well again although {name} is {direction} than in trouble"
+            )
 
 
 def does_not_chatter(judged, columns):
@@ -214,12 +284,24 @@ def does_not_chatter(judged, columns):
                 score = worst(scored(judged, wide))
                 trouble, well = score >= 1, score < judged.clear
                 jump = (trouble[1:] & well[:-1]) | (well[1:] & trouble[:-1])
-                assert not jump.any(), f"between trouble and well lies nothing: {name} wavers"
+                assert not jump.any(), (
+                    f"between trouble and well lies nothing: {name} wavers"
+                )
 
 
-RULE_CHECKS = (is_pure, is_row_by_row, cannot_tell_without_a_column, takes_settings_as_columns, is_documented,
-          has_text_in_both_languages, names_no_number_but_evidence,
-          does_not_accuse, has_sane_levels, is_short, does_not_chatter)  # fmt: skip
+RULE_CHECKS = (
+    is_pure,
+    is_row_by_row,
+    cannot_tell_without_a_column,
+    takes_settings_as_columns,
+    is_documented,
+    has_text_in_both_languages,
+    names_no_number_but_evidence,
+    does_not_accuse,
+    has_sane_levels,
+    is_short,
+    does_not_chatter,
+)
 
 
 @pytest.mark.parametrize("check", RULE_CHECKS, ids=lambda check: check.__name__)
@@ -239,8 +321,12 @@ def test_titles_are_unique():
         assert len({r.title[language] for r in ALL_RULES.values()}) == len(ALL_RULES)
 
 
-FINE_RULE: dict[str, Any] = {"title": ("Voltage loss", "失压"), "text": ("Phase {phase}: {u:.0f} V.", "{phase}相{u:.0f}V。"),
-                        "severity": 2, "release": 60}  # fmt: skip
+FINE_RULE: dict[str, Any] = {
+    "title": ("Voltage loss", "失压"),
+    "text": ("Phase {phase}: {u:.0f} V.", "{phase}相{u:.0f}V。"),
+    "severity": 2,
+    "release": 60,
+}
 
 
 def unregistered(judge, **how):
@@ -319,7 +405,10 @@ class Unguarded(Rule):
     """A rule whose comparisons take NaN for well."""
 
     def score(self, columns, missing):
-        return np.asarray(self.judge(*(columns[name] for name in self.reads), **self.settings), np.float64)
+        return np.asarray(
+            self.judge(*(columns[name] for name in self.reads), **self.settings),
+            np.float64,
+        )
 
 
 BAD_RULES = [
@@ -329,13 +418,42 @@ BAD_RULES = [
     (takes_settings_as_columns, unregistered(branching)),
     (is_documented, unregistered(silent)),
     (is_documented, unregistered(sourceless)),
-    (has_text_in_both_languages, unregistered(fine, text=("Phase {phase}: {watts} W.", "{phase}相{watts}W。"))),
-    (has_text_in_both_languages, unregistered(fine, text=("Phase {phase}: {u:.0f} V.", "Phase {phase}: {u:.0f} V."))),
-    (has_text_in_both_languages, unregistered(fine, text=("Phase {phase}: {u:.0f} V.", "{phase}相失压。"))),
-    (has_text_in_both_languages, unregistered(fine, text=("Phase {phase} is low.", "{phase}相失压。"))),
-    (names_no_number_but_evidence, unregistered(fine, text=("Phase {phase}: {u:.0f} V, 17 %.", "{phase}相{u:.0f}V。"))),
-    (does_not_accuse, unregistered(fine, text=("Theft on phase {phase}: {u:.0f} V.", "{phase}相{u:.0f}V。"))),
-    (does_not_accuse, unregistered(fine, text=("Phase {phase}: {u:.0f} V.", "用户窃电:{phase}相{u:.0f}V。"))),
+    (
+        has_text_in_both_languages,
+        unregistered(fine, text=("Phase {phase}: {watts} W.", "{phase}相{watts}W。")),
+    ),
+    (
+        has_text_in_both_languages,
+        unregistered(
+            fine, text=("Phase {phase}: {u:.0f} V.", "Phase {phase}: {u:.0f} V.")
+        ),
+    ),
+    (
+        has_text_in_both_languages,
+        unregistered(fine, text=("Phase {phase}: {u:.0f} V.", "{phase}相失压。")),
+    ),
+    (
+        has_text_in_both_languages,
+        unregistered(fine, text=("Phase {phase} is low.", "{phase}相失压。")),
+    ),
+    (
+        names_no_number_but_evidence,
+        unregistered(
+            fine, text=("Phase {phase}: {u:.0f} V, 17 %.", "{phase}相{u:.0f}V。")
+        ),
+    ),
+    (
+        does_not_accuse,
+        unregistered(
+            fine, text=("Theft on phase {phase}: {u:.0f} V.", "{phase}相{u:.0f}V。")
+        ),
+    ),
+    (
+        does_not_accuse,
+        unregistered(
+            fine, text=("Phase {phase}: {u:.0f} V.", "用户窃电:{phase}相{u:.0f}V。")
+        ),
+    ),
     (has_sane_levels, unregistered(fine, worse=(Level(2.0, 3, 0),))),
     (has_sane_levels, unregistered(fine, worse=(Level(0.5, 1, 0),))),
     (has_sane_levels, unregistered(fine, clear=1.1)),
@@ -345,7 +463,11 @@ BAD_RULES = [
 ]
 
 
-@pytest.mark.parametrize(("check", "judged"), BAD_RULES, ids=[f"{check.__name__}: {bad.name}" for check, bad in BAD_RULES])
+@pytest.mark.parametrize(
+    ("check", "judged"),
+    BAD_RULES,
+    ids=[f"{check.__name__}: {bad.name}" for check, bad in BAD_RULES],
+)
 def test_a_bad_rule_fails(check, judged):
     columns = {name: samples("voltage_loss")[name] for name in judged.reads}
     with pytest.raises(AssertionError):

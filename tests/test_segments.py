@@ -24,20 +24,28 @@ def in_force(judged, name, *rows):
 
 
 def test_of_several_segments_the_last_counts():
-    judged = replace(DEVIATION_RULE, segments={"pv": {"over": 1.10}, "residential": {"over": 1.05, "under": 0.88}})
+    judged = replace(
+        DEVIATION_RULE,
+        segments={"pv": {"over": 1.10}, "residential": {"over": 1.05, "under": 0.88}},
+    )
     rows = ((), ("commercial",), ("residential",), ("residential", "pv"), ("pv",))
     assert in_force(judged, "over", *rows) == [1.07, 1.07, 1.05, 1.10, 1.10]
     assert in_force(judged, "under", *rows) == [0.93, 0.93, 0.88, 0.88, 0.93]
 
 
 def test_where_no_segment_differs_settings_stay_numbers():
-    assert replace(DEVIATION_RULE, segments={}).in_force(np.zeros(9, int)) is DEVIATION_RULE.settings
+    assert (
+        replace(DEVIATION_RULE, segments={}).in_force(np.zeros(9, int))
+        is DEVIATION_RULE.settings
+    )
     assert DEVIATION_RULE.in_force(None) is DEVIATION_RULE.settings
     assert DEVIATION_RULE.in_force(np.zeros(9, int))["inside"] == 0.01
 
 
 def test_segments_that_a_row_cannot_be_of_and_unknown_settings_are_refused():
-    with pytest.raises(ValueError, match="voltage_deviation: a row of readings is of no segment dyn11"):
+    with pytest.raises(
+        ValueError, match="voltage_deviation: a row of readings is of no segment dyn11"
+    ):
         replace(DEVIATION_RULE, segments={"dyn11": {"over": 1.1}})
     with pytest.raises(ValueError, match="voltage_deviation has no setting above"):
         replace(DEVIATION_RULE, segments={"pv": {"above": 1.1}})
@@ -46,12 +54,25 @@ def test_segments_that_a_row_cannot_be_of_and_unknown_settings_are_refused():
 def test_a_meter_is_judged_by_the_segments_of_its_time():
     before = Meter(meter="M1", segment="commercial")
     engine = Engine([replace(DEVIATION_RULE, segments={"residential": {"over": 1.03}})])
-    engine.enroll([Area(area="A1", meters=[before, Meter(meter="M1", effective=START_TIME + 9 * 900)])])
+    engine.enroll(
+        [
+            Area(
+                area="A1",
+                meters=[before, Meter(meter="M1", effective=START_TIME + 9 * 900)],
+            )
+        ]
+    )
     at = START_TIME + 900 * np.arange(1, 25)
     u = np.full((3, 24), np.nan)
     u[0] = 228
-    unknown = Readings.build(["M1", "M2"], np.tile([0, 1], 24), ["A1"], np.zeros(48), np.repeat(at, 2),
-                             u=np.repeat(u, 2, axis=1))  # fmt: skip
+    unknown = Readings.build(
+        ["M1", "M2"],
+        np.tile([0, 1], 24),
+        ["A1"],
+        np.zeros(48),
+        np.repeat(at, 2),
+        u=np.repeat(u, 2, axis=1),
+    )
     [alert] = engine.step(unknown)
     assert (alert.subject, alert.since) == ("M1", START_TIME + 10 * 900)
     assert alert.evidence["over"] == 1.03

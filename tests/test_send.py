@@ -1,4 +1,5 @@
 """Sending history to a real broker, and at the pace of life."""
+
 from __future__ import annotations
 
 from collections import Counter, defaultdict
@@ -18,27 +19,41 @@ from schemas.wire import decode_areas, decode_readings, decode_stages
 from tests.test_layout import sorted_rows
 
 DATA_FOLDER = Path(__file__).parent / "data"
-GARDEN_FILES = DATA_FOLDER / "garden4_current.csv.gz", DATA_FOLDER / "garden4_voltage.csv.gz"
+GARDEN_FILES = (
+    DATA_FOLDER / "garden4_current.csv.gz",
+    DATA_FOLDER / "garden4_voltage.csv.gz",
+)
 
 
 def create(address, *topics):
     admin = KafkaAdminClient(bootstrap_servers=address)
     try:
-        admin.create_topics([NewTopic(topic, num_partitions=3, replication_factor=1) for topic in topics])
+        admin.create_topics(
+            [
+                NewTopic(topic, num_partitions=3, replication_factor=1)
+                for topic in topics
+            ]
+        )
     finally:
         admin.close()
 
 
 def received(address, topic, count):
     """Messages as decoders take them, by partition."""
-    consumer = KafkaConsumer(bootstrap_servers=address, auto_offset_reset="earliest", consumer_timeout_ms=15_000)
+    consumer = KafkaConsumer(
+        bootstrap_servers=address,
+        auto_offset_reset="earliest",
+        consumer_timeout_ms=15_000,
+    )
     consumer.assign([TopicPartition(topic, p) for p in range(3)])
     messages = defaultdict(list)
     try:
         for found, record in enumerate(consumer, 1):
             (header,) = record.headers
             assert header[0] == "content-type"
-            messages[record.partition].append((record.key, record.value, header[1].decode(), 0))
+            messages[record.partition].append(
+                (record.key, record.value, header[1].decode(), 0)
+            )
             if found == count:
                 return messages
     finally:
@@ -52,11 +67,19 @@ def test_what_is_sent_comes_out_the_same(broker, shape):
     create(broker.address, prefix + "meter.reads", prefix + "registry")
     source = open_sources(GARDEN_FILES)
     seen = []
-    sent = send(source, [broker.address], shape, prefix=prefix, progress=lambda *so_far: seen.append(so_far))
+    sent = send(
+        source,
+        [broker.address],
+        shape,
+        prefix=prefix,
+        progress=lambda *so_far: seen.append(so_far),
+    )
     assert sent == {prefix + "registry": 1, prefix + "meter.reads": source.rows}
     assert seen[-1] == (source.rows, 1_469_980_800 - 900)
     registry = received(broker.address, prefix + "registry", 1)
-    areas, refused = decode_areas([m for partition in registry.values() for m in partition])
+    areas, refused = decode_areas(
+        [m for partition in registry.values() for m in partition]
+    )
     assert (areas, refused) == (source.areas, [])
     count = source.rows if shape == "single" else -(-source.rows // 500)
     (messages,) = received(broker.address, prefix + "meter.reads", count).values()
@@ -70,7 +93,9 @@ def test_stages_travel_by_section(broker):
     source = open_sources([DATA_FOLDER / "hospital_billing_300cases.parquet"])
     sent = send(source, [broker.address], "array", prefix="stages-")
     assert sent["stages-workflow"] == source.rows
-    (messages,) = received(broker.address, "stages-workflow", -(-source.rows // 500)).values()
+    (messages,) = received(
+        broker.address, "stages-workflow", -(-source.rows // 500)
+    ).values()
     assert {key for key, *_ in messages} == {b"workflow"}
     stages, refused = decode_stages(messages)
     assert isinstance(stages, Stages)
@@ -84,7 +109,9 @@ def test_missing_topic_is_an_error(broker, monkeypatch):
 
 
 def test_missing_broker_is_an_error(monkeypatch):
-    def nobody(**settings):  # a real producer that finds no broker leaves its sockets open
+    def nobody(
+        **settings,
+    ):  # a real producer that finds no broker leaves its sockets open
         raise KafkaTimeoutError(settings["bootstrap_servers"])
 
     monkeypatch.setattr(module, "KafkaProducer", nobody)
@@ -95,8 +122,13 @@ def test_missing_broker_is_an_error(monkeypatch):
 def test_the_pace_is_a_multiple_of_life(monkeypatch):
     clock = Counter[str]()
     monkeypatch.setattr("replay.send.time.monotonic", lambda: float(clock["now"]))
-    monkeypatch.setattr("replay.send.time.sleep", lambda seconds: clock.update(now=seconds))
+    monkeypatch.setattr(
+        "replay.send.time.sleep", lambda seconds: clock.update(now=seconds)
+    )
     at = [900, 900, 1800, 4500]
     readings = Readings.build(["m", "n"], [0, 1, 0, 0], ["a"], [0] * 4, at)
-    paced = [(batch.at.tolist(), clock["now"]) for batch in module.paced(iter([readings]), 90)]
+    paced = [
+        (batch.at.tolist(), clock["now"])
+        for batch in module.paced(iter([readings]), 90)
+    ]
     assert paced == [([900, 900], 0), ([1800], 10), ([4500], 40)]

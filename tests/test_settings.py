@@ -14,8 +14,10 @@ from streams.metrics import Metrics
 from streams.settings import Settings, SettingsError, load
 
 SASL_ENVIRONMENT = {
-    "METERWATCH_SECURITY_PROTOCOL": "SASL_SSL", "METERWATCH_SASL_USERNAME": "meter", "METERWATCH_SASL_PASSWORD": "hush",
-}  # fmt: skip
+    "METERWATCH_SECURITY_PROTOCOL": "SASL_SSL",
+    "METERWATCH_SASL_USERNAME": "meter",
+    "METERWATCH_SASL_PASSWORD": "hush",
+}
 
 
 @pytest.fixture
@@ -26,22 +28,53 @@ def file(tmp_path):
 def test_the_environment_wins_over_the_file(file):
     file.write_text('partitions = 4\nzone = "Europe/Berlin"\nmetrics = false\n')
     settings = load({"METERWATCH_PARTITIONS": "16", "HOME": "/"}, file)
-    assert (settings.partitions, settings.zone, settings.metrics) == (16, "Europe/Berlin", False)
+    assert (settings.partitions, settings.zone, settings.metrics) == (
+        16,
+        "Europe/Berlin",
+        False,
+    )
     assert load({"METERWATCH_SETTINGS": str(file)}).partitions == 4
 
 
 @pytest.mark.parametrize(
     ("environment", "said"),
     [
-        ({"METERWATCH_PARTITIONS": "many"}, "METERWATCH_PARTITIONS: Expected `int`, got `str` - at `partitions`"),
-        ({"METERWATCH_PARTITIONS": "0"}, "METERWATCH_PARTITIONS: Expected `int` >= 1 - at `partitions`"),
-        ({"METERWATCH_COLOUR": "red"}, "METERWATCH_COLOUR: there is no setting `colour`"),
-        ({"METERWATCH_CLOCK": "moon"}, "METERWATCH_CLOCK: Invalid enum value 'moon' - at `clock`"),
-        ({"METERWATCH_VOLTAGE_LIMITS": "mars"}, "METERWATCH_VOLTAGE_LIMITS: Invalid enum value 'mars'"),
-        ({"METERWATCH_BROKERS": "kafka"}, "METERWATCH_BROKERS: `brokers` has 'kafka', which is not host:port"),
-        ({"METERWATCH_ZONE": "Moon/Sea"}, "METERWATCH_ZONE: `zone` is 'Moon/Sea', which is not a time zone"),
-        ({"METERWATCH_SECURITY_PROTOCOL": "SASL_SSL"}, "needs `sasl_username` and `sasl_password`"),
-        ({"METERWATCH_SETTINGS": "/nowhere.toml"}, "/nowhere.toml: there is no such file"),
+        (
+            {"METERWATCH_PARTITIONS": "many"},
+            "METERWATCH_PARTITIONS: Expected `int`, got `str` - at `partitions`",
+        ),
+        (
+            {"METERWATCH_PARTITIONS": "0"},
+            "METERWATCH_PARTITIONS: Expected `int` >= 1 - at `partitions`",
+        ),
+        (
+            {"METERWATCH_COLOUR": "red"},
+            "METERWATCH_COLOUR: there is no setting `colour`",
+        ),
+        (
+            {"METERWATCH_CLOCK": "moon"},
+            "METERWATCH_CLOCK: Invalid enum value 'moon' - at `clock`",
+        ),
+        (
+            {"METERWATCH_VOLTAGE_LIMITS": "mars"},
+            "METERWATCH_VOLTAGE_LIMITS: Invalid enum value 'mars'",
+        ),
+        (
+            {"METERWATCH_BROKERS": "kafka"},
+            "METERWATCH_BROKERS: `brokers` has 'kafka', which is not host:port",
+        ),
+        (
+            {"METERWATCH_ZONE": "Moon/Sea"},
+            "METERWATCH_ZONE: `zone` is 'Moon/Sea', which is not a time zone",
+        ),
+        (
+            {"METERWATCH_SECURITY_PROTOCOL": "SASL_SSL"},
+            "needs `sasl_username` and `sasl_password`",
+        ),
+        (
+            {"METERWATCH_SETTINGS": "/nowhere.toml"},
+            "/nowhere.toml: there is no such file",
+        ),
     ],
 )
 def test_an_error_names_the_setting_and_where_it_came_from(environment, said):
@@ -58,7 +91,12 @@ def test_a_file_that_is_no_toml_is_named(file):
 
 def test_secrets_are_never_printed():
     settings = load(SASL_ENVIRONMENT | {"METERWATCH_SSL_KEY_PASSWORD": "quiet"})
-    for text in (repr(settings), str(settings), pretty_repr(settings), f"{settings.sasl_password}"):
+    for text in (
+        repr(settings),
+        str(settings),
+        pretty_repr(settings),
+        f"{settings.sasl_password}",
+    ):
         assert "hush" not in text
         assert "quiet" not in text
     wrong = SASL_ENVIRONMENT | {"METERWATCH_PARTITIONS": "x"}
@@ -81,19 +119,30 @@ def test_sasl_and_tls_pass_through():
     assert isinstance(sasl, faust.SASLCredentials)
     assert (sasl.protocol.value, sasl.mechanism.value) == ("SASL_SSL", "SCRAM-SHA-512")
     assert (sasl.username, sasl.password) == ("meter", "hush")
-    assert isinstance(credentials(load({"METERWATCH_SECURITY_PROTOCOL": "SSL"})), faust.SSLCredentials)
+    assert isinstance(
+        credentials(load({"METERWATCH_SECURITY_PROTOCOL": "SSL"})), faust.SSLCredentials
+    )
     assert credentials(load({})) is None
 
 
-@pytest.mark.parametrize(("session", "stall"), [("45", "120"), ("6", "1"), ("300", "3600")])
+@pytest.mark.parametrize(
+    ("session", "stall"), [("45", "120"), ("6", "1"), ("300", "3600")]
+)
 def test_the_group_waits_for_a_hand_over_as_long_as_a_worker_may_take(session, stall):
-    settings = load({"METERWATCH_SESSION_SECONDS": session, "METERWATCH_STALL_SECONDS": stall})
+    settings = load(
+        {"METERWATCH_SESSION_SECONDS": session, "METERWATCH_STALL_SECONDS": stall}
+    )
     conf = App(settings, Metrics()).conf
     assert conf.broker_session_timeout == settings.session_seconds
     assert conf.broker_heartbeat_interval <= min(3, settings.session_seconds / 10)
     assert conf.broker_rebalance_timeout >= settings.stall_seconds
-    assert conf.broker_request_timeout > max(conf.broker_rebalance_timeout, conf.broker_session_timeout)
-    assert conf.broker_max_poll_interval > conf.broker_rebalance_timeout + settings.stall_seconds
+    assert conf.broker_request_timeout > max(
+        conf.broker_rebalance_timeout, conf.broker_session_timeout
+    )
+    assert (
+        conf.broker_max_poll_interval
+        > conf.broker_rebalance_timeout + settings.stall_seconds
+    )
 
 
 def test_the_session_is_kafkas_own_by_default():
@@ -101,7 +150,9 @@ def test_the_session_is_kafkas_own_by_default():
 
 
 def test_missing_certificate_is_an_error():
-    settings = load({"METERWATCH_SECURITY_PROTOCOL": "SSL", "METERWATCH_SSL_CAFILE": "/nowhere.pem"})
+    settings = load(
+        {"METERWATCH_SECURITY_PROTOCOL": "SSL", "METERWATCH_SSL_CAFILE": "/nowhere.pem"}
+    )
     with pytest.raises(SettingsError, match="TLS: `ssl_cafile`"):
         settings.ssl_context()
 

@@ -16,7 +16,12 @@ START_TIME = 1_772_380_800  # Monday 2026-03-02 in Shanghai
 
 
 def area(name: str, *meters: str) -> Area:
-    return Area(area=name, meters=[Meter(meter=meter, wiring="1P2W", customer=f"C{meter}") for meter in meters])
+    return Area(
+        area=name,
+        meters=[
+            Meter(meter=meter, wiring="1P2W", customer=f"C{meter}") for meter in meters
+        ],
+    )
 
 
 def volts(name: str, first: int, **readings: float) -> Readings:
@@ -25,14 +30,23 @@ def volts(name: str, first: int, **readings: float) -> Readings:
     at = START_TIME + 900 * np.repeat(np.arange(first, first + 4), count)
     u = np.full((3, 4 * count), np.nan)
     u[0] = np.tile(list(readings.values()), 4)
-    return Readings.build(list(readings), np.tile(np.arange(count), 4), [name], np.zeros(4 * count), at, u=u)
+    return Readings.build(
+        list(readings),
+        np.tile(np.arange(count), 4),
+        [name],
+        np.zeros(4 * count),
+        at,
+        u=u,
+    )
 
 
 @pytest.fixture
 def engine() -> Engine:
     it = Engine([ALL_RULES["voltage_deviation"]])
     it.enroll([area("A1", "M1", "M2", "M3"), area("A2", "M7", "M8")])
-    assert [a.subject for a in it.step(volts("A1", 1, M1=240.0, M2=225.0, M3=225.0))] == ["M1"]
+    assert [
+        a.subject for a in it.step(volts("A1", 1, M1=240.0, M2=225.0, M3=225.0))
+    ] == ["M1"]
     return it
 
 
@@ -48,7 +62,9 @@ class TestAMeterThatIsMoved:
         assert ended.en.endswith("The meter has left the area.")
         assert ended.at == START_TIME + 4 * 900
 
-        assert changes_of(engine.step(volts("A2", 5, M1=240.0, M7=225.0, M8=225.0))) == [("A2", "M1", "raised")]
+        assert changes_of(
+            engine.step(volts("A2", 5, M1=240.0, M7=225.0, M8=225.0))
+        ) == [("A2", "M1", "raised")]
         assert changes_of(engine.step(volts("A1", 9, M2=225.0, M3=225.0))) == []
 
     def test_clears_once_by_an_engine_restored_in_between(self, engine):
@@ -58,7 +74,11 @@ class TestAMeterThatIsMoved:
         other.enroll(areas)
         other.restore(engine.snapshot())
         rows = volts("A1", 5, M2=225.0, M3=225.0)
-        assert changes_of(other.step(rows)) == changes_of(engine.step(rows)) == [("A1", "M1", "cleared")]
+        assert (
+            changes_of(other.step(rows))
+            == changes_of(engine.step(rows))
+            == [("A1", "M1", "cleared")]
+        )
 
     def test_and_comes_back_is_new(self, engine):
         engine.enroll([area("A1", "M2", "M3")])
@@ -77,29 +97,64 @@ class TestAMeterThatIsMoved:
 
 def use(first_day: int, days: int, kwh: float) -> Readings:
     """Hours of two meters, of which the second uses as much as ever."""
-    at = START_TIME + first_day * DAY_SECONDS + 3600 * np.repeat(np.arange(1, 24 * days + 1), 2)
+    at = (
+        START_TIME
+        + first_day * DAY_SECONDS
+        + 3600 * np.repeat(np.arange(1, 24 * days + 1), 2)
+    )
     both = np.tile([kwh, 0.5], 24 * days)
-    register = np.tile([0.0, 0.0], 24 * days) + 1000 + np.repeat(np.arange(24 * days), 2) * both + first_day * 24 * both
+    register = (
+        np.tile([0.0, 0.0], 24 * days)
+        + 1000
+        + np.repeat(np.arange(24 * days), 2) * both
+        + first_day * 24 * both
+    )
     return Readings.build(
-        ["M1", "M2"], np.tile([0, 1], 24 * days), ["A1"], np.zeros(48 * days), at, kwh=both, register=register
+        ["M1", "M2"],
+        np.tile([0, 1], 24 * days),
+        ["A1"],
+        np.zeros(48 * days),
+        at,
+        kwh=both,
+        register=register,
     )
 
 
 def supplied(**stopped: int) -> Area:
     """Two meters; the first is stopped and supplied again at some times."""
-    records = [Meter(meter="M1", customer="C1", interval_s=3600), Meter(meter="M2", customer="C2", interval_s=3600)]
+    records = [
+        Meter(meter="M1", customer="C1", interval_s=3600),
+        Meter(meter="M2", customer="C2", interval_s=3600),
+    ]
     if "stopped" in stopped:
-        records.append(Meter(meter="M1", customer="C1", interval_s=3600, effective=stopped["stopped"],
-                             stopped=stopped["stopped"]))  # fmt: skip
+        records.append(
+            Meter(
+                meter="M1",
+                customer="C1",
+                interval_s=3600,
+                effective=stopped["stopped"],
+                stopped=stopped["stopped"],
+            )
+        )
     if "resumed" in stopped:
-        records.append(Meter(meter="M1", customer="C1", interval_s=3600, effective=stopped["resumed"]))
+        records.append(
+            Meter(
+                meter="M1", customer="C1", interval_s=3600, effective=stopped["resumed"]
+            )
+        )
     return Area(area="A1", meters=records)
 
 
 @pytest.mark.parametrize("resumed", [False, True])
 def test_a_supply_that_is_resumed_may_be_used(resumed):
     engine = Engine([ALL_RULES["use_after_stop"]], interval=3600)
-    times = {"stopped": START_TIME + 2 * DAY_SECONDS} | ({"resumed": START_TIME + 4 * DAY_SECONDS} if resumed else {})
+    times = {"stopped": START_TIME + 2 * DAY_SECONDS} | (
+        {"resumed": START_TIME + 4 * DAY_SECONDS} if resumed else {}
+    )
     engine.enroll([supplied(**times)])
-    alerts = engine.step(use(0, 2, 0.5)) + engine.step(use(2, 2, 0.0)) + engine.step(use(4, 5, 0.5))
+    alerts = (
+        engine.step(use(0, 2, 0.5))
+        + engine.step(use(2, 2, 0.0))
+        + engine.step(use(4, 5, 0.5))
+    )
     assert bool(alerts) is not resumed

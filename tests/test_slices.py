@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from types import SimpleNamespace
+from typing import Any
 
 import faust.transport.drivers.aiokafka
 import pytest
@@ -26,39 +27,81 @@ TP_1, TP_2 = TP("meter.reads", 1), TP("meter.reads", 2)
 @pytest.mark.parametrize("offset", [FIRST_OFFSET, FIRST_OFFSET + 2, FIRST_OFFSET + 5])
 def test_a_span_contains_what_aiokafka_gives_one_by_one(offset):
     content = batch(FIRST_OFFSET, 5) + batch(FIRST_OFFSET + 5, 3)
-    usual = PartitionRecords(TP_3, MemoryRecords(content), None, offset, None, None, True, 0)
+    usual = PartitionRecords(
+        TP_3, MemoryRecords(content), None, offset, None, None, True, 0
+    )
     expected = [shown(record) for record in usual]
     fetch = Fetch(TP_3, FetchedBytes(content), None, offset, None, None, True, 0)
     span = fetch.fetched_range()
     assert [shown(record) for record in span.records] == expected
     assert len(expected) == FIRST_OFFSET + 8 - offset
     assert span.begins == offset
-    assert span.ends == fetch.next_fetch_offset == usual.next_fetch_offset == FIRST_OFFSET + 8
+    assert (
+        span.ends
+        == fetch.next_fetch_offset
+        == usual.next_fetch_offset
+        == FIRST_OFFSET + 8
+    )
 
 
-@pytest.mark.parametrize(("content", "offsets"), [
-    (batch(FIRST_OFFSET, 5) + batch(FIRST_OFFSET + 5, 3), [*range(FIRST_OFFSET, FIRST_OFFSET + 8)]),
-    (batch(FIRST_OFFSET, 5) + batch(FIRST_OFFSET + 5, 3)[:-1], [*range(FIRST_OFFSET, FIRST_OFFSET + 5)]),
-    (marker(FIRST_OFFSET, 7, commit=True) + marker(FIRST_OFFSET + 1, 7, commit=False), []),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("content", "offsets"),
+    [
+        (
+            batch(FIRST_OFFSET, 5) + batch(FIRST_OFFSET + 5, 3),
+            [*range(FIRST_OFFSET, FIRST_OFFSET + 8)],
+        ),
+        (
+            batch(FIRST_OFFSET, 5) + batch(FIRST_OFFSET + 5, 3)[:-1],
+            [*range(FIRST_OFFSET, FIRST_OFFSET + 5)],
+        ),
+        (
+            marker(FIRST_OFFSET, 7, commit=True)
+            + marker(FIRST_OFFSET + 1, 7, commit=False),
+            [],
+        ),
+    ],
+)
 def test_a_fetch_is_taken_as_a_span_and_moves_the_position(content, offsets):
     async def take() -> tuple[list[FetchedRange], int]:
         assignment = Assignment([TP_3])
         assignment.state_value(TP_3).reset_to(FIRST_OFFSET)
-        fetch = Fetch(TP_3, FetchedBytes(content), None, FIRST_OFFSET, None, None, True, 1)
+        fetch = Fetch(
+            TP_3, FetchedBytes(content), None, FIRST_OFFSET, None, None, True, 1
+        )
         table = Table()
-        table[TP_3] = FetchResult(TP_3, assignment=assignment, partition_records=fetch, backoff=0.1)
+        table[TP_3] = FetchResult(
+            TP_3, assignment=assignment, partition_records=fetch, backoff=0.1
+        )
         return table[TP_3].getall(None), assignment.state_value(TP_3).position
 
     (span,), position = asyncio.run(take())
     assert [record.offset for record in span.records] == offsets
-    assert (span.begins, span.ends, position) == (FIRST_OFFSET, FIRST_OFFSET + (len(offsets) or 2), FIRST_OFFSET + (len(offsets) or 2))
+    assert (span.begins, span.ends, position) == (
+        FIRST_OFFSET,
+        FIRST_OFFSET + (len(offsets) or 2),
+        FIRST_OFFSET + (len(offsets) or 2),
+    )
 
 
 def test_a_slice_stands_at_its_last_offset():
-    span = Fetch(TP_3, FetchedBytes(batch(FIRST_OFFSET, 5)), None, FIRST_OFFSET, None, None, True, 0).fetched_range()
+    span = Fetch(
+        TP_3,
+        FetchedBytes(batch(FIRST_OFFSET, 5)),
+        None,
+        FIRST_OFFSET,
+        None,
+        None,
+        True,
+        0,
+    ).fetched_range()
     it = Slice(TP("meter.reads", 3), span)
-    assert (it.topic, it.partition, it.offset, it.timestamp) == ("meter.reads", 3, FIRST_OFFSET + 4, 1_700_000_000_004)
+    assert (it.topic, it.partition, it.offset, it.timestamp) == (
+        "meter.reads",
+        3,
+        FIRST_OFFSET + 4,
+        1_700_000_000_004,
+    )
     it = Slice(TP("meter.reads", 3), FetchedRange(FIRST_OFFSET, [], FIRST_OFFSET + 2))
     assert (it.offset, it.timestamp, it.value.records) == (FIRST_OFFSET + 1, 0, [])
 
@@ -70,7 +113,9 @@ def test_what_has_its_share_waiting_is_not_fetched_and_keeps_no_other_away(monke
     async def ask(reads: int, payments: int) -> set[TP]:
         it = Worker(Settings(), Metrics())
         waiting = {"meter.reads": reads, "payments": payments}
-        it.partitions = {3: SimpleNamespace(waiting_bytes=waiting), 4: SimpleNamespace()}  # type: ignore[dict-item]
+        partition: Any = SimpleNamespace(waiting_bytes=waiting)
+        empty: Any = SimpleNamespace()
+        it.partitions = {3: partition, 4: empty}
         return await it.with_capacity([TP("meter.reads", 3), TP("payments", 3)])
 
     assert asyncio.run(ask(share, share)) == {TP("meter.reads", 3), TP("payments", 3)}
@@ -78,8 +123,12 @@ def test_what_has_its_share_waiting_is_not_fetched_and_keeps_no_other_away(monke
     assert asyncio.run(ask(share + 1, share + 1)) == set()
 
 
-@pytest.mark.parametrize(("wanted", "longest"), [({TP_1}, slices.FULL_WAIT_SECONDS), ({TP_1, TP_2}, 1.0)])
-def test_partitions_with_capacity_are_not_waited_for_while_others_have_none(monkeypatch, wanted, longest):
+@pytest.mark.parametrize(
+    ("wanted", "longest"), [({TP_1}, slices.FULL_WAIT_SECONDS), ({TP_1, TP_2}, 1.0)]
+)
+def test_partitions_with_capacity_are_not_waited_for_while_others_have_none(
+    monkeypatch, wanted, longest
+):
     waits = []
 
     async def getmany(_, partitions, timeout):  # noqa: ASYNC109 - as Faust has it
@@ -100,7 +149,10 @@ def test_master_data_are_handed_out_before_what_came_with_them(monkeypatch):
     registry = [TP("registry", number) for number in (2, 5)]
 
     async def getmany(*_):
-        return {tp: [FetchedRange(0, [], 1)] for tp in (TP_1, registry[1], TP_2, registry[0])}
+        return {
+            tp: [FetchedRange(0, [], 1)]
+            for tp in (TP_1, registry[1], TP_2, registry[0])
+        }
 
     async def room(asked):
         return asked
@@ -111,4 +163,9 @@ def test_master_data_are_handed_out_before_what_came_with_them(monkeypatch):
     vars(consumer).update(app=app, _positions={})
     fetched = asyncio.run(consumer._getmany({TP_1, TP_2, *registry}, 1.0))
     scheduler = slices.InOrder()  # type: ignore[abstract]  # Faust declares its constructor so
-    assert [tp for tp, _ in scheduler.iterate(fetched)] == [registry[1], registry[0], TP_1, TP_2]
+    assert [tp for tp, _ in scheduler.iterate(fetched)] == [
+        registry[1],
+        registry[0],
+        TP_1,
+        TP_2,
+    ]

@@ -1,4 +1,5 @@
 """What is remembered outlives a version; what cannot be taken over is named; what is damaged is never used."""
+
 from __future__ import annotations
 
 import gzip
@@ -29,7 +30,13 @@ START_TIME = 1_772_380_800
 DATA_FOLDER = Path(__file__).parent / "data"
 REFUSED_LAYOUTS = (1, 6)  # layouts of the first two days
 LAST_GOLDEN = goldens.names()[-1]
-OLDER_SNAPSHOTS = sorted(path.name for path in (*DATA_FOLDER.glob("state_layout[78].*"), *goldens.GOLDEN_FOLDER.glob("layout8_*")))
+OLDER_SNAPSHOTS = sorted(
+    path.name
+    for path in (
+        *DATA_FOLDER.glob("state_layout[78].*"),
+        *goldens.GOLDEN_FOLDER.glob("layout8_*"),
+    )
+)
 
 
 def engine() -> Engine:
@@ -43,15 +50,33 @@ def readings(first: int, last: int) -> Readings:
     numbers = range(first, last)
     at = [START_TIME + 900 * (n // 2 + 1) for n in numbers]
     register = [100 + n / 8 - 50 * (n > 250) for n in numbers]
-    return Readings.build(["M0", "M1"], [n % 2 for n in numbers], ["A1"], [0] * len(at), at, register=register,
-                          kwh=[0.25] * len(at))  # fmt: skip
+    return Readings.build(
+        ["M0", "M1"],
+        [n % 2 for n in numbers],
+        ["A1"],
+        [0] * len(at),
+        at,
+        register=register,
+        kwh=[0.25] * len(at),
+    )
 
 
 def before() -> Engine:
     """An engine that has seen the first day, and work begun."""
     seen = engine()
     seen.step(readings(0, 200))
-    seen.step(Stages.build(["W1"], [0], ["S1"], [0], [START_TIME], stages=["review"], stage=[0], limit=[3600.0]))
+    seen.step(
+        Stages.build(
+            ["W1"],
+            [0],
+            ["S1"],
+            [0],
+            [START_TIME],
+            stages=["review"],
+            stage=[0],
+            limit=[3600.0],
+        )
+    )
     return seen
 
 
@@ -62,21 +87,39 @@ def after(seen: Engine) -> list[Alert]:
 
 @pytest.mark.parametrize("name", OLDER_SNAPSHOTS)
 def test_snapshot_from_before_owners_had_versions_is_restored(name):
-    path = DATA_FOLDER / name if name.startswith("state") else goldens.GOLDEN_FOLDER / name
+    path = (
+        DATA_FOLDER / name if name.startswith("state") else goldens.GOLDEN_FOLDER / name
+    )
     restored = engine()
     afresh = restored.restore(gzip.decompress(path.read_bytes()))
     told = after(restored)
     assert {alert.rule for alert in told} >= {"register_decrease", "stage_overdue"}
     assert told == after(before())
-    assert {"index/meters", "open_days", "work", "policy", "days/DayRuns", "days/Routine"}.isdisjoint(afresh)
-    assert ("ledger" in afresh) == ("firsts" not in str(goldens.opened(gzip.decompress(path.read_bytes()))["state"]))
+    assert {
+        "index/meters",
+        "open_days",
+        "work",
+        "policy",
+        "days/DayRuns",
+        "days/Routine",
+    }.isdisjoint(afresh)
+    assert ("ledger" in afresh) == (
+        "firsts" not in str(goldens.opened(gzip.decompress(path.read_bytes()))["state"])
+    )
 
 
 def test_what_a_golden_of_the_history_lacks_is_named():
     restored = engine()
     afresh = restored.restore(goldens.read("layout8_8f1eafc"))
-    assert afresh == ["backlog", "days/Coupling", "days/near_zero_usage", "days/voltage_current_decoupling",
-                      "area_days/ReadDays", "area_days/read_success_rate", "backlogs/stage_batch_stuck"]  # fmt: skip
+    assert afresh == [
+        "backlog",
+        "days/Coupling",
+        "days/near_zero_usage",
+        "days/voltage_current_decoupling",
+        "area_days/ReadDays",
+        "area_days/read_success_rate",
+        "backlogs/stage_batch_stuck",
+    ]
 
 
 @pytest.mark.parametrize("name", goldens.names())
@@ -86,8 +129,12 @@ def test_every_golden_snapshot_goes_on_as_an_engine_that_lived_through_it(name):
     afresh = restored.restore(state)
     expected = history.alerts_after(lived)
     assert len({alert.rule for alert in expected}) > 5
-    otherwise = goldens.affected_rules(restored, afresh) | goldens.before_causes(state, restored)
-    assert goldens.differing_rules(expected, history.alerts_after(restored)) <= otherwise
+    otherwise = goldens.affected_rules(restored, afresh) | goldens.before_causes(
+        state, restored
+    )
+    assert (
+        goldens.differing_rules(expected, history.alerts_after(restored)) <= otherwise
+    )
     if name == LAST_GOLDEN:
         assert afresh == []
         assert restored.snapshot() == lived.snapshot()
@@ -97,21 +144,46 @@ def test_a_new_state_needs_a_new_golden_file():
     state, history = goldens.load_golden(LAST_GOLDEN)
     there = goldens.schemas(goldens.opened(state))
     here = goldens.schemas(goldens.opened(history.engine().snapshot()))
-    assert here == msgspec.to_builtins(there), "what is remembered has changed: `python -m tests.goldens` writes a file"
+    assert here == msgspec.to_builtins(there), (
+        "what is remembered has changed: `python -m tests.goldens` writes a file"
+    )
 
 
 def test_the_goldens_are_made_with_alerts_open():
-    engines = [goldens.load_golden(name)[1].engine_at_snapshot() for name in goldens.names()]
-    opened = {name for e in engines for name in e.judges() if any(x.open for x in goldens.judge_of(e, name).episodes)}
-    assert opened >= {"readings", "payments", "days", "intervals", "overdue", "invoices", "transfers", "incidents"}
+    engines = [
+        goldens.load_golden(name)[1].engine_at_snapshot() for name in goldens.names()
+    ]
+    opened = {
+        name
+        for e in engines
+        for name in e.judges()
+        if any(x.open for x in goldens.judge_of(e, name).episodes)
+    }
+    assert opened >= {
+        "readings",
+        "payments",
+        "days",
+        "intervals",
+        "overdue",
+        "invoices",
+        "transfers",
+        "incidents",
+    }
     assert any(e.reorder.late for e in engines)
     assert all(len(e.areas) > 2 and e.reorder._log.size for e in engines)
 
 
 def test_golden_files_are_never_written_again():
-    sums = dict(line.split()[::-1] for line in goldens.CHECKSUM_FILE.read_text().splitlines())
-    assert {name: hashlib.sha256((goldens.GOLDEN_FOLDER / name).read_bytes()).hexdigest() for name in sums} == sums
-    files = {path.name for path in goldens.GOLDEN_FOLDER.glob("*.gz")} | {f"../{p.name}" for p in DATA_FOLDER.glob("state_*.gz")}
+    sums = dict(
+        line.split()[::-1] for line in goldens.CHECKSUM_FILE.read_text().splitlines()
+    )
+    assert {
+        name: hashlib.sha256((goldens.GOLDEN_FOLDER / name).read_bytes()).hexdigest()
+        for name in sums
+    } == sums
+    files = {path.name for path in goldens.GOLDEN_FOLDER.glob("*.gz")} | {
+        f"../{p.name}" for p in DATA_FOLDER.glob("state_*.gz")
+    }
     assert files == sums.keys()
 
 
@@ -119,7 +191,9 @@ def test_golden_files_of_the_history_are_still_there():
     listed = set(goldens.CHECKSUM_FILE.read_text().splitlines())
     for commit in git("log", "--format=%h", "--", str(goldens.CHECKSUM_FILE)).split():
         path = goldens.CHECKSUM_FILE.relative_to(Path(__file__).parents[1])
-        assert set(git("show", f"{commit}:{path}").splitlines()) <= listed, f"{commit} had other golden files"
+        assert set(git("show", f"{commit}:{path}").splitlines()) <= listed, (
+            f"{commit} had other golden files"
+        )
 
 
 def git(*words: str) -> str:
@@ -127,12 +201,16 @@ def git(*words: str) -> str:
     root = Path(__file__).parents[1]
     if not (root / ".git").exists():
         pytest.skip("this is no checkout: there is no history to compare with")
-    return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        ["git", *words], cwd=root, capture_output=True, text=True, check=True
+    ).stdout
 
 
 @pytest.mark.parametrize("layout", REFUSED_LAYOUTS)
 def test_a_snapshot_of_the_first_layouts_is_refused_with_what_to_do(layout, tmp_path):
-    state = gzip.decompress((DATA_FOLDER / f"state_layout{layout}.msgpack.gz").read_bytes())
+    state = gzip.decompress(
+        (DATA_FOLDER / f"state_layout{layout}.msgpack.gz").read_bytes()
+    )
     untouched, before = engine(), engine().snapshot()
     what = f"has layout {layout}, this version reads layouts 7 to {SNAPSHOT_LAYOUT}: run the version that wrote it, or remove"
     with pytest.raises(SnapshotError, match=what):
@@ -140,8 +218,12 @@ def test_a_snapshot_of_the_first_layouts_is_refused_with_what_to_do(layout, tmp_
     assert untouched.snapshot() == before
     with Store(tmp_path / "old.db") as store:
         store.save(Progress("yesterday", batches=3), state, [])
-        with pytest.raises(StoreError, match=f"old.db: .*{what}.* or choose another file with --store"):
-            follow(Source("today", [], iter(()), 0, "Asia/Shanghai", 900), store, "today")
+        with pytest.raises(
+            StoreError, match=f"old.db: .*{what}.* or choose another file with --store"
+        ):
+            follow(
+                Source("today", [], iter(()), 0, "Asia/Shanghai", 900), store, "today"
+            )
 
 
 def test_a_flipped_bit_anywhere_is_noticed():
@@ -151,7 +233,10 @@ def test_a_flipped_bit_anywhere_is_noticed():
     for at in [*range(body + 8), *range(body + 8, len(whole), 97), len(whole) - 1]:
         for bit in range(8):
             spoilt = whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :]
-            with pytest.raises(SnapshotError, match="run the version that wrote it|remove the checkpoint"):
+            with pytest.raises(
+                SnapshotError,
+                match="run the version that wrote it|remove the checkpoint",
+            ):
                 untouched.restore(spoilt)
     assert untouched.snapshot() == fresh
 
@@ -181,8 +266,13 @@ def test_a_refused_snapshot_leaves_an_engine_as_it_was():
     lived, other = history.engine_at_snapshot(), history.engine_at_snapshot()
     for name in ("open_days", "index/meters", "policy", "work"):
         tree = goldens.opened(state)
-        tree["owners"][name]["columns"] = dict.fromkeys(tree["owners"][name]["columns"], "spoilt")
-        with pytest.raises(SnapshotError, match=f"{name}: .*run the version that wrote it, or remove the checkpoint"):
+        tree["owners"][name]["columns"] = dict.fromkeys(
+            tree["owners"][name]["columns"], "spoilt"
+        )
+        with pytest.raises(
+            SnapshotError,
+            match=f"{name}: .*run the version that wrote it, or remove the checkpoint",
+        ):
             lived.restore(pack_snapshot(tree))
         assert lived.snapshot() == other.snapshot()
     assert history.alerts_after(lived) == history.alerts_after(other)
@@ -195,10 +285,16 @@ def test_a_column_that_is_missing_is_empty_and_one_that_is_unknown_is_dropped():
     del routine["degrees"], tree["owners"]["open_days"]["columns"]["cells"]["warmth"]
     routine["moon"] = np.zeros(3)
     tree["owners"]["work"]["columns"]["tides"] = "unknown"
-    tree["owners"]["days/Tides"] = {"version": 1, "schema": {}, "columns": {"high": np.zeros(3)}}
+    tree["owners"]["days/Tides"] = {
+        "version": 1,
+        "schema": {},
+        "columns": {"high": np.zeros(3)},
+    }
     restored = history.engine()
     assert restored.restore(pack_snapshot(tree)) == []
-    [feature] = [f for f in restored.days.live.features if type(f).__name__ == "Routine"]
+    [feature] = [
+        f for f in restored.days.live.features if type(f).__name__ == "Routine"
+    ]
     assert np.isnan(feature.cells["degrees"]).all()
     assert history.alerts_after(restored)
 
@@ -206,17 +302,28 @@ def test_a_column_that_is_missing_is_empty_and_one_that_is_unknown_is_dropped():
 def test_a_snapshot_of_a_later_version_of_an_owner_is_refused():
     tree = goldens.opened(before().snapshot())
     tree["owners"]["open_days"]["version"] = 2
-    with pytest.raises(SnapshotError, match="open_days: has version 2, this program reads up to version 1; run the version"):
+    with pytest.raises(
+        SnapshotError,
+        match="open_days: has version 2, this program reads up to version 1; run the version",
+    ):
         engine().restore(pack_snapshot(tree))
 
 
 def test_a_changed_meaning_goes_through_the_upgrade_of_its_owner(monkeypatch):
     state, history = goldens.load_golden(LAST_GOLDEN)
-    lived, restored, lost = history.engine_at_snapshot(), history.engine(), history.engine()
+    lived, restored, lost = (
+        history.engine_at_snapshot(),
+        history.engine(),
+        history.engine(),
+    )
     feature = type(lived.days.live.features[0])
     monkeypatch.setattr(feature, "version", 2)
     assert lost.restore(state) == [f"days/{feature.__name__}"]
-    monkeypatch.setattr(feature, "upgrade", lambda _, version, columns: columns if version == 1 else None)
+    monkeypatch.setattr(
+        feature,
+        "upgrade",
+        lambda _, version, columns: columns if version == 1 else None,
+    )
     assert restored.restore(state) == []
     assert history.alerts_after(restored) == history.alerts_after(lived)
 
@@ -232,7 +339,11 @@ def lived_through(name: str) -> list[Alert]:
 def test_what_starts_afresh_is_named_and_clears_nothing_that_it_does_not_know(judge):
     state, history = goldens.load_golden(LAST_GOLDEN)
     tree = goldens.opened(state)
-    features = {type(f).__name__ for f in goldens.judge_of(history.engine(), judge).features if f.schema()}
+    features = {
+        type(f).__name__
+        for f in goldens.judge_of(history.engine(), judge).features
+        if f.schema()
+    }
     names = [f"{judge}/{name}" for name in features]
     for name in names:
         del tree["owners"][name]
@@ -242,7 +353,9 @@ def test_what_starts_afresh_is_named_and_clears_nothing_that_it_does_not_know(ju
     again = history.engine()
     assert again.restore(restored.snapshot()) == []
     told, expected = history.alerts_after(restored), lived_through(LAST_GOLDEN)
-    assert goldens.differing_rules(expected, told) <= goldens.affected_rules(restored, names)
+    assert goldens.differing_rules(expected, told) <= goldens.affected_rules(
+        restored, names
+    )
     cleared = {alert.id for alert in told if alert.state == "cleared"}
     assert cleared <= {alert.id for alert in expected if alert.state == "cleared"}
     assert history.alerts_after(again) == told
@@ -256,10 +369,15 @@ def test_alerts_of_episodes_that_were_not_taken_over_are_withdrawn():
             owner["columns"]["since"] = owner["columns"]["since"].astype(np.float64)
     restored, lived = history.engine(), history.engine_at_snapshot()
     open_before = [
-        alert.id for name in lived.judges() for e in goldens.judge_of(lived, name).episodes for alert in e.open.values()
+        alert.id
+        for name in lived.judges()
+        for e in goldens.judge_of(lived, name).episodes
+        for alert in e.open.values()
     ]
     assert open_before
-    assert {rule.name for rule in lived.rules} <= {name.rpartition("/")[2] for name in restored.restore(pack_snapshot(tree))}
+    assert {rule.name for rule in lived.rules} <= {
+        name.rpartition("/")[2] for name in restored.restore(pack_snapshot(tree))
+    }
     saved, again = restored.snapshot(), history.engine()
     assert again.restore(saved) == []
     told = again.tick(int(again.watermarks.max()))
@@ -281,10 +399,20 @@ def test_episodes_go_on_though_their_rules_have_other_levels():
 
 def test_checkpoint_contains_the_layout_of_its_manifest():
     """What layout 1 wrote, field by field: a manifest that reads otherwise needs another number."""
-    chunks, manifest = checkpoints.encode(b"state", {"meter.reads": 7}, 4, checkpoints.WrittenCheckpoint(8))
+    chunks, manifest = checkpoints.encode(
+        b"state", {"meter.reads": 7}, 4, checkpoints.WrittenCheckpoint(8)
+    )
     told = msgspec.msgpack.decode(manifest.value)
     assert [m.key for m in (*chunks, manifest)] == [b"1/0", b"1/manifest"]
     assert (checkpoints.MANIFEST_LAYOUT, told.keys()) == (
-        1, {"layout", "set", "sequence", "partitions", "offsets", "checksums", "taken"})  # fmt: skip
-    record = SimpleNamespace(key=manifest.key, value=manifest.value, headers=manifest.headers, partition=0, topic="t")
+        1,
+        {"layout", "set", "sequence", "partitions", "offsets", "checksums", "taken"},
+    )
+    record = SimpleNamespace(
+        key=manifest.key,
+        value=manifest.value,
+        headers=manifest.headers,
+        partition=0,
+        topic="t",
+    )
     assert checkpoints._manifest(record, 4).offsets == {"meter.reads": 7}

@@ -1,4 +1,5 @@
 """Readers of history: real layouts, dirt and merging."""
+
 from __future__ import annotations
 
 import gzip
@@ -18,7 +19,10 @@ from replay.sources import SourceError, open_source, open_sources
 from schemas.columns import Readings, StageProgress, Stages
 
 DATA_FOLDER = Path(__file__).parent / "data"
-CURRENT_FILE, VOLTAGE_FILE = DATA_FOLDER / "garden4_current.csv.gz", DATA_FOLDER / "garden4_voltage.csv.gz"
+CURRENT_FILE, VOLTAGE_FILE = (
+    DATA_FOLDER / "garden4_current.csv.gz",
+    DATA_FOLDER / "garden4_voltage.csv.gz",
+)
 HOUSEHOLDS_FILE = DATA_FOLDER / "sgsc_4households_halfhourly.parquet"
 HOSPITAL_FILE = DATA_FOLDER / "hospital_billing_300cases.parquet"
 GATEWAY_METER = "0700420544"
@@ -26,11 +30,26 @@ CHINA_OFFSET = 8 * 3600
 
 
 LAYOUT_ROWS = [
-    ("meter,area,at,kwh,ua,status,received", ["M", "A", "1700000000", "1.5", "220", "measured", ""]),
-    ("item,section,at,stage,progress,limit", ["W", "S", "2023-11-14T22:15:00Z", "read", "started", "60"]),
-    ("customer,area,at,payment,amount,bill,succeeded,due", ["C", "A", "1700000000", "bill", "9", "B", "1", ""]),
-    ("台区编号,电表局编号,日期,相序,综合倍率,00:00,24:00", ["T", "7", "2016-01-01", "A相", "1", "0.5", "1"]),
-    ("customer_id,reading_datetime,general_supply_kwh", ["1", "2013-01-01 00:30:00", "0.5"]),
+    (
+        "meter,area,at,kwh,ua,status,received",
+        ["M", "A", "1700000000", "1.5", "220", "measured", ""],
+    ),
+    (
+        "item,section,at,stage,progress,limit",
+        ["W", "S", "2023-11-14T22:15:00Z", "read", "started", "60"],
+    ),
+    (
+        "customer,area,at,payment,amount,bill,succeeded,due",
+        ["C", "A", "1700000000", "bill", "9", "B", "1", ""],
+    ),
+    (
+        "台区编号,电表局编号,日期,相序,综合倍率,00:00,24:00",
+        ["T", "7", "2016-01-01", "A相", "1", "0.5", "1"],
+    ),
+    (
+        "customer_id,reading_datetime,general_supply_kwh",
+        ["1", "2013-01-01 00:30:00", "0.5"],
+    ),
     ("case_id,activity,timestamp", ["c", "read", "2013-01-01 00:30:00"]),
 ]
 
@@ -48,7 +67,12 @@ def rows_of(batch, name):
     return batch.rows(batch.subject == batch.names.index(name))
 
 
-def curves(folder, name, text, header="台区编号,用户编号,电表局编号,综合倍率,日期,相序,00:00:00,00:15:00"):
+def curves(
+    folder,
+    name,
+    text,
+    header="台区编号,用户编号,电表局编号,综合倍率,日期,相序,00:00:00,00:15:00",
+):
     path = folder / name
     path.write_bytes(f"{header}\n{text}".encode())
     return path
@@ -80,7 +104,10 @@ def test_what_one_file_lacks_is_nan_not_missing(garden):
 
 def test_a_lost_phase_stays_lost(garden):
     gateway = rows_of(garden[1], GATEWAY_METER)
-    lost = gateway.rows((gateway.at >= seconds("2015-12-10", CHINA_OFFSET)) & (gateway.at < seconds("2015-12-11", CHINA_OFFSET)))
+    lost = gateway.rows(
+        (gateway.at >= seconds("2015-12-10", CHINA_OFFSET))
+        & (gateway.at < seconds("2015-12-11", CHINA_OFFSET))
+    )
     assert lost.i[0, :2].tolist() == [0, 0]
     assert np.isnan(lost.i[0, 2:]).all()
     assert np.isfinite(lost.i[1:]).all()
@@ -99,24 +126,45 @@ def test_a_spreadsheets_lost_zero_is_mended_and_counted(garden):
     assert not source.rejected
 
 
-@pytest.mark.parametrize(("next_time", "rows", "interval"), [
-    ("00:15:00", "A,C,M,1,2016-01-01,A相,1,\nA,C,M,1,2016-01-03,A相,2,\n", 86_400),
-    ("00:00:20", "A,C,M,1,2016-01-01,A相,1,2\n", 60),
-])  # fmt: skip
-def test_an_odd_gap_between_readings_gives_an_interval_that_a_meter_may_have(tmp_path, next_time, rows, interval):
+@pytest.mark.parametrize(
+    ("next_time", "rows", "interval"),
+    [
+        ("00:15:00", "A,C,M,1,2016-01-01,A相,1,\nA,C,M,1,2016-01-03,A相,2,\n", 86_400),
+        ("00:00:20", "A,C,M,1,2016-01-01,A相,1,2\n", 60),
+    ],
+)
+def test_an_odd_gap_between_readings_gives_an_interval_that_a_meter_may_have(
+    tmp_path, next_time, rows, interval
+):
     header = f"台区编号,用户编号,电表局编号,综合倍率,日期,相序,00:00:00,{next_time}"
     source = open_source(curves(tmp_path, "odd.csv", rows, header))
-    assert [meter.interval_s for area in source.areas for meter in area.meters] == [interval]
+    assert [meter.interval_s for area in source.areas for meter in area.meters] == [
+        interval
+    ]
 
 
 def test_master_data_of_the_curves(garden):
     source, _ = garden
     (area,) = source.areas
-    assert (source.zone, source.interval, area.gateway) == ("Asia/Shanghai", 900, GATEWAY_METER)
+    assert (source.zone, source.interval, area.gateway) == (
+        "Asia/Shanghai",
+        900,
+        GATEWAY_METER,
+    )
     meters = {meter.meter: meter for meter in area.meters}
     gateway, household = meters[GATEWAY_METER], meters["1525395502"]
-    assert (gateway.wiring, gateway.ct, gateway.ib_a, gateway.interval_s) == ("3P4W", 160, 1.5, 900)
-    assert (household.wiring, household.ct, household.ib_a, household.interval_s) == ("1P2W", 1, 5, 3600)
+    assert (gateway.wiring, gateway.ct, gateway.ib_a, gateway.interval_s) == (
+        "3P4W",
+        160,
+        1.5,
+        900,
+    )
+    assert (household.wiring, household.ct, household.ib_a, household.interval_s) == (
+        "1P2W",
+        1,
+        5,
+        3600,
+    )
     assert household.customer == "8100410656"
 
 
@@ -144,18 +192,23 @@ def test_batches_are_ordered_and_split_no_time():
 
 def test_a_ratio_that_changes_is_effective_dated(tmp_path):
     path = curves(
-        tmp_path, "i.csv",
+        tmp_path,
+        "i.csv",
         "A,C,G,160,2016-01-01,A相,1,1\nA,C,G,80,2016-01-03,A相,1,1\nA,C,G,160,2016-01-02,A相,1,1\nA,D,M,1,2016-01-01,A相,1,1\n",
-    )  # fmt: skip
+    )
     (area,) = open_source(path).areas
     eras = [(meter.ct, meter.effective) for meter in area.meters if meter.meter == "G"]
-    assert eras == [(160, seconds("2016-01-01", CHINA_OFFSET)), (80, seconds("2016-01-03", CHINA_OFFSET))]
+    assert eras == [
+        (160, seconds("2016-01-01", CHINA_OFFSET)),
+        (80, seconds("2016-01-03", CHINA_OFFSET)),
+    ]
     assert area.gateway == "G"
 
 
 def test_every_bad_cell_is_counted_and_the_rest_lives(tmp_path):
     path = curves(
-        tmp_path, "i.csv",
+        tmp_path,
+        "i.csv",
         "A,C,M,1,2016-01-01,A相,x,0.5\n"
         "\n"
         "A,C,,1,2016-01-01,A相,1,1\n"
@@ -165,7 +218,7 @@ def test_every_bad_cell_is_counted_and_the_rest_lives(tmp_path):
         "A,C,M\n"
         "A,C,M,1,2016-01-02,A相,1e30,\n"
         "A,C,M,1,2016/1/3,B相, 0.25 ,nan\n",
-    )  # fmt: skip
+    )
     source = open_source(path)
     readings = rows(source)
     assert source.rejected == {
@@ -178,14 +231,19 @@ def test_every_bad_cell_is_counted_and_the_rest_lives(tmp_path):
         "the row has more or fewer cells than the header": 1,
     }
     assert source.tally.first["日期 is no time"] == "i.csv row 3: '2016-02-30'"
-    assert readings.at.tolist() == [seconds("2016-01-01T00:15", CHINA_OFFSET), seconds("2016-01-03", CHINA_OFFSET)]
+    assert readings.at.tolist() == [
+        seconds("2016-01-01T00:15", CHINA_OFFSET),
+        seconds("2016-01-03", CHINA_OFFSET),
+    ]
     assert readings.i[0, 0] == np.float32(0.5)
     assert readings.i[1, 1] == np.float32(0.25)
 
 
 def test_of_two_files_that_overlap_the_first_counts(tmp_path):
     one = curves(tmp_path, "one.csv", "A,C,M,1,2016-01-01,A相,1,2\n")
-    two = curves(tmp_path, "two.csv", "A,C,M,1,2016-01-01,A相,9,\nA,C,M,1,2016-01-01,B相,5,6\n")
+    two = curves(
+        tmp_path, "two.csv", "A,C,M,1,2016-01-01,A相,9,\nA,C,M,1,2016-01-01,B相,5,6\n"
+    )
     source = open_sources([one, two])
     readings = rows(source)
     assert readings.i[:2].tolist() == [[1, 2], [5, 6]]
@@ -197,12 +255,21 @@ def test_of_two_files_that_overlap_the_first_counts(tmp_path):
 @settings(max_examples=60, deadline=None)
 def test_whatever_a_file_contains_it_is_read_or_refused(data):
     header, row = data.draw(st.sampled_from(LAYOUT_ROWS))
-    cell = st.one_of(st.sampled_from(row), st.text(max_size=8), st.floats().map(str), st.integers().map(str))
-    lines = data.draw(st.lists(st.lists(cell, max_size=len(row) + 1).map(",".join), max_size=6))
+    cell = st.one_of(
+        st.sampled_from(row),
+        st.text(max_size=8),
+        st.floats().map(str),
+        st.integers().map(str),
+    )
+    lines = data.draw(
+        st.lists(st.lists(cell, max_size=len(row) + 1).map(",".join), max_size=6)
+    )
     text = "\n".join([header, ",".join(row), *lines])
     with TemporaryDirectory() as folder:
         path = Path(folder) / "x.csv"
-        path.write_bytes(text.encode(data.draw(st.sampled_from(["utf-8", "gb18030"])), "replace"))
+        path.write_bytes(
+            text.encode(data.draw(st.sampled_from(["utf-8", "gb18030"])), "replace")
+        )
         try:
             source = open_source(path)
             assert sum(map(len, source.batches)) >= 0
@@ -223,9 +290,18 @@ def test_households_are_meters_in_standard_time():
     source = open_source(HOUSEHOLDS_FILE)
     readings = rows(source)
     (area,) = source.areas
-    assert (area.area, area.gateway, source.zone, source.interval) == ("SGSC", "", "Australia/Sydney", 1800)
-    assert [meter.customer for meter in area.meters] == [meter.meter for meter in area.meters]
-    assert {meter.effective for meter in area.meters} == {seconds("2013-01-01", 10 * 3600) - 1800}
+    assert (area.area, area.gateway, source.zone, source.interval) == (
+        "SGSC",
+        "",
+        "Australia/Sydney",
+        1800,
+    )
+    assert [meter.customer for meter in area.meters] == [
+        meter.meter for meter in area.meters
+    ]
+    assert {meter.effective for meter in area.meters} == {
+        seconds("2013-01-01", 10 * 3600) - 1800
+    }
     assert len(readings) == source.rows == 18984
     assert readings.at[0] == seconds("2013-01-01", 10 * 3600)
     one = rows_of(readings, "10006414")
@@ -234,24 +310,32 @@ def test_households_are_meters_in_standard_time():
 
 def test_who_has_no_good_row_is_no_meter(tmp_path):
     path = tmp_path / "h.csv"
-    path.write_text("customer_id,reading_datetime,general_supply_kwh\n2,2013-01-01 00:30:00,\n1,2013-01-01 01:00,1\n")
+    path.write_text(
+        "customer_id,reading_datetime,general_supply_kwh\n2,2013-01-01 00:30:00,\n1,2013-01-01 01:00,1\n"
+    )
     source = open_source(path)
     assert [meter.meter for meter in source.areas[0].meters] == ["1"]
     assert source.rejected == {"general_supply_kwh is missing": 1}
 
 
 def test_an_activity_starts_a_stage_and_the_next_event_finishes_it(tmp_path):
-    log = pa.table({
-        "case_id": ["a", "a", "b", "a", "b", None, "c"],
-        "activity": ["read", "check", "read", "billed", "billed", "read", "check"],
-        "timestamp": pa.array([1e9, 1e9 + 60, 1e9 + 60, 1e9 + 90, 1e9 + 90, 1e9, 1e9 + 99], pa.int64()),
-    })  # fmt: skip
+    log = pa.table(
+        {
+            "case_id": ["a", "a", "b", "a", "b", None, "c"],
+            "activity": ["read", "check", "read", "billed", "billed", "read", "check"],
+            "timestamp": pa.array(
+                [1e9, 1e9 + 60, 1e9 + 60, 1e9 + 90, 1e9 + 90, 1e9, 1e9 + 99], pa.int64()
+            ),
+        }
+    )
     pq.write_table(log, tmp_path / "log.parquet")
     source = open_source(tmp_path)
     stages = rows(source)
     told = [
         (int(at - 1e9), stages.names[s], stages.stages[g], StageProgress(p).name)
-        for at, s, g, p in zip(stages.at, stages.subject, stages.stage, stages.progress, strict=True)
+        for at, s, g, p in zip(
+            stages.at, stages.subject, stages.stage, stages.progress, strict=True
+        )
     ]
     assert told == [
         (0, "a", "read", "STARTED"),
@@ -282,23 +366,40 @@ def test_a_log_by_the_names_of_xes_and_its_deadlines_are_read(tmp_path):
 
 def test_names_too_long_for_an_id_are_cut_and_stay_apart(tmp_path):
     one, two = "prüfen " * 40 + "A", "prüfen " * 40 + "B"
-    rows = "".join(f"c{n},{stage},2026-03-02T0{n}:00:00Z\n" for n in range(4) for stage in (one, two, "end/ed"))
+    rows = "".join(
+        f"c{n},{stage},2026-03-02T0{n}:00:00Z\n"
+        for n in range(4)
+        for stage in (one, two, "end/ed")
+    )
     (tmp_path / "log.csv").write_text("case_id,activity,timestamp\n" + rows, "utf-8")
     source = open_source(tmp_path)
-    assert len({name for name in rows_of_stages(source) if name.startswith("prüfen")}) == 2
-    assert source.tally.mended == {"activity is longer than 128 characters and was cut": 8}
+    assert (
+        len({name for name in rows_of_stages(source) if name.startswith("prüfen")}) == 2
+    )
+    assert source.tally.mended == {
+        "activity is longer than 128 characters and was cut": 8
+    }
     assert not source.rejected
 
 
 def rows_of_stages(source):
-    return [stages.stages[code] for stages in source.batches if isinstance(stages, Stages) for code in stages.stage]
+    return [
+        stages.stages[code]
+        for stages in source.batches
+        if isinstance(stages, Stages)
+        for code in stages.stage
+    ]
 
 
 def test_id_that_is_too_long_is_rejected_as_such_and_not_quoted(tmp_path):
-    (tmp_path / "x.csv").write_text(f"meter,area,at,kwh\n{'M' * 129},A,1700000000,1\nM,A,1700000000,1\n")
+    (tmp_path / "x.csv").write_text(
+        f"meter,area,at,kwh\n{'M' * 129},A,1700000000,1\nM,A,1700000000,1\n"
+    )
     source = open_source(tmp_path)
     assert len(rows(source)) == 1
-    assert source.rejected == {"meter is longer than 128 characters, or cannot be printed": 1}
+    assert source.rejected == {
+        "meter is longer than 128 characters, or cannot be printed": 1
+    }
     assert source.tally.first.popitem()[1] == "x.csv row 1"
 
 
@@ -306,7 +407,10 @@ def test_the_billing_workflow_closes_its_cases():
     source = open_source(HOSPITAL_FILE)
     stages = rows(source)
     assert source.rejected == {"case_id is missing": 1}
-    started, finished = ((stages.progress == p).sum() for p in (StageProgress.STARTED, StageProgress.FINISHED))
+    started, finished = (
+        (stages.progress == p).sum()
+        for p in (StageProgress.STARTED, StageProgress.FINISHED)
+    )
     assert 0 < started - finished < 300
     used = {stages.stages[g] for g in stages.stage}
     assert "RELEASE" in used
@@ -316,12 +420,25 @@ def test_the_billing_workflow_closes_its_cases():
 def test_kinds_are_merged_hour_by_hour(tmp_path):
     hour = 1_000_000_800 // 3600 * 3600
     pq.write_table(
-        pa.table({"meter": ["m"] * 8, "area": ["a"] * 8, "at": [hour + 900 * k for k in range(8)], "kwh": [1.0] * 8}),
+        pa.table(
+            {
+                "meter": ["m"] * 8,
+                "area": ["a"] * 8,
+                "at": [hour + 900 * k for k in range(8)],
+                "kwh": [1.0] * 8,
+            }
+        ),
         tmp_path / "readings.parquet",
     )
-    (tmp_path / "stages.csv").write_text(f"item,section,at,stage,progress\nw,s,{hour + 3700},read,started\n")
+    (tmp_path / "stages.csv").write_text(
+        f"item,section,at,stage,progress\nw,s,{hour + 3700},read,started\n"
+    )
     batches = list(open_source(tmp_path).batches)
-    assert [(type(b), b.at[0] - hour) for b in batches[:3]] == [(Readings, 0), (Stages, 3700), (Readings, 3600)]
+    assert [(type(b), b.at[0] - hour) for b in batches[:3]] == [
+        (Readings, 0),
+        (Stages, 3700),
+        (Readings, 3600),
+    ]
     assert sum(len(b) for b in batches) == 9
 
 
@@ -329,7 +446,14 @@ def test_files_of_one_kind_interleave_and_keep_their_names(tmp_path):
     for name, meters, start in (("x", ["m1", "m2"], 0), ("y", ["m2", "m3"], 450)):
         at = np.repeat(1_000_000_000 + start + np.arange(30_000) * 900, 2)
         pq.write_table(
-            pa.table({"meter": meters * 30_000, "area": ["a"] * 60_000, "at": at, "kwh": np.arange(60_000.0)}),
+            pa.table(
+                {
+                    "meter": meters * 30_000,
+                    "area": ["a"] * 60_000,
+                    "at": at,
+                    "kwh": np.arange(60_000.0),
+                }
+            ),
             tmp_path / f"{name}.parquet",
         )
     batches: list[Any] = list(open_source(tmp_path).batches)
@@ -351,8 +475,16 @@ def test_files_of_one_kind_interleave_and_keep_their_names(tmp_path):
         ("x.csv.gz", "no gzip", "cannot be read"),
         ("x.txt", "a", "no line that names the columns"),
         ("x.csv", "case_id,activity,timestamp\n", "nothing could be read of x.csv"),
-        ("x.csv", "customer_id,reading_datetime,general_supply_kwh\n,,\n", "nothing could be read of x.csv"),
-        ("x.csv", "台区编号,电表局编号,日期,相序,00:00\nA,M,2016-01-01,A相,\n", "nothing could be read of x.csv"),
+        (
+            "x.csv",
+            "customer_id,reading_datetime,general_supply_kwh\n,,\n",
+            "nothing could be read of x.csv",
+        ),
+        (
+            "x.csv",
+            "台区编号,电表局编号,日期,相序,00:00\nA,M,2016-01-01,A相,\n",
+            "nothing could be read of x.csv",
+        ),
     ],
 )
 def test_unreadable_file_is_refused_with_the_reason(tmp_path, name, content, told):
@@ -365,19 +497,26 @@ def test_unreadable_file_is_refused_with_the_reason(tmp_path, name, content, tol
 @pytest.mark.parametrize("column", ["area", "at", "kwh"])
 @pytest.mark.parametrize("name", ["x.csv", "x.parquet"])
 def test_column_that_occurs_twice_is_refused(tmp_path, name, column):
-    names, values = ["meter", "area", "at", "kwh", column], ["m", "a", "1700000000", "1.5", "7"]
+    names, values = (
+        ["meter", "area", "at", "kwh", column],
+        ["m", "a", "1700000000", "1.5", "7"],
+    )
     path = tmp_path / name
     if name == "x.csv":
         path.write_text(f"{','.join(names)}\n{','.join(values)}\n", encoding="utf-8")
     else:
-        pq.write_table(pa.Table.from_arrays([pa.array([value]) for value in values], names), path)
+        pq.write_table(
+            pa.Table.from_arrays([pa.array([value]) for value in values], names), path
+        )
     with pytest.raises(SourceError, match=f"more than one column {column}"):
         list(open_source(path).batches)
 
 
 @pytest.mark.parametrize(("name", "values"), [("at", [[1]]), ("kwh", [[1.0]])])
 def test_column_of_a_foreign_type_is_refused(tmp_path, name, values):
-    columns = {"meter": ["m"], "area": ["a"], "at": [1_700_000_000], "kwh": [1.0]} | {name: values}
+    columns = {"meter": ["m"], "area": ["a"], "at": [1_700_000_000], "kwh": [1.0]} | {
+        name: values
+    }
     pq.write_table(pa.table(columns), tmp_path / "x.parquet")
     with pytest.raises(SourceError, match=f"the column {name} cannot hold list"):
         list(open_source(tmp_path).batches)
@@ -386,8 +525,15 @@ def test_column_of_a_foreign_type_is_refused(tmp_path, name, values):
 @pytest.mark.parametrize("meters", [[7], [b"7"]])
 def test_ids_of_other_types_and_columns_beside_a_struct_are_read(tmp_path, meters):
     struct = pa.array([{"kwh": None}], pa.struct([("kwh", pa.float64())]))
-    table = pa.table({"struct": struct, "meter": pa.array(meters).dictionary_encode(), "area": ["a"],
-                      "at": [1_700_000_000], "kwh": [1.5]})  # fmt: skip
+    table = pa.table(
+        {
+            "struct": struct,
+            "meter": pa.array(meters).dictionary_encode(),
+            "area": ["a"],
+            "at": [1_700_000_000],
+            "kwh": [1.5],
+        }
+    )
     pq.write_table(table, tmp_path / "x.parquet")
     (batch,) = open_source(tmp_path).batches
     assert isinstance(batch, Readings)

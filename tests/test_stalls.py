@@ -1,4 +1,5 @@
 """The comparison of stalled stages, as it is printed."""
+
 from __future__ import annotations
 
 import sys
@@ -8,12 +9,19 @@ import pytest
 from streams.cli import main
 
 
-def test_stalls_takes_names_however_long_and_with_any_mark(tmp_path, monkeypatch, capsys):
+def test_stalls_takes_names_however_long_and_with_any_mark(
+    tmp_path, monkeypatch, capsys
+):
     stage = "checks the invoice / asks the customer, by letter and telephone"
-    rows = "".join(f"c{n},{name},2026-03-{n % 27 + 1:02d}T0{k}:00:00Z\n" for n in range(60)
-                   for k, name in enumerate((f'"{stage}"', "b/c", "done")))  # fmt: skip
+    rows = "".join(
+        f"c{n},{name},2026-03-{n % 27 + 1:02d}T0{k}:00:00Z\n"
+        for n in range(60)
+        for k, name in enumerate((f'"{stage}"', "b/c", "done"))
+    )
     (tmp_path / "log.csv").write_text("case_id,activity,timestamp\n" + rows)
-    monkeypatch.setattr(sys, "argv", ["meterwatch", "stalls", str(tmp_path / "log.csv")])
+    monkeypatch.setattr(
+        sys, "argv", ["meterwatch", "stalls", str(tmp_path / "log.csv")]
+    )
     with pytest.raises(SystemExit):
         main()
     header, *lines = capsys.readouterr().out.splitlines()

@@ -11,8 +11,21 @@ from pathlib import Path
 import pytest
 
 from streams.outbox import producer
-from tests.chaos import INTERVAL_SECONDS, adversarial_areas, portions, publish, publish_areas, undisturbed
-from tests.workers import DUTY_CYCLE_SECONDS, WorkerProcess, all_checkpointed, cpu_limited, published_states
+from tests.chaos import (
+    INTERVAL_SECONDS,
+    adversarial_areas,
+    portions,
+    publish,
+    publish_areas,
+    undisturbed,
+)
+from tests.workers import (
+    DUTY_CYCLE_SECONDS,
+    WorkerProcess,
+    all_checkpointed,
+    cpu_limited,
+    published_states,
+)
 
 CPU_SHARE = 0.2
 PATIENCE_SECONDS = 300  # seconds on a busy machine; it takes some tens
@@ -33,15 +46,22 @@ async def send(settings, stream):
 
 
 @pytest.mark.broker
-def test_starved_workers_reach_checkpoints_and_come_to_the_end(environment, settings, tmp_path):
+def test_starved_workers_reach_checkpoints_and_come_to_the_end(
+    environment, settings, tmp_path
+):
     stream = adversarial_areas(6, 5)
     expected = undisturbed(stream, settings)
     asyncio.run(send(settings, stream))
-    first, second = (WorkerProcess(environment, tmp_path / f"{n}.log", share=CPU_SHARE) for n in range(2))
+    first, second = (
+        WorkerProcess(environment, tmp_path / f"{n}.log", share=CPU_SHARE)
+        for n in range(2)
+    )
     with first, second:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not all_checkpointed(settings):
-            assert first.process.poll() is second.process.poll() is None, "a worker has ended itself"
+            assert first.process.poll() is second.process.poll() is None, (
+                "a worker has ended itself"
+            )
             assert time.monotonic() < deadline, "the workers do not come to the end"
             time.sleep(0.5)
         assert first.end() == second.end() == 0
@@ -50,7 +70,12 @@ def test_starved_workers_reach_checkpoints_and_come_to_the_end(environment, sett
 
 def state(process):
     """Of the process as Linux tells it: T is stopped."""
-    return Path(f"/proc/{process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
+    return (
+        Path(f"/proc/{process.pid}/stat")
+        .read_text(encoding="ascii")
+        .rpartition(")")[2]
+        .split()[0]
+    )
 
 
 def test_throttled_process_has_its_share_and_a_frozen_one_none():

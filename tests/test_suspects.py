@@ -9,7 +9,15 @@ from models.suspects import compared, ranks, rise
 from schemas.columns import Readings
 from schemas.master import Area, Meter
 from schemas.units import DAY_SECONDS
-from tests.adversarial import Row, Stream, duplicated, reading_columns, shuffled, straggling, with_closing_readings
+from tests.adversarial import (
+    Row,
+    Stream,
+    duplicated,
+    reading_columns,
+    shuffled,
+    straggling,
+    with_closing_readings,
+)
 from tests.test_promises import agree, exactly, judge_stream, restored, same
 
 START_TIME, STEP_SECONDS, DAY_COUNT, USER_COUNT = 1_772_380_800, 21_600, 44, 7
@@ -22,7 +30,11 @@ def weeks(seed: int) -> Stream:
     g = np.random.default_rng(seed)
     areas, rows = [], []
     for name in ("A1", "A2"):
-        used = 8 * np.exp(g.normal(0, 0.4, (USER_COUNT, DAY_COUNT, 1))) * g.uniform(0.6, 1.4, (USER_COUNT, DAY_COUNT, PER_DAY))
+        used = (
+            8
+            * np.exp(g.normal(0, 0.4, (USER_COUNT, DAY_COUNT, 1)))
+            * g.uniform(0.6, 1.4, (USER_COUNT, DAY_COUNT, PER_DAY))
+        )
         used[2] *= 3
         seen = used.copy()
         if name == "A1":
@@ -31,7 +43,10 @@ def weeks(seed: int) -> Stream:
             seen[2] *= 0.5
         through = used.sum(axis=0) * (1.02 + 0.00001 * used.sum(axis=0))
         meters = [Meter(meter=f"{name}G", wiring="3P4W", interval_s=STEP_SECONDS)]
-        meters += [Meter(meter=f"M{k}", interval_s=STEP_SECONDS, pv_kva=3.0 * (k == 6)) for k in range(USER_COUNT)]
+        meters += [
+            Meter(meter=f"M{k}", interval_s=STEP_SECONDS, pv_kva=3.0 * (k == 6))
+            for k in range(USER_COUNT)
+        ]
         areas.append(Area(area=name, gateway=f"{name}G", meters=meters))
         for meter, kwh in zip(meters, (through, *seen), strict=True):
             power = np.full((3, DAY_COUNT * PER_DAY), np.nan)
@@ -39,9 +54,21 @@ def weeks(seed: int) -> Stream:
             lost = g.random(DAY_COUNT * PER_DAY) < 0.001
             if meter.meter == "M4":
                 lost[25 * PER_DAY : 26 * PER_DAY] = True
-            for n, columns in enumerate(reading_columns(power / 0.23, np.full_like(power, 230.0), power, STEP_SECONDS)):
+            for n, columns in enumerate(
+                reading_columns(
+                    power / 0.23, np.full_like(power, 230.0), power, STEP_SECONDS
+                )
+            ):
                 if not lost[n]:
-                    rows.append(Row(Readings, name, meter.meter, START_TIME + STEP_SECONDS * (n + 1), columns))
+                    rows.append(
+                        Row(
+                            Readings,
+                            name,
+                            meter.meter,
+                            START_TIME + STEP_SECONDS * (n + 1),
+                            columns,
+                        )
+                    )
     order = sorted(range(len(rows)), key=lambda n: (rows[n].at, n))
     return Stream(areas, tuple(rows[n] for n in order), "Asia/Shanghai", STEP_SECONDS)
 
@@ -58,7 +85,10 @@ def alerts(stream):
 
 def test_both_are_found_and_nobody_else(alerts):
     last = {a.id: a for a in alerts if a.rule == LOSS_RULE}.values()
-    assert {(a.area, a.subject, a.state) for a in last} == {("A1", "M2", "cleared"), ("A2", "M2", "raised")}
+    assert {(a.area, a.subject, a.state) for a in last} == {
+        ("A1", "M2", "cleared"),
+        ("A2", "M2", "raised"),
+    }
 
 
 def test_the_slow_twin_agrees(stream):
@@ -66,12 +96,22 @@ def test_the_slow_twin_agrees(stream):
 
 
 def test_the_slow_twin_agrees_when_rows_come_shuffled_late_and_duplicated(stream):
-    agree(with_closing_readings(duplicated(shuffled(straggling(weeks(1), 3, 0, DAY_SECONDS), 1, 6 * 3600), 2), DAY_SECONDS))
+    agree(
+        with_closing_readings(
+            duplicated(
+                shuffled(straggling(weeks(1), 3, 0, DAY_SECONDS), 1, 6 * 3600), 2
+            ),
+            DAY_SECONDS,
+        )
+    )
 
 
 def test_any_cut_publishes_exactly_the_same(stream, alerts):
     size = len(stream.rows)
-    for cuts in (range(0, size, 3), np.random.default_rng(1).integers(0, size, 30).tolist()):
+    for cuts in (
+        range(0, size, 3),
+        np.random.default_rng(1).integers(0, size, 30).tolist(),
+    ):
         assert exactly(judge_stream(stream, cuts)[1]) == exactly(alerts)
 
 
@@ -80,13 +120,22 @@ def test_an_engine_restored_again_and_again_goes_on_undisturbed(stream, alerts):
 
 
 def test_readings_two_days_late_amend_what_was_suspected(stream, alerts):
-    late = judge_stream(with_closing_readings(straggling(weeks(1), 5, DAY_SECONDS, 2 * DAY_SECONDS), DAY_SECONDS))[1]
-    same([a for a in late if a.rule == LOSS_RULE], [a for a in alerts if a.rule == LOSS_RULE])
+    late = judge_stream(
+        with_closing_readings(
+            straggling(weeks(1), 5, DAY_SECONDS, 2 * DAY_SECONDS), DAY_SECONDS
+        )
+    )[1]
+    same(
+        [a for a in late if a.rule == LOSS_RULE],
+        [a for a in alerts if a.rule == LOSS_RULE],
+    )
 
 
 def noise(seed, days=30, users=200):
     g = np.random.default_rng(seed)
-    return g, 8 * np.exp(g.normal(0, 0.2, (days, users))) * np.exp(g.normal(0, 0.1, (days, 1)))
+    return g, 8 * np.exp(g.normal(0, 0.2, (days, users))) * np.exp(
+        g.normal(0, 0.1, (days, 1))
+    )
 
 
 def test_a_share_that_is_missing_goes_with_what_is_registered():
@@ -101,24 +150,34 @@ def test_what_is_no_longer_registered_stepped_up_the_loss():
     g, energy = noise(2)
     used = 4 * energy[:, 7]
     energy[:, 7] = np.where(np.arange(30) < 20, used, used / 4)
-    found = compared(g.normal(0, 2, 30) + used - energy[:, 7], energy, np.zeros(200, bool))
+    found = compared(
+        g.normal(0, 2, 30) + used - energy[:, 7], energy, np.zeros(200, bool)
+    )
     assert np.argmax(found.strength()) == 7
     assert found.kwh[7] == pytest.approx((used - energy[:, 7])[20:].mean(), 0.2)
-    sunny = compared(g.normal(0, 2, 30) + used - energy[:, 7], energy, np.arange(200) == 7)
+    sunny = compared(
+        g.normal(0, 2, 30) + used - energy[:, 7], energy, np.arange(200) == 7
+    )
     assert sunny.strength()[7] < 3.5
 
 
 def test_several_at_once_share_the_loss():
     g, energy = noise(3)
     energy[:, [3, 9]] *= 5
-    found = compared(g.normal(0, 1, 30) + energy[:, 3] + energy[:, 9] / 2, energy, np.zeros(200, bool))
+    found = compared(
+        g.normal(0, 1, 30) + energy[:, 3] + energy[:, 9] / 2,
+        energy,
+        np.zeros(200, bool),
+    )
     assert {*np.argsort(-found.kwh)[:2]} == {3, 9}
 
 
 def test_cold_days_alone_make_nobody_suspect():
     g, energy = noise(4)
     total = energy.sum(axis=1)
-    found = compared(total**2 / total.mean() / 30 + g.normal(0, 2, 30), energy, np.zeros(200, bool))
+    found = compared(
+        total**2 / total.mean() / 30 + g.normal(0, 2, 30), energy, np.zeros(200, bool)
+    )
     assert np.percentile(found.strength(), 99) < 3.5
 
 

@@ -34,10 +34,13 @@ begun, release = threading.Event(), threading.Event()
 
 
 @pytest.mark.parametrize(
-    ("used", "wedged"), [(1.0, True), (20.0, False), (59.0, False), (61.0, True)],
+    ("used", "wedged"),
+    [(1.0, True), (20.0, False), (59.0, False), (61.0, True)],
     ids=["waits for something", "starved", "long", "without end"],
-)  # fmt: skip
-def test_a_call_is_wedged_when_it_uses_next_to_nothing_or_more_than_the_limit(monkeypatch, used, wedged):
+)
+def test_a_call_is_wedged_when_it_uses_next_to_nothing_or_more_than_the_limit(
+    monkeypatch, used, wedged
+):
     begun.clear()
     release.clear()
 
@@ -59,7 +62,9 @@ def test_the_loop_goes_on_and_calls_come_one_after_another():
         order.append(number)
 
     async def judge() -> int:
-        running = asyncio.gather(*(engines.run("step", call, number) for number in range(3)))
+        running = asyncio.gather(
+            *(engines.run("step", call, number) for number in range(3))
+        )
         turns = 0
         while not running.done():
             await asyncio.sleep(0.001)

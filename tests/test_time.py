@@ -15,7 +15,15 @@ from hypothesis import strategies as st
 
 from detectors.engine import Engine
 from schemas.alert import Alert
-from schemas.columns import Batch, Event, Payment, Payments, Readings, StageProgress, Stages
+from schemas.columns import (
+    Batch,
+    Event,
+    Payment,
+    Payments,
+    Readings,
+    StageProgress,
+    Stages,
+)
 from schemas.master import Area, Meter
 from schemas.units import DAY_SECONDS, HOUR_SECONDS
 from schemas.wire import decode_readings, decode_stages, encode_readings, encode_stages
@@ -25,9 +33,16 @@ from tests.outcomes import balanced, count_outcomes
 from tests.test_promises import judge_stream, same
 
 QUARTER_SECONDS = 900
-THREE_METER_AREA = Area(area="A1", meters=[Meter(meter=name) for name in ("M0", "M1", "M2")])
+THREE_METER_AREA = Area(
+    area="A1", meters=[Meter(meter=name) for name in ("M0", "M1", "M2")]
+)
 START_TIME = int(datetime(2026, 3, 2, tzinfo=ZoneInfo("Asia/Shanghai")).timestamp())
-OTHER_YEARS = [946_684_800, 2**31, START_TIME + 365 * DAY_SECONDS, 4_102_444_799]  # 2000, 2038, the next, 2099
+OTHER_YEARS = [
+    946_684_800,
+    2**31,
+    START_TIME + 365 * DAY_SECONDS,
+    4_102_444_799,
+]  # 2000, 2038, the next, 2099
 
 
 def engine_of(zone: str = "Asia/Shanghai") -> Engine:
@@ -36,17 +51,28 @@ def engine_of(zone: str = "Asia/Shanghai") -> Engine:
     return engine
 
 
-def readings(first: int, count: int, ahead: dict[str, int] | None = None, received: int = 1) -> Readings:
+def readings(
+    first: int, count: int, ahead: dict[str, int] | None = None, received: int = 1
+) -> Readings:
     """A kilowatt hour of every meter a quarter-hour; some clocks are ahead."""
     names = [meter.meter for meter in THREE_METER_AREA.meters]
     true = np.repeat(first + QUARTER_SECONDS * np.arange(1, count + 1), len(names))
     subject = np.tile(np.arange(len(names)), count)
     shift = np.array([(ahead or {}).get(name, 0) for name in names])[subject]
-    return Readings.build(names, subject, ["A1"], np.zeros(len(true)), true + shift, kwh=np.ones(len(true)),
-                          received=true * received)  # fmt: skip
+    return Readings.build(
+        names,
+        subject,
+        ["A1"],
+        np.zeros(len(true)),
+        true + shift,
+        kwh=np.ones(len(true)),
+        received=true * received,
+    )
 
 
-def closed(engine: Engine, batches: Iterable[Batch]) -> list[tuple[int, list[float], list[float], list[float]]]:
+def closed(
+    engine: Engine, batches: Iterable[Batch]
+) -> list[tuple[int, list[float], list[float], list[float]]]:
     """The days that close while an engine sees the batches: when each ends, and its meters' kWh, coverage and reads."""
     days: list[Any] = []
     judge = engine.days.close
@@ -54,7 +80,9 @@ def closed(engine: Engine, batches: Iterable[Batch]) -> list[tuple[int, list[flo
     def close(rows: Any, *more: Any) -> list[Alert]:
         for end in np.unique(rows.at).tolist():
             day = rows.rows(rows.at == end)
-            days.append((end, day.kwh.tolist(), day.coverage.tolist(), day.reads.tolist()))
+            days.append(
+                (end, day.kwh.tolist(), day.coverage.tolist(), day.reads.tolist())
+            )
         return judge(rows, *more)
 
     engine.days.close = close  # type: ignore[method-assign,assignment]
@@ -64,27 +92,41 @@ def closed(engine: Engine, batches: Iterable[Batch]) -> list[tuple[int, list[flo
     return days
 
 
-@pytest.mark.parametrize(("zone", "day", "quarters"), [
-    ("Europe/Berlin", (2025, 3, 30), 92),
-    ("Europe/Berlin", (2025, 10, 26), 100),
-    ("America/St_Johns", (2025, 3, 9), 92),
-    ("America/St_Johns", (2025, 11, 2), 100),
-    ("Australia/Lord_Howe", (2025, 4, 6), 98),  # half an hour
-    ("Asia/Shanghai", (2025, 3, 30), 96),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("zone", "day", "quarters"),
+    [
+        ("Europe/Berlin", (2025, 3, 30), 92),
+        ("Europe/Berlin", (2025, 10, 26), 100),
+        ("America/St_Johns", (2025, 3, 9), 92),
+        ("America/St_Johns", (2025, 11, 2), 100),
+        ("Australia/Lord_Howe", (2025, 4, 6), 98),  # half an hour
+        ("Asia/Shanghai", (2025, 3, 30), 96),
+    ],
+)
 def test_a_day_is_as_long_as_it_is_where_the_meters_are(zone, day, quarters):
     year, month, first = day
     start = int(datetime(year, month, first, tzinfo=ZoneInfo(zone)).timestamp())
     whole = readings(start, quarters + 96)
-    days = closed(engine_of(zone), [whole.select(slice(n, n + 30)) for n in range(0, len(whole), 30)])
-    assert days[0] == (start + quarters * QUARTER_SECONDS, [quarters] * 3, [1] * 3, [quarters] * 3)
+    days = closed(
+        engine_of(zone),
+        [whole.select(slice(n, n + 30)) for n in range(0, len(whole), 30)],
+    )
+    assert days[0] == (
+        start + quarters * QUARTER_SECONDS,
+        [quarters] * 3,
+        [1] * 3,
+        [quarters] * 3,
+    )
 
 
 def test_no_reading_of_the_hour_that_comes_twice_counts_as_a_repeat():
     start = int(datetime(2025, 10, 26, tzinfo=ZoneInfo("Europe/Berlin")).timestamp())
     engine = engine_of("Europe/Berlin")
     engine.step(readings(start, 100))
-    assert {outcome for (_, outcome, _), rows in engine.counts.items() if rows} == {"in", "judged"}
+    assert {outcome for (_, outcome, _), rows in engine.counts.items() if rows} == {
+        "in",
+        "judged",
+    }
 
 
 def test_clock_a_day_ahead_raises_an_alert_and_moves_no_other_meter():
@@ -92,10 +134,15 @@ def test_clock_a_day_ahead_raises_an_alert_and_moves_no_other_meter():
     days = closed(right, [readings(START_TIME, 300)])
     seen = closed(wrong, [readings(START_TIME, 300, {"M2": DAY_SECONDS}, received=0)])
     assert [(end, kwh[:2], coverage[:2]) for end, kwh, coverage, _ in seen] == [
-        (end, kwh[:2], coverage[:2]) for end, kwh, coverage, _ in days]  # fmt: skip
+        (end, kwh[:2], coverage[:2]) for end, kwh, coverage, _ in days
+    ]
     assert len(days) == 3
-    told = engine_of().step(readings(START_TIME, 300, {"M2": DAY_SECONDS + HOUR_SECONDS}, received=0))
-    assert {(alert.rule, alert.subject) for alert in told if alert.rule == "clock_drift"} == {("clock_drift", "M2")}
+    told = engine_of().step(
+        readings(START_TIME, 300, {"M2": DAY_SECONDS + HOUR_SECONDS}, received=0)
+    )
+    assert {
+        (alert.rule, alert.subject) for alert in told if alert.rule == "clock_drift"
+    } == {("clock_drift", "M2")}
 
 
 class TestAClockThatWentBack:
@@ -107,38 +154,77 @@ class TestAClockThatWentBack:
         engine = engine_of()
         engine.step(readings(START_TIME, 8))
         engine.step(readings(START_TIME + 20 * DAY_SECONDS, 8))
-        received = START_TIME + 20 * DAY_SECONDS + 9 * QUARTER_SECONDS + HOUR_SECONDS * np.arange(6)
+        received = (
+            START_TIME
+            + 20 * DAY_SECONDS
+            + 9 * QUARTER_SECONDS
+            + HOUR_SECONDS * np.arange(6)
+        )
         at = received - np.array(list(lag))
-        rows = Readings.build(["M1"], np.zeros(6), ["A1"], np.zeros(6), at, kwh=np.ones(6), received=received)
-        return [(alert.rule, alert.subject) for alert in engine.step(rows) if alert.rule == "clock_drift"]
+        rows = Readings.build(
+            ["M1"],
+            np.zeros(6),
+            ["A1"],
+            np.zeros(6),
+            at,
+            kwh=np.ones(6),
+            received=received,
+        )
+        return [
+            (alert.rule, alert.subject)
+            for alert in engine.step(rows)
+            if alert.rule == "clock_drift"
+        ]
 
     def test_raises_an_alert(self):
         assert self.alerts([10 * DAY_SECONDS] * 6) == [("clock_drift", "M1")]
 
     def test_raises_an_alert_though_times_are_rounded(self):
-        assert self.alerts([10 * DAY_SECONDS + n % 2 * 60 for n in range(6)]) == [("clock_drift", "M1")]
+        assert self.alerts([10 * DAY_SECONDS + n % 2 * 60 for n in range(6)]) == [
+            ("clock_drift", "M1")
+        ]
 
     def test_is_not_a_backlog_that_catches_up(self):
-        assert self.alerts([10 * DAY_SECONDS - n * HOUR_SECONDS for n in range(6)]) == []
+        assert (
+            self.alerts([10 * DAY_SECONDS - n * HOUR_SECONDS for n in range(6)]) == []
+        )
 
     def test_is_not_a_backlog_of_a_meter_without_later_times(self):
         engine = engine_of()
         engine.step(readings(START_TIME, 8))
         others = readings(START_TIME + 20 * DAY_SECONDS, 8)
         engine.step(others.select(others.subject != 1))
-        received = START_TIME + 20 * DAY_SECONDS + 9 * QUARTER_SECONDS + HOUR_SECONDS * np.arange(6)
-        queued = Readings.build(["M1"], np.zeros(6), ["A1"], np.zeros(6), received - 10 * DAY_SECONDS, kwh=np.ones(6),
-                                received=received)  # fmt: skip
-        assert not [alert for alert in engine.step(queued) if alert.rule == "clock_drift"]
+        received = (
+            START_TIME
+            + 20 * DAY_SECONDS
+            + 9 * QUARTER_SECONDS
+            + HOUR_SECONDS * np.arange(6)
+        )
+        queued = Readings.build(
+            ["M1"],
+            np.zeros(6),
+            ["A1"],
+            np.zeros(6),
+            received - 10 * DAY_SECONDS,
+            kwh=np.ones(6),
+            received=received,
+        )
+        assert not [
+            alert for alert in engine.step(queued) if alert.rule == "clock_drift"
+        ]
 
 
-
-@pytest.mark.parametrize("ahead", [HOUR_SECONDS, DAY_SECONDS, 365 * DAY_SECONDS, 2**31 - START_TIME])
+@pytest.mark.parametrize(
+    "ahead", [HOUR_SECONDS, DAY_SECONDS, 365 * DAY_SECONDS, 2**31 - START_TIME]
+)
 def test_reading_from_the_future_is_rejected_by_its_receipt_time(ahead):
     engine, told = engine_of(), []
     for first in range(START_TIME, START_TIME + 2 * DAY_SECONDS, QUARTER_SECONDS):
         wrong = readings(first, 1, {"M2": ahead}, received=0)
-        sent = [(key, value, "", first + QUARTER_SECONDS) for key, value, _ in encode_readings(wrong, "single")]
+        sent = [
+            (key, value, "", first + QUARTER_SECONDS)
+            for key, value, _ in encode_readings(wrong, "single")
+        ]
         batch, refusals = decode_readings(sent)
         assert batch is not None
         assert not refusals
@@ -162,7 +248,16 @@ def ghosts(stream: Stream, seed: int) -> Stream:
             rows.append(replace(row, subject="ghost", at=at, columns=columns))
         elif g.random() < 0.01:
             at = int(g.choice(OTHER_YEARS))
-            event = Event(g.choice([Event.VACANCY, Event.METER_CHANGE, Event.COVER_OPEN, Event.CLOCK_SET]))
+            event = Event(
+                g.choice(
+                    [
+                        Event.VACANCY,
+                        Event.METER_CHANGE,
+                        Event.COVER_OPEN,
+                        Event.CLOCK_SET,
+                    ]
+                )
+            )
             rows.append(event_row(row.area, "ghost", at, event))
     return stream.with_rows(rows)
 
@@ -170,14 +265,27 @@ def ghosts(stream: Stream, seed: int) -> Stream:
 def worked_on(stream: Stream) -> Stream:
     """Two more items of every section, so that whoever is the latest, all that is due by then has been told."""
     sections = dict.fromkeys(row.area for row in stream.rows if row.kind is Stages)
-    columns = {"stage": "unheard of", "progress": StageProgress.STARTED, "limit": np.nan}
+    columns = {
+        "stage": "unheard of",
+        "progress": StageProgress.STARTED,
+        "limit": np.nan,
+    }
     at = max(row.at for row in stream.rows) + DAY_SECONDS
-    return stream.with_rows([*stream.rows, *(Row(Stages, s, i, at, columns) for s in sections for i in ("E1", "E2"))])
+    return stream.with_rows(
+        [
+            *stream.rows,
+            *(Row(Stages, s, i, at, columns) for s in sections for i in ("E1", "E2")),
+        ]
+    )
 
 
 def others(alerts: list[Alert]) -> list[Alert]:
     """What is told of those who are no ghosts; a channel's failures are everybody's."""
-    return [a for a in alerts if a.subject.split("/")[0] != "ghost" and a.rule != "payment_failure_burst"]
+    return [
+        a
+        for a in alerts
+        if a.subject.split("/")[0] != "ghost" and a.rule != "payment_failure_burst"
+    ]
 
 
 @bounded(6)
@@ -188,7 +296,17 @@ def test_one_customer_item_or_device_with_times_of_other_years_harms_nobody(seed
 
 
 def stage(item: str, at: int, progress: StageProgress) -> Stages:
-    return Stages.build([item], [0], ["S1"], [0], [at], stages=["review"], stage=[0], progress=[progress], limit=[HOUR_SECONDS])
+    return Stages.build(
+        [item],
+        [0],
+        ["S1"],
+        [0],
+        [at],
+        stages=["review"],
+        stage=[0],
+        progress=[progress],
+        limit=[HOUR_SECONDS],
+    )
 
 
 @pytest.mark.parametrize("wrong", OTHER_YEARS[1:])
@@ -196,24 +314,48 @@ def test_items_of_future_years_are_rejected_and_stop_no_section(wrong):
     def watched(batches: Iterable[Stages], now: int) -> Engine:
         engine = Engine()
         for batch in batches:
-            messages = [(key, value, content, now) for key, value, content in encode_stages(batch, "single")]
+            messages = [
+                (key, value, content, now)
+                for key, value, content in encode_stages(batch, "single")
+            ]
             decoded, _ = decode_stages(messages)
             if decoded:
                 told.extend(engine.step(decoded))
         return engine
 
     told: list[Alert] = []
-    work = [stage(f"W{n}", START_TIME + n * HOUR_SECONDS, StageProgress.STARTED) for n in range(20)]
-    engine = watched([stage("X1", wrong, StageProgress.STARTED), stage("X2", wrong, StageProgress.STARTED), *work], START_TIME + DAY_SECONDS)
+    work = [
+        stage(f"W{n}", START_TIME + n * HOUR_SECONDS, StageProgress.STARTED)
+        for n in range(20)
+    ]
+    engine = watched(
+        [
+            stage("X1", wrong, StageProgress.STARTED),
+            stage("X2", wrong, StageProgress.STARTED),
+            *work,
+        ],
+        START_TIME + DAY_SECONDS,
+    )
     assert engine.counts["stages", "judged", ""] == 20
     assert engine.counts["stages", "late", ""] == 0
-    assert {alert.subject for alert in told} == {f"W{n}/review" for n in range(18)}  # the clock is the second-latest
+    assert {alert.subject for alert in told} == {
+        f"W{n}/review" for n in range(18)
+    }  # the clock is the second-latest
 
 
 @pytest.mark.parametrize("at", [0, 1, 100_000, 946_684_799, 4_102_444_800, 2**40])
 def test_office_rows_of_implausible_time_are_rejected(at):
     engine = Engine()
-    paid = Payments.build(["C1"], [0], ["A1"], [0], [at], payment=[Payment.PAYMENT], amount=[1.0], succeeded=[0])
+    paid = Payments.build(
+        ["C1"],
+        [0],
+        ["A1"],
+        [0],
+        [at],
+        payment=[Payment.PAYMENT],
+        amount=[1.0],
+        succeeded=[0],
+    )
     for batch in (paid, stage("W1", at, StageProgress.STARTED)):
         assert engine.step(batch) == []
         assert engine.counts[batch.kind, "rejected", "implausible_time"] == 1
@@ -224,11 +366,17 @@ def test_office_rows_of_implausible_time_are_rejected(at):
 
 def test_days_uploaded_late_withdraw_their_read_failure():
     engine, whole = engine_of(), readings(START_TIME, 6 * 96, received=0)
-    late = (whole.subject == 2) & (whole.at > START_TIME + DAY_SECONDS) & (whole.at <= START_TIME + 4 * DAY_SECONDS)
+    late = (
+        (whole.subject == 2)
+        & (whole.at > START_TIME + DAY_SECONDS)
+        & (whole.at <= START_TIME + 4 * DAY_SECONDS)
+    )
     before = whole.at <= START_TIME + 4 * DAY_SECONDS + 2 * HOUR_SECONDS
     missed = engine.step(whole.select(before & ~late))
     missing = [("read_failure", "M2")]  # alone: no low reading success of its area
-    assert [(a.rule, a.subject, a.state) for a in missed] == [(*who, "raised") for who in missing]
+    assert [(a.rule, a.subject, a.state) for a in missed] == [
+        (*who, "raised") for who in missing
+    ]
     told = missed + engine.step(whole.select(late)) + engine.step(whole.select(~before))
     taken_back = sorted((a.rule, a.subject, a.state) for a in told[len(missing) :])
     assert taken_back == sorted((*who, "withdrawn") for who in missing)

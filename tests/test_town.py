@@ -1,4 +1,5 @@
 """The simulated town: the same for the same arguments, physically consistent, and quiet where nothing is planted."""
+
 from __future__ import annotations
 
 from dataclasses import fields
@@ -32,10 +33,17 @@ def table(quiet):
 def laid_out(town):
     slots, rows = town.days * 96, len(town.grid)
     out = {}
-    for name, shape in (("register", (slots, rows)), ("kwh", (slots, rows)), ("export_register", (slots, rows)),
-                        *((name, (slots, rows)) for name in ("neutral", "terminal_p", "flags", "frequency", "demand")),
-                        *((f"register_{name}", (slots, rows)) for name in ("peak", "flat", "valley")),
-                        *((name, (3, slots, rows)) for name in ("u", "i", "p", "q", "thd"))):  # fmt: skip
+    for name, shape in (
+        ("register", (slots, rows)),
+        ("kwh", (slots, rows)),
+        ("export_register", (slots, rows)),
+        *(
+            (name, (slots, rows))
+            for name in ("neutral", "terminal_p", "flags", "frequency", "demand")
+        ),
+        *((f"register_{name}", (slots, rows)) for name in ("peak", "flat", "valley")),
+        *((name, (3, slots, rows)) for name in ("u", "i", "p", "q", "thd")),
+    ):
         out[name] = np.full(shape, np.nan)
     for batch in town.readings():
         slot = (batch.at - town.start) // SLOT_SECONDS - 1
@@ -51,15 +59,28 @@ def test_same_arguments_give_the_same_town_to_the_last_bit():
         assert type(a) is type(b)
         for f in fields(a):
             np.testing.assert_array_equal(getattr(a, f.name), getattr(b, f.name))
-    assert Town(150, 2, seed=4).grid.mean_kw.tolist() != Town(150, 2, seed=3).grid.mean_kw.tolist()
+    assert (
+        Town(150, 2, seed=4).grid.mean_kw.tolist()
+        != Town(150, 2, seed=3).grid.mean_kw.tolist()
+    )
 
 
 def test_batches_come_in_event_time_order_across_kinds():
     batches = list(Town(400, 2).batches())
-    hours = [np.unique((batch.at - (batch.kind == "readings")) // (SLOT_SECONDS * BLOCK_SLOTS)).tolist() for batch in batches]
+    hours = [
+        np.unique(
+            (batch.at - (batch.kind == "readings")) // (SLOT_SECONDS * BLOCK_SLOTS)
+        ).tolist()
+        for batch in batches
+    ]
     assert all(len(h) == 1 for h in hours)
     assert hours == sorted(hours)
-    assert {batch.kind for batch in batches} == {"readings", "events", "payments", "stages"}
+    assert {batch.kind for batch in batches} == {
+        "readings",
+        "events",
+        "payments",
+        "stages",
+    }
 
 
 def test_rows_are_about_as_many_as_announced(quiet):
@@ -86,9 +107,13 @@ def test_a_neutral_carries_the_vector_sum_of_its_phases(quiet, table):
     grid = quiet.grid
     one = ~(grid.three | grid.gateway)
     np.testing.assert_allclose(table["neutral"][:, one], table["i"][0][:, one])
-    lag = np.arctan2(table["q"], table["p"]) + 2 * np.pi / 3 * np.arange(3)[:, None, None]
+    lag = (
+        np.arctan2(table["q"], table["p"]) + 2 * np.pi / 3 * np.arange(3)[:, None, None]
+    )
     amps = np.abs((table["i"] * np.exp(-1j * lag)).sum(axis=0))
-    np.testing.assert_allclose(table["neutral"][:, ~one], amps[:, ~one], atol=0.006, rtol=0.02)
+    np.testing.assert_allclose(
+        table["neutral"][:, ~one], amps[:, ~one], atol=0.006, rtol=0.02
+    )
 
 
 def test_a_terminal_measures_what_its_meter_measures(quiet, table):
@@ -109,11 +134,17 @@ def test_supply_is_within_what_is_normal(table):
 def test_interval_energy_is_power_times_time_and_registers_follow(quiet, table):
     power = np.nansum(table["p"], axis=0)
     read = ~np.isnan(table["kwh"])
-    np.testing.assert_allclose(table["kwh"][read], np.maximum(power, 0)[read] / 4, atol=2e-4)
+    np.testing.assert_allclose(
+        table["kwh"][read], np.maximum(power, 0)[read] / 4, atol=2e-4
+    )
     steps = np.diff(table["register"], axis=0)
     falls = np.argwhere(steps < 0)
     changed = {h.notices[0].subject for h in quiet.happenings if h.before and h.notices}
-    names = {quiet.grid.names[row] for slot, row in falls if table["register"][slot, row] < 999_000}
+    names = {
+        quiet.grid.names[row]
+        for slot, row in falls
+        if table["register"][slot, row] < 999_000
+    }
     assert names <= changed
     both = ~np.isnan(steps) & (steps >= 0)
     np.testing.assert_allclose(steps[both], table["kwh"][1:][both], atol=0.0102)
@@ -137,7 +168,11 @@ def test_a_quiet_town_keeps_within_what_is_normal(quiet, table):
     assert quiet.planted == []
     assert np.nanmin(table["u"]) > 205
     assert np.nanmax(table["u"]) < 235
-    contract = np.hypot(np.nansum(table["p"], axis=0), np.nansum(table["q"], axis=0)) * grid.ratio / grid.contract_kva
+    contract = (
+        np.hypot(np.nansum(table["p"], axis=0), np.nansum(table["q"], axis=0))
+        * grid.ratio
+        / grid.contract_kva
+    )
     assert np.nanmax(contract) < 1
     three = table["i"][:, :, grid.three]
     assert np.nanmax(np.abs(three / three.mean(axis=0) - 1)) < 0.2
@@ -148,13 +183,35 @@ def test_every_kind_of_fault_is_planted_and_shows_in_the_meters():
     town = Town(3000, 12)
     kinds = {p.kind for p in town.planted}
     assert kinds >= {
-        "voltage_loss", "phase_break", "current_loss", "reverse_polarity", "meter_current_unbalance",
-        "area_load_unbalance", "voltage_deviation", "transformer_overload", "over_contract_capacity", "meter_stopped",
-        "register_decrease", "zero_usage", "theft", "card_refused", "channel_fails", "arrears", "stalled_stage",
-        "read_failure", "clock_drift", "all_voltage_loss", "reverse_sequence", "wrong_wiring_vector",
-        "neutral_phase_mismatch", "neutral_current_high", "meter_voltage_unbalance", "power_differential",
-        "relay_mismatch", "energy_ratio_error",
-    }  # fmt: skip
+        "voltage_loss",
+        "phase_break",
+        "current_loss",
+        "reverse_polarity",
+        "meter_current_unbalance",
+        "area_load_unbalance",
+        "voltage_deviation",
+        "transformer_overload",
+        "over_contract_capacity",
+        "meter_stopped",
+        "register_decrease",
+        "zero_usage",
+        "theft",
+        "card_refused",
+        "channel_fails",
+        "arrears",
+        "stalled_stage",
+        "read_failure",
+        "clock_drift",
+        "all_voltage_loss",
+        "reverse_sequence",
+        "wrong_wiring_vector",
+        "neutral_phase_mismatch",
+        "neutral_current_high",
+        "meter_voltage_unbalance",
+        "power_differential",
+        "relay_mismatch",
+        "energy_ratio_error",
+    }
     assert all(town.start < p.start < p.end <= town.end for p in town.planted)
     subjects = [p.subject for p in town.planted if p.subject]
     assert len(subjects) == len(set(subjects))
@@ -164,12 +221,19 @@ def test_crossed_currents_lag_by_a_third_of_a_turn_more_and_less():
     town = Town(800, 5)
     (fault,) = [p for p in town.planted if p.kind == "wrong_wiring_vector"]
     row, table = town.grid.names.index(fault.subject), laid_out(town)
-    slots = slice((fault.start - town.start) // SLOT_SECONDS, (fault.end - town.start) // SLOT_SECONDS)
+    slots = slice(
+        (fault.start - town.start) // SLOT_SECONDS,
+        (fault.end - town.start) // SLOT_SECONDS,
+    )
     lag = np.degrees(np.arctan2(table["q"], table["p"]))[:, slots, row]
     load = np.degrees(np.arctan(town.grid.tan[row]))
-    np.testing.assert_allclose(np.nanmean(lag, axis=1), [load + 120, load - 120, load], atol=0.5)
+    np.testing.assert_allclose(
+        np.nanmean(lag, axis=1), [load + 120, load - 120, load], atol=0.5
+    )
     power = np.hypot(table["p"], table["q"])[:, slots, row] * 1000
-    np.testing.assert_allclose(power, (table["u"] * table["i"])[:, slots, row], rtol=0.02)
+    np.testing.assert_allclose(
+        power, (table["u"] * table["i"])[:, slots, row], rtol=0.02
+    )
 
 
 def test_theft_is_missing_at_the_users_and_present_at_the_gateway():
@@ -181,7 +245,9 @@ def test_theft_is_missing_at_the_users_and_present_at_the_gateway():
     first = (theft.start - town.start) // SLOT_SECONDS
 
     def loss(slots):
-        got, used = (share[slots][:, rows & who].sum() for who in (grid.gateway, ~grid.gateway))
+        got, used = (
+            share[slots][:, rows & who].sum() for who in (grid.gateway, ~grid.gateway)
+        )
         return (got - used) / got
 
     assert loss(slice(0, first)) < 0.05
@@ -200,7 +266,9 @@ def test_a_town_is_called_by_name():
         named_town("town:3x1")
 
 
-def test_tariffs_registers_add_up_to_the_total_and_demand_is_the_highest_power(quiet, table):
+def test_tariffs_registers_add_up_to_the_total_and_demand_is_the_highest_power(
+    quiet, table
+):
     rich = quiet.grid.three & (quiet.grid.ratio > 1)
     tariffs = sum(table[f"register_{name}"] for name in ("peak", "flat", "valley"))
     assert np.isnan(tariffs[:, ~rich]).all()
@@ -209,7 +277,9 @@ def test_tariffs_registers_add_up_to_the_total_and_demand_is_the_highest_power(q
     valley = table["register_valley"][:, rich]
     moved = np.nanmax(valley, axis=0) - np.nanmin(valley, axis=0)
     night = np.array([(slot // 4) % 24 % 23 < 7 for slot in range(len(table["kwh"]))])
-    np.testing.assert_allclose(moved, np.nansum(table["kwh"][night][:, rich], axis=0), rtol=0.05)
+    np.testing.assert_allclose(
+        moved, np.nansum(table["kwh"][night][:, rich], axis=0), rtol=0.05
+    )
     highest = np.fmax.accumulate(4 * table["kwh"], axis=0)[-1]
     assert (np.nanmax(table["demand"][:, rich], axis=0) >= highest[rich] - 1e-3).all()
 
@@ -230,10 +300,18 @@ def test_gateways_measure_the_temperature_and_homes_use_more_on_colder_days():
 
 
 def test_changed_master_data_has_a_further_record():
-    filed = RecordChange("A001", "M000001", START_TIME + 3600, lambda m: replace(m, ct=2 * m.ct))
+    filed = RecordChange(
+        "A001", "M000001", START_TIME + 3600, lambda m: replace(m, ct=2 * m.ct)
+    )
     town = Town(60, 2, faults=False)
-    town.happenings.append(Happening(START_TIME, START_TIME + 7200, record_change=filed))
-    records = [(m.effective - town.start, m.ct) for m in town.areas[0].meters if m.meter == "M000001"]
+    town.happenings.append(
+        Happening(START_TIME, START_TIME + 7200, record_change=filed)
+    )
+    records = [
+        (m.effective - town.start, m.ct)
+        for m in town.areas[0].meters
+        if m.meter == "M000001"
+    ]
     (_, usual), *later = records
     assert later == [(3600, 2 * usual), (7200, usual)]
 
@@ -247,7 +325,9 @@ def test_every_kind_of_fault_befalls_somebody_and_every_decoy_is_none():
     }
     tricky = Town(400, 45, kinds=decoys(town.grid))
     assert not tricky.planted
-    assert {decoy.kind for decoy in tricky.decoys} >= {fault.kind for fault in decoys(town.grid).meters}
+    assert {decoy.kind for decoy in tricky.decoys} >= {
+        fault.kind for fault in decoys(town.grid).meters
+    }
 
 
 def test_master_data_matches_the_readings(quiet):
@@ -256,7 +336,9 @@ def test_master_data_matches_the_readings(quiet):
     assert all(area.gateway in {m.meter for m in area.meters} for area in quiet.areas)
     for batch in quiet.batches():
         if isinstance(batch, Readings):
-            three = np.array([m.wiring == "3P4W" for area in quiet.areas for m in area.meters])
+            three = np.array(
+                [m.wiring == "3P4W" for area in quiet.areas for m in area.meters]
+            )
             assert (np.isnan(batch.u[1]) == ~three[batch.subject]).all()
             break
 
@@ -273,4 +355,8 @@ def test_an_attack_takes_energy_from_the_meter_and_none_from_the_gateway(kind):
     np.testing.assert_array_equal(one[untouched], other[untouched])
     assert happening.planted
     assert happening.planted.subject == grid.names[row]
-    assert (0.8 if kind in ("h5", "h6") else 0.05) < other[row] / one[row] < (1.2 if kind in ("h5", "h6") else 0.95)
+    assert (
+        (0.8 if kind in ("h5", "h6") else 0.05)
+        < other[row] / one[row]
+        < (1.2 if kind in ("h5", "h6") else 0.95)
+    )

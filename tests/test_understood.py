@@ -1,4 +1,5 @@
 """What a source holds, as it was understood."""
+
 from __future__ import annotations
 
 import json
@@ -19,8 +20,11 @@ DATA_FOLDER = Path(__file__).parent / "data"
 @pytest.fixture
 def file(tmp_path):
     path = tmp_path / "reads.csv"
-    path.write_text("meter,area,at,kwh,ua,foo\nM1,A1,2026-03-02T01:00:00Z,1.5,220,x\nM1,A1,2026-03-02T02:00:00Z,bad,230,x\n"
-                    "M22,A1,2026-03-02T01:00:00Z,2.5,,x\n,A1,2026-03-02T01:00:00Z,1,1,x\n", "utf-8")  # fmt: skip
+    path.write_text(
+        "meter,area,at,kwh,ua,foo\nM1,A1,2026-03-02T01:00:00Z,1.5,220,x\nM1,A1,2026-03-02T02:00:00Z,bad,230,x\n"
+        "M22,A1,2026-03-02T01:00:00Z,2.5,,x\n,A1,2026-03-02T01:00:00Z,1,1,x\n",
+        "utf-8",
+    )
     return path
 
 
@@ -28,10 +32,23 @@ def test_columns_ids_times_and_omissions_are_listed(file):
     found = understood([str(file)], Settings(zone="UTC", interval=3600))
     readings = found["kinds"]["readings"]
     assert (readings["rows"], readings["meters"], readings["areas"]) == (3, 2, 1)
-    assert (readings["from"], readings["to"]) == ("2026-03-02 01:00", "2026-03-02 02:00")
+    assert (readings["from"], readings["to"]) == (
+        "2026-03-02 01:00",
+        "2026-03-02 02:00",
+    )
     assert readings["ids"] == "A9 (1), A99 (1)"
-    assert readings["columns"]["kwh"] == {"unit": "kWh", "known": 2, "lowest": 1.5, "highest": 2.5}
-    assert readings["columns"]["u"] == {"unit": "V", "known": 2, "lowest": 220, "highest": 230}
+    assert readings["columns"]["kwh"] == {
+        "unit": "kWh",
+        "known": 2,
+        "lowest": 1.5,
+        "highest": 2.5,
+    }
+    assert readings["columns"]["u"] == {
+        "unit": "V",
+        "known": 2,
+        "lowest": 220,
+        "highest": 230,
+    }
     assert sum(found["refused"].values()) == 2
     assert any("foo" in note for note in found["notes"])
 
@@ -70,4 +87,3 @@ def test_nothing_to_read_is_an_error(tmp_path):
     empty.write_text("meter,area,at,kwh\n", "utf-8")
     with pytest.raises(SourceError):
         understood([str(empty)], Settings())
-

@@ -26,17 +26,36 @@ from replay.town import Town
 from schemas.columns import Batch, Readings
 from streams.local import Store
 from streams.settings import Settings
-from tests.workers import WorkerProcess, all_checkpointed, last_states, published_states, wait
+from tests.workers import (
+    WorkerProcess,
+    all_checkpointed,
+    last_states,
+    published_states,
+    wait,
+)
 
 PROJECT_ROOT = Path(__file__).parents[1]
 LATEST_COMMIT = "df15c20"  # the last one whose state had no versions
-EARLIER_COMMIT = "b43326a"  # days without temperatures, and one feature with fewer columns
+EARLIER_COMMIT = (
+    "b43326a"  # days without temperatures, and one feature with fewer columns
+)
 FIRST_COMMIT = "f4350d2"  # also without a backlog and two features, and with fewer levels of a rule
-AFRESH_OWNERS = {"backlog", "days/Coupling", "days/FirstMonth"}  # after FIRST_COMMIT, among others
-RESTATED_RULES = {rule.name for rule in ALL_RULES.values() if rule.meaning > 1}  # their scores mean something else since
+AFRESH_OWNERS = {
+    "backlog",
+    "days/Coupling",
+    "days/FirstMonth",
+}  # after FIRST_COMMIT, among others
+RESTATED_RULES = {
+    rule.name for rule in ALL_RULES.values() if rule.meaning > 1
+}  # their scores mean something else since
 NEW_OWNERS = {"near_zero_usage", "ReadDays"}  # what the commits did not remember
-CALMED_RULES = {rule.name for rule in ALL_RULES.values() if rule.chronic} | {"unregistered_reverse"}  # which end later since
-REWORDED_RULES = {"read_date_wrong", "stage_stall"}  # said 0 of what was not known; said 95 % of what never ends too
+CALMED_RULES = {rule.name for rule in ALL_RULES.values() if rule.chronic} | {
+    "unregistered_reverse"
+}  # which end later since
+REWORDED_RULES = {
+    "read_date_wrong",
+    "stage_stall",
+}  # said 0 of what was not known; said 95 % of what never ends too
 TEXT_FIELDS = {"en", "zh", "evidence"}
 
 Checkout = Callable[[str], Path]
@@ -47,9 +66,16 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A folder with the files of a commit."""
 
     def unpack(commit: str) -> Path:
-        told = subprocess.run(["git", "archive", commit], cwd=PROJECT_ROOT, capture_output=True, check=False)
+        told = subprocess.run(
+            ["git", "archive", commit],
+            cwd=PROJECT_ROOT,
+            capture_output=True,
+            check=False,
+        )
         if told.returncode:
-            pytest.skip(f"the history has no commit {commit} here: {told.stderr.decode().strip()}")
+            pytest.skip(
+                f"the history has no commit {commit} here: {told.stderr.decode().strip()}"
+            )
         folder = tmp_path_factory.mktemp(commit)
         with tarfile.open(fileobj=io.BytesIO(told.stdout)) as archive:
             archive.extractall(folder, filter="data")
@@ -67,7 +93,9 @@ def town() -> Town:
 def halves(town: Town) -> list[list[Batch]]:
     """Two and two days, without temperatures, which not every version on the wire knows."""
     batches = [
-        replace(batch, temperature=np.full_like(batch.temperature, np.nan)) if isinstance(batch, Readings) else batch
+        replace(batch, temperature=np.full_like(batch.temperature, np.nan))
+        if isinstance(batch, Readings)
+        else batch
         for batch in town.batches()
     ]
     return [batches[a:b] for a, b in pairwise([0, len(batches) // 2, len(batches)])]
@@ -77,7 +105,9 @@ def halves(town: Town) -> list[list[Batch]]:
 def expected(town: Town, halves: list[list[Batch]]) -> dict[str, dict[str, Any]]:
     engine = Engine(zone=town.zone, interval=town.interval)
     engine.enroll(town.areas)
-    alerts = last_states(alert for half in halves for batch in half for alert in engine.step(batch))
+    alerts = last_states(
+        alert for half in halves for batch in half for alert in engine.step(batch)
+    )
     assert len({alert["rule"] for alert in alerts.values()}) > 3
     return alerts
 
@@ -85,13 +115,25 @@ def expected(town: Town, halves: list[list[Batch]]) -> dict[str, dict[str, Any]]
 def without_restated(states: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """The alerts of rules that mean what they meant, without what is said where that is worded otherwise."""
     return {
-        key: {name: value for name, value in alert.items() if alert["rule"] not in REWORDED_RULES or name not in TEXT_FIELDS}
-        for key, alert in states.items() if alert["rule"] not in RESTATED_RULES | CALMED_RULES
-    }  # fmt: skip
+        key: {
+            name: value
+            for name, value in alert.items()
+            if alert["rule"] not in REWORDED_RULES or name not in TEXT_FIELDS
+        }
+        for key, alert in states.items()
+        if alert["rule"] not in RESTATED_RULES | CALMED_RULES
+    }
 
 
 def source(town: Town, batches: list[Batch]) -> Source:
-    return Source(town.name, town.areas, iter(batches), sum(map(len, batches)), town.zone, town.interval)
+    return Source(
+        town.name,
+        town.areas,
+        iter(batches),
+        sum(map(len, batches)),
+        town.zone,
+        town.interval,
+    )
 
 
 def publish(settings: Settings, town: Town, batches: list[Batch]) -> None:
@@ -102,10 +144,14 @@ def publish(settings: Settings, town: Town, batches: list[Batch]) -> None:
 def test_todays_worker_goes_on_from_the_checkpoint_of_an_older_one(
     commit, checkout, settings, environment, town, halves, expected, tmp_path
 ):
-    del environment["METERWATCH_UNKNOWN_AREA"]  # which no older worker knows; the town sends its master data
+    del environment[
+        "METERWATCH_UNKNOWN_AREA"
+    ]  # which no older worker knows; the town sends its master data
     older = environment | {"PYTHONPATH": str(checkout(commit))}
     publish(settings, town, halves[0])
-    with WorkerProcess(older, tmp_path / "older", "-P", "-m", "streams.cli", "worker") as worker:
+    with WorkerProcess(
+        older, tmp_path / "older", "-P", "-m", "streams.cli", "worker"
+    ) as worker:
         wait(lambda: all_checkpointed(settings))
         assert worker.end() == 0
     with WorkerProcess(environment, tmp_path / "today") as worker:
@@ -113,7 +159,11 @@ def test_todays_worker_goes_on_from_the_checkpoint_of_an_older_one(
         publish(settings, town, halves[1])
         wait(lambda: all_checkpointed(settings))
         counted = worker.scrape().items()
-        afresh = {labels[0] for (name, labels), n in counted if name == "meterwatch_state_reset_total" and n}
+        afresh = {
+            labels[0]
+            for (name, labels), n in counted
+            if name == "meterwatch_state_reset_total" and n
+        }
         assert worker.end() == 0
     if commit == FIRST_COMMIT:
         assert afresh >= AFRESH_OWNERS
@@ -124,14 +174,24 @@ def test_todays_worker_goes_on_from_the_checkpoint_of_an_older_one(
 
 
 @pytest.mark.parametrize("commit", [LATEST_COMMIT, EARLIER_COMMIT, FIRST_COMMIT])
-def test_todays_local_runner_goes_on_from_the_store_of_an_older_one(commit, checkout, town, halves, expected, tmp_path):
+def test_todays_local_runner_goes_on_from_the_store_of_an_older_one(
+    commit, checkout, town, halves, expected, tmp_path
+):
     for name, half in zip(("first", "second"), halves, strict=True):
         layout.write(tmp_path / name, town.areas, half)
     run = ["-P", "-m", "streams.cli", "run"]
     for name, path in (("first", checkout(commit)), ("second", PROJECT_ROOT)):
-        words = [sys.executable, *run, str(tmp_path / name), "--store", str(tmp_path / "alerts.db")]
+        words = [
+            sys.executable,
+            *run,
+            str(tmp_path / name),
+            "--store",
+            str(tmp_path / "alerts.db"),
+        ]
         env = os.environ | {"PYTHONPATH": str(path)}
-        done = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            words, env=env, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stderr
     with Store(tmp_path / "alerts.db") as store:
         found = last_states(store.alerts())
@@ -140,5 +200,7 @@ def test_todays_local_runner_goes_on_from_the_store_of_an_older_one(commit, chec
         return
     afresh = re.search(r"afresh: ((?:\S+, )*\S+)", " ".join(done.stderr.split()))
     assert afresh is not None
-    assert {name.rpartition("/")[2] for name in afresh[1].split(", ")} == RESTATED_RULES | NEW_OWNERS
+    assert {
+        name.rpartition("/")[2] for name in afresh[1].split(", ")
+    } == RESTATED_RULES | NEW_OWNERS
     assert without_restated(found) == without_restated(expected)

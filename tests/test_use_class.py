@@ -16,7 +16,14 @@ from replay import use_class
 from replay.history import Source
 from replay.network import daily_shapes
 from replay.town import Town
-from replay.use_class import LabelledMeters, LearnError, Lesson, fitted, labelled_meters, learn
+from replay.use_class import (
+    LabelledMeters,
+    LearnError,
+    Lesson,
+    fitted,
+    labelled_meters,
+    learn,
+)
 from schemas.columns import Batch, Readings
 from schemas.rules import Edition, Rulebook, RulebookError
 from schemas.units import DAY_SECONDS
@@ -35,12 +42,16 @@ def crowd(customers: int = 60, meters: int = 2, wrong: float = 0.0) -> LabelledM
     """Customers of three classes, each with some meters, and a share of the files wrong."""
     g = np.random.default_rng(1)
     hours = daily_shapes()[:, 0].reshape(3, 24, 4).mean(axis=2)
-    middle = np.concatenate([hours, [[1.2, 1.2, 0.7], [1.05, 1.05, 0.6], [0.5, 0.5, 0.5]]], axis=1)
+    middle = np.concatenate(
+        [hours, [[1.2, 1.2, 0.7], [1.05, 1.05, 0.6], [0.5, 0.5, 0.5]]], axis=1
+    )
     filed = np.repeat(np.arange(customers) % 3, meters)
     told = middle[filed] + g.normal(0, 0.1, (len(filed), middle.shape[1]))
     flipped = np.repeat(g.random(customers) < wrong, meters)
     filed = np.where(flipped, (filed + 1) % 3, filed)
-    return LabelledMeters(told, filed, [("A1", f"C{n // meters}") for n in range(len(filed))], "a crowd")
+    return LabelledMeters(
+        told, filed, [("A1", f"C{n // meters}") for n in range(len(filed))], "a crowd"
+    )
 
 
 @cache
@@ -52,27 +63,40 @@ def taught() -> Lesson:
 def select_meters(seen: LabelledMeters, chosen: np.ndarray) -> LabelledMeters:
     """Some of its meters."""
     rows = np.flatnonzero(chosen)
-    return seen._replace(shapes=seen.shapes[rows], labels=seen.labels[rows], customers=[seen.customers[n] for n in rows])
+    return seen._replace(
+        shapes=seen.shapes[rows],
+        labels=seen.labels[rows],
+        customers=[seen.customers[n] for n in rows],
+    )
 
 
 @pytest.mark.parametrize("kinds", [3, 2])
 def test_the_chances_are_scikit_learns_own(kinds):
     seen = select_meters(crowd(90), crowd(90).labels < kinds)
     fleet = Fleet(learn(seen).model)
-    losses = [np.abs(fleet.chances(seen.shapes.T).T - fitted(seen.shapes, seen.labels, strength).predict_proba(
-        seen.shapes)) for strength in use_class.INVERSE_REGULARISATIONS]  # fmt: skip
+    losses = [
+        np.abs(
+            fleet.chances(seen.shapes.T).T
+            - fitted(seen.shapes, seen.labels, strength).predict_proba(seen.shapes)
+        )
+        for strength in use_class.INVERSE_REGULARISATIONS
+    ]
     assert min(float(np.nanmax(loss)) for loss in losses) < 1e-4
 
 
 def test_learning_again_gives_the_same_file():
-    one, other = (msgspec.json.encode(lesson.model) for lesson in (taught(), learn(crowd())))
+    one, other = (
+        msgspec.json.encode(lesson.model) for lesson in (taught(), learn(crowd()))
+    )
     assert one == other
     assert msgspec.json.decode(one, type=UseClassModel) == taught().model
 
 
 def test_a_row_has_the_same_chances_in_any_company():
     told, fleet = crowd().shapes.T, Fleet(taught().model)
-    alone = np.concatenate([fleet.chances(told[:, [n]]) for n in range(told.shape[1])], axis=1)
+    alone = np.concatenate(
+        [fleet.chances(told[:, [n]]) for n in range(told.shape[1])], axis=1
+    )
     assert np.array_equal(alone, fleet.chances(told), equal_nan=True)
 
 
@@ -86,22 +110,33 @@ def test_wrong_use_classes_are_outvoted():
     seen, true = crowd(180, 1, 0.06), crowd(180, 1).labels
     lesson = learn(seen)
     wrong = np.count_nonzero(seen.labels != true)
-    assert lesson.confusion.sum() - lesson.confusion.trace() == lesson.alert_count == wrong > 2
+    assert (
+        lesson.confusion.sum() - lesson.confusion.trace()
+        == lesson.alert_count
+        == wrong
+        > 2
+    )
 
 
 def test_a_customer_is_left_out_with_all_its_meters():
     g = np.random.default_rng(2)
-    known_by_heart = LabelledMeters(np.repeat(g.normal(0, 1, (60, 27)), 4, axis=0), np.repeat(g.permutation(60) % 2, 4),
-                          [("A1", f"C{n // 4}") for n in range(240)], "noise")  # fmt: skip
+    known_by_heart = LabelledMeters(
+        np.repeat(g.normal(0, 1, (60, 27)), 4, axis=0),
+        np.repeat(g.permutation(60) % 2, 4),
+        [("A1", f"C{n // 4}") for n in range(240)],
+        "noise",
+    )
     lesson = learn(known_by_heart)
     assert lesson.log_loss > 0.68
 
 
 @pytest.mark.parametrize(
     ("seen", "said"),
-    [(select_meters(crowd(), crowd().labels == 1), "all meters are commercial"),
-     (crowd(45), "residential has 15 customers to learn from, 20 are needed")],
-)  # fmt: skip
+    [
+        (select_meters(crowd(), crowd().labels == 1), "all meters are commercial"),
+        (crowd(45), "residential has 15 customers to learn from, 20 are needed"),
+    ],
+)
 def test_a_history_that_teaches_too_little_is_refused(seen, said):
     with pytest.raises(LearnError, match=said):
         learn(seen)
@@ -110,7 +145,12 @@ def test_a_history_that_teaches_too_little_is_refused(seen, said):
 def town(meters: int, days: int, seed: int) -> Source:
     """A quiet town's energy, of every hour the last quarter four times; that of its factories without a file."""
     built = Town(meters, days, seed, faults=False)
-    areas = [msgspec.structs.replace(a, meters=[m for m in a.meters if m.segment != "industrial"]) for a in built.areas]
+    areas = [
+        msgspec.structs.replace(
+            a, meters=[m for m in a.meters if m.segment != "industrial"]
+        )
+        for a in built.areas
+    ]
     hours = [hourly(batch.select(batch.at % 3600 == 0)) for batch in built.readings()]
     by_day = (Readings.join(hours[n : n + 24]) for n in range(0, len(hours), 24))
     return replace(built.source(), areas=areas, batches=by_day, interval=3600)
@@ -127,24 +167,40 @@ def test_wrong_use_classes_are_found_by_the_model_of_another_town():
     source = town(60, 46, 6)
     [area] = source.areas
     users = [m for m in area.meters if m.meter != area.gateway and not m.pv_kva]
-    wrong = {next(m.meter for m in users if m.segment == was): now
-             for was, now in (("residential", "commercial"), ("commercial", "residential"))}  # fmt: skip
-    files = [msgspec.structs.replace(m, segment=wrong.get(m.meter, m.segment)) for m in area.meters]
-    engine = Engine(applied(Rulebook({"tariff_misuse": edition(model=model)})), source.zone, source.interval)
+    wrong = {
+        next(m.meter for m in users if m.segment == was): now
+        for was, now in (("residential", "commercial"), ("commercial", "residential"))
+    }
+    files = [
+        msgspec.structs.replace(m, segment=wrong.get(m.meter, m.segment))
+        for m in area.meters
+    ]
+    engine = Engine(
+        applied(Rulebook({"tariff_misuse": edition(model=model)})),
+        source.zone,
+        source.interval,
+    )
     engine.enroll([msgspec.structs.replace(area, meters=files)])
     told = [alert for batch in source.batches for alert in engine.step(batch)]
     assert {a.subject for a in told if a.rule == "tariff_misuse"} == wrong.keys()
 
 
 def test_history_without_records_or_enough_days_is_refused():
-    with pytest.raises(LearnError, match="no meter with master data, 14 days and enough use"):
+    with pytest.raises(
+        LearnError, match="no meter with master data, 14 days and enough use"
+    ):
         labelled_meters(town(50, 3, 1))
 
 
 def shop() -> tuple[list[Batch], Rulebook]:
     """A shop that is filed as a home, and the rulebook by which it is told."""
-    longer = msgspec.structs.replace(TARIFF_CASEBOOK.case[0], readings=TARIFF_CASEBOOK.case[0].readings.replace("d46", "d50"))
-    return list(batches(longer)), Rulebook({"tariff_misuse": edition(model=CLASS_MODEL)})
+    longer = msgspec.structs.replace(
+        TARIFF_CASEBOOK.case[0],
+        readings=TARIFF_CASEBOOK.case[0].readings.replace("d46", "d50"),
+    )
+    return list(batches(longer)), Rulebook(
+        {"tariff_misuse": edition(model=CLASS_MODEL)}
+    )
 
 
 def test_a_model_counts_from_when_it_is_published_and_a_restored_engine_goes_on_by_it():
@@ -157,7 +213,10 @@ def test_a_model_counts_from_when_it_is_published_and_a_restored_engine_goes_on_
     other = Engine(applied(book), interval=3600)
     other.enroll([master(TARIFF_CASEBOOK.case[0])])
     other.restore(engine.snapshot())
-    told = [[alert for batch in days[30:] for alert in one.step(batch)] for one in (engine, other)]
+    told = [
+        [alert for batch in days[30:] for alert in one.step(batch)]
+        for one in (engine, other)
+    ]
     [raised] = told[0]
     assert told[0] == told[1]
     assert (raised.version, raised.since) == (2, START_TIME + 18 * DAY_SECONDS)
@@ -165,19 +224,32 @@ def test_a_model_counts_from_when_it_is_published_and_a_restored_engine_goes_on_
 
 def test_a_model_is_a_change_that_takes_a_version_and_two_people():
     told = shop()[1]
-    unsigned = Rulebook({"tariff_misuse": Edition(status="published", version=2, model=CLASS_MODEL)})
+    unsigned = Rulebook(
+        {"tariff_misuse": Edition(status="published", version=2, model=CLASS_MODEL)}
+    )
     assert problems(told) == unapproved(told) == []
-    assert unapproved(unsigned) == ["tariff_misuse: `proposed_by` does not say whose version 2 is"]
+    assert unapproved(unsigned) == [
+        "tariff_misuse: `proposed_by` does not say whose version 2 is"
+    ]
     said = ["tariff_misuse: version 2 is in force; raise `version` above it"]
     other = msgspec.structs.replace(CLASS_MODEL, reach=0.5)
     assert problems(Rulebook({"tariff_misuse": edition(model=other)}), told) == said
-    assert changes(told) == {"tariff_misuse": ["status shadow -> published", f"model none -> {CLASS_MODEL.name}"]}
-    assert problems(Rulebook({"voltage_loss": edition(model=CLASS_MODEL)})) == ["voltage_loss: it is judged by no model"]
+    assert changes(told) == {
+        "tariff_misuse": [
+            "status shadow -> published",
+            f"model none -> {CLASS_MODEL.name}",
+        ]
+    }
+    assert problems(Rulebook({"voltage_loss": edition(model=CLASS_MODEL)})) == [
+        "voltage_loss: it is judged by no model"
+    ]
 
 
 def test_a_rulebook_has_its_model_in_a_file_beside_it(tmp_path):
     file = tmp_path / "rules.toml"
-    file.write_text('[tariff_misuse]\nstatus = "shadow"\nversion = 2\nmodel = "classes.json"\n')
+    file.write_text(
+        '[tariff_misuse]\nstatus = "shadow"\nversion = 2\nmodel = "classes.json"\n'
+    )
     with pytest.raises(RulebookError, match=r"classes\.json: there is no such file"):
         rules.load(file)
     (tmp_path / "classes.json").write_bytes(msgspec.json.encode(CLASS_MODEL))
@@ -190,13 +262,21 @@ def spoiled(**other: object) -> bytes:
 
 @pytest.mark.parametrize(
     ("value", "said"),
-    [(b"{", "rules.toml: "), (b"3", "Expected `object"), (spoiled(more=1), "unknown field `more`"),
-     (spoiled(mean=[1.0]), "length >= 27"), (spoiled(classes=["residential", "farm"]), "Invalid enum value 'farm'"),
-     (spoiled(classes=["residential"] * 2), "a class is named twice"), (spoiled(bias=[0.0]), "every class has"),
-     (spoiled(scale=[0.0] * 27), "scales above 0")],
-)  # fmt: skip
+    [
+        (b"{", "rules.toml: "),
+        (b"3", "Expected `object"),
+        (spoiled(more=1), "unknown field `more`"),
+        (spoiled(mean=[1.0]), "length >= 27"),
+        (spoiled(classes=["residential", "farm"]), "Invalid enum value 'farm'"),
+        (spoiled(classes=["residential"] * 2), "a class is named twice"),
+        (spoiled(bias=[0.0]), "every class has"),
+        (spoiled(scale=[0.0] * 27), "scales above 0"),
+    ],
+)
 def test_what_is_no_model_is_refused(value, said, tmp_path):
-    (tmp_path / "rules.toml").write_text('[tariff_misuse]\nstatus = "shadow"\nversion = 2\nmodel = "classes.json"\n')
+    (tmp_path / "rules.toml").write_text(
+        '[tariff_misuse]\nstatus = "shadow"\nversion = 2\nmodel = "classes.json"\n'
+    )
     (tmp_path / "classes.json").write_bytes(value)
     with pytest.raises(RulebookError, match=said):
         rules.load(tmp_path / "rules.toml")
@@ -210,7 +290,9 @@ def test_numbers_that_are_not_finite_are_refused():
 def test_command_writes_a_model_and_prints_its_quality(command, monkeypatch, tmp_path):  # noqa: F811
     monkeypatch.setattr(use_class, "labelled_meters", lambda _: crowd(90, 1, 0.05))
     code, out, _ = command("classes", "town:50x1", "-o", "own.json")
-    written = msgspec.json.decode((tmp_path / "own.json").read_bytes(), type=UseClassModel)
+    written = msgspec.json.decode(
+        (tmp_path / "own.json").read_bytes(), type=UseClassModel
+    )
     assert (code, written) == (0, learn(crowd(90, 1, 0.05)).model)
     assert "industrial" in out
     assert "log loss" in out

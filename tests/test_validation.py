@@ -1,4 +1,5 @@
 """Doubtful values become NaN before any rule sees them, and are counted by reason."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -12,7 +13,17 @@ from schemas.columns import Readings
 from tests.casebook import Case, batches, master
 
 NOT_A_NUMBER = np.nan
-SEEN_COLUMNS = ("register", "export_register", "kwh", "u", "i", "p", "q", "register_delta", "register_drop")
+SEEN_COLUMNS = (
+    "register",
+    "export_register",
+    "kwh",
+    "u",
+    "i",
+    "p",
+    "q",
+    "register_delta",
+    "register_drop",
+)
 
 
 class ColumnProbe(Rule):
@@ -21,13 +32,17 @@ class ColumnProbe(Rule):
     seen: list[dict[str, Any]] = []  # noqa: RUF012 - the test empties it
 
     def score(self, columns, missing):
-        self.seen.append({name: np.array(columns[name], float) for name in SEEN_COLUMNS})
+        self.seen.append(
+            {name: np.array(columns[name], float) for name in SEEN_COLUMNS}
+        )
         return np.zeros(len(columns["at"]))
 
 
 def validated(readings, **more):
     """What rules see of some readings, the reasons counted, and every other count."""
-    probe = ColumnProbe("probe", Readings, (Level(1, 4, 0),), 0, 0.9, len, (), {}, ("", ""), ("", ""))
+    probe = ColumnProbe(
+        "probe", Readings, (Level(1, 4, 0),), 0, 0.9, len, (), {}, ("", ""), ("", "")
+    )
     ColumnProbe.seen = []
     case = Case(name="", shows="", readings=readings, **more)
     engine = Engine([probe], interval=case.interval)
@@ -35,9 +50,21 @@ def validated(readings, **more):
         engine.enroll([master(case)])
     for batch in batches(case):
         engine.step(batch)
-    seen = {name: np.concatenate([part[name] for part in probe.seen], axis=-1) for name in SEEN_COLUMNS if probe.seen}
-    doubts = {reason: n for (_, fate, reason), n in engine.counts.items() if fate == "implausible"}
-    fates = {reason or fate: n for (_, fate, reason), n in engine.counts.items() if fate not in OTHER_COUNTS}
+    seen = {
+        name: np.concatenate([part[name] for part in probe.seen], axis=-1)
+        for name in SEEN_COLUMNS
+        if probe.seen
+    }
+    doubts = {
+        reason: n
+        for (_, fate, reason), n in engine.counts.items()
+        if fate == "implausible"
+    }
+    fates = {
+        reason or fate: n
+        for (_, fate, reason), n in engine.counts.items()
+        if fate not in OTHER_COUNTS
+    }
     return seen, doubts, fates
 
 
@@ -48,27 +75,53 @@ def assert_seen(column, expected):
     np.testing.assert_allclose(column, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("value", ["4294967.295", "42949672.95", "429496729.5", "4294967295", "2147483.647",
-                                   "21474836.47", "2147483647", "214748.3647", "61166", "65535"])  # fmt: skip
+@pytest.mark.parametrize(
+    "value",
+    [
+        "4294967.295",
+        "42949672.95",
+        "429496729.5",
+        "4294967295",
+        "2147483.647",
+        "21474836.47",
+        "2147483647",
+        "214748.3647",
+        "61166",
+        "65535",
+    ],
+)
 @pytest.mark.parametrize("known", [True, False])
 def test_a_sentinel_is_no_value(value, known):
-    seen, doubts, _ = validated(f"""
+    seen, doubts, _ = validated(
+        f"""
         at                register
         d1 00:15          {value}
         d1 00:30..01:00   100+1
-        """, known=known)
+        """,
+        known=known,
+    )
     assert_seen(seen["register"], [NOT_A_NUMBER, 100, 101, 102])
     assert_seen(seen["register_delta"], [NOT_A_NUMBER, NOT_A_NUMBER, 1, 1])
     assert doubts == {"sentinel": 1}
 
 
-@pytest.mark.parametrize(("column", "value"), [("u", "-214748364.8"), ("i", "2147483.647"), ("p", "-2147483648"),
-                                               ("q", "4294967.295")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("u", "-214748364.8"),
+        ("i", "2147483.647"),
+        ("p", "-2147483648"),
+        ("q", "4294967.295"),
+    ],
+)
 def test_a_sentinel_of_one_phase_leaves_the_others(column, value):
-    seen, doubts, _ = validated(f"""
+    seen, doubts, _ = validated(
+        f"""
         at        {column}
         d1 00:15  1/{value}/1
-        """, known=False)
+        """,
+        known=False,
+    )
     assert_seen(seen[column][:, 0], [1, NOT_A_NUMBER, 1])
     assert doubts == {"sentinel": 1}
 
@@ -105,13 +158,16 @@ def test_energy_registers_and_voltages_are_not_negative_but_power_and_current_ma
     assert doubts == {"negative": 4}
 
 
-@pytest.mark.parametrize(("column", "within", "beyond"), [
-    ("u", "440", "441"),  # twice 220 V
-    ("i", "-120", "-121"),  # twice 60 A
-    ("p", "-79.2", "-79.3"),  # twice 220 V, 60 A and three phases
-    ("q", "79.2", "79.3"),
-    ("kwh", "19.8", "19.9"),  # of a quarter-hour
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("column", "within", "beyond"),
+    [
+        ("u", "440", "441"),  # twice 220 V
+        ("i", "-120", "-121"),  # twice 60 A
+        ("p", "-79.2", "-79.3"),  # twice 220 V, 60 A and three phases
+        ("q", "79.2", "79.3"),
+        ("kwh", "19.8", "19.9"),  # of a quarter-hour
+    ],
+)
 def test_what_no_meter_can_measure_is_no_value(column, within, beyond):
     seen, doubts, _ = validated(f"""
         at        {column}
@@ -125,7 +181,9 @@ def test_what_no_meter_can_measure_is_no_value(column, within, beyond):
 
 def test_the_bound_follows_the_contract_the_interval_and_needs_master_data():
     hourly = "meter  wiring  interval_s\nM1     3P4W    3600"
-    seen, doubts, _ = validated("at        kwh\nd1 01:00  79\nd1 02:00  80", meters=hourly)
+    seen, doubts, _ = validated(
+        "at        kwh\nd1 01:00  79\nd1 02:00  80", meters=hourly
+    )
     assert_seen(seen["kwh"], [79, NOT_A_NUMBER])
     assert doubts == {"beyond_bound": 1}
     large = "meter  wiring  contract_kva\nM1     3P4W    100"
@@ -147,10 +205,13 @@ def test_an_estimate_is_no_measurement_and_an_edited_value_is():
 
 
 def test_phase_b_of_a_three_wire_meter_is_not_there():
-    seen, doubts, _ = validated("""
+    seen, doubts, _ = validated(
+        """
         at        u          i
         d1 00:15  100/3/100  1/0/1
-        """, meters="meter  wiring  un_v\nM1     3P3W    100")
+        """,
+        meters="meter  wiring  un_v\nM1     3P3W    100",
+    )
     assert_seen(seen["u"][:, 0], [100, NOT_A_NUMBER, 100])
     assert_seen(seen["i"][:, 0], [1, NOT_A_NUMBER, 1])
     assert not doubts
@@ -201,7 +262,10 @@ def test_a_gap_between_two_low_readings_does_not_hide_the_decrease():
         d1 01:15  902
         """)
     assert_seen(seen["register_drop"], [0, NOT_A_NUMBER, NOT_A_NUMBER, 100, 0])
-    assert_seen(seen["register_delta"], [NOT_A_NUMBER, NOT_A_NUMBER, NOT_A_NUMBER, NOT_A_NUMBER, 1])
+    assert_seen(
+        seen["register_delta"],
+        [NOT_A_NUMBER, NOT_A_NUMBER, NOT_A_NUMBER, NOT_A_NUMBER, 1],
+    )
     assert not doubts
 
 
@@ -251,16 +315,24 @@ def test_a_high_reading_is_not_confirmed_by_a_second_leap():
         d1 01:00  180001
         d1 01:15  180003
         """)
-    assert_seen(seen["register_delta"], [NOT_A_NUMBER, NOT_A_NUMBER, NOT_A_NUMBER, NOT_A_NUMBER, 2])
+    assert_seen(
+        seen["register_delta"],
+        [NOT_A_NUMBER, NOT_A_NUMBER, NOT_A_NUMBER, NOT_A_NUMBER, 2],
+    )
 
 
-@pytest.mark.parametrize(("digits", "last", "next_", "delta"), [(6, 999_999, 1, 2), (4, 9_990, 5, 15)])
+@pytest.mark.parametrize(
+    ("digits", "last", "next_", "delta"), [(6, 999_999, 1, 2), (4, 9_990, 5, 15)]
+)
 def test_rollover_is_unwrapped(digits, last, next_, delta):
-    seen, doubts, _ = validated(f"""
+    seen, doubts, _ = validated(
+        f"""
         at        register
         d1 00:15  {last}
         d1 00:30  {next_}
-        """, meters=f"meter  wiring  register_digits\nM1     3P4W    {digits}")
+        """,
+        meters=f"meter  wiring  register_digits\nM1     3P4W    {digits}",
+    )
     assert_seen(seen["register_delta"], [NOT_A_NUMBER, delta])
     assert_seen(seen["register_drop"], [0, 0])
     assert not doubts
@@ -277,12 +349,15 @@ def test_a_fall_from_the_middle_of_the_register_is_no_rollover():
 
 
 def test_a_new_version_of_the_meter_begins_afresh():
-    seen, doubts, _ = validated("""
+    seen, doubts, _ = validated(
+        """
         at        register
         d1 00:15  1000
         d1 00:30  0
         d1 00:45  1
-        """, meters="meter  wiring  effective\nM1     3P4W    -\nM1     3P4W    d1 00:20")
+        """,
+        meters="meter  wiring  effective\nM1     3P4W    -\nM1     3P4W    d1 00:20",
+    )
     assert_seen(seen["register_delta"], [NOT_A_NUMBER, NOT_A_NUMBER, 1])
     assert_seen(seen["register_drop"], [0, 0, 0])
     assert not doubts
@@ -323,8 +398,10 @@ def test_the_energy_of_an_hour_in_one_interval_is_no_lump():
 
 def test_an_hourly_or_daily_meter_sends_no_lumps():
     for interval, times in ((3600, "d1 01:00..06:00 /60"), (86_400, "d1..d4 24:00")):
-        _, doubts, _ = validated(f"at                   register  kwh\n{times}  100+5      5",
-                                 meters=f"meter  wiring  interval_s\nM1     3P4W    {interval}")  # fmt: skip
+        _, doubts, _ = validated(
+            f"at                   register  kwh\n{times}  100+5      5",
+            meters=f"meter  wiring  interval_s\nM1     3P4W    {interval}",
+        )
         assert not doubts
 
 
@@ -343,7 +420,11 @@ def test_implausible_event_times_are_rejected():
     case = Case(name="", shows="", meters="meter  wiring\nM1     3P4W")
     engine = Engine([])
     engine.enroll([master(case)])
-    engine.step(Readings.build(("M1",), [0, 0], ("A1",), [0, 0], [900, 4_200_000_000], kwh=[1, 1]))
+    engine.step(
+        Readings.build(
+            ("M1",), [0, 0], ("A1",), [0, 0], [900, 4_200_000_000], kwh=[1, 1]
+        )
+    )
     assert engine.counts["readings", "rejected", "implausible_time"] == 2
     assert engine.counts["readings", "judged", ""] == 0
 

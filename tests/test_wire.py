@@ -1,4 +1,5 @@
 """The wire: whatever is sent reads back equal to the bit, whatever else is sent is refused with its reason."""
+
 from __future__ import annotations
 
 import json
@@ -62,10 +63,21 @@ from schemas.wire.records import (
 
 READING_TIME = 1_700_000_000
 GOOD_READING = b'{"meter":"M1","at":1700000000,"kwh":1}'
-ALL_DECODERS = [decode_readings, decode_events, decode_payments, decode_stages, decode_areas]
+ALL_DECODERS = [
+    decode_readings,
+    decode_events,
+    decode_payments,
+    decode_stages,
+    decode_areas,
+]
 
 
-def message(value: bytes | None, key: bytes | None = b"A1", content_type: str = "", received: int = 0) -> Message:
+def message(
+    value: bytes | None,
+    key: bytes | None = b"A1",
+    content_type: str = "",
+    received: int = 0,
+) -> Message:
     return key, value, content_type, received
 
 
@@ -82,10 +94,17 @@ def reading(**told: Any) -> bytes:
 def packed(**told: Any) -> bytes:
     """A frame of two rows of one meter."""
     whole = {
-        "meters": ["M1"], "meter": np.zeros(2, "<u2").tobytes(), "at": np.full(2, READING_TIME, "<u4").tobytes(), "rows": 2,
-        "version": 1, "area": "A1", "kwh": np.ones(2, "<f4").tobytes(),
-    }  # fmt: skip
-    return msgspec.msgpack.encode({name: value for name, value in (whole | told).items() if value is not None})
+        "meters": ["M1"],
+        "meter": np.zeros(2, "<u2").tobytes(),
+        "at": np.full(2, READING_TIME, "<u4").tobytes(),
+        "rows": 2,
+        "version": 1,
+        "area": "A1",
+        "kwh": np.ones(2, "<f4").tobytes(),
+    }
+    return msgspec.msgpack.encode(
+        {name: value for name, value in (whole | told).items() if value is not None}
+    )
 
 
 def table(batch: Batch) -> list[tuple[Any, ...]]:
@@ -108,8 +127,12 @@ times = st.integers(EARLIEST_TIME, LATEST_TIME - 1)
 
 def numbers(name: str, rows: int) -> st.SearchStrategy[Any]:
     kind = COLUMN_TYPES[name]
-    some = st.floats(-(2.0**39), 2.0**39, allow_nan=False, width=64 if kind is np.float64 else 32) | st.just(np.nan)
-    return st.none() | arrays.arrays(kind, (3, rows) if name in PHASE_COLUMNS else rows, elements=some)
+    some = st.floats(
+        -(2.0**39), 2.0**39, allow_nan=False, width=64 if kind is np.float64 else 32
+    ) | st.just(np.nan)
+    return st.none() | arrays.arrays(
+        kind, (3, rows) if name in PHASE_COLUMNS else rows, elements=some
+    )
 
 
 @st.composite
@@ -121,8 +144,12 @@ def batches(draw: st.DrawFn, kind: type[Batch]) -> Batch:
 
     told: dict[str, Any] = {"at": many(times)}
     for names, codes in kind.encodings().items():
-        blank = names in ("bills", "channels") or (kind is DeviceEvents and names == "names")
-        told[names] = [""] * blank + draw(st.lists(ids, min_size=1, max_size=3, unique=True))
+        blank = names in ("bills", "channels") or (
+            kind is DeviceEvents and names == "names"
+        )
+        told[names] = [""] * blank + draw(
+            st.lists(ids, min_size=1, max_size=3, unique=True)
+        )
         told[codes] = many(st.integers(0, len(told[names]) - 1))
     for name in [field.name for field in fields(kind)]:
         if name in told:
@@ -139,22 +166,34 @@ def batches(draw: st.DrawFn, kind: type[Batch]) -> Batch:
 
 
 @settings(max_examples=150, deadline=None)
-@given(batches(Readings), st.sampled_from(["single", "array", "packed"]), st.integers(1, 4), st.booleans())
+@given(
+    batches(Readings),
+    st.sampled_from(["single", "array", "packed"]),
+    st.integers(1, 4),
+    st.booleans(),
+)
 def test_readings_come_back_equal_to_the_bit(batch, shape, rows, named):
     sent = list(encode_readings(batch, shape, rows))
-    back, refusals = decoded([(key, value, content if named else "", 0) for key, value, content in sent])
+    back, refusals = decoded(
+        [(key, value, content if named else "", 0) for key, value, content in sent]
+    )
     assert not refusals
     assert table(back) == table(batch)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.data(), st.sampled_from(["single", "array"]), st.integers(1, 4))
-@pytest.mark.parametrize(("kind", "encode", "decode"), [
-    (DeviceEvents, encode_events, decode_events),
-    (Payments, encode_payments, decode_payments),
-    (Stages, encode_stages, decode_stages),
-])  # fmt: skip
-def test_what_the_office_sends_comes_back_equal_to_the_bit(kind, encode, decode, data, shape, rows):
+@pytest.mark.parametrize(
+    ("kind", "encode", "decode"),
+    [
+        (DeviceEvents, encode_events, decode_events),
+        (Payments, encode_payments, decode_payments),
+        (Stages, encode_stages, decode_stages),
+    ],
+)
+def test_what_the_office_sends_comes_back_equal_to_the_bit(
+    kind, encode, decode, data, shape, rows
+):
     batch = data.draw(batches(kind))
     back, refusals = decode([(*sent, 0) for sent in encode(batch, shape, rows)])
     assert not refusals
@@ -163,7 +202,13 @@ def test_what_the_office_sends_comes_back_equal_to_the_bit(kind, encode, decode,
 
 def test_a_message_is_of_one_area_and_no_longer_than_asked():
     rows = 1200
-    batch = Readings.build(["M1"], np.zeros(rows), ["A1", "A2"], np.arange(rows) % 2, np.full(rows, READING_TIME))
+    batch = Readings.build(
+        ["M1"],
+        np.zeros(rows),
+        ["A1", "A2"],
+        np.arange(rows) % 2,
+        np.full(rows, READING_TIME),
+    )
     for shape in ("array", "packed"):
         sent = list(encode_readings(batch, shape, 500))
         assert [key for key, _, _ in sent] == [b"A1", b"A1", b"A2", b"A2"]
@@ -176,8 +221,15 @@ def test_a_packed_reading_takes_about_fifty_bytes():
     columns = {name: np.ones(rows) for name in ("register", "kwh")}
     columns |= {name: np.ones((3, rows)) for name in ("u", "i", "p")}
     names = [f"M{number:09}" for number in range(250)]
-    batch = Readings.build(names, np.arange(rows) % 250, ["A1"], np.zeros(rows), np.full(rows, READING_TIME), **columns)
-    (_, value, _), = encode_readings(batch, "packed")
+    batch = Readings.build(
+        names,
+        np.arange(rows) % 250,
+        ["A1"],
+        np.zeros(rows),
+        np.full(rows, READING_TIME),
+        **columns,
+    )
+    ((_, value, _),) = encode_readings(batch, "packed")
     assert 45 < len(value) / rows < 65
 
 
@@ -188,62 +240,119 @@ def test_the_shortest_double_is_the_same_float32(column):
 
 def test_numbers_on_the_wire_are_as_short_as_they_were_typed():
     u, i = [[230.1], [np.nan], [0.001]], [[7], [np.nan], [np.nan]]
-    batch = Readings.build(["M1"], [0], ["A1"], [0], [READING_TIME], kwh=[-0.0], u=u, i=i)
-    (key, value, _), = encode_readings(batch, "single")
+    batch = Readings.build(
+        ["M1"], [0], ["A1"], [0], [READING_TIME], kwh=[-0.0], u=u, i=i
+    )
+    ((key, value, _),) = encode_readings(batch, "single")
     assert key == b"A1"
-    assert value == b'{"meter":"M1","at":1700000000,"kwh":-0.0,"u":[230.1,null,0.001],"i":7.0}'
+    assert (
+        value
+        == b'{"meter":"M1","at":1700000000,"kwh":-0.0,"u":[230.1,null,0.001],"i":7.0}'
+    )
 
 
 def test_received_time_is_the_brokers_where_the_value_has_none():
     told = reading(received=READING_TIME + 60)
-    for value in b"[%b,%b]" % (told, reading()), packed(received=np.array([READING_TIME + 60, 0], "<u4").tobytes()):
+    for value in (
+        b"[%b,%b]" % (told, reading()),
+        packed(received=np.array([READING_TIME + 60, 0], "<u4").tobytes()),
+    ):
         batch, _ = decoded([message(value, received=READING_TIME + 9)])
         assert batch.received.tolist() == [READING_TIME + 60, READING_TIME + 9]
     batch, _ = decoded([message(reading(), received=-1)])
     assert batch.received.tolist() == [0]
 
 
-@pytest.mark.parametrize(("decode", "value"), [
-    (decode_payments, {"customer": "C1", "payment": "payment", "amount": 5.0}),
-    (decode_stages, {"item": "W1", "stage": "review", "progress": "started"}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("decode", "value"),
+    [
+        (decode_payments, {"customer": "C1", "payment": "payment", "amount": 5.0}),
+        (decode_stages, {"item": "W1", "stage": "review", "progress": "started"}),
+    ],
+)
 def test_future_rows_of_an_office_are_rejected(decode, value):
-    stamps = [READING_TIME, READING_TIME + FUTURE_TOLERANCE_SECONDS, READING_TIME + FUTURE_TOLERANCE_SECONDS + 1, 2**31]
+    stamps = [
+        READING_TIME,
+        READING_TIME + FUTURE_TOLERANCE_SECONDS,
+        READING_TIME + FUTURE_TOLERANCE_SECONDS + 1,
+        2**31,
+    ]
     values = [msgspec.json.encode(value | {"at": at}) for at in stamps]
-    batch, refusals = decode([message(value, received=READING_TIME) for value in values])
+    batch, refusals = decode(
+        [message(value, received=READING_TIME) for value in values]
+    )
     assert batch.at.tolist() == stamps[:2]
-    assert [(refusal.reason, refusal.index) for refusal in refusals] == [(Reason.BAD_TIME, 2), (Reason.BAD_TIME, 3)]
-    batch, refusals = decode([message(value) for value in values])  # nobody knows when it came
+    assert [(refusal.reason, refusal.index) for refusal in refusals] == [
+        (Reason.BAD_TIME, 2),
+        (Reason.BAD_TIME, 3),
+    ]
+    batch, refusals = decode(
+        [message(value) for value in values]
+    )  # nobody knows when it came
     assert batch.at.tolist() == stamps
-    planned = msgspec.json.encode({"at": READING_TIME + 30 * FUTURE_TOLERANCE_SECONDS, "event": "planned_outage"})
+    planned = msgspec.json.encode(
+        {"at": READING_TIME + 30 * FUTURE_TOLERANCE_SECONDS, "event": "planned_outage"}
+    )
     assert decode_events([message(planned, received=READING_TIME)])[1] == []
 
 
 def test_times_are_read_with_any_offset():
-    stamps = ["2023-11-14T22:13:20Z", "2023-11-15T06:13:20+08:00", "2023-11-14T22:13:20.999Z", READING_TIME]
+    stamps = [
+        "2023-11-14T22:13:20Z",
+        "2023-11-15T06:13:20+08:00",
+        "2023-11-14T22:13:20.999Z",
+        READING_TIME,
+    ]
     batch, refusals = decoded([message(reading(at=stamp)) for stamp in stamps])
     assert batch.at.tolist() == [READING_TIME] * 4
     assert not refusals
 
 
 def test_the_year_2038_passes():
-    batch, _ = decoded([message(reading(at=2**31)), message(reading(at="2038-01-19T03:14:08Z"))])
+    batch, _ = decoded(
+        [message(reading(at=2**31)), message(reading(at="2038-01-19T03:14:08Z"))]
+    )
     assert batch.at.tolist() == [2**31, 2**31]
 
 
 def test_one_number_or_null_phases_is_a_single_phase():
-    values = [reading(u=230.5), reading(u=[230.5, None, None]), reading(), reading(u=None), reading(u=[None, None, 1])]
+    values = [
+        reading(u=230.5),
+        reading(u=[230.5, None, None]),
+        reading(),
+        reading(u=None),
+        reading(u=[None, None, 1]),
+    ]
     batch, _ = decoded([message(value) for value in values])
     nan = np.nan
-    assert np.array_equal(batch.u, [[230.5, 230.5, nan, nan, nan], [nan] * 5, [nan, nan, nan, nan, 1]], equal_nan=True)
+    assert np.array_equal(
+        batch.u,
+        [[230.5, 230.5, nan, nan, nan], [nan] * 5, [nan, nan, nan, nan, 1]],
+        equal_nan=True,
+    )
 
 
 def test_the_area_is_the_keys_or_the_values():
-    batch, refusals = decoded([
-        message(reading()), message(reading(area="A2"), None), message(reading(area="A1")), message(reading(area="A2"), b""),
-        message(packed(area=None)), message(b"[" + reading(area="A1") + b"," + reading() + b"]"),
-    ])  # fmt: skip
-    assert [batch.areas[code] for code in batch.area] == ["A1", "A2", "A1", "A2", "A1", "A1", "A1", "A1"]
+    batch, refusals = decoded(
+        [
+            message(reading()),
+            message(reading(area="A2"), None),
+            message(reading(area="A1")),
+            message(reading(area="A2"), b""),
+            message(packed(area=None)),
+            message(b"[" + reading(area="A1") + b"," + reading() + b"]"),
+        ]
+    )
+    assert [batch.areas[code] for code in batch.area] == [
+        "A1",
+        "A2",
+        "A1",
+        "A2",
+        "A1",
+        "A1",
+        "A1",
+        "A1",
+    ]
     assert not refusals
 
 
@@ -323,41 +432,71 @@ BAD_READINGS = [
 ]
 
 
-@pytest.mark.parametrize(("value", "reason"), BAD_READINGS, ids=range(len(BAD_READINGS)))
+@pytest.mark.parametrize(
+    ("value", "reason"), BAD_READINGS, ids=range(len(BAD_READINGS))
+)
 def test_a_bad_value_alone_is_rejected_with_its_reason(value, reason):
     good = message(GOOD_READING)
     batch, refusals = decoded([good, good, message(value), good])
-    assert [(refusal.reason, refusal.index, refusal.value) for refusal in refusals] == [(reason, 2, value or b"")]
+    assert [(refusal.reason, refusal.index, refusal.value) for refusal in refusals] == [
+        (reason, 2, value or b"")
+    ]
     assert 0 < len(refusals[0].detail) <= 200
     assert len(batch) == 3
 
 
-@pytest.mark.parametrize(("value", "reason"), [
-    (value, reason) for value, reason in BAD_READINGS
-    if value and value[:1] == b"{" and value[-1:] == b"}" and len(value) < LARGEST_VALUE_BYTES and b"," + GOOD_READING not in value
-    and b",\n" + GOOD_READING not in value
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (value, reason)
+        for value, reason in BAD_READINGS
+        if value
+        and value[:1] == b"{"
+        and value[-1:] == b"}"
+        and len(value) < LARGEST_VALUE_BYTES
+        and b"," + GOOD_READING not in value
+        and b",\n" + GOOD_READING not in value
+    ],
+)
 def test_a_bad_element_alone_is_rejected_with_its_reason(value, reason):
     if reason is Reason.NOT_JSON:
-        batch, refusals = decoded([message(b"[" + GOOD_READING + b"," + value + b"]"), message(GOOD_READING)])
+        batch, refusals = decoded(
+            [message(b"[" + GOOD_READING + b"," + value + b"]"), message(GOOD_READING)]
+        )
         assert [refusal.reason for refusal in refusals] == [reason]
         assert len(batch) == 1
         return
-    batch, refusals = decoded([message(GOOD_READING), message(b"[" + GOOD_READING + b", " + value + b" ," + GOOD_READING + b"]")])
-    assert [(refusal.reason, refusal.index, refusal.value) for refusal in refusals] == [(reason, 1, value)]
+    batch, refusals = decoded(
+        [
+            message(GOOD_READING),
+            message(b"[" + GOOD_READING + b", " + value + b" ," + GOOD_READING + b"]"),
+        ]
+    )
+    assert [(refusal.reason, refusal.index, refusal.value) for refusal in refusals] == [
+        (reason, 1, value)
+    ]
     assert len(batch) == 3
 
 
-@pytest.mark.parametrize(("columns", "reason"), [
-    ({"kwh": np.array([1, np.inf], "<f4").tobytes()}, Reason.NOT_FINITE),
-    ({"u": np.array([1, 1, 1, 1, 1, 1e13], "<f4").tobytes()}, Reason.OUT_OF_RANGE),
-    ({"at": np.array([READING_TIME, 0], "<u4").tobytes()}, Reason.BAD_TIME),
-    ({"at": np.array([READING_TIME, LATEST_TIME], "<u4").tobytes()}, Reason.BAD_TIME),
-    ({"at": np.array([READING_TIME, -5], "<i8").tobytes()}, Reason.BAD_TIME),
-    ({"received": np.array([0, 5], "<u4").tobytes()}, Reason.BAD_TIME),
-    ({"status": np.array([0, 9], "u1").tobytes()}, Reason.UNKNOWN_VALUE),
-    ({"meters": ["M1", "M\t2"], "meter": np.array([0, 1], "<u4").tobytes()}, Reason.BAD_ID),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("columns", "reason"),
+    [
+        ({"kwh": np.array([1, np.inf], "<f4").tobytes()}, Reason.NOT_FINITE),
+        ({"u": np.array([1, 1, 1, 1, 1, 1e13], "<f4").tobytes()}, Reason.OUT_OF_RANGE),
+        ({"at": np.array([READING_TIME, 0], "<u4").tobytes()}, Reason.BAD_TIME),
+        (
+            {"at": np.array([READING_TIME, LATEST_TIME], "<u4").tobytes()},
+            Reason.BAD_TIME,
+        ),
+        ({"at": np.array([READING_TIME, -5], "<i8").tobytes()}, Reason.BAD_TIME),
+        ({"received": np.array([0, 5], "<u4").tobytes()}, Reason.BAD_TIME),
+        ({"status": np.array([0, 9], "u1").tobytes()}, Reason.UNKNOWN_VALUE),
+        (
+            {"meters": ["M1", "M\t2"], "meter": np.array([0, 1], "<u4").tobytes()},
+            Reason.BAD_ID,
+        ),
+    ],
+)
 def test_a_bad_row_of_a_frame_alone_is_rejected_and_would_be_again(columns, reason):
     batch, refusals = decoded([message(packed(**columns))])
     assert len(batch) == 1
@@ -369,11 +508,19 @@ def test_a_bad_row_of_a_frame_alone_is_rejected_and_would_be_again(columns, reas
 
 
 def test_rows_of_a_frame_with_one_fault_are_rejected_together():
-    at, kwh = np.array([0, READING_TIME, 0, READING_TIME, READING_TIME], "<u4"), np.array([1, np.inf, 1, 2, np.inf], "<f4")
-    value = packed(rows=5, meter=np.zeros(5, "<u2").tobytes(), at=at.tobytes(), kwh=kwh.tobytes())
+    at, kwh = (
+        np.array([0, READING_TIME, 0, READING_TIME, READING_TIME], "<u4"),
+        np.array([1, np.inf, 1, 2, np.inf], "<f4"),
+    )
+    value = packed(
+        rows=5, meter=np.zeros(5, "<u2").tobytes(), at=at.tobytes(), kwh=kwh.tobytes()
+    )
     batch, refusals = decoded([message(value)])
     assert batch.kwh.tolist() == [2]
-    assert [(refusal.reason, refusal.rows) for refusal in refusals] == [(Reason.BAD_TIME, 2), (Reason.NOT_FINITE, 2)]
+    assert [(refusal.reason, refusal.rows) for refusal in refusals] == [
+        (Reason.BAD_TIME, 2),
+        (Reason.NOT_FINITE, 2),
+    ]
     assert [FRAME_DECODER.decode(refusal.value).rows for refusal in refusals] == [2, 2]
 
 
@@ -388,26 +535,40 @@ def peak_memory(value: bytes) -> tuple[list[Rejection], int]:
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("value", [
-    packed(rows=10**9), packed(rows=2**63), b"\x81\xa6meters\xdd\xff\xff\xff\xff", b"\x81\xa5meter\xc6\xff\xff\xff\xff",
-    b"[" * 1_000_000, b'{"u":' * 200_000, b"\x91" * 1_000_000, b"9" * 1_000_000, b'{"meter":"' + b"\\u00e9" * 100_000,
-    packed(rows=100_000, meter=bytes(200_000), at=bytes(400_000), kwh=None), b"[" + b"0," * 600_000 + b"0]",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "value",
+    [
+        packed(rows=10**9),
+        packed(rows=2**63),
+        b"\x81\xa6meters\xdd\xff\xff\xff\xff",
+        b"\x81\xa5meter\xc6\xff\xff\xff\xff",
+        b"[" * 1_000_000,
+        b'{"u":' * 200_000,
+        b"\x91" * 1_000_000,
+        b"9" * 1_000_000,
+        b'{"meter":"' + b"\\u00e9" * 100_000,
+        packed(rows=100_000, meter=bytes(200_000), at=bytes(400_000), kwh=None),
+        b"[" + b"0," * 600_000 + b"0]",
+    ],
+)
 def test_what_claims_to_be_huge_takes_no_more_than_it_is(value):
     refusals, held = peak_memory(value)
     assert len(refusals) == 1
     assert held < (1 << 20) + 100 * len(value)
 
 
-@pytest.mark.parametrize(("key", "value", "reason"), [
-    (None, GOOD_READING, Reason.NO_AREA),
-    (b"", packed(area=None), Reason.NO_AREA),
-    (None, b"[" + GOOD_READING + b"]", Reason.NO_AREA),
-    (b"\xff", GOOD_READING, Reason.NOT_UTF8),
-    (b"A" * 129, GOOD_READING, Reason.BAD_ID),
-    (b"A\n", GOOD_READING, Reason.BAD_ID),
-    (b"\xff", None, Reason.NOT_UTF8),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        (None, GOOD_READING, Reason.NO_AREA),
+        (b"", packed(area=None), Reason.NO_AREA),
+        (None, b"[" + GOOD_READING + b"]", Reason.NO_AREA),
+        (b"\xff", GOOD_READING, Reason.NOT_UTF8),
+        (b"A" * 129, GOOD_READING, Reason.BAD_ID),
+        (b"A\n", GOOD_READING, Reason.BAD_ID),
+        (b"\xff", None, Reason.NOT_UTF8),
+    ],
+)
 def test_a_bad_key_is_rejected_with_its_reason(key, value, reason):
     batch, refusals = decoded([message(GOOD_READING), message(value, key)])
     assert [(refusal.reason, refusal.index) for refusal in refusals] == [(reason, 1)]
@@ -415,16 +576,45 @@ def test_a_bad_key_is_rejected_with_its_reason(key, value, reason):
 
 
 def test_value_that_contradicts_its_header_is_rejected():
-    assert [refusal.reason for refusal in decode_readings([message(packed(), content_type=JSON_CONTENT_TYPE)])[1]] == [Reason.NOT_JSON]
-    assert [refusal.reason for refusal in decode_readings([message(GOOD_READING, content_type=FRAME_CONTENT_TYPE)])[1]] == [Reason.NOT_FRAME]
+    assert [
+        refusal.reason
+        for refusal in decode_readings(
+            [message(packed(), content_type=JSON_CONTENT_TYPE)]
+        )[1]
+    ] == [Reason.NOT_JSON]
+    assert [
+        refusal.reason
+        for refusal in decode_readings(
+            [message(GOOD_READING, content_type=FRAME_CONTENT_TYPE)]
+        )[1]
+    ] == [Reason.NOT_FRAME]
 
 
-@pytest.mark.parametrize("values", [
-    [b'{"meter":"M1","at":1700000000},{"meter":"M2","at":1700000000}', b'{"meter":"x}', b'{","at":1700000000}'],
-    [b'{"meter":"M1","at":1700000000},\n{"meter":"M2","at":1700000000}', b'{"meter":"x}', b'{","at":1700000000}'],
-    [GOOD_READING + b"," + GOOD_READING, b'{"meter":"M1","at":1700000000,"u":[{}', b"{}]}"],
-    [GOOD_READING + b"," + GOOD_READING, b'{"meter":"M1","at":1700000000,"z":[{}', b"{}]}"],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "values",
+    [
+        [
+            b'{"meter":"M1","at":1700000000},{"meter":"M2","at":1700000000}',
+            b'{"meter":"x}',
+            b'{","at":1700000000}',
+        ],
+        [
+            b'{"meter":"M1","at":1700000000},\n{"meter":"M2","at":1700000000}',
+            b'{"meter":"x}',
+            b'{","at":1700000000}',
+        ],
+        [
+            GOOD_READING + b"," + GOOD_READING,
+            b'{"meter":"M1","at":1700000000,"u":[{}',
+            b"{}]}",
+        ],
+        [
+            GOOD_READING + b"," + GOOD_READING,
+            b'{"meter":"M1","at":1700000000,"z":[{}',
+            b"{}]}",
+        ],
+    ],
+)
 def test_no_object_reaches_from_one_message_into_the_next(values):
     batch, refusals = decode_readings([message(value) for value in values])
     assert batch is None
@@ -433,23 +623,49 @@ def test_no_object_reaches_from_one_message_into_the_next(values):
 
 def test_reading_after_an_invalid_element_is_rejected_as_itself():
     huge = GOOD_READING.replace(b'"kwh":1', b'"kwh":1e300')
-    batch, refusals = decoded([message(GOOD_READING, b"A2"), message(b"[1," + GOOD_READING + b"," + huge + b"]")])
+    batch, refusals = decoded(
+        [
+            message(GOOD_READING, b"A2"),
+            message(b"[1," + GOOD_READING + b"," + huge + b"]"),
+        ]
+    )
     assert len(batch) == 2
     assert [refusal.value for refusal in refusals] == [b"1", huge]
 
 
-@pytest.mark.parametrize("rest", [b"", b",", b"]", b",\n" + GOOD_READING, b',\n{"meter":"M2"', b"," + GOOD_READING[:-1]])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"",
+        b",",
+        b"]",
+        b",\n" + GOOD_READING,
+        b',\n{"meter":"M2"',
+        b"," + GOOD_READING[:-1],
+    ],
+)
 def test_what_follows_an_object_does_not_join_the_next_value(rest):
-    batch, refusals = decoded([message(GOOD_READING), message(GOOD_READING + rest), message(GOOD_READING)])
+    batch, refusals = decoded(
+        [message(GOOD_READING), message(GOOD_READING + rest), message(GOOD_READING)]
+    )
     assert len(batch) == 3 - (rest != b"")
-    assert [refusal.value for refusal in refusals] == ([GOOD_READING + rest] if rest else [])
+    assert [refusal.value for refusal in refusals] == (
+        [GOOD_READING + rest] if rest else []
+    )
 
 
 def test_rows_keep_the_order_of_their_messages_across_shapes():
     one = [reading(meter=f"M{number}") for number in range(6)]
     values = [one[1], packed(meters=["M2"]), b"[" + one[3] + b"]", one[4], b"", one[5]]
     batch, refusals = decoded([message(value) for value in values])
-    assert [batch.names[code] for code in batch.subject] == ["M1", "M2", "M2", "M3", "M4", "M5"]
+    assert [batch.names[code] for code in batch.subject] == [
+        "M1",
+        "M2",
+        "M2",
+        "M3",
+        "M4",
+        "M5",
+    ]
     assert [refusal.index for refusal in refusals] == [4]
 
 
@@ -461,34 +677,57 @@ def test_no_messages_decode_to_nothing():
 
 
 RECORD_TYPES = (ReadingRecord, EventRecord, PaymentRecord, StageRecord)
-FIELD_NAMES = sorted({name for record in RECORD_TYPES for name in record.__struct_encode_fields__})
-plain = st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats() | st.text(max_size=9)
+FIELD_NAMES = sorted(
+    {name for record in RECORD_TYPES for name in record.__struct_encode_fields__}
+)
+plain = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63)
+    | st.floats()
+    | st.text(max_size=9)
+)
 nested = st.recursive(
     plain | st.sampled_from([READING_TIME, "M1", "bill", "started"]),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(FIELD_NAMES) | st.text(max_size=3), inner),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(FIELD_NAMES) | st.text(max_size=3), inner)
+    ),
     max_leaves=12,
 )
-GOOD_MESSAGES = [GOOD_READING, packed(), b"[" + GOOD_READING + b"," + GOOD_READING + b"]"]
+GOOD_MESSAGES = [
+    GOOD_READING,
+    packed(),
+    b"[" + GOOD_READING + b"," + GOOD_READING + b"]",
+]
 anything = st.one_of(
     st.binary(max_size=80),
     nested.map(lambda value: json.dumps(value).encode()),
     nested.map(msgspec.msgpack.encode),
-    st.dictionaries(st.sampled_from(FIELD_NAMES), nested, max_size=3).map(lambda told: reading(**told)),
-    st.dictionaries(st.sampled_from(Frame.__struct_fields__), nested | st.binary(max_size=24), max_size=3).map(
-        lambda told: packed(**told)
+    st.dictionaries(st.sampled_from(FIELD_NAMES), nested, max_size=3).map(
+        lambda told: reading(**told)
     ),
+    st.dictionaries(
+        st.sampled_from(Frame.__struct_fields__),
+        nested | st.binary(max_size=24),
+        max_size=3,
+    ).map(lambda told: packed(**told)),
     st.builds(
         lambda good, at, noise: good[:at] + noise + good[at + 1 :],
-        st.sampled_from(GOOD_MESSAGES), st.integers(0, 90), st.binary(max_size=2),
+        st.sampled_from(GOOD_MESSAGES),
+        st.integers(0, 90),
+        st.binary(max_size=2),
     ),
-)  # fmt: skip
+)
 messages_of_any_kind = st.lists(
     st.tuples(
-        st.sampled_from([None, b"A1"]) | st.binary(max_size=4), st.none() | anything,
-        st.sampled_from(["", JSON_CONTENT_TYPE, FRAME_CONTENT_TYPE, "text/plain"]), st.integers(-1, LATEST_TIME),
+        st.sampled_from([None, b"A1"]) | st.binary(max_size=4),
+        st.none() | anything,
+        st.sampled_from(["", JSON_CONTENT_TYPE, FRAME_CONTENT_TYPE, "text/plain"]),
+        st.integers(-1, LATEST_TIME),
     ),
     max_size=5,
-)  # fmt: skip
+)
 
 
 @settings(max_examples=400, deadline=None)
@@ -496,7 +735,9 @@ messages_of_any_kind = st.lists(
 def test_a_decoder_reads_or_rejects_whatever_the_bytes(messages):
     for decode in ALL_DECODERS:
         batch, refusals = decode(messages)
-        assert [refusal.index for refusal in refusals] == sorted(refusal.index for refusal in refusals)
+        assert [refusal.index for refusal in refusals] == sorted(
+            refusal.index for refusal in refusals
+        )
         for refusal in refusals:
             key, value, content_type, received = messages[refusal.index]
             again = decode([(key, refusal.value, content_type, received)])
@@ -509,30 +750,54 @@ def test_a_decoder_reads_or_rejects_whatever_the_bytes(messages):
 
 
 GOOD_AREA = Area(
-    area="A1", section="S1", gateway="G1", transformers=[Transformer(rating_kva=400)],
-    meters=[Meter(meter="M1", customer="C1", contract_kva=8.0), Meter(meter="G1", wiring="3P4W", ct=80.0)],
-)  # fmt: skip
+    area="A1",
+    section="S1",
+    gateway="G1",
+    transformers=[Transformer(rating_kva=400)],
+    meters=[
+        Meter(meter="M1", customer="C1", contract_kva=8.0),
+        Meter(meter="G1", wiring="3P4W", ct=80.0),
+    ],
+)
 
 
 def test_an_area_comes_back():
-    assert decode_areas([(*encode_area(GOOD_AREA), 0), message(None)]) == ([GOOD_AREA], [])
+    assert decode_areas([(*encode_area(GOOD_AREA), 0), message(None)]) == (
+        [GOOD_AREA],
+        [],
+    )
 
 
-@pytest.mark.parametrize(("value", "reason"), [
-    (b"", Reason.EMPTY),
-    (b"[]", Reason.WRONG_TYPE),
-    (b"{}", Reason.MISSING_FIELD),
-    (b'{"area":"A2"}', Reason.AREA_MISMATCH),
-    (b'{"area":""}', Reason.BAD_ID),
-    (b'{"area":"A1","meters":[{"meter":"\\n"}]}', Reason.BAD_ID),
-    (b'{"area":"A1","meters":[{"meter":"M1","wiring":"5P"}]}', Reason.UNKNOWN_VALUE),
-    (b'{"area":"A1","meters":[{"meter":"M1","ct":0}]}', Reason.OUT_OF_RANGE),
-    (b'{"area":"A1","meters":[{"meter":"M1","interval_s":0}]}', Reason.OUT_OF_RANGE),
-    (b'{"area":"A1","meters":[{"meter":"M1","contract_kva":-1}]}', Reason.OUT_OF_RANGE),
-    (b'{"area":"A1","meters":[{"meter":"M1","until":99999999999999999999999999}]}', Reason.BAD_TIME),
-    (b'{"area":"A1","transformers":[{"rating_kva":-5}]}', Reason.OUT_OF_RANGE),
-    (b'{"area":"A1","transformers":[{"rating_kva":1e300}]}', Reason.OUT_OF_RANGE),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (b"", Reason.EMPTY),
+        (b"[]", Reason.WRONG_TYPE),
+        (b"{}", Reason.MISSING_FIELD),
+        (b'{"area":"A2"}', Reason.AREA_MISMATCH),
+        (b'{"area":""}', Reason.BAD_ID),
+        (b'{"area":"A1","meters":[{"meter":"\\n"}]}', Reason.BAD_ID),
+        (
+            b'{"area":"A1","meters":[{"meter":"M1","wiring":"5P"}]}',
+            Reason.UNKNOWN_VALUE,
+        ),
+        (b'{"area":"A1","meters":[{"meter":"M1","ct":0}]}', Reason.OUT_OF_RANGE),
+        (
+            b'{"area":"A1","meters":[{"meter":"M1","interval_s":0}]}',
+            Reason.OUT_OF_RANGE,
+        ),
+        (
+            b'{"area":"A1","meters":[{"meter":"M1","contract_kva":-1}]}',
+            Reason.OUT_OF_RANGE,
+        ),
+        (
+            b'{"area":"A1","meters":[{"meter":"M1","until":99999999999999999999999999}]}',
+            Reason.BAD_TIME,
+        ),
+        (b'{"area":"A1","transformers":[{"rating_kva":-5}]}', Reason.OUT_OF_RANGE),
+        (b'{"area":"A1","transformers":[{"rating_kva":1e300}]}', Reason.OUT_OF_RANGE),
+    ],
+)
 def test_a_bad_area_is_rejected_with_its_reason(value, reason):
     areas, refusals = decode_areas([message(value), (*encode_area(GOOD_AREA), 0)])
     assert areas == [GOOD_AREA]
@@ -541,7 +806,12 @@ def test_a_bad_area_is_rejected_with_its_reason(value, reason):
 
 TEXT_FIELDS = [
     (name, kind, field.name)
-    for name, kind in (("", Area), ("tariffs", Tariff), ("stages", Stage), ("meters", Meter))
+    for name, kind in (
+        ("", Area),
+        ("tariffs", Tariff),
+        ("stages", Stage),
+        ("meters", Meter),
+    )
     for field in msgspec.structs.fields(kind)
     if field.type is str
 ]
@@ -549,9 +819,15 @@ TEXT_FIELDS = [
 
 @pytest.mark.parametrize(("name", "kind", "field"), TEXT_FIELDS)
 @pytest.mark.parametrize("text", ["\x1b[31m", "a\nb", "\u202e", "x" * 129, "\x00"])
-def test_no_text_of_master_data_moves_a_cursor_or_is_longer_than_an_id(name, kind, field, text):
+def test_no_text_of_master_data_moves_a_cursor_or_is_longer_than_an_id(
+    name, kind, field, text
+):
     needed = {"tariff": "T", "stage": "S", "meter": "M", "flat": 0.5, "area": "A1"}
-    told = {one.name: needed[one.name] for one in msgspec.structs.fields(kind) if one.name in needed} | {field: text}
+    told = {
+        one.name: needed[one.name]
+        for one in msgspec.structs.fields(kind)
+        if one.name in needed
+    } | {field: text}
     record = told if kind is Area else {"area": "A1", name: [told]}
     areas, refusals = decode_areas([message(msgspec.json.encode(record))])
     assert not areas
@@ -559,10 +835,26 @@ def test_no_text_of_master_data_moves_a_cursor_or_is_longer_than_an_id(name, kin
 
 
 GOOD_ALERT = Alert(
-    id="00112233aabbccdd", rule="voltage_loss", version=1, kind="readings", area="A1", subject="M1", state="raised",
-    change="raised", revision=2, severity=1, since=READING_TIME - 900, raised=READING_TIME, at=READING_TIME, score=1.25, phase="B",
-    evidence={"u": 0.1}, suppressed_by="", en="Suspected loss of voltage", zh="疑似失压",
-)  # fmt: skip
+    id="00112233aabbccdd",
+    rule="voltage_loss",
+    version=1,
+    kind="readings",
+    area="A1",
+    subject="M1",
+    state="raised",
+    change="raised",
+    revision=2,
+    severity=1,
+    since=READING_TIME - 900,
+    raised=READING_TIME,
+    at=READING_TIME,
+    score=1.25,
+    phase="B",
+    evidence={"u": 0.1},
+    suppressed_by="",
+    en="Suspected loss of voltage",
+    zh="疑似失压",
+)
 
 
 def test_an_alert_is_a_cloud_event():
@@ -570,14 +862,22 @@ def test_an_alert_is_a_cloud_event():
     assert key == b"00112233aabbccdd"
     assert decode_alert(value) == GOOD_ALERT
     assert dict(headers) == {
-        "ce_specversion": b"1.0", "ce_id": b"00112233aabbccdd.2", "ce_source": b"/meterwatch",
-        "ce_type": b"meterwatch.alert.raised", "ce_time": b"2023-11-14T22:13:20Z", "ce_subject": b"M1",
+        "ce_specversion": b"1.0",
+        "ce_id": b"00112233aabbccdd.2",
+        "ce_source": b"/meterwatch",
+        "ce_type": b"meterwatch.alert.raised",
+        "ce_time": b"2023-11-14T22:13:20Z",
+        "ce_subject": b"M1",
         "content-type": b"application/json",
-    }  # fmt: skip
+    }
 
 
 def test_an_alert_that_is_not_finite_can_be_read_back():
-    _, value, _ = encode_alert(msgspec.structs.replace(GOOD_ALERT, evidence={"u": 0.1, "i": np.nan, "p": np.inf}))
+    _, value, _ = encode_alert(
+        msgspec.structs.replace(
+            GOOD_ALERT, evidence={"u": 0.1, "i": np.nan, "p": np.inf}
+        )
+    )
     assert decode_alert(value) == GOOD_ALERT
     _, value, _ = encode_alert(msgspec.structs.replace(GOOD_ALERT, score=np.inf))
     assert decode_alert(value).score == sys.float_info.max
@@ -591,9 +891,15 @@ def test_an_alert_is_read_or_rejected(value):
         assert error.reason in Reason  # noqa: PT017 - some inputs are fine
 
 
-@pytest.mark.parametrize(("record", "field"), [
-    (ReadingRecord, "status"), (EventRecord, "event"), (PaymentRecord, "payment"), (StageRecord, "progress"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("record", "field"),
+    [
+        (ReadingRecord, "status"),
+        (EventRecord, "event"),
+        (PaymentRecord, "payment"),
+        (StageRecord, "progress"),
+    ],
+)
 def test_the_words_on_the_wire_are_the_codes_names(record, field):
     told = get_type_hints(record)[field]
     words = next((part for part in get_args(told) if get_origin(part) is Literal), told)
@@ -601,13 +907,21 @@ def test_the_words_on_the_wire_are_the_codes_names(record, field):
 
 
 def test_readings_with_rare_fields_and_without_come_together():
-    usual, rare = b'{"meter":"M1","at":1767225600,"kwh":1}', b'{"meter":"M2","at":1767225600,"kwh":2,"neutral":0.5}'
-    arrays = [b"[" + b",".join(parts) + b"]" for parts in ((usual,), (rare, usual), (usual, b"{}"), (rare,))]
+    usual, rare = (
+        b'{"meter":"M1","at":1767225600,"kwh":1}',
+        b'{"meter":"M2","at":1767225600,"kwh":2,"neutral":0.5}',
+    )
+    arrays = [
+        b"[" + b",".join(parts) + b"]"
+        for parts in ((usual,), (rare, usual), (usual, b"{}"), (rare,))
+    ]
     for values in (arrays, [usual, rare, b"{}", usual]):
         batch, refusals = decode_readings([(b"A1", value, "", 0) for value in values])
         assert batch is not None
         names = [batch.names[code] for code in batch.subject.tolist()]
-        assert names == (["M1", "M2", "M1", "M1", "M2"] if values is arrays else ["M1", "M2", "M1"])
+        assert names == (
+            ["M1", "M2", "M1", "M1", "M2"] if values is arrays else ["M1", "M2", "M1"]
+        )
         neutral = [0.5 if name == "M2" else np.nan for name in names]
         np.testing.assert_array_equal(batch.neutral, np.array(neutral, np.float32))
         assert [refusal.reason for refusal in refusals] == [Reason.MISSING_FIELD]

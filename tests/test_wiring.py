@@ -40,9 +40,25 @@ from tests.test_promises import (
     same,
 )
 
-WIRING_FAULTS = ("crossed", "idle", "dark", "adrift", "diverted", "sequence", "relay", "differs")
+WIRING_FAULTS = (
+    "crossed",
+    "idle",
+    "dark",
+    "adrift",
+    "diverted",
+    "sequence",
+    "relay",
+    "differs",
+)
 TWO_HOUR_SECONDS = 7200
-METER_WIRINGS: dict[str, Wiring] = {"T0": "3P4W", "T1": "3P4W", "T2": "3P4W", "W0": "3P3W", "S0": "1P2W", "S1": "1P2W"}
+METER_WIRINGS: dict[str, Wiring] = {
+    "T0": "3P4W",
+    "T1": "3P4W",
+    "T2": "3P4W",
+    "W0": "3P3W",
+    "S0": "1P2W",
+    "S1": "1P2W",
+}
 
 
 def wired(seed: int, interval: int = TWO_HOUR_SECONDS) -> Stream:
@@ -51,14 +67,22 @@ def wired(seed: int, interval: int = TWO_HOUR_SECONDS) -> Stream:
     zone, year, month, day = STREAM_STARTS[seed % len(STREAM_STARTS)]
     start = int(datetime(year, month, day, tzinfo=ZoneInfo(zone)).timestamp())
     end = start + STREAM_DAYS[interval] * DAY_SECONDS
-    meters = [Meter(meter=name, wiring=wiring, interval_s=interval) for name, wiring in METER_WIRINGS.items()]
+    meters = [
+        Meter(meter=name, wiring=wiring, interval_s=interval)
+        for name, wiring in METER_WIRINGS.items()
+    ]
     gateway = Meter(meter="G", wiring="3P4W", ct=20.0, imax_a=10.0, interval_s=interval)
     group: VectorGroup = "Dyn11" if seed % 2 else "Yyn0"
     transformer = Transformer(rating_kva=30.0, vector_group=group)
-    area = Area(area="A1", gateway="G", transformers=[transformer], meters=[gateway, *meters])
+    area = Area(
+        area="A1", gateway="G", transformers=[transformer], meters=[gateway, *meters]
+    )
     spans: dict[str, list[tuple[str, int, int]]] = {}
     for n, name in enumerate(("G", "stranger", *METER_WIRINGS)):
-        picked = [WIRING_FAULTS[n % len(WIRING_FAULTS)], *g.permutation(WIRING_FAULTS)[: g.integers(0, 3)].tolist()]
+        picked = [
+            WIRING_FAULTS[n % len(WIRING_FAULTS)],
+            *g.permutation(WIRING_FAULTS)[: g.integers(0, 3)].tolist(),
+        ]
         if METER_WIRINGS.get(name) == "1P2W":
             picked.append("diverted")
         if METER_WIRINGS.get(name) == "3P4W":
@@ -66,11 +90,30 @@ def wired(seed: int, interval: int = TWO_HOUR_SECONDS) -> Stream:
         begin = start + (g.uniform(0.55, 0.8, len(picked)) * (end - start)).astype(int)
         lengths = g.integers(interval, (end - start) // 2, len(picked))
         spans[name] = list(zip(picked, begin.tolist(), lengths.tolist(), strict=True))
-    rows = sorted(metered(g, area, start, end, interval, noise=True), key=lambda row: (row.at, g.random()))
-    return Stream([area], tuple(
-        replace(row, columns=faulty_columns(g, row, {fault for fault, at, long in spans[row.subject] if 0 <= row.at - at < long}))
-        for row in rows
-    ), zone, interval)  # fmt: skip
+    rows = sorted(
+        metered(g, area, start, end, interval, noise=True),
+        key=lambda row: (row.at, g.random()),
+    )
+    return Stream(
+        [area],
+        tuple(
+            replace(
+                row,
+                columns=faulty_columns(
+                    g,
+                    row,
+                    {
+                        fault
+                        for fault, at, long in spans[row.subject]
+                        if 0 <= row.at - at < long
+                    },
+                ),
+            )
+            for row in rows
+        ),
+        zone,
+        interval,
+    )
 
 
 @np.errstate(invalid="ignore")
@@ -87,11 +130,28 @@ def faulty_columns(g: np.random.Generator, row: Row, now: set[str]) -> dict[str,
     if "crossed" in now:
         turned = (c["p"] + 1j * c["q"]) * np.exp(1j * np.radians([120, -120, 0]))
         c["p"], c["q"] = turned.real.astype(np.float32), turned.imag.astype(np.float32)
-    amps = c["i"][0] if single else np.nanmax(c["i"]) - np.nanmin(c["i"]) if np.isfinite(c["i"]).any() else NOT_A_NUMBER
-    c["neutral"] = np.float32(np.round(amps * (g.uniform(0, 8) if gateway else 0.4 if "diverted" in now else 0.97), 3))
+    amps = (
+        c["i"][0]
+        if single
+        else np.nanmax(c["i"]) - np.nanmin(c["i"])
+        if np.isfinite(c["i"]).any()
+        else NOT_A_NUMBER
+    )
+    c["neutral"] = np.float32(
+        np.round(
+            amps * (g.uniform(0, 8) if gateway else 0.4 if "diverted" in now else 0.97),
+            3,
+        )
+    )
     power = np.nansum(row.columns["p"]) * (1.3 if "differs" in now else 1.02)
-    c["terminal_p"] = np.float32(np.round(power, 4) if g.random() < 0.95 else NOT_A_NUMBER)
-    word = Flag.REVERSED_SEQUENCE * ("sequence" in now) | Flag.RELAY_OPEN * ("relay" in now) | Flag.BATTERY_LOW
+    c["terminal_p"] = np.float32(
+        np.round(power, 4) if g.random() < 0.95 else NOT_A_NUMBER
+    )
+    word = (
+        Flag.REVERSED_SEQUENCE * ("sequence" in now)
+        | Flag.RELAY_OPEN * ("relay" in now)
+        | Flag.BATTERY_LOW
+    )
     c["flags"] = np.float32(word if g.random() < 0.95 else NOT_A_NUMBER)
     for name in ("neutral", "terminal_p"):
         if g.random() < 0.02:
@@ -108,7 +168,12 @@ def adversarial_stream(seed: int, interval: int = HOUR_SECONDS) -> Stream:
 def test_the_streams_make_every_rule_of_wiring_raise_an_alert():
     spoken: Counter[str] = Counter()
     for seed in (4, 7):
-        spoken.update(alert.rule for alert in judge_stream(with_closing_readings(wired(seed), DAY_SECONDS))[1])
+        spoken.update(
+            alert.rule
+            for alert in judge_stream(with_closing_readings(wired(seed), DAY_SECONDS))[
+                1
+            ]
+        )
     assert RULES_BY_MODULE["test_wiring"] - spoken.keys() == set()
 
 
@@ -118,7 +183,10 @@ def test_any_cut_publishes_exactly_the_same(seed: int):
     stream = adversarial_stream(seed)
     whole, tale = judge_stream(stream)
     size = len(stream.rows)
-    for cuts in (range(size), np.random.default_rng(seed).integers(0, size, 40).tolist()):
+    for cuts in (
+        range(size),
+        np.random.default_rng(seed).integers(0, size, 40).tolist(),
+    ):
         other, again = judge_stream(stream, cuts)
         assert exactly(again) == exactly(tale)
         assert other.alert_counts == whole.alert_counts
@@ -134,7 +202,12 @@ def test_an_engine_restored_again_and_again_goes_on_undisturbed(seed: int):
 @given(seed=ANY_SEED)
 def test_readings_up_to_a_day_late_change_nothing(seed: int):
     stream = wired(seed)
-    same(judge_stream(with_closing_readings(straggling(stream, seed, 0, DAY_SECONDS), DAY_SECONDS))[1], judge_stream(with_closing_readings(stream, DAY_SECONDS))[1])
+    same(
+        judge_stream(
+            with_closing_readings(straggling(stream, seed, 0, DAY_SECONDS), DAY_SECONDS)
+        )[1],
+        judge_stream(with_closing_readings(stream, DAY_SECONDS))[1],
+    )
 
 
 @examples(8)
@@ -148,10 +221,20 @@ def test_the_slow_twin_agrees(seed: int):
 def test_a_batch_without_a_column_leaves_what_a_row_without_it_leaves(without: str):
     """Whether the others of a batch tell it does not matter."""
     stream = wired(5, HOUR_SECONDS)
-    rows = [replace(r, columns=r.columns | {without: r.columns[without] * np.float32(NOT_A_NUMBER)})
-            if r.kind is Readings and r.at % (3 * HOUR_SECONDS) == 0 else r for r in stream.rows]  # fmt: skip
+    rows = [
+        replace(
+            r,
+            columns=r.columns
+            | {without: r.columns[without] * np.float32(NOT_A_NUMBER)},
+        )
+        if r.kind is Readings and r.at % (3 * HOUR_SECONDS) == 0
+        else r
+        for r in stream.rows
+    ]
     stream = stream.with_rows(rows)
-    assert exactly(judge_stream(stream, range(len(rows)))[1]) == exactly(judge_stream(stream)[1])
+    assert exactly(judge_stream(stream, range(len(rows)))[1]) == exactly(
+        judge_stream(stream)[1]
+    )
 
 
 def test_five_loaded_readings_are_remembered_and_two_clean_ones_forgiven():
@@ -159,7 +242,13 @@ def test_five_loaded_readings_are_remembered_and_two_clean_ones_forgiven():
     feature.cells.reserve(1)
     found = []
     for n, neutral in enumerate([6, 3, 3, 6, 6, 3, 6, 6, 6, 3]):
-        row = {"most_i": 6.0, "neutral": neutral, "ib": 5.0, "at": 900 * n + DAY_SECONDS, "elements": 1}
+        row = {
+            "most_i": 6.0,
+            "neutral": neutral,
+            "ib": 5.0,
+            "at": 900 * n + DAY_SECONDS,
+            "elements": 1,
+        }
         columns = {name: np.array([value]) for name, value in row.items()}
         found.append(float(feature.fold(np.array([0]), columns)["mismatch_third"][0]))
     assert np.nan_to_num(found, nan=-1).tolist() == [-1, -1, 0, 0, 0, 0.5, 0, 0, 0, 0]
@@ -167,8 +256,14 @@ def test_five_loaded_readings_are_remembered_and_two_clean_ones_forgiven():
 
 def test_the_neutral_of_the_transformer_is_the_gateways():
     stream = with_closing_readings(wired(4), DAY_SECONDS)
-    alerts = [a for a in judge_stream(stream)[1] if (a.rule, a.change) == ("neutral_current_high", "raised")]
+    alerts = [
+        a
+        for a in judge_stream(stream)[1]
+        if (a.rule, a.change) == ("neutral_current_high", "raised")
+    ]
     assert alerts
     read = {row.at: row.columns["neutral"] for row in stream.rows if row.subject == "G"}
     for alert in alerts:
-        assert alert.evidence["neutral"] == pytest.approx(20 * read[alert.raised], rel=1e-4)
+        assert alert.evidence["neutral"] == pytest.approx(
+            20 * read[alert.raised], rel=1e-4
+        )

@@ -13,11 +13,22 @@ from models.durations import Durations
 from schemas.columns import StageProgress, Stages
 from schemas.master import Area, Stage
 from schemas.units import DAY_SECONDS, HOUR_SECONDS
-from tests.adversarial import NOT_A_NUMBER, STREAM_STARTS, Row, Stream, duplicated, shuffled
+from tests.adversarial import (
+    NOT_A_NUMBER,
+    STREAM_STARTS,
+    Row,
+    Stream,
+    duplicated,
+    shuffled,
+)
 from tests.test_promises import agree, engine_of, exactly, judge_stream, same
 
 DAY_COUNT = 24
-OWN_STAGES = [Stage(stage="survey", hours=20, working_days=True), Stage(stage="design"), Stage(stage="build", hours=60)]
+OWN_STAGES = [
+    Stage(stage="survey", hours=20, working_days=True),
+    Stage(stage="design"),
+    Stage(stage="build", hours=60),
+]
 
 
 def sections(seed: int) -> Stream:
@@ -26,31 +37,75 @@ def sections(seed: int) -> Stream:
     zone, year, month, day = STREAM_STARTS[seed % len(STREAM_STARTS)]
     start = int(datetime(year, month, day, tzinfo=ZoneInfo(zone)).timestamp())
     rows: list[Row] = []
-    for section, stages in (("S1", ("survey", "design", "build")), ("S2", ("reading", "checking", "review"))):
+    for section, stages in (
+        ("S1", ("survey", "design", "build")),
+        ("S2", ("reading", "checking", "review")),
+    ):
         for n in range(60):
             at = start + int(g.integers(0, (DAY_COUNT - 4) * DAY_SECONDS))
             for stage in stages:
                 if g.random() < 0.04:
                     continue  # passed by
-                took = int(6 * HOUR_SECONDS * np.exp(0.3 * g.standard_normal()) * (9 if g.random() < 0.06 else 1))
-                if stage in ("build", "checking") and 6 * DAY_SECONDS < at - start < 12 * DAY_SECONDS:
+                took = int(
+                    6
+                    * HOUR_SECONDS
+                    * np.exp(0.3 * g.standard_normal())
+                    * (9 if g.random() < 0.06 else 1)
+                )
+                if (
+                    stage in ("build", "checking")
+                    and 6 * DAY_SECONDS < at - start < 12 * DAY_SECONDS
+                ):
                     took += 5 * DAY_SECONDS  # a batch that is stuck
                 again = int(g.random() < 0.05)
                 for begun in (at, at + took + HOUR_SECONDS)[: 1 + again]:
-                    told = dict(stage=stage, limit=float(g.choice([NOT_A_NUMBER, NOT_A_NUMBER, 9 * HOUR_SECONDS])))
-                    rows.append(Row(Stages, section, f"W{n}", begun, told | dict(progress=StageProgress.STARTED)))
-                    done = told | dict(progress=StageProgress.FINISHED, limit=NOT_A_NUMBER)
+                    told = dict(
+                        stage=stage,
+                        limit=float(
+                            g.choice([NOT_A_NUMBER, NOT_A_NUMBER, 9 * HOUR_SECONDS])
+                        ),
+                    )
+                    rows.append(
+                        Row(
+                            Stages,
+                            section,
+                            f"W{n}",
+                            begun,
+                            told | dict(progress=StageProgress.STARTED),
+                        )
+                    )
+                    done = told | dict(
+                        progress=StageProgress.FINISHED, limit=NOT_A_NUMBER
+                    )
                     rows.append(Row(Stages, section, f"W{n}", begun + took, done))
                 at += (1 + again) * (took + HOUR_SECONDS)
     rows = [row for row in rows if row.at < start + DAY_COUNT * DAY_SECONDS]
-    return Stream([Area(area="S1", stages=OWN_STAGES)], tuple(sorted(rows, key=lambda row: row.at)), zone, 900)
+    return Stream(
+        [Area(area="S1", stages=OWN_STAGES)],
+        tuple(sorted(rows, key=lambda row: row.at)),
+        zone,
+        900,
+    )
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_slow_twin_agrees(seed):
     stream = sections(seed)
-    told = Counter(alert.rule for alert in judge_stream(stream)[1] if alert.change == "raised")
-    assert min(told[rule] for rule in ("stage_stall", "stage_disorder", "stage_overdue", "stage_batch_stuck")) > 1
+    told = Counter(
+        alert.rule for alert in judge_stream(stream)[1] if alert.change == "raised"
+    )
+    assert (
+        min(
+            told[rule]
+            for rule in (
+                "stage_stall",
+                "stage_disorder",
+                "stage_overdue",
+                "stage_batch_stuck",
+            )
+        )
+        > 1
+    )
     agree(stream)
     agree(duplicated(shuffled(stream, seed, 20 * HOUR_SECONDS), seed))
 
@@ -59,12 +114,16 @@ def test_any_cut_publishes_exactly_the_same():
     stream = shuffled(sections(3), 3, 20 * HOUR_SECONDS)
     whole = exactly(judge_stream(stream)[1])
     for every in (1, 100):
-        assert exactly(judge_stream(stream, range(0, len(stream.rows), every))[1]) == whole
+        assert (
+            exactly(judge_stream(stream, range(0, len(stream.rows), every))[1]) == whole
+        )
 
 
 def test_rows_may_come_in_any_order():
     stream = sections(5)
-    same(judge_stream(shuffled(stream, 5, 60 * HOUR_SECONDS))[1], judge_stream(stream)[1])
+    same(
+        judge_stream(shuffled(stream, 5, 60 * HOUR_SECONDS))[1], judge_stream(stream)[1]
+    )
 
 
 def test_an_engine_restored_again_and_again_goes_on_undisturbed():
@@ -83,9 +142,13 @@ def test_what_is_corrected_counts_once():
     for n in range(20):
         durations.count(("S1", "review"), 0, HOUR_SECONDS + n, 1)
     durations.count(("S1", "review"), 0, DAY_SECONDS, 1)
-    assert durations.usual(("S1", "review"), 9, 0.99) == pytest.approx(DAY_SECONDS, rel=0.1)
+    assert durations.usual(("S1", "review"), 9, 0.99) == pytest.approx(
+        DAY_SECONDS, rel=0.1
+    )
     durations.count(("S1", "review"), 0, DAY_SECONDS, -1)
-    assert durations.usual(("S1", "review"), 9, 0.99) == pytest.approx(HOUR_SECONDS, rel=0.1)
+    assert durations.usual(("S1", "review"), 9, 0.99) == pytest.approx(
+        HOUR_SECONDS, rel=0.1
+    )
     durations.forget({"S1": 9})
     assert durations.state() == {"stays_begun": [], "stays_ended": []}
 
@@ -95,26 +158,49 @@ def test_what_still_lasts_counts_as_longer_than_it_has_lasted():
     for n in range(40):
         durations.count(("S1", "review"), 0, HOUR_SECONDS if n < 30 else None, 1)
     assert np.isnan(durations.usual(("S1", "review"), 9))
-    assert durations.usual(("S1", "review"), 9, 0.75) == pytest.approx(HOUR_SECONDS, rel=0.1)
+    assert durations.usual(("S1", "review"), 9, 0.75) == pytest.approx(
+        HOUR_SECONDS, rel=0.1
+    )
 
 
 def test_usual_duration_is_that_of_old_stays_where_many_never_end():
     durations, group = Durations(), ("S1", "last")
     for n in range(100):
-        durations.count(group, n * DAY_SECONDS, None if n % 5 == 0 else n * DAY_SECONDS + HOUR_SECONDS, 1)
-    assert np.isnan(durations.usual(group, 60))  # what began in three months may still end
+        durations.count(
+            group,
+            n * DAY_SECONDS,
+            None if n % 5 == 0 else n * DAY_SECONDS + HOUR_SECONDS,
+            1,
+        )
+    assert np.isnan(
+        durations.usual(group, 60)
+    )  # what began in three months may still end
     assert durations.usual(group, 130) == pytest.approx(HOUR_SECONDS, rel=0.1)
 
 
 def test_what_always_is_the_last_is_known_as_an_end():
     durations, group = Durations(), ("S1", "billed")
     for n in range(100):
-        durations.count(group, n * DAY_SECONDS, n * DAY_SECONDS + HOUR_SECONDS if n % 10 == 0 else None, 1)
+        durations.count(
+            group,
+            n * DAY_SECONDS,
+            n * DAY_SECONDS + HOUR_SECONDS if n % 10 == 0 else None,
+            1,
+        )
     assert np.isnan(durations.usual(group, 130))
 
 
 def stage_rows(item: str, *moves: tuple[StageProgress, int]) -> list[Row]:
-    return [Row(Stages, "S9", item, at, dict(stage="survey", limit=NOT_A_NUMBER, progress=move)) for move, at in moves]
+    return [
+        Row(
+            Stages,
+            "S9",
+            item,
+            at,
+            dict(stage="survey", limit=NOT_A_NUMBER, progress=move),
+        )
+        for move, at in moves
+    ]
 
 
 def test_waiting_for_somebody_else_is_not_usual():
@@ -123,13 +209,20 @@ def test_waiting_for_somebody_else_is_not_usual():
     for n in range(30):
         at = start + n * HOUR_SECONDS
         rows += stage_rows(
-            f"W{n}", (StageProgress.STARTED, at), (StageProgress.PAUSED, at + HOUR_SECONDS), (StageProgress.RESUMED, at + HOUR_SECONDS + DAY_SECONDS),
+            f"W{n}",
+            (StageProgress.STARTED, at),
+            (StageProgress.PAUSED, at + HOUR_SECONDS),
+            (StageProgress.RESUMED, at + HOUR_SECONDS + DAY_SECONDS),
             (StageProgress.FINISHED, at + 2 * HOUR_SECONDS + DAY_SECONDS),
-        )  # fmt: skip
+        )
     late = start + 8 * DAY_SECONDS
-    rows += stage_rows("W99", (StageProgress.STARTED, late)) + stage_rows("W98", (StageProgress.STARTED, late + 20 * HOUR_SECONDS))
+    rows += stage_rows("W99", (StageProgress.STARTED, late)) + stage_rows(
+        "W98", (StageProgress.STARTED, late + 20 * HOUR_SECONDS)
+    )
     rows += stage_rows("W97", (StageProgress.STARTED, late + 21 * HOUR_SECONDS))
-    stream = Stream([], tuple(sorted(rows, key=lambda row: row.at)), "Asia/Shanghai", 900)
+    stream = Stream(
+        [], tuple(sorted(rows, key=lambda row: row.at)), "Asia/Shanghai", 900
+    )
     stalled = [a for a in judge_stream(stream)[1] if a.rule == "stage_stall"]
     assert [a.subject for a in stalled] == ["W99/survey"]
     assert stalled[0].evidence["usual_hours"] == pytest.approx(2, rel=0.1)

@@ -67,22 +67,37 @@ def expected(town: Town, history: list[Batch]) -> dict[str, dict[str, Any]]:
     return alerts
 
 
-def publish(settings: Settings, town: Town, batches: list[Batch], shape: Any = "packed") -> None:
-    source = Source(town.name, town.areas, iter(batches), sum(map(len, batches)), town.zone, town.interval)
+def publish(
+    settings: Settings, town: Town, batches: list[Batch], shape: Any = "packed"
+) -> None:
+    source = Source(
+        town.name,
+        town.areas,
+        iter(batches),
+        sum(map(len, batches)),
+        town.zone,
+        town.interval,
+    )
     send(source, settings.servers, shape, prefix=settings.prefix)
 
 
-def test_killed_it_goes_on_from_the_checkpoint(settings, environment, town, history, expected, tmp_path):
+def test_killed_it_goes_on_from_the_checkpoint(
+    settings, environment, town, history, expected, tmp_path
+):
     third = len(history) // 3
     with WorkerProcess(environment, tmp_path / "one") as worker:
         publish(settings, town, history[:third], "array")
         wait(lambda: all_checkpointed(settings))
         publish(settings, town, history[third : third + 2], "array")
         worker.kill()
-    with WorkerProcess(environment | {"METERWATCH_CHECKPOINT_SECONDS": "3600"}, tmp_path / "two") as worker:
+    with WorkerProcess(
+        environment | {"METERWATCH_CHECKPOINT_SECONDS": "3600"}, tmp_path / "two"
+    ) as worker:
         publish(settings, town, history[third + 2 : 2 * third], "array")
         before = len(asyncio.run(records(settings, ALERTS_TOPIC)))
-        wait(lambda: len(asyncio.run(records(settings, ALERTS_TOPIC))) > before)  # and no checkpoint has them
+        wait(
+            lambda: len(asyncio.run(records(settings, ALERTS_TOPIC))) > before
+        )  # and no checkpoint has them
         worker.kill()
     with WorkerProcess(environment, tmp_path / "three"):
         publish(settings, town, history[2 * third :], "array")
@@ -97,28 +112,48 @@ def test_successor_withdraws_alerts_of_killed_worker_that_it_does_not_find(
         publish(settings, town, history[:-1])
         wait(lambda: all_checkpointed(settings))
         worker.kill()
-    [first, *_] = [decode_alert(record.value) for record in asyncio.run(records(settings, ALERTS_TOPIC))]
-    orphan = msgspec.structs.replace(first, id="0" * 16, subject="of another order of topics")
+    [first, *_] = [
+        decode_alert(record.value)
+        for record in asyncio.run(records(settings, ALERTS_TOPIC))
+    ]
+    orphan = msgspec.structs.replace(
+        first, id="0" * 16, subject="of another order of topics"
+    )
 
     async def tell() -> None:
         async with AIOKafkaProducer(bootstrap_servers=settings.brokers) as producer:
             for number in range(settings.partitions):
                 for value in (b"of nobody", encode_alert(orphan)[1]):
-                    await producer.send_and_wait(settings.topic(ALERTS_TOPIC), value, b"0", number)
+                    await producer.send_and_wait(
+                        settings.topic(ALERTS_TOPIC), value, b"0", number
+                    )
 
     asyncio.run(tell())
     with WorkerProcess(environment, tmp_path / "two") as worker:
         publish(settings, town, history[-1:])
-        wait(lambda: worker.log.read_text().count("sets right 1 alerts of") == settings.partitions)
+        wait(
+            lambda: (
+                worker.log.read_text().count("sets right 1 alerts of")
+                == settings.partitions
+            )
+        )
         wait(lambda: all_checkpointed(settings))
-    found = [decode_alert(r.value) for r in asyncio.run(records(settings, ALERTS_TOPIC)) if r.value != b"of nobody"]
+    found = [
+        decode_alert(r.value)
+        for r in asyncio.run(records(settings, ALERTS_TOPIC))
+        if r.value != b"of nobody"
+    ]
     assert last_states(found) == expected
 
 
-def test_ended_it_takes_a_last_checkpoint(settings, environment, town, history, expected, tmp_path):
+def test_ended_it_takes_a_last_checkpoint(
+    settings, environment, town, history, expected, tmp_path
+):
     publish(settings, town, history)
     sent = sum(map(len, history))
-    with WorkerProcess(environment | {"METERWATCH_CHECKPOINT_SECONDS": "3600"}, tmp_path / "log") as worker:
+    with WorkerProcess(
+        environment | {"METERWATCH_CHECKPOINT_SECONDS": "3600"}, tmp_path / "log"
+    ) as worker:
         wait(lambda: total_rows(worker.scrape()) == sent)
         assert not all_checkpointed(settings)
         assert worker.end() == 0
@@ -143,36 +178,69 @@ def test_counts_what_was_sent(settings, environment, town, history, expected, tm
             assert value == sent[labels[0]]
         assert not any(re.fullmatch(r"M\d+|C\d+", label) for label in labels)
     outcomes = ("judged", "rejected", "duplicate", "late")
-    assert sum(totals[f"meterwatch_{outcome}_total"] for outcome in outcomes) == sent.total()
+    assert (
+        sum(totals[f"meterwatch_{outcome}_total"] for outcome in outcomes)
+        == sent.total()
+    )
     assert totals["meterwatch_meters"] > 100
     assert totals["meterwatch_lag_records"] == 0
     assert totals["meterwatch_checkpoint_bytes"] > 0
     assert totals["meterwatch_step_seconds_count"] > 0
     told_now = asyncio.run(records(settings, ALERTS_TOPIC))
     assert totals["meterwatch_evidence_to_alert_seconds_count"] == len(told_now)
-    assert totals["meterwatch_alerts_total"] + totals["meterwatch_alerts_suppressed_total"] == len(told_now)
+    assert totals["meterwatch_alerts_total"] + totals[
+        "meterwatch_alerts_suppressed_total"
+    ] == len(told_now)
 
 
-def test_what_cannot_be_read_is_rejected_with_its_reason(settings, environment, tmp_path):
-    huge = b"[" + b" " * (20 << 20) + b"]"  # more than `rejects` takes, though not compressed
-    poison = [b"{", b"", b"null", b'{"meter": "M1"}', b"\xff\xfe", b"[" * 100_000, b"\x93\x01\x02", huge]
+def test_what_cannot_be_read_is_rejected_with_its_reason(
+    settings, environment, tmp_path
+):
+    huge = (
+        b"[" + b" " * (20 << 20) + b"]"
+    )  # more than `rejects` takes, though not compressed
+    poison = [
+        b"{",
+        b"",
+        b"null",
+        b'{"meter": "M1"}',
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b"\x93\x01\x02",
+        huge,
+    ]
     good = b'{"meter": "M1", "at": 1772380800, "kwh": 1}'
 
     async def produce() -> None:
         async with AIOKafkaProducer(
-            bootstrap_servers=settings.brokers, max_request_size=30 << 20, compression_type="gzip"
+            bootstrap_servers=settings.brokers,
+            max_request_size=30 << 20,
+            compression_type="gzip",
         ) as producer:
             for value in [*poison, good]:
-                headers = [("content-type", JSON_CONTENT_TYPE.encode())] if value == good else []
-                await producer.send_and_wait(settings.topic(READS_TOPIC), value, b"A1", headers=headers)
+                headers = (
+                    [("content-type", JSON_CONTENT_TYPE.encode())]
+                    if value == good
+                    else []
+                )
+                await producer.send_and_wait(
+                    settings.topic(READS_TOPIC), value, b"A1", headers=headers
+                )
 
     asyncio.run(produce())
     with WorkerProcess(environment, tmp_path / "log") as worker:
         wait(lambda: all_checkpointed(settings))
         found = asyncio.run(records(settings, REJECTS_TOPIC))
-        wait(lambda: worker.scrape()["meterwatch_rows_total", ("readings",)] == len(found) + 1)
+        wait(
+            lambda: (
+                worker.scrape()["meterwatch_rows_total", ("readings",)]
+                == len(found) + 1
+            )
+        )
         counted = worker.scrape()
-    assert [record.value for record in found] == [value[:LARGEST_REJECT] for value in poison]
+    assert [record.value for record in found] == [
+        value[:LARGEST_REJECT] for value in poison
+    ]
     assert counted["meterwatch_judged_total", ("readings",)] == 1
     for offset, record in enumerate(found):
         headers = {name: value.decode() for name, value in record.headers}
@@ -180,8 +248,19 @@ def test_what_cannot_be_read_is_rejected_with_its_reason(settings, environment, 
         assert headers.pop("reason")
         assert headers.pop("detail")
         size = str(len(poison[offset]))
-        assert headers == {"topic": settings.topic(READS_TOPIC), "partition": "3", "offset": str(offset), "bytes": size}
-        assert counted["meterwatch_rejected_total", ("readings", dict(record.headers)["reason"].decode())] > 0
+        assert headers == {
+            "topic": settings.topic(READS_TOPIC),
+            "partition": "3",
+            "offset": str(offset),
+            "bytes": size,
+        }
+        assert (
+            counted[
+                "meterwatch_rejected_total",
+                ("readings", dict(record.headers)["reason"].decode()),
+            ]
+            > 0
+        )
 
 
 def test_reading_from_the_future_is_rejected(settings, environment, tmp_path):
@@ -195,7 +274,14 @@ def test_reading_from_the_future_is_rejected(settings, environment, tmp_path):
     with WorkerProcess(environment, tmp_path / "log") as worker:
         wait(lambda: all_checkpointed(settings))
         found = asyncio.run(records(settings, REJECTS_TOPIC))
-        wait(lambda: worker.scrape().get(("meterwatch_rejected_total", ("readings", "future"))) == 1)
+        wait(
+            lambda: (
+                worker.scrape().get(
+                    ("meterwatch_rejected_total", ("readings", "future"))
+                )
+                == 1
+            )
+        )
     (record,) = found
     again, _ = decode_readings([(b"A1", record.value, "", 0)])
     assert again is not None
@@ -204,14 +290,18 @@ def test_reading_from_the_future_is_rejected(settings, environment, tmp_path):
     assert dict(record.headers)["offset"] == b"0-0"
 
 
-def test_refuses_a_checkpoint_of_another_layout(settings, environment, tmp_path, monkeypatch):
+def test_refuses_a_checkpoint_of_another_layout(
+    settings, environment, tmp_path, monkeypatch
+):
     monkeypatch.setattr(checkpoints, "MANIFEST_LAYOUT", 99)
 
     async def write() -> None:
         async with AIOKafkaProducer(bootstrap_servers=settings.brokers) as producer:
             tp = TopicPartition(settings.topic(CHECKPOINTS_TOPIC), 1)
             first = checkpoints.WrittenCheckpoint()
-            await checkpoints.write_checkpoint(producer, tp, b"state", {}, partitions=settings.partitions, last=first)
+            await checkpoints.write_checkpoint(
+                producer, tp, b"state", {}, partitions=settings.partitions, last=first
+            )
 
     asyncio.run(write())
     with WorkerProcess(environment, tmp_path / "log") as worker:
@@ -219,9 +309,20 @@ def test_refuses_a_checkpoint_of_another_layout(settings, environment, tmp_path,
         assert "holds a checkpoint of layout 99" in worker.log.read_text()
 
 
-def test_with_the_wall_clock_a_timer_fires_when_no_event_comes(settings, environment, tmp_path):
+def test_with_the_wall_clock_a_timer_fires_when_no_event_comes(
+    settings, environment, tmp_path
+):
     now = int(time.time())
-    started = Stages.build(["W1"], [0], ["S1"], [0], [now - 7200], stages=["review"], stage=[0], limit=[3600.0])
+    started = Stages.build(
+        ["W1"],
+        [0],
+        ["S1"],
+        [0],
+        [now - 7200],
+        stages=["review"],
+        stage=[0],
+        limit=[3600.0],
+    )
     source = Source("stages", [], iter([started]), 1)
     send(source, settings.servers, prefix=settings.prefix)
     with WorkerProcess(environment | {"METERWATCH_CLOCK": "wall"}, tmp_path / "log"):
@@ -234,15 +335,25 @@ def test_with_the_wall_clock_a_timer_fires_when_no_event_comes(settings, environ
 @pytest.mark.parametrize(
     ("hangs", "reason"),
     [
-        ("from detectors.engine import Engine; Engine.step", "`step` has not come to an end after"),
-        ("from streams.partitions import Partition; Partition.enqueue", "the event loop has not moved for"),
+        (
+            "from detectors.engine import Engine; Engine.step",
+            "`step` has not come to an end after",
+        ),
+        (
+            "from streams.partitions import Partition; Partition.enqueue",
+            "the event loop has not moved for",
+        ),
     ],
 )
-def test_a_worker_that_hangs_ends(settings, environment, town, history, tmp_path, hangs, reason):
+def test_a_worker_that_hangs_ends(
+    settings, environment, town, history, tmp_path, hangs, reason
+):
     publish(settings, town, history[-1:])
     hang = f"import time; {hangs} = lambda *_: time.sleep(1000)"
     run = f"import sys; {hang}; from streams.cli import main; sys.argv = ['meterwatch', 'worker']; main()"
-    with WorkerProcess(environment | {"METERWATCH_STALL_SECONDS": "10"}, tmp_path / "log", "-c", run) as worker:
+    with WorkerProcess(
+        environment | {"METERWATCH_STALL_SECONDS": "10"}, tmp_path / "log", "-c", run
+    ) as worker:
         assert worker.process.wait(WAIT_SECONDS) == 1
         assert reason in worker.log.read_text()
 
@@ -250,18 +361,31 @@ def test_a_worker_that_hangs_ends(settings, environment, town, history, tmp_path
 def test_partition_that_stands_still_ends_the_worker(monkeypatch):
     monkeypatch.setattr("streams.worker.fatal", pytest.fail)
     worker = Worker(load({"METERWATCH_STALL_SECONDS": "1"}), Metrics())
-    part = worker.partitions[0] = Partition(0, Engine(), dict.fromkeys([REGISTRY_TOPIC, *SOURCE_TOPICS], 7), WrittenCheckpoint())
+    part = worker.partitions[0] = Partition(
+        0,
+        Engine(),
+        dict.fromkeys([REGISTRY_TOPIC, *SOURCE_TOPICS], 7),
+        WrittenCheckpoint(),
+    )
     worker._check_progress(part, {READS_TOPIC: 7})
     part._moved_at -= 2
     worker._check_progress(part, {READS_TOPIC: 7})
     part._moved_at -= 2
-    with pytest.raises(pytest.fail.Exception, match="partition 0 has 2 records waiting and has not moved for 2 s"):
+    with pytest.raises(
+        pytest.fail.Exception,
+        match="partition 0 has 2 records waiting and has not moved for 2 s",
+    ):
         worker._check_progress(part, {READS_TOPIC: 9})
 
 
 def test_under_steady_flow_time_passes_as_far_as_records_are_judged(monkeypatch):
     worker = Worker(load({}), Metrics())
-    part = worker.partitions[0] = Partition(0, Engine(), dict.fromkeys([REGISTRY_TOPIC, *SOURCE_TOPICS], 7), WrittenCheckpoint())
+    part = worker.partitions[0] = Partition(
+        0,
+        Engine(),
+        dict.fromkeys([REGISTRY_TOPIC, *SOURCE_TOPICS], 7),
+        WrittenCheckpoint(),
+    )
     ticks: list[int] = []
 
     def pass_time(then: int, _: int) -> list[Alert]:
@@ -281,20 +405,29 @@ def test_a_worker_that_never_gets_what_it_is_assigned_ends(monkeypatch):
     worker = Worker(load({"METERWATCH_STALL_SECONDS": "5"}), Metrics())
     worker._check_assignment()
     worker._changed_at -= 6
-    with pytest.raises(pytest.fail.Exception, match=r"after 6 s this worker holds partitions \[\] and not None"):
+    with pytest.raises(
+        pytest.fail.Exception,
+        match=r"after 6 s this worker holds partitions \[\] and not None",
+    ):
         worker._check_assignment()
     worker.expect([])
     worker._changed_at -= 6
     worker._check_assignment()
 
 
-def test_a_worker_without_partitions_waits_its_turn(environment, town, history, tmp_path):
+def test_a_worker_without_partitions_waits_its_turn(
+    environment, town, history, tmp_path
+):
     environment["METERWATCH_PARTITIONS"] = "1"
     settings = load(environment)
     with WorkerProcess(environment, tmp_path / "one") as one:
         wait(lambda: "holds partitions [0]" in one.log.read_text())
         with WorkerProcess(environment, tmp_path / "two") as two:
-            wait(lambda: "holds partitions []" in one.log.read_text() + two.log.read_text())
+            wait(
+                lambda: (
+                    "holds partitions []" in one.log.read_text() + two.log.read_text()
+                )
+            )
             spare = two if "holds partitions []" in two.log.read_text() else one
             assert (one if spare is two else two).end() == 0
             publish(settings, town, history[:10])
@@ -306,7 +439,10 @@ def test_worker_that_slept_through_its_session_ends(monkeypatch):
     worker = Worker(load({"METERWATCH_SESSION_SECONDS": "6"}), Metrics())
     worker._check_awake()
     worker._awake -= 7
-    with pytest.raises(pytest.fail.Exception, match=r"stood still for 7\.\d s; `session_seconds` is 6, of which"):
+    with pytest.raises(
+        pytest.fail.Exception,
+        match=r"stood still for 7\.\d s; `session_seconds` is 6, of which",
+    ):
         worker._check_awake()
 
 
@@ -315,23 +451,39 @@ def test_a_worker_that_keeps_its_name_has_its_partitions_back_before_its_session
 ):
     third = len(history) // 3
     lasting = environment | {"METERWATCH_SESSION_SECONDS": str(1.5 * WAIT_SECONDS)}
-    with WorkerProcess(lasting | {"METERWATCH_INSTANCE": "two"}, tmp_path / "two") as two:
-        with WorkerProcess(lasting | {"METERWATCH_INSTANCE": "one"}, tmp_path / "one") as one:
+    with WorkerProcess(
+        lasting | {"METERWATCH_INSTANCE": "two"}, tmp_path / "two"
+    ) as two:
+        with WorkerProcess(
+            lasting | {"METERWATCH_INSTANCE": "one"}, tmp_path / "one"
+        ) as one:
             publish(settings, town, history[:third])
-            wait(lambda: all_checkpointed(settings) and logged_partitions(one) and logged_partitions(two))
+            wait(
+                lambda: (
+                    all_checkpointed(settings)
+                    and logged_partitions(one)
+                    and logged_partitions(two)
+                )
+            )
             before = logged_partitions(one)
             one.kill()
         publish(settings, town, history[third : 2 * third])
-        with WorkerProcess(lasting | {"METERWATCH_INSTANCE": "one"}, tmp_path / "again") as again:
+        with WorkerProcess(
+            lasting | {"METERWATCH_INSTANCE": "one"}, tmp_path / "again"
+        ) as again:
             wait(lambda: logged_partitions(again))
             assert logged_partitions(again) == before
             wait(lambda: all_checkpointed(settings))
             again.process.send_signal(signal.SIGSTOP)
-            with WorkerProcess(lasting | {"METERWATCH_INSTANCE": "one"}, tmp_path / "other") as other:
+            with WorkerProcess(
+                lasting | {"METERWATCH_INSTANCE": "one"}, tmp_path / "other"
+            ) as other:
                 wait(lambda: logged_partitions(other))
                 again.process.send_signal(signal.SIGCONT)
                 assert again.process.wait(WAIT_SECONDS) == 1  # another has its name
-            with WorkerProcess(lasting | {"METERWATCH_INSTANCE": "one"}, tmp_path / "last"):
+            with WorkerProcess(
+                lasting | {"METERWATCH_INSTANCE": "one"}, tmp_path / "last"
+            ):
                 publish(settings, town, history[2 * third :])
                 wait(lambda: all_checkpointed(settings))
                 assert published_states(settings) == expected

@@ -34,8 +34,14 @@ from streams.settings import Settings
 from streams.topics import ALERTS_TOPIC, CHECKPOINTS_TOPIC, REJECTS_TOPIC, SOURCE_TOPICS
 
 WAIT_SECONDS = 60  # seconds until a condition that should come is given up
-DUTY_CYCLE_SECONDS = 0.1  # seconds in which a process that is held to a share of the time runs once
-ORDER_DEPENDENT_REASONS = ("repeat", "storm", "budget")  # reasons to hold an alert that depend on which came first
+DUTY_CYCLE_SECONDS = (
+    0.1  # seconds in which a process that is held to a share of the time runs once
+)
+ORDER_DEPENDENT_REASONS = (
+    "repeat",
+    "storm",
+    "budget",
+)  # reasons to hold an alert that depend on which came first
 
 
 Samples = Counter[tuple[str, tuple[str, ...]]]
@@ -46,8 +52,12 @@ def thinned(town: Town) -> list[Batch]:
     planted = {fault.subject for fault in town.planted}
     batches = []
     for batch in town.batches():
-        kept = np.array([k % 6 == 0 or name in planted for k, name in enumerate(batch.names)])
-        batches.append(batch.select(kept[batch.subject]) if isinstance(batch, Readings) else batch)
+        kept = np.array(
+            [k % 6 == 0 or name in planted for k, name in enumerate(batch.names)]
+        )
+        batches.append(
+            batch.select(kept[batch.subject]) if isinstance(batch, Readings) else batch
+        )
     return batches
 
 
@@ -65,7 +75,9 @@ class CpuShare:
     def __init__(self, process: Signalled, share: float) -> None:
         self.process, self.share = process, share
         self.frozen = self.over = False
-        self._thread = threading.Thread(target=self._alternate, name="held", daemon=True)
+        self._thread = threading.Thread(
+            target=self._alternate, name="held", daemon=True
+        )
         if share < 1:
             self._thread.start()
 
@@ -108,7 +120,13 @@ def cpu_limited(process: Signalled, share: float) -> Iterator[CpuShare]:
 class WorkerProcess:
     """A worker in a process of its own, with a share of the time; killed when the test ends."""
 
-    def __init__(self, environment: dict[str, str], log: Path, *arguments: str, share: float = 1.0) -> None:
+    def __init__(
+        self,
+        environment: dict[str, str],
+        log: Path,
+        *arguments: str,
+        share: float = 1.0,
+    ) -> None:
         self.log = log
         with log.open("ab") as output:
             self.process = subprocess.Popen(
@@ -122,7 +140,12 @@ class WorkerProcess:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        _: TracebackType | None,
+    ) -> None:
         self.kill()
         if error:
             error.add_note(self.log.read_text(errors="replace")[-4000:])
@@ -148,19 +171,32 @@ class WorkerProcess:
         asked = urllib.parse.urlencode([("name[]", name) for name in names])
         with urllib.request.urlopen(f"{found[1]}?{asked}", timeout=30) as answer:  # noqa: S310 - what the worker said itself
             text = answer.read().decode()
-        return Counter({
-            (sample.name, tuple(value for _, value in sorted(sample.labels.items()))): sample.value
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-        })
+        return Counter(
+            {
+                (
+                    sample.name,
+                    tuple(value for _, value in sorted(sample.labels.items())),
+                ): sample.value
+                for family in text_string_to_metric_families(text)
+                for sample in family.samples
+            }
+        )
 
 
 def last_states(alerts: Iterable[Alert]) -> dict[str, dict[str, Any]]:
     """The last message of every alert that was not withdrawn, but for what tells of the way there."""
     last = {alert.id: alert for alert in alerts}
     return {
-        key: {name: getattr(alert, name) for name in alert.__struct_fields__ if name not in ("revision", "change")}
-        | {"held": "" if alert.suppressed_by in ORDER_DEPENDENT_REASONS else alert.suppressed_by}
+        key: {
+            name: getattr(alert, name)
+            for name in alert.__struct_fields__
+            if name not in ("revision", "change")
+        }
+        | {
+            "held": ""
+            if alert.suppressed_by in ORDER_DEPENDENT_REASONS
+            else alert.suppressed_by
+        }
         for key, alert in last.items()
         if alert.state != "withdrawn"
     }
@@ -170,11 +206,17 @@ async def records(settings: Settings, topic: str) -> list[ConsumerRecord]:
     partitions = range(1 if topic == REJECTS_TOPIC else settings.partitions)
     async with reader(settings) as consumer:
         tps = [TopicPartition(settings.topic(topic), number) for number in partitions]
-        return [r async for _, some in read_to_end(consumer, dict.fromkeys(tps, 0)) for r in some]
+        return [
+            r
+            async for _, some in read_to_end(consumer, dict.fromkeys(tps, 0))
+            for r in some
+        ]
 
 
 def published_states(settings: Settings) -> dict[str, dict[str, Any]]:
-    return last_states(decode_alert(r.value) for r in asyncio.run(records(settings, ALERTS_TOPIC)))
+    return last_states(
+        decode_alert(r.value) for r in asyncio.run(records(settings, ALERTS_TOPIC))
+    )
 
 
 def all_checkpointed(settings: Settings) -> bool:
@@ -182,18 +224,32 @@ def all_checkpointed(settings: Settings) -> bool:
 
     async def compare() -> bool:
         async with reader(settings) as consumer:
-            tps = {(t, n): TopicPartition(settings.topic(t), n) for t in SOURCE_TOPICS for n in range(settings.partitions)}
+            tps = {
+                (t, n): TopicPartition(settings.topic(t), n)
+                for t in SOURCE_TOPICS
+                for n in range(settings.partitions)
+            }
             ends = await consumer.end_offsets(list(tps.values()))
             topic = settings.topic(CHECKPOINTS_TOPIC)
-            found = await checkpoints.newest(consumer, topic, range(settings.partitions), {}, settings.partitions)
-            offsets = {number: newest.manifest.offsets for number, newest in found.items() if newest}
-            return all(offsets.get(n, {}).get(t, 0) == ends[tp] for (t, n), tp in tps.items())
+            found = await checkpoints.newest(
+                consumer, topic, range(settings.partitions), {}, settings.partitions
+            )
+            offsets = {
+                number: newest.manifest.offsets
+                for number, newest in found.items()
+                if newest
+            }
+            return all(
+                offsets.get(n, {}).get(t, 0) == ends[tp] for (t, n), tp in tps.items()
+            )
 
     return asyncio.run(compare())
 
 
 def total_rows(counted: Samples) -> int:
-    return sum(value for (name, _), value in counted.items() if name == "meterwatch_rows_total")
+    return sum(
+        value for (name, _), value in counted.items() if name == "meterwatch_rows_total"
+    )
 
 
 def wait(condition: Callable[[], object]) -> None:

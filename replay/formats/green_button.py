@@ -3,6 +3,7 @@
 The CSV_COLUMNS tells days and hours of the customer's clock and names no zone: its days are taken as they stand. The feed
 tells seconds since 1970, and by links which block of readings belongs to which reading type and usage point.
 """
+
 from __future__ import annotations
 
 import re
@@ -16,7 +17,14 @@ from xml.parsers import expat
 import numpy as np
 
 from replay import contents, tables
-from replay.formats.readings import KWH_PER_UNIT, MONTH_FIRST, NO_FLOW_BACK, MeterRows, day_and_hour, history
+from replay.formats.readings import (
+    KWH_PER_UNIT,
+    MONTH_FIRST,
+    NO_FLOW_BACK,
+    MeterRows,
+    day_and_hour,
+    history,
+)
 from replay.history import Names, Source, SourceError, Tally
 from schemas.columns import EARLIEST_TIME, LATEST_TIME, Status
 from schemas.units import DAY_SECONDS
@@ -33,17 +41,33 @@ OWN_CLOCK = "times name no zone: days are those of the file's own clock"
 DEEPEST_NESTING = 64  # elements within one another
 MOST_ENTRIES = 200_000
 LEAF_ELEMENTS = {
-    "tzOffset", "uom", "powerOfTenMultiplier", "flowDirection", "accumulationBehaviour", "intervalLength",
-    "start", "duration", "value", "quality",
-}  # fmt: skip
+    "tzOffset",
+    "uom",
+    "powerOfTenMultiplier",
+    "flowDirection",
+    "accumulationBehaviour",
+    "intervalLength",
+    "start",
+    "duration",
+    "value",
+    "quality",
+}
 READING_FIELDS = ("start", "duration", "value", "quality")  # of a reading
-WATT_HOURS, FORWARD_FLOW, REVERSE_FLOW, BULK_QUANTITY, DELTA_DATA = "72", "1", "19", "1", ("4", "0", "")
+WATT_HOURS, FORWARD_FLOW, REVERSE_FLOW, BULK_QUANTITY, DELTA_DATA = (
+    "72",
+    "1",
+    "19",
+    "1",
+    ("4", "0", ""),
+)
 ESTIMATED_QUALITIES, EDITED_QUALITY = (8, 9, 12), 7  # qualities of a reading
 
 
 def recognises_csv(columns: Collection[str]) -> bool:
     """Whether the columns are those of the spreadsheet."""
-    return set(CSV_COLUMNS) <= {name.lower() for name in columns} and any(map(USAGE_COLUMN.fullmatch, columns))
+    return set(CSV_COLUMNS) <= {name.lower() for name in columns} and any(
+        map(USAGE_COLUMN.fullmatch, columns)
+    )
 
 
 def open_csv(paths: Sequence[tables.File], tally: Tally) -> Source:
@@ -51,31 +75,53 @@ def open_csv(paths: Sequence[tables.File], tally: Tally) -> Source:
     seen = Names()
     parts = [_spreadsheet(path, seen, tally) for path in paths]
     tally.notes.append(f"Green Button: {OWN_CLOCK}")
-    return history(" + ".join(path.name for path in paths), seen.names, AREA_NAME, "UTC", parts, tally, un_v=UN_V)
+    return history(
+        " + ".join(path.name for path in paths),
+        seen.names,
+        AREA_NAME,
+        "UTC",
+        parts,
+        tally,
+        un_v=UN_V,
+    )
 
 
 def _spreadsheet(path: tables.File, seen: Names, tally: Tally) -> MeterRows:
     header = tables.columns(path)
     spelt = {name.lower(): name for name in header}
     kind, date, start, end = (spelt[name] for name in CSV_COLUMNS)
-    usage, unit = next((name, found[1]) for name in header if (found := USAGE_COLUMN.fullmatch(name)))
+    usage, unit = next(
+        (name, found[1]) for name in header if (found := USAGE_COLUMN.fullmatch(name))
+    )
     units = spelt.get("units", "")
     if not unit and not units:
-        raise SourceError(f"{path} is Green Button and tells no unit: call its column USAGE (kWh)")
+        raise SourceError(
+            f"{path} is Green Button and tells no unit: call its column USAGE (kWh)"
+        )
     if exported := next(filter(EXPORT_COLUMN.fullmatch, header), ""):
         tally.notes.append(f"{path.name}: {exported} is left out: {NO_FLOW_BACK}")
     names = [kind, date, start, end, usage, *([units] if units else [])]
     sheet = tables.read(path, names, tally)
     for name in (start, end):
         when = day_and_hour(sheet, date, name, MONTH_FIRST)
-        sheet = tables.Sheet(sheet.table.set_column(names.index(name), name, when), path.name, tally)
+        sheet = tables.Sheet(
+            sheet.table.set_column(names.index(name), name, when), path.name, tally
+        )
     began, ended = sheet.moments(start, UTC), sheet.moments(end, UTC)
     ended = np.where(ended < began, ended + DAY_SECONDS, ended)
-    ended += np.where((ended - began) % 300 == 240, 60, 0)  # 00:00 to 00:14 is until 00:15
+    ended += np.where(
+        (ended - began) % 300 == 240, 60, 0
+    )  # 00:00 to 00:14 is until 00:15
 
-    of_kind = np.array([ELECTRIC_KIND.search(word) is not None for word in _words(sheet, kind)])
-    factor = np.array([KWH_PER_UNIT.get((word if units else unit or "").strip().lower(), np.nan)
-                       for word in _words(sheet, units or kind)])  # fmt: skip
+    of_kind = np.array(
+        [ELECTRIC_KIND.search(word) is not None for word in _words(sheet, kind)]
+    )
+    factor = np.array(
+        [
+            KWH_PER_UNIT.get((word if units else unit or "").strip().lower(), np.nan)
+            for word in _words(sheet, units or kind)
+        ]
+    )
     kwh = sheet.numbers(usage).astype(np.float64) * factor
     keep = sheet.keep(
         (~of_kind, f"{kind} is no electric usage", kind),
@@ -114,7 +160,9 @@ class _FeedEntry:
     up: str = ""
     related: list[str] = field(default_factory=list)
     texts: dict[str, str] = field(default_factory=dict)
-    rows: array[float] = field(default_factory=lambda: array("d"))  # of each reading its numbers, by READING_FIELDS
+    rows: array[float] = field(
+        default_factory=lambda: array("d")
+    )  # of each reading its numbers, by READING_FIELDS
 
 
 def open_feed(paths: Sequence[tables.File], tally: Tally) -> Source:
@@ -123,15 +171,22 @@ def open_feed(paths: Sequence[tables.File], tally: Tally) -> Source:
     parts, offsets = [], set()
     for path in paths:
         if isinstance(path, tables.EmbeddedTable):
-            raise SourceError(f"{path} is a feed on a sheet: give the XML file that it came from")
+            raise SourceError(
+                f"{path} is a feed on a sheet: give the XML file that it came from"
+            )
         entries = _FeedParser(path).entries
         offsets |= {entry.texts.get("tzOffset", "") for entry in entries} - {""}
         parts += _feed_rows(entries, path, seen, tally)
     empty = np.zeros(0)
-    nothing = MeterRows(empty.astype(np.int32), empty.astype(np.int64),
-                   {"kwh": empty, "register": empty, "status": empty.astype(np.uint8)})  # fmt: skip
+    nothing = MeterRows(
+        empty.astype(np.int32),
+        empty.astype(np.int64),
+        {"kwh": empty, "register": empty, "status": empty.astype(np.uint8)},
+    )
     name = " + ".join(path.name for path in paths)
-    return history(name, seen.names, AREA_NAME, _zone(offsets), [nothing, *parts], tally, un_v=UN_V)
+    return history(
+        name, seen.names, AREA_NAME, _zone(offsets), [nothing, *parts], tally, un_v=UN_V
+    )
 
 
 class _FeedParser:
@@ -149,13 +204,18 @@ class _FeedParser:
         content = contents.whole(path, contents.MOST_UNFOLDED)
         try:
             for place in range(0, len(content), contents.CHUNK_BYTES):
-                parser.Parse(content[place : place + contents.CHUNK_BYTES], place + contents.CHUNK_BYTES >= len(content))
+                parser.Parse(
+                    content[place : place + contents.CHUNK_BYTES],
+                    place + contents.CHUNK_BYTES >= len(content),
+                )
         except expat.ExpatError as error:
             why = f"line {error.lineno}, {expat.ErrorString(error.code)}"
             raise SourceError(f"{path} is no whole XML: {why}") from error
 
     def _refuse(self, *_: object) -> None:
-        raise SourceError(f"{self.path} has a document type (DTD), which no Green Button file has: it is not read")
+        raise SourceError(
+            f"{self.path} has a document type (DTD), which no Green Button file has: it is not read"
+        )
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         tag = name.rpartition(" ")[2]
@@ -193,32 +253,45 @@ class _FeedParser:
         entry, text = self.entries[-1], "".join(self._text).strip()
         if "IntervalReading" in self._stack:
             if tag in READING_FIELDS:
-                entry.rows[READING_FIELDS.index(tag) - len(READING_FIELDS)] = _number(text)
+                entry.rows[READING_FIELDS.index(tag) - len(READING_FIELDS)] = _number(
+                    text
+                )
         elif "interval" not in self._stack:
             entry.texts[tag] = text
 
 
-def _feed_rows(entries: Sequence[_FeedEntry], path: Path, seen: Names, tally: Tally) -> list[MeterRows]:
+def _feed_rows(
+    entries: Sequence[_FeedEntry], path: Path, seen: Names, tally: Tally
+) -> list[MeterRows]:
     types = {entry.own: entry for entry in entries if entry.kind == "ReadingType"}
     series = _by_link(entry for entry in entries if entry.kind == "MeterReading")
     points = _by_link(entry for entry in entries if entry.kind == "UsagePoint")
     parts = []
     for block in (entry for entry in entries if entry.rows):
         reading = _leading(series, block.up) or _FeedEntry()
-        kind = next((types[place] for place in reading.related if place in types), None) or _only(types)
+        kind = next(
+            (types[place] for place in reading.related if place in types), None
+        ) or _only(types)
         fault = "no reading type leads to the block" if kind is None else _fault(kind)
         if kind is None or fault:
             tally.reject(fault, path.name, len(block.rows) // len(READING_FIELDS))
             continue
         point = _leading(points, reading.up) or _only(points)
         meter = _meter(point.own if point else "") or path.stem
-        parts.append(_block_rows(block, kind, int(seen.numbers([meter])[0]), path, tally))
+        parts.append(
+            _block_rows(block, kind, int(seen.numbers([meter])[0]), path, tally)
+        )
     return parts
 
 
 def _by_link(entries: Iterable[_FeedEntry]) -> dict[str, _FeedEntry]:
     """The entries by where they stand and by what they relate to."""
-    return {place: entry for entry in entries for place in (entry.own, *entry.related) if place}
+    return {
+        place: entry
+        for entry in entries
+        for place in (entry.own, *entry.related)
+        if place
+    }
 
 
 def _leading(entries: Mapping[str, _FeedEntry], up: str) -> _FeedEntry | None:
@@ -245,22 +318,44 @@ def _fault(kind: _FeedEntry) -> str:
     return ""
 
 
-def _block_rows(block: _FeedEntry, kind: _FeedEntry, who: int, path: Path, tally: Tally) -> MeterRows:
-    start, duration, value, quality = np.array(block.rows).reshape(-1, len(READING_FIELDS)).T
-    duration = np.where(np.isnan(duration), _number(kind.texts.get("intervalLength", "")), duration)
+def _block_rows(
+    block: _FeedEntry, kind: _FeedEntry, who: int, path: Path, tally: Tally
+) -> MeterRows:
+    start, duration, value, quality = (
+        np.array(block.rows).reshape(-1, len(READING_FIELDS)).T
+    )
+    duration = np.where(
+        np.isnan(duration), _number(kind.texts.get("intervalLength", "")), duration
+    )
     ended = start + np.where(duration > 0, duration, np.nan)
-    kwh = value * 10.0 ** (np.clip(_number(kind.texts.get("powerOfTenMultiplier", "0") or "0"), -12, 12) - 3)
+    kwh = value * 10.0 ** (
+        np.clip(_number(kind.texts.get("powerOfTenMultiplier", "0") or "0"), -12, 12)
+        - 3
+    )
     timed = (ended >= EARLIEST_TIME) & (ended < LATEST_TIME)
-    tally.reject("the time or the duration of a reading is none", path.name, int((~timed).sum()))
+    tally.reject(
+        "the time or the duration of a reading is none", path.name, int((~timed).sum())
+    )
     tally.reject("a value is no number", path.name, int((timed & np.isnan(kwh)).sum()))
     keep = timed & np.isfinite(kwh)
-    estimated = np.where(np.isin(quality, ESTIMATED_QUALITIES), Status.ESTIMATED, Status.MEASURED)
-    status = np.where(quality == EDITED_QUALITY, Status.EDITED, estimated).astype(np.uint8)
+    estimated = np.where(
+        np.isin(quality, ESTIMATED_QUALITIES), Status.ESTIMATED, Status.MEASURED
+    )
+    status = np.where(quality == EDITED_QUALITY, Status.EDITED, estimated).astype(
+        np.uint8
+    )
     bulk = kind.texts.get("accumulationBehaviour") == BULK_QUANTITY
     none = np.full(len(kwh), np.nan)
-    columns = {"kwh": none if bulk else kwh, "register": kwh if bulk else none, "status": status}
-    return MeterRows(np.full(keep.sum(), who, np.int32), ended[keep].astype(np.int64),
-                {name: column[keep] for name, column in columns.items()})  # fmt: skip
+    columns = {
+        "kwh": none if bulk else kwh,
+        "register": kwh if bulk else none,
+        "status": status,
+    }
+    return MeterRows(
+        np.full(keep.sum(), who, np.int32),
+        ended[keep].astype(np.int64),
+        {name: column[keep] for name, column in columns.items()},
+    )
 
 
 def _meter(link: str) -> str:
@@ -270,13 +365,19 @@ def _meter(link: str) -> str:
     ('9b6c-01', '01')
     """
     words = link.strip("/").split("/")
-    found = [words[k + 1] for k in range(len(words) - 1) if words[k] in ("RetailCustomer", "UsagePoint")]
+    found = [
+        words[k + 1]
+        for k in range(len(words) - 1)
+        if words[k] in ("RetailCustomer", "UsagePoint")
+    ]
     return "-".join(found)
 
 
 def _zone(offsets: Collection[str]) -> str:
     """The zone so many seconds ahead of UTC, all year; "" where the feeds tell none, or several."""
-    hours = [int(offset) / 3600 for offset in offsets if re.fullmatch(r"-?\d{1,5}", offset)]
+    hours = [
+        int(offset) / 3600 for offset in offsets if re.fullmatch(r"-?\d{1,5}", offset)
+    ]
     if len(hours) != 1 or hours[0] % 1 or not -12 <= hours[0] <= 14:
         return ""
     return "UTC" if not hours[0] else f"Etc/GMT{-int(hours[0]):+d}"

@@ -5,6 +5,7 @@ double when daylight saving changes, the households' habits move by an hour inst
 uploads that end on the even hour. Low Carbon London (2011 to 2014) tells UTC: every day has 48 half hours, the first
 of a household ends at 00:30 and the last at midnight. Each household is its own customer and meter.
 """
+
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
@@ -26,12 +27,28 @@ class _Trial(NamedTuple):
     area: str
     zone: str
     ahead: int  # seconds of its clock ahead of UTC
-    columns: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]  # names of the household, the time, the energy
+    columns: tuple[
+        tuple[str, ...], tuple[str, ...], tuple[str, ...]
+    ]  # names of the household, the time, the energy
 
 
 KNOWN_TRIALS = (
-    _Trial("SGSC", "Australia/Sydney", 36_000, (("customer_id",), ("reading_datetime",), ("general_supply_kwh",))),
-    _Trial("LCL", "Europe/London", 0, (("lclid",), ("datetime", "tstp"), ("kwh/hh (per half hour)", "energy(kwh/hh)"))),
+    _Trial(
+        "SGSC",
+        "Australia/Sydney",
+        36_000,
+        (("customer_id",), ("reading_datetime",), ("general_supply_kwh",)),
+    ),
+    _Trial(
+        "LCL",
+        "Europe/London",
+        0,
+        (
+            ("lclid",),
+            ("datetime", "tstp"),
+            ("kwh/hh (per half hour)", "energy(kwh/hh)"),
+        ),
+    ),
 )
 
 
@@ -48,7 +65,11 @@ def open_files(paths: Sequence[tables.File], tally: Tally) -> Source:
     for path, (trial, names) in zip(paths, trials, strict=True):
         customer, when, energy = names
         sheet = tables.read(path, names, tally).without(EMPTY_CELL)
-        who, (at, timed), kwh = sheet.ids(customer, seen), sheet.times(when), sheet.numbers(energy).astype(np.float64)
+        who, (at, timed), kwh = (
+            sheet.ids(customer, seen),
+            sheet.times(when),
+            sheet.numbers(energy).astype(np.float64),
+        )
         keep = sheet.keep(
             *sheet.id_faults(customer, who),
             (~timed, sheet.no_time(when), when),
@@ -57,17 +78,31 @@ def open_files(paths: Sequence[tables.File], tally: Tally) -> Source:
         parts.append(MeterRows(who[keep], at[keep] - trial.ahead, {"kwh": kwh[keep]}))
     trial, _ = trials[0]
     if any(other is not trial for other, _ in trials):
-        raise SourceError(f"households of two trials ({' and '.join(map(str, paths))}) must be opened apart")
+        raise SourceError(
+            f"households of two trials ({' and '.join(map(str, paths))}) must be opened apart"
+        )
 
     name = " + ".join(path.name for path in paths)
-    return history(name, seen.names, trial.area, trial.zone, parts, tally, un_v=230.0, interval=INTERVAL_SECONDS)
+    return history(
+        name,
+        seen.names,
+        trial.area,
+        trial.zone,
+        parts,
+        tally,
+        un_v=230.0,
+        interval=INTERVAL_SECONDS,
+    )
 
 
 def _trial(columns: Collection[str]) -> tuple[_Trial, tuple[str, ...]] | None:
     """The trial whose columns these are, and how the file spells them."""
     spelt = {name.lower(): name for name in columns}
     for trial in KNOWN_TRIALS:
-        names = tuple(next((spelt[one] for one in known if one in spelt), "") for known in trial.columns)
+        names = tuple(
+            next((spelt[one] for one in known if one in spelt), "")
+            for known in trial.columns
+        )
         if all(names):
             return trial, names
     return None

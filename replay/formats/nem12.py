@@ -3,6 +3,7 @@
 A day is one of market time, ten hours ahead of UTC all year, and its intervals are told by their order. The meter is
 the NMI; registers of imported energy (E1, E2 ...) add up, each other register is left out and counted.
 """
+
 from __future__ import annotations
 
 import io
@@ -26,14 +27,27 @@ MARKET_ZONE = "Australia/Brisbane"  # ten hours ahead of UTC without daylight sa
 MARKET_TIME = 36_000  # seconds ahead of UTC
 DAY_MINUTES = 1440  # minutes
 INTERVAL_MINUTES = (5, 15, 30)  # minutes of an interval
-NEM12_BEGINNING = re.compile(r'\s*(?:"?100"?,"?NEM12\b|200,[^,\n]*(?:,[^,\n]*){6},\d+,[^,\n]*\r?\n300,\d{8},)', re.IGNORECASE)
+NEM12_BEGINNING = re.compile(
+    r'\s*(?:"?100"?,"?NEM12\b|200,[^,\n]*(?:,[^,\n]*){6},\d+,[^,\n]*\r?\n300,\d{8},)',
+    re.IGNORECASE,
+)
 NEM13_BEGINNING = re.compile(r'\s*(?:"?100"?,"?NEM13\b|250,)', re.IGNORECASE)
-QUALITY_STATUS = {"A": Status.MEASURED, "V": Status.MEASURED, "S": Status.ESTIMATED, "F": Status.ESTIMATED,
-           "E": Status.ESTIMATED}  # fmt: skip
-REJECTED_REGISTERS = {"B": NO_FLOW_BACK, "Q": "reactive energy has no column per interval",
-          "K": "reactive energy has no column per interval"}  # fmt: skip
+QUALITY_STATUS = {
+    "A": Status.MEASURED,
+    "V": Status.MEASURED,
+    "S": Status.ESTIMATED,
+    "F": Status.ESTIMATED,
+    "E": Status.ESTIMATED,
+}
+REJECTED_REGISTERS = {
+    "B": NO_FLOW_BACK,
+    "Q": "reactive energy has no column per interval",
+    "K": "reactive energy has no column per interval",
+}
 
-Day = tuple[NDArray[np.float64], NDArray[np.uint8], str]  # kWh and quality of each interval, and when it was updated
+Day = tuple[
+    NDArray[np.float64], NDArray[np.uint8], str
+]  # kWh and quality of each interval, and when it was updated
 
 
 class _RegisterRecord:
@@ -50,10 +64,16 @@ class _RegisterRecord:
         if not self.nmi:
             return "the NMI is missing"
         if not self.suffix.startswith("E"):
-            return REJECTED_REGISTERS.get(self.suffix[:1], "a register that is no energy imported")
+            return REJECTED_REGISTERS.get(
+                self.suffix[:1], "a register that is no energy imported"
+            )
         if np.isnan(self.factor):
             return "the unit is none of energy"
-        return "" if self.minutes in INTERVAL_MINUTES else "the interval is none of 5, 15 and 30 minutes"
+        return (
+            ""
+            if self.minutes in INTERVAL_MINUTES
+            else "the interval is none of 5, 15 and 30 minutes"
+        )
 
 
 def recognises(beginning: str) -> bool:
@@ -71,16 +91,28 @@ def open_files(paths: Sequence[tables.File], tally: Tally) -> Source:
     days: dict[tuple[str, int], dict[str, Day]] = {}  # by NMI and day, of each register
     for path in paths:
         if isinstance(path, tables.EmbeddedTable):
-            raise SourceError(f"{path} is NEM12 on a sheet: give the CSV file that it came from")
+            raise SourceError(
+                f"{path} is NEM12 on a sheet: give the CSV file that it came from"
+            )
         _read(path, days, tally)
     seen = Names()
-    parts = [_day_rows(nmi, day, registers, seen) for (nmi, day), registers in days.items()]
-    empty = MeterRows(np.zeros(0, np.int32), np.zeros(0, np.int64), {"kwh": np.zeros(0), "status": np.zeros(0, np.uint8)})
+    parts = [
+        _day_rows(nmi, day, registers, seen) for (nmi, day), registers in days.items()
+    ]
+    empty = MeterRows(
+        np.zeros(0, np.int32),
+        np.zeros(0, np.int64),
+        {"kwh": np.zeros(0), "status": np.zeros(0, np.uint8)},
+    )
     name = " + ".join(path.name for path in paths)
-    return history(name, seen.names, AREA_NAME, MARKET_ZONE, [empty, *parts], tally, un_v=UN_V)
+    return history(
+        name, seen.names, AREA_NAME, MARKET_ZONE, [empty, *parts], tally, un_v=UN_V
+    )
 
 
-def _read(path: Path, days: dict[tuple[str, int], dict[str, Day]], tally: Tally) -> None:
+def _read(
+    path: Path, days: dict[tuple[str, int], dict[str, Day]], tally: Tally
+) -> None:
     register: _RegisterRecord | None = None
     told: Day | None = None
     ended = False
@@ -93,7 +125,13 @@ def _read(path: Path, days: dict[tuple[str, int], dict[str, Day]], tally: Tally)
         elif record == "300":
             told = _day(register, cells, where, tally)
             if told and register:
-                _keep(days.setdefault((register.nmi, _midnight(cells[1])), {}), register.suffix, told, where, tally)
+                _keep(
+                    days.setdefault((register.nmi, _midnight(cells[1])), {}),
+                    register.suffix,
+                    told,
+                    where,
+                    tally,
+                )
         elif record == "400" and told:
             _qualify(told, cells, where, tally)
         elif record == "900":
@@ -101,7 +139,9 @@ def _read(path: Path, days: dict[tuple[str, int], dict[str, Day]], tally: Tally)
         elif record not in ("100", "400", "500"):
             tally.reject("a record of no known kind", where)
     if not ended:
-        tally.notes.append(f"{path.name} has no record 900, which ends it: it may have been cut")
+        tally.notes.append(
+            f"{path.name} has no record 900, which ends it: it may have been cut"
+        )
 
 
 def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -112,13 +152,19 @@ def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
             yield number, [cell.strip().strip('"') for cell in line.split(",")]
 
 
-def _day(register: _RegisterRecord | None, cells: Sequence[str], where: str, tally: Tally) -> Day | None:
+def _day(
+    register: _RegisterRecord | None, cells: Sequence[str], where: str, tally: Tally
+) -> Day | None:
     """The intervals of a record 300; None where it cannot be read."""
     if register is None:
         tally.reject("a record 300 without its record 200", where)
         return None
     if register.reject_reason:
-        tally.reject(register.reject_reason, where, DAY_MINUTES // register.minutes if register.minutes else 1)
+        tally.reject(
+            register.reject_reason,
+            where,
+            DAY_MINUTES // register.minutes if register.minutes else 1,
+        )
         return None
     count = DAY_MINUTES // register.minutes
     if _midnight(cells[1] if len(cells) > 1 else "") < 0:
@@ -126,13 +172,21 @@ def _day(register: _RegisterRecord | None, cells: Sequence[str], where: str, tal
         return None
     quality = cells[2 + count][:1].upper() if len(cells) > 2 + count else ""
     if quality not in {*QUALITY_STATUS, "N"}:
-        tally.reject("a record 300 of more or fewer values than its day has intervals", where, count)
+        tally.reject(
+            "a record 300 of more or fewer values than its day has intervals",
+            where,
+            count,
+        )
         return None
     values = np.array([_number(cell) for cell in cells[2 : 2 + count]])
     values[np.abs(values) > 1e9] = np.nan
     wrong = np.isnan(values) & np.array([bool(cell) for cell in cells[2 : 2 + count]])
     tally.reject("a value is no number", where, int(wrong.sum()))
-    told = values * register.factor, np.zeros(count, np.uint8), cells[5 + count] if len(cells) > 5 + count else ""
+    told = (
+        values * register.factor,
+        np.zeros(count, np.uint8),
+        cells[5 + count] if len(cells) > 5 + count else "",
+    )
     _mark(told, slice(None), quality)
     return told
 
@@ -140,7 +194,11 @@ def _day(register: _RegisterRecord | None, cells: Sequence[str], where: str, tal
 def _qualify(day: Day, cells: Sequence[str], where: str, tally: Tally) -> None:
     """Give the intervals of a record 400 their quality."""
     first, last, quality = (*cells[1:4], "", "", "")[:3]
-    fits = first.isdigit() and last.isdigit() and 1 <= int(first) <= int(last) <= len(day[0])
+    fits = (
+        first.isdigit()
+        and last.isdigit()
+        and 1 <= int(first) <= int(last) <= len(day[0])
+    )
     if not fits or quality[:1].upper() not in {*QUALITY_STATUS, "N"}:
         tally.reject("a record 400 of no intervals of its day", where)
         return
@@ -153,7 +211,9 @@ def _mark(day: Day, where: slice, quality: str) -> None:
         day[0][where] = np.nan
 
 
-def _keep(registers: dict[str, Day], suffix: str, day: Day, where: str, tally: Tally) -> None:
+def _keep(
+    registers: dict[str, Day], suffix: str, day: Day, where: str, tally: Tally
+) -> None:
     """Of a day that is told twice the one that was updated last counts, else the later one."""
     before = registers.get(suffix)
     if before:
@@ -165,12 +225,23 @@ def _keep(registers: dict[str, Day], suffix: str, day: Day, where: str, tally: T
 def _day_rows(nmi: str, day: int, registers: dict[str, Day], seen: Names) -> MeterRows:
     """A day of an NMI: its registers together, by the longest of their intervals."""
     count = min(len(values) for values, *_ in registers.values())
-    kwh = np.sum([values.reshape(count, -1).sum(axis=1) for values, *_ in registers.values()], axis=0)
-    status = np.max([quality.reshape(count, -1).max(axis=1) for _, quality, _ in registers.values()], axis=0)
+    kwh = np.sum(
+        [values.reshape(count, -1).sum(axis=1) for values, *_ in registers.values()],
+        axis=0,
+    )
+    status = np.max(
+        [
+            quality.reshape(count, -1).max(axis=1)
+            for _, quality, _ in registers.values()
+        ],
+        axis=0,
+    )
     known = np.isfinite(kwh)
     who = np.repeat(seen.numbers([nmi]), count)
     at = day + (np.arange(count) + 1) * (DAY_MINUTES // count * 60)
-    return MeterRows(who[known], at[known], {"kwh": kwh[known], "status": status[known]})
+    return MeterRows(
+        who[known], at[known], {"kwh": kwh[known], "status": status[known]}
+    )
 
 
 def _midnight(text: str) -> int:

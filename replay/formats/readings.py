@@ -1,4 +1,5 @@
 """What every format ends in: readings of meters in one area, in order of time."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -31,32 +32,59 @@ class MeterRows(NamedTuple):
 
 
 def history(
-    name: str, names: Sequence[str], area: str, zone: str, meter_rows: Sequence[MeterRows], tally: Tally, *,
-    un_v: float = 0.0, interval: int = 0,
-) -> Source:  # fmt: skip
+    name: str,
+    names: Sequence[str],
+    area: str,
+    zone: str,
+    meter_rows: Sequence[MeterRows],
+    tally: Tally,
+    *,
+    un_v: float = 0.0,
+    interval: int = 0,
+) -> Source:
     """The parts as one history. Raises SourceError when there is no row.
 
     Where the nominal voltage is told, each meter is its own customer, directly metered, and known from the first day.
     """
-    who, at = (np.concatenate([getattr(part, column) for part in meter_rows]) for column in ("who", "at"))
+    who, at = (
+        np.concatenate([getattr(part, column) for part in meter_rows])
+        for column in ("who", "at")
+    )
     if not len(at):
         raise nothing_read(name, tally)
     order = np.lexsort((who, at))
     columns = {
-        column: np.concatenate([part.columns[column] for part in meter_rows], axis=-1)[..., order]
+        column: np.concatenate([part.columns[column] for part in meter_rows], axis=-1)[
+            ..., order
+        ]
         for column in meter_rows[0].columns
     }
-    readings = Readings.build(names, who[order], [area], np.zeros(len(order)), at[order], **columns)
+    readings = Readings.build(
+        names, who[order], [area], np.zeros(len(order)), at[order], **columns
+    )
     steps = sure_steps(readings)
-    known = [Area(area=area, meters=_meters(readings, steps, un_v, interval or USUAL_STEP))] if un_v else []
+    known = (
+        [Area(area=area, meters=_meters(readings, steps, un_v, interval or USUAL_STEP))]
+        if un_v
+        else []
+    )
     return Source(
-        name=name, areas=known, batches=split_batch(readings), rows=len(readings), zone=zone, interval=interval,
-        steps={(area, readings.names[number]): step for number, step in steps.items()} if not interval else {},
+        name=name,
+        areas=known,
+        batches=split_batch(readings),
+        rows=len(readings),
+        zone=zone,
+        interval=interval,
+        steps={(area, readings.names[number]): step for number, step in steps.items()}
+        if not interval
+        else {},
         tally=tally,
-    )  # fmt: skip
+    )
 
 
-def _meters(readings: Readings, steps: Mapping[int, int], un_v: float, usual: int) -> list[Meter]:
+def _meters(
+    readings: Readings, steps: Mapping[int, int], un_v: float, usual: int
+) -> list[Meter]:
     """The record of each meter, of a current that lets through what the readings show."""
     there, first = np.unique(readings.subject, return_index=True)
     most = np.zeros(len(readings.names))
@@ -65,17 +93,25 @@ def _meters(readings: Readings, steps: Mapping[int, int], un_v: float, usual: in
     for number, row in zip(there.tolist(), first.tolist(), strict=True):
         step = steps.get(number, usual)
         amps = most[number] * 3_600_000 / step / un_v
-        meters.append(Meter(
-            meter=readings.names[number], customer=readings.names[number], effective=int(readings.at[row]) - step,
-            un_v=un_v, imax_a=max(60.0, float(np.ceil(amps))), interval_s=step,
-        ))  # fmt: skip
+        meters.append(
+            Meter(
+                meter=readings.names[number],
+                customer=readings.names[number],
+                effective=int(readings.at[row]) - step,
+                un_v=un_v,
+                imax_a=max(60.0, float(np.ceil(amps))),
+                interval_s=step,
+            )
+        )
     return meters
 
 
 def day_and_hour(sheet: Sheet, day: str, hour: str, order: str) -> pa.ChunkedArray:
     """The texts of a day and an hour together; a day with slashes is told in the order that the layout is known for."""
     days, hours = (sheet.table[name].cast(pa.string()) for name in (day, hour))
-    return pc.binary_join_element_wise(pc.replace_substring_regex(days, SLASH_DATE, order), hours, " ")
+    return pc.binary_join_element_wise(
+        pc.replace_substring_regex(days, SLASH_DATE, order), hours, " "
+    )
 
 
 def one_phase(values: NDArray[Any]) -> NDArray[np.float32]:

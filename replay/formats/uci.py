@@ -5,6 +5,7 @@ they stand. *ElectricityLoadDiagrams20112014* is a column per client, kW of the 
 Portugal's clock: the hour that spring skips is told as 0 and the hour that autumn repeats holds the use of two, so
 both are left out, as are a client's zeros before it was one.
 """
+
 from __future__ import annotations
 
 import re
@@ -17,13 +18,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from replay import tables
-from replay.formats.readings import DAY_FIRST, MeterRows, day_and_hour, history, one_phase
+from replay.formats.readings import (
+    DAY_FIRST,
+    MeterRows,
+    day_and_hour,
+    history,
+    one_phase,
+)
 from replay.history import Names, Source, Tally
 from schemas.columns import EARLIEST_TIME
 
 UN_V = 230.0
 AREA_NAME = "UCI"
-HOUSEHOLD_COLUMNS = ("Date", "Time", "Global_active_power", "Global_reactive_power", "Voltage", "Global_intensity")
+HOUSEHOLD_COLUMNS = (
+    "Date",
+    "Time",
+    "Global_active_power",
+    "Global_reactive_power",
+    "Voltage",
+    "Global_intensity",
+)
 CLIENT_COLUMN = re.compile(r"MT_\d{3}")
 PORTUGAL_ZONE = ZoneInfo("Europe/Lisbon")
 QUARTER_HOUR_SECONDS = 900  # seconds
@@ -40,27 +54,52 @@ def open_household(paths: Sequence[tables.File], tally: Tally) -> Source:
     for path in paths:
         sheet = tables.read(path, HOUSEHOLD_COLUMNS, tally).without("[?]")
         when = day_and_hour(sheet, "Date", "Time", DAY_FIRST)
-        sheet = tables.Sheet(sheet.table.append_column("Date Time", when), path.name, tally)
+        sheet = tables.Sheet(
+            sheet.table.append_column("Date Time", when), path.name, tally
+        )
         at, timed = sheet.times("Date Time")
-        active, reactive, voltage, current = (sheet.numbers(name) for name in HOUSEHOLD_COLUMNS[2:])
+        active, reactive, voltage, current = (
+            sheet.numbers(name) for name in HOUSEHOLD_COLUMNS[2:]
+        )
         keep = sheet.keep(
             (~timed, sheet.no_time("Date Time"), "Date"),
-            (np.isnan(active) & np.isnan(voltage), "the minute was not measured", "Date"),
+            (
+                np.isnan(active) & np.isnan(voltage),
+                "the minute was not measured",
+                "Date",
+            ),
         )
         columns: dict[str, NDArray[Any]] = {
-            "kwh": active / 60, "u": one_phase(voltage), "i": one_phase(current), "p": one_phase(active),
+            "kwh": active / 60,
+            "u": one_phase(voltage),
+            "i": one_phase(current),
+            "p": one_phase(active),
             "q": one_phase(reactive),
-        }  # fmt: skip
+        }
         kept = {name: values[..., keep] for name, values in columns.items()}
         parts.append(MeterRows(np.zeros(keep.sum(), np.int32), at[keep], kept))
-    tally.notes.append("UCI household power: times name no zone: days are those of the file's own clock")
-    return history(" + ".join(path.name for path in paths), ["household"], AREA_NAME, "UTC", parts, tally, un_v=UN_V)
+    tally.notes.append(
+        "UCI household power: times name no zone: days are those of the file's own clock"
+    )
+    return history(
+        " + ".join(path.name for path in paths),
+        ["household"],
+        AREA_NAME,
+        "UTC",
+        parts,
+        tally,
+        un_v=UN_V,
+    )
 
 
 def recognises_clients(columns: Collection[str]) -> bool:
     """Whether the columns are the clients'."""
     named = list(filter(None, columns))
-    return bool(named) and all(map(CLIENT_COLUMN.fullmatch, named)) and len(named) == len(columns) - 1
+    return (
+        bool(named)
+        and all(map(CLIENT_COLUMN.fullmatch, named))
+        and len(named) == len(columns) - 1
+    )
 
 
 def open_clients(paths: Sequence[tables.File], tally: Tally) -> Source:
@@ -71,7 +110,9 @@ def open_clients(paths: Sequence[tables.File], tally: Tally) -> Source:
         header = tables.columns(path)
         sheet = tables.read(path, header, tally)
         wall, timed = sheet.times("")
-        told = [_of_quarter(one) for one in np.where(timed, wall, EARLIEST_TIME).tolist()]
+        told = [
+            _of_quarter(one) for one in np.where(timed, wall, EARLIEST_TIME).tolist()
+        ]
         at, odd = np.array(told, np.float64).reshape(-1, 2).T
         keep = sheet.keep(
             (~timed, "the first column is no time", ""),
@@ -81,8 +122,18 @@ def open_clients(paths: Sequence[tables.File], tally: Tally) -> Source:
             kwh = sheet.numbers(name).astype(np.float64) / 4
             there = keep & np.isfinite(kwh) & (np.cumsum(np.nan_to_num(kwh) > 0) > 0)
             who = np.full(there.sum(), seen.numbers([name])[0], np.int32)
-            parts.append(MeterRows(who, at[there].astype(np.int64), {"kwh": kwh[there]}))
-    return history(" + ".join(path.name for path in paths), seen.names, AREA_NAME, str(PORTUGAL_ZONE), parts, tally, un_v=UN_V)
+            parts.append(
+                MeterRows(who, at[there].astype(np.int64), {"kwh": kwh[there]})
+            )
+    return history(
+        " + ".join(path.name for path in paths),
+        seen.names,
+        AREA_NAME,
+        str(PORTUGAL_ZONE),
+        parts,
+        tally,
+        un_v=UN_V,
+    )
 
 
 def _of_quarter(wall: float) -> tuple[float, bool]:
@@ -91,5 +142,10 @@ def _of_quarter(wall: float) -> tuple[float, bool]:
     >>> [_of_quarter(datetime(2013, 10, 27, *clock, tzinfo=UTC).timestamp())[1] for clock in ((1, 0), (1, 15), (2, 0))]
     [False, True, True]
     """
-    begins = datetime.fromtimestamp(wall - QUARTER_HOUR_SECONDS, UTC).replace(tzinfo=PORTUGAL_ZONE)
-    return begins.timestamp() + QUARTER_HOUR_SECONDS, begins.utcoffset() != begins.replace(fold=1).utcoffset()
+    begins = datetime.fromtimestamp(wall - QUARTER_HOUR_SECONDS, UTC).replace(
+        tzinfo=PORTUGAL_ZONE
+    )
+    return (
+        begins.timestamp() + QUARTER_HOUR_SECONDS,
+        begins.utcoffset() != begins.replace(fold=1).utcoffset(),
+    )

@@ -2,6 +2,7 @@
 
 Neither is read where it does not tell its unit, which would be a guess.
 """
+
 from __future__ import annotations
 
 import re
@@ -18,10 +19,41 @@ from schemas.units import DAY_SECONDS
 
 AREA_NAME = "wide"
 TIME_PATTERN = re.compile(r"([01]?\d|2[0-4])[:h.]([0-5]\d)(?::00)?")
-METER_COLUMNS = ("meter", "meter_id", "meterid", "meter_no", "meter_number", "serial", "serial_number", "nmi", "mpan", "mprn",
-          "prm", "pod", "cups", "ean")  # fmt: skip
-DAY_COLUMNS = ("day", "date", "reading_date", "read_date", "interval_date", "settlement_date")
-TIME_COLUMNS = ("at", "time", "timestamp", "datetime", "date_time", "date", "local_time", "utc", "")
+METER_COLUMNS = (
+    "meter",
+    "meter_id",
+    "meterid",
+    "meter_no",
+    "meter_number",
+    "serial",
+    "serial_number",
+    "nmi",
+    "mpan",
+    "mprn",
+    "prm",
+    "pod",
+    "cups",
+    "ean",
+)
+DAY_COLUMNS = (
+    "day",
+    "date",
+    "reading_date",
+    "read_date",
+    "interval_date",
+    "settlement_date",
+)
+TIME_COLUMNS = (
+    "at",
+    "time",
+    "timestamp",
+    "datetime",
+    "date_time",
+    "date",
+    "local_time",
+    "utc",
+    "",
+)
 OF_METER = re.compile(r"(.+?)\s*[\[(_ ]\s*(kwh|wh|mwh|kw|w)\s*[\])]?", re.IGNORECASE)
 FEWEST_TIMES = 12  # times of a day that make it wide
 
@@ -36,7 +68,11 @@ def recognises_meters(columns: Collection[str]) -> bool:
     """Whether there is a column per meter: one is a time, each other one an id with its unit."""
     first, *others = [*columns, ""]
     named = list(filter(None, others))
-    return first.lower() in TIME_COLUMNS and bool(named) and all(map(OF_METER.fullmatch, named))
+    return (
+        first.lower() in TIME_COLUMNS
+        and bool(named)
+        and all(map(OF_METER.fullmatch, named))
+    )
 
 
 def open_days(paths: Sequence[tables.File], tally: Tally) -> Source:
@@ -44,7 +80,14 @@ def open_days(paths: Sequence[tables.File], tally: Tally) -> Source:
     seen = Names()
     parts = [part for path in paths for part in _days(path, seen, tally)]
     tally.notes.append("times name no zone: days are those of the file's own clock")
-    return history(" + ".join(path.name for path in paths), seen.names, AREA_NAME, "UTC", parts, tally)
+    return history(
+        " + ".join(path.name for path in paths),
+        seen.names,
+        AREA_NAME,
+        "UTC",
+        parts,
+        tally,
+    )
 
 
 def open_meters(paths: Sequence[tables.File], tally: Tally) -> Source:
@@ -61,19 +104,34 @@ def open_meters(paths: Sequence[tables.File], tally: Tally) -> Source:
             if found := OF_METER.fullmatch(name):
                 kwh = sheet.numbers(name).astype(np.float64) * _factor(found[2], step)
                 there = keep & np.isfinite(kwh)
-                who = np.full(there.sum(), seen.numbers([found[1].strip()])[0], np.int32)
+                who = np.full(
+                    there.sum(), seen.numbers([found[1].strip()])[0], np.int32
+                )
                 parts.append(MeterRows(who, at[there], {"kwh": kwh[there]}))
-    return history(" + ".join(path.name for path in paths), seen.names, AREA_NAME, "UTC", parts, tally)
+    return history(
+        " + ".join(path.name for path in paths),
+        seen.names,
+        AREA_NAME,
+        "UTC",
+        parts,
+        tally,
+    )
 
 
 def _days(path: tables.File, seen: Names, tally: Tally) -> list[MeterRows]:
     header = tables.columns(path)
-    meter, day, unit = _named(header, METER_COLUMNS), _named(header, DAY_COLUMNS), _named(header, ("unit", "units", "uom"))
+    meter, day, unit = (
+        _named(header, METER_COLUMNS),
+        _named(header, DAY_COLUMNS),
+        _named(header, ("unit", "units", "uom")),
+    )
     if not meter or not unit:
         wanted = {"`meter`": meter, "`unit` (kWh, Wh, kW or W)": unit}
         missing = " and ".join(name for name, column in wanted.items() if not column)
         told = "a row per day and a column per time"
-        raise SourceError(f"{path} has {told}, and lacks a column {missing}: add it, or rename the one that is it")
+        raise SourceError(
+            f"{path} has {told}, and lacks a column {missing}: add it, or rename the one that is it"
+        )
     clocks = {name: _seconds(name) for name in header if TIME_PATTERN.fullmatch(name)}
     seconds = _ends(list(clocks.values()), path)
     sheet = tables.read(path, [meter, day, unit, *clocks], tally)
@@ -90,7 +148,9 @@ def _days(path: tables.File, seen: Names, tally: Tally) -> list[MeterRows]:
     for name, ended in zip(clocks, seconds, strict=True):
         kwh = sheet.numbers(name).astype(np.float64) * factor
         there = keep & np.isfinite(kwh)
-        parts.append(MeterRows(who[there], midnight[there] + ended, {"kwh": kwh[there]}))
+        parts.append(
+            MeterRows(who[there], midnight[there] + ended, {"kwh": kwh[there]})
+        )
     return parts
 
 
@@ -103,7 +163,9 @@ def _ends(begins: Sequence[int], path: object) -> list[int]:
     told = [*begins[:-1], begins[-1] or DAY_SECONDS]
     steps = {b - a for a, b in pairwise(told)}
     if len(steps) != 1 or min(steps) <= 0:
-        raise SourceError(f"{path} has columns of times that are in no order, or not equally far apart")
+        raise SourceError(
+            f"{path} has columns of times that are in no order, or not equally far apart"
+        )
     step = steps.pop()
     return [second + step for second in told] if told[0] == 0 else told
 
@@ -115,7 +177,9 @@ def _seconds(name: str) -> int:
 
 def _factor(unit: str, step: float) -> float:
     """What makes kWh of a value that holds for so many seconds; NaN where the unit is none."""
-    return KWH_PER_UNIT.get(unit.lower(), KW_PER_UNIT.get(unit.lower(), np.nan) * step / 3600)
+    return KWH_PER_UNIT.get(
+        unit.lower(), KW_PER_UNIT.get(unit.lower(), np.nan) * step / 3600
+    )
 
 
 def _step(at: Times) -> float:

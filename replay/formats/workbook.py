@@ -2,6 +2,7 @@
 
 Rows are read one by one. What would unfold beyond any sheet's size, or has a document type, is refused before it does.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
@@ -22,7 +23,11 @@ MOST_ROWS, MOST_COLUMNS = 1_048_576, 16_384  # of a sheet
 CHUNK_ROWS = 50_000  # that are turned into columns at a time
 CHUNK_BYTES = 1 << 20  # bytes of a part that are looked through at a time
 LONG_NUMBER = 10**15  # from which on a workbook has lost digits
-DOCTYPE_MARKS = (b"<!DOCTYPE", "<!DOCTYPE".encode("utf-16-le"), "<!DOCTYPE".encode("utf-16-be"))
+DOCTYPE_MARKS = (
+    b"<!DOCTYPE",
+    "<!DOCTYPE".encode("utf-16-le"),
+    "<!DOCTYPE".encode("utf-16-be"),
+)
 SheetRow = list[str | None]
 
 
@@ -37,32 +42,54 @@ def is_workbook(path: Path) -> bool:
         raise SourceError(f"{path} cannot be read: {error}") from error
     if any(name.startswith("xl/") for name in names):
         return True
-    what = "an OpenDocument sheet: save it as xlsx" if "mimetype" in names else "a zip: unpack it first"
+    what = (
+        "an OpenDocument sheet: save it as xlsx"
+        if "mimetype" in names
+        else "a zip: unpack it first"
+    )
     raise SourceError(f"{path} is {what}")
 
 
-def sheets(path: Path, known: Callable[[Collection[str]], bool], tally: Tally) -> list[EmbeddedTable]:
+def sheets(
+    path: Path, known: Callable[[Collection[str]], bool], tally: Tally
+) -> list[EmbeddedTable]:
     """The sheets that have a header of a known layout. Raises SourceError where none has."""
     try:
         from openpyxl import load_workbook  # noqa: PLC0415 - an extra
     except ImportError as error:
         way = "install meterwatch[xlsx], or save each sheet as CSV"
-        raise SourceError(f"{path} is a workbook, which needs one more package: {way}") from error
+        raise SourceError(
+            f"{path} is a workbook, which needs one more package: {way}"
+        ) from error
     _check(path)
     found, others = [], []
     try:
-        with path.open("rb") as file, closing(load_workbook(file, read_only=True, data_only=True)) as book:
+        with (
+            path.open("rb") as file,
+            closing(load_workbook(file, read_only=True, data_only=True)) as book,
+        ):
             for sheet in book.worksheets:
-                held = _embedded_table(f"{path.name} {sheet.title}", _rows(sheet, path), known)
+                held = _embedded_table(
+                    f"{path.name} {sheet.title}", _rows(sheet, path), known
+                )
                 found += [held] if held else []
                 others += [] if held else [sheet.title]
     except SourceError:
         raise
-    except Exception as error:  # openpyxl raises whatever its parsers do on a damaged part
-        raise SourceError(f"{path} cannot be read as a workbook: {type(error).__name__}") from error
+    except (
+        Exception
+    ) as error:  # openpyxl raises whatever its parsers do on a damaged part
+        raise SourceError(
+            f"{path} cannot be read as a workbook: {type(error).__name__}"
+        ) from error
     if not found:
-        raise SourceError(f"{path} has no sheet with the columns of a known layout in its first {SEARCHED_LINES} rows")
-    tally.notes += [f"{path.name}: the sheet {title!r} is of no known layout and left out" for title in others]
+        raise SourceError(
+            f"{path} has no sheet with the columns of a known layout in its first {SEARCHED_LINES} rows"
+        )
+    tally.notes += [
+        f"{path.name}: the sheet {title!r} is of no known layout and left out"
+        for title in others
+    ]
     return found
 
 
@@ -77,13 +104,19 @@ def _check(path: Path) -> None:
                     before = b""
                     while left >= 0 and (chunk := stream.read(CHUNK_BYTES)):
                         left -= len(chunk)
-                        if is_xml and any(mark in before + chunk for mark in DOCTYPE_MARKS):
-                            raise SourceError(f"{path} has a document type (DTD), as no workbook has: it is not read")
+                        if is_xml and any(
+                            mark in before + chunk for mark in DOCTYPE_MARKS
+                        ):
+                            raise SourceError(
+                                f"{path} has a document type (DTD), as no workbook has: it is not read"
+                            )
                         before = chunk[-32:]
     except (BadZipFile, OSError, NotImplementedError, RuntimeError, EOFError) as error:
         raise SourceError(f"{path} cannot be read: {error}") from error
     if left < 0:
-        raise SourceError(f"{path} unpacks to more than {contents.MOST_BYTES >> 20:,} MiB: save its sheets as CSV")
+        raise SourceError(
+            f"{path} unpacks to more than {contents.MOST_BYTES >> 20:,} MiB: save its sheets as CSV"
+        )
 
 
 def _rows(sheet: Any, path: Path) -> Iterator[SheetRow]:
@@ -91,12 +124,17 @@ def _rows(sheet: Any, path: Path) -> Iterator[SheetRow]:
     for number, cells in enumerate(sheet.iter_rows(), 1):
         if number > MOST_ROWS:
             raise SourceError(f"{path} has more rows than a sheet may have")
-        row = [_text_of(cell.value, getattr(cell, "number_format", "")) for cell in cells[:MOST_COLUMNS]]
+        row = [
+            _text_of(cell.value, getattr(cell, "number_format", ""))
+            for cell in cells[:MOST_COLUMNS]
+        ]
         if any(row):
             yield row
 
 
-def _embedded_table(name: str, rows: Iterator[SheetRow], known: Callable[[Collection[str]], bool]) -> EmbeddedTable | None:
+def _embedded_table(
+    name: str, rows: Iterator[SheetRow], known: Callable[[Collection[str]], bool]
+) -> EmbeddedTable | None:
     """The table below the first row that a layout knows; None where none of the first rows is known."""
     above: list[tuple[str, ...]] = []
     for row in rows:
@@ -123,7 +161,9 @@ def _embedded_table(name: str, rows: Iterator[SheetRow], known: Callable[[Collec
 
 def _table(header: tuple[str, ...], rows: list[SheetRow]) -> pa.Table:
     columns = zip(*rows, strict=True) if rows else ([] for _ in header)
-    return pa.Table.from_arrays([pa.array(list(column), pa.string()) for column in columns], list(header))
+    return pa.Table.from_arrays(
+        [pa.array(list(column), pa.string()) for column in columns], list(header)
+    )
 
 
 def _text_of(value: object, shown: str = "") -> str | None:  # noqa: PLR0911 - a return for each type
@@ -140,9 +180,15 @@ def _text_of(value: object, shown: str = "") -> str | None:  # noqa: PLR0911 - a
         case int() | float() if abs(value) >= LONG_NUMBER:
             return f"{value:E}"
         case int() | float() if value == int(value):
-            return str(int(value)).zfill(len(shown) if shown and not shown.strip("0") else 0)
+            return str(int(value)).zfill(
+                len(shown) if shown and not shown.strip("0") else 0
+            )
         case datetime():
-            return (value + timedelta(milliseconds=500)).replace(microsecond=0).isoformat(" ")
+            return (
+                (value + timedelta(milliseconds=500))
+                .replace(microsecond=0)
+                .isoformat(" ")
+            )
         case date() | time():
             return value.isoformat()
         case timedelta():

@@ -1,4 +1,5 @@
 """What stands in Kafka messages: records in JSON, frames in msgpack, and how they become batches and come of them."""
+
 from schemas.wire.decoding import (
     Message,
     check_texts,
@@ -42,4 +43,4 @@ __all__ = [
     "encode_payments",
     "encode_readings",
     "encode_stages",
-]  # fmt: skip
+]

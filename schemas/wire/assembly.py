@@ -1,4 +1,5 @@
 """Records become columns, and what is wrong in a batch is found column by column."""
+
 from __future__ import annotations
 
 import struct
@@ -11,14 +12,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.columns import COLUMN_TYPES, EARLIEST_TIME, LATEST_TIME, PHASE_COLUMNS, Batch, Codes, Mask, Names
+from schemas.columns import (
+    COLUMN_TYPES,
+    EARLIEST_TIME,
+    LATEST_TIME,
+    PHASE_COLUMNS,
+    Batch,
+    Codes,
+    Mask,
+    Names,
+)
 from schemas.events import System, event_of, is_area_wide
 from schemas.wire.records import LARGEST_NUMBER, WORDS_BY_CODE
 from schemas.wire.rejection import Reason, RejectedError
 
 UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ONE_SECOND = timedelta(seconds=1)
-CODES_BY_WORD = {name: {word: code for code, word in enumerate(words)} for name, words in WORDS_BY_CODE.items()}
+CODES_BY_WORD = {
+    name: {word: code for code, word in enumerate(words)}
+    for name, words in WORDS_BY_CODE.items()
+}
 
 
 def coded(words: Sequence[str]) -> tuple[Names, Codes]:
@@ -39,7 +52,9 @@ def column(name: str, values: Sequence[Any]) -> NDArray[Any] | None:
     if name in CODES_BY_WORD:
         if values.count(values[0]) == len(values):
             return np.full(len(values), CODES_BY_WORD[name][values[0]], kind)
-        return np.fromiter(map(CODES_BY_WORD[name].__getitem__, values), kind, len(values))
+        return np.fromiter(
+            map(CODES_BY_WORD[name].__getitem__, values), kind, len(values)
+        )
     if kind is np.int64:
         return _times(values)
     if values[0] is None and values.count(None) == len(values):
@@ -50,7 +65,9 @@ def column(name: str, values: Sequence[Any]) -> NDArray[Any] | None:
 
 
 def events(
-    words: tuple[str | None, ...], systems: tuple[System | None, ...], codes: tuple[str, ...]
+    words: tuple[str | None, ...],
+    systems: tuple[System | None, ...],
+    codes: tuple[str, ...],
 ) -> tuple[tuple[Any, ...], dict[int, RejectedError]]:
     """The word of each device event, told as such or by a code, and which rows tell none."""
     astray: dict[int, RejectedError] = {}
@@ -61,13 +78,23 @@ def events(
         known = event_of(system, code) if system and code else None
         meant = WORDS_BY_CODE["event"][known] if known is not None else None
         if bool(system) != bool(code):
-            astray[row] = RejectedError(Reason.MISSING_FIELD, "system and code come together")
+            astray[row] = RejectedError(
+                Reason.MISSING_FIELD, "system and code come together"
+            )
         elif code and meant is None:
-            astray[row] = RejectedError(Reason.UNKNOWN_CODE, f"{system} has no code {code} that means anything here")
+            astray[row] = RejectedError(
+                Reason.UNKNOWN_CODE,
+                f"{system} has no code {code} that means anything here",
+            )
         elif word and meant and word != meant:
-            astray[row] = RejectedError(Reason.UNKNOWN_VALUE, f"event is {word}, but code {code} is {meant}")
+            astray[row] = RejectedError(
+                Reason.UNKNOWN_VALUE, f"event is {word}, but code {code} is {meant}"
+            )
         elif not (word or meant):
-            astray[row] = RejectedError(Reason.MISSING_FIELD, "Object missing required field `event`, and has no code")
+            astray[row] = RejectedError(
+                Reason.MISSING_FIELD,
+                "Object missing required field `event`, and has no code",
+            )
         told.append(word or meant or WORDS_BY_CODE["event"][0])
     return tuple(told), astray
 
@@ -79,7 +106,9 @@ def subjects(
     if not any(systems):
         return meters
     told = zip(meters, systems, codes, strict=True)
-    return tuple("" if is_area_wide(system, code) else meter for meter, system, code in told)
+    return tuple(
+        "" if is_area_wide(system, code) else meter for meter, system, code in told
+    )
 
 
 def _times(values: Sequence[int | datetime]) -> NDArray[np.int64]:
@@ -87,7 +116,10 @@ def _times(values: Sequence[int | datetime]) -> NDArray[np.int64]:
     try:
         return np.fromiter(values, np.int64, len(values))
     except TypeError:
-        seconds = [(value - UNIX_EPOCH) // ONE_SECOND if isinstance(value, datetime) else value for value in values]
+        seconds = [
+            (value - UNIX_EPOCH) // ONE_SECOND if isinstance(value, datetime) else value
+            for value in values
+        ]
         return np.array(seconds, np.int64)
 
 
@@ -98,7 +130,10 @@ def _phases(values: Sequence[Any]) -> NDArray[np.float64]:
         phases[0] = values
         return phases
     if kinds != {tuple}:
-        values = [value if type(value) is tuple else (value, np.nan, np.nan) for value in values]
+        values = [
+            value if type(value) is tuple else (value, np.nan, np.nan)
+            for value in values
+        ]
     cells = list(chain.from_iterable(values))
     try:
         flat = np.frombuffer(struct.pack(f"{len(cells)}d", *cells), np.float64)
@@ -120,20 +155,38 @@ def faults(batch: Batch) -> dict[int, RejectedError]:
         words = getattr(batch, names)
         if not "".join(words).isprintable():
             odd = [code for code, word in enumerate(words) if not word.isprintable()]
-            fault(np.isin(getattr(batch, codes), odd), Reason.BAD_ID, f"{codes} is not printable")
+            fault(
+                np.isin(getattr(batch, codes), odd),
+                Reason.BAD_ID,
+                f"{codes} is not printable",
+            )
     for field in fields(batch):
         name, values = field.name, getattr(batch, field.name)
         if name in WORDS_BY_CODE:
-            fault(values >= len(WORDS_BY_CODE[name]), Reason.UNKNOWN_VALUE, f"{name} has {len(WORDS_BY_CODE[name])} codes, from 0")
+            fault(
+                values >= len(WORDS_BY_CODE[name]),
+                Reason.UNKNOWN_VALUE,
+                f"{name} has {len(WORDS_BY_CODE[name])} codes, from 0",
+            )
         elif name == "at" or COLUMN_TYPES.get(name) is np.int64:
-            astray = ((values < EARLIEST_TIME) | (values >= LATEST_TIME)) & ((name == "at") | (values != 0))
-            fault(astray, Reason.BAD_TIME, f"{name} is not within 2000 to 2100 in Unix seconds")
+            astray = ((values < EARLIEST_TIME) | (values >= LATEST_TIME)) & (
+                (name == "at") | (values != 0)
+            )
+            fault(
+                astray,
+                Reason.BAD_TIME,
+                f"{name} is not within 2000 to 2100 in Unix seconds",
+            )
         elif np.dtype(COLUMN_TYPES.get(name, str)).kind == "f" and values.strides[-1]:
             huge = np.abs(values) > LARGEST_NUMBER
             if huge.any():
                 infinite = np.isinf(values)
                 fault(_rows(infinite), Reason.NOT_FINITE, f"{name} is not finite")
-                fault(_rows(huge), Reason.OUT_OF_RANGE, f"{name} is beyond {LARGEST_NUMBER:g}")
+                fault(
+                    _rows(huge),
+                    Reason.OUT_OF_RANGE,
+                    f"{name} is beyond {LARGEST_NUMBER:g}",
+                )
     return found
 
 

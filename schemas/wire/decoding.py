@@ -1,4 +1,5 @@
 """Kafka messages to batches. Whatever the bytes, a decoder returns: what cannot be read is refused, the rest lives."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
@@ -6,14 +7,24 @@ from dataclasses import replace
 from itertools import chain, groupby, pairwise
 from typing import Any, Generic, NamedTuple, TypeVar
 
-import numpy as np
 import msgspec
+import numpy as np
 from msgspec import Raw, json
 from msgspec.structs import astuple
 from numpy.typing import NDArray
 
 from schemas.alert import Alert, renamed_fields
-from schemas.columns import EARLIEST_TIME, LATEST_TIME, Batch, Codes, DeviceEvents, Names, Payments, Readings, Stages
+from schemas.columns import (
+    EARLIEST_TIME,
+    LATEST_TIME,
+    Batch,
+    Codes,
+    DeviceEvents,
+    Names,
+    Payments,
+    Readings,
+    Stages,
+)
 from schemas.master import Area, texts
 from schemas.wire.assembly import coded, column, events, faults, subjects
 from schemas.wire.frame import pack, stack, unpack
@@ -34,11 +45,15 @@ Message = tuple[bytes | None, bytes | None, str, int]
 """Key, value, content type ("" when unknown), and when the broker received it in Unix seconds (0 when unknown)."""
 
 LARGEST_VALUE_BYTES = 4 << 20  # bytes of a value
-LARGEST_MIXED_ARRAY = LARGEST_VALUE_BYTES // 32  # elements of an array that are looked at one by one
+LARGEST_MIXED_ARRAY = (
+    LARGEST_VALUE_BYTES // 32
+)  # elements of an array that are looked at one by one
 DECODED_BYTES = 1 << 16  # bytes of values that are decoded at once
 FUTURE_TOLERANCE_SECONDS = 86_400  # seconds that payments and stage events may be ahead of the broker: their stamps move clocks
 OBJECT_START = b"{"
-SHAPES_BY_BYTE = {ord("{"): "single", ord("["): "array"} | dict.fromkeys([*range(0x80, 0x90), 0xDE, 0xDF], "packed")
+SHAPES_BY_BYTE = {ord("{"): "single", ord("["): "array"} | dict.fromkeys(
+    [*range(0x80, 0x90), 0xDE, 0xDF], "packed"
+)
 """What a value's first byte tells; a msgpack map begins with 0x80 to 0x8f, 0xde or 0xdf."""
 
 AnyBatch = TypeVar("AnyBatch", bound=Batch)
@@ -63,7 +78,9 @@ class _RecordDecoders(NamedTuple):
 
 def _decoders(record: Any, usual: Any = None) -> _RecordDecoders:
     many = json.Decoder(list[record])
-    return _RecordDecoders(json.Decoder(record), many, json.Decoder(list[usual]) if usual else many)
+    return _RecordDecoders(
+        json.Decoder(record), many, json.Decoder(list[usual]) if usual else many
+    )
 
 
 RECORD_DECODERS: dict[type[Batch], _RecordDecoders] = {
@@ -77,17 +94,23 @@ ALERT_DECODER = json.Decoder(Alert)
 ARRAY_DECODER = json.Decoder(list[Raw])
 
 
-def decode_readings(messages: Sequence[Message]) -> tuple[Readings | None, list[Rejection]]:
+def decode_readings(
+    messages: Sequence[Message],
+) -> tuple[Readings | None, list[Rejection]]:
     """Readings in the order of their messages, None when there are none; and what was refused."""
     return _decode(Readings, messages)
 
 
-def decode_events(messages: Sequence[Message]) -> tuple[DeviceEvents | None, list[Rejection]]:
+def decode_events(
+    messages: Sequence[Message],
+) -> tuple[DeviceEvents | None, list[Rejection]]:
     """Device events in the order of their messages, None when there are none; and what was refused."""
     return _decode(DeviceEvents, messages)
 
 
-def decode_payments(messages: Sequence[Message]) -> tuple[Payments | None, list[Rejection]]:
+def decode_payments(
+    messages: Sequence[Message],
+) -> tuple[Payments | None, list[Rejection]]:
     """Payments in the order of their messages, None when there are none; and what was refused."""
     return _decode(Payments, messages)
 
@@ -121,25 +144,40 @@ def decode_areas(messages: Sequence[Message]) -> tuple[list[Area], list[Rejectio
 def decode_alert(value: bytes) -> Alert:
     """The alert. Raises RefusedError."""
     try:
-        alert = ALERT_DECODER.decode(value) if b'"held":' not in value else _older_alert(value)
+        alert = (
+            ALERT_DECODER.decode(value)
+            if b'"held":' not in value
+            else _older_alert(value)
+        )
     except (ValueError, RecursionError) as error:
         raise rejected_error(error) from error
     if not all(0 <= at < LATEST_TIME for at in (alert.since, alert.raised, alert.at)):
-        raise RejectedError(Reason.BAD_TIME, "since, raised or at is not within 1970 to 2100 in Unix seconds")
+        raise RejectedError(
+            Reason.BAD_TIME,
+            "since, raised or at is not within 1970 to 2100 in Unix seconds",
+        )
     return alert
 
 
 def _older_alert(value: bytes) -> Alert:
     """An alert published before its fields had the names of today. Raises ValueError."""
     fields = msgspec.json.decode(value, type=dict[str, Any])
-    return msgspec.convert(renamed_fields(fields) if "held" in fields else fields, Alert)
+    return msgspec.convert(
+        renamed_fields(fields) if "held" in fields else fields, Alert
+    )
 
 
-def _decode(kind: type[AnyBatch], messages: Sequence[Message]) -> tuple[AnyBatch | None, list[Rejection]]:
+def _decode(
+    kind: type[AnyBatch], messages: Sequence[Message]
+) -> tuple[AnyBatch | None, list[Rejection]]:
     if not messages:
         return None, []
     intake = _BatchDecoder(kind, messages)
-    batches = [batch for shape, piece in intake.chunks() if (batch := intake.batch(shape, piece)) is not None]
+    batches = [
+        batch
+        for shape, piece in intake.chunks()
+        if (batch := intake.batch(shape, piece)) is not None
+    ]
     refusals = sorted(intake.rejections, key=lambda refusal: refusal.index)
     return kind.join(batches) if batches else None, refusals
 
@@ -149,19 +187,30 @@ def _shape(value: bytes | None, content_type: str) -> str | RejectedError:
     if not value:
         return RejectedError(Reason.EMPTY, "no value")
     if len(value) > LARGEST_VALUE_BYTES:
-        return RejectedError(Reason.TOO_LARGE, f"{len(value)} bytes, more than {LARGEST_VALUE_BYTES}")
-    shape: str = SHAPES_BY_BYTE.get(value[0]) or SHAPES_BY_BYTE.get((value[:64].lstrip() or b" ")[0], "")
+        return RejectedError(
+            Reason.TOO_LARGE, f"{len(value)} bytes, more than {LARGEST_VALUE_BYTES}"
+        )
+    shape: str = SHAPES_BY_BYTE.get(value[0]) or SHAPES_BY_BYTE.get(
+        (value[:64].lstrip() or b" ")[0], ""
+    )
     if content_type == FRAME_CONTENT_TYPE and shape != "packed":
-        return RejectedError(Reason.NOT_FRAME, "announced as a frame, but begins no msgpack map")
+        return RejectedError(
+            Reason.NOT_FRAME, "announced as a frame, but begins no msgpack map"
+        )
     if not shape or (content_type == JSON_CONTENT_TYPE and shape == "packed"):
         return RejectedError(Reason.NOT_JSON, "begins neither an object nor an array")
     return shape
 
 
-def _shapes(values: Sequence[bytes | None], content_types: Sequence[str]) -> list[str | RejectedError]:
+def _shapes(
+    values: Sequence[bytes | None], content_types: Sequence[str]
+) -> list[str | RejectedError]:
     """The shape of each value; those that begin alike and are announced alike are of one."""
     begin = {value and value[:1] for value in values}
-    if len(begin) == 1 == len(set(content_types)) and max(len(value or b"") for value in values) <= LARGEST_VALUE_BYTES:
+    if (
+        len(begin) == 1 == len(set(content_types))
+        and max(len(value or b"") for value in values) <= LARGEST_VALUE_BYTES
+    ):
         first = values[0]
         if first and first[0] in SHAPES_BY_BYTE:
             return [_shape(first, content_types[0])] * len(values)
@@ -190,7 +239,9 @@ def check_texts(area: Area) -> None:
 
 def _check_id(text: str) -> None:
     if not (0 < len(text) <= LONGEST_ID and text.isprintable()):
-        raise RejectedError(Reason.BAD_ID, f"an id is not 1 to {LONGEST_ID} printable characters")
+        raise RejectedError(
+            Reason.BAD_ID, f"an id is not 1 to {LONGEST_ID} printable characters"
+        )
 
 
 def _agreed(in_value: str, key: str) -> str:
@@ -213,7 +264,12 @@ def _of_one_type(records: list[Any]) -> list[Any]:
     if len(kinds) < 2:
         return records
     widest = max(kinds, key=lambda kind: len(kind.__struct_fields__))
-    return [r if type(r) is widest else widest(**{n: getattr(r, n) for n in r.__struct_fields__}) for r in records]
+    return [
+        r
+        if type(r) is widest
+        else widest(**{n: getattr(r, n) for n in r.__struct_fields__})
+        for r in records
+    ]
 
 
 class _Rows(NamedTuple, Generic[AnyBatch]):
@@ -241,9 +297,13 @@ class _BatchDecoder(Generic[AnyBatch]):
         self._values: list[Any] = [message[1] for message in messages]
         self._area_names, codes = coded(list(named.values()))  # that the keys name
         number = dict(zip(named, codes.tolist(), strict=True))
-        self._areas = np.array([number[key] for key in keys], np.int32)  # into area_names
+        self._areas = np.array(
+            [number[key] for key in keys], np.int32
+        )  # into area_names
         self._broker_times = np.array([message[3] for message in messages], np.int64)
-        self._broker_times[(self._broker_times < EARLIEST_TIME) | (self._broker_times >= LATEST_TIME)] = 0
+        self._broker_times[
+            (self._broker_times < EARLIEST_TIME) | (self._broker_times >= LATEST_TIME)
+        ] = 0
         self.rejections: list[Rejection] = []
         self._verdicts = _shapes(self._values, [message[2] for message in messages])
         if unreadable:
@@ -260,14 +320,24 @@ class _BatchDecoder(Generic[AnyBatch]):
                 self._reject(self._values[index], verdict, index)
         for shape, group in groupby(shapes, shapes.__getitem__):
             run = list(group)
-            passed = np.cumsum([len(self._values[index]) for index in run]) // DECODED_BYTES
-            cuts = [] if shape == "packed" else (np.flatnonzero(np.diff(passed)) + 1).tolist()
+            passed = (
+                np.cumsum([len(self._values[index]) for index in run]) // DECODED_BYTES
+            )
+            cuts = (
+                []
+                if shape == "packed"
+                else (np.flatnonzero(np.diff(passed)) + 1).tolist()
+            )
             for first, last in pairwise([0, *cuts, len(run)]):
                 yield shape, run[first:last]
 
     def batch(self, shape: str, chunk: list[int]) -> AnyBatch | None:
         """The rows of a piece that are sound, None when there are none."""
-        readers = {"single": self._single_rows, "array": self._array_rows, "packed": self._frame_rows}
+        readers = {
+            "single": self._single_rows,
+            "array": self._array_rows,
+            "packed": self._frame_rows,
+        }
         rows = readers[shape](chunk)
         return None if rows is None else self._without_faults(rows, shape)
 
@@ -297,7 +367,11 @@ class _BatchDecoder(Generic[AnyBatch]):
                 records += found
                 messages.append(index)
                 places.append(kept)
-        return self._rows_of(_of_one_type(records), np.repeat(np.array(messages, np.intp), list(map(len, places))), places)
+        return self._rows_of(
+            _of_one_type(records),
+            np.repeat(np.array(messages, np.intp), list(map(len, places))),
+            places,
+        )
 
     def _array_records(self, index: int) -> tuple[list[Any], Sequence[int]]:
         """The records of an array, and their places in it. Raises ValueError or RecursionError when it is none."""
@@ -306,7 +380,9 @@ class _BatchDecoder(Generic[AnyBatch]):
         except (ValueError, RecursionError):
             values = [bytes(raw) for raw in ARRAY_DECODER.decode(self._values[index])]
             if len(values) > LARGEST_MIXED_ARRAY:
-                raise RejectedError(Reason.TOO_LARGE, f"{len(values)} elements, not all of them records") from None
+                raise RejectedError(
+                    Reason.TOO_LARGE, f"{len(values)} elements, not all of them records"
+                ) from None
             return self._decode_each(values, [index] * len(values))
         if not records:
             raise RejectedError(Reason.EMPTY, "an empty array")
@@ -321,12 +397,16 @@ class _BatchDecoder(Generic[AnyBatch]):
         if {value[:1] for value in values} != {OBJECT_START}:
             return None
         try:
-            records = RECORD_DECODERS[self._kind].array(b"[" + b",\n".join(values) + b"]")
+            records = RECORD_DECODERS[self._kind].array(
+                b"[" + b",\n".join(values) + b"]"
+            )
         except (ValueError, RecursionError):
             return None
         return records if len(records) == len(values) else None
 
-    def _decode_each(self, values: Sequence[bytes], messages: Sequence[int]) -> tuple[list[Any], list[int]]:
+    def _decode_each(
+        self, values: Sequence[bytes], messages: Sequence[int]
+    ) -> tuple[list[Any], list[int]]:
         """The records of the values that hold one, and the places of those values."""
         records, kept = [], []
         decode = RECORD_DECODERS[self._kind].one.decode
@@ -339,14 +419,25 @@ class _BatchDecoder(Generic[AnyBatch]):
         return records, kept
 
     def _rows_of(
-        self, records: list[Any], messages: NDArray[np.intp], positions: Sequence[Sequence[int]]
+        self,
+        records: list[Any],
+        messages: NDArray[np.intp],
+        positions: Sequence[Sequence[int]],
     ) -> _Rows[AnyBatch] | None:
         """The records as columns."""
         if not records:
             return None
-        told = dict(zip(records[0].__struct_fields__, zip(*map(astuple, records), strict=True), strict=True))
+        told = dict(
+            zip(
+                records[0].__struct_fields__,
+                zip(*map(astuple, records), strict=True),
+                strict=True,
+            )
+        )
         columns: dict[str, Any] = {}
-        columns["areas"], columns["area"], astray = self._row_areas(told.pop("area"), messages)
+        columns["areas"], columns["area"], astray = self._row_areas(
+            told.pop("area"), messages
+        )
         if self._kind is DeviceEvents:
             systems, codes = told.pop("system"), told.pop("code")
             told["event"], unread = events(told["event"], systems, codes)
@@ -357,7 +448,9 @@ class _BatchDecoder(Generic[AnyBatch]):
                 columns[names], columns[codes] = coded(told.pop(codes))
         for name, values in told.items():
             columns[name] = column(name, values)
-        return self._with_receipt_times(_Rows(self._kind.build(**columns), messages, positions, astray))
+        return self._with_receipt_times(
+            _Rows(self._kind.build(**columns), messages, positions, astray)
+        )
 
     def _row_areas(
         self, record_areas: Sequence[str], messages: NDArray[np.intp]
@@ -368,7 +461,9 @@ class _BatchDecoder(Generic[AnyBatch]):
         if all(self._area_names) and not any(record_areas):
             return self._area_names, codes, astray
         areas = [self._area_names[code] for code in codes.tolist()]
-        for row, (by_record, by_key) in enumerate(zip(record_areas, areas, strict=True)):
+        for row, (by_record, by_key) in enumerate(
+            zip(record_areas, areas, strict=True)
+        ):
             try:
                 areas[row] = _agreed(by_record, by_key)
             except RejectedError as error:
@@ -400,10 +495,18 @@ class _BatchDecoder(Generic[AnyBatch]):
         names, codes = coded(areas)
         batch = self._kind.build(
             names=chain.from_iterable(frame.meters for frame in frames),
-            subject=np.concatenate([part.pop("meter") + code for part, code in zip(parts, first, strict=False)]),
+            subject=np.concatenate(
+                [
+                    part.pop("meter") + code
+                    for part, code in zip(parts, first, strict=False)
+                ]
+            ),
             areas=names,
             area=np.repeat(codes, rows),
-            **{name: stack(name, [part.get(name) for part in parts], rows) for name in set().union(*parts)},
+            **{
+                name: stack(name, [part.get(name) for part in parts], rows)
+                for name in set().union(*parts)
+            },
         )
         return self._with_receipt_times(_Rows(batch, np.repeat(messages, rows), (), {}))
 
@@ -412,15 +515,27 @@ class _BatchDecoder(Generic[AnyBatch]):
         if not isinstance(rows.batch, Readings):
             return rows
         told = rows.batch.received
-        return rows._replace(batch=replace(rows.batch, received=np.where(told, told, self._broker_times[rows.messages])))
+        return rows._replace(
+            batch=replace(
+                rows.batch,
+                received=np.where(told, told, self._broker_times[rows.messages]),
+            )
+        )
 
     def _from_future(self, rows: _Rows[AnyBatch]) -> dict[int, RejectedError]:
         """The payments and stage events that say they come from the future."""
         if not isinstance(rows.batch, (Payments, Stages)):
             return {}
         received = self._broker_times[rows.messages]
-        early = np.flatnonzero((received > 0) & (rows.batch.at > received + FUTURE_TOLERANCE_SECONDS)).tolist()
-        return dict.fromkeys(early, RejectedError(Reason.BAD_TIME, "at is more than a day ahead of the broker's clock"))
+        early = np.flatnonzero(
+            (received > 0) & (rows.batch.at > received + FUTURE_TOLERANCE_SECONDS)
+        ).tolist()
+        return dict.fromkeys(
+            early,
+            RejectedError(
+                Reason.BAD_TIME, "at is more than a day ahead of the broker's clock"
+            ),
+        )
 
     def _without_faults(self, rows: _Rows[AnyBatch], shape: str) -> AnyBatch | None:
         """The rows without fault, None when there are none; the others are refused."""
@@ -445,7 +560,9 @@ class _BatchDecoder(Generic[AnyBatch]):
         for (index, error), same in alike.items():
             if isinstance(batch, Readings):
                 value = pack(batch.select(same), batch.areas[batch.area[same[0]]])
-                self.rejections.append(Rejection(value, error.reason, str(error), index, len(same)))
+                self.rejections.append(
+                    Rejection(value, error.reason, str(error), index, len(same))
+                )
         keep = np.ones(len(batch), bool)
         keep[list(bad)] = False
         return batch.select(keep) if keep.any() else None

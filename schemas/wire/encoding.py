@@ -1,4 +1,5 @@
 """Batches to Kafka messages; what a decoder reads back is equal to the bit."""
+
 from __future__ import annotations
 
 import math
@@ -13,7 +14,15 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from schemas.alert import Alert
-from schemas.columns import PHASE_COLUMNS, Batch, Column, DeviceEvents, Payments, Readings, Stages
+from schemas.columns import (
+    PHASE_COLUMNS,
+    Batch,
+    Column,
+    DeviceEvents,
+    Payments,
+    Readings,
+    Stages,
+)
 from schemas.master import Area
 from schemas.wire.frame import pack
 from schemas.wire.records import (
@@ -31,7 +40,11 @@ Encoded = tuple[bytes, bytes, str]
 """Key, value and content type."""
 
 JSON_ENCODER = json.Encoder()
-OMITTED_FIELDS = {"area": "", "system": None, "code": ""}  # the area stands in the message key, an event is told by its word
+OMITTED_FIELDS = {
+    "area": "",
+    "system": None,
+    "code": "",
+}  # the area stands in the message key, an event is told by its word
 LARGEST_SCORE = sys.float_info.max
 
 
@@ -46,17 +59,23 @@ def encode_readings(
         yield area.encode(), pack(batch.select(chosen), area), FRAME_CONTENT_TYPE
 
 
-def encode_events(batch: DeviceEvents, shape: JsonShape = "single", rows: int = 500) -> Iterator[Encoded]:
+def encode_events(
+    batch: DeviceEvents, shape: JsonShape = "single", rows: int = 500
+) -> Iterator[Encoded]:
     """Messages of one area each, of at most so many rows; the rows of an area keep their order."""
     return _json(batch, EventRecord, shape, rows)
 
 
-def encode_payments(batch: Payments, shape: JsonShape = "single", rows: int = 500) -> Iterator[Encoded]:
+def encode_payments(
+    batch: Payments, shape: JsonShape = "single", rows: int = 500
+) -> Iterator[Encoded]:
     """Messages of one area each, of at most so many rows; the rows of an area keep their order."""
     return _json(batch, PaymentRecord, shape, rows)
 
 
-def encode_stages(batch: Stages, shape: JsonShape = "single", rows: int = 500) -> Iterator[Encoded]:
+def encode_stages(
+    batch: Stages, shape: JsonShape = "single", rows: int = 500
+) -> Iterator[Encoded]:
     """Messages of one section each, of at most so many rows; the rows of a section keep their order."""
     return _json(batch, StageRecord, shape, rows)
 
@@ -71,7 +90,9 @@ def encode_alert(alert: Alert) -> tuple[bytes, bytes, list[tuple[str, bytes]]]:
 
     JSON has no infinity: evidence that is not finite is left out, and such a score is the largest there is.
     """
-    evidence = {name: value for name, value in alert.evidence.items() if math.isfinite(value)}
+    evidence = {
+        name: value for name, value in alert.evidence.items() if math.isfinite(value)
+    }
     headers = {
         "ce_specversion": "1.0",
         "ce_id": f"{alert.id}.{alert.revision}",
@@ -81,8 +102,14 @@ def encode_alert(alert: Alert) -> tuple[bytes, bytes, list[tuple[str, bytes]]]:
         "ce_subject": alert.subject or alert.area,
         "content-type": JSON_CONTENT_TYPE,
     }
-    value = JSON_ENCODER.encode(replace(alert, evidence=evidence, score=min(alert.score, LARGEST_SCORE)))
-    return alert.id.encode(), value, [(name, text.encode()) for name, text in headers.items()]
+    value = JSON_ENCODER.encode(
+        replace(alert, evidence=evidence, score=min(alert.score, LARGEST_SCORE))
+    )
+    return (
+        alert.id.encode(),
+        value,
+        [(name, text.encode()) for name, text in headers.items()],
+    )
 
 
 def _json(batch: Batch, record: Any, shape: str, rows: int) -> Iterator[Encoded]:
@@ -92,7 +119,11 @@ def _json(batch: Batch, record: Any, shape: str, rows: int) -> Iterator[Encoded]
             yield keys[area], JSON_ENCODER.encode(row), JSON_CONTENT_TYPE
         return
     for area, chosen in _areas(batch, rows):
-        yield area.encode(), JSON_ENCODER.encode(_records(batch.select(chosen), record)), JSON_CONTENT_TYPE
+        yield (
+            area.encode(),
+            JSON_ENCODER.encode(_records(batch.select(chosen), record)),
+            JSON_CONTENT_TYPE,
+        )
 
 
 def _areas(batch: Batch, rows: int) -> Iterator[tuple[str, NDArray[np.intp]]]:
@@ -125,7 +156,9 @@ def _records(batch: Batch, record: Any) -> list[Struct]:
         elif column.dtype.kind == "f":
             columns.append(_numbers(column).tolist())
         else:
-            columns.append(column.astype(bool).tolist() if name == "succeeded" else column.tolist())
+            columns.append(
+                column.astype(bool).tolist() if name == "succeeded" else column.tolist()
+            )
     return list(map(record, *columns))
 
 
@@ -140,7 +173,10 @@ def _numbers(column: Column) -> NDArray[np.object_]:
 def _phases(column: Column) -> list[Any]:
     a, b, c = _numbers(column)
     alone = (np.isnan(column[1]) & np.isnan(column[2])).tolist()
-    return [row[0] if single else row for single, row in zip(alone, zip(a, b, c, strict=True), strict=True)]
+    return [
+        row[0] if single else row
+        for single, row in zip(alone, zip(a, b, c, strict=True), strict=True)
+    ]
 
 
 def shortest(column: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -1,4 +1,5 @@
 """Readings of one area packed as columns: about 50 bytes a reading, and no work per row to read them."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -18,12 +19,19 @@ VERSION_DECODER = msgpack.Decoder(FrameVersion)
 FRAME_ENCODER = msgpack.Encoder()
 
 TIME_TYPES = (np.dtype("<u4"), np.dtype("<i8"))
-MEASURED_COLUMNS = [f.name for f in fields(Readings) if f.name not in {*(f.name for f in fields(Batch)), "received"}]
+MEASURED_COLUMNS = [
+    f.name
+    for f in fields(Readings)
+    if f.name not in {*(f.name for f in fields(Batch)), "received"}
+]
 FRAME_LAYOUT: dict[str, tuple[np.dtype[Any], ...]] = {
     "meter": (np.dtype("<u2"), np.dtype("<u4")),
     "at": TIME_TYPES,
     "received": TIME_TYPES,
-    **{name: (np.dtype(COLUMN_TYPES[name]).newbyteorder("<"),) for name in MEASURED_COLUMNS},
+    **{
+        name: (np.dtype(COLUMN_TYPES[name]).newbyteorder("<"),)
+        for name in MEASURED_COLUMNS
+    },
 }
 """What the numbers of a column may be; the length of the column tells which."""
 
@@ -40,7 +48,10 @@ def unpack(value: bytes) -> tuple[Frame, dict[str, NDArray[Any]]]:
         if packed is not None:
             columns[name] = _column(name, packed, frame.rows, types)
     if columns["meter"].max() >= len(frame.meters):
-        raise RejectedError(Reason.UNKNOWN_VALUE, f"a meter's code is beyond the {len(frame.meters)} meters")
+        raise RejectedError(
+            Reason.UNKNOWN_VALUE,
+            f"a meter's code is beyond the {len(frame.meters)} meters",
+        )
     return frame, columns
 
 
@@ -51,17 +62,23 @@ def _unknown_version(value: bytes) -> RejectedError | None:
         return None
     if version == FRAME_VERSION:
         return None
-    return RejectedError(Reason.UNKNOWN_VERSION, f"a frame of version {version}, not {FRAME_VERSION}")
+    return RejectedError(
+        Reason.UNKNOWN_VERSION, f"a frame of version {version}, not {FRAME_VERSION}"
+    )
 
 
-def _column(name: str, packed: bytes, rows: int, types: Sequence[np.dtype[Any]]) -> NDArray[Any]:
+def _column(
+    name: str, packed: bytes, rows: int, types: Sequence[np.dtype[Any]]
+) -> NDArray[Any]:
     for kind in types:
         if len(packed) == rows * kind.itemsize:
             column = np.frombuffer(packed, kind)
             return _phase_a(column) if name in PHASE_COLUMNS else column
         if name in PHASE_COLUMNS and len(packed) == 3 * rows * kind.itemsize:
             return np.frombuffer(packed, kind).reshape(3, rows)
-    raise RejectedError(Reason.WRONG_LENGTH, f"{name} has {len(packed)} bytes for {rows} rows")
+    raise RejectedError(
+        Reason.WRONG_LENGTH, f"{name} has {len(packed)} bytes for {rows} rows"
+    )
 
 
 def _phase_a(column: NDArray[Any]) -> NDArray[Any]:
@@ -70,13 +87,17 @@ def _phase_a(column: NDArray[Any]) -> NDArray[Any]:
     return phases
 
 
-def stack(name: str, columns: Sequence[NDArray[Any] | None], rows: Sequence[int]) -> NDArray[Any]:
+def stack(
+    name: str, columns: Sequence[NDArray[Any] | None], rows: Sequence[int]
+) -> NDArray[Any]:
     """The columns of several frames in a row, unknown where a frame has none."""
     kind = FRAME_LAYOUT[name][-1]
     unknown = np.nan if kind.kind == "f" else 0
     return np.concatenate(
         [
-            np.full((3, count) if name in PHASE_COLUMNS else count, unknown, kind) if part is None else part
+            np.full((3, count) if name in PHASE_COLUMNS else count, unknown, kind)
+            if part is None
+            else part
             for part, count in zip(columns, rows, strict=True)
         ],
         axis=-1,
@@ -94,9 +115,17 @@ def pack(batch: Readings, area: str) -> bytes:
             rows=len(batch),
             version=FRAME_VERSION,
             area=area,
-            received=_bytes(batch.received, TIME_TYPES) if batch.received.any() else None,
-            status=_bytes(batch.status, FRAME_LAYOUT["status"]) if batch.status.any() else None,
-            **{name: _known(getattr(batch, name), types) for name, types in FRAME_LAYOUT.items() if types[0].kind == "f"},
+            received=_bytes(batch.received, TIME_TYPES)
+            if batch.received.any()
+            else None,
+            status=_bytes(batch.status, FRAME_LAYOUT["status"])
+            if batch.status.any()
+            else None,
+            **{
+                name: _known(getattr(batch, name), types)
+                for name, types in FRAME_LAYOUT.items()
+                if types[0].kind == "f"
+            },
         )
     )
 

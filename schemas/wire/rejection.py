@@ -1,4 +1,5 @@
 """Why a value is refused: a fixed word for counting, and a sentence for whoever sent it."""
+
 from __future__ import annotations
 
 from enum import StrEnum
@@ -29,7 +30,9 @@ class Reason(StrEnum):
     OUT_OF_RANGE = "out_of_range"  # a number that measures nothing
     BAD_TIME = "bad_time"  # unreadable, without offset, not from 2000 on and before 2100, or ahead of the broker
     BAD_ID = "bad_id"  # empty, longer than 128 characters, or not printable
-    NO_AREA = "no_area"  # neither in the key nor in the value, or none that the registry has
+    NO_AREA = (
+        "no_area"  # neither in the key nor in the value, or none that the registry has
+    )
     AREA_MISMATCH = "area_mismatch"  # key and value name different areas
     WRONG_PARTITION = "wrong_partition"  # not the one that the area belongs to
     NO_KEY = "no_key"  # nor the right partition
@@ -69,7 +72,12 @@ def rejected_error(error: Exception) -> RejectedError:
     if isinstance(error, RecursionError):
         return RejectedError(Reason.TOO_DEEP, "nested too deeply")
     detail = str(error)
-    return RejectedError(next(reason for opening, reason in ERROR_OPENINGS if detail.startswith(opening)), detail)
+    return RejectedError(
+        next(
+            reason for opening, reason in ERROR_OPENINGS if detail.startswith(opening)
+        ),
+        detail,
+    )
 
 
 ERROR_OPENINGS = (

@@ -3,6 +3,7 @@
 In `make test` each test has a few examples, the same every time; METERWATCH_FUZZ_SECONDS gives each so many seconds of
 examples drawn anew. An example that takes EXAMPLE_SECONDS of CPU is a find: work without bound.
 """
+
 from __future__ import annotations
 
 import os
@@ -16,7 +17,9 @@ from typing import Any
 
 from hypothesis import HealthCheck, settings
 
-TEST_SECONDS = float(os.environ.get("METERWATCH_FUZZ_SECONDS", "0"))  # of each test; 0 runs the few
+TEST_SECONDS = float(
+    os.environ.get("METERWATCH_FUZZ_SECONDS", "0")
+)  # of each test; 0 runs the few
 FEW_SECONDS = 30.0  # after which the few are not gone on with, whatever the machine
 MOST_EXAMPLES = 1_000_000  # examples: time ends them
 EXAMPLE_SECONDS = 30  # of CPU
@@ -32,11 +35,17 @@ class TimeIsUpError(BaseException):
 
 def bounded(few: int) -> Callable[[Any], Any]:
     """So few examples, the same every time, or for METERWATCH_FUZZ_SECONDS as many as fit."""
-    drawn = settings(max_examples=MOST_EXAMPLES if TEST_SECONDS else few, deadline=None, derandomize=not TEST_SECONDS,
-                     suppress_health_check=list(HealthCheck))  # fmt: skip
+    drawn = settings(
+        max_examples=MOST_EXAMPLES if TEST_SECONDS else few,
+        deadline=None,
+        derandomize=not TEST_SECONDS,
+        suppress_health_check=list(HealthCheck),
+    )
 
     def within_time(test: Any) -> Any:
-        test.hypothesis.inner_test = while_time_is_left(test.hypothesis.inner_test, TEST_SECONDS or FEW_SECONDS)
+        test.hypothesis.inner_test = while_time_is_left(
+            test.hypothesis.inner_test, TEST_SECONDS or FEW_SECONDS
+        )
         test = drawn(test)
 
         @wraps(test)
@@ -49,7 +58,9 @@ def bounded(few: int) -> Callable[[Any], Any]:
     return within_time
 
 
-def while_time_is_left(check: Callable[..., None], seconds: float) -> Callable[..., None]:
+def while_time_is_left(
+    check: Callable[..., None], seconds: float
+) -> Callable[..., None]:
     """The function for so many seconds from its first call on. Raises TimeIsUpError later."""
     until = 0.0
 
@@ -70,7 +81,9 @@ def limited(seconds: float) -> Iterator[None]:
     """Raises EndlessExampleError in the block when it has taken so many seconds of CPU."""
 
     def end(_: int, __: FrameType | None) -> None:
-        raise EndlessExampleError(f"an example has taken {seconds:g} s of CPU and is not at its end")
+        raise EndlessExampleError(
+            f"an example has taken {seconds:g} s of CPU and is not at its end"
+        )
 
     before = signal.signal(signal.SIGPROF, end)
     signal.setitimer(signal.ITIMER_PROF, seconds)

@@ -1,4 +1,5 @@
 """`python -m tests.fuzz MINUTES`: examples drawn anew for so many minutes and not longer; ends with 1 on a find."""
+
 from __future__ import annotations
 
 import os
@@ -16,15 +17,29 @@ LEAST_SECONDS = 2.0  # that are worth a round, for each test
 OVERHEAD_SECONDS = 20.0  # of a round for its start and its end
 STUCK_SECONDS = 3.0  # of CPU after an interrupt: it is not that the machine is busy
 INTERRUPTED_EXIT_CODE = 2  # pytest's exit code
-PYTEST_COMMAND = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/fuzz")
+PYTEST_COMMAND = (
+    sys.executable,
+    "-m",
+    "pytest",
+    "-q",
+    "-p",
+    "no:cacheprovider",
+    "tests/fuzz",
+)
 
 
 def main(minutes: float) -> None:
     """Rounds of all tests until the time is over."""
-    tests = sum(name.startswith("test_") for module in (test_decoders, test_state) for name in vars(module))
+    tests = sum(
+        name.startswith("test_")
+        for module in (test_decoders, test_state)
+        for name in vars(module)
+    )
     end = time.monotonic() + 60 * minutes
     if next(shares(end, tests), None) is None:
-        sys.exit(f"{minutes:g} minutes are too few for a round of {tests} tests: one takes a minute")
+        sys.exit(
+            f"{minutes:g} minutes are too few for a round of {tests} tests: one takes a minute"
+        )
     for seconds in shares(end, tests):
         if code := finished(seconds, end):
             sys.exit(code)
@@ -32,13 +47,17 @@ def main(minutes: float) -> None:
 
 def shares(end: float, tests: int) -> Iterator[float]:
     """Seconds of each test in the rounds until the end."""
-    while (left := (end - time.monotonic() - OVERHEAD_SECONDS) / tests) >= LEAST_SECONDS:
+    while (
+        left := (end - time.monotonic() - OVERHEAD_SECONDS) / tests
+    ) >= LEAST_SECONDS:
         yield min(left, SHARE_SECONDS)
 
 
 def finished(seconds: float, end: float) -> int:
     """The exit code of a round; 0 too when its last example goes on at the end, and is stopped."""
-    tests = subprocess.Popen(PYTEST_COMMAND, env=os.environ | {"METERWATCH_FUZZ_SECONDS": str(seconds)})
+    tests = subprocess.Popen(
+        PYTEST_COMMAND, env=os.environ | {"METERWATCH_FUZZ_SECONDS": str(seconds)}
+    )
     try:
         return tests.wait(max(0.0, end - time.monotonic() - OVERHEAD_SECONDS / 2))
     except subprocess.TimeoutExpired:
@@ -51,14 +70,23 @@ def finished(seconds: float, end: float) -> int:
         tests.kill()
         tests.wait()
         if stuck:
-            sys.exit("a test did not end when it was interrupted: an example stands still within one call")
+            sys.exit(
+                "a test did not end when it was interrupted: an example stands still within one call"
+            )
         return 0
     return 0 if code == INTERRUPTED_EXIT_CODE else code
 
 
 def used(process: subprocess.Popen[bytes]) -> float:
     """Seconds of CPU that the main thread of a process has used."""
-    return int(Path(f"/proc/{process.pid}/schedstat").read_text(encoding="ascii").split()[0]) / 1e9
+    return (
+        int(
+            Path(f"/proc/{process.pid}/schedstat")
+            .read_text(encoding="ascii")
+            .split()[0]
+        )
+        / 1e9
+    )
 
 
 if __name__ == "__main__":

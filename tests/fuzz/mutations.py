@@ -1,4 +1,5 @@
 """Values that were sound and then suffered: flipped, cut, joined with others, or with something else in a place."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -9,22 +10,42 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from schemas.wire import FRAME_CONTENT_TYPE, JSON_CONTENT_TYPE
-from schemas.wire.records import EventRecord, Frame, PaymentRecord, ReadingRecord, StageRecord
+from schemas.wire.records import (
+    EventRecord,
+    Frame,
+    PaymentRecord,
+    ReadingRecord,
+    StageRecord,
+)
 
 EVENT_TIME = 1_700_000_000
 RECORD_TYPES = (ReadingRecord, EventRecord, PaymentRecord, StageRecord)
-FIELD_NAMES = sorted({name for record in (*RECORD_TYPES, Frame) for name in record.__struct_encode_fields__})
-ANY_TEXT = st.text(max_size=9) | st.sampled_from([*FIELD_NAMES, "M1", "A1", "bill", "started", "2023-11-14T22:13:20Z"])
+FIELD_NAMES = sorted(
+    {
+        name
+        for record in (*RECORD_TYPES, Frame)
+        for name in record.__struct_encode_fields__
+    }
+)
+ANY_TEXT = st.text(max_size=9) | st.sampled_from(
+    [*FIELD_NAMES, "M1", "A1", "bill", "started", "2023-11-14T22:13:20Z"]
+)
 ANY_NUMBER = (
-    st.integers(-(2**63), 2**64 - 1) | st.floats() | st.sampled_from([0, -1, EVENT_TIME, 2**31, 2**32, 10**9, 1e300, 5e-324])
-)  # fmt: skip
+    st.integers(-(2**63), 2**64 - 1)
+    | st.floats()
+    | st.sampled_from([0, -1, EVENT_TIME, 2**31, 2**32, 10**9, 1e300, 5e-324])
+)
 ANY_SCALAR = st.none() | st.booleans() | ANY_NUMBER | ANY_TEXT
 ANY_TREE = st.recursive(
     ANY_SCALAR | st.binary(max_size=24),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(ANY_TEXT, inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(ANY_TEXT, inner, max_size=4)
+    ),
     max_leaves=8,
 )
-CONTENT_TYPES = st.sampled_from(["", "", JSON_CONTENT_TYPE, FRAME_CONTENT_TYPE, "text/plain"])
+CONTENT_TYPES = st.sampled_from(
+    ["", "", JSON_CONTENT_TYPE, FRAME_CONTENT_TYPE, "text/plain"]
+)
 
 
 @st.composite
@@ -32,9 +53,17 @@ def damaged(draw: st.DrawFn, value: bytes, others: st.SearchStrategy[bytes]) -> 
     """The value after one to three mishaps to its bytes."""
     for _ in range(draw(st.integers(1, 3))):
         at = draw(st.integers(0, len(value)))
-        what = draw(st.sampled_from(["flip", "cut", "join", "insert", "leave out", "twice", "pair"]))
+        what = draw(
+            st.sampled_from(
+                ["flip", "cut", "join", "insert", "leave out", "twice", "pair"]
+            )
+        )
         if what == "flip" and at < len(value):
-            value = value[:at] + bytes([value[at] ^ draw(st.integers(1, 255))]) + value[at + 1 :]
+            value = (
+                value[:at]
+                + bytes([value[at] ^ draw(st.integers(1, 255))])
+                + value[at + 1 :]
+            )
         elif what == "cut":
             value = value[:at]
         elif what == "join":
@@ -46,7 +75,11 @@ def damaged(draw: st.DrawFn, value: bytes, others: st.SearchStrategy[bytes]) -> 
             value = value[:at] + draw(st.binary(max_size=8)) + value[at:]
         else:
             end = draw(st.integers(at, len(value)))
-            value = value[:at] + value[end:] if what == "leave out" else value[:end] + value[at:end] + value[end:]
+            value = (
+                value[:at] + value[end:]
+                if what == "leave out"
+                else value[:end] + value[at:end] + value[end:]
+            )
     return value
 
 
@@ -55,7 +88,9 @@ def other_array(draw: st.DrawFn, array: NDArray[Any]) -> NDArray[Any]:
     """An array with another type, shape, length, or another bit in one place."""
     match draw(st.integers(0, 5)):
         case 0:
-            return array.astype(draw(st.sampled_from(["f8", "i8", "u1", "i1", "f4", "?"])))
+            return array.astype(
+                draw(st.sampled_from(["f8", "i8", "u1", "i1", "f4", "?"]))
+            )
         case 1:
             return array[..., : draw(st.integers(0, array.shape[-1]))]
         case 2:
@@ -73,7 +108,13 @@ def tampered(draw: st.DrawFn, tree: Any) -> Any:
     """A tree of dicts, lists and arrays with something missing, something else, or something more in one place."""
     if isinstance(tree, np.ndarray):
         return draw(other_array(tree))
-    keys = list(tree) if isinstance(tree, dict) else range(len(tree)) if isinstance(tree, list) else ()
+    keys = (
+        list(tree)
+        if isinstance(tree, dict)
+        else range(len(tree))
+        if isinstance(tree, list)
+        else ()
+    )
     if not keys:
         return draw(ANY_TREE | st.just(np.zeros((2, 3), np.float32)))
     key, copy = draw(st.sampled_from(keys)), tree.copy()
@@ -120,7 +161,9 @@ def corrupted(draw: st.DrawFn, whole: st.SearchStrategy[bytes]) -> bytes:
         case _:
             value = draw(whole)
             as_json = value[:1] in b"[{"
-            tree = msgspec.json.decode(value) if as_json else msgspec.msgpack.decode(value)
+            tree = (
+                msgspec.json.decode(value) if as_json else msgspec.msgpack.decode(value)
+            )
             return packed(draw(swapped(tree)), as_json=as_json)
 
 

@@ -1,4 +1,5 @@
 """Every decoder returns whatever the bytes, what is sound beside them stays as it is, and the engine takes it all."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -51,18 +52,37 @@ BATCH_CODECS: dict[type[Batch], tuple[Decode, Callable[..., Any], tuple[str, ...
     Stages: (decode_stages, encode_stages, ("single", "array")),
 }
 SAMPLE_AREA = Area(
-    area="A1", section="S1", gateway="M0",
-    transformers=[Transformer(rating_kva=400), Transformer(rating_kva=200, effective=EVENT_TIME, vector_group="Dyn11")],
-    meters=[Meter(meter="M0", wiring="3P4W", ct=80.0), Meter(meter="M1", customer="C1", contract_kva=8.0),
-            Meter(meter="M2", wiring="3P3W", effective=EVENT_TIME, interval_s=3600, segment="commercial")],
-)  # fmt: skip
+    area="A1",
+    section="S1",
+    gateway="M0",
+    transformers=[
+        Transformer(rating_kva=400),
+        Transformer(rating_kva=200, effective=EVENT_TIME, vector_group="Dyn11"),
+    ],
+    meters=[
+        Meter(meter="M0", wiring="3P4W", ct=80.0),
+        Meter(meter="M1", customer="C1", contract_kva=8.0),
+        Meter(
+            meter="M2",
+            wiring="3P3W",
+            effective=EVENT_TIME,
+            interval_s=3600,
+            segment="commercial",
+        ),
+    ],
+)
 
 
-SAMPLE_RULEBOOK = Rulebook({
-    "zero_usage": edition(settings={"days": 10.0}, segments={"residential": {"days": 45.0}, "pv": {"usual": 1.0}}),
-    "model_score": edition(7),
-    "tariff_misuse": edition(model=casebook("tariff_misuse").model),
-})  # fmt: skip
+SAMPLE_RULEBOOK = Rulebook(
+    {
+        "zero_usage": edition(
+            settings={"days": 10.0},
+            segments={"residential": {"days": 45.0}, "pv": {"usual": 1.0}},
+        ),
+        "model_score": edition(7),
+        "tariff_misuse": edition(model=casebook("tariff_misuse").model),
+    }
+)
 
 
 @st.composite
@@ -71,21 +91,47 @@ def lifelike(draw: st.DrawFn, kind: type[Batch]) -> Batch:
     rows = draw(st.integers(1, 12))
     g = np.random.default_rng(draw(st.integers(0, 2**32)))
     at = EVENT_TIME + np.sort(g.integers(0, 5 * 96, rows)) * 900
-    told: dict[str, Any] = {"names": ["M0", "M1", "M2"], "subject": g.integers(0, 3, rows), "areas": ["A1"],
-                            "area": np.zeros(rows), "at": at}  # fmt: skip
+    told: dict[str, Any] = {
+        "names": ["M0", "M1", "M2"],
+        "subject": g.integers(0, 3, rows),
+        "areas": ["A1"],
+        "area": np.zeros(rows),
+        "at": at,
+    }
     if kind is Readings:
-        told |= {"u": g.normal(230, 20, (3, rows)), "i": g.normal(3, 2, (3, rows)), "p": g.normal(1, 1, (3, rows)),
-                 "kwh": g.random(rows), "register": 100 + at / 900, "received": at,
-                 "clock_offset": g.normal(0, 60, rows), "status": g.integers(0, 3, rows)}  # fmt: skip
+        told |= {
+            "u": g.normal(230, 20, (3, rows)),
+            "i": g.normal(3, 2, (3, rows)),
+            "p": g.normal(1, 1, (3, rows)),
+            "kwh": g.random(rows),
+            "register": 100 + at / 900,
+            "received": at,
+            "clock_offset": g.normal(0, 60, rows),
+            "status": g.integers(0, 3, rows),
+        }
     elif kind is DeviceEvents:
-        told |= {"event": g.integers(0, 9, rows), "until": np.where(g.random(rows) < 0.5, 0, at + 7200)}
+        told |= {
+            "event": g.integers(0, 9, rows),
+            "until": np.where(g.random(rows) < 0.5, 0, at + 7200),
+        }
     elif kind is Payments:
-        told |= {"payment": g.integers(0, 4, rows), "amount": g.random(rows) * 100, "bills": ["", "B"],
-                 "bill": g.integers(0, 2, rows), "channels": ["", "app"], "channel": g.integers(0, 2, rows),
-                 "succeeded": g.integers(0, 2, rows), "due": at}  # fmt: skip
+        told |= {
+            "payment": g.integers(0, 4, rows),
+            "amount": g.random(rows) * 100,
+            "bills": ["", "B"],
+            "bill": g.integers(0, 2, rows),
+            "channels": ["", "app"],
+            "channel": g.integers(0, 2, rows),
+            "succeeded": g.integers(0, 2, rows),
+            "due": at,
+        }
     else:
-        told |= {"stages": ["reading", "review"], "stage": g.integers(0, 2, rows), "progress": g.integers(0, 2, rows),
-                 "limit": np.where(g.random(rows) < 0.5, np.nan, 3600)}  # fmt: skip
+        told |= {
+            "stages": ["reading", "review"],
+            "stage": g.integers(0, 2, rows),
+            "progress": g.integers(0, 2, rows),
+            "limit": np.where(g.random(rows) < 0.5, np.nan, 3600),
+        }
     return kind.build(**told)
 
 
@@ -93,7 +139,13 @@ def lifelike(draw: st.DrawFn, kind: type[Batch]) -> Batch:
 def sound(draw: st.DrawFn, kind: type[Batch]) -> list[Message]:
     """Messages without fault."""
     _, encode, shapes = BATCH_CODECS[kind]
-    sent = list(encode(draw(lifelike(kind) | batches(kind)), draw(st.sampled_from(shapes)), draw(st.integers(1, 4))))
+    sent = list(
+        encode(
+            draw(lifelike(kind) | batches(kind)),
+            draw(st.sampled_from(shapes)),
+            draw(st.integers(1, 4)),
+        )
+    )
     return [(key, value, content, 0) for key, value, content in sent]
 
 
@@ -101,16 +153,26 @@ def sound(draw: st.DrawFn, kind: type[Batch]) -> list[Message]:
 def unsound(draw: st.DrawFn, kind: type[Batch]) -> Message:
     """A message of which anything may be wrong."""
     whole = sound(kind).map(lambda messages: messages[0][1] or b"")
-    key = draw(st.sampled_from([None, b"", b"A1", b"A1", b"A1"]) | st.binary(max_size=4))
+    key = draw(
+        st.sampled_from([None, b"", b"A1", b"A1", b"A1"]) | st.binary(max_size=4)
+    )
     value = draw(st.none() | corrupted(whole) | corrupted(whole) | corrupted(whole))
-    return key, value, draw(CONTENT_TYPES), draw(st.integers(-1, LATEST_TIME) | st.just(EVENT_TIME))
+    return (
+        key,
+        value,
+        draw(CONTENT_TYPES),
+        draw(st.integers(-1, LATEST_TIME) | st.just(EVENT_TIME)),
+    )
 
 
 @st.composite
 def mixed(draw: st.DrawFn, kind: type[Batch]) -> list[tuple[bool, Message]]:
     """Messages, and whether each is sound."""
     good = [(True, message) for message in draw(sound(kind))]
-    bad = [(False, message) for message in draw(st.lists(unsound(kind), min_size=1, max_size=4))]
+    bad = [
+        (False, message)
+        for message in draw(st.lists(unsound(kind), min_size=1, max_size=4))
+    ]
     return draw(st.permutations(good + bad))
 
 
@@ -127,7 +189,9 @@ def claimed_rows(value: bytes | None) -> int:
         return 1
 
 
-def check_decoder(kind: type[Batch], messages: list[tuple[bool, Message]]) -> Batch | None:
+def check_decoder(
+    kind: type[Batch], messages: list[tuple[bool, Message]]
+) -> Batch | None:
     """The rows of all messages; fails unless each message gives what it gives alone, and every row is accounted for."""
     decode = BATCH_CODECS[kind][0]
     batch, refusals = decode([message for _, message in messages])
@@ -144,7 +208,9 @@ def check_decoder(kind: type[Batch], messages: list[tuple[bool, Message]]) -> Ba
     assert sorted(alone) == sorted(table(batch) if batch else [])
     key = lambda refusal: (refusal.index, refusal.value, refusal.reason, refusal.detail)  # noqa: E731
     assert sorted(refused, key=key) == sorted(refusals, key=key)
-    assert [refusal.index for refusal in refusals] == sorted(refusal.index for refusal in refusals)
+    assert [refusal.index for refusal in refusals] == sorted(
+        refusal.index for refusal in refusals
+    )
     for refusal in refusals:
         assert refusal.reason in Reason
         assert 0 < len(refusal.detail.encode()) <= 800
@@ -152,18 +218,32 @@ def check_decoder(kind: type[Batch], messages: list[tuple[bool, Message]]) -> Ba
 
 
 @bounded(37)
-@given(st.sampled_from(list(BATCH_CODECS)).flatmap(lambda kind: st.tuples(st.just(kind), mixed(kind))))
+@given(
+    st.sampled_from(list(BATCH_CODECS)).flatmap(
+        lambda kind: st.tuples(st.just(kind), mixed(kind))
+    )
+)
 def test_decoder_reads_or_rejects_each_message_as_if_alone(case):
     check_decoder(*case)
 
 
 @bounded(25)
-@given(st.lists(corrupted(st.just(encode_area(SAMPLE_AREA)[1])), max_size=3), st.lists(
-    st.sampled_from(list(BATCH_CODECS)).flatmap(lambda kind: st.tuples(st.just(kind), mixed(kind))), min_size=1, max_size=4
-), st.integers(-2, 40))  # fmt: skip
+@given(
+    st.lists(corrupted(st.just(encode_area(SAMPLE_AREA)[1])), max_size=3),
+    st.lists(
+        st.sampled_from(list(BATCH_CODECS)).flatmap(
+            lambda kind: st.tuples(st.just(kind), mixed(kind))
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+    st.integers(-2, 40),
+)
 def test_the_engine_takes_whatever_was_decoded(areas, cases, days):
     engine = Engine()
-    known, refusals = decode_areas([(None, value, "", 0) for value in [encode_area(SAMPLE_AREA)[1], *areas]])
+    known, refusals = decode_areas(
+        [(None, value, "", 0) for value in [encode_area(SAMPLE_AREA)[1], *areas]]
+    )
     assert len(known) + len(refusals) == 1 + len(areas)
     engine.enroll(known)
     for kind, messages in cases:
@@ -178,15 +258,23 @@ def test_the_engine_takes_whatever_was_decoded(areas, cases, days):
 
 
 @bounded(37)
-@given(st.lists(st.tuples(
-    st.sampled_from([None, b"A1"]) | st.binary(max_size=3), st.none() | corrupted(st.just(encode_area(SAMPLE_AREA)[1]))
-), max_size=4))  # fmt: skip
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([None, b"A1"]) | st.binary(max_size=3),
+            st.none() | corrupted(st.just(encode_area(SAMPLE_AREA)[1])),
+        ),
+        max_size=4,
+    )
+)
 def test_areas_are_read_or_rejected(damaged_areas):
     good = (b"A1", encode_area(SAMPLE_AREA)[1], "", 0)
     messages = [good, *((key, value, "", 0) for key, value in damaged_areas), good]
     areas, refusals = decode_areas(messages)
     assert areas[0] == areas[-1] == SAMPLE_AREA
-    assert len(areas) + len(refusals) == len([value for _, value, *_ in messages if value is not None])
+    assert len(areas) + len(refusals) == len(
+        [value for _, value, *_ in messages if value is not None]
+    )
     for area in areas:
         assert decode_areas([(*encode_area(area), 0)]) == ([area], [])
 

@@ -1,4 +1,5 @@
 """Whatever happens to what is remembered: it is whole, or an older whole one counts, or it is refused."""
+
 from __future__ import annotations
 
 import itertools
@@ -16,11 +17,23 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectors.engine import SNAPSHOT_LAYOUT, Engine, Snapshot, SnapshotError, pack_snapshot
+from detectors.engine import (
+    SNAPSHOT_LAYOUT,
+    Engine,
+    Snapshot,
+    SnapshotError,
+    pack_snapshot,
+)
 from replay.history import Source, SourceError
 from replay.sources import open_sources
 from streams import checkpoints
-from streams.checkpoints import CheckpointError, CheckpointRecord, WrittenCheckpoint, encode, whole_checkpoint
+from streams.checkpoints import (
+    CheckpointError,
+    CheckpointRecord,
+    WrittenCheckpoint,
+    encode,
+    whole_checkpoint,
+)
 from streams.local import Progress, Store, StoreError, follow
 from streams.settings import Settings, SettingsError, load
 from tests import goldens
@@ -48,7 +61,10 @@ def test_a_snapshot_is_whole_or_refused(value):
 
 
 GOLDEN_STATE, GOLDEN_HISTORY = goldens.load_golden(goldens.names()[-1])
-GOLDEN_TREE, GOLDEN_BODY = goldens.opened(GOLDEN_STATE), msgspec.msgpack.decode(GOLDEN_STATE)["body"]
+GOLDEN_TREE, GOLDEN_BODY = (
+    goldens.opened(GOLDEN_STATE),
+    msgspec.msgpack.decode(GOLDEN_STATE)["body"],
+)
 
 
 def resumes_or_is_refused(value: bytes) -> None:
@@ -69,19 +85,25 @@ def resumes_or_is_refused(value: bytes) -> None:
 @bounded(60)
 @given(tampered(GOLDEN_TREE["owners"]))
 def test_tampered_snapshot_is_refused_or_resumed(owners):
-    resumes_or_is_refused(pack_snapshot({"settings": GOLDEN_TREE["settings"], "owners": owners}))
+    resumes_or_is_refused(
+        pack_snapshot({"settings": GOLDEN_TREE["settings"], "owners": owners})
+    )
 
 
 @bounded(60)
 @given(damaged(GOLDEN_BODY, st.just(GOLDEN_BODY)))
 def test_damaged_snapshot_with_right_checksum_is_refused_or_resumed(body):
-    resumes_or_is_refused(msgspec.msgpack.encode(Snapshot(SNAPSHOT_LAYOUT, crc32(body), body)))
+    resumes_or_is_refused(
+        msgspec.msgpack.encode(Snapshot(SNAPSHOT_LAYOUT, crc32(body), body))
+    )
 
 
 def checkpoint(sequence: int) -> tuple[bytes, dict[str, int], list[CheckpointRecord]]:
     """A state, its offsets, and the records of both; each state is as long as its offsets say."""
     state, offsets = bytes([sequence]) * 300 * sequence, {"reads": 300 * sequence}
-    with patch.multiple(checkpoints, CHUNK=400, WRITER="w", time=SimpleNamespace(time=lambda: 0.0)):
+    with patch.multiple(
+        checkpoints, CHUNK=400, WRITER="w", time=SimpleNamespace(time=lambda: 0.0)
+    ):
         chunks, manifest = encode(state, offsets, 4, WrittenCheckpoint(sequence - 1))
     return state, offsets, [*chunks, manifest]
 
@@ -89,19 +111,45 @@ def checkpoint(sequence: int) -> tuple[bytes, dict[str, int], list[CheckpointRec
 @st.composite
 def logs(draw: st.DrawFn) -> list[Any]:
     """Three checkpoints, of which some records are gone, changed, twice or elsewhere."""
-    kept: list[Any] = [message for sequence in (1, 2, 3) for message in checkpoint(sequence)[2]]
+    kept: list[Any] = [
+        message for sequence in (1, 2, 3) for message in checkpoint(sequence)[2]
+    ]
     for _ in range(draw(st.integers(0, 4))):
         at = draw(st.integers(0, len(kept) - 1))
         key, value, headers = kept[at]
-        match draw(st.sampled_from(["gone", "value", "key", "header", "headers", "twice", "elsewhere", "tombstone"])):
+        match draw(
+            st.sampled_from(
+                [
+                    "gone",
+                    "value",
+                    "key",
+                    "header",
+                    "headers",
+                    "twice",
+                    "elsewhere",
+                    "tombstone",
+                ]
+            )
+        ):
             case "gone" if len(kept) > 1:
                 del kept[at]
             case "value":
-                kept[at] = CheckpointRecord(key, draw(damaged(value or b"", SHORT_BYTES)), headers)
+                kept[at] = CheckpointRecord(
+                    key, draw(damaged(value or b"", SHORT_BYTES)), headers
+                )
             case "key":
-                kept[at] = CheckpointRecord(draw(damaged(key or b"", SHORT_BYTES)), value, headers)
+                kept[at] = CheckpointRecord(
+                    draw(damaged(key or b"", SHORT_BYTES)), value, headers
+                )
             case "header" if headers:
-                kept[at] = CheckpointRecord(key, value, [(name, draw(damaged(told, SHORT_BYTES))) for name, told in headers])
+                kept[at] = CheckpointRecord(
+                    key,
+                    value,
+                    [
+                        (name, draw(damaged(told, SHORT_BYTES)))
+                        for name, told in headers
+                    ],
+                )
             case "headers":
                 kept[at] = CheckpointRecord(key, value, [])
             case "twice":
@@ -109,9 +157,16 @@ def logs(draw: st.DrawFn) -> list[Any]:
             case "elsewhere":
                 kept.insert(draw(st.integers(0, len(kept) - 1)), kept.pop(at))
             case "tombstone":
-                kept[at] = kept[at]._replace(**draw(st.sampled_from([{"value": None}, {"key": None}])))
+                kept[at] = kept[at]._replace(
+                    **draw(st.sampled_from([{"value": None}, {"key": None}]))
+                )
     offsets = itertools.count()
-    return [SimpleNamespace(**message._asdict(), offset=next(offsets), partition=0, topic="t") for message in kept]
+    return [
+        SimpleNamespace(
+            **message._asdict(), offset=next(offsets), partition=0, topic="t"
+        )
+        for message in kept
+    ]
 
 
 @bounded(75)
@@ -119,7 +174,9 @@ def logs(draw: st.DrawFn) -> list[Any]:
 def test_only_a_whole_checkpoint_counts(records):
     with suppress(CheckpointError):
         found = whole_checkpoint(records, 4)
-        assert found is None or (found.state, found.manifest.offsets) in [checkpoint(n)[:2] for n in (1, 2, 3)]
+        assert found is None or (found.state, found.manifest.offsets) in [
+            checkpoint(n)[:2] for n in (1, 2, 3)
+        ]
 
 
 SOURCE_BATCHES = [readings(n, n + 200) for n in range(0, 800, 200)]
@@ -127,7 +184,12 @@ SOURCE_AREAS = list(engine().registry.areas.values())
 
 
 def followed(store: Store) -> None:
-    follow(Source("s", SOURCE_AREAS, iter(SOURCE_BATCHES), 0, "Asia/Shanghai", 900), store, "s", every=1e9)
+    follow(
+        Source("s", SOURCE_AREAS, iter(SOURCE_BATCHES), 0, "Asia/Shanghai", 900),
+        store,
+        "s",
+        every=1e9,
+    )
 
 
 @cache
@@ -148,13 +210,17 @@ def stored() -> tuple[bytes, bytes | None]:
 
 @bounded(37)
 @given(
-    flips=st.lists(st.tuples(st.integers(0, 2**20), st.integers(1, 255)), min_size=1, max_size=3),
+    flips=st.lists(
+        st.tuples(st.integers(0, 2**20), st.integers(1, 255)), min_size=1, max_size=3
+    ),
     cut=st.none() | st.floats(0, 1),
 )
 def test_a_damaged_store_is_refused_or_goes_on_as_if_whole(flips, cut):
     file, end = stored()
     value = bytearray(file if cut is None else file[: int(cut * len(file))])
-    told = [place for place, byte in enumerate(value) if byte] or [0]  # where something stands
+    told = [place for place, byte in enumerate(value) if byte] or [
+        0
+    ]  # where something stands
     for place, flip in flips if value else []:
         value[told[place % len(told)]] ^= flip
     with TemporaryDirectory() as folder:
@@ -170,9 +236,18 @@ def test_a_damaged_store_is_refused_or_goes_on_as_if_whole(flips, cut):
 
 
 @bounded(25)
-@given(damaged((Path(__file__).parents[2] / "deploy" / "meterwatch.toml").read_bytes(), SHORT_BYTES), st.dictionaries(
-    st.sampled_from([f"METERWATCH_{name.upper()}" for name in Settings.__struct_fields__]), st.text(max_size=9)
-))  # fmt: skip
+@given(
+    damaged(
+        (Path(__file__).parents[2] / "deploy" / "meterwatch.toml").read_bytes(),
+        SHORT_BYTES,
+    ),
+    st.dictionaries(
+        st.sampled_from(
+            [f"METERWATCH_{name.upper()}" for name in Settings.__struct_fields__]
+        ),
+        st.text(max_size=9),
+    ),
+)
 def test_settings_are_read_or_refused(file, environment):
     with TemporaryDirectory() as folder:
         path = Path(folder) / "meterwatch.toml"
@@ -182,7 +257,8 @@ def test_settings_are_read_or_refused(file, environment):
 
 
 SOUND_CSV = b"meter,area,at,kwh,u,register\n" + b"".join(
-    b"M%d,A1,2026-03-01T%02d:15:00+08:00,0.25,230.1,%d.5\n" % (n % 3, n // 3, n) for n in range(30)
+    b"M%d,A1,2026-03-01T%02d:15:00+08:00,0.25,230.1,%d.5\n" % (n % 3, n // 3, n)
+    for n in range(30)
 )
 
 

@@ -15,7 +15,14 @@ from tests.adversarial import NOT_A_NUMBER, Row, Stream
 from tests.oracle.metering import METERING_RULES, end_of_day, metered
 from tests.oracle.meters import record
 from tests.oracle.peaks import day_peaks, exceeded, heated
-from tests.oracle.phases import PHASE_RULES, Coupler, Follower, coupled, followed, hourly
+from tests.oracle.phases import (
+    PHASE_RULES,
+    Coupler,
+    Follower,
+    coupled,
+    followed,
+    hourly,
+)
 from tests.oracle.profiles import Page, profiled, shape
 from tests.oracle.scores import AREA_DAY_RULES, DAY_RULES, INTERVAL_RULES
 from tests.oracle.suspects import suspect
@@ -28,11 +35,16 @@ MISSING_DAYS_LIMIT = 60  # days without a reading
 def midnights(stream: Stream) -> list[int]:
     """Every local midnight from the day of the first reading on, to days after the last row."""
     zone = ZoneInfo(stream.zone)
-    first = min((row.at for row in stream.rows if row.kind is Readings), default=min(row.at for row in stream.rows))
+    first = min(
+        (row.at for row in stream.rows if row.kind is Readings),
+        default=min(row.at for row in stream.rows),
+    )
     day = datetime.fromtimestamp(first - 1, zone).replace(hour=0, minute=0, second=0)
     last = max(row.at for row in stream.rows)
     days = [day + timedelta(n) for n in range(80 + (last - first) // DAY_SECONDS)]
-    return [int(datetime(d.year, d.month, d.day, tzinfo=zone).timestamp()) for d in days]
+    return [
+        int(datetime(d.year, d.month, d.day, tzinfo=zone).timestamp()) for d in days
+    ]
 
 
 def area_watermark(rows: list[Row], single: bool) -> int:
@@ -49,19 +61,30 @@ def area_watermark(rows: list[Row], single: bool) -> int:
     return clock
 
 
-def intervals_of(validated: dict[str, list[Facts]], nights: list[int], interval: int) -> dict[int, dict[str, Facts]]:
+def intervals_of(
+    validated: dict[str, list[Facts]], nights: list[int], interval: int
+) -> dict[int, dict[str, Facts]]:
     """The readings by the end of their local interval; what is left over at the end of a day of 23 hours is none."""
     ends: dict[int, dict[str, Facts]] = {}
     for start, midnight in pairwise(nights):
         for end in range(start + interval, midnight + 1, interval):
-            here = {m: f for m, readings in validated.items() for f in readings if end - interval < f["at"] <= end}
+            here = {
+                m: f
+                for m, readings in validated.items()
+                for f in readings
+                if end - interval < f["at"] <= end
+            }
             if here:
                 ends[end] = here
     return ends
 
 
 def interval_endings(
-    area: Area, validated: dict[str, list[Facts]], nights: list[int], interval: int, until: int
+    area: Area,
+    validated: dict[str, list[Facts]],
+    nights: list[int],
+    interval: int,
+    until: int,
 ) -> Endings:
     """How the episodes of the transformer end: the gateway's word, else the sum of the users'."""
     told: Endings = {}
@@ -71,23 +94,46 @@ def interval_endings(
             break
         transformers = [t for t in area.transformers if t.effective <= at - 1]
         rating = max(transformers, key=lambda t: t.effective) if transformers else None
-        f: Facts = {"at": at, "rating_kva": rating.rating_kva if rating else NOT_A_NUMBER}
+        f: Facts = {
+            "at": at,
+            "rating_kva": rating.rating_kva if rating else NOT_A_NUMBER,
+        }
         f["dyn11"] = rating is not None and rating.vector_group == "Dyn11"
-        hertz = sorted(m["frequency"] for m in mine.values() if not math.isnan(m["frequency"]))
-        f |= {"above": hertz[-3] - 50, "below": 50 - hertz[2]} if len(hertz) > 2 else {"above": NOT_A_NUMBER, "below": NOT_A_NUMBER}
+        hertz = sorted(
+            m["frequency"] for m in mine.values() if not math.isnan(m["frequency"])
+        )
+        f |= (
+            {"above": hertz[-3] - 50, "below": 50 - hertz[2]}
+            if len(hertz) > 2
+            else {"above": NOT_A_NUMBER, "below": NOT_A_NUMBER}
+        )
         f["temperature"] = mean_of(mine.values())
         gateway = mine.pop(area.gateway, None)
         if gateway and not math.isnan(gateway["kva"]):
             ratio = gateway["record"].ct * gateway["record"].pt
-            f |= {"gateway": 1, "coverage": 1.0, "kva": gateway["kva"], "current": [i * ratio for i in gateway["i"]]}
+            f |= {
+                "gateway": 1,
+                "coverage": 1.0,
+                "kva": gateway["kva"],
+                "current": [i * ratio for i in gateway["i"]],
+            }
             f["neutral"] = gateway["neutral"] * ratio
         else:
             users = [u["kva"] for u in mine.values() if not math.isnan(u["kva"])]
             if not users and len(hertz) < 3:
                 continue
             names = {m.meter for m in area.meters} - {area.gateway}
-            records = [m for name in names if (m := record(area, name, at)) and not 0 < m.until < at]
-            f |= {"gateway": 0, "coverage": len(users) / max(len(records), 1), "kva": sum(users), "neutral": NOT_A_NUMBER}
+            records = [
+                m
+                for name in names
+                if (m := record(area, name, at)) and not 0 < m.until < at
+            ]
+            f |= {
+                "gateway": 0,
+                "coverage": len(users) / max(len(records), 1),
+                "kva": sum(users),
+                "neutral": NOT_A_NUMBER,
+            }
         rows.append(f)
     judge(INTERVAL_RULES | NEUTRAL_RULES, area.area, "", heated(rows, interval), told)
     return told
@@ -95,15 +141,27 @@ def interval_endings(
 
 def mean_of(readings: Iterable[Facts]) -> float:
     """The mean of the temperatures that some readings tell, to 0.01 degrees each."""
-    told = [round(f["temperature"], 2) for f in readings if not math.isnan(f["temperature"])]
+    told = [
+        round(f["temperature"], 2) for f in readings if not math.isnan(f["temperature"])
+    ]
     return sum(told) / len(told) if told else NOT_A_NUMBER
 
 
-def warmth_of(validated: dict[str, list[Facts]], start: int, end: int, interval: int) -> float:
+def warmth_of(
+    validated: dict[str, list[Facts]], start: int, end: int, interval: int
+) -> float:
     """The mean of a day's hours, where nine of ten tell a temperature."""
-    read, span = intervals_of(validated, [start, end], interval), max(HOUR_SECONDS, interval)
+    read, span = (
+        intervals_of(validated, [start, end], interval),
+        max(HOUR_SECONDS, interval),
+    )
     hours = [
-        mean_of(f for at, mine in read.items() if since < at <= since + span for f in mine.values())
+        mean_of(
+            f
+            for at, mine in read.items()
+            if since < at <= since + span
+            for f in mine.values()
+        )
         for since in range(start, end - interval + 1, span)
     ]
     known = [warmth for warmth in hours if not math.isnan(warmth)]
@@ -111,12 +169,18 @@ def warmth_of(validated: dict[str, list[Facts]], start: int, end: int, interval:
 
 
 def day_endings(
-    name: str, area: Area | None, validated: dict[str, list[Facts]], days: list[tuple[int, int]], interval: int,
+    name: str,
+    area: Area | None,
+    validated: dict[str, list[Facts]],
+    days: list[tuple[int, int]],
+    interval: int,
     zone: str,
-) -> Endings:  # fmt: skip
+) -> Endings:
     """How the episodes of closed days end, of every meter and of the area."""
     told: Endings = {}
-    meters = dict.fromkeys([*(m.meter for m in (area.meters if area else [])), *validated])
+    meters = dict.fromkeys(
+        [*(m.meter for m in (area.meters if area else [])), *validated]
+    )
     diaries: dict[str, list[Facts]] = {meter: [] for meter in meters}
     balances = []
     pages: dict[str, Page] = {}
@@ -129,17 +193,31 @@ def day_endings(
             m = record(area, meter, end)
             read = [f for f in validated.get(meter, []) if start < f["at"] <= end]
             if (m and not 0 < m.until < end) or any(not f["estimated"] for f in read):
-                today[meter] = day_of(m, read, start, end, interval) | end_of_day(m, read, start, end, interval)
+                today[meter] = day_of(m, read, start, end, interval) | end_of_day(
+                    m, read, start, end, interval
+                )
         for meter, day in today.items():
             m = day["record"]
-            day["shape"] = shape(m, area is not None and meter == area.gateway, day["curve"], interval) if m else {}
+            day["shape"] = (
+                shape(
+                    m,
+                    area is not None and meter == area.gateway,
+                    day["curve"],
+                    interval,
+                )
+                if m
+                else {}
+            )
             day["area_read"] = any(other["reads"] for other in today.values())
             diaries[meter].append(day)
         profiled(today, pages, end, zone, warmth_of(validated, start, end, interval))
         followed(today, followers, area.gateway if area else "")
         coupled(today, couplers, interval)
         if today and end >= begun:
-            shares = sorted((day["share"] for day in today.values()), key=lambda share: (share[1] - share[0], share[1]))
+            shares = sorted(
+                (day["share"] for day in today.values()),
+                key=lambda share: (share[1] - share[0], share[1]),
+            )
             got, due = (sum(counts) for counts in zip(*shares, strict=True))
             others = [sum(counts) for counts in zip(*shares[:-1], strict=True)]
             rest = others[0] / others[1] if others and others[1] else NOT_A_NUMBER
@@ -155,21 +233,34 @@ def day_endings(
 
 
 def energy_of(
-    area: Area | None, validated: dict[str, list[Facts]], nights: list[int], interval: int, watermark: int
+    area: Area | None,
+    validated: dict[str, list[Facts]],
+    nights: list[int],
+    interval: int,
+    watermark: int,
 ) -> dict[str, dict[int, tuple[int, float]]]:
     """By meter and day, where the day is sealed: its end, and what was used on it."""
     used: dict[str, dict[int, tuple[int, float]]] = {}
-    for meter in dict.fromkeys([*(m.meter for m in (area.meters if area else [])), *validated]):
+    for meter in dict.fromkeys(
+        [*(m.meter for m in (area.meters if area else [])), *validated]
+    ):
         for day, (start, end) in enumerate(pairwise(nights)):
             m = record(area, meter, end)
             read = [f for f in validated.get(meter, []) if start < f["at"] <= end]
-            if end + 3 * DAY_SECONDS <= watermark and ((m and not 0 < m.until < end) or any(not f["estimated"] for f in read)):
+            if end + 3 * DAY_SECONDS <= watermark and (
+                (m and not 0 < m.until < end) or any(not f["estimated"] for f in read)
+            ):
                 ratio = m.ct * m.pt if m else 1
-                used.setdefault(meter, {})[day] = end, ratio * day_of(m, read, start, end, interval)["kwh"]
+                used.setdefault(meter, {})[day] = (
+                    end,
+                    ratio * day_of(m, read, start, end, interval)["kwh"],
+                )
     return used
 
 
-def day_of(m: Meter | None, read: list[Facts], start: int, end: int, interval: int) -> Facts:
+def day_of(
+    m: Meter | None, read: list[Facts], start: int, end: int, interval: int
+) -> Facts:
     """One meter's day."""
     expected = (end - start) / (m.interval_s if m else interval)
     energy = [f["kwh"] for f in read if not math.isnan(f["kwh"])]
@@ -183,15 +274,23 @@ def day_of(m: Meter | None, read: list[Facts], start: int, end: int, interval: i
             step = (f["at"] - start - 1) // interval
             curve[step] = curve.get(step, 0.0) + f["kwh"]
     return {
-        "record": m, "hours": hourly(read, start, interval), "class": m.segment if m else "", "curve": curve,
-        "at": end, "kwh": sum(energy) if len(energy) >= expected / 2 else NOT_A_NUMBER,
-        "coverage": min(len(energy) / expected, 1), "reads": sum(not f["estimated"] for f in read),
-        "live": live / len(volted) if volted else NOT_A_NUMBER, "back": back,
-        "residential": m.segment == "residential" if m else NOT_A_NUMBER, "ratio": m.ct * m.pt if m else NOT_A_NUMBER,
-        "contract": (m.contract_kva or NOT_A_NUMBER) if m else NOT_A_NUMBER, "suspended": m.suspended_kva if m else NOT_A_NUMBER,
+        "record": m,
+        "hours": hourly(read, start, interval),
+        "class": m.segment if m else "",
+        "curve": curve,
+        "at": end,
+        "kwh": sum(energy) if len(energy) >= expected / 2 else NOT_A_NUMBER,
+        "coverage": min(len(energy) / expected, 1),
+        "reads": sum(not f["estimated"] for f in read),
+        "live": live / len(volted) if volted else NOT_A_NUMBER,
+        "back": back,
+        "residential": m.segment == "residential" if m else NOT_A_NUMBER,
+        "ratio": m.ct * m.pt if m else NOT_A_NUMBER,
+        "contract": (m.contract_kva or NOT_A_NUMBER) if m else NOT_A_NUMBER,
+        "suspended": m.suspended_kva if m else NOT_A_NUMBER,
         "pv": m.pv_kva if m else NOT_A_NUMBER,
         "share": (min(sum(not f["estimated"] for f in read), expected), expected),
-    } | day_peaks(m, read, start, end, interval)  # fmt: skip
+    } | day_peaks(m, read, start, end, interval)
 
 
 def lived(diary: list[Facts]) -> Iterator[Facts]:
@@ -206,15 +305,33 @@ def lived(diary: list[Facts]) -> Iterator[Facts]:
         zeros = 0 if stopped else zeros + 1 if zero else 0 if used else zeros
         seldom = math.floor(1.5 * (apart - 1)) if apart >= 1.5 else 0
         gone, before = MISSING_DAYS_LIMIT + seldom, missing
-        missing = 0 if day["reads"] else missing + 1 if missing != gone or day["area_read"] else missing
+        missing = (
+            0
+            if day["reads"]
+            else missing + 1
+            if missing != gone or day["area_read"]
+            else missing
+        )
         unread = missing if missing <= gone else -math.inf
-        yield day | {"zero_days": zeros if zero or used else NOT_A_NUMBER, "missing_days": unread, "usual": usual,
-                     "unread_usual": seldom}  # fmt: skip
+        yield day | {
+            "zero_days": zeros if zero or used else NOT_A_NUMBER,
+            "missing_days": unread,
+            "usual": usual,
+            "unread_usual": seldom,
+        }
         if day["reads"]:
             taught = 1 if apart == 0 else 1 - 2 ** (-1 / 8)
-            apart = 0.0 if math.isnan(apart) or before > gone else apart + taught * (before + 1 - apart)
+            apart = (
+                0.0
+                if math.isnan(apart) or before > gone
+                else apart + taught * (before + 1 - apart)
+            )
         if used:
-            usual = kwh if math.isnan(usual) else usual + (1 - 2 ** (-1 / 28)) * (kwh - usual)
+            usual = (
+                kwh
+                if math.isnan(usual)
+                else usual + (1 - 2 ** (-1 / 28)) * (kwh - usual)
+            )
 
 
 def newcomer(area: Area | None, meter: str) -> float:
@@ -224,7 +341,10 @@ def newcomer(area: Area | None, meter: str) -> float:
     if area is None or not mine or not mine[0].customer or meter == area.gateway:
         return math.inf
     first = next(m for m in records if m.customer == mine[0].customer)
-    begun = sorted(min(m.effective for m in records if m.meter == name) for name in {m.meter for m in records})
+    begun = sorted(
+        min(m.effective for m in records if m.meter == name)
+        for name in {m.meter for m in records}
+    )
     new = begun[(len(begun) - 1) // 2] < mine[0].effective == first.effective
     return mine[0].effective if new else math.inf
 
@@ -266,7 +386,9 @@ def balance(today: dict[str, Facts], gateway: str) -> Facts:
     contracts = [d["contract"] for d in users if d["contract"] > 0]
     mean = sum(contracts) / len(contracts) if contracts else 1.0
     weights = [d["contract"] if d["contract"] > 0 else mean for d in users]
-    read = sum(w for w, d in zip(weights, users, strict=True) if not math.isnan(d["kwh"]))
+    read = sum(
+        w for w, d in zip(weights, users, strict=True) if not math.isnan(d["kwh"])
+    )
     gaps = []
     for w, d in zip(weights, users, strict=True):
         if not math.isnan(d["kwh"]):
@@ -276,7 +398,11 @@ def balance(today: dict[str, Facts], gateway: str) -> Facts:
     gap = through["kwh"] * through["ratio"] * (1 / through["coverage"] - 1)
     digits = [0.01 * total([0.0, d["ratio"]]) for d in today.values()]
     doubt = math.sqrt(3 * (sum(x * x for x in [*gaps, gap, *digits])))
-    return {"in": put_in + gap, "loss": put_in + gap - taken - sum(gaps), "doubt": doubt}
+    return {
+        "in": put_in + gap,
+        "loss": put_in + gap - taken - sum(gaps),
+        "doubt": doubt,
+    }
 
 
 def read_days(balances: Iterable[Facts], zone: str) -> Iterator[Facts]:
@@ -284,7 +410,10 @@ def read_days(balances: Iterable[Facts], zone: str) -> Iterator[Facts]:
     usual: dict[int, float] = {}
     read = 0
     for day in balances:
-        share, weekday = day["read_share"], datetime.fromtimestamp(day["at"] - 1, ZoneInfo(zone)).weekday()
+        share, weekday = (
+            day["read_share"],
+            datetime.fromtimestamp(day["at"] - 1, ZoneInfo(zone)).weekday(),
+        )
         yield day | {"usual_read": usual.get(weekday, NOT_A_NUMBER)}
         read = day["at"] if share > 0 else read
         if day["at"] - read < 7 * DAY_SECONDS:
@@ -296,15 +425,29 @@ def losses(balances: list[Facts]) -> Iterator[Facts]:
     """An area's days with the last seven losses, what was usual at their load before each, and what was beyond it."""
     lows: list[float] = []
     highs: list[float] = []
-    week: list[tuple[float, float]] = []  # what was lost beyond the usual, and the square of its deviation
+    week: list[
+        tuple[float, float]
+    ] = []  # what was lost beyond the usual, and the square of its deviation
     usual = FadingLossLine()
     for day in balances:
         loss, doubt, through = day["loss"], day["doubt"], day["in"]
-        expected, spread = usual.at(through), max(math.sqrt(usual.var), 0.0005 * through)
-        told: Facts = dict.fromkeys(("third", "least", "unusual", "excess"), NOT_A_NUMBER)
-        told |= {"mean": expected / through, "spread": spread / through, "seen": usual.seen}
+        expected, spread = (
+            usual.at(through),
+            max(math.sqrt(usual.var), 0.0005 * through),
+        )
+        told: Facts = dict.fromkeys(
+            ("third", "least", "unusual", "excess"), NOT_A_NUMBER
+        )
+        told |= {
+            "mean": expected / through,
+            "spread": spread / through,
+            "seen": usual.seen,
+        }
         if not math.isnan(loss):
-            lows, highs = [*lows, (loss - doubt) / through][-7:], [*highs, (loss + doubt) / through][-7:]
+            lows, highs = (
+                [*lows, (loss - doubt) / through][-7:],
+                [*highs, (loss + doubt) / through][-7:],
+            )
             told |= {"third": third(lows), "least": -third([-x for x in highs])}
         if doubt <= 0.01 * through:
             line = 0.07 * through if usual.seen < 6 else min(expected, 0.07 * through)
@@ -312,7 +455,9 @@ def losses(balances: list[Facts]) -> Iterator[Facts]:
             weights = sum(1 / square for _, square in week)
             error = math.sqrt(1 / weights + spread**2 / min(max(usual.seen, 1), 30))
             if len(week) > 2:
-                told["excess"] = sum(x / square for x, square in week) / weights - 3 * error
+                told["excess"] = (
+                    sum(x / square for x, square in week) / weights - 3 * error
+                )
             told["unusual"] = loss - expected
             usual.learn(day["at"], loss, through, expected)
         yield day | told
@@ -327,7 +472,13 @@ class FadingLossLine:
     """A clerk's fading line through loss against the square of the energy; he believes no day entirely."""
 
     def __init__(self) -> None:
-        self.loss, self.square, self.spread, self.together, self.var = NOT_A_NUMBER, 0.0, 0.0, 0.0, 0.0
+        self.loss, self.square, self.spread, self.together, self.var = (
+            NOT_A_NUMBER,
+            0.0,
+            0.0,
+            0.0,
+            0.0,
+        )
         self.then = self.seen = 0
 
     def at(self, energy: float) -> float:
@@ -335,21 +486,29 @@ class FadingLossLine:
         if self.seen < 2:
             return self.loss
         prior = (0.1 * self.square) ** 2
-        slope = (self.together + prior * self.loss / self.square) / (self.spread + prior)
+        slope = (self.together + prior * self.loss / self.square) / (
+            self.spread + prior
+        )
         return self.loss + max(slope, 0.0) * (energy**2 - self.square)
 
     def learn(self, at: int, loss: float, energy: float, expected: float) -> None:
         """Take a day in."""
         expected = expected if self.seen else loss
-        narrow = math.inf if self.seen < 3 else max(math.sqrt(self.var), 0.0005 * energy)
+        narrow = (
+            math.inf if self.seen < 3 else max(math.sqrt(self.var), 0.0005 * energy)
+        )
         widest = max(narrow, 0.3 * abs(expected)) if self.seen < 6 else narrow
         step = min(max(loss - expected, -widest), widest)
-        keep = min(2 ** ((self.then - at) / (30 * DAY_SECONDS)), 1 - 1 / (self.seen + 1))
+        keep = min(
+            2 ** ((self.then - at) / (30 * DAY_SECONDS)), 1 - 1 / (self.seen + 1)
+        )
         off = expected + step - self.loss if self.seen else 0.0
         more = energy**2 - self.square
         self.loss = expected + step - keep * off
         self.square += (1 - keep) * more
         self.spread = keep * (self.spread + (1 - keep) * more * more)
         self.together = keep * (self.together + (1 - keep) * more * off)
-        self.var = keep * (self.var + (1 - keep) * min(max(loss - expected, -narrow), narrow) ** 2)
+        self.var = keep * (
+            self.var + (1 - keep) * min(max(loss - expected, -narrow), narrow) ** 2
+        )
         self.then, self.seen = at, self.seen + 1

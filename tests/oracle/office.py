@@ -30,23 +30,47 @@ from tests.oracle.scores import (
 )
 from tests.oracle.watch import Endings, Facts, judge
 
-STAGE_LIMITS = {"reading": DAY_SECONDS, "checking": DAY_SECONDS, "review": DAY_SECONDS, "issue": 5 * DAY_SECONDS, "collection": 20 * DAY_SECONDS}
+STAGE_LIMITS = {
+    "reading": DAY_SECONDS,
+    "checking": DAY_SECONDS,
+    "review": DAY_SECONDS,
+    "issue": 5 * DAY_SECONDS,
+    "collection": 20 * DAY_SECONDS,
+}
+
 
 def customer_endings(area: str, rows: list[Row]) -> Endings:
     """How the episodes of failing payments end, of customers and of channels."""
     told: Endings = {}
-    attempts = [r for r in rows if r.columns["payment"] in (Payment.PAYMENT, Payment.TOPUP)]
+    attempts = [
+        r for r in rows if r.columns["payment"] in (Payment.PAYMENT, Payment.TOPUP)
+    ]
     for customer in dict.fromkeys(r.subject for r in attempts):
         facts: list[Facts] = []
         failed: list[int] = []
         for row in [r for r in attempts if r.subject == customer]:
             failed = [] if row.columns["succeeded"] else [*failed, row.at][-3:]
-            facts.append({"at": row.at, "failures": sum(at > row.at - DAY_SECONDS for at in failed)})
+            facts.append(
+                {
+                    "at": row.at,
+                    "failures": sum(at > row.at - DAY_SECONDS for at in failed),
+                }
+            )
         judge(PAYMENT_RULES, area, customer, facts, told)
     for customer in dict.fromkeys(r.subject for r in rows):
-        judge(PREPAID_RULES, area, customer, prepaid_facts([r for r in rows if r.subject == customer]), told)
+        judge(
+            PREPAID_RULES,
+            area,
+            customer,
+            prepaid_facts([r for r in rows if r.subject == customer]),
+            told,
+        )
     for channel in dict.fromkeys(r.columns["channel"] for r in attempts):
-        tried = [(r.at, r.columns["succeeded"] == 0) for r in attempts if r.columns["channel"] == channel]
+        tried = [
+            (r.at, r.columns["succeeded"] == 0)
+            for r in attempts
+            if r.columns["channel"] == channel
+        ]
         judge(ATTEMPT_RULES, area, channel, shares(tried), told)
     return told
 
@@ -58,42 +82,75 @@ def prepaid_facts(rows: list[Row]) -> Iterator[Facts]:
     for row in rows:
         amount, what = row.columns["amount"], row.columns["payment"]
         if what == Payment.BALANCE and (last is None or row.at > last.at):
-            if last is not None and 6 * HOUR_SECONDS <= row.at - last.at <= 40 * DAY_SECONDS:
+            if (
+                last is not None
+                and 6 * HOUR_SECONDS <= row.at - last.at <= 40 * DAY_SECONDS
+            ):
                 days = (row.at - last.at) / DAY_SECONDS
-                used, keep = (last.columns["amount"] + topped - amount) / days, 0.5 ** (days / 14) if daily else 0
+                used, keep = (
+                    (last.columns["amount"] + topped - amount) / days,
+                    0.5 ** (days / 14) if daily else 0,
+                )
                 daily = keep * daily + (1 - keep) * used if used >= 0 else daily
             last, topped = row, 0.0
             yield {"at": row.at, "balance": amount, "daily": daily}
-        elif what == Payment.TOPUP and row.columns["succeeded"] and (last is None or row.at >= last.at):
+        elif (
+            what == Payment.TOPUP
+            and row.columns["succeeded"]
+            and (last is None or row.at >= last.at)
+        ):
             topped += amount
             if last is not None:
-                yield {"at": row.at, "balance": last.columns["amount"] + topped, "daily": daily}
+                yield {
+                    "at": row.at,
+                    "balance": last.columns["amount"] + topped,
+                    "daily": daily,
+                }
 
 
 def shares(attempts: list[tuple[int, bool]]) -> Iterator[Facts]:
     """How often a channel's attempts fail: of late, fading over 50, and by habit in this hour of the week."""
-    habit: dict[int, tuple[float, float]] = {}  # attempts and failures by hour of the week
+    habit: dict[
+        int, tuple[float, float]
+    ] = {}  # attempts and failures by hour of the week
     share = weight = 0.0
-    for hour, group in groupby(attempts, key=lambda attempt: attempt[0] // HOUR_SECONDS):
+    for hour, group in groupby(
+        attempts, key=lambda attempt: attempt[0] // HOUR_SECONDS
+    ):
         here = list(group)
-        tried, failed = (sum(counts) for counts in zip((0, 0), *habit.values(), strict=True))
+        tried, failed = (
+            sum(counts) for counts in zip((0, 0), *habit.values(), strict=True)
+        )
         usual = failed / tried if tried else NOT_A_NUMBER
         own = habit.get(hour % 168, (0.0, 0.0))
         for at, fails in here:
             weight = weight * 0.98 + 1
             share += (fails - share) / weight
-            yield {"at": at, "share": share, "attempts": weight, "usual": own[1] / own[0] if own[0] >= 50 else usual}
+            yield {
+                "at": at,
+                "share": share,
+                "attempts": weight,
+                "usual": own[1] / own[0] if own[0] >= 50 else usual,
+            }
         most = len(here) * (2 * usual + 0.02) if tried else math.inf
-        habit[hour % 168] = 0.8 * own[0] + len(here), 0.8 * own[1] + min(sum(fails for _, fails in here), most)
+        habit[hour % 168] = (
+            0.8 * own[0] + len(here),
+            0.8 * own[1] + min(sum(fails for _, fails in here), most),
+        )
 
 
-def bill_endings(area: str, master: Area | None, zone: str, rows: list[Row], watermark: int) -> Endings:
+def bill_endings(
+    area: str, master: Area | None, zone: str, rows: list[Row], watermark: int
+) -> Endings:
     """How the episodes of bills end, of how they were issued and of what stays unpaid."""
     told: Endings = {}
     bills = [r for r in rows if r.columns["payment"] == Payment.BILL]
     for customer, bill in dict.fromkeys((r.subject, r.columns["bill"]) for r in bills):
         mine = [r for r in rows if r.subject == customer and r.columns["bill"] == bill]
-        issues = sorted((r for r in mine if r.columns["payment"] == Payment.BILL), key=lambda r: r.at)
+        issues = sorted(
+            (r for r in mine if r.columns["payment"] == Payment.BILL),
+            key=lambda r: r.at,
+        )
         subject = f"{customer}/{bill}"
         known = account(issues[-1], master)
         weight = {"A": 0.5, "D": 2.2}.get(known[0].credit, 1.0) if known else 1.0
@@ -102,9 +159,15 @@ def bill_endings(area: str, master: Area | None, zone: str, rows: list[Row], wat
         judge(OVERPAID_RULES, area, subject, overpaid(issues, mine), told)
         facts: list[Facts] = []
         for n, row in enumerate(issues):
-            seen = {"at": row.at, **read_facts(row, master, zone), **recomputed(row, master)}
+            seen = {
+                "at": row.at,
+                **read_facts(row, master, zone),
+                **recomputed(row, master),
+            }
             after = issues[n + 1].at if n + 1 < len(issues) else watermark + 1
-            facts += [seen] + [seen | {"at": row.at + DAY_SECONDS}] * (row.at + DAY_SECONDS < after)
+            facts += [seen] + [seen | {"at": row.at + DAY_SECONDS}] * (
+                row.at + DAY_SECONDS < after
+            )
         judge(BILL_ISSUE_RULES, area, subject, facts, told)
     return told
 
@@ -115,11 +178,15 @@ def overdue(bill: Row, mine: list[Row], watermark: int) -> list[Facts]:
     facts: list[Facts] = []
     since, is_open = bill.columns["due"], True
     for n, at in enumerate([*(at for at, _ in paid), watermark + 1], 1):
-        covered = sum(a for _, a in paid[:n]) >= bill.columns["amount"] and n <= len(paid)
+        covered = sum(a for _, a in paid[:n]) >= bill.columns["amount"] and n <= len(
+            paid
+        )
         if is_open and (covered or n > len(paid)):
             for days in (1, 7, 15, 30):
                 late = since + days * DAY_SECONDS
-                unpaid = bill.columns["amount"] - sum(a for when, a in paid if when <= late)
+                unpaid = bill.columns["amount"] - sum(
+                    a for when, a in paid if when <= late
+                )
                 facts += [{"at": late, "days": days, "unpaid": unpaid}] * (late < at)
             facts += [{"at": at, "days": 0, "unpaid": 0}] * covered
         elif not is_open and not covered:
@@ -131,7 +198,9 @@ def overdue(bill: Row, mine: list[Row], watermark: int) -> list[Facts]:
 def paid_amounts(mine: list[Row]) -> list[tuple[int, float]]:
     """What was paid on a bill and what of it was taken back, in order of time."""
     told: list[tuple[int, float]] = []
-    payments = [r for r in mine if r.columns["payment"] in (Payment.PAYMENT, Payment.REVERSAL)]
+    payments = [
+        r for r in mine if r.columns["payment"] in (Payment.PAYMENT, Payment.REVERSAL)
+    ]
     for row in sorted(payments, key=lambda r: (r.at, is_payment(r))):
         amount, number = row.columns["amount"], row.columns.get("reference")
         if is_payment(row):
@@ -139,7 +208,11 @@ def paid_amounts(mine: list[Row]) -> list[tuple[int, float]]:
         elif number:
             under = [r for r in payments if r.columns.get("reference") == number]
             failed = [r.at for r in under if not is_payment(r) and r.at < row.at]
-            back = sum(r.columns["amount"] for r in under if is_payment(r) and max(failed, default=0) <= r.at < row.at)
+            back = sum(
+                r.columns["amount"]
+                for r in under
+                if is_payment(r) and max(failed, default=0) <= r.at < row.at
+            )
             told += [(row.at, -back)] * bool(back)
         elif row.columns["payment"] == Payment.REVERSAL:
             told.append((row.at, -abs(amount)))
@@ -163,37 +236,74 @@ def overpaid(issues: list[Row], mine: list[Row]) -> Iterator[Facts]:
 def transfer_endings(area: str, rows: list[Row], watermark: int) -> Endings:
     """How the episodes of payments and settlements end that do not come together."""
     told: Endings = {}
-    mine = [r for r in rows if r.columns.get("reference") and (r.columns["payment"] == Payment.SETTLEMENT or (
-        r.columns["payment"] in (Payment.PAYMENT, Payment.TOPUP) and r.columns["succeeded"]))]  # fmt: skip
+    mine = [
+        r
+        for r in rows
+        if r.columns.get("reference")
+        and (
+            r.columns["payment"] == Payment.SETTLEMENT
+            or (
+                r.columns["payment"] in (Payment.PAYMENT, Payment.TOPUP)
+                and r.columns["succeeded"]
+            )
+        )
+    ]
     mine.sort(key=lambda r: r.at)
-    for customer, number in dict.fromkeys((r.subject, r.columns["reference"]) for r in mine):
-        both = [r for r in mine if (r.subject, r.columns["reference"]) == (customer, number)]
+    for customer, number in dict.fromkeys(
+        (r.subject, r.columns["reference"]) for r in mine
+    ):
+        both = [
+            r for r in mine if (r.subject, r.columns["reference"]) == (customer, number)
+        ]
         facts: list[Facts] = []
         first, others = both[0], [r for r in both if is_line(r) != is_line(both[0])]
         begun = min((r.at for r in both if not is_line(r)), default=math.inf)
-        back = min((r.at for r in rows if is_taken_back(r, customer, number) and r.at > begun), default=math.inf)
+        back = min(
+            (r.at for r in rows if is_taken_back(r, customer, number) and r.at > begun),
+            default=math.inf,
+        )
         until = min(others[0].at if others else watermark + 1, back)
         channel = [r for r in mine if r.columns["channel"] == first.columns["channel"]]
         for hours in (12, 24, 36, 48, 72, 120, 168):
             at = first.at + hours * HOUR_SECONDS
-            before = first.at - 3 * DAY_SECONDS if is_line(first) else first.at + DAY_SECONDS
-            expected = any(r.at < before for r in channel if is_line(r) != is_line(first))
+            before = (
+                first.at - 3 * DAY_SECONDS if is_line(first) else first.at + DAY_SECONDS
+            )
+            expected = any(
+                r.at < before for r in channel if is_line(r) != is_line(first)
+            )
             if at < until and expected:
                 facts.append({"at": at, "hours": hours, "off": NOT_A_NUMBER})
-        facts += [{"at": until, "hours": 0, "off": NOT_A_NUMBER}] * (bool(others) or back <= watermark)
+        facts += [{"at": until, "hours": 0, "off": NOT_A_NUMBER}] * (
+            bool(others) or back <= watermark
+        )
         for at in dict.fromkeys(r.at for r in both):
             lines = [r.columns["amount"] for r in both if r.at <= at and is_line(r)]
             paid = [r.columns["amount"] for r in both if r.at <= at and not is_line(r)]
-            off = NOT_A_NUMBER if at >= back else sum(lines or paid[:1]) - sum(paid or lines[:1])
+            off = (
+                NOT_A_NUMBER
+                if at >= back
+                else sum(lines or paid[:1]) - sum(paid or lines[:1])
+            )
             facts.append({"at": at, "hours": NOT_A_NUMBER, "off": off})
-        judge(TRANSFER_RULES, area, f"{customer}/{number}", sorted(facts, key=itemgetter("at")), told)
+        judge(
+            TRANSFER_RULES,
+            area,
+            f"{customer}/{number}",
+            sorted(facts, key=itemgetter("at")),
+            told,
+        )
     return told
 
 
 def is_taken_back(row: Row, customer: str, number: str) -> bool:
     """Whether a customer's number is told to have failed."""
     failed = row.columns["payment"] == Payment.REVERSAL or not row.columns["succeeded"]
-    return failed and not is_line(row) and (row.subject, row.columns.get("reference")) == (customer, number)
+    return (
+        failed
+        and not is_line(row)
+        and (row.subject, row.columns.get("reference")) == (customer, number)
+    )
 
 
 def is_line(row: Row) -> bool:
@@ -203,8 +313,19 @@ def is_line(row: Row) -> bool:
 
 def account(row: Row, master: Area | None) -> tuple[Meter, Tariff] | None:
     """The newest record of a bill's customer, and its tariff."""
-    if master is None or (records := [m for m in master.meters if m.customer == row.subject and m.effective <= row.at
-                                      and (not m.until or m.until >= row.at)]) == []:  # fmt: skip
+    if (
+        master is None
+        or (
+            records := [
+                m
+                for m in master.meters
+                if m.customer == row.subject
+                and m.effective <= row.at
+                and (not m.until or m.until >= row.at)
+            ]
+        )
+        == []
+    ):
         return None
     newest = max(records, key=lambda m: m.effective)
     return newest, next(t for t in master.tariffs if t.tariff == newest.tariff)
@@ -222,14 +343,28 @@ def read_facts(row: Row, master: Area | None, zone: str) -> Facts:
         if tariff.demand is not None:
             off = min(abs(read - first.timestamp()) for first in firsts) / HOUR_SECONDS
         elif meter.read_day:
-            days = [(f + timedelta(days=meter.read_day - 1), f + timedelta(days=meter.read_day))
-                    for f in [(firsts[0] - timedelta(days=1)).replace(day=1), *firsts]]  # fmt: skip
-            off = min(max(s.timestamp() - read, read - e.timestamp(), 0) for s, e in days) / HOUR_SECONDS
+            days = [
+                (
+                    f + timedelta(days=meter.read_day - 1),
+                    f + timedelta(days=meter.read_day),
+                )
+                for f in [(firsts[0] - timedelta(days=1)).replace(day=1), *firsts]
+            ]
+            off = (
+                min(max(s.timestamp() - read, read - e.timestamp(), 0) for s, e in days)
+                / HOUR_SECONDS
+            )
     short = max(row.columns["frozen_register"] - row.columns["read_register"], 0)
     short = 0 if short <= 0.02 else short * (known[0].ct * known[0].pt if known else 1)
     if math.isnan(short) != math.isnan(off):
-        short, off = (-math.inf if math.isnan(value) else value for value in (short, off))
-    return {"off": off, "short": short, "by_demand": known is not None and known[1].demand is not None}
+        short, off = (
+            -math.inf if math.isnan(value) else value for value in (short, off)
+        )
+    return {
+        "off": off,
+        "short": short,
+        "by_demand": known is not None and known[1].demand is not None,
+    }
 
 
 def recomputed(row: Row, master: Area | None) -> Facts:
@@ -243,23 +378,44 @@ def recomputed(row: Row, master: Area | None) -> Facts:
         fee += c["billed_peak"] * (tariff.peak - tariff.flat)
     if tariff.demand is not None and meter.declared_kw is not None:
         contract = meter.contract_kva or NOT_A_NUMBER
-        declared = max(meter.declared_kw, 0.4 * contract) if contract > 0 else meter.declared_kw
+        declared = (
+            max(meter.declared_kw, 0.4 * contract)
+            if contract > 0
+            else meter.declared_kw
+        )
         price = tariff.demand
         if row.at >= datetime(2023, 7, 1, tzinfo=ZoneInfo("Asia/Shanghai")).timestamp():
-            price *= 0.9 if c["billed_kwh"] >= 260 * contract else 1.0 if contract > 0 else NOT_A_NUMBER
+            price *= (
+                0.9
+                if c["billed_kwh"] >= 260 * contract
+                else 1.0
+                if contract > 0
+                else NOT_A_NUMBER
+            )
         fee += price * declared
         if math.isnan(c["billed_demand"]) or c["billed_demand"] > 1.05 * declared:
             fee += 2 * price * (c["billed_demand"] - 1.05 * declared)
     return {"billed": c["amount"], "recomputed": fee}
 
 
-def work_endings(section: str, master: Area | None, zone: str, rows: list[Row], watermark: int) -> Endings:
+def work_endings(
+    section: str, master: Area | None, zone: str, rows: list[Row], watermark: int
+) -> Endings:
     """How the episodes of stalled and disordered work end, as far as the section's clock has come."""
     told: Endings = {}
-    order = [stage.stage for stage in master.stages] if master and master.stages else list(STAGE_LIMITS)
-    every = {item: stays_of([r for r in rows if (r.subject, r.columns["stage"]) == item])
-             for item in dict.fromkeys((r.subject, r.columns["stage"]) for r in rows)}  # fmt: skip
-    waits = {item: waits_of([r for r in rows if (r.subject, r.columns["stage"]) == item]) for item in every}
+    order = (
+        [stage.stage for stage in master.stages]
+        if master and master.stages
+        else list(STAGE_LIMITS)
+    )
+    every = {
+        item: stays_of([r for r in rows if (r.subject, r.columns["stage"]) == item])
+        for item in dict.fromkeys((r.subject, r.columns["stage"]) for r in rows)
+    }
+    waits = {
+        item: waits_of([r for r in rows if (r.subject, r.columns["stage"]) == item])
+        for item in every
+    }
     for (subject, stage), visits in every.items():
         late: list[Facts] = []
         stalled: list[Facts] = []
@@ -267,34 +423,82 @@ def work_endings(section: str, master: Area | None, zone: str, rows: list[Row], 
             limit, working = limit_of(row, master)
             until = watermark + 1 if done == math.inf else done
             for share in (0.8, 1.0, 2.0):
-                due = worked_after(row.at, round(share * limit), zone) if working else row.at + round(share * limit)
+                due = (
+                    worked_after(row.at, round(share * limit), zone)
+                    if working
+                    else row.at + round(share * limit)
+                )
                 at = put_off(waits[subject, stage], row.at, due)
                 late += [{"at": at, "share": share}] * (limit > 0 and at < until)
             alike = [key for key in every if key[1] == stage]
-            usual = usual_of([v for key in alike for v in worked_times(every[key], waits[key])], row.at)
-            marks = [(put_off(waits[subject, stage], row.at, row.at + round(m * usual)), m)
-                     for m in (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)] if usual else []  # fmt: skip
-            stalled += [{"at": at, "stalled": times} for at, times in marks if at < until and row.at <= watermark]
+            usual = usual_of(
+                [v for key in alike for v in worked_times(every[key], waits[key])],
+                row.at,
+            )
+            marks = (
+                [
+                    (
+                        put_off(
+                            waits[subject, stage], row.at, row.at + round(m * usual)
+                        ),
+                        m,
+                    )
+                    for m in (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)
+                ]
+                if usual
+                else []
+            )
+            stalled += [
+                {"at": at, "stalled": times}
+                for at, times in marks
+                if at < until and row.at <= watermark
+            ]
             if done < math.inf:
                 late.append({"at": done, "share": 0.0})
                 stalled.append({"at": done, "stalled": 0.0})
-        judge(OVERDUE_RULES, section, f"{subject}/{stage}", sorted(late, key=itemgetter("at")), told)
-        judge(STALL_RULES, section, f"{subject}/{stage}", sorted(stalled, key=itemgetter("at")), told)
+        judge(
+            OVERDUE_RULES,
+            section,
+            f"{subject}/{stage}",
+            sorted(late, key=itemgetter("at")),
+            told,
+        )
+        judge(
+            STALL_RULES,
+            section,
+            f"{subject}/{stage}",
+            sorted(stalled, key=itemgetter("at")),
+            told,
+        )
     for stage in dict.fromkeys(stage for _, stage in every):
-        judge(BACKLOG_RULES, section, stage, stuck(every, waits, stage, master, zone, watermark), told)
+        judge(
+            BACKLOG_RULES,
+            section,
+            stage,
+            stuck(every, waits, stage, master, zone, watermark),
+            told,
+        )
     for subject in dict.fromkeys(r.subject for r in rows):
-        mine = [r for r in rows if r.subject == subject and r.columns["progress"] in (0, 1)]
+        mine = [
+            r for r in rows if r.subject == subject and r.columns["progress"] in (0, 1)
+        ]
         judge(DISORDER_RULES, section, subject, left_out(mine, order), told)
     return told
 
 
 def waits_of(rows: list[Row]) -> list[tuple[int, float]]:
     """From when until when an item waited for somebody else."""
-    resumed = sorted(r.at for r in rows if r.columns["progress"] == StageProgress.RESUMED)
+    resumed = sorted(
+        r.at for r in rows if r.columns["progress"] == StageProgress.RESUMED
+    )
     waits: list[tuple[int, float]] = []
-    for at in sorted(r.at for r in rows if r.columns["progress"] == StageProgress.PAUSED):
+    for at in sorted(
+        r.at for r in rows if r.columns["progress"] == StageProgress.PAUSED
+    ):
         if not waits or at >= waits[-1][1]:
-            waits.append((at, min((until for until in resumed if until >= at), default=math.inf)))
+            waits.append(
+                (at, min((until for until in resumed if until >= at), default=math.inf))
+            )
     return waits
 
 
@@ -307,27 +511,60 @@ def put_off(waits: list[tuple[int, float]], start: int, at: float) -> float:
 
 
 def stuck(
-    every: dict[tuple[str, str], list[tuple[Row, float]]], waits: dict[tuple[str, str], list[tuple[int, float]]],
-    stage: str, master: Area | None, zone: str, watermark: int,
-) -> list[Facts]:  # fmt: skip
+    every: dict[tuple[str, str], list[tuple[Row, float]]],
+    waits: dict[tuple[str, str], list[tuple[int, float]]],
+    stage: str,
+    master: Area | None,
+    zone: str,
+    watermark: int,
+) -> list[Facts]:
     """How many items stand in a stage overdue or stalled at every midnight, of all that the section has open."""
-    visits = [(other, row, done) for (_, other), visits in every.items() for row, done in visits]
+    visits = [
+        (other, row, done)
+        for (_, other), visits in every.items()
+        for row, done in visits
+    ]
     since: list[tuple[str, Row, float, float]] = []
     for other, row, done in visits:
         limit, working = limit_of(row, master)
-        late = worked_after(row.at, round(limit), zone) if working else row.at + round(limit)
+        late = (
+            worked_after(row.at, round(limit), zone)
+            if working
+            else row.at + round(limit)
+        )
         alike = [(r, d) for name, r, d in visits if name == other]
-        usual = usual_of([v for r, d in alike for v in worked_times([(r, d)], waits[r.subject, other])], row.at)
+        usual = usual_of(
+            [
+                v
+                for r, d in alike
+                for v in worked_times([(r, d)], waits[r.subject, other])
+            ],
+            row.at,
+        )
         waited = waits[row.subject, other]
         times = [put_off(waited, row.at, late)] * (limit > 0)
         times += [put_off(waited, row.at, row.at + round(2 * usual))] * (usual > 0)
         since.append((other, row, done, min(times, default=math.inf)))
-    first = datetime.fromtimestamp(min(row.at for _, row, _ in visits), ZoneInfo(zone)).date() if visits else None
+    first = (
+        datetime.fromtimestamp(
+            min(row.at for _, row, _ in visits), ZoneInfo(zone)
+        ).date()
+        if visits
+        else None
+    )
     facts: list[Facts] = []
-    while first and (at := datetime.combine(first, time(), ZoneInfo(zone)).timestamp()) <= watermark:
-        there = [(other, late) for other, row, done, late in since if row.at < at <= done]
+    while (
+        first
+        and (at := datetime.combine(first, time(), ZoneInfo(zone)).timestamp())
+        <= watermark
+    ):
+        there = [
+            (other, late) for other, row, done, late in since if row.at < at <= done
+        ]
         count = sum(other == stage and late <= at for other, late in there)
-        facts.append({"at": int(at), "stuck": count, "share": count / max(len(there), 1)})
+        facts.append(
+            {"at": int(at), "stuck": count, "share": count / max(len(there), 1)}
+        )
         first += timedelta(days=1)
     return facts
 
@@ -337,7 +574,10 @@ def stays_of(rows: list[Row]) -> list[tuple[Row, float]]:
     ends = [r.at for r in rows if r.columns["progress"] == StageProgress.FINISHED]
     visits: list[tuple[Row, float]] = []
     done: float = 0
-    for row in sorted((r for r in rows if r.columns["progress"] == StageProgress.STARTED), key=lambda r: r.at):
+    for row in sorted(
+        (r for r in rows if r.columns["progress"] == StageProgress.STARTED),
+        key=lambda r: r.at,
+    ):
         if row.at >= done:
             done = min((end for end in ends if end >= row.at), default=math.inf)
             visits.append((row, done))
@@ -352,7 +592,11 @@ def limit_of(row: Row, master: Area | None) -> tuple[float, bool]:
     if master is None or not master.stages:
         return STAGE_LIMITS.get(stage, 0), False
     known = [s for s in master.stages if s.stage == stage and s.effective <= row.at]
-    return ((known[-1].hours or 0) * HOUR_SECONDS, known[-1].working_days) if known else (0, False)
+    return (
+        ((known[-1].hours or 0) * HOUR_SECONDS, known[-1].working_days)
+        if known
+        else (0, False)
+    )
 
 
 def worked_after(at: int, seconds: int, zone: str) -> int:
@@ -369,19 +613,39 @@ def worked_after(at: int, seconds: int, zone: str) -> int:
 
 def works(day: date, zone: str) -> bool:
     """Whether people work: in China not on public holidays, but on some weekends."""
-    china = holidays.country_holidays("CN", years=day.year) if zone == "Asia/Shanghai" else None
+    china = (
+        holidays.country_holidays("CN", years=day.year)
+        if zone == "Asia/Shanghai"
+        else None
+    )
     if china is None or day not in china:
-        return day.weekday() < 5 or (china is not None and day in china.weekend_workdays)
+        return day.weekday() < 5 or (
+            china is not None and day in china.weekend_workdays
+        )
     return False
 
 
-def worked_times(stays: list[tuple[Row, float]], waits: list[tuple[int, float]]) -> list[tuple[Row, float, float]]:
+def worked_times(
+    stays: list[tuple[Row, float]], waits: list[tuple[int, float]]
+) -> list[tuple[Row, float, float]]:
     """Visits with the time that was worked in them; what waited in one that has not ended is not known yet."""
     return [
-        (row, done, done - row.at - (sum(max(min(until, done) - max(since, row.at), 0) for since, until in waits)
-                                     if done < math.inf else 0))
+        (
+            row,
+            done,
+            done
+            - row.at
+            - (
+                sum(
+                    max(min(until, done) - max(since, row.at), 0)
+                    for since, until in waits
+                )
+                if done < math.inf
+                else 0
+            ),
+        )
         for row, done in stays
-    ]  # fmt: skip
+    ]
 
 
 def usual_of(stays: list[tuple[Row, float, float]], start: int) -> float:
@@ -391,9 +655,19 @@ def usual_of(stays: list[tuple[Row, float, float]], start: int) -> float:
     """
     last = (start - 3 * DAY_SECONDS) // DAY_SECONDS
     mine = [visit for visit in stays if last - 180 <= visit[0].at // DAY_SECONDS < last]
-    ended = [eighth_of_octave(took) for _, done, took in mine if done < last * DAY_SECONDS]
-    lasting = [eighth_of_octave((last - row.at // DAY_SECONDS) * DAY_SECONDS) for row, done, _ in mine if done >= last * DAY_SECONDS]
-    old = [eighth_of_octave(took) for row, done, took in mine if done < last * DAY_SECONDS and row.at // DAY_SECONDS < last - 90]
+    ended = [
+        eighth_of_octave(took) for _, done, took in mine if done < last * DAY_SECONDS
+    ]
+    lasting = [
+        eighth_of_octave((last - row.at // DAY_SECONDS) * DAY_SECONDS)
+        for row, done, _ in mine
+        if done >= last * DAY_SECONDS
+    ]
+    old = [
+        eighth_of_octave(took)
+        for row, done, took in mine
+        if done < last * DAY_SECONDS and row.at // DAY_SECONDS < last - 90
+    ]
     return until_done(ended, lasting, 0.05) or until_done(old, [], 0.01)
 
 
@@ -403,7 +677,9 @@ def until_done(ended: list[int], lasting: list[int], left: float) -> float:
         return 0
     share = 1.0
     for step in sorted({*ended, *lasting}):
-        share *= 1 - ended.count(step) / (sum(e >= step for e in ended) + sum(e >= step for e in lasting))
+        share *= 1 - ended.count(step) / (
+            sum(e >= step for e in ended) + sum(e >= step for e in lasting)
+        )
         if share <= left + 1e-9:
             return 60 * 2 ** (step / 8)
     return 0
@@ -423,8 +699,21 @@ def left_out(rows: list[Row], order: list[str]) -> list[Facts]:
     mine = [r for r in rows if r.columns["stage"] in order]
     for at in sorted({r.at for r in mine}):
         past = [r for r in mine if r.at <= at]
-        begun = [order.index(r.columns["stage"]) for r in past if r.columns["progress"] == StageProgress.STARTED]
-        ended = {order.index(r.columns["stage"]) for r in past if r.columns["progress"] == StageProgress.FINISHED}
+        begun = [
+            order.index(r.columns["stage"])
+            for r in past
+            if r.columns["progress"] == StageProgress.STARTED
+        ]
+        ended = {
+            order.index(r.columns["stage"])
+            for r in past
+            if r.columns["progress"] == StageProgress.FINISHED
+        }
         first = min(order.index(r.columns["stage"]) for r in past)
-        facts.append({"at": at, "unfinished": len({*range(first, max(begun, default=0))} - ended)})
+        facts.append(
+            {
+                "at": at,
+                "unfinished": len({*range(first, max(begun, default=0))} - ended),
+            }
+        )
     return facts

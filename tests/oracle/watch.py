@@ -48,7 +48,9 @@ class EpisodeTracker:
     """One rule on one subject: what it would remember if it were a clerk with a notebook."""
 
     rule: OracleRule
-    runs: dict[int, int] = field(default_factory=dict)  # since when each level has been reached, by its number
+    runs: dict[int, int] = field(
+        default_factory=dict
+    )  # since when each level has been reached, by its number
     calm: int | None = None
     severity: int = 0
     since: int = 0
@@ -68,26 +70,49 @@ class EpisodeTracker:
                 self.runs.setdefault(n, at)
             elif n or not self.severity:
                 self.runs.pop(n, None)
-        worst = min((s for n, (line, s, hold) in enumerate(levels)
-                     if score >= line and at - self.runs[n] >= hold), default=0)  # fmt: skip
+        worst = min(
+            (
+                s
+                for n, (line, s, hold) in enumerate(levels)
+                if score >= line and at - self.runs[n] >= hold
+            ),
+            default=0,
+        )
         if self.severity and score < rule.clear:
             self.calm = at if self.calm is None else min(self.calm, at)
             if at - self.calm >= rule.release or score == -math.inf:
-                self.endings[self.since] = self.endings[self.since]._replace(state="cleared", at=at)
+                self.endings[self.since] = self.endings[self.since]._replace(
+                    state="cleared", at=at
+                )
                 self.severity, self.calm, self.runs = 0, None, {}
         else:
             self.calm = None
             if worst and (not self.severity or worst < self.severity):
                 raised = self.endings[self.since].raised if self.severity else at
                 self.severity, self.since = worst, self.runs[0]
-                self.endings[self.since], self.published_at = Ending("raised", worst, raised, at, score, phase), at
-            elif rule.chronic and self.severity and score >= 1 and at - self.published_at >= self.pause():
+                self.endings[self.since], self.published_at = (
+                    Ending("raised", worst, raised, at, score, phase),
+                    at,
+                )
+            elif (
+                rule.chronic
+                and self.severity
+                and score >= 1
+                and at - self.published_at >= self.pause()
+            ):
                 told = self.endings[self.since]
-                self.endings[self.since], self.published_at = told._replace(at=at, score=score, phase=phase), at
+                self.endings[self.since], self.published_at = (
+                    told._replace(at=at, score=score, phase=phase),
+                    at,
+                )
 
     def pause(self) -> int:
         """Seconds after which a chronic state is told again."""
-        return DAY_SECONDS if self.published_at - self.since < DAY_SECONDS else WEEK_SECONDS
+        return (
+            DAY_SECONDS
+            if self.published_at - self.since < DAY_SECONDS
+            else WEEK_SECONDS
+        )
 
 
 def between(trouble: bool, well: bool) -> float:
@@ -100,14 +125,20 @@ def gated(score: float, gate: bool) -> float:
     return score if gate else min(score, 0.95)
 
 
-def by_phase(judge: Callable[[Facts, int], float], *needs: str) -> Callable[[Facts], list[float]]:
+def by_phase(
+    judge: Callable[[Facts, int], float], *needs: str
+) -> Callable[[Facts], list[float]]:
     """A score per phase; NaN where a need is NaN, of the phase or of the whole."""
 
     def score(f: Facts) -> list[float]:
         told = []
         for n in range(3):
-            values = [f[need][n] if isinstance(f[need], list) else f[need] for need in needs]
-            told.append(NOT_A_NUMBER if any(math.isnan(v) for v in values) else judge(f, n))
+            values = [
+                f[need][n] if isinstance(f[need], list) else f[need] for need in needs
+            ]
+            told.append(
+                NOT_A_NUMBER if any(math.isnan(v) for v in values) else judge(f, n)
+            )
         return told
 
     return score
@@ -115,9 +146,18 @@ def by_phase(judge: Callable[[Facts, int], float], *needs: str) -> Callable[[Fac
 
 def whole(judge: Callable[[Facts], float], *needs: str) -> Callable[[Facts], float]:
     """One score; NaN where a need is NaN."""
-    return lambda f: NOT_A_NUMBER if any(math.isnan(f[need]) for need in needs) else judge(f)
+    return lambda f: (
+        NOT_A_NUMBER if any(math.isnan(f[need]) for need in needs) else judge(f)
+    )
 
-def judge(rules: dict[str, OracleRule], area: str, subject: str, rows: Iterable[Facts], endings: Endings) -> None:
+
+def judge(
+    rules: dict[str, OracleRule],
+    area: str,
+    subject: str,
+    rows: Iterable[Facts],
+    endings: Endings,
+) -> None:
     """Let every rule see every row of one subject; NaN of a phase that a meter has is no proof that all is well."""
     watches = {name: EpisodeTracker(rule) for name, rule in rules.items()}
     before = None
@@ -129,12 +169,17 @@ def judge(rules: dict[str, OracleRule], area: str, subject: str, rows: Iterable[
             if isinstance(score, list):
                 known = {n: s for n, s in enumerate(score) if not math.isnan(s)}
                 best = max(known, key=lambda n: (known[n], -n), default=None)
-                if best is None or (known[best] < watch.rule.clear and len(known) < f["elements"]):
+                if best is None or (
+                    known[best] < watch.rule.clear and len(known) < f["elements"]
+                ):
                     continue
                 score, phase = known[best], "ABC"[best]
             watch.see(f["at"], score, phase, gap)
     for name, watch in watches.items():
-        endings |= {(name, area, subject, since): ending for since, ending in watch.endings.items()}
+        endings |= {
+            (name, area, subject, since): ending
+            for since, ending in watch.endings.items()
+        }
 
 
 def most(values: list[float]) -> float:
