@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 bin := .venv/bin
 ready := .venv/.ready
 
-.PHONY: demo test fuzz storm bench soak lint kafka lock clean
+.PHONY: demo test fuzz chaos bench soak lint kafka lock clean
 
 demo: $(ready)
 	$(bin)/meterwatch demo
@@ -20,7 +20,7 @@ fuzz: $(ready)
 	$(bin)/python -m tests.fuzz $(MINUTES)
 
 KILLS ?= 100
-storm: $(ready)
+chaos: $(ready)
 	$(bin)/python -m tests.chaos --kills $(KILLS) $(addprefix --seed ,$(SEED)) $(addprefix --share ,$(SHARE))
 
 bench: $(ready)
@@ -30,9 +30,11 @@ soak: $(ready)
 	$(bin)/python -m bench.soak $(ARGS)
 
 lint: $(ready)
+	$(bin)/ruff format --check .
 	$(bin)/ruff check .
 	$(bin)/mypy
 	$(bin)/lint-imports
+	$(bin)/python -m tests.house
 
 kafka: $(ready)
 	$(bin)/python -m streams.broker
