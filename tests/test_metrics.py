@@ -106,9 +106,9 @@ def test_counters_begin_at_0_for_every_label_set():
                     == 0
                 )
         for reason in ("repeat", "storm", "budget", "shadow"):
-            assert value(found, "alerts_held_total", rule=name, reason=reason) == 0
+            assert value(found, "alerts_suppressed_total", rule=name, reason=reason) == 0
     assert (
-        value(found, "alerts_held_total", rule="zero_usage", reason="meter_change") == 0
+        value(found, "alerts_suppressed_total", rule="zero_usage", reason="meter_change") == 0
     )
     for kind in ("readings", "events", "payments", "stages"):
         for outcome in ("rows", "judged", "duplicate", "late"):
@@ -118,7 +118,7 @@ def test_counters_begin_at_0_for_every_label_set():
             assert value(found, "rejected_total", kind=kind, reason=reason) == 0
     assert value(found, "rejected_total", kind="rules", reason="rulebook") == 0
     for owner in (
-        "grid",
+        "open_days",
         "work",
         "days/DayRuns",
         "days/zero_usage",
@@ -151,20 +151,20 @@ def words(node: ast.AST) -> set[str]:
 def test_no_reason_is_produced_that_the_table_lacks():
     validation = "models/validation.py"
     doubted = {
-        word for call in calls(validation, "doubt") for word in words(call.args[-1])
+        word for call in calls(validation, "_replace_implausible") for word in words(call.args[-1])
     }
     for node in ast.walk(ast.parse((PROJECT_ROOT / validation).read_text())):
-        if isinstance(node, ast.For) and "self.doubts[reason]" in ast.unparse(node):
+        if isinstance(node, ast.For) and "self.implausible[reason]" in ast.unparse(node):
             doubted |= words(node.iter)
     assert doubted == set(labels.IMPLAUSIBLE_REASONS)
 
     refused = {
         word
-        for call in calls("detectors/engine.py", "reject")
+        for call in calls("detectors/engine.py", "_reject")
         for word in words(call.args[-1])
     }
     for node in ast.walk(ast.parse((PROJECT_ROOT / "detectors/engine.py").read_text())):
-        if isinstance(node, ast.For) and "self.reject(" in ast.unparse(node):
+        if isinstance(node, ast.For) and "self._reject(" in ast.unparse(node):
             refused |= words(node.iter)
     assert refused == {
         reason for reasons in labels.REJECTED_BY_ENGINE.values() for reason in reasons
