@@ -162,10 +162,12 @@ class Bench:
             return [self._throughput(name)]
         if name == "sustained":
             return [self._sustain()]
+
         if name in BATCH_SIZE_NAMES:
             return engine.batch_sizes(
                 meters=size.meters, slots=size.rows, runs=size.runs
             )
+
         if name in history.HISTORY_MAKERS:
             return [history.measure(name, days=size.days, runs=size.runs)]
         if name in STEADY_NAMES:
@@ -177,6 +179,7 @@ class Bench:
                 seconds=size.listen_seconds,
                 runs=size.few_runs,
             )
+
         return [
             {
                 "replay_parquet": lambda: replay.measure(
@@ -260,11 +263,12 @@ def main() -> None:
         metavar="SHARE",
         help="of the time for each process: 0.5",
     )
-    told = parser.parse_args()
-    if not 0 < told.duty <= 1:
-        parser.error(f"a duty of {told.duty:g} is no share of the time")
-    Testbed.share = told.duty
-    if unknown := set(told.names) - ROW_GOALS.keys():
+    options = parser.parse_args()
+    if not 0 < options.duty <= 1:
+        parser.error(f"a duty of {options.duty:g} is no share of the time")
+
+    Testbed.share = options.duty
+    if unknown := set(options.names) - ROW_GOALS.keys():
         parser.error(f"there is no {', '.join(sorted(unknown))}")
     console = Console(highlight=False, soft_wrap=True)
     here = machine()
@@ -272,18 +276,20 @@ def main() -> None:
         f"{here['processor']}, {here['cores']} cores, {here['memory_gib']} GiB, {here['system']}"
     )
     console.print(", ".join(f"{name} {number}" for name, number in versions().items()))
+
     console.print(f"python -m bench {' '.join(sys.argv[1:])}\n")
     results: list[Result] = []
     failed: set[str] = set()
     began = time.perf_counter()
+
     with (
         tempfile.TemporaryDirectory(prefix="meterwatch-bench-") as folder,
         Broker(Path(folder) / "kafka") as broker,
     ):
         bench = Bench(
-            broker.address, Path(folder), QUICK_SIZE if told.quick else FULL_SIZE
+            broker.address, Path(folder), QUICK_SIZE if options.quick else FULL_SIZE
         )
-        for name in told.names or ROW_GOALS:
+        for name in options.names or ROW_GOALS:
             if name not in {result.name for result in results} | failed:
                 then = time.perf_counter()
                 try:
@@ -301,16 +307,20 @@ def main() -> None:
                         {name},
                     )
                     console.print_exception()
+
         results += bench.summary()
+
     results.sort(key=lambda result: list(ROW_GOALS).index(result.name))
-    show(results, console, figures(LATEST_RESULTS) if told.duty < 1 else {})
-    if told.duty == 1:
+    show(results, console, figures(LATEST_RESULTS) if options.duty < 1 else {})
+    if options.duty == 1:
         write(LATEST_RESULTS, results)
-    if not told.names and told.duty == 1:
+
+    if not options.names and options.duty == 1:
         families.show(
             families.measure(meters=bench.size.meters // 5, slots=SLOTS_PER_DAY),
             console,
         )
+
     console.print(f"{time.perf_counter() - began:.0f} s in all")
     if failed:
         sys.exit(

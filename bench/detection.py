@@ -91,7 +91,7 @@ def _judge_town(town: Town) -> tuple[dict[str, Alert], Engine, _NotedSuspects]:
     engine = Engine(zone=town.zone, interval=town.interval)
     noted = _NotedSuspects()
     features: Any = engine.days.live.features
-    features[[type(f) for f in features].index(Suspects)] = noted
+    features[[type(feature) for feature in features].index(Suspects)] = noted
     engine.enroll(town.areas)
     last: dict[str, Alert] = {}
     for batch in town.batches():
@@ -103,27 +103,30 @@ def _run_of(town: Town, result: Score, *, clean: bool = False) -> DetectionRun:
     """What the watch of a town comes to."""
     found = [
         Found(
-            f.planted.kind,
-            f.planted.note,
-            f.planted.rules,
-            f.alert.rule if f.alert else "",
-            f.days,
+            finding.planted.kind,
+            finding.planted.note,
+            finding.planted.rules,
+            finding.alert.rule if finding.alert else "",
+            finding.days,
         )
-        for f in result.findings
+        for finding in result.findings
     ]
     truth = {decoy.subject: f" In truth: {decoy.note}." for decoy in town.decoys}
+
     for alert in result.false:
         print(
             f"{town.name}: false: {alert.rule} {alert.area} {alert.subject}: {alert.en}"
             f"{truth.get(alert.subject, '')}",
             file=sys.stderr,
         )
+
     for finding in result.findings:
         if finding.alert is None:
             print(f"{town.name}: missed: {finding.planted}", file=sys.stderr)
+
     return DetectionRun(
         found,
-        Counter(a.rule for a in result.false),
+        Counter(alert.rule for alert in result.false),
         clean,
         len(town.grid) * town.days / 70_000,
     )
@@ -167,12 +170,13 @@ def _of_thefts(meters: int, days: int, seed: int) -> DetectionRun:
     last, engine, noted = _judge_town(town)
     result = score([planted for planted, _ in thefts], last.values())
     run, found = _run_of(town, result), []
+
     for one, (planted, always) in zip(run.found, thefts, strict=True):
         slot = engine.meter_index.slot(planted.area, planted.subject)
         others = [
             rho
-            for s, rho in noted.best.items()
-            if engine.meter_index.pairs[s][0] == planted.area and s != slot
+            for other, rho in noted.best.items()
+            if engine.meter_index.pairs[other][0] == planted.area and other != slot
         ]
         rank = (
             1 + sum(rho >= noted.best[slot] for rho in others)
@@ -180,13 +184,14 @@ def _of_thefts(meters: int, days: int, seed: int) -> DetectionRun:
             else 0
         )
         found.append(replace(one, always=always, rank=rank))
+
     return replace(run, found=found)
 
 
 def _planted_thefts(town: Town, seed: int) -> Iterator[tuple[Planted, bool]]:
     """One theft in three of four areas, kinds in turn; a third of them from the first day on."""
     grid, rng, kinds = town.grid, np.random.default_rng([seed, 7]), list(THEFT_ATTACKS)
-    for n, area in enumerate(a for a in range(len(grid.areas)) if a % 4 < 3):
+    for n, area in enumerate(number for number in range(len(grid.areas)) if number % 4 < 3):
         kind, always = kinds[(n + 3 * seed) % len(kinds)], (n + seed) % 3 == 2
         big = (
             (grid.area == area)
@@ -202,6 +207,7 @@ def _planted_thefts(town: Town, seed: int) -> Iterator[tuple[Planted, bool]]:
         )
         happening = attacked(grid, kind, row, (start, town.end), seed)
         town.happenings.append(happening)
+
         if happening.planted:
             yield happening.planted, always
 
@@ -238,37 +244,45 @@ def page(runs: list[DetectionRun]) -> Iterator[str]:
     quiet = [run for run in runs if run.clean]
     weeks, false = sum(run.weeks for run in quiet), Counter[str]()
     beside, amid = Counter[str](), sum(run.weeks for run in runs if not run.clean)
+
     for run in runs:
         (false if run.clean else beside).update(run.false)
-    planted = [f for run in runs for f in run.found if f.kind not in THEFT_ATTACKS]
-    small = [f for f in planted if f.kind.startswith("small_")]
-    for part in ([f for f in planted if f not in small], small):
+
+    planted = [found for run in runs for found in run.found if found.kind not in THEFT_ATTACKS]
+    small = [found for found in planted if found.kind.startswith("small_")]
+
+    for part in ([found for found in planted if found not in small], small):
         if part:
             yield from _faults(part, false, weeks)
             yield ""
-    yield "| Theft | What is registered | Begins | Found | After, median | At worst | Rank | Told first by |"
+
+    yield "| Theft | What is registered | Begins | Found | After, median | At worst | Rank | First raised by |"
     yield "|---|---|---|---|---|---|---|---|"
+
     for kind, attack in THEFT_ATTACKS.items():
         for always in (False, True):
             mine = [
-                f
+                found
                 for run in runs
-                for f in run.found
-                if f.kind == kind and f.always == always
+                for found in run.found
+                if found.kind == kind and found.always == always
             ]
             if mine:
-                by_rule = Counter(f.by for f in mine if f.by)
-                ranks = [f.rank for f in mine if f.by and f.rank]
+                by_rule = Counter(found.by for found in mine if found.by)
+                ranks = [found.rank for found in mine if found.by and found.rank]
                 yield (
                     f"| {kind} | {attack.note} | {'before' if always else 'in'} the history | {_found_count(mine)} | "
                     f"{_found_after(mine)} | {_found_after(mine, 100)} | {f'{np.median(ranks):.0f}' if ranks else ''} | "
                     f"{', '.join(f'`{rule}` {n}' for rule, n in by_rule.most_common())} |"
                 )
+
     yield ""
     yield "| False alarms | In clean towns | A week, 10,000 meters | Beside what was planted | A week, 10,000 meters |"
     yield "|---|---|---|---|---|"
+
     for rule in sorted({*false, *beside}):
         yield f"| `{rule}` | {false[rule]} | {false[rule] / weeks:.2f} | {beside[rule]} | {beside[rule] / amid:.2f} |"
+
     yield (
         f"| all | {false.total()} | {false.total() / weeks:.2f} | {beside.total()} | "
         f"{beside.total() / amid:.2f} |"
@@ -276,20 +290,20 @@ def page(runs: list[DetectionRun]) -> Iterator[str]:
     yield ""
     yield (
         f"Clean towns: {weeks:.1f} times 10,000 meters and a week; beside what was planted: {amid:.1f}. A rule that "
-        f"is not in the last table told nothing falsely."
+        f"is not in the last table has no false alert."
     )
 
 
 def _faults(found: list[Found], false: Counter[str], weeks: float) -> Iterator[str]:
     """What became of each kind of fault, in the order of the families of rules."""
-    yield "| What is wrong | Told by | Found | After, median | At worst | False |"
+    yield "| What is wrong | Raised by | Found | After, median | At worst | False |"
     yield "|---|---|---|---|---|---|"
-    kinds = {f.kind: f for f in reversed(found)}
+    kinds = {found.kind: found for found in reversed(found)}
     for kind, one in sorted(
         kinds.items(), key=lambda item: (_family(item[1].rules), item[1].rules, item[0])
     ):
-        mine = [f for f in found if f.kind == kind]
-        by = dict.fromkeys(rule for f in mine for rule in ([f.by] if f.by else f.rules))
+        mine = [found for found in found if found.kind == kind]
+        by = dict.fromkeys(rule for found in mine for rule in ([found.by] if found.by else found.rules))
         rate = sum(false[rule] for rule in by) / weeks
         yield (
             f"| {one.note} | {', '.join(f'`{rule}`' for rule in by)} | {_found_count(mine)} | {_found_after(mine)} | "
@@ -299,12 +313,12 @@ def _faults(found: list[Found], false: Counter[str], weeks: float) -> Iterator[s
 
 def _found_count(found: list[Found]) -> str:
     """How many were found."""
-    return f"{sum(bool(f.by) for f in found)} of {len(found)}"
+    return f"{sum(bool(finding.by) for finding in found)} of {len(found)}"
 
 
 def _found_after(found: list[Found], percent: float = 50) -> str:
     """After how long they were found."""
-    days = [f.days for f in found if f.by]
+    days = [finding.days for finding in found if finding.by]
     return waited(max(float(np.percentile(days, percent)), 0.0)) if days else ""
 
 

@@ -180,8 +180,10 @@ def _tasks(data: Path | None) -> Iterator[Callable[[], _Digest]]:
         yield partial(
             _recorded, "garden4", sorted(data.glob("garden4_*")), "Asia/Shanghai"
         )
+
     yield partial(_simulated, "demo town", 3000, 12, 1, faults=True)
     yield partial(_simulated, "clean town", 300, 30, 11, faults=False)
+
     for name in ADVERSARIAL_STREAMS:
         yield partial(_adversarial, name)
 

@@ -35,10 +35,10 @@ def shares(meters: int, slots: int) -> dict[str, float]:
     def timed(name: Callable[..., str], work: Callable[..., Any]) -> Callable[..., Any]:
         def run(*given: Any, **named: Any) -> Any:
             began = time.process_time()
-            told = work(*given, **named)
-            told = list(told) if isinstance(told, Iterator) else told
+            shares = work(*given, **named)
+            shares = list(shares) if isinstance(shares, Iterator) else shares
             spent[name(*given)] += time.process_time() - began
-            return told
+            return shares
 
         return run
 

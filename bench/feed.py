@@ -134,6 +134,7 @@ async def _feed(
     producer = AIOKafkaProducer(**settings.client())
     await producer.start()
     started, count = time.monotonic(), 0
+
     try:
         with path.open("wb") as log:
             async for at, quarter in quarters:

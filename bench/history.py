@@ -42,6 +42,7 @@ def _small_area(days: int) -> Readings:
     rng = np.random.default_rng(1)
     u = np.round(rng.normal(228, 2.5, (3, len(at))), 1)
     i = np.round(rng.gamma(2, 0.4, (3, len(at))), 2)
+
     return _arranged(meter, at, u=u, i=i)
 
 

@@ -55,6 +55,7 @@ def measure(
         load = Load(meters, MORNING_SLOT)
         place.enroll(load.areas())
         kind, known, rows = Readings.kind, meters, meters * slots
+
         if name in READING_SHAPES:
             place.produce(
                 (READS_TOPIC, message)
@@ -66,11 +67,13 @@ def measure(
             batches = list(_batches_of(others(load, times), slots))
             kind, known, rows = batches[0].kind, 0, sum(map(len, batches))
             place.produce(_messages_of(others.topic, batches))
+
         for number in range(runs):
             if number:
                 place.renew()
             with place.worker() as worker:
                 found.append(drain(worker, kind, known, rows))
+
     return _result_of(name, found)
 
 
@@ -109,18 +112,22 @@ def drain(worker: WorkerProcess, kind: str, known: int, rows: int) -> Run:
     ):
         time.sleep(LOOK_SECONDS)
         began, first = _scrape(worker)
+
     ended, last = began, first
     seen = first
+
     while _rows_judged(seen, kind) < rows:
         far = _rows_judged(seen, kind) < 0.7 * rows
         time.sleep(5 * LOOK_SECONDS if far else LOOK_SECONDS)
         now, seen = _scrape(worker)
         if _chunk_count(seen) > _chunk_count(last):
             ended, last = now, seen
+
     if ended == began:
         raise RuntimeError(
             f"all {rows:,} rows were judged before anybody looked: measure more"
         )
+
     left = rows - _rows_judged(first, kind)
     cpu = total(last, CPU_METRIC) - total(first, CPU_METRIC)
     return Run(left / (ended - began), 1e6 * cpu / left)

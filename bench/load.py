@@ -49,6 +49,7 @@ class Load:
             for number in range(meters)
         )
         self._subject = np.arange(meters, dtype=np.int32)
+
         self.area = self._subject // area
         self._gateway = self._subject % area == 0
         self._mean_kw = np.clip(rng.lognormal(0.2, 0.5, meters), 0.3, 6).astype(
@@ -59,6 +60,7 @@ class Load:
             [[0.7], [0.2], [0.1]], np.float32
         )
         self.beyond = self._some(BEYOND_CONTRACT_SHARE)
+
         self.register = np.floor(rng.uniform(200, 60_000, meters) * 100) / 100
         self._losing = np.zeros(
             meters, np.int8
@@ -84,6 +86,7 @@ class Load:
         self.next += 1
         noise = rng.standard_normal((4, rows), np.float32)
         kw = self._mean_kw * shape * np.exp(np.float32(0.25) * noise[3])
+
         p = kw * self._share * (1 + np.float32(0.02) * noise[:3])
         p[:, self._gateway] = 0
         p[:, self._gateway] = p.reshape(3, -1, self.size).sum(axis=2) * np.float32(
@@ -92,10 +95,12 @@ class Load:
         q = p * np.float32(0.3)
         u = 226 + np.float32(1.2) * noise[[1, 2, 0]]
         lost = self._lose()
+
         u[self._phase[lost], lost] = LOST_VOLTS
         i = p * np.float32(1000 * np.hypot(1, 0.3)) / u
         kwh = p.sum(axis=0) * np.float32(SLOT_SECONDS / 3600)
         self.register += kwh
+
         return Readings.build(
             self.names,
             self._subject,

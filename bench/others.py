@@ -127,6 +127,7 @@ class PaymentsLoad(TopicLoad):
         )
         fails = self._rng.random(len(paid)) < self.FAIL_SHARE
         self._schedule_attempts(paid[fails], when[fails], succeeded=False)
+
         self._schedule_attempts(paid, when + fails, succeeded=True)
         self._schedule(
             self._customer_rows(int(self.BALANCE_SHARE * count), Payment.BALANCE),
@@ -185,6 +186,7 @@ class PaymentsLoad(TopicLoad):
         channels = (
             np.searchsorted(np.cumsum(CHANNEL_SHARES), rows["number"] % 97 / 97) + 1
         )
+
         return Payments.build(
             [customer_of(meter) for meter in meters],
             each,
@@ -229,6 +231,7 @@ class StagesLoad(TopicLoad):
         items = self._items + np.arange(count)
         self._items += count
         when = np.full(count, self._next)
+
         for stage, (_, hours) in enumerate(STAGE_HOURS):
             self._schedule_moves(items, stage, StageProgress.STARTED, when)
             stays = self._rng.random(len(items)) < self.STAY_SHARE / len(STAGE_HOURS)
@@ -245,6 +248,7 @@ class StagesLoad(TopicLoad):
                 )[~stays],
             )
             self._schedule_moves(items, stage, StageProgress.FINISHED, when)
+
             when = when + 1
 
     def _schedule_moves(
@@ -319,6 +323,7 @@ class EventsLoad(TopicLoad):
         rows["lasts"] = np.array(
             [report.lasts * HOUR_SECONDS for report in REPORT_KINDS]
         )[kinds]
+
         rows["area"] = np.array([report.area for report in REPORT_KINDS])[kinds]
         self._schedule(rows, np.full(count, self._next))
         ended = np.array(
@@ -329,6 +334,7 @@ class EventsLoad(TopicLoad):
         )[kinds]
         over = rows[ended != rows["event"]].copy()
         over["event"] = ended[ended != rows["event"]]
+
         self._schedule(
             over,
             self._next
@@ -343,6 +349,7 @@ class EventsLoad(TopicLoad):
             for meter, area in zip(meters, rows["area"], strict=True)
         ]
         sags = rows["event"] == Event.VOLTAGE_SAG
+
         return DeviceEvents.build(
             names,
             each,

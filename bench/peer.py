@@ -99,6 +99,7 @@ def _serve(brokers: str, prefix: str, group: str) -> None:
             known = usual[reading.meter]
             mean, spread = known.mean.get(), known.variance.get() ** 0.5
             known.mean.update(reading.kwh)
+
             known.variance.update(reading.kwh)
             for rule, trouble in (
                 (
@@ -116,6 +117,7 @@ def _serve(brokers: str, prefix: str, group: str) -> None:
                         key=reading.meter,
                         value=_Alarm(reading.meter, reading.at, rule, score),
                     )
+
             count += 1
             if count % PROGRESS_READINGS == 0:
                 print(

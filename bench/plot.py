@@ -47,6 +47,7 @@ def _panel(
         for minute, value in zip(minutes, shown, strict=True)
     )
     floor = top + PANEL_HEIGHT
+
     return (
         f'<text x="{LEFT_MARGIN}" y="{top - 8}">{curve.title}</text>'
         f'<text x="{LEFT_MARGIN - 8}" y="{top + 4}" text-anchor="end">{most:,.0f}</text>'

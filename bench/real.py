@@ -156,6 +156,7 @@ def listed(
     worth: list[bool] = []
     yield "| Alert | Severity | Meter | From, to | Worth a visit? |"
     yield "|---|---|---|---|---|"
+
     for alert in history.alerts:
         if alert.rule not in rules:
             continue
@@ -169,6 +170,7 @@ def listed(
         span = f"{history.day(alert.since)}, {until}"
         yield f"| `{alert.rule}` | {alert.severity} | {alert.subject or 'the area'} | {span} | {found} |"
         worth += [verdict.worth] if verdict else []
+
     yield ""
     yield f"Of {len(worth)} that were read in the raw data {sum(worth)} were worth a visit."
 
@@ -176,9 +178,10 @@ def listed(
 def _stays(path: Path) -> Iterator[str]:
     """How many of each stage's stays raised an alert, and of the longest."""
     source = open_sources([path])
-    yield "| Stage | Stays | Told | Longest 5 % | Of them told | Days before the end (median) |"
+    yield "| Stage | Stays | Raised | Longest 5 % | Of them raised | Days before the end (median) |"
     yield "|---|---|---|---|---|---|"
     stages = compare(source.areas, source.batches, source.zone)
+
     for stage in stages:
         if stage.stays >= FEW_STAYS:
             days = f"{stage.days:.0f}" if stage.found else ""
@@ -186,6 +189,7 @@ def _stays(path: Path) -> Iterator[str]:
                 f"| {stage.stage} | {stage.stays:,} | {stage.told:,} | {stage.longest:,} | {stage.found:,} | "
                 f"{days} |"
             )
+
     rare = [stage for stage in stages if stage.stays < FEW_STAYS]
     alerts, found = (
         sum(stage.told for stage in stages),
@@ -194,6 +198,7 @@ def _stays(path: Path) -> Iterator[str]:
     sums = [sum(counts) for counts in zip(*(stage[1:5] for stage in rare), strict=True)]
     yield f"| {len(rare)} rarer ones | {' | '.join(f'{count:,}' for count in sums)} | |"
     yield ""
+
     yield f"Of {alerts:,} alerts {found:,} ({found / alerts:.0%}) are about the longest 5 % of their stage."
 
 
@@ -238,13 +243,16 @@ def main() -> int:
     options = parser.parse_args()
     page = PAGE_FILE.read_text("utf-8")
     made = filled(page, tables(options.data))
+
     if not options.check:
         PAGE_FILE.write_text(made, "utf-8")
         return 0
+
     for old, new in zip(page.splitlines(), made.splitlines(), strict=False):
         if old != new:
             print(f"is   {old}\nmade {new}", file=sys.stderr)
             return 1
+
     return int(page != made)
 
 

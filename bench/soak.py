@@ -83,8 +83,9 @@ def main() -> None:
         default=CHECKOUT_FOLDER / "docs",
         help="the folder of CSV and picture",
     )
-    told = parser.parse_args()
+    options = parser.parse_args()
     console = Console(highlight=False, soft_wrap=True)
+
     with (
         tempfile.TemporaryDirectory(prefix="meterwatch-soak-") as name,
         Broker(Path(name) / "kafka") as broker,
@@ -97,11 +98,12 @@ def main() -> None:
             / 2
         )
         console.print(
-            f"{rate:,.0f} readings/s of {SOAK_METERS:,} meters with all topics for {told.minutes:g} minutes"
+            f"{rate:,.0f} readings/s of {SOAK_METERS:,} meters with all topics for {options.minutes:g} minutes"
         )
         place = Testbed(broker.address, folder, "soak", instance="one")
         asyncio.run(_configure(place.settings, READINGS_RETENTION))
         place.enroll(Load(SOAK_METERS).areas())
+
         with (
             _RestartedWorker(place) as worker,
             Feed(place, rate, SOAK_METERS, 0) as feed,
@@ -112,14 +114,16 @@ def main() -> None:
                 "the worker judges",
             )
             samples = _take_samples(
-                worker, rate, 60 * told.minutes, told.to / "soak.csv"
+                worker, rate, 60 * options.minutes, options.to / "soak.csv"
             )
             calls = longest_calls([worker.scrape()])
-    (told.to / "soak.svg").write_text(
-        picture([s.seconds / 60 for s in samples], _columns_of(samples), PLOT_CURVES),
+
+    (options.to / "soak.svg").write_text(
+        picture([sample.seconds / 60 for sample in samples], _columns_of(samples), PLOT_CURVES),
         "utf-8",
     )
     _show(samples, console)
+
     for cause, longest in sorted(calls.items()):
         console.print(f"longest call of {cause:10} {longest:8.3f} s of CPU")
 
@@ -151,27 +155,28 @@ def _show(samples: Sequence[_Sample], console: Console) -> None:
     console.print(
         f"{last.days:.1f} days of event time, {last.alerts:,.0f} alert messages, {last.restarts} restarts"
     )
-    lags = [s.lag for s in samples]
+    lags = [sample.lag for sample in samples]
     console.print(
         f"frames that wait: {np.median(lags):,.0f} usually, {max(lags):,.0f} at most; "
-        f"the event loop was held for {np.nanmax([s.pause for s in samples]):g} s at most"
+        f"the event loop was held for {np.nanmax([sample.pause for sample in samples]):g} s at most"
     )
     spans = {"the middle": last.seconds / 2}
     spans |= {
-        f"day {days}": next((s.seconds for s in samples if s.days > days), np.inf)
+        f"day {days}": next((sample.seconds for sample in samples if sample.days > days), np.inf)
         for days in FULL_AFTER
     }
+
     for name, begin in spans.items():
-        full = [s for s in samples if s.seconds >= begin]
+        full = [s for sample in samples if sample.seconds >= begin]
         for curve in (
             ("memory", "checkpoint", "lag") if len(full) > ENOUGH_SAMPLES else ()
         ):
-            slope, doubt = _growth_per_hour(
-                [s.seconds for s in full], [getattr(s, curve) for s in full]
+            slope, margin = _growth_per_hour(
+                [sample.seconds for sample in full], [getattr(sample, curve) for sample in full]
             )
             console.print(
-                f"from {name}: {curve:10} {slope:+16,.0f} an hour, 95 % within {doubt:,.0f}; "
-                f"mean {np.mean([getattr(s, curve) for s in full]):,.0f}"
+                f"from {name}: {curve:10} {slope:+16,.0f} an hour, 95 % within {margin:,.0f}; "
+                f"mean {np.mean([getattr(sample, curve) for sample in full]):,.0f}"
             )
 
 
@@ -181,9 +186,11 @@ def _take_samples(
     """A sample every few seconds, written down as it is taken."""
     samples: list[_Sample] = []
     began = time.monotonic()
+
     with path.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(_Sample._fields)
+
         while (now := time.monotonic() - began) < seconds:
             samples.append(
                 _sample_of(
@@ -198,6 +205,7 @@ def _take_samples(
             time.sleep(
                 max(0.0, began + len(samples) * SAMPLE_SECONDS - time.monotonic())
             )
+
     return samples
 
 
@@ -219,7 +227,7 @@ def _sample_of(now: float, days: float, found: Samples, restarts: int) -> _Sampl
 
 def _columns_of(samples: Sequence[_Sample]) -> dict[str, list[float]]:
     """The samples by column."""
-    return {name: [getattr(s, name) for s in samples] for name in _Sample._fields}
+    return {name: [getattr(sample, name) for sample in samples] for name in _Sample._fields}
 
 
 def _growth_per_hour(
@@ -229,8 +237,8 @@ def _growth_per_hour(
 
     What is sampled often is not independent: a minute counts as one observation.
 
-    >>> slope, doubt = _growth_per_hour([10.0 * n for n in range(360)], [5.0 * n for n in range(360)])
-    >>> round(slope), round(doubt)
+    >>> slope, margin = _growth_per_hour([10.0 * n for n in range(360)], [5.0 * n for n in range(360)])
+    >>> round(slope), round(margin)
     (1800, 0)
     """
     minutes = np.asarray(seconds, float) // 60

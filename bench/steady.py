@@ -207,6 +207,7 @@ def _kill_and_follow(
     killed = time.monotonic()
     first.kill()
     worker = second()
+
     wait(
         lambda: waiting(worker.scrape(LAG_METRIC)) is not None,
         "the new worker holds all partitions",

@@ -44,6 +44,7 @@ def measure(
         place.enroll(Load(meters).areas())
         place.produce(history(meters))
         place.produce(_quarter_hours(meters, slots), AT_ONCE)
+
         for number in range(runs):
             if number:
                 place.renew()
@@ -56,6 +57,7 @@ def measure(
                         (HISTORY_SLOTS + slots) * meters,
                     )
                 )
+
     cpu = median(run.cpu for run in found)
     note = f"{cpu:.2f} µs CPU each; all topics, a midnight, checkpoints every {CHECKPOINT_SECONDS} s"
     return summed("sustained", READINGS_PER_SECOND, [run.rate for run in found], note)

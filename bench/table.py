@@ -33,9 +33,11 @@ def show(
         "",
     )
     table = Table(*heads, box=SIMPLE_HEAD, pad_edge=False)
+
     for head, column in zip(heads, table.columns, strict=True):
         column.no_wrap = head != ""
         column.justify = "left" if head in {"", "unit", "reached"} else "right"
+
     for result in results:
         goal, ratio = ROW_GOALS[result.name], result.ratio
         judged = ratio if goal and goal.relative else result.median
@@ -50,6 +52,7 @@ def show(
             f"[{STATE_STYLES[state]}]{state}[/]" if state else "",
             f"[dim]{result.note}[/]",
         )
+
     console.print(table)
 
 

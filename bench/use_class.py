@@ -87,32 +87,34 @@ def _judge_town(
 def _page(learned: Lesson, runs: list[_UseClassRun]) -> Iterator[str]:
     """What was found, line by line."""
     yield f"model {learned.model.name}; log loss {learned.log_loss:.4f} on customers left out"
-    found = [a for run in runs for a in run.alerts if (a.area, a.subject) in run.wrong]
+    found = [a for run in runs for alert in run.alerts if (alert.area, alert.subject) in run.wrong]
     others = [
-        a for run in runs for a in run.alerts if (a.area, a.subject) not in run.wrong
+        a for run in runs for alert in run.alerts if (alert.area, alert.subject) not in run.wrong
     ]
     right = [
         a
         for run in runs
-        for a in run.alerts
-        if SEGMENT_NAMES[int(a.evidence["other_class"])]
-        == run.wrong.get((a.area, a.subject))
+        for alert in run.alerts
+        if SEGMENT_NAMES[int(alert.evidence["other_class"])]
+        == run.wrong.get((alert.area, alert.subject))
     ]
     wrong = sum(len(run.wrong) for run in runs)
-    yield "| Filed under a wrong class | Found | Told as what they are | Others told | Precision | Recall |"
+    yield "| Under a wrong class | Found | With their true class | Others raised | Precision | Recall |"
+
     yield "|---|---|---|---|---|---|"
     precision = len(found) / max(len(found) + len(others), 1)
     yield f"| {wrong} | {len(found)} | {len(right)} | {len(others)} | {precision:.3f} | {len(found) / wrong:.3f} |"
     weeks = sum(run.meters * run.weeks for run in runs) / 10_000
     yield f"{len(others) / weeks:.2f} others in 10,000 meters and a week, of {weeks:.1f}"
+
     for true in SEGMENT_NAMES:
         mine = {
             key for run in runs for key, segment in run.wrong.items() if segment == true
         }
         told = sum(
-            (a.area, a.subject) in run.wrong and run.wrong[a.area, a.subject] == true
+            (alert.area, alert.subject) in run.wrong and run.wrong[alert.area, alert.subject] == true
             for run in runs
-            for a in run.alerts
+            for alert in run.alerts
         )
         yield f"{true}: {told} of {len(mine)} found"
 
@@ -128,11 +130,12 @@ def main() -> None:
     parser.add_argument(
         "--wrong", type=float, default=0.02, help="share of files that are wrong"
     )
-    told = parser.parse_args()
-    learned = _lesson(told.meters, told.days, 100, told.wrong)
+    options = parser.parse_args()
+
+    learned = _lesson(options.meters, options.days, 100, options.wrong)
     runs = [
-        _judge_town(learned.model, told.meters, told.days, seed, told.wrong)
-        for seed in range(1, told.seeds + 1)
+        _judge_town(learned.model, options.meters, options.days, seed, options.wrong)
+        for seed in range(1, options.seeds + 1)
     ]
     print("\n".join(_page(learned, runs)))
 

@@ -23,7 +23,8 @@ RETIRED_WORDS = re.compile(
     r"doomed|hostile|speaks?|spoken|stamps?|habits?|doubt(?:s|ed)?|those that|that which|sets? right)(?![a-z])",
     re.IGNORECASE,
 )
-ALLOWED_LETTERS = frozenset("UIPQnijk_")  # quantities, counts and indices
+ALLOWED_LETTERS = frozenset("UIPQuipqnjk_")  # quantities, counts and indices
+FEW_STATEMENTS = 5  # of a function that needs no paragraph, however many lines they take
 COMPREHENSION_NODES = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
@@ -67,9 +68,10 @@ def crowded_lines(tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 
 def dense_functions(source: SourceModule) -> Iterator[tuple[int, str]]:
-    """Every long function without a blank or comment line."""
+    """Every long function of many statements without a blank or comment line."""
     for function in source.long_functions():
-        if not source.has_paragraphs(function):
+        statements = sum(isinstance(node, ast.stmt) for node in ast.walk(function)) - 1
+        if statements > FEW_STATEMENTS and not source.has_paragraphs(function):
             yield (
                 function.lineno,
                 f"{function.name} has {LONG_LINES} lines or more and no paragraph",
