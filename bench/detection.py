@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -69,9 +69,9 @@ class Found:
 
     kind: str
     note: str
-    rules: tuple[str, ...]  # that may tell of it
-    by: str  # the rule that told first, "" when none did
-    days: float  # until it was told, NaN when it was not
+    rules: tuple[str, ...]  # that may raise an alert of it
+    by: str  # the rule that raised one first, "" when none did
+    days: float  # until then, NaN when none did
     always: bool = False  # whether it was there from the first day on
     rank: int = 0  # of a thief among the users of its area by correlation, 0 where it was no suspect
 
@@ -191,7 +191,9 @@ def _of_thefts(meters: int, days: int, seed: int) -> DetectionRun:
 def _planted_thefts(town: Town, seed: int) -> Iterator[tuple[Planted, bool]]:
     """One theft in three of four areas, kinds in turn; a third of them from the first day on."""
     grid, rng, kinds = town.grid, np.random.default_rng([seed, 7]), list(THEFT_ATTACKS)
-    for n, area in enumerate(number for number in range(len(grid.areas)) if number % 4 < 3):
+    for n, area in enumerate(
+        number for number in range(len(grid.areas)) if number % 4 < 3
+    ):
         kind, always = kinds[(n + 3 * seed) % len(kinds)], (n + seed) % 3 == 2
         big = (
             (grid.area == area)
@@ -218,7 +220,7 @@ Job = tuple[
 
 
 def jobs(quick: bool) -> list[Job]:
-    """The towns, those that take longest first; the quick ones are too small and too short to find much."""
+    """The towns, the longest first; the quick ones are too small and too short to find much."""
     if quick:
         return [
             (_of_every_kind, 300, 6, 1),
@@ -248,7 +250,9 @@ def page(runs: list[DetectionRun]) -> Iterator[str]:
     for run in runs:
         (false if run.clean else beside).update(run.false)
 
-    planted = [found for run in runs for found in run.found if found.kind not in THEFT_ATTACKS]
+    planted = [
+        found for run in runs for found in run.found if found.kind not in THEFT_ATTACKS
+    ]
     small = [found for found in planted if found.kind.startswith("small_")]
 
     for part in ([found for found in planted if found not in small], small):
@@ -298,17 +302,22 @@ def _faults(found: list[Found], false: Counter[str], weeks: float) -> Iterator[s
     """What became of each kind of fault, in the order of the families of rules."""
     yield "| What is wrong | Raised by | Found | After, median | At worst | False |"
     yield "|---|---|---|---|---|---|"
-    kinds = {found.kind: found for found in reversed(found)}
+    kinds = {finding.kind: finding for finding in reversed(found)}
     for kind, one in sorted(
         kinds.items(), key=lambda item: (_family(item[1].rules), item[1].rules, item[0])
     ):
-        mine = [found for found in found if found.kind == kind]
-        by = dict.fromkeys(rule for found in mine for rule in ([found.by] if found.by else found.rules))
+        mine = [finding for finding in found if finding.kind == kind]
+        by = dict.fromkeys(rule for finding in mine for rule in _raised_by(finding))
         rate = sum(false[rule] for rule in by) / weeks
         yield (
             f"| {one.note} | {', '.join(f'`{rule}`' for rule in by)} | {_found_count(mine)} | {_found_after(mine)} | "
             f"{_found_after(mine, 100)} | {rate:.1f} |"
         )
+
+
+def _raised_by(finding: Found) -> Sequence[str]:
+    """The rule that raised an alert first, or all that may where none did."""
+    return [finding.by] if finding.by else finding.rules
 
 
 def _found_count(found: list[Found]) -> str:
@@ -343,7 +352,7 @@ def main() -> None:
         "--quick", action="store_true", help="small towns, to see that it works"
     )
     parser.add_argument(
-        "--processes", type=int, help="as many as there are processors, unless told"
+        "--processes", type=int, help="default: as many as there are processors"
     )
     asked = parser.parse_args()
     print("\n".join(page(_measure(asked.quick, asked.processes))))

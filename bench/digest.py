@@ -193,7 +193,7 @@ def _run(task: Callable[[], _Digest]) -> _Digest:
 
 
 def main() -> int:
-    """Compares the digests with those that stand in the file, or writes them."""
+    """Compares the digests with the file's, or writes the file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "data", type=Path, nargs="?", help="the folder with the real data sets"

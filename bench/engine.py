@@ -85,7 +85,7 @@ def _judging_seconds(
     batches: Iterable[Readings],
     clock: Callable[[], float] = time.process_time,
 ) -> float:
-    """Seconds, of CPU if not told otherwise, that the engine takes for some batches."""
+    """Seconds, of CPU by default, that the engine takes for some batches."""
     spent = 0.0
     for batch in batches:
         began = clock()

@@ -162,7 +162,7 @@ async def _feed(
 
 
 def main(rate: str, meters: str, slot: str, ahead: str, path: str) -> None:
-    """Says when the first messages are made, sends when it hears SIGUSR1, and until it is ended."""
+    """Prints a line when the first messages are made; sends from SIGUSR1 on until it is ended."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     quarters = _Quarters(
         Load(int(meters), int(slot)), round(float(ahead) * float(rate) / int(meters))

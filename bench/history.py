@@ -1,7 +1,7 @@
 """What years of a few meters cost: the price is per moment there, and not per reading.
 
-Both are made, the same each time: an area of which one meter tells currents and voltages all the while and the others
-join late, by the hour; and households that tell nothing but their energy, by the half-hour.
+Both are made, the same each time: an area of which one meter sends currents and voltages all the while and the others
+join late, by the hour; and households that send their energy alone, by the half-hour.
 """
 
 from __future__ import annotations

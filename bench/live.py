@@ -139,7 +139,7 @@ def _scrape(worker: WorkerProcess) -> tuple[float, Samples]:
 
 
 def _rows_judged(samples: Samples, kind: str) -> float:
-    """How many rows of a kind were judged, told once a second."""
+    """How many rows of a kind were judged; the metric changes once a second."""
     return samples[ROWS_JUDGED, (kind,)]
 
 

@@ -93,7 +93,7 @@ class TopicLoad(ABC):
 
 
 class PaymentsLoad(TopicLoad):
-    """Bills, mostly paid within some days and settled a day later; homes that pay in advance are told what is left."""
+    """Bills, mostly paid within some days and settled a day later; prepaid homes get their balance."""
 
     topic = PAYMENTS_TOPIC
     dtype = np.dtype(
@@ -285,7 +285,7 @@ class ReportKind(NamedTuple):
     share: float  # of all that is reported
     event: Event
     over: Event | None = None
-    lasts: float = 0.0  # hours, told with the event unless another event ends it
+    lasts: float = 0.0  # hours, in the event unless another event ends it
     area: bool = False  # of the whole area
 
 
@@ -370,11 +370,11 @@ def topic_loads(load: Load) -> tuple[TopicLoad, ...]:
 
 def messages(load: Load, others: Sequence[TopicLoad]) -> Iterator[tuple[str, Encoded]]:
     """The messages of the next quarter-hour with their topics: frames, and the others spread evenly between them."""
-    told = [(READS_TOPIC, list(encode_readings(load.slot(), "packed")))]
-    told += [(other.topic, list(encoded(other.slot(), "array"))) for other in others]
+    batches = [(READS_TOPIC, list(encode_readings(load.slot(), "packed")))]
+    batches += [(other.topic, list(encoded(other.slot(), "array"))) for other in others]
     ranked = [
         ((n + 0.5) / len(some), topic, message)
-        for topic, some in told
+        for topic, some in batches
         for n, message in enumerate(some)
     ]
     yield from ((topic, message) for _, topic, message in sorted(ranked))

@@ -88,14 +88,14 @@ def _serve(brokers: str, prefix: str, group: str) -> None:
     async def judge(readings: Any) -> None:
         nonlocal count
         async for reading in readings:
-            told = {
+            features = {
                 "u": reading.u[0],
                 "i": reading.i[0],
                 "p": sum(reading.p),
                 "kwh": reading.kwh,
             }
-            score = trees.score_one(told)
-            trees.learn_one(told)
+            score = trees.score_one(features)
+            trees.learn_one(features)
             known = usual[reading.meter]
             mean, spread = known.mean.get(), known.variance.get() ** 0.5
             known.mean.update(reading.kwh)

@@ -106,7 +106,7 @@ def _judged(paths: Sequence[Path], zone: str) -> Judged:
 
 
 def _suspects_theft(alert: Alert) -> bool:
-    """Whether an alert speaks of theft: of a fall of use, or of a form that it should not have."""
+    """True if an alert suspects theft: a fall of use, or a form of use that should not be."""
     fell = alert.rule == "usage_fluctuation" and alert.evidence["excess"] < 0
     return fell or alert.rule in THEFT_RULES
 
@@ -116,11 +116,16 @@ def half(meter: str) -> int:
     return crc32(meter.encode()) & 1
 
 
+def _meters_of_half(meters: Sequence[str], n: int) -> list[str]:
+    """The meters of one half of the homes."""
+    return [meter for meter in meters if half(meter) == n]
+
+
 def rates(history: Judged) -> Iterator[str]:
     """How often each rule raised an alert, in all, in either half of the homes, and with any one home left out."""
     meters = sorted(history.days)
-    halves = [[meter for meter in meters if half(meter) == n] for n in (0, 1)]
-    others = [[meter for meter in meters if meter != gone] for gone in meters]
+    halves = [_meters_of_half(meters, n) for n in (0, 1)]
+    others = [[*meters[:n], *meters[n + 1 :]] for n in range(len(meters))]
     by_rule: dict[str, list[Alert]] = {}
     for alert in history.alerts:
         by_rule.setdefault(f"`{alert.rule}`", []).append(alert)
@@ -186,16 +191,17 @@ def _stays(path: Path) -> Iterator[str]:
         if stage.stays >= FEW_STAYS:
             days = f"{stage.days:.0f}" if stage.found else ""
             yield (
-                f"| {stage.stage} | {stage.stays:,} | {stage.told:,} | {stage.longest:,} | {stage.found:,} | "
+                f"| {stage.stage} | {stage.stays:,} | {stage.raised:,} | {stage.longest:,} | {stage.found:,} | "
                 f"{days} |"
             )
 
     rare = [stage for stage in stages if stage.stays < FEW_STAYS]
     alerts, found = (
-        sum(stage.told for stage in stages),
+        sum(stage.raised for stage in stages),
         sum(stage.found for stage in stages),
     )
-    sums = [sum(counts) for counts in zip(*(stage[1:5] for stage in rare), strict=True)]
+    columns = zip(*(stage[1:5] for stage in rare), strict=True)
+    sums = [sum(counts) for counts in columns]
     yield f"| {len(rare)} rarer ones | {' | '.join(f'{count:,}' for count in sums)} | |"
     yield ""
 

@@ -117,15 +117,15 @@ def document(results: Sequence[Result]) -> dict[str, Any]:
         "versions": versions(),
         "results": [
             {
-                "name": r.name,
-                "unit": r.unit,
-                "median": r.median,
-                "low": r.low,
-                "high": r.high,
-                "ratio": r.ratio,
+                "name": result.name,
+                "unit": result.unit,
+                "median": result.median,
+                "low": result.low,
+                "high": result.high,
+                "ratio": result.ratio,
             }
-            for r in results
-            if not isnan(r.median)
+            for result in results
+            if not isnan(result.median)
         ],
     }
 

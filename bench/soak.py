@@ -119,7 +119,11 @@ def main() -> None:
             calls = longest_calls([worker.scrape()])
 
     (options.to / "soak.svg").write_text(
-        picture([sample.seconds / 60 for sample in samples], _columns_of(samples), PLOT_CURVES),
+        picture(
+            [sample.seconds / 60 for sample in samples],
+            _columns_of(samples),
+            PLOT_CURVES,
+        ),
         "utf-8",
     )
     _show(samples, console)
@@ -162,21 +166,22 @@ def _show(samples: Sequence[_Sample], console: Console) -> None:
     )
     spans = {"the middle": last.seconds / 2}
     spans |= {
-        f"day {days}": next((sample.seconds for sample in samples if sample.days > days), np.inf)
+        f"day {days}": next(
+            (sample.seconds for sample in samples if sample.days > days), np.inf
+        )
         for days in FULL_AFTER
     }
 
     for name, begin in spans.items():
-        full = [s for sample in samples if sample.seconds >= begin]
-        for curve in (
-            ("memory", "checkpoint", "lag") if len(full) > ENOUGH_SAMPLES else ()
-        ):
-            slope, margin = _growth_per_hour(
-                [sample.seconds for sample in full], [getattr(sample, curve) for sample in full]
-            )
+        full = [sample for sample in samples if sample.seconds >= begin]
+        if len(full) <= ENOUGH_SAMPLES:
+            continue
+        columns = _columns_of(full)
+        for curve in ("memory", "checkpoint", "lag"):
+            slope, margin = _growth_per_hour(columns["seconds"], columns[curve])
             console.print(
                 f"from {name}: {curve:10} {slope:+16,.0f} an hour, 95 % within {margin:,.0f}; "
-                f"mean {np.mean([getattr(sample, curve) for sample in full]):,.0f}"
+                f"mean {np.mean(columns[curve]):,.0f}"
             )
 
 
@@ -227,7 +232,8 @@ def _sample_of(now: float, days: float, found: Samples, restarts: int) -> _Sampl
 
 def _columns_of(samples: Sequence[_Sample]) -> dict[str, list[float]]:
     """The samples by column."""
-    return {name: [getattr(sample, name) for sample in samples] for name in _Sample._fields}
+    columns = zip(*samples, strict=True)
+    return dict(zip(_Sample._fields, map(list, columns), strict=True))
 
 
 def _growth_per_hour(

@@ -1,4 +1,4 @@
-"""What a worker does under a steady load of all topics: how soon it tells, how soon it is back, how long it pauses."""
+"""What a worker does under a steady load of all topics: how soon it alerts, how soon it recovers, how long it pauses."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ TimedAlert = tuple[float, Alert]
 
 
 class Scraped(Protocol):
-    """Whatever tells its metrics."""
+    """What gives its metrics."""
 
     def scrape(self, *names: str) -> Samples: ...
 
@@ -95,7 +95,7 @@ def measure(
             )
             feed.begin()
             _settle(worker, rate)
-            told = [asyncio.run(_listen(place.settings, spell)) for _ in range(runs)]
+            spells = [asyncio.run(_listen(place.settings, spell)) for _ in range(runs)]
             kills, seen = [], []
             for _ in range(runs):
                 seen.append(worker.scrape())
@@ -103,7 +103,7 @@ def measure(
                 kills.append(back)
             seen.append(worker.scrape())
         sent = feed.sent()
-    return [*_latency(told, sent), _recovery_result(kills), longest_pause(seen)]
+    return [*_latency(spells, sent), _recovery_result(kills), longest_pause(seen)]
 
 
 def _settle(worker: WorkerProcess, rate: float) -> None:
@@ -173,9 +173,9 @@ def alert_delays(
     )
     return np.array(
         [
-            now - times[int(a.area[1:]), a.at]
-            for now, a in alerts
-            if a.rule == PLANTED_RULE and (int(a.area[1:]), a.at) in times
+            now - times[int(alert.area[1:]), alert.at]
+            for now, alert in alerts
+            if alert.rule == PLANTED_RULE and (int(alert.area[1:]), alert.at) in times
         ]
     )
 

@@ -35,7 +35,7 @@ BATCH_BYTES = 512 << 10  # bytes that are produced at once
 
 
 class Testbed:
-    """Topics under a prefix of their own, and what a worker there is told; with the block's end they are deleted."""
+    """Topics under a prefix of their own, and a worker's environment there; the topics are deleted with the block's end."""
 
     share = 1.0  # of the time that the processes have which are measured here
 
@@ -149,22 +149,22 @@ async def _produce(
         max_request_size=4 * BATCH_BYTES,
     )
     await producer.start()
-    told: list[asyncio.Future[Any]] = []
+    sent: list[asyncio.Future[Any]] = []
     batches: defaultdict[tuple[str, int], BatchBuilder] = defaultdict(
         producer.create_batch
     )
 
     async def send(topic: str, partition: int) -> None:
         batch = batches.pop((topic, partition))
-        told.append(
+        sent.append(
             await producer.send_batch(batch, settings.topic(topic), partition=partition)
         )
 
     async def flush() -> None:
         for topic, partition in list(batches):
             await send(topic, partition)
-        await asyncio.gather(*told)
-        told.clear()
+        await asyncio.gather(*sent)
+        sent.clear()
 
     try:
         for count, (topic, (key, value, content_type)) in enumerate(messages, 1):

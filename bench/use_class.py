@@ -1,4 +1,4 @@
-"""`python -m bench.use_class` files some customers of quiet towns under a wrong class, and tells which are found.
+"""`python -m bench.use_class` gives some customers of quiet towns a wrong use class, and prints which are found.
 
 The model is learned from a town whose files are as wrong, and watches others, made with other seeds.
 """
@@ -45,13 +45,16 @@ def _mislabelled(
     changed = []
     for area in areas:
         meters = []
-        for m in area.meters:
-            if m.meter != area.gateway and rng.random() < share:
-                wrong[area.area, m.meter] = m.segment
-                m = msgspec.structs.replace(  # noqa: PLW2901
-                    m, segment=rng.choice([s for s in SEGMENT_NAMES if s != m.segment])
+        for meter in area.meters:
+            if meter.meter != area.gateway and rng.random() < share:
+                wrong[area.area, meter.meter] = meter.segment
+                meter = msgspec.structs.replace(  # noqa: PLW2901
+                    meter,
+                    segment=rng.choice(
+                        [name for name in SEGMENT_NAMES if name != meter.segment]
+                    ),
                 )
-            meters.append(m)
+            meters.append(meter)
         changed.append(msgspec.structs.replace(area, meters=meters))
     return changed, wrong
 
@@ -71,7 +74,7 @@ def _lesson(meters: int, days: int, seed: int, share: float) -> Lesson:
 def _judge_town(
     model: UseClassModel, meters: int, days: int, seed: int, share: float
 ) -> _UseClassRun:
-    """What is told of another town."""
+    """The alerts of another town."""
     source, wrong = _town_of(meters, days, seed, share)
     judged = replace(ALL_RULES["tariff_misuse"], status="published", model=model)
     engine = Engine([judged], zone=source.zone, interval=source.interval)
@@ -80,16 +83,27 @@ def _judge_town(
         alert.id: alert for batch in source.batches for alert in engine.step(batch)
     }
     return _UseClassRun(
-        wrong, [a for a in alerts.values() if a.state != "withdrawn"], meters, days / 7
+        wrong,
+        [alert for alert in alerts.values() if alert.state != "withdrawn"],
+        meters,
+        days / 7,
     )
 
 
 def _page(learned: Lesson, runs: list[_UseClassRun]) -> Iterator[str]:
     """What was found, line by line."""
     yield f"model {learned.model.name}; log loss {learned.log_loss:.4f} on customers left out"
-    found = [a for run in runs for alert in run.alerts if (alert.area, alert.subject) in run.wrong]
+    found = [
+        a
+        for run in runs
+        for alert in run.alerts
+        if (alert.area, alert.subject) in run.wrong
+    ]
     others = [
-        a for run in runs for alert in run.alerts if (alert.area, alert.subject) not in run.wrong
+        a
+        for run in runs
+        for alert in run.alerts
+        if (alert.area, alert.subject) not in run.wrong
     ]
     right = [
         a
@@ -111,12 +125,13 @@ def _page(learned: Lesson, runs: list[_UseClassRun]) -> Iterator[str]:
         mine = {
             key for run in runs for key, segment in run.wrong.items() if segment == true
         }
-        told = sum(
-            (alert.area, alert.subject) in run.wrong and run.wrong[alert.area, alert.subject] == true
+        found_of_class = sum(
+            (alert.area, alert.subject) in run.wrong
+            and run.wrong[alert.area, alert.subject] == true
             for run in runs
             for alert in run.alerts
         )
-        yield f"{true}: {told} of {len(mine)} found"
+        yield f"{true}: {found_of_class} of {len(mine)} found"
 
 
 def main() -> None:

@@ -24,7 +24,9 @@ RETIRED_WORDS = re.compile(
     re.IGNORECASE,
 )
 ALLOWED_LETTERS = frozenset("UIPQuipqnjk_")  # quantities, counts and indices
-FEW_STATEMENTS = 5  # of a function that needs no paragraph, however many lines they take
+FEW_STATEMENTS = (
+    5  # of a function that needs no paragraph, however many lines they take
+)
 COMPREHENSION_NODES = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
