@@ -94,19 +94,19 @@ def _page(learned: Lesson, runs: list[_UseClassRun]) -> Iterator[str]:
     """What was found, line by line."""
     yield f"model {learned.model.name}; log loss {learned.log_loss:.4f} on customers left out"
     found = [
-        a
+        alert
         for run in runs
         for alert in run.alerts
         if (alert.area, alert.subject) in run.wrong
     ]
     others = [
-        a
+        alert
         for run in runs
         for alert in run.alerts
         if (alert.area, alert.subject) not in run.wrong
     ]
     right = [
-        a
+        alert
         for run in runs
         for alert in run.alerts
         if SEGMENT_NAMES[int(alert.evidence["other_class"])]

@@ -107,7 +107,7 @@ def breaches(checkout: Path) -> Iterator[str]:
     yield from class_names_twice(sources)
 
     for page in [
-        *sorted((checkout / "docs").glob("*.md")),
+        *sorted((checkout / "docs").rglob("*.md")),
         *sorted(checkout.glob("*.md")),
     ]:
         for line, what in retired_words(page.read_text("utf-8")):
