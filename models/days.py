@@ -282,12 +282,12 @@ def balances(
     present: Mask,
     sizes: Codes,
 ) -> dict[str, Column]:
-    """Energy in and out, likely unread energy in and out, its uncertainty, and coverage, by area.
+    """Energy in and out, likely unread energy in and out, its deviation, and coverage, by area.
 
     Primary kWh; NaN without a gateway. The unread energy of a meter is likely as much as its mean
     makes it, and anything up to twice as much is possible; that of a meter of which less than half
-    was read is as much as its contract's share of the area makes likely. `doubt` is three
-    deviations of all that. Registers are right to their last digit. Coverage is the lesser one.
+    was read is as much as its contract's share of the area makes likely. Registers are right to
+    their last digit. The deviation is three standard deviations, the coverage the lesser one.
     """
     ratio = zeroed(master["ratio"])
     gateway = master["is_gateway"] == 1

@@ -157,6 +157,7 @@ def end_of_day_columns(
     tariff_sum, tariffs = np.where(together, cells["tariffs"], [[np.nan], [0.0]])
     age = np.where(cells["registers_at"] > 0, length - cells["registers_at"], np.nan)
     demand, resets = cells["demands"]
+
     registers = {
         "register": register,
         "register_age": age,
