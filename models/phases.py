@@ -60,16 +60,11 @@ def beside_gateway(
     if not len(rows):
         return {"voltage_apart": apart}
 
-    # Only single-phase and four-wire meters with the gateway's PT compare.
     here, beside = owner[rows], first_gateway[owner[rows]]
-    pt, un = master["ratio"] / master["ct"], master["un"] / STEP_VOLTS
-    comparable = (
-        (master["is_gateway"][rows] == 0)
-        & (master["three_wire"][rows] == 0)
-        & (pt[rows] == pt[beside])
-    )
+    un = master["un"] / STEP_VOLTS
     own_volts = volts[:, rows]
-    own_live = (own_volts > LIVE_SHARE * un[rows]) & comparable
+    own_live = own_volts > LIVE_SHARE * un[rows]
+    own_live &= _comparable(master, rows, beside)
     gateway_live = gateway > LIVE_SHARE * un[first_gateway]
     gateway_changes = _hourly_changes(gateway, gateway_live, axis=1)
 
@@ -78,6 +73,16 @@ def beside_gateway(
     known_steps = np.where(np.isnan(steps).any(axis=0), np.nan, steps)
     apart[:, rows] = (np.float32(STEP_VOLTS) * known_steps).reshape(-1, len(rows))
     return {"voltage_apart": apart}
+
+
+def _comparable(master: dict[str, Column], rows: Codes, beside: Codes) -> Mask:
+    """True for users with phase voltages and the PT of the gateways beside them."""
+    pt = master["ratio"] / master["ct"]
+    return (
+        (master["is_gateway"][rows] == 0)
+        & (master["three_wire"][rows] == 0)
+        & (pt[rows] == pt[beside])
+    )
 
 
 def _hourly_changes(volts: Array, live: Mask, axis: int) -> Array:
