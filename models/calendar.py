@@ -1,4 +1,4 @@
-"""Local days: when each begins and ends, daylight saving included, and of what kind it is."""
+"""Local days: their beginnings and ends, daylight saving included, and their kinds."""
 
 from __future__ import annotations
 
@@ -26,75 +26,71 @@ CHINA_ZONES = frozenset(
     }
 )
 DAYS_APART = 300  # at least, from one lunar new year to the next
-FESTIVAL_DAYS = range(
-    -10, 13
-)  # days around the lunar new year: factories close well before, most are back in two weeks
+# Days around the lunar new year: factories close well before it, and most are back in
+# two weeks.
+FESTIVAL_DAYS = range(-10, 13)
 
 
 @lru_cache(maxsize=8)
 def midnights(zone: str) -> Times:
-    """Unix seconds of every local midnight from 1999 to 2101. Raises ZoneInfoNotFoundError for an unknown zone."""
+    """Unix seconds of every local midnight from 1999 to 2101.
+
+    Raises ZoneInfoNotFoundError for an unknown zone.
+    """
     info = ZoneInfo(zone)
-    return np.array(
-        [
-            int(datetime(d.year, d.month, d.day, tzinfo=info).timestamp())
-            for d in _dates()
-        ],
-        np.int64,
-    )
+    starts = [datetime(day.year, day.month, day.day, tzinfo=info) for day in _dates()]
+    return np.array([int(start.timestamp()) for start in starts], np.int64)
 
 
 def _dates() -> list[date]:
-    """The days of which `midnights` tells the beginnings."""
+    """The days that begin at `midnights`."""
     return [FIRST_DATE + timedelta(n) for n in range((LAST_DATE - FIRST_DATE).days)]
 
 
 def day_of(at: Times, zone: str) -> Times:
-    """The day each interval that ends at `at` belongs to, as an index into midnights; midnight ends the day before.
+    """The day of each interval that ends `at`, an index into midnights; midnight ends a day.
 
     >>> day_of(np.array([946684800, 946684801]), "UTC").tolist()
     [0, 1]
     """
     if len(at):
-        first, last = (
-            np.searchsorted(midnights(zone), [at.min(), at.max()], side="left") - 1
-        ).tolist()
+        ends = [at.min(), at.max()]
+        days = np.searchsorted(midnights(zone), ends, side="left") - 1
+        first, last = days.tolist()
         if first == last:
             return np.full(len(at), first)
     return np.searchsorted(midnights(zone), at, side="left") - 1
 
 
 def month_of(days: Codes) -> tuple[Codes, Codes]:
-    """The month of some days, indices into midnights, counted from January 1970 on, and the day of the month.
+    """The month of days, indices into midnights, counted from January 1970, and the day of month.
 
     >>> [part.tolist() for part in month_of(np.array([1, 31, 32]))]
     [[360, 360, 361], [1, 31, 1]]
     """
     dates = np.datetime64(FIRST_DATE) + days
     months = dates.astype("datetime64[M]")
-    return months.astype(np.int64), (dates - months.astype("datetime64[D]")).astype(
-        np.int64
-    ) + 1
+    since_first = dates - months.astype("datetime64[D]")
+    return months.astype(np.int64), since_first.astype(np.int64) + 1
 
 
 @lru_cache(maxsize=8)
 def _worked_seconds(zone: str) -> Times:
     """Seconds of working days since 1999 at every local midnight.
 
-    In China public holidays are none, and weekends worked in exchange are, as far as `holidays` knows what is decreed
-    for each year; elsewhere all weekdays are.
+    In China public holidays are no working days, and weekends worked in exchange are, as far as
+    `holidays` knows the decrees of each year; elsewhere all weekdays are working days.
     """
     lengths = np.diff(midnights(zone))
-    off = (
-        _days_off()[: len(lengths)]
-        if zone in CHINA_ZONES
-        else (np.arange(len(lengths)) + FIRST_DATE.weekday()) % 7 > 4
-    )
+    if zone in CHINA_ZONES:
+        off = _days_off()[: len(lengths)]
+    else:
+        off = (np.arange(len(lengths)) + FIRST_DATE.weekday()) % 7 > 4
     return np.concatenate([[0], np.cumsum(lengths * ~off)])
 
 
 def worked_after(at: int, seconds: float, zone: str) -> int:
-    """When so many seconds of working days have passed since a moment.
+    """The moment when so many seconds of working days have passed since `at`.
 
     >>> friday_noon = 946641600 + 7 * 86400
     >>> (worked_after(friday_noon, 86400, "UTC") - friday_noon) / 86400
@@ -102,22 +98,19 @@ def worked_after(at: int, seconds: float, zone: str) -> int:
     """
     nights, work = midnights(zone), _worked_seconds(zone)
     day = int(np.searchsorted(nights, at, side="right")) - 1
-    target = (
-        int(work[day])
-        + min(at - int(nights[day]), int(work[day + 1] - work[day]))
-        + round(seconds)
-    )
+    worked_today = min(at - int(nights[day]), int(work[day + 1] - work[day]))
+    target = int(work[day]) + worked_today + round(seconds)
     last = int(np.searchsorted(work, target, side="left")) - 1
     return int(nights[last]) + target - int(work[last])
 
 
 def midnight(day: date, zone: str) -> int:
-    """When a local day begins."""
+    """The beginning of a local day."""
     return int(midnights(zone)[(day - FIRST_DATE).days])
 
 
 def months_around(at: int, zone: str) -> list[date]:
-    """The first days of the local month before, of that of `at`, and of the one after."""
+    """The first days of the local month of `at`, of the month before and of the month after."""
     today = datetime.fromtimestamp(at, ZoneInfo(zone))
     months = (
         divmod(12 * today.year + today.month - 1 + step, 12) for step in (-1, 0, 1)
@@ -135,7 +128,9 @@ def from_month_end(at: int, zone: str) -> int:
 
 
 def from_day_of_month(at: int, day: int, zone: str) -> int:
-    """Seconds between a moment and the nearest such day of a month, 0 within it; a short month's last stands for it.
+    """Seconds between a moment and the nearest such day of a month, 0 within it.
+
+    The last day of a short month stands for a day that it lacks.
 
     >>> from_day_of_month(946684800, 31, "UTC"), from_day_of_month(946684800, 3, "UTC")
     (0, 172800)
@@ -145,8 +140,8 @@ def from_day_of_month(at: int, day: int, zone: str) -> int:
         for first in months_around(at, zone)
     ]
     return min(
-        max(midnight(d, zone) - at, at - midnight(d + timedelta(1), zone), 0)
-        for d in days
+        max(midnight(near, zone) - at, at - midnight(near + timedelta(1), zone), 0)
+        for near in days
     )
 
 
@@ -157,7 +152,7 @@ def new_year(at: int, zone: str) -> date:
 
 @cache
 def _public_holidays() -> holidays.HolidayBase:
-    """China's, and the weekends that are worked in exchange."""
+    """China's public holidays, and the weekends that are worked in exchange."""
     return holidays.country_holidays(
         "CN", years=range(FIRST_DATE.year, LAST_DATE.year + 1), language="en_US"
     )
@@ -165,25 +160,26 @@ def _public_holidays() -> holidays.HolidayBase:
 
 @cache
 def _days_off() -> Mask:
-    """Whether China has each day in `midnights` off.
+    """True for each day in `midnights` that China has off.
 
     >>> [bool(off) for off in _days_off()[-FIRST_DATE.toordinal() + date(2026, 2, 14).toordinal() :][:4]]
     [False, True, True, True]
     """
     public = _public_holidays()
-    return np.array(
-        [
-            d in public or (d.weekday() > 4 and d not in public.weekend_workdays)
-            for d in _dates()
-        ]
-    )
+    exchanged = public.weekend_workdays
+    off = [
+        day in public or (day.weekday() > 4 and day not in exchanged)
+        for day in _dates()
+    ]
+    return np.array(off)
 
 
 @lru_cache(maxsize=8)
 def day_kinds(zone: str) -> NDArray[np.int8]:
-    """The kind of every day in `midnights`: its weekday, in China also holidays and the season of Spring Festival.
+    """The kind of each day in `midnights`: its weekday; in China also holidays, Spring Festival.
 
-    A day off in a row that holds a public holiday is one; a weekend worked in exchange counts as a Friday.
+    A day off counts as a holiday if a public holiday is among the days off in a row with it; a
+    weekend worked in exchange counts as a Friday.
 
     >>> start = int(day_of(np.array([1771171200]), "Asia/Shanghai")[0])  # Sunday 2026-02-15
     >>> day_kinds("Asia/Shanghai")[start - 9 : start - 7].tolist(), day_kinds("UTC")[start : start + 2].tolist()
@@ -193,16 +189,19 @@ def day_kinds(zone: str) -> NDArray[np.int8]:
     kinds = np.array([day.weekday() for day in days], np.int8)
     if zone not in CHINA_ZONES:
         return kinds
-    public, off = _public_holidays(), _days_off()
+
+    public = _public_holidays()
+    off = _days_off()
     named = np.array([day in public for day in days])
     row = np.cumsum(off & ~np.roll(off, 1))
     kinds[(kinds >= 5) & ~off] = 4
     kinds[off & np.isin(row, row[named])] = HOLIDAY_KIND
+
+    # The season of Spring Festival lies around each lunar new year.
     springs = np.flatnonzero(
         [public.get(day, "") == "Chinese New Year (Spring Festival)" for day in days]
     )
     for first in springs[np.diff(springs, prepend=-DAYS_APART) > DAYS_APART - 1]:
-        kinds[max(first + FESTIVAL_DAYS.start, 0) : first + FESTIVAL_DAYS.stop] = (
-            FESTIVAL_KIND
-        )
+        begin, end = first + FESTIVAL_DAYS.start, first + FESTIVAL_DAYS.stop
+        kinds[max(begin, 0) : end] = FESTIVAL_KIND
     return kinds

@@ -39,35 +39,34 @@ class Cells(Owner):
         return np.repeat(empty[..., None], slots, axis=-1)
 
     def reserve(self, slots: int) -> None:
-        """Make cells for all slots below `slots`."""
+        """Makes cells for all slots below `slots`."""
         if slots <= self.used:
             return
         self.used = slots
         for name, array in self.arrays.items():
-            if (have := array.shape[-1]) < slots:
-                more = max(slots, have + have // 4, 64) - have
-                self.arrays[name] = np.concatenate(
-                    [array, self._fresh(name, more)], axis=-1
-                )
+            if (size := array.shape[-1]) < slots:
+                more = max(slots, size + size // 4, 64) - size
+                fresh = self._fresh(name, more)
+                self.arrays[name] = np.concatenate([array, fresh], axis=-1)
 
     def read(self, slots: Codes) -> dict[str, Array]:
-        """Copies of the cells of some slots."""
+        """Copies of the cells of slots."""
         return {
             name: np.take(array, slots, axis=-1) for name, array in self.arrays.items()
         }
 
     def write(self, slots: Codes, columns: dict[str, Array]) -> None:
-        """Write back what `read` gave."""
+        """Writes cells back that `read` gave."""
         for name, array in columns.items():
             self.arrays[name][..., slots] = array
 
     def clear(self, slots: Codes) -> None:
-        """Make the cells of some slots fresh."""
+        """Makes the cells of slots fresh."""
         for name, array in self.arrays.items():
             array[..., slots] = self.empty[name][..., None]
 
     def schema(self) -> Schema:
-        """What one subject has, by column."""
+        """The cell of one subject, by column."""
         return self.empty
 
     def state(self) -> State:
@@ -75,10 +74,12 @@ class Cells(Owner):
         return {name: array[..., : self.used] for name, array in self.arrays.items()}
 
     def load(self, state: State) -> None:
-        """Replace everything by what `state` gave; a column that is missing is fresh. Raises StateError."""
-        held = {name: state[name] for name in self.empty if name in state}
-        self.used = same_length(held.values())
+        """Replaces everything by `state`; a column that is missing is fresh. Raises StateError."""
+        saved = {name: state[name] for name in self.empty if name in state}
+        self.used = same_length(saved.values())
         self.arrays = {
-            name: np.array(held[name]) if name in held else self._fresh(name, self.used)
+            name: np.array(saved[name])
+            if name in saved
+            else self._fresh(name, self.used)
             for name in self.empty
         }

@@ -1,4 +1,4 @@
-"""Columns of which values are missing."""
+"""Columns with missing values."""
 
 from __future__ import annotations
 
@@ -8,18 +8,16 @@ from schemas.columns import Column, constant
 
 
 def unknown(column: Column) -> bool:
-    """Whether a column was never given."""
+    """True if a column was never given."""
     return constant(column) and bool(np.isnan(column[..., 0]).all())
 
 
 def zeroed(column: Column) -> Column:
     """The column with 0 for NaN."""
     missing = np.isnan(column)
-    return (
-        np.where(missing, column.dtype.type(0), column)
-        if np.count_nonzero(missing)
-        else column
-    )
+    if np.count_nonzero(missing):
+        return np.where(missing, column.dtype.type(0), column)
+    return column
 
 
 def total(phases: Column) -> Column:

@@ -1,4 +1,7 @@
-"""Spans of time of which rows were lost, by area: what may have come with them cannot be told to be missing."""
+"""Spans of time whose rows were lost, by area.
+
+An event of such a span may have been lost, so nothing can say that it is missing.
+"""
 
 from __future__ import annotations
 
@@ -10,36 +13,36 @@ from models.timelines import NEVER_TIME
 from schemas.columns import Codes, Times
 from schemas.units import DAY_SECONDS
 
-MOST_SPANS = 8  # spans of a kind that are told apart
+MOST_SPANS = 8  # spans of a kind that are kept apart
 Lapses = dict[str, list[tuple[list[int], list[int]]]]
-"""By kind of rows, and area slot, since and until when some were lost."""
+"""By kind of rows, spans: by area slot, since and until when rows were lost."""
 
 
 class Span(NamedTuple):
-    """From when to when rows of an area may have been that were lost; NEVER while none has come since."""
+    """The time of lost rows of an area; until NEVER_TIME while no row has come since."""
 
     since: int
     until: int
 
 
 class Holes:
-    """The spans of each kind of rows. They are found by area slot; one that is unknown yet lost all from the start."""
+    """The spans of each kind of rows, by area slot; an unknown area lost all from the start."""
 
     def __init__(self) -> None:
         self.spans: Lapses = {}
 
     def open(self, kind: str, watermarks: Times) -> None:
-        """Note that rows of a kind were lost; `clock` is by area slot how far it has come."""
+        """Notes that rows of a kind were lost; `watermarks` are by area slot."""
         known = self.spans.setdefault(kind, [])
         known.append((watermarks.tolist(), [NEVER_TIME] * len(watermarks)))
         if len(known) > MOST_SPANS:
-            (first, _), (_, last) = known[:2]
-            known[:2] = [
-                (_grown(first, len(last), 0), _grown(last, len(first), NEVER_TIME))
-            ]
+            (since, _), (_, until) = known[:2]
+            since = _grown(since, len(until), 0)
+            until = _grown(until, len(since), NEVER_TIME)
+            known[:2] = [(since, until)]
 
     def close(self, kind: str, areas: Codes, at: Times) -> None:
-        """Note the first rows of areas that came since: what was lost is from before, or of the day that follows."""
+        """Notes the first rows of areas since a loss: lost rows are older, or of the next day."""
         if kind not in self.spans:
             return
         slots, first = np.unique(areas, return_index=True)
@@ -47,6 +50,7 @@ class Holes:
         for since, until in self.spans[kind]:
             since.extend([0] * (size - len(since)))
             until.extend([NEVER_TIME] * (size - len(until)))
+
             for slot, row in zip(slots.tolist(), first.tolist(), strict=True):
                 if until[slot] == NEVER_TIME:
                     until[slot] = max(int(at[row]), since[slot]) + DAY_SECONDS
@@ -59,7 +63,7 @@ class Holes:
         ]
 
     def touch(self, kind: str, area: int, start: int, end: int) -> bool:
-        """Whether something of an area from one time to another may have been lost."""
+        """True if rows of an area from one time to another may have been lost."""
         return any(
             since < end and start <= until for since, until in self.spans_of(kind, area)
         )

@@ -13,11 +13,11 @@ from models.state import Owner, Schema, State, StateError
 from schemas.columns import Batch, Codes, Names
 
 FREE_PAIR = ("", "")
-RUN_LENGTH = 8  # names of an area in a row, from which they are looked up together
+RUN_LENGTH = 8  # mean run of an area's names from which runs are looked up together
 
 
 class _Dictionary(NamedTuple):
-    """The names of the latest batch, by their codes the slots found, and in which of its areas; -1 before."""
+    """The names of the latest batch, and by name the slot and its area's code, -1 if not found."""
 
     names: Names
     areas: Names
@@ -43,9 +43,8 @@ class Index(Owner):
         self.known: dict[str, dict[str, int]] = {}  # by area
         self.free: list[int] = []
         self._latest = EMPTY_DICTIONARY
-        self._name_runs: dict[
-            str, tuple[Names, Codes]
-        ] = {}  # by area, the names that last came in a row, and their slots
+        # By area the names that last came in a row, and their slots.
+        self._name_runs: dict[str, tuple[Names, Codes]] = {}
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -66,7 +65,7 @@ class Index(Owner):
         return slot
 
     def shared(self) -> int:
-        """How many subjects stand in more than one area.
+        """The number of subjects that are in more than one area.
 
         >>> index = Index()
         >>> index.slot("A1", "M1"), index.slot("A1", "M2"), index.slot("A2", "M1"), index.shared()
@@ -76,7 +75,7 @@ class Index(Owner):
         return sum(count > 1 for count in areas.values())
 
     def release(self, slots: Codes) -> None:
-        """Forget some pairs; their slots are given out again."""
+        """Forgets pairs; their slots are given out again."""
         self._latest = EMPTY_DICTIONARY
         for slot in slots.tolist():
             area, subject = self.pairs[slot]
@@ -88,25 +87,26 @@ class Index(Owner):
     def slots(self, batch: Batch) -> Codes:
         """The slot of every row's area and subject."""
         names, areas = batch.names, batch.areas
-        if names is not self._latest.names or areas != self._latest.areas:
+        latest = self._latest
+        if names is not latest.names or areas != latest.areas:
             self._latest = self._look_up(batch)
-        elif (
-            len(batch) and self._latest.slot[batch.subject[0]] < 0
-        ):  # the next piece of a batch
-            self._latest = _completed(self._latest, self._look_up(batch))
+        elif len(batch) and latest.slot[batch.subject[0]] < 0:  # a batch's next part
+            self._latest = _completed(latest, self._look_up(batch))
+
+        # Pairs that no run has found are looked up one by one.
         slots = self._latest.slot[batch.subject]
-        rows = (
-            (slots < 0) | (self._latest.area[batch.subject] != batch.area)
-        ).nonzero()[0]
+        in_area = self._latest.area[batch.subject] == batch.area
+        rows = ((slots < 0) | ~in_area).nonzero()[0]
         if len(rows):
             subject, area = batch.subject[rows], batch.area[rows]
             pairs = zip(area.tolist(), subject.tolist(), strict=True)
-            slots[rows] = [self.slot(areas[a], names[n]) for a, n in pairs]
-            self._latest.slot[subject], self._latest.area[subject] = slots[rows], area
+            slots[rows] = [self.slot(areas[i], names[j]) for i, j in pairs]
+            self._latest.slot[subject] = slots[rows]
+            self._latest.area[subject] = area
         return slots
 
     def _look_up(self, batch: Batch) -> _Dictionary:
-        """The slots that are known of a batch's names, where those of an area stand together."""
+        """The known slots of a batch's names, if the names of an area stand together."""
         area = np.full(len(batch.names), -1, np.int32)
         area[batch.subject[::-1]] = batch.area[::-1]
         slot = np.full(len(area), -1, np.int32)
@@ -114,23 +114,20 @@ class Index(Owner):
         if RUN_LENGTH * len(begins) < len(area):
             for begin, end in pairwise([*begins, len(area)]):
                 if area[begin] >= 0:
-                    slot[begin:end] = self._slots_of(
-                        batch.areas[area[begin]], batch.names[begin:end]
-                    )
+                    name = batch.areas[area[begin]]
+                    slot[begin:end] = self._slots_of(name, batch.names[begin:end])
         return _Dictionary(batch.names, batch.areas, slot, area)
 
     def _slots_of(self, area: str, names: Names) -> Codes:
-        """The slots of names of an area, -1 where one is not known; an area mostly tells the same ones again."""
-        roll = self._name_runs.get(area)
-        if roll and roll[0] == names:
-            return roll[1]
+        """The slots of names of an area, -1 if unknown; an area mostly repeats the same names."""
+        run = self._name_runs.get(area)
+        if run and run[0] == names:
+            return run[1]
         known = self.known.get(area, {})
         slots = np.fromiter(map(known.get, names, repeat(-1)), np.int32, len(names))
         if slots.min() >= 0:
-            self._name_runs[area] = (
-                tuple(self.pairs[slot][1] for slot in slots.tolist()),
-                slots,
-            )
+            own_names = tuple(self.pairs[slot][1] for slot in slots.tolist())
+            self._name_runs[area] = own_names, slots
         return slots
 
     def schema(self) -> Schema:
@@ -142,24 +139,21 @@ class Index(Owner):
         return {"pairs": self.pairs, "free": self.free}
 
     def load(self, state: State) -> None:
-        """Replace everything by what `state` gave. Raises StateError where a pair or a free slot stands twice."""
+        """Replaces everything by `state`. Raises StateError if a pair or free slot occurs twice."""
         self._latest, self._name_runs = EMPTY_DICTIONARY, {}
-        self.pairs, self.free, self.known = (
-            state.get("pairs", []),
-            state.get("free", []),
-            {},
-        )
+        self.pairs = state.get("pairs", [])
+        self.free = state.get("free", [])
+        self.known = {}
         for slot, (area, subject) in enumerate(self.pairs):
             if (area, subject) != FREE_PAIR:
                 self.known.setdefault(area, {})[subject] = slot
-        if sum(map(len, self.known.values())) + self.pairs.count(FREE_PAIR) != len(
-            self.pairs
-        ):
-            raise StateError("a pair stands twice")
-        if sorted(self.free) != [
-            slot for slot, pair in enumerate(self.pairs) if pair == FREE_PAIR
-        ]:
-            raise StateError("its free slots are not those without a pair")
+
+        known_pairs = sum(map(len, self.known.values()))
+        if known_pairs + self.pairs.count(FREE_PAIR) != len(self.pairs):
+            raise StateError("a pair occurs twice")
+        free = [slot for slot, pair in enumerate(self.pairs) if pair == FREE_PAIR]
+        if sorted(self.free) != free:
+            raise StateError("its free slots are not the slots without a pair")
 
     def used_slots(self) -> set[int]:
         """The slots that are given out."""
@@ -167,7 +161,7 @@ class Index(Owner):
 
 
 def _completed(known: _Dictionary, found: _Dictionary) -> _Dictionary:
-    """What is known of a batch's names, and of the others what has been found since."""
+    """The known slots of a batch's names, and for the other names the slots found since."""
     unknown = known.slot < 0
     slot = np.where(unknown, found.slot, known.slot)
     return known._replace(slot=slot, area=np.where(unknown, found.area, known.area))

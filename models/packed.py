@@ -1,13 +1,13 @@
 """Arrays in few bytes, exactly: decimals as whole numbers, bytes of like significance side by side.
 
-The days of many areas are packed at once, and each can be read alone: it names its columns, their types and shapes.
-Those that were packed one by one are still read.
+The days of many areas are packed at once, and each can be read alone: it names its columns, their
+types and shapes. Days that were packed one by one are still read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from math import prod
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -22,19 +22,19 @@ from models.saved import SAVED_DTYPES, dumps, loads
 from models.state import StateError
 from schemas.columns import Codes
 
-DECIMAL_PLACES = (2, 3, 4)  # decimals that meters tell; what has more stays a float
+DECIMAL_PLACES = (2, 3, 4)  # decimals of meters; a value with more stays a float
 NAN_INTEGER = -1  # for NaN
-DAY_MARK = 2  # first byte of a day that was packed with others; one packed alone begins as a map
-LoneColumn = tuple[
-    str, tuple[int, ...], Array | None, Array
-]  # type, shape, decimals by column, and bytes
+# First byte of a day that was packed with others; a day packed alone begins as a map.
+DAY_MARK = 2
+# Type, shape, decimals by column, and bytes.
+LoneColumn = tuple[str, tuple[int, ...], Array | None, Array]
 Plan = list[tuple[str, str, list[int]]]  # name, type and shape per cell
 OLDER_NAMES = {"loads_told": "loads_count", "unbalances_told": "unbalances_count"}
 Columns = Mapping[str, Array]  # each of the shape (*lead, members) or (*lead, areas)
 
 
 class Unpacked(NamedTuple):
-    """The days of some areas: the columns of all their members and of the areas, and how many members each has."""
+    """The days of areas: columns of all members and of the areas, and each area's member count."""
 
     members: dict[str, Array]
     areas: dict[str, Array]
@@ -49,22 +49,12 @@ def packed(arrays: Columns) -> bytes:
     """
     tree: dict[str, Any] = {}
     for name, array in arrays.items():
-        column, places = (
-            _to_integers(array) if array.dtype == np.float32 else (array, None)
-        )
-        by_significance = (
-            np.ascontiguousarray(column)
-            .reshape(-1)
-            .view(np.uint8)
-            .reshape(-1, column.itemsize)
-            .T
-        )
-        tree[name] = (
-            array.dtype.str,
-            array.shape,
-            places,
-            np.ascontiguousarray(by_significance),
-        )
+        column, places = array, None
+        if array.dtype == np.float32:
+            column, places = _to_integers(array)
+        flat = np.ascontiguousarray(column).reshape(-1).view(np.uint8)
+        by_significance = np.ascontiguousarray(flat.reshape(-1, column.itemsize).T)
+        tree[name] = (array.dtype.str, array.shape, places, by_significance)
     return bytes(zstd.compress(dumps(tree), level=1))
 
 
@@ -74,57 +64,60 @@ def unpacked(data: bytes) -> dict[str, Array]:
 
 
 def packed_days(members: Columns, areas: Columns, sizes: Codes) -> list[bytes]:
-    """The day of each of some areas, from the columns of all their members and of the areas."""
-    plan = [
-        [(name, a.dtype.str, a.shape[:-1]) for name, a in columns.items()]
-        for columns in (members, areas)
-    ]
+    """The day of each area, from the columns of all their members and of the areas."""
+    plan = [_plan_of(members), _plan_of(areas)]
     head = msgspec.msgpack.encode(plan)
     head = bytes([DAY_MARK]) + len(head).to_bytes(2, "little") + head
-    rows, sums = _planes(members), np.ascontiguousarray(_planes(areas).T)
+    rows = _planes(members)
+    sums = np.ascontiguousarray(_planes(areas).T)
     days = []
-    for size, end, told in zip(
-        sizes.tolist(), np.cumsum(sizes).tolist(), sums, strict=True
-    ):
-        body = head + told.tobytes() + rows[:, end - size : end].tobytes()
+    ends = np.cumsum(sizes)
+    for size, end, area in zip(sizes.tolist(), ends.tolist(), sums, strict=True):
+        body = head + area.tobytes() + rows[:, end - size : end].tobytes()
         days.append(bytes(zstd.compress(body, level=1)))
     return days
 
 
+def _plan_of(columns: Columns) -> list[tuple[str, str, tuple[int, ...]]]:
+    """The name, type and shape per cell of columns."""
+    return [
+        (name, array.dtype.str, array.shape[:-1]) for name, array in columns.items()
+    ]
+
+
 def unpacked_days(days: Sequence[bytes], members: Columns, areas: Columns) -> Unpacked:
-    """These columns of some days; where a day lacks one, it has the value given here, which is that of one cell."""
+    """The named columns of days; a column that a day lacks has the given value, of one cell."""
     opened = [_plan_and_body(bytes(zstd.decompress(day))) for day in days]
-    parts: list[Unpacked] = []
+    groups: list[Unpacked] = []
     for plan, alike in groupby(opened, key=itemgetter(0)):
         bodies = [body for _, body in alike]
-        parts += (
-            [_unpacked_together(plan, bodies, members, areas)]
-            if plan
-            else [_unpacked_alone(body, members, areas) for body in bodies]
-        )
-    counts = [int(part.sizes.sum()) for part in parts]
+        if plan:
+            groups.append(_unpacked_together(plan, bodies, members, areas))
+        else:
+            groups += [_unpacked_alone(body, members, areas) for body in bodies]
+
+    member_counts = [int(group.sizes.sum()) for group in groups]
+    area_counts = [len(group.sizes) for group in groups]
     return Unpacked(
-        _joined([part.members for part in parts], members, counts),
-        _joined(
-            [part.areas for part in parts], areas, [len(part.sizes) for part in parts]
-        ),
-        np.concatenate([part.sizes for part in parts]),
+        _joined([group.members for group in groups], members, member_counts),
+        _joined([group.areas for group in groups], areas, area_counts),
+        np.concatenate([group.sizes for group in groups]),
     )
 
 
 def check_day(day: bytes, members: Columns, areas: Columns) -> None:
-    """Raises StateError unless a packed day can be read, and its columns of these names hold such cells."""
+    """Raises StateError if a packed day cannot be read, or its columns have other cells."""
     try:
         plan, body = _plan_and_body(bytes(zstd.decompress(day)))
         found = _planned_columns(plan, body) if plan else _lone_columns(body, members)
         for name, kind, lead in found:
             cell = members.get(name, areas.get(name))
             if not SAVED_DTYPES.fullmatch(kind):
-                raise ValueError(f"{name} is of the type {kind}")
+                raise ValueError(f"{name} has the type {kind}")
             if cell is not None and (
                 tuple(lead) != cell.shape or not np.can_cast(kind, cell.dtype, "safe")
             ):
-                raise ValueError(f"{name} holds other cells")
+                raise ValueError(f"{name} has other cells")
     except (DecompressionError, LookupError, TypeError, ValueError) as error:
         raise StateError(f"a packed day cannot be read ({error})") from error
 
@@ -135,23 +128,21 @@ def _name_of(name: str) -> str:
 
 
 def _planned_columns(plan: bytes, body: bytes) -> Plan:
-    """The columns of a day that was packed with others. Raises ValueError where it does not follow its plan."""
-    told = msgspec.msgpack.decode(plan, type=tuple[Plan, Plan])
-    width, least = (sum(map(_bytes_of, columns)) for columns in told)
+    """The columns of a day packed with others. Raises ValueError if it disagrees with its plan."""
+    plans = msgspec.msgpack.decode(plan, type=tuple[Plan, Plan])
+    width, least = (sum(map(_bytes_of, columns)) for columns in plans)
     if not width or len(body) < least or (len(body) - least) % width:
-        raise ValueError("it is not of the length that it says")
-    return [
-        (_name_of(name), kind, lead) for columns in told for name, kind, lead in columns
-    ]
+        raise ValueError("its length disagrees with its plan")
+    return [(_name_of(name), kind, lead) for name, kind, lead in chain(*plans)]
 
 
 def _lone_columns(tree: bytes, members: Columns) -> Plan:
-    """The columns of a day that was packed alone. Raises ValueError where one is damaged."""
-    found = {
-        _name_of(name): column
-        for name, column in msgspec.convert(loads(tree), dict[str, LoneColumn]).items()
-    }
-    for name, (kind, shape, places, column) in found.items():
+    """The columns of a day that was packed alone. Raises ValueError if one is damaged."""
+    found = msgspec.convert(loads(tree), dict[str, LoneColumn])
+    plan: Plan = []
+    lengths = set()
+    for older_name, (kind, shape, places, column) in found.items():
+        name = _name_of(older_name)
         decimal = places is None or (kind == "<f4" and places.shape == shape[-1:])
         if (
             not decimal
@@ -159,19 +150,20 @@ def _lone_columns(tree: bytes, members: Columns) -> Plan:
             or column.shape != (np.dtype(kind).itemsize, prod(shape))
         ):
             raise ValueError(f"{name} is damaged")
-    if (
-        len({shape[-1:] for name, (_, shape, _, _) in found.items() if name in members})
-        > 1
-    ):
-        raise ValueError("its members' columns are not of one length")
-    return [
-        (name, kind, list(shape[: -1 if name in members else None]))
-        for name, (kind, shape, _, _) in found.items()
-    ]
+
+        # A member's column has an axis for the members, an area's has none.
+        if name in members:
+            lengths.add(shape[-1:])
+            plan.append((name, kind, list(shape[:-1])))
+        else:
+            plan.append((name, kind, list(shape)))
+    if len(lengths) > 1:
+        raise ValueError("its members' columns differ in length")
+    return plan
 
 
 def _plan_and_body(day: bytes) -> tuple[bytes, bytes]:
-    """The plan of a day and what follows it; no plan where it was packed alone."""
+    """The plan of a day and the bytes after it; no plan if it was packed alone."""
     if day[0] != DAY_MARK:
         return b"", day
     end = 3 + int.from_bytes(day[1:3], "little")
@@ -182,37 +174,33 @@ def _unpacked_together(
     plan: bytes, bodies: Sequence[bytes], members: Columns, areas: Columns
 ) -> Unpacked:
     """The named columns of days that follow the same plan."""
-    plans = msgspec.msgpack.decode(plan)
-    width, least = (sum(map(_bytes_of, columns)) for columns in plans)
-    told = [np.frombuffer(body, np.uint8) for body in bodies]
-    sizes = np.array([(len(body) - least) // width for body in told], np.int64)
+    member_plan, area_plan = msgspec.msgpack.decode(plan)
+    width = sum(map(_bytes_of, member_plan))
+    least = sum(map(_bytes_of, area_plan))
+    days = [np.frombuffer(body, np.uint8) for body in bodies]
+    sizes = np.array([(len(day) - least) // width for day in days], np.int64)
+
+    # Days of one size unpack at once.
     if len(set(sizes.tolist())) == 1:
-        rows = (
-            np.stack(told)[:, least:]
-            .reshape(len(told), width, sizes[0])
-            .transpose(1, 0, 2)
-            .reshape(width, -1)
-        )
+        stacked = np.stack(days)[:, least:].reshape(len(days), width, sizes[0])
+        rows = stacked.transpose(1, 0, 2).reshape(width, -1)
     else:
-        rows = np.concatenate(
-            [body[least:].reshape(width, -1) for body in told], axis=1
-        )
-    sums = np.stack([body[:least] for body in told], axis=1)
+        rows = np.concatenate([day[least:].reshape(width, -1) for day in days], axis=1)
+    sums = np.stack([day[:least] for day in days], axis=1)
     return Unpacked(
-        _columns_of(rows, plans[0], members), _columns_of(sums, plans[1], areas), sizes
+        _columns_of(rows, member_plan, members),
+        _columns_of(sums, area_plan, areas),
+        sizes,
     )
 
 
 def _unpacked_alone(tree: bytes, members: Columns, areas: Columns) -> Unpacked:
     """The named columns of a day that was packed alone."""
-    told = _arrays_of(tree)
-    own = {name: array for name, array in told.items() if name in members}
-    sums = {name: array[..., None] for name, array in told.items() if name in areas}
-    return Unpacked(
-        own,
-        sums,
-        np.array([max((array.shape[-1] for array in own.values()), default=0)]),
-    )
+    arrays = _arrays_of(tree)
+    rows = {name: array for name, array in arrays.items() if name in members}
+    sums = {name: array[..., None] for name, array in arrays.items() if name in areas}
+    size = max((array.shape[-1] for array in rows.values()), default=0)
+    return Unpacked(rows, sums, np.array([size]))
 
 
 def _arrays_of(tree: bytes) -> dict[str, Array]:
@@ -220,48 +208,48 @@ def _arrays_of(tree: bytes) -> dict[str, Array]:
     arrays: dict[str, Array] = {}
     for name, (dtype, shape, places, by_significance) in loads(tree).items():
         column = np.ascontiguousarray(by_significance.T).reshape(-1)
-        arrays[_name_of(name)] = (
-            column.view(dtype).reshape(shape)
-            if places is None
-            else _from_integers(column, shape, places)
-        )
+        if places is None:
+            arrays[_name_of(name)] = column.view(dtype).reshape(shape)
+        else:
+            arrays[_name_of(name)] = _from_integers(column, shape, places)
     return arrays
 
 
 def _joined(
     groups: Sequence[Columns], empty: Columns, counts: Sequence[int]
 ) -> dict[str, Array]:
-    """The named columns of some parts one after another, empty where a part has none of that name."""
-    whole: dict[str, Array] = {}
+    """The named columns of groups one after another; empty cells if a group has no such column."""
+    joined: dict[str, Array] = {}
     for name, value in empty.items():
-        told = [
-            part[name] if name in part else np.repeat(value[..., None], count, axis=-1)
-            for part, count in zip(groups, counts, strict=True)
+        arrays = [
+            group[name]
+            if name in group
+            else np.repeat(value[..., None], count, axis=-1)
+            for group, count in zip(groups, counts, strict=True)
         ]
-        whole[name] = told[0] if len(told) == 1 else np.concatenate(told, axis=-1)
-    return whole
+        joined[name] = (
+            arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=-1)
+        )
+    return joined
 
 
 def _planes(columns: Columns) -> NDArray[np.uint8]:
-    """The bytes of each cell of some columns, those of like significance one after another, by cell."""
-    told: list[NDArray[np.uint8]] = []
+    """The bytes of columns by cell, bytes of like significance one after another."""
+    planes: list[NDArray[np.uint8]] = []
     for array in columns.values():
         flat, places = array.reshape(-1, array.shape[-1]), None
         if array.dtype == np.float32:
             flat, places = _to_integers(flat)
-        as_bytes = (
-            np.ascontiguousarray(flat)
-            .view(np.uint8)
-            .reshape(*flat.shape, flat.itemsize)
-        )
-        told.append(as_bytes.transpose(2, 0, 1).reshape(-1, flat.shape[1]))
+        as_bytes = np.ascontiguousarray(flat).view(np.uint8)
+        by_byte = as_bytes.reshape(*flat.shape, flat.itemsize).transpose(2, 0, 1)
+        planes.append(by_byte.reshape(-1, flat.shape[1]))
         if places is not None:
-            told.append(places[None])
-    return np.concatenate(told)
+            planes.append(places[None])
+    return np.concatenate(planes)
 
 
 def _bytes_of(column: tuple[str, str, Sequence[int]]) -> int:
-    """How many bytes `_planes` makes of a cell of a column."""
+    """The number of bytes that `_planes` makes of a cell of a column."""
     kind, lead = np.dtype(column[1]), column[2]
     return prod(lead) * kind.itemsize + (kind == np.float32)
 
@@ -271,21 +259,16 @@ def _columns_of(
     plan: Sequence[tuple[str, str, Sequence[int]]],
     names: Collection[str],
 ) -> dict[str, Array]:
-    """The named columns of those of which `_planes` gave the bytes."""
+    """The named columns of the bytes that `_planes` made."""
     columns: dict[str, Array] = {}
     start, count = 0, cell_bytes.shape[1]
     for column in plan:
         name, kind, lead = _name_of(column[0]), np.dtype(column[1]), column[2]
         end = start + prod(lead) * kind.itemsize
         if name in names:
-            as_bytes = (
-                cell_bytes[start:end]
-                .reshape(kind.itemsize, -1, count)
-                .transpose(1, 2, 0)
-            )
-            array = (
-                np.ascontiguousarray(as_bytes).reshape(-1).view(kind).reshape(-1, count)
-            )
+            by_byte = cell_bytes[start:end].reshape(kind.itemsize, -1, count)
+            as_bytes = np.ascontiguousarray(by_byte.transpose(1, 2, 0))
+            array = as_bytes.reshape(-1).view(kind).reshape(-1, count)
             if kind == np.float32:
                 array = _from_integers(array, array.shape, cell_bytes[end])
             columns[name] = array.reshape(*lead, count)
@@ -294,8 +277,9 @@ def _columns_of(
 
 
 def _to_integers(array: Array) -> tuple[Array, Array]:
-    """Floats as whole numbers of their last decimal, by column; the bits of columns that have no such decimal."""
-    told, places = array.view(np.int32).copy(), np.zeros(array.shape[-1], np.uint8)
+    """Floats as whole numbers of their last decimal, by column; else a column's own bits."""
+    integers = array.view(np.int32).copy()
+    places = np.zeros(array.shape[-1], np.uint8)
     missing = np.isnan(array)
     for place in DECIMAL_PLACES:
         whole = np.rint(array * np.float32(10**place))
@@ -305,21 +289,18 @@ def _to_integers(array: Array) -> tuple[Array, Array]:
             & (whole < 2**24)
         ) | missing
         fits = (places == 0) & exact.reshape(-1, array.shape[-1]).all(axis=0)
-        told[..., fits] = np.where(missing, NAN_INTEGER, whole)[..., fits]
+        integers[..., fits] = np.where(missing, NAN_INTEGER, whole)[..., fits]
         places[fits] = place
-    return told, places
+    return integers, places
 
 
 def _from_integers(column: Array, shape: tuple[int, ...], places: Array) -> Array:
-    """The floats of which `_to_integers` gave the numbers."""
-    told = column.view(np.int32).reshape(shape)
-    floats = told.view(np.float32).copy()
+    """The floats of which `_to_integers` made the numbers."""
+    integers = column.view(np.int32).reshape(shape)
+    floats = integers.view(np.float32).copy()
     for place in DECIMAL_PLACES:
         fits = places == place
-        whole = told[..., fits]
-        floats[..., fits] = np.where(
-            whole == NAN_INTEGER,
-            np.nan,
-            whole.astype(np.float32) / np.float32(10**place),
-        )
+        whole = integers[..., fits]
+        decimals = whole.astype(np.float32) / np.float32(10**place)
+        floats[..., fits] = np.where(whole == NAN_INTEGER, np.nan, decimals)
     return floats

@@ -1,4 +1,4 @@
-"""Runs of rows that belong together: of equal codes, or of so many rows each."""
+"""Runs of rows that belong together: of equal codes, or of given sizes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from schemas.columns import Codes, Column, Mask
 
 
 def runs(*codes: Codes) -> Codes:
-    """Where rows begin whose codes are not those of the row before.
+    """The rows at which runs begin: rows whose codes differ from the row before.
 
     >>> runs(np.array([5, 5, 7]), np.array([1, 2, 2])).tolist()
     [0, 1, 2]
@@ -25,12 +25,12 @@ def runs(*codes: Codes) -> Codes:
 
 
 def sizes_of(begins: Codes, end: int) -> Codes:
-    """How many rows each run has, of which the last ends at `end`."""
+    """The number of rows of each run; the last run ends at `end`."""
     return np.concatenate([begins[1:], [end]]) - begins
 
 
 def spread(begins: Codes, sizes: Codes) -> Codes:
-    """The numbers from each beginning on, so many each.
+    """Consecutive numbers from each beginning on, so many each.
 
     >>> spread(np.array([10, 5]), np.array([2, 3])).tolist()
     [10, 11, 5, 6, 7]
@@ -39,7 +39,7 @@ def spread(begins: Codes, sizes: Codes) -> Codes:
 
 
 def ascending(codes: Codes) -> bool:
-    """Whether every code is greater than the one before, so that none occurs twice."""
+    """True if every code is greater than the code before, so that none occurs twice."""
     return bool((codes[1:] > codes[:-1]).all())
 
 
@@ -53,7 +53,7 @@ def grouped(codes: Codes) -> Iterator[tuple[int, Codes]]:
 
 
 def crowded(codes: Codes, least: int) -> Iterator[tuple[int, Codes]]:
-    """Each code that at least so many rows have, with its rows in order of arrival.
+    """Each code of at least `least` rows, with its rows in order of arrival.
 
     >>> [(code, rows.tolist()) for code, rows in crowded(np.array([7, 5, 7]), 2)]
     [(7, [0, 2])]
@@ -65,15 +65,16 @@ def crowded(codes: Codes, least: int) -> Iterator[tuple[int, Codes]]:
 
 
 def whole_sums(values: Codes | Mask, sizes: Codes) -> Codes:
-    """The sum of each run of so many integers; 0 of none."""
+    """The sum of each run of so many integers; 0 for an empty run."""
     so_far = np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
     ends = np.cumsum(sizes)
     return np.asarray(so_far[ends] - so_far[ends - sizes])
 
 
 def float_sums(values: Column, sizes: Codes) -> Column:
-    """The sum of each run of so many floats, to the last bit as if it stood alone; 0 of none."""
-    begins, sums = np.cumsum(sizes) - sizes, np.zeros(len(sizes))
+    """The sum of each run of floats, to the last bit as if it stood alone; 0 for an empty run."""
+    begins = np.cumsum(sizes) - sizes
+    sums = np.zeros(len(sizes))
     for size in np.unique(sizes[sizes > 0]).tolist():
         alike = np.flatnonzero(sizes == size)
         sums[alike] = values[begins[alike, None] + np.arange(size)].sum(axis=1)

@@ -28,7 +28,7 @@ def _unpack(code: int, data: memoryview) -> Any:
     end = 2 + int.from_bytes(data[:2], "little")
     dtype, shape = msgspec.msgpack.decode(data[2:end], type=tuple[str, list[int]])
     if not SAVED_DTYPES.fullmatch(dtype) or min(shape, default=0) < 0:
-        raise ValueError(f"an array of type {dtype} and shape {shape}")
+        raise ValueError(f"an array has type {dtype} and shape {shape}")
     array = np.frombuffer(data[end:], dtype).reshape(shape)
     return array if shape else array.item()
 
@@ -38,12 +38,12 @@ _decoder = msgspec.msgpack.Decoder(ext_hook=_unpack)
 
 
 def captured(value: Any) -> Any:
-    """A value for `dumps` that later changes do not reach: a copy of an array, the bytes of anything else."""
+    """A value for `dumps` that later changes do not reach: an array's copy, else its bytes."""
     return value.copy() if isinstance(value, np.ndarray) else msgspec.Raw(dumps(value))
 
 
 def dumps(tree: Any) -> bytes:
-    """The tree as bytes; arrays keep type and shape. Raises TypeError for what it cannot hold.
+    """The tree as bytes; arrays keep type and shape. Raises TypeError for other values.
 
     >>> loads(dumps({"a": np.arange(2)}))["a"].tolist()
     [0, 1]
@@ -52,7 +52,7 @@ def dumps(tree: Any) -> bytes:
 
 
 def loads(data: bytes | memoryview) -> Any:
-    """The tree of some bytes; arrays are read-only. Raises ValueError for what `dumps` did not write."""
+    """The tree of bytes; arrays are read-only. Raises ValueError unless `dumps` wrote them."""
     try:
         return _decoder.decode(data)
     except (

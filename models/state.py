@@ -1,9 +1,10 @@
-"""Owners of state: what each keeps, under a name and a version of its own, and how it takes over what another kept.
+"""Owners of state: each keeps columns under a name and version, and takes older state over.
 
-A saved state holds of every owner its version and its columns, each with a schema: dtype and shape per subject of an
-array, the type of anything else. What a later version of an owner does not find takes its own empty value, what it
-does not know is dropped, and what has another meaning goes through the owner's `upgrade`. An owner that cannot take
-over what was saved starts afresh, where it may, and is named.
+A saved state has every owner's version and columns, each with a schema: dtype and shape per subject
+of an array, the type of anything else. A column that a later version of an owner misses takes its
+empty value, a column that it does not know is dropped, and columns with another meaning go through
+the owner's `upgrade`. An owner that cannot take the saved state over starts afresh, if it may, and
+is named.
 """
 
 from __future__ import annotations
@@ -20,9 +21,8 @@ from numpy.typing import NDArray
 from models.saved import captured
 
 State = dict[str, Any]  # by column
-Schema = Mapping[
-    str, Any
-]  # by column: an array as one subject without history has it, or the type of plain values
+# By column: an array as one subject without history has it, or the type of plain values.
+Schema = Mapping[str, Any]
 
 
 class StateError(ValueError):
@@ -38,18 +38,17 @@ class Saved(msgspec.Struct):
 
 
 class Owner:
-    """What remembers something between batches."""
+    """An object with memory between batches."""
 
-    version: int = (
-        1  # raised where columns of the same name and type get another meaning
-    )
-    expendable: ClassVar[bool] = (
-        False  # starts afresh where it cannot take over what was saved
-    )
-    missed: ClassVar[bool] = True  # something is lost where nothing was saved of it
+    # Raised when columns of the same name and type get another meaning.
+    version: int = 1
+    # Starts afresh if it cannot take over the saved state.
+    expendable: ClassVar[bool] = False
+    # Something is lost if nothing was saved of it.
+    missed: ClassVar[bool] = True
 
     def schema(self) -> Schema:
-        """What it keeps, by column."""
+        """The kinds of its columns."""
         raise NotImplementedError
 
     def state(self) -> State:
@@ -57,15 +56,18 @@ class Owner:
         raise NotImplementedError
 
     def load(self, state: State) -> None:
-        """Replace everything by columns of the schema; one that is missing is empty. Raises StateError."""
+        """Replaces everything by columns of the schema; a missing column is empty.
+
+        Raises StateError.
+        """
         raise NotImplementedError
 
     def reshaped(self, columns: State) -> State:
-        """Columns of another shape as this one has them, where it knows how."""
+        """Columns of another shape in this owner's shape, if it knows how."""
         return columns
 
     def upgrade(self, version: int, columns: State) -> State | None:
-        """State of an older version as this one means them; None where that cannot be told from them."""
+        """State of an older version with this version's meaning; None if it cannot be derived."""
         return None
 
 
@@ -75,14 +77,14 @@ def saved(owner: Owner) -> Saved:
 
 
 def capture_owner(owner: Owner) -> Saved:
-    """The state of an owner, with its schema; what the owner does later does not reach it."""
+    """The state of an owner, with its schema; later changes of the owner do not reach it."""
     found = saved(owner)
     columns = {name: captured(value) for name, value in found.columns.items()}
     return Saved(found.version, found.schema, columns)
 
 
 def restore_owner(owner: Owner, found: Saved | None) -> bool:
-    """Load what was saved of an owner; False where it starts afresh. Raises StateError where it must not."""
+    """Loads an owner's saved state; False if it starts afresh. Raises StateError if it may not."""
     try:
         columns = None if found is None else _fitted(owner, found)
     except StateError:
@@ -94,7 +96,7 @@ def restore_owner(owner: Owner, found: Saved | None) -> bool:
 
 
 def _fitted(owner: Owner, found: Saved) -> State | None:
-    """Saved columns as the owner's schema has them; None without an upgrade from their version. Raises StateError."""
+    """Saved columns by the owner's schema; None without an upgrade. Raises StateError."""
     columns: State | None = found.columns
     if found.version > owner.version:
         raise StateError(
@@ -104,6 +106,7 @@ def _fitted(owner: Owner, found: Saved) -> State | None:
         columns = owner.upgrade(found.version, found.columns)
     if columns is None:
         return None
+
     schema, columns = owner.schema(), owner.reshaped(columns)
     return {
         name: _fit(name, value, schema[name])
@@ -113,12 +116,13 @@ def _fitted(owner: Owner, found: Saved) -> State | None:
 
 
 def _fit(name: str, value: Any, kind: Any) -> Any:
-    """A saved value as a kind of the schema. Raises StateError."""
+    """A saved value by its kind in the schema. Raises StateError."""
     if not isinstance(kind, np.ndarray):
         try:
             return msgspec.convert(value, kind)
         except (msgspec.ValidationError, ValueError, OverflowError) as error:
             raise StateError(f"its column {name} cannot be read ({error})") from error
+
     shown = f"its column {name} is not {_dtype_and_shape(kind)} per subject"
     if (
         not isinstance(value, np.ndarray)
@@ -133,16 +137,15 @@ def _fit(name: str, value: Any, kind: Any) -> Any:
 
 def described(schema: Schema) -> dict[str, str]:
     """A schema as text."""
-    return {
-        name: _dtype_and_shape(kind)
-        if isinstance(kind, np.ndarray)
-        else _type_text(kind)
-        for name, kind in schema.items()
-    }
+    texts: dict[str, str] = {}
+    for name, kind in schema.items():
+        is_array = isinstance(kind, np.ndarray)
+        texts[name] = _dtype_and_shape(kind) if is_array else _type_text(kind)
+    return texts
 
 
 def _dtype_and_shape(empty: NDArray[Any]) -> str:
-    """How one subject's cell of an array is made.
+    """The dtype and shape of one subject's cell of an array.
 
     >>> _dtype_and_shape(np.zeros((3, 4), np.float32))
     'float32(3, 4)'
@@ -164,35 +167,36 @@ def _type_text(kind: Any) -> str:
     'dict[str, list[int]]'
     """
     if origin := get_origin(kind):
-        return f"{getattr(origin, '__name__', origin)}[{', '.join(map(_type_text, get_args(kind)))}]"
-    fields = (
-        get_type_hints(kind)
-        if hasattr(kind, "_fields") or hasattr(kind, "__struct_fields__")
-        else {}
-    )
-    told = ", ".join(f"{name}: {_type_text(one)}" for name, one in fields.items())
-    return (
-        f"{kind.__name__}({told})" if fields else getattr(kind, "__name__", repr(kind))
-    )
+        arguments = ", ".join(map(_type_text, get_args(kind)))
+        return f"{getattr(origin, '__name__', origin)}[{arguments}]"
+
+    is_record = hasattr(kind, "_fields") or hasattr(kind, "__struct_fields__")
+    hints = get_type_hints(kind) if is_record else {}
+    if not hints:
+        return getattr(kind, "__name__", repr(kind))
+    fields = ", ".join(f"{name}: {_type_text(hint)}" for name, hint in hints.items())
+    return f"{kind.__name__}({fields})"
 
 
 def same_length(arrays: Iterable[NDArray[Any]]) -> int:
-    """For how many subjects some arrays have a cell. Raises StateError where they differ."""
+    """The number of subjects in each of some arrays. Raises StateError if they differ."""
     lengths = {array.shape[-1] for array in arrays}
     if len(lengths) > 1:
-        raise StateError(f"its columns are of {sorted(lengths)} subjects")
+        raise StateError(f"its columns have {sorted(lengths)} subjects")
     return lengths.pop() if lengths else 0
 
 
 def within(what: str, values: Any, least: int, most: int) -> None:
-    """Raises StateError unless all of some whole numbers lie between two, both included."""
-    told = np.asarray(values)
-    if told.size and not (least <= int(told.min()) and int(told.max()) <= most):
+    """Raises StateError unless all whole numbers lie between two, both included."""
+    numbers = np.asarray(values)
+    if not numbers.size:
+        return
+    if not (least <= int(numbers.min()) and int(numbers.max()) <= most):
         raise StateError(f"{what} lies outside {least} to {most}")
 
 
 class Attributes(Owner):
-    """Attributes of something that are arrays by subject, dicts, counters or lists, each a column."""
+    """Attributes of an object: arrays by subject, dicts, counters or lists, each a column."""
 
     def __init__(self, target: object, **kinds: Any) -> None:
         self._target, self._kinds = target, kinds
@@ -203,25 +207,21 @@ class Attributes(Owner):
 
     def state(self) -> State:
         """Everything remembered; a counter as pairs."""
-        values = {name: getattr(self._target, name) for name in self._kinds}
-        return {
-            name: list(v.items()) if isinstance(v, Counter) else v
-            for name, v in values.items()
-        }
+        columns: State = {}
+        for name in self._kinds:
+            value = getattr(self._target, name)
+            columns[name] = list(value.items()) if isinstance(value, Counter) else value
+        return columns
 
     def load(self, state: State) -> None:
-        """Replace everything by what `state` gave."""
+        """Replaces everything by `state`."""
         for name, kind in self._kinds.items():
             if isinstance(kind, np.ndarray):
-                setattr(
-                    self._target,
-                    name,
-                    np.array(state.get(name, np.repeat(kind[..., None], 0, axis=-1))),
-                )
+                empty = np.repeat(kind[..., None], 0, axis=-1)
+                setattr(self._target, name, np.array(state.get(name, empty)))
                 continue
-            make, told = type(getattr(self._target, name)), state.get(name, ())
-            setattr(
-                self._target,
-                name,
-                make(dict(told)) if issubclass(make, dict) else make(told),
-            )
+            make = type(getattr(self._target, name))
+            value = state.get(name, ())
+            if issubclass(make, dict):
+                value = dict(value)
+            setattr(self._target, name, make(value))

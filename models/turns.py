@@ -1,4 +1,4 @@
-"""Rows of a batch in turns: what one leaves behind is there before the next of its slot."""
+"""Rows of a batch in passes: the state after a row is there before the next row of its slot."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from schemas.columns import Codes, Column, Mask
 
 
 def unique_passes(slots: Codes) -> Iterator[Codes]:
-    """Row numbers in parts that hold each slot at most once, every slot's rows in order of arrival."""
+    """Row numbers in passes with each slot at most once, every slot's rows in order of arrival."""
     if len(slots):
         order, ends = _in_passes(slots)
         yield from (order[start:end] for start, end in pairwise([0, *ends.tolist()]))
 
 
 def _in_passes(slots: Codes) -> tuple[Codes, Codes]:
-    """Rows by how many of their slot came before, and then by arrival, and where each such part ends."""
+    """Rows by pass, then by arrival, and the end of each pass.
+
+    A row's pass is the number of rows of its slot before it.
+    """
     rows = np.arange(len(slots))
     if ascending(slots):
         return rows, np.array([len(slots)])
@@ -29,9 +32,9 @@ def _in_passes(slots: Codes) -> tuple[Codes, Codes]:
     starts = runs(slots[by_slot])
     if len(starts) == len(slots):
         return rows, np.array([len(slots)])
-    turn = np.empty(len(slots), np.int64)
-    turn[by_slot] = rows - np.repeat(starts, sizes_of(starts, len(slots)))
-    return np.argsort(turn, kind="stable"), np.cumsum(np.bincount(turn))
+    passes = np.empty(len(slots), np.int64)
+    passes[by_slot] = rows - np.repeat(starts, sizes_of(starts, len(slots)))
+    return np.argsort(passes, kind="stable"), np.cumsum(np.bincount(passes))
 
 
 class UniquePasses:
@@ -43,7 +46,7 @@ class UniquePasses:
 
     @cached_property
     def _by_slot(self) -> tuple[Codes, Codes]:
-        """Rows by slot, each slot's in order of arrival, and where in them each row's slot begins."""
+        """Rows by slot, then by arrival, and where in them each row's slot begins."""
         by_slot = np.argsort(self._slots, kind="stable")
         starts = runs(self._slots[by_slot])
         return by_slot, np.repeat(starts, sizes_of(starts, len(by_slot)))
@@ -51,9 +54,10 @@ class UniquePasses:
     def earlier(
         self, values: Column, first: Column, mask: Mask | None = None
     ) -> Column:
-        """The value of the row of the same slot before each, of those that are told; else the first.
+        """The value of the row of the same slot before each, among rows of `mask`; else `first`.
 
-        >>> UniquePasses(np.array([7, 5, 7])).earlier(np.array([1, 2, 3]), np.array([0, 0, 0])).tolist()
+        >>> passes = UniquePasses(np.array([7, 5, 7]))
+        >>> passes.earlier(np.array([1, 2, 3]), np.array([0, 0, 0])).tolist()
         [0, 0, 1]
         """
         if len(self._ends) <= 1:
@@ -68,27 +72,31 @@ class UniquePasses:
         return before
 
     def scan(self, cells: Array, step: Callable[..., Array], *columns: Array) -> Array:
-        """The cells of each row's slot before it; `step` makes of them and the row's columns what is there after it.
+        """The cells of each row's slot before it; `step` makes the cells after it.
 
-        >>> sums = np.zeros(8)
-        >>> UniquePasses(np.array([7, 5, 7])).scan(sums, np.add, np.array([1.0, 2.0, 3.0])).tolist(), sums[[5, 7]].tolist()
+        `step` gets the cells before the row and the row's columns.
+
+        >>> sums, passes = np.zeros(8), UniquePasses(np.array([7, 5, 7]))
+        >>> before = passes.scan(sums, np.add, np.array([1.0, 2.0, 3.0]))
+        >>> before.tolist(), sums[[5, 7]].tolist()
         ([0.0, 0.0, 1.0], [2.0, 4.0])
         """
         if len(self._ends) <= 1:
             before = np.take(cells, self._slots, axis=-1)
             cells[..., self._slots] = step(before, *columns)
             return before
-        slots, known = (
-            self._slots[self._order],
-            np.empty((*cells.shape[:-1], len(self._slots)), cells.dtype),
-        )
+
+        slots = self._slots[self._order]
         ordered = [column[..., self._order] for column in columns]
+        known = np.empty((*cells.shape[:-1], len(slots)), cells.dtype)
         for start, end in pairwise([0, *self._ends.tolist()]):
             here = slots[start:end]
-            known[..., start:end] = before = cells.take(here, axis=-1)
-            cells[..., here] = step(
-                before, *(column[..., start:end] for column in ordered)
-            )
-        told = np.empty_like(known)
-        told[..., self._order] = known
-        return told
+            before = cells.take(here, axis=-1)
+            known[..., start:end] = before
+            of_pass = (column[..., start:end] for column in ordered)
+            cells[..., here] = step(before, *of_pass)
+
+        # Back to the order of arrival.
+        by_row = np.empty_like(known)
+        by_row[..., self._order] = known
+        return by_row
