@@ -31,8 +31,8 @@ class SuspectEvidence(NamedTuple):
 
     def strength(self) -> Column:
         """How unlikely it is by chance, in standard deviations of Fisher's z; 0 where it is NaN."""
-        z = np.arctanh(np.minimum(self.rho, MOST_CORRELATION))
-        return np.nan_to_num(z * np.sqrt(np.maximum(self.days - 5, 0)))
+        fisher_z = np.arctanh(np.minimum(self.rho, MOST_CORRELATION))
+        return np.nan_to_num(fisher_z * np.sqrt(np.maximum(self.days - 5, 0)))
 
 
 class Suspects(Feature):
