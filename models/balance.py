@@ -214,7 +214,6 @@ class UsualLoss(Feature):
         through = columns["through_kwh"][known]
         names = ("loss", "square", "spread", "together", "var", "then", "seen")
         memory = {name: self.cells[name][slots] for name in names}
-        seen = memory["seen"]
 
         step = loss[known] - expected
         narrow, widest = self._tolerances(memory, through, expected)
@@ -223,10 +222,10 @@ class UsualLoss(Feature):
 
         # Fading means, squares and products of the loss and the square of the energy.
         keep = faded(at - memory["then"], self.HALF_LIFE)
-        keep = np.minimum(keep, 1 - 1 / (seen + 1))
+        keep = np.minimum(keep, 1 - 1 / (memory["seen"] + 1))
         learn = 1 - keep
         more = np.square(through) - memory["square"]
-        off = after - np.where(seen > 0, memory["loss"], after)
+        off = after - np.where(memory["seen"] > 0, memory["loss"], after)
         self.cells.write(
             slots,
             {
@@ -236,7 +235,7 @@ class UsualLoss(Feature):
                 "together": keep * (memory["together"] + learn * more * off),
                 "var": keep * (memory["var"] + learn * np.square(step)),
                 "then": at,
-                "seen": seen + 1,
+                "seen": memory["seen"] + 1,
             },
         )
 
