@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.cells import Cells
+from models.cells import Array, Cells
 from models.features import Columns, Feature
 from models.turns import UniquePasses
 from schemas.columns import Codes, Column, Mask
@@ -145,7 +145,7 @@ class Heat(Feature):
         return np.where(at - latest <= self.FRESH_SECONDS, air, np.inf)
 
     def _risen(
-        self, name: str, passes: UniquePasses, course: tuple[Column, ...]
+        self, name: str, passes: UniquePasses, course: tuple[Array, ...]
     ) -> Column:
         """The rise of oil or winding after each row."""
         before = passes.scan(self.cells[name], _settled, *course)

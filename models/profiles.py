@@ -657,7 +657,7 @@ class Form(Feature):
     def _recent(self, memory: Columns, day: Columns, known: Mask) -> Columns:
         """The fading sums of the last few days, by cell."""
         expected = day["expected_kwh"]
-        added = {
+        added: dict[str, Column | float] = {
             "late": day["valley_share"],
             "weight": 1,
             "used": expected * np.exp(day["excess"]),
