@@ -17,7 +17,7 @@ from schemas.columns import LATEST_TIME, Backlogs, Codes, Stages, Times
 
 
 class _StayColumns(NamedTuple):
-    """Stays of a section's items: the stage, the start, the time from which it is stuck, the end."""
+    """Stays of a section's items: stage, start, the time from which it is stuck, and end."""
 
     stage: Codes  # slot
     start: Times
@@ -26,7 +26,10 @@ class _StayColumns(NamedTuple):
 
 
 class Backlog(Timelines):
-    """The stages of sections, by slot. Midnights within the grace period are counted anew after late work."""
+    """The stages of sections, by slot.
+
+    Midnights within the grace period are counted anew after late work.
+    """
 
     kind = Backlogs
     columns = ("stuck", "open_items", "stuck_share")
@@ -92,7 +95,7 @@ class Backlog(Timelines):
     def _count_midnights(
         self, area: int, stages: Codes, until: int
     ) -> tuple[Array, ...]:
-        """Slot, midnight and columns of some stages of a section, at the midnights up to a time that are not final.
+        """The counts of some stages of a section at the midnights up to a time that are not final.
 
         A section without final midnights is counted from its first stay on.
         """

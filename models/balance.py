@@ -16,7 +16,7 @@ COVERED_SHARE = 0.98
 
 
 class Losses(Feature):
-    """An area's line loss, day by day, as an interval: unread energy may have come in or gone out."""
+    """An area's line loss, day by day, as an interval: unread energy may be on either side."""
 
     relearns = 7
     reads: tuple[str, ...] = ("energy_in",)
@@ -44,7 +44,8 @@ class Losses(Feature):
 
         through_kwh: energy in
         loss_kwh: energy in less energy out
-        loss_third: of seven well-covered days, the third-highest of the least shares that may be lost
+        loss_third: of seven well-covered days, the third-highest of the least shares that may be
+            lost
         loss_least_third: of the same days, the third-lowest of the highest shares
         """
         through = columns["energy_in"] + columns["unread_in"]
@@ -81,7 +82,9 @@ class ReadDays(Feature):
         )
 
     def fold(self, slots: Codes, columns: Columns) -> Columns:
-        """Adds usual_read, the share that arrived on earlier days of this weekday; NaN before the first.
+        """Adds usual_read, the share that arrived on earlier days of this weekday.
+
+        NaN before the first.
 
         A week without any reading is a failure, and teaches nothing.
         """
@@ -102,8 +105,9 @@ class ReadDays(Feature):
 class UsualLoss(Feature):
     """The usual loss of an area at its load, a + b E^2, and its loss beyond that.
 
-    Lines lose by the square of the load, meters and bad contacts by the hour. Once some days are known, a day counts
-    as one spread at most, so that a lasting loss is usual only after many months.
+    Lines lose by the square of the load, meters and bad contacts by the hour. Once some days are
+    known, a day counts as one spread at most, so that a lasting loss is usual only after many
+    months.
     """
 
     reads: tuple[str, ...] = ("loss_kwh",)
@@ -151,8 +155,8 @@ class UsualLoss(Feature):
         usual_loss, usual_spread: shares of the energy in
         loss_seen: number of days that taught them
         unusual_kwh: loss less the usual loss
-        excess_kwh: least average loss beyond the usual one in the last seven days, by three deviations of the readings'
-            errors, of the days, and of the usual loss
+        excess_kwh: least average loss beyond the usual one in the last seven days, by three
+            deviations of the readings' errors, of the days, and of the usual loss
         """
         through = columns["through_kwh"]
         error = columns["doubt"]

@@ -107,7 +107,10 @@ class Bill(msgspec.Struct):
         return self.owed - sum(amount for when, amount in self.entries() if when <= at)
 
     def overpaid(self) -> Iterator[tuple[int, float]]:
-        """Yuan paid above the issue in force, at every issue and payment; NaN while no amount is owed."""
+        """Yuan paid above the issue in force, at every issue and payment.
+
+        NaN while no amount is owed.
+        """
         entries = self.entries()
         issued = [issue.at for issue in self.issues]
         paid = [at for at, _ in entries]
@@ -148,7 +151,10 @@ class Bills(Timelines):
         self._zone = zone
 
     def record(self, batch: Payments, areas: Codes, sealed: Times) -> Recorded:
-        """Records bills and payments on them; bills that were paid before `sealed`, by row, cannot change."""
+        """Records bills and payments on them.
+
+        Bills that were paid before `sealed`, by row, cannot change.
+        """
         recorded = Recorded(set(), [], [])
         for n in range(len(batch)):
             bill_name = batch.bills[batch.bill[n]]
@@ -172,7 +178,7 @@ class Bills(Timelines):
         return recorded
 
     def observations(self, slot: int) -> Iterator[Observation]:
-        """The marks of the latest issue, every payment beyond an issue, and each issue, once more after a day."""
+        """Marks of the latest issue, payments beyond an issue, each issue, and a day later."""
         bill = self.items[slot]
         for stay in bill.stays():
             for at, certain, days in passed_marks(stay, OVERDUE_MARKS):
@@ -235,7 +241,10 @@ class Bills(Timelines):
     def _issue_columns(
         self, area: str, customer: str, issue: Issue
     ) -> tuple[float, ...]:
-        """The columns of an issue, from read_off on; of read_off and short_kwh an unknown one is -inf."""
+        """The columns of an issue, from read_off on.
+
+        Of read_off and short_kwh an unknown one is -inf.
+        """
         account, tariff = self._registry.account(area, customer, issue.at)
         by_demand = account is not None and (
             account.declared_kw is not None or (tariff and tariff.demand) is not None
@@ -264,7 +273,10 @@ class Bills(Timelines):
     def _read_off(
         self, issue: Issue, account: Meter | None, *, by_demand: bool
     ) -> float:
-        """Seconds between the billed reading and the day on which it is due; NaN where either is unknown."""
+        """Seconds between the billed reading and the day on which it is due.
+
+        NaN where either is unknown.
+        """
         day = account.read_day if account else 0
         if not EARLIEST_TIME <= issue.read_at < LATEST_TIME:
             return nan
@@ -277,7 +289,10 @@ UNKNOWN_COLUMNS = (nan,) * len(Bills.columns)
 
 
 def _short_kwh(issue: Issue, account: Meter | None) -> float:
-    """Primary kWh by which the billed reading is below the end-of-day register; 0 within the last digits of both."""
+    """Primary kWh by which the billed reading is below the end-of-day register.
+
+    0 within the last digits of both.
+    """
     shown = issue.frozen_register - issue.read_register
     ratio = account.ct * account.pt if account else 1.0
     return shown * ratio if shown > 2 * LAST_DIGIT else 0.0

@@ -23,7 +23,10 @@ StayCount = tuple[StayClass, int]
 
 
 class Durations:
-    """Counts of stays by the days on which they began and ended, and by classes; they add up in any order."""
+    """Counts of stays by the days on which they began and ended, and by classes.
+
+    They add up in any order.
+    """
 
     def __init__(self) -> None:
         # by day, and by day and class
@@ -51,11 +54,14 @@ class Durations:
             del known[later]
 
     def usual(self, group: Group, before: int, share: float = 0.95) -> float:
-        """Seconds within which a share of the stays that began before a day was done; NaN where it is not known.
+        """Seconds within which a share of the stays that began before a day was done.
 
-        A stay that still lasted then counts as longer than it had lasted (Kaplan-Meier); otherwise only short stays
-        would be usual at first. Where many stays never end, as in a stage that may be the last, it is the time in which
-        NEARLY_ALL_SHARE of the ended stays older than OLD_DAYS were done. All of this is by default of this project.
+        NaN where it is not known.
+
+        A stay that still lasted then counts as longer than it had lasted (Kaplan-Meier); otherwise
+        only short stays would be usual at first. Where many stays never end, as in a stage that may
+        be the last, it is the time in which NEARLY_ALL_SHARE of the ended stays older than OLD_DAYS
+        were done. All of this is by default of this project.
         """
         known = self._known_quantiles.setdefault(group, {})
         if (before, share) not in known:
@@ -143,7 +149,7 @@ def _class_of(duration: float) -> int:
 
 
 def _quantile(ended: Counts, longer: Counts, share: float) -> float:
-    """The upper end of the class in which a share was done, by classes of ended and of longer stays.
+    """The upper end of the class in which a share was done, by ended and longer stays.
 
     >>> _quantile({0: 10, 8: 10}, {}, 0.5), _quantile({0: 10, 8: 10}, {}, 0.95), _quantile({0: 20}, {4: 20}, 0.95)
     (60.0, 120.0, nan)

@@ -27,7 +27,10 @@ def faded(elapsed: Array, half_life: float) -> Array:
 
 
 class Feature(Owner):
-    """Columns computed from a batch and from the rows before it; an empty cell means that nothing is known."""
+    """Columns computed from a batch and from the rows before it.
+
+    An empty cell means that nothing is known.
+    """
 
     expendable = True
     # rows of a subject after which a feature that started afresh knows as much as before
@@ -153,8 +156,10 @@ class DayRuns(Feature):
         """Adds the run lengths.
 
         zero_days: days without use; a day after the supply was stopped is none
-        missing_days: days without a reading; -inf of a meter not read for long although its area is read
-        unread_usual: half as many days again as are usual without a reading; NaN of a meter read on most days
+        missing_days: days without a reading; -inf of a meter not read for long although its area is
+            read
+        unread_usual: half as many days again as are usual without a reading; NaN of a meter read on
+            most days
         usual_kwh: primary, the fading mean over days with use (28 days' half-life)
         lossy: 1 where the area surely loses more than usual, else 0
         lost_kwh: how much more; NaN where it does not, or nobody knows
@@ -185,7 +190,10 @@ class DayRuns(Feature):
         }
 
     def _missing(self, slots: Codes, columns: Columns) -> tuple[Array, Codes]:
-        """The column missing_days, and the days that a meter read seldom may go unread; remembers both."""
+        """The column missing_days, and the days that a meter read seldom may go unread.
+
+        Remembers both.
+        """
         read = columns["reads"] > 0
         before = self.cells["missing"][slots]
         apart = self.cells["apart"][slots].astype(np.float64)
@@ -229,10 +237,11 @@ class FirstMonth(Feature):
         """Adds the first readings and the first load.
 
         unread_days: days without any reading since the connection; -inf once anything was read
-        first_load: mean of kW over the contract's kVA; inf before 30 days and while fewer than 15 are known
+        first_load: mean of kW over the contract's kVA; inf before 30 days and while fewer than 15
+            are known
 
-        Both are NaN for customers who are not new, or were connected before the area's history began. After 60 days
-        they show no trouble for one day, so that episodes clear.
+        Both are NaN for customers who are not new, or were connected before the area's history
+        began. After 60 days they show no trouble for one day, so that episodes clear.
         """
         day = columns["connected_days"]
         last = self.cells["last"][slots]
@@ -297,7 +306,7 @@ class Failures(Feature):
 
 
 class FailureShare(Feature):
-    """The share of failed attempts through a channel: recently, and usually at this hour of the week."""
+    """A channel's share of failed attempts: recently, and usually at this hour of the week."""
 
     relearns = 50
     reads: tuple[str, ...] = ("failed",)
@@ -353,7 +362,10 @@ class FailureShare(Feature):
         }
 
     def _usual_share(self, slots: Codes, hour: Codes) -> Array:
-        """The usual share at an hour of the week; that of all hours where the hour has few attempts."""
+        """The usual share at an hour of the week.
+
+        That of all hours where the hour has few attempts.
+        """
         attempts = self.cells["attempts"][:, slots]
         fails = self.cells["fails"][:, slots]
         rows = np.arange(len(slots))
@@ -366,7 +378,10 @@ class FailureShare(Feature):
         return np.where(here >= self.MEMORY_ATTEMPTS, usual, overall)
 
     def _end_hours(self, slots: Codes) -> None:
-        """Learns the last hour of some channels; it counts at most twice the usual failures, and 2 %."""
+        """Learns the last hour of some channels.
+
+        It counts at most twice the usual failures, and 2 %.
+        """
         cells = self.cells
         hour = cells["hour"][slots] % self.WEEK_HOURS
         tried = cells["tried"][slots]
@@ -383,7 +398,10 @@ class FailureShare(Feature):
 
 
 def phase_columns(readings: Readings) -> Columns:
-    """Totals and extremes over the phases; currents without their sign, which some meters take from the power."""
+    """Totals and extremes over the phases.
+
+    Currents without their sign, which some meters take from the power.
+    """
     u_a, u_b, u_c = readings.u
     i_a, i_b, i_c = np.abs(readings.i)
     p_a, p_b, p_c = readings.p

@@ -53,7 +53,10 @@ def called_off(event: int, at: int, until: int) -> bool:
 
 
 def all_called_off(events: Iterable[tuple[int, int, int]]) -> set[tuple[int, int]]:
-    """The cancelled events, each with its beginning; `events` are of an event, its beginning and its end."""
+    """The cancelled events, each with its beginning.
+
+    `events` are of an event, its beginning and its end.
+    """
     return {(event, at) for event, at, until in events if called_off(event, at, until)}
 
 
@@ -162,7 +165,10 @@ class Notebook:
         return max((visit for visit in self._inspected if visit <= at), default=-1)
 
     def _largest_drop(self, at: int, reports: list[Report]) -> float:
-        """The largest known fall in use after some reports since the last inspection; -inf where unknown."""
+        """The largest known fall in use after some reports since the last inspection.
+
+        -inf where unknown.
+        """
         report_times = {report.at for report in reports}
         inspected = self._last_inspection(at)
         shares = (
@@ -175,7 +181,10 @@ class Notebook:
         return max(shares, default=-math.inf)
 
     def _unordered(self, events: Collection[Event], name: str) -> Iterator[IncidentRow]:
-        """Events without a work order or a visit, counted when they come and a day later, when no order came."""
+        """Events without a work order or a visit.
+
+        They are judged again a day later, when no order can come any more.
+        """
         reports = self._reports_of(events)
         alone = [report for report in reports if self._is_unordered(report)]
         moments = {(at, int(Event.INSPECTED)) for at in self._inspected}
@@ -239,7 +248,10 @@ class Notebook:
             yield IncidentRow(at, Event.MAGNETIC_FIELD, columns)
 
     def _disturbances(self) -> Iterator[IncidentRow]:
-        """Sags, swells and interruptions: the number in a day; a record without depth or length is left out."""
+        """Sags, swells and interruptions: the number in a day.
+
+        A record without depth or length is left out.
+        """
         records = [
             report
             for report in self._reports_of(DISTURBANCE_EVENTS)
@@ -274,7 +286,10 @@ class Notebook:
             yield IncidentRow(report.at, report.event, {"relay_failures": failures})
 
     def _outages(self) -> Iterator[IncidentRow]:
-        """Unplanned outages in a month; an outage of the whole area does not count for its meters."""
+        """Unplanned outages in a month.
+
+        An outage of the whole area does not count for its meters.
+        """
         outages = [report.at for report in self._reports_of({Event.POWER_OFF})]
         explained = self._planned_outages() + self._area_outages()
         unplanned = [

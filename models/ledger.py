@@ -1,4 +1,4 @@
-"""Payments by the channel's number: successful payments beside the lines in which the channel settles them."""
+"""Payments by the channel's number, beside the lines in which the channel settles them."""
 
 from __future__ import annotations
 
@@ -71,7 +71,10 @@ class Transfer(msgspec.Struct):
         return sorted([*self.paid, *self.settled])
 
     def amounts_at(self, at: int) -> tuple[float, ...]:
-        """The columns from difference on, at a time; a missing side should equal the first amount of the other."""
+        """The columns from difference on, at a time.
+
+        A missing side should equal the first amount of the other.
+        """
         paid = [entry.amount for entry in self.paid if entry.at <= at]
         settled = [entry.amount for entry in self.settled if entry.at <= at]
         difference = nan
@@ -102,7 +105,10 @@ class Ledger(Timelines):
         self._entered: dict[Channel, list[tuple[int, int]]] = {}
 
     def record(self, batch: Payments, areas: Codes, sealed: Times) -> Recorded:
-        """Records successful payments and lines; only lines count as late or duplicate, other rules count payments."""
+        """Records successful payments and lines.
+
+        Only lines count as late or duplicate, other rules count payments.
+        """
         recorded = Recorded(set(), [], [])
         for n in range(len(batch)):
             kind = int(batch.payment[n])
@@ -152,7 +158,7 @@ class Ledger(Timelines):
         return True
 
     def _note_first(self, area: str, channel: str, side: int, at: int) -> list[int]:
-        """The slots whose other side is expected since or until an entry that is the first of its side."""
+        """The slots whose expectation changes because an entry is the first of its side."""
         firsts = self._firsts.setdefault((area, channel), [NEVER_TIME, NEVER_TIME])
         if at >= firsts[side]:
             return []
@@ -166,7 +172,7 @@ class Ledger(Timelines):
         return [slot for _, slot in entered[begin:end]]
 
     def _awaited(self, area: str, first: Entry, *, line: bool) -> bool:
-        """True where the other side of a payment or a line is to be expected, by the channel's first entries."""
+        """True where the other side of an entry is expected, by the channel's first entries."""
         paid, settled = self._firsts[area, first.channel]
         if line:
             return paid < first.at - SETTLEMENT_LAG_SECONDS
@@ -175,8 +181,8 @@ class Ledger(Timelines):
     def observations(self, slot: int) -> Iterator[Observation]:
         """The marks while it stands on one side only, the end of that, and every entry.
 
-        NaN where the other side is not to be expected: where the channel did not settle until a day after the payment,
-        or the line may belong to a payment before the channel's first.
+        NaN where the other side is not to be expected: where the channel did not settle until a day
+        after the payment, or the line may belong to a payment before the channel's first.
         """
         transfer = self.items[slot]
         area = self.index.pairs[slot][0]

@@ -12,7 +12,7 @@ from schemas.units import DAY_SECONDS
 
 
 class Exceeding(Feature):
-    """The share of the contract that a customer's load reached on each of the last 30 days, in whole per cent."""
+    """A customer's load as a share of the contract, on the last 30 days, in whole per cent."""
 
     reads: tuple[str, ...] = ()  # a day without readings is one of the thirty too
     takes: tuple[str, ...] = (
@@ -33,7 +33,10 @@ class Exceeding(Feature):
         self.cells = Cells(shares=np.zeros(self.DAYS, np.uint8))
 
     def fold(self, slots: Codes, columns: Columns) -> Columns:
-        """Adds share_fifth, the fifth highest, -inf until five are known; NaN on a day that is unknown, or of a new file."""
+        """Adds share_fifth, the fifth highest, -inf until five are known.
+
+        NaN on a day that is unknown, or of a new file.
+        """
         contract_kva = np.maximum(
             columns["contract_kva"] - columns["suspended_kva"], self.LEAST_KVA
         )
@@ -58,9 +61,12 @@ class Exceeding(Feature):
 
 
 class Heat(Feature):
-    """The rise of a transformer over its ambient, by IEC 60076-7 with the constants of distribution transformers, ONAN.
+    """The rise of a transformer over its ambient, by IEC 60076-7.
 
-    It begins cold and cools without load where nothing is known, so it is never warmer than the transformer.
+    The constants are of distribution transformers, ONAN.
+
+    It begins cold and cools without load where nothing is known, so it is never warmer than the
+    transformer.
     """
 
     relearns = 96
@@ -154,7 +160,7 @@ class Heat(Feature):
     def course(
         self, load: Column, seconds: Column
     ) -> tuple[tuple[Column, Column], tuple[Column, Column]]:
-        """The final rise of oil and of winding under a load, each with the share of the way left after some seconds.
+        """The final rises of oil and winding, each with the share of the way left after some time.
 
         By the standard's difference equations, solved for a constant load.
         """
@@ -176,6 +182,9 @@ def _settled(
     loaded_left: Column,
     known: Mask,
 ) -> Column:
-    """A rise after a time without load and a time under load, each with its final rise and the share of the way left."""
+    """A rise after a time without load and a time under load.
+
+    Each has its final rise and the share of the way left.
+    """
     after = final_idle + (rise - final_idle) * idle_left
     return np.where(known, final_loaded + (after - final_loaded) * loaded_left, rise)

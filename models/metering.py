@@ -1,4 +1,4 @@
-"""Memory of a meter's closed days, by which rules judge whether it measures and counts the energy that flows."""
+"""Memory of a meter's closed days, by which rules judge whether it counts all energy."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def _write_where(cells: Cells, slots: Codes, known: Mask, columns: Columns) -> N
 
 
 class DayRegisters(Feature):
-    """The move of the registers from one day's last reading to the next, with the caution of validation.
+    """The move of the registers between the last readings of two days, validated with care.
 
-    A register that fell, or rose by more than the meter's rating could have carried, waits for the next day's. A
-    confirmed fall begins anew; a confirmed rise counts.
+    A register that fell, or rose by more than the meter's rating could have carried, waits for the
+    next day's. A confirmed fall begins anew; a confirmed rise counts.
     """
 
     reads: tuple[str, ...] = ("register",)
@@ -69,8 +69,8 @@ class DayRegisters(Feature):
         register_kwh: energy over span_hours, as the meter shows it
         span_hours: hours from the reading before to this one
         export_kwh: exported energy, primary
-        tariff_gap: between total and tariff registers, as the meter shows it; NaN where fewer tariffs are shown than
-            before
+        tariff_gap: between total and tariff registers, as the meter shows it; NaN where fewer
+            tariffs are shown than before
         stopped_kwh: primary energy used since the supply was stopped
         midnights: 1 where both readings were of midnight itself
         """
@@ -118,7 +118,10 @@ class DayRegisters(Feature):
         good: Mask,
         stopped_kwh: Column,
     ) -> None:
-        """Remembers the registers of the rows that have one; an implausible one waits in the cell `odd`."""
+        """Remembers the registers of the rows that have one.
+
+        An implausible one waits in the cell `odd`.
+        """
         register = columns["register"]
         read = columns["at"] - columns["register_age"]
         midnight = columns["register_age"] == 0
@@ -148,7 +151,10 @@ def _most_kwh(columns: Columns, hours: Column) -> Column:
 
 
 def _moved(memory: Columns, columns: Columns, most: Column) -> tuple[Mask, Column]:
-    """The rows whose register is believed, and the energy since the one before; NaN where it is not or fell."""
+    """The rows whose register is believed, and the energy since the one before.
+
+    NaN where it is not or fell.
+    """
     register = columns["register"]
     span = columns["register_span"]
     last = memory["register"]
@@ -170,7 +176,10 @@ def _moved(memory: Columns, columns: Columns, most: Column) -> tuple[Mask, Colum
 
 
 def _tariff_gap(memory: Columns, columns: Columns) -> Column:
-    """How far the total register is from the sum of the tariff registers; the total rolls over before them."""
+    """How far the total register is from the sum of the tariff registers.
+
+    The total rolls over before them.
+    """
     span = np.nan_to_num(columns["register_span"], nan=np.inf)
     apart = np.abs(columns["register"] - columns["tariff_sum"]) % span
     complete = columns["tariffs"] >= memory["tariffs"]
@@ -178,9 +187,10 @@ def _tariff_gap(memory: Columns, columns: Columns) -> Column:
 
 
 class Accounts(Feature):
-    """How much of a register's move power or the contract explains, and how far power and register are apart.
+    """The energy that power or the contract explains, and the ratio of register to power.
 
-    Power that is read at moments gives a day's energy with an error: only the excess over two standard errors counts.
+    Power that is read at moments gives a day's energy with an error: only the excess over two
+    standard errors counts.
     """
 
     DAYS = 3
@@ -213,8 +223,8 @@ class Accounts(Feature):
         """Adds the explained energy and the ratio of register to power.
 
         explained_kwh: by power where by_power is 1, else by the contract
-        ratio_over, ratio_under: second highest and second lowest ratio of the last three days that can be compared,
-            each after two standard errors
+        ratio_over, ratio_under: second highest and second lowest ratio of the last three days that
+            can be compared, each after two standard errors
         """
         known = ~np.isnan(columns["register_kwh"])
         hours = columns["span_hours"]
@@ -261,14 +271,14 @@ class Accounts(Feature):
 
 
 class RatioChange(Feature):
-    """Whether a meter shows other energy since its ratio on file changed, by the days before and the days after.
+    """The change of a meter's energy with its ratio on file, by the days before and after.
 
-    New transformers of twice the ratio halve the energy that the meter shows. Where it shows the same, only the file
-    was changed. A change back to the ratio before is taken for a correction.
+    New transformers of twice the ratio halve the energy that the meter shows. Where it shows the
+    same, only the file was changed. A change back to the ratio before is taken for a correction.
     """
 
     DAYS = 7  # that are the days before, and from which on the days after count
-    # days after the change, beyond which a customer's use has changed too much; default of this project
+    # days after the change, beyond which the use has changed too much; default of this project
     LAST_DAY = 35
 
     reads: tuple[str, ...] = ("kwh", "ratio")
@@ -292,7 +302,8 @@ class RatioChange(Feature):
         ratio_factor: ratio on file over the one before
         shown_factor: kWh a day shown over that before
 
-        Both are NaN except from a week after a change on, if a known week preceded it and the contract did not change.
+        Both are NaN except from a week after a change on, if a known week preceded it and the
+        contract did not change.
         """
         memory = self.cells.read(slots)
         kwh = columns["kwh"].astype(np.float32)
@@ -355,7 +366,8 @@ class Demands(Feature):
         """Adds the bounds of the demand; both are NaN where nothing is known.
 
         demand_floor: highest power of the whole days since the reset
-        demand_ceiling: the same with the day of the reset; infinite where a higher demand may have been missed
+        demand_ceiling: the same with the day of the reset; infinite where a higher demand may have
+            been missed
         """
         memory = self.cells.read(slots)
         demand = columns["demand"]
@@ -411,7 +423,10 @@ class MonthlyFactor(Feature):
         )
 
     def fold(self, slots: Codes, columns: Columns) -> Columns:
-        """Adds month_factor on the last day of a month that was well covered; NaN on any other day."""
+        """Adds month_factor on the last day of a month that was well covered.
+
+        NaN on any other day.
+        """
         day = day_of(columns["at"], self._zone)
         month, day_number = month_of(day)
         next_month, _ = month_of(day + 1)

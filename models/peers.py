@@ -30,16 +30,22 @@ def import_river() -> None:
 
 
 class Peers(Owner):
-    """River's Gaussian scorer over the log change of daily kWh, per area and segment, learned on sealed days only.
+    """River's Gaussian scorer over the log change of daily kWh, per area and segment.
 
-    Its state is arrays (count, mean, variance by day), since river's pickles do not survive versions.
+    It learns sealed days only.
+
+    Its state is arrays (count, mean, variance by day), since river's pickles do not survive
+    versions.
     """
 
     def __init__(self) -> None:
         self._states: dict[Key, dict[int, tuple[float, float, float]]] = {}
 
     def scorer(self, key: Key, at: int) -> GaussianScorer:
-        """The model as it stood at a midnight. River is imported here: it would take half of a worker's start."""
+        """The model as it stood at a midnight.
+
+        River is imported here: it would take half of a worker's start.
+        """
         from river.anomaly import GaussianScorer  # noqa: PLC0415
         from river.proba import Gaussian  # noqa: PLC0415
 
@@ -92,7 +98,10 @@ class PeerScore(Feature):
         self.cells = Cells()
 
     def fold(self, slots: Codes, columns: Columns) -> Columns:
-        """Adds peer_score between 0 and 1; NaN before the model has seen enough, or without a change to score."""
+        """Adds peer_score between 0 and 1.
+
+        NaN before the model has seen enough, or without a change to score.
+        """
         change = columns["change"]
         segment = columns["residential"]
         known = np.flatnonzero(~np.isnan(change) & ~np.isnan(segment))

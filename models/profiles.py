@@ -1,8 +1,9 @@
-"""The form of each customer's days, and how far a day is from the customer's own and the peers' days.
+"""The form of each customer's days, beside the customer's usual days and the peers' days.
 
-Peers are the users of the same area and segment on the same day, so that no partitioning can change who they are.
-Holidays are days of their own kind. The weeks around Spring Festival count for the month's sum alone.
-Trouble teaches little: a day counts within half to twice the usual, a sliding meter's day for a quarter.
+Peers are the users of the same area and segment on the same day, so that no partitioning can change
+who they are. Holidays are days of their own kind. The weeks around Spring Festival count for the
+month's sum alone. Trouble teaches little: a day counts within half to twice the usual, a sliding
+meter's day for a quarter.
 """
 
 from __future__ import annotations
@@ -47,7 +48,10 @@ def _learned(
     least: float = LEAST_LEARNED,
     untamed: Mask | bool = False,
 ) -> Column:
-    """The usual after a day's value, within half to twice the usual after the first week; NaN teaches nothing."""
+    """The usual after a day's value, within half to twice the usual after the first week.
+
+    NaN teaches nothing.
+    """
     tamed = np.where(
         (seen < YOUNG_DAYS) | untamed,
         value,
@@ -59,7 +63,7 @@ def _learned(
 
 
 def _teaching_share(seen: Column) -> Column:
-    """The weight of a day in the usual: that of a plain mean at first, later that of the half-life."""
+    """The weight of a day in the usual: of a plain mean at first, later of the half-life."""
     return np.asarray(np.maximum(1 - _fading(HALF_LIFE), 1 / (seen + 1)))
 
 
@@ -72,7 +76,7 @@ def _remembered(cells: Cells, slots: Codes) -> Columns:
 
 
 def _ordinary_days(columns: Columns) -> Mask:
-    """True on the days of known customers that are neither holidays nor in the weeks around Spring Festival."""
+    """True on a known customer's days except holidays and the weeks around Spring Festival."""
     return np.asarray(
         ~np.isnan(columns["known_days"]) & (columns["day_kind"] < HOLIDAY_KIND)
     )
@@ -102,14 +106,17 @@ def _peer_median(areas: Codes, segments: Column, values: Column) -> Column:
 
 
 def _beyond_peers(values: Column, shared: Column) -> Column:
-    """Values without the part that the peers share in the same direction, where there are enough peers."""
+    """Values without the peers' share in the same direction, where there are enough peers."""
     return values - np.clip(
         np.nan_to_num(shared), np.minimum(values, 0), np.maximum(values, 0)
     )
 
 
 class Shape(Feature):
-    """The form of a day, from its curve; NaN where less than 90 % of it was measured, and of the gateway meter."""
+    """The form of a day, from its curve.
+
+    NaN where less than 90 % of it was measured, and of the gateway meter.
+    """
 
     reads: tuple[str, ...] = ("curve",)
     takes: tuple[str, ...] = (
@@ -208,7 +215,10 @@ class Shape(Feature):
         }
 
     def _hours_of(self, curve: Column, step: Column) -> Column:
-        """The kWh of each hour since midnight; NaN where an interval of it is missing, or longer than an hour."""
+        """The kWh of each hour since midnight.
+
+        NaN where an interval of it is missing, or longer than an hour.
+        """
         rows = curve.shape[1]
         if HOUR_SECONDS % self._interval == 0:
             per_hour = HOUR_SECONDS // self._interval
@@ -319,20 +329,23 @@ class Routine(Feature):
     def fold(self, slots: Codes, columns: Columns) -> Columns:
         """Adds the expected use and how the day's use compares.
 
-        expected_kwh: by the level of about four weeks, the kind of the day and, where the temperature is known, the
-            weather's past effect on this customer
+        expected_kwh: by the level of about four weeks, the kind of the day and, where the
+            temperature is known, the weather's past effect on this customer
         change: log of the use over the expected
         excess: the part of the change that the peers do not share
         spread: usual size of the excess
         known_days: days that taught the level
-        kept, kept_standing: share of the expected use and of the usual standing load that the last few days reached
+        kept, kept_standing: share of the expected use and of the usual standing load that the last
+            few days reached
         slide: cumulative sum of shortfalls in spreads (k = 0.5)
         slide_days: days that the slide has lasted
         usual_kinds: use of each kind of day over the level
-        emptied: 1 since next to nothing of the expected use was left, until most of it is there again
+        emptied: 1 since next to nothing of the expected use was left, until most of it is there
+            again
         left: share of the expected use that is there today, peers considered
         peers_left: share of their expected use that the peers have left; NaN of fewer than five
-        kept_year, over_year: the last few days over the least and the most that this time of the year brought before
+        kept_year, over_year: the last few days over the least and the most that this time of the
+            year brought before
         before_kwh: level before next to nothing was left, until people are back
         """
         memory = _remembered(self.cells, slots)
@@ -397,7 +410,7 @@ class Routine(Feature):
         }
 
     def _beside_expected(self, memory: Columns, columns: Columns) -> _RoutineDay:
-        """The day's use beside the expected use, with and without the change that the peers share."""
+        """The day's use beside the expected use, with and without the peers' change."""
         kind = np.where(np.isnan(columns["day_kind"]), 0, columns["day_kind"])
         kind = kind.astype(np.int64)
         used = np.where(kind == FESTIVAL_KIND, np.nan, columns["used_kwh"])
@@ -448,13 +461,16 @@ class Routine(Feature):
         return np.where(large, recent["stands"] / recent["stood"], np.nan)
 
     def _last_year(self, before: Column, kwh: Column, known: Mask) -> Column:
-        """The fading sum of the use that this time of the year brought before, to compare with the cell `used`."""
+        """The fading sum of earlier years' use at this time of the year, beside the cell `used`."""
         steady = kwh / (1 - self.RECENT_FADE)
         after = np.where(np.isnan(before), steady, self.RECENT_FADE * before + kwh)
         return np.where(known, after, before)
 
     def _weather(self, memory: Columns, temperature: Column) -> tuple[Column, Column]:
-        """The log by which the weather moves a day's use, else 0; and the tens of degrees to heat and to cool."""
+        """The log by which the weather moves a day's use, else 0.
+
+        And the tens of degrees to heat and to cool.
+        """
         to_heat = HEATING_TEMPERATURE - temperature
         to_cool = temperature - COOLING_TEMPERATURE
         degrees = np.maximum([to_heat, to_cool], 0) / 10
@@ -468,7 +484,7 @@ class Routine(Feature):
     def _learn_weather(
         self, slots: Codes, memory: Columns, day: _RoutineDay, rate: Column
     ) -> None:
-        """Learn how the day's use, as a log over that of its kind, goes with its degrees."""
+        """Learns how the day's use, as a log over that of its kind, goes with its degrees."""
         usual = memory["degrees"]
         change = day.change + day.weather
         known = ~np.isnan(change) & ~np.isnan(day.degrees[0])
@@ -491,7 +507,10 @@ class Routine(Feature):
         rate: Column,
         for_good: Mask,
     ) -> None:
-        """Learn a day's use, spread and standing load; the days of a slide that is for good teach in full."""
+        """Learns a day's use, spread and standing load.
+
+        The days of a slide that is for good teach in full.
+        """
         seen = memory["seen"]
         level = memory["level"]
         used = day.used / np.exp(day.weather)
@@ -670,7 +689,7 @@ class Form(Feature):
 
 
 class Darkness(Feature):
-    """Hours in which nothing is used though use was usual, and the time of day at which they recur."""
+    """Hours without use though use was usual, and the time of day at which they recur."""
 
     reads: tuple[str, ...] = ("used_kwh",)
     takes: tuple[str, ...] = ("hours", "day_kind", "known_days")
@@ -736,7 +755,10 @@ class Darkness(Feature):
         }
 
     def _dark(self, usual: Column, hours: Column) -> tuple[Mask, Codes]:
-        """The hours without use though use was usual, and their bits, 0 on a day without use in other hours."""
+        """The hours without use though use was usual, and their bits.
+
+        These are 0 on a day without use in other hours.
+        """
         mean = np.sum(usual, axis=0, where=~np.isnan(usual)) / DAY_HOURS
         inhabited = (usual >= self.USED_KWH) & (usual >= self.USED_SHARE * mean)
         dark = inhabited & (hours < self.NOTHING_SHARE * usual)
@@ -769,7 +791,7 @@ class Darkness(Feature):
 
 
 class Months(Feature):
-    """A customer's months, each against the same month as it usually is, and against the peers' by capacity."""
+    """A customer's months, beside the usual month and beside the peers' by capacity."""
 
     reads: tuple[str, ...] = ("used_kwh",)
     takes: tuple[str, ...] = ("at", "area", "segments", "contract_kva", "suspended_kva")
@@ -806,8 +828,8 @@ class Months(Feature):
         peer_share: share of the peers' median by contract capacity
         below_peers: robust deviations under that median
         peers: how many peers there are
-        year_least_kwh, year_most_kwh: least and most kWh a day of this month, of the month before and of the month
-            after in the years before; NaN where this month is unknown
+        year_least_kwh, year_most_kwh: least and most kWh a day of this month, of the month before
+            and of the month after in the years before; NaN where this month is unknown
 
         If only one of own_share and peer_share is known, the other is infinite.
         """
@@ -844,7 +866,10 @@ class Months(Feature):
     def _end_months(
         self, slots: Codes, memory: Columns, ended: Mask
     ) -> tuple[Column, Column]:
-        """Learns the months that ended; gives each customer's last month and its share of the usual."""
+        """Learns the months that ended.
+
+        Gives each customer's last month and its share of the usual.
+        """
         month = np.maximum(memory["month"], 0).astype(np.int64)
         counts = memory["days"] >= self.LEAST_DAYS
         mean = np.where(counts, memory["sum"] / memory["days"], np.nan)
@@ -908,7 +933,10 @@ class Months(Feature):
     def _among_peers(
         self, areas: Codes, segments: Column, size: Column
     ) -> tuple[Column, Column, Column]:
-        """How far each is above its peers' median, the peers' spread, and their number; NaN among too few."""
+        """How far each is above its peers' median, the peers' spread, and their number.
+
+        NaN among too few.
+        """
         ahead, spread, peers = np.full((3, len(size)), np.nan)
         known = np.flatnonzero(~np.isnan(size))
         groups = _peer_groups(areas[known], segments[known])

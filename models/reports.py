@@ -1,7 +1,7 @@
 """The reports of meters, kept for a while and judged anew whenever news of them come.
 
-So the order in which they come does not matter. Rows older than a month are final; a report is forgotten when it is
-41 days older than the rows that are not final.
+So the order in which they come does not matter. Rows older than a month are final; a report is
+forgotten when it is 41 days older than the rows that are not final.
 """
 
 from __future__ import annotations
@@ -158,7 +158,10 @@ class Reports(Timelines):
                     self._note_use_drop(slot, report.at)
 
     def _store_energy(self, sealed: DayRows) -> None:
-        """Stores the primary energy of each meter on a sealed day; days that were skipped are NaN."""
+        """Stores the primary energy of each meter on a sealed day.
+
+        Days that were skipped are NaN.
+        """
         self._energy.reserve(len(self._registry.meter_index))
         energy = self._energy["kwh"]
         last = self._energy["last"]
@@ -179,7 +182,10 @@ class Reports(Timelines):
         last[meters] = day
 
     def _note_use_drop(self, slot: int, at: int) -> None:
-        """Notes the fall in use after a day, when the week after it is sealed and both weeks are remembered."""
+        """Notes the fall in use after a day.
+
+        The week after it must be sealed and both weeks known.
+        """
         area, name = self.index.pairs[slot]
         meter = self._registry.meter_index.known.get(area, {}).get(name, -1)
         if not 0 <= meter < self._energy.used:

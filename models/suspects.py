@@ -57,9 +57,12 @@ class Suspects(Feature):
         self.cells = Cells(kwh=np.full(self.DAYS, np.nan, np.float32), then=np.int64(0))
 
     def fold(self, slots: Codes, columns: Columns) -> Columns:
-        """Adds correlation, days and kWh of each user; zeros where the area surely lost nothing beyond the usual.
+        """Adds correlation, days and kWh of each user.
 
-        The rows of an area are those of one day. NaN where the loss is not known, or for fewer than 14 days.
+        Zeros where the area surely lost nothing beyond the usual.
+
+        The rows of an area are those of one day. NaN where the loss is not known, or for fewer than
+        14 days.
         """
         known = np.flatnonzero(~np.isnan(columns["area_unusual_kwh"]))
         areas = columns["area"][known]
@@ -114,12 +117,15 @@ def _covered_kwh(columns: Columns) -> Column:
 
 
 def compared(loss: Column, energy: Array, has_sun: Mask) -> SuspectEvidence:
-    """The stronger of two kinds of evidence against each user of an area, from (days, users) of energy.
+    """The stronger of two kinds of evidence against each user of an area.
 
-    Proportional: a share of the user's energy is not registered. The loss goes with the registered energy, from the
-    step on where there is one.
-    Withheld: energy that used to be registered is missing. It fell behind the other users' energy as the loss rose.
-    This is no evidence against a user with generation, whose purchase falls when the sun shines.
+    `energy` is (days, users).
+
+    Proportional: a share of the user's energy is not registered. The loss goes with the registered
+    energy, from the step on where there is one.
+    Withheld: energy that used to be registered is missing. It fell behind the other users' energy
+    as the loss rose. This is no evidence against a user with generation, whose purchase falls when
+    the sun shines.
     """
     energy = energy.astype(np.float64)
     step = rise(loss)
@@ -155,7 +161,7 @@ def rise(loss: Column) -> int:
 
 
 def _proportional(loss: Column, energy: Array, total: Column) -> SuspectEvidence:
-    """Whether the loss goes with each user's energy beyond the area's total, and how much each user explains."""
+    """Whether the loss goes with each user's energy beyond the total, and each user's kWh."""
     days = (~np.isnan(energy)).sum(axis=0)
     rho = np.fmin(
         _partial_correlation(loss, energy, total),
@@ -179,7 +185,10 @@ def _proportional(loss: Column, energy: Array, total: Column) -> SuspectEvidence
 
 
 def _withheld(loss: Column, energy: Array, total: Column, step: int) -> SuspectEvidence:
-    """Whether each user's energy fell behind the other users' as the loss rose, and by how much, at most the rise."""
+    """Whether each user's energy fell behind the others' as the loss rose.
+
+    The kWh are at most the rise.
+    """
     before = energy[:step]
     days_before = (~np.isnan(before)).sum(axis=0)
     usual = np.nansum(before, axis=0) / np.maximum(days_before, 1)
@@ -211,7 +220,9 @@ def ranks(values: Array) -> Array:
 
 
 def _correlation(curve: Column, others: Array) -> Column:
-    """The correlation of a curve with each of others, on their known days; 0 where a curve does not move.
+    """The correlation of a curve with each of others, on their known days.
+
+    0 where a curve does not move.
 
     >>> _correlation(np.array([1.0, 2.0, 3.0]), np.array([[2.0, 5.0], [4.0, 5.0], [6.0, 5.0]])).tolist()
     [1.0, 0.0]

@@ -1,4 +1,4 @@
-"""The amount of a bill by its tariff: energy, tiers, demand or capacity, power factor adjustment."""
+"""The amount of a bill by its tariff: energy, tiers, demand or capacity, power factor."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Items that should be done by a deadline, and the marks before it at which they are judged although nothing happens.
+"""Items with a deadline, and the marks at which they are judged although nothing happens.
 
-The events of an item are kept, and everything else is computed from them: the result does not depend on the order in
-which they come.
+The events of an item are kept, and everything else is computed from them: the result does not
+depend on the order in which they come.
 """
 
 from __future__ import annotations
@@ -75,7 +75,10 @@ class Timelines(Owner):
         self.earliest: Times = np.zeros(0, np.int64)  # next mark by area
 
     def open(self, area: str, item: str, at: int, sealed: int) -> int:
-        """The slot of an item; -1 where a row of time `at` is late for an item that is done or unknown."""
+        """The slot of an item.
+
+        -1 where a row of time `at` is late for an item that is done or unknown.
+        """
         known = self.index.known.get(area, {}).get(item, -1)
         if at < sealed and (known < 0 or self.cells["ended"][known] < sealed):
             return -1
@@ -217,7 +220,10 @@ class Timelines(Owner):
         return {**self.cells.state(), "items": self.items}
 
     def load(self, state: State) -> None:
-        """Replaces everything by a state. Raises StateError where index, items and cells do not agree."""
+        """Replaces everything by a state.
+
+        Raises StateError where index, items and cells do not agree.
+        """
         self.load_cells(state)
         self.items = state.get("items", {})
         if self.items.keys() != set(np.flatnonzero(self.cells["area"] >= 0).tolist()):

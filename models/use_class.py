@@ -1,4 +1,7 @@
-"""The use class that a meter's days look like, by the fleet model in force: linear, learned from a history."""
+"""The use class that a meter's days look like, by the fleet model in force.
+
+The model is linear, learned from a history.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,9 @@ SATURDAY_KIND = 5  # the first weekend day among the kinds of days
 
 
 def shapes(hours: Column, kinds: Column, variation: Column) -> Column:
-    """A meter's features, one a row: each hour's and each weekend day's use over the mean, and the hours' spread.
+    """A meter's features, one a row: use of hours and weekend days, and spread of the hours.
+
+    Use is over the mean.
 
     The amount of use is left out on purpose: size is not class.
     """
@@ -45,9 +50,12 @@ class Fleet:
             self._reach = model.reach
 
     def chances(self, features: Column) -> Column:
-        """The probability of each class by the features; NaN of a shape unlike all shapes that the model has seen.
+        """The probability of each class by the features.
 
-        Summed feature by feature: a row's answer is the same to the last bit whatever rows stand beside it.
+        NaN of a shape unlike all shapes that the model has seen.
+
+        Summed feature by feature: a row's answer is the same to the last bit whatever rows stand
+        beside it.
         """
         meters = features.shape[1]
         logits = np.repeat(self._bias[:, None], meters, axis=1)
@@ -68,7 +76,10 @@ class Fleet:
 
 
 class UseClass(Feature):
-    """The use class besides the filed one that a meter's usual days look like; it has no memory of its own."""
+    """The use class besides the filed one that a meter's usual days look like.
+
+    It has no memory of its own.
+    """
 
     reads: tuple[str, ...] = ("usual_hours", "usual_kinds", "usual_variation")
     takes: tuple[str, ...] = ("segments",)
@@ -83,8 +94,8 @@ class UseClass(Feature):
         filed_class: by the master data
         other_class, other_chance: the likeliest besides it, and its probability
 
-        Classes are numbered as residential, commercial, industrial, agricultural. NaN without a model, without master
-        data, and where the model does not know the filed class or the shape.
+        Classes are numbered as residential, commercial, industrial, agricultural. NaN without a
+        model, without master data, and where the model does not know the filed class or the shape.
         """
         if self._fleet.model is None:
             return dict.fromkeys(self.gives, np.full(len(slots), np.nan))

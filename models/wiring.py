@@ -1,4 +1,4 @@
-"""The agreement of a meter's conductors: columns of single readings, and memory of earlier readings."""
+"""The agreement of a meter's conductors: columns of readings, and memory of earlier ones."""
 
 from __future__ import annotations
 
@@ -18,9 +18,12 @@ STATUS_FLAGS = {
 
 
 def wiring_columns(readings: Readings, elements: Column) -> Columns:
-    """Columns about voltages, angles, power and the status word; NaN where a phase of the meter is unknown.
+    """Columns about voltages, angles, power and the status word.
 
-    lag: of a four-wire meter, the degrees by which each current lags where one of them flows back, else 0
+    NaN where a phase of the meter is unknown.
+
+    lag: of a four-wire meter, the degrees by which each current lags where one of them flows back,
+        else 0
 
     A column that no row has costs next to nothing.
     """
@@ -65,7 +68,9 @@ def _complete(phases: Column, elements: Column) -> Mask:
 
 
 def _lags(U: Column, I: Column, P: Column, Q: Column) -> Column:
-    """Degrees by which each phase's current lags its voltage, by P and Q; without Q their distance, by P, U, I.
+    """Degrees by which each phase's current lags its voltage, by P and Q.
+
+    Without Q their distance, by P, U, I.
 
     >>> _lags(*np.array([[[220.0]], [[5.0]], [[-0.55]], [[np.nan]]])).round().tolist()
     [[120.0]]
@@ -79,7 +84,7 @@ def _lags(U: Column, I: Column, P: Column, Q: Column) -> Column:
 
 
 class NeutralMismatch(Feature):
-    """The difference of a single-phase meter's phase and neutral currents, in its latest loaded readings."""
+    """The difference of a single-phase meter's phase and neutral currents, under load."""
 
     relearns = 96
     distinct = False
@@ -101,7 +106,8 @@ class NeutralMismatch(Feature):
     def fold(self, slots: Codes, columns: Columns) -> Columns:
         """Adds mismatch_third, NaN without load, and until there are three readings.
 
-        It is the third-largest share of the greater current, of the last five loaded readings within a day.
+        It is the third-largest share of the greater current, of the last five loaded readings
+        within a day.
         """
         third = np.full(len(slots), np.nan)
         line = columns["most_i"]

@@ -1,4 +1,4 @@
-"""Work: stays of items in stages, against the section's limit and the usual stay, and the order of the stages."""
+"""Work: the stays of items in stages, beside limit and usual stay, and the stages' order."""
 
 from __future__ import annotations
 
@@ -53,7 +53,10 @@ class WorkItem(msgspec.Struct):
     waited: dict[int, int] = {}
 
     def stays(self) -> list[Stay]:
-        """Each start with the first end after it; a start while the stage is open changes nothing."""
+        """Each start with the first end after it.
+
+        A start while the stage is open changes nothing.
+        """
         stays: list[Stay] = []
         done = 0
         for start in sorted(self.starts):
@@ -124,7 +127,10 @@ class Work(Timelines):
         )
 
     def record(self, batch: Stages, areas: Codes, sealed: Times) -> Recorded:
-        """Records starts and ends; stays that ended before `sealed`, by row, cannot change any more."""
+        """Records starts and ends.
+
+        Stays that ended before `sealed`, by row, cannot change any more.
+        """
         recorded = Recorded(set(), [], [])
         for n in range(len(batch)):
             section = batch.areas[batch.area[n]]
@@ -166,7 +172,7 @@ class Work(Timelines):
     def _limit(
         self, section: str, stage: str, at: int, seconds: float
     ) -> tuple[float, bool]:
-        """The seconds that an item may stay, 0 without a limit, and whether only working days count."""
+        """The seconds that an item may stay, 0 if unlimited, and if only working days count."""
         if 0 < seconds < np.inf:
             return seconds, False
         for known in self._registry.stages(section, at):
@@ -175,7 +181,10 @@ class Work(Timelines):
         return 0.0, False
 
     def _learn(self, item: WorkItem, group: tuple[str, str], sealed: int) -> None:
-        """Counts the stays as they are now; a stay that began or ended before the seal stays as it is."""
+        """Counts the stays as they are now.
+
+        A stay that began or ended before the seal stays as it is.
+        """
         ends = {
             stay.start: None if stay.done == NEVER_TIME else stay.done
             for stay in item.stays()
@@ -211,7 +220,10 @@ class Work(Timelines):
     def timeline(
         self, slots: Codes, watermarks: Times
     ) -> tuple[Codes, Times, dict[str, Any]]:
-        """Every row of some items so far. The usual stay is as it was known when the stage was entered."""
+        """Every row of some items so far.
+
+        The usual stay is as it was known when the stage was entered.
+        """
         for slot in slots.tolist():
             item = self.items[slot]
             now = int(watermarks[self.cells["area"][slot]])
@@ -237,7 +249,7 @@ class Work(Timelines):
         return min(late, stalled)
 
     def _time_after(self, slot: int, start: int, seconds: float) -> int:
-        """The time some seconds after an item entered its stage, of working days only where these count.
+        """The time some seconds after an item entered its stage, in working days where these count.
 
         Its pauses are added by the calendar.
         """
@@ -306,7 +318,7 @@ class Work(Timelines):
             self._note_last_stay(slot, item.stays())
 
     def _note_last_stay(self, slot: int, stays: list[Stay]) -> None:
-        """Notes when an item's last stay began, when it is stuck in it, and whether it had others."""
+        """Notes when an item's last stay began, when it is stuck, and whether it had others."""
         if stays:
             self.cells["since"][slot] = stays[-1].start
             self.cells["stuck"][slot] = self.stuck(slot, stays[-1])
@@ -381,7 +393,7 @@ class StageOrder(Timelines):
         return [Stay(item.times()[0], 0.0, done)] if done < NEVER_TIME else []
 
     def observations(self, slot: int) -> Iterator[Observation]:
-        """Every move, with the number of unfinished stages before the furthest one that it has entered."""
+        """Every move, with the number of unfinished stages before the furthest stage entered."""
         item = self.items[slot]
         order = self._order(slot)
         for at in item.times():
