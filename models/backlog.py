@@ -1,4 +1,4 @@
-"""How many of a section's open items are stuck in each stage at every local midnight."""
+"""The number of a section's open items that are stuck in each stage, at every local midnight."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from schemas.columns import LATEST_TIME, Backlogs, Codes, Stages, Times
 
 
 class _StayColumns(NamedTuple):
-    """Every stay of a section's items in a stage, by when it begins, when it is stuck and when it ends."""
+    """Stays of a section's items: stage, start, the time from which it is stuck, and end."""
 
     stage: Codes  # slot
     start: Times
@@ -26,14 +26,19 @@ class _StayColumns(NamedTuple):
 
 
 class Backlog(Timelines):
-    """The stages of sections, by slot. Midnights within the grace period are counted anew when work is told late."""
+    """The stages of sections, by slot.
+
+    Midnights within the grace period are counted anew after late work.
+    """
 
     kind = Backlogs
     columns = ("stuck", "open_items", "stuck_share")
 
     def __init__(self, work: Work, zone: str, grace: int) -> None:
         super().__init__(work.queues)
-        self._work, self._grace, self._midnights = work, grace, midnights(zone)
+        self._work = work
+        self._grace = grace
+        self._midnights = midnights(zone)
         self.cells = Cells(
             area=np.int32(-1), due=np.int64(NEVER_TIME), final=np.int64(0)
         )
@@ -41,62 +46,58 @@ class Backlog(Timelines):
     def record(
         self, batch: Stages, areas: Codes, now: Times, watermarks: Times
     ) -> set[int]:
-        """The stages that must be counted anew, since of their section something from before a midnight was told."""
+        """The stages to count anew: rows of their section are older than its last midnight."""
         touched: set[int] = set()
         self.cells.reserve(len(self.index))
-        behind, final = (
-            batch.at < self._last_midnight(watermarks[areas]),
-            self._last_midnight(now - self._grace),
-        )
+        before_midnight = batch.at < self._last_midnight(watermarks[areas])
+        final = self._last_midnight(now - self._grace)
+
         for n in range(len(batch)):
-            known = self.index.known.get(batch.areas[batch.area[n]], {})
-            slot = known.get(batch.stages[batch.stage[n]], -1)
+            stages = self.index.known.get(batch.areas[batch.area[n]], {})
+            slot = stages.get(batch.stages[batch.stage[n]], -1)
             if slot >= 0 and self.cells["area"][slot] < 0:
-                self.cells["area"][slot], self.cells["final"][slot] = areas[n], final[n]
+                self.cells["area"][slot] = areas[n]
+                self.cells["final"][slot] = final[n]
                 self.cells["due"][slot] = self._next_midnight(int(final[n]))
                 self.earliest = self.earliest[:0]
-            if behind[n]:
-                touched.update(known.values())
+            if before_midnight[n]:
+                touched.update(stages.values())
         return touched
 
     def _last_midnight(self, watermarks: Any) -> Any:
         """The last midnight before or at some times."""
-        return self._midnights[
-            np.maximum(
-                np.searchsorted(self._midnights, watermarks, side="right") - 1, 0
-            )
-        ]
+        following = np.searchsorted(self._midnights, watermarks, side="right")
+        return self._midnights[np.maximum(following - 1, 0)]
 
     def _next_midnight(self, midnight: Any) -> Any:
-        """The next one."""
+        """The midnight after some others."""
         return self._midnights[np.searchsorted(self._midnights, midnight, side="right")]
 
     def timeline(self, slots: Codes, watermarks: Times) -> Timeline:
-        """What is counted at the midnights that are not final."""
-        parts: list[tuple[Array, ...]] = []
+        """The counts at the midnights that are not final."""
+        counts: list[tuple[Array, ...]] = []
         for area, stages in self._by_section(slots):
             now = int(watermarks[area])
-            parts.append(self._count_midnights(area, stages, now))
-            self.cells["due"][stages] = self._next_midnight(
-                np.maximum(self.cells["final"][stages], now)
-            )
+            counts.append(self._count_midnights(area, stages, now))
+            counted = np.maximum(self.cells["final"][stages], now)
+            self.cells["due"][stages] = self._next_midnight(counted)
         self.update_earliest(len(watermarks))
-        return self._as_timeline(parts)
+        return self._as_timeline(counts)
 
     def _by_section(self, slots: Codes) -> Iterator[tuple[int, Codes]]:
-        """The area slot of each section of some stages, and its stages."""
+        """Each section of some stages: its area slot, and its stages."""
         areas = self.cells["area"][slots]
         order = np.argsort(areas, kind="stable")
-        for part in np.split(slots[order], runs(areas[order])[1:]):
-            if len(part):
-                yield int(self.cells["area"][part[0]]), part
+        for stages in np.split(slots[order], runs(areas[order])[1:]):
+            if len(stages):
+                yield int(self.cells["area"][stages[0]]), stages
 
     def _count_midnights(
         self, area: int, stages: Codes, until: int
     ) -> tuple[Array, ...]:
-        """Slot, midnight and columns at the midnights after what is final of some stages of a section, up to a time.
+        """The counts of some stages of a section at the midnights up to a time that are not final.
 
-        A section of which nothing is final yet is counted from its first stay on.
+        A section without final midnights is counted from its first stay on.
         """
         stays = self._stays_of(area)
         begin = int(self.cells["final"][stages].min())
@@ -108,77 +109,67 @@ class Backlog(Timelines):
         total = _count_before(stays.start, nights) - _count_before(stays.end, nights)
 
         late = stays.stuck <= stays.end
-        columns: list[tuple[Array, ...]] = []
+        counts: list[tuple[Array, ...]] = []
         for slot in stages.tolist():
-            ours = late & (stays.stage == slot)
-            stuck = _count_before(stays.stuck[ours] - 1, nights) - _count_before(
-                stays.end[ours], nights
-            )
-            new = nights > self.cells["final"][slot]
+            of_stage = late & (stays.stage == slot)
+            stuck = _count_before(stays.stuck[of_stage] - 1, nights)
+            stuck = stuck - _count_before(stays.end[of_stage], nights)
             share = stuck / np.maximum(total, 1)
-            columns.append(
-                (
-                    np.full(len(nights), slot)[new],
-                    nights[new],
-                    stuck[new],
-                    total[new],
-                    share[new],
-                )
-            )
-        return tuple(np.concatenate(column) for column in zip(*columns, strict=True))
+            new = nights > self.cells["final"][slot]
+            columns = (np.full(len(nights), slot), nights, stuck, total, share)
+            counts.append(tuple(column[new] for column in columns))
+        return tuple(np.concatenate(column) for column in zip(*counts, strict=True))
 
     def _stays_of(self, area: int) -> _StayColumns:
-        """Every stay of a section's items, those before the last too."""
-        c = {
-            name: array[: len(self._work.index)]
-            for name, array in self._work.cells.arrays.items()
-        }
-        ours = np.flatnonzero((c["area"] == area) & (c["since"] < NEVER_TIME))
-        stays = np.stack(
-            [c["queue"][ours], c["since"][ours], c["stuck"][ours], c["ended"][ours]]
-        )
+        """Every stay of a section's items, also the stays before the last."""
+        work = self._work
+        count = len(work.index)
+        cells = {name: array[:count] for name, array in work.cells.arrays.items()}
+        items = np.flatnonzero((cells["area"] == area) & (cells["since"] < NEVER_TIME))
+        names = ("queue", "since", "stuck", "ended")
+        stays = np.stack([cells[name][items] for name in names])
+
         earlier = [
-            (c["queue"][item], visit.start, self._work.stuck(item, visit), visit.done)
-            for item in ours[c["again"][ours]].tolist()
-            for visit in self._work.items[item].stays()[:-1]
+            (cells["queue"][item], stay.start, work.stuck(item, stay), stay.done)
+            for item in items[cells["again"][items]].tolist()
+            for stay in work.items[item].stays()[:-1]
         ]
         if earlier:
             stays = np.concatenate([stays, np.array(earlier, np.int64).T], axis=1)
         stage, start, stuck, end = stays
-        for since, until in self._work.lost(
-            area
-        ):  # what may have ended with lost rows is open until then
+
+        # A stay whose end may be among lost rows is open until then.
+        for since, until in work.lost(area):
             unsure = (end == NEVER_TIME) & (start <= until)
             end = np.where(unsure, np.maximum(start, since), end)
         return _StayColumns(stage, start, np.maximum(stuck, start + 1), end)
 
     def seal(self, areas: Codes, watermarks: Times) -> Timeline:
-        """What becomes final in some areas."""
-        parts: list[tuple[Array, ...]] = []
+        """The counts that become final in some areas."""
+        counts: list[tuple[Array, ...]] = []
         slots = np.flatnonzero(np.isin(self.cells["area"][: len(self.index)], areas))
         for area, stages in self._by_section(slots):
             last = int(self._last_midnight(int(watermarks[area]) - self._grace))
-            parts.append(self._count_midnights(area, stages, last))
+            counts.append(self._count_midnights(area, stages, last))
             self.cells["final"][stages] = np.maximum(self.cells["final"][stages], last)
-        return self._as_timeline(parts)
+        return self._as_timeline(counts)
 
     def _as_timeline(self, counts: list[tuple[Array, ...]]) -> Timeline:
-        """Parts of slots, times and columns as one."""
+        """Slots, times and columns of all counts."""
         none = (np.zeros(0, np.int64),) * 2 + (np.zeros(0),) * len(self.columns)
-        where, at, *columns = (
-            np.concatenate(column) for column in zip(none, *counts, strict=True)
-        )
-        return where, at, dict(zip(self.columns, columns, strict=True))
+        joined = [np.concatenate(column) for column in zip(none, *counts, strict=True)]
+        slots, at, *columns = joined
+        return slots, at, dict(zip(self.columns, columns, strict=True))
 
     def finished(
         self, watermarks: Times, grace: int, troubled: Collection[int]
     ) -> Codes:
-        """Stages of which no work is remembered."""
-        kept = [*self._work.cells["queue"].tolist(), *troubled]
-        return np.setdiff1d(np.flatnonzero(self.cells["area"] >= 0), kept)
+        """Stages without work."""
+        in_use = [*self._work.cells["queue"].tolist(), *troubled]
+        return np.setdiff1d(np.flatnonzero(self.cells["area"] >= 0), in_use)
 
     def forget(self, slots: Codes) -> None:
-        """Drop some stages."""
+        """Drops some stages."""
         self.cells.clear(slots)
         self.index.release(slots)
         self.earliest = self.earliest[:0]
@@ -192,13 +183,13 @@ class Backlog(Timelines):
         return self.cells.state()
 
     def load(self, state: State) -> None:
-        """Replace everything by what `state` gave. Raises StateError where a cell is of no stage."""
+        """Replaces everything by a state. Raises StateError if a cell has no stage."""
         self.load_cells(state)
         within("a midnight", self.cells["final"], 0, LATEST_TIME)
 
 
 def _count_before(times: Times, nights: Times) -> Codes:
-    """How many of some times are before each midnight.
+    """The number of times before each midnight.
 
     >>> _count_before(np.array([5, 9, 10]), np.array([5, 10, 11])).tolist()
     [0, 2, 3]

@@ -1,4 +1,4 @@
-"""An area's energy balance: what it loses of a day's energy, and what it usually loses at that day's load."""
+"""An area's energy balance: its line loss on a day, and its usual loss at that day's load."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from schemas.columns import Codes, Column
 from schemas.units import DAY_SECONDS
 
 WINDOW_DAYS = 7  # well-covered days
-COVERED_SHARE = (
-    0.98  # of the intervals of the gateway and of the users: catalogue, section 5
-)
+# of the intervals of the gateway and of the users: catalogue, section 5
+COVERED_SHARE = 0.98
 
 
 class Losses(Feature):
-    """An area's line loss, day by day, as an interval: what was not read may have come in or gone out."""
+    """An area's line loss, day by day, as an interval: unread energy may be on either side."""
 
     relearns = 7
     reads: tuple[str, ...] = ("energy_in",)
@@ -41,31 +40,32 @@ class Losses(Feature):
         )
 
     def fold(self, slots: Codes, columns: Columns) -> Columns:
-        """Adds energy in and loss; of 7 well-covered days, the third-highest of the least shares and the reverse.
+        """Adds the energy in and the loss; NaN on a day that is not well covered.
 
-        NaN on a day that is not well covered.
+        through_kwh: energy in
+        loss_kwh: energy in less energy out
+        loss_third: of seven well-covered days, the third-highest of the least shares that may be
+            lost
+        loss_least_third: of the same days, the third-lowest of the highest shares
         """
-        through, doubt = columns["energy_in"] + columns["unread_in"], columns["doubt"]
-        told = (columns["energy_in"] > 0) & (columns["coverage"] >= COVERED_SHARE)
-        loss = np.where(
-            told, through - columns["energy_out"] - columns["unread_out"], np.nan
-        )
-        third = _third_highest(
-            _remember_latest(self.cells, "low", slots, (loss - doubt) / through)
-        )
-        least = -_third_highest(
-            -_remember_latest(self.cells, "high", slots, (loss + doubt) / through)
-        )
+        through = columns["energy_in"] + columns["unread_in"]
+        error = columns["doubt"]
+        known = (columns["energy_in"] > 0) & (columns["coverage"] >= COVERED_SHARE)
+        loss = through - columns["energy_out"] - columns["unread_out"]
+        loss = np.where(known, loss, np.nan)
+
+        low = _remember_latest(self.cells, "low", slots, (loss - error) / through)
+        high = _remember_latest(self.cells, "high", slots, (loss + error) / through)
         return {
-            "through_kwh": np.where(told, through, np.nan),
+            "through_kwh": np.where(known, through, np.nan),
             "loss_kwh": loss,
-            "loss_third": np.where(told, third, np.nan),
-            "loss_least_third": np.where(told, least, np.nan),
+            "loss_third": np.where(known, _third_highest(low), np.nan),
+            "loss_least_third": np.where(known, -_third_highest(-high), np.nan),
         }
 
 
 class ReadDays(Feature):
-    """On which days of the week an area is read at all."""
+    """The days of the week on which an area is read at all."""
 
     reads: tuple[str, ...] = ("read_share",)
     takes: tuple[str, ...] = ("at",)
@@ -77,36 +77,37 @@ class ReadDays(Feature):
     def __init__(self, zone: str) -> None:
         self._zone = zone
         self.cells = Cells(
-            usual=np.full(7, np.nan, np.float32), read=np.int64(0)
-        )  # by weekday; when something was
+            usual=np.full(7, np.nan, np.float32),  # by weekday
+            read=np.int64(0),  # event time of the latest day with readings
+        )
 
     def fold(self, slots: Codes, columns: Columns) -> Columns:
-        """Adds usual_read, the share that arrived on earlier days of this weekday; NaN before the first.
+        """Adds usual_read, the share that arrived on earlier days of this weekday.
+
+        NaN before the first.
 
         A week without any reading is a failure, and teaches nothing.
         """
-        c, at, share = (
-            self.cells,
-            columns["at"],
-            columns["read_share"].astype(np.float64),
-        )
+        at = columns["at"]
+        share = columns["read_share"].astype(np.float64)
         weekday = day_of(at, self._zone) % 7
-        usual = c["usual"][weekday, slots].astype(np.float64)
-        lately = np.where(share > 0, at, c["read"][slots])
-        after = np.where(
-            np.isnan(usual), share, usual + self.LEARNING_RATE * (share - usual)
-        )
-        told = ~np.isnan(share) & (at - lately < self.WEEK_SECONDS)
-        c["usual"][weekday, slots] = np.where(told, after, usual)
-        c["read"][slots] = lately
+        usual = self.cells["usual"][weekday, slots].astype(np.float64)
+        last_read = np.where(share > 0, at, self.cells["read"][slots])
+
+        learned = usual + self.LEARNING_RATE * (share - usual)
+        learned = np.where(np.isnan(usual), share, learned)
+        teaches = ~np.isnan(share) & (at - last_read < self.WEEK_SECONDS)
+        self.cells["usual"][weekday, slots] = np.where(teaches, learned, usual)
+        self.cells["read"][slots] = last_read
         return {"usual_read": usual}
 
 
 class UsualLoss(Feature):
-    """What an area usually loses at its load, a + b E^2, and what it lost beyond that.
+    """The usual loss of an area at its load, a + b E^2, and its loss beyond that.
 
-    Lines lose by the square of the load, meters and bad contacts by the hour. A day counts as one spread at most, once
-    some are known, so that a loss that came to stay is usual only after many months.
+    Lines lose by the square of the load, meters and bad contacts by the hour. Once some days are
+    known, a day counts as one spread at most, so that a lasting loss is usual only after many
+    months.
     """
 
     reads: tuple[str, ...] = ("loss_kwh",)
@@ -120,19 +121,22 @@ class UsualLoss(Feature):
     )
 
     HALF_LIFE = 30 * DAY_SECONDS
-    FEW_DAYS, LEARNED_DAYS, LONG_DAYS = 3, 6, 30  # days
-    EARLY_TOLERANCE = (
-        0.3  # of the usual loss, that a day may differ while few are known
-    )
-    LEAST_SPREAD = 0.0005  # of the energy in, that the spread counts for at least
-    SURE_SHARE = 0.01  # of the energy in, within which the loss must be known to tell of more than the usual
-    LOSS_LIMIT = (
-        0.07  # of the energy in, beyond which no loss is taken for usual: catalogue 1.3
-    )
-    PRIOR_SPREAD = 0.1  # spread of E^2, relative, up to which the loss is taken to be in proportion to it
+    FEW_DAYS = 3
+    LEARNED_DAYS = 6
+    LONG_DAYS = 30
+    # of the usual loss, by which a day may differ while few days are known
+    EARLY_TOLERANCE = 0.3
+    LEAST_SPREAD = 0.0005  # of the energy in, the least spread
+    # of the energy in, within which a day's loss must be known to be judged
+    SURE_SHARE = 0.01
+    # of the energy in, beyond which no loss is taken for usual: catalogue 1.3
+    LOSS_LIMIT = 0.07
+    # spread of E^2, relative, up to which the loss is taken to be proportional to it
+    PRIOR_SPREAD = 0.1
 
     def __init__(self) -> None:
-        nothing, week = np.float64(0), np.full(WINDOW_DAYS, np.nan)
+        nothing = np.float64(0)
+        week = np.full(WINDOW_DAYS, np.nan)
         self.cells = Cells(
             loss=np.float64(np.nan),
             square=nothing,
@@ -146,97 +150,115 @@ class UsualLoss(Feature):
         )
 
     def fold(self, slots: Codes, columns: Columns) -> Columns:
-        """Adds, as shares of the energy in, the usual loss before each day and its spread, and of how many days.
+        """Adds the usual loss before each day, and the loss beyond it.
 
-        Then, in kWh, the loss less the usual one, and what the last seven days lost beyond it at least, on average and
-        by three deviations of what the readings leave open, of the days, and of what is known of the usual loss.
+        usual_loss, usual_spread: shares of the energy in
+        loss_seen: number of days that taught them
+        unusual_kwh: loss less the usual loss
+        excess_kwh: least average loss beyond the usual one in the last seven days, by three
+            deviations of the readings' errors, of the days, and of the usual loss
         """
-        c, through, doubt = self.cells, columns["through_kwh"], columns["doubt"]
-        loss = np.where(doubt <= self.SURE_SHARE * through, columns["loss_kwh"], np.nan)
-        seen, expected = c["seen"][slots], self._expected(slots, np.square(through))
-        spread = np.maximum(np.sqrt(c["var"][slots]), self.LEAST_SPREAD * through)
+        through = columns["through_kwh"]
+        error = columns["doubt"]
+        sure = error <= self.SURE_SHARE * through
+        loss = np.where(sure, columns["loss_kwh"], np.nan)
+        seen = self.cells["seen"][slots]
+        expected = self._expected(slots, np.square(through))
+        spread = np.sqrt(self.cells["var"][slots])
+        spread = np.maximum(spread, self.LEAST_SPREAD * through)
         self._learn(slots, loss, columns, np.where(seen > 0, expected, loss))
-        usual = np.where(
-            seen >= self.LEARNED_DAYS,
-            np.minimum(expected, self.LOSS_LIMIT * through),
-            self.LOSS_LIMIT * through,
-        )
-        week = _remember_latest(c, "excess", slots, loss - usual)
-        weight = 1 / np.square(
-            _remember_latest(
-                c,
-                "doubt",
-                slots,
-                np.where(np.isnan(loss), np.nan, np.hypot(spread, doubt / 3)),
-            )
-        )
-        days, weights = (~np.isnan(week)).sum(axis=0), np.nansum(weight, axis=0)
-        error = np.sqrt(
-            1 / weights + np.square(spread) / np.clip(seen, 1, self.LONG_DAYS)
-        )
-        excess = np.nansum(weight * week, axis=0) / weights - 3 * error
+
+        # The last week, each day weighted by its deviation.
+        limit = self.LOSS_LIMIT * through
+        usual = np.where(seen >= self.LEARNED_DAYS, np.minimum(expected, limit), limit)
+        week = _remember_latest(self.cells, "excess", slots, loss - usual)
+        deviation = np.where(np.isnan(loss), np.nan, np.hypot(spread, error / 3))
+        deviation = _remember_latest(self.cells, "doubt", slots, deviation)
+        excess = self._least_excess(week, deviation, spread, seen)
         return {
             "usual_loss": expected / through,
             "usual_spread": spread / through,
             "loss_seen": seen.astype(float),
             "unusual_kwh": loss - expected,
-            "excess_kwh": np.where(np.isnan(loss) | (days < 3), np.nan, excess),
+            "excess_kwh": np.where(np.isnan(loss), np.nan, excess),
         }
+
+    def _least_excess(
+        self, week: Array, deviation: Array, spread: Column, seen: Codes
+    ) -> Column:
+        """The average excess of a week, less three errors; NaN of fewer than three days."""
+        weight = 1 / np.square(deviation)
+        weights = np.nansum(weight, axis=0)
+        usual_error = np.square(spread) / np.clip(seen, 1, self.LONG_DAYS)
+        error = np.sqrt(1 / weights + usual_error)
+        excess = np.nansum(weight * week, axis=0) / weights - 3 * error
+        days = (~np.isnan(week)).sum(axis=0)
+        return np.where(days < 3, np.nan, excess)
 
     def _expected(self, slots: Codes, square: Column) -> Column:
         """The loss to expect at some squares of the day's energy; NaN before the first day."""
-        loss, mean, spread, together = (
-            self.cells[n][slots] for n in ("loss", "square", "spread", "together")
-        )
+        loss = self.cells["loss"][slots]
+        mean = self.cells["square"][slots]
+        spread = self.cells["spread"][slots]
+        together = self.cells["together"][slots]
+
         prior = np.square(self.PRIOR_SPREAD * mean)
         slope = np.maximum((together + prior * loss / mean) / (spread + prior), 0)
-        return np.where(
-            self.cells["seen"][slots] > 1, loss + slope * (square - mean), loss
-        )
+        by_slope = loss + slope * (square - mean)
+        return np.where(self.cells["seen"][slots] > 1, by_slope, loss)
 
     def _learn(
         self, slots: Codes, loss: Column, columns: Columns, expected: Column
     ) -> None:
-        """Take a day into what is usual."""
-        told = ~np.isnan(loss)
-        c, slots, expected = self.cells, slots[told], expected[told]
-        at, through = columns["at"][told], columns["through_kwh"][told]
-        seen, var = c["seen"][slots], c["var"][slots]
-        keep = np.minimum(
-            faded(at - c["then"][slots], self.HALF_LIFE), 1 - 1 / (seen + 1)
-        )
-        narrow = np.where(
-            seen < self.FEW_DAYS,
-            np.inf,
-            np.maximum(np.sqrt(var), self.LEAST_SPREAD * through),
-        )
-        widest = np.where(
-            seen < self.LEARNED_DAYS,
-            np.maximum(narrow, self.EARLY_TOLERANCE * np.abs(expected)),
-            narrow,
-        )
-        step = loss[told] - expected
+        """Learns a day whose loss is known."""
+        known = ~np.isnan(loss)
+        slots = slots[known]
+        expected = expected[known]
+        at = columns["at"][known]
+        through = columns["through_kwh"][known]
+        names = ("loss", "square", "spread", "together", "var", "then", "seen")
+        memory = {name: self.cells[name][slots] for name in names}
+
+        step = loss[known] - expected
+        narrow, widest = self._tolerances(memory, through, expected)
         after = expected + np.clip(step, -widest, widest)
-        more, off = (
-            np.square(through) - c["square"][slots],
-            after - np.where(seen > 0, c["loss"][slots], after),
+        step = np.clip(step, -narrow, narrow)
+
+        # Fading means, squares and products of the loss and the square of the energy.
+        keep = faded(at - memory["then"], self.HALF_LIFE)
+        keep = np.minimum(keep, 1 - 1 / (memory["seen"] + 1))
+        learn = 1 - keep
+        more = np.square(through) - memory["square"]
+        off = after - np.where(memory["seen"] > 0, memory["loss"], after)
+        self.cells.write(
+            slots,
+            {
+                "loss": after - keep * off,
+                "square": memory["square"] + learn * more,
+                "spread": keep * (memory["spread"] + learn * more * more),
+                "together": keep * (memory["together"] + learn * more * off),
+                "var": keep * (memory["var"] + learn * np.square(step)),
+                "then": at,
+                "seen": memory["seen"] + 1,
+            },
         )
-        c["loss"][slots] = after - keep * off
-        c["square"][slots] += (1 - keep) * more
-        c["spread"][slots] = keep * (c["spread"][slots] + (1 - keep) * more * more)
-        c["together"][slots] = keep * (c["together"][slots] + (1 - keep) * more * off)
-        c["var"][slots] = keep * (
-            var + (1 - keep) * np.square(np.clip(step, -narrow, narrow))
-        )
-        c["then"][slots], c["seen"][slots] = at, seen + 1
+
+    def _tolerances(
+        self, memory: Columns, through: Column, expected: Column
+    ) -> tuple[Column, Column]:
+        """The steps of a day that count: for the spread, and, wider in early days, for the loss."""
+        seen = memory["seen"]
+        narrow = np.maximum(np.sqrt(memory["var"]), self.LEAST_SPREAD * through)
+        narrow = np.where(seen < self.FEW_DAYS, np.inf, narrow)
+        early = np.maximum(narrow, self.EARLY_TOLERANCE * np.abs(expected))
+        return narrow, np.where(seen < self.LEARNED_DAYS, early, narrow)
 
 
 def _remember_latest(cells: Cells, name: str, slots: Codes, values: Column) -> Array:
-    """The last values of some slots with these among them, where they are not NaN; remembers them."""
+    """The latest values of some slots after new ones, of which NaN is skipped; remembers them."""
     before = cells[name][:, slots]
-    after = np.where(
-        np.isnan(values), before, np.concatenate([before[1:], values[None]])
-    )
+    pushed = np.concatenate([before[1:], values[None]])
+    after = np.where(np.isnan(values), before, pushed)
     cells[name][:, slots] = after
     return after
 

@@ -1,4 +1,4 @@
-"""Bills: how they were issued, what was paid on them, and what they should come to."""
+"""Bills: their issues, the payments on them, and the amounts that the tariffs give."""
 
 from __future__ import annotations
 
@@ -38,27 +38,24 @@ from schemas.master import Meter
 from schemas.units import DAY_SECONDS, HOUR_SECONDS
 
 OVERDUE_MARKS = (1.0, 7.0, 15.0, 30.0)  # days after the due date
-HOME_PENALTY_RATE, OTHER_PENALTY_RATE, PAST_YEAR_PENALTY_RATE = (
-    0.001,
-    0.002,
-    0.003,
-)  # a day of what homes owe, others, and others of past years
+# a day, of the debt of homes, of others, and of others from past years
+HOME_PENALTY_RATE = 0.001
+OTHER_PENALTY_RATE = 0.002
+PAST_YEAR_PENALTY_RATE = 0.003
 MISSING_NUMBER = -1e15  # beyond what the wire lets through
 CREDIT_LEVELS = {"A": 1.0, "D": -1.0}
-CUTOFF_DAYS, NOTICE_HOME, NOTICE_OTHER = (
-    30,
-    7,
-    3,
-)  # days overdue after which supply may be cut off, and of notice before it
-REBATE_START = 1_688_140_800  # 2023-07-01 in China, when the first month with a rebate on demand was billed
-PAID_RETENTION_SECONDS = (
-    30 * DAY_SECONDS
-)  # of a bill that is paid, for what may be paid once more or taken back
-LEAST_OPEN = 0.005  # yuan, below which nothing is open
+CUTOFF_DAYS = 30  # days overdue after which supply may be cut off
+NOTICE_HOME = 7  # days of notice before it
+NOTICE_OTHER = 3  # days of notice before it
+# 2023-07-01 in China, when the first month with a rebate on demand was billed
+REBATE_START = 1_688_140_800
+# of a paid bill, for second payments and reversals
+PAID_RETENTION_SECONDS = 30 * DAY_SECONDS
+LEAST_OPEN = 0.005  # yuan; a smaller debt is none
 
 
 class Issue(NamedTuple):
-    """A bill as it was issued; what was not told is MISSING_NUMBER."""
+    """A bill as it was issued; an unknown number is MISSING_NUMBER."""
 
     at: int
     due: int
@@ -66,11 +63,11 @@ class Issue(NamedTuple):
     read_at: int
     read_register: float
     frozen_register: float
-    used: tuple[float, ...]  # as Used
+    used: tuple[float, ...]  # as BilledUse
 
 
 class Paid(NamedTuple):
-    """A payment on a bill; a negative one takes back what was paid."""
+    """A payment on a bill; a negative amount is a reversal."""
 
     at: int
     amount: float  # yuan
@@ -78,42 +75,42 @@ class Paid(NamedTuple):
 
 
 class Bill(msgspec.Struct):
-    """What was told of a bill: how it was issued, perhaps again, what was paid on it, and what was taken back."""
+    """The events of a bill: its issue, perhaps again, the payments on it, and the reversals."""
 
     customer: str = ""
     issues: list[Issue] = []  # in order of time
     paid: list[Paid] = []  # the same
-    returned: list[
-        tuple[int, str]
-    ] = []  # when a payment was told to have failed, and its number
+    # when a payment was reported as failed, and its number
+    returned: list[tuple[int, str]] = []
 
     def stays(self) -> list[Stay]:
-        """When it was open, from the due date on; none before it was issued, and no marks without a due date."""
+        """The spans in which it is open, from the due date on; no marks without a due date."""
         if not self.issues:
             return []
         last = self.issues[-1]
-        spells = _unpaid_spells(self.entries(), self.owed, last.at, last.due)
-        return [
-            Stay(start, DAY_SECONDS if last.due else 0, done) for start, done in spells
-        ]
+        spans = _unpaid_spans(self.entries(), self.owed, last.at, last.due)
+        unit = DAY_SECONDS if last.due else 0
+        return [Stay(start, unit, done) for start, done in spans]
 
     def entries(self) -> list[tuple[int, float]]:
-        """What was paid and taken back, in order of time."""
+        """Payments and reversals, in order of time."""
         return [*_entries_of(self.paid, self.returned)]
 
     @property
     def owed(self) -> float:
-        """Yuan of the latest issue, 0 when none were told."""
-        return (
-            0.0 if self.issues[-1].amount == MISSING_NUMBER else self.issues[-1].amount
-        )
+        """Yuan of the latest issue, 0 where its amount is unknown."""
+        amount = self.issues[-1].amount
+        return 0.0 if amount == MISSING_NUMBER else amount
 
     def unpaid(self, at: int) -> float:
         """Yuan that are open at a time."""
         return self.owed - sum(amount for when, amount in self.entries() if when <= at)
 
     def overpaid(self) -> Iterator[tuple[int, float]]:
-        """Yuan paid above the issue in force, by time of every issue and payment; NaN where no amount is owed yet."""
+        """Yuan paid above the issue in force, at every issue and payment.
+
+        NaN while no amount is owed.
+        """
         entries = self.entries()
         issued = [issue.at for issue in self.issues]
         paid = [at for at, _ in entries]
@@ -122,12 +119,10 @@ class Bill(msgspec.Struct):
         for at in sorted({*issued, *paid}):
             known = bisect_right(issued, at)
             owed = self.issues[known - 1].amount if known else MISSING_NUMBER
-            yield (
-                at,
-                nan
-                if owed == MISSING_NUMBER
-                else round(sums[bisect_right(paid, at)] - owed, 2),
-            )
+            if owed == MISSING_NUMBER:
+                yield at, nan
+            else:
+                yield at, round(sums[bisect_right(paid, at)] - owed, 2)
 
 
 class Bills(Timelines):
@@ -152,202 +147,203 @@ class Bills(Timelines):
 
     def __init__(self, index: Index, registry: Registry, zone: str) -> None:
         super().__init__(index)
-        self._registry, self._zone = registry, zone
+        self._registry = registry
+        self._zone = zone
 
     def record(self, batch: Payments, areas: Codes, sealed: Times) -> Recorded:
-        """Note bills and what was paid on them; `sealed` is by row the time before which a paid bill cannot change."""
-        told = Recorded(set(), [], [])
+        """Records bills and payments on them.
+
+        Bills that were paid before `sealed`, by row, cannot change.
+        """
+        recorded = Recorded(set(), [], [])
         for n in range(len(batch)):
-            name, at = batch.bills[batch.bill[n]], int(batch.at[n])
-            news = _bill_change_of(batch, n)
-            if not name or news is None:
+            bill_name = batch.bills[batch.bill[n]]
+            change = _bill_change_of(batch, n)
+            if not bill_name or change is None:
                 continue
-            slot = self.open(
-                batch.areas[batch.area[n]],
-                f"{batch.names[batch.subject[n]]}/{name}",
-                at,
-                sealed[n],
-            )
+            area = batch.areas[batch.area[n]]
+            customer = batch.names[batch.subject[n]]
+            at = int(batch.at[n])
+            slot = self.open(area, f"{customer}/{bill_name}", at, sealed[n])
             if slot < 0:
-                told.late.append(n)
+                recorded.late.append(n)
                 continue
-            bill = self.items.setdefault(
-                slot, Bill(customer=batch.names[batch.subject[n]])
-            )
-            known: list[Any] = getattr(bill, news.list_name)
-            if new := news.entry not in known:
-                insort(known, news.entry)
-            self.record_row(told, n, slot, areas[n], at, new=new)
-        return told
+
+            bill = self.items.setdefault(slot, Bill(customer=customer))
+            entries: list[Any] = getattr(bill, change.list_name)
+            new = change.entry not in entries
+            if new:
+                insort(entries, change.entry)
+            self.record_row(recorded, n, slot, areas[n], at, new=new)
+        return recorded
 
     def observations(self, slot: int) -> Iterator[Observation]:
-        """Each issue, once more after a day, what is overdue of the latest, and what was paid beyond each."""
+        """Marks of the latest issue, payments beyond an issue, each issue, and a day later."""
         bill = self.items[slot]
-        for visit in bill.stays():
-            for at, certain, days in passed_marks(visit, OVERDUE_MARKS):
-                yield Observation(
-                    at,
-                    certain,
-                    (
-                        days,
-                        bill.unpaid(at),
-                        *self.arrears(slot, at, days),
-                        *UNKNOWN_COLUMNS[6:],
-                    ),
-                )
+        for stay in bill.stays():
+            for at, certain, days in passed_marks(stay, OVERDUE_MARKS):
+                arrears = (days, bill.unpaid(at), *self.arrears(slot, at, days))
+                yield Observation(at, certain, (*arrears, *UNKNOWN_COLUMNS[6:]))
+
         for at, yuan in bill.overpaid():
             yield Observation(at, certain=True, columns=(*UNKNOWN_COLUMNS[:-1], yuan))
-        for issue, after in zip_longest(bill.issues, bill.issues[1:]):
-            told = (
-                *UNKNOWN_COLUMNS[:6],
-                *self._issue_columns(self.index.pairs[slot][0], bill.customer, issue),
-                nan,
-            )
-            yield Observation(issue.at, certain=True, columns=told)
-            if after is None or after.at > issue.at + DAY_SECONDS:
-                yield Observation(issue.at + DAY_SECONDS, after is not None, told)
+
+        area = self.index.pairs[slot][0]
+        for issue, following in zip_longest(bill.issues, bill.issues[1:]):
+            checks = self._issue_columns(area, bill.customer, issue)
+            columns = (*UNKNOWN_COLUMNS[:6], *checks, nan)
+            yield Observation(issue.at, certain=True, columns=columns)
+            next_day = issue.at + DAY_SECONDS
+            if following is None or following.at > next_day:
+                yield Observation(next_day, following is not None, columns)
 
     def finished(
         self, watermarks: Times, grace: int, troubled: Collection[int]
     ) -> Codes:
-        """Bills that were paid so long ago that no second payment is looked for, or were never issued."""
-        return super().finished(
-            watermarks, max(grace, PAID_RETENTION_SECONDS), troubled
-        )
+        """Bills that were paid too long ago for a second payment, or were never issued."""
+        retention = max(grace, PAID_RETENTION_SECONDS)
+        return super().finished(watermarks, retention, troubled)
 
     def since(self, slot: int, at: int) -> int:
-        """From the first that was told of it."""
+        """The time of its first event."""
         bill = self.items[slot]
         return min(when for when, *_ in (*bill.issues, *bill.paid, *bill.returned))
 
     def arrears(self, slot: int, at: int, days: float) -> tuple[float, ...]:
-        """What is told of a bill that is late by some days, from penalty to notice_days."""
+        """The columns of a bill that is late by some days, from penalty to notice_days."""
         bill = self.items[slot]
-        account, _ = self._registry.account(
-            self.index.pairs[slot][0], bill.customer, bill.issues[-1].at
-        )
+        area = self.index.pairs[slot][0]
+        account, _ = self._registry.account(area, bill.customer, bill.issues[-1].at)
         credit = CREDIT_LEVELS.get(account.credit, 0.0) if account else 0.0
         if account is None or not days:
             return nan, credit, nan, nan
+
         home = account.segment == "residential"
         notice = NOTICE_HOME if home else NOTICE_OTHER
-        return (
-            self._penalty(slot, at, home=home),
-            credit,
-            max(CUTOFF_DAYS - days, notice),
-            float(notice),
-        )
+        penalty = self._penalty(slot, at, home=home)
+        return penalty, credit, max(CUTOFF_DAYS - days, notice), float(notice)
 
     def _penalty(self, slot: int, at: int, *, home: bool) -> float:
-        """Yuan that being late has come to cost by a time."""
+        """Yuan of penalty for late payment up to a time."""
         bill = self.items[slot]
         due = bill.issues[-1].due
-        year = midnight(
-            new_year(min(max(due, EARLIEST_TIME), LATEST_TIME - 1), self._zone),
-            self._zone,
-        )
+        judged_due = min(max(due, EARLIEST_TIME), LATEST_TIME - 1)
+        year_end = midnight(new_year(judged_due, self._zone), self._zone)
+
+        def rate(day: int) -> float:
+            if home:
+                return HOME_PENALTY_RATE
+            return PAST_YEAR_PENALTY_RATE if day > year_end else OTHER_PENALTY_RATE
+
         days = range(due + DAY_SECONDS, at + 1, DAY_SECONDS)
-        return float(
-            sum(
-                max(bill.unpaid(d), 0.0)
-                * (
-                    HOME_PENALTY_RATE
-                    if home
-                    else PAST_YEAR_PENALTY_RATE
-                    if d > year
-                    else OTHER_PENALTY_RATE
-                )
-                for d in days
-            )
-        )
+        return float(sum(max(bill.unpaid(day), 0.0) * rate(day) for day in days))
 
     def _issue_columns(
         self, area: str, customer: str, issue: Issue
     ) -> tuple[float, ...]:
-        """What is told of an issue, from read_off on; of read_off and short_kwh the one that is not known is -inf."""
+        """The columns of an issue, from read_off on.
+
+        Of read_off and short_kwh an unknown one is -inf.
+        """
         account, tariff = self._registry.account(area, customer, issue.at)
         by_demand = account is not None and (
             account.declared_kw is not None or (tariff and tariff.demand) is not None
         )
-        day = account.read_day if account else 0
-        off = short = recomputed = nan
-        if EARLIEST_TIME <= issue.read_at < LATEST_TIME and (by_demand or day):
-            zone = self._zone
-            off = (
-                from_month_end(issue.read_at, zone)
-                if by_demand
-                else from_day_of_month(issue.read_at, day, zone)
-            )
+        off = self._read_off(issue, account, by_demand=by_demand)
+        short = nan
         if MISSING_NUMBER not in (issue.read_register, issue.frozen_register):
             short = _short_kwh(issue, account)
         if not isnan(short) or not isnan(off):
-            short, off = (-inf if isnan(value) else value for value in (short, off))
+            short = -inf if isnan(short) else short
+            off = -inf if isnan(off) else off
+
+        recomputed = nan
         if account and tariff:
-            used = BilledUse(*(nan if v == MISSING_NUMBER else v for v in issue.used))
-            recomputed = amount_of(
-                tariff, account, used, rebate=issue.at >= REBATE_START
+            known = (
+                nan if number == MISSING_NUMBER else number for number in issue.used
             )
-        difference = (
-            nan if issue.amount == MISSING_NUMBER else issue.amount - recomputed
-        )
+            used = BilledUse(*known)
+            rebate = issue.at >= REBATE_START
+            recomputed = amount_of(tariff, account, used, rebate=rebate)
+        difference = nan
+        if issue.amount != MISSING_NUMBER:
+            difference = issue.amount - recomputed
         return off / HOUR_SECONDS, short, float(by_demand), difference, recomputed
+
+    def _read_off(
+        self, issue: Issue, account: Meter | None, *, by_demand: bool
+    ) -> float:
+        """Seconds between the billed reading and the day on which it is due.
+
+        NaN where either is unknown.
+        """
+        day = account.read_day if account else 0
+        if not EARLIEST_TIME <= issue.read_at < LATEST_TIME:
+            return nan
+        if by_demand:
+            return from_month_end(issue.read_at, self._zone)
+        return from_day_of_month(issue.read_at, day, self._zone) if day else nan
 
 
 UNKNOWN_COLUMNS = (nan,) * len(Bills.columns)
 
 
 def _short_kwh(issue: Issue, account: Meter | None) -> float:
-    """Primary kWh that the reading billed is below the freeze; none within the last digits of both."""
+    """Primary kWh by which the billed reading is below the end-of-day register.
+
+    0 within the last digits of both.
+    """
     shown = issue.frozen_register - issue.read_register
     ratio = account.ct * account.pt if account else 1.0
     return shown * ratio if shown > 2 * LAST_DIGIT else 0.0
 
 
+NUMBER_COLUMNS = (
+    "amount",
+    "read_register",
+    "frozen_register",
+    "billed_kwh",
+    "billed_sharp",
+    "billed_peak",
+    "billed_valley",
+    "billed_kvarh",
+    "billed_demand",
+    "year_kwh",
+    "billed_deep_valley",
+)
+
+
 def _issue_of(batch: Payments, row: int) -> Issue:
-    """A bill as a row tells it."""
+    """The issue of a row."""
+    numbers = [float(getattr(batch, name)[row]) for name in NUMBER_COLUMNS]
     amount, read, frozen, *used = (
-        float(number)
-        if isfinite(number := getattr(batch, name)[row])
-        else MISSING_NUMBER
-        for name in (
-            "amount",
-            "read_register",
-            "frozen_register",
-            "billed_kwh",
-            "billed_sharp",
-            "billed_peak",
-            "billed_valley",
-            "billed_kvarh",
-            "billed_demand",
-            "year_kwh",
-            "billed_deep_valley",
-        )
+        number if isfinite(number) else MISSING_NUMBER for number in numbers
     )
     return Issue(
-        int(batch.at[row]),
-        int(batch.due[row]),
-        amount,
-        int(batch.read_at[row]),
-        read,
-        frozen,
-        tuple(used),
+        at=int(batch.at[row]),
+        due=int(batch.due[row]),
+        amount=amount,
+        read_at=int(batch.read_at[row]),
+        read_register=read,
+        frozen_register=frozen,
+        used=tuple(used),
     )
 
 
 class _BillChange(NamedTuple):
-    """What a row tells of a bill, and to which list of it that belongs."""
+    """An entry of a row, and the name of the bill's list that gets it."""
 
     list_name: str
     entry: Any
 
 
 def _bill_change_of(batch: Payments, row: int) -> _BillChange | None:
-    """What a row tells of a bill: an issue, a payment, or that one is taken back; None where it tells nothing."""
-    kind, at = int(batch.payment[row]), int(batch.at[row])
-    reference, amount = (
-        batch.references[batch.reference[row]],
-        float(np.nan_to_num(batch.amount[row])),
-    )
+    """The issue, payment or reversal of a row; None where it is none."""
+    kind = int(batch.payment[row])
+    at = int(batch.at[row])
+    reference = batch.references[batch.reference[row]]
+    amount = float(np.nan_to_num(batch.amount[row]))
+
     if kind == Payment.BILL:
         return _BillChange("issues", _issue_of(batch, row))
     if kind == Payment.PAYMENT and batch.succeeded[row]:
@@ -362,43 +358,45 @@ def _bill_change_of(batch: Payments, row: int) -> _BillChange | None:
 def _entries_of(
     paid: list[Paid], returned: list[tuple[int, str]]
 ) -> Iterator[tuple[int, float]]:
-    """What was paid and taken back: a number that fails takes back all that was paid under it before.
+    """Payments and reversals: a number that fails takes back all earlier payments under it.
 
-    One that fails in the same second was tried again, and went through.
+    A number that fails in the same second was tried again, and went through.
 
     >>> list(_entries_of([Paid(10, 100.0, "R1"), Paid(30, 100.0, "R1")], [(5, "R1"), (20, "R1"), (25, "R1")]))
     [(10, 100.0), (20, -100.0), (30, 100.0)]
     """
-    standing: dict[str, float] = {}
+    balances: dict[str, float] = {}
     failures = [(at, 0, 0.0, reference) for at, reference in returned]
     payments = [(payment.at, 1, payment.amount, payment.reference) for payment in paid]
-    for at, went, amount, reference in sorted(failures + payments):
-        if went:
-            standing[reference] = standing.get(reference, 0.0) + amount
+    for at, is_payment, amount, reference in sorted(failures + payments):
+        if is_payment:
+            balances[reference] = balances.get(reference, 0.0) + amount
             yield at, amount
-        elif taken_back := standing.pop(reference, 0.0):
+        elif taken_back := balances.pop(reference, 0.0):
             yield at, -taken_back
 
 
-def _unpaid_spells(
+def _unpaid_spans(
     entries: list[tuple[int, float]], amount: float, issued: int, due: int
 ) -> Iterator[tuple[int, int]]:
-    """From when until when a bill was open: since it is due, and again since a payment was taken back.
+    """The spans in which a bill is open: since it is due, and again since a reversal.
 
-    >>> list(_unpaid_spells([(10, 50.0), (20, 60.0)], 100.0, 5, 15)) == [(15, 20)]
+    >>> list(_unpaid_spans([(10, 50.0), (20, 60.0)], 100.0, 5, 15)) == [(15, 20)]
     True
-    >>> list(_unpaid_spells([(20, 100.0), (30, -100.0)], 100.0, 5, 15)) == [(15, 20), (30, NEVER_TIME)]
+    >>> list(_unpaid_spans([(20, 100.0), (30, -100.0)], 100.0, 5, 15)) == [(15, 20), (30, NEVER_TIME)]
     True
-    >>> list(_unpaid_spells([], 0.0, 5, 15))
+    >>> list(_unpaid_spans([], 0.0, 5, 15))
     [(15, 5)]
     """
     if amount < LEAST_OPEN:
         yield due, issued
         return
 
-    total, start, is_open = 0.0, due, True
-    for at, part in entries:
-        total += part
+    total = 0.0
+    start = due
+    is_open = True
+    for at, yuan in entries:
+        total += yuan
         covered = total >= amount - LEAST_OPEN
         if is_open and covered:
             yield start, at

@@ -1,4 +1,4 @@
-"""What the reports of a meter come to: what counts at which moment, computed from all that is known of it."""
+"""The incidents of a meter: the counts at each moment, computed from all its known reports."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ from schemas.columns import Event
 from schemas.units import DAY_SECONDS
 
 MONTH_SECONDS = 30 * 86_400
-ORDER_MARGIN_SECONDS = DAY_SECONDS  # before and after a work order or a visit in which a meter may be opened or set, catalogue 1.3
-LONG_FIELD_SECONDS = 60  # seconds after which a field that still lasts is looked at
-SHORTEST_DISTURBANCE, LONGEST_DISTURBANCE, LOW_RESIDUAL, HIGH_RESIDUAL = (
-    0.01,
-    60.0,
-    0.9,
-    1.1,
-)  # a short disturbance: seconds and pu, IEEE 1159
-LAST_GASP_SECONDS = (
-    900  # seconds before an area's outage in which its meters' last gasps belong to it
-)
+# before and after a work order or a visit, in which a meter may be opened or set: catalogue 1.3
+ORDER_MARGIN_SECONDS = DAY_SECONDS
+LONG_FIELD_SECONDS = 60  # after which a magnetic field that still lasts is judged
+# a short disturbance: seconds and pu, IEEE 1159
+SHORTEST_DISTURBANCE = 0.01
+LONGEST_DISTURBANCE = 60.0
+LOW_RESIDUAL = 0.9
+HIGH_RESIDUAL = 1.1
+# before an area's outage, in which its meters' last gasps belong to it
+LAST_GASP_SECONDS = 900
 
 OPENING_EVENTS = frozenset({Event.COVER_OPEN, Event.TERMINAL_OPEN, Event.DOOR_OPEN})
 CHANGE_EVENTS = frozenset({Event.PARAM_CHANGE})
@@ -29,9 +28,8 @@ DISTURBANCE_EVENTS = frozenset(
     {Event.VOLTAGE_SAG, Event.VOLTAGE_SWELL, Event.INTERRUPTION}
 )
 VISIT_EVENTS = frozenset({Event.WORK_ORDER, Event.INSPECTED, Event.METER_CHANGE})
-ARRANGED_EVENTS = frozenset(
-    {Event.PLANNED_OUTAGE, Event.VACANCY, Event.WORK_ORDER}
-)  # what may be called off
+# events that may be called off
+ARRANGED_EVENTS = frozenset({Event.PLANNED_OUTAGE, Event.VACANCY, Event.WORK_ORDER})
 RELAY_EVENTS = frozenset({Event.RELAY_OPENED, Event.RELAY_CLOSED, Event.RELAY_FAILED})
 JUDGED_EVENTS = (
     OPENING_EVENTS
@@ -50,17 +48,20 @@ JUDGED_EVENTS = (
 
 
 def called_off(event: int, at: int, until: int) -> bool:
-    """Whether what is told calls off what was to begin then: it ends as it begins."""
+    """True for the cancellation of an arranged event: it ends as it begins."""
     return event in ARRANGED_EVENTS and until == at
 
 
 def all_called_off(events: Iterable[tuple[int, int, int]]) -> set[tuple[int, int]]:
-    """Which events, and of when, were called off; told are events, from when until when."""
+    """The cancelled events, each with its beginning.
+
+    `events` are of an event, its beginning and its end.
+    """
     return {(event, at) for event, at, until in events if called_off(event, at, until)}
 
 
 class Report(NamedTuple):
-    """What a meter told; -1 where it told no voltage or length."""
+    """The report of a meter; -1 where it has no voltage or length."""
 
     at: int
     event: int
@@ -70,18 +71,14 @@ class Report(NamedTuple):
 
     @property
     def length(self) -> float:
-        """How many seconds it lasted, infinite where nothing tells."""
-        return (
-            self.seconds
-            if self.seconds >= 0
-            else self.until - self.at
-            if self.until
-            else math.inf
-        )
+        """Seconds that it lasted; infinite where it is unknown."""
+        if self.seconds >= 0:
+            return self.seconds
+        return self.until - self.at if self.until else math.inf
 
 
 class IncidentRow(NamedTuple):
-    """When something counts, of which event it tells, and the columns of Incidents beside it."""
+    """A moment at which a meter is judged, the event, and its columns of Incidents."""
 
     at: int
     event: int
@@ -89,7 +86,7 @@ class IncidentRow(NamedTuple):
 
 
 class Drop(NamedTuple):
-    """By how much use fell after a report, as was seen later."""
+    """The share by which use fell after a report, as it was seen later."""
 
     report_at: int
     seen: int
@@ -97,13 +94,24 @@ class Drop(NamedTuple):
 
 
 def _in_force(reports: list[Report]) -> list[Report]:
-    """Reports without those that were called off, whichever came first."""
-    off = all_called_off((r.event, r.at, r.until) for r in reports)
-    return [report for report in reports if (report.event, report.at) not in off]
+    """Reports without the cancelled events, whichever report came first."""
+    events = ((report.event, report.at, report.until) for report in reports)
+    cancelled = all_called_off(events)
+    return [report for report in reports if (report.event, report.at) not in cancelled]
+
+
+def _within(at: int, spans: Iterable[tuple[int, int]]) -> bool:
+    """True where a time lies in one of some spans."""
+    return any(since <= at <= until for since, until in spans)
+
+
+def _between(reports: Iterable[Report], after: int, until: int) -> list[Report]:
+    """The reports after one time, up to another."""
+    return [report for report in reports if after < report.at <= until]
 
 
 class Notebook:
-    """The reports of a meter, those of its whole area, and what became of its use."""
+    """The reports of a meter and of its whole area, and the falls in its use."""
 
     def __init__(
         self,
@@ -116,19 +124,22 @@ class Notebook:
         self._by_event: dict[int, list[Report]] = defaultdict(list)
         for report in _in_force(reports):
             self._by_event[report.event].append(report)
-        self._area_reports, self._drops = _in_force(area_reports), drops
+        self._area_reports = _in_force(area_reports)
+        self._drops = drops
         self._inspected = [report.at for report in self._reports_of({Event.INSPECTED})]
-        visits = [
-            *self._reports_of(VISIT_EVENTS),
-            *(report for report in area_reports if report.event in VISIT_EVENTS),
-        ]
+
+        visits = self._reports_of(VISIT_EVENTS)
+        visits += [report for report in area_reports if report.event in VISIT_EVENTS]
         self._visits = [
-            (r.at - ORDER_MARGIN_SECONDS, max(r.until, r.at) + ORDER_MARGIN_SECONDS)
-            for r in visits
+            (
+                visit.at - ORDER_MARGIN_SECONDS,
+                max(visit.until, visit.at) + ORDER_MARGIN_SECONDS,
+            )
+            for visit in visits
         ]
 
     def _may_be_lost(self, start: int, end: int) -> bool:
-        """Whether a report from one time to another may have been lost."""
+        """True where a report between two times may have been lost."""
         return any(since < end and start <= until for since, until in self._lost)
 
     def _reports_of(self, events: Collection[Event]) -> list[Report]:
@@ -138,7 +149,7 @@ class Notebook:
         )
 
     def incident_rows(self) -> list[IncidentRow]:
-        """Everything that counts, in order of time."""
+        """Every row of the meter, in order of time."""
         rows = [
             *self._unordered(OPENING_EVENTS, "openings"),
             *self._unordered(CHANGE_EVENTS, "changes"),
@@ -150,142 +161,165 @@ class Notebook:
         return sorted(rows, key=lambda row: (row.at, row.event))
 
     def _last_inspection(self, at: int) -> int:
-        """When the meter was last inspected."""
+        """The time of the last inspection up to a time; -1 without any."""
         return max((visit for visit in self._inspected if visit <= at), default=-1)
 
     def _largest_drop(self, at: int, reports: list[Report]) -> float:
-        """The most by which use was seen to have fallen after some reports since the last inspection; -inf unknown."""
-        known, last = {report.at for report in reports}, self._last_inspection(at)
-        return max(
-            (
-                d.share
-                for d in self._drops
-                if d.report_at in known and last < d.report_at and d.seen <= at
-            ),
-            default=-math.inf,
+        """The largest known fall in use after some reports since the last inspection.
+
+        -inf where unknown.
+        """
+        report_times = {report.at for report in reports}
+        inspected = self._last_inspection(at)
+        shares = (
+            drop.share
+            for drop in self._drops
+            if drop.report_at in report_times
+            and inspected < drop.report_at
+            and drop.seen <= at
         )
+        return max(shares, default=-math.inf)
 
     def _unordered(self, events: Collection[Event], name: str) -> Iterator[IncidentRow]:
-        """What was done without a work order or a visit: counted when it is told, and when an order has had its day."""
+        """Events without a work order or a visit.
+
+        They are judged again a day later, when no order can come any more.
+        """
         reports = self._reports_of(events)
-        alone = [
-            r
-            for r in reports
-            if not any(since <= r.at <= until for since, until in self._visits)
-            and not self._may_be_lost(
-                r.at - ORDER_MARGIN_SECONDS, r.at + ORDER_MARGIN_SECONDS
+        alone = [report for report in reports if self._is_unordered(report)]
+        moments = {(at, int(Event.INSPECTED)) for at in self._inspected}
+        for report in reports:
+            moments.add((report.at, report.event))
+            moments.add((report.at + ORDER_MARGIN_SECONDS, report.event))
+        for drop in self._drops:
+            moments.update(
+                (drop.seen, report.event)
+                for report in alone
+                if report.at == drop.report_at
             )
-        ]
-        moments = {
-            (at, r.event) for r in reports for at in (r.at, r.at + ORDER_MARGIN_SECONDS)
-        }
-        moments |= {
-            (d.seen, r.event) for d in self._drops for r in alone if d.report_at == r.at
-        }
-        moments |= {(at, int(Event.INSPECTED)) for at in self._inspected}
+
         for at, event in sorted(moments):
-            count = sum(self._last_inspection(at) < r.at <= at for r in alone)
-            yield IncidentRow(
-                at, event, {name: count, "use_drop": self._largest_drop(at, alone)}
-            )
+            count = len(_between(alone, self._last_inspection(at), at))
+            use_drop = self._largest_drop(at, alone)
+            yield IncidentRow(at, event, {name: count, "use_drop": use_drop})
+
+    def _is_unordered(self, report: Report) -> bool:
+        """True without a work order or visit around a report, where none can be lost."""
+        first = report.at - ORDER_MARGIN_SECONDS
+        last = report.at + ORDER_MARGIN_SECONDS
+        return not _within(report.at, self._visits) and not self._may_be_lost(
+            first, last
+        )
 
     def _magnetic_fields(self) -> Iterator[IncidentRow]:
         """Magnetic fields: the longest since the last inspection."""
+        reports = self._reports_of({Event.MAGNETIC_FIELD})
         ends = [report.at for report in self._reports_of({Event.MAGNETIC_FIELD_END})]
-        told = self._reports_of({Event.MAGNETIC_FIELD})
-        length = {
-            r: min([r.length, *(end - r.at for end in ends if end >= r.at)])
-            for r in told
-        }
+        lengths: dict[Report, float] = {}
+        for report in reports:
+            until_end = [end - report.at for end in ends if end >= report.at]
+            lengths[report] = min([report.length, *until_end])
         fields = [
-            r
-            for r in told
-            if length[r] <= LONG_FIELD_SECONDS
-            or not self._may_be_lost(r.at, r.at + LONG_FIELD_SECONDS)
+            report
+            for report in reports
+            if lengths[report] <= LONG_FIELD_SECONDS
+            or not self._may_be_lost(report.at, report.at + LONG_FIELD_SECONDS)
         ]
-        moments = {
-            math.ceil(r.at + min(some, LONG_FIELD_SECONDS))
-            for r, some in length.items()
-        }
-        moments |= {
-            math.ceil(r.at + some) for r, some in length.items() if some < math.inf
-        }
-        moments |= {
-            d.seen for d in self._drops if any(d.report_at == r.at for r in fields)
-        }
-        for at in sorted(moments | {*self._inspected}):
-            here = [r for r in fields if self._last_inspection(at) < r.at <= at]
-            longest = max((min(length[r], at - r.at) for r in here), default=0.0)
-            lasting = [r for r in here if length[r] >= LONG_FIELD_SECONDS]
-            yield IncidentRow(
-                at,
-                Event.MAGNETIC_FIELD,
-                {"field_s": longest, "use_drop": self._largest_drop(at, lasting)},
+
+        # Moments: a minute after the beginning, the end, and when a fall in use is seen.
+        moments = {*self._inspected}
+        for report, length in lengths.items():
+            moments.add(math.ceil(report.at + min(length, LONG_FIELD_SECONDS)))
+            if length < math.inf:
+                moments.add(math.ceil(report.at + length))
+        field_times = {field.at for field in fields}
+        moments.update(
+            drop.seen for drop in self._drops if drop.report_at in field_times
+        )
+
+        for at in sorted(moments):
+            begun = _between(fields, self._last_inspection(at), at)
+            longest = max(
+                (min(lengths[field], at - field.at) for field in begun), default=0.0
             )
+            lasting = [field for field in begun if lengths[field] >= LONG_FIELD_SECONDS]
+            use_drop = self._largest_drop(at, lasting)
+            columns = {"field_s": longest, "use_drop": use_drop}
+            yield IncidentRow(at, Event.MAGNETIC_FIELD, columns)
 
     def _disturbances(self) -> Iterator[IncidentRow]:
-        """Sags, swells and interruptions: how many in a day; a record without depth or length tells nothing."""
+        """Sags, swells and interruptions: the number in a day.
+
+        A record without depth or length is left out.
+        """
         records = [
-            r
-            for r in self._reports_of(DISTURBANCE_EVENTS)
-            if r.residual >= 0 and r.length < math.inf
+            report
+            for report in self._reports_of(DISTURBANCE_EVENTS)
+            if report.residual >= 0 and report.length < math.inf
         ]
         short = [
-            r
-            for r in records
-            if SHORTEST_DISTURBANCE <= r.length <= LONGEST_DISTURBANCE
-            and not LOW_RESIDUAL < r.residual < HIGH_RESIDUAL
+            record
+            for record in records
+            if SHORTEST_DISTURBANCE <= record.length <= LONGEST_DISTURBANCE
+            and not LOW_RESIDUAL < record.residual < HIGH_RESIDUAL
         ]
-        for at in sorted({at for r in records for at in (r.at, r.at + DAY_SECONDS)}):
-            last = [r for r in records if r.at <= at][-1]
-            count = sum(at - DAY_SECONDS < r.at <= at for r in short)
-            yield IncidentRow(
-                at,
-                last.event,
-                {
-                    "disturbances": count,
-                    "residual": last.residual,
-                    "seconds": last.length,
-                },
-            )
+
+        begins = {record.at for record in records}
+        for at in sorted(begins | {begin + DAY_SECONDS for begin in begins}):
+            last = [record for record in records if record.at <= at][-1]
+            columns = {
+                "disturbances": len(_between(short, at - DAY_SECONDS, at)),
+                "residual": last.residual,
+                "seconds": last.length,
+            }
+            yield IncidentRow(at, last.event, columns)
 
     def _relay_failures(self) -> Iterator[IncidentRow]:
-        """How often in a row the relay did not do as it was told."""
-        failures, before = 0.0, 0
+        """The number of failures in a row of the relay to switch as commanded."""
+        failures = 0.0
+        before = 0
         for report in self._reports_of(RELAY_EVENTS):
             failures = failures + 1 if report.event == Event.RELAY_FAILED else 0
             if failures > 1 and self._may_be_lost(before, report.at):
-                failures = math.nan  # until it answers
+                failures = math.nan  # until it switches
             before = report.at
             yield IncidentRow(report.at, report.event, {"relay_failures": failures})
 
     def _outages(self) -> Iterator[IncidentRow]:
-        """How many outages in a month that nobody planned; one of the whole area is the area's, not its meters'."""
-        offs = self._reports_of({Event.POWER_OFF})
-        planned = [
-            (r.at, r.until or r.at + DAY_SECONDS)
-            for r in [*self._reports_of({Event.PLANNED_OUTAGE}), *self._area_reports]
-            if r.event == Event.PLANNED_OUTAGE
+        """Unplanned outages in a month.
+
+        An outage of the whole area does not count for its meters.
+        """
+        outages = [report.at for report in self._reports_of({Event.POWER_OFF})]
+        explained = self._planned_outages() + self._area_outages()
+        unplanned = [
+            at
+            for at in outages
+            if not _within(at, explained)
+            and not self._may_be_lost(at - DAY_SECONDS, at)
         ]
-        ons = [r.at for r in self._area_reports if r.event == Event.POWER_ON]
-        shared = [
-            (
-                r.at - LAST_GASP_SECONDS,
-                r.until
-                or min([on for on in ons if on > r.at], default=r.at + DAY_SECONDS),
-            )
-            for r in self._area_reports
-            if r.event == Event.POWER_OFF
+        for at in sorted({*outages, *(outage + MONTH_SECONDS for outage in outages)}):
+            count = sum(at - MONTH_SECONDS < outage <= at for outage in unplanned)
+            yield IncidentRow(at, Event.POWER_OFF, {"outages": count})
+
+    def _planned_outages(self) -> list[tuple[int, int]]:
+        """The spans of planned outages of the meter and of its area."""
+        reports = [*self._reports_of({Event.PLANNED_OUTAGE}), *self._area_reports]
+        return [
+            (report.at, report.until or report.at + DAY_SECONDS)
+            for report in reports
+            if report.event == Event.PLANNED_OUTAGE
         ]
-        own = [
-            r.at
-            for r in offs
-            if not any(since <= r.at <= until for since, until in planned + shared)
-            and not self._may_be_lost(r.at - DAY_SECONDS, r.at)
+
+    def _area_outages(self) -> list[tuple[int, int]]:
+        """The spans of outages of the whole area, with the last gasps before them."""
+        power_on = [
+            report.at for report in self._area_reports if report.event == Event.POWER_ON
         ]
-        for at in sorted({at for r in offs for at in (r.at, r.at + MONTH_SECONDS)}):
-            yield IncidentRow(
-                at,
-                Event.POWER_OFF,
-                {"outages": sum(at - MONTH_SECONDS < off <= at for off in own)},
-            )
+        spans: list[tuple[int, int]] = []
+        for report in self._area_reports:
+            if report.event == Event.POWER_OFF:
+                later = [at for at in power_on if at > report.at]
+                until = report.until or min(later, default=report.at + DAY_SECONDS)
+                spans.append((report.at - LAST_GASP_SECONDS, until))
+        return spans

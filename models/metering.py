@@ -1,22 +1,30 @@
-"""What is remembered of a meter's closed days to tell whether it measures and counts what flows."""
+"""Memory of a meter's closed days, by which rules judge whether it counts all energy."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from models.calendar import day_of, month_of
-from models.cells import Cells
+from models.cells import Array, Cells
 from models.features import Columns, Feature
 from models.validation import JUMP_KWH, ROLLOVER_SHARE, SPAN_OF_RATING
-from schemas.columns import Codes
+from schemas.columns import Codes, Column, Mask
 from schemas.units import DAY_SECONDS, HOUR_SECONDS
+
+DAY_HOURS = DAY_SECONDS / HOUR_SECONDS
+
+
+def _write_where(cells: Cells, slots: Codes, known: Mask, columns: Columns) -> None:
+    """Writes the cells of the rows of a mask."""
+    for name, values in columns.items():
+        cells[name][slots[known]] = values[known]
 
 
 class DayRegisters(Feature):
-    """What the registers moved from one day's last reading to the next, with the caution of validation.
+    """The move of the registers between the last readings of two days, validated with care.
 
-    A register that fell, or rose by more than the meter's rating could have carried, waits for the next day's: a fall
-    that is confirmed begins anew, a rise that is confirmed was one.
+    A register that fell, or rose by more than the meter's rating could have carried, waits for the
+    next day's. A confirmed fall begins anew; a confirmed rise counts.
     """
 
     reads: tuple[str, ...] = ("register",)
@@ -56,96 +64,142 @@ class DayRegisters(Feature):
         )
 
     def fold(self, slots: Codes, columns: Columns) -> Columns:
-        """Adds register_kwh over span_hours, export_kwh, tariff_gap, stopped_kwh, and midnights.
+        """Adds the move of the registers.
 
-        tariff_gap is NaN where fewer tariffs are shown than before; stopped_kwh is what was used since the supply was
-        stopped. export_kwh and stopped_kwh are primary, the others as the meter shows them. midnights is 1 where both
-        readings were of midnight itself.
+        register_kwh: energy over span_hours, as the meter shows it
+        span_hours: hours from the reading before to this one
+        export_kwh: exported energy, primary
+        tariff_gap: between total and tariff registers, as the meter shows it; NaN where fewer
+            tariffs are shown than before
+        stopped_kwh: primary energy used since the supply was stopped
+        midnights: 1 where both readings were of midnight itself
         """
-        c, x = self.cells, columns
-        register, then, before = (
-            x["register"],
-            x["at"] - x["register_age"],
-            c["read"][slots],
-        )
-        have, anew = ~np.isnan(register), c["version"][slots] != x["effective"]
-        last, odd, export = (
-            np.where(anew, np.nan, c[name][slots])
-            for name in ("register", "odd", "export")
-        )
-        hours = np.where(np.isnan(last), np.nan, (then - before) / HOUR_SECONDS)
-        delta, out = register - last, x["export_register"] - export
-        rolled = (last > ROLLOVER_SHARE * x["register_span"]) & (
-            register < (1 - ROLLOVER_SHARE) * x["register_span"]
-        )
-        delta = np.where((delta < 0) & rolled, delta + x["register_span"], delta)
-        most = (
-            SPAN_OF_RATING * x["un"] * x["imax"] * x["phases"] / 1000 * hours + JUMP_KWH
-        )
-        fell, leapt = delta < 0, delta > most
-        rose = leapt & (odd > last) & (register >= odd)
-        good = have & (
-            (~fell & ~leapt) | rose | (fell & (odd < last) & (register >= odd))
-        )
-        moved = np.where(good & ~fell, delta, np.nan)
-        tariffs = np.where(anew, 0, c["tariffs"][slots])
-        span = np.nan_to_num(x["register_span"], nan=np.inf)
-        apart = (
-            np.abs(register - x["tariff_sum"]) % span
-        )  # the total rolls over before the tariffs
-        stopped_kwh = np.where(
-            before >= x["stopped"], c["stopped_kwh"][slots] + np.nan_to_num(moved), 0
-        )
-        midnight = x["register_age"] == 0
-        midnights = (
-            midnight & c["midnight"][slots] & (hours < 1.5 * DAY_SECONDS / HOUR_SECONDS)
-        )
-        told = {
-            "register": np.where(good, register, last),
-            "read": np.where(good, then, before),
-            "odd": np.where(good, np.nan, register),
-            "version": x["effective"],
-            "export": np.where(
-                np.isnan(x["export_register"]), export, x["export_register"]
-            ),
-            "tariffs": np.fmax(tariffs, x["tariffs"]),
-            "stopped_kwh": stopped_kwh,
-            "midnight": np.where(good, midnight, c["midnight"][slots]),
-        }
-        for name, values in told.items():
-            c[name][slots[have]] = values[have]
+        memory = self._memory(slots, columns)
+        read = columns["at"] - columns["register_age"]
+        hours = (read - memory["read"]) / HOUR_SECONDS
+        hours = np.where(np.isnan(memory["register"]), np.nan, hours)
+        most = _most_kwh(columns, hours)
+        good, moved = _moved(memory, columns, most)
+
+        # The energy since the supply was stopped, and whether midnights are compared.
+        used = memory["stopped_kwh"] + np.nan_to_num(moved)
+        stopped_kwh = np.where(memory["read"] >= columns["stopped"], used, 0)
+        midnight = columns["register_age"] == 0
+        midnights = midnight & memory["midnight"] & (hours < 1.5 * DAY_HOURS)
+
+        self._remember(slots, memory, columns, good, stopped_kwh)
+        exported = columns["export_register"] - memory["export"]
+        plausible = (exported >= 0) & ~(exported > most)
+        stopped = ~np.isnan(columns["register"]) & ~np.isnan(columns["stopped"])
+        ratio = columns["ratio"]
         return {
             "register_kwh": moved,
             "span_hours": hours,
-            "export_kwh": np.where(
-                (out >= 0) & ~(out > most), out * x["ratio"], np.nan
-            ),
-            "tariff_gap": np.where(
-                x["tariffs"] >= tariffs, np.minimum(apart, span - apart), np.nan
-            ),
-            "stopped_kwh": np.where(
-                have & ~np.isnan(x["stopped"]), stopped_kwh * x["ratio"], np.nan
-            ),
+            "export_kwh": np.where(plausible, exported * ratio, np.nan),
+            "tariff_gap": _tariff_gap(memory, columns),
+            "stopped_kwh": np.where(stopped, stopped_kwh * ratio, np.nan),
             "midnights": np.where(np.isnan(moved), np.nan, midnights),
         }
 
+    def _memory(self, slots: Codes, columns: Columns) -> dict[str, Array]:
+        """The cells of each row, without the registers where the meter's record is new."""
+        memory = self.cells.read(slots)
+        renewed = memory["version"] != columns["effective"]
+        for name in ("register", "odd", "export"):
+            memory[name] = np.where(renewed, np.nan, memory[name])
+        memory["tariffs"] = np.where(renewed, 0, memory["tariffs"])
+        return memory
+
+    def _remember(
+        self,
+        slots: Codes,
+        memory: Columns,
+        columns: Columns,
+        good: Mask,
+        stopped_kwh: Column,
+    ) -> None:
+        """Remembers the registers of the rows that have one.
+
+        An implausible one waits in the cell `odd`.
+        """
+        register = columns["register"]
+        read = columns["at"] - columns["register_age"]
+        midnight = columns["register_age"] == 0
+        exported = columns["export_register"]
+
+        _write_where(
+            self.cells,
+            slots,
+            ~np.isnan(register),
+            {
+                "register": np.where(good, register, memory["register"]),
+                "read": np.where(good, read, memory["read"]),
+                "odd": np.where(good, np.nan, register),
+                "version": columns["effective"],
+                "export": np.where(np.isnan(exported), memory["export"], exported),
+                "tariffs": np.fmax(memory["tariffs"], columns["tariffs"]),
+                "stopped_kwh": stopped_kwh,
+                "midnight": np.where(good, midnight, memory["midnight"]),
+            },
+        )
+
+
+def _most_kwh(columns: Columns, hours: Column) -> Column:
+    """The energy that the meter's rating could have carried in some hours."""
+    rating_va = SPAN_OF_RATING * columns["un"] * columns["imax"] * columns["phases"]
+    return np.asarray(rating_va / 1000 * hours + JUMP_KWH)
+
+
+def _moved(memory: Columns, columns: Columns, most: Column) -> tuple[Mask, Column]:
+    """The rows whose register is believed, and the energy since the one before.
+
+    NaN where it is not or fell.
+    """
+    register = columns["register"]
+    span = columns["register_span"]
+    last = memory["register"]
+    odd = memory["odd"]
+
+    delta = register - last
+    was_high = last > ROLLOVER_SHARE * span
+    rolled_over = was_high & (register < (1 - ROLLOVER_SHARE) * span)
+    delta = np.where((delta < 0) & rolled_over, delta + span, delta)
+
+    # A fall or leap counts once the reading after it confirms it.
+    fell = delta < 0
+    leapt = delta > most
+    leap_confirmed = leapt & (odd > last) & (register >= odd)
+    fall_confirmed = fell & (odd < last) & (register >= odd)
+    good = (~fell & ~leapt) | leap_confirmed | fall_confirmed
+    good &= ~np.isnan(register)
+    return good, np.where(good & ~fell, delta, np.nan)
+
+
+def _tariff_gap(memory: Columns, columns: Columns) -> Column:
+    """How far the total register is from the sum of the tariff registers.
+
+    The total rolls over before them.
+    """
+    span = np.nan_to_num(columns["register_span"], nan=np.inf)
+    apart = np.abs(columns["register"] - columns["tariff_sum"]) % span
+    complete = columns["tariffs"] >= memory["tariffs"]
+    return np.where(complete, np.minimum(apart, span - apart), np.nan)
+
 
 class Accounts(Feature):
-    """What power or the contract accounts for of what a register moved, and how far power and register were apart.
+    """The energy that power or the contract explains, and the ratio of register to power.
 
-    Power that is read at moments tells a day's energy with an error: only what two standard errors leave counts.
+    Power that is read at moments gives a day's energy with an error: only the excess over two
+    standard errors counts.
     """
 
     DAYS = 3
     STANDARD_ERRORS = 2.0  # standard errors; default of this project
-    COMPARED_COVERAGE, EXPLAINED_COVERAGE = (
-        0.95,
-        0.9,
-    )  # shares of the day's intervals with power: to compare, and to account for
-    LEAST_KWH = 1.0  # kWh by power, below which a day says nothing of the ratio; default of this project
-    RETURNED_SHARE = (
-        0.01  # of what was drawn, that may flow back within a day that is compared
-    )
+    COMPARED_COVERAGE = 0.95  # of the day's intervals with power, to compare
+    EXPLAINED_COVERAGE = 0.9  # of the day's intervals with power, to explain energy
+    # kWh by power, below which a day says nothing of the ratio; default of this project
+    LEAST_KWH = 1.0
+    RETURNED_SHARE = 0.01  # of the energy drawn, that may flow back on a compared day
 
     reads: tuple[str, ...] = ("register_kwh",)
     takes: tuple[str, ...] = (
@@ -166,63 +220,66 @@ class Accounts(Feature):
         self.cells = Cells(over=none, under=none)
 
     def fold(self, slots: Codes, columns: Columns) -> Columns:
-        """Adds explained_kwh, by power (by_power 1) or else by the contract, and ratio_over and ratio_under.
+        """Adds the explained energy and the ratio of register to power.
 
-        Of the last three days that can tell, they are the second highest and second lowest ratio of register to power.
+        explained_kwh: by power where by_power is 1, else by the contract
+        ratio_over, ratio_under: second highest and second lowest ratio of the last three days that
+            can be compared, each after two standard errors
         """
-        c, x, known = self.cells, columns, ~np.isnan(columns["register_kwh"])
-        hours, covered = x["span_hours"], x["power_coverage"]
-        flowed = x["mean_kw"] * hours
-        by_power = (covered >= self.EXPLAINED_COVERAGE) & (
-            hours < self.DAYS * DAY_SECONDS / HOUR_SECONDS
-        )
-        allowed = (
-            np.maximum(x["contract_kva"] - x["suspended_kva"], 1) / x["ratio"] * hours
-        )
-        told = (
+        known = ~np.isnan(columns["register_kwh"])
+        hours = columns["span_hours"]
+        coverage = columns["power_coverage"]
+        flowed = columns["mean_kw"] * hours
+
+        by_power = coverage >= self.EXPLAINED_COVERAGE
+        by_power &= hours < self.DAYS * DAY_HOURS
+        contract_kva = np.maximum(columns["contract_kva"] - columns["suspended_kva"], 1)
+        allowed = contract_kva / columns["ratio"] * hours
+        explained = np.where(by_power, flowed, allowed)
+
+        compared = (
             known
-            & (np.abs(hours - DAY_SECONDS / HOUR_SECONDS) <= 2)
-            & (x["register_age"] <= HOUR_SECONDS)
+            & (np.abs(hours - DAY_HOURS) <= 2)
+            & (columns["register_age"] <= HOUR_SECONDS)
             & (flowed >= self.LEAST_KWH)
+            & (coverage >= self.COMPARED_COVERAGE)
+            & (columns["returned_kwh"] <= self.RETURNED_SHARE * flowed)
         )
-        told &= (covered >= self.COMPARED_COVERAGE) & (
-            x["returned_kwh"] <= self.RETURNED_SHARE * flowed
-        )
-        ratio, error = (
-            x["register_kwh"] / flowed,
-            self.STANDARD_ERRORS * x["mean_kw_error"] / x["mean_kw"],
-        )
-        second = {}
-        for name, sign in (
-            ("over", 1),
-            ("under", -1),
-        ):  # of the under ratios the lowest, so highest when turned round
-            before = c[name][:, slots]
-            after = np.where(
-                told, np.concatenate([before[1:], (sign * ratio - error)[None]]), before
-            )
-            c[name][:, slots] = after
-            ranked = np.sort(np.where(np.isnan(after), -np.inf, after), axis=0)[-2]
-            second[f"ratio_{name}"] = np.where(
-                told & np.isfinite(ranked), sign * ranked, np.nan
-            )
-        return second | {
-            "explained_kwh": np.where(
-                known, np.where(by_power, flowed, allowed), np.nan
-            ),
+        return self._ratios(slots, columns, compared) | {
+            "explained_kwh": np.where(known, explained, np.nan),
             "by_power": np.where(known, by_power, np.nan),
         }
 
+    def _ratios(self, slots: Codes, columns: Columns, compared: Mask) -> Columns:
+        """The columns ratio_over and ratio_under; remembers the ratios of the compared rows."""
+        flowed = columns["mean_kw"] * columns["span_hours"]
+        ratio = columns["register_kwh"] / flowed
+        error = self.STANDARD_ERRORS * columns["mean_kw_error"] / columns["mean_kw"]
+
+        ratios = {}
+        # The lowest ratio is the highest of the negated ones.
+        for name, sign in (("over", 1), ("under", -1)):
+            before = self.cells[name][:, slots]
+            newest = (sign * ratio - error)[None]
+            after = np.where(compared, np.concatenate([before[1:], newest]), before)
+            self.cells[name][:, slots] = after
+
+            second = np.sort(np.where(np.isnan(after), -np.inf, after), axis=0)[-2]
+            given = compared & np.isfinite(second)
+            ratios[f"ratio_{name}"] = np.where(given, sign * second, np.nan)
+        return ratios
+
 
 class RatioChange(Feature):
-    """Whether what a meter shows changed with the ratio on file, by the days before a change and the days after.
+    """The change of a meter's energy with its ratio on file, by the days before and after.
 
-    New transformers of twice the ratio halve what the meter shows; where it shows the same, the file alone was changed.
-    A change back to the ratio before is taken for a correction.
+    New transformers of twice the ratio halve the energy that the meter shows. Where it shows the
+    same, only the file was changed. A change back to the ratio before is taken for a correction.
     """
 
-    DAYS = 7  # that speak for before, and from which on the days after do
-    LAST_DAY = 35  # days after the change, beyond which a customer's use has changed too much; default of this project
+    DAYS = 7  # that are the days before, and from which on the days after count
+    # days after the change, beyond which the use has changed too much; default of this project
+    LAST_DAY = 35
 
     reads: tuple[str, ...] = ("kwh", "ratio")
     takes: tuple[str, ...] = ("contract_kva",)
@@ -240,58 +297,57 @@ class RatioChange(Feature):
         )
 
     def fold(self, slots: Codes, columns: Columns) -> Columns:
-        """Adds ratio_factor, of the ratio on file to the one before, and shown_factor, of the kWh a day shown.
+        """Adds the factors by which the ratio on file and the shown energy changed.
 
-        Both NaN but from a week after a change on, which came after a known week and left the contract as it was.
+        ratio_factor: ratio on file over the one before
+        shown_factor: kWh a day shown over that before
+
+        Both are NaN except from a week after a change on, if a known week preceded it and the
+        contract did not change.
         """
-        c, x = self.cells, columns
-        kwh, ratio, contract = (
-            x[name].astype(np.float32) for name in ("kwh", "ratio", "contract_kva")
+        memory = self.cells.read(slots)
+        kwh = columns["kwh"].astype(np.float32)
+        ratio = columns["ratio"].astype(np.float32)
+        contract = columns["contract_kva"].astype(np.float32)
+        known = ~np.isnan(kwh) & ~np.isnan(ratio)
+        days = memory["days"].astype(np.int64)
+
+        # The ratio before a change, and the mean kWh a day with it.
+        changed = ratio != memory["ratio"]
+        same_contract = (contract == memory["contract"]) | np.isnan(contract)
+        replaced = np.where(
+            (days >= self.DAYS) & same_contract, memory["ratio"], np.nan
         )
-        old, former, mean, days = (
-            c[name][slots] for name in ("ratio", "former", "mean", "days")
-        )
-        told, days = ~np.isnan(kwh) & ~np.isnan(ratio), days.astype(np.int64)
-        changed, alike = (
-            ratio != old,
-            (contract == c["contract"][slots]) | np.isnan(contract),
-        )
-        known = (days >= self.DAYS) & alike
-        former = np.where(
-            changed,
-            np.where(ratio == former, ratio, np.where(known, old, np.nan)),
-            former,
-        )
-        before = np.where(changed, mean, c["before"][slots])
-        count = np.where(changed, 0, np.minimum(days + 1, 255))
-        mean = np.where(changed, 0, mean + (kwh - mean) / np.clip(count, 1, self.DAYS))
-        given = {
+        replaced = np.where(ratio == memory["former"], ratio, replaced)
+        former = np.where(changed, replaced, memory["former"])
+        before = np.where(changed, memory["mean"], memory["before"])
+
+        days = np.where(changed, 0, np.minimum(days + 1, 255))
+        step = (kwh - memory["mean"]) / np.clip(days, 1, self.DAYS)
+        mean = np.where(changed, 0, memory["mean"] + step)
+        after = {
             "ratio": ratio,
             "former": former,
             "contract": contract,
             "before": before,
             "mean": mean,
-            "days": count,
+            "days": days,
         }
-        for name, values in given.items():
-            c[name][slots[told]] = values[told]
-        tells = told & (count >= self.DAYS) & (count <= self.LAST_DAY) & (before > 0)
+        _write_where(self.cells, slots, known, after)
+        judged = (days >= self.DAYS) & (days <= self.LAST_DAY) & (before > 0) & known
         return {
-            name: np.where(tells, now / then, np.nan)
-            for name, now, then in (
-                ("ratio_factor", ratio, former),
-                ("shown_factor", mean, before),
-            )
+            "ratio_factor": np.where(judged, ratio / former, np.nan),
+            "shown_factor": np.where(judged, mean / before, np.nan),
         }
 
 
 class Demands(Feature):
-    """Between which bounds the demand register must stand, by the interval energies since its reset."""
+    """The bounds of the demand register, by the interval energies since its reset."""
 
-    LEAST_COVERAGE = 0.95  # share of a day's intervals without which a higher demand may have been missed
-    QUARTER_HOUR_SECONDS = (
-        900  # seconds, beyond which an interval may hide a higher demand
-    )
+    # share of a day's intervals without which a higher demand may have been missed
+    LEAST_COVERAGE = 0.95
+    # seconds, beyond which an interval may hide a higher demand
+    QUARTER_HOUR_SECONDS = 900
 
     reads: tuple[str, ...] = ("demand",)
     takes: tuple[str, ...] = ("at", "demand_resets", "top_kw", "coverage", "interval_s")
@@ -307,52 +363,52 @@ class Demands(Feature):
         )
 
     def fold(self, slots: Codes, columns: Columns) -> Columns:
-        """Adds demand_floor, the highest power of the whole days since the reset, and demand_ceiling.
+        """Adds the bounds of the demand; both are NaN where nothing is known.
 
-        The ceiling has the day of the reset too, and is infinite where a higher demand may have been missed. Both NaN
-        where nothing is known.
+        demand_floor: highest power of the whole days since the reset
+        demand_ceiling: the same with the day of the reset; infinite where a higher demand may have
+            been missed
         """
-        c, x = self.cells, columns
-        have, first, resets = (
-            ~np.isnan(x["demand"]),
-            c["then"][slots] == 0,
-            c["resets"][slots],
-        )
-        reset = (x["demand"] < c["demand"][slots]) | (
-            np.abs(x["demand_resets"] - resets) > 0
-        )
-        full = (
-            (x["coverage"] >= self.LEAST_COVERAGE)
-            & ~(x["interval_s"] > self.QUARTER_HOUR_SECONDS)
-            & ~np.isnan(x["top_kw"])
-        )
-        top = np.where(
-            full & (x["at"] - c["then"][slots] < 1.5 * DAY_SECONDS), x["top_kw"], np.inf
-        )
-        floor = np.where(first | reset, 0, np.fmax(c["floor"][slots], x["top_kw"]))
-        ceiling = np.where(
-            first, np.inf, np.where(reset, top, np.maximum(c["ceiling"][slots], top))
-        )
-        told = {
-            "demand": x["demand"],
-            "resets": np.where(
-                np.isnan(x["demand_resets"]), resets, x["demand_resets"]
-            ),
-            "then": x["at"],
+        memory = self.cells.read(slots)
+        demand = columns["demand"]
+        resets = columns["demand_resets"]
+        top_kw = columns["top_kw"]
+
+        first = memory["then"] == 0
+        reset = demand < memory["demand"]
+        reset |= np.abs(resets - memory["resets"]) > 0
+        next_day = columns["at"] - memory["then"] < 1.5 * DAY_SECONDS
+        top = np.where(self._complete(columns) & next_day, top_kw, np.inf)
+
+        floor = np.where(first | reset, 0, np.fmax(memory["floor"], top_kw))
+        ceiling = np.where(reset, top, np.maximum(memory["ceiling"], top))
+        ceiling = np.where(first, np.inf, ceiling)
+        known = ~np.isnan(demand)
+        after = {
+            "demand": demand,
+            "resets": np.where(np.isnan(resets), memory["resets"], resets),
+            "then": columns["at"],
             "floor": floor,
             "ceiling": ceiling,
         }
-        for name, values in told.items():
-            c[name][slots[have]] = values[have]
-        blind = ~have | ((floor == 0) & np.isinf(ceiling))
+        _write_where(self.cells, slots, known, after)
+        unbounded = ~known | ((floor == 0) & np.isinf(ceiling))
         return {
-            "demand_floor": np.where(blind, np.nan, floor),
-            "demand_ceiling": np.where(blind, np.nan, ceiling),
+            "demand_floor": np.where(unbounded, np.nan, floor),
+            "demand_ceiling": np.where(unbounded, np.nan, ceiling),
         }
+
+    def _complete(self, columns: Columns) -> Mask:
+        """True where the day's highest demand is among its intervals."""
+        return np.asarray(
+            (columns["coverage"] >= self.LEAST_COVERAGE)
+            & ~(columns["interval_s"] > self.QUARTER_HOUR_SECONDS)
+            & ~np.isnan(columns["top_kw"])
+        )
 
 
 class MonthlyFactor(Feature):
-    """A calendar month's power factor, told when its last day has closed."""
+    """A calendar month's power factor, given when its last day has closed."""
 
     LEAST_COVERAGE = 0.9  # of the month's intervals
 
@@ -367,25 +423,28 @@ class MonthlyFactor(Feature):
         )
 
     def fold(self, slots: Codes, columns: Columns) -> Columns:
-        """Adds month_factor on the last day of a month that was well covered; NaN on any other day."""
-        c, x, day = self.cells, columns, day_of(columns["at"], self._zone)
-        (month, number), (following, _) = month_of(day), month_of(day + 1)
-        share = np.where(
-            np.isnan(x["mean_kvar"]), 0, x["power_coverage"].astype(np.float64)
-        )
+        """Adds month_factor on the last day of a month that was well covered.
+
+        NaN on any other day.
+        """
+        day = day_of(columns["at"], self._zone)
+        month, day_number = month_of(day)
+        next_month, _ = month_of(day + 1)
+
+        coverage = columns["power_coverage"].astype(np.float64)
+        coverage = np.where(np.isnan(columns["mean_kvar"]), 0, coverage)
         sums = {
-            "days": share,
-            "kw": share * np.nan_to_num(x["mean_kw"]),
-            "kvar": share * np.nan_to_num(x["mean_kvar"]),
+            "days": coverage,
+            "kw": coverage * np.nan_to_num(columns["mean_kw"]),
+            "kvar": coverage * np.nan_to_num(columns["mean_kvar"]),
         }
-        for name, more in sums.items():
-            c[name][slots] = sums[name] = (
-                np.where(c["month"][slots] == month, c[name][slots], 0) + more
-            )
-        c["month"][slots] = month
-        whole = (following > month) & (sums["days"] >= self.LEAST_COVERAGE * number)
-        return {
-            "month_factor": np.where(
-                whole, sums["kw"] / np.hypot(sums["kw"], sums["kvar"]), np.nan
-            )
-        }
+        running = self.cells["month"][slots] == month
+        for name, value in sums.items():
+            sums[name] = np.where(running, self.cells[name][slots], 0) + value
+            self.cells[name][slots] = sums[name]
+        self.cells["month"][slots] = month
+
+        complete = sums["days"] >= self.LEAST_COVERAGE * day_number
+        factor = sums["kw"] / np.hypot(sums["kw"], sums["kvar"])
+        ended = (next_month > month) & complete
+        return {"month_factor": np.where(ended, factor, np.nan)}

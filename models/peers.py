@@ -17,30 +17,35 @@ from schemas.columns import Codes
 if TYPE_CHECKING:
     from river.anomaly import GaussianScorer
 
-GRACE_PEER_DAYS = 100  # days of peers before the model can tell
-SCORING_LAG_SECONDS = (
-    4 * 86_400 - 7200
-)  # seconds between a day and the sealed days it is scored by; less than days of 23 hours
+GRACE_PEER_DAYS = 100  # days of peers before the model scores
+# seconds between a day and the sealed days it is scored by: less than four days of 23 hours
+SCORING_LAG_SECONDS = 4 * 86_400 - 7200
 KEPT_DAYS = 8
 Key = tuple[str, float]
 
 
 def import_river() -> None:
-    """Imports river, which takes a second, so that no step has to."""
+    """Imports river before the first step, because it takes a second."""
     import_module("river.anomaly")
 
 
 class Peers(Owner):
-    """River's Gaussian scorer over the log change of daily kWh, per area and segment, learned on sealed days only.
+    """River's Gaussian scorer over the log change of daily kWh, per area and segment.
 
-    Its state is arrays (count, mean, variance by day), since river's pickles do not survive versions.
+    It learns sealed days only.
+
+    Its state is arrays (count, mean, variance by day), since river's pickles do not survive
+    versions.
     """
 
     def __init__(self) -> None:
         self._states: dict[Key, dict[int, tuple[float, float, float]]] = {}
 
     def scorer(self, key: Key, at: int) -> GaussianScorer:
-        """The model as it stood at a midnight. River is loaded with the first: half of a worker's start, else."""
+        """The model as it stood at a midnight.
+
+        River is imported here: it would take half of a worker's start.
+        """
         from river.anomaly import GaussianScorer  # noqa: PLC0415
         from river.proba import Gaussian  # noqa: PLC0415
 
@@ -53,16 +58,15 @@ class Peers(Owner):
 
     def count(self, key: Key, at: int) -> float:
         """How many values the model had learned at a midnight."""
-        return max(
-            (n for day, (n, _, _) in self._states.get(key, {}).items() if day <= at),
-            default=0.0,
-        )
+        states = self._states.get(key, {})
+        return max((n for day, (n, _, _) in states.items() if day <= at), default=0.0)
 
     def learn(self, key: Key, at: int, values: list[float]) -> None:
-        """Learn one sealed day, in a fixed order."""
+        """Learns one sealed day, in a fixed order."""
         scorer = self.scorer(key, at)
         for value in sorted(values):
             scorer.learn_one(None, value)
+
         days = self._states.setdefault(key, {})
         learned: Any = scorer.gaussian
         days[at] = (learned.n_samples, learned.mu, learned.sigma**2)
@@ -78,12 +82,12 @@ class Peers(Owner):
         return {"states": list(self._states.items())}
 
     def load(self, state: State) -> None:
-        """Replace everything by what `state` gave."""
+        """Replaces everything by the result of `state`."""
         self._states = dict(state.get("states", ()))
 
 
 class PeerScore(Feature):
-    """Adds peer_score; the judge of sealed days learns, the other only scores."""
+    """Adds peer_score; the final judge learns, the live judge only scores."""
 
     reads: tuple[str, ...] = ("change", "residential")
     takes: tuple[str, ...] = ("area", "at")
@@ -94,23 +98,26 @@ class PeerScore(Feature):
         self.cells = Cells()
 
     def fold(self, slots: Codes, columns: Columns) -> Columns:
-        """Adds peer_score between 0 and 1; NaN before the model has seen enough, or without a change to score."""
-        change, segment, areas = (
-            columns["change"],
-            columns["residential"],
-            columns["area"],
-        )
+        """Adds peer_score between 0 and 1.
+
+        NaN before the model has seen enough, or without a change to score.
+        """
+        change = columns["change"]
+        segment = columns["residential"]
+        known = np.flatnonzero(~np.isnan(change) & ~np.isnan(segment))
+        areas = columns["area"][known].astype(np.int64)
+        peers = areas << 1 | (segment[known] > 0)
+
         score = np.full(len(slots), np.nan)
-        told = np.flatnonzero(~np.isnan(change) & ~np.isnan(segment))
-        for _, some in grouped(areas[told].astype(np.int64) << 1 | (segment[told] > 0)):
-            rows = told[some]
+        for _, group_rows in grouped(peers):
+            rows = known[group_rows]
+            changes = change[rows].tolist()
             key = self._meters.pairs[slots[rows[0]]][0], float(segment[rows[0]])
             at = int(columns["at"][rows[0]])
+            sealed = at - SCORING_LAG_SECONDS
             if self._learns:
-                self._peers.learn(key, at, change[rows].tolist())
-            elif self._peers.count(key, at - SCORING_LAG_SECONDS) >= GRACE_PEER_DAYS:
-                scorer = self._peers.scorer(key, at - SCORING_LAG_SECONDS)
-                score[rows] = [
-                    scorer.score_one(None, value) for value in change[rows].tolist()
-                ]
+                self._peers.learn(key, at, changes)
+            elif self._peers.count(key, sealed) >= GRACE_PEER_DAYS:
+                scorer = self._peers.scorer(key, sealed)
+                score[rows] = [scorer.score_one(None, value) for value in changes]
         return {"peer_score": score}

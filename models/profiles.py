@@ -1,11 +1,14 @@
-"""What a customer's days look like: each day's form, and how far it is from that customer's own and the peers' days.
+"""The form of each customer's days, beside the customer's usual days and the peers' days.
 
-Peers are the users of the same area and segment on the same day, so that no partitioning can change who they are.
-Holidays are days of their own kind, the weeks around Spring Festival tell and teach nothing but the month's sum.
-What trouble there is teaches little: a day counts within half to twice the usual, a sliding meter's for a quarter.
+Peers are the users of the same area and segment on the same day, so that no partitioning can change
+who they are. Holidays are days of their own kind. The weeks around Spring Festival count for the
+month's sum alone. Trouble teaches little: a day counts within half to twice the usual, a sliding
+meter's day for a quarter.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,27 +22,21 @@ from schemas.units import DAY_SECONDS, HOUR_SECONDS
 COVERED_SHARE = 0.9  # of a day's intervals, measured
 DAY_HOURS = 24
 HALF_LIFE = 28.0  # days over which the usual fades
-YOUNG_DAYS = 7  # days after which what is unheard of counts for less
-LEAST_LEARNED = (
-    0.05  # that may be learned beyond twice the usual, where nothing was usual
-)
+YOUNG_DAYS = 7  # days after which an unusual value counts for less
+LEAST_LEARNED = 0.05  # learned beyond twice the usual, so that zero can grow
 USE_CLASS_COUNT = 4  # residential to agricultural, the first of a row's segments
-LEAST_PEERS = 5  # fewer do not speak for the weather
+LEAST_PEERS = 5  # fewer peers do not show the weather
 LEAST_SPREAD = 0.15  # of a customer's daily changes: nobody is steadier
-HEATING_TEMPERATURE, COOLING_TEMPERATURE = (
-    15.0,
-    24.0,
-)  # deg C below which one heats, above which one cools
-SLIDE_ALLOWANCE, SLIDE_CAP = (
-    0.5,
-    16.0,
-)  # spreads that a day may fall short, and how much shortfall is remembered
-SUSPECT_SLIDE = 4.0  # shortfall from which a day teaches a quarter
-FOR_GOOD = 90  # days of a slide from which on they teach in full: what has lasted so long is becoming the usual
+HEATING_TEMPERATURE = 15.0  # deg C below which customers heat
+COOLING_TEMPERATURE = 24.0  # deg C above which customers cool
+SLIDE_ALLOWANCE = 0.5  # spreads that a day may fall short
+SLIDE_CAP = 16.0  # spreads of shortfall that are remembered
+SUSPECT_SLIDE = 4.0  # spreads of shortfall from which a day teaches a quarter
+FOR_GOOD = 90  # days after which a slide teaches in full: it becomes the usual
 
 
 def _fading(half_life: float) -> float:
-    """What is left of a memory after one day."""
+    """The share of a memory that is left after one day."""
     return float(2 ** (-1 / half_life))
 
 
@@ -51,19 +48,42 @@ def _learned(
     least: float = LEAST_LEARNED,
     untamed: Mask | bool = False,
 ) -> Column:
-    """The usual after a day's value, within half to twice the usual after the first week; NaN teaches nothing."""
+    """The usual after a day's value, within half to twice the usual after the first week.
+
+    NaN teaches nothing.
+    """
     tamed = np.where(
         (seen < YOUNG_DAYS) | untamed,
         value,
         np.clip(value, usual / 2, 2 * usual + least),
     )
-    share = np.maximum(1 - _fading(HALF_LIFE), 1 / (seen + 1)) * rate
+    share = _teaching_share(seen) * rate
     after = np.where(np.isnan(usual), value, usual + share * (tamed - usual))
     return np.where(np.isnan(value), usual, after)
 
 
-def _crowds(areas: Codes, segments: Column) -> Codes:
-    """A number for the area and class of customer of each row."""
+def _teaching_share(seen: Column) -> Column:
+    """The weight of a day in the usual: of a plain mean at first, later of the half-life."""
+    return np.asarray(np.maximum(1 - _fading(HALF_LIFE), 1 / (seen + 1)))
+
+
+def _remembered(cells: Cells, slots: Codes) -> Columns:
+    """The cells of some slots, in double precision."""
+    return {
+        name: array[..., slots].astype(np.float64)
+        for name, array in cells.arrays.items()
+    }
+
+
+def _ordinary_days(columns: Columns) -> Mask:
+    """True on a known customer's days except holidays and the weeks around Spring Festival."""
+    return np.asarray(
+        ~np.isnan(columns["known_days"]) & (columns["day_kind"] < HOLIDAY_KIND)
+    )
+
+
+def _peer_groups(areas: Codes, segments: Column) -> Codes:
+    """A number for the area and use class of each row."""
     return np.asarray(
         areas.astype(np.int64) << USE_CLASS_COUNT
         | segments.astype(np.int64) & (1 << USE_CLASS_COUNT) - 1
@@ -72,27 +92,31 @@ def _crowds(areas: Codes, segments: Column) -> Codes:
 
 def _peer_median(areas: Codes, segments: Column, values: Column) -> Column:
     """The median of the peers' values; NaN where fewer than five have one."""
-    told = np.flatnonzero(~np.isnan(values))
-    if len(told) < LEAST_PEERS:
+    known = np.flatnonzero(~np.isnan(values))
+    if len(known) < LEAST_PEERS:
         return np.full(len(values), np.nan)
-    crowd = _crowds(areas, segments)
+
+    groups = _peer_groups(areas, segments)
     medians = {
-        one: np.median(values[told[rows]])
-        for one, rows in crowded(crowd[told], LEAST_PEERS)
+        group: np.median(values[known[rows]])
+        for group, rows in crowded(groups[known], LEAST_PEERS)
     }
-    known, place = np.unique(crowd, return_inverse=True)
-    return np.array([medians.get(one, np.nan) for one in known.tolist()])[place]
+    distinct, places = np.unique(groups, return_inverse=True)
+    return np.array([medians.get(group, np.nan) for group in distinct.tolist()])[places]
 
 
 def _beyond_peers(values: Column, shared: Column) -> Column:
-    """What is left of values without what the peers, where there are enough, have in the same direction."""
+    """Values without the peers' share in the same direction, where there are enough peers."""
     return values - np.clip(
         np.nan_to_num(shared), np.minimum(values, 0), np.maximum(values, 0)
     )
 
 
 class Shape(Feature):
-    """The form of a day, from its curve; NaN where less than 90 % of it was measured, and of the area's own meter."""
+    """The form of a day, from its curve.
+
+    NaN where less than 90 % of it was measured, and of the gateway meter.
+    """
 
     reads: tuple[str, ...] = ("curve",)
     takes: tuple[str, ...] = (
@@ -117,89 +141,123 @@ class Shape(Feature):
     )
 
     def __init__(self, zone: str, interval: int) -> None:
-        self._zone, self._interval = zone, interval
+        self._zone = zone
+        self._interval = interval
         self.cells = Cells()
-        turns = np.outer(2 * np.pi * np.arange(DAY_HOURS) / DAY_HOURS, (1, 2))
-        self._harmonics = np.concatenate(
-            [np.cos(turns), np.sin(turns)], axis=1
-        )  # of a day and of half a day
+
+        # The harmonics of a day and of half a day.
+        angles = np.outer(2 * np.pi * np.arange(DAY_HOURS) / DAY_HOURS, (1, 2))
+        self._harmonics = np.concatenate([np.cos(angles), np.sin(angles)], axis=1)
 
     def fold(self, slots: Codes, columns: Columns) -> Columns:
         """Adds the day's energy and its form.
 
-        used_kwh, primary, as if every interval were read; hours, its kWh by hour; standing, the mean of its lowest
-        six hours; variation and rhythm, the hours' spread and daily swing over their mean; top_kwh, the highest
-        interval; top_share, how many lie within 1 % of it; high_kwh, the 95th percentile; valley_share, the energy in
-        the tariff's valley hours; day_kind, of the calendar.
+        used_kwh: primary, as if every interval were read
+        hours: kWh of each hour
+        standing: mean of the lowest six hours
+        variation, rhythm: spread and daily swing of the hours, over their mean
+        top_kwh: the highest interval
+        top_share: share of the intervals within 1 % of the highest
+        high_kwh: 95th percentile of the intervals
+        valley_share: share of the energy in the tariff's valley hours
+        day_kind: by the calendar
         """
         curve = columns["curve"] * columns["ratio"]
         step = np.fmax(columns["interval_s"], self._interval)
-        told = ~np.isnan(curve)
-        count = told.sum(axis=0)
-        whole = (count >= COVERED_SHARE * DAY_SECONDS / step) & (
-            columns["is_gateway"] == 0
-        )
+        count = (~np.isnan(curve)).sum(axis=0)
+        covered = count >= COVERED_SHARE * DAY_SECONDS / step
+        whole = covered & (columns["is_gateway"] == 0)
         curve = np.where(whole, curve, np.nan)
-        used = np.where(
-            whole,
-            np.nansum(curve, axis=0) / np.maximum(count, 1) * DAY_SECONDS / step,
-            np.nan,
-        )
+
+        used = np.nansum(curve, axis=0) / np.maximum(count, 1) * DAY_SECONDS / step
         hours = self._hours_of(curve, step)
-        known = ~np.isnan(hours)
+        known_hours = (~np.isnan(hours)).sum(axis=0)
         mean = np.where(
-            known.sum(axis=0) >= COVERED_SHARE * DAY_HOURS,
-            np.nansum(hours, axis=0) / known.sum(axis=0),
+            known_hours >= COVERED_SHARE * DAY_HOURS,
+            np.nansum(hours, axis=0) / known_hours,
             np.nan,
         )
-        swing = np.where(known, hours - mean, 0.0)
-        ordered = np.sort(hours, axis=0)  # NaN last
-        sizes = np.sort(curve, axis=0)
-        rows = np.arange(curve.shape[1])
-        top = sizes[np.maximum(count - 1, 0), rows]
-        within = np.sum(sizes >= 0.99 * top, axis=0)
-        clock = np.arange(DAY_HOURS)[:, None]
-        since, until = columns["valley_from"], columns["valley_until"]
-        valley = np.where(
-            since < until,
-            (clock >= since) & (clock < until),
-            (clock >= since) | (clock < until),
-        )
+        valley = _valley_hours(columns["valley_from"], columns["valley_until"])
+        valley_kwh = np.nansum(np.where(valley, hours, 0), axis=0)
+        days = day_of(columns["at"], self._zone)
         return {
-            "used_kwh": used,
+            "used_kwh": np.where(whole, used, np.nan),
             "hours": hours,
+            **self._hourly_form(hours, mean),
+            **self._highest_intervals(curve, count),
+            "valley_share": valley_kwh / (mean * known_hours),
+            "day_kind": day_kinds(self._zone)[days].astype(float),
+        }
+
+    def _hourly_form(self, hours: Column, mean: Column) -> Columns:
+        """The columns standing, variation and rhythm."""
+        known = ~np.isnan(hours)
+        swing = np.where(known, hours - mean, 0.0)
+        swing_by_wave = self._harmonics.T @ swing
+        ordered = np.sort(hours, axis=0)  # NaN last
+        return {
             "standing": np.where(np.isnan(mean), np.nan, ordered[:6].mean(axis=0)),
             "variation": np.sqrt(np.sum(swing**2, axis=0) / known.sum(axis=0)) / mean,
-            "rhythm": np.sqrt(np.sum((self._harmonics.T @ swing) ** 2, axis=0))
-            * 2
-            / DAY_HOURS
-            / mean,
+            "rhythm": np.sqrt(np.sum(swing_by_wave**2, axis=0)) * 2 / DAY_HOURS / mean,
+        }
+
+    @staticmethod
+    def _highest_intervals(curve: Column, count: Codes) -> Columns:
+        """The columns top_kwh, top_share and high_kwh, of so many known intervals."""
+        ordered = np.sort(curve, axis=0)  # NaN last
+        rows = np.arange(curve.shape[1])
+        top = ordered[np.maximum(count - 1, 0), rows]
+        at_top = np.sum(ordered >= 0.99 * top, axis=0)
+        return {
             "top_kwh": top,
-            "top_share": np.where(top > 0, within / count, np.nan),
-            "high_kwh": sizes[np.maximum((count * 95 - 1) // 100, 0), rows],
-            "valley_share": np.nansum(np.where(valley, hours, 0), axis=0)
-            / (mean * known.sum(axis=0)),
-            "day_kind": day_kinds(self._zone)[day_of(columns["at"], self._zone)].astype(
-                float
-            ),
+            "top_share": np.where(top > 0, at_top / count, np.nan),
+            "high_kwh": ordered[np.maximum((count * 95 - 1) // 100, 0), rows],
         }
 
     def _hours_of(self, curve: Column, step: Column) -> Column:
-        """The kWh of each hour since midnight; NaN where an interval of it is missing, or longer than an hour."""
+        """The kWh of each hour since midnight.
+
+        NaN where an interval of it is missing, or longer than an hour.
+        """
         rows = curve.shape[1]
         if HOUR_SECONDS % self._interval == 0:
-            parts = HOUR_SECONDS // self._interval
-            cut = curve[: DAY_HOURS * parts].reshape(DAY_HOURS, parts, rows)
-            full = np.sum(~np.isnan(cut), axis=1) * step == HOUR_SECONDS
-            return np.where(full, np.nansum(cut, axis=1), np.nan)
+            per_hour = HOUR_SECONDS // self._interval
+            intervals = curve[: DAY_HOURS * per_hour].reshape(DAY_HOURS, per_hour, rows)
+            full = np.sum(~np.isnan(intervals), axis=1) * step == HOUR_SECONDS
+            return np.where(full, np.nansum(intervals, axis=1), np.nan)
+
         if self._interval % HOUR_SECONDS == 0 and DAY_SECONDS % self._interval == 0:
-            parts = self._interval // HOUR_SECONDS
-            return np.repeat(curve[: DAY_HOURS // parts], parts, axis=0) / parts
+            length = self._interval // HOUR_SECONDS  # hours
+            return np.repeat(curve[: DAY_HOURS // length], length, axis=0) / length
         return np.full((DAY_HOURS, rows), np.nan)
 
 
+def _valley_hours(since: Column, until: Column) -> Mask:
+    """True for each hour of the day in the tariff's valley, which may span midnight."""
+    hour = np.arange(DAY_HOURS)[:, None]
+    return np.where(
+        since < until,
+        (hour >= since) & (hour < until),
+        (hour >= since) | (hour < until),
+    )
+
+
+class _RoutineDay(NamedTuple):
+    """A day's use beside the expected use, by row."""
+
+    kind: Codes
+    used: Column  # kWh, NaN in the weeks around Spring Festival
+    standing: Column  # NaN where the day is not judged
+    weather: Column  # log of its effect on the use
+    degrees: Column  # tens of them, to heat and to cool
+    expected: Column  # kWh
+    change: Column  # log of the use over the expected
+    peers: Column  # median of the peers' change
+    excess: Column  # change beyond the peers'; NaN where the day is not judged
+
+
 class Routine(Feature):
-    """What a customer uses on a day of its kind, and how far below it has slid."""
+    """A customer's use on a day of its kind, and how far below it the use has slid."""
 
     reads: tuple[str, ...] = ("used_kwh",)
     takes: tuple[str, ...] = (
@@ -234,13 +292,11 @@ class Routine(Feature):
     RECENT_FADE = _fading(2.0)
     DAY_KINDS = 8  # of days: the weekdays and holidays
     LEAST_KWH = 0.05  # kWh beside which changes do not count
-    TELLING_SHARE = 0.1  # of the expected use, that a standing load must be for its fall to say something
-    WEATHER_FADE = _fading(60.0)  # of what weather does to a customer
-    EMPTY_SHARE, LIVED_IN_SHARE = (
-        0.1,
-        0.6,
-    )  # of the expected use: below the one nobody is there, from the other on somebody is
-    PRIOR_SQUARES = 2.0  # squares of ten degrees that speak against it at first
+    STANDING_SHARE = 0.1  # of the expected use: a smaller standing load is not judged
+    WEATHER_FADE = _fading(60.0)  # of the weather's effect on a customer
+    EMPTY_SHARE = 0.1  # of the expected use: with less, nobody is there
+    LIVED_IN_SHARE = 0.6  # of the expected use: from here on somebody is there
+    PRIOR_SQUARES = 2.0  # squares of ten degrees that count against it at first
     MOST_EFFECT = 1.0  # log of the use that ten degrees may move
 
     def __init__(self) -> None:
@@ -253,16 +309,17 @@ class Routine(Feature):
             seen=np.int16(0),
             slide=np.float32(0),
             slide_days=np.int16(0),
+            # fading sums of the use, of the use to expect, and of standing loads
             used=np.float32(0),
             excused=np.float32(0),
             standing=np.float32(np.nan),
             stands=np.float32(0),
             stood=np.float32(0),
-            degrees=np.full(
-                2, np.nan, np.float32
-            ),  # tens of them to heat and to cool on a usual day
+            # tens of degrees to heat and to cool: of a usual day, the sum of the
+            # squares of their changes, and of the use that went with these
+            degrees=np.full(2, np.nan, np.float32),
             squares=np.zeros(2, np.float32),
-            moved=np.zeros(2, np.float32),  # of changes of them, and of use with them
+            moved=np.zeros(2, np.float32),
             emptied=np.bool_(0),
             before=np.float32(np.nan),
             year_least=np.float32(np.nan),
@@ -270,143 +327,153 @@ class Routine(Feature):
         )
 
     def fold(self, slots: Codes, columns: Columns) -> Columns:
-        """Adds what was to be expected and how it compares.
+        """Adds the expected use and how the day's use compares.
 
-        expected_kwh, by the level of about four weeks, the kind of the day and, where the temperature is told, what the
-        weather has done to this customer; change, the log of the use over it, and
-        excess, what the peers do not share of that; spread, the usual size of the excess; known_days; kept and
-        kept_standing, the share of the expected use and of the usual standing load that the last few days reached;
-        slide, the cumulative sum of shortfalls in spreads (k = 0.5), and slide_days, how long it has lasted; emptied, 1
-        since next to nothing of the expected use was left, until most of it is there again; left, the share of the
-        expected use that is there today, peers considered, and peers_left, what the peers have left of theirs, NaN of
-        fewer than five; kept_year and over_year, the last few days over the least and the most that this time of the
-        year brought before; before_kwh, the level before next to nothing was left, until people are back; usual_kinds,
-        each kind of day's use over the level.
+        expected_kwh: by the level of about four weeks, the kind of the day and, where the
+            temperature is known, the weather's past effect on this customer
+        change: log of the use over the expected
+        excess: the part of the change that the peers do not share
+        spread: usual size of the excess
+        known_days: days that taught the level
+        kept, kept_standing: share of the expected use and of the usual standing load that the last
+            few days reached
+        slide: cumulative sum of shortfalls in spreads (k = 0.5)
+        slide_days: days that the slide has lasted
+        usual_kinds: use of each kind of day over the level
+        emptied: 1 since next to nothing of the expected use was left, until most of it is there
+            again
+        left: share of the expected use that is there today, peers considered
+        peers_left: share of their expected use that the peers have left; NaN of fewer than five
+        kept_year, over_year: the last few days over the least and the most that this time of the
+            year brought before
+        before_kwh: level before next to nothing was left, until people are back
         """
-        c, rows = self.cells, np.arange(len(slots))
-        kind = np.where(np.isnan(columns["day_kind"]), 0, columns["day_kind"]).astype(
-            np.int64
+        memory = _remembered(self.cells, slots)
+        day = self._beside_expected(memory, columns)
+        judged = ~np.isnan(day.excess)
+        recent = self._recent(memory, day, columns)
+        kept = recent["used"] / recent["excused"]
+
+        # Whether the premises are empty, since when they slide, and who is back.
+        emptied = (memory["emptied"] > 0) & ~(judged & (kept >= self.LIVED_IN_SHARE))
+        emptied = emptied | (judged & (kept < self.EMPTY_SHARE))
+        before = np.where(
+            judged & emptied & np.isnan(memory["before"]),
+            memory["level"],
+            memory["before"],
         )
+        back = judged & (
+            recent["used"] * (1 - self.RECENT_FADE) >= self.LIVED_IN_SHARE * before
+        )
+        slide, slide_days = _slide(memory, day.excess)
+        slide_days = np.where(back, 0, slide_days)
+
+        # The day is learned.
+        suspect = slide >= SUSPECT_SLIDE
+        for_good = suspect & (slide_days >= FOR_GOOD)
+        rate = np.where(suspect & ~for_good, 0.25, 1.0)
+        memory["level"] = np.where(back, before, memory["level"])
+        self._learn(slots, memory, day, rate, for_good)
+        self._learn_weather(slots, memory, day, rate)
+        lived_in = back | ((slide == 0) & ~emptied)
+        self.cells.write(
+            slots,
+            {
+                "slide": slide,
+                "slide_days": slide_days,
+                **recent,
+                "stood": np.where(np.isnan(recent["stood"]), 0, recent["stood"]),
+                "emptied": emptied,
+                "before": np.where(lived_in, np.nan, before),
+            },
+        )
+
+        judged_columns = {
+            "expected_kwh": day.expected,
+            "excess": day.excess,
+            "spread": memory["spread"],
+            "known_days": memory["seen"],
+            "kept": kept,
+            "kept_standing": self._kept_standing(recent),
+            "slide": slide,
+            "slide_days": slide_days,
+            "emptied": emptied.astype(float),
+            "left": np.exp(day.excess),
+            "peers_left": np.exp(day.peers),
+            "kept_year": recent["used"] / recent["year_least"],
+            "over_year": recent["used"] / recent["year_most"],
+            "before_kwh": before,
+        }
+        return {"change": day.change, "usual_kinds": memory["kinds"]} | {
+            name: np.where(judged, values, np.nan)
+            for name, values in judged_columns.items()
+        }
+
+    def _beside_expected(self, memory: Columns, columns: Columns) -> _RoutineDay:
+        """The day's use beside the expected use, with and without the peers' change."""
+        kind = np.where(np.isnan(columns["day_kind"]), 0, columns["day_kind"])
+        kind = kind.astype(np.int64)
         used = np.where(kind == FESTIVAL_KIND, np.nan, columns["used_kwh"])
         kind = np.minimum(kind, HOLIDAY_KIND)
-        held = {name: c[name][..., slots].astype(np.float64) for name in c.arrays}
-        level, here, seen, spread = (
-            held["level"],
-            held["kinds"][kind, rows],
-            held["seen"],
-            held["spread"],
-        )
-        weather, degrees = self._weather(held, columns["temperature"])
-        expected = level * here * np.exp(weather)
+
+        weather, degrees = self._weather(memory, columns["temperature"])
+        usual_kind = memory["kinds"][kind, np.arange(len(kind))]
+        expected = memory["level"] * usual_kind * np.exp(weather)
         change = np.log((used + self.LEAST_KWH) / (expected + self.LEAST_KWH))
         peers = _peer_median(columns["area"], columns["segments"], change)
         excess = _beyond_peers(change, peers)
-        told = ~np.isnan(excess)
-        slide = np.clip(
-            held["slide"] - np.clip(excess / spread, -3, 3) - SLIDE_ALLOWANCE,
-            0,
-            SLIDE_CAP,
+        return _RoutineDay(
+            kind=kind,
+            used=used,
+            standing=np.where(np.isnan(excess), np.nan, columns["standing"]),
+            weather=weather,
+            degrees=degrees,
+            expected=expected,
+            change=change,
+            peers=peers,
+            excess=excess,
         )
-        slide = np.where(told, np.where(seen < HALF_LIFE, 0.0, slide), held["slide"])
-        days = np.where(
-            told, np.where(slide > 0, held["slide_days"] + 1, 0), held["slide_days"]
-        )
+
+    def _recent(self, memory: Columns, day: _RoutineDay, columns: Columns) -> Columns:
+        """The fading sums of the last few days, by cell."""
         keep = self.RECENT_FADE
-        recent = np.where(told, keep * held["used"] + used, held["used"])
-        excused = np.where(
-            told,
-            keep * held["excused"] + expected * np.exp(change - excess),
-            held["excused"],
-        )
-        standing = np.where(told, columns["standing"], np.nan)
-        stands = np.where(
-            np.isnan(standing), held["stands"], keep * held["stands"] + standing
-        )
-        stood = np.where(
-            np.isnan(standing), held["stood"], keep * held["stood"] + held["standing"]
-        )
-        kept = recent / excused
-        emptied = (held["emptied"] > 0) & ~(told & (kept >= self.LIVED_IN_SHARE)) | (
-            told & (kept < self.EMPTY_SHARE)
-        )
-        year = {
-            name: self._last_year(held[name], columns[f"{name}_kwh"], told)
-            for name in ("year_least", "year_most")
+        judged = ~np.isnan(day.excess)
+        stands = ~np.isnan(day.standing)
+        excused = day.expected * np.exp(day.change - day.excess)
+
+        def added(name: str, known: Mask, value: Column) -> Column:
+            return np.where(known, keep * memory[name] + value, memory[name])
+
+        recent = {
+            "used": added("used", judged, day.used),
+            "excused": added("excused", judged, excused),
+            "stands": added("stands", stands, day.standing),
+            "stood": added("stood", stands, memory["standing"]),
         }
+        for name in ("year_least", "year_most"):
+            kwh = columns[f"{name}_kwh"]
+            recent[name] = self._last_year(memory[name], kwh, judged)
+        return recent
 
-        before = np.where(
-            told & emptied & np.isnan(held["before"]), level, held["before"]
-        )
-        back = told & (recent * (1 - keep) >= self.LIVED_IN_SHARE * before)
-        kept_before = np.where(back | ((slide == 0) & ~emptied), np.nan, before)
-        days = np.where(back, 0, days)
-        for_good = (slide >= SUSPECT_SLIDE) & (days >= FOR_GOOD)
-        rate = np.where((slide >= SUSPECT_SLIDE) & ~for_good, 0.25, 1.0)
-        held_now = held | {"level": np.where(back, before, level)}
-        self._learn(
-            slots,
-            held_now,
-            used / np.exp(weather),
-            kind,
-            rate,
-            excess,
-            standing,
-            for_good,
-        )
-        self._learn_weather(slots, held, degrees, change + weather, rate)
+    def _kept_standing(self, recent: Columns) -> Column:
+        """The share of the usual standing load that is there; NaN where the usual one is small."""
+        large = recent["stood"] * DAY_HOURS >= self.STANDING_SHARE * recent["excused"]
+        return np.where(large, recent["stands"] / recent["stood"], np.nan)
 
-        for name, value in (
-            ("slide", slide),
-            ("slide_days", days),
-            ("used", recent),
-            ("excused", excused),
-            ("stands", stands),
-            ("stood", np.where(np.isnan(stood), 0, stood)),
-            ("emptied", emptied),
-            ("before", kept_before),
-            *year.items(),
-        ):
-            c[name][slots] = value
-        gone = {
-            name: np.where(told, value, np.nan)
-            for name, value in {
-                "expected_kwh": expected,
-                "excess": excess,
-                "spread": spread,
-                "known_days": seen,
-                "kept": kept,
-                "kept_standing": np.where(
-                    stood * DAY_HOURS >= self.TELLING_SHARE * excused,
-                    stands / stood,
-                    np.nan,
-                ),
-                "slide": slide,
-                "slide_days": days,
-                "emptied": emptied.astype(float),
-                "left": np.exp(excess),
-                "peers_left": np.exp(peers),
-                "kept_year": recent / year["year_least"],
-                "over_year": recent / year["year_most"],
-                "before_kwh": before,
-            }.items()
-        }
-        return {"change": change, "usual_kinds": held["kinds"]} | gone
-
-    def _last_year(self, before: Column, kwh: Column, known: Column) -> Column:
-        """The fading sum of what this time of the year brought before, as `used` is that of what was used."""
+    def _last_year(self, before: Column, kwh: Column, known: Mask) -> Column:
+        """The fading sum of earlier years' use at this time of the year, beside the cell `used`."""
         steady = kwh / (1 - self.RECENT_FADE)
         after = np.where(np.isnan(before), steady, self.RECENT_FADE * before + kwh)
         return np.where(known, after, before)
 
     def _weather(self, memory: Columns, temperature: Column) -> tuple[Column, Column]:
-        """The log by which the weather moves a day's use, else 0; and the tens of degrees to heat and to cool."""
-        degrees = (
-            np.maximum(
-                [HEATING_TEMPERATURE - temperature, temperature - COOLING_TEMPERATURE],
-                0,
-            )
-            / 10
-        )
+        """The log by which the weather moves a day's use, else 0.
+
+        And the tens of degrees to heat and to cool.
+        """
+        to_heat = HEATING_TEMPERATURE - temperature
+        to_cool = temperature - COOLING_TEMPERATURE
+        degrees = np.maximum([to_heat, to_cool], 0) / 10
         slope = np.clip(
             memory["moved"] / (memory["squares"] + self.PRIOR_SQUARES),
             0,
@@ -415,78 +482,89 @@ class Routine(Feature):
         return np.nansum(slope * (degrees - memory["degrees"]), axis=0), degrees
 
     def _learn_weather(
-        self,
-        slots: Codes,
-        memory: Columns,
-        degrees: Column,
-        change: Column,
-        rate: Column,
+        self, slots: Codes, memory: Columns, day: _RoutineDay, rate: Column
     ) -> None:
-        """Take into what the weather does how a day's use, log over that of its kind, went with its degrees."""
-        c, told = self.cells, ~np.isnan(change) & ~np.isnan(degrees[0])
-        off = np.where(np.isnan(memory["degrees"]), 0, degrees - memory["degrees"])
+        """Learns how the day's use, as a log over that of its kind, goes with its degrees."""
+        usual = memory["degrees"]
+        change = day.change + day.weather
+        known = ~np.isnan(change) & ~np.isnan(day.degrees[0])
+        off = np.where(np.isnan(usual), 0, day.degrees - usual)
         tamed = np.clip(change, -np.log(2), np.log(2))
+
         for name, more in (("squares", off**2), ("moved", off * tamed)):
-            c[name][:, slots] = np.where(
-                told, self.WEATHER_FADE * memory[name] + rate * more, memory[name]
-            )
-        share = np.maximum(1 - _fading(HALF_LIFE), 1 / (memory["seen"] + 1))
-        after = np.where(
-            np.isnan(memory["degrees"]), degrees, memory["degrees"] + share * off
-        )
-        c["degrees"][:, slots] = np.where(told, after, memory["degrees"])
+            after = self.WEATHER_FADE * memory[name] + rate * more
+            self.cells[name][:, slots] = np.where(known, after, memory[name])
+
+        share = _teaching_share(memory["seen"])
+        after = np.where(np.isnan(usual), day.degrees, usual + share * off)
+        self.cells["degrees"][:, slots] = np.where(known, after, usual)
 
     def _learn(
         self,
         slots: Codes,
         memory: Columns,
-        used: Column,
-        kind: Codes,
+        day: _RoutineDay,
         rate: Column,
-        excess: Column,
-        standing: Column,
         for_good: Mask,
     ) -> None:
-        """Take a day into the usual, one of a slide that is for good as it is."""
-        c, seen, rows = self.cells, memory["seen"], np.arange(len(slots))
-        level, here = memory["level"], memory["kinds"][kind, rows]
+        """Learns a day's use, spread and standing load.
+
+        The days of a slide that is for good teach in full.
+        """
+        seen = memory["seen"]
+        level = memory["level"]
+        used = day.used / np.exp(day.weather)
+
+        # The use of the day's kind, faster than the level.
+        usual_kind = memory["kinds"][day.kind, np.arange(len(slots))]
+        kind_rate = np.where(
+            day.kind == HOLIDAY_KIND,
+            1 / 3,
+            np.maximum(1 - _fading(8), 7 / (seen + 14)),
+        )
         share = used / level
-        sooner = (
-            np.where(
-                kind == HOLIDAY_KIND, 1 / 3, np.maximum(1 - _fading(8), 7 / (seen + 14))
-            )
-            * rate
+        tamed = np.clip(share, usual_kind / 2, 2 * usual_kind + 0.1)
+        kind_after = np.where(
+            np.isnan(usual_kind),
+            np.where(rate < 1, np.nan, share),
+            usual_kind + kind_rate * rate * (tamed - usual_kind),
         )
-        first = np.where(rate < 1, np.nan, share)
-        turned = np.where(
-            np.isnan(here),
-            first,
-            here + sooner * (np.clip(share, here / 2, 2 * here + 0.1) - here),
-        )
-        c["kinds"][kind, slots] = np.where(np.isfinite(turned), turned, here)
-        c["level"][slots] = _learned(
+        kind_after = np.where(np.isfinite(kind_after), kind_after, usual_kind)
+
+        level_after = _learned(
             level,
-            np.where(here > 0, used / here, np.nan),
+            np.where(usual_kind > 0, used / usual_kind, np.nan),
             seen,
             rate,
-            10 * LEAST_LEARNED,
-            for_good,
+            least=10 * LEAST_LEARNED,
+            untamed=for_good,
         )
-        size = np.minimum(
-            np.abs(excess) * 1.25,
-            np.where(seen < YOUNG_DAYS, np.inf, 3 * memory["spread"]),
+        widest = np.where(seen < YOUNG_DAYS, np.inf, 3 * memory["spread"])
+        size = np.minimum(np.abs(day.excess) * 1.25, widest)
+        spread = _learned(memory["spread"], size, seen, rate)
+        standing = _learned(
+            memory["standing"], day.standing, seen, rate, untamed=for_good
         )
-        c["spread"][slots] = np.maximum(
-            _learned(memory["spread"], size, seen, rate), LEAST_SPREAD
-        )
-        c["standing"][slots] = _learned(
-            memory["standing"], standing, seen, rate, untamed=for_good
-        )
-        c["seen"][slots] = np.minimum(seen + ~np.isnan(used), 9999)
+        self.cells["kinds"][day.kind, slots] = kind_after
+        self.cells["level"][slots] = level_after
+        self.cells["spread"][slots] = np.maximum(spread, LEAST_SPREAD)
+        self.cells["standing"][slots] = standing
+        self.cells["seen"][slots] = np.minimum(seen + ~np.isnan(used), 9999)
+
+
+def _slide(memory: Columns, excess: Column) -> tuple[Column, Column]:
+    """The cumulative sum of shortfalls after a day, in spreads, and the days that it has lasted."""
+    judged = ~np.isnan(excess)
+    shortfall = np.clip(excess / memory["spread"], -3, 3)
+    slide = np.clip(memory["slide"] - shortfall - SLIDE_ALLOWANCE, 0, SLIDE_CAP)
+    slide = np.where(memory["seen"] < HALF_LIFE, 0.0, slide)
+    slide = np.where(judged, slide, memory["slide"])
+    days = np.where(slide > 0, memory["slide_days"] + 1, 0)
+    return slide, np.where(judged, days, memory["slide_days"])
 
 
 class Form(Feature):
-    """What form a customer's days usually have, and how they differ from it."""
+    """The usual form of a customer's days, and how the days differ from it."""
 
     reads: tuple[str, ...] = ("used_kwh",)
     takes: tuple[str, ...] = (
@@ -514,8 +592,8 @@ class Form(Feature):
         "kept_lately",
     )
 
-    SAME_SHARE = 0.02  # by which the top of one clipped day may differ from the last
-    CLIPPED_SHARE = 0.05  # of the intervals lie at the top
+    SAME_SHARE = 0.02  # by which the tops of two clipped days may differ
+    CLIPPED_SHARE = 0.05  # of the intervals that lie at the top of a clipped day
     RECENT_FADE = _fading(3.0)
     MOVED_SHARE = 0.05  # of the use, from which a day teaches a quarter
 
@@ -534,75 +612,84 @@ class Form(Feature):
         )
 
     def fold(self, slots: Codes, columns: Columns) -> Columns:
-        """Adds the usual and how the day differs from it.
+        """Adds the usual form and how the day differs from it.
 
-        usual_variation, usual_rhythm and usual_high_kwh; clipped_days, how many days with many intervals at the top
-        had the same top, clip_kwh, with none above it between; valley_rise, by how much the valley hours' share has
-        lately exceeded the usual and the peers' rise, and valley_usual; kept_lately, the share of the expected use
-        meanwhile.
+        usual_variation, usual_rhythm, usual_high_kwh: as of a usual day
+        clipped_days: days with many intervals at the same top
+        clip_kwh: that top, with none above it between
+        valley_rise: recent rise of the valley hours' share over the usual, beyond the peers' rise
+        valley_usual: usual share of the valley hours
+        kept_lately: share of the expected use in the same days
         """
-        c = self.cells
-        held = {name: c[name][slots].astype(np.float64) for name in c.arrays}
-        told = ~np.isnan(columns["known_days"]) & (columns["day_kind"] < HOLIDAY_KIND)
-        day = {name: np.where(told, columns[name], np.nan) for name in self.takes[3:]}
-        seen = np.where(told, columns["known_days"], 0.0)
-        top, before = day["top_kwh"], held["top"]
-        flat, over = (
-            day["top_share"] >= self.CLIPPED_SHARE,
-            top > (1 + self.SAME_SHARE) * before,
-        )
-        again = flat & ~over & (top >= (1 - self.SAME_SHARE) * before)
-        clipped = np.where(
-            again,
-            np.minimum(held["clipped"] + 1, 250),
-            np.where(over, 0, held["clipped"]),
-        )
-        clipped = np.where(flat & ~again, 1, clipped)
-        c["clipped"][slots] = clipped
-        c["top"][slots] = clip = np.where(flat & ~again, top, before)
-        c["variation"][slots] = _learned(held["variation"], day["variation"], seen)
-        c["rhythm"][slots] = _learned(held["rhythm"], day["rhythm"], seen)
-        c["high"][slots] = _learned(
-            held["high"], day["high_kwh"], seen, np.where(clipped > 1, 0.25, 1.0)
-        )
-        share, keep = day["valley_share"], self.RECENT_FADE
-        known = ~np.isnan(share) & ~np.isnan(day["excess"])
-        late = np.where(known, keep * held["late"] + share, held["late"])
-        weight = np.where(known, keep * held["weight"] + 1, held["weight"])
-        expected = day["expected_kwh"]
-        used = np.where(
-            known, keep * held["used"] + expected * np.exp(day["excess"]), held["used"]
-        )
-        excused = np.where(known, keep * held["excused"] + expected, held["excused"])
-        rise = np.where(known, late / weight - held["valley"], np.nan)
+        memory = _remembered(self.cells, slots)
+        known = _ordinary_days(columns)
+        seen = np.where(known, columns["known_days"], 0.0)
+        day = {name: np.where(known, columns[name], np.nan) for name in self.takes[3:]}
+
+        clipped, clip = self._clipped(memory, day)
+        valley_share = day["valley_share"]
+        comparable = ~np.isnan(valley_share) & ~np.isnan(day["excess"])
+        recent = self._recent(memory, day, comparable)
+        rise = recent["late"] / recent["weight"] - memory["valley"]
+        rise = np.where(comparable, rise, np.nan)
         peers = _peer_median(columns["area"], columns["segments"], rise)
-        c["valley"][slots] = _learned(
-            held["valley"],
-            share,
-            seen,
-            np.where(np.abs(rise) > self.MOVED_SHARE, 0.25, 1.0),
+
+        high_rate = np.where(clipped > 1, 0.25, 1.0)
+        valley_rate = np.where(np.abs(rise) > self.MOVED_SHARE, 0.25, 1.0)
+        kept = recent["used"] / recent["excused"]
+        self.cells.write(
+            slots,
+            {
+                "clipped": clipped,
+                "top": clip,
+                "variation": _learned(memory["variation"], day["variation"], seen),
+                "rhythm": _learned(memory["rhythm"], day["rhythm"], seen),
+                "high": _learned(memory["high"], day["high_kwh"], seen, high_rate),
+                "valley": _learned(memory["valley"], valley_share, seen, valley_rate),
+                **recent,
+            },
         )
-        for name, value in (
-            ("late", late),
-            ("weight", weight),
-            ("used", used),
-            ("excused", excused),
-        ):
-            c[name][slots] = value
         return {
-            "usual_variation": held["variation"],
-            "usual_rhythm": held["rhythm"],
-            "usual_high_kwh": held["high"],
-            "clipped_days": np.where(np.isnan(top), np.nan, clipped),
+            "usual_variation": memory["variation"],
+            "usual_rhythm": memory["rhythm"],
+            "usual_high_kwh": memory["high"],
+            "clipped_days": np.where(np.isnan(day["top_kwh"]), np.nan, clipped),
             "clip_kwh": clip,
             "valley_rise": _beyond_peers(rise, peers),
-            "valley_usual": held["valley"],
-            "kept_lately": np.where(known, used / excused, np.nan),
+            "valley_usual": memory["valley"],
+            "kept_lately": np.where(comparable, kept, np.nan),
+        }
+
+    def _clipped(self, memory: Columns, day: Columns) -> tuple[Column, Column]:
+        """The number of days clipped at the same top, and that top."""
+        top = day["top_kwh"]
+        before = memory["top"]
+        flat = day["top_share"] >= self.CLIPPED_SHARE
+        above = top > (1 + self.SAME_SHARE) * before
+        same = flat & ~above & (top >= (1 - self.SAME_SHARE) * before)
+
+        first = flat & ~same
+        clipped = np.where(above, 0, memory["clipped"])
+        clipped = np.where(same, np.minimum(memory["clipped"] + 1, 250), clipped)
+        return np.where(first, 1, clipped), np.where(first, top, before)
+
+    def _recent(self, memory: Columns, day: Columns, known: Mask) -> Columns:
+        """The fading sums of the last few days, by cell."""
+        expected = day["expected_kwh"]
+        added: dict[str, Column | float] = {
+            "late": day["valley_share"],
+            "weight": 1,
+            "used": expected * np.exp(day["excess"]),
+            "excused": expected,
+        }
+        return {
+            name: np.where(known, self.RECENT_FADE * memory[name] + value, memory[name])
+            for name, value in added.items()
         }
 
 
 class Darkness(Feature):
-    """Hours in which nothing is used though use was usual, and at which clock time they come again."""
+    """Hours without use though use was usual, and the time of day at which they recur."""
 
     reads: tuple[str, ...] = ("used_kwh",)
     takes: tuple[str, ...] = ("hours", "day_kind", "known_days")
@@ -617,13 +704,9 @@ class Darkness(Feature):
     DARK_HOURS = 4  # hours on end
     REMEMBERED_DAYS = 7  # days
     NOTHING_SHARE = 0.01  # of the usual
-    USED_KWH, USED_SHARE = (
-        0.05,
-        0.2,
-    )  # kWh in the hour, and of the mean hour, that count as use
-    LIVELY_SHARE = (
-        0.5  # of the usual in the other hours: the premises are not simply closed
-    )
+    USED_KWH = 0.05  # kWh in an hour, from which it counts as use
+    USED_SHARE = 0.2  # of the mean hour, from which an hour counts as use
+    LIVELY_SHARE = 0.5  # of the usual in the other hours: the premises are not closed
 
     def __init__(self) -> None:
         self.cells = Cells(
@@ -633,70 +716,82 @@ class Darkness(Feature):
         )
 
     def fold(self, slots: Codes, columns: Columns) -> Columns:
-        """Adds dark_days, on how many of the last seven days the same four hours were dark, the hour dark_from which.
+        """Adds the dark hours of the last seven days.
 
-        dark_kwh is what those hours usually bring, dark_before the share of earlier days with four such hours anywhere,
-        usual_hours the usual kWh of every hour.
+        dark_days: days on which the same four hours were dark
+        dark_from: first of these hours
+        dark_kwh: usual use of these hours
+        dark_before: share of earlier days with four such hours anywhere
+        usual_hours: usual kWh of every hour
         """
-        c, more = (
-            self.cells,
-            self.DARK_HOURS - 1,
-        )  # hours of the day before that a stretch may begin with
-        told = ~np.isnan(columns["known_days"]) & (columns["day_kind"] < HOLIDAY_KIND)
-        hours = np.where(told, columns["hours"], np.nan)
-        told &= ~np.isnan(hours).all(axis=0)
-        usual = c["usual"][:, slots].astype(np.float64)
+        known = _ordinary_days(columns)
+        hours = np.where(known, columns["hours"], np.nan)
+        known &= ~np.isnan(hours).all(axis=0)
+        seen = np.where(known, columns["known_days"], 0.0)
+        usual = self.cells["usual"][:, slots].astype(np.float64)
+        before = self.cells["share"][slots].astype(np.float64)
+
+        # The dark hours of each day are the bits of a number.
+        dark, bits = self._dark(usual, hours)
+        ring = self.cells["dark"][:, slots].astype(np.int64)
+        ring = np.where(known, np.concatenate([ring[1:], bits[None]]), ring)
+
+        self.cells["dark"][:, slots] = ring
+        hour_rate = np.where(dark, 0.25, 1.0)
+        self.cells["usual"][:, slots] = _learned(usual, hours, seen, hour_rate)
+        share = _teaching_share(seen) * np.where(bits > 0, 0.25, 1.0)
+        after = before + share * (self._unused(hours) - before)
+        self.cells["share"][slots] = np.where(known, after, before)
+
+        days, start = self._recurring(ring)
+        stretch = (start + np.arange(self.DARK_HOURS)[:, None]) % DAY_HOURS
+        lost = usual[stretch, np.arange(len(slots))].sum(axis=0)
+        return {
+            "dark_days": np.where(known, days, np.nan),
+            "dark_from": start.astype(float),
+            "dark_kwh": np.where(known, np.nan_to_num(lost), np.nan),
+            "dark_before": np.where(known, before, np.nan),
+            "usual_hours": usual,
+        }
+
+    def _dark(self, usual: Column, hours: Column) -> tuple[Mask, Codes]:
+        """The hours without use though use was usual, and their bits.
+
+        These are 0 on a day without use in other hours.
+        """
         mean = np.sum(usual, axis=0, where=~np.isnan(usual)) / DAY_HOURS
         inhabited = (usual >= self.USED_KWH) & (usual >= self.USED_SHARE * mean)
         dark = inhabited & (hours < self.NOTHING_SHARE * usual)
-        rest = ~dark & ~np.isnan(hours) & ~np.isnan(usual)
-        lively = np.sum(hours, axis=0, where=rest) >= self.LIVELY_SHARE * np.sum(
-            usual, axis=0, where=rest
-        )
-        lively &= rest.any(axis=0)
-        bits = np.sum(
-            (dark & lively) << np.arange(DAY_HOURS)[:, None].astype(np.int64), axis=0
-        )
-        ring = c["dark"][:, slots].astype(np.int64)
-        ring = np.where(told, np.concatenate([ring[1:], bits[None]]), ring)
-        c["dark"][:, slots] = ring
-        seen = np.where(told, columns["known_days"], 0.0)
-        c["usual"][:, slots] = _learned(usual, hours, seen, np.where(dark, 0.25, 1.0))
-        before = c["share"][slots].astype(np.float64)
-        nothing = (
-            hours
-            < self.NOTHING_SHARE
-            * np.sum(hours, axis=0, where=~np.isnan(hours))
-            / DAY_HOURS
-        )
-        still = np.logical_and.reduce(
-            [nothing[n : n + DAY_HOURS - more] for n in range(self.DARK_HOURS)]
-        ).any(axis=0)
-        share = np.maximum(1 - _fading(HALF_LIFE), 1 / (seen + 1)) * np.where(
-            bits > 0, 0.25, 1.0
-        )
-        c["share"][slots] = np.where(told, before + share * (still - before), before)
+
+        others = ~dark & ~np.isnan(hours) & ~np.isnan(usual)
+        used = np.sum(hours, axis=0, where=others)
+        expected = np.sum(usual, axis=0, where=others)
+        lively = (used >= self.LIVELY_SHARE * expected) & others.any(axis=0)
+
+        hour = np.arange(DAY_HOURS)[:, None].astype(np.int64)
+        return dark, np.sum((dark & lively) << hour, axis=0)
+
+    def _unused(self, hours: Column) -> Mask:
+        """True on days with four hours on end without use."""
+        total = np.sum(hours, axis=0, where=~np.isnan(hours))
+        nothing = hours < self.NOTHING_SHARE * total / DAY_HOURS
+        starts = DAY_HOURS - self.DARK_HOURS + 1
+        stretches = [nothing[n : n + starts] for n in range(self.DARK_HOURS)]
+        return np.asarray(np.logical_and.reduce(stretches).any(axis=0))
+
+    def _recurring(self, ring: Codes) -> tuple[Codes, Codes]:
+        """The most days on which the same four hours were dark, and the first of these hours."""
+        more = self.DARK_HOURS - 1  # hours of the day before that a stretch may have
         joined = ring[1:] << more | ring[:-1] >> DAY_HOURS - more
         whole = joined & joined >> 1 & joined >> 2 & joined >> 3
         counts = np.array([(whole >> n & 1).sum(axis=0) for n in range(DAY_HOURS)])
         first = counts.argmax(axis=0)
-        most = counts[first, np.arange(len(slots))]
-        start = (first - more) % DAY_HOURS
-        lost = usual[
-            (start + np.arange(self.DARK_HOURS)[:, None]) % DAY_HOURS,
-            np.arange(len(slots)),
-        ].sum(axis=0)
-        return {
-            "dark_days": np.where(told, most, np.nan),
-            "dark_from": start.astype(float),
-            "dark_kwh": np.where(told, np.nan_to_num(lost), np.nan),
-            "dark_before": np.where(told, before, np.nan),
-            "usual_hours": usual,
-        }
+        days = counts[first, np.arange(ring.shape[1])]
+        return days, (first - more) % DAY_HOURS
 
 
 class Months(Feature):
-    """A customer's months: each against the same month as it usually is, and against the peers' by capacity."""
+    """A customer's months, beside the usual month and beside the peers' by capacity."""
 
     reads: tuple[str, ...] = ("used_kwh",)
     takes: tuple[str, ...] = ("at", "area", "segments", "contract_kva", "suspended_kva")
@@ -710,7 +805,7 @@ class Months(Feature):
         "year_most_kwh",
     )
 
-    LEAST_DAYS = 20  # told, of a month that counts
+    LEAST_DAYS = 20  # known days of a month that counts
     LEAST_MONTHS = 3  # months that stand for one not met before
     LEAST_SPREAD = 0.3  # of the peers' logarithms
 
@@ -728,94 +823,129 @@ class Months(Feature):
     def fold(self, slots: Codes, columns: Columns) -> Columns:
         """Adds the last whole month and its standing.
 
-        month_kwh, a day of it; own_share of the same month's usual, or of the median month in the first year;
-        peer_share of the peers' median by contract capacity, below_peers, robust deviations under it, and how many
-        peers. A share that cannot be told is infinite where the other can. year_least_kwh and year_most_kwh, what a day
-        of this month, of the one before and of the one after used in the years before; NaN where this month is unknown.
+        month_kwh: kWh a day
+        own_share: share of the same month's usual, or of the median month in the first year
+        peer_share: share of the peers' median by contract capacity
+        below_peers: robust deviations under that median
+        peers: how many peers there are
+        year_least_kwh, year_most_kwh: least and most kWh a day of this month, of the month before
+            and of the month after in the years before; NaN where this month is unknown
+
+        If only one of own_share and peer_share is known, the other is infinite.
         """
-        c, rows = self.cells, np.arange(len(slots))
-        held = {name: c[name][..., slots].astype(np.float64) for name in c.arrays}
-        told, used = ~np.isnan(columns["used_kwh"]), columns["used_kwh"]
+        memory = _remembered(self.cells, slots)
+        used = columns["used_kwh"]
+        known = ~np.isnan(used)
         month = month_of(day_of(columns["at"], self._zone))[0] % 12
-        around = held["usual"][(month + np.array([[-1], [0], [1]])) % 12, rows]
-        around = np.where(np.isnan(around[1]), np.nan, around)
-        ended = told & (held["month"] >= 0) & (held["month"] != month)
-        last, share = held["last"], held["share"]
+        years = self._years(memory["usual"], month)
+
+        ended = known & (memory["month"] >= 0) & (memory["month"] != month)
+        last = memory["last"]
+        share = memory["share"]
         if ended.any():
-            which = np.maximum(held["month"], 0).astype(np.int64)
-            last = np.where(
-                ended,
-                np.where(
-                    held["days"] >= self.LEAST_DAYS, held["sum"] / held["days"], np.nan
-                ),
-                last,
-            )
-            same, middle = held["usual"][which, rows], self._middle(held["usual"])
-            usual = np.where(np.isnan(same), middle, same)
-            share = np.where(ended, last / usual, share)
-            first = np.where(
-                np.isnan(middle), last, np.clip(last, middle / 4, 4 * middle)
-            )
-            after = np.where(
-                np.isnan(same), first, (same + np.clip(last, same / 2, 2 * same)) / 2
-            )
-            c["usual"][which, slots] = np.where(ended & ~np.isnan(last), after, same)
-        fresh = ended | (held["month"] < 0)
-        c["sum"][slots] = np.where(
-            told, np.where(fresh, 0, held["sum"]) + used, held["sum"]
+            last, share = self._end_months(slots, memory, ended)
+        fresh = ended | (memory["month"] < 0)
+        total = np.where(fresh, 0, memory["sum"]) + used
+        days = np.where(fresh, 0, memory["days"]) + 1
+        self.cells.write(
+            slots,
+            {
+                "sum": np.where(known, total, memory["sum"]),
+                "days": np.where(known, days, memory["days"]),
+                "month": np.where(known, month, memory["month"]),
+                "last": last,
+                "share": share,
+            },
         )
-        c["days"][slots] = np.where(
-            told, np.where(fresh, 0, held["days"]) + 1, held["days"]
-        )
-        c["month"][slots] = np.where(told, month, held["month"])
-        c["last"][slots], c["share"][slots] = last, share
-        size = np.log(
-            (last + 0.01) / (columns["contract_kva"] - columns["suspended_kva"])
-        )
-        size = np.where(np.isfinite(size), size, np.nan)
-        ahead, spread, peers = self._among_peers(
-            columns["area"], columns["segments"], size
-        )
-        unknown = np.isnan(share) & np.isnan(ahead)
         return {
-            "month_kwh": np.where(told, last, np.nan),
-            "own_share": np.where(
-                unknown | ~told, np.nan, np.where(np.isnan(share), np.inf, share)
-            ),
-            "peer_share": np.where(
-                unknown | ~told,
-                np.nan,
-                np.where(np.isnan(ahead), np.inf, np.exp(ahead)),
-            ),
-            "below_peers": np.where(told, -ahead / spread, np.nan),
-            "peers": peers,
+            "month_kwh": np.where(known, last, np.nan),
+            **self._standing(columns, known, last, share),
+            **years,
+        }
+
+    def _end_months(
+        self, slots: Codes, memory: Columns, ended: Mask
+    ) -> tuple[Column, Column]:
+        """Learns the months that ended.
+
+        Gives each customer's last month and its share of the usual.
+        """
+        month = np.maximum(memory["month"], 0).astype(np.int64)
+        counts = memory["days"] >= self.LEAST_DAYS
+        mean = np.where(counts, memory["sum"] / memory["days"], np.nan)
+        last = np.where(ended, mean, memory["last"])
+
+        same = memory["usual"][month, np.arange(len(slots))]
+        middle = self._middle(memory["usual"])
+        usual = np.where(np.isnan(same), middle, same)
+        share = np.where(ended, last / usual, memory["share"])
+
+        # A month not met before is learned within a quarter to four times the median.
+        tamed = np.clip(last, middle / 4, 4 * middle)
+        first = np.where(np.isnan(middle), last, tamed)
+        again = (same + np.clip(last, same / 2, 2 * same)) / 2
+        after = np.where(np.isnan(same), first, again)
+        learned = ended & ~np.isnan(last)
+        self.cells["usual"][month, slots] = np.where(learned, after, same)
+        return last, share
+
+    @staticmethod
+    def _years(usual: Column, month: Codes) -> Columns:
+        """The columns year_least_kwh and year_most_kwh."""
+        months = (month + np.array([[-1], [0], [1]])) % 12
+        around = usual[months, np.arange(len(month))]
+        around = np.where(np.isnan(around[1]), np.nan, around)
+        return {
             "year_least_kwh": np.fmin.reduce(around),
             "year_most_kwh": np.fmax.reduce(around),
         }
 
-    def _middle(self, usual: Column) -> Column:
-        """The median of the months known, where three are."""
-        ordered, known = np.sort(usual, axis=0), (~np.isnan(usual)).sum(axis=0)
-        rows = np.arange(usual.shape[1])
-        both = (
-            ordered[np.maximum(known - 1, 0) // 2, rows]
-            + ordered[np.minimum(known // 2, len(usual) - 1), rows]
+    def _standing(
+        self, columns: Columns, known: Mask, last: Column, share: Column
+    ) -> Columns:
+        """The columns own_share, peer_share, below_peers and peers."""
+        capacity = columns["contract_kva"] - columns["suspended_kva"]
+        size = np.log((last + 0.01) / capacity)
+        size = np.where(np.isfinite(size), size, np.nan)
+        ahead, spread, peers = self._among_peers(
+            columns["area"], columns["segments"], size
         )
-        return np.where(known >= self.LEAST_MONTHS, both / 2, np.nan)
+
+        hidden = (np.isnan(share) & np.isnan(ahead)) | ~known
+        own_share = np.where(np.isnan(share), np.inf, share)
+        peer_share = np.where(np.isnan(ahead), np.inf, np.exp(ahead))
+        return {
+            "own_share": np.where(hidden, np.nan, own_share),
+            "peer_share": np.where(hidden, np.nan, peer_share),
+            "below_peers": np.where(known, -ahead / spread, np.nan),
+            "peers": peers,
+        }
+
+    def _middle(self, usual: Column) -> Column:
+        """The median of the known months; NaN of fewer than three."""
+        ordered = np.sort(usual, axis=0)  # NaN last
+        known = (~np.isnan(usual)).sum(axis=0)
+        rows = np.arange(usual.shape[1])
+        below = ordered[np.maximum(known - 1, 0) // 2, rows]
+        above = ordered[np.minimum(known // 2, len(usual) - 1), rows]
+        return np.where(known >= self.LEAST_MONTHS, (below + above) / 2, np.nan)
 
     def _among_peers(
         self, areas: Codes, segments: Column, size: Column
     ) -> tuple[Column, Column, Column]:
-        """How far each is above its peers' median, the peers' spread, and how many they are; NaN among too few."""
+        """How far each is above its peers' median, the peers' spread, and their number.
+
+        NaN among too few.
+        """
         ahead, spread, peers = np.full((3, len(size)), np.nan)
         known = np.flatnonzero(~np.isnan(size))
-        crowd = _crowds(areas[known], segments[known])
-        _, place, counts = np.unique(crowd, return_inverse=True, return_counts=True)
-        peers[known] = counts[place]
-        for _, rows in crowded(crowd, LEAST_PEERS):
-            told = known[rows]
-            ahead[told] = size[told] - np.median(size[told])
-            spread[told] = max(
-                1.4826 * float(np.median(np.abs(ahead[told]))), self.LEAST_SPREAD
-            )
+        groups = _peer_groups(areas[known], segments[known])
+        _, places, counts = np.unique(groups, return_inverse=True, return_counts=True)
+        peers[known] = counts[places]
+
+        for _, group_rows in crowded(groups, LEAST_PEERS):
+            rows = known[group_rows]
+            ahead[rows] = size[rows] - np.median(size[rows])
+            deviation = 1.4826 * float(np.median(np.abs(ahead[rows])))
+            spread[rows] = max(deviation, self.LEAST_SPREAD)
         return ahead, spread, peers

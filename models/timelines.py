@@ -1,7 +1,7 @@
-"""Items that should be done by a moment, and the marks on the way at which they are judged though nothing happens.
+"""Items with a deadline, and the marks at which they are judged although nothing happens.
 
-What is told of an item is kept, and everything else is computed from it: the answer does not depend on the order in
-which it is told.
+The events of an item are kept, and everything else is computed from them: the result does not
+depend on the order in which they come.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from schemas.columns import Batch, Codes, Times
 from schemas.units import DAY_SECONDS
 
 NEVER_TIME = 2**62
-PORTION_ITEMS = 1000  # that pass a mark in one call, about
-ORPHAN_RETENTION_SECONDS = (
-    40 * DAY_SECONDS
-)  # after which an end without a start, or what ended and still is in trouble, is forgotten
-Timeline = tuple[Codes, Times, dict[str, Any]]  # slots, when, and the columns of a kind
+PORTION_ITEMS = 1000  # about, that pass a mark in one call
+# after which an end without a start, or an ended item still in trouble, is forgotten
+ORPHAN_RETENTION_SECONDS = 40 * DAY_SECONDS
+# slots, event times, and the columns of a kind
+Timeline = tuple[Codes, Times, dict[str, Any]]
 
 
 class Stay(NamedTuple):
-    """From `start` until `done`; a mark is at start + mark * unit, and a unit of 0 has none."""
+    """A span from `start` to `done`; a mark is at start + mark * unit, a unit of 0 has no marks."""
 
     start: int
     unit: float
@@ -36,7 +36,7 @@ class Stay(NamedTuple):
 
 
 class Observation(NamedTuple):
-    """When an item is judged, whether that is certain though the moment has not come, and what is told of it then."""
+    """A moment at which an item is judged, with its columns; it may be certain before it comes."""
 
     at: int
     certain: bool
@@ -44,7 +44,7 @@ class Observation(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """What a batch told: the items concerned, the rows that told nothing new, and those that came too late."""
+    """The items that a batch changes, its rows without news, and its late rows."""
 
     touched: set[int]
     duplicates: list[int]
@@ -58,25 +58,27 @@ class Timelines(Owner):
     columns: tuple[str, ...]
     item: type[Any]
     complete: ClassVar[bool] = True  # every pair of the index is an item
-    awaits: tuple[str, ...] = ()  # columns that are above 0 for lack of something
-    awaits_when_certain = False  # whether they may be so at moments that are certain
+    awaits: tuple[str, ...] = ()  # columns that are above 0 while an event is missing
+    awaits_when_certain = False  # whether they may be so at certain moments
 
     def __init__(self, index: Index) -> None:
         self.index = index
-        self.lost: Callable[[int], Sequence[tuple[int, int]]] = (
-            _nothing_lost  # by area slot, spans of lost rows
-        )
+        # by area slot, spans of lost rows
+        self.lost: Callable[[int], Sequence[tuple[int, int]]] = _nothing_lost
         self.items: dict[int, Any] = {}
         self.cells = Cells(
             area=np.int32(-1),
             due=np.int64(NEVER_TIME),  # its next mark
-            ended=np.int64(NEVER_TIME),  # when its last visit ended
-            expires=np.int64(NEVER_TIME),  # when it is forgotten though it never began
+            ended=np.int64(NEVER_TIME),  # when its last stay ended
+            expires=np.int64(NEVER_TIME),  # when it is forgotten if it never began
         )
         self.earliest: Times = np.zeros(0, np.int64)  # next mark by area
 
     def open(self, area: str, item: str, at: int, sealed: int) -> int:
-        """The slot of an item; -1 when a row of time `at` comes too late for one that is done or was never known."""
+        """The slot of an item.
+
+        -1 where a row of time `at` is late for an item that is done or unknown.
+        """
         known = self.index.known.get(area, {}).get(item, -1)
         if at < sealed and (known < 0 or self.cells["ended"][known] < sealed):
             return -1
@@ -87,80 +89,77 @@ class Timelines(Owner):
     def record_row(
         self, recorded: Recorded, row: int, slot: int, area: int, at: int, *, new: bool
     ) -> None:
-        """File a row by whether it told something new of its item."""
-        cells, visits = self.cells, self.stays(slot)
+        """Notes a row in `recorded`, by whether it is new, and updates the cells of its item."""
+        cells = self.cells
+        stays = self.stays(slot)
         cells["area"][slot] = area
-        cells["ended"][slot] = visits[-1].done if visits else NEVER_TIME
-        cells["expires"][slot] = NEVER_TIME if visits else at + ORPHAN_RETENTION_SECONDS
+        cells["ended"][slot] = stays[-1].done if stays else NEVER_TIME
+        cells["expires"][slot] = NEVER_TIME if stays else at + ORPHAN_RETENTION_SECONDS
         if new:
             recorded.touched.add(slot)
         else:
             recorded.duplicates.append(row)
 
     def due(self, watermarks: Times) -> Codes:
-        """Items that passed a mark since they were last judged; `clock` is by area slot."""
+        """Items that passed a mark since they were last judged; `watermarks` is by area slot."""
         if len(self.earliest) < len(watermarks):
             self.update_earliest(len(watermarks))
         if not (self.earliest <= watermarks).any():
             return np.zeros(0, np.int64)
-        area, due = (
-            self.cells["area"][: len(self.index)],
-            self.cells["due"][: len(self.index)],
-        )
+
+        area = self.cells["area"][: len(self.index)]
+        due = self.cells["due"][: len(self.index)]
         return np.flatnonzero((area >= 0) & (due <= watermarks[area]))
 
     def portion(self, until: int) -> int:
-        """How far time may pass on its way to `until` with about PORTION_ITEMS passing a mark."""
+        """The time up to `until` by which about PORTION_ITEMS items pass a mark."""
+        area = self.cells["area"][: len(self.index)]
         due = self.cells["due"][: len(self.index)]
-        due = due[(self.cells["area"][: len(self.index)] >= 0) & (due <= until)]
-        return (
-            until
-            if len(due) <= PORTION_ITEMS
-            else int(np.partition(due, PORTION_ITEMS)[PORTION_ITEMS])
-        )
+        due = due[(area >= 0) & (due <= until)]
+        if len(due) <= PORTION_ITEMS:
+            return until
+        return int(np.partition(due, PORTION_ITEMS)[PORTION_ITEMS])
 
     def timeline(self, slots: Codes, watermarks: Times) -> Timeline:
-        """Every row of some items so far: slot, when, and its columns; an end is a row of mark 0."""
+        """Every row of some items so far; the end of a stay is a row of mark 0."""
         rows: list[tuple[Any, ...]] = []
         for slot in slots.tolist():
-            now, due = int(watermarks[self.cells["area"][slot]]), NEVER_TIME
-            lost = self.lost(int(self.cells["area"][slot]))
-            for at, certain, columns in sorted(
-                self.observations(slot), key=itemgetter(0)
-            ):
-                if certain or at <= now:
-                    doubted = lost and (
-                        self.awaits_when_certain or not certain
-                    )  # what has ended is told from end to end
-                    rows.append(
-                        (
-                            slot,
-                            at,
-                            *(self._masked(slot, at, columns) if doubted else columns),
-                        )
-                    )
-                else:
+            area = int(self.cells["area"][slot])
+            now = int(watermarks[area])
+            due = NEVER_TIME
+            lost = self.lost(area)
+            for observation in sorted(self.observations(slot), key=itemgetter(0)):
+                at, certain, columns = observation
+                if not certain and at > now:
                     due = min(due, at)
+                    continue
+                # Every event of an item that has ended is known, if it has a start.
+                if lost and (self.awaits_when_certain or not certain):
+                    columns = self._masked(slot, at, columns)
+                rows.append((slot, at, *columns))
             self.cells["due"][slot] = due
         self.update_earliest(len(watermarks))
-        where, when, *told = (
+        return self._as_timeline(rows)
+
+    def _as_timeline(self, rows: list[tuple[Any, ...]]) -> Timeline:
+        """Rows of slot, event time and columns."""
+        transposed = (
             zip(*rows, strict=True) if rows else ((),) * (2 + len(self.columns))
         )
+        slots, at, *columns = transposed
         return (
-            np.array(where, np.int64),
-            np.array(when, np.int64),
-            dict(zip(self.columns, told, strict=True)),
+            np.array(slots, np.int64),
+            np.array(at, np.int64),
+            dict(zip(self.columns, columns, strict=True)),
         )
 
     def _masked(
         self, slot: int, at: int, columns: tuple[float, ...]
     ) -> tuple[float, ...]:
-        """The columns of a moment, NaN where what is missing may have come in a span of lost rows."""
+        """The columns of a moment, NaN where the missing event may be among lost rows."""
         start = self.since(slot, at)
-        if not any(
-            since < at and start <= until
-            for since, until in self.lost(int(self.cells["area"][slot]))
-        ):
+        lost = self.lost(int(self.cells["area"][slot]))
+        if not any(since < at and start <= until for since, until in lost):
             return columns
         named = zip(self.columns, columns, strict=True)
         return tuple(
@@ -168,44 +167,44 @@ class Timelines(Owner):
         )
 
     def since(self, slot: int, at: int) -> int:
-        """From when on what an item lacks at a time may have come."""
-        starts = [visit.start for visit in self.stays(slot)]
-        return max(
-            (start for start in starts if start <= at), default=min(starts, default=at)
-        )
+        """The earliest time of the event that an item lacks at a time."""
+        starts = [stay.start for stay in self.stays(slot)]
+        earliest = min(starts, default=at)
+        return max((start for start in starts if start <= at), default=earliest)
 
     def stays(self, slot: int) -> list[Stay]:
-        """When an item was open."""
-        visits: list[Stay] = self.items[slot].stays()
-        return visits
+        """The spans in which an item was open."""
+        stays: list[Stay] = self.items[slot].stays()
+        return stays
 
     def observations(self, slot: int) -> Iterator[Observation]:
-        """Every moment at which an item is judged, as far as is known."""
+        """Every known moment at which an item is judged."""
         raise NotImplementedError
 
     def update_earliest(self, areas: int) -> None:
-        """Find each area's next mark."""
+        """Finds each area's next mark."""
         self.earliest = np.full(areas, NEVER_TIME)
-        area, due = (
-            self.cells["area"][: len(self.index)],
-            self.cells["due"][: len(self.index)],
-        )
+        area = self.cells["area"][: len(self.index)]
+        due = self.cells["due"][: len(self.index)]
         np.minimum.at(self.earliest, area[area >= 0], due[area >= 0])
 
     def finished(
         self, watermarks: Times, grace: int, troubled: Collection[int]
     ) -> Codes:
-        """Items that ended so long ago that nothing can change them, or never began; those in trouble stay longer."""
-        c = {
-            name: array[: len(self.index)] for name, array in self.cells.arrays.items()
-        }
-        now, kept = watermarks[c["area"]], np.full(len(self.index), grace)
-        kept[list(troubled)] = ORPHAN_RETENTION_SECONDS
-        over = (c["ended"] < NEVER_TIME) & (np.minimum(c["ended"], now) + kept < now)
-        return np.flatnonzero((c["area"] >= 0) & (over | (c["expires"] < now)))
+        """Items that ended too long ago to change, or never began; items in trouble stay longer."""
+        count = len(self.index)
+        area = self.cells["area"][:count]
+        ended = self.cells["ended"][:count]
+        expires = self.cells["expires"][:count]
+
+        now = watermarks[area]
+        retention = np.full(count, grace)
+        retention[list(troubled)] = ORPHAN_RETENTION_SECONDS
+        over = (ended < NEVER_TIME) & (np.minimum(ended, now) + retention < now)
+        return np.flatnonzero((area >= 0) & (over | (expires < now)))
 
     def forget(self, slots: Codes) -> None:
-        """Drop some items."""
+        """Drops some items."""
         self.cells.clear(slots)
         self.index.release(slots)
         for slot in slots.tolist():
@@ -213,7 +212,7 @@ class Timelines(Owner):
         self.earliest = self.earliest[:0]
 
     def schema(self) -> Schema:
-        """The cells of every item, and what was told of it."""
+        """The cells and the events of every item."""
         return {**self.cells.schema(), "items": dict[int, self.item]}  # type: ignore[name-defined]
 
     def state(self) -> State:
@@ -221,7 +220,10 @@ class Timelines(Owner):
         return {**self.cells.state(), "items": self.items}
 
     def load(self, state: State) -> None:
-        """Replace everything by what `state` gave. Raises StateError where index, items and cells do not agree."""
+        """Replaces everything by a state.
+
+        Raises StateError where index, items and cells do not agree.
+        """
         self.load_cells(state)
         self.items = state.get("items", {})
         if self.items.keys() != set(np.flatnonzero(self.cells["area"] >= 0).tolist()):
@@ -230,10 +232,10 @@ class Timelines(Owner):
             raise StateError("its items are not those of its index")
 
     def load_cells(self, state: State) -> None:
-        """Replace the cells by what `state` gave. Raises StateError where one is of no item."""
+        """Replaces the cells by those of a state. Raises StateError if a cell has no item."""
         self.cells.load(state)
         self.earliest = np.zeros(0, np.int64)
-        within("how many items it has", self.cells.used, 0, len(self.index))
+        within("its number of items", self.cells.used, 0, len(self.index))
         self.cells.reserve(len(self.index))
 
 
@@ -243,7 +245,7 @@ def _nothing_lost(_: int) -> Sequence[tuple[int, int]]:
 
 
 def seconds_after(start: int, seconds: float) -> int:
-    """So many seconds after a moment, whatever the day."""
+    """The moment some seconds after another, on any day."""
     return start + round(seconds)
 
 
@@ -252,7 +254,7 @@ def passed_marks(
     marks: Sequence[float],
     after: Callable[[int, float], int] = seconds_after,
 ) -> Iterator[tuple[int, bool, float]]:
-    """When each mark of a visit passes, whether it surely does, and its end as a mark of 0."""
+    """Each mark of a stay: its time, whether it is certain, and the mark, 0 for the end."""
     for mark in marks if stay.unit > 0 else ():
         at = after(stay.start, mark * stay.unit)
         if at < stay.done:

@@ -1,4 +1,4 @@
-"""Work: how long items stay in a stage, against the section's limit and against what is usual, and in which order."""
+"""Work: the stays of items in stages, beside limit and usual stay, and the stages' order."""
 
 from __future__ import annotations
 
@@ -31,45 +31,43 @@ from schemas.units import DAY_SECONDS, HOUR_SECONDS
 
 LIMIT_MARKS = (0.8, 1.0, 2.0)  # shares of the limit
 NOT_COUNTED = -1
-LATE_RATIO, STALLED_RATIO = (
-    1.0,
-    2.0,
-)  # times the limit, and what is usual, from which an item is stuck
-STALL_MARKS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)  # times what is usual
+LATE_RATIO = 1.0  # times the limit, from which an item is stuck
+STALLED_RATIO = 2.0  # times the usual stay, from which an item is stuck
+STALL_MARKS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)  # times the usual stay
 
 
 class WorkItem(msgspec.Struct):
-    """What was told of a work item in a stage, which may be entered again."""
+    """The events of a work item in a stage, which it may enter again."""
 
-    starts: dict[
-        int, tuple[float, bool]
-    ] = {}  # by time the limit in seconds, and whether working days alone count
-    ends: list[int] = []  # in order of time
-    pauses: list[int] = []  # the same
-    resumes: list[int] = []  # the same
-    usual: dict[
-        int, float
-    ] = {}  # by start, within which time such stages were done before it
-    counted: dict[
-        int, int | None
-    ] = {}  # ends, None while there is none, of the visits that tell what is usual
-    waited: dict[
-        int, int
-    ] = {}  # by start, the seconds for which such a visit was paused
+    # by time: the limit in seconds, and whether only working days count
+    starts: dict[int, tuple[float, bool]] = {}
+    # in order of time
+    ends: list[int] = []
+    pauses: list[int] = []
+    resumes: list[int] = []
+    # by start: seconds within which such stages were usually done before it
+    usual: dict[int, float] = {}
+    # by start: the end, None while there is none, of the stays that were counted
+    counted: dict[int, int | None] = {}
+    # by start: the seconds for which such a stay was paused
+    waited: dict[int, int] = {}
 
     def stays(self) -> list[Stay]:
-        """Each start with the first end after it; a start while the stage is open tells nothing new."""
-        visits: list[Stay] = []
+        """Each start with the first end after it.
+
+        A start while the stage is open changes nothing.
+        """
+        stays: list[Stay] = []
         done = 0
         for start in sorted(self.starts):
             if done <= start:
                 after = bisect_left(self.ends, start)
                 done = self.ends[after] if after < len(self.ends) else NEVER_TIME
-                visits.append(Stay(start, self.starts[start][0], done))
-        return visits
+                stays.append(Stay(start, self.starts[start][0], done))
+        return stays
 
     def _pause_spans(self) -> Iterator[tuple[int, int]]:
-        """From when until when its clock stands still: each pause until it is resumed."""
+        """The spans in which it does not age: each pause until it is resumed."""
         until = 0
         for since in self.pauses:
             if until <= since:
@@ -78,7 +76,7 @@ class WorkItem(msgspec.Struct):
                 yield since, until
 
     def waited_for(self, start: int, done: int | None) -> int:
-        """For how many seconds it was paused in a visit that has ended."""
+        """The seconds for which it was paused in an ended stay."""
         if done is None:
             return 0
         return sum(
@@ -87,7 +85,7 @@ class WorkItem(msgspec.Struct):
         )
 
     def put_off(self, start: int, at: int) -> int:
-        """When a moment that was to come at a time comes, by the pauses since a start; never while it is paused.
+        """A time after the pauses since a start have moved it; never while it is paused.
 
         >>> WorkItem(pauses=[20], resumes=[50]).put_off(10, 30)
         60
@@ -104,7 +102,7 @@ class WorkItem(msgspec.Struct):
 
 
 class Work(Timelines):
-    """Work items by stage, and how long each section's stages usually take."""
+    """Work items by stage, and the usual stays in each section's stages."""
 
     kind, item = Overdue, WorkItem
     columns = ("share", "limit_hours", "stalled", "usual_hours")
@@ -114,31 +112,36 @@ class Work(Timelines):
         self, index: Index, queues: Index, registry: Registry, zone: str, grace: int
     ) -> None:
         super().__init__(index)
-        self._registry, self._zone, self._grace = registry, zone, grace
-        self._durations, self.queues = Durations(), queues
+        self._registry = registry
+        self._zone = zone
+        self._grace = grace
+        self._durations = Durations()
+        self.queues = queues
         self.cells = Cells(
             **self.cells.empty,
             queue=np.int32(-1),  # the stage of its section
+            # its last stay, and whether it had others
             since=np.int64(NEVER_TIME),
             stuck=np.int64(NEVER_TIME),
-            again=np.bool_(0),  # its last visit, and whether others were
+            again=np.bool_(0),
         )
 
     def record(self, batch: Stages, areas: Codes, sealed: Times) -> Recorded:
-        """Note starts and ends; `sealed` is by row the time before which what has ended cannot change any more."""
-        told = Recorded(set(), [], [])
+        """Records starts and ends.
+
+        Stays that ended before `sealed`, by row, cannot change any more.
+        """
+        recorded = Recorded(set(), [], [])
         for n in range(len(batch)):
-            section, stage, at = (
-                batch.areas[batch.area[n]],
-                batch.stages[batch.stage[n]],
-                int(batch.at[n]),
-            )
-            slot = self.open(
-                section, f"{batch.names[batch.subject[n]]}/{stage}", at, sealed[n]
-            )
+            section = batch.areas[batch.area[n]]
+            stage = batch.stages[batch.stage[n]]
+            name = f"{batch.names[batch.subject[n]]}/{stage}"
+            at = int(batch.at[n])
+            slot = self.open(section, name, at, sealed[n])
             if slot < 0:
-                told.late.append(n)
+                recorded.late.append(n)
                 continue
+
             item = self.items.setdefault(slot, WorkItem())
             if batch.progress[n] == StageProgress.STARTED:
                 limit = self._limit(section, stage, at, float(batch.limit[n]))
@@ -147,157 +150,151 @@ class Work(Timelines):
                 if at < sealed[n]:
                     item.usual.setdefault(at, nan)
             else:
-                known = self._times_of(item, int(batch.progress[n]))
-                if new := at not in known:
-                    insort(known, at)
-            self.record_row(told, n, slot, areas[n], at, new=new)
+                times = self._times_of(item, int(batch.progress[n]))
+                new = at not in times
+                if new:
+                    insort(times, at)
+
+            self.record_row(recorded, n, slot, areas[n], at, new=new)
             self.cells["queue"][slot] = self.queues.slot(section, stage)
             if new:
                 self._learn(item, (section, stage), int(sealed[n]))
-        return told
+        return recorded
 
     @staticmethod
     def _times_of(item: WorkItem, progress: int) -> list[int]:
-        """When an item was told to end, to pause or to go on."""
-        return {
-            StageProgress.FINISHED: item.ends,
-            StageProgress.PAUSED: item.pauses,
-        }.get(StageProgress(progress), item.resumes)
+        """The times of an item's ends, pauses or resumptions."""
+        kind = StageProgress(progress)
+        if kind == StageProgress.FINISHED:
+            return item.ends
+        return item.pauses if kind == StageProgress.PAUSED else item.resumes
 
     def _limit(
-        self, section: str, stage: str, at: int, own: float
+        self, section: str, stage: str, at: int, seconds: float
     ) -> tuple[float, bool]:
-        """The seconds that an item may stay, 0 when nobody says, and whether working days alone count."""
-        if 0 < own < np.inf:
-            return own, False
-        known = next(
-            (
-                known
-                for known in self._registry.stages(section, at)
-                if known.stage == stage
-            ),
-            None,
-        )
-        return (
-            (float(HOUR_SECONDS * (known.hours or 0)), known.working_days)
-            if known
-            else (0.0, False)
-        )
+        """The seconds that an item may stay, 0 if unlimited, and if only working days count."""
+        if 0 < seconds < np.inf:
+            return seconds, False
+        for known in self._registry.stages(section, at):
+            if known.stage == stage:
+                return float(HOUR_SECONDS * (known.hours or 0)), known.working_days
+        return 0.0, False
 
     def _learn(self, item: WorkItem, group: tuple[str, str], sealed: int) -> None:
-        """Count the visits as they are now; what began or ended before the seal stays as it is."""
-        visits = {
-            v.start: None if v.done == NEVER_TIME else v.done for v in item.stays()
+        """Counts the stays as they are now.
+
+        A stay that began or ended before the seal stays as it is.
+        """
+        ends = {
+            stay.start: None if stay.done == NEVER_TIME else stay.done
+            for stay in item.stays()
         }
-        now: dict[int, int | None] = {}
+        counted: dict[int, int | None] = {}
         waits: dict[int, int] = {}
-        for start in {*item.counted, *visits}:
-            before, done = (
-                item.counted.get(start, NOT_COUNTED),
-                visits.get(start, NOT_COUNTED),
-            )
+        for start in {*item.counted, *ends}:
+            before = item.counted.get(start, NOT_COUNTED)
+            done = ends.get(start, NOT_COUNTED)
             if start < sealed and (
                 NOT_COUNTED in {before, done} or (before or done or sealed) < sealed
             ):
                 done = before
-            was = item.waited.get(start, 0)
-            waited = (
-                was
-                if before == done and (done or sealed) < sealed
-                else item.waited_for(start, done)
-            )
+
+            waited_before = item.waited.get(start, 0)
+            waited = waited_before
+            if before != done or (done or sealed) >= sealed:
+                waited = item.waited_for(start, done)
             if done != NOT_COUNTED:
-                now[start] = done
+                counted[start] = done
             if waited:
                 waits[start] = waited
-            for counted, paused, sign in ((before, was, -1), (done, waited, 1)):
-                if (before, was) != (done, waited) and counted != NOT_COUNTED:
-                    self._durations.count(group, start, counted, sign, paused)
-        item.counted, item.waited = now, waits
+
+            if (before, waited_before) == (done, waited):
+                continue
+            if before != NOT_COUNTED:
+                self._durations.count(group, start, before, -1, waited_before)
+            if done != NOT_COUNTED:
+                self._durations.count(group, start, done, 1, waited)
+        item.counted = counted
+        item.waited = waits
 
     def timeline(
         self, slots: Codes, watermarks: Times
     ) -> tuple[Codes, Times, dict[str, Any]]:
-        """Every row of some items so far. What is usual counts as it was known when the stage was entered."""
+        """Every row of some items so far.
+
+        The usual stay is as it was known when the stage was entered.
+        """
         for slot in slots.tolist():
-            item, now = self.items[slot], int(watermarks[self.cells["area"][slot]])
+            item = self.items[slot]
+            now = int(watermarks[self.cells["area"][slot]])
             section, subject = self.index.pairs[slot]
-            for visit in item.stays():
-                if visit.start <= now and visit.start not in item.usual:
-                    day = (visit.start - self._grace) // DAY_SECONDS
-                    item.usual[visit.start] = self._durations.usual(
-                        (section, subject.rpartition("/")[2]), day
-                    )
-            self._note_last_stay(slot, item.stays())
+            group = section, subject.rpartition("/")[2]
+            stays = item.stays()
+            for stay in stays:
+                if stay.start <= now and stay.start not in item.usual:
+                    day = (stay.start - self._grace) // DAY_SECONDS
+                    item.usual[stay.start] = self._durations.usual(group, day)
+            self._note_last_stay(slot, stays)
         return super().timeline(slots, watermarks)
 
     def stuck(self, slot: int, stay: Stay) -> int:
-        """From when on an item is stuck in a visit: past its limit, or stalled."""
+        """The time from which an item is stuck in a stay: past its limit, or stalled."""
+        late = stalled = NEVER_TIME
+        if stay.unit > 0:
+            late = self._time_after(slot, stay.start, LATE_RATIO * stay.unit)
         usual = self.items[slot].usual.get(stay.start, nan)
-        late = (
-            self._time_after(slot, stay.start, LATE_RATIO * stay.unit)
-            if stay.unit > 0
-            else NEVER_TIME
-        )
-        return min(
-            late,
-            self._calendar_time_after(slot, stay.start, STALLED_RATIO * usual)
-            if usual > 0
-            else NEVER_TIME,
-        )
+        if usual > 0:
+            seconds = STALLED_RATIO * usual
+            stalled = self._calendar_time_after(slot, stay.start, seconds)
+        return min(late, stalled)
 
     def _time_after(self, slot: int, start: int, seconds: float) -> int:
-        """When so many seconds have passed since an item entered its stage, working days alone where they count.
+        """The time some seconds after an item entered its stage, in working days where these count.
 
-        What it was paused for is added as it passes by the calendar.
+        Its pauses are added by the calendar.
         """
         item = self.items[slot]
-        at = (
-            worked_after(start, seconds, self._zone)
-            if item.starts[start][1]
-            else seconds_after(start, seconds)
-        )
-        return item.put_off(start, at)
+        _, working_days = item.starts[start]
+        if working_days:
+            return item.put_off(start, worked_after(start, seconds, self._zone))
+        return item.put_off(start, seconds_after(start, seconds))
 
     def _calendar_time_after(self, slot: int, start: int, seconds: float) -> int:
-        """The same, whatever the days."""
+        """The same by the calendar."""
         return self.items[slot].put_off(start, seconds_after(start, seconds))
 
     def observations(self, slot: int) -> Iterator[Observation]:
-        """Of every visit the marks of its limit, those of what is usual, and the end."""
+        """Of every stay the marks of its limit, the marks of the usual stay, and the end."""
         item = self.items[slot]
-        for visit in item.stays():
-            limit, usual = visit.unit, item.usual.get(visit.start, nan)
-            if visit.start not in item.usual:
-                yield Observation(
-                    visit.start, certain=False, columns=(nan,) * len(self.columns)
-                )
-            for at, certain, share in passed_marks(
-                visit, LIMIT_MARKS, partial(self._time_after, slot)
-            ):
+        time_after = partial(self._time_after, slot)
+        calendar_time_after = partial(self._calendar_time_after, slot)
+        for stay in item.stays():
+            limit_hours = stay.unit / HOUR_SECONDS
+            usual = item.usual.get(stay.start, nan)
+            if stay.start not in item.usual:
+                unknown = (nan,) * len(self.columns)
+                yield Observation(stay.start, certain=False, columns=unknown)
+
+            for at, certain, share in passed_marks(stay, LIMIT_MARKS, time_after):
                 if share:
-                    yield Observation(
-                        at, certain, (share, limit / HOUR_SECONDS, nan, nan)
-                    )
-            for at, certain, times in passed_marks(
-                visit._replace(unit=usual),
-                STALL_MARKS,
-                partial(self._calendar_time_after, slot),
-            ):
-                ended = (0.0, limit / HOUR_SECONDS) if not times else (nan, nan)
+                    yield Observation(at, certain, (share, limit_hours, nan, nan))
+
+            usual_stay = stay._replace(unit=usual)
+            marks = passed_marks(usual_stay, STALL_MARKS, calendar_time_after)
+            for at, certain, times in marks:
+                ended = (nan, nan) if times else (0.0, limit_hours)
                 yield Observation(at, certain, (*ended, times, usual / HOUR_SECONDS))
 
     def expire(self, watermarks: Mapping[str, int]) -> None:
-        """Drop the durations of some sections that nothing can ask for any more."""
-        self._durations.forget(
-            {
-                section: (now - self._grace) // DAY_SECONDS - WINDOW_DAYS - 1
-                for section, now in watermarks.items()
-            }
-        )
+        """Drops the durations of some sections that are too old to be used again."""
+        first_days = {
+            section: (now - self._grace) // DAY_SECONDS - WINDOW_DAYS - 1
+            for section, now in watermarks.items()
+        }
+        self._durations.forget(first_days)
 
     def schema(self) -> Schema:
-        """The items, and how long stages usually take."""
+        """The items, and the durations of stages."""
         return {**super().schema(), **self._durations.schema()}
 
     def state(self) -> State:
@@ -305,7 +302,7 @@ class Work(Timelines):
         return super().state() | self._durations.state()
 
     def load(self, state: State) -> None:
-        """Replace everything by what `state` gave. Raises StateError."""
+        """Replaces everything by a state. Raises StateError."""
         super().load(state)
         self._durations.load(state)
         within("a queue", self.cells["queue"], -1, len(self.queues) - 1)
@@ -313,40 +310,32 @@ class Work(Timelines):
             self._restore_queues()
 
     def _restore_queues(self) -> None:
-        """Put every item into the queue of its stage, as it is since its last visit began."""
+        """Puts every item into the queue of its stage, as it is since its last stay began."""
         for slot, item in self.items.items():
             section, subject = self.index.pairs[slot]
-            self.cells["queue"][slot] = self.queues.slot(
-                section, subject.rpartition("/")[2]
-            )
+            stage = subject.rpartition("/")[2]
+            self.cells["queue"][slot] = self.queues.slot(section, stage)
             self._note_last_stay(slot, item.stays())
 
     def _note_last_stay(self, slot: int, stays: list[Stay]) -> None:
-        """Note of an item since when it is in its stage, from when on it is stuck, and whether it was there before."""
-        for visit in stays[-1:]:
-            self.cells["since"][slot], self.cells["stuck"][slot] = (
-                visit.start,
-                self.stuck(slot, visit),
-            )
+        """Notes when an item's last stay began, when it is stuck, and whether it had others."""
+        if stays:
+            self.cells["since"][slot] = stays[-1].start
+            self.cells["stuck"][slot] = self.stuck(slot, stays[-1])
         self.cells["again"][slot] = len(stays) > 1
 
 
 class Trace(msgspec.Struct):
-    """When an item entered and left its stages."""
+    """The times at which an item entered and left its stages."""
 
     starts: dict[str, list[int]] = {}
     ends: dict[str, list[int]] = {}
 
     def times(self) -> list[int]:
-        """Every moment at which it moved."""
-        return sorted(
-            {
-                at
-                for told in (self.starts, self.ends)
-                for times in told.values()
-                for at in times
-            }
-        )
+        """Every time at which it moved."""
+        times: set[int] = set()
+        times.update(*self.starts.values(), *self.ends.values())
+        return sorted(times)
 
 
 class StageOrder(Timelines):
@@ -362,57 +351,54 @@ class StageOrder(Timelines):
         self._registry = registry
 
     def record(self, batch: Stages, areas: Codes, sealed: Times) -> Recorded:
-        """Note starts and ends of stages that have an order."""
-        told = Recorded(set(), [], [])
+        """Records starts and ends of stages that have an order."""
+        recorded = Recorded(set(), [], [])
         for n in range(len(batch)):
-            section, stage, at = (
-                batch.areas[batch.area[n]],
-                batch.stages[batch.stage[n]],
-                int(batch.at[n]),
-            )
-            if batch.progress[n] not in (StageProgress.STARTED, StageProgress.FINISHED):
+            progress = batch.progress[n]
+            if progress not in (StageProgress.STARTED, StageProgress.FINISHED):
                 continue
-            if all(
-                known.stage != stage for known in self._registry.stages(section, at)
-            ):
+            section = batch.areas[batch.area[n]]
+            stage = batch.stages[batch.stage[n]]
+            at = int(batch.at[n])
+            ordered = self._registry.stages(section, at)
+            if all(known.stage != stage for known in ordered):
                 continue
             slot = self.open(section, batch.names[batch.subject[n]], at, sealed[n])
             if slot < 0:
                 continue
+
             item = self.items.setdefault(slot, Trace())
-            times = (
-                item.starts if batch.progress[n] == StageProgress.STARTED else item.ends
-            ).setdefault(stage, [])
-            if new := at not in times:
+            stages = item.starts if progress == StageProgress.STARTED else item.ends
+            times = stages.setdefault(stage, [])
+            new = at not in times
+            if new:
                 times.append(at)
-            self.record_row(told, n, slot, areas[n], at, new=new)
-        return told
+            self.record_row(recorded, n, slot, areas[n], at, new=new)
+        return recorded
 
     def since(self, slot: int, at: int) -> int:
-        """From its first move on."""
+        """The time of its first move."""
         return self.items[slot].times()[0]
 
     def _order(self, slot: int) -> list[str]:
-        """The stages of an item's section, as they were when it set out."""
-        return [
-            known.stage
-            for known in self._registry.stages(
-                self.index.pairs[slot][0], self.items[slot].times()[0]
-            )
-        ]
+        """The stages of an item's section, as they were at its first move."""
+        section = self.index.pairs[slot][0]
+        stages = self._registry.stages(section, self.items[slot].times()[0])
+        return [known.stage for known in stages]
 
     def stays(self, slot: int) -> list[Stay]:
-        """From its first move until the last stage of all is done."""
+        """From its first move until the last stage of the section is done."""
         item = self.items[slot]
         done = min(item.ends.get(self._order(slot)[-1], [NEVER_TIME]))
         return [Stay(item.times()[0], 0.0, done)] if done < NEVER_TIME else []
 
     def observations(self, slot: int) -> Iterator[Observation]:
-        """Every move, with the stages before the furthest it has entered that it has not finished by then."""
-        item, order = self.items[slot], self._order(slot)
+        """Every move, with the number of unfinished stages before the furthest stage entered."""
+        item = self.items[slot]
+        order = self._order(slot)
         for at in item.times():
-            entered = {s for s in order if min(item.starts.get(s, [NEVER_TIME])) <= at}
-            left = {s for s in order if min(item.ends.get(s, [NEVER_TIME])) <= at}
+            entered = _reached(order, item.starts, at)
+            left = _reached(order, item.ends, at)
             seen = [n for n, stage in enumerate(order) if stage in entered | left]
             furthest = max(
                 (n for n, stage in enumerate(order) if stage in entered), default=0
@@ -421,7 +407,12 @@ class StageOrder(Timelines):
             yield Observation(at, certain=True, columns=(float(missing),))
 
     def load(self, state: State) -> None:
-        """Replace everything by what `state` gave. Raises StateError."""
+        """Replaces everything by a state. Raises StateError."""
         super().load(state)
         if not all(item.times() for item in self.items.values()):
             raise StateError("an item has never moved")
+
+
+def _reached(order: list[str], times: dict[str, list[int]], at: int) -> set[str]:
+    """The stages that have a time up to a moment."""
+    return {stage for stage in order if min(times.get(stage, [NEVER_TIME])) <= at}
