@@ -33,9 +33,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     at: Seconds  # event time of the latest change
     score: float  # 1 or more is trouble
     phase: str  # the worst phase, "" where there are none
-    evidence: dict[
-        str, float
-    ]  # the columns it was judged on, when it was raised or last escalated
+    # the columns it was judged on, when it was raised or last escalated
+    evidence: dict[str, float]
     suppressed_by: str  # the reason for which policy suppresses it, "" when it does not
     en: str  # the plain sentence an inspector reads
     zh: str

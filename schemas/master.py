@@ -15,9 +15,8 @@ Phase = Literal["", "A", "B", "C"]
 VectorGroup = Literal["Yyn0", "Dyn11"]
 Positive = Annotated[float, msgspec.Meta(gt=0, le=1e6)]
 Power = Annotated[float, msgspec.Meta(ge=0, le=1e6)]  # kVA
-Hour = Annotated[
-    int, msgspec.Meta(ge=0, le=24, extra_json_schema={"x-unit": "h"})
-]  # of the day
+# of the day
+Hour = Annotated[int, msgspec.Meta(ge=0, le=24, extra_json_schema={"x-unit": "h"})]
 Moment = Annotated[
     int,
     msgspec.Meta(
@@ -68,9 +67,8 @@ class Tariff(
 
     tariff: str
     effective: Moment = 0
-    flat: Annotated[
-        Positive, _quantity("CNY/kWh")
-    ]  # of every hour that has no price of its own (平)
+    # of every hour that has no price of its own (平)
+    flat: Annotated[Positive, _quantity("CNY/kWh")]
     sharp: PerKwh = None  # 尖
     peak: PerKwh = None  # 峰
     valley: PerKwh = None  # 谷
@@ -162,12 +160,10 @@ class Area(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     gateway: str = ""  # the meter on the transformer's low side, "" when there is none
     transformers: list[Transformer] = msgspec.field(default_factory=list)
     meters: list[Meter] = msgspec.field(default_factory=list)
-    tariffs: list[Tariff] = msgspec.field(
-        default_factory=list
-    )  # those that its meters name
-    stages: list[Stage] = msgspec.field(
-        default_factory=list
-    )  # of the work of a section of this name, in their order
+    # those that its meters name
+    tariffs: list[Tariff] = msgspec.field(default_factory=list)
+    # of the work of a section of this name, in their order
+    stages: list[Stage] = msgspec.field(default_factory=list)
 
 
 def texts(area: Area) -> Iterator[str]:

@@ -27,9 +27,8 @@ class Edition(msgspec.Struct, frozen=True, kw_only=True):
     """How a rule is judged: draft and retired not at all, shadow to be counted; what is not set here is as in code."""
 
     status: EditionStatus
-    version: Annotated[
-        int, msgspec.Meta(ge=1)
-    ]  # raised with every change; alerts carry it
+    # raised with every change; alerts carry it
+    version: Annotated[int, msgspec.Meta(ge=1)]
     settings: Values = {}
     segments: dict[str, Values] = {}  # settings of rows that belong to one
     model: UseClassModel | None = (

@@ -26,9 +26,8 @@ class UseClassModel(
     scale: Numbers  # and its standard deviation
     weights: list[Numbers]  # of each class
     bias: list[float]  # of each class
-    reach: Annotated[
-        float, msgspec.Meta(gt=0)
-    ]  # mean square of the standardised features, beyond which none was seen
+    # mean square of the standardised features, beyond which none was seen
+    reach: Annotated[float, msgspec.Meta(gt=0)]
     learned_from: str  # the history, its first and its last day
     meters: list[int]  # of each class that it was learned from
 

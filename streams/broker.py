@@ -157,9 +157,8 @@ def _listens(port: int) -> bool:
 
 def answers(port: int) -> bool:
     """Whether a broker on this port of loopback answers a metadata request with itself."""
-    request = struct.pack(
-        ">hhihi?", 3, 4, 0, -1, 0, False
-    )  # metadata, version 4, no client id, no topics
+    # metadata, version 4, no client id, no topics
+    request = struct.pack(">hhihi?", 3, 4, 0, -1, 0, False)
     try:
         with (
             socket.create_connection((LOOPBACK_HOST, port), timeout=5) as connection,

@@ -89,9 +89,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     taken: float = 0.0  # Unix seconds
     rulebook: Rulebook = EMPTY_RULEBOOK  # by which what follows is judged
     agreed: int = -1  # offset of `alerts` before which nothing is told but what the state knows; -1 unknown
-    begun: dict[
-        str, int
-    ] = {}  # by topic, how many rows from its offset on the state contains as well
+    # by topic, how many rows from its offset on the state contains as well
+    begun: dict[str, int] = {}
     paces: dict[str, float] = {}  # by topic, rows that were judged in a second of CPU
     marks: dict[str, Mark] = {}  # by topic, the last record that the state contains
     epoch: int = 0  # how often a topic that was another was judged from its beginning
@@ -290,10 +289,11 @@ async def newest(
         for tp in wanted
     }
     found: dict[int, Checkpoint | None] = {tp.partition: None for tp in wanted}
+    # from the start only where the short way finds nothing
     for starts in (
         since,
         first,
-    ):  # from the start only where the short way finds nothing
+    ):
         left = {tp: starts[tp] for tp in since if found[tp.partition] is None}
         kept: dict[TopicPartition, list[ConsumerRecord]] = {tp: [] for tp in left}
         async for tp, records in read_to_end(consumer, left):

@@ -98,9 +98,8 @@ def main() -> NoReturn:
 def begin(context: typer.Context, settings: SettingsFile = None) -> None:
     """Watches an electricity utility's meters."""
     context.obj = settings
-    logging.getLogger("aiokafka").setLevel(
-        logging.CRITICAL
-    )  # what fails is said by the command
+    # what fails is said by the command
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 
 def _load_settings(context: typer.Context) -> Settings:

@@ -30,10 +30,11 @@ from schemas.master import Area, Meter
 from schemas.units import DAY_SECONDS, HOUR_SECONDS
 
 LOSS_RULE = "area_loss_high"
+# kinds of alerts
 MONEY_KINDS, WORK_KINDS = (
     {"payments", "attempts", "invoices", "transfers"},
     {"overdue", "traces"},
-)  # kinds of alerts
+)
 READING_COLUMNS = (
     "at",
     "register",
@@ -393,9 +394,8 @@ class Evidence:
             for m in self._areas[name].meters
         }
         self._readings: dict[str, list[tuple[Any, ...]]] = {}
-        self._energy: Counter[tuple[str, bool, int]] = (
-            Counter()
-        )  # kWh by area, whether at the gateway, day
+        # kWh by area, whether at the gateway, day
+        self._energy: Counter[tuple[str, bool, int]] = Counter()
         self._payments: list[NamedValues] = []
         self._stages: list[NamedValues] = []
         self._names: tuple[str, ...] = ()

@@ -25,16 +25,13 @@ from aiokafka.structs import ConsumerRecord
 
 from schemas.wire import Reason, RejectedError
 
-LARGEST_BATCH = (
-    64 << 20
-)  # bytes of a batch when it is not compressed, and about of what is taken of a fetch at once
-BATCH_PREFIX = struct.Struct(
-    ">qiib"
-)  # base offset, bytes that follow, leader epoch, magic
+# bytes of a batch when it is not compressed, and about of what is taken of a fetch at once
+LARGEST_BATCH = 64 << 20
+# base offset, bytes that follow, leader epoch, magic
+BATCH_PREFIX = struct.Struct(">qiib")
 LOG_OVERHEAD = 12  # bytes of base offset and length
-BATCH_HEADER = struct.Struct(
-    ">qiibIhiqqqhii"
-)  # of a batch of magic 2: all before its records
+# of a batch of magic 2: all before its records
+BATCH_HEADER = struct.Struct(">qiibIhiqqqhii")
 ATTRIBUTE_BYTES = slice(21, 23)  # bytes of that
 SMALLEST_LENGTH = 14  # bytes after the length, of any magic
 CODEC_BITS, LOG_APPEND_TIME = 0x07, 0x08  # bits of the attributes
@@ -137,9 +134,8 @@ class Fetch:
             aborted_transactions or (),
             key=lambda producer_and_first: producer_and_first[1],
         )
-        self._aborting: set[int] = (
-            set()
-        )  # producers that were to abort, where reading has come to
+        # producers that were to abort, where reading has come to
+        self._aborting: set[int] = set()
         self._records = self._one_by_one()
 
     def __iter__(self) -> Iterator[ConsumerRecord]:

@@ -51,9 +51,8 @@ class Intake:
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._settings, self._metrics = settings, metrics
-        self._warned_at: dict[
-            tuple[int, str], float
-        ] = {}  # by partition and reason, when the log had a line last
+        # by partition and reason, when the log had a line last
+        self._warned_at: dict[tuple[int, str], float] = {}
         self._members: dict[str, _AreaMembers] = {}  # by area
 
     def decode(

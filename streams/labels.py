@@ -14,10 +14,11 @@ from schemas.wire import Reason
 from streams import topics
 
 KIND_NAMES = (Readings.kind, DeviceEvents.kind, Payments.kind, Stages.kind)
+# counted under their topic when they are refused
 TOPICS_AS_KINDS = (
     topics.REGISTRY_TOPIC,
     topics.RULES_TOPIC,
-)  # counted under their topic when they are refused
+)
 REJECTED_BY_ENGINE = {  # by kind, the reasons beside those of the wire
     Readings.kind: ("future", "implausible_time"),
     DeviceEvents.kind: ("implausible_time",),
@@ -37,13 +38,14 @@ IMPLAUSIBLE_REASONS = (  # reasons for which a single value of a reading is take
 RULEBOOK_REASON = (
     "rulebook"  # the reason for which what was published on `rules` is refused
 )
+# reasons for which any rule's alert is suppressed
 SUPPRESSION_REASONS = (
     "repeat",
     "storm",
     "budget",
     "shadow",
     NOTICE_REASON,
-)  # reasons for which any rule's alert is suppressed
+)
 
 
 def rejects() -> Iterator[tuple[str, str]]:

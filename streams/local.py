@@ -43,6 +43,7 @@ from streams.report import Watched, page, pictured
 from streams.settings import Settings
 from streams.times import local_time
 
+# of rows; of single values the last
 ROW_OUTCOMES = (
     "in",
     "judged",
@@ -50,7 +51,7 @@ ROW_OUTCOMES = (
     "duplicate",
     "late",
     "implausible",
-)  # of rows; of single values the last
+)
 REASONED_OUTCOMES = ("rejected", "implausible")
 CHECKPOINT_SECONDS = 2.0
 STEP_SECONDS = 1.0  # that a step is to take, so that progress is saved and shown by time and not by rows
@@ -76,9 +77,8 @@ class Progress(msgspec.Struct):
     shared: int = 0  # of the meters, those that stand in more than one area
     done: bool = False
     strangers: list[str] = []  # a line for each file with ids that are in no other file
-    counts: dict[
-        str, dict[str, dict[str, int]]
-    ] = {}  # rows by kind, outcome and reason
+    # rows by kind, outcome and reason
+    counts: dict[str, dict[str, dict[str, int]]] = {}
 
     @property
     def rows(self) -> int:
@@ -103,18 +103,41 @@ class Store:
     """Alerts by id, the progress in every source and the engine's state, in one SQLite file."""
 
     VERSION = 2  # of the tables, as `PRAGMA user_version`; raised where a name or a meaning changes
-    COLUMNS: ClassVar[dict[str, dict[str, str]]] = {  # by table and name; one that an older store lacks is added
+    # fmt: skip
+    COLUMNS: ClassVar[
+        dict[str, dict[str, str]]
+    ] = {  # by table and name; one that an older store lacks is added
         "alerts": {
-            "id": "TEXT PRIMARY KEY", "rule": "TEXT", "version": "INT", "kind": "TEXT", "area": "TEXT",
-            "subject": "TEXT", "state": "TEXT", "change": "TEXT", "revision": "INT", "severity": "INT",
-            "since": "INT", "raised": "INT", "at": "INT", "score": "REAL", "phase": "TEXT", "evidence": "TEXT",
-            "suppressed_by": "TEXT", "en": "TEXT", "zh": "TEXT", "code": "TEXT DEFAULT ''",
+            "id": "TEXT PRIMARY KEY",
+            "rule": "TEXT",
+            "version": "INT",
+            "kind": "TEXT",
+            "area": "TEXT",
+            "subject": "TEXT",
+            "state": "TEXT",
+            "change": "TEXT",
+            "revision": "INT",
+            "severity": "INT",
+            "since": "INT",
+            "raised": "INT",
+            "at": "INT",
+            "score": "REAL",
+            "phase": "TEXT",
+            "evidence": "TEXT",
+            "suppressed_by": "TEXT",
+            "en": "TEXT",
+            "zh": "TEXT",
+            "code": "TEXT DEFAULT ''",
         },
-        "progress": {"source": "TEXT PRIMARY KEY", "progress": "BLOB", "checksum": "INT"},
+        "progress": {
+            "source": "TEXT PRIMARY KEY",
+            "progress": "BLOB",
+            "checksum": "INT",
+        },
         "areas": {"area": "TEXT PRIMARY KEY", "master": "BLOB", "checksum": "INT"},
         "engine": {"one": "INT PRIMARY KEY CHECK (one = 1)", "state": "BLOB"},
         "rules": {"one": "INT PRIMARY KEY CHECK (one = 1)", "rulebook": "BLOB"},
-    }  # fmt: skip
+    }
 
     RENAMED: ClassVar[tuple[str, ...]] = (  # since version 1
         "ALTER TABLE alerts RENAME COLUMN held TO suppressed_by",
@@ -408,9 +431,8 @@ def portions(
             end = len(batch)
             if pace.rows < end - done:
                 turn = arrival_groups(batch)
-                end = int(
-                    np.searchsorted(turn, turn[done + pace.rows - 1], "right")
-                )  # together what came at once
+                # together what came at once
+                end = int(np.searchsorted(turn, turn[done + pace.rows - 1], "right"))
             yield (
                 batch if end - done == len(batch) else batch.select(slice(done, end)),
                 end == len(batch),

@@ -41,9 +41,8 @@ class LogLimit(logging.Filter):
         self._kept_back = 0
         self._lock = threading.Lock()
         self._passed: dict[tuple[str, str], float] = {}  # when a line last passed
-        self._repeats: dict[
-            tuple[str, str], int
-        ] = {}  # how many like it were kept back since
+        # how many like it were kept back since
+        self._repeats: dict[tuple[str, str], int] = {}
         self._libraries: dict[str, list[float]] = {}  # when their last lines passed
 
     def install(self) -> None:

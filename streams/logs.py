@@ -66,9 +66,8 @@ async def reader(
             await consumer.start()
         except KafkaError as error:
             raise UnansweredError(settings, error) from None
-        await asyncio.sleep(
-            0
-        )  # stopped before its first task ran, aiokafka's consumer cancels whoever stops it
+        # stopped before its first task ran, aiokafka's consumer cancels whoever stops it
+        await asyncio.sleep(0)
         yield consumer
     finally:
         await consumer.stop()

@@ -65,9 +65,8 @@ class Metrics:
 
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # times of birth that nobody asks for
-        self.registry = CollectorRegistry(
-            auto_describe=True
-        )  # so that `name[]` finds those of the process too
+        # so that `name[]` finds those of the process too
+        self.registry = CollectorRegistry(auto_describe=True)
         ProcessCollector(registry=self.registry)
 
         def counter(name: str, text: str, *labels: str) -> Counter:

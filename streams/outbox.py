@@ -44,9 +44,8 @@ class Outbox:
         self._metrics = metrics
         self._failed = failed
         self._pending: defaultdict[int, set[asyncio.Future[Any]]] = defaultdict(set)
-        self.alert_offsets: dict[
-            int, int
-        ] = {}  # by part, where the last batch of its alerts stands on their topic
+        # by part, where the last batch of its alerts stands on their topic
+        self.alert_offsets: dict[int, int] = {}
         self._producer = Producer(settings, deliveries)
 
     async def start(self) -> None:

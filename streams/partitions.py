@@ -149,9 +149,8 @@ class Partition:
         self.number = number
         self.engine = engine
         self.rulebook = rulebook  # by which it judges
-        self._ends: Mapping[
-            str, int
-        ] = {}  # by topic, where it ended when the part was taken over
+        # by topic, where it ended when the part was taken over
+        self._ends: Mapping[str, int] = {}
         self._settle_after = 0  # Unix seconds to which time must pass until timers that another may have told of have fired
         self.ticked = 0  # Unix seconds to which time has passed by itself
         self.agreed = written.agreed  # offset of `alerts_end` before which nothing is told but what this engine knows
@@ -161,53 +160,44 @@ class Partition:
         self.reconciled = (
             False  # whether what another worker told until then has been set right
         )
-        self.published: set[str] = (
-            set()
-        )  # ids of alerts of which messages were published since, until it is
-        self.judged = dict(
-            contained
-        )  # by topic, the next offset to judge: the engine contains what is before
-        self.begun = dict(
-            progress.begun
-        )  # by topic, how many rows of what is next the engine contains already
+        # ids of alerts of which messages were published since, until it is
+        self.published: set[str] = set()
+        # by topic, the next offset to judge: the engine contains what is before
+        self.judged = dict(contained)
+        # by topic, how many rows of what is next the engine contains already
+        self.begun = dict(progress.begun)
         self.in_hand: InHand | None = None
         self.enqueued = dict(contained)  # by topic, the next offset to file
         self.marks = dict(progress.marks)  # by topic, the last record judged
-        self.epoch = (
-            progress.epoch
-        )  # how often a topic that was another has been judged from its beginning
+        # how often a topic that was another has been judged from its beginning
+        self.epoch = progress.epoch
         self.written = written  # the last whole checkpoint
-        self._latest_ends: dict[
-            str, int
-        ] = {}  # by topic, where it ended when last looked at
-        self.lags: Mapping[
-            str, int
-        ] = {}  # by topic, records not judged when last looked at; empty before
-        self.reached: dict[
-            str, int
-        ] = {}  # by topic, Unix seconds at which the last record judged came
+        # by topic, where it ended when last looked at
+        self._latest_ends: dict[str, int] = {}
+        # by topic, records not judged when last looked at; empty before
+        self.lags: Mapping[str, int] = {}
+        # by topic, Unix seconds at which the last record judged came
+        self.reached: dict[str, int] = {}
         self._waiting: dict[str, deque[Arrival]] = {
             topic: deque() for topic in (REGISTRY_TOPIC, *SOURCE_TOPICS)
         }
         self.waiting_bytes = dict.fromkeys(self._waiting, 0)
-        self.last_events: dict[
-            str, Any
-        ] = {}  # by topic, Faust's event of the last slice judged
+        # by topic, Faust's event of the last slice judged
+        self.last_events: dict[str, Any] = {}
         self.counted_rows = Counter(engine.counts)  # what the metrics have
         self.counted_alerts = Counter(engine.alert_counts)
-        self._stranded: dict[
-            str, float
-        ] = {}  # by topic, since when what comes next is deleted
-        self._missed: dict[
-            str, float
-        ] = {}  # by topic, since when it has nothing at hand and more is there
+        # by topic, since when what comes next is deleted
+        self._stranded: dict[str, float] = {}
+        # by topic, since when it has nothing at hand and more is there
+        self._missed: dict[str, float] = {}
         self._paces = dict(progress.paces)
         self._catching_up = False  # whether time has passed in several portions since the last checkpoint
         self._row_bytes = dict.fromkeys(self._waiting, BYTES_PER_ROW)
+        # what the last checkpoint contains
         self._saved = (
             dict(contained),
             dict(progress.begun),
-        )  # what the last checkpoint contains
+        )
         self._saved_at = self._moved_at = time.monotonic()
         self._last_position = self._position
 
@@ -404,9 +394,10 @@ class Partition:
         topic = in_hand.chunk.topic
         if judged.rows and in_hand.accepted is None:
             pace = judged.rows / max(judged.seconds, 1e-6)
+            # else its rows were few
             if judged.seconds > STEP_SECONDS / 4 or pace > self._paces.get(
                 topic, INITIAL_PACE
-            ):  # else its rows were few
+            ):
                 self._paces[topic] = pace
         self.begun[topic] = max(self.begun.get(topic, 0), rows)
         self.in_hand = in_hand._replace(rows=rows)

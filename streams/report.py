@@ -29,10 +29,11 @@ from streams.times import local_time
 
 CHART_WIDTH, CHART_HEIGHT = 560.0, 212.0
 LEFT_MARGIN, RIGHT_MARGIN, TOP_MARGIN, BOTTOM_MARGIN = 46.0, 6.0, 26.0, 22.0
+# alarms in the list, and the severity from which somebody drives out soon
 LISTED_ALERTS, GRAVE_SEVERITY = (
     100,
     2,
-)  # alarms in the list, and the severity from which somebody drives out soon
+)
 SEVERITY_TEXTS = {1: "same day", 2: "within 3 days", 3: "batch", 4: "information"}
 
 

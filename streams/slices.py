@@ -137,9 +137,8 @@ class Consumer(AiokafkaConsumer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._positions: dict[
-            TP, int
-        ] = {}  # where the next span of a partition is to begin
+        # where the next span of a partition is to begin
+        self._positions: dict[TP, int] = {}
 
     @property
     def member(self) -> str:
@@ -165,9 +164,8 @@ class Consumer(AiokafkaConsumer):
             wanted, timeout if wanted == asked else min(timeout, FULL_WAIT_SECONDS)
         )
         for tp, (span,) in fetched.items():
-            if (due := self._positions.get(tp)) is not None and due == before.get(
-                tp
-            ):  # else it was sought meanwhile
+            # else it was sought meanwhile
+            if (due := self._positions.get(tp)) is not None and due == before.get(tp):
                 if span.begins < due:
                     reader.begun_again(tp, due, span.begins)
                 self._positions[tp] = span.ends

@@ -28,24 +28,25 @@ REGISTRY_TOPIC, RULES_TOPIC, ALERTS_TOPIC, REJECTS_TOPIC, CHECKPOINTS_TOPIC = (
     "rejects",
     "checkpoints",
 )
+# in the order in which a part takes what came at once
 SOURCE_TOPICS = (
     EVENTS_TOPIC,
     PAYMENTS_TOPIC,
     WORKFLOW_TOPIC,
     READS_TOPIC,
-)  # in the order in which a part takes what came at once
+)
 
 LARGEST_RECORD = 16 << 20  # bytes; a larger value would be lost to `rejects`
-RECEIPT_TIME_CONFIG = {
-    "message.timestamp.type": "LogAppendTime"
-}  # the broker's clock: a producer's may be wrong
+# the broker's clock: a producer's may be wrong
+RECEIPT_TIME_CONFIG = {"message.timestamp.type": "LogAppendTime"}
 COMPACT_CONFIG = {"cleanup.policy": "compact"}
 LARGEST_REJECT = 1 << 20  # bytes of a value that `rejects` is given
 LARGE_CONFIG = {"max.message.bytes": str(LARGEST_RECORD)}
+# old checkpoints go soon
 BRISK_CONFIG = {
     "segment.bytes": str(64 << 20),
     "min.cleanable.dirty.ratio": "0.2",
-}  # old checkpoints go soon
+}
 
 
 class Topic(NamedTuple):
@@ -131,10 +132,11 @@ async def _ensure(admin: AIOKafkaAdminClient, settings: Settings) -> list[TopicS
     if missing:
         answer = await admin.create_topics(missing)
         for name, code, reason in answer.topic_errors:
+            # another worker may have been faster
             if code not in (
                 0,
                 TopicAlreadyExistsError.errno,
-            ):  # another worker may have been faster
+            ):
                 raise TopicError(
                     f"`{name}` cannot be created: {reason or for_code(code).__name__}"
                 )

@@ -61,9 +61,8 @@ class _KindRows:
     last: int = 0
     subjects: set[str] = field(default_factory=set)
     areas: set[str] = field(default_factory=set)
-    words: Counter[str] = field(
-        default_factory=Counter
-    )  # of events, payments and stages
+    # of events, payments and stages
+    words: Counter[str] = field(default_factory=Counter)
     columns: dict[str, _ValueRange] = field(default_factory=dict)
 
     def add(self, batch: Batch) -> None:

@@ -126,20 +126,16 @@ class Worker:
         )
         self._changed_at = time.monotonic()
         self._stopping = False
-        self._handed_over: dict[
-            int, Partition
-        ] = {}  # handed over, and perhaps taken back unchanged
+        # handed over, and perhaps taken back unchanged
+        self._handed_over: dict[int, Partition] = {}
         self._engines = EngineThread(metrics)
         self._intake = Intake(settings, metrics)
-        self._suspects: set[int] = (
-            set()
-        )  # partitions of which a topic may be another than was judged
-        self._engine_lock = (
-            asyncio.Lock()
-        )  # held by whoever moves an engine or the parts
-        self._checkpoint_lock = (
-            asyncio.Lock()
-        )  # held while a checkpoint is written; taken before the turn
+        # partitions of which a topic may be another than was judged
+        self._suspects: set[int] = set()
+        # held by whoever moves an engine or the parts
+        self._engine_lock = asyncio.Lock()
+        # held while a checkpoint is written; taken before the turn
+        self._checkpoint_lock = asyncio.Lock()
         self._arrived = asyncio.Event()
         self._capacity_freed = asyncio.Event()
         self._tasks: list[asyncio.Task[NoReturn]] = []
@@ -175,9 +171,8 @@ class Worker:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        with contextlib.suppress(
-            KafkaError
-        ):  # all that was published is on the brokers
+        # all that was published is on the brokers
+        with contextlib.suppress(KafkaError):
             await asyncio.gather(self._outbox.stop(), self._producer.stop())
         log.info("ended; the last checkpoint is taken")
 
@@ -377,9 +372,8 @@ class Worker:
         for tp in (tp for tp in ends if self.topics[tp.topic] != REGISTRY_TOPIC):
             part, topic = partitions[tp.partition], self.topics[tp.topic]
             contained = part.judged.get(topic)
-            self._metrics.deleted_offsets.labels(
-                tp.topic, str(tp.partition)
-            )  # begins at 0
+            # begins at 0
+            self._metrics.deleted_offsets.labels(tp.topic, str(tp.partition))
             if contained is None:
                 part.start(topic, first[tp])
             elif change := changes.get(tp):
@@ -549,9 +543,8 @@ class Worker:
                     loaded = asyncio.ensure_future(
                         asyncio.to_thread(peers.import_river)
                     )
-                with contextlib.suppress(
-                    TimeoutError
-                ):  # a part may have waited long enough for a topic
+                # a part may have waited long enough for a topic
+                with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._arrived.wait(), BEAT_SECONDS)
 
     async def _advance(self, number: int) -> bool:
@@ -604,9 +597,8 @@ class Worker:
         partition.note_judged(hand, judged)
         self._metrics.step.observe(judged.seconds)
         for rows, reason in judged.rejected:
-            if isinstance(
-                rows, Readings
-            ):  # what else the engine rejects, the wire has refused before
+            # what else the engine rejects, the wire has refused before
+            if isinstance(rows, Readings):
                 await self._outbox.reject_rows(
                     topic, partition.number, records, rows, reason
                 )
@@ -785,9 +777,8 @@ class Worker:
 
     async def _monitor_lag(self) -> NoReturn:
         """Measures lag, and ends the process when there is no progress."""
-        rules = [
-            TopicPartition(self.settings.topic(RULES_TOPIC), 0)
-        ]  # asked about while no part is held
+        # asked about while no part is held
+        rules = [TopicPartition(self.settings.topic(RULES_TOPIC), 0)]
         uncommitted = reader(self.settings, isolation="read_uncommitted")
         async with reader(self.settings) as stable, uncommitted as whole:
             while True:
@@ -904,10 +895,11 @@ class Worker:
     def _count(self, partition: Partition) -> None:
         """Brings the metrics up to what the engine has counted."""
         engine = partition.engine
+        # copied once: the engine's thread counts on
         counted, told = (
             Counter(engine.counts),
             Counter(engine.alert_counts),
-        )  # copied once: the engine's thread counts on
+        )
         self._metrics.count(counted - partition.counted_rows)
         self._metrics.count_alerts(told - partition.counted_alerts)
         partition.counted_rows, partition.counted_alerts = counted, told

@@ -45,9 +45,8 @@ Message = tuple[bytes | None, bytes | None, str, int]
 """Key, value, content type ("" when unknown), and when the broker received it in Unix seconds (0 when unknown)."""
 
 LARGEST_VALUE_BYTES = 4 << 20  # bytes of a value
-LARGEST_MIXED_ARRAY = (
-    LARGEST_VALUE_BYTES // 32
-)  # elements of an array that are looked at one by one
+# elements of an array that are looked at one by one
+LARGEST_MIXED_ARRAY = LARGEST_VALUE_BYTES // 32
 DECODED_BYTES = 1 << 16  # bytes of values that are decoded at once
 FUTURE_TOLERANCE_SECONDS = 86_400  # seconds that payments and stage events may be ahead of the broker: their stamps move clocks
 OBJECT_START = b"{"
@@ -297,9 +296,8 @@ class _BatchDecoder(Generic[AnyBatch]):
         self._values: list[Any] = [message[1] for message in messages]
         self._area_names, codes = coded(list(named.values()))  # that the keys name
         number = dict(zip(named, codes.tolist(), strict=True))
-        self._areas = np.array(
-            [number[key] for key in keys], np.int32
-        )  # into area_names
+        # into area_names
+        self._areas = np.array([number[key] for key in keys], np.int32)
         self._broker_times = np.array([message[3] for message in messages], np.int64)
         self._broker_times[
             (self._broker_times < EARLIEST_TIME) | (self._broker_times >= LATEST_TIME)

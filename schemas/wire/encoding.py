@@ -40,11 +40,12 @@ Encoded = tuple[bytes, bytes, str]
 """Key, value and content type."""
 
 JSON_ENCODER = json.Encoder()
+# the area stands in the message key, an event is told by its word
 OMITTED_FIELDS = {
     "area": "",
     "system": None,
     "code": "",
-}  # the area stands in the message key, an event is told by its word
+}
 LARGEST_SCORE = sys.float_info.max
 
 
