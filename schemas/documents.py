@@ -94,23 +94,17 @@ TOPIC_DOCUMENTS = {
         True,
     ),
 }
-# fmt: skip
 MESSAGE_SUMMARIES = {
-    "reading": "One reading",
-    "readings": "Readings of one area",
-    "frame": "Readings of one area, packed",
-    "event": "One device event",
-    "events": "Device events of one area",
-    "payment": "One bill, payment, top-up or balance",
-    "payments": "Bills, payments, top-ups, balances of one area",
-    "stage": "One stage event",
-    "stages": "Stage events of one section",
+    "reading": "One reading", "readings": "Readings of one area", "frame": "Readings of one area, packed",
+    "event": "One device event", "events": "Device events of one area",
+    "payment": "One bill, payment, top-up or balance", "payments": "Bills, payments, top-ups, balances of one area",
+    "stage": "One stage event", "stages": "Stage events of one section",
     "area": "An area with all that hangs on it; a value of nothing is passed over",
     "rulebook": "The editions of all rules that are not as in code; the newest that fits is in force",
     "alert": "The latest change of an episode",
     "reject": "The bytes as they came, the first MiB at most",
     "checkpoint": "A piece of an engine's state, or the manifest of its pieces",
-}
+}  # fmt: skip
 MESSAGE_HEADERS: dict[str, dict[str, str]] = {
     "alert": {
         "ce_specversion": "CloudEvents version, 1.0",

@@ -72,6 +72,7 @@ class Progress(msgspec.Struct):
     done: bool = False
     strangers: list[str] = []  # a line for each file with ids that no other file has
     # Rows by kind, outcome and reason.
+    counts: dict[str, dict[str, dict[str, int]]] = {}
 
     @property
     def rows(self) -> int:
@@ -100,36 +101,16 @@ class Store:
     # By table and name; columns that an older store lacks are added.
     COLUMNS: ClassVar[dict[str, Columns]] = {
         "alerts": {
-            "id": "TEXT PRIMARY KEY",
-            "rule": "TEXT",
-            "version": "INT",
-            "kind": "TEXT",
-            "area": "TEXT",
-            "subject": "TEXT",
-            "state": "TEXT",
-            "change": "TEXT",
-            "revision": "INT",
-            "severity": "INT",
-            "since": "INT",
-            "raised": "INT",
-            "at": "INT",
-            "score": "REAL",
-            "phase": "TEXT",
-            "evidence": "TEXT",
-            "suppressed_by": "TEXT",
-            "en": "TEXT",
-            "zh": "TEXT",
-            "code": "TEXT DEFAULT ''",
+            "id": "TEXT PRIMARY KEY", "rule": "TEXT", "version": "INT", "kind": "TEXT", "area": "TEXT",
+            "subject": "TEXT", "state": "TEXT", "change": "TEXT", "revision": "INT", "severity": "INT",
+            "since": "INT", "raised": "INT", "at": "INT", "score": "REAL", "phase": "TEXT", "evidence": "TEXT",
+            "suppressed_by": "TEXT", "en": "TEXT", "zh": "TEXT", "code": "TEXT DEFAULT ''",
         },
-        "progress": {
-            "source": "TEXT PRIMARY KEY",
-            "progress": "BLOB",
-            "checksum": "INT",
-        },
+        "progress": {"source": "TEXT PRIMARY KEY", "progress": "BLOB", "checksum": "INT"},
         "areas": {"area": "TEXT PRIMARY KEY", "master": "BLOB", "checksum": "INT"},
         "engine": {"one": "INT PRIMARY KEY CHECK (one = 1)", "state": "BLOB"},
         "rules": {"one": "INT PRIMARY KEY CHECK (one = 1)", "rulebook": "BLOB"},
-    }
+    }  # fmt: skip
 
     RENAMED: ClassVar[tuple[str, ...]] = (  # since version 1
         "ALTER TABLE alerts RENAME COLUMN held TO suppressed_by",
