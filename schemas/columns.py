@@ -317,12 +317,10 @@ class Readings(Batch):
     frequency: Column  # Hz
     temperature: Column  # deg C of the air outside, by a terminal for its area
     thd: Column  # (3, rows) % total harmonic distortion of the voltage
-    u_angle: (
-        Column  # (3, rows) degrees of the voltages, in any direction from any origin
-    )
-    terminal_p: (
-        Secondary  # kW of all phases by the terminal beside the meter, secondary
-    )
+    # (3, rows) degrees of the voltages, in any direction from any origin.
+    u_angle: Column
+    # KW of all phases by the terminal beside the meter, secondary.
+    terminal_p: Secondary
     meter_ratio: Column  # CT x PT ratio that the meter or its terminal is set to
     flags: Column  # Flag bits
     clock_offset: Column  # s, the meter's clock less the head-end's at the reading
@@ -544,9 +542,8 @@ class Days(Batch):
     register: Secondary  # kWh at the day's last reading with a register, secondary
     register_age: Column  # seconds from that reading to midnight
     export_register: Secondary  # kWh exported, of the same reading
-    tariff_sum: (
-        Secondary  # kWh of the tariffs' registers, of the same reading, secondary
-    )
+    # KWh of the tariffs' registers, of the same reading, secondary.
+    tariff_sum: Secondary
     tariffs: Column  # how many registers of tariffs that reading has
     mean_kw: Secondary  # mean power drawn, secondary; NaN below half coverage
     mean_kw_error: Secondary  # its standard error, if power is read at moments
@@ -603,9 +600,8 @@ class AreaDays(Batch):
     unread_out: Primary  # kWh that the users likely used besides
     # kWh, three standard deviations of the unread and of the registers' last digits.
     doubt: Primary
-    coverage: (
-        Column  # share of intervals read, the lesser of the gateway's and the users'
-    )
+    # Share of intervals read, the lesser of the gateway's and the users'.
+    coverage: Column
     read_share: Column  # readings received of those due, of all meters
     others_share: Column  # the same of all meters but the one that lacks most
 

@@ -127,7 +127,7 @@ NO_PROGRESS = PartitionProgress({}, {})
 
 
 class Partition:
-    """One engine and, by topic, the offsets enqueued and judged and the backlog between them."""
+    """An engine and, by topic, the offsets enqueued and judged and the backlog between them."""
 
     def __init__(
         self,

@@ -109,12 +109,12 @@ async def _ensure(admin: AIOKafkaAdminClient, settings: Settings) -> list[TopicS
         )
 
     sources = [settings.topic(name) for name in SOURCE_TOPICS]
-    astray = await _with_producer_times(
+    by_producer = await _with_producer_times(
         admin, [name for name in sources if name in there]
     )
-    if astray:
+    if by_producer:
         raise TopicError(
-            f"`{'`, `'.join(astray)}` keep the producers' times: "
+            f"`{'`, `'.join(by_producer)}` keep the producers' times: "
             "set their message.timestamp.type to LogAppendTime, for example with kafka-configs.sh"
         )
 

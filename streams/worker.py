@@ -725,7 +725,7 @@ class Worker:
 
         The two may have judged topics in another order.
         """
-        published: list[Alert] = []
+        earlier: list[Alert] = []
         tp = self._alerts_tp(partition.number)
         end = partition.alerts_end
         if partition.agreed < end:
@@ -734,7 +734,7 @@ class Worker:
                     async for _, records in read_to_end(
                         consumer, {tp: partition.agreed}, {tp: end}
                     ):
-                        published += await self._engines.run(
+                        earlier += await self._engines.run(
                             "reconcile", _alerts_of, records
                         )
             except (KafkaError, UnansweredError) as error:
@@ -754,7 +754,7 @@ class Worker:
             partition.agreed = end
             partition.reconciled = True
             alerts = await self._engines.run(
-                "reconcile", partition.engine.reconcile, published, partition.published
+                "reconcile", partition.engine.reconcile, earlier, partition.published
             )
             partition.published.clear()
             await self._publish(partition, alerts, None)
@@ -763,7 +763,7 @@ class Worker:
                     "partition %d: corrects %d alerts of %d published before",
                     partition.number,
                     len(alerts),
-                    len(published),
+                    len(earlier),
                 )
 
     async def _adopt(self, partition: Partition) -> None:
