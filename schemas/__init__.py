@@ -1,1 +1,1 @@
-"""What flows: columns, alerts, master data and their wire formats."""
+"""The data that flows: columns, alerts, master data and their wire formats."""

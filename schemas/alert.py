@@ -16,7 +16,7 @@ Seconds = Annotated[
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of an episode after its latest change. It suspects; a person decides."""
+    """An episode after its latest change. It suspects; a person decides."""
 
     id: str
     rule: str
@@ -32,12 +32,11 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     raised: Seconds  # event time of the evidence that raised it
     at: Seconds  # event time of the latest change
     score: float  # 1 or more is trouble
-    phase: str  # the worst phase, "" where there are none
-    evidence: dict[
-        str, float
-    ]  # the columns it was judged on, when it was raised or last escalated
-    suppressed_by: str  # the reason for which policy suppresses it, "" when it does not
-    en: str  # the plain sentence an inspector reads
+    phase: str  # the worst phase, "" without phases
+    # The columns it was judged on, when it was raised or last escalated.
+    evidence: dict[str, float]
+    suppressed_by: str  # why policy suppresses it, "" if it does not
+    en: str  # a plain sentence for an inspector
     zh: str
     code: Annotated[
         str,
@@ -48,21 +47,20 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def alert_id(rule: str, area: str, subject: str, since: int) -> str:
-    """Sixteen hex digits; a pure function of what, who and since when.
+    """Sixteen hex digits, a pure function of rule, area, subject and time.
 
     >>> alert_id("voltage_loss", "A1", "M1", 900)
     '7ad575ad524a9181'
     """
-    return blake2b(
-        "\0".join((rule, area, subject, str(since))).encode(), digest_size=8
-    ).hexdigest()
+    key = "\0".join((rule, area, subject, str(since)))
+    return blake2b(key.encode(), digest_size=8).hexdigest()
 
 
 RENAMED_KINDS = {"files": "master_records", "journeys": "traces"}
 
 
 def renamed_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of an alert from before they had the names of today."""
+    """The fields of an older alert, by their present names."""
     others = {name: value for name, value in fields.items() if name != "held"}
     kind = fields["kind"]
     return others | {

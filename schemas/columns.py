@@ -1,4 +1,4 @@
-"""What flows: batches of columns, in which row i of every column is one observation of one subject.
+"""The data that flows: batches of columns, in which row i of every column is one observation of one subject.
 
 Subjects and areas are dictionary-encoded: ``names[subject[i]]`` is the subject of row i. Phase columns have the
 shape (3, rows), phases A, B and C, a curve (intervals, rows). A missing value is NaN. Times are Unix seconds, UTC.
@@ -11,18 +11,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from enum import IntEnum, IntFlag
 from functools import lru_cache
+from itertools import chain
 from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 Column = NDArray[np.floating[Any]]
-Secondary = Annotated[
-    Column, "secondary"
-]  # energy, power or current as the meter shows it
-Primary = Annotated[
-    Column, "primary"
-]  # the same of the customer or the transformer: times CT and PT
+# Energy, power or current as the meter shows it.
+Secondary = Annotated[Column, "secondary"]
+# Energy, power or current of the customer or the transformer: secondary times CT and PT.
+Primary = Annotated[Column, "primary"]
 Codes = NDArray[np.integer[Any]]
 Times = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -30,7 +29,7 @@ Names = tuple[str, ...]
 
 PHASE_NAMES = ("A", "B", "C")
 EARLIEST_TIME, LATEST_TIME = 946_684_800, 4_102_444_800
-"""Times that can be meant: from 2000 on, and before 2100."""
+"""Plausible times: from 2000 on, and before 2100."""
 METER_SEGMENTS = (
     "residential",
     "commercial",
@@ -39,18 +38,18 @@ METER_SEGMENTS = (
     "single_phase",
     "three_wire",
     "four_wire",
-    "medium_voltage",
-    "high_voltage",
-    "highest_voltage",  # 6 to 20, 35 to 66, from 110 kV
+    "medium_voltage",  # 6 to 20 kV
+    "high_voltage",  # 35 to 66 kV
+    "highest_voltage",  # from 110 kV
     "pv",
 )
 AREA_SEGMENTS = ("yyn0", "dyn11")
 SEGMENT_NAMES = (*METER_SEGMENTS, *AREA_SEGMENTS)
-"""What a meter or an area may belong to; where several set a rule otherwise, the last of them in this order counts."""
+"""The segments of meters and areas. If several have a setting of a rule, the last in this order counts."""
 
 
 class Status(IntEnum):
-    """How a reading came about."""
+    """The origin of a reading."""
 
     MEASURED = 0
     ESTIMATED = 1
@@ -66,7 +65,7 @@ class Flag(IntFlag):
 
 
 class Payment(IntEnum):
-    """What a row of Payments reports."""
+    """The kind of a row of Payments."""
 
     BILL = 0
     PAYMENT = 1
@@ -77,7 +76,7 @@ class Payment(IntEnum):
 
 
 class Event(IntEnum):
-    """What a row of DeviceEvents reports."""
+    """The kind of a row of DeviceEvents."""
 
     POWER_OFF = 0
     POWER_ON = 1
@@ -131,31 +130,29 @@ class Event(IntEnum):
 
 
 class StageProgress(IntEnum):
-    """What a row of Stages reports."""
+    """The kind of a row of Stages."""
 
     STARTED = 0
     FINISHED = 1
-    PAUSED = 2  # it waits for somebody else: its limit stands still
+    PAUSED = 2  # it waits for another party, and its limit stands still
     RESUMED = 3
 
 
 def constant(column: NDArray[Any]) -> bool:
-    """Whether the column is one value broadcast over all rows."""
+    """True if the column is one value broadcast over all rows."""
     return column.strides[-1] == 0 and column.shape[-1] > 1
 
 
 def picked(column: NDArray[Any], pick: Any) -> NDArray[Any]:
     """The picked rows of a column; a broadcast column stays one."""
     if constant(column):
-        return np.broadcast_to(
-            column[..., :1],
-            (*column.shape[:-1], len(np.empty(column.shape[-1], bool)[pick])),
-        )
+        rows = len(np.empty(column.shape[-1], bool)[pick])
+        return np.broadcast_to(column[..., :1], (*column.shape[:-1], rows))
     return column[..., pick]
 
 
 def concatenated(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """The rows of some columns in order; columns of one value, and the same, stay broadcast.
+    """The rows of columns in order; if all are broadcast with one value, the result is too.
 
     >>> _absent = np.broadcast_to(np.float32(np.nan), 3)
     >>> concatenated([_absent, _absent]).strides
@@ -163,29 +160,27 @@ def concatenated(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """
     if all(map(constant, columns)):
         values = np.stack([column[..., 0] for column in columns])
-        if (values == values[0]).all() or (
-            values.dtype.kind == "f" and np.isnan(values).all()
-        ):
-            return np.broadcast_to(
-                columns[0][..., :1],
-                (*columns[0].shape[:-1], sum(c.shape[-1] for c in columns)),
-            )
+        is_nan = values.dtype.kind == "f" and np.isnan(values).all()
+        if is_nan or (values == values[0]).all():
+            first = columns[0]
+            rows = sum(column.shape[-1] for column in columns)
+            return np.broadcast_to(first[..., :1], (*first.shape[:-1], rows))
     return np.concatenate(columns, axis=-1)
 
 
 @lru_cache(maxsize=256)
 def _absent(kind: Any, shape: tuple[int, ...]) -> NDArray[Any]:
-    """A column of which nothing is known."""
+    """A column without any value: all NaN, broadcast."""
     return np.broadcast_to(np.asarray(np.nan, kind), shape)
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The columns every kind has."""
+    """The columns that batches of every kind have."""
 
     kind: ClassVar[str]
     shared: ClassVar[frozenset[str]] = frozenset({"names", "areas"})
-    segments: ClassVar[tuple[str, ...]] = ()  # that its rows may belong to
+    segments: ClassVar[tuple[str, ...]] = ()  # of its subjects
 
     names: Names
     subject: Codes  # into names
@@ -198,40 +193,47 @@ class Batch:
 
     def select(self, pick: Any) -> Self:
         """The rows that a mask, an index array or a slice picks; names stay whole."""
-        columns: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        columns: dict[str, Any] = {
+            column.name: getattr(self, column.name) for column in fields(self)
+        }
         for name in columns.keys() - self.shared:
             columns[name] = picked(columns[name], pick)
         return type(self)(**columns)
 
     @classmethod
     def join(cls, batches: Sequence[Self]) -> Self:
-        """One batch of all rows in order. Raises ValueError when there is none."""
+        """One batch of all rows in order. Raises ValueError if there is no batch."""
         if not batches:
             raise ValueError("nothing to join")
         if len(batches) == 1:
             return batches[0]
+
         columns: dict[str, Any] = {}
         for names, codes in cls.encodings().items():
-            lists = [getattr(b, names) for b in batches]
-            if all(part is lists[0] for part in lists):
+            lists = [getattr(batch, names) for batch in batches]
+            if all(other is lists[0] for other in lists):
                 columns[names] = lists[0]
                 continue
+            # The codes of each batch move behind the names of the batches before it.
             offsets = np.cumsum([0, *map(len, lists)])
-            columns[names] = tuple(n for part in lists for n in part)
-            columns[codes] = np.concatenate(
-                [
-                    getattr(b, codes) + np.int32(o)
-                    for b, o in zip(batches, offsets, strict=False)
-                ]
-            )
-        for f in fields(cls):
-            if f.name not in columns:
-                columns[f.name] = concatenated([getattr(b, f.name) for b in batches])
+            columns[names] = tuple(chain.from_iterable(lists))
+            moved = [
+                getattr(batch, codes) + np.int32(offset)
+                for batch, offset in zip(batches, offsets, strict=False)
+            ]
+            columns[codes] = np.concatenate(moved)
+
+        for column in fields(cls):
+            name = column.name
+            if name not in columns:
+                columns[name] = concatenated(
+                    [getattr(batch, name) for batch in batches]
+                )
         return cls(**columns)
 
     @classmethod
     def encodings(cls) -> dict[str, str]:
-        """Which field holds the names and which the codes into it."""
+        """For each field of names, the field of codes into it."""
         return {"names": "subject", "areas": "area"}
 
     @classmethod
@@ -245,39 +247,46 @@ class Batch:
         **columns: Any,
     ) -> Self:
         """A batch from whatever numpy can convert; an absent column is NaN or 0. Raises ValueError on a wrong shape."""
-        when = np.asarray(at, np.int64)
-        told: dict[str, Any] = {
+        times = np.asarray(at, np.int64)
+        built: dict[str, Any] = {
             "names": tuple(names),
             "subject": np.asarray(subject, np.int32),
             "areas": tuple(areas),
             "area": np.asarray(area, np.int32),
-            "at": when,
+            "at": times,
         }
-        for f in fields(cls):
-            if f.name in told:
-                continue
-            kind, given = COLUMN_TYPES[f.name], columns.pop(f.name, None)
-            if kind is str:
-                told[f.name] = tuple(given or ("",))
-            elif given is not None:
-                told[f.name] = np.asarray(given, kind)
-            elif np.dtype(kind).kind == "f":
-                told[f.name] = _absent(kind, _shape(f.name, len(when)))
-            else:
-                told[f.name] = np.zeros(len(when), kind)
+        for column in fields(cls):
+            name = column.name
+            if name not in built:
+                built[name] = _column(name, columns.pop(name, None), len(times))
         if columns:
             raise ValueError(
                 f"{cls.__name__} has no column {', '.join(sorted(columns))}"
             )
-        for name, column in told.items():
-            if isinstance(column, np.ndarray) and column.shape != (
-                shape := _shape(name, len(when), column)
-            ):
-                raise ValueError(f"{name} has the shape {column.shape}, not {shape}")
-        return cls(**told)
+
+        for name, values in built.items():
+            if not isinstance(values, np.ndarray):
+                continue
+            shape = _shape(name, len(times), values)
+            if values.shape != shape:
+                raise ValueError(f"{name} has the shape {values.shape}, not {shape}")
+        return cls(**built)
+
+
+def _column(name: str, given: Any, rows: int) -> Any:
+    """A column or a list of names; NaN, 0 or one empty name if it is not given."""
+    kind = COLUMN_TYPES[name]
+    if kind is str:
+        return tuple(given or ("",))
+    if given is not None:
+        return np.asarray(given, kind)
+    if np.dtype(kind).kind == "f":
+        return _absent(kind, _shape(name, rows))
+    return np.zeros(rows, kind)
 
 
 def _shape(name: str, rows: int, column: NDArray[Any] | None = None) -> tuple[int, ...]:
+    """The shape that a column must have."""
     if name in CURVE_COLUMNS:
         return (len(column) if column is not None and column.ndim == 2 else 1, rows)
     return (3, rows) if name in PHASE_COLUMNS else (rows,)
@@ -297,44 +306,43 @@ class Readings(Batch):
     i: Secondary  # (3, rows) A, secondary
     p: Secondary  # (3, rows) kW, secondary, negative when it flows back
     q: Secondary  # (3, rows) kvar, secondary
-    register_sharp: Secondary  # kWh of the register that the tariff's sharp hours (尖) move, secondary
-    register_peak: Secondary  # the same of the peak hours (峰)
-    register_flat: Secondary  # the same of the flat hours (平)
-    register_valley: Secondary  # the same of the valley hours (谷)
-    demand: Secondary  # kW, the highest demand since the register of demand was reset, secondary
-    demand_resets: Column  # how often that was
+    # kWh of the tariff's registers, secondary: sharp (尖), peak (峰), flat (平) and valley (谷) hours
+    register_sharp: Secondary
+    register_peak: Secondary
+    register_flat: Secondary
+    register_valley: Secondary
+    demand: Secondary  # kW, the highest since the last reset of demand, secondary
+    demand_resets: Column  # how often demand was reset
     neutral: Secondary  # A through the neutral conductor, secondary
     frequency: Column  # Hz
-    temperature: (
-        Column  # deg C of the air outside, as a terminal measures it for its area
-    )
+    temperature: Column  # deg C of the air outside, by a terminal for its area
     thd: Column  # (3, rows) % total harmonic distortion of the voltage
-    u_angle: Column  # (3, rows) degrees between the voltages, whichever way and from wherever they are counted
-    terminal_p: Secondary  # kW, all phases, as the terminal measures them beside the meter, secondary
+    # (3, rows) degrees of the voltages, in any direction from any origin.
+    u_angle: Column
+    # KW of all phases by the terminal beside the meter, secondary.
+    terminal_p: Secondary
     meter_ratio: Column  # CT x PT ratio that the meter or its terminal is set to
     flags: Column  # Flag bits
-    clock_offset: (
-        Column  # seconds the meter's clock is ahead of the head-end's when it was read
-    )
-    received: Times  # when the head-end or the broker received it, 0 when unknown
+    clock_offset: Column  # s, the meter's clock less the head-end's at the reading
+    received: Times  # receipt time at the head-end or the broker, 0 if unknown
     status: NDArray[np.uint8]  # Status
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceEvents(Batch):
-    """Something a meter, or the head-end for a meter or a whole area, reports. Subject "" is the whole area."""
+    """A report of a meter, or of the head-end on a meter or a whole area. Subject "" is the whole area."""
 
     kind: ClassVar[str] = "events"
 
     event: NDArray[np.uint8]  # Event
-    until: Times  # end of what lasts, 0 when open or a moment
-    residual: Column  # pu, the lowest (or highest) voltage of a sag, a swell or an interruption
-    seconds: Column  # how long it lasted, where `until` is too coarse
+    until: Times  # end of a lasting event, 0 if open or a moment
+    residual: Column  # pu, lowest (or highest) voltage of a sag, swell or interruption
+    seconds: Column  # how long it lasted, if `until` is too coarse
 
 
 @dataclass(frozen=True, slots=True)
 class Payments(Batch):
-    """A customer's bill, payment attempt, top-up or balance, or a line of the file in which a channel settles."""
+    """A customer's bill, payment attempt, top-up or balance, or a line of a channel's settlement file."""
 
     kind: ClassVar[str] = "payments"
     shared: ClassVar[frozenset[str]] = frozenset(
@@ -344,20 +352,21 @@ class Payments(Batch):
     payment: NDArray[np.uint8]  # Payment
     amount: Column  # yuan
     bills: Names
-    bill: Codes  # into bills; "" when the payment names none
+    bill: Codes  # into bills; "" if the payment names none
     channels: Names
-    channel: Codes  # into channels; "" when there is none
+    channel: Codes  # into channels; "" if there is none
     references: Names
-    reference: Codes  # into references, the channel's own number of a payment; "" when there is none
-    succeeded: NDArray[np.uint8]  # 1 when the attempt went through
+    reference: Codes  # into references, the channel's number of a payment; "" if none
+    succeeded: NDArray[np.uint8]  # 1 if the attempt went through
     due: Times  # of a bill, else 0
-    read_at: Times  # when the register was read for a bill, 0 when unknown
-    read_register: Secondary  # kWh of the register to which a bill counts, secondary
-    frozen_register: Secondary  # kWh of the register as it was frozen when the bill's month ended, secondary
+    read_at: Times  # when the register was read for a bill, 0 if unknown
+    read_register: Secondary  # kWh of the register up to which a bill counts, secondary
+    frozen_register: Secondary  # kWh, frozen when the bill's month ended, secondary
     billed_kwh: Primary  # kWh of a bill, primary
     billed_sharp: Primary  # kWh of it in the tariff's sharp hours (尖)
-    billed_peak: Primary  # the same in the peak hours (峰)
-    billed_valley: Primary  # the same in the valley hours (谷); the rest, deep valley apart, is flat
+    billed_peak: Primary  # kWh of it in the peak hours (峰)
+    # kWh of it in the valley hours (谷); the rest, deep valley apart, is flat
+    billed_valley: Primary
     billed_kvarh: Primary  # kvarh of a bill
     billed_demand: Primary  # kW, the month's highest demand, primary
     year_kwh: Primary  # kWh billed in the year before this bill
@@ -365,7 +374,7 @@ class Payments(Batch):
 
     @classmethod
     def encodings(cls) -> dict[str, str]:
-        """Which field holds the names and which the codes into it."""
+        """For each field of names, the field of codes into it."""
         return {
             "names": "subject",
             "areas": "area",
@@ -384,18 +393,18 @@ class Stages(Batch):
 
     stages: Names
     stage: Codes  # into stages
-    progress: NDArray[np.uint8]  # Progress
-    limit: Column  # seconds the stage may take, NaN for the section's own
+    progress: NDArray[np.uint8]  # StageProgress
+    limit: Column  # seconds the stage may take, NaN for the section's own limit
 
     @classmethod
     def encodings(cls) -> dict[str, str]:
-        """Which field holds the names and which the codes into it."""
+        """For each field of names, the field of codes into it."""
         return {"names": "subject", "areas": "area", "stages": "stage"}
 
 
 @dataclass(frozen=True, slots=True)
 class Clocks(Batch):
-    """What was seen of a meter's clock."""
+    """An observation of a meter's clock."""
 
     kind: ClassVar[str] = "clocks"
     segments: ClassVar[tuple[str, ...]] = METER_SEGMENTS
@@ -405,54 +414,58 @@ class Clocks(Batch):
 
 @dataclass(frozen=True, slots=True)
 class Attempts(Batch):
-    """A payment attempt, as its channel in its area sees it: the subject is the channel."""
+    """A payment attempt. The subject is the channel, the area the channel's."""
 
     kind: ClassVar[str] = "attempts"
 
-    failed: Column  # 1 when the attempt failed
+    failed: Column  # 1 if the attempt failed
 
 
 @dataclass(frozen=True, slots=True)
 class Invoices(Batch):
-    """A bill at one of its moments: as issued, overdue by so many days, or settled. The subject is customer/bill."""
+    """A bill when it is issued, overdue by a number of days, or settled. The subject is customer/bill."""
 
     kind: ClassVar[str] = "invoices"
 
     overdue_days: Column  # 0 once it is settled
     unpaid: Column  # yuan
     penalty: Column  # yuan for being late, so far
-    credit: Column  # 1 where the customer's level is the best, -1 where it is the worst, else 0
+    credit: Column  # 1 if the customer's level is the best, -1 if the worst, else 0
     cutoff_days: Column  # until supply may be cut off, if notice is given now
-    notice_days: Column  # that the notice must come before
-    read_off: Column  # hours between the reading and the moment, or the day, at which the contract wants it
-    short_kwh: Secondary  # kWh that the register frozen at the month's end is above the reading billed, secondary
-    by_demand: Column  # 1 where the tariff has a price of demand
-    difference: Column  # yuan that it is above what the tariff gives
+    notice_days: Column  # by which the notice must come before
+    # Hours between the reading and the moment, or the day, at which the contract wants it.
+    read_off: Column
+    # kWh by which the register frozen at the month's end is above the reading billed, secondary.
+    short_kwh: Secondary
+    by_demand: Column  # 1 if the tariff has a price of demand
+    difference: Column  # yuan by which the bill is above the tariff
     recomputed: Column  # yuan by the tariff
-    overpaid: Column  # yuan paid above the amount of the bill as it was then issued
+    overpaid: Column  # yuan paid above the amount of the bill as issued at the time
 
 
 @dataclass(frozen=True, slots=True)
 class Transfers(Batch):
-    """A payment and the lines that settle it at one of their moments. The subject is customer/reference."""
+    """A payment with the lines that settle it, at a moment. The subject is customer/reference."""
 
     kind: ClassVar[str] = "transfers"
 
-    unmatched_hours: Column  # that one side waits for the other, 0 once both are told; NaN where it need not come
-    difference: Column  # yuan that the lines are above the payments, of which a missing side should repeat the first
+    # Hours for which one side waits for the other; 0 once both are known, NaN if none must come.
+    unmatched_hours: Column
+    # Yuan by which the lines are above the payments; a missing side counts as the other repeated.
+    difference: Column
     paid: Column  # yuan
     settled: Column  # yuan
 
 
 @dataclass(frozen=True, slots=True)
 class Overdue(Batch):
-    """A work item's stage at one of its moments. The subject is item/stage, the area its section."""
+    """A work item's stage at a moment. The subject is item/stage, the area its section."""
 
     kind: ClassVar[str] = "overdue"
 
-    share: Column  # of the limit that has passed, 0 once it is finished
+    share: Column  # of the limit that has passed, 0 once the stage is finished
     limit_hours: Column
-    stalled: Column  # times what is usual that it has taken, 0 once it is finished
+    stalled: Column  # times the usual that it has taken, 0 once it is finished
     usual_hours: Column  # within which 95 % of such stages were done
 
 
@@ -462,9 +475,9 @@ class Backlogs(Batch):
 
     kind: ClassVar[str] = "backlogs"
 
-    stuck: Column  # items in the stage past their limit, or twice as long as is usual
-    open_items: Column  # of the section, in whatever stage
-    stuck_share: Column  # of them
+    stuck: Column  # items in the stage past their limit, or past twice the usual
+    open_items: Column  # of the section, in any stage
+    stuck_share: Column  # of the open items
 
 
 @dataclass(frozen=True, slots=True)
@@ -473,47 +486,43 @@ class Traces(Batch):
 
     kind: ClassVar[str] = "traces"
 
-    unfinished: (
-        Column  # stages before the furthest it has entered that it has not finished
-    )
+    unfinished: Column  # stages it has not finished before the furthest it has entered
 
 
 @dataclass(frozen=True, slots=True)
 class MasterRecords(Batch):
-    """A meter's file at the end of a local day: the midnight ``at``. A count of faults is 0 where all is well."""
+    """A meter's master data at the end of a local day: the midnight ``at``. A count of faults is 0 if there is none."""
 
     kind: ClassVar[str] = "master_records"
 
     calibration_days: Column  # past the date of its calibration, negative before
     contract_days: Column  # until the contract ends, negative afterwards
-    gaps: Column  # fields of the contract that are empty, though others of the area have them
-    signed_off: Column  # share by which the signed capacity is off the file's
-    no_customer: Column  # 1 where it names no customer, though others of the area do
+    gaps: Column  # empty fields of the contract that others of the area have
+    signed_off: Column  # share by which the signed capacity is off the recorded
+    no_customer: Column  # 1 if it names no customer, though others of the area do
     doubled: Column  # further records of the same effective date
-    bad_capacity: Column  # 1 where the capacity is 0, or absent though the customer is no household
-    bad_ratio: Column  # 1 where no transformer has such a ratio
-    bad_class: Column  # 1 where the class of use is not that of the trade
-    no_gateway: (
-        Column  # 1 where the area names it as its gateway, but has no file of it
-    )
+    bad_capacity: Column  # 1 if the capacity is 0, or absent and no household's
+    bad_ratio: Column  # 1 if no transformer has such a ratio
+    bad_class: Column  # 1 if the use class is not that of the trade
+    no_gateway: Column  # 1 if the area's gateway meter has no record
 
 
 @dataclass(frozen=True, slots=True)
 class Incidents(Batch):
-    """What a meter, or a whole area (subject ""), reported, at a moment at which it counts; NaN tells nothing."""
+    """A report of a meter, or of a whole area (subject ""), when it counts. NaN: no answer."""
 
     kind: ClassVar[str] = "incidents"
 
-    event: NDArray[np.uint8]  # Event that it tells of
+    event: NDArray[np.uint8]  # Event that is reported
     openings: Column  # without a work order, since the last inspection
-    changes: Column  # of parameters, the same
-    field_s: Column  # seconds that the longest magnetic field lasted since the last inspection
-    use_drop: Column  # share by which daily use fell after one of these; -inf until it is known
+    changes: Column  # of parameters without a work order, since the last inspection
+    field_s: Column  # s of the longest magnetic field since the last inspection
+    use_drop: Column  # share by which daily use fell after it; -inf until it is known
     relay_failures: Column  # commands in a row that were not carried out
     disturbances: Column  # sags, swells and interruptions within a day
     residual: Column  # pu, of the last
     seconds: Column  # of the last
-    outages: Column  # within 30 days that nobody planned
+    outages: Column  # unplanned, within 30 days
 
 
 @dataclass(frozen=True, slots=True)
@@ -526,35 +535,38 @@ class Days(Batch):
     kwh: Secondary  # kWh imported, secondary; NaN below half coverage
     coverage: Column  # share of the day's intervals that were read
     reads: Column  # readings of any kind in the day
-    live: Column  # share of the day's readings with voltage on some phase, NaN when none has a voltage
-    curve: Secondary  # (intervals, rows) kWh of each interval since midnight, secondary; NaN where none was read
-    register: (
-        Secondary  # kWh at the day's last reading that shows a register, secondary
-    )
+    # Share of the day's readings with voltage on some phase, NaN if none has a voltage.
+    live: Column
+    # (intervals, rows) kWh of each interval since midnight, secondary; NaN if it was not read.
+    curve: Secondary
+    register: Secondary  # kWh at the day's last reading with a register, secondary
     register_age: Column  # seconds from that reading to midnight
     export_register: Secondary  # kWh exported, of the same reading
-    tariff_sum: Secondary  # kWh of the tariffs' registers together, of the same reading
-    tariffs: Column  # how many of them that reading shows
-    mean_kw: Secondary  # mean of the power drawn, secondary; NaN below half coverage
-    mean_kw_error: (
-        Secondary  # its standard error where power is read at moments of the intervals
-    )
-    mean_kvar: Secondary  # mean of the reactive power without its sign, where it is told beside all power
+    # KWh of the tariffs' registers, of the same reading, secondary.
+    tariff_sum: Secondary
+    tariffs: Column  # how many registers of tariffs that reading has
+    mean_kw: Secondary  # mean power drawn, secondary; NaN below half coverage
+    mean_kw_error: Secondary  # its standard error, if power is read at moments
+    mean_kvar: Secondary  # mean unsigned reactive power, if read beside all power
     power_coverage: Column  # share of the day's intervals with power
     returned_kwh: Secondary  # kWh that flowed back by the power readings, secondary
-    top_kw: Secondary  # highest mean power of an interval, of those that follow one that was read, secondary
-    demand: Secondary  # kW of the demand register at the day's last reading that shows it, secondary
+    # Highest mean power of an interval, of the intervals that follow one that was read, secondary.
+    top_kw: Secondary
+    demand: Secondary  # kW, of the day's last reading with a demand, secondary
     demand_resets: Column  # how often it was reset, of the same reading
     meter_ratio: Column  # CT x PT ratio that the meter was last set to in the day
-    kva_p99: Primary  # primary kVA below which 99 % of the readings lie, the second highest at a quarter-hour
-    kva_2h: Primary  # primary kVA reached for two hours of the day in all; both NaN below 90 % coverage
-    unbalance_p95: Column  # of the voltages, below which 95 % of the readings lie; NaN below 90 % coverage
-    unbalance_top: Column  # the highest
-    by_magnitude: (
-        Column  # share of them that come from magnitudes alone, for lack of angles
-    )
-    voltage_apart: Column  # (3 x hours, rows) V that an hour changed the voltage more than the gateway's A, B and C
-    temperature: Column  # deg C of the air outside, the day's mean; NaN where an area tells it for less than 90 %
+    # Primary kVA below which 99 % of the readings lie, the second highest at a quarter-hour, and
+    # primary kVA reached for two hours of the day in all; both NaN below 90 % coverage.
+    kva_p99: Primary
+    kva_2h: Primary
+    # Of the voltages, below which 95 % of the readings lie, and the highest; NaN below 90 % coverage.
+    unbalance_p95: Column
+    unbalance_top: Column
+    by_magnitude: Column  # share of them that come from magnitudes, for lack of angles
+    # (3 x hours, rows) V that an hour changed the voltage more than the gateway's A, B and C.
+    voltage_apart: Column
+    # deg C of the air outside, the day's mean; NaN if an area has it for less than 90 %.
+    temperature: Column
 
 
 @dataclass(frozen=True, slots=True)
@@ -564,17 +576,14 @@ class Intervals(Batch):
     kind: ClassVar[str] = "intervals"
     segments: ClassVar[tuple[str, ...]] = AREA_SEGMENTS
 
-    current: (
-        Primary  # (3, rows) primary A of the gateway meter, else the sum of the users'
-    )
+    current: Primary  # (3, rows) A of the gateway meter, else the sum of the users'
     kva: Primary  # apparent power, primary
-    neutral: (
-        Primary  # primary A through the transformer's neutral, by the gateway meter
-    )
-    gateway: Column  # 1 when measured by the gateway meter, 0 when summed over users
-    hz_above: Column  # Hz above nominal that at least three of the area's meters show; NaN where fewer tell
-    hz_below: Column  # the same below
-    temperature: Column  # deg C of the air outside, mean of what is told
+    neutral: Primary  # A through the transformer's neutral, by the gateway meter
+    gateway: Column  # 1 if measured by the gateway meter, 0 if summed over users
+    # Hz above and below nominal that at least three of the area's meters show; NaN if fewer do.
+    hz_above: Column
+    hz_below: Column
+    temperature: Column  # deg C of the air outside, mean over the meters that have it
     coverage: Column  # share of the area's meters that were read
 
 
@@ -587,11 +596,13 @@ class AreaDays(Batch):
 
     energy_in: Primary  # kWh through the gateway meter, primary
     energy_out: Primary  # kWh of all users, primary
-    unread_in: Primary  # kWh that likely came in besides, where intervals were not read
+    unread_in: Primary  # kWh that likely came in besides, in intervals not read
     unread_out: Primary  # kWh that the users likely used besides
-    doubt: Primary  # kWh, three standard deviations of the unread and of the registers' last digits
-    coverage: Column  # the lesser share of the gateway's and of the users' intervals that were read
-    read_share: Column  # readings got of those due, of all meters
+    # kWh, three standard deviations of the unread and of the registers' last digits.
+    doubt: Primary
+    # Share of intervals read, the lesser of the gateway's and the users'.
+    coverage: Column
+    read_share: Column  # readings received of those due, of all meters
     others_share: Column  # the same of all meters but the one that lacks most
 
 
@@ -635,6 +646,5 @@ COLUMN_TYPES: dict[str, Any] = {
     "others_share": np.float32,
 }  # fmt: skip
 PHASE_COLUMNS = frozenset({"u", "i", "p", "q", "thd", "u_angle", "current"})
-CURVE_COLUMNS = frozenset(
-    {"curve", "voltage_apart"}
-)  # with a leading axis of intervals
+# with a leading axis of intervals
+CURVE_COLUMNS = frozenset({"curve", "voltage_apart"})

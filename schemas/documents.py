@@ -38,7 +38,7 @@ BINARY_CONTENT = {"contentMediaType": "application/octet-stream"}
 
 
 class TopicDocument(NamedTuple):
-    """What is said of a topic."""
+    """The description of a topic."""
 
     title: str
     key: str
@@ -84,11 +84,11 @@ TOPIC_DOCUMENTS = {
         "Alerts, the newest state of each", "Alert", ("alert",), ("send",), True
     ),
     "rejects": TopicDocument(
-        "Values that were refused", "As in the source topic", ("reject",), ("send",)
+        "Rejected values", "As in the source topic", ("reject",), ("send",)
     ),
     "checkpoints": TopicDocument(
-        "State, the workers' alone",
-        "Slot and part",
+        "State of the workers, for them alone",
+        "Slot and chunk",
         ("checkpoint",),
         ("send", "receive"),
         True,
@@ -99,11 +99,11 @@ MESSAGE_SUMMARIES = {
     "event": "One device event", "events": "Device events of one area",
     "payment": "One bill, payment, top-up or balance", "payments": "Bills, payments, top-ups, balances of one area",
     "stage": "One stage event", "stages": "Stage events of one section",
-    "area": "An area with all that hangs on it; a value of nothing is passed over",
-    "rulebook": "The editions of all rules that are not as in code; the newest that fits is in force",
+    "area": "An area with all that hangs on it; a record without value is ignored",
+    "rulebook": "The editions of all rules that are not as in code; the newest valid one is in force",
     "alert": "The latest change of an episode",
     "reject": "The bytes as they came, the first MiB at most",
-    "checkpoint": "A piece of an engine's state, or the manifest of its pieces",
+    "checkpoint": "A chunk of an engine's state, or the manifest of its chunks",
 }  # fmt: skip
 MESSAGE_HEADERS: dict[str, dict[str, str]] = {
     "alert": {
@@ -112,7 +112,7 @@ MESSAGE_HEADERS: dict[str, dict[str, str]] = {
         "ce_source": "/meterwatch",
         "ce_type": "meterwatch.alert. and the change",
         "ce_time": "Event time of the change, RFC 3339",
-        "ce_subject": "What the alert is about",
+        "ce_subject": "Subject of the alert",
     },
     "reject": {
         "reason": "One of: " + ", ".join(Reason),
@@ -123,7 +123,7 @@ MESSAGE_HEADERS: dict[str, dict[str, str]] = {
         "bytes": "Length of the value before it was cut",
     },
     "checkpoint": {
-        "set": "Names the pieces that belong together",
+        "set": "Names the chunks that belong together",
         "since": "Offset where the last whole checkpoint begins",
         "checksum": "CRC-32 of the manifest",
     },
@@ -131,45 +131,42 @@ MESSAGE_HEADERS: dict[str, dict[str, str]] = {
 
 
 def documents() -> dict[Path, str]:
-    """The text of every generated file."""
-    told: dict[str, Document] = {
+    """The text of every generated file, by its path."""
+    texts: dict[str, Document] = {
         f"json/{name}.schema.json": schema(name) for name in DOCUMENT_TYPES
     }
-    told["asyncapi.json"] = asyncapi()
+    texts["asyncapi.json"] = asyncapi()
     return {
-        SCHEMAS_FOLDER / name: json.dumps(one, ensure_ascii=False, indent=2) + "\n"
-        for name, one in told.items()
+        SCHEMAS_FOLDER / name: json.dumps(text, ensure_ascii=False, indent=2) + "\n"
+        for name, text in texts.items()
     }
 
 
 def schema(name: str) -> Document:
-    """The JSON Schema of a type, whole in itself."""
-    (found,), parts = msgspec.json.schema_components(
+    """The JSON Schema of a type, complete by itself."""
+    (reference,), components = msgspec.json.schema_components(
         [DOCUMENT_TYPES[name]], ref_template="#/$defs/{name}"
     )
-    whole = parts.pop(found["$ref"].rpartition("/")[2])
+    whole = components.pop(reference["$ref"].rpartition("/")[2])
     head = {"$schema": JSON_SCHEMA_DIALECT, "$id": f"urn:meterwatch:{name}"}
-    return (
-        head
-        | _plain(whole)
-        | (
-            {"$defs": {part: _plain(one) for part, one in parts.items()}}
-            if parts
-            else {}
-        )
-    )
+    document: Document = head | _plain(whole)
+    if components:
+        document["$defs"] = {
+            component: _plain(node) for component, node in components.items()
+        }
+    return document
 
 
 def _plain(node: Any) -> Any:
-    """Without what msgspec adds for itself: defaults that mean absent, base64 for msgpack's binaries, indentation."""
+    """A node without msgspec's additions: defaults that mean absent, base64 for binaries, indentation."""
     if isinstance(node, list):
-        return [_plain(one) for one in node]
+        return [_plain(child) for child in node]
     if not isinstance(node, dict):
         return node
-    plain = {name: _plain(one) for name, one in node.items()}
-    if plain.get("default", 1) in (None, "") or (
-        "anyOf" in plain and plain.get("default") == 0
-    ):
+
+    plain = {name: _plain(child) for name, child in node.items()}
+    is_absent = plain.get("default", 1) in (None, "")
+    if is_absent or ("anyOf" in plain and plain.get("default") == 0):
         del plain["default"]
     if plain.pop("contentEncoding", None):
         plain["contentMediaType"] = "application/octet-stream"
@@ -180,12 +177,20 @@ def _plain(node: Any) -> Any:
 
 def asyncapi() -> Document:
     """The topics with their keys, headers and messages."""
+    operations: Document = {}
+    messages: Document = {}
+    for address, topic in TOPIC_DOCUMENTS.items():
+        for action in topic.actions:
+            operations[f"{action}.{address}"] = _operation(address, topic, action)
+        for name in topic.messages:
+            messages[name] = _message(name, topic.key)
+
     return {
         "asyncapi": "3.0.0",
         "info": {
             "title": "meterwatch",
             "version": "1.0.0",
-            "description": "What flows between meters, offices, the workers and those who read their alerts.",
+            "description": "The data between meters, offices, workers and the readers of their alerts.",
             "license": {
                 "name": "Apache-2.0",
                 "url": "https://www.apache.org/licenses/LICENSE-2.0",
@@ -196,25 +201,18 @@ def asyncapi() -> Document:
             address: _channel(address, topic)
             for address, topic in TOPIC_DOCUMENTS.items()
         },
-        "operations": {
-            f"{action}.{address}": {
-                "action": action,
-                "channel": {"$ref": f"#/channels/{address}"},
-                "messages": [
-                    {"$ref": f"#/channels/{address}/messages/{name}"}
-                    for name in topic.messages
-                ],
-            }
-            for address, topic in TOPIC_DOCUMENTS.items()
-            for action in topic.actions
-        },
-        "components": {
-            "messages": {
-                name: _message(name, topic.key)
-                for topic in TOPIC_DOCUMENTS.values()
-                for name in topic.messages
-            }
-        },
+        "operations": operations,
+        "components": {"messages": messages},
+    }
+
+
+def _operation(address: str, topic: TopicDocument, action: str) -> Document:
+    return {
+        "action": action,
+        "channel": {"$ref": f"#/channels/{address}"},
+        "messages": [
+            {"$ref": f"#/channels/{address}/messages/{name}"} for name in topic.messages
+        ],
     }
 
 
@@ -239,22 +237,23 @@ def _message(name: str, key: str) -> Document:
         for header, text in headers.items()
     }
     binary = name in ("reject", "checkpoint")
-    content_type = (
-        FRAME_CONTENT_TYPE
-        if name == "frame"
-        else "application/octet-stream"
-        if binary
-        else JSON_CONTENT_TYPE
-    )
+    content_type = JSON_CONTENT_TYPE
+    if binary:
+        content_type = "application/octet-stream"
+    elif name == "frame":
+        content_type = FRAME_CONTENT_TYPE
     if not binary:
         fields["content-type"] = {"type": "string", "const": content_type}
+
+    header_schema: Document = {"type": "object", "properties": fields}
     required = [header for header in headers if header != "checksum"]
+    if required:
+        header_schema["required"] = required
     return {
         "name": name,
         "summary": MESSAGE_SUMMARIES[name],
         "contentType": content_type,
-        "headers": {"type": "object", "properties": fields}
-        | ({"required": required} if required else {}),
+        "headers": header_schema,
         "payload": {
             "schemaFormat": "application/schema+json;version=draft-2020-12",
             "schema": _payload(name),

@@ -1,9 +1,9 @@
-"""Device events by the codes of others: what each is called here.
+"""Device events by the codes of other systems, and their names here.
 
-Objects 3000 to 3201 of DL/T 698.45, ERC1 to ERC41 of 376.1 and the data identifiers of DL/T 645-2007 were read in two
-public sources each, firmware of terminals and meters or head-ends; the names of GXF_EVENTS (the Open Smart Grid Platform) in
-its sources, the codes of IEC_EVENTS 61968-9 in two vendors' public sources. What no rule and no policy can use has no word and
-is refused as unknown: versions, messages, flows of data, what the terminal itself is set to.
+Objects 3000 to 3201 of DL/T 698.45, ERC1 to ERC41 of 376.1 and the data identifiers of DL/T 645-2007 come from two
+public sources each, firmware of terminals and meters or head-ends; the names of GXF (the Open Smart Grid Platform)
+from its sources, the codes of IEC 61968-9 from two vendors' public sources. Events that no rule and no policy can use
+have no word and are rejected as unknown: versions, messages, flows of data, settings of the terminal itself.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ ERC_EVENTS = {
 }  # fmt: skip
 
 AREA_WIDE_CODES = frozenset({("dlt698.45", "3106"), ("376.1", "ERC14")})
-"""What a terminal tells of its own supply, and so of its whole area: that it is off, until it is on again."""
+"""Reports of a terminal on its own supply, and so on its whole area: that it is off, until it is on again."""
 
 GXF_EVENTS = {
     "POWER_FAILURE": Event.POWER_OFF,
@@ -155,11 +155,11 @@ ELECTRIC_METER = "3"
 IEC_CODES = {
     event: f"{ELECTRIC_METER}.{code}" for code, event in reversed(IEC_EVENTS.items())
 }
-"""The IEC_EVENTS 61968-9 code of an event, where there is one."""
+"""The IEC 61968-9 code of an event that has one."""
 
 
 def event_of(system: System, code: str) -> Event | None:
-    """What a code means; None when its table has no such code.
+    """The event that a code means; None if its table has no such code.
 
     >>> event_of("376.1", "erc37"), event_of("iec61968-9", "26.12.141.212").name, event_of("gxf", "RAM_ERROR")
     (<Event.COVER_OPEN: 2>, 'COVER_OPEN', None)
@@ -170,7 +170,7 @@ def event_of(system: System, code: str) -> Event | None:
 
 
 def is_area_wide(system: System | None, code: str) -> bool:
-    """Whether a code tells of the whole area, whatever device names it.
+    """True if a code is about the whole area, whatever device names it.
 
     >>> is_area_wide("376.1", "ERC14"), is_area_wide("376.1", "ERC37")
     (True, False)
@@ -179,7 +179,7 @@ def is_area_wide(system: System | None, code: str) -> bool:
 
 
 def _key(system: System, code: str) -> str:
-    """A code as its table has it."""
+    """A code in the form of its table."""
     code = code.strip().upper()
     if system == "iec61968-9":
         return code.partition(".")[2]

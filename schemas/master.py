@@ -15,9 +15,8 @@ Phase = Literal["", "A", "B", "C"]
 VectorGroup = Literal["Yyn0", "Dyn11"]
 Positive = Annotated[float, msgspec.Meta(gt=0, le=1e6)]
 Power = Annotated[float, msgspec.Meta(ge=0, le=1e6)]  # kVA
-Hour = Annotated[
-    int, msgspec.Meta(ge=0, le=24, extra_json_schema={"x-unit": "h"})
-]  # of the day
+# Of the day.
+Hour = Annotated[int, msgspec.Meta(ge=0, le=24, extra_json_schema={"x-unit": "h"})]
 Moment = Annotated[
     int,
     msgspec.Meta(
@@ -40,7 +39,7 @@ class Transformer(
 
 
 def _quantity(unit: str) -> msgspec.Meta:
-    """What the JSON Schema says of a number's unit."""
+    """The unit of a number in the JSON Schema."""
     return msgspec.Meta(extra_json_schema={"x-unit": unit})
 
 
@@ -48,7 +47,7 @@ PerKwh = Annotated[Positive | None, _quantity("CNY/kWh")]
 
 
 class Tier(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a kWh costs more above so many kWh of the period."""
+    """The extra price of a kWh above a number of kWh in the period."""
 
     above_kwh: Annotated[Positive, _quantity("kWh")]
     extra: Annotated[Positive, _quantity("CNY/kWh")]  # on top of every lower tier
@@ -61,35 +60,32 @@ class Tariff(
     forbid_unknown_fields=True,
     omit_defaults=True,
 ):
-    """What energy and demand cost from its effective time on; None is not part of the tariff.
+    """The prices of energy and demand from its effective time on; None is not part of the tariff.
 
-    Defaults are not written, so that an older program can read what does not use a newer field.
+    Defaults are not written, so an older program can read a tariff that uses no newer field.
     """
 
     tariff: str
     effective: Moment = 0
-    flat: Annotated[
-        Positive, _quantity("CNY/kWh")
-    ]  # of every hour that has no price of its own (平)
+    # Of every hour without its own price (平).
+    flat: Annotated[Positive, _quantity("CNY/kWh")]
     sharp: PerKwh = None  # 尖
     peak: PerKwh = None  # 峰
     valley: PerKwh = None  # 谷
     deep_valley: PerKwh = None  # 深谷
-    surcharge: PerKwh = None  # of each price, for funds (政府性基金及附加), which the power factor does not adjust
+    surcharge: PerKwh = (
+        None  # for funds (政府性基金及附加), not adjusted by the power factor
+    )
     tiers: list[Tier] = msgspec.field(default_factory=list)  # residential (阶梯)
     tiers_of: Literal["month", "year"] = "year"
-    demand: Annotated[Positive | None, _quantity("CNY/kW")] = (
-        None  # of a month's demand
-    )
-    capacity: Annotated[Positive | None, _quantity("CNY/kVA")] = (
-        None  # of the contract's capacity, a month
-    )
-    demand_rebate: Annotated[float, msgspec.Meta(ge=0, lt=1)] = (
-        0.1  # of `demand`, from 260 kWh a kVA and month on
-    )
-    power_factor: Annotated[float, msgspec.Meta(ge=0.8, le=0.9)] | None = (
-        None  # the standard that adjusts bills
-    )
+    # For a month's demand.
+    demand: Annotated[Positive | None, _quantity("CNY/kW")] = None
+    # For the contract's capacity, a month.
+    capacity: Annotated[Positive | None, _quantity("CNY/kVA")] = None
+    # The share off `demand`, from 260 kWh a kVA and month on.
+    demand_rebate: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.1
+    # The standard that adjusts bills.
+    power_factor: Annotated[float, msgspec.Meta(ge=0.8, le=0.9)] | None = None
 
 
 class Meter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -100,9 +96,8 @@ class Meter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     effective: Moment = 0
     until: Moment = 0  # when it was taken away, 0 while it stands
     wiring: Wiring = "1P2W"
-    phase: Phase = (
-        ""  # that a single-phase meter hangs on, "" when the files do not say
-    )
+    # The phase of a single-phase meter, "" if the master data do not say.
+    phase: Phase = ""
     un_v: Positive = 220.0  # nominal phase voltage, secondary
     ib_a: Positive = 5.0  # basic current, secondary
     imax_a: Positive = 60.0
@@ -112,32 +107,26 @@ class Meter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     interval_s: Annotated[int, msgspec.Meta(ge=60, le=86_400)] = 900
     contract_kva: Power | None = None
     suspended_kva: Power = 0.0
-    stopped: Moment = 0  # when supply was stopped or the account closed, 0 while the customer is supplied
-    own_transformer_kva: Power = (
-        0.0  # rating of the customer's own transformers, 0 where it has none
-    )
+    stopped: Moment = 0  # when supply ended or the account closed, 0 while supplied
+    # Rating of the customer's own transformers, 0 without one.
+    own_transformer_kva: Power = 0.0
     pv_kva: Power = 0.0  # registered generation
     segment: Segment = "residential"
-    trade: Annotated[str, msgspec.Meta(pattern="^[A-T]?$")] = (
-        ""  # section of GB/T 4754 (行业门类)
-    )
-    calibration_due: Moment = (
-        0  # by when it is to be calibrated or exchanged (周期轮换)
-    )
+    # Section of GB/T 4754 (行业门类).
+    trade: Annotated[str, msgspec.Meta(pattern="^[A-T]?$")] = ""
+    # The date by which it is to be calibrated or exchanged (周期轮换).
+    calibration_due: Moment = 0
     contract_until: Moment = 0  # when the supply contract ends
     signed_kva: Power | None = None  # as the contract says, beside what the file says
     tariff: str = ""
     valley_from: Hour = 23  # of the tariff's valley (谷), local time
     valley_until: Hour = 7
-    credit: Annotated[str, msgspec.Meta(pattern="^[A-D]?$")] = (
-        ""  # level of the customer (信用等级), A the best
-    )
-    declared_kw: Annotated[Power | None, _quantity("kW")] = (
-        None  # for a customer billed by demand, primary
-    )
-    read_day: Annotated[int, msgspec.Meta(ge=0, le=31)] = (
-        0  # of the month, on which bills are read (抄表例日)
-    )
+    # Level of the customer (信用等级), A the best.
+    credit: Annotated[str, msgspec.Meta(pattern="^[A-D]?$")] = ""
+    # For a customer billed by demand, primary.
+    declared_kw: Annotated[Power | None, _quantity("kW")] = None
+    # The day of the month on which bills are read (抄表例日).
+    read_day: Annotated[int, msgspec.Meta(ge=0, le=31)] = 0
 
 
 class Stage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -145,16 +134,14 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     stage: str
     effective: Moment = 0
-    hours: Annotated[Positive | None, _quantity("h")] = (
-        None  # that it may take; None sets no limit
-    )
-    working_days: bool = (
-        False  # whether weekends, and China's public holidays, do not count
-    )
+    # Hours that it may take; None sets no limit.
+    hours: Annotated[Positive | None, _quantity("h")] = None
+    # True if weekends and China's public holidays do not count.
+    working_days: bool = False
 
 
 class Area(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A transformer area (台区) and all that hangs on it."""
+    """A transformer area (台区) with its transformers, meters, tariffs and stages."""
 
     area: str
     section: str = ""
@@ -162,16 +149,14 @@ class Area(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     gateway: str = ""  # the meter on the transformer's low side, "" when there is none
     transformers: list[Transformer] = msgspec.field(default_factory=list)
     meters: list[Meter] = msgspec.field(default_factory=list)
-    tariffs: list[Tariff] = msgspec.field(
-        default_factory=list
-    )  # those that its meters name
-    stages: list[Stage] = msgspec.field(
-        default_factory=list
-    )  # of the work of a section of this name, in their order
+    # The tariffs that its meters name.
+    tariffs: list[Tariff] = msgspec.field(default_factory=list)
+    # Of the work of a section of this name, in their order.
+    stages: list[Stage] = msgspec.field(default_factory=list)
 
 
 def texts(area: Area) -> Iterator[str]:
-    """The text of a record that people choose, but for the ids of area and meters; "" where there is none."""
+    """The texts of a record that people choose, without the ids of area and meters; some are ""."""
     yield from (area.section, area.feeder, area.gateway)
     yield from (tariff.tariff for tariff in area.tariffs)
     yield from (stage.stage for stage in area.stages)

@@ -1,4 +1,4 @@
-"""Rules as they are published: what the topic `rules` and deploy/rules.toml hold."""
+"""Rules as published: the content of the topic `rules` and of deploy/rules.toml."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Values = dict[str, float]
 
 
 class RulebookError(ValueError):
-    """A rulebook that is not taken; a line for every rule or setting at fault, and what would be allowed."""
+    """A rulebook is not taken; a line for every rule or setting at fault, and the allowed values."""
 
     def __init__(self, faults: list[str]) -> None:
         self.faults = faults
@@ -24,17 +24,15 @@ class RulebookError(ValueError):
 
 
 class Edition(msgspec.Struct, frozen=True, kw_only=True):
-    """How a rule is judged: draft and retired not at all, shadow to be counted; what is not set here is as in code."""
+    """How a rule is judged: draft and retired not at all, shadow to be counted; absent settings are as in code."""
 
     status: EditionStatus
-    version: Annotated[
-        int, msgspec.Meta(ge=1)
-    ]  # raised with every change; alerts carry it
+    # Raised with every change; alerts carry it.
+    version: Annotated[int, msgspec.Meta(ge=1)]
     settings: Values = {}
-    segments: dict[str, Values] = {}  # settings of rows that belong to one
-    model: UseClassModel | None = (
-        None  # of a rule that is judged by one, and cannot tell without
-    )
+    segments: dict[str, Values] = {}  # settings of rows of a segment
+    # Of a rule that is judged by a model, and cannot tell without it.
+    model: UseClassModel | None = None
     proposed_by: str = ""
     approved_by: str = ""
     approved_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
@@ -60,12 +58,14 @@ def rulebook_of(table: Any) -> Rulebook:
 
 def decode_rulebook(value: bytes) -> Rulebook:
     """A rulebook from the topic, without fields that only a later version knows. Raises RulebookError."""
-    told = _editions_of(value)
-    return rulebook_of({name: _known_fields(edition) for name, edition in told.items()})
+    editions = _editions_of(value)
+    return rulebook_of(
+        {name: _known_fields(edition) for name, edition in editions.items()}
+    )
 
 
 def unknown_fields(value: bytes) -> list[str]:
-    """What `decode_rulebook` leaves out, a line each. Raises RulebookError."""
+    """The fields that `decode_rulebook` leaves out, a line each. Raises RulebookError."""
     return [
         f"{name}: {fault}"
         for name, edition in _editions_of(value).items()
@@ -75,28 +75,26 @@ def unknown_fields(value: bytes) -> list[str]:
 
 
 def _editions_of(value: bytes) -> dict[str, Any]:
-    """The editions of a rulebook from the topic, as they are told. Raises RulebookError."""
+    """The editions of a rulebook from the topic, unchecked. Raises RulebookError."""
     try:
-        told = msgspec.json.decode(value)
+        table = msgspec.json.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RulebookError([f"this is no JSON: {error}"]) from None
-    if not isinstance(told, dict) or not isinstance(told.get("rules"), dict):
+    if not isinstance(table, dict) or not isinstance(table.get("rules"), dict):
         raise RulebookError(["a rulebook is an object with a table of `rules`"])
-    return told["rules"]
+    return table["rules"]
 
 
 def _known_fields(edition: Any) -> Any:
-    """An edition without fields that it does not have here."""
+    """An edition without fields that this version does not know."""
+    if not isinstance(edition, dict):
+        return edition
     fields = Edition.__struct_fields__
-    return (
-        {name: v for name, v in edition.items() if name in fields}
-        if isinstance(edition, dict)
-        else edition
-    )
+    return {name: value for name, value in edition.items() if name in fields}
 
 
 def _unknown_field_faults(edition: Mapping[str, Any]) -> Iterator[str]:
-    """Which fields an edition does not have here."""
+    """The fields of an edition that this version does not know."""
     yield from (
         f"Object contains unknown field `{name}`"
         for name in edition
@@ -105,16 +103,19 @@ def _unknown_field_faults(edition: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _faults_of(name: str, edition: Any) -> Iterator[str]:
-    """What is wrong with the form of an edition."""
+    """The faults in the form of an edition."""
     if not isinstance(edition, Mapping):
         yield f"{name}: an edition is a table, not {edition!r:.40}"
         return
     for field in ("status", "version"):
         if field not in edition:
             yield f"{name}: `{field}` is missing"
-    if (status := edition.get("status", "draft")) not in get_args(EditionStatus):
-        yield f"{name}: `status` is {status!r:.40}, not one of {', '.join(get_args(EditionStatus))}"
+    statuses = get_args(EditionStatus)
+    status = edition.get("status", "draft")
+    if status not in statuses:
+        yield f"{name}: `status` is {status!r:.40}, not one of {', '.join(statuses)}"
         return
+
     wrong = [f"{name}: {fault}" for fault in _number_faults(edition)]
     yield from wrong
     if not wrong and {"status", "version"} <= edition.keys():
@@ -126,7 +127,7 @@ def _faults_of(name: str, edition: Any) -> Iterator[str]:
 
 
 def _number_faults(edition: Mapping[str, Any]) -> Iterator[str]:
-    """What of an edition's settings is no finite number."""
+    """The settings of an edition that are no finite numbers."""
     segments = edition.get("segments", {})
     tables = {"": edition.get("settings", {})}
     if isinstance(segments, Mapping):
@@ -134,7 +135,9 @@ def _number_faults(edition: Mapping[str, Any]) -> Iterator[str]:
             f" in the segment {segment}": values for segment, values in segments.items()
         }
     for where, values in tables.items():
-        for setting, value in values.items() if isinstance(values, Mapping) else ():
+        if not isinstance(values, Mapping):
+            continue
+        for setting, value in values.items():
             if isinstance(value, bool) or not isinstance(value, int | float):
                 yield f"`{setting}`{where} is {value!r:.40}, which is no number"
             elif not _is_finite(value):
@@ -142,7 +145,7 @@ def _number_faults(edition: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _is_finite(value: float) -> bool:
-    """Whether a number is one that a rule can be set to; TOML knows whole numbers of any length."""
+    """True if a rule can be set to a number; TOML knows integers of any length."""
     try:
         return math.isfinite(float(value))
     except OverflowError:

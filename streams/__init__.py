@@ -1,1 +1,1 @@
-"""What moves: topics and agents, checkpoints, metrics, the local runner and the commands."""
+"""The moving parts: topics and agents, checkpoints, metrics, the local runner and the commands."""

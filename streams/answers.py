@@ -1,4 +1,4 @@
-"""Waiting for brokers by this process's own clock: the clients' timeouts do not hold when a broker stops to answer."""
+"""Waiting for brokers by this process's own clock: the clients' timeouts fail when a broker stops answering."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaTimeoutError
 
 ANSWER_SECONDS = 15.0  # that brokers have for an answer
-STOP_SECONDS = 0.5  # that a client has to stop before it is asked again
+STOP_SECONDS = 0.5  # that a client has to stop before it is cancelled again
 
 Answer = TypeVar("Answer")
 
@@ -18,7 +18,7 @@ Answer = TypeVar("Answer")
 async def answered(
     request: Awaitable[Answer], seconds: float = ANSWER_SECONDS
 ) -> Answer:
-    """The answer to a request. Raises KafkaTimeoutError when it does not come in time."""
+    """The answer to a request. Raises KafkaTimeoutError if it does not come in time."""
     try:
         return await asyncio.wait_for(request, seconds)
     except TimeoutError:
@@ -26,9 +26,9 @@ async def answered(
 
 
 class BoundedConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has no types
-    """aiokafka's consumer, every request of which has an end. Each raises KafkaTimeoutError.
+    """aiokafka's consumer with a time limit for every request. Each raises KafkaTimeoutError.
 
-    `getmany` has a timeout of its own; `getone` and a loop over records wait for a record, not for an answer.
+    `getmany` has its own timeout; `getone` and a loop over records wait for a record, not for an answer.
     """
 
     async def start(self) -> None:
@@ -38,7 +38,7 @@ class BoundedConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has no
     async def stop(self) -> None:
         """Disconnects, in any case.
 
-        aiokafka's fetcher loses a cancellation that comes just when its partitions change, and is waited for in vain.
+        aiokafka's fetcher loses a cancellation that comes when its partitions change, and would be awaited in vain.
         """
         stopping = asyncio.ensure_future(super().stop())
         for _ in range(round(ANSWER_SECONDS / STOP_SECONDS)):
@@ -51,23 +51,23 @@ class BoundedConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has no
     async def beginning_offsets(
         self, partitions: Sequence[TopicPartition]
     ) -> dict[TopicPartition, int]:
-        """Where partitions begin."""
+        """The first offsets of partitions."""
         return await answered(super().beginning_offsets(partitions))
 
     async def end_offsets(
         self, partitions: Sequence[TopicPartition]
     ) -> dict[TopicPartition, int]:
-        """Where partitions end."""
+        """The offsets at which partitions end."""
         return await answered(super().end_offsets(partitions))
 
     async def position(self, partition: TopicPartition) -> int:
-        """The next offset that is read."""
+        """The offset of the next record."""
         return await answered(super().position(partition))
 
     async def seek_to_beginning(self, *partitions: TopicPartition) -> None:
-        """Reads from the earliest record on."""
+        """Seeks to the earliest records."""
         await answered(super().seek_to_beginning(*partitions))
 
     async def seek_to_end(self, *partitions: TopicPartition) -> None:
-        """Reads what comes from now on."""
+        """Seeks to the ends, so that only new records are read."""
         await answered(super().seek_to_end(*partitions))

@@ -1,4 +1,4 @@
-"""The Faust app: an agent per topic that files slices, and the worker's place in Faust's life."""
+"""The Faust app: an agent per topic that enqueues slices, and the worker's place in Faust's life."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from streams.slices import Consumer, InOrder, SliceSchema, Transport
 from streams.topics import REGISTRY_TOPIC
 from streams.worker import Worker, fatal, log
 
-BUFFER_SLICES = 4096  # slices that an agent may have before it: never full, for a partition of a full one is not fetched
+BUFFER_SLICES = 4096  # of an agent: never full, for Faust stops fetching for a full one
 FETCH_BYTES = 2 << 20  # bytes of a partition at once
-BROKER_ANSWER_SECONDS = (
-    30.0  # seconds beyond a session or a rebalance that a broker may take to answer
-)
+BROKER_ANSWER_SECONDS = 30.0  # for an answer, beyond a session or a rebalance
 HEARTBEAT_SECONDS = 3.0  # between two heartbeats, or a tenth of a short session
-REBALANCE_SECONDS = 60.0  # that a hand-over may take at least before the group goes on without this worker
-POLL_STALLS = 10.0  # times `stall_seconds` without a fetch: the worker's own watch ends it long before
-STOP_SECONDS = 60.0  # in which a worker that is to end hands over
-LEAVE_SECONDS = 10.0  # in which it then leaves the group
+# Seconds that a hand-over may take at least before the group goes on without this worker.
+REBALANCE_SECONDS = 60.0
+# Times `stall_seconds` without a fetch: the worker's own watch ends it long before.
+POLL_STALLS = 10.0
+STOP_SECONDS = 60.0  # for the hand-over of a worker that is to end
+LEAVE_SECONDS = 10.0  # for leaving the group after that
 
 
 class _NoTables(TableManager):
-    """Starts at once: Faust's own waits a second for tables to be declared."""
+    """Starts at once: Faust's own manager waits a second for tables to be declared."""
 
     async def on_start(self) -> None:
-        """Says that there are no tables, and lets the consumer subscribe."""
+        """Lets the consumer subscribe, for there are no tables."""
         await self._update_channels()
         await self.recovery.start()
 
@@ -47,14 +47,13 @@ class App(faust.App):
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         rebalance = max(settings.stall_seconds, REBALANCE_SECONDS)
+        heartbeat = min(settings.session_seconds / 10, HEARTBEAT_SECONDS)
         super().__init__(
             settings.group,
             broker=[f"aiokafka://{server}" for server in settings.servers],
             broker_credentials=credentials(settings),
             broker_session_timeout=settings.session_seconds,
-            broker_heartbeat_interval=min(
-                settings.session_seconds / 10, HEARTBEAT_SECONDS
-            ),
+            broker_heartbeat_interval=heartbeat,
             broker_rebalance_timeout=rebalance,
             broker_max_poll_interval=POLL_STALLS * rebalance,
             broker_request_timeout=max(settings.session_seconds, rebalance)
@@ -64,39 +63,40 @@ class App(faust.App):
             consumer_max_fetch_size=FETCH_BYTES,
             consumer_group_instance_id=settings.instance or None,
             stream_buffer_maxsize=BUFFER_SLICES,
-            stream_wait_empty=False,  # what waits unacknowledged is read again
+            stream_wait_empty=False,  # unacknowledged slices are read again
             topic_disable_leader=True,
             topic_allow_declare=False,
             web_enabled=False,
             TableManager=_NoTables,
             ConsumerScheduler=InOrder,
         )
-        self._instance, self._member = settings.instance, ""
+
+        self._instance = settings.instance
+        self._member = ""
         self.transport = Transport(self.conf.broker, self)
         self._worker = Worker(settings, metrics)
-        for topic in self._worker.topics:
-            self.agent(
-                self.topic(topic, schema=SliceSchema()), name=topic, concurrency=1
-            )(self._enqueue)
+        for name in self._worker.topics:
+            topic = self.topic(name, schema=SliceSchema())
+            self.agent(topic, name=name, concurrency=1)(self._enqueue)
         self.on_partitions_assigned.connect(self._expect)
         self.on_rebalance_complete.connect(self._take_over)
         self.on_partitions_revoked.connect(self._hand_over)
         self.on_before_shutdown.connect(self._stop)
 
     def next_offset(self, tp: TP) -> int | None:
-        """Where to read a partition on."""
+        """The offset to fetch next."""
         return self._worker.next_offset(tp)
 
     async def with_capacity(self, asked: Iterable[TP]) -> set[TP]:
-        """Those of some partitions for which there is room; waits a little for it."""
+        """The given partitions that have capacity; waits a little for one."""
         return await self._worker.with_capacity(asked)
 
     def first(self, tp: TP) -> bool:
-        """True for master data: they are filed before the rows that are judged by them."""
+        """True for master data, which are enqueued before the rows that need them."""
         return self._worker.topics[tp.topic] == REGISTRY_TOPIC
 
     def begun_again(self, tp: TP, due: int, begins: int) -> None:
-        """A partition that has none of what was due."""
+        """Notes that a partition has no record at the offset that was due."""
         self._worker.begun_again(tp, due, begins)
 
     async def on_start(self) -> None:
@@ -116,7 +116,7 @@ class App(faust.App):
         await super().on_stop()
 
     def _create_directories(self) -> None:
-        """Nothing is kept on disk."""
+        """Does nothing, for nothing is kept on disk."""
 
     async def _enqueue(self, stream: StreamT[Any]) -> None:
         event: EventT[Any]
@@ -128,8 +128,9 @@ class App(faust.App):
         self._worker.expect(assigned)
 
     async def _take_over(self, *_: Any, **__: Any) -> None:
-        """Runs before `perform_seek` in the same task, while heartbeats go on: `on_partitions_assigned` is neither."""
-        before, self._member = self._member, cast(Consumer, self.consumer).member
+        """Runs before `perform_seek` in the same task, while heartbeats go on, unlike `on_partitions_assigned`."""
+        before = self._member
+        self._member = cast(Consumer, self.consumer).member
         if self._instance and before not in ("", self._member):
             fatal(
                 f"another worker is called {self._instance}, or this one was away for longer than its session"
@@ -151,7 +152,7 @@ class App(faust.App):
         self._deadline = _after(LEAVE_SECONDS, self._leave)
 
     def _leave(self) -> None:
-        """Exits as if the group had been left; it misses this worker when its session ends."""
+        """Exits as if the group had been left; the group misses this worker when its session ends."""
         logging.shutdown()
         os._exit(int(self.crashed))
 
@@ -159,7 +160,7 @@ class App(faust.App):
 def credentials(
     settings: Settings,
 ) -> faust.SASLCredentials | faust.SSLCredentials | None:
-    """SASL and TLS in Faust's words."""
+    """SASL and TLS as Faust takes them."""
     context = settings.ssl_context()
     if settings.sasl:
         return faust.SASLCredentials(
@@ -172,7 +173,7 @@ def credentials(
 
 
 def _after(seconds: float, end: Callable[[], object]) -> threading.Timer:
-    """Ends the process by a thread, which no event loop holds up."""
+    """Calls `end` by a thread, which no event loop can delay."""
     timer = threading.Timer(seconds, end)
     timer.daemon = True
     timer.start()
@@ -180,7 +181,7 @@ def _after(seconds: float, end: Callable[[], object]) -> threading.Timer:
 
 
 def run(settings: Settings) -> None:
-    """Serves until SIGTERM or SIGINT; ends the process with exit code 0 then and 1 when something fails."""
+    """Serves until SIGTERM or SIGINT, then exits with code 0; exits with code 1 on a failure."""
     metrics = Metrics()
     if settings.metrics:
         port = metrics.serve(settings.metrics_host, settings.metrics_port)

@@ -36,11 +36,11 @@ class BrokerError(Exception):
 
 
 class BrokerUnavailableError(BrokerError):
-    """Java or Maven is missing, so that no broker can run here."""
+    """Java or Maven is missing, so no broker can run here."""
 
 
 class Broker:
-    """A broker with its data in a folder; a context manager. Port 0 takes a free one and keeps it over restarts."""
+    """A broker with its data in a folder; a context manager. Port 0 takes a free port and keeps it over restarts."""
 
     def __init__(self, folder: Path, *, port: int = 0) -> None:
         self.folder = folder.resolve()
@@ -49,38 +49,33 @@ class Broker:
 
     @property
     def address(self) -> str:
-        """What clients call the bootstrap server."""
+        """The bootstrap server of clients."""
         return f"{LOOPBACK_HOST}:{self.port}"
 
     @property
     def _log(self) -> Path:
-        """Where the broker writes its warnings and errors."""
+        """The file of the broker's warnings and errors."""
         return self.folder / "broker.log"
 
     def start(self) -> None:
-        """Starts the broker and returns when it answers. Raises BrokerError when it cannot."""
+        """Starts the broker and returns when it answers. Raises BrokerError if it cannot."""
         for port in (self.port, self._controller_port):
             if _listens(port):
                 raise BrokerError(
                     f"something listens on {LOOPBACK_HOST}:{port} already"
                 )
-        java = [program("java", "Java 17 or newer"), "-cp", f"{jars()}/*"]
-        java += [
+
+        java = [
+            program("java", "Java 17 or newer"),
+            "-cp",
+            f"{jars()}/*",
             f"-Dlog4j2.configurationFile={SETTINGS_FOLDER / 'log4j2.properties'}",
             "-XX:TieredStopAtLevel=1",
             "-Xmx512m",
         ]
         settings = self._configure()
         if not (self.folder / "data" / "meta.properties").exists():
-            identity = base64.urlsafe_b64encode(os.urandom(16)).decode().rstrip("=")
-            format_storage = [
-                "kafka.tools.StorageTool",
-                "format",
-                f"--cluster-id={identity}",
-                "-c",
-                str(settings),
-            ]
-            _run([*java, *format_storage], "format its storage")
+            self._format_storage(java, settings)
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*java, "kafka.Kafka", str(settings)],
@@ -95,7 +90,7 @@ class Broker:
             raise
 
     def stop(self) -> None:
-        """Ends the broker in good order; without effect when it does not run."""
+        """Ends the broker in good order; does nothing if it does not run."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
@@ -103,7 +98,7 @@ class Broker:
         self._end(signal.SIGKILL)
 
     def wait(self) -> None:
-        """Waits for as long as the broker runs. Raises BrokerError when it ends by itself."""
+        """Waits while the broker runs. Raises BrokerError if it ends by itself."""
         if self.process and self.process.wait():
             raise BrokerError(f"Kafka has died:\n{_last_lines(self._log)}")
 
@@ -113,6 +108,17 @@ class Broker:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    def _format_storage(self, java: list[str], settings: Path) -> None:
+        identity = base64.urlsafe_b64encode(os.urandom(16)).decode().rstrip("=")
+        command = [
+            "kafka.tools.StorageTool",
+            "format",
+            f"--cluster-id={identity}",
+            "-c",
+            str(settings),
+        ]
+        _run([*java, *command], "format its storage")
 
     def _configure(self) -> Path:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -150,16 +156,16 @@ class Broker:
 
 
 def _listens(port: int) -> bool:
-    """Whether anything accepts connections on this port of loopback."""
+    """True if anything accepts connections on this port of loopback."""
     with socket.socket() as probe:
         return probe.connect_ex((LOOPBACK_HOST, port)) == 0
 
 
 def answers(port: int) -> bool:
-    """Whether a broker on this port of loopback answers a metadata request with itself."""
-    request = struct.pack(
-        ">hhihi?", 3, 4, 0, -1, 0, False
-    )  # metadata, version 4, no client id, no topics
+    """True if a broker on this port of loopback answers a metadata request with itself."""
+    # Metadata, version 4, no client id, no topics.
+    request = struct.pack(">hhihi?", 3, 4, 0, -1, 0, False)
+
     try:
         with (
             socket.create_connection((LOOPBACK_HOST, port), timeout=5) as connection,
@@ -175,13 +181,13 @@ def answers(port: int) -> bool:
 
 
 def jars() -> Path:
-    """The folder of Kafka's jars, fetched by Maven the first time; named by what was asked for."""
-    asked = SETTINGS_FOLDER / "pom.xml"
-    folder = (
-        CACHE_FOLDER / f"jars-{hashlib.sha256(asked.read_bytes()).hexdigest()[:12]}"
-    )
+    """The folder of Kafka's jars, fetched by Maven the first time; its name depends on pom.xml."""
+    project = SETTINGS_FOLDER / "pom.xml"
+    digest = hashlib.sha256(project.read_bytes()).hexdigest()[:12]
+    folder = CACHE_FOLDER / f"jars-{digest}"
     if folder.exists():
         return folder
+
     maven = program("mvn", "Maven, once, to fetch Kafka")
     CACHE_FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE_FOLDER) as scratch:
@@ -193,7 +199,7 @@ def jars() -> Path:
                 "--batch-mode",
                 "--strict-checksums",
                 "--file",
-                str(asked),
+                str(project),
                 "dependency:copy-dependencies",
                 f"-DoutputDirectory={fetched}",
                 "-DincludeScope=runtime",
@@ -206,21 +212,21 @@ def jars() -> Path:
 
 
 def free_ports() -> tuple[int, int]:
-    """Two neighbouring ports of loopback that nobody uses, below those that outgoing connections take meanwhile."""
+    """Two neighbouring free ports of loopback, below the ports of outgoing connections."""
     while True:
         port = PORT_RANGE.start + secrets.randbelow(len(PORT_RANGE))
         with (
             contextlib.suppress(OSError),
-            socket.socket() as one,
-            socket.socket() as other,
+            socket.socket() as first,
+            socket.socket() as second,
         ):
-            one.bind((LOOPBACK_HOST, port))
-            other.bind((LOOPBACK_HOST, port + 1))
+            first.bind((LOOPBACK_HOST, port))
+            second.bind((LOOPBACK_HOST, port + 1))
             return port, port + 1
 
 
 def program(name: str, need: str) -> str:
-    """The full path of a program. Raises BrokerUnavailableError when it is not on the path."""
+    """The full path of a program. Raises BrokerUnavailableError if it is not on the path."""
     path = shutil.which(name)
     if path is None:
         raise BrokerUnavailableError(
@@ -230,7 +236,7 @@ def program(name: str, need: str) -> str:
 
 
 def _run(command: list[str], purpose: str) -> None:
-    """Runs a command to its end. Raises BrokerError with what it said when it fails."""
+    """Runs a command to its end. Raises BrokerError with its output if it fails."""
     done = subprocess.run(
         command,
         stdout=subprocess.PIPE,
@@ -259,6 +265,7 @@ def main() -> None:
         help="the controller takes the next one (default 9092)",
     )
     port = parser.parse_args().port
+
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with Broker(CACHE_FOLDER / f"broker-{port}", port=port) as broker:

@@ -1,15 +1,15 @@
 """Checkpoints: an engine's state with the source offsets it contains, on a compacted topic.
 
-A checkpoint is chunks and, written after them, a manifest that makes it count; two slots take turns, so that neither a
-half-written checkpoint nor compaction spoils the last whole one. Every record has a checksum; a checkpoint of which a
-record is missing or spoilt is passed over for the older slot.
+A checkpoint is chunks and, written after them, a manifest that makes it count. Two slots take turns, so neither a
+half-written checkpoint nor compaction spoils the last whole one. Every record has a checksum. If a record of a
+checkpoint is missing or spoilt, the checkpoint of the other slot is restored.
 
 Two workers may write at once while the group changes hands: an owner that lost its partition can overwrite a slot with
-an older state. Of the whole checkpoints the one that contains most records wins, and since reading goes on from the
-offsets inside it, an older one repeats work and changes nothing.
+an older state. Of the whole checkpoints the one that contains most records wins. Reading goes on from the offsets
+inside it, so an older one repeats work and changes nothing.
 
-Every record says where the last checkpoint that its writer knew to be whole begins, so that a restore reads from the
-last record of the partition at most two checkpoints back, however long the topic is.
+Every record names the offset at which the last whole checkpoint known to its writer begins. So a restore reads at most
+two checkpoints back from the last record of the partition, however long the topic is.
 """
 
 from __future__ import annotations
@@ -40,25 +40,25 @@ MANIFEST_KEY = "manifest"
 NOTHING_BEGUN: Mapping[str, int] = MappingProxyType({})
 UNKNOWN_PACES: Mapping[str, float] = MappingProxyType({})
 NO_MARKS: Mapping[str, Mark] = MappingProxyType({})
-WRITER_ID = os.urandom(6).hex()  # this process among all that write checkpoints
+WRITER_ID = os.urandom(6).hex()  # of this process among all that write checkpoints
 
 
 class CheckpointError(Exception):
-    """A checkpoint that this version or these topics cannot go on from; says what to do."""
+    """This version, or these topics, cannot go on from a checkpoint; says what to do."""
 
 
 class _ManifestError(ValueError):
-    """A manifest that cannot be read; says why and where."""
+    """A manifest cannot be read; says why and where."""
 
 
 class _ManifestLayout(msgspec.Struct):
-    """What a manifest of any layout says."""
+    """The layout of a manifest, which is read first."""
 
     layout: int
 
 
 class Mark(NamedTuple):
-    """What tells a record from another in its place."""
+    """Identifies a record, so that another record at its offset is noticed."""
 
     offset: int
     timestamp: int  # Unix milliseconds, 0 unknown
@@ -75,30 +75,29 @@ def mark_of(
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What makes a checkpoint count.
+    """The record that makes a checkpoint count.
 
-    A field that is added has a default, for manifests from before it; one that is not known is passed over.
+    An added field has a default, for older manifests; an unknown field is ignored.
     """
 
     layout: int
-    set: str  # names the chunks that belong to it
-    sequence: int  # counts the checkpoints of a part, over all its owners
-    partitions: int  # of the topics when it was taken
+    set: str  # names the chunks of the checkpoint
+    sequence: int  # counts the checkpoints of a partition, over all its owners
+    partitions: int  # of the topics at the time
     offsets: dict[str, int]  # by topic, the first offset it does not contain
     checksums: list[int]  # CRC-32 of each chunk
     taken: float = 0.0  # Unix seconds
-    rulebook: Rulebook = EMPTY_RULEBOOK  # by which what follows is judged
-    agreed: int = -1  # offset of `alerts` before which nothing is told but what the state knows; -1 unknown
-    begun: dict[
-        str, int
-    ] = {}  # by topic, how many rows from its offset on the state contains as well
-    paces: dict[str, float] = {}  # by topic, rows that were judged in a second of CPU
+    rulebook: Rulebook = EMPTY_RULEBOOK  # of the engine
+    # Offset on the alerts topic before which the state knows every alert; -1 unknown.
+    agreed: int = -1
+    begun: dict[str, int] = {}  # by topic, rows from its offset on that it contains
+    paces: dict[str, float] = {}  # by topic, rows judged in a second of CPU
     marks: dict[str, Mark] = {}  # by topic, the last record that the state contains
-    epoch: int = 0  # how often a topic that was another was judged from its beginning
+    epoch: int = 0  # how often a topic that was created anew was begun again
 
 
 class Checkpoint(NamedTuple):
-    """A whole checkpoint and where its first chunk stands."""
+    """A whole checkpoint and the offset of its first chunk."""
 
     manifest: Manifest
     state: bytes
@@ -106,7 +105,7 @@ class Checkpoint(NamedTuple):
 
     @property
     def contains(self) -> tuple[int, int, int]:
-        """How many offsets of all topics it is past since they were judged anew, and how many rows beyond them."""
+        """A measure of progress: topics begun again, then the sum of offsets, then the rows beyond them."""
         manifest = self.manifest
         return (
             manifest.epoch,
@@ -116,7 +115,7 @@ class Checkpoint(NamedTuple):
 
 
 class WrittenCheckpoint(NamedTuple):
-    """The last whole checkpoint of a part, as far as its owner knows."""
+    """The last whole checkpoint of a partition, as far as its owner knows."""
 
     sequence: int = 0
     set: str = ""
@@ -127,7 +126,7 @@ class WrittenCheckpoint(NamedTuple):
 
 
 class CheckpointRecord(NamedTuple):
-    """A record of the topic."""
+    """A record of the checkpoints topic."""
 
     key: bytes
     value: bytes
@@ -148,19 +147,21 @@ def encode(
 ) -> tuple[list[CheckpointRecord], CheckpointRecord]:
     """The chunks and the manifest of the checkpoint that follows the last."""
     sequence = last.sequence + 1
-    name, slot = f"{WRITER_ID}-{sequence}", sequence % SLOT_COUNT
+    name = f"{WRITER_ID}-{sequence}"
+    slot = sequence % SLOT_COUNT
     headers = [("set", name.encode()), ("since", b"%d" % last.begins)]
     view = memoryview(state)
-    pieces = [
+    contents = [
         bytes(view[at : at + CHUNK_BYTES]) for at in range(0, len(view), CHUNK_BYTES)
     ]
+
     manifest = Manifest(
         layout=MANIFEST_LAYOUT,
         set=name,
         sequence=sequence,
         partitions=partitions,
         offsets=dict(offsets),
-        checksums=[zlib.crc32(piece) for piece in pieces],
+        checksums=list(map(zlib.crc32, contents)),
         taken=time.time(),
         rulebook=rulebook,
         agreed=agreed,
@@ -169,16 +170,15 @@ def encode(
         marks=dict(marks),
         epoch=epoch,
     )
+
     chunks = [
-        CheckpointRecord(f"{slot}/{k}".encode(), piece, headers)
-        for k, piece in enumerate(pieces)
+        CheckpointRecord(f"{slot}/{k}".encode(), content, headers)
+        for k, content in enumerate(contents)
     ]
     value = msgspec.msgpack.encode(manifest)
-    return chunks, CheckpointRecord(
-        f"{slot}/{MANIFEST_KEY}".encode(),
-        value,
-        [*headers, ("checksum", b"%d" % zlib.crc32(value))],
-    )
+    checksum = ("checksum", b"%d" % zlib.crc32(value))
+    key = f"{slot}/{MANIFEST_KEY}".encode()
+    return chunks, CheckpointRecord(key, value, [*headers, checksum])
 
 
 async def write_checkpoint(
@@ -196,7 +196,7 @@ async def write_checkpoint(
     marks: Mapping[str, Mark] = NO_MARKS,
     epoch: int = 0,
 ) -> WrittenCheckpoint:
-    """Writes the checkpoint that follows the last; it counts when this returns. Raises KafkaError."""
+    """Writes the checkpoint that follows `last`; it counts when this returns. Raises KafkaError."""
     chunks, manifest = await asyncio.to_thread(
         encode,
         state,
@@ -210,63 +210,79 @@ async def write_checkpoint(
         marks,
         epoch,
     )
+
     sent = [
-        await producer.send(tp.topic, m.value, m.key, tp.partition, headers=m.headers)
-        for m in chunks
+        await producer.send(
+            tp.topic, chunk.value, chunk.key, tp.partition, headers=chunk.headers
+        )
+        for chunk in chunks
     ]
     places = await asyncio.gather(*sent)
     end = await producer.send_and_wait(
         tp.topic, manifest.value, manifest.key, tp.partition, headers=manifest.headers
     )
-    told = msgspec.msgpack.decode(manifest.value, type=Manifest)
+
+    written = msgspec.msgpack.decode(manifest.value, type=Manifest)
     begins = min((place.offset for place in places), default=end.offset)
     return WrittenCheckpoint(
-        told.sequence, told.set, begins, told.taken, len(state), agreed
+        written.sequence, written.set, begins, written.taken, len(state), agreed
     )
 
 
 def whole_checkpoint(
     records: Iterable[ConsumerRecord], partitions: int
 ) -> Checkpoint | None:
-    """The whole checkpoint that contains most, None when there is none.
+    """The whole checkpoint that contains most, None if there is none.
 
-    A manifest that cannot be read is passed over. Raises CheckpointError where no other is whole.
+    An unreadable manifest is logged. Raises CheckpointError if it is unreadable and no other checkpoint is whole.
     """
-    chunks: dict[str, dict[bytes, ConsumerRecord]] = {}
+    chunks: dict[str, dict[bytes, ConsumerRecord]] = {}  # by set
     best: Checkpoint | None = None
     unread: _ManifestError | None = None
     for record in records:
         if record.key is None or record.value is None:
             continue
-        slot, _, part = record.key.partition(b"/")
-        if part != MANIFEST_KEY.encode():
+        slot, _, name = record.key.partition(b"/")
+        if name != MANIFEST_KEY.encode():
             chunks.setdefault(_header(record, "set"), {})[record.key] = record
             continue
         if _header(record, "checksum") != str(zlib.crc32(record.value)):
             continue
+
         try:
             manifest = _manifest(record, partitions)
         except _ManifestError as error:
             unread = error
             continue
-        mine = chunks.pop(manifest.set, {})
-        found = [mine.get(slot + b"/%d" % k) for k in range(len(manifest.checksums))]
-        pieces = [
-            r.value
-            for r, crc in zip(found, manifest.checksums, strict=True)
-            if r and zlib.crc32(r.value) == crc
-        ]
-        if len(pieces) < len(found):
+        checkpoint = _assembled(record, slot, manifest, chunks.pop(manifest.set, {}))
+        if checkpoint is None:
             continue
-        begins = min((r.offset for r in found if r), default=record.offset)
-        checkpoint = Checkpoint(manifest, b"".join(pieces), begins)
         if best is None or checkpoint.contains >= best.contains:
             best = checkpoint
+
     if unread and best is None:
         raise CheckpointError(f"{unread}. {START_AFRESH}")
     if unread:
         log.warning("%s: it is passed over for an older one", unread)
     return best
+
+
+def _assembled(
+    record: ConsumerRecord,
+    slot: bytes,
+    manifest: Manifest,
+    chunks: Mapping[bytes, ConsumerRecord],
+) -> Checkpoint | None:
+    """The checkpoint of a manifest record and its chunks by key; None if a chunk is missing or spoilt."""
+    found: list[ConsumerRecord] = []
+    for k, checksum in enumerate(manifest.checksums):
+        chunk = chunks.get(slot + b"/%d" % k)
+        if chunk is None or zlib.crc32(chunk.value) != checksum:
+            return None
+        found.append(chunk)
+    begins = min((chunk.offset for chunk in found), default=record.offset)
+    state = b"".join(chunk.value for chunk in found)
+    return Checkpoint(manifest, state, begins)
 
 
 async def newest(
@@ -276,33 +292,35 @@ async def newest(
     known: Mapping[int, WrittenCheckpoint],
     partitions: int,
 ) -> dict[int, Checkpoint | None]:
-    """The checkpoint to go on from for each part; a part whose last checkpoint is the known one is left out."""
+    """The checkpoint to restore for each partition; without partitions whose last checkpoint is the known one."""
     tps = [TopicPartition(topic, number) for number in numbers]
-    first, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
-    tails: dict[TopicPartition, ConsumerRecord] = {}
-    async for tp, records in read_to_end(
-        consumer, {tp: max(first[tp], ends[tp] - 1) for tp in tps}
-    ):
-        tails[tp] = records[-1]
-    wanted = [tp for tp in tps if not _is_known(tails.get(tp), known.get(tp.partition))]
-    since = {
-        tp: max(first[tp], _since(tails[tp])) if tp in tails else first[tp]
-        for tp in wanted
-    }
+    first = await consumer.beginning_offsets(tps)
+    ends = await consumer.end_offsets(tps)
+    last_records: dict[TopicPartition, ConsumerRecord] = {}
+    starts = {tp: max(first[tp], ends[tp] - 1) for tp in tps}
+    async for tp, records in read_to_end(consumer, starts):
+        last_records[tp] = records[-1]
+
+    wanted = [
+        tp for tp in tps if not _is_known(last_records.get(tp), known.get(tp.partition))
+    ]
+    since = {tp: first[tp] for tp in wanted}
+    for tp in wanted:
+        if tp in last_records:
+            since[tp] = max(first[tp], _since(last_records[tp]))
+
+    # A partition is read from its first record only if the short way finds nothing.
     found: dict[int, Checkpoint | None] = {tp.partition: None for tp in wanted}
-    for starts in (
-        since,
-        first,
-    ):  # from the start only where the short way finds nothing
-        left = {tp: starts[tp] for tp in since if found[tp.partition] is None}
-        kept: dict[TopicPartition, list[ConsumerRecord]] = {tp: [] for tp in left}
+    for offsets in (since, first):
+        left = {tp: offsets[tp] for tp in since if found[tp.partition] is None}
+        read: dict[TopicPartition, list[ConsumerRecord]] = {tp: [] for tp in left}
         async for tp, records in read_to_end(consumer, left):
-            kept[tp] += records
-        for tp, records in kept.items():
+            read[tp] += records
+        for tp, records in read.items():
             try:
                 found[tp.partition] = whole_checkpoint(records, partitions)
             except CheckpointError:
-                if starts is first:
+                if offsets is first:
                     raise
     return found
 
@@ -310,16 +328,16 @@ async def newest(
 def _is_known(
     last_record: ConsumerRecord | None, known: WrittenCheckpoint | None
 ) -> bool:
-    if (
-        last_record is None
-        or known is None
-        or not (last_record.key or b"").endswith(MANIFEST_KEY.encode())
-    ):
+    """True if the last record of a partition is the manifest of the known checkpoint."""
+    if last_record is None or known is None:
+        return False
+    if not (last_record.key or b"").endswith(MANIFEST_KEY.encode()):
         return False
     return _header(last_record, "set") == known.set
 
 
 def _manifest(record: ConsumerRecord, partitions: int) -> Manifest:
+    """The manifest of a record. Raises CheckpointError if it is of other topics, _ManifestError if unreadable."""
     where = f"partition {record.partition} of `{record.topic}`"
     try:
         layout = msgspec.msgpack.decode(record.value, type=_ManifestLayout).layout
@@ -332,6 +350,7 @@ def _manifest(record: ConsumerRecord, partitions: int) -> Manifest:
         raise _ManifestError(
             f"{where} holds a checkpoint whose manifest cannot be read ({error})"
         ) from error
+
     if manifest.partitions != partitions:
         raise CheckpointError(
             f"the checkpoints in `{record.topic}` were taken with {manifest.partitions} partitions, the topics have "
@@ -347,6 +366,7 @@ START_AFRESH = (
 
 
 def _header(record: ConsumerRecord, name: str) -> str:
+    """The value of a header, "" if there is none."""
     return next(
         (
             value.decode(errors="replace")
@@ -358,5 +378,6 @@ def _header(record: ConsumerRecord, name: str) -> str:
 
 
 def _since(record: ConsumerRecord) -> int:
-    told = _header(record, "since")
-    return int(told) if told.isdecimal() else 0
+    """The offset at which the last whole checkpoint begins, by a record's header."""
+    offset = _header(record, "since")
+    return int(offset) if offset.isdecimal() else 0

@@ -1,4 +1,4 @@
-"""The command line: `meterwatch COMMAND --help` tells what each takes."""
+"""The command line: `meterwatch COMMAND --help` shows the options of each command."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -54,10 +54,8 @@ registry = typer.Typer(
 app.add_typer(registry, name="registry")
 app.add_typer(rules.app, name="rules")
 
-out, err = (
-    Console(highlight=False, markup=False, soft_wrap=True),
-    Console(stderr=True, highlight=False),
-)
+out = Console(highlight=False, markup=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Sources = Annotated[
@@ -71,14 +69,15 @@ SettingsFile = Annotated[
     ),
 ]
 COLLECTION_THRESHOLD = 100_000
-"""Objects made and not freed before a collection: by Python's own 700 a worker on single readings spent 40 %
-of its time looking through records that wait, none of them garbage."""
+"""New objects before a garbage collection. By Python's own 700, a worker on single readings spent 40 % of its time
+looking through records that wait, none of them garbage."""
 
 
 def main() -> NoReturn:
-    """Runs a command. What a user did wrong is said in a line and ends with exit code 2."""
+    """Runs a command. An error of the user is printed in a line and ends with exit code 2."""
     gc.freeze()
     gc.set_threshold(COLLECTION_THRESHOLD)
+
     try:
         app()
     except (
@@ -98,9 +97,8 @@ def main() -> NoReturn:
 def begin(context: typer.Context, settings: SettingsFile = None) -> None:
     """Watches an electricity utility's meters."""
     context.obj = settings
-    logging.getLogger("aiokafka").setLevel(
-        logging.CRITICAL
-    )  # what fails is said by the command
+    # The command itself prints what fails.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 
 def _load_settings(context: typer.Context) -> Settings:
@@ -110,13 +108,14 @@ def _load_settings(context: typer.Context) -> Settings:
 
 @app.command()
 def worker(context: typer.Context) -> None:
-    """Judges what arrives on the topics until it is ended; start as many as there is work for."""
+    """Judges the records of the topics until it is ended; start as many workers as the work needs."""
     from streams.app import run  # noqa: PLC0415 - Faust takes a second to import
 
     settings = _load_settings(context)
     logging.basicConfig(
         level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s"
     )
+
     LOG_LIMIT.install()
     asyncio.run(names.ensure(settings))
     logging.getLogger("aiokafka").setLevel(logging.WARNING)
@@ -140,10 +139,11 @@ def alerts(
     context: typer.Context,
     json: Json = False,
     suppressed: Annotated[
-        bool, typer.Option("--suppressed", help="Also those that policy suppresses.")
+        bool, typer.Option("--suppressed", help="Also alerts that policy suppresses.")
     ] = False,
     past: Annotated[
-        bool, typer.Option("--from-beginning", help="First what was told so far.")
+        bool,
+        typer.Option("--from-beginning", help="First all alerts published so far."),
     ] = False,
     once: Annotated[
         bool,
@@ -151,7 +151,7 @@ def alerts(
     ] = False,
     chinese: Annotated[bool, typer.Option("--zh", help="In Chinese.")] = False,
 ) -> None:
-    """Follows the alerts as they are told."""
+    """Follows the alerts as they are published."""
     settings = _load_settings(context)
     zone = ZoneInfo(settings.zone)
 
@@ -183,13 +183,14 @@ def load_registry(
     file: Annotated[Path, typer.Argument(help="JSON lines, an area each.")],
     json: Json = False,
 ) -> None:
-    """Publishes areas to the registry; an area replaces what was known of it."""
+    """Publishes areas to the registry; an area replaces its earlier record."""
     tally = Tally()
     areas = read_areas(file, tally)
     for reason, count in tally.rejected.items():
         raise ValueError(
             f"{file} has {count} lines that are no area ({reason}, first at {tally.first[reason]})"
         )
+
     send_source(
         _load_settings(context),
         Source(str(file), areas, iter(()), 0),
@@ -219,7 +220,7 @@ def send(
 
 @app.command()
 def inspect(context: typer.Context, sources: Sources, json: Json = False) -> None:
-    """Shows what a history holds, as it was understood, and which rules can judge it."""
+    """Shows how a history is understood, and which rules can judge it."""
     from streams.understood import show, understood  # noqa: PLC0415 - as `run`
 
     found = understood(sources, _load_settings(context))
@@ -262,7 +263,7 @@ def run(
 
 @app.command()
 def stalls(sources: Sources, json: Json = False) -> None:
-    """Compares the stages of a work history that are told as stalled with those that took longest."""
+    """Compares the stages of a work history that are flagged as stalled with the stages that took longest."""
     from replay.stalls import compare  # noqa: PLC0415 - as above
 
     source = open_sources(sources)
@@ -270,13 +271,15 @@ def stalls(sources: Sources, json: Json = False) -> None:
     if json:
         _show_json([stage._asdict() for stage in stages])
         return
+
     width = max((len(stage.stage) for stage in stages), default=0) + 2
-    figures = f"{'stays':>9}{'told':>7}{'longest 5 %':>13}{'of them told':>14}{'days before the end':>21}"
-    out.print(f"{'stage':{width}}{figures}")
+    heads = f"{'stays':>9}{'flagged':>9}{'longest 5 %':>13}{'of them flagged':>17}{'days before the end':>21}"
+    out.print(f"{'stage':{width}}{heads}")
     for stage in stages:
-        name, stays, told, longest, found, days = stage
+        name, stays, flagged, longest, found, days = stage
+        before = f"{days:.1f}" if found else "-"
         out.print(
-            f"{name:{width}}{stays:9,}{told:7,}{longest:13,}{found:14,}{f'{days:.1f}' if found else '-':>21}"
+            f"{name:{width}}{stays:9,}{flagged:9,}{longest:13,}{found:17,}{before:>21}"
         )
 
 
@@ -289,38 +292,41 @@ def use_classes(
     ] = Path("use_classes.json"),
     json: Json = False,
 ) -> None:
-    """Learns from a history and its files how the days of each class of use look, for the rule tariff_misuse."""
+    """Learns the usual days of each use class from a history and its master data, for the rule tariff_misuse."""
     from replay.use_class import labelled_meters, learn  # noqa: PLC0415 - as above
 
-    settings, told_source = _load_settings(context), open_sources(sources)
+    settings = _load_settings(context)
+    opened = open_sources(sources)
     source = replace(
-        told_source,
-        zone=told_source.zone or settings.zone,
-        interval=told_source.interval or settings.interval,
+        opened,
+        zone=opened.zone or settings.zone,
+        interval=opened.interval or settings.interval,
     )
     lesson = learn(labelled_meters(source))
     to.write_bytes(
         msgspec.json.format(msgspec.json.encode(lesson.model), indent=0) + b"\n"
     )
-    names = lesson.model.classes
+
+    classes = lesson.model.classes
     if json:
         _show_json(
             {
                 "model": lesson.model.name,
-                "classes": names,
+                "classes": classes,
                 "confusion": lesson.confusion.tolist(),
                 "log_loss": lesson.log_loss,
                 "sure": lesson.sure.tolist(),
-                "told": lesson.alert_count,
+                "alerts": lesson.alert_count,
             }
         )
         return
+
     out.print(f"{to}: {lesson.model.name}; of meters whose customers were left out:")
-    out.print(f"{'filed':14}{''.join(f'{name:>14}' for name in names)}")
-    for name, row in zip(names, lesson.confusion.tolist(), strict=True):
+    out.print(f"{'filed':14}{''.join(f'{name:>14}' for name in classes)}")
+    for name, row in zip(classes, lesson.confusion.tolist(), strict=True):
         out.print(f"{name:14}{''.join(f'{count:14,}' for count in row)}")
     out.print(
-        f"log loss {lesson.log_loss:.4f}; of {lesson.sure.sum():,} that are sure {lesson.alert_count:,} would be told"
+        f"log loss {lesson.log_loss:.4f}; of {lesson.sure.sum():,} that are sure {lesson.alert_count:,} would be alerts"
     )
 
 
@@ -334,7 +340,7 @@ def demo(
     ),
     rules_file: RulesFile = None,
 ) -> None:
-    """Shows a simulated town with planted faults, the alarms as they arrive, and what was found of them."""
+    """Shows a simulated town with planted faults, the alerts as they are raised, and which faults were found."""
     from streams.demo import demo as show  # noqa: PLC0415 - as above
 
     show(meters, days, seed, report, rules.rulebook(rules_file))
@@ -343,7 +349,7 @@ def demo(
 def send_source(
     settings: Settings, source: Source, shape: Shape, speed: float | None, *, json: bool
 ) -> None:
-    """Publishes a history, shows how far it has come, and in the end what was sent. Raises SendError, TopicError."""
+    """Publishes a history with a progress bar, then shows the counts. Raises SendError, TopicError."""
     asyncio.run(names.ensure(settings))
     seen: set[str] = set()
     source = replace(source, batches=_collecting_areas(source.batches, seen))
@@ -366,6 +372,7 @@ def send_source(
             prefix=settings.prefix,
             progress=lambda rows, _: bar.update(task, completed=rows),
         )
+
     if json:
         _show_json(
             {
@@ -375,27 +382,30 @@ def send_source(
             }
         )
         return
-    for topic, rows in sent.items():
-        out.print(f"{rows:12,} to {topic}")
-    for done, reasons in (
-        ("left out", source.rejected),
-        ("mended", source.tally.mended),
-    ):
-        for reason, count in reasons.items():
-            out.print(
-                f"{count:12,} {done}: {reason}, first at {source.tally.first[reason]}"
-            )
-    for note in source.tally.notes:
-        out.print(note)
-    if strangers := sorted(seen.difference(area.area for area in source.areas)):
-        told = f"{len(strangers)} areas came without a record, such as {strangers[0]}"
+    _show_sent(sent, source)
+    unknown = sorted(seen.difference(area.area for area in source.areas))
+    if unknown:
         out.print(
-            f"{told}: workers reject what the registry does not know, see `unknown_area`"
+            f"{len(unknown)} areas came without a record, such as {unknown[0]}: "
+            "workers reject what the registry does not know, see `unknown_area`"
         )
 
 
+def _show_sent(sent: Mapping[str, int], source: Source) -> None:
+    """Prints the rows sent, left out and mended, and the notes of the reader."""
+    for topic, rows in sent.items():
+        out.print(f"{rows:12,} to {topic}")
+    first = source.tally.first
+    for reason, count in source.rejected.items():
+        out.print(f"{count:12,} left out: {reason}, first at {first[reason]}")
+    for reason, count in source.tally.mended.items():
+        out.print(f"{count:12,} mended: {reason}, first at {first[reason]}")
+    for note in source.tally.notes:
+        out.print(note)
+
+
 def _collecting_areas(batches: Iterator[Batch], areas: set[str]) -> Iterator[Batch]:
-    """The same batches; areas that need a record of the registry are noted."""
+    """The same batches; notes the areas that need a record of the registry."""
     for batch in batches:
         if not isinstance(batch, Stages):
             areas.update(batch.areas)
@@ -405,7 +415,7 @@ def _collecting_areas(batches: Iterator[Batch], areas: set[str]) -> Iterator[Bat
 async def published_alerts(
     settings: Settings, *, past: bool
 ) -> AsyncGenerator[Alert, None]:
-    """Alerts as they are told, for ever."""
+    """The alerts as they are published, for ever."""
     async with reader(settings) as consumer:
         tps = alert_partitions(settings)
         consumer.assign(tps)
@@ -416,7 +426,7 @@ async def published_alerts(
 
 
 async def _last_states(settings: Settings) -> list[Alert]:
-    """The last state of every alert that was not withdrawn, as they were raised."""
+    """The last state of every alert that was not withdrawn, in the order they were raised."""
     last: dict[str, Alert] = {}
     async with reader(settings) as consumer:
         starts = await consumer.beginning_offsets(alert_partitions(settings))

@@ -1,6 +1,6 @@
-"""What is on its way to the brokers, and for how long they have taken nothing.
+"""The records on their way to the brokers, and for how long the brokers have taken none.
 
-aiokafka never gives a batch of an idempotent producer up, so its own timeouts bound nothing.
+aiokafka never gives up a batch of an idempotent producer, so its own timeouts bound nothing.
 """
 
 from __future__ import annotations
@@ -18,41 +18,41 @@ from streams.settings import Settings
 from streams.topics import LARGEST_RECORD
 
 BATCH_BYTES = 256 << 10
-BEAT_SECONDS = 2.0  # at most that pass from one beat to the next: brokers take records only while this process runs
+# Seconds that a beat adds at most: brokers take records only while this process runs.
+BEAT_SECONDS = 2.0
 REQUEST_SECONDS = 30  # after which a request goes over another connection
-EXPIRY_SECONDS = (
-    86_400  # of a batch whose partition has no leader; the worker ends long before
-)
+# Seconds of a batch whose partition has no leader; the worker ends long before.
+EXPIRY_SECONDS = 86_400
 
 
 class Deliveries:
-    """The futures of what producers have been given, oldest first."""
+    """The futures of records that producers are sending, oldest first."""
 
     def __init__(self) -> None:
         self._since: dict[asyncio.Future[Any], float] = {}
-        self._clock = 0.0  # seconds of this process's life, as far as it was awake
+        self._clock = 0.0  # seconds that this process has been awake
         self._last_beat = time.monotonic()
-        self._delivered = 0.0  # when the last one arrived
+        self._delivered = 0.0  # when the last record arrived
 
     def track(self, future: asyncio.Future[Any]) -> None:
-        """Counts a future among what is on its way until it is done."""
+        """Tracks a future until it is done."""
         self._since[future] = self._clock
         future.add_done_callback(self._arrived)
 
     def beat(self) -> None:
-        """Lets time pass; to be called about every second."""
+        """Lets time pass; called about every second."""
         now = time.monotonic()
         self._clock += min(now - self._last_beat, BEAT_SECONDS)
         self._last_beat = now
 
     @property
     def oldest(self) -> float:
-        """For how many seconds the oldest has been on its way, 0 when nothing is."""
+        """Seconds for which the oldest record has been on its way, 0 without one."""
         return self._clock - next(iter(self._since.values()), self._clock)
 
     @property
     def silence(self) -> float:
-        """For how many seconds something has been on its way and nothing has arrived."""
+        """Seconds for which a record has been on its way and none has arrived."""
         return min(self.oldest, self._clock - self._delivered)
 
     def _arrived(self, future: asyncio.Future[Any]) -> None:
@@ -62,7 +62,7 @@ class Deliveries:
 
 
 class Producer(AIOKafkaProducer):  # type: ignore[misc] # aiokafka has no types
-    """A producer that neither loses, doubles nor swaps records, takes large ones, and never gives up by itself."""
+    """A producer that never loses, doubles or swaps records, takes large ones, and never gives up."""
 
     def __init__(self, settings: Settings, deliveries: Deliveries) -> None:
         super().__init__(
@@ -76,37 +76,38 @@ class Producer(AIOKafkaProducer):  # type: ignore[misc] # aiokafka has no types
         self._deliveries = deliveries
 
     async def start(self) -> None:
-        """Connects. Raises KafkaError, also when no broker answers in time."""
+        """Connects. Raises KafkaError, also if no broker answers in time."""
         await answered(super().start())
 
     async def stop(self) -> None:
-        """Sends what is left and closes. Raises KafkaTimeoutError when no broker takes it."""
+        """Sends what is left and closes. Raises KafkaTimeoutError if no broker takes it."""
         await answered(super().stop())
 
     async def send(self, *record: Any, **options: Any) -> asyncio.Future[Any]:
-        """As aiokafka's; waits for room as long as there is none."""
+        """Sends as aiokafka does; waits while the buffer is full."""
         return await self._deliver(super().send, *record, **options)
 
     async def send_batch(self, *batch: Any, **options: Any) -> asyncio.Future[Any]:
-        """As aiokafka's; waits for room as long as there is none."""
+        """Sends as aiokafka does; waits while the buffer is full."""
         return await self._deliver(super().send_batch, *batch, **options)
 
     async def _deliver(
         self,
         send: Callable[..., Awaitable[asyncio.Future[Any]]],
-        *what: Any,
+        *content: Any,
         **options: Any,
     ) -> asyncio.Future[Any]:
-        waits: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._deliveries.track(waits)
+        """Sends until the buffer takes it; the wait counts as a delivery on its way."""
+        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._deliveries.track(waiting)
         try:
             while True:
                 try:
-                    sent = await send(*what, **options)
+                    sent = await send(*content, **options)
                 except KafkaTimeoutError:
                     continue
                 break
         finally:
-            waits.cancel()
+            waiting.cancel()
         self._deliveries.track(sent)
         return sent

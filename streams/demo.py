@@ -26,9 +26,9 @@ from schemas.columns import Readings
 from schemas.rules import Rulebook
 from streams.report import SEVERITY_TEXTS, Simulated, Watched, page, pictured, waited
 
-SCREEN_ALERTS = 14  # alarms on the screen
-REDRAW_SECONDS = 0.12  # seconds
-PRINTED_PER_RULE = 3  # alarms of a rule that are printed where there is no terminal
+SCREEN_ALERTS = 14  # alerts on the screen
+REDRAW_SECONDS = 0.12  # between two pictures of the screen
+PRINTED_PER_RULE = 3  # alerts of a rule that are printed without a terminal
 SEVERITY_STYLES = {1: "bold red", 2: "yellow", 3: "cyan", 4: "dim"}
 
 
@@ -39,7 +39,7 @@ def demo(
     report: Path = Path("meterwatch-demo.html"),
     rulebook: Rulebook = EMPTY_RULEBOOK,
 ) -> None:
-    """Watch a simulated town, show what is found, write the report. Raises ValueError for a town that cannot be."""
+    """Watches a simulated town, shows the alerts, writes the report. Raises ValueError for an impossible town."""
     console = Console(highlight=False)
     town = Town(meters, days, seed)
     watch = Watch(town, rulebook)
@@ -48,19 +48,21 @@ def demo(
         f"{len(town.planted)} planted faults",
         soft_wrap=True,
     )
+
     if console.is_terminal:
         with Live(console=console, auto_refresh=False, transient=True) as live:
             drawn = 0.0
             for _ in watch.steps():
-                if (now := time.monotonic()) - drawn > REDRAW_SECONDS:
+                now = time.monotonic()
+                if now - drawn > REDRAW_SECONDS:
                     live.update(watch.screen(console.width), refresh=True)
                     drawn = now
     else:
-        said: Counter[str] = Counter()
-        for alarms in watch.steps():
-            for alert in alarms:
-                said[alert.rule] += 1
-                if said[alert.rule] <= PRINTED_PER_RULE:
+        printed: Counter[str] = Counter()
+        for alerts in watch.steps():
+            for alert in alerts:
+                printed[alert.rule] += 1
+                if printed[alert.rule] <= PRINTED_PER_RULE:
                     console.print(watch.line(alert), soft_wrap=True)
     result = score(town.planted, watch.alerts.values())
     _show(watch, result, console)
@@ -69,45 +71,49 @@ def demo(
 
 
 class Watch:
-    """The engine at work on a town, and what it has told so far."""
+    """The engine at work on a town, and the alerts so far."""
 
     def __init__(self, town: Town, rulebook: Rulebook = EMPTY_RULEBOOK) -> None:
-        self.town, self._zone = town, ZoneInfo(town.zone)
+        self.town = town
+        self._zone = ZoneInfo(town.zone)
         self._engine = Engine(applied(rulebook), zone=town.zone, interval=town.interval)
         self._engine.enroll(town.areas)
-        self.alerts: dict[str, Alert] = {}
+        self.alerts: dict[str, Alert] = {}  # by id
         self._latest: deque[Alert] = deque(maxlen=SCREEN_ALERTS)
-        self._raised: Counter[int] = Counter()  # alarms by severity
-        self.waits: list[float] = []  # seconds from a batch of readings to its alarms
-        self.readings, self._at, self._started = 0, town.start, time.monotonic()
+        self._raised: Counter[int] = Counter()  # alerts by severity
+        self.waits: list[float] = []  # seconds from a batch of readings to its alerts
+        self.readings = 0
+        self._at = town.start
+        self._started = time.monotonic()
 
     def steps(self) -> Iterator[list[Alert]]:
-        """After every batch, the alarms that are told for the first time."""
+        """The alerts of each batch that are shown for the first time."""
         for batch in self.town.batches():
-            then = time.monotonic()
+            began = time.monotonic()
             alerts = self._engine.step(batch)
             if isinstance(batch, Readings):
-                self.waits.append(time.monotonic() - then)
+                self.waits.append(time.monotonic() - began)
                 self.readings += len(batch)
                 self._at = int(batch.at[-1])
-            last = {a.id: a for a in alerts}
-            alarms = [
-                a
-                for a in last.values()
-                if a.id not in self.alerts and not a.suppressed_by
+
+            last = {alert.id: alert for alert in alerts}
+            new = [
+                alert
+                for alert in last.values()
+                if alert.id not in self.alerts and not alert.suppressed_by
             ]
             self.alerts |= last
-            self._raised.update(a.severity for a in alarms)
-            self._latest.extend(alarms)
-            yield alarms
+            self._raised.update(alert.severity for alert in new)
+            self._latest.extend(new)
+            yield new
         self.seconds = time.monotonic() - self._started
 
     def _local_time(self, at: int) -> str:
-        """A local time."""
+        """A time in the town's zone."""
         return datetime.fromtimestamp(at, self._zone).strftime("%m-%d %H:%M")
 
     def line(self, alert: Alert) -> Text:
-        """An alarm in a line."""
+        """An alert as a line."""
         return Text.assemble(
             (f"{self._local_time(alert.raised)}  ", "dim"),
             (f"{alert.severity}  {alert.rule:24} ", SEVERITY_STYLES[alert.severity]),
@@ -116,19 +122,19 @@ class Watch:
         )
 
     def screen(self, width: int) -> RenderableType:
-        """What the terminal shows while it runs."""
+        """The screen of the terminal while the watch runs."""
         rate = self.readings / (time.monotonic() - self._started)
         middle, high = np.percentile(self.waits or [0], (50, 99)) * 1000
         pace = Text.assemble(
             (self._local_time(self._at), "bold"),
             f"   {self.readings:,} readings   ",
             (f"{rate:,.0f}/s", "bold green"),
-            f"   evidence to alarm {middle:.0f} ms, p99 {high:.0f} ms",
+            f"   evidence to alert {middle:.0f} ms, p99 {high:.0f} ms",
         )
-        told = Text.assemble(
+        raised = Text.assemble(
             *(
-                (f"● {self._raised[n]} {SEVERITY_TEXTS[n]}   ", style)
-                for n, style in SEVERITY_STYLES.items()
+                (f"● {self._raised[severity]} {SEVERITY_TEXTS[severity]}   ", style)
+                for severity, style in SEVERITY_STYLES.items()
             )
         )
         bar = ProgressBar(
@@ -136,30 +142,32 @@ class Watch:
             completed=self._at - self.town.start,
             width=width,
         )
+
         table = Table(box=SIMPLE_HEAD, expand=True, pad_edge=False)
         for name in ("when", "", "rule", "where"):
             table.add_column(name, no_wrap=True)
         table.add_column("what", ratio=1, no_wrap=True, overflow="ellipsis")
-        for a in reversed(self._latest):
-            style = SEVERITY_STYLES[a.severity]
-            cells = (
+        for alert in reversed(self._latest):
+            style = SEVERITY_STYLES[alert.severity]
+            table.add_row(
+                self._local_time(alert.raised),
                 f"[{style}]●[/]",
-                f"[{style}]{a.rule}[/]",
-                f"{a.area} {a.subject}",
-                a.en,
+                f"[{style}]{alert.rule}[/]",
+                f"{alert.area} {alert.subject}",
+                alert.en,
             )
-            table.add_row(self._local_time(a.raised), *cells)
-        return Group(pace, told, bar, table)
+        return Group(pace, raised, bar, table)
 
     def report(self, result: Score) -> Watched:
-        """All that the report needs; reads the town a second time for the curves."""
+        """The input of the report; reads the town a second time for the curves."""
         shown = [
-            *(f.alert for f in result.findings if f.alert),
+            *(finding.alert for finding in result.findings if finding.alert),
             *result.false,
             *result.true,
         ]
         pictures = pictured(shown, self.town.areas, self.town.zone, self.town.batches())
         middle, high = np.percentile(self.waits, (50, 99)) * 1000
+
         return Watched(
             title="What the watch saw in a simulated town",
             zone=self.town.zone,
@@ -177,53 +185,58 @@ class Watch:
 
 
 def _show(watch: Watch, result: Score, console: Console) -> None:
-    """Print what was planted against what was found, and what was false."""
-    kinds: dict[str, list[float]] = {}
-    for finding in result.findings:
-        kinds.setdefault(finding.planted.kind, []).append(finding.days)
-    table = Table(
-        "planted", "times", "found", "told by", "after", box=SIMPLE_HEAD, pad_edge=False
-    )
-    table.columns[1].justify = table.columns[2].justify = "right"
-    for kind, days in kinds.items():
-        rules = {
-            f.alert.rule for f in result.findings if f.alert and f.planted.kind == kind
-        }
-        told = [d for d in days if not np.isnan(d)]
-        found = (
-            str(len(told)) if len(told) == len(days) else f"[bold red]{len(told)}[/]"
-        )
-        table.add_row(
-            kind.replace("_", " "),
-            str(len(days)),
-            found,
-            ", ".join(sorted(rules)),
-            waited(float(np.median(told))) if told else "[bold red]missed[/]",
-        )
-    console.print(table)
+    """Prints the planted faults against the alerts, and the false alerts."""
+    console.print(_faults_table(result))
     missed = len(result.findings) - result.found
-    false, alarms = len(result.false), len(result.true) + len(result.false)
+    false = len(result.false)
     console.print(
         f"{result.found} of {len(result.findings)} planted faults found, {missed} missed; "
-        f"{false} of {alarms} alarms false, {len(result.suppressed)} held back by policy.",
+        f"{false} of {len(result.true) + false} alerts false, {len(result.suppressed)} suppressed by policy.",
         soft_wrap=True,
     )
-    truth = {decoy.subject: decoy.note for decoy in watch.town.decoys}
+
+    truths = {decoy.subject: decoy.note for decoy in watch.town.decoys}
     for alert in result.false[:10]:
+        truth = truths.get(alert.subject, "nothing was planted there")
         console.print(
             Text.assemble(
                 ("false: ", "bold red"),
                 watch.line(alert),
-                (
-                    f" In truth: {truth.get(alert.subject, 'nothing was planted there')}.",
-                    "dim",
-                ),
+                (f" In truth: {truth}.", "dim"),
             ),
             soft_wrap=True,
         )
+
     middle, high = np.percentile(watch.waits, (50, 99)) * 1000
     console.print(
         f"{watch.readings:,} readings in {watch.seconds:.1f} s: {watch.readings / watch.seconds:,.0f} a second; "
-        f"evidence to alarm {middle:.0f} ms, p99 {high:.0f} ms (an hour of the town at a time).",
+        f"evidence to alert {middle:.0f} ms, p99 {high:.0f} ms (an hour of the town at a time).",
         soft_wrap=True,
     )
+
+
+def _faults_table(result: Score) -> Table:
+    """How often each kind of fault was planted and found, by which rules and after how long."""
+    days_by_kind: dict[str, list[float]] = {}
+    rules_by_kind: dict[str, set[str]] = {}
+    for finding in result.findings:
+        kind = finding.planted.kind
+        days_by_kind.setdefault(kind, []).append(finding.days)
+        rules = rules_by_kind.setdefault(kind, set())
+        if finding.alert:
+            rules.add(finding.alert.rule)
+
+    heads = ("planted", "times", "found", "found by", "after")
+    table = Table(*heads, box=SIMPLE_HEAD, pad_edge=False)
+    table.columns[1].justify = table.columns[2].justify = "right"
+    for kind, days in days_by_kind.items():
+        found = [delay for delay in days if not np.isnan(delay)]
+        count = str(len(found))
+        table.add_row(
+            kind.replace("_", " "),
+            str(len(days)),
+            count if len(found) == len(days) else f"[bold red]{count}[/]",
+            ", ".join(sorted(rules_by_kind[kind])),
+            waited(float(np.median(found))) if found else "[bold red]missed[/]",
+        )
+    return table

@@ -1,4 +1,4 @@
-"""The records of a fetch, whatever its bytes: what cannot be read is damage with its place, and reading goes on behind.
+"""The records of a fetch, whatever its bytes: damage takes the place of unreadable records, and reading goes on.
 
 aiokafka's own reader ends the consumer at a header name that is not UTF-8, at a checksum that does not match and at a
 compression that it does not know.
@@ -25,34 +25,32 @@ from aiokafka.structs import ConsumerRecord
 
 from schemas.wire import Reason, RejectedError
 
-LARGEST_BATCH = (
-    64 << 20
-)  # bytes of a batch when it is not compressed, and about of what is taken of a fetch at once
-BATCH_PREFIX = struct.Struct(
-    ">qiib"
-)  # base offset, bytes that follow, leader epoch, magic
+# Bytes of a batch without compression, and about the bytes of a fetch that are read at once.
+LARGEST_BATCH = 64 << 20
+# Base offset, bytes that follow, leader epoch, magic.
+BATCH_PREFIX = struct.Struct(">qiib")
 LOG_OVERHEAD = 12  # bytes of base offset and length
-BATCH_HEADER = struct.Struct(
-    ">qiibIhiqqqhii"
-)  # of a batch of magic 2: all before its records
-ATTRIBUTE_BYTES = slice(21, 23)  # bytes of that
+# The header of a batch of magic 2: all before its records.
+BATCH_HEADER = struct.Struct(">qiibIhiqqqhii")
+ATTRIBUTE_BYTES = slice(21, 23)  # in the header
 SMALLEST_LENGTH = 14  # bytes after the length, of any magic
 CODEC_BITS, LOG_APPEND_TIME = 0x07, 0x08  # bits of the attributes
 GZIP_CODEC, SNAPPY_CODEC, LZ4_CODEC, ZSTD_CODEC = 1, 2, 3, 4
-XERIAL_MAGIC = b"\x82SNAPPY\x00"  # begins a stream of blocks, after 16 bytes
+XERIAL_MAGIC = b"\x82SNAPPY\x00"  # begins a stream of blocks
+XERIAL_HEADER = 16  # bytes before the first block
 log = logging.getLogger("meterwatch")
 
 
 class Record(Protocol):
-    """What is read of a record; its topic and partition are the slice's."""
+    """The fields of a record; its topic and partition are those of the slice."""
 
     @property
     def offset(self) -> int:
-        """Its place in the partition."""
+        """The offset in the partition."""
 
     @property
     def timestamp(self) -> int | None:
-        """Unix milliseconds, None where its producer told none."""
+        """Unix milliseconds, None if the producer gave none."""
 
     @property
     def key(self) -> bytes | None:
@@ -80,8 +78,8 @@ class _SalvagedRecord(NamedTuple):
 class Damage(NamedTuple):
     """A record or a batch that cannot be read, in the place of its records."""
 
-    offset: int  # the first of it
-    last: int
+    offset: int  # of the first record
+    last: int  # offset of the last record
     timestamp: int | None
     value: bytes
     reason: Reason
@@ -91,7 +89,7 @@ class Damage(NamedTuple):
 
 
 class FetchedRange(NamedTuple):
-    """What a fetch has of a partition: all records from one offset to before another, and none is between them."""
+    """All records of a partition from offset `begins` to before offset `ends`."""
 
     begins: int
     records: list[Record]
@@ -99,24 +97,24 @@ class FetchedRange(NamedTuple):
 
 
 class FetchedBytes:
-    """The bytes of a fetch, in the place of aiokafka's MemoryRecords, which keeps them to itself."""
+    """The bytes of a fetch; replaces aiokafka's MemoryRecords, which hides them."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
 
     def has_next(self) -> bool:
-        """Whether there is anything."""
+        """True if there are any bytes."""
         return bool(self.data)
 
     def size_in_bytes(self) -> int:
-        """How many bytes there are."""
+        """The number of bytes."""
         return len(self.data)
 
 
 class Fetch:
-    """Iterates over the records fetched of a partition, in the place of aiokafka's PartitionRecords.
+    """Iterates over the fetched records of a partition; replaces aiokafka's PartitionRecords.
 
-    Damage is logged and passed over; `spans` gives it with the records.
+    Iteration logs damage and passes over it; `fetched_range` returns it with the records.
     """
 
     def __init__(
@@ -131,15 +129,16 @@ class Fetch:
         isolation_level: int,
     ) -> None:
         self.next_fetch_offset = fetch_offset
-        self._tp, self._data = tp, records.data
+        self._tp = tp
+        self._data = records.data
         self._committed = isolation_level == READ_COMMITTED
+        # Producer and first offset of each aborted transaction, in order of offset.
         self._aborted = sorted(
             aborted_transactions or (),
             key=lambda producer_and_first: producer_and_first[1],
         )
-        self._aborting: set[int] = (
-            set()
-        )  # producers that were to abort, where reading has come to
+        # Producers whose transaction at the present place of reading was aborted.
+        self._aborting: set[int] = set()
         self._records = self._one_by_one()
 
     def __iter__(self) -> Iterator[ConsumerRecord]:
@@ -149,54 +148,53 @@ class Fetch:
         return next(self._records)
 
     def fetched_range(self) -> FetchedRange:
-        """All of it, or of a fetch that was compressed LARGEST_BATCH at a time."""
-        begins, records = self.next_fetch_offset, list[Record]()
+        """The whole fetch, or the next LARGEST_BATCH bytes of a compressed one."""
+        begins = self.next_fetch_offset
+        records: list[Record] = []
         for batch in self._batches():
             records += batch
         return FetchedRange(begins, records, self.next_fetch_offset)
 
     def _batches(self) -> Iterator[list[Record]]:
-        """The records of each batch; control batches and what was aborted have none."""
-        data, size, taken = self._data, len(self._data), 0
+        """The records of each batch; none for control batches and aborted ones."""
+        data = self._data
+        size = len(data)
+        taken = 0  # bytes, as if not compressed
         at = 0
         while size - at >= LOG_OVERHEAD and taken < LARGEST_BATCH:
             base, length = struct.unpack_from(">qi", data, at)
             end = at + LOG_OVERHEAD + length
             if length < SMALLEST_LENGTH or (end > size and at == 0):
-                wrong = _DamagedError("the length of a batch is wrong")
-                yield [self._damage(wrong, data[at:], base, self.next_fetch_offset)]
+                error = _DamagedError("the length of a batch is wrong")
+                yield [self._damage(error, data[at:], base, self.next_fetch_offset)]
                 self.next_fetch_offset += 1
                 return
             if end > size:
                 return
 
+            # The base offset of the batch behind this one.
             behind = struct.unpack_from(">q", data, end)[0] if size - end >= 8 else None
             whole = memoryview(data)[at:end]
             try:
-                records, ends, plain = self._read(whole)
+                records, ends, plain_bytes = self._read(whole)
                 if self._offset_is_wrong(ends, behind, first=at == 0):
                     raise _DamagedError("the offset of a batch is wrong")
             except Exception as error:
-                ends = max(
-                    _end_of(whole, base, self.next_fetch_offset, behind),
-                    self.next_fetch_offset + 1,
-                )
-                records, plain = [self._damage(error, bytes(whole), base, ends - 1)], 0
-            taken += max(plain, end - at)
+                ends = _end_of(whole, base, self.next_fetch_offset, behind)
+                ends = max(ends, self.next_fetch_offset + 1)
+                records = [self._damage(error, bytes(whole), base, ends - 1)]
+                plain_bytes = 0
+            taken += max(plain_bytes, end - at)
             at = end
             yield records
             self.next_fetch_offset = max(ends, self.next_fetch_offset)
 
     def _read(self, whole: memoryview) -> tuple[list[Record], int, int]:
-        """The records of a batch, the offset behind it, and its bytes when it is not compressed. Raises Exception."""
+        """The records of a batch, the offset after it, and its bytes without compression. Raises Exception."""
         magic = BATCH_PREFIX.unpack_from(whole)[3]
         if magic not in (0, 1, 2):
             raise RejectedError(Reason.UNKNOWN_MAGIC, f"a batch has magic {magic}")
-        batch = (
-            DefaultRecordBatch(_headed(whole))
-            if magic == 2
-            else LegacyRecordBatch(whole, magic)
-        )
+        batch = LegacyRecordBatch(whole, magic) if magic < 2 else _whole_batch(whole)
         if not batch.validate_crc():
             raise _DamagedError("the checksum of a batch does not match")
         if magic < 2:
@@ -212,24 +210,25 @@ class Fetch:
         return self._from_here(_records(batch, plain)), batch.next_offset, len(plain)
 
     def _offset_is_wrong(self, ends: int, behind: int | None, *, first: bool) -> bool:
-        """Whether a batch is not where its neighbours are; its checksum says nothing of its offset."""
+        """True if a batch does not fit its neighbours; its checksum does not cover its offset."""
         due = self.next_fetch_offset
         if ends <= due:
             return not (first and behind is not None and behind <= due)
         return behind is not None and due <= behind < ends
 
     def _from_here(self, records: list[Any]) -> list[Any]:
-        """Without those before the offset that was asked for: a batch is fetched whole."""
+        """The records from the requested offset on, for a batch is fetched whole."""
         if records and records[0].offset >= self.next_fetch_offset:
             return records
         return [record for record in records if record.offset >= self.next_fetch_offset]
 
     def _is_aborted(self, batch: DefaultRecordBatch) -> bool:
-        """Whether a batch is of a transaction that was aborted, the mark of it aside."""
+        """True if a batch belongs to an aborted transaction; False for the abort marker itself."""
         if not self._committed:
             return False
         while self._aborted and self._aborted[0][1] < batch.next_offset:
             self._aborting.add(self._aborted.pop(0)[0])
+
         if batch.is_control_batch:
             if ControlRecord.parse(next(iter(batch)).key) == ABORT_MARKER:
                 self._aborting.discard(batch.producer_id)
@@ -239,63 +238,69 @@ class Fetch:
     def _damage(self, error: Exception, value: bytes, base: int, last: int) -> Damage:
         reason = error.reason if isinstance(error, RejectedError) else Reason.CORRUPT
         return Damage(
-            min(max(base, self.next_fetch_offset), last),
-            last,
-            None,
-            value,
-            reason,
-            f"{error}"[:200],
+            offset=min(max(base, self.next_fetch_offset), last),
+            last=last,
+            timestamp=None,
+            value=value,
+            reason=reason,
+            detail=f"{error}"[:200],
         )
 
     def _one_by_one(self) -> Iterator[ConsumerRecord]:
-        tp = self._tp
+        """The records in aiokafka's type; damage is logged and passed over."""
+        topic, partition = self._tp
         for batch in self._batches():
-            for r in batch:
-                if isinstance(r, Damage):
-                    place = (
-                        f"offset {r.offset}"
-                        if r.offset == r.last
-                        else f"offsets {r.offset} to {r.last}"
-                    )
+            for record in batch:
+                if isinstance(record, Damage):
+                    offsets = f"offset {record.offset}"
+                    if record.last != record.offset:
+                        offsets = f"offsets {record.offset} to {record.last}"
                     log.warning(
                         "%s of `%s`, partition %d: %s; passed over",
-                        place,
-                        tp.topic,
-                        tp.partition,
-                        r.detail,
+                        offsets,
+                        topic,
+                        partition,
+                        record.detail,
                     )
                     continue
-                sizes = [-1 if part is None else len(part) for part in (r.key, r.value)]
-                self.next_fetch_offset = r.offset + 1
+
+                self.next_fetch_offset = record.offset + 1
                 yield ConsumerRecord(
-                    tp.topic,
-                    tp.partition,
-                    r.offset,
-                    r.timestamp,
-                    0,
-                    r.key,
-                    r.value,
-                    None,
-                    *sizes,
-                    tuple(r.headers),
+                    topic=topic,
+                    partition=partition,
+                    offset=record.offset,
+                    timestamp=record.timestamp,
+                    timestamp_type=0,
+                    key=record.key,
+                    value=record.value,
+                    checksum=None,
+                    serialized_key_size=_size_of(record.key),
+                    serialized_value_size=_size_of(record.value),
+                    headers=tuple(record.headers),
                 )
 
 
+def _size_of(content: bytes | None) -> int:
+    """The bytes of a key or a value, -1 for none."""
+    return -1 if content is None else len(content)
+
+
 class _DamagedError(RejectedError):
-    """Bytes that are no records."""
+    """The bytes are not records."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(Reason.CORRUPT, detail)
 
 
-def _headed(whole: memoryview) -> memoryview:
+def _whole_batch(whole: memoryview) -> DefaultRecordBatch:
+    """A batch of magic 2. Raises DamagedError if it is shorter than its header."""
     if len(whole) < BATCH_HEADER.size:
         raise _DamagedError("a batch is shorter than its header")
-    return whole
+    return DefaultRecordBatch(whole)
 
 
 def _end_of(whole: memoryview, base: int, due: int, behind: int | None) -> int:
-    """Behind a damaged batch: where the next begins, which no checksum says anything of, else by its header."""
+    """The offset after a damaged batch: where the next begins, else by its header."""
     if behind is not None and behind > due:
         return behind
     if len(whole) < BATCH_HEADER.size:
@@ -304,32 +309,33 @@ def _end_of(whole: memoryview, base: int, due: int, behind: int | None) -> int:
 
 
 def _records(batch: DefaultRecordBatch, plain: memoryview) -> list[Any]:
-    """The records of a batch that is not compressed."""
+    """The records of a batch that is not compressed; salvaged if aiokafka cannot read them all."""
     try:
         records = list(batch)
     except Exception:
         return list(_salvaged(bytes(plain)))
     offsets = [record.offset for record in records]
-    if offsets == list(range(batch.base_offset, batch.next_offset)) or _ascend(
-        offsets, batch
-    ):
+    is_whole = offsets == list(range(batch.base_offset, batch.next_offset))
+    if is_whole or _ascend(offsets, batch):
         return records
     return list(_salvaged(bytes(plain)))
 
 
 def _ascend(offsets: Sequence[int], batch: DefaultRecordBatch) -> bool:
-    """Whether offsets are of a batch that has lost some of its records to compaction."""
+    """True if the offsets ascend within the batch: it may have lost records to compaction."""
     places = [batch.base_offset - 1, *offsets, batch.next_offset]
-    return all(one < other for one, other in pairwise(places))
+    return all(offset < following for offset, following in pairwise(places))
 
 
 def _salvaged(plain: bytes) -> Iterator[_SalvagedRecord | Damage]:
-    """The records of a batch one by one, and damage in the place of those that cannot be read."""
-    base, _, _, _, _, attributes, last_delta, first_at, latest_at, _, _, _, count = (
+    """The records of a batch, with damage in the place of unreadable ones."""
+    base, _, _, _, _, attributes, last_delta, first_at, latest_at, _, _, _, left = (
         BATCH_HEADER.unpack_from(plain)
     )
-    due, last, at, left = base, base + last_delta, BATCH_HEADER.size, count
-    loose = count <= last_delta  # some were lost to compaction
+    due = base
+    last = base + last_delta
+    at = BATCH_HEADER.size
+    compacted = left <= last_delta  # some records were lost to compaction
     while left > 0:
         try:
             length, begins = _varint(plain, at)
@@ -338,23 +344,22 @@ def _salvaged(plain: bytes) -> Iterator[_SalvagedRecord | Damage]:
         if length < 0 or begins + length > len(plain):
             break
 
-        at, left = begins + length, left - 1
+        at = begins + length
+        left -= 1
+        content = plain[begins:at]
         try:
-            record = _record(plain[begins:at], base, first_at)
-            if not due <= record.offset <= (last if loose else due):
+            record = _record(content, base, first_at)
+            if not due <= record.offset <= (last if compacted else due):
                 raise _DamagedError("the offset of a record is wrong")
         except _DamagedError as error:
-            yield Damage(
-                due, due, latest_at, plain[begins:at], error.reason, str(error)
-            )
+            yield Damage(due, due, latest_at, content, error.reason, str(error))
             due += 1
         else:
-            yield (
-                record._replace(timestamp=latest_at)
-                if attributes & LOG_APPEND_TIME
-                else record
-            )
+            if attributes & LOG_APPEND_TIME:
+                record = record._replace(timestamp=latest_at)
+            yield record
             due = record.offset + 1
+
     if due <= last and (left or at < len(plain)):
         yield Damage(
             due,
@@ -367,7 +372,10 @@ def _salvaged(plain: bytes) -> Iterator[_SalvagedRecord | Damage]:
 
 
 def _record(content: bytes, base: int, first_at: int) -> _SalvagedRecord:
-    """A record from behind its length. A header name that is not UTF-8 is read as far as it is. Raises DamagedError."""
+    """A record from the bytes after its length. Raises DamagedError.
+
+    A header name that is not UTF-8 is read as far as it is.
+    """
     since, at = _varint(content, 1)
     offset, at = _varint(content, at)
     key, at = _bytes(content, at)
@@ -376,23 +384,22 @@ def _record(content: bytes, base: int, first_at: int) -> _SalvagedRecord:
     headers: list[tuple[str, bytes | None]] = []
     for _ in range(count):
         name, at = _bytes(content, at)
-        told, at = _bytes(content, at)
-        headers.append(((name or b"").decode(errors="replace"), told))
+        header, at = _bytes(content, at)
+        headers.append(((name or b"").decode(errors="replace"), header))
     if at != len(content) or count < 0:
         raise _DamagedError("the length of a record is wrong")
     return _SalvagedRecord(base + offset, first_at + since, key, value, headers)
 
 
 def _bytes(content: bytes, at: int) -> tuple[bytes | None, int]:
-    """Bytes behind their length, -1 for none, and where they end. Raises DamagedError."""
+    """The bytes after their length, None for length -1, and where they end. Raises DamagedError."""
     length, begins = _varint(content, at)
     if length < -1 or begins + length > len(content):
         raise _DamagedError("the length of a key, a value or a header is wrong")
-    return (
-        (None, begins)
-        if length < 0
-        else (content[begins : begins + length], begins + length)
-    )
+    if length < 0:
+        return None, begins
+    ends = begins + length
+    return content[begins:ends], ends
 
 
 def _varint(content: bytes, at: int) -> tuple[int, int]:
@@ -406,7 +413,7 @@ def _varint(content: bytes, at: int) -> tuple[int, int]:
 
 
 def _inflated(whole: memoryview, codec: int) -> memoryview:
-    """A batch as if it had not been compressed. Raises Exception."""
+    """A batch as it was before compression. Raises Exception."""
     packed = bytes(whole[BATCH_HEADER.size :])
     if codec == GZIP_CODEC:
         content = _gunzipped(packed)
@@ -419,6 +426,8 @@ def _inflated(whole: memoryview, codec: int) -> memoryview:
             Reason.UNKNOWN_CODEC,
             f"a batch is compressed in way {codec}, which is none of Kafka's",
         )
+
+    # The header of the same batch without compression.
     attributes = BATCH_HEADER.unpack_from(whole)[5] & ~CODEC_BITS
     head = bytearray(whole[: BATCH_HEADER.size])
     head[ATTRIBUTE_BYTES] = attributes.to_bytes(2, "big", signed=True)
@@ -426,40 +435,43 @@ def _inflated(whole: memoryview, codec: int) -> memoryview:
 
 
 def _gunzipped(packed: bytes) -> bytes:
-    parts: list[bytes] = []
-    room = LARGEST_BATCH
+    members: list[bytes] = []
+    capacity = LARGEST_BATCH
     while packed.rstrip(b"\0"):
         member = zlib.decompressobj(wbits=31)
-        parts.append(member.decompress(packed, room + 1))
-        room -= len(parts[-1])
-        if room < 0:
+        members.append(member.decompress(packed, capacity + 1))
+        capacity -= len(members[-1])
+        if capacity < 0:
             raise _too_large()
         if not member.eof:
             raise _DamagedError("gzip ends early")
         packed = member.unused_data
-    return b"".join(parts)
+    return b"".join(members)
 
 
 def _unsnapped(packed: bytes) -> bytes:
-    """What is one block of snappy or, as Java's clients write it, a stream of them."""
-    blocks, at = [] if (stream := packed.startswith(XERIAL_MAGIC)) else [packed], 16
-    while stream and at < len(packed):
-        (length,) = struct.unpack_from(">I", packed, at)
-        blocks.append(packed[at + 4 : at + 4 + length])
-        at += 4 + length
+    """The content of one block of snappy or, as Java's clients write it, of a stream of blocks."""
+    blocks = [packed]
+    if packed.startswith(XERIAL_MAGIC):
+        blocks = []
+        at = XERIAL_HEADER
+        while at < len(packed):
+            (length,) = struct.unpack_from(">I", packed, at)
+            blocks.append(packed[at + 4 : at + 4 + length])
+            at += 4 + length
     if sum(map(cramjam.snappy.decompress_raw_len, blocks)) > LARGEST_BATCH:
         raise _too_large()
     return b"".join(bytes(cramjam.snappy.decompress_raw(block)) for block in blocks)
 
 
 def _unframed(packed: bytes, codec: Any) -> bytes:
-    room = np.empty(LARGEST_BATCH, np.uint8)
+    content = np.empty(LARGEST_BATCH, np.uint8)
     try:
-        return room[: codec.decompress_into(packed, room)].tobytes()
+        return content[: codec.decompress_into(packed, content)].tobytes()
     except cramjam.DecompressionError as error:
-        raise (
-            _too_large() if "whole buffer" in str(error) else _DamagedError(f"{error}")
-        ) from error
+        if "whole buffer" in str(error):
+            raise _too_large() from error
+        raise _DamagedError(f"{error}") from error
 
 
 def _too_large() -> RejectedError:
@@ -471,4 +483,5 @@ def _too_large() -> RejectedError:
 
 def install() -> None:
     """Puts `Fetch` in the place of aiokafka's reader, for all consumers of this process."""
-    fetcher.MemoryRecords, fetcher.PartitionRecords = FetchedBytes, Fetch
+    fetcher.MemoryRecords = FetchedBytes
+    fetcher.PartitionRecords = Fetch

@@ -1,4 +1,4 @@
-"""All label sets that the counters have: each begins at 0, for Prometheus misses the rise of a counter that is born."""
+"""All label sets of the counters. Each begins at 0, for Prometheus misses the first rise of a new counter."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from schemas.wire import Reason
 from streams import topics
 
 KIND_NAMES = (Readings.kind, DeviceEvents.kind, Payments.kind, Stages.kind)
-TOPICS_AS_KINDS = (
-    topics.REGISTRY_TOPIC,
-    topics.RULES_TOPIC,
-)  # counted under their topic when they are refused
-REJECTED_BY_ENGINE = {  # by kind, the reasons beside those of the wire
+# Topics whose records are counted as a kind when they are rejected.
+TOPICS_AS_KINDS = (topics.REGISTRY_TOPIC, topics.RULES_TOPIC)
+# Reasons beside the reasons of the wire, by kind.
+REJECTED_BY_ENGINE = {
     Readings.kind: ("future", "implausible_time"),
     DeviceEvents.kind: ("implausible_time",),
 }
-IMPLAUSIBLE_REASONS = (  # reasons for which a single value of a reading is taken for unknown
+# Reasons for which a single value of a reading is taken for unknown.
+IMPLAUSIBLE_REASONS = (
     "sentinel",
     "not_finite",
     "estimated",
@@ -34,20 +34,13 @@ IMPLAUSIBLE_REASONS = (  # reasons for which a single value of a reading is take
     "transient_high",
     "register_zero",
 )
-RULEBOOK_REASON = (
-    "rulebook"  # the reason for which what was published on `rules` is refused
-)
-SUPPRESSION_REASONS = (
-    "repeat",
-    "storm",
-    "budget",
-    "shadow",
-    NOTICE_REASON,
-)  # reasons for which any rule's alert is suppressed
+RULEBOOK_REASON = "rulebook"  # for which a record of the topic `rules` is rejected
+# Reasons for which the alert of any rule is suppressed.
+SUPPRESSION_REASONS = ("repeat", "storm", "budget", "shadow", NOTICE_REASON)
 
 
 def rejects() -> Iterator[tuple[str, str]]:
-    """Kind and reason of rows that are rejected."""
+    """Kind and reason of rejected rows."""
     for kind in (*KIND_NAMES, topics.REGISTRY_TOPIC):
         for reason in (*Reason, *REJECTED_BY_ENGINE.get(kind, ())):
             yield kind, str(reason)

@@ -1,7 +1,7 @@
-"""The local runner: one process, no broker; alerts and how far it has come in one SQLite file.
+"""The local runner: one process, no broker; alerts and progress in one SQLite file.
 
-A transaction holds the alerts since the last one, the engine's state and the place in the source, so that a process
-that is killed at any moment goes on where it stopped and ends with the same alerts. Time is the source's own.
+A transaction writes the alerts since the last one, the engine's state and the progress in the source. A process that
+is killed at any moment goes on where it stopped, and ends with the same alerts. Time is the source's own.
 """
 
 from __future__ import annotations
@@ -43,42 +43,36 @@ from streams.report import Watched, page, pictured
 from streams.settings import Settings
 from streams.times import local_time
 
-ROW_OUTCOMES = (
-    "in",
-    "judged",
-    "rejected",
-    "duplicate",
-    "late",
-    "implausible",
-)  # of rows; of single values the last
+# Outcomes of rows; the last is of single values.
+ROW_OUTCOMES = ("in", "judged", "rejected", "duplicate", "late", "implausible")
 REASONED_OUTCOMES = ("rejected", "implausible")
 CHECKPOINT_SECONDS = 2.0
-STEP_SECONDS = 1.0  # that a step is to take, so that progress is saved and shown by time and not by rows
-FIRST_ROWS = 500  # of the first step, from which the pace is learned
+STEP_SECONDS = 1.0  # of a step, so that progress is saved and shown by time
+FIRST_ROWS = 500  # rows of the first step, from which the pace is learned
 STORE_ADVICE = "choose another file with --store"
+Columns = dict[str, str]  # SQL type by name
 
 
 class StoreError(ValueError):
-    """A file that is no store, or a store that cannot be gone on with."""
+    """A file is no store, or this run cannot go on with the store."""
 
 
 class Progress(msgspec.Struct):
-    """How far a source has been read, and what came of it."""
+    """How far a source has been read, and the counts of its rows."""
 
     source: str
-    batches: int = 0
-    within: int = 0  # rows judged of the batch after those
+    batches: int = 0  # that are judged
+    within: int = 0  # rows of the next batch that are judged
     first: int = 0  # event time, 0 before the first row
     last: int = 0
     seconds: float = 0.0
     meters: int = 0
     meter_days: float = 0.0  # of each meter from its first reading to its last
-    shared: int = 0  # of the meters, those that stand in more than one area
+    shared: int = 0  # meters that stand in more than one area
     done: bool = False
-    strangers: list[str] = []  # a line for each file with ids that are in no other file
-    counts: dict[
-        str, dict[str, dict[str, int]]
-    ] = {}  # rows by kind, outcome and reason
+    strangers: list[str] = []  # a line for each file with ids that no other file has
+    # Rows by kind, outcome and reason.
+    counts: dict[str, dict[str, dict[str, int]]] = {}
 
     @property
     def rows(self) -> int:
@@ -93,17 +87,19 @@ class Progress(msgspec.Struct):
         return (self.last - self.first) / DAY_SECONDS
 
     def count(self, rows: Counter[tuple[str, str, str]]) -> None:
-        """Add rows keyed by kind, outcome and reason."""
-        for (kind, outcome, reason), n in rows.items():
+        """Adds rows keyed by kind, outcome and reason."""
+        for (kind, outcome, reason), count in rows.items():
             reasons = self.counts.setdefault(kind, {}).setdefault(outcome, {})
-            reasons[reason] = reasons.get(reason, 0) + n
+            reasons[reason] = reasons.get(reason, 0) + count
 
 
 class Store:
     """Alerts by id, the progress in every source and the engine's state, in one SQLite file."""
 
-    VERSION = 2  # of the tables, as `PRAGMA user_version`; raised where a name or a meaning changes
-    COLUMNS: ClassVar[dict[str, dict[str, str]]] = {  # by table and name; one that an older store lacks is added
+    # Version of the tables, as `PRAGMA user_version`; raised when a name or a meaning changes.
+    VERSION = 2
+    # By table and name; columns that an older store lacks are added.
+    COLUMNS: ClassVar[dict[str, Columns]] = {
         "alerts": {
             "id": "TEXT PRIMARY KEY", "rule": "TEXT", "version": "INT", "kind": "TEXT", "area": "TEXT",
             "subject": "TEXT", "state": "TEXT", "change": "TEXT", "revision": "INT", "severity": "INT",
@@ -137,9 +133,11 @@ class Store:
             raise
 
     def _open(self) -> None:
+        """Checks the file, and completes its tables. Raises StoreError."""
         try:
             self.db.execute("PRAGMA journal_mode = WAL")
             self.db.execute("PRAGMA synchronous = NORMAL")
+
             (found,) = self.db.execute("PRAGMA quick_check(1)").fetchone()
             (version,) = self.db.execute("PRAGMA user_version").fetchone()
             if found == "ok" and version <= self.VERSION:
@@ -148,6 +146,7 @@ class Store:
             raise StoreError(
                 f"{self.path} cannot be used as a store: {error}"
             ) from error
+
         if found != "ok":
             raise StoreError(f"{self.path} is damaged ({found}); {STORE_ADVICE}")
         if version > self.VERSION:
@@ -157,7 +156,7 @@ class Store:
             )
 
     def _complete(self, version: int) -> None:
-        """Renames what an older version named otherwise, and makes the tables and columns that are missing."""
+        """Renames the columns of an older version, and adds missing tables and columns."""
         self.db.execute("BEGIN IMMEDIATE")
         (tables,) = self.db.execute(
             "SELECT count(*) FROM sqlite_master WHERE type = 'table'"
@@ -167,26 +166,32 @@ class Store:
                 self.db.execute(statement)
 
         for table, columns in self.COLUMNS.items():
-            made = ", ".join(f"{name} {kind}" for name, kind in columns.items())
+            definitions = ", ".join(f"{name} {kind}" for name, kind in columns.items())
             self.db.execute(
-                f"CREATE TABLE IF NOT EXISTS {table} ({made})"
+                f"CREATE TABLE IF NOT EXISTS {table} ({definitions})"
                 + " WITHOUT ROWID" * (table == "alerts")
             )
             known = {
                 name for _, name, *_ in self.db.execute(f"PRAGMA table_info({table})")
             }
+
             for name in columns.keys() - known:
                 self.db.execute(
                     f"ALTER TABLE {table} ADD COLUMN {name} {columns[name]}"
                 )
+
         self.db.execute(f"PRAGMA user_version = {self.VERSION}")
         self.db.execute("COMMIT")
 
     def _put(self, table: str, rows: Iterable[Sequence[Any]]) -> None:
-        """Writes rows of all columns of a table, each in place of the one with its key."""
+        """Writes whole rows of a table, each in place of the row with its key."""
         columns = self.COLUMNS[table]
-        put = f"INSERT OR REPLACE INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"  # noqa: S608
-        self.db.executemany(put, rows)
+        names = ", ".join(columns)
+        marks = ", ".join("?" * len(columns))
+        self.db.executemany(
+            f"INSERT OR REPLACE INTO {table} ({names}) VALUES ({marks})",  # noqa: S608
+            rows,
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -196,7 +201,7 @@ class Store:
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """Keeps other runs away from the store. Raises StoreError when one is at it."""
+        """Keeps other runs away from the store. Raises StoreError if another run has it."""
         with Path(f"{self.path}-lock").open("wb") as lock:
             try:
                 flock(lock, LOCK_EX | LOCK_NB)
@@ -208,7 +213,7 @@ class Store:
 
     @contextmanager
     def _usable(self) -> Iterator[None]:
-        """Raises StoreError for whatever a damaged file gives."""
+        """Raises StoreError for any error that a damaged file causes."""
         try:
             yield
         except (sqlite3.Error, ValueError, TypeError) as error:
@@ -217,15 +222,14 @@ class Store:
             ) from error
 
     def progress(self, source: str) -> Progress:
-        """How far the source has been read. Raises StoreError when the file is damaged."""
+        """How far the source has been read. Raises StoreError if the file is damaged."""
         with self._usable():
+            rows = self.db.execute("SELECT source, progress, checksum FROM progress")
             known = {
                 name: msgspec.json.decode(
                     _checked(name, progress, checksum), type=Progress
                 )
-                for name, progress, checksum in self.db.execute(
-                    "SELECT source, progress, checksum FROM progress"
-                )
+                for name, progress, checksum in rows
             }
             (states,) = self.db.execute("SELECT count(*) FROM engine").fetchone()
             if bool(known) != bool(states):
@@ -233,34 +237,32 @@ class Store:
         return known.get(source, Progress(source))
 
     def state(self) -> bytes | None:
-        """The engine's state, None before the first checkpoint. Raises StoreError when the file is damaged."""
+        """The engine's state, None before the first checkpoint. Raises StoreError if the file is damaged."""
         with self._usable():
             found = self.db.execute("SELECT state FROM engine").fetchone()
         return found[0] if found else None
 
     def rulebook(self) -> Rulebook:
-        """What the engine's state was judged by. Raises StoreError when the file is damaged."""
+        """The rulebook that the engine was run by. Raises StoreError if the file is damaged."""
         with self._usable():
             found = self.db.execute("SELECT rulebook FROM rules").fetchone()
             return decode_rulebook(found[0]) if found else EMPTY_RULEBOOK
 
     def enroll(self, areas: Iterable[Area]) -> list[Area]:
-        """Keep master data, each area in place of what was known of it; all that is known. Raises StoreError."""
-        rows = [
-            (area.area, master, _checksum(area.area, master))
-            for area in areas
-            for master in [msgspec.json.encode(area)]
-        ]
+        """Stores areas in place of their earlier versions; returns all known areas. Raises StoreError."""
+        rows = []
+        for area in areas:
+            master = msgspec.json.encode(area)
+            rows.append((area.area, master, _checksum(area.area, master)))
+
         with self._usable():
             self.db.execute("BEGIN IMMEDIATE")
             self._put("areas", rows)
             self.db.execute("COMMIT")
-            return [
-                msgspec.json.decode(_checked(*kept), type=Area)
-                for kept in self.db.execute(
-                    "SELECT area, master, checksum FROM areas ORDER BY area"
-                )
-            ]
+            known = self.db.execute(
+                "SELECT area, master, checksum FROM areas ORDER BY area"
+            )
+            return [msgspec.json.decode(_checked(*row), type=Area) for row in known]
 
     def save(
         self,
@@ -269,21 +271,17 @@ class Store:
         alerts: Iterable[Alert],
         rulebook: Rulebook = EMPTY_RULEBOOK,
     ) -> None:
-        """All of it or, when the process dies, nothing. Raises StoreError when the file cannot be written."""
-        rows = [
-            [
-                json.dumps(v) if isinstance(v, dict) else v
-                for v in msgspec.structs.astuple(a)
-            ]
-            for a in alerts
+        """Writes everything or, if the process dies, nothing. Raises StoreError if the file cannot be written."""
+        alert_rows = [
+            list(map(_cell, msgspec.structs.astuple(alert))) for alert in alerts
         ]
-        told = msgspec.json.encode(progress)
+        encoded = msgspec.json.encode(progress)
+        checksum = _checksum(progress.source, encoded)
+
         try:
             self.db.execute("BEGIN IMMEDIATE")
-            self._put("alerts", rows)
-            self._put(
-                "progress", [(progress.source, told, _checksum(progress.source, told))]
-            )
+            self._put("alerts", alert_rows)
+            self._put("progress", [(progress.source, encoded, checksum)])
             self._put("engine", [(1, state)])
             self._put("rules", [(1, msgspec.json.encode(rulebook))])
             self.db.execute("COMMIT")
@@ -291,9 +289,9 @@ class Store:
             raise StoreError(f"{self.path} cannot be written: {error}") from error
 
     def alerts(self, *, shadow: bool = False) -> list[Alert]:
-        """The last state of every alert that was not withdrawn, as they were raised; those in shadow where asked for.
+        """The last state of every alert that was not withdrawn, as they were raised. Raises StoreError.
 
-        Raises StoreError.
+        Alerts in shadow are left out unless asked for.
         """
         with self._usable():
             found = self.db.execute(
@@ -308,13 +306,18 @@ class Store:
             ]
 
 
+def _cell(value: Any) -> Any:
+    """A field of an alert as SQLite takes it."""
+    return json.dumps(value) if isinstance(value, dict) else value
+
+
 def _checksum(key: str, value: bytes) -> int:
     """The checksum of a row."""
     return crc32(value, crc32(key.encode()))
 
 
 def _checked(key: str, value: bytes, checksum: int | None) -> bytes:
-    """The value of a row; the first stores had no checksums. Raises ValueError when it is not what was written."""
+    """The value of a row; the first stores had no checksums. Raises ValueError if it is not as written."""
     if checksum is not None and _checksum(key, value) != checksum:
         raise ValueError(f"the checksum of {key!r} does not match")
     return value
@@ -331,69 +334,88 @@ def follow(
     rulebook: Rulebook = EMPTY_RULEBOOK,
     rules: Mapping[str, Rule] = ALL_RULES,
 ) -> Progress:
-    """Read a source, of a known zone and interval, on from its place in the store to its end.
+    """Judges a source, of a known zone and interval, from its progress in the store to its end. Raises StoreError.
 
-    `watch` is told of every batch, `say` what a person must know of the store. What is left to read is judged by the
-    rulebook. Raises StoreError.
+    Calls `on_progress` after every step, and `notify` with news of the store. The rest of the source is judged by
+    `rulebook`.
     """
-    place = store.progress(name)
-    if place.done:
-        return place
+    progress = store.progress(name)
+    if progress.done:
+        return progress
     before = store.rulebook()
     engine = Engine(applied(before, rules), zone=source.zone, interval=source.interval)
     engine.enroll(store.enroll(source.areas))
-    if (state := store.state()) is not None:
-        try:
-            afresh = engine.restore(state)
-        except SnapshotError as error:
-            raise StoreError(f"{store.path}: {error}; or {STORE_ADVICE}") from error
-        if afresh:
-            notify(
-                f"{store.path} was written by another version, in which these are otherwise; they start afresh: "
-                f"{', '.join(afresh)}"
-            )
+    _restore(engine, store, notify)
+
     counted = Counter(engine.counts)
-    told = {
-        alert.id: alert
-        for alert in (
-            engine.adopt(applied(rulebook, rules)) if rulebook != before else ()
-        )
-    }
-    then = saved = time.monotonic()
+    changed: dict[str, Alert] = {}  # since the last checkpoint, by id
+    if rulebook != before:
+        changed = {alert.id: alert for alert in engine.adopt(applied(rulebook, rules))}
+
+    began = saved = time.monotonic()
     pace = Pace()
-    for part, last in portions(source.batches, place, pace):
-        heard = engine.last_read.copy()
-        told.update(
-            (alert.id, alert) for alert in [*engine.step(part), *engine.shadowed]
+    for batch, ends in portions(source.batches, progress, pace):
+        last_receipts = engine.last_read.copy()
+        alerts = [*engine.step(batch), *engine.shadowed]
+        changed.update((alert.id, alert) for alert in alerts)
+        _note_rows(progress, batch, ends=ends)
+        progress.meter_days += _observed_days(
+            engine, batch, last_receipts, progress.first
         )
-        place.batches, place.within = (
-            (place.batches + 1, 0)
-            if last
-            else (place.batches, place.within + len(part))
-        )
-        arrived = arrivals(part)
-        place.first = min(place.first or 1 << 62, int(arrived.min(initial=1 << 62)))
-        place.last = max(place.last, int(arrived.max(initial=0)))
-        place.meter_days += _observed_days(engine, part, heard, place.first)
+        progress.meters = engine.meters
+
         now = time.monotonic()
-        pace.rows = max(int(len(part) / max(now - then, 1e-6) * STEP_SECONDS), 1)
-        place.seconds, then = place.seconds + now - then, now
-        place.meters = engine.meters
-        place.count(Counter(engine.counts) - counted)
+        pace.rows = max(int(len(batch) / max(now - began, 1e-6) * STEP_SECONDS), 1)
+        progress.seconds += now - began
+        began = now
+        progress.count(Counter(engine.counts) - counted)
         counted = Counter(engine.counts)
-        on_progress(place)
+        on_progress(progress)
+
         if now - saved >= every:
-            store.save(place, engine.snapshot(), told.values(), rulebook)
-            saved, told = time.monotonic(), {}
-    place.done, place.shared = True, engine.meter_index.shared()
-    place.strangers = source.tally.named.strangers()
-    store.save(place, engine.snapshot(), told.values(), rulebook)
-    return place
+            store.save(progress, engine.snapshot(), changed.values(), rulebook)
+            saved = time.monotonic()
+            changed = {}
+
+    progress.done = True
+    progress.shared = engine.meter_index.shared()
+    progress.strangers = source.tally.named.strangers()
+    store.save(progress, engine.snapshot(), changed.values(), rulebook)
+    return progress
+
+
+def _restore(engine: Engine, store: Store, notify: Callable[[str], None]) -> None:
+    """Restores the engine from a store's state, if it has one. Raises StoreError."""
+    state = store.state()
+    if state is None:
+        return
+    try:
+        afresh = engine.restore(state)
+    except SnapshotError as error:
+        raise StoreError(f"{store.path}: {error}; or {STORE_ADVICE}") from error
+    if afresh:
+        notify(
+            f"{store.path} was written by another version, in which these are otherwise; they start afresh: "
+            f"{', '.join(afresh)}"
+        )
+
+
+def _note_rows(progress: Progress, batch: Batch, *, ends: bool) -> None:
+    """Notes that a portion of a batch is judged; `ends` if it is the last of its batch."""
+    if ends:
+        progress.batches += 1
+        progress.within = 0
+    else:
+        progress.within += len(batch)
+    arrived = arrivals(batch)
+    first = int(arrived.min(initial=1 << 62))
+    progress.first = min(progress.first or 1 << 62, first)
+    progress.last = max(progress.last, int(arrived.max(initial=0)))
 
 
 @dataclass
 class Pace:
-    """How many rows are judged at a time."""
+    """How many rows a step judges."""
 
     rows: int = FIRST_ROWS
 
@@ -401,20 +423,19 @@ class Pace:
 def portions(
     batches: Iterable[Batch], progress: Progress, pace: Pace
 ) -> Iterator[tuple[Batch, bool]]:
-    """What is left from a place on, as many rows at a time as the pace says, and whether they end their batch."""
+    """The portions from the progress on, as large as the pace says; True with the last of its batch."""
     for batch in islice(batches, progress.batches, None):
         done = progress.within
         while True:
             end = len(batch)
             if pace.rows < end - done:
-                turn = arrival_groups(batch)
-                end = int(
-                    np.searchsorted(turn, turn[done + pace.rows - 1], "right")
-                )  # together what came at once
-            yield (
-                batch if end - done == len(batch) else batch.select(slice(done, end)),
-                end == len(batch),
-            )
+                # Rows that arrived together stay together.
+                groups = arrival_groups(batch)
+                last_group = groups[done + pace.rows - 1]
+                end = int(np.searchsorted(groups, last_group, "right"))
+            is_whole = end - done == len(batch)
+            portion = batch if is_whole else batch.select(slice(done, end))
+            yield portion, end == len(batch)
             done = end
             if done >= len(batch):
                 break
@@ -423,9 +444,9 @@ def portions(
 def _observed_days(
     engine: Engine, batch: Batch, last_receipts: Times, first: int
 ) -> float:
-    """Days by which a batch has brought its meters on, all together, from when each was heard before it.
+    """Meter days that a batch adds: for each meter, from its receipt before the batch to its last in it.
 
-    A new meter is watched from its first row on, one that other sources brought from this one's first row on.
+    A new meter counts from its first row, and a meter of earlier sources from the first row of this source.
     """
     if not isinstance(batch, Readings):
         return 0.0
@@ -434,31 +455,29 @@ def _observed_days(
     before[: len(last_receipts)] = np.where(
         last_receipts > 0, np.maximum(last_receipts, first), 0
     )
+
     slots = engine.meter_index.slots(batch)
-    new = before[slots] == 0
-    if new.any():
-        begun = np.full(len(after), LATEST_TIME)
-        np.minimum.at(begun, slots[new], arrivals(batch)[new])
-        before = np.where(before == 0, begun, before)
+    is_new = before[slots] == 0
+    if is_new.any():
+        first_rows = np.full(len(after), LATEST_TIME)
+        np.minimum.at(first_rows, slots[is_new], arrivals(batch)[is_new])
+        before = np.where(before == 0, first_rows, before)
     return float(np.maximum(after - before, 0).sum()) / DAY_SECONDS
 
 
 def identity(paths: Sequence[str]) -> str:
-    """Names the content that the paths hold now: a file that changes is another source."""
-    parts = [":".join(paths)]
+    """The name of the paths' present content: a file that changes is another source."""
+    names = ":".join(paths)
+    lines = [names]
     for path in map(Path, paths):
-        for file in (
-            sorted(path.rglob("*"))
-            if path.is_dir()
-            else [path]
-            if path.exists()
-            else []
-        ):
+        files = [path] if path.exists() else []
+        if path.is_dir():
+            files = sorted(path.rglob("*"))
+        for file in files:
             stat = file.stat()
-            parts.append(f"{file} {stat.st_size} {stat.st_mtime_ns}")
-    return (
-        f"{parts[0]} {blake2b(chr(10).join(parts).encode(), digest_size=8).hexdigest()}"
-    )
+            lines.append(f"{file} {stat.st_size} {stat.st_mtime_ns}")
+    digest = blake2b("\n".join(lines).encode(), digest_size=8).hexdigest()
+    return f"{names} {digest}"
 
 
 def run(
@@ -472,35 +491,19 @@ def run(
     top: int = 0,
     report: Path | None = None,
 ) -> None:
-    """Watch files, folders or a simulated town; print what was found, and so many of the alerts; write the report.
+    """Watches files, folders or a simulated town; prints the result and the `top` alerts; writes the report.
 
-    The settings' zone and interval hold where the source does not say its own. Raises ValueError, with what to do
-    about it, for a source or a store that cannot be used.
+    The settings' zone and interval hold if the source does not name its own. Raises ValueError, with advice, for a
+    source or a store that cannot be used.
     """
-    out, err = Console(highlight=False), Console(stderr=True, highlight=False)
+    out = Console(highlight=False)
+    err = Console(stderr=True, highlight=False)
     with Store(store) as kept, kept.claimed():
-        told = open_sources(paths)
-        source = replace(
-            told,
-            zone=told.zone or settings.zone,
-            interval=told.interval or settings.interval,
-        )
+        source = _opened(paths, settings)
         name = identity(paths)
-        before = kept.progress(name)
-        if before.batches and kept.rulebook() != rulebook:
-            if before.done:
-                raise StoreError(
-                    f"{store} holds all of {source.name} as other rules judged it; {STORE_ADVICE}"
-                )
-            err.print(
-                f"{store} holds {before.rows:,} rows as other rules judged them; these hold for what follows"
-            )
-        if before.done:
-            err.print(f"{store} holds all of {source.name}: nothing new to read")
-        elif before.batches:
-            err.print(f"going on after {before.rows:,} rows that {store} holds")
+        _show_start(kept, kept.progress(name), source, rulebook, err)
         with _Bar(err, source, quiet=as_json) as bar:
-            place = follow(
+            progress = follow(
                 source,
                 kept,
                 name,
@@ -510,22 +513,20 @@ def run(
                 rulebook=rulebook,
                 rules=rules_of(settings.voltage_limits),
             )
-        if not place.rows:
+        if not progress.rows:
             raise nothing_read(source.name, source.tally)
+
         judged = kept.alerts(shadow=True)
         alerts = [alert for alert in judged if alert.suppressed_by != SHADOW_STATUS]
         if report:
-            report.write_text(
-                page(_report_input(place, alerts, source, paths)), encoding="utf-8"
-            )
-        summary = summarise(place, judged, source)
+            html = page(_report_input(progress, alerts, source, paths))
+            report.write_text(html, encoding="utf-8")
+        summary = summarise(progress, judged, source)
         if as_json:
-            print(  # noqa: T201
-                msgspec.json.format(
-                    msgspec.json.encode(summary | {"list": judged})
-                ).decode()
-            )
+            encoded = msgspec.json.encode(summary | {"list": judged})
+            print(msgspec.json.format(encoded).decode())  # noqa: T201
             return
+
         _show(summary, out)
         for alert in gravest(alerts, top):
             out.print(line(alert, ZoneInfo(source.zone), chinese=False), soft_wrap=True)
@@ -533,45 +534,69 @@ def run(
             out.print(f"The report, with the curves: [bold]{report}[/]", soft_wrap=True)
 
 
+def _opened(paths: Sequence[str], settings: Settings) -> Source:
+    """The source of the paths, with a zone and an interval."""
+    source = open_sources(paths)
+    return replace(
+        source,
+        zone=source.zone or settings.zone,
+        interval=source.interval or settings.interval,
+    )
+
+
+def _show_start(
+    store: Store, before: Progress, source: Source, rulebook: Rulebook, console: Console
+) -> None:
+    """Prints how much of a source the store has already. Raises StoreError if all was judged by other rules."""
+    if before.batches and store.rulebook() != rulebook:
+        if before.done:
+            raise StoreError(
+                f"{store.path} holds all of {source.name} as other rules judged it; {STORE_ADVICE}"
+            )
+        console.print(
+            f"{store.path} holds {before.rows:,} rows as other rules judged them; these hold for what follows"
+        )
+    if before.done:
+        console.print(f"{store.path} holds all of {source.name}: nothing new to read")
+    elif before.batches:
+        console.print(f"going on after {before.rows:,} rows that {store.path} holds")
+
+
 class _Bar:
-    """How far a run has come: a moving bar on a terminal, else a line for every tenth."""
+    """Shows the progress of a run: a moving bar on a terminal, else a line for every tenth."""
 
     def __init__(self, console: Console, source: Source, *, quiet: bool) -> None:
-        self._source, self._console, self._tenth = source, console, 0
-        columns = (
+        self._source = source
+        self._console = console
+        self._quiet = quiet
+        self._tenth = 0
+
+        self._bar = ProgressDisplay(
             TextColumn("{task.fields[day]}"),
             BarColumn(),
             TaskProgressColumn(),
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
-        )
-        self._progress = ProgressDisplay(
-            *columns,
             console=console,
             transient=True,
             disable=quiet or not console.is_terminal,
         )
-        self._task = self._progress.add_task(
-            "", total=source.rows or None, day="", rate=""
-        )
-        self._quiet = quiet
+        self._task = self._bar.add_task("", total=source.rows or None, day="", rate="")
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        self._bar.stop()
 
     def __call__(self, progress: Progress) -> None:
-        """Show the place."""
-        day, rate = (
-            local_time(progress.last, self._source.zone),
-            f"{progress.rows / max(progress.seconds, 1e-9):,.0f} rows/s",
-        )
-        self._progress.update(self._task, completed=progress.rows, day=day, rate=rate)
+        """Shows the progress."""
+        day = local_time(progress.last, self._source.zone)
+        rate = f"{progress.rows / max(progress.seconds, 1e-9):,.0f} rows/s"
+        self._bar.update(self._task, completed=progress.rows, day=day, rate=rate)
         tenth = 10 * progress.rows // self._source.rows if self._source.rows else 0
-        if tenth > self._tenth and self._progress.disable and not self._quiet:
+        if tenth > self._tenth and self._bar.disable and not self._quiet:
             self._console.print(
                 f"{min(tenth, 10) * 10:3d} %  {day}  {progress.rows:,} rows  {rate}"
             )
@@ -581,20 +606,18 @@ class _Bar:
 def _report_input(
     progress: Progress, alerts: Sequence[Alert], source: Source, paths: Sequence[str]
 ) -> Watched:
-    """All that the report needs; reads the source a second time for the curves."""
+    """The input of the report; reads the source a second time for the curves."""
     shown = gravest(alerts, len(alerts))
     pictures = pictured(shown, source.areas, source.zone, open_sources(paths).batches)
-    counts = {
-        (kind, outcome, reason): n
-        for kind, outcomes in progress.counts.items()
-        for outcome, reasons in outcomes.items()
-        for reason, n in reasons.items()
-    }
-    readings = sum(
-        n
-        for (kind, outcome, _), n in counts.items()
-        if (kind, outcome) == ("readings", "in")
-    )
+
+    counts = {}
+    readings = 0
+    for kind, outcomes in progress.counts.items():
+        for outcome, reasons in outcomes.items():
+            for reason, count in reasons.items():
+                counts[kind, outcome, reason] = count
+                if (kind, outcome) == ("readings", "in"):
+                    readings += count
     return Watched(
         title=f"What the watch saw in {source.name}",
         zone=source.zone,
@@ -611,26 +634,30 @@ def _report_input(
 
 
 def _notes_of(progress: Progress) -> list[str]:
-    """What a reader of the result should know of its meters."""
+    """Notes on the meters for a reader of the result."""
     if not progress.shared:
         return progress.strangers
-    shared = f"ids of meters that stand in more than one area: {progress.shared:,}; each is judged there as another meter"
+    shared = (
+        f"ids of meters that stand in more than one area: {progress.shared:,}; "
+        "each is judged there as another meter"
+    )
     return [*progress.strangers, shared]
 
 
 def summarise(
     progress: Progress, alerts: Sequence[Alert], source: Source
 ) -> dict[str, Any]:
-    """What a run came to, as plain data."""
+    """The result of a run as plain data."""
     rules: dict[str, Counter[str]] = {}
     for alert in alerts:
         count = rules.setdefault(alert.rule, Counter())
-        if alert.suppressed_by:
-            count[
-                SHADOW_STATUS if alert.suppressed_by == SHADOW_STATUS else "suppressed"
-            ] += 1
-        else:
+        if not alert.suppressed_by:
             count.update(["shown", alert.state])
+        elif alert.suppressed_by == SHADOW_STATUS:
+            count[SHADOW_STATUS] += 1
+        else:
+            count["suppressed"] += 1
+
     return {
         "source": source.name,
         "meters": progress.meters,
@@ -642,12 +669,7 @@ def summarise(
         "days": round(progress.days, 2),
         "meter_days": round(progress.meter_days, 2),
         "counts": {
-            kind: {
-                outcome: outcomes.get(outcome, {})
-                if outcome in REASONED_OUTCOMES
-                else sum(outcomes.get(outcome, {}).values())
-                for outcome in ROW_OUTCOMES
-            }
+            kind: _outcome_counts(outcomes)
             for kind, outcomes in progress.counts.items()
         },
         "refused": dict(source.rejected),
@@ -655,50 +677,74 @@ def summarise(
         "first": source.tally.first,
         "notes": [*source.tally.notes, *_notes_of(progress)],
         "alerts": {
-            rule: {
-                "shown": n["shown"],
-                "suppressed": n["suppressed"],
-                "shadow": n[SHADOW_STATUS],
-                "open": n["raised"],
-                "shown_per_1000_meters_per_day": round(
-                    1000 * n["shown"] / progress.meter_days, 3
-                )
-                if progress.meter_days
-                else None,
-            }
-            for rule, n in sorted(rules.items())
+            rule: _rule_counts(count, progress.meter_days)
+            for rule, count in sorted(rules.items())
         },
     }
 
 
+def _outcome_counts(outcomes: Mapping[str, dict[str, int]]) -> dict[str, Any]:
+    """Rows by outcome, and by reason as well for REASONED_OUTCOMES."""
+    counts: dict[str, Any] = {}
+    for outcome in ROW_OUTCOMES:
+        reasons = outcomes.get(outcome, {})
+        has_reasons = outcome in REASONED_OUTCOMES
+        counts[outcome] = reasons if has_reasons else sum(reasons.values())
+    return counts
+
+
+def _rule_counts(count: Counter[str], meter_days: float) -> dict[str, Any]:
+    """The alerts of one rule; the rate is None if no meter was watched."""
+    rate = round(1000 * count["shown"] / meter_days, 3) if meter_days else None
+    return {
+        "shown": count["shown"],
+        "suppressed": count["suppressed"],
+        "shadow": count[SHADOW_STATUS],
+        "open": count["raised"],
+        "shown_per_1000_meters_per_day": rate,
+    }
+
+
 def _show(summary: dict[str, Any], console: Console) -> None:
-    """Print a summary for people."""
+    """Prints a summary for people."""
     console.print(
         f"[bold]{summary['source']}[/]: {summary['meters']:,} meters, {summary['rows']:,} rows,"
         f" {summary['from']} to {summary['to']}, in {summary['seconds']:.1f} s ({summary['rows_per_second']:,} rows/s)",
         soft_wrap=True,
     )
-    rows = Table(
-        "rows", *ROW_OUTCOMES[1:-1], "implausible values", box=None, pad_edge=False
-    )
-    for column in rows.columns[1:]:
-        column.justify = "right"
-    for kind, outcomes in summary["counts"].items():
-        told = (outcomes[outcome] for outcome in ROW_OUTCOMES[1:])
-        rows.add_row(
-            kind, *(f"{sum(n.values()) if isinstance(n, dict) else n:,}" for n in told)
-        )
-    console.print(rows)
-    for what in REASONED_OUTCOMES:
-        reasons = sum(
-            (Counter(outcomes[what]) for outcomes in summary["counts"].values()),
-            Counter[str](),
-        )
+    console.print(_rows_table(summary))
+    for outcome in REASONED_OUTCOMES:
+        reasons: Counter[str] = Counter()
+        for outcomes in summary["counts"].values():
+            reasons.update(outcomes[outcome])
         if reasons:
             each = ", ".join(f"{reason} {n:,}" for reason, n in sorted(reasons.items()))
-            console.print(f"{what}: {each}", soft_wrap=True)
+            console.print(f"{outcome}: {each}", soft_wrap=True)
+
     _show_reading(summary, console)
-    alerts = Table(
+    _show_alerts(summary, console)
+
+
+def _rows_table(summary: dict[str, Any]) -> Table:
+    """The rows of each kind by outcome."""
+    table = Table(
+        "rows", *ROW_OUTCOMES[1:-1], "implausible values", box=None, pad_edge=False
+    )
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for kind, outcomes in summary["counts"].items():
+        cells = [kind]
+        for outcome in ROW_OUTCOMES[1:]:
+            count = outcomes[outcome]
+            total = sum(count.values()) if isinstance(count, dict) else count
+            cells.append(f"{total:,}")
+        table.add_row(*cells)
+    return table
+
+
+def _show_alerts(summary: dict[str, Any], console: Console) -> None:
+    """Prints the alerts of each rule that has any, the most frequent first."""
+    table = Table(
         "alerts",
         "shown",
         "still open",
@@ -707,22 +753,23 @@ def _show(summary: dict[str, Any], console: Console) -> None:
         box=None,
         pad_edge=False,
     )
-    for column in alerts.columns[1:]:
+    for column in table.columns[1:]:
         column.justify = "right"
+
     shown = {
-        rule: n
-        for rule, n in summary["alerts"].items()
-        if n["shown"] or n["suppressed"]
+        rule: count
+        for rule, count in summary["alerts"].items()
+        if count["shown"] or count["suppressed"]
     }
-    for rule, n in sorted(shown.items(), key=lambda item: -item[1]["shown"]):
-        rate = n["shown_per_1000_meters_per_day"]
-        counts = (f"{n[what]:,}" for what in ("shown", "open", "suppressed"))
-        alerts.add_row(rule, *counts, "" if rate is None else f"{rate:.2f}")
-    console.print(alerts if shown else "no alerts")
+    for rule, count in sorted(shown.items(), key=lambda item: -item[1]["shown"]):
+        rate = count["shown_per_1000_meters_per_day"]
+        cells = [f"{count[state]:,}" for state in ("shown", "open", "suppressed")]
+        table.add_row(rule, *cells, "" if rate is None else f"{rate:.2f}")
+    console.print(table if shown else "no alerts")
 
 
 def _show_reading(summary: dict[str, Any], console: Console) -> None:
-    """Print what the reader left out, with how much of the rows that is, what it mended, and what it did not know."""
+    """Prints the rows that the reader left out, the values that it mended and the notes that it made."""
     rows = summary["rows"] + sum(summary["refused"].values())
     for reason, count in summary["refused"].items():
         place = f"{count / rows:.1%} of the rows, first at {summary['first'][reason]}"
@@ -731,6 +778,7 @@ def _show_reading(summary: dict[str, Any], console: Console) -> None:
             soft_wrap=True,
             markup=False,
         )
+
     for reason, count in summary["mended"].items():
         place = f"first at {summary['first'][reason]}"
         console.print(
@@ -738,5 +786,6 @@ def _show_reading(summary: dict[str, Any], console: Console) -> None:
             soft_wrap=True,
             markup=False,
         )
+
     for note in summary["notes"]:
         console.print(note, soft_wrap=True, markup=False)

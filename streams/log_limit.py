@@ -1,8 +1,8 @@
-"""Keeps a log short however much the libraries have to say while a broker is away.
+"""Keeps a log short, however much the libraries log while a broker is away.
 
-A line of a library passes once a minute, and few lines of each library; the next one that passes says how many like it
-were kept back. While the brokers are known to be away only critical lines of libraries pass. A warning of the worker
-itself passes once a minute, its information always.
+A line of a library passes once a minute, and few lines of each library; the next one that passes says how many lines
+like it were kept back. While the brokers are known to be away, only critical lines of libraries pass. A warning of the
+worker itself passes once a minute, its information always.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from aiokafka.errors import KafkaError
 OWN_LOGGER = "meterwatch"
 WINDOW_SECONDS = 60.0
 LIBRARY_LINES = 5  # of one library in a window
-OWN_LINES = 100
-REMEMBERED_LINES = 1_000  # different ones of which it is known when they passed
-TEMPLATE_LENGTH = 80  # characters by which two lines are told apart
+OWN_LINES = 100  # of the worker in a window
+REMEMBERED_LINES = 1_000  # different lines of which the log knows when they passed
+TEMPLATE_LENGTH = 80  # characters in which two lines must differ
 VARYING_TEXT = re.compile(r"0x[0-9a-f]+|'[^']*'|\"[^\"]*\"|\d+")
-EXPECTED_LINES = (  # at the start of a worker, at each rebalance, and where a step takes long
+# Lines at the start of a worker, at each rebalance, and at a long step.
+EXPECTED_LINES = (
     (
         "aiokafka.consumer.group_coordinator",
         "Group Coordinator Request failed: [Error 15]",
@@ -33,36 +34,35 @@ EXPECTED_LINES = (  # at the start of a worker, at each rebalance, and where a s
 
 
 class LogLimit(logging.Filter):
-    """Of the handlers through which everything is logged."""
+    """A filter for the handlers of all log lines."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.brokers_away = False  # whether the brokers are known to be away
+        self.brokers_away = False  # True while the brokers are known to be away
         self._kept_back = 0
         self._lock = threading.Lock()
         self._passed: dict[tuple[str, str], float] = {}  # when a line last passed
-        self._repeats: dict[
-            tuple[str, str], int
-        ] = {}  # how many like it were kept back since
+        # How many lines like it were kept back since.
+        self._repeats: dict[tuple[str, str], int] = {}
         self._libraries: dict[str, list[float]] = {}  # when their last lines passed
 
     def install(self) -> None:
-        """Begins with the handlers there are."""
+        """Filters the present handlers."""
         for handler in logging.getLogger().handlers:
             handler.addFilter(self)
 
     def kept_back(self) -> int:
-        """How many lines were kept back since this was asked last."""
+        """The number of lines kept back since the last call."""
         with self._lock:
             count, self._kept_back = self._kept_back, 0
         return count
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether a line passes; one of a library is cut to what fits a line."""
+        """True if a line passes; a line of a library is shortened."""
         own = record.name.partition(".")[0] == OWN_LOGGER
-        if record.levelno >= logging.CRITICAL or (
-            own and record.levelno < logging.WARNING
-        ):
+        if record.levelno >= logging.CRITICAL:
+            return True
+        if own and record.levelno < logging.WARNING:
             return True
         text = _text(record)
         if any(
@@ -83,22 +83,21 @@ class LogLimit(logging.Filter):
         if passes and not own:
             _shorten(record)
         if repeats:
-            record.msg, record.args = (
-                f"{_text(record)} ({repeats:,} more like it were kept back)",
-                (),
-            )
+            record.msg = f"{_text(record)} ({repeats:,} more like it were kept back)"
+            record.args = ()
         return passes
 
     def _passes(self, key: tuple[str, str], now: float, *, own: bool) -> bool:
+        """True if neither this line nor too many of its library passed within the window."""
         library = key[0].partition(".")[0]
         recent = [
             at for at in self._libraries.get(library, []) if now - at < WINDOW_SECONDS
         ]
         if now - self._passed.get(key, -WINDOW_SECONDS) < WINDOW_SECONDS:
             return False
-        if len(recent) >= (OWN_LINES if own else LIBRARY_LINES) or (
-            self.brokers_away and not own
-        ):
+        if len(recent) >= (OWN_LINES if own else LIBRARY_LINES):
+            return False
+        if self.brokers_away and not own:
             return False
 
         self._passed[key] = now
@@ -106,6 +105,7 @@ class LogLimit(logging.Filter):
         return True
 
     def _forget(self, now: float) -> None:
+        """Forgets lines that passed before the window, once many are remembered."""
         if max(len(self._passed), len(self._repeats)) >= REMEMBERED_LINES:
             self._passed = {
                 line: at
@@ -123,7 +123,7 @@ LOG_LIMIT = LogLimit()
 
 
 def _text(record: logging.LogRecord) -> str:
-    """The whole line; the bare message where its arguments do not fit it."""
+    """The whole line; the bare message if its arguments do not fit it."""
     try:
         return record.getMessage()
     except (TypeError, ValueError):
@@ -131,15 +131,16 @@ def _text(record: logging.LogRecord) -> str:
 
 
 def _template(record: logging.LogRecord) -> str:
-    """What lines have in common that differ in numbers and names, whether a library formats them itself or not."""
+    """The common text of lines that differ in numbers and names only."""
     return VARYING_TEXT.sub("#", str(record.msg))[:TEMPLATE_LENGTH]
 
 
 def _shorten(record: logging.LogRecord) -> None:
-    """A line of a library without what follows it; the traceback stays where no broker is the cause."""
+    """Cuts a line of a library to its first line; a traceback stays unless a broker is the cause."""
     text = _text(record).partition("\n")[0]
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, KafkaError | OSError):
         text = f"{text}: {error!r}"
         record.exc_info = record.exc_text = None
-    record.msg, record.args = text, ()
+    record.msg = text
+    record.args = ()

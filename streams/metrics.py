@@ -1,4 +1,4 @@
-"""What the worker tells Prometheus; counted in batches, and without the id of a meter or a customer in any label."""
+"""The worker's metrics for Prometheus, counted in batches; no label has the id of a meter or a customer."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ ALERT_BUCKETS = (
     14400.0,
     86400.0,
 )
-LAG_SECONDS = 30.0  # after which a lag that was not measured again is not known
+LAG_SECONDS = 30.0  # after which a lag that is not measured again counts as unknown
 
 
 class Metrics:
@@ -65,9 +65,8 @@ class Metrics:
 
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # times of birth that nobody asks for
-        self.registry = CollectorRegistry(
-            auto_describe=True
-        )  # so that `name[]` finds those of the process too
+        # auto_describe: so that `name[]` finds the metrics of the process too.
+        self.registry = CollectorRegistry(auto_describe=True)
         ProcessCollector(registry=self.registry)
 
         def counter(name: str, text: str, *labels: str) -> Counter:
@@ -110,7 +109,7 @@ class Metrics:
         )
         self.unknown_rows = counter(
             "unknown_rows",
-            "Events and payments of nobody whom the registry has.",
+            "Events and payments whose subject no record of the registry has.",
             "kind",
         )
         self.deleted_offsets = counter(
@@ -130,7 +129,7 @@ class Metrics:
         )
         self.reset = counter(
             "state_reset",
-            "Owners of state that could not be taken over and started afresh.",
+            "Owners of state that could not be restored and started afresh.",
             "owner",
         )
         self.step = histogram(
@@ -138,7 +137,7 @@ class Metrics:
         )
         self.alert = histogram(
             "evidence_to_alert_seconds",
-            "From the time stamp of the oldest record in the chunk that told an alert "
+            "From the receipt time of the oldest record in the chunk that raised an alert "
             "until the alert was on its topic.",
             ALERT_BUCKETS,
         )
@@ -162,7 +161,7 @@ class Metrics:
         )
         self._lag = gauge(
             "lag_records",
-            "Records not judged yet, NaN when it is not known.",
+            "Records not judged yet, NaN if unknown.",
             "topic",
             "partition",
         )
@@ -189,12 +188,12 @@ class Metrics:
         self._begin()
 
     def serve(self, host: str, port: int) -> int:
-        """Starts to answer scrapes in a thread of its own; the port, also when 0 was asked. Raises OSError."""
+        """Serves scrapes in a thread; returns the port, also if 0 was asked. Raises OSError."""
         server, _ = start_http_server(port, host, self.registry)
         return int(server.server_address[1])
 
     def count(self, counts: Tally[tuple[str, str, str]]) -> None:
-        """Adds what an engine has counted since the last time."""
+        """Adds the rows that an engine has counted since the last call."""
         for (kind, outcome, reason), rows in counts.items():
             if outcome == "in":
                 self._rows.labels(kind).inc(rows)
@@ -206,10 +205,10 @@ class Metrics:
                 self._implausible.labels(kind, reason).inc(rows)
 
     def count_alerts(self, counts: Tally[tuple[str, int, str, str]]) -> None:
-        """Adds what an engine has told since the last time."""
-        for (rule, severity, change, held), alerts in counts.items():
-            if held:
-                self._suppressed.labels(rule, held).inc(alerts)
+        """Adds the alerts that an engine has counted since the last call."""
+        for (rule, severity, change, reason), alerts in counts.items():
+            if reason:
+                self._suppressed.labels(rule, reason).inc(alerts)
             else:
                 self._alerts.labels(rule, str(severity), change).inc(alerts)
 
@@ -229,12 +228,11 @@ class Metrics:
         self._broker_answer_time.set_to_current_time()
 
     def measured(self, partition: int, lags: dict[str, int]) -> None:
-        """Notes how many records of each topic wait now; a scrape finds NaN when this is LAG_SECONDS old."""
+        """Notes how many records of each topic wait now; a scrape finds NaN once this is LAG_SECONDS old."""
         until = time.monotonic() + LAG_SECONDS
         for topic, records in lags.items():
-            self._lag.labels(topic, str(partition)).set_function(
-                partial(_until, until, records)
-            )
+            lag = self._lag.labels(topic, str(partition))
+            lag.set_function(partial(_until, until, records))
         self._lag_time.labels(str(partition)).set_to_current_time()
 
     def saved(self, partition: int, taken: float, size: int) -> None:
@@ -242,12 +240,11 @@ class Metrics:
         self._checkpoint_bytes.labels(str(partition)).set(size)
         if taken:
             self._checkpoint_time.labels(str(partition)).set(taken)
-            self._checkpoint_age.labels(str(partition)).set_function(
-                partial(_since, taken)
-            )
+            age = self._checkpoint_age.labels(str(partition))
+            age.set_function(partial(_since, taken))
 
     def forget(self, topics: Iterable[str], partition: int) -> None:
-        """Takes the gauges of a part away that others hold now."""
+        """Removes the gauges of a partition that was handed over."""
         for topic in topics:
             _drop(self._lag, topic, str(partition))
         gauges = (
@@ -262,12 +259,13 @@ class Metrics:
             _drop(gauge, str(partition))
 
     def _begin(self) -> None:
-        """Lets every counter begin at 0."""
+        """Creates every label set, so that every counter begins at 0."""
         for kind in (*labels.KIND_NAMES, *labels.TOPICS_AS_KINDS):
             self._rows.labels(kind)
         for counter in self._outcomes.values():
             for kind in labels.KIND_NAMES:
                 counter.labels(kind)
+
         known: tuple[tuple[Counter, Iterable[tuple[str, ...]]], ...] = (
             (self._rejected, labels.rejects()),
             (self._implausible, labels.implausible()),

@@ -1,4 +1,4 @@
-"""Whether the brokers answer and take what is published: says when they stop, once a minute, and when it is over."""
+"""Logs when the brokers stop answering or taking records, every minute, and when they are back."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ log = logging.getLogger("meterwatch")
 
 
 class Outage:
-    """What is wrong with the brokers, and since when."""
+    """The present fault of the brokers, and since when."""
 
     def __init__(self) -> None:
-        self._fault = ""  # what they do not do, "" while all is well
+        self._fault = ""  # what the brokers fail to do, "" if nothing
         self._since = self._reported = 0.0
 
     def note_fault(self, fault: str, silent: float) -> None:
-        """Notes what the brokers have not done for some seconds, "" when all is well; logs what is new."""
+        """Notes a fault of the brokers that has lasted `silent` seconds, "" for none; logs changes."""
         now = time.monotonic()
         if fault and not self._fault:
-            self._since, self._reported = now - silent, now
+            self._since = now - silent
+            self._reported = now
             log.warning("the brokers %s; this worker waits for them", fault)
         elif fault and now - self._reported >= REPORT_SECONDS:
             self._reported = now
@@ -33,10 +34,12 @@ class Outage:
                 now - self._since,
                 LOG_LIMIT.kept_back(),
             )
+
         elif self._fault and not fault:
             log.warning(
                 "the brokers are back after %.0f s; %d log lines of libraries were kept back",
                 now - self._since,
                 LOG_LIMIT.kept_back(),
             )
-        self._fault, LOG_LIMIT.brokers_away = fault, bool(fault)
+        self._fault = fault
+        LOG_LIMIT.brokers_away = bool(fault)

@@ -1,4 +1,4 @@
-"""What the worker publishes, alerts and rejects, in batches."""
+"""The worker's output, alerts and rejects, published in batches."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ Outgoing = tuple[bytes | None, bytes, Headers]
 
 
 def producer(settings: Settings) -> Producer:
-    """A producer for a command or a test, whose deliveries nobody watches."""
+    """A producer for a command or a test, without a watch over its deliveries."""
     return Producer(settings, Deliveries())
 
 
 class Outbox:
-    """Publishes for each part, and knows what of it is not on the broker yet."""
+    """Publishes for each partition, and knows which records are not on the broker yet."""
 
     def __init__(
         self,
@@ -37,16 +37,13 @@ class Outbox:
         deliveries: Deliveries,
         failed: Callable[[str], None],
     ) -> None:
-        self._alerts, self._rejects = (
-            settings.topic(ALERTS_TOPIC),
-            settings.topic(REJECTS_TOPIC),
-        )
+        self._alerts = settings.topic(ALERTS_TOPIC)
+        self._rejects = settings.topic(REJECTS_TOPIC)
         self._metrics = metrics
         self._failed = failed
         self._pending: defaultdict[int, set[asyncio.Future[Any]]] = defaultdict(set)
-        self.alert_offsets: dict[
-            int, int
-        ] = {}  # by part, where the last batch of its alerts stands on their topic
+        # By partition, the offset of the last batch of its alerts on their topic.
+        self.alert_offsets: dict[int, int] = {}
         self._producer = Producer(settings, deliveries)
 
     async def start(self) -> None:
@@ -60,13 +57,15 @@ class Outbox:
     async def publish_alerts(
         self, number: int, alerts: Sequence[Alert], evidence: float | None
     ) -> None:
-        """Publishes alerts of a part, in order; evidence is when their records were sent, None for a timer's alerts.
+        """Publishes alerts of a partition, in order; `evidence` is the receipt time of their records, if any.
 
-        The partition is the part's number: whatever the clients' hash, all messages of an alert are in one.
+        They go to the partition of the same number on the alerts topic: whatever the clients' hash, all messages of an
+        alert are in one partition.
         """
-        for sent, count in await self._publish(
+        batches = await self._publish(
             self._alerts, number, map(encode_alert, alerts), number
-        ):
+        )
+        for sent, count in batches:
             if evidence is not None:
                 sent.add_done_callback(partial(self._on_topic, evidence, count))
 
@@ -77,20 +76,21 @@ class Outbox:
         records: Sequence[Record],
         rejections: Iterable[Rejection],
     ) -> None:
-        """Publishes what could not be read, as it came up to LARGEST_REJECT, with the reason and where it stands."""
-        messages = (
-            _reject_message(
+        """Publishes unreadable records as they came, up to LARGEST_REJECT, with reason and place."""
+
+        def message(rejection: Rejection) -> Outgoing:
+            record = records[rejection.index]
+            return _reject_message(
                 record.key,
-                r.value,
-                r.reason,
-                r.detail,
+                rejection.value,
+                rejection.reason,
+                rejection.detail,
                 topic,
                 number,
                 _offset_range(record),
             )
-            for r in rejections
-            for record in [records[r.index]]
-        )
+
+        messages = map(message, rejections)
         await self._publish(self._rejects, 0, messages, number)
 
     async def reject_rows(
@@ -112,25 +112,25 @@ class Outbox:
         await self._publish(self._rejects, 0, messages, number)
 
     async def settle(self, number: int) -> None:
-        """Returns when all that was published for a part so far is on the broker."""
+        """Returns when all that was published for a partition so far is on the broker."""
         if pending := self._pending[number]:
             await asyncio.wait(set(pending))
 
     async def _publish(
         self, topic: str, partition: int, messages: Iterable[Outgoing], number: int
     ) -> list[tuple[asyncio.Future[Any], int]]:
+        """Sends messages in batches; the future and the number of messages of each batch."""
         batches = []
         batch = self._producer.create_batch()
         for key, value, headers in messages:
-            if (
-                batch.append(key=key, value=value, timestamp=None, headers=headers)
-                is None
-            ):
+            added = batch.append(key=key, value=value, timestamp=None, headers=headers)
+            if added is None:  # the batch is full
                 batches.append(batch)
                 batch = self._producer.create_batch()
                 batch.append(key=key, value=value, timestamp=None, headers=headers)
         if batch.record_count():
             batches.append(batch)
+
         sent = []
         for full in batches:
             count = full.record_count()
@@ -141,15 +141,17 @@ class Outbox:
         return sent
 
     def _sent(self, topic: str, number: int, future: asyncio.Future[Any]) -> None:
+        """Notes a delivery, and the offset of alerts; ends the worker if it failed."""
         self._pending[number].discard(future)
         if not future.cancelled() and (error := future.exception()):
-            self._failed(f"`{topic}` does not take what was told: {error!r}")
+            self._failed(f"`{topic}` does not take what is published: {error!r}")
         elif topic == self._alerts and not future.cancelled():
             self.alert_offsets[number] = future.result().offset
 
     def _on_topic(
         self, evidence: float, count: int, future: asyncio.Future[Any]
     ) -> None:
+        """Observes the delay of alerts that are on their topic."""
         if not future.cancelled() and future.exception() is None:
             seconds = max(0.0, time.time() - evidence)
             for _ in range(count):
@@ -157,12 +159,11 @@ class Outbox:
 
 
 def _offset_range(record: Record) -> bytes:
+    """The offset of a record, or the first and the last offset of damage."""
     last = record.last if isinstance(record, Damage) else record.offset
-    return (
-        b"%d" % record.offset
-        if last == record.offset
-        else b"%d-%d" % (record.offset, last)
-    )
+    if last == record.offset:
+        return b"%d" % record.offset
+    return b"%d-%d" % (record.offset, last)
 
 
 def _reject_message(
@@ -174,7 +175,7 @@ def _reject_message(
     partition: int,
     offset: bytes,
 ) -> Outgoing:
-    """The first of a value, for what came compressed may be more than a topic takes, and all that is known of it."""
+    """A message for `rejects`; key and value are cut, for a decompressed value may be too large for the topic."""
     headers = [
         ("bytes", b"%d" % len(value)),
         ("reason", reason.encode()),

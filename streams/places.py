@@ -1,4 +1,4 @@
-"""Where a part reads its topics on, and whether they are the topics that its checkpoint was taken from."""
+"""Checks that a partition's topics are still the topics of its checkpoint, and were not created anew."""
 
 from __future__ import annotations
 
@@ -16,23 +16,24 @@ FETCH_BYTES = 16 << 10  # bytes of a partition, and a batch at least
 async def marks_at(
     settings: Settings, offsets: Mapping[TopicPartition, int]
 ) -> dict[TopicPartition, Mark]:
-    """The marks of the records that stand at some offsets, whether their transactions were aborted or not."""
+    """The marks of the records at the given offsets, also of aborted transactions."""
     found: dict[TopicPartition, Mark] = {}
-    if offsets:
-        async with reader(
-            settings, isolation="read_uncommitted", fetch=FETCH_BYTES
-        ) as consumer:
-            ends = {tp: offset + 1 for tp, offset in offsets.items()}
-            async for tp, records in read_to_end(consumer, offsets, ends):
-                for record in records:
-                    found[tp] = mark_of(
-                        record.offset, record.timestamp, record.key, record.value
-                    )
+    if not offsets:
+        return found
+    ends = {tp: offset + 1 for tp, offset in offsets.items()}
+    async with reader(
+        settings, isolation="read_uncommitted", fetch=FETCH_BYTES
+    ) as consumer:
+        async for tp, records in read_to_end(consumer, offsets, ends):
+            for record in records:
+                found[tp] = mark_of(
+                    record.offset, record.timestamp, record.key, record.value
+                )
     return found
 
 
 def change_of(contained: int, mark: Mark | None, found: Mark | None, end: int) -> str:
-    """How a topic shows that it is another than the one that was judged up to an offset, "" where it does not.
+    """Evidence that a topic is not the one that was judged up to `contained`, "" if there is none.
 
     >>> change_of(100, Mark(99, 5, 7), Mark(99, 5, 7), 100), change_of(100, None, None, 200)
     ('', '')
@@ -47,7 +48,7 @@ def change_of(contained: int, mark: Mark | None, found: Mark | None, end: int) -
 
 
 def advice(tp: TopicPartition, contained: int, change: str) -> str:
-    """What to do about a topic that is another."""
+    """Advice on a topic that was created anew."""
     return (
         f"the checkpoint contains `{tp.topic}`, partition {tp.partition} up to {contained}, and {change}: the topic is "
         'not the one it was taken from. With `topic_changed = "judge"` the worker keeps what it knows and judges the '

@@ -1,6 +1,6 @@
-"""The report: one HTML page that opens offline, with what was told and the curves behind it.
+"""The report: one HTML page that opens offline, with the alerts of a run and their curves.
 
-Of a simulated town also what was planted in it, and what of that was found.
+The report of a simulated town also lists the planted faults and which of them were found.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from streams.times import local_time
 
 CHART_WIDTH, CHART_HEIGHT = 560.0, 212.0
 LEFT_MARGIN, RIGHT_MARGIN, TOP_MARGIN, BOTTOM_MARGIN = 46.0, 6.0, 26.0, 22.0
-LISTED_ALERTS, GRAVE_SEVERITY = (
-    100,
-    2,
-)  # alarms in the list, and the severity from which somebody drives out soon
+LISTED_ALERTS = 100  # alerts in the list
+LISTED_FALSE = 40  # false alerts in the list
+GRAVE_SEVERITY = 2  # up to this severity somebody drives out soon
+TIME_STEPS = tuple(hours * HOUR_SECONDS for hours in (1, 3, 6, 12, 24, 48, 96))
 SEVERITY_TEXTS = {1: "same day", 2: "within 3 days", 3: "batch", 4: "information"}
 
 
 @dataclass(frozen=True)
 class Simulated:
-    """What is known of a town that was made."""
+    """The truth about a simulated town, and the score of the run."""
 
     score: Score
     decoys: Sequence[Planted]
@@ -47,14 +47,14 @@ class Simulated:
 
 @dataclass(frozen=True)
 class Watched:
-    """What a run came to."""
+    """The figures, alerts and pictures of one run."""
 
     title: str
     zone: str
     start: int
     end: int
     meters: int
-    meter_days: float  # that the meters were watched, all together
+    meter_days: float  # sum over all meters of the days they were watched
     readings: int
     seconds: float
     counts: Mapping[tuple[str, str, str], int]  # rows by kind, outcome and reason
@@ -64,29 +64,31 @@ class Watched:
 
     @property
     def shown(self) -> list[Alert]:
-        """Those that policy does not hold back."""
+        """The alerts that no policy suppresses."""
         return [alert for alert in self.alerts if not alert.suppressed_by]
 
     def rate(self, count: int) -> float:
-        """So many alerts, per 1,000 meters and day; NaN where no meter was watched."""
+        """`count` alerts per 1,000 meters and day; NaN if no meter was watched."""
         return 1000 * count / self.meter_days if self.meter_days else float("nan")
 
     @property
     def days(self) -> float:
-        """How many it covers."""
+        """Days that the run covers, an hour at least."""
         return max((self.end - self.start) / DAY_SECONDS, 1 / 24)
 
 
 def pictured(
     alerts: Iterable[Alert], areas: Iterable[Area], zone: str, batches: Iterable[Batch]
 ) -> list[tuple[Alert, Curve | TimelineChart]]:
-    """The first of some alerts of each rule with what it was judged on, from another reading of the history."""
+    """The first of the alerts of each rule with its picture, from another reading of the history."""
     first: dict[str, Alert] = {}
     for alert in alerts:
         first.setdefault(alert.rule, alert)
+
     evidence = Evidence(first.values(), areas, zone)
     for batch in batches:
         evidence.collect(batch)
+
     return [
         (alert, found)
         for alert in first.values()
@@ -95,21 +97,23 @@ def pictured(
 
 
 def page(run: Watched) -> str:
-    """The whole page."""
+    """The whole HTML page."""
     town = run.simulated
     opening = _of_a_town(run, town) if town else [_header(run), _alerts_table(run)]
-    parts = [*opening, _evidence(run), _by_rule(run), _rows(run)]
-    made = (
+    sections = [*opening, _evidence(run), _by_rule(run), _rows(run)]
+    caveat = (
         " The town is simulated: interval means, one transformer an area, lines that lose 2 to 3.5 %, one reading in "
         "two hundred lost. What is found here shows that the rules work as written, not how often a real town will "
         "trouble them."
     )
+
+    style = files("streams").joinpath("report.css").read_text("utf-8")
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(run.title)}</title><style>{files('streams').joinpath('report.css').read_text('utf-8')}</style>"
-        f"</head><body><main>{''.join(parts)}"
-        f"<footer>Alarms suspect; a person decides.{made if town else ''}</footer></main></body></html>"
+        f"<title>{escape(run.title)}</title><style>{style}</style>"
+        f"</head><body><main>{''.join(sections)}"
+        f"<footer>Alerts suspect; a person decides.{caveat if town else ''}</footer></main></body></html>"
     )
 
 
@@ -118,22 +122,20 @@ def _of_a_town(run: Watched, town: Simulated) -> list[str]:
 
 
 def _header(run: Watched) -> str:
-    told, standing = len(run.shown), sum(alert.state == "raised" for alert in run.shown)
+    shown = len(run.shown)
+    standing = sum(alert.state == "raised" for alert in run.shown)
+    grave = sum(alert.severity <= GRAVE_SEVERITY for alert in run.shown)
+    pace = run.readings / max(run.seconds, 1e-9) / 1000
+
     lede = (
-        f"{run.meters:,} meters and {run.readings:,} readings of {run.days:,.0f} days. {told:,} alarms were told, of "
-        f"which {standing:,} still stand; {len(run.alerts) - told:,} more were held back by policy."
+        f"{run.meters:,} meters and {run.readings:,} readings of {run.days:,.0f} days. {shown:,} alerts were shown, of "
+        f"which {standing:,} still stand; {len(run.alerts) - shown:,} more were suppressed by policy."
     )
     figures = (
-        (
-            f"{sum(alert.severity <= GRAVE_SEVERITY for alert in run.shown):,}",
-            "alarms for the same day or within 3 days",
-        ),
-        (f"{told:,}", "alarms told in all"),
-        (f"{run.rate(told):.2f}", "told per 1,000 meters and day"),
-        (
-            f"{run.readings / max(run.seconds, 1e-9) / 1000:,.1f} k/s",
-            "readings, one process",
-        ),
+        (f"{grave:,}", "alerts for the same day or within 3 days"),
+        (f"{shown:,}", "alerts shown in all"),
+        (f"{run.rate(shown):.2f}", "shown per 1,000 meters and day"),
+        (f"{pace:,.1f} k/s", "readings, one process"),
     )
     return _opening(run.title, lede, figures)
 
@@ -150,42 +152,58 @@ def _opening(title: str, lede: str, figures: Iterable[tuple[str, str]]) -> str:
 
 
 def _alerts_table(run: Watched) -> str:
-    """The gravest alarms, a row each."""
+    """The gravest alerts, a row each."""
     if not run.shown:
-        return "<h2>What was told</h2><p class=about>Nothing.</p>"
-    rows = [
-        (
-            f'<span class="badge s{a.severity}">{escape(SEVERITY_TEXTS[a.severity])}</span>',
-            f"{_whole(ALL_RULES[a.rule].title[0])}<small>{_whole(visible(f'{a.area} {a.subject}'))}</small>",
-            f"{_whole(local_time(a.raised, run.zone))}<small>{escape(a.state)}</small>",
-            escape(visible(a.en)),
+        return "<h2>Alerts</h2><p class=about>None.</p>"
+
+    rows = []
+    for alert in gravest(run.shown, LISTED_ALERTS):
+        title = _whole(ALL_RULES[alert.rule].title[0])
+        place = _whole(visible(f"{alert.area} {alert.subject}"))
+        raised = _whole(local_time(alert.raised, run.zone))
+        rows.append(
+            (
+                _badge(alert),
+                f"{title}<small>{place}</small>",
+                f"{raised}<small>{escape(alert.state)}</small>",
+                escape(visible(alert.en)),
+            )
         )
-        for a in gravest(run.shown, LISTED_ALERTS)
-    ]
-    more = (
-        f"<p class=about>and {len(run.shown) - LISTED_ALERTS:,} more</p>"
-        if len(run.shown) > LISTED_ALERTS
-        else ""
-    )
     heads = ("how soon", "what and where", "raised", "what it said")
-    return f"<h2>What was told</h2><p class=about>The gravest first.</p>{_table(heads, rows)}{more}"
+    more = _more(len(run.shown), LISTED_ALERTS)
+    return f"<h2>Alerts</h2><p class=about>The gravest first.</p>{_table(heads, rows)}{more}"
+
+
+def _badge(alert: Alert) -> str:
+    return f'<span class="badge s{alert.severity}">{escape(SEVERITY_TEXTS[alert.severity])}</span>'
+
+
+def _more(count: int, listed: int) -> str:
+    """How many of `count` alerts are not listed; nothing if all are."""
+    return f"<p class=about>and {count - listed:,} more</p>" if count > listed else ""
 
 
 def _town_header(run: Watched, town: Simulated) -> str:
-    score, days = town.score, run.days
+    score = town.score
+    planted = len(score.findings)
+    missed = planted - score.found
     false = len(score.false)
-    missed = len(score.findings) - score.found
+    if false == 0:
+        verdict = "no alert was"
+    elif false == 1:
+        verdict = "1 alert was"
+    else:
+        verdict = f"{false} alerts were"
+
     lede = (
-        f"{run.meters:,} meters sent {run.readings:,} readings in {days:.0f} simulated days. Of {len(score.findings)} "
+        f"{run.meters:,} meters sent {run.readings:,} readings in {run.days:.0f} simulated days. Of {planted} "
         f"planted faults {score.found if missed else 'all'} were found{f', {missed} were missed' if missed else ''}; "
-        f"{'no alarm was' if not false else f'{false} alarm was' if false == 1 else f'{false} alarms were'} false."
+        f"{verdict} false."
     )
+    noun = "alert" if false == 1 else "alerts"
     figures = (
-        (f"{score.found} of {len(score.findings)}", "planted faults found"),
-        (
-            f"{false}",
-            f"false {'alarm' if false == 1 else 'alarms'} of {len(score.true) + false} told",
-        ),
+        (f"{score.found} of {planted}", "planted faults found"),
+        (f"{false}", f"false {noun} of {len(score.true) + false} shown"),
         (f"{run.readings / run.seconds / 1000:,.0f} k/s", "readings, one process"),
         (
             f"{town.step_ms[0]:.0f} · {town.step_ms[1]:.0f} ms",
@@ -198,59 +216,63 @@ def _town_header(run: Watched, town: Simulated) -> str:
 def _table(
     heads: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterable[int] = ()
 ) -> str:
-    """A table of cells that are HTML already; some columns hold numbers."""
+    """A table of cells that are HTML already; the columns in `numbers` hold numbers."""
     right = set(numbers)
-    kinds = [' class="number"' if k in right else "" for k in range(len(heads))]
+    classes = [' class="number"' if k in right else "" for k in range(len(heads))]
+
     head = "".join(
         f"<th{kind}>{escape(name)}</th>"
-        for name, kind in zip(heads, kinds, strict=True)
+        for name, kind in zip(heads, classes, strict=True)
     )
-    body = "".join(
-        f"<tr>{''.join(f'<td{kind}>{cell}</td>' for cell, kind in zip(row, kinds, strict=True))}</tr>"
-        for row in rows
-    )
+    body = ""
+    for row in rows:
+        cells = zip(row, classes, strict=True)
+        body += f"<tr>{''.join(f'<td{kind}>{cell}</td>' for cell, kind in cells)}</tr>"
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def _planted(run: Watched, town: Simulated) -> str:
+    """The planted faults in order of time, each with the alert that found it."""
+    findings = sorted(
+        town.score.findings,
+        key=lambda finding: (finding.planted.start, finding.planted.kind),
+    )
     rows = []
-    for finding in sorted(
-        town.score.findings, key=lambda f: (f.planted.start, f.planted.kind)
-    ):
-        fault, alert = finding.planted, finding.alert
-        found = (
-            (_whole(alert.rule), waited(finding.days))
-            if alert
-            else ('<span class="missed">missed</span>', "")
+    for finding in findings:
+        fault = finding.planted
+        kind = escape(fault.kind.replace("_", " "))
+        if finding.alert:
+            found = (_whole(finding.alert.rule), waited(finding.days))
+        else:
+            found = ('<span class="missed">missed</span>', "")
+        rows.append(
+            (
+                f"{kind}<small>{escape(fault.note)}</small>",
+                f'{escape(fault.area)}<small class="nowrap">{escape(fault.subject)}</small>',
+                _strip(run, finding),
+                *found,
+            )
         )
-        what = (
-            f"{escape(fault.kind.replace('_', ' '))}<small>{escape(fault.note)}</small>"
-        )
-        where = (
-            f'{escape(fault.area)}<small class="nowrap">{escape(fault.subject)}</small>'
-        )
-        rows.append((what, where, _strip(run, finding), *found))
-    heads = ("planted", "where", "the days", "told by", "after")
+
+    heads = ("planted", "where", "the days", "found by", "after")
     return (
         "<h2>Planted against found</h2><p class=about>Each strip is the whole time; shaded while the fault lasted, "
-        "the dot is the evidence that raised the first alarm.</p>"
+        "the dot is the evidence that raised the first alert.</p>"
         + _table(heads, rows, (4,))
     )
 
 
 def waited(days: float) -> str:
-    """A time in words.
+    """A number of days in words.
 
     >>> waited(1 / 96), waited(0.5), waited(3.25)
     ('15 min', '12 h', '3.2 days')
     """
-    return (
-        f"{days * 1440:.0f} min"
-        if days < 1 / 12
-        else f"{days * 24:.0f} h"
-        if days < 2
-        else f"{days:.1f} days"
-    )
+    if days < 1 / 12:
+        return f"{days * 1440:.0f} min"
+    if days < 2:
+        return f"{days * 24:.0f} h"
+    return f"{days:.1f} days"
 
 
 def _whole(text: str) -> str:
@@ -258,16 +280,14 @@ def _whole(text: str) -> str:
 
 
 def _strip(run: Watched, finding: Finding) -> str:
-    def x(at: float) -> float:
+    def across(at: float) -> float:
         return 180 * min(max((at - run.start) / (run.end - run.start), 0), 1)
 
     fault = finding.planted
-    dot = (
-        f'<circle cx="{x(finding.alert.raised):.1f}" cy="7" r="3.2"/>'
-        if finding.alert
-        else ""
-    )
-    begin, end = x(fault.start), x(fault.end)
+    begin, end = across(fault.start), across(fault.end)
+    dot = ""
+    if finding.alert:
+        dot = f'<circle cx="{across(finding.alert.raised):.1f}" cy="7" r="3.2"/>'
     return (
         '<svg class="strip" viewBox="0 0 180 14"><line x1="0" y1="7" x2="180" y2="7"/>'
         f'<rect x="{begin:.1f}" y="3" width="{max(end - begin, 2):.1f}" height="8" rx="2"/>{dot}</svg>'
@@ -275,108 +295,104 @@ def _strip(run: Watched, finding: Finding) -> str:
 
 
 def _false(run: Watched, town: Simulated) -> str:
-    score, truth = town.score, {decoy.subject: decoy.note for decoy in town.decoys}
-    told = len(score.true) + len(score.false)
+    score = town.score
+    truths = {decoy.subject: decoy.note for decoy in town.decoys}
     about = (
-        f"{len(score.true)} of the {told} alarms tell of a planted fault or of its consequences. "
-        f"{len(score.suppressed)} more were held back by policy."
+        f"{len(score.true)} of the {len(score.true) + len(score.false)} alerts show a planted fault or its "
+        f"consequences. {len(score.suppressed)} more were suppressed by policy."
     )
     if not score.false:
-        return f"<h2>False alarms</h2><p class=about>None. {about}</p>"
+        return f"<h2>False alerts</h2><p class=about>None. {about}</p>"
+
     rows = [
         (
-            _whole(a.rule),
-            _whole(f"{a.area} {a.subject}"),
-            _whole(_day_and_time(a.raised, run.zone)),
-            escape(a.en),
-            escape(truth.get(a.subject, "nothing was planted there")),
+            _whole(alert.rule),
+            _whole(f"{alert.area} {alert.subject}"),
+            _whole(_day_and_time(alert.raised, run.zone)),
+            escape(alert.en),
+            escape(truths.get(alert.subject, "nothing was planted there")),
         )
-        for a in score.false[:40]
+        for alert in score.false[:LISTED_FALSE]
     ]
-    more = (
-        f"<p class=about>and {len(score.false) - 40} more</p>"
-        if len(score.false) > 40
-        else ""
-    )
     heads = ("rule", "where", "raised", "what it said", "in truth")
-    return f"<h2>False alarms</h2><p class=about>{about}</p>{_table(heads, rows)}{more}"
+    more = _more(len(score.false), LISTED_FALSE)
+    return f"<h2>False alerts</h2><p class=about>{about}</p>{_table(heads, rows)}{more}"
 
 
 def _evidence(run: Watched) -> str:
+    """A card with picture and sentences for each pictured alert."""
     cards = []
     for alert, picture in run.pictures:
         en, zh = ALL_RULES[alert.rule].title
-        chart = (
-            _curve(picture, alert, run.zone)
-            if isinstance(picture, Curve)
-            else _timeline(picture, alert, run)
-        )
-        room = "section" if alert.kind == "overdue" else "area"
+        section = "section" if alert.kind == "overdue" else "area"
+        places = [f"{section} {alert.area}", alert.subject]
         where = " · ".join(
-            filter(
-                None,
-                (
-                    f"{room} {alert.area}",
-                    alert.subject,
-                    _day_and_time(alert.raised, run.zone),
-                ),
-            )
+            filter(None, [*places, _day_and_time(alert.raised, run.zone)])
         )
         cards.append(
             f'<figure class="card"><header><h3>{escape(en)}<span lang="zh">{escape(zh)}</span></h3>'
-            f'<span class="badge s{alert.severity}">{escape(SEVERITY_TEXTS[alert.severity])}</span></header>'
-            f'<p class="where">{escape(where)}</p>{chart}<p class="says">{escape(alert.en)}</p>'
+            f"{_badge(alert)}</header>"
+            f'<p class="where">{escape(where)}</p>{_chart_of(picture, alert, run)}'
+            f'<p class="says">{escape(alert.en)}</p>'
             f'<p class="zh" lang="zh">{escape(alert.zh)}</p></figure>'
         )
+
     return (
-        "<h2>The evidence</h2><p class=about>The first alarm of each kind with what it was judged on. Shaded while the "
-        f"alarm stood, dashed where the line is.</p><div class=cards>{''.join(cards)}</div>"
+        "<h2>The evidence</h2><p class=about>The first alert of each kind with what it was judged on. Shaded while the "
+        f"alert stood, dashed where the line is.</p><div class=cards>{''.join(cards)}</div>"
     )
+
+
+def _chart_of(picture: Curve | TimelineChart, alert: Alert, run: Watched) -> str:
+    if isinstance(picture, Curve):
+        return _curve(picture, alert, run.zone)
+    return _timeline(picture, alert, run)
 
 
 def _by_rule(run: Watched) -> str:
-    told = Counter(a.rule for a in run.shown)
-    held = Counter(a.rule for a in run.alerts if a.suppressed_by)
-    false = (
-        Counter(a.rule for a in run.simulated.score.false) if run.simulated else None
-    )
+    """How many alerts of each rule were shown, were false and were suppressed."""
+    shown = Counter(alert.rule for alert in run.shown)
+    suppressed = Counter(alert.rule for alert in run.alerts if alert.suppressed_by)
+    false: Counter[str] | None = None
+    if run.simulated:
+        false = Counter(alert.rule for alert in run.simulated.score.false)
+
     rows = [
         (
             f"{escape(ALL_RULES[rule].title[0])} <span class=soft>{escape(rule)}</span>",
-            f"{told[rule]:,}",
+            f"{shown[rule]:,}",
             *([] if false is None else [f"{false[rule]:,}"]),
-            f"{held[rule]:,}",
-            f"{run.rate(told[rule]):.3f}",
+            f"{suppressed[rule]:,}",
+            f"{run.rate(shown[rule]):.3f}",
         )
-        for rule, _ in (told + held).most_common()
+        for rule, _ in (shown + suppressed).most_common()
     ]
     heads = (
         "rule",
-        "told",
+        "shown",
         *([] if false is None else ["of these false"]),
-        "held back",
-        "told per 1,000 meters and day",
+        "suppressed",
+        "shown per 1,000 meters and day",
     )
-    return f"<h2>Alarms by rule</h2>{_table(heads, rows, range(1, len(heads)))}"
+    return f"<h2>Alerts by rule</h2>{_table(heads, rows, range(1, len(heads)))}"
 
 
 def _rows(run: Watched) -> str:
-    kinds = sorted({kind for kind, outcome, _ in run.counts if outcome == "in"})
+    """How many rows of each kind had which outcome."""
     outcomes = ("in", "judged", "rejected", "duplicate", "late", "implausible")
+    counts: Counter[tuple[str, str]] = Counter()
+    for (kind, outcome, _), count in run.counts.items():
+        counts[kind, outcome] += count
+
+    kinds = sorted({kind for kind, outcome, _ in run.counts if outcome == "in"})
     rows = [
-        (
-            escape(kind),
-            *(
-                f"{sum(n for (k, o, _), n in run.counts.items() if (k, o) == (kind, outcome)):,}"
-                for outcome in outcomes
-            ),
-        )
+        (escape(kind), *(f"{counts[kind, outcome]:,}" for outcome in outcomes))
         for kind in kinds
     ]
     return (
         "<h2>Every row is accounted for</h2><p class=about>Rows in are rows judged, rejected, met twice or too late. "
-        "Single values that validation doubts are left out of the judgement and counted beside.</p>"
-        + _table(("kind", *outcomes[:-1], "values doubted"), rows, range(1, 7))
+        "Single values that are implausible are left out of the judgement and counted beside.</p>"
+        + _table(("kind", *outcomes[:-1], "implausible values"), rows, range(1, 7))
     )
 
 
@@ -385,99 +401,83 @@ def _day_and_time(at: float, zone: str) -> str:
 
 
 class _Axes:
-    """From time and value to the picture."""
+    """The map from times and values to places in the picture."""
 
     def __init__(
         self, begin: float, end: float, low: float, high: float, zone: str
     ) -> None:
-        self.begin, self.end, self.low, self.high, self._zone = (
-            begin,
-            max(end, begin + 1),
-            low,
-            high,
-            zone,
-        )
+        self.begin = begin
+        self.end = max(end, begin + 1)
+        self.low = low
+        self.high = high
+        self._zone = zone
 
     def x(self, at: float) -> float:
-        """Of a time, kept within the picture."""
+        """The place of a time, moved to the nearest edge if it is outside the picture."""
+        width = CHART_WIDTH - LEFT_MARGIN - RIGHT_MARGIN
         at = min(max(at, self.begin), self.end)
-        return LEFT_MARGIN + (at - self.begin) / (self.end - self.begin) * (
-            CHART_WIDTH - LEFT_MARGIN - RIGHT_MARGIN
-        )
+        return LEFT_MARGIN + (at - self.begin) / (self.end - self.begin) * width
 
     def y(self, value: float) -> float:
-        """Of a value."""
-        return (
-            CHART_HEIGHT
-            - BOTTOM_MARGIN
-            - (value - self.low)
-            / (self.high - self.low)
-            * (CHART_HEIGHT - TOP_MARGIN - BOTTOM_MARGIN)
-        )
+        """The place of a value."""
+        height = CHART_HEIGHT - TOP_MARGIN - BOTTOM_MARGIN
+        share = (value - self.low) / (self.high - self.low)
+        return CHART_HEIGHT - BOTTOM_MARGIN - share * height
 
     def times(self) -> str:
-        """Marks along the time, at round local hours."""
+        """Grid lines and names along the time, at round local hours."""
         span = self.end - self.begin
-        step = next(
-            (
-                s
-                for s in (
-                    HOUR_SECONDS,
-                    3 * HOUR_SECONDS,
-                    6 * HOUR_SECONDS,
-                    12 * HOUR_SECONDS,
-                    DAY_SECONDS,
-                    2 * DAY_SECONDS,
-                    4 * DAY_SECONDS,
-                )
-                if span / s <= 7
-            ),
-            7 * DAY_SECONDS,
-        )
-        zone, out = ZoneInfo(self._zone), []
+        step = next((step for step in TIME_STEPS if span / step <= 7), 7 * DAY_SECONDS)
+        zone = ZoneInfo(self._zone)
         midnight = datetime.fromtimestamp(self.begin, zone).replace(
             hour=0, minute=0, second=0, microsecond=0
         )
+
+        lines = []
         for at in np.arange(midnight.timestamp(), self.end, step):
-            if at < self.begin:
+            place = self.x(at)
+            if at < self.begin or place >= CHART_WIDTH - RIGHT_MARGIN - 14:
                 continue
-            when = datetime.fromtimestamp(at, zone)
-            name = when.strftime("%-d %b") if when.hour == 0 else when.strftime("%H:%M")
-            x = self.x(at)
-            if x < CHART_WIDTH - RIGHT_MARGIN - 14:
-                out.append(
-                    f'<line class="grid" x1="{x:.1f}" y1="{TOP_MARGIN}" x2="{x:.1f}" y2="{CHART_HEIGHT - BOTTOM_MARGIN}"/>'
-                    f'<text x="{x:.1f}" y="{CHART_HEIGHT - 6}" text-anchor="middle">{name}</text>'
-                )
-        return "".join(out)
+            local = datetime.fromtimestamp(at, zone)
+            name = local.strftime("%-d %b" if local.hour == 0 else "%H:%M")
+            lines.append(
+                f'<line class="grid" x1="{place:.1f}" y1="{TOP_MARGIN}" x2="{place:.1f}" '
+                f'y2="{CHART_HEIGHT - BOTTOM_MARGIN}"/>'
+                f'<text x="{place:.1f}" y="{CHART_HEIGHT - 6}" text-anchor="middle">{name}</text>'
+            )
+        return "".join(lines)
 
     def values(self) -> str:
-        """Marks along the values, at round numbers."""
+        """Grid lines and names along the values, at round numbers."""
         rough = (self.high - self.low) / 4
         power = 10.0 ** np.floor(np.log10(rough))
-        step = next(power * m for m in (1, 2, 2.5, 5, 10) if power * m >= rough)
-        out = []
-        for value in np.arange(
-            np.ceil(self.low / step) * step, self.high + step * 1e-6, step
-        ):
-            y, name = (
-                self.y(value),
-                f"{value + 0.0:,.{max(0, int(np.ceil(-np.log10(step) - 1e-9)))}f}",
+        step = next(
+            power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough
+        )
+        decimals = max(0, int(np.ceil(-np.log10(step) - 1e-9)))
+
+        lines = []
+        first = np.ceil(self.low / step) * step
+        for value in np.arange(first, self.high + step * 1e-6, step):
+            place = self.y(value)
+            name = f"{value + 0.0:,.{decimals}f}"  # + 0.0 makes -0 a 0
+            lines.append(
+                f'<line class="grid" x1="{LEFT_MARGIN}" y1="{place:.1f}" x2="{CHART_WIDTH - RIGHT_MARGIN}" '
+                f'y2="{place:.1f}"/>'
+                f'<text x="{LEFT_MARGIN - 6}" y="{place + 4:.1f}" text-anchor="end">{name}</text>'
             )
-            out.append(
-                f'<line class="grid" x1="{LEFT_MARGIN}" y1="{y:.1f}" x2="{CHART_WIDTH - RIGHT_MARGIN}" y2="{y:.1f}"/>'
-                f'<text x="{LEFT_MARGIN - 6}" y="{y + 4:.1f}" text-anchor="end">{name}</text>'
-            )
-        return "".join(out)
+        return "".join(lines)
 
     def episode(self, alert: Alert) -> str:
-        """The time in which the alarm stood, and when it was raised."""
+        """The time in which the alert stood, and when it was raised."""
         end = alert.at if alert.state == "cleared" else self.end
-        begin, x = self.x(alert.since), self.x(alert.raised)
+        begin, raised = self.x(alert.since), self.x(alert.raised)
         return (
             f'<rect class="episode" x="{begin:.1f}" y="{TOP_MARGIN}" width="{max(self.x(end) - begin, 2):.1f}" '
-            f'height="{CHART_HEIGHT - TOP_MARGIN - BOTTOM_MARGIN}"/><line class="raised" x1="{x:.1f}" y1="{TOP_MARGIN - 6}" x2="{x:.1f}" '
-            f'y2="{CHART_HEIGHT - BOTTOM_MARGIN}"/><text class="raised-name" x="{min(x, CHART_WIDTH - 20):.1f}" y="{TOP_MARGIN - 9}" '
+            f'height="{CHART_HEIGHT - TOP_MARGIN - BOTTOM_MARGIN}"/>'
+            f'<line class="raised" x1="{raised:.1f}" y1="{TOP_MARGIN - 6}" x2="{raised:.1f}" '
+            f'y2="{CHART_HEIGHT - BOTTOM_MARGIN}"/>'
+            f'<text class="raised-name" x="{min(raised, CHART_WIDTH - 20):.1f}" y="{TOP_MARGIN - 9}" '
             f'text-anchor="middle">raised</text>'
         )
 
@@ -487,33 +487,11 @@ def _chart(inside: str) -> str:
 
 
 def _curve(curve: Curve, alert: Alert, zone: str) -> str:
-    told = np.concatenate([*curve.series.values(), list(curve.lines.values())]).astype(
-        float
-    )
-    told = told[np.isfinite(told)]
-    if not len(told) or not len(curve.at):
+    """The chart of a curve, with its limit lines and the alert's episode."""
+    axes = _axes_of(curve, zone)
+    if axes is None:
         return ""
-    low, high = float(told.min()), float(told.max())
-    if low >= 0 and (curve.daily or low < 0.4 * high):
-        low = 0.0
-    margin = 0.08 * (high - low) or 1.0
-    half = DAY_SECONDS / 2 if curve.daily else 0
-    axes = _Axes(
-        curve.at[0] - half,
-        curve.at[-1] + half,
-        low - (margin if low else 0),
-        high + margin,
-        zone,
-    )
-    levels, above = [], 0.0
-    for name, level in sorted(curve.lines.items(), key=lambda line: -line[1]):
-        y = axes.y(level)
-        place, above = (y - 4 if y - above > 24 else y + 11), y
-        levels.append(
-            f'<line class="level" x1="{LEFT_MARGIN}" y1="{y:.1f}" x2="{CHART_WIDTH - RIGHT_MARGIN}" y2="{y:.1f}"/>'
-            f'<text class="level-name" x="{CHART_WIDTH - RIGHT_MARGIN - 3}" y="{place:.1f}" text-anchor="end">'
-            f"{escape(name)}</text>"
-        )
+
     drawn = _bars(axes, curve) if curve.daily else _lines(axes, curve)
     unit = f'<text x="{LEFT_MARGIN}" y="{TOP_MARGIN - 9}">{escape(curve.unit)}</text>'
     return _chart(
@@ -521,50 +499,90 @@ def _curve(curve: Curve, alert: Alert, zone: str) -> str:
         + axes.times()
         + axes.episode(alert)
         + drawn
-        + "".join(levels)
+        + _levels(axes, curve)
         + unit
         + _legend(curve)
     )
 
 
+def _axes_of(curve: Curve, zone: str) -> _Axes | None:
+    """Axes on which a curve and its limit lines fit; None if there is nothing to draw."""
+    lines = list(curve.lines.values())
+    values = np.concatenate([*curve.series.values(), lines]).astype(float)
+    values = values[np.isfinite(values)]
+    if not len(values) or not len(curve.at):
+        return None
+
+    # The axis begins at 0 for bars, and for curves that come near it.
+    low, high = float(values.min()), float(values.max())
+    if low >= 0 and (curve.daily or low < 0.4 * high):
+        low = 0.0
+    margin = 0.08 * (high - low) or 1.0
+    half_day = DAY_SECONDS / 2 if curve.daily else 0
+    return _Axes(
+        begin=curve.at[0] - half_day,
+        end=curve.at[-1] + half_day,
+        low=low - (margin if low else 0),
+        high=high + margin,
+        zone=zone,
+    )
+
+
+def _levels(axes: _Axes, curve: Curve) -> str:
+    """The limit lines with their names, from the highest down."""
+    levels = []
+    above = 0.0
+    for name, level in sorted(curve.lines.items(), key=lambda line: -line[1]):
+        y_level = axes.y(level)
+        # Below its line if the line above is too near.
+        y_name = y_level - 4 if y_level - above > 24 else y_level + 11
+        above = y_level
+        levels.append(
+            f'<line class="level" x1="{LEFT_MARGIN}" y1="{y_level:.1f}" x2="{CHART_WIDTH - RIGHT_MARGIN}" '
+            f'y2="{y_level:.1f}"/>'
+            f'<text class="level-name" x="{CHART_WIDTH - RIGHT_MARGIN - 3}" y="{y_name:.1f}" text-anchor="end">'
+            f"{escape(name)}</text>"
+        )
+    return "".join(levels)
+
+
 def _lines(axes: _Axes, curve: Curve) -> str:
+    """Each series as a path, broken where values miss or times are far apart."""
     usual = float(np.median(np.diff(curve.at))) if len(curve.at) > 1 else 0
-    out = []
+    paths = []
     for k, (name, values) in enumerate(curve.series.items()):
-        path, pen = [], False
+        path = []
+        drawing = False
         before = curve.at[0]
         for at, value in zip(curve.at.tolist(), values.tolist(), strict=True):
             if np.isnan(value):
-                pen = False
+                drawing = False
                 continue
-            pen = pen and at - before <= 3 * usual
-            path.append(f"{'L' if pen else 'M'}{axes.x(at):.1f} {axes.y(value):.1f}")
-            pen, before = True, at
-        out.append(f'<path class="curve {_color(name, k)}" d="{"".join(path)}"/>')
-    return "".join(out)
+            joined = drawing and at - before <= 3 * usual
+            path.append(f"{'L' if joined else 'M'}{axes.x(at):.1f} {axes.y(value):.1f}")
+            drawing = True
+            before = at
+
+        paths.append(f'<path class="curve {_color(name, k)}" d="{"".join(path)}"/>')
+    return "".join(paths)
 
 
 def _bars(axes: _Axes, curve: Curve) -> str:
-    values, limit = (
-        next(iter(curve.series.values())),
-        min(curve.lines.values(), default=np.inf),
-    )
-    wide = 0.7 * (axes.x(axes.begin + DAY_SECONDS) - axes.x(axes.begin))
+    """The first series as a bar a day; bars above the lowest limit line are marked."""
+    values = np.nan_to_num(next(iter(curve.series.values())))
+    limit = min(curve.lines.values(), default=np.inf)
+    width = 0.7 * (axes.x(axes.begin + DAY_SECONDS) - axes.x(axes.begin))
     ground = axes.y(max(axes.low, min(0.0, axes.high)))
-    out = []
-    for at, value in zip(
-        curve.at.tolist(), np.nan_to_num(values).tolist(), strict=True
-    ):
-        y = axes.y(value)
-        kind, height = (
-            "bar beyond" if value > limit else "bar",
-            max(abs(ground - y), 0.8),
+
+    bars = []
+    for at, value in zip(curve.at.tolist(), values.tolist(), strict=True):
+        tip = axes.y(value)
+        kind = "bar beyond" if value > limit else "bar"
+        bars.append(
+            f'<rect class="{kind}" x="{axes.x(at) - width / 2:.1f}" y="{min(tip, ground):.1f}" width="{width:.1f}" '
+            f'height="{max(abs(ground - tip), 0.8):.1f}" rx="1.5"/>'
         )
-        out.append(
-            f'<rect class="{kind}" x="{axes.x(at) - wide / 2:.1f}" y="{min(y, ground):.1f}" width="{wide:.1f}" '
-            f'height="{height:.1f}" rx="1.5"/>'
-        )
-    return "".join(out)
+    return "".join(bars)
 
 
 def _color(name: str, k: int) -> str:
@@ -574,63 +592,75 @@ def _color(name: str, k: int) -> str:
 def _legend(curve: Curve) -> str:
     if len(curve.series) < 2:
         return ""
-    x, out = LEFT_MARGIN + 8 + 6.4 * len(curve.unit) + 14, []
+    place = LEFT_MARGIN + 8 + 6.4 * len(curve.unit) + 14
+    names = []
     for k, name in enumerate(curve.series):
-        out.append(
-            f'<text class="{_color(name, k)}" x="{x:.0f}" y="{TOP_MARGIN - 9}">{escape(name)}</text>'
+        names.append(
+            f'<text class="{_color(name, k)}" x="{place:.0f}" y="{TOP_MARGIN - 9}">{escape(name)}</text>'
         )
-        x += 7 * len(name) + 12
-    return "".join(out)
+        place += 7 * len(name) + 12
+    return "".join(names)
 
 
-def _timeline(line: TimelineChart, alert: Alert, run: Watched) -> str:
-    times = [
-        alert.since,
-        alert.raised,
-        *(s.start for s in line.spans),
-        *(m.at for m in line.marks),
-        *(t for s in line.spans for t in (s.end, s.limit) if t),
-    ]
+def _timeline(chart: TimelineChart, alert: Alert, run: Watched) -> str:
+    """The last five spans in a row each, and the marks in a row below them."""
+    times = [alert.since, alert.raised, *(mark.at for mark in chart.marks)]
+    for span in chart.spans:
+        times += [span.start, *(at for at in (span.end, span.limit) if at)]
     end = min(max(times) + 6 * HOUR_SECONDS, run.end)
     axes = _Axes(min(times) - 3 * HOUR_SECONDS, end, 0, 1, run.zone)
-    spans = line.spans[-5:]
-    space = (CHART_HEIGHT - TOP_MARGIN - BOTTOM_MARGIN) / (
-        len(spans) + bool(line.marks) or 1
-    )
-    out = [
-        _span(axes, span, TOP_MARGIN + (k + 0.5) * space)
+
+    spans = chart.spans[-5:]
+    count = len(spans) + bool(chart.marks) or 1
+    row_height = (CHART_HEIGHT - TOP_MARGIN - BOTTOM_MARGIN) / count
+    drawn = [
+        _span(axes, span, TOP_MARGIN + (k + 0.5) * row_height)
         for k, span in enumerate(spans)
     ]
-    y = TOP_MARGIN + (len(spans) + 0.5) * space
-    for mark in line.marks:
-        x = axes.x(mark.at)
+    if chart.marks:
+        drawn.append(_marks(axes, chart, TOP_MARGIN + (len(spans) + 0.5) * row_height))
+    return _chart(axes.times() + axes.episode(alert) + "".join(drawn))
+
+
+def _marks(axes: _Axes, chart: TimelineChart, height: float) -> str:
+    """Payments: a dot if it went through, a cross above if it failed."""
+    drawn = ""
+    for mark in chart.marks:
+        place = axes.x(mark.at)
         if mark.succeeded:
-            out.append(f'<circle class="well" cx="{x:.1f}" cy="{y:.1f}" r="3.4"/>')
-        else:
-            out.append(
-                f'<path class="failed" d="M{x - 3.2:.1f} {y - 15:.1f}l6.4 6.4m0 -6.4l-6.4 6.4"/>'
+            drawn += (
+                f'<circle class="well" cx="{place:.1f}" cy="{height:.1f}" r="3.4"/>'
             )
-    if line.marks:
-        out.append(
-            f'<text class="name" x="{LEFT_MARGIN}" y="{y + 18:.1f}">payments: × failed, ● went through</text>'
-        )
-    return _chart(axes.times() + axes.episode(alert) + "".join(out))
+        else:
+            drawn += f'<path class="failed" d="M{place - 3.2:.1f} {height - 15:.1f}l6.4 6.4m0 -6.4l-6.4 6.4"/>'
+    return drawn + (
+        f'<text class="name" x="{LEFT_MARGIN}" y="{height + 18:.1f}">payments: × failed, ● went through</text>'
+    )
 
 
-def _span(axes: _Axes, span: TimelineSpan, y: float) -> str:
+def _span(axes: _Axes, span: TimelineSpan, height: float) -> str:
+    """A bar from start to end, marked from its limit on, with its name above."""
     begin, end = axes.x(span.start), axes.x(span.end or axes.end)
     limit = axes.x(span.limit) if 0 < span.limit < axes.end else 0
     over = max(limit, begin) if limit and end > limit else end
-    out = f'<rect class="span" x="{begin:.1f}" y="{y - 4:.1f}" width="{max(over - begin, 1.5):.1f}" height="9" rx="2"/>'
+
+    drawn = (
+        f'<rect class="span" x="{begin:.1f}" y="{height - 4:.1f}" '
+        f'width="{max(over - begin, 1.5):.1f}" height="9" rx="2"/>'
+    )
     if over < end:
-        out += f'<rect class="span over" x="{over:.1f}" y="{y - 4:.1f}" width="{end - over:.1f}" height="9" rx="2"/>'
+        drawn += (
+            f'<rect class="span over" x="{over:.1f}" y="{height - 4:.1f}" '
+            f'width="{end - over:.1f}" height="9" rx="2"/>'
+        )
     if limit:
-        out += f'<line class="level" x1="{limit:.1f}" y1="{y - 9:.1f}" x2="{limit:.1f}" y2="{y + 9:.1f}"/>'
-    place = (
-        f'x="{begin:.1f}"'
-        if begin < CHART_WIDTH - 130
-        else f'x="{end:.1f}" text-anchor="end"'
-    )
-    return (
-        out + f'<text class="name" {place} y="{y - 9:.1f}">{escape(span.name)}</text>'
-    )
+        drawn += (
+            f'<line class="level" x1="{limit:.1f}" y1="{height - 9:.1f}" '
+            f'x2="{limit:.1f}" y2="{height + 9:.1f}"/>'
+        )
+
+    # The name ends with the bar if it begins too far right.
+    place = f'x="{begin:.1f}"'
+    if begin >= CHART_WIDTH - 130:
+        place = f'x="{end:.1f}" text-anchor="end"'
+    return f'{drawn}<text class="name" {place} y="{height - 9:.1f}">{escape(span.name)}</text>'

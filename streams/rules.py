@@ -69,15 +69,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 def load(path: Path) -> Rulebook:
     """The rulebook of a file, with the models that it names beside it. Raises RulebookError, which names the file."""
     try:
-        told = tomllib.loads(path.read_text("utf-8"))
-        for edition in told.values():
-            if isinstance(edition, dict) and isinstance(
-                model := edition.get("model"), str
-            ):
-                edition["model"] = msgspec.json.decode(
-                    (path.parent / model).read_bytes()
-                )
-        return rulebook_of(told)
+        entries = tomllib.loads(path.read_text("utf-8"))
+        _read_models(entries, path.parent)
+        return rulebook_of(entries)
+
     except FileNotFoundError as error:
         raise RulebookError([f"{error.filename}: there is no such file"]) from None
     except (
@@ -91,51 +86,60 @@ def load(path: Path) -> Rulebook:
         raise RulebookError([f"{path}: {fault}" for fault in error.faults]) from None
 
 
+def _read_models(entries: dict[str, Any], folder: Path) -> None:
+    """Puts each model in the place of the name of its file."""
+    for entry in entries.values():
+        if isinstance(entry, dict) and isinstance(model := entry.get("model"), str):
+            entry["model"] = msgspec.json.decode((folder / model).read_bytes())
+
+
 def _fitting(path: Path, before: Rulebook) -> Rulebook:
-    """The rulebook of a file that may follow another, approval apart. Raises RulebookError, which names the file."""
-    told = load(path)
-    if faults := problems(told, before):
+    """A file's rulebook that may follow another, approval apart. Raises RulebookError, which names the file."""
+    loaded = load(path)
+    if faults := problems(loaded, before):
         raise RulebookError([f"{path}: {fault}" for fault in faults])
-    return told
+    return loaded
 
 
 def rulebook(path: Path | None) -> Rulebook:
-    """What a run is judged by: the code's settings, or a file's that fits. Raises RulebookError.
+    """The rulebook of a run: of the file, if it is valid, or empty without a file. Raises RulebookError.
 
-    Nobody need have approved it, for it holds for the run alone; what is not is said.
+    It need not be approved, for it holds for the run alone; a note says what is not approved.
     """
     if path is None:
         return EMPTY_RULEBOOK
-    told = _fitting(path, EMPTY_RULEBOOK)
-    for fault in unapproved(told):
+    loaded = _fitting(path, EMPTY_RULEBOOK)
+    for fault in unapproved(loaded):
         typer.echo(f"{path}: {fault}; it holds for this run alone", err=True)
-    return told
+    return loaded
 
 
 def published(key: bytes | None, value: bytes | None, before: Rulebook) -> Rulebook:
-    """The rulebook of a record that follows another; a value of nothing changes nothing. Raises RulebookError.
+    """The rulebook of a record that follows another; a record without value changes nothing. Raises RulebookError.
 
-    What it has of rules and settings that this version does not know is logged, and the rest in force.
+    Rules and settings that this version does not know are logged, and the rest is in force.
     """
     if value is None:
         return before
     if key != RECORD_KEY:
         raise RulebookError([f"the key is {key!r:.40}, not {RECORD_KEY!r}"])
-    told = decode_rulebook(value)
-    if faults := unraised(told, before) or unapproved(told, before):
+
+    decoded = decode_rulebook(value)
+    if faults := unraised(decoded, before) or unapproved(decoded, before):
         raise RulebookError(faults)
-    for fault in unknown_fields(value) + unknown_entries(told):
+    for fault in unknown_fields(value) + unknown_entries(decoded):
         log.warning(
             "this version does not know all of the published rulebook, the rest is in force: %s",
             fault,
         )
-    return told
+    return decoded
 
 
 async def newest(settings: Settings) -> Rulebook:
-    """What is published. Raises UnansweredError, TopicError."""
+    """The published rulebook. Raises UnansweredError, TopicError."""
     await topics.ensure(settings)
-    tp, found = TopicPartition(settings.topic(topics.RULES_TOPIC), 0), EMPTY_RULEBOOK
+    tp = TopicPartition(settings.topic(topics.RULES_TOPIC), 0)
+    found = EMPTY_RULEBOOK
     async with reader(settings) as consumer:
         starts = await consumer.beginning_offsets([tp])
         async for _, records in read_to_end(consumer, starts):
@@ -150,7 +154,7 @@ async def newest(settings: Settings) -> Rulebook:
 
 
 async def send(settings: Settings, rulebook: Rulebook) -> None:
-    """Publishes a rulebook. Raises KafkaError, also when no broker takes it in time."""
+    """Publishes a rulebook. Raises KafkaError, also if no broker takes it in time."""
     client = producer(settings)
     await client.start()
     try:
@@ -174,11 +178,13 @@ def list_rules(
     json: Json = False,
 ) -> None:
     """Lists every rule with its family, titles, kind, severity, status and version."""
-    told = [_summary(rule) for rule in _chosen(context, rules, on_topic=on_topic)]
+    summaries = [_summary(rule) for rule in _chosen(context, rules, on_topic=on_topic)]
     if json:
-        print(msgspec.json.format(msgspec.json.encode(told)).decode())  # noqa: T201 - for machines
+        print(msgspec.json.format(msgspec.json.encode(summaries)).decode())  # noqa: T201 - for machines
         return
-    rows = [[*told[0]], *([str(cell) for cell in row.values()] for row in told)]
+
+    rows = [list(summaries[0])]
+    rows.extend(list(map(str, summary.values())) for summary in summaries)
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         out.print("  ".join(map(set_cell_size, row, widths)).rstrip())
@@ -191,13 +197,13 @@ def show(
     rules: RulesFile = None,
     on_topic: Published = False,
 ) -> None:
-    """Tells all of one rule."""
+    """Shows all of one rule."""
     found = {rule.name: rule for rule in _chosen(context, rules, on_topic=on_topic)}
     if name not in found:
         near = get_close_matches(name, found, 1)
-        raise ValueError(
-            f"there is no rule {name}" + (f"; did you mean {near[0]}?" if near else "")
-        )
+        advice = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(f"there is no rule {name}{advice}")
+
     rule = found[name]
     out.print(
         f"{name}, {rule.title[0]} {rule.title[1]}: {rule.status}, version {rule.version}\n"
@@ -210,26 +216,27 @@ def show(
 
 @app.command("check")
 def check_file(file: File) -> None:
-    """Says what is wrong with a rulebook, and what of it waits for approval."""
-    told = _fitting(file, EMPTY_RULEBOOK)
+    """Checks a rulebook: shows its faults, and the entries that wait for approval."""
+    loaded = _fitting(file, EMPTY_RULEBOOK)
     out.print(
-        f"{file}: {len(told.rules)} rules, {len(changes(told))} set otherwise than in code"
+        f"{file}: {len(loaded.rules)} rules, {len(changes(loaded))} set otherwise than in code"
     )
-    for fault in unapproved(told):
+    for fault in unapproved(loaded):
         out.print(fault)
 
 
 @app.command()
 def diff(context: typer.Context, file: File) -> None:
-    """Says what a rulebook changes of what is published; of what the code says where no broker answers."""
-    told, settings = load(file), _settings_of(context)
+    """Shows how a rulebook differs from the published one, or from the code if no broker answers."""
+    loaded = load(file)
+    settings = _settings_of(context)
+    before, beside = EMPTY_RULEBOOK, "the code"
     try:
         before, beside = asyncio.run(newest(settings)), "what is published"
     except UnansweredError as error:
-        before, beside = EMPTY_RULEBOOK, "the code"
         err.print(f"beside {beside}, for there is {error}")
-    _show_changes(told, before, beside)
-    for fault in problems(told, before):
+    _show_changes(loaded, before, beside)
+    for fault in problems(loaded, before):
         out.print(fault)
 
 
@@ -238,15 +245,18 @@ def publish(
     context: typer.Context,
     file: File,
     approved_by: Annotated[
-        str, typer.Option(help="Who approves what the file does not say is approved.")
+        str,
+        typer.Option(help="Who approves the entries that the file does not approve."),
     ] = "",
 ) -> None:
-    """Publishes a rulebook: workers go on by it without a restart."""
-    load(file)  # before brokers are asked
+    """Publishes a rulebook: workers adopt it without a restart."""
+    load(file)  # fails before brokers are asked
     settings = _settings_of(context)
     before = asyncio.run(newest(settings))
-    told = _fitting(file, before)
-    after = signed(told, before, approved_by, datetime.now(UTC).replace(microsecond=0))
+    loaded = _fitting(file, before)
+    now = datetime.now(UTC).replace(microsecond=0)
+    after = signed(loaded, before, approved_by, now)
+
     check(after, before)
     if after != before:
         asyncio.run(send(settings, after))
@@ -258,16 +268,16 @@ def _chosen(context: typer.Context, file: Path | None, *, on_topic: bool) -> lis
     if file and on_topic:
         raise ValueError("--rules and --published exclude each other")
     if on_topic:
-        told = asyncio.run(newest(_settings_of(context)))
+        chosen = asyncio.run(newest(_settings_of(context)))
     elif file:
-        told = _fitting(file, EMPTY_RULEBOOK)
+        chosen = _fitting(file, EMPTY_RULEBOOK)
     else:
-        told = EMPTY_RULEBOOK
-    return sorted(applied(told), key=lambda rule: rule.family)
+        chosen = EMPTY_RULEBOOK
+    return sorted(applied(chosen), key=lambda rule: rule.family)
 
 
 def _summary(rule: Rule) -> dict[str, Any]:
-    """A rule in a row."""
+    """A rule as a row of the list."""
     return {
         "rule": rule.name,
         "family": rule.family,
@@ -281,15 +291,13 @@ def _summary(rule: Rule) -> dict[str, Any]:
 
 
 def _show_changes(after: Rulebook, before: Rulebook, beside: str) -> None:
-    """Prints what one rulebook has otherwise than another."""
-    told = changes(after, before)
-    for name, lines in told.items():
-        was, now = (
-            edited(ALL_RULES[name], book.rules.get(name)).version
-            for book in (before, after)
-        )
-        out.print(f"{name}, version {was} -> {now}: {', '.join(lines)}")
-    if not told:
+    """Prints the changes from one rulebook to another."""
+    changed = changes(after, before)
+    for name, lines in changed.items():
+        old = edited(ALL_RULES[name], before.rules.get(name)).version
+        new = edited(ALL_RULES[name], after.rules.get(name)).version
+        out.print(f"{name}, version {old} -> {new}: {', '.join(lines)}")
+    if not changed:
         out.print(f"nothing is set otherwise than in {beside}")
 
 

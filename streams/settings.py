@@ -1,4 +1,4 @@
-"""What the worker and the commands are told, by a TOML file and by the environment, which wins."""
+"""The settings of the worker and the commands, from a TOML file and the environment, which wins."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
 
 class SettingsError(ValueError):
-    """A setting that is unknown, of the wrong type or out of its range; says which and where it came from."""
+    """A setting is unknown, of the wrong type or out of its range; says which and where it came from."""
 
 
 class Secret:
-    """A text that shows itself to nobody but who asks for it.
+    """A text that is shown only by `reveal`.
 
     >>> Secret("x")
     Secret('***')
@@ -53,32 +53,28 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     brokers: str = "127.0.0.1:9092"  # host:port, several with commas
     group: str = "meterwatch"  # the consumer group that shares the partitions
-    instance: str = ""  # a name that stays with this worker: started again, it has its partitions back at once
+    # A lasting name of this worker: restarted, it has its partitions back at once.
+    instance: str = ""
     prefix: str = ""  # before every topic's name
     partitions: Positive = 8  # of every topic that is keyed by area
     replication: Positive = 1
     zone: str = "Asia/Shanghai"  # in which days end
     interval: Positive = 900  # seconds between a meter's readings, usually
-    voltage_limits: Literal["china", "europe", "britain"] = (
-        "china"  # by whose law `voltage_deviation` judges
-    )
-    clock: Literal["wall", "stream"] = (
-        "wall"  # stream: for a worker that is fed history
-    )
-    misplaced: Literal["reject", "judge"] = (
-        "reject"  # rows of areas that belong to another partition
-    )
-    unknown_area: Literal["reject", "judge"] = (
-        "reject"  # rows of areas that the registry has no record of
-    )
-    topic_changed: Literal["stop", "judge"] = (
-        "stop"  # when a source topic is another than was judged; judge: anew
-    )
+    # Whose law `voltage_deviation` judges by.
+    voltage_limits: Literal["china", "europe", "britain"] = "china"
+    # stream: for a worker that is fed history.
+    clock: Literal["wall", "stream"] = "wall"
+    # Rows of areas that belong to another partition.
+    misplaced: Literal["reject", "judge"] = "reject"
+    # Rows of areas that the registry has no record of.
+    unknown_area: Literal["reject", "judge"] = "reject"
+    # When a source topic was created anew; judge: from its beginning.
+    topic_changed: Literal["stop", "judge"] = "stop"
     checkpoint_seconds: Seconds = 60.0
-    stall_seconds: Seconds = 120.0  # without progress on waiting records, or on what it publishes, a worker then ends
-    session_seconds: Annotated[float, msgspec.Meta(ge=6, le=300)] = (
-        45.0  # silence after which the group drops a worker
-    )
+    # Without progress on waiting or published records for so long, a worker ends.
+    stall_seconds: Seconds = 120.0
+    # Silence after which the group drops a worker.
+    session_seconds: Annotated[float, msgspec.Meta(ge=6, le=300)] = 45.0
     metrics: bool = True
     metrics_host: str = "127.0.0.1"
     metrics_port: Port = 9464  # 0 takes a free one
@@ -101,12 +97,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             host, _, port = server.rpartition(":")
             if not host or not port.isdecimal():
                 raise ValueError(f"`brokers` has {server!r}, which is not host:port")
+
         try:
             ZoneInfo(self.zone)
         except (ZoneInfoNotFoundError, ValueError):
             raise ValueError(
                 f"`zone` is {self.zone!r}, which is not a time zone such as Asia/Shanghai"
             ) from None
+
         if self.sasl and not (self.sasl_username and self.sasl_password):
             raise ValueError(
                 f"`security_protocol` {self.security_protocol} needs `sasl_username` and `sasl_password`"
@@ -117,17 +115,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     @property
     def servers(self) -> list[str]:
         """The brokers, each as host:port."""
-        return [server for part in self.brokers.split(",") if (server := part.strip())]
+        names = (name.strip() for name in self.brokers.split(","))
+        return [name for name in names if name]
 
     @property
     def sasl(self) -> bool:
-        """Whether the brokers ask for a name and a password."""
+        """True if the brokers ask for a name and a password."""
         return self.security_protocol.startswith("SASL")
 
     def ssl_context(self) -> ssl.SSLContext | None:
-        """For TLS to the brokers, None without TLS. Raises SettingsError when a file cannot be used."""
+        """The context for TLS to the brokers, None without TLS. Raises SettingsError if a file cannot be used."""
         if not self.security_protocol.endswith("SSL"):
             return None
+
         try:
             context = ssl.create_default_context(cafile=self.ssl_cafile or None)
             if self.ssl_certfile:
@@ -143,18 +143,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return context
 
     def security(self) -> dict[str, Any]:
-        """The keyword arguments by which both aiokafka and kafka-python take SASL and TLS."""
-        told: dict[str, Any] = {
+        """The keyword arguments for SASL and TLS of both aiokafka and kafka-python."""
+        arguments: dict[str, Any] = {
             "security_protocol": self.security_protocol,
             "ssl_context": self.ssl_context(),
         }
         if self.sasl:
-            told |= {
+            arguments |= {
                 "sasl_mechanism": self.sasl_mechanism,
                 "sasl_plain_username": self.sasl_username,
                 "sasl_plain_password": self.sasl_password.reveal(),
             }
-        return told
+        return arguments
 
     def client(self) -> dict[str, Any]:
         """The keyword arguments of every aiokafka client."""
@@ -167,33 +167,30 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 def load(environment: Mapping[str, str], file: Path | None = None) -> Settings:
     """Settings from a file, or meterwatch.toml if there is one, and the environment. Raises SettingsError."""
-    named = file or (
-        Path(environment[FILE_VARIABLE]) if environment.get(FILE_VARIABLE) else None
-    )
-    told = _read(named or DEFAULT_FILE, must=named is not None)
-    source = {name: str(named or DEFAULT_FILE) for name in told}
+    if file is None and environment.get(FILE_VARIABLE):
+        file = Path(environment[FILE_VARIABLE])
+    values = _read(file or DEFAULT_FILE, must=file is not None)
+    sources = {name: str(file or DEFAULT_FILE) for name in values}
     for key, value in environment.items():
         if key.startswith(ENVIRONMENT_PREFIX) and key != FILE_VARIABLE:
             name = key.removeprefix(ENVIRONMENT_PREFIX).lower()
-            told[name], source[name] = value, key
-    if unknown := told.keys() - set(Settings.__struct_fields__):
-        raise SettingsError(
-            "; ".join(
-                f"{source[name]}: there is no setting `{name}`"
-                for name in sorted(unknown)
-            )
-        )
+            values[name] = value
+            sources[name] = key
+
+    unknown = sorted(values.keys() - set(Settings.__struct_fields__))
+    if unknown:
+        faults = (f"{sources[name]}: there is no setting `{name}`" for name in unknown)
+        raise SettingsError("; ".join(faults))
     try:
-        return msgspec.convert(told, Settings, strict=False, dec_hook=_secret)
+        return msgspec.convert(values, Settings, strict=False, dec_hook=_secret)
     except msgspec.ValidationError as error:
         text = str(error).replace("`$.", "`")
-        where = next(
-            (place for name, place in source.items() if f"`{name}`" in text), "settings"
-        )
-        raise SettingsError(f"{where}: {text}") from None
+        faulty = (source for name, source in sources.items() if f"`{name}`" in text)
+        raise SettingsError(f"{next(faulty, 'settings')}: {text}") from None
 
 
 def _read(file: Path, *, must: bool) -> dict[str, Any]:
+    """The values of a file; none if it is missing and need not exist. Raises SettingsError."""
     try:
         return tomllib.loads(file.read_text("utf-8"))
     except FileNotFoundError:

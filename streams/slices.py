@@ -1,9 +1,9 @@
-"""A Faust transport that hands an agent all records fetched of one partition as one event, a slice.
+"""A Faust transport that hands an agent all fetched records of one partition as one event, a slice.
 
-Faust spends about 140 µs on every message whatever is in it; a slice pays that once. Reading goes on where the app says
-(`next_offset`), not where the group has committed: an owner that lost its partition may put an older checkpoint in the
-place of a newer one whose offsets are committed already. `perform_seek` runs before the fetcher resumes; a seek from
-anywhere else is undone by messages in flight. Every topic the app reads comes in slices.
+Faust spends about 140 µs on every message whatever its size; a slice pays that once. Reading goes on at the app's
+`next_offset`, not at the committed offset: an owner that lost its partition may put an older checkpoint in the place of
+a newer one whose offsets are committed already. `perform_seek` runs before the fetcher resumes; a seek from anywhere
+else is undone by messages in flight. Every topic of the app comes in slices.
 """
 
 from __future__ import annotations
@@ -25,34 +25,34 @@ from streams.fetched import Fetch, FetchedRange, install
 
 FETCH_WAIT_MS = 50
 """How long a broker may wait for records. A partition whose last records are not taken yet is left out of the next
-request, and gets no other before that is answered: by Faust's own 1.5 s a worker stood still for most of the time."""
+request, and gets no other before its answer: by Faust's own 1.5 s, a worker stood still for most of the time."""
 
 FETCH_MIN_BYTES = 256 << 10
-"""How much a broker gathers within that wait. Answered frame by frame, the thread of the fetches takes a third of the
-interpreter's time from the engine, and alerts of a steady load come four times as late."""
+"""The bytes that a broker gathers within this wait. Answered frame by frame, the thread of the fetches takes a third of
+the interpreter's time from the engine, and alerts of a steady load come four times as late."""
 
 FULL_WAIT_SECONDS = 0.02
-"""How long the partitions that have room may be waited for while others have none: theirs is free again soon."""
+"""How long a fetch waits for partitions with capacity while others have none: these have capacity again soon."""
 
 
 class _Reader(Protocol):
-    """What the transport asks of its app."""
+    """The app, as the transport needs it."""
 
     def next_offset(self, tp: TP) -> int | None:
-        """Where to read on, None while that is not known."""
+        """The offset to fetch next, None while it is unknown."""
 
     async def with_capacity(self, asked: Iterable[TP]) -> set[TP]:
-        """Those of some partitions for which there is room; waits a little for it."""
+        """The given partitions that have capacity; waits a little for one."""
 
     def first(self, tp: TP) -> bool:
-        """Whether what was fetched of a partition is handed out before what was fetched of others with it."""
+        """True if records of a partition are handed out before records of others fetched with them."""
 
     def begun_again(self, tp: TP, due: int, begins: int) -> None:
-        """The broker gives a partition from an earlier offset on, for it has none at the one that was due."""
+        """Notes that the broker goes on at an earlier offset, for it has no record at the due one."""
 
 
 class Slice:
-    """What Faust takes for one message, at the last offset of its value, the span that was fetched."""
+    """A fetched range in the shape of one Faust message, at the last offset of the range."""
 
     __slots__ = (
         "checksum",
@@ -69,12 +69,15 @@ class Slice:
     )
 
     def __init__(self, tp: TP, span: FetchedRange) -> None:
-        self.topic, self.partition, self.offset = tp.topic, tp.partition, span.ends - 1
-        self.timestamp, self.timestamp_type = (
-            (span.records[-1].timestamp or 0) if span.records else 0,
-            1,
-        )
-        self.headers, self.key, self.value, self.checksum = (), None, span, None
+        self.topic = tp.topic
+        self.partition = tp.partition
+        self.offset = span.ends - 1
+        self.timestamp = (span.records[-1].timestamp or 0) if span.records else 0
+        self.timestamp_type = 1
+        self.headers = ()
+        self.key = None
+        self.value = span
+        self.checksum = None
         self.serialized_key_size = self.serialized_value_size = 0
 
 
@@ -85,29 +88,30 @@ class SliceSchema(faust.Schema[None, FetchedRange]):
         """A slice has no key."""
 
     def loads_value(self, app: AppT, message: Message, **_: Any) -> FetchedRange:
-        """The span of the slice."""
+        """The range of the slice."""
         return cast(FetchedRange, message.value)
 
 
 class _WholeFetch:
-    """What was fetched of a partition, as one span: aiokafka's own way costs 2 µs a record more."""
+    """A fetch of a partition as one range: aiokafka's own way costs 2 µs more for each record."""
 
     def __init__(self, fetch: Fetch) -> None:
         self._fetch = fetch
 
     @property
     def next_fetch_offset(self) -> int:
-        """Where to read on."""
+        """The offset to fetch next."""
         return self._fetch.next_fetch_offset
 
     def __iter__(self) -> Iterator[FetchedRange]:
-        """The span, also where it has no record: control batches, or aborted ones, move the place to read on."""
-        if (span := self._fetch.fetched_range()).ends > span.begins:
+        """The range, also without a record: control batches and aborted ones move the next offset."""
+        span = self._fetch.fetched_range()
+        if span.ends > span.begins:
             yield span
 
 
 class Table(OrderedDict[TopicPartition, Any]):
-    """aiokafka's table of what was fetched and not taken yet, in spans."""
+    """aiokafka's table of fetches that were not taken yet, as ranges."""
 
     def __setitem__(self, tp: TopicPartition, result: Any) -> None:
         if isinstance(result, FetchResult):
@@ -116,10 +120,10 @@ class Table(OrderedDict[TopicPartition, Any]):
 
 
 class _Thread(AIOKafkaConsumerThread):
-    """Faust's thread for a consumer, with a shorter wait, records in spans, and none of aborted transactions."""
+    """Faust's thread for a consumer, with a shorter wait, ranges, and without aborted transactions."""
 
     async def on_start(self) -> None:
-        """Runs in the thread, before anything is fetched."""
+        """Runs in the thread, before the first fetch."""
         install()
         await super().on_start()
         self._ensure_consumer()._fetcher._records = Table()  # noqa: SLF001 - no other way in
@@ -137,13 +141,12 @@ class Consumer(AiokafkaConsumer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._positions: dict[
-            TP, int
-        ] = {}  # where the next span of a partition is to begin
+        # The offset at which the next range of a partition is due.
+        self._positions: dict[TP, int] = {}
 
     @property
     def member(self) -> str:
-        """What the group calls this process while it is of the group."""
+        """The name that the group gives this process."""
         thread = cast(_Thread, self._thread)
         return str(thread._ensure_consumer()._coordinator.member_id)  # noqa: SLF001 - no other way in
 
@@ -155,19 +158,21 @@ class Consumer(AiokafkaConsumer):
         active_partitions: set[TP] | None,
         timeout: float,  # noqa: ASYNC109 - Faust names it
     ) -> Mapping[TP, list[Any]]:
+        """The next slices of partitions with capacity, master data first."""
         reader = cast(_Reader, self.app)
         asked = active_partitions or set()
         wanted = await reader.with_capacity(asked)
         if not wanted:
             return {}
+
         before = dict(self._positions)
         fetched = await super()._getmany(
             wanted, timeout if wanted == asked else min(timeout, FULL_WAIT_SECONDS)
         )
         for tp, (span,) in fetched.items():
-            if (due := self._positions.get(tp)) is not None and due == before.get(
-                tp
-            ):  # else it was sought meanwhile
+            due = self._positions.get(tp)
+            # Unless the position was sought meanwhile.
+            if due is not None and due == before.get(tp):
                 if span.begins < due:
                     reader.begun_again(tp, due, span.begins)
                 self._positions[tp] = span.ends
@@ -175,12 +180,12 @@ class Consumer(AiokafkaConsumer):
         return {tp: [Slice(tp, span)] for tp, (span,) in ordered}
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Until the next seek partitions are read from what was committed."""
+        """Forgets the positions: until the next seek, partitions are read from the committed offsets."""
         self._positions.clear()
         await super().on_partitions_revoked(revoked)
 
     async def perform_seek(self) -> None:
-        """Seeks to where the app says, else to what was committed."""
+        """Seeks to the app's offsets; without one, to the committed offset."""
         self._positions.clear()
         await super().perform_seek()
         reader = cast(_Reader, self.app)
@@ -190,11 +195,12 @@ class Consumer(AiokafkaConsumer):
                 self._positions[tp] = offset
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
-        """Between two slices there is no gap."""
+        """Does nothing: between two slices there is no gap."""
 
     def _new_offset(self, tp: TP) -> int | None:
-        """What may be committed: a slice is acknowledged after all before it, so the highest covers them."""
-        if not (acked := self._acked[tp]):
+        """The offset to commit: a slice is acknowledged after all before it, so the highest covers them."""
+        acked = self._acked[tp]
+        if not acked:
             return None
         highest = max(acked)
         acked.clear()
@@ -203,7 +209,7 @@ class Consumer(AiokafkaConsumer):
 
 
 class InOrder(DefaultSchedulingStrategy):
-    """Hands slices out as they come; Faust's own takes turns among topics."""
+    """Hands slices out as they come; Faust's own strategy takes turns among topics."""
 
     def iterate(self, records: Mapping[TP, list[Any]]) -> Iterator[tuple[TP, Any]]:
         """Each slice, with its partition."""

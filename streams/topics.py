@@ -1,4 +1,4 @@
-"""The topics: their names, partitions and settings, and how they come to be."""
+"""The topics: their names, partitions and settings, and their creation."""
 
 from __future__ import annotations
 
@@ -15,37 +15,26 @@ from streams.answers import ANSWER_SECONDS, answered
 from streams.logs import UnansweredError
 from streams.settings import Settings
 
-READS_TOPIC, EVENTS_TOPIC, PAYMENTS_TOPIC, WORKFLOW_TOPIC = (
-    "meter.reads",
-    "meter.events",
-    "payments",
-    "workflow",
-)
-REGISTRY_TOPIC, RULES_TOPIC, ALERTS_TOPIC, REJECTS_TOPIC, CHECKPOINTS_TOPIC = (
-    "registry",
-    "rules",
-    "alerts",
-    "rejects",
-    "checkpoints",
-)
-SOURCE_TOPICS = (
-    EVENTS_TOPIC,
-    PAYMENTS_TOPIC,
-    WORKFLOW_TOPIC,
-    READS_TOPIC,
-)  # in the order in which a part takes what came at once
+READS_TOPIC = "meter.reads"
+EVENTS_TOPIC = "meter.events"
+PAYMENTS_TOPIC = "payments"
+WORKFLOW_TOPIC = "workflow"
+REGISTRY_TOPIC = "registry"
+RULES_TOPIC = "rules"
+ALERTS_TOPIC = "alerts"
+REJECTS_TOPIC = "rejects"
+CHECKPOINTS_TOPIC = "checkpoints"
+# In the order in which a partition judges records of one receipt time.
+SOURCE_TOPICS = (EVENTS_TOPIC, PAYMENTS_TOPIC, WORKFLOW_TOPIC, READS_TOPIC)
 
 LARGEST_RECORD = 16 << 20  # bytes; a larger value would be lost to `rejects`
-RECEIPT_TIME_CONFIG = {
-    "message.timestamp.type": "LogAppendTime"
-}  # the broker's clock: a producer's may be wrong
+# The broker's clock, for a producer's may be wrong.
+RECEIPT_TIME_CONFIG = {"message.timestamp.type": "LogAppendTime"}
 COMPACT_CONFIG = {"cleanup.policy": "compact"}
-LARGEST_REJECT = 1 << 20  # bytes of a value that `rejects` is given
+LARGEST_REJECT = 1 << 20  # bytes of a value on `rejects`
 LARGE_CONFIG = {"max.message.bytes": str(LARGEST_RECORD)}
-BRISK_CONFIG = {
-    "segment.bytes": str(64 << 20),
-    "min.cleanable.dirty.ratio": "0.2",
-}  # old checkpoints go soon
+# Old checkpoints are deleted soon.
+BRISK_CONFIG = {"segment.bytes": str(64 << 20), "min.cleanable.dirty.ratio": "0.2"}
 
 
 class Topic(NamedTuple):
@@ -70,7 +59,7 @@ ALL_TOPICS = (
 
 
 class TopicError(Exception):
-    """Topics that are not as the settings say, or that the brokers do not create; says what to do."""
+    """Topics differ from the settings, or the brokers do not create them; says what to do."""
 
 
 class TopicState(Struct, frozen=True):
@@ -82,7 +71,7 @@ class TopicState(Struct, frozen=True):
 
 
 async def ensure(settings: Settings) -> list[TopicState]:
-    """Creates the topics that are missing and checks the others. Raises TopicError and UnansweredError."""
+    """Creates missing topics and checks the others. Raises TopicError and UnansweredError."""
     admin = AIOKafkaAdminClient(**settings.client())
     try:
         await answered(admin.start())
@@ -96,18 +85,20 @@ async def ensure(settings: Settings) -> list[TopicState]:
 
 
 async def _ensure(admin: AIOKafkaAdminClient, settings: Settings) -> list[TopicState]:
-    wanted = {
-        settings.topic(t.name): (1 if t.single else settings.partitions, t.config)
-        for t in ALL_TOPICS
+    """Compares the topics with the settings and creates missing ones. Raises TopicError."""
+    counts = {
+        settings.topic(topic.name): 1 if topic.single else settings.partitions
+        for topic in ALL_TOPICS
     }
+    described = await admin.describe_topics(list(counts))
     there = {
-        t["topic"]: len(t["partitions"])
-        for t in await admin.describe_topics(list(wanted))
-        if not t["error_code"]
+        topic["topic"]: len(topic["partitions"])
+        for topic in described
+        if not topic["error_code"]
     }
     wrong = [
         f"`{name}` has {there[name]} partitions, not {count}"
-        for name, (count, _) in wanted.items()
+        for name, count in counts.items()
         if there.get(name, count) != count
     ]
     if wrong:
@@ -116,38 +107,48 @@ async def _ensure(admin: AIOKafkaAdminClient, settings: Settings) -> list[TopicS
             + ". State, checkpoints and keys belong to a partition: set `partitions` to what is "
             "there, or use another `prefix` and send the history again."
         )
-    if astray := await _with_producer_times(
-        admin, [settings.topic(n) for n in SOURCE_TOPICS if settings.topic(n) in there]
-    ):
+
+    sources = [settings.topic(name) for name in SOURCE_TOPICS]
+    by_producer = await _with_producer_times(
+        admin, [name for name in sources if name in there]
+    )
+    if by_producer:
         raise TopicError(
-            f"`{'`, `'.join(astray)}` keep the producers' time stamps: "
+            f"`{'`, `'.join(by_producer)}` keep the producers' times: "
             "set their message.timestamp.type to LogAppendTime, for example with kafka-configs.sh"
         )
-    missing = [
-        NewTopic(name, count, settings.replication, topic_configs=dict(config))
-        for name, (count, config) in wanted.items()
-        if name not in there
-    ]
+
+    missing = []
+    for topic in ALL_TOPICS:
+        name = settings.topic(topic.name)
+        if name not in there:
+            config = dict(topic.config)
+            new = NewTopic(
+                name, counts[name], settings.replication, topic_configs=config
+            )
+            missing.append(new)
     if missing:
-        answer = await admin.create_topics(missing)
-        for name, code, reason in answer.topic_errors:
-            if code not in (
-                0,
-                TopicAlreadyExistsError.errno,
-            ):  # another worker may have been faster
-                raise TopicError(
-                    f"`{name}` cannot be created: {reason or for_code(code).__name__}"
-                )
+        await _create(admin, missing)
     return [
         TopicState(name, count, "there" if name in there else "created")
-        for name, (count, _) in wanted.items()
+        for name, count in counts.items()
     ]
+
+
+async def _create(admin: AIOKafkaAdminClient, topics: list[NewTopic]) -> None:
+    """Creates topics, unless another worker was faster. Raises TopicError."""
+    answer = await admin.create_topics(topics)
+    for name, code, reason in answer.topic_errors:
+        if code not in (0, TopicAlreadyExistsError.errno):
+            raise TopicError(
+                f"`{name}` cannot be created: {reason or for_code(code).__name__}"
+            )
 
 
 async def _with_producer_times(
     admin: AIOKafkaAdminClient, topics: Sequence[str]
 ) -> list[str]:
-    """Those of the topics, which exist, that do not take the broker's clock."""
+    """The topics that do not take the broker's clock."""
     asked = [
         ConfigResource(
             ConfigResourceType.TOPIC, topic, dict.fromkeys(RECEIPT_TIME_CONFIG, "")

@@ -1,4 +1,4 @@
-"""What a source holds, as it was understood: columns, ids, times, what was left out, and which rules can judge it."""
+"""What a source contains, as it is understood: columns, ids, times, omissions, and which rules can judge it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class _ValueRange:
     highest: float = -np.inf
 
     def add(self, values: np.ndarray[Any, Any]) -> None:
-        """Take values in."""
+        """Adds values."""
         known = values[np.isfinite(values)]
         self.known += known.size
         self.lowest = min(self.lowest, float(known.min(initial=np.inf)))
@@ -57,27 +57,25 @@ class _KindRows:
     """The rows of one kind."""
 
     rows: int = 0
-    first: int = 1 << 62  # when the first and the last arrived
+    first: int = 1 << 62  # receipt times of the first and the last row
     last: int = 0
     subjects: set[str] = field(default_factory=set)
     areas: set[str] = field(default_factory=set)
-    words: Counter[str] = field(
-        default_factory=Counter
-    )  # of events, payments and stages
+    # Of events, payments and stages: the kind of each row.
+    words: Counter[str] = field(default_factory=Counter)
     columns: dict[str, _ValueRange] = field(default_factory=dict)
 
     def add(self, batch: Batch) -> None:
-        """Take a batch in."""
+        """Adds a batch."""
         self.rows += len(batch)
         arrived = arrivals(batch)
-        self.first, self.last = (
-            min(self.first, int(arrived[0])),
-            max(self.last, int(arrived[-1])),
-        )
-        self.subjects.update(
-            batch.names[code] for code in np.unique(batch.subject).tolist()
-        )
-        self.areas.update(batch.areas[code] for code in np.unique(batch.area).tolist())
+        self.first = min(self.first, int(arrived[0]))
+        self.last = max(self.last, int(arrived[-1]))
+
+        subjects = np.unique(batch.subject).tolist()
+        areas = np.unique(batch.area).tolist()
+        self.subjects.update(batch.names[code] for code in subjects)
+        self.areas.update(batch.areas[code] for code in areas)
         self.words.update(_words(batch))
         for column in fields(batch):
             values = getattr(batch, column.name)
@@ -86,7 +84,7 @@ class _KindRows:
 
 
 def _words(batch: Batch) -> Iterator[str]:
-    """What each row of events, payments or stages tells."""
+    """The event, kind of payment or stage of each row; nothing for readings."""
     if isinstance(batch, DeviceEvents):
         yield from (Event(code).name.lower() for code in batch.event.tolist())
     elif isinstance(batch, Payments):
@@ -96,12 +94,12 @@ def _words(batch: Batch) -> Iterator[str]:
 
 
 def understood(paths: Sequence[str], settings: Settings) -> dict[str, Any]:
-    """What a source holds, as plain data. Raises ValueError for one of which nothing can be read."""
-    told = open_sources(paths)
+    """The content of a source as plain data. Raises ValueError if nothing of it can be read."""
+    opened = open_sources(paths)
     source = replace(
-        told,
-        zone=told.zone or settings.zone,
-        interval=told.interval or settings.interval,
+        opened,
+        zone=opened.zone or settings.zone,
+        interval=opened.interval or settings.interval,
     )
     needs = Needs(source.areas, source.zone, source.interval)
     kinds: dict[str, _KindRows] = {}
@@ -118,8 +116,8 @@ def understood(paths: Sequence[str], settings: Settings) -> dict[str, Any]:
         "read_as": source.read_as,
         "zone": source.zone,
         "interval": source.interval,
-        "zone_from": "source" if told.zone else "settings",
-        "interval_from": "source" if told.interval else "settings",
+        "zone_from": "source" if opened.zone else "settings",
+        "interval_from": "source" if opened.interval else "settings",
         "steps": dict(Counter(source.steps.values()).most_common()),
         "areas_with_a_file": len(source.areas),
         "kinds": {
@@ -137,17 +135,19 @@ def understood(paths: Sequence[str], settings: Settings) -> dict[str, Any]:
 
 
 def _plain(kind: str, rows: _KindRows, zone: str) -> dict[str, Any]:
+    """The rows of a kind as plain data."""
     properties = schema(RECORD_NAMES[kind])["properties"]
     columns = {
         name: {
             "unit": properties.get(name, {}).get("x-unit", ""),
-            "known": of.known,
-            "lowest": of.lowest,
-            "highest": of.highest,
+            "known": values.known,
+            "lowest": values.lowest,
+            "highest": values.highest,
         }
-        for name, of in rows.columns.items()
-        if of.known
+        for name, values in rows.columns.items()
+        if values.known
     }
+
     return {
         "rows": rows.rows,
         "from": local_time(rows.first, zone),
@@ -161,7 +161,7 @@ def _plain(kind: str, rows: _KindRows, zone: str) -> dict[str, Any]:
 
 
 def _shape_of(ids: Iterable[str]) -> str:
-    """How ids look, without one of them: a letter, a digit and how often.
+    """The shapes of ids, without any id itself: a letter, a digit and how often.
 
     >>> _shape_of(["0012", "0931", "M17"])
     '9999 (2), A99 (1)'
@@ -172,15 +172,9 @@ def _shape_of(ids: Iterable[str]) -> str:
 
 
 def show(found: dict[str, Any], console: Console) -> None:
-    """Print it for people."""
-    by_zone, by_interval = (
-        "as the source says" if found[f"{name}_from"] == "source" else "by the settings"
-        for name in ("zone", "interval")
-    )
-    zone, every = (
-        f"{found['zone']} ({by_zone})",
-        f"{found['interval']:,} s ({by_interval})",
-    )
+    """Prints the content of a source for people."""
+    zone = f"{found['zone']} ({_origin(found['zone_from'])})"
+    every = f"{found['interval']:,} s ({_origin(found['interval_from'])})"
     console.print(
         f"{found['source']}: days of {zone}, readings every {every}", soft_wrap=True
     )
@@ -188,78 +182,88 @@ def show(found: dict[str, Any], console: Console) -> None:
         console.print(f"  {file} is read as {layout}", soft_wrap=True, markup=False)
     for seconds, count in list(found["steps"].items())[:5]:
         console.print(f"  {count:,} meters every {seconds} s")
-    for kind, of in found["kinds"].items():
-        _show_kind(kind, of, console)
+
+    for kind, rows in found["kinds"].items():
+        _show_kind(kind, rows, console)
     _show_left_out(found, console)
     _show_rules(found["rules"], console)
 
 
-def _show_kind(kind: str, of: dict[str, Any], console: Console) -> None:
+def _origin(name: str) -> str:
+    return "as the source says" if name == "source" else "by the settings"
+
+
+def _show_kind(kind: str, rows: dict[str, Any], console: Console) -> None:
+    """Prints the rows of a kind: how many, of whom, when, and the values of their columns."""
     subjects = SUBJECT_NAMES[kind]
     console.print(
-        f"\n{kind}: {of['rows']:,} rows of {of[subjects]:,} {subjects} in {of['areas']:,} areas, "
-        f"{of['from']} to {of['to']}; ids like {of['ids']}",
+        f"\n{kind}: {rows['rows']:,} rows of {rows[subjects]:,} {subjects} in {rows['areas']:,} areas, "
+        f"{rows['from']} to {rows['to']}; ids like {rows['ids']}",
         soft_wrap=True,
     )
-    if of["words"]:
-        console.print(
-            ", ".join(f"{word} {n:,}" for word, n in of["words"].items()),
-            soft_wrap=True,
-            markup=False,
-        )
+    if rows["words"]:
+        words = ", ".join(f"{word} {n:,}" for word, n in rows["words"].items())
+        console.print(words, soft_wrap=True, markup=False)
+    if not rows["columns"]:
+        return
+
     table = Table(
         "column", "unit", "known", "lowest", "highest", box=None, pad_edge=False
     )
     for column in table.columns[2:]:
         column.justify = "right"
-    for name, told in of["columns"].items():
+    for name, values in rows["columns"].items():
         table.add_row(
             name,
-            told["unit"],
-            f"{told['known']:,}",
-            f"{told['lowest']:g}",
-            f"{told['highest']:g}",
+            values["unit"],
+            f"{values['known']:,}",
+            f"{values['lowest']:g}",
+            f"{values['highest']:g}",
         )
-    if of["columns"]:
-        console.print(table)
+    console.print(table)
 
 
 def _show_left_out(found: dict[str, Any], console: Console) -> None:
-    for what in ("refused", "mended"):
-        for reason, count in found[what].items():
-            where = f"{what}: {reason} {count:,}, first at {found['first'][reason]}"
-            console.print(where, soft_wrap=True, markup=False)
+    """Prints what the reader left out or mended, and its notes."""
+    for outcome in ("refused", "mended"):
+        for reason, count in found[outcome].items():
+            first = found["first"][reason]
+            text = f"{outcome}: {reason} {count:,}, first at {first}"
+            console.print(text, soft_wrap=True, markup=False)
     for note in found["notes"]:
         console.print(note, soft_wrap=True, markup=False)
 
 
 def _show_rules(rules: dict[str, Any], console: Console) -> None:
+    """Prints the rules that can judge the source, and what the others lack."""
     judge, lack = rules["judge"], rules["lack"]
     console.print(
         f"\n{len(judge)} of {len(judge) + len(lack)} rules can judge this: {', '.join(judge) or 'none'}",
         soft_wrap=True,
     )
-    together: dict[str, list[str]] = {}
+    names_by_lack: dict[str, list[str]] = {}
     for name, lacking in lack.items():
-        together.setdefault(_joined(lacking), []).append(name)
+        names_by_lack.setdefault(_joined(lacking), []).append(name)
     table = Table("lacking", "rules that cannot tell for it", box=None, pad_edge=False)
-    for lacking, names in sorted(together.items(), key=lambda item: -len(item[1])):
+    by_count = sorted(names_by_lack.items(), key=lambda item: -len(item[1]))
+    for lacking, names in by_count:
         table.add_row(lacking, ", ".join(names))
     console.print(table)
 
 
 def _joined(lacking: Sequence[str]) -> str:
-    """What is lacking, columns of the master data together.
+    """The names of what is lacking, columns of the master data together.
 
     >>> _joined(["i", "ib of the master data", "un of the master data"])
     'i; of the master data ib, un'
     """
-    master = [
-        name.removesuffix(MASTER_SUFFIX)
-        for name in lacking
-        if name.endswith(MASTER_SUFFIX)
-    ]
-    others = [name for name in lacking if not name.endswith(MASTER_SUFFIX)]
-    return "; ".join(
-        [*others, *([f"of the master data {', '.join(master)}"] if master else [])]
-    )
+    master = []
+    others = []
+    for name in lacking:
+        if name.endswith(MASTER_SUFFIX):
+            master.append(name.removesuffix(MASTER_SUFFIX))
+        else:
+            others.append(name)
+    if master:
+        others.append(f"of the master data {', '.join(master)}")
+    return "; ".join(others)

@@ -1,8 +1,8 @@
-"""What a worker does with the partitions it is given: judge what arrives, publish, take checkpoints, hand over.
+"""The worker: judges the partitions it is assigned, publishes alerts, takes checkpoints and hands over.
 
-The order is: alerts and rejects on the broker, then the checkpoint, then the acknowledgement. A crash between any two
-repeats work and changes nothing. Whatever makes it doubtful that state and offsets belong together ends the process:
-the next one goes on from the checkpoint.
+Alerts and rejects go to the broker first, then the checkpoint, then the acknowledgement. A crash between any two
+repeats work and changes nothing. If state and offsets may not belong together, the process ends, and the next
+worker restores the last checkpoint.
 """
 
 from __future__ import annotations
@@ -65,29 +65,28 @@ from streams.topics import (
     WORKFLOW_TOPIC,
 )
 
-WAITING_BYTES = 32 << 20  # that may wait for judgement before nothing more is fetched
-CAPACITY_SECONDS = 1.0  # that a fetch waits for room: Faust may want to stop
-PARTITIONS_AT_ONCE = 2  # parts that are judged at once
+WAITING_BYTES = 32 << 20  # bytes of backlog at which a worker stops fetching
+CAPACITY_SECONDS = 1.0  # that a fetch waits for capacity: Faust may want to stop
+PARTITIONS_AT_ONCE = 2  # partitions that are judged at once
 BEAT_SECONDS = 1.0  # seconds between looks at progress, lag and clock
 PULSE_SECONDS = 0.1  # seconds between looks at how late the event loop is
 SLEEP_SHARE = 0.8  # of a session: the last heartbeat may have been a while before
-OFFSETS_ANSWER_SECONDS = (
-    5.0  # seconds that the brokers have to say where their partitions end
-)
-SILENT_SECONDS = 10.0  # without an answer, after which brokers count as away: a last checkpoint waits no longer
-HASTE_MS = 20  # that a broker holds a request back while a take-over has others to ask
+OFFSETS_ANSWER_SECONDS = 5.0  # that the brokers have to say where partitions end
+# Seconds without an answer after which the brokers count as away, and the last checkpoint waits no longer.
+SILENT_SECONDS = 10.0
+HASTE_MS = 20  # that a broker holds a request back while a take-over has more to ask
 NO_OFFSETS: Mapping[str, int] = MappingProxyType({})
 
 
 class _Captured(NamedTuple):
-    """What a checkpoint is to hold."""
+    """The content of a checkpoint, captured at one moment."""
 
     state: Capture
     offsets: dict[str, int]  # by topic, the next to judge
-    begun: dict[str, int]  # by topic, how many rows from there on are judged already
+    begun: dict[str, int]  # by topic, rows from there on that are judged already
     paces: dict[str, float]  # by topic, rows a second of CPU
     agreed: int  # as in the manifest
-    events: dict[str, EventT[Any]]  # that are acknowledged when it is written
+    events: dict[str, EventT[Any]]  # acknowledged once the checkpoint is written
     marks: dict[str, Mark]  # as in the manifest
 
 
@@ -101,14 +100,14 @@ log = logging.getLogger("meterwatch")
 
 
 def fatal(reason: str) -> NoReturn:
-    """Ends the process at once with exit code 1, as if killed: what it had in hand is done again by the next one."""
+    """Ends the process at once with exit code 1, as if killed: the next worker repeats what was unfinished."""
     log.critical("%s; this worker ends", reason)
     logging.shutdown()
     os._exit(1)
 
 
 class Worker:
-    """The parts this process holds, and the tasks that serve them."""
+    """The partitions that this process has, and the tasks that serve them."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self.settings = settings
@@ -116,37 +115,40 @@ class Worker:
         self.topics = {
             settings.topic(name): name for name in (REGISTRY_TOPIC, *SOURCE_TOPICS)
         }
+
         self.partitions: dict[int, Partition] = {}
-        self.generation = -1  # of the group, in which the parts were taken over
+        self.generation = -1  # of the group in which the partitions were taken over
+
         self._rules = rules_of(settings.voltage_limits)
-        self._rulebook = EMPTY_RULEBOOK  # the last that was published and fits; each part goes on by it in its own time
+        # The last rulebook that was published and is valid; each partition adopts it in its own time.
+        self._rulebook = EMPTY_RULEBOOK
         self._rules_known = asyncio.Event()
-        self._assigned: set[int] | None = (
-            None  # numbers, None while the group changes hands
-        )
+
+        # Partition numbers; None while the group changes hands.
+        self._assigned: set[int] | None = None
         self._changed_at = time.monotonic()
         self._stopping = False
-        self._handed_over: dict[
-            int, Partition
-        ] = {}  # handed over, and perhaps taken back unchanged
+        # Partitions that were handed over, and may be taken back unchanged.
+        self._handed_over: dict[int, Partition] = {}
+
         self._engines = EngineThread(metrics)
         self._intake = Intake(settings, metrics)
-        self._suspects: set[int] = (
-            set()
-        )  # partitions of which a topic may be another than was judged
-        self._engine_lock = (
-            asyncio.Lock()
-        )  # held by whoever moves an engine or the parts
-        self._checkpoint_lock = (
-            asyncio.Lock()
-        )  # held while a checkpoint is written; taken before the turn
+        # Partitions with a topic that may have been created anew since it was judged.
+        self._suspects: set[int] = set()
+
+        # Held by whoever changes an engine or `partitions`.
+        self._engine_lock = asyncio.Lock()
+        # Held while a checkpoint is written; taken before the engine lock.
+        self._checkpoint_lock = asyncio.Lock()
+
         self._arrived = asyncio.Event()
         self._capacity_freed = asyncio.Event()
         self._tasks: list[asyncio.Task[NoReturn]] = []
+
         self._awake = time.monotonic()
         self._deliveries = Deliveries()
         self._outage = Outage()
-        self._unanswered = 0.0  # seconds for which the brokers have not said where their partitions end
+        self._unanswered = 0.0  # seconds since the brokers last gave their offsets
 
     async def start(self) -> None:
         """Connects and starts to serve. Raises KafkaError."""
@@ -154,6 +156,7 @@ class Worker:
         self._producer = Producer(self.settings, self._deliveries)
         await self._outbox.start()
         await self._producer.start()
+
         tasks = (
             self._follow_rules,
             self._judge_loop,
@@ -167,29 +170,29 @@ class Worker:
         ).start()
 
     async def stop(self) -> None:
-        """Hands everything over and disconnects; ends the process when no broker answers for SILENT_SECONDS."""
+        """Hands everything over and disconnects. Ends the process if no broker answers for SILENT_SECONDS."""
         self._stopping = True
         if not self._tasks:
             return
+
         await self._within(self.hand_over())
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        with contextlib.suppress(
-            KafkaError
-        ):  # all that was published is on the brokers
+        # All that was published is on the brokers.
+        with contextlib.suppress(KafkaError):
             await asyncio.gather(self._outbox.stop(), self._producer.stop())
         log.info("ended; the last checkpoint is taken")
 
     def next_offset(self, tp: TP) -> int | None:
-        """Where to read a partition on, None when this worker does not hold it."""
-        part = self.partitions.get(tp.partition)
-        return part.enqueued[self.topics[tp.topic]] if part else None
+        """The offset to fetch next; None if this worker does not have the partition."""
+        partition = self.partitions.get(tp.partition)
+        return partition.enqueued[self.topics[tp.topic]] if partition else None
 
     async def with_capacity(self, asked: Iterable[TP]) -> set[TP]:
-        """Those of some partitions of which less waits than their share of WAITING_BYTES; waits a little for one.
+        """The given topic partitions with a backlog below their share of WAITING_BYTES; waits a little for one.
 
-        Each has a share of its own, so that none keeps another away that the others must wait for.
+        Each has its own share, so a full one never blocks another that must be judged first.
         """
         deadline = time.monotonic() + CAPACITY_SECONDS
         while not (wanted := {tp for tp in asked if self._has_capacity(tp)}):
@@ -203,47 +206,48 @@ class Worker:
         return wanted
 
     async def enqueue(self, event: EventT[Any]) -> None:
-        """Puts a slice where it waits for judgement."""
+        """Puts a slice into the backlog of its partition; drops it if that was handed over since."""
         message = event.message
-        topic, span = self.topics[message.topic], cast(FetchedRange, event.value)
+        topic = self.topics[message.topic]
+        span = cast(FetchedRange, event.value)
+
         while message.generation_id == self.generation and (
-            part := self.partitions.get(message.partition)
+            partition := self.partitions.get(message.partition)
         ):
             try:
-                part.enqueue(topic, span, event)
+                partition.enqueue(topic, span, event)
             except GapError as gap:
-                due = part.enqueued[topic]
-                await self._explain(
-                    gap, TopicPartition(message.topic, message.partition), span.begins
-                )
+                due = partition.enqueued[topic]
+                tp = TopicPartition(message.topic, message.partition)
+                await self._explain(gap, tp, span.begins)
+                # Others may have moved the partition meanwhile.
                 async with self._engine_lock:
-                    if part.enqueued[topic] == due:
-                        await self._lose(part, topic, due, span.begins)
-                        part.skip(topic, span.begins)
+                    if partition.enqueued[topic] == due:
+                        await self._lose(partition, topic, due, span.begins)
+                        partition.skip(topic, span.begins)
                 continue
             self._arrived.set()
             return
 
     def expect(self, assigned: Iterable[TP]) -> None:
-        """Notes what is about to be taken over."""
-        self._assigned, self._changed_at = (
-            {tp.partition for tp in assigned},
-            time.monotonic(),
-        )
+        """Notes which topic partitions are about to be taken over."""
+        self._assigned = {tp.partition for tp in assigned}
+        self._changed_at = time.monotonic()
 
     async def take_over(self, assigned: Iterable[TP], generation: int) -> None:
-        """Restores the parts of the assigned partitions: checkpoints, and master data from the registry.
+        """Restores the assigned partitions from checkpoints, and master data from the registry.
 
-        A part that begins takes a checkpoint first, which says by which rules. Reading must not go on before this
-        returns.
+        A partition without a checkpoint takes one first, which records its rulebook. Reading must not go on before
+        this returns.
         """
-        held = set(assigned)
-        numbers = {tp.partition for tp in held}
-        if held != {TP(topic, number) for topic in self.topics for number in numbers}:
-            missing = sorted(set(self.topics) - {tp.topic for tp in held})
+        tps = set(assigned)
+        numbers = sorted({tp.partition for tp in tps})
+        if tps != {TP(topic, number) for topic in self.topics for number in numbers}:
+            missing = sorted(set(self.topics) - {tp.topic for tp in tps})
             fatal(
                 f"partitions of one number come apart: do all workers read the same topics, and is {missing} there?"
             )
+
         await self._rules_known.wait()
         async with self._checkpoint_lock, self._engine_lock:
             started = time.monotonic()
@@ -253,54 +257,60 @@ class Worker:
                         reader(self.settings, wait_ms=HASTE_MS) as consumer,
                         reader(self.settings) as asked,
                     ):
-                        self.partitions = await self._restore(
-                            consumer, asked, sorted(numbers)
-                        )
+                        self.partitions = await self._restore(consumer, asked, numbers)
                     break
                 except CheckpointError as error:
                     fatal(str(error))
                 except (KafkaError, UnansweredError) as error:
                     log.warning(
                         "partitions %s cannot be taken over yet: %s",
-                        sorted(numbers),
+                        numbers,
                         error,
                     )
                     await asyncio.sleep(BEAT_SECONDS)
             else:
                 return
-            for part in self.partitions.values():
-                if not part.written.set:
-                    await self._write(part, await self._capture(part))
+
+            for partition in self.partitions.values():
+                if not partition.written.set:
+                    await self._write(partition, await self._capture(partition))
+
             self.generation = generation
             self._handed_over.clear()
-            meters = sum(part.engine.meters for part in self.partitions.values())
+            meters = sum(
+                partition.engine.meters for partition in self.partitions.values()
+            )
             log.info(
                 "holds partitions %s with %d meters after %.1f s",
-                sorted(numbers),
+                numbers,
                 meters,
                 time.monotonic() - started,
             )
 
     async def hand_over(self) -> None:
-        """Takes a last checkpoint of every part and lets go of it."""
+        """Takes a last checkpoint of every partition and hands it over."""
         async with self._checkpoint_lock, self._engine_lock:
             if self.partitions:
                 log.info("hands over %d partitions", len(self.partitions))
-            for part in self.partitions.values():
-                if part.unsaved:
-                    await self._write(part, await self._capture(part))
-                await self._outbox.settle(part.number)
-            self._handed_over, self.partitions = self.partitions, {}
-            for part in self._handed_over.values():
-                self._count(part)
-                part.drop()
-                self._metrics.forget(self.topics, part.number)
-            self._assigned, self._changed_at = None, time.monotonic()
+            for partition in self.partitions.values():
+                if partition.unsaved:
+                    await self._write(partition, await self._capture(partition))
+                await self._outbox.settle(partition.number)
+
+            self._handed_over = self.partitions
+            self.partitions = {}
+            for partition in self._handed_over.values():
+                self._count(partition)
+                partition.drop()
+                self._metrics.forget(self.topics, partition.number)
+            self._assigned = None
+            self._changed_at = time.monotonic()
             self._capacity_freed.set()
 
     async def _within(self, work: Awaitable[Any]) -> None:
-        """Returns when work is done; ends the process once brokers have been away for SILENT_SECONDS."""
-        task, began = asyncio.ensure_future(work), time.monotonic()
+        """Returns when `work` is done; ends the process once brokers have been away for SILENT_SECONDS."""
+        task = asyncio.ensure_future(work)
+        began = time.monotonic()
         while not (await asyncio.wait({task}, timeout=BEAT_SECONDS))[0]:
             self._deliveries.beat()
             silent = max(self._deliveries.silence, self._unanswered)
@@ -311,11 +321,13 @@ class Worker:
         await task
 
     def _has_capacity(self, tp: TP) -> bool:
-        part = self.partitions.get(tp.partition)
+        partition = self.partitions.get(tp.partition)
         share = WAITING_BYTES / max(len(self.partitions) * len(self.topics), 1)
-        return part is None or part.waiting_bytes[self.topics[tp.topic]] <= share
+        if partition is None:
+            return True
+        return partition.waiting_bytes[self.topics[tp.topic]] <= share
 
-    def _alerts(self, number: int) -> TopicPartition:
+    def _alerts_tp(self, number: int) -> TopicPartition:
         return TopicPartition(self.settings.topic(ALERTS_TOPIC), number)
 
     async def _restore(
@@ -324,47 +336,64 @@ class Worker:
         asked: AIOKafkaConsumer,
         numbers: Sequence[int],
     ) -> dict[int, Partition]:
-        """Parts as their checkpoints have them; `asked` answers at once where topics end, for it fetches nothing."""
-        known = {number: part.written for number, part in self._handed_over.items()}
-        topic, partitions = (
-            self.settings.topic(CHECKPOINTS_TOPIC),
-            self.settings.partitions,
-        )
+        """The partitions as of their checkpoints.
+
+        `asked` fetches nothing, so it answers at once where topics begin and end.
+        """
         tps = [
             TopicPartition(topic, number) for topic in self.topics for number in numbers
         ]
-        alert_tps = [self._alerts(number) for number in numbers]
+        alert_tps = [self._alerts_tp(number) for number in numbers]
         found, first = await asyncio.gather(
-            checkpoints.newest(consumer, topic, numbers, known, partitions),
+            checkpoints.newest(
+                consumer,
+                self.settings.topic(CHECKPOINTS_TOPIC),
+                numbers,
+                {number: kept.written for number, kept in self._handed_over.items()},
+                self.settings.partitions,
+            ),
             asked.beginning_offsets([*tps, *alert_tps]),
         )
-        ends, alerts = await asked.end_offsets(tps), await asked.end_offsets(alert_tps)
+        ends = await asked.end_offsets(tps)
+        alert_ends = await asked.end_offsets(alert_tps)
+
         until = int(time.time()) if self.settings.clock == "wall" else 0
-        parts: dict[int, Partition] = {}
+        partitions: dict[int, Partition] = {}
         for number in numbers:
             if number in found:
-                parts[number] = await self._engines.run(
+                partition = await self._engines.run(
                     "restore", self._restored_partition, number, found[number]
                 )
             else:
-                parts[number] = self._handed_over[number]
-            parts[number].resume(
-                self._offsets_of(parts[number], ends),
-                alerts[self._alerts(number)],
+                partition = self._handed_over[number]
+            partitions[number] = partition
+            partition.resume(
+                self._offsets_of(partition, ends),
+                alert_ends[self._alerts_tp(number)],
                 until,
             )
-        await self._read_on(parts, first, ends)
-        registry = [
-            TopicPartition(self.settings.topic(REGISTRY_TOPIC), number)
-            for number in numbers
-        ]
-        async for tp, records in read_to_end(
-            consumer, {tp: first[tp] for tp in registry}
-        ):
-            await self._enroll(parts[tp.partition], records)
-        for tp in registry:
-            parts[tp.partition].start(REGISTRY_TOPIC, ends[tp])
-        return parts
+
+        await self._read_on(partitions, first, ends)
+        await self._read_registry(consumer, partitions, first, ends)
+        return partitions
+
+    async def _read_registry(
+        self,
+        consumer: AIOKafkaConsumer,
+        partitions: Mapping[int, Partition],
+        first: Mapping[TopicPartition, int],
+        ends: Mapping[TopicPartition, int],
+    ) -> None:
+        """Enrolls the master data of partitions from the beginning of the registry."""
+        topic = self.settings.topic(REGISTRY_TOPIC)
+        starts = {
+            tp: first[tp]
+            for tp in (TopicPartition(topic, number) for number in partitions)
+        }
+        async for tp, records in read_to_end(consumer, starts):
+            await self._enroll(partitions[tp.partition], records)
+        for tp in starts:
+            partitions[tp.partition].start(REGISTRY_TOPIC, ends[tp])
 
     async def _read_on(
         self,
@@ -372,24 +401,27 @@ class Worker:
         first: Mapping[TopicPartition, int],
         ends: Mapping[TopicPartition, int],
     ) -> None:
-        """Has parts go on with their source topics after what they contain. Raises CheckpointError."""
+        """Sets each source topic to the offset after the checkpoint. Raises CheckpointError."""
         changes = await self._changes(partitions, first, ends)
-        for tp in (tp for tp in ends if self.topics[tp.topic] != REGISTRY_TOPIC):
-            part, topic = partitions[tp.partition], self.topics[tp.topic]
-            contained = part.judged.get(topic)
-            self._metrics.deleted_offsets.labels(
-                tp.topic, str(tp.partition)
-            )  # begins at 0
+        for tp in ends:
+            topic = self.topics[tp.topic]
+            if topic == REGISTRY_TOPIC:
+                continue
+            partition = partitions[tp.partition]
+            contained = partition.judged.get(topic)
+            # The metric shows 0 from now on.
+            self._metrics.deleted_offsets.labels(tp.topic, str(tp.partition))
+
             if contained is None:
-                part.start(topic, first[tp])
+                partition.start(topic, first[tp])
             elif change := changes.get(tp):
                 if self.settings.topic_changed == "stop":
                     raise CheckpointError(change)
                 log.warning("%s; it is judged from its beginning", change)
-                part.start_anew(topic, first[tp])
+                partition.start_anew(topic, first[tp])
             else:
-                part.start(topic, max(contained, first[tp]))
-                await self._lose(part, topic, contained, first[tp])
+                partition.start(topic, max(contained, first[tp]))
+                await self._lose(partition, topic, contained, first[tp])
 
     async def _changes(
         self,
@@ -397,15 +429,18 @@ class Worker:
         first: Mapping[TopicPartition, int],
         ends: Mapping[TopicPartition, int],
     ) -> dict[TopicPartition, str]:
-        """The source topics that are others than were judged, and what to do about each."""
+        """The source topics that were created anew since they were judged, with advice on each."""
         marks: dict[TopicPartition, Mark] = {}
         judged: dict[TopicPartition, int] = {}
         for tp in ends:
-            topic, part = self.topics[tp.topic], partitions[tp.partition]
-            if topic != REGISTRY_TOPIC and topic in part.judged:
-                judged[tp] = part.judged[topic]
-                if topic in part.marks:
-                    marks[tp] = part.marks[topic]
+            topic = self.topics[tp.topic]
+            partition = partitions[tp.partition]
+            if topic != REGISTRY_TOPIC and topic in partition.judged:
+                judged[tp] = partition.judged[topic]
+                if topic in partition.marks:
+                    marks[tp] = partition.marks[topic]
+
+        # Compare the last judged record with the record at its offset now.
         places = {
             tp: mark.offset
             for tp, mark in marks.items()
@@ -413,8 +448,8 @@ class Worker:
         }
         found = await marks_at(self.settings, places)
         changes = {
-            tp: change_of(at, marks.get(tp), found.get(tp), ends[tp])
-            for tp, at in judged.items()
+            tp: change_of(offset, marks.get(tp), found.get(tp), ends[tp])
+            for tp, offset in judged.items()
         }
         return {
             tp: advice(tp, judged[tp], change)
@@ -425,22 +460,22 @@ class Worker:
     async def _lose(
         self, partition: Partition, topic: str, due: int, first: int
     ) -> None:
-        """Notes that records were deleted before they were judged; what may have come with them cannot be told."""
+        """Notes that records were deleted before they were judged, so that rules which need them cannot tell."""
         if due >= first or topic == REGISTRY_TOPIC:
             return
+
         name = self.settings.topic(topic)
-        told = "are gone before they were judged; retention is too short, and what they may have told is not missed"
         log.warning(
-            "`%s`, partition %d: records %d to %d %s",
+            "`%s`, partition %d: records %d to %d were deleted before they were judged; retention is too short, "
+            "and alerts that need them are not raised",
             name,
             partition.number,
             due,
             first - 1,
-            told,
         )
-        self._metrics.deleted_offsets.labels(name, str(partition.number)).inc(
-            first - due
-        )
+
+        deleted = self._metrics.deleted_offsets.labels(name, str(partition.number))
+        deleted.inc(first - due)
         await self._engines.run(
             "restore", partition.engine.note_lost_rows, BATCH_TYPES[topic]
         )
@@ -448,6 +483,7 @@ class Worker:
     def _restored_partition(
         self, number: int, checkpoint: checkpoints.Checkpoint | None
     ) -> Partition:
+        """A partition with the engine of a checkpoint; with a new engine if there is none."""
         rulebook = checkpoint.manifest.rulebook if checkpoint else self._rulebook
         engine = Engine(
             applied(rulebook, self._rules),
@@ -456,18 +492,21 @@ class Worker:
         )
         if checkpoint is None:
             return Partition(number, engine, {}, WrittenCheckpoint(), rulebook)
+
         for fault in problems(rulebook):
             log.error(
-                "partition %d: judged as in code, for this version has other rules: %s",
+                "partition %d: this version has other rules, and judges as in code: %s",
                 number,
                 fault,
             )
+
         try:
             afresh = engine.restore(checkpoint.state)
         except SnapshotError as error:
             raise CheckpointError(
                 f"partition {number}: {error}. {checkpoints.START_AFRESH}"
             ) from error
+
         for owner in afresh:
             self._metrics.reset.labels(owner).inc()
         if afresh:
@@ -477,20 +516,23 @@ class Worker:
                 number,
                 ", ".join(afresh),
             )
-        told = checkpoint.manifest
+
+        manifest = checkpoint.manifest
         written = WrittenCheckpoint(
-            told.sequence,
-            told.set,
+            manifest.sequence,
+            manifest.set,
             checkpoint.begins,
-            told.taken,
+            manifest.taken,
             len(checkpoint.state),
-            told.agreed,
+            manifest.agreed,
         )
-        progress = PartitionProgress(told.begun, told.paces, told.marks, told.epoch)
-        return Partition(number, engine, told.offsets, written, rulebook, progress)
+        progress = PartitionProgress(
+            manifest.begun, manifest.paces, manifest.marks, manifest.epoch
+        )
+        return Partition(number, engine, manifest.offsets, written, rulebook, progress)
 
     async def _follow_rules(self) -> NoReturn:
-        """Keeps to what is published of rules."""
+        """Follows the rulebooks that are published."""
         tp = TopicPartition(self.settings.topic(RULES_TOPIC), 0)
         async with reader(self.settings) as consumer:
             ends = await consumer.end_offsets([tp])
@@ -502,41 +544,45 @@ class Worker:
                     and await consumer.position(tp) >= ends[tp]
                 ):
                     self._rules_known.set()
-                for record in (await consumer.getmany(tp, timeout_ms=500)).get(tp, []):
+                fetched = await consumer.getmany(tp, timeout_ms=500)
+                for record in fetched.get(tp, []):
                     self._receive_rules(record.key, record.value, record.offset)
 
     def _receive_rules(
         self, key: bytes | None, value: bytes | None, offset: int
     ) -> None:
+        """Keeps a valid rulebook; logs and counts any other."""
         try:
             rulebook = published(key, value, self._rulebook)
         except RulebookError as error:
             self._metrics.count_rejected(RULES_TOPIC, "rulebook", 1)
             log.warning(
-                "offset %d of `_rules` is refused, the rulebook before stays in force: %s",
+                "offset %d of `_rules` is rejected, the rulebook before stays in force: %s",
                 offset,
                 error,
             )
             return
-        for name, told in changes(rulebook, self._rulebook).items():
+
+        for name, lines in changes(rulebook, self._rulebook).items():
             log.info(
                 "%s has version %d: %s",
                 name,
                 rulebook.rules[name].version,
-                ", ".join(told),
+                ", ".join(lines),
             )
         self._rulebook = rulebook
 
     async def _judge_loop(self) -> NoReturn:
-        """Judges a piece of each part in turn, of PARTITIONS_AT_ONCE parts at once, so that the engines' thread is kept busy.
+        """Judges a step of each partition in turn, PARTITIONS_AT_ONCE at once to keep the engines' thread busy.
 
-        A call that needs an engine or the parts waits for PARTITIONS_AT_ONCE pieces at most.
+        A call that needs an engine or `partitions` waits for PARTITIONS_AT_ONCE steps at most.
         """
-        loaded: asyncio.Future[None] | None = None
+        imported: asyncio.Future[None] | None = None
         while True:
             self._arrived.clear()
             busy = False
             numbers = list(self.partitions)
+
             for first in range(0, len(numbers), PARTITIONS_AT_ONCE):
                 async with self._engine_lock:
                     moved = await asyncio.gather(
@@ -544,78 +590,76 @@ class Worker:
                     )
                 busy |= any(moved)
                 await asyncio.sleep(0)
+
             if not busy:
-                if numbers and loaded is None:
-                    loaded = asyncio.ensure_future(
+                # An idle moment is the time for the slow import of river.
+                if numbers and imported is None:
+                    imported = asyncio.ensure_future(
                         asyncio.to_thread(peers.import_river)
                     )
-                with contextlib.suppress(
-                    TimeoutError
-                ):  # a part may have waited long enough for a topic
+                # Looks again after a beat: a partition may have waited long enough for a topic.
+                with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._arrived.wait(), BEAT_SECONDS)
 
     async def _advance(self, number: int) -> bool:
-        """Judges a piece of a part; whether there was something."""
-        part = self.partitions.get(number)
-        if not part or not (part.in_hand or await self._start_chunk(part)):
+        """Judges a step of a partition; False if nothing waits."""
+        partition = self.partitions.get(number)
+        if not partition:
             return False
-        await self._step(part)
+        if not (partition.in_hand or await self._start_chunk(partition)):
+            return False
+        await self._step(partition)
         self._capacity_freed.set()
         return True
 
     async def _start_chunk(self, partition: Partition) -> bool:
-        """Takes what is next of a part in hand; whether there was something."""
+        """Decodes the next chunk of a partition; False if nothing waits."""
         chunk = partition.next_chunk()
         if chunk is None:
             return False
+        topic = chunk.topic
         records, damage = split_damage(chunk.records)
         if damage:
-            kind = (
-                REGISTRY_TOPIC
-                if chunk.topic == REGISTRY_TOPIC
-                else TOPIC_DECODERS[chunk.topic][0]
-            )
-            await self._reject(
-                partition, chunk.topic, kind, damage, rejections_of(damage)
-            )
-        if chunk.topic == REGISTRY_TOPIC:
+            kind = topic if topic == REGISTRY_TOPIC else TOPIC_DECODERS[topic][0]
+            await self._reject(partition, topic, kind, damage, rejections_of(damage))
+        if topic == REGISTRY_TOPIC:
             await self._enroll(partition, records)
             partition.finish_chunk(chunk, 0)
             return True
 
-        kind, decode = TOPIC_DECODERS[chunk.topic]
+        kind, decode = TOPIC_DECODERS[topic]
         registry = partition.engine.registry
         decoded = await self._engines.run(
             "decode", self._intake.decode, partition.number, registry, decode, records
         )
         partition.begin(chunk, decoded.batch, decoded.accepted)
         if decoded.rejections:
-            await self._reject(
-                partition, chunk.topic, kind, records, decoded.rejections
-            )
+            await self._reject(partition, topic, kind, records, decoded.rejections)
         return True
 
     async def _step(self, partition: Partition) -> None:
-        """Judges the next piece of what a part has in hand, and publishes what it gave."""
-        if (hand := partition.in_hand) is None:
+        """Judges the next step of a partition's chunk in hand, and publishes alerts and rejects."""
+        in_hand = partition.in_hand
+        if in_hand is None:
             return
-        topic, records = self.settings.topic(hand.chunk.topic), hand.chunk.records
-        judged = await self._engines.run("step", partition.judge, hand)
-        partition.note_judged(hand, judged)
+        topic = self.settings.topic(in_hand.chunk.topic)
+        records = in_hand.chunk.records
+
+        judged = await self._engines.run("step", partition.judge, in_hand)
+        partition.note_judged(in_hand, judged)
         self._metrics.step.observe(judged.seconds)
         for rows, reason in judged.rejected:
-            if isinstance(
-                rows, Readings
-            ):  # what else the engine rejects, the wire has refused before
+            # Rows of other kinds were rejected when they were decoded.
+            if isinstance(rows, Readings):
                 await self._outbox.reject_rows(
                     topic, partition.number, records, rows, reason
                 )
-        await self._publish(partition, judged.alerts, hand.chunk.oldest_receipt)
+        await self._publish(partition, judged.alerts, in_hand.chunk.oldest_receipt)
 
     async def _publish(
         self, partition: Partition, alerts: Sequence[Alert], evidence: float | None
     ) -> None:
-        """Publishes alerts of a part; evidence is when their records were sent, None for a timer's alerts."""
+        """Publishes alerts of a partition; `evidence` is the receipt time of their records, None for a timer's."""
         if not alerts:
             return
         self._check_awake()
@@ -624,12 +668,12 @@ class Worker:
         await self._outbox.publish_alerts(partition.number, alerts, evidence)
 
     async def _enroll(self, partition: Partition, records: Sequence[Record]) -> None:
-        refusals = await self._engines.run(
+        rejections = await self._engines.run(
             "enroll", self._intake.enroll, partition.number, partition.engine, records
         )
-        if refusals:
+        if rejections:
             await self._reject(
-                partition, REGISTRY_TOPIC, REGISTRY_TOPIC, records, refusals
+                partition, REGISTRY_TOPIC, REGISTRY_TOPIC, records, rejections
             )
 
     async def _reject(
@@ -640,8 +684,8 @@ class Worker:
         records: Sequence[Record],
         rejections: list[Rejection],
     ) -> None:
-        for refusal in rejections:
-            self._metrics.count_rejected(kind, refusal.reason, refusal.rows)
+        for rejection in rejections:
+            self._metrics.count_rejected(kind, rejection.reason, rejection.rows)
         await self._outbox.reject_records(
             self.settings.topic(topic), partition.number, records, rejections
         )
@@ -652,21 +696,22 @@ class Worker:
         while True:
             await asyncio.sleep(0 if behind else BEAT_SECONDS)
             behind = False
-            for part in list(self.partitions.values()):
+            for partition in list(self.partitions.values()):
                 if self.settings.clock == "wall":
-                    behind |= await self._tick(part)
-                if not part.reconciled and part.settled:
-                    await self._reconcile(part)
-                if part.rulebook != self._rulebook and part.reconciled:
-                    await self._adopt(part)
+                    behind |= await self._tick(partition)
+                if not partition.reconciled and partition.settled:
+                    await self._reconcile(partition)
+
+                if partition.rulebook != self._rulebook and partition.reconciled:
+                    await self._adopt(partition)
                 elif (
-                    part.unsaved
-                    and part.since_saved() >= self.settings.checkpoint_seconds
+                    partition.unsaved
+                    and partition.since_saved() >= self.settings.checkpoint_seconds
                 ):
-                    await self._save(part)
+                    await self._save(partition)
 
     async def _tick(self, partition: Partition) -> bool:
-        """Lets time pass, a portion at a time; whether there is more of it."""
+        """Lets a portion of the time pass; True while more is due."""
         async with self._engine_lock:
             now = partition.time_bound(int(time.time()))
             if now <= 0 or self.partitions.get(partition.number) is not partition:
@@ -676,47 +721,53 @@ class Worker:
             return partition.ticked < now
 
     async def _reconcile(self, partition: Partition) -> None:
-        """Sets right what another worker told that this engine, which judged topics in another order, does not say."""
-        told: list[Alert] = []
-        tp, end = self._alerts(partition.number), partition.alerts_end
+        """Corrects the alerts that another worker published and this engine does not confirm.
+
+        The two may have judged topics in another order.
+        """
+        earlier: list[Alert] = []
+        tp = self._alerts_tp(partition.number)
+        end = partition.alerts_end
         if partition.agreed < end:
             try:
                 async with reader(self.settings) as consumer:
                     async for _, records in read_to_end(
                         consumer, {tp: partition.agreed}, {tp: end}
                     ):
-                        told += await self._engines.run(
+                        earlier += await self._engines.run(
                             "reconcile", _alerts_of, records
                         )
             except (KafkaError, UnansweredError) as error:
                 log.warning(
-                    "partition %d: what was told before cannot be read yet: %r",
+                    "partition %d: the alerts published before cannot be read yet: %r",
                     partition.number,
                     error,
                 )
                 return
+
         async with self._engine_lock:
             if (
                 self.partitions.get(partition.number) is not partition
                 or partition.alerts_end != end
             ):
                 return
-            partition.agreed, partition.reconciled = end, True
+            partition.agreed = end
+            partition.reconciled = True
             alerts = await self._engines.run(
-                "reconcile", partition.engine.reconcile, told, partition.published
+                "reconcile", partition.engine.reconcile, earlier, partition.published
             )
             partition.published.clear()
             await self._publish(partition, alerts, None)
             if alerts:
                 log.info(
-                    "partition %d: sets right %d alerts of %d told before",
+                    "partition %d: corrects %d alerts of %d published before",
                     partition.number,
                     len(alerts),
-                    len(told),
+                    len(earlier),
                 )
 
     async def _adopt(self, partition: Partition) -> None:
-        """Goes on by another rulebook, from a checkpoint that says so."""
+        """Switches a partition to the published rulebook, and takes a checkpoint that contains it."""
         async with self._checkpoint_lock, self._engine_lock:
             if self.partitions.get(partition.number) is not partition:
                 return
@@ -726,11 +777,13 @@ class Worker:
                 partition.engine.adopt,
                 applied(partition.rulebook, self._rules),
             )
+
             await self._publish(partition, alerts, None)
             await self._write(partition, await self._capture(partition))
-            log.info("partition %d goes on by another rulebook", partition.number)
+            log.info("partition %d adopts another rulebook", partition.number)
 
     async def _save(self, partition: Partition) -> None:
+        """Takes a checkpoint; the partition goes on being judged while it is written."""
         async with self._checkpoint_lock:
             async with self._engine_lock:
                 if self.partitions.get(partition.number) is not partition:
@@ -739,10 +792,12 @@ class Worker:
             await self._write(partition, captured)
 
     async def _capture(self, partition: Partition) -> _Captured:
+        """The content of a checkpoint as of now."""
         if partition.reconciled:
             partition.agreed = max(
                 partition.agreed, self._outbox.alert_offsets.get(partition.number, 0)
             )
+
         offsets = {topic: partition.judged[topic] for topic in SOURCE_TOPICS}
         begun = {topic: partition.begun.get(topic, 0) for topic in SOURCE_TOPICS}
         state = await self._engines.run("snapshot", partition.engine.capture)
@@ -757,9 +812,11 @@ class Worker:
         )
 
     async def _write(self, partition: Partition, captured: _Captured) -> None:
+        """Writes a checkpoint after all that was published before it, then acknowledges."""
         state = await asyncio.to_thread(pack_snapshot, captured.state)
         await self._outbox.settle(partition.number)
         self._check_awake()
+
         tp = TopicPartition(self.settings.topic(CHECKPOINTS_TOPIC), partition.number)
         try:
             written = await checkpoints.write_checkpoint(
@@ -778,6 +835,7 @@ class Worker:
             )
         except KafkaError as error:
             fatal(f"`{tp.topic}` does not take a checkpoint: {error!r}")
+
         partition.note_checkpoint(written, captured.offsets, captured.begun)
         for event in captured.events.values():
             event.ack()
@@ -785,85 +843,90 @@ class Worker:
 
     async def _monitor_lag(self) -> NoReturn:
         """Measures lag, and ends the process when there is no progress."""
-        rules = [
-            TopicPartition(self.settings.topic(RULES_TOPIC), 0)
-        ]  # asked about while no part is held
+        # Asked about while this worker has no partition.
+        rules_tps = [TopicPartition(self.settings.topic(RULES_TOPIC), 0)]
         uncommitted = reader(self.settings, isolation="read_uncommitted")
         async with reader(self.settings) as stable, uncommitted as whole:
             while True:
                 await asyncio.sleep(BEAT_SECONDS)
                 self._check_assignment()
-                parts = list(self.partitions.values())
+                partitions = list(self.partitions.values())
                 tps = [
-                    TopicPartition(topic, part.number)
-                    for part in parts
+                    TopicPartition(topic, partition.number)
+                    for partition in partitions
                     for topic in self.topics
                 ]
-                asked = time.monotonic()
+
+                began = time.monotonic()
                 try:
                     ends = await answered(
-                        stable.end_offsets(tps or rules), OFFSETS_ANSWER_SECONDS
+                        stable.end_offsets(tps or rules_tps), OFFSETS_ANSWER_SECONDS
                     )
-                    marks = await answered(
-                        whole.end_offsets(tps or rules), OFFSETS_ANSWER_SECONDS
+                    high_watermarks = await answered(
+                        whole.end_offsets(tps or rules_tps), OFFSETS_ANSWER_SECONDS
                     )
                     first = await answered(
-                        stable.beginning_offsets(tps or rules), OFFSETS_ANSWER_SECONDS
+                        stable.beginning_offsets(tps or rules_tps),
+                        OFFSETS_ANSWER_SECONDS,
                     )
                 except KafkaError:
                     self._unanswered += BEAT_SECONDS + min(
-                        time.monotonic() - asked, OFFSETS_ANSWER_SECONDS
+                        time.monotonic() - began, OFFSETS_ANSWER_SECONDS
                     )
                     continue
                 self._unanswered = 0.0
                 self._metrics.answered()
-                await self._check_suspects(first, marks)
-                for part in parts:
+
+                await self._check_suspects(first, high_watermarks)
+                for partition in partitions:
                     self._check_progress(
-                        part,
-                        self._offsets_of(part, ends),
-                        self._offsets_of(part, marks),
+                        partition,
+                        self._offsets_of(partition, ends),
+                        self._offsets_of(partition, high_watermarks),
                     )
-                    await self._skip_deleted(part, self._offsets_of(part, first))
+                    await self._skip_deleted(
+                        partition, self._offsets_of(partition, first)
+                    )
 
     async def _check_suspects(
         self, first: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
     ) -> None:
-        """Ends the process when a topic under suspicion is another than was judged."""
+        """Ends the process when a suspected topic was created anew since it was judged."""
         suspects = {
-            number: part
-            for number, part in self.partitions.items()
+            number: partition
+            for number, partition in self.partitions.items()
             if number in self._suspects
         }
         self._suspects.clear()
+
         with contextlib.suppress(KafkaError, UnansweredError):
-            here = {
+            suspect_ends = {
                 tp: end
                 for tp, end in ends.items()
                 if tp.partition in suspects and tp.topic in self.topics
             }
-            for change in (await self._changes(suspects, first, here)).values():
+            changes = await self._changes(suspects, first, suspect_ends)
+            for change in changes.values():
                 fatal(change)
 
     async def _skip_deleted(
         self, partition: Partition, first: Mapping[str, int]
     ) -> None:
-        """Goes on behind what was deleted of topics of which nothing came since."""
+        """Goes on behind deleted records of topics of which nothing has come since."""
         for topic, offset in first.items():
-            if partition.stranded(topic, offset):
-                async with self._engine_lock:
-                    if self.partitions.get(
-                        partition.number
-                    ) is partition and partition.stranded(topic, offset):
-                        await self._lose(
-                            partition, topic, partition.judged[topic], offset
-                        )
-                        partition.start(topic, offset)
+            if not partition.stranded(topic, offset):
+                continue
+            async with self._engine_lock:
+                if self.partitions.get(partition.number) is not partition:
+                    continue
+                if partition.stranded(topic, offset):
+                    await self._lose(partition, topic, partition.judged[topic], offset)
+                    partition.start(topic, offset)
 
     def _offsets_of(
         self, partition: Partition, offsets: Mapping[TopicPartition, int]
     ) -> dict[str, int]:
-        """What a part has of offsets, by topic."""
+        """The offsets of a partition, by topic."""
         return {
             self.topics[tp.topic]: offset
             for tp, offset in offsets.items()
@@ -871,7 +934,7 @@ class Worker:
         }
 
     def _check_assignment(self) -> None:
-        """Ends the process when it has not come to hold what it is assigned."""
+        """Ends the process when it does not get the partitions it is assigned."""
         waited = time.monotonic() - self._changed_at
         if (
             self._assigned != set(self.partitions)
@@ -887,14 +950,16 @@ class Worker:
         ends: Mapping[str, int],
         high_watermarks: Mapping[str, int] = NO_OFFSETS,
     ) -> None:
-        """Takes note of where a part's topics end, for who reads what is committed, and beyond that."""
+        """Notes where a partition's topics end, as committed and as written; ends the process if it is stuck."""
         if self.partitions.get(partition.number) is not partition:
             return
-        if (
-            still := partition.note_ends(ends, high_watermarks, busy=self._engines.busy)
-        ) > self.settings.stall_seconds:
-            told = f"has {sum(partition.lags.values())} records waiting and has not moved for {still:.0f} s: {partition.lags}"
-            fatal(f"partition {partition.number} {told}")
+        still = partition.note_ends(ends, high_watermarks, busy=self._engines.busy)
+        if still > self.settings.stall_seconds:
+            waiting = sum(partition.lags.values())
+            fatal(
+                f"partition {partition.number} has {waiting} records waiting and has not moved for {still:.0f} s: "
+                f"{partition.lags}"
+            )
         self._metrics.measured(
             partition.number,
             {self.settings.topic(name): lag for name, lag in partition.lags.items()},
@@ -902,18 +967,20 @@ class Worker:
         self._count(partition)
 
     def _count(self, partition: Partition) -> None:
-        """Brings the metrics up to what the engine has counted."""
+        """Brings the metrics up to the counts of the engine."""
         engine = partition.engine
-        counted, told = (
-            Counter(engine.counts),
-            Counter(engine.alert_counts),
-        )  # copied once: the engine's thread counts on
-        self._metrics.count(counted - partition.counted_rows)
-        self._metrics.count_alerts(told - partition.counted_alerts)
-        partition.counted_rows, partition.counted_alerts = counted, told
-        self._metrics.meters.labels(str(partition.number)).set(engine.meters)
-        strangers = self._intake.unknown_meters(partition.number, engine)
-        self._metrics.unknown_meters.labels(str(partition.number)).set(strangers)
+        number = str(partition.number)
+        # Copied once, for the engine's thread counts on.
+        counted_rows = Counter(engine.counts)
+        counted_alerts = Counter(engine.alert_counts)
+        self._metrics.count(counted_rows - partition.counted_rows)
+        self._metrics.count_alerts(counted_alerts - partition.counted_alerts)
+        partition.counted_rows = counted_rows
+        partition.counted_alerts = counted_alerts
+
+        self._metrics.meters.labels(number).set(engine.meters)
+        unknown = self._intake.unknown_meters(partition.number, engine)
+        self._metrics.unknown_meters.labels(number).set(unknown)
         self._metrics.saved(
             partition.number, partition.written.taken, partition.written.size
         )
@@ -929,33 +996,34 @@ class Worker:
             self._check_brokers()
 
     def _loop_watchdog(self) -> NoReturn:
-        """In a thread: ends the process when the event loop or the engine's thread hangs."""
+        """Runs in a thread; ends the process when the event loop or the engines' thread hangs."""
         while True:
             time.sleep(BEAT_SECONDS)
-            if (still := time.monotonic() - self._awake) > self.settings.stall_seconds:
+            stall = self.settings.stall_seconds
+            still = time.monotonic() - self._awake
+            if still > stall:
                 faulthandler.dump_traceback()
                 fatal(f"the event loop has not moved for {still:.0f} s")
-            if wedged := self._engines.wedged(
-                BEAT_SECONDS, self.settings.stall_seconds
-            ):
+            if wedged := self._engines.wedged(BEAT_SECONDS, stall):
                 faulthandler.dump_traceback()
                 fatal(wedged)
 
     def _check_awake(self) -> None:
-        """Ends the process when it slept through its session: others hold its partitions, what it would say is old."""
-        if (
-            asleep := time.monotonic() - self._awake
-        ) > SLEEP_SHARE * self.settings.session_seconds:
-            session = self.settings.session_seconds
+        """Ends the process when it slept through its session: others have its partitions, and its state is old."""
+        asleep = time.monotonic() - self._awake
+        session = self.settings.session_seconds
+        if asleep > SLEEP_SHARE * session:
             fatal(
                 f"this process stood still for {asleep:.1f} s; `session_seconds` is {session:g}, of which it may miss "
                 f"{SLEEP_SHARE * session:g} before others take its partitions: give it more CPU, or a longer session"
             )
 
     def _check_brokers(self) -> None:
-        """Says when brokers stop to answer or to take records; ends the process when they take none for too long."""
+        """Logs when brokers stop answering or taking records; ends the process when they take none for too long."""
         self._deliveries.beat()
-        if (oldest := self._deliveries.oldest) > (stall := self.settings.stall_seconds):
+        oldest = self._deliveries.oldest
+        stall = self.settings.stall_seconds
+        if oldest > stall:
             fatal(
                 f"what was published {oldest:.0f} s ago is on no broker yet (`stall_seconds` is {stall:g})"
             )
@@ -968,7 +1036,7 @@ class Worker:
         self._metrics.brokers_answer.set(not fault)
 
     async def _explain(self, gap: GapError, tp: TopicPartition, begins: int) -> None:
-        """Returns when the brokers have nothing before an offset any more; else it was lost here: ends the process."""
+        """Returns if the brokers have deleted all before `begins`; else records were lost here: ends the process."""
         first = -1
         while first < 0:
             try:
@@ -977,12 +1045,13 @@ class Worker:
             except (KafkaError, UnansweredError) as error:
                 log.warning("%s, and the brokers do not say why yet: %s", gap, error)
                 await asyncio.sleep(BEAT_SECONDS)
+
         if first < begins:
             fatal(f"{gap}, and {first} exists")
         log.warning("%s: the brokers have no record between", gap)
 
     def begun_again(self, tp: TP, due: int, begins: int) -> None:
-        """Suspects a topic of being another: it has none of what was due."""
+        """Suspects that a topic was created anew: it has no record at the offset that was due."""
         log.warning(
             "`%s`, partition %d begins again at %d, and %d was due",
             tp.topic,
@@ -993,6 +1062,7 @@ class Worker:
         self._suspects.add(tp.partition)
 
     async def _serve(self, task: Callable[[], Any]) -> NoReturn:
+        """Runs a task that must not end, and ends the process if it does."""
         try:
             await task()
         except asyncio.CancelledError:

@@ -174,7 +174,7 @@ def test_source_topic_with_producer_times_is_refused(command, on_broker, broker)
     code, _, error = command("topics")
     assert code == 2
     assert (
-        f"`{name}` keep the producers' time stamps: set their message.timestamp.type to LogAppendTime"
+        f"`{name}` keep the producers' times: set their message.timestamp.type to LogAppendTime"
         in error
     )
 

@@ -51,7 +51,7 @@ def shown(tmp_path_factory):
 def test_every_planted_fault_is_found_and_every_alarm_has_a_cause(shown):
     said, _ = shown
     found = re.search(
-        r"(\d+) of (\d+) planted faults found, (\d+) missed; (\d+) of (\d+) alarms\s+false",
+        r"(\d+) of (\d+) planted faults found, (\d+) missed; (\d+) of (\d+) alerts\s+false",
         said,
     )
     assert found is not None, said

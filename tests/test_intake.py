@@ -744,7 +744,7 @@ def test_records_that_were_deleted_before_they_were_judged_are_counted(
         )
         wait(lambda: records_lost(worker) == {reads: 12})
         assert (
-            "records 12 to 23 are gone before they were judged"
+            "records 12 to 23 were deleted before they were judged"
             in worker.log.read_text()
         )
         asyncio.run(send(settings, READS_TOPIC, registers("A1", 21)))

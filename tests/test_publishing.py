@@ -77,8 +77,7 @@ def by_hand(town: Town, batches: Iterable[Batch], change: int) -> list[Alert]:
 
 def went_on(settings: Settings, worker: WorkerProcess) -> bool:
     return (
-        worker.log.read_text().count("goes on by another rulebook")
-        == settings.partitions
+        worker.log.read_text().count("adopts another rulebook") == settings.partitions
     )
 
 

@@ -133,7 +133,7 @@ def test_successor_withdraws_alerts_of_killed_worker_that_it_does_not_find(
         publish(settings, town, history[-1:])
         wait(
             lambda: (
-                worker.log.read_text().count("sets right 1 alerts of")
+                worker.log.read_text().count("corrects 1 alerts of")
                 == settings.partitions
             )
         )

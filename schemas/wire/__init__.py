@@ -1,4 +1,4 @@
-"""What stands in Kafka messages: records in JSON, frames in msgpack, and how they become batches and come of them."""
+"""Kafka messages: records in JSON and frames in msgpack, decoded to batches and encoded from them."""
 
 from schemas.wire.decoding import (
     Message,

@@ -1,4 +1,4 @@
-"""Records become columns, and what is wrong in a batch is found column by column."""
+"""Records become columns, and faults of a batch are found column by column."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def coded(words: Sequence[str]) -> tuple[Names, Codes]:
 
 
 def column(name: str, values: Sequence[Any]) -> NDArray[Any] | None:
-    """A field of all records as a column; None when no record tells it."""
+    """A field of all records as a column; None if no record has it."""
     kind = COLUMN_TYPES.get(name, np.int64)
     if name in CODES_BY_WORD:
         if values.count(values[0]) == len(values):
             return np.full(len(values), CODES_BY_WORD[name][values[0]], kind)
-        return np.fromiter(
-            map(CODES_BY_WORD[name].__getitem__, values), kind, len(values)
-        )
+        codes = map(CODES_BY_WORD[name].__getitem__, values)
+        return np.fromiter(codes, kind, len(values))
+
     if kind is np.int64:
         return _times(values)
     if values[0] is None and values.count(None) == len(values):
@@ -69,45 +69,56 @@ def events(
     systems: tuple[System | None, ...],
     codes: tuple[str, ...],
 ) -> tuple[tuple[Any, ...], dict[int, RejectedError]]:
-    """The word of each device event, told as such or by a code, and which rows tell none."""
-    astray: dict[int, RejectedError] = {}
+    """The word of each device event, given as a word or by a code; and the rows without one."""
+    faulty: dict[int, RejectedError] = {}
     if None not in words and not any(codes) and not any(systems):
-        return words, astray
-    told: list[str] = []
+        return words, faulty
+
+    event_words = WORDS_BY_CODE["event"]
+    found: list[str] = []
     for row, (word, system, code) in enumerate(zip(words, systems, codes, strict=True)):
-        known = event_of(system, code) if system and code else None
-        meant = WORDS_BY_CODE["event"][known] if known is not None else None
-        if bool(system) != bool(code):
-            astray[row] = RejectedError(
-                Reason.MISSING_FIELD, "system and code come together"
-            )
-        elif code and meant is None:
-            astray[row] = RejectedError(
-                Reason.UNKNOWN_CODE,
-                f"{system} has no code {code} that means anything here",
-            )
-        elif word and meant and word != meant:
-            astray[row] = RejectedError(
-                Reason.UNKNOWN_VALUE, f"event is {word}, but code {code} is {meant}"
-            )
-        elif not (word or meant):
-            astray[row] = RejectedError(
-                Reason.MISSING_FIELD,
-                "Object missing required field `event`, and has no code",
-            )
-        told.append(word or meant or WORDS_BY_CODE["event"][0])
-    return tuple(told), astray
+        event = event_of(system, code) if system and code else None
+        by_code = event_words[event] if event is not None else None
+        error = _event_fault(word, system, code, by_code)
+        if error is not None:
+            faulty[row] = error
+        found.append(word or by_code or event_words[0])
+    return tuple(found), faulty
+
+
+def _event_fault(
+    word: str | None, system: System | None, code: str, by_code: str | None
+) -> RejectedError | None:
+    """The fault of a device event with a word, a code, and the word that the code means."""
+    if bool(system) != bool(code):
+        return RejectedError(Reason.MISSING_FIELD, "system and code come together")
+
+    if code and by_code is None:
+        return RejectedError(
+            Reason.UNKNOWN_CODE,
+            f"{system} has no code {code} that means anything here",
+        )
+    if word and by_code and word != by_code:
+        return RejectedError(
+            Reason.UNKNOWN_VALUE, f"event is {word}, but code {code} is {by_code}"
+        )
+    if not (word or by_code):
+        return RejectedError(
+            Reason.MISSING_FIELD,
+            "Object missing required field `event`, and has no code",
+        )
+    return None
 
 
 def subjects(
     meters: tuple[str, ...], systems: tuple[System | None, ...], codes: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """The meter of each device event, "" where its code tells of the whole area."""
+    """The meter of each device event, "" if its code is about the whole area."""
     if not any(systems):
         return meters
-    told = zip(meters, systems, codes, strict=True)
+    rows = zip(meters, systems, codes, strict=True)
     return tuple(
-        "" if is_area_wide(system, code) else meter for meter, system, code in told
+        "" if is_area_wide(system, code) else meter for meter, system, code in rows
     )
 
 
@@ -124,6 +135,7 @@ def _times(values: Sequence[int | datetime]) -> NDArray[np.int64]:
 
 
 def _phases(values: Sequence[Any]) -> NDArray[np.float64]:
+    """Values as phases A, B and C of all rows; a number is phase A."""
     kinds = set(map(type, values))
     if tuple not in kinds:
         phases = np.full((3, len(values)), np.nan)
@@ -134,6 +146,8 @@ def _phases(values: Sequence[Any]) -> NDArray[np.float64]:
             value if type(value) is tuple else (value, np.nan, np.nan)
             for value in values
         ]
+
+    # Packing is faster than np.array, but cannot pack None.
     cells = list(chain.from_iterable(values))
     try:
         flat = np.frombuffer(struct.pack(f"{len(cells)}d", *cells), np.float64)
@@ -143,10 +157,10 @@ def _phases(values: Sequence[Any]) -> NDArray[np.float64]:
 
 
 def faults(batch: Batch) -> dict[int, RejectedError]:
-    """The rows that must not stay."""
+    """The rows that must not be judged, with the first fault of each."""
     found: dict[int, RejectedError] = {}
 
-    def fault(rows: Mask, reason: Reason, detail: str) -> None:
+    def note(rows: Mask, reason: Reason, detail: str) -> None:
         error = RejectedError(reason, detail)
         for row in np.flatnonzero(rows).tolist():
             found.setdefault(row, error)
@@ -155,40 +169,32 @@ def faults(batch: Batch) -> dict[int, RejectedError]:
         words = getattr(batch, names)
         if not "".join(words).isprintable():
             odd = [code for code, word in enumerate(words) if not word.isprintable()]
-            fault(
-                np.isin(getattr(batch, codes), odd),
-                Reason.BAD_ID,
-                f"{codes} is not printable",
-            )
+            rows = np.isin(getattr(batch, codes), odd)
+            note(rows, Reason.BAD_ID, f"{codes} is not printable")
+
     for field in fields(batch):
-        name, values = field.name, getattr(batch, field.name)
+        name = field.name
+        values = getattr(batch, name)
+        kind = COLUMN_TYPES.get(name, str)
         if name in WORDS_BY_CODE:
-            fault(
-                values >= len(WORDS_BY_CODE[name]),
-                Reason.UNKNOWN_VALUE,
-                f"{name} has {len(WORDS_BY_CODE[name])} codes, from 0",
-            )
-        elif name == "at" or COLUMN_TYPES.get(name) is np.int64:
-            astray = ((values < EARLIEST_TIME) | (values >= LATEST_TIME)) & (
-                (name == "at") | (values != 0)
-            )
-            fault(
-                astray,
-                Reason.BAD_TIME,
-                f"{name} is not within 2000 to 2100 in Unix seconds",
-            )
-        elif np.dtype(COLUMN_TYPES.get(name, str)).kind == "f" and values.strides[-1]:
+            count = len(WORDS_BY_CODE[name])
+            rows = values >= count
+            note(rows, Reason.UNKNOWN_VALUE, f"{name} has {count} codes, from 0")
+        elif name == "at" or kind is np.int64:
+            outside = (values < EARLIEST_TIME) | (values >= LATEST_TIME)
+            rows = outside & ((name == "at") | (values != 0))
+            detail = f"{name} is not within 2000 to 2100 in Unix seconds"
+            note(rows, Reason.BAD_TIME, detail)
+        elif np.dtype(kind).kind == "f" and values.strides[-1]:
             huge = np.abs(values) > LARGEST_NUMBER
             if huge.any():
-                infinite = np.isinf(values)
-                fault(_rows(infinite), Reason.NOT_FINITE, f"{name} is not finite")
-                fault(
-                    _rows(huge),
-                    Reason.OUT_OF_RANGE,
-                    f"{name} is beyond {LARGEST_NUMBER:g}",
-                )
+                infinite = _rows(np.isinf(values))
+                note(infinite, Reason.NOT_FINITE, f"{name} is not finite")
+                detail = f"{name} is beyond {LARGEST_NUMBER:g}"
+                note(_rows(huge), Reason.OUT_OF_RANGE, detail)
     return found
 
 
 def _rows(cells: Mask) -> Mask:
+    """The rows in which any phase is true."""
     return np.logical_or.reduce(np.atleast_2d(cells))

@@ -1,4 +1,4 @@
-"""Kafka messages to batches. Whatever the bytes, a decoder returns: what cannot be read is refused, the rest lives."""
+"""Kafka messages to batches. Whatever the bytes, a decoder returns: the unreadable is rejected, the rest decoded."""
 
 from __future__ import annotations
 
@@ -42,32 +42,33 @@ from schemas.wire.records import (
 from schemas.wire.rejection import Reason, RejectedError, Rejection, rejected_error
 
 Message = tuple[bytes | None, bytes | None, str, int]
-"""Key, value, content type ("" when unknown), and when the broker received it in Unix seconds (0 when unknown)."""
+"""Key, value, content type ("" if unknown), and when the broker received it in Unix seconds (0 if unknown)."""
 
 LARGEST_VALUE_BYTES = 4 << 20  # bytes of a value
-LARGEST_MIXED_ARRAY = (
-    LARGEST_VALUE_BYTES // 32
-)  # elements of an array that are looked at one by one
+# Elements of an array that are decoded one by one.
+LARGEST_MIXED_ARRAY = LARGEST_VALUE_BYTES // 32
 DECODED_BYTES = 1 << 16  # bytes of values that are decoded at once
-FUTURE_TOLERANCE_SECONDS = 86_400  # seconds that payments and stage events may be ahead of the broker: their stamps move clocks
+# Seconds that payments and stage events may be ahead of the broker: their times move watermarks.
+FUTURE_TOLERANCE_SECONDS = 86_400
 OBJECT_START = b"{"
+PACKED_BYTES = [*range(0x80, 0x90), 0xDE, 0xDF]
 SHAPES_BY_BYTE = {ord("{"): "single", ord("["): "array"} | dict.fromkeys(
-    [*range(0x80, 0x90), 0xDE, 0xDF], "packed"
+    PACKED_BYTES, "packed"
 )
-"""What a value's first byte tells; a msgpack map begins with 0x80 to 0x8f, 0xde or 0xdf."""
+"""The shape of a value by its first byte; a msgpack map begins with 0x80 to 0x8f, 0xde or 0xdf."""
 
 AnyBatch = TypeVar("AnyBatch", bound=Batch)
 
 
 class _RecordDecoders(NamedTuple):
-    """How records are read from JSON; many of them first as what most are."""
+    """Decoders of JSON records: one record, an array, and an array of the usual type, which is tried first."""
 
     one: json.Decoder[Any]
     many: json.Decoder[list[Any]]
     usual: json.Decoder[list[Any]]
 
     def array(self, value: bytes) -> list[Any]:
-        """The records of an array, all of one type. Raises ValueError or RecursionError when it is none."""
+        """The records of an array, all of one type. Raises ValueError or RecursionError if it is no such array."""
         try:
             return self.usual.decode(value)
         except ValueError:
@@ -78,9 +79,8 @@ class _RecordDecoders(NamedTuple):
 
 def _decoders(record: Any, usual: Any = None) -> _RecordDecoders:
     many = json.Decoder(list[record])
-    return _RecordDecoders(
-        json.Decoder(record), many, json.Decoder(list[usual]) if usual else many
-    )
+    first = json.Decoder(list[usual]) if usual else many
+    return _RecordDecoders(json.Decoder(record), many, first)
 
 
 RECORD_DECODERS: dict[type[Batch], _RecordDecoders] = {
@@ -97,36 +97,37 @@ ARRAY_DECODER = json.Decoder(list[Raw])
 def decode_readings(
     messages: Sequence[Message],
 ) -> tuple[Readings | None, list[Rejection]]:
-    """Readings in the order of their messages, None when there are none; and what was refused."""
+    """Readings in the order of their messages, None if there are none; and the rejections."""
     return _decode(Readings, messages)
 
 
 def decode_events(
     messages: Sequence[Message],
 ) -> tuple[DeviceEvents | None, list[Rejection]]:
-    """Device events in the order of their messages, None when there are none; and what was refused."""
+    """Device events in the order of their messages, None if there are none; and the rejections."""
     return _decode(DeviceEvents, messages)
 
 
 def decode_payments(
     messages: Sequence[Message],
 ) -> tuple[Payments | None, list[Rejection]]:
-    """Payments in the order of their messages, None when there are none; and what was refused."""
+    """Payments in the order of their messages, None if there are none; and the rejections."""
     return _decode(Payments, messages)
 
 
 def decode_stages(messages: Sequence[Message]) -> tuple[Stages | None, list[Rejection]]:
-    """Stage events in the order of their messages, None when there are none; and what was refused."""
+    """Stage events in the order of their messages, None if there are none; and the rejections."""
     return _decode(Stages, messages)
 
 
 def decode_areas(messages: Sequence[Message]) -> tuple[list[Area], list[Rejection]]:
-    """Areas in the order of their messages, and what was refused. A tombstone (no value) is neither."""
+    """Areas in the order of their messages, and the rejections. A tombstone (no value) is neither."""
     areas: list[Area] = []
-    refusals: list[Rejection] = []
+    rejections: list[Rejection] = []
     for index, (key, value, content_type, _) in enumerate(messages):
         if value is None:
             continue
+
         try:
             shape = _shape(value, content_type)
             if isinstance(shape, RejectedError):
@@ -135,20 +136,17 @@ def decode_areas(messages: Sequence[Message]) -> tuple[list[Area], list[Rejectio
             check_texts(area)
             _agreed(area.area, _area(key))
         except (ValueError, RecursionError) as error:
-            refusals.append(_rejection(value, error, index))
+            rejections.append(_rejection(value, error, index))
         else:
             areas.append(area)
-    return areas, refusals
+    return areas, rejections
 
 
 def decode_alert(value: bytes) -> Alert:
-    """The alert. Raises RefusedError."""
+    """The alert of a value. Raises RejectedError."""
+    is_older = b'"held":' in value
     try:
-        alert = (
-            ALERT_DECODER.decode(value)
-            if b'"held":' not in value
-            else _older_alert(value)
-        )
+        alert = _older_alert(value) if is_older else ALERT_DECODER.decode(value)
     except (ValueError, RecursionError) as error:
         raise rejected_error(error) from error
     if not all(0 <= at < LATEST_TIME for at in (alert.since, alert.raised, alert.at)):
@@ -160,39 +158,42 @@ def decode_alert(value: bytes) -> Alert:
 
 
 def _older_alert(value: bytes) -> Alert:
-    """An alert published before its fields had the names of today. Raises ValueError."""
+    """An alert published under older names of fields. Raises ValueError."""
     fields = msgspec.json.decode(value, type=dict[str, Any])
-    return msgspec.convert(
-        renamed_fields(fields) if "held" in fields else fields, Alert
-    )
+    if "held" in fields:
+        fields = renamed_fields(fields)
+    return msgspec.convert(fields, Alert)
 
 
 def _decode(
     kind: type[AnyBatch], messages: Sequence[Message]
 ) -> tuple[AnyBatch | None, list[Rejection]]:
+    """The rows of messages as one batch, None if there are none; and the rejections."""
     if not messages:
         return None, []
-    intake = _BatchDecoder(kind, messages)
-    batches = [
-        batch
-        for shape, piece in intake.chunks()
-        if (batch := intake.batch(shape, piece)) is not None
-    ]
-    refusals = sorted(intake.rejections, key=lambda refusal: refusal.index)
-    return kind.join(batches) if batches else None, refusals
+    decoder = _BatchDecoder(kind, messages)
+    batches = []
+    for shape, chunk in decoder.chunks():
+        batch = decoder.batch(shape, chunk)
+        if batch is not None:
+            batches.append(batch)
+    rejections = sorted(decoder.rejections, key=lambda rejection: rejection.index)
+    return kind.join(batches) if batches else None, rejections
 
 
 def _shape(value: bytes | None, content_type: str) -> str | RejectedError:
-    """The shape that the first byte tells."""
+    """The shape by the first byte, after blanks if it is JSON; an error if it cannot be."""
     if not value:
         return RejectedError(Reason.EMPTY, "no value")
     if len(value) > LARGEST_VALUE_BYTES:
         return RejectedError(
             Reason.TOO_LARGE, f"{len(value)} bytes, more than {LARGEST_VALUE_BYTES}"
         )
-    shape: str = SHAPES_BY_BYTE.get(value[0]) or SHAPES_BY_BYTE.get(
-        (value[:64].lstrip() or b" ")[0], ""
-    )
+
+    shape = SHAPES_BY_BYTE.get(value[0], "")
+    if not shape:
+        first = (value[:64].lstrip() or b" ")[0]
+        shape = SHAPES_BY_BYTE.get(first, "")
     if content_type == FRAME_CONTENT_TYPE and shape != "packed":
         return RejectedError(
             Reason.NOT_FRAME, "announced as a frame, but begins no msgpack map"
@@ -205,12 +206,10 @@ def _shape(value: bytes | None, content_type: str) -> str | RejectedError:
 def _shapes(
     values: Sequence[bytes | None], content_types: Sequence[str]
 ) -> list[str | RejectedError]:
-    """The shape of each value; those that begin alike and are announced alike are of one."""
+    """The shape of each value; found once if all begin alike and have one content type."""
     begin = {value and value[:1] for value in values}
-    if (
-        len(begin) == 1 == len(set(content_types))
-        and max(len(value or b"") for value in values) <= LARGEST_VALUE_BYTES
-    ):
+    is_alike = len(begin) == 1 == len(set(content_types))
+    if is_alike and max(len(value or b"") for value in values) <= LARGEST_VALUE_BYTES:
         first = values[0]
         if first and first[0] in SHAPES_BY_BYTE:
             return [_shape(first, content_types[0])] * len(values)
@@ -218,7 +217,7 @@ def _shapes(
 
 
 def _area(key: bytes | None) -> str:
-    """The area a message key names, "" when it names none. Raises RefusedError."""
+    """The area that a message key names, "" without a key. Raises RejectedError."""
     if not key:
         return ""
     try:
@@ -230,7 +229,7 @@ def _area(key: bytes | None) -> str:
 
 
 def check_texts(area: Area) -> None:
-    """Raises RefusedError where text of a record is longer than an id or not printable."""
+    """Raises RejectedError if a text of a record is longer than an id or not printable."""
     for name in (area.area, *(meter.meter for meter in area.meters)):
         _check_id(name)
     for text in filter(None, texts(area)):
@@ -245,7 +244,7 @@ def _check_id(text: str) -> None:
 
 
 def _agreed(in_value: str, key: str) -> str:
-    """The area that value and key agree on. Raises RefusedError."""
+    """The area that value and key agree on. Raises RejectedError."""
     if not (in_value or key):
         raise RejectedError(Reason.NO_AREA, "no area in key or value")
     if in_value and key and in_value != key:
@@ -254,26 +253,28 @@ def _agreed(in_value: str, key: str) -> str:
 
 
 def _rejection(value: bytes | None, error: Exception, index: int) -> Rejection:
-    why = rejected_error(error)
-    return Rejection(value or b"", why.reason, str(why), index)
+    cause = rejected_error(error)
+    return Rejection(value or b"", cause.reason, str(cause), index)
 
 
 def _of_one_type(records: list[Any]) -> list[Any]:
-    """The records as of one type: the usual ones, where others have more fields, as those."""
+    """The records as of one type, the one with most fields."""
     kinds: set[Any] = set(map(type, records))
     if len(kinds) < 2:
         return records
     widest = max(kinds, key=lambda kind: len(kind.__struct_fields__))
-    return [
-        r
-        if type(r) is widest
-        else widest(**{n: getattr(r, n) for n in r.__struct_fields__})
-        for r in records
-    ]
+    return [_widened(record, widest) for record in records]
+
+
+def _widened(record: Any, widest: Any) -> Any:
+    """A record as of a type that has all its fields."""
+    if type(record) is widest:
+        return record
+    return widest(**{name: getattr(record, name) for name in record.__struct_fields__})
 
 
 class _Rows(NamedTuple, Generic[AnyBatch]):
-    """A batch; per row its message; per array the places of its rows; and the rows already known to be bad."""
+    """A batch; by row its message; by array the positions of its rows; and the rows known to be faulty."""
 
     batch: AnyBatch
     messages: NDArray[np.intp]
@@ -282,57 +283,58 @@ class _Rows(NamedTuple, Generic[AnyBatch]):
 
 
 class _BatchDecoder(Generic[AnyBatch]):
-    """Messages as columns, on their way to batches."""
+    """The decoder of one batch of messages, with their values, areas and times as columns."""
 
     def __init__(self, kind: type[AnyBatch], messages: Sequence[Message]) -> None:
         keys = [message[0] for message in messages]
+        self._kind = kind
+        self._values: list[Any] = [message[1] for message in messages]
+        self.rejections: list[Rejection] = []
+
+        # The area that each key names.
         named: dict[bytes | None, str] = {}
         unreadable: dict[bytes | None, RejectedError] = {}
         for key in set(keys):
             try:
                 named[key] = _area(key)
             except RejectedError as error:
-                named[key], unreadable[key] = "", error
-        self._kind = kind
-        self._values: list[Any] = [message[1] for message in messages]
-        self._area_names, codes = coded(list(named.values()))  # that the keys name
-        number = dict(zip(named, codes.tolist(), strict=True))
-        self._areas = np.array(
-            [number[key] for key in keys], np.int32
-        )  # into area_names
-        self._broker_times = np.array([message[3] for message in messages], np.int64)
-        self._broker_times[
-            (self._broker_times < EARLIEST_TIME) | (self._broker_times >= LATEST_TIME)
-        ] = 0
-        self.rejections: list[Rejection] = []
+                named[key] = ""
+                unreadable[key] = error
+        self._area_names, codes = coded(list(named.values()))
+        code_of = dict(zip(named, codes.tolist(), strict=True))
+        self._areas = np.array([code_of[key] for key in keys], np.int32)
+
+        # Implausible receipt times count as unknown.
+        received = np.array([message[3] for message in messages], np.int64)
+        received[(received < EARLIEST_TIME) | (received >= LATEST_TIME)] = 0
+        self._broker_times = received
+
+        # The shape of each message, or why it is rejected.
         self._verdicts = _shapes(self._values, [message[2] for message in messages])
         if unreadable:
             verdicts = zip(keys, self._verdicts, strict=True)
             self._verdicts = [unreadable.get(key, verdict) for key, verdict in verdicts]
 
     def chunks(self) -> Iterator[tuple[str, list[int]]]:
-        """The readable messages by shape, in order; those in JSON in pieces whose records fit a processor's cache."""
+        """The readable messages by shape, in order; JSON in chunks whose records fit a processor's cache."""
         shapes: dict[int, str] = {}
         for index, verdict in enumerate(self._verdicts):
             if isinstance(verdict, str):
                 shapes[index] = verdict
             else:
                 self._reject(self._values[index], verdict, index)
+
         for shape, group in groupby(shapes, shapes.__getitem__):
-            run = list(group)
-            passed = (
-                np.cumsum([len(self._values[index]) for index in run]) // DECODED_BYTES
-            )
-            cuts = (
-                []
-                if shape == "packed"
-                else (np.flatnonzero(np.diff(passed)) + 1).tolist()
-            )
-            for first, last in pairwise([0, *cuts, len(run)]):
-                yield shape, run[first:last]
+            indices = list(group)
+            cuts: list[int] = []
+            if shape != "packed":
+                sizes = np.cumsum([len(self._values[index]) for index in indices])
+                cuts = (np.flatnonzero(np.diff(sizes // DECODED_BYTES)) + 1).tolist()
+            for first, last in pairwise([0, *cuts, len(indices)]):
+                yield shape, indices[first:last]
 
     def batch(self, shape: str, chunk: list[int]) -> AnyBatch | None:
-        """The rows of a piece that are sound, None when there are none."""
+        """The rows of a chunk without faults, None if there are none."""
         readers = {
             "single": self._single_rows,
             "array": self._array_rows,
@@ -344,37 +346,39 @@ class _BatchDecoder(Generic[AnyBatch]):
     def _reject(self, value: bytes | None, error: Exception, index: int) -> None:
         self.rejections.append(_rejection(value, error, index))
 
-    def _single_rows(self, run: list[int]) -> _Rows[AnyBatch] | None:
+    def _single_rows(self, chunk: list[int]) -> _Rows[AnyBatch] | None:
         """The rows of messages of one record each."""
-        values = [self._values[index] for index in run]
+        values = [self._values[index] for index in chunk]
         records = self._decode_joined(values)
         if records is None:
-            records, kept = self._decode_each(values, run)
-            run = [run[place] for place in kept]
-        return self._rows_of(records, np.array(run, np.intp), ())
+            records, decoded = self._decode_each(values, chunk)
+            chunk = [chunk[position] for position in decoded]
+        return self._rows_of(records, np.array(chunk, np.intp), ())
 
-    def _array_rows(self, run: list[int]) -> _Rows[AnyBatch] | None:
+    def _array_rows(self, chunk: list[int]) -> _Rows[AnyBatch] | None:
         """The rows of messages of an array of records each."""
         records: list[Any] = []
         messages: list[int] = []
-        places: list[Sequence[int]] = []
-        for index in run:
+        positions: list[Sequence[int]] = []
+        for index in chunk:
             try:
-                found, kept = self._array_records(index)
+                found, decoded = self._array_records(index)
             except (ValueError, RecursionError) as error:
                 self._reject(self._values[index], error, index)
             else:
                 records += found
                 messages.append(index)
-                places.append(kept)
+                positions.append(decoded)
+
+        rows = list(map(len, positions))
         return self._rows_of(
             _of_one_type(records),
-            np.repeat(np.array(messages, np.intp), list(map(len, places))),
-            places,
+            np.repeat(np.array(messages, np.intp), rows),
+            positions,
         )
 
     def _array_records(self, index: int) -> tuple[list[Any], Sequence[int]]:
-        """The records of an array, and their places in it. Raises ValueError or RecursionError when it is none."""
+        """The records of an array, and their positions in it. Raises ValueError or RecursionError."""
         try:
             records = RECORD_DECODERS[self._kind].array(self._values[index])
         except (ValueError, RecursionError):
@@ -389,10 +393,10 @@ class _BatchDecoder(Generic[AnyBatch]):
         return records, range(len(records))
 
     def _decode_joined(self, values: list[bytes]) -> list[Any] | None:
-        """The records of values that hold one object each, decoded at once; None when any is bad.
+        """The records of values that hold one object each, decoded at once; None if any is bad.
 
         No object can reach from one value into the next: each value begins an object, no record nests objects, and a
-        string cannot hold the raw line feed that parts two values.
+        string cannot contain the raw line feed that separates two values.
         """
         if {value[:1] for value in values} != {OBJECT_START}:
             return None
@@ -407,16 +411,16 @@ class _BatchDecoder(Generic[AnyBatch]):
     def _decode_each(
         self, values: Sequence[bytes], messages: Sequence[int]
     ) -> tuple[list[Any], list[int]]:
-        """The records of the values that hold one, and the places of those values."""
-        records, kept = [], []
+        """The records of the values that hold one, and the positions of these values."""
+        records, decoded = [], []
         decode = RECORD_DECODERS[self._kind].one.decode
-        for place, value in enumerate(values):
+        for position, value in enumerate(values):
             try:
                 records.append(decode(value))
-                kept.append(place)
+                decoded.append(position)
             except (ValueError, RecursionError) as error:
-                self._reject(value, error, messages[place])
-        return records, kept
+                self._reject(value, error, messages[position])
+        return records, decoded
 
     def _rows_of(
         self,
@@ -424,59 +428,56 @@ class _BatchDecoder(Generic[AnyBatch]):
         messages: NDArray[np.intp],
         positions: Sequence[Sequence[int]],
     ) -> _Rows[AnyBatch] | None:
-        """The records as columns."""
+        """The records as columns, None without a record."""
         if not records:
             return None
-        told = dict(
-            zip(
-                records[0].__struct_fields__,
-                zip(*map(astuple, records), strict=True),
-                strict=True,
-            )
-        )
+        names = records[0].__struct_fields__
+        given = dict(zip(names, zip(*map(astuple, records), strict=True), strict=True))
+
         columns: dict[str, Any] = {}
-        columns["areas"], columns["area"], astray = self._row_areas(
-            told.pop("area"), messages
-        )
+        areas = self._row_areas(given.pop("area"), messages)
+        columns["areas"], columns["area"], faulty = areas
         if self._kind is DeviceEvents:
-            systems, codes = told.pop("system"), told.pop("code")
-            told["event"], unread = events(told["event"], systems, codes)
-            told["subject"] = subjects(told["subject"], systems, codes)
-            astray = unread | astray
-        for names, codes in self._kind.encodings().items():
-            if codes in told:
-                columns[names], columns[codes] = coded(told.pop(codes))
-        for name, values in told.items():
+            systems = given.pop("system")
+            codes = given.pop("code")
+            given["event"], unknown = events(given["event"], systems, codes)
+            given["subject"] = subjects(given["subject"], systems, codes)
+            faulty = unknown | faulty
+
+        for names_field, codes_field in self._kind.encodings().items():
+            if codes_field in given:
+                encoded = coded(given.pop(codes_field))
+                columns[names_field], columns[codes_field] = encoded
+        for name, values in given.items():
             columns[name] = column(name, values)
-        return self._with_receipt_times(
-            _Rows(self._kind.build(**columns), messages, positions, astray)
-        )
+        batch = self._kind.build(**columns)
+        return self._with_receipt_times(_Rows(batch, messages, positions, faulty))
 
     def _row_areas(
         self, record_areas: Sequence[str], messages: NDArray[np.intp]
     ) -> tuple[Names, Codes, dict[int, RejectedError]]:
-        """The area of each row, by its record or the key of its message, and which rows have none."""
+        """The area of each row, by its record or the key of its message; and the rows without an area."""
         codes = self._areas[messages]
-        astray: dict[int, RejectedError] = {}
+        faulty: dict[int, RejectedError] = {}
         if all(self._area_names) and not any(record_areas):
-            return self._area_names, codes, astray
+            return self._area_names, codes, faulty
+
         areas = [self._area_names[code] for code in codes.tolist()]
-        for row, (by_record, by_key) in enumerate(
-            zip(record_areas, areas, strict=True)
-        ):
+        pairs = zip(record_areas, areas, strict=True)
+        for row, (by_record, by_key) in enumerate(pairs):
             try:
                 areas[row] = _agreed(by_record, by_key)
             except RejectedError as error:
-                astray[row] = error
-        return (*coded(areas), astray)
+                faulty[row] = error
+        return (*coded(areas), faulty)
 
-    def _frame_rows(self, run: list[int]) -> _Rows[AnyBatch] | None:
+    def _frame_rows(self, chunk: list[int]) -> _Rows[AnyBatch] | None:
         """The rows of messages of a packed frame each."""
         messages: list[int] = []
         areas: list[str] = []
         frames: list[Frame] = []
-        parts: list[dict[str, NDArray[Any]]] = []
-        for index in run:
+        frame_columns: list[dict[str, NDArray[Any]]] = []
+        for index in chunk:
             try:
                 if self._kind is not Readings:
                     raise RejectedError(Reason.NOT_JSON, "only readings come in frames")
@@ -487,82 +488,97 @@ class _BatchDecoder(Generic[AnyBatch]):
             else:
                 messages.append(index)
                 frames.append(frame)
-                parts.append(columns)
+                frame_columns.append(columns)
         if not frames:
             return None
-        rows = [frame.rows for frame in frames]
+
+        # The meter codes of each frame move behind the names of the frames before it.
         first = np.cumsum([0, *(len(frame.meters) for frame in frames)])
-        names, codes = coded(areas)
+        subject = np.concatenate(
+            [
+                columns.pop("meter") + code
+                for columns, code in zip(frame_columns, first, strict=False)
+            ]
+        )
+
+        rows = [frame.rows for frame in frames]
+        area_names, codes = coded(areas)
+        stacked = {
+            name: stack(name, [columns.get(name) for columns in frame_columns], rows)
+            for name in set().union(*frame_columns)
+        }
         batch = self._kind.build(
             names=chain.from_iterable(frame.meters for frame in frames),
-            subject=np.concatenate(
-                [
-                    part.pop("meter") + code
-                    for part, code in zip(parts, first, strict=False)
-                ]
-            ),
-            areas=names,
+            subject=subject,
+            areas=area_names,
             area=np.repeat(codes, rows),
-            **{
-                name: stack(name, [part.get(name) for part in parts], rows)
-                for name in set().union(*parts)
-            },
+            **stacked,
         )
         return self._with_receipt_times(_Rows(batch, np.repeat(messages, rows), (), {}))
 
     def _with_receipt_times(self, rows: _Rows[AnyBatch]) -> _Rows[AnyBatch]:
-        """Readings that do not tell when they were received were so when the broker got their message."""
+        """Readings without a receipt time of their own have that of their message at the broker."""
         if not isinstance(rows.batch, Readings):
             return rows
-        told = rows.batch.received
-        return rows._replace(
-            batch=replace(
-                rows.batch,
-                received=np.where(told, told, self._broker_times[rows.messages]),
-            )
-        )
+        own_times = rows.batch.received
+        received = np.where(own_times, own_times, self._broker_times[rows.messages])
+        return rows._replace(batch=replace(rows.batch, received=received))
 
     def _from_future(self, rows: _Rows[AnyBatch]) -> dict[int, RejectedError]:
-        """The payments and stage events that say they come from the future."""
+        """The payments and stage events with a time in the future."""
         if not isinstance(rows.batch, (Payments, Stages)):
             return {}
         received = self._broker_times[rows.messages]
-        early = np.flatnonzero(
-            (received > 0) & (rows.batch.at > received + FUTURE_TOLERANCE_SECONDS)
-        ).tolist()
-        return dict.fromkeys(
-            early,
-            RejectedError(
-                Reason.BAD_TIME, "at is more than a day ahead of the broker's clock"
-            ),
+        is_early = rows.batch.at > received + FUTURE_TOLERANCE_SECONDS
+        early = np.flatnonzero((received > 0) & is_early).tolist()
+        error = RejectedError(
+            Reason.BAD_TIME, "at is more than a day ahead of the broker's clock"
         )
+        return dict.fromkeys(early, error)
 
     def _without_faults(self, rows: _Rows[AnyBatch], shape: str) -> AnyBatch | None:
-        """The rows without fault, None when there are none; the others are refused."""
+        """The rows without faults, None if there are none; the others are rejected."""
         batch = rows.batch
-        bad = self._from_future(rows) | faults(batch) | rows.faults
-        if not bad:
+        faulty = self._from_future(rows) | faults(batch) | rows.faults
+        if not faulty:
             return batch
-        places = list(chain.from_iterable(rows.positions))
-        elements: dict[int, list[Raw]] = {}
-        alike: dict[tuple[int, RejectedError], list[int]] = {}
-        for row, error in bad.items():
+
+        if shape == "packed":
+            self._reject_frame_rows(rows, faulty)
+        else:
+            self._reject_records(rows, faulty, shape)
+        sound = np.ones(len(batch), bool)
+        sound[list(faulty)] = False
+        return batch.select(sound) if sound.any() else None
+
+    def _reject_records(
+        self, rows: _Rows[AnyBatch], faulty: dict[int, RejectedError], shape: str
+    ) -> None:
+        """Rejects faulty rows with the bytes of their records."""
+        positions = list(chain.from_iterable(rows.positions))
+        elements: dict[int, list[Raw]] = {}  # of arrays, by message
+        for row, error in faulty.items():
             index = int(rows.messages[row])
             value = self._values[index]
             if shape == "array":
                 if index not in elements:
                     elements[index] = ARRAY_DECODER.decode(value)
-                value = bytes(elements[index][places[row]])
-            elif shape == "packed":
-                alike.setdefault((index, error), []).append(row)
-                continue
+                value = bytes(elements[index][positions[row]])
             self._reject(value, error, index)
+
+    def _reject_frame_rows(
+        self, rows: _Rows[AnyBatch], faulty: dict[int, RejectedError]
+    ) -> None:
+        """Rejects the faulty rows of a frame that have one error as one frame."""
+        batch = rows.batch
+        if not isinstance(batch, Readings):
+            return
+        alike: dict[tuple[int, RejectedError], list[int]] = {}
+        for row, error in faulty.items():
+            index = int(rows.messages[row])
+            alike.setdefault((index, error), []).append(row)
         for (index, error), same in alike.items():
-            if isinstance(batch, Readings):
-                value = pack(batch.select(same), batch.areas[batch.area[same[0]]])
-                self.rejections.append(
-                    Rejection(value, error.reason, str(error), index, len(same))
-                )
-        keep = np.ones(len(batch), bool)
-        keep[list(bad)] = False
-        return batch.select(keep) if keep.any() else None
+            value = pack(batch.select(same), batch.areas[batch.area[same[0]]])
+            self.rejections.append(
+                Rejection(value, error.reason, str(error), index, len(same))
+            )

@@ -1,4 +1,4 @@
-"""Batches to Kafka messages; what a decoder reads back is equal to the bit."""
+"""Batches to Kafka messages; a decoder restores them to the bit."""
 
 from __future__ import annotations
 
@@ -40,11 +40,8 @@ Encoded = tuple[bytes, bytes, str]
 """Key, value and content type."""
 
 JSON_ENCODER = json.Encoder()
-OMITTED_FIELDS = {
-    "area": "",
-    "system": None,
-    "code": "",
-}  # the area stands in the message key, an event is told by its word
+# The area is in the message key, and an event is given by its word.
+OMITTED_FIELDS = {"area": "", "system": None, "code": ""}
 LARGEST_SCORE = sys.float_info.max
 
 
@@ -88,11 +85,14 @@ def encode_area(area: Area) -> Encoded:
 def encode_alert(alert: Alert) -> tuple[bytes, bytes, list[tuple[str, bytes]]]:
     """Key, value and the headers of a CloudEvents 1.0 event in binary mode.
 
-    JSON has no infinity: evidence that is not finite is left out, and such a score is the largest there is.
+    JSON has no infinity: evidence that is not finite is left out, and such a score is the largest double.
     """
     evidence = {
         name: value for name, value in alert.evidence.items() if math.isfinite(value)
     }
+    score = min(alert.score, LARGEST_SCORE)
+    value = JSON_ENCODER.encode(replace(alert, evidence=evidence, score=score))
+
     headers = {
         "ce_specversion": "1.0",
         "ce_id": f"{alert.id}.{alert.revision}",
@@ -102,17 +102,12 @@ def encode_alert(alert: Alert) -> tuple[bytes, bytes, list[tuple[str, bytes]]]:
         "ce_subject": alert.subject or alert.area,
         "content-type": JSON_CONTENT_TYPE,
     }
-    value = JSON_ENCODER.encode(
-        replace(alert, evidence=evidence, score=min(alert.score, LARGEST_SCORE))
-    )
-    return (
-        alert.id.encode(),
-        value,
-        [(name, text.encode()) for name, text in headers.items()],
-    )
+    encoded_headers = [(name, text.encode()) for name, text in headers.items()]
+    return alert.id.encode(), value, encoded_headers
 
 
 def _json(batch: Batch, record: Any, shape: str, rows: int) -> Iterator[Encoded]:
+    """JSON messages of one record each, or of an array of one area's records each."""
     if shape == "single":
         keys = [name.encode() for name in batch.areas]
         for area, row in zip(batch.area.tolist(), _records(batch, record), strict=True):
@@ -127,13 +122,13 @@ def _json(batch: Batch, record: Any, shape: str, rows: int) -> Iterator[Encoded]
 
 
 def _areas(batch: Batch, rows: int) -> Iterator[tuple[str, NDArray[np.intp]]]:
-    """The rows of every area, in pieces."""
+    """The rows of every area, at most so many at a time."""
     names = {name: code for code, name in enumerate(dict.fromkeys(batch.areas))}
     codes = np.array([names[name] for name in batch.areas], np.intp)[batch.area]
     order = np.argsort(codes, kind="stable")
-    for held in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
-        for first in range(0, len(held), rows):
-            chosen = held[first : first + rows]
+    for area_rows in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
+        for first in range(0, len(area_rows), rows):
+            chosen = area_rows[first : first + rows]
             yield batch.areas[batch.area[chosen[0]]], chosen
 
 
@@ -145,6 +140,7 @@ def _records(batch: Batch, record: Any) -> list[Struct]:
         if name in OMITTED_FIELDS:
             columns.append([OMITTED_FIELDS[name]] * len(batch))
             continue
+
         column = getattr(batch, name)
         if name in encodings:
             words = getattr(batch, encodings[name])
@@ -155,15 +151,15 @@ def _records(batch: Batch, record: Any) -> list[Struct]:
             columns.append(_phases(column))
         elif column.dtype.kind == "f":
             columns.append(_numbers(column).tolist())
+        elif name == "succeeded":
+            columns.append(column.astype(bool).tolist())
         else:
-            columns.append(
-                column.astype(bool).tolist() if name == "succeeded" else column.tolist()
-            )
+            columns.append(column.tolist())
     return list(map(record, *columns))
 
 
 def _numbers(column: Column) -> NDArray[np.object_]:
-    """The numbers in the fewest digits that tell them apart, None where unknown."""
+    """The numbers in the fewest digits that distinguish them, None where unknown."""
     short = shortest(column) if column.dtype == np.float32 else column
     numbers = short.astype(object)
     numbers[np.isnan(column)] = None
@@ -171,16 +167,14 @@ def _numbers(column: Column) -> NDArray[np.object_]:
 
 
 def _phases(column: Column) -> list[Any]:
-    a, b, c = _numbers(column)
-    alone = (np.isnan(column[1]) & np.isnan(column[2])).tolist()
-    return [
-        row[0] if single else row
-        for single, row in zip(alone, zip(a, b, c, strict=True), strict=True)
-    ]
+    """Each row as a tuple of phases, or as a number if it has phase A alone."""
+    rows = zip(*_numbers(column), strict=True)
+    only_a = (np.isnan(column[1]) & np.isnan(column[2])).tolist()
+    return [row[0] if single else row for single, row in zip(only_a, rows, strict=True)]
 
 
 def shortest(column: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Doubles with the fewest decimals that are the same as float32.
+    """The doubles with the fewest decimals that are equal as float32.
 
     >>> shortest(np.array([230.1, 0.001, 1e-9], np.float32)).tolist()
     [230.1, 0.001, 1e-09]

@@ -19,10 +19,11 @@ VERSION_DECODER = msgpack.Decoder(FrameVersion)
 FRAME_ENCODER = msgpack.Encoder()
 
 TIME_TYPES = (np.dtype("<u4"), np.dtype("<i8"))
+BATCH_COLUMNS = {column.name for column in fields(Batch)}
 MEASURED_COLUMNS = [
-    f.name
-    for f in fields(Readings)
-    if f.name not in {*(f.name for f in fields(Batch)), "received"}
+    column.name
+    for column in fields(Readings)
+    if column.name not in {*BATCH_COLUMNS, "received"}
 ]
 FRAME_LAYOUT: dict[str, tuple[np.dtype[Any], ...]] = {
     "meter": (np.dtype("<u2"), np.dtype("<u4")),
@@ -33,20 +34,22 @@ FRAME_LAYOUT: dict[str, tuple[np.dtype[Any], ...]] = {
         for name in MEASURED_COLUMNS
     },
 }
-"""What the numbers of a column may be; the length of the column tells which."""
+"""The types that the numbers of a column may have; the length of the column decides."""
 
 
 def unpack(value: bytes) -> tuple[Frame, dict[str, NDArray[Any]]]:
-    """A frame and its columns, phases in the shape (3, rows). Raises RefusedError."""
+    """A frame and its columns, phases in the shape (3, rows). Raises RejectedError."""
     try:
         frame = FRAME_DECODER.decode(value)
     except (ValueError, RecursionError) as error:
         raise _unknown_version(value) or rejected_error(error) from error
+
     columns = {}
     for name, types in FRAME_LAYOUT.items():
         packed = getattr(frame, name)
         if packed is not None:
             columns[name] = _column(name, packed, frame.rows, types)
+
     if columns["meter"].max() >= len(frame.meters):
         raise RejectedError(
             Reason.UNKNOWN_VALUE,
@@ -56,6 +59,7 @@ def unpack(value: bytes) -> tuple[Frame, dict[str, NDArray[Any]]]:
 
 
 def _unknown_version(value: bytes) -> RejectedError | None:
+    """An error if a value is a frame of another version."""
     try:
         version = VERSION_DECODER.decode(value).version
     except (ValueError, RecursionError):
@@ -70,6 +74,7 @@ def _unknown_version(value: bytes) -> RejectedError | None:
 def _column(
     name: str, packed: bytes, rows: int, types: Sequence[np.dtype[Any]]
 ) -> NDArray[Any]:
+    """A packed column as an array. Raises RejectedError if its length fits no type."""
     for kind in types:
         if len(packed) == rows * kind.itemsize:
             column = np.frombuffer(packed, kind)
@@ -82,6 +87,7 @@ def _column(
 
 
 def _phase_a(column: NDArray[Any]) -> NDArray[Any]:
+    """A column of phase A as a phase column."""
     phases = np.full((3, len(column)), np.nan, column.dtype)
     phases[0] = column
     return phases
@@ -93,53 +99,54 @@ def stack(
     """The columns of several frames in a row, unknown where a frame has none."""
     kind = FRAME_LAYOUT[name][-1]
     unknown = np.nan if kind.kind == "f" else 0
-    return np.concatenate(
-        [
-            np.full((3, count) if name in PHASE_COLUMNS else count, unknown, kind)
-            if part is None
-            else part
-            for part, count in zip(columns, rows, strict=True)
-        ],
-        axis=-1,
-    )
+    stacked = []
+    for column, count in zip(columns, rows, strict=True):
+        if column is None:
+            shape = (3, count) if name in PHASE_COLUMNS else (count,)
+            stacked.append(np.full(shape, unknown, kind))
+        else:
+            stacked.append(column)
+    return np.concatenate(stacked, axis=-1)
 
 
 def pack(batch: Readings, area: str) -> bytes:
     """A frame of rows that are all of one area."""
-    held, codes = np.unique(batch.subject, return_inverse=True)
-    return FRAME_ENCODER.encode(
-        Frame(
-            meters=[batch.names[code] for code in held],
-            meter=_bytes(codes, FRAME_LAYOUT["meter"]),
-            at=_bytes(batch.at, TIME_TYPES),
-            rows=len(batch),
-            version=FRAME_VERSION,
-            area=area,
-            received=_bytes(batch.received, TIME_TYPES)
-            if batch.received.any()
-            else None,
-            status=_bytes(batch.status, FRAME_LAYOUT["status"])
-            if batch.status.any()
-            else None,
-            **{
-                name: _known(getattr(batch, name), types)
-                for name, types in FRAME_LAYOUT.items()
-                if types[0].kind == "f"
-            },
-        )
+    meters, codes = np.unique(batch.subject, return_inverse=True)
+    received = status = None
+    if batch.received.any():
+        received = _bytes(batch.received, TIME_TYPES)
+    if batch.status.any():
+        status = _bytes(batch.status, FRAME_LAYOUT["status"])
+
+    frame = Frame(
+        meters=[batch.names[code] for code in meters],
+        meter=_bytes(codes, FRAME_LAYOUT["meter"]),
+        at=_bytes(batch.at, TIME_TYPES),
+        rows=len(batch),
+        version=FRAME_VERSION,
+        area=area,
+        received=received,
+        status=status,
+        **{
+            name: _known(getattr(batch, name), types)
+            for name, types in FRAME_LAYOUT.items()
+            if types[0].kind == "f"
+        },
     )
+    return FRAME_ENCODER.encode(frame)
 
 
 def _known(column: NDArray[Any], types: Sequence[np.dtype[Any]]) -> bytes | None:
+    """The packed column, or its phase A if the others are unknown; None if all is unknown."""
     known = ~np.isnan(column)
     if not known.any():
         return None
-    alone = column.ndim > 1 and not known[1:].any()
-    return _bytes(column[0] if alone else column, types)
+    only_a = column.ndim > 1 and not known[1:].any()
+    return _bytes(column[0] if only_a else column, types)
 
 
 def _bytes(column: NDArray[Any], types: Sequence[np.dtype[Any]]) -> bytes:
-    """The column in the first of the types that holds it."""
+    """The column, packed as the first of the types that can hold it."""
     for kind in types[:-1]:
         limits = np.iinfo(kind)
         if limits.min <= column.min() and column.max() <= limits.max:

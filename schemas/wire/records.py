@@ -1,4 +1,4 @@
-"""One observation as a JSON_CONTENT_TYPE object: names, types, units and limits of every field."""
+"""One observation as a JSON object: names, types, units and limits of every field."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LONGEST_ID = 128  # characters
 
 
 def _described(description: str, unit: str = "") -> Meta:
-    """What the JSON_CONTENT_TYPE Schema says of a field beyond its type."""
+    """The description and unit of a field in the JSON Schema."""
     return Meta(
         description=description, extra_json_schema={"x-unit": unit} if unit else {}
     )
@@ -63,7 +63,7 @@ class UsualReadingRecord(
     forbid_unknown_fields=True,
     rename={"subject": "meter"},
 ):
-    """A reading with the fields that most have: to look for the others too takes a tenth longer."""
+    """A reading with the fields of most readings: looking for the others too takes a tenth longer."""
 
     subject: Annotated[Id, _described("Meter")]
     at: Annotated[Instant, _described("End of the interval")]
@@ -169,7 +169,7 @@ class EventRecord(
     forbid_unknown_fields=True,
     rename={"subject": "meter"},
 ):
-    """Something a meter, or the head-end for a meter or a whole area, reports."""
+    """A report of a meter, or of the head-end on a meter or a whole area."""
 
     at: Instant
     event: (
@@ -227,7 +227,7 @@ class EventRecord(
         | None
     ) = None
     system: Annotated[
-        System | None, _described("Whose code it is, where a code stands for the event")
+        System | None, _described("Whose code it is, if the event is given by a code")
     ] = None
     code: Annotated[
         Id,
@@ -242,7 +242,7 @@ class EventRecord(
     until: Annotated[
         Instant,
         _described(
-            "End of what lasts; absent when open or a moment; as `at`, it is called off"
+            "End of a lasting event; absent if open or a moment; equal to `at`: called off"
         ),
     ] = 0
     residual: Annotated[
@@ -251,7 +251,7 @@ class EventRecord(
     ] = None
     seconds: Annotated[
         Number | None,
-        _described("How long it lasted, where `until` is too coarse", "s"),
+        _described("How long it lasted, if `until` is too coarse", "s"),
     ] = None
 
 
@@ -262,17 +262,15 @@ class PaymentRecord(
     forbid_unknown_fields=True,
     rename={"subject": "customer"},
 ):
-    """A customer's bill, payment attempt, top-up or balance, or a line of the file in which a channel settles."""
+    """A customer's bill, payment attempt, top-up or balance, or a line of a channel's settlement file."""
 
     subject: Annotated[Id, _described("Customer")]
     at: Instant
     payment: Literal["bill", "payment", "topup", "balance", "settlement", "reversal"]
     area: AreaId = ""
     amount: Annotated[Number | None, _described("Amount", "CNY")] = None
-    bill: Annotated[Id, _described("The bill it is or settles, where it names one")] = (
-        ""
-    )
-    channel: Annotated[Id, _described("How it was paid, where it names one")] = ""
+    bill: Annotated[Id, _described("The bill it is or settles, if it names one")] = ""
+    channel: Annotated[Id, _described("How it was paid, if it names it")] = ""
     reference: Annotated[Id, _described("The channel's own number of a payment")] = ""
     succeeded: Annotated[bool, _described("Whether the attempt went through")] = True
     due: Annotated[Instant, _described("When a bill is due")] = 0
@@ -340,11 +338,11 @@ class StageRecord(
 class Frame(Struct, gc=False, omit_defaults=True, forbid_unknown_fields=True):
     """Readings of one area as columns of packed little-endian numbers, in msgpack; an absent column is unknown.
 
-    Times are u4 or i8, codes u2 or u4, both told apart by the length; energy registers f8, all else f4. A phase column
+    Times are u4 or i8, codes u2 or u4, distinguished by the length; energy registers f8, all else f4. A phase column
     holds phase A, then B, then C of all rows, or phase A alone.
     """
 
-    meters: Annotated[list[Id], _described("The meters that codes point into")]
+    meters: Annotated[list[Id], _described("The meters that the codes refer to")]
     meter: Annotated[bytes, _described("u2 or u4 code of each row's meter")]
     at: Annotated[bytes, _described("u4 or i8 Unix seconds", "s")]
     rows: Annotated[int, Meta(ge=1)]
@@ -376,7 +374,7 @@ class Frame(Struct, gc=False, omit_defaults=True, forbid_unknown_fields=True):
     ] = None
     clock_offset: Annotated[bytes | None, _described("f4", "s")] = None
     received: Annotated[
-        bytes | None, _described("u4 or i8 Unix seconds, 0 where unknown", "s")
+        bytes | None, _described("u4 or i8 Unix seconds, 0 if unknown", "s")
     ] = None
     status: Annotated[
         bytes | None, _described("u1: 0 measured, 1 estimated, 2 edited")
@@ -403,4 +401,4 @@ WORDS_BY_CODE = {
     field: tuple(intern(code.name.lower()) for code in codes)
     for field, codes in CODE_ENUMS.items()
 }
-"""The words on the wire, in the order of their codes; interned, for msgspec tells a default by its identity."""
+"""The words on the wire, in the order of their codes; interned, for msgspec compares defaults by identity."""

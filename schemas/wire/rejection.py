@@ -1,4 +1,4 @@
-"""Why a value is refused: a fixed word for counting, and a sentence for whoever sent it."""
+"""Why a value is rejected: a fixed word for counting, and a sentence for the sender."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from schemas.columns import EARLIEST_TIME, LATEST_TIME
 
 
 class Reason(StrEnum):
-    """The words a refusal is counted under."""
+    """The words by which rejections are counted."""
 
     EMPTY = "empty"  # no value, or no row in it
-    TOO_LARGE = "too_large"  # more bytes than LARGEST, or among too many elements for them to be records
+    # More bytes than LARGEST_VALUE_BYTES, or too many elements of which some are no records.
+    TOO_LARGE = "too_large"
     NOT_JSON = "not_json"
-    NOT_FRAME = "not_frame"  # not msgpack, though it began or was announced as such
+    NOT_FRAME = "not_frame"  # no msgpack, though it began or was announced as such
     NOT_UTF8 = "not_utf8"  # in the value or the key
     TRUNCATED = "truncated"
     TOO_DEEP = "too_deep"
@@ -24,25 +25,26 @@ class Reason(StrEnum):
     UNKNOWN_FIELD = "unknown_field"
     WRONG_TYPE = "wrong_type"
     WRONG_LENGTH = "wrong_length"  # of the phases, or of a frame's column
-    UNKNOWN_VALUE = "unknown_value"  # not one of the words or codes there are
+    UNKNOWN_VALUE = "unknown_value"  # none of the defined words or codes
     UNKNOWN_CODE = "unknown_code"  # of a device event, by the table of its system
     NOT_FINITE = "not_finite"
     OUT_OF_RANGE = "out_of_range"  # a number that measures nothing
-    BAD_TIME = "bad_time"  # unreadable, without offset, not from 2000 on and before 2100, or ahead of the broker
+    # Unreadable, without offset, not from 2000 on and before 2100, or ahead of the broker.
+    BAD_TIME = "bad_time"
     BAD_ID = "bad_id"  # empty, longer than 128 characters, or not printable
-    NO_AREA = (
-        "no_area"  # neither in the key nor in the value, or none that the registry has
-    )
+    # Neither in the key nor in the value, or not in the registry.
+    NO_AREA = "no_area"
     AREA_MISMATCH = "area_mismatch"  # key and value name different areas
-    WRONG_PARTITION = "wrong_partition"  # not the one that the area belongs to
-    NO_KEY = "no_key"  # nor the right partition
-    CORRUPT = "corrupt"  # a batch or a record of the log: its checksum, its lengths or what it is compressed to
+    WRONG_PARTITION = "wrong_partition"  # the area belongs to another one
+    NO_KEY = "no_key"  # and the wrong partition
+    # A batch or a record of the log: its checksum, its lengths or its compressed content.
+    CORRUPT = "corrupt"
     UNKNOWN_CODEC = "unknown_codec"  # how a batch is compressed
     UNKNOWN_MAGIC = "unknown_magic"  # of a batch's layout
 
 
 class Rejection(msgspec.Struct, frozen=True):
-    """A value that was refused, or an element of an array, or the rows of a frame with one fault as a frame."""
+    """A value that was rejected, or an element of an array, or the rows of a frame with one fault as a frame."""
 
     value: bytes
     reason: Reason
@@ -52,7 +54,7 @@ class Rejection(msgspec.Struct, frozen=True):
 
 
 class RejectedError(ValueError):
-    """Bytes that cannot be read as what they should be."""
+    """The bytes are not what they should be."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(detail[:200])
@@ -60,7 +62,7 @@ class RejectedError(ValueError):
 
 
 def rejected_error(error: Exception) -> RejectedError:
-    """What a decoder's error means.
+    """The rejection that a decoder's error means.
 
     >>> rejected_error(msgspec.ValidationError("Object missing required field `at`")).reason
     <Reason.MISSING_FIELD: 'missing_field'>
@@ -72,12 +74,10 @@ def rejected_error(error: Exception) -> RejectedError:
     if isinstance(error, RecursionError):
         return RejectedError(Reason.TOO_DEEP, "nested too deeply")
     detail = str(error)
-    return RejectedError(
-        next(
-            reason for opening, reason in ERROR_OPENINGS if detail.startswith(opening)
-        ),
-        detail,
+    reasons = (
+        reason for opening, reason in ERROR_OPENINGS if detail.startswith(opening)
     )
+    return RejectedError(next(reasons), detail)
 
 
 ERROR_OPENINGS = (
@@ -100,4 +100,4 @@ ERROR_OPENINGS = (
     ("Expected `float` <", Reason.OUT_OF_RANGE),
     ("", Reason.WRONG_TYPE),
 )
-"""How msgspec's messages begin."""
+"""How msgspec's messages begin, and the reasons they mean."""
