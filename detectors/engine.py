@@ -1112,7 +1112,7 @@ class Engine:
     def _take_over(
         self, saved: Mapping[str, Saved], areas: Iterable[Area]
     ) -> list[str]:
-        """Load every owner; returns the names of the owners that start afresh. After a StateError the engine is of no use."""
+        """Load every owner; the names of those starting afresh. A StateError leaves the engine unusable."""
         if missing := [name for name in NEEDED_OWNERS if name not in saved]:
             raise StateError(f"{missing[0]} is missing")
 

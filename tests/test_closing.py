@@ -140,7 +140,7 @@ def test_areas_are_amended_together(monkeypatch):
         amended.append(len(window.areas))
         return whole(self, window)
 
-    monkeypatch.setattr(Engine, "amend", counted)
+    monkeypatch.setattr(Engine, "_amend", counted)
     engine.step(late)
     for batch in hours(areas, 60, 63):
         engine.step(batch)
