@@ -368,12 +368,12 @@ class Engine:
 
     @property
     def lost_spans(self) -> Lapses:
-        """Of which spans of time rows were lost."""
+        """The spans of time in which rows were lost, by kind."""
         return self.holes.spans
 
     @lost_spans.setter
     def lost_spans(self, spans: Lapses) -> None:
-        """The spans of time in which rows were lost, by kind."""
+        self.holes.spans = spans
 
     def note_lost_rows(self, kind: type[Batch]) -> None:
         """Rows of a kind after those judged are lost: their absence proves nothing.

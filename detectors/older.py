@@ -50,6 +50,7 @@ RENAMED_EPISODE_COLUMNS = {
     "told": "last_revised",
 }
 RENAMED_FIELDS = {"told": "reports"}  # of what a meter reported
+RENAMED_SENTENCES = {" The same is told by": " The same is reported by"}
 RENAMED_OUTCOMES = {"doubted": "implausible"}
 RENAMED_FAMILIES = {"files": "master_data"}
 TIMELINE_PARTS = {
@@ -130,8 +131,16 @@ def _with_renamed_alerts(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     if "held" in value and "rule" in value:
-        return renamed_fields(value)
+        return _with_renamed_sentences(renamed_fields(value))
     return {key: _with_renamed_alerts(item) for key, item in value.items()}
+
+
+def _with_renamed_sentences(alert: dict[str, Any]) -> dict[str, Any]:
+    """An alert with the sentences of today, so that a judge finds them again."""
+    en = alert.get("en", "")
+    for old, new in RENAMED_SENTENCES.items():
+        en = en.replace(old, new)
+    return alert | {"en": en} if "en" in alert else alert
 
 
 def _owners_of_tree(tree: Mapping[str, Any]) -> dict[str, Saved]:
