@@ -30,7 +30,9 @@ LULL_SECONDS: dict[type[Batch], int] = {
     Clocks: 3 * DAY_SECONDS,
 }
 NO_SEVERITY = 99
-FEW_ROWS = 100  # at most so many rows are judged without a search for those that matter
+FEW_ROWS = (
+    100  # at most so many rows are judged without looking for the rows that matter
+)
 WEEK_DAYS = 7
 
 
