@@ -145,9 +145,8 @@ class Rule:
         unknown = masks[0]
         for mask in masks[1:]:
             unknown = unknown | mask
-        if unknown.ndim > score.ndim:
-            unknown = unknown.any(axis=0)
-        return np.where(unknown, np.nan, score)
+        blank = unknown.any(axis=0) if unknown.ndim > score.ndim else unknown
+        return np.where(blank, np.nan, score)
 
     def tuned(self, **settings: Any) -> Rule:
         """The same rule with other settings. Raises TypeError for a setting it does not have."""
