@@ -1,4 +1,4 @@
-"""One cause, one alert: alerts that an area's failure explains, one trouble by several rules, many alerts of a day."""
+"""One cause, one alert: failures of areas, one trouble by several rules, many alerts of a day."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def same_trouble(alert: Alert, others: Sequence[Alert]) -> list[Alert]:
 
 
 def representative(chain: Sequence[Alert]) -> Alert:
-    """The alert that stands for all of the same trouble: a lasting one, then the gravest, then the first."""
+    """The alert that stands for its trouble: a lasting one first, then the gravest, then the oldest."""
     return min(
         chain,
         key=lambda alert: (
@@ -253,7 +253,7 @@ def _rounded_count(subjects: int) -> int:
 
 
 def notice_of(key: NoticeKey, group: NoticeGroup, known: Alert | None) -> Alert:
-    """The notice of a group after its last state `known`; its times are those of the alerts it names."""
+    """The notice of a group after its last state `known`; its times are those of the named alerts."""
     members = group.named_alerts()
     gravest = min(members, key=lambda alert: (alert.severity, -alert.score, alert.id))
     lasting = group.open_count > 0
@@ -300,7 +300,7 @@ def in_force(spans: Sequence[EventSpan]) -> list[EventSpan]:
 def corroboration(
     alert: Alert, reports: Sequence[EventSpan], area_reports: Sequence[EventSpan]
 ) -> dict[str, int]:
-    """How many reports near an alert in time are evidence too: openings without an order, magnetic fields."""
+    """Counts of reports near an alert that are evidence: openings without an order, fields."""
     near = [
         (event, at, until)
         for event, at, until in reports
@@ -327,7 +327,7 @@ def corroboration(
 
 
 def corroborated(alert: Alert, found: Mapping[str, int]) -> Alert:
-    """An alert of severity 1 with the second evidence that was found; without any, as its rule raises it."""
+    """An alert of severity 1 with the second evidence found; without any, as its rule raises it."""
     en, zh = alert.en, alert.zh
     for evidence_en, evidence_zh in SECOND_EVIDENCE.values():
         en = en.replace(evidence_en, "")

@@ -618,7 +618,7 @@ class Engine:
         self.validation.implausible.clear()
 
     def _step_events(self, batch: DeviceEvents, areas: Codes) -> list[Alert]:
-        """Note the reports of devices: they suppress alerts or release them, and may be trouble themselves."""
+        """Note device reports: they suppress or release alerts, and may be trouble themselves."""
         odd = (batch.at < EARLIEST_TIME) | (batch.at >= LATEST_TIME)
         if odd.any():
             self._reject(batch, odd, "implausible_time")
@@ -1080,7 +1080,7 @@ class Engine:
         return pack_snapshot(self.capture())
 
     def capture(self) -> Capture:
-        """The whole state but the master data, for `pack_snapshot`; later steps do not change it."""
+        """The state without the master data, for `pack_snapshot`; later steps do not change it."""
         state = {name: capture_owner(owner) for name, owner in self.owners().items()}
         return {"settings": self.settings(), "owners": state}
 
@@ -1350,7 +1350,7 @@ def _in_shadow(rules: Iterable[Rule]) -> frozenset[str]:
 def _clock_observations(
     readings: Readings, off: Mask, strayed: Mask, in_order: Mask, watermarks: Times
 ) -> ClockObservation:
-    """The errors of meters' clocks: against the receipt time where `off`, against the watermark where `strayed`."""
+    """Errors of meters' clocks: against the receipt time if `off`, the watermark if `strayed`."""
     at = readings.at
     observed = off | strayed | (in_order & np.isfinite(readings.clock_offset))
     if not observed.any():

@@ -1,4 +1,4 @@
-"""From scores to episodes: raise after `hold` seconds of trouble, escalate, clear after `release` seconds of well."""
+"""From scores to episodes: raise after `hold` seconds, escalate, clear after `release` seconds."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ WEEK_DAYS = 7
 
 
 class EpisodeChange(NamedTuple):
-    """A row at which an episode changed, the beginning of its trouble, and its severity now, 0 if it cleared."""
+    """A row at which an episode changed, since when it has trouble, and its severity, 0 if cleared."""
 
     row: int
     since: int
@@ -224,7 +224,7 @@ class Episodes(Owner):
     def _judge_row(
         self, state: EpisodeState, at: int, score: float, gap: float
     ) -> int | None:
-        """Judge a row of a subject; the beginning of its trouble, if its episode changes or is due again."""
+        """Judge a row of a subject; since when it has trouble, if its episode changes or is due."""
         is_raised = state.severity > 0
         # a NaN gap breaks a run too
         is_broken = not is_raised and not gap <= self._max_gap

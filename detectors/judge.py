@@ -37,7 +37,7 @@ SubjectState = list[tuple[dict[str, Array], dict[int, Alert]]]
 
 
 class Trouble(NamedTuple):
-    """The beginning, severity, row, phase and score of the trouble that raises or escalates an episode."""
+    """The trouble that raises or escalates an episode: its beginning, severity, row, phase, score."""
 
     since: int
     severity: int
@@ -415,7 +415,7 @@ def _is_empty(column: Column) -> bool:
 def _rows_to_judge(
     troubled: Mask, tracked: Codes, slots: Codes, *, distinct: bool
 ) -> Codes:
-    """The rows to judge, nearly always few: rows in trouble, tracked rows, and the other rows of their slots."""
+    """The rows to judge, nearly always few: rows in trouble or tracked, and all of their slots."""
     if not np.count_nonzero(troubled):
         return tracked
     rows = np.union1d(
@@ -426,7 +426,7 @@ def _rows_to_judge(
 
 
 def _worst_of(scores: Column, clear: float, elements: Column) -> Column:
-    """The highest score over the phases; NaN if it is well but a phase that the meter has cannot tell."""
+    """The highest score over the phases; NaN if it is well but one of the meter's phases is NaN."""
     worst = np.fmax(np.fmax(scores[0], scores[1]), scores[2])
     undecided = (worst < clear) & (3 - np.isnan(scores).sum(axis=0) < elements)
     return np.where(undecided, np.nan, worst) if undecided.any() else worst

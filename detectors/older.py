@@ -65,7 +65,7 @@ UNCHANGED_OWNERS = ("policy", "order")
 
 
 def owners(layout: int, tree: Mapping[str, Any]) -> dict[str, Saved]:
-    """The owners of today of an older tree. Raises KeyError, TypeError, ValueError and the like for any other."""
+    """The owners of today of an older tree. Raises KeyError, TypeError and the like for another."""
     if layout in TREE_LAYOUTS:
         found = _owners_of_tree(tree["state"])
     else:

@@ -44,9 +44,7 @@ from schemas.columns import LATEST_TIME, DeviceEvents, Event
 from schemas.units import DAY_SECONDS
 
 MEMORY_SECONDS = 40 * DAY_SECONDS
-DAILY_RAISES = (
-    3  # of one rule and subject, then it is suppressed; default of this project
-)
+DAILY_RAISES = 3  # of one rule and subject, then suppressed; default of this project
 STORM_TIMES = 3.0  # of the forecast, from which the brake acts: catalogue section 5
 STORM_LEAST = 50  # raises of a rule and day, up to which the brake does not act
 STORM_DAYS = 3  # with raises in the last week, without which there is no forecast
@@ -413,7 +411,7 @@ class Policy(Owner):
         return ""
 
     def inhibit(self, alert: Alert) -> str:
-        """Whether the whole area was without power while the alert was raised; for a day if no end is known."""
+        """Whether the area was without power when the alert was raised; a day if no end is known."""
         if alert.rule not in SUPPLY_RULES:
             return ""
 
@@ -478,7 +476,7 @@ class Policy(Owner):
         ]
 
     def _outlasts(self, alert: Alert, over: int) -> bool:
-        """Whether an alert lasts half a day and its release longer than its explanation, until a midnight."""
+        """Whether an alert lasts at a midnight half a day and its release after its explanation."""
         if over == NEVER_TIME:
             return False
         seen = alert.at
@@ -645,7 +643,7 @@ class Policy(Owner):
             del self._gatherings[notice_key]
 
     def _decide(self, alerts: Iterable[Alert]) -> None:
-        """Apply repeat limit, storm brake and budget to alerts that are new, or that escalated under a brake."""
+        """Apply repeat limit, storm brake and budget to new alerts, and to braked ones that escalate."""
         fresh: dict[str, Alert] = {}
         for alert in alerts:
             if alert.id not in fresh and self._settled(alert):

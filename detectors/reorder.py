@@ -615,7 +615,7 @@ class ReorderBuffer(Owner):
     def _revalidated(
         self, validation: Validation, rows: dict[str, Any]
     ) -> tuple[Readings, Codes, Registers, Columns]:
-        """Buffered rows, in order, through a validation: the readings, their slots, registers and further columns."""
+        """Validate buffered rows, in order; their readings, slots, registers and more columns."""
         slots = rows["slot"]
         readings = Readings.build(
             ("",),
@@ -689,7 +689,7 @@ class ReorderBuffer(Owner):
     def _first_after_gap(
         self, slots: Codes, rows: dict[str, Any], places: Codes, watermarks: Times
     ) -> Times:
-        """The time of each meter's first reading after a gap that still waits; LATEST_TIME if none waits."""
+        """The time of each meter's first reading after a waiting gap; LATEST_TIME without a gap."""
         widest = self._widest_gap(rows["slot"], rows["at"])
         missing = rows["at"] - self._times_before(rows) > widest
         waits = missing & (watermarks[places] <= rows["at"] + GAP_PATIENCE)
@@ -698,7 +698,7 @@ class ReorderBuffer(Owner):
         return first_after
 
     def portion(self, areas: Codes) -> Codes:
-        """The first of `areas` that have at most EXPIRED_ROWS buffered rows together, but at least one area."""
+        """The first of `areas` with at most EXPIRED_ROWS buffered rows together; one area at least."""
         if self._log.size <= EXPIRED_ROWS:
             return areas
         slots = np.flatnonzero(self.gap_starts["at"] > 0)

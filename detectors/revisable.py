@@ -75,7 +75,7 @@ class RevisableJudge(Owner):
         return alerts
 
     def amend(self, slots: Codes, rows: Iterable[JudgeInput]) -> list[Alert]:
-        """Judge the rows since the seal of some subjects again; the alerts that differ from the published ones."""
+        """Judge the unsealed rows of `slots` again; the alerts that differ from the published ones."""
         self.live.write(slots, self.final.read(slots))
         published: dict[str, Alert] = {}
         for slot in slots.tolist():
@@ -183,7 +183,7 @@ class RevisableJudge(Owner):
         }
 
     def load(self, state: State) -> None:
-        """Replace the state by that of `state`, without alerts of rules that are not judged. Raises StateError."""
+        """Replace the state by that of `state`, without alerts of unknown rules. Raises StateError."""
         self.published = {}
         rules = {episodes.rule.name for episodes in self.live.episodes}
         alerts = [alert for alert in state.get("alerts", ()) if alert.rule in rules]
@@ -194,7 +194,7 @@ class RevisableJudge(Owner):
 
 
 def _unpublished(old: Alert, chain: list[Alert], version: int) -> list[Alert]:
-    """The alerts of an episode left to publish; `old` was published last, `chain` are the alerts now."""
+    """The alerts of an episode left to publish; `old` was published last, `chain` is judged now."""
     if not chain:
         withdrawn = msgspec.structs.replace(old, state="withdrawn", change="withdrawn")
         chain = [] if old.state == "withdrawn" else [withdrawn]

@@ -116,7 +116,7 @@ class Rule:
         return tables
 
     def in_force(self, codes: Codes | None) -> Mapping[str, Any]:
-        """The settings for rows by the codes of their segments: numbers, and columns where segments differ."""
+        """The settings by the codes of rows' segments: numbers, and columns where segments differ."""
         if codes is None or not self.tables:
             return self.settings
         columns = {name: table[codes] for name, table in self.tables.items()}
@@ -134,7 +134,7 @@ class Rule:
     def score(
         self, columns: Mapping[str, Any], missing: Mapping[str, Mask | None]
     ) -> Column:
-        """Scores of the shape (rows,) or (3, rows); `missing` masks the NaN of each column, None if it has none."""
+        """Scores of shape (rows,) or (3, rows); `missing` masks each column's NaN, None without NaN."""
         arguments = [columns[name] for name in (*self.reads, *self.optional_reads)]
         settings = self.in_force(columns.get("segments"))
         score = np.asarray(self.judge(*arguments, **settings), np.float64)

@@ -1,4 +1,4 @@
-"""Rules as a rulebook sets them, and the faults of a rulebook against the code and against the rulebook before."""
+"""Rules as a rulebook sets them, and its faults against the code and the rulebook before."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def problems(
 def unknown_entries(
     rulebook: Rulebook, rules: Mapping[str, Rule] = ALL_RULES
 ) -> list[str]:
-    """The entries of a rulebook that this version does not know, a line each; their rules stay as in code."""
+    """Entries of a rulebook that are unknown here, a line each; their rules stay as in code."""
     return [
         fault
         for name, edition in rulebook.rules.items()
@@ -81,7 +81,7 @@ def unraised(
     before: Rulebook = EMPTY_RULEBOOK,
     rules: Mapping[str, Rule] = ALL_RULES,
 ) -> list[str]:
-    """The versions that were not raised as they must be, a line each; of editions that this version knows."""
+    """Versions that were not raised as they must be, a line each; of editions known here."""
     found: list[str] = []
     for name in {**before.rules, **rulebook.rules}:
         after = rulebook.rules.get(name)
@@ -128,7 +128,7 @@ def check(rulebook: Rulebook, before: Rulebook = EMPTY_RULEBOOK) -> None:
 def signed(
     rulebook: Rulebook, before: Rulebook, approver: str, at: datetime
 ) -> Rulebook:
-    """The rulebook to publish after `before`: its changes with their approver, and the editions published already."""
+    """The rulebook to publish after `before`: changes with their approver, the rest as before."""
     editions: dict[str, Edition] = {}
     for name, edition in rulebook.rules.items():
         old = edited(ALL_RULES[name], before.rules.get(name))
@@ -216,7 +216,7 @@ def _crossed_limits(rule: Rule, edition: Edition) -> Iterator[str]:
 
 
 def _same_sign(value: float, code_value: float) -> bool:
-    """Whether a value has the sign of the code's: a limit of 0 or of the other sign would judge nonsense."""
+    """Whether a value has the sign of the code's: a limit of 0 or another sign is nonsense."""
     return code_value == 0 or value * code_value > 0
 
 
