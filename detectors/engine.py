@@ -98,7 +98,7 @@ from schemas.master import Area
 from schemas.units import DAY_SECONDS, HOUR_SECONDS
 from schemas.use_class import UseClassModel
 
-Capture = dict[str, Any]  # settings, and what is saved of every owner
+Capture = dict[str, Any]  # settings, and the saved state of every owner
 SNAPSHOT_LAYOUT = 10  # of the whole snapshot; each owner has a version of its own
 SHADOW_STATUS = "shadow"
 FUTURE_TOLERANCE = 300  # s an event time may be ahead of its receipt, design section 4
@@ -1296,7 +1296,7 @@ def unpack_snapshot(data: bytes) -> tuple[dict[str, Saved], dict[str, Any]]:
 
 
 def _load_owners(owners: Mapping[str, Owner], saved: Mapping[str, Saved]) -> list[str]:
-    """Load owners from what was saved; the names of the owners that start afresh. Raises StateError."""
+    """Load owners from `saved`; the names of the owners that start afresh. Raises StateError."""
     afresh = []
     for name, owner in owners.items():
         try:
