@@ -35,8 +35,8 @@ def area_loss_high(
 ) -> Column:
     """3 of 7 well-covered days lost, whatever was not read, over max(7 %, usual + 3 sigma) or 10 %, or under -1 %.
 
-    Usual is what the area loses at that load. Limits: Zhao County case. 3 sigma are a point at least, and until
-    `learned` days are known 10 % is the line: defaults of this project.
+    Usual is the area's loss at that load. Limits: Zhao County case. 3 sigma count as at least one point, and until
+    `learned` days are known the line is 10 %: defaults of this project.
     """
     usual = usual_loss + np.maximum(widths * usual_spread, margin)
     line = np.where(loss_seen >= learned, np.clip(usual, limit, hard), hard)
@@ -67,8 +67,8 @@ def read_success_rate(
 ) -> Column:
     """Under 98 % of an area's readings arrived, two days in a row (采集成功率), until 99 % do.
 
-    The meter that lacks most is left out: below fifty meters a single one is 2 %, and `read_failure` tells of it. On a
-    day of the week on which the area is not usually read nothing is due. Defaults of this project.
+    The meter that lacks most is left out: below fifty meters a single meter is 2 %, and `read_failure` reports it. On a
+    day of the week on which the area is not usually read no reading is due. Defaults of this project.
     """
     score = (1 - others_share) / (1 - limit)
     return np.where((usual_read < due) & (score >= 1), np.nan, score)
@@ -83,9 +83,10 @@ def read_success_rate(
     title=("Use that goes with the area's loss", "台区线损关联"),
     text=(
         (
-            "Suspected: what the area loses beyond the usual goes with this meter's use, at a correlation of "
-            "{suspect_rho:.2f} in {suspect_days:.0f} days; {suspect_kwh:.0f} kWh a day may be missing (limit {least:g})."
-            "[ Its voltage is {found_apart:.2f} V off this transformer's, the area's others {area_apart:.2f} V.]"
+            "Suspected: what the area loses beyond the usual goes with this meter's use, at a correlation "
+            "of {suspect_rho:.2f} in {suspect_days:.0f} days; {suspect_kwh:.0f} kWh a day may be missing "
+            "(limit {least:g}).[ Its voltage is {found_apart:.2f} V off this transformer's, "
+            "the area's others {area_apart:.2f} V.]"
         ),
         (
             "疑似:台区超常线损电量与该户用电量相关系数{suspect_rho:.2f}({suspect_days:.0f}天),"
@@ -110,9 +111,9 @@ def area_loss_correlation(
 ) -> Column:
     """Of the users of an area that loses too much, one whose energy explains it: correlation 0.6 and 10 kWh a day.
 
-    Either a share is missing always, by Pearson and by rank, beside the area's load; or use fell as the loss rose. No
-    less than chance makes in hundreds of users (3.5 deviations of Fisher's z), three days in a row; well once the area
-    is. One statistic is no proof: it is of severity 1 where the customer's own history says so too, by the limits of
+    Either a share is always missing, by Pearson and by rank, beside the area's load; or use fell as the loss rose. The
+    correlation exceeds chance among hundreds of users (3.5 deviations of Fisher's z), three days in a row; it is well
+    once the area is. One statistic is no proof: severity 1 needs the customer's own history too, by the limits of
     `voltage_current_decoupling` or `step_drop`, or an opening without an order or a magnetic field within 30 days.
     Cut-offs: defaults of this project.
     """

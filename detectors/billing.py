@@ -16,8 +16,8 @@ from schemas.units import DAY_SECONDS
     title=("Wrong read date", "抄表日期不符"),
     text=(
         (
-            "The reading that was billed is wrong[: taken {read_off:.1f} hours off its day][: {short_kwh:.1f} kWh below "
-            "the month-end freeze]."
+            "The reading that was billed is wrong[: taken {read_off:.1f} hours off its day]"
+            "[: {short_kwh:.1f} kWh below the month-end freeze]."
         ),
         (
             "结算示数有误[:抄录时间偏离规定{read_off:.1f}小时][:比月末冻结示数低{short_kwh:.1f}kWh],"

@@ -8,10 +8,11 @@ from detectors.rule import Level, gated, rule
 from schemas.columns import Column, Days, Intervals, Readings
 from schemas.units import DAY_SECONDS, HOUR_SECONDS, MINUTE_SECONDS
 
+# beside heavy load, which is 80 %
 OVERLOAD_LEVELS = (
     Level(1.0 / 0.8, 2, 2 * HOUR_SECONDS),
     Level(1.5 / 0.8, 1, 15 * MINUTE_SECONDS),
-)  # beside heavy, which is 80 %
+)
 
 
 @rule(
@@ -38,7 +39,7 @@ def over_contract_capacity(
     warn: float = 1.05,
     least: float = 1.0,
 ) -> Column:
-    """Apparent power above the contract less what is suspended (超容). 1.05 warn, 1.2 alarm: terminal defaults; 2 h.
+    """Apparent power above the contract less suspensions (超容). 1.05 warn, 1.2 alarm: terminal defaults; 2 h.
 
     Active power alone shows no overload: apparent power is that of P and Q, else of U and I.
     """
@@ -73,8 +74,8 @@ def capacity_expansion(
 ) -> Column:
     """More than 110 % of the contract on 5 of 30 days, or 150 % for two hours of a day (私自增容). Catalogue 1.4.
 
-    A registered transformer would not carry 150 % for hours without a trip. A day counts with 90 % of its readings, and
-    with what 99 % of them stay below. Two hours, and 30 days in doubt: defaults of this project.
+    A registered transformer would not carry 150 % for hours without a trip. A day counts with 90 % of its readings, by
+    the load that 99 % of them stay below. Two hours, and 30 days to clear: defaults of this project.
     """
     lasting = kva_2h / np.maximum(contract_kva - suspended_kva, least) / times
     return np.maximum(share_fifth / share, lasting)
@@ -101,7 +102,7 @@ def suspended_use(
     sealed: float = 0.005,
     least: float = 1.0,
 ) -> Column:
-    """More than what a suspension leaves, or any load where all is suspended, for an hour (启用暂停设备): catalogue.
+    """More than a suspension leaves, or any load if all is suspended, for an hour (启用暂停设备): catalogue.
 
     Any load is more than 0.5 % of the contract and than 1 kVA: default of this project.
     """
@@ -130,7 +131,7 @@ def customer_transformer_overload(
 ) -> Column:
     """A customer's own transformer, as a public one, above 80 % (重载), 100 % (过载), 150 % (catalogue 1.4, note A).
 
-    What is suspended does not carry. Cleared below 75 %: default of this project.
+    Suspended capacity does not carry. Cleared below 75 %: default of this project.
     """
     rating = own_kva - suspended_kva
     return np.where(rating > 0, kva / rating / heavy, np.nan)
@@ -151,9 +152,9 @@ def customer_transformer_overload(
 def meter_overcurrent(
     i: Column, imax: Column, ct: Column, *, limit: float = 1.2, transformed: float = 5.0
 ) -> Column:
-    """A phase carries 1.2 times what meter or transformer are made for (过流), cleared at 1.05: meter event defaults.
+    """A phase carries 1.2 times the rating of meter or transformer (过流), cleared at 1.05: meter event defaults.
 
-    Behind a current transformer the rating is its secondary 5 A, or the meter's Imax where that is less.
+    Behind a current transformer the rating is its secondary 5 A, or the meter's Imax if that is less.
     """
     return np.abs(i) / np.where(ct > 1, np.minimum(imax, transformed), imax) / limit
 
@@ -192,8 +193,9 @@ def transformer_overload(
     title=("Transformer hot by its load", "变压器热点温度过高"),
     text=(
         (
-            "By its load the transformer's hot spot is {hot_spot_rise:.0f} K, its top oil {top_oil_rise:.0f} K above "
-            "the air[ of {air:.0f} deg C] (limits {hot:.0f} and {oil:.0f} deg C; untold air counts as {ambient:.0f})."
+            "By its load the transformer's hot spot is {hot_spot_rise:.0f} K, its top oil {top_oil_rise:.0f} K "
+            "above the air[ of {air:.0f} deg C] (limits {hot:.0f} and {oil:.0f} deg C; "
+            "unknown air counts as {ambient:.0f})."
         ),
         (
             "按负载推算,变压器热点温升{hot_spot_rise:.0f}K、顶层油温升{top_oil_rise:.0f}K[,实测气温{air:.0f}℃]"
@@ -215,15 +217,13 @@ def transformer_thermal(
 ) -> Column:
     """Hot spot above 120 deg C or top oil above 105 by the load of the last hours (IEC 60076-7), cleared 5 K below.
 
-    Where no terminal tells the air's temperature, 20 deg C is the standard's yearly mean. Well only once the load of
-    four oil time constants is known, and two intervals to raise: defaults of this project. 0.01 is a kelvin.
+    If no terminal sends the air's temperature, it counts as 20 deg C, the standard's yearly mean. It is well only once
+    the load of four oil time constants is known, and takes two intervals to raise: defaults of this project. 0.01 of
+    the score is a kelvin.
     """
     around = np.where(np.isfinite(air), air, ambient)
-    score = (
-        1
-        + np.maximum(hot_spot_rise - (hot - around), top_oil_rise - (oil - around))
-        / span
-    )
+    kelvins = np.maximum(hot_spot_rise - (hot - around), top_oil_rise - (oil - around))
+    score = 1 + kelvins / span
     return np.where((score >= 1) | (heated_hours >= settled), score, np.nan)
 
 
@@ -251,7 +251,7 @@ def area_load_unbalance(
 ) -> Column:
     """(Imax - Imin) / Imax above 15 % (Yyn0) or 25 % (Dyn11), at half load or more. Q/GDW 1519; gate, band: catalogue.
 
-    The gateway meter alone can tell: a single-phase meter does not say on which phase of the feeder it hangs.
+    Only the gateway meter counts: a single-phase meter does not send the phase of the feeder it is connected to.
     """
     amps = np.abs(current)
     spread = 1 - amps.min(axis=0) / amps.max(axis=0)
@@ -274,7 +274,7 @@ def area_load_unbalance(
 def demand_over_contract(
     demand: Column, ratio: Column, declared_kw: Column, *, most: float = 1.05
 ) -> Column:
-    """Demand above 105 % of the declared (需量超限), beyond which it is charged double. Catalogue 1.4."""
+    """Demand above 105 % of the declared (需量超限); beyond this it is charged double. Catalogue 1.4."""
     return demand * ratio / declared_kw / most
 
 

@@ -1,6 +1,7 @@
-"""What is made from the rules and their files of cases, by ``python -m detectors.catalogue``.
+"""Writes docs/rules.md and deploy/rules.toml, by ``python -m detectors.catalogue``.
 
-docs/rules.md tells all of every rule, and deploy/rules.toml is the rulebook that sets each as the code does.
+docs/rules.md describes every rule from its code and its case file; deploy/rules.toml is the rulebook that sets every
+rule as the code does.
 """
 
 from __future__ import annotations
@@ -19,43 +20,41 @@ from schemas.columns import SEGMENT_NAMES
 from schemas.units import DAY_SECONDS, HOUR_SECONDS, MINUTE_SECONDS
 
 PROJECT_ROOT = Path(__file__).parents[1]
-RULES_PAGE, RULEBOOK_FILE, CASES_FOLDER = (
-    PROJECT_ROOT / "docs" / "rules.md",
-    PROJECT_ROOT / "deploy" / "rules.toml",
-    PROJECT_ROOT / "tests" / "cases",
-)
-RULEBOOK_HEADER = """# Every rule as the code sets it; `python -m detectors.catalogue` makes this file. Change a copy, and
-# `meterwatch rules publish` it; what a copy leaves out is as the code sets it.
+RULES_PAGE = PROJECT_ROOT / "docs" / "rules.md"
+RULEBOOK_FILE = PROJECT_ROOT / "deploy" / "rules.toml"
+CASES_FOLDER = PROJECT_ROOT / "tests" / "cases"
+RULEBOOK_HEADER = """# Every rule as the code sets it; `python -m detectors.catalogue` makes this file. Change a copy,
+# and `meterwatch rules publish` it; a rule that a copy leaves out is as the code sets it.
 #
-# status       draft and retired are not judged, shadow is judged and counted, published is told
+# status       draft and retired are not judged, shadow is judged and counted, published is shown too
 # version      raise it with every change: alerts carry it
-# settings     what the rule compares with; docs/rules.md says what each means
-# model        the file of the fleet model that a rule is judged by, beside this one: `meterwatch classes` writes it
-# segments     settings of the rows that belong to one; of several the last counts, in this order:
+# settings     the numbers that the rule compares with; docs/rules.md explains each
+# model        the file of the fleet model that judges the rule, beside this file: `meterwatch classes` writes it
+# segments     settings of the rows of a segment; of several the last counts, in this order:
 #              {segments}
-# proposed_by, approved_by, approved_at    two people, for every change to what is told
+# proposed_by, approved_by, approved_at    two people, for every change to published rules
 """
 PAGE_HEADER = """# Rules
 
-What every rule means, when it speaks and what to do then. `python -m detectors.catalogue` writes this page from the
-rules in `detectors/` and their files in `tests/cases/`; numbers that are settings may be published otherwise
+The meaning of every rule, when it raises an alert, and what to do then. `python -m detectors.catalogue` writes this
+page from the rules in `detectors/` and their files in `tests/cases/`; a rulebook may change the settings
 ([operations.md](operations.md)).
 
 Severity 1 asks for a visit the same day, 2 within three days, 3 goes into the next batch, 4 is for information. A score
-of 1 is trouble and raises once it has lasted as long as is said here; below the line at which it clears all is well;
-between the two nothing changes. A rule that lacks what it reads cannot tell, and says nothing.
+of 1 is trouble and raises an alert once it has lasted for the time given here; below the clear line all is well;
+between the two nothing changes. A rule that lacks a column it reads cannot tell, and raises nothing.
 """
 
 
 class FalsePositive(msgspec.Struct, forbid_unknown_fields=True):
-    """What looks like trouble and is none."""
+    """A case that looks like trouble and is none."""
 
     what: str
-    suppressed: str  # by what
+    suppressed: str  # the reason why the rule does not raise, or is suppressed
 
 
 class Notes(msgspec.Struct):
-    """What a domain expert says of a rule, at the head of its file of cases."""
+    """The notes of a domain expert on a rule, at the head of its case file."""
 
     meaning: str
     inspector: str  # what to do
@@ -63,40 +62,36 @@ class Notes(msgspec.Struct):
 
 
 def notes(rule: str) -> Notes:
-    """What is said of a rule. Raises OSError without a file of cases."""
-    return msgspec.convert(
-        tomllib.loads((CASES_FOLDER / f"{rule}.toml").read_text("utf-8")), Notes
-    )
+    """The notes on a rule. Raises OSError without a case file."""
+    text = (CASES_FOLDER / f"{rule}.toml").read_text("utf-8")
+    return msgspec.convert(tomllib.loads(text), Notes)
 
 
 def page() -> str:
     """All rules: a table by family, then each."""
     rules = sorted(ALL_RULES.values(), key=lambda rule: rule.family)
-    return "\n".join(
-        [
-            PAGE_HEADER,
-            *_overview(rules),
-            *(line for rule in rules for line in entry(rule, notes(rule.name))),
-        ]
-    )
+    lines = [PAGE_HEADER, *_overview(rules)]
+    for rule in rules:
+        lines += entry(rule, notes(rule.name))
+    return "\n".join(lines)
 
 
 def rulebook() -> str:
     """The rulebook that changes nothing."""
-    told = [RULEBOOK_HEADER.format(segments=", ".join(SEGMENT_NAMES))]
+    lines = [RULEBOOK_HEADER.format(segments=", ".join(SEGMENT_NAMES))]
     for rule in sorted(ALL_RULES.values(), key=lambda rule: rule.family):
-        told.append(f"[{rule.name}]  # {rule.title[0]} {rule.title[1]}")
-        told.append(f'status = "{rule.status}"\nversion = {rule.version}')
-        told += [
+        lines.append(f"[{rule.name}]  # {rule.title[0]} {rule.title[1]}")
+        lines.append(f'status = "{rule.status}"\nversion = {rule.version}')
+        lines += [
             f"settings.{name} = {value!r}" for name, value in rule.settings.items()
         ]
         for segment, settings in rule.segments.items():
-            told += [
+            lines += [
                 f"segments.{segment}.{name} = {value!r}"
                 for name, value in settings.items()
             ]
-        told.append("")
-    return "\n".join(told)
+        lines.append("")
+    return "\n".join(lines)
 
 
 def _overview(rules: Iterable[Rule]) -> Iterator[str]:
@@ -111,18 +106,21 @@ def _overview(rules: Iterable[Rule]) -> Iterator[str]:
         yield ""
 
 
-def entry(rule: Rule, said: Notes) -> Iterator[str]:
-    """All of one rule."""
-    yield f"## {rule.name}\n\n**{rule.title[0]} · {rule.title[1]}** ({rule.family})\n\n{said.meaning}\n"
+def entry(rule: Rule, expert: Notes) -> Iterator[str]:
+    """The lines on one rule."""
+    english, chinese = rule.title
+    yield f"## {rule.name}\n\n**{english} · {chinese}** ({rule.family})\n"
+    yield f"{expert.meaning}\n"
     yield f"{inspect.getdoc(rule.judge)}\n"
     yield from facts(rule)
     yield "- Looks like it and is not:"
-    yield from (f"  - {one.what} {one.suppressed}" for one in said.false_positive)
-    yield f"- What to do: {said.inspector}\n"
+    for case in expert.false_positive:
+        yield f"  - {case.what} {case.suppressed}"
+    yield f"- What to do: {expert.inspector}\n"
 
 
 def facts(rule: Rule) -> Iterator[str]:
-    """What a rule reads, is set to and says, and when."""
+    """The columns and settings of a rule, its levels and its sentence."""
     yield f"- Reads {', '.join(f'`{name}`' for name in rule.reads)} of {rule.kind.kind}."
     if rule.modelled:
         yield "- Judged by a fleet model, which the rulebook names; without one it cannot tell."
@@ -136,7 +134,7 @@ def facts(rule: Rule) -> Iterator[str]:
 
 
 def _raising(level: Level) -> str:
-    """When an episode has a severity."""
+    """When an episode gets a severity."""
     return f"severity {level.severity} from a score of {level.score:.3g}, {_lasting(level.hold)}"
 
 
@@ -148,7 +146,7 @@ def _listed(settings: Mapping[str, float]) -> str:
 def _lasting(seconds: int) -> str:
     """How long something must last.
 
-    >>> lasting(0), lasting(7200), lasting(86400)
+    >>> _lasting(0), _lasting(7200), _lasting(86400)
     ('at once', 'lasting 2 hours', 'lasting 1 day')
     """
     for size, name in (

@@ -1,4 +1,4 @@
-"""One cause, one alert: what an area's failure explains, one trouble by several rules, many alerts of a day."""
+"""One cause, one alert: failures of areas, one trouble by several rules, many alerts of a day."""
 
 from __future__ import annotations
 
@@ -20,13 +20,16 @@ from schemas.alert import Alert, Change, alert_id
 from schemas.columns import LATEST_TIME, Event
 from schemas.units import DAY_SECONDS
 
-NOTICE_SUBJECTS = 20  # subjects of an area that a rule tells on one day, from which one notice stands for them
-NOTICE_RECORDS = 3  # the same of a fault in files, which comes with a whole column; both defaults of this project
-GRAVE_SEVERITY = 2  # severity from which an alert is always told by itself
+# subjects of an area with alerts of a rule on one day, from which one notice stands for
+# them; the same of a fault in master data, which comes with a whole column of a file.
+# Both are defaults of this project.
+NOTICE_SUBJECTS = 20
+NOTICE_RECORDS = 3
+GRAVE_SEVERITY = 2  # severity from which an alert always stands for itself
 NAMED_SUBJECTS = 20  # subjects that a sentence names
-NOTICE_COUNT = "alerts"  # evidence that a notice alone has
+NOTICE_COUNT = "alerts"  # evidence that only a notice has
 EXPLAINED_COUNT = "explained_alerts"  # evidence of a failure that explains others
-EXPLAINS_TEXT = (" It explains", "由此引起的用户告警")  # what a sentence goes on with
+EXPLAINS_TEXT = (" It explains", "由此引起的用户告警")  # continues a sentence
 EXPLAINED_BY_FAILURE: dict[str, frozenset[str]] = {
     "read_success_rate": frozenset({"read_failure", "new_install_check"})
 }
@@ -35,17 +38,15 @@ EXPLAINED_BY_FAILURE: dict[str, frozenset[str]] = {
 ON_USE = frozenset(
     {"step_drop", "usage_fluctuation", "near_zero_usage", "zero_usage", "low_usage"}
 )
-"""Rules that tell of one trouble with a customer's use."""
+"""Rules that see one trouble with a customer's use."""
 
-CALM_SECONDS = (
-    14 * DAY_SECONDS
-)  # after which another trouble is another episode: default of this project
-ALSO_PREFIX = "also_"  # evidence of an alert for each other rule that tells of the same, with its score
-ALSO_TEXT = (" The same is told by", "同一情况另见")  # what a sentence goes on with
+# seconds after which trouble is another trouble: default of this project
+CALM_SECONDS = 14 * DAY_SECONDS
+ALSO_PREFIX = "also_"  # evidence: the score of each other rule that sees the same
+ALSO_TEXT = (" The same is reported by", "同一情况另见")  # continues a sentence
 
-STRENGTHENED_RULES = frozenset(
-    {"area_loss_correlation"}
-)  # rules of one statistic, graver with a second kind of evidence
+# rules of one statistic, graver with a second kind of evidence
+STRENGTHENED_RULES = frozenset({"area_loss_correlation"})
 SECOND_EVIDENCE = {
     "openings": (
         " The meter was opened without an order near in time.",
@@ -56,9 +57,7 @@ SECOND_EVIDENCE = {
         "邻近时间有恒定磁场作用于电表。",
     ),
 }
-NEAR_SECONDS = (
-    30 * DAY_SECONDS
-)  # before an episode began, or after: default of this project
+NEAR_SECONDS = 30 * DAY_SECONDS  # before or after an episode began; project default
 EVIDENCE_EVENTS = (
     OPENING_EVENTS | VISIT_EVENTS | {Event.MAGNETIC_FIELD, Event.MAGNETIC_FIELD_END}
 )
@@ -66,12 +65,12 @@ EventSpan = tuple[int, int, int]  # event, from, until
 
 
 class NoticeKey(NamedTuple):
-    """What the alerts of one notice share."""
+    """The fields that the alerts of one notice share."""
 
     area: str
     rule: str
     day: int
-    fault: str  # of a file
+    fault: str  # of master data
 
     @property
     def id(self) -> str:
@@ -82,12 +81,12 @@ class NoticeKey(NamedTuple):
 
     @property
     def least_subjects(self) -> int:
-        """From how many subjects on there is a notice."""
+        """The number of subjects from which there is a notice."""
         return NOTICE_RECORDS if family(self.rule) == "master_data" else NOTICE_SUBJECTS
 
 
 def family(rule: str) -> str:
-    """The family of a rule, "" where it is not known."""
+    """The family of a rule, "" if the rule is not known."""
     return ALL_RULES[rule].family if rule in ALL_RULES else ""
 
 
@@ -102,7 +101,7 @@ def _is_of_area(alert: Alert) -> bool:
 
 
 def notice_key_of(alert: Alert) -> NoticeKey | None:
-    """Whom an alert would share a notice with; None where it is told by itself."""
+    """The key of the notice that an alert may share; None if it stands for itself."""
     if (
         _is_of_area(alert)
         or is_notice(alert)
@@ -116,7 +115,7 @@ def notice_key_of(alert: Alert) -> NoticeKey | None:
 
 
 def failure_explains(failure: Alert, alert: Alert) -> bool:
-    """Whether the failure of an area explains an alert of one of its meters, as far as it lasts."""
+    """Whether the failure of an area explains an alert of one of its meters, while it lasts."""
     return (
         alert.rule in EXPLAINED_BY_FAILURE.get(failure.rule, ())
         and failure.state != "withdrawn"
@@ -128,25 +127,25 @@ def failure_explains(failure: Alert, alert: Alert) -> bool:
 
 
 def _first_names(subjects: Collection[str]) -> str:
-    """The first of some subjects."""
+    """The first names of subjects."""
     return ", ".join(sorted(subjects)[:NAMED_SUBJECTS])
 
 
 def with_explained(failure: Alert, subjects: Collection[str]) -> Alert:
-    """A failure with the meters whose alerts it explains, in place of those it had."""
+    """A failure that names the meters whose alerts it explains, in place of those it named."""
     evidence = {
         name: value
         for name, value in failure.evidence.items()
         if name != EXPLAINED_COUNT
     }
-    en, zh = (
-        failure.en.partition(EXPLAINS_TEXT[0])[0],
-        failure.zh.partition(EXPLAINS_TEXT[1])[0],
-    )
+    en = failure.en.partition(EXPLAINS_TEXT[0])[0]
+    zh = failure.zh.partition(EXPLAINS_TEXT[1])[0]
+
     if subjects:
         count = len(subjects)
         evidence[EXPLAINED_COUNT] = float(count)
-        en += EXPLAINS_TEXT[0] + (
+        en += EXPLAINS_TEXT[0]
+        en += (
             f" {count} alerts of its meters, among them"
             if count > 1
             else " the alert of its meter"
@@ -157,40 +156,45 @@ def with_explained(failure: Alert, subjects: Collection[str]) -> Alert:
 
 
 def same_trouble(alert: Alert, others: Sequence[Alert]) -> list[Alert]:
-    """Those of the alerts on a customer's use that go on from one another within two weeks, and this one among them."""
+    """The alerts on a customer's use that follow one another within two weeks, `alert` among them."""
     chain: list[Alert] = []
     until = 0
-    for one in sorted([alert, *others], key=lambda one: (one.since, one.id)):
-        if chain and one.since > until + CALM_SECONDS:
+    for other in sorted([alert, *others], key=lambda other: (other.since, other.id)):
+        if chain and other.since > until + CALM_SECONDS:
             if alert in chain:
                 break
             chain = []
-        until = max(
-            until if chain else 0, one.at if one.state == "cleared" else LATEST_TIME
-        )
-        chain.append(one)
+        end = other.at if other.state == "cleared" else LATEST_TIME
+        until = max(until if chain else 0, end)
+        chain.append(other)
     return chain
 
 
 def representative(chain: Sequence[Alert]) -> Alert:
-    """The alert that speaks for others of the same trouble: one that lasts, then the gravest, then the first."""
+    """The alert that stands for its trouble: a lasting one first, then the gravest, then the oldest."""
     return min(
-        chain, key=lambda one: (one.state != "raised", one.severity, one.raised, one.id)
+        chain,
+        key=lambda alert: (
+            alert.state != "raised",
+            alert.severity,
+            alert.raised,
+            alert.id,
+        ),
     )
 
 
 def with_other_rules(alert: Alert, others: Sequence[Alert]) -> Alert:
-    """An alert that names the other rules which tell of the same, in place of those that it named."""
+    """An alert that names the other rules which see the same, in place of the rules it named."""
     evidence = {
         name: value
         for name, value in alert.evidence.items()
         if not name.startswith(ALSO_PREFIX)
     }
-    en, zh = alert.en.partition(ALSO_TEXT[0])[0], alert.zh.partition(ALSO_TEXT[1])[0]
-    scores = {
-        one.rule: one.score
-        for one in sorted(others, key=lambda one: (one.raised, one.id))
-    }
+    en = alert.en.partition(ALSO_TEXT[0])[0]
+    zh = alert.zh.partition(ALSO_TEXT[1])[0]
+
+    by_time = sorted(others, key=lambda other: (other.raised, other.id))
+    scores = {other.rule: other.score for other in by_time}
     if scores:
         evidence |= {ALSO_PREFIX + rule: score for rule, score in scores.items()}
         titles = [ALL_RULES[rule].title for rule in scores]
@@ -200,16 +204,16 @@ def with_other_rules(alert: Alert, others: Sequence[Alert]) -> Alert:
 
 
 class NoticeGroup:
-    """The alerts that may share a notice, without those that something explains; each costs the same in any size."""
+    """The unexplained alerts that may share a notice; a change of one costs the same in any size."""
 
     def __init__(self) -> None:
         self.members: dict[str, Alert] = {}
-        self._ids_by_subject: dict[str, set[str]] = {}  # ids
+        self._ids_by_subject: dict[str, set[str]] = {}
         self.subjects: list[str] = []  # in order
         self.open_count = 0
 
     def add(self, alert: Alert) -> None:
-        """Take an alert in, in place of what was known of it."""
+        """Add an alert, in place of its last state."""
         self.drop(alert.id)
         self.members[alert.id] = alert
         self.open_count += alert.state == "raised"
@@ -219,13 +223,13 @@ class NoticeGroup:
         self._ids_by_subject[alert.subject].add(alert.id)
 
     def drop(self, key: str) -> None:
-        """Let an alert go, if it is there."""
+        """Remove an alert, if it is there."""
         if (alert := self.members.pop(key, None)) is None:
             return
         self.open_count -= alert.state == "raised"
-        mine = self._ids_by_subject[alert.subject]
-        mine.discard(key)
-        if not mine:
+        ids = self._ids_by_subject[alert.subject]
+        ids.discard(key)
+        if not ids:
             del self._ids_by_subject[alert.subject]
             del self.subjects[bisect_left(self.subjects, alert.subject)]
 
@@ -239,9 +243,9 @@ class NoticeGroup:
 
 
 def _rounded_count(subjects: int) -> int:
-    """How many subjects a notice speaks of: from a hundred on in two digits, so that not every one is a message.
+    """The number of subjects that a notice states: in two digits from a hundred on, so few of them change it.
 
-    >>> [counted(subjects) for subjects in (20, 99, 104, 1270)]
+    >>> [_rounded_count(subjects) for subjects in (20, 99, 104, 1270)]
     [20, 99, 100, 1200]
     """
     step = 10 ** max(len(str(subjects)) - 2, 0)
@@ -249,29 +253,20 @@ def _rounded_count(subjects: int) -> int:
 
 
 def notice_of(key: NoticeKey, group: NoticeGroup, known: Alert | None) -> Alert:
-    """The notice that stands for some alerts, after what was known of it; its times are those of what it names."""
-    members, lasting = group.named_alerts(), group.open_count > 0
+    """The notice of a group after its last state `known`; its times are those of the named alerts."""
+    members = group.named_alerts()
     gravest = min(members, key=lambda alert: (alert.severity, -alert.score, alert.id))
-    count, names = (
-        _rounded_count(len(group.subjects)),
-        ", ".join(group.subjects[:NAMED_SUBJECTS]),
-    )
-    change: Change = "raised"
-    if known and known.state != "withdrawn":
-        change = (
-            "revised"
-            if (known.state == "raised") == lasting
-            else "raised"
-            if lasting
-            else "cleared"
-        )
-    more = count < len(group.subjects)
+    lasting = group.open_count > 0
+    count = _rounded_count(len(group.subjects))
+    is_rounded = count < len(group.subjects)
+    names = ", ".join(group.subjects[:NAMED_SUBJECTS])
+
     return msgspec.structs.replace(
         gravest,
         id=key.id,
         subject="",
         state="raised" if lasting else "cleared",
-        change=change,
+        change=_notice_change(known, lasting=lasting),
         revision=known.revision + 1 if known else 0,
         since=min(alert.since for alert in members),
         raised=min(alert.raised for alert in members),
@@ -279,13 +274,25 @@ def notice_of(key: NoticeKey, group: NoticeGroup, known: Alert | None) -> Alert:
         phase="",
         suppressed_by="",
         evidence=gravest.evidence | {NOTICE_COUNT: float(count)},
-        en=f"{count}{' or more' * more} alerts of one day and kind in one: {names}. The gravest of these: {gravest.en}",
-        zh=f"同日同类告警{count}条{'以上' * more}合并为一条:{names}。其中最重:{gravest.zh}",
+        en=(
+            f"{count}{' or more' * is_rounded} alerts of one day and kind in one: {names}. "
+            f"The gravest of these: {gravest.en}"
+        ),
+        zh=f"同日同类告警{count}条{'以上' * is_rounded}合并为一条:{names}。其中最重:{gravest.zh}",
     )
 
 
+def _notice_change(known: Alert | None, *, lasting: bool) -> Change:
+    """The change of a notice against its last state."""
+    if not known or known.state == "withdrawn":
+        return "raised"
+    if (known.state == "raised") == lasting:
+        return "revised"
+    return "raised" if lasting else "cleared"
+
+
 def in_force(spans: Sequence[EventSpan]) -> list[EventSpan]:
-    """Events without those that were called off, whichever came first."""
+    """Events that were not called off, in whichever order the two came."""
     off = all_called_off(spans)
     return [span for span in spans if span[:2] not in off]
 
@@ -293,63 +300,54 @@ def in_force(spans: Sequence[EventSpan]) -> list[EventSpan]:
 def corroboration(
     alert: Alert, reports: Sequence[EventSpan], area_reports: Sequence[EventSpan]
 ) -> dict[str, int]:
-    """What a meter reported near an alert in time that is evidence too: openings without an order, magnetic fields."""
-    sent = in_force(reports) + in_force(area_reports)
-    visits = [
-        (at - ORDER_MARGIN_SECONDS, max(until, at) + ORDER_MARGIN_SECONDS)
-        for event, at, until in sent
-        if event in VISIT_EVENTS
-    ]
-    ends = [at for event, at, _ in reports if event == Event.MAGNETIC_FIELD_END]
+    """Counts of reports near an alert that are evidence: openings without an order, fields."""
     near = [
         (event, at, until)
         for event, at, until in reports
         if alert.since - NEAR_SECONDS <= at <= alert.since + NEAR_SECONDS
     ]
-    fields = [
-        (
-            at,
-            min(
-                [end for end in (until, *ends) if end > at],
-                default=at + LONG_FIELD_SECONDS,
-            ),
-        )
-        for event, at, until in near
-        if event == Event.MAGNETIC_FIELD
+
+    visits = [
+        (at - ORDER_MARGIN_SECONDS, max(until, at) + ORDER_MARGIN_SECONDS)
+        for event, at, until in in_force(reports) + in_force(area_reports)
+        if event in VISIT_EVENTS
     ]
-    openings = [at for event, at, _ in near if event in OPENING_EVENTS]
-    return {
-        "openings": sum(
-            not any(start <= at <= end for start, end in visits) for at in openings
-        ),
-        "fields": sum(end - at >= LONG_FIELD_SECONDS for at, end in fields),
-    }
+    unordered = 0
+    for event, at, _ in near:
+        is_visit = any(start <= at <= end for start, end in visits)
+        unordered += event in OPENING_EVENTS and not is_visit
+
+    field_ends = [at for event, at, _ in reports if event == Event.MAGNETIC_FIELD_END]
+    fields = 0
+    for event, at, until in near:
+        ends = [end for end in (until, *field_ends) if end > at]
+        lasted = min(ends, default=at + LONG_FIELD_SECONDS) - at
+        fields += event == Event.MAGNETIC_FIELD and lasted >= LONG_FIELD_SECONDS
+    return {"openings": unordered, "fields": fields}
 
 
 def corroborated(alert: Alert, found: Mapping[str, int]) -> Alert:
-    """An alert with a second kind of evidence, of severity 1 with any; as its rule tells it without."""
+    """An alert of severity 1 with the second evidence found; without any, as its rule raises it."""
     en, zh = alert.en, alert.zh
-    for first, second in SECOND_EVIDENCE.values():
-        en, zh = en.replace(first, ""), zh.replace(second, "")
+    for evidence_en, evidence_zh in SECOND_EVIDENCE.values():
+        en = en.replace(evidence_en, "")
+        zh = zh.replace(evidence_zh, "")
     evidence = {
         name: value
         for name, value in alert.evidence.items()
         if name not in SECOND_EVIDENCE
     }
-    severity = max(level.severity for level in ALL_RULES[alert.rule].levels)
-    severity = min(
-        [
-            severity,
-            *(
-                level.severity
-                for level in ALL_RULES[alert.rule].levels
-                if alert.score >= level.score
-            ),
-        ]
-    )
-    for name in (name for name, count in found.items() if count):
-        severity, evidence[name] = 1, float(found[name])
-        en, zh = en + SECOND_EVIDENCE[name][0], zh + SECOND_EVIDENCE[name][1]
+
+    levels = ALL_RULES[alert.rule].levels
+    mildest = max(level.severity for level in levels)
+    reached = [level.severity for level in levels if alert.score >= level.score]
+    severity = min([mildest, *reached])
+    for name, count in found.items():
+        if count:
+            severity = 1
+            evidence[name] = float(count)
+            en += SECOND_EVIDENCE[name][0]
+            zh += SECOND_EVIDENCE[name][1]
     return msgspec.structs.replace(
         alert, severity=severity, evidence=evidence, en=en, zh=zh
     )

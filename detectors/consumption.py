@@ -37,7 +37,7 @@ def zero_usage(
 ) -> Column:
     """Nothing used for 7 days, residential 30, read well, alive, after real use (零电量). Defaults of this project.
 
-    More severe where the area loses more than usual (catalogue 1.6): the score is 2 or more there, elsewhere below 2.
+    More severe if the area loses more than usual (catalogue 1.6): the score is 2 or more then, else below 2.
     """
     score = gated(zero_days / days, usual_kwh > usual)
     return np.where((lossy > 0) & (score >= 1), 1 + score, np.minimum(score, 1.9))
@@ -53,12 +53,13 @@ def zero_usage(
     text=(
         (
             "For a week under {nothing:.0%} of the expected {expected_kwh:.1f} kWh a day, last {left:.1%}[; the "
-            "standing load is at {kept_standing:.0%}][; the voltage was there for {live:.0%} of the day][; peers are at "
-            "{peers_left:.0%}][; the area loses {lost_kwh:.1f} kWh a day beyond the usual]. So is an empty home."
+            "standing load is at {kept_standing:.0%}][; the voltage was there for {live:.0%} of the day]"
+            "[; peers are at {peers_left:.0%}][; the area loses {lost_kwh:.1f} kWh a day beyond the usual]. "
+            "So is an empty home."
         ),
         (
-            "一周来不足应有日电量{expected_kwh:.1f}kWh的{nothing:.0%},最近为{left:.1%}[;基础负荷为平时的{kept_standing:.0%}]"
-            "[;全天{live:.0%}时间电压正常][;同类用户为平时的{peers_left:.0%}][;本台区日损失电量超常{lost_kwh:.1f}kWh]。"
+            "一周来不足应有日电量{expected_kwh:.1f}kWh的{nothing:.0%},最近为{left:.1%}"
+            "[;基础负荷为平时的{kept_standing:.0%}][;全天{live:.0%}时间电压正常][;同类用户为平时的{peers_left:.0%}][;本台区日损失电量超常{lost_kwh:.1f}kWh]。"
             "空置亦如此。"
         ),
     ),
@@ -78,10 +79,10 @@ def near_zero_usage(
     history: float = 28.0,
     usual: float = 1.0,
 ) -> Column:
-    """A week under a tenth of the expected use, yet not nothing, told by the eighth day (电量骤降近零).
+    """A week under a tenth of the expected use, yet not nothing, raised by the eighth day (电量骤降近零).
 
-    Nor was it so at this time of last year. More severe where the area loses more than usual; what speaks for a vacancy
-    stands beside it. Nothing at all is `zero_usage`. Defaults of this project.
+    Nor was it so at this time of last year. More severe if the area loses more than usual; the evidence has the signs
+    of a vacancy. Nothing at all is `zero_usage`. Defaults of this project.
     """
     score = nothing / np.maximum(left, 0.001)
     fell = (used_kwh > 0) & ~(suspended_kva > 0) & ~(used_kwh > season * year_least_kwh)
@@ -150,9 +151,9 @@ def step_drop(
 ) -> Column:
     """Five days at 60 % of the usual or less, a shortfall of 8 spreads that peers do not share (电量突降).
 
-    More severe after eight. From the second year on it must be so of what the season brought the year before too. The
-    standing load must have fallen in step: an empty home keeps it, or most of it, a bypass does not. Nor is anything
-    suspended, nor do people come back: use that returns after next to nothing is no drop. Defaults of this project.
+    More severe after eight. From the second year on use must be that low beside the same season a year before too. The
+    standing load must have fallen in step: an empty home keeps it, or most of it, a bypass does not. Nothing is
+    suspended, and use that returns after next to nothing is no drop. Defaults of this project.
     """
     score = np.minimum(
         slide / limit, level / np.maximum(np.fmax(kept, kept_year), 0.01)
@@ -178,8 +179,8 @@ def step_drop(
     title=("Big rise or fall", "电量波动"),
     text=(
         (
-            "Use is more than {times:.1f} times from what such days bring, peers considered:[ {used_kwh:.1f} kWh] where "
-            "{expected_kwh:.1f} kWh were to be expected."
+            "Use is more than {times:.1f} times from what such days bring, peers considered:"
+            "[ {used_kwh:.1f} kWh] where {expected_kwh:.1f} kWh were to be expected."
         ),
         (
             "日电量与应有值相差{times:.1f}倍以上,已扣除同类用户的共同变化:[{used_kwh:.1f}kWh,]应有{expected_kwh:.1f}kWh。"
@@ -211,9 +212,9 @@ def usage_fluctuation(
 ) -> Column:
     """Three days beyond 1.5 times the expected use either way, households 2, and 3 of its own spreads (电量波动).
 
-    From the second year on also beyond what the season brought the year before. A fall counts where the standing load
-    fell in step, something is left, nothing suspended, and nobody comes back to where next to nothing was used; a rise
-    that ends a vacancy of months does not. Defaults of this project.
+    From the second year on also beside the same season a year before. A fall counts if the standing load fell in step,
+    some use is left, nothing is suspended, and use does not return after next to nothing; a rise that ends a vacancy of
+    months does not count. Defaults of this project.
     """
     year = np.where(
         excess > 0,
@@ -222,6 +223,7 @@ def usage_fluctuation(
     )
     moved = np.fmin(np.abs(excess), year)
     score = np.maximum(moved, 0) / np.maximum(np.log(times), spreads * spread)
+
     fell = (
         (excess >= np.log(nothing))
         & (emptied == 0)
@@ -230,6 +232,7 @@ def usage_fluctuation(
     )
     fell &= kept_standing <= np.minimum(standing, in_step * kept)
     rose = (excess > 0) & ~(used_kwh <= times * before_kwh)
+
     return gated(
         score,
         (rose | fell)
@@ -267,9 +270,9 @@ def timed_zero_block(
     alive: float = 0.9,
     history: float = 28.0,
 ) -> Column:
-    """The same four hours without use on 3 of 7 days, with voltage, in a customer who had no such hours (定时零电量).
+    """The same four hours without use on 3 of 7 days, with voltage, for a customer who had no such hours (定时零电量).
 
-    Four hours are those of the attacks in catalogue 2.1; the rest are defaults of this project.
+    Four hours are the length of the attacks in catalogue 2.1; the rest are defaults of this project.
     """
     return gated(
         dark_days / days,
@@ -287,8 +290,8 @@ def timed_zero_block(
     title=("Clipped profile", "负荷削顶"),
     text=(
         (
-            "For {clipped_days:.0f} days (limit {days:.0f}) many intervals stood at the same top of {clip_kwh:.3f} kWh; "
-            "peaks of {usual_high_kwh:.3f} kWh were usual."
+            "For {clipped_days:.0f} days (limit {days:.0f}) many intervals stood at the same top of "
+            "{clip_kwh:.3f} kWh; peaks of {usual_high_kwh:.3f} kWh were usual."
         ),
         (
             "已有{clipped_days:.0f}天(限值{days:.0f}天)多个时段停在同一最高值{clip_kwh:.3f}kWh,"
@@ -442,7 +445,7 @@ def peer_shortfall(
 ) -> Column:
     """Two months 3 robust deviations below the area's peers by capacity, in premises that show life (低于同类用户).
 
-    It needs no history of its own: for use that never was metered in full; months of nothing at all are those of
+    It needs no history of its own, so it finds use that never was metered in full; months of nothing at all belong to
     `zero_usage`. Defaults of this project.
     """
     return gated(
@@ -478,7 +481,7 @@ def low_usage(
 ) -> Column:
     """Two months under 10 % of the same month's usual, or under 5 % of the peers' load factor (低电量).
 
-    Months of nothing at all are those of `zero_usage`. Defaults of this project.
+    Months of nothing at all belong to `zero_usage`. Defaults of this project.
     """
     score = np.maximum(
         own / np.maximum(own_share, 0.001), peer / np.maximum(peer_share, 0.001)
@@ -516,7 +519,7 @@ def tariff_misuse(
 ) -> Column:
     """The fleet model gives a class that is not filed a probability of 0.9, for 30 days (用电类别不符). Catalogue 1.6.
 
-    Of less than two weeks or 1 kWh a day, or beside a generator, it cannot tell; without a model never.
+    It cannot tell with less than two weeks or 1 kWh a day, beside a generator, or without a model.
     """
     known = (known_days >= history) & (expected_kwh >= usual) & (pv_kva == 0)
     return np.where(known, other_chance / chance, np.nan)
@@ -540,9 +543,9 @@ def new_install_check(
 ) -> Column:
     """A new customer is not read by the third day, or the first month's load is below 2 % of the contract (新装).
 
-    Catalogue 1.7; homes 0.2 %, since a new one often stands empty: default of this project. New is whose first record
-    takes effect when half of the area's meters stand, at a meter that does not follow another of the same customer. The
-    load is looked at from the 30th to the 60th day. Any other alert of such a meter within 30 days says so.
+    Catalogue 1.7; homes 0.2 %, since a new home often is empty: default of this project. A customer is new if the first
+    record takes effect when half of the area's meters exist, at a meter that does not follow another of the same
+    customer. The load counts from the 30th to the 60th day. Any other alert of such a meter within 30 days mentions it.
     """
     return np.maximum(unread_days / days, load / np.maximum(first_load, 1e-6))
 
@@ -555,8 +558,9 @@ def new_install_check(
     title=("Voltage dips without load", "电压电流脱耦"),
     text=(
         (
-            "Suspected load beside the meter: registered load used to explain {explained:.0%} of the voltage's changes "
-            "({dip:.2f} V a kW), of late {explained_week:.0%}; {unexplained:.1f} times as much is left unexplained."
+            "Suspected load beside the meter: registered load used to explain {explained:.0%} of the voltage's "
+            "changes ({dip:.2f} V a kW), of late {explained_week:.0%}; "
+            "{unexplained:.1f} times as much is left unexplained."
         ),
         (
             "疑似表外用电:电压变化原有{explained:.0%}可由计量负荷解释(每千瓦降{dip:.2f}V),近日仅{explained_week:.0%},"
@@ -577,7 +581,7 @@ def voltage_current_decoupling(
 ) -> Column:
     """The voltage dips as with load, but no longer with what the meter registers (旁路). Catalogue 1.3, US 11079417.
 
-    Only where load once explained half of the changes, at 0.02 V a kW or more. Limits: defaults of this project.
+    Only if load once explained half of the changes, at 0.02 V a kW or more. Limits: defaults of this project.
     """
     score = np.minimum(
         unexplained / limit, kept * explained / np.maximum(explained_week, 0.01)

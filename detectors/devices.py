@@ -1,4 +1,4 @@
-"""What meters report of themselves, beside what was ordered and what is used afterwards."""
+"""Reports of meters, beside the orders of the time and the use afterwards."""
 
 from __future__ import annotations
 
@@ -104,8 +104,8 @@ def voltage_sag(
 ) -> Column:
     """Sag, swell or interruption (骤降): outside 0.9 to 1.1 pu for 10 ms to 1 min as in IEEE 1159; worse three a day.
 
-    Means over a quarter-hour cannot show one: without a record of depth and length nothing can be told. Three a day,
-    and a day without one to clear: defaults of this project.
+    Means over a quarter-hour cannot show a sag: without a record of depth and length the rule cannot tell. Three a day,
+    and a day without a sag to clear: defaults of this project.
     """
     return disturbances / least
 

@@ -16,6 +16,7 @@ import numpy as np
 from cramjam import DecompressionError, zstd
 
 from detectors import older
+from detectors.episodes import Episodes
 from detectors.judge import Judge
 from detectors.policy import Policy
 from detectors.reorder import ClockObservation, ReorderBuffer
@@ -75,6 +76,7 @@ from schemas.columns import (
     Batch,
     Clocks,
     Codes,
+    Column,
     Days,
     DeviceEvents,
     Incidents,
@@ -96,38 +98,27 @@ from schemas.master import Area
 from schemas.units import DAY_SECONDS, HOUR_SECONDS
 from schemas.use_class import UseClassModel
 
-Capture = dict[str, Any]  # settings, and what is saved of every owner
-SNAPSHOT_LAYOUT = (
-    10  # of a snapshot; what is remembered has versions of its own, by owner
-)
+Capture = dict[str, Any]  # settings, and the saved state of every owner
+SNAPSHOT_LAYOUT = 10  # of the whole snapshot; each owner has a version of its own
 SHADOW_STATUS = "shadow"
-FUTURE_TOLERANCE = 300  # seconds a stamp may be ahead of its receipt, design section 4
-QUIET_DELAY = 2 * 3600  # how far a silent area's clock stays behind the wall's
+FUTURE_TOLERANCE = 300  # s an event time may be ahead of its receipt, design section 4
+QUIET_DELAY = 2 * 3600  # s by which a silent area's watermark stays behind wall time
 GRACE_SECONDS = 3 * DAY_SECONDS
-SILENCE_SECONDS = (
-    DAY_SECONDS // 4
-)  # of an area, after which days may fall due all at once
-STEP_DAYS = 2_000  # of meters that a step may close, about
-AMENDED_ROWS = 30  # that are judged again at the cost of a day
-UNPACKED_MEMBERS = 2  # of a day that is unpacked, at the cost of a day that is closed
-BALANCE_COLUMNS = (
-    "unusual_kwh",
-    "excess_kwh",
-)  # of an area's day, that its meters' days are held against
-METER_KINDS = frozenset(
-    {Readings.kind, Clocks.kind, Days.kind, MasterRecords.kind}
-)  # whose subjects are meters
+SILENCE_SECONDS = DAY_SECONDS // 4  # of an area; then many days may fall due at once
+STEP_DAYS = 2_000  # meter days that a step may close, about
+AMENDED_ROWS = 30  # rows that cost as much to judge again as a day to close
+UNPACKED_MEMBERS = 2  # members of a day that cost as much to unpack as a day to close
+
+# columns of an area's day with which its meters' days are compared
+BALANCE_COLUMNS = ("unusual_kwh", "excess_kwh")
+# kinds whose subjects are meters
+METER_KINDS = frozenset({Readings.kind, Clocks.kind, Days.kind, MasterRecords.kind})
 MOVED_TEXT = (" The meter has left the area.", "该表已移出本台区。")
 TIME_OF_ATTEMPT = itemgetter(0)  # of a payment attempt
 RESTART_ADVICE = "remove the checkpoint to judge the history again from its beginning"
 RESTORE_ADVICE = f"run the version that wrote it, or {RESTART_ADVICE}"
-NEEDED_OWNERS = (
-    "index/meters",
-    "index/areas",
-    "watermarks",
-    "open_days",
-    "order",
-)  # owners without which nothing can be gone on with
+# owners without which no snapshot can be restored
+NEEDED_OWNERS = ("index/meters", "index/areas", "watermarks", "open_days", "order")
 
 
 class SnapshotError(ValueError):
@@ -135,7 +126,7 @@ class SnapshotError(ValueError):
 
 
 class Snapshot(msgspec.Struct):
-    """A snapshot from outside; those of layout 1 had no checksum."""
+    """A snapshot as it comes from outside; layout 1 had no checksum."""
 
     layout: int
     checksum: int = -1  # CRC-32 of the body
@@ -143,7 +134,7 @@ class Snapshot(msgspec.Struct):
 
 
 class Attempt(NamedTuple):
-    """What makes a payment attempt the same as another."""
+    """A payment attempt; two with the same fields are duplicates."""
 
     at: int
     amount: float
@@ -154,13 +145,13 @@ class Attempt(NamedTuple):
 
 
 class WithdrawnAlerts(Attributes):
-    """Alerts that are to be withdrawn; where none were saved there were none."""
+    """The alerts to withdraw; none, where a snapshot has none."""
 
     missed = False
 
 
 class Engine:
-    """Judges every kind of batch for any number of areas; areas do not influence one another's alerts."""
+    """Judges every kind of batch for any number of areas. No area influences another's alerts."""
 
     def __init__(
         self,
@@ -169,70 +160,90 @@ class Engine:
         interval: int = 900,
         grace: int = GRACE_SECONDS,
     ) -> None:
-        self.zone, self.interval, self.grace = zone, interval, grace
+        self.zone = zone
+        self.interval = interval
+        self.grace = grace
         self.rules = chosen = _judged_rules(
             ALL_RULES.values() if rules is None else rules
         )
-        self.meter_index = meters = Index()
-        self.areas, self.customers = Index(), Index()
-        self.channels, self.items, self.traces = Index(), Index(), Index()
-        self.bill_index, self.references, self.reporting, self.queues = (
-            Index(),
-            Index(),
-            Index(),
-            Index(),
-        )
-        self.registry = known = Registry(self.meter_index, self.areas)
-        self._last_areas: tuple[Names, list[tuple[str, str]], Codes] = (
-            (),
-            [],
-            np.zeros(0, np.int32),
-        )  # the last batch's areas
+
+        # subjects
+        self.meter_index = Index()
+        self.areas = Index()
+        self.customers = Index()
+        self.channels = Index()
+        self.items = Index()
+        self.traces = Index()
+        self.bill_index = Index()
+        self.references = Index()
+        self.reporting = Index()
+        self.queues = Index()
+        self.registry = Registry(self.meter_index, self.areas)
+
+        # areas: names, pairs and slots of the last batch; then, by area slot, how far
+        # any of its topics has come, and the day on which it last forgot old state
+        self._last_areas: tuple[Names, list[tuple[str, str]], Codes]
+        self._last_areas = ((), [], np.zeros(0, np.int32))
         self.open_days = OpenDays(self.registry, zone, interval, grace)
-        self.watermarks = np.zeros(
-            0, np.int64
-        )  # by area slot: how far any of its topics has come
-        self.forgotten_days = np.zeros(
-            0, np.int64
-        )  # by area slot: the day on which old things were last forgotten
+        self.watermarks = np.zeros(0, np.int64)
+        self.forgotten_days = np.zeros(0, np.int64)
+
+        # timelines
         self.work = Work(self.items, self.queues, self.registry, zone, grace)
-        self.stage_order, self.backlog = (
-            StageOrder(self.traces, self.registry),
-            Backlog(self.work, zone, grace),
-        )
-        self.peers, self.fleet = Peers(), Fleet(_model_of(chosen))
+        self.stage_order = StageOrder(self.traces, self.registry)
+        self.backlog = Backlog(self.work, zone, grace)
         self.bills = Bills(self.bill_index, self.registry, zone)
         self.ledger = Ledger(self.references)
         self.reports = Reports(self.reporting, self.registry, zone, grace)
-        self.recent_attempts: dict[
-            int, list[Attempt]
-        ] = {}  # by customer: the attempts within the grace period
-        self.newest: dict[
-            int, tuple[int, str]
-        ] = {}  # by area: the highest stamp of payments or stages, and whose
-        self.policy = Policy(known.section, _in_shadow(chosen))
+
+        # fleet
+        self.peers = Peers()
+        self.fleet = Fleet(_model_of(chosen))
+
+        # office: by customer, the attempts within the grace period; by area, the
+        # highest event time of payments or stages, and whose it is
+        self.recent_attempts: dict[int, list[Attempt]] = {}
+        self.newest: dict[int, tuple[int, str]] = {}
+
+        # alerts to withdraw with the next step, since their episodes were not restored;
+        # alerts that went to shadow since the last step began
+        self.policy = Policy(self.registry.section, _in_shadow(chosen))
+        self.withdrawals: list[Alert] = []
+        self.shadowed: list[Alert] = []
+
+        # counts, and the rows that the last step rejected, with the reason
         self.counts: Counter[tuple[str, str, str]] = Counter()
         self.alert_counts: Counter[tuple[str, int, str, str]] = Counter()
-        self.withdrawals: list[
-            Alert
-        ] = []  # of episodes that were not taken over, to be withdrawn with the next step
-        self.rejected: list[
-            tuple[Batch, str]
-        ] = []  # rows that the last step did not take, with the reason
-        self.shadowed: list[
-            Alert
-        ] = []  # that have been in shadow since the last step began
+        self.rejected: list[tuple[Batch, str]] = []
+
+        self._make_judges()
+
+        # lost rows: a timeline asks for the spans in which rows of its topic were lost
+        self.holes = Holes()
+        timelines_by_kind: dict[type[Batch], tuple[Timelines, ...]] = {
+            Stages: (self.work, self.stage_order),
+            Payments: (self.bills, self.ledger),
+            DeviceEvents: (self.reports,),
+        }
+        for kind, all_timelines in timelines_by_kind.items():
+            for timelines in all_timelines:
+                timelines.lost = partial(self.holes.spans_of, kind.kind)
+
+    def _make_judges(self) -> None:
+        """Make the judge of every kind, with its features."""
+        zone, interval = self.zone, self.interval
+        meters, registry = self.meter_index, self.registry
 
         def judge(
             kind: type[Batch], features: Sequence[Feature], index: Index
         ) -> Judge:
             return Judge(
                 kind,
-                chosen,
+                self.rules,
                 features,
                 index,
-                known.enrich,
-                known.installed if index is meters else None,
+                registry.enrich,
+                registry.installed if index is meters else None,
             )
 
         self.reorder = ReorderBuffer(
@@ -243,14 +254,14 @@ class Engine:
             ),
             RevisableJudge(lambda _: judge(Clocks, [Elapsed()], meters)),
             meters,
-            self.registry,
+            registry,
             interval,
         )
         self.validation = self.reorder.live
         self.payments = judge(Payments, [Failures(), Balances()], self.customers)
         self.attempts = judge(Attempts, [FailureShare()], self.channels)
         self.days = RevisableJudge(
-            lambda sealed: judge(
+            lambda is_final: judge(
                 Days,
                 [
                     DayRuns(),
@@ -264,7 +275,7 @@ class Engine:
                     Suspects(),
                     Phases(),
                     Coupling(interval),
-                    PeerScore(self.peers, meters, sealed),
+                    PeerScore(self.peers, meters, is_final),
                     UseClass(self.fleet),
                     DayRegisters(),
                     Accounts(),
@@ -289,83 +300,75 @@ class Engine:
         self.invoices = RevisableJudge(lambda _: judge(Invoices, [], self.bill_index))
         self.transfers = RevisableJudge(lambda _: judge(Transfers, [], self.references))
         self.incidents = RevisableJudge(lambda _: judge(Incidents, [], self.reporting))
-        self.audit, self.master_records = (
-            MasterDataAudit(self.registry),
-            judge(MasterRecords, [], meters),
-        )
-        self.holes = Holes()
-        lost: dict[type[Batch], tuple[Timelines, ...]] = {
-            Stages: (self.work, self.stage_order),
-            Payments: (self.bills, self.ledger),
-            DeviceEvents: (self.reports,),
-        }
-        for kind, timelines in lost.items():
-            for deadlines in timelines:
-                deadlines.lost = partial(self.holes.spans_of, kind.kind)
+        self.audit = MasterDataAudit(registry)
+        self.master_records = judge(MasterRecords, [], meters)
 
     def adopt(self, rules: Iterable[Rule]) -> list[Alert]:
-        """Judge by these rules from now on. An episode goes on, unless its rule is no longer told: it is withdrawn."""
+        """Judge by `rules` from now on. Withdraws the episodes of rules that were removed or changed."""
         chosen = _judged_rules(rules)
         self.fleet.adopt(_model_of(chosen))
         self.rules = chosen
-        gone = [
-            episodes
-            for judge in self.judges().values()
-            for episodes in judge.adopt(chosen)
-        ]
+
+        dropped: list[Episodes] = []
+        for judge in self.judges().values():
+            dropped += judge.adopt(chosen)
         self.reorder.adopt()
-        alerts = [
-            a
-            for episodes in gone
-            if episodes.rule.status != SHADOW_STATUS
-            for a in episodes.open.values()
-        ]
-        told = self._publish(self.policy.apply(map(_withdrawn, alerts)))
+
+        open_alerts: list[Alert] = []
+        for episodes in dropped:
+            if episodes.rule.status != SHADOW_STATUS:
+                open_alerts += episodes.open.values()
+        alerts = self._publish(self.policy.apply(map(_withdrawn, open_alerts)))
         self.policy.shadow = _in_shadow(chosen)
-        return told
+        return alerts
 
     @property
     def meters(self) -> int:
-        """How many meters are held."""
+        """How many meters are known."""
         return len(self.meter_index)
 
     @property
     def last_read(self) -> Times:
-        """When each meter was last heard in order, by its slot; 0 where never."""
+        """The time of each meter's last reading in order, by its slot; 0 if it has none."""
         return self.validation.order["last"]
 
     def enroll(self, areas: Iterable[Area]) -> None:
-        """Take master data in, each area in place of what was known of it; what a meter had open where it left ends."""
+        """Replace the master data of `areas`. Episodes of meters that left their area end."""
         areas = list(areas)
         before = {area.area: self.registry.members.get(area.area, ()) for area in areas}
         self.registry.enroll(areas)
+
         for area, meters in before.items():
             if left := sorted(set(meters).difference(self.registry.members[area])):
                 self._end_membership(area, np.array(left))
 
     def _end_membership(self, area: str, meters: Codes) -> None:
-        """End the episodes of meters that an area has no more, and begin with them anew should they come back."""
+        """End the episodes of meters that left an area. If a meter comes back, it begins anew."""
         names = {self.meter_index.pairs[slot][1] for slot in meters.tolist()}
-        slot = self.areas.slot(area, "")
-        now = int(self.watermarks[slot]) if slot < len(self.watermarks) else 0
+        area_slot = self.areas.slot(area, "")
+        has_watermark = area_slot < len(self.watermarks)
+        watermark = int(self.watermarks[area_slot]) if has_watermark else 0
+
         self.withdrawals += [
-            _ended_by_move(alert, now)
+            _ended_by_move(alert, watermark)
             for alert in self.policy.recent.get(area, {}).values()
             if alert.state == "raised"
             and alert.kind in METER_KINDS
             and alert.subject in names
         ]
-        for judge in (
+
+        judges = (
             self.reorder.readings,
             self.reorder.clocks,
             self.days,
             self.master_records,
-        ):
+        )
+        for judge in judges:
             judge.forget(meters)
 
     @property
     def lost_spans(self) -> Lapses:
-        """Of which spans of time rows were lost."""
+        """The spans of time in which rows were lost, by kind."""
         return self.holes.spans
 
     @lost_spans.setter
@@ -373,9 +376,9 @@ class Engine:
         self.holes.spans = spans
 
     def note_lost_rows(self, kind: type[Batch]) -> None:
-        """Rows of a kind are gone that came after those judged: what they may have told cannot be told to be missing.
+        """Rows of a kind after those judged are lost: their absence proves nothing.
 
-        What has been raised stays until something is known again.
+        An open episode stays until its subject is known again.
         """
         self.holes.open(kind.kind, self.watermarks)
         if kind is Payments:
@@ -385,47 +388,50 @@ class Engine:
 
     def step(self, batch: Batch) -> list[Alert]:
         """Judge a batch. Raises TypeError for a kind that no topic carries."""
-        self.rejected, self.shadowed = [], []
+        self.rejected = []
+        self.shadowed = []
         if not len(batch):
             return []
+
         areas = self._area_slots(batch)
         self.holes.close(batch.kind, areas, batch.at)
         self.counts[batch.kind, "in", ""] += len(batch)
-        if isinstance(batch, Readings):
-            alerts, gone = self._step_readings(batch, areas)
-        elif isinstance(batch, (Payments, Stages)):
+
+        if isinstance(batch, (Payments, Stages)):
             return self._step_office(batch, areas)
-        elif isinstance(batch, DeviceEvents):
+        if isinstance(batch, DeviceEvents):
             return self._step_events(batch, areas)
-        else:
+        if not isinstance(batch, Readings):
             raise TypeError(f"no topic carries {batch.kind}")
-        self.counts[batch.kind, "judged", ""] += len(batch) - gone
+
+        alerts, unjudged = self._step_readings(batch, areas)
+        self.counts[batch.kind, "judged", ""] += len(batch) - unjudged
         return self._publish(self.policy.apply(alerts + self._fall_due()))
 
     def rows_within_cost(self, batch: Batch) -> int:
-        """How many of a batch's first rows may be judged at once: few where areas that were silent have days to close.
+        """How many of a batch's first rows may be judged at once.
 
-        Few also where days have to be unpacked, as right after a restore. So the cost of a step is bounded by what
-        falls due, as that of time that passes by itself (`portion`).
+        They are few where silent areas have days to close, or where days have to be unpacked, as right after a
+        restore. So the cost of a step is bounded by what falls due, like that of time that passes without rows
+        (`portion`).
         """
         if not isinstance(batch, Readings) or not len(batch):
             return len(batch)
         areas = self._area_slots(batch)
-        cost = np.zeros(len(batch))  # in days of meters, at the row that brings it
+        cost = np.zeros(len(batch))  # in meter days, at the row that causes it
+
+        # days that a row closes after a silence, and late rows to judge again
         silence = np.where(
             self.watermarks[areas] > 0,
             np.maximum(batch.at - self.watermarks[areas], 0),
             0,
         )
+        late_hours = self.reorder.late_hours(len(self.watermarks))[areas]
         due = np.flatnonzero(
-            (silence > SILENCE_SECONDS)
-            | (
-                batch.at // HOUR_SECONDS
-                > self.reorder.late_hours(len(self.watermarks))[areas]
-            )
+            (silence > SILENCE_SECONDS) | (batch.at // HOUR_SECONDS > late_hours)
         )
-        _, places, rows = np.unique(areas[due], return_index=True, return_counts=True)
-        first = np.sort(due[places[rows > 1]])  # a single row moves no clock
+        _, places, counts = np.unique(areas[due], return_index=True, return_counts=True)
+        first = np.sort(due[places[counts > 1]])  # a single row moves no watermark
         silent = areas[first].tolist()
         meters = [
             len(self.meter_index.known.get(self.areas.pairs[area][0], ()))
@@ -436,8 +442,10 @@ class Engine:
             + self.reorder.late_rows(silent) / AMENDED_ROWS
         )
 
-        opened, members = self.open_days.unpacking_rows(areas, batch.at)
-        cost[opened] += members / UNPACKED_MEMBERS
+        # days that a row unpacks
+        unpacking, members = self.open_days.unpacking_rows(areas, batch.at)
+        cost[unpacking] += members / UNPACKED_MEMBERS
+
         costly = np.flatnonzero(cost)
         reached = max(
             int(np.searchsorted(np.cumsum(cost[costly]), STEP_DAYS, "right")), 1
@@ -445,50 +453,45 @@ class Engine:
         return int(costly[reached]) if reached < len(costly) else len(batch)
 
     def tick(self, now: int) -> list[Alert]:
-        """Let time pass where nothing arrives: quiet areas' windows close, deadlines fall due."""
+        """Let time pass where no row arrives: silent areas' windows close, deadlines fall due."""
         return [alert for alerts in self.ticks(now) for alert in alerts]
 
     def ticks(self, now: int) -> Iterator[list[Alert]]:
-        """The same in parts, of which none has much to do; between them the engine may be asked for a snapshot."""
+        """`tick` in small steps; between two of them the engine may be asked for a snapshot."""
         while (then := self.portion(now)) < now:
             yield self.pass_time(then, now)
         yield self.pass_time(now, now)
 
     def portion(self, now: int) -> int:
-        """How far time may pass on its way to `now` with no more than a portion of days and of items falling due."""
+        """How far time may pass towards `now` with at most a portion of days and timelines falling due."""
         then = self.open_days.portion(now - QUIET_DELAY) + QUIET_DELAY
-        for _, deadlines in self.timelines():
-            then = deadlines.portion(then)
+        for _, timelines in self.timelines():
+            then = timelines.portion(then)
         return then
 
     def pass_time(self, then: int, now: int) -> list[Alert]:
         """Let time pass as far as `then`, on its way to `now`."""
-        alerts = self._judge_late(dict.fromkeys(self.reorder.late, then - QUIET_DELAY))
-        alerts += self._close(
-            self.open_days.tick(then - QUIET_DELAY, now - QUIET_DELAY)
-        )
+        quiet_time = then - QUIET_DELAY
+        alerts = self._judge_late(dict.fromkeys(self.reorder.late, quiet_time))
+        alerts += self._close(self.open_days.tick(quiet_time, now - QUIET_DELAY))
         self.watermarks = np.maximum(self.watermarks, then)
         return self._publish(self.policy.apply(alerts + self._fall_due()))
 
     def reconcile(
         self, predecessor_alerts: Iterable[Alert], published: Container[str] = ()
     ) -> list[Alert]:
-        """What sets right the messages of an engine before this one; all rows that it judged have been judged here.
+        """Alerts that correct those of an engine before this one, of which this engine has judged all rows.
 
-        `published` are the ids of alerts of which this engine has given out messages since.
+        `published` are the ids of the alerts that this engine has published since.
         """
-        clocks = {
-            area: clock
-            for (area, _), clock in zip(
-                self.areas.pairs, self.watermarks.tolist(), strict=False
-            )
-        }
+        pairs = zip(self.areas.pairs, self.watermarks.tolist(), strict=False)
+        watermarks = {area: watermark for (area, _), watermark in pairs}
         return self._publish(
-            self.policy.reconcile(predecessor_alerts, clocks, published)
+            self.policy.reconcile(predecessor_alerts, watermarks, published)
         )
 
     def _publish(self, alerts: list[Alert]) -> list[Alert]:
-        """Count what was found, give out what is not in shadow, and keep what is until the next step."""
+        """Count alerts; return the shown ones, and keep the shadowed ones until the next step."""
         for alert in alerts:
             self.alert_counts[
                 alert.rule, alert.severity, alert.change, alert.suppressed_by
@@ -505,53 +508,68 @@ class Engine:
             slots = np.array(
                 [self.areas.slot(area, "") for area in batch.areas], np.int32
             )
-            self._last_areas = batch.areas, self.areas.pairs, slots
+            self._last_areas = (batch.areas, self.areas.pairs, slots)
+
         if (more := len(self.areas) - len(self.watermarks)) > 0:
             self.watermarks = np.r_[self.watermarks, np.zeros(more, np.int64)]
         return slots[batch.area]
 
-    def _step_readings(self, r: Readings, areas: Codes) -> tuple[list[Alert], int]:
-        """Validate, judge and file readings."""
-        slots = self.meter_index.slots(r)
+    def _step_readings(
+        self, readings: Readings, areas: Codes
+    ) -> tuple[list[Alert], int]:
+        """Validate, judge and store readings; the alerts, and how many rows were not judged."""
+        slots = self.meter_index.slots(readings)
         self.validation.order.reserve(len(self.meter_index))
-        future = (r.received > 0) & (r.at > r.received + FUTURE_TOLERANCE)
-        odd = (r.at < EARLIEST_TIME) | (r.at >= LATEST_TIME)
-        advanced = self.open_days.advance_watermarks(
-            areas, slots, r.at, ~(future | odd)
+
+        # which rows count
+        future = (readings.received > 0) & (
+            readings.at > readings.received + FUTURE_TOLERANCE
         )
-        now, late, own = advanced.before, advanced.late, advanced.lone_meter
-        kept = ~(future | odd | late)
-        for reason, refused in (
-            ("future", future),
-            ("implausible_time", odd & ~future),
-        ):
-            if refused.any():
-                self._reject(r, refused, reason)
-        in_order, before, strayed = self.validation.sequence(slots, r.at, kept, now)
-        behind = self.validation.slow_clocks(slots, r, late & (r.at < before))
-        heard = _clock_observations(
-            r, future | behind, strayed & ~own & in_order, in_order, now
+        odd = (readings.at < EARLIEST_TIME) | (readings.at >= LATEST_TIME)
+        update = self.open_days.advance_watermarks(
+            areas, slots, readings.at, ~(future | odd)
         )
+        accepted = ~(future | odd | update.late)
+        for reason, rows in (("future", future), ("implausible_time", odd & ~future)):
+            if rows.any():
+                self._reject(readings, rows, reason)
+
+        # the order of each meter's rows, and the error of its clock
+        in_order, before, strayed = self.validation.sequence(
+            slots, readings.at, accepted, update.before
+        )
+        observation = _clock_observations(
+            readings,
+            future
+            | self.validation.slow_clocks(
+                slots, readings, update.late & (readings.at < before)
+            ),
+            strayed & ~update.lone_meter & in_order,
+            in_order,
+            update.before,
+        )
+
         master = self.registry.meters.columns_of(
-            self.registry.meters.rows_in_force(slots, r.at - 1)
+            self.registry.meters.rows_in_force(slots, readings.at - 1)
         )
         alerts: list[Alert] = []
-        again = np.zeros(len(r), bool)
+        duplicate = np.zeros(len(readings), bool)
         with np.errstate(invalid="ignore", divide="ignore"):
-            r = self.validation.bounds(r, master, self.interval)
-            facts = facts_of(r, master, self.interval)
+            readings = self.validation.bounds(readings, master, self.interval)
+            facts = facts_of(readings, master, self.interval)
             facts = facts._replace(kwh=np.array(facts.kwh))
             unsettled = self.reorder.areas_with_late(
-                areas, slots, r.at, before, in_order, kept
+                areas, slots, readings.at, before, in_order, accepted
             )
 
             def windows() -> Iterator[DueWindow]:
+                """The windows that rows make due; judges and stores these rows first."""
                 for rows, ends in self.open_days.rows_until_due(
-                    advanced, areas, r.at, unsettled
+                    update, areas, readings.at, unsettled
                 ):
                     alerts.extend(
                         self.reorder.judge(
-                            r,
+                            readings,
                             slots,
                             areas,
                             rows,
@@ -559,150 +577,164 @@ class Engine:
                             before,
                             master,
                             facts,
-                            heard,
+                            observation,
                         )
                     )
-                    filed = rows[kept[rows]]
-                    again[filed] = self.open_days.store_rows(
-                        areas, r.at, now, slots, facts, filed, in_order
+
+                    stored = rows[accepted[rows]]
+                    duplicate[stored] = self.open_days.store_rows(
+                        areas,
+                        readings.at,
+                        update.before,
+                        slots,
+                        facts,
+                        stored,
+                        in_order,
                     )
                     if unsettled:
-                        behind = filed[~(in_order | again)[filed]]
-                        self.reorder.add_late(r, slots, areas, now, facts, behind)
+                        behind = stored[~(in_order | duplicate)[stored]]
+                        self.reorder.add_late(
+                            readings, slots, areas, update.before, facts, behind
+                        )
+
                     alerts.extend(self._judge_late(ends))
                     yield from self.open_days.due(ends)
 
             alerts += self._close(windows())
+
         self.watermarks[areas] = np.maximum(
             self.watermarks[areas], self.open_days.watermarks["watermark"][areas]
         )
-        for outcome, rows in (("late", late), ("duplicate", again)):
-            if found := int(np.count_nonzero(rows)):
-                self.counts[r.kind, outcome, ""] += found
-        for reason, doubted in self.validation.implausible.items():
-            self.counts[r.kind, "implausible", reason] += doubted
+        self._count_readings(update.late, duplicate)
+        return alerts, int(np.count_nonzero(duplicate | ~accepted))
+
+    def _count_readings(self, late: Mask, duplicate: Mask) -> None:
+        """Count the late and duplicate readings of a step, and its implausible values."""
+        for outcome, rows in (("late", late), ("duplicate", duplicate)):
+            if count := int(np.count_nonzero(rows)):
+                self.counts[Readings.kind, outcome, ""] += count
+        for reason, count in self.validation.implausible.items():
+            self.counts[Readings.kind, "implausible", reason] += count
         self.validation.implausible.clear()
-        return alerts, int(np.count_nonzero(again | ~kept))
 
     def _step_events(self, batch: DeviceEvents, areas: Codes) -> list[Alert]:
-        """Note what devices report: it holds alerts back or lets them go, and may be trouble itself."""
+        """Note device reports: they suppress or release alerts, and may be trouble themselves."""
         odd = (batch.at < EARLIEST_TIME) | (batch.at >= LATEST_TIME)
         if odd.any():
             self._reject(batch, odd, "implausible_time")
             batch, areas = batch.select(~odd), areas[~odd]
-        told: list[Alert] = []
+
+        published: list[Alert] = []
         slots = self.reporting.slots(batch)
         for rows in self.reports.unique_passes(batch, slots):
-            part = batch.select(rows)
-            revised, known = self.policy.note_events(part)
+            events = batch.select(rows)
+            revised, known = self.policy.note_events(events)
             touched, again, late = self.reports.record(
-                part, slots[rows], areas[rows], self.watermarks
+                events, slots[rows], areas[rows], self.watermarks
             )
-            gone = len(set(known).intersection(again + late))
-            self.counts[batch.kind, "late", ""] += len(set(late).difference(known))
-            self.counts[batch.kind, "duplicate", ""] += gone
-            self.counts[batch.kind, "judged", ""] += (
-                len(rows) - gone - len(set(late).difference(known))
-            )
+
+            duplicate = len(set(known).intersection(again + late))
+            fresh_late = len(set(late).difference(known))
+            self.counts[batch.kind, "late", ""] += fresh_late
+            self.counts[batch.kind, "duplicate", ""] += duplicate
+            self.counts[batch.kind, "judged", ""] += len(rows) - duplicate - fresh_late
+
             alerts = self._judge_timelines(
-                self.incidents, self.reports, np.array(sorted(touched), np.int64)
+                self.incidents, self.reports, _sorted_slots(touched)
             )
-            told += self._publish(revised + self.policy.apply(alerts))
-        return told
+            published += self._publish(revised + self.policy.apply(alerts))
+        return published
 
     def _reject(self, batch: Batch, rows: Mask, reason: str) -> None:
-        """Set rows aside, counted by reason."""
+        """Reject rows, and count them by reason."""
         self.counts[batch.kind, "rejected", reason] += int(np.count_nonzero(rows))
         self.rejected.append((batch.select(rows), reason))
 
     def _judge_late(self, watermarks: dict[int, int]) -> list[Alert]:
-        """Judge late readings again, in areas whose clocks have come to another hour."""
+        """Judge late readings again, in areas whose watermarks have reached another hour."""
         meters = self.reorder.late_meters(watermarks)
         if not len(meters):
             return []
+
         areas = self.reorder.gap_starts["area"]
         alerts, corrected = self.reorder.judge_again(meters)
         self.open_days.correct(areas[corrected.meters], *corrected)
-        self.reorder.release(
-            meters,
-            np.array([watermarks[area] for area in areas[meters].tolist()], np.int64),
-        )
+        reached = [watermarks[area] for area in areas[meters].tolist()]
+        self.reorder.release(meters, np.array(reached, np.int64))
         return alerts
 
     def _close(self, windows: Iterable[DueWindow]) -> list[Alert]:
-        """Judge windows that are due, in order; those that follow one another without an amendment, all at once."""
+        """Judge windows that are due, in order; all windows up to the next amendment at once."""
         alerts: list[Alert] = []
         pending: dict[str, list[DueWindow]] = {"interval": [], "day": [], "seal": []}
-        held: dict[str, set[int]] = {
-            "interval": set(),
-            "day": set(),
-            "seal": set(),
-        }  # of each area one day at once
-        rows = 0
+        # the areas of the pending windows: each has one day at once
+        pending_areas: dict[str, set[int]] = {name: set() for name in pending}
+        pending_rows = 0
+
         for window in windows:
             areas = set(window.areas.tolist()) if window.days else set[int]()
-            more = sum(len(day.meters) for day in window.days)
-            before = held["day"] | held.get(
-                window.action, set()
-            )  # a day is closed before it is sealed
+            rows = sum(len(day.meters) for day in window.days)
+
+            # a day is closed before it is sealed
+            blocking = pending_areas["day"] | pending_areas.get(window.action, set())
             if (
                 window.action == "amend"
-                or not areas.isdisjoint(before)
-                or rows + more > PORTION_ROWS
+                or not areas.isdisjoint(blocking)
+                or pending_rows + rows > PORTION_ROWS
             ):
                 alerts += self._close_pending(pending)
-                rows = 0
-                pending, held = (
-                    {name: [] for name in pending},
-                    {name: set() for name in held},
-                )
+                pending_rows = 0
+                pending = {name: [] for name in pending}
+                pending_areas = {name: set() for name in pending_areas}
+
             if window.action == "amend":
                 alerts += self._amend(window)
             else:
                 pending[window.action].append(window)
-                held[window.action] |= areas
-                rows += more
+                pending_areas[window.action] |= areas
+                pending_rows += rows
         return alerts + self._close_pending(pending)
 
     def _close_pending(self, pending: dict[str, list[DueWindow]]) -> list[Alert]:
-        """Judge windows that are due, of each kind no two of an area with days; what is sealed comes first."""
+        """Judge windows that are due; of each action an area has at most one day. Seals come first."""
         alerts: list[Alert] = []
-        if seals := pending["seal"]:
-            days = joined_days([day for window in seals for day in window.days])
-            self.intervals.seal(*self._interval_rows(seals))
+        if sealing := pending["seal"]:
+            days = joined_days([day for window in sealing for day in window.days])
+            self.intervals.seal(*self._interval_rows(sealing))
             if len((days := self._without_lost(days)).areas):
-                self.area_days.seal(*self._area_day_rows(days))
-                self.days.seal(
-                    *self._day_rows(days, self.area_days.final.feature_columns)
-                )
-                for part in days.unique_passes():
-                    self.reports.store_days(part)
-        if whole := pending["interval"]:
-            alerts += self.intervals.close(*self._interval_rows(whole))
-        if pending["day"]:
-            days = joined_days(
-                [day for window in pending["day"] for day in window.days]
-            )
+                self._seal_days(days)
+
+        if closing := pending["interval"]:
+            alerts += self.intervals.close(*self._interval_rows(closing))
+
+        if closing := pending["day"]:
+            days = joined_days([day for window in closing for day in window.days])
             if days.spikes:
                 self.counts["readings", "flagged", "spike"] += days.spikes
             if len((days := self._without_lost(days)).areas):
-                told = self.area_days.close(*self._area_day_rows(days))
-                told += self.days.close(
-                    *self._day_rows(days, self.area_days.live.feature_columns)
-                )
-                told += self.master_records.judge(*self._record_rows(days))
-                alerts += sorted(told, key=attrgetter("at"))
+                alerts += self._close_days(days)
         return alerts
 
+    def _seal_days(self, days: DayRows) -> None:
+        """Judge days for good."""
+        self.area_days.seal(*self._area_day_rows(days))
+        balance = self.area_days.final.feature_columns
+        self.days.seal(*self._day_rows(days, balance))
+        for area_days in days.unique_passes():
+            self.reports.store_days(area_days)
+
+    def _close_days(self, days: DayRows) -> list[Alert]:
+        """Judge days first, with the master data as of their ends."""
+        alerts = self.area_days.close(*self._area_day_rows(days))
+        balance = self.area_days.live.feature_columns
+        alerts += self.days.close(*self._day_rows(days, balance))
+        alerts += self.master_records.judge(*self._record_rows(days))
+        return sorted(alerts, key=attrgetter("at"))
+
     def _amend(self, window: DueWindow) -> list[Alert]:
-        """Judge the open windows of some areas again."""
-        window = window._replace(
-            days=[
-                whole
-                for days in window.days
-                if len((whole := self._without_lost(days)).areas)
-            ]
-        )
+        """Judge the open windows of the window's areas again."""
+        kept = [self._without_lost(days) for days in window.days]
+        window = window._replace(days=[days for days in kept if len(days.areas)])
         meters = np.unique(
             np.concatenate(
                 [np.zeros(0, np.int64), *(days.meters for days in window.days)]
@@ -710,23 +742,22 @@ class Engine:
         )
         balances: list[Columns] = []
 
-        def area_days() -> Iterator[JudgeInput]:
+        def area_day_inputs() -> Iterator[JudgeInput]:
             for days in window.days:
                 yield self._area_day_rows(days)
                 balances.append(self.area_days.live.feature_columns)
 
         areas = window.areas.astype(np.int64)
-        alerts = self.intervals.amend(
-            areas, [self._interval_rows([window])]
-        ) + self.area_days.amend(areas, area_days())
-        rows = [
+        alerts = self.intervals.amend(areas, [self._interval_rows([window])])
+        alerts += self.area_days.amend(areas, area_day_inputs())
+        day_inputs = [
             self._day_rows(days, balance)
             for days, balance in zip(window.days, balances, strict=True)
         ]
-        return alerts + self.days.amend(meters.astype(np.int64), rows)
+        return alerts + self.days.amend(meters.astype(np.int64), day_inputs)
 
     def _without_lost(self, days: DayRows) -> DayRows:
-        """The days of areas of which no readings were lost."""
+        """The days of areas that lost no readings in them."""
         if Readings.kind not in self.holes.spans:
             return days
         pairs = zip(days.areas.tolist(), days.ends.tolist(), strict=True)
@@ -738,25 +769,26 @@ class Engine:
 
     def _interval_rows(self, windows: list[DueWindow]) -> JudgeInput:
         """The windows' rows of Intervals."""
-        parts = [w.intervals for w in windows]
-        slots, at = (
-            np.concatenate([getattr(rows, name) for rows in parts])
-            for name in ("areas", "at")
-        )
-        columns = {
-            n: np.concatenate([p.columns[n] for p in parts], axis=-1).astype(np.float32)
-            for n in parts[0].columns
-        }
+        intervals = [window.intervals for window in windows]
+        slots = np.concatenate([rows.areas for rows in intervals])
+        at = np.concatenate([rows.at for rows in intervals])
+        columns: Columns = {}
+        for name in intervals[0].columns:
+            column = np.concatenate([rows.columns[name] for rows in intervals], axis=-1)
+            columns[name] = column.astype(np.float32)
+
         names, codes = self._area_names(slots)
-        return Intervals(
+        batch = Intervals(
             ("",), np.zeros(len(slots), np.int32), names, codes, at, **columns
-        ), slots
+        )
+        return batch, slots
 
     def _day_rows(self, days: DayRows, balance: Columns) -> JudgeInput:
-        """Rows of Days, with the master data and what is known of their areas' balances."""
-        slots, at = days.meters.astype(np.int64), np.repeat(days.ends, days.sizes)
+        """Rows of Days, with the master data and their areas' balances."""
+        slots = days.meters.astype(np.int64)
+        at = np.repeat(days.ends, days.sizes)
         names, codes = self._area_names(days.areas)
-        rows = Days.build(
+        batch = Days.build(
             ("",),
             np.zeros(len(slots)),
             names,
@@ -764,39 +796,40 @@ class Engine:
             at,
             **days.columns,
         )
-        beside = {
+
+        more = {
             f"area_{name}": np.repeat(balance[name], days.sizes)
             for name in BALANCE_COLUMNS
         }
-        beside["area_reads"] = np.repeat(
-            whole_sums(days.columns["reads"] > 0, days.sizes), days.sizes
-        )
-        beside["connected_days"] = self.registry.connected_days(slots, at)
-        return (
-            rows,
-            slots,
-            self.registry.enrich(slots, rows) | beside,
-            days.unique_pass_rows(),
-        )
+        area_reads = whole_sums(days.columns["reads"] > 0, days.sizes)
+        more["area_reads"] = np.repeat(area_reads, days.sizes)
+        more["connected_days"] = self.registry.connected_days(slots, at)
+        columns = self.registry.enrich(slots, batch) | more
+        return batch, slots, columns, days.unique_pass_rows()
 
     def _area_day_rows(self, days: DayRows) -> JudgeInput:
         """Rows of AreaDays."""
         names, codes = self._area_names(days.areas)
-        rows = AreaDays.build(
+        batch = AreaDays.build(
             ("",), np.zeros(len(codes)), names, codes, days.ends, **days.totals
         )
-        return rows, days.areas, None, list(unique_passes(days.areas))
+        return batch, days.areas, None, list(unique_passes(days.areas))
 
     def _record_rows(self, days: DayRows) -> tuple[MasterRecords, Codes]:
-        """The files of some areas at the end of a day of each."""
+        """The master data of the days' areas as of the end of each day."""
         names, codes = self._area_names(days.areas)
         sizes, slots, columns = self.audit.records(
             [names[code] for code in codes.tolist()], days.ends
         )
-        areas, ends = np.repeat(codes, sizes), np.repeat(days.ends, sizes)
-        return MasterRecords.build(
-            ("",), np.zeros(len(slots)), names, areas, ends, **columns
-        ), slots
+        batch = MasterRecords.build(
+            ("",),
+            np.zeros(len(slots)),
+            names,
+            np.repeat(codes, sizes),
+            np.repeat(days.ends, sizes),
+            **columns,
+        )
+        return batch, slots
 
     def _area_names(self, slots: Codes) -> tuple[tuple[str, ...], Codes]:
         """The names of area slots, dictionary-encoded."""
@@ -804,142 +837,170 @@ class Engine:
         return tuple(self.areas.pairs[slot][0] for slot in unique.tolist()), codes
 
     def _step_office(self, batch: Payments | Stages, areas: Codes) -> list[Alert]:
-        """Judge payments or stages, in runs that come in order of time."""
+        """Judge payments or stages, in runs that are in order of time."""
         odd = (batch.at < EARLIEST_TIME) | (batch.at >= LATEST_TIME)
         if odd.any():
             self._reject(batch, odd, "implausible_time")
             batch, areas = batch.select(~odd), areas[~odd]
-        told: list[Alert] = []
+
+        published: list[Alert] = []
         done = 0
         while done < len(batch):
-            now = self._move_watermarks(batch, areas, done)
-            part = slice(done, done := done + len(now))
-            piece = batch if len(now) == len(batch) else batch.select(part)
-            if isinstance(piece, Payments):
-                alerts, gone = self._step_payments(piece, areas[part], now)
+            watermarks = self._move_watermarks(batch, areas, done)
+            is_whole = len(watermarks) == len(batch)
+            run = slice(done, done + len(watermarks))
+            done = run.stop
+
+            rows = batch if is_whole else batch.select(run)
+            if isinstance(rows, Payments):
+                alerts, unjudged = self._step_payments(rows, areas[run], watermarks)
             else:
-                alerts, gone = self._step_stages(piece, areas[part], now)
-            self.counts[batch.kind, "judged", ""] += len(piece) - gone
-            told += self._publish(self.policy.apply(alerts + self._fall_due()))
-        return told
+                alerts, unjudged = self._step_stages(rows, areas[run], watermarks)
+            self.counts[batch.kind, "judged", ""] += len(rows) - unjudged
+            published += self._publish(self.policy.apply(alerts + self._fall_due()))
+        return published
 
     def _step_payments(
         self, batch: Payments, areas: Codes, watermarks: Times
     ) -> tuple[list[Alert], int]:
-        """Judge attempts by customer and by channel, and note bills and settlements; `now` is the clock by row."""
+        """Judge payments by bill, reference, customer and channel; the alerts, and how many rows were not judged.
+
+        `watermarks` are those of the rows' areas before each row.
+        """
         fresh = np.ones(len(batch), bool)
         alerts: list[Alert] = []
-        belated = 0
-        for windows, deadlines in (
+        late_count = 0
+        for judge, timelines in (
             (self.invoices, self.bills),
             (self.transfers, self.ledger),
         ):
-            touched, again, late = deadlines.record(
+            touched, again, late = timelines.record(
                 batch, areas, watermarks - self.grace
             )
             fresh[again] = fresh[late] = False
-            belated += len(late)
-            alerts += self._judge_timelines(
-                windows, deadlines, np.array(sorted(touched), np.int64)
-            )
+            late_count += len(late)
+            alerts += self._judge_timelines(judge, timelines, _sorted_slots(touched))
+        alerts += self._judge_attempts(batch, fresh)
+
+        unjudged = len(batch) - int(np.count_nonzero(fresh))
+        self.counts[batch.kind, "late", ""] += late_count
+        self.counts[batch.kind, "duplicate", ""] += unjudged - late_count
+        return alerts, unjudged
+
+    def _judge_attempts(self, batch: Payments, fresh: Mask) -> list[Alert]:
+        """Judge payment attempts by customer and by channel; `fresh` becomes false for duplicates."""
         tried = (batch.payment == Payment.PAYMENT) | (batch.payment == Payment.TOPUP)
         of_no_bill = np.array([not name for name in batch.bills], bool)[batch.bill]
         reversals = (batch.payment == Payment.REVERSAL) & of_no_bill
         amounts = np.where(reversals, -np.abs(batch.amount), batch.amount)
         slots = self.customers.slots(batch)
         for row in np.flatnonzero(tried | reversals).tolist():
-            attempts = self.recent_attempts.setdefault(int(slots[row]), [])
-            attempt = _attempt_of(batch, row)
-            same_time = slice(
-                bisect_left(attempts, attempt[0], key=TIME_OF_ATTEMPT),
-                place := bisect_right(attempts, attempt[0], key=TIME_OF_ATTEMPT),
-            )
-            if attempt in attempts[same_time]:
-                fresh[row] = False
-                continue
-            newest = attempts[-1][0] if attempts else 0
-            tried[row] &= (
-                attempt[0] >= newest
-            )  # an older one tells nothing of a run of failures
-            if batch.payment[row] == Payment.TOPUP and (
-                yuan := _taken_back(attempt, attempts[:place])
-            ):
-                amounts[row] = -yuan
-            if attempt[0] > newest - self.grace:
-                attempts.insert(place, attempt)
-            del attempts[
-                : bisect_right(attempts, newest - self.grace, key=TIME_OF_ATTEMPT)
-            ]
-        told = ((tried | reversals) & fresh) | (batch.payment == Payment.BALANCE)
-        if told.any():
-            alerts += self.payments.judge(
-                replace(batch, amount=amounts).select(told), slots[told]
-            )
+            self._note_attempt(batch, row, int(slots[row]), tried, amounts, fresh)
+
+        alerts: list[Alert] = []
+        by_customer = (tried | reversals) & fresh
+        by_customer |= batch.payment == Payment.BALANCE
+        if by_customer.any():
+            payments = replace(batch, amount=amounts).select(by_customer)
+            alerts += self.payments.judge(payments, slots[by_customer])
+
         if (tried & fresh).any():
-            part = batch.select(tried & fresh)
-            seen = Attempts(
-                part.channels,
-                part.channel,
-                part.areas,
-                part.area,
-                part.at,
-                (part.succeeded == 0).astype(np.float32),
+            payments = batch.select(tried & fresh)
+            attempts = Attempts(
+                payments.channels,
+                payments.channel,
+                payments.areas,
+                payments.area,
+                payments.at,
+                (payments.succeeded == 0).astype(np.float32),
             )
-            alerts += self.attempts.judge(seen, self.channels.slots(seen))
-        gone = len(batch) - int(np.count_nonzero(fresh))
-        self.counts[batch.kind, "late", ""] += belated
-        self.counts[batch.kind, "duplicate", ""] += gone - belated
-        return alerts, gone
+            alerts += self.attempts.judge(attempts, self.channels.slots(attempts))
+        return alerts
+
+    def _note_attempt(
+        self,
+        batch: Payments,
+        row: int,
+        customer: int,
+        tried: Mask,
+        amounts: Column,
+        fresh: Mask,
+    ) -> None:
+        """Remember a payment attempt; corrects its row of `tried`, `amounts` and `fresh`."""
+        attempt = _attempt_of(batch, row)
+        attempts = self.recent_attempts.setdefault(customer, [])
+        start = bisect_left(attempts, attempt.at, key=TIME_OF_ATTEMPT)
+        end = bisect_right(attempts, attempt.at, key=TIME_OF_ATTEMPT)
+        if attempt in attempts[start:end]:
+            fresh[row] = False
+            return
+
+        # an older attempt says nothing of a run of failures
+        newest = attempts[-1].at if attempts else 0
+        tried[row] &= attempt.at >= newest
+        if batch.payment[row] == Payment.TOPUP and (
+            yuan := _taken_back(attempt, attempts[:end])
+        ):
+            amounts[row] = -yuan
+
+        if attempt.at > newest - self.grace:
+            attempts.insert(end, attempt)
+        del attempts[: bisect_right(attempts, newest - self.grace, key=TIME_OF_ATTEMPT)]
 
     def _step_stages(
         self, batch: Stages, areas: Codes, watermarks: Times
     ) -> tuple[list[Alert], int]:
-        """Note what work began and ended; `now` is the clock by row."""
+        """Record the stages of work items; the alerts, and how many rows were not judged.
+
+        `watermarks` are those of the rows' areas before each row.
+        """
         touched, again, late = self.work.record(batch, areas, watermarks - self.grace)
         self.counts[batch.kind, "late", ""] += len(late)
         self.counts[batch.kind, "duplicate", ""] += len(again)
-        moved = self.stage_order.record(batch, areas, watermarks - self.grace).touched
-        alerts = self._judge_timelines(
-            self.overdue, self.work, np.array(sorted(touched), np.int64)
-        )
+        traces = self.stage_order.record(batch, areas, watermarks - self.grace).touched
+
+        alerts = self._judge_timelines(self.overdue, self.work, _sorted_slots(touched))
         alerts += self._judge_timelines(
-            self.disorder, self.stage_order, np.array(sorted(moved), np.int64)
+            self.disorder, self.stage_order, _sorted_slots(traces)
         )
-        behind = self.backlog.record(batch, areas, watermarks, self.watermarks)
+        queues = self.backlog.record(batch, areas, watermarks, self.watermarks)
         alerts += self._judge_timelines(
-            self.backlogs, self.backlog, np.array(sorted(behind), np.int64)
+            self.backlogs, self.backlog, _sorted_slots(queues)
         )
         return alerts, len(again) + len(late)
 
     def _move_watermarks(
         self, batch: Payments | Stages, areas: Codes, start: int
     ) -> Times:
-        """Let areas' clocks come as far as the second-highest stamp of their customers or items; the clock before.
+        """Move areas' watermarks by a run of rows from `start` on; each row's watermark before it.
 
-        So no single customer's or item's wrong stamps move them. A row behind its area's newest stands alone, since it
-        may amend what was told; and it stops at a clock that enters another day, since old things are forgotten then.
+        A watermark is the second-highest event time of its area's customers or items, so no single wrong clock moves
+        it. A row behind its area's newest stands alone, since it may amend published alerts. A run ends where a
+        watermark enters another day, since old state is forgotten then.
         """
-        now: list[int] = []
+        before: list[int] = []
         for row in range(start, len(batch)):
-            area, stamp = int(areas[row]), int(batch.at[row])
-            clock, whose = int(self.watermarks[area]), batch.names[batch.subject[row]]
-            first, holder = self.newest.get(area, (0, ""))
-            if now and stamp < first:
+            area = int(areas[row])
+            at = int(batch.at[row])
+            subject = batch.names[batch.subject[row]]
+            watermark = int(self.watermarks[area])
+            highest, holder = self.newest.get(area, (0, ""))
+            if before and at < highest:
                 break
-            now.append(clock)
-            if whose != holder:
-                self.watermarks[area] = max(clock, min(stamp, first))
-            if stamp > first:
-                self.newest[area] = stamp, whose
-            if (
-                stamp < first
-                or self.watermarks[area] // DAY_SECONDS > clock // DAY_SECONDS
-            ):
+
+            before.append(watermark)
+            if subject != holder:
+                self.watermarks[area] = max(watermark, min(at, highest))
+            if at > highest:
+                self.newest[area] = at, subject
+
+            entered_day = self.watermarks[area] // DAY_SECONDS
+            if at < highest or entered_day > watermark // DAY_SECONDS:
                 break
-        return np.array(now, np.int64)
+        return np.array(before, np.int64)
 
     def timelines(self) -> tuple[tuple[RevisableJudge, Timelines], ...]:
-        """The judges of items with deadlines, and the items."""
+        """Every judge of timelines, and its timelines."""
         return (
             (self.overdue, self.work),
             (self.backlogs, self.backlog),
@@ -950,88 +1011,91 @@ class Engine:
         )
 
     def _fall_due(self) -> list[Alert]:
-        """Judge the items whose next mark has passed; where a day has passed, forget what nothing can concern."""
-        alerts, self.withdrawals = (
-            [_withdrawn(a) if a.state == "raised" else a for a in self.withdrawals],
-            [],
-        )
+        """Judge the timelines that fall due; in areas that enter another day, forget old state."""
+        alerts = [
+            _withdrawn(alert) if alert.state == "raised" else alert
+            for alert in self.withdrawals
+        ]
+        self.withdrawals = []
+
         days = self.watermarks // DAY_SECONDS
+        more = len(days) - len(self.forgotten_days)
         self.forgotten_days = np.concatenate(
-            [
-                self.forgotten_days,
-                np.zeros(len(days) - len(self.forgotten_days), np.int64),
-            ]
+            [self.forgotten_days, np.zeros(more, np.int64)]
         )
-        passed: Codes = np.flatnonzero(days > self.forgotten_days)
-        for windows, deadlines in self.timelines():
-            alerts += self._judge_timelines(
-                windows, deadlines, deadlines.due(self.watermarks)
-            )
-        if len(passed):
-            passed = self.reorder.portion(passed)  # the others with the next batch
-            self.incidents.seal(
-                *self._rows_of(self.reports, self.reports.seal(passed, self.watermarks))
-            )
-            self.backlogs.seal(
-                *self._rows_of(self.backlog, self.backlog.seal(passed, self.watermarks))
-            )
-            for windows, deadlines in self.timelines():
-                if len(
-                    ended := deadlines.finished(
-                        self.watermarks, self.grace, windows.open_subjects()
-                    )
-                ):
-                    windows.forget(ended)
-                    deadlines.forget(ended)
-            self.forgotten_days[passed] = days[passed]
-            self.reorder.expire(passed, self.open_days.watermarks["watermark"])
-            clocks = {
-                self.areas.pairs[area][0]: int(self.watermarks[area])
-                for area in passed.tolist()
-            }
-            self.policy.forget(clocks)
-            self.work.expire(clocks)
+        areas: Codes = np.flatnonzero(days > self.forgotten_days)
+        for judge, timelines in self.timelines():
+            due = timelines.due(self.watermarks)
+            alerts += self._judge_timelines(judge, timelines, due)
+
+        if len(areas):
+            areas = self.reorder.portion(areas)  # the others with the next batch
+            self._forget_old(areas)
+            self.forgotten_days[areas] = days[areas]
         return alerts
 
+    def _forget_old(self, areas: Codes) -> None:
+        """Seal the timelines of areas that enter another day, and forget state that no row can concern."""
+        reports = self.reports.seal(areas, self.watermarks)
+        self.incidents.seal(*self._rows_of(self.reports, reports))
+        backlogs = self.backlog.seal(areas, self.watermarks)
+        self.backlogs.seal(*self._rows_of(self.backlog, backlogs))
+
+        for judge, timelines in self.timelines():
+            finished = timelines.finished(
+                self.watermarks, self.grace, judge.open_subjects()
+            )
+            if len(finished):
+                judge.forget(finished)
+                timelines.forget(finished)
+
+        self.reorder.expire(areas, self.open_days.watermarks["watermark"])
+        watermarks = {
+            self.areas.pairs[area][0]: int(self.watermarks[area])
+            for area in areas.tolist()
+        }
+        self.policy.forget(watermarks)
+        self.work.expire(watermarks)
+
     def _judge_timelines(
-        self, windows: RevisableJudge, deadlines: Timelines, slots: Codes
+        self, judge: RevisableJudge, timelines: Timelines, slots: Codes
     ) -> list[Alert]:
-        """Judge the whole timeline of some items again."""
+        """Judge the whole timelines of `slots` again."""
         if not len(slots):
             return []
-        return windows.amend(
-            slots,
-            [self._rows_of(deadlines, deadlines.timeline(slots, self.watermarks))],
-        )
+        timeline = timelines.timeline(slots, self.watermarks)
+        return judge.amend(slots, [self._rows_of(timelines, timeline)])
 
-    def _rows_of(self, deadlines: Timelines, timeline: Timeline) -> tuple[Batch, Codes]:
+    def _rows_of(self, timelines: Timelines, timeline: Timeline) -> tuple[Batch, Codes]:
         """A timeline as a batch, and its slots."""
-        where, at, columns = timeline
-        names, codes = self._area_names(deadlines.cells["area"][where])
-        return deadlines.kind.build(
-            ("",), np.zeros(len(where)), names, codes, at, **columns
-        ), where
+        slots, at, columns = timeline
+        names, codes = self._area_names(timelines.cells["area"][slots])
+        batch = timelines.kind.build(
+            ("",), np.zeros(len(slots)), names, codes, at, **columns
+        )
+        return batch, slots
 
     def snapshot(self) -> bytes:
-        """Everything remembered but the master data, with its layout and a checksum."""
+        """The whole state but the master data, with its layout and a checksum."""
         return pack_snapshot(self.capture())
 
     def capture(self) -> Capture:
-        """Everything remembered but the master data, for `packed`; later steps do not reach it."""
+        """The state without the master data, for `pack_snapshot`; later steps do not change it."""
         state = {name: capture_owner(owner) for name, owner in self.owners().items()}
         return {"settings": self.settings(), "owners": state}
 
     def restore(self, data: bytes) -> list[str]:
         """Go on from a snapshot; the owners that start afresh. Raises SnapshotError and changes nothing."""
-        found, settings = unpack_snapshot(data)
+        saved, settings = unpack_snapshot(data)
         if settings != self.settings():
             raise SnapshotError(
                 f"the snapshot was made with {settings}, this engine runs with {self.settings()}: "
                 f"use the same settings, or {RESTART_ADVICE}"
             )
-        other = Engine(self.rules, self.zone, self.interval, self.grace)
+
+        restored = Engine(self.rules, self.zone, self.interval, self.grace)
         try:
-            afresh = other._take_over(found, self.registry.areas.values())
+            afresh = restored._take_over(saved, self.registry.areas.values())
         except (
             ArithmeticError,
             AttributeError,
@@ -1042,57 +1106,50 @@ class Engine:
             raise SnapshotError(
                 f"the snapshot cannot be used: {error}; {RESTORE_ADVICE}"
             ) from error
-        vars(self).update(vars(other))
+        vars(self).update(vars(restored))
         return afresh
 
     def _take_over(
-        self, found: Mapping[str, Saved], areas: Iterable[Area]
+        self, saved: Mapping[str, Saved], areas: Iterable[Area]
     ) -> list[str]:
-        """Load what was saved of every owner; those that start afresh. Raises StateError, and is no engine then."""
-        owners = self.owners()
-        if missing := [name for name in NEEDED_OWNERS if name not in found]:
+        """Load every owner; the names of those starting afresh. A StateError leaves the engine unusable."""
+        if missing := [name for name in NEEDED_OWNERS if name not in saved]:
             raise StateError(f"{missing[0]} is missing")
-        afresh = _load_owners(
-            {name: owner for name, owner in owners.items() if isinstance(owner, Index)},
-            found,
-        )
+
+        # the indexes, then the areas, then all that refers to them
+        owners = self.owners()
+        indexes = {
+            name: owner for name, owner in owners.items() if isinstance(owner, Index)
+        }
+        others = {name: owner for name, owner in owners.items() if name not in indexes}
+        afresh = _load_owners(indexes, saved)
         self.registry.enroll(areas)
         for judge in self.judges().values():
             judge.reserve()
-        afresh += _load_owners(
-            {
-                name: owner
-                for name, owner in owners.items()
-                if not isinstance(owner, Index)
-            },
-            found,
-        )
+        afresh += _load_owners(others, saved)
         self._resume(afresh)
-        kept = {rule.name for rule in self.rules}.difference(
-            name.partition("/")[2] for name in afresh
-        )
+
+        # open alerts of rules that start afresh or are no longer judged, are withdrawn
+        names_afresh = {name.partition("/")[2] for name in afresh}
+        kept = {rule.name for rule in self.rules} - names_afresh
         self.withdrawals += [
             alert for alert in self.policy.open_alerts() if alert.rule not in kept
         ]
         return list(dict.fromkeys(name.removesuffix(FINAL_SUFFIX) for name in afresh))
 
     def _resume(self, afresh: Sequence[str]) -> None:
-        """Go on after all owners were loaded. Raises StateError where they do not agree with one another."""
-        within("how many areas have a clock", len(self.watermarks), 0, len(self.areas))
+        """Go on after all owners were loaded. Raises StateError if they disagree with one another."""
+        areas, meters = len(self.areas), len(self.meter_index)
+        within("the number of areas with a watermark", len(self.watermarks), 0, areas)
         within(
-            "how many areas were swept",
+            "the number of areas that forgot old state",
             len(self.forgotten_days),
             0,
             len(self.watermarks),
         )
-        within("a clock", self.watermarks, 0, 2 * LATEST_TIME)
-        within(
-            "how many meters are in order",
-            self.validation.order.used,
-            0,
-            len(self.meter_index),
-        )
-        for deadlines in (
+        within("a watermark", self.watermarks, 0, 2 * LATEST_TIME)
+        within("the number of meters in order", self.validation.order.used, 0, meters)
+        for timelines in (
             self.work,
             self.backlog,
             self.stage_order,
@@ -1100,25 +1157,16 @@ class Engine:
             self.ledger,
             self.reports,
         ):
-            within(
-                "an area of a timeline",
-                deadlines.cells["area"],
-                -1,
-                len(self.areas) - 1,
-            )
+            within("an area of a timeline", timelines.cells["area"], -1, areas - 1)
+
         self.reorder.resume()
         for name, judge in self.judges().items():
             start = f"{name}/"
-            judge.resume(
-                {
-                    owner.removeprefix(start)
-                    for owner in afresh
-                    if owner.startswith(start)
-                }
-            )
+            owners = [owner for owner in afresh if owner.startswith(start)]
+            judge.resume({owner.removeprefix(start) for owner in owners})
 
     def owners(self) -> dict[str, Owner]:
-        """Every owner of state by its name; the indexes before those that refer to them."""
+        """Every owner of state by its name; the indexes before the owners that refer to them."""
         owners: dict[str, Owner] = {
             f"index/{name}": index for name, index in self.indexes().items()
         }
@@ -1139,6 +1187,7 @@ class Engine:
             ),
             "withdrawals": WithdrawnAlerts(self, withdrawals=list[Alert]),
         }
+
         owners |= {
             "open_days": self.open_days,
             "order": self.validation.order,
@@ -1152,12 +1201,14 @@ class Engine:
             "policy": self.policy,
             **self.reorder.owners(),
         }
-        for name, judge in self.judges().items():
-            owners |= {f"{name}/{owner}": one for owner, one in judge.owners().items()}
+
+        for judge_name, judge in self.judges().items():
+            for name, owner in judge.owners().items():
+                owners[f"{judge_name}/{name}"] = owner
         return owners
 
     def settings(self) -> dict[str, Any]:
-        """What a snapshot must have been made with."""
+        """The settings that a snapshot and its engine must share."""
         return {"zone": self.zone, "interval": self.interval, "grace": self.grace}
 
     def indexes(self) -> dict[str, Index]:
@@ -1180,23 +1231,27 @@ class Engine:
         return {
             "readings": self.reorder.readings,
             "clocks": self.reorder.clocks,
+            # office
             "payments": self.payments,
             "attempts": self.attempts,
+            # windows
             "days": self.days,
             "intervals": self.intervals,
             "area_days": self.area_days,
+            # timelines
             "overdue": self.overdue,
             "backlogs": self.backlogs,
             "disorder": self.disorder,
             "invoices": self.invoices,
             "transfers": self.transfers,
             "incidents": self.incidents,
+            # master data
             "master_records": self.master_records,
         }
 
 
 def pack_snapshot(captured: Capture) -> bytes:
-    """What was captured, compressed, with its layout and a checksum; other threads go on meanwhile."""
+    """A capture, compressed, with its layout and a checksum; other threads go on meanwhile."""
     body = memoryview(zstd.compress(dumps(captured), level=1))
     return msgspec.msgpack.encode(
         {"layout": SNAPSHOT_LAYOUT, "checksum": crc32(body), "body": body}
@@ -1204,27 +1259,30 @@ def pack_snapshot(captured: Capture) -> bytes:
 
 
 def unpack_snapshot(data: bytes) -> tuple[dict[str, Saved], dict[str, Any]]:
-    """What a snapshot holds of every owner, and the settings it was made with. Raises SnapshotError."""
+    """The saved owners of a snapshot, and the settings it was made with. Raises SnapshotError."""
     try:
-        told = msgspec.msgpack.decode(data, type=Snapshot)
+        snapshot = msgspec.msgpack.decode(data, type=Snapshot)
     except (ValueError, TypeError, RecursionError) as error:
         raise SnapshotError(
             f"this is no snapshot ({error}); {RESTART_ADVICE}"
         ) from error
-    if told.layout not in (*older.OLDER_LAYOUTS, SNAPSHOT_LAYOUT):
+
+    layout = snapshot.layout
+    if layout not in (*older.OLDER_LAYOUTS, SNAPSHOT_LAYOUT):
         raise SnapshotError(
-            f"the snapshot has layout {told.layout}, this version reads layouts {older.OLDER_LAYOUTS[0]} to {SNAPSHOT_LAYOUT}: "
-            f"{RESTORE_ADVICE}"
+            f"the snapshot has layout {layout}, this version reads layouts "
+            f"{older.OLDER_LAYOUTS[0]} to {SNAPSHOT_LAYOUT}: {RESTORE_ADVICE}"
         )
-    if crc32(told.body) != told.checksum:
+    if crc32(snapshot.body) != snapshot.checksum:
         raise SnapshotError(
             f"the snapshot is damaged, its checksum does not match; {RESTART_ADVICE}"
         )
+
     try:
-        tree = loads(memoryview(zstd.decompress(told.body)).toreadonly())
-        if told.layout == SNAPSHOT_LAYOUT:
+        tree = loads(memoryview(zstd.decompress(snapshot.body)).toreadonly())
+        if layout == SNAPSHOT_LAYOUT:
             return msgspec.convert(tree["owners"], dict[str, Saved]), tree["settings"]
-        return older.owners(told.layout, tree), tree["settings"]
+        return older.owners(layout, tree), tree["settings"]
     except (
         DecompressionError,
         LookupError,
@@ -1237,12 +1295,12 @@ def unpack_snapshot(data: bytes) -> tuple[dict[str, Saved], dict[str, Any]]:
         ) from error
 
 
-def _load_owners(owners: Mapping[str, Owner], found: Mapping[str, Saved]) -> list[str]:
-    """Load what was saved of some owners; those that start afresh. Raises StateError."""
+def _load_owners(owners: Mapping[str, Owner], saved: Mapping[str, Saved]) -> list[str]:
+    """Load owners from `saved`; the names of the owners that start afresh. Raises StateError."""
     afresh = []
     for name, owner in owners.items():
         try:
-            if not restore_owner(owner, found.get(name)):
+            if not restore_owner(owner, saved.get(name)):
                 afresh.append(name)
         except StateError as error:
             raise StateError(f"{name}: {error}") from error
@@ -1256,57 +1314,59 @@ def _withdrawn(alert: Alert) -> Alert:
     )
 
 
-def _ended_by_move(alert: Alert, now: int) -> Alert:
-    """An alert of a meter that has left its area."""
+def _ended_by_move(alert: Alert, watermark: int) -> Alert:
+    """The last alert of a meter that has left its area."""
     return msgspec.structs.replace(
         alert,
         state="cleared",
         change="cleared",
         revision=alert.revision + 1,
-        at=max(alert.at, now),
+        at=max(alert.at, watermark),
         en=alert.en + MOVED_TEXT[0],
         zh=alert.zh + MOVED_TEXT[1],
     )
 
 
+def _sorted_slots(slots: Iterable[int]) -> Codes:
+    """Slots in ascending order."""
+    return np.array(sorted(slots), np.int64)
+
+
 def _judged_rules(rules: Iterable[Rule]) -> list[Rule]:
-    """Those that are neither drafts nor retired."""
+    """The rules that are neither drafts nor retired."""
     return [rule for rule in rules if rule.status in ("published", SHADOW_STATUS)]
 
 
 def _model_of(rules: Iterable[Rule]) -> UseClassModel | None:
-    """The fleet model that one of the rules is judged by, if any is."""
+    """The fleet model of the first rule that has a model, if any."""
     return next((rule.model for rule in rules if rule.model), None)
 
 
 def _in_shadow(rules: Iterable[Rule]) -> frozenset[str]:
-    """The names of those that are counted and not told."""
+    """The names of the rules that are counted and not shown."""
     return frozenset(rule.name for rule in rules if rule.status == SHADOW_STATUS)
 
 
 def _clock_observations(
-    r: Readings, off: Mask, strayed: Mask, in_order: Mask, watermarks: Times
+    readings: Readings, off: Mask, strayed: Mask, in_order: Mask, watermarks: Times
 ) -> ClockObservation:
-    """What readings tell of their meters' clocks: by their receipt where they are off, else by their area's clock."""
-    told = off | strayed | (in_order & np.isfinite(r.clock_offset))
-    if not told.any():
-        return ClockObservation(told, r.at, r.at, r.clock_offset)
+    """Errors of meters' clocks: against the receipt time if `off`, the watermark if `strayed`."""
+    at = readings.at
+    observed = off | strayed | (in_order & np.isfinite(readings.clock_offset))
+    if not observed.any():
+        return ClockObservation(observed, at, at, readings.clock_offset)
+
+    reported = readings.clock_offset.astype(np.float64)
     offset = np.where(
-        off,
-        r.at - r.received,
-        np.where(strayed, r.at - watermarks, r.clock_offset.astype(np.float64)),
+        off, at - readings.received, np.where(strayed, at - watermarks, reported)
     )
-    key = np.where(off, r.received, r.at)
-    return ClockObservation(
-        told, key, np.where(strayed & ~off, watermarks, key), offset
-    )
+    order_time = np.where(off, readings.received, at)
+    observed_at = np.where(strayed & ~off, watermarks, order_time)
+    return ClockObservation(observed, order_time, observed_at, offset)
 
 
 def _attempt_of(batch: Payments, row: int) -> Attempt:
-    """What makes a payment attempt the same as another: time, amount, bill, channel, outcome and its own number.
-
-    What takes a payment back has a negative amount.
-    """
+    """The payment attempt of a row; a reversal has a negative amount."""
     amount = float(batch.amount[row])
     if batch.payment[row] == Payment.REVERSAL:
         amount = -abs(amount)
@@ -1321,17 +1381,17 @@ def _attempt_of(batch: Payments, row: int) -> Attempt:
 
 
 def _taken_back(attempt: Attempt, before: Sequence[Attempt]) -> float:
-    """Yuan that a failed attempt takes back: those that went through under its number before; 0 where none did.
+    """Yuan that a failed attempt takes back: the amount that went through before under its reference, or 0.
 
-    >>> taken_back(Attempt(9, 10.0, "", "app", 0, "T1"), [Attempt(5, 10.0, "", "app", 1, "T1")])
+    >>> _taken_back(Attempt(9, 10.0, "", "app", 0, "T1"), [Attempt(5, 10.0, "", "app", 1, "T1")])
     10.0
-    >>> taken_back(Attempt(9, 10.0, "", "app", 0, "T1"), [])
+    >>> _taken_back(Attempt(9, 10.0, "", "app", 0, "T1"), [])
     0.0
     """
     if attempt.succeeded or not attempt.reference:
         return 0.0
-    last = next(
-        (known for known in reversed(before) if known.reference == attempt.reference),
-        None,
+    same_reference = (
+        known for known in reversed(before) if known.reference == attempt.reference
     )
+    last = next(same_reference, None)
     return last.amount if last and last.succeeded else 0.0

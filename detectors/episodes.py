@@ -1,4 +1,4 @@
-"""From scores to episodes: raise after `hold` seconds of trouble, escalate, clear after `release` seconds of well."""
+"""From scores to episodes: raise after `hold` seconds, escalate, clear after `release` seconds."""
 
 from __future__ import annotations
 
@@ -22,19 +22,22 @@ from schemas.columns import (
 )
 from schemas.units import DAY_SECONDS, HOUR_SECONDS
 
+# observations further apart than this, and than the hold, do not make one run; the
+# rows of other kinds have no gaps
 LULL_SECONDS: dict[type[Batch], int] = {
     Readings: 2 * HOUR_SECONDS,
     Intervals: 2 * HOUR_SECONDS,
     Clocks: 3 * DAY_SECONDS,
 }
-# observations further apart than this, and than the hold, do not make one run; other kinds have no gaps
-NO_SEVERITY = 99  # no severity
-FEW_ROWS = 100  # rows that are judged one by one without asking first which of them may change anything
+NO_SEVERITY = 99
+FEW_ROWS = (
+    100  # at most so many rows are judged without looking for the rows that matter
+)
 WEEK_DAYS = 7
 
 
 class EpisodeChange(NamedTuple):
-    """A row at which an episode changed, with when its trouble began and its severity now, 0 where it cleared."""
+    """A row at which an episode changed, since when it has trouble, and its severity, 0 if cleared."""
 
     row: int
     since: int
@@ -44,9 +47,10 @@ class EpisodeChange(NamedTuple):
 
 
 class EpisodeState:
-    """How a subject stands: since when it is in trouble at each level, since when well though raised, how severe.
+    """The state of a subject: since when it is in trouble at each level, since when well while raised, how severe.
 
-    Of a chronic state also the seconds of trouble in each of the last days, the last of these, and when it was told.
+    A chronic state also has the seconds of trouble in each of the last days, the last of these days, and the time of
+    its last alert.
     """
 
     __slots__ = (
@@ -62,227 +66,243 @@ class EpisodeState:
     def __init__(
         self,
         since: list[int],
-        well: int,
+        well_since: int,
         severity: int,
-        spent: list[int] | None = None,
+        trouble_seconds: list[int] | None = None,
         day: int = 0,
-        told: int = 0,
+        last_revised: int = 0,
     ) -> None:
-        self.since, self.well_since, self.severity = since, well, severity
-        self.trouble_seconds, self.day, self.last_revised = (
-            spent or [0] * WEEK_DAYS,
-            day,
-            told,
-        )
-        self.rows = 0  # judged in this fold
+        self.since = since
+        self.well_since = well_since
+        self.severity = severity
+        self.trouble_seconds = trouble_seconds or [0] * WEEK_DAYS
+        self.day = day
+        self.last_revised = last_revised
+        self.rows = 0  # judged in this batch
 
     def clear(self) -> None:
-        """Be as if nothing had been."""
-        self.since, self.well_since, self.severity = [0] * len(self.since), 0, 0
-        self.trouble_seconds, self.day, self.last_revised = [0] * WEEK_DAYS, 0, 0
+        """Forget all trouble."""
+        self.since = [0] * len(self.since)
+        self.well_since = 0
+        self.severity = 0
+        self.trouble_seconds = [0] * WEEK_DAYS
+        self.day = 0
+        self.last_revised = 0
 
-    def add_trouble(self, t: int, seconds: int) -> None:
-        """Add seconds of trouble to those of a row's day, and drop those of days before the last seven."""
-        today = t // DAY_SECONDS
+    def add_trouble(self, at: int, seconds: int) -> None:
+        """Add seconds of trouble to the day of a row, and drop those of days before the last seven."""
+        today = at // DAY_SECONDS
         for day in range(WEEK_DAYS):
             if today - (today - day) % WEEK_DAYS > self.day:
                 self.trouble_seconds[day] = 0
         self.trouble_seconds[today % WEEK_DAYS] += seconds
         self.day = max(today, self.day)
 
-    def is_due_again(self, t: int) -> bool:
-        """Whether a row comes a day after the raise, or a week after it was told last."""
-        again = (
-            DAY_SECONDS
-            if self.last_revised - self.since[0] < DAY_SECONDS
-            else WEEK_DAYS * DAY_SECONDS
-        )
-        return self.last_revised > 0 and t - self.last_revised >= again
+    def is_due_again(self, at: int) -> bool:
+        """Whether a row comes a day after the raise, or a week after the last alert."""
+        is_first_day = self.last_revised - self.since[0] < DAY_SECONDS
+        again = DAY_SECONDS if is_first_day else WEEK_DAYS * DAY_SECONDS
+        return self.last_revised > 0 and at - self.last_revised >= again
 
 
 class Episodes(Owner):
-    """The episodes of one rule, of the subjects that it watches: those with trouble to remember."""
+    """The episodes of one rule, of the subjects that it tracks: subjects with trouble to remember."""
 
     expendable = True
 
     def __init__(self, rule: Rule, tracked: Cells) -> None:
-        self.rule, self.version = rule, rule.meaning
-        self._tracked = tracked  # by subject, how many rules watch it
+        self.rule = rule
+        self.version = rule.meaning
+        self._tracked = tracked  # by subject: how many rules track it
         self._max_gap = max(LULL_SECONDS.get(rule.kind, 0), rule.levels[0].hold)
         self.slots = np.zeros(0, np.int32)  # in ascending order
+
+        # since: the start of the run at each level, 0 without a run
+        # well_since: the start of the calm while raised
+        # severity: 0 when not raised
         self.cells: dict[str, Array] = {
-            "since": np.zeros(
-                (len(rule.levels), 0), np.uint32
-            ),  # start of the run at each level, 0 when there is none
-            "well_since": np.zeros(0, np.uint32),  # start of the calm while raised
-            "severity": np.zeros(0, np.uint8),  # 0 when not raised
+            "since": np.zeros((len(rule.levels), 0), np.uint32),
+            "well_since": np.zeros(0, np.uint32),
+            "severity": np.zeros(0, np.uint8),
         }
+        # trouble_seconds: in each of the last days; day: the last of them
+        # last_revised: the time of the last alert
         if rule.chronic:
             self.cells |= {
-                "trouble_seconds": np.zeros(
-                    (WEEK_DAYS, 0), np.uint32
-                ),  # seconds of trouble in each of the last days
-                "day": np.zeros(0, np.uint32),  # the last of them
-                "last_revised": np.zeros(0, np.uint32),  # when it was told last
+                "trouble_seconds": np.zeros((WEEK_DAYS, 0), np.uint32),
+                "day": np.zeros(0, np.uint32),
+                "last_revised": np.zeros(0, np.uint32),
             }
-        self.open: dict[int, Alert] = {}  # what was last told of each raised episode
+        self.open: dict[int, Alert] = {}  # by slot: the last alert of a raised episode
 
     def positions(self, slots: Codes) -> tuple[Codes, Mask]:
-        """Where in the table some slots stand or would stand, and which stand there."""
+        """The positions in the table where `slots` are or would be, and which are there."""
         if not len(self.slots):
             return np.zeros(len(slots), np.int64), np.zeros(len(slots), bool)
-        place = np.minimum(np.searchsorted(self.slots, slots), len(self.slots) - 1)
-        return place, self.slots[place] == slots
+        places = np.minimum(np.searchsorted(self.slots, slots), len(self.slots) - 1)
+        return places, self.slots[places] == slots
 
     def update(
         self, rows: Codes, slots: Codes, at: Times, score: Column, gap: Column | None
     ) -> list[EpisodeChange]:
-        """Judge rows in order of arrival; `gap` is the seconds since the slot's previous row. None is NaN.
+        """Judge rows in order of arrival; `gap` is the seconds since the slot's row before. No score is NaN.
 
-        Slots, times, scores and gaps are those of the rows. Each slot's first change is told before any slot's second.
+        Slots, times, scores and gaps are those of the rows. Each slot's first change comes before any second change.
         """
-        if (
-            len(rows) > FEW_ROWS
-            and not self.rule.chronic
-            and not (mine := self._may_change(slots, at, score)).all()
-        ):
-            rows, slots, at, score = rows[mine], slots[mine], at[mine], score[mine]
-            gap = None if gap is None else gap[mine]
+        gap = np.zeros(len(rows)) if gap is None else gap
+        if len(rows) > FEW_ROWS and not self.rule.chronic:
+            kept = self._may_change(slots, at, score)
+            if not kept.all():
+                rows, slots, at = rows[kept], slots[kept], at[kept]
+                score, gap = score[kept], gap[kept]
         if not len(rows):
             return []
-        subjects, places = np.unique(slots, return_inverse=True)
-        held = self._cells_of(subjects)
-        standing = [
-            EpisodeState(*told)
-            for told in zip(*(held[name].T.tolist() for name in held), strict=True)
-        ]
-        gap = np.zeros(len(rows)) if gap is None else gap
-        found: list[tuple[int, EpisodeChange]] = []
-        for row, place, t, x, apart in zip(
-            *(c.tolist() for c in (rows, places, at, score, gap)), strict=True
-        ):
-            one = standing[place]
-            one.rows += 1
-            if (since := self._judge_row(one, t, x, apart)) is not None:
-                found.append(
-                    (
-                        one.rows,
-                        EpisodeChange(
-                            row,
-                            since,
-                            one.severity,
-                            x == DISPROVED_SCORE,
-                            sum(one.trouble_seconds),
-                        ),
-                    )
-                )
 
-        now = {
-            name: np.array([getattr(one, name) for one in standing]).T for name in held
-        }
-        self._write_cells(subjects, now, (now["severity"] > 0) | (now["since"][0] > 0))
+        subjects, places = np.unique(slots, return_inverse=True)
+        saved = self._cells_of(subjects)
+        states = [
+            EpisodeState(*values)
+            for values in zip(*(saved[name].T.tolist() for name in saved), strict=True)
+        ]
+        columns = [column.tolist() for column in (rows, places, at, score, gap)]
+        found: list[tuple[int, EpisodeChange]] = []
+        for row, place, row_at, row_score, row_gap in zip(*columns, strict=True):
+            state = states[place]
+            state.rows += 1
+            since = self._judge_row(state, row_at, row_score, row_gap)
+            if since is not None:
+                change = EpisodeChange(
+                    row,
+                    since,
+                    state.severity,
+                    row_score == DISPROVED_SCORE,
+                    sum(state.trouble_seconds),
+                )
+                found.append((state.rows, change))
+
+        self._write_states(subjects, states)
         return [change for _, change in sorted(found)]
 
+    def _write_states(self, slots: Codes, states: list[EpisodeState]) -> None:
+        """Write the states of `slots`, and drop slots without trouble."""
+        cells: dict[str, Array] = {}
+        for name in self.cells:
+            cells[name] = np.array([getattr(state, name) for state in states]).T
+        tracked = (cells["severity"] > 0) | (cells["since"][0] > 0)
+        self._write_cells(slots, cells, tracked)
+
     def _cells_of(self, slots: Codes) -> dict[str, Array]:
-        """What is remembered of some slots, 0 of those that are not watched."""
-        place, known = self.positions(slots)
-        held = {
+        """The cells of `slots`, 0 for slots that are not tracked."""
+        places, known = self.positions(slots)
+        cells = {
             name: np.zeros((*array.shape[:-1], len(slots)), np.int64)
             for name, array in self.cells.items()
         }
         for name, array in self.cells.items():
-            held[name][..., known] = array[..., place[known]]
-        return held
+            cells[name][..., known] = array[..., places[known]]
+        return cells
 
-    def _may_change(self, slots: Codes, t: Times, x: Column) -> Mask:
-        """The rows of slots of which one may change what is remembered; none does where trouble goes on as it was."""
+    def _may_change(self, slots: Codes, at: Times, score: Column) -> Mask:
+        """The rows of slots of which one row may change the state; none does while trouble goes on."""
         subjects, places = np.unique(slots, return_inverse=True)
-        held = self._cells_of(subjects)
-        severity = held["severity"][places]
-        still = (
-            (severity > 0) & (x >= self.rule.clear) & (held["well_since"][places] == 0)
+        saved = self._cells_of(subjects)
+        severity = saved["severity"][places]
+        unchanged = (
+            (severity > 0)
+            & (score >= self.rule.clear)
+            & (saved["well_since"][places] == 0)
         )
+
         for n, level in enumerate(self.rule.levels):
-            since = held["since"][n, places]
-            worse = (level.severity < severity) & (t - since >= level.hold)
-            still &= np.where(
-                x >= level.score, (since > 0) & ~worse, (n == 0) | (since == 0)
+            since = saved["since"][n, places]
+            worse = (level.severity < severity) & (at - since >= level.hold)
+            unchanged &= np.where(
+                score >= level.score, (since > 0) & ~worse, (n == 0) | (since == 0)
             )
-        return (np.bincount(places, ~still) > 0)[places]
+        return (np.bincount(places, ~unchanged) > 0)[places]
 
-    def _judge_row(self, one: EpisodeState, t: int, x: float, gap: float) -> int | None:
-        """Judge a row of a subject; since when there was trouble, where its episode changed or is told again."""
-        up = one.severity > 0
-        broken = not up and not gap <= self._max_gap  # NaN: it cannot be told
-        best = one.severity or NO_SEVERITY
+    def _judge_row(
+        self, state: EpisodeState, at: int, score: float, gap: float
+    ) -> int | None:
+        """Judge a row of a subject; since when it has trouble, if its episode changes or is due."""
+        is_raised = state.severity > 0
+        # a NaN gap breaks a run too
+        is_broken = not is_raised and not gap <= self._max_gap
+        severity = state.severity or NO_SEVERITY
         for n, level in enumerate(self.rule.levels):
-            if x >= level.score:
-                if broken or not one.since[n]:
-                    one.since[n] = t
-                if t - one.since[n] >= level.hold:
-                    best = min(best, level.severity)
-            elif n or not up:
-                one.since[n] = 0
+            if score >= level.score:
+                if is_broken or not state.since[n]:
+                    state.since[n] = at
+                if at - state.since[n] >= level.hold:
+                    severity = min(severity, level.severity)
+            elif n or not is_raised:
+                state.since[n] = 0
 
-        since = one.since[0]
-        if up and x < self.rule.clear:
-            one.well_since = min(one.well_since or t, t)
-            if t - one.well_since >= self.rule.release or x == DISPROVED_SCORE:
-                one.clear()
+        since = state.since[0]
+        if is_raised and score < self.rule.clear:
+            state.well_since = min(state.well_since or at, at)
+            is_released = at - state.well_since >= self.rule.release
+            if is_released or score == DISPROVED_SCORE:
+                state.clear()
                 return since
         else:
-            one.well_since = 0
-        again = self.rule.chronic and self._count_week(one, t, x, gap)
-        if best in (NO_SEVERITY, one.severity) and not again:
-            if not since and not up:
-                one.clear()
+            state.well_since = 0
+
+        is_due = self.rule.chronic and self._count_week(state, at, score, gap)
+        if severity in (NO_SEVERITY, state.severity) and not is_due:
+            if not since and not is_raised:
+                state.clear()
             return None
-        one.severity, one.last_revised = best, t if self.rule.chronic else 0
+        state.severity = severity
+        state.last_revised = at if self.rule.chronic else 0
         return since
 
-    def _count_week(self, one: EpisodeState, t: int, x: float, gap: float) -> bool:
-        """Add a row of a chronic state to its week; whether it is to be told again."""
-        trouble = x >= self.rule.levels[0].score
-        one.add_trouble(t, int(gap) if trouble and gap <= self._max_gap else 0)
-        return trouble and one.severity > 0 and one.is_due_again(t)
+    def _count_week(
+        self, state: EpisodeState, at: int, score: float, gap: float
+    ) -> bool:
+        """Add a row of a chronic state to its week; whether another alert is due."""
+        trouble = score >= self.rule.levels[0].score
+        state.add_trouble(at, int(gap) if trouble and gap <= self._max_gap else 0)
+        return trouble and state.severity > 0 and state.is_due_again(at)
 
     def _write_cells(
         self, slots: Codes, cells: dict[str, Array], tracked: Mask
     ) -> None:
-        """Remember what some slots have now, and forget those that are not watched."""
-        place, known = self.positions(slots)
-        left, come = known & ~tracked, tracked & ~known
+        """Write the cells of `slots`, and drop slots that are not `tracked`."""
+        places, known = self.positions(slots)
+        dropped, added = known & ~tracked, tracked & ~known
         if known.any():
             for name, array in self.cells.items():
-                array[..., place[known]] = cells[name][..., known]
-        if left.any() or come.any():
-            self._tracked["rules"][slots[left]] -= 1
-            self._tracked["rules"][slots[come]] += 1
-            kept = np.ones(len(self.slots), bool)
-            kept[place[left]] = False
-            both = np.concatenate([self.slots[kept], slots[come].astype(np.int32)])
-            order = np.argsort(both, kind="stable")
-            self.slots = both[order]
-            for name, array in self.cells.items():
-                new = cells[name][..., come].astype(array.dtype)
-                self.cells[name] = np.concatenate([array[..., kept], new], axis=-1)[
-                    ..., order
-                ]
+                array[..., places[known]] = cells[name][..., known]
+        if not (dropped.any() or added.any()):
+            return
+
+        self._tracked["rules"][slots[dropped]] -= 1
+        self._tracked["rules"][slots[added]] += 1
+        kept = np.ones(len(self.slots), bool)
+        kept[places[dropped]] = False
+        joined = np.concatenate([self.slots[kept], slots[added].astype(np.int32)])
+        order = np.argsort(joined, kind="stable")
+        self.slots = joined[order]
+        for name, array in self.cells.items():
+            new = cells[name][..., added].astype(array.dtype)
+            both = np.concatenate([array[..., kept], new], axis=-1)
+            self.cells[name] = both[..., order]
 
     def read(self, slots: Codes) -> dict[str, Array]:
-        """What is remembered of those of some slots that are watched."""
-        place, known = self.positions(slots)
+        """The state of the tracked slots among `slots`."""
+        places, known = self.positions(slots)
         return {"slots": slots[known]} | {
-            name: array[..., place[known]] for name, array in self.cells.items()
+            name: array[..., places[known]] for name, array in self.cells.items()
         }
 
     def write_back(self, slots: Codes, saved: dict[str, Array]) -> None:
-        """Go back to what `read` gave of these slots."""
+        """Go back to the state of `slots` that `read` gave."""
         self.clear(slots)
         self._write_cells(saved["slots"], saved, np.ones(len(saved["slots"]), bool))
 
     def clear(self, slots: Codes) -> None:
-        """Remember nothing of some slots."""
+        """Forget the state of `slots`."""
         nothing = {
             name: np.zeros((*array.shape[:-1], len(slots)), np.int64)
             for name, array in self.cells.items()
@@ -290,7 +310,7 @@ class Episodes(Owner):
         self._write_cells(slots, nothing, np.zeros(len(slots), bool))
 
     def schema(self) -> Schema:
-        """What is remembered of a subject that is watched, and what was last told of it."""
+        """The cells of a tracked subject, and its last alert."""
         cells = {
             name: np.zeros(array.shape[:-1], array.dtype)
             for name, array in self.cells.items()
@@ -302,31 +322,31 @@ class Episodes(Owner):
         }
 
     def state(self) -> State:
-        """Everything remembered."""
+        """The whole state."""
         return {"slots": self.slots, **self.cells, "open": self.open}
 
     def reshaped(self, columns: State) -> State:
-        """With as many levels as the rule has: a run at a level that is new begins with the next row."""
+        """With as many levels as the rule has: a run at a new level begins with the next row."""
         since = columns.get("since")
         if not isinstance(since, np.ndarray) or since.ndim != 2:
             return columns
-        levels, held = len(self.rule.levels), since[: len(self.rule.levels)]
-        more = np.zeros((levels - len(held), since.shape[1]), since.dtype)
-        return columns | {"since": np.concatenate([held, more])}
+        levels = len(self.rule.levels)
+        kept = since[:levels]
+        new = np.zeros((levels - len(kept), since.shape[1]), since.dtype)
+        return columns | {"since": np.concatenate([kept, new])}
 
     def load(self, state: State) -> None:
-        """Replace everything by what `state` gave; all subjects have room. Raises StateError."""
-        slots, self.open = state.get("slots", self.slots[:0]), state.get("open", {})
+        """Replace the state by that of `state`; all subjects have cells already. Raises StateError."""
+        slots = state.get("slots", self.slots[:0])
+        self.open = state.get("open", {})
         within("a subject", slots, 0, self._tracked.used - 1)
-        cells = {
-            name: state.get(
-                name, np.zeros((*array.shape[:-1], len(slots)), array.dtype)
-            )
-            for name, array in self.cells.items()
-        }
+        cells: dict[str, Array] = {}
+        for name, array in self.cells.items():
+            empty = np.zeros((*array.shape[:-1], len(slots)), array.dtype)
+            cells[name] = state.get(name, empty)
         same_length([slots, *cells.values()])
-        if (np.diff(slots) <= 0).any() or self.open.keys() != set(
-            slots[cells["severity"] > 0].tolist()
-        ):
+
+        raised = set(slots[cells["severity"] > 0].tolist())
+        if (np.diff(slots) <= 0).any() or self.open.keys() != raised:
             raise StateError("its open episodes are not those of its subjects")
         self.write_back(self.slots, {"slots": slots, **cells})

@@ -55,7 +55,7 @@ def file_inconsistency(
 ) -> Column:
     """Ids missing or doubled, capacity absent or 0, an absurd ratio, class against trade, no gateway (档案异常).
 
-    Trades by GB/T 4754; a customer is missed where other files of the area name one. Defaults of this project.
+    Trades by GB/T 4754; a missing customer counts if other files of the area name theirs. Defaults of this project.
     """
     return (
         no_customer + doubled + bad_capacity + bad_ratio + bad_class + no_gateway
@@ -75,7 +75,7 @@ def file_inconsistency(
     ),
 )
 def contract_gap(gaps: Column, signed_off: Column, *, limit: float = 0.01) -> Column:
-    """Tariff, term or signed capacity missing where the area's other contracts tell it, or not the file's (合同缺项).
+    """Tariff, term or signed capacity missing though the area's other contracts have it, or not the file's (合同缺项).
 
     Catalogue 1.7; the limit is a default of this project.
     """
@@ -165,8 +165,8 @@ def area_mismatch(
 ) -> Column:
     """A meter's voltage goes with no phase of its area's transformer, though the others' do (台区不符).
 
-    For a week, since one that was moved to another phase is near to none at first. Catalogue section 5; 2.5 times the
-    area's median, and no phase 1.2 times as near as another: defaults of this project.
+    For a week, since a meter that was moved to another phase is near to no phase at first. Catalogue section 5; 2.5
+    times the area's median, and no phase 1.2 times as near as another: defaults of this project.
     """
     return np.minimum(
         found_apart / area_apart / limit, found_apart / next_apart * alike

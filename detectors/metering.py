@@ -39,7 +39,7 @@ def meter_stopped(
 def register_decrease(register_drop: Column, *, least: float = 0.01) -> Column:
     """The register fell by more than its last digit, confirmed by re-read, no rollover or change-out (倒走, ERC27).
 
-    One that stands where it stood before, and went on as it could, never fell: the episode ends at once.
+    A register that is back where it was before, and went on from there, never fell: the episode ends at once.
     """
     score = between(register_drop > least, register_drop <= least)
     return np.where(np.isneginf(register_drop), DISPROVED_SCORE, score)
@@ -68,8 +68,8 @@ def clock_drift(offset: Column, *, warn: float = 300.0) -> Column:
     title=("Point not read", "抄表失败"),
     text=(
         (
-            "Nothing was read for {missing_days:.0f} days (limit {days:.0f}[, and {unread_usual:.0f} more as this meter "
-            "is read on chosen days]); a supplementary reading is due."
+            "Nothing was read for {missing_days:.0f} days (limit {days:.0f}[, and {unread_usual:.0f} more "
+            "as this meter is read on chosen days]); a supplementary reading is due."
         ),
         "连续{missing_days:.0f}天无抄表数据(限值{days:.0f}天[,该表按选定日抄表,另加{unread_usual:.0f}天]),需补抄。",
     ),
@@ -81,10 +81,10 @@ def clock_drift(offset: Column, *, warn: float = 300.0) -> Column:
 def read_failure(
     missing_days: Column, unread_usual: Column = NOT_KNOWN, *, days: float = 3.0
 ) -> Column:
-    """No daily reading for 3 days (抄表失败, ERC39 logic), more of a meter that is read on chosen days.
+    """No daily reading for 3 days (抄表失败, ERC39 logic), more for a meter that is read on chosen days.
 
-    After 60 days without a reading the meter counts as gone, if its area is read: that ends it. What is read again is
-    new. Default of this project.
+    After 60 days without a reading the meter counts as gone, if its area is read: that ends the episode. A meter that
+    is read again is new. Default of this project.
     """
     return missing_days / (days + np.nan_to_num(unread_usual))
 
@@ -133,7 +133,7 @@ def meter_runaway(
     known: float = 0.01,
     least: float = 3.0,
 ) -> Column:
-    """The register moved ten times what the power readings make, or 1.2 times what the contract lets through (飞走).
+    """The register moved ten times the energy of the power readings, or 1.2 times the contract's (飞走).
 
     Times and the floor of 0.01 kWh: terminal defaults. Without power the contract counts, day and night. At least
     3 kWh, since short uses may fall between two readings of power: defaults of this project.
@@ -157,7 +157,7 @@ def energy_ratio_error(
 ) -> Column:
     """Two days of three the register moved 10 % more or less than power makes (超差). Default of this project.
 
-    What two standard errors of power read at moments explain is taken off; three days in the band clear it.
+    Two standard errors of power, which is read at moments, are deducted; three days in the band clear it.
     """
     return np.maximum(ratio_over - 1, 1 - ratio_under) / band
 
@@ -232,9 +232,9 @@ def ct_ratio_step(
     near: float = 0.25,
     apart: float = 0.5,
 ) -> Column:
-    """The file's ratio changed by a quarter or more, and the meter shows what it did before, three days (倍率变更).
+    """The file's ratio changed by a quarter or more, and the meter shows the same as before, three days (倍率变更).
 
-    New transformers divide what the meter shows by as much; a quarter of the way to that is near.
+    New transformers divide the meter's energy by as much; a quarter of the way to that is near.
     Defaults of this project.
     """
     due, seen = np.abs(np.log(ratio_factor)), np.abs(np.log(shown_factor))
@@ -270,8 +270,8 @@ def unregistered_reverse(
 ) -> Column:
     """More than 1 kWh a day exported, two days, without generation on file (反向电量). Default of this project.
 
-    Behind transformers it is two of the register's last digits where that is more. A month without clears it, so
-    that dull weeks do not; generation on file does at once.
+    Behind transformers it is two of the register's last digits if that is more. A month without export clears it, so
+    that dull weeks do not; generation on file clears it at once.
     """
     limit = np.maximum(least, 2 * digit * ratio)
     return np.where(
@@ -298,7 +298,7 @@ def use_after_stop(
 ) -> Column:
     """More than 0.1 kWh since the supply was stopped (销户停电用电); resumed supply clears it. Catalogue 1.3.
 
-    Behind transformers it is two of the register's last digits where that is more.
+    Behind transformers it is two of the register's last digits if that is more.
     """
     return between(stopped_kwh > np.maximum(least, 2 * digit * ratio), stopped_kwh == 0)
 
@@ -324,7 +324,7 @@ def demand_register_error(
 ) -> Column:
     """The demand register stands below 95 % or above 110 % of the highest quarter-hour since its reset (需量异常).
 
-    Defaults of this project; 0.05 kW is what the last digit of a quarter-hour's energy makes.
+    Defaults of this project; 0.05 kW is the last digit of a quarter-hour's energy.
     """
     short = (under * demand_floor - digit - demand) / demand_floor
     return np.maximum(1 + short, demand / (over * demand_ceiling + digit))

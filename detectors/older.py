@@ -49,7 +49,8 @@ RENAMED_EPISODE_COLUMNS = {
     "spent": "trouble_seconds",
     "told": "last_revised",
 }
-RENAMED_FIELDS = {"told": "reports"}  # of what a meter reported
+RENAMED_FIELDS = {"told": "reports"}  # of a meter's reports
+RENAMED_SENTENCES = {" The same is told by": " The same is reported by"}
 RENAMED_OUTCOMES = {"doubted": "implausible"}
 RENAMED_FAMILIES = {"files": "master_data"}
 TIMELINE_PARTS = {
@@ -64,16 +65,16 @@ UNCHANGED_OWNERS = ("policy", "order")
 
 
 def owners(layout: int, tree: Mapping[str, Any]) -> dict[str, Saved]:
-    """The owners of today of an older tree. Raises KeyError, TypeError, ValueError and the like for any other."""
-    found = (
-        _owners_of_tree(tree["state"])
-        if layout in TREE_LAYOUTS
-        else msgspec.convert(tree["owners"], dict[str, Saved])
-    )
-    return {
-        (today := _owner_name(name)): _renamed(today, saved)
-        for name, saved in found.items()
-    }
+    """The owners of today of an older tree. Raises KeyError, TypeError and the like for another."""
+    if layout in TREE_LAYOUTS:
+        found = _owners_of_tree(tree["state"])
+    else:
+        found = msgspec.convert(tree["owners"], dict[str, Saved])
+    renamed: dict[str, Saved] = {}
+    for old_name, saved in found.items():
+        name = _owner_name(old_name)
+        renamed[name] = _renamed(name, saved)
+    return renamed
 
 
 def _owner_name(name: str) -> str:
@@ -89,16 +90,15 @@ def _owner_name(name: str) -> str:
 
 
 def _renamed(owner: str, saved: Saved) -> Saved:
-    """What was saved of an owner, under the names of today."""
-    names = (
-        RENAMED_EPISODE_COLUMNS
-        if "severity" in saved.columns
-        else RENAMED_COLUMNS.get(owner, {})
-    )
+    """The state of an owner under the names of today."""
+    names = RENAMED_COLUMNS.get(owner, {})
+    if "severity" in saved.columns:
+        names = RENAMED_EPISODE_COLUMNS
     columns = {
         names.get(name, name): _with_renamed_alerts(value)
         for name, value in saved.columns.items()
     }
+
     if owner == "counts":
         columns["counts"] = [
             ((kind, RENAMED_OUTCOMES.get(outcome, outcome), reason), count)
@@ -110,28 +110,36 @@ def _renamed(owner: str, saved: Saved) -> Saved:
             for (section, family, day), count in columns["budgets"]
         ]
     if owner == "reports":
+        items = columns["items"]
         columns["items"] = {
-            slot: {
-                RENAMED_FIELDS.get(name, name): value for name, value in item.items()
-            }
-            for slot, item in columns["items"].items()
+            slot: _with_renamed_fields(item) for slot, item in items.items()
         }
     return Saved(saved.version, saved.schema, columns)
+
+
+def _with_renamed_fields(item: Mapping[str, Any]) -> dict[str, Any]:
+    """A meter's reports with the fields of today."""
+    return {RENAMED_FIELDS.get(name, name): value for name, value in item.items()}
 
 
 def _with_renamed_alerts(value: Any) -> Any:
     """Plain values in which each alert has the fields of today."""
     if isinstance(value, list):
-        return (
-            [_with_renamed_alerts(item) for item in value]
-            if value and isinstance(value[0], dict)
-            else value
-        )
+        if not value or not isinstance(value[0], dict):
+            return value
+        return [_with_renamed_alerts(item) for item in value]
     if not isinstance(value, dict):
         return value
     if "held" in value and "rule" in value:
-        return renamed_fields(value)
+        return _with_renamed_sentences(renamed_fields(value))
     return {key: _with_renamed_alerts(item) for key, item in value.items()}
+
+
+def _with_renamed_sentences(alert: dict[str, Any]) -> dict[str, Any]:
+    """An alert with the sentences of today, which the policy looks for."""
+    for old, new in RENAMED_SENTENCES.items():
+        alert["en"] = alert["en"].replace(old, new)
+    return alert
 
 
 def _owners_of_tree(tree: Mapping[str, Any]) -> dict[str, Saved]:
@@ -147,6 +155,7 @@ def _owners_of_tree(tree: Mapping[str, Any]) -> dict[str, Saved]:
         "blocks": grid["blocks"],
     }
     found["clocks"] = {name: tree[name] for name in ("clock", "swept")}
+
     for name in ("attempted", "office", "counts", "told"):
         found[name] = {name: tree[name]}
     found |= {name: tree[name] for name in UNCHANGED_OWNERS}
@@ -154,6 +163,7 @@ def _owners_of_tree(tree: Mapping[str, Any]) -> dict[str, Saved]:
     found |= {
         name: _timeline(name, tree[name]) for name in TIMELINE_PARTS if name in tree
     }
+
     found |= _reorder(tree["tails"])
     for name, judge in tree["judges"].items():
         found |= dict(_judges(name, judge))

@@ -69,7 +69,7 @@ def low_balance(
 ) -> Column:
     """A prepaid balance is below 20 yuan, or below three days' use. Catalogue 1.6: 20 yuan from a published rule.
 
-    Days are a default of this project; daily use is what balances fell by, half of it by the last fortnight.
+    Days are a default of this project; daily use is the fall of balances, half of its weight in the last fortnight.
     """
     return 2 - balance / np.maximum(least, days * daily_yuan)
 
@@ -119,7 +119,7 @@ def arrears_tier(
     ),
 )
 def bill_overpaid(overpaid: Column, *, least: float = 1.0) -> Column:
-    """More was paid on a bill than it is for, by 1 yuan (重复缴费或多缴). Catalogue 1.6, there of `payment_reconcile`.
+    """A bill is overpaid by 1 yuan (重复缴费或多缴). Catalogue 1.6, there of `payment_reconcile`.
 
     Looked for until 30 days after the bill was paid: default of this project.
     """
@@ -139,9 +139,9 @@ def bill_overpaid(overpaid: Column, *, least: float = 1.0) -> Column:
     ),
 )
 def payment_reconcile(unmatched_hours: Column, *, hours: float = 24.0) -> Column:
-    """A payment that its channel has not settled within 24 hours, or a settlement of none (对账单边). Catalogue 1.6.
+    """A payment not settled by its channel within 24 hours, or a settlement of no payment (对账单边). Catalogue 1.6.
 
-    A channel is expected to settle what was paid since a day before its first line in the area, and a line to have its
+    A channel is expected to settle payments since a day before its first line in the area, and a line to have its
     payment from three days after the channel's first: defaults of this project. Judged at 12, 24, 36, 48, 72, 120 and
     168 hours.
     """
@@ -163,7 +163,7 @@ def payment_reconcile(unmatched_hours: Column, *, hours: float = 24.0) -> Column
 def payment_conflict(difference: Column, *, least: float = 0.01) -> Column:
     """A channel's number comes again with other content, or is settled with another amount (对账不符). Catalogue 1.6.
 
-    There it is a part of `payment_reconcile`. The same row again is a repeat and tells nothing. The limit of a cent is
-    a default of this project.
+    There it belongs to `payment_reconcile`. The same row again is a duplicate and no conflict. The limit of a cent is a
+    default of this project.
     """
     return np.abs(difference) / least

@@ -62,8 +62,8 @@ def pq_voltage_unbalance(
 ) -> Column:
     """Unbalance of voltages U2/U1 above GB/T 15543-2008 (不平衡度): 2 % for 95 % of a day's values, 4 % at any time.
 
-    Without angles the greatest distance from the mean stands in for it. That counts the zero sequence too, which low
-    voltage has more of, so it must be twice as much; three calm days to clear: defaults of this project.
+    Without angles the greatest distance from the mean replaces it. This counts the zero sequence too, which is larger
+    at low voltage, so it must be twice as much; three calm days to clear: defaults of this project.
     """
     return np.maximum(unbalance_p95 / limit, unbalance_top / brief) / np.where(
         by_magnitude > 0, stand_in, 1
@@ -78,8 +78,8 @@ def pq_voltage_unbalance(
     title=("Frequency deviation", "频率偏差"),
     text=(
         (
-            "The area's third highest meter shows {hz_above:+.2f} Hz above nominal, the third lowest {hz_below:+.2f} Hz "
-            "below (limit {limit:.1f} Hz)."
+            "The area's third highest meter shows {hz_above:+.2f} Hz above nominal, the third lowest "
+            "{hz_below:+.2f} Hz below (limit {limit:.1f} Hz)."
         ),
         "台区内第三高的电表频率高于额定{hz_above:+.2f}Hz,第三低的低于额定{hz_below:+.2f}Hz(限值{limit:.1f}Hz)。",
     ),
@@ -89,6 +89,6 @@ def frequency_deviation(
 ) -> Column:
     """At least three meters of an area show a frequency 0.2 Hz off nominal for a minute (频率偏差): GB/T 15945.
 
-    0.2 Hz hold for systems from 3 GW on, 0.5 Hz for smaller ones. One interval's word does not raise.
+    0.2 Hz hold for systems from 3 GW on, 0.5 Hz for smaller ones. A single interval does not raise an alert.
     """
     return np.maximum(hz_above, hz_below) / limit

@@ -1,10 +1,10 @@
-"""Judging each meter's readings in order of time, though one may come after newer ones.
+"""Judges each meter's readings in order of time, though they may arrive out of order.
 
-A reading is judged when it comes. Where one is missing before it, the meter's tail begins: what was remembered before
-the gap is kept, and so is every reading since. A late reading joins its meter's tail, and at the area's next full hour
-the tail is judged again in order of time; only what differs is told. A gap waits for a day of its area's clock, counted
-from the reading after it, and a tail ends with its last gap. What comes later still, or is older than the first of its
-meter's readings to arrive, amends days and areas alone.
+A reading is judged when it arrives. If a reading is missing before it, the buffer of its meter opens: it keeps the
+meter's state before the gap and every reading since. A late reading joins the buffer, and at the next full hour of the
+area's watermark the buffer is judged again in order of time; only differences are published. A gap waits until the
+watermark is a day past the reading after it, and a buffer is dropped with its last gap. A reading that arrives later
+still, or is older than the first reading of its meter, amends days and areas alone.
 """
 
 from __future__ import annotations
@@ -44,14 +44,11 @@ from schemas.columns import (
 )
 from schemas.units import HOUR_SECONDS
 
-GAP_INTERVALS = (
-    1.5  # of a meter's interval: readings further apart have one missing between them
-)
-EXPIRED_ROWS = 100_000  # of tails that are let go of at once
-GAP_PATIENCE = (
-    86_400  # seconds after a reading within which those missing before it may come
-)
+GAP_INTERVALS = 1.5  # of a meter: readings further apart have one missing between them
+EXPIRED_ROWS = 100_000  # buffered rows that are released at once
+GAP_PATIENCE = 86_400  # s after a reading, within which a reading before it may come
 LOG_TYPES = COLUMN_TYPES | {"slot": np.int32, "stored_kwh": np.float32}
+# columns that are kept whatever the rules read
 JUDGED_COLUMNS = frozenset(
     {
         "at",
@@ -67,11 +64,11 @@ JUDGED_COLUMNS = frozenset(
         "clock_offset",
         "status",
     }
-)  # whatever rules read
+)
 
 
 class Correction(NamedTuple):
-    """Energy of intervals that was judged otherwise when it was filed; NaN where it is unknown."""
+    """Energy of intervals that differs from the energy stored before; NaN if it is unknown."""
 
     meters: Codes
     at: Times
@@ -80,11 +77,11 @@ class Correction(NamedTuple):
 
 
 class ClockObservation(NamedTuple):
-    """What the rows of a batch tell of their meters' clocks."""
+    """The errors of meters' clocks that the rows of a batch show."""
 
-    mask: Mask  # which do
-    order_time: Times  # where it stands among the meter's readings
-    at: Times  # when it was so
+    mask: Mask  # rows that show an error
+    order_time: Times  # its place among the meter's readings
+    at: Times  # when it was observed
     offset: Column  # seconds ahead
 
 
@@ -94,15 +91,14 @@ class RowLog(Owner):
     def __init__(self, names: Iterable[str]) -> None:
         self.names = ("slot", *names)
         self.size = 0
-        self._forgotten = np.zeros(
-            0, bool
-        )  # by place: forgotten, but there until half of all rows are
+        # by position: dropped rows stay until they are half of all rows
+        self._dropped = np.zeros(0, bool)
         self.arrays: dict[str, Any] = {}
         self.resize(0)
 
     def resize(self, capacity: int) -> None:
-        """Let go of what is forgotten, with room for so many rows."""
-        kept = np.flatnonzero(~self._forgotten[: self.size])
+        """Remove dropped rows, and make room for `capacity` rows."""
+        kept = np.flatnonzero(~self._dropped[: self.size])
         for name in self.names:
             array = np.empty(
                 (3, capacity) if name in PHASE_COLUMNS else capacity,
@@ -111,12 +107,13 @@ class RowLog(Owner):
             if len(kept):
                 array[..., : len(kept)] = self.arrays[name][..., kept]
             self.arrays[name] = array
-        self._forgotten, self.size = np.zeros(capacity, bool), len(kept)
+        self._dropped = np.zeros(capacity, bool)
+        self.size = len(kept)
 
     def append(self, **columns: Any) -> None:
         """Append rows."""
         count = len(columns["slot"])
-        if self.size + count > len(self._forgotten):
+        if self.size + count > len(self._dropped):
             self.resize((self.size + count) * 3 // 2)
         for name in self.names:
             self.arrays[name][..., self.size : self.size + count] = columns[name]
@@ -124,46 +121,49 @@ class RowLog(Owner):
 
     def columns(self) -> dict[str, Any]:
         """All rows, and the slot of each."""
-        if self._forgotten.any():
+        if self._dropped.any():
             self.resize(self.size)
         return {name: array[..., : self.size] for name, array in self.arrays.items()}
 
     def positions(self, slots: Codes) -> Codes:
-        """Where the rows of some slots stand."""
-        held = self.arrays["slot"][: self.size]
-        ours = np.zeros(
-            max(int(held.max(initial=-1)), int(slots.max(initial=-1))) + 1, bool
+        """The positions of the rows of `slots`."""
+        row_slots = self.arrays["slot"][: self.size]
+        wanted = np.zeros(
+            max(int(row_slots.max(initial=-1)), int(slots.max(initial=-1))) + 1, bool
         )
-        ours[slots] = True
-        return np.flatnonzero(ours[held] & ~self._forgotten[: self.size])
+        wanted[slots] = True
+        return np.flatnonzero(wanted[row_slots] & ~self._dropped[: self.size])
 
     def ordered(self, slots: Codes) -> Codes:
-        """Where the rows of some slots stand, by slot and then by time."""
-        rows = self.positions(slots)
-        return rows[np.lexsort((self.arrays["at"][rows], self.arrays["slot"][rows]))]
+        """The positions of the rows of `slots`, by slot and then by time."""
+        positions = self.positions(slots)
+        return positions[
+            np.lexsort((self.arrays["at"][positions], self.arrays["slot"][positions]))
+        ]
 
     def select(self, slots: Codes) -> tuple[Codes, dict[str, Any]]:
-        """The rows of some slots, by slot and then by time, and where they stand."""
-        rows = self.ordered(slots)
-        return rows, {name: array[..., rows] for name, array in self.arrays.items()}
+        """The positions of the rows of `slots`, by slot and then by time, and these rows."""
+        positions = self.ordered(slots)
+        rows = {name: array[..., positions] for name, array in self.arrays.items()}
+        return positions, rows
 
     def row_counts(self, slots: Codes) -> Codes:
-        """How many rows each of some slots has."""
-        held = self.arrays["slot"][: self.size][~self._forgotten[: self.size]]
-        return np.bincount(held, minlength=int(slots.max(initial=-1)) + 1)[slots]
+        """How many rows each of `slots` has."""
+        row_slots = self.arrays["slot"][: self.size][~self._dropped[: self.size]]
+        return np.bincount(row_slots, minlength=int(slots.max(initial=-1)) + 1)[slots]
 
-    def write(self, name: str, rows: Codes, values: Any) -> None:
-        """Put values in a column of the rows that stand there."""
-        self.arrays[name][rows] = values
+    def write(self, name: str, positions: Codes, values: Any) -> None:
+        """Put values in a column at `positions`."""
+        self.arrays[name][positions] = values
 
-    def drop(self, rows: Codes) -> None:
-        """Forget the rows that stand there."""
-        self._forgotten[rows] = True
-        if 2 * (left := self.size - int(np.count_nonzero(self._forgotten))) < self.size:
+    def drop(self, positions: Codes) -> None:
+        """Drop the rows at `positions`."""
+        self._dropped[positions] = True
+        if 2 * (left := self.size - int(np.count_nonzero(self._dropped))) < self.size:
             self.resize(left * 3 // 2)
 
     def schema(self) -> Schema:
-        """What a row has, by column."""
+        """An empty row, by column."""
         return {
             name: np.zeros(array.shape[:-1], array.dtype)
             for name, array in self.arrays.items()
@@ -174,15 +174,12 @@ class RowLog(Owner):
         return self.columns()
 
     def load(self, state: State) -> None:
-        """Replace everything by what `state` gave; a column that was not kept is NaN. Raises StateError."""
-        self._forgotten[:] = True
+        """Replace all rows by those of `state`; a column that is missing is NaN. Raises StateError."""
+        self._dropped[:] = True
         self.resize(0)
-        within(
-            "how many rows there are",
-            same_length(state.values()),
-            0,
-            len(state.get("slot", ())),
-        )
+        rows = same_length(state.values())
+        within("the number of rows", rows, 0, len(state.get("slot", ())))
+
         unknown = {
             name: np.nan if array.dtype.kind == "f" else 0
             for name, array in self.arrays.items()
@@ -191,7 +188,7 @@ class RowLog(Owner):
 
 
 class ReorderBuffer(Owner):
-    """The judges of single readings and of clocks, and the tails of meters that lack a reading."""
+    """The judges of single readings and of clocks, and the buffers of meters that lack a reading."""
 
     def __init__(
         self,
@@ -201,35 +198,33 @@ class ReorderBuffer(Owner):
         registry: Registry,
         interval: int,
     ) -> None:
-        self.readings, self.clocks, self.index, self.registry = (
-            readings,
-            clocks,
-            index,
-            registry,
-        )
+        self.readings = readings
+        self.clocks = clocks
+        self.index = index
+        self.registry = registry
         self.interval = interval
-        self.live, self.final = Validation(), Validation()
-        self.gap_starts = Cells(
-            at=np.int64(0), area=np.int32(0)
-        )  # when last read before the first gap, 0 without a tail
+        self.live = Validation()
+        self.final = Validation()
+
+        # by meter: the time of the last reading before its first gap, 0 if its buffer is
+        # closed; and its area
+        self.gap_starts = Cells(at=np.int64(0), area=np.int32(0))
         self._logged_columns = self._columns_to_log()
         self._log = RowLog((*self._logged_columns, "stored_kwh"))
         self._clock_log = RowLog(("at", "observed_at", "offset"))
-        self.late: dict[
-            int, tuple[int, set[int]]
-        ] = {}  # by area: the hour a late reading joined in, and the meters
+
+        # by area: the hour in which the first late reading joined, and the meters
+        self.late: dict[int, tuple[int, set[int]]] = {}
 
     def _columns_to_log(self) -> tuple[str, ...]:
-        """The columns that the rules read, and those that are judged whatever they read."""
-        read = JUDGED_COLUMNS | {
-            name
-            for rule in self.readings.live.rules
-            for name in (*rule.reads, *rule.beside)
-        }
-        return tuple(f.name for f in fields(Readings) if f.name in read)
+        """The columns of readings that a rule reads, and those of JUDGED_COLUMNS."""
+        read = set(JUDGED_COLUMNS)
+        for rule in self.readings.live.rules:
+            read.update(rule.reads, rule.beside)
+        return tuple(field.name for field in fields(Readings) if field.name in read)
 
     def adopt(self) -> None:
-        """Keep the columns that other rules read."""
+        """Keep the columns that the new rules read."""
         self._logged_columns = self._columns_to_log()
         rows = self._log.columns()
         self._log = RowLog((*self._logged_columns, "stored_kwh"))
@@ -253,23 +248,21 @@ class ReorderBuffer(Owner):
         self.reserve()
         unsettled = set(self.late)
         behind = accepted & ~in_order
-        if behind.any():
-            missing = (
-                in_order & (before > 0) & (at - before > GAP_INTERVALS * self.interval)
-            )
-            opening = np.zeros(len(self.index), bool)
-            opening[slots[missing]] = True
-            since = self.gap_starts["at"][slots]
-            unsettled |= set(
-                np.unique(
-                    areas[behind & (opening[slots] | ((since > 0) & (at > since)))]
-                ).tolist()
-            )
-        return unsettled
+        if not behind.any():
+            return unsettled
+
+        missing = (
+            in_order & (before > 0) & (at - before > GAP_INTERVALS * self.interval)
+        )
+        opening = np.zeros(len(self.index), bool)
+        opening[slots[missing]] = True
+        since = self.gap_starts["at"][slots]
+        awaited = behind & (opening[slots] | ((since > 0) & (at > since)))
+        return unsettled | set(np.unique(areas[awaited]).tolist())
 
     def judge(
         self,
-        r: Readings,
+        readings: Readings,
         slots: Codes,
         areas: Codes,
         rows: Codes,
@@ -279,312 +272,378 @@ class ReorderBuffer(Owner):
         facts: Facts,
         observation: ClockObservation,
     ) -> list[Alert]:
-        """Judge rows of a batch that are in order of their meters' time, and what is heard of clocks in any row.
+        """Judge rows of a batch that are in order of their meters' time, and the clock errors of all `rows`.
 
         The batch's facts become as validated.
         """
-        back = (
-            in_order[rows] & (before[rows] > 0) & (r.at[rows] <= before[rows])
-        )  # a clock was set back
+        sections = [rows]
+        set_back = (  # the meter's clock was set back
+            in_order[rows] & (before[rows] > 0) & (readings.at[rows] <= before[rows])
+        )
+        if set_back.any():
+            sections = np.split(rows, np.flatnonzero(set_back))
+
         alerts: list[Alert] = []
-        for part in np.split(rows, np.flatnonzero(back)) if back.any() else [rows]:
-            self._end(
-                slots[part[:1]][
-                    in_order[part[:1]] & (r.at[part[:1]] <= before[part[:1]])
-                ]
+        for section in sections:
+            head = section[:1]
+            is_back = in_order[head] & (readings.at[head] <= before[head])
+            self._drop_buffers(slots[head][is_back])
+
+            rest = section
+            opened, first = self._opening(
+                readings.at, slots, section[in_order[section]], before, master
             )
-            rest = part
-            going = part[in_order[part]]
-            at, then, here = r.at[going], before[going], slots[going]
-            own = np.fmax(master["interval_s"][going], self.interval)
-            opening = np.flatnonzero(
-                (then > 0)
-                & (at - then > GAP_INTERVALS * own)
-                & (self.gap_starts["at"][here] == 0)
-            )
-            if len(opening):
-                opened, places = np.unique(here[opening], return_index=True)
-                first = going[opening[places]]
-                early = self._before_gap(opened, first, slots, part)
+            if len(opened):
+                early = self._before_gap(opened, first, slots, section)
                 alerts += self._judge_in_order(
-                    r, slots, part[early & in_order[part]], before, master, facts
+                    readings,
+                    slots,
+                    section[early & in_order[section]],
+                    before,
+                    master,
+                    facts,
                 )
-                alerts += self._judge_clocks(r, slots, part[early], observation)
-                self._begin(opened, areas[first], before[first])
-                rest = part[~early] if early.any() else part
+                alerts += self._judge_clocks(
+                    readings, slots, section[early], observation
+                )
+                self._open_buffers(opened, areas[first], before[first])
+                rest = section[~early] if early.any() else section
+
             alerts += self._judge_in_order(
-                r, slots, rest[in_order[rest]], before, master, facts
+                readings, slots, rest[in_order[rest]], before, master, facts
             )
-            alerts += self._judge_clocks(r, slots, rest, observation)
+            alerts += self._judge_clocks(readings, slots, rest, observation)
         return alerts
+
+    def _opening(
+        self, at: Times, slots: Codes, rows: Codes, before: Times, master: Columns
+    ) -> tuple[Codes, Codes]:
+        """The meters whose first gap is before one of `rows`, and each one's first row after it."""
+        at, before, slots = at[rows], before[rows], slots[rows]
+        interval = np.fmax(master["interval_s"][rows], self.interval)
+        opening = np.flatnonzero(
+            (before > 0)
+            & (at - before > GAP_INTERVALS * interval)
+            & (self.gap_starts["at"][slots] == 0)
+        )
+        if not len(opening):
+            return opening, opening
+        opened, places = np.unique(slots[opening], return_index=True)
+        return opened, rows[opening[places]]
 
     def _before_gap(
         self, opened: Codes, first: Codes, slots: Codes, rows: Codes
     ) -> Mask:
-        """Which rows, in order of arrival, come before the first after a gap of their meter, where one opens."""
+        """Which rows arrive before the first row after a gap of their meter, if one opens."""
         place = np.minimum(np.searchsorted(opened, slots[rows]), len(opened) - 1)
         arrival = np.empty(len(slots), np.int64)
         arrival[rows] = np.arange(len(rows))
         return (opened[place] == slots[rows]) & (arrival[rows] < arrival[first][place])
 
-    def _begin(self, slots: Codes, areas: Codes, since: Times) -> None:
-        """Keep what is remembered of some meters, and when each was last read."""
-        self.gap_starts["at"][slots], self.gap_starts["area"][slots] = since, areas
+    def _open_buffers(self, slots: Codes, areas: Codes, since: Times) -> None:
+        """Keep the state of meters before a gap, and the time of each one's last reading."""
+        self.gap_starts["at"][slots] = since
+        self.gap_starts["area"][slots] = areas
         self.readings.finalise(slots)
         self.clocks.finalise(slots)
         self.final.cells.write(slots, self.live.cells.read(slots))
 
-    def _end(self, slots: Codes) -> None:
-        """Let go of some meters' tails."""
+    def _drop_buffers(self, slots: Codes) -> None:
+        """Drop the buffers of meters."""
         slots = slots[self.gap_starts["at"][slots] > 0]
-        if len(slots):
-            self.gap_starts["at"][slots] = 0
-            for log in (self._log, self._clock_log):
-                log.drop(log.positions(slots))
-            for windows in (self.readings, self.clocks):
-                windows.finalise(slots)
+        if not len(slots):
+            return
+
+        self.gap_starts["at"][slots] = 0
+        for log in (self._log, self._clock_log):
+            log.drop(log.positions(slots))
+        for judge in (self.readings, self.clocks):
+            judge.finalise(slots)
 
     def _judge_in_order(
         self,
-        r: Readings,
+        readings: Readings,
         slots: Codes,
         rows: Codes,
         before: Times,
         master: Columns,
         facts: Facts,
     ) -> list[Alert]:
-        """Judge rows in order, and keep those of meters with a tail."""
+        """Judge rows in order, and keep those of meters with a buffer."""
         if not len(rows):
             return []
-        part, where, known, kva = r, slots, master, facts.kva
-        if len(rows) < len(r):
-            part, where, kva = r.select(rows), slots[rows], facts.kva[rows]
-            known = {name: column[rows] for name, column in master.items()}
-        told, registers, more = self._validated_columns(
-            self.live, part, where, before[rows], known, kva
+        kva = facts.kva
+        before = before[rows]
+        if len(rows) < len(readings):
+            readings = readings.select(rows)
+            slots = slots[rows]
+            kva = kva[rows]
+            master = {name: column[rows] for name, column in master.items()}
+
+        validated, registers, more = self._validated_columns(
+            self.live, readings, slots, before, master, kva
         )
-        alerts = self.readings.live.judge(told, where, more)
-        facts.kwh[rows] = self._energy(told, registers, more)
+        alerts = self.readings.live.judge(validated, slots, more)
+        facts.kwh[rows] = self._energy(validated, registers, more)
         if registers.stale.any():
-            stale = rows[registers.stale]
-            for column in (facts.amps, facts.neutral, facts.kva, facts.unbalance):
-                column[..., stale] = np.nan
-            facts.has_voltage[stale] = facts.by_magnitude[stale] = False
-            facts.returned[stale], facts.stale[stale] = 0, True
-        kept = self.gap_starts["at"][where] > 0
+            _mark_stale(facts, rows[registers.stale])
+
+        kept = self.gap_starts["at"][slots] > 0
         if kept.any():
-            self._log_readings(part.select(kept), where[kept], facts.kwh[rows[kept]])
+            self._log_readings(
+                readings.select(kept), slots[kept], facts.kwh[rows[kept]]
+            )
             self._remember(self.readings, alerts)
         return alerts
 
     def _validated_columns(
         self,
         validation: Validation,
-        r: Readings,
+        readings: Readings,
         slots: Codes,
         before: Times,
         master: Columns,
         kva: Column,
     ) -> tuple[Readings, Registers, Columns]:
-        """Readings as validated, what their registers say, and the columns that rules read beside their own."""
-        r, registers = validation.validate(slots, r, master)
-        more = master | phase_columns(r) | wiring_columns(r, master["elements"])
+        """Readings as validated, their registers, and the columns that rules read beside their own."""
+        readings, registers = validation.validate(slots, readings, master)
+        more = master | phase_columns(readings)
+        more |= wiring_columns(readings, master["elements"])
         more["kva"] = np.where(registers.stale, np.nan, kva)
         more["power_factor"] = np.abs(more["total_p"]) * master["ratio"] / more["kva"]
-        more["register_delta"], more["register_drop"] = registers.delta, registers.drop
+        more["register_delta"] = registers.delta
+        more["register_drop"] = registers.drop
         more["gap"] = np.where(
-            (before > 0) & (before < r.at), r.at - before, NEVER_SECONDS
+            (before > 0) & (before < readings.at), readings.at - before, NEVER_SECONDS
         )
-        return r, registers, more
+        return readings, registers, more
 
-    def _energy(self, r: Readings, registers: Registers, more: Columns) -> Column:
-        """Energy of each interval, kWh; by the register where the meter does not tell."""
-        steady = more["gap"] <= GAP_INTERVALS * np.fmax(
-            more["interval_s"], self.interval
-        )
-        by_register = np.isnan(r.kwh) & steady & (r.status == Status.MEASURED)
-        return np.where(by_register, registers.delta.astype(np.float32), r.kwh)
+    def _energy(
+        self, readings: Readings, registers: Registers, more: Columns
+    ) -> Column:
+        """Energy of each interval, kWh; from the register if the meter does not send it."""
+        interval = np.fmax(more["interval_s"], self.interval)
+        steady = more["gap"] <= GAP_INTERVALS * interval
+        measured = readings.status == Status.MEASURED
+        by_register = np.isnan(readings.kwh) & steady & measured
+        return np.where(by_register, registers.delta.astype(np.float32), readings.kwh)
 
-    def _log_readings(self, r: Readings, slots: Codes, filed: Column) -> None:
-        """Add readings to their meters' tails."""
+    def _log_readings(
+        self, readings: Readings, slots: Codes, stored_kwh: Column
+    ) -> None:
+        """Add readings to their meters' buffers."""
         self._log.append(
             slot=slots.astype(np.int32),
-            stored_kwh=filed,
-            **{name: getattr(r, name) for name in self._logged_columns},
+            stored_kwh=stored_kwh,
+            **{name: getattr(readings, name) for name in self._logged_columns},
         )
 
     def _remember(self, judge: RevisableJudge, alerts: Iterable[Alert]) -> None:
-        """Remember what was told of meters with a tail."""
+        """Remember the published alerts of meters with a buffer."""
+        since = self.gap_starts["at"]
         judge.remember(
             [
-                a
-                for a in alerts
-                if self.gap_starts["at"][self.index.slot(a.area, a.subject)] > 0
+                alert
+                for alert in alerts
+                if since[self.index.slot(alert.area, alert.subject)] > 0
             ]
         )
 
     def _judge_clocks(
-        self, r: Readings, slots: Codes, rows: Codes, observation: ClockObservation
+        self,
+        readings: Readings,
+        slots: Codes,
+        rows: Codes,
+        observation: ClockObservation,
     ) -> list[Alert]:
-        """Judge what is heard of meters' clocks in some rows of a batch."""
+        """Judge the clock errors that some rows of a batch show."""
         rows = rows[observation.mask[rows]]
         if not len(rows):
             return []
-        at, offset, key, where = (
-            observation.at[rows],
-            observation.offset[rows],
-            observation.order_time[rows],
-            slots[rows],
+        slots = slots[rows]
+        at = observation.at[rows]
+        offset = observation.offset[rows]
+        order_time = observation.order_time[rows]
+
+        clocks = Clocks(
+            readings.names,
+            readings.subject[rows],
+            readings.areas,
+            readings.area[rows],
+            at,
+            offset,
         )
-        alerts = self.clocks.live.judge(
-            Clocks(r.names, r.subject[rows], r.areas, r.area[rows], at, offset), where
-        )
-        since = self.gap_starts["at"][where]
-        kept = (since > 0) & (key > since)
+        alerts = self.clocks.live.judge(clocks, slots)
+
+        since = self.gap_starts["at"][slots]
+        kept = (since > 0) & (order_time > since)
         if kept.any():
-            columns = {"at": key[kept], "observed_at": at[kept], "offset": offset[kept]}
-            self._clock_log.append(slot=where[kept].astype(np.int32), **columns)
+            self._log_clocks(slots[kept], order_time[kept], at[kept], offset[kept])
             self._remember(self.clocks, alerts)
         return alerts
 
+    def _log_clocks(
+        self, slots: Codes, order_time: Times, at: Times, offset: Column
+    ) -> None:
+        """Add clock errors to their meters' buffers."""
+        self._clock_log.append(
+            slot=slots.astype(np.int32), at=order_time, observed_at=at, offset=offset
+        )
+
     def add_late(
         self,
-        r: Readings,
+        readings: Readings,
         slots: Codes,
         areas: Codes,
         watermarks: Times,
         facts: Facts,
         rows: Codes,
     ) -> None:
-        """Let late rows of a batch join their meters' tails, each where one is missing and waited for."""
+        """Add late rows of a batch to their meters' buffers, where one is missing and awaited."""
         since = self.gap_starts["at"][slots[rows]]
-        within = (since > 0) & (r.at[rows] > since)
-        if not within.any():
+        in_buffer = (since > 0) & (readings.at[rows] > since)
+        if not in_buffer.any():
             return
-        rows, since = rows[within], since[within]
-        rows = rows[self._awaited(slots[rows], r.at[rows], since, watermarks[rows])]
+        rows, since = rows[in_buffer], since[in_buffer]
+        rows = rows[
+            self._awaited(slots[rows], readings.at[rows], since, watermarks[rows])
+        ]
         if not len(rows):
             return
-        part = r.select(rows)
-        self._log_readings(part, slots[rows], facts.kwh[rows])
-        told = rows[np.isfinite(part.clock_offset)]
-        if len(told):
-            columns = {
-                "at": r.at[told],
-                "observed_at": r.at[told],
-                "offset": r.clock_offset[told].astype(np.float64),
-            }
-            self._clock_log.append(slot=slots[told].astype(np.int32), **columns)
-        for area, meter, clock in zip(
+
+        late = readings.select(rows)
+        self._log_readings(late, slots[rows], facts.kwh[rows])
+        timed = rows[np.isfinite(late.clock_offset)]
+        if len(timed):
+            at = readings.at[timed]
+            offset = readings.clock_offset[timed].astype(np.float64)
+            self._log_clocks(slots[timed], at, at, offset)
+
+        for area, meter, watermark in zip(
             areas[rows].tolist(),
             slots[rows].tolist(),
             watermarks[rows].tolist(),
             strict=True,
         ):
-            self.late.setdefault(area, (clock // HOUR_SECONDS, set()))[1].add(meter)
+            _, meters = self.late.setdefault(area, (watermark // HOUR_SECONDS, set()))
+            meters.add(meter)
 
     def _awaited(
         self, slots: Codes, at: Times, since: Times, watermarks: Times
     ) -> list[int]:
-        """Which late readings fall where one is missing and waited for, as those before them leave it."""
-        rows = self._log.ordered(np.unique(slots))
-        held, times = self._log.arrays["slot"][rows], self._log.arrays["at"][rows]
-        tails: dict[int, tuple[list[int], list[float]]] = {}
-        widest = self._widest_gap(held, times)
-        for first, last in pairwise([*runs(held).tolist(), len(held)]):
-            tails[int(held[first])] = (
-                times[first:last].tolist(),
-                widest[first:last].tolist(),
-            )
+        """Which late readings fill a gap that still waits, after the late readings before them."""
+        buffers = self._buffered_times(slots)
+        widest = self._widest_gap(slots, at)
+        columns = [column.tolist() for column in (slots, at, since, watermarks, widest)]
 
         joined = []
-        columns = slots, at, since, watermarks, self._widest_gap(slots, at)
-        for n, (slot, time, least, clock, wide) in enumerate(
-            zip(*(c.tolist() for c in columns), strict=True)
+        for n, (slot, time, start, watermark, width) in enumerate(
+            zip(*columns, strict=True)
         ):
-            have, widths = tails.get(slot, ([], []))
-            place = bisect_left(have, time)
-            if place == len(have) or have[place] == time:
+            times, widths = buffers.get(slot, ([], []))
+            place = bisect_left(times, time)
+            if place == len(times) or times[place] == time:
                 continue
-            before = max(have[place - 1] if place else 0, least)
-            if (
-                have[place] - before > widths[place]
-                and clock <= have[place] + GAP_PATIENCE
-            ):
-                have.insert(place, time)
-                widths.insert(place, wide)
+            before = max(times[place - 1] if place else 0, start)
+            is_gap = times[place] - before > widths[place]
+            if is_gap and watermark <= times[place] + GAP_PATIENCE:
+                times.insert(place, time)
+                widths.insert(place, width)
                 joined.append(n)
         return joined
 
+    def _buffered_times(self, slots: Codes) -> dict[int, tuple[list[int], list[float]]]:
+        """By meter, the times of its buffered readings and how wide no gap may be before each."""
+        positions = self._log.ordered(np.unique(slots))
+        row_slots = self._log.arrays["slot"][positions]
+        times = self._log.arrays["at"][positions]
+        widest = self._widest_gap(row_slots, times)
+
+        buffers: dict[int, tuple[list[int], list[float]]] = {}
+        for start, end in pairwise([*runs(row_slots).tolist(), len(row_slots)]):
+            buffers[int(row_slots[start])] = (
+                times[start:end].tolist(),
+                widest[start:end].tolist(),
+            )
+        return buffers
+
     def late_hours(self, areas: int) -> Times:
-        """By area, the hour after which late readings are judged; none comes after where there are none."""
+        """By area, the hour after which late readings are judged; LATEST_TIME if there are none."""
         hours = np.full(areas, LATEST_TIME)
         for area, (hour, _) in self.late.items():
             hours[area] = hour
         return hours
 
     def late_rows(self, areas: Sequence[int]) -> Codes:
-        """How many rows of each of some areas are judged again when an hour ends."""
+        """How many rows of each of `areas` are judged again when an hour ends."""
         meters = [
             list(self.late[area][1]) if area in self.late else [] for area in areas
         ]
         sizes = self._log.row_counts(np.array(list(chain(*meters)), np.int64))
         ends = np.cumsum(list(map(len, meters)), dtype=np.int64)
-        return np.diff(np.concatenate([[0], np.cumsum(sizes)])[ends], prepend=0)
+        sums = np.concatenate([[0], np.cumsum(sizes)])
+        return np.diff(sums[ends], prepend=0)
 
     def late_meters(self, watermarks: Mapping[int, int]) -> Codes:
-        """The meters with a late reading to judge: of areas whose clocks have come to another hour."""
+        """The meters with a late reading to judge: of areas whose watermarks have reached another hour."""
         due = [
             area
-            for area, clock in watermarks.items()
-            if area in self.late and clock // HOUR_SECONDS > self.late[area][0]
+            for area, watermark in watermarks.items()
+            if area in self.late and watermark // HOUR_SECONDS > self.late[area][0]
         ]
         meters = {meter for area in sorted(due) for meter in self.late.pop(area)[1]}
         slots = np.array(sorted(meters), np.int64)
         return slots[self.gap_starts["at"][slots] > 0]
 
     def judge_again(self, slots: Codes) -> tuple[list[Alert], Correction]:
-        """Judge the tails of some meters again."""
+        """Judge the buffers of meters again; the alerts, and the energy that differs."""
         self.live.cells.write(slots, self.final.cells.read(slots))
-        places, rows = self._log.select(slots)
-        told, where, registers, more = self._revalidated(self.live, rows)
-        alerts = self.readings.amend(slots, [(told, where, more)])
-        alerts += self.clocks.amend(
-            slots, [_clocks_of(self._clock_log.select(slots)[1])]
-        )
-        kwh, filed = self._energy(told, registers, more), rows["stored_kwh"]
-        changed = (kwh != filed) & ~(np.isnan(kwh) & np.isnan(filed))
-        self._log.write("stored_kwh", places, kwh)
+        positions, rows = self._log.select(slots)
+        readings, row_slots, registers, more = self._revalidated(self.live, rows)
+        alerts = self.readings.amend(slots, [(readings, row_slots, more)])
+        _, clock_rows = self._clock_log.select(slots)
+        alerts += self.clocks.amend(slots, [_clocks_of(clock_rows)])
+
+        kwh = self._energy(readings, registers, more)
+        stored = rows["stored_kwh"]
+        changed = (kwh != stored) & ~(np.isnan(kwh) & np.isnan(stored))
+        self._log.write("stored_kwh", positions, kwh)
         return alerts, Correction(
-            where[changed], told.at[changed], filed[changed], kwh[changed]
+            row_slots[changed], readings.at[changed], stored[changed], kwh[changed]
         )
 
     def _revalidated(
         self, validation: Validation, rows: dict[str, Any]
     ) -> tuple[Readings, Codes, Registers, Columns]:
-        """Rows of tails, in order, through a validation: the readings, their slots, registers and further columns."""
-        where = rows["slot"]
-        r = Readings.build(
+        """Validate buffered rows, in order; their readings, slots, registers and more columns."""
+        slots = rows["slot"]
+        readings = Readings.build(
             ("",),
-            np.zeros(len(where)),
+            np.zeros(len(slots)),
             ("",),
-            np.zeros(len(where)),
-            **{n: rows[n] for n in self._logged_columns},
+            np.zeros(len(slots)),
+            **{name: rows[name] for name in self._logged_columns},
         )
         master = self.registry.meters.columns_of(
-            self.registry.meters.rows_in_force(where, r.at - 1)
+            self.registry.meters.rows_in_force(slots, readings.at - 1)
         )
+
         with np.errstate(invalid="ignore", divide="ignore"):
-            kva = apparent_power(r, master, total(r.p), total(r.q)) * master["ratio"]
+            kva = apparent_power(readings, master, total(readings.p), total(readings.q))
             counted = validation.implausible.copy()
-            told, registers, more = self._validated_columns(
-                validation, r, where, self._times_before(rows), master, kva
+            validated, registers, more = self._validated_columns(
+                validation,
+                readings,
+                slots,
+                self._times_before(rows),
+                master,
+                kva * master["ratio"],
             )
-            validation.implausible = counted
-        return told, where, registers, more
+            validation.implausible = counted  # these rows were counted before
+        return validated, slots, registers, more
 
     def _times_before(self, rows: dict[str, Any]) -> Times:
-        """When the meter of each row of some tails was read before it."""
+        """The time of the reading before each buffered row of its meter."""
         first = np.diff(rows["slot"], prepend=-1) != 0
         return np.where(
             first,
@@ -593,63 +652,75 @@ class ReorderBuffer(Owner):
         )
 
     def _widest_gap(self, slots: Codes, at: Times) -> Column:
-        """How far apart some readings and those before them may be without one missing between."""
+        """Seconds that may be between a reading and the one before it if none is missing."""
         meters = self.registry.meters
-        return GAP_INTERVALS * np.fmax(
-            meters.column("interval_s", meters.rows_in_force(slots, at - 1)),
-            self.interval,
-        )
+        interval = meters.column("interval_s", meters.rows_in_force(slots, at - 1))
+        return GAP_INTERVALS * np.fmax(interval, self.interval)
 
     def release(self, slots: Codes, watermarks: Times) -> None:
-        """Take as final what no gap that still waits is before; `now` are the clocks of the meters' areas."""
-        places, rows = self._log.select(slots)
-        which = np.searchsorted(slots, rows["slot"])
-        missing = rows["at"] - self._times_before(rows) > self._widest_gap(
-            rows["slot"], rows["at"]
+        """Judge for good the rows before each meter's first gap that still waits.
+
+        `watermarks` are those of the meters' areas.
+        """
+        _, rows = self._log.select(slots)
+        places = np.searchsorted(slots, rows["slot"])
+        first_after = self._first_after_gap(slots, rows, places, watermarks)
+        self._drop_buffers(slots[first_after == LATEST_TIME])
+
+        is_final = (rows["at"] < first_after[places]) & (
+            first_after[places] < LATEST_TIME
         )
-        waits = missing & (watermarks[which] <= rows["at"] + GAP_PATIENCE)
-        first = np.full(len(slots), LATEST_TIME)  # reading after a gap that waits
-        np.minimum.at(first, which[waits], rows["at"][waits])
-        self._end(slots[first == LATEST_TIME])
-        final = (rows["at"] < first[which]) & (first[which] < LATEST_TIME)
-        if not final.any():
+        if not is_final.any():
             return
-        done = {name: column[..., final] for name, column in rows.items()}
-        told, where, _, more = self._revalidated(self.final, done)
-        self.readings.seal(told, where, more)
-        places, rows = self._log.select(slots)
-        self._log.drop(places[rows["at"] < first[np.searchsorted(slots, rows["slot"])]])
-        places, seen = self._clock_log.select(slots)
-        past = seen["at"] < first[np.searchsorted(slots, seen["slot"])]
-        self.clocks.seal(
-            *_clocks_of({name: column[past] for name, column in seen.items()})
-        )
-        self._clock_log.drop(places[past])
-        np.maximum.at(self.gap_starts["at"], where, done["at"])
+        final_rows = {name: column[..., is_final] for name, column in rows.items()}
+        readings, row_slots, _, more = self._revalidated(self.final, final_rows)
+        self.readings.seal(readings, row_slots, more)
+        positions, rows = self._log.select(slots)
+        is_final = rows["at"] < first_after[np.searchsorted(slots, rows["slot"])]
+        self._log.drop(positions[is_final])
+
+        positions, rows = self._clock_log.select(slots)
+        is_final = rows["at"] < first_after[np.searchsorted(slots, rows["slot"])]
+        clock_rows = {name: column[is_final] for name, column in rows.items()}
+        self.clocks.seal(*_clocks_of(clock_rows))
+        self._clock_log.drop(positions[is_final])
+        np.maximum.at(self.gap_starts["at"], row_slots, final_rows["at"])
+
+    def _first_after_gap(
+        self, slots: Codes, rows: dict[str, Any], places: Codes, watermarks: Times
+    ) -> Times:
+        """The time of each meter's first reading after a waiting gap; LATEST_TIME without a gap."""
+        widest = self._widest_gap(rows["slot"], rows["at"])
+        missing = rows["at"] - self._times_before(rows) > widest
+        waits = missing & (watermarks[places] <= rows["at"] + GAP_PATIENCE)
+        first_after = np.full(len(slots), LATEST_TIME)
+        np.minimum.at(first_after, places[waits], rows["at"][waits])
+        return first_after
 
     def portion(self, areas: Codes) -> Codes:
-        """The first of some areas that have no more than EXPIRED_ROWS in tails together, or one."""
+        """The first of `areas` with at most EXPIRED_ROWS buffered rows together; one area at least."""
         if self._log.size <= EXPIRED_ROWS:
             return areas
         slots = np.flatnonzero(self.gap_starts["at"] > 0)
-        where = self.gap_starts["area"][slots]
-        rows = np.bincount(where, self._log.row_counts(slots), int(areas.max()) + 1)[
-            areas
-        ]
-        return areas[
-            : max(1, int(np.searchsorted(np.cumsum(rows), EXPIRED_ROWS, "right")))
-        ]
+        counts = np.bincount(
+            self.gap_starts["area"][slots],
+            self._log.row_counts(slots),
+            int(areas.max()) + 1,
+        )
+        sums = np.cumsum(counts[areas])
+        return areas[: max(1, int(np.searchsorted(sums, EXPIRED_ROWS, "right")))]
 
     def expire(self, areas: Codes, watermarks: Times) -> None:
-        """Let go of the gaps of some areas that wait no longer, by the clocks of all areas."""
+        """Release the gaps of `areas` that wait no longer; `watermarks` are those of all areas."""
         self.reserve()
-        going = (self.gap_starts["at"] > 0) & np.isin(self.gap_starts["area"], areas)
-        going[[meter for _, meters in self.late.values() for meter in meters]] = False
-        if len(slots := np.flatnonzero(going)):
+        expiring = (self.gap_starts["at"] > 0) & np.isin(self.gap_starts["area"], areas)
+        late_meters = [meter for _, meters in self.late.values() for meter in meters]
+        expiring[late_meters] = False
+        if len(slots := np.flatnonzero(expiring)):
             self.release(slots, watermarks[self.gap_starts["area"][slots]])
 
     def owners(self) -> dict[str, Owner]:
-        """What meters were last read before their gaps, the rows since, and validation as of both."""
+        """The gaps, the rows since, and validation as of now and as of the gaps."""
         return {
             "reorder": self,
             "reorder/live": self.live.cells,
@@ -659,42 +730,52 @@ class ReorderBuffer(Owner):
         }
 
     def schema(self) -> Schema:
-        """When meters with a tail were last read before it, and the areas with a late reading to judge."""
+        """The gaps of meters, and the areas with a late reading to judge."""
         return {**self.gap_starts.schema(), "late": list[tuple[int, int, list[int]]]}
 
     def state(self) -> State:
-        """Everything remembered beside the rows."""
+        """The whole state but the rows."""
         late = [
             (area, hour, sorted(meters)) for area, (hour, meters) in self.late.items()
         ]
         return {**self.gap_starts.state(), "late": late}
 
     def load(self, state: State) -> None:
-        """Replace everything by what `state` gave."""
+        """Replace the state by that of `state`."""
         self.gap_starts.load(state)
         self.late = {
             area: (hour, set(meters)) for area, hour, meters in state.get("late", ())
         }
 
     def resume(self) -> None:
-        """Go on after all owners were loaded. Raises StateError where they do not agree with the index."""
+        """Go on after all owners were loaded. Raises StateError if they disagree with the index."""
+        meters = len(self.index)
         for cells in (self.gap_starts, self.live.cells, self.final.cells):
-            within(
-                "how many meters a tail's cells have", cells.used, 0, len(self.index)
-            )
+            within("the number of meters in the reorder buffer", cells.used, 0, meters)
         for rows in (self._log.columns(), self._clock_log.columns()):
-            within("a meter with a tail", rows["slot"], 0, len(self.index) - 1)
-            within("the time of a row in a tail", rows["at"], 0, 2 * LATEST_TIME)
-        areas = len(self.registry.area_index) - 1
-        within("the area of a tail", self.gap_starts["area"], 0, max(areas, 0))
-        within("an area with late readings", list(self.late), 0, areas)
-        for _, meters in self.late.values():
-            within("a meter with a late reading", list(meters), 0, len(self.index) - 1)
+            within("a meter of a buffered row", rows["slot"], 0, meters - 1)
+            within("the time of a buffered row", rows["at"], 0, 2 * LATEST_TIME)
+
+        areas = len(self.registry.area_index)
+        within("the area of a gap", self.gap_starts["area"], 0, max(areas - 1, 0))
+        within("an area with late readings", list(self.late), 0, areas - 1)
+        for _, late_meters in self.late.values():
+            within("a meter with a late reading", list(late_meters), 0, meters - 1)
+
+
+def _mark_stale(facts: Facts, rows: Codes) -> None:
+    """Make the facts of rows unknown whose meter repeats an old reading."""
+    for column in (facts.amps, facts.neutral, facts.kva, facts.unbalance):
+        column[..., rows] = np.nan
+    facts.has_voltage[rows] = facts.by_magnitude[rows] = False
+    facts.returned[rows] = 0
+    facts.stale[rows] = True
 
 
 def _clocks_of(rows: dict[str, Any]) -> tuple[Batch, Codes]:
     """Rows of a log of clocks as a batch, and their slots."""
     none = np.zeros(len(rows["slot"]))
-    return Clocks.build(
+    batch = Clocks.build(
         ("",), none, ("",), none, rows["observed_at"], offset=rows["offset"]
-    ), rows["slot"]
+    )
+    return batch, rows["slot"]

@@ -1,7 +1,7 @@
-"""Judging what may still be amended: closed windows until their day is sealed, and timelines with deadlines.
+"""Judges rows that may still be amended: closed windows until their day is sealed, and timelines with deadlines.
 
-Two judges remember: one as of the last sealed row, one as of the present. An amendment puts the present judge back to
-the sealed one for the subjects concerned, judges the open rows again and tells only what differs.
+Two judges have a state: the final one as of the last sealed row, the live one as of now. An amendment puts the live
+judge back to the final one for the amended subjects, judges the open rows again and publishes only differences.
 """
 
 from __future__ import annotations
@@ -21,38 +21,41 @@ from models.state import Owner, Schema, State, StateError
 from schemas.alert import Alert
 from schemas.columns import Batch, Codes
 
-FINAL_SUFFIX = "/final"  # ends the names of the sealed judge's owners
+FINAL_SUFFIX = "/final"  # ends the names of the final judge's owners
 JudgeInput = (
     tuple[Batch, Codes]
     | tuple[Batch, Codes, Columns]
     | tuple[Batch, Codes, Columns | None, list[Codes]]
 )
-"""A batch, its slots, columns beside its own, and in which turns its rows count."""
+"""A batch, its slots, columns beside its own, and the passes in which its rows count."""
 
 
 class RevisableJudge(Owner):
-    """A sealed and a present judge of one kind, and what was told of the rows between them."""
+    """A final and a live judge of one kind, and the published alerts of the rows between them."""
 
     missed = False
 
     def __init__(self, make: Callable[[bool], Judge]) -> None:
-        self.final, self.live = make(True), make(False)
-        self.published: dict[
-            int, dict[str, Alert]
-        ] = {}  # by slot and id, the last told since the sealed rows
+        self.final = make(True)
+        self.live = make(False)
+        # by slot and id: the last published alerts since the sealed rows
+        self.published: dict[int, dict[str, Alert]] = {}
 
     def adopt(self, rules: Sequence[Rule]) -> list[Episodes]:
-        """Judge by other rules; what is remembered of those that are gone or told otherwise, as of the present."""
+        """Switch to `rules`. Returns the live episodes of rules that were removed or changed."""
         self.final.adopt(rules)
-        gone = self.live.adopt(rules)
-        names = {episodes.rule.name for episodes in gone}
+        dropped = self.live.adopt(rules)
+        self._forget_rules({episodes.rule.name for episodes in dropped})
+        return dropped
+
+    def _forget_rules(self, names: Collection[str]) -> None:
+        """Forget the published alerts of rules."""
         for slot, alerts in list(self.published.items()):
             self.published[slot] = {
                 key: alert for key, alert in alerts.items() if alert.rule not in names
             }
             if not self.published[slot]:
                 del self.published[slot]
-        return gone
 
     def close(
         self,
@@ -65,49 +68,50 @@ class RevisableJudge(Owner):
         return self.remember(self.live.judge(batch, slots, more, passes))
 
     def remember(self, alerts: list[Alert]) -> list[Alert]:
-        """Keep what is told."""
+        """Remember alerts that are published."""
         for alert in alerts:
             slot = self.live.index.slot(alert.area, alert.subject)
             self.published.setdefault(slot, {})[alert.id] = alert
         return alerts
 
     def amend(self, slots: Codes, rows: Iterable[JudgeInput]) -> list[Alert]:
-        """Judge the rows since the seal of some subjects again; what differs from what was told."""
+        """Judge the unsealed rows of `slots` again; the alerts that differ from the published ones."""
         self.live.write(slots, self.final.read(slots))
-        told = {
-            key: alert
-            for slot in slots.tolist()
-            for key, alert in self.published.pop(slot, {}).items()
-        }
-        chains: dict[str, list[Alert]] = {
-            a.id: [a]
-            for e in self.final.episodes
-            for s in slots.tolist()
-            if (a := e.open.get(s)) is not None
-        }
-        fresh: dict[str, list[Alert]] = {}
-        for row in rows:
-            for alert in self.live.judge(*row):
+        published: dict[str, Alert] = {}
+        for slot in slots.tolist():
+            published |= self.published.pop(slot, {})
+
+        # the alerts of each episode now: since the seal, and before them the sealed one
+        chains: dict[str, list[Alert]] = {}
+        for episodes in self.final.episodes:
+            for slot in slots.tolist():
+                if (alert := episodes.open.get(slot)) is not None:
+                    chains[alert.id] = [alert]
+        judged: dict[str, list[Alert]] = {}
+        for judge_input in rows:
+            for alert in self.live.judge(*judge_input):
                 chains.setdefault(alert.id, []).append(alert)
-                fresh.setdefault(alert.id, []).append(alert)
-        news = {key: chain for key, chain in fresh.items() if key not in told}
-        versions = {e.rule.name: e.rule.version for e in self.live.episodes}
-        news |= {
-            key: _unpublished(old, chains.get(key, []), versions[old.rule])
-            for key, old in told.items()
+                judged.setdefault(alert.id, []).append(alert)
+
+        versions = {
+            episodes.rule.name: episodes.rule.version for episodes in self.live.episodes
         }
-        latest = [chain[-1] if chain else told[key] for key, chain in news.items()]
+        news = {key: chain for key, chain in judged.items() if key not in published}
+        for key, old in published.items():
+            news[key] = _unpublished(old, chains.get(key, []), versions[old.rule])
+
+        latest = [chain[-1] if chain else published[key] for key, chain in news.items()]
         self.remember(latest)
         self._reopen(latest)
         return [alert for chain in news.values() for alert in chain]
 
     def _reopen(self, alerts: Iterable[Alert]) -> None:
-        """Let the present judge go on from what was told last of its open episodes."""
-        known = {e.rule.name: e for e in self.live.episodes}
+        """Let the live judge go on from the last published alerts of its open episodes."""
+        by_rule = {episodes.rule.name: episodes for episodes in self.live.episodes}
         for alert in alerts:
             slot = self.live.index.slot(alert.area, alert.subject)
-            if alert.state == "raised" and slot in known[alert.rule].open:
-                known[alert.rule].open[slot] = alert
+            if alert.state == "raised" and slot in by_rule[alert.rule].open:
+                by_rule[alert.rule].open[slot] = alert
 
     def seal(
         self,
@@ -116,20 +120,21 @@ class RevisableJudge(Owner):
         more: Columns | None = None,
         passes: list[Codes] | None = None,
     ) -> None:
-        """Take rows, in order, as final."""
+        """Judge rows, in order, for good."""
         self.final.judge(batch, slots, more, passes)
         open_to_change = np.flatnonzero(np.isin(slots, list(self.published)))
         for slot, rows in grouped(slots[open_to_change]):
-            until = int(batch.at[open_to_change[rows[-1]]])
-            if kept := {
+            sealed_until = int(batch.at[open_to_change[rows[-1]]])
+            later = {
                 key: alert
                 for key, alert in self.published.pop(slot, {}).items()
-                if alert.at > until
-            }:
-                self.published[slot] = kept
+                if alert.at > sealed_until
+            }
+            if later:
+                self.published[slot] = later
 
     def finalise(self, slots: Codes) -> None:
-        """Take as final what is remembered of some subjects."""
+        """Make the live state of `slots` final."""
         self.final.write(slots, self.live.read(slots))
         for slot in slots.tolist():
             self.published.pop(slot, None)
@@ -139,7 +144,7 @@ class RevisableJudge(Owner):
         return {slot for episodes in self.live.episodes for slot in episodes.open}
 
     def forget(self, slots: Codes) -> None:
-        """Drop all that is remembered of some subjects."""
+        """Forget the state of `slots`."""
         for judge in (self.final, self.live):
             judge.forget(slots)
         for slot in slots.tolist():
@@ -151,36 +156,26 @@ class RevisableJudge(Owner):
             judge.reserve()
 
     def owners(self) -> dict[str, Owner]:
-        """Those of the present judge, the same of the sealed one, and what was told between them."""
-        sealed = {
+        """The owners of the live judge, of the final judge, and the published alerts between them."""
+        final = {
             f"{name}{FINAL_SUFFIX}": owner
             for name, owner in self.final.owners().items()
         }
-        return {**self.live.owners(), **sealed, "published": self}
+        return {**self.live.owners(), **final, "published": self}
 
     def resume(self, afresh: Collection[str]) -> None:
-        """Go on after all owners were loaded, of which some start afresh. Raises StateError."""
+        """Go on after all owners were loaded; those in `afresh` start afresh. Raises StateError."""
         self.live.resume(afresh)
-        self.final.resume(
-            {
-                name.removesuffix(FINAL_SUFFIX)
-                for name in afresh
-                if name.endswith(FINAL_SUFFIX)
-            }
-        )
-        for slot, alerts in list(self.published.items()):
-            self.published[slot] = {
-                key: alert for key, alert in alerts.items() if alert.rule not in afresh
-            }
-            if not self.published[slot]:
-                del self.published[slot]
+        final = [name for name in afresh if name.endswith(FINAL_SUFFIX)]
+        self.final.resume({name.removesuffix(FINAL_SUFFIX) for name in final})
+        self._forget_rules(afresh)
 
     def schema(self) -> Schema:
-        """What was told since the sealed rows."""
+        """The published alerts since the sealed rows."""
         return {"alerts": list[Alert]}
 
     def state(self) -> State:
-        """Everything remembered beside the judges."""
+        """The whole state but the judges'."""
         return {
             "alerts": [
                 alert for alerts in self.published.values() for alert in alerts.values()
@@ -188,31 +183,28 @@ class RevisableJudge(Owner):
         }
 
     def load(self, state: State) -> None:
-        """Replace everything by what `state` gave but alerts of rules that are not judged. Raises StateError."""
-        self.published, known = (
-            {},
-            {episodes.rule.name for episodes in self.live.episodes},
-        )
-        alerts = [alert for alert in state.get("alerts", ()) if alert.rule in known]
-        if any(
-            alert.subject not in self.live.index.known.get(alert.area, {})
-            for alert in alerts
-        ):
-            raise StateError("something was told of a subject that is not known")
+        """Replace the state by that of `state`, without alerts of unknown rules. Raises StateError."""
+        self.published = {}
+        rules = {episodes.rule.name for episodes in self.live.episodes}
+        alerts = [alert for alert in state.get("alerts", ()) if alert.rule in rules]
+        known = self.live.index.known
+        if any(alert.subject not in known.get(alert.area, {}) for alert in alerts):
+            raise StateError("an alert was published of an unknown subject")
         self.remember(alerts)
 
 
 def _unpublished(old: Alert, chain: list[Alert], version: int) -> list[Alert]:
-    """What is left to tell of an episode of which `old` was told last, and that went as `chain` says."""
+    """The alerts of an episode left to publish; `old` was published last, `chain` is judged now."""
     if not chain:
-        gone = msgspec.structs.replace(old, state="withdrawn", change="withdrawn")
-        chain = [] if old.state == "withdrawn" else [gone]
-    elif known := [
+        withdrawn = msgspec.structs.replace(old, state="withdrawn", change="withdrawn")
+        chain = [] if old.state == "withdrawn" else [withdrawn]
+    elif same := [
         n for n, alert in enumerate(chain) if _substance(alert) == _substance(old)
     ]:
-        chain = chain[known[-1] + 1 :]
+        chain = chain[same[-1] + 1 :]
     else:
         chain = [msgspec.structs.replace(chain[-1], change="revised")]
+
     return [
         msgspec.structs.replace(alert, revision=old.revision + n, version=version)
         for n, alert in enumerate(chain, 1)
@@ -220,7 +212,7 @@ def _unpublished(old: Alert, chain: list[Alert], version: int) -> list[Alert]:
 
 
 def _substance(alert: Alert) -> tuple[Any, ...]:
-    """What must be the same for an alert not to need telling again."""
+    """The fields in which two alerts must differ for the second to be published."""
     return (
         alert.state,
         alert.severity,

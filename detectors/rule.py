@@ -2,8 +2,8 @@
 
 Positional parameters name the columns it reads, keyword-only parameters are its settings: each a number, or a column
 of numbers where segments differ. It returns a score per row, or per phase and row: 1 or more is trouble, below `clear`
-is well again, between the two nothing changes, NaN cannot tell. A row in which any column it reads is NaN is NaN, but
-for those columns that have a default, which it hears where they are known. DISPROVED ends an episode at once.
+is well again, between the two nothing changes, NaN means "cannot tell". If a column without a default is NaN in a row,
+the row's score is NaN; a column with a default is used where it is known. DISPROVED_SCORE ends an episode at once.
 """
 
 from __future__ import annotations
@@ -34,24 +34,22 @@ from schemas.units import DAY_SECONDS
 from schemas.use_class import UseClassModel
 
 Segments = Mapping[str, Mapping[str, float]]  # settings by segment
-CHRONIC_CALM = (
-    2 * DAY_SECONDS
-)  # calm that ends a chronic state: one that returns every evening is one; default of this project
-NOT_KNOWN = np.array(np.nan)  # the default of a column that a rule hears
-DISPROVED_SCORE = (
-    -np.inf
-)  # the score of a row by which the trouble is over, or never was
+# seconds of calm that end a chronic state, so that trouble of every evening is one state;
+# default of this project
+CHRONIC_CALM = 2 * DAY_SECONDS
+NOT_KNOWN = np.array(np.nan)  # the default of a column that a rule can do without
+DISPROVED_SCORE = -np.inf  # of a row that proves trouble over, or that it never was
 OPTIONAL_TEXT = re.compile(r"\[([^\]]*)\]")
 WORDS_BY_CODE = {
     "class": METER_SEGMENTS,
     "类别": ("居民", "商业", "工业", "农业"),
     "phase": PHASE_NAMES,
 }
-"""By format, of what has a number."""
+"""By format: the word of each code."""
 
 
 class Level(NamedTuple):
-    """From which score, held how many seconds, an episode has which severity."""
+    """The score from which an episode has a severity, once it has stayed there for `hold` seconds."""
 
     score: float
     severity: int
@@ -60,7 +58,7 @@ class Level(NamedTuple):
 
 @dataclass(frozen=True)
 class Rule:
-    """A detector with its settings; `judge` is the function it was made from."""
+    """A detector with its settings, made from the function `judge`."""
 
     name: str
     kind: type[Batch]
@@ -72,21 +70,16 @@ class Rule:
     settings: Mapping[str, Any]
     title: tuple[str, str]  # English, Chinese
     text: tuple[str, str]  # templates over evidence and settings; see `sentence`
-    status: EditionStatus = (
-        "published"  # shadow: judged and counted, not told; draft, retired: not judged
-    )
+    # shadow: judged and counted, not shown; draft, retired: not judged
+    status: EditionStatus = "published"
     version: int = 1
-    segments: Segments = field(default_factory=dict)  # what is set otherwise there
+    segments: Segments = field(default_factory=dict)  # settings that differ there
     model: UseClassModel | None = None  # by which it is judged
-    optional_reads: tuple[
-        str, ...
-    ] = ()  # columns that may be NaN in a row that is judged
-    meaning: int = 1  # raised where its scores mean something else, so that no open episode goes on
-    chronic: bool = False  # it comes and goes by the hour: told again after a day and every week, with its hours
-    ends: tuple[str, str] = (
-        "",
-        "",
-    )  # what is said beside the sentence where it is DISPROVED
+    optional_reads: tuple[str, ...] = ()  # columns that may be NaN in a judged row
+    meaning: int = 1  # increased when scores change their meaning: ends open episodes
+    # it comes and goes by the hour: revised after a day and every week, with its hours
+    chronic: bool = False
+    ends: tuple[str, str] = ("", "")  # added to the sentence by DISPROVED_SCORE
 
     def __post_init__(self) -> None:
         for segment, settings in self.segments.items():
@@ -101,7 +94,7 @@ class Rule:
 
     @property
     def family(self) -> str:
-        """The module it stands in."""
+        """The module of the rule."""
         return str(self.judge.__module__).rpartition(".")[2]
 
     @property
@@ -111,8 +104,9 @@ class Rule:
 
     @cached_property
     def tables(self) -> dict[str, Column]:
-        """Each setting that segments set otherwise, by the code of a row's segments."""
-        codes, tables = np.arange(1 << len(SEGMENT_NAMES)), dict[str, Column]()
+        """Each setting that segments change, by the code of a row's segments."""
+        codes = np.arange(1 << len(SEGMENT_NAMES))
+        tables: dict[str, Column] = {}
         for bit, segment in enumerate(SEGMENT_NAMES):
             for name, value in self.segments.get(segment, {}).items():
                 table = tables.setdefault(
@@ -122,44 +116,37 @@ class Rule:
         return tables
 
     def in_force(self, codes: Codes | None) -> Mapping[str, Any]:
-        """The settings for rows by the codes of their segments: numbers, and columns where segments differ."""
+        """The settings by the codes of rows' segments: numbers, and columns where segments differ."""
         if codes is None or not self.tables:
             return self.settings
-        return {
-            **self.settings,
-            **{name: table[codes] for name, table in self.tables.items()},
-        }
+        columns = {name: table[codes] for name, table in self.tables.items()}
+        return {**self.settings, **columns}
 
     @cached_property
     def beside(self) -> tuple[str, ...]:
-        """Columns that it hears or tells where they are known, and judges without."""
-        told = {
-            name
-            for text in self.text
-            for part in OPTIONAL_TEXT.findall(text)
-            for name in fields_of(part)
-        }
-        return tuple(
-            sorted(({*self.optional_reads} | told) - {*self.reads, *self.settings})
-        )
+        """Columns that the rule or its sentences use if known; the rule judges without them."""
+        names = {*self.optional_reads}
+        for text in self.text:
+            for section in OPTIONAL_TEXT.findall(text):
+                names |= fields_of(section)
+        return tuple(sorted(names - {*self.reads, *self.settings}))
 
     def score(
         self, columns: Mapping[str, Any], missing: Mapping[str, Mask | None]
     ) -> Column:
-        """Scores of the shape (rows,) or (3, rows); `gone` masks the NaN of each column, None where it has none."""
-        told = [columns[name] for name in (*self.reads, *self.optional_reads)]
-        score = np.asarray(
-            self.judge(*told, **self.in_force(columns.get("segments"))), np.float64
-        )
+        """Scores of shape (rows,) or (3, rows); `missing` masks each column's NaN, None without NaN."""
+        arguments = [columns[name] for name in (*self.reads, *self.optional_reads)]
+        settings = self.in_force(columns.get("segments"))
+        score = np.asarray(self.judge(*arguments, **settings), np.float64)
+
         masks = [mask for name in self.reads if (mask := missing[name]) is not None]
         if not masks:
             return score
-        blind = masks[0]
+        unknown = masks[0]
         for mask in masks[1:]:
-            blind = blind | mask
-        return np.where(
-            blind.any(axis=0) if blind.ndim > score.ndim else blind, np.nan, score
-        )
+            unknown = unknown | mask
+        blank = unknown.any(axis=0) if unknown.ndim > score.ndim else unknown
+        return np.where(blank, np.nan, score)
 
     def tuned(self, **settings: Any) -> Rule:
         """The same rule with other settings. Raises TypeError for a setting it does not have."""
@@ -187,17 +174,27 @@ def rule(
     chronic: bool = False,
     ends: tuple[str, str] = ("", ""),
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Add the decorated function to RULES under its own name. Raises ValueError when the name is taken.
+    """Add the decorated function to ALL_RULES under its own name. Raises ValueError if the name is taken.
 
-    `segments` holds the settings of the rows that belong to one: `segments={"residential": {"days": 30}}`. What is
-    `chronic` is well again after RETURNS at the earliest.
+    `segments` holds the settings of the rows that belong to a segment: `segments={"residential": {"days": 30}}`. A
+    `chronic` rule clears after CHRONIC_CALM at the earliest.
     """
 
     def register(judge: Callable[..., Any]) -> Callable[..., Any]:
         if (name := judge.__name__) in ALL_RULES:
             raise ValueError(f"two rules are called {name}")
-        parameters = inspect.signature(judge).parameters.values()
-        columns = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+
+        reads: list[str] = []
+        optional_reads: list[str] = []
+        settings: dict[str, Any] = {}
+        for parameter in inspect.signature(judge).parameters.values():
+            if parameter.kind is parameter.KEYWORD_ONLY:
+                settings[parameter.name] = parameter.default
+            elif parameter.default is parameter.empty:
+                reads.append(parameter.name)
+            else:
+                optional_reads.append(parameter.name)
+
         ALL_RULES[name] = Rule(
             name,
             kind,
@@ -205,8 +202,8 @@ def rule(
             max(release, CHRONIC_CALM * chronic),
             clear,
             judge,
-            tuple(p.name for p in columns if p.default is p.empty),
-            {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY},
+            tuple(reads),
+            settings,
             title,
             text,
             status,
@@ -214,7 +211,7 @@ def rule(
             meaning=meaning,
             chronic=chronic,
             ends=ends,
-            optional_reads=tuple(p.name for p in columns if p.default is not p.empty),
+            optional_reads=tuple(optional_reads),
         )
         return judge
 
@@ -222,18 +219,18 @@ def rule(
 
 
 def fields_of(text: str) -> set[str]:
-    """What a template names."""
+    """The names in a template."""
     return {name for _, name, _, _ in string.Formatter().parse(text) if name}
 
 
 class SentencePart(NamedTuple):
-    """A part of a template: literal text, and what it names with its format."""
+    """A section of a template: literal texts, each with the name after it and its format."""
 
-    needs: frozenset[str]  # what must be known for it to stand
+    needs: frozenset[str]  # names that must be known, else the section is left out
     pieces: tuple[tuple[str, str | None, str], ...]
 
     def filled(self, shown: Mapping[str, Any]) -> str:
-        """The part filled in, numbers as `str.format` does, and those that stand for a word as that word."""
+        """The section filled in; numbers as by `str.format`, codes as the words they stand for."""
         return "".join(
             literal if name is None else literal + _formatted(shown[name], spec)
             for literal, name, spec in self.pieces
@@ -241,37 +238,37 @@ class SentencePart(NamedTuple):
 
 
 def _formatted(value: Any, spec: str) -> str:
-    """A value as its format says."""
-    return (
-        WORDS_BY_CODE[spec][int(value)]
-        if spec in WORDS_BY_CODE
-        else format(value, spec)
-    )
+    """A value in its format."""
+    if spec in WORDS_BY_CODE:
+        return WORDS_BY_CODE[spec][int(value)]
+    return format(value, spec)
 
 
 @lru_cache(maxsize=1024)
 def _sections_of(text: str) -> tuple[SentencePart, ...]:
-    """A template in parts, of which every other one stands in brackets."""
-    parts = []
-    for n, part in enumerate(OPTIONAL_TEXT.split(text)):
+    """The sections of a template; every second section is in brackets."""
+    sections = []
+    for n, section in enumerate(OPTIONAL_TEXT.split(text)):
         pieces = tuple(
             (literal, name, spec or "")
-            for literal, name, spec, _ in string.Formatter().parse(part)
+            for literal, name, spec, _ in string.Formatter().parse(section)
         )
-        parts.append(SentencePart(frozenset(fields_of(part) if n % 2 else ()), pieces))
-    return tuple(parts)
+        needs = frozenset(fields_of(section) if n % 2 else ())
+        sections.append(SentencePart(needs, pieces))
+    return tuple(sections)
 
 
 def sentence(text: str, shown: Mapping[str, Any]) -> str:
-    """A template filled in; a part in brackets stands only where all that it names is known.
+    """A template filled in; a section in brackets is left out unless all its names are known.
 
     >>> sentence("{kva:.0f} kVA[ at {power_factor:.2f}], {filed_class:class}.", {"kva": 3, "filed_class": 1.0})
     '3 kVA, commercial.'
     """
-    told = (
-        part.filled(shown) for part in _sections_of(text) if part.needs <= shown.keys()
+    return "".join(
+        section.filled(shown)
+        for section in _sections_of(text)
+        if section.needs <= shown.keys()
     )
-    return "".join(told)
 
 
 def between(trouble: Any, well: Any) -> Column:
@@ -285,7 +282,7 @@ def between(trouble: Any, well: Any) -> Column:
 
 
 def gated(score: Column, gate: Any) -> Column:
-    """The score where the gate is open; elsewhere it may say well, but never trouble, so that no gate clears an alert.
+    """The score where the gate is open; elsewhere at most 0.95, so that a gate neither raises nor clears an alert.
 
     >>> gated(np.array([1.5, 1.5, 0.2]), np.array([True, False, False])).tolist()
     [1.5, 0.95, 0.2]

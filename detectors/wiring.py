@@ -1,4 +1,4 @@
-"""Whether the meter is wired as it should be, and whether what measures beside it agrees."""
+"""Whether the meter is wired as it should be, and agrees with the measurements beside it."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ def wrong_wiring_vector(
     all_back: float = 92.0,
     load: float = 0.05,
 ) -> Column:
-    """A loaded four-wire meter's angles tell that currents are crossed or reversed (错接线), for a day. Catalogue 1.2.
+    """A loaded four-wire meter's angles show crossed or reversed currents (错接线), for a day. Catalogue 1.2.
 
-    One phase 50 degrees from both others while some current flows back, as one of three crossed ones must and no
+    One phase 50 degrees from both others while some current flows back, as one of three crossed currents must and no
     capacitive load does; or all flow back. The lines of 90 and 92 degrees are defaults of this project.
     """
     lag = np.where((np.abs(i) > load * ib) & (pv_kva == 0), lag, np.nan)

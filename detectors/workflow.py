@@ -33,11 +33,11 @@ def stage_overdue(share: Column, limit_hours: Column, *, warn: float = 0.80) -> 
     ),
 )
 def stage_stall(stalled: Column, usual_hours: Column, *, times: float = 2.0) -> Column:  # noqa: ARG001 - evidence
-    """No event for twice the time in which 95 % of what the section did in that stage was done. Catalogue 1.7.
+    """No event for twice the time in which the section finished 95 % of its work in that stage. Catalogue 1.7.
 
-    Learned from stays of 180 days, 20 of them ended, as known three days before this began, without the time for which
-    they were paused. Where many never end, usual is in which 99 % did of what is older than 90 days and ended; a
-    stage in which nearly none ends is the last, and cannot stall. Defaults of this project. Judged at 1 to 8 times.
+    Learned from the stays of 180 days, at least 20 of them ended, as known three days before this stay began, without
+    their pauses. If many never end, the usual time is that of 99 % of the ended stays older than 90 days; a stage in
+    which nearly no stay ends is the last, and cannot stall. Defaults of this project. Judged at 1 to 8 times.
     """
     return stalled / times
 
@@ -52,7 +52,7 @@ def stage_stall(stalled: Column, usual_hours: Column, *, times: float = 2.0) -> 
     ),
 )
 def stage_disorder(unfinished: Column, *, stages: float = 1.0) -> Column:
-    """An item enters a stage before it has finished those that come first (环节顺序异常). Catalogue 1.7."""
+    """An item enters a stage before it has finished the stages before it (环节顺序异常). Catalogue 1.7."""
     return between(unfinished >= stages, unfinished == 0)
 
 
@@ -73,7 +73,7 @@ def stage_batch_stuck(
 ) -> Column:
     """Of a section's open items 5 %, five at least, are stuck in one stage (批量积压). Catalogue 1.7, `stage_stall`.
 
-    Stuck is what has passed its limit or stands twice as long as is usual; counted every local midnight. The least
+    An item is stuck if it has passed its limit or stays twice as long as usual; counted every local midnight. The least
     number is a default of this project.
     """
     return np.minimum(stuck / least, stuck_share / share)

@@ -352,7 +352,7 @@ def test_expired_rows_of_the_reorder_buffer_are_released_in_portions():
         left.append(
             int(
                 np.count_nonzero(
-                    ~engine.reorder._log._forgotten[: engine.reorder._log.size]
+                    ~engine.reorder._log._dropped[: engine.reorder._log.size]
                 )
             )
         )

@@ -201,7 +201,7 @@ class TestOneTroubleOfACustomer:
         assert told["step_drop", "M1"].suppressed_by == "same_trouble"
         assert (
             told["usage_fluctuation", "M1"].en
-            == "Less. The same is told by 'Sustained drop'."
+            == "Less. The same is reported by 'Sustained drop'."
         )
         assert told["usage_fluctuation", "M1"].zh == "少。同一情况另见电量突降。"
         assert told["usage_fluctuation", "M1"].evidence["also_step_drop"] == 1.5

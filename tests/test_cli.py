@@ -506,7 +506,7 @@ def test_a_rulebook_is_published_by_two(command, on_broker, tmp_path, monkeypatc
     code, _, error = command("rules", "publish", "rules.toml", "--approved-by", "Wang")
     assert code == 2
     assert (
-        "voltage_deviation: version 2 is in force; what is to be as in code again is a version too"
+        "voltage_deviation: version 2 is in force; going back to the code's settings needs a version too"
         in error
     )
 

@@ -203,7 +203,7 @@ def test_a_version_that_is_in_force_stays_or_is_raised():
         problems(Rulebook({"voltage_loss": edition(3, settings={"lost": 0.8})}), before)
         == said
     )
-    gone = "voltage_loss: version 4 is in force; what is to be as in code again is a version too"
+    gone = "voltage_loss: version 4 is in force; going back to the code's settings needs a version too"
     assert problems(Rulebook(), before) == [gone]
 
 
