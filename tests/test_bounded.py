@@ -39,19 +39,19 @@ Call = Callable[[], object]
 
 def stages(rows: int, sections: int, names: int, *, disorder: bool = False) -> Batch:
     """Items that enter and leave the stages of some sections within five days."""
-    g = np.random.default_rng(1)
-    at = START_TIME + np.sort(g.integers(0, 5 * DAY_SECONDS, rows))
-    item = g.integers(0, rows, rows)
+    rng = np.random.default_rng(1)
+    at = START_TIME + np.sort(rng.integers(0, 5 * DAY_SECONDS, rows))
+    item = rng.integers(0, rows, rows)
     return Stages.build(
         [f"W{n}" for n in range(rows)],
         item,
         [f"S{n}" for n in range(sections)],
         item % sections,
-        g.permutation(at) if disorder else at,
+        rng.permutation(at) if disorder else at,
         stages=[f"stage{n}" for n in range(names)],
-        stage=g.integers(0, names, rows),
+        stage=rng.integers(0, names, rows),
         limit=np.full(rows, DAY_SECONDS),
-        progress=g.integers(0, 2, rows),
+        progress=rng.integers(0, 2, rows),
     )
 
 

@@ -100,9 +100,9 @@ class TestAFailureOfTheArea:
         )
         assert (child.suppressed_by, child.change) == ("area_failure", "revised")
         assert [
-            a.evidence.get(EXPLAINED_COUNT)
-            for a in whole
-            if a.rule == "read_success_rate"
+            alert.evidence.get(EXPLAINED_COUNT)
+            for alert in whole
+            if alert.rule == "read_success_rate"
         ] == [1]
 
     def test_explains_nothing_older_nor_of_another_cause_or_area(self):
@@ -120,9 +120,9 @@ class TestAFailureOfTheArea:
         over = NOON_TIME + 3 * DAY_SECONDS
         it.apply([failure(state="cleared", change="cleared", at=over)])
         [soon] = [
-            a
-            for a in it.apply([unread(1, state="cleared", at=over + HOUR_SECONDS)])
-            if a.subject == "M1"
+            alert
+            for alert in it.apply([unread(1, state="cleared", at=over + HOUR_SECONDS)])
+            if alert.subject == "M1"
         ]
         assert soon.suppressed_by == "area_failure"
 
@@ -155,7 +155,7 @@ class TestAFailureOfTheArea:
             ]
         )
         revised, _ = it.note_events(event(Event.POWER_OFF, NOON_TIME - HOUR_SECONDS))
-        assert {(a.rule, a.suppressed_by) for a in revised} == {
+        assert {(alert.rule, alert.suppressed_by) for alert in revised} == {
             ("read_success_rate", "area_outage"),
             ("read_failure", ""),
         }
@@ -248,7 +248,7 @@ class TestOneTroubleOfACustomer:
             )
         )
         speaks = {rule for (rule, _), one in told.items() if not one.suppressed_by}
-        assert [a.rule for a in it.open_alerts() if not a.suppressed_by] == [
+        assert [alert.rule for alert in it.open_alerts() if not alert.suppressed_by] == [
             "usage_fluctuation"
         ]
         assert speaks <= {"usage_fluctuation"}
@@ -278,9 +278,9 @@ class TestOneTroubleOfACustomer:
             last(it.apply([near]))["step_drop", "M1"].suppressed_by == ""
         )  # it lasts, the other does not
         assert [
-            a.suppressed_by
-            for a in it.recent["A1"].values()
-            if a.rule == "usage_fluctuation"
+            alert.suppressed_by
+            for alert in it.recent["A1"].values()
+            if alert.rule == "usage_fluctuation"
         ] == ["same_trouble"]
         other = policy()
         other.apply(
@@ -296,9 +296,9 @@ class TestOneTroubleOfACustomer:
         )
         assert suppressed_by(other.apply([far])) == [""]
         assert [
-            a.suppressed_by
-            for a in other.recent["A1"].values()
-            if a.rule == "usage_fluctuation"
+            alert.suppressed_by
+            for alert in other.recent["A1"].values()
+            if alert.rule == "usage_fluctuation"
         ] == [""]
 
     def test_is_the_customers_own(self):
@@ -330,7 +330,7 @@ class TestOneTroubleOfACustomer:
     def test_when_withdrawn_shows_the_other_alert(self):
         it = policy()
         it.apply([self.fluctuation(), self.drop()])
-        speaker = next(a for a in it.open_alerts() if not a.suppressed_by)
+        speaker = next(alert for alert in it.open_alerts() if not alert.suppressed_by)
         gone = msgspec.structs.replace(
             speaker, state="withdrawn", change="withdrawn", revision=1
         )
@@ -406,7 +406,7 @@ class TestAnEventThatIsOver:
             change="cleared",
             at=NOON_TIME + 3 * DAY_SECONDS,
         )
-        assert [(a.change, a.suppressed_by, a.revision) for a in it.apply([end])] == [
+        assert [(found.change, found.suppressed_by, found.revision) for found in it.apply([end])] == [
             ("revised", "", 1),
             ("cleared", "", 2),
         ]
@@ -489,7 +489,7 @@ class TestManyAlerts:
         it = policy()
         it.apply(unread(n) for n in range(NOTICE_SUBJECTS))
         told = it.apply([unread(0, state="withdrawn", change="withdrawn")])
-        assert Counter((a.state, a.suppressed_by) for a in told) == {
+        assert Counter((alert.state, alert.suppressed_by) for alert in told) == {
             ("raised", ""): NOTICE_SUBJECTS - 1,
             ("withdrawn", ""): 2,
         }
@@ -608,7 +608,7 @@ class TestCancelledEvent:
         told = engine.step(
             event(Event.WORK_ORDER, order, order, meter="M1")
         ) + engine.tick(START_TIME + 9 * DAY_SECONDS)
-        assert [(a.rule, a.change) for a in told] == [("seal_or_cover_event", "raised")]
+        assert [(alert.rule, alert.change) for alert in told] == [("seal_or_cover_event", "raised")]
 
 
 LOSS_RULE = "area_loss_correlation"
@@ -684,9 +684,9 @@ class TestASecondEvidence:
         for report in reports:
             before.note_events(report)
             after.note_events(report)
-        assert [a.severity for a in before.apply([suspected()])] == [2]
-        assert [a.severity for a in after.open_alerts()] == [2]
-        assert [a.en for a in after.open_alerts()] == [told.en]
+        assert [alert.severity for alert in before.apply([suspected()])] == [2]
+        assert [alert.severity for alert in after.open_alerts()] == [2]
+        assert [alert.en for alert in after.open_alerts()] == [told.en]
 
     def test_no_longer_counts_once_a_late_order_covers_it(self):
         it = policy()
@@ -713,7 +713,7 @@ class TestASecondEvidence:
     def test_is_none_for_other_rules(self):
         it = policy()
         it.note_events(event(Event.COVER_OPEN, NOON_TIME, meter="M1"))
-        assert [a.severity for a in it.apply([alert("step_drop")])] == [3]
+        assert [found.severity for found in it.apply([alert("step_drop")])] == [3]
 
 
 METER_NUMBERS = st.integers(0, NOTICE_SUBJECTS + 3)
@@ -742,14 +742,14 @@ def test_whatever_becomes_of_alerts_the_notice_stands_for_those_that_are_many(ch
         f"M{n}" for n, change in states.items() if change in ("raised", "cleared")
     }
     notice = next(
-        (a for a in it.recent["A1"].values() if NOTICE_COUNT in a.evidence), None
+        (alert for alert in it.recent["A1"].values() if NOTICE_COUNT in alert.evidence), None
     )
     many = len(together) >= NOTICE_SUBJECTS
     assert (notice is not None and notice.state != "withdrawn") == many
     if notice and many:
         assert notice.evidence[NOTICE_COUNT] == len(together)
         assert {
-            a.subject for a in it.recent["A1"].values() if a.suppressed_by == "notice"
+            alert.subject for alert in it.recent["A1"].values() if alert.suppressed_by == "notice"
         } == together
 
 
@@ -786,7 +786,7 @@ def unread_area(meters: int, dead: range, until: int, days: int) -> list[Alert]:
                 kwh=np.full(24 * len(read), 0.3),
             )
         )
-    return [a for a in told if a.rule in ("read_failure", "read_success_rate")]
+    return [alert for alert in told if alert.rule in ("read_failure", "read_success_rate")]
 
 
 def test_an_area_that_is_not_read_and_one_meter_that_stays_so():
@@ -795,18 +795,18 @@ def test_an_area_that_is_not_read_and_one_meter_that_stays_so():
     assert ends["read_success_rate", ""].state == "cleared"
     assert {
         s
-        for (rule, s), a in ends.items()
-        if rule == "read_failure" and not a.suppressed_by
+        for (rule, s), alert in ends.items()
+        if rule == "read_failure" and not alert.suppressed_by
     } == {"M0"}
     assert Counter(
-        a.subject for a in told if a.rule == "read_failure" and not a.suppressed_by
+        alert.subject for alert in told if alert.rule == "read_failure" and not alert.suppressed_by
     ) == {"M0": 1}
 
 
 def test_one_meter_of_a_small_area_has_its_own_alert():
     ends = last(unread_area(25, range(1), until=12, days=12))
     assert [
-        (rule, subject) for (rule, subject), a in ends.items() if not a.suppressed_by
+        (rule, subject) for (rule, subject), alert in ends.items() if not alert.suppressed_by
     ] == [("read_failure", "M0")]
 
 

@@ -53,9 +53,9 @@ def nights(first: int, days: int, volts: float, hours: float) -> Readings:
 
 def test_alert_gives_the_hours_of_seven_days():
     told = engine().step(nights(0, 15, 238.0, 6))
-    assert [a.change for a in told] == ["raised", "revised", "revised"]
+    assert [alert.change for alert in told] == ["raised", "revised", "revised"]
     assert "week_hours" not in told[0].evidence
-    assert [a.evidence["week_hours"] for a in told[1:]] == [
+    assert [alert.evidence["week_hours"] for alert in told[1:]] == [
         6.5,
         pytest.approx(6 * 6 + 0.75),
     ]
@@ -76,7 +76,7 @@ def test_a_restored_engine_goes_on_counting():
     for first in (0, 5):
         told = it.step(nights(first, 5, 238.0, 6))
         assert [alert.evidence for alert in other.step(nights(first, 5, 238.0, 6))] == [
-            a.evidence for a in told
+            found.evidence for found in told
         ]
         saved, other = it.snapshot(), engine()
         other.restore(saved)

@@ -33,7 +33,7 @@ def areas_of(count: int, meters: int) -> list[Area]:
 def hours(areas: list[Area], first: int, last: int) -> list[Readings]:
     """A reading of every meter in each of some hours."""
     names, owners = zip(
-        *((m.meter, n) for n, area in enumerate(areas) for m in area.meters),
+        *((meter.meter, n) for n, area in enumerate(areas) for meter in area.meters),
         strict=True,
     )
     rng, rows = np.random.default_rng(1), np.arange(len(names))

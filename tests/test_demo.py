@@ -83,12 +83,12 @@ def test_a_quiet_town_gives_no_alarm():
     town = Town(400, 9, seed=3, faults=False)
     engine = Engine(zone=town.zone, interval=town.interval)
     engine.enroll(town.areas)
-    told = {a.id: a for batch in town.batches() for a in engine.step(batch)}
+    told = {alert.id: alert for batch in town.batches() for alert in engine.step(batch)}
     assert (
         Counter(
-            a.rule
-            for a in told.values()
-            if not a.suppressed_by and a.state != "withdrawn"
+            alert.rule
+            for alert in told.values()
+            if not alert.suppressed_by and alert.state != "withdrawn"
         )
         == Counter()
     )
@@ -143,7 +143,7 @@ def test_alert_is_true_false_or_suppressed():
     result = score([fault], [right, echo, *false, held, gone])
     assert [f.alert for f in result.findings] == [right]
     assert result.true == [right, echo]
-    assert sorted(a.id for a in result.false) == ["3", "4", "5"]
+    assert sorted(found.id for found in result.false) == ["3", "4", "5"]
     assert result.suppressed == [held]
     assert result.findings[0].days == pytest.approx(1000 / 86_400)
     assert score([fault], [held]).found == 0

@@ -37,33 +37,33 @@ OPENING_EVENTS = (Event.COVER_OPEN, Event.TERMINAL_OPEN, Event.DOOR_OPEN)
 
 def weeks(seed: int, days: int = 28) -> Stream:
     """Meters of one area that are opened or held a magnet to, of which some use less afterwards."""
-    g = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     meters = [Meter(meter=f"M{n}", interval_s=INTERVAL_SECONDS) for n in range(5)]
     times = START_TIME + INTERVAL_SECONDS * np.arange(
         1, days * DAY_SECONDS // INTERVAL_SECONDS + 1
     )
     rows: list[Row] = []
     for meter in meters:
-        at = START_TIME + int(g.integers(5 * DAY_SECONDS, 12 * DAY_SECONDS))
-        event = Event(g.choice([*OPENING_EVENTS, Event.MAGNETIC_FIELD]))
+        at = START_TIME + int(rng.integers(5 * DAY_SECONDS, 12 * DAY_SECONDS))
+        event = Event(rng.choice([*OPENING_EVENTS, Event.MAGNETIC_FIELD]))
         rows.append(event_row("A1", meter.meter, at, event))
         for other, chance in (
             (Event.WORK_ORDER, 0.2),
             (Event.INSPECTED, 0.3),
             (Event.COVER_OPEN, 0.5),
         ):
-            if g.random() < chance:
+            if rng.random() < chance:
                 rows.append(
                     event_row(
                         "A1",
                         meter.meter,
-                        at + int(g.integers(-2 * DAY_SECONDS, 14 * DAY_SECONDS)),
+                        at + int(rng.integers(-2 * DAY_SECONDS, 14 * DAY_SECONDS)),
                         other,
                     )
                 )
         amps = np.where(
-            times > at + DAY_SECONDS, g.choice([1.0, 0.65, 0.3]), 1.0
-        ) * g.normal(2, 0.1, len(times))
+            times > at + DAY_SECONDS, rng.choice([1.0, 0.65, 0.3]), 1.0
+        ) * rng.normal(2, 0.1, len(times))
         i = np.vstack([amps, np.full((2, len(times)), np.nan)])
         told = reading_columns(
             i, np.where(np.isnan(i), np.nan, 230.0), i * 0.23, INTERVAL_SECONDS
@@ -71,7 +71,7 @@ def weeks(seed: int, days: int = 28) -> Stream:
         rows += [
             Row(Readings, "A1", meter.meter, int(t), c)
             for t, c in zip(times, told, strict=True)
-            if g.random() > 0.02
+            if rng.random() > 0.02
         ]
     rows.sort(key=lambda row: row.at)
     return with_closing_readings(
@@ -92,9 +92,9 @@ def incidents(alerts):
 
 def test_the_streams_bring_openings_and_magnets_to_escalate():
     severities = Counter(
-        (a.rule, a.severity)
+        (alert.rule, alert.severity)
         for seed in range(4)
-        for a in last(judge_stream(weeks(seed))[1]).values()
+        for alert in last(judge_stream(weeks(seed))[1]).values()
     )
     assert all(
         severities[rule, 1] for rule in ("seal_or_cover_event", "magnetic_field")

@@ -40,12 +40,12 @@ def home_stream(
     seed: int = 0,
 ) -> Stream:
     """One customer whose days use so many kWh, the hours of a day in much the same shape, nights for so many days."""
-    g = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     days = (
         np.asarray(levels)[:, None]
         * DAY_SHAPE
         / DAY_SHAPE.sum()
-        * np.exp(g.normal(0, NOISE_SIGMA, (len(levels), INTERVALS_PER_DAY)))
+        * np.exp(rng.normal(0, NOISE_SIGMA, (len(levels), INTERVALS_PER_DAY)))
     )
     days[nights_until:, :2] = 0
     meter = Meter(
@@ -167,9 +167,9 @@ def test_season_of_last_year_raises_nothing_this_year(winter: float, phase: int)
     }
     alerts = last(judge_stream(home_stream(days))[1]).values()
     assert [
-        a
-        for a in alerts
-        if a.rule in ON_USE and a.raised > START_TIME + 400 * DAY_SECONDS
+        alert
+        for alert in alerts
+        if alert.rule in ON_USE and alert.raised > START_TIME + 400 * DAY_SECONDS
     ] == []
 
 
@@ -178,9 +178,9 @@ def test_drop_in_the_second_year_is_raised_as_in_the_first():
     stolen = np.array([*year, *year[:200]]) * np.where(np.arange(565) >= 540, 0.35, 1.0)
     alerts = last(judge_stream(home_stream(stolen.tolist()))[1]).values()
     assert [
-        a.rule
-        for a in alerts
-        if a.rule == "step_drop" and 540 < (a.raised - START_TIME) // DAY_SECONDS < 550
+        alert.rule
+        for alert in alerts
+        if alert.rule == "step_drop" and 540 < (alert.raised - START_TIME) // DAY_SECONDS < 550
     ] == ["step_drop"]
 
 

@@ -123,7 +123,7 @@ def test_meters_behind_voltage_transformers_bring_no_voltage_alert_and_are_noted
     (tmp_path / "u.csv").write_text("\n".join([head, *rows]) + "\n", encoding="utf-8")
     source = open_sources([tmp_path / "u.csv"])
     [area] = source.areas
-    assert [(m.meter, m.wiring, m.un_v) for m in area.meters] == [
+    assert [(record.meter, record.wiring, record.un_v) for record in area.meters] == [
         ("M1", "3P3W", 100.0),
         ("M2", "3P4W", 57.7),
         ("M3", "3P4W", 220.0),

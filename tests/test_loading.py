@@ -121,16 +121,16 @@ def metered(meter: str, amps, interval: int) -> Iterator[Row]:
 
 def heavy(seed: int) -> Stream:
     """Five days of a transformer that is overloaded every evening, hour by hour; some hours are not read."""
-    g = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     hours = np.arange(1, 5 * 24 + 1)
     users = {
-        f"M{n}": (25 + 40 * (hours % 24 > 15)) * g.uniform(0.9, 1.3, len(hours))
+        f"M{n}": (25 + 40 * (hours % 24 > 15)) * rng.uniform(0.9, 1.3, len(hours))
         for n in range(3)
     }
     rows = [
         row for name, amps in users.items() for row in metered(name, amps, HOUR_SECONDS)
     ]
-    kept = [row for row in rows if g.random() > 0.03]
+    kept = [row for row in rows if rng.random() > 0.03]
     area = Area(
         area="A1",
         transformers=[Transformer(rating_kva=100.0)],
@@ -149,7 +149,7 @@ def heavy(seed: int) -> Stream:
 
 def expanded(seed: int) -> Stream:
     """Thirty-four days of customers that exceed their contracts on some, every two hours."""
-    g = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     days = 34
     meters = [
         Meter(
@@ -159,13 +159,13 @@ def expanded(seed: int) -> Stream:
     ]
     rows: list[Row] = []
     for meter, often in zip(meters, (0.15, 0.3), strict=True):
-        high = np.repeat(g.random(days) < often, 12) & (np.arange(12 * days) % 12 > 8)
+        high = np.repeat(rng.random(days) < often, 12) & (np.arange(12 * days) % 12 > 8)
         rows += metered(
             meter.meter,
-            np.where(high, g.uniform(12, 16.5, 12 * days), 8.0),
+            np.where(high, rng.uniform(12, 16.5, 12 * days), 8.0),
             2 * HOUR_SECONDS,
         )
-    ordered = sorted((row for row in rows if g.random() > 0.01), key=lambda row: row.at)
+    ordered = sorted((row for row in rows if rng.random() > 0.01), key=lambda row: row.at)
     return Stream(
         [Area(area="A1", meters=meters)],
         tuple(ordered),

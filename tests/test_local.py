@@ -107,7 +107,7 @@ def test_store_contains_what_the_engine_publishes(undisturbed):
     last = {alert.id: alert for batch in town.batches() for alert in engine.step(batch)}
     standing = [alert for alert in last.values() if alert.state != "withdrawn"]
     assert standing
-    assert undisturbed[0] == sorted(standing, key=lambda a: (a.raised, a.id))
+    assert undisturbed[0] == sorted(standing, key=lambda found: (found.raised, found.id))
 
 
 def test_a_run_goes_on_by_another_rulebook_from_where_it_stopped(tmp_path, undisturbed):
@@ -118,8 +118,8 @@ def test_a_run_goes_on_by_another_rulebook_from_where_it_stopped(tmp_path, undis
     engine, told = Engine(zone=town.zone, interval=town.interval), dict[str, Alert]()
     engine.enroll(town.areas)
     for n, batch in enumerate(town.batches()):
-        told |= {a.id: a for a in (engine.adopt(applied(book)) if n == half else ())}
-        told |= {a.id: a for a in engine.step(batch)}
+        told |= {found.id: found for found in (engine.adopt(applied(book)) if n == half else ())}
+        told |= {found.id: found for found in engine.step(batch)}
     with Store(tmp_path / "one.db") as store:
         first = replace(town.source(), batches=islice(town.batches(), half))
         follow(first, store, "first half", every=1e9)
@@ -130,7 +130,7 @@ def test_a_run_goes_on_by_another_rulebook_from_where_it_stopped(tmp_path, undis
             rulebook=book,
         )
         standing = [alert for alert in told.values() if alert.state != "withdrawn"]
-        assert store.alerts() == sorted(standing, key=lambda a: (a.raised, a.id))
+        assert store.alerts() == sorted(standing, key=lambda found: (found.raised, found.id))
         assert store.rulebook() == book
         assert len(standing) < len(told)
 

@@ -84,7 +84,7 @@ def test_a_user_counts_once_an_interval_however_often_it_is_read():
     seen = windows(
         Intervals,
         area(*four),
-        slots([m.meter for m in four], STEP_SECONDS, 12, u=220.0, i=10.0),
+        slots([meter.meter for meter in four], STEP_SECONDS, 12, u=220.0, i=10.0),
     )
     assert seen["kva"] == pytest.approx(np.full(len(seen["kva"]), 4 * 3 * 2.2))
     assert (seen["coverage"] == 1).all()
@@ -146,15 +146,15 @@ def test_a_measured_reading_replaces_an_estimate(after):
 
 @pytest.mark.parametrize("places", [0, 1, 2, 3, 4, 5, 9])
 def test_a_packed_day_is_exactly_what_it_was(places):
-    g = np.random.default_rng(places)
-    kwh = np.round(g.exponential(2, (100, 30)), places).astype(np.float32)
-    kwh[g.random(kwh.shape) < 0.1] = np.nan
+    rng = np.random.default_rng(places)
+    kwh = np.round(rng.exponential(2, (100, 30)), places).astype(np.float32)
+    kwh[rng.random(kwh.shape) < 0.1] = np.nan
     kwh[:, 0], kwh[3, 1], kwh[4, 2:5] = np.nan, 60_000.125, [-0.5, -0.01, -0.001]
-    reads = g.integers(0, 97, 30).astype(np.int32)
+    reads = rng.integers(0, 97, 30).astype(np.int32)
     cells: dict[str, Any] = {
         "kwh": kwh,
         "reads": reads,
-        "gateway": g.normal(0, 9, (4, 100)),
+        "gateway": rng.normal(0, 9, (4, 100)),
     }
     again = unpacked(packed(cells))
     for name, array in cells.items():

@@ -426,8 +426,8 @@ def test_time_passes_in_portions_after_a_long_silence():
     while it.ticked < now:
         alerts = it.tick(now)
         raised += sum(
-            (a.rule, a.change) == ("stage_overdue", "raised") and bool(a.subject)
-            for a in alerts
+            (alert.rule, alert.change) == ("stage_overdue", "raised") and bool(alert.subject)
+            for alert in alerts
         )
         times.append(it.ticked)
     assert raised == count

@@ -34,15 +34,15 @@ PHASE_RULES = ("phase_mismatch", "area_mismatch", "voltage_current_decoupling")
 
 def weeks(seed: int) -> Stream:
     """An area of which M1 is filed on a wrong phase, M2 fed from elsewhere, and M4 bypassed since the tenth day."""
-    g, hours = np.random.default_rng(seed), DAY_COUNT * 24
+    rng, hours = np.random.default_rng(seed), DAY_COUNT * 24
     busbar = (
-        228 + g.normal(0, 1, (1, hours)) + g.normal(0, 1, (4, hours))
+        228 + rng.normal(0, 1, (1, hours)) + rng.normal(0, 1, (4, hours))
     )  # A, B, C, and elsewhere
-    used = g.exponential(0.8, (USER_COUNT, hours))
+    used = rng.exponential(0.8, (USER_COUNT, hours))
     volts = (
         busbar[[0, 1, 3, 2, 2, 2, 2, 2]]
         - 0.3 * used
-        - g.uniform(0, 1, (USER_COUNT, 1)) * g.exponential(0.3, hours)
+        - rng.uniform(0, 1, (USER_COUNT, 1)) * rng.exponential(0.3, hours)
     )
     used[4, 9 * 24 :] *= np.arange(9 * 24, hours) % 24 < 12
     meters = [Meter(meter="G", wiring="3P4W", interval_s=STEP_SECONDS)]
@@ -58,7 +58,7 @@ def weeks(seed: int) -> Stream:
         power = np.where(
             np.isnan(u), np.nan, used[k - 1] if k else used.sum(axis=0) * 1.02 / 3
         )
-        lost = g.random(hours) < 0.01
+        lost = rng.random(hours) < 0.01
         for n, columns in enumerate(
             reading_columns(power / 0.23, np.round(u, 1), power, STEP_SECONDS)
         ):
@@ -105,17 +105,17 @@ def alerts(stream):
 
 
 def ours(alerts):
-    return [a for a in alerts if a.rule in PHASE_RULES]
+    return [alert for alert in alerts if alert.rule in PHASE_RULES]
 
 
 def test_only_meters_at_fault_are_found(alerts):
-    last = {a.id: a for a in ours(alerts)}.values()
-    assert {(a.rule, a.subject, a.state) for a in last} == {
+    last = {alert.id: alert for alert in ours(alerts)}.values()
+    assert {(alert.rule, alert.subject, alert.state) for alert in last} == {
         ("phase_mismatch", "M1", "raised"),
         ("area_mismatch", "M2", "raised"),
         ("voltage_current_decoupling", "M4", "raised"),
     }
-    wrong = next(a for a in last if a.subject == "M1")
+    wrong = next(alert for alert in last if alert.subject == "M1")
     assert wrong.en.startswith(
         "The file has the meter on phase C, its voltage follows B:"
     )

@@ -82,11 +82,11 @@ def altered(who: int, days: np.ndarray, n: np.ndarray) -> np.ndarray:
 def street(place: int) -> Stream:
     """Some forty customers of an area over eleven weeks."""
     zone, year, month, day = STREET_STARTS[place]
-    g, days = np.random.default_rng(place), 78
+    rng, days = np.random.default_rng(place), 78
     start = int(datetime(year, month, day, tzinfo=ZoneInfo(zone)).timestamp())
     meters = [Meter(meter="G0", wiring="3P4W", ct=100.0, interval_s=INTERVAL_SECONDS)]
     rows = []
-    weather = g.normal(0, 0.08, days)
+    weather = rng.normal(0, 0.08, days)
     air = (
         np.random.default_rng([place, 1])
         .normal(6, 6, (days, INTERVALS_PER_DAY))
@@ -105,16 +105,16 @@ def street(place: int) -> Stream:
             )
         )
         shape = (SHOP_SHAPE if shop or who == 12 else HOME_SHAPE) * np.exp(
-            g.normal(0, 0.1)
+            rng.normal(0, 0.1)
         )
         used = shape * np.exp(
-            g.normal(0, 0.12, (days, INTERVALS_PER_DAY)) + weather[:, None]
+            rng.normal(0, 0.12, (days, INTERVALS_PER_DAY)) + weather[:, None]
         )
         if who in HEATED_HOMES:
             used *= np.exp(0.06 * cold)[:, None]
         kwh = np.round(altered(who, used, np.arange(days)), 3).astype(np.float32)
         for n, value in enumerate(kwh.reshape(-1)):
-            if g.random() < 0.002 or np.isnan(value):
+            if rng.random() < 0.002 or np.isnan(value):
                 continue
             u = np.array(
                 [
@@ -137,7 +137,7 @@ def street(place: int) -> Stream:
                 temperature=np.float32(
                     air.reshape(-1)[n] if place == 0 and who > 33 else NOT_A_NUMBER
                 ),
-                status=Status.ESTIMATED if g.random() < 0.002 else Status.MEASURED,
+                status=Status.ESTIMATED if rng.random() < 0.002 else Status.MEASURED,
             )
             rows.append(
                 Row(Readings, "A1", f"M{who}", start + INTERVAL_SECONDS * (n + 1), told)
@@ -153,12 +153,12 @@ def street(place: int) -> Stream:
 
 def late(stream: Stream) -> Stream:
     """Some readings come up to two days late."""
-    g, first = np.random.default_rng(1), first_readings(stream)
+    rng, first = np.random.default_rng(1), first_readings(stream)
     came = [
         row.at
         + (
-            int(g.integers(2 * DAY_SECONDS))
-            if n not in first and g.random() < 0.01
+            int(rng.integers(2 * DAY_SECONDS))
+            if n not in first and rng.random() < 0.01
             else 0
         )
         for n, row in enumerate(stream.rows)

@@ -263,9 +263,9 @@ def test_topics_come_one_after_the_other(seed: int):
 @example(seed=24)  # settlements that came before the payments they miss
 @example(seed=75)  # covers opened as it seemed before the work order came
 def test_successor_corrects_alerts_of_killed_worker(seed: int):
-    g = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     stream = with_closing_readings(town(seed), DAY_SECONDS)
-    start = int(g.uniform(0.1, 0.6) * len(stream.rows))
+    start = int(rng.uniform(0.1, 0.6) * len(stream.rows))
     end = start + sum(
         row.at < stream.rows[start].at + 2 * DAY_SECONDS for row in stream.rows[start:]
     )
@@ -275,8 +275,8 @@ def test_successor_corrects_alerts_of_killed_worker(seed: int):
     )
     engine, told = judge_stream(before)
     saved = engine.snapshot()
-    theirs, mine = drawn_topics(lost, g), drawn_topics(lost, g)
-    killed = range(int(g.uniform(0.2, 0.95) * len(lost.rows)))
+    theirs, mine = drawn_topics(lost, rng), drawn_topics(lost, rng)
+    killed = range(int(rng.uniform(0.2, 0.95) * len(lost.rows)))
     other = [
         a
         for batch in theirs.with_rows(theirs.rows[n] for n in killed).batches()
@@ -430,8 +430,8 @@ def test_a_meter_with_a_wrong_clock_harms_nobody_else(
     stream = with_wrong_clock(
         with_closing_readings(town(seed), DAY_SECONDS), "", "", 0, received=received
     )
-    area = max(stream.areas, key=lambda a: len({m.meter for m in a.meters}))
-    meters = {m.meter for m in area.meters}
+    area = max(stream.areas, key=lambda a: len({meter.meter for meter in a.meters}))
+    meters = {meter.meter for meter in area.meters}
     if len(meters) < 3:
         return
     victim = max(meters - {area.gateway})
@@ -488,7 +488,7 @@ def test_master_data_may_come_any_time_before_it_takes_effect(seed: int):
     early = [
         msgspec.structs.replace(
             a,
-            meters=[m for m in a.meters if m.effective <= first],
+            meters=[meter for meter in a.meters if meter.effective <= first],
             transformers=[t for t in a.transformers if t.effective <= first],
         )
         for a in stream.areas
@@ -545,8 +545,8 @@ def test_an_area_that_goes_quiet_is_missed_whatever_the_ticks(seed: int):
         for a in last(often).values()
         if (a.rule, a.area) == ("read_failure", quiet)
     }
-    assert missed >= {m.meter for m in stream.areas[0].meters} - {
-        m.meter for m in stream.areas[0].meters if m.until
+    assert missed >= {meter.meter for meter in stream.areas[0].meters} - {
+        meter.meter for meter in stream.areas[0].meters if meter.until
     }
 
 

@@ -113,9 +113,9 @@ def test_a_change_applies_from_the_same_row_whatever_is_killed(
     assert {("voltage_deviation", 2), ("meter_current_unbalance", 1)} <= versions
     withdrawn = {alert.rule for alert in alerts if alert.state == "withdrawn"}
     assert withdrawn <= {
-        a.rule
-        for a in map(decoded, asyncio.run(records(settings, ALERTS_TOPIC)))
-        if a.state == "withdrawn"
+        found.rule
+        for found in map(decoded, asyncio.run(records(settings, ALERTS_TOPIC)))
+        if found.state == "withdrawn"
     }
     assert withdrawn & {"clock_drift", "current_loss"}
 

@@ -32,14 +32,14 @@ def alert_counts(source: Source, first: int = 0) -> Counter[str]:
     engine = Engine(zone=source.zone, interval=source.interval or 900)
     engine.enroll(source.areas)
     states = {
-        a.id: a
+        alert.id: alert
         for batch in source.batches
-        for a in engine.step(batch.select(batch.at > first))
+        for alert in engine.step(batch.select(batch.at > first))
     }
     return Counter(
-        a.rule
-        for a in states.values()
-        if a.state != "withdrawn" and not a.suppressed_by
+        alert.rule
+        for alert in states.values()
+        if alert.state != "withdrawn" and not alert.suppressed_by
     )
 
 

@@ -45,7 +45,7 @@ def engine() -> Engine:
     it = Engine([ALL_RULES["voltage_deviation"]])
     it.enroll([area("A1", "M1", "M2", "M3"), area("A2", "M7", "M8")])
     assert [
-        a.subject for a in it.step(volts("A1", 1, M1=240.0, M2=225.0, M3=225.0))
+        alert.subject for alert in it.step(volts("A1", 1, M1=240.0, M2=225.0, M3=225.0))
     ] == ["M1"]
     return it
 

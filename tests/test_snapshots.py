@@ -381,8 +381,8 @@ def test_alerts_of_episodes_that_were_not_taken_over_are_withdrawn():
     saved, again = restored.snapshot(), history.engine()
     assert again.restore(saved) == []
     told = again.tick(int(again.watermarks.max()))
-    gone = [a for a in told if a.change == "withdrawn"]
-    assert sorted(a.id for a in gone if not is_notice(a)) == sorted(open_before)
+    gone = [found for found in told if found.change == "withdrawn"]
+    assert sorted(found.id for found in gone if not is_notice(found)) == sorted(open_before)
 
 
 def test_episodes_go_on_though_their_rules_have_other_levels():

@@ -27,13 +27,13 @@ LOSS_RULE = "area_loss_correlation"
 
 def weeks(seed: int) -> Stream:
     """Two areas: in one a user registers a third for a while, in the other one has always registered half."""
-    g = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     areas, rows = [], []
     for name in ("A1", "A2"):
         used = (
             8
-            * np.exp(g.normal(0, 0.4, (USER_COUNT, DAY_COUNT, 1)))
-            * g.uniform(0.6, 1.4, (USER_COUNT, DAY_COUNT, PER_DAY))
+            * np.exp(rng.normal(0, 0.4, (USER_COUNT, DAY_COUNT, 1)))
+            * rng.uniform(0.6, 1.4, (USER_COUNT, DAY_COUNT, PER_DAY))
         )
         used[2] *= 3
         seen = used.copy()
@@ -51,7 +51,7 @@ def weeks(seed: int) -> Stream:
         for meter, kwh in zip(meters, (through, *seen), strict=True):
             power = np.full((3, DAY_COUNT * PER_DAY), np.nan)
             power[0] = kwh.reshape(-1) * 3600 / STEP_SECONDS
-            lost = g.random(DAY_COUNT * PER_DAY) < 0.001
+            lost = rng.random(DAY_COUNT * PER_DAY) < 0.001
             if meter.meter == "M4":
                 lost[25 * PER_DAY : 26 * PER_DAY] = True
             for n, columns in enumerate(
@@ -84,8 +84,8 @@ def alerts(stream):
 
 
 def test_both_are_found_and_nobody_else(alerts):
-    last = {a.id: a for a in alerts if a.rule == LOSS_RULE}.values()
-    assert {(a.area, a.subject, a.state) for a in last} == {
+    last = {alert.id: alert for alert in alerts if alert.rule == LOSS_RULE}.values()
+    assert {(alert.area, alert.subject, alert.state) for alert in last} == {
         ("A1", "M2", "cleared"),
         ("A2", "M2", "raised"),
     }
@@ -126,15 +126,15 @@ def test_readings_two_days_late_amend_what_was_suspected(stream, alerts):
         )
     )[1]
     same(
-        [a for a in late if a.rule == LOSS_RULE],
-        [a for a in alerts if a.rule == LOSS_RULE],
+        [alert for alert in late if alert.rule == LOSS_RULE],
+        [alert for alert in alerts if alert.rule == LOSS_RULE],
     )
 
 
 def noise(seed, days=30, users=200):
-    g = np.random.default_rng(seed)
-    return g, 8 * np.exp(g.normal(0, 0.2, (days, users))) * np.exp(
-        g.normal(0, 0.1, (days, 1))
+    rng = np.random.default_rng(seed)
+    return rng, 8 * np.exp(rng.normal(0, 0.2, (days, users))) * np.exp(
+        rng.normal(0, 0.1, (days, 1))
     )
 
 
@@ -182,9 +182,9 @@ def test_cold_days_alone_make_nobody_suspect():
 
 
 def test_a_loss_that_wavers_does_not_rise():
-    g = np.random.default_rng(5)
-    assert all(rise(g.normal(0, 1, 30)) == 0 for _ in range(50))
-    assert rise(np.r_[np.zeros(12), np.full(18, 9.0)] + g.normal(0, 1, 30)) == 12
+    rng = np.random.default_rng(5)
+    assert all(rise(rng.normal(0, 1, 30)) == 0 for _ in range(50))
+    assert rise(np.r_[np.zeros(12), np.full(18, 9.0)] + rng.normal(0, 1, 30)) == 12
 
 
 def test_equal_values_have_equal_ranks():

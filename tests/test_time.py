@@ -238,18 +238,18 @@ def test_reading_from_the_future_is_rejected_by_its_receipt_time(ahead):
 
 def ghosts(stream: Stream, seed: int) -> Stream:
     """In every area somebody nobody knows, with stamps of other years on every topic but that of readings."""
-    g = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     rows: list[Row] = []
     for row in stream.rows:
         rows.append(row)
-        if g.random() < 0.1 and row.kind is not Readings:
-            at = int(g.choice(OTHER_YEARS))
+        if rng.random() < 0.1 and row.kind is not Readings:
+            at = int(rng.choice(OTHER_YEARS))
             columns = row.columns | ({"due": at} if row.kind is Payments else {})
             rows.append(replace(row, subject="ghost", at=at, columns=columns))
-        elif g.random() < 0.01:
-            at = int(g.choice(OTHER_YEARS))
+        elif rng.random() < 0.01:
+            at = int(rng.choice(OTHER_YEARS))
             event = Event(
-                g.choice(
+                rng.choice(
                     [
                         Event.VACANCY,
                         Event.METER_CHANGE,
@@ -282,9 +282,9 @@ def worked_on(stream: Stream) -> Stream:
 def others(alerts: list[Alert]) -> list[Alert]:
     """What is told of those who are no ghosts; a channel's failures are everybody's."""
     return [
-        a
-        for a in alerts
-        if a.subject.split("/")[0] != "ghost" and a.rule != "payment_failure_burst"
+        alert
+        for alert in alerts
+        if alert.subject.split("/")[0] != "ghost" and alert.rule != "payment_failure_burst"
     ]
 
 
@@ -374,11 +374,11 @@ def test_days_uploaded_late_withdraw_their_read_failure():
     before = whole.at <= START_TIME + 4 * DAY_SECONDS + 2 * HOUR_SECONDS
     missed = engine.step(whole.select(before & ~late))
     missing = [("read_failure", "M2")]  # alone: no low reading success of its area
-    assert [(a.rule, a.subject, a.state) for a in missed] == [
+    assert [(alert.rule, alert.subject, alert.state) for alert in missed] == [
         (*who, "raised") for who in missing
     ]
     told = missed + engine.step(whole.select(late)) + engine.step(whole.select(~before))
-    taken_back = sorted((a.rule, a.subject, a.state) for a in told[len(missing) :])
+    taken_back = sorted((alert.rule, alert.subject, alert.state) for alert in told[len(missing) :])
     assert taken_back == sorted((*who, "withdrawn") for who in missing)
     same(told, engine_of().step(whole))
     assert engine.counts["readings", "late", ""] == 0

@@ -301,16 +301,16 @@ def test_gateways_measure_the_temperature_and_homes_use_more_on_colder_days():
 
 def test_changed_master_data_has_a_further_record():
     filed = RecordChange(
-        "A001", "M000001", START_TIME + 3600, lambda m: replace(m, ct=2 * m.ct)
+        "A001", "M000001", START_TIME + 3600, lambda meter: replace(meter, ct=2 * meter.ct)
     )
     town = Town(60, 2, faults=False)
     town.happenings.append(
         Happening(START_TIME, START_TIME + 7200, record_change=filed)
     )
     records = [
-        (m.effective - town.start, m.ct)
-        for m in town.areas[0].meters
-        if m.meter == "M000001"
+        (meter.effective - town.start, meter.ct)
+        for meter in town.areas[0].meters
+        if meter.meter == "M000001"
     ]
     (_, usual), *later = records
     assert later == [(3600, 2 * usual), (7200, usual)]
@@ -321,7 +321,7 @@ def test_every_kind_of_fault_befalls_somebody_and_every_decoy_is_none():
     kinds = {planted.kind for planted in town.planted}
     assert kinds >= {fault.kind for fault in ALL_FAULTS.meters}
     assert {p.subject for p in town.planted if p.kind == "ct_ratio_step"} <= {
-        m.meter for area in town.areas for m in area.meters if m.effective > town.start
+        meter.meter for area in town.areas for meter in area.meters if meter.effective > town.start
     }
     tricky = Town(400, 45, kinds=decoys(town.grid))
     assert not tricky.planted
@@ -331,13 +331,13 @@ def test_every_kind_of_fault_befalls_somebody_and_every_decoy_is_none():
 
 
 def test_master_data_matches_the_readings(quiet):
-    meters = {m.meter for area in quiet.areas for m in area.meters}
+    meters = {meter.meter for area in quiet.areas for meter in area.meters}
     assert meters == set(quiet.grid.names)
-    assert all(area.gateway in {m.meter for m in area.meters} for area in quiet.areas)
+    assert all(area.gateway in {meter.meter for meter in area.meters} for area in quiet.areas)
     for batch in quiet.batches():
         if isinstance(batch, Readings):
             three = np.array(
-                [m.wiring == "3P4W" for area in quiet.areas for m in area.meters]
+                [meter.wiring == "3P4W" for area in quiet.areas for meter in area.meters]
             )
             assert (np.isnan(batch.u[1]) == ~three[batch.subject]).all()
             break

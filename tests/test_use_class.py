@@ -40,14 +40,14 @@ CLASS_MODEL: UseClassModel = TARIFF_CASEBOOK.model
 
 def crowd(customers: int = 60, meters: int = 2, wrong: float = 0.0) -> LabelledMeters:
     """Customers of three classes, each with some meters, and a share of the files wrong."""
-    g = np.random.default_rng(1)
+    rng = np.random.default_rng(1)
     hours = daily_shapes()[:, 0].reshape(3, 24, 4).mean(axis=2)
     middle = np.concatenate(
         [hours, [[1.2, 1.2, 0.7], [1.05, 1.05, 0.6], [0.5, 0.5, 0.5]]], axis=1
     )
     filed = np.repeat(np.arange(customers) % 3, meters)
-    told = middle[filed] + g.normal(0, 0.1, (len(filed), middle.shape[1]))
-    flipped = np.repeat(g.random(customers) < wrong, meters)
+    told = middle[filed] + rng.normal(0, 0.1, (len(filed), middle.shape[1]))
+    flipped = np.repeat(rng.random(customers) < wrong, meters)
     filed = np.where(flipped, (filed + 1) % 3, filed)
     return LabelledMeters(
         told, filed, [("A1", f"C{n // meters}") for n in range(len(filed))], "a crowd"
@@ -119,10 +119,10 @@ def test_wrong_use_classes_are_outvoted():
 
 
 def test_a_customer_is_left_out_with_all_its_meters():
-    g = np.random.default_rng(2)
+    rng = np.random.default_rng(2)
     known_by_heart = LabelledMeters(
-        np.repeat(g.normal(0, 1, (60, 27)), 4, axis=0),
-        np.repeat(g.permutation(60) % 2, 4),
+        np.repeat(rng.normal(0, 1, (60, 27)), 4, axis=0),
+        np.repeat(rng.permutation(60) % 2, 4),
         [("A1", f"C{n // 4}") for n in range(240)],
         "noise",
     )
@@ -147,7 +147,7 @@ def town(meters: int, days: int, seed: int) -> Source:
     built = Town(meters, days, seed, faults=False)
     areas = [
         msgspec.structs.replace(
-            a, meters=[m for m in a.meters if m.segment != "industrial"]
+            a, meters=[meter for meter in a.meters if meter.segment != "industrial"]
         )
         for a in built.areas
     ]
@@ -166,14 +166,14 @@ def test_wrong_use_classes_are_found_by_the_model_of_another_town():
     assert model.learned_from == "quiet-town:150x16:2, 2026-03-02 to 2026-03-17"
     source = town(60, 46, 6)
     [area] = source.areas
-    users = [m for m in area.meters if m.meter != area.gateway and not m.pv_kva]
+    users = [meter for meter in area.meters if meter.meter != area.gateway and not meter.pv_kva]
     wrong = {
-        next(m.meter for m in users if m.segment == was): now
+        next(meter.meter for meter in users if meter.segment == was): now
         for was, now in (("residential", "commercial"), ("commercial", "residential"))
     }
     files = [
-        msgspec.structs.replace(m, segment=wrong.get(m.meter, m.segment))
-        for m in area.meters
+        msgspec.structs.replace(meter, segment=wrong.get(meter.meter, meter.segment))
+        for meter in area.meters
     ]
     engine = Engine(
         applied(Rulebook({"tariff_misuse": edition(model=model)})),
@@ -182,7 +182,7 @@ def test_wrong_use_classes_are_found_by_the_model_of_another_town():
     )
     engine.enroll([msgspec.structs.replace(area, meters=files)])
     told = [alert for batch in source.batches for alert in engine.step(batch)]
-    assert {a.subject for a in told if a.rule == "tariff_misuse"} == wrong.keys()
+    assert {found.subject for found in told if found.rule == "tariff_misuse"} == wrong.keys()
 
 
 def test_history_without_records_or_enough_days_is_refused():

@@ -63,7 +63,7 @@ METER_WIRINGS: dict[str, Wiring] = {
 
 def wired(seed: int, interval: int = TWO_HOUR_SECONDS) -> Stream:
     """An area whose meters tell of every conductor; each is wired wrong for a while, in one way at least."""
-    g = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     zone, year, month, day = STREAM_STARTS[seed % len(STREAM_STARTS)]
     start = int(datetime(year, month, day, tzinfo=ZoneInfo(zone)).timestamp())
     end = start + STREAM_DAYS[interval] * DAY_SECONDS
@@ -81,18 +81,18 @@ def wired(seed: int, interval: int = TWO_HOUR_SECONDS) -> Stream:
     for n, name in enumerate(("G", "stranger", *METER_WIRINGS)):
         picked = [
             WIRING_FAULTS[n % len(WIRING_FAULTS)],
-            *g.permutation(WIRING_FAULTS)[: g.integers(0, 3)].tolist(),
+            *rng.permutation(WIRING_FAULTS)[: rng.integers(0, 3)].tolist(),
         ]
         if METER_WIRINGS.get(name) == "1P2W":
             picked.append("diverted")
         if METER_WIRINGS.get(name) == "3P4W":
             picked.append("idle" if n % 2 else "crossed")
-        begin = start + (g.uniform(0.55, 0.8, len(picked)) * (end - start)).astype(int)
-        lengths = g.integers(interval, (end - start) // 2, len(picked))
+        begin = start + (rng.uniform(0.55, 0.8, len(picked)) * (end - start)).astype(int)
+        lengths = rng.integers(interval, (end - start) // 2, len(picked))
         spans[name] = list(zip(picked, begin.tolist(), lengths.tolist(), strict=True))
     rows = sorted(
-        metered(g, area, start, end, interval, noise=True),
-        key=lambda row: (row.at, g.random()),
+        metered(rng, area, start, end, interval, noise=True),
+        key=lambda row: (row.at, rng.random()),
     )
     return Stream(
         [area],
@@ -100,7 +100,7 @@ def wired(seed: int, interval: int = TWO_HOUR_SECONDS) -> Stream:
             replace(
                 row,
                 columns=faulty_columns(
-                    g,
+                    rng,
                     row,
                     {
                         fault
@@ -117,7 +117,7 @@ def wired(seed: int, interval: int = TWO_HOUR_SECONDS) -> Stream:
 
 
 @np.errstate(invalid="ignore")
-def faulty_columns(g: np.random.Generator, row: Row, now: set[str]) -> dict[str, Any]:
+def faulty_columns(rng: np.random.Generator, row: Row, now: set[str]) -> dict[str, Any]:
     """What one reading tells, with what is wrong now."""
     single, gateway = row.subject in ("S0", "S1"), row.subject == "G"
     c: dict[str, Any] = {name: np.array(value) for name, value in row.columns.items()}
@@ -139,23 +139,23 @@ def faulty_columns(g: np.random.Generator, row: Row, now: set[str]) -> dict[str,
     )
     c["neutral"] = np.float32(
         np.round(
-            amps * (g.uniform(0, 8) if gateway else 0.4 if "diverted" in now else 0.97),
+            amps * (rng.uniform(0, 8) if gateway else 0.4 if "diverted" in now else 0.97),
             3,
         )
     )
     power = np.nansum(row.columns["p"]) * (1.3 if "differs" in now else 1.02)
     c["terminal_p"] = np.float32(
-        np.round(power, 4) if g.random() < 0.95 else NOT_A_NUMBER
+        np.round(power, 4) if rng.random() < 0.95 else NOT_A_NUMBER
     )
     word = (
         Flag.REVERSED_SEQUENCE * ("sequence" in now)
         | Flag.RELAY_OPEN * ("relay" in now)
         | Flag.BATTERY_LOW
     )
-    c["flags"] = np.float32(word if g.random() < 0.95 else NOT_A_NUMBER)
+    c["flags"] = np.float32(word if rng.random() < 0.95 else NOT_A_NUMBER)
     for name in ("neutral", "terminal_p"):
-        if g.random() < 0.02:
-            c[name] = np.float32(g.choice([65535, 4294967.295, np.inf]))
+        if rng.random() < 0.02:
+            c[name] = np.float32(rng.choice([65535, 4294967.295, np.inf]))
     return c
 
 
@@ -257,9 +257,9 @@ def test_five_loaded_readings_are_remembered_and_two_clean_ones_forgiven():
 def test_the_neutral_of_the_transformer_is_the_gateways():
     stream = with_closing_readings(wired(4), DAY_SECONDS)
     alerts = [
-        a
-        for a in judge_stream(stream)[1]
-        if (a.rule, a.change) == ("neutral_current_high", "raised")
+        found
+        for found in judge_stream(stream)[1]
+        if (found.rule, found.change) == ("neutral_current_high", "raised")
     ]
     assert alerts
     read = {row.at: row.columns["neutral"] for row in stream.rows if row.subject == "G"}

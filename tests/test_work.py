@@ -33,7 +33,7 @@ OWN_STAGES = [
 
 def sections(seed: int) -> Stream:
     """Two sections' work, one with stages and limits of its own; some of it stalls, is sent back or passed by."""
-    g = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     zone, year, month, day = STREAM_STARTS[seed % len(STREAM_STARTS)]
     start = int(datetime(year, month, day, tzinfo=ZoneInfo(zone)).timestamp())
     rows: list[Row] = []
@@ -42,27 +42,27 @@ def sections(seed: int) -> Stream:
         ("S2", ("reading", "checking", "review")),
     ):
         for n in range(60):
-            at = start + int(g.integers(0, (DAY_COUNT - 4) * DAY_SECONDS))
+            at = start + int(rng.integers(0, (DAY_COUNT - 4) * DAY_SECONDS))
             for stage in stages:
-                if g.random() < 0.04:
+                if rng.random() < 0.04:
                     continue  # passed by
                 took = int(
                     6
                     * HOUR_SECONDS
-                    * np.exp(0.3 * g.standard_normal())
-                    * (9 if g.random() < 0.06 else 1)
+                    * np.exp(0.3 * rng.standard_normal())
+                    * (9 if rng.random() < 0.06 else 1)
                 )
                 if (
                     stage in ("build", "checking")
                     and 6 * DAY_SECONDS < at - start < 12 * DAY_SECONDS
                 ):
                     took += 5 * DAY_SECONDS  # a batch that is stuck
-                again = int(g.random() < 0.05)
+                again = int(rng.random() < 0.05)
                 for begun in (at, at + took + HOUR_SECONDS)[: 1 + again]:
                     told = dict(
                         stage=stage,
                         limit=float(
-                            g.choice([NOT_A_NUMBER, NOT_A_NUMBER, 9 * HOUR_SECONDS])
+                            rng.choice([NOT_A_NUMBER, NOT_A_NUMBER, 9 * HOUR_SECONDS])
                         ),
                     )
                     rows.append(
@@ -223,8 +223,8 @@ def test_waiting_for_somebody_else_is_not_usual():
     stream = Stream(
         [], tuple(sorted(rows, key=lambda row: row.at)), "Asia/Shanghai", 900
     )
-    stalled = [a for a in judge_stream(stream)[1] if a.rule == "stage_stall"]
-    assert [a.subject for a in stalled] == ["W99/survey"]
+    stalled = [alert for alert in judge_stream(stream)[1] if alert.rule == "stage_stall"]
+    assert [alert.subject for alert in stalled] == ["W99/survey"]
     assert stalled[0].evidence["usual_hours"] == pytest.approx(2, rel=0.1)
     agree(stream)
     agree(duplicated(shuffled(stream, 1, 20 * HOUR_SECONDS), 1))
