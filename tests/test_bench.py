@@ -78,14 +78,14 @@ def compared_with(rate: float, *results: Result) -> list[Result]:
 
 @pytest.mark.parametrize("size", [QUICK_SIZE, FULL_SIZE])
 def test_every_name_is_measured(size, monkeypatch):
-    told = {
+    fakes = {
         live: ("measure", lambda name, *_, **__: one_result(name)),
         peer: ("measure", lambda *_, **__: peer.PeerRun(5.0, 200.0)),
         replay: ("measure", lambda *_, **__: one_result("replay_parquet")),
         demo: ("measure", lambda *_, **__: one_result("demo_seconds")),
         history: ("measure", lambda name, **_: one_result(name)),
     }
-    for module, (name, fake) in told.items():
+    for module, (name, fake) in fakes.items():
         monkeypatch.setattr(module, name, fake)
     monkeypatch.setattr(sustained, "measure", lambda *_, **__: one_result("sustained"))
     together = (
@@ -110,10 +110,11 @@ def test_every_name_is_measured(size, monkeypatch):
     ):
         monkeypatch.setattr(engine, name, lambda name=name, **_: one_result(name))
     bench = Bench("", Path(), size)
-    found = {name: bench.measure(name) for name in ROW_GOALS}
-    found["naive_peer"] = bench.summary()
+    results_by_name = {name: bench.measure(name) for name in ROW_GOALS}
+    results_by_name["naive_peer"] = bench.summary()
     assert all(
-        name in [result.name for result in results] for name, results in found.items()
+        name in [result.name for result in results]
+        for name, results in results_by_name.items()
     )
 
 
@@ -206,10 +207,10 @@ def test_alarms_of_the_load_come_from_its_planted_faults(history):
 @pytest.mark.parametrize("rows", [100, AREA_METERS, 3 * AREA_METERS, 2000])
 def test_batches_cover_the_whole_quarter_hour(rows):
     slot = Load(4 * AREA_METERS).slot()
-    parts = list(split_slot(slot, rows))
-    assert {len(part) for part in parts[:-1]} <= {rows}
-    subjects = [part.names[n] for part in parts for n in part.subject]
-    areas = [part.areas[n] for part in parts for n in part.area]
+    batches = list(split_slot(slot, rows))
+    assert {len(batch) for batch in batches[:-1]} <= {rows}
+    subjects = [batch.names[n] for batch in batches for n in batch.subject]
+    areas = [batch.areas[n] for batch in batches for n in batch.area]
     assert subjects == list(slot.names)
     assert areas == [slot.areas[n] for n in slot.area]
 
@@ -231,8 +232,8 @@ def test_produced_keys_go_to_the_default_partition():
 
 def test_an_alert_waits_since_its_evidence_was_sent():
     sent = np.array([(3, 900, 10.0), (3, 1800, 11.0)], SENT_DTYPE)
-    told = [(11.25, planted("A00003", 1800)), (12.0, planted("A00004", 1800))]
-    assert steady.alert_delays(told, sent).tolist() == [0.25]
+    alerts = [(11.25, planted("A00003", 1800)), (12.0, planted("A00004", 1800))]
+    assert steady.alert_delays(alerts, sent).tolist() == [0.25]
 
 
 def planted(area: str, at: int) -> Alert:
@@ -259,7 +260,7 @@ def planted(area: str, at: int) -> Alert:
     )
 
 
-def equal(one: Batch, other: Batch) -> bool:
+def equal(first: Batch, second: Batch) -> bool:
     columns = (
         "names",
         "subject",
@@ -274,24 +275,24 @@ def equal(one: Batch, other: Batch) -> bool:
         "q",
     )
     return all(
-        np.array_equal(getattr(one, name), getattr(other, name)) for name in columns
+        np.array_equal(getattr(first, name), getattr(second, name)) for name in columns
     )
 
 
 def test_quick_fault_table_lists_each_kind_once():
     runs = [detection.run_job(job) for job in detection.jobs(quick=True)]
-    told = [line for line in detection.page(runs) if line.startswith("| ")]
-    notes = [line.split("|")[1] for line in told]
+    lines = [line for line in detection.page(runs) if line.startswith("| ")]
+    notes = [line.split("|")[1] for line in lines]
     assert len(notes) == len(set(notes)) > 35
-    assert sum("1 of 1" in line for line in told) > 25
+    assert sum("1 of 1" in line for line in lines) > 25
     assert sum(run.clean for run in runs) == 1
 
 
 def test_what_was_missed_or_false_shows_in_the_table():
-    found = detection.Found("leak", "a leak", ("voltage_loss",), "voltage_loss", 0.5)
-    missed = replace(found, by="", days=float("nan"))
+    fault = detection.Found("leak", "a leak", ("voltage_loss",), "voltage_loss", 0.5)
+    missed = replace(fault, by="", days=float("nan"))
     amid = detection.DetectionRun(
-        [found, missed], {"zero_usage": 2}, clean=False, weeks=0.5
+        [fault, missed], {"zero_usage": 2}, clean=False, weeks=0.5
     )
     quiet = detection.DetectionRun([], {"voltage_loss": 3}, clean=True, weeks=2.0)
     page = list(detection.page([amid, quiet]))
@@ -311,29 +312,29 @@ def test_every_published_rule_stands_in_the_page_of_what_is_found():
 
 
 def test_every_family_has_its_share_of_the_time():
-    found = families.shares(AREA_METERS, 4)
-    assert sum(found.values()) == pytest.approx(1)
+    shares = families.shares(AREA_METERS, 4)
+    assert sum(shares.values()) == pytest.approx(1)
     assert {
         "voltage",
         "metering",
         families.FEATURES_FAMILY,
         families.REST_FAMILY,
-    } <= set(found)
+    } <= set(shares)
 
 
-@pytest.mark.parametrize("others", [PaymentsLoad, StagesLoad, EventsLoad])
-def test_what_comes_beside_the_readings_is_read_and_judged_as_it_came(others):
+@pytest.mark.parametrize("load_type", [PaymentsLoad, StagesLoad, EventsLoad])
+def test_what_comes_beside_the_readings_is_read_and_judged_as_it_came(load_type):
     load, meters = Load(20 * AREA_METERS), 20 * AREA_METERS
     judge = Engine(zone=LOAD_ZONE)
     judge.enroll(load.areas())
-    told = others(load, 3.0)
+    topic_load = load_type(load, 3.0)
     rows = 0
     for _ in range(3 * SLOTS_PER_DAY):
-        batch = told.slot()
+        batch = topic_load.slot()
         messages = [
             (key, value, kind, 0) for key, value, kind in encoded(batch, "array")
         ]
-        decoded, refused = TOPIC_DECODERS[told.topic][1](messages)
+        decoded, refused = TOPIC_DECODERS[topic_load.topic][1](messages)
         assert not refused
         rows += len(batch)
         if decoded:
@@ -343,13 +344,13 @@ def test_what_comes_beside_the_readings_is_read_and_judged_as_it_came(others):
         == judge.counts[batch.kind, "in", ""]
         == rows
     )
-    assert 0.5 < rows / (3 * DAILY_ROWS[others] * 3 * meters / LIFE_METERS) < 1.1
+    assert 0.5 < rows / (3 * DAILY_ROWS[load_type] * 3 * meters / LIFE_METERS) < 1.1
 
 
 def test_all_topics_stand_among_the_frames_of_a_quarter_hour():
     load = Load(200 * AREA_METERS)
-    others = topic_loads(load)
-    topics = [topic for _ in range(4) for topic, _ in messages(load, others)]
+    loads = topic_loads(load)
+    topics = [topic for _ in range(4) for topic, _ in messages(load, loads)]
     assert topics.count(READS_TOPIC) == 4 * 200
     assert set(topics) == set(SOURCE_TOPICS)
     first = topics.index(PAYMENTS_TOPIC)
@@ -411,11 +412,11 @@ def test_longest_pause_is_reported_by_cause_or_not_at_all():
         ("meterwatch_loop_pause_seconds_bucket", (end,)): n
         for end, n in (("0.1", 7), ("0.5", 9), ("+Inf", 9))
     }
-    told = steady.longest_pause(
+    pause = steady.longest_pause(
         [scraped(step=0.2, tick=0.1), scraped(step=0.4) + Samples(buckets)]
     )
-    assert told.median == 0.4
-    assert told.note == "step 0.4, tick 0.1; the event loop was held for 0.5 s at most"
+    assert pause.median == 0.4
+    assert pause.note == "step 0.4, tick 0.1; the event loop was held for 0.5 s at most"
     silent = steady.longest_pause([Samples()])
     assert silent.note == "not exported"
     assert document([silent])["results"] == []

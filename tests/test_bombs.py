@@ -114,13 +114,13 @@ def test_a_pipe_a_device_and_a_socket_are_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe.csv")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "socket.csv"))
-        for path, told in (
+        for path, reason in (
             (tmp_path / "pipe.csv", "is a pipe"),
             (tmp_path / "socket.csv", "a device or a socket"),
             ("/dev/zero", "a device or a socket"),
             ("-", "standard input"),
         ):
-            refused(path, told)
+            refused(path, reason)
     os.mkfifo(tmp_path / "areas.jsonl")
     refused(tmp_path / "areas.jsonl", "is a pipe")
     refused(tmp_path, "is a pipe")
@@ -160,7 +160,7 @@ def parquet(path, at, meters):
 
 
 @pytest.mark.parametrize(
-    ("at", "meter", "told"),
+    ("at", "meter", "reason"),
     [
         (
             1_772_380_800 - np.arange(200_000),
@@ -172,9 +172,9 @@ def parquet(path, at, meters):
     ],
     ids=["no order", "one time", "a long word in each row"],
 )
-def test_parquet_that_unfolds_is_refused(tmp_path, small, at, meter, told):
+def test_parquet_that_unfolds_is_refused(tmp_path, small, at, meter, reason):
     before = pa.total_allocated_bytes()
-    refused(parquet(tmp_path / "bomb.parquet", at, [meter]), told)
+    refused(parquet(tmp_path / "bomb.parquet", at, [meter]), reason)
     assert pa.total_allocated_bytes() - before < 32 * MEBIBYTE_BYTES
 
 
@@ -198,8 +198,11 @@ def book(tmp_path, sheet, name="book.xlsx"):
         zipfile.ZipFile(tmp_path / "whole.xlsx") as old,
         zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new,
     ):
-        for part in old.namelist():
-            new.writestr(part, sheet if part.endswith("sheet1.xml") else old.read(part))
+        for name_in_zip in old.namelist():
+            new.writestr(
+                name_in_zip,
+                sheet if name_in_zip.endswith("sheet1.xml") else old.read(name_in_zip),
+            )
     return path
 
 
@@ -215,7 +218,7 @@ HEAD_ROW = (
 
 
 @pytest.mark.parametrize(
-    ("sheet", "told"),
+    ("sheet", "reason"),
     [
         (SHEET_TEMPLATE.format("<row/>" * 2_000_000), "unpacks to more than 4 MiB"),
         (
@@ -242,9 +245,11 @@ HEAD_ROW = (
     ],
     ids=["many rows", "DTD", "DTD in UTF-16", "a far row", "a far column", "broken"],
 )
-def test_a_workbook_that_unfolds_is_refused(tmp_path, small, monkeypatch, sheet, told):
+def test_a_workbook_that_unfolds_is_refused(
+    tmp_path, small, monkeypatch, sheet, reason
+):
     monkeypatch.setattr(workbook, "MOST_ROWS", 10_000)
-    assert refused(book(tmp_path, sheet), told) < 64 * MEBIBYTE_BYTES
+    assert refused(book(tmp_path, sheet), reason) < 64 * MEBIBYTE_BYTES
 
 
 def test_two_cells_far_apart_take_no_sheet_between_them(tmp_path):

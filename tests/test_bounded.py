@@ -85,9 +85,9 @@ def payments(
     )
 
 
-def events(rows: int, meters: int, event: Event, *, whole: bool = False) -> Batch:
+def events(rows: int, meters: int, event: Event, *, dated: bool = False) -> Batch:
     """Events of some meters, or of a whole area."""
-    names = [""] if whole else [f"M{n}" for n in range(meters)]
+    names = [""] if dated else [f"M{n}" for n in range(meters)]
     whose = np.arange(rows) % len(names)
     return DeviceEvents.build(
         names,
@@ -103,12 +103,12 @@ def town(areas: int, meters: int) -> list[Area]:
     """Areas of some meters each."""
     return [
         Area(
-            area=f"A{a}",
+            area=f"A{n}",
             meters=[
-                Meter(meter=f"M{a}-{m}", customer=f"C{a}-{m}") for m in range(meters)
+                Meter(meter=f"M{n}-{k}", customer=f"C{n}-{k}") for k in range(meters)
             ],
         )
-        for a in range(areas)
+        for n in range(areas)
     ]
 
 
@@ -120,7 +120,7 @@ def readings(areas: int, meters: int, first: int, steps: int) -> Batch:
     return Readings.build(
         [f"M{n // meters}-{n % meters}" for n in range(len(meter))],
         whose,
-        [f"A{a}" for a in range(areas)],
+        [f"A{n}" for n in range(areas)],
         whose // meters,
         at,
         register=100 + at / 9e5,
@@ -168,9 +168,9 @@ def late(meters: int) -> Call:
 def reconciled(meters: int) -> Call:
     engine = Engine()
     engine.enroll(town(5, meters))
-    told = engine.step(readings(5, meters, 0, 8))
-    assert len(told) >= 5 * meters
-    return lambda: engine.reconcile(told)
+    alerts = engine.step(readings(5, meters, 0, 8))
+    assert len(alerts) >= 5 * meters
+    return lambda: engine.reconcile(alerts)
 
 
 def explained(meters: int) -> Call:
@@ -235,7 +235,7 @@ MEASURED_CALLS: dict[str, Callable[[int], Call]] = {
     "lines of a channel": lambda n: stepped(payments(4 * n, Payment.SETTLEMENT, 4 * n)),
     "events of one meter": lambda n: stepped(events(4 * n, 1, Event.COVER_OPEN)),
     "outages of an area": lambda n: stepped(
-        events(4 * n, 1, Event.POWER_OFF, whole=True)
+        events(4 * n, 1, Event.POWER_OFF, dated=True)
     ),
     "events of as many meters": lambda n: stepped(
         events(4 * n, 4 * n, Event.COVER_OPEN)
@@ -369,7 +369,7 @@ def test_what_comes_for_the_first_time_costs_little_more_than_the_next_time(what
     first = min(seconds(stepped(make(0))) for _ in range(3))
     engine = Engine()
     batches = [make(day) for day in range(4)]
-    again = [seconds(partial(engine.step, batch)) for batch in batches][1:]
-    assert first < CPU_FACTOR_LIMIT * max(*again, 0.002), (
-        f"{first:.4f} s at first, {max(again):.4f} s after that"
+    later_seconds = [seconds(partial(engine.step, batch)) for batch in batches][1:]
+    assert first < CPU_FACTOR_LIMIT * max(*later_seconds, 0.002), (
+        f"{first:.4f} s at first, {max(later_seconds):.4f} s after that"
     )

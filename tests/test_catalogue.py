@@ -74,8 +74,8 @@ def test_page_documents_everything_of_a_rule(name):
     assert all(re.search(rf"`{setting}` -?[\d.]", text) for setting in rule.settings)
     assert all(f"In the segment {segment}: " in text for segment in rule.segments)
     assert all(
-        said in text
-        for said in (
+        text_part in text
+        for text_part in (
             *rule.title,
             *rule.text,
             notes(name).meaning,

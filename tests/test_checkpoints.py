@@ -38,14 +38,14 @@ def log(*messages):
     offsets = itertools.count()
     return [
         SimpleNamespace(
-            key=m.key,
-            value=m.value,
-            headers=m.headers,
-            offset=o,
+            key=message.key,
+            value=message.value,
+            headers=message.headers,
+            offset=offset,
             partition=0,
             topic="checkpoints",
         )
-        for m, o in zip(messages, offsets, strict=False)
+        for message, offset in zip(messages, offsets, strict=False)
     ]
 
 
@@ -78,11 +78,13 @@ def test_chunks_fit_into_messages():
         CHUNK_BYTES,
         len(SAMPLE_STATE) - 2 * CHUNK_BYTES,
     ]
-    assert len({m.key for m in [*chunks, manifest]}) == 4
+    assert len({message.key for message in [*chunks, manifest]}) == 4
 
 
 def test_two_slots_take_turns():
-    keys = [{m.key for m in checkpoint(sequence, 0)} for sequence in (1, 2, 3)]
+    keys = [
+        {message.key for message in checkpoint(sequence, 0)} for sequence in (1, 2, 3)
+    ]
     assert not keys[0] & keys[1]
     assert keys[0] == keys[2]
 
@@ -109,10 +111,15 @@ def test_after_compaction_the_slot_that_is_left_counts():
 
 
 def test_two_writers_at_once_do_not_mix(monkeypatch):
-    mine = checkpoint(3, 30)
+    first = checkpoint(3, 30)
     monkeypatch.setattr(checkpoints, "WRITER_ID", "another")
-    other = checkpoint(3, 25, b"other" * CHUNK_BYTES)
-    mixed = [m for pair in itertools.zip_longest(mine, other) for m in pair if m]
+    second = checkpoint(3, 25, b"other" * CHUNK_BYTES)
+    mixed = [
+        message
+        for pair in itertools.zip_longest(first, second)
+        for message in pair
+        if message
+    ]
     found = best(*mixed)
     assert (found.manifest.offsets, found.state) == ({"reads": 30}, SAMPLE_STATE)
 
@@ -146,8 +153,8 @@ def manifest_of(value: bytes, sequence: int) -> CheckpointRecord:
     """A manifest of any content, with the right checksum."""
     sound = checkpoint(sequence, 20)[-1]
     headers = [
-        (name, b"%d" % zlib.crc32(value) if name == "checksum" else told)
-        for name, told in sound.headers
+        (name, b"%d" % zlib.crc32(value) if name == "checksum" else header)
+        for name, header in sound.headers
     ]
     return CheckpointRecord(sound.key, value, headers)
 
@@ -170,14 +177,14 @@ def test_unreadable_manifests_are_refused_with_advice(value):
 
 def test_unknown_fields_are_ignored_and_missing_ones_take_defaults():
     chunks, sound = encode(SAMPLE_STATE, {"reads": 20}, 4, WrittenCheckpoint(1))
-    told = msgspec.msgpack.decode(sound.value)
+    manifest = msgspec.msgpack.decode(sound.value)
     later = manifest_of(
-        msgspec.msgpack.encode(told | {"tides": [1.0], "moons": {"reads": "id"}}), 2
+        msgspec.msgpack.encode(manifest | {"tides": [1.0], "moons": {"reads": "id"}}), 2
     )
     assert best(*chunks, later).manifest.offsets == {"reads": 20}
-    del told["taken"]
+    del manifest["taken"]
     assert (
-        best(*chunks, manifest_of(msgspec.msgpack.encode(told), 2)).manifest.taken
+        best(*chunks, manifest_of(msgspec.msgpack.encode(manifest), 2)).manifest.taken
         == 0.0
     )
 

@@ -42,8 +42,8 @@ def read_on(days: dict[str, Iterable[int]]) -> Stream:
             START_TIME + day * DAY_SECONDS + 12 * HOUR_SECONDS,
             plain | {"kwh": np.float32(5)},
         )
-        for meter, mine in days.items()
-        for day in mine
+        for meter, days_read in days.items()
+        for day in days_read
     ]
     rows.sort(key=lambda row: (row.at, row.subject))
     return Stream([Area(area="A1", meters=meters)], tuple(rows), "Asia/Shanghai", 3600)
@@ -63,22 +63,22 @@ def raised(stream: Stream, rule: str) -> list[tuple[str, int]]:
 
 @pytest.mark.parametrize("calendar", READING_CALENDARS)
 def test_a_meter_among_others_is_missed_only_beyond_what_is_usual(calendar: str):
-    mine = [day for day in range(HISTORY_DAYS) if READING_CALENDARS[calendar](day)]
-    apart = max(b - a for a, b in pairwise(mine))
-    others = {f"M{n}": range(HISTORY_DAYS) for n in range(1, 60)}
-    usual = raised(read_on(others | {"M0": mine}), "read_failure")
+    days_read = [day for day in range(HISTORY_DAYS) if READING_CALENDARS[calendar](day)]
+    longest = max(later - earlier for earlier, later in pairwise(days_read))
+    other_meters = {f"M{n}": range(HISTORY_DAYS) for n in range(1, 60)}
+    usual = raised(read_on(other_meters | {"M0": days_read}), "read_failure")
     assert all(
-        day <= mine[1] for _, day in usual
+        day <= days_read[1] for _, day in usual
     )  # before its second reading nobody can know
 
-    stopped = [day for day in mine if day < 95]
+    stopped = [day for day in days_read if day < 95]
     missed = [
         day
-        for _, day in raised(read_on(others | {"M0": stopped}), "read_failure")
-        if day > mine[1]
+        for _, day in raised(read_on(other_meters | {"M0": stopped}), "read_failure")
+        if day > days_read[1]
     ]
     assert len(missed) == 1
-    assert stopped[-1] + apart < missed[0] <= stopped[-1] + 1.5 * apart + 5
+    assert stopped[-1] + longest < missed[0] <= stopped[-1] + 1.5 * longest + 5
 
 
 def test_an_area_that_is_read_on_working_days_does_not_fail_at_weekends_but_when_it_stops():

@@ -89,7 +89,7 @@ def test_history_is_judged_by_the_settings(command, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["send", "nowhere.parquet"], "nowhere.parquet"),
         (["send", "town:1x1"], "a town has at least 50 meters"),
@@ -119,11 +119,11 @@ def test_history_is_judged_by_the_settings(command, monkeypatch, tmp_path):
         (["dance"], "No such command 'dance'"),
     ],
 )
-def test_user_error_is_reported_in_one_line(command, monkeypatch, arguments, said):
+def test_user_error_is_reported_in_one_line(command, monkeypatch, arguments, message):
     monkeypatch.setenv("METERWATCH_BROKERS", "127.0.0.1:1")
     code, output, error = command(*arguments)
     assert (code, output) == (2, "")
-    assert said in error
+    assert message in error
     assert "Traceback" not in error
 
 
@@ -378,7 +378,7 @@ def test_rules_are_listed_and_shown(command, tmp_path):
     )
     code, output, _ = command("rules", "show", "zero_usage", "--rules", "rules.toml")
     assert code == 0
-    for said in (
+    for message in (
         "zero_usage, Zero usage 零电量: shadow, version 7",
         "Nothing used for 7 days",
         "`days` 14",
@@ -386,7 +386,7 @@ def test_rules_are_listed_and_shown(command, tmp_path):
         "tests/cases/zero_usage.toml",
         "{zero_days:.0f}",
     ):
-        assert said in output
+        assert message in output
     assert (
         command("rules", "show", "zero_use")[2]
         == "error: there is no rule zero_use; did you mean zero_usage?\n"
@@ -402,7 +402,7 @@ def test_a_rulebook_is_checked(command, tmp_path):
         "rules.toml: 1 rules, 1 set otherwise than in code",
         "voltage_deviation: version 2 is not approved",
     ]
-    for text, said in (
+    for text, message in (
         ("[voltage_deviation", "rules.toml: Expected ']'"),
         (
             CHANGED_RULEBOOK.replace("1.03", "nan"),
@@ -416,7 +416,7 @@ def test_a_rulebook_is_checked(command, tmp_path):
         file.write_text(text)
         code, _, error = command("rules", "check", "rules.toml")
         assert code == 2
-        assert said in error
+        assert message in error
     assert command("rules", "check", "nowhere.toml") == (
         2,
         "",
@@ -477,7 +477,7 @@ def test_a_rulebook_is_published_by_two(command, on_broker, tmp_path, monkeypatc
     (tmp_path / "rules.toml").write_text(CHANGED_RULEBOOK)
     change = "voltage_deviation, version 1 -> 2: over 1.07 -> 1.03, over in the segment pv not set -> 1.08\n"
     assert command("rules", "diff", "rules.toml") == (0, change, "")
-    for approver, said in (
+    for approver, message in (
         ("", "version 2 is not approved"),
         ("Li", "Li has proposed and approved version 2"),
     ):
@@ -487,21 +487,21 @@ def test_a_rulebook_is_published_by_two(command, on_broker, tmp_path, monkeypatc
             "rules.toml",
             *(("--approved-by", approver) if approver else ()),
         )
-        assert (code, error) == (2, f"error: voltage_deviation: {said}\n")
+        assert (code, error) == (2, f"error: voltage_deviation: {message}\n")
     assert command("rules", "publish", "rules.toml", "--approved-by", "Wang") == (
         0,
         change,
         "",
     )
-    for again in ("publish", "diff"):
-        code, output, _ = command("rules", again, "rules.toml")
+    for action in ("publish", "diff"):
+        code, output, _ = command("rules", action, "rules.toml")
         assert (code, output.partition(" than ")[0]) == (0, "nothing is set otherwise")
     listed = json.loads(command("rules", "list", "--published", "--json")[1])
     assert {row["rule"]: row["version"] for row in listed if row["version"] > 1} == {
         "voltage_deviation": 2
     }
-    told = asyncio.run(rules.newest(load(os.environ))).rules["voltage_deviation"]
-    assert (told.proposed_by, told.approved_by) == ("Li", "Wang")
+    edition = asyncio.run(rules.newest(load(os.environ))).rules["voltage_deviation"]
+    assert (edition.proposed_by, edition.approved_by) == ("Li", "Wang")
     (tmp_path / "rules.toml").write_text("")
     code, _, error = command("rules", "publish", "rules.toml", "--approved-by", "Wang")
     assert code == 2

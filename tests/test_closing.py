@@ -25,8 +25,8 @@ TIMING_REPEATS = 2  # of which the quickest counts
 
 def areas_of(count: int, meters: int) -> list[Area]:
     return [
-        Area(area=f"A{a}", meters=[Meter(meter=f"M{m}") for m in range(meters)])
-        for a in range(count)
+        Area(area=f"A{n}", meters=[Meter(meter=f"M{k}") for k in range(meters)])
+        for n in range(count)
     ]
 
 
@@ -110,11 +110,11 @@ def test_quiet_days_cost_in_proportion_and_beyond_a_month_nothing(silent):
 
 def test_the_days_of_all_areas_are_made_at_once(silent, monkeypatch):
     made: list[int] = []
-    whole = OpenDays.as_days
+    as_days = OpenDays.as_days
 
     def counted(self, slots, *rest):
         made.append(len(slots))
-        return whole(self, slots, *rest)
+        return as_days(self, slots, *rest)
 
     monkeypatch.setattr(OpenDays, "as_days", counted)
     restored(silent).tick(FIRST_MIDNIGHT + 60 * HOUR_SECONDS + 20 * DAY_SECONDS)
@@ -134,11 +134,11 @@ def test_areas_are_amended_together(monkeypatch):
     for batch in batches:
         engine.step(batch)
     amended: list[int] = []
-    whole = Engine._amend
+    amend = Engine._amend
 
     def counted(self, window):
         amended.append(len(window.areas))
-        return whole(self, window)
+        return amend(self, window)
 
     monkeypatch.setattr(Engine, "amend", counted)
     engine.step(late)
@@ -150,35 +150,35 @@ def test_areas_are_amended_together(monkeypatch):
 def test_long_silence_is_passed_in_steps_of_bounded_work(silent, monkeypatch):
     monkeypatch.setattr(grids, "PORTION_ROWS", 100)
     made: list[int] = []
-    whole = OpenDays.as_days
+    as_days = OpenDays.as_days
 
     def counted(self, slots, days, meters, filed):
         made.append(len(meters))
-        return whole(self, slots, days, meters, filed)
+        return as_days(self, slots, days, meters, filed)
 
     monkeypatch.setattr(OpenDays, "as_days", counted)
     engine = restored(silent)
-    parts = []
+    step_sizes = []
     for _ in engine.ticks(FIRST_MIDNIGHT + 60 * HOUR_SECONDS + 10 * DAY_SECONDS):
-        parts.append(sum(made))
+        step_sizes.append(sum(made))
         made.clear()
-    assert sum(parts) > 10 * 1000
-    assert max(parts) <= 4 * 250  # all areas of a turn or two, of sixteen
+    assert sum(step_sizes) > 10 * 1000
+    assert max(step_sizes) <= 4 * 250  # all areas of a turn or two, of sixteen
 
 
 @pytest.mark.parametrize("days", [5, 29, 200])
 def test_engine_saved_between_steps_goes_on_the_same(silent, monkeypatch, days):
     now = FIRST_MIDNIGHT + 60 * HOUR_SECONDS + days * DAY_SECONDS
-    whole = restored(silent).tick(now)
+    unbroken = restored(silent).tick(now)
     monkeypatch.setattr(grids, "PORTION_ROWS", 3000)
-    engine, told = restored(silent), []
-    for part in engine.ticks(now):
-        told += part
+    engine, alerts = restored(silent), []
+    for published in engine.ticks(now):
+        alerts += published
         saved = engine.snapshot()
-    assert whole
-    same(told, whole)
-    again = restored((silent[0], saved))
-    assert exactly(again.tick(now + 3 * DAY_SECONDS)) == exactly(
+    assert unbroken
+    same(alerts, unbroken)
+    resumed = restored((silent[0], saved))
+    assert exactly(resumed.tick(now + 3 * DAY_SECONDS)) == exactly(
         engine.tick(now + 3 * DAY_SECONDS)
     )
 
@@ -186,16 +186,16 @@ def test_engine_saved_between_steps_goes_on_the_same(silent, monkeypatch, days):
 @pytest.mark.parametrize("seed", [3, 8])
 def test_portions_of_any_size_publish_the_same(seed, monkeypatch):
     stream = adversarial_stream(seed)
-    whole = exactly(judge_stream(stream)[1])
+    expected = exactly(judge_stream(stream)[1])
     monkeypatch.setattr(grids, "PORTION_ROWS", 3)
     monkeypatch.setattr(engines, "PORTION_ROWS", 3)
-    assert exactly(judge_stream(stream)[1]) == whole
+    assert exactly(judge_stream(stream)[1]) == expected
 
 
 def test_areas_judged_together_publish_as_each_alone():
     stream = town(5)
     together = engine_of(stream)
-    told = [alert for batch in stream.batches() for alert in together.step(batch)]
+    alerts = [alert for batch in stream.batches() for alert in together.step(batch)]
     alone = []
     for area in stream.areas:
         engine = engine_of(stream)
@@ -203,7 +203,14 @@ def test_areas_judged_together_publish_as_each_alone():
             row for row in stream.rows if row.area == area.area
         ).batches():
             alone += engine.step(batch)
-    same([a for a in told if a.area in {area.area for area in stream.areas}], alone)
+    same(
+        [
+            column
+            for column in alerts
+            if column.area in {area.area for area in stream.areas}
+        ],
+        alone,
+    )
 
 
 def test_days_packed_together_are_what_they_were_and_those_packed_alone_are_read():
@@ -224,18 +231,18 @@ def test_days_packed_together_are_what_they_were_and_those_packed_alone_are_read
 
     days = packed_days(members, areas, sizes)
     days[2] = packed(
-        {n: a[..., 3:43] for n, a in members.items()}
-        | {n: a[..., 2] for n, a in areas.items()}
+        {n: column[..., 3:43] for n, column in members.items()}
+        | {n: column[..., 2] for n, column in areas.items()}
     )
-    again = unpacked_days(
+    restored = unpacked_days(
         days, {name: np.asarray(value) for name, value in empty.items()}, none
     )
-    assert again.sizes.tolist() == sizes.tolist()
+    assert restored.sizes.tolist() == sizes.tolist()
     for name, array in (members | areas).items():
-        told = (again.members | again.areas)[name]
-        assert told.dtype == array.dtype
-        assert np.array_equal(told, array, equal_nan=array.dtype.kind == "f")
-    assert (again.members["later"] == 7).all()
+        alerts = (restored.members | restored.areas)[name]
+        assert alerts.dtype == array.dtype
+        assert np.array_equal(alerts, array, equal_nan=array.dtype.kind == "f")
+    assert (restored.members["later"] == 7).all()
     assert unpacked_days(days[:2], {}, {"amps": none["amps"]}).members == {}
 
 

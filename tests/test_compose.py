@@ -117,14 +117,14 @@ def test_both_brokers_are_of_one_version():
 
 def test_kafka_accepts_its_settings(tmp_path: Path, broker: Broker):
     """Joined as the image joins them: KAFKA_LOG_DIRS is log.dirs."""
-    told = {
+    properties = {
         key.removeprefix("KAFKA_").lower().replace("_", "."): value
         for key, value in COMPOSE_SERVICES["kafka"]["environment"].items()
     } | {"log.dirs": str(tmp_path / "data")}
     joined = tmp_path / "server.properties"
     common = (PROJECT_ROOT / "deploy/kafka/server.properties").read_text()
     joined.write_text(
-        common + "".join(f"{key}={value}\n" for key, value in told.items())
+        common + "".join(f"{key}={value}\n" for key, value in properties.items())
     )
     command = [program("java", "Java"), "-cp", f"{jars()}/*", "kafka.tools.StorageTool"]
     command += ["format", "-t", "5L6g3nShT-eMCtK--X86sw", "-c", str(joined)]

@@ -31,7 +31,9 @@ def read_usage(path):
     source = open_source(path)
     batches = [batch for batch in source.batches if isinstance(batch, Readings)]
     return [
-        (b.names[b.subject[n]], float(b.kwh[n])) for b in batches for n in range(len(b))
+        (batch.names[batch.subject[n]], float(batch.kwh[n]))
+        for batch in batches
+        for n in range(len(batch))
     ], source.tally
 
 

@@ -47,7 +47,7 @@ def weeks(seed: int, days: int = 28) -> Stream:
         at = START_TIME + int(rng.integers(5 * DAY_SECONDS, 12 * DAY_SECONDS))
         event = Event(rng.choice([*OPENING_EVENTS, Event.MAGNETIC_FIELD]))
         rows.append(event_row("A1", meter.meter, at, event))
-        for other, chance in (
+        for further, chance in (
             (Event.WORK_ORDER, 0.2),
             (Event.INSPECTED, 0.3),
             (Event.COVER_OPEN, 0.5),
@@ -58,19 +58,19 @@ def weeks(seed: int, days: int = 28) -> Stream:
                         "A1",
                         meter.meter,
                         at + int(rng.integers(-2 * DAY_SECONDS, 14 * DAY_SECONDS)),
-                        other,
+                        further,
                     )
                 )
         amps = np.where(
             times > at + DAY_SECONDS, rng.choice([1.0, 0.65, 0.3]), 1.0
         ) * rng.normal(2, 0.1, len(times))
         i = np.vstack([amps, np.full((2, len(times)), np.nan)])
-        told = reading_columns(
+        columns = reading_columns(
             i, np.where(np.isnan(i), np.nan, 230.0), i * 0.23, INTERVAL_SECONDS
         )
         rows += [
-            Row(Readings, "A1", meter.meter, int(t), c)
-            for t, c in zip(times, told, strict=True)
+            Row(Readings, "A1", meter.meter, int(time), row_columns)
+            for time, row_columns in zip(times, columns, strict=True)
             if rng.random() > 0.02
         ]
     rows.sort(key=lambda row: row.at)
@@ -105,12 +105,12 @@ def test_the_streams_bring_openings_and_magnets_to_escalate():
 @given(seed=st.integers(0, 1000))
 def test_any_cut_publishes_exactly_the_same(seed: int):
     stream = weeks(seed)
-    told = exactly(judge_stream(stream)[1])
+    alerts = exactly(judge_stream(stream)[1])
     for cuts in (
         range(len(stream.rows)),
         np.random.default_rng(seed).integers(0, len(stream.rows), 20).tolist(),
     ):
-        assert exactly(judge_stream(stream, cuts)[1]) == told
+        assert exactly(judge_stream(stream, cuts)[1]) == alerts
 
 
 @examples(3)
@@ -164,26 +164,26 @@ def day(n: float, event: Event, **more: float) -> Row:
 
 def test_an_opening_that_nobody_looks_after_stays_until_somebody_does():
     stream = reporting(day(1.3, Event.COVER_OPEN), day(110.5, Event.INSPECTED))
-    told = incidents(judge_stream(stream)[1])
-    assert [alert.change for alert in told] == ["raised", "cleared"]
-    assert told[-1].at == START_TIME + round(110.5 * DAY_SECONDS)
+    alerts = incidents(judge_stream(stream)[1])
+    assert [alert.change for alert in alerts] == ["raised", "cleared"]
+    assert alerts[-1].at == START_TIME + round(110.5 * DAY_SECONDS)
     assert exactly(
         incidents(judge_stream(stream, range(len(stream.rows)))[1])
-    ) == exactly(told)
+    ) == exactly(alerts)
 
 
 def test_what_was_looked_after_is_forgotten():
-    engine, told = judge_stream(
+    engine, alerts = judge_stream(
         reporting(day(1.3, Event.COVER_OPEN), day(3.5, Event.INSPECTED))
     )
-    assert [alert.change for alert in incidents(told)] == ["raised", "cleared"]
+    assert [alert.change for alert in incidents(alerts)] == ["raised", "cleared"]
     assert not engine.reports.items
     assert len(engine.reporting.free) == 1
 
 
 def test_chattering_contact_stays_bounded_and_publishes_the_same_in_any_order():
     rows = [day(2 + n / 5000, Event.TERMINAL_OPEN) for n in range(300)]
-    engine, told = judge_stream(reporting(*rows, day(30.5, Event.INSPECTED)))
+    engine, alerts = judge_stream(reporting(*rows, day(30.5, Event.INSPECTED)))
     assert len(engine.reports.items) <= 1
     backward = reporting(*rows, day(30.5, Event.INSPECTED))
     events = sorted(
@@ -194,28 +194,28 @@ def test_chattering_contact_stays_bounded_and_publishes_the_same_in_any_order():
         ),
         key=lambda row: -row.at,
     )
-    others = [row for row in backward.rows if row not in events]
+    other_rows = [row for row in backward.rows if row not in events]
     after = next(
-        n for n, row in enumerate(others) if row.at > START_TIME + 2 * DAY_SECONDS
+        n for n, row in enumerate(other_rows) if row.at > START_TIME + 2 * DAY_SECONDS
     )
     same(
         incidents(
             judge_stream(
-                backward.with_rows([*others[:after], *events, *others[after:]])
+                backward.with_rows([*other_rows[:after], *events, *other_rows[after:]])
             )[1]
         ),
-        incidents(told),
+        incidents(alerts),
     )
 
 
 def test_a_report_of_long_ago_is_late():
     stream = reporting(day(1.3, Event.COVER_OPEN))
     event = next(row for row in stream.rows if row.kind is DeviceEvents)
-    engine, told = judge_stream(
+    engine, alerts = judge_stream(
         stream.with_rows([*(row for row in stream.rows if row is not event), event])
     )
     assert engine.counts["events", "late", ""] == 1
-    assert not incidents(told)
+    assert not incidents(alerts)
 
 
 def test_two_phases_of_one_sag_are_two_records():
@@ -224,10 +224,10 @@ def test_two_phases_of_one_sag_are_two_records():
         day(2.3, Event.VOLTAGE_SAG, residual=depth, **sag)
         for depth in (0.5, 0.6, 0.7, 0.7)
     ]
-    engine, told = judge_stream(reporting(*rows))
+    engine, alerts = judge_stream(reporting(*rows))
     assert engine.counts["events", "duplicate", ""] == 1
     assert [
-        alert.severity for alert in incidents(told) if alert.change != "cleared"
+        alert.severity for alert in incidents(alerts) if alert.change != "cleared"
     ] == [2]
 
 

@@ -85,12 +85,12 @@ class DriverHistory:
     async def _publish(self, settings: Settings, shape: Shape, order: Order) -> None:
         async with producer(settings) as client:
             await publish_areas(client, settings, self.areas)
-            for part in self.portions:
+            for batches in self.portions:
                 for topics in order:
                     await publish(
                         client,
                         settings,
-                        [batch for batch in part if isinstance(batch, topics)],
+                        [batch for batch in batches if isinstance(batch, topics)],
                         shape,
                     )
                     await client.flush()
@@ -105,24 +105,29 @@ def history(sources: Sequence[Source], folder: Path) -> DriverHistory:
     )
     engine = Engine(zone=zone, interval=interval)
     engine.enroll(sources[0].areas)
-    parts = [list(source.batches) for source in sources]
+    source_batches = [list(source.batches) for source in sources]
     states = last_states(
-        alert for part in parts for batch in part for alert in engine.step(batch)
+        alert
+        for batches in source_batches
+        for batch in batches
+        for alert in engine.step(batch)
     )
     replayed = DriverHistory(
-        parts, sources[0].areas, interval, states, count_outcomes(engine)
+        source_batches, sources[0].areas, interval, states, count_outcomes(engine)
     )
     counted: Outcomes = {}
     with Store(folder / "local.db") as store:
-        for n, part in enumerate(parts):
+        for n, batches in enumerate(source_batches):
             counts = follow(
-                Source("", replayed.areas, iter(part), 0, zone, interval), store, str(n)
+                Source("", replayed.areas, iter(batches), 0, zone, interval),
+                store,
+                str(n),
             ).counts
             for kind, outcomes in counts.items():
                 rows = {
-                    o: sum(reasons.values())
-                    for o, reasons in outcomes.items()
-                    if o not in ("implausible", "flagged")
+                    outcome: sum(reasons.values())
+                    for outcome, reasons in outcomes.items()
+                    if outcome not in ("implausible", "flagged")
                 }
                 counted.setdefault(kind, Counter()).update(rows)
         agree(last_states(store.alerts()), counted, replayed)
@@ -145,10 +150,10 @@ def agree(states: States, rows: Outcomes, other: DriverHistory) -> None:
 def adversarial(tmp_path_factory) -> DriverHistory:
     """What no file holds, for a file is in order: rows late, again and astray. In halves, within the grace period."""
     stream = adversarial_areas(12, seed=5)
-    parts = list(portions(stream, 60))
+    batches = list(portions(stream, 60))
     halves = [
         [batch for portion in half for batch in portion]
-        for half in (parts[:30], parts[30:])
+        for half in (batches[:30], batches[30:])
     ]
     sources = [
         Source("", stream.areas, iter(half), 0, stream.zone, stream.interval)

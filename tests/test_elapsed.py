@@ -60,7 +60,7 @@ def test_balance_after_decades_shows_no_usage():
 )
 def test_the_engine_judges_balances_decades_apart(times, amounts):
     row = [0] * len(times)
-    told = Payments.build(
+    payments = Payments.build(
         ["C"],
         row,
         ["A"],
@@ -69,7 +69,7 @@ def test_the_engine_judges_balances_decades_apart(times, amounts):
         payment=[int(Payment.BALANCE)] * len(times),
         amount=amounts,
     )
-    assert {alert.rule for alert in Engine().step(told)} <= {"low_balance"}
+    assert {alert.rule for alert in Engine().step(payments)} <= {"low_balance"}
 
 
 @pytest.mark.parametrize(("first", "second"), TIME_LEAPS)

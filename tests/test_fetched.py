@@ -64,13 +64,13 @@ def batch(
     return rebased(bytes(builder.build()), first, 0x20 if control else 0)
 
 
-def rebased(whole: bytes, first: int, attributes: int = 0) -> bytes:
+def rebased(content: bytes, first: int, attributes: int = 0) -> bytes:
     """A batch at an offset, with further attributes and a checksum that fits again."""
-    fields = list(BATCH_HEADER.unpack_from(whole))
-    fields[0], fields[1] = first, len(whole) - 12
+    fields = list(BATCH_HEADER.unpack_from(content))
+    fields[0], fields[1] = first, len(content) - 12
     fields[5] |= attributes
-    whole = BATCH_HEADER.pack(*fields) + whole[BATCH_HEADER.size :]
-    return whole[:17] + struct.pack(">I", calc_crc32c(whole[21:])) + whole[21:]
+    content = BATCH_HEADER.pack(*fields) + content[BATCH_HEADER.size :]
+    return content[:17] + struct.pack(">I", calc_crc32c(content[21:])) + content[21:]
 
 
 def compressed(first: int, codec: int, content: bytes, count: int = 3) -> bytes:
@@ -156,11 +156,11 @@ def test_a_span_of_markers_alone_moves_on():
 
 
 def test_a_compacted_batch_end_moves_on():
-    whole = batch(FIRST_OFFSET, 2)
-    fields = list(BATCH_HEADER.unpack_from(whole))
+    content = batch(FIRST_OFFSET, 2)
+    fields = list(BATCH_HEADER.unpack_from(content))
     fields[6] = 9  # its last record was at 109, once
     span = fetch(
-        rebased(BATCH_HEADER.pack(*fields) + whole[BATCH_HEADER.size :], FIRST_OFFSET)
+        rebased(BATCH_HEADER.pack(*fields) + content[BATCH_HEADER.size :], FIRST_OFFSET)
     )
     assert (offsets(span), damages(span), span.ends) == ([100, 101], [], 110)
 
@@ -212,13 +212,13 @@ def test_batch_too_large_when_decompressed_is_rejected(codec, monkeypatch):
 
 def test_large_compressed_fetch_is_read_in_portions(monkeypatch):
     monkeypatch.setattr(fetched, "LARGEST_BATCH", 150)
-    one = [
+    records = [
         compressed(first, ZSTD_CODEC, zstd_encode(batch(first, 3)[BATCH_HEADER.size :]))
         for first in (100, 103, 106)
     ]
     ends, taken = FIRST_OFFSET, []
     while ends < 109:
-        span = fetch(b"".join(one[(ends - FIRST_OFFSET) // 3 :]), ends)
+        span = fetch(b"".join(records[(ends - FIRST_OFFSET) // 3 :]), ends)
         taken += offsets(span)
         assert ends < span.ends
         ends = span.ends
@@ -271,8 +271,8 @@ def test_unreadable_last_batch_ends_at_the_offset_in_its_header():
 
 @pytest.mark.parametrize("length", [-(1 << 31), -1, 0, 13, 1 << 30])
 def test_invalid_length_skips_one_offset(length):
-    whole = batch(FIRST_OFFSET)
-    span = fetch(whole[:8] + struct.pack(">i", length) + whole[12:])
+    content = batch(FIRST_OFFSET)
+    span = fetch(content[:8] + struct.pack(">i", length) + content[12:])
     assert (damages(span), span.ends) == (
         [(FIRST_OFFSET, FIRST_OFFSET, Reason.CORRUPT)],
         FIRST_OFFSET + 1,
@@ -280,10 +280,10 @@ def test_invalid_length_skips_one_offset(length):
 
 
 def varint(number: int) -> bytes:
-    number, out = number << 1 if number >= 0 else (-number << 1) - 1, b""
+    number, encoded = number << 1 if number >= 0 else (-number << 1) - 1, b""
     while number > 0x7F:
-        out, number = out + bytes([number & 0x7F | 0x80]), number >> 7
-    return out + bytes([number])
+        encoded, number = encoded + bytes([number & 0x7F | 0x80]), number >> 7
+    return encoded + bytes([number])
 
 
 def record(
@@ -301,8 +301,8 @@ def record(
 
 
 def batch_of_records(*records: bytes, count: int | None = None) -> bytes:
-    whole = batch(FIRST_OFFSET, len(records))
-    fields = list(BATCH_HEADER.unpack_from(whole))
+    content = batch(FIRST_OFFSET, len(records))
+    fields = list(BATCH_HEADER.unpack_from(content))
     fields[12] = len(records) if count is None else count
     return rebased(BATCH_HEADER.pack(*fields) + b"".join(records), FIRST_OFFSET)
 
@@ -359,12 +359,12 @@ def test_a_wrong_count_of_records_hides_none(count, read):
 
 
 def test_old_layouts_are_read_beside_the_new():
-    parts = []
+    batches = []
     for magic, first in ((0, 100), (1, 101)):
         builder = LegacyRecordBatchBuilder(magic, 0, 1 << 10)
         builder.append(first, FIRST_TIMESTAMP, b"A1", b"v")
-        parts.append(bytes(builder.build()))
-    assert offsets(fetch(batch(98, 2) + b"".join(parts) + batch(102), 98)) == [
+        batches.append(bytes(builder.build()))
+    assert offsets(fetch(batch(98, 2) + b"".join(batches) + batch(102), 98)) == [
         98,
         99,
         100,
@@ -376,16 +376,20 @@ def test_old_layouts_are_read_beside_the_new():
 def all_offsets(span: FetchedRange) -> list[int]:
     """The first and last offsets of all that is in a span."""
     return [
-        place
-        for r in span.records
-        for place in ((r.offset, r.last) if isinstance(r, Damage) else (r.offset,))
+        offset
+        for record in span.records
+        for offset in (
+            (record.offset, record.last)
+            if isinstance(record, Damage)
+            else (record.offset,)
+        )
     ]
 
 
-def spoilt(data: st.DataObject, whole: bytes, begin: int = 0) -> bytes:
-    content = bytearray(whole)
+def spoilt(data: st.DataObject, sound: bytes, begin: int = 0) -> bytes:
+    content = bytearray(sound)
     for _ in range(data.draw(st.integers(1, 6))):
-        content[data.draw(st.integers(begin, len(whole) - 1))] = data.draw(
+        content[data.draw(st.integers(begin, len(sound) - 1))] = data.draw(
             st.integers(0, 255)
         )
     return bytes(content)
@@ -393,16 +397,16 @@ def spoilt(data: st.DataObject, whole: bytes, begin: int = 0) -> bytes:
 
 @given(st.data())
 def test_whatever_is_fetched_ends_in_order_and_moves_on(data):
-    whole = (
+    sound = (
         batch(FIRST_OFFSET, 3)
         + compressed(103, ZSTD_CODEC, zstd_encode(batch(103, 3)[BATCH_HEADER.size :]))
         + batch(106, 3)
     )
-    content = spoilt(data, whole)[: data.draw(st.integers(12, len(whole)))]
+    content = spoilt(data, sound)[: data.draw(st.integers(12, len(sound)))]
     span = fetch(content)
     assert span.ends > FIRST_OFFSET
     assert all_offsets(span) == sorted(all_offsets(span))
-    assert all(FIRST_OFFSET <= place < span.ends for place in all_offsets(span))
+    assert all(FIRST_OFFSET <= offset < span.ends for offset in all_offsets(span))
 
 
 @given(st.data())
@@ -420,7 +424,7 @@ def test_whatever_the_records_of_a_batch_are_each_offset_is_read_or_rejected(dat
 
 def test_readers_skip_damage_and_log_it(caplog):
     content = batch(FIRST_OFFSET, 3)[:-1] + b"?" + batch(103, 2)
-    it = Fetch(TP_3, FetchedBytes(content), None, FIRST_OFFSET, None, None, True, 1)
-    assert [record.offset for record in it] == [103, 104]
-    assert it.next_fetch_offset == 105
+    fetch = Fetch(TP_3, FetchedBytes(content), None, FIRST_OFFSET, None, None, True, 1)
+    assert [record.offset for record in fetch] == [103, 104]
+    assert fetch.next_fetch_offset == 105
     assert "offsets 100 to 102 of `meter.reads`, partition 3" in caplog.text

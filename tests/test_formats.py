@@ -146,9 +146,11 @@ def test_quality_flag_sets_the_status(tmp_path, quality, records, known, status)
         ),
     )
     readings = whole(path)
-    mine = readings.select(np.array(readings.names)[readings.subject] == "6102009999")
-    assert len(mine) == known
-    assert set(mine.status) <= {status}
+    own_rows = readings.select(
+        np.array(readings.names)[readings.subject] == "6102009999"
+    )
+    assert len(own_rows) == known
+    assert set(own_rows.status) <= {status}
 
 
 def test_ranges_of_quality_hold_for_their_intervals_alone(tmp_path):
@@ -268,13 +270,11 @@ def test_green_button_csv_ends_at_its_hour(tmp_path, start, end, at):
 
 
 def entry(kind, links, content=""):
-    told = "".join(
-        f'<link rel="{relation}" href="{place}"/>' for relation, place in links
+    link_tags = "".join(
+        f'<link rel="{relation}" href="{address}"/>' for relation, address in links
     )
     inner = f'<{kind} xmlns="http://naesb.org/espi">{content}</{kind}>'
-    return (
-        f"<entry>{told}<title>{CUSTOMER_NAME}</title><content>{inner}</content></entry>"
-    )
+    return f"<entry>{link_tags}<title>{CUSTOMER_NAME}</title><content>{inner}</content></entry>"
 
 
 def feed(
@@ -489,7 +489,7 @@ def test_dates_with_slashes_follow_the_order_of_their_layout(tmp_path):
 
 def diagrams(*rows):
     return '"";"MT_001";"MT_002"\n' + "".join(
-        f'"{at}";{one};{two}\n' for at, one, two in rows
+        f'"{at}";{first};{second}\n' for at, first, second in rows
     )
 
 
@@ -633,7 +633,7 @@ def test_a_column_per_meter_with_its_unit_is_read(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "way"),
+    ("content", "compression"),
     [
         (
             f"meter,date,{','.join(HALF_HOUR_TIMES)}\n7,2024-03-13,{','.join('1' * 47)}\n",
@@ -672,9 +672,9 @@ def test_a_column_per_meter_with_its_unit_is_read(tmp_path):
     ids=lambda value: repr(value[:30]),
 )
 def test_unknown_layout_is_refused_by_name_with_advice_and_not_quoted(
-    tmp_path, content, way
+    tmp_path, content, compression
 ):
-    with pytest.raises(SourceError, match=way) as error:
+    with pytest.raises(SourceError, match=compression) as error:
         open_source(written(tmp_path, content, "other.csv"))
     assert CUSTOMER_NAME not in str(error.value)
 

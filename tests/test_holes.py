@@ -114,17 +114,17 @@ def test_a_settlement_that_may_have_been_lost_is_not_missed(lost):
         restored = Engine()
         restored.restore(engine.snapshot())
         engine = restored
-    parts = (
+    lots = (
         settling(402, 480),
         lone_payment(403, "near"),
         settling(480, 540),
         lone_payment(540, "later"),
         settling(546, 700),
     )
-    found = standing_alerts(engine, *parts)
+    alerts = standing_alerts(engine, *lots)
     unsure = [] if lost else ["C0/near", "C0/open"]
     assert sorted(
-        subject for rule, subject in found if rule == "payment_reconcile"
+        subject for rule, subject in alerts if rule == "payment_reconcile"
     ) == ["C0/later", *unsure]
 
 
@@ -166,8 +166,8 @@ def test_work_that_may_have_been_done_is_not_overdue(lost):
     assert not standing_alerts(engine, begun(0))
     if lost:
         engine.note_lost_rows(Stages)
-    found = standing_alerts(engine, begun(6, 60, 61, 90, 91))
-    overdue = {subject for rule, subject in found if rule == "stage_overdue"}
+    alerts = standing_alerts(engine, begun(6, 60, 61, 90, 91))
+    overdue = {subject for rule, subject in alerts if rule == "stage_overdue"}
     assert overdue == {"W60/review", "W61/review"} | (
         {"W0/review", "W6/review"} if not lost else set()
     )
@@ -186,39 +186,39 @@ def test_a_meter_that_may_have_been_opened_by_order_is_not_suspected(lost):
     engine.step(reported([Event.COVER_CLOSED], [START_TIME]))
     if lost:
         engine.note_lost_rows(DeviceEvents)
-    found = standing_alerts(
+    alerts = standing_alerts(
         engine,
         reported([Event.COVER_OPEN], [START_TIME + HOUR_SECONDS]),
         reported([Event.BATTERY_LOW], [START_TIME + 3 * DAY_SECONDS]),
     )
-    found += Counter(
+    alerts += Counter(
         (alert.rule, alert.subject)
         for alert in engine.tick(START_TIME + 6 * DAY_SECONDS)
     )
-    assert bool(found["seal_or_cover_event", "M1"]) != lost
-    found = standing_alerts(
+    assert bool(alerts["seal_or_cover_event", "M1"]) != lost
+    alerts = standing_alerts(
         engine, reported([Event.COVER_OPEN], [START_TIME + 9 * DAY_SECONDS])
     )
-    found += Counter(
+    alerts += Counter(
         (alert.rule, alert.subject)
         for alert in engine.tick(START_TIME + 12 * DAY_SECONDS)
     )
-    assert found["seal_or_cover_event", "M1"] or not lost
+    assert alerts["seal_or_cover_event", "M1"] or not lost
 
 
 def test_hole_in_adversarial_streams_raises_no_alert_for_lost_rows():
     stream = adversarial_areas(4, 5)
     cut = list(portions(stream, 6))
 
-    def watch(parts: list[list[Batch]], lost: int | None) -> dict[str, dict[str, Any]]:
+    def watch(lots: list[list[Batch]], lost: int | None) -> dict[str, dict[str, Any]]:
         engine = Engine(zone=stream.zone, interval=stream.interval)
         engine.enroll(stream.areas)
         alerts = []
-        for n, part in enumerate(parts):
+        for n, lot in enumerate(lots):
             if n == lost:
                 for kind in (Readings, Payments, Stages, DeviceEvents):
                     engine.note_lost_rows(kind)
-            alerts += [alert for batch in part for alert in engine.step(batch)]
+            alerts += [alert for batch in lot for alert in engine.step(batch)]
         return last_states(alerts)
 
     undisturbed = watch(cut, None)
@@ -231,9 +231,9 @@ def test_hole_in_adversarial_streams_raises_no_alert_for_lost_rows():
         states = watch(cut[:3] + cut[5:], lost)
         fresh = [states[key] for key in states.keys() - undisturbed.keys()]
         return {
-            a["rule"]
-            for a in fresh
-            if (a["rule"], a["area"], a["subject"]) not in known
+            alert["rule"]
+            for alert in fresh
+            if (alert["rule"], alert["area"], alert["subject"]) not in known
         } & ABSENCE_RULES
 
     assert accused(3) == set()

@@ -97,9 +97,9 @@ def usage_alerts(stream: Stream) -> dict[str, tuple[int, int, str]]:
 @pytest.mark.parametrize("segment", ["residential", "commercial"])
 @pytest.mark.parametrize("left", [0.07, 0.05, 0.01])
 def test_fall_to_under_a_tenth_is_raised_by_the_eighth_day(left: float, segment: str):
-    found = usage_alerts(home_stream([20] * 60 + [20 * left] * 20, segment=segment))
-    assert found.keys() == {"near_zero_usage"}
-    assert found["near_zero_usage"][0] <= 60 + 8
+    alerts = usage_alerts(home_stream([20] * 60 + [20 * left] * 20, segment=segment))
+    assert alerts.keys() == {"near_zero_usage"}
+    assert alerts["near_zero_usage"][0] <= 60 + 8
 
 
 @pytest.mark.parametrize(
@@ -139,18 +139,20 @@ def test_days_away_are_no_drop(levels: list[float]):
 def test_empty_home_is_near_zero_usage_and_its_return_no_drop_or_rise(
     levels: list[float],
 ):
-    found = usage_alerts(home_stream(levels))
-    assert found.keys() <= {"near_zero_usage", "low_usage"}
-    assert found["near_zero_usage"][2] == "cleared"
+    alerts = usage_alerts(home_stream(levels))
+    assert alerts.keys() <= {"near_zero_usage", "low_usage"}
+    assert alerts["near_zero_usage"][2] == "cleared"
 
 
 @pytest.mark.parametrize("left", [0.5, 0.33, 0.2, 0.15, 0.12, 0.08, 0.05, 0.02])
 def test_lasting_change_of_use_clears_its_alerts(left: float):
-    found = usage_alerts(home_stream([16] * 60 + [16 * left] * 320))
-    assert found.keys() & {"step_drop", "near_zero_usage"}
-    assert {state for _, _, state in found.values()} == {"cleared"}
+    alerts = usage_alerts(home_stream([16] * 60 + [16 * left] * 320))
+    assert alerts.keys() & {"step_drop", "near_zero_usage"}
+    assert {state for _, _, state in alerts.values()} == {"cleared"}
     assert all(
-        ended < 60 + 210 for rule, (_, ended, _) in found.items() if rule != "low_usage"
+        ended < 60 + 210
+        for rule, (_, ended, _) in alerts.items()
+        if rule != "low_usage"
     )
 
 
@@ -161,9 +163,9 @@ def test_lasting_change_of_use_clears_its_alerts(left: float):
 def test_season_of_last_year_raises_nothing_this_year(winter: float, phase: int):
     year = [10.0] * 120 + [10.0 * winter] * 120 + [10.0] * 125
     days = (year * 4)[phase : phase + 3 * 365]
-    again = usage_alerts(home_stream(days[:365])), usage_alerts(home_stream(days))
-    assert {rule: raised for rule, (raised, _, _) in again[0].items()} == {
-        rule: raised for rule, (raised, _, _) in again[1].items()
+    both_years = usage_alerts(home_stream(days[:365])), usage_alerts(home_stream(days))
+    assert {rule: raised for rule, (raised, _, _) in both_years[0].items()} == {
+        rule: raised for rule, (raised, _, _) in both_years[1].items()
     }
     alerts = last(judge_stream(home_stream(days))[1]).values()
     assert [
@@ -180,7 +182,8 @@ def test_drop_in_the_second_year_is_raised_as_in_the_first():
     assert [
         alert.rule
         for alert in alerts
-        if alert.rule == "step_drop" and 540 < (alert.raised - START_TIME) // DAY_SECONDS < 550
+        if alert.rule == "step_drop"
+        and 540 < (alert.raised - START_TIME) // DAY_SECONDS < 550
     ] == ["step_drop"]
 
 
@@ -202,6 +205,6 @@ def test_the_slow_twin_agrees_over_two_years():
 
 
 def test_alert_clears_when_no_standing_load_is_left_to_compare():
-    found = usage_alerts(home_stream([12] * 60 + [4.5] * 200, nights_until=60))
-    assert found["step_drop"][0] < 70
-    assert found["step_drop"][1:] == (found["step_drop"][1], "cleared")
+    alerts = usage_alerts(home_stream([12] * 60 + [4.5] * 200, nights_until=60))
+    assert alerts["step_drop"][0] < 70
+    assert alerts["step_drop"][1:] == (alerts["step_drop"][1], "cleared")

@@ -89,6 +89,6 @@ def test_id_that_resembles_a_number_has_lost_no_digits(text):
 
 @given(st.text(max_size=20))
 def test_an_id_is_clean_once_and_for_all(text):
-    told = clean(text)
-    assert clean(f" {told}\t") == clean(told)
-    assert not is_id(told) or told == told.strip()
+    cleaned = clean(text)
+    assert clean(f" {cleaned}\t") == clean(cleaned)
+    assert not is_id(cleaned) or cleaned == cleaned.strip()

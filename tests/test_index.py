@@ -28,7 +28,7 @@ def whole() -> Readings:
 
 @given(cuts=st.lists(st.integers(1, 2 * AREA_COUNT * NAMES_PER_AREA - 1), max_size=4))
 def test_slices_of_a_batch_have_the_slots_of_their_rows(cuts):
-    batch, pieces, single = whole(), Index(), Index()
+    batch, sliced, single = whole(), Index(), Index()
     ends = [0, *sorted(set(cuts)), len(batch)]
     for first, last in pairwise(ends):
         piece = batch.select(slice(first, last))
@@ -37,7 +37,7 @@ def test_slices_of_a_batch_have_the_slots_of_their_rows(cuts):
             single.slot(piece.areas[area], piece.names[subject])
             for area, subject in pairs
         ]
-        assert pieces.slots(piece).tolist() == expected
+        assert sliced.slots(piece).tolist() == expected
 
 
 @pytest.mark.parametrize("cut", [NAMES_PER_AREA, AREA_COUNT * NAMES_PER_AREA])
@@ -45,6 +45,6 @@ def test_names_of_a_further_slice_are_looked_up_together(monkeypatch, cut):
     index, batch = Index(), whole()
     index.slots(batch)
     monkeypatch.setattr(index, "slot", lambda *_: pytest.fail("looked up alone"))
-    again = whole()
-    index.slots(again.select(slice(0, cut)))
-    index.slots(again.select(slice(cut, None)))
+    repeated = whole()
+    index.slots(repeated.select(slice(0, cut)))
+    index.slots(repeated.select(slice(cut, None)))

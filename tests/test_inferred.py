@@ -16,12 +16,12 @@ NOT_A_NUMBER = float("nan")
 def readings_of(voltages, meters=1, rows=4, step=900):
     """The same voltages of some meters, again and again."""
     number = np.tile(np.arange(meters), rows)
-    u = np.repeat(np.array(voltages, float)[:, None], len(number), axis=1)
+    volts = np.repeat(np.array(voltages, float)[:, None], len(number), axis=1)
     names, at = (
         [f"M{n}" for n in range(meters)],
         1_700_000_000 + step * (np.arange(len(number)) // meters),
     )
-    return Readings.build(names, number, ["A"], 0 * number, at, u=u)
+    return Readings.build(names, number, ["A"], 0 * number, at, u=volts)
 
 
 @pytest.mark.parametrize(
@@ -90,16 +90,16 @@ def test_inferred_steps_fill_gaps_in_master_data():
 
 
 def test_master_data_prevail_over_inferred_steps():
-    told = [
+    meters = [
         Area(area="A", meters=[Meter(meter="M1", interval_s=1800), Meter(meter="M2")])
     ]
-    assert with_steps(told, METER_STEPS, []) == (told, 900)
+    assert with_steps(meters, METER_STEPS, []) == (meters, 900)
     assert with_steps([], {}, []) == ([], 0)
 
 
 def test_hourly_files_are_judged_as_hourly(tmp_path):
     at = 1_700_000_000 // 3600 * 3600 + 3600 * np.arange(72)
-    rows = "".join(f"{meter},A,{when},0.5\n" for when in at for meter in ("M1", "M2"))
+    rows = "".join(f"{meter},A,{time},0.5\n" for time in at for meter in ("M1", "M2"))
     (tmp_path / "readings.csv").write_text(f"meter,area,at,kwh\n{rows}")
     source = open_sources([tmp_path / "readings.csv"])
     assert source.interval == 3600

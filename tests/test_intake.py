@@ -75,8 +75,8 @@ def area_of(name: str) -> dict[str, Any]:
     return {
         "area": name,
         "meters": [
-            {"meter": m, "customer": f"C{m}", "effective": 1}
-            for m in ("M1", "M2", "M3")
+            {"meter": meter, "customer": f"C{meter}", "effective": 1}
+            for meter in ("M1", "M2", "M3")
         ],
     }
 
@@ -339,32 +339,34 @@ def spoil(
 ) -> bytes:
     """Puts another batch in the place of one on the disk of a broker that is down."""
     segment = broker.folder / "data" / f"{topic}-{partition}" / f"{0:020}.log"
-    at, whole = batches_of(segment)[which]
-    broken = how(bytes(whole))
+    at, content = batches_of(segment)[which]
+    broken = how(bytes(content))
     with segment.open("r+b") as file:
         file.seek(at)
         file.write(broken)
     return broken
 
 
-def flipped(whole: bytes) -> bytes:
-    return whole[:-3] + bytes([whole[-3] ^ 0x10]) + whole[-2:]
+def flipped(content: bytes) -> bytes:
+    return content[:-3] + bytes([content[-3] ^ 0x10]) + content[-2:]
 
 
 def test_batches_that_are_damaged_on_a_brokers_disk_are_rejected_and_reading_goes_on(
     tmp_path, environment
 ):
-    ways: list[tuple[Callable[[bytes], bytes], str]] = [
+    damages: list[tuple[Callable[[bytes], bytes], str]] = [
         (flipped, "corrupt"),
         (
-            lambda whole: rebased(whole, int.from_bytes(whole[:8], "big"), 7),
+            lambda content: rebased(content, int.from_bytes(content[:8], "big"), 7),
             "unknown_codec",
         ),
         (
-            lambda whole: rebased(whole, int.from_bytes(whole[:8], "big"), LZ4_CODEC),
+            lambda content: rebased(
+                content, int.from_bytes(content[:8], "big"), LZ4_CODEC
+            ),
             "corrupt",
         ),
-        (lambda whole: whole[:16] + b"\x09" + whole[17:], "unknown_magic"),
+        (lambda content: content[:16] + b"\x09" + content[17:], "unknown_magic"),
     ]
     with Broker(tmp_path / "kafka") as broker:
         environment = environment | {
@@ -385,7 +387,7 @@ def test_batches_that_are_damaged_on_a_brokers_disk_are_rejected_and_reading_goe
         broker.stop()
         broken = [
             spoil(broker, settings.topic(READS_TOPIC), 0, how, 12 + 3 * k)
-            for k, (how, _) in enumerate(ways)
+            for k, (how, _) in enumerate(damages)
         ]
         for topic in (REGISTRY_TOPIC, ALERTS_TOPIC, RULES_TOPIC):
             spoil(broker, settings.topic(topic), 0, flipped, 0)
@@ -412,11 +414,15 @@ def test_batches_that_are_damaged_on_a_brokers_disk_are_rejected_and_reading_goe
         rulebook = asyncio.run(newest(settings))
     assert (listed, rulebook) == ([None], EMPTY_RULEBOOK)
     assert [
-        (r.value, dict(r.headers)["reason"].decode(), int(dict(r.headers)["offset"]))
-        for r in found
+        (
+            reject.value,
+            dict(reject.headers)["reason"].decode(),
+            int(dict(reject.headers)["offset"]),
+        )
+        for reject in found
     ] == [
-        (whole, reason, 12 + 3 * k)
-        for k, (whole, (_, reason)) in enumerate(zip(broken, ways, strict=True))
+        (content, reason, 12 + 3 * k)
+        for k, (content, (_, reason)) in enumerate(zip(broken, damages, strict=True))
     ]
     assert balanced(counted, "readings")["rejected"] == 4
 
@@ -439,8 +445,11 @@ def areas_in_partition(settings: Settings, partition: int, count: int = 2) -> li
 def reasons(rejected: Sequence[ConsumerRecord]) -> Counter[tuple[str, str]]:
     """How many records were rejected from which topic with which reason."""
     return Counter(
-        (dict(r.headers)["topic"].decode(), dict(r.headers)["reason"].decode())
-        for r in rejected
+        (
+            dict(record.headers)["topic"].decode(),
+            dict(record.headers)["reason"].decode(),
+        )
+        for record in rejected
     )
 
 
@@ -501,14 +510,14 @@ def test_an_area_in_another_partition_than_its_own_is_rejected_and_named(
         wait(lambda: all_checkpointed(settings))
         wait(lambda: worker.scrape()["meterwatch_rows_total", ("readings",)] == 8)
         time.sleep(2)
-        counted, said = worker.scrape(), worker.log.read_text()
+        counted, log = worker.scrape(), worker.log.read_text()
         assert worker.end() == 0
     found = reasons(asyncio.run(records(settings, REJECTS_TOPIC)))
     for kind, count in (("readings", 4), ("events", 3), ("payments", 3), ("stages", 1)):
         assert counted["meterwatch_misplaced_total", (kind,)] == count
         balanced(counted, kind)
-    assert said.count("wrong_partition: ") == 3  # once for each partition that has any
-    assert f"{there} belongs to partition 1 by Kafka's murmur2, not to 0" in said
+    assert log.count("wrong_partition: ") == 3  # once for each partition that has any
+    assert f"{there} belongs to partition 1 by Kafka's murmur2, not to 0" in log
     if misplaced == "judge":
         assert not found
         return
@@ -573,16 +582,16 @@ def test_an_area_that_no_registry_knows_is_rejected_and_meters_that_it_does_not_
         assert (
             worker.scrape()["meterwatch_rejected_total", ("readings", "no_area")] == 12
         )
-        said = worker.log.read_text()
+        log = worker.log.read_text()
         assert worker.end() == 0
     assert counted["meterwatch_unknown_rows_total", ("events",)] == 1
     assert counted["meterwatch_unknown_rows_total", ("payments",)] == 2
     assert counted["meterwatch_rejected_total", ("events", "no_area")] == 1
     assert (
-        said.count("1 meters are in no record of the registry, such as M9 of " + known)
+        log.count("1 meters are in no record of the registry, such as M9 of " + known)
         == 1
     )
-    assert f"the registry has no record of 1 areas, such as {unknown}" in said
+    assert f"the registry has no record of 1 areas, such as {unknown}" in log
     found = reasons(asyncio.run(records(settings, REJECTS_TOPIC)))
     assert found == {
         (settings.topic(READS_TOPIC), "no_area"): 12,
@@ -656,13 +665,13 @@ def test_another_topic_stops_the_worker_or_is_judged_from_its_beginning(
     asyncio.run(send(settings, READS_TOPIC, registers("A1", 11, 4 + more // 3)))
     with WorkerProcess(environment, tmp_path / "second") as worker:
         assert worker.process.wait(WAIT_SECONDS) == 1
-        said = worker.log.read_text()
+        log = worker.log.read_text()
     change = "it ends at 9" if more < 0 else "record 11 is not the one that was judged"
     assert (
         f"the checkpoint contains `{settings.topic(READS_TOPIC)}`, partition 3 up to 12, and {change}"
-        in said
+        in log
     )
-    assert 'With `topic_changed = "judge"`' in said
+    assert 'With `topic_changed = "judge"`' in log
     for count in (12 + more, 0):
         with WorkerProcess(
             environment | {"METERWATCH_TOPIC_CHANGED": "judge"}, tmp_path / f"{count}"

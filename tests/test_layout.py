@@ -34,8 +34,8 @@ def history(seed=7, meters=40, times=60):
         )
     ]
     many = meters * times
-    u = (220 + rng.normal(size=(3, many))).astype("f4")
-    u[:, rng.random(many) < 0.1] = np.nan
+    volts = (220 + rng.normal(size=(3, many))).astype("f4")
+    volts[:, rng.random(many) < 0.1] = np.nan
     readings = Readings.build(
         [f"M{k}" for k in range(meters)],
         np.tile(np.arange(meters), times),
@@ -43,7 +43,7 @@ def history(seed=7, meters=40, times=60):
         np.zeros(many),
         np.repeat(START_TIME + 900 * np.arange(times), meters),
         register=rng.random(many) * 1e6,
-        u=u,
+        u=volts,
         kwh=rng.random(many),
         received=np.full(many, START_TIME),
         status=rng.integers(0, 3, many),
@@ -96,10 +96,10 @@ def sorted_rows(batches):
                 codes: getattr(batch, names)[getattr(batch, codes)[k]]
                 for names, codes in encodings.items()
             }
-            for f in fields(batch):
-                if f.name not in encodings and f.name not in encodings.values():
-                    row[f.name] = np.atleast_1d(
-                        getattr(batch, f.name)[..., k]
+            for field in fields(batch):
+                if field.name not in encodings and field.name not in encodings.values():
+                    row[field.name] = np.atleast_1d(
+                        getattr(batch, field.name)[..., k]
                     ).tobytes()
             rows.append((batch.kind, int(batch.at[k]), row))
     return sorted(rows, key=lambda row: (row[0], row[1], row[2]["subject"]))
@@ -122,7 +122,7 @@ def test_a_parquet_file_in_disorder_is_sorted(tmp_path):
     shuffled = readings.rows(np.random.default_rng(1).permutation(len(readings)))
     layout.write(tmp_path, areas, [shuffled])
     batches = list(open_source(tmp_path).batches)
-    assert (np.diff(np.concatenate([b.at for b in batches])) >= 0).all()
+    assert (np.diff(np.concatenate([batch.at for batch in batches])) >= 0).all()
     assert sorted_rows(batches) == sorted_rows([readings])
 
 
@@ -141,7 +141,7 @@ def test_what_was_received_at_once_comes_in_order_of_time(tmp_path):
     by_meter = readings.rows(np.argsort(readings.subject, kind="stable"))
     layout.write(tmp_path, areas, [by_meter])
     batches = list(open_source(tmp_path).batches)
-    assert (np.diff(np.concatenate([b.at for b in batches])) >= 0).all()
+    assert (np.diff(np.concatenate([batch.at for batch in batches])) >= 0).all()
 
 
 def test_a_file_too_long_to_be_sorted_comes_in_order_of_time(tmp_path, monkeypatch):
@@ -151,7 +151,9 @@ def test_a_file_too_long_to_be_sorted_comes_in_order_of_time(tmp_path, monkeypat
     received = readings.at + np.random.default_rng(2).integers(0, 5000, len(readings))
     layout.write(tmp_path, areas, [replace(readings, received=received)])
     batches = list(open_source(tmp_path).batches)
-    assert all(a.at.max() <= b.at.min() for a, b in pairwise(batches))
+    assert all(
+        earlier.at.max() <= later.at.min() for earlier, later in pairwise(batches)
+    )
     assert sorted_rows(batches) == sorted_rows([replace(readings, received=received)])
 
 
@@ -162,7 +164,7 @@ def test_batches_share_their_names_and_split_no_time(tmp_path, monkeypatch):
     batches = list(open_source(tmp_path).batches)
     assert len(batches) > 5
     assert len({id(batch.names) for batch in batches}) == 1
-    assert all(a.at[-1] < b.at[0] for a, b in pairwise(batches))
+    assert all(earlier.at[-1] < later.at[0] for earlier, later in pairwise(batches))
     assert sorted_rows(batches) == sorted_rows([readings])
 
 

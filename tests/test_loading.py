@@ -36,7 +36,7 @@ def warmth(loads, interval=15 * MINUTE_SECONDS):
     """Top oil and hot spot over ambient after each interval of so many per unit."""
     heat = Heat(interval)
     heat.cells.reserve(1)
-    told = []
+    rises_by_step = []
     for n, load in enumerate(loads, 1):
         columns = {
             "kva": np.array([100.0 * load]),
@@ -45,9 +45,11 @@ def warmth(loads, interval=15 * MINUTE_SECONDS):
             "temperature": np.full(1, np.nan),
             "at": np.array([START_TIME + n * interval]),
         }
-        rises = heat.fold(np.zeros(1, np.int64), columns)
-        told.append((rises["top_oil_rise"][0], rises["hot_spot_rise"][0]))
-    return np.array(told)
+        step_rises = heat.fold(np.zeros(1, np.int64), columns)
+        rises_by_step.append(
+            (step_rises["top_oil_rise"][0], step_rises["hot_spot_rise"][0])
+        )
+    return np.array(rises_by_step)
 
 
 def by_difference_equations(loads, interval=15 * MINUTE_SECONDS, step=15):
@@ -60,7 +62,7 @@ def by_difference_equations(loads, interval=15 * MINUTE_SECONDS, step=15):
         4 * MINUTE_SECONDS,
     )
     oil = first = second = 0.0
-    told = []
+    rises = []
     for load in loads:
         for _ in range(interval // step):
             oil += (
@@ -70,8 +72,8 @@ def by_difference_equations(loads, interval=15 * MINUTE_SECONDS, step=15):
             )
             first += step / (k22 * tau_winding) * (k21 * 23 * load**1.6 - first)
             second += step / (tau_oil / k22) * ((k21 - 1) * 23 * load**1.6 - second)
-        told.append((oil, oil + first - second))
-    return np.array(told)
+        rises.append((oil, oil + first - second))
+    return np.array(rises)
 
 
 def test_at_rated_load_a_transformer_settles_at_its_rated_rises():
@@ -101,21 +103,21 @@ def test_a_day_follows_the_difference_equations():
 
 
 def test_where_the_load_is_not_known_it_is_never_warmer_than_the_transformer():
-    whole = warmth([1.2] * 40)
+    unbroken = warmth([1.2] * 40)
     holes = warmth([1.2] * 10 + [np.nan] * 12 + [1.2] * 18)
     assert np.isnan(holes[10:22]).all()
-    assert (holes[22:] < whole[22:]).all()
+    assert (holes[22:] < unbroken[22:]).all()
     bridged = warmth([1.2] * 10 + [np.nan] * 3 + [1.2] * 27)
-    assert np.allclose(bridged[13:], whole[13:])
+    assert np.allclose(bridged[13:], unbroken[13:])
 
 
 def metered(meter: str, amps, interval: int) -> Iterator[Row]:
     """A three-phase meter's readings, one an interval."""
     i = np.tile(amps, (3, 1))
-    told = reading_columns(i, np.full_like(i, 220.0), i * 0.22, interval)
+    columns = reading_columns(i, np.full_like(i, 220.0), i * 0.22, interval)
     yield from (
-        Row(Readings, "A1", meter, START_TIME + interval * n, c)
-        for n, c in enumerate(told, 1)
+        Row(Readings, "A1", meter, START_TIME + interval * n, row_columns)
+        for n, row_columns in enumerate(columns, 1)
     )
 
 
@@ -130,18 +132,18 @@ def heavy(seed: int) -> Stream:
     rows = [
         row for name, amps in users.items() for row in metered(name, amps, HOUR_SECONDS)
     ]
-    kept = [row for row in rows if rng.random() > 0.03]
+    kept_rows = [row for row in rows if rng.random() > 0.03]
     area = Area(
         area="A1",
         transformers=[Transformer(rating_kva=100.0)],
         meters=[
-            Meter(meter=m, wiring="3P4W", imax_a=200.0, interval_s=HOUR_SECONDS)
-            for m in users
+            Meter(meter=meter, wiring="3P4W", imax_a=200.0, interval_s=HOUR_SECONDS)
+            for meter in users
         ],
     )
     return Stream(
         [area],
-        tuple(sorted(kept, key=lambda row: row.at)),
+        tuple(sorted(kept_rows, key=lambda row: row.at)),
         "Asia/Shanghai",
         HOUR_SECONDS,
     )
@@ -165,7 +167,9 @@ def expanded(seed: int) -> Stream:
             np.where(high, rng.uniform(12, 16.5, 12 * days), 8.0),
             2 * HOUR_SECONDS,
         )
-    ordered = sorted((row for row in rows if rng.random() > 0.01), key=lambda row: row.at)
+    ordered = sorted(
+        (row for row in rows if rng.random() > 0.01), key=lambda row: row.at
+    )
     return Stream(
         [Area(area="A1", meters=meters)],
         tuple(ordered),
@@ -192,16 +196,16 @@ def test_the_slow_twin_agrees(name):
 @pytest.mark.parametrize("name", RULE_STREAMS)
 def test_any_cut_and_a_restored_engine_publish_the_same(name):
     stream = RULE_STREAMS[name]
-    told = judge_stream(stream)[1]
+    alerts = judge_stream(stream)[1]
     assert exactly(judge_stream(stream, range(0, len(stream.rows), 7))[1]) == exactly(
-        told
+        alerts
     )
-    engine, again = engine_of(stream), []
+    engine, pieced = engine_of(stream), []
     for batch in stream.batches(range(0, len(stream.rows), len(stream.rows) // 9)):
         saved, engine = engine.snapshot(), engine_of(stream)
         engine.restore(saved)
-        again += engine.step(batch)
-    assert exactly(again) == exactly(told)
+        pieced += engine.step(batch)
+    assert exactly(pieced) == exactly(alerts)
 
 
 @pytest.mark.parametrize("name", RULE_STREAMS)

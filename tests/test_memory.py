@@ -15,9 +15,12 @@ def resident() -> int:
 
 
 def test_what_lies_between_things_in_use_is_returned():
-    pieces = [b"x" * BLOCK_BYTES for _ in range(2000)]
-    held = resident()
-    kept = pieces[::50]
-    del pieces
+    blocks = [b"x" * BLOCK_BYTES for _ in range(2000)]
+    resident_before = resident()
+    kept_blocks = blocks[::50]
+    del blocks
     give_back()
-    assert resident() < held - 0.8 * (2000 - len(kept)) * BLOCK_BYTES / 4096
+    assert (
+        resident()
+        < resident_before - 0.8 * (2000 - len(kept_blocks)) * BLOCK_BYTES / 4096
+    )

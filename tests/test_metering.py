@@ -56,11 +56,11 @@ def ledgers(seed: int) -> Stream:
     start = int(datetime(2025, 2, 27, tzinfo=ZoneInfo(zone)).timestamp())
     meters, rows = list[Meter](), list[Row]()
     for n, fault in enumerate(rng.permutation(METER_FAULTS).tolist()):
-        own = ENGINE_INTERVAL if fault == "capacitor" else METER_INTERVAL
-        m = Meter(
+        interval = ENGINE_INTERVAL if fault == "capacitor" else METER_INTERVAL
+        meter = Meter(
             meter=f"M{n}",
             wiring="3P4W",
-            interval_s=own,
+            interval_s=interval,
             contract_kva=float(rng.choice([40, 160])),
             ct=2.0,
             segment="industrial" if rng.random() < 0.5 else "agricultural",
@@ -73,7 +73,7 @@ def ledgers(seed: int) -> Stream:
             + int(rng.integers(4, 20)) * DAY_SECONDS
             + int(rng.integers(0, DAY_SECONDS))
         )
-        meters.append(meter_with(m, stopped=since) if fault == "stopped" else m)
+        meters.append(meter_with(meter, stopped=since) if fault == "stopped" else meter)
         if rng.random() < 0.3:
             meters.append(
                 meter_with(
@@ -82,7 +82,7 @@ def ledgers(seed: int) -> Stream:
                     ct=3.0,
                 )
             )
-        rows += readings_of(rng, m, fault, start, since)
+        rows += readings_of(rng, meter, fault, start, since)
     order = sorted(range(len(rows)), key=lambda n: (rows[n].at, rows[n].subject))
     return Stream(
         [Area(area="A1", meters=meters)],
@@ -126,11 +126,12 @@ def readings_of(
         "register_valley": 400
         + np.cumsum(counted * valley * np.where((fault == "valley") & bad, 0.5, 1)),
         "export_register": 10 + np.cumsum(kwh * bad * (fault == "export")),
-        "demand": demand * np.where((fault == "demand") & bad, rng.choice([0.5, 3.0]), 1),
+        "demand": demand
+        * np.where((fault == "demand") & bad, rng.choice([0.5, 3.0]), 1),
         "demand_resets": number,
         "meter_ratio": np.where((fault == "ct") & bad, 5.0, meter.ct),
     }
-    told = {
+    rounded = {
         name: np.round(column, 2)
         if "register" in name
         else np.round(column, 4).astype(np.float32)
@@ -138,27 +139,33 @@ def readings_of(
     }
     rows = []
     for n in np.flatnonzero(rng.random(size) > 0.01).tolist():
-        c = {name: column[..., n] for name, column in told.items()}
+        row_columns = {name: column[..., n] for name, column in rounded.items()}
         if rng.random() < 0.02:
-            c |= {name: c[name] * NOT_A_NUMBER for name in rng.choice(list(told), 3)}
+            row_columns |= {
+                name: row_columns[name] * NOT_A_NUMBER
+                for name in rng.choice(list(rounded), 3)
+            }
         if rng.random() < 0.02:
-            c["register"] = float(rng.choice([5.0, 77_000.0, 4294967.295]))
-        c |= {
+            row_columns["register"] = float(rng.choice([5.0, 77_000.0, 4294967.295]))
+        row_columns |= {
             "clock_offset": NOT_A_NUMBER,
             "received": 0,
             "status": Status.ESTIMATED if rng.random() < 0.01 else Status.MEASURED,
         }
-        rows.append(Row(Readings, "A1", meter.meter, int(times[n]), c))
+        rows.append(Row(Readings, "A1", meter.meter, int(times[n]), row_columns))
     return rows
 
 
 def test_every_rule_raises_an_alert():
-    spoken = {
+    raised_rules = {
         alert.rule
         for seed in (0, 2)
         for alert in judge_stream(with_closing_readings(ledgers(seed), DAY_SECONDS))[1]
     }
-    assert spoken >= METERING_RULES.keys() | {"low_power_factor", "new_install_check"}
+    assert raised_rules >= METERING_RULES.keys() | {
+        "low_power_factor",
+        "new_install_check",
+    }
     assert METERING_RULES.keys() <= ALL_RULES.keys()
 
 
@@ -179,7 +186,7 @@ def test_the_slow_twin_agrees_when_rows_come_shuffled_and_duplicated(seed: int):
 
 def test_readings_up_to_three_days_late_change_nothing():
     stream = ledgers(5)
-    whole = [
+    expected = [
         alert
         for alert in judge_stream(with_closing_readings(stream, 3 * DAY_SECONDS))[1]
         if alert.kind == "days"
@@ -194,12 +201,12 @@ def test_readings_up_to_three_days_late_change_nothing():
             )[1]
             if alert.kind == "days"
         ],
-        whole,
+        expected,
     )
 
 
 def test_any_cut_and_any_restart_publish_exactly_the_same():
     stream = straggling(ledgers(6), 6, 0, 2 * DAY_SECONDS)
-    whole = exactly(judge_stream(stream)[1])
-    assert exactly(judge_stream(stream, range(len(stream.rows)))[1]) == whole
-    assert exactly(restored(stream, 97, 5)) == whole
+    expected = exactly(judge_stream(stream)[1])
+    assert exactly(judge_stream(stream, range(len(stream.rows)))[1]) == expected
+    assert exactly(restored(stream, 97, 5)) == expected

@@ -44,13 +44,13 @@ def samples(metrics: Metrics) -> Found:
     }
 
 
-def value(found: Found, name: str, **labels: str) -> float:
-    return found[f"meterwatch_{name}", frozenset(labels.items())]
+def value(samples_found: Found, name: str, **labels: str) -> float:
+    return samples_found[f"meterwatch_{name}", frozenset(labels.items())]
 
 
 def documented() -> dict[str, set[str]]:
     """The labels of every metric in docs/operations.md; names may be cut to what differs."""
-    found: dict[str, set[str]] = {}
+    documented_labels: dict[str, set[str]] = {}
     table = (
         (PROJECT_ROOT / "docs" / "operations.md")
         .read_text()
@@ -61,11 +61,13 @@ def documented() -> dict[str, set[str]]:
         if not row.startswith("| `"):
             continue
         names = re.findall(r"`(\w*?)(?:\{(.*?)\})?`", row.split("|")[1])
-        told = {label for _, text in names for label in text.split(",") if label}
+        label_names = {label for _, text in names for label in text.split(",") if label}
         for name, _ in names:
             if name:
-                found[f"meterwatch{name}" if name.startswith("_") else name] = told
-    return found
+                documented_labels[
+                    f"meterwatch{name}" if name.startswith("_") else name
+                ] = label_names
+    return documented_labels
 
 
 def test_every_metric_is_documented_with_its_labels_and_every_documented_one_exists():
@@ -76,10 +78,10 @@ def test_every_metric_is_documented_with_its_labels_and_every_documented_one_exi
     }
     collectors = Metrics().registry._collector_to_names
     named = {
-        name: set(c._labelnames)
-        for c, names in collectors.items()
+        name: set(collector._labelnames)
+        for collector, names in collectors.items()
         for name in names
-        if hasattr(c, "_labelnames")
+        if hasattr(collector, "_labelnames")
     }
     assert documented() == {name: named[name] for name in there}
 
@@ -271,15 +273,17 @@ def test_handed_over_partition_has_no_gauges_however_long_it_takes(monkeypatch):
     during: list[set[str]] = []
 
     async def settle(number: int) -> None:
-        for part in list(worker.partitions.values()):  # the watch goes on meanwhile
-            worker._check_progress(part, {worker.settings.topic(READS_TOPIC): 9})
+        for partition in list(
+            worker.partitions.values()
+        ):  # the watch goes on meanwhile
+            worker._check_progress(partition, {worker.settings.topic(READS_TOPIC): 9})
         await asyncio.sleep(0)
         during.append(partitions(metrics))
 
     worker._outbox = type("Outbox", (), {"settle": staticmethod(settle)})()
     asyncio.run(worker.hand_over())
-    for part in worker._handed_over.values():
-        worker._check_progress(part, {worker.settings.topic(READS_TOPIC): 9})
+    for partition in worker._handed_over.values():
+        worker._check_progress(partition, {worker.settings.topic(READS_TOPIC): 9})
     assert during == [{"0", "1", "2"}] * 3
     assert partitions(metrics) == set()
 

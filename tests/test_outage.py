@@ -120,30 +120,30 @@ def babble(seconds: int, clock: Clock) -> int:
 
 
 def test_what_libraries_repeat_is_logged_once_a_minute(limit, clock):
-    kept, lines = limit
-    said = babble(300, clock)
+    log_limit, lines = limit
+    line_count = babble(300, clock)
     assert len(lines.found) <= 3 * LIBRARY_LINES * (300 / WINDOW_SECONDS + 1)
-    assert kept.kept_back() == said - len(lines.found)
+    assert log_limit.kept_back() == line_count - len(lines.found)
     assert not any("\n" in line for line in lines.found)
-    again = [line for line in lines.found if "Got error produce response" in line]
-    assert again[0].endswith("refused")
-    assert again[1].endswith(f"({50 * 60 - 1:,} more like it were kept back)")
+    repeats = [line for line in lines.found if "Got error produce response" in line]
+    assert repeats[0].endswith("refused")
+    assert repeats[1].endswith(f"({50 * 60 - 1:,} more like it were kept back)")
 
 
 def test_outage_is_logged_once_a_minute(limit, clock, monkeypatch):
-    kept, lines = limit
-    monkeypatch.setattr("streams.outage.LIMIT", kept)
-    outage, said = Outage(), 0
+    log_limit, lines = limit
+    monkeypatch.setattr("streams.outage.LIMIT", log_limit)
+    outage, line_count = Outage(), 0
     for second in range(150):
         outage.note_fault("do not answer" if 10 <= second < 140 else "", 10)
-        said += babble(1, clock) if 10 <= second < 140 else 0
+        line_count += babble(1, clock) if 10 <= second < 140 else 0
     assert lines.found == [
         "meterwatch the brokers do not answer; this worker waits for them",
         f"meterwatch the brokers do not answer, now for 70 s; {60 * 250} log lines of libraries were kept back",
         f"meterwatch the brokers do not answer, now for 130 s; {60 * 250} log lines of libraries were kept back",
         f"meterwatch the brokers are back after 140 s; {10 * 250} log lines of libraries were kept back",
     ]
-    assert said == 130 * 250
+    assert line_count == 130 * 250
 
 
 def test_what_is_no_outage_is_logged_whole(limit):
@@ -192,31 +192,31 @@ def test_what_belongs_to_every_start_and_rebalance_is_not_logged(limit):
 
 def test_how_long_brokers_take_nothing_is_counted_while_the_process_runs(clock):
     async def deliver() -> None:
-        way = Deliveries()
+        deliveries = Deliveries()
         first, second, third = (
             asyncio.get_running_loop().create_future() for _ in range(3)
         )
-        way.beat()
-        way.track(first)
-        way.track(second)
+        deliveries.beat()
+        deliveries.track(first)
+        deliveries.track(second)
         for _ in range(30):
             clock.now += 1
-            way.beat()
-        assert (way.oldest, way.silence) == (30, 30)
+            deliveries.beat()
+        assert (deliveries.oldest, deliveries.silence) == (30, 30)
         second.set_result(None)
         await asyncio.sleep(0)
-        assert (way.oldest, way.silence) == (30, 0)
+        assert (deliveries.oldest, deliveries.silence) == (30, 0)
         clock.now += 1000  # the process stood still
-        way.beat()
-        assert way.oldest < 40
+        deliveries.beat()
+        assert deliveries.oldest < 40
         first.set_exception(KafkaTimeoutError())
         await asyncio.sleep(0)
-        assert (way.oldest, way.silence) == (0, 0)
+        assert (deliveries.oldest, deliveries.silence) == (0, 0)
         first.exception()
-        way.track(third)
+        deliveries.track(third)
         third.cancel()
         await asyncio.sleep(0)
-        assert way.oldest == 0
+        assert deliveries.oldest == 0
 
     asyncio.run(deliver())
 
@@ -235,13 +235,13 @@ def test_missing_answer_is_not_awaited_for_ever():
 def test_partitions_are_taken_over_when_the_brokers_answer_again_and_not_when_the_worker_ends(
     monkeypatch, caplog
 ):
-    worker, asked = Worker(load({}), Metrics()), 0
+    worker, attempts = Worker(load({}), Metrics()), 0
 
     @asynccontextmanager
     async def absent(settings: Settings, **_: object) -> AsyncIterator[object]:
-        nonlocal asked
-        asked += 1
-        if asked == 3:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 3:
             worker._stopping = True
         raise UnansweredError(settings, KafkaTimeoutError())
         yield object()
@@ -250,7 +250,7 @@ def test_partitions_are_taken_over_when_the_brokers_answer_again_and_not_when_th
     monkeypatch.setattr("streams.worker.BEAT", 0.0)
     worker._rules_known.set()
     asyncio.run(worker.take_over({TP(topic, 0) for topic in worker.topics}, 1))
-    assert asked == 3
+    assert attempts == 3
     assert (
         caplog.text.count(
             "partitions [0] cannot be taken over yet: no answer from the brokers at"
@@ -323,12 +323,12 @@ def test_command_without_brokers_ends_with_an_error(
     monkeypatch.setattr(sys, "argv", ["meterwatch", *command.split()])
     with pytest.raises(SystemExit) as ended:
         main()
-    said = capsys.readouterr()
+    output = capsys.readouterr()
     assert ended.value.code == 2
     assert re.fullmatch(
-        r"error: no answer from the brokers at 127\.0\.0\.1:\d+: .*\n", said.err
+        r"error: no answer from the brokers at 127\.0\.0\.1:\d+: .*\n", output.err
     )
-    assert said.out == ""
+    assert output.out == ""
 
 
 @pytest.fixture
@@ -410,20 +410,20 @@ class BrokerTown:
 def test_worker_logs_little_while_brokers_are_away_goes_on_and_obeys_sigterm(
     own_broker, tmp_path
 ):
-    place = BrokerTown(own_broker, tmp_path)
-    with place.worker("one") as worker:
-        place.publish_and_wait(worker, 0)
-        wait(lambda: all_checkpointed(place.settings))
+    town = BrokerTown(own_broker, tmp_path)
+    with town.worker("one") as worker:
+        town.publish_and_wait(worker, 0)
+        wait(lambda: all_checkpointed(town.settings))
         wait(lambda: worker.scrape()["meterwatch_brokers_answer", ()] == 1)
         before = worker.log.read_text().count("\n")
         answer = worker.scrape()["meterwatch_broker_answer_time_seconds", ()]
 
-        place.publish_and_wait(worker, 1)
-        place.freeze()
+        town.publish_and_wait(worker, 1)
+        town.freeze()
         wait(lambda: worker.scrape()["meterwatch_brokers_answer", ()] == 0)
-        place.thaw()
+        town.thaw()
         wait(lambda: worker.scrape()["meterwatch_brokers_answer", ()] == 1)
-        wait(lambda: all_checkpointed(place.settings))
+        wait(lambda: all_checkpointed(town.settings))
         assert worker.scrape()["meterwatch_broker_answer_time_seconds", ()] > answer
 
         log = worker.log.read_text()
@@ -431,8 +431,8 @@ def test_worker_logs_little_while_brokers_are_away_goes_on_and_obeys_sigterm(
         assert log.count("\n") - before < MOST_LINES
         assert worker.end() == 0
 
-    with place.worker("two", METERWATCH_CHECKPOINT_SECONDS="3600") as worker:
-        place.publish_and_wait(worker, 2)
+    with town.worker("two", METERWATCH_CHECKPOINT_SECONDS="3600") as worker:
+        town.publish_and_wait(worker, 2)
         before = worker.log.read_text().count("\n")
         own_broker.kill()
         wait(lambda: worker.scrape()["meterwatch_brokers_answer", ()] == 0)
@@ -445,31 +445,31 @@ def test_worker_logs_little_while_brokers_are_away_goes_on_and_obeys_sigterm(
         assert log.count("\n") - before < MOST_LINES
 
     own_broker.start()
-    with place.worker("three") as worker:
-        wait(lambda: all_checkpointed(place.settings))
+    with town.worker("three") as worker:
+        wait(lambda: all_checkpointed(town.settings))
         assert worker.end() == 0
         assert worker.log.read_text().endswith("ended; the last checkpoint is taken\n")
-    assert published_states(place.settings) == place.expected()
+    assert published_states(town.settings) == town.expected()
 
 
 @pytest.mark.broker
 def test_a_worker_ends_when_brokers_take_nothing_for_stall_seconds(
     own_broker, tmp_path
 ):
-    place = BrokerTown(
+    town = BrokerTown(
         own_broker,
         tmp_path,
         METERWATCH_STALL_SECONDS="15",
         METERWATCH_CHECKPOINT_SECONDS="10",
     )
-    with place.worker("log") as worker:
-        place.publish_and_wait(worker, 0)
-        wait(lambda: all_checkpointed(place.settings))
-        place.publish_and_wait(worker, 1)
-        place.freeze()
+    with town.worker("log") as worker:
+        town.publish_and_wait(worker, 0)
+        wait(lambda: all_checkpointed(town.settings))
+        town.publish_and_wait(worker, 1)
+        town.freeze()
         assert worker.process.wait(WAIT_SECONDS) == 1
-        said = r"what was published \d+ s ago is on no broker yet \(`stall_seconds` is 15\); this worker ends"
-        assert re.search(said, worker.log.read_text().splitlines()[-1])
+        message = r"what was published \d+ s ago is on no broker yet \(`stall_seconds` is 15\); this worker ends"
+        assert re.search(message, worker.log.read_text().splitlines()[-1])
 
 
 def test_a_client_whose_fetcher_has_lost_its_cancellation_stops(monkeypatch):

@@ -64,25 +64,25 @@ def drawn(seed: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
 @pytest.mark.parametrize("seed", range(3))
 def test_feature_gives_many_rows_the_same_as_each_alone(name: str, seed: int):
     slots, columns = drawn(seed)
-    whole, alone = FEATURE_TYPES[name](), FEATURE_TYPES[name]()
-    for feature in (whole, alone):
+    batched, alone = FEATURE_TYPES[name](), FEATURE_TYPES[name]()
+    for feature in (batched, alone):
         feature.cells.reserve(SLOT_COUNT)
-    told = whole.fold(slots, columns)
+    folded = batched.fold(slots, columns)
     each = [one_by_one(alone, slots, columns, row) for row in range(ROW_COUNT)]
-    for column in whole.gives:
+    for column in batched.gives:
         np.testing.assert_array_equal(
-            told[column], np.concatenate([row[column] for row in each], axis=-1)
+            folded[column], np.concatenate([row[column] for row in each], axis=-1)
         )
-    for column, held in alone.cells.arrays.items():
-        np.testing.assert_array_equal(whole.cells[column], held)
+    for column, expected in alone.cells.arrays.items():
+        np.testing.assert_array_equal(batched.cells[column], expected)
 
 
 def one_by_one(
     feature: Feature, slots: np.ndarray, columns: dict[str, np.ndarray], row: int
 ) -> dict[str, np.ndarray]:
-    part = slice(row, row + 1)
+    single = slice(row, row + 1)
     return feature.fold(
-        slots[part], {name: column[..., part] for name, column in columns.items()}
+        slots[single], {name: column[..., single] for name, column in columns.items()}
     )
 
 
@@ -108,16 +108,16 @@ def test_episodes_of_many_rows_are_those_of_each_row_alone(name: str, seed: int)
         rng.choice([900.0, 9 * HOUR_SECONDS], ROW_COUNT),
     )
     rows: tuple[Any, ...] = np.arange(ROW_COUNT), slots, at, score, gap
-    whole, alone = episodes_of(name), episodes_of(name)
-    told = whole.update(*rows)
-    assert told
-    assert sorted(told) == [
+    batched, alone = episodes_of(name), episodes_of(name)
+    changes = batched.update(*rows)
+    assert changes
+    assert sorted(changes) == [
         change
         for n in range(ROW_COUNT)
-        for change in alone.update(*(c[n : n + 1] for c in rows))
+        for change in alone.update(*(column[n : n + 1] for column in rows))
     ]
-    for key, held in alone.cells.items():
-        np.testing.assert_array_equal(whole.cells[key], held)
+    for key, expected in alone.cells.items():
+        np.testing.assert_array_equal(batched.cells[key], expected)
 
 
 def episodes_of(name: str) -> Episodes:
@@ -128,11 +128,11 @@ def episodes_of(name: str) -> Episodes:
 
 def test_unique_passes_keep_the_order_of_arrival():
     slots = np.array([7, 5, 7, 7, 5])
-    assert [turn.tolist() for turn in unique_passes(slots)] == [[0, 1], [2, 4], [3]]
-    told = UniquePasses(slots).earlier(
+    assert [rows.tolist() for rows in unique_passes(slots)] == [[0, 1], [2, 4], [3]]
+    earlier = UniquePasses(slots).earlier(
         np.arange(5.0), np.full(5, -1.0), np.array([True, True, False, True, True])
     )
-    assert told.tolist() == [-1, -1, 0, 0, 1]
+    assert earlier.tolist() == [-1, -1, 0, 0, 1]
 
 
 def history(days: int) -> Readings:
@@ -147,13 +147,13 @@ def history(days: int) -> Readings:
 def judged(batches: list[Batch]) -> tuple[Counter[bytes], dict[str, bytes]]:
     """What is told of some batches, and what is remembered after them but for how the rows of tails are laid out."""
     engine = Engine(interval=900)
-    told = [alert for batch in batches for alert in engine.step(batch)]
-    kept = {
-        name: dumps(held)
-        for name, held in engine.capture()["owners"].items()
+    alerts = [alert for batch in batches for alert in engine.step(batch)]
+    owners = {
+        name: dumps(state)
+        for name, state in engine.capture()["owners"].items()
         if not name.startswith("tails")
     }
-    return Counter(map(msgspec.json.encode, told)), kept
+    return Counter(map(msgspec.json.encode, alerts)), owners
 
 
 def test_history_in_one_batch_publishes_the_same_as_in_slices():
@@ -164,7 +164,7 @@ def test_history_in_one_batch_publishes_the_same_as_in_slices():
         len(rows),
     ]
     assert judged([rows]) == judged(
-        [rows.select(slice(a, b)) for a, b in pairwise(cuts)]
+        [rows.select(slice(start, end)) for start, end in pairwise(cuts)]
     )
 
 
@@ -173,9 +173,9 @@ def test_judge_calls_grow_with_days_and_not_with_moments(monkeypatch):
     calls: Counter[str] = Counter()
     fold = Judge.judge
 
-    def counted(self: Judge, batch: Batch, *rest: Any) -> list[Alert]:
+    def counted(self: Judge, batch: Batch, *arguments: Any) -> list[Alert]:
         calls[batch.kind] += 1
-        return fold(self, batch, *rest)
+        return fold(self, batch, *arguments)
 
     monkeypatch.setattr(Judge, "judge", counted)
     Engine(interval=interval).step(make(days := 30))

@@ -53,14 +53,16 @@ def weeks(seed: int) -> Stream:
     ]
     rows = []
     for k, meter in enumerate(meters):
-        u = np.full((3, hours), np.nan)
-        u[: 3 if k == 0 else 1] = busbar[:3] if k == 0 else volts[k - 1]
+        phase_volts = np.full((3, hours), np.nan)
+        phase_volts[: 3 if k == 0 else 1] = busbar[:3] if k == 0 else volts[k - 1]
         power = np.where(
-            np.isnan(u), np.nan, used[k - 1] if k else used.sum(axis=0) * 1.02 / 3
+            np.isnan(phase_volts),
+            np.nan,
+            used[k - 1] if k else used.sum(axis=0) * 1.02 / 3,
         )
         lost = rng.random(hours) < 0.01
         for n, columns in enumerate(
-            reading_columns(power / 0.23, np.round(u, 1), power, STEP_SECONDS)
+            reading_columns(power / 0.23, np.round(phase_volts, 1), power, STEP_SECONDS)
         ):
             if not lost[n]:
                 rows.append(
@@ -105,7 +107,7 @@ def alerts(stream):
 
 
 def ours(alerts):
-    return [alert for alert in alerts if alert.rule in PHASE_RULES]
+    return [found for found in alerts if found.rule in PHASE_RULES]
 
 
 def test_only_meters_at_fault_are_found(alerts):
@@ -115,8 +117,8 @@ def test_only_meters_at_fault_are_found(alerts):
         ("area_mismatch", "M2", "raised"),
         ("voltage_current_decoupling", "M4", "raised"),
     }
-    wrong = next(alert for alert in last if alert.subject == "M1")
-    assert wrong.en.startswith(
+    mismatch = next(alert for alert in last if alert.subject == "M1")
+    assert mismatch.en.startswith(
         "The file has the meter on phase C, its voltage follows B:"
     )
 
@@ -155,12 +157,12 @@ def test_readings_two_days_late_amend_what_was_found(stream, alerts):
 
 
 @pytest.mark.parametrize(
-    ("interval", "kept"),
+    ("interval", "hourly_count"),
     [(300, 24), (900, 24), (1800, 24), (3600, 24), (7200, 12), (2700, 32)],
 )
-def test_a_voltage_an_hour_is_kept(interval, kept):
+def test_a_voltage_an_hour_is_kept(interval, hourly_count):
     hours = hours_of(DAY_SECONDS // interval, interval)
-    assert np.array_equal(hours[hours >= 0], np.arange(kept))
+    assert np.array_equal(hours[hours >= 0], np.arange(hourly_count))
     assert hours[0] == (0 if interval >= 3600 or interval == 2700 else -1)
 
 
@@ -174,28 +176,31 @@ def test_a_day_contains_how_far_every_hour_departs_from_each_phase():
         ),
     )
     volts = {
-        h: [[228, 229, 230], [226, NOT_A_NUMBER, NOT_A_NUMBER]] for h in range(1, 25)
+        hour: [[228, 229, 230], [226, NOT_A_NUMBER, NOT_A_NUMBER]]
+        for hour in range(1, 25)
     }
     volts[2] = [[227, 229, 231], [220, NOT_A_NUMBER, NOT_A_NUMBER]]
     volts[9] = [
         [228, 90, 230],
         [226, NOT_A_NUMBER, NOT_A_NUMBER],
     ]  # no supply on a phase
-    told = []
+    batches = []
     for quarter in range(1, 106):
         hour, left = divmod(quarter, 4)
-        u = np.array(volts.get(hour if not left else 1, volts[1]), np.float32).T + (
-            left > 0
-        )
+        phase_volts = np.array(
+            volts.get(hour if not left else 1, volts[1]), np.float32
+        ).T + (left > 0)
         ends = (
-            [(0, u)] if hour != 2 or left else [(-300, u), (0, u - np.float32(9))]
+            [(0, phase_volts)]
+            if hour != 2 or left
+            else [(-300, phase_volts), (0, phase_volts - np.float32(9))]
         )  # two of one interval
         for early, here in ends:
             at = [START_TIME + 900 * quarter + early] * 2
-            told.append(Readings.build(names, [0, 1], ["A1"], [0, 0], at, u=here))
-    seen = windows(Days, area, told)["voltage_apart"].reshape(3, 24, 2)
-    assert np.isnan(seen[:, :, 0]).all()  # the gateway itself
-    assert seen[:, 0, 1] == pytest.approx([-5, -6, -7], abs=0.001)
-    assert seen[:, 1, 1] == pytest.approx([5, 6, 7], abs=0.001)
-    assert seen[:, 2:7, 1] == pytest.approx(0)
-    assert np.isnan(seen[:, [7, 8, 23], 1]).all()
+            batches.append(Readings.build(names, [0, 1], ["A1"], [0, 0], at, u=here))
+    deviations = windows(Days, area, batches)["voltage_apart"].reshape(3, 24, 2)
+    assert np.isnan(deviations[:, :, 0]).all()  # the gateway itself
+    assert deviations[:, 0, 1] == pytest.approx([-5, -6, -7], abs=0.001)
+    assert deviations[:, 1, 1] == pytest.approx([5, 6, 7], abs=0.001)
+    assert deviations[:, 2:7, 1] == pytest.approx(0)
+    assert np.isnan(deviations[:, [7, 8, 23], 1]).all()

@@ -80,8 +80,8 @@ class Poison(NamedTuple):
 Sent = tuple[str, bytes | None, bytes | None, str]  # topic, key, value, content type
 
 
-def record(**told: Any) -> bytes:
-    return msgspec.json.encode(told)
+def record(**fields: Any) -> bytes:
+    return msgspec.json.encode(fields)
 
 
 def common_poison(good: bytes) -> list[Poison]:
@@ -116,9 +116,9 @@ def common_poison(good: bytes) -> list[Poison]:
     ]
 
 
-def rejected(**told: Any) -> Poison:
-    reason = told.pop("reason")
-    return Poison(record(**told), (reason,))
+def rejected(**fields: Any) -> Poison:
+    reason = fields.pop("reason")
+    return Poison(record(**fields), (reason,))
 
 
 GOOD_EVENT = record(meter="M1", at=READING_TIME, event="cover_open")
@@ -429,18 +429,20 @@ async def send(
     ):
         for number, (topic, key, value, content) in enumerate(good):
             headers = [("content-type", None if number % 2 else content.encode())]
-            place = await producer.send_and_wait(
+            position = await producer.send_and_wait(
                 settings.topic(topic), value, key, headers=headers
             )
             for poison in left[topic][: share[topic]]:
-                spot = await poisoner.send_and_wait(
+                poison_position = await poisoner.send_and_wait(
                     settings.topic(topic),
                     poison.value,
                     poison.key,
-                    place.partition,
+                    position.partition,
                     headers=list(poison.headers),
                 )
-                after.sent[topic, spot.partition, spot.offset] = poison
+                after.sent[topic, poison_position.partition, poison_position.offset] = (
+                    poison
+                )
             del left[topic][: share[topic]]
 
 
@@ -459,20 +461,20 @@ def test_each_is_rejected_with_its_reason_and_can_be_read_back(aftermath, topic)
         }
         assert headers["detail"]
         if headers["topic"] == f"poison.{topic}":
-            place = int(headers["partition"]), int(headers["offset"])
-            poison = aftermath.sent[topic, *place]
+            position = int(headers["partition"]), int(headers["offset"])
+            poison = aftermath.sent[topic, *position]
             assert reject.key == poison.key
             if len(poison.reasons) == poison.rows:  # it was refused as it came
                 assert reject.value == (poison.value or b"")[:LARGEST_REJECT]
                 assert headers["bytes"] == str(len(poison.value or b""))
-            reasons.setdefault(place, []).append(headers["reason"])
+            reasons.setdefault(position, []).append(headers["reason"])
     sent = {
-        tuple(place): sorted(poison.reasons)
-        for (name, *place), poison in aftermath.sent.items()
+        tuple(position): sorted(poison.reasons)
+        for (name, *position), poison in aftermath.sent.items()
         if name == topic
     }
     assert len(sent) >= len(TOPIC_POISON[topic])
-    assert {place: sorted(found) for place, found in reasons.items()} == sent
+    assert {position: sorted(names) for position, names in reasons.items()} == sent
 
 
 def test_what_is_good_beside_it_is_judged_as_if_alone(aftermath):
@@ -484,7 +486,7 @@ def test_what_is_good_beside_it_is_judged_as_if_alone(aftermath):
 @pytest.mark.parametrize("topic", TOPIC_POISON)
 def test_rows_in_are_judged_rejected_twice_or_late(aftermath, topic):
     kind = TOPIC_KINDS[topic].kind if topic in TOPIC_KINDS else REGISTRY_TOPIC
-    told = {
+    counted = {
         name.split("_")[1]: n
         for (name, labels), n in aftermath.counted.items()
         if labels == (kind,)
@@ -505,30 +507,30 @@ def test_rows_in_are_judged_rejected_twice_or_late(aftermath, topic):
     )
     assert rejected == refused
     assert (
-        told["rows"]
-        == told.get("judged", 0)
-        + told.get("duplicate", 0)
-        + told.get("late", 0)
+        counted["rows"]
+        == counted.get("judged", 0)
+        + counted.get("duplicate", 0)
+        + counted.get("late", 0)
         + rejected.total()
     )
     counts = aftermath.engine.counts
-    assert told["rows"] == counts[kind, "in", ""] + refused.total()
-    for (what, outcome, reason), n in counts.items():
-        if what == kind and outcome in ("judged", "late", "duplicate"):
-            assert told.get(outcome, 0) == n
-        elif what == kind and outcome == "implausible":
+    assert counted["rows"] == counts[kind, "in", ""] + refused.total()
+    for (topic_kind, outcome, reason), n in counts.items():
+        if topic_kind == kind and outcome in ("judged", "late", "duplicate"):
+            assert counted.get(outcome, 0) == n
+        elif topic_kind == kind and outcome == "implausible":
             assert (
                 aftermath.counted["meterwatch_implausible_total", (kind, reason)] == n
             )
 
 
 def test_implausible_values_are_counted_and_unknown_meters_are_judged(aftermath):
-    doubted = {
+    reasons = {
         reason
         for (_, outcome, reason) in aftermath.engine.counts
         if outcome == "implausible"
     }
-    assert doubted >= {"negative", "sentinel", "estimated"}
+    assert reasons >= {"negative", "sentinel", "estimated"}
     assert {row.area for row in aftermath.stream.rows} > {
         area.area for area in aftermath.stream.areas
     }
@@ -590,6 +592,6 @@ def test_a_checkpoint_of_an_engine_of_an_older_layout_ends_the_worker_with_what_
     asyncio.run(write())
     with WorkerProcess(environment, tmp_path / "log") as worker:
         assert worker.process.wait(WAIT_SECONDS) == 1
-        said = worker.log.read_text()
-    assert "the snapshot has layout 1, this version reads layout" in said
-    assert "start afresh: stop the workers and delete the topic" in said
+        log = worker.log.read_text()
+    assert "the snapshot has layout 1, this version reads layout" in log
+    assert "start afresh: stop the workers and delete the topic" in log

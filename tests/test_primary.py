@@ -91,10 +91,10 @@ def measures(name: str, comment: str) -> bool:
 
 def commented(kind: type[Batch]) -> dict[str, str]:
     """The columns of a kind with what is said of them."""
-    told = re.findall(
+    columns = re.findall(
         r"^    (\w+): [\w\[\].]+(?:  # (.*))?$", inspect.getsource(kind), re.MULTILINE
     )
-    return dict(told)
+    return dict(columns)
 
 
 BATCH_TYPES: list[type[Batch]] = Batch.__subclasses__()
@@ -102,11 +102,11 @@ BATCH_TYPES: list[type[Batch]] = Batch.__subclasses__()
 
 @pytest.mark.parametrize("kind", BATCH_TYPES, ids=[kind.kind for kind in BATCH_TYPES])
 def test_every_energy_power_and_current_has_a_side(kind):
-    sides, untold = sided(kind), {"register_age", "limit_hours"}
+    sides, unsided = sided(kind), {"register_age", "limit_hours"}
     assert not sides["secondary"] & sides["primary"]
     found = {
         name for name, comment in commented(kind).items() if measures(name, comment)
-    } - untold
+    } - unsided
     assert found <= sides["secondary"] | sides["primary"]
     for side, other in (("secondary", "primary"), ("primary", "secondary")):
         assert [name for name in sides[side] if other in commented(kind)[name]] == []
@@ -134,8 +134,8 @@ def alerts_of(case: Case, rule: str) -> list[Alert]:
             msgspec.structs.replace(
                 area,
                 meters=[
-                    msgspec.structs.replace(m, ct=TRANSFORMER_RATIO)
-                    for m in area.meters
+                    msgspec.structs.replace(meter, ct=TRANSFORMER_RATIO)
+                    for meter in area.meters
                 ],
             )
         ]

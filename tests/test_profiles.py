@@ -79,16 +79,16 @@ def altered(who: int, days: np.ndarray, n: np.ndarray) -> np.ndarray:
 
 
 @cache
-def street(place: int) -> Stream:
+def street(number: int) -> Stream:
     """Some forty customers of an area over eleven weeks."""
-    zone, year, month, day = STREET_STARTS[place]
-    rng, days = np.random.default_rng(place), 78
+    zone, year, month, day = STREET_STARTS[number]
+    rng, days = np.random.default_rng(number), 78
     start = int(datetime(year, month, day, tzinfo=ZoneInfo(zone)).timestamp())
     meters = [Meter(meter="G0", wiring="3P4W", ct=100.0, interval_s=INTERVAL_SECONDS)]
     rows = []
     weather = rng.normal(0, 0.08, days)
     air = (
-        np.random.default_rng([place, 1])
+        np.random.default_rng([number, 1])
         .normal(6, 6, (days, INTERVALS_PER_DAY))
         .round(2)
     )
@@ -116,7 +116,7 @@ def street(place: int) -> Stream:
         for n, value in enumerate(kwh.reshape(-1)):
             if rng.random() < 0.002 or np.isnan(value):
                 continue
-            u = np.array(
+            volts = np.array(
                 [
                     NOT_A_NUMBER
                     if who == 10
@@ -128,19 +128,25 @@ def street(place: int) -> Stream:
                 ],
                 np.float32,
             )
-            told = dict(
+            columns = dict(
                 kwh=value,
-                u=u,
+                u=volts,
                 register=NOT_A_NUMBER,
                 clock_offset=NOT_A_NUMBER,
                 received=0,
                 temperature=np.float32(
-                    air.reshape(-1)[n] if place == 0 and who > 33 else NOT_A_NUMBER
+                    air.reshape(-1)[n] if number == 0 and who > 33 else NOT_A_NUMBER
                 ),
                 status=Status.ESTIMATED if rng.random() < 0.002 else Status.MEASURED,
             )
             rows.append(
-                Row(Readings, "A1", f"M{who}", start + INTERVAL_SECONDS * (n + 1), told)
+                Row(
+                    Readings,
+                    "A1",
+                    f"M{who}",
+                    start + INTERVAL_SECONDS * (n + 1),
+                    columns,
+                )
             )
     order = sorted(range(len(rows)), key=lambda k: (rows[k].at, rows[k].subject))
     return Stream(
@@ -154,7 +160,7 @@ def street(place: int) -> Stream:
 def late(stream: Stream) -> Stream:
     """Some readings come up to two days late."""
     rng, first = np.random.default_rng(1), first_readings(stream)
-    came = [
+    arrivals = [
         row.at
         + (
             int(rng.integers(2 * DAY_SECONDS))
@@ -163,12 +169,12 @@ def late(stream: Stream) -> Stream:
         )
         for n, row in enumerate(stream.rows)
     ]
-    return stream.with_rows(stream.rows[n] for n in np.argsort(came, kind="stable"))
+    return stream.with_rows(stream.rows[n] for n in np.argsort(arrivals, kind="stable"))
 
 
-@pytest.mark.parametrize("place", range(len(STREET_STARTS)))
-def test_the_slow_twin_agrees_and_every_rule_raises_an_alert(place: int):
-    stream = with_closing_readings(street(place), DAY_SECONDS)
+@pytest.mark.parametrize("number", range(len(STREET_STARTS)))
+def test_the_slow_twin_agrees_and_every_rule_raises_an_alert(number: int):
+    stream = with_closing_readings(street(number), DAY_SECONDS)
     assert {
         alert.rule for alert in last(judge_stream(stream)[1]).values()
     } >= RULES_BY_MODULE["test_profiles"]
@@ -177,10 +183,10 @@ def test_the_slow_twin_agrees_and_every_rule_raises_an_alert(place: int):
 
 def test_any_cut_and_restoring_publish_exactly_the_same():
     stream = late(street(0))
-    whole = judge_stream(stream)[1]
+    expected = judge_stream(stream)[1]
     cuts = np.random.default_rng(2).integers(0, len(stream.rows), 60)
-    assert exactly(judge_stream(stream, cuts)[1]) == exactly(whole)
-    assert exactly(restored(stream, 499, 10)) == exactly(whole)
+    assert exactly(judge_stream(stream, cuts)[1]) == exactly(expected)
+    assert exactly(restored(stream, 499, 10)) == exactly(expected)
 
 
 def test_late_readings_amend_days_and_what_they_were_compared_with():
@@ -191,24 +197,28 @@ def test_late_readings_amend_days_and_what_they_were_compared_with():
 
 
 def test_areas_spread_over_engines_publish_the_same():
-    one, other = street(0), street(1)
+    first, second = street(0), street(1)
     moved = [
-        replace(row, area="A2", at=row.at - other.rows[0].at + one.rows[0].at)
-        for row in other.rows
+        replace(row, area="A2", at=row.at - second.rows[0].at + first.rows[0].at)
+        for row in second.rows
     ]
-    area = Area(area="A2", gateway="G0", meters=other.areas[0].meters)
+    area = Area(area="A2", gateway="G0", meters=second.areas[0].meters)
     both = Stream(
-        [*one.areas, area],
-        tuple(sorted((*one.rows, *moved), key=lambda row: row.at)),
-        one.zone,
+        [*first.areas, area],
+        tuple(sorted((*first.rows, *moved), key=lambda row: row.at)),
+        first.zone,
         INTERVAL_SECONDS,
     )
-    parts = [
-        replace(both, areas=[a], rows=tuple(r for r in both.rows if r.area == a.area))
-        for a in both.areas
+    shares = [
+        replace(
+            both,
+            areas=[area],
+            rows=tuple(row for row in both.rows if row.area == area.area),
+        )
+        for area in both.areas
     ]
     assert exactly(judge_stream(both)[1]) == exactly(
-        [alert for part in parts for alert in judge_stream(part)[1]]
+        [alert for share in shares for alert in judge_stream(share)[1]]
     )
 
 
@@ -235,7 +245,7 @@ def test_attacks_on_a_home_show_in_its_days_and_nobody_else_is_suspected():
     states = {
         alert.id: alert for batch in town.batches() for alert in engine.step(batch)
     }
-    told = [
+    fault_rules = [
         alert
         for alert in states.values()
         if alert.state != "withdrawn" and not alert.suppressed_by
@@ -243,9 +253,9 @@ def test_attacks_on_a_home_show_in_its_days_and_nobody_else_is_suspected():
     found = {
         kind
         for kind, fault in planted.items()
-        if any(fault.found_by(alert) for alert in told)
+        if any(fault.found_by(alert) for alert in fault_rules)
     }
     assert found == THEFT_ATTACKS.keys()
-    assert {alert.subject for alert in told} == {
+    assert {alert.subject for alert in fault_rules} == {
         fault.subject for fault in planted.values()
     }

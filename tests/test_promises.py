@@ -100,13 +100,13 @@ def exactly(alerts: list[Alert]) -> list[bytes]:
 
 def restored(stream: Stream, size: int, every: int = 1) -> list[Alert]:
     """Every message of an engine that gets so many rows a batch and goes on from its own snapshot every few."""
-    engine, told = engine_of(stream), list[Alert]()
+    engine, alerts = engine_of(stream), list[Alert]()
     for n, batch in enumerate(stream.batches(range(0, len(stream.rows), size))):
         if n % every == 0:
             saved, engine = engine.snapshot(), engine_of(stream)
             engine.restore(saved)
-        told += engine.step(batch)
-    return told
+        alerts += engine.step(batch)
+    return alerts
 
 
 ORDER_DEPENDENT_REASONS = {"repeat", "storm", "budget"}  # decided once, as alerts come
@@ -128,16 +128,20 @@ def last(alerts: Iterable[Alert]) -> dict[str, Alert]:
     }
 
 
-def same(one: list[Alert], other: list[Alert]) -> None:
+def same(first: list[Alert], second: list[Alert]) -> None:
     """Fails, and says where, unless every alert ends the same."""
-    mine, theirs = last(one), last(other)
-    assert mine.keys() - theirs.keys() == set(), [
-        mine[k] for k in mine.keys() - theirs.keys()
+    first_states, second_states = last(first), last(second)
+    assert first_states.keys() - second_states.keys() == set(), [
+        first_states[key] for key in first_states.keys() - second_states.keys()
     ][:3]
-    assert theirs.keys() - mine.keys() == set(), [
-        theirs[k] for k in theirs.keys() - mine.keys()
+    assert second_states.keys() - first_states.keys() == set(), [
+        second_states[key] for key in second_states.keys() - first_states.keys()
     ][:3]
-    assert [(mine[k], theirs[k]) for k in mine if mine[k] != theirs[k]][:2] == []
+    assert [
+        (first_states[key], second_states[key])
+        for key in first_states
+        if first_states[key] != second_states[key]
+    ][:2] == []
 
 
 RULES_BY_MODULE = {  # rules that streams of another module bring to speak
@@ -158,13 +162,13 @@ RULES_BY_MODULE = {  # rules that streams of another module bring to speak
 
 
 def test_the_streams_make_every_rule_raise_an_alert():
-    spoken: Counter[str] = Counter()
+    raised_rules: Counter[str] = Counter()
     for seed in (39, 2, 7):
-        spoken.update(
+        raised_rules.update(
             alert.rule
             for alert in judge_stream(with_closing_readings(town(seed), DAY_SECONDS))[1]
         )
-    assert ALL_RULES.keys() - spoken.keys() <= {"model_score"}.union(
+    assert ALL_RULES.keys() - raised_rules.keys() <= {"model_score"}.union(
         *RULES_BY_MODULE.values()
     )
 
@@ -187,10 +191,11 @@ def test_any_cut_publishes_exactly_the_same(seed: int, mixed: bool):
 
 def test_clock_that_strays_and_is_set_back_is_judged_the_same_for_any_cut():
     stream = adversarial_stream(4014, interval=3600)
-    whole = exactly(judge_stream(stream)[1])
+    expected = exactly(judge_stream(stream)[1])
     for every in (1, 5):
         assert (
-            exactly(judge_stream(stream, range(0, len(stream.rows), every))[1]) == whole
+            exactly(judge_stream(stream, range(0, len(stream.rows), every))[1])
+            == expected
         )
 
 
@@ -208,17 +213,17 @@ def test_batches_joined_from_single_rows_publish_the_same(seed: int):
 
 def goes_on_restored(stream: Stream) -> None:
     """Fails unless an engine that is restored again and again goes on as one that never was."""
-    engine, other = engine_of(stream), engine_of(stream)
+    engine, restarted = engine_of(stream), engine_of(stream)
     for n, batch in enumerate(stream.batches(range(0, len(stream.rows), 29))):
         if n % 5 == 0:
-            saved = other.snapshot()
-            other = engine_of(stream)
-            other.restore(saved)
-            assert other.snapshot() == saved
-        assert exactly(other.step(batch)) == exactly(engine.step(batch))
-    assert other.counts == engine.counts
-    assert other.alert_counts == engine.alert_counts
-    assert other.snapshot() == engine.snapshot()
+            saved = restarted.snapshot()
+            restarted = engine_of(stream)
+            restarted.restore(saved)
+            assert restarted.snapshot() == saved
+        assert exactly(restarted.step(batch)) == exactly(engine.step(batch))
+    assert restarted.counts == engine.counts
+    assert restarted.alert_counts == engine.alert_counts
+    assert restarted.snapshot() == engine.snapshot()
 
 
 @examples(3)
@@ -337,27 +342,35 @@ def test_a_gap_waits_a_day_after_the_reading_that_follows_it():
     volts[0, 2:5] = 100
     rows = [
         Row(Readings, "A1", meter, start + at, columns)
-        for meter, u in (("M0", volts), ("M1", np.full((3, 200), 230.0)))
+        for meter, meter_volts in (("M0", volts), ("M1", np.full((3, 200), 230.0)))
         for at, columns in zip(
             times.tolist(),
-            reading_columns(np.full((3, 200), 2.0), u, u * 0.002, 900),
+            reading_columns(
+                np.full((3, 200), 2.0), meter_volts, meter_volts * 0.002, 900
+            ),
             strict=True,
         )
     ]
-    late, behind = rows[3:5], rows[5].at
-    rest = sorted(rows[:3] + rows[5:], key=lambda row: row.at)
+    late, next_time = rows[3:5], rows[5].at
+    in_order = sorted(rows[:3] + rows[5:], key=lambda row: row.at)
     for patience, raised in ((DAY_SECONDS, 1), (DAY_SECONDS + 900, 0)):
-        came = next(n for n, row in enumerate(rest) if row.at > behind + patience)
+        position = next(
+            n for n, row in enumerate(in_order) if row.at > next_time + patience
+        )
         area = Area(
             area="A1",
             meters=[Meter(meter="M0", wiring="3P4W"), Meter(meter="M1", wiring="3P4W")],
         )
         stream = Stream(
-            [area], (*rest[:came], *late, *rest[came:]), "Asia/Shanghai", 900
+            [area],
+            (*in_order[:position], *late, *in_order[position:]),
+            "Asia/Shanghai",
+            900,
         )
         assert (
             sum(
-                a.rule == "voltage_loss" for a in last(judge_stream(stream)[1]).values()
+                alert.rule == "voltage_loss"
+                for alert in last(judge_stream(stream)[1]).values()
             )
             == raised
         )
@@ -383,7 +396,9 @@ def test_a_late_reading_that_comes_twice_in_a_batch_counts_once():
     stream = Stream(
         [area], (*rows[:20], *rows[21:30], *twice, *rows[30:]), "Asia/Shanghai", 900
     )
-    assert not [a for a in judge_stream(stream)[1] if a.rule == "register_decrease"]
+    assert not [
+        alert for alert in judge_stream(stream)[1] if alert.rule == "register_decrease"
+    ]
 
 
 @examples(4)
@@ -569,23 +584,30 @@ def test_an_area_that_comes_back_is_judged_as_if_no_clock_had_ticked(seed: int):
 def agree(stream: Stream) -> None:
     """Fails, and says where, unless the slow twin ends with the same episodes."""
     ends = [
-        a
-        for a in last(judge_stream(stream)[1]).values()
-        if a.rule != "model_score" and not is_notice(a)
+        alert
+        for alert in last(judge_stream(stream)[1]).values()
+        if alert.rule != "model_score" and not is_notice(alert)
     ]
-    mine = {(a.rule, a.area, a.subject, a.since): a for a in ends}
+    mine = {
+        (alert.rule, alert.area, alert.subject, alert.since): alert for alert in ends
+    }
     theirs = oracle.expected(stream)
     assert mine.keys() - theirs.keys() == set()
     assert theirs.keys() - mine.keys() == set(), {
         k: theirs[k] for k in theirs.keys() - mine.keys()
     }
     for key, ending in theirs.items():
-        told = mine[key]
-        seen = oracle.Ending(
-            told.state, told.severity, told.raised, told.at, told.score, told.phase
+        published = mine[key]
+        ending_seen = oracle.Ending(
+            published.state,
+            published.severity,
+            published.raised,
+            published.at,
+            published.score,
+            published.phase,
         )
-        assert ending._replace(score=0) == seen._replace(score=0), key
-        assert ending.score == pytest.approx(told.score, 1e-4), key
+        assert ending._replace(score=0) == ending_seen._replace(score=0), key
+        assert ending.score == pytest.approx(published.score, 1e-4), key
 
 
 @examples(8)

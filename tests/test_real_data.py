@@ -59,10 +59,10 @@ def test_the_page_is_what_the_command_makes_of_the_data():
 
 def test_rates_are_over_each_meters_own_days_in_all_halves_and_without_any_one():
     one, other = next(
-        (a, b)
-        for a in map(str, range(9))
-        for b in map(str, range(9))
-        if (half(a), half(b)) == (0, 1)
+        (first, second)
+        for first in map(str, range(9))
+        for second in map(str, range(9))
+        if (half(first), half(second)) == (0, 1)
     )
     history = Judged(
         "UTC",

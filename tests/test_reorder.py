@@ -22,8 +22,10 @@ THREE_METER_AREA = Area(
 
 def row(name: str, at: float, volts: float = 230.0) -> Row:
     """A reading so many quarter-hours after the start."""
-    u = np.array([[volts], [230.0], [230.0]])
-    [columns] = reading_columns(np.full((3, 1), 2.0), u, u / 500, QUARTER_SECONDS)
+    phase_volts = np.array([[volts], [230.0], [230.0]])
+    [columns] = reading_columns(
+        np.full((3, 1), 2.0), phase_volts, phase_volts / 500, QUARTER_SECONDS
+    )
     return Row(
         Readings,
         "A1",
@@ -40,13 +42,13 @@ def others(at: float) -> list[Row]:
 def alerts_however_cut(rows: Iterable[Row]) -> list[tuple[str, int, int]]:
     """The alerts of a stream of some days, told alike row by row and all at once."""
     stream = Stream([THREE_METER_AREA], tuple(rows), "Asia/Shanghai", QUARTER_SECONDS)
-    whole, told = judge_stream(stream)
-    single, again = judge_stream(stream, range(len(stream.rows)))
-    assert exactly(again) == exactly(told)
-    assert single.counts == whole.counts
+    unbroken, alerts = judge_stream(stream)
+    single, singly = judge_stream(stream, range(len(stream.rows)))
+    assert exactly(singly) == exactly(alerts)
+    assert single.counts == unbroken.counts
     return [
         (alert.change, alert.since, alert.at)
-        for alert in told
+        for alert in alerts
         if alert.rule == "voltage_loss"
     ]
 

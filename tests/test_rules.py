@@ -62,28 +62,29 @@ def samples(name):
         for columns, _ in run(case, ALL_RULES[name])[1].recorded:
             for column, values in columns.items():
                 rows.setdefault(column, []).append(values)
-    seen = {column: np.concatenate(parts, axis=-1) for column, parts in rows.items()}
+    seen = {column: np.concatenate(slices, axis=-1) for column, slices in rows.items()}
     rng = np.random.default_rng(1)
     count = next(iter(seen.values())).shape[-1]
-    some = rng.permutation(count)[:ROW_COUNT]
+    chosen = rng.permutation(count)[:ROW_COUNT]
     hot = np.flatnonzero(worst(scored(ALL_RULES[name], seen)) >= 1)
-    kept = np.concatenate([hot[:: max(len(hot) // ROW_COUNT, 1)], some])
+    rows_kept = np.concatenate([hot[:: max(len(hot) // ROW_COUNT, 1)], chosen])
     return {
-        c: np.concatenate(
-            [v[..., kept], v[..., rng.integers(0, count, ROW_COUNT)]], axis=-1
+        column: np.concatenate(
+            [cells[..., rows_kept], cells[..., rng.integers(0, count, ROW_COUNT)]],
+            axis=-1,
         )
-        for c, v in seen.items()
+        for column, cells in seen.items()
     }
 
 
 def scored(judged, columns):
     """The scores of rows."""
-    gone = {
+    missing = {
         name: np.isnan(column) if np.isnan(column).any() else None
         for name, column in columns.items()
     }
     with np.errstate(invalid="ignore", divide="ignore"):
-        return judged.score(columns, gone)
+        return judged.score(columns, missing)
 
 
 def worst(score):
@@ -126,15 +127,15 @@ def is_pure(judged, columns):
 
 
 def is_row_by_row(judged, columns):
-    whole = scored(judged, columns)
+    together = scored(judged, columns)
     alone = np.concatenate(
-        [scored(judged, picked(columns, [row])) for row in range(whole.shape[-1])],
+        [scored(judged, picked(columns, [row])) for row in range(together.shape[-1])],
         axis=-1,
     )
-    assert whole.shape[-1] == next(iter(columns.values())).shape[-1], (
+    assert together.shape[-1] == next(iter(columns.values())).shape[-1], (
         "it does not answer row by row"
     )
-    assert same(whole, alone), "a row's score depends on its neighbours"
+    assert same(together, alone), "a row's score depends on its neighbours"
 
 
 def cannot_tell_without_a_column(judged, columns):
@@ -173,7 +174,8 @@ def has_text_in_both_languages(judged, columns):
     assert all(re.search("[\u4e00-\u9fff]", text) for text in (chinese, zh))
     fields, other = fields_of(en), fields_of(zh)
     assert {
-        f.removesuffix("_a").removesuffix("_b").removesuffix("_c") for f in fields
+        field.removesuffix("_a").removesuffix("_b").removesuffix("_c")
+        for field in fields
     } & {*judged.reads}, "no value"
     assert fields - {"phase"} <= other | {*judged.settings}, (
         "the Chinese sentence says less than the English"
@@ -198,7 +200,7 @@ def limits_of(judged):
 def names_no_number_but_evidence(judged, columns):
     """What a sentence says in numbers is evidence, or a limit; what stands in it for good, the rule's text explains."""
     limits = {
-        name: [float(v) for n, v in limits_of(judged) if n == name]
+        name: [float(limit) for n, limit in limits_of(judged) if n == name]
         for name, _ in limits_of(judged)
     }
     score = scored(judged, columns)
@@ -209,17 +211,19 @@ def names_no_number_but_evidence(judged, columns):
         for name in {
             name for text in judged.text for name in fields_of(text)
         } & shown.keys() - {"phase"}:
-            told = [
+            numbers = [
                 value
                 for key, value in evidence.items()
-                if key in (name, *(f"{name}_{p}" for p in "abc"))
+                if key in (name, *(f"{name}_{letter}" for letter in "abc"))
             ]
-            assert shown[name] in told + limits.get(name, []), (
+            assert shown[name] in numbers + limits.get(name, []), (
                 f"the sentence names {name}, which is no evidence"
             )
 
     for text in judged.text:
-        literal = "".join(part for part, *_ in string.Formatter().parse(text))
+        literal = "".join(
+            literal_text for literal_text, *_ in string.Formatter().parse(text)
+        )
         source = inspect.getsource(judged.judge)
         for number in re.findall(r"\d+", literal):
             assert number in re.findall(r"\d+", source), (
@@ -239,8 +243,10 @@ def has_sane_levels(judged, columns):
     reached = [
         (level.score, level.hold) for level in judged.levels
     ]  # one may take longer at the same score
-    assert all(a < b for a, b in pairwise(reached)), "levels do not rise"
-    assert all(a > b for a, b in pairwise(severities)), (
+    assert all(lower < higher for lower, higher in pairwise(reached)), (
+        "levels do not rise"
+    )
+    assert all(lower > higher for lower, higher in pairwise(severities)), (
         "more trouble is not more severe"
     )
     assert {*severities} <= {1, 2, 3, 4}
@@ -318,7 +324,9 @@ def test_more_trouble_never_clears(name):
 
 def test_titles_are_unique():
     for language in (0, 1):
-        assert len({r.title[language] for r in ALL_RULES.values()}) == len(ALL_RULES)
+        assert len({rule.title[language] for rule in ALL_RULES.values()}) == len(
+            ALL_RULES
+        )
 
 
 FINE_RULE: dict[str, Any] = {

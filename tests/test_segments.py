@@ -63,15 +63,15 @@ def test_a_meter_is_judged_by_the_segments_of_its_time():
         ]
     )
     at = START_TIME + 900 * np.arange(1, 25)
-    u = np.full((3, 24), np.nan)
-    u[0] = 228
+    phase_volts = np.full((3, 24), np.nan)
+    phase_volts[0] = 228
     unknown = Readings.build(
         ["M1", "M2"],
         np.tile([0, 1], 24),
         ["A1"],
         np.zeros(48),
         np.repeat(at, 2),
-        u=np.repeat(u, 2, axis=1),
+        u=np.repeat(phase_volts, 2, axis=1),
     )
     [alert] = engine.step(unknown)
     assert (alert.subject, alert.since) == ("M1", START_TIME + 10 * 900)

@@ -45,7 +45,7 @@ def received(address, topic, count):
         auto_offset_reset="earliest",
         consumer_timeout_ms=15_000,
     )
-    consumer.assign([TopicPartition(topic, p) for p in range(3)])
+    consumer.assign([TopicPartition(topic, partition) for partition in range(3)])
     messages = defaultdict(list)
     try:
         for found, record in enumerate(consumer, 1):
@@ -78,7 +78,7 @@ def test_what_is_sent_comes_out_the_same(broker, shape):
     assert seen[-1] == (source.rows, 1_469_980_800 - 900)
     registry = received(broker.address, prefix + "registry", 1)
     areas, refused = decode_areas(
-        [m for partition in registry.values() for m in partition]
+        [message for partition in registry.values() for message in partition]
     )
     assert (areas, refused) == (source.areas, [])
     count = source.rows if shape == "single" else -(-source.rows // 500)

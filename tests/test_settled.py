@@ -28,26 +28,27 @@ def volts(name: str, first: int, **readings: float) -> Readings:
     """An hour of quarter-hours of some meters of an area."""
     count = len(readings)
     at = START_TIME + 900 * np.repeat(np.arange(first, first + 4), count)
-    u = np.full((3, 4 * count), np.nan)
-    u[0] = np.tile(list(readings.values()), 4)
+    phase_volts = np.full((3, 4 * count), np.nan)
+    phase_volts[0] = np.tile(list(readings.values()), 4)
     return Readings.build(
         list(readings),
         np.tile(np.arange(count), 4),
         [name],
         np.zeros(4 * count),
         at,
-        u=u,
+        u=phase_volts,
     )
 
 
 @pytest.fixture
 def engine() -> Engine:
-    it = Engine([ALL_RULES["voltage_deviation"]])
-    it.enroll([area("A1", "M1", "M2", "M3"), area("A2", "M7", "M8")])
+    watch = Engine([ALL_RULES["voltage_deviation"]])
+    watch.enroll([area("A1", "M1", "M2", "M3"), area("A2", "M7", "M8")])
     assert [
-        alert.subject for alert in it.step(volts("A1", 1, M1=240.0, M2=225.0, M3=225.0))
+        alert.subject
+        for alert in watch.step(volts("A1", 1, M1=240.0, M2=225.0, M3=225.0))
     ] == ["M1"]
-    return it
+    return watch
 
 
 def changes_of(alerts: list[Alert]) -> list[tuple[str, str, str]]:
@@ -84,8 +85,11 @@ class TestAMeterThatIsMoved:
         engine.enroll([area("A1", "M2", "M3")])
         engine.step(volts("A1", 5, M2=225.0, M3=225.0))
         engine.enroll([area("A1", "M1", "M2", "M3")])
-        [again] = engine.step(volts("A1", 9, M1=240.0, M2=225.0, M3=225.0))
-        assert (again.change, again.since) == ("raised", START_TIME + 9 * 900)
+        [raised_again] = engine.step(volts("A1", 9, M1=240.0, M2=225.0, M3=225.0))
+        assert (raised_again.change, raised_again.since) == (
+            "raised",
+            START_TIME + 9 * 900,
+        )
 
     def test_is_not_one_whose_record_is_repeated_or_changed(self, engine):
         engine.enroll([area("A1", "M1", "M2", "M3")])

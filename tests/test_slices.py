@@ -95,15 +95,26 @@ def test_a_slice_stands_at_its_last_offset():
         True,
         0,
     ).fetched_range()
-    it = Slice(TP("meter.reads", 3), span)
-    assert (it.topic, it.partition, it.offset, it.timestamp) == (
+    part_of_state = Slice(TP("meter.reads", 3), span)
+    assert (
+        part_of_state.topic,
+        part_of_state.partition,
+        part_of_state.offset,
+        part_of_state.timestamp,
+    ) == (
         "meter.reads",
         3,
         FIRST_OFFSET + 4,
         1_700_000_000_004,
     )
-    it = Slice(TP("meter.reads", 3), FetchedRange(FIRST_OFFSET, [], FIRST_OFFSET + 2))
-    assert (it.offset, it.timestamp, it.value.records) == (FIRST_OFFSET + 1, 0, [])
+    part_of_state = Slice(
+        TP("meter.reads", 3), FetchedRange(FIRST_OFFSET, [], FIRST_OFFSET + 2)
+    )
+    assert (
+        part_of_state.offset,
+        part_of_state.timestamp,
+        part_of_state.value.records,
+    ) == (FIRST_OFFSET + 1, 0, [])
 
 
 def test_what_has_its_share_waiting_is_not_fetched_and_keeps_no_other_away(monkeypatch):
@@ -111,12 +122,12 @@ def test_what_has_its_share_waiting_is_not_fetched_and_keeps_no_other_away(monke
     share = worker.WAITING_BYTES // 10  # of five topics in two parts
 
     async def ask(reads: int, payments: int) -> set[TP]:
-        it = Worker(Settings(), Metrics())
+        fetcher = Worker(Settings(), Metrics())
         waiting = {"meter.reads": reads, "payments": payments}
         partition: Any = SimpleNamespace(waiting_bytes=waiting)
         empty: Any = SimpleNamespace()
-        it.partitions = {3: partition, 4: empty}
-        return await it.with_capacity([TP("meter.reads", 3), TP("payments", 3)])
+        fetcher.partitions = {3: partition, 4: empty}
+        return await fetcher.with_capacity([TP("meter.reads", 3), TP("payments", 3)])
 
     assert asyncio.run(ask(share, share)) == {TP("meter.reads", 3), TP("payments", 3)}
     assert asyncio.run(ask(100 * share, 0)) == {TP("payments", 3)}

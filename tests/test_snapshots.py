@@ -63,9 +63,9 @@ def readings(first: int, last: int) -> Readings:
 
 def before() -> Engine:
     """An engine that has seen the first day, and work begun."""
-    seen = engine()
-    seen.step(readings(0, 200))
-    seen.step(
+    watch = engine()
+    watch.step(readings(0, 200))
+    watch.step(
         Stages.build(
             ["W1"],
             [0],
@@ -77,12 +77,12 @@ def before() -> Engine:
             limit=[3600.0],
         )
     )
-    return seen
+    return watch
 
 
-def after(seen: Engine) -> list[Alert]:
+def after(watch: Engine) -> list[Alert]:
     """What is told of the days that follow."""
-    return seen.step(readings(200, 800)) + seen.tick(START_TIME + 6 * 86_400)
+    return watch.step(readings(200, 800)) + watch.tick(START_TIME + 6 * 86_400)
 
 
 @pytest.mark.parametrize("name", OLDER_SNAPSHOTS)
@@ -92,9 +92,9 @@ def test_snapshot_from_before_owners_had_versions_is_restored(name):
     )
     restored = engine()
     afresh = restored.restore(gzip.decompress(path.read_bytes()))
-    told = after(restored)
-    assert {alert.rule for alert in told} >= {"register_decrease", "stage_overdue"}
-    assert told == after(before())
+    alerts = after(restored)
+    assert {alert.rule for alert in alerts} >= {"register_decrease", "stage_overdue"}
+    assert alerts == after(before())
     assert {
         "index/meters",
         "open_days",
@@ -155,9 +155,9 @@ def test_the_goldens_are_made_with_alerts_open():
     ]
     opened = {
         name
-        for e in engines
-        for name in e.judges()
-        if any(x.open for x in goldens.judge_of(e, name).episodes)
+        for engine_made in engines
+        for name in engine_made.judges()
+        if any(tracked.open for tracked in goldens.judge_of(engine_made, name).episodes)
     }
     assert opened >= {
         "readings",
@@ -169,8 +169,11 @@ def test_the_goldens_are_made_with_alerts_open():
         "transfers",
         "incidents",
     }
-    assert any(e.reorder.late for e in engines)
-    assert all(len(e.areas) > 2 and e.reorder._log.size for e in engines)
+    assert any(engine_made.reorder.late for engine_made in engines)
+    assert all(
+        len(engine_made.areas) > 2 and engine_made.reorder._log.size
+        for engine_made in engines
+    )
 
 
 def test_golden_files_are_never_written_again():
@@ -182,7 +185,7 @@ def test_golden_files_are_never_written_again():
         for name in sums
     } == sums
     files = {path.name for path in goldens.GOLDEN_FOLDER.glob("*.gz")} | {
-        f"../{p.name}" for p in DATA_FOLDER.glob("state_*.gz")
+        f"../{path.name}" for path in DATA_FOLDER.glob("state_*.gz")
     }
     assert files == sums.keys()
 
@@ -227,12 +230,18 @@ def test_a_snapshot_of_the_first_layouts_is_refused_with_what_to_do(layout, tmp_
 
 
 def test_a_flipped_bit_anywhere_is_noticed():
-    whole = before().snapshot()
-    body = len(whole) - len(msgspec.msgpack.decode(whole)["body"])
+    snapshot = before().snapshot()
+    body = len(snapshot) - len(msgspec.msgpack.decode(snapshot)["body"])
     untouched, fresh = engine(), engine().snapshot()
-    for at in [*range(body + 8), *range(body + 8, len(whole), 97), len(whole) - 1]:
+    for at in [
+        *range(body + 8),
+        *range(body + 8, len(snapshot), 97),
+        len(snapshot) - 1,
+    ]:
         for bit in range(8):
-            spoilt = whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :]
+            spoilt = (
+                snapshot[:at] + bytes([snapshot[at] ^ 1 << bit]) + snapshot[at + 1 :]
+            )
             with pytest.raises(
                 SnapshotError,
                 match="run the version that wrote it|remove the checkpoint",
@@ -243,22 +252,25 @@ def test_a_flipped_bit_anywhere_is_noticed():
 
 def test_what_is_captured_is_not_reached_by_later_steps():
     stream = adversarial_areas(4, 11)
-    seen = Engine(interval=900)
-    seen.enroll(stream.areas)
+    watch = Engine(interval=900)
+    watch.enroll(stream.areas)
     changed = 0
     for portion in portions(stream, 12):
-        captured, state = seen.capture(), seen.snapshot()
+        captured, state = watch.capture(), watch.snapshot()
         for batch in portion:
-            seen.step(batch)
+            watch.step(batch)
         assert pack_snapshot(captured) == state
-        changed += seen.snapshot() != state
+        changed += watch.snapshot() != state
     assert changed >= 10
 
 
 def test_the_checksum_is_over_everything_that_is_restored():
-    told = msgspec.msgpack.decode(before().snapshot())
-    assert told.keys() == {"layout", "checksum", "body"}
-    assert loads(bytes(zstd.decompress(told["body"]))).keys() == {"settings", "owners"}
+    fields = msgspec.msgpack.decode(before().snapshot())
+    assert fields.keys() == {"layout", "checksum", "body"}
+    assert loads(bytes(zstd.decompress(fields["body"]))).keys() == {
+        "settings",
+        "owners",
+    }
 
 
 def test_a_refused_snapshot_leaves_an_engine_as_it_was():
@@ -293,7 +305,9 @@ def test_a_column_that_is_missing_is_empty_and_one_that_is_unknown_is_dropped():
     restored = history.engine()
     assert restored.restore(pack_snapshot(tree)) == []
     [feature] = [
-        f for f in restored.days.live.features if type(f).__name__ == "Routine"
+        feature
+        for feature in restored.days.live.features
+        if type(feature).__name__ == "Routine"
     ]
     assert np.isnan(feature.cells["degrees"]).all()
     assert history.alerts_after(restored)
@@ -340,9 +354,9 @@ def test_what_starts_afresh_is_named_and_clears_nothing_that_it_does_not_know(ju
     state, history = goldens.load_golden(LAST_GOLDEN)
     tree = goldens.opened(state)
     features = {
-        type(f).__name__
-        for f in goldens.judge_of(history.engine(), judge).features
-        if f.schema()
+        type(feature).__name__
+        for feature in goldens.judge_of(history.engine(), judge).features
+        if feature.schema()
     }
     names = [f"{judge}/{name}" for name in features]
     for name in names:
@@ -350,15 +364,15 @@ def test_what_starts_afresh_is_named_and_clears_nothing_that_it_does_not_know(ju
         tree["owners"].pop(f"{name}/final", None)
     restored = history.engine()
     assert set(restored.restore(pack_snapshot(tree))) == set(names)
-    again = history.engine()
-    assert again.restore(restored.snapshot()) == []
-    told, expected = history.alerts_after(restored), lived_through(LAST_GOLDEN)
-    assert goldens.differing_rules(expected, told) <= goldens.affected_rules(
+    restarted = history.engine()
+    assert restarted.restore(restored.snapshot()) == []
+    alerts, expected = history.alerts_after(restored), lived_through(LAST_GOLDEN)
+    assert goldens.differing_rules(expected, alerts) <= goldens.affected_rules(
         restored, names
     )
-    cleared = {alert.id for alert in told if alert.state == "cleared"}
+    cleared = {alert.id for alert in alerts if alert.state == "cleared"}
     assert cleared <= {alert.id for alert in expected if alert.state == "cleared"}
-    assert history.alerts_after(again) == told
+    assert history.alerts_after(restarted) == alerts
 
 
 def test_alerts_of_episodes_that_were_not_taken_over_are_withdrawn():
@@ -371,18 +385,20 @@ def test_alerts_of_episodes_that_were_not_taken_over_are_withdrawn():
     open_before = [
         alert.id
         for name in lived.judges()
-        for e in goldens.judge_of(lived, name).episodes
-        for alert in e.open.values()
+        for engine_made in goldens.judge_of(lived, name).episodes
+        for alert in engine_made.open.values()
     ]
     assert open_before
     assert {rule.name for rule in lived.rules} <= {
         name.rpartition("/")[2] for name in restored.restore(pack_snapshot(tree))
     }
-    saved, again = restored.snapshot(), history.engine()
-    assert again.restore(saved) == []
-    told = again.tick(int(again.watermarks.max()))
-    gone = [found for found in told if found.change == "withdrawn"]
-    assert sorted(found.id for found in gone if not is_notice(found)) == sorted(open_before)
+    saved, restarted = restored.snapshot(), history.engine()
+    assert restarted.restore(saved) == []
+    alerts = restarted.tick(int(restarted.watermarks.max()))
+    withdrawn = [found for found in alerts if found.change == "withdrawn"]
+    assert sorted(found.id for found in withdrawn if not is_notice(found)) == sorted(
+        open_before
+    )
 
 
 def test_episodes_go_on_though_their_rules_have_other_levels():
@@ -402,9 +418,9 @@ def test_checkpoint_contains_the_layout_of_its_manifest():
     chunks, manifest = checkpoints.encode(
         b"state", {"meter.reads": 7}, 4, checkpoints.WrittenCheckpoint(8)
     )
-    told = msgspec.msgpack.decode(manifest.value)
-    assert [m.key for m in (*chunks, manifest)] == [b"1/0", b"1/manifest"]
-    assert (checkpoints.MANIFEST_LAYOUT, told.keys()) == (
+    fields = msgspec.msgpack.decode(manifest.value)
+    assert [message.key for message in (*chunks, manifest)] == [b"1/0", b"1/manifest"]
+    assert (checkpoints.MANIFEST_LAYOUT, fields.keys()) == (
         1,
         {"layout", "set", "sequence", "partitions", "offsets", "checksums", "taken"},
     )

@@ -187,7 +187,7 @@ def test_batches_are_ordered_and_split_no_time():
     batches = list(open_source(HOUSEHOLDS_FILE).batches)
     for batch in batches:
         assert (np.diff(batch.at) >= 0).all()
-    assert all(a.at[-1] < b.at[0] for a, b in pairwise(batches))
+    assert all(earlier.at[-1] < later.at[0] for earlier, later in pairwise(batches))
 
 
 def test_a_ratio_that_changes_is_effective_dated(tmp_path):
@@ -331,13 +331,18 @@ def test_an_activity_starts_a_stage_and_the_next_event_finishes_it(tmp_path):
     pq.write_table(log, tmp_path / "log.parquet")
     source = open_source(tmp_path)
     stages = rows(source)
-    told = [
-        (int(at - 1e9), stages.names[s], stages.stages[g], StageProgress(p).name)
-        for at, s, g, p in zip(
+    progress_of_items = [
+        (
+            int(at - 1e9),
+            stages.names[item],
+            stages.stages[stage],
+            StageProgress(progress).name,
+        )
+        for at, item, stage, progress in zip(
             stages.at, stages.subject, stages.stage, stages.progress, strict=True
         )
     ]
-    assert told == [
+    assert progress_of_items == [
         (0, "a", "read", "STARTED"),
         (60, "a", "read", "FINISHED"),
         (60, "a", "check", "STARTED"),
@@ -408,11 +413,11 @@ def test_the_billing_workflow_closes_its_cases():
     stages = rows(source)
     assert source.rejected == {"case_id is missing": 1}
     started, finished = (
-        (stages.progress == p).sum()
-        for p in (StageProgress.STARTED, StageProgress.FINISHED)
+        (stages.progress == progress).sum()
+        for progress in (StageProgress.STARTED, StageProgress.FINISHED)
     )
     assert 0 < started - finished < 300
-    used = {stages.stages[g] for g in stages.stage}
+    used = {stages.stages[code] for code in stages.stage}
     assert "RELEASE" in used
     assert "BILLED" not in used
 
@@ -434,12 +439,12 @@ def test_kinds_are_merged_hour_by_hour(tmp_path):
         f"item,section,at,stage,progress\nw,s,{hour + 3700},read,started\n"
     )
     batches = list(open_source(tmp_path).batches)
-    assert [(type(b), b.at[0] - hour) for b in batches[:3]] == [
+    assert [(type(batch), batch.at[0] - hour) for batch in batches[:3]] == [
         (Readings, 0),
         (Stages, 3700),
         (Readings, 3600),
     ]
-    assert sum(len(b) for b in batches) == 9
+    assert sum(len(batch) for batch in batches) == 9
 
 
 def test_files_of_one_kind_interleave_and_keep_their_names(tmp_path):
@@ -457,9 +462,9 @@ def test_files_of_one_kind_interleave_and_keep_their_names(tmp_path):
             tmp_path / f"{name}.parquet",
         )
     batches: list[Any] = list(open_source(tmp_path).batches)
-    whole = Readings.join(batches)
-    assert len(whole) == 120_000
-    assert (np.diff(whole.at) >= 0).all()
+    joined = Readings.join(batches)
+    assert len(joined) == 120_000
+    assert (np.diff(joined.at) >= 0).all()
     for batch in batches:
         assert batch.names == ("m1", "m2", "m3")
         first = batch.rows(np.array(batch.names)[batch.subject] == "m3")
@@ -467,7 +472,7 @@ def test_files_of_one_kind_interleave_and_keep_their_names(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "reason"),
     [
         ("x.csv", "a,b\n1,2\n", "has the columns a, b; known are"),
         ("x.csv", "", "is empty"),
@@ -487,10 +492,10 @@ def test_files_of_one_kind_interleave_and_keep_their_names(tmp_path):
         ),
     ],
 )
-def test_unreadable_file_is_refused_with_the_reason(tmp_path, name, content, told):
+def test_unreadable_file_is_refused_with_the_reason(tmp_path, name, content, reason):
     path = tmp_path / name
     path.write_text(content, encoding="utf-8")
-    with pytest.raises(SourceError, match=told):
+    with pytest.raises(SourceError, match=reason):
         open_source(path)
 
 

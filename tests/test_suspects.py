@@ -36,11 +36,11 @@ def weeks(seed: int) -> Stream:
             * rng.uniform(0.6, 1.4, (USER_COUNT, DAY_COUNT, PER_DAY))
         )
         used[2] *= 3
-        seen = used.copy()
+        registered = used.copy()
         if name == "A1":
-            seen[2, 18:33] *= 0.33
+            registered[2, 18:33] *= 0.33
         else:
-            seen[2] *= 0.5
+            registered[2] *= 0.5
         through = used.sum(axis=0) * (1.02 + 0.00001 * used.sum(axis=0))
         meters = [Meter(meter=f"{name}G", wiring="3P4W", interval_s=STEP_SECONDS)]
         meters += [
@@ -48,7 +48,7 @@ def weeks(seed: int) -> Stream:
             for k in range(USER_COUNT)
         ]
         areas.append(Area(area=name, gateway=f"{name}G", meters=meters))
-        for meter, kwh in zip(meters, (through, *seen), strict=True):
+        for meter, kwh in zip(meters, (through, *registered), strict=True):
             power = np.full((3, DAY_COUNT * PER_DAY), np.nan)
             power[0] = kwh.reshape(-1) * 3600 / STEP_SECONDS
             lost = rng.random(DAY_COUNT * PER_DAY) < 0.001
@@ -139,44 +139,46 @@ def noise(seed, days=30, users=200):
 
 
 def test_a_share_that_is_missing_goes_with_what_is_registered():
-    g, energy = noise(1)
+    rng, energy = noise(1)
     energy[:, 7] *= 4
-    found = compared(g.normal(0, 2, 30) + energy[:, 7], energy, np.zeros(200, bool))
-    assert np.argmax(found.strength()) == 7
-    assert found.kwh[7] == pytest.approx(energy[:, 7].mean(), 0.5)
+    comparison = compared(
+        rng.normal(0, 2, 30) + energy[:, 7], energy, np.zeros(200, bool)
+    )
+    assert np.argmax(comparison.strength()) == 7
+    assert comparison.kwh[7] == pytest.approx(energy[:, 7].mean(), 0.5)
 
 
 def test_what_is_no_longer_registered_stepped_up_the_loss():
-    g, energy = noise(2)
+    rng, energy = noise(2)
     used = 4 * energy[:, 7]
     energy[:, 7] = np.where(np.arange(30) < 20, used, used / 4)
-    found = compared(
-        g.normal(0, 2, 30) + used - energy[:, 7], energy, np.zeros(200, bool)
+    comparison = compared(
+        rng.normal(0, 2, 30) + used - energy[:, 7], energy, np.zeros(200, bool)
     )
-    assert np.argmax(found.strength()) == 7
-    assert found.kwh[7] == pytest.approx((used - energy[:, 7])[20:].mean(), 0.2)
+    assert np.argmax(comparison.strength()) == 7
+    assert comparison.kwh[7] == pytest.approx((used - energy[:, 7])[20:].mean(), 0.2)
     sunny = compared(
-        g.normal(0, 2, 30) + used - energy[:, 7], energy, np.arange(200) == 7
+        rng.normal(0, 2, 30) + used - energy[:, 7], energy, np.arange(200) == 7
     )
     assert sunny.strength()[7] < 3.5
 
 
 def test_several_at_once_share_the_loss():
-    g, energy = noise(3)
+    rng, energy = noise(3)
     energy[:, [3, 9]] *= 5
-    found = compared(
-        g.normal(0, 1, 30) + energy[:, 3] + energy[:, 9] / 2,
+    comparison = compared(
+        rng.normal(0, 1, 30) + energy[:, 3] + energy[:, 9] / 2,
         energy,
         np.zeros(200, bool),
     )
-    assert {*np.argsort(-found.kwh)[:2]} == {3, 9}
+    assert {*np.argsort(-comparison.kwh)[:2]} == {3, 9}
 
 
 def test_cold_days_alone_make_nobody_suspect():
-    g, energy = noise(4)
+    rng, energy = noise(4)
     total = energy.sum(axis=1)
     found = compared(
-        total**2 / total.mean() / 30 + g.normal(0, 2, 30), energy, np.zeros(200, bool)
+        total**2 / total.mean() / 30 + rng.normal(0, 2, 30), energy, np.zeros(200, bool)
     )
     assert np.percentile(found.strength(), 99) < 3.5
 

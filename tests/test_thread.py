@@ -22,10 +22,10 @@ def wedged_message(engines: EngineThread, call, used: float, monkeypatch) -> str
         await asyncio.to_thread(begun.wait)
         assert not engines.wedged(1.0, 60.0)
         clock[0] += used
-        found = [engines.wedged(1.0, 60.0) for _ in range(100)]
+        messages = [engines.wedged(1.0, 60.0) for _ in range(100)]
         release.set()
         await running
-        return found[-1]
+        return messages[-1]
 
     return asyncio.run(judge())
 
@@ -49,8 +49,8 @@ def test_a_call_is_wedged_when_it_uses_next_to_nothing_or_more_than_the_limit(
         while not release.is_set():
             time.sleep(0.001)
 
-    said = wedged_message(EngineThread(Metrics()), call, used, monkeypatch)
-    assert ("`step` has not come to an end after 100 s" in said) == wedged
+    message = wedged_message(EngineThread(Metrics()), call, used, monkeypatch)
+    assert ("`step` has not come to an end after 100 s" in message) == wedged
 
 
 def test_the_loop_goes_on_and_calls_come_one_after_another():

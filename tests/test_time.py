@@ -106,10 +106,10 @@ def closed(
 def test_a_day_is_as_long_as_it_is_where_the_meters_are(zone, day, quarters):
     year, month, first = day
     start = int(datetime(year, month, first, tzinfo=ZoneInfo(zone)).timestamp())
-    whole = readings(start, quarters + 96)
+    rows = readings(start, quarters + 96)
     days = closed(
         engine_of(zone),
-        [whole.select(slice(n, n + 30)) for n in range(0, len(whole), 30)],
+        [rows.select(slice(n, n + 30)) for n in range(0, len(rows), 30)],
     )
     assert days[0] == (
         start + quarters * QUARTER_SECONDS,
@@ -130,18 +130,20 @@ def test_no_reading_of_the_hour_that_comes_twice_counts_as_a_repeat():
 
 
 def test_clock_a_day_ahead_raises_an_alert_and_moves_no_other_meter():
-    right, wrong = engine_of(), engine_of()
-    days = closed(right, [readings(START_TIME, 300)])
-    seen = closed(wrong, [readings(START_TIME, 300, {"M2": DAY_SECONDS}, received=0)])
-    assert [(end, kwh[:2], coverage[:2]) for end, kwh, coverage, _ in seen] == [
+    sound, astray = engine_of(), engine_of()
+    days = closed(sound, [readings(START_TIME, 300)])
+    windows = closed(
+        astray, [readings(START_TIME, 300, {"M2": DAY_SECONDS}, received=0)]
+    )
+    assert [(end, kwh[:2], coverage[:2]) for end, kwh, coverage, _ in windows] == [
         (end, kwh[:2], coverage[:2]) for end, kwh, coverage, _ in days
     ]
     assert len(days) == 3
-    told = engine_of().step(
+    alerts = engine_of().step(
         readings(START_TIME, 300, {"M2": DAY_SECONDS + HOUR_SECONDS}, received=0)
     )
     assert {
-        (alert.rule, alert.subject) for alert in told if alert.rule == "clock_drift"
+        (alert.rule, alert.subject) for alert in alerts if alert.rule == "clock_drift"
     } == {("clock_drift", "M2")}
 
 
@@ -218,20 +220,20 @@ class TestAClockThatWentBack:
     "ahead", [HOUR_SECONDS, DAY_SECONDS, 365 * DAY_SECONDS, 2**31 - START_TIME]
 )
 def test_reading_from_the_future_is_rejected_by_its_receipt_time(ahead):
-    engine, told = engine_of(), []
+    engine, alerts = engine_of(), []
     for first in range(START_TIME, START_TIME + 2 * DAY_SECONDS, QUARTER_SECONDS):
-        wrong = readings(first, 1, {"M2": ahead}, received=0)
+        ahead_rows = readings(first, 1, {"M2": ahead}, received=0)
         sent = [
             (key, value, "", first + QUARTER_SECONDS)
-            for key, value, _ in encode_readings(wrong, "single")
+            for key, value, _ in encode_readings(ahead_rows, "single")
         ]
         batch, refusals = decode_readings(sent)
         assert batch is not None
         assert not refusals
-        told += engine.step(batch)
+        alerts += engine.step(batch)
     assert engine.counts["readings", "rejected", "future"] == 192
     assert engine.counts["readings", "judged", ""] == 2 * 192
-    assert {(alert.rule, alert.subject) for alert in told} >= {("clock_drift", "M2")}
+    assert {(alert.rule, alert.subject) for alert in alerts} >= {("clock_drift", "M2")}
     assert engine.watermarks.tolist() == [START_TIME + 2 * DAY_SECONDS]
     balanced(count_outcomes(engine))
 
@@ -274,7 +276,11 @@ def worked_on(stream: Stream) -> Stream:
     return stream.with_rows(
         [
             *stream.rows,
-            *(Row(Stages, s, i, at, columns) for s in sections for i in ("E1", "E2")),
+            *(
+                Row(Stages, section, item, at, columns)
+                for section in sections
+                for item in ("E1", "E2")
+            ),
         ]
     )
 
@@ -284,7 +290,8 @@ def others(alerts: list[Alert]) -> list[Alert]:
     return [
         alert
         for alert in alerts
-        if alert.subject.split("/")[0] != "ghost" and alert.rule != "payment_failure_burst"
+        if alert.subject.split("/")[0] != "ghost"
+        and alert.rule != "payment_failure_burst"
     ]
 
 
@@ -320,10 +327,10 @@ def test_items_of_future_years_are_rejected_and_stop_no_section(wrong):
             ]
             decoded, _ = decode_stages(messages)
             if decoded:
-                told.extend(engine.step(decoded))
+                alerts.extend(engine.step(decoded))
         return engine
 
-    told: list[Alert] = []
+    alerts: list[Alert] = []
     work = [
         stage(f"W{n}", START_TIME + n * HOUR_SECONDS, StageProgress.STARTED)
         for n in range(20)
@@ -338,7 +345,7 @@ def test_items_of_future_years_are_rejected_and_stop_no_section(wrong):
     )
     assert engine.counts["stages", "judged", ""] == 20
     assert engine.counts["stages", "late", ""] == 0
-    assert {alert.subject for alert in told} == {
+    assert {alert.subject for alert in alerts} == {
         f"W{n}/review" for n in range(18)
     }  # the clock is the second-latest
 
@@ -365,21 +372,23 @@ def test_office_rows_of_implausible_time_are_rejected(at):
 
 
 def test_days_uploaded_late_withdraw_their_read_failure():
-    engine, whole = engine_of(), readings(START_TIME, 6 * 96, received=0)
+    engine, rows = engine_of(), readings(START_TIME, 6 * 96, received=0)
     late = (
-        (whole.subject == 2)
-        & (whole.at > START_TIME + DAY_SECONDS)
-        & (whole.at <= START_TIME + 4 * DAY_SECONDS)
+        (rows.subject == 2)
+        & (rows.at > START_TIME + DAY_SECONDS)
+        & (rows.at <= START_TIME + 4 * DAY_SECONDS)
     )
-    before = whole.at <= START_TIME + 4 * DAY_SECONDS + 2 * HOUR_SECONDS
-    missed = engine.step(whole.select(before & ~late))
+    before = rows.at <= START_TIME + 4 * DAY_SECONDS + 2 * HOUR_SECONDS
+    missed = engine.step(rows.select(before & ~late))
     missing = [("read_failure", "M2")]  # alone: no low reading success of its area
     assert [(alert.rule, alert.subject, alert.state) for alert in missed] == [
         (*who, "raised") for who in missing
     ]
-    told = missed + engine.step(whole.select(late)) + engine.step(whole.select(~before))
-    taken_back = sorted((alert.rule, alert.subject, alert.state) for alert in told[len(missing) :])
+    alerts = missed + engine.step(rows.select(late)) + engine.step(rows.select(~before))
+    taken_back = sorted(
+        (alert.rule, alert.subject, alert.state) for alert in alerts[len(missing) :]
+    )
     assert taken_back == sorted((*who, "withdrawn") for who in missing)
-    same(told, engine_of().step(whole))
+    same(alerts, engine_of().step(rows))
     assert engine.counts["readings", "late", ""] == 0
     balanced(count_outcomes(engine))

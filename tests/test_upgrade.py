@@ -66,18 +66,18 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A folder with the files of a commit."""
 
     def unpack(commit: str) -> Path:
-        told = subprocess.run(
+        result = subprocess.run(
             ["git", "archive", commit],
             cwd=PROJECT_ROOT,
             capture_output=True,
             check=False,
         )
-        if told.returncode:
+        if result.returncode:
             pytest.skip(
-                f"the history has no commit {commit} here: {told.stderr.decode().strip()}"
+                f"the history has no commit {commit} here: {result.stderr.decode().strip()}"
             )
         folder = tmp_path_factory.mktemp(commit)
-        with tarfile.open(fileobj=io.BytesIO(told.stdout)) as archive:
+        with tarfile.open(fileobj=io.BytesIO(result.stdout)) as archive:
             archive.extractall(folder, filter="data")
         return folder
 
@@ -98,7 +98,10 @@ def halves(town: Town) -> list[list[Batch]]:
         else batch
         for batch in town.batches()
     ]
-    return [batches[a:b] for a, b in pairwise([0, len(batches) // 2, len(batches)])]
+    return [
+        batches[start:end]
+        for start, end in pairwise([0, len(batches) // 2, len(batches)])
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +197,7 @@ def test_todays_local_runner_goes_on_from_the_store_of_an_older_one(
         )
         assert done.returncode == 0, done.stderr
     with Store(tmp_path / "alerts.db") as store:
-        found = last_states(store.alerts())
+        alerts = last_states(store.alerts())
     if commit == FIRST_COMMIT:
         assert all(owner in done.stderr for owner in AFRESH_OWNERS)
         return
@@ -203,4 +206,4 @@ def test_todays_local_runner_goes_on_from_the_store_of_an_older_one(
     assert {
         name.rpartition("/")[2] for name in afresh[1].split(", ")
     } == RESTATED_RULES | NEW_OWNERS
-    assert without_restated(found) == without_restated(expected)
+    assert without_restated(alerts) == without_restated(expected)

@@ -51,21 +51,21 @@ def validated(readings, **more):
     for batch in batches(case):
         engine.step(batch)
     seen = {
-        name: np.concatenate([part[name] for part in probe.seen], axis=-1)
+        name: np.concatenate([shown[name] for shown in probe.seen], axis=-1)
         for name in SEEN_COLUMNS
         if probe.seen
     }
-    doubts = {
+    implausible = {
         reason: n
-        for (_, fate, reason), n in engine.counts.items()
-        if fate == "implausible"
+        for (_, outcome, reason), n in engine.counts.items()
+        if outcome == "implausible"
     }
-    fates = {
-        reason or fate: n
-        for (_, fate, reason), n in engine.counts.items()
-        if fate not in OTHER_COUNTS
+    outcomes = {
+        reason or outcome: n
+        for (_, outcome, reason), n in engine.counts.items()
+        if outcome not in OTHER_COUNTS
     }
-    return seen, doubts, fates
+    return seen, implausible, outcomes
 
 
 OTHER_COUNTS = ("implausible", "flagged", "in")  # outcomes that are no fate of a row
@@ -92,7 +92,7 @@ def assert_seen(column, expected):
 )
 @pytest.mark.parametrize("known", [True, False])
 def test_a_sentinel_is_no_value(value, known):
-    seen, doubts, _ = validated(
+    seen, implausible, _ = validated(
         f"""
         at                register
         d1 00:15          {value}
@@ -102,7 +102,7 @@ def test_a_sentinel_is_no_value(value, known):
     )
     assert_seen(seen["register"], [NOT_A_NUMBER, 100, 101, 102])
     assert_seen(seen["register_delta"], [NOT_A_NUMBER, NOT_A_NUMBER, 1, 1])
-    assert doubts == {"sentinel": 1}
+    assert implausible == {"sentinel": 1}
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_a_sentinel_is_no_value(value, known):
     ],
 )
 def test_a_sentinel_of_one_phase_leaves_the_others(column, value):
-    seen, doubts, _ = validated(
+    seen, implausible, _ = validated(
         f"""
         at        {column}
         d1 00:15  1/{value}/1
@@ -123,30 +123,30 @@ def test_a_sentinel_of_one_phase_leaves_the_others(column, value):
         known=False,
     )
     assert_seen(seen[column][:, 0], [1, NOT_A_NUMBER, 1])
-    assert doubts == {"sentinel": 1}
+    assert implausible == {"sentinel": 1}
 
 
 def test_a_large_register_is_a_value():
-    seen, doubts, _ = validated("""
+    seen, implausible, _ = validated("""
         at                register
         d1 00:15..01:00   429496.72+0.01
         """)
     assert not np.isnan(seen["register"]).any()
-    assert not doubts
+    assert not implausible
 
 
 @pytest.mark.parametrize("value", ["inf", "-inf"])
 def test_infinity_is_no_value(value):
-    seen, doubts, _ = validated(f"""
+    seen, implausible, _ = validated(f"""
         at        i
         d1 00:15  1/{value}/1
         """)
     assert_seen(seen["i"][:, 0], [1, NOT_A_NUMBER, 1])
-    assert doubts == {"not_finite": 1}
+    assert implausible == {"not_finite": 1}
 
 
 def test_energy_registers_and_voltages_are_not_negative_but_power_and_current_may_be():
-    seen, doubts, _ = validated("""
+    seen, implausible, _ = validated("""
         at        register  export_register  kwh  u           i       p   q
         d1 00:15  -5        -5               -1   220/-3/220  -1/1/1  -1  -1
         """)
@@ -155,7 +155,7 @@ def test_energy_registers_and_voltages_are_not_negative_but_power_and_current_ma
     assert_seen(seen["u"][:, 0], [220, NOT_A_NUMBER, 220])
     assert_seen(seen["i"][:, 0], [-1, 1, 1])
     assert_seen(seen["p"][:, 0], [-1, -1, -1])
-    assert doubts == {"negative": 4}
+    assert implausible == {"negative": 4}
 
 
 @pytest.mark.parametrize(
@@ -169,30 +169,30 @@ def test_energy_registers_and_voltages_are_not_negative_but_power_and_current_ma
     ],
 )
 def test_what_no_meter_can_measure_is_no_value(column, within, beyond):
-    seen, doubts, _ = validated(f"""
+    seen, implausible, _ = validated(f"""
         at        {column}
         d1 00:15  {within}
         d1 00:30  {beyond}
         """)
     assert_seen(seen[column][..., 0], float(within))
     assert np.isnan(seen[column][..., 1]).all()
-    assert doubts == {"beyond_bound": 1 if column == "kwh" else 3}
+    assert implausible == {"beyond_bound": 1 if column == "kwh" else 3}
 
 
 def test_the_bound_follows_the_contract_the_interval_and_needs_master_data():
     hourly = "meter  wiring  interval_s\nM1     3P4W    3600"
-    seen, doubts, _ = validated(
+    seen, implausible, _ = validated(
         "at        kwh\nd1 01:00  79\nd1 02:00  80", meters=hourly
     )
     assert_seen(seen["kwh"], [79, NOT_A_NUMBER])
-    assert doubts == {"beyond_bound": 1}
+    assert implausible == {"beyond_bound": 1}
     large = "meter  wiring  contract_kva\nM1     3P4W    100"
     assert not validated("at        p\nd1 00:15  190", meters=large)[1]
     assert not validated("at        p\nd1 00:15  190", known=False)[1]
 
 
 def test_an_estimate_is_no_measurement_and_an_edited_value_is():
-    seen, doubts, fates = validated("""
+    seen, implausible, outcomes = validated("""
         at        register  kwh  u    status
         d1 00:15  100       1    220  measured
         d1 00:30  101       1    220  estimated
@@ -200,12 +200,12 @@ def test_an_estimate_is_no_measurement_and_an_edited_value_is():
         """)
     assert_seen(seen["kwh"], [1, NOT_A_NUMBER, 1])
     assert_seen(seen["register_delta"], [NOT_A_NUMBER, NOT_A_NUMBER, 2])
-    assert doubts == {"estimated": 5}
-    assert fates == {"judged": 3}
+    assert implausible == {"estimated": 5}
+    assert outcomes == {"judged": 3}
 
 
 def test_phase_b_of_a_three_wire_meter_is_not_there():
-    seen, doubts, _ = validated(
+    seen, implausible, _ = validated(
         """
         at        u          i
         d1 00:15  100/3/100  1/0/1
@@ -214,11 +214,11 @@ def test_phase_b_of_a_three_wire_meter_is_not_there():
     )
     assert_seen(seen["u"][:, 0], [100, NOT_A_NUMBER, 100])
     assert_seen(seen["i"][:, 0], [1, NOT_A_NUMBER, 1])
-    assert not doubts
+    assert not implausible
 
 
 def test_a_repeated_snapshot_is_missing_not_zero():
-    seen, doubts, _ = validated("""
+    seen, implausible, _ = validated("""
         at        register  kwh  p  clock_offset
         d1 00:15  100       0    1  0
         d1 00:30  100       0    1  -900
@@ -227,20 +227,20 @@ def test_a_repeated_snapshot_is_missing_not_zero():
     assert_seen(seen["kwh"], [0, NOT_A_NUMBER, 0.5])
     assert_seen(seen["register_delta"], [NOT_A_NUMBER, NOT_A_NUMBER, 0.5])
     assert np.isnan(seen["p"][:, 1]).all()
-    assert doubts == {"repeated_snapshot": 5}
+    assert implausible == {"repeated_snapshot": 5}
 
 
 def test_a_register_that_stands_while_the_clock_goes_on_is_no_repeat():
-    seen, doubts, _ = validated("""
+    seen, implausible, _ = validated("""
         at               register  kwh  clock_offset
         d1 00:15..01:00  100       0    3
         """)
     assert_seen(seen["register_delta"], [NOT_A_NUMBER, 0, 0, 0])
-    assert not doubts
+    assert not implausible
 
 
 def test_one_low_reading_is_no_new_base():
-    seen, doubts, _ = validated("""
+    seen, implausible, _ = validated("""
         at        register
         d1 00:15  1000
         d1 00:30  12
@@ -249,11 +249,11 @@ def test_one_low_reading_is_no_new_base():
         """)
     assert_seen(seen["register_delta"], [NOT_A_NUMBER, NOT_A_NUMBER, 1, 1])
     assert_seen(seen["register_drop"], [0, NOT_A_NUMBER, 0, 0])
-    assert doubts == {"transient_low": 1}
+    assert implausible == {"transient_low": 1}
 
 
 def test_a_gap_between_two_low_readings_does_not_hide_the_decrease():
-    seen, doubts, _ = validated("""
+    seen, implausible, _ = validated("""
         at        register
         d1 00:15  1000
         d1 00:30  900
@@ -266,7 +266,7 @@ def test_a_gap_between_two_low_readings_does_not_hide_the_decrease():
         seen["register_delta"],
         [NOT_A_NUMBER, NOT_A_NUMBER, NOT_A_NUMBER, NOT_A_NUMBER, 1],
     )
-    assert not doubts
+    assert not implausible
 
 
 def test_a_low_reading_that_falls_on_is_confirmed_by_the_next_that_does_not():
@@ -281,7 +281,7 @@ def test_a_low_reading_that_falls_on_is_confirmed_by_the_next_that_does_not():
 
 
 def test_one_high_reading_is_no_new_base():
-    seen, doubts, _ = validated("""
+    seen, implausible, _ = validated("""
         at        register
         d1 00:15  1000
         d1 00:30  90000
@@ -290,11 +290,11 @@ def test_one_high_reading_is_no_new_base():
         """)
     assert_seen(seen["register_delta"], [NOT_A_NUMBER, NOT_A_NUMBER, 1, 1])
     assert_seen(seen["register_drop"], [0, 0, 0, 0])
-    assert doubts == {"transient_high": 1}
+    assert implausible == {"transient_high": 1}
 
 
 def test_a_high_reading_that_a_second_one_confirms_is_a_new_base_but_no_use():
-    seen, doubts, _ = validated("""
+    seen, implausible, _ = validated("""
         at        register
         d1 00:15  1000
         d1 00:30  90000
@@ -303,7 +303,7 @@ def test_a_high_reading_that_a_second_one_confirms_is_a_new_base_but_no_use():
         """)
     assert_seen(seen["register_delta"], [NOT_A_NUMBER, NOT_A_NUMBER, NOT_A_NUMBER, 2])
     assert_seen(seen["register_drop"], [0, 0, 0, 0])
-    assert not doubts
+    assert not implausible
 
 
 def test_a_high_reading_is_not_confirmed_by_a_second_leap():
@@ -325,7 +325,7 @@ def test_a_high_reading_is_not_confirmed_by_a_second_leap():
     ("digits", "last", "next_", "delta"), [(6, 999_999, 1, 2), (4, 9_990, 5, 15)]
 )
 def test_rollover_is_unwrapped(digits, last, next_, delta):
-    seen, doubts, _ = validated(
+    seen, implausible, _ = validated(
         f"""
         at        register
         d1 00:15  {last}
@@ -335,7 +335,7 @@ def test_rollover_is_unwrapped(digits, last, next_, delta):
     )
     assert_seen(seen["register_delta"], [NOT_A_NUMBER, delta])
     assert_seen(seen["register_drop"], [0, 0])
-    assert not doubts
+    assert not implausible
 
 
 def test_a_fall_from_the_middle_of_the_register_is_no_rollover():
@@ -349,7 +349,7 @@ def test_a_fall_from_the_middle_of_the_register_is_no_rollover():
 
 
 def test_a_new_version_of_the_meter_begins_afresh():
-    seen, doubts, _ = validated(
+    seen, implausible, _ = validated(
         """
         at        register
         d1 00:15  1000
@@ -360,11 +360,11 @@ def test_a_new_version_of_the_meter_begins_afresh():
     )
     assert_seen(seen["register_delta"], [NOT_A_NUMBER, NOT_A_NUMBER, 1])
     assert_seen(seen["register_drop"], [0, 0, 0])
-    assert not doubts
+    assert not implausible
 
 
 def test_the_energy_of_hours_in_one_interval_is_a_backfill_lump():
-    seen, doubts, _ = validated("""
+    seen, implausible, _ = validated("""
         at        register  kwh
         d1 00:15  100       0.5
         d1 00:30  100.5     0.5
@@ -373,46 +373,46 @@ def test_the_energy_of_hours_in_one_interval_is_a_backfill_lump():
         """)
     assert_seen(seen["kwh"], [0.5, 0.5, NOT_A_NUMBER, 0.5])
     assert_seen(seen["register_delta"], [NOT_A_NUMBER, 0.5, 6.5, 0.5])
-    assert doubts == {"backfill_lump": 1}
+    assert implausible == {"backfill_lump": 1}
 
 
 def test_after_a_gap_the_energy_of_one_interval_is_no_lump():
-    seen, doubts, _ = validated("""
+    seen, implausible, _ = validated("""
         at        register  kwh
         d1 00:15  100       0.5
         d1 04:00  107       0.6
         """)
     assert_seen(seen["kwh"], [0.5, 0.6])
-    assert not doubts
+    assert not implausible
 
 
 def test_the_energy_of_an_hour_in_one_interval_is_no_lump():
-    seen, doubts, _ = validated("""
+    seen, implausible, _ = validated("""
         at        register  kwh
         d1 00:15  100       0.5
         d1 01:15  106       6
         """)
     assert_seen(seen["kwh"], [0.5, 6])
-    assert not doubts
+    assert not implausible
 
 
 def test_an_hourly_or_daily_meter_sends_no_lumps():
     for interval, times in ((3600, "d1 01:00..06:00 /60"), (86_400, "d1..d4 24:00")):
-        _, doubts, _ = validated(
+        _, implausible, _ = validated(
             f"at                   register  kwh\n{times}  100+5      5",
             meters=f"meter  wiring  interval_s\nM1     3P4W    {interval}",
         )
-        assert not doubts
+        assert not implausible
 
 
 def test_event_times_ahead_of_their_receipt_are_rejected():
-    seen, _, fates = validated("""
+    seen, _, outcomes = validated("""
         at        kwh  received
         d1 00:15  1    d1 00:10
         d1 01:15  2    d1 00:16
         d1 00:30  3    d1 00:31
         """)
-    assert fates == {"judged": 2, "future": 1}
+    assert outcomes == {"judged": 2, "future": 1}
     assert_seen(seen["kwh"], [1, 3])
 
 
@@ -430,14 +430,14 @@ def test_implausible_event_times_are_rejected():
 
 
 def test_every_row_has_one_outcome():
-    _, doubts, fates = validated("""
+    _, implausible, outcomes = validated("""
         at               arrives    register     kwh  u    i     received
         d1 00:15..24:00  -          100+0.5      0.5  220  4     -
         d1 00:15..12:00  d1 23:00   100+0.5      0.5  220  4     -
         d2 00:15..06:00  -          4294967.295  0.5  900  inf   -
         d2 06:15..12:00  -          150          1    220  4     d1 00:00
         """)
-    assert sum(fates.values()) == 96 + 48 + 24 + 24
-    assert fates["duplicate"] == 48
-    assert fates["future"] == 24
-    assert doubts == {"sentinel": 24, "beyond_bound": 72, "not_finite": 72}
+    assert sum(outcomes.values()) == 96 + 48 + 24 + 24
+    assert outcomes["duplicate"] == 48
+    assert outcomes["future"] == 24
+    assert implausible == {"sentinel": 24, "beyond_bound": 72, "not_finite": 72}

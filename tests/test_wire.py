@@ -87,13 +87,13 @@ def decoded(messages: Sequence[Message]) -> tuple[Readings, list[Rejection]]:
     return batch, refusals
 
 
-def reading(**told: Any) -> bytes:
-    return msgspec.json.encode({"meter": "M1", "at": READING_TIME, "kwh": 1} | told)
+def reading(**fields: Any) -> bytes:
+    return msgspec.json.encode({"meter": "M1", "at": READING_TIME, "kwh": 1} | fields)
 
 
-def packed(**told: Any) -> bytes:
+def packed(**fields: Any) -> bytes:
     """A frame of two rows of one meter."""
-    whole = {
+    frame = {
         "meters": ["M1"],
         "meter": np.zeros(2, "<u2").tobytes(),
         "at": np.full(2, READING_TIME, "<u4").tobytes(),
@@ -103,7 +103,7 @@ def packed(**told: Any) -> bytes:
         "kwh": np.ones(2, "<f4").tobytes(),
     }
     return msgspec.msgpack.encode(
-        {name: value for name, value in (whole | told).items() if value is not None}
+        {name: value for name, value in (frame | fields).items() if value is not None}
     )
 
 
@@ -127,11 +127,11 @@ times = st.integers(EARLIEST_TIME, LATEST_TIME - 1)
 
 def numbers(name: str, rows: int) -> st.SearchStrategy[Any]:
     kind = COLUMN_TYPES[name]
-    some = st.floats(
+    floats = st.floats(
         -(2.0**39), 2.0**39, allow_nan=False, width=64 if kind is np.float64 else 32
     ) | st.just(np.nan)
     return st.none() | arrays.arrays(
-        kind, (3, rows) if name in PHASE_COLUMNS else rows, elements=some
+        kind, (3, rows) if name in PHASE_COLUMNS else rows, elements=floats
     )
 
 
@@ -139,30 +139,30 @@ def numbers(name: str, rows: int) -> st.SearchStrategy[Any]:
 def batches(draw: st.DrawFn, kind: type[Batch]) -> Batch:
     rows = draw(st.integers(1, 6))
 
-    def many(one: st.SearchStrategy[Any]) -> list[Any]:
-        return draw(st.lists(one, min_size=rows, max_size=rows))
+    def many(message_sent: st.SearchStrategy[Any]) -> list[Any]:
+        return draw(st.lists(message_sent, min_size=rows, max_size=rows))
 
-    told: dict[str, Any] = {"at": many(times)}
+    columns: dict[str, Any] = {"at": many(times)}
     for names, codes in kind.encodings().items():
         blank = names in ("bills", "channels") or (
             kind is DeviceEvents and names == "names"
         )
-        told[names] = [""] * blank + draw(
+        columns[names] = [""] * blank + draw(
             st.lists(ids, min_size=1, max_size=3, unique=True)
         )
-        told[codes] = many(st.integers(0, len(told[names]) - 1))
+        columns[codes] = many(st.integers(0, len(columns[names]) - 1))
     for name in [field.name for field in fields(kind)]:
-        if name in told:
+        if name in columns:
             continue
         if name in WORDS_BY_CODE:
-            told[name] = many(st.integers(0, len(WORDS_BY_CODE[name]) - 1))
+            columns[name] = many(st.integers(0, len(WORDS_BY_CODE[name]) - 1))
         elif name == "succeeded":
-            told[name] = many(st.integers(0, 1))
+            columns[name] = many(st.integers(0, 1))
         elif COLUMN_TYPES[name] is np.int64:
-            told[name] = many(st.just(0) | times)
+            columns[name] = many(st.just(0) | times)
         else:
-            told[name] = draw(numbers(name, rows))
-    return kind.build(**told)
+            columns[name] = draw(numbers(name, rows))
+    return kind.build(**columns)
 
 
 @settings(max_examples=150, deadline=None)
@@ -212,7 +212,12 @@ def test_a_message_is_of_one_area_and_no_longer_than_asked():
     for shape in ("array", "packed"):
         sent = list(encode_readings(batch, shape, 500))
         assert [key for key, _, _ in sent] == [b"A1", b"A1", b"A2", b"A2"]
-        assert [len(decoded([(*one, 0)])[0]) for one in sent] == [500, 100, 500, 100]
+        assert [len(decoded([(*message_sent, 0)])[0]) for message_sent in sent] == [
+            500,
+            100,
+            500,
+            100,
+        ]
     assert len(list(encode_readings(batch, "single"))) == rows
 
 
@@ -239,9 +244,9 @@ def test_the_shortest_double_is_the_same_float32(column):
 
 
 def test_numbers_on_the_wire_are_as_short_as_they_were_typed():
-    u, i = [[230.1], [np.nan], [0.001]], [[7], [np.nan], [np.nan]]
+    volts, i = [[230.1], [np.nan], [0.001]], [[7], [np.nan], [np.nan]]
     batch = Readings.build(
-        ["M1"], [0], ["A1"], [0], [READING_TIME], kwh=[-0.0], u=u, i=i
+        ["M1"], [0], ["A1"], [0], [READING_TIME], kwh=[-0.0], u=volts, i=i
     )
     ((key, value, _),) = encode_readings(batch, "single")
     assert key == b"A1"
@@ -252,9 +257,9 @@ def test_numbers_on_the_wire_are_as_short_as_they_were_typed():
 
 
 def test_received_time_is_the_brokers_where_the_value_has_none():
-    told = reading(received=READING_TIME + 60)
+    fields = reading(received=READING_TIME + 60)
     for value in (
-        b"[%b,%b]" % (told, reading()),
+        b"[%b,%b]" % (fields, reading()),
         packed(received=np.array([READING_TIME + 60, 0], "<u4").tobytes()),
     ):
         batch, _ = decoded([message(value, received=READING_TIME + 9)])
@@ -502,9 +507,9 @@ def test_a_bad_row_of_a_frame_alone_is_rejected_and_would_be_again(columns, reas
     assert len(batch) == 1
     assert [refusal.reason for refusal in refusals] == [reason]
     assert FRAME_DECODER.decode(refusals[0].value).rows == 1
-    nothing, again = decode_readings([message(refusals[0].value)])
+    nothing, refused_again = decode_readings([message(refusals[0].value)])
     assert nothing is None
-    assert again == [refusals[0]]
+    assert refused_again == [refusals[0]]
 
 
 def test_rows_of_a_frame_with_one_fault_are_rejected_together():
@@ -552,9 +557,9 @@ def peak_memory(value: bytes) -> tuple[list[Rejection], int]:
     ],
 )
 def test_what_claims_to_be_huge_takes_no_more_than_it_is(value):
-    refusals, held = peak_memory(value)
+    refusals, bytes_used = peak_memory(value)
     assert len(refusals) == 1
-    assert held < (1 << 20) + 100 * len(value)
+    assert bytes_used < (1 << 20) + 100 * len(value)
 
 
 @pytest.mark.parametrize(
@@ -655,8 +660,15 @@ def test_what_follows_an_object_does_not_join_the_next_value(rest):
 
 
 def test_rows_keep_the_order_of_their_messages_across_shapes():
-    one = [reading(meter=f"M{number}") for number in range(6)]
-    values = [one[1], packed(meters=["M2"]), b"[" + one[3] + b"]", one[4], b"", one[5]]
+    message_sent = [reading(meter=f"M{number}") for number in range(6)]
+    values = [
+        message_sent[1],
+        packed(meters=["M2"]),
+        b"[" + message_sent[3] + b"]",
+        message_sent[4],
+        b"",
+        message_sent[5],
+    ]
     batch, refusals = decoded([message(value) for value in values])
     assert [batch.names[code] for code in batch.subject] == [
         "M1",
@@ -705,13 +717,13 @@ anything = st.one_of(
     nested.map(lambda value: json.dumps(value).encode()),
     nested.map(msgspec.msgpack.encode),
     st.dictionaries(st.sampled_from(FIELD_NAMES), nested, max_size=3).map(
-        lambda told: reading(**told)
+        lambda fields: reading(**fields)
     ),
     st.dictionaries(
         st.sampled_from(Frame.__struct_fields__),
         nested | st.binary(max_size=24),
         max_size=3,
-    ).map(lambda told: packed(**told)),
+    ).map(lambda fields: packed(**fields)),
     st.builds(
         lambda good, at, noise: good[:at] + noise + good[at + 1 :],
         st.sampled_from(GOOD_MESSAGES),
@@ -740,10 +752,12 @@ def test_a_decoder_reads_or_rejects_whatever_the_bytes(messages):
         )
         for refusal in refusals:
             key, value, content_type, received = messages[refusal.index]
-            again = decode([(key, refusal.value, content_type, received)])
+            decoded_again = decode([(key, refusal.value, content_type, received)])
             if refusal.value == value or refusal.value[:1] == b"{":
-                assert not again[0]
-                assert [one.reason for one in again[1]] == [refusal.reason]
+                assert not decoded_again[0]
+                assert [message_sent.reason for message_sent in decoded_again[1]] == [
+                    refusal.reason
+                ]
         if isinstance(batch, Batch):
             assert len(batch) > 0
             assert EARLIEST_TIME <= batch.at.min() <= batch.at.max() < LATEST_TIME
@@ -823,12 +837,12 @@ def test_no_text_of_master_data_moves_a_cursor_or_is_longer_than_an_id(
     name, kind, field, text
 ):
     needed = {"tariff": "T", "stage": "S", "meter": "M", "flat": 0.5, "area": "A1"}
-    told = {
-        one.name: needed[one.name]
-        for one in msgspec.structs.fields(kind)
-        if one.name in needed
+    fields = {
+        message_sent.name: needed[message_sent.name]
+        for message_sent in msgspec.structs.fields(kind)
+        if message_sent.name in needed
     } | {field: text}
-    record = told if kind is Area else {"area": "A1", name: [told]}
+    record = fields if kind is Area else {"area": "A1", name: [fields]}
     areas, refusals = decode_areas([message(msgspec.json.encode(record))])
     assert not areas
     assert [refusal.reason for refusal in refusals] == [Reason.BAD_ID]
@@ -901,8 +915,11 @@ def test_an_alert_is_read_or_rejected(value):
     ],
 )
 def test_the_words_on_the_wire_are_the_codes_names(record, field):
-    told = get_type_hints(record)[field]
-    words = next((part for part in get_args(told) if get_origin(part) is Literal), told)
+    fields = get_type_hints(record)[field]
+    words = next(
+        (literal for literal in get_args(fields) if get_origin(literal) is Literal),
+        fields,
+    )
     assert get_args(words) == WORDS_BY_CODE[field]
 
 
@@ -912,8 +929,8 @@ def test_readings_with_rare_fields_and_without_come_together():
         b'{"meter":"M2","at":1767225600,"kwh":2,"neutral":0.5}',
     )
     arrays = [
-        b"[" + b",".join(parts) + b"]"
-        for parts in ((usual,), (rare, usual), (usual, b"{}"), (rare,))
+        b"[" + b",".join(records) + b"]"
+        for records in ((usual,), (rare, usual), (usual, b"{}"), (rare,))
     ]
     for values in (arrays, [usual, rare, b"{}", usual]):
         batch, refusals = decode_readings([(b"A1", value, "", 0) for value in values])

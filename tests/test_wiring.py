@@ -87,7 +87,9 @@ def wired(seed: int, interval: int = TWO_HOUR_SECONDS) -> Stream:
             picked.append("diverted")
         if METER_WIRINGS.get(name) == "3P4W":
             picked.append("idle" if n % 2 else "crossed")
-        begin = start + (rng.uniform(0.55, 0.8, len(picked)) * (end - start)).astype(int)
+        begin = start + (rng.uniform(0.55, 0.8, len(picked)) * (end - start)).astype(
+            int
+        )
         lengths = rng.integers(interval, (end - start) // 2, len(picked))
         spans[name] = list(zip(picked, begin.tolist(), lengths.tolist(), strict=True))
     rows = sorted(
@@ -120,31 +122,39 @@ def wired(seed: int, interval: int = TWO_HOUR_SECONDS) -> Stream:
 def faulty_columns(rng: np.random.Generator, row: Row, now: set[str]) -> dict[str, Any]:
     """What one reading tells, with what is wrong now."""
     single, gateway = row.subject in ("S0", "S1"), row.subject == "G"
-    c: dict[str, Any] = {name: np.array(value) for name, value in row.columns.items()}
+    columns: dict[str, Any] = {
+        name: np.array(value) for name, value in row.columns.items()
+    }
     if "dark" in now:
-        c["u"] *= np.float32(0.2)
+        columns["u"] *= np.float32(0.2)
     if "adrift" in now:
-        c["u"] *= np.array([1.4, 0.7, 0.95], np.float32)
+        columns["u"] *= np.array([1.4, 0.7, 0.95], np.float32)
     if "idle" in now:
-        c["i"] = np.array([0, 0.2, 0.2], np.float32) * c["i"]
+        columns["i"] = np.array([0, 0.2, 0.2], np.float32) * columns["i"]
     if "crossed" in now:
-        turned = (c["p"] + 1j * c["q"]) * np.exp(1j * np.radians([120, -120, 0]))
-        c["p"], c["q"] = turned.real.astype(np.float32), turned.imag.astype(np.float32)
+        turned = (columns["p"] + 1j * columns["q"]) * np.exp(
+            1j * np.radians([120, -120, 0])
+        )
+        columns["p"], columns["q"] = (
+            turned.real.astype(np.float32),
+            turned.imag.astype(np.float32),
+        )
     amps = (
-        c["i"][0]
+        columns["i"][0]
         if single
-        else np.nanmax(c["i"]) - np.nanmin(c["i"])
-        if np.isfinite(c["i"]).any()
+        else np.nanmax(columns["i"]) - np.nanmin(columns["i"])
+        if np.isfinite(columns["i"]).any()
         else NOT_A_NUMBER
     )
-    c["neutral"] = np.float32(
+    columns["neutral"] = np.float32(
         np.round(
-            amps * (rng.uniform(0, 8) if gateway else 0.4 if "diverted" in now else 0.97),
+            amps
+            * (rng.uniform(0, 8) if gateway else 0.4 if "diverted" in now else 0.97),
             3,
         )
     )
     power = np.nansum(row.columns["p"]) * (1.3 if "differs" in now else 1.02)
-    c["terminal_p"] = np.float32(
+    columns["terminal_p"] = np.float32(
         np.round(power, 4) if rng.random() < 0.95 else NOT_A_NUMBER
     )
     word = (
@@ -152,11 +162,11 @@ def faulty_columns(rng: np.random.Generator, row: Row, now: set[str]) -> dict[st
         | Flag.RELAY_OPEN * ("relay" in now)
         | Flag.BATTERY_LOW
     )
-    c["flags"] = np.float32(word if rng.random() < 0.95 else NOT_A_NUMBER)
+    columns["flags"] = np.float32(word if rng.random() < 0.95 else NOT_A_NUMBER)
     for name in ("neutral", "terminal_p"):
         if rng.random() < 0.02:
-            c[name] = np.float32(rng.choice([65535, 4294967.295, np.inf]))
-    return c
+            columns[name] = np.float32(rng.choice([65535, 4294967.295, np.inf]))
+    return columns
 
 
 def adversarial_stream(seed: int, interval: int = HOUR_SECONDS) -> Stream:
@@ -166,30 +176,30 @@ def adversarial_stream(seed: int, interval: int = HOUR_SECONDS) -> Stream:
 
 
 def test_the_streams_make_every_rule_of_wiring_raise_an_alert():
-    spoken: Counter[str] = Counter()
+    raised_rules: Counter[str] = Counter()
     for seed in (4, 7):
-        spoken.update(
+        raised_rules.update(
             alert.rule
             for alert in judge_stream(with_closing_readings(wired(seed), DAY_SECONDS))[
                 1
             ]
         )
-    assert RULES_BY_MODULE["test_wiring"] - spoken.keys() == set()
+    assert RULES_BY_MODULE["test_wiring"] - raised_rules.keys() == set()
 
 
 @examples(2)
 @given(seed=ANY_SEED)
 def test_any_cut_publishes_exactly_the_same(seed: int):
     stream = adversarial_stream(seed)
-    whole, tale = judge_stream(stream)
+    unbroken, alerts = judge_stream(stream)
     size = len(stream.rows)
     for cuts in (
         range(size),
         np.random.default_rng(seed).integers(0, size, 40).tolist(),
     ):
-        other, again = judge_stream(stream, cuts)
-        assert exactly(again) == exactly(tale)
-        assert other.alert_counts == whole.alert_counts
+        pieced, alerts_again = judge_stream(stream, cuts)
+        assert exactly(alerts_again) == exactly(alerts)
+        assert pieced.alert_counts == unbroken.alert_counts
 
 
 @examples(2)
@@ -223,13 +233,13 @@ def test_a_batch_without_a_column_leaves_what_a_row_without_it_leaves(without: s
     stream = wired(5, HOUR_SECONDS)
     rows = [
         replace(
-            r,
-            columns=r.columns
-            | {without: r.columns[without] * np.float32(NOT_A_NUMBER)},
+            row,
+            columns=row.columns
+            | {without: row.columns[without] * np.float32(NOT_A_NUMBER)},
         )
-        if r.kind is Readings and r.at % (3 * HOUR_SECONDS) == 0
-        else r
-        for r in stream.rows
+        if row.kind is Readings and row.at % (3 * HOUR_SECONDS) == 0
+        else row
+        for row in stream.rows
     ]
     stream = stream.with_rows(rows)
     assert exactly(judge_stream(stream, range(len(rows)))[1]) == exactly(
@@ -240,7 +250,7 @@ def test_a_batch_without_a_column_leaves_what_a_row_without_it_leaves(without: s
 def test_five_loaded_readings_are_remembered_and_two_clean_ones_forgiven():
     feature = NeutralMismatch()
     feature.cells.reserve(1)
-    found = []
+    alert = []
     for n, neutral in enumerate([6, 3, 3, 6, 6, 3, 6, 6, 6, 3]):
         row = {
             "most_i": 6.0,
@@ -250,16 +260,16 @@ def test_five_loaded_readings_are_remembered_and_two_clean_ones_forgiven():
             "elements": 1,
         }
         columns = {name: np.array([value]) for name, value in row.items()}
-        found.append(float(feature.fold(np.array([0]), columns)["mismatch_third"][0]))
-    assert np.nan_to_num(found, nan=-1).tolist() == [-1, -1, 0, 0, 0, 0.5, 0, 0, 0, 0]
+        alert.append(float(feature.fold(np.array([0]), columns)["mismatch_third"][0]))
+    assert np.nan_to_num(alert, nan=-1).tolist() == [-1, -1, 0, 0, 0, 0.5, 0, 0, 0, 0]
 
 
 def test_the_neutral_of_the_transformer_is_the_gateways():
     stream = with_closing_readings(wired(4), DAY_SECONDS)
     alerts = [
-        found
-        for found in judge_stream(stream)[1]
-        if (found.rule, found.change) == ("neutral_current_high", "raised")
+        alert
+        for alert in judge_stream(stream)[1]
+        if (alert.rule, alert.change) == ("neutral_current_high", "raised")
     ]
     assert alerts
     read = {row.at: row.columns["neutral"] for row in stream.rows if row.subject == "G"}

@@ -57,9 +57,9 @@ def sections(seed: int) -> Stream:
                     and 6 * DAY_SECONDS < at - start < 12 * DAY_SECONDS
                 ):
                     took += 5 * DAY_SECONDS  # a batch that is stuck
-                again = int(rng.random() < 0.05)
-                for begun in (at, at + took + HOUR_SECONDS)[: 1 + again]:
-                    told = dict(
+                repeats = int(rng.random() < 0.05)
+                for begun in (at, at + took + HOUR_SECONDS)[: 1 + repeats]:
+                    alerts = dict(
                         stage=stage,
                         limit=float(
                             rng.choice([NOT_A_NUMBER, NOT_A_NUMBER, 9 * HOUR_SECONDS])
@@ -71,14 +71,14 @@ def sections(seed: int) -> Stream:
                             section,
                             f"W{n}",
                             begun,
-                            told | dict(progress=StageProgress.STARTED),
+                            alerts | dict(progress=StageProgress.STARTED),
                         )
                     )
-                    done = told | dict(
+                    done = alerts | dict(
                         progress=StageProgress.FINISHED, limit=NOT_A_NUMBER
                     )
                     rows.append(Row(Stages, section, f"W{n}", begun + took, done))
-                at += (1 + again) * (took + HOUR_SECONDS)
+                at += (1 + repeats) * (took + HOUR_SECONDS)
     rows = [row for row in rows if row.at < start + DAY_COUNT * DAY_SECONDS]
     return Stream(
         [Area(area="S1", stages=OWN_STAGES)],
@@ -91,12 +91,12 @@ def sections(seed: int) -> Stream:
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_slow_twin_agrees(seed):
     stream = sections(seed)
-    told = Counter(
+    alerts = Counter(
         alert.rule for alert in judge_stream(stream)[1] if alert.change == "raised"
     )
     assert (
         min(
-            told[rule]
+            alerts[rule]
             for rule in (
                 "stage_stall",
                 "stage_disorder",
@@ -112,10 +112,11 @@ def test_the_slow_twin_agrees(seed):
 
 def test_any_cut_publishes_exactly_the_same():
     stream = shuffled(sections(3), 3, 20 * HOUR_SECONDS)
-    whole = exactly(judge_stream(stream)[1])
+    expected = exactly(judge_stream(stream)[1])
     for every in (1, 100):
         assert (
-            exactly(judge_stream(stream, range(0, len(stream.rows), every))[1]) == whole
+            exactly(judge_stream(stream, range(0, len(stream.rows), every))[1])
+            == expected
         )
 
 
@@ -223,7 +224,9 @@ def test_waiting_for_somebody_else_is_not_usual():
     stream = Stream(
         [], tuple(sorted(rows, key=lambda row: row.at)), "Asia/Shanghai", 900
     )
-    stalled = [alert for alert in judge_stream(stream)[1] if alert.rule == "stage_stall"]
+    stalled = [
+        alert for alert in judge_stream(stream)[1] if alert.rule == "stage_stall"
+    ]
     assert [alert.subject for alert in stalled] == ["W99/survey"]
     assert stalled[0].evidence["usual_hours"] == pytest.approx(2, rel=0.1)
     agree(stream)

@@ -139,9 +139,9 @@ def test_successor_withdraws_alerts_of_killed_worker_that_it_does_not_find(
         )
         wait(lambda: all_checkpointed(settings))
     found = [
-        decode_alert(r.value)
-        for r in asyncio.run(records(settings, ALERTS_TOPIC))
-        if r.value != b"of nobody"
+        decode_alert(record.value)
+        for record in asyncio.run(records(settings, ALERTS_TOPIC))
+        if record.value != b"of nobody"
     ]
     assert last_states(found) == expected
 
@@ -283,9 +283,9 @@ def test_reading_from_the_future_is_rejected(settings, environment, tmp_path):
             )
         )
     (record,) = found
-    again, _ = decode_readings([(b"A1", record.value, "", 0)])
-    assert again is not None
-    assert again.at.tolist() == [1772380800]
+    rejected_again, _ = decode_readings([(b"A1", record.value, "", 0)])
+    assert rejected_again is not None
+    assert rejected_again.at.tolist() == [1772380800]
     assert dict(record.headers)["reason"] == b"future"
     assert dict(record.headers)["offset"] == b"0-0"
 
@@ -361,26 +361,26 @@ def test_a_worker_that_hangs_ends(
 def test_partition_that_stands_still_ends_the_worker(monkeypatch):
     monkeypatch.setattr("streams.worker.fatal", pytest.fail)
     worker = Worker(load({"METERWATCH_STALL_SECONDS": "1"}), Metrics())
-    part = worker.partitions[0] = Partition(
+    partition = worker.partitions[0] = Partition(
         0,
         Engine(),
         dict.fromkeys([REGISTRY_TOPIC, *SOURCE_TOPICS], 7),
         WrittenCheckpoint(),
     )
-    worker._check_progress(part, {READS_TOPIC: 7})
-    part._moved_at -= 2
-    worker._check_progress(part, {READS_TOPIC: 7})
-    part._moved_at -= 2
+    worker._check_progress(partition, {READS_TOPIC: 7})
+    partition._moved_at -= 2
+    worker._check_progress(partition, {READS_TOPIC: 7})
+    partition._moved_at -= 2
     with pytest.raises(
         pytest.fail.Exception,
         match="partition 0 has 2 records waiting and has not moved for 2 s",
     ):
-        worker._check_progress(part, {READS_TOPIC: 9})
+        worker._check_progress(partition, {READS_TOPIC: 9})
 
 
 def test_under_steady_flow_time_passes_as_far_as_records_are_judged(monkeypatch):
     worker = Worker(load({}), Metrics())
-    part = worker.partitions[0] = Partition(
+    partition = worker.partitions[0] = Partition(
         0,
         Engine(),
         dict.fromkeys([REGISTRY_TOPIC, *SOURCE_TOPICS], 7),
@@ -392,11 +392,11 @@ def test_under_steady_flow_time_passes_as_far_as_records_are_judged(monkeypatch)
         ticks.append(then)
         return []
 
-    monkeypatch.setattr(part.engine, "pass_time", pass_time)
-    asyncio.run(worker._tick(part))
-    worker._check_progress(part, {READS_TOPIC: 9})
-    part.reached[READS_TOPIC] = 1_772_380_800
-    asyncio.run(worker._tick(part))
+    monkeypatch.setattr(partition.engine, "pass_time", pass_time)
+    asyncio.run(worker._tick(partition))
+    worker._check_progress(partition, {READS_TOPIC: 9})
+    partition.reached[READS_TOPIC] = 1_772_380_800
+    asyncio.run(worker._tick(partition))
     assert ticks == [1_772_380_800]
 
 
@@ -470,17 +470,17 @@ def test_a_worker_that_keeps_its_name_has_its_partitions_back_before_its_session
         publish(settings, town, history[third : 2 * third])
         with WorkerProcess(
             lasting | {"METERWATCH_INSTANCE": "one"}, tmp_path / "again"
-        ) as again:
-            wait(lambda: logged_partitions(again))
-            assert logged_partitions(again) == before
+        ) as successor:
+            wait(lambda: logged_partitions(successor))
+            assert logged_partitions(successor) == before
             wait(lambda: all_checkpointed(settings))
-            again.process.send_signal(signal.SIGSTOP)
+            successor.process.send_signal(signal.SIGSTOP)
             with WorkerProcess(
                 lasting | {"METERWATCH_INSTANCE": "one"}, tmp_path / "other"
             ) as other:
                 wait(lambda: logged_partitions(other))
-                again.process.send_signal(signal.SIGCONT)
-                assert again.process.wait(WAIT_SECONDS) == 1  # another has its name
+                successor.process.send_signal(signal.SIGCONT)
+                assert successor.process.wait(WAIT_SECONDS) == 1  # another has its name
             with WorkerProcess(
                 lasting | {"METERWATCH_INSTANCE": "one"}, tmp_path / "last"
             ):
