@@ -1,4 +1,4 @@
-"""The bench: what it measures with, what it writes, and that no name is left out. Nothing is measured here."""
+"""The bench's instruments and output, and that it leaves out no name. Nothing is measured here."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def compared_with(rate: float, *results: Result) -> list[Result]:
 
 
 @pytest.mark.parametrize("size", [QUICK_SIZE, FULL_SIZE])
-def test_every_name_is_measured(size, monkeypatch):
+def test_bench_measures_every_name(size, monkeypatch):
     fakes = {
         live: ("measure", lambda name, *_, **__: one_result(name)),
         peer: ("measure", lambda *_, **__: peer.PeerRun(5.0, 200.0)),
@@ -157,7 +157,7 @@ def test_rate_is_reported_as_ratio_to_peer_of_same_run():
     assert rows.keys() == {"machine", "versions", "results"}
 
 
-def test_the_load_is_the_same_each_time_and_goes_on():
+def test_load_repeats_exactly_and_continues():
     one, other = Load(2 * AREA_METERS), Load(2 * AREA_METERS)
     first, second = one.slots(2)
     assert equal(first, other.slot())
@@ -182,7 +182,7 @@ def test_alarms_of_the_load_come_from_its_planted_faults(history):
     alerts = before + [alert for slot in load.slots(24) for alert in judge.step(slot)]
     raised = [alert for alert in alerts if alert.change == "raised"]
     planted = {"voltage_loss", "meter_current_unbalance", "over_contract_capacity"}
-    days = {"capacity_expansion", "meter_runaway"}  # of those beyond their contract
+    days = {"capacity_expansion", "meter_runaway"}  # alarms beyond the contract
     assert {alert.rule for alert in raised} <= planted | (
         days | {"read_success_rate"} if history else set()
     )
@@ -215,7 +215,7 @@ def test_batches_cover_the_whole_quarter_hour(rows):
     assert areas == [slot.areas[n] for n in slot.area]
 
 
-def test_rules_repeated_have_names_of_their_own_and_are_computed_anew():
+def test_repeated_rules_have_unique_names_and_are_computed_again():
     rules = point_rules(70)
     assert len({rule.name for rule in rules}) == 70
     assert len({(rule.judge, tuple(rule.settings.items())) for rule in rules}) == 70
@@ -288,7 +288,7 @@ def test_quick_fault_table_lists_each_kind_once():
     assert sum(run.clean for run in runs) == 1
 
 
-def test_what_was_missed_or_false_shows_in_the_table():
+def test_table_shows_missed_faults_and_false_alerts():
     fault = detection.Found("leak", "a leak", ("voltage_loss",), "voltage_loss", 0.5)
     missed = replace(fault, by="", days=float("nan"))
     amid = detection.DetectionRun(
@@ -300,7 +300,7 @@ def test_what_was_missed_or_false_shows_in_the_table():
     assert "| `zero_usage` | 0 | 0.00 | 2 | 4.00 |" in page
 
 
-def test_every_published_rule_stands_in_the_page_of_what_is_found():
+def test_detection_page_has_every_published_rule():
     page = (Path(__file__).parents[1] / "docs" / "detection.md").read_text(
         encoding="utf-8"
     )
@@ -323,7 +323,7 @@ def test_every_family_has_its_share_of_the_time():
 
 
 @pytest.mark.parametrize("load_type", [PaymentsLoad, StagesLoad, EventsLoad])
-def test_what_comes_beside_the_readings_is_read_and_judged_as_it_came(load_type):
+def test_load_of_other_topics_decodes_and_is_judged(load_type):
     load, meters = Load(20 * AREA_METERS), 20 * AREA_METERS
     judge = Engine(zone=LOAD_ZONE)
     judge.enroll(load.areas())
@@ -347,7 +347,7 @@ def test_what_comes_beside_the_readings_is_read_and_judged_as_it_came(load_type)
     assert 0.5 < rows / (3 * DAILY_ROWS[load_type] * 3 * meters / LIFE_METERS) < 1.1
 
 
-def test_all_topics_stand_among_the_frames_of_a_quarter_hour():
+def test_messages_of_all_topics_mix_within_a_quarter_hour():
     load = Load(200 * AREA_METERS)
     loads = topic_loads(load)
     topics = [topic for _ in range(4) for topic, _ in messages(load, loads)]
@@ -360,7 +360,7 @@ def test_all_topics_stand_among_the_frames_of_a_quarter_hour():
     )
 
 
-def test_small_areas_hold_as_many_meters():
+def test_small_areas_have_as_many_meters_in_all():
     small, usual = Load(1000, area=2), Load(1000)
     assert (len(small.area_names), len(usual.area_names)) == (500, 2)
     assert sum(len(area.meters) for area in small.areas()) == 1000
@@ -368,7 +368,7 @@ def test_small_areas_hold_as_many_meters():
 
 
 class Checkpoints:
-    """A clock, and a worker of two partitions that takes a checkpoint of each every 12 seconds, one after the other."""
+    """A clock, and a worker that takes turns to checkpoint its two partitions, each every 12 seconds."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -387,7 +387,7 @@ class Checkpoints:
         return Samples(ages if self.now > 3 else {})
 
 
-def test_a_worker_is_killed_half_way_between_checkpoints_however_far_apart_they_are(
+def test_worker_is_killed_half_way_between_checkpoints(
     monkeypatch,
 ):
     worker = Checkpoints()
@@ -422,7 +422,7 @@ def test_longest_pause_is_reported_by_cause_or_not_at_all():
     assert document([silent])["results"] == []
 
 
-def test_figures_of_the_full_speed_are_ratios_where_there_are_some(tmp_path):
+def test_figures_at_full_speed_are_ratios_if_a_peer_ran(tmp_path):
     results = compared_with(
         5.0,
         one_result("naive_peer", 5.0),

@@ -1,4 +1,4 @@
-"""What a late bill comes to cost, and for how long payments are remembered."""
+"""The penalty of a late bill, and how long payments are remembered."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DUE_TIME = 1_766_937_600  # 2025-12-29 in Shanghai
         ("commercial", 7, 4.0 + 1.0 + 4 * 1.5),
     ],
 )
-def test_a_penalty_grows_by_the_day_with_what_is_open_and_by_the_new_year(
+def test_penalty_grows_daily_with_the_open_amount_and_more_after_new_year(
     segment, days, penalty
 ):
     registry = Registry(Index(), Index())
@@ -52,7 +52,7 @@ def test_a_penalty_grows_by_the_day_with_what_is_open_and_by_the_new_year(
     )
 
 
-def test_payments_are_forgotten_once_nothing_can_concern_them():
+def test_payments_are_forgotten_when_no_later_payment_can_match_them():
     registry = Registry(Index(), Index())
     payments = Payments.build(
         ("C1",),

@@ -1,7 +1,7 @@
-"""What one call costs grows no faster than what it is given: rows, quiet days, sections, stages, areas, meters.
+"""The cost of a call grows no faster than its input: rows, quiet days, sections, stages, areas, meters.
 
-CPU of a call is compared with that of a call of a sixth of the size: in proportion it is 6 times as much, and 36 times
-where each of the things looks at all the others.
+The CPU of a call is compared with that of a call of a sixth of the size. It is 6 times as much if in proportion, and
+36 times if every item looks at all the others.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Call = Callable[[], object]
 
 
 def stages(rows: int, sections: int, names: int, *, disorder: bool = False) -> Batch:
-    """Items that enter and leave the stages of some sections within five days."""
+    """Items that enter and leave the stages of several sections within five days."""
     rng = np.random.default_rng(1)
     at = START_TIME + np.sort(rng.integers(0, 5 * DAY_SECONDS, rows))
     item = rng.integers(0, rows, rows)
@@ -63,7 +63,7 @@ def payments(
     backwards: bool = False,
     succeeded: int = 1,
 ) -> Batch:
-    """Payments of some customers in one area, each with a bill and a number of its own."""
+    """Payments of several customers in one area, each with its own bill and number."""
     rank = np.arange(rows)[:: -1 if backwards else 1]
     whose = np.arange(rows) % customers
     return Payments.build(
@@ -86,7 +86,7 @@ def payments(
 
 
 def events(rows: int, meters: int, event: Event, *, dated: bool = False) -> Batch:
-    """Events of some meters, or of a whole area."""
+    """Events of several meters, or of a whole area."""
     names = [""] if dated else [f"M{n}" for n in range(meters)]
     whose = np.arange(rows) % len(names)
     return DeviceEvents.build(
@@ -100,7 +100,7 @@ def events(rows: int, meters: int, event: Event, *, dated: bool = False) -> Batc
 
 
 def town(areas: int, meters: int) -> list[Area]:
-    """Areas of some meters each."""
+    """Areas with `meters` meters each."""
     return [
         Area(
             area=f"A{n}",
@@ -113,7 +113,7 @@ def town(areas: int, meters: int) -> list[Area]:
 
 
 def readings(areas: int, meters: int, first: int, steps: int) -> Batch:
-    """So many quarter-hours of all meters of a town."""
+    """Readings of all meters of a town over `count` quarter-hours."""
     meter = np.arange(areas * meters)
     at = START_TIME + 900 * (first + 1 + np.repeat(np.arange(steps), len(meter)))
     whose = np.tile(meter, steps)
@@ -156,7 +156,7 @@ def restored(meters: int) -> Call:
 
 
 def late(meters: int) -> Call:
-    """Seven hours of readings that come when those after them have been judged."""
+    """Seven hours of readings that arrive after later readings were judged."""
     engine = Engine()
     engine.enroll(town(2, meters))
     engine.step(readings(2, meters, 0, 1))
@@ -174,7 +174,7 @@ def reconciled(meters: int) -> Call:
 
 
 def explained(meters: int) -> Call:
-    """Ten meters are changed, one by one, in an area that has as many alerts and as many outages."""
+    """Ten meter changes, one by one, in an area with as many alerts and as many outages."""
     engine = running_engine(2, meters)
     outages = [
         (
@@ -254,14 +254,14 @@ MEASURED_CALLS: dict[str, Callable[[int], Call]] = {
 
 
 def seconds(call: Call) -> float:
-    """CPU that a call takes."""
+    """The CPU seconds of a call."""
     began = time.process_time()
     call()
     return time.process_time() - began
 
 
 @pytest.mark.parametrize("what", MEASURED_CALLS)
-def test_a_call_costs_in_proportion_to_what_it_is_given(what: str):
+def test_call_costs_in_proportion_to_its_input(what: str):
     size = 100
     prepare = MEASURED_CALLS[what]
     prepare(size)()
@@ -280,7 +280,7 @@ FIRST_BATCHES: dict[str, Callable[[int], Batch]] = {
 
 
 def entered(day: int, sections: int) -> Batch:
-    """Three new items for each of 60 places in some sections."""
+    """Three new items for each of 60 places, spread over several sections."""
     places = np.arange(180) % 60
     return Stages.build(
         [f"W{day}-{n}" for n in range(180)],
@@ -294,7 +294,7 @@ def entered(day: int, sections: int) -> Batch:
     )
 
 
-def test_a_step_reaches_as_far_as_days_that_fall_due_allow():
+def test_step_ends_where_too_many_days_fall_due():
     areas, meters = 40, 100
     engine = running_engine(areas, meters)
     assert engine.rows_within_cost(readings(areas, meters, 9, 1)) == areas * meters
@@ -310,10 +310,10 @@ def test_a_step_reaches_as_far_as_days_that_fall_due_allow():
     stray.at[:: 2 * meters] += 90 * DAY_SECONDS
     assert (
         engine.rows_within_cost(stray) == areas * meters
-    )  # a stamp alone moves no clock
+    )  # one event time alone moves no watermark
 
 
-def test_a_step_reaches_few_areas_whose_days_have_to_be_unpacked():
+def test_step_takes_few_areas_with_packed_days():
     areas, meters = 60, 100
     before, engine = running_engine(areas, meters), Engine()
     engine.enroll(town(areas, meters))
@@ -327,7 +327,7 @@ def test_a_step_reaches_few_areas_whose_days_have_to_be_unpacked():
     assert engine.rows_within_cost(readings(areas, meters, 9, 1)) == areas * meters
 
 
-def test_a_step_reaches_few_areas_that_have_much_to_judge_again():
+def test_step_takes_few_areas_with_many_amended_rows():
     areas, meters = 20, 200
     engine = Engine()
     engine.enroll(town(areas, meters))
@@ -343,7 +343,7 @@ def test_a_step_reaches_few_areas_that_have_much_to_judge_again():
 
 
 def test_expired_rows_of_the_reorder_buffer_are_released_in_portions():
-    """Every meter of a town lacks its first reading; when a day has passed all their readings are final at once."""
+    """Every meter of a town lacks its first reading, so all readings become final at once after a day."""
     engine, left = Engine(), [0]
     engine.enroll(town(12, 200))
     engine.step(readings(12, 200, 0, 1))
@@ -362,8 +362,8 @@ def test_expired_rows_of_the_reorder_buffer_are_released_in_portions():
 
 
 @pytest.mark.parametrize("what", FIRST_BATCHES)
-def test_what_comes_for_the_first_time_costs_little_more_than_the_next_time(what: str):
-    """A new section once had all its midnights since 2000 counted."""
+def test_first_batch_costs_little_more_than_the_next(what: str):
+    """Every midnight since 2000 was once counted for a new section."""
     make = FIRST_BATCHES[what]
     stepped(make(0))()
     first = min(seconds(stepped(make(0))) for _ in range(3))

@@ -49,13 +49,13 @@ async def receive(address: str, topic: str, count: int) -> list[bytes]:
         ]
 
 
-def test_what_was_sent_is_received(broker: Broker):
+def test_sent_messages_are_received(broker: Broker):
     asyncio.run(create(broker.address, "broker-test"))
     asyncio.run(send(broker.address, "broker-test", b"one", b"two"))
     assert asyncio.run(receive(broker.address, "broker-test", 2)) == [b"one", b"two"]
 
 
-def test_the_folder_survives_sigkill(
+def test_broker_folder_survives_sigkill(
     broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(

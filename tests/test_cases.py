@@ -1,4 +1,4 @@
-"""Every rule has a file of cases, and every case comes out as the file says."""
+"""Every rule has a file of cases, and every case ends as the file says."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ ALL_CASES = [
 ]
 
 
-def test_every_rule_has_its_file_and_every_file_its_rule():
+def test_every_rule_has_a_case_file_and_every_file_a_rule():
     assert sorted(ALL_RULES) == sorted(CASE_BOOKS)
 
 
 @pytest.mark.parametrize("rule", CASE_BOOKS)
-def test_a_file_shows_what_an_expert_asks_for(rule):
+def test_case_file_shows_what_an_expert_asks_for(rule):
     book = CASE_BOOKS[rule]
     shown = [case.shows for case in book.case]
     assert set(shown) <= set(CASE_KINDS), f"a case shows one of {', '.join(CASE_KINDS)}"

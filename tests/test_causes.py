@@ -1,4 +1,4 @@
-"""One cause, one alert: what the failure of an area explains, and the notice into which many alerts go."""
+"""One cause, one alert: the failure of an area explains its meters' alerts, and one notice stands for many alerts."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ class TestAFailureOfTheArea:
             ("read_failure", ""),
         }
 
-    def test_goes_on_from_its_state(self):
+    def test_continues_from_its_state(self):
         policy, restored = new_policy(), new_policy()
         policy.apply([failure(), unread(1)])
         policy.forget({"A1": NOON_TIME + DAY_SECONDS})
@@ -263,7 +263,7 @@ class TestOneTroubleOfACustomer:
         ] == ["usage_fluctuation"]
         assert shown <= {"usage_fluctuation"}
 
-    def test_is_another_after_two_weeks_of_calm(self):
+    def test_is_new_after_two_weeks_of_calm(self):
         policy = new_policy()
         policy.apply(
             [
@@ -286,7 +286,7 @@ class TestOneTroubleOfACustomer:
         )
         assert (
             last(policy.apply([near]))["step_drop", "M1"].suppressed_by == ""
-        )  # it lasts, the other does not
+        )  # the drop lasts, the fluctuation does not
         assert [
             alert.suppressed_by
             for alert in policy.recent["A1"].values()
@@ -311,7 +311,7 @@ class TestOneTroubleOfACustomer:
             if alert.rule == "usage_fluctuation"
         ] == [""]
 
-    def test_is_the_customers_own(self):
+    def test_concerns_one_customer_only(self):
         assert (
             suppressed_by(
                 new_policy().apply(
@@ -358,7 +358,7 @@ class TestOneTroubleOfACustomer:
             for name in state.evidence
         )
 
-    def test_goes_on_from_its_state(self):
+    def test_continues_from_its_state(self):
         policy, restored = new_policy(), new_policy()
         policy.apply([self.fluctuation(), self.drop()])
         assert restore_owner(
@@ -455,14 +455,14 @@ class TestManyAlerts:
             new_policy().apply(unread(n) for n in range(NOTICE_SUBJECTS - 1))
         ) == [""] * (NOTICE_SUBJECTS - 1)
 
-    def test_of_two_areas_or_days_are_not_together(self):
+    def test_of_two_areas_or_days_share_no_notice(self):
         alerts = [
             unread(n, area=f"A{n % 2}", raised=NOON_TIME + n % 4 // 2 * DAY_SECONDS)
             for n in range(4 * (NOTICE_SUBJECTS - 1))
         ]
         assert set(suppressed_by(new_policy().apply(alerts))) == {""}
 
-    def test_one_by_one_or_at_once_end_the_same(self):
+    def test_end_the_same_one_by_one_or_at_once(self):
         at_once, one_by_one = new_policy(), new_policy()
         alerts = [unread(n, score=n) for n in range(NOTICE_SUBJECTS + 2)]
         at_once.apply(alerts)
@@ -477,7 +477,7 @@ class TestManyAlerts:
         ]
         assert ends[0] == ends[1]
 
-    def test_when_grave_are_shown_each(self):
+    def test_are_shown_each_when_grave(self):
         assert set(
             suppressed_by(
                 new_policy().apply(
@@ -487,7 +487,7 @@ class TestManyAlerts:
             )
         ) == {""}
 
-    def test_show_the_one_that_becomes_grave(self):
+    def test_show_an_alert_that_becomes_grave(self):
         policy = new_policy()
         policy.apply(unread(n) for n in range(NOTICE_SUBJECTS + 1))
         worse, notice = policy.apply([unread(3, severity=2, change="escalated")])
@@ -496,7 +496,7 @@ class TestManyAlerts:
             NOTICE_SUBJECTS,
         )
 
-    def test_when_all_cleared_clear_the_notice(self):
+    def test_clear_the_notice_when_all_cleared(self):
         policy = new_policy()
         policy.apply(unread(n) for n in range(NOTICE_SUBJECTS))
         ended = policy.apply(
@@ -509,7 +509,7 @@ class TestManyAlerts:
         )
         assert len(ended) == NOTICE_SUBJECTS + 1
 
-    def test_when_too_few_are_shown_and_the_notice_withdrawn(self):
+    def test_are_shown_and_the_notice_withdrawn_when_too_few(self):
         policy = new_policy()
         policy.apply(unread(n) for n in range(NOTICE_SUBJECTS))
         alerts = policy.apply([unread(0, state="withdrawn", change="withdrawn")])
@@ -531,7 +531,7 @@ class TestManyAlerts:
         )
         assert (notice.suppressed_by, notice.evidence[NOTICE_COUNT]) == ("", 300)
 
-    def test_cost_each_the_same_however_many_they_are(self, monkeypatch):
+    def test_cost_the_same_each_at_any_number(self, monkeypatch):
         reasoned: list[str] = []
         real = Policy._reason
 
@@ -611,7 +611,7 @@ class TestCancelledEvent:
         [revised], _ = after.note_events(cancelled)
         assert (revised.suppressed_by, revised.change) == ("", "revised")
 
-    def test_is_only_the_one_with_the_same_start(self):
+    def test_is_the_event_with_the_same_start_only(self):
         policy = new_policy()
         policy.note_events(
             event(
@@ -658,7 +658,7 @@ def suspected(**more) -> Alert:
 
 
 class TestASecondEvidence:
-    """An area's loss that goes with a meter's use is one statistic: an opening or a magnet is another evidence."""
+    """A loss that correlates with a meter's use is one statistic; an opening or a magnet is another evidence."""
 
     @pytest.mark.parametrize(
         ("report", "name"),
@@ -714,7 +714,7 @@ class TestASecondEvidence:
             "closed",
         ],
     )
-    def test_is_none_of_these_reports(self, reports):
+    def test_does_not_come_from_these_reports(self, reports):
         before, after = new_policy(), new_policy()
         [unaided] = after.apply([suspected()])
         for report in reports:
@@ -746,7 +746,7 @@ class TestASecondEvidence:
         )
         assert (end.severity, end.evidence["openings"]) == (1, 1)
 
-    def test_is_none_for_other_rules(self):
+    def test_does_not_change_other_rules(self):
         policy = new_policy()
         policy.note_events(event(Event.COVER_OPEN, NOON_TIME, meter="M1"))
         assert [
@@ -799,7 +799,7 @@ def test_whatever_becomes_of_alerts_the_notice_stands_for_those_that_are_many(ch
 
 
 def unread_area(meters: int, dead: range, until: int, days: int) -> list[Alert]:
-    """What is told of an area of which some meters are not read from the third day to another."""
+    """Alerts of an area in which the `dead` meters are unread from the third day to day `until`."""
     engine = Engine(interval=HOUR_SECONDS)
     meters_filed = [
         Meter(
@@ -836,7 +836,7 @@ def unread_area(meters: int, dead: range, until: int, days: int) -> list[Alert]:
     ]
 
 
-def test_an_area_that_is_not_read_and_one_meter_that_stays_so():
+def test_area_failure_ends_and_one_meter_stays_unread():
     alerts = unread_area(30, range(10), until=8, days=12)
     ends = last(alerts)
     assert ends["read_success_rate", ""].state == "cleared"

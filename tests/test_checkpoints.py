@@ -1,4 +1,4 @@
-"""Checkpoints: what is whole, which wins, and that a spoilt one is never used."""
+"""Checkpoints: which are whole, which wins, and that a spoilt one is never used."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def best(*messages) -> Checkpoint:
     return found
 
 
-def test_the_newest_whole_one_is_found():
+def test_newest_whole_checkpoint_is_found():
     found = best(*checkpoint(1, 10), *checkpoint(2, 20, b"new"))
     assert (found.state, found.manifest.offsets, found.manifest.sequence) == (
         b"new",
@@ -89,7 +89,7 @@ def test_two_slots_take_turns():
     assert keys[0] == keys[2]
 
 
-def test_half_written_the_older_one_counts():
+def test_older_checkpoint_counts_while_the_newer_is_half_written():
     old, new = checkpoint(1, 10), checkpoint(2, 20, b"new" * CHUNK_BYTES)
     for cut in range(len(new)):
         assert best(*old, *new[:cut]).manifest.offsets == {"reads": 10}
@@ -104,13 +104,13 @@ def test_a_spoilt_record_is_never_used(k, at, flip):
     assert best(*old, *new).manifest.offsets == {"reads": 10}
 
 
-def test_after_compaction_the_slot_that_is_left_counts():
+def test_remaining_slot_counts_after_compaction():
     first, second, third = checkpoint(1, 10), checkpoint(2, 20), checkpoint(3, 30)
     assert best(*first[:1], *second, *third[:2]).manifest.offsets == {"reads": 20}
     assert whole_checkpoint(log(*first[1:]), 4) is None
 
 
-def test_two_writers_at_once_do_not_mix(monkeypatch):
+def test_checkpoints_of_two_writers_do_not_mix(monkeypatch):
     first = checkpoint(3, 30)
     monkeypatch.setattr(checkpoints, "WRITER_ID", "another")
     second = checkpoint(3, 25, b"other" * CHUNK_BYTES)
@@ -124,13 +124,13 @@ def test_two_writers_at_once_do_not_mix(monkeypatch):
     assert (found.manifest.offsets, found.state) == ({"reads": 30}, SAMPLE_STATE)
 
 
-def test_the_one_that_contains_most_wins():
+def test_checkpoint_with_the_highest_offsets_wins():
     assert best(*checkpoint(2, 20), *checkpoint(2, 10)).manifest.offsets == {
         "reads": 20
     }
 
 
-def test_another_layout_is_refused_with_what_to_do(monkeypatch):
+def test_another_layout_is_refused_with_advice(monkeypatch):
     monkeypatch.setattr(checkpoints, "MANIFEST_LAYOUT", 0)
     old = checkpoint(1, 10)
     monkeypatch.undo()
@@ -160,7 +160,7 @@ def manifest_of(value: bytes, sequence: int) -> CheckpointRecord:
 
 
 @pytest.mark.parametrize("value", UNREADABLE_MANIFESTS)
-def test_a_manifest_that_cannot_be_read_gives_way_to_the_older_slot(value, caplog):
+def test_older_slot_counts_if_a_manifest_is_unreadable(value, caplog):
     found = best(*checkpoint(1, 10), *checkpoint(2, 20)[:-1], manifest_of(value, 2))
     assert (found.state, found.manifest.offsets) == (SAMPLE_STATE, {"reads": 10})
     assert "is passed over for an older one" in caplog.text
@@ -234,7 +234,7 @@ def test_on_a_broker(broker):
             assert found[1].begins == last.begins
             assert (
                 await newest(consumer, topic, [1], {1: last}, 2) == {}
-            )  # its owner has it still
+            )  # its owner still has it
             chunks, _ = encode(b"half" * CHUNK_BYTES, {"reads": 40}, 2, last)
             for chunk in chunks:
                 await producer.send_and_wait(

@@ -1,4 +1,4 @@
-"""Places that are read on chosen days only are known as such, and told when they are missed longer than usual."""
+"""Meters read on chosen days only are recognised, and missed only after longer than usual."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ READING_CALENDARS: dict[str, Callable[[int], bool]] = {
 
 
 def read_on(days: dict[str, Iterable[int]]) -> Stream:
-    """Meters of an area that tell of a day's energy at noon, each on days of its own."""
+    """Meters of an area that send a day's energy at noon, each on its own days."""
     meters = [Meter(meter=meter, interval_s=DAY_SECONDS) for meter in days]
     plain = dict(
         u=np.full(3, NOT_A_NUMBER, np.float32),
@@ -62,14 +62,14 @@ def raised(stream: Stream, rule: str) -> list[tuple[str, int]]:
 
 
 @pytest.mark.parametrize("calendar", READING_CALENDARS)
-def test_a_meter_among_others_is_missed_only_beyond_what_is_usual(calendar: str):
+def test_meter_is_missed_only_after_longer_than_usual(calendar: str):
     days_read = [day for day in range(HISTORY_DAYS) if READING_CALENDARS[calendar](day)]
     longest = max(later - earlier for earlier, later in pairwise(days_read))
     other_meters = {f"M{n}": range(HISTORY_DAYS) for n in range(1, 60)}
     usual = raised(read_on(other_meters | {"M0": days_read}), "read_failure")
     assert all(
         day <= days_read[1] for _, day in usual
-    )  # before its second reading nobody can know
+    )  # unknown before the second reading
 
     stopped = [day for day in days_read if day < 95]
     missed = [
@@ -81,7 +81,7 @@ def test_a_meter_among_others_is_missed_only_beyond_what_is_usual(calendar: str)
     assert stopped[-1] + longest < missed[0] <= stopped[-1] + 1.5 * longest + 5
 
 
-def test_an_area_that_is_read_on_working_days_does_not_fail_at_weekends_but_when_it_stops():
+def test_area_read_on_working_days_fails_when_it_stops_and_not_at_weekends():
     worked = [day for day in range(HISTORY_DAYS) if day % 7 < 5]
     stream = read_on({f"M{n}": worked for n in range(30)})
     assert [day for _, day in raised(stream, "read_success_rate") if day > 14] == []

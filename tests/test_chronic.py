@@ -1,4 +1,4 @@
-"""States that come and go by the hour: one episode, told again after a day and every week, with its hours."""
+"""States that come and go by the hour are one episode, revised after a day and every week with its hours."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def engine() -> Engine:
 
 
 def nights(first: int, days: int, volts: float, hours: float) -> Readings:
-    """Quarter-hours of days that begin with so many hours of a voltage."""
+    """Quarter-hours of days that begin with `hours` hours at a voltage."""
     at = START_TIME + first * DAY_SECONDS + 900 * np.arange(1, 96 * days + 1)
     low = (at - START_TIME) % DAY_SECONDS <= hours * HOUR_SECONDS
     low &= (at - START_TIME) % DAY_SECONDS > 0
@@ -63,7 +63,7 @@ def test_alert_gives_the_hours_of_seven_days():
     assert alerts[1].zh.endswith("近七天累计6.5小时。")
 
 
-def test_what_was_a_fortnight_ago_does_not_count():
+def test_hours_of_a_fortnight_ago_do_not_count():
     first = engine()
     first.step(nights(0, 2, 238.0, 12))
     [revised] = first.step(nights(2, 8, 238.0, 1))
@@ -83,13 +83,13 @@ def test_a_restored_engine_goes_on_counting():
 
 
 @pytest.mark.parametrize("name", CHRONIC_RULES)
-def test_a_chronic_rule_is_live_and_waits_for_its_return(name):
+def test_chronic_rule_is_live_and_waits_for_the_trouble_to_return(name):
     assert ALL_RULES[name].kind in LIVE_KINDS
     assert ALL_RULES[name].release >= CHRONIC_CALM
 
 
-def test_no_rule_of_supply_or_load_raises_every_evening():
-    """By family: what is judged at every reading lasts for days, or is a fault that a visit ends."""
+def test_no_rule_on_supply_or_load_raises_every_evening():
+    """By family: an alert at every reading lasts for days, or is a fault that a visit ends."""
     faults = {
         "voltage_loss",
         "phase_break",
@@ -108,6 +108,6 @@ def test_no_rule_of_supply_or_load_raises_every_evening():
     assert brief == faults
 
 
-def test_shown_alerts_are_of_one_id():
+def test_shown_alerts_have_one_id():
     alerts: list[Alert] = engine().step(nights(0, 9, 238.0, 6))
     assert len({alert.id for alert in alerts}) == 1

@@ -144,8 +144,8 @@ def test_topics_are_created_once_and_then_checked(command, on_broker, monkeypatc
     assert "meter.reads` has 2 partitions, not 3" in error
 
 
-def test_a_source_topic_takes_the_brokers_clock(command, on_broker, broker):
-    prefix = "test_a_source_topic_takes_the_brokers_clock."
+def test_source_topic_has_times_of_the_broker(command, on_broker, broker):
+    prefix = "test_source_topic_has_times_of_the_broker."
     command("topics")
 
     async def broker_time() -> int:
@@ -170,7 +170,7 @@ def test_source_topic_with_producer_times_is_refused(command, on_broker, broker)
         await admin.close()
 
     asyncio.run(create())
-    command("topics")  # what is as new as this need not be known to every broker yet
+    command("topics")  # not every broker need know a topic as new as this
     code, _, error = command("topics")
     assert code == 2
     assert (
@@ -189,7 +189,7 @@ def test_areas_go_to_the_registry(command, on_broker, tmp_path):
     }
 
 
-def test_a_line_that_is_no_area_is_refused(command, on_broker, tmp_path):
+def test_invalid_area_line_is_refused(command, on_broker, tmp_path):
     (tmp_path / "areas.jsonl").write_text('{"area": "A1"}\n{"area": 2}\n')
     code, _, error = command("registry", "load", "areas.jsonl")
     assert code == 2
@@ -238,11 +238,9 @@ def test_alerts_are_listed_by_their_last_state(command, on_broker, broker):
     assert [json.loads(line)["id"] for line in output.splitlines()] == ["a1", "a2"]
 
 
-def test_what_is_no_alert_is_passed_over_with_a_word(
-    command, on_broker, broker, caplog
-):
+def test_invalid_alert_is_skipped_with_a_note(command, on_broker, broker, caplog):
     command("topics")
-    prefix = "test_what_is_no_alert_is_passed_over_with_a_word."
+    prefix = "test_invalid_alert_is_skipped_with_a_note."
     settings = load(
         {
             "METERWATCH_BROKERS": broker.address,
@@ -308,9 +306,9 @@ def test_what_is_no_alert_is_passed_over_with_a_word(
     assert asyncio.run(follow()) == ["a1", "a2", "a3"]
 
 
-def test_what_is_no_rulebook_is_passed_over_with_a_word(command, on_broker, broker):
+def test_invalid_rulebook_is_skipped_with_a_note(command, on_broker, broker):
     command("topics")
-    topic = "test_what_is_no_rulebook_is_passed_over_with_a_word.rules"
+    topic = "test_invalid_rulebook_is_skipped_with_a_note.rules"
 
     async def send() -> None:
         async with AIOKafkaProducer(
@@ -437,7 +435,7 @@ def test_run_takes_an_unapproved_rulebook_and_warns(command, tmp_path):
     assert {*versions.values()} <= {1}
 
 
-def test_run_refuses_a_store_that_other_rules_made(command, tmp_path):
+def test_run_refuses_a_store_of_other_rules(command, tmp_path):
     (tmp_path / "rules.toml").write_text(CHANGED_RULEBOOK)
     assert command("run", "town:60x1")[0] == 0
     code, output, error = command("run", "town:60x1", "--rules", "rules.toml")
@@ -463,7 +461,7 @@ def test_a_run_shows_its_gravest_alerts(command):
     )
 
 
-def test_two_runs_do_not_write_into_one_store_at_once(command, tmp_path):
+def test_second_run_on_one_store_is_refused(command, tmp_path):
     with Store(tmp_path / "meterwatch.db") as store, store.claimed():
         code, _, error = command("run", "town:60x1")
     assert (code, error.count("\n")) == (2, 1)
@@ -473,7 +471,7 @@ def test_two_runs_do_not_write_into_one_store_at_once(command, tmp_path):
     assert command("run", "town:60x1")[0] == 0
 
 
-def test_a_rulebook_is_published_by_two(command, on_broker, tmp_path, monkeypatch):
+def test_rulebook_is_published_by_two_people(command, on_broker, tmp_path, monkeypatch):
     (tmp_path / "rules.toml").write_text(CHANGED_RULEBOOK)
     change = "voltage_deviation, version 1 -> 2: over 1.07 -> 1.03, over in the segment pv not set -> 1.08\n"
     assert command("rules", "diff", "rules.toml") == (0, change, "")

@@ -1,4 +1,4 @@
-"""Closing, sealing and passing time cost the same for every area and quiet day, and may be cut anywhere."""
+"""Closing, sealing and passing time cost the same for every area and quiet day, wherever they are cut."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.test_promises import engine_of, exactly, judge_stream, same
 
 FIRST_MIDNIGHT = 1_772_380_800  # in Shanghai
 INTERVAL_SECONDS = 3600
-TIMING_REPEATS = 2  # of which the quickest counts
+TIMING_REPEATS = 2  # the quickest counts
 
 
 def areas_of(count: int, meters: int) -> list[Area]:
@@ -51,7 +51,7 @@ def hours(areas: list[Area], first: int, last: int) -> list[Readings]:
 
 
 def closing(count: int, days: int = 5) -> float:
-    """CPU seconds an area of two meters for some days, of which all but four are sealed; the quickest of some."""
+    """CPU seconds per area of two meters over days of which all but four are sealed; the quickest of several."""
     areas, spent = areas_of(count, 2), []
     batches = hours(areas, 1, 24 * days)
     for _ in range(TIMING_REPEATS):
@@ -68,13 +68,13 @@ def closing(count: int, days: int = 5) -> float:
     return min(spent) / count
 
 
-def test_one_area_of_many_costs_no_more_than_one_of_few():
+def test_cost_of_an_area_does_not_grow_with_their_number():
     assert closing(6000) < 2 * closing(1500)
 
 
 @pytest.fixture(scope="module")
 def silent() -> tuple[list[Area], bytes]:
-    """Areas whose last readings were taken in, and the engine's snapshot."""
+    """Areas after their last readings, and the engine's snapshot."""
     areas = areas_of(40, 25)
     engine = Engine(interval=INTERVAL_SECONDS)
     engine.enroll(areas)
@@ -92,7 +92,7 @@ def restored(silent: tuple[list[Area], bytes]) -> Engine:
 
 
 def passing(silent: tuple[list[Area], bytes], days: int) -> float:
-    """CPU seconds of the first tick after quiet days; the quickest of some."""
+    """CPU seconds of the first tick after quiet days; the quickest of several."""
     spent = []
     for _ in range(TIMING_REPEATS):
         engine = restored(silent)
@@ -102,13 +102,13 @@ def passing(silent: tuple[list[Area], bytes], days: int) -> float:
     return min(spent)
 
 
-def test_quiet_days_cost_in_proportion_and_beyond_a_month_nothing(silent):
+def test_quiet_days_cost_in_proportion_up_to_a_month(silent):
     ten = passing(silent, 10)
     assert passing(silent, 30) < 4 * ten
     assert passing(silent, 3000) < 6 * ten
 
 
-def test_the_days_of_all_areas_are_made_at_once(silent, monkeypatch):
+def test_days_of_all_areas_are_built_at_once(silent, monkeypatch):
     made: list[int] = []
     as_days = OpenDays.as_days
 
@@ -163,11 +163,11 @@ def test_long_silence_is_passed_in_steps_of_bounded_work(silent, monkeypatch):
         step_sizes.append(sum(made))
         made.clear()
     assert sum(step_sizes) > 10 * 1000
-    assert max(step_sizes) <= 4 * 250  # all areas of a turn or two, of sixteen
+    assert max(step_sizes) <= 4 * 250  # all areas of one or two turns out of sixteen
 
 
 @pytest.mark.parametrize("days", [5, 29, 200])
-def test_engine_saved_between_steps_goes_on_the_same(silent, monkeypatch, days):
+def test_engine_restored_between_steps_continues_the_same(silent, monkeypatch, days):
     now = FIRST_MIDNIGHT + 60 * HOUR_SECONDS + days * DAY_SECONDS
     unbroken = restored(silent).tick(now)
     monkeypatch.setattr(grids, "PORTION_ROWS", 3000)
@@ -192,7 +192,7 @@ def test_portions_of_any_size_publish_the_same(seed, monkeypatch):
     assert exactly(judge_stream(stream)[1]) == expected
 
 
-def test_areas_judged_together_publish_as_each_alone():
+def test_areas_judged_together_publish_the_same_as_each_alone():
     stream = town(5)
     together = engine_of(stream)
     alerts = [alert for batch in stream.batches() for alert in together.step(batch)]
@@ -213,7 +213,7 @@ def test_areas_judged_together_publish_as_each_alone():
     )
 
 
-def test_days_packed_together_are_what_they_were_and_those_packed_alone_are_read():
+def test_days_packed_together_or_alone_unpack_the_same():
     rng, sizes = np.random.default_rng(2), np.array([2, 1, 40, 2])
     kwh = rng.exponential(2, (24, sizes.sum())).round(2).astype(np.float32)
     kwh[rng.random(kwh.shape) < 0.1] = np.nan

@@ -1,4 +1,4 @@
-"""docker-compose.yml and the Dockerfile, as far as they can be judged where no Docker engine runs."""
+"""docker-compose.yml and the Dockerfile, checked as far as possible without a Docker engine."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_service_is_well_formed(service: dict[str, Any]):
 
 
 @every_service
-def test_what_a_service_waits_for_can_come(service: dict[str, Any]):
+def test_condition_a_service_waits_for_can_be_met(service: dict[str, Any]):
     for name, wish in service.get("depends_on", {}).items():
         assert wish["condition"] in START_CONDITIONS
         assert (
@@ -86,7 +86,7 @@ def test_ports_stay_on_loopback(service: dict[str, Any]):
 
 
 @every_service
-def test_what_is_mounted_is_there(service: dict[str, Any]):
+def test_mounted_files_exist(service: dict[str, Any]):
     for volume in service.get("volumes", []):
         source = volume.split(":")[0]
         assert (
@@ -97,7 +97,7 @@ def test_what_is_mounted_is_there(service: dict[str, Any]):
 
 
 @every_service
-def test_meterwatch_understands_its_settings(service: dict[str, Any]):
+def test_meterwatch_accepts_its_settings(service: dict[str, Any]):
     settings.load(
         {
             key: value
@@ -107,7 +107,7 @@ def test_meterwatch_understands_its_settings(service: dict[str, Any]):
     )
 
 
-def test_both_brokers_are_of_one_version():
+def test_both_brokers_have_one_version():
     image = COMPOSE_SERVICES["kafka"]["image"].removeprefix("apache/kafka:")
     assert (
         f"<version>{image}</version>"
@@ -131,7 +131,7 @@ def test_kafka_accepts_its_settings(tmp_path: Path, broker: Broker):
     subprocess.run(command, check=True, capture_output=True)
 
 
-def test_the_image_takes_every_package_and_nothing_that_is_missing():
+def test_image_copies_every_package_and_no_missing_file():
     copied = re.findall(
         r"^COPY (?!--from)(.+) \S+$",
         (PROJECT_ROOT / "Dockerfile").read_text(),

@@ -1,4 +1,4 @@
-"""Delimited text as people save it, and numbers in any country's way."""
+"""Delimited text as people save it, with numbers in the notation of any country."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def written(tmp_path, content, name="readings.csv"):
 
 
 def read_usage(path):
-    """Who used how much, by the reader."""
+    """Meters and their kWh, as the reader reads them."""
     source = open_source(path)
     batches = [batch for batch in source.batches if isinstance(batch, Readings)]
     return [
@@ -83,13 +83,13 @@ def text(delimiter=",", header=SAMPLE_HEADER, rows=SAMPLE_ROWS, end="\n", decima
     ],
     ids=lambda content: repr(content[:40]),
 )
-def test_the_same_rows_however_they_were_saved(tmp_path, content):
+def test_rows_are_the_same_in_every_way_of_saving(tmp_path, content):
     found, tally = read_usage(written(tmp_path, content))
     assert found == [("M1", 0.5), ("M2", 1.25)]
     assert not tally.rejected
 
 
-def test_a_column_that_comes_twice_is_an_error_in_a_line(tmp_path):
+def test_duplicate_column_is_a_one_line_error(tmp_path):
     with pytest.raises(SourceError, match="more than one column kwh"):
         read_usage(
             written(
@@ -102,7 +102,7 @@ def test_a_column_that_comes_twice_is_an_error_in_a_line(tmp_path):
         )
 
 
-def test_rows_that_an_open_quote_swallows_are_counted_each(tmp_path):
+def test_every_row_swallowed_by_an_open_quote_is_counted(tmp_path):
     rows = [SAMPLE_ROWS[0], ('"M3', "A1", "1700000000", "1"), *[SAMPLE_ROWS[1]] * 7]
     found, tally = read_usage(written(tmp_path, text(rows=rows)))
     assert found == [("M1", 0.5)]
@@ -139,7 +139,7 @@ def test_the_decimal_mark_is_decided_over_the_file(tmp_path, cells, values):
     assert tally.rejected.total() == values.count(None) - cells.count("nan")
 
 
-def test_a_mark_of_one_column_holds_for_the_others(tmp_path):
+def test_decimal_mark_of_one_column_holds_for_the_others(tmp_path):
     sheet = read(written(tmp_path, "u;kwh\n230,4;1.234\n"), ["u", "kwh"], Tally())
     assert sheet.numbers("kwh").tolist() == [1234.0]
 

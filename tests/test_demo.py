@@ -1,4 +1,4 @@
-"""The demo finds what was planted, and its report opens offline."""
+"""The demo finds the planted faults, and its report opens offline."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ class Checked(HTMLParser):
 
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory):
-    """What the demo prints where there is no terminal, and its page."""
+    """The demo's output without a terminal, and its page."""
     file, output = tmp_path_factory.mktemp("demo") / "report.html", io.StringIO()
     with contextlib.redirect_stdout(output):
         demo(meters=500, days=5, seed=2, report=file)
     return output.getvalue(), file.read_text(encoding="utf-8")
 
 
-def test_every_planted_fault_is_found_and_every_alarm_has_a_cause(shown):
+def test_every_planted_fault_is_found_and_every_alert_has_a_cause(shown):
     output, _ = shown
     match = re.search(
         r"(\d+) of (\d+) planted faults found, (\d+) missed; (\d+) of (\d+) alarms\s+false",
@@ -66,7 +66,7 @@ def test_the_page_needs_no_network_and_is_well_formed(shown):
     assert Checked(page).within == []
 
 
-def test_the_page_shows_each_kind_of_alarm_with_its_curve_and_in_two_languages(shown):
+def test_page_shows_each_kind_of_alert_with_its_curve_in_two_languages(shown):
     output, page = shown
     rules = set(re.findall(r"^\d\d-\d\d \d\d:\d\d  \d  (\w+)", output, re.MULTILINE))
     cards = re.findall(r'<figure class="card">.*?</figure>', page, re.DOTALL)
@@ -78,7 +78,7 @@ def test_the_page_shows_each_kind_of_alarm_with_its_curve_and_in_two_languages(s
         assert "nan" not in card
 
 
-def test_a_quiet_town_gives_no_alarm():
+def test_quiet_town_raises_no_alert():
     """A clean baseline: ordinary days, people who move out, a new meter, an announced outage."""
     town = Town(400, 9, seed=3, faults=False)
     engine = Engine(zone=town.zone, interval=town.interval)

@@ -1,4 +1,4 @@
-"""What meters report, over weeks: what is used afterwards, what becomes final, what is forgotten."""
+"""Device events over weeks: the use after them, when they become final, when they are forgotten."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ OPENING_EVENTS = (Event.COVER_OPEN, Event.TERMINAL_OPEN, Event.DOOR_OPEN)
 
 
 def weeks(seed: int, days: int = 28) -> Stream:
-    """Meters of one area that are opened or held a magnet to, of which some use less afterwards."""
+    """Meters of one area that are opened or exposed to a magnet; some use less afterwards."""
     rng = np.random.default_rng(seed)
     meters = [Meter(meter=f"M{n}", interval_s=INTERVAL_SECONDS) for n in range(5)]
     times = START_TIME + INTERVAL_SECONDS * np.arange(
@@ -86,11 +86,11 @@ def weeks(seed: int, days: int = 28) -> Stream:
 
 
 def incidents(alerts):
-    """Those that stem from reports."""
+    """The alerts that come from device events."""
     return [alert for alert in alerts if alert.kind == "incidents"]
 
 
-def test_the_streams_bring_openings_and_magnets_to_escalate():
+def test_openings_and_magnets_in_the_streams_escalate():
     severities = Counter(
         (alert.rule, alert.severity)
         for seed in range(4)
@@ -135,7 +135,7 @@ def test_order_restarts_and_the_slow_twin(seed: int):
 
 
 def reporting(*rows: Row) -> Stream:
-    """A quiet meter with its reports, in order of arrival, over a third of a year; its readings come in between."""
+    """A quiet meter with its events in order of arrival, among its readings of a third of a year."""
     area = Area(
         area="A1",
         meters=[
@@ -162,7 +162,7 @@ def day(n: float, event: Event, **more: float) -> Row:
     return event_row("A1", "M1", START_TIME + round(n * DAY_SECONDS), event, **more)
 
 
-def test_an_opening_that_nobody_looks_after_stays_until_somebody_does():
+def test_opening_stays_open_until_it_is_inspected():
     stream = reporting(day(1.3, Event.COVER_OPEN), day(110.5, Event.INSPECTED))
     alerts = incidents(judge_stream(stream)[1])
     assert [alert.change for alert in alerts] == ["raised", "cleared"]
@@ -172,7 +172,7 @@ def test_an_opening_that_nobody_looks_after_stays_until_somebody_does():
     ) == exactly(alerts)
 
 
-def test_what_was_looked_after_is_forgotten():
+def test_inspected_incidents_are_forgotten():
     engine, alerts = judge_stream(
         reporting(day(1.3, Event.COVER_OPEN), day(3.5, Event.INSPECTED))
     )
@@ -208,7 +208,7 @@ def test_chattering_contact_stays_bounded_and_publishes_the_same_in_any_order():
     )
 
 
-def test_a_report_of_long_ago_is_late():
+def test_report_of_long_ago_is_late():
     stream = reporting(day(1.3, Event.COVER_OPEN))
     event = next(row for row in stream.rows if row.kind is DeviceEvents)
     engine, alerts = judge_stream(

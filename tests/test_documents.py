@@ -1,4 +1,4 @@
-"""The documents are those of the types, and say what the decoders do."""
+"""The documents match the types, and say what the decoders do."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from schemas.documents import (
 from schemas.wire import Reason
 
 
-def test_the_files_are_as_the_types_make_them():
+def test_files_match_the_types():
     stale = [
         str(path)
         for path, text in documents().items()
@@ -53,7 +53,7 @@ def target(reference: str, document: Any) -> Any:
     [asyncapi(), *(schema(name) for name in DOCUMENT_TYPES)],
     ids=["asyncapi", *DOCUMENT_TYPES],
 )
-def test_every_reference_leads_somewhere(document):
+def test_every_reference_resolves(document):
     for value in schema_objects(document):
         if "$ref" in value:
             assert target(value["$ref"], document)
@@ -109,7 +109,7 @@ def test_defaults_fit_their_own_limits():
                 assert len(value["default"]) >= value["minLength"]
 
 
-def test_the_asyncapi_document_has_its_form():
+def test_asyncapi_document_is_well_formed():
     document = asyncapi()
     assert set(document) == {
         "asyncapi",

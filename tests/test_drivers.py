@@ -1,4 +1,4 @@
-"""Any driver, the same answer: two workers on a real broker, replay over files, and the local runner."""
+"""Every driver gives the same answer: two workers on a real broker, replay over files, and the local runner."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from tests.workers import (
 
 Order = Sequence[
     tuple[type[Batch], ...]
-]  # of topics: those after a tuple are sent when all in it is judged
+]  # topics after a tuple are sent when everything in it is judged
 
 ALL_AT_ONCE: Order = [(DeviceEvents, Payments, Stages, Readings)]
 READS_FIRST: Order = [(Readings,), (Payments, Stages), (DeviceEvents,)]
@@ -51,7 +51,7 @@ EVENTS_FIRST_PAYMENTS_LAST: Order = [(DeviceEvents,), (Stages, Readings), (Payme
 
 @dataclass
 class DriverHistory:
-    """A history in parts, what replay and the local runner make of it, and what it is judged with."""
+    """A history in portions, how it is judged, and the alerts of replay and the local runner."""
 
     portions: list[list[Batch]]
     areas: list[Area]
@@ -62,7 +62,7 @@ class DriverHistory:
     def judge_on_workers(
         self, environment: dict[str, str], folder: Path, shape: Shape, order: Order
     ) -> None:
-        """Has two workers watch it; fails, and says where, unless they end with the same."""
+        """Two workers judge it; fails, and says where, unless they end with the same alerts."""
         environment |= {
             "METERWATCH_INTERVAL": str(self.interval),
             "METERWATCH_SESSION_SECONDS": "60",
@@ -148,7 +148,7 @@ def agree(states: States, rows: Outcomes, other: DriverHistory) -> None:
 
 @pytest.fixture(scope="module")
 def adversarial(tmp_path_factory) -> DriverHistory:
-    """What no file holds, for a file is in order: rows late, again and astray. In halves, within the grace period."""
+    """Late, duplicate and out-of-order rows, which no file holds; in halves, within the grace period."""
     stream = adversarial_areas(12, seed=5)
     batches = list(portions(stream, 60))
     halves = [
@@ -164,7 +164,7 @@ def adversarial(tmp_path_factory) -> DriverHistory:
 
 @pytest.fixture(scope="module")
 def town(tmp_path_factory) -> DriverHistory:
-    """Files of all kinds, of three days of a town: the meters with a planted fault and every twentieth other."""
+    """Files of all kinds with three days of a town: the meters with a planted fault and every twentieth other."""
     town = Town(1000, 3)
     planted = {fault.subject for fault in town.planted}
     kept = np.array(
@@ -201,17 +201,19 @@ def town(tmp_path_factory) -> DriverHistory:
         "packed-reads-first",
     ],
 )
-def test_all_drivers_end_the_same(adversarial, environment, tmp_path, shape, order):
+def test_all_drivers_end_with_the_same_alerts(
+    adversarial, environment, tmp_path, shape, order
+):
     assert len(adversarial.states) > 150
     adversarial.judge_on_workers(environment, tmp_path, shape, order)
 
 
-def test_files_of_all_kinds_end_the_same(town, environment, tmp_path):
+def test_drivers_agree_on_files_of_all_kinds(town, environment, tmp_path):
     assert len({state["rule"] for state in town.states.values()}) > 5
     town.judge_on_workers(environment, tmp_path, "packed", ALL_AT_ONCE)
 
 
-def test_real_curves_end_the_same(environment, tmp_path):
+def test_drivers_agree_on_real_curves(environment, tmp_path):
     curves = history(
         [open_sources(sorted((Path(__file__).parent / "data").glob("garden4_*")))],
         tmp_path,

@@ -1,4 +1,4 @@
-"""Whatever the bytes of a fetch, all that can be read of them is read, and the rest is damage with its place."""
+"""Whatever the bytes of a fetch, every readable record is read, and the rest is damage with its offset."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def damages(span: FetchedRange) -> list[tuple[int, int, Reason]]:
     ]
 
 
-def test_aborted_transactions_are_left_out_among_committed_ones_and_others():
+def test_aborted_transactions_are_left_out_between_other_batches():
     content = (
         batch(100, 2, producer=7, transactional=True)  # aborted at 108
         + batch(102, 2, producer=8, transactional=True)  # committed at 109
@@ -125,7 +125,9 @@ def test_aborted_transactions_are_left_out_among_committed_ones_and_others():
         + batch(106, 2, producer=7, transactional=True)
         + marker(108, 7, commit=False)
         + marker(109, 8, commit=True)
-        + batch(110, 2, producer=7, transactional=True)  # its next, committed
+        + batch(
+            110, 2, producer=7, transactional=True
+        )  # the next of this producer, committed
         + marker(112, 7, commit=True)
         + batch(113, 1, producer=7, transactional=True)  # and again aborted
         + batch(114, 1, producer=9)  # idempotent only
@@ -139,7 +141,7 @@ def test_aborted_transactions_are_left_out_among_committed_ones_and_others():
     ) == offsets(span)
 
 
-def test_a_span_of_markers_alone_moves_on():
+def test_span_with_only_markers_moves_on():
     assert fetch(marker(FIRST_OFFSET, 7, commit=True)) == (
         FIRST_OFFSET,
         [],
@@ -235,7 +237,7 @@ def test_large_compressed_fetch_is_read_in_portions(monkeypatch):
         (
             lambda whole: whole[:25] + b"\xff" + whole[26:],
             Reason.CORRUPT,
-        ),  # how many offsets it has
+        ),  # its number of offsets
         (lambda whole: rebased(whole, 103, 5), Reason.UNKNOWN_CODEC),
         (lambda whole: rebased(whole, 103, GZIP_CODEC), Reason.CORRUPT),
         (lambda whole: rebased(whole, 103, LZ4_CODEC), Reason.CORRUPT),
@@ -246,7 +248,7 @@ def test_large_compressed_fetch_is_read_in_portions(monkeypatch):
         (
             lambda whole: whole[:16] + b"\x01" + whole[17:],
             Reason.CORRUPT,
-        ),  # a layout that it is not in
+        ),  # not the layout it has
         (
             lambda whole: whole[:8] + struct.pack(">i", 20) + whole[12:32],
             Reason.CORRUPT,
@@ -307,7 +309,7 @@ def batch_of_records(*records: bytes, count: int | None = None) -> bytes:
     return rebased(BATCH_HEADER.pack(*fields) + b"".join(records), FIRST_OFFSET)
 
 
-def test_a_header_name_that_is_not_utf8_costs_nothing():
+def test_header_name_that_is_not_utf8_does_no_harm():
     span = fetch(
         batch_of_records(record(100), record(101, name=b"trace-\xe4"), record(102))
     )
@@ -333,7 +335,7 @@ def test_a_header_name_that_is_not_utf8_costs_nothing():
         record(101, size=-7),
     ],
 )
-def test_a_record_that_cannot_be_read_is_damage_alone(broken):
+def test_unreadable_record_is_damage_and_its_neighbours_are_read(broken):
     span = fetch(batch_of_records(record(100), broken, record(102)) + batch(103))
     assert damages(span) == [(101, 101, Reason.CORRUPT)]
     assert offsets(span) == [100, 102, 103]
@@ -358,7 +360,7 @@ def test_a_wrong_count_of_records_hides_none(count, read):
     assert damages(span) == ([(100 + read, 102, Reason.CORRUPT)] if read < 3 else [])
 
 
-def test_old_layouts_are_read_beside_the_new():
+def test_old_layouts_are_read_next_to_the_new():
     batches = []
     for magic, first in ((0, 100), (1, 101)):
         builder = LegacyRecordBatchBuilder(magic, 0, 1 << 10)

@@ -1,4 +1,4 @@
-"""Files in layouts of others: each is read as it means, or refused by name with the way to map it."""
+"""Files in foreign layouts: each is read by its meaning, or refused by name with advice on mapping it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from replay.sources import SourceError, open_source, open_sources
 from schemas.columns import Readings, Status
 
-CUSTOMER_NAME = "Mrs Ada Jones"  # stands in files, and in no message
+CUSTOMER_NAME = "Mrs Ada Jones"  # stands in files, and must not appear in messages
 
 
 def written(tmp_path, text, name="file.csv"):
@@ -191,7 +191,7 @@ def test_later_update_of_a_day_counts(tmp_path):
         (day(["x", *[1] * 47]), "a value is no number"),
     ],
 )
-def test_what_is_no_record_is_counted_with_its_line(tmp_path, record, reason):
+def test_invalid_record_is_counted_with_its_line(tmp_path, record, reason):
     _, source = readings_of(
         written(tmp_path, nem12(register(), day([1] * 48, date="20050302"), record))
     )
@@ -363,7 +363,7 @@ def test_a_feed_is_energy_by_its_power_of_ten(tmp_path, power, value, kwh):
         ({"readings": [(1_700_000_000, 900, CUSTOMER_NAME)]}, "a value is no number"),
     ],
 )
-def test_a_feed_of_what_is_no_imported_energy_is_counted(tmp_path, changes, reason):
+def test_feed_without_imported_energy_is_counted(tmp_path, changes, reason):
     with pytest.raises(
         SourceError, match=f"nothing could be read of feed.xml: .*{reason}"
     ) as error:
@@ -371,7 +371,7 @@ def test_a_feed_of_what_is_no_imported_energy_is_counted(tmp_path, changes, reas
     assert CUSTOMER_NAME not in str(error.value)
 
 
-def test_a_block_finds_its_type_by_links_and_a_register_is_one(tmp_path):
+def test_block_finds_its_type_by_links_and_may_be_a_register(tmp_path):
     gas = entry("ReadingType", [("self", "/T/2")], "<uom>169</uom>")
     content = feed(behaviour=1, block="/espi/R/1/B").replace("</feed>", f"{gas}</feed>")
     readings = whole(written(tmp_path, content, "feed.xml"))
@@ -391,7 +391,7 @@ def test_a_block_finds_its_type_by_links_and_a_register_is_one(tmp_path):
         '<!DOCTYPE feed [<!ENTITY % p "x"> %p;]>',
     ],
 )
-def test_a_document_type_is_refused_before_it_unfolds(tmp_path, doctype):
+def test_document_type_is_refused_before_it_expands(tmp_path, doctype):
     content = feed().replace("?><feed", f"?>{doctype}<feed")
     with pytest.raises(SourceError, match="document type"):
         open_source(written(tmp_path, content, "feed.xml"))
@@ -405,7 +405,7 @@ def test_a_document_type_is_refused_before_it_unfolds(tmp_path, doctype):
         (f"<html><body>{CUSTOMER_NAME}</body></html>", "XML of no known kind"),
     ],
 )
-def test_a_broken_feed_is_an_error_in_a_line(tmp_path, content, reason):
+def test_broken_feed_is_a_one_line_error(tmp_path, content, reason):
     with pytest.raises(SourceError, match=reason) as error:
         open_source(written(tmp_path, content, "feed.xml"))
     assert CUSTOMER_NAME not in str(error.value)
@@ -425,7 +425,7 @@ def test_exported_energy_of_green_button_csv_is_noted_as_left_out(tmp_path):
 LONDON_HEADER = "LCLid,stdorToU,DateTime,KWH/hh (per half hour) \n"
 
 
-def test_london_is_half_hours_that_end_in_utc(tmp_path):
+def test_london_readings_are_half_hours_that_end_in_utc(tmp_path):
     rows = (
         "MAC000002,Std,2013-03-31 00:30:00.0000000, 0.5 \nMAC000002,Std,2013-03-31 01:30:00.0000000,Null\n"
         "MAC000002,Std,2013-04-01 00:00:00.0000000,1\nMAC000003,ToU,2013-07-01 00:30:00.0000000,2\n"
@@ -453,7 +453,7 @@ HOUSEHOLD_HEADER = (
 )
 
 
-def test_uci_household_power_by_the_minute(tmp_path):
+def test_uci_household_power_is_read_by_the_minute(tmp_path):
     rows = (
         "16/12/2006;17:24:00;4.216;0.418;234.840;18.400;0.000;1.000;17.000\n16/12/2006;17:25:00;?;?;?;?;?;?;\n"
         "17/12/2006;00:00:00;6.000;0.400;233.000;18.000;0.000;1.000;17.000\n"
@@ -502,7 +502,7 @@ def test_uci_loads_of_clients_are_kw_of_quarters_on_portugals_clock(tmp_path):
     assert found == {
         "MT_001": [("2013-06-30T23:15", 0.634518), ("2013-06-30T23:30", 1.0)],
         "MT_002": [("2013-06-30T23:30", 2.125)],
-    }  # nobody is a client before the first use
+    }  # no client before its first use
     assert source.zone == "Europe/Lisbon"
 
 
@@ -560,7 +560,7 @@ def test_an_enedis_curve_is_power_until_its_time(tmp_path, minutes, kwh, code):
         (
             [30, 60, 120, 180, 240],
             [0.5, 0.5, 1.0, 1.0, 1.0],
-        ),  # another step from then on
+        ),  # another interval from then on
         ([30, -60, 90, 120], [0.5, 0.5, 0.5]),  # a row without a value
     ],
 )
@@ -574,7 +574,7 @@ def test_a_power_does_not_hold_over_a_hole(tmp_path, minutes, kwh):
     assert [energy for _, energy in found["30001610071843"]] == kwh
 
 
-def test_an_enedis_curve_with_all_in_each_row(tmp_path):
+def test_enedis_curve_with_all_fields_in_each_row_is_read(tmp_path):
     begin = "30001610071843;2023-10-29 00:00:00;2023-10-30 00:00:00;PA"
     clocks = ["01:30", "02:00", "02:30", "02:00", "02:30", "03:00"]
     rows = [

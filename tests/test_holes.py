@@ -1,4 +1,4 @@
-"""Rows that were lost before they were judged: what may have come with them is not told to be missing."""
+"""Rows lost before they were judged: no alert says that their contents are missing."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ ABSENCE_RULES = {
 }
 
 
-def test_a_span_lasts_a_day_beyond_the_first_row_that_came_since():
+def test_hole_lasts_a_day_beyond_the_first_row_after_it():
     holes = Holes()
     holes.open("payments", np.array([10, 20]))
     assert holes.spans_of("payments", 0) == [Span(10, 2**62)]
@@ -65,7 +65,7 @@ def test_a_span_lasts_a_day_beyond_the_first_row_that_came_since():
 
 
 def paid(at: list[int], kinds: list[Payment], references: list[str]) -> Payments:
-    """Of two customers in turn: one alone moves no clock."""
+    """Payments of two customers in turn, since one alone moves no watermark."""
     count = len(at)
     return Payments.build(
         ["C0", "C1"],
@@ -84,7 +84,7 @@ def paid(at: list[int], kinds: list[Payment], references: list[str]) -> Payments
 
 
 def standing_alerts(engine: Engine, *batches: Batch) -> Counter[tuple[str, str]]:
-    """Rules and subjects of the alerts that stand in the end."""
+    """Rules and subjects of the alerts that are open in the end."""
     states = last_states(alert for batch in batches for alert in engine.step(batch))
     return Counter((alert["rule"], alert["subject"]) for alert in states.values())
 
@@ -106,7 +106,7 @@ def lone_payment(hour: int, name: str) -> Payments:
 
 
 @pytest.mark.parametrize("lost", [True, False])
-def test_a_settlement_that_may_have_been_lost_is_not_missed(lost):
+def test_settlement_that_may_be_lost_raises_no_alert(lost):
     engine = Engine()
     assert not standing_alerts(engine, settling(0, 240), lone_payment(240, "open"))
     if lost:
@@ -128,7 +128,7 @@ def test_a_settlement_that_may_have_been_lost_is_not_missed(lost):
     ) == ["C0/later", *unsure]
 
 
-def test_what_was_raised_before_stays_and_clears_when_its_settlement_comes():
+def test_alert_from_before_the_hole_stays_until_its_settlement_comes():
     engine = Engine()
     before = standing_alerts(
         engine, settling(0, 240), lone_payment(240, "open"), settling(246, 288)
@@ -145,7 +145,7 @@ def test_what_was_raised_before_stays_and_clears_when_its_settlement_comes():
 
 
 def begun(*hours: int) -> Stages:
-    """Work that begins at some hours and may take one."""
+    """Work that begins at these hours and may take an hour."""
     names, count = [f"W{hour}" for hour in hours], len(hours)
     return Stages.build(
         names,
@@ -161,7 +161,7 @@ def begun(*hours: int) -> Stages:
 
 
 @pytest.mark.parametrize("lost", [True, False])
-def test_work_that_may_have_been_done_is_not_overdue(lost):
+def test_work_that_may_be_finished_is_not_overdue(lost):
     engine = Engine()
     assert not standing_alerts(engine, begun(0))
     if lost:
@@ -181,7 +181,7 @@ def reported(events: list[Event], at: list[int]) -> DeviceEvents:
 
 
 @pytest.mark.parametrize("lost", [True, False])
-def test_a_meter_that_may_have_been_opened_by_order_is_not_suspected(lost):
+def test_meter_that_may_be_opened_by_order_is_not_suspected(lost):
     engine = Engine()
     engine.step(reported([Event.COVER_CLOSED], [START_TIME]))
     if lost:

@@ -1,4 +1,4 @@
-"""Homes over years: vacancies, seasons and new habits are no thefts, and what is told of them ends."""
+"""Homes over years: vacancies, seasons and changed use are no theft, and their alerts end."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def home_stream(
     nights_until: int = 10_000,
     seed: int = 0,
 ) -> Stream:
-    """One customer whose days use so many kWh, the hours of a day in much the same shape, nights for so many days."""
+    """One customer with these kWh a day, in much the same hourly shape; nights have a load for so many days."""
     rng = np.random.default_rng(seed)
     days = (
         np.asarray(levels)[:, None]
@@ -77,7 +77,7 @@ def home_stream(
 
 
 def usage_alerts(stream: Stream) -> dict[str, tuple[int, int, str]]:
-    """Of each rule on use, though another speak for it, the days of its first raise and last change, and its state."""
+    """The days of first raise and last change and the state of each rule on use, suppressed or not."""
     found: dict[str, tuple[int, int, str]] = {}
     for alert in sorted(
         last(judge_stream(stream)[1]).values(), key=lambda alert: alert.raised
@@ -115,7 +115,7 @@ def test_fall_to_under_a_tenth_is_raised_by_the_eighth_day(left: float, segment:
         "working weeks elsewhere",
     ],
 )
-def test_days_away_are_no_drop(levels: list[float]):
+def test_days_away_raise_no_drop(levels: list[float]):
     assert usage_alerts(home_stream(levels)).keys() <= {"usage_fluctuation"}
 
 
@@ -187,7 +187,7 @@ def test_drop_in_the_second_year_is_raised_as_in_the_first():
     ] == ["step_drop"]
 
 
-def test_registered_generation_silences_what_is_asked_of_use_alone():
+def test_registered_generation_silences_rules_on_use_alone():
     rise = [10] * 60 + [40] * 30
     assert usage_alerts(home_stream(rise)).keys() == {"usage_fluctuation"}
     assert usage_alerts(home_stream(rise, pv_kva=4.0)) == {}

@@ -1,4 +1,4 @@
-"""An index numbers every row's area and subject alike, whatever it has cached of the batch before."""
+"""An index gives every row's area and subject the same number, whatever it cached of the batch before."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAMES_PER_AREA = 3 * RUN_LENGTH  # of an area
 
 
 def whole() -> Readings:
-    """Two readings of every meter, as two frames of each area tell them."""
+    """Two readings of every meter, as two frames of each area have them."""
     names = [f"M{number}" for number in range(NAMES_PER_AREA)] * AREA_COUNT * 2
     areas = np.tile(np.repeat(np.arange(AREA_COUNT), NAMES_PER_AREA), 2)
     rows = np.arange(len(names))

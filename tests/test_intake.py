@@ -1,4 +1,4 @@
-"""What a worker reads on a real broker: transactions, records that cannot be read, and records that are not its own."""
+"""A worker on a real broker: transactions, unreadable records, and records that are not its own."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def area_of(name: str) -> dict[str, Any]:
 
 
 class JsonProducer:
-    """A producer of JSON_HEADERS, perhaps in transactions, that are open until they are ended."""
+    """A producer of JSON_HEADERS, if asked in transactions that stay open until they are ended."""
 
     def __init__(self, settings: Settings, transaction: str | None = None) -> None:
         self._settings, self._transaction = settings, transaction
@@ -124,7 +124,7 @@ class JsonProducer:
 
 
 class Name(str):
-    """The name of a header that is not UTF-8, as clients may write it that take names for bytes."""
+    """The name of a header that is not UTF-8, as clients write it that treat names as bytes."""
 
     __slots__ = ()
 
@@ -170,7 +170,7 @@ def await_judged(worker: WorkerProcess, count: int) -> None:
 
 
 def balanced(counted: Samples, kind: str) -> Counter[str]:
-    """What became of the rows of a kind, which are those that came."""
+    """The outcomes of the rows of a kind; they add up to the rows in."""
     outcomes = Counter[str]()
     for (name, labels), value in counted.items():
         if labels[:1] == (kind,):
@@ -184,7 +184,7 @@ def balanced(counted: Samples, kind: str) -> Counter[str]:
 
 
 def stays_alive(worker: WorkerProcess, seconds: float) -> None:
-    """A worker goes on for longer than it may stand still."""
+    """Fails unless a worker lives on for longer than it may stand still."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         assert worker.process.poll() is None
@@ -196,7 +196,7 @@ def brief(environment):
     return environment | {"METERWATCH_STALL_SECONDS": STALL_SECONDS}
 
 
-def test_the_mark_of_a_transaction_at_the_end_is_no_lag(settings, brief, tmp_path):
+def test_transaction_marker_at_the_end_is_no_lag(settings, brief, tmp_path):
     asyncio.run(
         send(
             settings,
@@ -237,9 +237,7 @@ def test_the_mark_of_a_transaction_at_the_end_is_no_lag(settings, brief, tmp_pat
             assert worker.end() == 0
 
 
-def test_what_was_aborted_is_not_judged_and_what_is_open_waits(
-    settings, brief, tmp_path
-):
+def test_aborted_records_are_not_judged_and_open_ones_wait(settings, brief, tmp_path):
     async def interleave() -> None:
         async with (
             JsonProducer(settings, "one") as one,
@@ -290,7 +288,7 @@ def test_what_was_aborted_is_not_judged_and_what_is_open_waits(
     assert published_states(settings) == {}
 
 
-def test_a_header_name_that_is_not_utf8_costs_nothing(settings, environment, tmp_path):
+def test_header_name_that_is_not_utf8_does_no_harm(settings, environment, tmp_path):
     producer = KafkaProducer(bootstrap_servers=settings.servers)
     for n, row in enumerate(registers("A1")):
         headers = [(Name("trace"), b"1")] if n == 4 else list(JSON_HEADERS)
@@ -321,7 +319,7 @@ def test_a_header_name_that_is_not_utf8_costs_nothing(settings, environment, tmp
 
 
 def batches_of(segment: Path) -> list[tuple[int, bytearray]]:
-    """The batches of a segment with where they begin."""
+    """The batches of a segment with their positions."""
     content, at, found = segment.read_bytes(), 0, []
     while at < len(content):
         end = at + 12 + int.from_bytes(content[at + 8 : at + 12], "big")
@@ -337,7 +335,7 @@ def spoil(
     how: Callable[[bytes], bytes],
     which: int,
 ) -> bytes:
-    """Puts another batch in the place of one on the disk of a broker that is down."""
+    """Replaces a batch on the disk of a broker that is down."""
     segment = broker.folder / "data" / f"{topic}-{partition}" / f"{0:020}.log"
     at, content = batches_of(segment)[which]
     broken = how(bytes(content))
@@ -351,7 +349,7 @@ def flipped(content: bytes) -> bytes:
     return content[:-3] + bytes([content[-3] ^ 0x10]) + content[-2:]
 
 
-def test_batches_that_are_damaged_on_a_brokers_disk_are_rejected_and_reading_goes_on(
+def test_batches_damaged_on_disk_are_rejected_and_reading_continues(
     tmp_path, environment
 ):
     damages: list[tuple[Callable[[bytes], bytes], str]] = [
@@ -393,7 +391,7 @@ def test_batches_that_are_damaged_on_a_brokers_disk_are_rejected_and_reading_goe
             spoil(broker, settings.topic(topic), 0, flipped, 0)
         spoil(
             broker, settings.topic(CHECKPOINTS_TOPIC), 0, flipped, -1
-        )  # its older slot is gone on from
+        )  # the worker continues from its older slot
         broker.start()
         with WorkerProcess(environment, tmp_path / "second") as worker:
             wait(lambda: all_checkpointed(settings))
@@ -443,7 +441,7 @@ def areas_in_partition(settings: Settings, partition: int, count: int = 2) -> li
 
 
 def reasons(rejected: Sequence[ConsumerRecord]) -> Counter[tuple[str, str]]:
-    """How many records were rejected from which topic with which reason."""
+    """The number of rejected records by topic and reason."""
     return Counter(
         (
             dict(record.headers)["topic"].decode(),
@@ -454,10 +452,10 @@ def reasons(rejected: Sequence[ConsumerRecord]) -> Counter[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("misplaced", ["reject", "judge"])
-def test_an_area_in_another_partition_than_its_own_is_rejected_and_named(
+def test_area_in_the_wrong_partition_is_rejected_and_named(
     settings, environment, tmp_path, misplaced
 ):
-    """As by librdkafka's default partitioner, and by a client that tells no key."""
+    """As by librdkafka's default partitioner, and by a client that sends no key."""
     (here, there, keyless), (other,) = (
         areas_in_partition(settings, 1, 3),
         areas_in_partition(settings, 2, 1),
@@ -516,7 +514,7 @@ def test_an_area_in_another_partition_than_its_own_is_rejected_and_named(
     for kind, count in (("readings", 4), ("events", 3), ("payments", 3), ("stages", 1)):
         assert counted["meterwatch_misplaced_total", (kind,)] == count
         balanced(counted, kind)
-    assert log.count("wrong_partition: ") == 3  # once for each partition that has any
+    assert log.count("wrong_partition: ") == 3  # once for each partition that has one
     assert f"{there} belongs to partition 1 by Kafka's murmur2, not to 0" in log
     if misplaced == "judge":
         assert not found
@@ -533,7 +531,7 @@ def test_an_area_in_another_partition_than_its_own_is_rejected_and_named(
     }
 
 
-def test_an_area_that_no_registry_knows_is_rejected_and_meters_that_it_does_not_know_are_counted(
+def test_unknown_area_is_rejected_and_unknown_meters_are_counted(
     settings, environment, tmp_path
 ):
     known, unknown = areas_in_partition(settings, 1)
@@ -599,7 +597,7 @@ def test_an_area_that_no_registry_knows_is_rejected_and_meters_that_it_does_not_
     }
 
 
-def test_files_that_are_sent_come_with_the_areas_that_their_layout_infers(
+def test_sent_files_bring_the_areas_inferred_from_their_layout(
     settings, environment, tmp_path, capsys
 ):
     environment = {
@@ -623,9 +621,7 @@ def test_files_that_are_sent_come_with_the_areas_that_their_layout_infers(
         assert worker.end() == 0
 
 
-def test_files_whose_areas_have_no_record_are_named_when_they_are_sent(
-    settings, tmp_path, capsys
-):
+def test_send_names_files_with_unknown_areas(settings, tmp_path, capsys):
     (tmp_path / "own.csv").write_text(
         "meter,area,at,kwh\nM1,A7,2026-03-01T00:00:00Z,1\n"
     )
@@ -652,7 +648,7 @@ async def renewed(settings: Settings, *topics: str) -> None:
 
 
 @pytest.mark.parametrize("more", [-3, 0, 6])
-def test_another_topic_stops_the_worker_or_is_judged_from_its_beginning(
+def test_recreated_topic_stops_the_worker_or_is_judged_from_its_beginning(
     settings, environment, tmp_path, more
 ):
     """The topic has fewer records than were judged, as many, or more."""
@@ -689,9 +685,7 @@ def test_another_topic_stops_the_worker_or_is_judged_from_its_beginning(
         )
 
 
-def test_a_topic_that_is_made_anew_under_a_worker_ends_it(
-    settings, environment, tmp_path
-):
+def test_worker_ends_if_a_topic_is_recreated(settings, environment, tmp_path):
     asyncio.run(send(settings, REGISTRY_TOPIC, [area_of("A1")]))
     asyncio.run(send(settings, READS_TOPIC, registers("A1")))
     with WorkerProcess(environment, tmp_path / "log") as worker:
@@ -707,7 +701,7 @@ def test_a_topic_that_is_made_anew_under_a_worker_ends_it(
 
 
 async def deleted(settings: Settings, topic: str) -> None:
-    """Deletes all records that a topic has."""
+    """Deletes all records of a topic."""
     admin = AIOKafkaAdminClient(**settings.client())
     await admin.start()
     try:
@@ -733,9 +727,7 @@ def records_lost(worker: WorkerProcess) -> dict[str, float]:
     }
 
 
-def test_records_that_were_deleted_before_they_were_judged_are_counted(
-    settings, brief, tmp_path
-):
+def test_records_deleted_before_they_are_judged_are_counted(settings, brief, tmp_path):
     reads = settings.topic(READS_TOPIC)
     asyncio.run(send(settings, REGISTRY_TOPIC, [area_of("A1")]))
     asyncio.run(send(settings, READS_TOPIC, registers("A1")))
@@ -761,10 +753,10 @@ def test_records_that_were_deleted_before_they_were_judged_are_counted(
         assert worker.end() == 0
 
 
-def test_records_that_are_deleted_while_a_worker_stands_before_them_stop_nobody(
+def test_records_deleted_ahead_of_a_held_worker_do_not_stop_it(
     settings, brief, tmp_path
 ):
-    """The worker is held while they come and go."""
+    """The worker is stopped while records come and are deleted."""
     asyncio.run(send(settings, REGISTRY_TOPIC, [area_of("A1")]))
     asyncio.run(send(settings, READS_TOPIC, registers("A1")))
     patient = brief | {

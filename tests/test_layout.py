@@ -106,7 +106,7 @@ def sorted_rows(batches):
 
 
 @pytest.mark.parametrize("form", ["parquet", "csv"])
-def test_what_was_written_is_read_back_to_the_last_bit(tmp_path, form):
+def test_history_reads_back_to_the_last_bit(tmp_path, form):
     areas, batches = history()
     written = layout.write(tmp_path / "town", areas, batches, form)
     source = open_source(tmp_path / "town")
@@ -117,7 +117,7 @@ def test_what_was_written_is_read_back_to_the_last_bit(tmp_path, form):
     assert not source.rejected
 
 
-def test_a_parquet_file_in_disorder_is_sorted(tmp_path):
+def test_unordered_parquet_file_is_sorted(tmp_path):
     areas, (readings, *_) = history()
     shuffled = readings.rows(np.random.default_rng(1).permutation(len(readings)))
     layout.write(tmp_path, areas, [shuffled])
@@ -136,7 +136,7 @@ def test_readings_come_in_the_order_in_which_they_were_received(tmp_path, form):
     assert np.concatenate(told_of).tolist() == sorted(received.tolist())
 
 
-def test_what_was_received_at_once_comes_in_order_of_time(tmp_path):
+def test_readings_received_at_once_come_in_order_of_time(tmp_path):
     areas, (readings, *_) = history()
     by_meter = readings.rows(np.argsort(readings.subject, kind="stable"))
     layout.write(tmp_path, areas, [by_meter])
@@ -144,7 +144,7 @@ def test_what_was_received_at_once_comes_in_order_of_time(tmp_path):
     assert (np.diff(np.concatenate([batch.at for batch in batches])) >= 0).all()
 
 
-def test_a_file_too_long_to_be_sorted_comes_in_order_of_time(tmp_path, monkeypatch):
+def test_file_too_long_to_sort_comes_in_order_of_time(tmp_path, monkeypatch):
     monkeypatch.setattr(layout, "SORTED_ROWS", 100)
     monkeypatch.setattr(layout, "CHUNK_ROWS", 200)
     areas, (readings, *_) = history()
@@ -157,7 +157,7 @@ def test_a_file_too_long_to_be_sorted_comes_in_order_of_time(tmp_path, monkeypat
     assert sorted_rows(batches) == sorted_rows([replace(readings, received=received)])
 
 
-def test_batches_share_their_names_and_split_no_time(tmp_path, monkeypatch):
+def test_batches_share_names_and_keep_rows_of_one_time_together(tmp_path, monkeypatch):
     monkeypatch.setattr(layout, "CHUNK_ROWS", 100)
     areas, (readings, *_) = history()
     layout.write(tmp_path, areas, [readings])
@@ -196,7 +196,7 @@ def test_bad_cells_are_counted_with_their_position(tmp_path):
     assert source.tally.first["kwh is no number"] == "readings.csv row 2: 'two'"
 
 
-def test_a_line_that_is_no_area_is_counted(tmp_path):
+def test_invalid_area_line_is_counted(tmp_path):
     areas, (readings, *_) = history()
     layout.write(tmp_path, areas, [readings])
     with (tmp_path / "areas.jsonl").open("a") as lines:

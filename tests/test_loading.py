@@ -1,4 +1,4 @@
-"""What loads leave behind: heat, as the loading guide has it, and days beyond a contract; on streams of their own."""
+"""Heat of transformers by the loading guide, and days beyond a contract, on streams of their own."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ START_TIME = 1_772_380_800  # a midnight in Shanghai
 
 
 def warmth(loads, interval=15 * MINUTE_SECONDS):
-    """Top oil and hot spot over ambient after each interval of so many per unit."""
+    """Top oil and hot spot over ambient (K) after each interval of these loads per unit."""
     heat = Heat(interval)
     heat.cells.reserve(1)
     rises_by_step = []
@@ -53,7 +53,7 @@ def warmth(loads, interval=15 * MINUTE_SECONDS):
 
 
 def by_difference_equations(loads, interval=15 * MINUTE_SECONDS, step=15):
-    """The same by the difference equations of IEC 60076-7, clause 8.2.3, in steps well below half a winding's time."""
+    """The same by the difference equations of IEC 60076-7, 8.2.3, in steps below half a winding's time constant."""
     k11, k21, k22, tau_oil, tau_winding = (
         1.0,
         1.0,
@@ -84,7 +84,7 @@ def test_at_rated_load_a_transformer_settles_at_its_rated_rises():
 @pytest.mark.parametrize(
     ("load", "oil", "hot"), [(0.0, 13.1, 13.1), (0.7, 35.3, 48.3), (1.5, 97.3, 141.4)]
 )
-def test_other_loads_settle_by_losses_and_exponents(load, oil, hot):
+def test_rises_at_other_loads_follow_losses_and_exponents(load, oil, hot):
     assert warmth([load] * 200)[-1].tolist() == [
         pytest.approx(oil, abs=0.1),
         pytest.approx(hot, abs=0.1),
@@ -102,7 +102,7 @@ def test_a_day_follows_the_difference_equations():
     assert np.abs(warmth(loads) - by_difference_equations(loads)).max() < 0.2
 
 
-def test_where_the_load_is_not_known_it_is_never_warmer_than_the_transformer():
+def test_estimate_over_unknown_load_never_exceeds_the_true_rise():
     unbroken = warmth([1.2] * 40)
     holes = warmth([1.2] * 10 + [np.nan] * 12 + [1.2] * 18)
     assert np.isnan(holes[10:22]).all()
@@ -112,7 +112,7 @@ def test_where_the_load_is_not_known_it_is_never_warmer_than_the_transformer():
 
 
 def metered(meter: str, amps, interval: int) -> Iterator[Row]:
-    """A three-phase meter's readings, one an interval."""
+    """A three-phase meter's readings, one per interval."""
     i = np.tile(amps, (3, 1))
     columns = reading_columns(i, np.full_like(i, 220.0), i * 0.22, interval)
     yield from (
@@ -122,7 +122,7 @@ def metered(meter: str, amps, interval: int) -> Iterator[Row]:
 
 
 def heavy(seed: int) -> Stream:
-    """Five days of a transformer that is overloaded every evening, hour by hour; some hours are not read."""
+    """Five days, hour by hour, of a transformer overloaded every evening; some hours are not read."""
     rng = np.random.default_rng(seed)
     hours = np.arange(1, 5 * 24 + 1)
     users = {
@@ -150,7 +150,7 @@ def heavy(seed: int) -> Stream:
 
 
 def expanded(seed: int) -> Stream:
-    """Thirty-four days of customers that exceed their contracts on some, every two hours."""
+    """Thirty-four days, every two hours, of customers that exceed their contracts on some days."""
     rng = np.random.default_rng(seed)
     days = 34
     meters = [
@@ -218,5 +218,5 @@ def test_late_readings_change_nothing_in_the_end(name):
     )
 
 
-def test_this_module_covers_what_the_streams_of_the_town_do_not():
+def test_streams_here_raise_the_rules_that_the_town_does_not():
     assert RULES_BY_MODULE["test_loading"] <= RULE_STREAMS.keys()

@@ -47,15 +47,13 @@ TOWN_NAME = "town:220x3:4"
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """The alerts and the place of a run that nothing disturbed."""
+    """The alerts and the progress of a run that nothing disturbed."""
     with Store(tmp_path_factory.mktemp("store") / "whole.db") as store:
         progress = follow(Town(220, 3, 4).source(), store, TOWN_NAME, every=1e9)
         return store.alerts(), progress
 
 
-def test_a_run_that_is_killed_and_started_again_ends_with_the_same_alerts(
-    tmp_path, undisturbed
-):
+def test_killed_and_restarted_run_ends_with_the_same_alerts(tmp_path, undisturbed):
     path = tmp_path / "killed.db"
     program = (
         "import sys; from streams.local import run; from streams.settings import Settings;"
@@ -69,7 +67,7 @@ def test_a_run_that_is_killed_and_started_again_ends_with_the_same_alerts(
                     "SELECT json_extract(CAST(place AS TEXT), '$.batches') FROM places"
                 ).fetchone()
                 return row[0] if row else 0
-        except sqlite3.OperationalError:  # not made yet
+        except sqlite3.OperationalError:  # the store does not exist yet
             return 0
 
     for reached in (9, 25, 48):
@@ -147,7 +145,7 @@ def test_a_run_goes_on_by_another_rulebook_from_where_it_stopped(tmp_path, undis
         assert len(standing) < len(last_states)
 
 
-def test_rows_in_are_rows_judged_rejected_twice_or_late(undisturbed):
+def test_rows_in_are_judged_rejected_duplicate_or_late(undisturbed):
     for outcomes in undisturbed[1].counts.values():
         rows = Counter(
             {outcome: sum(reasons.values()) for outcome, reasons in outcomes.items()}
@@ -158,7 +156,7 @@ def test_rows_in_are_rows_judged_rejected_twice_or_late(undisturbed):
         )
 
 
-def test_a_source_that_was_read_is_not_read_again(tmp_path, capsys):
+def test_source_is_not_read_twice(tmp_path, capsys):
     run(["town:60x1"], tmp_path / "a.db", Settings())
     capsys.readouterr()
     run(["town:60x1"], tmp_path / "a.db", Settings())
@@ -167,8 +165,8 @@ def test_a_source_that_was_read_is_not_read_again(tmp_path, capsys):
     assert "60" in output.out
 
 
-def test_the_next_file_goes_on_from_the_state_of_the_last(tmp_path, undisturbed):
-    """Yesterday's file and today's give what one file of both gives, though master data comes with the first alone."""
+def test_next_file_continues_from_the_state_of_the_last(tmp_path, undisturbed):
+    """Two files, one a day, give the same as one file; only the first has master data."""
     town = Town(220, 3, 4)
     batches = list(town.batches())
     second_day = town.start + 86_400
@@ -193,11 +191,11 @@ def test_the_next_file_goes_on_from_the_state_of_the_last(tmp_path, undisturbed)
         assert store.alerts() == undisturbed[0]
 
 
-def test_json_carries_what_is_in_shadow_marked_and_people_are_not_shown_it(
+def test_alerts_in_shadow_are_marked_in_json_and_hidden_from_people(
     tmp_path, capsys, undisturbed
 ):
     book = Rulebook({"meter_current_unbalance": edition(status="shadow")})
-    for _ in range(2):  # the second reads nothing new
+    for _ in range(2):  # the second run reads nothing new
         run([TOWN_NAME], tmp_path / "a.db", Settings(), as_json=True, rulebook=book)
         summary = json.loads(capsys.readouterr().out)
         of_rule = [
@@ -263,10 +261,10 @@ def test_meter_days_run_from_the_first_reading_to_the_last(tmp_path, capsys):
         assert summary["meter_days"] == pytest.approx(40 + 10 + 2)
 
 
-def test_a_run_is_cut_by_time_and_goes_on_within_a_batch(
+def test_run_is_cut_by_time_and_resumes_within_a_batch(
     tmp_path, undisturbed, monkeypatch
 ):
-    """However little is judged at a time, and wherever it stops, the alerts are those of an undisturbed run."""
+    """The alerts are those of an undisturbed run, however small the portions and wherever it stops."""
     monkeypatch.setattr("streams.local.STEP_SECONDS", 0.03)
     positions: list[tuple[int, int]] = []
 
@@ -290,14 +288,14 @@ def test_a_run_is_cut_by_time_and_goes_on_within_a_batch(
                 stored = store.progress(TOWN_NAME)
                 assert (stored.batches, stored.within) == positions[
                     -2
-                ]  # saved before the last, which was not
+                ]  # the last but one was saved, the last was not
         assert store.alerts() == undisturbed[0]
     assert progress.counts == undisturbed[1].counts
     assert progress.meter_days == pytest.approx(undisturbed[1].meter_days)
     assert any(within for _, within in positions)
 
 
-def test_the_pace_is_learned(tmp_path, monkeypatch):
+def test_pace_adapts_to_the_source(tmp_path, monkeypatch):
     rows = "".join(f"M1,A1,{1_704_067_200 + 86_400 * n},{n % 7}\n" for n in range(120))
     (tmp_path / "daily.csv").write_text("meter,area,at,kwh\n" + rows)
     row_counts: list[int] = []
@@ -472,7 +470,7 @@ def test_meter_in_two_areas_is_noted(tmp_path, capsys):
     )
 
 
-def test_json_is_for_machines(tmp_path, capsys):
+def test_json_output_is_only_json(tmp_path, capsys):
     run(["town:60x1"], tmp_path / "a.db", Settings(), as_json=True)
     output = capsys.readouterr()
     summary = json.loads(output.out)
@@ -515,12 +513,12 @@ def test_history_without_zone_and_interval_takes_those_of_the_settings(
     assert json.loads(capsys.readouterr().out)["from"] == "2026-03-01 11:00"
     run(
         [str(households)], tmp_path / "a.db", Settings()
-    )  # says both, and they are those of the store
+    )  # gives both, and they are those of the store
     with pytest.raises(StoreError, match="--store"):
         run(["town:60x1"], tmp_path / "a.db", sydney)
 
 
-def test_what_the_reader_mends_is_shown(tmp_path, capsys):
+def test_repairs_of_the_reader_are_shown(tmp_path, capsys):
     files = [
         str(file) for file in sorted((Path(__file__).parent / "data").glob("garden4_*"))
     ]
@@ -531,7 +529,7 @@ def test_what_the_reader_mends_is_shown(tmp_path, capsys):
     )
 
 
-def test_a_file_that_changes_is_another_source(tmp_path):
+def test_changed_file_is_another_source(tmp_path):
     file = tmp_path / "readings.csv"
     file.write_text("a")
     before = identity([str(file)])

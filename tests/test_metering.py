@@ -1,4 +1,4 @@
-"""What a month of registers, tariffs, demand and power says of a meter, for any cut and order, and by the slow twin."""
+"""Rules on a month of registers, tariffs, demand and power, for any cut and order, and by the slow twin."""
 
 from __future__ import annotations
 
@@ -29,10 +29,8 @@ from tests.test_promises import agree, exactly, judge_stream, restored, same
 DAY_COUNT, METER_INTERVAL = (
     34,
     6 * HOUR_SECONDS,
-)  # of which one is a whole calendar month
-ENGINE_INTERVAL = (
-    2 * HOUR_SECONDS
-)  # the engine's interval, and that of the one meter that is read as often
+)  # one whole calendar month is among them
+ENGINE_INTERVAL = 2 * HOUR_SECONDS  # the engine's interval, and that of one meter
 TIME_ZONES = ("Asia/Shanghai", "Europe/Berlin", "America/St_Johns")
 METER_FAULTS = (
     "valley",
@@ -50,7 +48,7 @@ METER_FAULTS = (
 
 
 def ledgers(seed: int) -> Stream:
-    """A month of an area in which every meter has a fault of its own from some day on, and some are changed."""
+    """A month of an area in which every meter has its own fault from some day on, and some are changed."""
     rng = np.random.default_rng(seed)
     zone = TIME_ZONES[seed % len(TIME_ZONES)]
     start = int(datetime(2025, 2, 27, tzinfo=ZoneInfo(zone)).timestamp())

@@ -1,4 +1,4 @@
-"""Metrics: documented, true while brokers are away and partitions move, and there from the start."""
+"""Metrics are documented, correct while brokers are away and partitions move, and present from the start."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Found = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 def samples(metrics: Metrics) -> Found:
-    """What a scrape finds."""
+    """The samples of a scrape."""
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(
@@ -49,7 +49,7 @@ def value(samples_found: Found, name: str, **labels: str) -> float:
 
 
 def documented() -> dict[str, set[str]]:
-    """The labels of every metric in docs/operations.md; names may be cut to what differs."""
+    """The labels of every metric in docs/operations.md; names may be shortened to their last words."""
     documented_labels: dict[str, set[str]] = {}
     table = (
         (PROJECT_ROOT / "docs" / "operations.md")
@@ -141,7 +141,7 @@ def calls(source: str, method: str) -> Iterator[ast.Call]:
 
 
 def words(node: ast.AST) -> set[str]:
-    """All texts below a node that may be a reason."""
+    """All strings below a node that may be a reason."""
     found = {
         n.value
         for n in ast.walk(node)
@@ -150,7 +150,7 @@ def words(node: ast.AST) -> set[str]:
     return {word for word in found if re.fullmatch(r"[a-z]+(_[a-z]+)*", word)}
 
 
-def test_no_reason_is_produced_that_the_table_lacks():
+def test_every_reason_produced_is_in_the_table():
     validation = "models/validation.py"
     doubted = {
         word for call in calls(validation, "doubt") for word in words(call.args[-1])
@@ -189,7 +189,7 @@ def test_no_reason_is_produced_that_the_table_lacks():
 
 
 def _sides(value: ast.expr) -> tuple[ast.expr, ...]:
-    """What an expression may come to."""
+    """The alternatives that an expression may evaluate to."""
     return (value.body, value.orelse) if isinstance(value, ast.IfExp) else (value,)
 
 
@@ -214,7 +214,7 @@ def _returned(function: str) -> set[str]:
     }
 
 
-def test_what_an_engine_counts_has_a_series_that_was_there_before():
+def test_every_engine_count_has_a_series_from_the_start():
     metrics = Metrics()
     before = set(samples(metrics))
     metrics.count(
@@ -241,7 +241,7 @@ def test_what_an_engine_counts_has_a_series_that_was_there_before():
     assert set(samples(metrics)) == before
 
 
-def test_buckets_reach_what_is_measured():
+def test_buckets_cover_measured_values():
     assert STEP_BUCKETS[-1] == 120
     assert {300, 900, 3600, 14400, 86400} <= set(ALERT_BUCKETS)
 
@@ -275,7 +275,7 @@ def test_handed_over_partition_has_no_gauges_however_long_it_takes(monkeypatch):
     async def settle(number: int) -> None:
         for partition in list(
             worker.partitions.values()
-        ):  # the watch goes on meanwhile
+        ):  # the worker's monitoring runs on meanwhile
             worker._check_progress(partition, {worker.settings.topic(READS_TOPIC): 9})
         await asyncio.sleep(0)
         during.append(partitions(metrics))
@@ -289,7 +289,7 @@ def test_handed_over_partition_has_no_gauges_however_long_it_takes(monkeypatch):
 
 
 def partitions(metrics: Metrics) -> set[str]:
-    """The partitions that any gauge names."""
+    """The partitions that gauges name."""
     return {
         sample.labels["partition"]
         for family in metrics.registry.collect()

@@ -55,13 +55,13 @@ INVALID_TEXTS = [
 
 
 @pytest.mark.parametrize("text", TIME_TEXTS)
-def test_one_moment_in_many_forms(text):
+def test_one_time_reads_the_same_in_many_forms(text):
     [moment], _ = seconds_of([text], UTC)
     assert moment == pytest.approx(EXPECTED_TIME.timestamp(), abs=0.01)
 
 
 @pytest.mark.parametrize("text", INVALID_TEXTS)
-def test_what_is_no_moment(text):
+def test_invalid_time_is_nan(text):
     [moment], _ = seconds_of([text], UTC)
     assert isnan(moment)
 
@@ -172,7 +172,7 @@ def test_ambiguous_date_is_rejected_with_its_position(tmp_path):
     "midnight",
     ["2014-08-01", "2014/8/1", "2014/8/1 0:00", "20140801", "2014年8月1日", "41852"],
 )
-def test_days_of_a_curve_in_any_form(tmp_path, midnight):
+def test_dates_of_a_curve_are_read_in_any_form(tmp_path, midnight):
     path = tmp_path / "curve.csv"
     path.write_text(
         f"台区编号,电表局编号,日期,相序,综合倍率,00:15:00\nT,7,{midnight},A相,1,0.5\n"

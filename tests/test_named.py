@@ -1,4 +1,4 @@
-"""How many meters and customers of a file are in none of the others."""
+"""The count of meters and customers of a file that are in none of the others."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_ids_of_readings_master_data_and_payments_are_compared(tmp_path):
         (["M1", "M2", "M3"], ["M2", "M3"], 1),
     ],
 )
-def test_files_that_share_out_the_meters_bring_no_note(tmp_path, first, second, lines):
+def test_files_that_divide_the_meters_give_no_note(tmp_path, first, second, lines):
     paths = (
         reads(tmp_path / "one.csv", first),
         reads(tmp_path / "two.csv", second, "2026-03-02T02:00:00Z"),

@@ -1,4 +1,4 @@
-"""Open days: what an area's windows hold, whatever its meters' pace and wiring."""
+"""Open days: the contents of an area's windows, whatever its meters' intervals and wiring."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STEP_SECONDS = 300
 
 
 class Probe(Rule):
-    """Notes what it is given and scores nothing."""
+    """A rule that records its columns and raises nothing."""
 
     seen: list[dict[str, np.ndarray]]
 
@@ -31,7 +31,7 @@ class Probe(Rule):
 
 
 def windows(kind, area, readings, **settings):
-    """The closed windows of one kind that an engine comes to see."""
+    """The closed windows of one kind that an engine judges."""
     probe = Probe(
         "probe", kind, (Level(1, 4, 0),), 0, 0.9, len, (), {}, ("", ""), ("", "")
     )
@@ -56,7 +56,7 @@ def area(*meters: Meter, gateway: str = "") -> Area:
 
 
 def slots(names, step, count, **columns):
-    """One reading of every meter a step; a column is a number, or one a meter, and a register grows."""
+    """One reading of every meter per step; a column is a number or one per meter, and a register grows."""
     for k in range(1, count + 1):
         step_columns = {}
         for name, value in columns.items():
@@ -90,7 +90,7 @@ def test_a_user_counts_once_an_interval_however_often_it_is_read():
     assert (columns["coverage"] == 1).all()
 
 
-def test_energy_that_flows_back_is_that_of_the_meters_own_interval():
+def test_exported_energy_belongs_to_the_meters_interval():
     meters = [
         Meter(meter="G", wiring="3P4W", interval_s=3600),
         Meter(meter="M", interval_s=3600, pv_kva=5.0),
@@ -99,7 +99,7 @@ def test_energy_that_flows_back_is_that_of_the_meters_own_interval():
     columns = windows(AreaDays, area(*meters, gateway="G"), readings)
     assert columns["energy_in"].tolist() == [
         24 * (4.0 + 3 * 1.0)
-    ]  # what came in and what the user gave
+    ]  # the energy in and the user's export
     assert columns["energy_out"].tolist() == [96.0]
 
 
@@ -109,7 +109,7 @@ def test_a_meter_of_registers_alone_has_a_day_of_energy():
     columns = windows(AreaDays, area(*meters, gateway="G"), readings)
     assert columns["energy_in"] == pytest.approx(
         [95 * 2.0]
-    )  # the first register has none before it
+    )  # there is no register before the first
     assert columns["energy_out"] == pytest.approx([95 * 1.9])
     assert columns["coverage"] == pytest.approx([95 / 96])
 
@@ -117,7 +117,7 @@ def test_a_meter_of_registers_alone_has_a_day_of_energy():
 @pytest.mark.parametrize(
     "after", [40, 104]
 )  # while the day is open, and when it has closed
-def test_a_register_that_comes_late_gives_its_day_the_energy_on_both_sides(after):
+def test_late_register_adds_the_energy_on_both_sides_to_its_day(after):
     steps = list(slots(["G", "M"], 900, 130, register=[2.0, 1.9]))
     late, steps[9] = steps[9].select([1]), steps[9].select([0])
     steps.insert(after, late)
@@ -145,7 +145,7 @@ def test_a_measured_reading_replaces_an_estimate(after):
 
 
 @pytest.mark.parametrize("decimals", [0, 1, 2, 3, 4, 5, 9])
-def test_a_packed_day_is_exactly_what_it_was(decimals):
+def test_packed_day_unpacks_exactly(decimals):
     rng = np.random.default_rng(decimals)
     kwh = np.round(rng.exponential(2, (100, 30)), decimals).astype(np.float32)
     kwh[rng.random(kwh.shape) < 0.1] = np.nan
@@ -172,7 +172,7 @@ def test_newest_master_data_replaces_earlier():
 
 
 def test_last_of_several_records_of_an_area_counts():
-    """As on a topic that has not been compacted yet."""
+    """As on a topic that is not compacted yet."""
     first = Area(area="A1", meters=[Meter(meter="M1"), Meter(meter="M2")])
     last = Area(
         area="A1", meters=[Meter(meter="M2"), Meter(meter="M3"), Meter(meter="M4")]

@@ -1,4 +1,4 @@
-"""Brokers that are away, frozen or full: a worker waits in few words, gives up by its own clock, and obeys SIGTERM."""
+"""Brokers that are away, frozen or full: a worker waits, logs little, gives up by its own clock and obeys SIGTERM."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ RULES_FILE = Path(__file__).parents[1] / "deploy" / "rules.toml"
 
 
 class Clock:
-    """Stands in for `time`."""
+    """A stand-in for `time`."""
 
     def __init__(self) -> None:
         self.now = 1_000.0
@@ -77,7 +77,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 class Lines(logging.Handler):
-    """What passes a limit."""
+    """The lines that pass a log limit."""
 
     def __init__(self, limit: LogLimit) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ def limit(clock: Clock) -> Iterator[tuple[LogLimit, Lines]]:
 
 
 def babble(seconds: int, clock: Clock) -> int:
-    """What libraries say while a broker is away: as templates, formatted by themselves, with tracebacks."""
+    """Logs as libraries do while a broker is away: with templates, already formatted, and with tracebacks."""
     refused = KafkaConnectionError("Connection at 127.0.0.1:9092 refused")
     count = 0
     for second in range(seconds):
@@ -119,7 +119,7 @@ def babble(seconds: int, clock: Clock) -> int:
     return count
 
 
-def test_what_libraries_repeat_is_logged_once_a_minute(limit, clock):
+def test_repeated_library_messages_are_logged_once_a_minute(limit, clock):
     log_limit, lines = limit
     line_count = babble(300, clock)
     assert len(lines.found) <= 3 * LIBRARY_LINES * (300 / WINDOW_SECONDS + 1)
@@ -146,7 +146,7 @@ def test_outage_is_logged_once_a_minute(limit, clock, monkeypatch):
     assert line_count == 130 * 250
 
 
-def test_what_is_no_outage_is_logged_whole(limit):
+def test_messages_beyond_an_outage_are_logged_whole(limit):
     _, lines = limit
     try:
         raise ValueError("of our own making")
@@ -169,7 +169,7 @@ def test_what_is_no_outage_is_logged_whole(limit):
     ]
 
 
-def test_what_belongs_to_every_start_and_rebalance_is_not_logged(limit):
+def test_usual_messages_of_starts_and_rebalances_are_not_logged(limit):
     _, lines = limit
     coordinator = logging.getLogger("aiokafka.consumer.group_coordinator")
     coordinator.error(
@@ -190,7 +190,7 @@ def test_what_belongs_to_every_start_and_rebalance_is_not_logged(limit):
     ]
 
 
-def test_how_long_brokers_take_nothing_is_counted_while_the_process_runs(clock):
+def test_delivery_delay_counts_only_while_the_process_runs(clock):
     async def deliver() -> None:
         deliveries = Deliveries()
         first, second, third = (
@@ -221,7 +221,7 @@ def test_how_long_brokers_take_nothing_is_counted_while_the_process_runs(clock):
     asyncio.run(deliver())
 
 
-def test_missing_answer_is_not_awaited_for_ever():
+def test_worker_does_not_wait_forever_for_an_answer():
     async def ask() -> None:
         with pytest.raises(
             KafkaTimeoutError, match=r"no broker has answered for 0\.01 s"
@@ -232,7 +232,7 @@ def test_missing_answer_is_not_awaited_for_ever():
     asyncio.run(ask())
 
 
-def test_partitions_are_taken_over_when_the_brokers_answer_again_and_not_when_the_worker_ends(
+def test_takeover_waits_for_the_brokers_and_stops_when_the_worker_ends(
     monkeypatch, caplog
 ):
     worker, attempts = Worker(load({}), Metrics()), 0
@@ -260,7 +260,7 @@ def test_partitions_are_taken_over_when_the_brokers_answer_again_and_not_when_th
     assert worker.generation == -1
 
 
-def test_a_last_checkpoint_is_given_up_when_brokers_are_silent_not_when_it_takes_long(
+def test_last_checkpoint_is_given_up_if_brokers_are_silent_and_not_if_it_is_slow(
     clock, monkeypatch
 ):
     monkeypatch.setattr("streams.worker.fatal", pytest.fail)
@@ -287,14 +287,14 @@ def test_a_last_checkpoint_is_given_up_when_brokers_are_silent_not_when_it_takes
 
 @pytest.fixture
 def silent() -> Iterator[str]:
-    """The address of something that takes connections and never answers, as a frozen broker does."""
+    """The address of a server that accepts connections and never answers, as a frozen broker."""
     with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
         yield f"127.0.0.1:{server.getsockname()[1]}"
 
 
 @pytest.fixture
 def closed() -> str:
-    """The address of nothing."""
+    """An address where nothing listens."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return f"127.0.0.1:{server.getsockname()[1]}"
 
@@ -362,7 +362,7 @@ class BrokerTown:
         asyncio.run(ensure(self.settings))
 
     def publish(self, third: int) -> int:
-        """Sends a third; its rows."""
+        """Sends a third and returns its number of rows."""
         size = len(self.history) // 3
         end = (third + 1) * size if third < 2 else None
         batches = self.history[third * size : end]
@@ -381,7 +381,7 @@ class BrokerTown:
         return WorkerProcess(self.environment | changed, self.folder / name)
 
     def expected(self) -> dict[str, dict[str, Any]]:
-        """What an engine says that nothing disturbs."""
+        """The alerts of an engine that nothing disturbs."""
         engine = Engine(zone=self.town.zone, interval=self.town.interval)
         engine.enroll(self.town.areas)
         return last_states(
@@ -389,7 +389,7 @@ class BrokerTown:
         )
 
     def publish_and_wait(self, worker: WorkerProcess, third: int) -> None:
-        """Returns when a worker has judged a third; where checkpoints are far between, none holds it yet."""
+        """Returns when a worker has judged a third, perhaps before a checkpoint contains it."""
         before = total_rows(worker.scrape())
         sent = self.publish(third)
         wait(lambda: total_rows(worker.scrape()) == before + sent)
@@ -407,7 +407,7 @@ class BrokerTown:
 
 
 @pytest.mark.broker
-def test_worker_logs_little_while_brokers_are_away_goes_on_and_obeys_sigterm(
+def test_worker_logs_little_during_an_outage_resumes_and_obeys_sigterm(
     own_broker, tmp_path
 ):
     town = BrokerTown(own_broker, tmp_path)
@@ -453,9 +453,7 @@ def test_worker_logs_little_while_brokers_are_away_goes_on_and_obeys_sigterm(
 
 
 @pytest.mark.broker
-def test_a_worker_ends_when_brokers_take_nothing_for_stall_seconds(
-    own_broker, tmp_path
-):
+def test_worker_ends_if_brokers_accept_nothing_for_stall_seconds(own_broker, tmp_path):
     town = BrokerTown(
         own_broker,
         tmp_path,
@@ -472,8 +470,8 @@ def test_a_worker_ends_when_brokers_take_nothing_for_stall_seconds(
         assert re.search(message, worker.log.read_text().splitlines()[-1])
 
 
-def test_a_client_whose_fetcher_has_lost_its_cancellation_stops(monkeypatch):
-    """As aiokafka's does when partitions change and the client stops at once."""
+def test_client_stops_though_its_fetcher_lost_its_cancellation(monkeypatch):
+    """As aiokafka's fetcher does if partitions change and the client stops at once."""
     monkeypatch.setattr(answers, "STOP_SECONDS", 0.01)
     released = asyncio.Event()
 

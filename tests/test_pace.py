@@ -1,4 +1,4 @@
-"""Long histories of few meters: many moments are judged in one call, and nothing is told otherwise for it."""
+"""Long histories of few meters: one call judges many event times and publishes the same."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ FEATURE_TYPES = {
 
 
 def drawn(seed: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Rows of some slots in order of time, with the columns that the features read, some of them unknown."""
+    """Rows of a few slots in order of time, with the columns that features read; some values are unknown."""
     rng = np.random.default_rng(seed)
 
     def some(values: np.ndarray, share: float = 0.2) -> np.ndarray:
@@ -62,7 +62,7 @@ def drawn(seed: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
 
 @pytest.mark.parametrize("name", FEATURE_TYPES)
 @pytest.mark.parametrize("seed", range(3))
-def test_feature_gives_many_rows_the_same_as_each_alone(name: str, seed: int):
+def test_feature_gives_the_same_for_many_rows_as_one_by_one(name: str, seed: int):
     slots, columns = drawn(seed)
     batched, alone = FEATURE_TYPES[name](), FEATURE_TYPES[name]()
     for feature in (batched, alone):
@@ -90,7 +90,7 @@ def one_by_one(
     "name", ["current_loss", "meter_current_unbalance", "read_failure", "voltage_loss"]
 )
 @pytest.mark.parametrize("seed", range(5))
-def test_episodes_of_many_rows_are_those_of_each_row_alone(name: str, seed: int):
+def test_episodes_are_the_same_for_many_rows_as_one_by_one(name: str, seed: int):
     rng = np.random.default_rng(seed)
     slots, at = (
         rng.integers(0, SLOT_COUNT, ROW_COUNT),
@@ -136,7 +136,7 @@ def test_unique_passes_keep_the_order_of_arrival():
 
 
 def history(days: int) -> Readings:
-    """A small area of which a part comes late, with an hour in which nothing is read."""
+    """A small area with late rows, and with an hour in which nothing is read."""
     make, _ = HISTORY_MAKERS["history_small_area"]
     rows = make(days)
     rows = rows.select(rows.at % (7 * DAY_SECONDS) > HOUR_SECONDS)
@@ -145,7 +145,7 @@ def history(days: int) -> Readings:
 
 
 def judged(batches: list[Batch]) -> tuple[Counter[bytes], dict[str, bytes]]:
-    """What is told of some batches, and what is remembered after them but for how the rows of tails are laid out."""
+    """The alerts of batches, and the state after them but for the row layout of reorder buffers."""
     engine = Engine(interval=900)
     alerts = [alert for batch in batches for alert in engine.step(batch)]
     owners = {
@@ -168,7 +168,7 @@ def test_history_in_one_batch_publishes_the_same_as_in_slices():
     )
 
 
-def test_judge_calls_grow_with_days_and_not_with_moments(monkeypatch):
+def test_judge_calls_grow_with_days_and_not_with_event_times(monkeypatch):
     make, interval = HISTORY_MAKERS["history_households"]
     calls: Counter[str] = Counter()
     fold = Judge.judge

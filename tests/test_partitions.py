@@ -1,4 +1,4 @@
-"""A part files every record once and in order, whatever Faust hands over."""
+"""A partition takes every record once and in order, whatever Faust hands over."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def records(first, last):
 
 
 def span_of(first, timestamps, ends=None):
-    """Records from an offset on that came at these milliseconds, in a span to their end or behind it."""
+    """Records from an offset on, received at these milliseconds, in a span to their end or beyond."""
     at = enumerate(timestamps, first)
     records: list[Any] = [
         SimpleNamespace(offset=offset, key=b"", value=b"x" * 10, timestamp=received)
@@ -89,7 +89,7 @@ def test_dropped_backlog_is_read_again_from_the_judged_offset():
     assert partition.enqueued[READS_TOPIC] == 110
 
 
-def test_a_chunk_joins_what_has_arrived_up_to_a_step():
+def test_chunk_joins_arrived_records_up_to_one_step():
     partition = new_partition()
     for k in range(100, 200, 10):
         partition.enqueue(READS_TOPIC, records(k, k + 10), None)
@@ -98,7 +98,7 @@ def test_a_chunk_joins_what_has_arrived_up_to_a_step():
         partition.enqueue(READS_TOPIC, records(k, k + 10), None)
     partition.finish_chunk(
         chunk := taken(partition), 100_000
-    )  # so many rows in so few bytes
+    )  # very many rows in very few bytes
     assert len(chunk.arrivals) == 10
     for k in range(300, 400, 10):
         partition.enqueue(READS_TOPIC, records(k, k + 10), None)
@@ -106,7 +106,7 @@ def test_a_chunk_joins_what_has_arrived_up_to_a_step():
 
 
 def judge_whole_chunk(partition: Partition, rows: int) -> None:
-    """Takes a chunk of so many rows in hand, and judges it to its end."""
+    """Takes a chunk of `rows` rows, and judges it to its end."""
     partition.enqueue(
         READS_TOPIC,
         records(partition.enqueued[READS_TOPIC], partition.enqueued[READS_TOPIC] + 1),
@@ -161,10 +161,10 @@ def test_topic_of_few_slow_rows_leaves_the_steps_of_others_whole(monkeypatch):
 
 
 @pytest.mark.parametrize("records_again", [1, 2])
-def test_what_is_contained_beyond_the_offsets_is_not_judged_again(
+def test_records_contained_beyond_the_offsets_are_not_judged_again(
     monkeypatch, records_again
 ):
-    """However the rows that follow the offsets come the next time: in one chunk or in several."""
+    """The rows that follow the offsets may come again in one chunk or in several."""
     steps: list[int] = []
 
     def step(batch):
@@ -204,7 +204,7 @@ def test_what_is_contained_beyond_the_offsets_is_not_judged_again(
 
 
 def order(partition: Partition) -> list[tuple[str, list[int]]]:
-    """What is taken until nothing is left: topics and offsets."""
+    """Topics and offsets in the order in which they are taken."""
     return [
         (chunk.topic, [record.offset for record in chunk.records])
         for chunk in iter(partition.next_chunk, None)
@@ -347,7 +347,7 @@ def test_a_span_without_records_is_taken_at_once_and_acknowledges_what_it_covers
     assert partition.last_events[READS_TOPIC] == "to 103"
 
 
-def test_what_waits_for_the_end_of_a_transaction_lags_and_is_no_standstill(monkeypatch):
+def test_records_in_an_open_transaction_lag_and_are_no_standstill(monkeypatch):
     partition = new_partition()
     now = 1000.0
     monkeypatch.setattr(
@@ -362,7 +362,7 @@ def test_what_waits_for_the_end_of_a_transaction_lags_and_is_no_standstill(monke
     assert partition.note_ends({READS_TOPIC: 104}, {READS_TOPIC: 104}) == 5
 
 
-def test_settled_partition_has_judged_all_that_its_last_owner_published():
+def test_settled_partition_has_judged_everything_its_last_owner_published():
     partition = new_partition()
     partition.resume({READS_TOPIC: 101, EVENTS_TOPIC: 0}, alerts_end=7, until=2_000)
     assert partition.agreed == 7
@@ -396,7 +396,7 @@ def test_standing_still_before_waiting_records_is_noticed(monkeypatch):
 
 def test_time_passes_by_itself_no_further_than_a_topic_that_lags():
     partition = new_partition()
-    assert partition.time_bound(2_000) == 0  # nobody has looked yet
+    assert partition.time_bound(2_000) == 0  # not checked yet
     partition.note_ends({READS_TOPIC: 100, EVENTS_TOPIC: 0})
     assert partition.time_bound(2_000) == 2_000
     partition.note_ends({READS_TOPIC: 105, EVENTS_TOPIC: 0})
@@ -407,7 +407,7 @@ def test_time_passes_by_itself_no_further_than_a_topic_that_lags():
     assert partition.time_bound(1_000) == 1_000
     partition.note_ends({READS_TOPIC: 110, EVENTS_TOPIC: 0})
     assert partition.time_bound(2_000) == 2_000
-    partition.enqueue(READS_TOPIC, records(110, 111), None)  # came since
+    partition.enqueue(READS_TOPIC, records(110, 111), None)  # arrived since
     assert partition.time_bound(2_000) == 1_009
     partition.drop()
     assert partition.time_bound(2_000) == 0
@@ -421,7 +421,7 @@ def test_gap_error_names_topic_partition_and_offsets():
 
 
 def test_time_passes_in_portions_after_a_long_silence():
-    """Of many items that fall due each minute, about PORTION_ITEMS do so in one call."""
+    """If many items fall due each minute, one call handles about PORTION_ITEMS of them."""
     partition, count = new_partition(), 3 * PORTION_ITEMS
     alerts = partition.engine.step(
         Stages.build(

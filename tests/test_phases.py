@@ -1,6 +1,6 @@
-"""Which phase and transformer feed a meter, and whether its load is its own: the promises of the core over the weeks.
+"""Which phase and transformer feed a meter, and whether it is bypassed: the promises of the core over weeks.
 
-What is enough to know is set to a third here, to make weeks of days.
+The amount of data required is set to a third here, so that days stand for weeks.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def test_an_engine_restored_again_and_again_goes_on_undisturbed(stream, alerts):
     assert exactly(restored(stream, 97)) == exactly(alerts)
 
 
-def test_readings_two_days_late_amend_what_was_found(stream, alerts):
+def test_readings_two_days_late_amend_the_alerts(stream, alerts):
     late = judge_stream(
         with_closing_readings(
             straggling(weeks(1), 5, DAY_SECONDS, 2 * DAY_SECONDS), DAY_SECONDS
@@ -160,7 +160,7 @@ def test_readings_two_days_late_amend_what_was_found(stream, alerts):
     ("interval", "hourly_count"),
     [(300, 24), (900, 24), (1800, 24), (3600, 24), (7200, 12), (2700, 32)],
 )
-def test_a_voltage_an_hour_is_kept(interval, hourly_count):
+def test_one_voltage_an_hour_is_kept(interval, hourly_count):
     hours = hours_of(DAY_SECONDS // interval, interval)
     assert np.array_equal(hours[hours >= 0], np.arange(hourly_count))
     assert hours[0] == (0 if interval >= 3600 or interval == 2700 else -1)
@@ -183,7 +183,7 @@ def test_a_day_contains_how_far_every_hour_departs_from_each_phase():
     volts[9] = [
         [228, 90, 230],
         [226, NOT_A_NUMBER, NOT_A_NUMBER],
-    ]  # no supply on a phase
+    ]  # one phase has no supply
     batches = []
     for quarter in range(1, 106):
         hour, left = divmod(quarter, 4)
@@ -194,7 +194,7 @@ def test_a_day_contains_how_far_every_hour_departs_from_each_phase():
             [(0, phase_volts)]
             if hour != 2 or left
             else [(-300, phase_volts), (0, phase_volts - np.float32(9))]
-        )  # two of one interval
+        )  # two readings of one interval
         for early, here in ends:
             at = [START_TIME + 900 * quarter + early] * 2
             batches.append(Readings.build(names, [0, 1], ["A1"], [0, 0], at, u=here))

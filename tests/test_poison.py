@@ -1,4 +1,4 @@
-"""Poison on a real broker: whatever is sent among good rows, the worker lives, says why, and judges what is good."""
+"""Poison on a real broker: among whatever is sent, the worker lives, gives the reason, and judges good rows.
 
 from __future__ import annotations
 
@@ -68,13 +68,13 @@ TOPIC_KINDS: dict[str, type[Batch]] = {
 
 
 class Poison(NamedTuple):
-    """What is sent, and the reasons for which it, or what is bad in it, is refused."""
+    """A message, and the reasons for which it or its bad rows are rejected."""
 
     value: bytes | None
     reasons: tuple[str, ...]
     key: bytes | None = b"A1"
     headers: tuple[tuple[str, bytes | None], ...] = ()
-    rows: int = 1  # that each reason is for
+    rows: int = 1  # rows for each reason
 
 
 Sent = tuple[str, bytes | None, bytes | None, str]  # topic, key, value, content type
@@ -85,7 +85,7 @@ def record(**fields: Any) -> bytes:
 
 
 def common_poison(good: bytes) -> list[Poison]:
-    """What no topic takes."""
+    """Messages that every topic rejects."""
     return [
         Poison(b"", (Reason.EMPTY,)),
         Poison(b"hello", (Reason.NOT_JSON,)),
@@ -322,10 +322,10 @@ KIND_ENCODERS: dict[type[Batch], Callable[[Any], Iterable[Encoded]]] = {
 
 @dataclass
 class Aftermath:
-    """What was sent, and what became of it."""
+    """The messages sent, and their outcomes."""
 
     stream: Stream
-    engine: Engine  # that has seen the good rows alone
+    engine: Engine  # of the good rows only
     expected: dict[str, dict[str, Any]]
     sent: dict[tuple[str, int, int], Poison] = field(
         default_factory=dict
@@ -336,7 +336,7 @@ class Aftermath:
 
 
 def unharmed() -> Aftermath:
-    """Some days of a town, with an area that no master data know, and what an engine tells of them."""
+    """Several days of a town with an area without master data, and an engine's alerts of them."""
     living = town(7, interval=3600)
     finite = [
         row
@@ -361,7 +361,7 @@ def unharmed() -> Aftermath:
 
 @pytest.fixture(scope="module")
 def aftermath(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Aftermath:
-    """What a worker made of everything at once: poison that was there when it started, poison while it ran."""
+    """The outcomes of a worker with poison from before its start and poison while it runs."""
     after = unharmed()
     environment = {
         "METERWATCH_BROKERS": broker.address,
@@ -374,7 +374,7 @@ def aftermath(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> After
         "METERWATCH_ZONE": after.stream.zone,
         "METERWATCH_INTERVAL": str(after.stream.interval),
         "METERWATCH_UNKNOWN_AREA": "judge",
-        "METERWATCH_MISPLACED": "judge",  # poison is where good messages are
+        "METERWATCH_MISPLACED": "judge",  # poison lies among good messages
     }
     settings = load(environment)
     asyncio.run(ensure(settings))
@@ -447,7 +447,7 @@ async def send(
 
 
 @pytest.mark.parametrize("topic", TOPIC_POISON)
-def test_each_is_rejected_with_its_reason_and_can_be_read_back(aftermath, topic):
+def test_poison_is_rejected_with_its_reason_and_reads_back(aftermath, topic):
     reasons: dict[tuple[int, int], list[str]] = {}
     for reject in aftermath.rejects:
         headers = {name: value.decode() for name, value in reject.headers}
@@ -464,7 +464,7 @@ def test_each_is_rejected_with_its_reason_and_can_be_read_back(aftermath, topic)
             position = int(headers["partition"]), int(headers["offset"])
             poison = aftermath.sent[topic, *position]
             assert reject.key == poison.key
-            if len(poison.reasons) == poison.rows:  # it was refused as it came
+            if len(poison.reasons) == poison.rows:  # rejected unchanged
                 assert reject.value == (poison.value or b"")[:LARGEST_REJECT]
                 assert headers["bytes"] == str(len(poison.value or b""))
             reasons.setdefault(position, []).append(headers["reason"])
@@ -477,14 +477,14 @@ def test_each_is_rejected_with_its_reason_and_can_be_read_back(aftermath, topic)
     assert {position: sorted(names) for position, names in reasons.items()} == sent
 
 
-def test_what_is_good_beside_it_is_judged_as_if_alone(aftermath):
+def test_good_rows_next_to_poison_are_judged_as_if_alone(aftermath):
     assert len(aftermath.expected) > 10
     assert any(alert["area"] == "unknown" for alert in aftermath.expected.values())
     assert aftermath.alerts == aftermath.expected
 
 
 @pytest.mark.parametrize("topic", TOPIC_POISON)
-def test_rows_in_are_judged_rejected_twice_or_late(aftermath, topic):
+def test_rows_in_are_judged_rejected_duplicate_or_late(aftermath, topic):
     kind = TOPIC_KINDS[topic].kind if topic in TOPIC_KINDS else REGISTRY_TOPIC
     counted = {
         name.split("_")[1]: n
@@ -547,12 +547,12 @@ async def publish(
         await producer.send_and_wait(settings.topic(READS_TOPIC), value, b"A1")
 
 
-def test_a_value_beyond_what_a_topic_takes_comes_back_to_who_sent_it(settings):
+def test_value_too_large_for_a_topic_fails_at_the_sender(settings):
     with pytest.raises(MessageSizeTooLargeError):
         asyncio.run(publish(settings, b"[" + b" " * LARGEST_RECORD + b"]"))
 
 
-def test_a_small_record_that_is_a_huge_value_is_rejected(
+def test_small_record_that_decompresses_to_a_huge_value_is_rejected(
     settings, environment, tmp_path
 ):
     asyncio.run(publish(settings, b"[" + b" " * (40 << 20) + b"]", "gzip"))
@@ -570,7 +570,7 @@ def test_a_small_record_that_is_a_huge_value_is_rejected(
     assert len(reject.value) == LARGEST_REJECT
 
 
-def test_a_checkpoint_of_an_engine_of_an_older_layout_ends_the_worker_with_what_to_do(
+def test_checkpoint_of_an_older_engine_layout_ends_the_worker_with_advice(
     settings, environment, tmp_path
 ):
     state = gzip.decompress(

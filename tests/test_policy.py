@@ -1,4 +1,4 @@
-"""What policy holds back, and why; events and alerts in either order."""
+"""Which alerts policy suppresses, and why; events and alerts in either order."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class TestAnEventExplains:
             policy.apply([alert("stage_overdue"), alert(rule, area="A2")])
         ) == ["", ""]
 
-    def test_once(self, known, rule, reason):
+    def test_each_alert_once(self, known, rule, reason):
         policy = new_policy()
         assert policy.note_events(known)[1] == []
         assert policy.note_events(known)[1] == [0]
@@ -140,7 +140,7 @@ def test_power_that_came_back_before_the_trouble_explains_nothing():
     assert suppressed_by(policy.apply([alert("phase_break")])) == [""]
 
 
-def test_power_on_that_is_reported_late_lets_go():
+def test_late_power_on_ends_the_suppression():
     policy = new_policy()
     policy.note_events(event(Event.POWER_OFF, NOON_TIME - 3 * HOUR_SECONDS))
     assert suppressed_by(policy.apply([alert("phase_break")])) == ["area_outage"]
@@ -159,7 +159,7 @@ def test_rule_that_raises_again_and_again_is_suppressed_for_a_day():
     assert suppressed_by(policy.apply([alert(raised=later, since=later)])) == [""]
 
 
-def test_what_was_decided_when_it_was_raised_stays_until_it_clears():
+def test_suppression_at_the_raise_stays_until_the_alert_clears():
     policy = new_policy()
     alerts = policy.apply(
         alert(raised=NOON_TIME + n, since=NOON_TIME + n)
@@ -208,7 +208,7 @@ def test_alert_of_a_rule_in_shadow_is_suppressed_as_shadow():
     ]
 
 
-def test_it_goes_on_from_its_state():
+def test_policy_continues_from_its_state():
     policy, restored = new_policy(), new_policy()
     policy.note_events(MUTE_CASES[0][0])
     policy.apply([alert(), alert("stage_overdue")])
@@ -299,7 +299,9 @@ class TestReconcile:
         )
         assert policy.reconcile([*alerts, correction], {"A1": NOON_TIME}) == []
         [raised] = policy.apply([alert()])
-        assert raised.revision == 3  # so that it counts for who keeps the highest
+        assert (
+            raised.revision == 3
+        )  # so that consumers that keep the highest revision take it
 
     def test_alert_that_differs_is_published_anew(self):
         policy = new_policy()
@@ -321,7 +323,7 @@ class TestReconcile:
             == []
         )
         [cleared] = policy.apply([alert(state="cleared", revision=1)])
-        assert cleared.revision == 2  # more than any that was told
+        assert cleared.revision == 2  # higher than any published revision
 
     def test_state_before_the_last_published_is_left_alone(self):
         policy = new_policy()
@@ -373,7 +375,7 @@ class TestReconcile:
 
 
 class TestABrake:
-    """What holds back by number holds back what can wait."""
+    """Suppression by number suppresses alerts that can wait."""
 
     def test_lets_the_grave_through(self):
         policy = new_policy()
@@ -427,14 +429,14 @@ class TestABrake:
         ]
         assert set(suppressed_by(policy.apply(escalated))) == {""}
 
-    def test_takes_the_lowest_score_of_what_comes_at_once(self):
+    def test_suppresses_the_lowest_scores_of_a_batch(self):
         policy = new_policy()
         alerts = policy.apply(
             alert(area=f"A{n}", score=1.0 + n) for n in range(DAILY_BUDGET + 10)
         )
         assert suppressed_by(alerts) == ["budget"] * 10 + [""] * DAILY_BUDGET
 
-    def test_keeps_master_data_and_payments_apart(self):
+    def test_counts_master_data_and_payments_separately(self):
         policy = new_policy()
         policy.apply(
             alert("contract_expiry", area=f"A{n}", severity=4)
@@ -448,7 +450,7 @@ class TestABrake:
             policy.apply([alert("calibration_due", severity=4), alert("low_balance")])
         ) == ["budget", "budget"]
 
-    def test_decides_anew_when_a_suppressed_alert_escalates(self):
+    def test_decides_again_when_a_suppressed_alert_escalates(self):
         policy = new_policy()
         *_, braked = policy.apply(
             alert(area=f"A{n:03}") for n in range(DAILY_BUDGET + 1)
@@ -461,7 +463,7 @@ class TestABrake:
         )
         assert suppressed_by(policy.apply([next_day])) == [""]
 
-    def test_decides_once_of_what_is_raised_and_escalates_at_once(self):
+    def test_decides_once_if_an_alert_is_raised_and_escalates_at_once(self):
         policy = new_policy()
         policy.apply(alert(area=f"A{n}") for n in range(DAILY_BUDGET + 1))
         first = alert("step_drop", score=1.1)

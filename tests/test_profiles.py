@@ -1,4 +1,4 @@
-"""The rules on profiles, over months: too long for the hostile towns, so a street of their own, few readings a day."""
+"""The rules on profiles over months, on a street of their own with few readings a day."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ HEATED_HOMES = (
     7,
     12,
     13,
-)  # by electricity; terminals at two meters of the first place tell how cold it is
+)  # heated by electricity; two meters of the first place have a terminal with temperatures
 STREET_STARTS = (
     ("Asia/Shanghai", 2025, 12, 10),
     ("Australia/Sydney", 2026, 3, 2),
@@ -51,7 +51,7 @@ STREET_STARTS = (
 
 
 def altered(who: int, days: np.ndarray, n: np.ndarray) -> np.ndarray:
-    """What one household's meter shows of its days; each meter has a trouble of its own, or none."""
+    """One household's days as its meter registers them; each meter has its own trouble, or none."""
     late = slice(40, 62)
     if who == 0:
         days[late] *= 0.4
@@ -158,7 +158,7 @@ def street(number: int) -> Stream:
 
 
 def late(stream: Stream) -> Stream:
-    """Some readings come up to two days late."""
+    """The stream with readings that come up to two days late."""
     rng, first = np.random.default_rng(1), first_readings(stream)
     arrivals = [
         row.at
@@ -189,7 +189,7 @@ def test_any_cut_and_restoring_publish_exactly_the_same():
     assert exactly(restored(stream, 499, 10)) == exactly(expected)
 
 
-def test_late_readings_amend_days_and_what_they_were_compared_with():
+def test_late_readings_amend_days_and_their_comparisons():
     same(
         judge_stream(with_closing_readings(late(street(1)), DAY_SECONDS))[1],
         judge_stream(with_closing_readings(street(1), DAY_SECONDS))[1],
@@ -222,7 +222,7 @@ def test_areas_spread_over_engines_publish_the_same():
     )
 
 
-def test_attacks_on_a_home_show_in_its_days_and_nobody_else_is_suspected():
+def test_attacks_on_a_home_are_found_and_nobody_else_is_suspected():
     town = Town(80, 52, seed=4, faults=False)
     homes = np.flatnonzero(
         (town.grid.segment == 0) & (town.grid.pv_kw == 0) & ~town.grid.gateway

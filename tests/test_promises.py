@@ -1,8 +1,8 @@
-"""The promises of the core: what may happen to a stream on its way without changing what is told.
+"""The promises of the core: disorder on the way that does not change the alerts.
 
-Promised disorder: within the grace period rows may come in any order, within a day those of one meter too, and areas
-may run ahead of one another. Each channel's payments keep their order. A meter's history begins with the first of its
-readings to arrive, an area's with the day on which its clock first stands.
+Promised disorder: rows may come in any order within the grace period, rows of one meter within a day, and areas may
+run ahead of one another. Each channel's payments keep their order. A meter's history begins with its first reading to
+arrive, an area's with the day of its first watermark.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ ANY_SEED = st.integers(0, 10_000)
 
 
 def examples(n: int) -> settings:
-    """Some examples, the same every time; a seed says it all, so there is nothing to shrink."""
+    """`n` examples, the same every time; each is one seed, so there is nothing to shrink."""
     return settings(
         max_examples=n * EXAMPLE_FACTOR,
         deadline=None,
@@ -85,7 +85,7 @@ def engine_of(stream: Stream) -> Engine:
 def judge_stream(
     stream: Stream, cuts: Iterable[int] = ()
 ) -> tuple[Engine, list[Alert]]:
-    """An engine that has seen the stream, and all it told."""
+    """An engine that has judged the stream, and all its alerts."""
     engine, alerts = engine_of(stream), []
     for batch in stream.batches(cuts):
         alerts += engine.step(batch)
@@ -94,12 +94,12 @@ def judge_stream(
 
 
 def exactly(alerts: list[Alert]) -> list[bytes]:
-    """Every message, in an order that does not depend on how rows of different subjects were mixed."""
+    """Every message, in an order that does not depend on how rows of different subjects mix."""
     return sorted(map(msgspec.json.encode, alerts))
 
 
 def restored(stream: Stream, size: int, every: int = 1) -> list[Alert]:
-    """Every message of an engine that gets so many rows a batch and goes on from its own snapshot every few."""
+    """Every alert of an engine with `size` rows a batch that is restored every `every` batches."""
     engine, alerts = engine_of(stream), list[Alert]()
     for n, batch in enumerate(stream.batches(range(0, len(stream.rows), size))):
         if n % every == 0:
@@ -109,11 +109,15 @@ def restored(stream: Stream, size: int, every: int = 1) -> list[Alert]:
     return alerts
 
 
-ORDER_DEPENDENT_REASONS = {"repeat", "storm", "budget"}  # decided once, as alerts come
+ORDER_DEPENDENT_REASONS = {
+    "repeat",
+    "storm",
+    "budget",
+}  # decided once, in order of arrival
 
 
 def last(alerts: Iterable[Alert]) -> dict[str, Alert]:
-    """The last state of every alert; withdrawn is absent."""
+    """The last state of every alert that is not withdrawn."""
     states = {alert.id: alert for alert in alerts}
     return {
         key: msgspec.structs.replace(
@@ -144,7 +148,7 @@ def same(first: list[Alert], second: list[Alert]) -> None:
     ][:2] == []
 
 
-RULES_BY_MODULE = {  # rules that streams of another module bring to speak
+RULES_BY_MODULE = {  # raised by streams of another module
     "test_loading": {"transformer_thermal"},
     "test_work": {"stage_stall", "stage_disorder", "stage_batch_stuck"},
     "test_suspects": {"area_loss_correlation"},
@@ -189,7 +193,7 @@ def test_any_cut_publishes_exactly_the_same(seed: int, mixed: bool):
         assert other.alert_counts == whole.alert_counts
 
 
-def test_clock_that_strays_and_is_set_back_is_judged_the_same_for_any_cut():
+def test_clock_that_drifts_and_is_reset_is_judged_the_same_for_any_cut():
     stream = adversarial_stream(4014, interval=3600)
     expected = exactly(judge_stream(stream)[1])
     for every in (1, 5):
@@ -212,7 +216,7 @@ def test_batches_joined_from_single_rows_publish_the_same(seed: int):
 
 
 def goes_on_restored(stream: Stream) -> None:
-    """Fails unless an engine that is restored again and again goes on as one that never was."""
+    """Fails unless an engine restored again and again continues as one that never was."""
     engine, restarted = engine_of(stream), engine_of(stream)
     for n, batch in enumerate(stream.batches(range(0, len(stream.rows), 29))):
         if n % 5 == 0:
@@ -248,7 +252,7 @@ def test_rows_come_in_any_order(seed: int, delay: int):
 
 @examples(2)
 @given(seed=ANY_SEED)
-@example(seed=27)  # outages that are told after the alerts they explain
+@example(seed=27)  # outages arrive after the alerts they explain
 def test_topics_come_one_after_the_other(seed: int):
     stream = town(seed)
     told = judge_stream(with_closing_readings(stream, DAY_SECONDS))[1]
@@ -265,8 +269,8 @@ def test_topics_come_one_after_the_other(seed: int):
 
 @examples(6)
 @given(seed=ANY_SEED)
-@example(seed=24)  # settlements that came before the payments they miss
-@example(seed=75)  # covers opened as it seemed before the work order came
+@example(seed=24)  # settlements arrive before their payments
+@example(seed=75)  # covers opened before their work order arrives
 def test_successor_corrects_alerts_of_killed_worker(seed: int):
     rng = np.random.default_rng(seed)
     stream = with_closing_readings(town(seed), DAY_SECONDS)
@@ -414,7 +418,7 @@ def test_duplicates_change_nothing(seed: int):
         "readings",
         "events",
         "stages",
-    ):  # a balance that is told again is judged again
+    ):  # a repeated balance is judged again
         assert engine.counts[kind, "judged", ""] == other.counts[kind, "judged", ""]
 
 
@@ -435,7 +439,7 @@ def test_other_energy_of_the_same_interval_amends_days_and_areas_alone(seed: int
 @given(seed=ANY_SEED, ahead=st.sampled_from(CLOCK_ERRORS), received=st.booleans())
 @example(
     seed=9469, ahead=40 * DAY_SECONDS, received=False
-)  # days given up for nearer ones in the same batch
+)  # days given up for nearer days in the same batch
 @example(
     seed=870, ahead=-40 * DAY_SECONDS, received=True
 )  # far behind, and among the first two to report
@@ -523,7 +527,7 @@ def test_master_data_may_come_any_time_before_it_takes_effect(seed: int):
 
 
 def ticked(stream: Stream, every: int, until: int) -> list[Alert]:
-    """What is told when a wall clock runs along, beginning with the stream, in steps of `every` seconds."""
+    """The alerts while a wall clock runs along from the stream's start, in steps of `every` seconds."""
     engine, alerts, now = engine_of(stream), [], stream.rows[0].at
     for batch in stream.batches(range(len(stream.rows))):
         while now < batch.at[0]:

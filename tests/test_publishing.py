@@ -1,4 +1,4 @@
-"""Rulebooks on a real broker: what is published reaches workers, and from which row on, whatever is killed."""
+"""Rulebooks on a real broker reach workers, from the same row on, whatever is killed."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def publish(settings: Settings, town: Town, batches: list[Batch]) -> None:
 
 
 def by_hand(town: Town, batches: Iterable[Batch], change: int) -> list[Alert]:
-    """What an engine tells that goes on by the other rulebook after so many batches."""
+    """The alerts of an engine that changes to the other rulebook after so many batches."""
     engine, alerts = Engine(zone=town.zone, interval=town.interval), []
     engine.enroll(town.areas)
     for n, batch in enumerate(batches):
@@ -82,7 +82,7 @@ def went_on(settings: Settings, worker: WorkerProcess) -> bool:
     )
 
 
-def test_a_change_applies_from_the_same_row_whatever_is_killed(
+def test_change_applies_from_the_same_row_whatever_is_killed(
     settings, environment, town, history, tmp_path
 ):
     half, late = len(history) // 2, 3 * len(history) // 4
@@ -97,7 +97,7 @@ def test_a_change_applies_from_the_same_row_whatever_is_killed(
     with WorkerProcess(never, tmp_path / "two") as worker:
         wait(
             lambda: went_on(settings, worker)
-        )  # after what was told of by the rulebook before, however often
+        )  # after the alerts of the rulebook before, however often
         assert all_checkpointed(settings)
         publish(settings, town, history[half:late])
         wait(lambda: total_rows(worker.scrape()) == sum(map(len, history[:late])))
@@ -124,7 +124,7 @@ def decoded(record) -> Alert:
     return decode_alert(record.value)
 
 
-def test_a_running_worker_takes_what_fits_and_refuses_the_rest(
+def test_running_worker_takes_valid_rulebooks_and_refuses_others(
     settings, environment, town, history, tmp_path
 ):
     half = len(history) // 2
@@ -170,7 +170,7 @@ def test_a_running_worker_takes_what_fits_and_refuses_the_rest(
         assert fault in log
 
 
-def test_a_worker_that_begins_judges_by_what_is_published(
+def test_new_worker_judges_by_the_published_rulebook(
     settings, environment, town, history, tmp_path
 ):
     publish(settings, town, history)  # creates the topics

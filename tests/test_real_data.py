@@ -1,4 +1,4 @@
-"""docs/real-data.md says what its command makes of the real data sets."""
+"""docs/real-data.md matches the output of its command on the real data sets."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def alert(rule: str, subject: str, day: int) -> Alert:
     not WHOLE_DATA_FOLDER.exists(),
     reason="the whole data sets do not lie beside this checkout",
 )
-def test_the_page_is_what_the_command_makes_of_the_data():
+def test_page_matches_the_output_of_the_command():
     page = PAGE_FILE.read_text("utf-8")
     assert filled(page, tables(WHOLE_DATA_FOLDER)) == page
 
@@ -77,7 +77,7 @@ def test_rates_are_over_each_meters_own_days_in_all_halves_and_without_any_one()
     assert rows["all on use"].endswith("| 2 | 1.00 | 4.00 | 0.00 | 0.00 to 4.00 |")
 
 
-def test_an_alert_that_nobody_has_read_in_the_raw_data_is_shown_as_such():
+def test_unchecked_alert_is_shown_as_unchecked():
     history = Judged("UTC", [alert("step_drop", "M1", 3)], {"M1": 9.0})
     assert [*listed(history, ON_USE, [])][2:] == [
         "| `step_drop` | 3 | M1 | 1970-01-04, not cleared | not read |",
@@ -86,7 +86,7 @@ def test_an_alert_that_nobody_has_read_in_the_raw_data_is_shown_as_such():
     ]
 
 
-def test_the_family_is_of_rules_that_are_there():
+def test_family_names_existing_rules():
     assert ALL_RULES.keys() >= ON_USE > THEFT_RULES
 
 

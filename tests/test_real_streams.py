@@ -1,4 +1,4 @@
-"""The slow twin agrees on what life has sent: an area's curves, households and a billing office's work."""
+"""The slow twin agrees on real data: an area's curves, households and a billing office's work."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def rows_of(batch: Batch) -> Iterator[Row]:
 
 
 def stream_of(pattern: str, first: int = 0, days: int = 40_000) -> Stream:
-    """So many days of some files."""
+    """`days` days of the files of a pattern, as a stream."""
     source = open_sources(sorted(DATA_FOLDER.glob(pattern)))
     rows = [
         row

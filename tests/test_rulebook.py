@@ -1,4 +1,4 @@
-"""Rulebooks: what is refused and how it is said, and engines that go on by another one."""
+"""Rulebooks: the reasons of refusals, and engines that change to another rulebook."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ MALFORMED_RULEBOOKS = [
     MALFORMED_RULEBOOKS,
     ids=[said for _, said in MALFORMED_RULEBOOKS],
 )
-def test_what_is_no_rulebook_is_refused_with_its_reason(text, message):
+def test_invalid_rulebook_is_refused_with_its_reason(text, message):
     with pytest.raises(RulebookError) as error:
         book(text)
     assert str(error.value) == message
@@ -177,11 +177,11 @@ PROBLEM_RULEBOOKS = [
 @pytest.mark.parametrize(
     ("text", "message"), PROBLEM_RULEBOOKS, ids=[said for _, said in PROBLEM_RULEBOOKS]
 )
-def test_what_fits_no_rule_or_raises_no_version_is_a_problem(text, message):
+def test_edition_that_fits_no_rule_or_raises_no_version_is_a_problem(text, message):
     assert problems(book(text)) == [message]
 
 
-def test_a_version_that_is_in_force_stays_or_is_raised():
+def test_version_in_force_stays_or_is_raised():
     before = Rulebook({"voltage_loss": edition(4, settings={"lost": 0.8})})
     same = Rulebook(
         {"voltage_loss": edition(4, settings={"lost": 0.8}, approved_by="Zhao")}
@@ -269,14 +269,14 @@ def test_segments_of_the_code_stay_where_the_rulebook_does_not_set_them():
     }
 
 
-def test_an_edition_of_another_version_of_the_code_is_passed_over():
+def test_edition_of_another_code_version_is_skipped():
     rulebook = Rulebook(
         {"zero_usage": edition(settings={"days_residential": 40.0}), "gone": edition()}
     )
     assert applied(rulebook) == list(ALL_RULES.values())
 
 
-def test_a_rulebook_is_the_same_after_the_topic():
+def test_rulebook_is_the_same_after_encoding_and_decoding():
     rulebook = Rulebook(
         {
             "zero_usage": edition(
@@ -302,7 +302,7 @@ def test_a_rulebook_is_the_same_after_the_topic():
         b'{"rules": {"a": {"status": [], "version": 1}}}',
     ],
 )
-def test_what_cannot_be_read_is_a_rulebook_error(value):
+def test_unreadable_value_is_a_rulebook_error(value):
     with pytest.raises(RulebookError):
         decode_rulebook(value)
 
@@ -339,7 +339,7 @@ def test_unknown_editions_of_a_later_version_are_logged_and_the_rest_stays_in_fo
         assert fault in message
 
 
-def test_an_edition_that_is_not_known_can_follow_one_that_is():
+def test_unknown_edition_can_follow_a_known_one():
     before = Rulebook(
         {"zero_usage": edition(4, settings={"days": 9.0}), "voltage_loss": edition(3)}
     )
@@ -374,7 +374,7 @@ TWO_METER_AREA = Area(area="A1", meters=[Meter(meter="M1"), Meter(meter="M2")])
 
 
 def volts(first: int, *readings: float) -> Readings:
-    """Quarter-hours of a meter beside a sound one."""
+    """Quarter-hours of a meter next to a sound one."""
     count = len(readings)
     phase_volts = np.full((3, 2 * count), np.nan)
     phase_volts[0, ::2], phase_volts[0, 1::2] = readings, 220
@@ -405,7 +405,7 @@ def test_episode_goes_on_and_its_later_alerts_have_the_new_version():
     assert engine.adopt(applied(deviation(settings={"over": 1.05}))) == []
     assert (
         engine.step(volts(4, 230, 230, 230)) == []
-    )  # well by the old band, not by the new
+    )  # within the old band, outside the new
     [cleared] = engine.step(volts(7, *[225.0] * 193))  # two days
     assert (cleared.id, cleared.change, raised.version, cleared.version) == (
         raised.id,
@@ -439,7 +439,7 @@ def test_rule_that_leaves_shadow_raises_trouble_that_lasts():
     assert (raised.since, raised.version) == (START_TIME + 4 * 900, 3)
 
 
-def test_reorder_buffer_goes_on_though_rules_read_more():
+def test_reorder_buffer_continues_when_rules_read_more_columns():
     dark = Rulebook({name: edition(status="draft") for name in ALL_RULES})
     engine = engine_by(dark)
     engine.step(volts(1, 220))
@@ -468,7 +468,7 @@ def test_the_same_rules_again_change_nothing(seed):
 
 
 def rules_by_judge(engine: Engine) -> list[int]:
-    """How many rules watch how many subjects, by judge."""
+    """The number of tracked rules over all subjects, by judge."""
     owners = [engine.reorder.readings, engine.reorder.clocks, *engine.judges().values()]
     judges = [
         judge
@@ -481,7 +481,7 @@ def rules_by_judge(engine: Engine) -> list[int]:
 
 
 @pytest.mark.parametrize("seed", [3, 4014])
-def test_an_engine_restored_goes_on_as_the_one_that_went_on_by_other_rules(seed):
+def test_restored_engine_continues_as_one_that_changed_rules(seed):
     stream = adversarial_stream(seed)
     names = sorted(ALL_RULES)
     books = [
@@ -551,7 +551,7 @@ def test_no_other_rule_depends_on_the_country():
     )
 
 
-def test_a_rulebook_goes_above_the_law():
+def test_rulebook_overrides_the_law():
     rulebook = Rulebook({"voltage_deviation": edition(settings={"over": 1.12})})
     [rule] = (
         rule

@@ -1,7 +1,7 @@
-"""What must hold of every rule, checked on the rows of its cases; and a bad rule for every check, which fails it.
+"""Properties of every rule, checked on the rows of its cases; and for every check a bad rule that fails it.
 
-Nothing here names a rule: rules are found in the registry, and the columns a rule reads are sampled from its own cases
-as the engine computed them.
+Nothing here names a rule. The rules come from the registry, and their columns are sampled from their own cases as the
+engine computes them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ MASTER_COLUMNS = {
     *METER_COLUMNS,
     *AREA_COLUMNS,
     "gateway",
-}  # given, not measured: they do not waver
+}  # given, not measured, so they do not fluctuate
 SOURCE_WORDS = re.compile(
     r"Q/GDW|GB/T|DL/T|IEC|ERC|(meter|event|terminal) defaults?|firmware|catalogue|case\b|"
     r"defaults? of this project",
@@ -56,7 +56,7 @@ ROW_COUNT = 400
 
 @cache
 def samples(name):
-    """Rows that a rule was given in its cases, as columns: those of the cases, then some mixed from them."""
+    """Columns of the rows that a rule judges in its cases, then of rows mixed from them."""
     rows: dict[str, list[Any]] = {}
     for case in casebook(name).case:
         for columns, _ in run(case, ALL_RULES[name])[1].recorded:
@@ -88,7 +88,7 @@ def scored(judged, columns):
 
 
 def worst(score):
-    """The scores of rows, over phases."""
+    """The highest score of every row over its phases."""
     return score if score.ndim == 1 else np.fmax(np.fmax(score[0], score[1]), score[2])
 
 
@@ -101,14 +101,14 @@ def picked(columns, rows):
 
 
 def troubled(judged, columns, count):
-    """Some rows of trouble."""
+    """Several rows with trouble."""
     hot = np.flatnonzero(worst(scored(judged, columns)) >= 1)
     assert len(hot), f"{judged.name} has no row of trouble"
     return [picked(columns, [row]) for row in hot[:: max(len(hot) // count, 1)][:count]]
 
 
 def repeated(row, name, factors):
-    """A row again and again, one of its columns scaled: of a column with phases all of them, then each alone."""
+    """A row repeated with one column scaled: all phases of the column together, then each alone."""
     wide = {n: np.repeat(column, len(factors), axis=-1) for n, column in row.items()}
     yield wide | {name: wide[name] * factors}
     for phase in range(3 if wide[name].ndim == 2 else 0):
@@ -191,14 +191,14 @@ def has_text_in_both_languages(judged, columns):
 
 
 def limits_of(judged):
-    """The settings of a rule, also those of segments."""
+    """The settings of a rule and of its segments."""
     yield from judged.settings.items()
     for settings in judged.segments.values():
         yield from settings.items()
 
 
 def names_no_number_but_evidence(judged, columns):
-    """What a sentence says in numbers is evidence, or a limit; what stands in it for good, the rule's text explains."""
+    """A number in a sentence is evidence or a limit; a fixed number is explained in the rule's text."""
     limits = {
         name: [float(limit) for n, limit in limits_of(judged) if n == name]
         for name, _ in limits_of(judged)
@@ -242,7 +242,7 @@ def has_sane_levels(judged, columns):
     assert scores[0] == 1
     reached = [
         (level.score, level.hold) for level in judged.levels
-    ]  # one may take longer at the same score
+    ]  # a level may take longer at the same score
     assert all(lower < higher for lower, higher in pairwise(reached)), (
         "levels do not rise"
     )
@@ -280,7 +280,7 @@ def is_monotone(judged, columns, worse):
 
 
 def does_not_chatter(judged, columns):
-    """Of a value that wavers by less than a per cent no alert comes and goes: a band, or a day of calm."""
+    """A value that fluctuates by less than 1 % raises and clears no alert, by a band or a day of calm."""
     if judged.release >= DAY_SECONDS:
         return
     factors = (1 + RELATIVE_STEP) ** np.arange(-240, 241)
@@ -338,7 +338,7 @@ FINE_RULE: dict[str, Any] = {
 
 
 def unregistered(judge, **how):
-    """A rule made of a function, not kept among the rules."""
+    """A rule made from a function and not kept in the registry."""
     rule(Readings, **(FINE_RULE | how))(judge)
     return ALL_RULES.pop(judge.__name__)
 
@@ -410,7 +410,7 @@ def long(u, i, un, ib, *, lost=0.78):
 
 
 class Unguarded(Rule):
-    """A rule whose comparisons take NaN for well."""
+    """A rule whose comparisons treat NaN as no trouble."""
 
     def score(self, columns, missing):
         return np.asarray(

@@ -1,4 +1,4 @@
-"""A rule set otherwise for some segments: which setting is in force for a row, and what is said of it."""
+"""A rule with other settings for some segments: the setting in force for a row, and its evidence."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ DEVIATION_RULE = ALL_RULES["voltage_deviation"]
 
 
 def in_force(judged, name, *rows):
-    """A setting of rows that belong to some segments each."""
+    """A setting of rows that each belong to several segments."""
     codes = np.array([segments_code(*segments) for segments in rows])
     return np.broadcast_to(judged.in_force(codes)[name], len(rows)).tolist()
 
 
-def test_of_several_segments_the_last_counts():
+def test_last_of_several_segments_counts():
     judged = replace(
         DEVIATION_RULE,
         segments={"pv": {"over": 1.10}, "residential": {"over": 1.05, "under": 0.88}},
@@ -33,7 +33,7 @@ def test_of_several_segments_the_last_counts():
     assert in_force(judged, "under", *rows) == [0.93, 0.93, 0.88, 0.88, 0.93]
 
 
-def test_where_no_segment_differs_settings_stay_numbers():
+def test_settings_stay_numbers_if_no_segment_differs():
     assert (
         replace(DEVIATION_RULE, segments={}).in_force(np.zeros(9, int))
         is DEVIATION_RULE.settings
@@ -42,7 +42,7 @@ def test_where_no_segment_differs_settings_stay_numbers():
     assert DEVIATION_RULE.in_force(np.zeros(9, int))["inside"] == 0.01
 
 
-def test_segments_that_a_row_cannot_be_of_and_unknown_settings_are_refused():
+def test_impossible_segments_and_unknown_settings_are_refused():
     with pytest.raises(
         ValueError, match="voltage_deviation: a row of readings is of no segment dyn11"
     ):

@@ -1,4 +1,4 @@
-"""Sending history to a real broker, and at the pace of life."""
+"""Sending history to a real broker, at full speed and in real time."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def received(address, topic, count):
 
 
 @pytest.mark.parametrize("shape", ["packed", "array", "single"])
-def test_what_is_sent_comes_out_the_same(broker, shape):
+def test_sent_history_reads_back_the_same(broker, shape):
     prefix = f"send-{shape}-"
     create(broker.address, prefix + "meter.reads", prefix + "registry")
     source = open_sources(GARDEN_FILES)
@@ -88,7 +88,7 @@ def test_what_is_sent_comes_out_the_same(broker, shape):
     assert sorted_rows([readings]) == sorted_rows(open_sources(GARDEN_FILES).batches)
 
 
-def test_stages_travel_by_section(broker):
+def test_stages_are_keyed_by_section(broker):
     create(broker.address, "stages-workflow", "stages-registry")
     source = open_sources([DATA_FOLDER / "hospital_billing_300cases.parquet"])
     sent = send(source, [broker.address], "array", prefix="stages-")
@@ -111,7 +111,7 @@ def test_missing_topic_is_an_error(broker, monkeypatch):
 def test_missing_broker_is_an_error(monkeypatch):
     def nobody(
         **settings,
-    ):  # a real producer that finds no broker leaves its sockets open
+    ):  # a real producer without a broker leaves its sockets open
         raise KafkaTimeoutError(settings["bootstrap_servers"])
 
     monkeypatch.setattr(module, "KafkaProducer", nobody)

@@ -1,4 +1,4 @@
-"""What is settled and becomes unsettled, and what is open where it can no longer end: each has its right answer."""
+"""Meters that move between areas or are supplied again: open alerts end and new ones begin as they should."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def area(name: str, *meters: str) -> Area:
 
 
 def volts(name: str, first: int, **readings: float) -> Readings:
-    """An hour of quarter-hours of some meters of an area."""
+    """An hour of quarter-hours of several meters of an area."""
     count = len(readings)
     at = START_TIME + 900 * np.repeat(np.arange(first, first + 4), count)
     phase_volts = np.full((3, 4 * count), np.nan)
@@ -56,7 +56,7 @@ def changes_of(alerts: list[Alert]) -> list[tuple[str, str, str]]:
 
 
 class TestAMeterThatIsMoved:
-    def test_ends_where_it_was_and_begins_where_it_is(self, engine):
+    def test_ends_in_the_old_area_and_begins_in_the_new(self, engine):
         engine.enroll([area("A1", "M2", "M3"), area("A2", "M1", "M7", "M8")])
         [ended] = engine.step(volts("A1", 5, M2=225.0, M3=225.0))
         assert changes_of([ended]) == [("A1", "M1", "cleared")]
@@ -81,7 +81,7 @@ class TestAMeterThatIsMoved:
             == [("A1", "M1", "cleared")]
         )
 
-    def test_and_comes_back_is_new(self, engine):
+    def test_has_a_new_alert_when_it_comes_back(self, engine):
         engine.enroll([area("A1", "M2", "M3")])
         engine.step(volts("A1", 5, M2=225.0, M3=225.0))
         engine.enroll([area("A1", "M1", "M2", "M3")])
@@ -91,16 +91,16 @@ class TestAMeterThatIsMoved:
             START_TIME + 9 * 900,
         )
 
-    def test_is_not_one_whose_record_is_repeated_or_changed(self, engine):
+    def test_is_not_a_meter_whose_record_is_repeated_or_changed(self, engine):
         engine.enroll([area("A1", "M1", "M2", "M3")])
         engine.enroll([area("A1", "M1", "M2", "M3", "M4")])
         assert engine.step(volts("A1", 5, M1=240.0, M2=225.0, M3=225.0)) == []
-        engine.enroll([area("A1", "M1", "M2")])  # another has left
+        engine.enroll([area("A1", "M1", "M2")])  # another meter has left
         assert engine.step(volts("A1", 9, M1=240.0, M2=225.0)) == []
 
 
 def use(first_day: int, days: int, kwh: float) -> Readings:
-    """Hours of two meters, of which the second uses as much as ever."""
+    """Hours of two meters; the second uses as much as always."""
     at = (
         START_TIME
         + first_day * DAY_SECONDS
@@ -125,7 +125,7 @@ def use(first_day: int, days: int, kwh: float) -> Readings:
 
 
 def supplied(**stopped: int) -> Area:
-    """Two meters; the first is stopped and supplied again at some times."""
+    """Two meters; the first is stopped and supplied again at these times."""
     records = [
         Meter(meter="M1", customer="C1", interval_s=3600),
         Meter(meter="M2", customer="C2", interval_s=3600),

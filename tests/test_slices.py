@@ -1,4 +1,4 @@
-"""What is fetched comes in slices that hold what aiokafka itself would give, and only while there is room."""
+"""Fetches come in slices with the records that aiokafka itself would give, and only while there is capacity."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TP_1, TP_2 = TP("meter.reads", 1), TP("meter.reads", 2)
 
 
 @pytest.mark.parametrize("offset", [FIRST_OFFSET, FIRST_OFFSET + 2, FIRST_OFFSET + 5])
-def test_a_span_contains_what_aiokafka_gives_one_by_one(offset):
+def test_span_has_the_same_records_as_aiokafka(offset):
     content = batch(FIRST_OFFSET, 5) + batch(FIRST_OFFSET + 5, 3)
     usual = PartitionRecords(
         TP_3, MemoryRecords(content), None, offset, None, None, True, 0
@@ -84,7 +84,7 @@ def test_a_fetch_is_taken_as_a_span_and_moves_the_position(content, offsets):
     )
 
 
-def test_a_slice_stands_at_its_last_offset():
+def test_slice_has_its_last_offset():
     span = Fetch(
         TP_3,
         FetchedBytes(batch(FIRST_OFFSET, 5)),
@@ -117,9 +117,9 @@ def test_a_slice_stands_at_its_last_offset():
     ) == (FIRST_OFFSET + 1, 0, [])
 
 
-def test_what_has_its_share_waiting_is_not_fetched_and_keeps_no_other_away(monkeypatch):
+def test_partition_with_a_full_share_is_not_fetched_and_blocks_no_other(monkeypatch):
     monkeypatch.setattr(worker, "CAPACITY_SECONDS", 0.01)
-    share = worker.WAITING_BYTES // 10  # of five topics in two parts
+    share = worker.WAITING_BYTES // 10  # five topics in two partitions
 
     async def ask(reads: int, payments: int) -> set[TP]:
         fetcher = Worker(Settings(), Metrics())
@@ -156,7 +156,7 @@ def test_partitions_with_capacity_are_not_waited_for_while_others_have_none(
     assert waits == [(wanted, longest)]
 
 
-def test_master_data_are_handed_out_before_what_came_with_them(monkeypatch):
+def test_master_data_come_before_other_records_of_a_fetch(monkeypatch):
     registry = [TP("registry", number) for number in (2, 5)]
 
     async def getmany(*_):

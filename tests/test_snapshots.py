@@ -1,4 +1,4 @@
-"""What is remembered outlives a version; what cannot be taken over is named; what is damaged is never used."""
+"""State outlives a version; state that cannot be restored is named; damaged state is never used."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def engine() -> Engine:
 
 
 def readings(first: int, last: int) -> Readings:
-    """Of two meters that draw a kilowatt each; the registers of both fall after the first day."""
+    """Readings of two meters that draw 1 kW each; both registers fall after the first day."""
     numbers = range(first, last)
     at = [START_TIME + 900 * (n // 2 + 1) for n in numbers]
     register = [100 + n / 8 - 50 * (n > 250) for n in numbers]
@@ -62,7 +62,7 @@ def readings(first: int, last: int) -> Readings:
 
 
 def before() -> Engine:
-    """An engine that has seen the first day, and work begun."""
+    """An engine after the first day, with open work."""
     watch = engine()
     watch.step(readings(0, 200))
     watch.step(
@@ -81,7 +81,7 @@ def before() -> Engine:
 
 
 def after(watch: Engine) -> list[Alert]:
-    """What is told of the days that follow."""
+    """The alerts of the days that follow."""
     return watch.step(readings(200, 800)) + watch.tick(START_TIME + 6 * 86_400)
 
 
@@ -108,7 +108,7 @@ def test_snapshot_from_before_owners_had_versions_is_restored(name):
     )
 
 
-def test_what_a_golden_of_the_history_lacks_is_named():
+def test_state_that_a_golden_lacks_is_named():
     restored = engine()
     afresh = restored.restore(goldens.read("layout8_8f1eafc"))
     assert afresh == [
@@ -190,7 +190,7 @@ def test_golden_files_are_never_written_again():
     assert files == sums.keys()
 
 
-def test_golden_files_of_the_history_are_still_there():
+def test_no_golden_file_of_the_history_is_missing():
     listed = set(goldens.CHECKSUM_FILE.read_text().splitlines())
     for commit in git("log", "--format=%h", "--", str(goldens.CHECKSUM_FILE)).split():
         path = goldens.CHECKSUM_FILE.relative_to(Path(__file__).parents[1])
@@ -200,7 +200,7 @@ def test_golden_files_of_the_history_are_still_there():
 
 
 def git(*words: str) -> str:
-    """What git says of this checkout."""
+    """The output of git on this checkout."""
     root = Path(__file__).parents[1]
     if not (root / ".git").exists():
         pytest.skip("this is no checkout: there is no history to compare with")
@@ -210,7 +210,7 @@ def git(*words: str) -> str:
 
 
 @pytest.mark.parametrize("layout", REFUSED_LAYOUTS)
-def test_a_snapshot_of_the_first_layouts_is_refused_with_what_to_do(layout, tmp_path):
+def test_snapshot_of_the_first_layouts_is_refused_with_advice(layout, tmp_path):
     state = gzip.decompress(
         (DATA_FOLDER / f"state_layout{layout}.msgpack.gz").read_bytes()
     )
@@ -250,7 +250,7 @@ def test_a_flipped_bit_anywhere_is_noticed():
     assert untouched.snapshot() == fresh
 
 
-def test_what_is_captured_is_not_reached_by_later_steps():
+def test_captured_state_does_not_change_with_later_steps():
     stream = adversarial_areas(4, 11)
     watch = Engine(interval=900)
     watch.enroll(stream.areas)
@@ -264,7 +264,7 @@ def test_what_is_captured_is_not_reached_by_later_steps():
     assert changed >= 10
 
 
-def test_the_checksum_is_over_everything_that_is_restored():
+def test_checksum_covers_all_restored_state():
     fields = msgspec.msgpack.decode(before().snapshot())
     assert fields.keys() == {"layout", "checksum", "body"}
     assert loads(bytes(zstd.decompress(fields["body"]))).keys() == {
@@ -273,7 +273,7 @@ def test_the_checksum_is_over_everything_that_is_restored():
     }
 
 
-def test_a_refused_snapshot_leaves_an_engine_as_it_was():
+def test_refused_snapshot_leaves_the_engine_unchanged():
     state, history = goldens.load_golden(LAST_GOLDEN)
     lived, other = history.engine_at_snapshot(), history.engine_at_snapshot()
     for name in ("open_days", "index/meters", "policy", "work"):
@@ -290,7 +290,7 @@ def test_a_refused_snapshot_leaves_an_engine_as_it_was():
     assert history.alerts_after(lived) == history.alerts_after(other)
 
 
-def test_a_column_that_is_missing_is_empty_and_one_that_is_unknown_is_dropped():
+def test_missing_column_is_empty_and_unknown_column_is_dropped():
     state, history = goldens.load_golden(LAST_GOLDEN)
     tree = goldens.opened(state)
     routine = tree["owners"]["days/Routine"]["columns"]
@@ -344,13 +344,13 @@ def test_a_changed_meaning_goes_through_the_upgrade_of_its_owner(monkeypatch):
 
 @cache
 def lived_through(name: str) -> list[Alert]:
-    """What an engine tells that lived through the history of a golden."""
+    """The alerts of an engine that lived through the history of a golden."""
     history = goldens.load_golden(name)[1]
     return history.alerts_after(history.engine_at_snapshot())
 
 
 @pytest.mark.parametrize("judge", [*engine().judges()])
-def test_what_starts_afresh_is_named_and_clears_nothing_that_it_does_not_know(judge):
+def test_fresh_state_is_named_and_clears_no_unknown_alert(judge):
     state, history = goldens.load_golden(LAST_GOLDEN)
     tree = goldens.opened(state)
     features = {
@@ -375,7 +375,7 @@ def test_what_starts_afresh_is_named_and_clears_nothing_that_it_does_not_know(ju
     assert history.alerts_after(restarted) == alerts
 
 
-def test_alerts_of_episodes_that_were_not_taken_over_are_withdrawn():
+def test_alerts_of_dropped_episodes_are_withdrawn():
     state, history = goldens.load_golden(LAST_GOLDEN)
     tree = goldens.opened(state)
     for owner in tree["owners"].values():
@@ -401,7 +401,7 @@ def test_alerts_of_episodes_that_were_not_taken_over_are_withdrawn():
     )
 
 
-def test_episodes_go_on_though_their_rules_have_other_levels():
+def test_episodes_continue_when_their_rules_have_other_levels():
     state, history = goldens.load_golden(LAST_GOLDEN)
     tree = goldens.opened(state)
     for owner in tree["owners"].values():
@@ -414,7 +414,7 @@ def test_episodes_go_on_though_their_rules_have_other_levels():
 
 
 def test_checkpoint_contains_the_layout_of_its_manifest():
-    """What layout 1 wrote, field by field: a manifest that reads otherwise needs another number."""
+    """The fields of layout 1; a manifest with other fields needs another number."""
     chunks, manifest = checkpoints.encode(
         b"state", {"meter.reads": 7}, 4, checkpoints.WrittenCheckpoint(8)
     )

@@ -1,4 +1,4 @@
-"""Readers of history: real layouts, dirt and merging."""
+"""Readers of history: real layouts, bad cells and merging."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_currents_and_voltages_join_by_meter_and_time(garden):
     assert (row.u > 220).all()
 
 
-def test_what_one_file_lacks_is_nan_not_missing(garden):
+def test_value_missing_from_one_file_is_nan(garden):
     readings = garden[1]
     december = readings.rows(readings.at < seconds("2016-01-01"))
     assert len(december)
@@ -183,7 +183,7 @@ def test_the_order_of_files_does_not_matter(garden):
     np.testing.assert_array_equal(one.u, two.u)
 
 
-def test_batches_are_ordered_and_split_no_time():
+def test_batches_are_ordered_and_keep_rows_of_one_time_together():
     batches = list(open_source(HOUSEHOLDS_FILE).batches)
     for batch in batches:
         assert (np.diff(batch.at) >= 0).all()
@@ -205,7 +205,7 @@ def test_a_ratio_that_changes_is_effective_dated(tmp_path):
     assert area.gateway == "G"
 
 
-def test_every_bad_cell_is_counted_and_the_rest_lives(tmp_path):
+def test_every_bad_cell_is_counted_and_the_rest_is_read(tmp_path):
     path = curves(
         tmp_path,
         "i.csv",
@@ -239,7 +239,7 @@ def test_every_bad_cell_is_counted_and_the_rest_lives(tmp_path):
     assert readings.i[1, 1] == np.float32(0.25)
 
 
-def test_of_two_files_that_overlap_the_first_counts(tmp_path):
+def test_first_of_two_overlapping_files_counts(tmp_path):
     one = curves(tmp_path, "one.csv", "A,C,M,1,2016-01-01,A相,1,2\n")
     two = curves(
         tmp_path, "two.csv", "A,C,M,1,2016-01-01,A相,9,\nA,C,M,1,2016-01-01,B相,5,6\n"
@@ -308,7 +308,7 @@ def test_households_are_meters_in_standard_time():
     assert (np.diff(one.at) == 1800).all()  # daylight saving ended on 2013-04-07
 
 
-def test_who_has_no_good_row_is_no_meter(tmp_path):
+def test_household_without_a_good_row_is_no_meter(tmp_path):
     path = tmp_path / "h.csv"
     path.write_text(
         "customer_id,reading_datetime,general_supply_kwh\n2,2013-01-01 00:30:00,\n1,2013-01-01 01:00,1\n"
@@ -369,7 +369,7 @@ def test_a_log_by_the_names_of_xes_and_its_deadlines_are_read(tmp_path):
     assert np.isnan(stages.limit[~started]).all()
 
 
-def test_names_too_long_for_an_id_are_cut_and_stay_apart(tmp_path):
+def test_names_too_long_for_an_id_are_cut_and_stay_distinct(tmp_path):
     one, two = "prüfen " * 40 + "A", "prüfen " * 40 + "B"
     rows = "".join(
         f"c{n},{stage},2026-03-02T0{n}:00:00Z\n"

@@ -1,4 +1,4 @@
-"""Who is behind a loss: the promises of the core over the weeks that it takes, and what the numbers mean."""
+"""Suspects of a loss: the promises of the core over weeks, and the meaning of the numbers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LOSS_RULE = "area_loss_correlation"
 
 
 def weeks(seed: int) -> Stream:
-    """Two areas: in one a user registers a third for a while, in the other one has always registered half."""
+    """Two areas: one user registers a third for a while, another has always registered half."""
     rng = np.random.default_rng(seed)
     areas, rows = [], []
     for name in ("A1", "A2"):
@@ -83,7 +83,7 @@ def alerts(stream):
     return judge_stream(stream)[1]
 
 
-def test_both_are_found_and_nobody_else(alerts):
+def test_both_thefts_are_found_and_nobody_else(alerts):
     last = {alert.id: alert for alert in alerts if alert.rule == LOSS_RULE}.values()
     assert {(alert.area, alert.subject, alert.state) for alert in last} == {
         ("A1", "M2", "cleared"),
@@ -119,7 +119,7 @@ def test_an_engine_restored_again_and_again_goes_on_undisturbed(stream, alerts):
     assert exactly(restored(stream, 97)) == exactly(alerts)
 
 
-def test_readings_two_days_late_amend_what_was_suspected(stream, alerts):
+def test_readings_two_days_late_amend_the_suspicions(stream, alerts):
     late = judge_stream(
         with_closing_readings(
             straggling(weeks(1), 5, DAY_SECONDS, 2 * DAY_SECONDS), DAY_SECONDS
@@ -138,7 +138,7 @@ def noise(seed, days=30, users=200):
     )
 
 
-def test_a_share_that_is_missing_goes_with_what_is_registered():
+def test_missing_share_correlates_with_registered_use():
     rng, energy = noise(1)
     energy[:, 7] *= 4
     comparison = compared(
@@ -148,7 +148,7 @@ def test_a_share_that_is_missing_goes_with_what_is_registered():
     assert comparison.kwh[7] == pytest.approx(energy[:, 7].mean(), 0.5)
 
 
-def test_what_is_no_longer_registered_stepped_up_the_loss():
+def test_use_no_longer_registered_raises_the_loss():
     rng, energy = noise(2)
     used = 4 * energy[:, 7]
     energy[:, 7] = np.where(np.arange(30) < 20, used, used / 4)
@@ -163,7 +163,7 @@ def test_what_is_no_longer_registered_stepped_up_the_loss():
     assert sunny.strength()[7] < 3.5
 
 
-def test_several_at_once_share_the_loss():
+def test_several_suspects_share_the_loss():
     rng, energy = noise(3)
     energy[:, [3, 9]] *= 5
     comparison = compared(
@@ -174,7 +174,7 @@ def test_several_at_once_share_the_loss():
     assert {*np.argsort(-comparison.kwh)[:2]} == {3, 9}
 
 
-def test_cold_days_alone_make_nobody_suspect():
+def test_cold_days_alone_raise_no_suspicion():
     rng, energy = noise(4)
     total = energy.sum(axis=1)
     found = compared(
@@ -183,7 +183,7 @@ def test_cold_days_alone_make_nobody_suspect():
     assert np.percentile(found.strength(), 99) < 3.5
 
 
-def test_a_loss_that_wavers_does_not_rise():
+def test_fluctuating_loss_is_no_rise():
     rng = np.random.default_rng(5)
     assert all(rise(rng.normal(0, 1, 30)) == 0 for _ in range(50))
     assert rise(np.r_[np.zeros(12), np.full(18, 9.0)] + rng.normal(0, 1, 30)) == 12

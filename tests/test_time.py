@@ -1,4 +1,4 @@
-"""Time as it comes: days of 23 and 25 hours, clocks that are wrong, and what the office stamps with years to come."""
+"""Days of 23 and 25 hours, wrong clocks, and office rows with event times years ahead."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def engine_of(zone: str = "Asia/Shanghai") -> Engine:
 def readings(
     first: int, count: int, ahead: dict[str, int] | None = None, received: int = 1
 ) -> Readings:
-    """A kilowatt hour of every meter a quarter-hour; some clocks are ahead."""
+    """1 kWh of every meter per quarter-hour; some clocks are ahead."""
     names = [meter.meter for meter in THREE_METER_AREA.meters]
     true = np.repeat(first + QUARTER_SECONDS * np.arange(1, count + 1), len(names))
     subject = np.tile(np.arange(len(names)), count)
@@ -73,7 +73,7 @@ def readings(
 def closed(
     engine: Engine, batches: Iterable[Batch]
 ) -> list[tuple[int, list[float], list[float], list[float]]]:
-    """The days that close while an engine sees the batches: when each ends, and its meters' kWh, coverage and reads."""
+    """The days that close while an engine judges the batches: end, and the meters' kWh, coverage and reads."""
     days: list[Any] = []
     judge = engine.days.close
 
@@ -103,7 +103,7 @@ def closed(
         ("Asia/Shanghai", (2025, 3, 30), 96),
     ],
 )
-def test_a_day_is_as_long_as_it_is_where_the_meters_are(zone, day, quarters):
+def test_day_length_follows_the_time_zone(zone, day, quarters):
     year, month, first = day
     start = int(datetime(year, month, first, tzinfo=ZoneInfo(zone)).timestamp())
     rows = readings(start, quarters + 96)
@@ -119,7 +119,7 @@ def test_a_day_is_as_long_as_it_is_where_the_meters_are(zone, day, quarters):
     )
 
 
-def test_no_reading_of_the_hour_that_comes_twice_counts_as_a_repeat():
+def test_readings_of_the_repeated_hour_are_no_duplicates():
     start = int(datetime(2025, 10, 26, tzinfo=ZoneInfo("Europe/Berlin")).timestamp())
     engine = engine_of("Europe/Berlin")
     engine.step(readings(start, 100))
@@ -148,11 +148,11 @@ def test_clock_a_day_ahead_raises_an_alert_and_moves_no_other_meter():
 
 
 class TestAClockThatWentBack:
-    """Late readings with their receipt: a clock that is behind is told, what was held back and sent on is not."""
+    """Late readings with their receipt time: a slow clock raises an alert, a backlog that is sent on does not."""
 
     @staticmethod
     def alerts(lag: Iterable[int]) -> list[tuple[str, str]]:
-        """What is told of M1 once its readings, an hour apart, are received so many seconds after their stamps."""
+        """The alerts of M1 if its hourly readings are received so many seconds after their event times."""
         engine = engine_of()
         engine.step(readings(START_TIME, 8))
         engine.step(readings(START_TIME + 20 * DAY_SECONDS, 8))
@@ -239,7 +239,7 @@ def test_reading_from_the_future_is_rejected_by_its_receipt_time(ahead):
 
 
 def ghosts(stream: Stream, seed: int) -> Stream:
-    """In every area somebody nobody knows, with stamps of other years on every topic but that of readings."""
+    """An unknown subject in every area, with event times of other years on every topic but readings."""
     rng = np.random.default_rng(seed)
     rows: list[Row] = []
     for row in stream.rows:
@@ -265,7 +265,7 @@ def ghosts(stream: Stream, seed: int) -> Stream:
 
 
 def worked_on(stream: Stream) -> Stream:
-    """Two more items of every section, so that whoever is the latest, all that is due by then has been told."""
+    """Two more items of every section, so that every due alert is published whichever item is the latest."""
     sections = dict.fromkeys(row.area for row in stream.rows if row.kind is Stages)
     columns = {
         "stage": "unheard of",
@@ -286,7 +286,7 @@ def worked_on(stream: Stream) -> Stream:
 
 
 def others(alerts: list[Alert]) -> list[Alert]:
-    """What is told of those who are no ghosts; a channel's failures are everybody's."""
+    """The alerts of subjects that are no ghosts; a channel's failures concern everybody."""
     return [
         alert
         for alert in alerts
@@ -317,7 +317,7 @@ def stage(item: str, at: int, progress: StageProgress) -> Stages:
 
 
 @pytest.mark.parametrize("wrong", OTHER_YEARS[1:])
-def test_items_of_future_years_are_rejected_and_stop_no_section(wrong):
+def test_items_of_future_years_are_rejected_and_harm_no_section(wrong):
     def watched(batches: Iterable[Stages], now: int) -> Engine:
         engine = Engine()
         for batch in batches:
@@ -347,7 +347,7 @@ def test_items_of_future_years_are_rejected_and_stop_no_section(wrong):
     assert engine.counts["stages", "late", ""] == 0
     assert {alert.subject for alert in alerts} == {
         f"W{n}/review" for n in range(18)
-    }  # the clock is the second-latest
+    }  # the watermark is the second-highest event time
 
 
 @pytest.mark.parametrize("at", [0, 1, 100_000, 946_684_799, 4_102_444_800, 2**40])
@@ -380,7 +380,7 @@ def test_days_uploaded_late_withdraw_their_read_failure():
     )
     before = rows.at <= START_TIME + 4 * DAY_SECONDS + 2 * HOUR_SECONDS
     missed = engine.step(rows.select(before & ~late))
-    missing = [("read_failure", "M2")]  # alone: no low reading success of its area
+    missing = [("read_failure", "M2")]  # alone, so its area has no low reading success
     assert [(alert.rule, alert.subject, alert.state) for alert in missed] == [
         (*who, "raised") for who in missing
     ]

@@ -1,4 +1,4 @@
-"""The simulated town: the same for the same arguments, physically consistent, and quiet where nothing is planted."""
+"""The simulated town: the same for the same arguments, physically consistent, and quiet without planted faults."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def quiet():
 
 @pytest.fixture(scope="module")
 def table(quiet):
-    """Every reading in its place: columns of the shape (slots, rows) or (3, slots, rows)."""
+    """All readings as columns of the shape (slots, rows) or (3, slots, rows)."""
     return laid_out(quiet)
 
 
@@ -85,13 +85,13 @@ def test_batches_come_in_event_time_order_across_kinds():
     }
 
 
-def test_rows_are_about_as_many_as_announced(quiet):
+def test_number_of_rows_is_about_the_announced_one(quiet):
     rows = sum(len(batch) for batch in quiet.readings())
     assert abs(rows - quiet.rows) < 0.02 * quiet.rows
     assert rows < len(quiet.grid) * 96 * 3
 
 
-def test_some_readings_come_twice():
+def test_some_readings_are_duplicates():
     town = Town(400, 3)
     seen = [
         (batch.subject.astype(np.int64) << 32) + batch.at % 2**32
@@ -133,7 +133,7 @@ def test_a_terminal_measures_what_its_meter_measures(quiet, table):
     assert np.nanmax(np.abs(table["terminal_p"][:, through] / power - 1)) < 0.02
 
 
-def test_supply_is_within_what_is_normal(table):
+def test_supply_is_within_normal_limits(table):
     present = ~np.isnan(table["kwh"])
     assert (table["flags"][present] == 0).all()
     assert np.nanmax(np.abs(table["frequency"] - 50)) < 0.15
@@ -177,7 +177,7 @@ def test_the_gateway_counts_the_users_and_the_lines_losses(quiet, table):
         assert 0.01 < (got - used) / got < 0.045
 
 
-def test_a_quiet_town_keeps_within_what_is_normal(quiet, table):
+def test_quiet_town_stays_within_normal_limits(quiet, table):
     grid = quiet.grid
     assert quiet.planted == []
     assert np.nanmin(table["u"]) > 205
@@ -270,7 +270,7 @@ def test_theft_is_missing_at_the_users_and_present_at_the_gateway():
     assert loss(slice(first, None)) > 0.1
 
 
-def test_a_town_is_called_by_name():
+def test_town_is_made_from_its_name():
     town = named_town("town:60x1:9")
     assert town is not None
     assert town.name == "town:60x1:9"
@@ -335,7 +335,7 @@ def test_changed_master_data_has_a_further_record():
     assert later == [(3600, 2 * usual), (7200, usual)]
 
 
-def test_every_kind_of_fault_befalls_somebody_and_every_decoy_is_none():
+def test_every_kind_of_fault_occurs_and_no_decoy_is_a_fault():
     town = Town(2000, 21, kinds=ALL_FAULTS)
     kinds = {planted.kind for planted in town.planted}
     assert kinds >= {fault.kind for fault in ALL_FAULTS.meters}

@@ -1,4 +1,4 @@
-"""What a source holds, as it was understood."""
+"""The contents of a source as `inspect` understands them."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_no_row_is_repeated(inspected):
     assert f"of {len(ALL_RULES)} rules can judge this" in lines.replace("\n", " ")
 
 
-def test_json_is_for_machines(inspected):
+def test_json_output_is_only_json(inspected):
     assert json.loads(inspected("--json"))["kinds"]["readings"]["rows"] == 3
 
 

@@ -1,4 +1,4 @@
-"""An older commit's worker and store, gone on from by today's."""
+"""Today's worker and local runner continue from the state of an older commit."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tests.workers import (
 )
 
 PROJECT_ROOT = Path(__file__).parents[1]
-LATEST_COMMIT = "df15c20"  # the last one whose state had no versions
+LATEST_COMMIT = "df15c20"  # the last commit whose state had no versions
 EARLIER_COMMIT = (
     "b43326a"  # days without temperatures, and one feature with fewer columns
 )
@@ -47,15 +47,15 @@ AFRESH_OWNERS = {
 }  # after FIRST_COMMIT, among others
 RESTATED_RULES = {
     rule.name for rule in ALL_RULES.values() if rule.meaning > 1
-}  # their scores mean something else since
-NEW_OWNERS = {"near_zero_usage", "ReadDays"}  # what the commits did not remember
+}  # their scores have had another meaning since
+NEW_OWNERS = {"near_zero_usage", "ReadDays"}  # not in the state of these commits
 CALMED_RULES = {rule.name for rule in ALL_RULES.values() if rule.chronic} | {
     "unregistered_reverse"
-}  # which end later since
+}  # these end later since
 REWORDED_RULES = {
     "read_date_wrong",
     "stage_stall",
-}  # said 0 of what was not known; said 95 % of what never ends too
+}  # had 0 for unknown values; had 95 % also for stages that never end
 TEXT_FIELDS = {"en", "zh", "evidence"}
 
 Checkout = Callable[[str], Path]
@@ -91,7 +91,7 @@ def town() -> Town:
 
 @pytest.fixture(scope="module")
 def halves(town: Town) -> list[list[Batch]]:
-    """Two and two days, without temperatures, which not every version on the wire knows."""
+    """Two halves of two days, without temperatures, which not every version on the wire knows."""
     batches = [
         replace(batch, temperature=np.full_like(batch.temperature, np.nan))
         if isinstance(batch, Readings)
@@ -116,7 +116,7 @@ def expected(town: Town, halves: list[list[Batch]]) -> dict[str, dict[str, Any]]
 
 
 def without_restated(states: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The alerts of rules that mean what they meant, without what is said where that is worded otherwise."""
+    """The alerts of rules with the same meaning, without their sentence if its wording has changed."""
     return {
         key: {
             name: value
@@ -144,12 +144,12 @@ def publish(settings: Settings, town: Town, batches: list[Batch]) -> None:
 
 
 @pytest.mark.parametrize("commit", [LATEST_COMMIT, EARLIER_COMMIT, FIRST_COMMIT])
-def test_todays_worker_goes_on_from_the_checkpoint_of_an_older_one(
+def test_current_worker_continues_from_the_checkpoint_of_an_older_one(
     commit, checkout, settings, environment, town, halves, expected, tmp_path
 ):
     del environment[
         "METERWATCH_UNKNOWN_AREA"
-    ]  # which no older worker knows; the town sends its master data
+    ]  # unknown to older workers; the town sends its master data
     older = environment | {"PYTHONPATH": str(checkout(commit))}
     publish(settings, town, halves[0])
     with WorkerProcess(
@@ -177,7 +177,7 @@ def test_todays_worker_goes_on_from_the_checkpoint_of_an_older_one(
 
 
 @pytest.mark.parametrize("commit", [LATEST_COMMIT, EARLIER_COMMIT, FIRST_COMMIT])
-def test_todays_local_runner_goes_on_from_the_store_of_an_older_one(
+def test_current_local_runner_continues_from_the_store_of_an_older_one(
     commit, checkout, town, halves, expected, tmp_path
 ):
     for name, half in zip(("first", "second"), halves, strict=True):

@@ -1,4 +1,4 @@
-"""Classes of use: what is learned from a history, how it is published, and that wrong files are found by it."""
+"""Use classes: learning from a history, publishing the model, and finding wrong master data by it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ CLASS_MODEL: UseClassModel = TARIFF_CASEBOOK.model
 def crowd(
     customers: int = 60, meters: int = 2, wrong_share: float = 0.0
 ) -> LabelledMeters:
-    """Customers of three classes, each with some meters, and a share of the files wrong."""
+    """Customers of three use classes with several meters each; a share of their records is wrong."""
     rng = np.random.default_rng(1)
     hours = daily_shapes()[:, 0].reshape(3, 24, 4).mean(axis=2)
     middle = np.concatenate(
@@ -58,12 +58,12 @@ def crowd(
 
 @cache
 def taught() -> Lesson:
-    """What the crowd teaches."""
+    """The lesson from the crowd."""
     return learn(crowd())
 
 
 def select_meters(labelled: LabelledMeters, chosen: np.ndarray) -> LabelledMeters:
-    """Some of its meters."""
+    """The chosen meters only."""
     rows = np.flatnonzero(chosen)
     return labelled._replace(
         shapes=labelled.shapes[rows],
@@ -73,7 +73,7 @@ def select_meters(labelled: LabelledMeters, chosen: np.ndarray) -> LabelledMeter
 
 
 @pytest.mark.parametrize("kinds", [3, 2])
-def test_the_chances_are_scikit_learns_own(kinds):
+def test_probabilities_equal_those_of_scikit_learn(kinds):
     labelled = select_meters(crowd(90), crowd(90).labels < kinds)
     fleet = Fleet(learn(labelled).model)
     losses = [
@@ -88,7 +88,7 @@ def test_the_chances_are_scikit_learns_own(kinds):
     assert min(float(np.nanmax(loss)) for loss in losses) < 1e-4
 
 
-def test_learning_again_gives_the_same_file():
+def test_learning_twice_gives_the_same_file():
     first, second = (
         msgspec.json.encode(lesson.model) for lesson in (taught(), learn(crowd()))
     )
@@ -96,7 +96,7 @@ def test_learning_again_gives_the_same_file():
     assert msgspec.json.decode(first, type=UseClassModel) == taught().model
 
 
-def test_a_row_has_the_same_chances_in_any_company():
+def test_probabilities_of_a_row_do_not_depend_on_other_rows():
     shapes, fleet = crowd().shapes.T, Fleet(taught().model)
     alone = np.concatenate(
         [fleet.chances(shapes[:, [n]]) for n in range(shapes.shape[1])], axis=1
@@ -104,7 +104,7 @@ def test_a_row_has_the_same_chances_in_any_company():
     assert np.array_equal(alone, fleet.chances(shapes), equal_nan=True)
 
 
-def test_unfamiliar_shape_has_no_chances():
+def test_unfamiliar_shape_has_no_probabilities():
     fleet, lamp = Fleet(taught().model), np.repeat([2.0, 0.0, 1.0], [12, 12, 3])
     assert np.isnan(fleet.chances(lamp[:, None])).all()
     assert np.isnan(fleet.chances(np.full((27, 1), np.nan))).all()
@@ -141,13 +141,13 @@ def test_a_customer_is_left_out_with_all_its_meters():
         (crowd(45), "residential has 15 customers to learn from, 20 are needed"),
     ],
 )
-def test_a_history_that_teaches_too_little_is_refused(labelled, message):
+def test_history_with_too_few_labels_is_refused(labelled, message):
     with pytest.raises(LearnError, match=message):
         learn(labelled)
 
 
 def town(meters: int, days: int, seed: int) -> Source:
-    """A quiet town's energy, of every hour the last quarter four times; that of its factories without a file."""
+    """A quiet town by the hour, four times the last quarter-hour; its factories have no master data."""
     built = Town(meters, days, seed, faults=False)
     areas = [
         msgspec.structs.replace(
@@ -162,7 +162,7 @@ def town(meters: int, days: int, seed: int) -> Source:
 
 
 def hourly(rows: Readings) -> Readings:
-    """Of a quarter-hour four times its energy, and nothing else."""
+    """Readings with four times the energy of a quarter-hour, and no other column."""
     return Readings.build(
         rows.names, rows.subject, rows.areas, rows.area, rows.at, kwh=4 * rows.kwh
     )
@@ -206,7 +206,7 @@ def test_history_without_records_or_enough_days_is_refused():
 
 
 def shop() -> tuple[list[Batch], Rulebook]:
-    """A shop that is filed as a home, and the rulebook by which it is told."""
+    """A shop that is registered as a home, and the rulebook that finds it."""
     longer = msgspec.structs.replace(
         TARIFF_CASEBOOK.case[0],
         readings=TARIFF_CASEBOOK.case[0].readings.replace("d46", "d50"),
@@ -216,7 +216,7 @@ def shop() -> tuple[list[Batch], Rulebook]:
     )
 
 
-def test_a_model_counts_from_when_it_is_published_and_a_restored_engine_goes_on_by_it():
+def test_model_applies_from_its_publication_and_after_a_restore():
     days, book = shop()
     engine = Engine(interval=3600)
     engine.enroll([master(TARIFF_CASEBOOK.case[0])])
@@ -235,7 +235,7 @@ def test_a_model_counts_from_when_it_is_published_and_a_restored_engine_goes_on_
     assert (raised.version, raised.since) == (2, START_TIME + 18 * DAY_SECONDS)
 
 
-def test_a_model_is_a_change_that_takes_a_version_and_two_people():
+def test_new_model_needs_a_version_and_two_people():
     rulebook = shop()[1]
     unsigned = Rulebook(
         {"tariff_misuse": Edition(status="published", version=2, model=CLASS_MODEL)}
@@ -289,7 +289,7 @@ def spoiled(**fields: object) -> bytes:
         (spoiled(scale=[0.0] * 27), "scales above 0"),
     ],
 )
-def test_what_is_no_model_is_refused(value, message, tmp_path):
+def test_invalid_model_is_refused(value, message, tmp_path):
     (tmp_path / "rules.toml").write_text(
         '[tariff_misuse]\nstatus = "shadow"\nversion = 2\nmodel = "classes.json"\n'
     )

@@ -1,4 +1,4 @@
-"""Doubtful values become NaN before any rule sees them, and are counted by reason."""
+"""Implausible values become NaN before any rule reads them, and are counted by reason."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SEEN_COLUMNS = (
 
 
 class ColumnProbe(Rule):
-    """A rule that keeps what it is shown and finds nothing."""
+    """A rule that records its columns and raises nothing."""
 
     seen: list[dict[str, Any]] = []  # noqa: RUF012 - the test empties it
 
@@ -39,7 +39,7 @@ class ColumnProbe(Rule):
 
 
 def validated(readings, **more):
-    """What rules see of some readings, the reasons counted, and every other count."""
+    """The columns that rules read, implausible values by reason, and every other outcome."""
     probe = ColumnProbe(
         "probe", Readings, (Level(1, 4, 0),), 0, 0.9, len, (), {}, ("", ""), ("", "")
     )
@@ -68,7 +68,7 @@ def validated(readings, **more):
     return seen, implausible, outcomes
 
 
-OTHER_COUNTS = ("implausible", "flagged", "in")  # outcomes that are no fate of a row
+OTHER_COUNTS = ("implausible", "flagged", "in")  # counts that are no outcome of a row
 
 
 def assert_seen(column, expected):
@@ -91,7 +91,7 @@ def assert_seen(column, expected):
     ],
 )
 @pytest.mark.parametrize("known", [True, False])
-def test_a_sentinel_is_no_value(value, known):
+def test_sentinel_becomes_nan(value, known):
     seen, implausible, _ = validated(
         f"""
         at                register
@@ -114,7 +114,7 @@ def test_a_sentinel_is_no_value(value, known):
         ("q", "4294967.295"),
     ],
 )
-def test_a_sentinel_of_one_phase_leaves_the_others(column, value):
+def test_sentinel_of_one_phase_leaves_the_others(column, value):
     seen, implausible, _ = validated(
         f"""
         at        {column}
@@ -136,7 +136,7 @@ def test_a_large_register_is_a_value():
 
 
 @pytest.mark.parametrize("value", ["inf", "-inf"])
-def test_infinity_is_no_value(value):
+def test_infinity_becomes_nan(value):
     seen, implausible, _ = validated(f"""
         at        i
         d1 00:15  1/{value}/1
@@ -168,7 +168,7 @@ def test_energy_registers_and_voltages_are_not_negative_but_power_and_current_ma
         ("kwh", "19.8", "19.9"),  # of a quarter-hour
     ],
 )
-def test_what_no_meter_can_measure_is_no_value(column, within, beyond):
+def test_value_beyond_the_meters_range_becomes_nan(column, within, beyond):
     seen, implausible, _ = validated(f"""
         at        {column}
         d1 00:15  {within}
@@ -204,7 +204,7 @@ def test_an_estimate_is_no_measurement_and_an_edited_value_is():
     assert outcomes == {"judged": 3}
 
 
-def test_phase_b_of_a_three_wire_meter_is_not_there():
+def test_phase_b_of_a_three_wire_meter_becomes_nan():
     seen, implausible, _ = validated(
         """
         at        u          i
@@ -269,7 +269,7 @@ def test_a_gap_between_two_low_readings_does_not_hide_the_decrease():
     assert not implausible
 
 
-def test_a_low_reading_that_falls_on_is_confirmed_by_the_next_that_does_not():
+def test_falling_low_readings_are_confirmed_by_the_next_rise():
     seen, _, _ = validated("""
         at        register
         d1 00:15  1000
@@ -293,7 +293,7 @@ def test_one_high_reading_is_no_new_base():
     assert implausible == {"transient_high": 1}
 
 
-def test_a_high_reading_that_a_second_one_confirms_is_a_new_base_but_no_use():
+def test_confirmed_high_reading_is_a_new_base_and_no_usage():
     seen, implausible, _ = validated("""
         at        register
         d1 00:15  1000
@@ -306,7 +306,7 @@ def test_a_high_reading_that_a_second_one_confirms_is_a_new_base_but_no_use():
     assert not implausible
 
 
-def test_a_high_reading_is_not_confirmed_by_a_second_leap():
+def test_second_leap_does_not_confirm_a_high_reading():
     seen, _, _ = validated("""
         at        register
         d1 00:15  1000
@@ -348,7 +348,7 @@ def test_a_fall_from_the_middle_of_the_register_is_no_rollover():
     assert_seen(seen["register_drop"], [0, NOT_A_NUMBER, 799_999])
 
 
-def test_a_new_version_of_the_meter_begins_afresh():
+def test_new_version_of_a_meter_starts_afresh():
     seen, implausible, _ = validated(
         """
         at        register

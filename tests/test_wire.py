@@ -1,4 +1,4 @@
-"""The wire: whatever is sent reads back equal to the bit, whatever else is sent is refused with its reason."""
+"""The wire: valid messages read back equal to the bit, all others are rejected with their reason."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def packed(**fields: Any) -> bytes:
 
 
 def table(batch: Batch) -> list[tuple[Any, ...]]:
-    """The rows with names for codes and bits for numbers, those of an area in their order."""
+    """The rows of each area in order, with names for codes and bits for numbers."""
     columns = []
     for names, codes in batch.encodings().items():
         words = getattr(batch, names)
@@ -293,7 +293,7 @@ def test_future_rows_of_an_office_are_rejected(decode, value):
     ]
     batch, refusals = decode(
         [message(value) for value in values]
-    )  # nobody knows when it came
+    )  # its receipt time is unknown
     assert batch.at.tolist() == stamps
     planned = msgspec.json.encode(
         {"at": READING_TIME + 30 * FUTURE_TOLERANCE_SECONDS, "event": "planned_outage"}
@@ -440,7 +440,7 @@ BAD_READINGS = [
 @pytest.mark.parametrize(
     ("value", "reason"), BAD_READINGS, ids=range(len(BAD_READINGS))
 )
-def test_a_bad_value_alone_is_rejected_with_its_reason(value, reason):
+def test_only_the_bad_value_is_rejected_with_its_reason(value, reason):
     good = message(GOOD_READING)
     batch, refusals = decoded([good, good, message(value), good])
     assert [(refusal.reason, refusal.index, refusal.value) for refusal in refusals] == [
@@ -463,7 +463,7 @@ def test_a_bad_value_alone_is_rejected_with_its_reason(value, reason):
         and b",\n" + GOOD_READING not in value
     ],
 )
-def test_a_bad_element_alone_is_rejected_with_its_reason(value, reason):
+def test_only_the_bad_element_is_rejected_with_its_reason(value, reason):
     if reason is Reason.NOT_JSON:
         batch, refusals = decoded(
             [message(b"[" + GOOD_READING + b"," + value + b"]"), message(GOOD_READING)]
@@ -502,7 +502,7 @@ def test_a_bad_element_alone_is_rejected_with_its_reason(value, reason):
         ),
     ],
 )
-def test_a_bad_row_of_a_frame_alone_is_rejected_and_would_be_again(columns, reason):
+def test_only_the_bad_row_of_a_frame_is_rejected_and_again_if_resent(columns, reason):
     batch, refusals = decoded([message(packed(**columns))])
     assert len(batch) == 1
     assert [refusal.reason for refusal in refusals] == [reason]
@@ -530,7 +530,7 @@ def test_rows_of_a_frame_with_one_fault_are_rejected_together():
 
 
 def peak_memory(value: bytes) -> tuple[list[Rejection], int]:
-    """What is refused of a value, and the most bytes that are held to find out."""
+    """The rejections of a value, and the peak of memory to find them."""
     tracemalloc.start()
     try:
         batch, refusals = decode_readings([message(value)])
@@ -556,7 +556,7 @@ def peak_memory(value: bytes) -> tuple[list[Rejection], int]:
         b"[" + b"0," * 600_000 + b"0]",
     ],
 )
-def test_what_claims_to_be_huge_takes_no_more_than_it_is(value):
+def test_claimed_size_does_not_allocate_memory(value):
     refusals, bytes_used = peak_memory(value)
     assert len(refusals) == 1
     assert bytes_used < (1 << 20) + 100 * len(value)
@@ -649,7 +649,7 @@ def test_reading_after_an_invalid_element_is_rejected_as_itself():
         b"," + GOOD_READING[:-1],
     ],
 )
-def test_what_follows_an_object_does_not_join_the_next_value(rest):
+def test_bytes_after_an_object_do_not_join_the_next_value(rest):
     batch, refusals = decoded(
         [message(GOOD_READING), message(GOOD_READING + rest), message(GOOD_READING)]
     )
@@ -775,7 +775,7 @@ GOOD_AREA = Area(
 )
 
 
-def test_an_area_comes_back():
+def test_area_reads_back():
     assert decode_areas([(*encode_area(GOOD_AREA), 0), message(None)]) == (
         [GOOD_AREA],
         [],
@@ -833,7 +833,7 @@ TEXT_FIELDS = [
 
 @pytest.mark.parametrize(("name", "kind", "field"), TEXT_FIELDS)
 @pytest.mark.parametrize("text", ["\x1b[31m", "a\nb", "\u202e", "x" * 129, "\x00"])
-def test_no_text_of_master_data_moves_a_cursor_or_is_longer_than_an_id(
+def test_text_of_master_data_has_no_control_characters_and_fits_an_id(
     name, kind, field, text
 ):
     needed = {"tariff": "T", "stage": "S", "meter": "M", "flat": 0.5, "area": "A1"}
@@ -914,7 +914,7 @@ def test_an_alert_is_read_or_rejected(value):
         (StageRecord, "progress"),
     ],
 )
-def test_the_words_on_the_wire_are_the_codes_names(record, field):
+def test_words_on_the_wire_are_the_names_of_the_codes(record, field):
     fields = get_type_hints(record)[field]
     words = next(
         (literal for literal in get_args(fields) if get_origin(literal) is Literal),

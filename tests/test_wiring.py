@@ -1,4 +1,4 @@
-"""The core's promises on meters that are wired wrong, and tell of neutral, status word and terminal."""
+"""The promises of the core on wrongly wired meters with neutral, status word and terminal."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ METER_WIRINGS: dict[str, Wiring] = {
 
 
 def wired(seed: int, interval: int = TWO_HOUR_SECONDS) -> Stream:
-    """An area whose meters tell of every conductor; each is wired wrong for a while, in one way at least."""
+    """An area whose meters measure every conductor; each is wired wrong for a while in at least one way."""
     rng = np.random.default_rng(seed)
     zone, year, month, day = STREAM_STARTS[seed % len(STREAM_STARTS)]
     start = int(datetime(year, month, day, tzinfo=ZoneInfo(zone)).timestamp())
@@ -120,7 +120,7 @@ def wired(seed: int, interval: int = TWO_HOUR_SECONDS) -> Stream:
 
 @np.errstate(invalid="ignore")
 def faulty_columns(rng: np.random.Generator, row: Row, now: set[str]) -> dict[str, Any]:
-    """What one reading tells, with what is wrong now."""
+    """The columns of a reading with the faults of the moment."""
     single, gateway = row.subject in ("S0", "S1"), row.subject == "G"
     columns: dict[str, Any] = {
         name: np.array(value) for name, value in row.columns.items()
@@ -170,7 +170,7 @@ def faulty_columns(rng: np.random.Generator, row: Row, now: set[str]) -> dict[st
 
 
 def adversarial_stream(seed: int, interval: int = HOUR_SECONDS) -> Stream:
-    """The same with all that can happen on its way."""
+    """The same stream after everything that can happen on its way."""
     stream = straggling(wired(seed, interval), seed, 0, 2 * DAY_SECONDS)
     return mistimed(duplicated(corrected(stream, seed), seed), seed)
 
@@ -228,8 +228,8 @@ def test_the_slow_twin_agrees(seed: int):
 
 
 @pytest.mark.parametrize("without", ["i", "neutral"])
-def test_a_batch_without_a_column_leaves_what_a_row_without_it_leaves(without: str):
-    """Whether the others of a batch tell it does not matter."""
+def test_missing_column_equals_missing_values_in_every_row(without: str):
+    """Other rows of the batch may have the column or not."""
     stream = wired(5, HOUR_SECONDS)
     rows = [
         replace(
@@ -264,7 +264,7 @@ def test_five_loaded_readings_are_remembered_and_two_clean_ones_forgiven():
     assert np.nan_to_num(alert, nan=-1).tolist() == [-1, -1, 0, 0, 0, 0.5, 0, 0, 0, 0]
 
 
-def test_the_neutral_of_the_transformer_is_the_gateways():
+def test_neutral_of_the_transformer_is_measured_by_the_gateway():
     stream = with_closing_readings(wired(4), DAY_SECONDS)
     alerts = [
         alert

@@ -1,4 +1,4 @@
-"""The promises of the core, kept by what is learned of work and by working days: months of it, in small sections."""
+"""The promises of the core on work items and working days: months of work in small sections."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OWN_STAGES = [
 
 
 def sections(seed: int) -> Stream:
-    """Two sections' work, one with stages and limits of its own; some of it stalls, is sent back or passed by."""
+    """The work of two sections, one with its own stages and limits; some stalls, is sent back or skipped."""
     rng = np.random.default_rng(seed)
     zone, year, month, day = STREAM_STARTS[seed % len(STREAM_STARTS)]
     start = int(datetime(year, month, day, tzinfo=ZoneInfo(zone)).timestamp())
@@ -45,7 +45,7 @@ def sections(seed: int) -> Stream:
             at = start + int(rng.integers(0, (DAY_COUNT - 4) * DAY_SECONDS))
             for stage in stages:
                 if rng.random() < 0.04:
-                    continue  # passed by
+                    continue  # skipped
                 took = int(
                     6
                     * HOUR_SECONDS
@@ -56,7 +56,7 @@ def sections(seed: int) -> Stream:
                     stage in ("build", "checking")
                     and 6 * DAY_SECONDS < at - start < 12 * DAY_SECONDS
                 ):
-                    took += 5 * DAY_SECONDS  # a batch that is stuck
+                    took += 5 * DAY_SECONDS  # a stuck batch
                 repeats = int(rng.random() < 0.05)
                 for begun in (at, at + took + HOUR_SECONDS)[: 1 + repeats]:
                     alerts = dict(
@@ -138,7 +138,7 @@ def test_an_engine_restored_again_and_again_goes_on_undisturbed():
     assert other.snapshot() == engine.snapshot()
 
 
-def test_what_is_corrected_counts_once():
+def test_corrected_rows_count_once():
     durations = Durations()
     for n in range(20):
         durations.count(("S1", "review"), 0, HOUR_SECONDS + n, 1)
@@ -154,7 +154,7 @@ def test_what_is_corrected_counts_once():
     assert durations.state() == {"stays_begun": [], "stays_ended": []}
 
 
-def test_what_still_lasts_counts_as_longer_than_it_has_lasted():
+def test_open_stay_counts_as_longer_than_so_far():
     durations = Durations()
     for n in range(40):
         durations.count(("S1", "review"), 0, HOUR_SECONDS if n < 30 else None, 1)
@@ -164,7 +164,7 @@ def test_what_still_lasts_counts_as_longer_than_it_has_lasted():
     )
 
 
-def test_usual_duration_is_that_of_old_stays_where_many_never_end():
+def test_usual_duration_comes_from_old_stays_if_many_never_end():
     durations, group = Durations(), ("S1", "last")
     for n in range(100):
         durations.count(
@@ -175,11 +175,11 @@ def test_usual_duration_is_that_of_old_stays_where_many_never_end():
         )
     assert np.isnan(
         durations.usual(group, 60)
-    )  # what began in three months may still end
+    )  # work of the last three months may still end
     assert durations.usual(group, 130) == pytest.approx(HOUR_SECONDS, rel=0.1)
 
 
-def test_what_always_is_the_last_is_known_as_an_end():
+def test_stage_that_is_always_last_is_an_end():
     durations, group = Durations(), ("S1", "billed")
     for n in range(100):
         durations.count(
@@ -204,8 +204,8 @@ def stage_rows(item: str, *moves: tuple[StageProgress, int]) -> list[Row]:
     ]
 
 
-def test_waiting_for_somebody_else_is_not_usual():
-    """Stays of two hours, each with a day of waiting: what lasts for five hours has stalled."""
+def test_waiting_for_others_is_not_part_of_the_usual_duration():
+    """Stays of two hours, each after a day of waiting; a stay of five hours has stalled."""
     start, rows = 1_772_380_800, list[Row]()
     for n in range(30):
         at = start + n * HOUR_SECONDS

@@ -1,4 +1,4 @@
-"""The worker on a real broker: what it tells, what it does when it is killed, and what it counts."""
+"""The worker on a real broker: its alerts, its counts, and its end and successor when it is killed."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def publish(
     send(source, settings.servers, shape, prefix=settings.prefix)
 
 
-def test_killed_it_goes_on_from_the_checkpoint(
+def test_killed_worker_continues_from_the_checkpoint(
     settings, environment, town, history, expected, tmp_path
 ):
     third = len(history) // 3
@@ -97,7 +97,7 @@ def test_killed_it_goes_on_from_the_checkpoint(
         before = len(asyncio.run(records(settings, ALERTS_TOPIC)))
         wait(
             lambda: len(asyncio.run(records(settings, ALERTS_TOPIC))) > before
-        )  # and no checkpoint has them
+        )  # and no checkpoint contains them
         worker.kill()
     with WorkerProcess(environment, tmp_path / "three"):
         publish(settings, town, history[2 * third :], "array")
@@ -105,7 +105,7 @@ def test_killed_it_goes_on_from_the_checkpoint(
         assert published_states(settings) == expected
 
 
-def test_successor_withdraws_alerts_of_killed_worker_that_it_does_not_find(
+def test_successor_withdraws_alerts_that_only_the_killed_worker_found(
     settings, environment, town, history, expected, tmp_path
 ):
     with WorkerProcess(environment, tmp_path / "one") as worker:
@@ -146,7 +146,7 @@ def test_successor_withdraws_alerts_of_killed_worker_that_it_does_not_find(
     assert last_states(found) == expected
 
 
-def test_ended_it_takes_a_last_checkpoint(
+def test_ended_worker_takes_a_last_checkpoint(
     settings, environment, town, history, expected, tmp_path
 ):
     publish(settings, town, history)
@@ -161,7 +161,9 @@ def test_ended_it_takes_a_last_checkpoint(
     assert published_states(settings) == expected
 
 
-def test_counts_what_was_sent(settings, environment, town, history, expected, tmp_path):
+def test_worker_counts_sent_records(
+    settings, environment, town, history, expected, tmp_path
+):
     publish(settings, town, history)
     sent = Counter[str]()
     for batch in history:
@@ -193,12 +195,10 @@ def test_counts_what_was_sent(settings, environment, town, history, expected, tm
     ] == len(told_now)
 
 
-def test_what_cannot_be_read_is_rejected_with_its_reason(
+def test_unreadable_records_are_rejected_with_their_reason(
     settings, environment, tmp_path
 ):
-    huge = (
-        b"[" + b" " * (20 << 20) + b"]"
-    )  # more than `rejects` takes, though not compressed
+    huge = b"[" + b" " * (20 << 20) + b"]"  # larger than `rejects` accepts uncompressed
     poison = [
         b"{",
         b"",
@@ -290,7 +290,7 @@ def test_reading_from_the_future_is_rejected(settings, environment, tmp_path):
     assert dict(record.headers)["offset"] == b"0-0"
 
 
-def test_refuses_a_checkpoint_of_another_layout(
+def test_worker_refuses_a_checkpoint_of_another_layout(
     settings, environment, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(checkpoints, "MANIFEST_LAYOUT", 99)
@@ -378,7 +378,7 @@ def test_partition_that_stands_still_ends_the_worker(monkeypatch):
         worker._check_progress(partition, {READS_TOPIC: 9})
 
 
-def test_under_steady_flow_time_passes_as_far_as_records_are_judged(monkeypatch):
+def test_time_passes_up_to_the_judged_records_under_steady_flow(monkeypatch):
     worker = Worker(load({}), Metrics())
     partition = worker.partitions[0] = Partition(
         0,
@@ -446,7 +446,7 @@ def test_worker_that_slept_through_its_session_ends(monkeypatch):
         worker._check_awake()
 
 
-def test_a_worker_that_keeps_its_name_has_its_partitions_back_before_its_session_ends(
+def test_restarted_worker_of_the_same_name_gets_its_partitions_before_its_session_ends(
     settings, environment, town, history, expected, tmp_path
 ):
     third = len(history) // 3
@@ -480,7 +480,9 @@ def test_a_worker_that_keeps_its_name_has_its_partitions_back_before_its_session
             ) as other:
                 wait(lambda: logged_partitions(other))
                 successor.process.send_signal(signal.SIGCONT)
-                assert successor.process.wait(WAIT_SECONDS) == 1  # another has its name
+                assert (
+                    successor.process.wait(WAIT_SECONDS) == 1
+                )  # another worker has its name
             with WorkerProcess(
                 lasting | {"METERWATCH_INSTANCE": "one"}, tmp_path / "last"
             ):
@@ -490,6 +492,6 @@ def test_a_worker_that_keeps_its_name_has_its_partitions_back_before_its_session
 
 
 def logged_partitions(worker: WorkerProcess) -> str:
-    """The partitions that a worker said last that it holds, "" when it has said nothing."""
+    """The partitions that a worker logged last, or "" if it logged none."""
     found = re.findall(r"holds partitions (\[.*?\])", worker.log.read_text())
     return found[-1] if found else ""
