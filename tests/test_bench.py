@@ -94,6 +94,7 @@ def test_bench_measures_every_name(size, monkeypatch):
         "recovery_seconds",
         "longest_pause_seconds",
     )
+
     monkeypatch.setattr(
         steady, "measure", lambda *_, **__: [one_result(name) for name in together]
     )
@@ -102,6 +103,7 @@ def test_bench_measures_every_name(size, monkeypatch):
         "batch_sizes",
         lambda *, slots, **_: [one_result(f"engine_rows_{rows}") for rows in slots],
     )
+
     for name in (
         "bytes_per_meter",
         "meters_growth",
@@ -109,6 +111,7 @@ def test_bench_measures_every_name(size, monkeypatch):
         "rules_growth",
     ):
         monkeypatch.setattr(engine, name, lambda name=name, **_: one_result(name))
+
     bench = Bench("", Path(), size)
     results_by_name = {name: bench.measure(name) for name in ROW_GOALS}
     results_by_name["naive_peer"] = bench.summary()
@@ -144,6 +147,7 @@ def test_rate_is_reported_as_ratio_to_peer_of_same_run():
             demo_row,
         )
     )
+
     assert [row["ratio"] for row in rows["results"]] == [1.0, 60.0, None]
     assert document([one_result("live_packed")])["results"][0]["ratio"] is None
     assert rows["results"][1].keys() == {
@@ -181,6 +185,7 @@ def test_alarms_of_the_load_come_from_its_planted_faults(history):
     )
     alerts = before + [alert for slot in load.slots(24) for alert in judge.step(slot)]
     raised = [alert for alert in alerts if alert.change == "raised"]
+
     planted = {"voltage_loss", "meter_current_unbalance", "over_contract_capacity"}
     days = {"capacity_expansion", "meter_runaway"}  # alarms beyond the contract
     assert {alert.rule for alert in raised} <= planted | (
@@ -189,6 +194,7 @@ def test_alarms_of_the_load_come_from_its_planted_faults(history):
     assert all(
         load.beyond[int(alert.subject[1:])] for alert in raised if alert.rule in days
     )
+
     lost = sum(alert.rule == "voltage_loss" for alert in raised)
     assert (
         0.5
@@ -225,9 +231,8 @@ def test_produced_keys_go_to_the_default_partition():
     keys = [name.encode() for name in Load(50 * AREA_METERS).area_names]
     numbers = list(range(PARTITION_COUNT))
     usual = DefaultPartitioner()
-    assert [partition_of(key, PARTITION_COUNT) for key in keys] == [
-        usual(key, numbers, numbers) for key in keys
-    ]
+    usual_numbers = [usual(key, numbers, numbers) for key in keys]
+    assert [partition_of(key, PARTITION_COUNT) for key in keys] == usual_numbers
 
 
 def test_an_alert_waits_since_its_evidence_was_sent():
@@ -274,6 +279,7 @@ def equal(first: Batch, second: Batch) -> bool:
         "p",
         "q",
     )
+
     return all(
         np.array_equal(getattr(first, name), getattr(second, name)) for name in columns
     )
@@ -339,6 +345,7 @@ def test_load_of_other_topics_decodes_and_is_judged(load_type):
         rows += len(batch)
         if decoded:
             judge.step(decoded)
+
     assert (
         judge.counts[batch.kind, "judged", ""]
         == judge.counts[batch.kind, "in", ""]

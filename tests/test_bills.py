@@ -46,6 +46,7 @@ def test_penalty_grows_daily_with_the_open_amount_and_more_after_new_year(
         succeeded=[1, 1],
         due=[DUE_TIME, 0],
     )
+
     bills.record(payments, np.zeros(2, np.int64), np.zeros(2, np.int64))
     assert bills.arrears(0, DUE_TIME + days * DAY_SECONDS, days)[0] == pytest.approx(
         penalty
@@ -68,6 +69,7 @@ def test_payments_are_forgotten_when_no_later_payment_can_match_them():
         reference=[0, 0, 0, 1],
         succeeded=[1] * 4,
     )
+
     for items, first, last in (
         (Bills(Index(), registry, "Asia/Shanghai"), [PAID_RETENTION_SECONDS], []),
         (Ledger(Index()), [3 * DAY_SECONDS], [ORPHAN_RETENTION_SECONDS]),

@@ -66,6 +66,7 @@ def payments(
     """Payments of several customers in one area, each with its own bill and number."""
     rank = np.arange(rows)[:: -1 if backwards else 1]
     whose = np.arange(rows) % customers
+
     return Payments.build(
         [f"C{n}" for n in range(customers)],
         whose,
@@ -356,6 +357,7 @@ def test_expired_rows_of_the_reorder_buffer_are_released_in_portions():
                 )
             )
         )
+
     assert max(left) > 2 * EXPIRED_ROWS
     assert left[-1] == 0
     assert max(before - after for before, after in pairwise(left)) <= EXPIRED_ROWS

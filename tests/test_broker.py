@@ -72,6 +72,7 @@ def test_broker_folder_survives_sigkill(
             b"before",
             b"after",
         ]
+
     assert not answers(restarted.port)
 
 
@@ -91,6 +92,7 @@ def test_the_command_runs_until_it_is_interrupted(broker: Broker, sign: signal.S
             assert answers(port)
             process.send_signal(sign)
             assert process.stdout.read() == ""
+
         assert process.returncode == 0
         assert not answers(port)
     finally:

@@ -45,15 +45,17 @@ def test_case(rule, case):
     want = expected(case)
     columns = tuple(want[0]) if want else ()
     got = alert_rows(alerts, columns) if want else alert_rows(alerts)
+
     assert format_table(got) == format_table(want)
     assert not case.says or case.says in (alerts[0].en, alerts[0].zh)
+
     changes = {alert.change for alert in alerts}
     if case.shows == "fires":
         assert "raised" in changes
     elif case.shows == "clears":
         assert "cleared" in changes
     elif case.shows == "cannot tell":
-        assert not watched.judged_anything(), "the rule did tell"
+        assert not watched.judged_anything(), "the rule has an answer"
     elif case.shows == "near miss":
         assert not alerts
         assert watched.judged_anything(), (

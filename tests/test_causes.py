@@ -62,6 +62,7 @@ class TestAFailureOfTheArea:
             )
         )
         area_alert = last_states["read_success_rate", ""]
+
         assert suppressed_by(last_states.values()) == [
             "",
             "area_failure",
@@ -98,6 +99,7 @@ class TestAFailureOfTheArea:
             )[1],
             policy.open_alerts(),
         )
+
         assert (meter_alert.suppressed_by, meter_alert.change) == (
             "area_failure",
             "revised",
@@ -129,6 +131,7 @@ class TestAFailureOfTheArea:
             )
             if alert.subject == "M1"
         ]
+
         assert cleared.suppressed_by == "area_failure"
 
         policy.forget({"A1": cleared_at + 2 * DAY_SECONDS})
@@ -139,6 +142,7 @@ class TestAFailureOfTheArea:
             "revised",
         )
         assert area_alert.evidence[EXPLAINED_COUNT] == 1
+
         policy.forget({"A1": cleared_at + 3 * DAY_SECONDS})
         assert policy.apply([]) == []
 
@@ -162,6 +166,7 @@ class TestAFailureOfTheArea:
         revised, _ = policy.note_events(
             event(Event.POWER_OFF, NOON_TIME - HOUR_SECONDS)
         )
+
         assert {(alert.rule, alert.suppressed_by) for alert in revised} == {
             ("read_success_rate", "area_outage"),
             ("read_failure", ""),
@@ -205,6 +210,7 @@ class TestOneTroubleOfACustomer:
                 ]
             )
         )
+
         assert (first.suppressed_by, first.en) == ("", "Less.")
         assert last_states["step_drop", "M1"].suppressed_by == "same_trouble"
         assert (
@@ -234,6 +240,7 @@ class TestOneTroubleOfACustomer:
                 ]
             )
         )
+
         assert (
             last_states["step_drop", "M1"].suppressed_by,
             last_states["usage_fluctuation", "M1"].suppressed_by,
@@ -255,6 +262,7 @@ class TestOneTroubleOfACustomer:
                 ]
             )
         )
+
         shown = {
             rule for (rule, _), one in last_states.items() if not one.suppressed_by
         }
@@ -279,11 +287,13 @@ class TestOneTroubleOfACustomer:
         near = self.drop(
             since=NOON_TIME + 16 * DAY_SECONDS, raised=NOON_TIME + 17 * DAY_SECONDS
         )
+
         far = self.drop(
             since=NOON_TIME + 18 * DAY_SECONDS,
             raised=NOON_TIME + 19 * DAY_SECONDS,
             id="far",
         )
+
         assert (
             last(policy.apply([near]))["step_drop", "M1"].suppressed_by == ""
         )  # the drop lasts, the fluctuation does not
@@ -292,6 +302,7 @@ class TestOneTroubleOfACustomer:
             for alert in policy.recent["A1"].values()
             if alert.rule == "usage_fluctuation"
         ] == ["same_trouble"]
+
         other = new_policy()
         other.apply(
             [
@@ -304,6 +315,7 @@ class TestOneTroubleOfACustomer:
                 ),
             ]
         )
+
         assert suppressed_by(other.apply([far])) == [""]
         assert [
             alert.suppressed_by
@@ -332,6 +344,7 @@ class TestOneTroubleOfACustomer:
             )
         )
         last_states = last(policy.apply([alert("zero_usage"), self.fluctuation()]))
+
         assert {
             rule: state.suppressed_by for (rule, _), state in last_states.items()
         } == {
@@ -347,6 +360,7 @@ class TestOneTroubleOfACustomer:
             shown, state="withdrawn", change="withdrawn", revision=1
         )
         last_states = last(policy.apply([withdrawn]))
+
         assert [
             state.suppressed_by
             for (rule, _), state in last_states.items()
@@ -365,6 +379,7 @@ class TestOneTroubleOfACustomer:
             restored,
             msgspec.msgpack.decode(msgspec.msgpack.encode(saved(policy)), type=Saved),
         )
+
         end = [
             self.fluctuation(
                 state="cleared",
@@ -373,6 +388,7 @@ class TestOneTroubleOfACustomer:
                 at=NOON_TIME + DAY_SECONDS,
             )
         ]
+
         assert restored.apply(end) == policy.apply(end)
 
 
@@ -425,6 +441,7 @@ class TestAnEventThatIsOver:
             change="cleared",
             at=NOON_TIME + 3 * DAY_SECONDS,
         )
+
         assert [
             (published.change, published.suppressed_by, published.revision)
             for published in policy.apply([end])
@@ -552,6 +569,7 @@ class TestManyAlerts:
                 sum(len(policy.apply([published])) for published in alerts) - size
             )
             cost.append(len(reasoned))
+
         assert cost[1] <= 9 * cost[0]
         assert messages[1] <= 3 * messages[0]
 
@@ -584,6 +602,7 @@ def test_fault_in_a_whole_column_of_records_is_one_notice():
         severity=4,
         evidence=MASTER_DATA_FAULTS | {"bad_capacity": 0, "bad_ratio": 1},
     )
+
     assert suppressed_by(policy.apply([*column_faults, other_fault])) == [
         "notice"
     ] * NOTICE_RECORDS + [
@@ -676,6 +695,7 @@ class TestASecondEvidence:
         [raised] = before.apply([suspected()])
         after.apply([suspected()])
         [revised], _ = after.note_events(opened)
+
         assert (raised.severity, raised.change, raised.evidence[name]) == (
             1,
             "raised",
@@ -776,6 +796,7 @@ def test_whatever_becomes_of_alerts_the_notice_stands_for_those_that_are_many(ch
                 )
             ]
         )
+
     together = {
         f"M{n}" for n, change in states.items() if change in ("raised", "cleared")
     }
@@ -788,7 +809,9 @@ def test_whatever_becomes_of_alerts_the_notice_stands_for_those_that_are_many(ch
         None,
     )
     many = len(together) >= NOTICE_SUBJECTS
+
     assert (notice is not None and notice.state != "withdrawn") == many
+
     if notice and many:
         assert notice.evidence[NOTICE_COUNT] == len(together)
         assert {
@@ -813,6 +836,7 @@ def unread_area(meters: int, dead: range, until: int, days: int) -> list[Alert]:
     ]
     engine.enroll([Area(area="A1", meters=meters_filed)])
     alerts = []
+
     for day in range(days):
         silent = (
             set(dead)
@@ -831,6 +855,7 @@ def unread_area(meters: int, dead: range, until: int, days: int) -> list[Alert]:
                 kwh=np.full(24 * len(read_numbers), 0.3),
             )
         )
+
     return [
         alert for alert in alerts if alert.rule in ("read_failure", "read_success_rate")
     ]

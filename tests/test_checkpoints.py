@@ -214,6 +214,7 @@ def test_on_a_broker(broker):
             reader(settings) as consumer,
         ):
             assert await newest(consumer, topic, [0, 1], {}, 2) == {0: None, 1: None}
+
             last = WrittenCheckpoint()
             for offset in (10, 20, 30):
                 last = await write_checkpoint(
@@ -224,6 +225,7 @@ def test_on_a_broker(broker):
                     partitions=2,
                     last=last,
                 )
+
             found = await newest(consumer, topic, [0, 1], {}, 2)
             assert found[0] is None
             assert found[1]
@@ -235,11 +237,13 @@ def test_on_a_broker(broker):
             assert (
                 await newest(consumer, topic, [1], {1: last}, 2) == {}
             )  # its owner still has it
+
             chunks, _ = encode(b"half" * CHUNK_BYTES, {"reads": 40}, 2, last)
             for chunk in chunks:
                 await producer.send_and_wait(
                     topic, chunk.value, chunk.key, 1, headers=chunk.headers
                 )
+
             older = (await newest(consumer, topic, [1], {1: last}, 2))[1]
             assert older
             assert older.manifest.offsets == {"reads": 30}

@@ -45,6 +45,7 @@ def read_on(days: dict[str, Iterable[int]]) -> Stream:
         for meter, days_read in days.items()
         for day in days_read
     ]
+
     rows.sort(key=lambda row: (row.at, row.subject))
     return Stream([Area(area="A1", meters=meters)], tuple(rows), "Asia/Shanghai", 3600)
 
@@ -67,6 +68,7 @@ def test_meter_is_missed_only_after_longer_than_usual(calendar: str):
     longest = max(later - earlier for earlier, later in pairwise(days_read))
     other_meters = {f"M{n}": range(HISTORY_DAYS) for n in range(1, 60)}
     usual = raised(read_on(other_meters | {"M0": days_read}), "read_failure")
+
     assert all(
         day <= days_read[1] for _, day in usual
     )  # unknown before the second reading
@@ -77,6 +79,7 @@ def test_meter_is_missed_only_after_longer_than_usual(calendar: str):
         for _, day in raised(read_on(other_meters | {"M0": stopped}), "read_failure")
         if day > days_read[1]
     ]
+
     assert len(missed) == 1
     assert stopped[-1] + longest < missed[0] <= stopped[-1] + 1.5 * longest + 5
 

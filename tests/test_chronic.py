@@ -105,6 +105,7 @@ def test_no_rule_on_supply_or_load_raises_every_evening():
         for rule in ALL_RULES.values()
         if rule.kind in LIVE_KINDS and rule.release < DAY_SECONDS
     }
+
     assert brief == faults
 
 

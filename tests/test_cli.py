@@ -132,9 +132,8 @@ def test_topics_are_created_once_and_then_checked(command, on_broker, monkeypatc
     created = json.loads(output)
     assert code == 0
     assert {topic["state"] for topic in created} == {"created"}
-    assert [topic["partitions"] for topic in created] == [
-        1 if topic.single else 2 for topic in ALL_TOPICS
-    ]
+    counts = [1 if topic.single else 2 for topic in ALL_TOPICS]
+    assert [topic["partitions"] for topic in created] == counts
     code, output, _ = command("topics")
     assert code == 0
     assert output.count("there") == len(ALL_TOPICS)
@@ -232,8 +231,10 @@ def test_alerts_are_listed_by_their_last_state(command, on_broker, broker):
     assert output.splitlines() == [
         "2026-03-02 00:00 1 raised    A1 M1                    Phase A [of 3] has lost its voltage."
     ]
+
     _, output, _ = command("alerts", "--once", "--held", "--zh")
     assert output.splitlines()[1].endswith("A相失压。 (held: repeat)")
+
     _, output, _ = command("alerts", "--once", "--held", "--json")
     assert [json.loads(line)["id"] for line in output.splitlines()] == ["a1", "a2"]
 
@@ -256,6 +257,7 @@ def test_invalid_alert_is_skipped_with_a_note(command, on_broker, broker, caplog
         en="[/red] \x1b[2J",
         suppressed_by="[/x]\r",
     )
+
     values = [
         encode_alert(SAMPLE_ALERT)[1],
         None,
@@ -277,10 +279,12 @@ def test_invalid_alert_is_skipped_with_a_note(command, on_broker, broker, caplog
                     await producer.send_and_wait(
                         settings.topic(ALERTS_TOPIC), value, b"a9", 0
                     )
+
             async with producer.transaction():
                 await producer.send_and_wait(
                     settings.topic(ALERTS_TOPIC), None, b"a3", 0
                 )
+
             await producer.begin_transaction()
             await producer.send_and_wait(
                 settings.topic(ALERTS_TOPIC),
@@ -349,6 +353,7 @@ def test_rules_are_listed_and_shown(command, tmp_path):
     )
     code, output, _ = command("rules", "list", "--rules", "rules.toml", "--json")
     listed = {row["rule"]: row for row in json.loads(output)}
+
     assert code == 0
     assert listed.keys() == ALL_RULES.keys()
     assert (listed["zero_usage"]["status"], listed["zero_usage"]["version"]) == (
@@ -365,6 +370,7 @@ def test_rules_are_listed_and_shown(command, tmp_path):
         "status": "published",
         "version": 1,
     }
+
     table = command("rules", "list")[1].splitlines()
     assert len(table) == len(ALL_RULES) + 1
     assert any(
@@ -374,8 +380,10 @@ def test_rules_are_listed_and_shown(command, tmp_path):
         )
         for line in table
     )
+
     code, output, _ = command("rules", "show", "zero_usage", "--rules", "rules.toml")
     assert code == 0
+
     for message in (
         "zero_usage, Zero usage 零电量: shadow, version 7",
         "Nothing used for 7 days",
@@ -385,6 +393,7 @@ def test_rules_are_listed_and_shown(command, tmp_path):
         "{zero_days:.0f}",
     ):
         assert message in output
+
     assert (
         command("rules", "show", "zero_use")[2]
         == "error: there is no rule zero_use; did you mean zero_usage?\n"
@@ -400,6 +409,7 @@ def test_a_rulebook_is_checked(command, tmp_path):
         "rules.toml: 1 rules, 1 set otherwise than in code",
         "voltage_deviation: version 2 is not approved",
     ]
+
     for text, message in (
         ("[voltage_deviation", "rules.toml: Expected ']'"),
         (
@@ -415,6 +425,7 @@ def test_a_rulebook_is_checked(command, tmp_path):
         code, _, error = command("rules", "check", "rules.toml")
         assert code == 2
         assert message in error
+
     assert command("rules", "check", "nowhere.toml") == (
         2,
         "",
@@ -475,6 +486,7 @@ def test_rulebook_is_published_by_two_people(command, on_broker, tmp_path, monke
     (tmp_path / "rules.toml").write_text(CHANGED_RULEBOOK)
     change = "voltage_deviation, version 1 -> 2: over 1.07 -> 1.03, over in the segment pv not set -> 1.08\n"
     assert command("rules", "diff", "rules.toml") == (0, change, "")
+
     for approver, message in (
         ("", "version 2 is not approved"),
         ("Li", "Li has proposed and approved version 2"),
@@ -486,20 +498,25 @@ def test_rulebook_is_published_by_two_people(command, on_broker, tmp_path, monke
             *(("--approved-by", approver) if approver else ()),
         )
         assert (code, error) == (2, f"error: voltage_deviation: {message}\n")
+
     assert command("rules", "publish", "rules.toml", "--approved-by", "Wang") == (
         0,
         change,
         "",
     )
+
     for action in ("publish", "diff"):
         code, output, _ = command("rules", action, "rules.toml")
         assert (code, output.partition(" than ")[0]) == (0, "nothing is set otherwise")
+
     listed = json.loads(command("rules", "list", "--published", "--json")[1])
     assert {row["rule"]: row["version"] for row in listed if row["version"] > 1} == {
         "voltage_deviation": 2
     }
+
     edition = asyncio.run(rules.newest(load(os.environ))).rules["voltage_deviation"]
     assert (edition.proposed_by, edition.approved_by) == ("Li", "Wang")
+
     (tmp_path / "rules.toml").write_text("")
     code, _, error = command("rules", "publish", "rules.toml", "--approved-by", "Wang")
     assert code == 2

@@ -32,11 +32,11 @@ def areas_of(count: int, meters: int) -> list[Area]:
 
 def hours(areas: list[Area], first: int, last: int) -> list[Readings]:
     """A reading of every meter in each of some hours."""
-    names, owners = zip(
-        *((meter.meter, n) for n, area in enumerate(areas) for meter in area.meters),
-        strict=True,
-    )
-    rng, rows = np.random.default_rng(1), np.arange(len(names))
+    names = [meter.meter for area in areas for meter in area.meters]
+    owners = [n for n, area in enumerate(areas) for _ in area.meters]
+    rng = np.random.default_rng(1)
+    rows = np.arange(len(names))
+
     return [
         Readings.build(
             names,
@@ -144,6 +144,7 @@ def test_areas_are_amended_together(monkeypatch):
     engine.step(late)
     for batch in hours(areas, 60, 63):
         engine.step(batch)
+
     assert amended == [50]
 
 
@@ -203,6 +204,7 @@ def test_areas_judged_together_publish_the_same_as_each_alone():
             row for row in stream.rows if row.area == area.area
         ).batches():
             alone += engine.step(batch)
+
     same(
         [
             column
@@ -237,11 +239,14 @@ def test_days_packed_together_or_alone_unpack_the_same():
     restored = unpacked_days(
         days, {name: np.asarray(value) for name, value in empty.items()}, none
     )
+
     assert restored.sizes.tolist() == sizes.tolist()
+
     for name, array in (members | areas).items():
         alerts = (restored.members | restored.areas)[name]
         assert alerts.dtype == array.dtype
         assert np.array_equal(alerts, array, equal_nan=array.dtype.kind == "f")
+
     assert (restored.members["later"] == 7).all()
     assert unpacked_days(days[:2], {}, {"amps": none["amps"]}).members == {}
 

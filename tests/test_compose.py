@@ -146,6 +146,7 @@ def test_image_copies_every_package_and_no_missing_file():
         for line in (PROJECT_ROOT / ".dockerignore").read_text().splitlines()
         if line.startswith("!")
     }
+
     assert set(packages["packages"]) <= sources
     assert all((PROJECT_ROOT / source).exists() for source in sources)
     assert sources == allowed

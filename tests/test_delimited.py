@@ -166,13 +166,16 @@ def test_whatever_a_program_writes_is_read_as_it_was(tmp_path_factory, data):
             max_size=5,
         )
     )
+
     delimiter = data.draw(st.sampled_from(delimited.KNOWN_DELIMITERS))
     out = io.StringIO()
     csv.writer(out, delimiter=delimiter, quoting=csv.QUOTE_ALL).writerows(
         [names, *rows]
     )
     path = written(tmp_path_factory.mktemp("csv"), out.getvalue())
+
     assert delimited.head(path).names == tuple(names)
+
     tally = Tally()
     table = delimited.read(path, names, tally)
     columns = [[cell or None for cell in column] for column in zip(*rows, strict=True)]

@@ -118,6 +118,7 @@ def alert(**known):
         en="",
         zh="",
     )
+
     return msgspec.structs.replace(usual, **known)
 
 
@@ -138,11 +139,13 @@ def test_alert_is_true_false_or_suppressed():
         alert(id="4", raised=800),
         alert(id="5", rule="zero_usage"),
     ]
+
     suppressed, withdrawn = (
         alert(id="6", suppressed_by="repeat"),
         alert(id="7", state="withdrawn", raised=950),
     )
     result = score([fault], [true_alert, echo, *false, suppressed, withdrawn])
+
     assert [finding.alert for finding in result.findings] == [true_alert]
     assert result.true == [true_alert, echo]
     assert sorted(match.id for match in result.false) == ["3", "4", "5"]

@@ -43,6 +43,7 @@ def weeks(seed: int, days: int = 28) -> Stream:
         1, days * DAY_SECONDS // INTERVAL_SECONDS + 1
     )
     rows: list[Row] = []
+
     for meter in meters:
         at = START_TIME + int(rng.integers(5 * DAY_SECONDS, 12 * DAY_SECONDS))
         event = Event(rng.choice([*OPENING_EVENTS, Event.MAGNETIC_FIELD]))
@@ -61,6 +62,7 @@ def weeks(seed: int, days: int = 28) -> Stream:
                         further,
                     )
                 )
+
         amps = np.where(
             times > at + DAY_SECONDS, rng.choice([1.0, 0.65, 0.3]), 1.0
         ) * rng.normal(2, 0.1, len(times))
@@ -73,6 +75,7 @@ def weeks(seed: int, days: int = 28) -> Stream:
             for time, row_columns in zip(times, columns, strict=True)
             if rng.random() > 0.02
         ]
+
     rows.sort(key=lambda row: row.at)
     return with_closing_readings(
         Stream(
@@ -127,10 +130,12 @@ def test_order_restarts_and_the_slow_twin(seed: int):
         incidents(judge_stream(stream)[1]),
     )
     engine, alerts = engine_of(stream), []
+
     for batch in stream.batches(range(0, len(stream.rows), 97)):
         saved, engine = engine.snapshot(), engine_of(stream)
         engine.restore(saved)
         alerts += engine.step(batch)
+
     assert exactly(alerts) == exactly(judge_stream(stream)[1])
 
 
@@ -154,6 +159,7 @@ def reporting(*rows: Row) -> Stream:
         for n in range(1, 120)
         for meter in ("M1", "M2")
     ]
+
     arrivals = sorted([*read, *rows], key=lambda row: row.at)
     return Stream([area], tuple(arrivals), "Asia/Shanghai", DAY_SECONDS // 24)
 
@@ -185,6 +191,7 @@ def test_chattering_contact_stays_bounded_and_publishes_the_same_in_any_order():
     rows = [day(2 + n / 5000, Event.TERMINAL_OPEN) for n in range(300)]
     engine, alerts = judge_stream(reporting(*rows, day(30.5, Event.INSPECTED)))
     assert len(engine.reports.items) <= 1
+
     backward = reporting(*rows, day(30.5, Event.INSPECTED))
     events = sorted(
         (

@@ -120,9 +120,11 @@ def test_asyncapi_document_is_well_formed():
         "components",
     }
     assert {"title", "version"} <= set(document["info"])
+
     for address, channel in document["channels"].items():
         assert channel["address"] == address
         assert channel["messages"]
+
     messages_used = set()
     for operation in document["operations"].values():
         assert operation["action"] in ("send", "receive")
@@ -132,7 +134,9 @@ def test_asyncapi_document_is_well_formed():
             messages_used.add(
                 target(message["$ref"], document)["$ref"].rpartition("/")[2]
             )
+
     assert messages_used == set(document["components"]["messages"])
+
     for message in document["components"]["messages"].values():
         assert {"name", "contentType", "headers", "payload", "bindings"} <= set(message)
 

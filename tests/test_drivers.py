@@ -69,6 +69,7 @@ class DriverHistory:
         }
         settings = load(environment)
         asyncio.run(ensure(settings))
+
         with (
             WorkerProcess(environment, folder / "one") as one,
             WorkerProcess(environment, folder / "two") as two,
@@ -115,6 +116,7 @@ def history(sources: Sequence[Source], folder: Path) -> DriverHistory:
     replayed = DriverHistory(
         source_batches, sources[0].areas, interval, states, count_outcomes(engine)
     )
+
     counted: Outcomes = {}
     with Store(folder / "local.db") as store:
         for n, batches in enumerate(source_batches):
@@ -130,7 +132,9 @@ def history(sources: Sequence[Source], folder: Path) -> DriverHistory:
                     if outcome not in ("implausible", "flagged")
                 }
                 counted.setdefault(kind, Counter()).update(rows)
+
         agree(last_states(store.alerts()), counted, replayed)
+
     return replayed
 
 
@@ -159,7 +163,7 @@ def adversarial(tmp_path_factory) -> DriverHistory:
         Source("", stream.areas, iter(half), 0, stream.zone, stream.interval)
         for half in halves
     ]
-    return history(sources, tmp_path_factory.mktemp("hostile"))
+    return history(sources, tmp_path_factory.mktemp("adversarial"))
 
 
 @pytest.fixture(scope="module")

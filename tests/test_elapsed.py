@@ -35,6 +35,7 @@ def balances(*observations: tuple[int, float]) -> list[float]:
             np.array([0]), {name: np.array([value]) for name, value in columns.items()}
         )
         daily += found["daily_yuan"].tolist()
+
     return daily
 
 

@@ -98,6 +98,7 @@ def test_terminal_without_power_is_an_outage_of_its_area(system, code):
         "code": code,
     }
     batch, refusals = decode_events([(b"A1", msgspec.json.encode(record), "", 0)])
+
     assert batch is not None
     assert not refusals
     assert batch.names == ("",)

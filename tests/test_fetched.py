@@ -133,6 +133,7 @@ def test_aborted_transactions_are_left_out_between_other_batches():
         + batch(114, 1, producer=9)  # idempotent only
         + marker(115, 7, commit=False)
     )
+
     span = fetch(content, aborted=[(7, 113), (7, 100)])
     assert offsets(span) == [102, 103, 104, 105, 110, 111, 114]
     assert (span.begins, span.ends) == (100, 116)

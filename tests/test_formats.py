@@ -66,12 +66,15 @@ def test_nem12_is_energy_per_interval_of_market_time(
     found, source = readings_of(
         written(tmp_path, nem12(register(unit=unit, minutes=minutes), day(values)))
     )
+
     assert list(found) == ["6102009999"]
+
     at, kwh = zip(*found["6102009999"], strict=True)
     assert (at[0], at[-1]) == (
         f"2005-02-28T14:{minutes:02d}",
         "2005-03-01T14:00",
     )  # ten hours ahead, ends at midnight
+
     np.testing.assert_allclose(kwh, values * factor, rtol=1e-5)
     assert (source.zone, source.interval, source.read_as) == (
         "Australia/Brisbane",
@@ -101,6 +104,7 @@ def test_registers_of_import_add_up_and_others_are_counted(tmp_path):
         day([1] * 48),
     ]
     found, source = readings_of(written(tmp_path, nem12(*records)))
+
     assert {kwh for _, kwh in found["6102009999"]} == {3}
     assert source.rejected == {
         "energy that flows back has no column of its own per interval": 48,
@@ -149,6 +153,7 @@ def test_quality_flag_sets_the_status(tmp_path, quality, records, known, status)
     own_rows = readings.select(
         np.array(readings.names)[readings.subject] == "6102009999"
     )
+
     assert len(own_rows) == known
     assert set(own_rows.status) <= {status}
 
@@ -204,6 +209,7 @@ def test_truncated_nem12_is_noted_and_nem13_is_refused_by_name(tmp_path):
     assert "no record 900" in str(
         readings_of(written(tmp_path, content))[1].tally.notes
     )
+
     headless = content.partition("\n")[2]
     assert readings_of(written(tmp_path, headless, "headless.txt"))[1].read_as == {
         "headless.txt": "NEM12"
@@ -241,6 +247,7 @@ def test_green_button_csv_is_energy_until_the_end_of_its_minutes(tmp_path, pream
     found, source = readings_of(
         written(tmp_path, preamble + GREEN_BUTTON_HEADER + rows, "download.csv")
     )
+
     assert found == {
         "7712345" if preamble else "download": [
             ("2024-03-01T00:15", 0.25),
@@ -291,6 +298,7 @@ def feed(
         f"<duration>{duration}</duration><start>{start}</start></timePeriod><value>{value}</value></IntervalReading>"
         for start, duration, value in readings
     )
+
     return (
         '<?xml version="1.0" encoding="UTF-8"?><feed xmlns="http://www.w3.org/2005/Atom">'
         + entry(
@@ -431,6 +439,7 @@ def test_london_readings_are_half_hours_that_end_in_utc(tmp_path):
         "MAC000002,Std,2013-04-01 00:00:00.0000000,1\nMAC000003,ToU,2013-07-01 00:30:00.0000000,2\n"
     )
     found, source = readings_of(written(tmp_path, LONDON_HEADER + rows))
+
     assert found == {
         "MAC000002": [("2013-03-31T00:30", 0.5), ("2013-04-01T00:00", 1.0)],
         "MAC000003": [("2013-07-01T00:30", 2.0)],
@@ -441,6 +450,7 @@ def test_london_readings_are_half_hours_that_end_in_utc(tmp_path):
         ["LCL"],
     )
     assert list(source.rejected) == ["KWH/hh (per half hour) is missing"]
+
     blocks = "LCLid,tstp,energy(kWh/hh)\nMAC000002,2013-03-31 00:30:00.0000000, 0.5 \n"
     assert readings_of(written(tmp_path, blocks, "block_0.csv"))[0] == {
         "MAC000002": [("2013-03-31T00:30", 0.5)]
@@ -460,10 +470,12 @@ def test_uci_household_power_is_read_by_the_minute(tmp_path):
     )
     path = written(tmp_path, HOUSEHOLD_HEADER + rows, "household_power_consumption.txt")
     found, source = readings_of(path)
+
     assert found == {
         "household": [("2006-12-16T17:24", 0.070267), ("2006-12-17T00:00", 0.1)]
     }
     assert source.rejected == {"the minute was not measured": 1}
+
     readings = whole(path)
     assert (round(float(readings.u[0, 0]), 2), round(float(readings.i[0, 0]), 1)) == (
         234.84,
@@ -582,6 +594,7 @@ def test_enedis_curve_with_all_fields_in_each_row_is_read(tmp_path):
     ]
     rows.append(f"{begin};PROD;BRUT;W;2023-10-29 01:30:00;77;B;PT30M")
     found, source = readings_of(written(tmp_path, R63_HEADER + "\n".join(rows) + "\n"))
+
     assert [at[11:] for at, _ in found["30001610071843"]] == [
         "23:30",
         "00:00",
@@ -726,6 +739,7 @@ def test_a_sheet_is_a_table_of_text_ids_dates_and_numbers(
             tmp_path, {"Reads": rows, "Notes": [["who", "what"], [CUSTOMER_NAME, "x"]]}
         )
     )
+
     assert found[known][0] == ("2024-03-01T00:15", 0.5)
     assert list(source.read_as) == ["book.xlsx Reads"]
     assert "sheet 'Notes' is of no known layout" in str(source.tally.notes)
@@ -743,6 +757,7 @@ def test_sheets_of_several_layouts_are_one_history(tmp_path):
         ["C1", "A1", READING_TIME, "bill", 99, "B1", READING_TIME],
     ]
     source = open_source(workbook(tmp_path, {"one": rows, "two": more, "bills": bills}))
+
     assert sorted(type(batch).__name__ for batch in source.batches) == [
         "Payments",
         "Readings",

@@ -54,10 +54,12 @@ def test_hole_lasts_a_day_beyond_the_first_row_after_it():
         Span(0, 2**62)
     ]  # an area that was not known
     assert holes.spans_of("stages", 0) == []
+
     holes.close("payments", np.array([2, 0, 2, 0]), np.array([70, 5, 50, 900]))
     assert holes.spans_of("payments", 0) == [Span(10, 10 + DAY_SECONDS)]
     assert holes.spans_of("payments", 1) == [Span(20, 2**62)]
     assert holes.spans_of("payments", 2) == [Span(0, 70 + DAY_SECONDS)]
+
     for _ in range(20):
         holes.open("payments", np.array([10**6]))
     assert len(holes.spans_of("payments", 1)) == 8
@@ -67,6 +69,7 @@ def test_hole_lasts_a_day_beyond_the_first_row_after_it():
 def paid(at: list[int], kinds: list[Payment], references: list[str]) -> Payments:
     """Payments of two customers in turn, since one alone moves no watermark."""
     count = len(at)
+
     return Payments.build(
         ["C0", "C1"],
         [n // 2 % 2 for n in range(count)],
@@ -109,11 +112,13 @@ def lone_payment(hour: int, name: str) -> Payments:
 def test_settlement_that_may_be_lost_raises_no_alert(lost):
     engine = Engine()
     assert not standing_alerts(engine, settling(0, 240), lone_payment(240, "open"))
+
     if lost:
         engine.note_lost_rows(Payments)
         restored = Engine()
         restored.restore(engine.snapshot())
         engine = restored
+
     lots = (
         settling(402, 480),
         lone_payment(403, "near"),
@@ -123,6 +128,7 @@ def test_settlement_that_may_be_lost_raises_no_alert(lost):
     )
     alerts = standing_alerts(engine, *lots)
     unsure = [] if lost else ["C0/near", "C0/open"]
+
     assert sorted(
         subject for rule, subject in alerts if rule == "payment_reconcile"
     ) == ["C0/later", *unsure]
@@ -195,7 +201,9 @@ def test_meter_that_may_be_opened_by_order_is_not_suspected(lost):
         (alert.rule, alert.subject)
         for alert in engine.tick(START_TIME + 6 * DAY_SECONDS)
     )
+
     assert bool(alerts["seal_or_cover_event", "M1"]) != lost
+
     alerts = standing_alerts(
         engine, reported([Event.COVER_OPEN], [START_TIME + 9 * DAY_SECONDS])
     )
@@ -203,6 +211,7 @@ def test_meter_that_may_be_opened_by_order_is_not_suspected(lost):
         (alert.rule, alert.subject)
         for alert in engine.tick(START_TIME + 12 * DAY_SECONDS)
     )
+
     assert alerts["seal_or_cover_event", "M1"] or not lost
 
 

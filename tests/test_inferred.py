@@ -123,6 +123,7 @@ def test_meters_behind_voltage_transformers_are_noted_and_raise_no_voltage_alert
     (tmp_path / "u.csv").write_text("\n".join([head, *rows]) + "\n", encoding="utf-8")
     source = open_sources([tmp_path / "u.csv"])
     [area] = source.areas
+
     assert [(record.meter, record.wiring, record.un_v) for record in area.meters] == [
         ("M1", "3P3W", 100.0),
         ("M2", "3P4W", 57.7),

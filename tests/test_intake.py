@@ -213,6 +213,7 @@ def test_transaction_marker_at_the_end_is_no_lag(settings, brief, tmp_path):
             transaction="head-end",
         )
     )
+
     asyncio.run(
         send(
             settings,
@@ -222,6 +223,7 @@ def test_transaction_marker_at_the_end_is_no_lag(settings, brief, tmp_path):
             abort=True,
         )
     )
+
     for turn in ("first", "again"):
         with WorkerProcess(brief, tmp_path / turn) as worker:
             wait(lambda: all_checkpointed(settings))
@@ -250,6 +252,7 @@ def test_aborted_records_are_not_judged_and_open_ones_wait(settings, brief, tmp_
                 await one.send(READS_TOPIC, registers("A1", 1 + k, 1))
                 await two.send(READS_TOPIC, registers("A1", 11 + k, 1))
                 await plain.send(READS_TOPIC, registers("A1", 21 + k, 1))
+
             await one.producer.abort_transaction()
             await plain.send(READS_TOPIC, registers("A1", 31, 1))
             await two.producer.commit_transaction()
@@ -285,6 +288,7 @@ def test_aborted_records_are_not_judged_and_open_ones_wait(settings, brief, tmp_
         wait(lambda: judged(worker) == done + 12)
         wait(lambda: lag(worker) == 0)
         assert worker.end() == 0
+
     assert published_states(settings) == {}
 
 
@@ -298,6 +302,7 @@ def test_header_name_that_is_not_utf8_does_no_harm(settings, environment, tmp_pa
             b"A1",
             headers=headers,
         )
+
     for topic in (REGISTRY_TOPIC, RULES_TOPIC, ALERTS_TOPIC):
         producer.send(
             settings.topic(topic),
@@ -306,12 +311,14 @@ def test_header_name_that_is_not_utf8_does_no_harm(settings, environment, tmp_pa
             headers=[(Name("trace"), b"1")],
             partition=0,
         )
+
     producer.close()
     asyncio.run(send(settings, REGISTRY_TOPIC, [area_of("A1")]))
     with WorkerProcess(environment, tmp_path / "log") as worker:
         wait(lambda: all_checkpointed(settings))
         wait(lambda: judged(worker) == 12)
         assert worker.end() == 0
+
     rejected = asyncio.run(records(settings, REJECTS_TOPIC))
     assert [(record.value, dict(record.headers)["reason"]) for record in rejected] == [
         (b"?", b"not_json")
@@ -366,6 +373,7 @@ def test_batches_damaged_on_disk_are_rejected_and_reading_continues(
         ),
         (lambda content: content[:16] + b"\x09" + content[17:], "unknown_magic"),
     ]
+
     with Broker(tmp_path / "kafka") as broker:
         environment = environment | {
             "METERWATCH_BROKERS": broker.address,
@@ -375,10 +383,12 @@ def test_batches_damaged_on_disk_are_rejected_and_reading_continues(
         asyncio.run(ensure(settings))
         asyncio.run(send(settings, REGISTRY_TOPIC, [area_of("A0"), area_of("A1")]))
         asyncio.run(send(settings, READS_TOPIC, registers("A1")))
+
         with WorkerProcess(environment, tmp_path / "first") as worker:
             wait(lambda: all_checkpointed(settings))
             wait(lambda: judged(worker) == 12)
             assert worker.end() == 0
+
         asyncio.run(send(settings, READS_TOPIC, registers("A1", 11)))
         asyncio.run(send(settings, ALERTS_TOPIC, [{"area": "A1"}, {"area": "A1"}]))
         asyncio.run(send(settings, RULES_TOPIC, [{"area": "A1"}, {"area": "A1"}]))
@@ -393,6 +403,7 @@ def test_batches_damaged_on_disk_are_rejected_and_reading_continues(
             broker, settings.topic(CHECKPOINTS_TOPIC), 0, flipped, -1
         )  # the worker continues from its older slot
         broker.start()
+
         with WorkerProcess(environment, tmp_path / "second") as worker:
             wait(lambda: all_checkpointed(settings))
             wait(
@@ -405,11 +416,13 @@ def test_batches_damaged_on_disk_are_rejected_and_reading_continues(
             )
             counted = worker.scrape()
             assert worker.end() == 0
+
         found = asyncio.run(records(settings, REJECTS_TOPIC))
         listed = [
             alert_of(record) for record in asyncio.run(records(settings, ALERTS_TOPIC))
         ]
         rulebook = asyncio.run(newest(settings))
+
     assert (listed, rulebook) == ([None], EMPTY_RULEBOOK)
     assert [
         (
@@ -487,6 +500,7 @@ def test_area_in_the_wrong_partition_is_rejected_and_named(
                 await sender.send(
                     topic, [row | {"area": here}, row | {"area": other}], 1, keyed=False
                 )
+
             stage = {
                 "item": "W1",
                 "at": int(now),
@@ -510,12 +524,15 @@ def test_area_in_the_wrong_partition_is_rejected_and_named(
         time.sleep(2)
         counted, log = worker.scrape(), worker.log.read_text()
         assert worker.end() == 0
+
     found = reasons(asyncio.run(records(settings, REJECTS_TOPIC)))
     for kind, count in (("readings", 4), ("events", 3), ("payments", 3), ("stages", 1)):
         assert counted["meterwatch_misplaced_total", (kind,)] == count
         balanced(counted, kind)
+
     assert log.count("wrong_partition: ") == 3  # once for each partition that has one
     assert f"{there} belongs to partition 1 by Kafka's murmur2, not to 0" in log
+
     if misplaced == "judge":
         assert not found
         return
@@ -561,6 +578,7 @@ def test_unknown_area_is_rejected_and_unknown_meters_are_counted(
             EVENTS_TOPIC,
             [{"area": unknown, "at": START_TIME, "event": "planned_outage"}],
         )
+
         await send(
             settings,
             PAYMENTS_TOPIC,
@@ -573,15 +591,19 @@ def test_unknown_area_is_rejected_and_unknown_meters_are_counted(
         wait(lambda: worker.scrape()["meterwatch_unknown_meters", ("1",)] == 1)
         counted = worker.scrape()
         assert balanced(counted, "readings")["rejected"] == 12
+
         asyncio.run(send(settings, REGISTRY_TOPIC, [area_of(unknown)]))
         wait(lambda: worker.scrape()["meterwatch_meters", ("1",)] == 7)
         asyncio.run(send(settings, READS_TOPIC, later))
         wait(lambda: worker.scrape()["meterwatch_rows_total", ("readings",)] == 48)
+
         assert (
             worker.scrape()["meterwatch_rejected_total", ("readings", "no_area")] == 12
         )
+
         log = worker.log.read_text()
         assert worker.end() == 0
+
     assert counted["meterwatch_unknown_rows_total", ("events",)] == 1
     assert counted["meterwatch_unknown_rows_total", ("payments",)] == 2
     assert counted["meterwatch_rejected_total", ("events", "no_area")] == 1
@@ -590,6 +612,7 @@ def test_unknown_area_is_rejected_and_unknown_meters_are_counted(
         == 1
     )
     assert f"the registry has no record of 1 areas, such as {unknown}" in log
+
     found = reasons(asyncio.run(records(settings, REJECTS_TOPIC)))
     assert found == {
         (settings.topic(READS_TOPIC), "no_area"): 12,
@@ -609,7 +632,9 @@ def test_sent_files_bring_the_areas_inferred_from_their_layout(
         [DATA_FOLDER / "garden4_current.csv.gz", DATA_FOLDER / "garden4_voltage.csv.gz"]
     )
     send_source(settings, source, "packed", None, json=False)
+
     assert "without a record" not in capsys.readouterr().out
+
     with WorkerProcess(environment, tmp_path / "log") as worker:
         wait(lambda: all_checkpointed(settings))
         wait(
@@ -657,17 +682,20 @@ def test_recreated_topic_stops_the_worker_or_is_judged_from_its_beginning(
     with WorkerProcess(environment, tmp_path / "first") as worker:
         wait(lambda: all_checkpointed(settings))
         assert worker.end() == 0
+
     asyncio.run(renewed(settings, READS_TOPIC))
     asyncio.run(send(settings, READS_TOPIC, registers("A1", 11, 4 + more // 3)))
     with WorkerProcess(environment, tmp_path / "second") as worker:
         assert worker.process.wait(WAIT_SECONDS) == 1
         log = worker.log.read_text()
+
     change = "it ends at 9" if more < 0 else "record 11 is not the one that was judged"
     assert (
         f"the checkpoint contains `{settings.topic(READS_TOPIC)}`, partition 3 up to 12, and {change}"
         in log
     )
     assert 'With `topic_changed = "judge"`' in log
+
     for count in (12 + more, 0):
         with WorkerProcess(
             environment | {"METERWATCH_TOPIC_CHANGED": "judge"}, tmp_path / f"{count}"
@@ -680,6 +708,7 @@ def test_recreated_topic_stops_the_worker_or_is_judged_from_its_beginning(
             )
             await_judged(worker, count)
             assert worker.end() == 0
+
         assert ("it is judged from its beginning" in worker.log.read_text()) == (
             count > 0
         )
@@ -734,6 +763,7 @@ def test_records_deleted_before_they_are_judged_are_counted(settings, brief, tmp
     with WorkerProcess(brief, tmp_path / "first") as worker:
         wait(lambda: all_checkpointed(settings))
         assert worker.end() == 0
+
     asyncio.run(send(settings, READS_TOPIC, registers("A1", 11)))
     asyncio.run(deleted(settings, READS_TOPIC))
     with WorkerProcess(brief, tmp_path / "second") as worker:
@@ -744,10 +774,12 @@ def test_records_deleted_before_they_are_judged_are_counted(settings, brief, tmp
             )
         )
         wait(lambda: records_lost(worker) == {reads: 12})
+
         assert (
             "records 12 to 23 are gone before they were judged"
             in worker.log.read_text()
         )
+
         asyncio.run(send(settings, READS_TOPIC, registers("A1", 21)))
         wait(lambda: judged(worker) == 12)
         assert worker.end() == 0
@@ -763,6 +795,7 @@ def test_records_deleted_ahead_of_a_held_worker_do_not_stop_it(
         "METERWATCH_SESSION_SECONDS": "30",
         "METERWATCH_STALL_SECONDS": "30",
     }
+
     with WorkerProcess(patient, tmp_path / "log") as worker:
         wait(lambda: all_checkpointed(settings))
         worker.process.send_signal(signal.SIGSTOP)
@@ -778,4 +811,5 @@ def test_records_deleted_ahead_of_a_held_worker_do_not_stop_it(
         )
         asyncio.run(send(settings, READS_TOPIC, registers("A1", 21)))
         wait(lambda: all_checkpointed(settings))
+
         assert worker.end() == 0

@@ -48,6 +48,7 @@ def history(seed=7, meters=40, times=60):
         received=np.full(many, START_TIME),
         status=rng.integers(0, 3, many),
     )
+
     events = DeviceEvents.build(
         ["M1", ""],
         [0, 1],
@@ -72,6 +73,7 @@ def history(seed=7, meters=40, times=60):
         succeeded=[1, 0],
         due=[START_TIME + 86400, 0],
     )
+
     stages = Stages.build(
         ["w"],
         [0, 0],
@@ -83,6 +85,7 @@ def history(seed=7, meters=40, times=60):
         progress=[StageProgress.STARTED, StageProgress.FINISHED],
         limit=[3600, np.nan],
     )
+
     return areas, [readings, events, payments, stages]
 
 
@@ -102,6 +105,7 @@ def sorted_rows(batches):
                         getattr(batch, field.name)[..., k]
                     ).tobytes()
             rows.append((batch.kind, int(batch.at[k]), row))
+
     return sorted(rows, key=lambda row: (row[0], row[1], row[2]["subject"]))
 
 
@@ -132,8 +136,10 @@ def test_readings_come_in_the_order_in_which_they_were_received(tmp_path, form):
     received = START_TIME + np.random.default_rng(2).permutation(len(readings))
     layout.write(tmp_path / "town", areas, [replace(readings, received=received)], form)
     batches = list(open_source(tmp_path / "town").batches)
-    told_of = [batch.received for batch in batches if isinstance(batch, Readings)]
-    assert np.concatenate(told_of).tolist() == sorted(received.tolist())
+    received_parts = [
+        batch.received for batch in batches if isinstance(batch, Readings)
+    ]
+    assert np.concatenate(received_parts).tolist() == sorted(received.tolist())
 
 
 def test_readings_received_at_once_come_in_order_of_time(tmp_path):
@@ -181,6 +187,7 @@ def test_bad_cells_are_counted_with_their_position(tmp_path):
     )
     source = open_source(tmp_path)
     (readings,) = source.batches
+
     assert isinstance(readings, Readings)
     assert readings.at.tolist() == [1_700_000_000, 1_700_000_100, 1_700_003_600]
     assert readings.status.tolist() == [0, 0, 1]

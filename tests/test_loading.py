@@ -49,6 +49,7 @@ def warmth(loads, interval=15 * MINUTE_SECONDS):
         rises_by_step.append(
             (step_rises["top_oil_rise"][0], step_rises["hot_spot_rise"][0])
         )
+
     return np.array(rises_by_step)
 
 
@@ -63,6 +64,7 @@ def by_difference_equations(loads, interval=15 * MINUTE_SECONDS, step=15):
     )
     oil = first = second = 0.0
     rises = []
+
     for load in loads:
         for _ in range(interval // step):
             oil += (
@@ -73,6 +75,7 @@ def by_difference_equations(loads, interval=15 * MINUTE_SECONDS, step=15):
             first += step / (k22 * tau_winding) * (k21 * 23 * load**1.6 - first)
             second += step / (tau_oil / k22) * ((k21 - 1) * 23 * load**1.6 - second)
         rises.append((oil, oil + first - second))
+
     return np.array(rises)
 
 
@@ -141,6 +144,7 @@ def heavy(seed: int) -> Stream:
             for meter in users
         ],
     )
+
     return Stream(
         [area],
         tuple(sorted(kept_rows, key=lambda row: row.at)),
@@ -160,6 +164,7 @@ def expanded(seed: int) -> Stream:
         for n in range(2)
     ]
     rows: list[Row] = []
+
     for meter, often in zip(meters, (0.15, 0.3), strict=True):
         high = np.repeat(rng.random(days) < often, 12) & (np.arange(12 * days) % 12 > 8)
         rows += metered(
@@ -167,6 +172,7 @@ def expanded(seed: int) -> Stream:
             np.where(high, rng.uniform(12, 16.5, 12 * days), 8.0),
             2 * HOUR_SECONDS,
         )
+
     ordered = sorted(
         (row for row in rows if rng.random() > 0.01), key=lambda row: row.at
     )

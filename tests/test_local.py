@@ -77,12 +77,15 @@ def test_killed_and_restarted_run_ends_with_the_same_alerts(tmp_path, undisturbe
             stderr=subprocess.DEVNULL,
         )
         deadline = time.monotonic() + 60
+
         while batches() < reached:
             assert worker.poll() is None, "ended before it could be killed"
             assert time.monotonic() < deadline, "does not come forward"
             time.sleep(0.002)
+
         os.kill(worker.pid, signal.SIGKILL)
         assert worker.wait() == -signal.SIGKILL
+
     before = batches()
     with Store(path) as store:
         assert 48 <= before < undisturbed[1].batches
@@ -90,6 +93,7 @@ def test_killed_and_restarted_run_ends_with_the_same_alerts(tmp_path, undisturbe
             Town(220, 3, 4).source(), store, identity([TOWN_NAME]), every=1e9
         )
         assert store.alerts() == undisturbed[0]
+
     assert progress.counts == undisturbed[1].counts
     assert (progress.batches, progress.first, progress.last) == (
         undisturbed[1].batches,
@@ -120,12 +124,14 @@ def test_a_run_goes_on_by_another_rulebook_from_where_it_stopped(tmp_path, undis
         dict[str, Alert](),
     )
     engine.enroll(town.areas)
+
     for n, batch in enumerate(town.batches()):
         last_states |= {
             alert.id: alert
             for alert in (engine.adopt(applied(book)) if n == half else ())
         }
         last_states |= {alert.id: alert for alert in engine.step(batch)}
+
     with Store(tmp_path / "one.db") as store:
         first = replace(town.source(), batches=islice(town.batches(), half))
         follow(first, store, "first half", every=1e9)
@@ -138,6 +144,7 @@ def test_a_run_goes_on_by_another_rulebook_from_where_it_stopped(tmp_path, undis
         standing = [
             alert for alert in last_states.values() if alert.state != "withdrawn"
         ]
+
         assert store.alerts() == sorted(
             standing, key=lambda alert: (alert.raised, alert.id)
         )
@@ -175,6 +182,7 @@ def test_next_file_continues_from_the_state_of_the_last(tmp_path, undisturbed):
         for n, batch in enumerate(batches)
         if isinstance(batch, Readings) and batch.at[0] > second_day
     )
+
     with Store(tmp_path / "two.db") as store:
         follow(
             Source(
@@ -188,6 +196,7 @@ def test_next_file_continues_from_the_state_of_the_last(tmp_path, undisturbed):
             store,
             "two",
         )
+
         assert store.alerts() == undisturbed[0]
 
 
@@ -203,15 +212,19 @@ def test_alerts_in_shadow_are_marked_in_json_and_hidden_from_people(
             for alert in summary["list"]
             if alert["rule"] == "meter_current_unbalance"
         ]
+
         assert {alert["held"] for alert in of_rule} == {"shadow"}
+
         before = [
             alert.id
             for alert in undisturbed[0]
             if alert.rule == "meter_current_unbalance"
         ]
+
         assert {alert["id"] for alert in of_rule} == set(before)
         assert summary["alerts"]["meter_current_unbalance"]["shadow"] == len(before) > 0
         assert summary["alerts"]["meter_current_unbalance"]["told"] == 0
+
     run(
         [TOWN_NAME],
         tmp_path / "a.db",
@@ -221,7 +234,9 @@ def test_alerts_in_shadow_are_marked_in_json_and_hidden_from_people(
         report=tmp_path / "a.html",
     )
     shown = capsys.readouterr().out + (tmp_path / "a.html").read_text("utf-8")
+
     assert "meter_current_unbalance" not in shown
+
     with Store(tmp_path / "a.db") as store:
         assert not [
             alert for alert in store.alerts() if alert.rule == "meter_current_unbalance"
@@ -248,6 +263,7 @@ def test_meter_days_run_from_the_first_reading_to_the_last(tmp_path, capsys):
             f"{meter},A1,{at},{(at // hour) % 24 / 12 + 0.1}\n" for at, meter in rows
         )
     )
+
     for every in (1e9, 0.0):
         store = tmp_path / f"{every}.db"
         run(
@@ -289,7 +305,9 @@ def test_run_is_cut_by_time_and_resumes_within_a_batch(
                 assert (stored.batches, stored.within) == positions[
                     -2
                 ]  # the last but one was saved, the last was not
+
         assert store.alerts() == undisturbed[0]
+
     assert progress.counts == undisturbed[1].counts
     assert progress.meter_days == pytest.approx(undisturbed[1].meter_days)
     assert any(within for _, within in positions)
@@ -310,6 +328,7 @@ def test_pace_adapts_to_the_source(tmp_path, monkeypatch):
             "daily",
             on_progress=lambda progress: row_counts.append(progress.rows),
         )
+
     assert row_counts[0] == 50
     assert row_counts[-1] == 120
     assert len(row_counts) >= 2
@@ -335,6 +354,7 @@ def test_rows_of_one_time_are_judged_together(tmp_path):
 def test_rate_is_null_without_meter_days(undisturbed):
     alerts, progress = undisturbed
     shown_rules = {alert.rule for alert in alerts if not alert.held}
+
     for days, rate in (
         (52.0, lambda counts: round(1000 * counts / 52, 3)),
         (0.0, lambda counts: None),
@@ -366,6 +386,7 @@ def test_meter_days_add_up_over_the_runs_of_one_store(tmp_path, undisturbed):
             "second",
         )
         days = first.meter_days + second.meter_days
+
         assert days == pytest.approx(undisturbed[1].meter_days, rel=0.01)
         assert days == pytest.approx(len(town.grid) * 3, rel=0.05)
 
@@ -397,16 +418,19 @@ def test_a_store_with_fewer_or_more_columns_goes_on(changes, tmp_path, undisturb
             "first half",
             every=1e9,
         )
+
     with closing(sqlite3.connect(path)) as db:
         for change in [*changes, "PRAGMA user_version = 0"]:
             db.execute(change)
         db.commit()
+
     notes: list[str] = []
     with Store(path) as store:
         rest = replace(town.source(), batches=islice(town.batches(), half, None))
         follow(rest, store, "second", every=1e9, notify=notes.append)
         assert store.alerts() == undisturbed[0]
         assert store.db.execute("PRAGMA user_version").fetchone() == (Store.VERSION,)
+
     assert notes == []
 
 
@@ -436,6 +460,7 @@ def test_report_shows_alerts_and_the_curves_behind_them(tmp_path, capsys):
     (folder / "reads.csv").write_text(
         "\n".join(["meter,area,at,ua,ub,uc,ia,ib,ic", *rows]), "utf-8"
     )
+
     run([str(folder)], tmp_path / "s.db", Settings(zone="Asia/Shanghai"), report=page)
     html = page.read_text("utf-8")
     assert "Voltage loss" in html or "Phase break" in html

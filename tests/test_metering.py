@@ -71,6 +71,7 @@ def ledgers(seed: int) -> Stream:
             + int(rng.integers(4, 20)) * DAY_SECONDS
             + int(rng.integers(0, DAY_SECONDS))
         )
+
         meters.append(meter_with(meter, stopped=since) if fault == "stopped" else meter)
         if rng.random() < 0.3:
             meters.append(
@@ -80,7 +81,9 @@ def ledgers(seed: int) -> Stream:
                     ct=3.0,
                 )
             )
+
         rows += readings_of(rng, meter, fault, start, since)
+
     order = sorted(range(len(rows)), key=lambda n: (rows[n].at, rows[n].subject))
     return Stream(
         [Area(area="A1", meters=meters)],
@@ -108,6 +111,7 @@ def readings_of(
     kvar = kw * np.where(bad, {"reactive": 1.6, "capacitor": 8.0}.get(fault, 0.3), 0.3)
     kwh = kw * meter.interval_s / HOUR_SECONDS
     counted = kwh * np.where(bad, {"runaway": 14.0, "ratio": 0.7}.get(fault, 1.0), 1.0)
+
     valley = (times // METER_INTERVAL) % 4 == 0
     number = np.searchsorted(
         np.array([start + 2 * DAY_SECONDS, start + 12 * DAY_SECONDS]), times
@@ -129,6 +133,7 @@ def readings_of(
         "demand_resets": number,
         "meter_ratio": np.where((fault == "ct") & bad, 5.0, meter.ct),
     }
+
     rounded = {
         name: np.round(column, 2)
         if "register" in name
@@ -136,6 +141,7 @@ def readings_of(
         for name, column in columns.items()
     }
     rows = []
+
     for n in np.flatnonzero(rng.random(size) > 0.01).tolist():
         row_columns = {name: column[..., n] for name, column in rounded.items()}
         if rng.random() < 0.02:
@@ -143,6 +149,7 @@ def readings_of(
                 name: row_columns[name] * NOT_A_NUMBER
                 for name in rng.choice(list(rounded), 3)
             }
+
         if rng.random() < 0.02:
             row_columns["register"] = float(rng.choice([5.0, 77_000.0, 4294967.295]))
         row_columns |= {
@@ -151,6 +158,7 @@ def readings_of(
             "status": Status.ESTIMATED if rng.random() < 0.01 else Status.MEASURED,
         }
         rows.append(Row(Readings, "A1", meter.meter, int(times[n]), row_columns))
+
     return rows
 
 
@@ -189,18 +197,14 @@ def test_readings_up_to_three_days_late_change_nothing():
         for alert in judge_stream(with_closing_readings(stream, 3 * DAY_SECONDS))[1]
         if alert.kind == "days"
     ]
-    same(
-        [
-            alert
-            for alert in judge_stream(
-                with_closing_readings(
-                    straggling(stream, 5, 0, 2 * DAY_SECONDS), 3 * DAY_SECONDS
-                )
-            )[1]
-            if alert.kind == "days"
-        ],
-        expected,
-    )
+
+    late = straggling(stream, 5, 0, 2 * DAY_SECONDS)
+    alerts = [
+        alert
+        for alert in judge_stream(with_closing_readings(late, 3 * DAY_SECONDS))[1]
+        if alert.kind == "days"
+    ]
+    same(alerts, expected)
 
 
 def test_any_cut_and_any_restart_publish_exactly_the_same():

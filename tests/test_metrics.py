@@ -57,6 +57,7 @@ def documented() -> dict[str, set[str]]:
         .partition("## Metrics")[2]
         .partition("\n## ")[0]
     )
+
     for row in table.splitlines():
         if not row.startswith("| `"):
             continue
@@ -67,6 +68,7 @@ def documented() -> dict[str, set[str]]:
                 documented_labels[
                     f"meterwatch{name}" if name.startswith("_") else name
                 ] = label_names
+
     return documented_labels
 
 
@@ -94,6 +96,7 @@ def test_counters_begin_at_0_for_every_label_set():
         for (name, _), count in found.items()
         if re.fullmatch(r"meterwatch_\w+_total", name)
     } == {0}
+
     for name in ALL_RULES:
         for level in ALL_RULES[name].levels:
             for change in ("raised", "revised", "cleared", "withdrawn"):
@@ -107,18 +110,23 @@ def test_counters_begin_at_0_for_every_label_set():
                     )
                     == 0
                 )
+
         for reason in ("repeat", "storm", "budget", "shadow"):
             assert value(found, "alerts_held_total", rule=name, reason=reason) == 0
+
     assert (
         value(found, "alerts_held_total", rule="zero_usage", reason="meter_change") == 0
     )
+
     for kind in ("readings", "events", "payments", "stages"):
         for outcome in ("rows", "judged", "duplicate", "late"):
             assert value(found, f"{outcome}_total", kind=kind) == 0
+
     for kind in ("readings", "events", "payments", "stages", "registry"):
         for reason in Reason:
             assert value(found, "rejected_total", kind=kind, reason=reason) == 0
     assert value(found, "rejected_total", kind="rules", reason="rulebook") == 0
+
     for owner in (
         "grid",
         "work",
@@ -152,13 +160,14 @@ def words(node: ast.AST) -> set[str]:
 
 def test_every_reason_produced_is_in_the_table():
     validation = "models/validation.py"
-    doubted = {
+    implausible = {
         word for call in calls(validation, "doubt") for word in words(call.args[-1])
     }
     for node in ast.walk(ast.parse((PROJECT_ROOT / validation).read_text())):
         if isinstance(node, ast.For) and "self.doubts[reason]" in ast.unparse(node):
-            doubted |= words(node.iter)
-    assert doubted == set(labels.IMPLAUSIBLE_REASONS)
+            implausible |= words(node.iter)
+
+    assert implausible == set(labels.IMPLAUSIBLE_REASONS)
 
     refused = {
         word
@@ -168,6 +177,7 @@ def test_every_reason_produced_is_in_the_table():
     for node in ast.walk(ast.parse((PROJECT_ROOT / "detectors/engine.py").read_text())):
         if isinstance(node, ast.For) and "self.reject(" in ast.unparse(node):
             refused |= words(node.iter)
+
     assert refused == {
         reason for reasons in labels.REJECTED_BY_ENGINE.values() for reason in reasons
     }
@@ -179,6 +189,7 @@ def test_every_reason_produced_is_in_the_table():
     }
     known = {reason for _, reason in labels.suppressed()}
     joined = {policy.AREA_FAILURE, policy.NOTICE_REASON}
+
     assert (
         decided
         | joined
@@ -207,6 +218,7 @@ def _returned(function: str) -> set[str]:
         if isinstance(n, ast.Return) and n.value is not None
     ]
     sides = [side for value in given for side in _sides(value)]
+
     return {
         n.value
         for n in sides
@@ -233,11 +245,13 @@ def test_every_engine_count_has_a_series_from_the_start():
             }
         )
     )
+
     metrics.count_alerts(
         Counter(
             {(rule, 1, "raised", reason): 1 for rule, reason in labels.suppressed()}
         )
     )
+
     assert set(samples(metrics)) == before
 
 
@@ -284,6 +298,7 @@ def test_handed_over_partition_has_no_gauges_however_long_it_takes(monkeypatch):
     asyncio.run(worker.hand_over())
     for partition in worker._handed_over.values():
         worker._check_progress(partition, {worker.settings.topic(READS_TOPIC): 9})
+
     assert during == [{"0", "1", "2"}] * 3
     assert partitions(metrics) == set()
 

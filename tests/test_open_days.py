@@ -66,6 +66,7 @@ def slots(names, step, count, **columns):
                 if name in ("u", "i", "p", "q")
                 else flat * k ** (name == "register")
             )
+
         rows = len(names)
         yield Readings.build(
             names,
@@ -160,6 +161,7 @@ def test_packed_day_unpacks_exactly(decimals):
     for name, array in cells.items():
         assert restored[name].dtype == array.dtype
         assert np.array_equal(restored[name], array, equal_nan=name != "reads")
+
     assert len(packed({"kwh": kwh})) < kwh.nbytes
 
 
@@ -186,5 +188,6 @@ def test_last_of_several_records_of_an_area_counts():
         np.testing.assert_array_equal(
             getattr(together.registry, name), getattr(separate.registry, name)
         )
+
     assert together.registry.members == separate.registry.members
     assert together.registry.sizes.tolist() == [3, 1]

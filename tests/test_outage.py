@@ -116,6 +116,7 @@ def babble(seconds: int, clock: Clock) -> int:
             logging.getLogger("kafka.conn").warning("%s is not ready", f"<node {n}>")
             logging.getLogger("another.library").error("failed", exc_info=refused)
             count += 5
+
     return count
 
 
@@ -152,6 +153,7 @@ def test_messages_beyond_an_outage_are_logged_whole(limit):
         raise ValueError("of our own making")
     except ValueError:
         logging.getLogger("faust.agents").exception("agent has crashed")
+
     logging.getLogger("aiokafka").critical("critical")
     logging.getLogger("aiokafka").critical("critical")
     logging.getLogger("meterwatch").warning("offset %d is refused", 1)
@@ -159,6 +161,7 @@ def test_messages_beyond_an_outage_are_logged_whole(limit):
     logging.getLogger("meterwatch").warning("offset %d is refused", 2)
     template = "%s and %s"
     logging.getLogger("kafka").warning(template, "one")
+
     assert "Traceback" in lines.found[0]
     assert lines.found[1:] == [
         "aiokafka critical",
@@ -181,7 +184,9 @@ def test_usual_messages_of_starts_and_rebalances_are_not_logged(limit):
     logging.getLogger("mode.timers").warning(
         "Timer %s is overlapping (interval=%r runtime=%r)", "livelock", 7.0, 59.9
     )
+
     assert lines.found == []
+
     coordinator.error(
         "Group Coordinator Request failed: %s", GroupAuthorizationFailedError()
     )
@@ -202,20 +207,26 @@ def test_delivery_delay_counts_only_while_the_process_runs(clock):
         for _ in range(30):
             clock.now += 1
             deliveries.beat()
+
         assert (deliveries.oldest, deliveries.silence) == (30, 30)
+
         second.set_result(None)
         await asyncio.sleep(0)
         assert (deliveries.oldest, deliveries.silence) == (30, 0)
+
         clock.now += 1000  # the process stood still
         deliveries.beat()
         assert deliveries.oldest < 40
+
         first.set_exception(KafkaTimeoutError())
         await asyncio.sleep(0)
         assert (deliveries.oldest, deliveries.silence) == (0, 0)
+
         first.exception()
         deliveries.track(third)
         third.cancel()
         await asyncio.sleep(0)
+
         assert deliveries.oldest == 0
 
     asyncio.run(deliver())
@@ -250,6 +261,7 @@ def test_takeover_waits_for_the_brokers_and_stops_when_the_worker_ends(
     monkeypatch.setattr("streams.worker.BEAT", 0.0)
     worker._rules_known.set()
     asyncio.run(worker.take_over({TP(topic, 0) for topic in worker.topics}, 1))
+
     assert attempts == 3
     assert (
         caplog.text.count(
@@ -424,6 +436,7 @@ def test_worker_logs_little_during_an_outage_resumes_and_obeys_sigterm(
         town.thaw()
         wait(lambda: worker.scrape()["meterwatch_brokers_answer", ()] == 1)
         wait(lambda: all_checkpointed(town.settings))
+
         assert worker.scrape()["meterwatch_broker_answer_time_seconds", ()] > answer
 
         log = worker.log.read_text()
@@ -449,6 +462,7 @@ def test_worker_logs_little_during_an_outage_resumes_and_obeys_sigterm(
         wait(lambda: all_checkpointed(town.settings))
         assert worker.end() == 0
         assert worker.log.read_text().endswith("ended; the last checkpoint is taken\n")
+
     assert published_states(town.settings) == town.expected()
 
 

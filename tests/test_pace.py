@@ -57,6 +57,7 @@ def drawn(seed: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         "coverage": rng.choice([0.5, 1.0], ROW_COUNT),
         "temperature": some(rng.normal(20, 5, ROW_COUNT), 0.7).astype(np.float32),
     }
+
     return rng.integers(0, SLOT_COUNT, ROW_COUNT), columns
 
 
@@ -107,6 +108,7 @@ def test_episodes_are_the_same_for_many_rows_as_one_by_one(name: str, seed: int)
         np.nan,
         rng.choice([900.0, 9 * HOUR_SECONDS], ROW_COUNT),
     )
+
     rows: tuple[Any, ...] = np.arange(ROW_COUNT), slots, at, score, gap
     batched, alone = episodes_of(name), episodes_of(name)
     changes = batched.update(*rows)
@@ -116,6 +118,7 @@ def test_episodes_are_the_same_for_many_rows_as_one_by_one(name: str, seed: int)
         for n in range(ROW_COUNT)
         for change in alone.update(*(column[n : n + 1] for column in rows))
     ]
+
     for key, expected in alone.cells.items():
         np.testing.assert_array_equal(batched.cells[key], expected)
 

@@ -67,6 +67,7 @@ def test_every_record_enters_the_backlog_once_and_in_order(slices):
             partition.enqueue(READS_TOPIC, records(first, first + count), None)
         except GapError:
             assert first > due
+
     while chunk := partition.next_chunk():
         filed += [record.offset for record in chunk.records]
         partition.finish_chunk(chunk, len(chunk.records))
@@ -154,7 +155,9 @@ def test_topic_of_few_slow_rows_leaves_the_steps_of_others_whole(monkeypatch):
     partition.begin(
         taken(partition), Stages.build(["W1"], [0], ["S1"], [0], [0], stages=["s"])
     )
+
     assert partition.in_hand
+
     partition.note_judged(partition.in_hand, partition.judge(partition.in_hand))
     judge_whole_chunk(partition, 8_000)
     assert steps == [("stages", 1), ("readings", 8_000)]
@@ -178,7 +181,9 @@ def test_records_contained_beyond_the_offsets_are_not_judged_again(
         taken(first), Readings.build(["M1"], [0] * 6, ["A1"], [0] * 6, range(6))
     )
     first._paces[READS_TOPIC] = 4 / STEP_SECONDS
+
     assert first.in_hand
+
     first.note_judged(first.in_hand, first.judge(first.in_hand))
     assert (first.judged[READS_TOPIC], first.begun[READS_TOPIC]) == (100, 4)
 
@@ -190,6 +195,7 @@ def test_records_contained_beyond_the_offsets_are_not_judged_again(
         progress=PartitionProgress(first.begun, first.paces),
     )
     second.start(READS_TOPIC, 100)
+
     for offset in range(100, 102, 2 // records_again):
         second.enqueue(READS_TOPIC, records(offset, offset + 2 // records_again), None)
         rows = range(6)[(offset - 100) * 3 :][: 6 // records_again]
@@ -199,6 +205,7 @@ def test_records_contained_beyond_the_offsets_are_not_judged_again(
         )
         while hand := second.in_hand:
             second.note_judged(hand, second.judge(hand))
+
     assert steps == [0, 1, 2, 3, 4, 5]
     assert (second.judged[READS_TOPIC], second.begun[READS_TOPIC]) == (102, 0)
 
@@ -241,6 +248,7 @@ def test_other_topics_overtake_one_another_by_an_hour_at_most_up_to_the_next_rea
     partition.enqueue(PAYMENTS_TOPIC, span_of(0, [150, 200, 700]), None)
     partition.enqueue(WORKFLOW_TOPIC, span_of(0, [200, 340]), None)
     partition.enqueue(READS_TOPIC, span_of(100, [400, 500]), None)
+
     assert order(partition) == [
         (EVENTS_TOPIC, [0, 1, 2, 3]),
         (PAYMENTS_TOPIC, [0, 1]),
@@ -272,11 +280,13 @@ def test_only_the_last_of_a_slice_acknowledges_it():
         partition.enqueue(READS_TOPIC, span_of(first, range(200)), f"to {first + 200}")
     partition._row_bytes[READS_TOPIC] = 10
     acknowledged = []
+
     while chunk := partition.next_chunk():
         partition.finish_chunk(chunk, len(chunk.records))
         acknowledged.append(
             (partition.judged[READS_TOPIC], partition.last_events.get(READS_TOPIC))
         )
+
     assert acknowledged == [
         (220, None),
         (340, "to 300"),
@@ -333,10 +343,12 @@ def test_a_span_without_records_is_taken_at_once_and_acknowledges_what_it_covers
     partition.enqueue(EVENTS_TOPIC, FetchedRange(0, [], 2), "to 2")
     while chunk := partition.next_chunk():
         partition.finish_chunk(chunk, len(chunk.records))
+
     assert (partition.judged[EVENTS_TOPIC], partition.last_events) == (
         2,
         {EVENTS_TOPIC: "to 2"},
     )  # payments are awaited
+
     partition.enqueue(PAYMENTS_TOPIC, FetchedRange(0, [], 1), None)
     while chunk := partition.next_chunk():
         partition.finish_chunk(chunk, len(chunk.records))
@@ -397,18 +409,24 @@ def test_standing_still_before_waiting_records_is_noticed(monkeypatch):
 def test_time_passes_by_itself_no_further_than_a_topic_that_lags():
     partition = new_partition()
     assert partition.time_bound(2_000) == 0  # not checked yet
+
     partition.note_ends({READS_TOPIC: 100, EVENTS_TOPIC: 0})
     assert partition.time_bound(2_000) == 2_000
+
     partition.note_ends({READS_TOPIC: 105, EVENTS_TOPIC: 0})
     assert partition.time_bound(2_000) == 0
+
     partition.enqueue(READS_TOPIC, records(100, 110), None)
     partition.finish_chunk(taken(partition), 10)
     assert partition.time_bound(2_000) == 1_009
     assert partition.time_bound(1_000) == 1_000
+
     partition.note_ends({READS_TOPIC: 110, EVENTS_TOPIC: 0})
     assert partition.time_bound(2_000) == 2_000
+
     partition.enqueue(READS_TOPIC, records(110, 111), None)  # arrived since
     assert partition.time_bound(2_000) == 1_009
+
     partition.drop()
     assert partition.time_bound(2_000) == 0
 
@@ -436,7 +454,9 @@ def test_time_passes_in_portions_after_a_long_silence():
         )
     )
     now, times, raised = START_TIME + 30 * DAY_SECONDS, [], 0
+
     assert not alerts
+
     partition.note_checkpoint(WrittenCheckpoint(), partition.judged, partition.begun)
     while partition.ticked < now:
         alerts = partition.tick(now)
@@ -446,10 +466,12 @@ def test_time_passes_in_portions_after_a_long_silence():
             for alert in alerts
         )
         times.append(partition.ticked)
+
     assert raised == count
     assert len(times) > 6  # each item passes several marks
     assert times == sorted(times)
     assert partition.unsaved  # a checkpoint is due though no record was judged
+
     partition.note_checkpoint(WrittenCheckpoint(), partition.judged, partition.begun)
     partition.tick(now + 1)
     assert not partition.unsaved

@@ -51,6 +51,7 @@ def weeks(seed: int) -> Stream:
         Meter(meter=f"M{k}", phase=phase, interval_s=STEP_SECONDS)
         for k, phase in enumerate(filed)
     ]
+
     rows = []
     for k, meter in enumerate(meters):
         phase_volts = np.full((3, hours), np.nan)
@@ -61,6 +62,7 @@ def weeks(seed: int) -> Stream:
             used[k - 1] if k else used.sum(axis=0) * 1.02 / 3,
         )
         lost = rng.random(hours) < 0.01
+
         for n, columns in enumerate(
             reading_columns(power / 0.23, np.round(phase_volts, 1), power, STEP_SECONDS)
         ):
@@ -74,6 +76,7 @@ def weeks(seed: int) -> Stream:
                         columns,
                     )
                 )
+
     order = sorted(range(len(rows)), key=lambda n: (rows[n].at, n))
     return Stream(
         [Area(area="A1", gateway="G", meters=meters)],
@@ -184,6 +187,7 @@ def test_a_day_contains_how_far_every_hour_departs_from_each_phase():
         [228, 90, 230],
         [226, NOT_A_NUMBER, NOT_A_NUMBER],
     ]  # one phase has no supply
+
     batches = []
     for quarter in range(1, 106):
         hour, left = divmod(quarter, 4)
@@ -198,6 +202,7 @@ def test_a_day_contains_how_far_every_hour_departs_from_each_phase():
         for early, here in ends:
             at = [START_TIME + 900 * quarter + early] * 2
             batches.append(Readings.build(names, [0, 1], ["A1"], [0, 0], at, u=here))
+
     deviations = windows(Days, area, batches)["voltage_apart"].reshape(3, 24, 2)
     assert np.isnan(deviations[:, :, 0]).all()  # the gateway itself
     assert deviations[:, 0, 1] == pytest.approx([-5, -6, -7], abs=0.001)

@@ -1,4 +1,4 @@
-"""Poison on a real broker: among whatever is sent, the worker lives, gives the reason, and judges good rows.
+"""Poison on a real broker: among whatever is sent, the worker lives, gives the reason, and judges good rows."""
 
 from __future__ import annotations
 
@@ -350,6 +350,7 @@ def unharmed() -> Aftermath:
     living = living.with_rows(finite)
     engine = Engine(zone=living.zone, interval=living.interval)
     engine.enroll(living.areas)
+
     return Aftermath(
         living,
         engine,
@@ -376,6 +377,7 @@ def aftermath(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> After
         "METERWATCH_UNKNOWN_AREA": "judge",
         "METERWATCH_MISPLACED": "judge",  # poison lies among good messages
     }
+
     settings = load(environment)
     asyncio.run(ensure(settings))
     good = [
@@ -387,6 +389,7 @@ def aftermath(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> After
     ]
     areas = [(REGISTRY_TOPIC, *encode_area(area)) for area in after.stream.areas]
     asyncio.run(send(settings, after, [*areas, *good[: len(good) // 2]], "lz4"))
+
     with WorkerProcess(
         environment, tmp_path_factory.mktemp("poison") / "log"
     ) as worker:
@@ -404,9 +407,11 @@ def aftermath(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> After
             )
         )
         after.counted = worker.scrape()
+
         after.rejects = asyncio.run(records(settings, REJECTS_TOPIC))
         after.alerts = published_states(settings)
         assert worker.end() == 0
+
     return after
 
 
@@ -443,6 +448,7 @@ async def send(
                 after.sent[topic, poison_position.partition, poison_position.offset] = (
                     poison
                 )
+
             del left[topic][: share[topic]]
 
 
@@ -460,6 +466,7 @@ def test_poison_is_rejected_with_its_reason_and_reads_back(aftermath, topic):
             "bytes",
         }
         assert headers["detail"]
+
         if headers["topic"] == f"poison.{topic}":
             position = int(headers["partition"]), int(headers["offset"])
             poison = aftermath.sent[topic, *position]
@@ -468,11 +475,13 @@ def test_poison_is_rejected_with_its_reason_and_reads_back(aftermath, topic):
                 assert reject.value == (poison.value or b"")[:LARGEST_REJECT]
                 assert headers["bytes"] == str(len(poison.value or b""))
             reasons.setdefault(position, []).append(headers["reason"])
+
     sent = {
         tuple(position): sorted(poison.reasons)
         for (name, *position), poison in aftermath.sent.items()
         if name == topic
     }
+
     assert len(sent) >= len(TOPIC_POISON[topic])
     assert {position: sorted(names) for position, names in reasons.items()} == sent
 
@@ -505,6 +514,7 @@ def test_rows_in_are_judged_rejected_duplicate_or_late(aftermath, topic):
             if name == "meterwatch_rejected_total" and labels[0] == kind
         }
     )
+
     assert rejected == refused
     assert (
         counted["rows"]
@@ -513,8 +523,10 @@ def test_rows_in_are_judged_rejected_duplicate_or_late(aftermath, topic):
         + counted.get("late", 0)
         + rejected.total()
     )
+
     counts = aftermath.engine.counts
     assert counted["rows"] == counts[kind, "in", ""] + refused.total()
+
     for (topic_kind, outcome, reason), n in counts.items():
         if topic_kind == kind and outcome in ("judged", "late", "duplicate"):
             assert counted.get(outcome, 0) == n
@@ -531,9 +543,8 @@ def test_implausible_values_are_counted_and_unknown_meters_are_judged(aftermath)
         if outcome == "implausible"
     }
     assert reasons >= {"negative", "sentinel", "estimated"}
-    assert {row.area for row in aftermath.stream.rows} > {
-        area.area for area in aftermath.stream.areas
-    }
+    known = {area.area for area in aftermath.stream.areas}
+    assert {row.area for row in aftermath.stream.rows} > known
 
 
 async def publish(
@@ -593,5 +604,6 @@ def test_checkpoint_of_an_older_engine_layout_ends_the_worker_with_advice(
     with WorkerProcess(environment, tmp_path / "log") as worker:
         assert worker.process.wait(WAIT_SECONDS) == 1
         log = worker.log.read_text()
+
     assert "the snapshot has layout 1, this version reads layout" in log
     assert "start afresh: stop the workers and delete the topic" in log

@@ -55,6 +55,7 @@ def alert(
         en="",
         zh="",
     )
+
     return Alert(**(fields | more))
 
 
@@ -183,6 +184,7 @@ def test_a_rule_that_fires_beyond_three_times_its_forecast_is_braked():
             )
             for n in range(20)
         )
+
     storm = policy.apply(
         alert(
             area=f"A{n}",
@@ -192,6 +194,7 @@ def test_a_rule_that_fires_beyond_three_times_its_forecast_is_braked():
         for n in range(100)
     )
     braked = max(STORM_LEAST, 3 * 20)
+
     assert suppressed_by(storm) == [""] * braked + ["storm"] * (100 - braked)
 
 
@@ -298,6 +301,7 @@ class TestReconcile:
             2,
         )
         assert policy.reconcile([*alerts, correction], {"A1": NOON_TIME}) == []
+
         [raised] = policy.apply([alert()])
         assert (
             raised.revision == 3
@@ -339,21 +343,15 @@ class TestReconcile:
         assert (correction.revision, correction.severity) == (3, 3)
 
     def test_alert_that_may_be_forgotten_is_left_alone(self):
+        kept = {"A1": NOON_TIME + MEMORY_SECONDS}
+        forgotten = {"A1": NOON_TIME + MEMORY_SECONDS + 1}
+
         alerts = [alert(state="cleared")]
-        assert (
-            new_policy().reconcile(alerts, {"A1": NOON_TIME + MEMORY_SECONDS + 1}) == []
-        )
-        assert (
-            len(new_policy().reconcile(alerts, {"A1": NOON_TIME + MEMORY_SECONDS})) == 1
-        )
-        assert (
-            len(
-                new_policy().reconcile(
-                    [alert()], {"A1": NOON_TIME + MEMORY_SECONDS + 1}
-                )
-            )
-            == 1
-        )  # raised is never forgotten
+        assert new_policy().reconcile(alerts, forgotten) == []
+        assert len(new_policy().reconcile(alerts, kept)) == 1
+
+        # a raised alert is never forgotten
+        assert len(new_policy().reconcile([alert()], forgotten)) == 1
 
     def test_alert_published_since_and_forgotten_is_left_alone(self):
         policy, later = new_policy(), {"A1": NOON_TIME + MEMORY_SECONDS + DAY_SECONDS}
@@ -384,6 +382,7 @@ class TestABrake:
             for n in range(DAILY_BUDGET + 1)
         )
         policy.apply(alert(area=f"A{n}") for n in range(DAILY_BUDGET + 1))
+
         assert suppressed_by(
             policy.apply(
                 [
@@ -411,6 +410,7 @@ class TestABrake:
                     for n in range(20)
                 ]
             )
+
         due = [
             alert(
                 "arrears_tier",
@@ -421,12 +421,15 @@ class TestABrake:
             )
             for n in range(500)
         ]
+
         assert "storm" in suppressed_by(policy.apply(due))
+
         later = NOON_TIME + 30 * DAY_SECONDS
         escalated = [
             msgspec.structs.replace(due_alert, change="escalated", severity=1, at=later)
             for due_alert in due
         ]
+
         assert set(suppressed_by(policy.apply(escalated))) == {""}
 
     def test_suppresses_the_lowest_scores_of_a_batch(self):

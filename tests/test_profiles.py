@@ -75,6 +75,7 @@ def altered(who: int, days: np.ndarray, n: np.ndarray) -> np.ndarray:
         days[45:48] = np.nan
     elif who == 14:
         days[late] *= 0.05
+
     return days
 
 
@@ -93,6 +94,7 @@ def street(number: int) -> Stream:
         .round(2)
     )
     cold = np.maximum(15 - air.mean(axis=1), 0)
+
     for who in range(36):
         shop = who >= 33
         meters.append(
@@ -113,6 +115,7 @@ def street(number: int) -> Stream:
         if who in HEATED_HOMES:
             used *= np.exp(0.06 * cold)[:, None]
         kwh = np.round(altered(who, used, np.arange(days)), 3).astype(np.float32)
+
         for n, value in enumerate(kwh.reshape(-1)):
             if rng.random() < 0.002 or np.isnan(value):
                 continue
@@ -128,6 +131,7 @@ def street(number: int) -> Stream:
                 ],
                 np.float32,
             )
+
             columns = dict(
                 kwh=value,
                 u=volts,
@@ -148,6 +152,7 @@ def street(number: int) -> Stream:
                     columns,
                 )
             )
+
     order = sorted(range(len(rows)), key=lambda k: (rows[k].at, rows[k].subject))
     return Stream(
         [Area(area="A1", gateway="G0", meters=meters)],
@@ -217,6 +222,7 @@ def test_areas_spread_over_engines_publish_the_same():
         )
         for area in both.areas
     ]
+
     assert exactly(judge_stream(both)[1]) == exactly(
         [alert for share in shares for alert in judge_stream(share)[1]]
     )
@@ -229,6 +235,7 @@ def test_attacks_on_a_home_are_found_and_nobody_else_is_suspected():
     )
     rows = homes[np.argsort(-town.grid.mean_kw[homes])]
     planted: dict[str, Planted] = {}
+
     for kind, row in zip(THEFT_ATTACKS, rows.tolist(), strict=False):
         happening = attacked(
             town.grid, kind, row, (town.start + 30 * DAY_SECONDS, town.end), 5
@@ -236,6 +243,7 @@ def test_attacks_on_a_home_are_found_and_nobody_else_is_suspected():
         town.happenings.append(happening)
         if happening.planted:
             planted[kind] = happening.planted
+
     engine = Engine(
         [ALL_RULES[name] for name in RULES_BY_MODULE["test_profiles"]],
         zone=town.zone,
@@ -245,17 +253,18 @@ def test_attacks_on_a_home_are_found_and_nobody_else_is_suspected():
     states = {
         alert.id: alert for batch in town.batches() for alert in engine.step(batch)
     }
-    fault_rules = [
+    shown_alerts = [
         alert
         for alert in states.values()
         if alert.state != "withdrawn" and not alert.suppressed_by
     ]
+
     found = {
         kind
         for kind, fault in planted.items()
-        if any(fault.found_by(alert) for alert in fault_rules)
+        if any(fault.found_by(alert) for alert in shown_alerts)
     }
+
     assert found == THEFT_ATTACKS.keys()
-    assert {alert.subject for alert in fault_rules} == {
-        fault.subject for fault in planted.values()
-    }
+    subjects = {fault.subject for fault in planted.values()}
+    assert {alert.subject for alert in shown_alerts} == subjects

@@ -49,9 +49,8 @@ from tests.adversarial import (
 from tests.casebook import rules_with_models
 from tests.outcomes import balanced, count_outcomes
 
-EXAMPLE_FACTOR = int(
-    os.environ.get("METERWATCH_EXAMPLES", "1")
-)  # how many times the usual number of examples
+# how many times the usual number of examples
+EXAMPLE_FACTOR = int(os.environ.get("METERWATCH_EXAMPLES", "1"))
 ENDLESS_STEP = 10**9
 CLOCK_ERRORS = (
     HOUR_SECONDS,
@@ -109,11 +108,8 @@ def restored(stream: Stream, size: int, every: int = 1) -> list[Alert]:
     return alerts
 
 
-ORDER_DEPENDENT_REASONS = {
-    "repeat",
-    "storm",
-    "budget",
-}  # decided once, in order of arrival
+# decided once, in order of arrival
+ORDER_DEPENDENT_REASONS = {"repeat", "storm", "budget"}
 
 
 def last(alerts: Iterable[Alert]) -> dict[str, Alert]:
@@ -181,16 +177,16 @@ def test_the_streams_make_every_rule_raise_an_alert():
 @given(seed=ANY_SEED, mixed=st.booleans())
 def test_any_cut_publishes_exactly_the_same(seed: int, mixed: bool):
     stream = adversarial_stream(seed) if mixed else by_topic(adversarial_stream(seed))
-    whole, told = judge_stream(stream)
+    unbroken, expected = judge_stream(stream)
     size = len(stream.rows)
     for cuts in (
         range(size),
         np.random.default_rng(seed).integers(0, size, 40).tolist(),
     ):
-        other, again = judge_stream(stream, cuts)
-        assert exactly(again) == exactly(told)
-        assert other.counts == whole.counts
-        assert other.alert_counts == whole.alert_counts
+        engine, alerts = judge_stream(stream, cuts)
+        assert exactly(alerts) == exactly(expected)
+        assert engine.counts == unbroken.counts
+        assert engine.alert_counts == unbroken.alert_counts
 
 
 def test_clock_that_drifts_and_is_reset_is_judged_the_same_for_any_cut():
@@ -207,12 +203,12 @@ def test_clock_that_drifts_and_is_reset_is_judged_the_same_for_any_cut():
 @given(seed=ANY_SEED)
 def test_batches_joined_from_single_rows_publish_the_same(seed: int):
     stream = by_topic(adversarial_stream(seed))
-    whole, told = judge_stream(stream)
-    joined, again = engine_of(stream), []
+    unbroken, expected = judge_stream(stream)
+    joined, alerts = engine_of(stream), []
     for kind, rows in groupby(stream.rows, key=lambda row: row.kind):
-        again += joined.step(kind.join([batch_of([row]) for row in rows]))
-    assert exactly(again) == exactly(told)
-    assert joined.counts == whole.counts
+        alerts += joined.step(kind.join([batch_of([row]) for row in rows]))
+    assert exactly(alerts) == exactly(expected)
+    assert joined.counts == unbroken.counts
 
 
 def goes_on_restored(stream: Stream) -> None:
@@ -255,7 +251,7 @@ def test_rows_come_in_any_order(seed: int, delay: int):
 @example(seed=27)  # outages arrive after the alerts they explain
 def test_topics_come_one_after_the_other(seed: int):
     stream = town(seed)
-    told = judge_stream(with_closing_readings(stream, DAY_SECONDS))[1]
+    expected = judge_stream(with_closing_readings(stream, DAY_SECONDS))[1]
     for events_last in (False, True):
         same(
             judge_stream(
@@ -263,7 +259,7 @@ def test_topics_come_one_after_the_other(seed: int):
                     by_topic(stream, events_last=events_last), DAY_SECONDS
                 )
             )[1],
-            told,
+            expected,
         )
 
 
@@ -279,25 +275,32 @@ def test_successor_corrects_alerts_of_killed_worker(seed: int):
         row.at < stream.rows[start].at + 2 * DAY_SECONDS for row in stream.rows[start:]
     )
     before, lost, rest = (
-        stream.with_rows(stream.rows[a:b])
-        for a, b in pairwise((0, start, end, len(stream.rows)))
+        stream.with_rows(stream.rows[begin:finish])
+        for begin, finish in pairwise((0, start, end, len(stream.rows)))
     )
-    engine, told = judge_stream(before)
+    engine, alerts = judge_stream(before)
     saved = engine.snapshot()
-    theirs, mine = drawn_topics(lost, rng), drawn_topics(lost, rng)
+    killed_stream, successor_stream = drawn_topics(lost, rng), drawn_topics(lost, rng)
     killed = range(int(rng.uniform(0.2, 0.95) * len(lost.rows)))
-    other = [
-        a
-        for batch in theirs.with_rows(theirs.rows[n] for n in killed).batches()
-        for a in engine.step(batch)
+
+    killed_alerts = [
+        begin
+        for batch in killed_stream.with_rows(
+            killed_stream.rows[n] for n in killed
+        ).batches()
+        for begin in engine.step(batch)
     ]
     engine = engine_of(stream)
     engine.restore(saved)
-    told += other + [alert for batch in mine.batches() for alert in engine.step(batch)]
-    told += (corrections := engine.reconcile(other))
-    assert engine.reconcile([*other, *corrections]) == []
+    alerts += killed_alerts + [
+        alert for batch in successor_stream.batches() for alert in engine.step(batch)
+    ]
+    alerts += (corrections := engine.reconcile(killed_alerts))
+
+    assert engine.reconcile([*killed_alerts, *corrections]) == []
+
     same(
-        told + [alert for batch in rest.batches() for alert in engine.step(batch)],
+        alerts + [alert for batch in rest.batches() for alert in engine.step(batch)],
         judge_stream(stream)[1],
     )
 
@@ -329,15 +332,15 @@ def test_readings_up_to_a_day_late_change_nothing(seed: int):
 def test_later_ones_still_amend_days_and_areas(seed: int):
     stream = town(seed, noise=False)
     late = straggling(stream, seed, DAY_SECONDS, 2 * DAY_SECONDS)
-    told = [
+    both = [
         [
-            a
-            for a in judge_stream(with_closing_readings(s, DAY_SECONDS))[1]
-            if a.kind not in ("readings", "clocks")
+            alert
+            for alert in judge_stream(with_closing_readings(variant, DAY_SECONDS))[1]
+            if alert.kind not in ("readings", "clocks")
         ]
-        for s in (late, stream)
+        for variant in (late, stream)
     ]
-    same(*told)
+    same(*both)
 
 
 def test_a_gap_waits_a_day_after_the_reading_that_follows_it():
@@ -355,6 +358,7 @@ def test_a_gap_waits_a_day_after_the_reading_that_follows_it():
             strict=True,
         )
     ]
+
     late, next_time = rows[3:5], rows[5].at
     in_order = sorted(rows[:3] + rows[5:], key=lambda row: row.at)
     for patience, raised in ((DAY_SECONDS, 1), (DAY_SECONDS + 900, 0)):
@@ -371,6 +375,7 @@ def test_a_gap_waits_a_day_after_the_reading_that_follows_it():
             "Asia/Shanghai",
             900,
         )
+
         assert (
             sum(
                 alert.rule == "voltage_loss"
@@ -391,6 +396,7 @@ def test_a_late_reading_that_comes_twice_in_a_batch_counts_once():
             Row(Readings, "A1", meter, start + 900 * (n + 1), columns)
             for meter in ("M0", "M1")
         ]
+
     low = replace(rows[20], columns=rows[20].columns | {"register": 12.0})
     twice = [low, replace(low, columns=low.columns | {"kwh": np.float32(0.1)})]
     area = Area(
@@ -400,6 +406,7 @@ def test_a_late_reading_that_comes_twice_in_a_batch_counts_once():
     stream = Stream(
         [area], (*rows[:20], *rows[21:30], *twice, *rows[30:]), "Asia/Shanghai", 900
     )
+
     assert not [
         alert for alert in judge_stream(stream)[1] if alert.rule == "register_decrease"
     ]
@@ -409,17 +416,16 @@ def test_a_late_reading_that_comes_twice_in_a_batch_counts_once():
 @given(seed=ANY_SEED)
 def test_duplicates_change_nothing(seed: int):
     stream = town(seed)
-    (engine, again), (other, told) = (
+    (engine, alerts), (undisturbed, expected) = (
         judge_stream(duplicated(stream, seed, 0.3)),
         judge_stream(stream),
     )
-    assert exactly(again) == exactly(told)
-    for kind in (
-        "readings",
-        "events",
-        "stages",
-    ):  # a repeated balance is judged again
-        assert engine.counts[kind, "judged", ""] == other.counts[kind, "judged", ""]
+    assert exactly(alerts) == exactly(expected)
+    # payments are left out: a repeated balance is judged again
+    for kind in ("readings", "events", "stages"):
+        assert (
+            engine.counts[kind, "judged", ""] == undisturbed.counts[kind, "judged", ""]
+        )
 
 
 @examples(3)
@@ -429,27 +435,31 @@ def test_other_energy_of_the_same_interval_amends_days_and_areas_alone(seed: int
     streams = (corrected(stream, seed, 0.5), stream)
     same(
         *(
-            [a for a in judge_stream(s)[1] if a.kind in ("readings", "clocks")]
-            for s in streams
+            [
+                alert
+                for alert in judge_stream(variant)[1]
+                if alert.kind in ("readings", "clocks")
+            ]
+            for variant in streams
         )
     )
 
 
 @examples(6)
 @given(seed=ANY_SEED, ahead=st.sampled_from(CLOCK_ERRORS), received=st.booleans())
-@example(
-    seed=9469, ahead=40 * DAY_SECONDS, received=False
-)  # days given up for nearer days in the same batch
-@example(
-    seed=870, ahead=-40 * DAY_SECONDS, received=True
-)  # far behind, and among the first two to report
+# days given up for nearer days in the same batch
+@example(seed=9469, ahead=40 * DAY_SECONDS, received=False)
+# far behind, and among the first two to report
+@example(seed=870, ahead=-40 * DAY_SECONDS, received=True)
 def test_a_meter_with_a_wrong_clock_harms_nobody_else(
     seed: int, ahead: int, received: bool
 ):
     stream = with_wrong_clock(
         with_closing_readings(town(seed), DAY_SECONDS), "", "", 0, received=received
     )
-    area = max(stream.areas, key=lambda a: len({meter.meter for meter in a.meters}))
+    area = max(
+        stream.areas, key=lambda area: len({meter.meter for meter in area.meters})
+    )
     meters = {meter.meter for meter in area.meters}
     if len(meters) < 3:
         return
@@ -457,12 +467,13 @@ def test_a_meter_with_a_wrong_clock_harms_nobody_else(
     wrong = with_wrong_clock(stream, area.area, victim, ahead, received=received)
     others = [
         [
-            a
-            for a in judge_stream(s)[1]
-            if a.area != area.area or a.subject not in (victim, "")
+            alert
+            for alert in judge_stream(variant)[1]
+            if alert.area != area.area or alert.subject not in (victim, "")
         ]
-        for s in (wrong, stream)
+        for variant in (wrong, stream)
     ]
+
     same(*others)
 
 
@@ -471,8 +482,8 @@ def test_a_meter_with_a_wrong_clock_harms_nobody_else(
 def test_event_times_of_1970_and_2038_harm_nobody(seed: int):
     stream = with_closing_readings(town(seed), DAY_SECONDS)
     alerts = [
-        [a for a in judge_stream(s)[1] if a.rule != "clock_drift"]
-        for s in (mistimed(stream, seed), stream)
+        [alert for alert in judge_stream(variant)[1] if alert.rule != "clock_drift"]
+        for variant in (mistimed(stream, seed), stream)
     ]
     assert exactly(alerts[0]) == exactly(alerts[1])
 
@@ -481,19 +492,21 @@ def test_event_times_of_1970_and_2038_harm_nobody(seed: int):
 @given(seed=ANY_SEED)
 def test_areas_spread_over_engines_publish_the_same(seed: int):
     stream = staggered_areas(adversarial_stream(seed), seed)
-    whole, told = judge_stream(stream)
+    unbroken, expected = judge_stream(stream)
     homes = sorted({row.area for row in stream.rows})
     split: list[Alert] = []
     counts: Counter[tuple[str, str, str]] = Counter()
     for n in range(2):
-        part = stream.with_rows(row for row in stream.rows if row.area in homes[n::2])
+        share = stream.with_rows(row for row in stream.rows if row.area in homes[n::2])
         engine, alerts = judge_stream(
-            replace(part, areas=[a for a in stream.areas if a.area in homes[n::2]])
+            replace(
+                share, areas=[area for area in stream.areas if area.area in homes[n::2]]
+            )
         )
         split += alerts
         counts += engine.counts
-    assert exactly(split) == exactly(told)
-    assert counts == whole.counts
+    assert exactly(split) == exactly(expected)
+    assert counts == unbroken.counts
 
 
 @examples(4)
@@ -501,28 +514,34 @@ def test_areas_spread_over_engines_publish_the_same(seed: int):
 def test_master_data_may_come_any_time_before_it_takes_effect(seed: int):
     stream = adversarial_stream(seed)
     first = stream.rows[0].at
-    effective = [r.effective for a in stream.areas for r in a.meters]
-    effective += [r.effective for a in stream.areas for r in a.transformers]
+    effective = [record.effective for area in stream.areas for record in area.meters]
+    effective += [
+        record.effective for area in stream.areas for record in area.transformers
+    ]
     changes = [at for at in effective if at > first]
     early = [
         msgspec.structs.replace(
-            a,
-            meters=[meter for meter in a.meters if meter.effective <= first],
-            transformers=[t for t in a.transformers if t.effective <= first],
+            area,
+            meters=[meter for meter in area.meters if meter.effective <= first],
+            transformers=[
+                transformer
+                for transformer in area.transformers
+                if transformer.effective <= first
+            ],
         )
-        for a in stream.areas
+        for area in stream.areas
     ]
-    engine, alerts, waiting = (
-        Engine(zone=stream.zone, interval=stream.interval),
-        [],
-        True,
-    )
+
+    engine = Engine(zone=stream.zone, interval=stream.interval)
     engine.enroll(early)
+    alerts = []
+    waiting = True
     for batch in stream.batches(range(0, len(stream.rows), 10)):
         if waiting and (batch.at[batch.at < 2**31 - 1] > min(changes, default=0)).any():
             engine.enroll(stream.areas)
             waiting = False
         alerts += engine.step(batch)
+
     assert exactly(alerts) == exactly(judge_stream(stream)[1])
 
 
@@ -560,10 +579,11 @@ def test_an_area_that_goes_quiet_is_missed_whatever_the_ticks(seed: int):
     often = ticked(stream, 3 * HOUR_SECONDS, end + 9 * DAY_SECONDS)
     same(ticked(stream, 5 * DAY_SECONDS, end + 9 * DAY_SECONDS), often)
     missed = {
-        a.subject
-        for a in last(often).values()
-        if (a.rule, a.area) == ("read_failure", quiet)
+        alert.subject
+        for alert in last(often).values()
+        if (alert.rule, alert.area) == ("read_failure", quiet)
     }
+
     assert missed >= {meter.meter for meter in stream.areas[0].meters} - {
         meter.meter for meter in stream.areas[0].meters if meter.until
     }
@@ -574,10 +594,12 @@ def test_an_area_that_goes_quiet_is_missed_whatever_the_ticks(seed: int):
 def test_an_area_that_comes_back_is_judged_as_if_no_clock_had_ticked(seed: int):
     stream = town(seed)
     quiet, start, end = stream.areas[0].area, stream.rows[0].at, stream.rows[-1].at
-    gone = (start + (end - start) // 4, start + (end - start) // 2)
+    silence = (start + (end - start) // 4, start + (end - start) // 2)
     stream = with_closing_readings(
         stream.with_rows(
-            r for r in stream.rows if r.area != quiet or not gone[0] < r.at < gone[1]
+            row
+            for row in stream.rows
+            if row.area != quiet or not silence[0] < row.at < silence[1]
         ),
         DAY_SECONDS,
     )
@@ -592,16 +614,19 @@ def agree(stream: Stream) -> None:
         for alert in last(judge_stream(stream)[1]).values()
         if alert.rule != "model_score" and not is_notice(alert)
     ]
-    mine = {
+    published_by_key = {
         (alert.rule, alert.area, alert.subject, alert.since): alert for alert in ends
     }
-    theirs = oracle.expected(stream)
-    assert mine.keys() - theirs.keys() == set()
-    assert theirs.keys() - mine.keys() == set(), {
-        k: theirs[k] for k in theirs.keys() - mine.keys()
+    expected = oracle.expected(stream)
+
+    assert published_by_key.keys() - expected.keys() == set()
+    assert expected.keys() - published_by_key.keys() == set(), {
+        missing: expected[missing]
+        for missing in expected.keys() - published_by_key.keys()
     }
-    for key, ending in theirs.items():
-        published = mine[key]
+
+    for key, ending in expected.items():
+        published = published_by_key[key]
         ending_seen = oracle.Ending(
             published.state,
             published.severity,

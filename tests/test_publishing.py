@@ -93,6 +93,7 @@ def test_change_applies_from_the_same_row_whatever_is_killed(
         wait(lambda: total_rows(worker.scrape()) == sum(map(len, history[:half])))
         wait(lambda: asyncio.run(records(settings, ALERTS_TOPIC)))
         worker.kill()
+
     asyncio.run(rules.send(settings, CHANGED_RULEBOOK))
     with WorkerProcess(never, tmp_path / "two") as worker:
         wait(
@@ -102,15 +103,19 @@ def test_change_applies_from_the_same_row_whatever_is_killed(
         publish(settings, town, history[half:late])
         wait(lambda: total_rows(worker.scrape()) == sum(map(len, history[:late])))
         worker.kill()
+
     with WorkerProcess(environment, tmp_path / "three"):
         publish(settings, town, history[late:])
         wait(lambda: all_checkpointed(settings))
     assert published_states(settings) == last_states(alerts)
+
     versions = {
         (alert["rule"], alert["version"])
         for alert in published_states(settings).values()
     }
+
     assert {("voltage_deviation", 2), ("meter_current_unbalance", 1)} <= versions
+
     withdrawn = {alert.rule for alert in alerts if alert.state == "withdrawn"}
     assert withdrawn <= {
         found.rule
@@ -157,11 +162,14 @@ def test_running_worker_takes_valid_rulebooks_and_refuses_others(
                 worker.scrape()["meterwatch_rejected_total", ("rules", "rulebook")] == 4
             )
         )
+
         publish(settings, town, history[half:])
         wait(lambda: all_checkpointed(settings))
         log = worker.log.read_text()
+
     assert published_states(settings) == last_states(by_hand(town, history, half))
     assert "clock_drift has version 2: status published -> retired" in log
+
     for fault in (
         "the key is b'others', not b'rules'",
         "voltage_loss: `proposed_by` does not say whose version 2 is",

@@ -70,6 +70,7 @@ def test_rates_are_over_each_meters_own_days_in_all_halves_and_without_any_one()
         {one: 500.0, other: 1500.0},
     )
     rows = {line.split("|")[1].strip(): line for line in rates(history)}
+
     assert rows["`step_drop`"].endswith("| 1 | 0.50 | 2.00 | 0.00 | 0.00 to 2.00 |")
     assert rows["a fall or a form that may be theft"].endswith(
         "| 1 | 0.50 | 2.00 | 0.00 | 0.00 to 2.00 |"

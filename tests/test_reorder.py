@@ -97,6 +97,7 @@ def test_clock_that_is_set_back_ends_the_reorder_buffer_of_its_leap():
                     row("M0", k + 0.3),
                 ]
                 continue
+
             yield from others(k)
             if k not in (30, 31, 32):
                 yield row("M0", k, 100 if k > 35 else 230)

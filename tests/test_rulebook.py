@@ -186,6 +186,7 @@ def test_version_in_force_stays_or_is_raised():
     same = Rulebook(
         {"voltage_loss": edition(4, settings={"lost": 0.8}, approved_by="Zhao")}
     )
+
     assert (
         problems(same, before)
         == problems(before, before)
@@ -196,6 +197,7 @@ def test_version_in_force_stays_or_is_raised():
         problems(Rulebook({"voltage_loss": edition(5, settings={"lost": 0.7})}), before)
         == []
     )
+
     message = ["voltage_loss: version 4 is in force; raise `version` above it"]
     assert (
         problems(Rulebook({"voltage_loss": edition(4, settings={"lost": 0.7})}), before)
@@ -205,6 +207,7 @@ def test_version_in_force_stays_or_is_raised():
         problems(Rulebook({"voltage_loss": edition(3, settings={"lost": 0.8})}), before)
         == message
     )
+
     withdrawal = "voltage_loss: version 4 is in force; what is to be as in code again is a version too"
     assert problems(Rulebook(), before) == [withdrawal]
 
@@ -497,6 +500,7 @@ def test_restored_engine_continues_as_one_that_changed_rules(seed):
             )
         )
     ]
+
     engine = engine_of(stream)
     for n, batch in enumerate(
         stream.batches(range(0, len(stream.rows), len(stream.rows) // 19))

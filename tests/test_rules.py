@@ -62,6 +62,7 @@ def samples(name):
         for columns, _ in run(case, ALL_RULES[name])[1].recorded:
             for column, values in columns.items():
                 rows.setdefault(column, []).append(values)
+
     seen = {column: np.concatenate(slices, axis=-1) for column, slices in rows.items()}
     rng = np.random.default_rng(1)
     count = next(iter(seen.values())).shape[-1]
@@ -143,7 +144,7 @@ def cannot_tell_without_a_column(judged, columns):
         holed = picked(columns, slice(None))
         holed[name][..., ::2] = np.nan
         assert np.isnan(scored(judged, holed)[..., ::2]).all(), (
-            f"it tells without {name}"
+            f"it has an answer without {name}"
         )
 
 
@@ -172,6 +173,7 @@ def has_text_in_both_languages(judged, columns):
     assert english.isascii()
     assert en.isascii()
     assert all(re.search("[\u4e00-\u9fff]", text) for text in (chinese, zh))
+
     fields, other = fields_of(en), fields_of(zh)
     assert {
         field.removesuffix("_a").removesuffix("_b").removesuffix("_c")
@@ -180,6 +182,7 @@ def has_text_in_both_languages(judged, columns):
     assert fields - {"phase"} <= other | {*judged.settings}, (
         "the Chinese sentence says less than the English"
     )
+
     score = scored(judged, columns)
     for row in np.flatnonzero(worst(score) >= 1)[:20]:
         phase = int(np.nanargmax(score[:, row])) if score.ndim == 2 else -1
@@ -208,6 +211,7 @@ def names_no_number_but_evidence(judged, columns):
         phase = int(np.nanargmax(score[:, row])) if score.ndim == 2 else -1
         evidence, shown = _evidence_of(judged, columns, row, phase)
         assert all(np.isfinite(value) for value in evidence.values())
+
         for name in {
             name for text in judged.text for name in fields_of(text)
         } & shown.keys() - {"phase"}:
@@ -240,6 +244,7 @@ def has_sane_levels(judged, columns):
     scores = [level.score for level in judged.levels]
     severities = [level.severity for level in judged.levels]
     assert scores[0] == 1
+
     reached = [
         (level.score, level.hold) for level in judged.levels
     ]  # a level may take longer at the same score
@@ -406,6 +411,7 @@ def long(u, i, un, ib, *, lost=0.78):
         1.0,
         0.95,
     )
+
     return low
 
 

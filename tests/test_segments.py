@@ -73,6 +73,7 @@ def test_a_meter_is_judged_by_the_segments_of_its_time():
         np.repeat(at, 2),
         u=np.repeat(phase_volts, 2, axis=1),
     )
+
     [alert] = engine.step(unknown)
     assert (alert.subject, alert.since) == ("M1", START_TIME + 10 * 900)
     assert alert.evidence["over"] == 1.03

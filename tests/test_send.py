@@ -47,6 +47,7 @@ def received(address, topic, count):
     )
     consumer.assign([TopicPartition(topic, partition) for partition in range(3)])
     messages = defaultdict(list)
+
     try:
         for found, record in enumerate(consumer, 1):
             (header,) = record.headers
@@ -58,6 +59,7 @@ def received(address, topic, count):
                 return messages
     finally:
         consumer.close()
+
     pytest.fail(f"{count} messages expected, {sum(map(len, messages.values()))} came")
 
 
@@ -74,13 +76,17 @@ def test_sent_history_reads_back_the_same(broker, shape):
         prefix=prefix,
         progress=lambda *so_far: seen.append(so_far),
     )
+
     assert sent == {prefix + "registry": 1, prefix + "meter.reads": source.rows}
     assert seen[-1] == (source.rows, 1_469_980_800 - 900)
+
     registry = received(broker.address, prefix + "registry", 1)
     areas, refused = decode_areas(
         [message for partition in registry.values() for message in partition]
     )
+
     assert (areas, refused) == (source.areas, [])
+
     count = source.rows if shape == "single" else -(-source.rows // 500)
     (messages,) = received(broker.address, prefix + "meter.reads", count).values()
     readings, refused = decode_readings(messages)

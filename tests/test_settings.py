@@ -115,6 +115,7 @@ def test_sasl_and_tls_pass_through():
         "sasl_plain_username": "meter",
         "sasl_plain_password": "hush",
     }
+
     sasl = credentials(settings)
     assert isinstance(sasl, faust.SASLCredentials)
     assert (sasl.protocol.value, sasl.mechanism.value) == ("SASL_SSL", "SCRAM-SHA-512")

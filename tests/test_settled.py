@@ -113,6 +113,7 @@ def use(first_day: int, days: int, kwh: float) -> Readings:
         + np.repeat(np.arange(24 * days), 2) * both
         + first_day * 24 * both
     )
+
     return Readings.build(
         ["M1", "M2"],
         np.tile([0, 1], 24 * days),
@@ -140,12 +141,14 @@ def supplied(**stopped: int) -> Area:
                 stopped=stopped["stopped"],
             )
         )
+
     if "resumed" in stopped:
         records.append(
             Meter(
                 meter="M1", customer="C1", interval_s=3600, effective=stopped["resumed"]
             )
         )
+
     return Area(area="A1", meters=records)
 
 

@@ -33,6 +33,7 @@ def test_span_has_the_same_records_as_aiokafka(offset):
     expected = [shown(record) for record in usual]
     fetch = Fetch(TP_3, FetchedBytes(content), None, offset, None, None, True, 0)
     span = fetch.fetched_range()
+
     assert [shown(record) for record in span.records] == expected
     assert len(expected) == FIRST_OFFSET + 8 - offset
     assert span.begins == offset
@@ -96,6 +97,7 @@ def test_slice_has_its_last_offset():
         0,
     ).fetched_range()
     part_of_state = Slice(TP("meter.reads", 3), span)
+
     assert (
         part_of_state.topic,
         part_of_state.partition,
@@ -107,6 +109,7 @@ def test_slice_has_its_last_offset():
         FIRST_OFFSET + 4,
         1_700_000_000_004,
     )
+
     part_of_state = Slice(
         TP("meter.reads", 3), FetchedRange(FIRST_OFFSET, [], FIRST_OFFSET + 2)
     )
@@ -174,6 +177,7 @@ def test_master_data_come_before_other_records_of_a_fetch(monkeypatch):
     vars(consumer).update(app=app, _positions={})
     fetched = asyncio.run(consumer._getmany({TP_1, TP_2, *registry}, 1.0))
     scheduler = slices.InOrder()  # type: ignore[abstract]  # Faust declares its constructor so
+
     assert [tp for tp, _ in scheduler.iterate(fetched)] == [
         registry[1],
         registry[0],

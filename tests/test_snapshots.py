@@ -77,6 +77,7 @@ def before() -> Engine:
             limit=[3600.0],
         )
     )
+
     return watch
 
 
@@ -93,6 +94,7 @@ def test_snapshot_from_before_owners_had_versions_is_restored(name):
     restored = engine()
     afresh = restored.restore(gzip.decompress(path.read_bytes()))
     alerts = after(restored)
+
     assert {alert.rule for alert in alerts} >= {"register_decrease", "stage_overdue"}
     assert alerts == after(before())
     assert {
@@ -159,6 +161,7 @@ def test_the_goldens_are_made_with_alerts_open():
         for name in engine_made.judges()
         if any(tracked.open for tracked in goldens.judge_of(engine_made, name).episodes)
     }
+
     assert opened >= {
         "readings",
         "payments",
@@ -184,9 +187,9 @@ def test_golden_files_are_never_written_again():
         name: hashlib.sha256((goldens.GOLDEN_FOLDER / name).read_bytes()).hexdigest()
         for name in sums
     } == sums
-    files = {path.name for path in goldens.GOLDEN_FOLDER.glob("*.gz")} | {
-        f"../{path.name}" for path in DATA_FOLDER.glob("state_*.gz")
-    }
+
+    files = {path.name for path in goldens.GOLDEN_FOLDER.glob("*.gz")}
+    files |= {f"../{path.name}" for path in DATA_FOLDER.glob("state_*.gz")}
     assert files == sums.keys()
 
 
@@ -216,9 +219,11 @@ def test_snapshot_of_the_first_layouts_is_refused_with_advice(layout, tmp_path):
     )
     untouched, before = engine(), engine().snapshot()
     what = f"has layout {layout}, this version reads layouts 7 to {SNAPSHOT_LAYOUT}: run the version that wrote it, or remove"
+
     with pytest.raises(SnapshotError, match=what):
         untouched.restore(state)
     assert untouched.snapshot() == before
+
     with Store(tmp_path / "old.db") as store:
         store.save(Progress("yesterday", batches=3), state, [])
         with pytest.raises(
@@ -247,6 +252,7 @@ def test_a_flipped_bit_anywhere_is_noticed():
                 match="run the version that wrote it|remove the checkpoint",
             ):
                 untouched.restore(spoilt)
+
     assert untouched.snapshot() == fresh
 
 
@@ -303,12 +309,15 @@ def test_missing_column_is_empty_and_unknown_column_is_dropped():
         "columns": {"high": np.zeros(3)},
     }
     restored = history.engine()
+
     assert restored.restore(pack_snapshot(tree)) == []
+
     [feature] = [
         feature
         for feature in restored.days.live.features
         if type(feature).__name__ == "Routine"
     ]
+
     assert np.isnan(feature.cells["degrees"]).all()
     assert history.alerts_after(restored)
 
@@ -332,12 +341,15 @@ def test_a_changed_meaning_goes_through_the_upgrade_of_its_owner(monkeypatch):
     )
     feature = type(lived.days.live.features[0])
     monkeypatch.setattr(feature, "version", 2)
+
     assert lost.restore(state) == [f"days/{feature.__name__}"]
+
     monkeypatch.setattr(
         feature,
         "upgrade",
         lambda _, version, columns: columns if version == 1 else None,
     )
+
     assert restored.restore(state) == []
     assert history.alerts_after(restored) == history.alerts_after(lived)
 
@@ -362,14 +374,18 @@ def test_fresh_state_is_named_and_clears_no_unknown_alert(judge):
     for name in names:
         del tree["owners"][name]
         tree["owners"].pop(f"{name}/final", None)
+
     restored = history.engine()
     assert set(restored.restore(pack_snapshot(tree))) == set(names)
+
     restarted = history.engine()
     assert restarted.restore(restored.snapshot()) == []
+
     alerts, expected = history.alerts_after(restored), lived_through(LAST_GOLDEN)
     assert goldens.differing_rules(expected, alerts) <= goldens.affected_rules(
         restored, names
     )
+
     cleared = {alert.id for alert in alerts if alert.state == "cleared"}
     assert cleared <= {alert.id for alert in expected if alert.state == "cleared"}
     assert history.alerts_after(restarted) == alerts
@@ -381,6 +397,7 @@ def test_alerts_of_dropped_episodes_are_withdrawn():
     for owner in tree["owners"].values():
         if "since" in owner["columns"] and "open" in owner["columns"]:
             owner["columns"]["since"] = owner["columns"]["since"].astype(np.float64)
+
     restored, lived = history.engine(), history.engine_at_snapshot()
     open_before = [
         alert.id
@@ -388,12 +405,15 @@ def test_alerts_of_dropped_episodes_are_withdrawn():
         for engine_made in goldens.judge_of(lived, name).episodes
         for alert in engine_made.open.values()
     ]
+
     assert open_before
-    assert {rule.name for rule in lived.rules} <= {
-        name.rpartition("/")[2] for name in restored.restore(pack_snapshot(tree))
-    }
+    rules = {rule.name for rule in lived.rules}
+    fresh = restored.restore(pack_snapshot(tree))
+    assert rules <= {name.rpartition("/")[2] for name in fresh}
+
     saved, restarted = restored.snapshot(), history.engine()
     assert restarted.restore(saved) == []
+
     alerts = restarted.tick(int(restarted.watermarks.max()))
     withdrawn = [found for found in alerts if found.change == "withdrawn"]
     assert sorted(found.id for found in withdrawn if not is_notice(found)) == sorted(
@@ -419,11 +439,13 @@ def test_checkpoint_contains_the_layout_of_its_manifest():
         b"state", {"meter.reads": 7}, 4, checkpoints.WrittenCheckpoint(8)
     )
     fields = msgspec.msgpack.decode(manifest.value)
+
     assert [message.key for message in (*chunks, manifest)] == [b"1/0", b"1/manifest"]
     assert (checkpoints.MANIFEST_LAYOUT, fields.keys()) == (
         1,
         {"layout", "set", "sequence", "partitions", "offsets", "checksums", "taken"},
     )
+
     record = SimpleNamespace(
         key=manifest.key,
         value=manifest.value,
@@ -431,4 +453,5 @@ def test_checkpoint_contains_the_layout_of_its_manifest():
         partition=0,
         topic="t",
     )
+
     assert checkpoints._manifest(record, 4).offsets == {"meter.reads": 7}

@@ -151,6 +151,7 @@ def test_master_data_of_the_curves(garden):
         900,
         GATEWAY_METER,
     )
+
     meters = {meter.meter: meter for meter in area.meters}
     gateway, household = meters[GATEWAY_METER], meters["1525395502"]
     assert (gateway.wiring, gateway.ct, gateway.ib_a, gateway.interval_s) == (
@@ -220,6 +221,7 @@ def test_every_bad_cell_is_counted_and_the_rest_is_read(tmp_path):
         "A,C,M,1,2016/1/3,B相, 0.25 ,nan\n",
     )
     source = open_source(path)
+
     readings = rows(source)
     assert source.rejected == {
         "00:00:00 is no number": 1,
@@ -265,6 +267,7 @@ def test_whatever_a_file_contains_it_is_read_or_refused(data):
         st.lists(st.lists(cell, max_size=len(row) + 1).map(",".join), max_size=6)
     )
     text = "\n".join([header, ",".join(row), *lines])
+
     with TemporaryDirectory() as folder:
         path = Path(folder) / "x.csv"
         path.write_bytes(
@@ -296,14 +299,13 @@ def test_households_are_meters_in_standard_time():
         "Australia/Sydney",
         1800,
     )
-    assert [meter.customer for meter in area.meters] == [
-        meter.meter for meter in area.meters
-    ]
+    assert all(meter.customer == meter.meter for meter in area.meters)
     assert {meter.effective for meter in area.meters} == {
         seconds("2013-01-01", 10 * 3600) - 1800
     }
     assert len(readings) == source.rows == 18984
     assert readings.at[0] == seconds("2013-01-01", 10 * 3600)
+
     one = rows_of(readings, "10006414")
     assert (np.diff(one.at) == 1800).all()  # daylight saving ended on 2013-04-07
 
@@ -342,6 +344,7 @@ def test_an_activity_starts_a_stage_and_the_next_event_finishes_it(tmp_path):
             stages.at, stages.subject, stages.stage, stages.progress, strict=True
         )
     ]
+
     assert progress_of_items == [
         (0, "a", "read", "STARTED"),
         (60, "a", "read", "FINISHED"),
@@ -378,6 +381,7 @@ def test_names_too_long_for_an_id_are_cut_and_stay_distinct(tmp_path):
     )
     (tmp_path / "log.csv").write_text("case_id,activity,timestamp\n" + rows, "utf-8")
     source = open_source(tmp_path)
+
     assert (
         len({name for name in rows_of_stages(source) if name.startswith("prüfen")}) == 2
     )
@@ -438,6 +442,7 @@ def test_kinds_are_merged_hour_by_hour(tmp_path):
     (tmp_path / "stages.csv").write_text(
         f"item,section,at,stage,progress\nw,s,{hour + 3700},read,started\n"
     )
+
     batches = list(open_source(tmp_path).batches)
     assert [(type(batch), batch.at[0] - hour) for batch in batches[:3]] == [
         (Readings, 0),
@@ -461,10 +466,12 @@ def test_files_of_one_kind_interleave_and_keep_their_names(tmp_path):
             ),
             tmp_path / f"{name}.parquet",
         )
+
     batches: list[Any] = list(open_source(tmp_path).batches)
     joined = Readings.join(batches)
     assert len(joined) == 120_000
     assert (np.diff(joined.at) >= 0).all()
+
     for batch in batches:
         assert batch.names == ("m1", "m2", "m3")
         first = batch.rows(np.array(batch.names)[batch.subject] == "m3")

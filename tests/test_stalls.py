@@ -22,8 +22,10 @@ def test_stalls_prints_names_of_any_length_and_characters(
     monkeypatch.setattr(
         sys, "argv", ["meterwatch", "stalls", str(tmp_path / "log.csv")]
     )
+
     with pytest.raises(SystemExit):
         main()
+
     header, *lines = capsys.readouterr().out.splitlines()
     assert {line.split("  ")[0] for line in lines} == {stage, "b/c"}
     assert {len(line) for line in lines} == {len(header)}

@@ -56,6 +56,7 @@ def test_starved_workers_reach_checkpoints_and_catch_up(
         WorkerProcess(environment, tmp_path / f"{n}.log", share=CPU_SHARE)
         for n in range(2)
     )
+
     with first, second:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not all_checkpointed(settings):
@@ -65,6 +66,7 @@ def test_starved_workers_reach_checkpoints_and_catch_up(
             assert time.monotonic() < deadline, "the workers do not come to the end"
             time.sleep(0.5)
         assert first.end() == second.end() == 0
+
     assert published_states(settings) == expected.states
 
 

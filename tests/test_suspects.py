@@ -37,10 +37,12 @@ def weeks(seed: int) -> Stream:
         )
         used[2] *= 3
         registered = used.copy()
+
         if name == "A1":
             registered[2, 18:33] *= 0.33
         else:
             registered[2] *= 0.5
+
         through = used.sum(axis=0) * (1.02 + 0.00001 * used.sum(axis=0))
         meters = [Meter(meter=f"{name}G", wiring="3P4W", interval_s=STEP_SECONDS)]
         meters += [
@@ -48,6 +50,7 @@ def weeks(seed: int) -> Stream:
             for k in range(USER_COUNT)
         ]
         areas.append(Area(area=name, gateway=f"{name}G", meters=meters))
+
         for meter, kwh in zip(meters, (through, *registered), strict=True):
             power = np.full((3, DAY_COUNT * PER_DAY), np.nan)
             power[0] = kwh.reshape(-1) * 3600 / STEP_SECONDS
@@ -69,6 +72,7 @@ def weeks(seed: int) -> Stream:
                             columns,
                         )
                     )
+
     order = sorted(range(len(rows)), key=lambda n: (rows[n].at, n))
     return Stream(areas, tuple(rows[n] for n in order), "Asia/Shanghai", STEP_SECONDS)
 

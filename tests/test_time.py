@@ -135,10 +135,14 @@ def test_clock_a_day_ahead_raises_an_alert_and_moves_no_other_meter():
     windows = closed(
         astray, [readings(START_TIME, 300, {"M2": DAY_SECONDS}, received=0)]
     )
-    assert [(end, kwh[:2], coverage[:2]) for end, kwh, coverage, _ in windows] == [
-        (end, kwh[:2], coverage[:2]) for end, kwh, coverage, _ in days
+
+    others_seen = [
+        [(end, kwh[:2], coverage[:2]) for end, kwh, coverage, _ in closed_days]
+        for closed_days in (windows, days)
     ]
+    assert others_seen[0] == others_seen[1]
     assert len(days) == 3
+
     alerts = engine_of().step(
         readings(START_TIME, 300, {"M2": DAY_SECONDS + HOUR_SECONDS}, received=0)
     )
@@ -172,6 +176,7 @@ class TestAClockThatWentBack:
             kwh=np.ones(6),
             received=received,
         )
+
         return [
             (alert.rule, alert.subject)
             for alert in engine.step(rows)
@@ -211,6 +216,7 @@ class TestAClockThatWentBack:
             kwh=np.ones(6),
             received=received,
         )
+
         assert not [
             alert for alert in engine.step(queued) if alert.rule == "clock_drift"
         ]
@@ -231,10 +237,12 @@ def test_reading_from_the_future_is_rejected_by_its_receipt_time(ahead):
         assert batch is not None
         assert not refusals
         alerts += engine.step(batch)
+
     assert engine.counts["readings", "rejected", "future"] == 192
     assert engine.counts["readings", "judged", ""] == 2 * 192
     assert {(alert.rule, alert.subject) for alert in alerts} >= {("clock_drift", "M2")}
     assert engine.watermarks.tolist() == [START_TIME + 2 * DAY_SECONDS]
+
     balanced(count_outcomes(engine))
 
 
@@ -261,6 +269,7 @@ def ghosts(stream: Stream, seed: int) -> Stream:
                 )
             )
             rows.append(event_row(row.area, "ghost", at, event))
+
     return stream.with_rows(rows)
 
 
@@ -273,16 +282,13 @@ def worked_on(stream: Stream) -> Stream:
         "limit": np.nan,
     }
     at = max(row.at for row in stream.rows) + DAY_SECONDS
-    return stream.with_rows(
-        [
-            *stream.rows,
-            *(
-                Row(Stages, section, item, at, columns)
-                for section in sections
-                for item in ("E1", "E2")
-            ),
-        ]
-    )
+
+    more = [
+        Row(Stages, section, item, at, columns)
+        for section in sections
+        for item in ("E1", "E2")
+    ]
+    return stream.with_rows([*stream.rows, *more])
 
 
 def others(alerts: list[Alert]) -> list[Alert]:
@@ -343,11 +349,12 @@ def test_items_of_future_years_are_rejected_and_harm_no_section(wrong):
         ],
         START_TIME + DAY_SECONDS,
     )
+
     assert engine.counts["stages", "judged", ""] == 20
     assert engine.counts["stages", "late", ""] == 0
-    assert {alert.subject for alert in alerts} == {
-        f"W{n}/review" for n in range(18)
-    }  # the watermark is the second-highest event time
+    # the watermark is the second-highest event time
+    due = {f"W{n}/review" for n in range(18)}
+    assert {alert.subject for alert in alerts} == due
 
 
 @pytest.mark.parametrize("at", [0, 1, 100_000, 946_684_799, 4_102_444_800, 2**40])
@@ -363,10 +370,12 @@ def test_office_rows_of_implausible_time_are_rejected(at):
         amount=[1.0],
         succeeded=[0],
     )
+
     for batch in (paid, stage("W1", at, StageProgress.STARTED)):
         assert engine.step(batch) == []
         assert engine.counts[batch.kind, "rejected", "implausible_time"] == 1
         assert [reason for _, reason in engine.rejected] == ["implausible_time"]
+
     balanced(count_outcomes(engine))
     assert not engine.watermarks.any()
 
@@ -381,14 +390,18 @@ def test_days_uploaded_late_withdraw_their_read_failure():
     before = rows.at <= START_TIME + 4 * DAY_SECONDS + 2 * HOUR_SECONDS
     missed = engine.step(rows.select(before & ~late))
     missing = [("read_failure", "M2")]  # alone, so its area has no low reading success
-    assert [(alert.rule, alert.subject, alert.state) for alert in missed] == [
-        (*who, "raised") for who in missing
-    ]
+
+    raised = [(*who, "raised") for who in missing]
+    assert [(alert.rule, alert.subject, alert.state) for alert in missed] == raised
+
     alerts = missed + engine.step(rows.select(late)) + engine.step(rows.select(~before))
     taken_back = sorted(
         (alert.rule, alert.subject, alert.state) for alert in alerts[len(missing) :]
     )
+
     assert taken_back == sorted((*who, "withdrawn") for who in missing)
+
     same(alerts, engine_of().step(rows))
     assert engine.counts["readings", "late", ""] == 0
+
     balanced(count_outcomes(engine))

@@ -45,10 +45,12 @@ def laid_out(town):
         *((name, (3, slots, rows)) for name in ("u", "i", "p", "q", "thd")),
     ):
         table[name] = np.full(shape, np.nan)
+
     for batch in town.readings():
         slot = (batch.at - town.start) // SLOT_SECONDS - 1
         for name, column in table.items():
             column[..., slot, batch.subject] = getattr(batch, name)
+
     return table
 
 
@@ -75,6 +77,7 @@ def test_batches_come_in_event_time_order_across_kinds():
         ).tolist()
         for batch in batches
     ]
+
     assert all(len(happening) == 1 for happening in hours)
     assert hours == sorted(hours)
     assert {batch.kind for batch in batches} == {
@@ -114,6 +117,7 @@ def test_a_neutral_carries_the_vector_sum_of_its_phases(quiet, table):
     np.testing.assert_allclose(
         table["neutral"][:, single_phase], table["i"][0][:, single_phase]
     )
+
     lag = (
         np.arctan2(table["q"], table["p"]) + 2 * np.pi / 3 * np.arange(3)[:, None, None]
     )
@@ -159,7 +163,9 @@ def test_interval_energy_is_power_times_time_and_registers_follow(quiet, table):
         for slot, row in falls
         if table["register"][slot, row] < 999_000
     }
+
     assert names <= changed
+
     both = ~np.isnan(steps) & (steps >= 0)
     np.testing.assert_allclose(steps[both], table["kwh"][1:][both], atol=0.0102)
 
@@ -229,6 +235,7 @@ def test_every_kind_of_fault_is_planted_and_shows_in_the_meters():
     assert all(
         town.start < fault.start < fault.end <= town.end for fault in town.planted
     )
+
     subjects = [fault.subject for fault in town.planted if fault.subject]
     assert len(subjects) == len(set(subjects))
 
@@ -241,11 +248,13 @@ def test_crossed_currents_lag_by_a_third_of_a_turn_more_and_less():
         (fault.start - town.start) // SLOT_SECONDS,
         (fault.end - town.start) // SLOT_SECONDS,
     )
+
     lag = np.degrees(np.arctan2(table["q"], table["p"]))[:, slots, row]
     load = np.degrees(np.arctan(town.grid.tan[row]))
     np.testing.assert_allclose(
         np.nanmean(lag, axis=1), [load + 120, load - 120, load], atol=0.5
     )
+
     power = np.hypot(table["p"], table["q"])[:, slots, row] * 1000
     np.testing.assert_allclose(
         power, (table["u"] * table["i"])[:, slots, row], rtol=0.02
@@ -331,6 +340,7 @@ def test_changed_master_data_has_a_further_record():
         for meter in town.areas[0].meters
         if meter.meter == "M000001"
     ]
+
     (_, usual), *later = records
     assert later == [(3600, 2 * usual), (7200, usual)]
 
@@ -347,11 +357,11 @@ def test_every_kind_of_fault_occurs_and_no_decoy_is_a_fault():
         for meter in area.meters
         if meter.effective > town.start
     }
+
     tricky = Town(400, 45, kinds=decoys(town.grid))
     assert not tricky.planted
-    assert {decoy.kind for decoy in tricky.decoys} >= {
-        fault.kind for fault in decoys(town.grid).meters
-    }
+    kinds = {fault.kind for fault in decoys(town.grid).meters}
+    assert {decoy.kind for decoy in tricky.decoys} >= kinds
 
 
 def test_master_data_matches_the_readings(quiet):
@@ -360,6 +370,7 @@ def test_master_data_matches_the_readings(quiet):
     assert all(
         area.gateway in {meter.meter for meter in area.meters} for area in quiet.areas
     )
+
     for batch in quiet.batches():
         if isinstance(batch, Readings):
             three = np.array(
@@ -385,6 +396,7 @@ def test_an_attack_takes_energy_from_the_meter_and_none_from_the_gateway(kind):
     )
     untouched = np.arange(len(grid)) != row
     np.testing.assert_array_equal(honest_kwh[untouched], attacked_kwh[untouched])
+
     assert happening.planted
     assert happening.planted.subject == grid.names[row]
     assert (

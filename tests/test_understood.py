@@ -36,6 +36,7 @@ def test_columns_ids_times_and_omissions_are_listed(file):
         "2026-03-02 01:00",
         "2026-03-02 02:00",
     )
+
     assert readings["ids"] == "A9 (1), A99 (1)"
     assert readings["columns"]["kwh"] == {
         "unit": "kWh",

@@ -157,6 +157,7 @@ def test_current_worker_continues_from_the_checkpoint_of_an_older_one(
     ) as worker:
         wait(lambda: all_checkpointed(settings))
         assert worker.end() == 0
+
     with WorkerProcess(environment, tmp_path / "today") as worker:
         wait(lambda: "holds partitions" in worker.log.read_text())
         publish(settings, town, halves[1])
@@ -168,10 +169,12 @@ def test_current_worker_continues_from_the_checkpoint_of_an_older_one(
             if name == "meterwatch_state_reset_total" and n
         }
         assert worker.end() == 0
+
     if commit == FIRST_COMMIT:
         assert afresh >= AFRESH_OWNERS
         assert all(owner in (tmp_path / "today").read_text() for owner in afresh)
         return
+
     assert {name.rpartition("/")[2] for name in afresh} == RESTATED_RULES | NEW_OWNERS
     assert without_restated(published_states(settings)) == without_restated(expected)
 
@@ -195,12 +198,15 @@ def test_current_local_runner_continues_from_the_store_of_an_older_one(
         done = subprocess.run(
             words, env=env, capture_output=True, text=True, check=False
         )
+
         assert done.returncode == 0, done.stderr
+
     with Store(tmp_path / "alerts.db") as store:
         alerts = last_states(store.alerts())
     if commit == FIRST_COMMIT:
         assert all(owner in done.stderr for owner in AFRESH_OWNERS)
         return
+
     afresh = re.search(r"afresh: ((?:\S+, )*\S+)", " ".join(done.stderr.split()))
     assert afresh is not None
     assert {

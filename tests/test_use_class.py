@@ -171,6 +171,7 @@ def hourly(rows: Readings) -> Readings:
 def test_wrong_use_classes_are_found_by_the_model_of_another_town():
     model = learn(labelled_meters(town(150, 16, 2))).model
     assert model.learned_from == "quiet-town:150x16:2, 2026-03-02 to 2026-03-17"
+
     source = town(60, 46, 6)
     [area] = source.areas
     users = [
@@ -186,6 +187,7 @@ def test_wrong_use_classes_are_found_by_the_model_of_another_town():
         msgspec.structs.replace(meter, segment=filed_as.get(meter.meter, meter.segment))
         for meter in area.meters
     ]
+
     engine = Engine(
         applied(Rulebook({"tariff_misuse": edition(model=model)})),
         source.zone,
@@ -193,6 +195,7 @@ def test_wrong_use_classes_are_found_by_the_model_of_another_town():
     )
     engine.enroll([msgspec.structs.replace(area, meters=files)])
     alerts = [alert for batch in source.batches for alert in engine.step(batch)]
+
     assert {
         found.subject for found in alerts if found.rule == "tariff_misuse"
     } == filed_as.keys()
@@ -223,6 +226,7 @@ def test_model_applies_from_its_publication_and_after_a_restore():
     assert [alert for batch in days[:18] for alert in engine.step(batch)] == []
     assert engine.adopt(applied(book)) == []
     assert [alert for batch in days[18:30] for alert in engine.step(batch)] == []
+
     restored = Engine(applied(book), interval=3600)
     restored.enroll([master(TARIFF_CASEBOOK.case[0])])
     restored.restore(engine.snapshot())
@@ -231,6 +235,7 @@ def test_model_applies_from_its_publication_and_after_a_restore():
         for watch in (engine, restored)
     ]
     [raised] = alerts[0]
+
     assert alerts[0] == alerts[1]
     assert (raised.version, raised.since) == (2, START_TIME + 18 * DAY_SECONDS)
 
@@ -240,10 +245,12 @@ def test_new_model_needs_a_version_and_two_people():
     unsigned = Rulebook(
         {"tariff_misuse": Edition(status="published", version=2, model=CLASS_MODEL)}
     )
+
     assert problems(rulebook) == unapproved(rulebook) == []
     assert unapproved(unsigned) == [
         "tariff_misuse: `proposed_by` does not say whose version 2 is"
     ]
+
     problem = ["tariff_misuse: version 2 is in force; raise `version` above it"]
     changed = msgspec.structs.replace(CLASS_MODEL, reach=0.5)
     assert (

@@ -55,6 +55,7 @@ def validated(readings, **more):
         for name in SEEN_COLUMNS
         if probe.seen
     }
+
     implausible = {
         reason: n
         for (_, outcome, reason), n in engine.counts.items()
@@ -65,6 +66,7 @@ def validated(readings, **more):
         for (_, outcome, reason), n in engine.counts.items()
         if outcome not in OTHER_COUNTS
     }
+
     return seen, implausible, outcomes
 
 

@@ -151,6 +151,7 @@ def batches(draw: st.DrawFn, kind: type[Batch]) -> Batch:
             st.lists(ids, min_size=1, max_size=3, unique=True)
         )
         columns[codes] = many(st.integers(0, len(columns[names]) - 1))
+
     for name in [field.name for field in fields(kind)]:
         if name in columns:
             continue
@@ -162,6 +163,7 @@ def batches(draw: st.DrawFn, kind: type[Batch]) -> Batch:
             columns[name] = many(st.just(0) | times)
         else:
             columns[name] = draw(numbers(name, rows))
+
     return kind.build(**columns)
 
 
@@ -209,6 +211,7 @@ def test_a_message_is_of_one_area_and_no_longer_than_asked():
         np.arange(rows) % 2,
         np.full(rows, READING_TIME),
     )
+
     for shape in ("array", "packed"):
         sent = list(encode_readings(batch, shape, 500))
         assert [key for key, _, _ in sent] == [b"A1", b"A1", b"A2", b"A2"]
@@ -218,6 +221,7 @@ def test_a_message_is_of_one_area_and_no_longer_than_asked():
             500,
             100,
         ]
+
     assert len(list(encode_readings(batch, "single"))) == rows
 
 
@@ -276,25 +280,27 @@ def test_received_time_is_the_brokers_where_the_value_has_none():
     ],
 )
 def test_future_rows_of_an_office_are_rejected(decode, value):
-    stamps = [
+    times = [
         READING_TIME,
         READING_TIME + FUTURE_TOLERANCE_SECONDS,
         READING_TIME + FUTURE_TOLERANCE_SECONDS + 1,
         2**31,
     ]
-    values = [msgspec.json.encode(value | {"at": at}) for at in stamps]
+    values = [msgspec.json.encode(value | {"at": at}) for at in times]
     batch, refusals = decode(
         [message(value, received=READING_TIME) for value in values]
     )
-    assert batch.at.tolist() == stamps[:2]
+
+    assert batch.at.tolist() == times[:2]
     assert [(refusal.reason, refusal.index) for refusal in refusals] == [
         (Reason.BAD_TIME, 2),
         (Reason.BAD_TIME, 3),
     ]
-    batch, refusals = decode(
-        [message(value) for value in values]
-    )  # its receipt time is unknown
-    assert batch.at.tolist() == stamps
+
+    # without a receipt time nothing is known to be in the future
+    batch, refusals = decode([message(value) for value in values])
+    assert batch.at.tolist() == times
+
     planned = msgspec.json.encode(
         {"at": READING_TIME + 30 * FUTURE_TOLERANCE_SECONDS, "event": "planned_outage"}
     )
@@ -302,13 +308,13 @@ def test_future_rows_of_an_office_are_rejected(decode, value):
 
 
 def test_times_are_read_with_any_offset():
-    stamps = [
+    times = [
         "2023-11-14T22:13:20Z",
         "2023-11-15T06:13:20+08:00",
         "2023-11-14T22:13:20.999Z",
         READING_TIME,
     ]
-    batch, refusals = decoded([message(reading(at=stamp)) for stamp in stamps])
+    batch, refusals = decoded([message(reading(at=time)) for time in times])
     assert batch.at.tolist() == [READING_TIME] * 4
     assert not refusals
 
@@ -348,6 +354,7 @@ def test_the_area_is_the_keys_or_the_values():
             message(b"[" + reading(area="A1") + b"," + reading() + b"]"),
         ]
     )
+
     assert [batch.areas[code] for code in batch.area] == [
         "A1",
         "A2",
@@ -471,12 +478,14 @@ def test_only_the_bad_element_is_rejected_with_its_reason(value, reason):
         assert [refusal.reason for refusal in refusals] == [reason]
         assert len(batch) == 1
         return
+
     batch, refusals = decoded(
         [
             message(GOOD_READING),
             message(b"[" + GOOD_READING + b", " + value + b" ," + GOOD_READING + b"]"),
         ]
     )
+
     assert [(refusal.reason, refusal.index, refusal.value) for refusal in refusals] == [
         (reason, 1, value)
     ]
@@ -670,6 +679,7 @@ def test_rows_keep_the_order_of_their_messages_across_shapes():
         message_sent[5],
     ]
     batch, refusals = decoded([message(value) for value in values])
+
     assert [batch.names[code] for code in batch.subject] == [
         "M1",
         "M2",
@@ -750,6 +760,7 @@ def test_a_decoder_reads_or_rejects_whatever_the_bytes(messages):
         assert [refusal.index for refusal in refusals] == sorted(
             refusal.index for refusal in refusals
         )
+
         for refusal in refusals:
             key, value, content_type, received = messages[refusal.index]
             decoded_again = decode([(key, refusal.value, content_type, received)])
@@ -758,6 +769,7 @@ def test_a_decoder_reads_or_rejects_whatever_the_bytes(messages):
                 assert [message_sent.reason for message_sent in decoded_again[1]] == [
                     refusal.reason
                 ]
+
         if isinstance(batch, Batch):
             assert len(batch) > 0
             assert EARLIEST_TIME <= batch.at.min() <= batch.at.max() < LATEST_TIME
@@ -932,6 +944,7 @@ def test_readings_with_rare_fields_and_without_come_together():
         b"[" + b",".join(records) + b"]"
         for records in ((usual,), (rare, usual), (usual, b"{}"), (rare,))
     ]
+
     for values in (arrays, [usual, rare, b"{}", usual]):
         batch, refusals = decode_readings([(b"A1", value, "", 0) for value in values])
         assert batch is not None

@@ -77,6 +77,7 @@ def wired(seed: int, interval: int = TWO_HOUR_SECONDS) -> Stream:
     area = Area(
         area="A1", gateway="G", transformers=[transformer], meters=[gateway, *meters]
     )
+
     spans: dict[str, list[tuple[str, int, int]]] = {}
     for n, name in enumerate(("G", "stranger", *METER_WIRINGS)):
         picked = [
@@ -92,6 +93,7 @@ def wired(seed: int, interval: int = TWO_HOUR_SECONDS) -> Stream:
         )
         lengths = rng.integers(interval, (end - start) // 2, len(picked))
         spans[name] = list(zip(picked, begin.tolist(), lengths.tolist(), strict=True))
+
     rows = sorted(
         metered(rng, area, start, end, interval, noise=True),
         key=lambda row: (row.at, rng.random()),
@@ -139,6 +141,7 @@ def faulty_columns(rng: np.random.Generator, row: Row, now: set[str]) -> dict[st
             turned.real.astype(np.float32),
             turned.imag.astype(np.float32),
         )
+
     amps = (
         columns["i"][0]
         if single
@@ -153,6 +156,7 @@ def faulty_columns(rng: np.random.Generator, row: Row, now: set[str]) -> dict[st
             3,
         )
     )
+
     power = np.nansum(row.columns["p"]) * (1.3 if "differs" in now else 1.02)
     columns["terminal_p"] = np.float32(
         np.round(power, 4) if rng.random() < 0.95 else NOT_A_NUMBER
@@ -166,6 +170,7 @@ def faulty_columns(rng: np.random.Generator, row: Row, now: set[str]) -> dict[st
     for name in ("neutral", "terminal_p"):
         if rng.random() < 0.02:
             columns[name] = np.float32(rng.choice([65535, 4294967.295, np.inf]))
+
     return columns
 
 
@@ -242,6 +247,7 @@ def test_missing_column_equals_missing_values_in_every_row(without: str):
         for row in stream.rows
     ]
     stream = stream.with_rows(rows)
+
     assert exactly(judge_stream(stream, range(len(rows)))[1]) == exactly(
         judge_stream(stream)[1]
     )

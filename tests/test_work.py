@@ -52,11 +52,13 @@ def sections(seed: int) -> Stream:
                     * np.exp(0.3 * rng.standard_normal())
                     * (9 if rng.random() < 0.06 else 1)
                 )
+
                 if (
                     stage in ("build", "checking")
                     and 6 * DAY_SECONDS < at - start < 12 * DAY_SECONDS
                 ):
                     took += 5 * DAY_SECONDS  # a stuck batch
+
                 repeats = int(rng.random() < 0.05)
                 for begun in (at, at + took + HOUR_SECONDS)[: 1 + repeats]:
                     alerts = dict(
@@ -74,11 +76,14 @@ def sections(seed: int) -> Stream:
                             alerts | dict(progress=StageProgress.STARTED),
                         )
                     )
+
                     done = alerts | dict(
                         progress=StageProgress.FINISHED, limit=NOT_A_NUMBER
                     )
                     rows.append(Row(Stages, section, f"W{n}", begun + took, done))
+
                 at += (1 + repeats) * (took + HOUR_SECONDS)
+
     rows = [row for row in rows if row.at < start + DAY_COUNT * DAY_SECONDS]
     return Stream(
         [Area(area="S1", stages=OWN_STAGES)],
@@ -94,6 +99,7 @@ def test_the_slow_twin_agrees(seed):
     alerts = Counter(
         alert.rule for alert in judge_stream(stream)[1] if alert.change == "raised"
     )
+
     assert (
         min(
             alerts[rule]
@@ -106,6 +112,7 @@ def test_the_slow_twin_agrees(seed):
         )
         > 1
     )
+
     agree(stream)
     agree(duplicated(shuffled(stream, seed, 20 * HOUR_SECONDS), seed))
 
@@ -216,6 +223,7 @@ def test_waiting_for_others_is_not_part_of_the_usual_duration():
             (StageProgress.RESUMED, at + HOUR_SECONDS + DAY_SECONDS),
             (StageProgress.FINISHED, at + 2 * HOUR_SECONDS + DAY_SECONDS),
         )
+
     late = start + 8 * DAY_SECONDS
     rows += stage_rows("W99", (StageProgress.STARTED, late)) + stage_rows(
         "W98", (StageProgress.STARTED, late + 20 * HOUR_SECONDS)
@@ -227,7 +235,9 @@ def test_waiting_for_others_is_not_part_of_the_usual_duration():
     stalled = [
         alert for alert in judge_stream(stream)[1] if alert.rule == "stage_stall"
     ]
+
     assert [alert.subject for alert in stalled] == ["W99/survey"]
     assert stalled[0].evidence["usual_hours"] == pytest.approx(2, rel=0.1)
+
     agree(stream)
     agree(duplicated(shuffled(stream, 1, 20 * HOUR_SECONDS), 1))

@@ -90,6 +90,7 @@ def test_killed_worker_continues_from_the_checkpoint(
         wait(lambda: all_checkpointed(settings))
         publish(settings, town, history[third : third + 2], "array")
         worker.kill()
+
     with WorkerProcess(
         environment | {"METERWATCH_CHECKPOINT_SECONDS": "3600"}, tmp_path / "two"
     ) as worker:
@@ -99,6 +100,7 @@ def test_killed_worker_continues_from_the_checkpoint(
             lambda: len(asyncio.run(records(settings, ALERTS_TOPIC))) > before
         )  # and no checkpoint contains them
         worker.kill()
+
     with WorkerProcess(environment, tmp_path / "three"):
         publish(settings, town, history[2 * third :], "array")
         wait(lambda: all_checkpointed(settings))
@@ -112,6 +114,7 @@ def test_successor_withdraws_alerts_that_only_the_killed_worker_found(
         publish(settings, town, history[:-1])
         wait(lambda: all_checkpointed(settings))
         worker.kill()
+
     [first, *_] = [
         decode_alert(record.value)
         for record in asyncio.run(records(settings, ALERTS_TOPIC))
@@ -138,11 +141,13 @@ def test_successor_withdraws_alerts_that_only_the_killed_worker_found(
             )
         )
         wait(lambda: all_checkpointed(settings))
+
     found = [
         decode_alert(record.value)
         for record in asyncio.run(records(settings, ALERTS_TOPIC))
         if record.value != b"of nobody"
     ]
+
     assert last_states(found) == expected
 
 
@@ -173,12 +178,14 @@ def test_worker_counts_sent_records(
         wait(lambda: total_rows(worker.scrape()) == sent.total())
         counted = worker.scrape()
         assert worker.end() == 0
+
     totals = Counter[str]()
     for (name, labels), value in counted.items():
         totals[name] += value
         if name == "meterwatch_rows_total":
             assert value == sent[labels[0]]
         assert not any(re.fullmatch(r"M\d+|C\d+", label) for label in labels)
+
     outcomes = ("judged", "rejected", "duplicate", "late")
     assert (
         sum(totals[f"meterwatch_{outcome}_total"] for outcome in outcomes)
@@ -188,11 +195,12 @@ def test_worker_counts_sent_records(
     assert totals["meterwatch_lag_records"] == 0
     assert totals["meterwatch_checkpoint_bytes"] > 0
     assert totals["meterwatch_step_seconds_count"] > 0
-    told_now = asyncio.run(records(settings, ALERTS_TOPIC))
-    assert totals["meterwatch_evidence_to_alert_seconds_count"] == len(told_now)
+
+    published = asyncio.run(records(settings, ALERTS_TOPIC))
+    assert totals["meterwatch_evidence_to_alert_seconds_count"] == len(published)
     assert totals["meterwatch_alerts_total"] + totals[
         "meterwatch_alerts_suppressed_total"
-    ] == len(told_now)
+    ] == len(published)
 
 
 def test_unreadable_records_are_rejected_with_their_reason(
@@ -238,15 +246,17 @@ def test_unreadable_records_are_rejected_with_their_reason(
             )
         )
         counted = worker.scrape()
-    assert [record.value for record in found] == [
-        value[:LARGEST_REJECT] for value in poison
-    ]
+
+    values = [value[:LARGEST_REJECT] for value in poison]
+    assert [record.value for record in found] == values
     assert counted["meterwatch_judged_total", ("readings",)] == 1
+
     for offset, record in enumerate(found):
         headers = {name: value.decode() for name, value in record.headers}
         assert record.key == b"A1"
         assert headers.pop("reason")
         assert headers.pop("detail")
+
         size = str(len(poison[offset]))
         assert headers == {
             "topic": settings.topic(READS_TOPIC),
@@ -282,6 +292,7 @@ def test_reading_from_the_future_is_rejected(settings, environment, tmp_path):
                 == 1
             )
         )
+
     (record,) = found
     rejected_again, _ = decode_readings([(b"A1", record.value, "", 0)])
     assert rejected_again is not None
@@ -328,6 +339,7 @@ def test_with_the_wall_clock_a_timer_fires_when_no_event_comes(
     with WorkerProcess(environment | {"METERWATCH_CLOCK": "wall"}, tmp_path / "log"):
         wait(lambda: published_states(settings))
     [alert] = published_states(settings).values()
+
     assert (alert["rule"], alert["subject"]) == ("stage_overdue", "W1/review")
     assert alert["raised"] < now
 
@@ -371,6 +383,7 @@ def test_partition_that_stands_still_ends_the_worker(monkeypatch):
     partition._moved_at -= 2
     worker._check_progress(partition, {READS_TOPIC: 7})
     partition._moved_at -= 2
+
     with pytest.raises(
         pytest.fail.Exception,
         match="partition 0 has 2 records waiting and has not moved for 2 s",
@@ -397,6 +410,7 @@ def test_time_passes_up_to_the_judged_records_under_steady_flow(monkeypatch):
     worker._check_progress(partition, {READS_TOPIC: 9})
     partition.reached[READS_TOPIC] = 1_772_380_800
     asyncio.run(worker._tick(partition))
+
     assert ticks == [1_772_380_800]
 
 
@@ -467,12 +481,14 @@ def test_restarted_worker_of_the_same_name_gets_its_partitions_before_its_sessio
             )
             before = logged_partitions(one)
             one.kill()
+
         publish(settings, town, history[third : 2 * third])
         with WorkerProcess(
             lasting | {"METERWATCH_INSTANCE": "one"}, tmp_path / "again"
         ) as successor:
             wait(lambda: logged_partitions(successor))
             assert logged_partitions(successor) == before
+
             wait(lambda: all_checkpointed(settings))
             successor.process.send_signal(signal.SIGSTOP)
             with WorkerProcess(
@@ -483,6 +499,7 @@ def test_restarted_worker_of_the_same_name_gets_its_partitions_before_its_sessio
                 assert (
                     successor.process.wait(WAIT_SECONDS) == 1
                 )  # another worker has its name
+
             with WorkerProcess(
                 lasting | {"METERWATCH_INSTANCE": "one"}, tmp_path / "last"
             ):
