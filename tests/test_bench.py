@@ -61,11 +61,12 @@ from streams.topics import PAYMENTS_TOPIC, READS_TOPIC, SOURCE_TOPICS
 from streams.worker import TOPIC_DECODERS
 from tests.workers import Samples
 
+# rows of 100,000 meters
 DAILY_ROWS: dict[type[TopicLoad], float] = {
     PaymentsLoad: 4000,
     StagesLoad: 2000,
     EventsLoad: 5000,
-}  # rows of 100,000 meters
+}
 
 
 def one_result(name: str, value: float = 1.0) -> Result:

@@ -301,17 +301,15 @@ def test_step_ends_where_too_many_days_fall_due():
     assert engine.rows_within_cost(readings(areas, meters, 9, 1)) == areas * meters
 
     quiet = readings(areas, meters, 96 * 30, 2)
-    assert (
-        engine.rows_within_cost(quiet) == meters
-    )  # days of one area are more than a step may close
+    # days of one area are more than a step may close
+    assert engine.rows_within_cost(quiet) == meters
     two_days = readings(areas, meters, 96 * 2, 2)
     assert engine.rows_within_cost(two_days) == meters * (STEP_DAYS // (2 * meters))
 
     stray = readings(areas, meters, 9, 1)
     stray.at[:: 2 * meters] += 90 * DAY_SECONDS
-    assert (
-        engine.rows_within_cost(stray) == areas * meters
-    )  # one event time alone moves no watermark
+    # one event time alone moves no watermark
+    assert engine.rows_within_cost(stray) == areas * meters
 
 
 def test_step_takes_few_areas_with_packed_days():
@@ -335,9 +333,8 @@ def test_step_takes_few_areas_with_many_amended_rows():
     engine.step(readings(areas, meters, 0, 1))
     engine.step(readings(areas, meters, 30, 40))
     engine.step(readings(areas, meters, 10, 1))
-    assert (
-        engine.rows_within_cost(readings(areas, meters, 70, 1)) == areas * meters
-    )  # of the same hour
+    # of the same hour
+    assert engine.rows_within_cost(readings(areas, meters, 70, 1)) == areas * meters
     assert engine.rows_within_cost(readings(areas, meters, 72, 1)) == meters * (
         STEP_DAYS * AMENDED_ROWS // (41 * meters)
     )

@@ -58,9 +58,8 @@ def test_sent_messages_are_received(broker: Broker):
 def test_broker_folder_survives_sigkill(
     broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(
-        "streams.broker.os.urandom", lambda size: b"\xfb" * size
-    )  # an identity that begins with a dash
+    # an identity that begins with a dash
+    monkeypatch.setattr("streams.broker.os.urandom", lambda size: b"\xfb" * size)
     with Broker(tmp_path) as restarted:
         asyncio.run(create(restarted.address, "kept"))
         asyncio.run(send(restarted.address, "kept", b"before"))

@@ -53,22 +53,12 @@ def unread(n: int = 1, **more) -> Alert:
 
 class TestAFailureOfTheArea:
     def test_explains_its_meters_and_counts_them(self):
-        last_states = last(
-            new_policy().apply(
-                [
-                    failure(en="Few readings.", zh="少。"),
-                    *(unread(n) for n in range(1, 4)),
-                ]
-            )
-        )
+        whole_area = failure(en="Few readings.", zh="少。")
+        meters = [unread(n) for n in range(1, 4)]
+        last_states = last(new_policy().apply([whole_area, *meters]))
         area_alert = last_states["read_success_rate", ""]
 
-        assert suppressed_by(last_states.values()) == [
-            "",
-            "area_failure",
-            "area_failure",
-            "area_failure",
-        ]
+        assert suppressed_by(last_states.values()) == ["", *["area_failure"] * 3]
         assert area_alert.evidence[EXPLAINED_COUNT] == 3
         assert (
             area_alert.en
@@ -93,12 +83,10 @@ class TestAFailureOfTheArea:
     def test_explains_alerts_published_before_it(self):
         policy = new_policy()
         policy.apply([unread(since=NOON_TIME, raised=NOON_TIME)])
-        meter_alert, open_alerts = (
-            policy.apply(
-                [failure(since=NOON_TIME - DAY_SECONDS, raised=NOON_TIME + DAY_SECONDS)]
-            )[1],
-            policy.open_alerts(),
-        )
+        meter_alert = policy.apply(
+            [failure(since=NOON_TIME - DAY_SECONDS, raised=NOON_TIME + DAY_SECONDS)]
+        )[1]
+        open_alerts = policy.open_alerts()
 
         assert (meter_alert.suppressed_by, meter_alert.change) == (
             "area_failure",
@@ -182,9 +170,9 @@ class TestAFailureOfTheArea:
             msgspec.msgpack.decode(msgspec.msgpack.encode(saved(policy)), type=Saved),
         )
         end = failure(state="cleared", change="cleared", at=NOON_TIME + DAY_SECONDS)
-        for one in (policy, restored):
-            one.apply([end])
-            one.forget({"A1": NOON_TIME + 9 * DAY_SECONDS})
+        for each in (policy, restored):
+            each.apply([end])
+            each.forget({"A1": NOON_TIME + 9 * DAY_SECONDS})
         assert restored.apply([]) == policy.apply([])
 
 
@@ -198,18 +186,13 @@ class TestOneTroubleOfACustomer:
     def test_is_shown_by_its_first_rule_which_names_the_others(self):
         policy = new_policy()
         [first] = policy.apply([self.fluctuation(en="Less.", zh="少。")])
-        last_states = last(
-            policy.apply(
-                [
-                    self.drop(
-                        since=NOON_TIME + DAY_SECONDS,
-                        raised=NOON_TIME + 2 * DAY_SECONDS,
-                        at=NOON_TIME + 2 * DAY_SECONDS,
-                        score=1.5,
-                    )
-                ]
-            )
+        drop = self.drop(
+            since=NOON_TIME + DAY_SECONDS,
+            raised=NOON_TIME + 2 * DAY_SECONDS,
+            at=NOON_TIME + 2 * DAY_SECONDS,
+            score=1.5,
         )
+        last_states = last(policy.apply([drop]))
 
         assert (first.suppressed_by, first.en) == ("", "Less.")
         assert last_states["step_drop", "M1"].suppressed_by == "same_trouble"
@@ -228,18 +211,10 @@ class TestOneTroubleOfACustomer:
                 self.drop(raised=NOON_TIME + DAY_SECONDS, at=NOON_TIME + DAY_SECONDS),
             ]
         )
-        last_states = last(
-            policy.apply(
-                [
-                    self.drop(
-                        severity=2,
-                        change="escalated",
-                        revision=1,
-                        at=NOON_TIME + 8 * DAY_SECONDS,
-                    )
-                ]
-            )
+        escalated = self.drop(
+            severity=2, change="escalated", revision=1, at=NOON_TIME + 8 * DAY_SECONDS
         )
+        last_states = last(policy.apply([escalated]))
 
         assert (
             last_states["step_drop", "M1"].suppressed_by,
@@ -250,21 +225,16 @@ class TestOneTroubleOfACustomer:
     def test_is_shown_by_the_rule_that_stays_raised(self):
         policy = new_policy()
         policy.apply([self.fluctuation(), self.drop()])
-        last_states = last(
-            policy.apply(
-                [
-                    self.drop(
-                        state="cleared",
-                        change="cleared",
-                        revision=1,
-                        at=NOON_TIME + 8 * DAY_SECONDS,
-                    )
-                ]
-            )
+        cleared = self.drop(
+            state="cleared",
+            change="cleared",
+            revision=1,
+            at=NOON_TIME + 8 * DAY_SECONDS,
         )
+        last_states = last(policy.apply([cleared]))
 
         shown = {
-            rule for (rule, _), one in last_states.items() if not one.suppressed_by
+            rule for (rule, _), state in last_states.items() if not state.suppressed_by
         }
         assert [
             alert.rule for alert in policy.open_alerts() if not alert.suppressed_by
@@ -272,31 +242,25 @@ class TestOneTroubleOfACustomer:
         assert shown <= {"usage_fluctuation"}
 
     def test_is_new_after_two_weeks_of_calm(self):
-        policy = new_policy()
-        policy.apply(
-            [
-                self.fluctuation(),
-                self.fluctuation(
-                    state="cleared",
-                    change="cleared",
-                    revision=1,
-                    at=NOON_TIME + 3 * DAY_SECONDS,
-                ),
-            ]
+        cleared = self.fluctuation(
+            state="cleared",
+            change="cleared",
+            revision=1,
+            at=NOON_TIME + 3 * DAY_SECONDS,
         )
         near = self.drop(
             since=NOON_TIME + 16 * DAY_SECONDS, raised=NOON_TIME + 17 * DAY_SECONDS
         )
-
         far = self.drop(
             since=NOON_TIME + 18 * DAY_SECONDS,
             raised=NOON_TIME + 19 * DAY_SECONDS,
             id="far",
         )
 
-        assert (
-            last(policy.apply([near]))["step_drop", "M1"].suppressed_by == ""
-        )  # the drop lasts, the fluctuation does not
+        # within two weeks: the drop lasts, the fluctuation does not
+        policy = new_policy()
+        policy.apply([self.fluctuation(), cleared])
+        assert last(policy.apply([near]))["step_drop", "M1"].suppressed_by == ""
         assert [
             alert.suppressed_by
             for alert in policy.recent["A1"].values()
@@ -304,18 +268,7 @@ class TestOneTroubleOfACustomer:
         ] == ["same_trouble"]
 
         other = new_policy()
-        other.apply(
-            [
-                self.fluctuation(),
-                self.fluctuation(
-                    state="cleared",
-                    change="cleared",
-                    revision=1,
-                    at=NOON_TIME + 3 * DAY_SECONDS,
-                ),
-            ]
-        )
-
+        other.apply([self.fluctuation(), cleared])
         assert suppressed_by(other.apply([far])) == [""]
         assert [
             alert.suppressed_by
@@ -324,33 +277,20 @@ class TestOneTroubleOfACustomer:
         ] == [""]
 
     def test_concerns_one_customer_only(self):
-        assert (
-            suppressed_by(
-                new_policy().apply(
-                    [self.fluctuation(), self.drop(subject="M2"), self.drop(area="A2")]
-                )
-            )
-            == [""] * 3
-        )
+        others = [self.drop(subject="M2"), self.drop(area="A2")]
+        alerts = new_policy().apply([self.fluctuation(), *others])
+        assert suppressed_by(alerts) == [""] * 3
 
     def test_when_explained_by_an_event_suppresses_no_other_alert(self):
         policy = new_policy()
-        policy.note_events(
-            event(
-                Event.PLANNED_OUTAGE,
-                NOON_TIME - HOUR_SECONDS,
-                NOON_TIME + 90 * DAY_SECONDS,
-                meter="M1",
-            )
-        )
+        begin, end = NOON_TIME - HOUR_SECONDS, NOON_TIME + 90 * DAY_SECONDS
+        policy.note_events(event(Event.PLANNED_OUTAGE, begin, end, meter="M1"))
         last_states = last(policy.apply([alert("zero_usage"), self.fluctuation()]))
 
-        assert {
+        reasons = {
             rule: state.suppressed_by for (rule, _), state in last_states.items()
-        } == {
-            "zero_usage": "planned_outage",
-            "usage_fluctuation": "",
         }
+        assert reasons == {"zero_usage": "planned_outage", "usage_fluctuation": ""}
 
     def test_when_withdrawn_shows_the_other_alert(self):
         policy = new_policy()
@@ -442,13 +382,17 @@ class TestAnEventThatIsOver:
             at=NOON_TIME + 3 * DAY_SECONDS,
         )
 
-        assert [
-            (published.change, published.suppressed_by, published.revision)
-            for published in policy.apply([end])
-        ] == [
-            ("revised", "", 1),
-            ("cleared", "", 2),
-        ]
+        revised, cleared = policy.apply([end])
+        assert (revised.change, revised.suppressed_by, revised.revision) == (
+            "revised",
+            "",
+            1,
+        )
+        assert (cleared.change, cleared.suppressed_by, cleared.revision) == (
+            "cleared",
+            "",
+            2,
+        )
 
 
 class TestManyAlerts:

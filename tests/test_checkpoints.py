@@ -234,9 +234,8 @@ def test_on_a_broker(broker):
                 {"reads": 30},
             )
             assert found[1].begins == last.begins
-            assert (
-                await newest(consumer, topic, [1], {1: last}, 2) == {}
-            )  # its owner still has it
+            # its owner still has it
+            assert await newest(consumer, topic, [1], {1: last}, 2) == {}
 
             chunks, _ = encode(b"half" * CHUNK_BYTES, {"reads": 40}, 2, last)
             for chunk in chunks:

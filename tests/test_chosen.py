@@ -69,9 +69,8 @@ def test_meter_is_missed_only_after_longer_than_usual(calendar: str):
     other_meters = {f"M{n}": range(HISTORY_DAYS) for n in range(1, 60)}
     usual = raised(read_on(other_meters | {"M0": days_read}), "read_failure")
 
-    assert all(
-        day <= days_read[1] for _, day in usual
-    )  # unknown before the second reading
+    # unknown before the second reading
+    assert all(day <= days_read[1] for _, day in usual)
 
     stopped = [day for day in days_read if day < 95]
     missed = [

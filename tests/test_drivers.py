@@ -40,9 +40,8 @@ from tests.workers import (
     wait,
 )
 
-Order = Sequence[
-    tuple[type[Batch], ...]
-]  # topics after a tuple are sent when everything in it is judged
+# topics after a tuple are sent when everything in it is judged
+Order = Sequence[tuple[type[Batch], ...]]
 
 ALL_AT_ONCE: Order = [(DeviceEvents, Payments, Stages, Readings)]
 READS_FIRST: Order = [(Readings,), (Payments, Stages), (DeviceEvents,)]

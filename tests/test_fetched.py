@@ -125,9 +125,8 @@ def test_aborted_transactions_are_left_out_between_other_batches():
         + batch(106, 2, producer=7, transactional=True)
         + marker(108, 7, commit=False)
         + marker(109, 8, commit=True)
-        + batch(
-            110, 2, producer=7, transactional=True
-        )  # the next of this producer, committed
+        # the next of this producer, committed
+        + batch(110, 2, producer=7, transactional=True)
         + marker(112, 7, commit=True)
         + batch(113, 1, producer=7, transactional=True)  # and again aborted
         + batch(114, 1, producer=9)  # idempotent only
@@ -231,14 +230,16 @@ def test_large_compressed_fetch_is_read_in_portions(monkeypatch):
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
+        # its last byte
         (
             lambda whole: whole[:-1] + bytes([whole[-1] ^ 1]),
             Reason.CORRUPT,
-        ),  # its last byte
+        ),
+        # its number of offsets
         (
             lambda whole: whole[:25] + b"\xff" + whole[26:],
             Reason.CORRUPT,
-        ),  # its number of offsets
+        ),
         (lambda whole: rebased(whole, 103, 5), Reason.UNKNOWN_CODEC),
         (lambda whole: rebased(whole, 103, GZIP_CODEC), Reason.CORRUPT),
         (lambda whole: rebased(whole, 103, LZ4_CODEC), Reason.CORRUPT),
@@ -246,14 +247,16 @@ def test_large_compressed_fetch_is_read_in_portions(monkeypatch):
         (lambda whole: rebased(whole, 103, ZSTD_CODEC), Reason.CORRUPT),
         (lambda whole: whole[:16] + b"\x03" + whole[17:], Reason.UNKNOWN_MAGIC),
         (lambda whole: whole[:16] + b"\xff" + whole[17:], Reason.UNKNOWN_MAGIC),
+        # not the layout it has
         (
             lambda whole: whole[:16] + b"\x01" + whole[17:],
             Reason.CORRUPT,
-        ),  # not the layout it has
+        ),
+        # shorter than its header
         (
             lambda whole: whole[:8] + struct.pack(">i", 20) + whole[12:32],
             Reason.CORRUPT,
-        ),  # shorter than its header
+        ),
     ],
 )
 def test_unreadable_batch_is_damage_and_reading_goes_on_after_it(spoil, reason):

@@ -70,10 +70,11 @@ def test_nem12_is_energy_per_interval_of_market_time(
     assert list(found) == ["6102009999"]
 
     at, kwh = zip(*found["6102009999"], strict=True)
+    # ten hours ahead, ends at midnight
     assert (at[0], at[-1]) == (
         f"2005-02-28T14:{minutes:02d}",
         "2005-03-01T14:00",
-    )  # ten hours ahead, ends at midnight
+    )
 
     np.testing.assert_allclose(kwh, values * factor, rtol=1e-5)
     assert (source.zone, source.interval, source.read_as) == (
@@ -511,10 +512,11 @@ def test_uci_loads_of_clients_are_kw_of_quarters_on_portugals_clock(tmp_path):
         ("2013-07-01 00:30:00", "4", "8,5"),
     ]
     found, source = readings_of(written(tmp_path, diagrams(*rows), "LD2011_2014.txt"))
+    # no client before its first use
     assert found == {
         "MT_001": [("2013-06-30T23:15", 0.634518), ("2013-06-30T23:30", 1.0)],
         "MT_002": [("2013-06-30T23:30", 2.125)],
-    }  # no client before its first use
+    }
     assert source.zone == "Europe/Lisbon"
 
 
@@ -569,10 +571,11 @@ def test_an_enedis_curve_is_power_until_its_time(tmp_path, minutes, kwh, code):
     ("minutes", "kwh"),
     [
         ([30, 60, 90, 180, 210], [0.5, 0.5, 0.5, 0.5, 0.5]),  # a hole
+        # another interval from then on
         (
             [30, 60, 120, 180, 240],
             [0.5, 0.5, 1.0, 1.0, 1.0],
-        ),  # another interval from then on
+        ),
         ([30, -60, 90, 120], [0.5, 0.5, 0.5]),  # a row without a value
     ],
 )

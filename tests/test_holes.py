@@ -50,9 +50,8 @@ def test_hole_lasts_a_day_beyond_the_first_row_after_it():
     holes = Holes()
     holes.open("payments", np.array([10, 20]))
     assert holes.spans_of("payments", 0) == [Span(10, 2**62)]
-    assert holes.spans_of("payments", 2) == [
-        Span(0, 2**62)
-    ]  # an area that was not known
+    # an area that was not known
+    assert holes.spans_of("payments", 2) == [Span(0, 2**62)]
     assert holes.spans_of("stages", 0) == []
 
     holes.close("payments", np.array([2, 0, 2, 0]), np.array([70, 5, 50, 900]))

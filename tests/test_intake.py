@@ -399,9 +399,8 @@ def test_batches_damaged_on_disk_are_rejected_and_reading_continues(
         ]
         for topic in (REGISTRY_TOPIC, ALERTS_TOPIC, RULES_TOPIC):
             spoil(broker, settings.topic(topic), 0, flipped, 0)
-        spoil(
-            broker, settings.topic(CHECKPOINTS_TOPIC), 0, flipped, -1
-        )  # the worker continues from its older slot
+        # the worker continues from its older slot
+        spoil(broker, settings.topic(CHECKPOINTS_TOPIC), 0, flipped, -1)
         broker.start()
 
         with WorkerProcess(environment, tmp_path / "second") as worker:

@@ -246,12 +246,13 @@ def test_alerts_in_shadow_are_marked_in_json_and_hidden_from_people(
 def test_meter_days_run_from_the_first_reading_to_the_last(tmp_path, capsys):
     hour, day = 3600, 86_400
     begin = 1_772_323_200
+    # days of the first and the last reading
     spans = {
         "M1": (0, 40),
         "M2": (30, 40),
         "M3": (0, 2),
         "M4": (39, 39),
-    }  # days of the first and the last reading
+    }
     rows = sorted(
         (begin + first * day + n * hour, meter)
         for meter, (first, last) in spans.items()
@@ -302,9 +303,8 @@ def test_run_is_cut_by_time_and_resumes_within_a_batch(
                 break
             except KeyboardInterrupt:
                 stored = store.progress(TOWN_NAME)
-                assert (stored.batches, stored.within) == positions[
-                    -2
-                ]  # the last but one was saved, the last was not
+                # the last but one was saved, the last was not
+                assert (stored.batches, stored.within) == positions[-2]
 
         assert store.alerts() == undisturbed[0]
 
@@ -536,9 +536,8 @@ def test_history_without_zone_and_interval_takes_those_of_the_settings(
     sydney = Settings(zone="Australia/Sydney", interval=1800)
     run([str(measured)], tmp_path / "a.db", sydney, as_json=True)
     assert json.loads(capsys.readouterr().out)["from"] == "2026-03-01 11:00"
-    run(
-        [str(households)], tmp_path / "a.db", Settings()
-    )  # gives both, and they are those of the store
+    # gives both, and they are those of the store
+    run([str(households)], tmp_path / "a.db", Settings())
     with pytest.raises(StoreError, match="--store"):
         run(["town:60x1"], tmp_path / "a.db", sydney)
 

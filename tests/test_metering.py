@@ -26,10 +26,11 @@ from tests.adversarial import (
 from tests.oracle.metering import METERING_RULES
 from tests.test_promises import agree, exactly, judge_stream, restored, same
 
+# one whole calendar month is among them
 DAY_COUNT, METER_INTERVAL = (
     34,
     6 * HOUR_SECONDS,
-)  # one whole calendar month is among them
+)
 ENGINE_INTERVAL = 2 * HOUR_SECONDS  # the engine's interval, and that of one meter
 TIME_ZONES = ("Asia/Shanghai", "Europe/Berlin", "America/St_Johns")
 METER_FAULTS = (
@@ -113,9 +114,10 @@ def readings_of(
     counted = kwh * np.where(bad, {"runaway": 14.0, "ratio": 0.7}.get(fault, 1.0), 1.0)
 
     valley = (times // METER_INTERVAL) % 4 == 0
+    # resets of the demand
     number = np.searchsorted(
         np.array([start + 2 * DAY_SECONDS, start + 12 * DAY_SECONDS]), times
-    )  # resets of the demand
+    )
     demand = np.concatenate([np.maximum.accumulate(kw[number == n]) for n in range(3)])
     columns: dict[str, Any] = {
         "u": np.full((3, size), 230.0),

@@ -287,9 +287,8 @@ def test_handed_over_partition_has_no_gauges_however_long_it_takes(monkeypatch):
     during: list[set[str]] = []
 
     async def settle(number: int) -> None:
-        for partition in list(
-            worker.partitions.values()
-        ):  # the worker's monitoring runs on meanwhile
+        # the worker's monitoring runs on meanwhile
+        for partition in list(worker.partitions.values()):
             worker._check_progress(partition, {worker.settings.topic(READS_TOPIC): 9})
         await asyncio.sleep(0)
         during.append(partitions(metrics))

@@ -98,9 +98,8 @@ def test_exported_energy_belongs_to_the_meters_interval():
     ]
     readings = slots(["G", "M"], 3600, 30, kwh=[4.0, 4.0], p=[1.0, -1.0])
     columns = windows(AreaDays, area(*meters, gateway="G"), readings)
-    assert columns["energy_in"].tolist() == [
-        24 * (4.0 + 3 * 1.0)
-    ]  # the energy in and the user's export
+    # the energy in and the user's export
+    assert columns["energy_in"].tolist() == [24 * (4.0 + 3 * 1.0)]
     assert columns["energy_out"].tolist() == [96.0]
 
 
@@ -108,16 +107,14 @@ def test_a_meter_of_registers_alone_has_a_day_of_energy():
     meters = [Meter(meter="G"), Meter(meter="M")]
     readings = slots(["G", "M"], 900, 110, register=[2.0, 1.9])
     columns = windows(AreaDays, area(*meters, gateway="G"), readings)
-    assert columns["energy_in"] == pytest.approx(
-        [95 * 2.0]
-    )  # there is no register before the first
+    # there is no register before the first
+    assert columns["energy_in"] == pytest.approx([95 * 2.0])
     assert columns["energy_out"] == pytest.approx([95 * 1.9])
     assert columns["coverage"] == pytest.approx([95 / 96])
 
 
-@pytest.mark.parametrize(
-    "after", [40, 104]
-)  # while the day is open, and when it has closed
+# while the day is open, and when it has closed
+@pytest.mark.parametrize("after", [40, 104])
 def test_late_register_adds_the_energy_on_both_sides_to_its_day(after):
     steps = list(slots(["G", "M"], 900, 130, register=[2.0, 1.9]))
     late, steps[9] = steps[9].select([1]), steps[9].select([0])
@@ -129,9 +126,8 @@ def test_late_register_adds_the_energy_on_both_sides_to_its_day(after):
     assert columns["coverage"][-1] == pytest.approx(95 / 96)
 
 
-@pytest.mark.parametrize(
-    "after", [40, 120]
-)  # while the day is open, and when it has closed
+# while the day is open, and when it has closed
+@pytest.mark.parametrize("after", [40, 120])
 def test_a_measured_reading_replaces_an_estimate(after):
     both = [Meter(meter="G"), Meter(meter="M")]
     steps = list(slots(["G", "M"], 900, 130, kwh=[2.0, 1.0]))

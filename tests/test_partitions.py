@@ -97,9 +97,8 @@ def test_chunk_joins_arrived_records_up_to_one_step():
     assert len(taken(partition).arrivals) == 10
     for k in range(200, 300, 10):
         partition.enqueue(READS_TOPIC, records(k, k + 10), None)
-    partition.finish_chunk(
-        chunk := taken(partition), 100_000
-    )  # very many rows in very few bytes
+    # very many rows in very few bytes
+    partition.finish_chunk(chunk := taken(partition), 100_000)
     assert len(chunk.arrivals) == 10
     for k in range(300, 400, 10):
         partition.enqueue(READS_TOPIC, records(k, k + 10), None)
@@ -241,9 +240,10 @@ def test_other_topics_overtake_one_another_by_an_hour_at_most_up_to_the_next_rea
         (EVENTS_TOPIC, PAYMENTS_TOPIC, WORKFLOW_TOPIC), 10.0
     )
     partition.engine.counts["readings", "in", ""] = 100_000
+    # two in an hour
     partition.engine.counts["events", "in", ""] = partition.engine.counts[
         "payments", "in", ""
-    ] = 50  # two in an hour
+    ] = 50
     partition.enqueue(EVENTS_TOPIC, span_of(0, [100, 110, 300, 310, 320, 330]), None)
     partition.enqueue(PAYMENTS_TOPIC, span_of(0, [150, 200, 700]), None)
     partition.enqueue(WORKFLOW_TOPIC, span_of(0, [200, 340]), None)
@@ -344,10 +344,11 @@ def test_a_span_without_records_is_taken_at_once_and_acknowledges_what_it_covers
     while chunk := partition.next_chunk():
         partition.finish_chunk(chunk, len(chunk.records))
 
+    # payments are awaited
     assert (partition.judged[EVENTS_TOPIC], partition.last_events) == (
         2,
         {EVENTS_TOPIC: "to 2"},
-    )  # payments are awaited
+    )
 
     partition.enqueue(PAYMENTS_TOPIC, FetchedRange(0, [], 1), None)
     while chunk := partition.next_chunk():

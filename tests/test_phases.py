@@ -35,9 +35,8 @@ PHASE_RULES = ("phase_mismatch", "area_mismatch", "voltage_current_decoupling")
 def weeks(seed: int) -> Stream:
     """An area of which M1 is filed on a wrong phase, M2 fed from elsewhere, and M4 bypassed since the tenth day."""
     rng, hours = np.random.default_rng(seed), DAY_COUNT * 24
-    busbar = (
-        228 + rng.normal(0, 1, (1, hours)) + rng.normal(0, 1, (4, hours))
-    )  # A, B, C, and elsewhere
+    # A, B, C, and elsewhere
+    busbar = 228 + rng.normal(0, 1, (1, hours)) + rng.normal(0, 1, (4, hours))
     used = rng.exponential(0.8, (USER_COUNT, hours))
     volts = (
         busbar[[0, 1, 3, 2, 2, 2, 2, 2]]
@@ -183,10 +182,11 @@ def test_a_day_contains_how_far_every_hour_departs_from_each_phase():
         for hour in range(1, 25)
     }
     volts[2] = [[227, 229, 231], [220, NOT_A_NUMBER, NOT_A_NUMBER]]
+    # one phase has no supply
     volts[9] = [
         [228, 90, 230],
         [226, NOT_A_NUMBER, NOT_A_NUMBER],
-    ]  # one phase has no supply
+    ]
 
     batches = []
     for quarter in range(1, 106):
@@ -194,11 +194,12 @@ def test_a_day_contains_how_far_every_hour_departs_from_each_phase():
         phase_volts = np.array(
             volts.get(hour if not left else 1, volts[1]), np.float32
         ).T + (left > 0)
+        # two readings of one interval
         ends = (
             [(0, phase_volts)]
             if hour != 2 or left
             else [(-300, phase_volts), (0, phase_volts - np.float32(9))]
-        )  # two readings of one interval
+        )
         for early, here in ends:
             at = [START_TIME + 900 * quarter + early] * 2
             batches.append(Readings.build(names, [0, 1], ["A1"], [0, 0], at, u=here))

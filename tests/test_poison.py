@@ -327,9 +327,8 @@ class Aftermath:
     stream: Stream
     engine: Engine  # of the good rows only
     expected: dict[str, dict[str, Any]]
-    sent: dict[tuple[str, int, int], Poison] = field(
-        default_factory=dict
-    )  # by topic, partition and offset
+    # by topic, partition and offset
+    sent: dict[tuple[str, int, int], Poison] = field(default_factory=dict)
     rejects: list[ConsumerRecord] = field(default_factory=list)
     counted: Counter[tuple[str, tuple[str, ...]]] = field(default_factory=Counter)
     alerts: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -303,9 +303,8 @@ class TestReconcile:
         assert policy.reconcile([*alerts, correction], {"A1": NOON_TIME}) == []
 
         [raised] = policy.apply([alert()])
-        assert (
-            raised.revision == 3
-        )  # so that consumers that keep the highest revision take it
+        # so that consumers that keep the highest revision take it
+        assert raised.revision == 3
 
     def test_alert_that_differs_is_published_anew(self):
         policy = new_policy()

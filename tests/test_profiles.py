@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 from functools import cache
@@ -38,16 +39,18 @@ from tests.test_promises import (
 INTERVAL_SECONDS, INTERVALS_PER_DAY = 14_400, DAY_SECONDS // 14_400
 HOME_SHAPE = np.array([0.6, 0.7, 1.4, 1.2, 2.6, 3.2])
 SHOP_SHAPE = np.array([0.5, 0.6, 2.6, 3.0, 2.4, 0.9])
+# heated by electricity; two meters of the first place have a terminal with temperatures
 HEATED_HOMES = (
     0,
     7,
     12,
     13,
-)  # heated by electricity; two meters of the first place have a terminal with temperatures
+)
+# a Spring Festival, a day of 25 hours
 STREET_STARTS = (
     ("Asia/Shanghai", 2025, 12, 10),
     ("Australia/Sydney", 2026, 3, 2),
-)  # a Spring Festival, a day of 25 hours
+)
 
 
 def altered(who: int, days: np.ndarray, n: np.ndarray) -> np.ndarray:
@@ -81,85 +84,74 @@ def altered(who: int, days: np.ndarray, n: np.ndarray) -> np.ndarray:
 
 @cache
 def street(number: int) -> Stream:
-    """Some forty customers of an area over eleven weeks."""
-    zone, year, month, day = STREET_STARTS[number]
-    rng, days = np.random.default_rng(number), 78
-    start = int(datetime(year, month, day, tzinfo=ZoneInfo(zone)).timestamp())
+    """Thirty-six customers of an area over eleven weeks."""
+    days = 78
+    rng = np.random.default_rng(number)
+    zone, *date = STREET_STARTS[number]
+    start = int(datetime(*date, tzinfo=ZoneInfo(zone)).timestamp())
     meters = [Meter(meter="G0", wiring="3P4W", ct=100.0, interval_s=INTERVAL_SECONDS)]
-    rows = []
+    meters += map(street_meter, range(36))
+
     weather = rng.normal(0, 0.08, days)
-    air = (
-        np.random.default_rng([number, 1])
-        .normal(6, 6, (days, INTERVALS_PER_DAY))
-        .round(2)
-    )
+    air = np.random.default_rng([number, 1]).normal(6, 6, (days, INTERVALS_PER_DAY))
+    air = air.round(2)
     cold = np.maximum(15 - air.mean(axis=1), 0)
 
+    rows: list[Row] = []
     for who in range(36):
-        shop = who >= 33
-        meters.append(
-            Meter(
-                meter=f"M{who}",
-                segment="commercial" if shop else "residential",
-                interval_s=INTERVAL_SECONDS,
-                contract_kva=20.0 if shop else 8.0,
-                ct=2.0 if who == 8 else 1.0,
-            )
-        )
-        shape = (SHOP_SHAPE if shop or who == 12 else HOME_SHAPE) * np.exp(
-            rng.normal(0, 0.1)
-        )
+        usual_shape = SHOP_SHAPE if who >= 33 or who == 12 else HOME_SHAPE
+        shape = usual_shape * np.exp(rng.normal(0, 0.1))
         used = shape * np.exp(
             rng.normal(0, 0.12, (days, INTERVALS_PER_DAY)) + weather[:, None]
         )
         if who in HEATED_HOMES:
             used *= np.exp(0.06 * cold)[:, None]
         kwh = np.round(altered(who, used, np.arange(days)), 3).astype(np.float32)
+        measured = air if number == 0 and who > 33 else np.full_like(air, NOT_A_NUMBER)
+        rows += street_rows(rng, who, start, kwh.reshape(-1), measured.reshape(-1))
 
-        for n, value in enumerate(kwh.reshape(-1)):
-            if rng.random() < 0.002 or np.isnan(value):
-                continue
-            volts = np.array(
-                [
-                    NOT_A_NUMBER
-                    if who == 10
-                    else 0.0
-                    if who == 11 and n > 300
-                    else 225.0,
-                    NOT_A_NUMBER,
-                    NOT_A_NUMBER,
-                ],
-                np.float32,
-            )
+    rows.sort(key=lambda row: (row.at, row.subject))
+    area = Area(area="A1", gateway="G0", meters=meters)
+    return Stream([area], tuple(rows), zone, INTERVAL_SECONDS)
 
-            columns = dict(
-                kwh=value,
-                u=volts,
-                register=NOT_A_NUMBER,
-                clock_offset=NOT_A_NUMBER,
-                received=0,
-                temperature=np.float32(
-                    air.reshape(-1)[n] if number == 0 and who > 33 else NOT_A_NUMBER
-                ),
-                status=Status.ESTIMATED if rng.random() < 0.002 else Status.MEASURED,
-            )
-            rows.append(
-                Row(
-                    Readings,
-                    "A1",
-                    f"M{who}",
-                    start + INTERVAL_SECONDS * (n + 1),
-                    columns,
-                )
-            )
 
-    order = sorted(range(len(rows)), key=lambda k: (rows[k].at, rows[k].subject))
-    return Stream(
-        [Area(area="A1", gateway="G0", meters=meters)],
-        tuple(rows[k] for k in order),
-        zone,
-        INTERVAL_SECONDS,
+def street_meter(who: int) -> Meter:
+    """The record of one meter: homes, then shops."""
+    shop = who >= 33
+    return Meter(
+        meter=f"M{who}",
+        segment="commercial" if shop else "residential",
+        interval_s=INTERVAL_SECONDS,
+        contract_kva=20.0 if shop else 8.0,
+        ct=2.0 if who == 8 else 1.0,
     )
+
+
+def street_rows(
+    rng: np.random.Generator, who: int, start: int, kwh: np.ndarray, air: np.ndarray
+) -> Iterator[Row]:
+    """The readings of one meter; a few are missing, a few are estimated."""
+    for n, value in enumerate(kwh):
+        if rng.random() < 0.002 or np.isnan(value):
+            continue
+
+        volts = 225.0
+        if who == 10:
+            volts = NOT_A_NUMBER
+        elif who == 11 and n > 300:
+            volts = 0.0
+
+        columns = dict(
+            kwh=value,
+            u=np.array([volts, NOT_A_NUMBER, NOT_A_NUMBER], np.float32),
+            register=NOT_A_NUMBER,
+            clock_offset=NOT_A_NUMBER,
+            received=0,
+            temperature=np.float32(air[n]),
+            status=Status.ESTIMATED if rng.random() < 0.002 else Status.MEASURED,
+        )
+        at = start + INTERVAL_SECONDS * (n + 1)
+        yield Row(Readings, "A1", f"M{who}", at, columns)
 
 
 def late(stream: Stream) -> Stream:

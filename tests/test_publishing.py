@@ -96,9 +96,8 @@ def test_change_applies_from_the_same_row_whatever_is_killed(
 
     asyncio.run(rules.send(settings, CHANGED_RULEBOOK))
     with WorkerProcess(never, tmp_path / "two") as worker:
-        wait(
-            lambda: went_on(settings, worker)
-        )  # after the alerts of the rulebook before, however often
+        # after the alerts of the rulebook before, however often
+        wait(lambda: went_on(settings, worker))
         assert all_checkpointed(settings)
         publish(settings, town, history[half:late])
         wait(lambda: total_rows(worker.scrape()) == sum(map(len, history[:late])))

@@ -21,10 +21,11 @@ from tests.test_real_streams import JULY_2016
 DATA_FOLDER = Path(__file__).parent / "data"
 TOWN_BUDGET: dict[str, int] = {}
 GARDEN_BUDGET = {"meter_current_unbalance": 1}  # chronic, and true
+# of four households one is a quarter of the area
 HOUSEHOLDS_BUDGET = {
     "read_failure": 1,
     "read_success_rate": 6,
-}  # of four households one is a quarter of the area
+}
 
 
 def alert_counts(source: Source, first: int = 0) -> Counter[str]:

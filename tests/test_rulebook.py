@@ -406,9 +406,8 @@ def test_episode_goes_on_and_its_later_alerts_have_the_new_version():
     engine = engine_by(Rulebook())
     [raised] = engine.step(volts(1, 238, 238, 238))
     assert engine.adopt(applied(deviation(settings={"over": 1.05}))) == []
-    assert (
-        engine.step(volts(4, 230, 230, 230)) == []
-    )  # within the old band, outside the new
+    # within the old band, outside the new
+    assert engine.step(volts(4, 230, 230, 230)) == []
     [cleared] = engine.step(volts(7, *[225.0] * 193))  # two days
     assert (cleared.id, cleared.change, raised.version, cleared.version) == (
         raised.id,

@@ -35,11 +35,12 @@ from schemas.columns import Readings
 from schemas.units import DAY_SECONDS
 from tests.casebook import casebook, run
 
+# given, not measured, so they do not fluctuate
 MASTER_COLUMNS = {
     *METER_COLUMNS,
     *AREA_COLUMNS,
     "gateway",
-}  # given, not measured, so they do not fluctuate
+}
 SOURCE_WORDS = re.compile(
     r"Q/GDW|GB/T|DL/T|IEC|ERC|(meter|event|terminal) defaults?|firmware|catalogue|case\b|"
     r"defaults? of this project",
@@ -245,9 +246,8 @@ def has_sane_levels(judged, columns):
     severities = [level.severity for level in judged.levels]
     assert scores[0] == 1
 
-    reached = [
-        (level.score, level.hold) for level in judged.levels
-    ]  # a level may take longer at the same score
+    # a level may take longer at the same score
+    reached = [(level.score, level.hold) for level in judged.levels]
     assert all(lower < higher for lower, higher in pairwise(reached)), (
         "levels do not rise"
     )

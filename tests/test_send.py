@@ -115,9 +115,10 @@ def test_missing_topic_is_an_error(broker, monkeypatch):
 
 
 def test_missing_broker_is_an_error(monkeypatch):
+    # a real producer without a broker leaves its sockets open
     def nobody(
         **settings,
-    ):  # a real producer without a broker leaves its sockets open
+    ):
         raise KafkaTimeoutError(settings["bootstrap_servers"])
 
     monkeypatch.setattr(module, "KafkaProducer", nobody)

@@ -37,12 +37,13 @@ THREE_METER_AREA = Area(
     area="A1", meters=[Meter(meter=name) for name in ("M0", "M1", "M2")]
 )
 START_TIME = int(datetime(2026, 3, 2, tzinfo=ZoneInfo("Asia/Shanghai")).timestamp())
+# 2000, 2038, the next, 2099
 OTHER_YEARS = [
     946_684_800,
     2**31,
     START_TIME + 365 * DAY_SECONDS,
     4_102_444_799,
-]  # 2000, 2038, the next, 2099
+]
 
 
 def engine_of(zone: str = "Asia/Shanghai") -> Engine:

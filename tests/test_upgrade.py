@@ -40,22 +40,24 @@ EARLIER_COMMIT = (
     "b43326a"  # days without temperatures, and one feature with fewer columns
 )
 FIRST_COMMIT = "f4350d2"  # also without a backlog and two features, and with fewer levels of a rule
+# after FIRST_COMMIT, among others
 AFRESH_OWNERS = {
     "backlog",
     "days/Coupling",
     "days/FirstMonth",
-}  # after FIRST_COMMIT, among others
-RESTATED_RULES = {
-    rule.name for rule in ALL_RULES.values() if rule.meaning > 1
-}  # their scores have had another meaning since
+}
+# their scores have had another meaning since
+RESTATED_RULES = {rule.name for rule in ALL_RULES.values() if rule.meaning > 1}
 NEW_OWNERS = {"near_zero_usage", "ReadDays"}  # not in the state of these commits
+# these end later since
 CALMED_RULES = {rule.name for rule in ALL_RULES.values() if rule.chronic} | {
     "unregistered_reverse"
-}  # these end later since
+}
+# had 0 for unknown values; had 95 % also for stages that never end
 REWORDED_RULES = {
     "read_date_wrong",
     "stage_stall",
-}  # had 0 for unknown values; had 95 % also for stages that never end
+}
 TEXT_FIELDS = {"en", "zh", "evidence"}
 
 Checkout = Callable[[str], Path]
@@ -147,9 +149,8 @@ def publish(settings: Settings, town: Town, batches: list[Batch]) -> None:
 def test_current_worker_continues_from_the_checkpoint_of_an_older_one(
     commit, checkout, settings, environment, town, halves, expected, tmp_path
 ):
-    del environment[
-        "METERWATCH_UNKNOWN_AREA"
-    ]  # unknown to older workers; the town sends its master data
+    # unknown to older workers; the town sends its master data
+    del environment["METERWATCH_UNKNOWN_AREA"]
     older = environment | {"PYTHONPATH": str(checkout(commit))}
     publish(settings, town, halves[0])
     with WorkerProcess(

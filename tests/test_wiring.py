@@ -78,6 +78,25 @@ def wired(seed: int, interval: int = TWO_HOUR_SECONDS) -> Stream:
         area="A1", gateway="G", transformers=[transformer], meters=[gateway, *meters]
     )
 
+    spans = fault_spans(rng, start, end, interval)
+    rows = sorted(
+        metered(rng, area, start, end, interval, noise=True),
+        key=lambda row: (row.at, rng.random()),
+    )
+    for n, row in enumerate(rows):
+        now = {
+            fault
+            for fault, at, seconds in spans[row.subject]
+            if 0 <= row.at - at < seconds
+        }
+        rows[n] = replace(row, columns=faulty_columns(rng, row, now))
+    return Stream([area], tuple(rows), zone, interval)
+
+
+def fault_spans(
+    rng: np.random.Generator, start: int, end: int, interval: int
+) -> dict[str, list[tuple[str, int, int]]]:
+    """The faults of every meter, each with its beginning and how many seconds it lasts."""
     spans: dict[str, list[tuple[str, int, int]]] = {}
     for n, name in enumerate(("G", "stranger", *METER_WIRINGS)):
         picked = [
@@ -88,36 +107,12 @@ def wired(seed: int, interval: int = TWO_HOUR_SECONDS) -> Stream:
             picked.append("diverted")
         if METER_WIRINGS.get(name) == "3P4W":
             picked.append("idle" if n % 2 else "crossed")
-        begin = start + (rng.uniform(0.55, 0.8, len(picked)) * (end - start)).astype(
-            int
-        )
+
+        begin = rng.uniform(0.55, 0.8, len(picked)) * (end - start)
+        begin = start + begin.astype(int)
         lengths = rng.integers(interval, (end - start) // 2, len(picked))
         spans[name] = list(zip(picked, begin.tolist(), lengths.tolist(), strict=True))
-
-    rows = sorted(
-        metered(rng, area, start, end, interval, noise=True),
-        key=lambda row: (row.at, rng.random()),
-    )
-    return Stream(
-        [area],
-        tuple(
-            replace(
-                row,
-                columns=faulty_columns(
-                    rng,
-                    row,
-                    {
-                        fault
-                        for fault, at, long in spans[row.subject]
-                        if 0 <= row.at - at < long
-                    },
-                ),
-            )
-            for row in rows
-        ),
-        zone,
-        interval,
-    )
+    return spans
 
 
 @np.errstate(invalid="ignore")
@@ -137,25 +132,18 @@ def faulty_columns(rng: np.random.Generator, row: Row, now: set[str]) -> dict[st
         turned = (columns["p"] + 1j * columns["q"]) * np.exp(
             1j * np.radians([120, -120, 0])
         )
-        columns["p"], columns["q"] = (
-            turned.real.astype(np.float32),
-            turned.imag.astype(np.float32),
-        )
+        columns["p"] = turned.real.astype(np.float32)
+        columns["q"] = turned.imag.astype(np.float32)
 
-    amps = (
-        columns["i"][0]
-        if single
-        else np.nanmax(columns["i"]) - np.nanmin(columns["i"])
-        if np.isfinite(columns["i"]).any()
-        else NOT_A_NUMBER
-    )
-    columns["neutral"] = np.float32(
-        np.round(
-            amps
-            * (rng.uniform(0, 8) if gateway else 0.4 if "diverted" in now else 0.97),
-            3,
-        )
-    )
+    if single:
+        amps = columns["i"][0]
+    elif np.isfinite(columns["i"]).any():
+        amps = np.nanmax(columns["i"]) - np.nanmin(columns["i"])
+    else:
+        amps = NOT_A_NUMBER
+    returned = 0.4 if "diverted" in now else 0.97
+    share = rng.uniform(0, 8) if gateway else returned
+    columns["neutral"] = np.float32(np.round(amps * share, 3))
 
     power = np.nansum(row.columns["p"]) * (1.3 if "differs" in now else 1.02)
     columns["terminal_p"] = np.float32(

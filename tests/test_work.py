@@ -180,9 +180,8 @@ def test_usual_duration_comes_from_old_stays_if_many_never_end():
             None if n % 5 == 0 else n * DAY_SECONDS + HOUR_SECONDS,
             1,
         )
-    assert np.isnan(
-        durations.usual(group, 60)
-    )  # work of the last three months may still end
+    # work of the last three months may still end
+    assert np.isnan(durations.usual(group, 60))
     assert durations.usual(group, 130) == pytest.approx(HOUR_SECONDS, rel=0.1)
 
 

@@ -96,9 +96,8 @@ def test_killed_worker_continues_from_the_checkpoint(
     ) as worker:
         publish(settings, town, history[third + 2 : 2 * third], "array")
         before = len(asyncio.run(records(settings, ALERTS_TOPIC)))
-        wait(
-            lambda: len(asyncio.run(records(settings, ALERTS_TOPIC))) > before
-        )  # and no checkpoint contains them
+        # and no checkpoint contains them
+        wait(lambda: len(asyncio.run(records(settings, ALERTS_TOPIC))) > before)
         worker.kill()
 
     with WorkerProcess(environment, tmp_path / "three"):
@@ -496,9 +495,8 @@ def test_restarted_worker_of_the_same_name_gets_its_partitions_before_its_sessio
             ) as other:
                 wait(lambda: logged_partitions(other))
                 successor.process.send_signal(signal.SIGCONT)
-                assert (
-                    successor.process.wait(WAIT_SECONDS) == 1
-                )  # another worker has its name
+                # another worker has its name
+                assert successor.process.wait(WAIT_SECONDS) == 1
 
             with WorkerProcess(
                 lasting | {"METERWATCH_INSTANCE": "one"}, tmp_path / "last"
