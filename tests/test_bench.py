@@ -175,15 +175,10 @@ def test_alarms_of_the_load_come_from_its_planted_faults(history):
     load = Load(20 * AREA_METERS, engine.BEFORE_MIDNIGHT)
     judge = Engine(zone=LOAD_ZONE)
     judge.enroll(load.areas())
-    before = (
-        [
-            alert
-            for slot in sustained.days_before(20 * AREA_METERS)
-            for alert in judge.step(slot)
-        ]
-        if history
-        else []
-    )
+    before = []
+    if history:
+        for slot in sustained.days_before(20 * AREA_METERS):
+            before += judge.step(slot)
     alerts = before + [alert for slot in load.slots(24) for alert in judge.step(slot)]
     raised = [alert for alert in alerts if alert.change == "raised"]
 

@@ -559,7 +559,9 @@ class TestCancelledEvent:
     @pytest.mark.parametrize("kind", [Event.PLANNED_OUTAGE, Event.VACANCY])
     @pytest.mark.parametrize("meter", ["", "M1"])
     def test_explains_nothing_any_more(self, kind, meter):
-        before, after, reason = new_policy(), new_policy(), kind.name.lower()
+        before = new_policy()
+        after = new_policy()
+        reason = kind.name.lower()
         planned = event(
             kind, NOON_TIME - HOUR_SECONDS, NOON_TIME + 9 * DAY_SECONDS, meter=meter
         )
@@ -592,10 +594,8 @@ class TestCancelledEvent:
 
     def test_no_longer_covers_an_opening(self):
         engine = Engine([ALL_RULES["seal_or_cover_event"]])
-        order, opened = (
-            START_TIME + 2 * DAY_SECONDS,
-            START_TIME + 2 * DAY_SECONDS + HOUR_SECONDS,
-        )
+        order = START_TIME + 2 * DAY_SECONDS
+        opened = START_TIME + 2 * DAY_SECONDS + HOUR_SECONDS
         engine.step(event(Event.WORK_ORDER, order, order + DAY_SECONDS, meter="M1"))
         assert engine.step(event(Event.COVER_OPEN, opened, meter="M1")) == []
         alerts = engine.step(
@@ -782,11 +782,11 @@ def unread_area(meters: int, dead: range, until: int, days: int) -> list[Alert]:
     alerts = []
 
     for day in range(days):
-        silent = (
-            set(dead)
-            if 2 <= day < until
-            else ({dead[0]} if dead and day >= until else set())
-        )
+        silent = set()
+        if 2 <= day < until:
+            silent = set(dead)
+        elif dead and day >= until:
+            silent = {dead[0]}
         read_numbers = [number for number in range(meters) if number not in silent]
         at = START_TIME + day * DAY_SECONDS + HOUR_SECONDS * np.arange(1, 25)
         alerts += engine.step(

@@ -105,7 +105,9 @@ def test_a_spoilt_record_is_never_used(k, at, flip):
 
 
 def test_remaining_slot_counts_after_compaction():
-    first, second, third = checkpoint(1, 10), checkpoint(2, 20), checkpoint(3, 30)
+    first = checkpoint(1, 10)
+    second = checkpoint(2, 20)
+    third = checkpoint(3, 30)
     assert best(*first[:1], *second, *third[:2]).manifest.offsets == {"reads": 20}
     assert whole_checkpoint(log(*first[1:]), 4) is None
 

@@ -207,9 +207,9 @@ def test_areas_judged_together_publish_the_same_as_each_alone():
 
     same(
         [
-            column
-            for column in alerts
-            if column.area in {area.area for area in stream.areas}
+            alert
+            for alert in alerts
+            if alert.area in {area.area for area in stream.areas}
         ],
         alone,
     )

@@ -178,6 +178,7 @@ def test_whatever_a_program_writes_is_read_as_it_was(tmp_path_factory, data):
 
     tally = Tally()
     table = delimited.read(path, names, tally)
-    columns = [[cell or None for cell in column] for column in zip(*rows, strict=True)]
+    cells = [[cell or None for cell in row] for row in rows]
+    columns = [list(column) for column in zip(*cells, strict=True)]
     assert [table[name].to_pylist() for name in names] == columns
     assert not tally.rejected

@@ -140,10 +140,8 @@ def test_alert_is_true_false_or_suppressed():
         alert(id="5", rule="zero_usage"),
     ]
 
-    suppressed, withdrawn = (
-        alert(id="6", suppressed_by="repeat"),
-        alert(id="7", state="withdrawn", raised=950),
-    )
+    suppressed = alert(id="6", suppressed_by="repeat")
+    withdrawn = alert(id="7", state="withdrawn", raised=950)
     result = score([fault], [true_alert, echo, *false, suppressed, withdrawn])
 
     assert [finding.alert for finding in result.findings] == [true_alert]

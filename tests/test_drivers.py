@@ -99,10 +99,8 @@ class DriverHistory:
 
 def history(sources: Sequence[Source], folder: Path) -> DriverHistory:
     """Replays sources one after the other, as the local runner does, and compares the two."""
-    zone, interval = (
-        sources[0].zone or Settings().zone,
-        sources[0].interval or Settings().interval,
-    )
+    zone = sources[0].zone or Settings().zone
+    interval = sources[0].interval or Settings().interval
     engine = Engine(zone=zone, interval=interval)
     engine.enroll(sources[0].areas)
     source_batches = [list(source.batches) for source in sources]

@@ -183,10 +183,8 @@ def test_every_compression_is_read(codec):
 
 def test_raw_snappy_and_members_of_gzip_are_read():
     plain = batch(FIRST_OFFSET, 3)
-    content, expected = (
-        plain[BATCH_HEADER.size :],
-        list(map(shown, fetch(plain).records)),
-    )
+    content = plain[BATCH_HEADER.size :]
+    expected = list(map(shown, fetch(plain).records))
     members = gzip.compress(content[:9]) + gzip.compress(content[9:])
     for codec, packed in (
         (SNAPPY_CODEC, bytes(cramjam.snappy.compress_raw(content))),
@@ -421,10 +419,8 @@ def test_whatever_the_records_of_a_batch_are_each_offset_is_read_or_rejected(dat
         spoilt(data, batch(FIRST_OFFSET, 5), BATCH_HEADER.size), FIRST_OFFSET
     )
     span = fetch(broken + batch(105))
-    read, lost = (
-        offsets(span),
-        [k for first, last, _ in damages(span) for k in range(first, last + 1)],
-    )
+    read = offsets(span)
+    lost = [k for first, last, _ in damages(span) for k in range(first, last + 1)]
     assert sorted(read + lost) == [*range(100, 106)]
 
 

@@ -168,10 +168,8 @@ def test_ranges_of_quality_hold_for_their_intervals_alone(tmp_path):
 
 
 def test_later_update_of_a_day_counts(tmp_path):
-    late, early = (
-        day([2] * 48, updated="20050401000000"),
-        day([1] * 48, updated="20050310000000"),
-    )
+    late = day([2] * 48, updated="20050401000000")
+    early = day([1] * 48, updated="20050310000000")
     for records in ((late, early), (early, late)):
         found, source = readings_of(written(tmp_path, nem12(register(), *records)))
         assert {kwh for _, kwh in found["6102009999"]} == {2}

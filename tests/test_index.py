@@ -28,7 +28,9 @@ def whole() -> Readings:
 
 @given(cuts=st.lists(st.integers(1, 2 * AREA_COUNT * NAMES_PER_AREA - 1), max_size=4))
 def test_slices_of_a_batch_have_the_slots_of_their_rows(cuts):
-    batch, sliced, single = whole(), Index(), Index()
+    batch = whole()
+    sliced = Index()
+    single = Index()
     ends = [0, *sorted(set(cuts)), len(batch)]
     for first, last in pairwise(ends):
         piece = batch.select(slice(first, last))

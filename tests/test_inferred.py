@@ -17,10 +17,8 @@ def readings_of(voltages, meters=1, rows=4, step=900):
     """The same voltages of several meters, repeated."""
     number = np.tile(np.arange(meters), rows)
     volts = np.repeat(np.array(voltages, float)[:, None], len(number), axis=1)
-    names, at = (
-        [f"M{n}" for n in range(meters)],
-        1_700_000_000 + step * (np.arange(len(number)) // meters),
-    )
+    names = [f"M{n}" for n in range(meters)]
+    at = 1_700_000_000 + step * (np.arange(len(number)) // meters)
     return Readings.build(names, number, ["A"], 0 * number, at, u=volts)
 
 

@@ -327,7 +327,9 @@ def test_header_name_that_is_not_utf8_does_no_harm(settings, environment, tmp_pa
 
 def batches_of(segment: Path) -> list[tuple[int, bytearray]]:
     """The batches of a segment with their positions."""
-    content, at, found = segment.read_bytes(), 0, []
+    content = segment.read_bytes()
+    at = 0
+    found = []
     while at < len(content):
         end = at + 12 + int.from_bytes(content[at + 8 : at + 12], "big")
         found.append((at, bytearray(content[at:end])))
@@ -468,10 +470,8 @@ def test_area_in_the_wrong_partition_is_rejected_and_named(
     settings, environment, tmp_path, misplaced
 ):
     """As by librdkafka's default partitioner, and by a client that sends no key."""
-    (here, there, keyless), (other,) = (
-        areas_in_partition(settings, 1, 3),
-        areas_in_partition(settings, 2, 1),
-    )
+    (here, there, keyless) = areas_in_partition(settings, 1, 3)
+    (other,) = areas_in_partition(settings, 2, 1)
     now = time.time()
     rows: dict[str, dict[str, Any]] = {
         READS_TOPIC: {"meter": "M1", "at": START_TIME, "kwh": 1},

@@ -55,13 +55,11 @@ def warmth(loads, interval=15 * MINUTE_SECONDS):
 
 def by_difference_equations(loads, interval=15 * MINUTE_SECONDS, step=15):
     """The same by the difference equations of IEC 60076-7, 8.2.3, in steps below half a winding's time constant."""
-    k11, k21, k22, tau_oil, tau_winding = (
-        1.0,
-        1.0,
-        2.0,
-        180 * MINUTE_SECONDS,
-        4 * MINUTE_SECONDS,
-    )
+    k11 = 1.0
+    k21 = 1.0
+    k22 = 2.0
+    tau_oil = 180 * MINUTE_SECONDS
+    tau_winding = 4 * MINUTE_SECONDS
     oil = first = second = 0.0
     rises = []
 

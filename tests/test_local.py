@@ -119,10 +119,8 @@ def test_a_run_goes_on_by_another_rulebook_from_where_it_stopped(tmp_path, undis
     book = Rulebook(
         {"meter_current_unbalance": edition(status="retired"), "clock_drift": edition()}
     )
-    engine, last_states = (
-        Engine(zone=town.zone, interval=town.interval),
-        dict[str, Alert](),
-    )
+    engine = Engine(zone=town.zone, interval=town.interval)
+    last_states = dict[str, Alert]()
     engine.enroll(town.areas)
 
     for n, batch in enumerate(town.batches()):
@@ -406,11 +404,9 @@ SCHEMA_CHANGES = {
 
 @pytest.mark.parametrize("changes", SCHEMA_CHANGES.values(), ids=SCHEMA_CHANGES)
 def test_a_store_with_fewer_or_more_columns_goes_on(changes, tmp_path, undisturbed):
-    town, path, half = (
-        Town(220, 3, 4),
-        tmp_path / "older.db",
-        undisturbed[1].batches // 2,
-    )
+    town = Town(220, 3, 4)
+    path = tmp_path / "older.db"
+    half = undisturbed[1].batches // 2
     with Store(path) as store:
         follow(
             replace(town.source(), batches=islice(town.batches(), half)),
@@ -528,10 +524,8 @@ def test_unusable_store_or_source_is_refused_with_the_reason(tmp_path):
 def test_history_without_zone_and_interval_takes_those_of_the_settings(
     tmp_path, capsys
 ):
-    measured, households = (
-        tmp_path / "own.csv",
-        Path(__file__).parent / "data" / "sgsc_4households_halfhourly.parquet",
-    )
+    measured = tmp_path / "own.csv"
+    households = Path(__file__).parent / "data" / "sgsc_4households_halfhourly.parquet"
     measured.write_text("meter,area,at,kwh\nM1,A1,2026-03-01T00:00:00Z,1\n")
     sydney = Settings(zone="Australia/Sydney", interval=1800)
     run([str(measured)], tmp_path / "a.db", sydney, as_json=True)

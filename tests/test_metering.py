@@ -27,10 +27,8 @@ from tests.oracle.metering import METERING_RULES
 from tests.test_promises import agree, exactly, judge_stream, restored, same
 
 # one whole calendar month is among them
-DAY_COUNT, METER_INTERVAL = (
-    34,
-    6 * HOUR_SECONDS,
-)
+DAY_COUNT = 34
+METER_INTERVAL = 6 * HOUR_SECONDS
 ENGINE_INTERVAL = 2 * HOUR_SECONDS  # the engine's interval, and that of one meter
 TIME_ZONES = ("Asia/Shanghai", "Europe/Berlin", "America/St_Johns")
 METER_FAULTS = (
@@ -102,10 +100,8 @@ def readings_of(
     times = np.arange(
         start + meter.interval_s, start + days * DAY_SECONDS + 1, meter.interval_s
     )
-    bad, size = (
-        times > (since if fault != "capacitor" else start + DAY_SECONDS),
-        len(times),
-    )
+    bad = times > (since if fault != "capacitor" else start + DAY_SECONDS)
+    size = len(times)
     kw = np.abs(rng.normal(1.2, 0.05, size)) * np.where(
         (fault == "stopped") & bad, 0.01, 1
     )

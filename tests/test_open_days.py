@@ -146,7 +146,9 @@ def test_packed_day_unpacks_exactly(decimals):
     rng = np.random.default_rng(decimals)
     kwh = np.round(rng.exponential(2, (100, 30)), decimals).astype(np.float32)
     kwh[rng.random(kwh.shape) < 0.1] = np.nan
-    kwh[:, 0], kwh[3, 1], kwh[4, 2:5] = np.nan, 60_000.125, [-0.5, -0.01, -0.001]
+    kwh[:, 0] = np.nan
+    kwh[3, 1] = 60_000.125
+    kwh[4, 2:5] = [-0.5, -0.01, -0.001]
     reads = rng.integers(0, 97, 30).astype(np.int32)
     cells: dict[str, Any] = {
         "kwh": kwh,

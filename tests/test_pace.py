@@ -93,10 +93,8 @@ def one_by_one(
 @pytest.mark.parametrize("seed", range(5))
 def test_episodes_are_the_same_for_many_rows_as_one_by_one(name: str, seed: int):
     rng = np.random.default_rng(seed)
-    slots, at = (
-        rng.integers(0, SLOT_COUNT, ROW_COUNT),
-        10**9 + np.cumsum(rng.choice([60, 900, 3 * HOUR_SECONDS], ROW_COUNT)),
-    )
+    slots = rng.integers(0, SLOT_COUNT, ROW_COUNT)
+    at = 10**9 + np.cumsum(rng.choice([60, 900, 3 * HOUR_SECONDS], ROW_COUNT))
     lasting = np.repeat(
         rng.choice([0.2, 0.95, 1.0, 1.3, 2.5, DISPROVED_SCORE], ROW_COUNT // 8), 8
     )

@@ -121,7 +121,9 @@ def judge_whole_chunk(partition: Partition, rows: int) -> None:
 
 
 def test_a_step_of_a_slow_history_is_short(monkeypatch):
-    partition, clock, steps = new_partition(), [0.0], []
+    partition = new_partition()
+    clock = [0.0]
+    steps = []
 
     def step(batch):
         clock[0] += len(batch) / 250  # rows a second
@@ -138,7 +140,9 @@ def test_a_step_of_a_slow_history_is_short(monkeypatch):
 
 
 def test_topic_of_few_slow_rows_leaves_the_steps_of_others_whole(monkeypatch):
-    partition, clock, steps = new_partition(), [0.0], []
+    partition = new_partition()
+    clock = [0.0]
+    steps = []
 
     def step(batch):
         clock[0] += 0.004 + len(batch) / 100_000
@@ -454,7 +458,9 @@ def test_time_passes_in_portions_after_a_long_silence():
             limit=[DAY_SECONDS] * count,
         )
     )
-    now, times, raised = START_TIME + 30 * DAY_SECONDS, [], 0
+    now = START_TIME + 30 * DAY_SECONDS
+    times = []
+    raised = 0
 
     assert not alerts
 

@@ -28,7 +28,10 @@ from tests.adversarial import (
 from tests.test_open_days import windows
 from tests.test_promises import agree, exactly, judge_stream, restored, same
 
-START_TIME, STEP_SECONDS, DAY_COUNT, USER_COUNT = 1_772_380_800, 3600, 15, 8
+START_TIME = 1_772_380_800
+STEP_SECONDS = 3600
+DAY_COUNT = 15
+USER_COUNT = 8
 PHASE_RULES = ("phase_mismatch", "area_mismatch", "voltage_current_decoupling")
 
 
@@ -169,13 +172,11 @@ def test_one_voltage_an_hour_is_kept(interval, hourly_count):
 
 
 def test_a_day_contains_how_far_every_hour_departs_from_each_phase():
-    names, area = (
-        ["G", "M"],
-        Area(
-            area="A1",
-            gateway="G",
-            meters=[Meter(meter="G", wiring="3P4W"), Meter(meter="M")],
-        ),
+    names = ["G", "M"]
+    area = Area(
+        area="A1",
+        gateway="G",
+        meters=[Meter(meter="G", wiring="3P4W"), Meter(meter="M")],
     )
     volts = {
         hour: [[228, 229, 230], [226, NOT_A_NUMBER, NOT_A_NUMBER]]
@@ -195,11 +196,9 @@ def test_a_day_contains_how_far_every_hour_departs_from_each_phase():
             volts.get(hour if not left else 1, volts[1]), np.float32
         ).T + (left > 0)
         # two readings of one interval
-        ends = (
-            [(0, phase_volts)]
-            if hour != 2 or left
-            else [(-300, phase_volts), (0, phase_volts - np.float32(9))]
-        )
+        ends = [(0, phase_volts)]
+        if hour == 2 and not left:
+            ends = [(-300, phase_volts), (0, phase_volts - np.float32(9))]
         for early, here in ends:
             at = [START_TIME + 900 * quarter + early] * 2
             batches.append(Readings.build(names, [0, 1], ["A1"], [0, 0], at, u=here))

@@ -123,23 +123,15 @@ def behind_transformers(batch: Batch) -> Batch:
 
 def alerts_of(case: Case, rule: str) -> list[Alert]:
     area, model = master(case), casebook(rule).model
-    watched = RecordingRule.of(
-        replace(ALL_RULES[rule], model=model)
-        if ALL_RULES[rule].modelled
-        else ALL_RULES[rule]
-    )
+    judged = ALL_RULES[rule]
+    if judged.modelled:
+        judged = replace(judged, model=model)
+    watched = RecordingRule.of(judged)
     engine = Engine([watched], interval=case.interval)
-    engine.enroll(
-        [
-            msgspec.structs.replace(
-                area,
-                meters=[
-                    msgspec.structs.replace(meter, ct=TRANSFORMER_RATIO)
-                    for meter in area.meters
-                ],
-            )
-        ]
-    )
+    meters = [
+        msgspec.structs.replace(meter, ct=TRANSFORMER_RATIO) for meter in area.meters
+    ]
+    engine.enroll([msgspec.structs.replace(area, meters=meters)])
 
     alerts = [
         alert

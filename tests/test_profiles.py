@@ -51,6 +51,7 @@ STREET_STARTS = (
     ("Asia/Shanghai", 2025, 12, 10),
     ("Australia/Sydney", 2026, 3, 2),
 )
+STREET_DAYS = 78
 
 
 def altered(who: int, days: np.ndarray, n: np.ndarray) -> np.ndarray:
@@ -85,15 +86,16 @@ def altered(who: int, days: np.ndarray, n: np.ndarray) -> np.ndarray:
 @cache
 def street(number: int) -> Stream:
     """Thirty-six customers of an area over eleven weeks."""
-    days = 78
     rng = np.random.default_rng(number)
     zone, *date = STREET_STARTS[number]
     start = int(datetime(*date, tzinfo=ZoneInfo(zone)).timestamp())
     meters = [Meter(meter="G0", wiring="3P4W", ct=100.0, interval_s=INTERVAL_SECONDS)]
     meters += map(street_meter, range(36))
 
-    weather = rng.normal(0, 0.08, days)
-    air = np.random.default_rng([number, 1]).normal(6, 6, (days, INTERVALS_PER_DAY))
+    weather = rng.normal(0, 0.08, STREET_DAYS)
+    air = np.random.default_rng([number, 1]).normal(
+        6, 6, (STREET_DAYS, INTERVALS_PER_DAY)
+    )
     air = air.round(2)
     cold = np.maximum(15 - air.mean(axis=1), 0)
 
@@ -102,11 +104,11 @@ def street(number: int) -> Stream:
         usual_shape = SHOP_SHAPE if who >= 33 or who == 12 else HOME_SHAPE
         shape = usual_shape * np.exp(rng.normal(0, 0.1))
         used = shape * np.exp(
-            rng.normal(0, 0.12, (days, INTERVALS_PER_DAY)) + weather[:, None]
+            rng.normal(0, 0.12, (STREET_DAYS, INTERVALS_PER_DAY)) + weather[:, None]
         )
         if who in HEATED_HOMES:
             used *= np.exp(0.06 * cold)[:, None]
-        kwh = np.round(altered(who, used, np.arange(days)), 3).astype(np.float32)
+        kwh = np.round(altered(who, used, np.arange(STREET_DAYS)), 3).astype(np.float32)
         measured = air if number == 0 and who > 33 else np.full_like(air, NOT_A_NUMBER)
         rows += street_rows(rng, who, start, kwh.reshape(-1), measured.reshape(-1))
 

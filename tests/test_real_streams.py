@@ -18,10 +18,8 @@ from tests.test_promises import agree, judge_stream, last
 
 DATA_FOLDER = Path(__file__).parent / "data"
 # the 18th in Shanghai, the 20th in Sydney
-JULY_2016, JANUARY_2013 = (
-    1_468_771_200,
-    1_358_600_400,
-)
+JULY_2016 = 1_468_771_200
+JANUARY_2013 = 1_358_600_400
 
 
 def rows_of(batch: Batch) -> Iterator[Row]:

@@ -152,10 +152,8 @@ def cannot_tell_without_a_column(judged, columns):
 def takes_settings_as_columns(judged, columns):
     count, alone = next(iter(columns.values())).shape[-1], replace(judged, segments={})
     for name, setting in judged.settings.items():
-        one, two = (
-            scored(alone, columns),
-            scored(alone.tuned(**{name: np.full(count, setting)}), columns),
-        )
+        one = scored(alone, columns)
+        two = scored(alone.tuned(**{name: np.full(count, setting)}), columns)
         assert np.allclose(one, two, rtol=1e-5, equal_nan=True), (
             f"{name} as a column gives another answer"
         )
@@ -204,7 +202,7 @@ def limits_of(judged):
 def names_no_number_but_evidence(judged, columns):
     """A number in a sentence is evidence or a limit; a fixed number is explained in the rule's text."""
     limits = {
-        name: [float(limit) for n, limit in limits_of(judged) if n == name]
+        name: [float(limit) for other, limit in limits_of(judged) if other == name]
         for name, _ in limits_of(judged)
     }
     score = scored(judged, columns)

@@ -157,9 +157,9 @@ def test_the_goldens_are_made_with_alerts_open():
     ]
     opened = {
         name
-        for engine_made in engines
-        for name in engine_made.judges()
-        if any(tracked.open for tracked in goldens.judge_of(engine_made, name).episodes)
+        for engine in engines
+        for name in engine.judges()
+        if any(tracked.open for tracked in goldens.judge_of(engine, name).episodes)
     }
 
     assert opened >= {
@@ -172,11 +172,8 @@ def test_the_goldens_are_made_with_alerts_open():
         "transfers",
         "incidents",
     }
-    assert any(engine_made.reorder.late for engine_made in engines)
-    assert all(
-        len(engine_made.areas) > 2 and engine_made.reorder._log.size
-        for engine_made in engines
-    )
+    assert any(engine.reorder.late for engine in engines)
+    assert all(len(engine.areas) > 2 and engine.reorder._log.size for engine in engines)
 
 
 def test_golden_files_are_never_written_again():
@@ -334,11 +331,9 @@ def test_a_snapshot_of_a_later_version_of_an_owner_is_refused():
 
 def test_a_changed_meaning_goes_through_the_upgrade_of_its_owner(monkeypatch):
     state, history = goldens.load_golden(LAST_GOLDEN)
-    lived, restored, lost = (
-        history.engine_at_snapshot(),
-        history.engine(),
-        history.engine(),
-    )
+    lived = history.engine_at_snapshot()
+    restored = history.engine()
+    lost = history.engine()
     feature = type(lived.days.live.features[0])
     monkeypatch.setattr(feature, "version", 2)
 
@@ -402,8 +397,8 @@ def test_alerts_of_dropped_episodes_are_withdrawn():
     open_before = [
         alert.id
         for name in lived.judges()
-        for engine_made in goldens.judge_of(lived, name).episodes
-        for alert in engine_made.open.values()
+        for episodes in goldens.judge_of(lived, name).episodes
+        for alert in episodes.open.values()
     ]
 
     assert open_before

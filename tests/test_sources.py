@@ -19,10 +19,8 @@ from replay.sources import SourceError, open_source, open_sources
 from schemas.columns import Readings, StageProgress, Stages
 
 DATA_FOLDER = Path(__file__).parent / "data"
-CURRENT_FILE, VOLTAGE_FILE = (
-    DATA_FOLDER / "garden4_current.csv.gz",
-    DATA_FOLDER / "garden4_voltage.csv.gz",
-)
+CURRENT_FILE = DATA_FOLDER / "garden4_current.csv.gz"
+VOLTAGE_FILE = DATA_FOLDER / "garden4_voltage.csv.gz"
 HOUSEHOLDS_FILE = DATA_FOLDER / "sgsc_4households_halfhourly.parquet"
 HOSPITAL_FILE = DATA_FOLDER / "hospital_billing_300cases.parquet"
 GATEWAY_METER = "0700420544"
@@ -509,10 +507,8 @@ def test_unreadable_file_is_refused_with_the_reason(tmp_path, name, content, rea
 @pytest.mark.parametrize("column", ["area", "at", "kwh"])
 @pytest.mark.parametrize("name", ["x.csv", "x.parquet"])
 def test_column_that_occurs_twice_is_refused(tmp_path, name, column):
-    names, values = (
-        ["meter", "area", "at", "kwh", column],
-        ["m", "a", "1700000000", "1.5", "7"],
-    )
+    names = ["meter", "area", "at", "kwh", column]
+    values = ["m", "a", "1700000000", "1.5", "7"]
     path = tmp_path / name
     if name == "x.csv":
         path.write_text(f"{','.join(names)}\n{','.join(values)}\n", encoding="utf-8")

@@ -20,7 +20,10 @@ from tests.adversarial import (
 )
 from tests.test_promises import agree, exactly, judge_stream, restored, same
 
-START_TIME, STEP_SECONDS, DAY_COUNT, USER_COUNT = 1_772_380_800, 21_600, 44, 7
+START_TIME = 1_772_380_800
+STEP_SECONDS = 21_600
+DAY_COUNT = 44
+USER_COUNT = 7
 PER_DAY = DAY_SECONDS // STEP_SECONDS
 LOSS_RULE = "area_loss_correlation"
 

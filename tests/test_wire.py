@@ -522,10 +522,8 @@ def test_only_the_bad_row_of_a_frame_is_rejected_and_again_if_resent(columns, re
 
 
 def test_rows_of_a_frame_with_one_fault_are_rejected_together():
-    at, kwh = (
-        np.array([0, READING_TIME, 0, READING_TIME, READING_TIME], "<u4"),
-        np.array([1, np.inf, 1, 2, np.inf], "<f4"),
-    )
+    at = np.array([0, READING_TIME, 0, READING_TIME, READING_TIME], "<u4")
+    kwh = np.array([1, np.inf, 1, 2, np.inf], "<f4")
     value = packed(
         rows=5, meter=np.zeros(5, "<u2").tobytes(), at=at.tobytes(), kwh=kwh.tobytes()
     )
@@ -669,14 +667,14 @@ def test_bytes_after_an_object_do_not_join_the_next_value(rest):
 
 
 def test_rows_keep_the_order_of_their_messages_across_shapes():
-    message_sent = [reading(meter=f"M{number}") for number in range(6)]
+    readings = [reading(meter=f"M{number}") for number in range(6)]
     values = [
-        message_sent[1],
+        readings[1],
         packed(meters=["M2"]),
-        b"[" + message_sent[3] + b"]",
-        message_sent[4],
+        b"[" + readings[3] + b"]",
+        readings[4],
         b"",
-        message_sent[5],
+        readings[5],
     ]
     batch, refusals = decoded([message(value) for value in values])
 
@@ -766,7 +764,7 @@ def test_a_decoder_reads_or_rejects_whatever_the_bytes(messages):
             decoded_again = decode([(key, refusal.value, content_type, received)])
             if refusal.value == value or refusal.value[:1] == b"{":
                 assert not decoded_again[0]
-                assert [message_sent.reason for message_sent in decoded_again[1]] == [
+                assert [rejected.reason for rejected in decoded_again[1]] == [
                     refusal.reason
                 ]
 
@@ -936,10 +934,8 @@ def test_words_on_the_wire_are_the_names_of_the_codes(record, field):
 
 
 def test_readings_with_rare_fields_and_without_come_together():
-    usual, rare = (
-        b'{"meter":"M1","at":1767225600,"kwh":1}',
-        b'{"meter":"M2","at":1767225600,"kwh":2,"neutral":0.5}',
-    )
+    usual = b'{"meter":"M1","at":1767225600,"kwh":1}'
+    rare = b'{"meter":"M2","at":1767225600,"kwh":2,"neutral":0.5}'
     arrays = [
         b"[" + b",".join(records) + b"]"
         for records in ((usual,), (rare, usual), (usual, b"{}"), (rare,))

@@ -220,16 +220,18 @@ def test_the_slow_twin_agrees(seed: int):
     agree(with_closing_readings(wired(seed), DAY_SECONDS))
 
 
+def blanked(row: Row, name: str) -> Row:
+    """The same reading with NaN for one column."""
+    unknown = row.columns[name] * np.float32(NOT_A_NUMBER)
+    return replace(row, columns=row.columns | {name: unknown})
+
+
 @pytest.mark.parametrize("without", ["i", "neutral"])
 def test_missing_column_equals_missing_values_in_every_row(without: str):
     """Other rows of the batch may have the column or not."""
     stream = wired(5, HOUR_SECONDS)
     rows = [
-        replace(
-            row,
-            columns=row.columns
-            | {without: row.columns[without] * np.float32(NOT_A_NUMBER)},
-        )
+        blanked(row, without)
         if row.kind is Readings and row.at % (3 * HOUR_SECONDS) == 0
         else row
         for row in stream.rows
@@ -244,7 +246,7 @@ def test_missing_column_equals_missing_values_in_every_row(without: str):
 def test_five_loaded_readings_are_remembered_and_two_clean_ones_forgiven():
     feature = NeutralMismatch()
     feature.cells.reserve(1)
-    alert = []
+    mismatches = []
     for n, neutral in enumerate([6, 3, 3, 6, 6, 3, 6, 6, 6, 3]):
         row = {
             "most_i": 6.0,
@@ -254,8 +256,21 @@ def test_five_loaded_readings_are_remembered_and_two_clean_ones_forgiven():
             "elements": 1,
         }
         columns = {name: np.array([value]) for name, value in row.items()}
-        alert.append(float(feature.fold(np.array([0]), columns)["mismatch_third"][0]))
-    assert np.nan_to_num(alert, nan=-1).tolist() == [-1, -1, 0, 0, 0, 0.5, 0, 0, 0, 0]
+        mismatches.append(
+            float(feature.fold(np.array([0]), columns)["mismatch_third"][0])
+        )
+    assert np.nan_to_num(mismatches, nan=-1).tolist() == [
+        -1,
+        -1,
+        0,
+        0,
+        0,
+        0.5,
+        0,
+        0,
+        0,
+        0,
+    ]
 
 
 def test_neutral_of_the_transformer_is_measured_by_the_gateway():
