@@ -104,7 +104,7 @@ MALFORMED_RULEBOOKS = [
 @pytest.mark.parametrize(
     ("text", "message"),
     MALFORMED_RULEBOOKS,
-    ids=[said for _, said in MALFORMED_RULEBOOKS],
+    ids=[message for _, message in MALFORMED_RULEBOOKS],
 )
 def test_invalid_rulebook_is_refused_with_its_reason(text, message):
     with pytest.raises(RulebookError) as error:
@@ -193,20 +193,14 @@ def test_version_in_force_stays_or_is_raised():
         == unapproved(same, before)
         == []
     )
-    assert (
-        problems(Rulebook({"voltage_loss": edition(5, settings={"lost": 0.7})}), before)
-        == []
-    )
+    raised = Rulebook({"voltage_loss": edition(5, settings={"lost": 0.7})})
+    assert problems(raised, before) == []
 
     message = ["voltage_loss: version 4 is in force; raise `version` above it"]
-    assert (
-        problems(Rulebook({"voltage_loss": edition(4, settings={"lost": 0.7})}), before)
-        == message
-    )
-    assert (
-        problems(Rulebook({"voltage_loss": edition(3, settings={"lost": 0.8})}), before)
-        == message
-    )
+    changed = Rulebook({"voltage_loss": edition(4, settings={"lost": 0.7})})
+    assert problems(changed, before) == message
+    lowered = Rulebook({"voltage_loss": edition(3, settings={"lost": 0.8})})
+    assert problems(lowered, before) == message
 
     withdrawal = "voltage_loss: version 4 is in force; what is to be as in code again is a version too"
     assert problems(Rulebook(), before) == [withdrawal]
@@ -246,12 +240,12 @@ def test_a_draft_and_the_version_in_force_need_no_approval():
 
 
 def test_changes_are_listed_setting_by_setting():
-    fields = edition(
+    changed = edition(
         status="shadow",
         settings={"days": 10.0},
         segments={"residential": {"days": 45.0, "usual": 1.0}},
     )
-    assert changes(Rulebook({"zero_usage": fields, "voltage_loss": edition()})) == {
+    assert changes(Rulebook({"zero_usage": changed, "voltage_loss": edition()})) == {
         "zero_usage": [
             "status published -> shadow",
             "days 7 -> 10",
@@ -486,19 +480,16 @@ def rules_by_judge(engine: Engine) -> list[int]:
 def test_restored_engine_continues_as_one_that_changed_rules(seed):
     stream = adversarial_stream(seed)
     names = sorted(ALL_RULES)
-    books = [
-        Rulebook(
-            {
-                name: edition(n + 2, status=status)
-                for name, status in zip(names, moods, strict=True)
-            }
-        )
-        for n, moods in enumerate(
-            np.random.default_rng(seed).choice(
-                ["published", "published", "shadow", "retired"], (20, len(names))
-            )
-        )
-    ]
+    drawn = np.random.default_rng(seed).choice(
+        ["published", "published", "shadow", "retired"], (20, len(names))
+    )
+    books = []
+    for n, statuses in enumerate(drawn):
+        editions = {
+            name: edition(n + 2, status=status)
+            for name, status in zip(names, statuses, strict=True)
+        }
+        books.append(Rulebook(editions))
 
     engine = engine_of(stream)
     for n, batch in enumerate(
@@ -516,7 +507,7 @@ def test_restored_engine_continues_as_one_that_changed_rules(seed):
 
 
 @pytest.mark.parametrize(
-    ("limits", "wiring", "well", "off"),
+    ("limits", "wiring", "within", "outside"),
     [
         ("china", "1P2W", (0.91, 1.06), (0.89, 1.08)),
         ("china", "3P4W", (0.94, 1.06), (0.92, 1.08)),
@@ -526,28 +517,24 @@ def test_restored_engine_continues_as_one_that_changed_rules(seed):
         ("britain", "3P4W", (0.95, 1.09), (0.93, 1.11)),
     ],
 )
-def test_voltage_is_judged_by_the_law_of_the_country(limits, wiring, well, off):
+def test_voltage_is_judged_by_the_law_of_the_country(limits, wiring, within, outside):
     rule = rules_of(limits)["voltage_deviation"]
     segment = segments_code({"1P2W": "single_phase", "3P4W": "four_wire"}[wiring])
     columns = {
-        "u": 230 * np.array([*well, *off]),
+        "u": 230 * np.array([*within, *outside]),
         "un": np.full(4, 230.0),
         "segments": np.full(4, segment),
     }
-    assert (rule.score(columns, {"u": None, "un": None}) >= 1).tolist() == [
-        False,
-        False,
-        True,
-        True,
-    ]
+    raised = rule.score(columns, {"u": None, "un": None}) >= 1
+    assert raised.tolist() == [False, False, True, True]
 
 
 def test_no_other_rule_depends_on_the_country():
     assert rules_of("china") == dict(ALL_RULES)
     for limits in VOLTAGE_LIMITS:
-        assert {n for n, rule in rules_of(limits).items() if rule != ALL_RULES[n]} <= {
-            "voltage_deviation"
-        }
+        assert {
+            name for name, rule in rules_of(limits).items() if rule != ALL_RULES[name]
+        } <= {"voltage_deviation"}
     assert (
         set(get_args(get_type_hints(Settings)["voltage_limits"]))
         == VOLTAGE_LIMITS.keys()

@@ -94,8 +94,8 @@ def worst(score):
     return score if score.ndim == 1 else np.fmax(np.fmax(score[0], score[1]), score[2])
 
 
-def same(one, other):
-    return np.array_equal(one, other, equal_nan=True)
+def same(first, second):
+    return np.array_equal(first, second, equal_nan=True)
 
 
 def picked(columns, rows):
@@ -114,9 +114,9 @@ def repeated(row, name, factors):
     wide = {n: np.repeat(column, len(factors), axis=-1) for n, column in row.items()}
     yield wide | {name: wide[name] * factors}
     for phase in range(3 if wide[name].ndim == 2 else 0):
-        one = np.array(wide[name])
-        one[phase] *= factors
-        yield wide | {name: one}
+        scaled = np.array(wide[name])
+        scaled[phase] *= factors
+        yield wide | {name: scaled}
 
 
 def is_pure(judged, columns):
@@ -150,11 +150,12 @@ def cannot_tell_without_a_column(judged, columns):
 
 
 def takes_settings_as_columns(judged, columns):
-    count, alone = next(iter(columns.values())).shape[-1], replace(judged, segments={})
+    count = next(iter(columns.values())).shape[-1]
+    alone = replace(judged, segments={})
     for name, setting in judged.settings.items():
-        one = scored(alone, columns)
-        two = scored(alone.tuned(**{name: np.full(count, setting)}), columns)
-        assert np.allclose(one, two, rtol=1e-5, equal_nan=True), (
+        as_number = scored(alone, columns)
+        as_column = scored(alone.tuned(**{name: np.full(count, setting)}), columns)
+        assert np.allclose(as_number, as_column, rtol=1e-5, equal_nan=True), (
             f"{name} as a column gives another answer"
         )
 
@@ -173,12 +174,13 @@ def has_text_in_both_languages(judged, columns):
     assert en.isascii()
     assert all(re.search("[\u4e00-\u9fff]", text) for text in (chinese, zh))
 
-    fields, other = fields_of(en), fields_of(zh)
-    assert {
+    fields, chinese_fields = fields_of(en), fields_of(zh)
+    names = {
         field.removesuffix("_a").removesuffix("_b").removesuffix("_c")
         for field in fields
-    } & {*judged.reads}, "no value"
-    assert fields - {"phase"} <= other | {*judged.settings}, (
+    }
+    assert names & {*judged.reads}, "no value"
+    assert fields - {"phase"} <= chinese_fields | {*judged.settings}, (
         "the Chinese sentence says less than the English"
     )
 
@@ -211,14 +213,10 @@ def names_no_number_but_evidence(judged, columns):
         evidence, shown = _evidence_of(judged, columns, row, phase)
         assert all(np.isfinite(value) for value in evidence.values())
 
-        for name in {
-            name for text in judged.text for name in fields_of(text)
-        } & shown.keys() - {"phase"}:
-            numbers = [
-                value
-                for key, value in evidence.items()
-                if key in (name, *(f"{name}_{letter}" for letter in "abc"))
-            ]
+        named = {name for text in judged.text for name in fields_of(text)}
+        for name in named & shown.keys() - {"phase"}:
+            keys = (name, f"{name}_a", f"{name}_b", f"{name}_c")
+            numbers = [value for key, value in evidence.items() if key in keys]
             assert shown[name] in numbers + limits.get(name, []), (
                 f"the sentence names {name}, which is no evidence"
             )

@@ -215,16 +215,17 @@ def test_snapshot_of_the_first_layouts_is_refused_with_advice(layout, tmp_path):
         (DATA_FOLDER / f"state_layout{layout}.msgpack.gz").read_bytes()
     )
     untouched, before = engine(), engine().snapshot()
-    what = f"has layout {layout}, this version reads layouts 7 to {SNAPSHOT_LAYOUT}: run the version that wrote it, or remove"
+    advice = f"has layout {layout}, this version reads layouts 7 to {SNAPSHOT_LAYOUT}: run the version that wrote it, or remove"
 
-    with pytest.raises(SnapshotError, match=what):
+    with pytest.raises(SnapshotError, match=advice):
         untouched.restore(state)
     assert untouched.snapshot() == before
 
     with Store(tmp_path / "old.db") as store:
         store.save(Progress("yesterday", batches=3), state, [])
         with pytest.raises(
-            StoreError, match=f"old.db: .*{what}.* or choose another file with --store"
+            StoreError,
+            match=f"old.db: .*{advice}.* or choose another file with --store",
         ):
             follow(
                 Source("today", [], iter(()), 0, "Asia/Shanghai", 900), store, "today"
@@ -278,7 +279,7 @@ def test_checksum_covers_all_restored_state():
 
 def test_refused_snapshot_leaves_the_engine_unchanged():
     state, history = goldens.load_golden(LAST_GOLDEN)
-    lived, other = history.engine_at_snapshot(), history.engine_at_snapshot()
+    lived, untouched = history.engine_at_snapshot(), history.engine_at_snapshot()
     for name in ("open_days", "index/meters", "policy", "work"):
         tree = goldens.opened(state)
         tree["owners"][name]["columns"] = dict.fromkeys(
@@ -289,8 +290,8 @@ def test_refused_snapshot_leaves_the_engine_unchanged():
             match=f"{name}: .*run the version that wrote it, or remove the checkpoint",
         ):
             lived.restore(pack_snapshot(tree))
-        assert lived.snapshot() == other.snapshot()
-    assert history.alerts_after(lived) == history.alerts_after(other)
+        assert lived.snapshot() == untouched.snapshot()
+    assert history.alerts_after(lived) == history.alerts_after(untouched)
 
 
 def test_missing_column_is_empty_and_unknown_column_is_dropped():
@@ -410,8 +411,8 @@ def test_alerts_of_dropped_episodes_are_withdrawn():
     assert restarted.restore(saved) == []
 
     alerts = restarted.tick(int(restarted.watermarks.max()))
-    withdrawn = [found for found in alerts if found.change == "withdrawn"]
-    assert sorted(found.id for found in withdrawn if not is_notice(found)) == sorted(
+    withdrawn = [alert for alert in alerts if alert.change == "withdrawn"]
+    assert sorted(alert.id for alert in withdrawn if not is_notice(alert)) == sorted(
         open_before
     )
 

@@ -392,7 +392,7 @@ def test_days_uploaded_late_withdraw_their_read_failure():
     missed = engine.step(rows.select(before & ~late))
     missing = [("read_failure", "M2")]  # alone, so its area has no low reading success
 
-    raised = [(*who, "raised") for who in missing]
+    raised = [(*key, "raised") for key in missing]
     assert [(alert.rule, alert.subject, alert.state) for alert in missed] == raised
 
     alerts = missed + engine.step(rows.select(late)) + engine.step(rows.select(~before))
@@ -400,7 +400,7 @@ def test_days_uploaded_late_withdraw_their_read_failure():
         (alert.rule, alert.subject, alert.state) for alert in alerts[len(missing) :]
     )
 
-    assert taken_back == sorted((*who, "withdrawn") for who in missing)
+    assert taken_back == sorted((*key, "withdrawn") for key in missing)
 
     same(alerts, engine_of().step(rows))
     assert engine.counts["readings", "late", ""] == 0

@@ -139,8 +139,8 @@ def numbers(name: str, rows: int) -> st.SearchStrategy[Any]:
 def batches(draw: st.DrawFn, kind: type[Batch]) -> Batch:
     rows = draw(st.integers(1, 6))
 
-    def many(message_sent: st.SearchStrategy[Any]) -> list[Any]:
-        return draw(st.lists(message_sent, min_size=rows, max_size=rows))
+    def many(strategy: st.SearchStrategy[Any]) -> list[Any]:
+        return draw(st.lists(strategy, min_size=rows, max_size=rows))
 
     columns: dict[str, Any] = {"at": many(times)}
     for names, codes in kind.encodings().items():
@@ -215,7 +215,7 @@ def test_a_message_is_of_one_area_and_no_longer_than_asked():
     for shape in ("array", "packed"):
         sent = list(encode_readings(batch, shape, 500))
         assert [key for key, _, _ in sent] == [b"A1", b"A1", b"A2", b"A2"]
-        assert [len(decoded([(*message_sent, 0)])[0]) for message_sent in sent] == [
+        assert [len(decoded([(*encoded, 0)])[0]) for encoded in sent] == [
             500,
             100,
             500,
@@ -261,9 +261,9 @@ def test_numbers_on_the_wire_are_as_short_as_they_were_typed():
 
 
 def test_received_time_is_the_brokers_where_the_value_has_none():
-    fields = reading(received=READING_TIME + 60)
+    dated = reading(received=READING_TIME + 60)
     for value in (
-        b"[%b,%b]" % (fields, reading()),
+        b"[%b,%b]" % (dated, reading()),
         packed(received=np.array([READING_TIME + 60, 0], "<u4").tobytes()),
     ):
         batch, _ = decoded([message(value, received=READING_TIME + 9)])
@@ -848,9 +848,9 @@ def test_text_of_master_data_has_no_control_characters_and_fits_an_id(
 ):
     needed = {"tariff": "T", "stage": "S", "meter": "M", "flat": 0.5, "area": "A1"}
     fields = {
-        message_sent.name: needed[message_sent.name]
-        for message_sent in msgspec.structs.fields(kind)
-        if message_sent.name in needed
+        struct_field.name: needed[struct_field.name]
+        for struct_field in msgspec.structs.fields(kind)
+        if struct_field.name in needed
     } | {field: text}
     record = fields if kind is Area else {"area": "A1", name: [fields]}
     areas, refusals = decode_areas([message(msgspec.json.encode(record))])
@@ -925,10 +925,10 @@ def test_an_alert_is_read_or_rejected(value):
     ],
 )
 def test_words_on_the_wire_are_the_names_of_the_codes(record, field):
-    fields = get_type_hints(record)[field]
+    hint = get_type_hints(record)[field]
     words = next(
-        (literal for literal in get_args(fields) if get_origin(literal) is Literal),
-        fields,
+        (literal for literal in get_args(hint) if get_origin(literal) is Literal),
+        hint,
     )
     assert get_args(words) == WORDS_BY_CODE[field]
 
