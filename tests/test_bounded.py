@@ -86,9 +86,9 @@ def payments(
     )
 
 
-def events(rows: int, meters: int, event: Event, *, dated: bool = False) -> Batch:
+def events(rows: int, meters: int, event: Event, *, whole_area: bool = False) -> Batch:
     """Events of several meters, or of a whole area."""
-    names = [""] if dated else [f"M{n}" for n in range(meters)]
+    names = [""] if whole_area else [f"M{n}" for n in range(meters)]
     whose = np.arange(rows) % len(names)
     return DeviceEvents.build(
         names,
@@ -114,7 +114,7 @@ def town(areas: int, meters: int) -> list[Area]:
 
 
 def readings(areas: int, meters: int, first: int, steps: int) -> Batch:
-    """Readings of all meters of a town over `count` quarter-hours."""
+    """Readings of all meters of a town over `steps` quarter-hours."""
     meter = np.arange(areas * meters)
     at = START_TIME + 900 * (first + 1 + np.repeat(np.arange(steps), len(meter)))
     whose = np.tile(meter, steps)
@@ -236,7 +236,7 @@ MEASURED_CALLS: dict[str, Callable[[int], Call]] = {
     "lines of a channel": lambda n: stepped(payments(4 * n, Payment.SETTLEMENT, 4 * n)),
     "events of one meter": lambda n: stepped(events(4 * n, 1, Event.COVER_OPEN)),
     "outages of an area": lambda n: stepped(
-        events(4 * n, 1, Event.POWER_OFF, dated=True)
+        events(4 * n, 1, Event.POWER_OFF, whole_area=True)
     ),
     "events of as many meters": lambda n: stepped(
         events(4 * n, 4 * n, Event.COVER_OPEN)
@@ -261,10 +261,10 @@ def seconds(call: Call) -> float:
     return time.process_time() - began
 
 
-@pytest.mark.parametrize("what", MEASURED_CALLS)
-def test_call_costs_in_proportion_to_its_input(what: str):
+@pytest.mark.parametrize("measured", MEASURED_CALLS)
+def test_call_costs_in_proportion_to_its_input(measured: str):
     size = 100
-    prepare = MEASURED_CALLS[what]
+    prepare = MEASURED_CALLS[measured]
     prepare(size)()
     small = min(seconds(prepare(size)) for _ in range(3))
     large = min(seconds(prepare(SIZE_FACTOR * size)) for _ in range(2))
@@ -360,10 +360,10 @@ def test_expired_rows_of_the_reorder_buffer_are_released_in_portions():
     assert max(before - after for before, after in pairwise(left)) <= EXPIRED_ROWS
 
 
-@pytest.mark.parametrize("what", FIRST_BATCHES)
-def test_first_batch_costs_little_more_than_the_next(what: str):
+@pytest.mark.parametrize("kind", FIRST_BATCHES)
+def test_first_batch_costs_little_more_than_the_next(kind: str):
     """Every midnight since 2000 was once counted for a new section."""
-    make = FIRST_BATCHES[what]
+    make = FIRST_BATCHES[kind]
     stepped(make(0))()
     first = min(seconds(stepped(make(0))) for _ in range(3))
     engine = Engine()

@@ -779,8 +779,8 @@ def unread_area(meters: int, dead: range, until: int, days: int) -> list[Alert]:
         for number in range(meters)
     ]
     engine.enroll([Area(area="A1", meters=meters_filed)])
-    alerts = []
 
+    alerts = []
     for day in range(days):
         silent = set()
         if 2 <= day < until:

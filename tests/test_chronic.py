@@ -18,8 +18,8 @@ CHRONIC_RULES = sorted(rule.name for rule in ALL_RULES.values() if rule.chronic)
 
 
 def engine() -> Engine:
-    engine_of_rule = Engine([ALL_RULES["voltage_deviation"]])
-    engine_of_rule.enroll(
+    watch = Engine([ALL_RULES["voltage_deviation"]])
+    watch.enroll(
         [
             Area(
                 area="A1",
@@ -30,7 +30,7 @@ def engine() -> Engine:
             )
         ]
     )
-    return engine_of_rule
+    return watch
 
 
 def nights(first: int, days: int, volts: float, hours: float) -> Readings:
@@ -64,9 +64,9 @@ def test_alert_gives_the_hours_of_seven_days():
 
 
 def test_hours_of_a_fortnight_ago_do_not_count():
-    first = engine()
-    first.step(nights(0, 2, 238.0, 12))
-    [revised] = first.step(nights(2, 8, 238.0, 1))
+    watch = engine()
+    watch.step(nights(0, 2, 238.0, 12))
+    [revised] = watch.step(nights(2, 8, 238.0, 1))
     assert revised.change == "revised"
     assert revised.evidence["week_hours"] <= 11  # of 32
 
@@ -77,7 +77,7 @@ def test_a_restored_engine_goes_on_counting():
         alerts = engine_kept.step(nights(first, 5, 238.0, 6))
         assert [
             alert.evidence for alert in engine_restored.step(nights(first, 5, 238.0, 6))
-        ] == [found.evidence for found in alerts]
+        ] == [alert.evidence for alert in alerts]
         saved, engine_restored = engine_kept.snapshot(), engine()
         engine_restored.restore(saved)
 

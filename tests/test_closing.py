@@ -140,7 +140,7 @@ def test_areas_are_amended_together(monkeypatch):
         amended.append(len(window.areas))
         return amend(self, window)
 
-    monkeypatch.setattr(Engine, "amend", counted)
+    monkeypatch.setattr(Engine, "_amend", counted)
     engine.step(late)
     for batch in hours(areas, 60, 63):
         engine.step(batch)
@@ -200,19 +200,12 @@ def test_areas_judged_together_publish_the_same_as_each_alone():
     alone = []
     for area in stream.areas:
         engine = engine_of(stream)
-        for batch in stream.with_rows(
-            row for row in stream.rows if row.area == area.area
-        ).batches():
+        own_rows = stream.with_rows(row for row in stream.rows if row.area == area.area)
+        for batch in own_rows.batches():
             alone += engine.step(batch)
 
-    same(
-        [
-            alert
-            for alert in alerts
-            if alert.area in {area.area for area in stream.areas}
-        ],
-        alone,
-    )
+    areas = {area.area for area in stream.areas}
+    same([alert for alert in alerts if alert.area in areas], alone)
 
 
 def test_days_packed_together_or_alone_unpack_the_same():
@@ -243,9 +236,9 @@ def test_days_packed_together_or_alone_unpack_the_same():
     assert restored.sizes.tolist() == sizes.tolist()
 
     for name, array in (members | areas).items():
-        alerts = (restored.members | restored.areas)[name]
-        assert alerts.dtype == array.dtype
-        assert np.array_equal(alerts, array, equal_nan=array.dtype.kind == "f")
+        unpacked_array = (restored.members | restored.areas)[name]
+        assert unpacked_array.dtype == array.dtype
+        assert np.array_equal(unpacked_array, array, equal_nan=array.dtype.kind == "f")
 
     assert (restored.members["later"] == 7).all()
     assert unpacked_days(days[:2], {}, {"amps": none["amps"]}).members == {}

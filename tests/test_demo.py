@@ -146,7 +146,7 @@ def test_alert_is_true_false_or_suppressed():
 
     assert [finding.alert for finding in result.findings] == [true_alert]
     assert result.true == [true_alert, echo]
-    assert sorted(match.id for match in result.false) == ["3", "4", "5"]
+    assert sorted(false_alert.id for false_alert in result.false) == ["3", "4", "5"]
     assert result.suppressed == [suppressed]
     assert result.findings[0].days == pytest.approx(1000 / 86_400)
     assert score([fault], [suppressed]).found == 0

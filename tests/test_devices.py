@@ -42,8 +42,8 @@ def weeks(seed: int, days: int = 28) -> Stream:
     times = START_TIME + INTERVAL_SECONDS * np.arange(
         1, days * DAY_SECONDS // INTERVAL_SECONDS + 1
     )
-    rows: list[Row] = []
 
+    rows: list[Row] = []
     for meter in meters:
         at = START_TIME + int(rng.integers(5 * DAY_SECONDS, 12 * DAY_SECONDS))
         event = Event(rng.choice([*OPENING_EVENTS, Event.MAGNETIC_FIELD]))
@@ -54,14 +54,8 @@ def weeks(seed: int, days: int = 28) -> Stream:
             (Event.COVER_OPEN, 0.5),
         ):
             if rng.random() < chance:
-                rows.append(
-                    event_row(
-                        "A1",
-                        meter.meter,
-                        at + int(rng.integers(-2 * DAY_SECONDS, 14 * DAY_SECONDS)),
-                        further,
-                    )
-                )
+                then = at + int(rng.integers(-2 * DAY_SECONDS, 14 * DAY_SECONDS))
+                rows.append(event_row("A1", meter.meter, then, further))
 
         amps = np.where(
             times > at + DAY_SECONDS, rng.choice([1.0, 0.65, 0.3]), 1.0
@@ -205,14 +199,9 @@ def test_chattering_contact_stays_bounded_and_publishes_the_same_in_any_order():
     after = next(
         n for n, row in enumerate(other_rows) if row.at > START_TIME + 2 * DAY_SECONDS
     )
-    same(
-        incidents(
-            judge_stream(
-                backward.with_rows([*other_rows[:after], *events, *other_rows[after:]])
-            )[1]
-        ),
-        incidents(alerts),
-    )
+    disordered = [*other_rows[:after], *events, *other_rows[after:]]
+    again = judge_stream(backward.with_rows(disordered))[1]
+    same(incidents(again), incidents(alerts))
 
 
 def test_report_of_long_ago_is_late():

@@ -118,14 +118,14 @@ def test_settlement_that_may_be_lost_raises_no_alert(lost):
         restored.restore(engine.snapshot())
         engine = restored
 
-    lots = (
+    payments = (
         settling(402, 480),
         lone_payment(403, "near"),
         settling(480, 540),
         lone_payment(540, "later"),
         settling(546, 700),
     )
-    alerts = standing_alerts(engine, *lots)
+    alerts = standing_alerts(engine, *payments)
     unsure = [] if lost else ["C0/near", "C0/open"]
 
     assert sorted(
@@ -218,15 +218,17 @@ def test_hole_in_adversarial_streams_raises_no_alert_for_lost_rows():
     stream = adversarial_areas(4, 5)
     cut = list(portions(stream, 6))
 
-    def watch(lots: list[list[Batch]], lost: int | None) -> dict[str, dict[str, Any]]:
+    def watch(
+        cut_batches: list[list[Batch]], lost: int | None
+    ) -> dict[str, dict[str, Any]]:
         engine = Engine(zone=stream.zone, interval=stream.interval)
         engine.enroll(stream.areas)
         alerts = []
-        for n, lot in enumerate(lots):
+        for n, portion in enumerate(cut_batches):
             if n == lost:
                 for kind in (Readings, Payments, Stages, DeviceEvents):
                     engine.note_lost_rows(kind)
-            alerts += [alert for batch in lot for alert in engine.step(batch)]
+            alerts += [alert for batch in portion for alert in engine.step(batch)]
         return last_states(alerts)
 
     undisturbed = watch(cut, None)

@@ -61,8 +61,8 @@ def by_difference_equations(loads, interval=15 * MINUTE_SECONDS, step=15):
     tau_oil = 180 * MINUTE_SECONDS
     tau_winding = 4 * MINUTE_SECONDS
     oil = first = second = 0.0
-    rises = []
 
+    rises = []
     for load in loads:
         for _ in range(interval // step):
             oil += (
@@ -161,8 +161,8 @@ def expanded(seed: int) -> Stream:
         )
         for n in range(2)
     ]
-    rows: list[Row] = []
 
+    rows: list[Row] = []
     for meter, often in zip(meters, (0.15, 0.3), strict=True):
         high = np.repeat(rng.random(days) < often, 12) & (np.arange(12 * days) % 12 > 8)
         rows += metered(

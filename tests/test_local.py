@@ -209,10 +209,10 @@ def test_alerts_in_shadow_are_marked_in_json_and_hidden_from_people(
             if alert.rule == "meter_current_unbalance"
         ]
 
-        assert {alert["held"] for alert in of_rule} == {"shadow"}
+        assert {alert["suppressed_by"] for alert in of_rule} == {"shadow"}
         assert {alert["id"] for alert in of_rule} == set(before)
         assert summary["alerts"]["meter_current_unbalance"]["shadow"] == len(before) > 0
-        assert summary["alerts"]["meter_current_unbalance"]["told"] == 0
+        assert summary["alerts"]["meter_current_unbalance"]["shown"] == 0
 
     run(
         [TOWN_NAME],
@@ -342,7 +342,7 @@ def test_rows_of_one_time_are_judged_together(tmp_path):
 
 def test_rate_is_null_without_meter_days(undisturbed):
     alerts, progress = undisturbed
-    shown_rules = {alert.rule for alert in alerts if not alert.held}
+    shown_rules = {alert.rule for alert in alerts if not alert.suppressed_by}
 
     for days, rate in (
         (52.0, lambda counts: round(1000 * counts / 52, 3)),
@@ -354,7 +354,7 @@ def test_rate_is_null_without_meter_days(undisturbed):
             Town(220, 3, 4).source(),
         )
         assert {
-            counts["told_per_1000_meters_per_day"] == rate(counts["told"])
+            counts["shown_per_1000_meters_per_day"] == rate(counts["shown"])
             for counts in summary["alerts"].values()
         } == {True}
         assert shown_rules <= summary["alerts"].keys()
@@ -490,7 +490,7 @@ def test_json_output_is_only_json(tmp_path, capsys):
     assert summary["rows"] == sum(
         outcomes["in"] for outcomes in summary["counts"].values()
     )
-    assert sum(n["told"] + n["held"] for n in summary["alerts"].values()) == len(
+    assert sum(n["shown"] + n["suppressed"] for n in summary["alerts"].values()) == len(
         summary["list"]
     )
 

@@ -138,8 +138,8 @@ def readings_of(
         else np.round(column, 4).astype(np.float32)
         for name, column in columns.items()
     }
-    rows = []
 
+    rows = []
     for n in np.flatnonzero(rng.random(size) > 0.01).tolist():
         row_columns = {name: column[..., n] for name, column in rounded.items()}
         if rng.random() < 0.02:

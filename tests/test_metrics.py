@@ -44,19 +44,15 @@ def samples(metrics: Metrics) -> Found:
     }
 
 
-def value(samples_found: Found, name: str, **labels: str) -> float:
-    return samples_found[f"meterwatch_{name}", frozenset(labels.items())]
+def value(found: Found, name: str, **labels: str) -> float:
+    return found[f"meterwatch_{name}", frozenset(labels.items())]
 
 
 def documented() -> dict[str, set[str]]:
     """The labels of every metric in docs/operations.md; names may be shortened to their last words."""
     documented_labels: dict[str, set[str]] = {}
-    table = (
-        (PROJECT_ROOT / "docs" / "operations.md")
-        .read_text()
-        .partition("## Metrics")[2]
-        .partition("\n## ")[0]
-    )
+    page = (PROJECT_ROOT / "docs" / "operations.md").read_text()
+    table = page.partition("## Metrics")[2].partition("\n## ")[0]
 
     for row in table.splitlines():
         if not row.startswith("| `"):
@@ -65,9 +61,8 @@ def documented() -> dict[str, set[str]]:
         label_names = {label for _, text in names for label in text.split(",") if label}
         for name, _ in names:
             if name:
-                documented_labels[
-                    f"meterwatch{name}" if name.startswith("_") else name
-                ] = label_names
+                whole_name = f"meterwatch{name}" if name.startswith("_") else name
+                documented_labels[whole_name] = label_names
 
     return documented_labels
 
@@ -112,10 +107,15 @@ def test_counters_begin_at_0_for_every_label_set():
                 )
 
         for reason in ("repeat", "storm", "budget", "shadow"):
-            assert value(found, "alerts_held_total", rule=name, reason=reason) == 0
+            assert (
+                value(found, "alerts_suppressed_total", rule=name, reason=reason) == 0
+            )
 
     assert (
-        value(found, "alerts_held_total", rule="zero_usage", reason="meter_change") == 0
+        value(
+            found, "alerts_suppressed_total", rule="zero_usage", reason="meter_change"
+        )
+        == 0
     )
 
     for kind in ("readings", "events", "payments", "stages"):
@@ -128,7 +128,7 @@ def test_counters_begin_at_0_for_every_label_set():
     assert value(found, "rejected_total", kind="rules", reason="rulebook") == 0
 
     for owner in (
-        "grid",
+        "open_days",
         "work",
         "days/DayRuns",
         "days/zero_usage",
@@ -151,9 +151,9 @@ def calls(source: str, method: str) -> Iterator[ast.Call]:
 def words(node: ast.AST) -> set[str]:
     """All strings below a node that may be a reason."""
     found = {
-        n.value
-        for n in ast.walk(node)
-        if isinstance(n, ast.Constant) and isinstance(n.value, str)
+        child.value
+        for child in ast.walk(node)
+        if isinstance(child, ast.Constant) and isinstance(child.value, str)
     }
     return {word for word in found if re.fullmatch(r"[a-z]+(_[a-z]+)*", word)}
 
@@ -161,21 +161,25 @@ def words(node: ast.AST) -> set[str]:
 def test_every_reason_produced_is_in_the_table():
     validation = "models/validation.py"
     implausible = {
-        word for call in calls(validation, "doubt") for word in words(call.args[-1])
+        word
+        for call in calls(validation, "_replace_implausible")
+        for word in words(call.args[-1])
     }
     for node in ast.walk(ast.parse((PROJECT_ROOT / validation).read_text())):
-        if isinstance(node, ast.For) and "self.doubts[reason]" in ast.unparse(node):
+        if isinstance(node, ast.For) and "self.implausible[reason]" in ast.unparse(
+            node
+        ):
             implausible |= words(node.iter)
 
     assert implausible == set(labels.IMPLAUSIBLE_REASONS)
 
     refused = {
         word
-        for call in calls("detectors/engine.py", "reject")
+        for call in calls("detectors/engine.py", "_reject")
         for word in words(call.args[-1])
     }
     for node in ast.walk(ast.parse((PROJECT_ROOT / "detectors/engine.py").read_text())):
-        if isinstance(node, ast.For) and "self.reject(" in ast.unparse(node):
+        if isinstance(node, ast.For) and "self._reject(" in ast.unparse(node):
             refused |= words(node.iter)
 
     assert refused == {
@@ -190,13 +194,8 @@ def test_every_reason_produced_is_in_the_table():
     known = {reason for _, reason in labels.suppressed()}
     joined = {policy.AREA_FAILURE, policy.NOTICE_REASON}
 
-    assert (
-        decided
-        | joined
-        | {Event(event).name.lower() for event in policy.MUTED_RULES}
-        | {"shadow"}
-        == known
-    )
+    muted = {Event(event).name.lower() for event in policy.MUTED_RULES}
+    assert decided | joined | muted | {"shadow"} == known
 
 
 def _sides(value: ast.expr) -> tuple[ast.expr, ...]:
@@ -207,50 +206,43 @@ def _sides(value: ast.expr) -> tuple[ast.expr, ...]:
 def _returned(function: str) -> set[str]:
     """The reasons that a stage of policy gives."""
     tree = ast.parse((PROJECT_ROOT / "detectors/policy.py").read_text())
-    [found] = [
-        n
-        for n in ast.walk(tree)
-        if isinstance(n, ast.FunctionDef) and n.name == function
+    [stage] = [
+        child
+        for child in ast.walk(tree)
+        if isinstance(child, ast.FunctionDef) and child.name == function
     ]
     given = [
-        n.value
-        for n in ast.walk(found)
-        if isinstance(n, ast.Return) and n.value is not None
+        child.value
+        for child in ast.walk(stage)
+        if isinstance(child, ast.Return) and child.value is not None
     ]
     sides = [side for value in given for side in _sides(value)]
 
     return {
-        n.value
-        for n in sides
-        if isinstance(n, ast.Constant) and isinstance(n.value, str) and n.value
+        child.value
+        for child in sides
+        if isinstance(child, ast.Constant)
+        and isinstance(child.value, str)
+        and child.value
     }
 
 
 def test_every_engine_count_has_a_series_from_the_start():
     metrics = Metrics()
     before = set(samples(metrics))
-    metrics.count(
-        Counter({(kind, "rejected", reason): 1 for kind, reason in labels.rejects()})
-    )
-    metrics.count(
-        Counter(
-            {(kind, "implausible", reason): 1 for kind, reason in labels.implausible()}
-        )
-    )
-    metrics.count_alerts(
-        Counter(
-            {
-                (rule, int(severity), change, ""): 1
-                for rule, severity, change in labels.alerts()
-            }
-        )
-    )
+    rejects = [(kind, "rejected", reason) for kind, reason in labels.rejects()]
+    implausible = [
+        (kind, "implausible", reason) for kind, reason in labels.implausible()
+    ]
+    alerts = [
+        (rule, int(severity), change, "") for rule, severity, change in labels.alerts()
+    ]
+    suppressed = [(rule, 1, "raised", reason) for rule, reason in labels.suppressed()]
 
-    metrics.count_alerts(
-        Counter(
-            {(rule, 1, "raised", reason): 1 for rule, reason in labels.suppressed()}
-        )
-    )
+    metrics.count(Counter(dict.fromkeys(rejects, 1)))
+    metrics.count(Counter(dict.fromkeys(implausible, 1)))
+    metrics.count_alerts(Counter(dict.fromkeys(alerts, 1)))
+    metrics.count_alerts(Counter(dict.fromkeys(suppressed, 1)))
 
     assert set(samples(metrics)) == before
 

@@ -182,7 +182,7 @@ def test_last_of_several_records_of_an_area_counts():
     together.enroll([first, second_area, last])
     for area in (first, second_area, last):
         separate.enroll([area])
-    for name in ("sizes", "area_of", "connected"):
+    for name in ("sizes", "_area_of", "_connected"):
         np.testing.assert_array_equal(
             getattr(together.registry, name), getattr(separate.registry, name)
         )

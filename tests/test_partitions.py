@@ -283,8 +283,8 @@ def test_only_the_last_of_a_slice_acknowledges_it():
     for first in (100, 300):
         partition.enqueue(READS_TOPIC, span_of(first, range(200)), f"to {first + 200}")
     partition._row_bytes[READS_TOPIC] = 10
-    acknowledged = []
 
+    acknowledged = []
     while chunk := partition.next_chunk():
         partition.finish_chunk(chunk, len(chunk.records))
         acknowledged.append(

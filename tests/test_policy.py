@@ -68,7 +68,7 @@ def event(
 
 
 def suppressed_by(alerts) -> list[str]:
-    return [alert.held for alert in alerts]
+    return [alert.suppressed_by for alert in alerts]
 
 
 MUTE_CASES = [

@@ -228,8 +228,8 @@ def test_attacks_on_a_home_are_found_and_nobody_else_is_suspected():
         (town.grid.segment == 0) & (town.grid.pv_kw == 0) & ~town.grid.gateway
     )
     rows = homes[np.argsort(-town.grid.mean_kw[homes])]
-    planted: dict[str, Planted] = {}
 
+    planted: dict[str, Planted] = {}
     for kind, row in zip(THEFT_ATTACKS, rows.tolist(), strict=False):
         happening = attacked(
             town.grid, kind, row, (town.start + 30 * DAY_SECONDS, town.end), 5

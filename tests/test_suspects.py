@@ -60,21 +60,13 @@ def weeks(seed: int) -> Stream:
             lost = rng.random(DAY_COUNT * PER_DAY) < 0.001
             if meter.meter == "M4":
                 lost[25 * PER_DAY : 26 * PER_DAY] = True
-            for n, columns in enumerate(
-                reading_columns(
-                    power / 0.23, np.full_like(power, 230.0), power, STEP_SECONDS
-                )
-            ):
+
+            volts = np.full_like(power, 230.0)
+            readings = reading_columns(power / 0.23, volts, power, STEP_SECONDS)
+            for n, columns in enumerate(readings):
                 if not lost[n]:
-                    rows.append(
-                        Row(
-                            Readings,
-                            name,
-                            meter.meter,
-                            START_TIME + STEP_SECONDS * (n + 1),
-                            columns,
-                        )
-                    )
+                    at = START_TIME + STEP_SECONDS * (n + 1)
+                    rows.append(Row(Readings, name, meter.meter, at, columns))
 
     order = sorted(range(len(rows)), key=lambda n: (rows[n].at, n))
     return Stream(areas, tuple(rows[n] for n in order), "Asia/Shanghai", STEP_SECONDS)
@@ -103,14 +95,8 @@ def test_the_slow_twin_agrees(stream):
 
 
 def test_the_slow_twin_agrees_when_rows_come_shuffled_late_and_duplicated(stream):
-    agree(
-        with_closing_readings(
-            duplicated(
-                shuffled(straggling(weeks(1), 3, 0, DAY_SECONDS), 1, 6 * 3600), 2
-            ),
-            DAY_SECONDS,
-        )
-    )
+    disordered = shuffled(straggling(weeks(1), 3, 0, DAY_SECONDS), 1, 6 * 3600)
+    agree(with_closing_readings(duplicated(disordered, 2), DAY_SECONDS))
 
 
 def test_any_cut_publishes_exactly_the_same(stream, alerts):
@@ -127,11 +113,8 @@ def test_an_engine_restored_again_and_again_goes_on_undisturbed(stream, alerts):
 
 
 def test_readings_two_days_late_amend_the_suspicions(stream, alerts):
-    late = judge_stream(
-        with_closing_readings(
-            straggling(weeks(1), 5, DAY_SECONDS, 2 * DAY_SECONDS), DAY_SECONDS
-        )
-    )[1]
+    disordered = straggling(weeks(1), 5, DAY_SECONDS, 2 * DAY_SECONDS)
+    late = judge_stream(with_closing_readings(disordered, DAY_SECONDS))[1]
     same(
         [alert for alert in late if alert.rule == LOSS_RULE],
         [alert for alert in alerts if alert.rule == LOSS_RULE],
@@ -184,10 +167,10 @@ def test_several_suspects_share_the_loss():
 def test_cold_days_alone_raise_no_suspicion():
     rng, energy = noise(4)
     total = energy.sum(axis=1)
-    found = compared(
+    comparison = compared(
         total**2 / total.mean() / 30 + rng.normal(0, 2, 30), energy, np.zeros(200, bool)
     )
-    assert np.percentile(found.strength(), 99) < 3.5
+    assert np.percentile(comparison.strength(), 99) < 3.5
 
 
 def test_fluctuating_loss_is_no_rise():

@@ -396,6 +396,6 @@ def test_an_attack_takes_energy_from_the_meter_and_none_from_the_gateway(kind):
     assert happening.planted
     assert happening.planted.subject == grid.names[row]
 
-    # h5 and h6 shift the hours of use more than its amount
+    # h5 and h6 keep the amount and change the curve
     least, most = (0.8, 1.2) if kind in ("h5", "h6") else (0.05, 0.95)
     assert least < attacked_kwh[row] / honest_kwh[row] < most
